@@ -1,0 +1,38 @@
+"""lnm_codegen: a compiler for spiking-neuron models."""
+
+from lnm_codegen import surrogate as surrogate
+from lnm_codegen.compiler import emit as emit
+from lnm_codegen.compiler import lower as lower
+from lnm_codegen.errors import InternalError as InternalError
+from lnm_codegen.errors import LnmError as LnmError
+from lnm_codegen.errors import ModelError as ModelError
+from lnm_codegen.errors import ShapeError as ShapeError
+from lnm_codegen.errors import ToolError as ToolError
+from lnm_codegen.errors import UnsupportedError as UnsupportedError
+from lnm_codegen.family import family as family
+from lnm_codegen.functions import abs as abs
+from lnm_codegen.functions import clip as clip
+from lnm_codegen.functions import cos as cos
+from lnm_codegen.functions import exp as exp
+from lnm_codegen.functions import log as log
+from lnm_codegen.functions import max as max
+from lnm_codegen.functions import min as min
+from lnm_codegen.functions import poly as poly
+from lnm_codegen.functions import sigmoid as sigmoid
+from lnm_codegen.functions import sin as sin
+from lnm_codegen.functions import sqrt as sqrt
+from lnm_codegen.functions import tanh as tanh
+from lnm_codegen.functions import where as where
+from lnm_codegen.library import get as get
+from lnm_codegen.library import load as load
+from lnm_codegen.interpreter import interpret as interpret
+from lnm_codegen.neuron import Neuron as Neuron
+from lnm_codegen.neuron import hard_reset as hard_reset
+from lnm_codegen.neuron import soft_reset as soft_reset
+from lnm_codegen.symbols import input as input
+from lnm_codegen.symbols import param as param
+from lnm_codegen.symbols import spike as spike
+from lnm_codegen.symbols import spike_named as spike_named
+from lnm_codegen.symbols import state as state
+
+__version__ = "0.1.0"

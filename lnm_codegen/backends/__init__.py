@@ -1,0 +1,9 @@
+"""Backends: IR -> view -> Source, one module per target."""
+
+from __future__ import annotations
+
+from lnm_codegen.backends.base import Backend
+from lnm_codegen.backends.torch import Torch
+
+BACKENDS: dict[str, Backend] = {"torch": Torch()}
+"""Every backend that `lnm.emit` and the command line know."""

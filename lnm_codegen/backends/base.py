@@ -1,0 +1,92 @@
+"""What a backend receives and gives."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lnm_codegen.errors import ToolError
+from lnm_codegen.ir.nodes import Program
+from lnm_codegen.symbols import Param, State
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A neuron as a backend sees it: the program, and the declarations behind its ports."""
+
+    name: str
+    family: str
+    program: Program
+    states: tuple[State, ...]
+    inputs: tuple[str, ...]
+    params: tuple[Param, ...]
+    outputs: tuple[str, ...]
+    equations: tuple[str, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Generated files, path -> text, in the order they are best read.
+
+    Attributes:
+        files: Relative path -> text.
+        entry: The file, or the function, that a caller begins with.
+    """
+
+    files: Mapping[str, str]
+    entry: str
+
+    def write(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write every file below `folder`, each whole or not at all; return their paths.
+
+        Raises:
+            ToolError: The folder cannot be written.
+        """
+        written = []
+        for name, text in self.files.items():
+            path = Path(folder) / name
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, text)
+            except OSError as error:
+                raise ToolError(
+                    f"emit: cannot write {path}: {error.strerror}. Give a folder that can be"
+                    " written."
+                ) from None
+            written.append(path)
+        return written
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` to `path` through a temporary file beside it, so that no half is ever seen."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class Backend(Protocol):
+    """A target: refuse what it cannot do, print lines, put them into a template."""
+
+    @property
+    def name(self) -> str:
+        """The word that users and `BACKENDS` have for it."""
+        ...
+
+    def emit(self, model: Model) -> Source:
+        """Return the source of `model`.
+
+        Raises:
+            UnsupportedError: The target cannot express it; the message names the Let.
+        """
+        ...

@@ -1,0 +1,28 @@
+"""Every exception lnm_codegen raises, on one screen.
+
+A message reads: *where: what is wrong, with the value. What is accepted. What to do.*
+"""
+
+
+class LnmError(Exception):
+    """The base of everything this package raises on purpose."""
+
+
+class ModelError(LnmError, ValueError):
+    """A neuron definition, or an argument of one, that its author can mend."""
+
+
+class ShapeError(LnmError, ValueError):
+    """A tensor whose shape, type or device does not fit the call."""
+
+
+class UnsupportedError(LnmError, NotImplementedError):
+    """A legal model that this backend or this mode cannot express."""
+
+
+class ToolError(LnmError, RuntimeError):
+    """The machine lacks something (a compiler, a device), or a tool failed."""
+
+
+class InternalError(LnmError):
+    """A bug of ours. The message says so and asks for a report."""

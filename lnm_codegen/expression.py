@@ -1,0 +1,378 @@
+"""The grammar of expressions in text: `parse("v + (x - v)/tau", names, where)`.
+
+The text is parsed by Python's `ast`, whose tree is walked here against a closed list:
+
+    numbers       2  0.1  1e-3  0x10; 0.1 is the rational 1/10; pi
+    names         the declared states, inputs, parameters and, in reset and output, spikes
+    arithmetic    + - * / **, unary -
+    elements      theta[2], counted from 0
+    conditions    < <= > >= == !=, joined by & | ~ or by and or not; or one spike alone.
+                  a < b < c means a < b and b < c, as in Python
+    functions     exp log sqrt tanh sigmoid sin cos abs, min max of two, clip(a, low, high),
+                  where(condition, a, b), poly(z, theta), poly(z, [a, b, c])
+
+Nothing else is evaluated: no text reaches `eval`, `exec` or `sympify`. What the text may cost is
+bounded too (`MAX_LENGTH` and its neighbours), so that 9**9**9 is refused, not computed.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import string
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any, NoReturn, TypeAlias
+
+import sympy  # noqa: TID251 - it makes the expressions that neuron.py takes
+from sympy.core.relational import Relational  # noqa: TID251
+from sympy.logic.boolalg import Boolean  # noqa: TID251
+
+from lnm_codegen import functions as fn
+from lnm_codegen.errors import ModelError
+from lnm_codegen.symbols import Declared, Vector, is_spike
+
+Names: TypeAlias = Mapping[str, "Declared | Vector"]
+
+MAX_LENGTH = 4000
+MAX_DEPTH = 30
+MAX_NODES = 2000
+"""Nodes of the SymPy tree: abs, clip and poly repeat their argument."""
+MAX_EXPONENT = 64
+_MAX_BITS = 4096
+
+CONSTANTS: dict[str, Any] = {"pi": sympy.pi}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    f: getattr(fn, f)
+    for f in (
+        "exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos",
+        "abs", "min", "max", "clip", "where", "poly",
+    )
+}  # fmt: skip
+"""The functions of the language, by the name that `lnm.` gives them."""
+
+_ARITY = {"min": 2, "max": 2, "clip": 3, "where": 3, "poly": 2}
+_OPERATORS: dict[type, tuple[str, Callable[[Any, Any], Any]]] = {
+    ast.Add: ("+", lambda a, b: a + b),
+    ast.Sub: ("-", lambda a, b: a - b),
+    ast.Mult: ("*", lambda a, b: a * b),
+    ast.Div: ("/", lambda a, b: a / b),
+    ast.Pow: ("**", lambda a, b: a**b),
+}
+_COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Lt: lambda a, b: a < b,
+    ast.LtE: lambda a, b: a <= b,
+    ast.Gt: lambda a, b: a > b,
+    ast.GtE: lambda a, b: a >= b,
+    ast.Eq: sympy.Eq,
+    ast.NotEq: sympy.Ne,
+}
+_CHARACTERS = frozenset(string.ascii_letters + string.digits + "_ +-*/()[],.<>=!&|~^%@:")
+_ACCEPTED = (
+    "Accepted: numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~,"
+    f" and {', '.join(FUNCTIONS)}."
+)
+
+
+def parse(
+    text: str, names: Names, where: str, hidden: Mapping[str, str] | None = None
+) -> sympy.Expr:
+    """Return the expression that `text` writes.
+
+    Args:
+        text: One expression; line breaks count as spaces.
+        names: What it may read.
+        where: Said at the beginning of every error, `my_lif.toml: charge.v`.
+        hidden: Name -> why this expression may not read it.
+
+    Raises:
+        ModelError: The text is not in the grammar, or passes one of its bounds.
+    """
+    return _Reader(text, names, where, hidden or {}).read()
+
+
+def shorten(text: str, limit: int = 60) -> str:
+    """Return `text` in quotes, escaped, its end cut off where it is long."""
+    return repr(text if len(text) <= limit else f"{text[: limit - 3]}...")
+
+
+class _Reader:
+    def __init__(
+        self, text: str, names: Names, where: str, hidden: Mapping[str, str]
+    ) -> None:
+        self._text = " ".join(text.split())
+        self._names = names
+        self._where = where
+        self._hidden = hidden
+        self._weights: dict[sympy.Basic, int] = {}
+
+    def read(self) -> sympy.Expr:
+        tree = self._tree()
+        try:
+            return self._number(tree, 0)
+        except RecursionError:
+            self._refuse(f"{shorten(self._text)} is nested too deeply. Split it up.")
+
+    def _tree(self) -> ast.expr:
+        text = self._text
+        if not text:
+            self._refuse(f"the expression is empty. {_ACCEPTED}")
+        if len(text) > MAX_LENGTH:
+            self._refuse(f"{len(text)} characters. Accepted: at most {MAX_LENGTH}.")
+        for character in text:
+            if character not in _CHARACTERS:
+                self._refuse(
+                    f"the character {character!r} in {shorten(text)} is not of the grammar."
+                    f" {_ACCEPTED}"
+                )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # "1or v": a SyntaxError of later Pythons
+                return ast.parse(text, mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            self._refuse(f"{shorten(text)} is not an expression. {_ACCEPTED}")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise ModelError(f"{self._where}: {what}") from None
+
+    def _show(self, node: ast.AST) -> str:
+        return shorten(ast.get_source_segment(self._text, node) or self._text)
+
+    def _deeper(self, depth: int) -> int:
+        if depth >= MAX_DEPTH:
+            self._refuse(
+                f"{shorten(self._text)} is nested more than {MAX_DEPTH} deep. Split it up."
+            )
+        return depth + 1
+
+    def _number(self, node: ast.expr, depth: int) -> sympy.Expr:
+        """Return a node that must be a number."""
+        value = self._value(node, self._deeper(depth))
+        if isinstance(value, Vector):
+            last = len(value) - 1
+            self._refuse(
+                f"{value.decl.name!r} is a vector. Write {value.decl.name}[0] to"
+                f" {value.decl.name}[{last}], or poly(z, {value.decl.name})."
+            )
+        if isinstance(value, Boolean) and not isinstance(value, Declared):
+            self._refuse(
+                f"{self._show(node)} is a condition, not a number. Use where(condition, a, b)."
+            )
+        self._weigh(value, node)
+        return value
+
+    def _condition(self, node: ast.expr, depth: int, *, joined: bool = False) -> Any:
+        """Return a node that must be a condition; a spike is one where nothing is joined to it."""
+        value = self._value(node, self._deeper(depth))
+        if isinstance(value, Boolean) and not isinstance(value, Declared):
+            self._weigh(value, node)
+            return value
+        if isinstance(value, Declared) and is_spike(value):
+            if not joined:
+                return value
+            self._refuse(
+                f"the spike {value.name!r} is joined to a condition. Accepted: comparisons, or"
+                " one spike alone in where; write one where inside another."
+            )
+        hint = " Put each comparison in parentheses: (a < b) & (c < d)." if joined else ""
+        self._refuse(
+            f"{self._show(node)} is not a condition. Accepted: a comparison such as v > 0, or a"
+            f" spike.{hint}"
+        )
+
+    def _value(self, node: ast.expr, depth: int) -> Any:
+        match node:
+            case ast.Constant(value=bool() | str() | bytes() | None | complex()):
+                pass
+            case ast.Constant(value=int() | float()):
+                return self._literal(node)
+            case ast.Name(id=word):
+                return self._name(word)
+            case ast.UnaryOp(op=ast.USub()):
+                return -self._number(node.operand, depth)
+            case ast.UnaryOp(op=ast.Invert() | ast.Not()):
+                return sympy.Not(self._condition(node.operand, depth, joined=True))
+            case ast.BinOp(op=ast.BitAnd() | ast.BitOr()):
+                return self._chain(node, depth)
+            case ast.BinOp(op=op) if type(op) in _OPERATORS:
+                return self._chain(node, depth)
+            case ast.BinOp(op=ast.BitXor()):
+                self._refuse(f"the operator '^' in {self._show(node)}. Did you mean '**'?")
+            case ast.BoolOp(op=op, values=values):
+                join = sympy.And if isinstance(op, ast.And) else sympy.Or
+                return join(*(self._condition(v, depth, joined=True) for v in values))
+            case ast.Compare(ops=ops) if all(type(o) in _COMPARISONS for o in ops):
+                return self._comparison(node, depth)
+            case ast.Call(func=ast.Name(id=word)):
+                return self._call(word, node, depth)
+            case ast.Subscript():
+                return self._element(node)
+            case ast.IfExp():
+                self._refuse(f"{self._show(node)}: write where(condition, a, b) instead.")
+        self._refuse(f"{self._show(node)} is not of the grammar. {_ACCEPTED}")
+
+    def _literal(self, node: ast.Constant) -> sympy.Expr:
+        value: Any = node.value
+        if isinstance(value, float):
+            written = ast.get_source_segment(self._text, node) or repr(value)
+            exact = _decimal(value, written)
+            if exact is None:
+                self._refuse(
+                    f"the number {shorten(written)} is out of range. Accepted: what a float64"
+                    " holds."
+                )
+            return sympy.Rational(exact.numerator, exact.denominator)
+        return sympy.Integer(value)
+
+    def _name(self, word: str) -> Any:
+        if word in self._names:
+            return self._names[word]
+        if word in CONSTANTS:
+            return CONSTANTS[word]
+        if word in self._hidden:
+            self._refuse(self._hidden[word])
+        if word in FUNCTIONS:
+            self._refuse(f"{word!r} is a function. Write {word}(...).")
+        hint = fn.did_you_mean(word, [*self._names, *CONSTANTS])
+        self._refuse(
+            f"unknown name {shorten(word)}. Declared: {', '.join(sorted(self._names))}.{hint}"
+        )
+
+    def _chain(self, node: ast.BinOp, depth: int) -> Any:
+        """Evaluate a + b + c, which Python nests to the left, without going deeper for each."""
+        spine: list[ast.BinOp] = []
+        first: ast.expr = node
+        logic = (ast.BitAnd, ast.BitOr)
+        while isinstance(first, ast.BinOp) and (
+            isinstance(first.op, logic)
+            if isinstance(node.op, logic)
+            else type(first.op) in _OPERATORS
+        ):
+            spine.append(first)
+            first = first.left
+        if isinstance(node.op, logic):
+            value = self._condition(first, depth, joined=True)
+            for step in reversed(spine):
+                join = sympy.And if isinstance(step.op, ast.BitAnd) else sympy.Or
+                value = join(value, self._condition(step.right, depth, joined=True))
+            return value
+        value = self._number(first, depth)
+        for step in reversed(spine):
+            other = self._number(step.right, depth)
+            value = self._binary(step, value, other)
+            self._weigh(value, step)
+        return value
+
+    def _binary(self, node: ast.BinOp, a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
+        if isinstance(node.op, ast.Div) and b == 0:
+            self._refuse(f"{self._show(node)} divides by zero.")
+        if isinstance(node.op, ast.Pow):
+            if isinstance(b, sympy.Rational) and abs(b) > MAX_EXPONENT:
+                self._refuse_exponent(node)
+            if a.is_number and not b.is_Integer and not a.is_positive:
+                self._refuse(
+                    f"{self._show(node)} is not a real number for every exponent. Accepted: a"
+                    " base > 0, or an integer exponent."
+                )
+        return _OPERATORS[type(node.op)][1](a, b)
+
+    def _refuse_exponent(self, node: ast.AST) -> NoReturn:
+        self._refuse(
+            f"the exponent in {self._show(node)} is too large. Accepted: -{MAX_EXPONENT} to"
+            f" {MAX_EXPONENT}."
+        )
+
+    def _comparison(self, node: ast.Compare, depth: int) -> Any:
+        sides = [self._number(n, depth) for n in (node.left, *node.comparators)]
+        pairs = zip(node.ops, sides, sides[1:], strict=False)
+        return sympy.And(*(_COMPARISONS[type(op)](a, b) for op, a, b in pairs))
+
+    def _call(self, word: str, node: ast.Call, depth: int) -> Any:
+        if word not in FUNCTIONS:
+            hint = fn.did_you_mean(word, FUNCTIONS)
+            self._refuse(f"no function {shorten(word)}. Accepted: {', '.join(FUNCTIONS)}.{hint}")
+        arity = _ARITY.get(word, 1)
+        if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
+            self._refuse(f"{self._show(node)}: give the arguments of {word} by position.")
+        if len(node.args) != arity:
+            parameters = ", ".join(inspect.signature(FUNCTIONS[word]).parameters) if arity > 1 else "a"
+            self._refuse(
+                f"{self._show(node)}: {len(node.args)} arguments. Accepted: {word}({parameters})."
+            )
+        first = (self._condition if word == "where" else self._number)(node.args[0], depth)
+        if word == "poly":
+            return fn.poly(first, self._coefficients(node.args[1], depth))
+        return FUNCTIONS[word](first, *(self._number(a, depth) for a in node.args[1:]))
+
+    def _coefficients(self, node: ast.expr, depth: int) -> Any:
+        if isinstance(node, ast.List) and node.elts:
+            return [self._number(e, depth) for e in node.elts]
+        if isinstance(node, ast.Name) and isinstance(self._names.get(node.id), Vector):
+            return self._names[node.id]
+        self._refuse(
+            f"poly: {self._show(node)} has no coefficients. Accepted: a vector parameter, or a"
+            " list [a, b, c]."
+        )
+
+    def _element(self, node: ast.Subscript) -> Any:
+        vector = self._name(node.value.id) if isinstance(node.value, ast.Name) else None
+        if not isinstance(vector, Vector):
+            self._refuse(f"{self._show(node)}: only a vector parameter has elements.")
+        last = len(vector) - 1
+        match node.slice:
+            case ast.Constant(value=int(index)) if type(index) is int and index <= last:
+                return vector[index]
+        self._refuse(f"{self._show(node)}: no such element. Accepted: an integer from 0 to {last}.")
+
+    def _weigh(self, value: sympy.Basic, node: ast.AST) -> int:
+        """Return the number of nodes of `value`, and refuse what is too large or not real."""
+        known = self._weights.get(value)
+        if known is not None:
+            return known
+        weight = 1 + sum(self._weigh(a, node) for a in value.args)
+        if weight > MAX_NODES:
+            self._refuse(
+                f"{self._show(node)} has more than {MAX_NODES} terms once abs, min, max, clip and"
+                " poly are written out. Split it up."
+            )
+        if isinstance(value, sympy.Pow):
+            exponent = value.exp
+            if isinstance(exponent, sympy.Rational) and abs(exponent) > MAX_EXPONENT:
+                self._refuse_exponent(node)
+        if isinstance(value, sympy.Expr) and value.is_number and not _fits(value):
+            self._refuse(
+                f"{self._show(node)} holds a constant that is not a real number within the range"
+                " of a float64."
+            )
+        self._weights[value] = weight
+        return weight
+
+
+def _decimal(value: float, written: str) -> Fraction | None:
+    """Return the number as it is written, or None where a float64 overflows or underflows.
+
+    The exponent is looked at through the float first: Fraction("1e999999999") would hang.
+    """
+    digits = written.lower().partition("e")[0]
+    zero = not any(d in "123456789" for d in digits)
+    if zero:
+        return Fraction(0)
+    if not sys.float_info.min <= value <= sys.float_info.max:
+        return None
+    return Fraction(written.replace("_", ""))
+
+
+def _fits(value: sympy.Expr) -> bool:
+    """Say whether a constant is a real number whose size a float64 can hold."""
+    if isinstance(value, sympy.Rational):
+        if max(int(value.p).bit_length(), int(value.q).bit_length()) > _MAX_BITS:
+            return False
+        size = abs(Fraction(int(value.p), int(value.q)))
+    else:
+        number = value.evalf(15)
+        if not isinstance(number, sympy.Float):
+            return False
+        size = abs(number)
+    return bool(size == 0 or sys.float_info.min <= size <= sys.float_info.max)

@@ -1,0 +1,39 @@
+"""`cuba_lif`: a LIF neuron with a synaptic current."""
+
+from __future__ import annotations
+
+from lnm_codegen.families.common import reset_of
+from lnm_codegen.family import family
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.surrogate import Surrogate
+from lnm_codegen.symbols import Granularity, input, param, state
+
+
+@family
+def cuba_lif(
+    current_decay: float = 0.5,
+    voltage_decay: float = 0.75,
+    v_threshold: float = 0.5,
+    v_reset: float | None = 0.0,
+    learnable: bool = False,
+    per: Granularity = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Current-based LIF (SpikingJelly `CUBALIFNode`; with both decays learned snnTorch `Synaptic`).
+
+        charge   current' = current * current_decay + x
+                 h        = v * voltage_decay + current'
+        fire     spike = H(h - v_threshold)
+        reset    hard to v_reset; soft by v_threshold where v_reset is None
+    """
+    current, v, x = state("current"), state("v", init=v_reset or 0.0), input("x")
+    d_c = param("current_decay", init=current_decay, learnable=learnable, per=per)
+    d_v = param("voltage_decay", init=voltage_decay, learnable=learnable, per=per)
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    new_current = current * d_c + x
+    return Neuron(
+        charge={current: new_current, v: v * d_v + new_current},
+        fire=v - threshold,
+        reset=reset_of(v, threshold, v_reset),
+        surrogate=surrogate,
+    )

@@ -1,0 +1,29 @@
+"""`if`: the perfect integrator."""
+
+from __future__ import annotations
+
+from lnm_codegen.families.common import reset_of
+from lnm_codegen.family import family
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.surrogate import Surrogate
+from lnm_codegen.symbols import input, param, state
+
+
+@family
+def if_(
+    v_threshold: float = 1.0, v_reset: float | None = 0.0, surrogate: Surrogate | None = None
+) -> Neuron:
+    """Integrate-and-fire (SpikingJelly `IFNode`).
+
+        charge   h = v + x
+        fire     spike = H(h - v_threshold)
+        reset    hard to v_reset; soft by v_threshold where v_reset is None
+    """
+    v, x = state("v", init=v_reset or 0.0), input("x")
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    return Neuron(
+        charge={v: v + x},
+        fire=v - threshold,
+        reset=reset_of(v, threshold, v_reset),
+        surrogate=surrogate,
+    )

@@ -1,0 +1,51 @@
+"""`izhikevich`: quadratic charge with a recovery variable."""
+
+from __future__ import annotations
+
+from lnm_codegen.families.common import check_above, reset_of
+from lnm_codegen.family import family
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.surrogate import Surrogate
+from lnm_codegen.symbols import Granularity, input, param, spike, state
+
+
+@family
+def izhikevich(
+    tau: float = 2.0,
+    v_c: float = 0.8,
+    a0: float = 1.0,
+    v_threshold: float = 1.0,
+    v_rest: float = 0.0,
+    v_reset: float | None = -0.1,
+    tau_w: float = 2.0,
+    a: float = 0.0,
+    b: float = 0.0,
+    learnable: bool = False,
+    per: Granularity = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Izhikevich's neuron in SpikingJelly's form (`IzhikevichNode`).
+
+        charge   h = v + (x + a0 * (v - v_rest) * (v - v_c) - w) / tau
+                 w' = w + (a * (h - v_rest) - w) / tau_w
+        fire     spike = H(h - v_threshold)
+        reset    v hard to v_reset, soft by v_threshold where it is None;  w' + b * spike
+    """
+    check_above("izhikevich", "tau", tau, 1)
+    check_above("izhikevich", "tau_w", tau_w, 1)
+    v, w, x = state("v", init=v_reset or 0.0), state("w"), input("x")
+    t = param("tau", init=tau, learnable=learnable, per=per)
+    rest = param("v_rest", init=v_rest, learnable=learnable, per=per)
+    critical = param("v_c", init=v_c, learnable=learnable, per=per)
+    gain = param("a0", init=a0, learnable=learnable, per=per)
+    t_w = param("tau_w", init=tau_w, learnable=learnable, per=per)
+    coupling = param("a", init=a, learnable=learnable, per=per)
+    jump = param("b", init=b, learnable=learnable, per=per)
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    h = v + (x + gain * (v - rest) * (v - critical) - w) / t
+    return Neuron(
+        charge={v: h, w: w + (coupling * (h - rest) - w) / t_w},
+        fire=v - threshold,
+        reset=reset_of(v, threshold, v_reset) | {w: w + jump * spike},
+        surrogate=surrogate,
+    )

@@ -1,0 +1,50 @@
+"""`lif`: the leaky integrate-and-fire neuron."""
+
+from __future__ import annotations
+
+from lnm_codegen.families.common import check_above, reset_of
+from lnm_codegen.family import family
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.surrogate import Surrogate
+from lnm_codegen.symbols import Granularity, input, param, state
+
+
+@family
+def lif(
+    tau: float = 2.0,
+    decay_input: bool = True,
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    v_rest: float | None = None,
+    learn_tau: bool = False,
+    per: Granularity = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Leaky integrate-and-fire (SpikingJelly `LIFNode`).
+
+        charge   h = v + (x - (v - v_rest)) / tau      decay_input
+                 h = v - (v - v_rest) / tau + x        else
+        fire     spike = H(h - v_threshold)
+        reset    hard to v_reset; soft by v_threshold where v_reset is None
+
+    Args:
+        tau: Membrane time constant in time steps, > 1.
+        decay_input: Whether the input is divided by tau too.
+        v_threshold: Firing threshold.
+        v_reset: Potential after a spike; None for a soft reset.
+        v_rest: Potential the leak returns to; v_reset by default, as in SpikingJelly.
+        learn_tau: Make tau a learnable parameter.
+        per: Granularity of tau where it is learned.
+        surrogate: Slope of the spike; atan(alpha=2) by default.
+    """
+    check_above("lif", "tau", tau, 1)
+    v, x = state("v", init=v_reset or 0.0), input("x")
+    t = param("tau", init=tau, learnable=learn_tau, per=per)
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    leak = v - ((v_reset or 0.0) if v_rest is None else v_rest)
+    return Neuron(
+        charge={v: v + (x - leak) / t if decay_input else v - leak / t + x},
+        fire=v - threshold,
+        reset=reset_of(v, threshold, v_reset),
+        surrogate=surrogate,
+    )

@@ -1,0 +1,44 @@
+"""`plif`: a LIF neuron that learns its leak."""
+
+from __future__ import annotations
+
+import math
+
+from lnm_codegen.families.common import check_above, reset_of
+from lnm_codegen.family import family
+from lnm_codegen.functions import sigmoid
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.surrogate import Surrogate
+from lnm_codegen.symbols import Granularity, input, param, state
+
+
+@family
+def plif(
+    tau: float = 2.0,
+    decay_input: bool = True,
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    per: Granularity = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Parametric LIF (SpikingJelly `ParametricLIFNode`; Fang et al. 2021).
+
+        charge   h = v + (x - (v - v_reset)) * sigmoid(w)     decay_input
+                 h = v - (v - v_reset) * sigmoid(w) + x       else
+        fire     spike = H(h - v_threshold)
+        reset    hard to v_reset; soft by v_threshold where v_reset is None
+
+    `w` is learned; it begins at -ln(tau - 1), so that sigmoid(w) = 1/tau.
+    """
+    check_above("plif", "tau", tau, 1)
+    v, x = state("v", init=v_reset or 0.0), input("x")
+    w = param("w", init=-math.log(tau - 1.0), per=per)
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    leak = v - (v_reset or 0.0)
+    charged = v + (x - leak) * sigmoid(w) if decay_input else v - leak * sigmoid(w) + x
+    return Neuron(
+        charge={v: charged},
+        fire=v - threshold,
+        reset=reset_of(v, threshold, v_reset),
+        surrogate=surrogate,
+    )

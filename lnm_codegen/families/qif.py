@@ -1,0 +1,44 @@
+"""`qif`: the quadratic integrate-and-fire neuron."""
+
+from __future__ import annotations
+
+from lnm_codegen.families.common import check_above, reset_of
+from lnm_codegen.family import family
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.surrogate import Surrogate
+from lnm_codegen.symbols import Granularity, input, param, state
+
+
+@family
+def qif(
+    tau: float = 2.0,
+    v_c: float = 0.8,
+    a0: float = 1.0,
+    v_threshold: float = 1.0,
+    v_rest: float = 0.0,
+    v_reset: float | None = -0.1,
+    learnable: bool = False,
+    per: Granularity = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Quadratic integrate-and-fire (SpikingJelly `QIFNode`).
+
+        charge   h = v + (x + a0 * (v - v_rest) * (v - v_c)) / tau
+        fire     spike = H(h - v_threshold)
+        reset    hard to v_reset; soft by v_threshold where v_reset is None
+
+    A potential far above v_c or far below v_rest diverges; the value is visible as inf.
+    """
+    check_above("qif", "tau", tau, 1)
+    v, x = state("v", init=v_reset or 0.0), input("x")
+    t = param("tau", init=tau, learnable=learnable, per=per)
+    rest = param("v_rest", init=v_rest, learnable=learnable, per=per)
+    critical = param("v_c", init=v_c, learnable=learnable, per=per)
+    a = param("a0", init=a0, learnable=learnable, per=per)
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    return Neuron(
+        charge={v: v + (x + a * (v - rest) * (v - critical)) / t},
+        fire=v - threshold,
+        reset=reset_of(v, threshold, v_reset),
+        surrogate=surrogate,
+    )

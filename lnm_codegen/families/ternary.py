@@ -1,0 +1,44 @@
+"""`ternary`: spikes of both signs."""
+
+from __future__ import annotations
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.family import family
+from lnm_codegen.functions import where
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.surrogate import Surrogate, rectangle
+from lnm_codegen.symbols import Granularity, input, param, spike_named, state
+
+
+@family
+def ternary(
+    decay: float = 0.25,
+    v_threshold: float = 0.5,
+    learn_amplitude: bool = False,
+    per: Granularity = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Ternary-spike neuron (Guo et al. 2024): two spikes, the output their difference.
+
+        charge   h = decay * v + x
+        fire     up = H(h - v_threshold),  down = H(-h - v_threshold)
+        reset    v = h where neither fires, else 0
+        output   amplitude * (up - down), in {-amplitude, 0, amplitude}
+
+    The surrogate of each is rectangle(alpha=1) by default; the released code clips a straight-
+    through slope instead.
+    """
+    if not v_threshold > 0:
+        raise ModelError(f"ternary: v_threshold is {v_threshold!r}. Accepted: a number > 0.")
+    v, x = state("v"), input("x")
+    leak = param("decay", init=decay, learnable=False)
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    amplitude = param("amplitude", init=1.0, learnable=learn_amplitude, per=per)
+    up, down = spike_named("up"), spike_named("down")
+    return Neuron(
+        charge={v: leak * v + x},
+        fire={up: v - threshold, down: -v - threshold},
+        reset={v: where(up, 0, where(down, 0, v))},
+        output={"out": amplitude * (up - down)},
+        surrogate=surrogate or rectangle(alpha=1.0),
+    )

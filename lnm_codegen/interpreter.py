@@ -1,0 +1,319 @@
+"""`lnm.interpret`: what a neuron computes on a sequence, and its gradients, in NumPy.
+
+The reference of every backend: it runs the Program's own kernels step by step, elementwise, and
+sums parameter gradients in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lnm_codegen.compiler import lower
+from lnm_codegen.errors import ModelError, ShapeError
+from lnm_codegen.functions import did_you_mean
+from lnm_codegen.granularity import Extent, prepared_granularity
+from lnm_codegen.ir.interpret import Array, run
+from lnm_codegen.ir.nodes import Program, Role
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.symbols import Param
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `interpret` returns.
+
+    Attributes:
+        outputs: Output name -> array (T, N, *).
+        states: State name -> its value after the last step, (N, *).
+        trajectory: State name -> its value before each step, (T, N, *).
+        grads: Name of an input (T, N, *), a parameter (its own shape) or a state (the gradient of
+            its initial value, (N, *)) -> gradient; empty without `grad_out`.
+    """
+
+    outputs: dict[str, Array]
+    states: dict[str, Array]
+    trajectory: dict[str, Array] = field(repr=False)
+    grads: dict[str, Array]
+
+    @property
+    def out(self) -> Array:
+        """The first output."""
+        return next(iter(self.outputs.values()))
+
+
+def interpret(
+    neuron: Neuron,
+    *x_seq: Any,
+    state: Mapping[str, Any] | None = None,
+    grad_out: Any = None,
+    grad_state: Mapping[str, Any] | None = None,
+    dtype: str = "float64",
+    scheme: str = "horner",
+    **params: Any,
+) -> Result:
+    """Run a neuron over a sequence.
+
+    Args:
+        neuron: The definition.
+        x_seq: One array (T, N, *) per input, in the order of declaration.
+        state: Initial values by state name; the declared `init` otherwise.
+        grad_out: Gradient of the loss with respect to the output (a tuple for several); with it
+            the result has `grads`.
+        grad_state: Gradient with respect to final states, by name.
+        dtype: "float64" or "float32", in which every operation is rounded.
+        scheme: "horner" or "estrin".
+        **params: Parameters by name, `theta=...`; shape () or (size,) per layer, (C,) or
+            (C, size) per channel (axis 2 of x_seq), the neuron's shape (and size) per neuron. The
+            declared `init` otherwise.
+
+    Raises:
+        ModelError: A name that the neuron does not have.
+        ShapeError: Arrays that do not fit together.
+    """
+    program = lower(neuron, scheme)
+    kind = np.dtype(dtype)
+    if kind not in (np.dtype("float64"), np.dtype("float32")):
+        raise ModelError(f"interpret: dtype is {dtype!r}. Accepted: 'float64', 'float32'.")
+    inputs = _inputs(neuron, x_seq, kind)
+    shape = next(iter(inputs.values())).shape
+    extent = extent_of(neuron.params, shape)
+    raw = _raw_parameters(neuron, params, extent, kind)
+    prepared = run(program.prepare, raw, kind)
+    lanes = _Lanes(program, neuron.params, extent)
+    table = {name: lanes.spread(name, value) for name, value in prepared.items()}
+    start = _start(neuron, state, shape[1:], kind)
+    outputs, trajectory, final = _forward(program, inputs, table, start, shape, kind)
+    grads: dict[str, Array] = {}
+    if grad_out is not None or grad_state is not None:
+        seeds = _seeds(program, grad_out, shape, kind)
+        given = grad_state or {}
+        last = {s: np.broadcast_to(np.asarray(given.get(s, 0), kind), shape[1:]) for s in final}
+        grads, sums = _backward(program, lanes, inputs, table, trajectory, seeds, last, kind)
+        grads |= _parameter_gradients(program, neuron.params, raw, sums, shape, kind)
+    return Result(outputs, final, trajectory, grads)
+
+
+def extent_of(params: tuple[Param, ...], shape: tuple[int, ...]) -> Extent:
+    """Return batch, channels and inner of an input shape (T, N, C, *)."""
+    pers = {p.per for p in params}
+    if len(shape) < 2:
+        raise ShapeError(f"x_seq has shape {shape}; expected (T, N, *) with at least two axes.")
+    if pers & {"channel", "neuron"}:
+        if len(shape) < 3 and "channel" in pers:
+            raise ShapeError(f"x_seq has shape {shape}; expected (T, N, C, *), channels on axis 2.")
+        channels = shape[2] if len(shape) > 2 else 1
+        return Extent(shape[1], channels, int(np.prod(shape[3:], dtype=int)))
+    return Extent(1, 1, int(np.prod(shape[1:], dtype=int)))
+
+
+def _inputs(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> dict[str, Array]:
+    if len(given) != len(neuron.inputs) or not given:
+        names = ", ".join(s.name for s in neuron.inputs) or "none"
+        raise ShapeError(f"{neuron.name}: {len(given)} inputs given; expected {names}.")
+    arrays = [np.asarray(x, kind) for x in given]
+    for array in arrays:
+        if array.ndim < 2 or array.shape != arrays[0].shape:
+            shapes = ", ".join(str(a.shape) for a in arrays)
+            raise ShapeError(f"{neuron.name}: inputs have shapes {shapes}; expected one (T, N, *).")
+    return {s.name: a for s, a in zip(neuron.inputs, arrays, strict=True)}
+
+
+def _raw_parameters(
+    neuron: Neuron, given: Mapping[str, Any], extent: Extent, kind: np.dtype[Any]
+) -> dict[str, Array]:
+    known = [p.name for p in neuron.params]
+    for name in given:
+        if name not in known:
+            raise ModelError(
+                f"{neuron.name}: no parameter {name!r}. Declared: {', '.join(known) or 'none'}."
+                f"{did_you_mean(name, known)}"
+            )
+    raw: dict[str, Array] = {}
+    for decl in neuron.params:
+        value = given.get(decl.name, decl.init)
+        if callable(value):
+            raise ModelError(
+                f"{neuron.name}: parameter {decl.name!r} is initialised by a function. Give its"
+                f" value, {decl.name}=..."
+            )
+        array = np.asarray(value, kind)
+        rows = extent.rows(decl.per)
+        if decl.size is not None:
+            array = np.broadcast_to(array, (*array.shape[:-1], decl.size))
+            array = array.reshape(-1, decl.size)
+        else:
+            array = array.reshape(-1, 1)
+        if array.shape[0] not in (1, rows):
+            raise ShapeError(
+                f"{neuron.name}: parameter {decl.name!r} has {array.shape[0]} rows; expected"
+                f" {rows}, one per {decl.per}."
+            )
+        array = np.broadcast_to(array, (rows, array.shape[1]))
+        raw |= {n: array[:, k] for k, n in enumerate(decl.element_names)}
+    return _aligned(raw, neuron.params, extent)
+
+
+def _aligned(
+    raw: dict[str, Array], params: tuple[Param, ...], extent: Extent
+) -> dict[str, Array]:
+    """Bring every scalar to (1, 1), (C, 1) or (C, I), so that granularities mix by broadcasting."""
+    shape = {"layer": (1, 1), "channel": (extent.channels, 1)}
+    shape["neuron"] = (extent.channels, extent.inner)
+    return {n: raw[n].reshape(shape[p.per]) for p in params for n in p.element_names}
+
+
+class _Lanes:
+    """Spreads prepared parameters over neurons, and sums terms over what shares a value."""
+
+    def __init__(self, program: Program, params: tuple[Param, ...], extent: Extent) -> None:
+        self._per = prepared_granularity(program, params)
+        self._extent = extent
+
+    def spread(self, name: str, value: Array) -> Array:
+        e = self._extent
+        return np.broadcast_to(value, (e.batch, e.channels, e.inner)).reshape(-1)
+
+    def collect(self, name: str, terms: Array) -> Array:
+        """Sum terms (N,) in float64 to (1, 1), (C, 1) or (C, I)."""
+        e = self._extent
+        array = terms.astype(np.float64).reshape(e.batch, e.channels, e.inner).sum(axis=0)
+        match self._per[name]:
+            case "layer":
+                return np.asarray(array.sum()).reshape(1, 1)
+            case "channel":
+                return array.sum(axis=1, keepdims=True)
+            case _:
+                return array
+
+
+def _start(
+    neuron: Neuron, state: Mapping[str, Any] | None, shape: tuple[int, ...], kind: np.dtype[Any]
+) -> dict[str, Array]:
+    given = state or {}
+    known = [s.name for s in neuron.states]
+    for name in given:
+        if name not in known:
+            raise ModelError(
+                f"{neuron.name}: no state {name!r}. Declared: {', '.join(known) or 'none'}."
+                f"{did_you_mean(name, known)}"
+            )
+    start = {}
+    for symbol in neuron.states:
+        value = given.get(symbol.name, symbol.decl.init)  # type: ignore[union-attr]
+        if callable(value):
+            raise ModelError(
+                f"{neuron.name}: state {symbol.name!r} is initialised by a function. Give its"
+                f" value, state={{{symbol.name!r}: ...}}."
+            )
+        start[symbol.name] = np.array(np.broadcast_to(np.asarray(value, kind), shape))
+    return start
+
+
+def _forward(
+    program: Program,
+    inputs: dict[str, Array],
+    table: dict[str, Array],
+    start: dict[str, Array],
+    shape: tuple[int, ...],
+    kind: np.dtype[Any],
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    kernel = program.forward
+    outputs = {n: np.zeros(shape, kind) for n in kernel.result_names(Role.OUTPUT)}
+    trajectory = {n: np.zeros(shape, kind) for n in start}
+    now = {n: v.reshape(-1) for n, v in start.items()}
+    for t in range(shape[0]):
+        for name, value in now.items():
+            trajectory[name][t] = value.reshape(shape[1:])
+        step = {n: a[t].reshape(-1) for n, a in inputs.items()}
+        results = run(kernel, {**table, **now, **step}, kind)
+        for name in outputs:
+            outputs[name][t] = np.broadcast_to(results[name], now_shape(step)).reshape(shape[1:])
+        now = {n: np.broadcast_to(results[f"{n}_next"], v.shape) for n, v in now.items()}
+    return outputs, trajectory, {n: np.array(v).reshape(shape[1:]) for n, v in now.items()}
+
+
+def now_shape(step: Mapping[str, Array]) -> tuple[int, ...]:
+    """Return (N,), the shape of one step's flattened input."""
+    return next(iter(step.values())).shape
+
+
+def _seeds(
+    program: Program, grad_out: Any, shape: tuple[int, ...], kind: np.dtype[Any]
+) -> dict[str, Array]:
+    names = program.forward.result_names(Role.OUTPUT)
+    given = grad_out if isinstance(grad_out, tuple) else (grad_out,) * len(names)
+    if len(given) != len(names):
+        raise ShapeError(f"grad_out has {len(given)} arrays; expected {', '.join(names)}.")
+    return {
+        n: np.broadcast_to(np.asarray(0 if g is None else g, kind), shape)
+        for n, g in zip(names, given, strict=True)
+    }
+
+
+def _backward(
+    program: Program,
+    lanes: _Lanes,
+    inputs: dict[str, Array],
+    table: dict[str, Array],
+    trajectory: dict[str, Array],
+    seeds: dict[str, Array],
+    last: dict[str, Array],
+    kind: np.dtype[Any],
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    kernel = program.backward
+    shape = next(iter(inputs.values())).shape
+    grads = {n: np.zeros(shape, kind) for n in inputs}
+    lane = np.zeros(int(np.prod(shape[1:], dtype=int)), kind)
+    terms = [n.removeprefix("grad_") for n in kernel.result_names(Role.PARAM)]
+    totals = {n: lane.copy() for n in terms}
+    carried = {n: g.reshape(-1) for n, g in last.items()}
+    for t in reversed(range(shape[0])):
+        values = {n: a[t].reshape(-1) for n, a in (*inputs.items(), *trajectory.items())}
+        values |= {f"grad_{n}": g[t].reshape(-1) for n, g in seeds.items()}
+        values |= {f"grad_{n}_next": g for n, g in carried.items()}
+        results = run(kernel, {**table, **values}, kind)
+        for name in grads:
+            grads[name][t] = np.broadcast_to(results[f"grad_{name}"], lane.shape).reshape(shape[1:])
+        with np.errstate(all="ignore"):
+            for name in terms:
+                totals[name] = totals[name] + results[f"grad_{name}"]
+        carried = {n: np.broadcast_to(results[f"grad_{n}"], lane.shape) for n in carried}
+    grads |= {n: np.array(g).reshape(shape[1:]) for n, g in carried.items()}
+    return grads, {n: lanes.collect(n, total) for n, total in totals.items()}
+
+
+def _parameter_gradients(
+    program: Program,
+    params: tuple[Param, ...],
+    raw: dict[str, Array],
+    sums: dict[str, Array],
+    shape: tuple[int, ...],
+    kind: np.dtype[Any],
+) -> dict[str, Array]:
+    """Run the adjoint of `prepare` on the finest grid (C, I) and sum over what shares a value.
+
+    The adjoint is linear in the sums, so that a coarser sum enters in one row of its group alone.
+    """
+    adjoint = program.prepare_backward
+    grid = np.broadcast_shapes((1, 1), *(a.shape for a in (*raw.values(), *sums.values())))
+    values = dict(raw)
+    for name, total in sums.items():
+        values[f"sum_{name}"] = np.zeros(grid, kind)
+        values[f"sum_{name}"][: total.shape[0], : total.shape[1]] = total
+    results = run(adjoint, {p.var.name: values[p.var.name] for p in adjoint.inputs}, kind)
+    grads = {}
+    for decl in params:
+        parts = []
+        for name in decl.element_names:
+            terms = np.asarray(results.get(f"grad_{name}", 0.0), np.float64)
+            terms = np.broadcast_to(terms, grid)
+            axes = tuple(k for k in range(2) if raw[name].shape[k] == 1)
+            parts.append(terms.sum(axis=axes))
+        rows = {"layer": (), "channel": shape[2:3], "neuron": shape[2:]}[decl.per]
+        stacked = np.stack(parts, axis=-1).reshape(*rows, len(parts)).astype(kind)
+        grads[decl.name] = stacked[..., 0] if decl.size is None else stacked
+    return grads

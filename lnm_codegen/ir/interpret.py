@@ -1,0 +1,105 @@
+"""What a kernel means: each node evaluated in NumPy, in one float type. The oracle of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, assert_never
+
+import numpy as np
+
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.nodes import BinaryOp, CompareOp, Expr, Fn, Kernel, UnaryOp
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_BINARY = {
+    BinaryOp.ADD: np.add, BinaryOp.SUB: np.subtract, BinaryOp.MUL: np.multiply,
+    BinaryOp.DIV: np.divide, BinaryOp.AND: np.logical_and, BinaryOp.OR: np.logical_or,
+}  # fmt: skip
+_COMPARE = {
+    CompareOp.LT: np.less, CompareOp.LE: np.less_equal, CompareOp.GT: np.greater,
+    CompareOp.GE: np.greater_equal, CompareOp.EQ: np.equal, CompareOp.NE: np.not_equal,
+}  # fmt: skip
+_CALL = {
+    Fn.EXP: np.exp, Fn.LOG: np.log, Fn.SQRT: np.sqrt, Fn.TANH: np.tanh, Fn.SIN: np.sin,
+    Fn.COS: np.cos, Fn.SIGMOID: lambda x: 1 / (1 + np.exp(-x)),
+}  # fmt: skip
+
+
+def run(kernel: Kernel, values: Mapping[str, Any], dtype: Any = np.float64) -> dict[str, Array]:
+    """Evaluate `kernel` elementwise.
+
+    Args:
+        kernel: Any kernel, before or after any pass.
+        values: An array or number for each input port, by name; they broadcast.
+        dtype: float64 or float32; every operation is rounded to it. (A float32 Fma goes through
+            float64, which differs from one rounding in about one case in 2**29.)
+
+    Returns:
+        An array for each result, by name.
+    """
+    env: dict[str, Any] = {
+        p.var.name: np.asarray(values[p.var.name], dtype) for p in kernel.inputs
+    }
+    with np.errstate(all="ignore"):
+        for let in kernel.body:
+            env[let.target.name] = evaluate(let.value, env, np.dtype(dtype))
+    return {p.var.name: np.asarray(env[p.var.name]) for p in kernel.results}
+
+
+def evaluate(e: Expr, env: Mapping[str, Any], dtype: np.dtype[Any]) -> Any:
+    """Return the value of `e`, with Vars from `env`."""
+
+    def of(child: Expr) -> Any:
+        return evaluate(child, env, dtype)
+
+    match e:
+        case ir.Const(value, _):
+            return rounded(value, dtype)
+        case ir.Var(name, _):
+            return env[name]
+        case ir.Unary(op, arg):
+            return np.logical_not(of(arg)) if op is UnaryOp.NOT else np.negative(of(arg))
+        case ir.Binary(binary, lhs, rhs):
+            return _BINARY[binary](of(lhs), of(rhs))
+        case ir.Power(base, exponent):
+            value = of(base)
+            result = value
+            for _ in range(exponent - 1):
+                result = result * value
+            return result
+        case ir.Compare(compare, lhs, rhs):
+            return _COMPARE[compare](of(lhs), of(rhs))
+        case ir.Select(cond, then, orelse):
+            return np.where(of(cond), of(then), of(orelse)).astype(dtype)
+        case ir.Fma(a, b, c):
+            return _fma(of(a), of(b), of(c), dtype)
+        case ir.Call(fn, arg):
+            return np.asarray(_CALL[fn](of(arg)), dtype)
+        case ir.Spike(arg, _):
+            return np.greater_equal(of(arg), 0)
+        case ir.Detach(arg):
+            return of(arg)
+        case _:
+            assert_never(e)
+
+
+def _fma(a: Any, b: Any, c: Any, dtype: np.dtype[Any]) -> Any:
+    wide = np.float64
+    product = np.multiply(a, b, dtype=wide)
+    return np.asarray(np.add(product, c, dtype=wide), dtype)
+
+
+def rounded(value: Fraction, dtype: Any) -> Any:
+    """Return the number of `dtype` nearest to an exact `value` (infinite where it overflows)."""
+    try:
+        double = float(value)
+    except OverflowError:
+        double = float("inf") if value > 0 else float("-inf")
+    near = np.dtype(dtype).type(double)
+    if not np.isfinite(near) or np.dtype(dtype) == np.float64:
+        return near
+    around = (near, np.nextafter(near, -np.inf), np.nextafter(near, np.inf))
+    finite = [x for x in around if np.isfinite(x)]
+    return min(finite, key=lambda x: abs(Fraction(float(x)) - value))

@@ -1,0 +1,1 @@
+"""Rewrites of kernels, one per file; their order stands in `compiler.py`."""

@@ -1,0 +1,189 @@
+"""Reverse mode over the Lets of a kernel, as another kernel.
+
+For a Let y = e(u, ...) with adjoint grad_y, every u receives grad_y * de/du:
+
+    polynomial           the derivative of the polynomial, in a Let of its own if it has terms
+    select(c, a, b)      a: select(c, grad, 0)   b: select(c, 0, grad)
+                         c, where it is a spike: grad * (a - b)
+    spike(z; slope)      z: grad * slope
+    detach(e)            nothing
+    a / b                a: grad / b             b: -(grad / b) * y
+    exp log sqrt ...     grad times the derivative, in terms of y where that is cheaper
+"""
+
+from __future__ import annotations
+
+from lnm_codegen.errors import InternalError
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.nodes import (
+    BinaryOp,
+    Call,
+    Const,
+    Detach,
+    Expr,
+    Fn,
+    Kernel,
+    Let,
+    Phase,
+    Port,
+    Role,
+    Select,
+    Spike,
+    Var,
+)
+from lnm_codegen.ir.polynomial import Poly, Reader, derivative, is_polynomial, product, write
+from lnm_codegen.ir.types import BOOL
+
+
+def backward(kernel: Kernel, *, seed: str = "grad_") -> Kernel:
+    """Return the adjoint of a kernel that `collect` has split.
+
+    Takes: the inputs of `kernel` and, as GRAD ports `<seed><result>`, a gradient per result.
+    Gives: `grad_<input>` for each input. The body repeats that of `kernel`, without `Detach`.
+    """
+    return _Backward(kernel, seed).run()
+
+
+class _Backward:
+    def __init__(self, kernel: Kernel, seed: str) -> None:
+        self._kernel = kernel
+        self._seed = seed
+        self._names = ir.names_of(kernel)
+        self._spikes = ir.spikes_of(kernel)
+        self._terms: dict[Var, list[Expr]] = {}
+        self._body: list[Let] = [
+            Let(x.target, x.value.arg if isinstance(x.value, Detach) else x.value, x.phase)
+            for x in kernel.body
+        ]
+
+    def run(self) -> Kernel:
+        kernel = self._kernel
+        seeds = []
+        for port in kernel.results:
+            grad = Var(self._names.fresh(f"{self._seed}{port.var.name}"))
+            seeds.append(Port(grad, Role.GRAD))
+            self._terms.setdefault(port.var, []).append(grad)
+        for let in reversed(kernel.body):
+            self._reverse(let)
+        results = []
+        for port in kernel.inputs:
+            total = self._total(port.var)
+            grad = self._let(f"grad_{port.var.name}", ir.ZERO if total is None else total)
+            results.append(Port(grad, port.role))
+        return Kernel(
+            f"{kernel.name}_backward",
+            (*kernel.inputs, *seeds),
+            tuple(self._body),
+            tuple(results),
+        )
+
+    def _let(self, wanted: str, value: Expr) -> Var:
+        target = Var(self._names.fresh(wanted))
+        self._body.append(Let(target, value, Phase.ADJOINT))
+        return target
+
+    def _total(self, var: Var) -> Expr | None:
+        total: Expr | None = None
+        for term in self._terms.get(var, []):
+            total = term if total is None else ir.add(total, term)
+        return total
+
+    def _give(self, var: Expr, term: Expr) -> None:
+        if isinstance(var, Var):
+            self._terms.setdefault(var, []).append(term)
+
+    def _reverse(self, let: Let) -> None:
+        total = self._total(let.target)
+        if total is None or isinstance(let.value, Const | Detach):
+            return
+        if isinstance(let.value, Var):  # a copy hands its gradient on
+            self._give(let.value, total)
+            return
+        grad = total
+        if not isinstance(total, Var):
+            grad = self._let(f"grad_{let.target.name}", total)
+        match let.value:
+            case Spike(arg, slope):
+                factor = slope
+                if not ir.is_atom(slope):
+                    factor = self._let(f"slope_{let.target.name}", slope)
+                self._give(arg, _scaled(grad, factor))
+            case Select(cond, then, orelse):
+                self._select(grad, cond, then, orelse)
+            case ir.Binary(BinaryOp.DIV, a, b):
+                quotient = self._let(f"grad_{let.target.name}_div", ir.div(grad, b))
+                self._give(a, quotient)
+                self._give(b, ir.neg(ir.mul(quotient, let.target)))
+            case Call(fn, arg):
+                self._give(arg, _call(fn, grad, arg, let.target))
+            case ir.Compare() | ir.Unary(ir.UnaryOp.NOT, _):
+                pass
+            case ir.Binary(BinaryOp.AND | BinaryOp.OR, _, _):
+                pass
+            case value if is_polynomial(value):
+                self._polynomial(let.target, grad, value)
+            case value:
+                raise InternalError(f"backward: no rule for {type(value).__name__}.")
+
+    def _select(self, grad: Expr, cond: Expr, then: Expr, orelse: Expr) -> None:
+        if isinstance(then, Var):
+            self._give(then, Select(cond, grad, ir.ZERO))
+        if isinstance(orelse, Var):
+            self._give(orelse, Select(cond, ir.ZERO, grad))
+        if isinstance(cond, Var) and self._spikes.get(cond) is not None:
+            self._give(cond, _scaled(grad, _difference(then, orelse)))
+
+    def _polynomial(self, target: Var, grad: Expr, value: Expr) -> None:
+        p = Reader(lambda v: v.type is BOOL, self._refuse).read(value)
+        for var in dict.fromkeys(v for monomial in p for v, _ in monomial):
+            self._give(var, _scaled(grad, self._partial(target, var, derivative(p, var))))
+
+    def _partial(self, target: Var, var: Var, partial: Poly) -> Expr:
+        if len(partial) == 1:
+            ((monomial, c),) = partial.items()
+            return product(c, monomial)
+        return self._let(f"d{target.name}_d{var.name}", write(partial))
+
+    def _refuse(self, e: Expr) -> Var:
+        raise InternalError(f"backward: {type(e).__name__} inside a polynomial; run collect first.")
+
+
+def _scaled(grad: Expr, factor: Expr) -> Expr:
+    match factor:
+        case Const(value=one) if one == 1:
+            return grad
+        case Const(value=minus_one) if minus_one == -1:
+            return ir.neg(grad)
+        case ir.Unary(ir.UnaryOp.NEG, arg):
+            return ir.neg(_scaled(grad, arg))
+        case _:
+            return ir.mul(grad, factor)
+
+
+def _difference(a: Expr, b: Expr) -> Expr:
+    if b == ir.ZERO:
+        return a
+    if a == ir.ZERO:
+        return ir.neg(b)
+    if isinstance(a, Const) and isinstance(b, Const):
+        return Const(a.value - b.value)
+    return ir.sub(a, b)
+
+
+def _call(fn: Fn, grad: Expr, x: Expr, y: Expr) -> Expr:
+    """Return grad * dfn(x)/dx, with y = fn(x) at hand."""
+    match fn:
+        case Fn.EXP:
+            return ir.mul(grad, y)
+        case Fn.LOG:
+            return ir.div(grad, x)
+        case Fn.SQRT:
+            return ir.div(grad, ir.add(y, y))
+        case Fn.TANH:
+            return ir.mul(grad, ir.sub(ir.ONE, ir.mul(y, y)))
+        case Fn.SIGMOID:
+            return ir.mul(grad, ir.mul(y, ir.sub(ir.ONE, y)))
+        case Fn.SIN:
+            return ir.mul(grad, Call(Fn.COS, x))
+        case Fn.COS:
+            return ir.neg(ir.mul(grad, Call(Fn.SIN, x)))

@@ -1,0 +1,124 @@
+"""Common subexpressions, dead code, and temporaries that are read once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.nodes import Binary, BinaryOp, Expr, Kernel, Let, Spike, Var
+
+_COMMUTATIVE = (BinaryOp.ADD, BinaryOp.MUL, BinaryOp.AND, BinaryOp.OR)
+
+
+def cse(kernel: Kernel) -> Kernel:
+    """Compute nothing twice: a repeated subexpression becomes a Let, or the Let it already is.
+
+    Keeps: ports, results, the value of every Let, bit for bit.
+    """
+    pass_ = _Cse(kernel)
+    for let in kernel.body:
+        pass_.let(let)
+    return dce(replace(kernel, body=tuple(pass_.body)))
+
+
+class _Cse:
+    def __init__(self, kernel: Kernel) -> None:
+        self.body: list[Let] = []
+        self._names = ir.names_of(kernel)
+        self._results = {p.var for p in kernel.results}
+        self._known: dict[Expr, Var] = {}
+        self._copies: dict[Var, Expr] = {}
+        self._uses = Counter[Expr]()
+        seen: set[Expr] = set()
+        for let in kernel.body:
+            self._count(_key(let.value), seen)
+
+    def _count(self, key: Expr, seen: set[Expr]) -> None:
+        self._uses[key] += 1
+        if key not in seen:
+            seen.add(key)
+            for child in ir.children(key):
+                self._count(child, seen)
+
+    def let(self, let: Let) -> None:
+        value = ir.map_children(let.value, lambda c: self._shared(c, let))
+        value = self._copies.get(value, value) if isinstance(value, Var) else value
+        known = self._known.get(_key(value))
+        if known is not None and not isinstance(let.value, Spike):
+            value = known
+        if ir.is_atom(value) and let.target not in self._results:
+            self._copies[let.target] = value
+            return
+        self.body.append(replace(let, value=value))
+        if not ir.is_atom(value):
+            self._known.setdefault(_key(value), let.target)
+
+    def _shared(self, e: Expr, let: Let) -> Expr:
+        if isinstance(e, Var):
+            return self._copies.get(e, e)
+        if ir.is_atom(e):
+            return e
+        repeated = self._uses[_key(e)] > 1
+        e = ir.map_children(e, lambda c: self._shared(c, let))
+        key = _key(e)
+        if key not in self._known and repeated and not isinstance(e, ir.Unary):
+            target = Var(self._names.temporary(), ir.type_of(e))
+            self.body.append(Let(target, e, let.phase))
+            self._known[key] = target
+        return self._known.get(key, e)
+
+
+def _key(e: Expr) -> Expr:
+    """Return `e` with the operands of commutative operators in one order."""
+    e = ir.map_children(e, _key)
+    match e:
+        case Binary(op, a, b) if op in _COMMUTATIVE and repr(b) < repr(a):
+            return Binary(op, b, a)
+        case ir.Fma(a, b, c) if repr(b) < repr(a):
+            return ir.Fma(b, a, c)
+        case _:
+            return e
+
+
+def dce(kernel: Kernel) -> Kernel:
+    """Drop every Let that no result needs."""
+    needed = {p.var for p in kernel.results}
+    kept: list[Let] = []
+    for let in reversed(kernel.body):
+        if let.target in needed:
+            kept.append(let)
+            needed |= ir.variables(let.value)
+    return replace(kernel, body=tuple(reversed(kept)))
+
+
+def keep_results(kernel: Kernel, names: frozenset[str] | set[str]) -> Kernel:
+    """Return `kernel` with only the results of these names, and what they need."""
+    results = tuple(p for p in kernel.results if p.var.name in names)
+    return dce(replace(kernel, results=results))
+
+
+def inline(kernel: Kernel) -> Kernel:
+    """Put a temporary that is read once where it is read, so that emitted code reads well."""
+    reads = Counter(
+        node for let in kernel.body for node in _reads(let.value) if isinstance(node, Var)
+    )
+    results = {p.var for p in kernel.results}
+    table: dict[Var, Expr] = {}
+    body: list[Let] = []
+    for let in kernel.body:
+        value = ir.substitute(let.value, table)
+        once = reads[let.target] == 1 and let.target not in results
+        if once and ir.is_temporary(let.target.name) and not isinstance(value, Spike):
+            table[let.target] = value
+        else:
+            body.append(replace(let, value=value))
+    return replace(kernel, body=tuple(body))
+
+
+def _reads(e: Expr) -> list[Expr]:
+    """Return the Vars read by `e`, each as often as it stands there, a Spike's slope included."""
+    found = [n for n in ir.walk(e) if isinstance(n, Var)]
+    if isinstance(e, Spike):
+        found += [n for n in ir.walk(e.slope) if isinstance(n, Var)]
+    return list(found)

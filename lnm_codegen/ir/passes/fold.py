@@ -1,0 +1,53 @@
+"""Constant folding that drops no NaN and no infinity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.nodes import Binary, BinaryOp, Const, Expr, Kernel, Select, Unary, UnaryOp
+
+
+def fold(kernel: Kernel) -> Kernel:
+    """Fold constants, 1*x, x/1, x + 0 and double negations; return `kernel` if nothing changes.
+
+    Keeps: 0*x, x - x and x/x, whose value is NaN where x is not finite.
+    """
+    body = tuple(replace(let, value=_fold(let.value)) for let in kernel.body)
+    return kernel if body == kernel.body else replace(kernel, body=body)
+
+
+def _fold(e: Expr) -> Expr:
+    e = ir.map_children(e, _fold)
+    match e:
+        case Unary(UnaryOp.NEG, arg) if isinstance(arg, Const) or arg != ir.neg(arg):
+            folded = ir.neg(arg)
+            return e if folded == e else folded
+        case Binary(op, Const() as a, Const() as b):
+            return _constants(op, a, b) or e
+        case Binary(BinaryOp.MUL, Const(value=one), x) if one == 1:
+            return x
+        case Binary(BinaryOp.MUL | BinaryOp.DIV, x, Const(value=one)) if one == 1:
+            return x
+        case Binary(BinaryOp.ADD, Const(value=zero), x) if zero == 0:
+            return x
+        case Binary(BinaryOp.ADD | BinaryOp.SUB, x, Const(value=zero)) if zero == 0:
+            return x
+        case Select(_, then, orelse) if then == orelse and isinstance(then, Const):
+            return then
+        case _:
+            return e
+
+
+def _constants(op: BinaryOp, a: Const, b: Const) -> Const | None:
+    match op:
+        case BinaryOp.ADD:
+            return Const(a.value + b.value)
+        case BinaryOp.SUB:
+            return Const(a.value - b.value)
+        case BinaryOp.MUL:
+            return Const(a.value * b.value)
+        case BinaryOp.DIV if b.value != 0:
+            return Const(a.value / b.value)
+        case _:
+            return None

@@ -1,0 +1,93 @@
+"""Expressions of parameters alone leave the step: they are prepared once per call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.nodes import Expr, Kernel, Let, Phase, Port, Role, Var
+from lnm_codegen.ir.types import REAL
+
+
+def hoist(prepare: Kernel, *kernels: Kernel) -> tuple[Kernel, ...]:
+    """Move what only parameters decide from `kernels` into `prepare`.
+
+    Args:
+        prepare: Its results are the parameters that `kernels` take.
+        kernels: Step kernels, whose PARAM ports become those they still read and the new ones.
+
+    Returns:
+        The longer `prepare`, then the kernels.
+    """
+    pass_ = _Hoist(prepare, kernels)
+    moved = [pass_.kernel(k) for k in kernels]
+    return pass_.prepared(), *moved
+
+
+class _Hoist:
+    def __init__(self, prepare: Kernel, kernels: tuple[Kernel, ...]) -> None:
+        self._prepare = prepare
+        taken = {p.var.name for k in (prepare, *kernels) for p in (*k.inputs, *k.results)}
+        taken |= {let.target.name for k in (prepare, *kernels) for let in k.body}
+        self._names = ir.Names(taken)
+        self._known = {let.value: let.target for let in prepare.body}
+        self._new: list[Let] = []
+
+    def kernel(self, kernel: Kernel) -> Kernel:
+        params = [p.var for p in kernel.inputs if p.role is Role.PARAM]
+        decided: dict[Var, Expr] = {p: p for p in params}
+        results = {p.var for p in kernel.results}
+        body: list[Let] = []
+        for let in kernel.body:
+            value = self._replace(let.value, decided)
+            decidable = ir.variables(let.value) <= decided.keys()
+            if let.target not in results and decidable and ir.type_of(value) is REAL:
+                decided[let.target] = value if ir.is_atom(value) else self._param(value)
+            else:
+                body.append(replace(let, value=value))
+        read = {v for let in body for v in ir.variables(let.value)}
+        made = [let.target for let in self._new] + list(self._known.values())
+        kept = [v for v in dict.fromkeys([*params, *made]) if v in read]
+        ports = [p for p in kernel.inputs if p.role is not Role.PARAM]
+        return replace(
+            kernel,
+            inputs=(*ports, *(Port(v, Role.PARAM) for v in kept)),
+            body=tuple(body),
+        )
+
+    def _replace(self, e: Expr, decided: dict[Var, Expr]) -> Expr:
+        if isinstance(e, Var):
+            return decided.get(e, e)
+        read = ir.variables(e)
+        if read and read <= decided.keys() and ir.type_of(e) is REAL and not _is_negated(e):
+            return self._param(ir.substitute(e, decided))
+        return ir.map_children(e, lambda c: self._replace(c, decided))
+
+    def _param(self, value: Expr) -> Var:
+        if value not in self._known:
+            target = Var(self._name(value), ir.type_of(value))
+            self._known[value] = target
+            self._new.append(Let(target, value, Phase.PREPARE))
+        return self._known[value]
+
+    def _name(self, value: Expr) -> str:
+        match value:
+            case ir.Binary(ir.BinaryOp.DIV, ir.Const(value=one), Var(name)) if one == 1:
+                return self._names.fresh(f"inv_{name}")
+            case ir.Binary(ir.BinaryOp.MUL, ir.Const(value=k), Var(name)) if k in range(2, 10):
+                return self._names.fresh(f"{name}_x{k}")
+            case ir.Unary(ir.UnaryOp.NEG, Var(name)):
+                return self._names.fresh(f"minus_{name}")
+            case ir.Call(fn, Var(name)):
+                return self._names.fresh(f"{fn.value}_{name}")
+            case _:
+                return self._names.numbered("p")
+
+    def prepared(self) -> Kernel:
+        results = (*self._prepare.results, *(Port(x.target, Role.PARAM) for x in self._new))
+        return replace(self._prepare, body=(*self._prepare.body, *self._new), results=results)
+
+
+def _is_negated(e: Expr) -> bool:
+    """Say whether `e` is -param: a sign that subtraction and fma take for nothing."""
+    return isinstance(e, ir.Unary) and isinstance(e.arg, Var)

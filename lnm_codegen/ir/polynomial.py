@@ -1,0 +1,265 @@
+"""Polynomials over Vars with expressions of parameters as coefficients, and back to trees.
+
+`collect` puts every polynomial into a sum of products, `horner` and `estrin` evaluate it, and
+`backward` differentiates it; all three read and write it through this module. A coefficient that
+cancels to zero stays, so that a NaN or an infinity still reaches the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.nodes import BinaryOp, Const, Expr, Fma, Power, Unary, UnaryOp, Var
+from lnm_codegen.ir.text import number_text
+
+Monomial: TypeAlias = tuple[tuple[Var, int], ...]
+Poly: TypeAlias = dict[Monomial, Expr]
+Atom: TypeAlias = Callable[[Expr], Var]
+
+
+def is_sum(e: Expr) -> bool:
+    """Say whether `e` is an addition or a subtraction."""
+    return isinstance(e, ir.Binary) and e.op in (BinaryOp.ADD, BinaryOp.SUB)
+
+
+def is_polynomial(e: Expr) -> bool:
+    """Say whether the root of `e` is an operator of polynomials."""
+    match e:
+        case Power() | Fma() | Unary(UnaryOp.NEG, _):
+            return True
+        case ir.Binary(op, _, _):
+            return op in (BinaryOp.ADD, BinaryOp.SUB, BinaryOp.MUL)
+        case _:
+            return False
+
+
+class Reader:
+    """Reads trees as polynomials; what is none becomes a Var through `atom`.
+
+    A product or a power is multiplied out only where that costs nothing: by a coefficient, by a
+    monomial of the same variable, or among polynomials of one variable. Any other sum that is
+    multiplied becomes an atom, everywhere in the tree, so that f(v + x) stays one in v + x.
+    """
+
+    def __init__(self, is_coefficient: Callable[[Var], bool], atom: Atom) -> None:
+        self._is_coefficient = is_coefficient
+        self._atom = atom
+        self._opaque: set[Expr] = set()
+
+    def read(self, e: Expr) -> Poly:
+        """Return `e` as a polynomial."""
+        for node in ir.walk(e):
+            for factor in _multiplied_sums(node):
+                if len(self._plain_variables(factor)) > 1:
+                    self._opaque.add(factor)
+        return self._read(e)
+
+    def _plain_variables(self, e: Expr) -> set[Var]:
+        return {v for v in ir.variables(e) if not self._is_coefficient(v)}
+
+    def _read(self, e: Expr) -> Poly:
+        if not self._plain_variables(e):
+            return {(): e}
+        if e in self._opaque:
+            return {((self._atom(e), 1),): ir.ONE}
+        match e:
+            case Var():
+                return {((e, 1),): ir.ONE}
+            case Unary(UnaryOp.NEG, arg):
+                return {m: ir.neg(c) for m, c in self._read(arg).items()}
+            case ir.Binary(BinaryOp.ADD, a, b):
+                return added(self._read(a), self._read(b))
+            case ir.Binary(BinaryOp.SUB, a, b):
+                negated = {m: ir.neg(c) for m, c in self._read(b).items()}
+                return added(self._read(a), negated)
+            case ir.Binary(BinaryOp.MUL, a, b):
+                return self._product(self._read(a), self._read(b))
+            case Fma(a, b, c):
+                return added(self._product(self._read(a), self._read(b)), self._read(c))
+            case Power(base, n):
+                p = self._read(base)
+                if len(p) > 1 and len(_variables(p)) > 1:
+                    return {((self._atom(write(p)), n),): ir.ONE}
+                result = p
+                for _ in range(n - 1):
+                    result = multiplied(result, p)
+                return result
+            case _:
+                return {((self._atom(e), 1),): ir.ONE}
+
+    def _product(self, p: Poly, q: Poly) -> Poly:
+        one_variable = len(_variables(p) | _variables(q)) <= 1
+        if one_variable or (len(p) == 1 and len(q) == 1) or () in (*_only(p), *_only(q)):
+            return multiplied(p, q)
+        return multiplied(self._as_factor(p), self._as_factor(q))
+
+    def _as_factor(self, p: Poly) -> Poly:
+        return p if len(p) == 1 else {((self._atom(write(p)), 1),): ir.ONE}
+
+
+def _only(p: Poly) -> tuple[Monomial, ...]:
+    return tuple(p) if len(p) == 1 else ()
+
+
+def _multiplied_sums(e: Expr) -> tuple[Expr, ...]:
+    match e:
+        case Power(base, _):
+            return (base,) if is_sum(base) else ()
+        case ir.Binary(BinaryOp.MUL, a, b) | Fma(a, b, _) if is_sum(a) and is_sum(b):
+            return (a, b)
+        case _:
+            return ()
+
+
+def _variables(p: Poly) -> set[Var]:
+    return {v for monomial in p for v, _ in monomial}
+
+
+def added(p: Poly, q: Poly) -> Poly:
+    """Return p + q."""
+    result = dict(p)
+    for monomial, c in q.items():
+        old = result.get(monomial)
+        result[monomial] = c if old is None else _coefficient_sum(old, c)
+    return result
+
+
+def multiplied(p: Poly, q: Poly) -> Poly:
+    """Return p * q, multiplied out."""
+    result: Poly = {}
+    for m1, c1 in p.items():
+        for m2, c2 in q.items():
+            powers = dict(m1)
+            for v, n in m2:
+                powers[v] = powers.get(v, 0) + n
+            monomial = tuple(sorted(powers.items(), key=lambda item: item[0].name))
+            result = added(result, {monomial: coefficient_product(c1, c2)})
+    return result
+
+
+def _coefficient_sum(a: Expr, b: Expr) -> Expr:
+    if isinstance(a, Const) and isinstance(b, Const):
+        return Const(a.value + b.value)
+    if isinstance(b, Unary) and b.op is UnaryOp.NEG:
+        return ir.sub(a, b.arg)
+    return ir.add(a, b)
+
+
+def coefficient_product(a: Expr, b: Expr) -> Expr:
+    """Return a * b, without a factor 1 or -1."""
+    if isinstance(b, Const) and not isinstance(a, Const):
+        a, b = b, a
+    if isinstance(a, Const):
+        if a.value == 1:
+            return b
+        if a.value == -1:
+            return ir.neg(b)
+        if isinstance(b, Const):
+            return a if b.value == 1 else Const(a.value * b.value, _product_name(a, b))
+    return ir.mul(a, b)
+
+
+def _product_name(a: Const, b: Const) -> str:
+    return f"({number_text(a.value, a.name)})*({number_text(b.value, b.name)})" if a.name or b.name else ""
+
+
+def derivative(p: Poly, v: Var) -> Poly:
+    """Return dp/dv."""
+    result: Poly = {}
+    for monomial, c in p.items():
+        powers = dict(monomial)
+        n = powers.pop(v, 0)
+        if n:
+            if n > 1:
+                powers[v] = n - 1
+            rest = tuple(sorted(powers.items(), key=lambda item: item[0].name))
+            result = added(result, {rest: coefficient_product(ir.const(n), c)})
+    return result
+
+
+def product(c: Expr, monomial: Monomial, order: Sequence[Var] = ()) -> Expr:
+    """Return coefficient times monomial as a tree: what comes late in `order` stands first."""
+    rank = {v: k for k, v in enumerate(order)}
+    powers = sorted(monomial, key=lambda item: -rank.get(item[0], -1))
+    if len(powers) == 1 and powers[0][1] >= 4:
+        factors = [_squared(*powers[0])]
+    else:
+        factors = [v for v, n in powers for _ in range(n)]
+    tree: Expr = c
+    for factor in factors:
+        tree = factor if tree == ir.ONE else ir.mul(tree, factor)
+    return tree
+
+
+def _squared(v: Expr, n: int) -> Expr:
+    if n == 1:
+        return v
+    half = _squared(v, n // 2)
+    square = ir.mul(half, half)
+    return ir.mul(square, v) if n % 2 else square
+
+
+def _sign(c: Expr) -> tuple[bool, Expr]:
+    """Split a coefficient into (is it written as negative, its absolute part)."""
+    match c:
+        case Const(value, name) if value < 0:
+            return True, ir.neg(c) if not name else Const(-value, f"-({name})")
+        case Unary(UnaryOp.NEG, arg):
+            return True, arg
+        case _:
+            return False, c
+
+
+def write(p: Poly, order: Sequence[Var] = (), *, fused: bool = False) -> Expr:
+    """Return p as a sum of products: fused multiply-adds where asked for, else * and +."""
+    terms = []
+    for monomial, c in p.items():
+        negative, magnitude = _sign(c)
+        terms.append((negative, product(magnitude, monomial, order)))
+    # Begin with a term that is no product and has no minus, where there is one.
+    terms.sort(key=lambda term: (fused and _is_product(term[1]), term[0]))
+    total: Expr | None = None
+    for negative, term in terms:
+        total = _accumulate(total, negative, term, fused)
+    return ir.ZERO if total is None else total
+
+
+def _is_product(e: Expr) -> bool:
+    return isinstance(e, ir.Binary) and e.op is BinaryOp.MUL
+
+
+def _accumulate(total: Expr | None, negative: bool, term: Expr, fused: bool) -> Expr:
+    if total is None:
+        return ir.neg(term) if negative else term
+    if fused and isinstance(term, ir.Binary) and term.op is BinaryOp.MUL:
+        return Fma(ir.neg(term.lhs) if negative else term.lhs, term.rhs, total)
+    return ir.sub(total, term) if negative else ir.add(total, term)
+
+
+def main_variable(p: Poly, order: Sequence[Var]) -> Var | None:
+    """Return the first variable of `order` that is worth factoring out, or None."""
+    for v in order:
+        exponents = [n for monomial in p for u, n in monomial if u == v]
+        if len(exponents) > 1 or any(n > 1 for n in exponents):
+            return v if len(p) > 1 else None
+    return None
+
+
+def by_power(p: Poly, v: Var) -> dict[int, Poly]:
+    """Return the coefficients of the powers of `v`, themselves polynomials."""
+    parts: dict[int, Poly] = {}
+    for monomial, c in p.items():
+        powers = dict(monomial)
+        n = powers.pop(v, 0)
+        parts.setdefault(n, {})[tuple(powers.items())] = c
+    return parts
+
+
+def plus(tree: Expr, rest: Poly, order: Sequence[Var]) -> Expr:
+    """Return tree + rest, the terms of `rest` added one after the other, fused."""
+    for monomial, c in rest.items():
+        negative, magnitude = _sign(c)
+        tree = _accumulate(tree, negative, product(magnitude, monomial, order), True)
+    return tree
