@@ -1,5 +1,8 @@
 """lnm_codegen: a compiler for spiking-neuron models."""
 
+import importlib
+from typing import Any
+
 from lnm_codegen import surrogate as surrogate
 from lnm_codegen.compiler import emit as emit
 from lnm_codegen.compiler import lower as lower
@@ -23,9 +26,9 @@ from lnm_codegen.functions import sin as sin
 from lnm_codegen.functions import sqrt as sqrt
 from lnm_codegen.functions import tanh as tanh
 from lnm_codegen.functions import where as where
+from lnm_codegen.interpreter import interpret as interpret
 from lnm_codegen.library import get as get
 from lnm_codegen.library import load as load
-from lnm_codegen.interpreter import interpret as interpret
 from lnm_codegen.neuron import Neuron as Neuron
 from lnm_codegen.neuron import hard_reset as hard_reset
 from lnm_codegen.neuron import soft_reset as soft_reset
@@ -36,3 +39,10 @@ from lnm_codegen.symbols import spike_named as spike_named
 from lnm_codegen.symbols import state as state
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import `lnm.nn` and `lnm.train`, which load PyTorch, when they are first used."""
+    if name in ("nn", "train"):
+        return importlib.import_module(f"lnm_codegen.{name}")
+    raise AttributeError(f"module 'lnm_codegen' has no attribute {name!r}")

@@ -158,5 +158,3 @@ def equations(neuron: Neuron) -> tuple[str, ...]:
     lines += [f"fire    {s} = [{e} >= 0]" for s, e in neuron.fire]
     lines += [f"reset   {s} <- {e}" for s, e in neuron.reset]
     return (*lines, *(f"output  {name} = {e}" for name, e in neuron.output))
-
-

@@ -27,7 +27,6 @@ from fractions import Fraction
 from typing import Any, NoReturn, TypeAlias
 
 import sympy  # noqa: TID251 - it makes the expressions that neuron.py takes
-from sympy.core.relational import Relational  # noqa: TID251
 from sympy.logic.boolalg import Boolean  # noqa: TID251
 
 from lnm_codegen import functions as fn
@@ -99,9 +98,7 @@ def shorten(text: str, limit: int = 60) -> str:
 
 
 class _Reader:
-    def __init__(
-        self, text: str, names: Names, where: str, hidden: Mapping[str, str]
-    ) -> None:
+    def __init__(self, text: str, names: Names, where: str, hidden: Mapping[str, str]) -> None:
         self._text = " ".join(text.split())
         self._names = names
         self._where = where
@@ -297,9 +294,10 @@ class _Reader:
         if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
             self._refuse(f"{self._show(node)}: give the arguments of {word} by position.")
         if len(node.args) != arity:
-            parameters = ", ".join(inspect.signature(FUNCTIONS[word]).parameters) if arity > 1 else "a"
+            parameters = inspect.signature(FUNCTIONS[word]).parameters if arity > 1 else "a"
             self._refuse(
-                f"{self._show(node)}: {len(node.args)} arguments. Accepted: {word}({parameters})."
+                f"{self._show(node)}: {len(node.args)} arguments. Accepted:"
+                f" {word}({', '.join(parameters)})."
             )
         first = (self._condition if word == "where" else self._number)(node.args[0], depth)
         if word == "poly":
@@ -307,13 +305,13 @@ class _Reader:
         return FUNCTIONS[word](first, *(self._number(a, depth) for a in node.args[1:]))
 
     def _coefficients(self, node: ast.expr, depth: int) -> Any:
-        if isinstance(node, ast.List) and node.elts:
+        if isinstance(node, ast.List) and 1 <= len(node.elts) <= MAX_EXPONENT + 1:
             return [self._number(e, depth) for e in node.elts]
         if isinstance(node, ast.Name) and isinstance(self._names.get(node.id), Vector):
             return self._names[node.id]
         self._refuse(
             f"poly: {self._show(node)} has no coefficients. Accepted: a vector parameter, or a"
-            " list [a, b, c]."
+            f" list [a, b, c] of at most {MAX_EXPONENT + 1}."
         )
 
     def _element(self, node: ast.Subscript) -> Any:

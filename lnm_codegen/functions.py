@@ -83,12 +83,10 @@ class Where(sympy.Expr):
 
     def _latex(self, printer: Any) -> str:
         cond, then, orelse = (printer._print(a) for a in self.args)
-        return (
-            rf"\begin{{cases}} {then} & {cond} \\ {orelse} & \text{{otherwise}} \end{{cases}}"
-        )
+        return rf"\begin{{cases}} {then} & {cond} \\ {orelse} & \text{{otherwise}} \end{{cases}}"
 
 
-class sigmoid(sympy.Function):  # noqa: N801 - a function of the language, like sympy.exp
+class sigmoid(sympy.Function):
     """The logistic function 1 / (1 + exp(-x))."""
 
     nargs = 1

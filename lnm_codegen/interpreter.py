@@ -157,9 +157,7 @@ def _raw_parameters(
     return _aligned(raw, neuron.params, extent)
 
 
-def _aligned(
-    raw: dict[str, Array], params: tuple[Param, ...], extent: Extent
-) -> dict[str, Array]:
+def _aligned(raw: dict[str, Array], params: tuple[Param, ...], extent: Extent) -> dict[str, Array]:
     """Bring every scalar to (1, 1), (C, 1) or (C, I), so that granularities mix by broadcasting."""
     shape = {"layer": (1, 1), "channel": (extent.channels, 1)}
     shape["neuron"] = (extent.channels, extent.inner)

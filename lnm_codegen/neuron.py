@@ -180,9 +180,7 @@ def _assignments(given: Mapping[Any, Any], where: str, kind: type) -> Assignment
     return tuple(pairs)
 
 
-def _outputs(
-    output: Any, fire: Assignments, name: str
-) -> tuple[tuple[str, sympy.Expr], ...]:
+def _outputs(output: Any, fire: Assignments, name: str) -> tuple[tuple[str, sympy.Expr], ...]:
     if output is None:
         if spike not in dict(fire):
             raise ModelError(
@@ -205,9 +203,7 @@ def _outputs(
     return tuple(pairs)
 
 
-def _surrogates(
-    given: Any, fire: Assignments, name: str
-) -> tuple[tuple[str, Surrogate], ...]:
+def _surrogates(given: Any, fire: Assignments, name: str) -> tuple[tuple[str, Surrogate], ...]:
     given = atan() if given is None else given
     table = given if isinstance(given, Mapping) else {s: given for s, _ in fire}
     for key, value in table.items():

@@ -33,7 +33,7 @@ _RESERVED = frozenset(
     initial inout input instance integer join large library localparam medium module nand negedge
     nor output parameter posedge primitive pull0 pull1 real realtime reg release repeat scalared
     signal small specify strong0 strong1 supply0 supply1 table task time tri trireg vectored wait
-    wand weak0 weak1 wire wor xnor spike
+    wand weak0 weak1 wire wor xnor spike fma fmaf sqrt sqrtf sin cos sinf cosf torch step stacked
     """.split()
 )
 
@@ -163,7 +163,8 @@ def check_name(name: Any, what: str) -> None:
             f"{what} {name!r}: not an identifier. Accepted: letters, digits and '_', not"
             " beginning with a digit."
         )
-    if keyword.iskeyword(name) or name in _RESERVED or name.startswith("_"):
+    ours = name.startswith(("_", "grad_", "sum_")) or name.endswith("_next")
+    if ours or keyword.iskeyword(name) or name in _RESERVED:
         raise ModelError(
             f"{what} {name!r}: the word is reserved in generated code. Choose another name."
         )

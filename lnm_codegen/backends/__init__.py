@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lnm_codegen.backends.base import Backend
+from lnm_codegen.backends.c import C
 from lnm_codegen.backends.torch import Torch
 
-BACKENDS: dict[str, Backend] = {"torch": Torch()}
+BACKENDS: dict[str, Backend] = {"torch": Torch(), "c": C()}
 """Every backend that `lnm.emit` and the command line know."""

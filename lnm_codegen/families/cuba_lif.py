@@ -21,10 +21,10 @@ def cuba_lif(
 ) -> Neuron:
     """Current-based LIF (SpikingJelly `CUBALIFNode`; with both decays learned snnTorch `Synaptic`).
 
-        charge   current' = current * current_decay + x
-                 h        = v * voltage_decay + current'
-        fire     spike = H(h - v_threshold)
-        reset    hard to v_reset; soft by v_threshold where v_reset is None
+    charge   current' = current * current_decay + x
+             h        = v * voltage_decay + current'
+    fire     spike = H(h - v_threshold)
+    reset    hard to v_reset; soft by v_threshold where v_reset is None
     """
     current, v, x = state("current"), state("v", init=v_reset or 0.0), input("x")
     d_c = param("current_decay", init=current_decay, learnable=learnable, per=per)

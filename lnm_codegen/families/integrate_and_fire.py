@@ -15,9 +15,9 @@ def if_(
 ) -> Neuron:
     """Integrate-and-fire (SpikingJelly `IFNode`).
 
-        charge   h = v + x
-        fire     spike = H(h - v_threshold)
-        reset    hard to v_reset; soft by v_threshold where v_reset is None
+    charge   h = v + x
+    fire     spike = H(h - v_threshold)
+    reset    hard to v_reset; soft by v_threshold where v_reset is None
     """
     v, x = state("v", init=v_reset or 0.0), input("x")
     threshold = param("v_threshold", init=v_threshold, learnable=False)

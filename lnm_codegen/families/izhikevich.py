@@ -26,10 +26,10 @@ def izhikevich(
 ) -> Neuron:
     """Izhikevich's neuron in SpikingJelly's form (`IzhikevichNode`).
 
-        charge   h = v + (x + a0 * (v - v_rest) * (v - v_c) - w) / tau
-                 w' = w + (a * (h - v_rest) - w) / tau_w
-        fire     spike = H(h - v_threshold)
-        reset    v hard to v_reset, soft by v_threshold where it is None;  w' + b * spike
+    charge   h = v + (x + a0 * (v - v_rest) * (v - v_c) - w) / tau
+             w' = w + (a * (h - v_rest) - w) / tau_w
+    fire     spike = H(h - v_threshold)
+    reset    v hard to v_reset, soft by v_threshold where it is None;  w' + b * spike
     """
     check_above("izhikevich", "tau", tau, 1)
     check_above("izhikevich", "tau_w", tau_w, 1)

@@ -17,9 +17,9 @@ def li(
 ) -> Neuron:
     """Leaky integrator: puts out its potential (SpikingJelly `NonSpikingLIFNode`).
 
-        charge   h = v + (x - v) / tau      decay_input
-                 h = v - v / tau + x        else
-        output   h
+    charge   h = v + (x - v) / tau      decay_input
+             h = v - v / tau + x        else
+    output   h
     """
     check_above("li", "tau", tau, 1)
     v, x = state("v"), input("x")

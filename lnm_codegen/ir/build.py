@@ -34,7 +34,6 @@ from lnm_codegen.ir.nodes import (
     UnaryOp,
     Var,
 )
-from lnm_codegen.ir.types import BOOL
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.surrogate import Surrogate, Z
 from lnm_codegen.symbols import Declared, is_spike
@@ -207,6 +206,8 @@ class _Builder:
         return all(s.name in params for s in e.free_symbols)
 
     def _power(self, base: sympy.Expr, exponent: sympy.Expr) -> Expr:
+        if isinstance(exponent, sympy.Float):  # v**0.5: the decimal its author wrote
+            exponent = sympy.Rational(repr(float(exponent)))
         if exponent.is_Integer and exponent > 0:
             return Power(self._lower(base), int(exponent))
         if exponent.could_extract_minus_sign():
@@ -216,7 +217,8 @@ class _Builder:
             return root if exponent.p == 1 else Power(root, int(exponent.p))
         if base == sympy.E:
             return Call(Fn.EXP, self._lower(exponent))
-        return self._lower(sympy.exp(exponent * sympy.log(base)))
+        # Not through sympy.exp, which would turn exp(n * log(b)) into b**n again.
+        return Call(Fn.EXP, ir.mul(self._lower(exponent), self._lower(sympy.log(base))))
 
     def _condition(self, e: Any) -> Expr:
         if e in self._conditions:

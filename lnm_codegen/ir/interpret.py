@@ -39,9 +39,7 @@ def run(kernel: Kernel, values: Mapping[str, Any], dtype: Any = np.float64) -> d
     Returns:
         An array for each result, by name.
     """
-    env: dict[str, Any] = {
-        p.var.name: np.asarray(values[p.var.name], dtype) for p in kernel.inputs
-    }
+    env: dict[str, Any] = {p.var.name: np.asarray(values[p.var.name], dtype) for p in kernel.inputs}
     with np.errstate(all="ignore"):
         for let in kernel.body:
             env[let.target.name] = evaluate(let.value, env, np.dtype(dtype))

@@ -162,7 +162,11 @@ def coefficient_product(a: Expr, b: Expr) -> Expr:
 
 
 def _product_name(a: Const, b: Const) -> str:
-    return f"({number_text(a.value, a.name)})*({number_text(b.value, b.name)})" if a.name or b.name else ""
+    return (
+        f"({number_text(a.value, a.name)})*({number_text(b.value, b.name)})"
+        if a.name or b.name
+        else ""
+    )
 
 
 def derivative(p: Poly, v: Var) -> Poly:

@@ -43,6 +43,8 @@ class _Cse:
 
     def let(self, let: Let) -> None:
         value = ir.map_children(let.value, lambda c: self._shared(c, let))
+        if isinstance(value, Spike):
+            value = replace(value, slope=ir.substitute(value.slope, dict(self._copies)))
         value = self._copies.get(value, value) if isinstance(value, Var) else value
         known = self._known.get(_key(value))
         if known is not None and not isinstance(let.value, Spike):

@@ -1,0 +1,3 @@
+"""`torch.nn` layers that run generated kernels."""
+
+from lnm_codegen.nn.layer import NeuronLayer as NeuronLayer

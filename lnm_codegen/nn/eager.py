@@ -1,0 +1,61 @@
+"""The torch backend in a layer: the generated module, imported from the cache, on any device."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from functools import cache
+from types import ModuleType
+
+from torch import Tensor
+
+from lnm_codegen.backends.base import write_whole
+from lnm_codegen.compiler import emit
+from lnm_codegen.errors import ToolError
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.nn.load import cache_folder
+
+
+@cache
+def eager_module(neuron: Neuron) -> ModuleType:
+    """Return the generated PyTorch module of a neuron, imported from a file in the cache."""
+    source = emit(neuron, "torch")
+    text = source.files[source.entry]
+    key = hashlib.sha256(text.encode()).hexdigest()[:20]
+    path = cache_folder() / f"{neuron.name}-{key}" / source.entry
+    try:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, text)
+    except OSError as error:
+        raise ToolError(
+            f"torch: cannot use the cache folder {cache_folder()}: {error.strerror or error}. Set"
+            " LNM_CACHE to a folder that can be written."
+        ) from None
+    spec = importlib.util.spec_from_file_location(f"lnm_generated_{neuron.name}_{key}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_eager(
+    neuron: Neuron, inputs: tuple[Tensor, ...], start: list[Tensor], params: list[Tensor]
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Return the outputs (T, N, *) and the final states (N, *) of a sequence."""
+    module = eager_module(neuron)
+    axes = inputs[0].dim() - 2
+    shaped = {}
+    for decl, value in zip(neuron.params, params, strict=True):
+        size = () if decl.size is None else (decl.size,)
+        rows = value.shape[: value.dim() - len(size)]
+        padding = (1,) * (axes - len(rows)) if rows else ()
+        shaped[decl.name] = value.reshape((*rows, *padding, *size))
+    results = module.multi_step(*inputs, *start, **shaped)
+    count = len(neuron.output)
+    states = {
+        s.name: r.expand(inputs[0].shape[1:])
+        for s, r in zip(neuron.states, results[count:], strict=True)
+    }
+    return results[:count], states

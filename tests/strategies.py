@@ -1,0 +1,307 @@
+"""Random neurons from the grammar of the front end, and arguments that suit them.
+
+`neurons()` draws the definition, `arguments_for` the numbers, from a NumPy generator so that ties
+with a comparison or a threshold have probability zero. Values stay moderate for a few steps:
+states begin in [-1, 1], inputs lie in [-1.5, 1.5], parameters near their `init`, a polynomial of
+degree 3 or 4 is clamped, exponentials have bounded arguments and divisors keep away from 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.symbols import Declared, Vector
+
+few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For properties of random neurons, each of which takes some 40 ms to draw and lower."""
+
+PERS = ("layer", "channel", "neuron")
+SHAPES = ((3, 2, 3), (4, 1, 2, 2), (2, 3, 2), (3, 1, 1, 4))
+CONSTANTS = (0.25, -0.3, 0.5, -0.125, 1.0, 0.7)
+
+SURROGATES = (
+    lnm.surrogate.atan(),
+    lnm.surrogate.atan(alpha=3.0),
+    lnm.surrogate.sigmoid(),
+    lnm.surrogate.rectangle(alpha=0.5),
+    lnm.surrogate.triangle(alpha=0.5),
+    lnm.surrogate.fast_sigmoid(alpha=2.0),
+    lnm.surrogate.soft_sign(),
+    lnm.surrogate.erf(),
+    lnm.surrogate.piecewise_exponential(),
+    lnm.surrogate.straight_through(),
+    lnm.surrogate.from_primitive(lambda z: (1 + lnm.tanh(2 * z)) / 2, name="half_tanh"),
+    lnm.surrogate.from_slope(lambda z: 1 / (2 + z**2 + z**4), name="quartic"),
+)
+
+
+@dataclass
+class Arguments:
+    """What `lnm.interpret`, or a layer, is called with: `x_seq`, and keywords."""
+
+    x_seq: tuple[np.ndarray, ...]
+    state: dict[str, np.ndarray]
+    params: dict[str, np.ndarray]
+    grad_out: tuple[np.ndarray, ...]
+    grad_state: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def interpret(self, neuron: lnm.Neuron, **options: Any) -> Any:
+        """Run the interpreter on these arguments, gradients included."""
+        given: dict[str, Any] = {"state": self.state, **self.params}
+        given |= {"grad_out": self.grad_out, "grad_state": self.grad_state}
+        return lnm.interpret(neuron, *self.x_seq, **(given | options))
+
+
+def rows_of(per: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the leading axes of a parameter of that granularity, for x_seq of `shape`."""
+    return {"layer": (), "channel": tuple(shape[2:3]), "neuron": tuple(shape[2:])}[per]
+
+
+def arguments_for(
+    neuron: lnm.Neuron, rng: np.random.Generator, shape: Sequence[int] = (3, 2, 3)
+) -> Arguments:
+    """Draw inputs, initial states, parameters and gradients for x_seq of `shape`."""
+
+    def uniform(size: Sequence[int], width: float) -> np.ndarray:
+        return rng.uniform(-width, width, tuple(size))
+
+    params = {}
+    for decl in neuron.params:
+        size = rows_of(decl.per, shape) + (() if decl.size is None else (decl.size,))
+        params[decl.name] = np.asarray(decl.init) + uniform(size, 0.2)
+    return Arguments(
+        x_seq=tuple(uniform(shape, 1.5) for _ in neuron.inputs),
+        state={s.name: uniform(shape[1:], 1.0) for s in neuron.states},
+        params=params,
+        grad_out=tuple(uniform(shape, 1.0) for _ in neuron.output),
+        grad_state={s.name: uniform(shape[1:], 1.0) for s in neuron.states},
+    )
+
+
+def generators() -> st.SearchStrategy[np.random.Generator]:
+    """Draw a NumPy generator."""
+    return st.integers(0, 2**32 - 1).map(np.random.default_rng)
+
+
+def shapes() -> st.SearchStrategy[tuple[int, ...]]:
+    """Draw a shape of x_seq."""
+    return st.sampled_from(SHAPES)
+
+
+class _Grammar:
+    """Draws expressions over declared symbols."""
+
+    def __init__(self, draw: Any, smooth: bool) -> None:
+        self.draw = draw
+        self.smooth = smooth
+        self._count = itertools.count()
+        self.atoms: list[Declared] = []
+
+    def pick(self, values: Sequence[Any]) -> Any:
+        return self.draw(st.sampled_from(values))
+
+    def chance(self) -> bool:
+        return bool(self.draw(st.booleans()))
+
+    def param(self, init: float, size: int | None = None) -> Any:
+        """Declare a parameter: any granularity, learnable or not."""
+        k = next(self._count)
+        if size is None:
+            name, value = f"p{k}_", init
+        else:
+            name, value = f"theta{k}_", tuple(init * (0.5 - 0.3 * n) for n in range(size))
+        learnable = self.draw(st.integers(0, 3)) > 0
+        return lnm.param(name, size=size, init=value, learnable=learnable, per=self.pick(PERS))
+
+    def coefficient(self) -> Any:
+        if self.chance():
+            return self.pick(CONSTANTS)
+        return self.param(self.pick((0.4, -0.35, 0.3)))
+
+    def condition(self, depth: int) -> Any:
+        a, b = self.atom(), self.term(depth - 1)
+        first = self.pick((a < b, a >= b, a > self.pick(CONSTANTS)))
+        match self.draw(st.integers(0, 3)):
+            case 0:
+                return first & (self.atom() < self.pick(CONSTANTS))
+            case 1:
+                return first | (self.atom() <= self.pick(CONSTANTS))
+            case 2:
+                return ~(first & (self.atom() > self.pick(CONSTANTS)))
+            case _:
+                return first
+
+    def atom(self) -> Any:
+        return self.pick(self.atoms)
+
+    def term(self, depth: int) -> Any:
+        """Draw a term whose value is at most about 2 where atoms are."""
+        if depth <= 0:
+            return self.coefficient() * self.atom()
+        smooth = (
+            self._linear, self._product, self._tanh, self._sigmoid, self._wave, self._exponential,
+            self._quotient, self._root, self._decay, self._square, self._shared,
+        )  # fmt: skip
+        kinked = (self._where, self._extremum, self._abs, self._clip)
+        return self.pick(smooth if self.smooth else smooth + kinked)(depth)
+
+    def _linear(self, depth: int) -> Any:
+        return self.coefficient() * self.atom() + self.coefficient() * self.atom()
+
+    def _product(self, depth: int) -> Any:
+        return self.atom() * self.term(depth - 1) / 4
+
+    def _tanh(self, depth: int) -> Any:
+        return lnm.tanh(self.term(depth - 1) + self.atom())
+
+    def _sigmoid(self, depth: int) -> Any:
+        return self.atom() * lnm.sigmoid(self.param(0.5) if self.chance() else self.atom() * 2)
+
+    def _wave(self, depth: int) -> Any:
+        return self.pick((lnm.sin, lnm.cos))(self.term(depth - 1)) * self.coefficient()
+
+    def _exponential(self, depth: int) -> Any:
+        if self.chance():
+            return lnm.exp(lnm.tanh(self.atom())) / 3
+        return self.atom() * lnm.exp(-self.param(0.6))
+
+    def _quotient(self, depth: int) -> Any:
+        return self.term(depth - 1) / (1 + self.atom() ** 2)
+
+    def _root(self, depth: int) -> Any:
+        a = self.atom()
+        if self.chance():
+            return lnm.sqrt(1 + a**2) / 2
+        return lnm.log(2 + lnm.tanh(a))
+
+    def _decay(self, depth: int) -> Any:
+        return (self.atom() - self.atom()) / self.param(2.0)
+
+    def _square(self, depth: int) -> Any:
+        return (self.atom() + self.atom() / 2) ** self.pick((2, 3)) / 16
+
+    def _shared(self, depth: int) -> Any:
+        part = self.term(depth - 1)
+        return part * self.coefficient() + lnm.tanh(part)
+
+    def _where(self, depth: int) -> Any:
+        return lnm.where(self.condition(depth), self.term(depth - 1), self.coefficient())
+
+    def _extremum(self, depth: int) -> Any:
+        return self.pick((lnm.max, lnm.min))(self.term(depth - 1), self.atom() / 2)
+
+    def _abs(self, depth: int) -> Any:
+        return lnm.abs(self.term(depth - 1))
+
+    def _clip(self, depth: int) -> Any:
+        return lnm.clip(self.term(depth - 1), -0.5, self.pick((0.5, 1.0)))
+
+    def charge(self, state: Any, x: Any) -> Any:
+        """Draw a charge: leak, polynomial or terms, and the input."""
+        expr = x if self.chance() else x * self.coefficient()
+        match self.draw(st.integers(0, 3)):
+            case 0:
+                degree = self.pick((1, 2) if self.smooth else (1, 2, 3, 4))
+                theta: Vector = self.param(0.3, size=degree + 1)
+                expr = lnm.poly(state, theta) + expr
+                if degree > 2:
+                    return lnm.clip(expr, -2, 2)
+            case 1:
+                z = state + expr
+                theta = self.param(0.3, size=3)
+                expr = lnm.poly(lnm.tanh(z) if self.chance() else z / 2, theta)
+            case 2:
+                expr = state + (expr - state) / self.param(2.0)
+            case _:
+                expr = self.coefficient() * state / 2 + expr
+        for _ in range(self.draw(st.integers(0, 2))):
+            expr = expr + self.term(2) / 2
+        return expr if self.smooth or self.chance() else lnm.max(expr, -2)
+
+
+@st.composite
+def neurons(draw: Any, spiking: bool | None = None, smooth: bool = False) -> lnm.Neuron:
+    """Draw a neuron.
+
+    Args:
+        draw: Hypothesis gives it.
+        spiking: Whether it has spikes; either by default.
+        smooth: Leave out what has a kink: where, min, max, abs, clip.
+    """
+    g = _Grammar(draw, smooth)
+    states = [lnm.state(n, init=0.1) for n in draw(st.sampled_from((["v"], ["v", "w"])))]
+    inputs = [lnm.input(n) for n in draw(st.sampled_from((["x"], ["x"], ["x", "drive"])))]
+    g.atoms = [*states, *inputs]
+    charge = {states[0]: g.charge(states[0], inputs[0])}
+    if len(inputs) == 2:
+        charge[states[0]] += g.coefficient() * inputs[1]
+    if len(states) == 2 and draw(st.integers(0, 3)) > 0:
+        charge[states[1]] = g.charge(states[1], g.atom())
+    if spiking is None:
+        spiking = draw(st.integers(0, 4)) > 0
+    names = draw(st.sampled_from((["spike"], ["spike"], ["spike", "s_low"], ["up", "down"])))
+    fire = {}
+    for k, name in enumerate(names if spiking else ()):
+        z = (-states[0] if k else states[0]) + (g.term(1) / 2 if g.chance() else 0)
+        fire[lnm.spike_named(name)] = z - g.pick((g.param(0.6), 0.5, 0))
+    reset = _resets(g, states, list(fire), charge)
+    return lnm.Neuron(
+        charge=charge,
+        fire=fire or None,
+        reset=reset,
+        output=_outputs(g, states, list(fire)),
+        surrogate={s: g.pick(SURROGATES) for s in fire},
+        detach_reset=bool(fire) and g.chance(),
+        name=g.pick(("drawn", "other")),
+    )
+
+
+def _resets(g: _Grammar, states: list[Any], spikes: list[Any], charge: dict[Any, Any]) -> Any:
+    reset: dict[Any, Any] = {}
+    for state in states:
+        if spikes and (g.chance() or state not in charge):
+            reset[state] = _reset(g, state, spikes, state in charge)
+        elif state not in charge:
+            reset[state] = g.coefficient() * state + g.term(1)
+    if spikes and g.chance():
+        last = lnm.state("s_prev", init=0.0)
+        reset[last] = spikes[0] if g.chance() else last / 2 + spikes[-1]
+    return reset
+
+
+def _reset(g: _Grammar, state: Any, spikes: list[Any], charged: bool) -> Any:
+    on = g.pick(spikes)
+    match g.draw(st.integers(0, 4)):
+        case 0:
+            return lnm.where(on, g.pick((0.0, -0.1, g.coefficient())), state)
+        case 1:
+            return state - on * (g.param(0.6) if g.chance() else 1)
+        case 2:
+            return state * (1 - on) + on * g.term(1)
+        case 3:
+            return lnm.where(on, g.term(1), lnm.where(spikes[-1], state / 2, state))
+        case _:
+            return state / 2 + on * spikes[-1] * g.coefficient()
+
+
+def _outputs(g: _Grammar, states: list[Any], spikes: list[Any]) -> Any:
+    if not spikes:
+        return g.pick((states[0], states[0] * g.coefficient() + g.term(1)))
+    choices = [
+        spikes[0] - spikes[-1] * g.coefficient(),
+        spikes[0] * states[0],
+        {"graded": lnm.where(spikes[-1], states[0], g.coefficient()), "count": sum(spikes)},
+        {"potential": states[-1], "s_out": spikes[0]},
+        states[0] + spikes[0] * g.term(1),
+    ]
+    if any(s.name == "spike" for s in spikes):
+        choices += [None, None, None]
+    return g.pick(choices)
