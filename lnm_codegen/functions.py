@@ -74,8 +74,14 @@ class Where(sympy.Expr):
             return then if cond else orelse
         return super().__new__(cls, cond, then, orelse)
 
-    def _eval_derivative(self, symbol: sympy.Symbol) -> sympy.Expr:
+    @property
+    def operands(self) -> tuple[Any, sympy.Expr, sympy.Expr]:
+        """The condition and the two branches."""
         cond, then, orelse = self.args
+        return cond, then, orelse
+
+    def _eval_derivative(self, symbol: sympy.Symbol) -> sympy.Expr:
+        cond, then, orelse = self.operands
         return Where(cond, then.diff(symbol), orelse.diff(symbol))
 
     def _sympystr(self, printer: Any) -> str:

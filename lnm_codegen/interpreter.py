@@ -173,19 +173,14 @@ class _Lanes:
 
     def spread(self, name: str, value: Array) -> Array:
         e = self._extent
-        return np.broadcast_to(value, (e.batch, e.channels, e.inner)).reshape(-1)
+        return np.asarray(np.broadcast_to(value, (e.batch, e.channels, e.inner))).reshape(-1)
 
     def collect(self, name: str, terms: Array) -> Array:
         """Sum terms (N,) in float64 to (1, 1), (C, 1) or (C, I)."""
         e = self._extent
-        array = terms.astype(np.float64).reshape(e.batch, e.channels, e.inner).sum(axis=0)
-        match self._per[name]:
-            case "layer":
-                return np.asarray(array.sum()).reshape(1, 1)
-            case "channel":
-                return array.sum(axis=1, keepdims=True)
-            case _:
-                return array
+        lanes = terms.astype(np.float64).reshape(e.batch, e.channels, e.inner)
+        axes = {"layer": (0, 1, 2), "channel": (0, 2), "neuron": (0,)}[self._per[name]]
+        return np.asarray(lanes.sum(axis=axes, keepdims=True)[0])
 
 
 def _start(
@@ -223,20 +218,16 @@ def _forward(
     outputs = {n: np.zeros(shape, kind) for n in kernel.result_names(Role.OUTPUT)}
     trajectory = {n: np.zeros(shape, kind) for n in start}
     now = {n: v.reshape(-1) for n, v in start.items()}
+    lane = (int(np.prod(shape[1:], dtype=int)),)
     for t in range(shape[0]):
         for name, value in now.items():
             trajectory[name][t] = value.reshape(shape[1:])
         step = {n: a[t].reshape(-1) for n, a in inputs.items()}
         results = run(kernel, {**table, **now, **step}, kind)
         for name in outputs:
-            outputs[name][t] = np.broadcast_to(results[name], now_shape(step)).reshape(shape[1:])
+            outputs[name][t] = np.broadcast_to(results[name], lane).reshape(shape[1:])
         now = {n: np.broadcast_to(results[f"{n}_next"], v.shape) for n, v in now.items()}
     return outputs, trajectory, {n: np.array(v).reshape(shape[1:]) for n, v in now.items()}
-
-
-def now_shape(step: Mapping[str, Array]) -> tuple[int, ...]:
-    """Return (N,), the shape of one step's flattened input."""
-    return next(iter(step.values())).shape
 
 
 def _seeds(

@@ -2,7 +2,7 @@
 
 A surrogate is a primitive g(z), whose slope g'(z) SymPy derives, or the slope itself. Each
 formula is written once, here; every backend prints what `ir/build.py` makes of it.
-Formulas and defaults: SpikingJelly (SJ) and snnTorch (ST), see the `Source` lines.
+Formulas and defaults are those of SpikingJelly (SJ) and snnTorch (ST), named behind each.
 """
 
 from __future__ import annotations
@@ -33,11 +33,7 @@ class Surrogate:
 
 
 def from_primitive(g: Callable[[Any], Any], name: str = "custom") -> Surrogate:
-    """Return the surrogate whose slope is g'(z).
-
-    Example:
-        >>> from_primitive(lambda z: sigmoid_of(4 * z))  # doctest: +SKIP
-    """
+    """Return the surrogate whose slope is g'(z); `g` takes and gives expressions."""
     primitive = _in_z(fn.as_expr(g(Z), f"surrogate {name!r}"), name)
     return Surrogate(name, _in_z(primitive.diff(Z), name), primitive)
 
@@ -64,55 +60,55 @@ def _positive(alpha: Any, name: str) -> sympy.Expr:
 
 
 def atan(alpha: float = 2.0) -> Surrogate:
-    """g(z) = atan(pi*alpha*z/2)/pi, slope (alpha/2) / (1 + (pi*alpha*z/2)**2). Source: SJ, ST."""
+    """Return g = atan(pi*alpha*z/2)/pi, slope (alpha/2) / (1 + (pi*alpha*z/2)**2) (SJ, ST)."""
     a = _positive(alpha, "atan")
     return from_primitive(lambda z: sympy.atan(sympy.pi * a * z / 2) / sympy.pi, "atan")
 
 
 def sigmoid(alpha: float = 4.0) -> Surrogate:
-    """g(z) = sigmoid(alpha*z), slope alpha*g*(1 - g). Source: SJ."""
+    """Return g = sigmoid(alpha*z), slope alpha*g*(1 - g) (SJ)."""
     a = _positive(alpha, "sigmoid")
     return from_primitive(lambda z: fn.sigmoid(a * z), "sigmoid")
 
 
 def rectangle(alpha: float = 1.0) -> Surrogate:
-    """g(z) = clip(alpha*z + 1/2, 0, 1), slope alpha where |z| <= 1/(2*alpha). Source: SJ Rect."""
+    """Return g = clip(alpha*z + 1/2, 0, 1), slope alpha where |z| <= 1/(2*alpha) (SJ Rect)."""
     a = _positive(alpha, "rectangle")
     return from_primitive(lambda z: fn.clip(a * z + sympy.Rational(1, 2), 0, 1), "rectangle")
 
 
 def triangle(alpha: float = 1.0) -> Surrogate:
-    """Slope max(0, alpha - alpha**2 * |z|). Source: SJ PiecewiseQuadratic."""
+    """Return the slope max(0, alpha - alpha**2 * |z|) (SJ PiecewiseQuadratic)."""
     a = _positive(alpha, "triangle")
     return from_slope(lambda z: fn.max(0, a - a**2 * fn.abs(z)), "triangle")
 
 
 def fast_sigmoid(alpha: float = 25.0) -> Surrogate:
-    """Slope 1 / (1 + alpha*|z|)**2. Source: ST fast_sigmoid, Norse SuperSpike (alpha 100)."""
+    """Return the slope 1 / (1 + alpha*|z|)**2 (ST fast_sigmoid; Norse SuperSpike, alpha 100)."""
     a = _positive(alpha, "fast_sigmoid")
     return from_slope(lambda z: 1 / (1 + a * fn.abs(z)) ** 2, "fast_sigmoid")
 
 
 def soft_sign(alpha: float = 2.0) -> Surrogate:
-    """Slope alpha / (2 * (1 + alpha*|z|)**2). Source: SJ SoftSign."""
+    """Return the slope alpha / (2 * (1 + alpha*|z|)**2) (SJ SoftSign)."""
     a = _positive(alpha, "soft_sign")
     return from_slope(lambda z: a / (2 * (1 + a * fn.abs(z)) ** 2), "soft_sign")
 
 
 def erf(alpha: float = 2.0) -> Surrogate:
-    """g(z) = (1 + erf(alpha*z))/2, slope alpha/sqrt(pi) * exp(-(alpha*z)**2). Source: SJ Erf."""
+    """Return g = (1 + erf(alpha*z))/2, slope alpha/sqrt(pi) * exp(-(alpha*z)**2) (SJ Erf)."""
     a = _positive(alpha, "erf")
     return from_primitive(lambda z: (1 + sympy.erf(a * z)) / 2, "erf")
 
 
 def piecewise_exponential(alpha: float = 1.0) -> Surrogate:
-    """Slope (alpha/2) * exp(-alpha*|z|). Source: SJ PiecewiseExp."""
+    """Return the slope (alpha/2) * exp(-alpha*|z|) (SJ PiecewiseExp)."""
     a = _positive(alpha, "piecewise_exponential")
     return from_slope(lambda z: a / 2 * sympy.exp(-a * fn.abs(z)), "piecewise_exponential")
 
 
 def straight_through() -> Surrogate:
-    """g(z) = z, slope 1. Source: ST straight_through_estimator."""
+    """Return g = z, slope 1 (ST straight_through_estimator)."""
     return from_primitive(lambda z: z, "straight_through")
 
 

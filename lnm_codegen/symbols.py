@@ -13,7 +13,7 @@ import numbers
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import sympy
 
@@ -172,7 +172,7 @@ def check_name(name: Any, what: str) -> None:
 
 def _check_init(init: Any, what: str, size: int | None = None) -> Init:
     if callable(init):
-        return init
+        return cast("Init", init)
     if isinstance(init, numbers.Real):
         return float(init)
     if size is not None and isinstance(init, Sequence) and len(init) == size:

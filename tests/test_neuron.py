@@ -352,7 +352,7 @@ FAMILY = [
     ),
     (
         lambda: lnm.get("lif", v_reset="a"),
-        f"hard_reset: 'a' is a str. Accepted: {NUMBERS}",
+        "state 'v': init is 'a'. Accepted: a number, or a function (generator, shape) -> tensor.",
     ),
     *(
         (
@@ -422,9 +422,7 @@ def test_a_symbol_from_outside_the_family_is_unknown():
     with pytest.raises(lnm.ModelError) as caught:
         outside()
     assert str(caught.value) == (
-        "outside.charge: unknown symbol 'v'. Declared: spike, v, x. Did you mean 'v'?".replace(
-            "spike, ", ""
-        )
+        "outside.charge: unknown symbol 'v'. Declared: v, x. Did you mean 'v'?"
     )
 
 
@@ -619,9 +617,7 @@ def test_arguments_keep_their_order():
     assert str(lnm.max(v, x)) == "where(v >= x, v, x)"
     assert str(lnm.min(x, v)) == "where(x <= v, x, v)"
     assert str(lnm.abs(v)) == "where(v >= 0, v, -v)"
-    assert str(lnm.clip(v, -1, p)) == "where(v < -1, -1, where(p < v, p, v))".replace(
-        "p < v", "v > p"
-    )
+    assert str(lnm.clip(v, -1, p)) == "where(v < -1, -1, where(v > p, p, v))"
     assert lnm.where(True, v, x) is v
     assert lnm.where(False, v, x) is x
 
@@ -661,8 +657,9 @@ def test_derivatives_of_our_functions():
 )
 def test_powers(power, value):
     """Any exponent lowers. `v**0.5` and `2**v` once recursed without end in build."""
-    n = lnm.Neuron(charge={v: power}, output=v + x - x)
-    result = lnm.interpret(n, np.full((1, 1), 1.7), state={"v": [0.6]}, grad_out=np.ones((1, 1)))
+    n = lnm.Neuron(charge={v: power}, output={"out": v, "x": x})
+    ones = np.ones((1, 1))
+    result = lnm.interpret(n, 1.7 * ones, state={"v": [0.6]}, grad_out=(ones, None))
     np.testing.assert_allclose(result.out, [[value(0.6, 1.7)]], rtol=1e-12)
     h = 1e-5
     slope = (value(0.6 + h, 1.7) - value(0.6 - h, 1.7)) / (2 * h)

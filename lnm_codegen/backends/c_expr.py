@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import factorial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
 from lnm_codegen.ir.nodes import BinaryOp, Const, Fn, Kernel, UnaryOp
+from lnm_codegen.ir.types import BOOL
 
 _OWN = {Fn.EXP: "neuron_exp", Fn.LOG: "neuron_log", Fn.TANH: "neuron_tanh",
         Fn.SIGMOID: "neuron_sigmoid"}  # fmt: skip
@@ -24,7 +25,7 @@ class CDialect:
 
     dtype: str
 
-    symbols = {
+    symbols: ClassVar[dict[BinaryOp | UnaryOp, str]] = {
         BinaryOp.ADD: "+", BinaryOp.SUB: "-", BinaryOp.MUL: "*", BinaryOp.DIV: "/",
         BinaryOp.AND: "&", BinaryOp.OR: "|", UnaryOp.NEG: "-", UnaryOp.NOT: "!",
     }  # fmt: skip
@@ -40,28 +41,34 @@ class CDialect:
         return "f" if self.dtype == "float32" else ""
 
     def number(self, c: Const) -> str:
+        """Write a literal."""
         value = rounded(c.value, self.dtype)
         if not np.isfinite(value):
             return "-HUGE_VAL" if value < 0 else "HUGE_VAL"
         return literal(value, self.dtype)
 
     def select(self, e: ir.Select) -> tuple[str, int]:
+        """Write a select."""
         cond, then = expr.text(e.cond, self, expr.OR), expr.text(e.then, self, expr.OR)
         return f"{cond} ? {then} : {expr.text(e.orelse, self, expr.OR)}", expr.TERNARY
 
     def fma(self, e: ir.Fma) -> tuple[str, int]:
+        """Write a fused multiply-add."""
         a, b, c = (expr.text(x, self) for x in (e.a, e.b, e.c))
         return f"fma{self.suffix}({a}, {b}, {c})", expr.CALL
 
     def call(self, e: ir.Call) -> tuple[str, int]:
+        """Write a function call."""
         name = _OWN.get(e.fn, f"{e.fn.value}{self.suffix}")
         return f"{name}({expr.text(e.arg, self)})", expr.CALL
 
     def spike(self, e: ir.Spike) -> tuple[str, int]:
+        """Write whether a spike is fired."""
         zero = literal(0.0, self.dtype)
         return f"{expr.text(e.arg, self, expr.SUM)} >= {zero}", expr.COMPARE
 
     def detach(self, e: ir.Detach) -> tuple[str, int]:
+        """Write the operand of a Detach."""
         return expr.text(e.arg, self, expr.CALL), expr.CALL
 
 
@@ -157,6 +164,6 @@ def lines(kernel: Kernel, dialect: CDialect, results: tuple[str, ...]) -> tuple[
         if name in results:
             written.append(f"{name} = {value};")
         else:
-            kind = "const bool" if let.target.type is ir.BOOL else "const real"
+            kind = "const bool" if let.target.type is BOOL else "const real"
             written.append(f"{kind} {name} = {value};")
     return tuple(written)

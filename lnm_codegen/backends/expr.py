@@ -6,6 +6,7 @@ everything else is common to C, CUDA and Python.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, assert_never
 
 from lnm_codegen.ir import nodes as ir
@@ -26,7 +27,10 @@ _LEVELS = {
 class Dialect(Protocol):
     """How a language writes what languages write differently. Each returns (text, level)."""
 
-    symbols: dict[BinaryOp | UnaryOp, str]
+    @property
+    def symbols(self) -> Mapping[BinaryOp | UnaryOp, str]:
+        """Return the operators."""
+        ...
 
     def number(self, c: Const) -> str:
         """Return a literal, rounded once, that reads back as the same number."""

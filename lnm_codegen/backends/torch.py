@@ -6,6 +6,7 @@ Its autograd, through the surrogate alone, is an independent check of the symbol
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lnm_codegen.backends import expr
 from lnm_codegen.backends.base import Model, Source
@@ -25,15 +26,17 @@ class _Dialect:
     spikes: frozenset[ir.Var]
     like: str
 
-    symbols = {
+    symbols: ClassVar[dict[BinaryOp | UnaryOp, str]] = {
         BinaryOp.ADD: "+", BinaryOp.SUB: "-", BinaryOp.MUL: "*", BinaryOp.DIV: "/",
         BinaryOp.AND: "&", BinaryOp.OR: "|", UnaryOp.NEG: "-", UnaryOp.NOT: "~",
     }  # fmt: skip
 
     def number(self, c: Const) -> str:
+        """Write a literal."""
         return repr(float(rounded(c.value, "float64")))
 
     def select(self, e: ir.Select) -> tuple[str, int]:
+        """Write a select."""
         then, orelse = expr.text(e.then, self), expr.text(e.orelse, self)
         if e.cond in self.spikes:
             name = expr.text(e.cond, self)
@@ -45,16 +48,20 @@ class _Dialect:
         return f"torch.where({expr.text(e.cond, self)}, {then}, {orelse})", expr.CALL
 
     def fma(self, e: ir.Fma) -> tuple[str, int]:
+        """Write a fused multiply-add."""
         a, b = expr.text(e.a, self, expr.PRODUCT), expr.text(e.b, self, expr.PRODUCT + 1)
         return f"{a} * {b} + {expr.text(e.c, self, expr.SUM + 1)}", expr.SUM
 
     def call(self, e: ir.Call) -> tuple[str, int]:
+        """Write a function call."""
         return f"{_FUNCTIONS[e.fn]}({expr.text(e.arg, self)})", expr.CALL
 
     def spike(self, e: ir.Spike) -> tuple[str, int]:
+        """Write whether a spike is fired."""
         raise AssertionError("a spike is printed with its Let")
 
     def detach(self, e: ir.Detach) -> tuple[str, int]:
+        """Write the operand of a Detach."""
         return f"{expr.text(e.arg, self, expr.CALL)}.detach()", expr.CALL
 
 

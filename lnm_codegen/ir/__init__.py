@@ -1,1 +1,1 @@
-"""The intermediate representation: scalar, straight-line, single-assignment; one neuron, one step."""
+"""The IR: scalar, straight-line, single-assignment; one neuron, one time step."""

@@ -146,7 +146,7 @@ class _Builder:
             self._body.append(Let(target, value, self._phase))
         return target
 
-    def _lower(self, e: sympy.Basic) -> Expr:
+    def _lower(self, e: Any) -> Expr:
         if e not in self._memo:
             value = self._node(e)
             if isinstance(value, Select | Call) and not isinstance(e, sympy.Symbol):
@@ -154,7 +154,7 @@ class _Builder:
             self._memo[e] = value
         return self._memo[e]
 
-    def _node(self, e: sympy.Basic) -> Expr:
+    def _node(self, e: Any) -> Expr:
         if isinstance(e, sympy.Symbol):
             return self._env[e]
         if isinstance(e, sympy.Expr) and e.is_number:
@@ -166,10 +166,10 @@ class _Builder:
         if isinstance(e, sympy.Pow):
             return self._power(e.base, e.exp)
         if isinstance(e, Where):
-            cond, then, orelse = e.args
+            cond, then, orelse = e.operands
             return Select(self._condition(cond), self._lower(then), self._lower(orelse))
         for kind, name in CALLS.items():
-            if isinstance(e, kind):
+            if isinstance(e, kind):  # a function of one argument
                 return Call(Fn(name), self._lower(e.args[0]))
         raise InternalError(f"build: no rule for {type(e).__name__} in {e}.")
 
@@ -186,7 +186,8 @@ class _Builder:
 
     def _product(self, e: sympy.Mul) -> Expr:
         number, rest = e.as_coeff_Mul()
-        above, below = [], []
+        above: list[sympy.Expr] = []
+        below: list[sympy.Expr] = []
         for factor in sympy.Mul.make_args(rest):
             inverse = isinstance(factor, sympy.Pow) and factor.exp.could_extract_minus_sign()
             is_param = self._only_params(factor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, assert_never
 
@@ -21,7 +21,7 @@ _COMPARE = {
     CompareOp.LT: np.less, CompareOp.LE: np.less_equal, CompareOp.GT: np.greater,
     CompareOp.GE: np.greater_equal, CompareOp.EQ: np.equal, CompareOp.NE: np.not_equal,
 }  # fmt: skip
-_CALL = {
+_CALL: dict[Fn, Callable[[Any], Any]] = {
     Fn.EXP: np.exp, Fn.LOG: np.log, Fn.SQRT: np.sqrt, Fn.TANH: np.tanh, Fn.SIN: np.sin,
     Fn.COS: np.cos, Fn.SIGMOID: lambda x: 1 / (1 + np.exp(-x)),
 }  # fmt: skip

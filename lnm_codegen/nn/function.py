@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,9 +128,7 @@ def _gradients(
     return results
 
 
-def _set_shared(
-    fields: dict[str, int], call: Call, tensors: tuple[Tensor, ...] | list[Any]
-) -> None:
+def _set_shared(fields: dict[str, int], call: Call, tensors: Sequence[Tensor]) -> None:
     model = call.kernel.plan.model
     inputs, states = call.counts
     for name, x in zip(model.inputs, tensors, strict=False):

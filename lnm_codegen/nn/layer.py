@@ -258,7 +258,9 @@ class NeuronLayer(nn.Module):
             return run_eager(self._recorded, inputs, start, params)
         kernel = load_c(model_of(self._recorded, dtype=_TYPES[x.dtype]))
         call = Call(kernel, extent, x.shape, keeps)
-        results = Fused.apply(call, *inputs, *start, *(p.contiguous() for p in params))
+        results = Fused.apply(  # type: ignore[no-untyped-call]
+            call, *inputs, *start, *(p.contiguous() for p in params)
+        )
         count = len(kernel.plan.model.outputs)
         names = [s.name for s in self.neuron.states]
         return results[:count], dict(zip(names, results[count:], strict=keeps))
@@ -294,7 +296,8 @@ def _check_choice(word: str, value: Any, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
         choices = ", ".join(repr(a) for a in accepted)
         raise ModelError(
-            f"NeuronLayer: {word} is {value!r}. Accepted: {choices}.{did_you_mean(str(value), accepted)}"
+            f"NeuronLayer: {word} is {value!r}. Accepted: {choices}."
+            f"{did_you_mean(str(value), accepted)}"
         )
 
 

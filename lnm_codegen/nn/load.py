@@ -114,7 +114,8 @@ def load_c(model: Model) -> CKernel:
         plan,
         _struct(f"{model.name}_forward_arguments", plan.forward_fields),
         _struct(f"{model.name}_backward_arguments", plan.backward_fields),
-        *functions,
+        functions[0],
+        functions[1],
         checkpoints,
         path,
     )
