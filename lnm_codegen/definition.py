@@ -120,8 +120,8 @@ class _Definition:
         """Read every key and build the neuron."""
         self._keys(self._content, "", _KEYS)
         name = self._get(self._content, "", "name", str, _NAME)
-        if not name:
-            self._refuse("name", f"''. Accepted: {_NAME}.")
+        if not name.isidentifier():
+            self._refuse("name", f"{shorten(name)}. Accepted: an identifier.")
         scope = SCOPE.set(Scope("definition", []))
         try:
             self._declare()

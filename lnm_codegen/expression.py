@@ -40,7 +40,9 @@ MAX_DEPTH = 30
 MAX_NODES = 2000
 """Nodes of the SymPy tree: abs, clip and poly repeat their argument."""
 MAX_EXPONENT = 64
-_MAX_BITS = 4096
+"""Of a constant exponent; what varies with a state or a parameter may hold `_MAX_FACTOR`."""
+_MAX_FACTOR = 10_000
+_MAX_BITS = 2048
 
 CONSTANTS: dict[str, Any] = {"pi": sympy.pi}
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -266,8 +268,7 @@ class _Reader:
         if isinstance(node.op, ast.Div) and b == 0:
             self._refuse(f"{self._show(node)} divides by zero.")
         if isinstance(node.op, ast.Pow):
-            if isinstance(b, sympy.Rational) and abs(b) > MAX_EXPONENT:
-                self._refuse_exponent(node)
+            self._check_exponent(b, MAX_EXPONENT, node)
             if a.is_number and not b.is_Integer and not a.is_positive:
                 self._refuse(
                     f"{self._show(node)} is not a real number for every exponent. Accepted: a"
@@ -275,11 +276,21 @@ class _Reader:
                 )
         return _OPERATORS[type(node.op)][1](a, b)
 
-    def _refuse_exponent(self, node: ast.AST) -> NoReturn:
-        self._refuse(
-            f"the exponent in {self._show(node)} is too large. Accepted: -{MAX_EXPONENT} to"
-            f" {MAX_EXPONENT}."
-        )
+    def _check_exponent(self, exponent: sympy.Expr, limit: int, node: ast.AST) -> None:
+        """Refuse what SymPy would compute as a giant integer: 9**9**9, but exp(1e300*log(2)) too.
+
+        A constant is held to `limit`, and the numbers inside any exponent to `_MAX_FACTOR`.
+        """
+        numbers = exponent.atoms(sympy.Rational)
+        if exponent.is_number and abs(exponent.evalf(15)) > limit:
+            self._refuse(
+                f"the exponent in {self._show(node)} is too large. Accepted: -{limit} to {limit}."
+            )
+        if any(abs(n) > _MAX_FACTOR for n in numbers):
+            self._refuse(
+                f"the exponent in {self._show(node)} holds a number that is too large. Accepted:"
+                f" -{_MAX_FACTOR} to {_MAX_FACTOR}."
+            )
 
     def _comparison(self, node: ast.Compare, depth: int) -> Any:
         sides = [self._number(n, depth) for n in (node.left, *node.comparators)]
@@ -300,6 +311,8 @@ class _Reader:
                 f" {word}({', '.join(parameters)})."
             )
         first = (self._condition if word == "where" else self._number)(node.args[0], depth)
+        if word == "exp":
+            self._check_exponent(first, _MAX_FACTOR, node)
         if word == "poly":
             return fn.poly(first, self._coefficients(node.args[1], depth))
         return FUNCTIONS[word](first, *(self._number(a, depth) for a in node.args[1:]))
@@ -335,10 +348,10 @@ class _Reader:
                 f"{self._show(node)} has more than {MAX_NODES} terms once abs, min, max, clip and"
                 " poly are written out. Split it up."
             )
-        if isinstance(value, sympy.Pow):
-            exponent = value.exp
-            if isinstance(exponent, sympy.Rational) and abs(exponent) > MAX_EXPONENT:
-                self._refuse_exponent(node)
+        if isinstance(value, sympy.exp):
+            self._check_exponent(value.exp, _MAX_FACTOR, node)
+        elif isinstance(value, sympy.Pow):
+            self._check_exponent(value.exp, MAX_EXPONENT, node)
         if isinstance(value, sympy.Expr) and value.is_number and not _fits(value):
             self._refuse(
                 f"{self._show(node)} holds a constant that is not a real number within the range"

@@ -169,7 +169,7 @@ def poly(z: ExprLike, theta: Sequence[ExprLike] | Vector) -> sympy.Expr:
     return sympy.Add(*terms)
 
 
-CALLS: dict[type, str] = {
+CALLS: dict[Any, str] = {
     sympy.exp: "exp",
     sympy.log: "log",
     sympy.tanh: "tanh",

@@ -29,6 +29,7 @@ class Result:
     Attributes:
         outputs: Output name -> array (T, N, *).
         states: State name -> its value after the last step, (N, *).
+        counts: Count name -> its sum over steps and neurons.
         trajectory: State name -> its value before each step, (T, N, *).
         grads: Name of an input (T, N, *), a parameter (its own shape) or a state (the gradient of
             its initial value, (N, *)) -> gradient; empty without `grad_out`.
@@ -38,6 +39,7 @@ class Result:
     states: dict[str, Array]
     trajectory: dict[str, Array] = field(repr=False)
     grads: dict[str, Array]
+    counts: dict[str, float]
 
     @property
     def out(self) -> Array:
@@ -86,7 +88,7 @@ def interpret(
     lanes = _Lanes(program, neuron.params, extent)
     table = {name: lanes.spread(name, value) for name, value in prepared.items()}
     start = _start(neuron, state, shape[1:], kind)
-    outputs, trajectory, final = _forward(program, inputs, table, start, shape, kind)
+    outputs, trajectory, final, counts = _forward(program, inputs, table, start, shape, kind)
     grads: dict[str, Array] = {}
     if grad_out is not None or grad_state is not None:
         seeds = _seeds(program, grad_out, shape, kind)
@@ -94,7 +96,7 @@ def interpret(
         last = {s: np.broadcast_to(np.asarray(given.get(s, 0), kind), shape[1:]) for s in final}
         grads, sums = _backward(program, lanes, inputs, table, trajectory, seeds, last, kind)
         grads |= _parameter_gradients(program, neuron.params, raw, sums, shape, kind)
-    return Result(outputs, final, trajectory, grads)
+    return Result(outputs, final, trajectory, grads, counts)
 
 
 def extent_of(params: tuple[Param, ...], shape: tuple[int, ...]) -> Extent:
@@ -213,8 +215,9 @@ def _forward(
     start: dict[str, Array],
     shape: tuple[int, ...],
     kind: np.dtype[Any],
-) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array], dict[str, float]]:
     kernel = program.forward
+    counts = {n: 0.0 for n in kernel.result_names(Role.COUNT)}
     outputs = {n: np.zeros(shape, kind) for n in kernel.result_names(Role.OUTPUT)}
     trajectory = {n: np.zeros(shape, kind) for n in start}
     now = {n: v.reshape(-1) for n, v in start.items()}
@@ -226,8 +229,11 @@ def _forward(
         results = run(kernel, {**table, **now, **step}, kind)
         for name in outputs:
             outputs[name][t] = np.broadcast_to(results[name], lane).reshape(shape[1:])
+        for name in counts:
+            counts[name] += float(np.broadcast_to(results[name], lane).sum(dtype=np.float64))
         now = {n: np.broadcast_to(results[f"{n}_next"], v.shape) for n, v in now.items()}
-    return outputs, trajectory, {n: np.array(v).reshape(shape[1:]) for n, v in now.items()}
+    final = {n: np.array(v).reshape(shape[1:]) for n, v in now.items()}
+    return outputs, trajectory, final, counts
 
 
 def _seeds(

@@ -75,6 +75,7 @@ class Neuron:
     output: tuple[tuple[str, sympy.Expr], ...]
     surrogates: tuple[tuple[str, Surrogate], ...]
     detach_reset: bool
+    counts: tuple[tuple[str, sympy.Expr], ...]
     symbols: tuple[Declared, ...]
 
     def __init__(
@@ -100,6 +101,7 @@ class Neuron:
         set_(self, "output", _outputs(output, self.fire, name))
         set_(self, "surrogates", _surrogates(surrogate, self.fire, name))
         set_(self, "detach_reset", bool(detach_reset))
+        set_(self, "counts", ())
         used = _used_symbols(self)
         declared = tuple(scope.symbols) if scope else used
         set_(self, "symbols", declared)
@@ -123,6 +125,10 @@ class Neuron:
     def with_outputs(self, **more: sympy.Expr) -> Neuron:
         """Return the same neuron with further named outputs after its own."""
         return _copy(self, output=self.output + tuple(more.items()))
+
+    def with_counts(self, **counts: sympy.Expr) -> Neuron:
+        """Return the same neuron with expressions that are summed over steps and neurons."""
+        return _copy(self, counts=self.counts + tuple(counts.items()))
 
     def with_per(self, per: Granularity | Mapping[str, Granularity]) -> Neuron:
         """Return the same neuron with its learnable parameters at another granularity.

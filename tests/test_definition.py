@@ -359,6 +359,19 @@ def test_expression(text: str, wanted: sympy.Expr) -> None:
             " float64.",
         ),
         (
+            "exp(1e300*log(2))",
+            "the exponent in 'exp(1e300*log(2))' is too large. Accepted: -10000 to 10000.",
+        ),
+        (
+            "exp(v + 1e9*log(2))",
+            "the exponent in 'exp(v + 1e9*log(2))' holds a number that is too large. Accepted:"
+            " -10000 to 10000.",
+        ),
+        (
+            "(2**(1000/pi))**(1e30*pi)",
+            "the exponent in '2**(1000/pi)' is too large. Accepted: -64 to 64.",
+        ),
+        (
             "where(exp(exp(exp(exp(9)))) > 1, v, x)",
             "'exp(exp(9))' holds a constant that is not a real number within the range of a"
             " float64.",
@@ -396,12 +409,8 @@ def changed(old: str, new: str) -> str:
         ("[a]\n[a]", "not valid TOML: Cannot declare ('a',) twice (at line 2, column 3)."),
         ("", 'name: missing. Give a name in quotes, such as "my_lif".'),
         ("name = 3", 'name: 3. Accepted: a name in quotes, such as "my_lif".'),
-        (changed("my_lif", ""), "name: ''. Accepted: a name in quotes, such as \"my_lif\"."),
-        (
-            changed("my_lif", "my lif"),
-            "neuron 'my lif': not an identifier. Accepted: letters, digits and '_', not beginning"
-            " with a digit.",
-        ),
+        (changed("my_lif", ""), "name: ''. Accepted: an identifier."),
+        (changed("my_lif", "my lif"), "name: 'my lif'. Accepted: an identifier."),
         (
             changed("[states.v]", "[state.v]"),
             f"unknown key 'state'. Accepted: {KEYS}. Did you mean 'states'?",
@@ -568,7 +577,7 @@ def test_code_is_refused(attack: str, tmp_path: Path) -> None:
         for top in (f'fire = "{text}"', f'output = "{text}"'):
             with pytest.raises(lnm.ModelError, match=r"^f: "):
                 read(definition(top=top), "f")
-        with pytest.raises(lnm.ModelError, match=r"^f: neuron "):
+        with pytest.raises(lnm.ModelError, match=r"^f: name: "):
             read(LIF.replace("my_lif", text), "f")
     assert list(tmp_path.iterdir()) == []
 

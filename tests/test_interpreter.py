@@ -49,6 +49,8 @@ SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def slope_of(surrogate: Any, z: np.ndarray) -> np.ndarray:
     if surrogate == SURROGATES[1]:
         return 1.5 / (1 + (1.5 * math.pi * z) ** 2)
+    if surrogate == lnm.surrogate.rectangle():
+        return np.where(np.abs(z) <= 0.5, 1.0, 0.0)
     return SLOPES[surrogate.name](z)
 
 
@@ -134,6 +136,8 @@ def twin(neuron: lnm.Neuron, a: Arguments) -> tuple[lnm.Neuron, Arguments]:
         reset={s: without(e, held) for s, e in neuron.reset},
         output={n: without(e, fired) for n, e in neuron.output},
     )
+    names = {p.name for p in result.params}
+    result = result.with_per({p.name: p.per for p in neuron.params if p.name in names})
     used = {s.name for s in result.inputs}
     extra = [(s, x) for s, x in more if s.name in used]
     kept = {s.name for s in result.inputs} - {s.name for s, _ in extra}

@@ -16,6 +16,8 @@ from lnm_codegen.ir.passes.cse import keep_results
 from lnm_codegen.symbols import Granularity, Param
 
 ROLES = tuple(Role)
+SIZES = ("time_steps", "batch", "channels", "inner", "threads")
+"""The fields that every argument struct begins with, int64_t each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class KernelView:
     row_parameters: tuple[str, ...]
     terms: tuple[str, ...]
     row_terms: tuple[str, ...]
+    counts: tuple[str, ...]
     layer_term_count: int
     prepared_sizes: tuple[str, ...]
     prepared_loop: tuple[str, ...]
@@ -88,6 +91,11 @@ class Plan:
         return tuple(s.name for s in self.model.states)
 
     @property
+    def counts(self) -> tuple[str, ...]:
+        """Names of what the forward kernel sums over steps and neurons."""
+        return self.forward.result_names(Role.COUNT)
+
+    @property
     def learnable(self) -> tuple[Param, ...]:
         """The parameters that receive a gradient."""
         return tuple(p for p in self.model.params if p.learnable)
@@ -111,6 +119,7 @@ class Plan:
             *self._shared_fields(),
             *((f"{real} *{o}_seq", "") for o in self.model.outputs),
             *((f"{real} *{s}_final", " /* (neurons), or NULL */") for s in self.states),
+            *((f"double *{q}_sum", " /* one number, or NULL */") for q in self.counts),
             (f"{real} *checkpoints", " /* NULL where no backward follows */"),
         )
 
@@ -160,6 +169,7 @@ class Plan:
             row_parameters=rows,
             terms=self.terms,
             row_terms=row_terms,
+            counts=self.counts,
             layer_term_count=len(layer_terms),
             prepared_sizes=tuple(line for q in rows for line in self._row_table(q)),
             prepared_loop=self._prepared_loop(),
@@ -172,6 +182,7 @@ class Plan:
             forward_stores=(
                 *(f"{o}_row[i] = {o}_value;" for o in outputs),
                 *(f"{s}_now[i] = {s}_next_value;" for s in states),
+                *(f"count_{q}[i] += {q}_value;" for q in self.counts),
             ),
             advance_locals=_locals(self.advance),
             advance_call=self._call(self.advance, "{}_at[t][i]"),
@@ -189,7 +200,7 @@ class Plan:
                     for k, q in enumerate(layer_terms)
                 ),
                 *(
-                    f"add_rows(sums.{q}.data() + slab * p.{q}_rows.rows, tile.sum_{q},"
+                    f"add_rows(sums.sum_{q}.data() + slab * p.{q}_rows.rows, tile.sum_{q},"
                     f" p.{q}_rows, first, width);"
                     for q in row_terms
                 ),
@@ -286,8 +297,8 @@ class Plan:
             value = f"real(sums.tiles[{layer_terms.index(q)}])"
             return f"row == 0 && tiles ? {value} : 0"
         if self.per[q] == self.finest:
-            return f"real(sums.{q}[row])"
-        return f"row % a.inner == 0 ? real(sums.{q}[row / a.inner]) : 0"
+            return f"real(sums.sum_{q}[row])"
+        return f"row % a.inner == 0 ? real(sums.sum_{q}[row / a.inner]) : 0"
 
 
 def plan_of(model: Model) -> Plan:
@@ -314,6 +325,7 @@ def plan_of(model: Model) -> Plan:
     )
     for fields in (plan.forward_fields, plan.backward_fields):
         names = [declaration.split()[-1].lstrip("*") for declaration, _ in fields]
+        names += SIZES
         for word in names:
             if names.count(word) > 1:
                 raise UnsupportedError(

@@ -81,6 +81,7 @@ class _View:
     states: tuple[str, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    counts: tuple[str, ...]
     sequence_signature: str
     loop: str
     step_call: str
@@ -110,7 +111,9 @@ def _view(model: Model) -> _View:
         for p in model.params
         if p.size is not None
     ]
+    counts = forward.result_names(Role.COUNT)
     steps = _lines(forward, (*inputs, *states)[0])
+    first_param = (*prepare.input_names(Role.PARAM), "")[0]
     sequences = tuple(f"{x}_seq" for x in inputs)
     names = ", ".join(p.name for p in model.params)
     like = sequences[0]
@@ -121,7 +124,7 @@ def _view(model: Model) -> _View:
         selects_on_spike=any("select_on_spike(" in line for line in steps),
         params=tuple(p.name for p in model.params),
         prepare_signature=names,
-        prepare_lines=(*unpack, *_lines(prepare, "")),
+        prepare_lines=(*unpack, *_lines(prepare, first_param)),
         prepared=_tuple(taken),
         step_arguments=", ".join((*states, *inputs, *taken)),
         step_lines=tuple(steps),
@@ -129,13 +132,18 @@ def _view(model: Model) -> _View:
         states=states,
         inputs=inputs,
         outputs=outputs,
+        counts=counts,
         sequence_signature=", ".join((*sequences, *states)) + (f", *, {names}" if names else ""),
         loop=f"for {_tuple(inputs)} in zip({', '.join(f'{x}.unbind(0)' for x in sequences)})",
         step_call=(
-            f"{_targets(outputs, states)} = step({', '.join((*states, *inputs))}, *prepared)"
+            f"{_targets(outputs, states, counts)} = step({', '.join((*states, *inputs))}, *prepared)"
         ),
-        returned=_targets(tuple(f"stacked({o}_seq, {like})" for o in outputs), states),
-        returned_text=", ".join((*outputs, *states)),
+        returned=_targets(
+            tuple(f"stacked({o}_seq, {like})" for o in outputs),
+            states,
+            tuple(f"{c}_sum" for c in counts),
+        ),
+        returned_text=", ".join((*outputs, *states, *counts)),
     )
 
 
@@ -144,8 +152,8 @@ def _tuple(names: tuple[str, ...]) -> str:
     return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
 
 
-def _targets(outputs: tuple[str, ...], states: tuple[str, ...]) -> str:
-    names = (*outputs, *states)
+def _targets(*groups: tuple[str, ...]) -> str:
+    names = [name for group in groups for name in group]
     return names[0] + "," if len(names) == 1 else ", ".join(names)
 
 
@@ -176,6 +184,8 @@ def _lines(kernel: Kernel, like: str) -> list[str]:
         match let.value:
             case ir.Spike(arg, _):
                 value = f"{_class_name(let.target.name)}.apply({expr.text(arg, dialect)})"
+            case Const() if like:
+                value = f"torch.full_like({like}, {expr.text(let.value, dialect)})"
             case _:
                 value = expr.text(let.value, dialect)
         lines.append(f"{let.target.name} = {value}")

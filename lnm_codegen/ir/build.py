@@ -67,7 +67,7 @@ class _Builder:
             for names, role in ((states, Role.STATE), (inputs, Role.INPUT), (params, Role.PARAM))
             for name in names
         )
-        outputs = [name for name, _ in neuron.output]
+        outputs = [name for name, _ in (*neuron.output, *neuron.counts)]
         taken = [*params, *states, *inputs, *outputs, *neuron.spikes]
         self._names = ir.Names([*taken, *(f"{s}_next" for s in states)])
         self._body: list[Let] = []
@@ -86,12 +86,14 @@ class _Builder:
             reset_spikes = {s: self._detached(s, v) for s, v in fired.items()}
         self._enter(Phase.OUTPUT, fired)
         outputs = [self._output(name, e) for name, e in self._neuron.output]
+        counts = [self._output(name, e) for name, e in self._neuron.counts]
         self._enter(Phase.RESET, reset_spikes)
         results = [Port(v, Role.OUTPUT) for v in outputs]
         reset = dict(self._neuron.reset)
         for state in self._neuron.states:
             value = self._lower(reset.get(state, state))
             results.append(Port(self._bind(f"{state.name}_next", value, fresh=False), Role.STATE))
+        results += [Port(v, Role.COUNT) for v in counts]
         return Kernel(self._neuron.name, self._inputs, tuple(self._body), tuple(results))
 
     def _charge(self) -> None:

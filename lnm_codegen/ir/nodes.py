@@ -82,6 +82,7 @@ class Role(Enum):
     PARAM = "param"
     OUTPUT = "output"
     GRAD = "grad"
+    COUNT = "count"  # summed over steps and neurons; has no derivative
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 from torch import Tensor
 
@@ -42,8 +44,8 @@ def eager_module(neuron: Neuron) -> ModuleType:
 
 def run_eager(
     neuron: Neuron, inputs: tuple[Tensor, ...], start: list[Tensor], params: list[Tensor]
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Return the outputs (T, N, *) and the final states (N, *) of a sequence."""
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
+    """Return the outputs (T, N, *), the final states (N, *) and what was counted."""
     module = eager_module(neuron)
     axes = inputs[0].dim() - 2
     shaped = {}
@@ -56,6 +58,6 @@ def run_eager(
     count = len(neuron.output)
     states = {
         s.name: r.expand(inputs[0].shape[1:])
-        for s, r in zip(neuron.states, results[count:], strict=True)
+        for s, r in zip(neuron.states, results[count:], strict=False)
     }
-    return results[:count], states
+    return results[:count], states, results[count + len(states) :]

@@ -23,6 +23,7 @@ class Call:
     extent: Extent
     shape: torch.Size
     keeps_states: bool
+    sums: Tensor
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -46,7 +47,8 @@ class Fused(torch.autograd.Function):
     """Forward and backward of a sequence, each one call of a generated kernel.
 
     Takes a `Call`, then inputs (T, N, *), initial states (N, *) or (1,), parameters. Gives the
-    outputs (T, N, *) and, if the call keeps states, the final states (N, *).
+    outputs (T, N, *) and, if the call keeps states, the final states (N, *). What the kernel counts
+    it writes to `call.sums`.
     """
 
     @staticmethod
@@ -55,7 +57,10 @@ class Fused(torch.autograd.Function):
         model, kernel = call.kernel.plan.model, call.kernel
         like = tensors[0]
         fields = call.sizes()
-        tensors = tuple(_per_step(t) for t in tensors)
+        inputs = call.counts[0]
+        tensors = tuple(
+            _per_step(t) if k < inputs else t.contiguous() for k, t in enumerate(tensors)
+        )
         _set_shared(fields, call, tensors)
         outputs = [like.new_empty(call.shape) for _ in model.outputs]
         fields |= {f"{o}_seq": t.data_ptr() for o, t in zip(model.outputs, outputs, strict=True)}
@@ -64,6 +69,8 @@ class Fused(torch.autograd.Function):
             finals = [like.new_empty(call.shape[1:]) for _ in model.states]
             for state, final in zip(model.states, finals, strict=True):
                 fields[f"{state.name}_final"] = final.data_ptr()
+        for k, name in enumerate(kernel.plan.counts):
+            fields[f"{name}_sum"] = call.sums[k:].data_ptr()
         checkpoints = None
         if any(ctx.needs_input_grad):
             count = kernel.checkpoints(call.shape[0], call.extent.neurons)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,16 +11,21 @@ from torch import Tensor, nn
 
 from lnm_codegen.compiler import model_of
 from lnm_codegen.errors import ModelError, ShapeError, ToolError
-from lnm_codegen.functions import did_you_mean
-from lnm_codegen.granularity import Extent
 from lnm_codegen.neuron import Neuron
+from lnm_codegen.nn.arguments import (
+    TYPES,
+    check_choice,
+    check_inputs,
+    extent_of,
+    start_states,
+)
 from lnm_codegen.nn.eager import run_eager
 from lnm_codegen.nn.function import Call, Fused
-from lnm_codegen.nn.load import compiler, load_c
+from lnm_codegen.nn.load import CKernel, compiler, load_c
+from lnm_codegen.nn.record import recorded, recording
 from lnm_codegen.symbols import Param
 
 BACKENDS = ("auto", "c", "torch")
-_TYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class NeuronLayer(nn.Module):
@@ -39,7 +44,11 @@ class NeuronLayer(nn.Module):
         step_mode: "m": x is (T, N, *), each call starts from the initial states unless `state`
             is given. "s": x is (N, *), and the states are kept until `reset()`.
         detach_reset: Overrides the neuron's own.
-        record: Names of states whose charged values are returned too.
+        record: What is returned beside the outputs: names of states for their charged values,
+            (T, N, *), and "stats" for counts made in the kernel (see `interval`).
+        interval: With record=("stats",): the charged values of the first state that are not in
+            [low, high], NaN among them, are counted as "outside"; by default those that have run
+            away.
         dtype: Of the parameters; float32 by default.
 
     Shape:
@@ -67,6 +76,7 @@ class NeuronLayer(nn.Module):
         step_mode: str = "m",
         detach_reset: bool | None = None,
         record: tuple[str, ...] = (),
+        interval: tuple[float, float] = (-1e30, 1e30),
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -75,19 +85,20 @@ class NeuronLayer(nn.Module):
                 f"NeuronLayer: neuron is {neuron!r}. Accepted: an lnm.Neuron, such as"
                 " lnm.get('lif')."
             )
-        _check_choice("backend", backend, BACKENDS)
-        _check_choice("step_mode", step_mode, ("m", "s"))
+        check_choice("backend", backend, BACKENDS)
+        check_choice("step_mode", step_mode, ("m", "s"))
         if detach_reset is not None:
             neuron = neuron.with_detach_reset(detach_reset)
         self.neuron = neuron
         self.backend = backend
         self.step_mode = step_mode
         self.record = (record,) if isinstance(record, str) else tuple(record)
-        self._recorded = _recording(neuron, self.record)
+        self._recorded = recording(neuron, self.record, interval)
         self._rows = {p.name: self._rows_of(p, channels, shape) for p in neuron.params}
         for param in neuron.params:
             self._register(param, dtype or torch.float32)
         self._state: dict[str, Tensor] | None = None
+        self._kernels: dict[torch.dtype, CKernel] = {}
 
     def _rows_of(
         self, param: Param, channels: int | None, shape: tuple[int, ...] | None
@@ -119,7 +130,7 @@ class NeuronLayer(nn.Module):
                     f" expected {shape}."
                 )
         else:
-            value = torch.tensor(param.init).expand(shape)
+            value = torch.tensor(param.init, dtype=dtype).expand(shape)
         value = value.to(dtype).clone()
         if param.learnable:
             self.register_parameter(param.name, nn.Parameter(value))
@@ -143,15 +154,16 @@ class NeuronLayer(nn.Module):
 
         Returns:
             out, (out, state), (out, recorded) or (out, state, recorded); state and recorded are
-            dicts by name.
+            dicts by name; recorded["stats"] is a dict of counts over steps and neurons, one by the
+            name of each spike, and "outside".
         """
-        inputs = self._inputs((x_seq, *more_inputs))
+        inputs = check_inputs(self.neuron, (x_seq, *more_inputs), self.step_mode)
         single = self.step_mode == "s"
         if single:
             inputs = tuple(x.unsqueeze(0) for x in inputs)
         given = self._state if single and state is None else state
         keeps = single or return_state
-        outputs, final = self._run(inputs, dict(given or {}), keeps)
+        outputs, final, sums = self._run(inputs, dict(given or {}), keeps)
         if single:
             outputs = tuple(o.squeeze(0) for o in outputs)
             self._state = final
@@ -159,7 +171,7 @@ class NeuronLayer(nn.Module):
         out = outputs[0] if count == 1 else outputs[:count]
         extras: list[Any] = [final] if return_state else []
         if self.record:
-            extras.append(dict(zip(self.record, outputs[count:], strict=True)))
+            extras.append(recorded(self.neuron, self.record, outputs[count:], sums))
         return (out, *extras) if extras else out
 
     def reset(self) -> None:
@@ -171,99 +183,32 @@ class NeuronLayer(nn.Module):
         return f"{self.neuron.name}, backend={self.backend!r}, step_mode={self.step_mode!r}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_state": None}
-
-    def _inputs(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        name, axes = self.neuron.name, 2 if self.step_mode == "m" else 1
-        expected = "(T, N, *)" if axes == 2 else "(N, *)"
-        if len(inputs) != len(self.neuron.inputs):
-            names = ", ".join(s.name for s in self.neuron.inputs)
-            raise ShapeError(f"{name}: {len(inputs)} inputs given; the model takes {names}.")
-        for symbol, x in zip(self.neuron.inputs, inputs, strict=True):
-            if not isinstance(x, Tensor):
-                raise ShapeError(
-                    f"{name}: input {symbol.name!r} is a {type(x).__name__}; expected a tensor."
-                )
-            if x.dim() < axes:
-                raise ShapeError(
-                    f"{name}: input {symbol.name!r} has shape {tuple(x.shape)}; expected"
-                    f" {expected} with at least {axes} axes."
-                )
-            if x.shape != inputs[0].shape or x.dtype != inputs[0].dtype:
-                raise ShapeError(
-                    f"{name}: input {symbol.name!r} is {tuple(x.shape)} {x.dtype}, the first"
-                    f" {tuple(inputs[0].shape)} {inputs[0].dtype}; expected the same."
-                )
-            if x.dtype not in _TYPES:
-                raise ShapeError(
-                    f"{name}: input {symbol.name!r} is {x.dtype}. Accepted: float32, float64. Use"
-                    " x.float()."
-                )
-        return inputs
-
-    def _extent(self, shape: torch.Size) -> Extent:
-        """Return (batch, channels, inner) of (T, N, C, *) and check the parameters' rows."""
-        name = self.neuron.name
-        pers = {p.per for p in self.neuron.params}
-        if pers <= {"layer"}:
-            return Extent(1, 1, shape[1:].numel())
-        for param in self.neuron.params:
-            rows = self._rows[param.name]
-            seen = tuple(shape[2:3]) if param.per == "channel" else tuple(shape[2:])
-            if param.per != "layer" and seen != rows:
-                raise ShapeError(
-                    f"{name}: x_seq has shape {tuple(shape)}, so {seen} for what is per"
-                    f" {param.per}; parameter {param.name!r} was made for {rows}."
-                )
-        channels = shape[2] if len(shape) > 2 else 1
-        return Extent(shape[1], channels, shape[3:].numel())
-
-    def _start(self, inputs: tuple[Tensor, ...], given: dict[str, Any]) -> list[Tensor]:
-        x, name = inputs[0], self.neuron.name
-        states = {s.name: s for s in self.neuron.states}
-        for word in given:
-            if word not in states:
-                raise ShapeError(
-                    f"{name}: no state {word!r}. Declared: {', '.join(states) or 'none'}."
-                    f"{did_you_mean(word, states)}"
-                )
-        start = []
-        for word, symbol in states.items():
-            value = given.get(word, symbol.decl.init)  # type: ignore[union-attr]
-            if callable(value):
-                value = value(torch.default_generator, tuple(x.shape[1:]))
-            value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
-            if value.dim() == 0 and not value.requires_grad:
-                value = value.reshape(1)
-            elif value.shape != x.shape[1:]:
-                try:
-                    value = value.expand(x.shape[1:])
-                except RuntimeError:
-                    raise ShapeError(
-                        f"{name}: state {word!r} has shape {tuple(value.shape)}; expected"
-                        f" {tuple(x.shape[1:])}."
-                        + (" Call reset() before a new batch size." if self._state else "")
-                    ) from None
-            start.append(value)
-        return start
+        return {**self.__dict__, "_state": None, "_kernels": {}}
 
     def _run(
         self, inputs: tuple[Tensor, ...], given: dict[str, Any], keeps: bool
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        x = inputs[0]
-        extent = self._extent(x.shape)
-        start = self._start(inputs, given)
-        params = [getattr(self, p.name).to(x.dtype) for p in self.neuron.params]
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
+        """Return outputs, final states (if they are kept) and what was counted."""
+        x, neuron = inputs[0], self.neuron
+        extent = extent_of(neuron, self._rows, x.shape)
+        start = start_states(neuron, x, given, keeps_state=self._state is not None)
+        params = [getattr(self, p.name).to(x.dtype) for p in neuron.params]
         if self._backend(x) == "torch":
             return run_eager(self._recorded, inputs, start, params)
-        kernel = load_c(model_of(self._recorded, dtype=_TYPES[x.dtype]))
-        call = Call(kernel, extent, x.shape, keeps)
+        kernel = self._kernel(x.dtype)
+        sums = torch.zeros(len(kernel.plan.counts), dtype=torch.float64)
+        call = Call(kernel, extent, x.shape, keeps, sums)
         results = Fused.apply(  # type: ignore[no-untyped-call]
             call, *inputs, *start, *(p.contiguous() for p in params)
         )
         count = len(kernel.plan.model.outputs)
-        names = [s.name for s in self.neuron.states]
-        return results[:count], dict(zip(names, results[count:], strict=keeps))
+        names = [s.name for s in neuron.states]
+        return results[:count], dict(zip(names, results[count:], strict=keeps)), sums.tolist()
+
+    def _kernel(self, dtype: torch.dtype) -> CKernel:
+        if dtype not in self._kernels:
+            self._kernels[dtype] = load_c(model_of(self._recorded, dtype=TYPES[dtype]))
+        return self._kernels[dtype]
 
     def _backend(self, x: Tensor) -> str:
         if self.backend == "auto":
@@ -290,24 +235,3 @@ def _warn_once(message: str) -> None:
     if message not in _WARNED:
         _WARNED.add(message)
         warnings.warn(f"{message} Running eager PyTorch instead.", RuntimeWarning, stacklevel=4)
-
-
-def _check_choice(word: str, value: Any, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        choices = ", ".join(repr(a) for a in accepted)
-        raise ModelError(
-            f"NeuronLayer: {word} is {value!r}. Accepted: {choices}."
-            f"{did_you_mean(str(value), accepted)}"
-        )
-
-
-def _recording(neuron: Neuron, record: tuple[str, ...]) -> Neuron:
-    """Return the neuron with the charged value of each recorded state as a further output."""
-    states = {s.name: s for s in neuron.states}
-    for word in record:
-        if word not in states:
-            raise ModelError(
-                f"NeuronLayer: record names {word!r}. Accepted: {', '.join(states)}."
-                f"{did_you_mean(word, states)}"
-            )
-    return neuron.with_outputs(**{f"{w}_seq_recorded": states[w] for w in record})

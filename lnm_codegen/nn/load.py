@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model
-from lnm_codegen.backends.c_plan import Plan, plan_of
+from lnm_codegen.backends.c_plan import SIZES, Plan, plan_of
 from lnm_codegen.errors import ToolError
 
 FLAGS = (
@@ -122,7 +122,7 @@ def load_c(model: Model) -> CKernel:
 
 
 def _struct(name: str, fields: tuple[tuple[str, str], ...]) -> type[ctypes.Structure]:
-    shared = [(n, ctypes.c_int64) for n in ("time_steps", "batch", "channels", "inner", "threads")]
+    shared = [(n, ctypes.c_int64) for n in SIZES]
     own = [
         (text.split()[-1].lstrip("*"), ctypes.c_void_p if "*" in text else ctypes.c_int64)
         for text, _ in fields

@@ -59,7 +59,7 @@ class _Backward:
     def run(self) -> Kernel:
         kernel = self._kernel
         seeds = []
-        for port in kernel.results:
+        for port in (p for p in kernel.results if p.role is not Role.COUNT):
             grad = Var(self._names.fresh(f"{self._seed}{port.var.name}"))
             seeds.append(Port(grad, Role.GRAD))
             self._terms.setdefault(port.var, []).append(grad)

@@ -1,0 +1,155 @@
+"""What a kernel costs: operations and values, per neuron and step.
+
+What is counted is what stands in the IR, so that the numbers are exact and depend on no target. A
+negation, a Detach, `and`, `or` and `not` of conditions and a copy are free: targets fold them into
+their neighbours. A spike is one comparison; its slope counts where the adjoint computes it. An
+integer power, which only kernels before `horner | estrin` hold, is its multiplications written out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, fields
+from typing import assert_never
+
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.nodes import BinaryOp, Expr, Kernel, Program
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Numbers of operations; counts add.
+
+    Attributes:
+        multiplications: Products that stand alone.
+        additions: Sums and differences that stand alone.
+        fused: Fused multiply-adds.
+        divisions: Quotients.
+        comparisons: Comparisons, one for each spike among them.
+        selects: Choices between two values.
+        functions: (name, number) of each special function, by name.
+    """
+
+    multiplications: int = 0
+    additions: int = 0
+    fused: int = 0
+    divisions: int = 0
+    comparisons: int = 0
+    selects: int = 0
+    functions: tuple[tuple[str, int], ...] = ()
+
+    def __add__(self, other: Count) -> Count:
+        mine = [getattr(self, word) + getattr(other, word) for word in OPERATIONS]
+        calls = Counter(dict(self.functions)) + Counter(dict(other.functions))
+        return Count(*mine, functions=tuple(sorted(calls.items())))
+
+    @property
+    def total(self) -> int:
+        """The number of all operations; a fused multiply-add is one."""
+        plain: int = sum(getattr(self, word) for word in OPERATIONS)
+        return plain + sum(n for _, n in self.functions)
+
+
+OPERATIONS = tuple(f.name for f in fields(Count) if f.name != "functions")
+"""The fields of a `Count` that are numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Numbers of values in one run of a kernel.
+
+    Attributes:
+        read: Ports that enter.
+        computed: Lets that are no copies.
+        written: Ports that leave.
+        live: Most of them that are needed at once, read ones included: what registers must hold.
+    """
+
+    read: int
+    computed: int
+    written: int
+    live: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramCount:
+    """Operations of each kernel of a Program; `prepare` and its adjoint run once per call."""
+
+    prepare: Count
+    forward: Count
+    backward: Count
+    prepare_backward: Count
+
+
+def count(kernel: Kernel) -> Count:
+    """Return the operations of one run of a kernel."""
+    return sum((_count(let.value) for let in kernel.body), Count())
+
+
+def count_program(program: Program) -> ProgramCount:
+    """Return the operations of the four kernels of a program."""
+    return ProgramCount(
+        prepare=count(program.prepare),
+        forward=count(program.forward),
+        backward=count(program.backward),
+        prepare_backward=count(program.prepare_backward),
+    )
+
+
+def values(kernel: Kernel) -> Values:
+    """Return how many values a kernel reads, computes, writes and holds at once."""
+    return Values(
+        read=len(kernel.inputs),
+        computed=sum(not ir.is_atom(let.value) for let in kernel.body),
+        written=len(kernel.results),
+        live=_live(kernel),
+    )
+
+
+def _count(e: Expr) -> Count:
+    return sum((_count(child) for child in ir.children(e)), _own(e))
+
+
+def _own(e: Expr) -> Count:
+    """Return what a node costs without its operands."""
+    match e:
+        case ir.Const() | ir.Var() | ir.Unary() | ir.Detach():
+            return Count()
+        case ir.Binary(op, _, _):
+            return _BINARY[op]
+        case ir.Power(_, exponent):
+            return Count(multiplications=exponent - 1)
+        case ir.Compare() | ir.Spike():
+            return Count(comparisons=1)
+        case ir.Select():
+            return Count(selects=1)
+        case ir.Fma():
+            return Count(fused=1)
+        case ir.Call(fn, _):
+            return Count(functions=((fn.value, 1),))
+        case _:
+            assert_never(e)
+
+
+_BINARY = {
+    BinaryOp.ADD: Count(additions=1), BinaryOp.SUB: Count(additions=1),
+    BinaryOp.MUL: Count(multiplications=1), BinaryOp.DIV: Count(divisions=1),
+    BinaryOp.AND: Count(), BinaryOp.OR: Count(),
+}  # fmt: skip
+
+
+def _live(kernel: Kernel) -> int:
+    """Return the most values that some later Let or result still needs, copies counted once."""
+    origin: dict[ir.Var, ir.Expr] = {}
+    for let in kernel.body:
+        if ir.is_atom(let.value):
+            origin[let.target] = origin.get(let.value, let.value)  # type: ignore[call-overload]
+    needed = {v for p in kernel.results for v in ir.variables(origin.get(p.var, p.var))}
+    most = len(needed)
+    for let in reversed(kernel.body):
+        if let.target not in origin:
+            needed.discard(let.target)
+            reads = ir.variables(ir.substitute(let.value, origin))
+            most = max(most, len(needed | reads), len(needed) + 1)
+            needed |= reads
+    return most

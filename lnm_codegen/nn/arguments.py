@@ -1,0 +1,106 @@
+"""What a call of a layer may be given, and what it means: shapes, types, initial states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lnm_codegen.errors import ModelError, ShapeError
+from lnm_codegen.functions import did_you_mean
+from lnm_codegen.granularity import Extent
+from lnm_codegen.neuron import Neuron
+
+TYPES = {torch.float32: "float32", torch.float64: "float64"}
+
+
+def check_choice(word: str, value: Any, accepted: tuple[str, ...]) -> None:
+    """Raise ModelError unless `value` is one of `accepted`."""
+    if value not in accepted:
+        choices = ", ".join(repr(a) for a in accepted)
+        raise ModelError(
+            f"NeuronLayer: {word} is {value!r}. Accepted: {choices}."
+            f"{did_you_mean(str(value), accepted)}"
+        )
+
+
+def check_inputs(neuron: Neuron, inputs: tuple[Tensor, ...], step_mode: str) -> tuple[Tensor, ...]:
+    """Return the inputs of a call, or raise ShapeError."""
+    name, axes = neuron.name, 2 if step_mode == "m" else 1
+    expected = "(T, N, *)" if axes == 2 else "(N, *)"
+    if len(inputs) != len(neuron.inputs):
+        names = ", ".join(s.name for s in neuron.inputs)
+        raise ShapeError(f"{name}: {len(inputs)} inputs given; the model takes {names}.")
+    for symbol, x in zip(neuron.inputs, inputs, strict=True):
+        if not isinstance(x, Tensor):
+            raise ShapeError(
+                f"{name}: input {symbol.name!r} is a {type(x).__name__}; expected a tensor."
+            )
+        if x.dim() < axes:
+            raise ShapeError(
+                f"{name}: input {symbol.name!r} has shape {tuple(x.shape)}; expected"
+                f" {expected} with at least {axes} axes."
+            )
+        if x.shape != inputs[0].shape or x.dtype != inputs[0].dtype:
+            raise ShapeError(
+                f"{name}: input {symbol.name!r} is {tuple(x.shape)} {x.dtype}, the first"
+                f" {tuple(inputs[0].shape)} {inputs[0].dtype}; expected the same."
+            )
+        if x.dtype not in TYPES:
+            raise ShapeError(
+                f"{name}: input {symbol.name!r} is {x.dtype}. Accepted: float32, float64. Use"
+                " x.float()."
+            )
+    return inputs
+
+
+def extent_of(neuron: Neuron, made_for: dict[str, tuple[int, ...]], shape: torch.Size) -> Extent:
+    """Return (batch, channels, inner) of (T, N, C, *) and check the parameters' rows."""
+    name = neuron.name
+    pers = {p.per for p in neuron.params}
+    if pers <= {"layer"}:
+        return Extent(1, 1, shape[1:].numel())
+    for param in neuron.params:
+        rows = made_for[param.name]
+        seen = tuple(shape[2:3]) if param.per == "channel" else tuple(shape[2:])
+        if param.per != "layer" and seen != rows:
+            raise ShapeError(
+                f"{name}: x_seq has shape {tuple(shape)}, so {seen} for what is per"
+                f" {param.per}; parameter {param.name!r} was made for {rows}."
+            )
+    channels = shape[2] if len(shape) > 2 else 1
+    return Extent(shape[1], channels, shape[3:].numel())
+
+
+def start_states(
+    neuron: Neuron, x: Tensor, given: dict[str, Any], *, keeps_state: bool
+) -> list[Tensor]:
+    """Return the initial states, (N, *), or (1,) where one number serves every neuron."""
+    name = neuron.name
+    states = {s.name: s for s in neuron.states}
+    for word in given:
+        if word not in states:
+            raise ShapeError(
+                f"{name}: no state {word!r}. Declared: {', '.join(states) or 'none'}."
+                f"{did_you_mean(word, states)}"
+            )
+    start = []
+    for word, symbol in states.items():
+        value = given.get(word, symbol.decl.init)  # type: ignore[union-attr]
+        if callable(value):
+            value = value(torch.default_generator, tuple(x.shape[1:]))
+        value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+        if value.dim() == 0 and not value.requires_grad:
+            value = value.reshape(1)
+        elif value.shape != x.shape[1:]:
+            try:
+                value = value.expand(x.shape[1:])
+            except RuntimeError:
+                raise ShapeError(
+                    f"{name}: state {word!r} has shape {tuple(value.shape)}; expected"
+                    f" {tuple(x.shape[1:])}."
+                    + (" Call reset() before a new batch size." if keeps_state else "")
+                ) from None
+        start.append(value)
+    return start

@@ -1,0 +1,54 @@
+"""`record`: charged potentials as further outputs, and counts that the kernel itself makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.functions import did_you_mean, where
+from lnm_codegen.neuron import Neuron
+
+STATS = "stats"
+
+
+def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, float]) -> Neuron:
+    """Return the neuron that puts out and counts what is to be recorded.
+
+    Raises:
+        ModelError: A name that is no state, or an interval that is none.
+    """
+    states = {s.name: s for s in neuron.states}
+    for word in record:
+        if word not in (*states, STATS):
+            accepted = ", ".join(repr(w) for w in (*states, STATS))
+            raise ModelError(
+                f"NeuronLayer: record names {word!r}. Accepted: {accepted}."
+                f"{did_you_mean(word, (*states, STATS))}"
+            )
+    neuron = neuron.with_outputs(**{f"{w}_recorded": states[w] for w in record if w != STATS})
+    if STATS not in record:
+        return neuron
+    low, high = interval
+    if not low < high:
+        raise ModelError(
+            f"NeuronLayer: interval is {interval!r}. Accepted: (low, high), low < high."
+        )
+    counts = {f"{s.name}_count": s for s, _ in neuron.fire}
+    if states:
+        first = next(iter(states.values()))
+        counts["outside_count"] = where(first >= low, where(first <= high, 0, 1), 1)
+    return neuron.with_counts(**counts)
+
+
+def recorded(
+    neuron: Neuron, record: tuple[str, ...], outputs: tuple[Tensor, ...], sums: Sequence[Any]
+) -> dict[str, Any]:
+    """Return what was recorded, by name."""
+    values: dict[str, Any] = dict(zip((w for w in record if w != STATS), outputs, strict=True))
+    if STATS in record:
+        names = [*neuron.spikes, *(("outside",) if neuron.states else ())]
+        values[STATS] = {n: float(c) for n, c in zip(names, sums, strict=True)}
+    return values
