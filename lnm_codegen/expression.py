@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import string
 import sys
 import warnings
@@ -41,7 +42,10 @@ MAX_NODES = 2000
 """Nodes of the SymPy tree: abs, clip and poly repeat their argument."""
 MAX_EXPONENT = 64
 """Of a constant exponent; what varies with a state or a parameter may hold `_MAX_FACTOR`."""
+MAX_DEGREE = 12
+"""Of the roots in a constant: SymPy may look for the minimal polynomial to find its sign."""
 _MAX_FACTOR = 10_000
+_MAX_DENOMINATOR = 1000
 _MAX_BITS = 2048
 
 CONSTANTS: dict[str, Any] = {"pi": sympy.pi}
@@ -54,6 +58,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 """The functions of the language, by the name that `lnm.` gives them."""
 
+_OPAQUE = ("exp", "log", "tanh", "sin", "cos")
+"""Where SymPy's search for something simpler can take minutes, sin(tanh(v**0.1234567))."""
 _ARITY = {"min": 2, "max": 2, "clip": 3, "where": 3, "poly": 2}
 _OPERATORS: dict[type, tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Add: ("+", lambda a, b: a + b),
@@ -62,13 +68,13 @@ _OPERATORS: dict[type, tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Div: ("/", lambda a, b: a / b),
     ast.Pow: ("**", lambda a, b: a**b),
 }
-_COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Lt: lambda a, b: a < b,
-    ast.LtE: lambda a, b: a <= b,
-    ast.Gt: lambda a, b: a > b,
-    ast.GtE: lambda a, b: a >= b,
-    ast.Eq: sympy.Eq,
-    ast.NotEq: sympy.Ne,
+_COMPARISONS: dict[type, type] = {
+    ast.Lt: sympy.StrictLessThan,
+    ast.LtE: sympy.LessThan,
+    ast.Gt: sympy.StrictGreaterThan,
+    ast.GtE: sympy.GreaterThan,
+    ast.Eq: sympy.Equality,
+    ast.NotEq: sympy.Unequality,
 }
 _CHARACTERS = frozenset(string.ascii_letters + string.digits + "_ +-*/()[],.<>=!&|~^%@:")
 _ACCEPTED = (
@@ -268,7 +274,7 @@ class _Reader:
         if isinstance(node.op, ast.Div) and b == 0:
             self._refuse(f"{self._show(node)} divides by zero.")
         if isinstance(node.op, ast.Pow):
-            self._check_exponent(b, MAX_EXPONENT, node)
+            self._check_exponent(a, b, node)
             if a.is_number and not b.is_Integer and not a.is_positive:
                 self._refuse(
                     f"{self._show(node)} is not a real number for every exponent. Accepted: a"
@@ -276,26 +282,34 @@ class _Reader:
                 )
         return _OPERATORS[type(node.op)][1](a, b)
 
-    def _check_exponent(self, exponent: sympy.Expr, limit: int, node: ast.AST) -> None:
-        """Refuse what SymPy would compute as a giant integer: 9**9**9, but exp(1e300*log(2)) too.
-
-        A constant is held to `limit`, and the numbers inside any exponent to `_MAX_FACTOR`.
-        """
-        numbers = exponent.atoms(sympy.Rational)
+    def _check_exponent(self, base: sympy.Expr, exponent: sympy.Expr, node: ast.AST) -> None:
+        """Refuse what SymPy would take too long over: 9**9**9, but exp(1e300*log(2)) too."""
+        limit = _MAX_FACTOR if base == sympy.E else MAX_EXPONENT
         if exponent.is_number and abs(exponent.evalf(15)) > limit:
             self._refuse(
                 f"the exponent in {self._show(node)} is too large. Accepted: -{limit} to {limit}."
             )
+        numbers = exponent.atoms(sympy.Rational)
         if any(abs(n) > _MAX_FACTOR for n in numbers):
             self._refuse(
                 f"the exponent in {self._show(node)} holds a number that is too large. Accepted:"
                 f" -{_MAX_FACTOR} to {_MAX_FACTOR}."
             )
+        if base != sympy.E and any(n.q > _MAX_DENOMINATOR for n in numbers):
+            self._refuse(
+                f"the exponent in {self._show(node)} has too many digits. Accepted: three decimals,"
+                f" or a fraction over at most {_MAX_DENOMINATOR}; or exp(b*log(a)) for a**b."
+            )
+        if base.is_number and exponent.is_Rational and exponent.q > MAX_DEGREE:
+            self._refuse(
+                f"{self._show(node)} holds a constant with roots of too high a degree. Write its"
+                " decimal value."
+            )
 
     def _comparison(self, node: ast.Compare, depth: int) -> Any:
         sides = [self._number(n, depth) for n in (node.left, *node.comparators)]
         pairs = zip(node.ops, sides, sides[1:], strict=False)
-        return sympy.And(*(_COMPARISONS[type(op)](a, b) for op, a, b in pairs))
+        return sympy.And(*(_compare(_COMPARISONS[type(op)], a, b) for op, a, b in pairs))
 
     def _call(self, word: str, node: ast.Call, depth: int) -> Any:
         if word not in FUNCTIONS:
@@ -312,10 +326,16 @@ class _Reader:
             )
         first = (self._condition if word == "where" else self._number)(node.args[0], depth)
         if word == "exp":
-            self._check_exponent(first, _MAX_FACTOR, node)
+            self._check_exponent(sympy.E, first, node)
+        if word in _OPAQUE and not _is_simple(first):
+            return FUNCTIONS[word](first, evaluate=False)
         if word == "poly":
             return fn.poly(first, self._coefficients(node.args[1], depth))
-        return FUNCTIONS[word](first, *(self._number(a, depth) for a in node.args[1:]))
+        others = [self._number(a, depth) for a in node.args[1:]]
+        if word in ("min", "max", "clip"):  # SymPy will look for the sign of a difference
+            for other in others:
+                self._weigh(first - other, node)
+        return FUNCTIONS[word](first, *others)
 
     def _coefficients(self, node: ast.expr, depth: int) -> Any:
         if isinstance(node, ast.List) and 1 <= len(node.elts) <= MAX_EXPONENT + 1:
@@ -349,9 +369,14 @@ class _Reader:
                 " poly are written out. Split it up."
             )
         if isinstance(value, sympy.exp):
-            self._check_exponent(value.exp, _MAX_FACTOR, node)
+            self._check_exponent(sympy.E, value.exp, node)
         elif isinstance(value, sympy.Pow):
-            self._check_exponent(value.exp, MAX_EXPONENT, node)
+            self._check_exponent(value.base, value.exp, node)
+        if isinstance(value, sympy.Expr) and value.is_number and _degree(value) > MAX_DEGREE:
+            self._refuse(
+                f"{self._show(node)} holds a constant with roots of too high a degree. Write its"
+                " decimal value."
+            )
         if isinstance(value, sympy.Expr) and value.is_number and not _fits(value):
             self._refuse(
                 f"{self._show(node)} holds a constant that is not a real number within the range"
@@ -373,6 +398,23 @@ def _decimal(value: float, written: str) -> Fraction | None:
     if not sys.float_info.min <= value <= sys.float_info.max:
         return None
     return Fraction(written.replace("_", ""))
+
+
+def _compare(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
+    """Return a comparison, decided only among rationals: elsewhere SymPy may think for minutes."""
+    decided = isinstance(a, sympy.Rational) and isinstance(b, sympy.Rational)
+    return relation(a, b, evaluate=decided)
+
+
+def _is_simple(value: sympy.Expr) -> bool:
+    """Say whether SymPy may evaluate a function here: sin(pi/2), exp(1), log(v)."""
+    return value.is_Symbol or (value / sympy.pi).is_Rational or value.is_Rational
+
+
+def _degree(constant: sympy.Expr) -> int:
+    """Return a bound on the degree of the roots in a constant: 6 for sqrt(2) + 3**(1/3)."""
+    roots = [p.exp for p in constant.atoms(sympy.Pow) if isinstance(p.exp, sympy.Rational)]
+    return math.prod(int(r.q) for r in roots)
 
 
 def _fits(value: sympy.Expr) -> bool:

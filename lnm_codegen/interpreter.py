@@ -13,9 +13,16 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.compiler import lower
-from lnm_codegen.errors import ModelError, ShapeError
-from lnm_codegen.functions import did_you_mean
+from lnm_codegen.errors import ModelError
 from lnm_codegen.granularity import Extent, prepared_granularity
+from lnm_codegen.interpreter_arguments import (
+    extent_of,
+    final_gradients,
+    inputs_of,
+    parameters_of,
+    seeds_of,
+    start_of,
+)
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.nodes import Program, Role
 from lnm_codegen.neuron import Neuron
@@ -80,90 +87,22 @@ def interpret(
     kind = np.dtype(dtype)
     if kind not in (np.dtype("float64"), np.dtype("float32")):
         raise ModelError(f"interpret: dtype is {dtype!r}. Accepted: 'float64', 'float32'.")
-    inputs = _inputs(neuron, x_seq, kind)
+    inputs = inputs_of(neuron, x_seq, kind)
     shape = next(iter(inputs.values())).shape
     extent = extent_of(neuron.params, shape)
-    raw = _raw_parameters(neuron, params, extent, kind)
+    raw = parameters_of(neuron, params, extent, kind)
     prepared = run(program.prepare, raw, kind)
     lanes = _Lanes(program, neuron.params, extent)
     table = {name: lanes.spread(name, value) for name, value in prepared.items()}
-    start = _start(neuron, state, shape[1:], kind)
+    start = start_of(neuron, state, shape[1:], kind)
     outputs, trajectory, final, counts = _forward(program, inputs, table, start, shape, kind)
     grads: dict[str, Array] = {}
     if grad_out is not None or grad_state is not None:
-        seeds = _seeds(program, grad_out, shape, kind)
-        given = grad_state or {}
-        last = {s: np.broadcast_to(np.asarray(given.get(s, 0), kind), shape[1:]) for s in final}
+        seeds = seeds_of(program, grad_out, shape, kind)
+        last = final_gradients(neuron, grad_state, shape[1:], kind)
         grads, sums = _backward(program, lanes, inputs, table, trajectory, seeds, last, kind)
         grads |= _parameter_gradients(program, neuron.params, raw, sums, shape, kind)
     return Result(outputs, final, trajectory, grads, counts)
-
-
-def extent_of(params: tuple[Param, ...], shape: tuple[int, ...]) -> Extent:
-    """Return batch, channels and inner of an input shape (T, N, C, *)."""
-    pers = {p.per for p in params}
-    if len(shape) < 2:
-        raise ShapeError(f"x_seq has shape {shape}; expected (T, N, *) with at least two axes.")
-    if pers & {"channel", "neuron"}:
-        if len(shape) < 3 and "channel" in pers:
-            raise ShapeError(f"x_seq has shape {shape}; expected (T, N, C, *), channels on axis 2.")
-        channels = shape[2] if len(shape) > 2 else 1
-        return Extent(shape[1], channels, int(np.prod(shape[3:], dtype=int)))
-    return Extent(1, 1, int(np.prod(shape[1:], dtype=int)))
-
-
-def _inputs(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> dict[str, Array]:
-    if len(given) != len(neuron.inputs) or not given:
-        names = ", ".join(s.name for s in neuron.inputs) or "none"
-        raise ShapeError(f"{neuron.name}: {len(given)} inputs given; expected {names}.")
-    arrays = [np.asarray(x, kind) for x in given]
-    for array in arrays:
-        if array.ndim < 2 or array.shape != arrays[0].shape:
-            shapes = ", ".join(str(a.shape) for a in arrays)
-            raise ShapeError(f"{neuron.name}: inputs have shapes {shapes}; expected one (T, N, *).")
-    return {s.name: a for s, a in zip(neuron.inputs, arrays, strict=True)}
-
-
-def _raw_parameters(
-    neuron: Neuron, given: Mapping[str, Any], extent: Extent, kind: np.dtype[Any]
-) -> dict[str, Array]:
-    known = [p.name for p in neuron.params]
-    for name in given:
-        if name not in known:
-            raise ModelError(
-                f"{neuron.name}: no parameter {name!r}. Declared: {', '.join(known) or 'none'}."
-                f"{did_you_mean(name, known)}"
-            )
-    raw: dict[str, Array] = {}
-    for decl in neuron.params:
-        value = given.get(decl.name, decl.init)
-        if callable(value):
-            raise ModelError(
-                f"{neuron.name}: parameter {decl.name!r} is initialised by a function. Give its"
-                f" value, {decl.name}=..."
-            )
-        array = np.asarray(value, kind)
-        rows = extent.rows(decl.per)
-        if decl.size is not None:
-            array = np.broadcast_to(array, (*array.shape[:-1], decl.size))
-            array = array.reshape(-1, decl.size)
-        else:
-            array = array.reshape(-1, 1)
-        if array.shape[0] not in (1, rows):
-            raise ShapeError(
-                f"{neuron.name}: parameter {decl.name!r} has {array.shape[0]} rows; expected"
-                f" {rows}, one per {decl.per}."
-            )
-        array = np.broadcast_to(array, (rows, array.shape[1]))
-        raw |= {n: array[:, k] for k, n in enumerate(decl.element_names)}
-    return _aligned(raw, neuron.params, extent)
-
-
-def _aligned(raw: dict[str, Array], params: tuple[Param, ...], extent: Extent) -> dict[str, Array]:
-    """Bring every scalar to (1, 1), (C, 1) or (C, I), so that granularities mix by broadcasting."""
-    shape = {"layer": (1, 1), "channel": (extent.channels, 1)}
-    shape["neuron"] = (extent.channels, extent.inner)
-    return {n: raw[n].reshape(shape[p.per]) for p in params for n in p.element_names}
 
 
 class _Lanes:
@@ -183,29 +122,6 @@ class _Lanes:
         lanes = terms.astype(np.float64).reshape(e.batch, e.channels, e.inner)
         axes = {"layer": (0, 1, 2), "channel": (0, 2), "neuron": (0,)}[self._per[name]]
         return np.asarray(lanes.sum(axis=axes, keepdims=True)[0])
-
-
-def _start(
-    neuron: Neuron, state: Mapping[str, Any] | None, shape: tuple[int, ...], kind: np.dtype[Any]
-) -> dict[str, Array]:
-    given = state or {}
-    known = [s.name for s in neuron.states]
-    for name in given:
-        if name not in known:
-            raise ModelError(
-                f"{neuron.name}: no state {name!r}. Declared: {', '.join(known) or 'none'}."
-                f"{did_you_mean(name, known)}"
-            )
-    start = {}
-    for symbol in neuron.states:
-        value = given.get(symbol.name, symbol.decl.init)  # type: ignore[union-attr]
-        if callable(value):
-            raise ModelError(
-                f"{neuron.name}: state {symbol.name!r} is initialised by a function. Give its"
-                f" value, state={{{symbol.name!r}: ...}}."
-            )
-        start[symbol.name] = np.array(np.broadcast_to(np.asarray(value, kind), shape))
-    return start
 
 
 def _forward(
@@ -234,19 +150,6 @@ def _forward(
         now = {n: np.broadcast_to(results[f"{n}_next"], v.shape) for n, v in now.items()}
     final = {n: np.array(v).reshape(shape[1:]) for n, v in now.items()}
     return outputs, trajectory, final, counts
-
-
-def _seeds(
-    program: Program, grad_out: Any, shape: tuple[int, ...], kind: np.dtype[Any]
-) -> dict[str, Array]:
-    names = program.forward.result_names(Role.OUTPUT)
-    given = grad_out if isinstance(grad_out, tuple) else (grad_out,) * len(names)
-    if len(given) != len(names):
-        raise ShapeError(f"grad_out has {len(given)} arrays; expected {', '.join(names)}.")
-    return {
-        n: np.broadcast_to(np.asarray(0 if g is None else g, kind), shape)
-        for n, g in zip(names, given, strict=True)
-    }
 
 
 def _backward(

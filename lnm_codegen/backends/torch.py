@@ -78,6 +78,7 @@ class _View:
     step_arguments: str
     step_lines: tuple[str, ...]
     step_results: str
+    step_returned: str
     states: tuple[str, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -117,6 +118,7 @@ def _view(model: Model) -> _View:
     sequences = tuple(f"{x}_seq" for x in inputs)
     names = ", ".join(p.name for p in model.params)
     like = sequences[0]
+    taken_each_step = ", ".join((*states, *inputs))
     return _View(
         name=model.family,
         equations=model.equations,
@@ -129,15 +131,14 @@ def _view(model: Model) -> _View:
         step_arguments=", ".join((*states, *inputs, *taken)),
         step_lines=tuple(steps),
         step_results=", ".join(p.var.name for p in forward.results),
+        step_returned=_targets(tuple(p.var.name for p in forward.results), ()),
         states=states,
         inputs=inputs,
         outputs=outputs,
         counts=counts,
         sequence_signature=", ".join((*sequences, *states)) + (f", *, {names}" if names else ""),
         loop=f"for {_tuple(inputs)} in zip({', '.join(f'{x}.unbind(0)' for x in sequences)})",
-        step_call=(
-            f"{_targets(outputs, states, counts)} = step({', '.join((*states, *inputs))}, *prepared)"
-        ),
+        step_call=f"{_targets(outputs, states, counts)} = step({taken_each_step}, *prepared)",
         returned=_targets(
             tuple(f"stacked({o}_seq, {like})" for o in outputs),
             states,

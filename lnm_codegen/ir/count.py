@@ -9,7 +9,7 @@ integer power, which only kernels before `horner | estrin` hold, is its multipli
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import assert_never
 
 from lnm_codegen.ir import nodes as ir
@@ -39,9 +39,9 @@ class Count:
     functions: tuple[tuple[str, int], ...] = ()
 
     def __add__(self, other: Count) -> Count:
-        mine = [getattr(self, word) + getattr(other, word) for word in OPERATIONS]
         calls = Counter(dict(self.functions)) + Counter(dict(other.functions))
-        return Count(*mine, functions=tuple(sorted(calls.items())))
+        numbers = {word: getattr(self, word) + getattr(other, word) for word in OPERATIONS}
+        return replace(self, functions=tuple(sorted(calls.items())), **numbers)
 
     @property
     def total(self) -> int:
@@ -62,7 +62,8 @@ class Values:
         read: Ports that enter.
         computed: Lets that are no copies.
         written: Ports that leave.
-        live: Most of them that are needed at once, read ones included: what registers must hold.
+        live: Most of them needed at once, in the order of the Lets and with those read: what
+            registers hold.
     """
 
     read: int
@@ -140,11 +141,11 @@ _BINARY = {
 
 def _live(kernel: Kernel) -> int:
     """Return the most values that some later Let or result still needs, copies counted once."""
-    origin: dict[ir.Var, ir.Expr] = {}
+    origin: dict[ir.Var, Expr] = {}
     for let in kernel.body:
         if ir.is_atom(let.value):
-            origin[let.target] = origin.get(let.value, let.value)  # type: ignore[call-overload]
-    needed = {v for p in kernel.results for v in ir.variables(origin.get(p.var, p.var))}
+            origin[let.target] = ir.substitute(let.value, origin)
+    needed = {v for p in kernel.results for v in ir.variables(ir.substitute(p.var, origin))}
     most = len(needed)
     for let in reversed(kernel.body):
         if let.target not in origin:

@@ -199,7 +199,7 @@ class NeuronLayer(nn.Module):
         sums = torch.zeros(len(kernel.plan.counts), dtype=torch.float64)
         call = Call(kernel, extent, x.shape, keeps, sums)
         results = Fused.apply(  # type: ignore[no-untyped-call]
-            call, *inputs, *start, *(p.contiguous() for p in params)
+            call, *inputs, *start, *params
         )
         count = len(kernel.plan.model.outputs)
         names = [s.name for s in neuron.states]

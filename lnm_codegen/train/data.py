@@ -56,7 +56,9 @@ class Dataset:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield normalised float32 images and labels, shuffled where a generator is given."""
         count = len(split)
-        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+        order = (
+            torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+        )
         for rows in order.split(size):
             images = split.images[rows].to(torch.float32)
             yield images.sub_(self.mean).div_(self.std), split.labels[rows]

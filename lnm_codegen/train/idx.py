@@ -1,9 +1,9 @@
 """The idx format of MNIST and its kin: unsigned bytes, plain or gzipped.
 
-    bytes 0, 1   zero
-    byte  2      0x08, unsigned byte
-    byte  3      number of axes
-    then         each axis as a big-endian unsigned 32-bit integer, then the bytes, row-major
+bytes 0, 1   zero
+byte  2      0x08, unsigned byte
+byte  3      number of axes
+then         each axis as a big-endian unsigned 32-bit integer, then the bytes, row-major
 """
 
 from __future__ import annotations

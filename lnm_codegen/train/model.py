@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
@@ -22,9 +21,7 @@ class Block(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
-        self.neuron = NeuronLayer(
-            neuron, channels=outputs, shape=(outputs, *size), backend=backend
-        )
+        self.neuron = NeuronLayer(neuron, channels=outputs, shape=(outputs, *size), backend=backend)
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x_seq: Tensor) -> Tensor:
@@ -107,16 +104,3 @@ def parameter_groups(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
     learned = [p for layer in layers for p in layer.parameters()]
     known = {id(p) for p in learned}
     return [p for p in network.parameters() if id(p) not in known], learned
-
-
-def build_network(
-    neuron: Neuron, classes: int, images: Tensor, channels: tuple[int, ...], time_steps: int,
-    backend: str, seed: int,
-) -> ConvNet:  # fmt: skip
-    """Return a network whose weights depend on the seed alone, and leave PyTorch's own be."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        channels_in, height, width = images.shape[1:]
-        return ConvNet(
-            neuron, classes, (channels_in, height, width), channels, time_steps, backend
-        )

@@ -19,7 +19,22 @@ def cse(kernel: Kernel) -> Kernel:
     pass_ = _Cse(kernel)
     for let in kernel.body:
         pass_.let(let)
-    return dce(replace(kernel, body=tuple(pass_.body)))
+    return dce(_named(replace(kernel, body=tuple(pass_.body))))
+
+
+def _named(kernel: Kernel) -> Kernel:
+    """Let a temporary that a name is merely a copy of have that name."""
+    names: dict[Var, Var] = {}
+    for let in kernel.body:
+        if isinstance(let.value, Var) and ir.is_temporary(let.value.name):
+            names.setdefault(let.value, let.target)
+    table: dict[Var, Expr] = dict(names)
+    body = [
+        replace(x, target=names.get(x.target, x.target), value=ir.substitute(x.value, table))
+        for x in kernel.body
+        if not (isinstance(x.value, Var) and names.get(x.value) == x.target)
+    ]
+    return replace(kernel, body=tuple(body))
 
 
 class _Cse:

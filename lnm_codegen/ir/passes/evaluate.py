@@ -39,7 +39,9 @@ def evaluate_polynomials(kernel: Kernel, scheme: Scheme, in_params: bool) -> Ker
 
 
 def fused(a: Expr, v: Expr, c: Expr | None) -> Expr:
-    """Return a*v + c, leaving out what is 1 or absent."""
+    """Return a*v + c, leaving out what is 1, -1 or absent."""
+    if a == ir.const(-1):
+        return ir.neg(v) if c is None else ir.sub(c, v)
     if c is None:
         return v if a == ir.ONE else ir.mul(a, v)
     return ir.add(v, c) if a == ir.ONE else Fma(a, v, c)

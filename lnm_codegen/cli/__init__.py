@@ -1,0 +1,114 @@
+"""The command `lnm`, a file per verb, each imported when it is called.
+
+Exit status: 0, or 2 for a mistake of the user (an unknown option, `ModelError`, `ShapeError`,
+`UnsupportedError`), or 1 for what is not: `ToolError`, as the machine lacks something,
+`InternalError`, an exception that nobody planned, and a `check` that finds a difference. An error
+is one line on standard error; `--debug` shows where it came from.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import lnm_codegen
+from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError
+from lnm_codegen.functions import did_you_mean
+
+VERBS = {
+    "list": "lnm_codegen.cli.list:list_families",
+    "show": "lnm_codegen.cli.show:show",
+    "emit": "lnm_codegen.cli.emit:emit",
+    "check": "lnm_codegen.cli.check:check",
+    "train": "lnm_codegen.cli.train:train",
+    "doctor": "lnm_codegen.cli.doctor:doctor",
+}
+"""Every verb: the module and the function, whose signature is its options."""
+
+_USAGE_ERROR = typer.BadParameter.__mro__[1]  # Click's, which typer carries under changing names
+
+
+class _Verbs(TyperGroup):
+    """The group of verbs; imports one when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            raise ModelError(
+                f"no command {cmd_name!r}. Accepted: {', '.join(VERBS)}."
+                f"{did_you_mean(cmd_name, VERBS)}"
+            )
+        module, function = VERBS[cmd_name].split(":")
+        one = typer.Typer(add_completion=False, rich_markup_mode=None)
+        one.command(cmd_name)(getattr(importlib.import_module(module), function))
+        return typer.main.get_command(one)
+
+
+app = typer.Typer(cls=_Verbs, add_completion=False, rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def _lnm(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Compile spiking-neuron models to kernels.
+
+    FAMILY, in every command that takes one, is a built-in name (see `lnm list`), a .toml file,
+    file.py:function or module:function; the last two run that file.
+    """
+    if version:
+        typer.echo(f"lnm_codegen {lnm_codegen.__version__}")
+    elif ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status; `--debug` may stand anywhere."""
+    debug = "--debug" in arguments
+    rest = [a for a in arguments if a != "--debug"]
+    try:
+        status = app(args=rest, prog_name="lnm", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe left, as in `lnm list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        message, status = _explain(error)
+        print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
+        return status
+    return status if isinstance(status, int) else 0
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return one line for an exception, and the exit status."""
+    if isinstance(error, _USAGE_ERROR):
+        usage: Any = error
+        command = usage.ctx.command_path if usage.ctx else "lnm"
+        return f"{command}: {usage.format_message()} See {command} --help.", 2
+    if isinstance(error, ModelError | ShapeError | UnsupportedError):
+        return str(error), 2
+    if isinstance(error, LnmError):
+        return str(error), 1
+    return (
+        f"internal: {type(error).__name__}: {error}. This is a bug of lnm_codegen; please report"
+        " it with what --debug shows.",
+        1,
+    )

@@ -1,0 +1,86 @@
+"""`lnm check`: every backend that runs here against the interpreter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lnm_codegen.cli.options import (
+    DegreeOption,
+    FamilyArgument,
+    JsonOption,
+    SetOption,
+    family_arguments,
+)
+from lnm_codegen.cli.output import print_json, print_table
+from lnm_codegen.library import resolve
+
+if TYPE_CHECKING:
+    from lnm_codegen.nn.agree import Agreement
+
+
+def check(
+    family: FamilyArgument,
+    degree: DegreeOption = None,
+    settings: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a neuron forward and backward with every backend, and compare with the interpreter.
+
+    Shows the largest differences of outputs, final states and gradients, relative where values
+    exceed 1. Neurons that come within rounding of a threshold are drawn again, so that every spike
+    must be equal. Exits with 1 if a difference is larger than rounding explains.
+    """
+    neuron = resolve(family, **family_arguments(settings, degree))
+    from lnm_codegen.nn.agree import SHAPE, compare  # loads PyTorch
+
+    found = compare(neuron)
+    if json:
+        print_json({"name": neuron.name, "shape": SHAPE, **_as_dict(found)})
+    else:
+        fixed = [p.name for p in neuron.params if not p.learnable]
+        _print(neuron.name, SHAPE, fixed, found)
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
+def _as_dict(found: Agreement) -> dict[str, Any]:
+    return {
+        "left_out": found.left_out,
+        "spike_rates": found.spikes,
+        "runs": [
+            {
+                "backend": r.backend,
+                "dtype": r.dtype,
+                "differences": r.differences,
+                "limit": r.limit,
+                "agrees": r.agrees,
+            }
+            for r in found.runs
+        ],
+        "unavailable": found.unavailable,
+        "agrees": found.agrees,
+    }
+
+
+def _print(name: str, shape: tuple[int, ...], fixed: list[str], found: Agreement) -> None:
+    rates = ", ".join(f"{spike} in {rate:.1%}" for spike, rate in found.spikes.items())
+    typer.echo(
+        f"{name}: {shape[0]} steps of {found.neurons} neurons"
+        + (f", {rates} of them" if rates else "")
+        + (f"; {found.left_out} left out, within rounding of a tie" if found.left_out else "")
+    )
+    if found.runs:
+        typer.echo("Largest difference from the interpreter in the same type:\n")
+        quantities = found.runs[0].differences
+        rows: list[tuple[str, ...]] = [
+            (q, *(f"{r.differences[q]:.1e}" for r in found.runs)) for q in quantities
+        ]
+        rows.append(("limit", *(f"{r.limit:.0e}" for r in found.runs)))
+        rows.append(("agrees", *("yes" if r.agrees else "NO" for r in found.runs)))
+        print_table(("", *(f"{r.backend} {r.dtype}" for r in found.runs)), rows, numbers=True)
+    if fixed:
+        typer.echo(f"\nNot learned, so without a gradient: {', '.join(fixed)}.")
+    for backend, reason in found.unavailable.items():
+        typer.echo(f"\n{backend} did not run: {reason}")

@@ -1,0 +1,152 @@
+"""`lnm doctor`: what this machine has, and what each part is needed for. Always exits with 0."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from lnm_codegen.cli.options import JsonOption
+from lnm_codegen.cli.output import print_json, print_table
+from lnm_codegen.errors import LnmError
+
+_SIMD = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "asimd", "sve")
+_OPENMP = "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n"
+_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One part: whether it is there, what was found (or why not), what it is for."""
+
+    part: str
+    found: bool
+    detail: str
+    needed_for: str
+
+
+def doctor(json: JsonOption = False) -> None:
+    """Say what this machine has, and what each part is needed for."""
+    findings = examine()
+    if json:
+        print_json([asdict(f) for f in findings])
+        return
+    print_table(
+        ("part", "found", "detail", "needed for"),
+        [(f.part, "yes" if f.found else "no", f.detail, f.needed_for) for f in findings],
+    )
+
+
+def examine() -> list[Finding]:
+    """Look at every part; one that cannot be looked at counts as not found."""
+    parts: tuple[tuple[str, Callable[[], str], str], ...] = (
+        ("python", platform.python_version, "everything"),
+        ("torch", lambda: _package("torch"), "layers, training, the torch backend"),
+        ("triton", lambda: _package("triton"), "the triton backend"),
+        ("CUDA device", _cuda, "running the triton and cuda backends"),
+        ("C++ compiler", _compiler, "running the c backend (emitting works without)"),
+        ("OpenMP", _openmp, "running the c backend"),
+        ("CPU SIMD", _simd, "speed of the c backend"),
+        ("cache folder", _cache, "keeping compiled kernels"),
+        ("iverilog", lambda: _tool("iverilog", "-V"), "simulating generated Verilog"),
+        ("verilator", lambda: _tool("verilator", "--version"), "lint of generated Verilog"),
+        ("yosys", lambda: _tool("yosys", "-V"), "synthesis of generated Verilog"),
+        ("fashion-mnist", _fashion_mnist, "training on it (digits needs no files)"),
+    )
+    return [_look(*part) for part in parts]
+
+
+def _look(part: str, probe: Callable[[], str], needed_for: str) -> Finding:
+    try:
+        return Finding(part, True, probe(), needed_for)
+    except (LnmError, ImportError, OSError, subprocess.SubprocessError) as error:
+        return Finding(part, False, " ".join(str(error).split()), needed_for)
+
+
+def _package(name: str) -> str:
+    importlib.import_module(name)
+    return metadata.version(name)
+
+
+def _cuda() -> str:
+    from lnm_codegen.nn.agree import cuda_device
+
+    name = cuda_device()
+    if name is None:
+        raise ImportError("none that PyTorch can use")
+    return name
+
+
+def _compiler() -> str:
+    from lnm_codegen.nn.load import compiler
+
+    found = compiler()
+    return f"{found.path} ({found.version})"
+
+
+def _openmp() -> str:
+    from lnm_codegen.nn.load import compiler
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder, "probe.cpp"), Path(folder, "probe")
+        source.write_text(_OPENMP, encoding="utf-8")
+        command = [compiler().path, "-fopenmp", str(source), "-o", str(program)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+        if done.returncode:
+            raise OSError(f"the compiler refuses -fopenmp: {(done.stderr.splitlines() or [''])[0]}")
+        subprocess.run([program], timeout=_SECONDS, check=True)
+    return f"yes, {os.cpu_count()} CPUs"
+
+
+def _simd() -> str:
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    lines = [x for x in text.splitlines() if x.startswith(("flags", "Features"))]
+    words = set(" ".join(lines).split())
+    found = [w for w in _SIMD if w in words]
+    if not found:
+        raise OSError(f"none of {', '.join(_SIMD)}")
+    return " ".join(found)
+
+
+def _cache() -> str:
+    from lnm_codegen.nn.load import cache_folder
+
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return f"{folder}, writable"
+    except OSError as error:
+        raise OSError(
+            f"{folder}: {error.strerror}. Set LNM_CACHE to a folder that can be written."
+        ) from None
+
+
+def _tool(name: str, option: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise FileNotFoundError("not on PATH")
+    done = subprocess.run(
+        [path, option], capture_output=True, text=True, timeout=_SECONDS, check=False
+    )
+    return (done.stdout or done.stderr).partition("\n")[0].strip() or path
+
+
+def _fashion_mnist() -> str:
+    from lnm_codegen.train.data import DEBIAN_FOLDER
+
+    if not any(DEBIAN_FOLDER.glob("train-images-idx3-ubyte*")):
+        raise FileNotFoundError(
+            f"not in {DEBIAN_FOLDER}. Run apt-get install dataset-fashion-mnist, or give --data-dir"
+            " to lnm train."
+        )
+    return str(DEBIAN_FOLDER)

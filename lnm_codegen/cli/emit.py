@@ -1,0 +1,125 @@
+"""`lnm emit`: write generated source."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import lnm_codegen.compiler as compiler
+from lnm_codegen.backends import BACKENDS
+from lnm_codegen.backends.base import Source
+from lnm_codegen.cli.options import FamilyArgument, SchemeOption, SetOption, family_arguments
+from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.library import resolve
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.symbols import check_name
+
+MOST_DEGREES = 64
+
+
+def emit(
+    family: FamilyArgument,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", file_okay=False, help="Folder to write into.")
+    ],
+    degree: Annotated[
+        str | None, typer.Option("--degree", metavar="D|D..D", help="A degree, or a range: 1..4.")
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option("--backend", metavar="NAME,...", help=f"Of: {', '.join(BACKENDS)}."),
+    ] = ",".join(BACKENDS),
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32 or float64, where the target is typed.")
+    ] = "float32",
+    scheme: SchemeOption = "horner",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Of files and functions; the neuron's own by default."),
+    ] = None,
+    settings: SetOption = None,
+) -> None:
+    """Write source for a neuron to DIR/<backend>/<name>/, and print the paths.
+
+    With --degree the name is <family>_degree<D>, so that several can be linked into one program.
+    Every file is made before the first is written.
+    """
+    if name is not None:
+        check_name(name, "--name")
+    backends = dict.fromkeys(word.strip() for word in backend.split(","))
+    sources: dict[Path, Source] = {}
+    for title, neuron in _neurons(family, degree, name, settings):
+        for target in backends:
+            source = compiler.emit(neuron, target, name=title, dtype=dtype, scheme=scheme)
+            sources[Path(target) / title] = source
+    for path in write_together(sources, out):
+        typer.echo(path)
+
+
+def _neurons(
+    family: str, degree: str | None, name: str | None, settings: list[str] | None
+) -> list[tuple[str, Neuron]]:
+    """Return each neuron with the name of its files."""
+    degrees, several = parse_degrees(degree)
+    found = []
+    for d in degrees:
+        neuron = resolve(family, **family_arguments(settings, d))
+        stem = name or neuron.name
+        numbered = d is not None and (several or name is None)
+        found.append((f"{stem}_degree{d}" if numbered else stem, neuron))
+    return found
+
+
+def parse_degrees(text: str | None) -> tuple[list[int | None], bool]:
+    """Return the degrees that `--degree` names, and whether it is a range.
+
+    Raises:
+        ModelError: Neither a whole number >= 0 nor a range of them, low..high.
+    """
+    if text is None:
+        return [None], False
+    match = re.fullmatch(r"(\d{1,4})(?:\.\.(\d{1,4}))?", text, re.ASCII)
+    if match is None:
+        raise ModelError(
+            f"--degree {text!r}: not a degree. Accepted: a whole number, or a range such as 1..4."
+        )
+    low, high = int(match[1]), int(match[2] or match[1])
+    if not low <= high < low + MOST_DEGREES:
+        raise ModelError(
+            f"--degree {text!r}: {'empty' if low > high else 'too long'}. Accepted: low..high with"
+            f" low <= high, at most {MOST_DEGREES} degrees at once."
+        )
+    return list(range(low, high + 1)), match[2] is not None
+
+
+def write_together(sources: dict[Path, Source], out: Path) -> list[Path]:
+    """Write every source below `out`: all files are complete before the first one appears.
+
+    Raises:
+        ToolError: The folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".lnm-") as staging:
+            written = [
+                path.relative_to(staging)
+                for folder, source in sources.items()
+                for path in source.write(Path(staging) / folder)
+            ]
+            for path in written:
+                (out / path).parent.mkdir(parents=True, exist_ok=True)
+                if (out / path).is_dir():
+                    raise IsADirectoryError(0, f"{out / path} is a directory")
+            for path in written:
+                os.replace(Path(staging) / path, out / path)
+    except OSError as error:
+        raise ToolError(
+            f"emit: cannot write to {out}: {error.strerror or error}. Give a folder that can be"
+            " written."
+        ) from None
+    return [out / path for path in written]

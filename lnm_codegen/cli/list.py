@@ -1,0 +1,37 @@
+"""`lnm list`: the built-in families."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from lnm_codegen.cli.options import JsonOption
+from lnm_codegen.cli.output import print_json, print_table
+from lnm_codegen.families import FAMILIES
+from lnm_codegen.family import Family
+
+
+def list_families(json: JsonOption = False) -> None:
+    """List the built-in families and their arguments (for --degree and --set)."""
+    rows = [(name, _summary(family), _arguments(family)) for name, family in FAMILIES.items()]
+    if json:
+        print_json([{"name": n, "description": d, "arguments": a} for n, d, a in rows])
+        return
+    print_table(
+        ("family", "description", "arguments"),
+        [(n, d, ", ".join(f"{k}={_text(v)}" for k, v in a.items())) for n, d, a in rows],
+    )
+
+
+def _summary(family: Family) -> str:
+    return (inspect.getdoc(family) or "").partition("\n")[0]
+
+
+def _arguments(family: Family) -> dict[str, Any]:
+    """Return each argument and its default."""
+    return {p.name: p.default for p in family.signature.parameters.values()}
+
+
+def _text(value: Any) -> str:
+    """Return a default as `--set` takes it."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

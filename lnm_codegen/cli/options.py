@@ -1,0 +1,93 @@
+"""What several verbs share: naming a family and giving it arguments."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.functions import did_you_mean
+from lnm_codegen.surrogate import SURROGATES, Surrogate
+
+FamilyArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A built-in name, a .toml file, file.py:function or module:function.",
+    ),
+]
+DegreeOption = Annotated[
+    int | None, typer.Option("--degree", metavar="D", help="Degree, where the family takes one.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="An argument of the family, as often as needed: a number, true, false, none, a word,"
+        " or several with commas, theta=0,0.5; surrogate=atan or surrogate=atan(alpha=3).",
+    ),
+]
+SchemeOption = Annotated[
+    str, typer.Option("--scheme", help="How polynomials are evaluated: horner or estrin.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?")
+_WORD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+_CALL = re.compile(r"(\w+)(?:\((.*)\))?", re.ASCII)
+_WORDS = {"true": True, "false": False, "none": None}
+_ACCEPTED = "a number, true, false, none, a word, or several of them with commas"
+
+
+def family_arguments(settings: list[str] | None, degree: int | None = None) -> dict[str, Any]:
+    """Return the keyword arguments that `--degree` and `--set` give.
+
+    Raises:
+        ModelError: Not KEY=VALUE, a value of no known form, or a key given twice.
+    """
+    found: dict[str, Any] = {} if degree is None else {"degree": degree}
+    for text in settings or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise ModelError(f"--set {text!r}: not KEY=VALUE. Give, say, --set tau=3.0.")
+        if key in found:
+            raise ModelError(f"--set {text!r}: {key} is given twice. Give it once.")
+        found[key] = _surrogate(value) if key == "surrogate" else _value(key, value)
+    return found
+
+
+def _value(key: str, text: str) -> Any:
+    items = [_item(key, text, item.strip()) for item in text.split(",")]
+    return items[0] if len(items) == 1 else tuple(items)
+
+
+def _item(key: str, text: str, item: str) -> Any:
+    if item.lower() in _WORDS:
+        return _WORDS[item.lower()]
+    if _INTEGER.fullmatch(item):
+        return int(item)
+    if _NUMBER.fullmatch(item):
+        return float(item)
+    if _WORD.fullmatch(item):
+        return item
+    raise ModelError(f"--set {key}={text}: the value is {item!r}. Accepted: {_ACCEPTED}.")
+
+
+def _surrogate(text: str) -> Surrogate | None:
+    if text.lower() == "none":
+        return None
+    match = _CALL.fullmatch(text)
+    name, inner = match.groups() if match else (text, None)
+    if name not in SURROGATES:
+        raise ModelError(
+            f"--set surrogate={text}: no such surrogate. Accepted: {', '.join(SURROGATES)}, each"
+            f" also with an argument, atan(alpha=3).{did_you_mean(name, SURROGATES)}"
+        )
+    arguments = family_arguments(inner.split(",") if inner else [])
+    try:
+        return SURROGATES[name](**arguments)
+    except TypeError as error:
+        raise ModelError(f"--set surrogate={text}: {error}.") from None

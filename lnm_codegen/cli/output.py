@@ -1,0 +1,59 @@
+"""Tables and JSON on standard output: coloured in a terminal, plain and complete in a pipe."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import typer
+
+_UNBOUNDED = 100_000
+
+
+def print_table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], numbers: bool = False
+) -> None:
+    """Print a table; `numbers` aligns every column but the first to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, header_style="bold" if terminal else "")
+    for k, title in enumerate(header):
+        table.add_column(Text(title), justify="right" if numbers and k else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console = Console(
+        force_terminal=terminal,
+        color_system="auto" if terminal else None,
+        width=None if terminal else _UNBOUNDED,
+    )
+    with console.capture() as shown:
+        console.print(table)
+    lines = shown.get().splitlines()
+    typer.echo("\n".join(lines if terminal else [line.rstrip() for line in lines]))
+
+
+def print_heading(text: str) -> None:
+    """Print the line above a section, after an empty one."""
+    typer.echo("")
+    typer.secho(text, bold=sys.stdout.isatty() or None)
+
+
+def print_json(value: object) -> None:
+    """Print JSON that every reader takes: a number that is not finite becomes null."""
+    typer.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

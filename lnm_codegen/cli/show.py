@@ -1,0 +1,162 @@
+"""`lnm show`: what the compiler makes of a neuron, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from lnm_codegen.cli.options import (
+    DegreeOption,
+    FamilyArgument,
+    JsonOption,
+    SchemeOption,
+    SetOption,
+    family_arguments,
+)
+from lnm_codegen.cli.output import print_heading, print_json, print_table
+from lnm_codegen.compiler import equations, lower
+from lnm_codegen.granularity import learnable_terms
+from lnm_codegen.ir.count import OPERATIONS, count, values
+from lnm_codegen.ir.nodes import Kernel, Program, Role
+from lnm_codegen.ir.passes.cse import keep_results
+from lnm_codegen.library import resolve
+from lnm_codegen.neuron import Neuron
+
+
+def show(
+    family: FamilyArgument,
+    degree: DegreeOption = None,
+    settings: SetOption = None,
+    scheme: SchemeOption = "horner",
+    ir: Annotated[
+        bool, typer.Option("--ir", help="Print the kernel after each pass instead.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show a neuron: equations, kernels, operation counts."""
+    neuron = resolve(family, **family_arguments(settings, degree))
+    if ir:
+        _show_passes(neuron, scheme, json)
+        return
+    kernels = _kernels(neuron, scheme)
+    if json:
+        print_json(_as_dict(neuron, scheme, kernels))
+    else:
+        _print(neuron, scheme, kernels)
+
+
+def _show_passes(neuron: Neuron, scheme: str, json: bool) -> None:
+    passes: list[tuple[str, Kernel]] = []
+    lower(neuron, scheme, on_pass=lambda name, kernel: passes.append((name, kernel)))
+    if json:
+        print_json([{"pass": name, "kernel": k.name, "text": str(k)} for name, k in passes])
+        return
+    typer.echo("\n\n".join(f"after {name}\n{kernel}" for name, kernel in passes))
+
+
+def _kernels(neuron: Neuron, scheme: str) -> dict[str, Kernel]:
+    """Return the kernels without the gradients of parameters that are not learned."""
+    program: Program = lower(neuron, scheme)
+    terms = {f"grad_{n}" for n in learnable_terms(program, neuron.params)}
+    learned = {f"grad_{n}" for p in neuron.params if p.learnable for n in p.element_names}
+    others = set(program.backward.result_names(Role.STATE, Role.INPUT))
+    return {
+        "forward": program.forward,
+        "backward": keep_results(program.backward, terms | others),
+        "prepare": program.prepare,
+        "prepare_backward": keep_results(program.prepare_backward, learned),
+    }
+
+
+def _declared(neuron: Neuron) -> dict[str, Any]:
+    def init(value: Any) -> Any:
+        return getattr(value, "__name__", "function") if callable(value) else value
+
+    return {
+        "states": [{"name": s.name, "init": init(s.decl.init)} for s in neuron.states],  # type: ignore[union-attr]
+        "inputs": [s.name for s in neuron.inputs],
+        "outputs": [name for name, _ in neuron.output],
+        "parameters": [{**asdict(p), "init": init(p.init)} for p in neuron.params],
+        "surrogates": {
+            spike: {"name": s.name, "slope": str(s.slope)} for spike, s in neuron.surrogates
+        },
+        "detach_reset": neuron.detach_reset,
+    }
+
+
+def _as_dict(neuron: Neuron, scheme: str, kernels: dict[str, Kernel]) -> dict[str, Any]:
+    counts = {word: count(kernel) for word, kernel in kernels.items()}
+    return {
+        "name": neuron.name,
+        "scheme": scheme,
+        "equations": equations(neuron),
+        **_declared(neuron),
+        "kernels": {word: str(kernel) for word, kernel in kernels.items()},
+        "operations": {
+            word: {**asdict(c), "functions": dict(c.functions), "total": c.total}
+            for word, c in counts.items()
+        },
+        "values": {word: asdict(values(kernel)) for word, kernel in kernels.items()},
+    }
+
+
+def _print(neuron: Neuron, scheme: str, kernels: dict[str, Kernel]) -> None:
+    declared = _declared(neuron)
+    typer.secho(f"{neuron.name}: equations", bold=True)
+    for line in equations(neuron):
+        typer.echo(f"  {line}")
+    for spike, surrogate in declared["surrogates"].items():
+        typer.echo(f"  slope   d {spike}/dz = {surrogate['slope']}  ({surrogate['name']})")
+    if neuron.detach_reset:
+        typer.echo("  every spike inside reset is a constant to the derivative (detach_reset)")
+    rows = [("state", s["name"], _number(s["init"]), "", "") for s in declared["states"]]
+    rows += [("input", name, "", "", "") for name in declared["inputs"]]
+    rows += [
+        ("parameter", p["name"], _number(p["init"]), f"per {p['per']}", _learned(p["learnable"]))
+        for p in declared["parameters"]
+    ]
+    typer.echo("")
+    print_table(("declared", "name", "init", "granularity", "learned"), rows)
+    titles = {
+        "forward": f"Forward kernel, one neuron and step ({scheme} form)",
+        "backward": "Backward kernel, one neuron and step",
+        "prepare": "Prepare, once per call for each parameter element",
+        "prepare_backward": "Backward of prepare, once per call",
+    }
+    for word, kernel in kernels.items():
+        print_heading(titles[word])
+        typer.echo(str(kernel) if kernel.body else "  nothing to do")
+    _print_counts(kernels)
+
+
+def _print_counts(kernels: dict[str, Kernel]) -> None:
+    counts = {word: count(kernel) for word, kernel in kernels.items()}
+    functions = sorted({name for c in counts.values() for name, _ in c.functions})
+    header = ("operations", *OPERATIONS, *functions, "total")
+    rows = []
+    for word, c in counts.items():
+        calls = dict(c.functions)
+        numbers = [getattr(c, o) for o in OPERATIONS] + [calls.get(f, 0) for f in functions]
+        rows.append((word.replace("_", " "), *numbers, c.total))
+    print_heading("Operations and values per neuron and step (prepare: per call)")
+    print_table(header, rows, numbers=True)
+    typer.echo("")
+    found = {word: asdict(values(kernel)) for word, kernel in kernels.items()}
+    columns = tuple(found["forward"])
+    print_table(
+        ("values", *columns),
+        [(word.replace("_", " "), *numbers.values()) for word, numbers in found.items()],
+        numbers=True,
+    )
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_number(v) for v in value) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _learned(learnable: bool) -> str:
+    return "yes" if learnable else "no"

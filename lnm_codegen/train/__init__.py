@@ -1,0 +1,1 @@
+"""Training of small spiking networks on images that need no download."""

@@ -1,0 +1,55 @@
+"""README, architecture page and docstring examples run as they stand."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+import lnm_codegen.nn.layer
+
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(path: str) -> str:
+    """Return the Python blocks of a page, in order."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/architecture.md"])
+def test_the_python_of_a_page_runs(path, capsys):
+    """A page's code is true today; architecture.md asserts what it tells."""
+    code = blocks(path)
+    assert "import lnm_codegen" in code
+    exec(compile(code, path, "exec"), {"__name__": "page"})
+
+
+def test_readme_shows_the_ir_that_lower_makes():
+    """Each line of the README's excerpt stands in the program of its quick start."""
+    import lnm_codegen as lnm
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    excerpt = re.search(r"per neuron and step:\n\n```\n(.*?)```", text, re.DOTALL).group(1)
+    program = str(lnm.lower(lnm.get("lnm", degree=3)))
+    lines = [line for line in excerpt.splitlines() if line != "..."]
+    assert len(lines) == 10
+    for line in lines:
+        assert f"  {line}\n" in program
+
+
+def test_docstring_examples():
+    """The example of NeuronLayer runs."""
+    assert doctest.testmod(lnm_codegen.nn.layer).failed == 0
+    assert doctest.testmod(lnm_codegen.nn.layer).attempted > 0
+
+
+def test_contributing_recipe_files_exist():
+    """What CONTRIBUTING.md, README.md and architecture.md link to exists."""
+    for page in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
+        folder = (ROOT / page).parent
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+            assert (folder / link).exists(), f"{page}: {link}"
