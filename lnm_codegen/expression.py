@@ -58,8 +58,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 """The functions of the language, by the name that `lnm.` gives them."""
 
-_OPAQUE = ("exp", "log", "tanh", "sin", "cos")
-"""Where SymPy's search for something simpler can take minutes, sin(tanh(v**0.1234567))."""
 _ARITY = {"min": 2, "max": 2, "clip": 3, "where": 3, "poly": 2}
 _OPERATORS: dict[type, tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Add: ("+", lambda a, b: a + b),
@@ -327,15 +325,9 @@ class _Reader:
         first = (self._condition if word == "where" else self._number)(node.args[0], depth)
         if word == "exp":
             self._check_exponent(sympy.E, first, node)
-        if word in _OPAQUE and not _is_simple(first):
-            return FUNCTIONS[word](first, evaluate=False)
         if word == "poly":
             return fn.poly(first, self._coefficients(node.args[1], depth))
-        others = [self._number(a, depth) for a in node.args[1:]]
-        if word in ("min", "max", "clip"):  # SymPy will look for the sign of a difference
-            for other in others:
-                self._weigh(first - other, node)
-        return FUNCTIONS[word](first, *others)
+        return _apply(word, first, *(self._number(a, depth) for a in node.args[1:]))
 
     def _coefficients(self, node: ast.expr, depth: int) -> Any:
         if isinstance(node, ast.List) and 1 <= len(node.elts) <= MAX_EXPONENT + 1:
@@ -406,14 +398,30 @@ def _compare(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
     return relation(a, b, evaluate=decided)
 
 
-def _is_simple(value: sympy.Expr) -> bool:
-    """Say whether SymPy may evaluate a function here: sin(pi/2), exp(1), log(v)."""
-    return value.is_Symbol or (value / sympy.pi).is_Rational or value.is_Rational
+def _apply(word: str, *args: Any) -> Any:
+    """Call a function of the language, keeping SymPy from a search that may take minutes.
+
+    It asks for the sign of every comparison, and sin looks for multiples of pi in its argument;
+    sin(tanh(v**0.123)) and abs(tanh(exp(0.123*v))) become polynomials of degree 123 and more.
+    """
+    function = FUNCTIONS[word]
+    if word in ("exp", "log", "tanh", "sin", "cos"):
+        (a,) = args
+        simple = a.is_Symbol or a.is_Rational or (a / sympy.pi).is_Rational
+        return function(a) if simple else function(a, evaluate=False)
+    if word in ("abs", "min", "max", "clip") and not all(map(_is_plain, args)):
+        with sympy.evaluate(False):
+            return function(*args)
+    return function(*args)
+
+
+def _is_plain(value: sympy.Expr) -> bool:
+    return bool(value.is_Rational or not (value.is_number or value.has(sympy.Function)))
 
 
 def _degree(constant: sympy.Expr) -> int:
     """Return a bound on the degree of the roots in a constant: 6 for sqrt(2) + 3**(1/3)."""
-    roots = [p.exp for p in constant.atoms(sympy.Pow) if isinstance(p.exp, sympy.Rational)]
+    roots = [p.exp for p in constant.atoms(sympy.Pow) if p.exp.is_Rational and p.base != sympy.E]
     return math.prod(int(r.q) for r in roots)
 
 

@@ -36,6 +36,7 @@ class KernelView:
     layer_parameters: tuple[str, ...]
     row_parameters: tuple[str, ...]
     terms: tuple[str, ...]
+    layer_terms: tuple[str, ...]
     row_terms: tuple[str, ...]
     counts: tuple[str, ...]
     layer_term_count: int
@@ -168,6 +169,7 @@ class Plan:
             layer_parameters=tuple(q for q in prepared if self.per[q] == "layer"),
             row_parameters=rows,
             terms=self.terms,
+            layer_terms=layer_terms,
             row_terms=row_terms,
             counts=self.counts,
             layer_term_count=len(layer_terms),
@@ -196,7 +198,7 @@ class Plan:
             ),
             tile_sums=(
                 *(
-                    f"sums.tiles[index * {len(layer_terms)} + {k}] = lane_sum(tile.sum_{q}, width);"
+                    f"sums.tiles[index * {len(layer_terms)} + {k}] = total(tile.total_{q});"
                     for k, q in enumerate(layer_terms)
                 ),
                 *(

@@ -102,7 +102,8 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, _USAGE_ERROR):
         usage: Any = error
         command = usage.ctx.command_path if usage.ctx else "lnm"
-        return f"{command}: {usage.format_message()} See {command} --help.", 2
+        message = usage.format_message().rstrip(".")
+        return f"{command}: {message}. See {command} --help.", 2
     if isinstance(error, ModelError | ShapeError | UnsupportedError):
         return str(error), 2
     if isinstance(error, LnmError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from lnm_codegen.surrogate import SURROGATES, Surrogate
 FamilyArgument = Annotated[
     str,
     typer.Argument(
+        metavar="FAMILY",
         help="A built-in name, a .toml file, file.py:function or module:function.",
     ),
 ]
@@ -69,7 +71,7 @@ def _item(key: str, text: str, item: str) -> Any:
         return _WORDS[item.lower()]
     if _INTEGER.fullmatch(item):
         return int(item)
-    if _NUMBER.fullmatch(item):
+    if _NUMBER.fullmatch(item) and math.isfinite(float(item)):
         return float(item)
     if _WORD.fullmatch(item):
         return item

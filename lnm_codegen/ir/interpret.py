@@ -95,7 +95,8 @@ def rounded(value: Fraction, dtype: Any) -> Any:
         double = float(value)
     except OverflowError:
         double = float("inf") if value > 0 else float("-inf")
-    near = np.dtype(dtype).type(double)
+    with np.errstate(over="ignore"):
+        near = np.dtype(dtype).type(double)
     if not np.isfinite(near) or np.dtype(dtype) == np.float64:
         return near
     around = (near, np.nextafter(near, -np.inf), np.nextafter(near, np.inf))

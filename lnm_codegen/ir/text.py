@@ -7,7 +7,7 @@ from fractions import Fraction
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Expr, Kernel
 
-_LOOSEST, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _POWER = range(9)
+_LOOSEST, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _POWER, _ATOM = range(10)
 _LEVEL = {"or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT}
 
 
@@ -32,9 +32,9 @@ def _parts(e: Expr) -> tuple[str, int]:
         case ir.Const(value, name):
             text = number_text(value, name)
             bare = text.replace(".", "").replace("_", "").isalnum()
-            return text, _POWER if bare else _SUM
+            return text, _ATOM if bare else _SUM
         case ir.Var(name, _):
-            return name, _POWER
+            return name, _ATOM
         case ir.Unary(ir.UnaryOp.NOT, arg):
             return f"not {expr_text(arg, _NOT)}", _NOT
         case ir.Unary(_, arg):
@@ -44,17 +44,17 @@ def _parts(e: Expr) -> tuple[str, int]:
             left, right = expr_text(lhs, level), expr_text(rhs, level + 1)
             return f"{left} {op.value} {right}", level
         case ir.Power(base, exponent):
-            return f"{expr_text(base, _POWER)}**{exponent}", _POWER
+            return f"{expr_text(base, _ATOM)}**{exponent}", _POWER
         case ir.Compare(compare, lhs, rhs):
             left, right = expr_text(lhs, _SUM), expr_text(rhs, _SUM)
             return f"{left} {compare.value} {right}", _COMPARE
         case ir.Call(fn, arg):
-            return f"{fn.value}({expr_text(arg)})", _POWER
+            return f"{fn.value}({expr_text(arg)})", _ATOM
         case ir.Spike(arg, slope):
-            return f"spike({expr_text(arg)}; slope {expr_text(slope)})", _POWER
+            return f"spike({expr_text(arg)}; slope {expr_text(slope)})", _ATOM
         case ir.Select() | ir.Fma() | ir.Detach():
             name = type(e).__name__.lower()
-            return f"{name}({', '.join(expr_text(c) for c in ir.children(e))})", _POWER
+            return f"{name}({', '.join(expr_text(c) for c in ir.children(e))})", _ATOM
 
 
 def kernel_text(kernel: Kernel) -> str:

@@ -191,7 +191,10 @@ def _probe(neuron: Neuron, case: _Case) -> tuple[dict[str, Array], dict[str, Arr
     kernel = program.forward
     margins: list[ir.Let] = []
     for let in kernel.body:
-        for node in ir.walk(let.value):
+        nodes = list(ir.walk(let.value))
+        if isinstance(let.value, ir.Spike):
+            nodes += ir.walk(let.value.slope)  # a slope may jump too, as a rectangle does
+        for node in nodes:
             if isinstance(node, ir.Compare | ir.Spike):
                 apart = node.arg if isinstance(node, ir.Spike) else ir.sub(node.lhs, node.rhs)
                 margins.append(ir.Let(ir.Var(f"margin.{len(margins)}"), apart, let.phase))
@@ -219,7 +222,9 @@ def _expected(neuron: Neuron, case: _Case, dtype: str) -> dict[str, Array]:
     fixed = {p.name for p in neuron.params} - learned
     finals = {f"final {n}": v for n, v in result.states.items()}
     grads = {f"grad {n}": v for n, v in result.grads.items() if n not in fixed}
-    return {**result.outputs, **finals, **grads}
+    # By position: the program calls an output otherwise where a state has its name.
+    outputs = zip((n for n, _ in neuron.output), result.outputs.values(), strict=True)
+    return {**dict(outputs), **finals, **grads}
 
 
 def _run_layer(neuron: Neuron, case: _Case, backend: str, dtype: str) -> dict[str, Array]:

@@ -1,1 +1,13 @@
 """Training of small spiking networks on images that need no download."""
+
+from lnm_codegen.train.config import TrainConfig as TrainConfig
+from lnm_codegen.train.curve import charge_curve as charge_curve
+from lnm_codegen.train.curve import slope_penalty as slope_penalty
+from lnm_codegen.train.data import Dataset as Dataset
+from lnm_codegen.train.data import load as load
+from lnm_codegen.train.engine import Epoch as Epoch
+from lnm_codegen.train.engine import fit as fit
+from lnm_codegen.train.figure import curves_figure as curves_figure
+from lnm_codegen.train.model import ConvNet as ConvNet
+from lnm_codegen.train.run import RunResult as RunResult
+from lnm_codegen.train.run import run as run

@@ -48,7 +48,7 @@ class TrainConfig:
     channels: tuple[int, ...] = (16, 32)
     time_steps: int = 4
     epochs: int = 10
-    batch: int = 64
+    batch: int = 32
     lr: float = 1e-2
     lr_neuron: float = 1e-2
     weight_decay: float = 0.0

@@ -7,14 +7,12 @@ differentiated in the parameters.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.nn.eager import run_eager
 
 LOWEST = -2.0
 """Where a curve begins if the neuron has no clamp of its own."""
@@ -24,7 +22,7 @@ def charge_curve(layer: NeuronLayer, z: Tensor) -> Tensor:
     """Return the charged potential one step after `z`, without input.
 
     Args:
-        layer: Its first state is the potential; others are at their initial values.
+        layer: Its first state is the potential; the others are at their initial values.
         z: Potentials (P,), before the step.
 
     Returns:
@@ -32,29 +30,24 @@ def charge_curve(layer: NeuronLayer, z: Tensor) -> Tensor:
         of channels or neurons.
 
     Raises:
-        UnsupportedError: A neuron without a state, or with a function as the start of one.
+        UnsupportedError: A neuron without a state.
     """
     neuron = layer.neuron
     if not neuron.states:
-        raise UnsupportedError(f"{neuron.name}: no state, so no curve to draw.")
-    params = [getattr(layer, p.name).to(z.dtype) for p in neuron.params]
+        raise UnsupportedError(f"{neuron.name}: no state, so there is no curve to draw.")
     rows: tuple[int, ...] = (1,)
-    for decl, value in zip(neuron.params, params, strict=True):
+    for decl in neuron.params:
+        value: Tensor = getattr(layer, decl.name)
         held = tuple(value.shape if decl.size is None else value.shape[:-1])
-        rows = held if len(held) >= len(rows) and decl.per != "layer" else rows
-    x = torch.zeros(1, len(z), *rows, dtype=z.dtype)
-    start = [z.reshape(-1, *(1 for _ in rows)).expand(x.shape[1:])]
-    for symbol in neuron.states[1:]:
-        init = symbol.decl.init  # type: ignore[union-attr]
-        if callable(init):
-            raise UnsupportedError(
-                f"{neuron.name}: state {symbol.name!r} starts from a function, so there is no one"
-                " curve to draw."
-            )
-        start.append(torch.full(x.shape[1:], cast("float", init), dtype=z.dtype))
-    probe = neuron.with_outputs(charged_v=neuron.states[0])
-    outputs, _ = run_eager(probe, (x,), start, params)
-    return outputs[-1].expand(x.shape)[0].flatten(1)
+        rows = held if decl.per == "neuron" or (decl.per == "channel" and rows == (1,)) else rows
+    v = neuron.states[0].name
+    probe = NeuronLayer(neuron, channels=rows[0], shape=rows, backend="torch", record=(v,))
+    x_seq = torch.zeros(1, len(z), *rows, dtype=z.dtype)
+    start = z.reshape(-1, *(1 for _ in rows)).expand(x_seq.shape[1:])
+    values = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+    _, recorded = functional_call(probe, values, (x_seq,), {"state": {v: start}})
+    charged: Tensor = recorded[v]
+    return charged[0].flatten(1)
 
 
 def slope_penalty(layer: NeuronLayer, low: float = LOWEST, high: float = 1.0) -> Tensor:

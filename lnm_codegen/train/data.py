@@ -59,7 +59,7 @@ class Dataset:
         order = (
             torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
         )
-        for rows in order.split(size):
+        for rows in torch.split(order, size):
             images = split.images[rows].to(torch.float32)
             yield images.sub_(self.mean).div_(self.std), split.labels[rows]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lnm_codegen.errors import LnmError
+from lnm_codegen.errors import ModelError
 from lnm_codegen.train.config import TrainConfig, neuron_of
 from lnm_codegen.train.curve import LOWEST, slope_penalty
 from lnm_codegen.train.data import Dataset, Split
@@ -43,10 +43,6 @@ class Epoch:
     seconds: float
 
 
-class DivergedError(LnmError, ArithmeticError):
-    """Training met a loss or gradient that is not finite."""
-
-
 def network_of(config: TrainConfig, data: Dataset) -> ConvNet:
     """Return a network whose weights depend on the config alone; PyTorch's own seed stays."""
     channels, height, width = data.train.images.shape[1:]
@@ -74,7 +70,7 @@ def fit(
         on_batch: Called with the number of steps done and their total.
 
     Raises:
-        DivergedError: A loss or gradient is not finite. The network is left as it was before that
+        ModelError: A loss or gradient is not finite. The network is left as it was before that
             step.
     """
     weights, learned = parameter_groups(network)
@@ -98,7 +94,7 @@ def fit(
             logits = network(images)
             loss = cross_entropy(logits, labels)
             optimizer.zero_grad()
-            (loss + _penalty(config, network)).backward()
+            torch.autograd.backward(loss + _penalty(config, network))
             _check_finite(network, loss, number, done + 1)
             for group in (weights, learned):
                 nn.utils.clip_grad_norm_(group, config.clip)
@@ -152,7 +148,7 @@ def _penalty(config: TrainConfig, network: ConvNet) -> Tensor | float:
 
 
 def _check_finite(network: ConvNet, loss: Tensor, epoch: int, step: int) -> None:
-    """Raise DivergedError for a loss or gradient that is not finite, naming the last such layer.
+    """Raise ModelError for a loss or gradient that is not finite, naming the last such layer.
 
     Gradients run from the last layer to the first, so the last one that is not finite is where it
     began.
@@ -165,7 +161,7 @@ def _check_finite(network: ConvNet, loss: Tensor, epoch: int, step: int) -> None
     if not where and bool(torch.isfinite(loss)):
         return
     what = f"the gradient of {where}" if where else "the loss"
-    raise DivergedError(
+    raise ModelError(
         f"train: {what} is not finite at step {step}, epoch {epoch}. The network is as it was"
         " before this step. Lower lr_neuron, or give v_min, such as -2."
     )

@@ -33,10 +33,10 @@ class Block(nn.Module):
         if shown_once:
             current_seq = current.expand(steps, *current.shape)
         else:
-            current_seq = current.unflatten(0, (steps, batch))
+            current_seq = current.reshape(steps, batch, *current.shape[1:])
         spikes: Tensor = self.neuron(current_seq)
         pooled: Tensor = self.pool(spikes.flatten(0, 1))
-        return pooled.unflatten(0, (steps, batch))
+        return pooled.reshape(steps, batch, *pooled.shape[1:])
 
 
 class ConvNet(nn.Module):
@@ -72,7 +72,7 @@ class ConvNet(nn.Module):
         super().__init__()
         self.time_steps = time_steps
         inputs, height, width = image
-        blocks = []
+        blocks: list[Block] = []
         for outputs in channels:
             if min(height, width) < 2:
                 raise ModelError(
