@@ -20,6 +20,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import operator
 import string
 import sys
 import warnings
@@ -27,8 +28,8 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, NoReturn, TypeAlias
 
-import sympy  # noqa: TID251 - it makes the expressions that neuron.py takes
-from sympy.logic.boolalg import Boolean  # noqa: TID251
+import sympy
+from sympy.logic.boolalg import Boolean
 
 from lnm_codegen import functions as fn
 from lnm_codegen.errors import ModelError
@@ -59,12 +60,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 """The functions of the language, by the name that `lnm.` gives them."""
 
 _ARITY = {"min": 2, "max": 2, "clip": 3, "where": 3, "poly": 2}
-_OPERATORS: dict[type, tuple[str, Callable[[Any, Any], Any]]] = {
-    ast.Add: ("+", lambda a, b: a + b),
-    ast.Sub: ("-", lambda a, b: a - b),
-    ast.Mult: ("*", lambda a, b: a * b),
-    ast.Div: ("/", lambda a, b: a / b),
-    ast.Pow: ("**", lambda a, b: a**b),
+_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
 }
 _COMPARISONS: dict[type, type] = {
     ast.Lt: sympy.StrictLessThan,
@@ -278,7 +279,7 @@ class _Reader:
                     f"{self._show(node)} is not a real number for every exponent. Accepted: a"
                     " base > 0, or an integer exponent."
                 )
-        return _OPERATORS[type(node.op)][1](a, b)
+        return _OPERATORS[type(node.op)](a, b)
 
     def _check_exponent(self, base: sympy.Expr, exponent: sympy.Expr, node: ast.AST) -> None:
         """Refuse what SymPy would take too long over: 9**9**9, but exp(1e300*log(2)) too."""

@@ -29,6 +29,7 @@ from lnm_codegen.symbols import (
     Param,
     Spike,
     State,
+    check_identifier,
     check_name,
     is_spike,
     spike,
@@ -90,7 +91,7 @@ class Neuron:
     ) -> None:
         scope = SCOPE.get()
         name = name or (scope.family if scope else "neuron")
-        check_name(name.rstrip("_") + "_", "neuron")
+        check_identifier(name, "neuron")
         set_ = object.__setattr__
         set_(self, "name", name)
         set_(self, "charge", _assignments(charge or {}, f"{name}.charge", State))

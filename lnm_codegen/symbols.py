@@ -156,13 +156,18 @@ def _declare(name: str, decl: Declaration) -> Declared:
     return symbol
 
 
-def check_name(name: Any, what: str) -> None:
-    """Raise ModelError unless `name` is an identifier in every language we print."""
+def check_identifier(name: Any, what: str) -> None:
+    """Raise ModelError unless `name` is made of the characters of an identifier."""
     if not isinstance(name, str) or not name.isascii() or not name.isidentifier():
         raise ModelError(
             f"{what} {name!r}: not an identifier. Accepted: letters, digits and '_', not"
             " beginning with a digit."
         )
+
+
+def check_name(name: Any, what: str) -> None:
+    """Raise ModelError unless `name` is free to use in every language we print."""
+    check_identifier(name, what)
     ours = name.startswith(("_", "grad_", "sum_")) or name.endswith("_next")
     if ours or keyword.iskeyword(name) or name in _RESERVED:
         raise ModelError(

@@ -368,6 +368,16 @@ def test_expression(text: str, wanted: sympy.Expr) -> None:
             " -10000 to 10000.",
         ),
         (
+            "sqrt(1 - 0.5**1e-300)",
+            "the exponent in '0.5**1e-300' has too many digits. Accepted: three decimals, or a"
+            " fraction over at most 1000; or exp(b*log(a)) for a**b.",
+        ),
+        (
+            "2**0.25 + 3**0.25",
+            "'2**0.25 + 3**0.25' holds a constant with roots of too high a degree. Write its"
+            " decimal value.",
+        ),
+        (
             "(2**(1000/pi))**(1e30*pi)",
             "the exponent in '2**(1000/pi)' is too large. Accepted: -64 to 64.",
         ),

@@ -226,7 +226,9 @@ MESSAGES = [
 ]
 
 
-@pytest.mark.parametrize(("call", "message"), MESSAGES, ids=lambda m: str(m)[:40])
+@pytest.mark.parametrize(
+    ("call", "message"), MESSAGES, ids=lambda m: m[:40] if isinstance(m, str) else ""
+)
 def test_messages(call, message):
     """Each refusal in whole."""
     with pytest.raises(lnm.ModelError) as caught:

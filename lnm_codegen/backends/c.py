@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.c_example import example_source
 from lnm_codegen.backends.c_expr import CDialect, lines, math_functions
+from lnm_codegen.backends.c_loops import kernel_view
 from lnm_codegen.backends.c_plan import ROLES, Plan, plan_of
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir.nodes import Kernel
@@ -63,7 +64,7 @@ class C:
         files = {
             f"{name}_step.h": render("c/step.h.j2", step_view(model, plan)),
             f"{name}.h": render("c/kernel.h.j2", _header_view(model, plan)),
-            f"{name}.cpp": render("c/kernel.cpp.j2", plan.kernel_view(TILE, BLOCK, CHUNK)),
+            f"{name}.cpp": render("c/kernel.cpp.j2", kernel_view(plan, TILE, BLOCK, CHUNK)),
             "example.c": example_source(model, plan),
         }
         return Source(files, f"{name}.cpp")

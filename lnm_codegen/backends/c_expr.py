@@ -87,6 +87,7 @@ class _MathView:
     expm1: bool
     log: bool
     fma: str
+    copysign: str
     bias: int
     mantissa: int
     one: str
@@ -130,6 +131,7 @@ def math_functions(kernels: tuple[Kernel, ...], dtype: str) -> str:
         expm1=Fn.TANH in used,
         log=Fn.LOG in used,
         fma="fmaf" if single else "fma",
+        copysign="copysignf" if single else "copysign",
         bias=127 if single else 1023,
         mantissa=bits,
         one=number(1.0),

@@ -13,6 +13,7 @@ from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
+from lnm_codegen.ir.names import spikes_of
 from lnm_codegen.ir.nodes import BinaryOp, Const, Kernel, Role, UnaryOp
 from lnm_codegen.ir.passes.cse import keep_results
 
@@ -175,7 +176,7 @@ def _class_name(fired: str) -> str:
 
 
 def _lines(kernel: Kernel, like: str) -> list[str]:
-    dialect = _Dialect(frozenset(ir.spikes_of(kernel)), like)
+    dialect = _Dialect(frozenset(spikes_of(kernel)), like)
     lines: list[str] = []
     phase = None
     for let in kernel.body:

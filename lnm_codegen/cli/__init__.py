@@ -23,14 +23,15 @@ from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedErro
 from lnm_codegen.functions import did_you_mean
 
 VERBS = {
-    "list": "lnm_codegen.cli.list:list_families",
+    "list": "lnm_codegen.cli.list_:list_families",
     "show": "lnm_codegen.cli.show:show",
     "emit": "lnm_codegen.cli.emit:emit",
     "check": "lnm_codegen.cli.check:check",
     "train": "lnm_codegen.cli.train:train",
     "doctor": "lnm_codegen.cli.doctor:doctor",
 }
-"""Every verb: the module and the function, whose signature is its options."""
+"""Every verb: the module and the function, whose signature is its options. No module is named as a
+builtin is, since importing it makes it an attribute, a global of this file."""
 
 _USAGE_ERROR = typer.BadParameter.__mro__[1]  # Click's, which typer carries under changing names
 

@@ -26,11 +26,12 @@ def check(
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a neuron forward and backward with every backend, and compare with the interpreter.
+    """Compare every backend with the interpreter.
 
-    Shows the largest differences of outputs, final states and gradients, relative where values
-    exceed 1. Neurons that come within rounding of a threshold are drawn again, so that every spike
-    must be equal. Exits with 1 if a difference is larger than rounding explains.
+    Runs a neuron forward and backward, in float32 and float64, with every backend that can run
+    here. Shows the largest differences of outputs, final states and gradients, relative where
+    values exceed 1. Neurons that come within rounding of a threshold are drawn again, so that every
+    spike must be equal. Exits with 1 if a difference is larger than rounding explains.
     """
     neuron = resolve(family, **family_arguments(settings, degree))
     from lnm_codegen.nn.agree import SHAPE, compare  # loads PyTorch

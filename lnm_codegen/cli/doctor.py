@@ -33,7 +33,7 @@ class Finding:
 
 
 def doctor(json: JsonOption = False) -> None:
-    """Say what this machine has, and what each part is needed for."""
+    """Say what this machine has, and for what."""
     findings = examine()
     if json:
         print_json([asdict(f) for f in findings])

@@ -44,10 +44,11 @@ def emit(
     ] = None,
     settings: SetOption = None,
 ) -> None:
-    """Write source for a neuron to DIR/<backend>/<name>/, and print the paths.
+    """Write source for a neuron.
 
-    With --degree the name is <family>_degree<D>, so that several can be linked into one program.
-    Every file is made before the first is written.
+    The files go to DIR/<backend>/<name>/; their paths are printed, one a line. With --degree the
+    name is <family>_degree<D>, so that several can be linked into one program. Every file is made
+    before the first is written.
     """
     if name is not None:
         check_name(name, "--name")

@@ -12,6 +12,7 @@ from sympy.core.relational import Relational
 from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.functions import CALLS, Where
 from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.names import Names, is_temporary
 from lnm_codegen.ir.nodes import (
     Binary,
     BinaryOp,
@@ -69,7 +70,7 @@ class _Builder:
         )
         outputs = [name for name, _ in (*neuron.output, *neuron.counts)]
         taken = [*params, *states, *inputs, *outputs, *neuron.spikes]
-        self._names = ir.Names([*taken, *(f"{s}_next" for s in states)])
+        self._names = Names([*taken, *(f"{s}_next" for s in states)])
         self._body: list[Let] = []
         self._phase = Phase.CHARGE
         self._env: dict[sympy.Symbol, Expr] = {
@@ -141,7 +142,7 @@ class _Builder:
     def _bind(self, name: str, value: Expr, *, fresh: bool = True) -> Var:
         target = Var(self._names.fresh(name) if fresh else name, ir.type_of(value))
         last = self._body[-1] if self._body else None
-        if last is not None and last.target == value and ir.is_temporary(last.target.name):
+        if last is not None and last.target == value and is_temporary(last.target.name):
             self._body[-1] = replace(last, target=target)  # the value was made for this name
             self._memo = {k: target if v == value else v for k, v in self._memo.items()}
         else:

@@ -7,6 +7,7 @@ leaks.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 import torch
@@ -40,7 +41,8 @@ def curves_figure(networks: Mapping[str, ConvNet], v_min: float | None = LOWEST)
                 axis.set_axis_off()
                 continue
             draw_curve(axis, network.neurons[k], LOWEST if v_min is None else v_min)
-            axis.set_title(f"{name}, layer {k + 1}\n{learned_text(network.neurons[k])}", fontsize=9)
+            learned = textwrap.fill(learned_text(network.neurons[k]), 52)
+            axis.set_title(f"{name}, layer {k + 1}\n{learned}", fontsize=9)
     axes[0][0].legend(fontsize=8, loc="upper left")
     return figure
 
@@ -48,13 +50,21 @@ def curves_figure(networks: Mapping[str, ConvNet], v_min: float | None = LOWEST)
 def draw_curve(axis: Axes, layer: NeuronLayer, v_min: float = LOWEST) -> None:
     """Draw one layer's curve over [v_min, v_threshold]; per channel or neuron, all and their mean.
 
-    The clamp at `v_min` itself is not in the way: the curve is cut off where it acts.
+    Where a clamp at `v_min` acts the curve is flat.
     """
     threshold = getattr(layer, "v_threshold", None)
     high = 1.0 if threshold is None else float(threshold.detach().mean())
     z = torch.linspace(v_min, high, 201)
     axis.plot(z, z, color=_QUIET, linewidth=1, label="diagonal, h = v")
-    axis.plot(z, LIF_DECAY * z, "--", color=_LIF, linewidth=1.2, label=f"LIF, h = {LIF_DECAY:g}·v")
+    axis.plot(
+        z,
+        LIF_DECAY * z,
+        "--",
+        color=_LIF,
+        linewidth=1.2,
+        zorder=3,
+        label=f"LIF, h = {LIF_DECAY:g}·v",
+    )
     axis.axhline(high, color=_QUIET, linewidth=0.8, linestyle=":")
     axis.set_xlabel("v[t-1]")
     axis.set_ylabel("h[t] at x = 0")

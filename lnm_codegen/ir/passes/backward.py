@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.names import names_of, spikes_of
 from lnm_codegen.ir.nodes import (
     BinaryOp,
     Call,
@@ -48,8 +49,8 @@ class _Backward:
     def __init__(self, kernel: Kernel, seed: str) -> None:
         self._kernel = kernel
         self._seed = seed
-        self._names = ir.names_of(kernel)
-        self._spikes = ir.spikes_of(kernel)
+        self._names = names_of(kernel)
+        self._spikes = spikes_of(kernel)
         self._terms: dict[Var, list[Expr]] = {}
         self._body: list[Let] = [
             Let(x.target, x.value.arg if isinstance(x.value, Detach) else x.value, x.phase)

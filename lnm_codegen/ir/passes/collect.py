@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.names import names_of
 from lnm_codegen.ir.nodes import Expr, Kernel, Let, Phase, Role, Var
 from lnm_codegen.ir.polynomial import Reader, is_polynomial, write
 
@@ -31,7 +32,7 @@ def params_of(kernel: Kernel) -> frozenset[Var]:
 class _Collect:
     def __init__(self, kernel: Kernel, params: frozenset[Var]) -> None:
         self.body: list[Let] = []
-        self._names = ir.names_of(kernel)
+        self._names = names_of(kernel)
         self._params = set(params)
         self._known: dict[Expr, Var] = {}
         self._phase = Phase.CHARGE

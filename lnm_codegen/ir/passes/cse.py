@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.names import is_temporary, names_of
 from lnm_codegen.ir.nodes import Binary, BinaryOp, Expr, Kernel, Let, Spike, Var
 
 _COMMUTATIVE = (BinaryOp.ADD, BinaryOp.MUL, BinaryOp.AND, BinaryOp.OR)
@@ -26,7 +27,7 @@ def _named(kernel: Kernel) -> Kernel:
     """Let a temporary that a name is merely a copy of have that name."""
     names: dict[Var, Var] = {}
     for let in kernel.body:
-        if isinstance(let.value, Var) and ir.is_temporary(let.value.name):
+        if isinstance(let.value, Var) and is_temporary(let.value.name):
             names.setdefault(let.value, let.target)
     table: dict[Var, Expr] = dict(names)
     body = [
@@ -40,7 +41,7 @@ def _named(kernel: Kernel) -> Kernel:
 class _Cse:
     def __init__(self, kernel: Kernel) -> None:
         self.body: list[Let] = []
-        self._names = ir.names_of(kernel)
+        self._names = names_of(kernel)
         self._results = {p.var for p in kernel.results}
         self._known: dict[Expr, Var] = {}
         self._copies: dict[Var, Expr] = {}
@@ -126,7 +127,7 @@ def inline(kernel: Kernel) -> Kernel:
     for let in kernel.body:
         value = ir.substitute(let.value, table)
         once = reads[let.target] == 1 and let.target not in results
-        if once and ir.is_temporary(let.target.name) and not isinstance(value, Spike):
+        if once and is_temporary(let.target.name) and not isinstance(value, Spike):
             table[let.target] = value
         else:
             body.append(replace(let, value=value))

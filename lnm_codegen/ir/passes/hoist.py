@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.nodes import Expr, Kernel, Let, Phase, Port, Role, Var
 from lnm_codegen.ir.types import REAL
 
@@ -29,7 +30,7 @@ class _Hoist:
         self._prepare = prepare
         taken = {p.var.name for k in (prepare, *kernels) for p in (*k.inputs, *k.results)}
         taken |= {let.target.name for k in (prepare, *kernels) for let in k.body}
-        self._names = ir.Names(taken)
+        self._names = Names(taken)
         self._known = {let.value: let.target for let in prepare.body}
         self._new: list[Let] = []
 

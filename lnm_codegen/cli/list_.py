@@ -12,7 +12,10 @@ from lnm_codegen.family import Family
 
 
 def list_families(json: JsonOption = False) -> None:
-    """List the built-in families and their arguments (for --degree and --set)."""
+    """List the built-in families.
+
+    The arguments are what --degree and --set give to a family.
+    """
     rows = [(name, _summary(family), _arguments(family)) for name, family in FAMILIES.items()]
     if json:
         print_json([{"name": n, "description": d, "arguments": a} for n, d, a in rows])

@@ -1,0 +1,212 @@
+"""The neurons that backends are compared on, with numbers that suit each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+import lnm_codegen as lnm
+from lnm_codegen.ir.nodes import Role
+from tests.strategies import Arguments, rows_of
+
+
+def dendrite() -> lnm.Neuron:
+    """Two inputs, three states (one set by reset alone), two spikes, three outputs, every function."""
+    x, drive = lnm.input("x"), lnm.input("drive")
+    v, u, last = lnm.state("v"), lnm.state("u", init=0.25), lnm.state("s_prev")
+    w, tau = lnm.param("w", init=0.3), lnm.param("tau", init=2.5, per="channel")
+    gain = lnm.param("gain", size=2, init=(0.4, -0.2), per="neuron")
+    spike, low = lnm.spike, lnm.spike_named("s_low")
+    return lnm.Neuron(
+        charge={
+            v: v + (x * lnm.sigmoid(w) - lnm.sin(v)) / tau + gain[0] * lnm.cos(drive) - last / 4,
+            u: lnm.tanh(u + drive) * lnm.exp(-w) + gain[1] * lnm.log(2 + lnm.tanh(v)),
+        },
+        fire={spike: v - lnm.sqrt(1 + u**2) / 2, low: -v - lnm.max(u, 0.5)},
+        reset={v: lnm.where(low, u / 2, v - spike * lnm.abs(u)), last: spike},
+        output={"graded": spike * v, "count": spike + low, "potential": lnm.clip(u, -1, 0.75)},
+        surrogate={spike: lnm.surrogate.erf(), low: lnm.surrogate.triangle(alpha=0.5)},
+        name="dendrite",
+    )
+
+
+def gated() -> lnm.Neuron:
+    """Conditions joined by and, or, not; a `where` of parameters alone; a constant reset."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    a, b = lnm.param("a", init=0.5), lnm.param("b", init=0.7, per="channel")
+    quiet = (v < 0.25) & (x < 0.5) | ~(w > -0.5)
+    return lnm.Neuron(
+        charge={v: lnm.where(quiet, a * v, b * v) + x, w: w * lnm.where(a > 0, 0.5, 0.25) + v},
+        fire=lnm.min(v, 2 - v) - 0.5 * lnm.abs(b),
+        reset={w: 0.125, v: lnm.where(lnm.spike, v * 0.5, v)},
+        output={"spike": lnm.spike, "kept": w},
+        surrogate=lnm.surrogate.rectangle(alpha=0.5),
+        name="gated",
+    )
+
+
+def gate() -> lnm.Neuron:
+    """No state at all."""
+    x, level = lnm.input("x"), lnm.param("level", init=0.5)
+    return lnm.Neuron(fire=x - level, surrogate=lnm.surrogate.sigmoid(), name="gate")
+
+
+
+
+def _lnm(degree: int, **arguments: Any) -> Callable[[], lnm.Neuron]:
+    theta = (0.05, 0.5, 0.125, -0.0625, 0.03, -0.02, 0.015, 0.01, -0.005)[: degree + 1]
+    return lambda: lnm.get("lnm", degree=degree, **({"theta": theta} | arguments))
+
+
+MIXED = {"theta": "channel", "v_threshold": "neuron"}
+
+CASES: dict[str, Callable[[], lnm.Neuron]] = {
+    "if": lambda: lnm.get("if"),
+    "lif": lambda: lnm.get("lif"),
+    "lif-learned": lambda: lnm.get(
+        "lif", decay_input=False, v_reset=None, v_rest=0.1, learn_tau=True, per="channel"
+    ),
+    "plif": lambda: lnm.get("plif", tau=3.0, v_reset=0.125),
+    "plif-neuron": lambda: lnm.get("plif", decay_input=False, v_reset=None, per="neuron"),
+    "qif": lambda: lnm.get("qif"),
+    "qif-learned": lambda: lnm.get("qif", learnable=True, per="channel"),
+    "cuba_lif": lambda: lnm.get("cuba_lif"),
+    "cuba_lif-learned": lambda: lnm.get("cuba_lif", v_reset=None, learnable=True, per="neuron"),
+    "izhikevich": lambda: lnm.get("izhikevich"),
+    "izhikevich-learned": lambda: lnm.get(
+        "izhikevich", a=0.1, b=0.25, learnable=True, per="channel"
+    ),
+    "li": lambda: lnm.get("li"),
+    "li-learned": lambda: lnm.get("li", decay_input=False, learn_tau=True, per="neuron"),
+    "ternary": lambda: lnm.get("ternary"),
+    "ternary-learned": lambda: lnm.get("ternary", learn_amplitude=True, per="channel"),
+    "lnm-1": _lnm(1),
+    "lnm-2": _lnm(2, v_reset=None, v_min=-1.5),
+    "lnm-3": _lnm(3),
+    "lnm-4": _lnm(4, learn_threshold=True, v_min=-1.0, per=MIXED),
+    "lnm-8": _lnm(8, v_min=-1.0),
+    "lnm-B": _lnm(2, form="B", v_min=-1.0, v_reset=-0.125, detach_reset=True, per="channel"),
+    "lnm-C": _lnm(
+        3, form="C", theta=(-0.5, 0.125, -0.0625), learn_theta_0=False, learn_threshold=True,
+        v_reset=None, per="neuron",
+    ),
+    "lnm-detached": _lnm(3, v_reset=None, v_min=-1.5, learn_threshold=True, detach_reset=True),
+    "dendrite": dendrite,
+    "gated": gated,
+    "gate": gate,
+}  # fmt: skip
+
+FEW = (
+    "lif", "lif-learned", "plif", "qif-learned", "izhikevich-learned", "cuba_lif-learned",
+    "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "dendrite", "gated",
+)  # fmt: skip
+"""The cases whose float64 kernels are built outside the slow tests too."""
+
+
+def exact(array: Any) -> np.ndarray:
+    """Return float64 numbers that float32 holds too, so that every type gets the same arguments."""
+    return np.asarray(array, np.float32).astype(np.float64)
+
+
+def arguments(neuron: lnm.Neuron, rng: np.random.Generator, shape: tuple[int, ...]) -> Arguments:
+    """Draw arguments near the declared parameters."""
+
+    def uniform(size: tuple[int, ...], width: float) -> np.ndarray:
+        return exact(rng.uniform(-width, width, size))
+
+    params = {}
+    for p in neuron.params:
+        size = rows_of(p.per, shape) + (() if p.size is None else (p.size,))
+        init = np.asarray(p.init, np.float64)
+        params[p.name] = exact(init + np.abs(init) * rng.uniform(-0.1, 0.1, size))
+    return Arguments(
+        x_seq=tuple(uniform(shape, 1.25) for _ in neuron.inputs),
+        state={s.name: uniform(shape[1:], 0.75) for s in neuron.states},
+        params=params,
+        grad_out=tuple(uniform(shape, 1.0) for _ in neuron.output),
+        grad_state={s.name: uniform(shape[1:], 1.0) for s in neuron.states},
+    )
+
+
+@dataclass
+class Results:
+    """What a layer gave, as NumPy arrays by name."""
+
+    outputs: dict[str, np.ndarray]
+    states: dict[str, np.ndarray]
+    grads: dict[str, np.ndarray]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return everything under one dict, for comparisons of bits."""
+        return {
+            **{f"output {n}": a for n, a in self.outputs.items()},
+            **{f"final {n}": a for n, a in self.states.items()},
+            **{f"grad {n}": a for n, a in self.grads.items()},
+        }
+
+
+def layer_of(
+    neuron: lnm.Neuron, a: Arguments, backend: str, dtype: torch.dtype
+) -> lnm.nn.NeuronLayer:
+    """Return a layer that holds the parameters of `a`."""
+    shape = tuple(a.x_seq[0].shape[2:])
+    needs = {p.per for p in neuron.params}
+    layer = lnm.nn.NeuronLayer(
+        neuron,
+        backend=backend,
+        dtype=dtype,
+        channels=shape[0] if "channel" in needs else None,
+        shape=shape if "neuron" in needs else None,
+    )
+    with torch.no_grad():
+        for name, value in a.params.items():
+            getattr(layer, name).copy_(torch.as_tensor(value, dtype=dtype))
+    return layer
+
+
+def run(neuron: lnm.Neuron, a: Arguments, backend: str, dtype: str, **layout: Any) -> Results:
+    """Run a layer forward and backward on `a`; `layout` maps over inputs and their gradients."""
+    kind = getattr(torch, dtype)
+    place = layout.get("place", lambda t: t)
+
+    def tensor(array: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=kind).clone()
+
+    layer = layer_of(neuron, a, backend, kind)
+    xs = [place(tensor(x)).requires_grad_() for x in a.x_seq]
+    state = {n: tensor(v).requires_grad_() for n, v in a.state.items()}
+    out, final = layer(*xs, state=state, return_state=True)
+    outs = out if isinstance(out, tuple) else (out,)
+    names = list(lnm.lower(neuron).forward.result_names(Role.OUTPUT))
+    learned = [p.name for p in neuron.params if p.learnable]
+    leaves = {s.name: x for s, x in zip(neuron.inputs, xs, strict=True)}
+    leaves |= state | {n: getattr(layer, n) for n in learned}
+    ends = [*outs, *(final[n] for n in state)]
+    seeds = [*a.grad_out, *(a.grad_state[n] for n in state)]
+    seeds = [tensor(g) for g in seeds]
+    seeds[: len(outs)] = [place(g) for g in seeds[: len(outs)]]
+    reached = [(e, g) for e, g in zip(ends, seeds, strict=True) if e.requires_grad]
+    grads: list[Any] = [None] * len(leaves)
+    if reached:
+        grads = list(
+            torch.autograd.grad(
+                [e for e, _ in reached],
+                list(leaves.values()),
+                [g for _, g in reached],
+                allow_unused=True,
+            )
+        )
+    return Results(
+        {n: o.detach().numpy() for n, o in zip(names, outs, strict=True)},
+        {n: s.detach().numpy() for n, s in final.items()},
+        {
+            n: np.zeros(leaf.shape, dtype) if g is None else g.numpy()
+            for (n, leaf), g in zip(leaves.items(), grads, strict=True)
+        },
+    )
+
+

@@ -1,0 +1,67 @@
+"""Options, markers and the cache of compiled kernels that all tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Workers share the cores with the threads of the kernels: idle OpenMP threads must sleep.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+_OWN_CACHE = pytest.StashKey[Path]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="rewrite generated/ from what the compiler writes now, and compare after",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the session one cache; xdist workers inherit the variable, so a kernel is built once.
+
+    LNM_TEST_CACHE names a folder that outlives the session, for quick reruns.
+    """
+    if hasattr(config, "workerinput"):
+        return
+    kept = os.environ.get("LNM_TEST_CACHE")
+    folder = Path(kept) if kept else Path(tempfile.mkdtemp(prefix="lnm-test-cache-"))
+    if not kept:
+        config.stash[_OWN_CACHE] = folder
+    os.environ["LNM_CACHE"] = str(folder)
+    if config.getoption("--update-golden"):
+        from tests.update_generated import main
+
+        main()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    folder = config.stash.get(_OWN_CACHE, None)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    needing = [item for item in items if item.get_closest_marker("needs_cc")]
+    reason = _no_compiler() if needing else None
+    if reason:
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _no_compiler() -> str | None:
+    """Return why no C++ compiler can be used, or None."""
+    from lnm_codegen.errors import ToolError
+    from lnm_codegen.nn.load import compiler
+
+    try:
+        compiler()
+    except ToolError as error:
+        return str(error)
+    return None

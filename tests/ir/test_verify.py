@@ -1,0 +1,137 @@
+"""Each rule of a well-formed kernel, and a kernel that breaks it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+import lnm_codegen as lnm
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.nodes import (
+    Binary,
+    BinaryOp,
+    Compare,
+    CompareOp,
+    Kernel,
+    Let,
+    Phase,
+    Port,
+    Role,
+    Select,
+    Spike,
+    Var,
+)
+from lnm_codegen.ir.types import BOOL
+from lnm_codegen.ir.verify import verify
+from tests.strategies import few, neurons
+
+V, X, A, B = Var("v"), Var("x"), Var("a"), Var("b")
+C = Var("c", BOOL)
+INPUTS = (Port(V, Role.STATE), Port(X, Role.INPUT))
+POSITIVE = Compare(CompareOp.GT, V, ir.ZERO)
+
+
+def kernel(*lets: tuple[Var, ir.Expr], results: tuple[Var, ...] = (A,), inputs=INPUTS) -> Kernel:
+    body = tuple(Let(target, value, Phase.CHARGE) for target, value in lets)
+    return Kernel("k", inputs, body, tuple(Port(r, Role.OUTPUT) for r in results))
+
+
+def test_a_valid_kernel_is_returned():
+    """`verify` hands back the kernel itself, so that it may stand in a chain of passes."""
+    good = kernel((C, POSITIVE), (A, Select(C, V, X)))
+    assert verify(good) is good
+
+
+BROKEN = [
+    (kernel((A, B)), "k: 'a' reads 'b' before it is bound. Please report this."),
+    (kernel((A, ir.add(A, V))), "k: 'a' reads 'a' before it is bound. Please report this."),
+    (
+        kernel((A, ir.add(V, B)), (B, X)),
+        "k: 'a' reads 'b' before it is bound. Please report this.",
+    ),
+    (kernel((A, Var("v", BOOL))), "k: 'a' reads 'v' before it is bound. Please report this."),
+    (kernel((A, V), (A, X)), "k: 'a' is bound twice. Please report this."),
+    (kernel((V, X), results=(V,)), "k: 'v' is bound twice. Please report this."),
+    (
+        kernel((C, POSITIVE), (Var("c"), X), results=(C,)),
+        "k: 'c' is bound twice. Please report this.",
+    ),
+    (kernel((B, V)), "k: the result 'a' is never bound."),
+    (kernel((C, POSITIVE), results=(Var("c"),)), "k: the result 'c' is never bound."),
+    (kernel((A, V), results=(A, A)), "k: two ports share a name: a, a."),
+    (
+        kernel((A, V), inputs=(*INPUTS, Port(X, Role.PARAM))),
+        "k: two ports share a name: v, x, x.",
+    ),
+    (kernel((A, POSITIVE)), "k: 'a' differs in type from its value. Please report this."),
+    (
+        kernel((C, ir.add(V, X)), results=(C,)),
+        "k: 'c' differs in type from its value. Please report this.",
+    ),
+    (
+        kernel((A, ir.neg(POSITIVE))),
+        "k: 'a' has a bool as operand. Please report this.",
+    ),
+    (kernel((A, Select(V, V, X))), "k: 'a' has a real as operand. Please report this."),
+    (
+        kernel((A, Select(POSITIVE, POSITIVE, X))),
+        "k: 'a' has a bool as operand. Please report this.",
+    ),
+    (
+        kernel((C, Binary(BinaryOp.AND, POSITIVE, V)), results=(C,)),
+        "k: 'c' has a real as operand. Please report this.",
+    ),
+    (
+        kernel((C, ir.Unary(ir.UnaryOp.NOT, V)), results=(C,)),
+        "k: 'c' has a real as operand. Please report this.",
+    ),
+    (
+        kernel((C, Compare(CompareOp.EQ, POSITIVE, V)), results=(C,)),
+        "k: 'c' has a bool as operand. Please report this.",
+    ),
+    (
+        kernel((A, ir.mul(V, ir.add(X, POSITIVE)))),
+        "k: 'a' has a bool as operand. Please report this.",
+    ),
+    (
+        kernel((C, Spike(V, X)), results=(C,)),
+        "k: 'c' has a slope that reads more than its argument. Please report this.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"), BROKEN, ids=lambda m: m if isinstance(m, str) else "kernel"
+)
+def test_broken_kernels(broken, message):
+    """The message names the kernel and the Let."""
+    with pytest.raises(lnm.InternalError) as caught:
+        verify(broken)
+    assert str(caught.value) == message
+
+
+@few
+@given(neurons())
+def test_every_pass_leaves_a_valid_kernel(neuron):
+    """From build to the end, under both schemes, and the four kernels of the program."""
+    seen = []
+
+    def check(name: str, kernel: Kernel) -> None:
+        verify(kernel)
+        seen.append(name)
+
+    for scheme in ("horner", "estrin"):
+        program = lnm.lower(neuron, scheme, on_pass=check)
+        for made in (program.prepare, program.prepare_backward, program.forward, program.backward):
+            verify(made)
+    steps = ["build", "fold", "collect", "hoist", "backward", "fold", "collect"]
+    end = ["cse", "cse", "prepare", "prepare_backward"]
+    assert seen == [*steps, "horner", "horner", *end, *steps, "estrin", "estrin", *end]
+
+
+def test_a_spike_on_a_bare_state_keeps_a_valid_slope():
+    """`fire=v` makes z a copy of h: cse once replaced it in the argument and not in the slope."""
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: v + x}, fire=v)
+    text = str(lnm.lower(neuron, on_pass=lambda _, kernel: verify(kernel)).forward)
+    assert "fired = spike(h; slope 1 / ((pi**2) * h**2 + 1))" in text

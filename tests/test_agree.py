@@ -1,0 +1,349 @@
+"""Every backend against `lnm.interpret`: the same kernel, so the same numbers up to rounding.
+
+The tolerance of each number is computed (`bounds.py`): a first-order bound of the error that its
+own operations may make, in the type of the backend. Backends may take other roads (the torch
+backend has no fused multiply-add, and derives by autograd), hence the factor SLACK. Inputs are
+drawn so that no comparison lies within rounding of a tie; spikes must then be equal.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.ir import nodes as ir
+from tests.bounds import Num, Reference, bounded
+from tests.cases import CASES, FEW, Results, arguments, exact, run
+from tests.strategies import Arguments, neurons
+
+SLACK = 3
+EPSILON = {"float32": float(np.finfo("float32").eps), "float64": float(np.finfo("float64").eps)}
+TINY = {"float32": 1e-36, "float64": 1e-300}
+
+SEQUENCES = (
+    (1, 1, 1, 1),
+    (5, 2, 3, 4),
+    (16, 1, 2, 9),
+    (17, 3, 1, 23),
+    (33, 2, 3, 11),
+    (4, 3, 37, 13),  # 1443 neurons: two tiles, a tail of 419, of which 35 in a part of a block
+)
+LONG = (257, 1, 3, 11)
+EMPTY = ((0, 2, 3, 4), (3, 0, 3, 4), (3, 2, 3, 0), (0, 0, 3, 4), (2, 2, 0, 4))
+
+
+@cache
+def neuron_of(case: str) -> lnm.Neuron:
+    return CASES[case]()
+
+
+@cache
+def reference(case: str, shape: tuple[int, ...], wide: float = 1.0) -> tuple[Arguments, Reference]:
+    """Return arguments without doubtful lanes, and what the interpreter makes of them."""
+    neuron = neuron_of(case)
+    rng = np.random.default_rng(sum(map(ord, case)) + sum(shape))
+    a = arguments(neuron, rng, shape)
+    a.x_seq = tuple(exact(x * wide) for x in a.x_seq)
+    a.state = {n: exact(v * wide) for n, v in a.state.items()}
+    return settle(neuron, a, rng)
+
+
+def settle(
+    neuron: lnm.Neuron, a: Arguments, rng: np.random.Generator, epsilon: float = EPSILON["float32"]
+) -> tuple[Arguments, Reference]:
+    """Draw the lanes anew in which a comparison is open, until none is."""
+    for _ in range(20):
+        b = bounded(neuron, a.x_seq, a.state, a.params, a.grad_out, a.grad_state, epsilon)
+        if not b.doubtful.any():
+            check_reference(neuron, a, b)
+            return a, b
+        for array in (*a.x_seq, *a.state.values()):
+            array[..., b.doubtful] = exact(
+                rng.uniform(-1, 1, array[..., b.doubtful].shape)
+            )
+    raise AssertionError("no arguments without an open comparison in 20 draws")
+
+
+def check_reference(neuron: lnm.Neuron, a: Arguments, b: Reference) -> None:
+    """The values that the bounds stand beside are those of the interpreter."""
+    result = a.interpret(neuron)
+    for mine, theirs in (
+        (b.outputs, result.outputs), (b.states, result.states), (b.grads, result.grads)
+    ):  # fmt: skip
+        assert set(mine) == set(theirs)
+        for name, number in mine.items():
+            np.testing.assert_allclose(theirs[name], number.value, 1e-9, 1e-9, err_msg=name)
+
+
+def check(got: Results, b: Reference, dtype: str) -> None:
+    """Every number within its own bound."""
+    for what, table, expected in (
+        ("output", got.outputs, b.outputs),
+        ("final", got.states, b.states),
+        ("grad", got.grads, b.grads),
+    ):
+        for name, array in table.items():
+            within(f"{what} {name}", array, expected[name], dtype)
+
+
+def within(what: str, got: np.ndarray, expected: Num, dtype: str) -> None:
+    assert got.dtype == dtype, what
+    assert got.shape == expected.value.shape, what
+    if not got.size:
+        return
+    allowed = SLACK * EPSILON[dtype] * expected.error + TINY[dtype]
+    off = np.abs(got - expected.value)
+    worst = np.unravel_index(np.argmax(off / allowed), off.shape)
+    assert (off <= allowed).all(), (
+        f"{what}{list(map(int, worst))}: {got[worst]!r}, expected {expected.value[worst]!r},"
+        f" off by {off[worst]:.3g}, allowed {allowed[worst]:.3g}"
+    )
+
+
+def combinations() -> list[object]:
+    """Every case, backend and type; the float64 kernels of some cases are left to slow runs."""
+    found = []
+    for case in CASES:
+        for dtype in ("float32", "float64"):
+            for backend in ("c", "torch"):
+                marks = [pytest.mark.needs_cc] if backend == "c" else []
+                if (backend, dtype) == ("c", "float64") and case not in FEW:
+                    marks.append(pytest.mark.slow)
+                found.append(pytest.param(case, backend, dtype, marks=marks))
+    return found
+
+
+every = pytest.mark.parametrize(("case", "backend", "dtype"), combinations())
+in_c = pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.needs_cc) for c in CASES])
+
+
+@every
+def test_sequences(case, backend, dtype):
+    """Whole sequences: outputs, final states, every gradient; chunks, tiles, blocks and tails."""
+    for shape in SEQUENCES:
+        a, b = reference(case, shape)
+        check(run(neuron_of(case), a, backend, dtype), b, dtype)
+
+
+@every
+def test_one_step_from_given_states(case, backend, dtype):
+    """From states and inputs four times as wide, where a sequence may run away, one step agrees."""
+    a, b = reference(case, (1, 40, 3, 5), wide=4.0)
+    check(run(neuron_of(case), a, backend, dtype), b, dtype)
+
+
+@every
+def test_along_a_trajectory(case, backend, dtype):
+    """Step by step along the interpreter's own trajectory: each step from the same state."""
+    neuron = neuron_of(case)
+    shape = (48, 2, 3, 5)
+    a = arguments(neuron, np.random.default_rng(5), shape)
+    states = a.interpret(neuron).trajectory
+
+    def folded(array: np.ndarray) -> np.ndarray:
+        return exact(array.reshape(1, -1, *shape[2:]))
+
+    step = Arguments(
+        x_seq=tuple(folded(x) for x in a.x_seq),
+        state={n: folded(v)[0] for n, v in states.items()},
+        params=a.params,
+        grad_out=tuple(folded(g) for g in a.grad_out),
+        grad_state={n: folded(a.grad_out[0])[0] for n in states},
+    )
+    step, b = settle(neuron, step, np.random.default_rng(6))
+    check(run(neuron, step, backend, dtype), b, dtype)
+
+
+@every
+@pytest.mark.slow
+def test_long_sequences(case, backend, dtype):
+    """257 steps: seventeen chunks, the last of one step."""
+    a, b = reference(case, LONG)
+    check(run(neuron_of(case), a, backend, dtype), b, dtype)
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@pytest.mark.parametrize("case", ["lif", "lnm-4", "dendrite"])
+def test_long_sequences_of_some(case, backend):
+    """257 steps, for a few kernels in every run."""
+    a, b = reference(case, LONG)
+    check(run(neuron_of(case), a, backend, "float32"), b, "float32")
+
+
+@every
+def test_empty(case, backend, dtype):
+    """T = 0 hands states and their gradients through; no neurons give empty results and zeros."""
+    neuron = neuron_of(case)
+    for shape in EMPTY:
+        if 0 in shape[2:] and {p.per for p in neuron.params} != {"layer"}:
+            continue  # a parameter with no rows
+        a = arguments(neuron, np.random.default_rng(0), shape)
+        got, expected = run(neuron, a, backend, dtype), a.interpret(neuron, dtype=dtype)
+        for name, array in got.outputs.items():
+            assert array.shape == shape
+            np.testing.assert_array_equal(array, expected.outputs[name])
+        for name, array in got.states.items():
+            np.testing.assert_array_equal(array, expected.states[name])
+        for name, array in got.grads.items():
+            np.testing.assert_array_equal(array, expected.grads[name], err_msg=f"{name} {shape}")
+
+
+def has_calls(neuron: lnm.Neuron) -> bool:
+    p = lnm.lower(neuron)
+    values = [x.value for k in (p.prepare, p.forward, p.backward) for x in k.body]
+    return any(isinstance(n, ir.Call) for v in values for n in ir.walk(v))
+
+
+BITWISE = [c for c in CASES if not has_calls(CASES[c]())]
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("case", BITWISE)
+def test_float32_bits_of_c(case):
+    """Without exp and its kin, C gives the bits of the float32 interpreter, gradients included.
+
+    Sums of parameter gradients alone are ordered otherwise.
+    """
+    neuron = neuron_of(case)
+    for shape in SEQUENCES:
+        a, _ = reference(case, shape)
+        got, expected = run(neuron, a, "c", "float32"), a.interpret(neuron, dtype="float32")
+        for name, array in got.outputs.items():
+            np.testing.assert_array_equal(array, expected.outputs[name], err_msg=name)
+        for name in got.states:
+            np.testing.assert_array_equal(got.states[name], expected.states[name], err_msg=name)
+        for name in [*(s.name for s in neuron.inputs), *got.states]:
+            np.testing.assert_array_equal(got.grads[name], expected.grads[name], err_msg=name)
+
+
+@every
+def test_exact_ties_fire(case, backend, dtype):
+    """z = 0 fires: inputs on a grid of quarters, states 0, where arithmetic is exact."""
+    neuron = neuron_of(case)
+    if case not in ("if", "lif", "cuba_lif", "ternary", "gate", "lnm-1"):
+        pytest.skip("no exact tie at round numbers")
+    params = {p.name: np.asarray(p.init) for p in neuron.params}
+    x = np.arange(-8, 9).reshape(1, 17, 1, 1) / 4.0
+    zero = {s.name: np.zeros(x.shape[1:]) for s in neuron.states}
+    a = Arguments((x,), zero, params, (np.ones(x.shape),), zero)
+    got, expected = run(neuron, a, backend, dtype), a.interpret(neuron)
+    np.testing.assert_array_equal(*(next(iter(r.outputs.values())) for r in (got, expected)))
+
+
+@every
+def test_infinities_and_nans(case, backend, dtype):
+    """Not finite where the interpreter's result is not; a spike of NaN is 0; others undisturbed."""
+    neuron = neuron_of(case)
+    shape = (18, 2, 3, 6)
+    a, _ = reference(case, shape)
+    clean = run(neuron, a, backend, dtype)
+    poisoned = Arguments(
+        tuple(x.copy() for x in a.x_seq), a.state, a.params, a.grad_out, a.grad_state
+    )
+    for x in poisoned.x_seq:
+        x[3, 0, :, 0], x[5, 0, :, 1], x[7, 1, :, 2] = np.inf, -np.inf, np.nan
+        x[17, 1, :, 3], x[0, 0, :, 4] = np.nan, np.inf
+    got = run(neuron, poisoned, backend, dtype)
+    with np.errstate(invalid="ignore"):  # inf - inf in a sum
+        expected = poisoned.interpret(neuron, dtype=dtype)
+    lanes = np.ones(shape[1:], bool)
+    for n, i in ((0, 0), (0, 1), (1, 2), (1, 3), (0, 4)):
+        lanes[n, :, i] = False
+    names = [s.name for s in neuron.inputs] + list(got.states)
+    for what, mine, theirs, before in (
+        *(("output", got.outputs[n], expected.outputs[n], clean.outputs[n]) for n in got.outputs),
+        *(("final", got.states[n], expected.states[n], clean.states[n]) for n in got.states),
+        *((f"grad {n}", got.grads[n], expected.grads[n], clean.grads[n]) for n in names),
+    ):
+        np.testing.assert_array_equal(np.isfinite(mine), np.isfinite(theirs), err_msg=what)
+        np.testing.assert_array_equal(mine[..., lanes], before[..., lanes], err_msg=what)
+        both = np.isfinite(mine)
+        tolerance = 2e-3 if dtype == "float32" else 1e-9
+        np.testing.assert_allclose(
+            mine[both], theirs[both], rtol=tolerance, atol=tolerance, err_msg=what
+        )
+    for p in neuron.params:
+        if p.learnable:
+            mine, theirs = got.grads[p.name], expected.grads[p.name]
+            np.testing.assert_array_equal(np.isfinite(mine), np.isfinite(theirs), err_msg=p.name)
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("case", ["lnm-3", "lif-learned", "lnm-4"])
+@pytest.mark.parametrize("detached", [False, True])
+def test_detach_reset_of_the_layer(case, detached):
+    """`detach_reset` given to the layer is that of the neuron."""
+    neuron = neuron_of(case).with_detach_reset(detached)
+    shape = (17, 2, 3, 5)
+    a = arguments(neuron, np.random.default_rng(1), shape)
+    a, b = settle(neuron, a, np.random.default_rng(2))
+    check(run(neuron, a, "c", "float32"), b, "float32")
+    check(run(neuron, a, "torch", "float64"), b, "float64")
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("case", ["lif", "lnm-4", "cuba_lif-learned", "izhikevich-learned"])
+def test_chunk_edges(case):
+    """Around multiples of the chunk: right, and the same bits with 1 and 2 threads."""
+    threads = torch.get_num_threads()
+    for steps in (15, 16, 17, 31, 32, 33, 48):
+        neuron = neuron_of(case)
+        a, b = reference(case, (steps, 2, 3, 5))
+        check(run(neuron, a, "c", "float32"), b, "float32")
+        try:
+            first, second = (
+                torch.set_num_threads(n) or run(neuron, a, "c", "float32") for n in (1, 2)
+            )
+        finally:
+            torch.set_num_threads(threads)
+        for name, array in first.arrays().items():
+            np.testing.assert_array_equal(array, second.arrays()[name], err_msg=name)
+
+
+def check_random(neuron: lnm.Neuron, seed: int, backend: str, dtype: str) -> None:
+    rng = np.random.default_rng(seed)
+    a = arguments(neuron, rng, (3, 2, 3, 5))
+    a, b = settle(neuron, a, rng, EPSILON[dtype])
+    check(run(neuron, a, backend, dtype), b, dtype)
+
+
+def drawn(count: int) -> settings:
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@drawn(60)
+@given(neurons(), st.integers(0, 2**32 - 1))
+def test_random_neurons_in_torch(neuron, seed):
+    """Autograd through random neurons is the symbolic backward; float64 and float32."""
+    check_random(neuron, seed, "torch", "float64")
+    check_random(neuron, seed, "torch", "float32")
+
+
+@pytest.mark.needs_cc
+@drawn(8)
+@given(neurons(), st.integers(0, 2**32 - 1))
+def test_random_neurons_in_c(neuron, seed):
+    """Random neurons, each compiled once."""
+    check_random(neuron, seed, "c", "float64")
+
+
+@pytest.mark.needs_cc
+@pytest.mark.slow
+@drawn(60)
+@given(neurons(), st.integers(0, 2**32 - 1))
+def test_many_random_neurons_in_c(neuron, seed):
+    """More of them, in both types."""
+    check_random(neuron, seed, "c", "float64")
+    check_random(neuron, seed, "c", "float32")
