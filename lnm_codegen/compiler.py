@@ -31,6 +31,7 @@ from lnm_codegen.ir.passes.fold import fold
 from lnm_codegen.ir.passes.hoist import hoist
 from lnm_codegen.ir.passes.horner import horner
 from lnm_codegen.neuron import Neuron
+from lnm_codegen.symbols import check_identifier
 
 SCHEMES: dict[str, Callable[[Kernel], Kernel]] = {"horner": horner, "estrin": estrin}
 
@@ -137,6 +138,7 @@ def model_of(
     neuron: Neuron, *, name: str | None = None, dtype: str = "float32", scheme: str = "horner"
 ) -> Model:
     """Return what a backend receives for a neuron."""
+    check_identifier(name or neuron.name, "emit: name")
     program = lower(neuron, scheme)
     outputs = program.forward.result_names(Role.OUTPUT)
     return Model(

@@ -102,7 +102,8 @@ def interpret(
         last = final_gradients(neuron, grad_state, shape[1:], kind)
         grads, sums = _backward(program, lanes, inputs, table, trajectory, seeds, last, kind)
         grads |= _parameter_gradients(program, neuron.params, raw, sums, shape, kind)
-    return Result(outputs, final, trajectory, grads, counts)
+    named = zip((name for name, _ in neuron.output), outputs.values(), strict=True)
+    return Result(dict(named), final, trajectory, grads, counts)
 
 
 class _Lanes:

@@ -137,6 +137,10 @@ class Neuron:
         Args:
             per: One word for every learnable parameter, or a word by parameter name.
         """
+        if not isinstance(per, str | Mapping):
+            raise ModelError(
+                f"{self.name}: per is {per!r}. Accepted: a word, or a dict of words by parameter."
+            )
         known = {p.name for p in self.params}
         for word in () if isinstance(per, str) else per:
             if word not in known:

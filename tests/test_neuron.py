@@ -223,7 +223,7 @@ SYMBOLS = [
     ),
     (
         lambda: neuron(name="1x"),
-        "neuron '1x_': not an identifier. Accepted: letters, digits and '_', not beginning with a"
+        "neuron '1x': not an identifier. Accepted: letters, digits and '_', not beginning with a"
         " digit.",
     ),
     (
@@ -350,16 +350,16 @@ FAMILY = [
             ("li", "tau"),
         ]
     ),
-    (lambda: lnm.get("lif", tau=True), "lif: tau is True. Accepted: a number > 1."),
-    (lambda: lnm.get("lif", tau="2"), "lif: tau is '2'. Accepted: a number > 1."),
-    (lambda: lnm.get("lif", tau=math.nan), "lif: tau is nan. Accepted: a number > 1."),
+    (lambda: lnm.get("lif", tau=True), "lif: tau is True. Accepted: a finite number."),
+    (lambda: lnm.get("lif", tau="2"), "lif: tau is '2'. Accepted: a finite number."),
+    (lambda: lnm.get("lif", tau=math.nan), "lif: tau is nan. Accepted: a finite number."),
     (
         lambda: lnm.get("ternary", v_threshold=0),
         "ternary: v_threshold is 0. Accepted: a number > 0.",
     ),
     (
         lambda: lnm.get("lif", v_reset="a"),
-        "state 'v': init is 'a'. Accepted: a number, or a function (generator, shape) -> tensor.",
+        "lif: v_reset is 'a'. Accepted: a finite number or None.",
     ),
     *(
         (

@@ -74,7 +74,8 @@ class CDialect:
 
 def literal(value: Any, dtype: str) -> str:
     """Return the shortest literal that reads back as `value` in `dtype`."""
-    text = str(np.dtype(dtype).type(value))
+    with np.errstate(over="ignore"):
+        text = str(np.dtype(dtype).type(value))
     if not any(mark in text for mark in ".en"):
         text += ".0"
     return text + ("f" if dtype == "float32" else "")

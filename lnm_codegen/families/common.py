@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite
 from typing import Any
 
 from lnm_codegen.errors import ModelError
@@ -22,7 +23,19 @@ def check_choice(family: str, word: str, value: Any, accepted: tuple[Any, ...]) 
         raise ModelError(f"{family}: {word} is {value!r}. Accepted: {choices}.")
 
 
+def check_numbers(family: str, **values: Any) -> None:
+    """Raise ModelError unless every value is a finite number, or None where a name allows it."""
+    for word, value in values.items():
+        optional = word in ("v_reset", "v_rest", "v_min")
+        if optional and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            accepted = "a finite number or None" if optional else "a finite number"
+            raise ModelError(f"{family}: {word} is {value!r}. Accepted: {accepted}.")
+
+
 def check_above(family: str, word: str, value: Any, low: float) -> None:
     """Raise ModelError unless `value` is a number > `low`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > low:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and low < value < inf):
         raise ModelError(f"{family}: {word} is {value!r}. Accepted: a number > {low:g}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import reset_of
+from lnm_codegen.families.common import check_numbers, reset_of
 from lnm_codegen.family import family
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.surrogate import Surrogate
@@ -26,6 +26,8 @@ def cuba_lif(
     fire     spike = H(h - v_threshold)
     reset    hard to v_reset; soft by v_threshold where v_reset is None
     """
+    check_numbers("cuba_lif", current_decay=current_decay, voltage_decay=voltage_decay)
+    check_numbers("cuba_lif", v_threshold=v_threshold, v_reset=v_reset)
     current, v, x = state("current"), state("v", init=v_reset or 0.0), input("x")
     d_c = param("current_decay", init=current_decay, learnable=learnable, per=per)
     d_v = param("voltage_decay", init=voltage_decay, learnable=learnable, per=per)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import reset_of
+from lnm_codegen.families.common import check_numbers, reset_of
 from lnm_codegen.family import family
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.surrogate import Surrogate
@@ -19,6 +19,7 @@ def if_(
     fire     spike = H(h - v_threshold)
     reset    hard to v_reset; soft by v_threshold where v_reset is None
     """
+    check_numbers("if", v_threshold=v_threshold, v_reset=v_reset)
     v, x = state("v", init=v_reset or 0.0), input("x")
     threshold = param("v_threshold", init=v_threshold, learnable=False)
     return Neuron(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import check_above, reset_of
+from lnm_codegen.families.common import check_above, check_numbers, reset_of
 from lnm_codegen.family import family
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.surrogate import Surrogate
@@ -33,6 +33,8 @@ def izhikevich(
     """
     check_above("izhikevich", "tau", tau, 1)
     check_above("izhikevich", "tau_w", tau_w, 1)
+    check_numbers("izhikevich", v_c=v_c, a0=a0, a=a, b=b)
+    check_numbers("izhikevich", v_threshold=v_threshold, v_reset=v_reset)
     v, w, x = state("v", init=v_reset or 0.0), state("w"), input("x")
     t = param("tau", init=tau, learnable=learnable, per=per)
     rest = param("v_rest", init=v_rest, learnable=learnable, per=per)

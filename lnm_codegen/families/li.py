@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import check_above
+from lnm_codegen.families.common import check_above, check_choice
 from lnm_codegen.family import family
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.symbols import Granularity, input, param, state
@@ -22,6 +22,7 @@ def li(
     output   h
     """
     check_above("li", "tau", tau, 1)
+    check_choice("li", "decay_input", decay_input, (True, False))
     v, x = state("v"), input("x")
     t = param("tau", init=tau, learnable=learn_tau, per=per)
     return Neuron(charge={v: v + (x - v) / t if decay_input else v - v / t + x}, output={"out": v})

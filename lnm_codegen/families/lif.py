@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import check_above, reset_of
+from lnm_codegen.families.common import check_above, check_choice, check_numbers, reset_of
 from lnm_codegen.family import family
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.surrogate import Surrogate
@@ -38,6 +38,8 @@ def lif(
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
     check_above("lif", "tau", tau, 1)
+    check_numbers("lif", v_threshold=v_threshold, v_reset=v_reset, v_rest=v_rest)
+    check_choice("lif", "decay_input", decay_input, (True, False))
     v, x = state("v", init=v_reset or 0.0), input("x")
     t = param("tau", init=tau, learnable=learn_tau, per=per)
     threshold = param("v_threshold", init=v_threshold, learnable=False)

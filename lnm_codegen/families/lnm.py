@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.families.common import check_choice, reset_of
+from lnm_codegen.families.common import check_choice, check_numbers, reset_of
 from lnm_codegen.family import family
 from lnm_codegen.functions import ExprLike, poly, where
 from lnm_codegen.neuron import Neuron
@@ -58,6 +58,7 @@ def lnm(
     """
     if isinstance(degree, bool) or not isinstance(degree, int) or not 1 <= degree <= 8:
         raise ModelError(f"lnm: degree is {degree!r}. Accepted: an integer from 1 to 8.")
+    check_numbers("lnm", v_threshold=v_threshold, v_reset=v_reset, v_min=v_min, decay=decay)
     check_choice("lnm", "form", form, ("A", "B", "C"))
     size = degree + 1 if learn_theta_0 else degree
     if theta is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lnm_codegen.families.common import check_above, reset_of
+from lnm_codegen.families.common import check_above, check_choice, check_numbers, reset_of
 from lnm_codegen.family import family
 from lnm_codegen.functions import sigmoid
 from lnm_codegen.neuron import Neuron
@@ -31,6 +31,8 @@ def plif(
     `w` is learned; it begins at -ln(tau - 1), so that sigmoid(w) = 1/tau.
     """
     check_above("plif", "tau", tau, 1)
+    check_numbers("plif", v_threshold=v_threshold, v_reset=v_reset)
+    check_choice("plif", "decay_input", decay_input, (True, False))
     v, x = state("v", init=v_reset or 0.0), input("x")
     w = param("w", init=-math.log(tau - 1.0), per=per)
     threshold = param("v_threshold", init=v_threshold, learnable=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import check_above, reset_of
+from lnm_codegen.families.common import check_above, check_numbers, reset_of
 from lnm_codegen.family import family
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.surrogate import Surrogate
@@ -30,6 +30,8 @@ def qif(
     A potential far above v_c or far below v_rest diverges; the value is visible as inf.
     """
     check_above("qif", "tau", tau, 1)
+    check_numbers("qif", v_c=v_c, a0=a0, v_threshold=v_threshold)
+    check_numbers("qif", v_rest=v_rest, v_reset=v_reset)
     v, x = state("v", init=v_reset or 0.0), input("x")
     t = param("tau", init=tau, learnable=learnable, per=per)
     rest = param("v_rest", init=v_rest, learnable=learnable, per=per)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.families.common import check_above, check_numbers
 from lnm_codegen.family import family
 from lnm_codegen.functions import where
 from lnm_codegen.neuron import Neuron
@@ -28,8 +28,8 @@ def ternary(
     The surrogate of each is rectangle(alpha=1) by default; the released code clips a straight-
     through slope instead.
     """
-    if not v_threshold > 0:
-        raise ModelError(f"ternary: v_threshold is {v_threshold!r}. Accepted: a number > 0.")
+    check_above("ternary", "v_threshold", v_threshold, 0)
+    check_numbers("ternary", decay=decay)
     v, x = state("v"), input("x")
     leak = param("decay", init=decay, learnable=False)
     threshold = param("v_threshold", init=v_threshold, learnable=False)

@@ -17,6 +17,12 @@ def cse(kernel: Kernel) -> Kernel:
 
     Keeps: ports, results, the value of every Let, bit for bit.
     """
+    while (shared := _share(kernel)) != kernel:  # copies seen through may make more alike
+        kernel = shared
+    return kernel
+
+
+def _share(kernel: Kernel) -> Kernel:
     pass_ = _Cse(kernel)
     for let in kernel.body:
         pass_.let(let)
@@ -26,8 +32,9 @@ def cse(kernel: Kernel) -> Kernel:
 def _named(kernel: Kernel) -> Kernel:
     """Let a temporary that a name is merely a copy of have that name."""
     names: dict[Var, Var] = {}
+    results = {p.var for p in kernel.results}  # an output may be called t0
     for let in kernel.body:
-        if isinstance(let.value, Var) and is_temporary(let.value.name):
+        if isinstance(let.value, Var) and is_temporary(let.value.name) and let.value not in results:
             names.setdefault(let.value, let.target)
     table: dict[Var, Expr] = dict(names)
     body = [

@@ -1,0 +1,46 @@
+"""The network: shapes, direct encoding computed once, neurons' parameters apart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError
+from lnm_codegen.train.model import ConvNet, parameter_groups
+
+IMAGE = (1, 8, 8)
+
+
+@pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
+def test_logits_and_parameter_shapes(per: str) -> None:
+    neuron = lnm.get("lnm", degree=2, per=per, v_min=-2.0)
+    network = ConvNet(neuron, 10, IMAGE, (3, 5), backend="torch")
+    assert network(torch.randn(6, *IMAGE)).shape == (6, 10)
+    rows = {"layer": ((), ()), "channel": ((3,), (5,)), "neuron": ((3, 8, 8), (5, 4, 4))}[per]
+    assert [layer.theta.shape for layer in network.neurons] == [(*r, 3) for r in rows]
+    weights, learned = parameter_groups(network)
+    assert [p is layer.theta for p, layer in zip(learned, network.neurons, strict=True)] == [
+        True
+    ] * 2
+    assert len(weights) + len(learned) == len(list(network.parameters()))
+
+
+def test_first_convolution_runs_once_and_means_the_same() -> None:
+    """An image shown T times costs one convolution, and equals T copies of it in evaluation."""
+    network = ConvNet(lnm.get("lif"), 10, IMAGE, (3, 5), time_steps=4, backend="torch").eval()
+    batches = []
+    network.blocks[0].conv.register_forward_hook(lambda m, i, o: batches.append(len(i[0])))
+    images = torch.randn(6, *IMAGE)
+    expanded = network.blocks(images.expand(4, *images.shape))
+    copied = network.blocks(images.expand(4, *images.shape).contiguous())
+    assert batches == [6, 24]
+    assert torch.equal(expanded, copied)
+
+
+def test_too_many_blocks() -> None:
+    with pytest.raises(ModelError) as caught:
+        ConvNet(lnm.get("lif"), 10, IMAGE, (2, 2, 2, 2))
+    assert str(caught.value) == (
+        "train: 4 blocks halve an image of 8x8 pixels away. Accepted: at most 3 channels here."
+    )

@@ -1,0 +1,196 @@
+"""A run: its folder is whole, its numbers follow from its config, and it stops when they end."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lnm_codegen import __version__
+from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.train import Epoch, TrainConfig, run
+from lnm_codegen.train.config import neuron_of
+from lnm_codegen.train.engine import network_of
+from tests.train.idx_files import write_fashion
+
+SMALL = TrainConfig(channels=(4, 4), epochs=1, batch=16, limit=64, backend="torch", threads=1)
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_run_folder_is_complete(tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "first"
+    config = replace(SMALL, arguments={"degree": 2, "per": "channel"}, penalty=1.0, epochs=2)
+    result = run(config, out)
+    names = ["config.json", "figure.png", "metrics.csv", "model.safetensors"]
+    assert sorted(p.name for p in out.iterdir()) == names
+    kept = json.loads((out / "config.json").read_text())
+    assert kept["config"]["arguments"] == {"degree": 2, "per": "channel"}
+    assert kept["versions"]["lnm_codegen"] == __version__
+    assert kept["versions"]["torch"] == torch.__version__
+    rows = metrics(out)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["loss"]) == result.epochs[1].loss
+    assert float(rows[1]["firing_rate_2"]) == result.epochs[1].rates[1]
+    assert 0 < result.epochs[1].rates[0] < 1
+    assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+    fresh = network_of(config, data=_data(config))
+    fresh.load_state_dict(load_file(out / "model.safetensors"))
+    assert torch.equal(fresh.neurons[0].theta, result.network.neurons[0].theta)
+
+
+def _data(config: TrainConfig) -> Any:
+    from lnm_codegen.train import load
+
+    return load(config.data, config.data_dir, config.limit)
+
+
+@pytest.mark.needs_cc
+def test_same_seed_same_numbers(tmp_path: Path) -> None:
+    """With the C kernels, to the last bit; another seed gives others."""
+    config = replace(SMALL, arguments={"degree": 3}, backend="c")
+    folders = [tmp_path / str(k) for k in range(3)]
+    for folder, seed in zip(folders, (1, 1, 2), strict=True):
+        run(replace(config, seed=seed), folder)
+    first, second, other = ([{**r, "seconds": ""} for r in metrics(f)] for f in folders)
+    assert first == second != other
+    weights = [(f / "model.safetensors").read_bytes() for f in folders]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_a_run_leaves_the_global_seed_and_threads_alone() -> None:
+    torch.manual_seed(5)
+    want = torch.rand(3)
+    threads = torch.get_num_threads()
+    torch.manual_seed(5)
+    run(SMALL)
+    assert torch.equal(torch.rand(3), want)
+    assert torch.get_num_threads() == threads
+
+
+def test_it_learns() -> None:
+    """30 epochs on 64 images learn them by heart, and loss falls all the way."""
+    result = run(replace(SMALL, arguments={"degree": 2}, epochs=30))
+    losses = [e.loss for e in result.epochs]
+    assert losses[-1] < losses[9] < losses[0]
+    assert result.epochs[-1].train_accuracy > 0.9
+
+
+def test_idx_data(tmp_path: Path) -> None:
+    folder = write_fashion(tmp_path)
+    config = replace(SMALL, family="lif", data="fashion-mnist", data_dir=folder)
+    assert len(run(config, tmp_path / "out").epochs) == 1
+    assert json.loads((tmp_path / "out/config.json").read_text())["config"]["data_dir"] == str(
+        folder
+    )
+
+
+def test_a_taken_folder_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(ModelError) as caught:
+        run(SMALL, tmp_path)
+    assert str(caught.value) == (
+        f"train: {tmp_path} is not empty. Choose another folder with --out, or replace the run in"
+        " it with --force."
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_force_replaces_the_run_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    (tmp_path / "metrics.csv").write_text("old")
+    run(SMALL, tmp_path, force=True)
+    assert (tmp_path / "mine.txt").read_text() == "x"
+    assert len(metrics(tmp_path)) == 1
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(ToolError) as caught:
+        run(SMALL, path, force=True)
+    assert str(caught.value) == f"train: {path} is not a folder. Choose another with --out."
+
+
+def test_bad_config_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        run(replace(SMALL, family="lif", arguments={"degree": 3}), tmp_path / "out")
+    with pytest.raises(ModelError):
+        run(replace(SMALL, channels=(4,) * 9), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_divergence_names_the_layer(tmp_path: Path) -> None:
+    """A cubic with soft reset and no clamp overflows; the spikes alone would not show it."""
+    arguments = {"degree": 3, "v_reset": None, "theta": [0.0, 2.0, 1.0, 9.0]}
+    config = replace(SMALL, arguments=arguments, v_min=None, time_steps=8)
+    with pytest.raises(ModelError) as caught:
+        run(config, tmp_path)
+    assert str(caught.value) == (
+        "train: the gradient of blocks.1.neuron.theta is not finite at step 1, epoch 1. The"
+        " network is as it was before this step. Lower lr_neuron, or give v_min, such as -2."
+    )
+
+
+def test_divergence_keeps_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(*_: Any) -> Iterator[Epoch]:
+        yield Epoch(1, 1.0, 0.5, 0.5, (0.1, 0.1), 0.1)
+        raise ModelError("train: gone.")
+
+    monkeypatch.setattr("lnm_codegen.train.run.fit", diverging)
+    with pytest.raises(ModelError) as caught:
+        run(SMALL, tmp_path / "out")
+    kept = tmp_path / "out" / "model.safetensors"
+    assert str(caught.value) == f"train: gone. Epoch 1 is kept in {kept}."
+    assert kept.exists()
+    assert len(metrics(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epochs": 0}, "train: epochs is 0. Accepted: an integer >= 1."),
+        ({"threads": 0}, "train: threads is 0. Accepted: an integer >= 1."),
+        ({"lr": float("nan")}, "train: lr is nan. Accepted: a number >= 0."),
+        ({"clip": 0.0}, "train: clip is 0.0. Accepted: a number > 0."),
+        ({"channels": ()}, "train: channels is (). Accepted: one or more integers >= 1."),
+        ({"seed": -1}, "train: seed is -1. Accepted: an integer from 0 to 2**63 - 1."),
+    ],
+)
+def test_config_is_checked(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        TrainConfig(**fields)
+    assert str(caught.value) == message
+
+
+def test_clamp_goes_to_the_families_that_take_it() -> None:
+    assert "-2" in str(neuron_of(SMALL).charge)
+    assert "-2" not in str(neuron_of(replace(SMALL, v_min=None)).charge)
+    assert "-3" in str(neuron_of(replace(SMALL, arguments={"v_min": -3.0})).charge)
+    neuron_of(replace(SMALL, family="lif"))
+
+
+def test_a_neuron_must_have_one_output(tmp_path: Path) -> None:
+    path = tmp_path / "two.py"
+    path.write_text(
+        "import lnm_codegen as lnm\n"
+        "def two():\n"
+        "    v, x = lnm.state('v'), lnm.input('x')\n"
+        "    return lnm.Neuron({v: v + x}, v - 1, output={'spike': lnm.spike, 'v_out': v},"
+        " name='two')\n"
+    )
+    with pytest.raises(ModelError) as caught:
+        run(replace(SMALL, family=f"{path}:two"))
+    assert str(caught.value) == (
+        "train: two has 1 inputs and 2 outputs. Accepted: a neuron with one of each."
+    )

@@ -1,0 +1,52 @@
+"""`lnm train`: options reach the config, and a mistake is one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lnm_codegen.cli import run
+
+SMALL = ["--limit", "32", "--epochs", "1", "--channels", "4", "--backend", "torch"]
+
+
+def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    options = ["--degree", "2", "--form", "B", "--per", "channel", "--set", "decay=0.25"]
+    assert run(["train", *SMALL, *options, "--seed", "3", "--v-min", "-1", "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "train lnm on digits: loading PyTorch and the images"
+    assert lines[1].startswith("epoch 1/1  loss ")
+    assert lines[2].startswith("layer 1: theta = (")
+    assert lines[3] == f"written to {out}"
+    config = json.loads((out / "config.json").read_text())["config"]
+    assert config["arguments"] == {"form": "B", "per": "channel", "degree": 2, "decay": 0.25}
+    assert (config["seed"], config["v_min"], config["channels"]) == (3, -1.0, [4])
+    assert run(["train", *SMALL, "--out", str(out)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: train: {out} is not empty. Choose another folder with --out, or replace the run"
+        " in it with --force.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--v-min", "low"], "--v-min 'low': not a number. Accepted: a number, or none."),
+        (["--channels", "a"], "--channels 'a': not a list of numbers. Accepted: such as 16,32."),
+        (["--epochs", "0"], "train: epochs is 0. Accepted: an integer >= 1."),
+        (
+            ["--data", "mnist"],
+            "data: no set 'mnist'. Accepted: digits, fashion-mnist. Did you mean 'fashion-mnist'?",
+        ),
+    ],
+)
+def test_mistakes(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run(["train", *options, "--out", str(out)]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not out.exists()
