@@ -134,10 +134,10 @@ def train_all(options: argparse.Namespace) -> tuple[list[Outcome], int]:
         for d in (1, 2, 3)
     }
     CONSOLE.print(
-        f"{options.data}: {len(data.train):,} training and {len(data.test):,} test images;"
-        f" {options.epochs} epochs, {base.time_steps} steps, seeds 0 to {options.seeds - 1},"
-        f" {options.threads} thread{'s' if options.threads > 1 else ''}."
-        f" LNM's theta starts at LIF, h = {DECAY}*v + x, clamped at {base.v_min:g}.\n"
+        f"{options.data}: {len(data.train):,} training and {len(data.test):,} test images.\n"
+        f"Epochs {options.epochs}, time steps {base.time_steps}, seeds {options.seeds}, threads"
+        f" {options.threads}.\nLNM starts as the LIF neuron, h = {DECAY}*v + x, and its potential"
+        f" is clamped at {base.v_min:g}.\n"
     )
     return [train_one(n, c, data, options.seeds) for n, c in models.items()], len(data.test)
 
@@ -149,15 +149,16 @@ def train_one(name: str, config: Any, data: Any, seeds: int) -> Outcome:
     results = []
     for seed in range(seeds):
         result = run(
-            replace(config, seed=seed), data=data, console=CONSOLE, title=f"{name}  ",
+            replace(config, seed=seed), data=data, console=CONSOLE, title=f"  {name:<13}",
             lines=seeds == 1,
         )  # fmt: skip
         results.append(result)
         last = result.epochs[-1]
-        CONSOLE.print(
-            f"  {name:<13} seed {seed}  loss {last.loss:.4f}  train {last.train_accuracy:.1%}"
-            f"  test {last.test_accuracy:.2%}  {sum(e.seconds for e in result.epochs):.1f} s"
-        )
+        if seeds > 1:
+            CONSOLE.print(
+                f"  {name:<13} seed {seed}  loss {last.loss:.4f}  train {last.train_accuracy:.1%}"
+                f"  test {last.test_accuracy:.2%}  {sum(e.seconds for e in result.epochs):.1f} s"
+            )
     return Outcome(
         name,
         tuple(r.epochs[-1].test_accuracy for r in results),

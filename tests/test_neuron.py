@@ -350,9 +350,9 @@ FAMILY = [
             ("li", "tau"),
         ]
     ),
-    (lambda: lnm.get("lif", tau=True), "lif: tau is True. Accepted: a finite number."),
-    (lambda: lnm.get("lif", tau="2"), "lif: tau is '2'. Accepted: a finite number."),
-    (lambda: lnm.get("lif", tau=math.nan), "lif: tau is nan. Accepted: a finite number."),
+    (lambda: lnm.get("lif", tau=True), "lif: tau is True. Accepted: a number > 1."),
+    (lambda: lnm.get("lif", tau="2"), "lif: tau is '2'. Accepted: a number > 1."),
+    (lambda: lnm.get("lif", tau=math.nan), "lif: tau is nan. Accepted: a number > 1."),
     (
         lambda: lnm.get("ternary", v_threshold=0),
         "ternary: v_threshold is 0. Accepted: a number > 0.",

@@ -86,7 +86,7 @@ def train(
     console.print(f"train {family} on {data}: loading PyTorch and the images", highlight=False)
     from lnm_codegen.train.config import TrainConfig
     from lnm_codegen.train.curve import learned_text
-    from lnm_codegen.train.run import run
+    from lnm_codegen.train.runner import run
 
     words = {"form": form, "per": per}
     arguments: dict[str, Any] = {k: v for k, v in words.items() if v is not None}

@@ -142,7 +142,8 @@ class _Builder:
     def _bind(self, name: str, value: Expr, *, fresh: bool = True) -> Var:
         target = Var(self._names.fresh(name) if fresh else name, ir.type_of(value))
         last = self._body[-1] if self._body else None
-        if last is not None and last.target == value and is_temporary(last.target.name):
+        made = value.name if isinstance(value, Var) and is_temporary(value.name) else ""
+        if last is not None and last.target == value and made and made not in self._outputs:
             self._body[-1] = replace(last, target=target)  # the value was made for this name
             self._memo = {k: target if v == value else v for k, v in self._memo.items()}
         else:

@@ -9,5 +9,5 @@ from lnm_codegen.train.engine import Epoch as Epoch
 from lnm_codegen.train.engine import fit as fit
 from lnm_codegen.train.figure import curves_figure as curves_figure
 from lnm_codegen.train.model import ConvNet as ConvNet
-from lnm_codegen.train.run import RunResult as RunResult
-from lnm_codegen.train.run import run as run
+from lnm_codegen.train.runner import RunResult as RunResult
+from lnm_codegen.train.runner import run as run

@@ -67,6 +67,8 @@ class TrainConfig:
         for word in ("lr", "lr_neuron", "weight_decay", "penalty"):
             value = getattr(self, word)
             _check(word, value, math.isfinite(value) and value >= 0, "a number >= 0")
+        clamp = self.v_min is None or math.isfinite(self.v_min)
+        _check("v_min", self.v_min, clamp, "a finite number or None")
         _check("clip", self.clip, self.clip > 0, "a number > 0")
         sound = len(self.channels) > 0 and all(c >= 1 for c in self.channels)
         _check("channels", self.channels, sound, "one or more integers >= 1")

@@ -91,7 +91,7 @@ def load(name: str, folder: Path | None = None, limit: int | None = None) -> Dat
         splits = _idx_folder(DEBIAN_FOLDER if folder is None else folder)
     train, test = (Split(s.images[:limit], s.labels[:limit]) for s in splits)
     pixels = train.images.to(torch.float32)
-    return Dataset(name, train, test, 10, float(pixels.mean()), float(pixels.std()))
+    return Dataset(name, train, test, 10, float(pixels.mean()), float(pixels.std()) or 1.0)
 
 
 def _digits() -> tuple[Split, Split]:

@@ -56,7 +56,7 @@ class RunFolder:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        text = json.dumps({"config": config.as_json(), "versions": versions}, indent=2)
+        text = json.dumps({"config": config.as_json(), "versions": versions}, indent=2, default=str)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in FILES:

@@ -59,10 +59,10 @@ class Report:
 
 
 def epoch_text(epoch: Epoch, epochs: int) -> str:
-    """Return an epoch as one line."""
+    """Return an epoch as one line; rates are spikes per neuron and step, layer by layer."""
     rates = " ".join(f"{r:.3f}" for r in epoch.rates)
     return (
         f"epoch {epoch.number:>{len(str(epochs))}}/{epochs}  loss {epoch.loss:.4f}"
         f"  train {100 * epoch.train_accuracy:5.1f} %  test {100 * epoch.test_accuracy:5.1f} %"
-        f"  firing rates {rates}  {epoch.seconds:.1f} s"
+        f"  rates {rates}  {epoch.seconds:.1f} s"
     )

@@ -303,7 +303,7 @@ def arguments_of(kind: np.dtype[Any], rng: np.random.Generator) -> np.ndarray:
 def functions(request: pytest.FixtureRequest) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Arguments, and every function at them: one kernel with seven outputs."""
     kind = np.dtype(request.param)
-    neuron = lnm.Neuron(output={n: e for n, (e, _, _) in FUNCTIONS.items()}, name="functions")
+    neuron = lnm.Neuron(output={f"{n}_x": e for n, (e, _, _) in FUNCTIONS.items()}, name="functions")
     x = arguments_of(kind, np.random.default_rng(0))
     outs = lnm.nn.NeuronLayer(neuron, backend="c")(torch.from_numpy(x).reshape(1, -1))
     return x, {n: o.numpy()[0] for n, o in zip(FUNCTIONS, outs, strict=True)}

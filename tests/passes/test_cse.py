@@ -133,6 +133,20 @@ def test_nothing_is_computed_twice_in_a_family(name, scheme):
         assert twice(k) == []
 
 
+def test_a_result_keeps_its_name():
+    """An output called t0 is no temporary: cse once gave its Let the name of a copy."""
+    k = verify(cse(lets((T0, mul(V, X)), (H, mul(V, X)), results=(T0, H))))
+    assert body(k) == ["t0 = v * x", "h = t0"]
+    assert body(inline(k)) == ["t0 = v * x", "h = t0"]
+
+
+def test_a_copy_seen_through_may_show_a_repetition():
+    """z = h makes z*z and h*h one value, which one look at the kernel as it was misses."""
+    z, a, b = Var("z"), Var("a"), Var("b")
+    pairs = [(H, add(V, X)), (z, H), (a, add(mul(z, z), W)), (b, add(mul(H, H), Y))]
+    assert twice(cse(lets(*pairs, results=(a, b)))) == []
+
+
 def test_parameters_are_as_good_as_variables():
     """A product of parameters is shared like any other."""
     k = cse(kernel(mul(mul(P, Q), V), mul(mul(P, Q), X)))

@@ -57,12 +57,12 @@ def test_a_neuron_without_state_has_no_curve() -> None:
 
 def test_penalty_is_nothing_up_to_slope_one_and_has_a_gradient_beyond() -> None:
     layer = layer_of("lnm", degree=2, theta=[0.0, 1.0, 0.0])
-    assert float(slope_penalty(layer)) == 0.0
+    assert slope_penalty(layer).item() == 0.0
     with torch.no_grad():
         layer.theta[1] = -1.55
     penalty = slope_penalty(layer)
     penalty.backward()
-    assert float(penalty) == pytest.approx(0.25, abs=1e-4)
+    assert penalty.item() == pytest.approx(0.25, abs=1e-4)
     assert float(layer.theta.grad[1]) == pytest.approx(-1.0, abs=1e-3)
 
 

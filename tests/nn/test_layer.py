@@ -1,0 +1,672 @@
+"""`NeuronLayer`: what it holds, what it returns, what it takes in place, what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lnm_codegen as lnm
+from lnm_codegen.nn import layer as layer_module
+from lnm_codegen.nn import load
+from lnm_codegen.nn.layer import NeuronLayer
+from tests.cases import CASES
+
+BACKENDS = ["torch", pytest.param("c", marks=pytest.mark.needs_cc)]
+both = pytest.mark.parametrize("backend", BACKENDS)
+needs_cc = pytest.mark.needs_cc
+MIXED = CASES["lnm-4"]  # theta per channel, v_threshold per neuron, both learned
+
+
+def lif(**arguments: Any) -> lnm.Neuron:
+    return lnm.get("lif", **arguments)
+
+
+def sequence(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=generator, dtype=dtype) * 2.5 - 0.5
+
+
+def equal(a: Any, b: Any) -> None:
+    """Assert the same bits, through tuples and dicts."""
+    if isinstance(a, tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            equal(x, y)
+    elif isinstance(a, dict):
+        assert list(a) == list(b)
+        equal(tuple(a.values()), tuple(b.values()))
+    else:
+        assert torch.equal(a, b)
+
+
+# ---- what it holds ----
+
+
+@pytest.mark.parametrize(
+    ("per", "theta", "threshold"),
+    [
+        ("layer", (5,), ()),
+        ("channel", (3, 5), (3,)),
+        ("neuron", (3, 2, 4, 5), (3, 2, 4)),
+        ({"theta": "neuron"}, (3, 2, 4, 5), ()),
+        ({"theta": "channel", "v_threshold": "neuron"}, (3, 5), (3, 2, 4)),
+    ],
+)
+def test_shapes_of_parameters(per, theta, threshold):
+    """() or (size,), (C,) or (C, size), shape or (*shape, size)."""
+    neuron = lnm.get("lnm", degree=4, learn_threshold=True, per=per)
+    layer = NeuronLayer(neuron, channels=3, shape=(3, 2, 4))
+    assert {n: tuple(p.shape) for n, p in layer.named_parameters()} == {
+        "theta": theta, "v_threshold": threshold,
+    }  # fmt: skip
+    assert layer.theta.reshape(-1, 5).tolist() == [[0.0, 0.5, 0.0, 0.0, 0.0]] * (
+        layer.theta.numel() // 5
+    )
+
+
+def test_channels_may_come_from_the_shape():
+    """`shape` alone says C too."""
+    assert NeuronLayer(lif(learn_tau=True, per="channel"), shape=(3, 4)).tau.shape == (3,)
+
+
+def test_parameters_and_buffers():
+    """Learnable ones are parameters, the others buffers, by the name of the model."""
+    layer = NeuronLayer(lif(learn_tau=True))
+    assert [n for n, _ in layer.named_parameters()] == ["tau"]
+    assert [n for n, _ in layer.named_buffers()] == ["v_threshold"]
+    assert isinstance(layer.tau, nn.Parameter)
+    assert layer.tau.item() == 2.0
+    assert layer.tau.dtype == torch.float32
+    assert NeuronLayer(lif(), dtype=torch.float64).tau.dtype == torch.float64
+    layer = NeuronLayer(lif())
+    assert not list(layer.parameters())
+    assert set(layer.state_dict()) == {"tau", "v_threshold"}
+
+
+def test_init_by_a_function():
+    """It receives the generator and the shape, and its numbers become the parameter."""
+    def ramp(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
+        assert isinstance(generator, torch.Generator)
+        return torch.arange(float(np.prod(shape))).reshape(shape)
+
+    neuron = lnm.get("lnm", degree=2, theta=ramp, per="channel")
+    assert NeuronLayer(neuron, channels=2).theta.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@both
+def test_state_dict_round_trip(backend):
+    """What one layer saved another loads, and computes the same."""
+    first, second = (NeuronLayer(MIXED(), shape=(3, 4), backend=backend) for _ in range(2))
+    with torch.no_grad():
+        for p in first.parameters():
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    x = sequence(6, 2, 3, 4)
+    assert not torch.equal(first.theta, second.theta)
+    second.load_state_dict(first.state_dict())
+    equal(first(x, return_state=True), second(x, return_state=True))
+
+
+@both
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies(backend, how):
+    """A copy, taken after a call, has its own parameters, no kept state, the same results."""
+    layer = NeuronLayer(MIXED(), shape=(3, 4), backend=backend, step_mode="s")
+    x = sequence(2, 3, 4)
+    before = layer(x)
+    other = how(nn.Sequential(layer))[0]
+    assert other.theta is not layer.theta
+    equal(other(x), before)
+    with torch.no_grad():
+        other.theta.fill_(0.25)
+    assert layer.theta[0, 1].item() == 0.5
+
+
+@both
+def test_conversion(backend):
+    """.to(float64) converts parameters; the input's type alone decides what is computed in."""
+    layer = NeuronLayer(lif(learn_tau=True), backend=backend)
+    x = sequence(6, 2, 3)
+    expected = layer(x.double())
+    assert expected.dtype == torch.float64
+    layer(x.double()).sum().backward()
+    assert layer.tau.grad.dtype == torch.float32
+    layer.to(torch.float64)
+    assert layer.tau.dtype == layer.v_threshold.dtype == torch.float64
+    equal(layer(x.double()), expected)
+    assert layer(x).dtype == torch.float32
+
+
+def test_repr():
+    """One line in a printed network."""
+    assert repr(NeuronLayer(lif(), backend="torch")) == (
+        "NeuronLayer(lif, backend='torch', step_mode='m')"
+    )
+
+
+# ---- what it returns ----
+
+
+@both
+@pytest.mark.parametrize("case", ["lif", "lnm-4", "dendrite", "gate"])
+def test_single_steps_equal_a_sequence(case, backend):
+    """Step by step, the state kept, every output and the last state: the same bits."""
+    neuron = CASES[case]()
+    options = {"channels": 3, "shape": (3, 4), "backend": backend}
+    multi, single = (NeuronLayer(neuron, step_mode=m, **options) for m in "ms")
+    xs = [sequence(19, 2, 3, 4, seed=k) for k in range(len(neuron.inputs))]
+    out, final = multi(*xs, return_state=True)
+    outs = out if isinstance(out, tuple) else (out,)
+    for t in range(19):
+        step, state = single(*(x[t] for x in xs), return_state=True)
+        steps = step if isinstance(step, tuple) else (step,)
+        equal(tuple(o[t] for o in outs), steps)
+    equal(final, state)
+
+
+@both
+def test_reset_and_given_states(backend):
+    """Single-step keeps its state until reset(); a state that is given goes first."""
+    layer = NeuronLayer(lif(), backend=backend, step_mode="s")
+    x = torch.full((2, 3), 0.9)
+    first = layer(x, return_state=True)[1]["v"]
+    second = layer(x, return_state=True)[1]["v"]
+    assert (second > first).all()
+    layer.reset()
+    equal(layer(x, return_state=True)[1]["v"], first)
+    equal(layer(x, state={"v": 0.0}, return_state=True)[1]["v"], first)
+    equal(layer(x, return_state=True)[1]["v"], second)
+
+
+@both
+def test_multi_step_starts_anew(backend):
+    """Each call from the initial states; `state` carries on where the last call ended."""
+    layer, x = NeuronLayer(lif(), backend=backend), sequence(8, 2, 3)
+    out, final = layer(x, return_state=True)
+    equal(layer(x), out)
+    head, middle = layer(x[:3], return_state=True)
+    tail, end = layer(x[3:], state=middle, return_state=True)
+    equal(torch.cat([head, tail]), out)
+    equal(end, final)
+
+
+@both
+def test_orders_of_results(backend):
+    """out, (out, state), (out, recorded), (out, state, recorded)."""
+    x = sequence(5, 2, 3)
+    plain, recording = (NeuronLayer(lif(), backend=backend, record=r) for r in ((), ("v",)))
+    out = plain(x)
+    assert isinstance(out, torch.Tensor)
+    got, state = plain(x, return_state=True)
+    equal(got, out)
+    assert list(state) == ["v"]
+    got, recorded = recording(x)
+    equal(got, out)
+    assert list(recorded) == ["v"]
+    got, state_too, recorded_too = recording(x, return_state=True)
+    equal((got, state_too, recorded_too), (out, state, recorded))
+    h = recorded["v"]
+    assert h.shape == x.shape
+    equal((h >= 1).float(), out)
+
+
+@both
+def test_several_outputs_and_inputs(backend):
+    """A tuple, in the order of the model; inputs in the order of declaration."""
+    layer = NeuronLayer(CASES["dendrite"](), channels=3, shape=(3, 4), backend=backend)
+    xs = [sequence(5, 2, 3, 4, seed=k) for k in (0, 1)]
+    graded, count, potential = layer(*xs)
+    assert graded.shape == count.shape == potential.shape == (5, 2, 3, 4)
+    assert set(count.unique().tolist()) <= {0.0, 1.0, 2.0}
+    assert potential.min() >= -1
+    assert not torch.equal(layer(*reversed(xs))[0], graded)
+    with_names, recorded = NeuronLayer(
+        CASES["dendrite"](), channels=3, shape=(3, 4), backend=backend, record=("v", "u")
+    )(*xs)
+    equal(with_names, (graded, count, potential))
+    assert list(recorded) == ["v", "u"]
+
+
+@both
+def test_the_gradient_of_recorded_potentials(backend):
+    """A loss may use them."""
+    layer = NeuronLayer(lif(), backend=backend, record="v")
+    x = sequence(3, 1, 2).requires_grad_()
+    layer(x)[1]["v"][0].sum().backward()
+    assert x.grad[0].tolist() == [[0.5, 0.5]]
+    assert x.grad[1:].abs().sum() == 0
+
+
+@both
+def test_any_number_of_axes(backend):
+    """(T, N), (T, N, C), (T, N, C, H, W): the same neurons side by side."""
+    layer, x = NeuronLayer(lif(), backend=backend), sequence(7, 24)
+    out = layer(x)
+    for shape in ((7, 2, 12), (7, 1, 4, 6), (7, 2, 3, 2, 2)):
+        equal(layer(x.reshape(shape)), out.reshape(shape))
+
+
+# ---- layouts ----
+
+
+def gradients(layer: nn.Module, x: torch.Tensor, grad: torch.Tensor, **more: Any) -> Any:
+    out = layer(x, **more)
+    return (out.detach(), *torch.autograd.grad(out, [x, *layer.parameters()], grad))
+
+
+@needs_cc
+def test_an_expanded_input_is_read_in_place():
+    """Time stride 0 (direct encoding): no copy, the same results, and a gradient of the frame."""
+    from lnm_codegen.nn.function import _per_step
+
+    layer = NeuronLayer(lif(learn_tau=True), backend="c")
+    frame = sequence(2, 3).requires_grad_()
+    x = frame.expand(20, 2, 3)
+    assert x.stride(0) == 0
+    assert _per_step(x).data_ptr() == frame.data_ptr()
+    grad = sequence(20, 2, 3, seed=1)
+    out, grad_x, grad_tau = gradients(layer, x, grad)
+    whole = x.detach().clone().requires_grad_()
+    equal((out, grad_x, grad_tau), gradients(layer, whole, grad))
+    (layer(frame.expand(20, 2, 3)) * grad).sum().backward()
+    torch.testing.assert_close(frame.grad, grad_x.sum(0))
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda t: t.transpose(1, 2).contiguous().transpose(1, 2),  # as channels_last lies
+        lambda t: t.flip(0).contiguous().flip(0),
+        lambda t: torch.stack([t, t + 1], 1)[:, 0],  # every other step of a longer one
+        lambda t: torch.stack([t, t + 1], -1)[..., 0],  # every other number
+        lambda t: torch.cat([t, t], 0)[: t.shape[0]],
+        lambda t: torch.cat([torch.zeros(1), t.reshape(-1)])[1:].reshape(t.shape),  # odd address
+    ],
+)
+@pytest.mark.parametrize("where", ["x", "grad_out", "both"])
+def test_layouts(place, where):
+    """Inputs and gradients in any layout give what contiguous ones give."""
+    layer = NeuronLayer(lif(learn_tau=True, per="channel"), channels=3, backend="c")
+    x, grad = sequence(9, 2, 3, 5), sequence(9, 2, 3, 5, seed=1)
+    expected = gradients(layer, x.clone().requires_grad_(), grad)
+    x = place(x) if where != "grad_out" else x
+    grad = place(grad) if where != "x" else grad
+    equal(gradients(layer, x.requires_grad_(), grad), expected)
+
+
+@both
+def test_an_expanded_grad_out(backend):
+    """The gradient of a sum over everything is expanded from one number."""
+    layer = NeuronLayer(lif(), backend=backend)
+    x, y = (sequence(9, 2, 3).requires_grad_() for _ in range(2))
+    layer(x).sum().backward()
+    (layer(y) * torch.ones(9, 2, 3)).sum().backward()
+    equal(x.grad, y.grad)
+
+
+@both
+@pytest.mark.parametrize(
+    "value",
+    [
+        0.5,
+        torch.tensor(0.5),
+        torch.full((4,), 0.5),
+        torch.full((3, 4), 0.5),
+        torch.full((2, 1, 1), 0.5),
+        torch.full((2, 3, 8), 0.5)[..., ::2],
+        torch.full((2, 6, 4), 0.5)[:, :3],
+        torch.full((4, 3, 2), 0.5).permute(2, 1, 0),
+        np.full((2, 3, 4), 0.5),
+    ],
+    ids=str,
+)
+def test_initial_states_in_any_shape_and_layout(value, backend):
+    """Numbers, tensors that broadcast, strided ones: a row read beyond its end was a bug once."""
+    if isinstance(value, torch.Tensor) and value.dim() > 0:
+        value = value + torch.arange(value.shape[-1]) / 8  # differs along an axis
+        value = value[..., ::1]
+    layer, x = NeuronLayer(lif(), backend=backend), sequence(4, 2, 3, 4)
+    whole = torch.broadcast_to(torch.as_tensor(value, dtype=x.dtype), (2, 3, 4)).contiguous()
+    equal(
+        layer(x, state={"v": value}, return_state=True),
+        layer(x, state={"v": whole}, return_state=True),
+    )
+
+
+@needs_cc
+def test_a_strided_initial_state_and_its_gradient():
+    """The state is a view with gaps: its values are read right, and its gradient comes back."""
+    layer, x = NeuronLayer(lif(v_reset=None), backend="c"), sequence(4, 3, 5)
+    wide = sequence(3, 10, seed=3)
+    view = wide[:, :5].detach().requires_grad_()
+    assert not view.is_contiguous()
+    dense = wide[:, :5].clone().requires_grad_()
+    for v in (view, dense):
+        out, final = layer(x, state={"v": v}, return_state=True)
+        (out.sum() + final["v"].sum()).backward()
+    equal(view.grad, dense.grad)
+    shared = torch.tensor(0.25, requires_grad=True)
+    layer(x, state={"v": shared}).sum().backward()
+    assert shared.grad.shape == ()
+
+
+# ---- gradients ----
+
+
+@both
+@pytest.mark.parametrize("wanted", ["inputs", "params", "states", "final states only", "none"])
+def test_gradients_of_some_only(wanted, backend):
+    """What is not asked for stays None, and what is asked for does not depend on it."""
+    neuron, x = lnm.get("lnm", degree=2, learn_threshold=True), sequence(18, 2, 3)
+    full, some = (NeuronLayer(neuron, backend=backend) for _ in range(2))
+    x_full, v_full = x.clone().requires_grad_(), torch.zeros(2, 3, requires_grad=True)
+    x_some = x.clone().requires_grad_(wanted == "inputs")
+    v_some = torch.zeros(2, 3, requires_grad=wanted == "states")
+    some.requires_grad_(wanted in ("params", "final states only"))
+
+    def loss(layer: NeuronLayer, x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        out, final = layer(x, state={"v": v}, return_state=True)
+        total = (final["v"] ** 2).sum()
+        return total if wanted == "final states only" else total + (out * x.detach()).sum()
+
+    loss(full, x_full, v_full).backward()
+    total = loss(some, x_some, v_some)
+    if wanted == "none":
+        assert not total.requires_grad
+        return
+    total.backward()
+    pairs = {
+        "inputs": [(x_some, x_full)],
+        "states": [(v_some, v_full)],
+    }.get(wanted, list(zip(some.parameters(), full.parameters(), strict=True)))
+    for mine, theirs in pairs:
+        equal(mine.grad, theirs.grad)
+    others = [t for t in (x_some, v_some, *some.parameters()) if all(t is not p for p, _ in pairs)]
+    assert all(t.grad is None for t in others)
+
+
+@both
+def test_one_frozen_parameter(backend):
+    """requires_grad_(False) on one of them: None there, the other as before."""
+    neuron, x = lnm.get("lnm", degree=2, learn_threshold=True), sequence(5, 2, 3)
+    full, frozen = (NeuronLayer(neuron, backend=backend) for _ in range(2))
+    frozen.theta.requires_grad_(False)
+    for layer in (full, frozen):
+        layer(x).sum().backward()
+    assert frozen.theta.grad is None
+    equal(frozen.v_threshold.grad, full.v_threshold.grad)
+
+
+@both
+def test_outputs_that_the_loss_leaves_out(backend):
+    """No gradient for an output, or for a final state, counts as zero."""
+    layer = NeuronLayer(CASES["dendrite"](), channels=3, shape=(3, 4), backend=backend)
+    xs = [sequence(5, 2, 3, 4, seed=k).requires_grad_() for k in (0, 1)]
+    ys = [x.detach().clone().requires_grad_() for x in xs]
+    layer(*xs, return_state=True)[0][1].sum().backward()
+    graded, count, potential = layer(*ys)
+    (count.sum() + (0 * graded + 0 * potential).sum()).backward()
+    for x, y in zip(xs, ys, strict=True):
+        equal(x.grad, y.grad)
+
+
+@both
+def test_without_gradients(backend):
+    """no_grad, inference_mode and eval give the same numbers and no graph."""
+    layer, x = NeuronLayer(lnm.get("lnm"), backend=backend), sequence(40, 2, 3)
+    out = layer(x)
+    assert out.requires_grad
+    with torch.no_grad():
+        silent = layer(x)
+    with torch.inference_mode():
+        inferred = layer(x)
+        equal(layer(x.clone()), out)
+    layer.eval()
+    for other in (silent, inferred, layer(x)):
+        equal(other, out)
+    assert not silent.requires_grad
+    assert not inferred.requires_grad
+
+
+@needs_cc
+def test_double_backward_is_refused():
+    """The whole message; the torch backend does it."""
+    x = sequence(3, 2, 2).requires_grad_()
+    loss = NeuronLayer(lif(), backend="c")(x).sum()
+    with pytest.raises(lnm.UnsupportedError) as caught:
+        torch.autograd.grad(loss, x, create_graph=True)
+    assert str(caught.value) == (
+        "NeuronLayer: double backward (create_graph=True) through the generated kernels is not"
+        " supported. Use backend='torch' for higher derivatives."
+    )
+
+
+def test_double_backward_of_the_torch_backend():
+    """Its gradient has a gradient."""
+    x = sequence(3, 2, 2).requires_grad_()
+    loss = NeuronLayer(lif(), backend="torch")(x).sum()
+    (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+    (second,) = torch.autograd.grad(grad.sum(), x)
+    assert second.abs().sum() > 0
+
+
+@both
+def test_two_backward_passes(backend):
+    """retain_graph: the kernels leave what they read as it was."""
+    layer = NeuronLayer(lnm.get("lnm"), backend=backend)
+    x = sequence(20, 2, 3).requires_grad_()
+    loss = layer(x).sum()
+    first = torch.autograd.grad(loss, [x, layer.theta], retain_graph=True)
+    equal(first, torch.autograd.grad(loss, [x, layer.theta]))
+
+
+@needs_cc
+def test_an_input_changed_in_place_is_noticed():
+    """The backward reruns the chunk from x: PyTorch refuses a changed one."""
+    layer = NeuronLayer(lnm.get("lnm"), backend="c")
+    x = sequence(3, 2, 2)
+    out = layer(x)
+    x.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+# ---- backends ----
+
+
+def no_compiler() -> load.Compiler:
+    raise lnm.ToolError("c: no C++ compiler found (g++). Install g++, or use backend='torch'.")
+
+
+def test_auto_without_a_compiler_warns_once(monkeypatch):
+    """It runs eager PyTorch and says so in one warning."""
+    monkeypatch.setattr(layer_module, "compiler", no_compiler)
+    monkeypatch.setattr(layer_module, "_WARNED", set())
+    layer, x = NeuronLayer(lif()), sequence(3, 2, 2)
+    expected = NeuronLayer(lif(), backend="torch")(x)
+    with pytest.warns(RuntimeWarning) as caught:
+        equal(layer(x), expected)
+    assert [str(w.message) for w in caught] == [
+        "c: no C++ compiler found (g++). Install g++, or use backend='torch'. Running eager"
+        " PyTorch instead."
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        equal(layer(x), expected)
+        equal(NeuronLayer(lif())(x), expected)
+
+
+def test_a_named_backend_is_never_switched(monkeypatch):
+    """backend='c' without a compiler is an error; 'torch' does not look for one."""
+    monkeypatch.setattr(layer_module, "compiler", no_compiler)
+    monkeypatch.setattr(load, "compiler", no_compiler)
+    x, neuron = sequence(3, 2, 2), lif(tau=3.7)
+    NeuronLayer(neuron, backend="torch")(x)
+    with pytest.raises(lnm.ToolError) as caught:
+        NeuronLayer(neuron.with_detach_reset(True), backend="c")(x)
+    assert str(caught.value) == (
+        "c: no C++ compiler found (g++). Install g++, or use backend='torch'."
+    )
+
+
+@needs_cc
+def test_auto_runs_c_on_the_cpu(monkeypatch):
+    """With a compiler, `auto` is `c`."""
+    def never(*_: Any) -> None:
+        raise AssertionError("eager PyTorch ran")
+
+    monkeypatch.setattr(layer_module, "run_eager", never)
+    x = sequence(3, 2, 2)
+    equal(NeuronLayer(lif())(x), NeuronLayer(lif(), backend="c")(x))
+
+
+def test_c_refuses_other_devices():
+    """A tensor that is not on the CPU, with the whole message; `meta` stands for a GPU."""
+    layer = NeuronLayer(lif(), backend="c")
+    with pytest.raises(lnm.ToolError) as caught:
+        layer(torch.empty(3, 2, 2, device="meta"))
+    assert str(caught.value) == (
+        "lif: backend 'c' runs on the CPU; the input is on meta. Use backend='torch', or move the"
+        " input."
+    )
+
+
+# ---- refusals ----
+
+x_ = torch.zeros(4, 2, 3)
+CHANNEL = lnm.get("lif", learn_tau=True, per="channel")
+NEURON = lnm.get("lif", learn_tau=True, per="neuron")
+CLASH = lnm.Neuron(
+    fire=lnm.input("x") - lnm.param("training", init=1.0), name="clash"
+)
+WRONG = lnm.get("lnm", degree=2, theta=lambda generator, shape: torch.zeros(2))
+
+
+def build(neuron: Any, **options: Any) -> NeuronLayer:
+    return NeuronLayer(neuron, **({"backend": "torch"} | options))
+
+
+REFUSALS = [
+    (lambda: build("lif"), lnm.ModelError,
+     "NeuronLayer: neuron is 'lif'. Accepted: an lnm.Neuron, such as lnm.get('lif')."),
+    (lambda: build(lif(), backend="cc"), lnm.ModelError,
+     "NeuronLayer: backend is 'cc'. Accepted: 'auto', 'c', 'torch'. Did you mean 'c'?"),
+    (lambda: build(lif(), step_mode="multi"), lnm.ModelError,
+     "NeuronLayer: step_mode is 'multi'. Accepted: 'm', 's'."),
+    (lambda: build(lif(), record=("h",)), lnm.ModelError,
+     "NeuronLayer: record names 'h'. Accepted: 'v', 'stats'."),
+    (lambda: build(lif(), record=("stat",)), lnm.ModelError,
+     "NeuronLayer: record names 'stat'. Accepted: 'v', 'stats'. Did you mean 'stats'?"),
+    (lambda: build(lif(), record="stats", interval=(1.0, 1.0)), lnm.ModelError,
+     "NeuronLayer: interval is (1.0, 1.0). Accepted: (low, high), low < high."),
+    (lambda: build(CHANNEL), lnm.ModelError,
+     "NeuronLayer: parameter 'tau' of lif is per channel. Give channels=C."),
+    (lambda: build(NEURON, channels=3), lnm.ModelError,
+     "NeuronLayer: parameter 'tau' of lif is per neuron. Give shape=(C, *)."),
+    (lambda: build(CLASH), lnm.ModelError,
+     "NeuronLayer: parameter 'training' has the name of an attribute of nn.Module. Rename it in"
+     " the model."),
+    (lambda: build(WRONG), lnm.ShapeError,
+     "NeuronLayer: the init of 'theta' gave shape (2,); expected (3,)."),
+    (lambda: build(lif())(x_, x_), lnm.ShapeError,
+     "lif: 2 inputs given; the model takes x."),
+    (lambda: build(lif())([1.0]), lnm.ShapeError,
+     "lif: input 'x' is a list; expected a tensor."),
+    (lambda: build(lif())(torch.zeros(8)), lnm.ShapeError,
+     "lif: input 'x' has shape (8,); expected (T, N, *) with at least 2 axes."),
+    (lambda: build(lif(), step_mode="s")(torch.zeros(())), lnm.ShapeError,
+     "lif: input 'x' has shape (); expected (N, *) with at least 1 axes."),
+    (lambda: build(lif())(x_.half()), lnm.ShapeError,
+     "lif: input 'x' is torch.float16. Accepted: float32, float64. Use x.float()."),
+    (lambda: build(lif())(x_.long()), lnm.ShapeError,
+     "lif: input 'x' is torch.int64. Accepted: float32, float64. Use x.float()."),
+    (lambda: build(CASES["dendrite"](), shape=(3,))(x_, x_[:2]), lnm.ShapeError,
+     "dendrite: input 'drive' is (2, 2, 3) torch.float32, the first (4, 2, 3) torch.float32;"
+     " expected the same."),
+    (lambda: build(CASES["dendrite"](), shape=(3,))(x_, x_.double()), lnm.ShapeError,
+     "dendrite: input 'drive' is (4, 2, 3) torch.float64, the first (4, 2, 3) torch.float32;"
+     " expected the same."),
+    (lambda: build(CHANNEL, channels=5)(x_), lnm.ShapeError,
+     "lif: x_seq has shape (4, 2, 3), so (3,) for what is per channel; parameter 'tau' was made"
+     " for (5,)."),
+    (lambda: build(NEURON, shape=(3, 7))(x_), lnm.ShapeError,
+     "lif: x_seq has shape (4, 2, 3), so (3,) for what is per neuron; parameter 'tau' was made"
+     " for (3, 7)."),
+    (lambda: build(CHANNEL, channels=3)(torch.zeros(4, 3)), lnm.ShapeError,
+     "lif: x_seq has shape (4, 3), so () for what is per channel; parameter 'tau' was made for"
+     " (3,)."),
+    (lambda: build(lif())(x_, state={"h": 0.0}), lnm.ShapeError,
+     "lif: no state 'h'. Declared: v."),
+    (lambda: build(lnm.get("cuba_lif"))(x_, state={"curent": 0.0}), lnm.ShapeError,
+     "cuba_lif: no state 'curent'. Declared: current, v. Did you mean 'current'?"),
+    (lambda: build(lif())(x_, state={"v": torch.zeros(5)}), lnm.ShapeError,
+     "lif: state 'v' has shape (5,); expected (2, 3)."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), REFUSALS, ids=lambda v: str(v)[:50])
+def test_refusals(call, kind, message):
+    """Each error in whole."""
+    with pytest.raises(lnm.LnmError) as caught:
+        call()
+    assert str(caught.value) == message
+    assert type(caught.value) is kind
+
+
+@both
+def test_a_new_batch_size_without_reset(backend):
+    """Single-step: the kept state no longer fits, and the message says what to do."""
+    layer = NeuronLayer(lif(), backend=backend, step_mode="s")
+    layer(torch.zeros(2, 3))
+    with pytest.raises(lnm.ShapeError) as caught:
+        layer(torch.zeros(4, 3))
+    assert str(caught.value) == (
+        "lif: state 'v' has shape (2, 3); expected (4, 3). Call reset() before a new batch size."
+    )
+    layer.reset()
+    assert layer(torch.zeros(4, 3)).shape == (4, 3)
+
+
+@both
+def test_a_refused_call_changes_nothing(backend):
+    """The kept state survives a call that fails."""
+    layer = NeuronLayer(lif(), backend=backend, step_mode="s")
+    x = torch.full((2, 3), 0.5)
+    layer(x)
+    with pytest.raises(lnm.ShapeError):
+        layer(torch.zeros(4, 3))
+    again = layer(x, return_state=True)[1]["v"]
+    assert again.tolist() == torch.full((2, 3), 0.375).tolist()
+
+
+# ---- counts ----
+
+
+@both
+@pytest.mark.parametrize("shape", [(5, 2, 3), (33, 3, 37, 13), (0, 2, 3), (4, 0, 3)])
+def test_counts(shape, backend):
+    """Spikes, and charged values outside an interval, counted as the recorded ones are."""
+    layer = NeuronLayer(lif(), backend=backend, record=("v", "stats"), interval=(-0.25, 0.75))
+    x = sequence(*shape)
+    out, recorded = layer(x)
+    h, stats = recorded["v"], recorded["stats"]
+    assert stats == {
+        "spike": float(out.sum()),
+        "outside": float(((h < -0.25) | (h > 0.75)).sum()),
+    }
+
+
+@both
+def test_counts_of_nan(backend):
+    """A NaN is outside every interval and no spike."""
+    layer = NeuronLayer(lif(), backend=backend, record=("stats",))
+    x = torch.zeros(2, 1, 3)
+    x[0, 0, 1] = torch.nan
+    assert layer(x)[1]["stats"] == {"spike": 0.0, "outside": 2.0}
