@@ -16,6 +16,7 @@ from hypothesis import given
 import lnm_codegen as lnm
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.functions import as_expr
+from lnm_codegen.ir.verify import verify
 from tests.strategies import few, neurons
 
 v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
@@ -551,6 +552,15 @@ def test_an_output_may_have_the_name_of_a_port():
     result = lnm.interpret(n, np.ones((1, 1)), grad_out=np.ones((1, 1)))
     assert [float(o[0, 0]) for o in result.outputs.values()] == [2.0, 3.0]
     assert result.grads["x"][0, 0] == 5
+
+
+@pytest.mark.parametrize("names", [("t0", "a"), ("a", "t0"), ("t1", "t0")])
+def test_an_output_may_have_the_name_of_a_temporary(names):
+    """Two outputs of one value, one called t0: build once gave its Let to the other."""
+    n = neuron(output=dict.fromkeys(names, lnm.exp(v)))
+    lnm.lower(n, on_pass=lambda _, kernel: verify(kernel))
+    result = lnm.interpret(n, np.zeros((1, 1)))
+    assert {k: float(o[0, 0]) for k, o in result.outputs.items()} == dict.fromkeys(names, 1.0)
 
 
 def test_surrogates_default_to_atan():

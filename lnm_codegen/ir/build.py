@@ -69,6 +69,7 @@ class _Builder:
             for name in names
         )
         outputs = [name for name, _ in (*neuron.output, *neuron.counts)]
+        self._outputs = frozenset(outputs)  # one may be called t0
         taken = [*params, *states, *inputs, *outputs, *neuron.spikes]
         self._names = Names([*taken, *(f"{s}_next" for s in states)])
         self._body: list[Let] = []

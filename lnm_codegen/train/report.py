@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lnm_codegen.train.engine import Epoch
 
@@ -28,7 +28,7 @@ class Report:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("step {task.completed:.0f} of {task.total:.0f}"),
+            MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=self._console,
             transient=True,

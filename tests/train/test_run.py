@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from lnm_codegen import __version__
@@ -84,6 +86,19 @@ def test_it_learns() -> None:
     losses = [e.loss for e in result.epochs]
     assert losses[-1] < losses[9] < losses[0]
     assert result.epochs[-1].train_accuracy > 0.6
+
+
+def test_progress_in_a_terminal_and_in_a_pipe() -> None:
+    """The bar is drawn before the number of steps is known; a pipe has the lines alone."""
+    shown = {}
+    for terminal in (True, False):
+        text = io.StringIO()
+        run(SMALL, console=Console(file=text, force_terminal=terminal, width=100), title="one ")
+        shown[terminal] = text.getvalue()
+    assert "4/4" in shown[True]
+    assert "one epoch 1/1  loss " in shown[True]
+    assert shown[False].count("\n") == 1
+    assert shown[False].startswith("one epoch 1/1  loss ")
 
 
 def test_idx_data(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     assert lines[2].startswith("layer 1: theta = (")
     assert lines[3] == f"written to {out}"
     config = json.loads((out / "config.json").read_text())["config"]
-    assert "alpha=3" in config["arguments"].pop("surrogate")
+    assert config["arguments"].pop("surrogate")["primitive"] == "sigmoid(3*z)"
     assert config["arguments"] == {"form": "B", "per": "channel", "degree": 2, "decay": 0.25}
     assert (config["seed"], config["v_min"], config["channels"]) == (3, -1.0, [4])
     assert run(["train", *SMALL, "--out", str(out)]) == 2
