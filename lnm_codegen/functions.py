@@ -120,7 +120,15 @@ def where(cond: Any, then: ExprLike, orelse: ExprLike) -> sympy.Expr:
 
     Raises:
         ModelError: `cond` is not a condition.
+
+    SymPy evaluates `v == 0` to False at once (write `sympy.Eq(v, 0)`) and turns `~(v > 0)` into
+    `v <= 0`, so that a NaN takes the other branch there.
     """
+    if isinstance(cond, bool):
+        raise ModelError(
+            f"where: the condition is the Python value {cond}. SymPy decides == and != at once;"
+            " write sympy.Eq(a, b) or sympy.Ne(a, b)."
+        )
     from lnm_codegen.symbols import is_spike
 
     if not (_is_condition(cond) or is_spike(cond)):

@@ -283,8 +283,11 @@ def _check(neuron: Neuron, used: tuple[Declared, ...]) -> None:
                 f"{neuron.name}: state {state.name!r} is set by neither charge nor reset. Give it"
                 " an expression, or make it a parameter."
             )
-    if not neuron.states and not neuron.inputs:
-        raise ModelError(f"{neuron.name}: no state and no input. Declare at least one input.")
+    if not neuron.inputs:
+        raise ModelError(
+            f"{neuron.name}: no input. Declare at least one, lnm.input('x'); it gives the layer its"
+            " shape."
+        )
     read = {s.decl for s in used}
     for symbol in neuron.symbols:
         if symbol.decl not in read:

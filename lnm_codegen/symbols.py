@@ -34,6 +34,7 @@ _RESERVED = frozenset(
     nor output parameter posedge primitive pull0 pull1 real realtime reg release repeat scalared
     signal small specify strong0 strong1 supply0 supply1 table task time tri trireg vectored wait
     wand weak0 weak1 wire wor xnor spike fma fmaf sqrt sqrtf sin cos sinf cosf torch step stacked
+    M_PI M_E NAN INFINITY HUGE_VAL INLINE NULL
     """.split()
 )
 

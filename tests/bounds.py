@@ -116,9 +116,7 @@ class Bounds:
                     n: np.where(c, a.slopes.get(n, 0.0), b.slopes.get(n, 0.0))
                     for n in {**a.slopes, **b.slopes}
                 }
-                return Num(
-                    np.where(c, a.value, b.value), np.where(c, a.error, b.error), slopes
-                )
+                return Num(np.where(c, a.value, b.value), np.where(c, a.error, b.error), slopes)
             case ir.Call(fn, arg):
                 x = self.evaluate(arg, env)
                 function, derivative = _CALL[fn]
@@ -191,9 +189,7 @@ def bounded(
         raw |= {n: Num(array[..., k], EXACT) for k, n in enumerate(p.element_names)}
     table = bounds.run(program.prepare, raw)
     inputs = {s.name: _lanes(x, (steps, *lanes)) for s, x in zip(neuron.inputs, x_seq, strict=True)}
-    now = {
-        s.name: _spread(Num(_lanes(state[s.name], lanes), EXACT), lanes) for s in neuron.states
-    }
+    now = {s.name: _spread(Num(_lanes(state[s.name], lanes), EXACT), lanes) for s in neuron.states}
 
     forward, names = program.forward, program.forward.result_names(Role.OUTPUT)
     outputs: dict[str, list[Num]] = {n: [] for n in names}

@@ -15,7 +15,7 @@ from tests.strategies import Arguments, rows_of
 
 
 def dendrite() -> lnm.Neuron:
-    """Two inputs, three states (one set by reset alone), two spikes, three outputs, every function."""
+    """Two inputs, three states, one of them set by reset alone, two spikes, every function."""
     x, drive = lnm.input("x"), lnm.input("drive")
     v, u, last = lnm.state("v"), lnm.state("u", init=0.25), lnm.state("s_prev")
     w, tau = lnm.param("w", init=0.3), lnm.param("tau", init=2.5, per="channel")
@@ -53,8 +53,6 @@ def gate() -> lnm.Neuron:
     """No state at all."""
     x, level = lnm.input("x"), lnm.param("level", init=0.5)
     return lnm.Neuron(fire=x - level, surrogate=lnm.surrogate.sigmoid(), name="gate")
-
-
 
 
 def _lnm(degree: int, **arguments: Any) -> Callable[[], lnm.Neuron]:
@@ -103,8 +101,14 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
 FEW = (
     "lif", "lif-learned", "plif", "qif-learned", "izhikevich-learned", "cuba_lif-learned",
     "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "dendrite", "gated",
+    "gate",
 )  # fmt: skip
-"""The cases whose float64 kernels are built outside the slow tests too."""
+"""The cases whose text is compiled with warnings, and whose example is run, in quick runs too."""
+
+FEW_IN_FLOAT64 = (
+    "lif", "lif-learned", "plif", "izhikevich-learned", "lnm-3", "lnm-4", "lnm-C", "dendrite",
+)  # fmt: skip
+"""The cases whose float64 kernels are built in quick runs too."""
 
 
 def exact(array: Any) -> np.ndarray:
@@ -208,5 +212,3 @@ def run(neuron: lnm.Neuron, a: Arguments, backend: str, dtype: str, **layout: An
             for (n, leaf), g in zip(leaves.items(), grads, strict=True)
         },
     )
-
-

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
 from tests.bounds import Num, Reference, bounded
-from tests.cases import CASES, FEW, Results, arguments, exact, run
+from tests.cases import CASES, FEW_IN_FLOAT64, Results, arguments, exact, run
 from tests.strategies import Arguments, neurons
 
 SLACK = 3
@@ -64,9 +64,7 @@ def settle(
             check_reference(neuron, a, b)
             return a, b
         for array in (*a.x_seq, *a.state.values()):
-            array[..., b.doubtful] = exact(
-                rng.uniform(-1, 1, array[..., b.doubtful].shape)
-            )
+            array[..., b.doubtful] = exact(rng.uniform(-1, 1, array[..., b.doubtful].shape))
     raise AssertionError("no arguments without an open comparison in 20 draws")
 
 
@@ -113,7 +111,7 @@ def combinations() -> list[object]:
         for dtype in ("float32", "float64"):
             for backend in ("c", "torch"):
                 marks = [pytest.mark.needs_cc] if backend == "c" else []
-                if (backend, dtype) == ("c", "float64") and case not in FEW:
+                if (backend, dtype) == ("c", "float64") and case not in FEW_IN_FLOAT64:
                     marks.append(pytest.mark.slow)
                 found.append(pytest.param(case, backend, dtype, marks=marks))
     return found
@@ -340,7 +338,7 @@ def test_random_neurons_in_torch(neuron, seed):
 
 
 @pytest.mark.needs_cc
-@drawn(8)
+@drawn(6)
 @given(neurons(), st.integers(0, 2**32 - 1))
 def test_random_neurons_in_c(neuron, seed):
     """Random neurons, each compiled once."""

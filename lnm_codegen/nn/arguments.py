@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,14 +16,57 @@ from lnm_codegen.neuron import Neuron
 TYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
-def check_choice(word: str, value: Any, accepted: tuple[str, ...]) -> None:
+def check_choice(word: str, value: Any, accepted: tuple[Any, ...]) -> None:
     """Raise ModelError unless `value` is one of `accepted`."""
     if value not in accepted:
         choices = ", ".join(repr(a) for a in accepted)
         raise ModelError(
             f"NeuronLayer: {word} is {value!r}. Accepted: {choices}."
-            f"{did_you_mean(str(value), accepted)}"
+            f"{did_you_mean(str(value), map(str, accepted))}"
         )
+
+
+def check_size(word: str, value: Any) -> None:
+    """Raise ModelError unless `value` is an integer >= 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ModelError(f"NeuronLayer: {word} is {value!r}. Accepted: an integer >= 1.")
+
+
+def checked_shape(shape: Any) -> tuple[int, ...]:
+    """Return the shape of one sample's neurons, or raise ModelError."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        raise ModelError(f"NeuronLayer: shape is {shape!r}. Accepted: integers, such as (C, H, W).")
+    for size in shape:
+        check_size("a size of shape", size)
+    return tuple(shape)
+
+
+def given_states(neuron: Neuron, given: Any) -> dict[str, Any]:
+    """Return the `state` argument of a call as a dict, or raise ShapeError."""
+    if given is not None and not isinstance(given, Mapping):
+        names = ", ".join(s.name for s in neuron.states)
+        raise ShapeError(
+            f"{neuron.name}: state is a {type(given).__name__}; expected a dict by name, of"
+            f" {names}."
+        )
+    return dict(given or {})
+
+
+def parameters_of(
+    neuron: Neuron, made_for: dict[str, tuple[int, ...]], values: Sequence[Tensor], x: Tensor
+) -> list[Tensor]:
+    """Return the parameters in the type of the input, or raise ShapeError.
+
+    The kernels read them through bare addresses, so that shape and device must be right.
+    """
+    for param, value in zip(neuron.params, values, strict=True):
+        shape = (*made_for[param.name], *(() if param.size is None else (param.size,)))
+        if value.shape != shape or value.device != x.device:
+            raise ShapeError(
+                f"{neuron.name}: parameter {param.name!r} is {tuple(value.shape)} on"
+                f" {value.device}; expected {shape} on {x.device}, where the input is."
+            )
+    return [value.to(x.dtype) for value in values]
 
 
 def check_inputs(neuron: Neuron, inputs: tuple[Tensor, ...], step_mode: str) -> tuple[Tensor, ...]:
@@ -31,7 +75,7 @@ def check_inputs(neuron: Neuron, inputs: tuple[Tensor, ...], step_mode: str) -> 
     expected = "(T, N, *)" if axes == 2 else "(N, *)"
     if len(inputs) != len(neuron.inputs):
         names = ", ".join(s.name for s in neuron.inputs)
-        raise ShapeError(f"{name}: {len(inputs)} inputs given; the model takes {names}.")
+        raise ShapeError(f"{name}: {len(inputs)} inputs given; the model takes {names or 'none'}.")
     for symbol, x in zip(neuron.inputs, inputs, strict=True):
         if not isinstance(x, Tensor):
             raise ShapeError(
@@ -46,6 +90,11 @@ def check_inputs(neuron: Neuron, inputs: tuple[Tensor, ...], step_mode: str) -> 
             raise ShapeError(
                 f"{name}: input {symbol.name!r} is {tuple(x.shape)} {x.dtype}, the first"
                 f" {tuple(inputs[0].shape)} {inputs[0].dtype}; expected the same."
+            )
+        if x.device != inputs[0].device:
+            raise ShapeError(
+                f"{name}: input {symbol.name!r} is on {x.device}, the first on"
+                f" {inputs[0].device}; expected one device."
             )
         if x.dtype not in TYPES:
             raise ShapeError(
@@ -74,7 +123,7 @@ def extent_of(neuron: Neuron, made_for: dict[str, tuple[int, ...]], shape: torch
 
 
 def start_states(
-    neuron: Neuron, x: Tensor, given: dict[str, Any], *, keeps_state: bool
+    neuron: Neuron, x: Tensor, given: dict[str, Any], *, kept: Mapping[str, Tensor]
 ) -> list[Tensor]:
     """Return the initial states, (N, *), or (1,) where one number serves every neuron."""
     name = neuron.name
@@ -90,7 +139,18 @@ def start_states(
         value = given.get(word, symbol.decl.init)  # type: ignore[union-attr]
         if callable(value):
             value = value(torch.default_generator, tuple(x.shape[1:]))
-        value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+        try:
+            value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise ShapeError(
+                f"{name}: state {word!r} is {value!r}; expected a number or a tensor."
+            ) from None
+        is_kept = value is kept.get(word)
+        if is_kept and value.shape != x.shape[1:]:
+            raise ShapeError(
+                f"{name}: state {word!r} has shape {tuple(value.shape)}; expected"
+                f" {tuple(x.shape[1:])}. Call reset() before a new batch size."
+            )
         if value.dim() == 0 and not value.requires_grad:
             value = value.reshape(1)
         elif value.shape != x.shape[1:]:
@@ -100,7 +160,6 @@ def start_states(
                 raise ShapeError(
                     f"{name}: state {word!r} has shape {tuple(value.shape)}; expected"
                     f" {tuple(x.shape[1:])}."
-                    + (" Call reset() before a new batch size." if keeps_state else "")
                 ) from None
         start.append(value)
     return start

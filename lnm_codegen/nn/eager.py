@@ -9,6 +9,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lnm_codegen.backends.base import write_whole
@@ -56,8 +57,33 @@ def run_eager(
         shaped[decl.name] = value.reshape((*rows, *padding, *size))
     results = module.multi_step(*inputs, *start, **shaped)
     count = len(neuron.output)
+    results = _anchored(results, count, count + len(neuron.states))
     states = {
         s.name: r.expand(inputs[0].shape[1:])
         for s, r in zip(neuron.states, results[count:], strict=False)
     }
     return results[:count], states, results[count + len(states) :]
+
+
+class _Anchor(torch.autograd.Function):
+    """Outputs that send a zero gradient into the final states where the caller sends none.
+
+    The kernels begin their backward with that zero; so 0 * inf is NaN in both, or in neither.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.count = count
+        ctx.save_for_backward(*tensors[count:])
+        return tuple(t.view_as(t) for t in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, *grads, *(torch.zeros_like(s) for s in ctx.saved_tensors))
+
+
+def _anchored(results: tuple[Any, ...], outputs: int, states: int) -> tuple[Any, ...]:
+    if not any(s.requires_grad for s in results[outputs:states]):
+        return results
+    anchored = _Anchor.apply(outputs, *results[:states])  # type: ignore[no-untyped-call]
+    return (*anchored, *results[outputs:])

@@ -23,6 +23,7 @@ class Call:
     extent: Extent
     shape: torch.Size
     keeps_states: bool
+    trains: bool
     sums: Tensor
 
     @property
@@ -59,7 +60,8 @@ class Fused(torch.autograd.Function):
         fields = call.sizes()
         inputs = call.counts[0]
         tensors = tuple(
-            _per_step(t) if k < inputs else t.contiguous() for k, t in enumerate(tensors)
+            _per_step(t) if k < inputs else t.resolve_neg().contiguous()
+            for k, t in enumerate(tensors)
         )
         _set_shared(fields, call, tensors)
         outputs = [like.new_empty(call.shape) for _ in model.outputs]
@@ -72,7 +74,7 @@ class Fused(torch.autograd.Function):
         for k, name in enumerate(kernel.plan.counts):
             fields[f"{name}_sum"] = call.sums[k:].data_ptr()
         checkpoints = None
-        if any(ctx.needs_input_grad):
+        if call.trains:
             count = kernel.checkpoints(call.shape[0], call.extent.neurons)
             checkpoints = like.new_empty(count)
             fields["checkpoints"] = checkpoints.data_ptr()
@@ -105,7 +107,7 @@ class Fused(torch.autograd.Function):
             fields[f"grad_{o}_stride"] = 0 if grad is None else tensor.stride(0)
         for state, grad in zip(model.states, grads[len(model.outputs) :], strict=False):
             if grad is not None:
-                kept.append(grad.contiguous())
+                kept.append(grad.resolve_neg().contiguous())
                 fields[f"grad_{state.name}_final"] = kept[-1].data_ptr()
         results = _gradients(ctx.needs_input_grad[1:], call, tensors, fields)
         _run(kernel.backward, kernel.backward_arguments(**fields))
@@ -150,6 +152,7 @@ def _set_shared(fields: dict[str, int], call: Call, tensors: Sequence[Tensor]) -
 
 def _per_step(x: Tensor) -> Tensor:
     """Return `x` with each step contiguous; time may be strided or expanded."""
+    x = x.resolve_neg()
     if x.is_contiguous() or (x.dim() > 1 and x.shape[0] > 0 and x[0].is_contiguous()):
         return x
     return x.contiguous()

@@ -16,13 +16,17 @@ from lnm_codegen.nn.arguments import (
     TYPES,
     check_choice,
     check_inputs,
+    check_size,
+    checked_shape,
     extent_of,
+    given_states,
+    parameters_of,
     start_states,
 )
 from lnm_codegen.nn.eager import run_eager
 from lnm_codegen.nn.function import Call, Fused
 from lnm_codegen.nn.load import CKernel, compiler, load_c
-from lnm_codegen.nn.record import recorded, recording
+from lnm_codegen.nn.record import checked_record, recorded, recording
 from lnm_codegen.symbols import Param
 
 BACKENDS = ("auto", "c", "torch")
@@ -88,11 +92,25 @@ class NeuronLayer(nn.Module):
         check_choice("backend", backend, BACKENDS)
         check_choice("step_mode", step_mode, ("m", "s"))
         if detach_reset is not None:
+            check_choice("detach_reset", detach_reset, (True, False))
             neuron = neuron.with_detach_reset(detach_reset)
+        if shape is not None:
+            shape = checked_shape(shape)
+        if channels is not None:
+            check_size("channels", channels)
+            if shape is not None and shape[:1] != (channels,):
+                raise ModelError(
+                    f"NeuronLayer: channels is {channels}, but shape {shape} begins with another"
+                    " number. Give one of them, or the same."
+                )
+        if dtype not in (None, *TYPES):
+            raise ModelError(
+                f"NeuronLayer: dtype is {dtype!r}. Accepted: torch.float32, torch.float64."
+            )
         self.neuron = neuron
         self.backend = backend
         self.step_mode = step_mode
-        self.record = (record,) if isinstance(record, str) else tuple(record)
+        self.record = checked_record(record)
         self._recorded = recording(neuron, self.record, interval)
         self._rows = {p.name: self._rows_of(p, channels, shape) for p in neuron.params}
         for param in neuron.params:
@@ -105,10 +123,10 @@ class NeuronLayer(nn.Module):
     ) -> tuple[int, ...]:
         if param.per == "layer":
             return ()
-        if param.per == "channel" and (channels or shape):
-            return (int(channels or shape[0]),)  # type: ignore[index]
-        if param.per == "neuron" and shape:
-            return tuple(int(s) for s in shape)
+        if param.per == "channel" and channels is not None:
+            return (channels,)
+        if shape is not None:
+            return shape[:1] if param.per == "channel" else shape
         missing = "channels=C" if param.per == "channel" else "shape=(C, *)"
         raise ModelError(
             f"NeuronLayer: parameter {param.name!r} of {self.neuron.name} is per {param.per}."
@@ -163,7 +181,7 @@ class NeuronLayer(nn.Module):
             inputs = tuple(x.unsqueeze(0) for x in inputs)
         given = self._state if single and state is None else state
         keeps = single or return_state
-        outputs, final, sums = self._run(inputs, dict(given or {}), keeps)
+        outputs, final, sums = self._run(inputs, given_states(self.neuron, given), keeps)
         if single:
             outputs = tuple(o.squeeze(0) for o in outputs)
             self._state = final
@@ -190,17 +208,20 @@ class NeuronLayer(nn.Module):
     ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
         """Return outputs, final states (if they are kept) and what was counted."""
         x, neuron = inputs[0], self.neuron
+        backend = self._backend(x)
         extent = extent_of(neuron, self._rows, x.shape)
-        start = start_states(neuron, x, given, keeps_state=self._state is not None)
-        params = [getattr(self, p.name).to(x.dtype) for p in neuron.params]
-        if self._backend(x) == "torch":
+        start = start_states(neuron, x, given, kept=self._state or {})
+        params = parameters_of(
+            neuron, self._rows, [getattr(self, p.name) for p in neuron.params], x
+        )
+        if backend == "torch":
             return run_eager(self._recorded, inputs, start, params)
         kernel = self._kernel(x.dtype)
         sums = torch.zeros(len(kernel.plan.counts), dtype=torch.float64)
-        call = Call(kernel, extent, x.shape, keeps, sums)
-        results = Fused.apply(  # type: ignore[no-untyped-call]
-            call, *inputs, *start, *params
-        )
+        tensors = (*inputs, *start, *params)
+        trains = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        call = Call(kernel, extent, x.shape, keeps, trains, sums)
+        results = Fused.apply(call, *tensors)  # type: ignore[no-untyped-call]
         count = len(kernel.plan.model.outputs)
         names = [s.name for s in neuron.states]
         return results[:count], dict(zip(names, results[count:], strict=keeps)), sums.tolist()

@@ -104,7 +104,12 @@ def load_c(model: Model) -> CKernel:
     """
     path = build(model)
     plan = plan_of(model)
-    library = ctypes.CDLL(str(path))
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise ToolError(
+            f"c: cannot load {path}: {error}. Set LNM_CACHE to a folder whose files may be run."
+        ) from None
     functions = [getattr(library, f"{model.name}_{w}") for w in ("forward", "backward")]
     for function in functions:
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int

@@ -14,6 +14,14 @@ from lnm_codegen.neuron import Neuron
 STATS = "stats"
 
 
+def checked_record(record: Any) -> tuple[str, ...]:
+    """Return the `record` argument of a layer as words, each once, or raise ModelError."""
+    words = (record,) if isinstance(record, str) else record
+    if not isinstance(words, Sequence) or not all(isinstance(w, str) for w in words):
+        raise ModelError(f"NeuronLayer: record is {record!r}. Accepted: names, such as ('v',).")
+    return tuple(dict.fromkeys(words))
+
+
 def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, float]) -> Neuron:
     """Return the neuron that puts out and counts what is to be recorded.
 
@@ -31,11 +39,13 @@ def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, fl
     neuron = neuron.with_outputs(**{f"{w}_recorded": states[w] for w in record if w != STATS})
     if STATS not in record:
         return neuron
-    low, high = interval
-    if not low < high:
+    pair = isinstance(interval, Sequence) and len(interval) == 2
+    numbers = pair and all(isinstance(end, int | float) for end in interval)
+    if not (numbers and interval[0] < interval[1]):
         raise ModelError(
             f"NeuronLayer: interval is {interval!r}. Accepted: (low, high), low < high."
         )
+    low, high = interval
     counts = {f"{s.name}_count": s for s, _ in neuron.fire}
     if states:
         first = next(iter(states.values()))

@@ -176,9 +176,7 @@ def test_names_that_the_loops_use_are_free(word: str, tmp_path: Path) -> None:
 
 def rows() -> list[ir.Expr]:
     """Every expression of the table, conditions as 1 or 0."""
-    return [
-        ir.Select(e, ir.ONE, ir.ZERO) if ir.type_of(e) is BOOL else e for e, _, _ in TABLE
-    ]
+    return [ir.Select(e, ir.ONE, ir.ZERO) if ir.type_of(e) is BOOL else e for e, _, _ in TABLE]
 
 
 def compiled(expressions: list[ir.Expr], dtype: str, folder: Path) -> Any:
@@ -303,7 +301,9 @@ def arguments_of(kind: np.dtype[Any], rng: np.random.Generator) -> np.ndarray:
 def functions(request: pytest.FixtureRequest) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Arguments, and every function at them: one kernel with seven outputs."""
     kind = np.dtype(request.param)
-    neuron = lnm.Neuron(output={f"{n}_x": e for n, (e, _, _) in FUNCTIONS.items()}, name="functions")
+    neuron = lnm.Neuron(
+        output={f"{n}_x": e for n, (e, _, _) in FUNCTIONS.items()}, name="functions"
+    )
     x = arguments_of(kind, np.random.default_rng(0))
     outs = lnm.nn.NeuronLayer(neuron, backend="c")(torch.from_numpy(x).reshape(1, -1))
     return x, {n: o.numpy()[0] for n, o in zip(FUNCTIONS, outs, strict=True)}

@@ -1,0 +1,74 @@
+"""Write generated/ anew: `python -m tests.update_generated`, or `make generated`.
+
+Files are written whole, and files that the compiler no longer writes are removed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.base import write_whole
+from lnm_codegen.families import FAMILIES
+
+FOLDER = Path(__file__).parents[1] / "generated"
+BACKENDS = ("c", "torch")
+
+README = """\
+# What the compiler writes
+
+Each built-in family at its defaults, `lnm` at degree 1 to 4, by backend:
+
+* `c/<name>/` is C++17 behind a C interface, forward and backward over time. `<name>.h` says what
+  to pass; `example.c` is a caller, with the commands that build it in its first lines.
+* `torch/<name>/` is one PyTorch module: `multi_step(x_seq, v, theta=..., ...)`.
+
+The files stand alone: copy what you need, it is free to use. Do not edit them here. They are
+written by `make generated`, and `tests/test_generated.py` compares them with what the compiler
+writes today, so that a change to the compiler shows as a change of its output.
+"""
+
+
+def neurons() -> dict[str, lnm.Neuron]:
+    """Return the neurons of the gallery by the name of their files."""
+    found = {name: lnm.get(name) for name in FAMILIES if name != "lnm"}
+    return found | {f"lnm_{d}": lnm.get("lnm", degree=d) for d in range(1, 5)}
+
+
+def expected() -> dict[str, str]:
+    """Return every file of generated/, relative path -> text."""
+    files = {"README.md": README}
+    for backend in BACKENDS:
+        for name, neuron in neurons().items():
+            source = lnm.emit(neuron, backend, name=name)
+            files |= {f"{backend}/{name}/{path}": text for path, text in source.files.items()}
+    return files
+
+
+def found() -> dict[str, str]:
+    """Return every file that is there now."""
+    paths = sorted(p for p in FOLDER.rglob("*") if p.is_file())
+    return {p.relative_to(FOLDER).as_posix(): p.read_text(encoding="utf-8") for p in paths}
+
+
+def main() -> int:
+    """Write what differs, remove what is stale, and say so."""
+    wanted, present = expected(), found()
+    for name in sorted(wanted.keys() | present.keys()):
+        path = FOLDER / name
+        if name not in wanted:
+            path.unlink()
+            print(f"removed  {name}")
+        elif present.get(name) != wanted[name]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, wanted[name])
+            print(f"{'changed ' if name in present else 'new     '} {name}")
+    for folder in sorted((p for p in FOLDER.rglob("*") if p.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
