@@ -1,6 +1,6 @@
 """LNM degree 3 on the CPU: kernels and layer against the floor, the eager loop, torch.compile.
 
-    python benchmarks/run.py [--neurons N] [--steps 4,16,64] [--rounds 9] [--no-compile] [--csv FILE]
+    python benchmarks/run.py [--neurons N] [--steps 4,16,64] [--rounds 9] [--no-compile] [--csv F]
 
 Forward plus backward, float32, atan surrogate, all four coefficients learnable. Everything of one
 length runs round-robin in one process; medians. The floor is 5 streams of T*N*4 bytes at the best

@@ -183,7 +183,7 @@ SYMBOLS = [
     ),
     (
         lambda: lnm.Neuron(output=p),
-        "neuron: no state and no input. Declare at least one input.",
+        "neuron: no input. Declare at least one, lnm.input('x'); it gives the layer its shape.",
     ),
     (
         lambda: neuron(fire=None),
@@ -635,8 +635,18 @@ def test_arguments_keep_their_order():
     assert str(lnm.min(x, v)) == "where(x <= v, x, v)"
     assert str(lnm.abs(v)) == "where(v >= 0, v, -v)"
     assert str(lnm.clip(v, -1, p)) == "where(v < -1, -1, where(v > p, p, v))"
-    assert lnm.where(True, v, x) is v
-    assert lnm.where(False, v, x) is x
+    assert lnm.where(sympy.true, v, x) is v
+    assert lnm.where(sympy.false, v, x) is x
+
+
+def test_a_python_bool_is_no_condition():
+    """`v == 0` is False at once in SymPy, so that a silent `orelse` would be the wrong neuron."""
+    with pytest.raises(lnm.ModelError) as caught:
+        lnm.where(v == 0, 1, v)
+    assert str(caught.value) == (
+        "where: the condition is the Python value False. SymPy decides == and != at once; write"
+        " sympy.Eq(a, b) or sympy.Ne(a, b)."
+    )
 
 
 def test_resets():

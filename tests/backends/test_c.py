@@ -53,7 +53,7 @@ def c_compiler() -> str:
 
 
 @some
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_no_warning(case: str, dtype: str, tmp_path: Path) -> None:
     """-Wall -Wextra finds nothing in the C++, nor in the example as C99, which runs."""
     neuron = CASES[case]()
