@@ -110,7 +110,7 @@ def test_detach_reset():
     [
         (v * 0.1 + x, ["h = 0.1 * v + x"]),
         (v / 3 + x, ["h = (1/3) * v + x"]),
-        (v * sympy.sqrt(2) * sympy.pi**2 / 3, ["h = (1/3) * (sqrt(2)) * (pi**2) * v"]),
+        (v * x * sympy.sqrt(2) * sympy.pi**2 / 3, ["h = (1/3) * (sqrt(2)) * (pi**2) * v * x"]),
         (v - x * p, ["h = -(p * x) + v"]),
         (-v - x, ["h = -v - x"]),
         (v * x / p, ["h = 1 / p * v * x"]),
@@ -163,7 +163,7 @@ def test_constants():
 def test_constants_are_finite_and_real(expr, message):
     """What is no number of a machine is refused, with its name."""
     with pytest.raises(lnm.ModelError) as caught:
-        build(lnm.Neuron(charge={v: expr}, output=v))
+        build(lnm.Neuron(charge={v: expr}, output=v + x))
     assert str(caught.value) == message
 
 
