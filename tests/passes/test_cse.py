@@ -147,6 +147,13 @@ def test_a_copy_seen_through_may_show_a_repetition():
     assert twice(cse(lets(*pairs, results=(a, b)))) == []
 
 
+def test_what_stands_under_a_repeated_sign_is_shared():
+    """-(v*x) twice is v*x once: the sign is no work and gets no Let, what it stands on does."""
+    product = ir.neg(mul(V, X))
+    k = cse(kernel(Fma(product, W, Y), Fma(product, Y, W)))
+    assert body(k) == ["t0 = v * x", "h0 = fma(-t0, w, y)", "h1 = fma(-t0, y, w)"]
+
+
 def test_parameters_are_as_good_as_variables():
     """A product of parameters is shared like any other."""
     k = cse(kernel(mul(mul(P, Q), V), mul(mul(P, Q), X)))

@@ -59,7 +59,7 @@ class _Cse:
 
     def _count(self, key: Expr, seen: set[Expr]) -> None:
         self._uses[key] += 1
-        if key not in seen:
+        if key not in seen or isinstance(key, ir.Unary):  # a sign gets no Let, what is under it may
             seen.add(key)
             for child in ir.children(key):
                 self._count(child, seen)
