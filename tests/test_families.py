@@ -253,7 +253,7 @@ def test_li_is_a_low_pass():
 @pytest.mark.parametrize("name", ["if", "lif", "plif", "qif", "izhikevich", "cuba_lif", "lnm"])
 def test_fires_at_the_threshold(name):
     """h = v_threshold fires (>=), and h just below does not."""
-    neuron = lnm.get(name)
+    neuron = lnm.get(name, **({"v_rest": 0.0} if name == "izhikevich" else {}))
     threshold = next(p.init for p in neuron.params if p.name == "v_threshold")
     state = {s.name: 0.0 for s in neuron.states}
     scale = {"lif": 2, "plif": 2, "qif": 2, "izhikevich": 2}.get(name, 1)

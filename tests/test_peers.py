@@ -166,14 +166,9 @@ def test_surrogates(sj, name, alpha):
     agree(sj, node, neuron, *draw(2.5))
 
 
-SWAPPED = pytest.mark.xfail(
-    reason="v_rest and v_reset default to 0 and -0.1; IzhikevichNode's are -0.1 and 0"
-)
-
-
 @pytest.mark.parametrize(
     "name",
-    ["if", "lif", "plif", "qif", "cuba_lif", pytest.param("izhikevich", marks=SWAPPED)],
+    ["if", "lif", "plif", "qif", "cuba_lif", "izhikevich"],
 )
 def test_defaults_are_those_of_spikingjelly(sj, name):
     """A family without arguments is the node without arguments, the surrogate apart."""

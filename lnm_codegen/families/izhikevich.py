@@ -15,8 +15,8 @@ def izhikevich(
     v_c: float = 0.8,
     a0: float = 1.0,
     v_threshold: float = 1.0,
-    v_rest: float = 0.0,
-    v_reset: float | None = -0.1,
+    v_rest: float = -0.1,
+    v_reset: float | None = 0.0,
     tau_w: float = 2.0,
     a: float = 0.0,
     b: float = 0.0,
@@ -34,7 +34,7 @@ def izhikevich(
     check_above("izhikevich", "tau", tau, 1)
     check_above("izhikevich", "tau_w", tau_w, 1)
     check_numbers("izhikevich", v_c=v_c, a0=a0, a=a, b=b)
-    check_numbers("izhikevich", v_threshold=v_threshold, v_reset=v_reset)
+    check_numbers("izhikevich", v_threshold=v_threshold, v_rest=v_rest, v_reset=v_reset)
     v, w, x = state("v", init=v_reset or 0.0), state("w"), input("x")
     t = param("tau", init=tau, learnable=learnable, per=per)
     rest = param("v_rest", init=v_rest, learnable=learnable, per=per)

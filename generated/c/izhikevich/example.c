@@ -21,10 +21,10 @@ static float sum(const float *values, int count) {
 int main(void) {
     static float x_seq[TIME_STEPS * NEURONS], grad_x_seq[TIME_STEPS * NEURONS];
     static float spike_seq[TIME_STEPS * NEURONS], grad_spike_seq[TIME_STEPS * NEURONS];
-    const float v_init = -0.1f;
+    const float v_init = 0.0f;
     const float w_init = 0.0f;
     const float tau[] = {2.0f};
-    const float v_rest[] = {0.0f};
+    const float v_rest[] = {-0.1f};
     const float v_c[] = {0.8f};
     const float a0[] = {1.0f};
     const float tau_w[] = {2.0f};

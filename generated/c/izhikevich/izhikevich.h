@@ -3,7 +3,7 @@
  *     charge  v <- v + (a0*(v - v_c)*(v - v_rest) - w + x)/tau
  *     charge  w <- w + (a*(v - v_rest + (a0*(v - v_c)*(v - v_rest) - w + x)/tau) - w)/tau_w
  *     fire    spike = [v - v_threshold >= 0]
- *     reset   v <- where(spike, -1/10, v)
+ *     reset   v <- where(spike, 0, v)
  *     reset   w <- b*spike + w
  *     output  spike = spike
  *

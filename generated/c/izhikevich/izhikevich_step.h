@@ -4,7 +4,7 @@
 //     charge  v <- v + (a0*(v - v_c)*(v - v_rest) - w + x)/tau
 //     charge  w <- w + (a*(v - v_rest + (a0*(v - v_c)*(v - v_rest) - w + x)/tau) - w)/tau_w
 //     fire    spike = [v - v_threshold >= 0]
-//     reset   v <- where(spike, -1/10, v)
+//     reset   v <- where(spike, 0, v)
 //     reset   w <- b*spike + w
 //     output  spike = spike
 #pragma once
@@ -32,7 +32,7 @@ NEURON_FUNCTION void step_forward(real v, real w, real x, real b, real v_thresho
     // output
     spike = fired ? 1.0f : 0.0f;
     // reset
-    v_next = fired ? -0.1f : h;
+    v_next = fired ? 0.0f : h;
     w_next = fmaf(b, spike, h_w);
 }
 
@@ -49,7 +49,7 @@ NEURON_FUNCTION void step_advance(real v, real w, real x, real b, real v_thresho
     // output
     const real spike = fired ? 1.0f : 0.0f;
     // reset
-    v_next = fired ? -0.1f : h;
+    v_next = fired ? 0.0f : h;
     w_next = fmaf(b, spike, h_w);
 }
 
@@ -66,7 +66,7 @@ NEURON_FUNCTION void step_backward(real v, real w, real x, real grad_spike, real
     const bool fired = z >= 0.0f;
     // adjoint
     const real grad_spike_2 = fmaf(b, grad_w_next, grad_spike);
-    const real grad_fired = fmaf(grad_v_next, -0.1f - h, grad_spike_2);
+    const real grad_fired = fmaf(-grad_v_next, h, grad_spike_2);
     const real slope_fired = 1.0f / fmaf(9.869604f * z, z, 1.0f);
     const real grad_z = slope_fired * grad_fired;
     const real dh_w_dv = fmaf(p6_x2, v, p4);

@@ -4,7 +4,7 @@
     charge  v <- v + (a0*(v - v_c)*(v - v_rest) - w + x)/tau
     charge  w <- w + (a*(v - v_rest + (a0*(v - v_c)*(v - v_rest) - w + x)/tau) - w)/tau_w
     fire    spike = [v - v_threshold >= 0]
-    reset   v <- where(spike, -1/10, v)
+    reset   v <- where(spike, 0, v)
     reset   w <- b*spike + w
     output  spike = spike
 """
@@ -76,7 +76,7 @@ def step(v, w, x, b, v_threshold, p0, p1, p2, inv_tau, p3, p4, p5, p6, p7):
     # output
     spike = fired
     # reset
-    v_next = select_on_spike(fired, -0.1, h)
+    v_next = select_on_spike(fired, 0.0, h)
     w_next = b * spike + h_w
     return spike, v_next, w_next
 
