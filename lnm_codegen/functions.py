@@ -144,28 +144,34 @@ def _is_condition(cond: Any) -> bool:
     return isinstance(cond, bool | BooleanAtom | Relational)
 
 
+def _compared(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
+    """Return a comparison that SymPy does not try to decide, which may take it minutes."""
+    return relation(a, b, evaluate=bool(a.is_Number and b.is_Number))
+
+
 def max(a: ExprLike, b: ExprLike) -> sympy.Expr:
     """Return where(a >= b, a, b)."""
     a, b = as_expr(a, "max"), as_expr(b, "max")
-    return where(a >= b, a, b)
+    return where(_compared(sympy.Ge, a, b), a, b)
 
 
 def min(a: ExprLike, b: ExprLike) -> sympy.Expr:
     """Return where(a <= b, a, b)."""
     a, b = as_expr(a, "min"), as_expr(b, "min")
-    return where(a <= b, a, b)
+    return where(_compared(sympy.Le, a, b), a, b)
 
 
 def abs(a: ExprLike) -> sympy.Expr:
     """Return where(a >= 0, a, -a)."""
     a = as_expr(a, "abs")
-    return where(a >= 0, a, -a)
+    return where(_compared(sympy.Ge, a, sympy.S.Zero), a, -a)
 
 
 def clip(a: ExprLike, low: ExprLike, high: ExprLike) -> sympy.Expr:
     """Return where(a < low, low, where(a > high, high, a)); a NaN stays a NaN."""
     a, low, high = as_expr(a, "clip"), as_expr(low, "clip"), as_expr(high, "clip")
-    return where(a < low, low, where(a > high, high, a))
+    above = where(_compared(sympy.Gt, a, high), high, a)
+    return where(_compared(sympy.Lt, a, low), low, above)
 
 
 def poly(z: ExprLike, theta: Sequence[ExprLike] | Vector) -> sympy.Expr:
