@@ -106,7 +106,7 @@ FEW = (
 """The cases whose text is compiled with warnings, and whose example is run, in quick runs too."""
 
 FEW_IN_FLOAT64 = (
-    "lif", "lif-learned", "plif", "izhikevich-learned", "lnm-3", "lnm-4", "lnm-C", "dendrite",
+    "lif", "lif-learned", "plif", "lnm-3", "lnm-4", "lnm-C", "dendrite",
 )  # fmt: skip
 """The cases whose float64 kernels are built in quick runs too."""
 

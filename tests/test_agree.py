@@ -256,8 +256,7 @@ def test_infinities_and_nans(case, backend, dtype):
         x[3, 0, :, 0], x[5, 0, :, 1], x[7, 1, :, 2] = np.inf, -np.inf, np.nan
         x[17, 1, :, 3], x[0, 0, :, 4] = np.nan, np.inf
     got = run(neuron, poisoned, backend, dtype)
-    with np.errstate(invalid="ignore"):  # inf - inf in a sum
-        expected = poisoned.interpret(neuron, dtype=dtype)
+    expected = poisoned.interpret(neuron, dtype=dtype)
     lanes = np.ones(shape[1:], bool)
     for n, i in ((0, 0), (0, 1), (1, 2), (1, 3), (0, 4)):
         lanes[n, :, i] = False
@@ -338,7 +337,7 @@ def test_random_neurons_in_torch(neuron, seed):
 
 
 @pytest.mark.needs_cc
-@drawn(6)
+@drawn(5)
 @given(neurons(), st.integers(0, 2**32 - 1))
 def test_random_neurons_in_c(neuron, seed):
     """Random neurons, each compiled once."""

@@ -68,7 +68,7 @@ def test_no_warning(case: str, dtype: str, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("case", ["lif", "lnm-4"])
+@pytest.mark.parametrize("case", ["lnm-4"])
 def test_no_warning_of_the_optimiser(case: str, tmp_path: Path) -> None:
     """With the flags that kernels are built with, too: uninitialised values show only there."""
     source = lnm.emit(CASES[case](), "c")
