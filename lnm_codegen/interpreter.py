@@ -54,6 +54,7 @@ class Result:
         return next(iter(self.outputs.values()))
 
 
+@np.errstate(all="ignore")  # an overflow is visible in the result
 def interpret(
     neuron: Neuron,
     *x_seq: Any,
