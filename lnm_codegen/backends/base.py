@@ -62,12 +62,12 @@ class Source:
         return written
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary file beside it, so that no half is ever seen."""
+def write_whole(path: Path, data: str | bytes) -> None:
+    """Write `data`, text as UTF-8, through a temporary file beside it, so that no half is seen."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

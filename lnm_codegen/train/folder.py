@@ -9,9 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import platform
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from safetensors.torch import save
 from torch import nn
 
 from lnm_codegen import __version__
+from lnm_codegen.backends.base import write_whole
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.train.config import TrainConfig
 from lnm_codegen.train.engine import Epoch
@@ -91,7 +90,7 @@ class RunFolder:
 
     def _write(self, name: str, data: bytes) -> None:
         try:
-            write_bytes(self.path / name, data)
+            write_whole(self.path / name, data)
         except OSError as error:
             raise self._unusable(error) from None
 
@@ -100,16 +99,3 @@ class RunFolder:
             f"train: cannot write to {self.path}: {error.strerror or error}. Choose another folder"
             " with --out."
         )
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` through a temporary file beside it, so that no half is ever seen."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
