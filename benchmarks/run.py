@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import ctypes
 import math
 import os
 import platform
@@ -49,27 +48,17 @@ def kernel_call(x: torch.Tensor, grad: torch.Tensor, neuron: lnm.Neuron):
     """Return a call of both kernels on buffers that exist."""
     kernel = load_c(model_of(neuron))
     steps, neurons = x.shape
-    tensors = {
-        "x_seq": x, "v_init": torch.zeros(1), "theta": torch.tensor(THETA),
-        "v_threshold": torch.tensor(1.0),
-        "checkpoints": torch.zeros(max(1, kernel.checkpoints(steps, neurons))),
-    }  # fmt: skip
-    outputs = {"spike_seq": aligned(steps, neurons)}
-    grads = {"grad_x_seq": aligned(steps, neurons), "grad_theta": torch.zeros(4)}
-    sizes = {"time_steps": steps, "batch": 1, "channels": 1, "inner": neurons, "x_stride": neurons}
-    shared = {**sizes, "threads": torch.get_num_threads()}
-    shared |= {n: t.data_ptr() for n, t in tensors.items()}
-    forward = kernel.forward_arguments(**shared, **{n: t.data_ptr() for n, t in outputs.items()})
-    backward = kernel.backward_arguments(
-        **shared, grad_spike_seq=grad.data_ptr(), grad_spike_stride=neurons,
-        **{n: t.data_ptr() for n, t in grads.items()},
-    )  # fmt: skip
+    spikes, grad_x = aligned(steps, neurons), aligned(steps, neurons)
+    sizes = (steps, neurons, 1, 1, neurons)
+    given = [x, neurons, torch.zeros(1), 0, torch.tensor(THETA), torch.tensor(1.0)]
+    checkpoints = torch.zeros(max(1, kernel.checkpoints(steps, neurons)))
+    forward = [*given, spikes, None, checkpoints]
+    backward = [*given, checkpoints, grad, neurons, None, grad_x, None, torch.zeros(4)]
 
     def call() -> None:
-        kernel.forward(ctypes.byref(forward))
-        kernel.backward(ctypes.byref(backward))
+        kernel.forward(sizes, forward)
+        kernel.backward(sizes, backward)
 
-    call.buffers = (tensors, outputs, grads)  # keeps them alive
     return call
 
 

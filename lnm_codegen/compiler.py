@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from lnm_codegen.backends import BACKENDS
-from lnm_codegen.backends.base import Model, Source
+from lnm_codegen.backends.base import DTYPES, Model, Source
 from lnm_codegen.errors import ModelError
 from lnm_codegen.functions import did_you_mean
 from lnm_codegen.ir.build import build
@@ -114,7 +114,8 @@ def emit(
         neuron: The definition.
         backend: One of `BACKENDS`.
         name: Name of the files and functions; the neuron's own by default.
-        dtype: "float32" or "float64", where the target is typed.
+        dtype: Of sequences, where the target is typed: "float32", "float64", "bfloat16" or
+            "float16"; the arithmetic of the last two is float32.
         scheme: "horner" or "estrin".
 
     Returns:
@@ -129,8 +130,9 @@ def emit(
             f"emit: backend is {backend!r}. Accepted: {', '.join(BACKENDS)}."
             f"{did_you_mean(backend, BACKENDS)}"
         )
-    if dtype not in ("float32", "float64"):
-        raise ModelError(f"emit: dtype is {dtype!r}. Accepted: 'float32', 'float64'.")
+    if dtype not in DTYPES:
+        accepted = ", ".join(repr(d) for d in DTYPES)
+        raise ModelError(f"emit: dtype is {dtype!r}. Accepted: {accepted}.")
     return BACKENDS[backend].emit(model_of(neuron, name=name, dtype=dtype, scheme=scheme))
 
 

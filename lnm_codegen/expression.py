@@ -12,20 +12,18 @@ The text is parsed by Python's `ast`, whose tree is walked here against a closed
                   where(condition, a, b), poly(z, theta), poly(z, [a, b, c])
 
 Nothing else is evaluated: no text reaches `eval`, `exec` or `sympify`. What the text may cost is
-bounded too (`MAX_LENGTH` and its neighbours), so that 9**9**9 is refused, not computed.
+bounded too (here and in `expression_cost.py`), so that 9**9**9 is refused, not computed.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-import math
 import operator
 import string
-import sys
 import warnings
 from collections.abc import Callable, Mapping
-from fractions import Fraction
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import sympy
@@ -33,22 +31,13 @@ from sympy.logic.boolalg import Boolean
 
 from lnm_codegen import functions as fn
 from lnm_codegen.errors import ModelError
+from lnm_codegen.expression_cost import MAX_EXPONENT, Cost, Shown, applied, compared, exact_decimal
 from lnm_codegen.symbols import Declared, Vector, is_spike
 
 Names: TypeAlias = Mapping[str, "Declared | Vector"]
 
 MAX_LENGTH = 4000
 MAX_DEPTH = 30
-MAX_NODES = 2000
-"""Nodes of the SymPy tree: abs, clip and poly repeat their argument."""
-MAX_EXPONENT = 64
-"""Of a constant exponent; what varies with a state or a parameter may hold `_MAX_FACTOR`."""
-MAX_DEGREE = 12
-"""Of the roots in a constant: SymPy may look for the minimal polynomial to find its sign."""
-_MAX_FACTOR = 10_000
-_MAX_DENOMINATOR = 1000
-_MAX_BITS = 2048
-
 CONSTANTS: dict[str, Any] = {"pi": sympy.pi}
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     f: getattr(fn, f)
@@ -110,7 +99,7 @@ class _Reader:
         self._names = names
         self._where = where
         self._hidden = hidden
-        self._weights: dict[sympy.Basic, int] = {}
+        self._cost = Cost(self._refuse)
 
     def read(self) -> sympy.Expr:
         tree = self._tree()
@@ -144,6 +133,9 @@ class _Reader:
     def _show(self, node: ast.AST) -> str:
         return shorten(ast.get_source_segment(self._text, node) or self._text)
 
+    def _shown(self, node: ast.AST) -> Shown:
+        return partial(self._show, node)
+
     def _deeper(self, depth: int) -> int:
         if depth >= MAX_DEPTH:
             self._refuse(
@@ -164,14 +156,14 @@ class _Reader:
             self._refuse(
                 f"{self._show(node)} is a condition, not a number. Use where(condition, a, b)."
             )
-        self._weigh(value, node)
+        self._cost.weigh(value, self._shown(node))
         return value
 
     def _condition(self, node: ast.expr, depth: int, *, joined: bool = False) -> Any:
         """Return a node that must be a condition; a spike is one where nothing is joined to it."""
         value = self._value(node, self._deeper(depth))
         if isinstance(value, Boolean) and not isinstance(value, Declared):
-            self._weigh(value, node)
+            self._cost.weigh(value, self._shown(node))
             return value
         if isinstance(value, Declared) and is_spike(value):
             if not joined:
@@ -221,7 +213,7 @@ class _Reader:
         value: Any = node.value
         if isinstance(value, float):
             written = ast.get_source_segment(self._text, node) or repr(value)
-            exact = _decimal(value, written)
+            exact = exact_decimal(value, written)
             if exact is None:
                 self._refuse(
                     f"the number {shorten(written)} is out of range. Accepted: what a float64"
@@ -266,14 +258,14 @@ class _Reader:
         for step in reversed(spine):
             other = self._number(step.right, depth)
             value = self._binary(step, value, other)
-            self._weigh(value, step)
+            self._cost.weigh(value, self._shown(step))
         return value
 
     def _binary(self, node: ast.BinOp, a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
         if isinstance(node.op, ast.Div) and b == 0:
             self._refuse(f"{self._show(node)} divides by zero.")
         if isinstance(node.op, ast.Pow):
-            self._check_exponent(a, b, node)
+            self._cost.check_exponent(a, b, self._shown(node))
             if a.is_number and not b.is_Integer and not a.is_positive:
                 self._refuse(
                     f"{self._show(node)} is not a real number for every exponent. Accepted: a"
@@ -281,34 +273,10 @@ class _Reader:
                 )
         return _OPERATORS[type(node.op)](a, b)
 
-    def _check_exponent(self, base: sympy.Expr, exponent: sympy.Expr, node: ast.AST) -> None:
-        """Refuse what SymPy would take too long over: 9**9**9, but exp(1e300*log(2)) too."""
-        limit = _MAX_FACTOR if base == sympy.E else MAX_EXPONENT
-        if exponent.is_number and abs(exponent.evalf(15)) > limit:
-            self._refuse(
-                f"the exponent in {self._show(node)} is too large. Accepted: -{limit} to {limit}."
-            )
-        numbers = exponent.atoms(sympy.Rational)
-        if any(abs(n) > _MAX_FACTOR for n in numbers):
-            self._refuse(
-                f"the exponent in {self._show(node)} holds a number that is too large. Accepted:"
-                f" -{_MAX_FACTOR} to {_MAX_FACTOR}."
-            )
-        if base != sympy.E and any(n.q > _MAX_DENOMINATOR for n in numbers):
-            self._refuse(
-                f"the exponent in {self._show(node)} has too many digits. Accepted: three decimals,"
-                f" or a fraction over at most {_MAX_DENOMINATOR}; or exp(b*log(a)) for a**b."
-            )
-        if base.is_number and exponent.is_Rational and exponent.q > MAX_DEGREE:
-            self._refuse(
-                f"{self._show(node)} holds a constant with roots of too high a degree. Write its"
-                " decimal value."
-            )
-
     def _comparison(self, node: ast.Compare, depth: int) -> Any:
         sides = [self._number(n, depth) for n in (node.left, *node.comparators)]
         pairs = zip(node.ops, sides, sides[1:], strict=False)
-        return sympy.And(*(_compare(_COMPARISONS[type(op)], a, b) for op, a, b in pairs))
+        return sympy.And(*(compared(_COMPARISONS[type(op)], a, b) for op, a, b in pairs))
 
     def _call(self, word: str, node: ast.Call, depth: int) -> Any:
         if word not in FUNCTIONS:
@@ -325,10 +293,12 @@ class _Reader:
             )
         first = (self._condition if word == "where" else self._number)(node.args[0], depth)
         if word == "exp":
-            self._check_exponent(sympy.E, first, node)
+            self._cost.check_exponent(sympy.E, first, self._shown(node))
         if word == "poly":
             return fn.poly(first, self._coefficients(node.args[1], depth))
-        return _apply(word, first, *(self._number(a, depth) for a in node.args[1:]))
+        return applied(
+            word, FUNCTIONS[word], first, *(self._number(a, depth) for a in node.args[1:])
+        )
 
     def _coefficients(self, node: ast.expr, depth: int) -> Any:
         if isinstance(node, ast.List) and 1 <= len(node.elts) <= MAX_EXPONENT + 1:
@@ -349,92 +319,3 @@ class _Reader:
             case ast.Constant(value=int(index)) if type(index) is int and index <= last:
                 return vector[index]
         self._refuse(f"{self._show(node)}: no such element. Accepted: an integer from 0 to {last}.")
-
-    def _weigh(self, value: sympy.Basic, node: ast.AST) -> int:
-        """Return the number of nodes of `value`, and refuse what is too large or not real."""
-        known = self._weights.get(value)
-        if known is not None:
-            return known
-        weight = 1 + sum(self._weigh(a, node) for a in value.args)
-        if weight > MAX_NODES:
-            self._refuse(
-                f"{self._show(node)} has more than {MAX_NODES} terms once abs, min, max, clip and"
-                " poly are written out. Split it up."
-            )
-        if isinstance(value, sympy.exp):
-            self._check_exponent(sympy.E, value.exp, node)
-        elif isinstance(value, sympy.Pow):
-            self._check_exponent(value.base, value.exp, node)
-        if isinstance(value, sympy.Expr) and value.is_number and _degree(value) > MAX_DEGREE:
-            self._refuse(
-                f"{self._show(node)} holds a constant with roots of too high a degree. Write its"
-                " decimal value."
-            )
-        if isinstance(value, sympy.Expr) and value.is_number and not _fits(value):
-            self._refuse(
-                f"{self._show(node)} holds a constant that is not a real number within the range"
-                " of a float64."
-            )
-        self._weights[value] = weight
-        return weight
-
-
-def _decimal(value: float, written: str) -> Fraction | None:
-    """Return the number as it is written, or None where a float64 overflows or underflows.
-
-    The exponent is looked at through the float first: Fraction("1e999999999") would hang.
-    """
-    digits = written.lower().partition("e")[0]
-    zero = not any(d in "123456789" for d in digits)
-    if zero:
-        return Fraction(0)
-    if not sys.float_info.min <= value <= sys.float_info.max:
-        return None
-    return Fraction(written.replace("_", ""))
-
-
-def _compare(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
-    """Return a comparison, decided only among rationals: elsewhere SymPy may think for minutes."""
-    decided = isinstance(a, sympy.Rational) and isinstance(b, sympy.Rational)
-    return relation(a, b, evaluate=decided)
-
-
-def _apply(word: str, *args: Any) -> Any:
-    """Call a function of the language, keeping SymPy from a search that may take minutes.
-
-    It asks for the sign of every comparison, and sin looks for multiples of pi in its argument;
-    sin(tanh(v**0.123)) and abs(tanh(exp(0.123*v))) become polynomials of degree 123 and more.
-    """
-    function = FUNCTIONS[word]
-    if word in ("exp", "log", "tanh", "sin", "cos"):
-        (a,) = args
-        simple = a.is_Symbol or a.is_Rational or (a / sympy.pi).is_Rational
-        return function(a) if simple else function(a, evaluate=False)
-    if word in ("abs", "min", "max", "clip") and not all(map(_is_plain, args)):
-        with sympy.evaluate(False):
-            return function(*args)
-    return function(*args)
-
-
-def _is_plain(value: sympy.Expr) -> bool:
-    return bool(value.is_Rational or not (value.is_number or value.has(sympy.Function)))
-
-
-def _degree(constant: sympy.Expr) -> int:
-    """Return a bound on the degree of the roots in a constant: 6 for sqrt(2) + 3**(1/3)."""
-    roots = [p.exp for p in constant.atoms(sympy.Pow) if p.exp.is_Rational and p.base != sympy.E]
-    return math.prod(int(r.q) for r in roots)
-
-
-def _fits(value: sympy.Expr) -> bool:
-    """Say whether a constant is a real number whose size a float64 can hold."""
-    if isinstance(value, sympy.Rational):
-        if max(int(value.p).bit_length(), int(value.q).bit_length()) > _MAX_BITS:
-            return False
-        size = abs(Fraction(int(value.p), int(value.q)))
-    else:
-        number = value.evalf(15)
-        if not isinstance(number, sympy.Float):
-            return False
-        size = abs(number)
-    return bool(size == 0 or sys.float_info.min <= size <= sys.float_info.max)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import functools
 import inspect
+import keyword
 from collections.abc import Callable
 from typing import Any
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.functions import did_you_mean
 from lnm_codegen.neuron import Neuron
-from lnm_codegen.symbols import SCOPE, Scope
+from lnm_codegen.symbols import SCOPE, Scope, check_name
 
 
 class Family:
     """A neuron family: called with its arguments, it returns a `Neuron` of the family's name.
 
     The order in which the function declares symbols is the order of states, inputs and ports.
+    A trailing underscore is no part of the name: `if_` makes the family `if`.
     """
 
     def __init__(self, build: Callable[..., Neuron]) -> None:
         self._build = build
         self.name: str = build.__name__.rstrip("_")
+        if self.name == build.__name__ or not keyword.iskeyword(self.name):
+            check_name(self.name, "family")
         self.signature = inspect.signature(build)
         functools.update_wrapper(self, build)
 

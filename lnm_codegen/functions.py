@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -195,11 +195,26 @@ CALLS: dict[Any, str] = {
 
 _ALGEBRA = (sympy.Add, sympy.Mul, sympy.Pow, sympy.Symbol, sympy.Number, sympy.NumberSymbol, Where)
 _LOGIC = (Relational, sympy.And, sympy.Or, sympy.Not)
+_NOT_FINITE = (sympy.nan, sympy.oo, -sympy.oo, sympy.zoo)
+
+
+def replaced(expr: Any, table: Mapping[Any, Any]) -> Any:
+    """Return `expr` with symbols replaced and everything else as it stands.
+
+    `xreplace` would let SymPy decide comparisons anew, which may take it minutes.
+    """
+    args = [replaced(a, table) for a in expr.args]
+    if all(new is old for new, old in zip(args, expr.args, strict=True)):
+        return table.get(expr, expr)
+    return expr.func(*args) if isinstance(expr, Where) else expr.func(*args, evaluate=False)
 
 
 def check_functions(expr: sympy.Basic, where: str) -> None:
-    """Raise ModelError if `expr` uses a function that no backend knows."""
+    """Raise ModelError if `expr` holds a function that no backend knows, or a NaN or infinity."""
     for node in sympy.preorder_traversal(expr):
+        if node in _NOT_FINITE:
+            inside = "" if node == expr else f" in {expr}"
+            raise ModelError(f"{where}: {node}{inside} is not finite. Accepted: finite numbers.")
         if isinstance(node, (*_ALGEBRA, *_LOGIC, *CALLS)):
             continue
         if isinstance(node, sympy.Expr | Boolean):

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, get_args
 
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.functions import ExprLike, Where, as_expr, check_functions, did_you_mean
-from lnm_codegen.surrogate import Surrogate, atan
+from lnm_codegen.functions import ExprLike, Where, as_expr, did_you_mean, replaced
+from lnm_codegen.phases import Assignments, Named, assignments, named, outputs, surrogates
+from lnm_codegen.surrogate import Surrogate
 from lnm_codegen.symbols import (
     SCOPE,
     Declared,
@@ -29,13 +30,10 @@ from lnm_codegen.symbols import (
     Param,
     Spike,
     State,
-    check_identifier,
     check_name,
-    is_spike,
     spike,
 )
-
-Assignments = tuple[tuple[Declared, sympy.Expr], ...]
+from lnm_codegen.wellformed import check_added, check_neuron, declared_in, used_symbols
 
 
 def hard_reset(state: Declared, v_reset: ExprLike = 0.0, on: Declared = spike) -> dict[Any, Any]:
@@ -73,10 +71,10 @@ class Neuron:
     charge: Assignments
     fire: Assignments
     reset: Assignments
-    output: tuple[tuple[str, sympy.Expr], ...]
+    output: Named
     surrogates: tuple[tuple[str, Surrogate], ...]
     detach_reset: bool
-    counts: tuple[tuple[str, sympy.Expr], ...]
+    counts: Named
     symbols: tuple[Declared, ...]
 
     def __init__(
@@ -90,26 +88,23 @@ class Neuron:
         name: str | None = None,
     ) -> None:
         scope = SCOPE.get()
+        if name is not None:
+            check_name(name, "neuron")
         name = name or (scope.family if scope else "neuron")
-        check_identifier(name, "neuron")
         set_ = object.__setattr__
         set_(self, "name", name)
-        set_(self, "charge", _assignments(charge or {}, f"{name}.charge", State))
+        set_(self, "charge", assignments(charge or {}, f"{name}.charge", State))
         if fire is None or not isinstance(fire, Mapping):
             fire = {} if fire is None else {spike: fire}
-        set_(self, "fire", _assignments(fire, f"{name}.fire", Spike))
-        set_(self, "reset", _assignments(reset or {}, f"{name}.reset", State))
-        set_(self, "output", _outputs(output, self.fire, name))
-        set_(self, "surrogates", _surrogates(surrogate, self.fire, name))
+        set_(self, "fire", assignments(fire, f"{name}.fire", Spike))
+        set_(self, "reset", assignments(reset or {}, f"{name}.reset", State))
+        set_(self, "output", outputs(output, self.fire, name))
+        set_(self, "surrogates", surrogates(surrogate, self.fire, name))
         set_(self, "detach_reset", bool(detach_reset))
         set_(self, "counts", ())
-        used = _used_symbols(self)
-        declared = tuple(scope.symbols) if scope else used
-        set_(self, "symbols", declared)
-        set_(self, "states", _of(declared, State))
-        set_(self, "inputs", _of(declared, Input))
-        set_(self, "params", tuple(dict.fromkeys(s.decl for s in _of(declared, Param))))
-        _check(self, used)
+        used = used_symbols(self)
+        _set_symbols(self, tuple(scope.symbols) if scope else used)
+        check_neuron(self, used)
 
     def __repr__(self) -> str:
         return f"<neuron {self.name}: states {', '.join(s.name for s in self.states) or 'none'}>"
@@ -123,43 +118,102 @@ class Neuron:
         """Return the same neuron with `detach_reset` set."""
         return _copy(self, detach_reset=detach_reset)
 
-    def with_outputs(self, **more: sympy.Expr) -> Neuron:
-        """Return the same neuron with further named outputs after its own."""
-        return _copy(self, output=self.output + tuple(more.items()))
+    def with_outputs(self, **more: ExprLike) -> Neuron:
+        """Return the same neuron with further named outputs after its own.
 
-    def with_counts(self, **counts: sympy.Expr) -> Neuron:
-        """Return the same neuron with expressions that are summed over steps and neurons."""
-        return _copy(self, counts=self.counts + tuple(counts.items()))
+        Raises:
+            ModelError: A name that is taken or reserved, an expression that is none or reads what
+                the neuron does not have.
+        """
+        where = f"{self.name}.with_outputs"
+        return _copy(self, output=self.output + self._named(more, where))
+
+    def with_counts(self, **counts: ExprLike) -> Neuron:
+        """Return the same neuron with expressions that are summed over steps and neurons.
+
+        Raises:
+            ModelError: As for `with_outputs`.
+        """
+        where = f"{self.name}.with_counts"
+        return _copy(self, counts=self.counts + self._named(counts, where))
+
+    def _named(self, more: Mapping[str, ExprLike], where: str) -> Named:
+        # A symbol declared before `with_per` means that of the same declaration here.
+        own = {(s.name, s.order): s for s in self.symbols}
+        pairs = tuple(
+            (word, replaced(e, {s: own.get((s.name, s.order), s) for s in declared_in(e)}))
+            for word, e in named(more, where)
+        )
+        check_added(self, where, pairs)
+        return pairs
 
     def with_per(self, per: Granularity | Mapping[str, Granularity]) -> Neuron:
         """Return the same neuron with its learnable parameters at another granularity.
 
         Args:
             per: One word for every learnable parameter, or a word by parameter name.
+
+        Raises:
+            ModelError: No such parameter, or no such word.
         """
-        if not isinstance(per, str | Mapping):
+        at = _granularities(self, per)
+        decls = {p: p.with_per(at.get(p.name, p.per)) for p in self.params}
+        table: dict[Any, Any] = {
+            s: Declared(s.name, decls[s.decl], s.order)
+            for s in self.symbols
+            if isinstance(s.decl, Param) and decls[s.decl] != s.decl
+        }
+        if not table:
+            return self
+
+        def moved(pairs: tuple[tuple[Any, sympy.Expr], ...]) -> tuple[tuple[Any, Any], ...]:
+            return tuple((key, replaced(e, table)) for key, e in pairs)
+
+        phases = ("charge", "fire", "reset", "output", "counts")
+        new = _copy(self, **{phase: moved(getattr(self, phase)) for phase in phases})
+        _set_symbols(new, tuple(table.get(s, s) for s in self.symbols))
+        return new
+
+
+def _granularities(neuron: Neuron, per: Any) -> dict[str, Granularity]:
+    """Return the words of `with_per` by parameter name, checked."""
+    if not isinstance(per, str | Mapping):
+        raise ModelError(
+            f"{neuron.name}: per is {per!r}. Accepted: a word, or a dict of words by parameter."
+        )
+    known = {p.name for p in neuron.params}
+    for word in () if isinstance(per, str) else per:
+        if not known:
             raise ModelError(
-                f"{self.name}: per is {per!r}. Accepted: a word, or a dict of words by parameter."
+                f"{neuron.name}: per names {word!r}, but the neuron has no parameters. Accepted:"
+                " an empty dict. Leave per out."
             )
-        known = {p.name for p in self.params}
-        for word in () if isinstance(per, str) else per:
-            if word not in known:
-                raise ModelError(
-                    f"{self.name}: per names {word!r}, which is no parameter. Accepted:"
-                    f" {', '.join(sorted(known))}.{did_you_mean(word, known)}"
-                )
-        for word in (per,) if isinstance(per, str) else per.values():
-            if word not in ("layer", "channel", "neuron"):
-                raise ModelError(
-                    f"{self.name}: per is {word!r}. Accepted: 'layer', 'channel', 'neuron'."
-                )
+        if word not in known:
+            raise ModelError(
+                f"{neuron.name}: per names {word!r}, which is no parameter. Accepted:"
+                f" {', '.join(sorted(known))}.{did_you_mean(str(word), known)}"
+            )
+    for word in (per,) if isinstance(per, str) else per.values():
+        if word not in get_args(Granularity):
+            raise ModelError(
+                f"{neuron.name}: per is {word!r}. Accepted: 'layer', 'channel', 'neuron'."
+            )
+    if isinstance(per, str):
+        return {p.name: cast("Granularity", per) for p in neuron.params if p.learnable}
+    return dict(per)
 
-        def at(decl: Param) -> Param:
-            if isinstance(per, str):
-                return decl.with_per(per) if decl.learnable else decl
-            return decl.with_per(per.get(decl.name, decl.per))
 
-        return _copy(self, params=tuple(at(p) for p in self.params))
+def _set_symbols(neuron: Neuron, symbols: tuple[Declared, ...]) -> None:
+    """Set the declared symbols, and what follows from them."""
+    params = dict.fromkeys(s.decl for s in symbols if isinstance(s.decl, Param))
+    fields = {
+        "symbols": symbols,
+        "states": tuple(s for s in symbols if isinstance(s.decl, State)),
+        "inputs": tuple(s for s in symbols if isinstance(s.decl, Input)),
+        "params": tuple(params),
+    }
+    for field, value in fields.items():
+        object.__setattr__(neuron, field, value)
 
 
 def _copy(neuron: Neuron, **fields: Any) -> Neuron:
@@ -168,143 +222,3 @@ def _copy(neuron: Neuron, **fields: Any) -> Neuron:
     for field in Neuron.__dataclass_fields__:
         object.__setattr__(new, field, fields.get(field, getattr(neuron, field)))
     return new
-
-
-def _of(symbols: tuple[Declared, ...], kind: type) -> tuple[Declared, ...]:
-    return tuple(s for s in symbols if isinstance(s.decl, kind))
-
-
-def _assignments(given: Mapping[Any, Any], where: str, kind: type) -> Assignments:
-    if not isinstance(given, Mapping):
-        raise ModelError(f"{where}: {given!r} is not a dict. Accepted: {{symbol: expression}}.")
-    pairs = []
-    for key, value in given.items():
-        if not (isinstance(key, Declared) and isinstance(key.decl, kind)):
-            made = "lnm.state" if kind is State else "lnm.spike_named"
-            raise ModelError(
-                f"{where}: the key {key!r} is not a {kind.__name__.lower()}. Accepted: symbols"
-                f" made by {made}."
-            )
-        expr = as_expr(value, f"{where}[{key.name}]")
-        check_functions(expr, f"{where}[{key.name}]")
-        pairs.append((key, expr))
-    return tuple(pairs)
-
-
-def _outputs(output: Any, fire: Assignments, name: str) -> tuple[tuple[str, sympy.Expr], ...]:
-    if output is None:
-        if spike not in dict(fire):
-            raise ModelError(
-                f"{name}.output: the neuron has no spike named lnm.spike to put out. Give"
-                " output=, an expression or {name: expression}."
-            )
-        output = spike
-    if not isinstance(output, Mapping):
-        expr = as_expr(output, f"{name}.output")
-        output = {expr.name if isinstance(expr, Declared) and is_spike(expr) else "out": expr}
-    if not output:
-        raise ModelError(f"{name}.output: no output. Give an expression or {{name: expression}}.")
-    pairs = []
-    for key, value in output.items():
-        if key != "spike":
-            check_name(key, f"{name}.output")
-        expr = as_expr(value, f"{name}.output[{key}]")
-        check_functions(expr, f"{name}.output[{key}]")
-        pairs.append((str(key), expr))
-    return tuple(pairs)
-
-
-def _surrogates(given: Any, fire: Assignments, name: str) -> tuple[tuple[str, Surrogate], ...]:
-    given = atan() if given is None else given
-    table = given if isinstance(given, Mapping) else {s: given for s, _ in fire}
-    for key, value in table.items():
-        if key not in dict(fire) or not isinstance(value, Surrogate):
-            raise ModelError(
-                f"{name}.surrogate: {key!r}: {value!r}. Accepted: a surrogate such as"
-                " lnm.surrogate.atan(), or one for each spike of fire."
-            )
-    missing = [s.name for s, _ in fire if s not in table]
-    if missing:
-        raise ModelError(f"{name}.surrogate: none for {', '.join(missing)}. Give one per spike.")
-    return tuple((s.name, table[s]) for s, _ in fire)
-
-
-def _used_symbols(neuron: Neuron) -> tuple[Declared, ...]:
-    """Return every declared symbol that the expressions use, in creation order."""
-    exprs = [e for _, e in (*neuron.charge, *neuron.fire, *neuron.reset, *neuron.output)]
-    found = {s for s, _ in (*neuron.charge, *neuron.reset)}
-    for expr in exprs:
-        found |= {s for s in expr.free_symbols if isinstance(s, Declared) and not is_spike(s)}
-    return _whole_vectors(found)
-
-
-def _whole_vectors(found: set[Declared]) -> tuple[Declared, ...]:
-    """Add the elements of a vector that no expression reads, so that its shape stays."""
-    symbols = sorted(found, key=lambda s: s.order)
-    result: list[Declared] = []
-    for symbol in symbols:
-        decl = symbol.decl
-        if not isinstance(decl, Param) or decl.size is None:
-            result.append(symbol)
-        elif not any(s.decl is decl for s in result):
-            known = {s.name: s for s in symbols if s.decl is decl}
-            first = symbol.order - decl.element_names.index(symbol.name)
-            result += [
-                known.get(n, Declared(n, decl, first + k)) for k, n in enumerate(decl.element_names)
-            ]
-    return tuple(result)
-
-
-def _check(neuron: Neuron, used: tuple[Declared, ...]) -> None:
-    declared = set(neuron.symbols)
-    names: list[str] = [s.name for s in neuron.symbols] + list(neuron.spikes)
-    names += [p.name for p in neuron.params if p.size is not None]
-    for word in names:
-        if names.count(word) > 1:
-            raise ModelError(f"{neuron.name}: {word!r} is declared twice. Rename one of them.")
-    phases = (
-        ("charge", neuron.charge, False),
-        ("fire", neuron.fire, False),
-        ("reset", neuron.reset, True),
-        ("output", neuron.output, True),
-    )
-    spikes = {s for s, _ in neuron.fire}
-    for phase, pairs, may_read_spikes in phases:
-        for _, expr in pairs:
-            for symbol in sorted(expr.free_symbols, key=str):
-                if is_spike(symbol) and symbol in spikes and may_read_spikes:
-                    continue
-                if symbol not in declared:
-                    _refuse_symbol(neuron, phase, symbol, spikes if may_read_spikes else set())
-    touched = {s for s, _ in (*neuron.charge, *neuron.reset)}
-    for state in neuron.states:
-        if state not in touched:
-            raise ModelError(
-                f"{neuron.name}: state {state.name!r} is set by neither charge nor reset. Give it"
-                " an expression, or make it a parameter."
-            )
-    if not neuron.inputs:
-        raise ModelError(
-            f"{neuron.name}: no input. Declare at least one, lnm.input('x'); it gives the layer its"
-            " shape."
-        )
-    read = {s.decl for s in used}
-    for symbol in neuron.symbols:
-        if symbol.decl not in read:
-            raise ModelError(
-                f"{neuron.name}: {symbol.name!r} is declared but no expression reads it. Use it or"
-                " remove the declaration."
-            )
-
-
-def _refuse_symbol(neuron: Neuron, phase: str, symbol: Any, spikes: set[Declared]) -> None:
-    if is_spike(symbol) and symbol in dict(neuron.fire):
-        raise ModelError(
-            f"{neuron.name}.{phase}: reads the spike {symbol.name!r}. Only reset and output may;"
-            " to use the last spike, keep it in a state: reset={s_prev: lnm.spike}."
-        )
-    names = sorted({s.name for s in neuron.symbols} | {s.name for s in spikes})
-    raise ModelError(
-        f"{neuron.name}.{phase}: unknown symbol {symbol.name!r}. Declared:"
-        f" {', '.join(names)}.{did_you_mean(symbol.name, names)}"
-    )

@@ -84,7 +84,7 @@ def triangle(alpha: float = 1.0) -> Surrogate:
 
 
 def fast_sigmoid(alpha: float = 25.0) -> Surrogate:
-    """Return the slope 1 / (1 + alpha*|z|)**2 (ST fast_sigmoid; Norse SuperSpike, alpha 100)."""
+    """Return the slope 1 / (1 + alpha*|z|)**2 (ST fast_sigmoid)."""
     a = _positive(alpha, "fast_sigmoid")
     return from_slope(lambda z: 1 / (1 + a * fn.abs(z)) ** 2, "fast_sigmoid")
 

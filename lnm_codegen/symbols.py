@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import keyword
+import math
 import numbers
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -126,6 +127,11 @@ class Vector(Sequence[Declared]):
             raise ModelError(
                 f"{self.decl.name}[{index}]: index out of range. Accepted: 0 to {len(self) - 1}."
             ) from None
+        except TypeError:
+            raise ModelError(
+                f"{self.decl.name}[{index!r}]: not an index. Accepted: an integer from 0 to"
+                f" {len(self) - 1}, or a slice."
+            ) from None
 
     def __iter__(self) -> Iterator[Declared]:
         return iter(self._elements)
@@ -179,15 +185,24 @@ def check_name(name: Any, what: str) -> None:
 def _check_init(init: Any, what: str, size: int | None = None) -> Init:
     if callable(init):
         return cast("Init", init)
-    if isinstance(init, numbers.Real):
+    if _is_finite(init):
         return float(init)
     if size is not None and isinstance(init, Sequence) and len(init) == size:
-        if all(isinstance(value, numbers.Real) for value in init):
+        if all(_is_finite(value) for value in init):
             return tuple(float(value) for value in init)
-    wanted = "a number" if size is None else f"a number or {size} numbers"
+    wanted = "a finite number" if size is None else f"a finite number or {size} of them"
     raise ModelError(
         f"{what}: init is {init!r}. Accepted: {wanted}, or a function (generator, shape) -> tensor."
     )
+
+
+def _is_finite(value: Any) -> bool:
+    """Say whether `value` is a number that a float holds; a bool is none."""
+    try:
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        return number and math.isfinite(value)
+    except OverflowError:  # 10**400
+        return False
 
 
 def state(name: str, init: Init = 0.0) -> Declared:

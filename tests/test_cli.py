@@ -265,7 +265,10 @@ def test_mistakes_of_the_user(call, arguments, message):
         ("--degree 7..9", "lnm: degree is 9. Accepted: an integer from 1 to 8."),
         ("--degree 0..2", "lnm: degree is 0. Accepted: an integer from 1 to 8."),
         ("--backend c,rust", "emit: backend is 'rust'. Accepted: torch, c."),
-        ("--dtype half", "emit: dtype is 'half'. Accepted: 'float32', 'float64'."),
+        (
+            "--dtype half",
+            "emit: dtype is 'half'. Accepted: 'float32', 'float64', 'bfloat16', 'float16'.",
+        ),
         (
             "--name ../x",
             "--name '../x': not an identifier. Accepted: letters, digits and '_', not beginning"
@@ -468,6 +471,17 @@ def test_doctor(call, monkeypatch, tmp_path):
     )
     assert all(p["needed_for"] and p["detail"] for p in parts.values())
     assert len(call("doctor")[1].splitlines()) == len(parts) + 1
+
+
+def test_the_help_names_every_verb_in_full(call):
+    """At 80 columns no summary is cut off with an ellipsis; that of train once was."""
+    status, text, _ = call("--help")
+    assert status == 0
+    lines = text.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == list(VERBS)
+    for line in lines:
+        assert line.endswith("."), line
+        assert not line.endswith("..."), line
 
 
 def test_version_and_help(call):

@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.definition import MAX_BYTES, load, read
+from lnm_codegen.definition import load, read
 from lnm_codegen.expression import FUNCTIONS, MAX_LENGTH, parse
 from lnm_codegen.symbols import Declared, Vector
+from lnm_codegen.toml_content import MAX_BYTES
 
 DOCS = Path(__file__).parents[1] / "docs" / "definitions.md"
 
@@ -421,6 +422,8 @@ def changed(old: str, new: str) -> str:
         ("name = 3", 'name: 3. Accepted: a name in quotes, such as "my_lif".'),
         (changed("my_lif", ""), "name: ''. Accepted: an identifier."),
         (changed("my_lif", "my lif"), "name: 'my lif'. Accepted: an identifier."),
+        (changed("my_lif", "module"),
+         "neuron 'module': the word is reserved in generated code. Choose another name."),
         (
             changed("[states.v]", "[state.v]"),
             f"unknown key 'state'. Accepted: {KEYS}. Did you mean 'states'?",

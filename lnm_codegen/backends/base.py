@@ -13,10 +13,17 @@ from lnm_codegen.errors import ToolError
 from lnm_codegen.ir.nodes import Program
 from lnm_codegen.symbols import Param, State
 
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+"""What sequences may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A neuron as a backend sees it: the program, and the declarations behind its ports."""
+    """A neuron as a backend sees it: the program, and the declarations behind its ports.
+
+    `dtype` is the type of sequences: inputs, outputs and their gradients. States, parameters and
+    sums have the type `real`.
+    """
 
     name: str
     family: str
@@ -27,6 +34,11 @@ class Model:
     outputs: tuple[str, ...]
     equations: tuple[str, ...]
     dtype: str
+
+    @property
+    def real(self) -> str:
+        """The type of the arithmetic: "float64" for float64 sequences, else "float32"."""
+        return "float64" if self.dtype == "float64" else "float32"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.c_example import example_source
-from lnm_codegen.backends.c_expr import CDialect, lines, math_functions
+from lnm_codegen.backends.c_expr import C_TYPES, CDialect, c_type, lines, math_functions
 from lnm_codegen.backends.c_loops import kernel_view
-from lnm_codegen.backends.c_plan import ROLES, Plan, plan_of
+from lnm_codegen.backends.plan import ROLES, Field, Plan, plan_of
 from lnm_codegen.backends.render import render
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.nodes import Kernel
 
 TILE, BLOCK, CHUNK = 1024, 64, 16
+FAR = 16 * CHUNK * CHUNK  # steps beyond which memory for checkpoints grows as the root of time
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,13 @@ class _HeaderView:
     equations: tuple[str, ...]
     granularity_text: str
     chunk: int
-    forward_fields: tuple[tuple[str, str], ...]
-    backward_fields: tuple[tuple[str, str], ...]
+    io_note: str
+    forward_fields: tuple[str, ...]
+    backward_fields: tuple[str, ...]
 
 
 class C:
-    """The CPU backend."""
+    """The CPU backend. Sequences of 16-bit numbers are passed as their bits, without an example."""
 
     name = "c"
 
@@ -60,13 +63,15 @@ class C:
             UnsupportedError: Two names of the model would meet in the C interface.
         """
         plan = plan_of(model)
+        _check_names(plan)
         name = model.name
         files = {
             f"{name}_step.h": render("c/step.h.j2", step_view(model, plan)),
             f"{name}.h": render("c/kernel.h.j2", _header_view(model, plan)),
-            f"{name}.cpp": render("c/kernel.cpp.j2", kernel_view(plan, TILE, BLOCK, CHUNK)),
-            "example.c": example_source(model, plan),
+            f"{name}.cpp": render("c/kernel.cpp.j2", kernel_view(plan, TILE, BLOCK, CHUNK, FAR)),
         }
+        if model.dtype in C_TYPES:  # C has no number of 16 bits to begin with
+            files["example.c"] = example_source(model, plan)
         return Source(files, f"{name}.cpp")
 
 
@@ -86,9 +91,24 @@ _COMMENTS = {
 }
 
 
+def _check_names(plan: Plan) -> None:
+    """Refuse names that would meet what the loops call theirs, such as a tile's sums."""
+    prepared = set(plan.per)
+    taken = {
+        *(f"{q}_rows" for q in prepared),
+        *(f"total_{q}" for q in plan.terms),
+        *(f"count_{q}" for q in plan.counts),
+    }
+    for word in sorted(taken & {*prepared, *plan.states, *plan.model.inputs, *plan.model.outputs}):
+        raise UnsupportedError(
+            f"c: {plan.model.name}: the loops have a variable called {word!r}. Rename the"
+            " parameter, state, input or output."
+        )
+
+
 def step_view(model: Model, plan: Plan) -> _StepView:
     """Return the view of the step header, which CUDA shares."""
-    dialect = CDialect(model.dtype)
+    dialect = CDialect(model.real)
 
     def function(name: str, kernel: Kernel) -> _Function:
         taken = [f"real {p.var.name}" for p in plan.read_inputs(kernel)]
@@ -113,13 +133,17 @@ def step_view(model: Model, plan: Plan) -> _StepView:
         family=model.family,
         equations=model.equations,
         real=dialect.real,
-        math=math_functions(plan.kernels, model.dtype),
+        math=math_functions(plan.kernels, model.real),
         functions=tuple(function(n, k) for n, k in named.items() if k.results),
     )
 
 
 def _header_view(model: Model, plan: Plan) -> _HeaderView:
-    shares = {"layer": "one value", "channel": "one per channel", "neuron": "one per channel*inner"}
+    shares = {
+        "layer": "one value",
+        "channel": "one per channel",
+        "neuron": "one per neuron of a sample",
+    }
     texts = [
         f"{p.name} {shares[p.per]}" + (f" of {p.size} numbers" if p.size else "")
         for p in model.params
@@ -131,6 +155,15 @@ def _header_view(model: Model, plan: Plan) -> _HeaderView:
         equations=model.equations,
         granularity_text=", ".join(texts) or "none",
         chunk=CHUNK,
-        forward_fields=plan.forward_fields,
-        backward_fields=plan.backward_fields,
+        io_note=f" of {model.dtype}, passed as their bits" if model.dtype not in C_TYPES else "",
+        forward_fields=tuple(_declared(f, model) for f in plan.forward_fields),
+        backward_fields=tuple(_declared(f, model) for f in plan.backward_fields),
     )
+
+
+def _declared(field: Field, model: Model) -> str:
+    """Write a field with what there is to say of it."""
+    notes = [field.note] if field.note else []
+    notes += ["or NULL"] if field.nullable else []
+    declaration = field.declaration(c_type(model.dtype), c_type(model.real))
+    return f"{declaration};" + (f" /* {', '.join(notes)} */" if notes else "")

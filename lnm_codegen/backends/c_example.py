@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Model
-from lnm_codegen.backends.c_expr import literal
-from lnm_codegen.backends.c_plan import Plan
+from lnm_codegen.backends.c_expr import c_type, literal
+from lnm_codegen.backends.plan import Plan
 from lnm_codegen.backends.render import render
 from lnm_codegen.symbols import Param
 
@@ -28,7 +28,7 @@ class _View:
 
 def example_source(model: Model, plan: Plan) -> str:
     """Return `example.c`."""
-    real, states = plan.real, plan.states
+    real, states = c_type(model.real), plan.states
     declarations = [
         *(f"static {real} {x}_seq[{_SIZE}], grad_{x}_seq[{_SIZE}];" for x in model.inputs),
         *(f"static {real} {o}_seq[{_SIZE}], grad_{o}_seq[{_SIZE}];" for o in model.outputs),
@@ -41,8 +41,8 @@ def example_source(model: Model, plan: Plan) -> str:
         *(f"{x}_seq[k] = ({real})(k % 97) / 48 - ({real})0.5;" for x in model.inputs),
         *(f"grad_{o}_seq[k] = 1;" for o in model.outputs),
     ]
-    shared = ["time_steps = TIME_STEPS", "batch = BATCH", "channels = CHANNELS"]
-    shared += ["inner = INNER", "threads = 2", "checkpoints = checkpoints"]
+    shared = ["time_steps = TIME_STEPS", "neurons = NEURONS", "sample = CHANNELS * INNER"]
+    shared += ["channels = CHANNELS", "inner = INNER", "threads = 2", "checkpoints = checkpoints"]
     for x in model.inputs:
         shared += [f"{x}_seq = {x}_seq", f"{x}_stride = NEURONS"]
     shared += [f"{s}_init = &{s}_init" for s in states]
@@ -99,4 +99,4 @@ def _parameter(p: Param, model: Model, real: str) -> tuple[str, ...]:
 
 
 def _number(value: object, model: Model) -> str:
-    return literal(value if isinstance(value, float) else 0.0, model.dtype)
+    return literal(value if isinstance(value, float) else 0.0, model.real)

@@ -33,7 +33,7 @@ class CDialect:
     @property
     def real(self) -> str:
         """The C name of the type."""
-        return "float" if self.dtype == "float32" else "double"
+        return c_type(self.dtype)
 
     @property
     def suffix(self) -> str:
@@ -70,6 +70,14 @@ class CDialect:
     def detach(self, e: ir.Detach) -> tuple[str, int]:
         """Write the operand of a Detach."""
         return expr.text(e.arg, self, expr.CALL), expr.CALL
+
+
+C_TYPES = {"float32": "float", "float64": "double"}
+
+
+def c_type(dtype: str) -> str:
+    """Return the C type that holds a number; those of 16 bits are passed as their bits."""
+    return C_TYPES.get(dtype, "uint16_t")
 
 
 def literal(value: Any, dtype: str) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lnm_codegen.backends.c_plan import Plan
+from lnm_codegen.backends.c_expr import c_type
+from lnm_codegen.backends.plan import Plan
 from lnm_codegen.ir.nodes import Kernel, Role
 from lnm_codegen.symbols import Granularity
 
@@ -21,6 +22,13 @@ class KernelView:
     tile: int
     block: int
     chunk: int
+    far: int
+    is_bfloat16: bool
+    is_float16: bool
+    narrow: bool
+    io: str
+    source: str
+    put: str
     states: tuple[str, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -53,20 +61,28 @@ class KernelView:
     backward_streams: str
 
 
-def kernel_view(plan: Plan, tile: int, block: int, chunk: int) -> KernelView:
+def kernel_view(plan: Plan, tile: int, block: int, chunk: int, far: int) -> KernelView:
     """Return the view of the loops."""
     prepared = plan.prepare.result_names(Role.PARAM)
     rows = tuple(q for q in prepared if plan.per[q] != "layer")
     layer_terms = tuple(q for q in plan.terms if plan.per[q] == "layer")
     row_terms = tuple(q for q in plan.terms if plan.per[q] != "layer")
     inputs, outputs, states = plan.model.inputs, plan.model.outputs, plan.states
-    size = "a.time_steps, neurons"
+    size = "a.time_steps, a.neurons"
+    narrow = plan.model.dtype in ("bfloat16", "float16")
     return KernelView(
         family=plan.model.family,
         name=plan.model.name,
         tile=tile,
         block=block,
         chunk=chunk,
+        far=far,
+        is_bfloat16=plan.model.dtype == "bfloat16",
+        is_float16=plan.model.dtype == "float16",
+        narrow=narrow,
+        io=c_type(plan.model.dtype),
+        source="{}_from" if narrow else "{}_row",
+        put="put_rounded" if narrow else "put",
         states=states,
         inputs=inputs,
         outputs=outputs,
@@ -92,10 +108,10 @@ def kernel_view(plan: Plan, tile: int, block: int, chunk: int) -> KernelView:
             *(f"count_{q}[i] += {q}_value;" for q in plan.counts),
         ),
         advance_locals=_locals(plan.advance),
-        advance_call=_call(plan, plan.advance, "{}_at[t][i]"),
-        advance_stores=tuple(f"{s}_at[t + 1][i] = {s}_next_value;" for s in states),
+        advance_call=_call(plan, plan.advance, "steps.{}[t][i]"),
+        advance_stores=tuple(f"steps.{s}[t + 1][i] = {s}_next_value;" for s in states),
         backward_locals=_locals(plan.backward),
-        backward_call=_call(plan, plan.backward, "{}_at[t][i]"),
+        backward_call=_call(plan, plan.backward, "steps.{}[t][i]"),
         backward_stores=(
             *(f"grad_{x}_row[i] = grad_{x}_value;" for x in inputs),
             *(f"grad_{s}[i] = grad_{s}_value;" for s in states),
@@ -132,7 +148,7 @@ def kernel_view(plan: Plan, tile: int, block: int, chunk: int) -> KernelView:
 def _row_table(plan: Plan, q: str) -> tuple[str, ...]:
     shape = "{a.channels, a.inner}"
     if plan.per[q] == "neuron":
-        shape = "{a.channels * a.inner, 1}"
+        shape = "{a.sample, 1}"
     return (f"p.{q}_rows = {shape};", f"p.{q}.resize(p.{q}_rows.rows);")
 
 
@@ -140,7 +156,7 @@ def _index(plan: Plan, per: Granularity) -> str:
     """Return the row of a granularity, where `row` counts the rows of the finest."""
     if per == "layer":
         return "0"
-    return "row" if per == plan.finest else "row / a.inner"
+    return "row" if per == plan.finest else "row / a.inner % a.channels"
 
 
 def _raw(plan: Plan) -> dict[str, str]:
@@ -212,11 +228,12 @@ def _seed(plan: Plan, port: str, layer_terms: tuple[str, ...]) -> str:
         return f"row == 0 && tiles ? {value} : 0"
     if plan.per[q] == plan.finest:
         return f"real(sums.sum_{q}[row])"
-    return f"row % a.inner == 0 ? real(sums.sum_{q}[row / a.inner]) : 0"
+    first = "row % a.inner == 0 && row / a.inner < a.channels"
+    return f"{first} ? real(sums.sum_{q}[row / a.inner]) : 0"
 
 
 def _rows(per: Granularity) -> str:
-    return {"layer": "1", "channel": "a.channels", "neuron": "a.channels * a.inner"}[per]
+    return {"layer": "1", "channel": "a.channels", "neuron": "a.sample"}[per]
 
 
 def _tidy(index: str) -> str:

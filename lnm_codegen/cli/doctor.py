@@ -88,7 +88,7 @@ def _compiler() -> str:
     from lnm_codegen.nn.load import compiler
 
     found = compiler()
-    return f"{found.path} ({found.version})"
+    return f"{' '.join(found.command)} ({found.version})"
 
 
 def _openmp() -> str:
@@ -97,7 +97,7 @@ def _openmp() -> str:
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "probe.cpp"), Path(folder, "probe")
         source.write_text(_OPENMP, encoding="utf-8")
-        command = [compiler().path, "-fopenmp", str(source), "-o", str(program)]
+        command = [*compiler().command, "-fopenmp", str(source), "-o", str(program)]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_SECONDS, check=False
         )

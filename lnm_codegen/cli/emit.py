@@ -35,7 +35,7 @@ def emit(
         typer.Option("--backend", metavar="NAME,...", help=f"Of: {', '.join(BACKENDS)}."),
     ] = ",".join(BACKENDS),
     dtype: Annotated[
-        str, typer.Option("--dtype", help="float32 or float64, where the target is typed.")
+        str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16, where typed.")
     ] = "float32",
     scheme: SchemeOption = "horner",
     name: Annotated[

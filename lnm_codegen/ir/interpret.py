@@ -95,10 +95,20 @@ def rounded(value: Fraction, dtype: Any) -> Any:
         double = float(value)
     except OverflowError:
         double = float("inf") if value > 0 else float("-inf")
-    with np.errstate(over="ignore"):
-        near = np.dtype(dtype).type(double)
-    if not np.isfinite(near) or np.dtype(dtype) == np.float64:
+    type_ = np.dtype(dtype).type
+    with np.errstate(over="ignore"):  # also a neighbour of the largest number is infinite
+        near = type_(double)
+        around = (near, np.nextafter(near, type_(-np.inf)), np.nextafter(near, type_(np.inf)))
+    if np.dtype(dtype) == np.float64:
         return near
-    around = (near, np.nextafter(near, -np.inf), np.nextafter(near, np.inf))
-    finite = [x for x in around if np.isfinite(x)]
-    return min(finite, key=lambda x: abs(Fraction(float(x)) - value))
+    return min(around, key=lambda x: abs(_exact(x) - value))
+
+
+def _exact(x: Any) -> Fraction:
+    """Return a float exactly; an infinity as the power of two that the largest number is next to.
+
+    IEEE 754 rounds as if the exponent had no bound, and then makes what passes it infinite.
+    """
+    if np.isfinite(x):
+        return Fraction(float(x))
+    return Fraction(2) ** int(np.finfo(x.dtype).maxexp) * (1 if x > 0 else -1)

@@ -8,81 +8,24 @@
 
 A Var of type BOOL bound to a Spike (or to a Detach of one) is a spike: a Select on it has the
 derivative of spike*then + (1 - spike)*orelse. `Power` holds integer powers between `build` and
-`horner | estrin`, which leave none.
+`horner | estrin`, which leave none. Operators, functions, phases and roles are enums of
+`operators.py`, and handed on here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from enum import Enum
 from fractions import Fraction
 from typing import TypeAlias, assert_never
 
+from lnm_codegen.ir.operators import BinaryOp as BinaryOp
+from lnm_codegen.ir.operators import CompareOp as CompareOp
+from lnm_codegen.ir.operators import Fn as Fn
+from lnm_codegen.ir.operators import Phase as Phase
+from lnm_codegen.ir.operators import Role as Role
+from lnm_codegen.ir.operators import UnaryOp as UnaryOp
 from lnm_codegen.ir.types import BOOL, REAL, Type
-
-
-class UnaryOp(Enum):
-    """Operators of one operand."""
-
-    NEG = "-"
-    NOT = "not"
-
-
-class BinaryOp(Enum):
-    """Operators of two operands."""
-
-    ADD = "+"
-    SUB = "-"
-    MUL = "*"
-    DIV = "/"
-    AND = "and"
-    OR = "or"
-
-
-class CompareOp(Enum):
-    """Comparisons; every one but NE is false where an operand is NaN."""
-
-    LT = "<"
-    LE = "<="
-    GT = ">"
-    GE = ">="
-    EQ = "=="
-    NE = "!="
-
-
-class Fn(Enum):
-    """Functions that a backend may know."""
-
-    EXP = "exp"
-    LOG = "log"
-    SQRT = "sqrt"
-    TANH = "tanh"
-    SIGMOID = "sigmoid"
-    SIN = "sin"
-    COS = "cos"
-
-
-class Phase(Enum):
-    """Where a Let comes from; printed as a comment."""
-
-    PREPARE = "prepare"
-    CHARGE = "charge"
-    FIRE = "fire"
-    RESET = "reset"
-    OUTPUT = "output"
-    ADJOINT = "adjoint"
-
-
-class Role(Enum):
-    """What a port carries."""
-
-    STATE = "state"
-    INPUT = "input"
-    PARAM = "param"
-    OUTPUT = "output"
-    GRAD = "grad"
-    COUNT = "count"  # summed over steps and neurons; has no derivative
 
 
 @dataclass(frozen=True, slots=True)

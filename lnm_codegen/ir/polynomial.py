@@ -205,7 +205,7 @@ def _squared(v: Expr, n: int) -> Expr:
     return ir.mul(square, v) if n % 2 else square
 
 
-def _sign(c: Expr) -> tuple[bool, Expr]:
+def signed(c: Expr) -> tuple[bool, Expr]:
     """Split a coefficient into (is it written as negative, its absolute part)."""
     match c:
         case Const(value, name) if value < 0:
@@ -216,54 +216,17 @@ def _sign(c: Expr) -> tuple[bool, Expr]:
             return False, c
 
 
-def write(p: Poly, order: Sequence[Var] = (), *, fused: bool = False) -> Expr:
-    """Return p as a sum of products: fused multiply-adds where asked for, else * and +."""
+def write(p: Poly) -> Expr:
+    """Return p as a sum of products, beginning with one that has no minus, where there is one."""
     terms = []
     for monomial, c in p.items():
-        negative, magnitude = _sign(c)
-        terms.append((negative, product(magnitude, monomial, order)))
-    # Begin with a term that is no product and has no minus, where there is one.
-    terms.sort(key=lambda term: (fused and _is_product(term[1]), term[0]))
+        negative, magnitude = signed(c)
+        terms.append((negative, product(magnitude, monomial)))
+    terms.sort(key=lambda term: term[0])
     total: Expr | None = None
     for negative, term in terms:
-        total = _accumulate(total, negative, term, fused)
+        if total is None:
+            total = ir.neg(term) if negative else term
+        else:
+            total = ir.sub(total, term) if negative else ir.add(total, term)
     return ir.ZERO if total is None else total
-
-
-def _is_product(e: Expr) -> bool:
-    return isinstance(e, ir.Binary) and e.op is BinaryOp.MUL
-
-
-def _accumulate(total: Expr | None, negative: bool, term: Expr, fused: bool) -> Expr:
-    if total is None:
-        return ir.neg(term) if negative else term
-    if fused and isinstance(term, ir.Binary) and term.op is BinaryOp.MUL:
-        return Fma(ir.neg(term.lhs) if negative else term.lhs, term.rhs, total)
-    return ir.sub(total, term) if negative else ir.add(total, term)
-
-
-def main_variable(p: Poly, order: Sequence[Var]) -> Var | None:
-    """Return the first variable of `order` that is worth factoring out, or None."""
-    for v in order:
-        exponents = [n for monomial in p for u, n in monomial if u == v]
-        if len(exponents) > 1 or any(n > 1 for n in exponents):
-            return v if len(p) > 1 else None
-    return None
-
-
-def by_power(p: Poly, v: Var) -> dict[int, Poly]:
-    """Return the coefficients of the powers of `v`, themselves polynomials."""
-    parts: dict[int, Poly] = {}
-    for monomial, c in p.items():
-        powers = dict(monomial)
-        n = powers.pop(v, 0)
-        parts.setdefault(n, {})[tuple(powers.items())] = c
-    return parts
-
-
-def plus(tree: Expr, rest: Poly, order: Sequence[Var]) -> Expr:
-    """Return tree + rest, the terms of `rest` added one after the other, fused."""
-    for monomial, c in rest.items():
-        negative, magnitude = _sign(c)
-        tree = _accumulate(tree, negative, product(magnitude, monomial, order), True)
-    return tree

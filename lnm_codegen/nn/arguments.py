@@ -7,13 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
-from lnm_codegen.errors import ModelError, ShapeError
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.functions import did_you_mean
-from lnm_codegen.granularity import Extent
 from lnm_codegen.neuron import Neuron
 
-TYPES = {torch.float32: "float32", torch.float64: "float64"}
+TYPES = {
+    torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}  # fmt: skip
+"""What sequences may be."""
+
+REAL = {t: torch.float64 if t is torch.float64 else torch.float32 for t in TYPES}
+"""The type of arithmetic, states and parameters by that of sequences."""
 
 
 def check_choice(word: str, value: Any, accepted: tuple[Any, ...]) -> None:
@@ -53,25 +60,29 @@ def given_states(neuron: Neuron, given: Any) -> dict[str, Any]:
 
 
 def parameters_of(
-    neuron: Neuron, made_for: dict[str, tuple[int, ...]], values: Sequence[Tensor], x: Tensor
+    neuron: Neuron, shapes: Sequence[tuple[int, ...]], values: Sequence[Tensor], x: Tensor
 ) -> list[Tensor]:
-    """Return the parameters in the type of the input, or raise ShapeError.
+    """Return the parameters in the type of the arithmetic, or raise ShapeError.
 
     The kernels read them through bare addresses, so that shape and device must be right.
     """
-    for param, value in zip(neuron.params, values, strict=True):
-        shape = (*made_for[param.name], *(() if param.size is None else (param.size,)))
-        if value.shape != shape or value.device != x.device:
+    real, device = REAL[x.dtype], x.device
+    for k, value in enumerate(values):
+        if value.shape != shapes[k] or value.device != device:
             raise ShapeError(
-                f"{neuron.name}: parameter {param.name!r} is {tuple(value.shape)} on"
-                f" {value.device}; expected {shape} on {x.device}, where the input is."
+                f"{neuron.name}: parameter {neuron.params[k].name!r} is {tuple(value.shape)} on"
+                f" {value.device}; expected {shapes[k]} on {device}, where the input is."
             )
-    return [value.to(x.dtype) for value in values]
+    return [value if value.dtype is real else value.to(real) for value in values]
 
 
 def check_inputs(neuron: Neuron, inputs: tuple[Tensor, ...], step_mode: str) -> tuple[Tensor, ...]:
     """Return the inputs of a call, or raise ShapeError."""
-    name, axes = neuron.name, 2 if step_mode == "m" else 1
+    x, axes = inputs[0] if inputs else None, 2 if step_mode == "m" else 1
+    if len(inputs) == len(neuron.inputs) == 1 and isinstance(x, Tensor):
+        if x.dim() >= axes and x.dtype in TYPES:
+            return inputs  # what nearly every call is
+    name = neuron.name
     expected = "(T, N, *)" if axes == 2 else "(N, *)"
     if len(inputs) != len(neuron.inputs):
         names = ", ".join(s.name for s in neuron.inputs)
@@ -98,28 +109,39 @@ def check_inputs(neuron: Neuron, inputs: tuple[Tensor, ...], step_mode: str) -> 
             )
         if x.dtype not in TYPES:
             raise ShapeError(
-                f"{name}: input {symbol.name!r} is {x.dtype}. Accepted: float32, float64. Use"
-                " x.float()."
+                f"{name}: input {symbol.name!r} is {x.dtype}. Accepted:"
+                f" {', '.join(TYPES.values())}. Use x.float()."
             )
     return inputs
 
 
-def extent_of(neuron: Neuron, made_for: dict[str, tuple[int, ...]], shape: torch.Size) -> Extent:
-    """Return (batch, channels, inner) of (T, N, C, *) and check the parameters' rows."""
-    name = neuron.name
-    pers = {p.per for p in neuron.params}
-    if pers <= {"layer"}:
-        return Extent(1, 1, shape[1:].numel())
+def refuse_transforms(neuron: Neuron, backend: str, tensors: Sequence[Tensor]) -> None:
+    """Raise UnsupportedError where a transform of torch.func has wrapped a tensor."""
+    for tensor in tensors:
+        if is_functorch_wrapped_tensor(tensor):
+            raise UnsupportedError(
+                f"{neuron.name}: torch.func transforms (vmap, grad, jvp) do not reach into the"
+                f" generated kernels of backend {backend!r}. Use backend='torch'."
+            )
+
+
+def check_rows(neuron: Neuron, made_for: dict[str, tuple[int, ...]], shape: torch.Size) -> None:
+    """Raise ShapeError where (T, N, C, *) is not what the parameters' rows were made for."""
     for param in neuron.params:
         rows = made_for[param.name]
-        seen = tuple(shape[2:3]) if param.per == "channel" else tuple(shape[2:])
-        if param.per != "layer" and seen != rows:
+        if param.per == "layer":
+            continue
+        if param.per == "channel":
+            seen = shape[2:3]
+            found = f"{shape[2] if len(seen) else 'no'} channels (axis 2 of (T, N, C, *))"
+        else:
+            seen = shape[2:]
+            found = f"neurons {tuple(seen)} in a sample (T, N, *)"
+        if tuple(seen) != rows:
             raise ShapeError(
-                f"{name}: x_seq has shape {tuple(shape)}, so {seen} for what is per"
-                f" {param.per}; parameter {param.name!r} was made for {rows}."
+                f"{neuron.name}: x_seq has shape {tuple(shape)}, {found}; parameter"
+                f" {param.name!r}, per {param.per}, was made for {rows}."
             )
-    channels = shape[2] if len(shape) > 2 else 1
-    return Extent(shape[1], channels, shape[3:].numel())
 
 
 def start_states(
@@ -140,7 +162,7 @@ def start_states(
         if callable(value):
             value = value(torch.default_generator, tuple(x.shape[1:]))
         try:
-            value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+            value = torch.as_tensor(value, dtype=REAL[x.dtype], device=x.device)
         except (TypeError, ValueError, RuntimeError):
             raise ShapeError(
                 f"{name}: state {word!r} is {value!r}; expected a number or a tensor."

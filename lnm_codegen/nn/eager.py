@@ -16,6 +16,7 @@ from lnm_codegen.backends.base import write_whole
 from lnm_codegen.compiler import emit
 from lnm_codegen.errors import ToolError
 from lnm_codegen.neuron import Neuron
+from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.load import cache_folder
 
 
@@ -48,6 +49,8 @@ def run_eager(
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
     """Return the outputs (T, N, *), the final states (N, *) and what was counted."""
     module = eager_module(neuron)
+    dtype = inputs[0].dtype
+    inputs = tuple(x.to(REAL[dtype]) for x in inputs)
     axes = inputs[0].dim() - 2
     shaped = {}
     for decl, value in zip(neuron.params, params, strict=True):
@@ -62,7 +65,8 @@ def run_eager(
         s.name: r.expand(inputs[0].shape[1:])
         for s, r in zip(neuron.states, results[count:], strict=False)
     }
-    return results[:count], states, results[count + len(states) :]
+    outputs = tuple(out.to(dtype) for out in results[:count])
+    return outputs, states, results[count + len(states) :]
 
 
 class _Anchor(torch.autograd.Function):

@@ -1,88 +1,179 @@
-"""The C kernels as an `autograd.Function`."""
+"""Generated kernels as an `autograd.Function`: forward and backward of a sequence."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from lnm_codegen.errors import ToolError, UnsupportedError
-from lnm_codegen.granularity import Extent
-from lnm_codegen.nn.load import CKernel
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.nn.layout import Layout
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Kernels(Protocol):
+    """The two kernels of a model on one target, with names in the order of their arguments.
+
+    `forward` and `backward` take `plan.SIZES`, then what `plan.forward_fields` and
+    `backward_fields` say: tensors, None for null, and strides.
+    """
+
+    inputs: tuple[str, ...]
+    states: tuple[str, ...]
+    learnable: tuple[bool, ...]
+    outputs: tuple[str, ...]
+    counts: tuple[str, ...]
+    real: torch.dtype
+
+    def checkpoints(self, time_steps: int, neurons: int) -> int:
+        """Return how many numbers the checkpoints hold."""
+        ...
+
+    def forward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
+        """Run the forward kernel."""
+        ...
+
+    def backward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
+        """Run the backward kernel."""
+        ...
+
+
+class Call(NamedTuple):
     """What a call of the kernels needs beside its tensors."""
 
-    kernel: CKernel
-    extent: Extent
-    shape: torch.Size
+    kernels: Kernels
+    layout: Layout
     keeps_states: bool
     trains: bool
-    sums: Tensor
+    sums: list[float]
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Return how many inputs and states there are; parameters follow them."""
-        model = self.kernel.plan.model
-        return len(model.inputs), len(model.states)
 
-    def sizes(self) -> dict[str, int]:
-        """Return the fields that both kernels share."""
-        e = self.extent
-        return {
-            "time_steps": self.shape[0],
-            "batch": e.batch,
-            "channels": e.channels,
-            "inner": e.inner,
-            "threads": torch.get_num_threads(),
-        }
+class Results(NamedTuple):
+    """What the forward kernel gives."""
+
+    outputs: list[Tensor]
+    finals: list[Tensor]
+    checkpoints: Tensor | None
+    sums: Tensor | None
+
+
+def run_forward(
+    kernels: Kernels,
+    layout: Layout,
+    tensors: Sequence[Tensor],
+    keeps_states: bool,
+    trains: bool,
+    into: Tensor | None = None,
+) -> Results:
+    """Run the forward kernel on inputs (T, N, *), initial states and parameters.
+
+    The first output is written to `into`, which may be the first input, if that is given.
+    """
+    dtype, device = tensors[0].dtype, tensors[0].device
+    arguments = _shared(kernels, layout, tensors)
+    outputs = [layout.empty_sequence(dtype, device) for _ in kernels.outputs[into is not None :]]
+    if into is not None:
+        outputs.insert(0, into)
+    finals = []
+    if keeps_states:
+        finals = [layout.empty_step(kernels.real, device) for _ in kernels.states]
+    sums = checkpoints = None
+    if kernels.counts:
+        sums = torch.zeros(len(kernels.counts), dtype=torch.float64, device=device)
+    if trains:
+        count = kernels.checkpoints(layout.time_steps, layout.neurons)
+        checkpoints = torch.empty(count, dtype=kernels.real, device=device)
+    arguments += outputs
+    arguments += finals or [None] * len(kernels.states)
+    arguments += [sums[k : k + 1] for k in range(len(kernels.counts))] if sums is not None else []
+    kernels.forward(layout.sizes, [*arguments, checkpoints])
+    return Results(outputs, finals, checkpoints, sums)
+
+
+def run_backward(
+    kernels: Kernels,
+    layout: Layout,
+    tensors: Sequence[Tensor],
+    checkpoints: Tensor,
+    grads: Sequence[Tensor | None],
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """Run the backward kernel.
+
+    Args:
+        kernels: Those of the forward.
+        layout: That of the forward.
+        tensors: What the forward took.
+        checkpoints: What the forward kept.
+        grads: Gradients of the outputs and, if they were kept, of the final states.
+        needed: For each of `tensors`, whether its gradient is wanted.
+    """
+    like = tensors[0]
+    outputs, inputs, states = len(kernels.outputs), len(kernels.inputs), len(kernels.states)
+    arguments = [*_shared(kernels, layout, tensors), checkpoints]
+    for grad in grads[:outputs]:
+        sequence = _zero_row(layout, like) if grad is None else layout.sequence(grad)
+        arguments += [sequence, _time_stride(sequence, layout)]
+    finals = [None if g is None else layout.step(g) for g in grads[outputs:]]
+    arguments += finals or [None] * states
+    results: list[Tensor | None] = []
+    for k, (tensor, need) in enumerate(zip(tensors, needed, strict=True)):
+        if k < inputs:
+            make = layout.empty_sequence
+        elif k < inputs + states:
+            make = layout.empty_step
+        else:
+            need = need and kernels.learnable[k - inputs - states]
+            results.append(torch.empty_like(tensor) if need else None)
+            continue
+        results.append(make(tensor.dtype, tensor.device) if need else None)
+    own = inputs + states
+    learned = zip(results[own:], kernels.learnable, strict=True)
+    arguments += [*results[:own], *(grad for grad, learns in learned if learns)]
+    kernels.backward(layout.sizes, arguments)
+    return results
+
+
+def _shared(kernels: Kernels, layout: Layout, tensors: Sequence[Tensor]) -> list[Any]:
+    inputs, states = len(kernels.inputs), len(kernels.states)
+    arguments: list[Any] = []
+    for x in tensors[:inputs]:
+        arguments += (x, _time_stride(x, layout))
+    for value in tensors[inputs : inputs + states]:
+        arguments += (value, int(value.numel() > 1))
+    return [*arguments, *tensors[inputs + states :]]
+
+
+def _time_stride(x: Tensor, layout: Layout) -> int:
+    return x.stride(0) if layout.time_steps > 1 else layout.neurons
+
+
+def _zero_row(layout: Layout, like: Tensor) -> Tensor:
+    """Return zeros that stand for a gradient at every step: one row, with time stride 0."""
+    step = layout.empty_step(like.dtype, like.device).zero_()
+    return step.expand(max(layout.time_steps, 1), *step.shape)
 
 
 class Fused(torch.autograd.Function):
-    """Forward and backward of a sequence, each one call of a generated kernel.
+    """A sequence, forward and backward, each one call of a generated kernel.
 
-    Takes a `Call`, then inputs (T, N, *), initial states (N, *) or (1,), parameters. Gives the
-    outputs (T, N, *) and, if the call keeps states, the final states (N, *). What the kernel counts
-    it writes to `call.sums`.
+    Takes a `Call`, then inputs (T, N, *), initial states (N, *) or (1,), parameters, all in the
+    layout of the call. Gives the outputs (T, N, *) and, if the call keeps states, the final states
+    (N, *). What the kernel counts it writes to `call.sums`.
     """
 
     @staticmethod
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the forward kernel."""
-        model, kernel = call.kernel.plan.model, call.kernel
-        like = tensors[0]
-        fields = call.sizes()
-        inputs = call.counts[0]
-        tensors = tuple(
-            _per_step(t) if k < inputs else t.resolve_neg().contiguous()
-            for k, t in enumerate(tensors)
-        )
-        _set_shared(fields, call, tensors)
-        outputs = [like.new_empty(call.shape) for _ in model.outputs]
-        fields |= {f"{o}_seq": t.data_ptr() for o, t in zip(model.outputs, outputs, strict=True)}
-        finals = []
-        if call.keeps_states:
-            finals = [like.new_empty(call.shape[1:]) for _ in model.states]
-            for state, final in zip(model.states, finals, strict=True):
-                fields[f"{state.name}_final"] = final.data_ptr()
-        for k, name in enumerate(kernel.plan.counts):
-            fields[f"{name}_sum"] = call.sums[k:].data_ptr()
-        checkpoints = None
+        results = run_forward(call.kernels, call.layout, tensors, call.keeps_states, call.trains)
+        if results.sums is not None:
+            call.sums.extend(results.sums.tolist())
         if call.trains:
-            count = kernel.checkpoints(call.shape[0], call.extent.neurons)
-            checkpoints = like.new_empty(count)
-            fields["checkpoints"] = checkpoints.data_ptr()
-        _run(kernel.forward, kernel.forward_arguments(**fields))
-        ctx.call = call
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, checkpoints)
-        return (*outputs, *finals)
+            ctx.call = call
+            ctx.set_materialize_grads(False)
+            ctx.save_for_backward(*tensors, results.checkpoints)
+        return (*results.outputs, *results.finals)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -93,71 +184,7 @@ class Fused(torch.autograd.Function):
                 " not supported. Use backend='torch' for higher derivatives."
             )
         call: Call = ctx.call
-        model, kernel = call.kernel.plan.model, call.kernel
         *tensors, checkpoints = ctx.saved_tensors
-        like = tensors[0]
-        fields = call.sizes()
-        _set_shared(fields, call, tensors)
-        fields["checkpoints"] = checkpoints.data_ptr()
-        kept = []  # holds what the kernel reads until it has run
-        for o, grad in zip(model.outputs, grads, strict=False):
-            tensor = like.new_zeros((1, *call.shape[1:])) if grad is None else _per_step(grad)
-            kept.append(tensor)
-            fields[f"grad_{o}_seq"] = tensor.data_ptr()
-            fields[f"grad_{o}_stride"] = 0 if grad is None else tensor.stride(0)
-        for state, grad in zip(model.states, grads[len(model.outputs) :], strict=False):
-            if grad is not None:
-                kept.append(grad.resolve_neg().contiguous())
-                fields[f"grad_{state.name}_final"] = kept[-1].data_ptr()
-        results = _gradients(ctx.needs_input_grad[1:], call, tensors, fields)
-        _run(kernel.backward, kernel.backward_arguments(**fields))
+        needed = ctx.needs_input_grad[1:]
+        results = run_backward(call.kernels, call.layout, tensors, checkpoints, grads, needed)
         return (None, *results)
-
-
-def _gradients(
-    needed: tuple[bool, ...], call: Call, tensors: list[Tensor], fields: dict[str, int]
-) -> list[Tensor | None]:
-    """Allocate the gradients that are needed and enter them into the fields."""
-    model = call.kernel.plan.model
-    inputs, states = call.counts
-    names = [f"grad_{x}_seq" for x in model.inputs]
-    names += [f"grad_{s.name}_init" for s in model.states]
-    names += [f"grad_{p.name}" if p.learnable else "" for p in model.params]
-    results: list[Tensor | None] = []
-    for k, (name, tensor, need) in enumerate(zip(names, tensors, needed, strict=True)):
-        if not need or not name:
-            results.append(None)
-            continue
-        shape = call.shape if k < inputs else tensor.shape
-        if inputs <= k < inputs + states:
-            shape = call.shape[1:]
-        grad = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
-        fields[name] = grad.data_ptr()
-        results.append(grad)
-    return results
-
-
-def _set_shared(fields: dict[str, int], call: Call, tensors: Sequence[Tensor]) -> None:
-    model = call.kernel.plan.model
-    inputs, states = call.counts
-    for name, x in zip(model.inputs, tensors, strict=False):
-        fields[f"{name}_seq"] = x.data_ptr()
-        fields[f"{name}_stride"] = x.stride(0) if call.shape[0] > 1 else call.extent.neurons
-    for state, value in zip(model.states, tensors[inputs:], strict=False):
-        fields[f"{state.name}_init"] = value.data_ptr()
-        fields[f"{state.name}_init_stride"] = int(value.shape == call.shape[1:])
-    for param, value in zip(model.params, tensors[inputs + states :], strict=True):
-        fields[param.name] = value.data_ptr()
-
-
-def _per_step(x: Tensor) -> Tensor:
-    """Return `x` with each step contiguous; time may be strided or expanded."""
-    x = x.resolve_neg()
-    if x.is_contiguous() or (x.dim() > 1 and x.shape[0] > 0 and x[0].is_contiguous()):
-        return x
-    return x.contiguous()
-
-
-def _run(function: Any, arguments: ctypes.Structure) -> None:
-    if function(ctypes.byref(arguments)):
-        raise ToolError("c: out of memory while running the kernel. Use a smaller batch.")

@@ -9,23 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lnm_codegen.compiler import model_of
 from lnm_codegen.errors import ModelError, ShapeError, ToolError
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.nn.arguments import (
+    REAL,
     TYPES,
     check_choice,
     check_inputs,
+    check_rows,
     check_size,
     checked_shape,
-    extent_of,
     given_states,
     parameters_of,
+    refuse_transforms,
     start_states,
 )
 from lnm_codegen.nn.eager import run_eager
-from lnm_codegen.nn.function import Call, Fused
-from lnm_codegen.nn.load import CKernel, compiler, load_c
+from lnm_codegen.nn.function import Call, Fused, Kernels, run_forward
+from lnm_codegen.nn.layout import arranged, is_rewritable
+from lnm_codegen.nn.load import compiler
+from lnm_codegen.nn.operators import kernels_of, operator_of
 from lnm_codegen.nn.record import checked_record, recorded, recording
 from lnm_codegen.symbols import Param
 
@@ -54,10 +57,13 @@ class NeuronLayer(nn.Module):
             [low, high], NaN among them, are counted as "outside"; by default those that have run
             away.
         dtype: Of the parameters; float32 by default.
+        inplace: Where no gradient is wanted, let the output overwrite x_seq, if the kernels are
+            generated ones, the model has one output, and x_seq is dense and contiguous in time.
 
     Shape:
         x_seq (T, N, *) -> (T, N, *), the channel axis of per-channel parameters being 2; without
-        T in single-step mode. float32 or float64. A tuple where the model names several outputs.
+        T in single-step mode. float32, float64, bfloat16 or float16; states and arithmetic are
+        float32, float64 for float64. A tuple where the model names several outputs.
 
     Raises:
         ModelError: An argument outside what is said here.
@@ -82,6 +88,7 @@ class NeuronLayer(nn.Module):
         record: tuple[str, ...] = (),
         interval: tuple[float, float] = (-1e30, 1e30),
         dtype: torch.dtype | None = None,
+        inplace: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(neuron, Neuron):
@@ -91,6 +98,7 @@ class NeuronLayer(nn.Module):
             )
         check_choice("backend", backend, BACKENDS)
         check_choice("step_mode", step_mode, ("m", "s"))
+        check_choice("inplace", inplace, (True, False))
         if detach_reset is not None:
             check_choice("detach_reset", detach_reset, (True, False))
             neuron = neuron.with_detach_reset(detach_reset)
@@ -105,18 +113,24 @@ class NeuronLayer(nn.Module):
                 )
         if dtype not in (None, *TYPES):
             raise ModelError(
-                f"NeuronLayer: dtype is {dtype!r}. Accepted: torch.float32, torch.float64."
+                f"NeuronLayer: dtype is {dtype!r}. Accepted: {', '.join(map(str, TYPES))}."
             )
         self.neuron = neuron
         self.backend = backend
         self.step_mode = step_mode
+        self.inplace = inplace
         self.record = checked_record(record)
         self._recorded = recording(neuron, self.record, interval)
         self._rows = {p.name: self._rows_of(p, channels, shape) for p in neuron.params}
         for param in neuron.params:
             self._register(param, dtype or torch.float32)
+        self._has_rows = any(p.per != "layer" for p in neuron.params)
+        self._has_made_starts = any(callable(s.decl.init) for s in neuron.states)  # type: ignore[union-attr]
+        self._names = tuple(p.name for p in neuron.params)
+        self._shapes = tuple(self._shape_of(p) for p in neuron.params)
         self._state: dict[str, Tensor] | None = None
-        self._kernels: dict[torch.dtype, CKernel] = {}
+        self._kernels: dict[tuple[str, torch.dtype], Kernels] = {}
+        self._starts: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
 
     def _rows_of(
         self, param: Param, channels: int | None, shape: tuple[int, ...] | None
@@ -133,13 +147,16 @@ class NeuronLayer(nn.Module):
             f" Give {missing}."
         )
 
+    def _shape_of(self, param: Param) -> tuple[int, ...]:
+        return (*self._rows[param.name], *((param.size,) if param.size is not None else ()))
+
     def _register(self, param: Param, dtype: torch.dtype) -> None:
         if hasattr(self, param.name):
             raise ModelError(
                 f"NeuronLayer: parameter {param.name!r} has the name of an attribute of"
                 " nn.Module. Rename it in the model."
             )
-        shape = (*self._rows[param.name], *((param.size,) if param.size is not None else ()))
+        shape = self._shape_of(param)
         if callable(param.init):
             value = torch.as_tensor(param.init(torch.default_generator, shape))
             if value.shape != shape:
@@ -201,39 +218,79 @@ class NeuronLayer(nn.Module):
         return f"{self.neuron.name}, backend={self.backend!r}, step_mode={self.step_mode!r}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_state": None, "_kernels": {}}
+        return {**self.__dict__, "_state": None, "_kernels": {}, "_starts": {}}
 
     def _run(
         self, inputs: tuple[Tensor, ...], given: dict[str, Any], keeps: bool
     ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
         """Return outputs, final states (if they are kept) and what was counted."""
         x, neuron = inputs[0], self.neuron
-        backend = self._backend(x)
-        extent = extent_of(neuron, self._rows, x.shape)
-        start = start_states(neuron, x, given, kept=self._state or {})
-        params = parameters_of(
-            neuron, self._rows, [getattr(self, p.name) for p in neuron.params], x
-        )
+        if self._has_rows:
+            check_rows(neuron, self._rows, x.shape)
+        traced = torch.compiler.is_compiling()
+        backend = self._traced_backend(x.device.type) if traced else self._backend(x.device.type)
+        start = self._start(x, given)
+        params = parameters_of(neuron, self._shapes, [getattr(self, n) for n in self._names], x)
         if backend == "torch":
             return run_eager(self._recorded, inputs, start, params)
-        kernel = self._kernel(x.dtype)
-        sums = torch.zeros(len(kernel.plan.counts), dtype=torch.float64)
-        tensors = (*inputs, *start, *params)
+        tensors: Sequence[Tensor] = (*inputs, *start, *params)
         trains = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        call = Call(kernel, extent, x.shape, keeps, trains, sums)
+        if traced:
+            return self._run_operator(backend, tensors, keeps, trains)
+        refuse_transforms(neuron, backend, tensors)
+        kernels = self._kernels_of(backend, x.dtype)
+        layout, tensors = arranged(neuron.params, tensors, len(inputs), len(start))
+        count = len(kernels.outputs)
+        if self.inplace and not trains and count == 1 and is_rewritable(x, tensors[0], layout):
+            written = run_forward(kernels, layout, tensors, keeps, False, into=x)
+            torch.autograd.graph.increment_version(x)
+            sums = [] if written.sums is None else written.sums.tolist()
+            return (x,), dict(zip(kernels.states, written.finals, strict=False)), sums
+        call = Call(kernels, layout, keeps, trains, [])
         results = Fused.apply(call, *tensors)  # type: ignore[no-untyped-call]
-        count = len(kernel.plan.model.outputs)
-        names = [s.name for s in neuron.states]
-        return results[:count], dict(zip(names, results[count:], strict=keeps)), sums.tolist()
+        final = dict(zip(kernels.states, results[count:], strict=True)) if keeps else {}
+        return results[:count], final, call.sums
 
-    def _kernel(self, dtype: torch.dtype) -> CKernel:
-        if dtype not in self._kernels:
-            self._kernels[dtype] = load_c(model_of(self._recorded, dtype=TYPES[dtype]))
-        return self._kernels[dtype]
+    def _start(self, x: Tensor, given: dict[str, Any]) -> list[Tensor]:
+        """Return the initial states; what is made of numbers alone is made once."""
+        if given or self._has_made_starts:
+            return start_states(self.neuron, x, given, kept=self._state or {})
+        if torch.compiler.is_compiling():
+            return start_states(self.neuron, x, given, kept={})
+        key = (REAL[x.dtype], x.device)
+        if key not in self._starts:
+            self._starts[key] = start_states(self.neuron, x, given, kept={})
+        return self._starts[key]
 
-    def _backend(self, x: Tensor) -> str:
+    def _run_operator(
+        self, backend: str, tensors: Sequence[Tensor], keeps: bool, trains: bool
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
+        """Return what `_run` does, from the operator that `torch.compile` keeps as one node."""
+        states = [s.name for s in self.neuron.states]
+        operator = getattr(torch.ops.lnm, self._operator_name(backend))
+        *results, _, counts = operator(*tensors, keeps, trains)
+        count = len(results) - len(states)
+        final = dict(zip(states, results[count:], strict=True)) if keeps else {}
+        return tuple(results[:count]), final, counts.unbind()
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _operator_name(self, backend: str) -> str:
+        return operator_of(self._recorded, backend).name
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _traced_backend(self, device: str) -> str:
+        return self._backend(device)
+
+    def _kernels_of(self, backend: str, dtype: torch.dtype) -> Kernels:
+        key = (backend, dtype)
+        if key not in self._kernels:
+            self._kernels[key] = kernels_of(self._recorded, backend, dtype)
+        return self._kernels[key]
+
+    def _backend(self, device: str) -> str:
+        """Return the backend that runs on a type of device."""
         if self.backend == "auto":
-            if x.device.type != "cpu":
+            if device != "cpu":
                 return "torch"
             try:
                 compiler()
@@ -241,9 +298,9 @@ class NeuronLayer(nn.Module):
                 _warn_once(str(error))
                 return "torch"
             return "c"
-        if self.backend == "c" and x.device.type != "cpu":
+        if self.backend == "c" and device != "cpu":
             raise ToolError(
-                f"{self.neuron.name}: backend 'c' runs on the CPU; the input is on {x.device}."
+                f"{self.neuron.name}: backend 'c' runs on the CPU; the input is on {device}."
                 " Use backend='torch', or move the input."
             )
         return self.backend

@@ -11,20 +11,26 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
+import struct
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+import torch
 from filelock import FileLock
+from torch import Tensor
 
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model
-from lnm_codegen.backends.c_plan import SIZES, Plan, plan_of
+from lnm_codegen.backends.c import CHUNK, FAR
+from lnm_codegen.backends.plan import SIZES, checkpoints, plan_of
 from lnm_codegen.errors import ToolError
 
 FLAGS = (
@@ -38,23 +44,31 @@ _TIMEOUT = 300
 class Compiler:
     """A C++ compiler: how to call it, what it says its version is."""
 
-    path: str
+    command: tuple[str, ...]
     version: str
+
+    @property
+    def path(self) -> str:
+        """The program that is run."""
+        return self.command[0]
 
 
 @cache
 def compiler() -> Compiler:
-    """Return the C++ compiler: $CXX, g++ or clang++.
+    """Return the C++ compiler: $CXX (with arguments, such as "ccache g++"), g++ or clang++.
 
     Raises:
         ToolError: None is found.
     """
     wanted = os.environ.get("CXX")
-    for name in (wanted,) if wanted else ("g++", "clang++", "c++"):
-        path = shutil.which(name)
+    for words in [shlex.split(wanted)] if wanted else [["g++"], ["clang++"], ["c++"]]:
+        path = shutil.which(words[0]) if words else None
         if path:
-            shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-            return Compiler(path, shown.stdout.splitlines()[0] if shown.stdout else name)
+            command = (path, *words[1:])
+            shown = subprocess.run(
+                [*command, "--version"], capture_output=True, text=True, check=False
+            )
+            return Compiler(command, shown.stdout.splitlines()[0] if shown.stdout else words[0])
     raise ToolError(
         f"c: no C++ compiler found ({wanted or 'g++, clang++ or c++'}). Install g++, or use"
         " backend='torch'."
@@ -82,57 +96,73 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LNM_CACHE") or platformdirs.user_cache_dir("lnm_codegen"))
 
 
-@dataclass(frozen=True)
-class CKernel:
-    """A loaded library: its functions, and the argument structs as ctypes classes."""
+class CKernels:
+    """The kernels of a model in a loaded library; names stand in call order.
 
-    plan: Plan
-    forward_arguments: type[ctypes.Structure]
-    backward_arguments: type[ctypes.Structure]
-    forward: Any
-    backward: Any
-    checkpoints: Any
-    library: Path
+    Both functions take one struct of 64-bit words: sizes, threads, addresses and strides.
+    """
+
+    def __init__(self, model: Model, library: Path) -> None:
+        plan = plan_of(model)
+        self.inputs, self.states, self.outputs = model.inputs, plan.states, model.outputs
+        self.learnable = tuple(p.learnable for p in model.params)
+        self.counts = plan.counts
+        self.real: torch.dtype = getattr(torch, model.real)
+        self.library = library
+        loaded = ctypes.CDLL(str(library))
+        self._forward = self._function(loaded, f"{model.name}_forward")
+        self._backward = self._function(loaded, f"{model.name}_backward")
+        self._forward_words = _words(len(plan.forward_fields))
+        self._backward_words = _words(len(plan.backward_fields))
+
+    @staticmethod
+    def _function(loaded: ctypes.CDLL, name: str) -> Any:
+        function = getattr(loaded, name)
+        function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
+        return function
+
+    def checkpoints(self, time_steps: int, neurons: int) -> int:
+        """Return how many numbers the checkpoints hold."""
+        return checkpoints(time_steps, neurons, len(self.states), CHUNK, FAR)
+
+    def forward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
+        """Run the forward kernel."""
+        _run(self._forward, self._forward_words, sizes, arguments)
+
+    def backward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
+        """Run the backward kernel."""
+        _run(self._backward, self._backward_words, sizes, arguments)
+
+
+def _words(fields: int) -> struct.Struct:
+    return struct.Struct(f"{len(SIZES) + 1 + fields}q")
+
+
+def _run(
+    function: Any,
+    words: struct.Struct,
+    sizes: Sequence[int],
+    arguments: Sequence[Tensor | int | None],
+) -> None:
+    addresses = [a if isinstance(a, int) else 0 if a is None else a.data_ptr() for a in arguments]
+    if function(words.pack(*sizes, torch.get_num_threads(), *addresses)):
+        raise ToolError("c: out of memory while running the kernel. Use a smaller batch.")
 
 
 @cache
-def load_c(model: Model) -> CKernel:
+def load_c(model: Model) -> CKernels:
     """Build (or find in the cache) and load the C kernels of a model.
 
     Raises:
         ToolError: No compiler, or it failed; the message has its first error.
     """
     path = build(model)
-    plan = plan_of(model)
     try:
-        library = ctypes.CDLL(str(path))
+        return CKernels(model, path)
     except OSError as error:
         raise ToolError(
             f"c: cannot load {path}: {error}. Set LNM_CACHE to a folder whose files may be run."
         ) from None
-    functions = [getattr(library, f"{model.name}_{w}") for w in ("forward", "backward")]
-    for function in functions:
-        function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
-    checkpoints = getattr(library, f"{model.name}_checkpoints")
-    checkpoints.argtypes, checkpoints.restype = [ctypes.c_int64] * 2, ctypes.c_int64
-    return CKernel(
-        plan,
-        _struct(f"{model.name}_forward_arguments", plan.forward_fields),
-        _struct(f"{model.name}_backward_arguments", plan.backward_fields),
-        functions[0],
-        functions[1],
-        checkpoints,
-        path,
-    )
-
-
-def _struct(name: str, fields: tuple[tuple[str, str], ...]) -> type[ctypes.Structure]:
-    shared = [(n, ctypes.c_int64) for n in SIZES]
-    own = [
-        (text.split()[-1].lstrip("*"), ctypes.c_void_p if "*" in text else ctypes.c_int64)
-        for text, _ in fields
-    ]
-    return type(name, (ctypes.Structure,), {"_fields_": [*shared, *own]})
 
 
 def build(model: Model) -> Path:
@@ -174,7 +204,7 @@ def _compile(
     with tempfile.TemporaryDirectory(dir=entry.parent, prefix=".building-") as folder:
         work = Path(folder) / "entry"
         write(work)
-        command = [tool.path, *options, "-o", name, entry_file]
+        command = [*tool.command, *options, "-o", name, entry_file]
         try:
             done = subprocess.run(
                 command, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT, check=False

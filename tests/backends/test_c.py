@@ -53,7 +53,10 @@ def c_compiler() -> str:
 
 
 @some
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", *(pytest.param(d, marks=pytest.mark.slow) for d in ("float64", "bfloat16"))],
+)
 def test_no_warning(case: str, dtype: str, tmp_path: Path) -> None:
     """-Wall -Wextra finds nothing in the C++, nor in the example as C99, which runs."""
     neuron = CASES[case]()
@@ -62,6 +65,9 @@ def test_no_warning(case: str, dtype: str, tmp_path: Path) -> None:
     strict = ["-Wall", "-Wextra", "-Werror"]
     syntax = [compiler().path, "-std=c++17", "-fopenmp", "-march=native", "-fsyntax-only"]
     check_output([*syntax, *strict, source.entry], tmp_path)
+    assert ("example.c" in source.files) == (dtype != "bfloat16")
+    if "example.c" not in source.files:
+        return
     check_output(
         [c_compiler(), "-std=c99", "-pedantic", *strict, "-c", "example.c", "-o", "example.o"],
         tmp_path,
@@ -150,15 +156,28 @@ def named(word: str) -> lnm.Neuron:
 @pytest.mark.parametrize(
     "word",
     ["checkpoints", "x_seq", "x_stride", "v_init", "v_final", "spike_seq", "inner", "threads",
-     "time_steps", "batch", "channels"],
+     "time_steps", "neurons", "sample", "channels"],
 )  # fmt: skip
 def test_names_that_meet_are_refused(word: str) -> None:
     """A parameter called as a field of the interface is: once an error of the C++ compiler."""
     with pytest.raises(lnm.UnsupportedError) as caught:
         lnm.emit(named(word), "c")
     assert str(caught.value) == (
-        f"c: mine: two fields of the interface would be called {word!r}. Rename a state, an input"
-        " or a parameter."
+        f"mine: two arguments of the kernels would be called {word!r}. Rename a state, an input or"
+        " a parameter."
+    )
+
+
+@pytest.mark.parametrize("word", ["total_x", "x_rows"])
+def test_names_of_sums_and_tables_are_refused(word: str) -> None:
+    """A state called as what the loops make of a parameter `x` is: two members of one struct."""
+    v, q, x = lnm.state(word), lnm.input("q"), lnm.param("x", init=0.5, per="channel")
+    neuron = lnm.Neuron(charge={v: x * v + q}, fire=v - 1, reset=lnm.hard_reset(v), name="mine")
+    with pytest.raises(lnm.UnsupportedError) as caught:
+        lnm.emit(neuron, "c")
+    assert str(caught.value) == (
+        f"c: mine: the loops have a variable called {word!r}. Rename the parameter, state, input"
+        " or output."
     )
 
 

@@ -128,6 +128,15 @@ def test_double_backward() -> None:
     assert torch.allclose(second, -2 * torch.pi**2 * z / (1 + (torch.pi * z) ** 2) ** 2)
 
 
+def test_no_steps_have_a_gradient() -> None:
+    """T = 0 gives an empty sequence that a gradient can be sent into, as the C kernels do."""
+    x = torch.zeros(0, 3, requires_grad=True)
+    out, final = module(lnm.get("if")).multi_step(x, torch.zeros(3), v_threshold=torch.tensor(1.0))
+    out.sum().backward()
+    assert x.grad is not None
+    assert (out.shape, x.grad.shape, final.tolist()) == ((0, 3), (0, 3), [0.0] * 3)
+
+
 def test_constant_results_are_tensors() -> None:
     """A reset to a number, and a `where` of parameters: once a TypeError, once a SyntaxError."""
     v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=0.5)

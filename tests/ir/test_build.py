@@ -147,24 +147,15 @@ def test_constants():
     assert abs(float((exact - sympy.pi * sympy.sqrt(2)).evalf(50))) < 1e-38
 
 
-@pytest.mark.parametrize(
-    ("expr", "message"),
-    [
-        (v + x * sympy.oo, "neuron: the constant oo is not a finite real number (oo)."),
-        (v * sympy.nan, "neuron: the constant nan is not a finite real number (nan)."),
-        (
-            v + x * sympy.sqrt(lnm.sin(sympy.Integer(4))),
-            "neuron: the constant sqrt(sin(4)) is not a finite real number"
-            " (0.8699439610158393710444920306980233187528*I).",
-        ),
-    ],
-    ids=["oo", "nan", "complex"],
-)
-def test_constants_are_finite_and_real(expr, message):
+def test_constants_are_real():
     """What is no number of a machine is refused, with its name."""
+    expr = v + x * sympy.sqrt(lnm.sin(sympy.Integer(4)))
     with pytest.raises(lnm.ModelError) as caught:
         build(lnm.Neuron(charge={v: expr}, output=v + x))
-    assert str(caught.value) == message
+    assert str(caught.value) == (
+        "neuron: the constant sqrt(sin(4)) is not a finite real number"
+        " (0.8699439610158393710444920306980233187528*I)."
+    )
 
 
 def test_shared_subexpressions_are_built_once():

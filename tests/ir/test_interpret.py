@@ -68,6 +68,21 @@ def test_rounded_once(sign):
     assert rounded(Fraction(0), F32) == 0
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rounded_at_the_top_of_float32(sign):
+    """Half an ulp beyond the largest number is infinite, just less is not; nothing warns."""
+    largest = Fraction(float(np.finfo(np.float32).max))
+    half = Fraction(2) ** 103
+    tiny = Fraction(1, 2**80)
+    for exact, expected in (
+        (largest, largest), (largest - half * 3 / 2, largest - half * 2), (largest + tiny, largest),
+        (largest + half - tiny, largest), (largest + half, None), (largest + half + tiny, None),
+    ):  # fmt: skip
+        assert rounded(sign * exact, F32) == sign * (INF if expected is None else float(expected))
+    largest = Fraction(float(np.finfo(np.float64).max))
+    assert rounded(sign * largest, F64) == sign * float(largest)
+
+
 def test_rounded_ties_to_even():
     """An exact tie goes to the even neighbour, as IEEE 754 has it."""
     assert rounded(Fraction(1) + Fraction(1, 2**24), F32) == np.float32(1)

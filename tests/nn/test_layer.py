@@ -264,13 +264,15 @@ def gradients(layer: nn.Module, x: torch.Tensor, grad: torch.Tensor, **more: Any
 @needs_cc
 def test_an_expanded_input_is_read_in_place():
     """Time stride 0 (direct encoding): no copy, the same results, and a gradient of the frame."""
-    from lnm_codegen.nn.function import _per_step
+    from lnm_codegen.nn.layout import layout_of
 
     layer = NeuronLayer(lif(learn_tau=True), backend="c")
     frame = sequence(2, 3).requires_grad_()
     x = frame.expand(20, 2, 3)
     assert x.stride(0) == 0
-    assert _per_step(x).data_ptr() == frame.data_ptr()
+    layout = layout_of(x, rows=False)
+    assert layout is not None
+    assert layout.sequence(x) is x
     grad = sequence(20, 2, 3, seed=1)
     out, grad_x, grad_tau = gradients(layer, x, grad)
     whole = x.detach().clone().requires_grad_()
@@ -584,10 +586,9 @@ REFUSALS = [
      "lif: input 'x' has shape (8,); expected (T, N, *) with at least 2 axes."),
     (lambda: build(lif(), step_mode="s")(torch.zeros(())), lnm.ShapeError,
      "lif: input 'x' has shape (); expected (N, *) with at least 1 axes."),
-    (lambda: build(lif())(x_.half()), lnm.ShapeError,
-     "lif: input 'x' is torch.float16. Accepted: float32, float64. Use x.float()."),
     (lambda: build(lif())(x_.long()), lnm.ShapeError,
-     "lif: input 'x' is torch.int64. Accepted: float32, float64. Use x.float()."),
+     "lif: input 'x' is torch.int64. Accepted: float32, float64, bfloat16, float16."
+     " Use x.float()."),
     (lambda: build(CASES["dendrite"](), shape=(3,))(x_, x_[:2]), lnm.ShapeError,
      "dendrite: input 'drive' is (2, 2, 3) torch.float32, the first (4, 2, 3) torch.float32;"
      " expected the same."),
@@ -595,14 +596,14 @@ REFUSALS = [
      "dendrite: input 'drive' is (4, 2, 3) torch.float64, the first (4, 2, 3) torch.float32;"
      " expected the same."),
     (lambda: build(CHANNEL, channels=5)(x_), lnm.ShapeError,
-     "lif: x_seq has shape (4, 2, 3), so (3,) for what is per channel; parameter 'tau' was made"
-     " for (5,)."),
+     "lif: x_seq has shape (4, 2, 3), 3 channels (axis 2 of (T, N, C, *)); parameter 'tau', per"
+     " channel, was made for (5,)."),
     (lambda: build(NEURON, shape=(3, 7))(x_), lnm.ShapeError,
-     "lif: x_seq has shape (4, 2, 3), so (3,) for what is per neuron; parameter 'tau' was made"
-     " for (3, 7)."),
+     "lif: x_seq has shape (4, 2, 3), neurons (3,) in a sample (T, N, *); parameter 'tau', per"
+     " neuron, was made for (3, 7)."),
     (lambda: build(CHANNEL, channels=3)(torch.zeros(4, 3)), lnm.ShapeError,
-     "lif: x_seq has shape (4, 3), so () for what is per channel; parameter 'tau' was made for"
-     " (3,)."),
+     "lif: x_seq has shape (4, 3), no channels (axis 2 of (T, N, C, *)); parameter 'tau', per"
+     " channel, was made for (3,)."),
     (lambda: build(lif())(x_, state={"h": 0.0}), lnm.ShapeError,
      "lif: no state 'h'. Declared: v."),
     (lambda: build(lnm.get("cuba_lif"))(x_, state={"curent": 0.0}), lnm.ShapeError,
@@ -673,3 +674,51 @@ def test_counts_of_nan(backend):
     x = torch.zeros(2, 1, 3)
     x[0, 0, 1] = torch.nan
     assert layer(x)[1]["stats"] == {"spike": 0.0, "outside": 2.0}
+
+
+# ---- in place, and transforms ----
+
+
+@needs_cc
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_place(dtype):
+    """Without gradients the output overwrites x; with them, or where x has gaps, it does not."""
+    plain, layer = (
+        NeuronLayer(lnm.get("lnm", degree=2), backend="c", inplace=i) for i in (False, True)
+    )
+    x = sequence(20, 3, 700).to(dtype)
+    with torch.no_grad():
+        expected, own = plain(x, return_state=True), x.clone()
+        version = own._version
+        out, state = layer(own, return_state=True)
+        assert out is own
+        assert own._version > version
+        assert torch.equal(out, expected[0])
+        assert torch.equal(state["v"], expected[1]["v"])
+        for kept in (x[:1].expand(20, 3, 700), torch.stack([x, x], -1)[..., 0]):
+            before = kept.clone()
+            assert layer(kept).data_ptr() != kept.data_ptr()
+            assert torch.equal(kept, before)
+    own = x.clone()
+    assert layer(own).data_ptr() != own.data_ptr()  # theta wants a gradient
+    assert torch.equal(own, x)
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    "transformed",
+    [
+        lambda f, x: torch.func.vmap(f)(x[None]),
+        lambda f, x: torch.func.grad(lambda t: f(t).sum())(x),
+        lambda f, x: torch.func.jvp(f, (x,), (x,)),
+    ],
+    ids=["vmap", "grad", "jvp"],
+)
+def test_transforms_of_torch_func_are_refused(transformed):
+    """One line, not a traceback from inside PyTorch."""
+    with pytest.raises(lnm.UnsupportedError) as caught:
+        transformed(NeuronLayer(lif(), backend="c"), sequence(4, 2, 3))
+    assert str(caught.value) == (
+        "lif: torch.func transforms (vmap, grad, jvp) do not reach into the generated kernels of"
+        " backend 'c'. Use backend='torch'."
+    )

@@ -265,6 +265,19 @@ def test_cxx_chooses_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert runs(load.build(MODEL))
 
 
+@needs_cc
+def test_cxx_may_have_arguments(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in CXX="ccache g++"."""
+    real = load.compiler().path
+    wrapper = script(tmp_path / "wrapper", 'exec "$@"')
+    monkeypatch.setenv("CXX", f"{wrapper} {real}")
+    load.compiler.cache_clear()
+    assert load.compiler().command == (str(wrapper), real)
+    assert runs(load.build(MODEL))
+
+
 def test_the_eager_module_is_written_again_when_altered(cache: Path) -> None:
     """Its file in the cache is compared in whole before it is imported."""
     load_module = eager.eager_module.__wrapped__

@@ -29,6 +29,7 @@ from tests.strategies import few, generators, neurons
 
 one, zero, two = ir.ONE, ir.ZERO, ir.const(2)
 third = Const(Fraction(1, 3))
+pi = Const(Fraction("3.141592653589793238462643383279502884197"), "pi")
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,16 @@ def test_folds(e, text):
     """Exact rationals, neutral elements, double negations."""
     (line,) = body(fold(kernel(e)))
     assert line == f"h0 = {text}"
+
+
+@pytest.mark.parametrize(
+    "e",
+    [ir.mul(one, pi), ir.mul(pi, one), ir.div(pi, one), ir.add(zero, pi), ir.sub(pi, zero)],
+    ids=lambda e: body(kernel(e))[0],
+)
+def test_a_named_constant_keeps_its_name(e):
+    """1*pi is pi, not its 40 digits."""
+    assert [let.value for let in fold(kernel(e)).body] == [pi]
 
 
 @pytest.mark.parametrize(

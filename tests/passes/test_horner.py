@@ -46,6 +46,24 @@ TABLE = [
     (add(cubic(), X), "fma(fma(fma(c3, v, c2), v, c1), v, c0) + x"),
     (add(cubic(), mul(P, X)), "fma(p, x, fma(fma(fma(c3, v, c2), v, c1), v, c0))"),
     (sub(cubic(), X), "fma(fma(fma(c3, v, c2), v, c1), v, c0) - x"),
+    (add(add(C0, mul(C1, V)), X), "fma(c1, v, c0) + x"),
+    (add(sub(mul(C1, V), C0), X), "fma(c1, v, -c0) + x"),
+    (sub(add(X, C0), mul(C1, V)), "fma(-c1, v, c0) + x"),
+    (add(mul(P, X), add(Y, mul(C1, V))), "fma(p, x, fma(c1, v, y))"),
+    (add(mul(P, X), mul(C1, V)), "fma(p, x, c1 * v)"),
+    (sub(mul(P, X), mul(C1, V)), "fma(p, x, -(c1 * v))"),
+    (
+        add(add(mul(P, X), mul(Q, W)), cubic()),
+        "fma(p, x, fma(q, w, fma(fma(fma(c3, v, c2), v, c1), v, c0)))",
+    ),
+    (add(mul(P, X), mul(C2, Power(V, 2))), "fma(p, x, c2 * v * v)"),
+    (add(add(X, mul(C1, V)), mul(C2, Power(V, 2))), "fma(fma(c2, v, c1), v, x)"),
+    (add(add(X, W), mul(C2, Power(V, 2))), "fma(c2 * v, v, w) + x"),
+    (
+        add(add(cubic(X), W), mul(P, Power(V, 2))),
+        "fma(fma(fma(c3, x, c2), x, c1), x, fma(p * v, v, c0) + w)",
+    ),
+    (add(sub(X, W), mul(P, Y)), "fma(p, y, x - w)"),
     (add(mul(V, V), ir.ONE), "fma(v, v, 1)"),
     (add(mul(C3, Power(V, 3)), C0), "fma(c3 * v * v, v, c0)"),
     (mul(P, Power(V, 3)), "p * v * v * v"),
@@ -78,7 +96,8 @@ def test_a_polynomial_takes_as_many_multiply_adds_as_its_degree(degree):
     (h,) = [let.value for let in program.forward.body if let.target.name == "h"]
     fused = [n for n in ir.walk(h) if isinstance(n, Fma)]
     assert len(fused) == degree
-    assert isinstance(h, ir.Binary) or degree == 1  # there fma(theta_1, v, theta_0 + x)
+    assert isinstance(h, ir.Binary)
+    assert h.rhs == X
     slopes = [let.value for let in program.backward.body if let.target.name == "dh_dv"]
     assert sum(isinstance(n, Fma) for e in slopes for n in ir.walk(e)) == max(degree - 1, 0)
 

@@ -3,7 +3,8 @@
 // Forward and backward over time, each one fused loop:
 //     threads > tiles of 1024 neurons > chunks of 16 steps > blocks of 64 lanes > steps > lanes (SIMD)
 // The backward goes chunk by chunk from the last, reruns a chunk from its first states and then
-// runs the adjoint. A parameter's gradient is summed per neuron over time, then over a tile in a
+// runs the adjoint. Beyond 4096 steps only some chunks begin at a checkpoint, and those between
+// two are found by a first rerun, so that memory grows as the root of time. A parameter's gradient is summed per neuron over time, then over a tile in a
 // fixed order, then in double: it depends neither on the number of threads nor on the machine.
 #include "cuba_lif.h"
 #include "cuba_lif_step.h"
@@ -18,10 +19,13 @@
 
 namespace {
 
+typedef float io;  // of sequences; arithmetic is in `real`
+
 constexpr int kTile = 1024;  // part of the meaning of the sums
 constexpr int kBlock = 64;
 constexpr int kChunk = 16;
 constexpr int kSums = 16;  // interleaved sums over a tile, part of their meaning
+constexpr int64_t kFar = 4096;
 constexpr int64_t kSlabs = 64;
 constexpr int64_t kStreamBytes = 8 << 20;
 
@@ -31,22 +35,22 @@ constexpr int64_t kStreamBytes = 8 << 20;
 
 // Write a row of a block. Streaming stores leave the caches alone; they take whole lines of 64 bytes.
 template <bool kStream>
-INLINE void put(real *to, const real *row, int n) {
+INLINE void put(io *to, const io *row, int n) {
 #if defined(__AVX512F__)
     if (kStream) {
-        for (int i = 0; i < n; i += 64 / int(sizeof(real)))
+        for (int i = 0; i < n; i += 64 / int(sizeof(io)))
             _mm512_stream_si512(reinterpret_cast<__m512i *>(to + i), _mm512_load_si512(row + i));
         return;
     }
 #elif defined(__AVX__)
     if (kStream) {
-        for (int i = 0; i < n; i += 32 / int(sizeof(real)))
+        for (int i = 0; i < n; i += 32 / int(sizeof(io)))
             _mm256_stream_si256(reinterpret_cast<__m256i *>(to + i),
                                 _mm256_load_si256(reinterpret_cast<const __m256i *>(row + i)));
         return;
     }
 #endif
-    memcpy(to, row, sizeof(real) * n);
+    memcpy(to, row, sizeof(io) * n);
 }
 
 INLINE void finish_streams() {
@@ -56,15 +60,15 @@ INLINE void finish_streams() {
 }
 
 template <bool kStream>
-INLINE void fetch(const real *row, int n) {
+INLINE void fetch(const io *row, int n) {
     if (kStream)
-        for (int i = 0; i < n; i += 64 / int(sizeof(real))) __builtin_prefetch(row + i, 0, 2);
+        for (int i = 0; i < n; i += 64 / int(sizeof(io))) __builtin_prefetch(row + i, 0, 2);
 }
 
 // Whether streaming pays: the row of every step begins a line, and the sequence outgrows a cache.
 bool streams(const void *sequence, int64_t time_steps, int64_t neurons) {
-    const bool aligned = (reinterpret_cast<uintptr_t>(sequence) | neurons * sizeof(real)) % 64 == 0;
-    return aligned && time_steps * neurons * int64_t(sizeof(real)) >= kStreamBytes;
+    const bool aligned = (reinterpret_cast<uintptr_t>(sequence) | neurons * sizeof(io)) % 64 == 0;
+    return aligned && time_steps * neurons * int64_t(sizeof(io)) >= kStreamBytes;
 }
 
 INLINE void load(real *to, const real *from, int n) { memcpy(to, from, sizeof(real) * n); }
@@ -72,28 +76,6 @@ INLINE void load(real *to, const real *from, int n) { memcpy(to, from, sizeof(re
 INLINE void clear(real *to, int n) {
     for (int i = 0; i < n; ++i) to[i] = 0;
 }
-
-// ---- parameters that differ between neurons: row (neuron / inner) % rows of a table ----
-
-struct Rows {
-    int64_t rows, inner;
-};
-
-// Call f(lane, row, count, step) for each run of lanes whose rows are one row (step 0) or follow
-// each other (step 1).
-template <class F>
-INLINE void for_runs(const Rows &shape, int64_t first, int n, F f) {
-    int64_t row = first / shape.inner % shape.rows, within = first % shape.inner;
-    for (int i = 0; i < n;) {
-        const int64_t left = shape.inner == 1 ? shape.rows - row : shape.inner - within;
-        const int count = int(std::min<int64_t>(left, n - i));
-        f(i, row, count, shape.inner == 1);
-        i += count;
-        within = 0;
-        row = (row + (shape.inner == 1 ? count : 1)) % shape.rows;
-    }
-}
-
 // ---- sums ----
 
 // Add n numbers to interleaved sums: number i to sum i % kSums.
@@ -125,7 +107,6 @@ void add_pairwise(double *parts, int64_t count, int64_t width) {
         for (int64_t k = 0; k + half < count; k += 2 * half)
             for (int64_t j = 0; j < width; ++j) parts[k * width + j] += parts[(k + half) * width + j];
 }
-
 // ---- a call ----
 
 struct Parameters {
@@ -157,18 +138,32 @@ struct alignas(64) BackwardTile {
     real grad_v[kTile];
 };
 
+// One chunk of one block.
 struct Chunk {
-    int64_t neurons, first;  // of the sequence, of the block
+    int64_t first;           // neuron
     int at;                  // the block's place in its tile
-    int64_t begin;           // its first step
+    int64_t begin;           // step
     int steps;
     bool is_first, is_last;  // in the order in which chunks are run
 };
 
+// How many chunks lie between two checkpoints.
+int64_t chunks_per_checkpoint(int64_t time_steps) {
+    int64_t every = 1;
+    if (time_steps > kFar)
+        while (every * every * kChunk < time_steps) ++every;
+    return every;
+}
+
+// Where a state is kept at the beginning of a chunk, all neurons side by side.
+INLINE int64_t checkpoint(int64_t begin, int64_t every, int state, int64_t neurons) {
+    return ((begin / kChunk / every - 1) * 2 + state) * neurons;
+}
+
 template <bool kStream>
 INLINE void forward_chunk(const cuba_lif_forward_arguments &a, const Parameters &p, ForwardTile &tile,
-                          const Chunk &c, int n) {
-    (void)p, (void)tile;
+                          const Chunk &c, int64_t every, int n) {
+    (void)p, (void)tile, (void)every;
     alignas(64) real current_now[kBlock];
     alignas(64) real v_now[kBlock];
     alignas(64) real spike_row[kBlock];
@@ -177,15 +172,15 @@ INLINE void forward_chunk(const cuba_lif_forward_arguments &a, const Parameters 
         for (int i = 0; i < n; ++i) v_now[i] = a.v_init[(c.first + i) * a.v_init_stride];
     } else {
         load(current_now, tile.current + c.at, n);
-        if (a.checkpoints)
-            load(a.checkpoints + ((c.begin / kChunk - 1) * 2 + 0) * c.neurons + c.first, current_now, n);
         load(v_now, tile.v + c.at, n);
-        if (a.checkpoints)
-            load(a.checkpoints + ((c.begin / kChunk - 1) * 2 + 1) * c.neurons + c.first, v_now, n);
+        if (a.checkpoints && c.begin / kChunk % every == 0) {
+            load(a.checkpoints + checkpoint(c.begin, every, 0, a.neurons) + c.first, current_now, n);
+            load(a.checkpoints + checkpoint(c.begin, every, 1, a.neurons) + c.first, v_now, n);
+        }
     }
     for (int t = 0; t < c.steps; ++t) {
         const int64_t time = c.begin + t;
-        const real *__restrict x_row = a.x_seq + time * a.x_stride + c.first;
+        const io *x_row = a.x_seq + time * a.x_stride + c.first;
         fetch<kStream>(x_row + (t + 4 < c.steps ? 4 * a.x_stride : kBlock + (4 - c.steps) * a.x_stride), n);
 #pragma omp simd
         for (int i = 0; i < n; ++i) {
@@ -195,7 +190,7 @@ INLINE void forward_chunk(const cuba_lif_forward_arguments &a, const Parameters 
             current_now[i] = current_next_value;
             v_now[i] = v_next_value;
         }
-        put<kStream>(a.spike_seq + time * c.neurons + c.first, spike_row, n);
+        put<kStream>(a.spike_seq + time * a.neurons + c.first, spike_row, n);
     }
     if (!c.is_last)
         load(tile.current + c.at, current_now, n);
@@ -207,35 +202,69 @@ INLINE void forward_chunk(const cuba_lif_forward_arguments &a, const Parameters 
         load(a.v_final + c.first, v_now, n);
 }
 
+// The states before each step of a chunk, and after its last.
+struct alignas(64) Steps {
+    real current[kChunk + 1][kBlock];
+    real v[kChunk + 1][kBlock];
+};
+
+// Find where a chunk begins: among what was rerun, or at a checkpoint, or at the beginning.
+INLINE void begin_chunk(const cuba_lif_backward_arguments &a, const real *starts, const Chunk &c, int64_t every,
+                        Steps &steps, int n) {
+    const int64_t between = c.begin / kChunk % every;
+    if (between) {
+        load(steps.current[0], starts + (between * 2 + 0) * kTile + c.at, n);
+        load(steps.v[0], starts + (between * 2 + 1) * kTile + c.at, n);
+    } else if (c.begin) {
+        load(steps.current[0], a.checkpoints + checkpoint(c.begin, every, 0, a.neurons) + c.first, n);
+        load(steps.v[0], a.checkpoints + checkpoint(c.begin, every, 1, a.neurons) + c.first, n);
+    } else {
+        for (int i = 0; i < n; ++i) steps.current[0][i] = a.current_init[(c.first + i) * a.current_init_stride];
+        for (int i = 0; i < n; ++i) steps.v[0][i] = a.v_init[(c.first + i) * a.v_init_stride];
+    }
+}
+
+// Run `count` steps of a chunk again, keeping the states.
 template <bool kStream>
-INLINE void backward_chunk(const cuba_lif_backward_arguments &a, const Parameters &p, BackwardTile &tile,
-                           const Chunk &c, int n) {
+INLINE void rerun(const cuba_lif_backward_arguments &a, const Parameters &p, const BackwardTile &tile,
+                  const Chunk &c, int count, Steps &steps, int n) {
     (void)p, (void)tile;
-    alignas(64) real current_at[kChunk][kBlock];  // before each step of the chunk
-    alignas(64) real grad_current[kBlock];
-    alignas(64) real v_at[kChunk][kBlock];  // before each step of the chunk
-    alignas(64) real grad_v[kBlock];
-    alignas(64) real grad_x_row[kBlock];
-    if (c.begin == 0)
-        for (int i = 0; i < n; ++i) current_at[0][i] = a.current_init[(c.first + i) * a.current_init_stride];
-    else
-        load(current_at[0], a.checkpoints + ((c.begin / kChunk - 1) * 2 + 0) * c.neurons + c.first, n);
-    if (c.begin == 0)
-        for (int i = 0; i < n; ++i) v_at[0][i] = a.v_init[(c.first + i) * a.v_init_stride];
-    else
-        load(v_at[0], a.checkpoints + ((c.begin / kChunk - 1) * 2 + 1) * c.neurons + c.first, n);
-    for (int t = 0; t + 1 < c.steps; ++t) {
+    for (int t = 0; t < count; ++t) {
         const int64_t time = c.begin + t;
-        const real *__restrict x_row = a.x_seq + time * a.x_stride + c.first;
+        const io *x_row = a.x_seq + time * a.x_stride + c.first;
         fetch<kStream>(a.grad_spike_seq + (c.begin + c.steps - 1 - t) * a.grad_spike_stride + c.first, n);
 #pragma omp simd
         for (int i = 0; i < n; ++i) {
             real current_next_value, v_next_value;
-            step_advance(current_at[t][i], v_at[t][i], x_row[i], p.current_decay, p.voltage_decay, p.v_threshold, current_next_value, v_next_value);
-            current_at[t + 1][i] = current_next_value;
-            v_at[t + 1][i] = v_next_value;
+            step_advance(steps.current[t][i], steps.v[t][i], x_row[i], p.current_decay, p.voltage_decay, p.v_threshold, current_next_value, v_next_value);
+            steps.current[t + 1][i] = current_next_value;
+            steps.v[t + 1][i] = v_next_value;
         }
     }
+}
+
+// Find where the chunks between two checkpoints begin.
+void rerun_between(const cuba_lif_backward_arguments &a, const Parameters &p, const BackwardTile &tile,
+                   Chunk c, int64_t end, int64_t every, real *starts, int n) {
+    for (int64_t between = 1; c.begin + kChunk < end; c.begin += kChunk, ++between) {
+        Steps steps;
+        begin_chunk(a, starts, c, every, steps, n);
+        rerun<false>(a, p, tile, c, kChunk, steps, n);
+        load(starts + (between * 2 + 0) * kTile + c.at, steps.current[kChunk], n);
+        load(starts + (between * 2 + 1) * kTile + c.at, steps.v[kChunk], n);
+    }
+}
+
+template <bool kStream>
+INLINE void backward_chunk(const cuba_lif_backward_arguments &a, const Parameters &p, BackwardTile &tile,
+                           const real *starts, const Chunk &c, int64_t every, int n) {
+    (void)p, (void)tile, (void)starts, (void)every;
+    alignas(64) real grad_current[kBlock];
+    alignas(64) real grad_v[kBlock];
+    alignas(64) real grad_x_row[kBlock];
+    Steps steps;
+    begin_chunk(a, starts, c, every, steps, n);
+    rerun<kStream>(a, p, tile, c, c.steps - 1, steps, n);
     if (c.is_first) {
         if (a.grad_current_final)
             load(grad_current, a.grad_current_final + c.first, n);
@@ -251,18 +280,18 @@ INLINE void backward_chunk(const cuba_lif_backward_arguments &a, const Parameter
     }
     for (int t = c.steps - 1; t >= 0; --t) {
         const int64_t time = c.begin + t;
-        const real *__restrict x_row = a.x_seq + time * a.x_stride + c.first;
+        const io *x_row = a.x_seq + time * a.x_stride + c.first;
         fetch<kStream>(x_row + kBlock + (c.steps - 1 - 2 * t) * a.x_stride, n);
-        const real *__restrict grad_spike_row = a.grad_spike_seq + time * a.grad_spike_stride + c.first;
+        const io *grad_spike_row = a.grad_spike_seq + time * a.grad_spike_stride + c.first;
 #pragma omp simd
         for (int i = 0; i < n; ++i) {
             real grad_current_value, grad_v_value, grad_x_value;
-            step_backward(current_at[t][i], v_at[t][i], x_row[i], grad_spike_row[i], grad_current[i], grad_v[i], p.current_decay, p.voltage_decay, p.v_threshold, grad_current_value, grad_v_value, grad_x_value);
+            step_backward(steps.current[t][i], steps.v[t][i], x_row[i], grad_spike_row[i], grad_current[i], grad_v[i], p.current_decay, p.voltage_decay, p.v_threshold, grad_current_value, grad_v_value, grad_x_value);
             grad_x_row[i] = grad_x_value;
             grad_current[i] = grad_current_value;
             grad_v[i] = grad_v_value;
         }
-        if (a.grad_x_seq) put<kStream>(a.grad_x_seq + time * c.neurons + c.first, grad_x_row, n);
+        if (a.grad_x_seq) put<kStream>(a.grad_x_seq + time * a.neurons + c.first, grad_x_row, n);
     }
     if (!c.is_last)
         load(tile.grad_current + c.at, grad_current, n);
@@ -281,22 +310,22 @@ int team(int64_t threads, int64_t pieces) {
 
 template <bool kStream>
 void forward(const cuba_lif_forward_arguments &a, const Parameters &p) {
-    const int64_t neurons = a.batch * a.channels * a.inner, tiles = (neurons + kTile - 1) / kTile;
+    const int64_t tiles = (a.neurons + kTile - 1) / kTile, every = chunks_per_checkpoint(a.time_steps);
 #pragma omp parallel num_threads(team(a.threads, tiles))
     {
 #pragma omp for schedule(static)
         for (int64_t index = 0; index < tiles; ++index) {
             const int64_t first = index * kTile;
-            const int width = int(std::min<int64_t>(kTile, neurons - first));
+            const int width = int(std::min<int64_t>(kTile, a.neurons - first));
             ForwardTile tile;
             for (int64_t begin = 0; begin < a.time_steps || begin == 0; begin += kChunk) {
                 const int steps = int(std::min<int64_t>(kChunk, a.time_steps - begin));
                 for (int at = 0; at < width; at += kBlock) {
-                    const Chunk c{neurons, first + at, at, begin, steps, begin == 0, begin + kChunk >= a.time_steps};
+                    const Chunk c{first + at, at, begin, steps, begin == 0, begin + kChunk >= a.time_steps};
                     if (width - at >= kBlock)
-                        forward_chunk<kStream>(a, p, tile, c, kBlock);
+                        forward_chunk<kStream>(a, p, tile, c, every, kBlock);
                     else
-                        forward_chunk<false>(a, p, tile, c, width - at);
+                        forward_chunk<false>(a, p, tile, c, every, width - at);
                 }
             }
         }
@@ -323,25 +352,32 @@ Sums make_sums(const Parameters &p, int64_t tiles) {
 
 template <bool kStream>
 void backward(const cuba_lif_backward_arguments &a, const Parameters &p, Sums &sums) {
-    const int64_t neurons = a.batch * a.channels * a.inner, tiles = (neurons + kTile - 1) / kTile;
+    const int64_t tiles = (a.neurons + kTile - 1) / kTile, every = chunks_per_checkpoint(a.time_steps);
     const int64_t last = a.time_steps ? (a.time_steps - 1) / kChunk * kChunk : 0;
 #pragma omp parallel num_threads(team(a.threads, sums.slabs))
     {
+        std::vector<real> starts(every > 1 ? every * 2 * kTile : 0);
 #pragma omp for schedule(static)
         for (int64_t slab = 0; slab < sums.slabs; ++slab) {
             const int64_t end = std::min(tiles, (slab + 1) * sums.tiles_per_slab);
             for (int64_t index = slab * sums.tiles_per_slab; index < end; ++index) {
                 const int64_t first = index * kTile;
-                const int width = int(std::min<int64_t>(kTile, neurons - first));
+                const int width = int(std::min<int64_t>(kTile, a.neurons - first));
                 BackwardTile tile;
                 for (int64_t begin = last; begin >= 0; begin -= kChunk) {
                     const int steps = int(std::min<int64_t>(kChunk, a.time_steps - begin));
                     for (int at = 0; at < width; at += kBlock) {
-                        const Chunk c{neurons, first + at, at, begin, steps, begin == last, begin == 0};
-                        if (width - at >= kBlock)
-                            backward_chunk<kStream>(a, p, tile, c, kBlock);
+                        const int n = std::min(kBlock, width - at);
+                        const Chunk c{first + at, at, begin, steps, begin == last, begin == 0};
+                        if (every > 1 && (begin == last || (begin / kChunk + 1) % every == 0)) {
+                            Chunk from = c;
+                            from.begin = begin / kChunk / every * every * kChunk;
+                            rerun_between(a, p, tile, from, begin + kChunk, every, starts.data(), n);
+                        }
+                        if (n == kBlock)
+                            backward_chunk<kStream>(a, p, tile, starts.data(), c, every, kBlock);
                         else
-                            backward_chunk<false>(a, p, tile, c, width - at);
+                            backward_chunk<false>(a, p, tile, starts.data(), c, every, n);
                     }
                 }
             }
@@ -362,15 +398,15 @@ void parameter_gradients(const cuba_lif_backward_arguments &a, const Parameters 
 }  // namespace
 
 extern "C" int64_t cuba_lif_checkpoints(int64_t time_steps, int64_t neurons) {
-    return time_steps > kChunk ? (time_steps - 1) / kChunk * 2 * neurons : 0;
+    if (time_steps <= kChunk) return 0;
+    return (time_steps - 1) / kChunk / chunks_per_checkpoint(time_steps) * 2 * neurons;
 }
 
 extern "C" int cuba_lif_forward(const cuba_lif_forward_arguments *arguments) {
     const cuba_lif_forward_arguments &a = *arguments;
-    const int64_t neurons = a.batch * a.channels * a.inner;
     try {
         const Parameters p = prepared(a);
-        if (streams(a.spike_seq, a.time_steps, neurons))
+        if (streams(a.spike_seq, a.time_steps, a.neurons))
             forward<true>(a, p);
         else
             forward<false>(a, p);
@@ -382,11 +418,11 @@ extern "C" int cuba_lif_forward(const cuba_lif_forward_arguments *arguments) {
 
 extern "C" int cuba_lif_backward(const cuba_lif_backward_arguments *arguments) {
     const cuba_lif_backward_arguments &a = *arguments;
-    const int64_t neurons = a.batch * a.channels * a.inner, tiles = (neurons + kTile - 1) / kTile;
+    const int64_t tiles = (a.neurons + kTile - 1) / kTile;
     try {
         const Parameters p = prepared(a);
         Sums sums = make_sums(p, tiles);
-        if ((!a.grad_x_seq || streams(a.grad_x_seq, a.time_steps, neurons)))
+        if ((!a.grad_x_seq || streams(a.grad_x_seq, a.time_steps, a.neurons)))
             backward<true>(a, p, sums);
         else
             backward<false>(a, p, sums);

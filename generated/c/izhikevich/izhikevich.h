@@ -7,9 +7,12 @@
  *     reset   w <- b*spike + w
  *     output  spike = spike
  *
- * Sequences are (time_steps, neurons), rows of neurons = batch * channels * inner numbers that lie
- * side by side; a stride says how many numbers lie between two time steps (0 reads one row again
- * and again). Parameters: tau one value, v_rest one value, v_c one value, a0 one value, tau_w one value, a one value, b one value, v_threshold one value.
+ * Sequences are (time_steps, neurons): the neurons of a step lie side by side, and a stride says
+ * how many numbers lie between two steps (0 reads one row again and again; what is written has the
+ * stride `neurons`). A step holds samples of `sample` neurons; neuron m reads row
+ * m / inner % channels of a parameter per channel, row m % sample of one per neuron. For a contiguous
+ * (N, C, H, W): inner = H*W, channels = C, sample = C*H*W; for channels last inner = 1.
+ * Parameters: tau one value, v_rest one value, v_c one value, a0 one value, tau_w one value, a one value, b one value, v_threshold one value.
  */
 #ifndef IZHIKEVICH_H
 #define IZHIKEVICH_H
@@ -21,7 +24,7 @@ extern "C" {
 #endif
 
 typedef struct {
-    int64_t time_steps, batch, channels, inner;
+    int64_t time_steps, neurons, sample, channels, inner;
     int64_t threads; /* OpenMP threads; the result does not depend on it */
     const float *x_seq;
     int64_t x_stride;
@@ -40,11 +43,11 @@ typedef struct {
     float *spike_seq;
     float *v_final; /* (neurons), or NULL */
     float *w_final; /* (neurons), or NULL */
-    float *checkpoints; /* NULL where no backward follows */
+    float *checkpoints; /* for the backward, or NULL */
 } izhikevich_forward_arguments;
 
 typedef struct {
-    int64_t time_steps, batch, channels, inner;
+    int64_t time_steps, neurons, sample, channels, inner;
     int64_t threads;
     const float *x_seq;
     int64_t x_stride;

@@ -24,7 +24,7 @@ NEURON_FUNCTION void step_forward(real v, real w, real x, real b, real v_thresho
     real p1, real p2, real inv_tau, real p3, real p4, real p5, real p6, real p7, real &spike,
     real &v_next, real &w_next) {
     // charge
-    const real h = fmaf(-inv_tau, w, fmaf(inv_tau, x, fmaf(fmaf(p1, v, p0), v, p2)));
+    const real h = fmaf(inv_tau, x, fmaf(-inv_tau, w, fmaf(fmaf(p1, v, p0), v, p2)));
     const real h_w = fmaf(p7, x, fmaf(p3, w, fmaf(fmaf(p6, v, p4), v, p5)));
     // fire
     const real z = h - v_threshold;
@@ -41,7 +41,7 @@ NEURON_FUNCTION void step_advance(real v, real w, real x, real b, real v_thresho
     real p1, real p2, real inv_tau, real p3, real p4, real p5, real p6, real p7, real &v_next,
     real &w_next) {
     // charge
-    const real h = fmaf(-inv_tau, w, fmaf(inv_tau, x, fmaf(fmaf(p1, v, p0), v, p2)));
+    const real h = fmaf(inv_tau, x, fmaf(-inv_tau, w, fmaf(fmaf(p1, v, p0), v, p2)));
     const real h_w = fmaf(p7, x, fmaf(p3, w, fmaf(fmaf(p6, v, p4), v, p5)));
     // fire
     const real z = h - v_threshold;
@@ -60,7 +60,7 @@ NEURON_FUNCTION void step_backward(real v, real w, real x, real grad_spike, real
     real p3, real p4, real p7, real p6_x2, real p1_x2, real p8, real &grad_v, real &grad_w,
     real &grad_x) {
     // charge
-    const real h = fmaf(-inv_tau, w, fmaf(inv_tau, x, fmaf(fmaf(p1, v, p0), v, p2)));
+    const real h = fmaf(inv_tau, x, fmaf(-inv_tau, w, fmaf(fmaf(p1, v, p0), v, p2)));
     // fire
     const real z = h - v_threshold;
     const bool fired = z >= 0.0f;

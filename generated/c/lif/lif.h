@@ -5,9 +5,12 @@
  *     reset   v <- where(spike, 0, v)
  *     output  spike = spike
  *
- * Sequences are (time_steps, neurons), rows of neurons = batch * channels * inner numbers that lie
- * side by side; a stride says how many numbers lie between two time steps (0 reads one row again
- * and again). Parameters: tau one value, v_threshold one value.
+ * Sequences are (time_steps, neurons): the neurons of a step lie side by side, and a stride says
+ * how many numbers lie between two steps (0 reads one row again and again; what is written has the
+ * stride `neurons`). A step holds samples of `sample` neurons; neuron m reads row
+ * m / inner % channels of a parameter per channel, row m % sample of one per neuron. For a contiguous
+ * (N, C, H, W): inner = H*W, channels = C, sample = C*H*W; for channels last inner = 1.
+ * Parameters: tau one value, v_threshold one value.
  */
 #ifndef LIF_H
 #define LIF_H
@@ -19,7 +22,7 @@ extern "C" {
 #endif
 
 typedef struct {
-    int64_t time_steps, batch, channels, inner;
+    int64_t time_steps, neurons, sample, channels, inner;
     int64_t threads; /* OpenMP threads; the result does not depend on it */
     const float *x_seq;
     int64_t x_stride;
@@ -29,11 +32,11 @@ typedef struct {
     const float *v_threshold;
     float *spike_seq;
     float *v_final; /* (neurons), or NULL */
-    float *checkpoints; /* NULL where no backward follows */
+    float *checkpoints; /* for the backward, or NULL */
 } lif_forward_arguments;
 
 typedef struct {
-    int64_t time_steps, batch, channels, inner;
+    int64_t time_steps, neurons, sample, channels, inner;
     int64_t threads;
     const float *x_seq;
     int64_t x_stride;

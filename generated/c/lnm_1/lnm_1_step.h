@@ -21,7 +21,7 @@ typedef float real;
 NEURON_FUNCTION void step_forward(real v, real x, real theta_0, real theta_1, real v_threshold,
     real &spike, real &v_next) {
     // charge
-    const real h = fmaf(theta_1, v, theta_0 + x);
+    const real h = fmaf(theta_1, v, theta_0) + x;
     // fire
     const real z = h - v_threshold;
     const bool fired = z >= 0.0f;
@@ -35,7 +35,7 @@ NEURON_FUNCTION void step_forward(real v, real x, real theta_0, real theta_1, re
 NEURON_FUNCTION void step_advance(real v, real x, real theta_0, real theta_1, real v_threshold,
     real &v_next) {
     // charge
-    const real h = fmaf(theta_1, v, theta_0 + x);
+    const real h = fmaf(theta_1, v, theta_0) + x;
     // fire
     const real z = h - v_threshold;
     const bool fired = z >= 0.0f;
@@ -49,7 +49,7 @@ NEURON_FUNCTION void step_backward(real v, real x, real grad_spike, real grad_v_
     real theta_0, real theta_1, real v_threshold, real &grad_v, real &grad_x,
     real &grad_theta_0, real &grad_theta_1) {
     // charge
-    const real h = fmaf(theta_1, v, theta_0 + x);
+    const real h = fmaf(theta_1, v, theta_0) + x;
     // fire
     const real z = h - v_threshold;
     const bool fired = z >= 0.0f;

@@ -33,7 +33,8 @@ int main(void) {
 
     plif_forward_arguments forward = {0};
     forward.time_steps = TIME_STEPS;
-    forward.batch = BATCH;
+    forward.neurons = NEURONS;
+    forward.sample = CHANNELS * INNER;
     forward.channels = CHANNELS;
     forward.inner = INNER;
     forward.threads = 2;
@@ -48,7 +49,8 @@ int main(void) {
 
     plif_backward_arguments backward = {0};
     backward.time_steps = TIME_STEPS;
-    backward.batch = BATCH;
+    backward.neurons = NEURONS;
+    backward.sample = CHANNELS * INNER;
     backward.channels = CHANNELS;
     backward.inner = INNER;
     backward.threads = 2;

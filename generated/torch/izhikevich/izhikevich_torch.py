@@ -68,7 +68,7 @@ def prepare(tau, v_rest, v_c, a0, tau_w, a, b, v_threshold):
 def step(v, w, x, b, v_threshold, p0, p1, p2, inv_tau, p3, p4, p5, p6, p7):
     """Return spike, v_next, w_next of one time step."""
     # charge
-    h = -inv_tau * w + (inv_tau * x + ((p1 * v + p0) * v + p2))
+    h = inv_tau * x + (-inv_tau * w + ((p1 * v + p0) * v + p2))
     h_w = p7 * x + (p3 * w + ((p6 * v + p4) * v + p5))
     # fire
     z = h - v_threshold
@@ -84,7 +84,7 @@ def step(v, w, x, b, v_threshold, p0, p1, p2, inv_tau, p3, p4, p5, p6, p7):
 def stacked(steps, like):
     """Return the steps of a sequence as one tensor of the shape of `like`."""
     if not steps:
-        return torch.zeros_like(like)
+        return like.clone()  # of no steps, with a gradient to send back
     return torch.stack([torch.as_tensor(s, dtype=like.dtype).expand(like.shape[1:]) for s in steps])
 
 

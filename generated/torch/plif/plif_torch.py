@@ -70,7 +70,7 @@ def step(v, x, v_threshold, sigmoid_w, p0):
 def stacked(steps, like):
     """Return the steps of a sequence as one tensor of the shape of `like`."""
     if not steps:
-        return torch.zeros_like(like)
+        return like.clone()  # of no steps, with a gradient to send back
     return torch.stack([torch.as_tensor(s, dtype=like.dtype).expand(like.shape[1:]) for s in steps])
 
 

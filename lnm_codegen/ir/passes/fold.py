@@ -23,8 +23,7 @@ def _fold(e: Expr) -> Expr:
         case Unary(UnaryOp.NEG, arg) if isinstance(arg, Const) or arg != ir.neg(arg):
             folded = ir.neg(arg)
             return e if folded == e else folded
-        case Binary(op, Const() as a, Const() as b):
-            return _constants(op, a, b) or e
+        # First what keeps a constant as it is, under its name: 1*pi is pi.
         case Binary(BinaryOp.MUL, Const(value=one), x) if one == 1:
             return x
         case Binary(BinaryOp.MUL | BinaryOp.DIV, x, Const(value=one)) if one == 1:
@@ -33,6 +32,8 @@ def _fold(e: Expr) -> Expr:
             return x
         case Binary(BinaryOp.ADD | BinaryOp.SUB, x, Const(value=zero)) if zero == 0:
             return x
+        case Binary(op, Const() as a, Const() as b):
+            return _constants(op, a, b) or e
         case Select(_, then, orelse) if then == orelse and isinstance(then, Const):
             return then
         case _:

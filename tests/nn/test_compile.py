@@ -1,0 +1,190 @@
+"""The layer inside `torch.compile`, `torch.export` and PyTorch's other machinery, on C kernels."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import lnm_codegen as lnm
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.operators import operator_of
+from tests.cases import CASES
+
+pytestmark = pytest.mark.needs_cc
+
+SHAPE = (5, 2, 3, 4)
+
+
+def network(case: str, **options: Any) -> nn.Module:
+    """Return a neuron layer between two others."""
+    torch.manual_seed(0)
+    layer = NeuronLayer(CASES[case](), shape=SHAPE[2:], backend="c", **options)
+    return nn.Sequential(nn.Linear(4, 4), layer, nn.Linear(4, 2))
+
+
+def gradients(run: Any, net: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    given = x.clone().requires_grad_()
+    out = run(given)
+    found = torch.autograd.grad((out * out).sum(), [given, *net.parameters()])
+    return out.detach(), *found
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("case", ["lnm-3", "lif-learned", "lnm-4", "gate"])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiled_whole(case: str, dynamic: bool) -> None:
+    """No graph break (fullgraph=True says so), and the values of eager mode."""
+    net = network(case)
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    for steps, batch in ((5, 2), (7, 2), (7, 3)):
+        x = torch.randn(steps, batch, *SHAPE[2:])
+        got, expected = gradients(compiled, net, x), gradients(net, net, x)
+        for mine, theirs in zip(got, expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), net(x))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_with_inductor() -> None:
+    """The default backend of `torch.compile`."""
+    net, x = network("lnm-3"), torch.randn(SHAPE)
+    compiled = torch.compile(net, fullgraph=True)
+    for mine, theirs in zip(gradients(compiled, net, x), gradients(net, net, x), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_one_graph_serves_every_length() -> None:
+    """With dynamic shapes a new T or batch compiles nothing anew: one graph up to a chunk of steps,
+    whose checkpoints are empty, and one beyond.
+    """
+    net = network("lnm-3")
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(net, backend=counter, fullgraph=True, dynamic=True)
+    counts = []
+    for steps, batch in ((5, 2), (6, 3), (16, 4), (40, 7), (100, 9), (1000, 2)):
+        compiled(torch.randn(steps, batch, *SHAPE[2:])).sum().backward()
+        counts.append(counter.frame_count)
+    within, beyond = counts[:3], counts[3:]
+    assert len(set(within)) == len(set(beyond)) == 1
+
+
+def test_states_and_records_in_a_graph() -> None:
+    """`state`, `return_state`, `record` of potentials and of counts."""
+    layer = NeuronLayer(CASES["lnm-3"](), backend="c", record=("v", "stats"))
+    x, start = torch.randn(SHAPE), {"v": 0.3 * torch.randn(SHAPE[1:])}
+
+    def run(x: torch.Tensor) -> Any:
+        return layer(x, state=start, return_state=True)
+
+    out, state, seen = torch.compile(run, backend="aot_eager", fullgraph=True)(x)
+    expected = run(x)
+    assert torch.equal(out, expected[0])
+    assert torch.equal(state["v"], expected[1]["v"])
+    assert torch.equal(seen["v"], expected[2]["v"])
+    assert {n: float(c) for n, c in seen["stats"].items()} == expected[2]["stats"]
+
+
+def test_a_layout_in_a_graph() -> None:
+    """Channels last: the strides that the graph expects are those that come."""
+    layer = NeuronLayer(lnm.get("lnm", degree=2, per="neuron"), shape=(3, 4, 5), backend="c")
+    x = torch.randn(6, 2, 4, 5, 3).permute(0, 1, 4, 2, 3)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    got, expected = gradients(compiled, layer, x), gradients(layer, layer, x)
+    for mine, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert compiled(x).stride() == x.stride()
+
+
+@pytest.mark.parametrize("case", ["lnm-3", "lif-learned", "dendrite", "gate"])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_opcheck(case: str, keeps: bool) -> None:
+    """Schema, autograd registration, fake tensors, dynamic shapes."""
+    torch.manual_seed(0)
+    neuron = CASES[case]()
+    layer = NeuronLayer(neuron, shape=SHAPE[2:], backend="c")
+    inputs = [torch.randn(SHAPE, requires_grad=True) for _ in neuron.inputs]
+    states = [torch.rand(SHAPE[1:], requires_grad=True) for _ in neuron.states]
+    params = [getattr(layer, p.name) for p in neuron.params]
+    operator = getattr(torch.ops.lnm, operator_of(neuron, "c").name).default
+    torch.library.opcheck(operator, (*inputs, *states, *params, keeps, True))
+
+
+def test_export() -> None:
+    """The operator stands in the exported graph as one node."""
+    net, x = network("lif-learned"), torch.randn(SHAPE)
+    exported = torch.export.export(net, (x,))
+    names = [str(n.target) for n in exported.graph.nodes if n.op == "call_function"]
+    assert sum(n.startswith("lnm.lif_c_") for n in names) == 1
+    assert torch.equal(exported.module()(x), net(x))
+
+
+def test_one_operator_for_equal_neurons() -> None:
+    """The name hangs on the content alone, not on the object."""
+    name = operator_of(lnm.get("lnm", degree=2), "c").name
+    assert operator_of(lnm.get("lnm", degree=2), "c").name == name
+    assert operator_of(lnm.get("lnm", degree=3), "c").name != name
+
+
+def test_under_autocast() -> None:
+    """The layer takes what the layer before gives; gradients of parameters stay float32."""
+    net, x = network("lnm-3"), torch.randn(SHAPE)
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = net[0](x)
+        out = net[1](hidden)
+        loss = net(x).float().square().sum()
+    loss.backward()
+    assert (hidden.dtype, out.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert net[1].theta.grad.dtype == torch.float32
+    assert net[1].theta.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_activation_checkpointing(use_reentrant: bool) -> None:
+    """`torch.utils.checkpoint` reruns the kernels and finds the same gradients."""
+    from torch.utils.checkpoint import checkpoint
+
+    net, x = network("lif-learned"), torch.randn(SHAPE)
+
+    def run(x: torch.Tensor) -> Any:
+        return checkpoint(net, x, use_reentrant=use_reentrant)
+
+    if use_reentrant:
+        found = []
+        for forward in (run, net):
+            net.zero_grad()
+            forward(x.clone().requires_grad_()).square().sum().backward()
+            found.append([p.grad.clone() for p in net.parameters()])
+        got, expected = found
+    else:
+        got, expected = gradients(run, net, x), gradients(net, net, x)
+    for mine, theirs in zip(got, expected, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_distributed_data_parallel(tmp_path: Any) -> None:
+    """One process of gloo: hooks on the parameters of the neuron fire."""
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    store = f"file://{tmp_path}/store"
+    dist.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        net, x = network("lnm-3"), torch.randn(SHAPE)
+        parallel = DistributedDataParallel(copy.deepcopy(net))
+        parallel(x).square().sum().backward()
+        net(x).square().sum().backward()
+        for mine, theirs in zip(parallel.parameters(), net.parameters(), strict=True):
+            assert torch.equal(mine.grad, theirs.grad)
+    finally:
+        dist.destroy_process_group()
