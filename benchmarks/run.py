@@ -1,195 +1,114 @@
-"""LNM degree 3 on the CPU: kernels and layer against the floor, the eager loop, torch.compile.
+"""Every figure of docs/performance.md: `lnm bench` on a list of cases, one process each.
 
-    python benchmarks/run.py [--neurons N] [--steps 4,16,64] [--rounds 9] [--no-compile] [--csv F]
+    python benchmarks/run.py [--device cpu|cuda] [--only WORD] [--rounds 9] [--again]
 
-Forward plus backward, float32, atan surrogate, all four coefficients learnable. Everything of one
-length runs round-robin in one process; medians. The floor is 5 streams of T*N*4 bytes at the best
-copy bandwidth of the same run. A time alone says nothing on a shared machine: read the ratios.
+Results go to benchmarks/results/<device>/<case>.csv as they come. A case that has its file is
+skipped unless --again is given, so that a run that was cut off goes on where it stopped. The tables
+of all cases are printed at the end, with the machine and the versions.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from measure import Timing, keep_memory, round_robin
-
-keep_memory()
-
-import torch  # noqa: E402
-from floor import copies  # noqa: E402
-from reference import lnm_loop  # noqa: E402
-
-import lnm_codegen as lnm  # noqa: E402
-from lnm_codegen.compiler import model_of  # noqa: E402
-from lnm_codegen.nn.load import load_c  # noqa: E402
-
-THETA = (0.05, 0.6, -0.10, 0.15)
+RESULTS = Path(__file__).parent / "results"
+THETA = (0.05, 0.6, -0.10, 0.15, -0.02)
 
 
-def aligned(*shape: int) -> torch.Tensor:
-    """Return zeros that begin a line of 64 bytes."""
-    count = math.prod(shape)
-    whole = torch.zeros(count + 16)
-    offset = (-whole.data_ptr() // 4) % 16
-    return whole[offset : offset + count].view(*shape)
+@dataclass(frozen=True)
+class Case:
+    """Arguments of `lnm bench`; `loops` times the eager loop, torch.compile and the peers too."""
+
+    name: str
+    family: str
+    settings: tuple[str, ...]
+    steps: str
+    neurons: str
+    dtype: str = "float32"
+    loops: bool = True
 
 
-def kernel_call(x: torch.Tensor, grad: torch.Tensor, neuron: lnm.Neuron):
-    """Return a call of both kernels on buffers that exist."""
-    kernel = load_c(model_of(neuron))
-    steps, neurons = x.shape
-    spikes, grad_x = aligned(steps, neurons), aligned(steps, neurons)
-    sizes = (steps, neurons, 1, 1, neurons)
-    given = [x, neurons, torch.zeros(1), 0, torch.tensor(THETA), torch.tensor(1.0)]
-    checkpoints = torch.zeros(max(1, kernel.checkpoints(steps, neurons)))
-    forward = [*given, spikes, None, checkpoints]
-    backward = [*given, checkpoints, grad, neurons, None, grad_x, None, torch.zeros(4)]
-
-    def call() -> None:
-        kernel.forward(sizes, forward)
-        kernel.backward(sizes, backward)
-
-    return call
+def lnm(degree: int, *settings: str) -> tuple[str, ...]:
+    theta = ",".join(str(t) for t in THETA[: degree + 1])
+    return (f"degree={degree}", f"theta={theta}", *settings)
 
 
-def trained(function, x: torch.Tensor, grad: torch.Tensor, parameters):
-    """Return a call of `function` forward and backward; gradients are dropped, memory is kept."""
+CPU = [
+    Case("lnm3", "lnm", lnm(3), "4,16,64", "32,128,256"),
+    Case("lnm3-long", "lnm", lnm(3), "256", "32,128,64", loops=False),
+    *(Case(f"lnm{d}", "lnm", lnm(d), "4,16,64", "32,128,256", loops=False) for d in (1, 2, 4)),
+    Case("lnm3-channel", "lnm", lnm(3, "per=channel"), "4,16,64", "32,128,256", loops=False),
+    Case("lnm3-bfloat16", "lnm", lnm(3), "4,16,64", "32,128,256", "bfloat16", loops=False),
+    Case("lif", "lif", ("tau=2.0",), "4,16,64", "32,128,256"),
+]
 
-    def call() -> None:
-        for tensor in (x, *parameters):
-            tensor.grad = None
-        function(x).backward(grad)
-
-    return call
-
-
-def allocated_per_element(call, elements: int) -> float:
-    """Return bytes per element-step that PyTorch allocates at the peak of `call`."""
-    with torch.profiler.profile(profile_memory=True) as profile:
-        call()
-    level = peak = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            level += event.nbytes()
-            peak = max(peak, level)
-    return peak / elements
+GPU = [
+    *(Case(f"lnm{d}", "lnm", lnm(d), "4,8,16,32", "256,256,256") for d in (1, 3)),
+    *(Case(f"lnm{d}", "lnm", lnm(d), "4,16", "256,256,256", loops=False) for d in (2, 4)),
+    Case("lnm3-bfloat16", "lnm", lnm(3), "4,16,32", "256,256,256", "bfloat16"),
+    Case("lnm3-channel", "lnm", lnm(3, "per=channel"), "4,16", "256,256,256", loops=False),
+    Case("lif", "lif", ("tau=2.0",), "4,16,32", "256,256,256"),
+]
 
 
-def cold_start(steps: int) -> float:
-    """Return seconds from a definition to the first result, imports done, with an empty cache."""
-    code = (
-        "import time, torch, lnm_codegen as lnm, lnm_codegen.nn\n"
-        "start = time.perf_counter()\n"
-        "layer = lnm.nn.NeuronLayer(lnm.get('lnm', degree=3))\n"
-        f"layer(torch.rand({steps}, 1024)).sum().backward()\n"
-        "print(time.perf_counter() - start)"
-    )
-    folder = tempfile.mkdtemp()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-            env={**os.environ, "LNM_CACHE": folder},
-        )  # fmt: skip
-    finally:
-        shutil.rmtree(folder)
-    return float(done.stdout)
+def run(case: Case, device: str, rounds: int, target: Path) -> None:
+    """Measure one case in a process of its own; the file appears whole or not at all."""
+    command = [sys.executable, "-m", "lnm_codegen.cli", "bench", case.family]
+    for setting in case.settings:
+        command += ["--set", setting]
+    command += ["--steps", case.steps, "--neurons", case.neurons, "--dtype", case.dtype]
+    command += ["--device", device, "--rounds", str(rounds)]
+    command += [] if case.loops else ["--no-compile", "--no-peers", "--no-starts"]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([*command, "--out", folder], check=True, env=os.environ)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".png", ".csv"):
+            shutil.move(Path(folder, f"bench{suffix}"), target.with_suffix(suffix))
 
 
-def measure(steps: int, neurons: int, options: argparse.Namespace) -> list[dict[str, object]]:
-    """Measure one length; return a row per implementation."""
-    neuron = lnm.get("lnm", degree=3, theta=THETA)
-    x, grad = aligned(steps, neurons), aligned(steps, neurons)
-    x.normal_(0.35, 0.6)
-    grad.normal_()
-    # A clamp would change the work; these inputs lose a few neurons to -inf at long T instead,
-    # so the potential is kept in range by the input.
-    x.clamp_(min=-1.0)
-    kernel = kernel_call(x, grad, neuron)
-    wanted = x.clone().requires_grad_()
-    layer = lnm.nn.NeuronLayer(neuron, backend="c")
-    theta = torch.tensor(THETA, requires_grad=True)
-    calls = {
-        "kernels": kernel,
-        "layer": trained(layer, wanted, grad, [layer.theta]),
-        "eager loop": trained(lambda s: lnm_loop(s, theta), wanted, grad, [theta]),
-    }
-    compile_seconds = {}
-    if options.compile:
-        torch._dynamo.reset()
-        compiled = torch.compile(lambda s: lnm_loop(s, theta), dynamic=False)
-        calls["torch.compile"] = trained(compiled, wanted, grad, [theta])
-        start = time.perf_counter()
-        calls["torch.compile"]()
-        compile_seconds["torch.compile"] = time.perf_counter() - start
-    compile_seconds["layer"] = cold_start(steps)
-    elements = steps * neurons
-    timings = round_robin({**calls, **copies(elements)}, options.rounds)
-    names = ("plain", "memcpy", "stream", "torch")
-    best = min(timings[n].median for n in names)
-    rows = []
-    for name in calls:
-        rows.append(row(name, steps, neurons, timings[name], 2.5 * best, timings["layer"]))
-        rows[-1]["first call s"] = compile_seconds.get(name, "")
-        rows[-1]["allocated B"] = (
-            "" if name == "kernels" else round(allocated_per_element(calls[name], elements), 2)
-        )
-    floor = Timing(2.5 * best, 2.5 * best, 2.5 * best)
-    rows.append(row("floor", steps, neurons, floor, 2.5 * best, timings["layer"]))
-    return rows
-
-
-def row(
-    name: str, steps: int, neurons: int, timing: Timing, floor: float, layer: Timing
-) -> dict[str, object]:
-    """Return one line of the table; times are ns per element-step."""
-    scale = 1e9 / (steps * neurons)
-    return {
-        "T": steps,
-        "N": neurons,
-        "threads": torch.get_num_threads(),
-        "what": name,
-        "ns": round(timing.median * scale, 3),
-        "min": round(timing.low * scale, 3),
-        "max": round(timing.high * scale, 3),
-        "x floor": round(timing.median / floor, 2),
-        "x layer": round(timing.median / layer.median, 2),
-    }
+def summary(folder: Path) -> str:
+    """Return all rows of all cases as Markdown."""
+    lines = [
+        "| case | T | what | ns | x floor | x layer |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for path in sorted(folder.glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            lines += [
+                f"| {path.stem} | {r['steps']} | {r['what']} | {float(r['ns']):.3f}"
+                f" | {float(r['floor']):.2f} | {float(r['layer']):.2f} |"
+                for r in csv.DictReader(file)
+            ]
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure, print a table, write a CSV."""
+    """Measure what has no result yet, then print all of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--neurons", type=int, default=1 << 20)
-    parser.add_argument("--steps", default="4,16,64")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--only", default="", help="cases whose name holds this word")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--no-compile", dest="compile", action="store_false")
-    parser.add_argument("--csv", default="benchmarks/results/cpu.csv")
+    parser.add_argument("--again", action="store_true", help="measure what has a result, too")
     options = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads,")
-    print(f"torch {torch.__version__}, Python {platform.python_version()}")
-    rows: list[dict[str, object]] = []
-    for steps in (int(s) for s in options.steps.split(",")):
-        for line in measure(steps, options.neurons, options):
-            rows.append(line)
-            print("  ".join(f"{k} {v}" for k, v in line.items() if v != ""), flush=True)
-    path = Path(options.csv)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        fields = list(dict.fromkeys(k for r in rows for k in r))
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"written: {path}")
+    folder = RESULTS / options.device
+    for case in CPU if options.device == "cpu" else GPU:
+        target = folder / f"{case.name}.csv"
+        if options.only in case.name and (options.again or not target.exists()):
+            print(f"# {case.name}", flush=True)
+            run(case, options.device, options.rounds, target)
+    import torch
+
+    print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}")
+    print(summary(folder))
 
 
 if __name__ == "__main__":

@@ -48,11 +48,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    needing = [item for item in items if item.get_closest_marker("needs_cc")]
-    reason = _no_compiler() if needing else None
-    if reason:
-        for item in needing:
-            item.add_marker(pytest.mark.skip(reason=reason))
+    for marker, obstacle in (("needs_cc", _no_compiler), ("needs_cuda", _no_gpu)):
+        needing = [item for item in items if item.get_closest_marker(marker)]
+        reason = obstacle() if needing else None
+        if reason:
+            for item in needing:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _no_gpu() -> str | None:
+    """Return why no GPU can be used, or None."""
+    import torch
+
+    return None if torch.cuda.is_available() else "PyTorch finds no GPU"
 
 
 def _no_compiler() -> str | None:

@@ -346,6 +346,7 @@ def test_random_neurons_in_c(neuron, seed):
 
 @pytest.mark.needs_cc
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @drawn(60)
 @given(neurons(), st.integers(0, 2**32 - 1))
 def test_many_random_neurons_in_c(neuron, seed):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import lnm_codegen as lnm
+from lnm_codegen.backends import BACKENDS
 from lnm_codegen.cli import VERBS, emit, run
 from lnm_codegen.cli.emit import parse_degrees, write_together
 from lnm_codegen.cli.options import family_arguments
@@ -264,7 +265,7 @@ def test_mistakes_of_the_user(call, arguments, message):
         ),
         ("--degree 7..9", "lnm: degree is 9. Accepted: an integer from 1 to 8."),
         ("--degree 0..2", "lnm: degree is 0. Accepted: an integer from 1 to 8."),
-        ("--backend c,rust", "emit: backend is 'rust'. Accepted: torch, c."),
+        ("--backend c,rust", "emit: backend is 'rust'. Accepted: torch, c, triton, cuda."),
         (
             "--dtype half",
             "emit: dtype is 'half'. Accepted: 'float32', 'float64', 'bfloat16', 'float16'.",
@@ -324,7 +325,7 @@ def test_emit_writes_what_lnm_emit_returns(call, tmp_path):
     status, out, _ = call("emit", "lif", "--out", tmp_path, "--set", "tau=3.0")
     expected = {
         f"{backend}/lif/{path}": text
-        for backend in ("torch", "c")
+        for backend in BACKENDS
         for path, text in lnm.emit(lnm.get("lif", tau=3.0), backend).files.items()
     }
     assert status == 0

@@ -13,7 +13,7 @@ from lnm_codegen.backends.base import write_whole
 from lnm_codegen.families import FAMILIES
 
 FOLDER = Path(__file__).parents[1] / "generated"
-BACKENDS = ("c", "torch")
+BACKENDS = ("c", "cuda", "torch", "triton")
 
 README = """\
 # What the compiler writes
@@ -22,6 +22,10 @@ Each built-in family at its defaults, `lnm` at degree 1 to 4, by backend:
 
 * `c/<name>/` is C++17 behind a C interface, forward and backward over time. `<name>.h` says what
   to pass; `example.c` is a caller, with the commands that build it in its first lines.
+* `cuda/<name>/` is CUDA C, device code in `<name>.cu` and a host launcher behind a C interface;
+  `<name>_launch.h` says what to pass, `example.cpp` is a caller.
+* `triton/<name>/` is one module for GPUs: a differentiable function of the neuron's name, and
+  `forward` and `backward` on buffers of your own.
 * `torch/<name>/` is one PyTorch module: `multi_step(x_seq, v, theta=..., ...)`.
 
 The files stand alone: copy what you need, it is free to use. Do not edit them here. They are

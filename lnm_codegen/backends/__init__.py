@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from lnm_codegen.backends.base import Backend
 from lnm_codegen.backends.c import C
+from lnm_codegen.backends.cuda import Cuda
 from lnm_codegen.backends.torch import Torch
+from lnm_codegen.backends.triton import Triton
 
-BACKENDS: dict[str, Backend] = {"torch": Torch(), "c": C()}
+BACKENDS: dict[str, Backend] = {"torch": Torch(), "c": C(), "triton": Triton(), "cuda": Cuda()}
 """Every backend that `lnm.emit` and the command line know."""

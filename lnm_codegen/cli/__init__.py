@@ -27,6 +27,8 @@ VERBS = {
     "show": "lnm_codegen.cli.show:show",
     "emit": "lnm_codegen.cli.emit:emit",
     "check": "lnm_codegen.cli.check:check",
+    "explain": "lnm_codegen.cli.explain:explain",
+    "bench": "lnm_codegen.cli.bench:bench",
     "train": "lnm_codegen.cli.train:train",
     "doctor": "lnm_codegen.cli.doctor:doctor",
 }

@@ -20,7 +20,8 @@ from lnm_codegen.interpreter import Result, interpret
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.neuron import Neuron
-from lnm_codegen.nn.layer import BACKENDS, NeuronLayer
+from lnm_codegen.nn.choice import BACKENDS
+from lnm_codegen.nn.layer import NeuronLayer
 
 SHAPE = (37, 3, 5, 71)
 """(T, N, C, *): more than two chunks of steps, more than a tile of neurons, nothing even."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
@@ -12,36 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnm_codegen.backends.base import write_whole
 from lnm_codegen.compiler import emit
-from lnm_codegen.errors import ToolError
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
-from lnm_codegen.nn.load import cache_folder
+from lnm_codegen.nn.modules import import_source
 
 
 @cache
 def eager_module(neuron: Neuron) -> ModuleType:
     """Return the generated PyTorch module of a neuron, imported from a file in the cache."""
-    source = emit(neuron, "torch")
-    text = source.files[source.entry]
-    key = hashlib.sha256(text.encode()).hexdigest()[:20]
-    path = cache_folder() / f"{neuron.name}-{key}" / source.entry
-    try:
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, text)
-    except OSError as error:
-        raise ToolError(
-            f"torch: cannot use the cache folder {cache_folder()}: {error.strerror or error}. Set"
-            " LNM_CACHE to a folder that can be written."
-        ) from None
-    spec = importlib.util.spec_from_file_location(f"lnm_generated_{neuron.name}_{key}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_source(emit(neuron, "torch"), "torch", neuron.name)
 
 
 def run_eager(

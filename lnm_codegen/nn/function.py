@@ -98,6 +98,7 @@ def run_backward(
     checkpoints: Tensor,
     grads: Sequence[Tensor | None],
     needed: Sequence[bool],
+    into: Tensor | None = None,
 ) -> list[Tensor | None]:
     """Run the backward kernel.
 
@@ -108,6 +109,7 @@ def run_backward(
         checkpoints: What the forward kept.
         grads: Gradients of the outputs and, if they were kept, of the final states.
         needed: For each of `tensors`, whether its gradient is wanted.
+        into: Where the gradient of the first input goes, if that exists.
     """
     like = tensors[0]
     outputs, inputs, states = len(kernels.outputs), len(kernels.inputs), len(kernels.states)
@@ -127,7 +129,10 @@ def run_backward(
             need = need and kernels.learnable[k - inputs - states]
             results.append(torch.empty_like(tensor) if need else None)
             continue
-        results.append(make(tensor.dtype, tensor.device) if need else None)
+        if k == 0 and into is not None:
+            results.append(into)
+        else:
+            results.append(make(tensor.dtype, tensor.device) if need else None)
     own = inputs + states
     learned = zip(results[own:], kernels.learnable, strict=True)
     arguments += [*results[:own], *(grad for grad, learns in learned if learns)]

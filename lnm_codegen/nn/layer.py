@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lnm_codegen.errors import ModelError, ShapeError, ToolError
+from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.nn.arguments import (
     REAL,
@@ -24,15 +23,14 @@ from lnm_codegen.nn.arguments import (
     refuse_transforms,
     start_states,
 )
+from lnm_codegen.nn.choice import BACKENDS, choose, kernels_of
 from lnm_codegen.nn.eager import run_eager
+from lnm_codegen.nn.explain import Explanation, explain
 from lnm_codegen.nn.function import Call, Fused, Kernels, run_forward
 from lnm_codegen.nn.layout import arranged, is_rewritable
-from lnm_codegen.nn.load import compiler
-from lnm_codegen.nn.operators import kernels_of, operator_of
+from lnm_codegen.nn.operators import operator_of
 from lnm_codegen.nn.record import checked_record, recorded, recording
 from lnm_codegen.symbols import Param
-
-BACKENDS = ("auto", "c", "torch")
 
 
 class NeuronLayer(nn.Module):
@@ -130,6 +128,7 @@ class NeuronLayer(nn.Module):
         self._shapes = tuple(self._shape_of(p) for p in neuron.params)
         self._state: dict[str, Tensor] | None = None
         self._kernels: dict[tuple[str, torch.dtype], Kernels] = {}
+        self._chosen: dict[str, str] = {}
         self._starts: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
 
     def _rows_of(
@@ -209,6 +208,25 @@ class NeuronLayer(nn.Module):
             extras.append(recorded(self.neuron, self.record, outputs[count:], sums))
         return (out, *extras) if extras else out
 
+    def explain(self, x_seq: Tensor, *more_inputs: Tensor) -> Explanation:
+        """Say what a call would run and why, and what it would move and keep; nothing runs.
+
+        Args:
+            x_seq: The first input, (T, N, *) or, in single-step mode, (N, *).
+            more_inputs: The others.
+
+        Raises:
+            ShapeError: An input that does not fit.
+            ToolError: The backend that was named cannot run here.
+        """
+        inputs = check_inputs(self.neuron, (x_seq, *more_inputs), self.step_mode)
+        if self.step_mode == "s":
+            inputs = tuple(x.unsqueeze(0) for x in inputs)
+        if self._has_rows:
+            check_rows(self.neuron, self._rows, inputs[0].shape)
+        backend = self._backend(inputs[0].device.type)
+        return explain(self._recorded, self.backend, backend, inputs)
+
     def reset(self) -> None:
         """Forget the state that single-step mode has kept."""
         self._state = None
@@ -218,7 +236,7 @@ class NeuronLayer(nn.Module):
         return f"{self.neuron.name}, backend={self.backend!r}, step_mode={self.step_mode!r}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_state": None, "_kernels": {}, "_starts": {}}
+        return {**self.__dict__, "_state": None, "_kernels": {}, "_starts": {}, "_chosen": {}}
 
     def _run(
         self, inputs: tuple[Tensor, ...], given: dict[str, Any], keeps: bool
@@ -289,27 +307,6 @@ class NeuronLayer(nn.Module):
 
     def _backend(self, device: str) -> str:
         """Return the backend that runs on a type of device."""
-        if self.backend == "auto":
-            if device != "cpu":
-                return "torch"
-            try:
-                compiler()
-            except ToolError as error:
-                _warn_once(str(error))
-                return "torch"
-            return "c"
-        if self.backend == "c" and device != "cpu":
-            raise ToolError(
-                f"{self.neuron.name}: backend 'c' runs on the CPU; the input is on {device}."
-                " Use backend='torch', or move the input."
-            )
-        return self.backend
-
-
-_WARNED: set[str] = set()
-
-
-def _warn_once(message: str) -> None:
-    if message not in _WARNED:
-        _WARNED.add(message)
-        warnings.warn(f"{message} Running eager PyTorch instead.", RuntimeWarning, stacklevel=4)
+        if device not in self._chosen:
+            self._chosen[device] = choose(self.neuron.name, self.backend, device)
+        return self._chosen[device]

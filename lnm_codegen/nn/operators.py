@@ -23,10 +23,10 @@ from torch import Tensor
 from lnm_codegen.backends.base import Model
 from lnm_codegen.compiler import model_of
 from lnm_codegen.neuron import Neuron
-from lnm_codegen.nn.arguments import REAL, TYPES
+from lnm_codegen.nn.arguments import REAL
+from lnm_codegen.nn.choice import kernels_of
 from lnm_codegen.nn.function import Kernels, run_backward, run_forward
 from lnm_codegen.nn.layout import arranged, readable
-from lnm_codegen.nn.load import load_c
 
 NAMESPACE = "lnm"
 
@@ -174,9 +174,3 @@ def operator_of(neuron: Neuron, backend: str) -> Operator:
     if name not in _DEFINED:
         _DEFINED[name] = Operator(model, backend, partial(kernels_of, neuron, backend))
     return _DEFINED[name]
-
-
-def kernels_of(neuron: Neuron, backend: str, dtype: torch.dtype) -> Kernels:
-    """Return the kernels of a neuron for a type of sequences, built and loaded if need be."""
-    assert backend == "c"
-    return load_c(model_of(neuron, dtype=TYPES[dtype]))

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import lnm_codegen as lnm
+from lnm_codegen.nn import choice, load
 from lnm_codegen.nn import layer as layer_module
-from lnm_codegen.nn import load
 from lnm_codegen.nn.layer import NeuronLayer
 from tests.cases import CASES
 
@@ -491,8 +491,8 @@ def no_compiler() -> load.Compiler:
 
 def test_auto_without_a_compiler_warns_once(monkeypatch):
     """It runs eager PyTorch and says so in one warning."""
-    monkeypatch.setattr(layer_module, "compiler", no_compiler)
-    monkeypatch.setattr(layer_module, "_WARNED", set())
+    monkeypatch.setattr(choice, "compiler", no_compiler)
+    monkeypatch.setattr(choice, "_WARNED", set())
     layer, x = NeuronLayer(lif()), sequence(3, 2, 2)
     expected = NeuronLayer(lif(), backend="torch")(x)
     with pytest.warns(RuntimeWarning) as caught:
@@ -509,7 +509,7 @@ def test_auto_without_a_compiler_warns_once(monkeypatch):
 
 def test_a_named_backend_is_never_switched(monkeypatch):
     """backend='c' without a compiler is an error; 'torch' does not look for one."""
-    monkeypatch.setattr(layer_module, "compiler", no_compiler)
+    monkeypatch.setattr(choice, "compiler", no_compiler)
     monkeypatch.setattr(load, "compiler", no_compiler)
     x, neuron = sequence(3, 2, 2), lif(tau=3.7)
     NeuronLayer(neuron, backend="torch")(x)
@@ -560,7 +560,7 @@ REFUSALS = [
     (lambda: build("lif"), lnm.ModelError,
      "NeuronLayer: neuron is 'lif'. Accepted: an lnm.Neuron, such as lnm.get('lif')."),
     (lambda: build(lif(), backend="cc"), lnm.ModelError,
-     "NeuronLayer: backend is 'cc'. Accepted: 'auto', 'c', 'torch'. Did you mean 'c'?"),
+     "NeuronLayer: backend is 'cc'. Accepted: 'auto', 'c', 'triton', 'cuda', 'torch'. Did you mean 'c'?"),
     (lambda: build(lif(), step_mode="multi"), lnm.ModelError,
      "NeuronLayer: step_mode is 'multi'. Accepted: 'm', 's'."),
     (lambda: build(lif(), record=("h",)), lnm.ModelError,

@@ -20,7 +20,7 @@ def test_demo_runs(tmp_path: Path) -> None:
         [sys.executable, "examples/demo.py", "--epochs", "1", "--seeds", "2", "--limit", "64",
          "--out", str(tmp_path)],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        timeout=200, check=False,
+        timeout=550, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     for line in ("1. A neuron is three equations", "LNM degree 3", "points, within chance"):

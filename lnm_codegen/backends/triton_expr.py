@@ -1,0 +1,140 @@
+"""Triton expressions: selects, fused multiply-adds, correctly rounded division, functions."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from lnm_codegen.backends import expr
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.interpret import rounded
+from lnm_codegen.ir.nodes import BinaryOp, Const, Expr, Fn, Kernel, UnaryOp
+
+OWN = {Fn.EXP: "neuron_exp", Fn.LOG: "neuron_log", Fn.TANH: "neuron_tanh",
+        Fn.SIGMOID: "neuron_sigmoid"}  # fmt: skip
+"""Functions that a module brings along."""
+
+
+@dataclass(frozen=True, slots=True)
+class TritonDialect:
+    """The dialect for one float type, "float32" or "float64"."""
+
+    dtype: str
+
+    symbols: ClassVar[dict[BinaryOp | UnaryOp, str]] = {
+        BinaryOp.ADD: "+", BinaryOp.SUB: "-", BinaryOp.MUL: "*", BinaryOp.DIV: "/",
+        BinaryOp.AND: "&", BinaryOp.OR: "|", UnaryOp.NEG: "-", UnaryOp.NOT: "~",
+    }  # fmt: skip
+
+    @property
+    def real(self) -> str:
+        """The Triton name of the type."""
+        return f"tl.{self.dtype}"
+
+    def number(self, c: Const) -> str:
+        """Write a literal."""
+        return number(rounded(c.value, self.dtype), self.dtype)
+
+    def select(self, e: ir.Select) -> tuple[str, int]:
+        """Write a select; two literals alone would make it a float32."""
+        cond, then, orelse = (expr.text(x, self) for x in (e.cond, e.then, e.orelse))
+        typed = (
+            self.dtype == "float64" and isinstance(e.then, Const) and isinstance(e.orelse, Const)
+        )
+        return f"tl.where({cond}, {then}, {orelse})" + f".to({self.real})" * typed, expr.CALL
+
+    def fma(self, e: ir.Fma) -> tuple[str, int]:
+        """Write a fused multiply-add."""
+        a, b, c = (expr.text(x, self) for x in (e.a, e.b, e.c))
+        return f"tl.fma({a}, {b}, {c})", expr.CALL
+
+    def call(self, e: ir.Call) -> tuple[str, int]:
+        """Write a function call; `tl.sqrt` of float32 is an approximation."""
+        rooted = "tl.sqrt_rn" if self.dtype == "float32" else "tl.sqrt"
+        name = rooted if e.fn is Fn.SQRT else OWN.get(e.fn, f"tl.{e.fn.value}")
+        return f"{name}({expr.text(e.arg, self)})", expr.CALL
+
+    def spike(self, e: ir.Spike) -> tuple[str, int]:
+        """Write whether a spike is fired."""
+        return f"{expr.text(e.arg, self, expr.SUM)} >= 0.0", expr.COMPARE
+
+    def detach(self, e: ir.Detach) -> tuple[str, int]:
+        """Write the operand of a Detach."""
+        return expr.text(e.arg, self, expr.CALL), expr.CALL
+
+    def text(self, e: Expr) -> str:
+        """Write an expression; `/` of float32 is an approximation, so a quotient is a call."""
+        return expr.text(self._spelled(e) if self.dtype == "float32" else e, self)
+
+    def _spelled(self, e: Expr) -> Expr:
+        """Return `e` with every quotient as one word."""
+        new = ir.map_children(e, self._spelled)
+        match new:
+            case ir.Binary(BinaryOp.DIV, lhs, rhs):
+                return ir.Var(f"tl.div_rn({expr.text(lhs, self)}, {expr.text(rhs, self)})")
+            case _:
+                return new
+
+
+def number(value: float, dtype: str) -> str:
+    """Return a literal that reads back as `value`.
+
+    Triton reads a literal that stands alone as float32 where its magnitude fits; what that would
+    lose is written with its type.
+    """
+    kind = np.dtype(dtype).type
+    with np.errstate(all="ignore"):
+        if not np.isfinite(value):
+            return f'float("{value}")'
+        text = str(kind(value))
+        if not any(mark in text for mark in ".e"):
+            text += ".0"
+        exact = float(np.float32(value)) == float(value) or dtype == "float32"
+        safe = value == 0 or abs(value) >= np.finfo("float32").tiny
+    return text if exact and safe else f"tl.full([], {text}, tl.{dtype})"
+
+
+def lines(kernel: Kernel, dialect: TritonDialect) -> tuple[str, ...]:
+    """Return the body of `kernel` as Python statements, a comment per phase."""
+    written: list[str] = []
+    phase = None
+    for let in kernel.body:
+        if let.phase is not phase and let.phase is not ir.Phase.PREPARE:
+            written.append(f"# {let.phase.value}")
+        phase = let.phase
+        written.append(f"{let.target.name} = {dialect.text(let.value)}")
+    return tuple(written)
+
+
+def call(
+    targets: Sequence[str], function: str, arguments: Sequence[str], indent: int = 0
+) -> tuple[str, ...]:
+    """Return `a, b = function(c, d)` as lines that keep to 100 columns once indented."""
+    given = ", ".join(targets)
+    line = f"{given} = {function}({', '.join(arguments)})"
+    if len(line) + indent <= 100:
+        return (line,)
+    head: tuple[str, ...] = (f"{given} = {function}(",)
+    if len(head[0]) + indent > 100:
+        head = ("(", *filled(targets, indent + 4), f") = {function}(")
+    return (*head, *filled(arguments, indent + 4), ")")
+
+
+def filled(words: Sequence[str], indent: int) -> tuple[str, ...]:
+    """Return words between commas, four columns in, as lines of at most 100 columns."""
+    whole = ", ".join(word.replace(" ", "\0") for word in words) + ","
+    wrapped = textwrap.wrap(whole, 100 - indent, break_long_words=False, break_on_hyphens=False)
+    return tuple("    " + line.replace("\0", " ") for line in wrapped)
+
+
+def enclosed(head: str, words: Sequence[str], tail: str = "", indent: int = 0) -> tuple[str, ...]:
+    """Return `head a, b tail` as one line, or as several; in parentheses if it has none."""
+    line = f"{head}{', '.join(words)}{tail}"
+    if len(line) + indent <= 100:
+        return (line,)
+    opened, closed = (head, tail) if head.endswith("(") else (f"{head}(", f"){tail}")
+    return (opened, *filled(words, indent + 4), closed)

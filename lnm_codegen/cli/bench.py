@@ -1,0 +1,98 @@
+"""`lnm bench`: kernels and layers against the memory floor, loops and other libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lnm_codegen.cli.options import (
+    DegreeOption,
+    FamilyArgument,
+    JsonOption,
+    SetOption,
+    family_arguments,
+)
+from lnm_codegen.cli.output import print_json, print_table
+from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.library import resolve
+
+
+def bench(
+    family: FamilyArgument = "lnm",
+    degree: DegreeOption = None,
+    settings: SetOption = None,
+    steps: Annotated[str, typer.Option("--steps", help="T, several with commas.")] = "4,16,64",
+    neurons: Annotated[
+        str, typer.Option("--neurons", metavar="N,C,...", help="Shape of a step.")
+    ] = "32,128,256",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")
+    ] = "float32",
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Of the round-robin.")] = 9,
+    compile_: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Time the loop under torch.compile.")
+    ] = True,
+    peers: Annotated[
+        bool, typer.Option("--peers/--no-peers", help="Time the other libraries installed.")
+    ] = True,
+    starts: Annotated[
+        bool, typer.Option("--starts/--no-starts", help="Time cold and cached starts.")
+    ] = True,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for bench.csv and bench.png.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Time a neuron against the memory floor and the peers."""
+    from dataclasses import asdict
+
+    from lnm_codegen.bench import measure
+
+    arguments = family_arguments(settings, degree)
+    neuron = resolve(family, **arguments)
+    lengths = _integers("steps", steps)
+    shape = _integers("neurons", neurons)
+    if len(shape) < 2:
+        raise ModelError(f"bench: neurons is {neurons!r}. Accepted: N,C and so on, say 32,128,256.")
+    measure.check(dtype, device)
+    measure.keep_memory()
+    from lnm_codegen.bench import report, suite
+
+    rows = []
+    for length in lengths:
+        case = suite.Case(
+            neuron=neuron,
+            label=family if degree is None else f"{family} degree {degree}",
+            shape=(length, *shape),
+            dtype=measure.dtype_of(dtype),
+            device=device,
+            compile=compile_,
+            peers=peers,
+            start=(family, arguments) if starts and family.isidentifier() else None,
+            rounds=rounds,
+        )
+        found = suite.measure(case)
+        rows += found
+        if not json:
+            print_table(report.HEADER, report.table(found), numbers=True)
+            typer.echo("")
+    if json:
+        print_json([asdict(row) for row in rows])
+    if out is not None:
+        try:
+            report.write_csv(rows, out / "bench.csv")
+            report.write_figure(rows, out / "bench.png")
+        except OSError as error:
+            raise ToolError(
+                f"bench: cannot write {out}: {error.strerror}. Give a folder that can be written."
+            ) from None
+
+
+def _integers(word: str, text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(w.strip().isdecimal() and int(w) for w in words):
+        raise ModelError(f"bench: {word} is {text!r}. Accepted: integers >= 1 with commas.")
+    return tuple(int(w) for w in words)

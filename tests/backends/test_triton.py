@@ -1,0 +1,248 @@
+"""The generated Triton module: it stands alone, agrees with `lnm.interpret`, and compiles.
+
+Triton's interpreter and its compiler cannot share a process, and the interpreter is chosen by an
+environment variable before Triton is imported: both run in scripts of their own, `Session` starts
+each once. Nothing here needs a GPU.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.triton import Triton
+from lnm_codegen.backends.triton_expr import number
+from lnm_codegen.compiler import model_of
+from lnm_codegen.errors import UnsupportedError
+from tests.cases import CASES
+from tests.test_agree import BITWISE
+
+ROOT = Path(__file__).parents[2]
+CHECKS = (
+    "edges", "granularities", "small_types:bfloat16", "small_types:float16", "layouts",
+    "two_levels", "counts", "non_finite", "traffic", "function", "random_neurons:5",
+)  # fmt: skip
+QUICK = ("lif", "plif", "lnm-3", "lnm-4", "dendrite")
+QUICK_BITS = ("lif", "lnm-4")
+
+
+def checks(slow: bool) -> tuple[str, ...]:
+    """Return what the interpreter is asked to check in quick runs, or beyond them."""
+    every = [
+        *((f"sequences:{c}:{d}", (c in QUICK and d == "float32") or c == "lif")
+          for c in CASES for d in ("float32", "float64")),
+        *((f"bits:{c}", c in QUICK_BITS) for c in BITWISE),
+        *((c, True) for c in CHECKS),
+        ("random_neurons:150", False),
+    ]  # fmt: skip
+    return tuple(word for word, quick in every if quick is not slow)
+
+
+def run_script(name: str, *words: str) -> str:
+    """Run a script of this folder in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::RuntimeWarning", "-m", f"tests.backends.{name}", *words],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@cache
+def interpreted(slow: bool) -> dict[str, str | None]:
+    lines = run_script("triton_interpreted", *checks(slow)).splitlines()
+    return dict(json.loads(line) for line in lines)
+
+
+@pytest.mark.parametrize("check", checks(slow=False))
+def test_interpreted(check):
+    """One check of `triton_interpreted.py`; its docstring says what it pins."""
+    failure = interpreted(slow=False)[check]
+    assert failure is None, failure
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("check", checks(slow=True))
+def test_interpreted_at_length(check):
+    """The other families and types, and many random neurons."""
+    failure = interpreted(slow=True)[check]
+    assert failure is None, failure
+
+
+LNM4 = {"family": "lnm", "options": {"degree": 4}}
+BACKWARD = LNM4 | {"kernel": "_backward_kernel"}
+CONTROL = BACKWARD | {"target": "sm_80", "changed": {"LANES": 512}}
+UNALIGNED = BACKWARD | {"target": "sm_80", "changed": {"ALIGNED": False}}
+QUICK_JOBS = (
+    BACKWARD | {"target": "sm_80"},
+    LNM4 | {"kernel": "_forward_kernel", "target": "sm_80"},
+    LNM4 | {"kernel": "_sums_kernel", "target": "sm_80"},
+)
+ALL_JOBS = (
+    *(
+        {"family": family, "options": options, "dtype": dtype, "kernel": kernel, "target": target}
+        for family, options in (("lif", {"learn_tau": True}), ("lnm", {"degree": 4}))
+        for dtype in ("float32", "bfloat16")
+        for kernel in ("_forward_kernel", "_backward_kernel", "_sums_kernel")
+        for target in ("sm_80", "sm_90", "gfx942")
+    ),
+    CONTROL,
+    UNALIGNED,
+    UNALIGNED | {"target": "sm_90"},
+    BACKWARD | {"target": "sm_90", "options": {"degree": 4, "learn_threshold": True}},
+)
+
+
+def compiled(jobs: tuple[Any, ...], folder: Path) -> list[dict[str, Any]]:
+    os.environ["TRITON_CACHE_DIR"] = str(folder)
+    try:
+        return list(json.loads(run_script("triton_compiled", json.dumps(jobs))))
+    finally:
+        del os.environ["TRITON_CACHE_DIR"]
+
+
+def check_compiled(outcomes: list[dict[str, Any]]) -> None:
+    for o in outcomes:
+        if o["target"].startswith("gfx"):
+            assert "hsaco" in o["kinds"]
+            continue
+        assert "cubin" in o["kinds"]
+        assert o["approximate"] == [], o
+        changed = o.get("changed", {})
+        assert (o["spilled"] > 0) == ("LANES" in changed), o
+        if o["kernel"] != "_sums_kernel":
+            assert o["fused"] > 0, o
+            assert (o["wide"]["ld"] > 0) == changed.get("ALIGNED", True), o
+        if o.get("dtype") == "bfloat16" and o["kernel"] == "_backward_kernel":
+            assert o["narrowed"], o
+            assert all(word.startswith("cvt.rn.bf16") for word in o["narrowed"]), o
+
+
+def test_compiled_quick(tmp_path):
+    """`lnm` of degree 4 for sm_80: no spill at 4 neurons a thread and 16 steps a chunk."""
+    outcomes = compiled(QUICK_JOBS, tmp_path)
+    check_compiled(outcomes)
+    assert outcomes[0]["chunk"] == 16
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_compiled(tmp_path):
+    """Every kernel for three GPUs; 8 neurons a thread, the negative control, is seen to spill."""
+    outcomes = compiled(ALL_JOBS, tmp_path)
+    check_compiled(outcomes)
+    assert {o["chunk"] for o in outcomes} == {16}
+
+
+def test_no_recompilation():
+    """A new T, batch, size or view gives the key under which a kernel is compiled already."""
+    assert json.loads(run_script("triton_keys")) == {
+        "kernels": 3, "calls": 18, "keys": 3, "specialized": [], "sizes": ["i64"]
+    }  # fmt: skip
+
+
+def text_of(neuron: lnm.Neuron, dtype: str = "float32") -> str:
+    source = Triton().emit(replace(model_of(neuron), dtype=dtype))
+    assert list(source.files) == [f"{neuron.name}.py"]
+    return source.files[source.entry]
+
+
+def test_stands_alone():
+    """It imports PyTorch, Triton and `math`; it is a function of the model alone."""
+    for case in CASES:
+        text = text_of(CASES[case]())
+        imported = {
+            alias.name
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        assert imported == {"math", "torch", "triton", "triton.language"}
+        assert not [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)]
+        assert text == text_of(CASES[case]())
+        assert "\n\n\n\n" not in text
+        assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_header():
+    """The header names the neuron and its equations."""
+    assert text_of(CASES["lif"]()).startswith(
+        '''\
+# Generated by lnm_codegen from `lif`. Do not edit. You may use this file freely.
+"""The neuron `lif` on a GPU: forward and backward over time, each one fused loop.
+
+    charge  v <- v + (-v + x)/tau
+    fire    spike = [v - v_threshold >= 0]
+    reset   v <- where(spike, 0, v)
+    output  spike = spike
+'''
+    )
+
+
+def test_step_of_lif():
+    """A step: selects, an explicit fma, no division left in it."""
+    text = text_of(CASES["lif"]())
+    start = text.index("@triton.jit\ndef step_forward")
+    assert text[start : text.index("@triton.jit\ndef step_advance")] == (
+        '''\
+@triton.jit
+def step_forward(v, x, v_threshold, p0, inv_tau):
+    """Return outputs and states of t; from states of t-1 and inputs of t."""
+    # charge
+    h = tl.fma(inv_tau, x, p0 * v)
+    # fire
+    z = h - v_threshold
+    fired = z >= 0.0
+    # output
+    spike = tl.where(fired, 1.0, 0.0)
+    # reset
+    v_next = tl.where(fired, 0.0, h)
+    return spike, v_next
+
+
+'''
+    )
+
+
+def test_types():
+    """Division and roots are correctly rounded; float64 literals keep their digits."""
+    text = text_of(CASES["dendrite"]())
+    assert "tl.div_rn(" in text
+    assert "tl.sqrt_rn(" in text
+    wide = text_of(CASES["dendrite"](), "float64")
+    assert "tl.div_rn(" not in wide
+    assert "tl.sqrt(" in wide
+    assert ".to(tl.float32)" not in wide
+    assert ".to(tl.float32)" in text_of(CASES["lif"](), "bfloat16")
+    assert number(0.1, "float32") == "0.1"
+    assert number(0.1, "float64") == "tl.full([], 0.1, tl.float64)"
+    assert number(0.5, "float64") == "0.5"
+    assert number(1e-40, "float32") == "tl.full([], 1e-40, tl.float32)"
+    assert number(float("-inf"), "float32") == 'float("-inf")'
+
+
+def test_words_of_the_kernels_are_refused():
+    """A state that has the name of a local of the kernels."""
+    lane, x = lnm.state("lane"), lnm.input("x")
+    neuron = lnm.Neuron(charge={lane: lane / 2 + x}, fire=lane - 1, name="mine")
+    with pytest.raises(UnsupportedError) as caught:
+        Triton().emit(model_of(neuron))
+    assert str(caught.value) == (
+        "triton: mine: the kernels use the name 'lane' themselves. Rename it."
+    )
