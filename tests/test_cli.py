@@ -445,9 +445,17 @@ def test_check_finds_a_difference_and_lists_what_is_missing(monkeypatch):
     assert [line.split() for line in lines if line.startswith("agrees")] == [["agrees", "NO", "NO"]]
     assert "Not learned, so without a gradient: tau, v_threshold." in lines
     assert (
-        "c did not run: c: no C++ compiler found (no-such-compiler). Install g++, or use"
+        "c did not run: no C++ compiler found (no-such-compiler). Install g++, or use"
         " backend='torch'." in lines
     )
+    assert "triton did not run: needs a GPU, and PyTorch finds none." in lines
+
+
+def test_check_tells_a_failure_from_what_is_missing():
+    """A compiler that refuses our source once counted as a missing one, with exit status 0."""
+    done = process("check", "lif", CXX="/bin/false")
+    assert done.returncode == 1
+    assert any(x.startswith("c FAILED: c: /bin/false failed") for x in done.stdout.splitlines())
 
 
 # doctor and the rest

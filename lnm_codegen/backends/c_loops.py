@@ -35,6 +35,11 @@ class KernelView:
     state_count: int
     layer_parameters: tuple[str, ...]
     row_parameters: tuple[str, ...]
+    uniform_parameters: tuple[str, ...]
+    has_uniform: bool
+    chunk_template: str
+    chunk_flags: str
+    plain_flags: str
     terms: tuple[str, ...]
     layer_terms: tuple[str, ...]
     row_terms: tuple[str, ...]
@@ -61,6 +66,9 @@ class KernelView:
     backward_streams: str
 
 
+_STREAM = "template <bool kStream>"
+
+
 def kernel_view(plan: Plan, tile: int, block: int, chunk: int, far: int) -> KernelView:
     """Return the view of the loops."""
     prepared = plan.prepare.result_names(Role.PARAM)
@@ -69,6 +77,7 @@ def kernel_view(plan: Plan, tile: int, block: int, chunk: int, far: int) -> Kern
     row_terms = tuple(q for q in plan.terms if plan.per[q] != "layer")
     inputs, outputs, states = plan.model.inputs, plan.model.outputs, plan.states
     size = "a.time_steps, a.neurons"
+    uniform = bool(rows) and plan.finest == "channel"
     narrow = plan.model.dtype in ("bfloat16", "float16")
     return KernelView(
         family=plan.model.family,
@@ -89,6 +98,11 @@ def kernel_view(plan: Plan, tile: int, block: int, chunk: int, far: int) -> Kern
         state_count=len(states),
         layer_parameters=tuple(q for q in prepared if plan.per[q] == "layer"),
         row_parameters=rows,
+        uniform_parameters=rows if uniform else (),
+        has_uniform=uniform,
+        chunk_template="template <bool kStream, bool kUniform>" if uniform else _STREAM,
+        chunk_flags="kStream, kUniform" if uniform else "kStream",
+        plain_flags="false, false" if uniform else "false",
         terms=plan.terms,
         layer_terms=layer_terms,
         row_terms=row_terms,
@@ -198,6 +212,8 @@ def _call(plan: Plan, kernel: Kernel, state: str) -> str:
                 values.append(f"{carried}[i]" if is_state else f"{name}_row[i]")
             case _:
                 row = f"tile.{name}[c.at + i]"
+                if plan.finest == "channel":
+                    row = f"(kUniform ? {name}_one : {row})"
                 values.append(f"p.{name}" if plan.per[name] == "layer" else row)
     return ", ".join([*values, *(f"{p.var.name}_value" for p in kernel.results)])
 

@@ -61,6 +61,7 @@ def _as_dict(found: Agreement) -> dict[str, Any]:
             for r in found.runs
         ],
         "unavailable": found.unavailable,
+        "failed": found.failed,
         "agrees": found.agrees,
     }
 
@@ -85,3 +86,5 @@ def _print(name: str, shape: tuple[int, ...], fixed: list[str], found: Agreement
         typer.echo(f"\nNot learned, so without a gradient: {', '.join(fixed)}.")
     for backend, reason in found.unavailable.items():
         typer.echo(f"\n{backend} did not run: {reason}")
+    for backend, reason in found.failed.items():
+        typer.echo(f"\n{backend} FAILED: {reason}")

@@ -20,7 +20,7 @@ from lnm_codegen.interpreter import Result, interpret
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.neuron import Neuron
-from lnm_codegen.nn.choice import BACKENDS
+from lnm_codegen.nn.choice import BACKENDS, interpreting, missing
 from lnm_codegen.nn.layer import NeuronLayer
 
 SHAPE = (37, 3, 5, 71)
@@ -60,6 +60,7 @@ class Agreement:
     Attributes:
         runs: One for each backend that ran and each type.
         unavailable: Backend -> why it does not run here.
+        failed: Backend -> what went wrong where nothing is lacking.
         left_out: How many of `neurons` came near a tie, or ran away, however they were drawn.
         neurons: Neurons in a time step.
         spikes: Share of spikes over all neurons and steps, by name.
@@ -67,14 +68,15 @@ class Agreement:
 
     runs: tuple[Run, ...]
     unavailable: dict[str, str]
+    failed: dict[str, str]
     left_out: int
     neurons: int
     spikes: dict[str, float]
 
     @property
     def agrees(self) -> bool:
-        """Whether every run agrees, and there was one."""
-        return bool(self.runs) and all(r.agrees for r in self.runs)
+        """Whether every run agrees, none failed, and there was one."""
+        return bool(self.runs) and not self.failed and all(r.agrees for r in self.runs)
 
 
 @dataclass
@@ -108,16 +110,31 @@ def compare(neuron: Neuron, seed: int = 0) -> Agreement:
     runs: list[Run] = []
     unavailable: dict[str, str] = {}
     expected = {dtype: _expected(neuron, case, dtype) for dtype in LIMITS}
+    failed: dict[str, str] = {}
     for backend in (b for b in BACKENDS if b != "auto"):
+        lack = _lack(backend)
+        if lack is not None:
+            unavailable[backend] = lack
+            continue
         try:
             for dtype in LIMITS:
                 got = _run_layer(neuron, case, backend, dtype)
                 apart = {n: _difference(got[n], e, left_out) for n, e in expected[dtype].items()}
                 runs.append(Run(backend, dtype, apart))
-        except (ToolError, UnsupportedError) as error:
+        except UnsupportedError as error:
             unavailable[backend] = str(error)
+        except ToolError as error:  # nothing is lacking, and yet our source did not build or run
+            failed[backend] = str(error)
     fired = _fired(neuron, case, ~left_out)
-    return Agreement(tuple(runs), unavailable, int(left_out.sum()), left_out.size, fired)
+    sizes = (int(left_out.sum()), left_out.size)
+    return Agreement(tuple(runs), unavailable, failed, *sizes, fired)
+
+
+def _lack(backend: str) -> str | None:
+    """Return why a backend does not run on this machine, or None."""
+    if backend in _DEVICES and not torch.cuda.is_available() and not interpreting():
+        return "needs a GPU, and PyTorch finds none."
+    return missing(backend)
 
 
 def cuda_device() -> str | None:

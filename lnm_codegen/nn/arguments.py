@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.functions import did_you_mean
@@ -115,14 +116,19 @@ def check_inputs(neuron: Neuron, inputs: tuple[Tensor, ...], step_mode: str) -> 
     return inputs
 
 
-def refuse_transforms(neuron: Neuron, backend: str, tensors: Sequence[Tensor]) -> None:
-    """Raise UnsupportedError where a transform of torch.func has wrapped a tensor."""
+def refuse_strangers(neuron: Neuron, backend: str, tensors: Sequence[Tensor]) -> None:
+    """Raise UnsupportedError where a tensor has no plain memory that a kernel could read."""
     for tensor in tensors:
         if is_functorch_wrapped_tensor(tensor):
-            raise UnsupportedError(
-                f"{neuron.name}: torch.func transforms (vmap, grad, jvp) do not reach into the"
-                f" generated kernels of backend {backend!r}. Use backend='torch'."
-            )
+            what = "torch.func transforms (vmap, grad, jvp) do not reach"
+        elif isinstance(tensor, FakeTensor) or tensor.layout is not torch.strided:
+            what = f"a {type(tensor).__name__} of layout {tensor.layout} does not fit"
+        else:
+            continue
+        raise UnsupportedError(
+            f"{neuron.name}: {what} into the generated kernels of backend {backend!r}. Use"
+            " backend='torch'."
+        )
 
 
 def check_rows(neuron: Neuron, made_for: dict[str, tuple[int, ...]], shape: torch.Size) -> None:

@@ -20,7 +20,7 @@ from lnm_codegen.nn.arguments import (
     checked_shape,
     given_states,
     parameters_of,
-    refuse_transforms,
+    refuse_strangers,
     start_states,
 )
 from lnm_codegen.nn.choice import BACKENDS, choose, kernels_of
@@ -47,7 +47,8 @@ class NeuronLayer(nn.Module):
         backend: "c" (fused CPU kernels), "torch" (eager, any device), or "auto": "c" for CPU
             tensors, "torch" elsewhere, and where no C++ compiler is found, with one warning.
         step_mode: "m": x is (T, N, *), each call starts from the initial states unless `state`
-            is given. "s": x is (N, *), and the states are kept until `reset()`.
+            is given. "s": x is (N, *), and the states are kept until `reset()`; a copy or a
+            pickle of the layer begins anew. May be changed later.
         detach_reset: Overrides the neuron's own.
         record: What is returned beside the outputs: names of states for their charged values,
             (T, N, *), and "stats" for counts made in the kernel (see `interval`).
@@ -56,7 +57,8 @@ class NeuronLayer(nn.Module):
             away.
         dtype: Of the parameters; float32 by default.
         inplace: Where no gradient is wanted, let the output overwrite x_seq, if the kernels are
-            generated ones, the model has one output, and x_seq is dense and contiguous in time.
+            generated ones, the model has one input and one output, and x_seq is dense and
+            contiguous in time.
 
     Shape:
         x_seq (T, N, *) -> (T, N, *), the channel axis of per-channel parameters being 2; without
@@ -95,7 +97,6 @@ class NeuronLayer(nn.Module):
                 " lnm.get('lif')."
             )
         check_choice("backend", backend, BACKENDS)
-        check_choice("step_mode", step_mode, ("m", "s"))
         check_choice("inplace", inplace, (True, False))
         if detach_reset is not None:
             check_choice("detach_reset", detach_reset, (True, False))
@@ -114,7 +115,7 @@ class NeuronLayer(nn.Module):
                 f"NeuronLayer: dtype is {dtype!r}. Accepted: {', '.join(map(str, TYPES))}."
             )
         self.neuron = neuron
-        self.backend = backend
+        self._backend_asked = backend
         self.step_mode = step_mode
         self.inplace = inplace
         self.record = checked_record(record)
@@ -130,6 +131,21 @@ class NeuronLayer(nn.Module):
         self._kernels: dict[tuple[str, torch.dtype], Kernels] = {}
         self._chosen: dict[str, str] = {}
         self._starts: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+
+    @property
+    def step_mode(self) -> str:
+        """Multi-step, "m", or single-step, "s"."""
+        return self._step_mode
+
+    @step_mode.setter
+    def step_mode(self, mode: str) -> None:
+        check_choice("step_mode", mode, ("m", "s"))
+        self._step_mode = mode
+
+    @property
+    def backend(self) -> str:
+        """The backend that was asked for."""
+        return self._backend_asked
 
     def _rows_of(
         self, param: Param, channels: int | None, shape: tuple[int, ...] | None
@@ -255,11 +271,12 @@ class NeuronLayer(nn.Module):
         trains = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         if traced:
             return self._run_operator(backend, tensors, keeps, trains)
-        refuse_transforms(neuron, backend, tensors)
+        refuse_strangers(neuron, backend, tensors)
         kernels = self._kernels_of(backend, x.dtype)
         layout, tensors = arranged(neuron.params, tensors, len(inputs), len(start))
         count = len(kernels.outputs)
-        if self.inplace and not trains and count == 1 and is_rewritable(x, tensors[0], layout):
+        free = self.inplace and not trains and len(inputs) == count == 1
+        if free and is_rewritable(x, tensors[0], layout):
             written = run_forward(kernels, layout, tensors, keeps, False, into=x)
             torch.autograd.graph.increment_version(x)
             sums = [] if written.sums is None else written.sums.tolist()
@@ -277,7 +294,8 @@ class NeuronLayer(nn.Module):
             return start_states(self.neuron, x, given, kept={})
         key = (REAL[x.dtype], x.device)
         if key not in self._starts:
-            self._starts[key] = start_states(self.neuron, x, given, kept={})
+            with torch.inference_mode(False):  # else no later call could train with them
+                self._starts[key] = start_states(self.neuron, x, given, kept={})
         return self._starts[key]
 
     def _run_operator(

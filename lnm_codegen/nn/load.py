@@ -61,18 +61,29 @@ def compiler() -> Compiler:
         ToolError: None is found.
     """
     wanted = os.environ.get("CXX")
-    for words in [shlex.split(wanted)] if wanted else [["g++"], ["clang++"], ["c++"]]:
+    try:
+        choices = [shlex.split(wanted)] if wanted else [["g++"], ["clang++"], ["c++"]]
+    except ValueError as error:
+        raise ToolError(f"c: CXX is {wanted!r}: {error}. Give a command, such as g++.") from None
+    for words in choices:
         path = shutil.which(words[0]) if words else None
         if path:
-            command = (path, *words[1:])
-            shown = subprocess.run(
-                [*command, "--version"], capture_output=True, text=True, check=False
-            )
-            return Compiler(command, shown.stdout.splitlines()[0] if shown.stdout else words[0])
+            return _asked((path, *words[1:]))
     raise ToolError(
         f"c: no C++ compiler found ({wanted or 'g++, clang++ or c++'}). Install g++, or use"
         " backend='torch'."
     )
+
+
+def _asked(command: tuple[str, ...]) -> Compiler:
+    """Return a compiler with what it says its version is."""
+    try:
+        shown = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ToolError(
+            f"c: {command[0]} cannot be run: {error.strerror}. Set CXX to a C++ compiler."
+        ) from None
+    return Compiler(command, shown.stdout.splitlines()[0] if shown.stdout else command[0])
 
 
 def flags() -> tuple[str, ...]:
@@ -170,7 +181,13 @@ def build(model: Model) -> Path:
     source = BACKENDS["c"].emit(model)
     tool, options = compiler(), flags()
     built = {n: t for n, t in source.files.items() if n != "example.c"}  # that one has the inits
-    parts = [*(f"{n}\n{t}" for n, t in built.items()), *options, tool.version, _cpu()]
+    parts = [
+        *(f"{n}\n{t}" for n, t in built.items()),
+        *options,
+        *tool.command[1:],
+        tool.version,
+        _cpu(),
+    ]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     entry = cache_folder() / f"{model.name}-{key}"
     library = entry / f"{model.name}.so"

@@ -42,7 +42,8 @@ def test_bits_are_the_same_from_run_to_run(backend, per, steps):
     x, grad = torch.randn(shape), torch.randn(shape)
     expected = gradients(here, x.clone().requires_grad_(), grad)
     first = gradients(there, x.cuda().requires_grad_(), grad.cuda())
-    for mine, theirs in zip(first, gradients(there, x.cuda().requires_grad_(), grad.cuda())):
+    again = gradients(there, x.cuda().requires_grad_(), grad.cuda())
+    for mine, theirs in zip(first, again, strict=True):
         assert torch.equal(mine, theirs)
     if backend == "cuda":
         assert torch.equal(first[0].cpu(), expected[0])

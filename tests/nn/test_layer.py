@@ -560,7 +560,8 @@ REFUSALS = [
     (lambda: build("lif"), lnm.ModelError,
      "NeuronLayer: neuron is 'lif'. Accepted: an lnm.Neuron, such as lnm.get('lif')."),
     (lambda: build(lif(), backend="cc"), lnm.ModelError,
-     "NeuronLayer: backend is 'cc'. Accepted: 'auto', 'c', 'triton', 'cuda', 'torch'. Did you mean 'c'?"),
+     "NeuronLayer: backend is 'cc'. Accepted: 'auto', 'c', 'triton', 'cuda', 'torch'. Did you mean"
+     " 'c'?"),
     (lambda: build(lif(), step_mode="multi"), lnm.ModelError,
      "NeuronLayer: step_mode is 'multi'. Accepted: 'm', 's'."),
     (lambda: build(lif(), record=("h",)), lnm.ModelError,
@@ -722,3 +723,58 @@ def test_transforms_of_torch_func_are_refused(transformed):
         "lif: torch.func transforms (vmap, grad, jvp) do not reach into the generated kernels of"
         " backend 'c'. Use backend='torch'."
     )
+
+
+@needs_cc
+def test_tensors_without_plain_memory_are_refused():
+    """A fake tensor, which once ended the process, and a sparse one."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    layer = NeuronLayer(lif(), backend="c")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        fake = torch.rand(4, 3)
+    for x, what in (
+        (fake, "a FakeTensor of layout torch.strided"),
+        (torch.zeros(4, 3).to_sparse(), "a Tensor of layout torch.sparse_coo"),
+    ):
+        with pytest.raises(lnm.UnsupportedError) as caught:
+            layer(x)
+        assert str(caught.value) == (
+            f"lif: {what} does not fit into the generated kernels of backend 'c'. Use"
+            " backend='torch'."
+        )
+
+
+@both
+def test_evaluated_in_inference_mode_then_trained(backend):
+    """Initial states made in inference mode once could not be saved for any later backward."""
+    layer, x = NeuronLayer(lnm.get("lnm", degree=2), backend=backend), sequence(4, 3)
+    with torch.inference_mode():
+        expected = layer(x)
+    out = layer(x)
+    out.sum().backward()
+    assert torch.equal(out, expected)
+
+
+@both
+def test_inplace_leaves_two_inputs_alone(backend):
+    """Inputs may share memory, so that writing over one would change the other."""
+    v, x, y = lnm.state("v"), lnm.input("x"), lnm.input("y")
+    neuron = lnm.Neuron(charge={v: v / 2 + x + y}, fire=v - 1, reset=lnm.hard_reset(v))
+    plain, layer = (NeuronLayer(neuron, backend=backend, inplace=i) for i in (False, True))
+    a = sequence(6, 300)
+    with torch.no_grad():
+        expected = plain(a[1:], a[:-1])
+        assert torch.equal(layer(a[1:], a[:-1]), expected)
+
+
+def test_step_mode_is_checked_when_set():
+    """Also after the layer was made."""
+    layer = NeuronLayer(lif(), backend="torch")
+    layer.step_mode = "s"
+    assert layer(sequence(2, 3)).shape == (2, 3)
+    with pytest.raises(lnm.ModelError) as caught:
+        layer.step_mode = "q"
+    assert str(caught.value) == "NeuronLayer: step_mode is 'q'. Accepted: 'm', 's'."
+    with pytest.raises(AttributeError):
+        layer.backend = "nope"

@@ -275,7 +275,32 @@ def test_cxx_may_have_arguments(
     monkeypatch.setenv("CXX", f"{wrapper} {real}")
     load.compiler.cache_clear()
     assert load.compiler().command == (str(wrapper), real)
-    assert runs(load.build(MODEL))
+    library = load.build(MODEL)
+    assert runs(library)
+    monkeypatch.setenv("CXX", f"{wrapper} {real} -O1")
+    load.compiler.cache_clear()
+    assert load.build(MODEL) != library  # arguments are part of the key
+
+
+@pytest.mark.parametrize(
+    ("cxx", "message"),
+    [
+        ('g++ "', "c: CXX is 'g++ \"': No closing quotation. Give a command, such as g++."),
+        ("{0}", "c: {0} cannot be run: Exec format error. Set CXX to a C++ compiler."),
+    ],
+)
+def test_cxx_that_is_no_command(
+    cxx: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line for each."""
+    no_program = tmp_path / "notes"
+    no_program.write_bytes(b"\x00not a program")
+    no_program.chmod(0o755)
+    monkeypatch.setenv("CXX", cxx.format(no_program))
+    load.compiler.cache_clear()
+    with pytest.raises(lnm.ToolError) as caught:
+        load.compiler()
+    assert str(caught.value) == message.format(no_program)
 
 
 def test_the_eager_module_is_written_again_when_altered(cache: Path) -> None:

@@ -24,7 +24,7 @@ typedef float io;  // of sequences; arithmetic is in `real`
 constexpr int kTile = 1024;  // part of the meaning of the sums
 constexpr int kBlock = 64;
 constexpr int kChunk = 16;
-constexpr int kSums = 16;  // interleaved sums over a tile, part of their meaning
+constexpr int kSums = 64;  // interleaved sums over a tile, part of their meaning
 constexpr int64_t kFar = 4096;
 constexpr int64_t kSlabs = 64;
 constexpr int64_t kStreamBytes = 8 << 20;
@@ -72,6 +72,14 @@ bool streams(const void *sequence, int64_t time_steps, int64_t neurons) {
 }
 
 INLINE void load(real *to, const real *from, int n) { memcpy(to, from, sizeof(real) * n); }
+
+// Load initial states: a row, or (stride 0) one number for all.
+INLINE void load_initial(real *to, const real *from, int64_t stride, int64_t first, int n) {
+    if (stride)
+        load(to, from + first, n);
+    else
+        for (int i = 0; i < n; ++i) to[i] = *from;
+}
 
 INLINE void clear(real *to, int n) {
     for (int i = 0; i < n; ++i) to[i] = 0;
@@ -165,7 +173,7 @@ INLINE void forward_chunk(const li_forward_arguments &a, const Parameters &p, Fo
     alignas(64) real v_now[kBlock];
     alignas(64) real out_row[kBlock];
     if (c.is_first) {
-        for (int i = 0; i < n; ++i) v_now[i] = a.v_init[(c.first + i) * a.v_init_stride];
+        load_initial(v_now, a.v_init, a.v_init_stride, c.first, n);
     } else {
         load(v_now, tile.v + c.at, n);
         if (a.checkpoints && c.begin / kChunk % every == 0) {
@@ -205,7 +213,7 @@ INLINE void begin_chunk(const li_backward_arguments &a, const real *starts, cons
     } else if (c.begin) {
         load(steps.v[0], a.checkpoints + checkpoint(c.begin, every, 0, a.neurons) + c.first, n);
     } else {
-        for (int i = 0; i < n; ++i) steps.v[0][i] = a.v_init[(c.first + i) * a.v_init_stride];
+        load_initial(steps.v[0], a.v_init, a.v_init_stride, c.first, n);
     }
 }
 
@@ -378,10 +386,8 @@ extern "C" int li_forward(const li_forward_arguments *arguments) {
     const li_forward_arguments &a = *arguments;
     try {
         const Parameters p = prepared(a);
-        if (streams(a.out_seq, a.time_steps, a.neurons))
-            forward<true>(a, p);
-        else
-            forward<false>(a, p);
+        const bool stream = streams(a.out_seq, a.time_steps, a.neurons);
+        stream ? forward<true>(a, p) : forward<false>(a, p);
     } catch (const std::bad_alloc &) {
         return 1;
     }
@@ -394,10 +400,8 @@ extern "C" int li_backward(const li_backward_arguments *arguments) {
     try {
         const Parameters p = prepared(a);
         Sums sums = make_sums(p, tiles);
-        if ((!a.grad_x_seq || streams(a.grad_x_seq, a.time_steps, a.neurons)))
-            backward<true>(a, p, sums);
-        else
-            backward<false>(a, p, sums);
+        const bool stream = (!a.grad_x_seq || streams(a.grad_x_seq, a.time_steps, a.neurons));
+        stream ? backward<true>(a, p, sums) : backward<false>(a, p, sums);
         parameter_gradients(a, p, sums, tiles);
     } catch (const std::bad_alloc &) {
         return 1;
