@@ -26,7 +26,7 @@ THETA = (0.05, 0.6, -0.10, 0.15, -0.02)
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments of `lnm bench`; `loops` times the eager loop, torch.compile and the peers too."""
+    """Arguments of `lnm bench`; `loops` times eager loops, torch.compile, peers, a network too."""
 
     name: str
     family: str
@@ -67,10 +67,13 @@ def run(case: Case, device: str, rounds: int, target: Path) -> None:
         command += ["--set", setting]
     command += ["--steps", case.steps, "--neurons", case.neurons, "--dtype", case.dtype]
     command += ["--device", device, "--rounds", str(rounds)]
-    command += [] if case.loops else ["--no-compile", "--no-peers", "--no-starts"]
+    command += ["--network"] if case.loops else ["--no-loops", "--no-peers", "--no-starts"]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*command, "--out", folder], check=True, env=os.environ)
         target.parent.mkdir(parents=True, exist_ok=True)
+        network = Path(folder, "network.csv")
+        if network.exists():
+            shutil.move(network, target.with_name(f"network-{target.name}"))
         for suffix in (".png", ".csv"):
             shutil.move(Path(folder, f"bench{suffix}"), target.with_suffix(suffix))
 
@@ -82,6 +85,8 @@ def summary(folder: Path) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for path in sorted(folder.glob("*.csv")):
+        if path.name.startswith("network-"):
+            continue
         with path.open(encoding="utf-8", newline="") as file:
             lines += [
                 f"| {path.stem} | {r['steps']} | {r['what']} | {float(r['ns']):.3f}"

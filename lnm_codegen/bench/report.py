@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from lnm_codegen.backends.base import write_whole
 from lnm_codegen.bench.suite import Row
@@ -39,10 +40,15 @@ def _short(value: float | None) -> str:
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Write every field of every row."""
+    write_table([_rounded(asdict(row)) for row in rows], path)
+
+
+def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows that have the same keys; the file appears whole or not at all."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_rounded(asdict(row)) for row in rows)
+    writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text.getvalue())
 

@@ -21,6 +21,7 @@ from lnm_codegen.nn.choice import kernels_of
 from lnm_codegen.nn.explain import bytes_moved, schedule_of
 from lnm_codegen.nn.function import run_backward, run_forward
 from lnm_codegen.nn.layout import arranged
+from lnm_codegen.nn.measured import keep, speed_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class Case:
         shape: (T, N, C, *).
         dtype: Of the sequences.
         device: "cpu" or "cuda".
-        compile: Whether to time loops under `torch.compile` too.
+        loops: Whether to time the eager module and a hand-written loop too.
+        compile: Whether to time the loop under `torch.compile` too.
         peers: Whether to time other libraries too.
         start: (family, arguments) for cold and cached starts, or None.
         rounds: Of the round-robin.
@@ -44,6 +46,7 @@ class Case:
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
+    loops: bool = True
     compile: bool = True
     peers: bool = True
     start: tuple[str, dict[str, object]] | None = None
@@ -113,6 +116,11 @@ def measure(case: Case) -> list[Row]:
             peak = peak_bytes(calls[row.what], case.device) / elements
             rows[k] = replace(row, peak_bytes=peak, first_call=first[row.what])
     rows = [_with_starts(case, row, subjects) for row in rows]
+    for row in rows:
+        backend, _, rest = row.what.removeprefix(f"{case.neuron.name} ").partition(",")
+        if rest == " kernels alone":
+            key = speed_key(case.neuron.name, backend, row.dtype, row.steps)
+            keep(key, round(1 / row.floor, 3))
     fraction = Timing(0.0, 0.0, floor, floor, floor)
     return [*rows, _row(case, "floor", fraction, floor, layer)]
 
@@ -129,21 +137,21 @@ def _with_starts(case: Case, row: Row, subjects: list[Subject]) -> Row:
 
 
 def floor_bytes(case: Case) -> float:
-    """Return the bytes per neuron and step that the kernel plan moves."""
+    """Return the bytes per neuron and step of the streams alone, five for one input and output."""
     plan = plan_of(model_of(case.neuron, dtype=TYPES[case.dtype]))
     schedule = schedule_of(plan, "c" if case.device == "cpu" else "triton")
     assert schedule is not None
-    return sum(bytes_moved(plan, schedule, case.shape[0]))
+    return sum(bytes_moved(plan, schedule, 1))
 
 
 def _subjects(case: Case) -> Iterator[Subject]:
-    own = list(layers(case.neuron, case.shape, case.device))
-    yield from own
-    loop = hand_loop(case.neuron, case.device)
-    loops = [eager(case.neuron, case.shape, case.device), *([loop] if loop else [])]
-    yield from loops
-    if case.compile:
-        yield compiled(loops[-1])
+    yield from layers(case.neuron, case.shape, case.device)
+    if case.loops:
+        loop = hand_loop(case.neuron, case.device)
+        loops = [eager(case.neuron, case.shape, case.device), *([loop] if loop else [])]
+        yield from loops
+        if case.compile:
+            yield compiled(loops[-1])
     if case.peers:
         yield from peers(case.device)
 

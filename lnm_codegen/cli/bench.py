@@ -32,6 +32,9 @@ def bench(
     ] = "float32",
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Of the round-robin.")] = 9,
+    loops: Annotated[
+        bool, typer.Option("--loops/--no-loops", help="Time eager PyTorch loops.")
+    ] = True,
     compile_: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Time the loop under torch.compile.")
     ] = True,
@@ -41,6 +44,9 @@ def bench(
     starts: Annotated[
         bool, typer.Option("--starts/--no-starts", help="Time cold and cached starts.")
     ] = True,
+    network: Annotated[
+        bool, typer.Option("--network", help="Time a training step of a small network too.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for bench.csv and bench.png.")
     ] = None,
@@ -69,6 +75,7 @@ def bench(
             shape=(length, *shape),
             dtype=measure.dtype_of(dtype),
             device=device,
+            loops=loops,
             compile=compile_,
             peers=peers,
             start=(family, arguments) if starts and family.isidentifier() else None,
@@ -79,12 +86,21 @@ def bench(
         if not json:
             print_table(report.HEADER, report.table(found), numbers=True)
             typer.echo("")
+    steps_of_a_network = []
+    if network:
+        from lnm_codegen.bench.network import HEADER, measure_network
+
+        steps_of_a_network = measure_network(neuron, lengths, device, rounds, peers)
     if json:
-        print_json([asdict(row) for row in rows])
+        print_json({"layers": [asdict(r) for r in rows], "network": steps_of_a_network})
+    elif network:
+        print_table(HEADER, [tuple(r.values()) for r in steps_of_a_network], numbers=True)
     if out is not None:
         try:
             report.write_csv(rows, out / "bench.csv")
             report.write_figure(rows, out / "bench.png")
+            if steps_of_a_network:
+                report.write_table(steps_of_a_network, out / "network.csv")
         except OSError as error:
             raise ToolError(
                 f"bench: cannot write {out}: {error.strerror}. Give a folder that can be written."

@@ -26,6 +26,7 @@ from lnm_codegen.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.choice import FUSED, misplaced, missing
 from lnm_codegen.nn.layout import Layout, layout_of, readable
+from lnm_codegen.nn.measured import recall, speed_key
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -58,7 +59,8 @@ class Explanation:
         bytes_kept: From forward to backward, beyond inputs and outputs.
         copies: What is copied because of its layout.
         operations: Arithmetic per neuron and step, forward and backward.
-        floor_fraction: Share of the copy bandwidth that was reached, if it was measured.
+        floor_fraction: Share of the copy bandwidth that the kernels reached where `lnm bench`
+            last measured a neuron of this name on this T.
     """
 
     model: str
@@ -160,6 +162,7 @@ def explain(neuron: Neuron, asked: str, backend: str, inputs: Sequence[Tensor]) 
         bytes_kept=kept,
         copies=_copies(plan, layout, inputs) if schedule is not None else (),
         operations=(count(plan.forward).total, count(plan.backward).total + rerun),
+        floor_fraction=recall(speed_key(neuron.name, backend, plan.model.dtype, steps)),
     )
 
 

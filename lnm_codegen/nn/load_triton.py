@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -13,6 +14,7 @@ from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.nn.modules import import_source
+from lnm_codegen.nn.tune import launch_sizes
 
 
 class TritonKernels:
@@ -24,7 +26,11 @@ class TritonKernels:
         self.learnable = tuple(p.learnable for p in model.params)
         self.counts = plan.counts
         self.real: torch.dtype = getattr(torch, model.real)
-        self._module = import_source(BACKENDS["triton"].emit(model), "triton", model.name)
+        source = BACKENDS["triton"].emit(model)
+        self._module = import_source(source, "triton", model.name)
+        digest = hashlib.sha256(source.files[source.entry].encode()).hexdigest()[:16]
+        self._key = f"{model.name}-{digest}"
+        self._sizes: tuple[int, int] | None = None
 
     def checkpoints(self, time_steps: int, neurons: int) -> int:
         """Return how many numbers the checkpoints hold."""
@@ -33,18 +39,35 @@ class TritonKernels:
 
     def forward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
         """Run the forward kernel."""
-        with _device(arguments):
-            self._module.forward(*sizes, *arguments)
+
+        def run(block: int, warps: int) -> None:
+            self._module.forward(*sizes, *arguments, block=block, num_warps=warps)
+
+        device = next(a.device for a in arguments if isinstance(a, Tensor))
+        with _current(device):
+            if self._sizes is None and not _overwrites(arguments):
+                elements = sizes[0] * sizes[1]
+                self._sizes = launch_sizes(self._key, elements, run, device)
+            if self._sizes is None:
+                self._module.forward(*sizes, *arguments)
+            else:
+                run(*self._sizes)
 
     def backward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
         """Run the backward kernels."""
-        with _device(arguments):
+        device = next(a.device for a in arguments if isinstance(a, Tensor))
+        with _current(device):
             self._module.backward(*sizes, *arguments)
 
 
-def _device(arguments: Sequence[Tensor | int | None]) -> AbstractContextManager[object]:
-    """Return the device of the tensors as PyTorch's current one; kernels are launched there."""
-    device = next(a.device for a in arguments if isinstance(a, Tensor))
+def _overwrites(arguments: Sequence[Tensor | int | None]) -> bool:
+    """Say whether an output lies over an input, so that a launch cannot be repeated."""
+    places = [a.data_ptr() for a in arguments if isinstance(a, Tensor) and a.numel()]
+    return len(places) != len(set(places))
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Make a GPU PyTorch's current one; kernels are launched there."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 

@@ -1,0 +1,134 @@
+"""`lnm bench` on tiny sizes: what it measures and writes; no time is asserted."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import lnm_codegen as lnm
+from lnm_codegen.bench import report, suite
+from lnm_codegen.bench.loops import lif_loop, lnm_loop
+from lnm_codegen.bench.network import measure_network
+from lnm_codegen.bench.subjects import peers
+from lnm_codegen.nn import NeuronLayer, measured, tune
+
+pytestmark = pytest.mark.needs_cc
+
+
+def case(**options):
+    neuron = lnm.get("lnm", degree=2)
+    values = {"neuron": neuron, "label": "lnm degree 2", "shape": (3, 2, 4, 5), "rounds": 1}
+    return suite.Case(**(values | {"compile": False, "peers": False} | options))
+
+
+def test_rows(tmp_path, monkeypatch):
+    """A row for kernels, layer, eager module, hand loop and floor; CSV and figure; a memory."""
+    monkeypatch.setenv("LNM_CACHE", str(tmp_path / "cache"))
+    rows = suite.measure(case())
+    assert [r.what for r in rows] == [
+        "lnm c, kernels alone", "lnm c", "lnm eager PyTorch", "lnm hand loop", "floor",
+    ]  # fmt: skip
+    assert rows[1].layer == 1
+    assert rows[-1].floor == 1
+    assert all(r.low <= r.ns <= r.high for r in rows)
+    assert rows[1].peak_bytes >= 8  # the output and the gradient of x
+    report.write_csv(rows, tmp_path / "bench.csv")
+    report.write_figure(rows, tmp_path / "bench.png")
+    with (tmp_path / "bench.csv").open(newline="") as file:
+        assert [r["what"] for r in csv.DictReader(file)] == [r.what for r in rows]
+    assert (tmp_path / "bench.png").stat().st_size > 1000
+    explained = NeuronLayer(lnm.get("lnm", degree=2), backend="c").explain(torch.empty(3, 2, 20))
+    assert explained.floor_fraction == pytest.approx(1 / rows[0].floor, abs=1e-3)
+    assert "of the copy bandwidth" in str(explained)
+
+
+def test_floor():
+    """Five streams: 20 bytes per neuron and step in float32, 10 in bfloat16, at any T."""
+    assert suite.floor_bytes(case()) == 20
+    assert suite.floor_bytes(case(shape=(100, 2, 4, 5))) == 20
+    assert suite.floor_bytes(case(dtype=torch.bfloat16)) == 10
+
+
+def test_loops_mean_what_the_layers_mean():
+    """The hand-written loops are the same neurons, spikes and gradients."""
+    x = torch.randn(5, 2, 3, 4)
+    theta = (0.05, 0.6, -0.1, 0.15)
+    layer = NeuronLayer(lnm.get("lnm", degree=3, theta=theta), backend="c")
+    learned = torch.tensor(theta, requires_grad=True)
+    for ours, loop in (
+        (layer, lambda s: lnm_loop(s, learned)),
+        (NeuronLayer(lnm.get("lif", tau=2.0), backend="c"), lif_loop),
+    ):
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        out = ours(a)
+        expected = loop(b)
+        assert torch.equal(out, expected)
+        out.sum().backward()
+        expected.sum().backward()
+        torch.testing.assert_close(a.grad, b.grad)
+    torch.testing.assert_close(layer.theta.grad, learned.grad)
+
+
+@pytest.mark.peers
+def test_peers_fire_as_ours():
+    """Spikes of SpikingJelly's LIF; snnTorch's has other dynamics and only has to run."""
+    x = torch.randn(6, 2, 3, 4) + 0.5
+    found = {p.name: p.run(x) for p in peers("cpu")}
+    assert set(found) == {"SpikingJelly LIFNode", "snnTorch Leaky loop"}
+    assert torch.equal(found["SpikingJelly LIFNode"], lif_loop(x))
+    assert found["snnTorch Leaky loop"].shape == x.shape
+
+
+def test_network():
+    """A training step of the small network with each backend."""
+    rows = measure_network(lnm.get("lnm", degree=2), (2,), "cpu", 1, False)
+    names = [r["network of"] for r in rows]
+    assert names == ["lnm c", "lnm torch", "lif c", "lif torch"]
+    assert rows[0]["x first"] == 1
+
+
+def test_command(tmp_path):
+    """`lnm bench` writes its files; wrong sizes are one line."""
+    command = [sys.executable, "-m", "lnm_codegen.cli", "bench", "lnm", "--neurons"]
+    few = ["--steps", "2", "--rounds", "1", "--no-loops", "--no-peers", "--no-starts"]
+    done = subprocess.run(
+        [*command, "2,3,4", *few, "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "lnm c, kernels alone" in done.stdout
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bench.csv", "bench.png"]
+    done = subprocess.run([*command, "2", *few], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2, "error: bench: neurons is '2'. Accepted: N,C and so on, say 32,128,256.\n",
+    )  # fmt: skip
+
+
+def test_tuning(tmp_path, monkeypatch):
+    """The fastest candidate is kept for the GPU; the defaults serve where nothing can be timed."""
+    monkeypatch.setenv("LNM_CACHE", str(tmp_path))
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+
+    def run(block: int, warps: int) -> None:
+        raise AssertionError("timed by a stub alone")
+
+    monkeypatch.setattr(tune.torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr(tune.torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(tune, "seconds", lambda run, block, warps: abs(block - 1000) + warps)
+    assert tune.launch_sizes("k", 1 << 30, run, cpu) is None
+    assert tune.launch_sizes("k", 1 << 10, run, gpu) is None
+    assert tune.launch_sizes("k", 1 << 30, run, gpu) == (1024, 4)
+    monkeypatch.setattr(tune, "seconds", run)
+    assert tune.launch_sizes("k", 1 << 30, run, gpu) == (1024, 4)  # from the cache
+    monkeypatch.setenv("LNM_TUNE", "0")
+    assert tune.launch_sizes("k", 1 << 30, run, gpu) is None
+    monkeypatch.delenv("LNM_TUNE")
+    (tmp_path / measured.NAME).write_text("{ broken")
+    monkeypatch.setattr(tune, "seconds", lambda run, block, warps: block)
+    assert tune.launch_sizes("k", 1 << 30, run, gpu) == (256, 2)
