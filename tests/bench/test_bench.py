@@ -95,12 +95,8 @@ def test_command(tmp_path):
     """`lnm bench` writes its files; wrong sizes are one line."""
     command = [sys.executable, "-m", "lnm_codegen.cli", "bench", "lnm", "--neurons"]
     few = ["--steps", "2", "--rounds", "1", "--no-loops", "--no-peers", "--no-starts"]
-    done = subprocess.run(
-        [*command, "2,3,4", *few, "--out", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    whole = [*command, "2,3,4", *few, "--out", str(tmp_path)]
+    done = subprocess.run(whole, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "lnm c, kernels alone" in done.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bench.csv", "bench.png"]
