@@ -20,6 +20,7 @@ from functools import lru_cache
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import DTYPES, Model, Source
 from lnm_codegen.errors import ModelError
+from lnm_codegen.family import check_neuron_given
 from lnm_codegen.functions import did_you_mean
 from lnm_codegen.ir.build import build
 from lnm_codegen.ir.nodes import Kernel, Program, Role
@@ -31,7 +32,7 @@ from lnm_codegen.ir.passes.fold import fold
 from lnm_codegen.ir.passes.hoist import hoist
 from lnm_codegen.ir.passes.horner import horner
 from lnm_codegen.neuron import Neuron
-from lnm_codegen.symbols import check_identifier
+from lnm_codegen.symbols import check_name
 
 SCHEMES: dict[str, Callable[[Kernel], Kernel]] = {"horner": horner, "estrin": estrin}
 
@@ -48,9 +49,10 @@ def lower(neuron: Neuron, scheme: str = "horner", on_pass: OnPass | None = None)
         on_pass: Called with the name of each pass and the kernel it made.
 
     Raises:
-        ModelError: An unknown scheme.
+        ModelError: No neuron, or an unknown scheme.
     """
-    if scheme not in SCHEMES:
+    check_neuron_given(neuron, "lower")
+    if not isinstance(scheme, str) or scheme not in SCHEMES:
         raise ModelError(f"lower: scheme is {scheme!r}. Accepted: {', '.join(SCHEMES)}.")
     if on_pass is None:
         return _lower(neuron, scheme)
@@ -122,13 +124,14 @@ def emit(
         The files, path -> text; `.write(folder)` writes them.
 
     Raises:
-        ModelError: An unknown backend, type or scheme.
+        ModelError: No neuron, a name that is reserved, an unknown backend, type or scheme.
         UnsupportedError: The target cannot express the neuron.
     """
-    if backend not in BACKENDS:
+    check_neuron_given(neuron, "emit")
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise ModelError(
             f"emit: backend is {backend!r}. Accepted: {', '.join(BACKENDS)}."
-            f"{did_you_mean(backend, BACKENDS)}"
+            f"{did_you_mean(str(backend), BACKENDS)}"
         )
     if dtype not in DTYPES:
         accepted = ", ".join(repr(d) for d in DTYPES)
@@ -140,11 +143,12 @@ def model_of(
     neuron: Neuron, *, name: str | None = None, dtype: str = "float32", scheme: str = "horner"
 ) -> Model:
     """Return what a backend receives for a neuron."""
-    check_identifier(name or neuron.name, "emit: name")
+    if name is not None and name != neuron.name:  # its own may be `if`
+        check_name(name, "emit: name")
     program = lower(neuron, scheme)
     outputs = program.forward.result_names(Role.OUTPUT)
     return Model(
-        name=name or neuron.name,
+        name=neuron.name if name is None else name,
         family=neuron.name,
         program=program,
         states=tuple(s.decl for s in neuron.states),  # type: ignore[misc]

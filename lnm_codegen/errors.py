@@ -9,7 +9,7 @@ class LnmError(Exception):
 
 
 class ModelError(LnmError, ValueError):
-    """A neuron definition, or an argument of one, that its author can mend."""
+    """A definition, an argument or a path that whoever gave it can mend."""
 
 
 class ShapeError(LnmError, ValueError):
@@ -26,3 +26,6 @@ class ToolError(LnmError, RuntimeError):
 
 class InternalError(LnmError):
     """A bug of ours. The message says so and asks for a report."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} This is a bug of lnm_codegen; please report it."

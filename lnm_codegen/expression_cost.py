@@ -1,7 +1,8 @@
-"""What an expression in text may cost: bounds, and the calls that keep SymPy from a long search.
+"""What an expression may cost: bounds, and the calls that keep SymPy from a long search.
 
-SymPy computes 9**9**9, and thinks for minutes about the sign of sin(tanh(v**0.123)); a text from
-somewhere else must not make it. `expression.py` reads the text and asks here at every node.
+`check_size` bounds every expression of a neuron. The rest bounds text: SymPy computes 9**9**9, and
+thinks for minutes about the sign of sin(tanh(v**0.123)); a text from somewhere else must not make
+it. `expression.py` reads the text and asks here at every node.
 """
 
 from __future__ import annotations
@@ -10,14 +11,22 @@ import math
 import sys
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import sympy
 
+from lnm_codegen.declared import Param
+from lnm_codegen.errors import ModelError
+
+MAX_LEVELS = 100
+"""Of the SymPy tree of any expression; text has a bound of its own, in brackets."""
+MAX_TREE = 20_000
+"""Nodes of the SymPy tree of any expression."""
 MAX_NODES = 2000
-"""Nodes of the SymPy tree: abs, clip and poly repeat their argument."""
+"""Nodes of the SymPy tree of a text: abs, clip and poly repeat their argument."""
 MAX_EXPONENT = 64
-"""Of a constant exponent; what varies with a state or a parameter may hold `_MAX_FACTOR`."""
+"""Of a constant exponent, and of the degree of a polynomial; an exponent that varies with a state
+or a parameter may hold `_MAX_FACTOR`."""
 MAX_DEGREE = 12
 """Of the roots in a constant: SymPy may look for the minimal polynomial to find its sign."""
 _MAX_FACTOR = 10_000
@@ -26,6 +35,78 @@ _MAX_BITS = 2048
 
 Shown: TypeAlias = Callable[[], str]
 """The text of what is looked at, for a message."""
+
+
+def check_size(expr: sympy.Basic, where: str) -> None:
+    """Raise ModelError unless `expr` is lowered in a moment: a few seconds at these bounds."""
+    sizes: dict[sympy.Basic, _Size] = {}
+    stack = [expr]
+    while stack:
+        node = stack[-1]
+        missing = [a for a in node.args if a not in sizes]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        if node not in sizes:
+            sizes[node] = _size(node, [sizes[a] for a in node.args], where)
+
+
+class _Size(NamedTuple):
+    """Nodes of a tree, its levels, and its degree in parameters and in everything else."""
+
+    nodes: int
+    depth: int
+    params: int
+    others: int
+
+
+def _size(node: Any, parts: list[_Size], where: str) -> _Size:
+    nodes = 1 + sum(p.nodes for p in parts)
+    depth = 1 + max((p.depth for p in parts), default=0)
+    if depth > MAX_LEVELS:
+        raise ModelError(
+            f"{where}: the expression is nested more than {MAX_LEVELS} deep. Accepted: at most"
+            f" {MAX_LEVELS}, sums and products counted. Write it flatter."
+        )
+    if nodes > MAX_TREE:
+        raise ModelError(
+            f"{where}: the expression has more than {MAX_TREE} terms, what is repeated counted each"
+            f" time (abs, min, max and clip repeat theirs). Accepted: at most {MAX_TREE}. Split it"
+            " up."
+        )
+    size = _Size(nodes, depth, *_degrees(node, parts, where))
+    if max(size.params, size.others) > MAX_EXPONENT:
+        raise ModelError(
+            f"{where}: a polynomial has degree {max(size.params, size.others)}. Accepted: at most"
+            f" {MAX_EXPONENT}. Lower its powers."
+        )
+    return size
+
+
+def _degrees(node: Any, parts: list[_Size], where: str) -> tuple[int, int]:
+    """Return the degree of a node in parameters, and in states, inputs and functions of them."""
+    if node.is_Symbol:
+        of_param = isinstance(getattr(node, "decl", None), Param)
+        return int(of_param), int(not of_param)
+    both = [(p.params, p.others) for p in parts]
+    params, others = zip(*both, strict=True) if both else ((0,), (0,))
+    if node.is_Add:
+        return max(params), max(others)
+    if node.is_Mul:
+        return sum(params), sum(others)
+    if node.is_Pow and node.exp.is_Rational and node.base.free_symbols:
+        if abs(node.exp) > MAX_EXPONENT:
+            shown = str(node) if parts[0].nodes < 10 else f"a power of {node.exp}"
+            raise ModelError(
+                f"{where}: the exponent in {shown} is too large. Accepted: -{MAX_EXPONENT} to"
+                f" {MAX_EXPONENT}."
+            )
+        if node.exp.is_Integer:
+            factor = abs(int(node.exp))
+            return params[0] * factor, others[0] * factor
+    other = any(others)  # a function is one more variable
+    return int(any(params) and not other), int(other)
 
 
 class Cost:
@@ -79,8 +160,8 @@ class Cost:
             )
         if isinstance(value, sympy.Expr) and value.is_number and not _fits(value):
             self._refuse(
-                f"{shown()} holds a constant that is not a real number within the range"
-                " of a float64."
+                f"{shown()} holds a constant that is not a real number within the range of a"
+                " float64. Accepted: 0, and sizes from 2.3e-308 to 1.7e308. Write another constant."
             )
         self._weights[value] = weight
         return weight
@@ -109,13 +190,9 @@ def compared(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
 def applied(word: str, function: Callable[..., Any], *args: Any) -> Any:
     """Call a function of the language, keeping SymPy from a search that may take minutes.
 
-    It asks for the sign of every comparison, and sin looks for multiples of pi in its argument;
-    sin(tanh(v**0.123)) and abs(tanh(exp(0.123*v))) become polynomials of degree 123 and more.
+    It asks for the sign of every comparison; abs(tanh(exp(0.123*v))) becomes a polynomial of degree
+    123 and more. (exp, tanh and their kin do not let it search, wherever they are written.)
     """
-    if word in ("exp", "log", "tanh", "sin", "cos"):
-        (a,) = args
-        simple = a.is_Symbol or a.is_Rational or (a / sympy.pi).is_Rational
-        return function(a) if simple else function(a, evaluate=False)
     if word in ("abs", "min", "max", "clip") and not all(map(_is_plain, args)):
         with sympy.evaluate(False):
             return function(*args)

@@ -28,6 +28,7 @@ class Family:
             check_name(self.name, "family")
         self.signature = inspect.signature(build)
         functools.update_wrapper(self, build)
+        self.__name__: str = build.__name__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Neuron:
         """Build the neuron.
@@ -59,6 +60,20 @@ class Family:
 
     def __repr__(self) -> str:
         return f"<family {self.name}{self.signature}>"
+
+
+def check_neuron_given(value: Any, where: str) -> None:
+    """Raise ModelError unless `value` is a neuron; say how to make one of a family or a name."""
+    if isinstance(value, Neuron):
+        return
+    if isinstance(value, Family):
+        call = f"{value.__name__}()"
+        raise ModelError(
+            f"{where}: {value.name} is a family, not a neuron. Accepted: an lnm.Neuron. Call it:"
+            f" {call}."
+        )
+    hint = f" Write lnm.get({value!r})." if isinstance(value, str) else ""
+    raise ModelError(f"{where}: {value!r} is not a neuron. Accepted: an lnm.Neuron.{hint}")
 
 
 def family(build: Callable[..., Neuron]) -> Family:

@@ -92,22 +92,64 @@ class Where(sympy.Expr):
         return rf"\begin{{cases}} {then} & {cond} \\ {orelse} & \text{{otherwise}} \end{{cases}}"
 
 
-class sigmoid(sympy.Function):
-    """The logistic function 1 / (1 + exp(-x))."""
+class _Kept:
+    """A function that keeps its argument as it stands, but for a number that is looked up.
+
+    SymPy takes an argument apart: a nest of ten tanh of sums took it a minute, and
+    sin(tanh(v**0.123)) looks for multiples of pi in a polynomial of degree 123.
+    """
+
+    def __new__(cls, a: ExprLike, **options: Any) -> sympy.Expr:
+        """Build the node; a text is refused, which SymPy would evaluate."""
+        return super().__new__(cls, as_expr(a, cls.__name__), **options)  # type: ignore[call-arg]
+
+    @classmethod
+    def eval(cls, a: sympy.Expr) -> Any:
+        """Return tanh(0), sin(pi/6) and their like, or None for what is kept."""
+        simple = a.is_Rational or (a.is_number and (a / sympy.pi).is_Rational)
+        return super().eval(a) if simple else None  # type: ignore[misc]
+
+
+class exp(_Kept, sympy.exp):
+    """e**a, which SymPy is kept from merging with other powers of e, so that it stays one node."""
+
+    def as_base_exp(self) -> tuple[sympy.Expr, sympy.Expr]:
+        """Return itself to the power 1."""
+        return self, sympy.S.One
+
+    def _eval_power(self, other: sympy.Expr) -> None:
+        return None
+
+
+class log(_Kept, sympy.log):
+    """The natural logarithm."""
+
+
+class tanh(_Kept, sympy.tanh):
+    """The hyperbolic tangent."""
+
+
+class sin(_Kept, sympy.sin):
+    """The sine."""
+
+
+class cos(_Kept, sympy.cos):
+    """The cosine."""
+
+
+class sigmoid(_Kept, sympy.Function):
+    """The logistic function 1 / (1 + exp(-a))."""
 
     nargs = 1
 
     def fdiff(self, argindex: int = 1) -> sympy.Expr:
-        """Return the derivative, sigmoid(x) * (1 - sigmoid(x))."""
+        """Return the derivative, sigmoid(a) * (1 - sigmoid(a))."""
         return self * (1 - self)
 
 
-exp = sympy.exp
-log = sympy.log
-sqrt = sympy.sqrt
-tanh = sympy.tanh
-sin = sympy.sin
-cos = sympy.cos
+def sqrt(a: ExprLike) -> sympy.Expr:
+    """Return the square root of a."""
+    return sympy.sqrt(as_expr(a, "sqrt"))
 
 
 def where(cond: Any, then: ExprLike, orelse: ExprLike) -> sympy.Expr:
@@ -177,6 +219,11 @@ def clip(a: ExprLike, low: ExprLike, high: ExprLike) -> sympy.Expr:
 def poly(z: ExprLike, theta: Sequence[ExprLike] | Vector) -> sympy.Expr:
     """Return the polynomial theta[0] + theta[1]*z + ... + theta[d]*z**d."""
     z = as_expr(z, "poly")
+    if not isinstance(theta, Iterable):
+        raise ModelError(
+            f"poly: theta is {theta!r}. Accepted: a vector parameter, or a list of coefficients,"
+            " [a, b, c]."
+        )
     terms = [as_expr(c, "poly") * z**k for k, c in enumerate(theta)]
     if not terms:
         raise ModelError("poly: theta is empty. Give at least one coefficient.")
@@ -211,7 +258,12 @@ def replaced(expr: Any, table: Mapping[Any, Any]) -> Any:
 
 def check_functions(expr: sympy.Basic, where: str) -> None:
     """Raise ModelError if `expr` holds a function that no backend knows, or a NaN or infinity."""
-    for node in sympy.preorder_traversal(expr):
+    nodes, seen = sympy.preorder_traversal(expr), set()
+    for node in nodes:
+        if node in seen:
+            nodes.skip()
+            continue
+        seen.add(node)
         if node in _NOT_FINITE:
             inside = "" if node == expr else f" in {expr}"
             raise ModelError(f"{where}: {node}{inside} is not finite. Accepted: finite numbers.")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lnm_codegen.declared import Granularity, Param
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Program, Role
-from lnm_codegen.symbols import Granularity, Param
 
 _ORDER: tuple[Granularity, ...] = ("layer", "channel", "neuron")
 

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.compiler import lower
-from lnm_codegen.errors import ModelError
+from lnm_codegen.declared import Param
+from lnm_codegen.family import check_neuron_given
 from lnm_codegen.granularity import Extent, prepared_granularity
 from lnm_codegen.interpreter_arguments import (
     extent_of,
     final_gradients,
     inputs_of,
+    kind_of,
     parameters_of,
     seeds_of,
     start_of,
@@ -26,7 +28,6 @@ from lnm_codegen.interpreter_arguments import (
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.nodes import Program, Role
 from lnm_codegen.neuron import Neuron
-from lnm_codegen.symbols import Param
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,12 @@ def interpret(
             declared `init` otherwise.
 
     Raises:
-        ModelError: A name that the neuron does not have.
-        ShapeError: Arrays that do not fit together.
+        ModelError: No neuron, or a name that the neuron does not have.
+        ShapeError: Arrays that are not of real numbers, or do not fit together.
     """
+    check_neuron_given(neuron, "interpret")
     program = lower(neuron, scheme)
-    kind = np.dtype(dtype)
-    if kind not in (np.dtype("float64"), np.dtype("float32")):
-        raise ModelError(f"interpret: dtype is {dtype!r}. Accepted: 'float64', 'float32'.")
+    kind = kind_of(dtype)
     inputs = inputs_of(neuron, x_seq, kind)
     shape = next(iter(inputs.values())).shape
     extent = extent_of(neuron.params, shape)
@@ -99,7 +99,7 @@ def interpret(
     outputs, trajectory, final, counts = _forward(program, inputs, table, start, shape, kind)
     grads: dict[str, Array] = {}
     if grad_out is not None or grad_state is not None:
-        seeds = seeds_of(program, grad_out, shape, kind)
+        seeds = seeds_of(neuron, program, grad_out, shape, kind)
         last = final_gradients(neuron, grad_state, shape[1:], kind)
         grads, sums = _backward(program, lanes, inputs, table, trajectory, seeds, last, kind)
         grads |= _parameter_gradients(program, neuron.params, raw, sums, shape, kind)

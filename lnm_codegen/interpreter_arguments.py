@@ -2,27 +2,73 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from lnm_codegen.declared import Param
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.functions import did_you_mean
 from lnm_codegen.granularity import Extent
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.nodes import Program, Role
 from lnm_codegen.neuron import Neuron
-from lnm_codegen.symbols import Param
+
+
+def kind_of(dtype: Any) -> np.dtype[Any]:
+    """Return the float type that `dtype` names, or raise ModelError."""
+    try:
+        kind: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind not in (np.dtype("float64"), np.dtype("float32")):
+        raise ModelError(f"interpret: dtype is {dtype!r}. Accepted: 'float64', 'float32'.")
+    return kind
+
+
+def numbers_of(what: str, value: Any, kind: np.dtype[Any], accepted: str) -> Array:
+    """Return `value` as an array of `kind`.
+
+    Raises:
+        ShapeError: It is not of real numbers: text, complex numbers, None, rows of several
+            lengths; `what` says what it was, `accepted` what it may be.
+    """
+    try:
+        array = np.asarray(value)
+        if _is_real(array):
+            return array.astype(kind, copy=False)
+        reason = f"is {_shown(value)}: not real numbers"
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        if "inhomogeneous" in said:
+            said = "its rows differ in length"
+        reason = f"is {_shown(value)}: {said}"
+    raise ShapeError(f"{what} {reason}. Accepted: {accepted}.")
+
+
+def _is_real(array: Array) -> bool:
+    if array.dtype.kind == "O":
+        return all(isinstance(e, numbers.Real) for e in array.flat)
+    other = array.dtype.kind == "V" and array.dtype.names is None  # bfloat16 of other libraries
+    return array.dtype.kind in "biuf" or other
+
+
+def _shown(value: Any) -> str:
+    if hasattr(value, "dtype"):
+        return f"an array of {value.dtype}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def fitted(what: str, value: Any, shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
     """Return `value` broadcast to `shape`.
 
     Raises:
-        ShapeError: It does not broadcast; `what` says what it was.
+        ShapeError: It is not of real numbers, or does not broadcast; `what` says what it was.
     """
-    array = np.asarray(value, kind)
+    array = numbers_of(what, value, kind, f"a number, or an array {shape}")
     try:
         return np.array(np.broadcast_to(array, shape))
     except ValueError:
@@ -58,7 +104,10 @@ def inputs_of(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> di
     if len(given) != len(neuron.inputs) or not given:
         names = ", ".join(s.name for s in neuron.inputs) or "none"
         raise ShapeError(f"{neuron.name}: {len(given)} inputs given; expected {names}.")
-    arrays = [np.asarray(x, kind) for x in given]
+    arrays = [
+        numbers_of(f"{neuron.name}: input {s.name!r}", x, kind, "an array (T, N, *)")
+        for s, x in zip(neuron.inputs, given, strict=True)
+    ]
     for array in arrays:
         if array.ndim < 2 or array.shape != arrays[0].shape:
             shapes = ", ".join(str(a.shape) for a in arrays)
@@ -79,10 +128,10 @@ def parameters_of(
                 f"{neuron.name}: parameter {decl.name!r} is initialised by a function. Give its"
                 f" value, {decl.name}=..."
             )
-        array = np.asarray(value, kind)
+        what = f"{neuron.name}: parameter {decl.name!r}"
+        array = numbers_of(what, value, kind, "a number, or an array of them")
         rows = extent.rows(decl.per)
         if decl.size is not None:
-            what = f"{neuron.name}: parameter {decl.name!r}"
             array = fitted(what, array, (*array.shape[:-1], decl.size), kind)
             array = array.reshape(-1, decl.size)
         else:
@@ -108,8 +157,8 @@ def start_of(
     neuron: Neuron, state: Mapping[str, Any] | None, shape: tuple[int, ...], kind: np.dtype[Any]
 ) -> dict[str, Array]:
     """Return the initial states, (N, *)."""
-    given = state or {}
-    check_names(neuron, "state", given, (s.name for s in neuron.states))
+    names = [s.name for s in neuron.states]
+    given = _by_name(neuron, "state", state, names)
     start = {}
     for symbol in neuron.states:
         value = given.get(symbol.name, symbol.decl.init)  # type: ignore[union-attr]
@@ -122,16 +171,36 @@ def start_of(
     return start
 
 
+def _by_name(
+    neuron: Neuron, what: str, given: Mapping[str, Any] | None, names: list[str]
+) -> Mapping[str, Any]:
+    """Return what is given for states by name, or raise ModelError."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ModelError(
+            f"{neuron.name}: {what} is {_shown(given)}. Accepted: a dict by state,"
+            f" {{{', '.join(f'{n!r}: ...' for n in names)}}}."
+        )
+    check_names(neuron, "state", given, names)
+    return given
+
+
 def seeds_of(
-    program: Program, grad_out: Any, shape: tuple[int, ...], kind: np.dtype[Any]
+    neuron: Neuron,
+    program: Program,
+    grad_out: Any,
+    shape: tuple[int, ...],
+    kind: np.dtype[Any],
 ) -> dict[str, Array]:
     """Return the gradient of each output, zero where none is given."""
+    where = f"{neuron.name}: grad_out"
     names = program.forward.result_names(Role.OUTPUT)
     given = grad_out if isinstance(grad_out, tuple) else (grad_out,) * len(names)
     if len(given) != len(names):
-        raise ShapeError(f"grad_out has {len(given)} arrays; expected {', '.join(names)}.")
+        raise ShapeError(f"{where} has {len(given)} arrays; expected {', '.join(names)}.")
     return {
-        n: fitted("grad_out", 0 if g is None else g, shape, kind)
+        n: fitted(where, 0 if g is None else g, shape, kind)
         for n, g in zip(names, given, strict=True)
     }
 
@@ -143,7 +212,7 @@ def final_gradients(
     kind: np.dtype[Any],
 ) -> dict[str, Array]:
     """Return the gradient of each final state, zero where none is given."""
-    given = grad_state or {}
     names = [s.name for s in neuron.states]
-    check_names(neuron, "state", given, names)
-    return {n: fitted(f"grad_state[{n!r}]", given.get(n, 0), shape, kind) for n in names}
+    given = _by_name(neuron, "grad_state", grad_state, names)
+    where = f"{neuron.name}: grad_state"
+    return {n: fitted(f"{where}[{n!r}]", given.get(n, 0), shape, kind) for n in names}

@@ -30,6 +30,7 @@ from lnm_codegen.symbols import (
     Param,
     Spike,
     State,
+    check_bool,
     check_name,
     spike,
 )
@@ -100,7 +101,8 @@ class Neuron:
         set_(self, "reset", assignments(reset or {}, f"{name}.reset", State))
         set_(self, "output", outputs(output, self.fire, name))
         set_(self, "surrogates", surrogates(surrogate, self.fire, name))
-        set_(self, "detach_reset", bool(detach_reset))
+        check_bool(detach_reset, f"{name}: detach_reset")
+        set_(self, "detach_reset", detach_reset)
         set_(self, "counts", ())
         used = used_symbols(self)
         _set_symbols(self, tuple(scope.symbols) if scope else used)
@@ -115,7 +117,8 @@ class Neuron:
         return tuple(s.name for s, _ in self.fire)
 
     def with_detach_reset(self, detach_reset: bool) -> Neuron:
-        """Return the same neuron with `detach_reset` set."""
+        """Return the same neuron with `detach_reset` set, True or False."""
+        check_bool(detach_reset, f"{self.name}: detach_reset")
         return _copy(self, detach_reset=detach_reset)
 
     def with_outputs(self, **more: ExprLike) -> Neuron:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import sympy
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.expression_cost import check_size
 from lnm_codegen.functions import as_expr, check_functions
 from lnm_codegen.surrogate import Surrogate, atan
 from lnm_codegen.symbols import Declared, State, check_name, is_spike, spike
@@ -72,6 +73,7 @@ def surrogates(given: Any, fire: Assignments, name: str) -> tuple[tuple[str, Sur
                 f"{name}.surrogate: {key!r}: {value!r}. Accepted: a surrogate such as"
                 " lnm.surrogate.atan(), or one for each spike of fire."
             )
+        check_size(value.slope, f"{name}.surrogate[{key}]")
         check_functions(value.slope, f"{name}.surrogate[{key}]")
     missing = [s.name for s, _ in fire if s not in table]
     if missing:
@@ -81,5 +83,6 @@ def surrogates(given: Any, fire: Assignments, name: str) -> tuple[tuple[str, Sur
 
 def _expression(value: Any, where: str) -> sympy.Expr:
     expr = as_expr(value, where)
+    check_size(expr, where)
     check_functions(expr, where)
     return expr

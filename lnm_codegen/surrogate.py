@@ -54,7 +54,7 @@ def _in_z(expr: sympy.Expr, name: str) -> sympy.Expr:
 
 def _positive(alpha: Any, name: str) -> sympy.Expr:
     value = fn.as_expr(alpha, f"surrogate.{name}: alpha")
-    if not value.is_number or not value > 0:
+    if not (value.is_number and value.is_real and value.is_positive):
         raise ModelError(f"surrogate.{name}: alpha is {alpha!r}. Accepted: a number > 0.")
     return value
 

@@ -14,14 +14,18 @@ import numbers
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, cast, get_args
 
 import sympy
 
+from lnm_codegen.declared import Declaration as Declaration
+from lnm_codegen.declared import Granularity as Granularity
+from lnm_codegen.declared import Init as Init
+from lnm_codegen.declared import Input as Input
+from lnm_codegen.declared import Param as Param
+from lnm_codegen.declared import Spike as Spike
+from lnm_codegen.declared import State as State
 from lnm_codegen.errors import ModelError
-
-Init: TypeAlias = "float | tuple[float, ...] | Callable[[Any, tuple[int, ...]], Any]"
-Granularity: TypeAlias = Literal["layer", "channel", "neuron"]
 
 _RESERVED = frozenset(
     # Words that some target reads otherwise: C, C++, CUDA and Verilog-2005.
@@ -38,56 +42,6 @@ _RESERVED = frozenset(
     M_PI M_E NAN INFINITY HUGE_VAL INLINE NULL
     """.split()
 )
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """A state of one neuron, kept from step to step. `init` is a number or a function."""
-
-    name: str
-    init: Init = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """An input of one neuron, new at every step."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """A parameter: a scalar (`size` None) or a vector, learnable or not.
-
-    `per` says what shares one value: the whole layer, a channel, or nothing (one per neuron).
-    """
-
-    name: str
-    size: int | None = None
-    init: Init = 0.0
-    learnable: bool = True
-    per: Granularity = "layer"
-
-    @property
-    def element_names(self) -> tuple[str, ...]:
-        """Identifiers of the scalars: `tau`, or `theta_0`, `theta_1`, ..."""
-        if self.size is None:
-            return (self.name,)
-        return tuple(f"{self.name}_{k}" for k in range(self.size))
-
-    def with_per(self, per: Granularity) -> Param:
-        """Return this parameter at another granularity."""
-        return Param(self.name, self.size, self.init, self.learnable, per)
-
-
-@dataclass(frozen=True, slots=True)
-class Spike:
-    """A named spike: 1 where its fire expression is >= 0, else 0."""
-
-    name: str
-
-
-Declaration: TypeAlias = State | Input | Param | Spike
 
 
 class Declared(sympy.Symbol):
@@ -112,6 +66,17 @@ class Declared(sympy.Symbol):
         return (self.name, self.order, repr(self.decl))
 
 
+def _refused(operator: str) -> Callable[[Any, Any], Any]:
+    def refuse(vector: Vector, *other: Any) -> Any:
+        name = vector.decl.name
+        raise ModelError(
+            f"{name}: {operator} takes no vector parameter. Accepted: its elements, {name}[0] to"
+            f" {name}[{len(vector) - 1}], or lnm.poly(z, {name}). Index it."
+        )
+
+    return refuse
+
+
 class Vector(Sequence[Declared]):
     """A vector parameter in expressions: `theta[2]`, `len(theta)`, `lnm.poly(v, theta)`."""
 
@@ -132,6 +97,13 @@ class Vector(Sequence[Declared]):
                 f"{self.decl.name}[{index!r}]: not an index. Accepted: an integer from 0 to"
                 f" {len(self) - 1}, or a slice."
             ) from None
+
+    __add__ = __radd__ = _refused("'+'")
+    __sub__ = __rsub__ = __neg__ = _refused("'-'")
+    __mul__ = __rmul__ = _refused("'*'")
+    __truediv__ = __rtruediv__ = _refused("'/'")
+    __pow__ = __rpow__ = _refused("'**'")
+    __lt__ = __le__ = __gt__ = __ge__ = _refused("a comparison")
 
     def __iter__(self) -> Iterator[Declared]:
         return iter(self._elements)
@@ -180,6 +152,12 @@ def check_name(name: Any, what: str) -> None:
         raise ModelError(
             f"{what} {name!r}: the word is reserved in generated code. Choose another name."
         )
+
+
+def check_bool(value: Any, what: str) -> None:
+    """Raise ModelError unless `value` is True or False: the word "no" would count as True."""
+    if not isinstance(value, bool):
+        raise ModelError(f"{what} is {value!r}. Accepted: True, False.")
 
 
 def _check_init(init: Any, what: str, size: int | None = None) -> Init:
@@ -250,8 +228,9 @@ def param(
         raise ModelError(
             f"parameter {name!r}: size is {size!r}. Accepted: None or an integer >= 1."
         )
+    check_bool(learnable, f"parameter {name!r}: learnable")
     checked = _check_init(init, f"parameter {name!r}", size)
-    decl = Param(name, size, checked, bool(learnable), per)
+    decl = Param(name, size, checked, learnable, per)
     elements = tuple(_declare(n, decl) for n in decl.element_names)
     return elements[0] if size is None else Vector(decl, elements)
 

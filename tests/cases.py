@@ -55,6 +55,20 @@ def gate() -> lnm.Neuron:
     return lnm.Neuron(fire=x - level, surrogate=lnm.surrogate.sigmoid(), name="gate")
 
 
+def decided() -> lnm.Neuron:
+    """Spikes and conditions that parameters alone decide, one and the other way."""
+    v, x = lnm.state("v"), lnm.input("x")
+    w, b = lnm.param("w", init=0.5), lnm.param("b", init=-0.3, per="channel")
+    on, off, low = lnm.spike, lnm.spike_named("s_off"), lnm.spike_named("s_low")
+    return lnm.Neuron(
+        charge={v: lnm.where((w > 0.25) & (v < 0.5), w, b) * v + lnm.where(b > 0, v, x)},
+        fire={on: w - 0.2, off: b * w, low: -v - lnm.where(w < 2, w, v)},
+        reset={v: lnm.where(off, b, v - on * w - low / 4)},
+        output={"graded": on * v + off, "gain": on * w, "count": on + off + low},
+        name="decided",
+    )
+
+
 def _lnm(degree: int, **arguments: Any) -> Callable[[], lnm.Neuron]:
     theta = (0.05, 0.5, 0.125, -0.0625, 0.03, -0.02, 0.015, 0.01, -0.005)[: degree + 1]
     return lambda: lnm.get("lnm", degree=degree, **({"theta": theta} | arguments))
@@ -96,12 +110,13 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
     "dendrite": dendrite,
     "gated": gated,
     "gate": gate,
+    "decided": decided,
 }  # fmt: skip
 
 FEW = (
     "lif", "lif-learned", "plif", "qif-learned", "izhikevich-learned", "cuba_lif-learned",
     "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "dendrite", "gated",
-    "gate",
+    "gate", "decided",
 )  # fmt: skip
 """The cases whose text is compiled with warnings, and whose example is run, in quick runs too."""
 

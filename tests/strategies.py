@@ -121,13 +121,29 @@ class _Grammar:
         learnable = self.draw(st.integers(0, 3)) > 0
         return lnm.param(name, size=size, init=value, learnable=learnable, per=self.pick(PERS))
 
+    def rarely(self) -> bool:
+        return bool(self.draw(st.integers(0, 4)) == 4)
+
     def coefficient(self) -> Any:
         if self.chance():
             return self.pick(CONSTANTS)
         return self.param(self.pick((0.4, -0.35, 0.3)))
 
+    def decided(self) -> Any:
+        """Draw an expression of parameters alone, of either sign."""
+        match self.draw(st.integers(0, 2)):
+            case 0:
+                return self.param(0.6) - self.pick((0.5, 0.7, self.coefficient()))
+            case 1:
+                return lnm.tanh(2 * self.param(0.1)) - self.param(0.15) ** 2
+            case _:
+                return self.param(0.05)
+
     def condition(self, depth: int) -> Any:
-        a, b = self.atom(), self.term(depth - 1)
+        if self.rarely():
+            a, b = self.decided(), 0.04
+        else:
+            a, b = self.atom(), self.term(depth - 1)
         first = self.pick((a < b, a >= b, a > self.pick(CONSTANTS)))
         match self.draw(st.integers(0, 3)):
             case 0:
@@ -251,7 +267,8 @@ def neurons(draw: Any, spiking: bool | None = None, smooth: bool = False) -> lnm
     fire = {}
     for k, name in enumerate(names if spiking else ()):
         z = (-states[0] if k else states[0]) + (g.term(1) / 2 if g.chance() else 0)
-        fire[lnm.spike_named(name)] = z - g.pick((g.param(0.6), 0.5, 0))
+        z = z - g.pick((g.param(0.6), 0.5, 0))
+        fire[lnm.spike_named(name)] = g.decided() if g.rarely() else z
     reset = _resets(g, states, list(fire), charge)
     return lnm.Neuron(
         charge=charge,
@@ -280,8 +297,8 @@ def _resets(g: _Grammar, states: list[Any], spikes: list[Any], charge: dict[Any,
 def _reset(g: _Grammar, state: Any, spikes: list[Any], charged: bool) -> Any:
     on = g.pick(spikes)
     match g.draw(st.integers(0, 4)):
-        case 0:
-            return lnm.where(on, g.pick((0.0, -0.1, g.coefficient())), state)
+        case 0:  # not to 0, the kink of abs
+            return lnm.where(on, g.pick((0.05, -0.1, g.coefficient())), state)
         case 1:
             return state - on * (g.param(0.6) if g.chance() else 1)
         case 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -296,15 +297,50 @@ def test_debug_shows_the_traceback(call):
         assert err.splitlines()[-1].startswith("error: 'lfi': no built-in family.")
 
 
-def test_what_is_not_the_users_mistake(call, tmp_path, monkeypatch):
-    """Exit status 1: the machine lacks something, or a bug, which says that it is one."""
+def test_a_path_that_cannot_be_written(call, tmp_path):
+    """It is the user's mistake, status 2, and leaves no empty folder behind."""
     (tmp_path / "file").write_text("", encoding="utf-8")
-    status, line = failing(call, "emit", "lif", "--out", tmp_path / "file" / "out")
-    assert status == 1
-    assert line == (
-        f"error: emit: cannot write to {tmp_path}/file/out: Not a directory. Give a folder that can"
-        " be written."
+    blocked = tmp_path / "here" / "c" / "lif" / "lif.cpp"
+    blocked.mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    for out, message in (
+        (
+            tmp_path / "file" / "out",
+            f"cannot write to {tmp_path}/file/out: Not a directory. Give a folder that can be"
+            " written.",
+        ),
+        (
+            Path("/proc/foo"),
+            "cannot write to /proc/foo: No such file or directory. Give a folder that can be"
+            " written.",
+        ),
+        (
+            tmp_path / "here",
+            f"cannot write {blocked}: it is a folder. Remove it, or give another --out.",
+        ),
+    ):
+        assert failing(call, "emit", "lif", "--out", out) == (2, f"error: emit: {message}")
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_is_not_the_users_mistake(monkeypatch, tmp_path):
+    """What the machine lacks is a ToolError, exit status 1."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lnm_codegen.backends.base.os.replace", full)
+    with pytest.raises(lnm.ToolError) as caught:
+        write_together({Path("c"): lnm.emit(lnm.get("lif"), "torch")}, tmp_path / "new")
+    assert str(caught.value) == (
+        f"emit: cannot write to {tmp_path}/new: No space left on device. Make room, or choose"
+        " another disk."
     )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_the_users_mistake(call, tmp_path, monkeypatch):
+    """Exit status 1: a bug, which says that it is one."""
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("two\nlines")
@@ -375,7 +411,7 @@ def test_nothing_half_written(tmp_path):
     sources = {Path(n): lnm.emit(lnm.get("lif"), "c") for n in ("a", "b")}
     blocked = tmp_path / "b" / "lif.cpp"
     blocked.mkdir(parents=True)
-    with pytest.raises(lnm.ToolError, match=r"lif\.cpp is a directory"):
+    with pytest.raises(lnm.ModelError, match=r"lif\.cpp: it is a folder"):
         write_together(sources, tmp_path)
     assert files_below(tmp_path) == {}
 

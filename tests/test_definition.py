@@ -41,6 +41,10 @@ v = "v + (x - v)/tau"
 v = "where(spike, 0, v)"
 """
 
+NOT_REAL = (
+    "holds a constant that is not a real number within the range of a float64. Accepted: 0, and"
+    " sizes from 2.3e-308 to 1.7e308. Write another constant."
+)
 GRAMMAR = (
     "Accepted: numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~, and"
     " exp, log, sqrt, tanh, sigmoid, sin, cos, abs, min, max, clip, where, poly."
@@ -341,11 +345,11 @@ def test_expression(text: str, wanted: sympy.Expr) -> None:
         ),
         (
             "v*sqrt(-1)",
-            "'sqrt(-1)' holds a constant that is not a real number within the range of a float64.",
+            f"'sqrt(-1)' {NOT_REAL}",
         ),
         (
             "log(0)",
-            "'log(0)' holds a constant that is not a real number within the range of a float64.",
+            f"'log(0)' {NOT_REAL}",
         ),
         ("1e400", "the number '1e400' is out of range. Accepted: what a float64 holds."),
         (
@@ -356,8 +360,7 @@ def test_expression(text: str, wanted: sympy.Expr) -> None:
         ("(v**64)**64", "the exponent in '(v**64)**64' is too large. Accepted: -64 to 64."),
         (
             "exp(exp(exp(exp(9))))",
-            "'exp(exp(9))' holds a constant that is not a real number within the range of a"
-            " float64.",
+            f"'exp(exp(9))' {NOT_REAL}",
         ),
         (
             "exp(1e300*log(2))",
@@ -384,8 +387,7 @@ def test_expression(text: str, wanted: sympy.Expr) -> None:
         ),
         (
             "where(exp(exp(exp(exp(9)))) > 1, v, x)",
-            "'exp(exp(9))' holds a constant that is not a real number within the range of a"
-            " float64.",
+            f"'exp(exp(9))' {NOT_REAL}",
         ),
         (
             "abs(" * 20 + "v" + ")" * 20,

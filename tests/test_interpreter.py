@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 import sympy
+import torch
 from hypothesis import given
 
 import lnm_codegen as lnm
+from lnm_codegen.families import FAMILIES
 from lnm_codegen.functions import Where
 from tests.strategies import (
     PERS,
@@ -437,7 +440,116 @@ MESSAGES = [
     (
         lambda: lnm.interpret(lnm.get("lif"), X, grad_out=(X, X)),
         lnm.ShapeError,
-        "grad_out has 2 arrays; expected spike.",
+        "lif: grad_out has 2 arrays; expected spike.",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, grad_out=np.zeros(3)),
+        lnm.ShapeError,
+        "lif: grad_out has shape (3,); expected (2, 3, 4).",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, grad_state={"v": np.zeros(3)}),
+        lnm.ShapeError,
+        "lif: grad_state['v'] has shape (3,); expected (3, 4).",
+    ),
+    *(
+        (
+            lambda dtype=dtype: lnm.interpret(lnm.get("lif"), X, dtype=dtype),
+            lnm.ModelError,
+            f"interpret: dtype is {dtype!r}. Accepted: 'float64', 'float32'.",
+        )
+        for dtype in ("foo", [], 3)
+    ),
+    *(
+        (
+            lambda x=x: lnm.interpret(lnm.get("lif"), x),
+            lnm.ShapeError,
+            f"lif: input 'x' is {said}. Accepted: an array (T, N, *).",
+        )
+        for x, said in [
+            ("abc", "'abc': not real numbers"),
+            (None, "None: not real numbers"),
+            (X + 1j, "an array of complex128: not real numbers"),
+            ([[1, 1j]], "[[1, 1j]]: not real numbers"),
+            ([[1, None]], "[[1, None]]: not real numbers"),
+            ([[1], [1, 2]], "[[1], [1, 2]]: its rows differ in length"),
+            ([[10**400]], f"[[1{'0' * 54}...: int too large to convert to float"),
+        ]
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, tau="a"),
+        lnm.ShapeError,
+        "lif: parameter 'tau' is 'a': not real numbers. Accepted: a number, or an array of them.",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, grad_out="x"),
+        lnm.ShapeError,
+        "lif: grad_out is 'x': not real numbers. Accepted: a number, or an array (2, 3, 4).",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, state={"v": "a"}),
+        lnm.ShapeError,
+        "lif: state 'v' is 'a': not real numbers. Accepted: a number, or an array (3, 4).",
+    ),
+    *(
+        (
+            lambda word=word: lnm.interpret(lnm.get("lif"), X, **{word: "v"}),
+            lnm.ModelError,
+            f"lif: {word} is 'v'. Accepted: a dict by state, {{'v': ...}}.",
+        )
+        for word in ("state", "grad_state")
+    ),
+    *(
+        (lambda call=call, given=given: call(given), lnm.ModelError, f"{where}: {said}")
+        for where, call in [
+            ("interpret", lambda neuron: lnm.interpret(neuron, X)),
+            ("lower", lnm.lower),
+            ("emit", lambda neuron: lnm.emit(neuron, "c")),
+        ]
+        for given, said in [
+            ("lif", "'lif' is not a neuron. Accepted: an lnm.Neuron. Write lnm.get('lif')."),
+            (3, "3 is not a neuron. Accepted: an lnm.Neuron."),
+            (
+                FAMILIES["lif"],
+                "lif is a family, not a neuron. Accepted: an lnm.Neuron. Call it: lif().",
+            ),
+            (
+                FAMILIES["if"],
+                "if is a family, not a neuron. Accepted: an lnm.Neuron. Call it: if_().",
+            ),
+        ]
+    ),
+    *(
+        (
+            lambda given=given: lnm.emit(lnm.get("lif"), given),
+            lnm.ModelError,
+            f"emit: backend is {given!r}. Accepted: torch, c, triton, cuda.",
+        )
+        for given in (None, [])
+    ),
+    (
+        lambda: lnm.lower(lnm.get("lif"), scheme=[]),
+        lnm.ModelError,
+        "lower: scheme is []. Accepted: horner, estrin.",
+    ),
+    *(
+        (
+            lambda name=name: lnm.emit(lnm.get("lif"), "c", name=name),
+            lnm.ModelError,
+            f"emit: name {name!r}: the word is reserved in generated code. Choose another name.",
+        )
+        for name in ("int", "if", "_lif")
+    ),
+    (
+        lambda: lnm.emit(lnm.get("lif"), "c").write(None),
+        lnm.ModelError,
+        "write: folder is None. Accepted: the path of a folder.",
+    ),
+    (
+        lambda: lnm.emit(lnm.get("lif"), "torch").write("/dev/null/lif"),
+        lnm.ModelError,
+        "emit: cannot write /dev/null/lif/lif_torch.py: Not a directory. Give a folder that can be"
+        " written.",
     ),
     (
         lambda: lnm.interpret(_with_function_init(), X),
@@ -460,6 +572,22 @@ def test_messages(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_the_own_name_may_be_reserved():
+    """The family `if` keeps its name, which no other neuron may be emitted under."""
+    assert lnm.emit(lnm.get("if"), "torch", name="if") == lnm.emit(lnm.get("if"), "torch")
+
+
+@pytest.mark.parametrize(
+    "x",
+    [X.tolist(), X > 0, X.astype(int), torch.zeros(2, 3, 4), [[[Fraction(1, 2)] * 4] * 3] * 2],
+    ids=lambda x: type(x).__name__,
+)
+def test_what_counts_as_real_numbers(x):
+    """Lists, bools, integers, tensors and fractions are."""
+    expected = lnm.interpret(lnm.get("lif"), np.asarray(x, np.float64)).out
+    np.testing.assert_array_equal(lnm.interpret(lnm.get("lif"), x).out, expected)
 
 
 @pytest.mark.parametrize(

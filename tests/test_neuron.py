@@ -45,6 +45,14 @@ def plain(e: Any) -> lnm.Neuron:
     return neuron({v: e})
 
 
+def nested(function: Any, count: int) -> Any:
+    """Return function(function(...) + x) + x."""
+    e = v
+    for _ in range(count):
+        e = function(e) + x
+    return e
+
+
 def words(**given: Any) -> Any:
     """Return a family that takes a word, and one that returns no neuron."""
 
@@ -165,6 +173,38 @@ PHASES = [
     (
         lambda: neuron(fire=v + sympy.sqrt(-1)),
         f"neuron.fire[spike]: 'ImaginaryUnit' in I {LANGUAGE}",
+    ),
+    *(
+        (
+            lambda e=e, f=f: f(e),
+            f"neuron.{where}: the exponent in {e} is too large. Accepted: -64 to 64.",
+        )
+        for e in (v**65, v**-65, v**100_000, v ** sympy.Rational(129, 2))
+        for where, f in (
+            ("charge[v]", plain),
+            ("fire[spike]", lambda e: neuron(fire=e)),
+            ("reset[v]", lambda e: neuron(reset={v: e})),
+            ("output[out]", lambda e: neuron(output=e)),
+            ("with_counts[n]", lambda e: neuron().with_counts(n=e)),
+        )
+    ),
+    (
+        lambda: plain(((v + 1) ** 33 + x) ** 33),
+        "neuron.charge[v]: a polynomial has degree 1089. Accepted: at most 64. Lower its powers.",
+    ),
+    (
+        lambda: plain(v * ((p + 1) ** 9 + 1) ** 9),
+        "neuron.charge[v]: a polynomial has degree 81. Accepted: at most 64. Lower its powers.",
+    ),
+    (
+        lambda: plain(nested(lnm.tanh, 50)),
+        "neuron.charge[v]: the expression is nested more than 100 deep. Accepted: at most 100,"
+        " sums and products counted. Write it flatter.",
+    ),
+    (
+        lambda: plain(nested(lnm.abs, 12)),
+        "neuron.charge[v]: the expression has more than 20000 terms, what is repeated counted each"
+        " time (abs, min, max and clip repeat theirs). Accepted: at most 20000. Split it up.",
     ),
 ]
 
@@ -331,6 +371,24 @@ DECLARATIONS = [
         lambda: lnm.param("a", per="all"),
         "parameter 'a': per is 'all'. Accepted: 'layer', 'channel', 'neuron'.",
     ),
+    *(
+        (
+            lambda bad=bad: lnm.param("a", learnable=bad),
+            f"parameter 'a': learnable is {bad!r}. Accepted: True, False.",
+        )
+        for bad in ("no", 1, None)
+    ),
+    *(
+        (
+            lambda bad=bad: neuron(detach_reset=bad),
+            f"neuron: detach_reset is {bad!r}. Accepted: True, False.",
+        )
+        for bad in ("no", 1, None)
+    ),
+    (
+        lambda: neuron().with_detach_reset("no"),
+        "neuron: detach_reset is 'no'. Accepted: True, False.",
+    ),
     (
         lambda: lnm.param("a", size=0),
         "parameter 'a': size is 0. Accepted: None or an integer >= 1.",
@@ -403,7 +461,51 @@ FUNCTIONS = [
         lambda: lnm.poly(theta, [1]),
         f"poly: Vector('theta', size=2) is a Vector. Accepted: {NUMBERS}",
     ),
+    *(
+        (
+            lambda bad=bad: lnm.poly(v, bad),
+            f"poly: theta is {bad}. Accepted: a vector parameter, or a list of coefficients,"
+            " [a, b, c].",
+        )
+        for bad in (3, v)
+    ),
+    *(
+        (
+            call,
+            f"theta: {said} takes no vector parameter. Accepted: its elements, theta[0] to"
+            " theta[1], or lnm.poly(z, theta). Index it.",
+        )
+        for said, call in [
+            ("'*'", lambda: theta * 2),
+            ("'*'", lambda: v * theta),
+            ("'+'", lambda: 1 + theta),
+            ("'+'", lambda: theta + v),
+            ("'-'", lambda: v - theta),
+            ("'-'", lambda: -theta),
+            ("'/'", lambda: theta / 2),
+            ("'/'", lambda: v / theta),
+            ("'**'", lambda: theta**2),
+            ("'**'", lambda: v**theta),
+            ("a comparison", lambda: theta > 0),
+            ("a comparison", lambda: v <= theta),
+        ]
+    ),
+    *(
+        (
+            lambda bad=bad: lnm.surrogate.atan(alpha=bad),
+            f"surrogate.atan: alpha is {bad}. Accepted: a number > 0.",
+        )
+        for bad in (sympy.I, sympy.oo, 0, -1, v)
+    ),
     (lambda: lnm.poly(v, [None]), f"poly: None is a NoneType. Accepted: {NUMBERS}"),
+    *(
+        (
+            lambda f=f, bad=bad: f(bad),
+            f"{f.__name__}: {bad!r} is a {type(bad).__name__}. Accepted: {NUMBERS}",
+        )
+        for f in (lnm.exp, lnm.log, lnm.sqrt, lnm.tanh, lnm.sigmoid, lnm.sin, lnm.cos)
+        for bad in ("a", theta, None)
+    ),
     (lambda: lnm.max(v, "a"), f"max: 'a' is a str. Accepted: {NUMBERS}"),
     (lambda: lnm.min([], v), f"min: [] is a list. Accepted: {NUMBERS}"),
     (lambda: lnm.abs("a"), f"abs: 'a' is a str. Accepted: {NUMBERS}"),
@@ -422,6 +524,10 @@ BUILT_IN = "if, lif, plif, qif, cuba_lif, izhikevich, li, ternary, lnm"
 LIF = "tau, decay_input, v_threshold, v_reset, v_rest, learn_tau, per, surrogate"
 FAMILY = [
     (lambda: lnm.get("lfi"), f"get: no family 'lfi'. Built in: {BUILT_IN}. Did you mean 'li'?"),
+    *(
+        (lambda bad=bad: lnm.get(bad), f"get: no family {bad!r}. Built in: {BUILT_IN}.")
+        for bad in (3, [])
+    ),
     (lambda: lnm.get("adex"), f"get: no family 'adex'. Built in: {BUILT_IN}."),
     (
         lambda: lnm.get("lif", taw=3),
@@ -751,6 +857,38 @@ def test_a_python_bool_is_no_condition():
         "where: the condition is the Python value False. SymPy decides == and != at once; write"
         " sympy.Eq(a, b) or sympy.Ne(a, b)."
     )
+
+
+@pytest.mark.parametrize("f", [lnm.exp, lnm.log, lnm.sqrt, lnm.tanh, lnm.sigmoid, lnm.sin, lnm.cos])
+@pytest.mark.timeout(20)
+def test_nested_functions_are_cheap(f):
+    """SymPy's own tanh took a minute over ten of them; the bound is 49."""
+    lnm.lower(plain(nested(f, 49)))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("e", [v**64, v**-64, (v + x) ** 64, v * (p + 1) ** 32])
+def test_the_largest_powers_are_lowered(e):
+    """What the bound of the degree lets through takes seconds at most."""
+    lnm.lower(plain(e + x))
+
+
+def test_a_polynomial_may_have_coefficients_beside_its_degree():
+    """theta[64]*v**64 has degree 64 in v, whatever its coefficient."""
+    plain(x + lnm.poly(v, lnm.param("many", size=65)))
+
+
+@pytest.mark.parametrize(
+    ("e", "value"),
+    [
+        (lnm.exp(0), 1), (lnm.tanh(0), 0), (lnm.sin(sympy.pi / 6), sympy.Rational(1, 2)),
+        (lnm.cos(sympy.pi), -1), (lnm.log(1), 0), (lnm.sqrt(4), 2),
+        (lnm.exp(0.5), lnm.exp(Fraction(1, 2))), (lnm.sqrt(2.0), sympy.sqrt(2)),
+    ],
+)  # fmt: skip
+def test_functions_of_numbers_are_exact(e, value):
+    """A look-up is made; a float is the decimal its author wrote."""
+    assert e == value
 
 
 def test_resets():

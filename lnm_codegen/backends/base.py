@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Mapping
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lnm_codegen.errors import ToolError
+from lnm_codegen.declared import Param, State
+from lnm_codegen.errors import LnmError, ModelError, ToolError
 from lnm_codegen.ir.nodes import Program
-from lnm_codegen.symbols import Param, State
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 """What sequences may be."""
@@ -57,21 +58,39 @@ class Source:
         """Write every file below `folder`, each whole or not at all; return their paths.
 
         Raises:
-            ToolError: The folder cannot be written.
+            ModelError: No path, or the folder cannot be written.
+            ToolError: The disk is full, or fails.
         """
+        try:
+            base = Path(folder)
+        except TypeError:
+            raise ModelError(
+                f"write: folder is {folder!r}. Accepted: the path of a folder."
+            ) from None
         written = []
         for name, text in self.files.items():
-            path = Path(folder) / name
+            path = base / name
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, text)
-            except OSError as error:
-                raise ToolError(
-                    f"emit: cannot write {path}: {error.strerror}. Give a folder that can be"
-                    " written."
-                ) from None
+            except (OSError, ValueError) as error:
+                raise unwritable(f"emit: cannot write {path}", error) from None
             written.append(path)
         return written
+
+
+def unwritable(
+    what: str, error: OSError | ValueError, remedy: str = "Give a folder that can be written."
+) -> LnmError:
+    """Return the error for a path that cannot be written.
+
+    It is a mistake of whoever named the path, unless the disk is full or fails.
+    """
+    number = getattr(error, "errno", None)
+    reason = (number and os.strerror(number)) or str(error)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return ToolError(f"{what}: {reason}. Make room, or choose another disk.")
+    return ModelError(f"{what}: {reason}. {remedy}")
 
 
 def write_whole(path: Path, data: str | bytes) -> None:

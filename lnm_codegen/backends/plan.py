@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Model
+from lnm_codegen.declared import Granularity, Param
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.granularity import finest, learnable_terms, prepared_granularity
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Kernel, Port, Role
 from lnm_codegen.ir.passes.cse import keep_results
-from lnm_codegen.symbols import Granularity, Param
 
 ROLES = tuple(Role)
 SIZES = ("time_steps", "neurons", "sample", "channels", "inner")

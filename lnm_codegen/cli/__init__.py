@@ -1,9 +1,9 @@
 """The command `lnm`, a file per verb, each imported when it is called.
 
-Exit status: 0, or 2 for a mistake of the user (an unknown option, `ModelError`, `ShapeError`,
-`UnsupportedError`), or 1 for what is not: `ToolError`, as the machine lacks something,
-`InternalError`, an exception that nobody planned, and a `check` that finds a difference. An error
-is one line on standard error; `--debug` shows where it came from.
+Exit status: 0, or 2 for a mistake of the user (an unknown option, a path that cannot be written,
+`ModelError`, `ShapeError`, `UnsupportedError`), or 1 for what is not: `ToolError`, as the machine
+lacks something, `InternalError`, an exception that nobody planned, and a `check` that finds a
+difference. An error is one line on standard error; `--debug` shows where it came from.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,9 @@ import typer
 
 import lnm_codegen.compiler as compiler
 from lnm_codegen.backends import BACKENDS
-from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.base import Source, unwritable, write_whole
 from lnm_codegen.cli.options import FamilyArgument, SchemeOption, SetOption, family_arguments
-from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.errors import ModelError
 from lnm_codegen.library import resolve
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.symbols import check_name
@@ -102,25 +103,43 @@ def write_together(sources: dict[Path, Source], out: Path) -> list[Path]:
     """Write every source below `out`: all files are complete before the first one appears.
 
     Raises:
-        ToolError: The folder cannot be written.
+        ModelError: The folder cannot be written; no file and no new folder is left in it.
+        ToolError: The disk is full, or fails; likewise.
     """
+    made: list[Path] = []
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        _make(out, made)
         with tempfile.TemporaryDirectory(dir=out, prefix=".lnm-") as staging:
-            written = [
-                path.relative_to(staging)
+            texts = {
+                folder / name: text
                 for folder, source in sources.items()
-                for path in source.write(Path(staging) / folder)
-            ]
-            for path in written:
-                (out / path).parent.mkdir(parents=True, exist_ok=True)
+                for name, text in source.files.items()
+            }
+            for path, text in texts.items():
+                (Path(staging) / path).parent.mkdir(parents=True, exist_ok=True)
+                write_whole(Path(staging) / path, text)
+            for path in texts:
+                _make((out / path).parent, made)
                 if (out / path).is_dir():
-                    raise IsADirectoryError(0, f"{out / path} is a directory")
-            for path in written:
+                    raise ModelError(
+                        f"emit: cannot write {out / path}: it is a folder. Remove it, or give"
+                        " another --out."
+                    )
+            for path in texts:
                 os.replace(Path(staging) / path, out / path)
-    except OSError as error:
-        raise ToolError(
-            f"emit: cannot write to {out}: {error.strerror or error}. Give a folder that can be"
-            " written."
-        ) from None
-    return [out / path for path in written]
+    except BaseException as error:
+        for folder in reversed(made):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise unwritable(f"emit: cannot write to {out}", error) from None
+        raise
+    return [out / path for path in texts]
+
+
+def _make(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it, and note which were made."""
+    for place in reversed((folder, *folder.parents)):
+        if not place.exists():
+            place.mkdir(exist_ok=True)
+            made.append(place)

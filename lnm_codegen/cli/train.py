@@ -43,7 +43,7 @@ def train(
     form: FormOption = None,
     per: PerOption = None,
     settings: SetOption = None,
-    v_min: ClampOption = "-2",
+    v_min: ClampOption = None,
     data: DataOption = "digits",
     data_dir: DataDirOption = None,
     limit: LimitOption = None,
@@ -72,16 +72,24 @@ def train(
 
     console = Console(soft_wrap=True)
     console.print(f"train {family} on {data}: loading PyTorch and the images", highlight=False)
-    from lnm_codegen.train.config import TrainConfig
+    from lnm_codegen.train.config import TrainConfig, takes_clamp
 
     words = {"form": form, "per": per}
+    arguments = {
+        **{word: value for word, value in words.items() if value is not None},
+        **family_arguments(settings, degree),
+    }
+    clamp = TrainConfig.v_min
+    if v_min is not None:
+        clamp = _clamp(v_min)
+        if "v_min" in arguments:
+            raise ModelError(f"--v-min {v_min}: --set gives v_min too. Give it once.")
+        if not takes_clamp(family):
+            arguments["v_min"] = clamp  # a family that takes none says so
     config = TrainConfig(
         family=family,
-        arguments={
-            **{word: value for word, value in words.items() if value is not None},
-            **family_arguments(settings, degree),
-        },
-        v_min=_clamp(v_min),
+        arguments=arguments,
+        v_min=clamp,
         data=data,
         data_dir=data_dir,
         limit=limit,

@@ -22,11 +22,11 @@ PerOption = Annotated[
     typer.Option("--per", help="What shares a parameter: layer, channel or neuron."),
 ]
 ClampOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--v-min",
         metavar="V",
-        help="Lower clamp of the potential, for a built-in family that has one; or none.",
+        help="Lower clamp of the potential, where the family takes one (lnm: -2); or none.",
     ),
 ]
 DataOption = Annotated[str, typer.Option("--data", help="digits or fashion-mnist.")]

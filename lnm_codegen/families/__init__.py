@@ -27,9 +27,9 @@ def family_named(name: str) -> Family:
     Raises:
         ModelError: No family has that name.
     """
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise ModelError(
             f"get: no family {name!r}. Built in: {', '.join(FAMILIES)}."
-            f"{did_you_mean(name, FAMILIES)}"
+            f"{did_you_mean(str(name), FAMILIES)}"
         )
     return FAMILIES[name]

@@ -30,7 +30,7 @@ def verify(kernel: Kernel) -> Kernel:
 
 
 def _broken(kernel: Kernel, let: Let, what: str) -> InternalError:
-    return InternalError(f"{kernel.name}: {let.target.name!r} {what}. Please report this.")
+    return InternalError(f"{kernel.name}: {let.target.name!r} {what}.")
 
 
 def _distinct(kernel: Kernel, names: list[str]) -> None:

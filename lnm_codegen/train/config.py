@@ -86,6 +86,12 @@ def _check(word: str, value: Any, sound: bool, accepted: str) -> None:
         raise ModelError(f"train: {word} is {value!r}. Accepted: {accepted}.")
 
 
+def takes_clamp(family: str) -> bool:
+    """Say whether `family` is a built-in one that takes `v_min`."""
+    found = FAMILIES.get(family)
+    return found is not None and "v_min" in found.signature.parameters
+
+
 def neuron_of(config: TrainConfig) -> Neuron:
     """Return the neuron of every spiking layer.
 
@@ -94,8 +100,7 @@ def neuron_of(config: TrainConfig) -> Neuron:
             use: it must have one input and one output.
     """
     arguments = dict(config.arguments)
-    family = FAMILIES.get(config.family)
-    if family is not None and "v_min" in family.signature.parameters:
+    if takes_clamp(config.family):
         arguments.setdefault("v_min", config.v_min)
     neuron = resolve(config.family, **arguments)
     if len(neuron.inputs) != 1 or len(neuron.output) != 1:

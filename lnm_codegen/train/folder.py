@@ -20,8 +20,8 @@ from safetensors.torch import save
 from torch import nn
 
 from lnm_codegen import __version__
-from lnm_codegen.backends.base import write_whole
-from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.backends.base import unwritable, write_whole
+from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.train.config import TrainConfig
 from lnm_codegen.train.engine import Epoch
 
@@ -35,10 +35,10 @@ class RunFolder:
     path: Path
 
     def check(self, force: bool = False) -> None:
-        """Refuse a folder that cannot be had (ToolError), or is not empty (ModelError)."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ToolError(f"train: {self.path} is not a folder. Choose another with --out.")
+        """Refuse a folder that is none, that cannot be read, or is not empty."""
         try:
+            if self.path.exists() and not self.path.is_dir():
+                raise ModelError(f"train: {self.path} is not a folder. Choose another with --out.")
             taken = self.path.is_dir() and any(self.path.iterdir())
         except OSError as error:
             raise self._unusable(error) from None
@@ -94,8 +94,6 @@ class RunFolder:
         except OSError as error:
             raise self._unusable(error) from None
 
-    def _unusable(self, error: OSError) -> ToolError:
-        return ToolError(
-            f"train: cannot write to {self.path}: {error.strerror or error}. Choose another folder"
-            " with --out."
-        )
+    def _unusable(self, error: OSError) -> LnmError:
+        remedy = "Choose another folder with --out."
+        return unwritable(f"train: cannot write to {self.path}", error, remedy)

@@ -51,9 +51,9 @@ def run(
         lines: Print a line per epoch.
 
     Raises:
-        ModelError: The config does not fit the data or the neuron, or training diverged; a run
-            folder then keeps the last good epoch.
-        ToolError: The data are missing, or the folder is taken or cannot be written.
+        ModelError: The config does not fit the data or the neuron, the folder is taken or cannot
+            be written, or training diverged; a run folder then keeps the last good epoch.
+        ToolError: The data are missing, or the disk is full.
     """
     folder = None if out is None else RunFolder(out)
     if folder is not None:

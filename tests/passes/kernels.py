@@ -132,6 +132,12 @@ def powers(k: Kernel) -> list[Expr]:
     return [n for let in k.body for n in ir.walk(let.value) if isinstance(n, ir.Power)]
 
 
+def powers_in_the_step(k: Kernel) -> list[Expr]:
+    """Return those that read more than parameters, whose expressions `hoist` moves."""
+    params = {p.var for p in k.inputs if p.role is Role.PARAM}
+    return [n for n in powers(k) if not ir.variables(n) <= params]
+
+
 def depth(e: Expr) -> int:
     """Return the longest chain of operations of `e`."""
     return 0 if ir.is_atom(e) else 1 + max(depth(c) for c in ir.children(e))

@@ -9,6 +9,7 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Call, Compare, CompareOp, Fn, Power, Role, Select, Spike
 from lnm_codegen.ir.passes.collect import collect
 from lnm_codegen.ir.polynomial import is_polynomial
+from lnm_codegen.ir.types import REAL
 from lnm_codegen.ir.verify import verify
 from tests.passes.kernels import (
     C0,
@@ -67,7 +68,7 @@ def is_flat(k) -> bool:
     decided = {p.var for p in k.inputs if p.role is Role.PARAM}
     for let in k.body:
         e = let.value
-        if ir.variables(e) <= decided:
+        if ir.variables(e) <= decided and let.target.type is REAL:
             decided.add(let.target)
         elif not is_polynomial(e):
             for child in ir.children(e):

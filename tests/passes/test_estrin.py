@@ -18,7 +18,7 @@ from tests.passes.kernels import (
     body,
     depth,
     kernel,
-    powers,
+    powers_in_the_step,
     raw_values,
     same_ports,
     same_value,
@@ -66,7 +66,7 @@ def test_keeps_the_value_and_leaves_no_power(neuron, rng):
     for before in (stages.forward, stages.adjoint):
         after = verify(estrin(before))
         same_ports(before, after)
-        assert not powers(after)
+        assert not powers_in_the_step(after)
         given = with_gradients(before, values, rng)
         same_value(before, after, given)
         same_value(horner(before), after, given)

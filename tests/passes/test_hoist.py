@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 
 import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.nodes import Call, Compare, CompareOp, Fn, Role, Select
+from lnm_codegen.ir.nodes import Call, Compare, CompareOp, Fn, Role, Select, Spike
 from lnm_codegen.ir.passes.hoist import hoist
 from lnm_codegen.ir.verify import verify
 from tests.passes.kernels import (
@@ -80,6 +81,28 @@ def test_a_condition_of_parameters_stays():
     prepare, moved, _ = hoisted(Select(cond, V, X))
     assert prepare == ["p0 = p * q"]
     assert moved == ["h0 = select(p0 < 1, v, x)"]
+
+
+def test_the_slope_of_a_spike_follows_its_argument():
+    """`fire=w - 0.2` once left `z` in the slope after it had become a parameter."""
+    z = ir.Var("z")
+    k = kernel(sub(P, Q), Spike(z, div(ir.ONE, add(ir.ONE, z))))
+    named = ir.replace(k.body[0], target=z)
+    k = ir.replace(k, body=(named, *k.body[1:]), results=k.results[1:])
+    prepare, moved = hoist(identity(k), k)
+    assert body(verify(prepare)) == ["p0 = p - q"]
+    assert body(verify(moved)) == ["h1 = spike(p0; slope 1 / (1 + p0))"]
+
+
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_a_spike_that_parameters_decide_stays_in_the_step(reset):
+    """It is a BOOL, no prepared parameter; `collect` once took it for a coefficient."""
+    v, x, w = lnm.state("v"), lnm.input("x"), lnm.param("w", init=0.5)
+    resets = {"soft": lnm.soft_reset(v, w), "hard": lnm.hard_reset(v, w)}
+    neuron = lnm.Neuron(charge={v: v / 2 + x}, fire=w - 1, reset=resets[reset])
+    program = lnm.lower(neuron, on_pass=lambda _, k: verify(k))
+    assert body(program.prepare)[0] == "p0 = w - 1"
+    assert "fired = spike(p0; slope 1 / ((pi**2) * p0**2 + 1))" in body(program.forward)
 
 
 def test_plif():

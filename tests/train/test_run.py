@@ -16,7 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from lnm_codegen import __version__
-from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.errors import ModelError
 from lnm_codegen.train import Epoch, TrainConfig, run
 from lnm_codegen.train.config import neuron_of
 from lnm_codegen.train.engine import network_of
@@ -132,9 +132,14 @@ def test_force_replaces_the_run_and_nothing_else(tmp_path: Path) -> None:
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
-    with pytest.raises(ToolError) as caught:
+    with pytest.raises(ModelError) as caught:
         run(SMALL, path, force=True)
     assert str(caught.value) == f"train: {path} is not a folder. Choose another with --out."
+    with pytest.raises(ModelError) as caught:
+        run(SMALL, path / "below")
+    assert str(caught.value) == (
+        f"train: cannot write to {path}/below: Not a directory. Choose another folder with --out."
+    )
 
 
 def test_bad_config_leaves_no_folder(tmp_path: Path) -> None:

@@ -38,6 +38,18 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     [
         (["--v-min", "low"], "--v-min 'low': not a number. Accepted: a number, or none."),
         (["--channels", "a"], "--channels 'a': not a list of numbers. Accepted: such as 16,32."),
+        *(
+            (
+                ["--family", "cuba_lif", "--v-min", v_min],
+                "cuba_lif: got an unexpected keyword argument 'v_min'. Accepted: current_decay,"
+                " voltage_decay, v_threshold, v_reset, learnable, per, surrogate.",
+            )
+            for v_min in ("3", "none")
+        ),
+        (
+            ["--set", "v_min=-1", "--v-min", "-2"],
+            "--v-min -2: --set gives v_min too. Give it once.",
+        ),
         (["--epochs", "0"], "train: epochs is 0. Accepted: an integer >= 1."),
         (
             ["--data", "mnist"],

@@ -8,6 +8,7 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import names_of
 from lnm_codegen.ir.nodes import Expr, Kernel, Let, Phase, Role, Var
 from lnm_codegen.ir.polynomial import Reader, is_polynomial, write
+from lnm_codegen.ir.types import REAL
 
 
 def collect(kernel: Kernel, *, in_params: bool = False) -> Kernel:
@@ -42,7 +43,7 @@ class _Collect:
         value = self._value(let.value)
         self.body.append(replace(let, value=value))
         self._known.setdefault(value, let.target)
-        if self._is_decided(value):
+        if self._is_decided(value) and let.target.type is REAL:  # a spike stays in the step
             self._params.add(let.target)
 
     def _value(self, e: Expr) -> Expr:

@@ -10,7 +10,7 @@ from lnm_codegen.ir.passes.evaluate import evaluate_polynomials, fused
 def estrin(kernel: Kernel, *, in_params: bool = False) -> Kernel:
     """Rewrite polynomials as (c0 + c1*v) + (c2 + c3*v)*v**2 + ...; inputs are added last.
 
-    Leaves: no Power.
+    Leaves: no Power, except among parameters alone: those expressions are `hoist`'s.
     Keeps: ports, results, the value of every Let at finite arguments up to rounding.
     """
     return evaluate_polynomials(kernel, _estrin, in_params)

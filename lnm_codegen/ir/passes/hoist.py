@@ -62,6 +62,8 @@ class _Hoist:
         read = ir.variables(e)
         if read and read <= decided.keys() and ir.type_of(e) is REAL and not _is_negated(e):
             return self._param(ir.substitute(e, decided))
+        if isinstance(e, ir.Spike):  # the slope reads what the argument reads
+            return ir.substitute(e, decided)
         return ir.map_children(e, lambda c: self._replace(c, decided))
 
     def _param(self, value: Expr) -> Var:

@@ -9,7 +9,7 @@ from lnm_codegen.ir.passes.evaluate import evaluate_polynomials, fused
 def horner(kernel: Kernel, *, in_params: bool = False) -> Kernel:
     """Rewrite polynomials as nested Fma, c0 + v*(c1 + v*(c2 + ...)); inputs are added last.
 
-    Leaves: no Power.
+    Leaves: no Power, except among parameters alone: those expressions are `hoist`'s.
     Keeps: ports, results, the value of every Let at finite arguments up to rounding.
     """
     return evaluate_polynomials(kernel, _horner, in_params)

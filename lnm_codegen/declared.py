@@ -1,0 +1,63 @@
+"""What is declared of a neuron: its states, inputs, parameters and spikes, as plain data.
+
+`symbols.py` makes SymPy symbols of these; the IR and the backends know only what stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+Init: TypeAlias = "float | tuple[float, ...] | Callable[[Any, tuple[int, ...]], Any]"
+Granularity: TypeAlias = Literal["layer", "channel", "neuron"]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state of one neuron, kept from step to step. `init` is a number or a function."""
+
+    name: str
+    init: Init = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input of one neuron, new at every step."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter: a scalar (`size` None) or a vector, learnable or not.
+
+    `per` says what shares one value: the whole layer, a channel, or nothing (one per neuron).
+    """
+
+    name: str
+    size: int | None = None
+    init: Init = 0.0
+    learnable: bool = True
+    per: Granularity = "layer"
+
+    @property
+    def element_names(self) -> tuple[str, ...]:
+        """Identifiers of the scalars: `tau`, or `theta_0`, `theta_1`, ..."""
+        if self.size is None:
+            return (self.name,)
+        return tuple(f"{self.name}_{k}" for k in range(self.size))
+
+    def with_per(self, per: Granularity) -> Param:
+        """Return this parameter at another granularity."""
+        return Param(self.name, self.size, self.init, self.learnable, per)
+
+
+@dataclass(frozen=True, slots=True)
+class Spike:
+    """A named spike: 1 where its fire expression is >= 0, else 0."""
+
+    name: str
+
+
+Declaration: TypeAlias = State | Input | Param | Spike
