@@ -129,8 +129,8 @@ import time, torch, lnm_codegen as lnm, lnm_codegen.nn
 start = time.perf_counter()
 neuron = lnm.get({family!r}, **{arguments!r})
 layer = lnm.nn.NeuronLayer(neuron, backend={backend!r}, channels=8).to({device!r})
-out = layer(torch.rand({steps}, 16, 8, 8, device={device!r}, dtype=torch.{dtype}))
-out.sum().backward()
+x = torch.rand({steps}, 16, 8, 8, device={device!r}, dtype=torch.{dtype}, requires_grad=True)
+layer(x).sum().backward()
 print(time.perf_counter() - start)
 """
 
