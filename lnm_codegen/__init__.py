@@ -6,6 +6,7 @@ from typing import Any
 from lnm_codegen import surrogate as surrogate
 from lnm_codegen.compiler import emit as emit
 from lnm_codegen.compiler import lower as lower
+from lnm_codegen.compiler import package as package
 from lnm_codegen.errors import InternalError as InternalError
 from lnm_codegen.errors import LnmError as LnmError
 from lnm_codegen.errors import ModelError as ModelError

@@ -139,6 +139,35 @@ def emit(
     return BACKENDS[backend].emit(model_of(neuron, name=name, dtype=dtype, scheme=scheme))
 
 
+def package(
+    neuron: Neuron,
+    backend: str,
+    *,
+    name: str | None = None,
+    dtype: str = "float32",
+    scheme: str = "horner",
+) -> Source:
+    """Generate an installable folder: a function, a layer, sources and a numeric test.
+
+    It depends on PyTorch (and Triton for "triton") alone.
+
+    Args:
+        neuron: The definition.
+        backend: "c", "triton" or "cuda".
+        name: Of the package; the neuron's own by default.
+        dtype: Of sequences; see `emit`.
+        scheme: "horner" or "estrin".
+
+    Raises:
+        ModelError: An unknown backend, type or scheme.
+        UnsupportedError: The target, or a package, cannot express the neuron.
+    """
+    from lnm_codegen.backends.package import package as packaged
+
+    emit(neuron, backend, name=name, dtype=dtype, scheme=scheme)  # its checks of the arguments
+    return packaged(model_of(neuron, name=name, dtype=dtype, scheme=scheme), backend)
+
+
 def model_of(
     neuron: Neuron, *, name: str | None = None, dtype: str = "float32", scheme: str = "horner"
 ) -> Model:

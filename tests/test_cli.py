@@ -198,7 +198,7 @@ VALUE = "a number, true, false, none, a word, or several of them with commas"
         ),
         ("show", "lnm show: Missing argument 'FAMILY'. See lnm show --help."),
         ("show lif --colour", "lnm show: No such option: --colour. See lnm show --help."),
-        ("emit lif", "lnm emit: Missing option '--out'. See lnm emit --help."),
+        ("emit lif", "emit: give one of --out DIR and --package DIR."),
         (
             "show lnn",
             f"'lnn': no built-in family. Built in: {NAMES}. Accepted too: a .toml file,"
@@ -547,3 +547,30 @@ def test_a_reader_that_leaves():
     )
     done = process("list", code=code)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+# packages
+
+
+def test_emit_a_package(call, tmp_path):
+    """A folder that pip installs, for each degree one; wrong combinations are one line."""
+    folder = tmp_path / "one"
+    status, out, _ = call("emit", "lif", "--backend", "c", "--package", folder)
+    expected = lnm.package(lnm.get("lif"), "c").files
+    assert status == 0
+    assert files_below(folder) == expected
+    assert out.splitlines() == [str(folder / path) for path in expected]
+    several = tmp_path / "several"
+    call("emit", "lnm", "--degree", "1..2", "--backend", "triton", "--package", several)
+    assert sorted(p.name for p in several.iterdir()) == ["lnm_degree1", "lnm_degree2"]
+    for arguments, message in (
+        (["--backend", "c"], "emit: give one of --out DIR and --package DIR."),
+        (["--out", folder, "--package", folder],
+         "emit: give one of --out DIR and --package DIR."),
+        (["--package", folder],
+         "emit: --package is for one backend, not torch,c,triton,cuda. Add --backend c, say."),
+        (["--backend", "torch", "--package", folder],
+         "package: backend is 'torch'. Accepted: 'c', 'cuda', 'triton'."),
+    ):  # fmt: skip
+        status, _, error = call("emit", "lif", *arguments)
+        assert (status, error.strip()) == (2, f"error: {message}")

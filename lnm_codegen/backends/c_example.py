@@ -8,7 +8,7 @@ from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.c_expr import c_type, literal
 from lnm_codegen.backends.plan import Plan
 from lnm_codegen.backends.render import render
-from lnm_codegen.symbols import Param
+from lnm_codegen.declared import Param
 
 _SIZE = "TIME_STEPS * NEURONS"
 _ROWS = {"layer": "1", "channel": "CHANNELS", "neuron": "CHANNELS * INNER"}

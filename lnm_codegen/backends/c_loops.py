@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from lnm_codegen.backends.c_expr import c_type
 from lnm_codegen.backends.plan import Plan
+from lnm_codegen.declared import Granularity
 from lnm_codegen.ir.nodes import Kernel, Role
-from lnm_codegen.symbols import Granularity
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lnm_codegen.backends.c_expr import CDialect, literal
 from lnm_codegen.backends.cuda_plan import CudaPlan
 from lnm_codegen.backends.render import render
-from lnm_codegen.symbols import Param
+from lnm_codegen.declared import Param
 
 _ROWS = {"layer": "1", "channel": "kChannels", "neuron": "kSample"}
 _NUMBERS = {

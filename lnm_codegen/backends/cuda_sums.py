@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from lnm_codegen.backends.cuda_plan import CudaPlan
 from lnm_codegen.backends.plan import Plan
+from lnm_codegen.declared import Granularity, Param
 from lnm_codegen.granularity import finest
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Role
-from lnm_codegen.symbols import Granularity, Param
 
 _ORDER: tuple[Granularity, ...] = ("layer", "channel", "neuron")
 

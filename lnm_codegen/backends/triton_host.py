@@ -12,7 +12,7 @@ from lnm_codegen.backends.triton_expr import enclosed
 from lnm_codegen.backends.triton_kernels import scaled
 from lnm_codegen.backends.triton_names import Names
 from lnm_codegen.backends.triton_sums import SumsView, sums_view
-from lnm_codegen.symbols import Param
+from lnm_codegen.declared import Param
 
 Words = tuple[str, ...]
 

@@ -13,9 +13,9 @@ from lnm_codegen.backends.render import render
 from lnm_codegen.backends.triton_expr import call
 from lnm_codegen.backends.triton_kernels import quoted, scaled
 from lnm_codegen.backends.triton_names import Names
+from lnm_codegen.declared import Granularity, Param
 from lnm_codegen.granularity import finest
 from lnm_codegen.ir.nodes import Role
-from lnm_codegen.symbols import Granularity, Param
 
 
 @dataclass(frozen=True, slots=True)

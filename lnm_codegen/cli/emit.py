@@ -26,8 +26,18 @@ MOST_DEGREES = 64
 def emit(
     family: FamilyArgument,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", file_okay=False, help="Folder to write into.")
-    ],
+        Path | None,
+        typer.Option("--out", metavar="DIR", file_okay=False, help="Folder to write into."),
+    ] = None,
+    package: Annotated[
+        Path | None,
+        typer.Option(
+            "--package",
+            metavar="DIR",
+            file_okay=False,
+            help="Write an installable folder instead, for one backend of c, triton, cuda.",
+        ),
+    ] = None,
     degree: Annotated[
         str | None, typer.Option("--degree", metavar="D|D..D", help="A degree, or a range: 1..4.")
     ] = None,
@@ -49,17 +59,36 @@ def emit(
 
     The files go to DIR/<backend>/<name>/; their paths are printed, one a line. With --degree the
     name is <family>_degree<D>, so that several can be linked into one program. Every file is made
-    before the first is written.
+    before the first is written. With --package, DIR (for a range of degrees DIR/<name>) becomes a
+    folder that pip installs: function, layer, sources and a numeric test, and nothing of this
+    package.
     """
+    if (out is None) == (package is None):
+        raise ModelError("emit: give one of --out DIR and --package DIR.")
     if name is not None:
         check_name(name, "--name")
     backends = dict.fromkeys(word.strip() for word in backend.split(","))
-    sources: dict[Path, Source] = {}
-    for title, neuron in _neurons(family, degree, name, settings):
-        for target in backends:
-            source = compiler.emit(neuron, target, name=title, dtype=dtype, scheme=scheme)
-            sources[Path(target) / title] = source
-    for path in write_together(sources, out):
+    neurons = _neurons(family, degree, name, settings)
+    if package is not None:
+        if len(backends) != 1:
+            raise ModelError(
+                f"emit: --package is for one backend, not {backend}. Add --backend c, say."
+            )
+        sources = {
+            Path(title if len(neurons) > 1 else "."): compiler.package(
+                neuron, *backends, name=title, dtype=dtype, scheme=scheme
+            )
+            for title, neuron in neurons
+        }
+    else:
+        sources = {
+            Path(target) / title: compiler.emit(
+                neuron, target, name=title, dtype=dtype, scheme=scheme
+            )
+            for title, neuron in neurons
+            for target in backends
+        }
+    for path in write_together(sources, out or package or Path()):
         typer.echo(path)
 
 
