@@ -33,8 +33,9 @@ _COMMON = {
 }
 _TAKEN = frozenset(
     """torch triton numpy pytest cuda setuptools reference kernels generated launches Sequence
-    run_sequence run bits evaluate leaf per_neuron Arguments Layer INPUTS IO OUTPUTS PARAMETERS REAL
-    STATES DEVICES DEVICE SAMPLE NEURONS NOISE VISIBLE TOLERANCE obstacle""".split()
+    run_sequence run bits evaluate leaf per_neuron package_run reference_run Arguments Layer INPUTS
+    IO OUTPUTS PARAMETERS REAL STATES DEVICES DEVICE SAMPLE NEURONS NOISE VISIBLE TOLERANCE
+    obstacle pytestmark""".split()
 )
 """Names that a package has or imports itself, and so cannot have."""
 _MODULE_ATTRIBUTES = frozenset(

@@ -75,7 +75,6 @@ class PackageView:
     introduction: Words
     types_text: Words
     use_text: Words
-    on_gpu: bool
     takes_channels: bool
     takes_shape: bool
     inputs: str
@@ -88,17 +87,15 @@ class PackageView:
     input_names: Words
     parameter_texts: tuple[tuple[str, str], ...]
     start_names: Words
-    returned_text: str
+    returned_lines: Words
     inputs_text: str
     inputs_tuple: str
     out_text: str
     shapes_text: str
     one_output: bool
     one_result: bool
-    layer_example: str
     layer_arguments: str
-    call_example: str
-    results_example: str
+    example: Words
     signature_lines: Words
 
 
@@ -163,7 +160,6 @@ def package_view(plan: Plan, target: TargetWords) -> PackageView:
             " last step, by name; `state=` takes such a dict. Behind the layer is a function, which"
             f" returns {returned}:"
         ),
-        on_gpu=target.on_gpu,
         takes_channels=by_channels and not takes_shape,
         takes_shape=takes_shape,
         inputs=_tuple(inputs),
@@ -176,19 +172,19 @@ def package_view(plan: Plan, target: TargetWords) -> PackageView:
         input_names=inputs,
         parameter_texts=tuple((p.name, _shape_text(p)) for p in model.params),
         start_names=starts,
-        returned_text=returned,
+        returned_lines=_paragraph(f"{returned}."),
         inputs_text=", ".join(inputs),
         inputs_tuple=_bare_tuple(inputs)[1:-1],
         out_text=", ".join(outputs),
         shapes_text=f"{', '.join(inputs)} {_star(by_channels)} -> {', '.join(outputs)} (same)",
         one_output=len(outputs) == 1,
         one_result=len(outputs) == 1 and not starts,
-        layer_example=example,
         layer_arguments=arguments,
-        call_example=", ".join(
-            f"torch.randn({_example(model.dtype, target.on_gpu)})" for _ in inputs
+        example=(
+            f"layer = {class_name(module)}({example}){'.cuda()' if target.on_gpu else ''}",
+            *(f"{x} = torch.randn({_example(model.dtype, target.on_gpu)})" for x in inputs),
+            f"{', '.join(outputs)} = layer({', '.join(inputs)})",
         ),
-        results_example=", ".join(outputs),
         signature_lines=enclosed(f"{module}(", signature, ")", 4),
     )
 
@@ -196,7 +192,7 @@ def package_view(plan: Plan, target: TargetWords) -> PackageView:
 def _paragraph(*sentences: str) -> Words:
     """Return sentences as lines; what stands in backticks is not torn."""
     whole = re.sub("`[^`]*`", lambda code: code[0].replace(" ", "\0"), " ".join(sentences))
-    lines = textwrap.wrap(whole, 100, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(whole, 92, break_long_words=False, break_on_hyphens=False)
     return tuple(line.replace("\0", " ") for line in lines)
 
 
@@ -211,14 +207,13 @@ def _example(dtype: str, on_gpu: bool) -> str:
 
 
 def _rows_text(params: tuple[Param, ...]) -> Words:
-    rows = {"channel": "Axis 2 is the channel's: {} one row for each.",
-            "neuron": "One for each neuron of a sample: {}."}  # fmt: skip
-    found = []
-    for per, text in rows.items():
-        names = [f"`{p.name}`" for p in params if p.per == per]
-        if names:
-            found.append(text.format(", ".join(names) + (" have" if per == "channel" else "")))
-    return tuple(found)
+    places = {"channel": "channel, which is axis 2", "neuron": "neuron of a sample"}
+    named = {per: [f"`{p.name}`" for p in params if p.per == per] for per in places}
+    return tuple(
+        f"One row for each {places[per]}: {', '.join(names)}."
+        for per, names in named.items()
+        if names
+    )
 
 
 def _shape_text(p: Param) -> str:
