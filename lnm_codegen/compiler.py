@@ -127,6 +127,12 @@ def emit(
         ModelError: No neuron, a name that is reserved, an unknown backend, type or scheme.
         UnsupportedError: The target cannot express the neuron.
     """
+    model = _model_for(neuron, backend, name, dtype, scheme)
+    return BACKENDS[backend].emit(model)
+
+
+def _model_for(neuron: Neuron, backend: str, name: str | None, dtype: str, scheme: str) -> Model:
+    """Check the arguments of `emit` and return the model that they ask for."""
     check_neuron_given(neuron, "emit")
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise ModelError(
@@ -136,7 +142,7 @@ def emit(
     if dtype not in DTYPES:
         accepted = ", ".join(repr(d) for d in DTYPES)
         raise ModelError(f"emit: dtype is {dtype!r}. Accepted: {accepted}.")
-    return BACKENDS[backend].emit(model_of(neuron, name=name, dtype=dtype, scheme=scheme))
+    return model_of(neuron, name=name, dtype=dtype, scheme=scheme)
 
 
 def package(
@@ -164,8 +170,7 @@ def package(
     """
     from lnm_codegen.backends.package import package as packaged
 
-    emit(neuron, backend, name=name, dtype=dtype, scheme=scheme)  # its checks of the arguments
-    return packaged(model_of(neuron, name=name, dtype=dtype, scheme=scheme), backend)
+    return packaged(_model_for(neuron, backend, name, dtype, scheme), backend)
 
 
 def model_of(

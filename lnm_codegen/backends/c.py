@@ -13,13 +13,12 @@ from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.c_example import example_source
 from lnm_codegen.backends.c_expr import C_TYPES, CDialect, c_type, lines, math_functions
 from lnm_codegen.backends.c_loops import kernel_view
-from lnm_codegen.backends.plan import ROLES, Field, Plan, plan_of
+from lnm_codegen.backends.plan import FAR, ROLES, Field, Plan, plan_of
 from lnm_codegen.backends.render import render
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.nodes import Kernel
 
 TILE, BLOCK, CHUNK = 1024, 64, 16
-FAR = 16 * CHUNK * CHUNK  # steps beyond which memory for checkpoints grows as the root of time
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +138,12 @@ def step_view(model: Model, plan: Plan) -> _StepView:
 
 
 def _header_view(model: Model, plan: Plan) -> _HeaderView:
-    shares = {
-        "layer": "one value",
-        "channel": "one per channel",
-        "neuron": "one per neuron of a sample",
-    }
-    texts = [
-        f"{p.name} {shares[p.per]}" + (f" of {p.size} numbers" if p.size else "")
-        for p in model.params
-    ]
     return _HeaderView(
         family=model.family,
         name=model.name,
         guard=f"{model.name.upper()}_H",
         equations=model.equations,
-        granularity_text=", ".join(texts) or "none",
+        granularity_text=plan.granularity_text,
         chunk=CHUNK,
         io_note=f" of {model.dtype}, passed as their bits" if model.dtype not in C_TYPES else "",
         forward_fields=tuple(_declared(f, model) for f in plan.forward_fields),

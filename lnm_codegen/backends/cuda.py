@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.c import step_view
-from lnm_codegen.backends.c_expr import CDialect
+from lnm_codegen.backends.c_expr import c_type
 from lnm_codegen.backends.cuda_example import example_source
-from lnm_codegen.backends.cuda_loops import C_TYPES, kernel_view
-from lnm_codegen.backends.cuda_plan import FAR, MAX_GRID, SHARED, SUM_THREADS, CudaPlan
-from lnm_codegen.backends.plan import SIZES, Field, plan_of
+from lnm_codegen.backends.cuda_loops import kernel_view
+from lnm_codegen.backends.cuda_plan import MAX_GRID, SHARED, SUM_THREADS, CudaPlan
+from lnm_codegen.backends.plan import FAR, SIZES, Field, plan_of
 from lnm_codegen.backends.render import render
 
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
@@ -90,21 +90,12 @@ _IO_TEXTS = {
     "bfloat16": "bfloat16, as the bits in a uint16_t",
     "float16": "float16, as the bits in a uint16_t",
 }
-_SHARES = {
-    "layer": "one value",
-    "channel": "one per channel",
-    "neuron": "one per neuron of the sample",
-}
 
 
 def _interface_view(cuda: CudaPlan) -> _InterfaceView:
     plan = cuda.plan
     model = plan.model
-    texts = [
-        f"{p.name} {_SHARES[p.per]}" + (f" of {p.size} numbers" if p.size else "")
-        for p in model.params
-    ]
-    kinds = {"io": C_TYPES[model.dtype], "real": CDialect(model.real).real, "double": "double"}
+    kinds = {"io": c_type(model.dtype), "real": c_type(model.real), "double": "double"}
     return _InterfaceView(
         family=model.family,
         name=model.name,
@@ -112,7 +103,7 @@ def _interface_view(cuda: CudaPlan) -> _InterfaceView:
         equations=model.equations,
         io_text=_IO_TEXTS[model.dtype],
         real=kinds["real"],
-        granularity_text=", ".join(texts) or "none",
+        granularity_text=plan.granularity_text,
         sizes=", ".join(SIZES),
         forward_fields=tuple(_declaration(f, kinds) for f in plan.forward_fields),
         backward_fields=tuple(_declaration(f, kinds) for f in plan.backward_fields),

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lnm_codegen.backends.c_expr import c_type
 from lnm_codegen.backends.cuda_plan import SUM_THREADS, TILE, CudaPlan
 from lnm_codegen.backends.cuda_sums import Job, jobs_of, joined, raw_values
 from lnm_codegen.backends.plan import Field, Plan
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir.nodes import Kernel, Role
 
-C_TYPES = {"float32": "float", "float64": "double", "bfloat16": "uint16_t", "float16": "uint16_t"}
 """The type of a sequence's numbers in C: 16-bit ones as their bits."""
 
 _CONVERSIONS = {
@@ -93,7 +93,7 @@ def kernel_view(cuda: CudaPlan) -> KernelView:
         family=model.family,
         name=model.name,
         upper=model.name.upper(),
-        io=C_TYPES[model.dtype],
+        io=c_type(model.dtype),
         tile=TILE,
         chunk=cuda.chunk,
         ahead=cuda.ahead,

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lnm_codegen.backends.plan import Plan
+from lnm_codegen.backends.plan import BYTES, FAR, Plan, checkpoints, chunks_per_checkpoint
 from lnm_codegen.ir.nodes import Role
 
 TILE = 1024
-FAR = 4096
 SUM_THREADS = 1024
 SHARED = 40 * 1024
 """Bytes of dynamic shared memory that a block gets without asking (48 KiB with the static ones)."""
@@ -20,7 +19,6 @@ MAX_GRID = 1 << 20
 """Blocks of a launch at most; the kernels stride over what is left. No result depends on it."""
 
 _BUDGET = {"float32": 170, "float64": 140, "bfloat16": 160, "float16": 160}
-_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +53,12 @@ class CudaPlan:
     @property
     def real_bytes(self) -> int:
         """Bytes of a number of the arithmetic."""
-        return _BYTES[self.plan.model.real]
+        return BYTES[self.plan.model.real]
 
     @property
     def io_bytes(self) -> int:
         """Bytes of a number of a sequence."""
-        return _BYTES[self.plan.model.dtype]
+        return BYTES[self.plan.model.dtype]
 
     @property
     def forward_lanes(self) -> int:
@@ -151,16 +149,11 @@ class CudaPlan:
 
     def spacing(self, time_steps: int) -> int:
         """Return the steps between two checkpoints."""
-        chunks = 1
-        if time_steps > FAR:
-            while chunks * chunks * self.chunk < time_steps:
-                chunks += 1
-        return chunks * self.chunk
+        return chunks_per_checkpoint(time_steps, self.chunk, FAR) * self.chunk
 
     def checkpoints(self, time_steps: int, neurons: int) -> int:
         """Return how many numbers (of `real`) `checkpoints` holds."""
-        kept = max(time_steps - 1, 0) // self.spacing(time_steps)
-        return kept * len(self.plan.states) * neurons
+        return checkpoints(time_steps, neurons, len(self.plan.states), self.chunk, FAR)
 
     def forward_workspace(self, neurons: int, sample: int) -> int:
         """Return the bytes of the forward's workspace: 0 unless something is counted."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lnm_codegen.backends.cuda import FLAGS as CUDA_FLAGS
-from lnm_codegen.backends.cuda_plan import FAR, MAX_GRID, SHARED, SUM_THREADS, TILE, CudaPlan
+from lnm_codegen.backends.cuda_plan import MAX_GRID, SHARED, SUM_THREADS, TILE, CudaPlan
 from lnm_codegen.backends.package_view import PackageView, TargetWords
-from lnm_codegen.backends.plan import Plan
+from lnm_codegen.backends.plan import FAR, Plan
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.triton_kernels import scaled
 

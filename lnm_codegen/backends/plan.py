@@ -22,6 +22,15 @@ dense layout whose outermost axis is the batch.
 """
 
 
+FAR = 4096
+"""Steps beyond which memory for checkpoints grows as the root of time, on every target."""
+
+BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+"""Bytes of a number."""
+
+_SHARES = {"layer": "one value", "channel": "one per channel", "neuron": "one per neuron"}
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """An argument of a kernel: a pointer to "io", "real" or "double" numbers, or an "int64_t".
@@ -87,6 +96,17 @@ class Plan:
     def finest(self) -> Granularity:
         """The finest granularity of any parameter."""
         return finest(p.per for p in self.model.params)
+
+    @property
+    def granularity_text(self) -> str:
+        """How many values each parameter has, in words, for the head of a file."""
+        return (
+            ", ".join(
+                f"{p.name} {_SHARES[p.per]}" + (f" of {p.size} numbers" if p.size else "")
+                for p in self.model.params
+            )
+            or "none"
+        )
 
     def read_inputs(self, kernel: Kernel) -> tuple[Port, ...]:
         """Return the inputs that `kernel` reads."""

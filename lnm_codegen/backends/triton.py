@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Model, Source
-from lnm_codegen.backends.plan import ROLES, Plan, plan_of
+from lnm_codegen.backends.plan import FAR, ROLES, Plan, plan_of
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.triton_expr import TritonDialect, enclosed, lines
 from lnm_codegen.backends.triton_host import autograd_text, function_name, host_text
-from lnm_codegen.backends.triton_kernels import FAR, LANES, chunk_of, kernels_text, warps_of
+from lnm_codegen.backends.triton_kernels import LANES, chunk_of, kernels_text, warps_of
 from lnm_codegen.backends.triton_math import math_functions
 from lnm_codegen.backends.triton_names import Names
 from lnm_codegen.backends.triton_sums import sums_text, sums_view
@@ -83,18 +83,13 @@ def _module_view(model: Model) -> _ModuleView:
     plan = plan_of(model)
     names = Names(plan, TritonDialect(model.real))
     names.check()
-    shares = {"layer": "one value", "channel": "one per channel", "neuron": "one per channel*inner"}
-    texts = [
-        f"{p.name} {shares[p.per]}" + (f" of {p.size} numbers" if p.size else "")
-        for p in model.params
-    ]
     return _ModuleView(
         family=model.family,
         function=function_name(model.name),
         equations=model.equations,
         dtype=model.dtype,
         real_name=model.real,
-        granularity_text=", ".join(texts) or "none",
+        granularity_text=plan.granularity_text,
         chunk=chunk_of(plan),
         far=FAR,
         ahead=AHEAD,

@@ -23,9 +23,6 @@ Lines: TypeAlias = tuple[str, ...]
 LANES, BUDGET = 256, 44
 """Neurons of a backward program side by side; numbers that a thread can keep per neuron."""
 
-FAR = 4096
-"""Steps beyond which checkpoints stand only every sqrt(chunks)-th chunk."""
-
 
 @dataclass(frozen=True, slots=True)
 class KernelsView:

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lnm_codegen.backends import cuda_plan
-from lnm_codegen.backends.c import CHUNK, FAR
+from lnm_codegen.backends.c import CHUNK
 from lnm_codegen.backends.cuda_plan import CudaPlan
-from lnm_codegen.backends.plan import Plan, checkpoints, chunks_per_checkpoint, plan_of
-from lnm_codegen.backends.triton_kernels import FAR as TRITON_FAR
+from lnm_codegen.backends.plan import BYTES, FAR, Plan, checkpoints, chunks_per_checkpoint, plan_of
 from lnm_codegen.backends.triton_kernels import chunk_of
 from lnm_codegen.compiler import model_of
 from lnm_codegen.ir.count import count
@@ -27,8 +25,6 @@ from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.choice import FUSED, misplaced, missing
 from lnm_codegen.nn.layout import Layout, layout_of, readable
 from lnm_codegen.nn.measured import recall, speed_key
-
-BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +174,10 @@ def schedule_of(plan: Plan, backend: str) -> Schedule | None:
         case "c":
             return Schedule(CHUNK, FAR, 1, 1)
         case "triton":
-            return Schedule(chunk_of(plan), TRITON_FAR, 1, 2 if plan.terms else 1)
+            return Schedule(chunk_of(plan), FAR, 1, 2 if plan.terms else 1)
         case "cuda":
             chunk = CudaPlan(plan).chunk
-            return Schedule(chunk, cuda_plan.FAR, 2 if plan.counts else 1, 2 if plan.terms else 1)
+            return Schedule(chunk, FAR, 2 if plan.counts else 1, 2 if plan.terms else 1)
         case _:
             return None
 

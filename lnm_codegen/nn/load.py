@@ -29,9 +29,10 @@ from torch import Tensor
 
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model
-from lnm_codegen.backends.c import CHUNK, FAR
-from lnm_codegen.backends.plan import SIZES, checkpoints, plan_of
+from lnm_codegen.backends.c import CHUNK
+from lnm_codegen.backends.plan import FAR, SIZES, checkpoints, plan_of
 from lnm_codegen.errors import ToolError
+from lnm_codegen.nn.function import Kernels
 
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-fopenmp",
@@ -107,18 +108,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LNM_CACHE") or platformdirs.user_cache_dir("lnm_codegen"))
 
 
-class CKernels:
-    """The kernels of a model in a loaded library; names stand in call order.
+class CKernels(Kernels):
+    """The kernels of a model in a loaded library.
 
     Both functions take one struct of 64-bit words: sizes, threads, addresses and strides.
     """
 
     def __init__(self, model: Model, library: Path) -> None:
         plan = plan_of(model)
-        self.inputs, self.states, self.outputs = model.inputs, plan.states, model.outputs
-        self.learnable = tuple(p.learnable for p in model.params)
-        self.counts = plan.counts
-        self.real: torch.dtype = getattr(torch, model.real)
+        super().__init__(plan)
         self.library = library
         loaded = ctypes.CDLL(str(library))
         self._forward = self._function(loaded, f"{model.name}_forward")

@@ -20,18 +20,16 @@ from lnm_codegen.backends.cuda import FLAGS, Cuda
 from lnm_codegen.backends.cuda_plan import SHARED, CudaPlan, Launch
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.errors import ToolError
+from lnm_codegen.nn.function import Kernels
 from lnm_codegen.nn.load import cache_folder
 
 
-class CudaKernels:
-    """The kernels of a model on NVIDIA GPUs; names stand in call order."""
+class CudaKernels(Kernels):
+    """The kernels of a model on NVIDIA GPUs."""
 
     def __init__(self, model: Model) -> None:
         plan = plan_of(model)
-        self.inputs, self.states, self.outputs = model.inputs, plan.states, model.outputs
-        self.learnable = tuple(p.learnable for p in model.params)
-        self.counts = plan.counts
-        self.real: torch.dtype = getattr(torch, model.real)
+        super().__init__(plan)
         self._model, self._plan = model, CudaPlan(plan)
         self._functions: dict[tuple[int, str], Any] = {}
 

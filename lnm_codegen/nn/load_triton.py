@@ -13,19 +13,16 @@ from torch import Tensor
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.plan import plan_of
+from lnm_codegen.nn.function import Kernels
 from lnm_codegen.nn.modules import import_source
 from lnm_codegen.nn.tune import launch_sizes
 
 
-class TritonKernels:
-    """The kernels of a model on a GPU, or in Triton's interpreter; names stand in call order."""
+class TritonKernels(Kernels):
+    """The kernels of a model on a GPU, or in Triton's interpreter."""
 
     def __init__(self, model: Model) -> None:
-        plan = plan_of(model)
-        self.inputs, self.states, self.outputs = model.inputs, plan.states, model.outputs
-        self.learnable = tuple(p.learnable for p in model.params)
-        self.counts = plan.counts
-        self.real: torch.dtype = getattr(torch, model.real)
+        super().__init__(plan_of(model))
         source = BACKENDS["triton"].emit(model)
         self._module = import_source(source, "triton", model.name)
         digest = hashlib.sha256(source.files[source.entry].encode()).hexdigest()[:16]
