@@ -72,7 +72,7 @@ def kernels_view(names: Names) -> KernelsView:
     def step(function: str, kernel: Kernel, arguments: tuple[str, ...], indent: int) -> Lines:
         targets = [_target(kernel, plan, name) for name in kernel.result_names(*Role)]
         spread = (
-            f"{_state(name, plan)} = tl.full([LANES], {name}_now, {real})"
+            f"{_state(name, plan)} = tl.where(lane >= 0, {name}_now, {_state(name, plan)})"
             for name in kernel.result_names(*Role)
             if _target(kernel, plan, name) == f"{name}_now"
         )
@@ -138,7 +138,10 @@ def _target(kernel: Kernel, plan: Plan, result: str) -> str:
 
 
 def _varies(kernel: Kernel, result: str) -> bool:
-    """Say whether a result differs between neurons whatever the parameters' granularity."""
+    """Say whether a result differs between neurons whatever the parameters' granularity.
+
+    One that does not is a number, or, where a parameter has rows, already a block.
+    """
     varying = set(kernel.input_names(Role.STATE, Role.INPUT, Role.GRAD))
     for let in kernel.body:
         if any(v.name in varying for v in ir.variables(let.value)):

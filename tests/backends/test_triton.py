@@ -150,6 +150,20 @@ def test_compiled(tmp_path):
     assert {o["chunk"] for o in outcomes} == {16}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_conditions_compile(tmp_path):
+    """Conditions on numbers alone, on blocks alone and on both; states that nothing varies."""
+    jobs = tuple(
+        {"case": case, "kernel": kernel, "target": "sm_90"}
+        for case in ("decided", "gated", "gate")
+        for kernel in ("_forward_kernel", "_backward_kernel")
+    )
+    for o in compiled(jobs, tmp_path):
+        assert "cubin" in o["kinds"], o
+        assert o["approximate"] == [], o
+
+
 def test_no_recompilation():
     """A new T, batch, size or view gives the key under which a kernel is compiled already."""
     assert json.loads(run_script("triton_keys")) == {

@@ -20,6 +20,7 @@ from triton.compiler import ASTSource
 
 import lnm_codegen as lnm
 from tests.backends.triton_runs import Built, build
+from tests.cases import CASES
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -98,7 +99,10 @@ def ptxas(text: str, target: str) -> dict[str, int]:
 
 def outcome(job: dict[str, Any]) -> dict[str, Any]:
     """Compile the kernel that a job describes."""
-    neuron = lnm.get(job["family"], **job.get("options", {}))
+    if "case" in job:
+        neuron = CASES[job["case"]]()
+    else:
+        neuron = lnm.get(job["family"], **job.get("options", {}))
     built = build(neuron, job.get("dtype", "float32"))
     kernel, target = job["kernel"], job["target"]
     if not hasattr(built.module, kernel):

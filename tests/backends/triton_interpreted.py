@@ -34,6 +34,26 @@ from tests.test_agree import (
     settle,
 )  # fmt: skip
 
+
+def _splat_conditions() -> None:
+    """Mend the interpreter, which spreads a condition on numbers over a block as a float.
+
+    Compiled, `(w > 0.25) & (v < 0.5)` with a number w and a block v is a block of conditions.
+    """
+    from triton.runtime import interpreter
+
+    plain = interpreter.InterpreterBuilder.create_splat
+
+    def create_splat(self, ret_ty, arg):
+        if arg.data.dtype == np.bool_:
+            return interpreter.TensorHandle(np.full(ret_ty.shape, arg.data), arg.dtype.scalar)
+        return plain(self, ret_ty, arg)
+
+    interpreter.InterpreterBuilder.create_splat = create_splat
+
+
+_splat_conditions()
+
 SHAPES = ((1, 1, 1, 1), (5, 2, 3, 4), (17, 3, 1, 23), (33, 2, 3, 11), (4, 3, 37, 13))
 PERS = (
     "layer", "channel", "neuron",
