@@ -4,9 +4,9 @@ import importlib
 from typing import Any
 
 from lnm_codegen import surrogate as surrogate
-from lnm_codegen.compiler import emit as emit
 from lnm_codegen.compiler import lower as lower
-from lnm_codegen.compiler import package as package
+from lnm_codegen.emission import emit as emit
+from lnm_codegen.emission import package as package
 from lnm_codegen.errors import InternalError as InternalError
 from lnm_codegen.errors import LnmError as LnmError
 from lnm_codegen.errors import ModelError as ModelError
@@ -14,6 +14,8 @@ from lnm_codegen.errors import ShapeError as ShapeError
 from lnm_codegen.errors import ToolError as ToolError
 from lnm_codegen.errors import UnsupportedError as UnsupportedError
 from lnm_codegen.family import family as family
+from lnm_codegen.fixed_compiler import quantize as quantize
+from lnm_codegen.fixed_interpreter import interpret_fixed as interpret_fixed
 from lnm_codegen.functions import abs as abs
 from lnm_codegen.functions import clip as clip
 from lnm_codegen.functions import cos as cos
@@ -28,6 +30,8 @@ from lnm_codegen.functions import sqrt as sqrt
 from lnm_codegen.functions import tanh as tanh
 from lnm_codegen.functions import where as where
 from lnm_codegen.interpreter import interpret as interpret
+from lnm_codegen.ir.fixed.spec import FixedSpec as FixedSpec
+from lnm_codegen.ir.types import Fixed as Fixed
 from lnm_codegen.library import get as get
 from lnm_codegen.library import load as load
 from lnm_codegen.neuron import Neuron as Neuron

@@ -17,11 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from lnm_codegen.backends import BACKENDS
-from lnm_codegen.backends.base import DTYPES, Model, Source
+from lnm_codegen.backends.base import Model
 from lnm_codegen.errors import ModelError
 from lnm_codegen.family import check_neuron_given
-from lnm_codegen.functions import did_you_mean
 from lnm_codegen.ir.build import build
 from lnm_codegen.ir.nodes import Kernel, Program, Role
 from lnm_codegen.ir.passes.backward import backward
@@ -100,77 +98,6 @@ def _identity(neuron: Neuron, forward: Kernel) -> Kernel:
     """Return the prepare kernel that hands every parameter on as it is."""
     ports = tuple(p for p in forward.inputs if p.role is Role.PARAM)
     return Kernel(f"{neuron.name}_prepare", ports, (), ports)
-
-
-def emit(
-    neuron: Neuron,
-    backend: str,
-    *,
-    name: str | None = None,
-    dtype: str = "float32",
-    scheme: str = "horner",
-) -> Source:
-    """Generate source for a neuron.
-
-    Args:
-        neuron: The definition.
-        backend: One of `BACKENDS`.
-        name: Name of the files and functions; the neuron's own by default.
-        dtype: Of sequences, where the target is typed: "float32", "float64", "bfloat16" or
-            "float16"; the arithmetic of the last two is float32.
-        scheme: "horner" or "estrin".
-
-    Returns:
-        The files, path -> text; `.write(folder)` writes them.
-
-    Raises:
-        ModelError: No neuron, a name that is reserved, an unknown backend, type or scheme.
-        UnsupportedError: The target cannot express the neuron.
-    """
-    model = _model_for(neuron, backend, name, dtype, scheme)
-    return BACKENDS[backend].emit(model)
-
-
-def _model_for(neuron: Neuron, backend: str, name: str | None, dtype: str, scheme: str) -> Model:
-    """Check the arguments of `emit` and return the model that they ask for."""
-    check_neuron_given(neuron, "emit")
-    if not isinstance(backend, str) or backend not in BACKENDS:
-        raise ModelError(
-            f"emit: backend is {backend!r}. Accepted: {', '.join(BACKENDS)}."
-            f"{did_you_mean(str(backend), BACKENDS)}"
-        )
-    if dtype not in DTYPES:
-        accepted = ", ".join(repr(d) for d in DTYPES)
-        raise ModelError(f"emit: dtype is {dtype!r}. Accepted: {accepted}.")
-    return model_of(neuron, name=name, dtype=dtype, scheme=scheme)
-
-
-def package(
-    neuron: Neuron,
-    backend: str,
-    *,
-    name: str | None = None,
-    dtype: str = "float32",
-    scheme: str = "horner",
-) -> Source:
-    """Generate an installable folder: a function, a layer, sources and a numeric test.
-
-    It depends on PyTorch (and Triton for "triton") alone.
-
-    Args:
-        neuron: The definition.
-        backend: "c", "triton" or "cuda".
-        name: Of the package; the neuron's own by default.
-        dtype: Of sequences; see `emit`.
-        scheme: "horner" or "estrin".
-
-    Raises:
-        ModelError: An unknown backend, type or scheme.
-        UnsupportedError: The target, or a package, cannot express the neuron.
-    """
-    from lnm_codegen.backends.package import package as packaged
-
-    return packaged(_model_for(neuron, backend, name, dtype, scheme), backend)
 
 
 def model_of(

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-import lnm_codegen.compiler as compiler
+import lnm_codegen.emission as emission
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Source, unwritable, write_whole
 from lnm_codegen.cli.options import FamilyArgument, SchemeOption, SetOption, family_arguments
@@ -75,14 +75,14 @@ def emit(
                 f"emit: --package is for one backend, not {backend}. Add --backend c, say."
             )
         sources = {
-            Path(title if len(neurons) > 1 else "."): compiler.package(
+            Path(title if len(neurons) > 1 else "."): emission.package(
                 neuron, *backends, name=title, dtype=dtype, scheme=scheme
             )
             for title, neuron in neurons
         }
     else:
         sources = {
-            Path(target) / title: compiler.emit(
+            Path(target) / title: emission.emit(
                 neuron, target, name=title, dtype=dtype, scheme=scheme
             )
             for title, neuron in neurons

@@ -1,0 +1,100 @@
+"""What a fixed-point kernel means: NumPy integers of 64 bits. The oracle of C and Verilog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+import numpy as np
+
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.operators import CompareOp
+from lnm_codegen.ir.types import Bits, Rounding
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_COMPARE = {
+    CompareOp.LT: np.less, CompareOp.LE: np.less_equal, CompareOp.GT: np.greater,
+    CompareOp.GE: np.greater_equal, CompareOp.EQ: np.equal, CompareOp.NE: np.not_equal,
+}  # fmt: skip
+
+
+def run(kernel: fx.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
+    """Evaluate `kernel` elementwise.
+
+    Args:
+        kernel: What `quantize` made.
+        values: Integers for each input port, by name; they broadcast.
+
+    Returns:
+        Integers (or booleans, for a spike) for each result, by name.
+    """
+    return {
+        p.var.name: array for p, array in zip(kernel.results, _results(kernel, values), strict=True)
+    }
+
+
+def trace(kernel: fx.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
+    """Evaluate `kernel` as `run` does, and return every Let beside the inputs, by name."""
+    env: dict[str, Any] = {p.var.name: np.asarray(values[p.var.name]) for p in kernel.inputs}
+    for let in kernel.body:
+        env[let.target.name] = evaluate(let.value, env)
+    return {name: np.asarray(value) for name, value in env.items()}
+
+
+def _results(kernel: fx.Kernel, values: Mapping[str, Any]) -> list[Array]:
+    env = trace(kernel, values)
+    return [env[p.var.name] for p in kernel.results]
+
+
+def evaluate(e: fx.Expr, env: Mapping[str, Any]) -> Any:
+    """Return the value of `e`, with Vars from `env`."""
+
+    def of(child: fx.Expr) -> Any:
+        return evaluate(child, env)
+
+    match e:
+        case fx.Const(integer, _, _):
+            return np.int64(integer)
+        case fx.Var(name, type_):
+            return np.asarray(env[name], np.int64 if isinstance(type_, Bits) else np.bool_)
+        case fx.Negate(arg):
+            return -of(arg)
+        case fx.Sum(op, lhs, rhs):
+            return of(lhs) + of(rhs) if op is SumOp.ADD else of(lhs) - of(rhs)
+        case fx.Product(lhs, rhs):
+            return of(lhs) * of(rhs)
+        case fx.Shift(arg, places):
+            return of(arg) << np.int64(places)
+        case fx.Round(arg, places, rounding):
+            return rounded(of(arg), places, rounding)
+        case fx.Saturate(arg, width):
+            return np.clip(of(arg), -(1 << (width - 1)), (1 << (width - 1)) - 1)
+        case fx.Compare(compare, lhs, rhs):
+            return _COMPARE[compare](of(lhs), of(rhs))
+        case fx.Not(arg):
+            return np.logical_not(of(arg))
+        case fx.Both(lhs, rhs):
+            return np.logical_and(of(lhs), of(rhs))
+        case fx.Either(lhs, rhs):
+            return np.logical_or(of(lhs), of(rhs))
+        case fx.Select(cond, then, orelse):
+            return np.where(of(cond), of(then), of(orelse))
+        case _:
+            assert_never(e)
+
+
+def rounded(value: Any, places: int, rounding: Rounding) -> Any:
+    """Return `value` without its last `places` bits."""
+    half = np.int64(1 << (places - 1))
+    match rounding:
+        case Rounding.TRUNCATE:
+            return value >> np.int64(places)
+        case Rounding.HALF_UP:
+            return (value + half) >> np.int64(places)
+        case Rounding.CONVERGENT:  # half up, but a tie with an even whole part stays below
+            even = (value >> np.int64(places)) & 1
+            return (value + half - 1 + even) >> np.int64(places)
+        case _:
+            assert_never(rounding)
