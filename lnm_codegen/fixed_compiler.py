@@ -105,16 +105,16 @@ def _channels(neuron: Neuron, given: Mapping[str, Any]) -> int:
     return max(rows)
 
 
-def integers(values: Any, bits: Any) -> Array:
+def integers(values: Any, bits: Bits) -> Array:
     """Return real numbers as integers of a format: the nearest, ties up, saturated; NaN is 0."""
     return np.clip(_nearest(values, bits), bits.low, bits.high).astype(np.int64)
 
 
 def _nearest(values: Any, bits: Bits) -> Array:
-    scaled = np.nan_to_num(np.asarray(values, np.float64) * 2.0**bits.frac, nan=0.0)
+    with np.errstate(over="ignore"):  # infinite values saturate
+        scaled = np.nan_to_num(np.asarray(values, np.float64) * 2.0**bits.frac, nan=0.0)
     below = np.floor(scaled)
-    with np.errstate(invalid="ignore"):  # infinite values saturate
-        return np.asarray(below + (scaled - below >= 0.5))
+    return np.asarray(below + (scaled - below >= 0.5))
 
 
 def prepared_integers(program: fx.Program, raw: Mapping[str, Any]) -> dict[str, Array]:

@@ -85,7 +85,8 @@ def interpret_fixed(
     table = {
         name: _spread(value, extent) for name, value in prepared_integers(program, raw).items()
     }
-    bits = {p.var.name: p.var.type for p in program.kernel.inputs}
+    types = {p.var.name: p.var.type for p in program.kernel.inputs}
+    bits = {name: kind for name, kind in types.items() if isinstance(kind, Bits)}
     start = start_of(neuron, state, shape[1:], kind)
     now = {n: integers(v, bits[n]).reshape(-1) for n, v in start.items()}
     sequences = {n: integers(x, bits[n]) for n, x in inputs.items()}

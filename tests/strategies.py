@@ -99,9 +99,10 @@ def shapes() -> st.SearchStrategy[tuple[int, ...]]:
 class _Grammar:
     """Draws expressions over declared symbols."""
 
-    def __init__(self, draw: Any, smooth: bool) -> None:
+    def __init__(self, draw: Any, smooth: bool, fixed: bool = False) -> None:
         self.draw = draw
         self.smooth = smooth
+        self.fixed = fixed
         self._count = itertools.count()
         self.atoms: list[Declared] = []
 
@@ -167,6 +168,8 @@ class _Grammar:
             self._quotient, self._root, self._decay, self._square, self._shared,
         )  # fmt: skip
         kinked = (self._where, self._extremum, self._abs, self._clip)
+        if self.fixed:
+            smooth = (self._linear, self._product, self._decay, self._square, self._gain)
         return self.pick(smooth if self.smooth else smooth + kinked)(depth)
 
     def _linear(self, depth: int) -> Any:
@@ -180,6 +183,10 @@ class _Grammar:
 
     def _sigmoid(self, depth: int) -> Any:
         return self.atom() * lnm.sigmoid(self.param(0.5) if self.chance() else self.atom() * 2)
+
+    def _gain(self, depth: int) -> Any:
+        """Draw a product with what parameters alone decide."""
+        return self.atom() * self.pick((lnm.sigmoid(self.param(0.5)), lnm.exp(-self.param(0.6))))
 
     def _wave(self, depth: int) -> Any:
         return self.pick((lnm.sin, lnm.cos))(self.term(depth - 1)) * self.coefficient()
@@ -233,7 +240,7 @@ class _Grammar:
             case 1:
                 z = state + expr
                 theta = self.param(0.3, size=3)
-                expr = lnm.poly(lnm.tanh(z) if self.chance() else z / 2, theta)
+                expr = lnm.poly(z / 2 if self.fixed or self.chance() else lnm.tanh(z), theta)
             case 2:
                 expr = state + (expr - state) / self.param(2.0)
             case _:
@@ -244,15 +251,18 @@ class _Grammar:
 
 
 @st.composite
-def neurons(draw: Any, spiking: bool | None = None, smooth: bool = False) -> lnm.Neuron:
+def neurons(
+    draw: Any, spiking: bool | None = None, smooth: bool = False, fixed: bool = False
+) -> lnm.Neuron:
     """Draw a neuron.
 
     Args:
         draw: Hypothesis gives it.
         spiking: Whether it has spikes; either by default.
         smooth: Leave out what has a kink: where, min, max, abs, clip.
+        fixed: Leave out what has no fixed-point form: functions and divisions in the step.
     """
-    g = _Grammar(draw, smooth)
+    g = _Grammar(draw, smooth, fixed)
     states = [lnm.state(n, init=0.1) for n in draw(st.sampled_from((["v"], ["v", "w"])))]
     inputs = [lnm.input(n) for n in draw(st.sampled_from((["x"], ["x"], ["x", "drive"])))]
     g.atoms = [*states, *inputs]

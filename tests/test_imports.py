@@ -29,6 +29,7 @@ LAYERS = {
     "analysis": ("analysis/",),
     "nn": ("nn/",),
     "bench": ("bench/",),
+    "hardware": ("hardware/",),
     "train": ("train/",),
     "cli": ("cli/",),
 }  # fmt: skip
@@ -45,8 +46,9 @@ MAY_IMPORT = {
     "analysis": "errors front build ir compiler",
     "nn": "errors front build ir backends compiler analysis",
     "bench": "errors front build ir backends compiler analysis nn train",
+    "hardware": "errors front build ir backends compiler analysis nn package",
     "train": "errors front build ir backends compiler analysis nn package",
-    "cli": "errors front build ir backends compiler analysis nn bench train package",
+    "cli": "errors front build ir backends compiler analysis nn bench hardware train package",
 }
 """Layer -> the layers it may import beside itself."""
 

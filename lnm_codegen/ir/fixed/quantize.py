@@ -30,12 +30,14 @@ def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
         ModelError: A constant that does not fit, a spec that names no node.
     """
     kernel = _Quantizer(program.forward, spec).kernel()
-    names = {p.var.name for p in kernel.inputs} | {let.target.name for let in kernel.body}
+    after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}  # has the state's own format
+    names = [p.var.name for p in kernel.inputs]
+    names += [let.target.name for let in kernel.body if let.target.name not in after]
     for name, _ in spec.nodes:
         if name not in names:
-            known = ", ".join(sorted(names))
             raise ModelError(
-                f"{program.name}: the spec names {name!r}, which is no node. Accepted: {known}."
+                f"{program.name}: the spec names {name!r}, which is no node. Accepted:"
+                f" {', '.join(names)}."
             )
     return fx.Program(program.name, spec, program.prepare, kernel)
 
@@ -165,8 +167,6 @@ class _Quantizer:
                 return self._product(lhs, rhs)
             case real.Fma(a, b, c):
                 return self._added(self._product(a, b), self._addend(c))
-            case real.Power(base, exponent) if exponent == 2:
-                return self._product(base, base)
             case real.Select(cond, then, orelse) if self._flag(e) is None:
                 yes, no = self._aligned(self._node(then), self._node(orelse))
                 return _Term(fx.Select(self._condition(cond), yes, no))
@@ -271,14 +271,13 @@ class _Quantizer:
 def _shifted(e: fx.Expr, places: int) -> fx.Expr:
     if places <= 0:
         return e
-    if isinstance(e, fx.Const):
-        bits = Bits(e.bits.width + places, e.bits.frac + places)
-        return fx.Const(e.integer << places, bits, e.real)
+    if isinstance(e, fx.Const) and not e.integer and not e.real:
+        return fx.Const(0, Bits(e.bits.width + places, e.bits.frac + places), e.real)
     return fx.Shift(e, places)
 
 
 def _is_product(e: real.Expr) -> bool:
-    return (isinstance(e, real.Binary) and e.op is BinaryOp.MUL) or isinstance(e, real.Power)
+    return isinstance(e, real.Binary) and e.op is BinaryOp.MUL
 
 
 def _compared_only(kernel: real.Kernel) -> set[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import BOOL, MOST_BITS, Bits
 
 
@@ -13,46 +16,77 @@ def verify(kernel: fx.Kernel) -> fx.Kernel:
     Raises:
         InternalError: A rule of this module does not hold; the message names kernel and Let.
     """
-    known = {p.var for p in kernel.inputs}
-    for let in kernel.body:
-        for var in sorted(fx.variables(let.value) - known, key=lambda v: v.name):
-            raise _broken(kernel, let, f"reads {var.name!r} before it is bound")
-        for node in fx.walk(let.value):
-            _operands(kernel, let, node)
-        if fx.type_of(let.value) != let.target.type:
-            raise _broken(kernel, let, "differs in bits from its value")
-        if let.target.name in {v.name for v in known}:
-            raise _broken(kernel, let, "is bound twice")
-        known.add(let.target)
-    for port in kernel.results:
-        if port.var not in known:
-            raise InternalError(f"{kernel.name}: the result {port.var.name!r} is never bound.")
+    for fault in faults(kernel):
+        raise InternalError(f"{kernel.name}: {fault}.")
     return kernel
 
 
-def _broken(kernel: fx.Kernel, let: fx.Let, what: str) -> InternalError:
-    return InternalError(f"{kernel.name}: {let.target.name!r} {what}.")
+def faults(kernel: fx.Kernel) -> Iterator[str]:
+    """Yield what is wrong with a kernel; later faults may follow from earlier ones."""
+    known = {p.var for p in kernel.inputs}
+    yield from _distinct([p.var for p in kernel.inputs])
+    yield from _distinct([p.var for p in kernel.results])
+    for let in kernel.body:
+        name = repr(let.target.name)
+        for var in sorted(fx.variables(let.value) - known, key=lambda v: v.name):
+            yield f"{name} reads {var.name!r} before it is bound"
+        for node in fx.walk(let.value):
+            yield from (f"{name} {what}" for what in _operands(node))
+        if fx.type_of(let.value) != let.target.type:
+            yield f"{name} differs in bits from its value"
+        if let.target.name in {v.name for v in known}:
+            yield f"{name} is bound twice"
+        known.add(let.target)
+    for port in kernel.results:
+        if port.var not in known:
+            yield f"the result {port.var.name!r} is never bound"
+    yield from _states(kernel)
 
 
-def _operands(kernel: fx.Kernel, let: fx.Let, node: fx.Expr) -> None:
+def _distinct(ports: list[fx.Var]) -> Iterator[str]:
+    names = [v.name for v in ports]
+    if len(names) != len(set(names)):
+        yield f"two ports share a name: {', '.join(names)}"
+
+
+def _states(kernel: fx.Kernel) -> Iterator[str]:
+    """Each state comes out again, in its own format."""
+    before = [(f"{v.name}_next", v.type) for v in kernel.input_vars(Role.STATE)]
+    after = [(v.name, v.type) for v in kernel.result_vars(Role.STATE)]
+    if before != after:
+        found, expected = (
+            ", ".join(f"{n} of {t}" for n, t in ports) or "none" for ports in (after, before)
+        )
+        yield f"the states that leave it are {found}; expected {expected}"
+
+
+def _operands(node: fx.Expr) -> Iterator[str]:
     """Points meet, conditions stand where they may, nothing is wider than the models hold."""
     types = [fx.type_of(child) for child in fx.children(node)]
+    kind = type(node).__name__
     match node:
         case fx.Sum() | fx.Compare() | fx.Select():
             numbers = types[-2:]
             points = {t.frac for t in numbers if isinstance(t, Bits)}
             if len(points) != 1 or BOOL in numbers:
-                raise _broken(kernel, let, f"has a {type(node).__name__} whose points differ")
+                yield f"has a {kind} whose points differ"
+                return
             if isinstance(node, fx.Select) and types[0] is not BOOL:
-                raise _broken(kernel, let, "selects by a number")
+                yield "selects by a number"
         case fx.Not() | fx.Both() | fx.Either():
             if set(types) != {BOOL}:
-                raise _broken(kernel, let, f"has a {type(node).__name__} of numbers")
+                yield f"has a {kind} of numbers"
         case _:
             if BOOL in types:
-                raise _broken(kernel, let, f"has a condition in a {type(node).__name__}")
+                yield f"has a condition in a {kind}"
+                return
     if isinstance(node, fx.Round | fx.Shift) and node.places < 1:
-        raise _broken(kernel, let, "shifts by no place")
+        yield "shifts by no place"
+    if isinstance(node, fx.Const):
+        if node.bits.nearest(node.real) != node.integer:
+            yield f"has a constant {node.integer}:{node.bits} that is not {node.real} rounded"
+        if not node.bits.holds(node.integer):
+            yield f"has a constant {node.integer} that does not fit {node.bits}"
     own = fx.type_of(node)
-    if isinstance(own, Bits) and not 1 <= own.width <= MOST_BITS:
-        raise _broken(kernel, let, f"has a number of {own.width} bits")
+    if isinstance(own, Bits) and not (1 <= own.width <= MOST_BITS and own.frac >= 0):
+        yield f"has a number of {own.width} bits, {own.frac} of them a fraction"

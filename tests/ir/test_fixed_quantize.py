@@ -1,0 +1,489 @@
+"""Real kernels to fixed point: the text of every family, well-formedness, and every refusal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import InternalError
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.verify import verify
+from lnm_codegen.ir.operators import Phase, Role
+from lnm_codegen.ir.types import Bits
+from tests.cases import CASES
+from tests.strategies import few, neurons
+
+Q4_12 = lnm.Fixed(16, 12)
+
+LIF = """\
+kernel lif, fixed point
+  takes state: v:Q4.12
+  takes input: x:Q4.12
+  takes param: v_threshold:Q4.12, p0:Q4.12, inv_tau:Q4.12
+  # charge
+  h:Q4.12 = saturate(half_up(((inv_tau * x) + (p0 * v)), 12), 16)
+  # fire
+  z:Q5.12 = (h - v_threshold)
+  fired = (z >= 0:Q4.12)
+  # output
+  spike = fired
+  # reset
+  v_next:Q4.12 = select(fired, 0:Q4.12, h)
+  gives output: spike
+  gives state: v_next:Q4.12"""
+
+LIF_SOFT = """\
+kernel lif, fixed point
+  takes state: v:Q4.12
+  takes input: x:Q4.12
+  takes param: v_threshold:Q4.12, p0:Q4.12, inv_tau:Q4.12
+  # charge
+  h:Q4.12 = saturate(half_up(((inv_tau * x) + (p0 * v)), 12), 16)
+  # fire
+  z:Q5.12 = (h - v_threshold)
+  fired = (z >= 0:Q4.12)
+  # output
+  spike = fired
+  # reset
+  v_next:Q4.12 = saturate((h - select(spike, v_threshold, 0:Q4.12)), 16)
+  gives output: spike
+  gives state: v_next:Q4.12"""
+
+LNM = """\
+kernel lnm, fixed point
+  takes state: v:Q4.12
+  takes input: x:Q4.12
+  takes param: theta_0:Q4.12, theta_1:Q4.12, theta_2:Q4.12, theta_3:Q4.12, v_threshold:Q4.12
+  # charge
+  h_1:Q4.12 = saturate(half_up(((theta_3 * v) + (theta_2 << 12)), 12), 16)
+  h_2:Q4.12 = saturate(half_up(((h_1 * v) + (theta_1 << 12)), 12), 16)
+  h_3:Q4.12 = saturate(half_up(((h_2 * v) + (theta_0 << 12)), 12), 16)
+  h:Q4.12 = saturate((h_3 + x), 16)
+  # fire
+  z:Q5.12 = (h - v_threshold)
+  fired = (z >= 0:Q4.12)
+  # output
+  spike = fired
+  # reset
+  v_next:Q4.12 = select(fired, 0:Q4.12, h)
+  gives output: spike
+  gives state: v_next:Q4.12"""
+
+LNM_SOFT = """\
+kernel lnm, fixed point
+  takes state: v:Q4.12
+  takes input: x:Q4.12
+  takes param: theta_0:Q4.12, theta_1:Q4.12, theta_2:Q4.12, theta_3:Q4.12, v_threshold:Q4.12
+  # charge
+  h_1:Q4.12 = saturate(half_up(((theta_3 * v) + (theta_2 << 12)), 12), 16)
+  h_2:Q4.12 = saturate(half_up(((h_1 * v) + (theta_1 << 12)), 12), 16)
+  h_3:Q4.12 = saturate(half_up(((h_2 * v) + (theta_0 << 12)), 12), 16)
+  h:Q4.12 = saturate((h_3 + x), 16)
+  # fire
+  z:Q5.12 = (h - v_threshold)
+  fired = (z >= 0:Q4.12)
+  # output
+  spike = fired
+  # reset
+  v_next:Q4.12 = saturate((h - select(spike, v_threshold, 0:Q4.12)), 16)
+  gives output: spike
+  gives state: v_next:Q4.12"""
+
+LNM_CLAMPED = """\
+kernel lnm, fixed point
+  takes state: v:Q4.12
+  takes input: x:Q4.12
+  takes param: theta_0:Q4.12, theta_1:Q4.12, v_threshold:Q4.12
+  # charge
+  t0_1:Q4.12 = saturate(half_up(((theta_1 * v) + (theta_0 << 12)), 12), 16)
+  t0:Q4.12 = saturate((t0_1 + x), 16)
+  h:Q4.12 = select((t0 < -8192:Q4.12), -8192:Q4.12, t0)
+  # fire
+  z:Q5.12 = (h - v_threshold)
+  fired = (z >= 0:Q4.12)
+  # output
+  spike = fired
+  # reset
+  v_next:Q4.12 = select(fired, 0:Q4.12, h)
+  gives output: spike
+  gives state: v_next:Q4.12"""
+
+LNM_ESTRIN = """\
+kernel lnm, fixed point
+  takes state: v:Q4.12
+  takes input: x:Q4.12
+  takes param: theta_0:Q4.12, theta_1:Q4.12, theta_2:Q4.12, theta_3:Q4.12, v_threshold:Q4.12
+  # charge
+  h_1:Q4.12 = saturate(half_up(((theta_3 * v) + (theta_2 << 12)), 12), 16)
+  h_2:Q4.12 = saturate(half_up((v * v), 12), 16)
+  h_3:Q4.12 = saturate(half_up(((theta_1 * v) + (theta_0 << 12)), 12), 16)
+  h_4:Q4.12 = saturate(half_up(((h_1 * h_2) + (h_3 << 12)), 12), 16)
+  h:Q4.12 = saturate((h_4 + x), 16)
+  # fire
+  z:Q5.12 = (h - v_threshold)
+  fired = (z >= 0:Q4.12)
+  # output
+  spike = fired
+  # reset
+  v_next:Q4.12 = select(fired, 0:Q4.12, h)
+  gives output: spike
+  gives state: v_next:Q4.12"""
+
+IZHIKEVICH = """\
+kernel izhikevich, fixed point
+  takes state: v:Q4.12, w:Q4.12
+  takes input: x:Q4.12
+  takes param: b:Q4.12, v_threshold:Q4.12, p0:Q4.12, p1:Q4.12, p2:Q4.12, inv_tau:Q4.12, p3:Q4.12, p4:Q4.12, p5:Q4.12, p6:Q4.12, p7:Q4.12
+  # charge
+  h_1:Q4.12 = saturate(half_up(((p1 * v) + (p0 << 12)), 12), 16)
+  h_2:Q4.12 = saturate(half_up(((h_1 * v) + (p2 << 12)), 12), 16)
+  h_3:Q4.12 = saturate(half_up(((h_2 << 12) - (inv_tau * w)), 12), 16)
+  h:Q4.12 = saturate(half_up(((inv_tau * x) + (h_3 << 12)), 12), 16)
+  h_w_1:Q4.12 = saturate(half_up(((p6 * v) + (p4 << 12)), 12), 16)
+  h_w_2:Q4.12 = saturate(half_up(((h_w_1 * v) + (p5 << 12)), 12), 16)
+  h_w_3:Q4.12 = saturate(half_up(((p3 * w) + (h_w_2 << 12)), 12), 16)
+  h_w:Q4.12 = saturate(half_up(((p7 * x) + (h_w_3 << 12)), 12), 16)
+  # fire
+  z:Q5.12 = (h - v_threshold)
+  fired = (z >= 0:Q4.12)
+  # output
+  spike = fired
+  # reset
+  v_next:Q4.12 = select(fired, 0:Q4.12, h)
+  w_next:Q4.12 = saturate((select(spike, b, 0:Q4.12) + h_w), 16)
+  gives output: spike
+  gives state: v_next:Q4.12, w_next:Q4.12"""  # noqa: E501
+
+CUBA_LIF = """\
+kernel cuba_lif, fixed point
+  takes state: current:Q4.12, v:Q4.12
+  takes input: x:Q4.12
+  takes param: current_decay:Q4.12, voltage_decay:Q4.12, v_threshold:Q4.12
+  # charge
+  h_current:Q4.12 = saturate(half_up(((current_decay * current) + (x << 12)), 12), 16)
+  h:Q4.12 = saturate(half_up(((voltage_decay * v) + (h_current << 12)), 12), 16)
+  # fire
+  z:Q5.12 = (h - v_threshold)
+  fired = (z >= 0:Q4.12)
+  # output
+  spike = fired
+  # reset
+  current_next:Q4.12 = h_current
+  v_next:Q4.12 = saturate((h - select(spike, v_threshold, 0:Q4.12)), 16)
+  gives output: spike
+  gives state: current_next:Q4.12, v_next:Q4.12"""
+
+TERNARY = """\
+kernel ternary, fixed point
+  takes state: v:Q4.12
+  takes input: x:Q4.12
+  takes param: decay:Q4.12, v_threshold:Q4.12, amplitude:Q4.12
+  # charge
+  h:Q4.12 = saturate(half_up(((decay * v) + (x << 12)), 12), 16)
+  # fire
+  z_up:Q5.12 = (h - v_threshold)
+  fired_up = (z_up >= 0:Q4.12)
+  z_down:Q6.12 = -(h + v_threshold)
+  fired_down = (z_down >= 0:Q4.12)
+  # output
+  out:Q4.12 = saturate((select(fired_up, amplitude, 0:Q4.12) - select(fired_down, amplitude, 0:Q4.12)), 16)
+  # reset
+  v_next_1:Q4.12 = select(fired_down, 0:Q4.12, h)
+  v_next:Q4.12 = select(fired_up, 0:Q4.12, v_next_1)
+  gives output: out:Q4.12
+  gives state: v_next:Q4.12"""  # noqa: E501
+
+TABLE = [
+    (lnm.get("lif"), "horner", LIF),
+    (lnm.get("lif", v_reset=None), "horner", LIF_SOFT),
+    (lnm.get("lnm"), "horner", LNM),
+    (lnm.get("lnm", v_reset=None), "horner", LNM_SOFT),
+    (lnm.get("lnm", degree=1, v_min=-2.0), "horner", LNM_CLAMPED),
+    (lnm.get("lnm", degree=3), "estrin", LNM_ESTRIN),
+    (lnm.get("izhikevich"), "horner", IZHIKEVICH),
+    (lnm.get("cuba_lif", v_reset=None), "horner", CUBA_LIF),
+    (lnm.get("ternary"), "horner", TERNARY),
+]
+
+
+@pytest.mark.parametrize(("neuron", "scheme", "text"), TABLE, ids=lambda v: "")
+def test_kernels(neuron, scheme, text):
+    """Every format, shift, rounding and saturation of the families, by hand from the equations."""
+    assert str(lnm.quantize(neuron, Q4_12, scheme).kernel) == text
+
+
+def test_a_program_is_printed_with_its_prepare():
+    """What parameters alone decide stays in real numbers."""
+    text = str(lnm.quantize(lnm.get("lif"), Q4_12))
+    assert text.startswith("kernel lif_prepare\n")
+    assert text.endswith(LIF)
+
+
+MIXED = {
+    "v": lnm.Fixed(18, 12), "x": lnm.Fixed(10, 6, "truncate"), "theta_3": lnm.Fixed(8, 7),
+    "h_1": lnm.Fixed(12, 9, "convergent"), "h": lnm.Fixed(14, 8),
+}  # fmt: skip
+
+
+def test_a_mixed_spec():
+    """Points meet by shifts; each node is rounded by its own mode, a state by that of its name."""
+    neuron = lnm.get("lnm", degree=3)
+    kernel = lnm.quantize(neuron, lnm.FixedSpec(Q4_12, MIXED)).kernel
+    assert str(verify(kernel)) == LNM_MIXED
+
+
+LNM_MIXED = """\
+kernel lnm, fixed point
+  takes state: v:Q6.12
+  takes input: x:Q4.6
+  takes param: theta_0:Q4.12, theta_1:Q4.12, theta_2:Q4.12, theta_3:Q1.7, v_threshold:Q4.12
+  # charge
+  h_1:Q3.9 = saturate(convergent(((theta_3 * v) + (theta_2 << 7)), 10), 12)
+  h_2:Q4.12 = saturate(half_up(((h_1 * v) + (theta_1 << 9)), 9), 16)
+  h_3:Q4.12 = saturate(half_up(((h_2 * v) + (theta_0 << 12)), 12), 16)
+  h:Q6.8 = half_up((h_3 + (x << 6)), 4)
+  # fire
+  z:Q7.12 = ((h << 4) - v_threshold)
+  fired = (z >= 0:Q4.12)
+  # output
+  spike = fired
+  # reset
+  v_next:Q6.12 = select(fired, 0:Q6.12, (h << 4))
+  gives output: spike
+  gives state: v_next:Q6.12"""
+
+FIXED = tuple(name for name in CASES if name != "dendrite")
+FORMATS = (
+    lnm.Fixed(2, 0), lnm.Fixed(8, 5), lnm.Fixed(12, 11), lnm.Fixed(16, 12), lnm.Fixed(18, 0),
+    lnm.Fixed(31, 20),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["horner", "estrin"])
+@pytest.mark.parametrize("case", FIXED)
+def test_kernels_are_well_formed(case, scheme):
+    """Every family, format and rounding; constants that do not fit are the one refusal."""
+    neuron = CASES[case]()
+    made = 0
+    for form in FORMATS:
+        for rounding in ("half_up", "truncate", "convergent"):
+            spec = lnm.Fixed(form.width, form.frac, rounding)
+            try:
+                kernel = lnm.quantize(neuron, spec, scheme).kernel
+            except lnm.ModelError as error:
+                assert "the constant" in str(error)  # noqa: PT017
+                continue
+            assert verify(kernel) is kernel
+            assert {s.name: s.type for s in kernel.input_vars(Role.STATE)} == dict.fromkeys(
+                (s.name for s in neuron.states), form.bits
+            )
+            made += 1
+    assert made >= 12
+
+
+@few
+@given(neurons(fixed=True))
+def test_random_kernels_are_well_formed(neuron):
+    """With formats that differ from node to node too."""
+    plain = lnm.quantize(neuron, Q4_12).kernel
+    verify(plain)
+    names = [p.var.name for p in plain.inputs] + [
+        let.target.name for let in plain.body if not let.target.name.endswith("_next")
+    ]
+    forms = (lnm.Fixed(14, 9), lnm.Fixed(20, 14, "truncate"), lnm.Fixed(11, 6, "convergent"))
+    nodes = {name: forms[k % 3] for k, name in enumerate(names)}
+    verify(lnm.quantize(neuron, lnm.FixedSpec(Q4_12, nodes)).kernel)
+
+
+def custom(charge, **more):
+    v, x = lnm.state("v"), lnm.input("x")
+    return lnm.Neuron(charge={v: charge(v, x)}, fire=v - 1, name="own", **more)
+
+
+REFUSED = [
+    (
+        lambda: lnm.quantize(custom(lambda v, x: lnm.exp(v) + x), Q4_12),
+        lnm.UnsupportedError,
+        "own.charge, h: 'exp' has no fixed-point form. Use a polynomial, or a backend that"
+        " computes in floating point.",
+    ),
+    (
+        lambda: lnm.quantize(custom(lambda v, x: x / (1 + v)), Q4_12),
+        lnm.UnsupportedError,
+        "own.charge, h: a division by what changes from step to step has no fixed-point form. Use"
+        " a polynomial, or a backend that computes in floating point.",
+    ),
+    (
+        lambda: lnm.quantize(lnm.get("lnm"), lnm.Fixed(32, 16)),
+        lnm.UnsupportedError,
+        "lnm.charge, h: an exact intermediate has 65 bits; the models hold 63. Give narrower"
+        " formats.",
+    ),
+    (
+        lambda: lnm.quantize(custom(lambda v, x: v / 2 + x), lnm.Fixed(8, 7)),
+        lnm.ModelError,
+        "own.fire, z: the constant 1 does not fit Q1.7, which holds -1 to 0.992188. Give more"
+        " integer bits.",
+    ),
+    (
+        lambda: lnm.interpret_fixed(lnm.get("lnm", theta=(0, 9.5, 0, 0)), [[1.0]], spec=Q4_12),
+        lnm.ModelError,
+        "lnm: parameter 'theta_1' is 9.5, which does not fit Q4.12: -8 to 7.99976. Give more"
+        " integer bits.",
+    ),
+    (
+        lambda: lnm.interpret_fixed(lnm.get("lif"), [[1.0]], spec=Q4_12, tau=0.0),
+        lnm.ModelError,
+        "lif: parameter 'p0' is -inf, which does not fit Q4.12: -8 to 7.99976. Give more integer"
+        " bits.",
+    ),
+    (
+        lambda: lnm.quantize(lnm.get("lif"), lnm.FixedSpec(Q4_12, {"u": Q4_12})),
+        lnm.ModelError,
+        "lif: the spec names 'u', which is no node. Accepted: v, x, v_threshold, p0, inv_tau, h,"
+        " z, fired, spike.",
+    ),
+    (  # the format of v_next is that of v: naming it had no effect, and nothing said so
+        lambda: lnm.quantize(lnm.get("lif"), lnm.FixedSpec(Q4_12, {"v_next": Q4_12})),
+        lnm.ModelError,
+        "lif: the spec names 'v_next', which is no node. Accepted: v, x, v_threshold, p0, inv_tau,"
+        " h, z, fired, spike.",
+    ),
+    (
+        lambda: lnm.quantize(lnm.get("lif"), (16, 12)),
+        lnm.ModelError,
+        "quantize: spec is (16, 12). Accepted: lnm.Fixed(16, 12) or an lnm.FixedSpec.",
+    ),
+    (
+        lambda: lnm.quantize("lif", Q4_12),
+        lnm.ModelError,
+        "quantize: 'lif' is not a neuron. Accepted: an lnm.Neuron. Write lnm.get('lif').",
+    ),
+    (
+        lambda: lnm.quantize(lnm.get("lif"), Q4_12, "clenshaw"),
+        lnm.ModelError,
+        "lower: scheme is 'clenshaw'. Accepted: horner, estrin.",
+    ),
+    (
+        lambda: lnm.Fixed(0, 0),
+        lnm.ModelError,
+        "Fixed: width is 0. Accepted: 2 to 32 bits.",
+    ),
+    (
+        lambda: lnm.Fixed(-16, 12),
+        lnm.ModelError,
+        "Fixed: width is -16. Accepted: 2 to 32 bits.",
+    ),
+    (
+        lambda: lnm.Fixed(33, 12),
+        lnm.ModelError,
+        "Fixed: width is 33. Accepted: 2 to 32 bits.",
+    ),
+    (
+        lambda: lnm.Fixed(16.0, 12),
+        lnm.ModelError,
+        "Fixed: width is 16.0. Accepted: an integer.",
+    ),
+    (
+        lambda: lnm.Fixed(16, 16),
+        lnm.ModelError,
+        "Fixed: frac is 16. Accepted: 0 to 15 of 16 bits, as the sign takes one.",
+    ),
+    (
+        lambda: lnm.Fixed(16, -1),
+        lnm.ModelError,
+        "Fixed: frac is -1. Accepted: 0 to 15 of 16 bits, as the sign takes one.",
+    ),
+    (
+        lambda: lnm.Fixed(16, True),
+        lnm.ModelError,
+        "Fixed: frac is True. Accepted: an integer.",
+    ),
+    (
+        lambda: lnm.Fixed(16, 12, "up"),
+        lnm.ModelError,
+        "Fixed: rounding is 'up'. Accepted: 'half_up', 'truncate', 'convergent'.",
+    ),
+    (
+        lambda: lnm.FixedSpec(Q4_12, {"v": 16}),
+        lnm.ModelError,
+        "FixedSpec: v is 16. Accepted: a format, such as lnm.Fixed(16, 12).",
+    ),
+    (
+        lambda: lnm.FixedSpec("Q4.12"),
+        lnm.ModelError,
+        "FixedSpec: default is 'Q4.12'. Accepted: a format, such as lnm.Fixed(16, 12).",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), REFUSED, ids=lambda v: "")
+def test_refusals(call, kind, message):
+    """One line, whole."""
+    with pytest.raises(kind) as error:
+        call()
+    assert str(error.value) == message
+
+
+V, X = fx.Var("v", Bits(16, 12)), fx.Var("x", Bits(16, 10))
+ON = fx.Var("on", lnm.quantize(lnm.get("lif"), Q4_12).kernel.result_vars(Role.OUTPUT)[0].type)
+
+
+def kernel_of(value, target):
+    """Return a kernel of one Let over v, x and the condition `on`."""
+    inputs = tuple(fx.Port(var, Role.INPUT) for var in (V, X, ON))
+    return fx.Kernel("own", inputs, (fx.Let(target, value, Phase.CHARGE),), ())
+
+
+BROKEN = [
+    (fx.Sum(fx.SumOp.ADD, V, X), "has a Sum whose points differ"),
+    (fx.Compare(fx.CompareOp.LT, V, X), "has a Compare whose points differ"),
+    (fx.Select(ON, V, X), "has a Select whose points differ"),
+    (fx.Select(V, V, V), "selects by a number"),
+    (fx.Not(V), "has a Not of numbers"),
+    (fx.Both(ON, V), "has a Both of numbers"),
+    (fx.Negate(ON), "has a condition in a Negate"),
+    (fx.Shift(V, 0), "shifts by no place"),
+    (fx.Round(V, -1, lnm.Fixed(8, 4).rounding), "shifts by no place"),
+    (fx.Shift(V, 50), "has a number of 66 bits, 62 of them a fraction"),
+    (fx.Round(V, 13, lnm.Fixed(8, 4).rounding), "has a number of 4 bits, -1 of them a fraction"),
+    (fx.Const(1, Bits(16, 12), Fraction(1)), "has a constant 1:Q4.12 that is not 1 rounded"),
+    (fx.Const(128, Bits(8, 0), Fraction(128)), "has a constant 128 that does not fit Q8.0"),
+    (fx.Var("u", Bits(16, 12)), "reads 'u' before it is bound"),
+]
+
+
+BUG = "This is a bug of lnm_codegen; please report it."
+
+
+def broken(kernel):
+    """Return the message of `verify`."""
+    with pytest.raises(InternalError) as error:
+        verify(kernel)
+    text = str(error.value)
+    assert text.endswith(f". {BUG}")
+    return text.removesuffix(f". {BUG}")
+
+
+@pytest.mark.parametrize(("value", "what"), BROKEN, ids=lambda v: v if isinstance(v, str) else "")
+def test_verify_finds(value, what):
+    """Each rule, broken once."""
+    assert broken(kernel_of(value, fx.Var("h", Bits(16, 12)))) == f"own: 'h' {what}"
+
+
+def test_verify_looks_at_ports():
+    """Names are distinct; a Let has the bits of its value; every state comes out as it is."""
+    good = lnm.quantize(lnm.get("lif"), Q4_12).kernel
+    twice = replace(good, inputs=(*good.inputs, good.inputs[0]))
+    assert broken(twice) == "lif: two ports share a name: v, x, v_threshold, p0, inv_tau, v"
+    wider = kernel_of(V, fx.Var("h", Bits(17, 12)))
+    assert broken(wider) == "own: 'h' differs in bits from its value"
+    assert broken(kernel_of(V, V)) == "own: 'v' is bound twice"
+    unbound = replace(good, body=good.body[:-1])
+    assert broken(unbound) == "lif: the result 'v_next' is never bound"
+    lost = replace(good, results=good.results[:-1])
+    assert broken(lost) == "lif: the states that leave it are none; expected v_next of Q4.12"
