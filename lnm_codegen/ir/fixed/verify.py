@@ -30,7 +30,7 @@ def faults(kernel: fx.Kernel) -> Iterator[str]:
         name = repr(let.target.name)
         for var in sorted(fx.variables(let.value) - known, key=lambda v: v.name):
             yield f"{name} reads {var.name!r} before it is bound"
-        for node in fx.walk(let.value):
+        for node in reversed(list(fx.walk(let.value))):  # operands first: their types are sound
             yield from (f"{name} {what}" for what in _operands(node))
         if fx.type_of(let.value) != let.target.type:
             yield f"{name} differs in bits from its value"
