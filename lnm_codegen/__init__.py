@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 from lnm_codegen import surrogate as surrogate
+from lnm_codegen.backends.rtl import Rtl as Rtl
 from lnm_codegen.compiler import lower as lower
 from lnm_codegen.emission import emit as emit
 from lnm_codegen.emission import package as package

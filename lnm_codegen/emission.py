@@ -7,6 +7,7 @@ from typing import Any
 
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.base import DTYPES, Model, Source
+from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.compiler import model_of
 from lnm_codegen.errors import ModelError
 from lnm_codegen.family import check_neuron_given
@@ -26,6 +27,7 @@ def emit(
     scheme: str = "horner",
     spec: Fixed | FixedSpec | None = None,
     values: Mapping[str, Any] | None = None,
+    rtl: Rtl | None = None,
 ) -> Source:
     """Generate source for a neuron.
 
@@ -40,6 +42,7 @@ def emit(
             `lnm.FixedSpec`. "verilog" needs one; "c" with one is the integer model.
         values: In fixed point, parameters by name, as for `lnm.interpret`; the declared `init`
             otherwise.
+        rtl: For "verilog": which modules, and how; `lnm.Rtl()` otherwise.
 
     Returns:
         The files, path -> text; `.write(folder)` writes them.
@@ -49,16 +52,17 @@ def emit(
             point a number that does not fit its format.
         UnsupportedError: The target cannot express the neuron.
     """
-    if spec is None and values is None and backend not in FIXED_BACKENDS.keys() - BACKENDS.keys():
+    plain = spec is None and values is None and rtl is None
+    if plain and backend not in FIXED_BACKENDS.keys() - BACKENDS.keys():
         model = _model_for(neuron, backend, name, dtype, scheme)
         return BACKENDS[backend].emit(model)
     check_neuron_given(neuron, "emit")
-    _check_fixed(backend, spec)
-    fixed = fixed_model_of(neuron, spec, name=name, scheme=scheme, values=values or {})
+    _check_fixed(backend, spec, rtl)
+    fixed = fixed_model_of(neuron, spec, name=name, scheme=scheme, values=values, rtl=rtl)
     return FIXED_BACKENDS[backend].emit(fixed)
 
 
-def _check_fixed(backend: str, spec: Any) -> None:
+def _check_fixed(backend: str, spec: Any, rtl: Any) -> None:
     if backend not in FIXED_BACKENDS:
         raise ModelError(
             f"emit: backend is {backend!r}, which takes no spec and no values. Accepted in fixed"
@@ -68,6 +72,10 @@ def _check_fixed(backend: str, spec: Any) -> None:
         raise ModelError(
             f"emit: backend {backend!r} works in fixed point, and spec is None. Give"
             " spec=lnm.Fixed(16, 12), say."
+        )
+    if rtl is not None and (backend != "verilog" or not isinstance(rtl, Rtl)):
+        raise ModelError(
+            f"emit: rtl is {rtl!r} for backend {backend!r}. Accepted: an lnm.Rtl, for 'verilog'."
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.backends.fixed_model import Coefficient, FixedModel, FixedState
+from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.compiler import equations, lower
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.family import check_neuron_given
@@ -47,6 +48,7 @@ def fixed_model_of(
     name: str | None = None,
     scheme: str = "horner",
     values: Mapping[str, Any] | None = None,
+    rtl: Rtl | None = None,
 ) -> FixedModel:
     """Return what a fixed-point backend receives for a neuron.
 
@@ -86,6 +88,7 @@ def fixed_model_of(
         ),
         coefficients=coefficients,
         equations=equations(neuron),
+        rtl=rtl or Rtl(),
     )
 
 

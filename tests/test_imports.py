@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "ir": "errors",
     "backends": "errors ir",
     "compiler": "errors front build ir backends",
-    "package": "errors front ir compiler",
+    "package": "errors front ir backends compiler",
     "analysis": "errors front build ir compiler",
     "nn": "errors front build ir backends compiler analysis",
     "bench": "errors front build ir backends compiler analysis nn train",

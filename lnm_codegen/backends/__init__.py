@@ -8,9 +8,10 @@ from lnm_codegen.backends.cuda import Cuda
 from lnm_codegen.backends.fixed_model import FixedBackend
 from lnm_codegen.backends.torch import Torch
 from lnm_codegen.backends.triton import Triton
+from lnm_codegen.backends.verilog.backend import Verilog
 
 BACKENDS: dict[str, Backend] = {"torch": Torch(), "c": C(), "triton": Triton(), "cuda": Cuda()}
 """Every backend of the floating-point level that `lnm.emit` and the command line know."""
 
-FIXED_BACKENDS: dict[str, FixedBackend] = {}
+FIXED_BACKENDS: dict[str, FixedBackend] = {"verilog": Verilog()}
 """Every backend of the fixed-point level."""

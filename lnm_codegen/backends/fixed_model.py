@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.types import Bits
 
@@ -38,7 +39,7 @@ class FixedState:
 
 @dataclass(frozen=True, slots=True)
 class FixedModel:
-    """A neuron in fixed point, with the values of its parameters."""
+    """A neuron in fixed point, with the values of its parameters; `rtl` is for circuits alone."""
 
     name: str
     family: str
@@ -46,6 +47,7 @@ class FixedModel:
     states: tuple[FixedState, ...]
     coefficients: tuple[Coefficient, ...]
     equations: tuple[str, ...]
+    rtl: Rtl
 
     @property
     def channels(self) -> int:

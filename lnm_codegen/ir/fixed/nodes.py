@@ -12,8 +12,8 @@ so, so that a printer of C or Verilog, and the interpreter, decide nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
 from typing import TypeAlias, assert_never
@@ -229,6 +229,21 @@ def children(e: Expr) -> tuple[Expr, ...]:
             return (lhs, rhs)
         case Select(cond, then, orelse):
             return (cond, then, orelse)
+        case _:
+            assert_never(e)
+
+
+def map_children(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
+    """Return `e` with `f` applied to every operand."""
+    match e:
+        case Const() | Var():
+            return e
+        case Negate() | Not() | Shift() | Round() | Saturate():
+            return replace(e, arg=f(e.arg))
+        case Product() | Both() | Either() | Sum() | Compare():
+            return replace(e, lhs=f(e.lhs), rhs=f(e.rhs))
+        case Select(cond, then, orelse):
+            return Select(f(cond), f(then), f(orelse))
         case _:
             assert_never(e)
 

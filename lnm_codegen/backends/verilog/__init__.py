@@ -1,0 +1,1 @@
+"""`verilog`: a neuron in fixed point as Verilog-2005, with what proves and builds it."""

@@ -1,0 +1,72 @@
+"""The Verilog backend: every file of a neuron's circuit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.fixed_model import FixedModel
+from lnm_codegen.backends.verilog.bench import testbench
+from lnm_codegen.backends.verilog.manifest import Form, manifest
+from lnm_codegen.backends.verilog.modules import comb_module, core_module, leaf, next_module
+from lnm_codegen.backends.verilog.parts import Design, check_names
+from lnm_codegen.backends.verilog.pipeline import Pipeline
+from lnm_codegen.backends.verilog.terms import multiplied
+from lnm_codegen.backends.verilog.vectors import run_vectors, step_vectors
+
+STEPS, RUN = 2000, 2000
+"""How many golden vectors a folder holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verilog:
+    """Verilog-2005 from a neuron in fixed point."""
+
+    name: str = "verilog"
+
+    def emit(self, model: FixedModel) -> Source:
+        """Return the circuit of `model`, its testbenches and what proves and builds it.
+
+        Raises:
+            UnsupportedError: Names that meet, a factor too wide for the multiplier that is asked
+                for, several channels without a memory.
+        """
+        design = Design(model)
+        check_names(design)
+        name = design.name
+        files: dict[str, str] = {}
+        forms: list[Form] = []
+        step, run = step_vectors(design, STEPS), run_vectors(design, RUN)
+
+        def add(form: Form) -> None:
+            forms.append(form)
+            vectors, file = (run, "run.hex") if form.word == "comb" else (step, "step.hex")
+            files[f"tb/{name}_{file}"] = vectors.text
+            files[f"tb/{name}_{form.word}_tb.v"] = testbench(
+                design, form.word, vectors, f"{name}_{file}"
+            )
+
+        files[f"rtl/{name}_next.v"] = next_module(design)
+        if "comb" in design.rtl.forms:
+            files[f"rtl/{name}_comb.v"] = comb_module(design)
+            add(Form("comb", ("next", "comb"), 1, 1, _products(design)))
+        if "core" in design.rtl.forms:
+            pipeline = Pipeline(design)
+            results = core_module(design, pipeline)
+            leaves = tuple(sorted(pipeline.uses))
+            files |= {f"rtl/{name}_{word}.v": _leaf(design, word) for word in leaves}
+            files[f"rtl/{name}_core.v"] = results
+            add(Form("core", (*leaves, "core"), pipeline.latency, 1, pipeline.multipliers))
+        files["manifest.json"] = manifest(design, tuple(forms))
+        return Source(files, f"rtl/{name}_core.v")
+
+
+def _leaf(design: Design, word: str) -> str:
+    ecp5 = word == "mul" and design.rtl.multiplier == "ecp5"
+    return leaf(design, word, "mul_ecp5" if ecp5 else "")
+
+
+def _products(design: Design) -> int:
+    """Return how many multipliers the combinational step has."""
+    printer = design.printer({}, set())
+    return sum(len(multiplied(let.value, printer)) for let in design.kernel.body)

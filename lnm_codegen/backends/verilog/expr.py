@@ -1,0 +1,247 @@
+"""Fixed-point expressions to Verilog: every operator one wire of its exact width.
+
+Operands are extended to the width of the result by hand, so that no width is left to the rules of
+the language and no linter has anything to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lnm_codegen.backends.verilog.digits import signed_digits
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.bounds import Span, always_fits
+from lnm_codegen.ir.operators import CompareOp
+from lnm_codegen.ir.types import Bits, Rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A number in the text: an identifier, a literal or a concatenation, and its width."""
+
+    text: str
+    width: int
+
+    @property
+    def is_name(self) -> bool:
+        """Whether single bits of it can be named."""
+        return self.text.isidentifier()
+
+
+def literal(integer: int, width: int) -> str:
+    """Return a signed literal of that width."""
+    if integer < 0:
+        low = -(1 << (width - 1))
+        return f"{width}'sh{1 << (width - 1):x}" if integer == low else f"-{width}'sd{-integer}"
+    return f"{width}'sd{integer}"
+
+
+def declared(kind: str, name: str, width: int | None) -> str:
+    """Return a declaration without its semicolon; `width` is None for a condition."""
+    return f"{kind} {name}" if width is None else f"{kind} signed [{width - 1}:0] {name}"
+
+
+def width_of(var: fx.Var) -> int | None:
+    """Return the width of a number, None for a condition."""
+    return var.type.width if isinstance(var.type, Bits) else None
+
+
+@dataclass(slots=True)
+class Printer:
+    """Writes expressions as wires, one after another, into `lines`.
+
+    Args:
+        names: What a Var is called in the text; its own name where it is not among these.
+        constants: The integers of parameters that are constants of the source.
+        most_digits: A product with a constant of at most so many signed digits is shifts and sums.
+        spans: What integers the names can have; a clamp that never acts is left out.
+        taken: Identifiers of the module so far; those of new wires are added.
+        lines: Declarations so far.
+    """
+
+    names: Mapping[str, str]
+    constants: Mapping[str, int]
+    most_digits: int
+    spans: Mapping[str, Span]
+    taken: set[str] = field(default_factory=set)
+    lines: list[str] = field(default_factory=list)
+
+    def wire(self, name: str, width: int | None, text: str) -> Signal:
+        """Declare a wire and return it; a name that is taken gets a number."""
+        wanted, k = name, 1
+        while name in self.taken:
+            k += 1
+            name = f"{wanted}_{k}"
+        self.taken.add(name)
+        self.lines.append(f"{declared('wire', name, width)} = {text};")
+        return Signal(name, width or 1)
+
+    def extended(self, signal: Signal, width: int, stem: str) -> str:
+        """Return a signal at a larger width."""
+        more = width - signal.width
+        if more == 0:
+            return signal.text
+        if not signal.is_name:
+            signal = self.wire(f"{stem}_operand", signal.width, signal.text)
+        sign = f"{signal.text}[{signal.width - 1}]"
+        return (
+            f"{{{sign}, {signal.text}}}"
+            if more == 1
+            else f"{{{{{more}{{{sign}}}}}, {signal.text}}}"
+        )
+
+    def at(self, e: fx.Expr, width: int, stem: str) -> str:
+        """Return a number at a width that holds it."""
+        if isinstance(e, fx.Const):
+            return literal(e.integer, width)
+        return self.extended(self.number(e, stem), width, stem)
+
+    def named(self, e: fx.Expr, stem: str) -> Signal:
+        """Return a number as an identifier."""
+        signal = self.number(e, stem)
+        if signal.is_name:
+            return signal
+        return self.wire(f"{stem}_operand", signal.width, signal.text)
+
+    def condition(self, e: fx.Expr, stem: str) -> str:
+        """Return a condition as an operand, in parentheses where it needs them."""
+        match e:
+            case fx.Var(name, _):
+                return self.names.get(name, name)
+            case fx.Not(arg):
+                return f"!{self.condition(arg, stem)}"
+            case fx.Both(lhs, rhs):
+                return f"({self.condition(lhs, stem)} && {self.condition(rhs, stem)})"
+            case fx.Either(lhs, rhs):
+                return f"({self.condition(lhs, stem)} || {self.condition(rhs, stem)})"
+            case fx.Compare(op, lhs, rhs):
+                return f"({self._comparison(op, lhs, rhs, stem)})"
+            case _:
+                raise TypeError(f"{type(e).__name__} is no condition")
+
+    def _comparison(self, op: CompareOp, lhs: fx.Expr, rhs: fx.Expr, stem: str) -> str:
+        limit = self.constant_of(rhs)
+        if op is CompareOp.GE and limit is not None and limit > 0 and limit & (limit - 1) == 0:
+            return self._reaches(lhs, limit, stem)
+        width = max(fx.bits_of(lhs).width, fx.bits_of(rhs).width)
+        left, right = (self._signed(e, width, stem) for e in (lhs, rhs))
+        return f"{left} {op.value} {right}"
+
+    def _reaches(self, e: fx.Expr, limit: int, stem: str) -> str:
+        """Return whether a number is at least a power of two: logic, and no chain of carries."""
+        signal, place = self.named(e, stem), limit.bit_length() - 1
+        if place >= signal.width - 1:
+            return "1'b0"
+        return f"!{signal.text}[{signal.width - 1}] && |{signal.text}[{signal.width - 2}:{place}]"
+
+    def _signed(self, e: fx.Expr, width: int, stem: str) -> str:
+        """Return a number that compares as a signed one: a literal or an identifier."""
+        text = self.at(e, width, stem)
+        if isinstance(e, fx.Const) or text.isidentifier():
+            return text
+        return self.wire(f"{stem}_compared", width, text).text
+
+    def number(self, e: fx.Expr, stem: str) -> Signal:
+        """Return a number of its exact width; an operator becomes a wire."""
+        width = fx.bits_of(e).width
+        match e:
+            case fx.Const(integer, _, _):
+                return Signal(literal(integer, width), width)
+            case fx.Var(name, _):
+                return Signal(self.names.get(name, name), width)
+            case fx.Shift(arg, places):
+                return Signal(f"{{{self.number(arg, stem).text}, {places}'d0}}", width)
+            case _:
+                word, text = self._operator(e, width, stem)
+                return self.wire(f"{stem}_{word}", width, text)
+
+    def definition(self, e: fx.Expr, width: int, stem: str) -> str:
+        """Return the text that a name of that width is defined by."""
+        if isinstance(e, fx.Const | fx.Var | fx.Shift) or fx.bits_of(e).width != width:
+            return self.at(e, width, stem)
+        return self._operator(e, width, stem)[1]
+
+    def _operator(self, e: fx.Expr, width: int, stem: str) -> tuple[str, str]:
+        """Return a word for the result of an operator, and its text."""
+        match e:
+            case fx.Negate(arg):
+                return "negated", f"-{self.at(arg, width, stem)}"
+            case fx.Sum(op, lhs, rhs):
+                return "sum", f"{self.at(lhs, width, stem)} {op.value} {self.at(rhs, width, stem)}"
+            case fx.Product(lhs, rhs):
+                return "product", self._product(lhs, rhs, width, stem)
+            case fx.Round(arg, places, rounding):
+                return "rounded", self._rounded(arg, places, rounding, stem)
+            case fx.Saturate():
+                return "clamped", self._saturated(e, stem)
+            case fx.Select(cond, then, orelse):
+                chosen = self.condition(cond, stem)
+                yes, no = self.at(then, width, stem), self.at(orelse, width, stem)
+                return "choice", f"{chosen} ? {yes} : {no}"
+            case _:
+                raise TypeError(f"{type(e).__name__} is no operator on numbers")
+
+    def constant_of(self, e: fx.Expr) -> int | None:
+        """Return the integer of a constant, None for what is none."""
+        match e:
+            case fx.Const(integer, _, _):
+                return integer
+            case fx.Var(name, _):
+                return self.constants.get(name)
+            case _:
+                return None
+
+    def shift_add_of(self, e: fx.Product) -> tuple[int, fx.Expr] | None:
+        """Return (constant, other factor) of a product that shifts and sums compute."""
+        for factor, other in ((e.lhs, e.rhs), (e.rhs, e.lhs)):
+            number = self.constant_of(factor)
+            if number is not None and len(signed_digits(number)) <= self.most_digits:
+                return number, other
+        return None
+
+    def _product(self, lhs: fx.Expr, rhs: fx.Expr, width: int, stem: str) -> str:
+        small = self.shift_add_of(fx.Product(lhs, rhs))
+        if small is None:
+            return f"{self.named(lhs, stem).text} * {self.named(rhs, stem).text}"
+        number, other = small
+        terms = []
+        for sign, place in signed_digits(number):
+            term = fx.Shift(other, place) if place else other
+            terms.append(("+ " if sign > 0 else "- ") + self.at(term, width, stem))
+        return " ".join(terms).removeprefix("+ ") if terms else literal(0, width)
+
+    def _rounded(self, arg: fx.Expr, places: int, rounding: Rounding, stem: str) -> str:
+        inner = fx.bits_of(arg).width
+        if rounding is Rounding.TRUNCATE:
+            exact = self.named(arg, stem)
+            self._sink(f"{stem}_unused", exact, places)
+            return f"{exact.text}[{inner - 1}:{places}]"
+        half = literal(1 << (places - 1), inner + 1)
+        biased = self.wire(f"{stem}_biased", inner + 1, f"{self.at(arg, inner + 1, stem)} + {half}")
+        if rounding is Rounding.HALF_UP:
+            self._sink(f"{stem}_unused", biased, places)
+            return f"{biased.text}[{inner}:{places}]"
+        even = f"{biased.text}[{places}] & (|{biased.text}[{places - 1}:0])"  # 0 at a tie
+        return f"{{{biased.text}[{inner}:{places + 1}], {even}}}"
+
+    def _sink(self, name: str, signal: Signal, places: int) -> None:
+        """Read the bits that rounding drops, so that a linter sees that this is meant."""
+        self.wire(name, None, f"&{{1'b0, {signal.text}[{places - 1}:0]}}")
+
+    def _saturated(self, e: fx.Saturate, stem: str) -> str:
+        inner, width = fx.bits_of(e.arg).width, e.width
+        if inner <= width:
+            return self.at(e.arg, width, stem)
+        exact = self.named(e.arg, stem)
+        if not always_fits(e, self.spans):
+            return saturated(exact.text, inner, width)
+        self.wire(f"{stem}_unused", None, f"&{{1'b0, {exact.text}[{inner - 1}:{width}]}}")
+        return f"{exact.text}[{width - 1}:0]"
+
+
+def saturated(name: str, inner: int, width: int) -> str:
+    """Return the text that brings an identifier of `inner` bits to `width`."""
+    top = f"{name}[{inner - 1}:{width - 1}]"
+    limit = f"{{{name}[{inner - 1}], {{{width - 1}{{~{name}[{inner - 1}]}}}}}}"
+    return f"(&{top} || ~|{top}) ? {name}[{width - 1}:0] : {limit}"

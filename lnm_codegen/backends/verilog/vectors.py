@@ -1,0 +1,117 @@
+"""Golden vectors: what the NumPy model says, as hexadecimal lines for `$readmemh`.
+
+A line is one word, its fields from the left as `fields` lists them, each in two's complement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lnm_codegen.backends.verilog.expr import width_of
+from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.interpret import Array, run
+from lnm_codegen.ir.types import Bits
+
+SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Words for a testbench.
+
+    Attributes:
+        fields: Name and width of each field, from the left.
+        words: One integer a line.
+    """
+
+    fields: tuple[tuple[str, int], ...]
+    words: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Bits of a word."""
+        return sum(width for _, width in self.fields)
+
+    @property
+    def text(self) -> str:
+        """The file."""
+        digits = (self.width + 3) // 4
+        return "".join(f"{word:0{digits}x}\n" for word in self.words)
+
+    def place(self, name: str) -> tuple[int, int]:
+        """Return the highest and the lowest bit of a field."""
+        low = self.width
+        for field, width in self.fields:
+            low -= width
+            if field == name:
+                return low + width - 1, low
+        raise KeyError(name)
+
+
+def step_vectors(design: Design, count: int) -> Vectors:
+    """Return steps from states and inputs that are drawn, their corners among them."""
+    rng = np.random.default_rng(SEED)
+    variables = (*design.states, *design.inputs)
+    values: dict[str, Array] = {v.name: _drawn(v, count, rng) for v in variables}
+    values |= {c.name: np.full(count, c.integers[0]) for c in design.model.coefficients}
+    for var in design.coefficients:
+        values[var.name] = _near(values[var.name], var, rng)
+    return packed(design, values, run(design.kernel, values))
+
+
+def run_vectors(design: Design, count: int) -> Vectors:
+    """Return one neuron's steps one after another, from the states it begins with."""
+    rng = np.random.default_rng(SEED)
+    inputs = {v.name: _drawn(v, count, rng) for v in design.inputs}
+    fixed = {c.name: np.asarray(c.integers[0]) for c in design.model.coefficients}
+    now = {s.name: np.asarray(s.init) for s in design.model.states}
+    taken: dict[str, list[Array]] = {}
+    for t in range(count):
+        step = {**fixed, **now, **{n: x[t] for n, x in inputs.items()}}
+        results = run(design.kernel, step)
+        for name, value in (step | results).items():
+            taken.setdefault(name, []).append(np.asarray(value))
+        now = {name: results[f"{name}_next"] for name in now}
+    values = {name: np.array(column) for name, column in taken.items()}
+    return packed(design, values, values)
+
+
+def packed(design: Design, values: Mapping[str, Array], results: Mapping[str, Array]) -> Vectors:
+    """Return states, inputs, coefficients on ports, outputs and next states as words."""
+    taken = (*design.states, *design.inputs, *design.coefficients)
+    given = (*design.outputs, *design.next_states)
+    columns = [(v, values[v.name]) for v in taken] + [(v, results[v.name]) for v in given]
+    count = max(len(np.atleast_1d(c)) for _, c in columns)
+    words = [0] * count
+    for var, column in columns:
+        width = width_of(var) or 1
+        mask = (1 << width) - 1
+        spread = np.broadcast_to(column, (count,))
+        words = [(word << width) | (int(x) & mask) for word, x in zip(words, spread, strict=True)]
+    fields = tuple((v.name, width_of(v) or 1) for v, _ in columns)
+    return Vectors(fields, tuple(words))
+
+
+def _drawn(var: fx.Var, count: int, rng: np.random.Generator) -> Array:
+    """Return integers of a format: a quarter from all of it, the rest near zero; then corners."""
+    assert isinstance(var.type, Bits)
+    low, high = var.type.low, var.type.high
+    wide = rng.integers(low, high, count, endpoint=True)
+    near = np.clip(np.rint(rng.normal(0, 1, count) * (1 << var.type.frac)), low, high)
+    values = np.where(rng.random(count) < 0.25, wide, near).astype(np.int64)
+    corners = [0, 1, -1, low, high, low + 1, high - 1]
+    places = rng.permutation(count)[: min(count // 4, 8 * len(corners))]
+    values[places] = np.resize(corners, len(places))
+    return values
+
+
+def _near(values: Array, var: fx.Var, rng: np.random.Generator) -> Array:
+    """Return a coefficient varied by an eighth of its format, so that a port is seen to be read."""
+    assert isinstance(var.type, Bits)
+    spread = max(1, var.type.high // 8)
+    drawn = values + rng.integers(-spread, spread, len(values), endpoint=True)
+    return np.asarray(np.clip(drawn, var.type.low, var.type.high))
