@@ -23,7 +23,7 @@ LAYERS = {
     "backends": ("backends/",),
     "compiler": (
         "compiler.py", "emission.py", "interpreter.py", "interpreter_arguments.py",
-        "fixed_compiler.py", "fixed_interpreter.py",
+        "fixed_compiler.py", "fixed_interpreter.py", "formats.py",
     ),
     "package": ("__init__.py",),
     "analysis": ("analysis/",),
