@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.fixed_model import FixedModel
 from lnm_codegen.backends.verilog.bench import testbench
+from lnm_codegen.backends.verilog.ecp5 import MODEL, check_factors, ecp5_leaf, ecp5_model
 from lnm_codegen.backends.verilog.manifest import Form, manifest
 from lnm_codegen.backends.verilog.modules import comb_module, core_module, leaf, next_module
 from lnm_codegen.backends.verilog.parts import Design, check_names
@@ -33,6 +34,7 @@ class Verilog:
         """
         design = Design(model)
         check_names(design)
+        check_factors(design)
         name = design.name
         files: dict[str, str] = {}
         forms: list[Form] = []
@@ -62,8 +64,9 @@ class Verilog:
 
 
 def _leaf(design: Design, word: str) -> str:
-    ecp5 = word == "mul" and design.rtl.multiplier == "ecp5"
-    return leaf(design, word, "mul_ecp5" if ecp5 else "")
+    if word == "mul" and design.rtl.multiplier == "ecp5":
+        return ecp5_leaf(design)
+    return leaf(design, word)
 
 
 def _products(design: Design) -> int:

@@ -17,10 +17,10 @@ class _LeafView:
     name: str
 
 
-def leaf(design: Design, word: str, template: str = "") -> str:
+def leaf(design: Design, word: str) -> str:
     """Return a module that hangs on parameters alone: mul, delay, clamp, step."""
     view = _LeafView(design.model.family, design.name)
-    return render(f"verilog/{template or word}.v.j2", view)
+    return render(f"verilog/{word}.v.j2", view)
 
 
 @dataclass(frozen=True, slots=True)
