@@ -62,6 +62,21 @@ def resolve(reference: str, /, **arguments: Any) -> Neuron:
     return FAMILIES[reference](**arguments)
 
 
+def resolve_recorded(reference: str, arguments: dict[str, Any]) -> Neuron:
+    """Return the neuron of a reference that a file recorded, with the arguments it recorded.
+
+    As `resolve`, but arguments go to a family alone: a file that someone else wrote could name any
+    callable, `os:system` say, and its arguments would be the command.
+
+    Raises:
+        ModelError: As for `resolve`; arguments for what is no family.
+    """
+    place, colon, name = reference.rpartition(":")
+    if not colon or reference.endswith(".toml"):
+        return resolve(reference, **arguments)
+    return _from_python(reference, place, name, arguments, recorded=True)
+
+
 def _refuse_arguments(reference: str, what: str, arguments: dict[str, Any]) -> None:
     if arguments:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
@@ -70,7 +85,9 @@ def _refuse_arguments(reference: str, what: str, arguments: dict[str, Any]) -> N
         )
 
 
-def _from_python(reference: str, place: str, name: str, arguments: dict[str, Any]) -> Neuron:
+def _from_python(
+    reference: str, place: str, name: str, arguments: dict[str, Any], recorded: bool = False
+) -> Neuron:
     is_file = place.endswith(".py")
     file = Path(place)
     if is_file and not file.is_file():
@@ -78,7 +95,13 @@ def _from_python(reference: str, place: str, name: str, arguments: dict[str, Any
         raise ModelError(f"{place}: {what}. Give the path of a Python file.")
     with _search_path(file.resolve().parent if is_file else Path.cwd()):
         module = _import_file(file) if is_file else _import_module(place)
-        return _neuron(reference, _member(module, place, name), arguments)
+        member = _member(module, place, name)
+        if recorded and arguments and not isinstance(member, Family | Neuron):
+            raise ModelError(
+                f"{reference}: a {type(member).__name__}, and arguments are recorded for it."
+                " Accepted from a file: a family. Write @lnm.family above it."
+            )
+        return _neuron(reference, member, arguments)
 
 
 @contextmanager

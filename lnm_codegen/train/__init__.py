@@ -11,3 +11,5 @@ from lnm_codegen.train.figure import curves_figure as curves_figure
 from lnm_codegen.train.model import ConvNet as ConvNet
 from lnm_codegen.train.runner import RunResult as RunResult
 from lnm_codegen.train.runner import run as run
+from lnm_codegen.train.saved import Run as Run
+from lnm_codegen.train.saved import load_run as load_run

@@ -9,7 +9,7 @@ from typing import Any
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.library import resolve
+from lnm_codegen.library import resolve, resolve_recorded
 from lnm_codegen.neuron import Neuron
 
 
@@ -92,8 +92,12 @@ def takes_clamp(family: str) -> bool:
     return found is not None and "v_min" in found.signature.parameters
 
 
-def neuron_of(config: TrainConfig) -> Neuron:
+def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
     """Return the neuron of every spiking layer.
+
+    Args:
+        config: It names the family.
+        recorded: The config was read from a file; see `library.resolve_recorded`.
 
     Raises:
         ModelError: No such family, arguments it does not take, or a neuron the network cannot
@@ -102,7 +106,10 @@ def neuron_of(config: TrainConfig) -> Neuron:
     arguments = dict(config.arguments)
     if takes_clamp(config.family):
         arguments.setdefault("v_min", config.v_min)
-    neuron = resolve(config.family, **arguments)
+    if recorded:
+        neuron = resolve_recorded(config.family, arguments)
+    else:
+        neuron = resolve(config.family, **arguments)
     if len(neuron.inputs) != 1 or len(neuron.output) != 1:
         raise ModelError(
             f"train: {neuron.name} has {len(neuron.inputs)} inputs and {len(neuron.output)}"

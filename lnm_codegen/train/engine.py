@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.neuron import Neuron
 from lnm_codegen.train.config import TrainConfig, neuron_of
 from lnm_codegen.train.curve import LOWEST, slope_penalty
 from lnm_codegen.train.data import Dataset, Split
@@ -43,13 +44,19 @@ class Epoch:
     seconds: float
 
 
-def network_of(config: TrainConfig, data: Dataset) -> ConvNet:
-    """Return a network whose weights depend on the config alone; PyTorch's own seed stays."""
+def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None) -> ConvNet:
+    """Return a network whose weights depend on the config alone; PyTorch's own seed stays.
+
+    Args:
+        config: How.
+        data: Its images have the size that the network takes.
+        neuron: That of the config, where it is made already.
+    """
     channels, height, width = data.train.images.shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return ConvNet(
-            neuron_of(config),
+            neuron_of(config) if neuron is None else neuron,
             data.classes,
             (channels, height, width),
             config.channels,
