@@ -7,7 +7,7 @@ threads and time; `<name>.h`, the ABI; `example.c`, a caller.
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.c_example import example_source
@@ -18,7 +18,7 @@ from lnm_codegen.backends.render import render
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.nodes import Kernel
 
-TILE, BLOCK, CHUNK = 1024, 64, 16
+TILE, BLOCK, CHUNK = 1024, 128, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,19 @@ class _HeaderView:
     backward_fields: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
 class C:
-    """The CPU backend. Sequences of 16-bit numbers are passed as their bits, without an example."""
+    """The CPU backend. Sequences of 16-bit numbers are passed as their bits, without an example.
 
-    name = "c"
+    Attributes:
+        chunk: Steps between two states that the forward keeps.
+        far: The T from which on it keeps fewer.
+        name: The word that users have for it.
+    """
+
+    chunk: int = CHUNK
+    far: int = FAR
+    name: str = field(default="c", init=False)
 
     def emit(self, model: Model) -> Source:
         """Return step, loops, header and example.
@@ -66,8 +75,10 @@ class C:
         name = model.name
         files = {
             f"{name}_step.h": render("c/step.h.j2", step_view(model, plan)),
-            f"{name}.h": render("c/kernel.h.j2", _header_view(model, plan)),
-            f"{name}.cpp": render("c/kernel.cpp.j2", kernel_view(plan, TILE, BLOCK, CHUNK, FAR)),
+            f"{name}.h": render("c/kernel.h.j2", _header_view(model, plan, self.chunk)),
+            f"{name}.cpp": render(
+                "c/kernel.cpp.j2", kernel_view(plan, TILE, BLOCK, self.chunk, self.far)
+            ),
         }
         if model.dtype in C_TYPES:  # C has no number of 16 bits to begin with
             files["example.c"] = example_source(model, plan)
@@ -137,14 +148,14 @@ def step_view(model: Model, plan: Plan) -> _StepView:
     )
 
 
-def _header_view(model: Model, plan: Plan) -> _HeaderView:
+def _header_view(model: Model, plan: Plan, chunk: int) -> _HeaderView:
     return _HeaderView(
         family=model.family,
         name=model.name,
         guard=f"{model.name.upper()}_H",
         equations=model.equations,
         granularity_text=plan.granularity_text,
-        chunk=CHUNK,
+        chunk=chunk,
         io_note=f" of {model.dtype}, passed as their bits" if model.dtype not in C_TYPES else "",
         forward_fields=tuple(_declared(f, model) for f in plan.forward_fields),
         backward_fields=tuple(_declared(f, model) for f in plan.backward_fields),

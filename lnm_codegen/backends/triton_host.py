@@ -164,7 +164,7 @@ def autograd_text(names: Names) -> str:
             save=enclosed("ctx.save_for_backward(", kept, ")", indent=8),
             backward_head=enclosed("def backward(", ["ctx", *received], "):", indent=4),
             restore=enclosed("", kept, " = ctx.saved_tensors", indent=8),
-            seeds=tuple(f"grad_{o}" for o in outputs),
+            seeds=tuple(received),
             returned=", ".join((*outputs, *finals)),
             forward_passed=tuple(passed.get(f.name, f.name) for f in plan.forward_fields),
             backward_passed=tuple(passed.get(f.name, f.name) for f in plan.backward_fields),

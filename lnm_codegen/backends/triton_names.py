@@ -9,18 +9,34 @@ from lnm_codegen.backends.triton_expr import TritonDialect, call
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.nodes import Kernel, Port, Role
 
-LOCALS = frozenset(
-    """tl triton torch lane mask column first row begin skip chunk place origin left slot channel
-    neuron part inside table step every section width workspace partials groups group group_rows
-    wanted row_inner rows member members at end LANES CHUNK AHEAD ALIGNED MEMBERS
-    SUM_ROWS""".split()
+KERNEL_WORDS = frozenset(
+    """tl triton torch range lane mask column first row begin chunk place origin left slot channel
+    channels neuron neurons time_steps inner sample part inside table step every section skip width
+    workspace partials groups group group_rows wanted row_inner rows member members at end other
+    checkpoints prepare prepare_backward step_forward step_advance step_backward neuron_exp
+    neuron_sigmoid neuron_tanh neuron_log AHEAD ALIGNED CHUNK LANES MEMBERS SUM_ROWS""".split()
 )
-"""Words of the kernels that a model must leave alone."""
-FUNCTIONS = frozenset(
-    """forward backward checkpoints prepare prepare_backward step_forward step_advance
-    step_backward power_of_two split_by_ln2 exp_minus_one_near_zero neuron_exp neuron_sigmoid
-    neuron_tanh neuron_log Neuron""".split()
+"""What the kernels bind or read, where every state, input, output and parameter has its name."""
+HOST_WORDS = frozenset(
+    """any backward block channels checkpointed checkpoints columns ctx forward groups inner max min
+    neurons num_warps partials programs rows sample section sizes slots staticmethod time_steps
+    torch triton wanted width workspace AHEAD CHUNK FORWARD_LANES FORWARD_WARPS LANES MEMBERS Neuron
+    ROWS RuntimeError SPREAD SUM_ROWS SUM_WARPS TypeError WARPS""".split()
 )
+"""The same of `forward`, `backward` and what is built on them, where parameters have theirs."""
+MODULE_WORDS = frozenset(
+    """math tl triton torch all any float getattr max min range staticmethod sum AHEAD CHUNK
+    FORWARD_LANES FORWARD_WARPS LANES MEMBERS Neuron ONE_LEVEL ROWS RuntimeError SPREAD SUM_ROWS
+    SUM_WARPS TypeError ValueError WARPS backward checkpoints forward prepare prepare_backward
+    step_forward step_advance step_backward power_of_two split_by_ln2 exp_minus_one_near_zero
+    neuron_exp neuron_sigmoid neuron_tanh neuron_log""".split()
+)
+"""What the module defines or takes from outside, where the neuron has its name."""
+MADE = (
+    "{}_ahead", "{}_final", "{}_init", "{}_init_stride", "{}_now", "{}_parts", "{}_ptr", "{}_row",
+    "{}_seq", "{}_steps", "{}_stride", "total_{}",
+)  # fmt: skip
+"""What is made of a name of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +64,15 @@ class Names:
 
     def check(self) -> None:
         """Raise UnsupportedError where a name of the model is a word of the kernels."""
-        plan = self.plan
-        ports = (p for k in plan.kernels for p in (*k.inputs, *k.results))
-        taken = {p.var.name for p in ports} & LOCALS
-        taken |= {plan.model.name} & (LOCALS | FUNCTIONS)
+        model = self.plan.model
+        params = {p.name for p in model.params}
+        names = {p.var.name for k in self.plan.kernels for p in (*k.inputs, *k.results)} | params
+        taken = names & (KERNEL_WORDS | {word.format(n) for n in names for word in MADE})
+        taken |= params & HOST_WORDS | {model.name} & MODULE_WORDS
         if taken:
+            word = min(sorted(taken), key=len)  # x_row, and not grad_x_row
             raise UnsupportedError(
-                f"triton: {plan.model.name}: the kernels use the name {min(taken)!r} themselves."
-                " Rename it."
+                f"triton: {model.name}: the kernels use the name {word!r} themselves. Rename it."
             )
 
     def pointer(self, field: Field) -> str:

@@ -148,6 +148,13 @@ def function() -> None:
     np.testing.assert_array_equal(out[1].detach(), expected.states["v"])
     for g, name in zip(grads, ("x", "theta", "v_threshold", "v"), strict=True):
         np.testing.assert_array_equal(g, expected.grads[name], err_msg=name)
+    whole = out[0].sum() + out[1].sum()  # whose gradients are numbers without rows of their own
+    ones = [torch.ones_like(o) for o in out]
+    dense = torch.autograd.grad(out, leaves, ones, retain_graph=True)
+    for g, expected_g in zip(
+        torch.autograd.grad(whole, leaves, retain_graph=True), dense, strict=True
+    ):
+        assert torch.equal(g, expected_g)
     refused(
         "differentiable once", lambda: torch.autograd.grad(out, leaves, seeds, create_graph=True)
     )

@@ -542,6 +542,8 @@ class Neuron(torch.autograd.Function):
         ) = ctx.saved_tensors
         time_steps, sizes = x_seq.shape[0], _sizes(x_seq)
         grad_spike_seq = grad_spike_seq.contiguous()
+        grad_current_final = grad_current_final.contiguous()
+        grad_v_final = grad_v_final.contiguous()
         grad_x_seq = torch.empty_like(x_seq) if ctx.needs_input_grad[0] else None
         grad_current_init = torch.empty_like(current_init) if ctx.needs_input_grad[4] else None
         grad_v_init = torch.empty_like(v_init) if ctx.needs_input_grad[5] else None

@@ -621,6 +621,8 @@ class Neuron(torch.autograd.Function):
         ) = ctx.saved_tensors
         time_steps, sizes = x_seq.shape[0], _sizes(x_seq)
         grad_spike_seq = grad_spike_seq.contiguous()
+        grad_v_final = grad_v_final.contiguous()
+        grad_w_final = grad_w_final.contiguous()
         grad_x_seq = torch.empty_like(x_seq) if ctx.needs_input_grad[0] else None
         grad_v_init = torch.empty_like(v_init) if ctx.needs_input_grad[9] else None
         grad_w_init = torch.empty_like(w_init) if ctx.needs_input_grad[10] else None

@@ -627,6 +627,7 @@ class Neuron(torch.autograd.Function):
         x_seq, theta, v_threshold, v_init, checkpointed = ctx.saved_tensors
         time_steps, sizes = x_seq.shape[0], _sizes(x_seq)
         grad_spike_seq = grad_spike_seq.contiguous()
+        grad_v_final = grad_v_final.contiguous()
         grad_x_seq = torch.empty_like(x_seq) if ctx.needs_input_grad[0] else None
         grad_theta = torch.empty_like(theta) if ctx.needs_input_grad[1] else None
         grad_v_init = torch.empty_like(v_init) if ctx.needs_input_grad[3] else None

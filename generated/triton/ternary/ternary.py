@@ -501,6 +501,7 @@ class Neuron(torch.autograd.Function):
         x_seq, decay, v_threshold, amplitude, v_init, checkpointed = ctx.saved_tensors
         time_steps, sizes = x_seq.shape[0], _sizes(x_seq)
         grad_out_seq = grad_out_seq.contiguous()
+        grad_v_final = grad_v_final.contiguous()
         grad_x_seq = torch.empty_like(x_seq) if ctx.needs_input_grad[0] else None
         grad_v_init = torch.empty_like(v_init) if ctx.needs_input_grad[4] else None
         with torch.cuda.device_of(x_seq):
