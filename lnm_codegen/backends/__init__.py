@@ -5,6 +5,7 @@ from __future__ import annotations
 from lnm_codegen.backends.base import Backend
 from lnm_codegen.backends.c import C
 from lnm_codegen.backends.cuda import Cuda
+from lnm_codegen.backends.fixed_c import FixedC
 from lnm_codegen.backends.fixed_model import FixedBackend
 from lnm_codegen.backends.torch import Torch
 from lnm_codegen.backends.triton import Triton
@@ -13,5 +14,5 @@ from lnm_codegen.backends.verilog.backend import Verilog
 BACKENDS: dict[str, Backend] = {"torch": Torch(), "c": C(), "triton": Triton(), "cuda": Cuda()}
 """Every backend of the floating-point level that `lnm.emit` and the command line know."""
 
-FIXED_BACKENDS: dict[str, FixedBackend] = {"verilog": Verilog()}
+FIXED_BACKENDS: dict[str, FixedBackend] = {"c": FixedC(), "verilog": Verilog()}
 """Every backend of the fixed-point level."""

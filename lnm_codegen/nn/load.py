@@ -16,7 +16,8 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,9 +28,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from lnm_codegen.backends import BACKENDS
-from lnm_codegen.backends.base import Model
-from lnm_codegen.backends.c import CHUNK
+from lnm_codegen.backends.base import Model, Source
+from lnm_codegen.backends.c import CHUNK, C
 from lnm_codegen.backends.plan import FAR, SIZES, checkpoints, plan_of
 from lnm_codegen.errors import ToolError
 from lnm_codegen.nn.function import Kernels
@@ -114,10 +114,10 @@ class CKernels(Kernels):
     Both functions take one struct of 64-bit words: sizes, threads, addresses and strides.
     """
 
-    def __init__(self, model: Model, library: Path) -> None:
+    def __init__(self, model: Model, library: Path, chunk: int, far: int) -> None:
         plan = plan_of(model)
         super().__init__(plan)
-        self.library = library
+        self.library, self._chunk, self._far = library, chunk, far
         loaded = ctypes.CDLL(str(library))
         self._forward = self._function(loaded, f"{model.name}_forward")
         self._backward = self._function(loaded, f"{model.name}_backward")
@@ -132,7 +132,7 @@ class CKernels(Kernels):
 
     def checkpoints(self, time_steps: int, neurons: int) -> int:
         """Return how many numbers the checkpoints hold."""
-        return checkpoints(time_steps, neurons, len(self.states), CHUNK, FAR)
+        return checkpoints(time_steps, neurons, len(self.states), self._chunk, self._far)
 
     def forward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
         """Run the forward kernel."""
@@ -159,36 +159,57 @@ def _run(
 
 
 @cache
-def load_c(model: Model) -> CKernels:
+def load_c(model: Model, chunk: int = CHUNK, far: int = FAR) -> CKernels:
     """Build (or find in the cache) and load the C kernels of a model.
+
+    Args:
+        model: What the backend receives.
+        chunk: Steps between two states that are kept, and
+        far: the T from which on fewer are; see `backends.plan.checkpoints`.
 
     Raises:
         ToolError: No compiler, or it failed; the message has its first error.
     """
-    path = build(model)
+    path = build(model, chunk, far)
+    with loading(path):
+        return CKernels(model, path, chunk, far)
+
+
+@contextmanager
+def loading(path: Path) -> Iterator[None]:
+    """Say in one line why a library cannot be loaded."""
     try:
-        return CKernels(model, path)
+        yield
     except OSError as error:
         raise ToolError(
             f"c: cannot load {path}: {error}. Set LNM_CACHE to a folder whose files may be run."
         ) from None
 
 
-def build(model: Model) -> Path:
+def build(model: Model, chunk: int = CHUNK, far: int = FAR) -> Path:
     """Return the library of a model, compiled now if the cache has no sound one."""
-    source = BACKENDS["c"].emit(model)
+    return built(model.name, C(chunk, far).emit(model), beside="example.c")
+
+
+def built(name: str, source: Source, beside: str) -> Path:
+    """Return the library of a source, compiled now if the cache has no sound one.
+
+    Args:
+        name: Of the library.
+        source: C++.
+        beside: A file of it that holds values, and no part of the library.
+    """
     tool, options = compiler(), flags()
-    built = {n: t for n, t in source.files.items() if n != "example.c"}  # that one has the inits
     parts = [
-        *(f"{n}\n{t}" for n, t in built.items()),
+        *(f"{n}\n{t}" for n, t in source.files.items() if n != beside),
         *options,
         *tool.command[1:],
         tool.version,
         _cpu(),
     ]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-    entry = cache_folder() / f"{model.name}-{key}"
-    library = entry / f"{model.name}.so"
+    entry = cache_folder() / f"{name}-{key}"
+    library = entry / f"{name}.so"
     if _is_sound(library):
         return library
     try:

@@ -1,0 +1,156 @@
+"""Fixed-point kernels as C: 32 bits where every integer fits them, 64 bits elsewhere.
+
+Shifts to the left are multiplications, which C defines for negative numbers too.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from lnm_codegen.backends import expr
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.bounds import Span, span, spans
+from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.text import number_text
+from lnm_codegen.ir.types import BOOL, Bits, Rounding
+
+_INT32 = (-(1 << 31), (1 << 31) - 1)
+
+Sizes = Mapping[str, int]
+"""Name of a Let or a port -> 32 or 64, or 0 for a condition."""
+
+
+def c_sizes(kernel: fx.Kernel) -> dict[str, int]:
+    """Return how wide the C variable of every name is."""
+    found = spans(kernel, {})
+    names = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
+    return {v.name: 0 if v.type is BOOL else _size(found[v.name]) for v in names}
+
+
+def c_type(size: int) -> str:
+    """Return the type of a C variable."""
+    return f"int{size}_t" if size else "int"
+
+
+def lines(kernel: fx.Kernel) -> tuple[str, ...]:
+    """Return the body as C statements, a comment before each phase and a format behind each."""
+    sizes, found = c_sizes(kernel), spans(kernel, {})
+    written: list[str] = []
+    phase = None
+    for let in kernel.body:
+        if let.phase is not phase:
+            written.append(f"// {let.phase.value}")
+        phase = let.phase
+        name = let.target.name
+        value = _written(let.value, found, sizes)
+        text = value.at(expr.LOOSEST)
+        if value.size > sizes[name]:
+            text = f"({c_type(sizes[name])}){value.at(expr.CALL)}"
+        note = f"  // {let.target.type}" if isinstance(let.target.type, Bits) else ""
+        statement = f"const {c_type(sizes[name])} {name} = {text};"
+        wrapped = textwrap.wrap(
+            statement,
+            108 - len(note),
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        written += [*wrapped[:-1], f"{wrapped[-1]}{note}"]
+    return tuple(written)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A written expression, how tight it binds, and whether its type has 32 or 64 bits."""
+
+    text: str
+    level: int
+    size: int
+
+    def at(self, level: int) -> str:
+        """Return it where an operator of `level` is around it."""
+        return f"({self.text})" if self.level < level else self.text
+
+    def wide(self, level: int) -> str:
+        """Return it as 64 bits."""
+        return self.at(level) if self.size == 64 else f"(int64_t){self.at(expr.CALL)}"
+
+
+def _size(values: Span) -> int:
+    return 32 if _INT32[0] <= values[0] and values[1] <= _INT32[1] else 64
+
+
+def _written(e: fx.Expr, found: Mapping[str, Span], sizes: Sizes) -> _Text:
+    def of(child: fx.Expr) -> _Text:
+        return _written(child, found, sizes)
+
+    match e:
+        case fx.Const():
+            return _constant(e)
+        case fx.Var(name, _):
+            return _Text(name, expr.CALL, sizes[name])
+        case fx.Negate(arg):
+            value, size = of(arg), _size(span(e, found))
+            text = value.wide(expr.CALL) if size == 64 else value.at(expr.CALL)
+            return _Text(f"-{text}", expr.UNARY, max(size, value.size))
+        case fx.Sum(op, lhs, rhs):
+            symbol = "+" if op is SumOp.ADD else "-"
+            return _binary(symbol, expr.SUM, of(lhs), of(rhs), _size(span(e, found)))
+        case fx.Product(lhs, rhs):
+            return _binary("*", expr.PRODUCT, of(lhs), of(rhs), _size(span(e, found)))
+        case fx.Shift(arg, places):
+            one = "1" if places < 31 else "INT64_C(1)"
+            power = _Text(f"(1 << {places})".replace("1 ", f"{one} ", 1), expr.CALL, 32)
+            return _binary("*", expr.PRODUCT, of(arg), power, _size(span(e, found)))
+        case fx.Round(arg, places, rounding):
+            return _round(of(arg), span(arg, found), places, rounding)
+        case fx.Saturate(arg, width):
+            value = of(arg)
+            assert width <= 32, "quantize saturates to the width of a Fixed"
+            return _Text(f"saturate_{value.size}({value.at(0)}, {width})", expr.CALL, 32)
+        case fx.Compare(compare, lhs, rhs):
+            a, b = of(lhs), of(rhs)
+            return _Text(f"{a.at(expr.SUM)} {compare.value} {b.at(expr.SUM)}", expr.COMPARE, 0)
+        case fx.Not(arg):
+            return _Text(f"!{of(arg).at(expr.CALL)}", expr.UNARY, 0)
+        case fx.Both(lhs, rhs):
+            return _Text(f"{of(lhs).at(expr.CALL)} & {of(rhs).at(expr.CALL)}", expr.AND, 0)
+        case fx.Either(lhs, rhs):
+            return _Text(f"{of(lhs).at(expr.CALL)} | {of(rhs).at(expr.CALL)}", expr.OR, 0)
+        case fx.Select(cond, then, orelse):
+            a, b = of(then), of(orelse)
+            text = f"{of(cond).at(expr.OR)} ? {a.at(expr.OR)} : {b.at(expr.OR)}"
+            return _Text(text, expr.TERNARY, max(a.size, b.size))
+        case _:
+            assert_never(e)
+
+
+def _constant(e: fx.Const) -> _Text:
+    """Write an integer, with the number it stands for behind it."""
+    size = _size((e.integer, e.integer))
+    text = f"INT64_C({e.integer})" if size == 64 else str(e.integer)
+    if e.integer == _INT32[0]:
+        text = "(-2147483647 - 1)"  # 2147483648 is no int
+    if e.real:
+        text += f" /* {number_text(e.real)} in {e.bits} */"
+    return _Text(text, expr.UNARY if text.startswith("-") else expr.CALL, size)
+
+
+def _binary(symbol: str, level: int, a: _Text, b: _Text, size: int) -> _Text:
+    """Write an operator; where its result needs 64 bits, its first operand of 32 is widened."""
+    size = max(size, a.size, b.size)
+    widen = size == 64 and a.size == b.size == 32
+    left = a.wide(level) if widen else a.at(level)
+    return _Text(f"{left} {symbol} {b.at(level + 1)}", level, size)
+
+
+def _round(value: _Text, values: Span, places: int, rounding: Rounding) -> _Text:
+    if rounding is Rounding.TRUNCATE:
+        return _Text(f"truncate_{value.size}({value.at(0)}, {places})", expr.CALL, value.size)
+    half = 1 << (places - 1)  # what is added first must fit too
+    size = max(value.size, _size((values[0], values[1] + half)))
+    name = {Rounding.HALF_UP: "half_up", Rounding.CONVERGENT: "convergent"}[rounding]
+    return _Text(f"{name}_{size}({value.at(0)}, {places})", expr.CALL, size)
