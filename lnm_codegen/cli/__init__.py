@@ -30,6 +30,7 @@ VERBS = {
     "explain": "lnm_codegen.cli.explain:explain",
     "bench": "lnm_codegen.cli.bench:bench",
     "train": "lnm_codegen.cli.train:train",
+    "verify": "lnm_codegen.cli.verify:verify",
     "doctor": "lnm_codegen.cli.doctor:doctor",
 }
 """Every verb: the module and the function, whose signature is its options. No module is named as a

@@ -1,0 +1,176 @@
+"""A folder that `lnm emit --backend verilog` wrote, read back: what verify and synth work from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.exchange import from_json
+
+MANIFEST, PROGRAM = "manifest.json", "program.json"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_FILE = re.compile(r"(rtl|tb|sim|formal|syn|model)/[A-Za-z0-9_]+\.[a-z]{1,5}")
+_EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of the neuron, as the manifest has it.
+
+    Attributes:
+        word: "comb", "core", "seq" or "array".
+        top: Its module.
+        files: The sources, relative to the folder, the top's last.
+        testbench: A file, relative to the folder.
+        latency: Cycles from an input to its result.
+        interval: Cycles from one input to the next.
+        multipliers: Those that stand in the source.
+    """
+
+    word: str
+    top: str
+    files: tuple[str, ...]
+    testbench: str
+    latency: int
+    interval: int
+    multipliers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """A neuron's circuit on disk.
+
+    Attributes:
+        folder: Where it is, absolute.
+        manifest: The whole of manifest.json.
+        name: Prefix of every module.
+        forms: What it can be instantiated as, by word.
+        program: The neuron in fixed point; None in a folder without program.json.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    name: str
+    forms: dict[str, Form]
+    program: fx.Program | None
+
+    def sources(self) -> tuple[str, ...]:
+        """Return every file of rtl/, relative to the folder."""
+        return self.matching("rtl/*.v")
+
+    def matching(self, pattern: str) -> tuple[str, ...]:
+        """Return the files that a pattern finds, relative to the folder, in order."""
+        return tuple(
+            sorted(p.relative_to(self.folder).as_posix() for p in self.folder.glob(pattern))
+        )
+
+    def coefficients(self) -> dict[str, tuple[int, ...]]:
+        """Return the integers of each coefficient by name."""
+        return {c["name"]: tuple(c["integers"]) for c in self.manifest.get("coefficients", ())}
+
+    def digest(self) -> str:
+        """Return a hash of what is measured: the sources, the manifest and the program."""
+        found = hashlib.sha256()
+        for file in (*self.sources(), MANIFEST, PROGRAM):
+            path = self.folder / file
+            if path.is_file():
+                found.update(file.encode() + b"\0" + path.read_bytes() + b"\0")
+        return found.hexdigest()
+
+
+def read_circuit(folder: Path, verb: str) -> Circuit:
+    """Read a folder of Verilog.
+
+    Args:
+        folder: What `lnm emit` wrote.
+        verb: Who asks, for messages.
+
+    Raises:
+        ModelError: No folder, no manifest, one that is damaged or names files that are not there.
+    """
+    where = f"{verb}: {folder}"
+    if not folder.exists():
+        raise ModelError(f"{where}: no such folder. {_EMIT}.")
+    if not folder.is_dir():
+        raise ModelError(f"{where}: it is a file. Accepted: a folder with {MANIFEST}. {_EMIT}.")
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ModelError(f"{where}: there is no {MANIFEST} in it. {_EMIT}.")
+    manifest = _json(path, where)
+    name = _named(manifest.get("name"), f"{where}: {MANIFEST}: name")
+    forms = manifest.get("forms")
+    if not isinstance(forms, dict) or not forms:
+        raise ModelError(f"{where}: {MANIFEST}: forms is {forms!r}. Accepted: an object by form.")
+    found = {w: _form(w, f, folder, f"{where}: {MANIFEST}: forms.{w}") for w, f in forms.items()}
+    program = folder / PROGRAM
+    return Circuit(
+        folder=folder.resolve(),
+        manifest=manifest,
+        name=name,
+        forms=found,
+        program=from_json(_text(program, where), str(program)) if program.is_file() else None,
+    )
+
+
+def _text(path: Path, where: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ModelError(f"{where}: {path.name} is no text in UTF-8.") from None
+    except OSError as error:
+        raise ModelError(f"{where}: cannot read {path.name}: {error.strerror}.") from None
+
+
+def _json(path: Path, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(_text(path, where))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{where}: {path.name} is no JSON: {error}.") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{where}: {path.name} holds {type(content).__name__}, not an object.")
+    return content
+
+
+def _named(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ModelError(f"{where} is {value!r}. Accepted: letters, digits and _.")
+    return value
+
+
+def _form(word: str, given: Any, folder: Path, where: str) -> Form:
+    """Check every word that becomes part of a command or a script."""
+    _named(word, where)
+    if not isinstance(given, dict):
+        raise ModelError(f"{where} is {given!r}. Accepted: an object.")
+    files = given.get("files")
+    if not isinstance(files, list) or not files:
+        raise ModelError(f"{where}.files is {files!r}. Accepted: a list of files.")
+    return Form(
+        word=word,
+        top=_named(given.get("top"), f"{where}.top"),
+        files=tuple(_file(f, folder, f"{where}.files") for f in files),
+        testbench=_file(given.get("testbench"), folder, f"{where}.testbench"),
+        latency=_count(given.get("latency"), f"{where}.latency"),
+        interval=_count(given.get("interval"), f"{where}.interval"),
+        multipliers=_count(given.get("multipliers"), f"{where}.multipliers"),
+    )
+
+
+def _file(value: Any, folder: Path, where: str) -> str:
+    if not isinstance(value, str) or not _FILE.fullmatch(value):
+        raise ModelError(f"{where}: {value!r} is no file of this folder, such as rtl/NAME_core.v.")
+    if not (folder / value).is_file():
+        raise ModelError(f"{where}: {value} is not there. Write the folder again.")
+    return value
+
+
+def _count(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 32:
+        raise ModelError(f"{where} is {value!r}. Accepted: a whole number.")
+    return value
