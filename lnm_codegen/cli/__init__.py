@@ -31,6 +31,7 @@ VERBS = {
     "bench": "lnm_codegen.cli.bench:bench",
     "train": "lnm_codegen.cli.train:train",
     "verify": "lnm_codegen.cli.verify:verify",
+    "synth": "lnm_codegen.cli.synth:synth",
     "doctor": "lnm_codegen.cli.doctor:doctor",
 }
 """Every verb: the module and the function, whose signature is its options. No module is named as a
