@@ -4,27 +4,41 @@
 #   GPU_PYTHON=python3   an interpreter that has PyTorch for this GPU and Triton
 #   WHEELS=folder        wheels of what else lnm_codegen needs, if that interpreter lacks it; offline
 #
-# Goes on where it stopped: a case that has its file in benchmarks/results/cuda is not measured again.
+# Goes on where it stopped: a case that has its file in benchmarks/results/cuda is not measured again. A test that
+# fails does not keep the benchmark from running; what the tests said is in benchmarks/results/cuda/tests.txt.
+# The exit status is that of the tests, or of the benchmark where those passed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly PYTHON=${GPU_PYTHON:-python3}
 readonly EXTRA=.venv-gpu   # what WHEELS brings, beside the interpreter's own packages
+readonly RESULTS=benchmarks/results/cuda
 
 if [ -n "${WHEELS:-}" ]; then
   [ -x $EXTRA/bin/python ] || "$PYTHON" -m venv --system-site-packages $EXTRA
-  $EXTRA/bin/python -m pip install --quiet --no-index --find-links "$WHEELS" \
-    sympy jinja2 typer rich matplotlib filelock platformdirs safetensors scikit-learn \
-    pytest hypothesis pytest-xdist pytest-timeout
-  $EXTRA/bin/python -m pip install --quiet --no-index --find-links "$WHEELS" cuda-bindings nvidia-cuda-nvrtc ||
-    echo "bench_gpu: no cuda-bindings in $WHEELS: backend cuda is left out"
   RUN=$EXTRA/bin/python
+  offline() { "$RUN" -m pip install --quiet --disable-pip-version-check --no-index --find-links "$WHEELS" "$@"; }
+  offline sympy numpy jinja2 typer rich matplotlib filelock platformdirs safetensors scikit-learn \
+    pytest hypothesis pytest-xdist pytest-timeout
+  offline cuda-bindings nvidia-cuda-nvrtc || echo "bench_gpu: no cuda-bindings in $WHEELS: backend cuda is left out"
+  # Without what they depend on, which would bring another PyTorch; loguru is what the used part imports.
+  for peer in "spikingjelly loguru" snntorch; do
+    # shellcheck disable=SC2086  # a library and what it imports
+    offline --no-deps $peer || echo "bench_gpu: no $peer in $WHEELS: that comparison is left out"
+  done
 else
   RUN=$PYTHON
 fi
 export PYTHONPATH=$PWD
 
-"$RUN" -c 'import torch; assert torch.cuda.is_available(), "bench_gpu: PyTorch finds no GPU"'
-"$RUN" -m pytest -q -m needs_cuda tests
+"$RUN" -c '
+import torch
+if not torch.cuda.is_available():
+    raise SystemExit("bench_gpu: PyTorch finds no GPU. Name an interpreter that has PyTorch for it: GPU_PYTHON=...")
+'
+mkdir -p $RESULTS
+status=0
+"$RUN" -m pytest -q -m needs_cuda tests/nn/test_gpu.py tests/backends/test_package.py 2>&1 | tee $RESULTS/tests.txt || status=$?
 # shellcheck disable=SC2086  # words of BENCH_ARGS are arguments
-"$RUN" benchmarks/run.py --device cuda ${BENCH_ARGS:-}
+"$RUN" benchmarks/run.py --device cuda ${BENCH_ARGS:-} || { [ $status -ne 0 ] || status=1; }
+exit $status

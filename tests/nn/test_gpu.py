@@ -51,38 +51,99 @@ def test_bits_are_the_same_from_run_to_run(backend, per, steps):
     torch.testing.assert_close(first[2].cpu(), expected[2], rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.mem_get_info()[1] < 40 << 30,
+    reason="needs a GPU of 40 GiB",
+)
 @backends
 def test_offsets_beyond_two_to_the_31(backend):
-    """The last neurons of the last step lie beyond 2^31 numbers."""
-    neurons = (1 << 29) + 1024
+    """The last neurons of the last step lie beyond 2^31 numbers, forward and backward."""
     layer = NeuronLayer(lnm.get("lif"), backend=backend).cuda()
-    x = torch.zeros(5, 1, neurons, dtype=torch.bfloat16, device="cuda")
-    x[:, :, -64:] = 3
-    with torch.no_grad():
-        out = layer(x)
-    assert float(out[:, :, -64:].sum()) == 5 * 64
-    assert float(out[:, :, :-64].float().sum()) == 0
+    x = torch.zeros(5, 1, (1 << 29) + 1024, dtype=torch.bfloat16, device="cuda")
+    x[..., -64:] = torch.linspace(0.5, 3, 64, device="cuda")
+    few = x[..., -65:].clone().requires_grad_()  # the last of those that get 0, too
+    expected = layer(few)
+    expected.sum().backward()
+    x.requires_grad_()
+    out = layer(x)
+    out.backward(torch.ones_like(out))
+    assert torch.equal(out[..., -64:], expected[..., -64:])
+    assert not out[..., :-64].any()
+    assert torch.equal(x.grad[..., -65:], few.grad)
+    for step, same in zip(x.grad[..., :-64], few.grad[..., 0], strict=True):
+        assert step.amin() == step.amax() == same
 
 
 @backends
-def test_in_a_cuda_graph_and_on_a_stream(backend):
-    """Launches go to PyTorch's current stream and may be captured."""
+def test_on_a_stream(backend):
+    """Launches wait for what comes before them on PyTorch's current stream, in the backward too."""
     layer = NeuronLayer(lnm.get("lnm", degree=2), backend=backend).cuda()
-    x = torch.randn(8, 4, 1000, device="cuda")
+    x, grad = torch.randn(8, 4, 1000, device="cuda"), torch.randn(8, 4, 1000, device="cuda")
+    expected = gradients(layer, x.clone().requires_grad_(), grad)
+    late, late_grad = torch.zeros_like(x), torch.zeros_like(grad)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(1 << 28)  # cycles, a tenth of a second: elsewhere zeros would be read
+        late.copy_(x)
+        out = layer(late.requires_grad_())
+        torch.cuda._sleep(1 << 28)
+        late_grad.copy_(grad)
+        found = torch.autograd.grad(out, [late, *layer.parameters()], late_grad)
+    stream.synchronize()
+    for mine, theirs in zip((out, *found), expected, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@backends
+def test_in_a_cuda_graph(backend):
+    """A forward and its backward, captured once, run again on other numbers."""
+    layer = NeuronLayer(lnm.get("lnm", degree=2), backend=backend).cuda()
+    x, grad = torch.randn(8, 4, 1000, device="cuda"), torch.randn(8, 4, 1000, device="cuda")
+    expected = gradients(layer, x.clone().requires_grad_(), grad)
+    still = torch.zeros_like(x, requires_grad=True)
+    stream = torch.cuda.Stream()  # what a capture must find warm, as PyTorch asks
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        gradients(layer, still, grad)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = gradients(layer, still, grad)
     with torch.no_grad():
-        expected = layer(x)
-        stream = torch.cuda.Stream()
-        with torch.cuda.stream(stream):
-            got = layer(x)
-        stream.synchronize()
-        assert torch.equal(got, expected)
-        graph, still = torch.cuda.CUDAGraph(), torch.zeros_like(x)
-        with torch.cuda.graph(graph):
-            captured = layer(still)
         still.copy_(x)
-        graph.replay()
-        torch.cuda.synchronize()
-    assert torch.equal(captured, expected)
+    graph.replay()
+    torch.cuda.synchronize()
+    for mine, theirs in zip(captured, expected, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@backends
+def test_a_long_sum(backend):
+    """2^28 float32 terms against their float64 sum, relative to the sum of their magnitudes."""
+    v, x, gain = lnm.state("v"), lnm.input("x"), lnm.param("gain", init=0.7)
+    neuron = lnm.Neuron(charge={v: gain * x}, output=v, name="scaled")
+    layer = NeuronLayer(neuron, backend=backend).cuda()
+    x_seq = torch.randn(256, 1 << 20, device="cuda", requires_grad=True)
+    grad = torch.randn(256, 1 << 20, device="cuda")
+    layer(x_seq).backward(grad)
+    terms = x_seq.detach().mul_(grad)
+    exact = sum(float(t.double().sum()) for t in terms)
+    magnitudes = sum(float(t.double().abs().sum()) for t in terms)
+    assert abs(float(layer.gain.grad) - exact) <= 1e-6 * magnitudes
+
+
+@backends
+def test_memory_far_out(backend):
+    """4096 steps keep at most 1/16 of every state, beyond inputs and outputs."""
+    layer = NeuronLayer(lnm.get("lnm", degree=3), backend=backend).cuda()
+    x = torch.randn(4096, 1 << 16, device="cuda", requires_grad=True)
+    layer(x[:32]).sum().backward()  # what is loaded once
+    x.grad = None
+    before = torch.cuda.memory_allocated()
+    out = layer(x)
+    kept = torch.cuda.memory_allocated() - before - 4 * out.numel()
+    assert kept <= 4 * x.numel() / 16
 
 
 @backends

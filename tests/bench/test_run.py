@@ -1,0 +1,80 @@
+"""`benchmarks/run.py` goes on where it stopped; `make bench-gpu` says what it lacks."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+TABLE = "steps,what,ns,floor,layer\n4,lnm c,0.5,1.2,1\n"
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script with two cases, results in a folder of the test."""
+    spec = importlib.util.spec_from_file_location("bench_run", ROOT / "benchmarks/run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "bench_run", module)
+    spec.loader.exec_module(module)
+    cases = [module.Case(n, n, (), "4", "2,3", loops=n == "second") for n in ("first", "second")]
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(module, "CPU", cases)
+    return module
+
+
+def test_goes_on_where_it_stopped(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A case that fails is told and tried again; one that has its file is not measured twice."""
+    called, broken = [], {"first"}
+
+    def measured(command: list[str], **options: Any) -> None:
+        family, folder = command[4], Path(command[command.index("--out") + 1])
+        called.append(family)
+        if family in broken:
+            raise subprocess.CalledProcessError(1, command)
+        (folder / "bench.csv").write_text(TABLE)
+        (folder / "bench.png").write_text("")
+        if "--network" in command:
+            (folder / "network.csv").write_text("T\n4\n")
+
+    monkeypatch.setattr(script.subprocess, "run", measured)
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+    with pytest.raises(SystemExit) as caught:
+        script.main()
+    assert str(caught.value) == ("not measured: first (exit status 1). The next run tries again.")
+    names = ["network-second.csv", "second.csv", "second.png"]
+    assert sorted(p.name for p in (tmp_path / "cpu").iterdir()) == names
+    broken.clear()
+    script.main()
+    assert called == ["first", "second", "first"]
+    script.main()
+    assert called == ["first", "second", "first"]
+    assert "| second | 4 | lnm c | 0.500 | 1.20 | 1.00 |" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it would be timed")
+def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, before anything is run."""
+    monkeypatch.setenv("GPU_PYTHON", sys.executable)
+    monkeypatch.delenv("WHEELS", raising=False)
+    command = ["bash", str(ROOT / "scripts/bench_gpu.sh")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1,
+        "",
+        "bench_gpu: PyTorch finds no GPU. Name an interpreter that has PyTorch for it:"
+        " GPU_PYTHON=...\n",
+    )
