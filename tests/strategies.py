@@ -99,10 +99,13 @@ def shapes() -> st.SearchStrategy[tuple[int, ...]]:
 class _Grammar:
     """Draws expressions over declared symbols."""
 
-    def __init__(self, draw: Any, smooth: bool, fixed: bool = False) -> None:
+    def __init__(
+        self, draw: Any, smooth: bool, fixed: bool = False, pers: Sequence[str] = PERS
+    ) -> None:
         self.draw = draw
         self.smooth = smooth
         self.fixed = fixed
+        self.pers = pers
         self._count = itertools.count()
         self.atoms: list[Declared] = []
 
@@ -120,7 +123,7 @@ class _Grammar:
         else:
             name, value = f"theta{k}_", tuple(init * (0.5 - 0.3 * n) for n in range(size))
         learnable = self.draw(st.integers(0, 3)) > 0
-        return lnm.param(name, size=size, init=value, learnable=learnable, per=self.pick(PERS))
+        return lnm.param(name, size=size, init=value, learnable=learnable, per=self.pick(self.pers))
 
     def rarely(self) -> bool:
         return bool(self.draw(st.integers(0, 4)) == 4)
@@ -252,7 +255,11 @@ class _Grammar:
 
 @st.composite
 def neurons(
-    draw: Any, spiking: bool | None = None, smooth: bool = False, fixed: bool = False
+    draw: Any,
+    spiking: bool | None = None,
+    smooth: bool = False,
+    fixed: bool = False,
+    pers: Sequence[str] = PERS,
 ) -> lnm.Neuron:
     """Draw a neuron.
 
@@ -261,8 +268,9 @@ def neurons(
         spiking: Whether it has spikes; either by default.
         smooth: Leave out what has a kink: where, min, max, abs, clip.
         fixed: Leave out what has no fixed-point form: functions and divisions in the step.
+        pers: What granularities parameters have.
     """
-    g = _Grammar(draw, smooth, fixed)
+    g = _Grammar(draw, smooth, fixed, pers)
     states = [lnm.state(n, init=0.1) for n in draw(st.sampled_from((["v"], ["v", "w"])))]
     inputs = [lnm.input(n) for n in draw(st.sampled_from((["x"], ["x"], ["x", "drive"])))]
     g.atoms = [*states, *inputs]

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.fixed_model import FixedModel
 from lnm_codegen.backends.verilog.bench import testbench
-from lnm_codegen.backends.verilog.ecp5 import MODEL, check_factors, ecp5_leaf, ecp5_model
+from lnm_codegen.backends.verilog.ecp5 import (
+    check_factors,
+    ecp5_leaf,
+    ecp5_model,
+    simulation_files,
+)
 from lnm_codegen.backends.verilog.manifest import Form, manifest
 from lnm_codegen.backends.verilog.modules import comb_module, core_module, leaf, next_module
 from lnm_codegen.backends.verilog.parts import Design, check_names
@@ -59,6 +64,8 @@ class Verilog:
             files |= {f"rtl/{name}_{word}.v": _leaf(design, word) for word in leaves}
             files[f"rtl/{name}_core.v"] = results
             add(Form("core", (*leaves, "core"), pipeline.latency, 1, pipeline.multipliers))
+        if "mul" in {module for form in forms for module in form.modules}:
+            files |= {path: ecp5_model(design) for path in simulation_files(design)}
         files["manifest.json"] = manifest(design, tuple(forms))
         return Source(files, f"rtl/{name}_core.v")
 

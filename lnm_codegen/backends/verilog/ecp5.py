@@ -66,6 +66,11 @@ def _wrapped(items: list[str]) -> tuple[str, ...]:
     return tuple(textwrap.wrap(", ".join(items), 92))
 
 
+def simulation_files(design: Design) -> tuple[str, ...]:
+    """Return the files that simulators and linters read beside rtl/."""
+    return (MODEL,) if design.rtl.multiplier == "ecp5" else ()
+
+
 def check_factors(design: Design) -> None:
     """Refuse factors that are too wide for the multiplier that is asked for.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from lnm_codegen.backends.verilog.digits import signed_digits
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, always_fits
+from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import Bits, Rounding
 
@@ -123,7 +124,8 @@ class Printer:
     def _comparison(self, op: CompareOp, lhs: fx.Expr, rhs: fx.Expr, stem: str) -> str:
         limit = self.constant_of(rhs)
         if op is CompareOp.GE and limit is not None and limit > 0 and limit & (limit - 1) == 0:
-            return self._reaches(lhs, limit, stem)
+            if limit <= fx.bits_of(lhs).high:
+                return self._reaches(lhs, limit, stem)
         width = max(fx.bits_of(lhs).width, fx.bits_of(rhs).width)
         left, right = (self._signed(e, width, stem) for e in (lhs, rhs))
         return f"{left} {op.value} {right}"
@@ -131,8 +133,6 @@ class Printer:
     def _reaches(self, e: fx.Expr, limit: int, stem: str) -> str:
         """Return whether a number is at least a power of two: logic, and no chain of carries."""
         signal, place = self.named(e, stem), limit.bit_length() - 1
-        if place >= signal.width - 1:
-            return "1'b0"
         return f"!{signal.text}[{signal.width - 1}] && |{signal.text}[{signal.width - 2}:{place}]"
 
     def _signed(self, e: fx.Expr, width: int, stem: str) -> str:
@@ -217,13 +217,32 @@ class Printer:
             exact = self.named(arg, stem)
             self._sink(f"{stem}_unused", exact, places)
             return f"{exact.text}[{inner - 1}:{places}]"
-        half = literal(1 << (places - 1), inner + 1)
-        biased = self.wire(f"{stem}_biased", inner + 1, f"{self.at(arg, inner + 1, stem)} + {half}")
+        biased = self._biased(arg, places, inner + 1, stem)
         if rounding is Rounding.HALF_UP:
             self._sink(f"{stem}_unused", biased, places)
             return f"{biased.text}[{inner}:{places}]"
         even = f"{biased.text}[{places}] & (|{biased.text}[{places - 1}:0])"  # 0 at a tie
         return f"{{{biased.text}[{inner}:{places + 1}], {even}}}"
+
+    def _biased(self, arg: fx.Expr, places: int, width: int, stem: str) -> Signal:
+        """Return `arg` plus half of the last bit that stays.
+
+        Where an addend ends in zeros, these take the half, and there is one chain of carries less.
+        """
+        half = 1 << (places - 1)
+        if isinstance(arg, fx.Sum) and arg.op is SumOp.ADD:
+            for zeros, other in ((arg.rhs, arg.lhs), (arg.lhs, arg.rhs)):
+                if isinstance(zeros, fx.Shift) and zeros.places >= places:
+                    left, right = self.at(other, width, stem), self.raised(zeros, half, stem)
+                    text = f"{left} + {self.extended(right, width, stem)}"
+                    return self.wire(f"{stem}_biased", width, text)
+        text = f"{self.at(arg, width, stem)} + {literal(half, width)}"
+        return self.wire(f"{stem}_biased", width, text)
+
+    def raised(self, e: fx.Shift, amount: int, stem: str) -> Signal:
+        """Return a Shift with an amount in place of its zeros, which hold it."""
+        text = f"{{{self.number(e.arg, stem).text}, {e.places}'d{amount}}}"
+        return self.wire(f"{stem}_addend", fx.bits_of(e).width, text)
 
     def _sink(self, name: str, signal: Signal, places: int) -> None:
         """Read the bits that rounding drops, so that a linter sees that this is meant."""

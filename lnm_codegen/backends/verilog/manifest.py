@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from lnm_codegen.backends.verilog.ecp5 import simulation_files
 from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.parts import Design
 from lnm_codegen.ir.fixed import nodes as fx
@@ -48,6 +49,7 @@ def manifest(design: Design, forms: tuple[Form, ...]) -> str:
         "coefficients_on": design.rtl.coefficients,
         "multiplier": design.rtl.multiplier,
         "forms": {form.word: _form(design, form) for form in forms},
+        "simulation_files": list(simulation_files(design)),
         "ports": {
             "states": [_port(v) for v in design.states],
             "inputs": [_port(v) for v in design.inputs],

@@ -67,11 +67,7 @@ def next_module(design: Design) -> str:
         ),
         localparams=design.localparams(tuple(lines)),
         lines=indented(lines),
-        assigns=tuple(
-            f"assign {v.name} = {v.name};"
-            for v in results
-            if v.name not in {let.target.name for let in kernel.body}
-        ),
+        assigns=design.unread(""),
     )
     return render("verilog/next.v.j2", view)
 
@@ -175,7 +171,10 @@ def core_module(design: Design, pipeline: Pipeline) -> str:
         valid_zero=f"{latency}'d0" if several else "1'b0",
         valid_next=f"{{valid[{latency - 2}:0], in_valid}}" if several else "in_valid",
         valid_last=f"valid[{latency - 1}]" if several else "valid",
-        assigns=tuple(f"assign {t} = {r};" for t, r in zip(targets, results, strict=True)),
+        assigns=(
+            *(f"assign {t} = {r};" for t, r in zip(targets, results, strict=True)),
+            *design.unread("in_"),
+        ),
     )
     return render("verilog/core.v.j2", view)
 

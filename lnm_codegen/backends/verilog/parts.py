@@ -12,9 +12,10 @@ from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, spans
 from lnm_codegen.ir.fixed.direct import direct
+from lnm_codegen.ir.fixed.zeros import without_zeros
 from lnm_codegen.ir.operators import Role
 
-_OURS = {"clk", "rst", "ce", "clear", "valid"}
+_OURS = {"clk", "rst", "ce", "clear", "valid", "step", "unused"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Design:
     @property
     def kernel(self) -> fx.Kernel:
         """The step in integers."""
-        return direct(self.model.program.kernel)
+        return direct(without_zeros(self.model.program.kernel, self.constants))
 
     @property
     def on_ports(self) -> bool:
@@ -80,6 +81,14 @@ class Design:
         """The states after the step, in the order of `states`."""
         found = {v.name: v for v in self.kernel.result_vars(Role.STATE)}
         return tuple(found[f"{v.name}_next"] for v in self.states)
+
+    def unread(self, prefix: str) -> tuple[str, ...]:
+        """Return a line that reads the inputs of the step which nothing else reads, if any."""
+        read = {v.name for let in self.kernel.body for v in fx.variables(let.value)}
+        read |= {p.var.name for p in self.kernel.results}
+        names = [f"{prefix}{v.name}" for v in (*self.states, *self.inputs) if v.name not in read]
+        names += [f"in_{v.name}" for v in self.coefficients if v.name not in read]
+        return (f"wire unused = &{{1'b0, {', '.join(names)}}};",) if names else ()
 
     def printer(self, names: dict[str, str], taken: set[str]) -> Printer:
         """Return a printer; `names` says what Vars are called, constants have theirs already."""
@@ -130,12 +139,17 @@ def check_names(design: Design) -> None:
     Raises:
         UnsupportedError: A state or coefficient called `clk`, two names that differ by case alone.
     """
-    variables = [p.var.name for p in (*design.kernel.inputs, *design.kernel.results)]
-    names = {*variables, *(let.target.name for let in design.kernel.body)}
+    kernel = design.kernel
+    names = {p.var.name for p in (*kernel.inputs, *kernel.results)}
+    names |= {let.target.name for let in kernel.body}
+    ours = set(_OURS)
+    ours |= {f"in_{n}" for n in ("valid", "ready")} | {f"out_{n}" for n in ("valid", "ready")}
+    ours |= {f"in_{v.name}" for v in kernel.input_vars(*Role)}
+    ours |= {f"out_{v.name}" for v in (*design.outputs, *design.states)}
+    ours |= {f"{v.name}_now" for v in design.outputs}
     for name in sorted(names):
-        twin = localparam(name) in names and localparam(name) != name
-        ours = name in _OURS or name.startswith(("in_", "out_", "s_axis_", "m_axis_"))
-        if ours or (twin and name in design.constants):
+        twin = localparam(name) in names and localparam(name) != name and name in design.constants
+        if name in ours or twin or name.startswith(("s_axis_", "m_axis_")):
             raise UnsupportedError(
                 f"verilog: {design.name}: the circuit has a signal of its own called"
                 f" {(localparam(name) if twin else name)!r}. Rename the state, input or parameter."

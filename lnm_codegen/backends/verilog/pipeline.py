@@ -24,6 +24,7 @@ from lnm_codegen.backends.verilog.terms import (
 )
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import always_fits
+from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits, Rounding
 
 
@@ -67,6 +68,8 @@ class Pipeline:
         for var in (*design.states, *design.inputs, *design.coefficients):
             self._enter(var)
         self._taken |= {p.var.name for p in (*design.kernel.inputs, *design.kernel.results)}
+        self._taken |= {let.target.name for let in design.kernel.body}
+        self._taken |= {"unused", "valid", *(f"in_{v.name}" for v in design.kernel.input_vars(*Role))}
         for let in design.kernel.body:
             self._let(let)
         ends = [self._values[v.name].registered for v in self._results if v.name in self._values]
@@ -298,10 +301,7 @@ def _biased(e: fx.Expr, parts: Rounded, printer: Printer, width: int, stem: str)
     if isinstance(e, fx.Const):
         return literal(e.integer + half, width)
     if isinstance(e, fx.Shift) and e.places >= parts.places:  # the zeros behind it take the bit
-        zeros = f"{e.places}'d{half}"
-        text = f"{{{printer.number(e.arg, stem).text}, {zeros}}}"
-        signal = printer.wire(f"{stem}_addend", fx.bits_of(e).width, text)
-        return printer.extended(signal, width, stem)
+        return printer.extended(printer.raised(e, half, stem), width, stem)
     return f"{printer.at(e, width, stem)} + {literal(half, width)}"
 
 
