@@ -88,7 +88,7 @@ def sample_of(
     window = min(window, shape[0])
     lanes = int(np.prod(shape[1:], dtype=int))
     runs = (shape[0] - window + 1) * lanes
-    if runs < 1:
+    if window < 1 or lanes < 1:
         raise ShapeError(f"{neuron.name}: x_seq has shape {shape}: no step. Give some.")
     kept = np.arange(runs)
     if runs > most:

@@ -161,14 +161,15 @@ class _Search:
 
     def shrunk(self, fracs: dict[str, int]) -> dict[str, int]:
         """Return `fracs` with the bits taken away that the target can do without."""
-        left = set(fracs)
-        while left:
-            for name in sorted(left, key=lambda n: (-self._fixed(n, fracs[n]).width, n)):
-                fewer = fracs | {name: fracs[name] - 1}
-                if fracs[name] > 0 and self._fits(fewer) and self._meets(fewer):
-                    fracs = fewer
-                else:
-                    left.discard(name)
+        changed = True
+        while changed:  # a mismatch is not monotone: what was refused may do later
+            changed = False
+            for name in sorted(fracs, key=lambda n: (-self._fixed(n, fracs[n]).width, n)):
+                while fracs[name] > 0:
+                    fewer = fracs | {name: fracs[name] - 1}
+                    if not (self._fits(fewer) and self._meets(fewer)):
+                        break
+                    fracs, changed = fewer, True
         return fracs
 
     def result(self, fracs: dict[str, int]) -> WordLengths:
