@@ -1,0 +1,238 @@
+"""Fixed points of the charge, h(v, x) = v at a constant x, of a neuron with one state.
+
+Each piece of h (a clamp makes several) is a polynomial p of v where some conditions hold; its fixed
+points are the real roots of p(v) - v, isolated in rational intervals, at which the conditions
+hold. The slope p' there says what becomes of a small deviation, which is multiplied by it at every
+step below threshold:
+
+    |slope| < 1  stable        slope < 0  the deviation changes its sign at every step
+    |slope| > 1  unstable      |slope| = 1  neutral: higher terms decide
+
+Signs and classes are exact: an interval is halved until they are plain, and a greatest common
+divisor tells where it never would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from lnm_codegen.analysis.condition import truth
+from lnm_codegen.analysis.exact import parameters_for, prepared_parameters
+from lnm_codegen.analysis.interval import Interval, interval_of, point
+from lnm_codegen.analysis.pieces import Piece, Symbolic
+from lnm_codegen.analysis.polynomial import Poly, substituted, univariate
+from lnm_codegen.analysis.ranges import Given, checked
+from lnm_codegen.analysis.symbolic import symbolic
+from lnm_codegen.analysis.univariate import (
+    Coefficients,
+    derivative,
+    real_roots,
+    refined,
+    shares_root,
+    square_free,
+    trimmed,
+    value_range,
+)
+from lnm_codegen.compiler import lower
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.operators import Role
+from lnm_codegen.neuron import Neuron
+
+FARTHEST = 1 << 20
+"""Fixed points are looked for in [-2**20, 2**20]."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedPoint:
+    """A potential that the charge leaves as it is.
+
+    Attributes:
+        v: An interval with the one fixed point in it; a point where it is rational.
+        slope: An interval with dh/dv there.
+        kind: "stable", "unstable" or "neutral".
+        fires: Whether the neuron fires there, so that the reset takes it away; None for a neuron
+            without spikes.
+    """
+
+    v: Interval
+    slope: Interval
+    kind: str
+    fires: bool | None
+
+    @property
+    def alternates(self) -> bool:
+        """Whether a deviation changes its sign at every step."""
+        return self.slope.high < 0
+
+
+@dataclass(frozen=True)
+class FixedPoints:
+    """What `fixed_points` returns.
+
+    Attributes:
+        inputs: Input -> its constant value.
+        points: The isolated ones, in order.
+        everywhere: Whether h(v) = v on a whole interval, as for a neuron that does not leak.
+    """
+
+    inputs: dict[str, Fraction]
+    points: tuple[FixedPoint, ...]
+    everywhere: bool
+
+
+def fixed_points(
+    neuron: Neuron,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    values: Mapping[str, Any] | None = None,
+) -> FixedPoints:
+    """Return the fixed points of the charge in [-2**20, 2**20].
+
+    Args:
+        neuron: One with one state, whose charge is polynomial in it.
+        inputs: Input -> its constant value; 0 by default.
+        values: Parameters by name; the declared `init` otherwise.
+
+    Raises:
+        ModelError: A name that is unknown, a value that is not finite.
+        UnsupportedError: Several states or none, so that h is not univariate; no polynomial.
+    """
+    state = only_state(neuron)
+    kernel, charged = charge_kernel(neuron)
+    names = kernel.input_names(Role.INPUT)
+    box = checked(neuron.name, kernel, Role.INPUT, {n: 0 for n in names} | dict(inputs or {}))
+    for name, inside in box.items():
+        if inside.low != inside.high:
+            raise ModelError(f"{neuron.name}: input {name!r} is {inside}. Accepted: one number.")
+    try:
+        found = charge_pieces(neuron, kernel, box, values)
+    except UnsupportedError:  # a function or a quotient, outside its domain on so wide a line
+        raise _no_polynomial(neuron.name, state) from None
+    points: dict[Fraction, FixedPoint] = {}
+    everywhere = False
+    for piece in found.pieces[charged]:
+        p = _in_state(found, piece, neuron.name, state)
+        difference = _minus_identity(p)
+        if not difference:
+            everywhere = True
+            continue
+        for root, _ in real_roots(difference):
+            here = _Place(square_free(difference), root)
+            if _holds(here, piece, found, state):
+                points[here.root.low] = _classified(here, p, _fires(here, kernel, found, state))
+    ordered = tuple(points[low] for low in sorted(points))
+    return FixedPoints({n: i.low for n, i in box.items()}, ordered, everywhere)
+
+
+def only_state(neuron: Neuron) -> str:
+    """Return the name of a neuron's one state, or raise UnsupportedError."""
+    names = [s.name for s in neuron.states]
+    if len(names) != 1:
+        raise UnsupportedError(
+            f"{neuron.name}: {len(names)} states ({', '.join(names) or 'none'}), so the charge is"
+            " not univariate: no fixed points on a line. Accepted: a neuron with one state."
+        )
+    return str(names[0])
+
+
+def charge_kernel(neuron: Neuron) -> tuple[ir.Kernel, str]:
+    """Return the forward kernel with one more output, the charged first state, and its name."""
+    taken = {s.name for s in neuron.symbols} | {name for name, _ in neuron.output}
+    name = Names(taken).fresh("charged")
+    return lower(neuron.with_outputs(**{name: neuron.states[0]})).forward, name
+
+
+def charge_pieces(
+    neuron: Neuron, kernel: ir.Kernel, inputs: Given, values: Mapping[str, Any] | None
+) -> Symbolic:
+    """Return the pieces of `charge_kernel` over every potential."""
+    numbers = parameters_for(neuron.name, kernel, prepared_parameters(neuron, values))
+    box = {name: interval_of(neuron.name, given) for name, given in inputs.items()}
+    box |= {name: point(v) for name, v in numbers.items()}
+    wide = Interval(Fraction(-FARTHEST), Fraction(FARTHEST))
+    return symbolic(kernel, box | {n: wide for n in kernel.input_names(Role.STATE)})
+
+
+class _Place:
+    """A root of a polynomial without multiple roots, in an interval that `narrow` halves."""
+
+    def __init__(self, polynomial: Coefficients, root: Interval) -> None:
+        self._polynomial, self.root = polynomial, root
+
+    def sign(self, p: Coefficients) -> int:
+        """Return the sign of p at the root, exactly."""
+        if shares_root(self._polynomial, p, self.root):
+            return 0
+        while True:
+            inside = value_range(p, self.root)
+            if inside.low > 0 or inside.high < 0:
+                return 1 if inside.low > 0 else -1
+            self.narrow()
+
+    def narrow(self) -> None:
+        """Halve the interval 20 times."""
+        self.root = refined(self._polynomial, self.root)
+
+
+def _in_state(found: Symbolic, piece: Piece, name: str, state: str) -> Coefficients:
+    if isinstance(piece.value, bool):
+        raise UnsupportedError(f"{name}: the charge is a condition.")
+    return _coefficients(piece.value, found, name, state)
+
+
+def _coefficients(p: Poly, found: Symbolic, name: str, state: str) -> Coefficients:
+    expanded = substituted(p, found.definitions)
+    if not expanded.variables <= {state}:
+        raise _no_polynomial(name, state)
+    return trimmed(univariate(expanded, state))
+
+
+def _no_polynomial(name: str, state: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{name}: the charge is no polynomial of {state!r}. Accepted: polynomials and selects."
+    )
+
+
+def _minus_identity(p: Coefficients) -> Coefficients:
+    padded = [*p, *(Fraction(0),) * (2 - len(p))]
+    padded[1] -= 1
+    return trimmed(padded)
+
+
+def _holds(here: _Place, piece: Piece, found: Symbolic, state: str) -> bool:
+    """Say whether the conditions of a piece hold at a place."""
+    return all(
+        truth(point(Fraction(here.sign(_coefficients(c.poly, found, "fire", state)))), c.op)
+        for c in piece.conditions
+    )
+
+
+def _fires(here: _Place, kernel: ir.Kernel, found: Symbolic, state: str) -> bool | None:
+    """Say whether any spike fires at a place; None for a neuron without spikes."""
+    spikes = [let.target.name for let in kernel.body if isinstance(let.value, ir.Spike)]
+    if not spikes:
+        return None
+    pieces = [piece for name in spikes for piece in found.pieces[name]]
+    return any(piece.value is True and _holds(here, piece, found, state) for piece in pieces)
+
+
+def _classified(here: _Place, p: Coefficients, fires: bool | None) -> FixedPoint:
+    slope = derivative(p)
+    above = here.sign(_plus(slope, Fraction(-1)))
+    below = here.sign(_plus(slope, Fraction(1)))
+    here.sign(slope)
+    kind = "neutral" if not above or not below else "stable"
+    if above > 0 or below < 0:
+        kind = "unstable"
+    while here.root.width > Fraction(1, 1 << 60):
+        here.narrow()
+    return FixedPoint(here.root, value_range(slope, here.root), kind, fires)
+
+
+def _plus(p: Coefficients, amount: Fraction) -> Coefficients:
+    return trimmed((p[0] + amount, *p[1:]) if p else (amount,))

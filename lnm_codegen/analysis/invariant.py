@@ -1,0 +1,217 @@
+"""Intervals that the states never leave, for bounded input; or an input sequence that breaks them.
+
+Let F(B) be the least box that holds every state after a step from states in B and inputs in X. A
+box B is invariant if it holds the initial states and F(B) lies in B. The least one is the limit of
+
+    B <- hull(B, F(B)),   from the initial states,
+
+which the iteration reaches as the ends are moved outward to multiples of 2**-FINE; where it creeps
+(a slope a near 1 takes 1/(1 - a) steps), a farther box is guessed, checked, and its ends are drawn
+in by bisection. F is evaluated outward, in rationals: that F(B) lies in B is proven, and it is
+checked once more on the result alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from lnm_codegen.analysis.escape import Escape, escape
+from lnm_codegen.analysis.exact import nodes_of, parameters_for, prepared_parameters
+from lnm_codegen.analysis.interval import Interval, hull, interval_of, point, rational
+from lnm_codegen.analysis.ranges import Given, checked
+from lnm_codegen.analysis.symbolic import symbolic
+from lnm_codegen.compiler import lower
+from lnm_codegen.errors import InternalError, ModelError, UnsupportedError
+from lnm_codegen.interpreter_arguments import start_of
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.passes.cse import keep_results
+from lnm_codegen.neuron import Neuron
+
+FINE = 32
+"""Ends are multiples of 2**-FINE, or values that occur."""
+_STEPS, _EVERY = 256, 64
+_FARTHEST = 24
+"""No box reaches beyond 2**_FARTHEST."""
+
+Box: TypeAlias = dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """A certificate: states that begin in `states` stay there while inputs lie in `inputs`.
+
+    Attributes:
+        states: State -> interval; it holds the initial value.
+        inputs: Input -> interval.
+        values: Parameters of the step, exact.
+        reached: State -> interval that every invariant one holds, up to 2**-FINE: equal to `states`
+            where that is the least; else no single end of `states` can be moved inward.
+    """
+
+    states: Box
+    inputs: Box
+    values: dict[str, Fraction]
+    reached: Box
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """Neither an invariant interval nor an input sequence that breaks it was found."""
+
+    reason: str
+
+
+def invariant(
+    neuron: Neuron,
+    inputs: Given,
+    *,
+    values: Mapping[str, Any] | None = None,
+    bound: float = 100.0,
+) -> Invariant | Escape | Undecided:
+    """Return an interval for each state that it never leaves, or what drives it out.
+
+    Args:
+        neuron: The definition; its declared initial states, which must be numbers.
+        inputs: Input -> (low, high).
+        values: Parameters by name; the declared `init` otherwise.
+        bound: What a state must pass, in absolute value, for an input sequence to count.
+
+    Raises:
+        ModelError: A name that is missing or unknown, an interval upside down or not finite.
+        UnsupportedError: A function that is not monotone.
+    """
+    step = _Step(neuron, inputs, values)
+    limit = rational(f"{neuron.name}: bound", bound)
+    if limit <= 0:
+        raise ModelError(f"{neuron.name}: bound is {bound!r}. Accepted: a number > 0.")
+    found = _search(step)
+    if isinstance(found, Invariant):
+        if not is_invariant(neuron, found.states, inputs, values=values):
+            raise InternalError(f"{neuron.name}: {found.states} is no invariant box.")
+        return found
+    broken = escape(neuron, step.inputs, values or {}, float(limit))
+    if broken is not None:
+        return broken
+    return Undecided(f"{found}, and no input sequence was found that drives a state past {bound:g}")
+
+
+def is_invariant(
+    neuron: Neuron, states: Given, inputs: Given, *, values: Mapping[str, Any] | None = None
+) -> bool:
+    """Say whether states in these intervals stay there for inputs in those: True is proven.
+
+    The initial value need not lie inside. Ends that are irrational count as outside by 2**-60.
+
+    Raises:
+        ModelError, UnsupportedError: As for `invariant`.
+    """
+    step = _Step(neuron, inputs, values)
+    return step.keeps(checked(neuron.name, step.kernel, Role.STATE, states))
+
+
+class _Step:
+    """F: a box of states -> the box of states after a step."""
+
+    def __init__(self, neuron: Neuron, inputs: Given, values: Mapping[str, Any] | None) -> None:
+        nodes = nodes_of(lower(neuron))
+        self.name = neuron.name
+        after = set(nodes.result_names(Role.STATE))
+        self.kernel: ir.Kernel = keep_results(nodes, after)
+        self.inputs = checked(neuron.name, nodes, Role.INPUT, inputs)
+        self.values = parameters_for(neuron.name, nodes, prepared_parameters(neuron, values))
+        self.names = nodes.input_names(Role.STATE)
+        start = start_of(neuron, None, (), np.dtype("float64"))
+        self.start = {n: interval_of(f"{neuron.name}: state {n!r}", float(start[n])) for n in start}
+        self._fixed = {**self.inputs, **{n: point(v) for n, v in self.values.items()}}
+
+    def __call__(self, box: Mapping[str, Interval]) -> Box:
+        table = {**self._fixed, **box}
+        ports = {p.var.name for p in self.kernel.inputs}
+        found = symbolic(self.kernel, {n: table[n] for n in ports})
+        return {n: found.range(f"{n}_next") for n in self.names}
+
+    def keeps(self, box: Mapping[str, Interval]) -> bool:
+        try:
+            after = self(box)
+        except UnsupportedError:
+            return False
+        return all(box[n].holds(after[n]) for n in self.names)
+
+
+def _search(step: _Step) -> Invariant | str:
+    """Return a certificate, or why there is none."""
+    box, before = dict(step.start), dict(step.start)
+    reason = "the interval still grows"
+    for k in range(1, _STEPS + 1):
+        try:
+            after = step(box)
+        except UnsupportedError as error:
+            if k == 1:
+                raise
+            reason = str(error).rstrip(".")
+            break
+        grown = {n: _grown(box[n], after[n]) for n in step.names}
+        if grown == box:
+            return Invariant(box, step.inputs, step.values, box)
+        if any(i.magnitude > 1 << _FARTHEST for i in grown.values()):
+            break
+        before, box = box, grown
+        if k % _EVERY == 0:
+            guess = {n: _extrapolated(before[n], box[n]) for n in step.names}
+            if step.keeps(guess):
+                return _drawn_in(step, box, guess)
+    for k in range(_FARTHEST):
+        wide = {n: _widened(i, Fraction(2) ** k) for n, i in box.items()}
+        if step.keeps(wide):
+            return _drawn_in(step, box, wide)
+    return reason
+
+
+def _grown(box: Interval, after: Interval) -> Interval:
+    """Return the hull; an end that moves goes outward to the grid."""
+    around = after.outward(FINE)
+    low = box.low if after.low >= box.low else min(around.low, box.low)
+    high = box.high if after.high <= box.high else max(around.high, box.high)
+    return Interval(low, high)
+
+
+def _extrapolated(before: Interval, box: Interval) -> Interval:
+    """Return the box that ends moving in a geometric series approach, somewhat widened."""
+    far = Fraction(1024)  # times the last step: a slope up to 0.999
+    low, high = (box.low - before.low) * far, (box.high - before.high) * far
+    return Interval(box.low + low, box.high + high).outward(FINE)
+
+
+def _widened(box: Interval, amount: Fraction) -> Interval:
+    return Interval(box.low - amount, box.high + amount).outward(FINE)
+
+
+def _drawn_in(step: _Step, inner: Box, outer: Box) -> Invariant:
+    """Return an invariant box between one that is not and one that is, each end bisected."""
+    best, least = dict(outer), dict(inner)
+    for _ in range(3):
+        smaller = step(best)  # F(B) is invariant with B, and so is its hull with the start
+        best = {n: hull((smaller[n], step.start[n])).outward(FINE) for n in step.names}
+    for name in step.names:
+        for side in ("low", "high"):
+            best = _bisected(step, best, least, name, side)
+    return Invariant(best, step.inputs, step.values, least)
+
+
+def _bisected(step: _Step, best: Box, least: Box, name: str, side: str) -> Box:
+    inside, outside = getattr(least[name], side), getattr(best[name], side)
+    unit = Fraction(1, 1 << FINE)
+    while abs(outside - inside) > unit:
+        middle = (inside + outside) / 2
+        trial = Interval(*(middle, best[name].high) if side == "low" else (best[name].low, middle))
+        if step.keeps({**best, name: trial}):
+            best, outside = {**best, name: trial}, middle
+        else:
+            inside = middle
+    return best

@@ -1,0 +1,163 @@
+"""The range of every node of a step, for states, inputs and parameters in given intervals.
+
+    node = sum of polynomials of independent variables      exact: critical points, end points
+    node = select(c, a, b)                                  hull of a where c, b where not c
+    anything else                                           interval arithmetic in rationals
+
+Ranges are those of exact arithmetic: rounding is what `error_bounds` adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from lnm_codegen.analysis.exact import exact, nodes_of, parameters_for, prepared_parameters
+from lnm_codegen.analysis.functions import applied, divided
+from lnm_codegen.analysis.interval import Interval, hull, interval_of, meet, point
+from lnm_codegen.analysis.symbolic import symbolic
+from lnm_codegen.compiler import lower
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.functions import did_you_mean
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
+from lnm_codegen.ir.types import BOOL
+from lnm_codegen.neuron import Neuron
+
+Given: TypeAlias = Mapping[str, Any]
+"""Name -> (low, high), a number, or an Interval."""
+
+
+def ranges(
+    of: Neuron | ir.Program | fx.Program,
+    *,
+    states: Given,
+    inputs: Given,
+    values: Mapping[str, Any] | None = None,
+    scheme: str = "horner",
+) -> dict[str, Interval]:
+    """Return the range of every port and node of a forward step.
+
+    Args:
+        of: A neuron, what `lnm.lower` makes of it, or what `lnm.quantize` does; the last is taken
+            without its rounding.
+        states: State -> (low, high) before the step.
+        inputs: Input -> (low, high).
+        values: Parameters by name: those declared for a neuron (its `init` otherwise), those that
+            `prepare` gives for a program, as numbers or intervals.
+        scheme: "horner" or "estrin", for a neuron.
+
+    Returns:
+        Name -> interval: the inputs of the kernel, then its Lets in order. The nodes are those
+        that `quantize` names. A condition is in [0, 1].
+
+    Raises:
+        ModelError: A name that is missing or unknown, an interval upside down or not finite.
+        UnsupportedError: A function that is not monotone, or one outside its domain.
+    """
+    kernel = kernel_of(of, scheme)
+    box = box_of(of, kernel, states=states, inputs=inputs, values=values, scheme=scheme)
+    return kernel_ranges(kernel, box)
+
+
+def kernel_of(of: Neuron | ir.Program | fx.Program, scheme: str = "horner") -> ir.Kernel:
+    """Return the kernel whose nodes are those that `quantize` names."""
+    if isinstance(of, fx.Program):
+        return exact(of.kernel)
+    return nodes_of(lower(of, scheme) if isinstance(of, Neuron) else of)
+
+
+def box_of(
+    of: Neuron | ir.Program | fx.Program,
+    kernel: ir.Kernel,
+    *,
+    states: Given,
+    inputs: Given,
+    values: Mapping[str, Any] | None,
+    scheme: str,
+) -> dict[str, Interval]:
+    """Return an interval for every input of `kernel`, or raise ModelError."""
+    box = checked(of.name, kernel, Role.STATE, states)
+    box |= checked(of.name, kernel, Role.INPUT, inputs)
+    if isinstance(of, Neuron):
+        prepared = prepared_parameters(of, values, scheme)
+        numbers = parameters_for(of.name, kernel, prepared)
+        return box | {name: point(v) for name, v in numbers.items()}
+    return box | checked(of.name, kernel, Role.PARAM, values or {}, others=True)
+
+
+def checked(
+    where: str, kernel: ir.Kernel, role: Role, given: Given, *, others: bool = False
+) -> dict[str, Interval]:
+    """Return an interval for each input of a role; `others` lets further names pass."""
+    names = kernel.input_names(role)
+    for name in () if others else given:
+        if name not in names:
+            raise ModelError(
+                f"{where}: no {role.value} {name!r}. Declared: {', '.join(names) or 'none'}."
+                f"{did_you_mean(str(name), names)}"
+            )
+    for name in names:
+        if name not in given:
+            raise ModelError(
+                f"{where}: no interval for {role.value} {name!r}. Give {name} = (low, high)."
+            )
+    return {n: interval_of(f"{where}: {role.value} {n!r}", given[n]) for n in names}
+
+
+def kernel_ranges(kernel: ir.Kernel, box: Mapping[str, Interval]) -> dict[str, Interval]:
+    """Return the range of every input and Let of a kernel over a box of its inputs."""
+    found = symbolic(kernel, box)
+    table = {p.var.name: box[p.var.name] for p in kernel.inputs}
+    for let in kernel.body:
+        name = let.target.name
+        table[name] = found.range(name)
+        if not table[name].tight and let.target.type is not BOOL:
+            table[name] = _narrowed(table[name], let.value, table, f"{kernel.name}, {name}")
+    return table
+
+
+def _narrowed(found: Interval, e: ir.Expr, table: Mapping[str, Interval], where: str) -> Interval:
+    try:
+        return meet(found, from_operands(e, table, where)) or found
+    except UnsupportedError:  # operands taken apart may leave a domain that they keep together
+        return found
+
+
+def from_operands(e: ir.Expr, table: Mapping[str, Interval], where: str) -> Interval:
+    """Return interval arithmetic on the operands of an expression: outward, not tight."""
+
+    def of(child: ir.Expr) -> Interval:
+        return from_operands(child, table, where)
+
+    match e:
+        case ir.Const(value, _):
+            return point(value)
+        case ir.Var(name, _):
+            return table[name]
+        case ir.Unary(UnaryOp.NEG, arg):
+            return point(ir.ZERO.value) - of(arg)
+        case ir.Binary(BinaryOp.ADD, lhs, rhs):
+            return (of(lhs) + of(rhs)).loose()
+        case ir.Binary(BinaryOp.SUB, lhs, rhs):
+            return (of(lhs) - of(rhs)).loose()
+        case ir.Binary(BinaryOp.MUL, lhs, rhs):
+            return (of(lhs) * of(rhs)).loose()
+        case ir.Binary(BinaryOp.DIV, lhs, rhs):
+            return divided(of(lhs), of(rhs), where).loose()
+        case ir.Fma(a, b, c):
+            return (of(a) * of(b) + of(c)).loose()
+        case ir.Power(base, exponent):
+            result = of(base)
+            for _ in range(exponent - 1):
+                result = result * of(base)
+            return result.loose()
+        case ir.Select(_, then, orelse):
+            return hull((of(then), of(orelse))).loose()
+        case ir.Detach(arg):
+            return of(arg)
+        case ir.Call(fn, arg):
+            return applied(fn, of(arg), where).loose()
+        case _:  # a condition as a number
+            return Interval(ir.ZERO.value, ir.ONE.value, False)

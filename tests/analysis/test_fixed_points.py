@@ -1,0 +1,111 @@
+from fractions import Fraction as Q
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.analysis import fixed_points
+from lnm_codegen.errors import ModelError, UnsupportedError
+from tests.analysis.test_ranges import with_functions
+
+get = lnm.get
+
+
+def shown(neuron, x=0.0):
+    return [
+        (round(float(p.v.low), 5), round(float(p.slope.low), 5), p.kind, p.alternates, p.fires)
+        for p in fixed_points(neuron, {"x": x}).points
+    ]
+
+
+@pytest.mark.parametrize(
+    ("neuron", "x", "expected"),
+    [
+        (get("lif"), 0.75, [(0.75, 0.5, "stable", False, False)]),
+        (get("lif"), 1.0, [(1.0, 0.5, "stable", False, True)]),  # fires at >=
+        (get("li"), 1.0, [(1.0, 0.5, "stable", False, None)]),
+        (get("if"), 0.5, []),
+        (
+            get("qif"), 0.0,
+            [(0.0, 0.6, "stable", False, False), (0.8, 1.4, "unstable", False, False)],
+        ),
+        (get("lnm", degree=2, theta=(0.25, 0, 1)), 0.0, [(0.5, 1.0, "neutral", False, False)]),
+        (get("lnm", degree=1, theta=(1, -1)), 0.0, [(0.5, -1.0, "neutral", True, False)]),
+        (get("lnm", degree=1, theta=(1, -3)), 0.0, [(0.25, -3.0, "unstable", True, False)]),
+        (get("lnm", degree=3, theta=(0, 1, 0, -1)), 0.0, [(0.0, 1.0, "neutral", False, False)]),
+        (
+            get("lnm", degree=3, theta=(0.05, 0.6, -0.10, 0.15)), 0.0,
+            [
+                (-1.40314, 1.76659, "unstable", False, False),
+                (0.12196, 0.5823, "stable", False, False),
+                (1.94785, 1.91778, "unstable", False, True),
+            ],
+        ),
+        # below the clamp the polynomial counts no more: h = v_min there
+        (
+            get("lnm", degree=1, theta=(-1, 2), v_min=-2.0), 0.0,
+            [(-2.0, 0.0, "stable", False, False), (1.0, 2.0, "unstable", False, True)],
+        ),
+    ],
+)  # fmt: skip
+def test_known_fixed_points(neuron, x, expected):
+    assert shown(neuron, x) == expected
+
+
+def test_a_neuron_that_keeps_its_potential_has_them_everywhere():
+    found = fixed_points(get("if"))
+    assert found.everywhere
+    assert found.points == ()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(*(st.integers(-8, 8).map(lambda k: k / 8) for _ in range(4))),
+    st.integers(-4, 4).map(lambda k: k / 8),
+)
+def test_the_charge_leaves_them_where_they_are(theta, x):
+    """lnm.interpret takes each to itself; the slope is what a small step beside it gives."""
+    neuron = get("lnm", degree=3, theta=theta, v_threshold=1e6).with_outputs()
+    found = fixed_points(neuron, {"x": x})
+    roots = np.roots([theta[3], theta[2], theta[1] - 1, theta[0] + x])
+    real = {round(r.real, 3) for r in roots if abs(r.imag) < 1e-9}
+    if not found.everywhere:
+        assert real <= {
+            round(float(p.v.low), 3) + d for p in found.points for d in (0, 1e-3, -1e-3)
+        }
+    for p in found.points:
+        v = float(p.v.low)
+        after = lnm.interpret(neuron, np.full((1, 2), x), state={"v": np.array([v, v + 1e-6])})
+        h = after.states["v"]
+        assert h[0] == pytest.approx(v, abs=1e-9 * (1 + abs(v)) ** 3)
+        slope = (h[1] - h[0]) / 1e-6
+        assert slope == pytest.approx(float(p.slope.low), abs=1e-4 * (1 + abs(v)) ** 2)
+        assert p.v.width <= Q(1, 2**60)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "inputs", "error", "message"),
+    [
+        (
+            get("izhikevich"), {}, UnsupportedError,
+            "izhikevich: 2 states (v, w), so the charge is not univariate: no fixed points on a"
+            " line. Accepted: a neuron with one state.",
+        ),
+        (
+            with_functions(), {}, UnsupportedError,
+            "with_functions: the charge is no polynomial of 'v'. Accepted: polynomials and"
+            " selects.",
+        ),
+        (
+            get("lif"), {"x": (0, 1)}, ModelError,
+            "lif: input 'x' is [0, 1]. Accepted: one number.",
+        ),
+        (get("lif"), {"y": 0}, ModelError, "lif: no input 'y'. Declared: x."),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(neuron, inputs, error, message):
+    with pytest.raises(error) as caught:
+        fixed_points(neuron, inputs)
+    assert str(caught.value) == message
