@@ -55,7 +55,14 @@ MAY_IMPORT = {
 ONLY_IN = {
     "sympy": (*LAYERS["front"], "ir/build.py", "analysis/"),
     "jinja2": ("backends/render.py",),
-    "torch": ("nn/", "bench/", "train/"),
+    "torch": (
+        "nn/",
+        "bench/",
+        "train/",
+        "hardware/agreement.py",
+        "hardware/network.py",
+        "hardware/recorded.py",
+    ),
     "triton": ("nn/", "bench/"),
 }
 """Library -> where it may be imported."""
