@@ -25,6 +25,7 @@ class Form:
         latency: Cycles from an input to its result.
         interval: Cycles from one input to the next.
         multipliers: Those that stand in the source.
+        more: What this form alone has to say, by key.
     """
 
     word: str
@@ -32,6 +33,7 @@ class Form:
     latency: int
     interval: int
     multipliers: int
+    more: tuple[tuple[str, int], ...] = ()
 
 
 def manifest(design: Design, forms: tuple[Form, ...]) -> str:
@@ -79,6 +81,7 @@ def _form(design: Design, form: Form) -> dict[str, Any]:
         "latency": form.latency,
         "interval": form.interval,
         "multipliers": form.multipliers,
+        **dict(form.more),
     }
 
 

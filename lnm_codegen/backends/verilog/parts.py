@@ -93,7 +93,25 @@ class Design:
     def printer(self, names: dict[str, str], taken: set[str]) -> Printer:
         """Return a printer; `names` says what Vars are called, constants have theirs already."""
         constants = {c: localparam(c) for c in self.constants}
-        return Printer(constants | names, self.constants, self.rtl.shift_add, self.spans, taken)
+        return Printer(
+            constants | names,
+            self.constants,
+            self.rtl.shift_add,
+            self.spans,
+            taken,
+            whole=self.whole,
+        )
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """The numbers that a result, or more than comparisons, reads."""
+        names = {p.var.name for p in self.kernel.results}
+        for let in self.kernel.body:
+            for node in (e for e in fx.walk(let.value) if not isinstance(e, fx.Compare)):
+                names |= {c.name for c in fx.children(node) if isinstance(c, fx.Var)}
+            if isinstance(let.value, fx.Var):
+                names.add(let.value.name)
+        return frozenset(names)
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -109,7 +127,7 @@ class Design:
         if self.on_ports:
             return ()
         return tuple(
-            _declared(c)
+            constant_declared(c)
             if localparam(c.name) in words
             else f"// {localparam(c.name)}: {_meaning(c)}"
             for c in self.model.coefficients
@@ -121,7 +139,8 @@ def localparam(name: str) -> str:
     return name.upper()
 
 
-def _declared(c: Coefficient) -> str:
+def constant_declared(c: Coefficient) -> str:
+    """Return the declaration of a constant coefficient, with what it stands for."""
     value = literal(c.integers[0], c.bits.width)
     name = localparam(c.name)
     return f"localparam signed [{c.bits.width - 1}:0] {name} = {value};  // {_meaning(c)}"

@@ -56,7 +56,7 @@ def step_vectors(design: Design, count: int) -> Vectors:
     """Return steps from states and inputs that are drawn, their corners among them."""
     rng = np.random.default_rng(SEED)
     variables = (*design.states, *design.inputs)
-    values: dict[str, Array] = {v.name: _drawn(v, count, rng) for v in variables}
+    values: dict[str, Array] = {v.name: drawn(v, count, rng) for v in variables}
     values |= {c.name: np.full(count, c.integers[0]) for c in design.model.coefficients}
     for var in design.coefficients:
         values[var.name] = _near(values[var.name], var, rng)
@@ -66,7 +66,7 @@ def step_vectors(design: Design, count: int) -> Vectors:
 def run_vectors(design: Design, count: int) -> Vectors:
     """Return one neuron's steps one after another, from the states it begins with."""
     rng = np.random.default_rng(SEED)
-    inputs = {v.name: _drawn(v, count, rng) for v in design.inputs}
+    inputs = {v.name: drawn(v, count, rng) for v in design.inputs}
     fixed = {c.name: np.asarray(c.integers[0]) for c in design.model.coefficients}
     now = {s.name: np.asarray(s.init) for s in design.model.states}
     taken: dict[str, list[Array]] = {}
@@ -96,7 +96,7 @@ def packed(design: Design, values: Mapping[str, Array], results: Mapping[str, Ar
     return Vectors(fields, tuple(words))
 
 
-def _drawn(var: fx.Var, count: int, rng: np.random.Generator) -> Array:
+def drawn(var: fx.Var, count: int, rng: np.random.Generator) -> Array:
     """Return integers of a format: a quarter from all of it, the rest near zero; then corners."""
     assert isinstance(var.type, Bits)
     low, high = var.type.low, var.type.high
