@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -19,30 +20,40 @@ TICKS, MOST = 8, 1 << 15
 
 
 def array_vectors(design: Design, count: int) -> Vectors:
-    """Return the ticks of all neurons from their initial states: `count` updates or some more.
+    """Return ticks of all neurons: what the model is given to play, or `count` updates that are drawn.
 
-    A word is the data of an input, then that of its result.
+    A word is the data of an input, then that of its result. Each sequence that is played begins
+    with the initial states; drawn inputs are one sequence.
     """
     neurons, channels = design.rtl.neurons, design.model.channels
-    ticks = max(2, min(max(TICKS, -(-count // neurons)), MOST // neurons))
-    rng = np.random.default_rng(SEED)
-    shape = (ticks, neurons)
-    inputs = {v.name: drawn(v, ticks * neurons, rng).reshape(shape) for v in design.inputs}
+    inputs = design.model.played or _drawn_ticks(design, count)
+    sequences, ticks = next(iter(inputs.values())).shape[:2]
     coefficients = {
         c.name: np.repeat(c.integers, neurons // channels) if len(c.integers) > 1 else c.integers[0]
         for c in design.model.coefficients
     }
-    states = {s.name: np.full(neurons, s.init) for s in design.model.states}
+    start = {s.name: np.full(neurons, s.init) for s in design.model.states}
     taken, given = fields(design.inputs), fields((*design.states, *design.outputs))
     words: list[int] = []
-    for t in range(ticks):
-        now = {name: x[t] for name, x in inputs.items()}
+    states = start
+    for k, t in product(range(sequences), range(ticks)):
+        states = states if t else start
+        now = {name: x[k, t] for name, x in inputs.items()}
         results = run(design.kernel, coefficients | states | now)
         states = {name: results[f"{name}_next"] for name in states}
         columns = (_data(taken, now, neurons), _data(given, results | states, neurons))
         width = data_width(given)
         words += [(x << width) | y for x, y in zip(*columns, strict=True)]
     return Vectors((("taken", data_width(taken)), ("given", data_width(given))), tuple(words))
+
+
+def _drawn_ticks(design: Design, count: int) -> dict[str, Array]:
+    """Return inputs that are drawn, (1, ticks, neurons): `count` updates or some more."""
+    neurons = design.rtl.neurons
+    ticks = max(2, min(max(TICKS, -(-count // neurons)), MOST // neurons))
+    rng = np.random.default_rng(SEED)
+    shape = (1, ticks, neurons)
+    return {v.name: drawn(v, ticks * neurons, rng).reshape(shape) for v in design.inputs}
 
 
 def _data(placed: tuple[Field, ...], values: dict[str, Array], count: int) -> list[int]:
@@ -60,7 +71,10 @@ class _View:
     vectors: str
     neurons: int
     count: int
+    length: int
     first: int
+    short: int
+    latency: int
     ticks: int
     tick_cycles: int
     taken: int
@@ -72,6 +86,8 @@ class _View:
 def array_testbench(design: Design, times: ArrayTimes, vectors: Vectors, file: str) -> str:
     """Return the testbench, which reads the vectors from `file`."""
     neurons, count = design.rtl.neurons, len(vectors.words)
+    played = design.model.played
+    length = count if played is None else count // len(next(iter(played.values())))
     widths = dict(vectors.fields)
     values = {c.name: c.integers[0] for c in design.model.coefficients}
     held = design.coefficients if design.rtl.coefficients == "port" else ()
@@ -82,8 +98,11 @@ def array_testbench(design: Design, times: ArrayTimes, vectors: Vectors, file: s
         vectors=file,
         neurons=neurons,
         count=count,
-        first=min(neurons + (neurons + 1) // 2, count - 1),
-        ticks=min(3, count // neurons),
+        length=length,
+        first=min(neurons + (neurons + 1) // 2, length),
+        short=min(length, 40),
+        latency=times.latency,
+        ticks=min(3, length // neurons),
         tick_cycles=times.tick_cycles,
         taken=widths["taken"],
         given=widths["given"],
