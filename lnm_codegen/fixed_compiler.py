@@ -10,7 +10,7 @@ import numpy as np
 from lnm_codegen.backends.fixed_model import Coefficient, FixedModel, FixedState
 from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.compiler import equations, lower
-from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.family import check_neuron_given
 from lnm_codegen.granularity import Extent, finest
 from lnm_codegen.interpreter_arguments import parameters_of, start_of
@@ -19,7 +19,7 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.fixed.quantize import quantize as quantized
 from lnm_codegen.ir.fixed.spec import FixedSpec, spec_of
-from lnm_codegen.ir.nodes import Role
+from lnm_codegen.ir.nodes import Role, variables
 from lnm_codegen.ir.types import Bits, Fixed
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.symbols import check_name
@@ -49,11 +49,13 @@ def fixed_model_of(
     scheme: str = "horner",
     values: Mapping[str, Any] | None = None,
     rtl: Rtl | None = None,
+    played: Mapping[str, Any] | None = None,
 ) -> FixedModel:
     """Return what a fixed-point backend receives for a neuron.
 
     Raises:
         ModelError: As for `quantize`; a name that is reserved; a value that does not fit.
+        ShapeError: `played` is not one array (sequences, ticks, neurons) for each input.
         UnsupportedError: As for `quantize`; a parameter per neuron.
     """
     if name is not None and name != neuron.name:
@@ -89,7 +91,25 @@ def fixed_model_of(
         coefficients=coefficients,
         equations=equations(neuron),
         rtl=rtl or Rtl(),
+        played=None if played is None else _played(neuron, program, played, rtl or Rtl()),
     )
+
+
+def _played(
+    neuron: Neuron, program: fx.Program, played: Mapping[str, Any], rtl: Rtl
+) -> dict[str, Array]:
+    names = [s.name for s in neuron.inputs]
+    arrays = {name: np.asarray(value, np.float64) for name, value in played.items()}
+    shapes = {array.shape for array in arrays.values()}
+    shape = next(iter(shapes), ())
+    sound = len(shapes) == 1 and len(shape) == 3 and min(shape) > 0 and shape[2] == rtl.neurons
+    if sorted(arrays) != sorted(names) or not sound:
+        given = ", ".join(f"{n} {a.shape}" for n, a in arrays.items()) or "nothing"
+        raise ShapeError(
+            f"{neuron.name}: played is {given}. Accepted: for each of {', '.join(names)} an array"
+            f" (sequences, ticks, {rtl.neurons})."
+        )
+    return {name: integers(array, _bits(program, name)) for name, array in arrays.items()}
 
 
 def _bits(program: fx.Program, name: str) -> Bits:
@@ -141,11 +161,27 @@ def prepared_integers(program: fx.Program, raw: Mapping[str, Any]) -> dict[str, 
             worst = np.asarray(values[var.name])[wrong].flat[0]
             low, high = bits.interval
             raise ModelError(
-                f"{program.name}: parameter {var.name!r} is {worst:g}, which does not fit {bits}:"
-                f" {float(low):g} to {float(high):g}. Give more integer bits."
+                f"{program.name}: parameter {_shown(program, var.name)} is {worst:g}, which does"
+                f" not fit {bits}: {float(low):g} to {float(high):g}. Give more integer bits."
             )
         found[var.name] = near.astype(np.int64)
     return found
+
+
+def _shown(program: fx.Program, name: str) -> str:
+    """Return a prepared parameter as a user knows it: with the declared ones it is made of."""
+    lets = {let.target.name: let.value for let in program.prepare.body}
+    if name not in lets:
+        return repr(name)
+    made_of: list[str] = []
+    pending = [name]
+    while pending:
+        value = lets.get(word := pending.pop(0))
+        if value is None:
+            made_of.append(word)
+        else:
+            pending += sorted(v.name for v in variables(value))
+    return f"{name!r}, made of {', '.join(dict.fromkeys(made_of))},"
 
 
 def prepared_values(program: fx.Program, raw: Mapping[str, Any]) -> dict[str, Array]:

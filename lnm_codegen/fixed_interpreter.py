@@ -82,25 +82,35 @@ def interpret_fixed(
     shape = next(iter(inputs.values())).shape
     extent = extent_of(neuron.params, shape)
     raw = parameters_of(neuron, params, extent, kind)
-    table = {
-        name: _spread(value, extent) for name, value in prepared_integers(program, raw).items()
-    }
+    table = prepared_integers(program, raw)
     types = {p.var.name: p.var.type for p in program.kernel.inputs}
     bits = {name: kind for name, kind in types.items() if isinstance(kind, Bits)}
     start = start_of(neuron, state, shape[1:], kind)
-    now = {n: integers(v, bits[n]).reshape(-1) for n, v in start.items()}
+    now = {n: integers(v, bits[n]) for n, v in start.items()}
     sequences = {n: integers(x, bits[n]) for n, x in inputs.items()}
-    return _run(program, sequences, table, now, shape)
+    return run_sequence(program, sequences, table, now, extent)
 
 
-def _run(
+def run_sequence(
     program: fx.Program,
-    sequences: dict[str, Array],
-    table: dict[str, Array],
-    now: dict[str, Array],
-    shape: tuple[int, ...],
+    sequences: Mapping[str, Array],
+    parameters: Mapping[str, Array],
+    start: Mapping[str, Array],
+    extent: Extent,
 ) -> FixedResult:
+    """Run a program over a sequence of integers.
+
+    Args:
+        program: What `quantize` made.
+        sequences: Input -> (T, N, *), one input at least.
+        parameters: What `prepared_integers` gave: (1, 1), (C, 1) or (C, I).
+        start: State -> (N, *).
+        extent: How the neurons of a step lie.
+    """
     kernel = program.kernel
+    shape = next(iter(sequences.values())).shape
+    table = {name: _spread(value, extent) for name, value in parameters.items()}
+    now = {name: value.reshape(-1) for name, value in start.items()}
     lanes = int(np.prod(shape[1:], dtype=int))
     outputs: dict[str, Array] = {
         v.name: np.zeros(shape, np.int64 if isinstance(v.type, Bits) else np.bool_)

@@ -119,7 +119,7 @@ def run_backward(
     arguments = [*_shared(kernels, layout, tensors), checkpoints]
     for grad in grads[:outputs]:
         sequence = _zero_row(layout, like) if grad is None else layout.sequence(grad)
-        arguments += [sequence, _time_stride(sequence, layout)]
+        arguments += [sequence, time_stride(sequence, layout)]
     finals = [None if g is None else layout.step(g) for g in grads[outputs:]]
     arguments += finals or [None] * states
     results: list[Tensor | None] = []
@@ -147,13 +147,14 @@ def _shared(kernels: Kernels, layout: Layout, tensors: Sequence[Tensor]) -> list
     inputs, states = len(kernels.inputs), len(kernels.states)
     arguments: list[Any] = []
     for x in tensors[:inputs]:
-        arguments += (x, _time_stride(x, layout))
+        arguments += (x, time_stride(x, layout))
     for value in tensors[inputs : inputs + states]:
         arguments += (value, int(value.numel() > 1))
     return [*arguments, *tensors[inputs + states :]]
 
 
-def _time_stride(x: Tensor, layout: Layout) -> int:
+def time_stride(x: Tensor, layout: Layout) -> int:
+    """Return how many numbers lie between two steps of a sequence."""
     return x.stride(0) if layout.time_steps > 1 else layout.neurons
 
 

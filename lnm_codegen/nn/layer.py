@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lnm_codegen.errors import ModelError, ShapeError
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.ir.fixed.spec import FixedSpec
+from lnm_codegen.ir.types import Fixed
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.nn.arguments import (
     REAL,
@@ -26,9 +28,13 @@ from lnm_codegen.nn.arguments import (
 from lnm_codegen.nn.choice import BACKENDS, choose, kernels_of
 from lnm_codegen.nn.eager import run_eager
 from lnm_codegen.nn.explain import Explanation, explain
+from lnm_codegen.nn.fixed import Arithmetic, arithmetic_of, check_device
+from lnm_codegen.nn.fixed_eager import run_fixed_eager
+from lnm_codegen.nn.fixed_function import run_fixed_c
 from lnm_codegen.nn.function import Call, Fused, Kernels, run_forward
 from lnm_codegen.nn.layout import arranged, is_rewritable
 from lnm_codegen.nn.operators import operator_of
+from lnm_codegen.nn.parameters import register, rows_of
 from lnm_codegen.nn.record import checked_record, recorded, recording
 from lnm_codegen.symbols import Param
 
@@ -44,6 +50,10 @@ class NeuronLayer(nn.Module):
         neuron: The definition, `lnm.get("lnm", degree=3)` or your own.
         channels: C, needed where a parameter is per channel.
         shape: Shape of one sample's neurons, (C, *), needed where a parameter is per neuron.
+        arithmetic: Compute in the integers of a circuit: `lnm.Fixed(16, 12)`, or an
+            `lnm.FixedSpec`. x, states and parameters are rounded to their formats, out and states
+            come back as numbers, and gradients pass straight through (`nn/fixed.py`). On the CPU:
+            with backend "c" in generated C, with "torch" in NumPy, step by step.
         backend: "c" (fused CPU kernels), "torch" (eager, any device), or "auto": "c" for CPU
             tensors, "torch" elsewhere, and where no C++ compiler is found, with one warning.
         step_mode: "m": x is (T, N, *), each call starts from the initial states unless `state`
@@ -82,6 +92,7 @@ class NeuronLayer(nn.Module):
         *,
         channels: int | None = None,
         shape: tuple[int, ...] | None = None,
+        arithmetic: Fixed | FixedSpec | None = None,
         backend: str = "auto",
         step_mode: str = "m",
         detach_reset: bool | None = None,
@@ -120,9 +131,11 @@ class NeuronLayer(nn.Module):
         self.inplace = inplace
         self.record = checked_record(record)
         self._recorded = recording(neuron, self.record, interval)
-        self._rows = {p.name: self._rows_of(p, channels, shape) for p in neuron.params}
+        self._arithmetic = arithmetic_of(self._recorded, arithmetic, backend, self.record)
+        self.arithmetic = arithmetic
+        self._rows = {p.name: rows_of(neuron, p, channels, shape) for p in neuron.params}
         for param in neuron.params:
-            self._register(param, dtype or torch.float32)
+            register(self, param, self._shape_of(param), dtype or torch.float32)
         self._has_rows = any(p.per != "layer" for p in neuron.params)
         self._has_made_starts = any(callable(s.decl.init) for s in neuron.states)  # type: ignore[union-attr]
         self._names = tuple(p.name for p in neuron.params)
@@ -147,45 +160,8 @@ class NeuronLayer(nn.Module):
         """The backend that was asked for."""
         return self._backend_asked
 
-    def _rows_of(
-        self, param: Param, channels: int | None, shape: tuple[int, ...] | None
-    ) -> tuple[int, ...]:
-        if param.per == "layer":
-            return ()
-        if param.per == "channel" and channels is not None:
-            return (channels,)
-        if shape is not None:
-            return shape[:1] if param.per == "channel" else shape
-        missing = "channels=C" if param.per == "channel" else "shape=(C, *)"
-        raise ModelError(
-            f"NeuronLayer: parameter {param.name!r} of {self.neuron.name} is per {param.per}."
-            f" Give {missing}."
-        )
-
     def _shape_of(self, param: Param) -> tuple[int, ...]:
         return (*self._rows[param.name], *((param.size,) if param.size is not None else ()))
-
-    def _register(self, param: Param, dtype: torch.dtype) -> None:
-        if hasattr(self, param.name):
-            raise ModelError(
-                f"NeuronLayer: parameter {param.name!r} has the name of an attribute of"
-                " nn.Module. Rename it in the model."
-            )
-        shape = self._shape_of(param)
-        if callable(param.init):
-            value = torch.as_tensor(param.init(torch.default_generator, shape))
-            if value.shape != shape:
-                raise ShapeError(
-                    f"NeuronLayer: the init of {param.name!r} gave shape {tuple(value.shape)};"
-                    f" expected {shape}."
-                )
-        else:
-            value = torch.tensor(param.init, dtype=dtype).expand(shape)
-        value = value.to(dtype).clone()
-        if param.learnable:
-            self.register_parameter(param.name, nn.Parameter(value))
-        else:
-            self.register_buffer(param.name, value)
 
     def forward(
         self,
@@ -234,8 +210,14 @@ class NeuronLayer(nn.Module):
         Raises:
             ShapeError: An input that does not fit.
             ToolError: The backend that was named cannot run here.
+            UnsupportedError: The layer computes in integers.
         """
         inputs = check_inputs(self.neuron, (x_seq, *more_inputs), self.step_mode)
+        if self._arithmetic is not None:
+            raise UnsupportedError(
+                f"{self.neuron.name}: explain speaks of floating-point kernels; this layer computes"
+                " in integers. Ask a layer without arithmetic."
+            )
         if self.step_mode == "s":
             inputs = tuple(x.unsqueeze(0) for x in inputs)
         if self._has_rows:
@@ -249,7 +231,8 @@ class NeuronLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """Describe the layer in `print(network)`."""
-        return f"{self.neuron.name}, backend={self.backend!r}, step_mode={self.step_mode!r}"
+        words = f"{self.neuron.name}, backend={self.backend!r}, step_mode={self.step_mode!r}"
+        return words if self.arithmetic is None else f"{words}, arithmetic={self.arithmetic}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_state": None, "_kernels": {}, "_starts": {}, "_chosen": {}}
@@ -261,6 +244,8 @@ class NeuronLayer(nn.Module):
         x, neuron = inputs[0], self.neuron
         if self._has_rows:
             check_rows(neuron, self._rows, x.shape)
+        if self._arithmetic is not None:
+            return self._run_fixed(self._arithmetic, inputs, given, keeps)  # type: ignore[no-any-return]
         traced = torch.compiler.is_compiling()
         backend = self._traced_backend(x.device.type) if traced else self._backend(x.device.type)
         start = self._start(x, given)
@@ -285,6 +270,28 @@ class NeuronLayer(nn.Module):
         results = Fused.apply(call, *tensors)  # type: ignore[no-untyped-call]
         final = dict(zip(kernels.states, results[count:], strict=True)) if keeps else {}
         return results[:count], final, call.sums
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _run_fixed(
+        self,
+        arithmetic: Arithmetic,
+        inputs: tuple[Tensor, ...],
+        given: dict[str, Any],
+        keeps: bool,
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
+        """Return what `_run` does, computed in integers."""
+        x = inputs[0]
+        check_device(arithmetic, x)
+        start = self._start(x, given)
+        values = [getattr(self, n) for n in self._names]
+        params = parameters_of(self.neuron, self._shapes, values, x)
+        backend = self._backend("cpu")
+        refuse_strangers(self.neuron, backend, (*inputs, *start, *params))
+        run = run_fixed_eager if backend == "torch" else run_fixed_c
+        outputs, final = run(
+            arithmetic, [i.to(REAL[x.dtype]) for i in inputs], start, params, keeps
+        )
+        return tuple(out.to(x.dtype) for out in outputs), final, []
 
     def _start(self, x: Tensor, given: dict[str, Any]) -> list[Tensor]:
         """Return the initial states; what is made of numbers alone is made once."""

@@ -338,8 +338,8 @@ REFUSED = [
     (
         lambda: lnm.interpret_fixed(lnm.get("lif"), [[1.0]], spec=Q4_12, tau=0.0),
         lnm.ModelError,
-        "lif: parameter 'p0' is -inf, which does not fit Q4.12: -8 to 7.99976. Give more integer"
-        " bits.",
+        "lif: parameter 'p0', made of tau, is -inf, which does not fit Q4.12: -8 to 7.99976. Give"
+        " more integer bits.",
     ),
     (
         lambda: lnm.quantize(lnm.get("lif"), lnm.FixedSpec(Q4_12, {"u": Q4_12})),
