@@ -40,12 +40,12 @@ class Bench:
     Attributes:
         folder: Where rtl and testbenches lie, side by side.
         passes: What the simulation has to print.
-        tops: Modules that nothing instantiates.
+        rtl: Files of modules.
+        benches: Files of testbenches.
     """
 
     folder: Path
     passes: list[str] = field(default_factory=list)
-    tops: list[str] = field(default_factory=list)
     rtl: list[str] = field(default_factory=list)
     benches: list[str] = field(default_factory=list)
 
@@ -73,7 +73,6 @@ class Bench:
         (self.folder / name).write_text(_next_bench(design), encoding="utf-8")
         for form in ("next", *design.rtl.forms):
             self.passes.append(f"PASS {design.name}_{form}:")
-        self.tops += [f"{design.name}_{form}" for form in design.rtl.forms]
         return files
 
     def simulate(self) -> None:
@@ -87,22 +86,16 @@ class Bench:
         )
         lines = done.stdout.splitlines()
         missing = [p for p in self.passes if not any(line.startswith(p) for line in lines)]
-        assert not missing and done.returncode == 0, f"{missing}\n" + "\n".join(lines[:40])
+        assert not missing, f"{missing}\n" + "\n".join(lines[:40])
+        assert done.returncode == 0
 
     def lint(self) -> None:
-        """Let Verilator and Icarus read every module; neither may say anything."""
+        """Let Verilator read every module; it may say nothing. (`simulate` hears Icarus.)"""
         command = ["verilator", "--lint-only", "-Wall", "-Wno-MULTITOP", "--language", "1364-2005"]
         done = subprocess.run(
             [*command, *sorted(self.rtl)], cwd=self.folder, capture_output=True, text=True
         )
         assert (done.stderr, done.returncode) == ("", 0), done.stderr[:4000]
-        for top in self.tops:
-            done = subprocess.run(
-                ["iverilog", "-g2005", "-Wall", "-t", "null", "-y", ".", "-s", top, f"{top}.v"],
-                cwd=self.folder, capture_output=True, text=True,
-            )  # fmt: skip
-            said = done.stdout + done.stderr
-            assert (said, done.returncode) == ("", 0), said[:4000]
 
 
 def _stopping(text: str) -> str:
@@ -110,7 +103,8 @@ def _stopping(text: str) -> str:
     found = text.replace("$finish(0);", "running = 1'b0;").replace("$finish;", "running = 1'b0;")
     clock = "reg running = 1'b1;\n    initial while (running) #5 clk = !clk;"
     found = found.replace("always #5 clk = !clk;", clock)
-    assert "$finish" not in found and found != text
+    assert "$finish" not in found
+    assert found != text
     return found
 
 

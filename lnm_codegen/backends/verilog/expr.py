@@ -59,6 +59,7 @@ class Printer:
         spans: What integers the names can have; a clamp that never acts is left out.
         taken: Identifiers of the module so far; those of new wires are added.
         lines: Declarations so far.
+        whole: Names of Lets of which something reads every bit.
     """
 
     names: Mapping[str, str]
@@ -67,6 +68,7 @@ class Printer:
     spans: Mapping[str, Span]
     taken: set[str] = field(default_factory=set)
     lines: list[str] = field(default_factory=list)
+    whole: frozenset[str] = frozenset()
 
     def wire(self, name: str, width: int | None, text: str) -> Signal:
         """Declare a wire and return it; a name that is taken gets a number."""
@@ -132,7 +134,11 @@ class Printer:
 
     def _reaches(self, e: fx.Expr, limit: int, stem: str) -> str:
         """Return whether a number is at least a power of two: logic, and no chain of carries."""
+        while isinstance(e, fx.Shift) and limit >> e.places:
+            e, limit = e.arg, limit >> e.places
         signal, place = self.named(e, stem), limit.bit_length() - 1
+        if place and not (isinstance(e, fx.Var) and signal.text == e.name in self.whole):
+            self._sink(f"{stem}_unused", signal, place)
         return f"!{signal.text}[{signal.width - 1}] && |{signal.text}[{signal.width - 2}:{place}]"
 
     def _signed(self, e: fx.Expr, width: int, stem: str) -> str:

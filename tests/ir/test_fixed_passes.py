@@ -1,0 +1,198 @@
+"""What the circuits make of a fixed-point kernel first: `direct`, `without_zeros`, `spans`."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.bounds import always_fits, span, spans
+from lnm_codegen.ir.fixed.direct import direct
+from lnm_codegen.ir.fixed.interpret import run, trace
+from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.fixed.verify import verify
+from lnm_codegen.ir.fixed.zeros import without_zeros
+from lnm_codegen.ir.operators import CompareOp, Role
+from lnm_codegen.ir.types import Bits, Rounding
+from tests.cases import CASES
+from tests.strategies import few, generators, neurons
+
+FIXED = tuple(name for name in CASES if name != "dendrite")
+V, W = fx.Var("v", Bits(4, 2)), fx.Var("w", Bits(3, 2))
+
+
+def const(integer: int, width: int = 4) -> fx.Const:
+    return fx.Const(integer, Bits(width, 2), Fraction(integer, 4))
+
+
+def inputs_of(kernel: fx.Kernel, rng: np.random.Generator, count: int = 200):
+    """Draw integers of every input's format, the ends among them."""
+    values = {}
+    for port in kernel.inputs:
+        bits = port.var.type
+        drawn = rng.integers(bits.low, bits.high, count, endpoint=True)
+        drawn[:3] = (bits.low, bits.high, 0)
+        values[port.var.name] = rng.permutation(drawn)
+    return values
+
+
+def spec_of(kernel: fx.Kernel, rng: np.random.Generator) -> lnm.FixedSpec:
+    """Draw formats for some inputs of a kernel."""
+    modes = ("half_up", "truncate", "convergent")
+    return lnm.FixedSpec(
+        lnm.Fixed(14, 9, str(rng.choice(modes))),
+        {
+            p.var.name: lnm.Fixed(int(rng.integers(6, 18)), int(rng.integers(2, 5)))
+            for p in kernel.inputs
+            if rng.random() < 0.3
+        },
+    )
+
+
+@few
+@given(neurons(fixed=True), generators())
+def test_direct_keeps_values(neuron, rng):
+    """Every result of random kernels; the kernel stays well formed, and nothing is left unread."""
+    plain = lnm.quantize(neuron, lnm.Fixed(14, 9)).kernel
+    kernel = lnm.quantize(neuron, spec_of(plain, rng)).kernel
+    found = direct(kernel)
+    verify(found)
+    values = inputs_of(kernel, rng)
+    expected, given_ = run(kernel, values), run(found, values)
+    assert all(np.all(given_[n] == expected[n]) for n in expected)
+    read = {v for let in found.body for v in fx.variables(let.value)}
+    assert {let.target for let in found.body} <= read | {p.var for p in found.results}
+
+
+def test_direct_compares_the_sides():
+    """`z = h - v_threshold; z >= 0` becomes one comparison, and the difference goes."""
+    kernel = direct(lnm.quantize(lnm.get("lnm", degree=1), lnm.Fixed(16, 12)).kernel)
+    lets = {let.target.name: let.value for let in kernel.body}
+    assert "z" not in lets
+    h, threshold = (fx.Var(n, Bits(16, 12)) for n in ("h", "v_threshold"))
+    assert lets["fired"] == fx.Compare(CompareOp.GE, h, threshold)
+
+
+@few
+@given(neurons(fixed=True), generators())
+def test_zeros_keep_values(neuron, rng):
+    """Every Let, with about a third of the parameters 0."""
+    plain = lnm.quantize(neuron, lnm.Fixed(14, 9)).kernel
+    kernel = lnm.quantize(neuron, spec_of(plain, rng)).kernel
+    values = inputs_of(kernel, rng)
+    names = [v.name for v in kernel.input_vars(Role.PARAM) if rng.random() < 0.4]
+    values |= dict.fromkeys(names, np.zeros(200, np.int64))
+    found = without_zeros(kernel, dict.fromkeys(names, 0))
+    verify(found)
+    expected, given_ = trace(kernel, values), trace(found, values)
+    assert all(np.all(given_[n] == expected[n]) for n in expected)
+    for let in found.body:
+        for node in fx.walk(let.value):
+            if isinstance(node, fx.Product):
+                assert not {node.lhs, node.rhs} & {fx.Var(n, fx.type_of(node.lhs)) for n in names}
+
+
+def test_zeros_leave_what_is_none():
+    """A parameter of another value, and one that is not known."""
+    kernel = lnm.quantize(lnm.get("lnm", degree=1), lnm.Fixed(16, 12)).kernel
+    assert without_zeros(kernel, {"theta_1": 1}) == kernel
+    assert without_zeros(kernel, {}) == kernel
+    assert without_zeros(kernel, {"theta_0": 0}) == kernel  # it is added
+    first = without_zeros(kernel, {"theta_1": 0}).body[0].value
+    zero = fx.Const(0, Bits(32, 24), Fraction(0))
+    assert zero in set(fx.walk(first))
+
+
+@few
+@given(neurons(fixed=True), generators())
+def test_spans_hold_every_value(neuron, rng):
+    """Of random kernels; a clamp that is said never to act leaves its operand."""
+    plain = lnm.quantize(neuron, lnm.Fixed(14, 9)).kernel
+    kernel = lnm.quantize(neuron, spec_of(plain, rng)).kernel
+    values = inputs_of(kernel, rng)
+    fixed = {v.name: int(values[v.name][0]) for v in kernel.input_vars(Role.PARAM)}
+    values |= {n: np.full(200, k) for n, k in fixed.items()}
+    found = spans(kernel, fixed)
+    env = trace(kernel, values)
+    for name, (low, high) in found.items():
+        assert low <= env[name].min(), name
+        assert env[name].max() <= high, name
+    loose = {let.target.name: _unclamped(let.value, found) for let in kernel.body}
+    body = tuple(fx.Let(let.target, loose[let.target.name], let.phase) for let in kernel.body)
+    again = trace(fx.Kernel(kernel.name, kernel.inputs, body, kernel.results), values)
+    assert all(np.all(again[n] == env[n]) for n in env)
+
+
+def _unclamped(e: fx.Expr, env) -> fx.Expr:
+    """Return `e` without the clamps that never act."""
+    e = fx.map_children(e, lambda c: _unclamped(c, env))
+    if isinstance(e, fx.Saturate) and always_fits(e, env):
+        return e.arg
+    return e
+
+
+ENV = {"v": (-8, 7), "w": (-4, 3)}
+
+SPANS = [
+    (const(3), (3, 3)),
+    (V, (-8, 7)),
+    (fx.Negate(V), (-7, 8)),
+    (fx.Sum(SumOp.ADD, V, W), (-12, 10)),
+    (fx.Sum(SumOp.SUB, V, W), (-11, 11)),
+    (fx.Product(V, W), (-28, 32)),
+    (fx.Product(V, V), (0, 64)),
+    (fx.Product(fx.Var("p", Bits(4, 2)), fx.Var("p", Bits(4, 2))), (4, 25)),
+    (fx.Shift(V, 2), (-32, 28)),
+    (fx.Round(V, 1, Rounding.TRUNCATE), (-4, 3)),
+    (fx.Round(V, 1, Rounding.HALF_UP), (-4, 4)),
+    (fx.Round(V, 1, Rounding.CONVERGENT), (-4, 4)),
+    (fx.Saturate(V, 3), (-4, 3)),
+    (fx.Saturate(W, 4), (-4, 3)),
+    (fx.Select(fx.Compare(CompareOp.LT, V, W), V, const(9, 5)), (-8, 9)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("e", "expected"), SPANS, ids=lambda x: type(x).__name__)
+def test_the_span_of_every_node(e, expected):
+    """The least and the greatest integer."""
+    assert span(e, ENV | {"p": (2, 5)}) == expected
+
+
+def test_conditions_have_no_span():
+    """A mistake of ours is said."""
+    with pytest.raises(TypeError, match=r"^Compare is no number$"):
+        span(fx.Compare(CompareOp.LT, V, W), ENV)
+
+
+@given(st.data())
+def test_the_span_of_rounding_is_reached(data):
+    """Every rounding of every operand stays inside, and the ends of the interval are near."""
+    low = data.draw(st.integers(-100, 100))
+    high = data.draw(st.integers(low, 120))
+    places = data.draw(st.integers(1, 5))
+    rounding = data.draw(st.sampled_from(Rounding))
+    e = fx.Round(fx.Var("a", Bits(9, 5)), places, rounding)
+    kernel = fx.Kernel(
+        "k",
+        (fx.Port(fx.Var("a", Bits(9, 5)), Role.INPUT),),
+        (fx.Let(fx.Var("b", fx.bits_of(e)), e, lnm.ir.operators.Phase.CHARGE),),
+        (fx.Port(fx.Var("b", fx.bits_of(e)), Role.OUTPUT),),
+    )
+    values = run(kernel, {"a": np.arange(low, high + 1)})["b"]
+    first, last = span(e, {"a": (low, high)})
+    assert first <= values.min() <= first + 1
+    assert last - 1 <= values.max() <= last
+
+
+@pytest.mark.parametrize("case", FIXED)
+def test_clamps_of_families(case):
+    """`spans` knows every number of each family's kernel."""
+    kernel = lnm.quantize(CASES[case](), lnm.Fixed(16, 12)).kernel
+    found = spans(kernel, {})
+    numbers = {let.target.name for let in kernel.body if isinstance(let.target.type, Bits)}
+    assert numbers <= set(found)
