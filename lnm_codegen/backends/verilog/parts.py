@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from lnm_codegen.backends.fixed_model import Coefficient, FixedModel
 from lnm_codegen.backends.rtl import Rtl
@@ -18,7 +19,7 @@ from lnm_codegen.ir.operators import Role
 _OURS = {"clk", "rst", "ce", "clear", "valid", "step", "unused"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Design:
     """A neuron as its circuit is made of it."""
 
@@ -34,7 +35,7 @@ class Design:
         """Prefix of every module."""
         return self.model.name
 
-    @property
+    @cached_property
     def kernel(self) -> fx.Kernel:
         """The step in integers."""
         return direct(without_zeros(self.model.program.kernel, self.constants))
@@ -44,14 +45,14 @@ class Design:
         """Whether coefficients are inputs of the modules, and not constants of their source."""
         return self.rtl.coefficients != "constant"
 
-    @property
+    @cached_property
     def constants(self) -> dict[str, int]:
         """The integers of the coefficients that are constants of the source, by name."""
         if self.on_ports:
             return {}
         return {c.name: c.integers[0] for c in self.model.coefficients}
 
-    @property
+    @cached_property
     def spans(self) -> dict[str, Span]:
         """What integers each number of the kernel can have."""
         return spans(self.kernel, self.constants)
@@ -102,7 +103,7 @@ class Design:
             whole=self.whole,
         )
 
-    @property
+    @cached_property
     def whole(self) -> frozenset[str]:
         """The numbers that a result, or more than comparisons, reads."""
         names = {p.var.name for p in self.kernel.results}
