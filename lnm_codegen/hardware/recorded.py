@@ -1,4 +1,4 @@
-"""Ranges of every node of a step on real data, and the format that holds them.
+"""Ranges of every node of a step on real data, and the least formats that follow from them.
 
 The states are those of the layer in float64, from its initial states over the sequences that
 reached it. From these the nodes of each step are computed in a format that is wide enough to be
@@ -13,22 +13,26 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
-from lnm_codegen.analysis.interval import Interval, hull, integer_bits
+from lnm_codegen.analysis.interval import Interval
 from lnm_codegen.fixed_compiler import integers, prepared_integers, quantize
 from lnm_codegen.granularity import Extent
-from lnm_codegen.hardware.network import parameters_of
+from lnm_codegen.hardware.network import neuron_layers, parameters_of, see
+from lnm_codegen.hardware.sample import sample_of
+from lnm_codegen.hardware.wordlength import Target, choose
 from lnm_codegen.interpreter import interpret
 from lnm_codegen.interpreter_arguments import extent_of
 from lnm_codegen.interpreter_arguments import parameters_of as elements_of
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, trace
+from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.types import Bits, Fixed
 from lnm_codegen.nn import NeuronLayer
 
 QUANTILES = (0.001, 0.01, 0.5, 0.99, 0.999)
-WIDTH, FRAC = 16, 12
+TARGET = Target(mismatch=1e-3)
+"""What formats of least width have to reach by default."""
 
 _WIDE = Fixed(28, 14)
 _KEPT = 1 << 16  # values of a node and a step that quantiles are taken of
@@ -112,15 +116,29 @@ class _Ranges:
         return tuple((q, float(v)) for q, v in zip(QUANTILES, found, strict=True))
 
 
-def format_for(ranges: Mapping[str, Recorded], width: int = WIDTH, frac: int = FRAC) -> Fixed:
-    """Return one format for all nodes: `frac` fraction bits, fewer where the ranges need the room.
+def least_formats(
+    network: nn.Module, images: Tensor, target: Target = TARGET
+) -> dict[str, FixedSpec]:
+    """Return formats of least total width for each neuron layer, by its path.
+
+    Integer bits follow from the ranges that its nodes have on the images, so that nothing in them
+    saturates; fraction bits are searched until the layer reaches the target on runs among them.
 
     Args:
-        ranges: Of every node.
-        width: In bits.
-        frac: The most fraction bits.
+        network: In eval mode.
+        images: (N, C, H, W), best of those it was trained on.
+        target: An error, or a share of spikes that differ.
+
+    Raises:
+        ModelError: No format reaches the target; and as for `recorded`.
+        UnsupportedError: A neuron without a fixed-point form.
     """
-    whole = hull([r.interval for r in ranges.values()])
-    while frac > 0 and integer_bits(whole, frac) + frac > width:
-        frac -= 1
-    return Fixed(width, frac)
+    _, seen = see(network, images)
+    specs = {}
+    for path, layer in neuron_layers(network).items():
+        x_seq = seen[path].x_seq
+        ranges = {name: r.interval for name, r in recorded(layer, x_seq).items()}
+        x = x_seq.double().cpu().numpy()
+        sample = sample_of(layer.neuron, x, values=parameters_of(layer))
+        specs[path] = choose(layer.neuron, sample, target, ranges).spec
+    return specs

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.hardware.agreement import compare
 from lnm_codegen.hardware.network import like, neuron_layers, parameters_of, see
-from lnm_codegen.hardware.recorded import format_for, recorded
+from lnm_codegen.hardware.recorded import least_formats, recorded
+from lnm_codegen.hardware.wordlength import Target
 from lnm_codegen.nn import NeuronLayer
 
 
@@ -109,12 +111,19 @@ def test_ranges_are_those_of_the_data() -> None:
     assert found["v_next"].low >= -2.0
 
 
-def test_a_format_makes_room_for_the_ranges() -> None:
-    layer = small(lnm.get("lif", decay_input=False)).neuron
-    for scale, want in (
-        (1.0, lnm.Fixed(16, 12)),
-        (9.0, lnm.Fixed(16, 11)),
-        (99.0, lnm.Fixed(16, 8)),
-    ):
-        x_seq = torch.tensor([-scale, scale]).reshape(1, 2, 1, 1, 1).expand(1, 2, 3, 4, 4)
-        assert format_for(recorded(layer, x_seq)) == want
+def test_least_formats_hold_the_data_and_reach_the_target() -> None:
+    """With room for every recorded value, and no more spikes that differ than asked for."""
+    network = small(lnm.get("lnm", degree=2, v_min=-2.0, theta=(0.1, 0.8, 0.1)))
+    specs = least_formats(network, images(64), Target(mismatch=0.01))
+    coarse = least_formats(network, images(64), Target(mismatch=0.2))
+    x_seq = see(network, images(64))[1]["neuron"].x_seq
+    ranges = recorded(network.neuron, x_seq)
+    for name, fixed in specs["neuron"].nodes:
+        low, high = fixed.bits.interval
+        assert low <= ranges[name].low
+        assert ranges[name].high <= high + 1 / (1 << fixed.frac)
+    found = compare(network, specs, [(images(64), torch.zeros(64))])
+    assert found.layers["neuron"].share("free_running") < 0.01
+    assert found.layers["neuron"].saturated == 0
+    widths = [sum(f.width for _, f in s["neuron"].nodes) for s in (coarse, specs)]
+    assert widths[0] < widths[1]
