@@ -35,8 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.expression import CONSTANTS, FUNCTIONS, parse, shorten
+from lnm_codegen.expression import CONSTANTS, FUNCTIONS, parse
 from lnm_codegen.expression_cost import MAX_EXPONENT
+from lnm_codegen.expression_text import shorten
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.symbols import SCOPE, Declared, Scope, Vector, input, param, spike_named, state
 from lnm_codegen.toml_content import Content, is_number, joined, shorten_value, text_of

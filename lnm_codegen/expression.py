@@ -20,8 +20,6 @@ from __future__ import annotations
 import ast
 import inspect
 import operator
-import string
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
@@ -32,11 +30,11 @@ from sympy.logic.boolalg import Boolean
 from lnm_codegen import functions as fn
 from lnm_codegen.errors import ModelError
 from lnm_codegen.expression_cost import MAX_EXPONENT, Cost, Shown, applied, compared, exact_decimal
+from lnm_codegen.expression_text import shorten, tree_of
 from lnm_codegen.symbols import Declared, Vector, is_spike
 
 Names: TypeAlias = Mapping[str, "Declared | Vector"]
 
-MAX_LENGTH = 4000
 MAX_DEPTH = 30
 CONSTANTS: dict[str, Any] = {"pi": sympy.pi}
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -64,7 +62,6 @@ _COMPARISONS: dict[type, type] = {
     ast.Eq: sympy.Equality,
     ast.NotEq: sympy.Unequality,
 }
-_CHARACTERS = frozenset(string.ascii_letters + string.digits + "_ +-*/()[],.<>=!&|~^%@:")
 _ACCEPTED = (
     "Accepted: numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~,"
     f" and {', '.join(FUNCTIONS)}."
@@ -88,11 +85,6 @@ def parse(
     return _Reader(text, names, where, hidden or {}).read()
 
 
-def shorten(text: str, limit: int = 60) -> str:
-    """Return `text` in quotes, escaped, its end cut off where it is long."""
-    return repr(text if len(text) <= limit else f"{text[: limit - 3]}...")
-
-
 class _Reader:
     def __init__(self, text: str, names: Names, where: str, hidden: Mapping[str, str]) -> None:
         self._text = " ".join(text.split())
@@ -102,30 +94,11 @@ class _Reader:
         self._cost = Cost(self._refuse)
 
     def read(self) -> sympy.Expr:
-        tree = self._tree()
+        tree = tree_of(self._text, self._refuse, _ACCEPTED)
         try:
             return self._number(tree, 0)
         except RecursionError:
             self._refuse(f"{shorten(self._text)} is nested too deeply. Split it up.")
-
-    def _tree(self) -> ast.expr:
-        text = self._text
-        if not text:
-            self._refuse(f"the expression is empty. {_ACCEPTED}")
-        if len(text) > MAX_LENGTH:
-            self._refuse(f"{len(text)} characters. Accepted: at most {MAX_LENGTH}.")
-        for character in text:
-            if character not in _CHARACTERS:
-                self._refuse(
-                    f"the character {character!r} in {shorten(text)} is not of the grammar."
-                    f" {_ACCEPTED}"
-                )
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # "1or v": a SyntaxError of later Pythons
-                return ast.parse(text, mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            self._refuse(f"{shorten(text)} is not an expression. {_ACCEPTED}")
 
     def _refuse(self, what: str) -> NoReturn:
         raise ModelError(f"{self._where}: {what}") from None

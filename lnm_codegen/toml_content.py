@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.expression import shorten
+from lnm_codegen.expression_text import shorten
 from lnm_codegen.functions import did_you_mean
 
 MAX_BYTES = 65536

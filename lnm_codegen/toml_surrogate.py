@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
-from lnm_codegen.expression import shorten
+from lnm_codegen.expression_text import shorten
 from lnm_codegen.functions import did_you_mean
 from lnm_codegen.surrogate import SURROGATES, Surrogate
 from lnm_codegen.symbols import Declared

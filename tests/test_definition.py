@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.definition import load, read
-from lnm_codegen.expression import FUNCTIONS, MAX_LENGTH, parse
+from lnm_codegen.expression import FUNCTIONS, parse
+from lnm_codegen.expression_text import MAX_LENGTH
 from lnm_codegen.symbols import Declared, Vector
 from lnm_codegen.toml_content import MAX_BYTES
 

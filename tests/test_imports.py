@@ -14,8 +14,8 @@ MODULES = sorted(p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py"
 LAYERS = {
     "errors": ("errors.py", "declared.py"),
     "front": (
-        "symbols.py", "functions.py", "expression_cost.py", "surrogate.py", "phases.py",
-        "wellformed.py", "neuron.py", "family.py", "families/",
+        "symbols.py", "functions.py", "expression_cost.py", "expression_text.py", "surrogate.py",
+        "phases.py", "wellformed.py", "neuron.py", "family.py", "families/",
         "expression.py", "toml_content.py", "toml_surrogate.py", "definition.py", "library.py",
     ),
     "build": ("ir/build.py",),

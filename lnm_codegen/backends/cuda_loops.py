@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from lnm_codegen.backends.c_expr import c_type
 from lnm_codegen.backends.cuda_plan import SUM_THREADS, TILE, CudaPlan
-from lnm_codegen.backends.cuda_sums import Job, jobs_of, joined, raw_values
+from lnm_codegen.backends.cuda_sums import Job, jobs_of
+from lnm_codegen.backends.cuda_text import joined, raw_values
 from lnm_codegen.backends.plan import Field, Plan
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir.nodes import Kernel, Role

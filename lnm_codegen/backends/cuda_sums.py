@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lnm_codegen.backends.cuda_plan import CudaPlan
+from lnm_codegen.backends.cuda_text import indented, joined, place, raw_values
 from lnm_codegen.backends.plan import Plan
 from lnm_codegen.declared import Granularity, Param
 from lnm_codegen.granularity import finest
@@ -69,21 +70,6 @@ def jobs_of(cuda: CudaPlan) -> tuple[Job, ...]:
     return tuple(jobs)
 
 
-def raw_values(plan: Plan, rows: Mapping[Granularity, str]) -> dict[str, str]:
-    """Return what each declared scalar is in the arguments, given the row of each granularity."""
-    table = {}
-    for p in plan.model.params:
-        for k, name in enumerate(p.element_names):
-            table[name] = f"a.{p.name}[{_place(rows[p.per], p, k)}]" if p.per in rows else "real(0)"
-    return table
-
-
-def _place(row: str, p: Param, k: int) -> str:
-    if p.size is None:
-        return row
-    return str(k) if row == "0" else f"{row} * {p.size} + {k}"
-
-
 def _terms_of(plan: Plan, param: Param) -> set[str]:
     """Return the terms that the gradient of a parameter comes from."""
     wanted = {f"grad_{n}" for n in param.element_names}
@@ -114,7 +100,7 @@ def _writes(work: _Work, row: str, value: str) -> tuple[str, ...]:
     lines = []
     for p in work.params:
         stores = [
-            f"a.grad_{p.name}[{_place(row, p, k)}] = {value.format(name)};"
+            f"a.grad_{p.name}[{place(row, p, k)}] = {value.format(name)};"
             for k, name in enumerate(p.element_names)
         ]
         if len(stores) == 1:
@@ -134,9 +120,7 @@ def _job(work: _Work, comment: tuple[str, ...], name: str, lines: tuple[str, ...
     kinds += ["const real *sums"] * layer + ["const RowSums &rows"] * rows
     values = ", ".join(["a", *["sums"] * layer, *["rows"] * rows])
     guard = "if (blockIdx.x == 0) " if work.per == "layer" else ""
-    return Job(
-        comment, name, ", ".join(kinds), tuple(_indented(lines)), f"{guard}{name}({values});"
-    )
+    return Job(comment, name, ", ".join(kinds), tuple(indented(lines)), f"{guard}{name}({values});")
 
 
 def _direct(work: _Work) -> Job:
@@ -202,12 +186,12 @@ def _channels(work: _Work) -> tuple[str, ...]:
             for q in work.terms
         ),
         "if (threadIdx.x == 0) {",
-        *_indented(_evaluation(work, {"layer": "0", "channel": "channel"})),
-        *_indented(_writes(work, "channel", "grad_{}_value")),
+        *indented(_evaluation(work, {"layer": "0", "channel": "channel"})),
+        *indented(_writes(work, "channel", "grad_{}_value")),
         "}",
     ]
     loop = "for (int64_t channel = blockIdx.x; channel < a.channels; channel += gridDim.x) {"
-    return (loop, *_indented(body), "}")
+    return (loop, *indented(body), "}")
 
 
 def _neurons(work: _Work) -> tuple[str, ...]:
@@ -223,7 +207,7 @@ def _neurons(work: _Work) -> tuple[str, ...]:
         "const int64_t threads = int64_t(gridDim.x) * kSumThreads;",
         "for (int64_t row = int64_t(blockIdx.x) * kSumThreads + threadIdx.x; row < a.sample;"
         " row += threads) {",
-        *_indented(body),
+        *indented(body),
         "}",
     )
 
@@ -253,15 +237,15 @@ def _gathered(work: _Work) -> Job:
         *([tiles] if any("tiles" in line for line in body) else []),
         f"double {', '.join(f'{n}_total = 0' for n in elements)};",
         f"for (int64_t k = threadIdx.x; k < {count}; k += kSumThreads) {{",
-        *_indented(body),
+        *indented(body),
         "}",
         *(f"{n}_total = block_total({n}_total);" for n in elements),
     ]
     writes = _writes(work, "0" if work.per == "layer" else "channel", "real({}_total)")
-    group += ["if (threadIdx.x == 0) {", *_indented(writes), "}"]
+    group += ["if (threadIdx.x == 0) {", *indented(writes), "}"]
     if work.per == "channel":
         loop = "for (int64_t channel = blockIdx.x; channel < a.channels; channel += gridDim.x) {"
-        group = [loop, *_indented(group), "}"]
+        group = [loop, *indented(group), "}"]
     return _job(
         work,
         (f"Gradients per {work.per} to which {_NOUNS[work.source]} contribute one by one.",),
@@ -293,21 +277,3 @@ def _seed(work: _Work, q: str) -> str:
                 return whole
             first = "k == 0" if work.per == "channel" else "row == channel * a.inner"
             return f"{first} ? {whole} : 0"
-
-
-def _indented(lines: tuple[str, ...] | list[str]) -> list[str]:
-    return [x if x.startswith("#") else f"    {x}".replace("\n", "\n    ") for x in lines]
-
-
-def joined(start: str, words: list[str], end: str, indent: int = 0) -> str:
-    """Return start + words between commas + end, in lines of 110 columns.
-
-    The first line begins at `indent`, the others four columns further in.
-    """
-    lines = [" " * indent + start]
-    for k, word in enumerate(words):
-        piece = word + (", " if k + 1 < len(words) else end)
-        if len(lines[-1]) + len(piece.rstrip()) > 110:
-            lines.append(" " * (indent + 4))
-        lines[-1] += piece
-    return "\n".join(line.rstrip() for line in lines)[indent:]
