@@ -86,28 +86,38 @@ def compiled(subject: Subject) -> Subject:
     return Subject(f"{subject.name}, torch.compile", run, subject.parameters)
 
 
-def peers(device: str) -> Iterator[Subject]:
-    """Yield LIF (tau = 2, hard reset, atan) and a learnable cubic of the libraries installed."""
-    yield from _spikingjelly(device)
-    yield from _snntorch()
+def peers(device: str, compiles: bool = False) -> Iterator[Subject]:
+    """Yield LIF (tau = 2, hard reset, atan) and a learnable cubic of the libraries installed.
+
+    With `compiles`, also their LIF under `torch.compile`.
+    """
+    yield from _spikingjelly(device, compiles)
+    yield from _snntorch(compiles)
 
 
-def _spikingjelly(device: str) -> Iterator[Subject]:
+def _spikingjelly(device: str, compiles: bool) -> Iterator[Subject]:
     try:
         from spikingjelly.activation_based import functional, neuron, surrogate
     except ImportError:
         return
 
-    def stepwise(node: Any) -> Callable[[Tensor], Tensor]:
+    def stepwise(node: Any, compiles: bool = False) -> Callable[[Tensor], Tensor]:
+        call = torch.compile(node, dynamic=False) if compiles else node
+
         def run(x: Tensor) -> Tensor:
             functional.reset_net(node)
-            out: Tensor = node(x)
+            out: Tensor = call(x)
             return out
 
         return run
 
-    lif = neuron.LIFNode(tau=2.0, surrogate_function=surrogate.ATan(alpha=2.0), step_mode="m")
-    yield Subject("SpikingJelly LIFNode", stepwise(lif.to(device)))
+    def lif() -> Any:
+        fire = surrogate.ATan(alpha=2.0)
+        return neuron.LIFNode(tau=2.0, surrogate_function=fire, step_mode="m").to(device)
+
+    yield Subject("SpikingJelly LIFNode", stepwise(lif()))
+    if compiles:
+        yield Subject("SpikingJelly LIFNode, torch.compile", stepwise(lif(), compiles))
     if device == "cpu":
         return  # FlexSN is a Python loop there
     fire = surrogate.ATan(alpha=2.0)
@@ -122,7 +132,7 @@ def _spikingjelly(device: str) -> Iterator[Subject]:
     yield Subject("SpikingJelly FlexSN cubic", stepwise(node), thetas)
 
 
-def _snntorch() -> Iterator[Subject]:
+def _snntorch(compiles: bool) -> Iterator[Subject]:
     try:
         import snntorch
         from snntorch import surrogate
@@ -139,4 +149,7 @@ def _snntorch() -> Iterator[Subject]:
             spikes.append(spike)
         return torch.stack(spikes)
 
-    yield Subject("snnTorch Leaky loop", run)
+    loop = Subject("snnTorch Leaky loop", run)
+    yield loop
+    if compiles:
+        yield compiled(loop)

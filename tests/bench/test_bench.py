@@ -83,6 +83,18 @@ def test_peers_fire_as_ours():
     assert found["snnTorch Leaky loop"].shape == x.shape
 
 
+@pytest.mark.slow
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Inductor's own imports
+def test_peers_under_compile_fire_as_without():
+    """Call after call, though a library's node keeps its state."""
+    x = torch.randn(2, 2, 3, 4) + 0.5
+    found = {p.name: [p.run(x), p.run(x)] for p in peers("cpu", compiles=True)}
+    for name in ("SpikingJelly LIFNode", "snnTorch Leaky loop"):
+        for out in found[f"{name}, torch.compile"]:
+            assert torch.equal(out, found[name][0])
+
+
 def test_network():
     """A training step of the small network with each backend."""
     rows = measure_network(lnm.get("lnm", degree=2), (2,), "cpu", 1, False)
