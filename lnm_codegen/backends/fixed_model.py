@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.types import Bits
 
 
@@ -39,7 +41,13 @@ class FixedState:
 
 @dataclass(frozen=True, slots=True)
 class FixedModel:
-    """A neuron in fixed point, with the values of its parameters; `rtl` is for circuits alone."""
+    """A neuron in fixed point, with the values of its parameters.
+
+    Attributes:
+        rtl: For circuits alone.
+        played: What the testbench of an array plays: input -> integers (sequences, ticks, neurons),
+            each sequence from the initial states. Where it is None, inputs are drawn.
+    """
 
     name: str
     family: str
@@ -48,6 +56,7 @@ class FixedModel:
     coefficients: tuple[Coefficient, ...]
     equations: tuple[str, ...]
     rtl: Rtl
+    played: Mapping[str, Array] | None = field(default=None, compare=False, repr=False)
 
     @property
     def channels(self) -> int:
