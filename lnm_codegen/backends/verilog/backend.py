@@ -17,6 +17,8 @@ from lnm_codegen.backends.verilog.manifest import Form, manifest
 from lnm_codegen.backends.verilog.modules import comb_module, core_module, leaf, next_module
 from lnm_codegen.backends.verilog.parts import Design, check_names
 from lnm_codegen.backends.verilog.pipeline import Pipeline
+from lnm_codegen.backends.verilog.sequence import Sequence
+from lnm_codegen.backends.verilog.sequence_module import seq_module
 from lnm_codegen.backends.verilog.terms import multiplied
 from lnm_codegen.backends.verilog.vectors import run_vectors, step_vectors
 
@@ -50,7 +52,7 @@ class Verilog:
             vectors, file = (run, "run.hex") if form.word == "comb" else (step, "step.hex")
             files[f"tb/{name}_{file}"] = vectors.text
             files[f"tb/{name}_{form.word}_tb.v"] = testbench(
-                design, form.word, vectors, f"{name}_{file}"
+                design, form.word, vectors, f"{name}_{file}", (form.latency, form.interval)
             )
 
         files[f"rtl/{name}_next.v"] = next_module(design)
@@ -64,6 +66,12 @@ class Verilog:
             files |= {f"rtl/{name}_{word}.v": _leaf(design, word) for word in leaves}
             files[f"rtl/{name}_core.v"] = results
             add(Form("core", (*leaves, "core"), pipeline.latency, 1, pipeline.multipliers))
+        if "seq" in design.rtl.forms:
+            sequence = Sequence(design)
+            files[f"rtl/{name}_seq.v"] = seq_module(design, sequence)
+            leaves = ("mul",) if sequence.steps else ()
+            files |= {f"rtl/{name}_{word}.v": _leaf(design, word) for word in leaves}
+            add(Form("seq", (*leaves, "seq"), sequence.latency, sequence.interval, len(leaves)))
         if "mul" in {module for form in forms for module in form.modules}:
             files |= {path: ecp5_model(design) for path in simulation_files(design)}
         files["manifest.json"] = manifest(design, tuple(forms))

@@ -23,12 +23,16 @@ class _View:
     differs: str
     shown: str
     found: str
+    result_width: int
+    latency: int
+    interval: int
 
 
-def testbench(design: Design, form: str, vectors: Vectors, file: str) -> str:
+def testbench(design: Design, form: str, vectors: Vectors, file: str, pace: tuple[int, int]) -> str:
     """Return the testbench of a form, which reads the vectors from `file`.
 
-    The fields of a word are on the inputs; outputs and next states are compared with it.
+    The fields of a word are on the inputs; outputs and next states are compared with it. `pace` is
+    the latency and the interval.
     """
     prefixed = form != "comb"
     into = "in_" if prefixed else ""
@@ -55,6 +59,9 @@ def testbench(design: Design, form: str, vectors: Vectors, file: str) -> str:
         differs=" || ".join(f"{p} !== {_slice(vectors, v.name, 'word')}" for p, v in results),
         shown=", ".join(f"{p} %h" for p, _ in results),
         found=", ".join(p for p, _ in results),
+        result_width=sum(width_of(v) or 1 for _, v in results),
+        latency=pace[0],
+        interval=pace[1],
     )
     return render(f"verilog/{form}_tb.v.j2", view)
 
