@@ -43,6 +43,11 @@ class Escape:
     value: float
     bound: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.state} is driven past {self.bound:g}: {self.value:g} after {self.steps} steps"
+        )
+
     @property
     def steps(self) -> int:
         """How many steps it takes."""

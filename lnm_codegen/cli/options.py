@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.formats import format_of
 from lnm_codegen.functions import did_you_mean
+from lnm_codegen.ir.types import Fixed
 from lnm_codegen.surrogate import SURROGATES, Surrogate
 
 FamilyArgument = Annotated[
@@ -93,3 +96,54 @@ def _surrogate(text: str) -> Surrogate | None:
         return SURROGATES[name](**arguments)
     except TypeError as error:
         raise ModelError(f"--set surrogate={text}: {error}.") from None
+
+
+def parse_format(text: str, rounding: str = "half_up") -> Fixed:
+    """Return the format that `16.12` (width.fraction) or `Q4.12` names.
+
+    Raises:
+        ModelError: It names none, or one that there is not.
+    """
+    return format_of(text, rounding, where="--format")
+
+
+def parse_intervals(
+    option: str, texts: Sequence[str], names: Sequence[str], *, symmetric: bool = False
+) -> dict[str, tuple[float, float]]:
+    """Return an interval for each of `names`: of `LOW,HIGH` for all of them, `NAME=LOW,HIGH` one.
+
+    Args:
+        option: As it is written, `--x`.
+        texts: What was given, as often as it was.
+        names: The inputs or states.
+        symmetric: Also take one number X, for [-X, X].
+
+    Raises:
+        ModelError: Not an interval, no such name, a name twice.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for text in texts:
+        name, equals, rest = text.rpartition("=")
+        if equals and name not in names:
+            raise ModelError(
+                f"{option} {text!r}: no {name!r}. Declared: {', '.join(names) or 'none'}."
+                f"{did_you_mean(name, names)}"
+            )
+        for one in [name] if equals else names:
+            if one in found:
+                raise ModelError(f"{option} {text!r}: {one} is given twice. Give it once.")
+            found[one] = _interval(option, text, rest, symmetric)
+    return found
+
+
+def _interval(option: str, text: str, rest: str, symmetric: bool) -> tuple[float, float]:
+    words = [word.strip() for word in rest.split(",")]
+    plain = all(_NUMBER.fullmatch(w) and math.isfinite(float(w)) for w in words)
+    if plain and len(words) == 1 and symmetric and float(words[0]) >= 0:
+        return -float(words[0]), float(words[0])
+    if plain and len(words) == 2 and float(words[0]) <= float(words[1]):
+        return float(words[0]), float(words[1])
+    one = "a number X >= 0 for -X,X, or " if symmetric else ""
+    raise ModelError(
+        f"{option} {text!r}: not an interval. Accepted: {one}LOW,HIGH with LOW <= HIGH, finite."
+    )

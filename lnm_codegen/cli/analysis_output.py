@@ -1,0 +1,219 @@
+"""An `Analysis` as text and as plain data for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+import typer
+
+from lnm_codegen.analysis import (
+    Escape,
+    FixedPoints,
+    Interval,
+    Invariant,
+    NodeError,
+    Undecided,
+)
+from lnm_codegen.analysis.report import Analysis, FixedAnalysis
+from lnm_codegen.cli.output import print_heading, print_table
+from lnm_codegen.compiler import equations
+
+
+def print_analysis(found: Analysis) -> None:
+    """Print an analysis: equations, the states, fixed points, nodes."""
+    typer.secho(f"{found.neuron.name}: {_box(found.inputs) or 'no inputs'}", bold=True)
+    for line in equations(found.neuron):
+        typer.echo(f"  {line}")
+    print_heading("States")
+    typer.echo("\n".join(f"  {line}" for line in verdict_lines(found.invariant)))
+    print_heading("Fixed points of the charge, h = v")
+    _print_fixed_points(found.fixed_points)
+    if found.fixed is not None and found.states is not None:
+        _print_errors(found.fixed, _box(found.states | found.inputs))
+        return
+    if found.ranges is None or found.states is None:
+        print_heading("Ranges")
+        typer.echo("  none: no interval of the states is known. Give one, --state v=-2,1, say.")
+        return
+    print_heading(f"Ranges of every node for {_box(found.states | found.inputs)}")
+    parameters = {n for n, i in found.ranges.items() if _is_number(n, i, found)}
+    rows = [
+        (name, str(i), "exact" if i.tight else "outer")
+        for name, i in found.ranges.items()
+        if name not in parameters
+    ]
+    print_table(("node", "range", ""), rows)
+    typer.echo(", ".join(f"{n} = {float(found.ranges[n].low):.6g}" for n in sorted(parameters)))
+
+
+def verdict_lines(verdict: Invariant | Escape | Undecided) -> list[str]:
+    """Return what is known of the states, as lines of text."""
+    match verdict:
+        case Invariant(states=states, reached=reached):
+            if not states:
+                return ["none"]
+            lines = [f"{_box(states)}: never left (proven)"]
+            if any(float(reached[n].width) < 0.999 * float(i.width) for n, i in states.items()):
+                lines.append(f"the least such interval holds at least {_box(reached)}")
+            return lines
+        case Escape():
+            return [str(verdict), *(f"  {n} = {_run(x)}" for n, x in verdict.inputs.items())]
+        case Undecided(reason):
+            return [f"undecided: {reason}"]
+        case _:
+            assert_never(verdict)
+
+
+def _print_fixed_points(found: tuple[FixedPoints, ...] | str) -> None:
+    if isinstance(found, str):
+        typer.echo(f"  {found}")
+        return
+    rows = []
+    for at in found:
+        constant = ", ".join(f"{n} = {float(x):g}" for n, x in at.inputs.items())
+        if at.everywhere:
+            rows.append((constant, "an interval", "1", "neutral", ""))
+        for p in at.points:
+            kind = f"{p.kind}, alternating" if p.alternates else p.kind
+            fires = "fires there" if p.fires else ""
+            rows.append(
+                (constant, f"{float(p.v.low):.6g}", f"{float(p.slope.low):.6g}", kind, fires)
+            )
+        if not at.points and not at.everywhere:
+            rows.append((constant, "none", "", "", ""))
+    print_table(("input", "v", "slope", "", ""), rows)
+
+
+def _print_errors(fixed: FixedAnalysis, where: str) -> None:
+    print_heading(f"Fixed point, {fixed.spec}: one step from the same state, for {where}")
+    header = ("node", "range", "format", "needs", "rounding", "coefficients", "bound", "")
+    rows = []
+    for name, node in fixed.errors.nodes.items():
+        unit = 1 << node.bits.frac
+        rows.append(
+            (
+                name,
+                str(node.range),
+                str(node.bits),
+                f"Q{node.integer_bits}.{node.bits.frac}",
+                f"{float(node.arithmetic.magnitude * unit):.3f} ulp",
+                f"{float(node.coefficients.magnitude * unit):.3f} ulp",
+                f"{float(node.bound):.3g}",
+                _note(node),
+            )
+        )
+    print_table(header, rows)
+    for name, inside in fixed.cut.items():
+        typer.echo(f"{name} is cut to what its format holds, {inside}")
+    for name, decision in fixed.errors.decisions.items():
+        typer.echo(
+            f"{name} may be decided otherwise where its operands differ by at most"
+            f" {float(decision.margin):.3g}"
+        )
+
+
+def _note(node: NodeError) -> str:
+    notes = ["SATURATES; bound where it does not"] if node.saturates else []
+    if node.after:
+        notes.append(f"bound unless {' or '.join(node.after)} saturates")
+    if node.decisions:
+        notes.append(f"bound where {' and '.join(node.decisions)} are decided alike")
+    return "; ".join(notes)
+
+
+def _is_number(name: str, inside: Interval, found: Analysis) -> bool:
+    nodes = {*found.inputs, *(found.states or {})}
+    return inside.low == inside.high and name not in nodes
+
+
+def _box(box: Mapping[str, Interval]) -> str:
+    return ", ".join(f"{n} in {i}" for n, i in box.items())
+
+
+def _run(values: tuple[float, ...]) -> str:
+    """Return a sequence as text, equal neighbours counted."""
+    groups: list[tuple[float, int]] = []
+    for value in values:
+        if groups and groups[-1][0] == value:
+            groups[-1] = (value, groups[-1][1] + 1)
+        else:
+            groups.append((value, 1))
+    shown = [f"{v:g}" if n == 1 else f"{n} times {v:g}" for v, n in groups]
+    return ", ".join(shown if len(shown) <= 24 else [*shown[:24], f"... ({len(values)} steps)"])
+
+
+def as_dict(found: Analysis) -> dict[str, Any]:
+    """Return an analysis as plain data."""
+    return {
+        "name": found.neuron.name,
+        "equations": equations(found.neuron),
+        "scheme": found.scheme,
+        "inputs": _intervals(found.inputs),
+        "states": None if found.states is None else _intervals(found.states),
+        "invariant": _verdict(found.invariant),
+        "fixed_points": found.fixed_points
+        if isinstance(found.fixed_points, str)
+        else [_points(at) for at in found.fixed_points],
+        "ranges": None if found.ranges is None else _intervals(found.ranges),
+        "fixed": None if found.fixed is None else _errors(found.fixed),
+    }
+
+
+def _intervals(box: Mapping[str, Interval]) -> dict[str, Any]:
+    return {
+        n: {"low": float(i.low), "high": float(i.high), "exact": i.tight} for n, i in box.items()
+    }
+
+
+def _verdict(verdict: Invariant | Escape | Undecided) -> dict[str, Any]:
+    match verdict:
+        case Invariant(states=states, reached=reached):
+            exact = {n: [str(i.low), str(i.high)] for n, i in states.items()}
+            return {"verdict": "invariant", "states": _intervals(states), "rational": exact,
+                    "reached": _intervals(reached)}  # fmt: skip
+        case Escape(inputs=inputs, state=state, value=value, bound=bound):
+            return {"verdict": "escape", "inputs": inputs, "state": state, "value": value,
+                    "bound": bound, "steps": verdict.steps}  # fmt: skip
+        case Undecided(reason):
+            return {"verdict": "undecided", "reason": reason}
+        case _:
+            assert_never(verdict)
+
+
+def _points(at: FixedPoints) -> dict[str, Any]:
+    return {
+        "inputs": {n: float(x) for n, x in at.inputs.items()},
+        "everywhere": at.everywhere,
+        "points": [
+            {"v": float(p.v.low), "slope": float(p.slope.low), "kind": p.kind,
+             "alternates": p.alternates, "fires": p.fires}
+            for p in at.points
+        ],
+    }  # fmt: skip
+
+
+def _errors(fixed: FixedAnalysis) -> dict[str, Any]:
+    return {
+        "format": str(fixed.spec),
+        "cut": _intervals(fixed.cut),
+        "nodes": {
+            name: {
+                "format": str(node.bits),
+                **_intervals({"range": node.range}),
+                "integer_bits": node.integer_bits,
+                "arithmetic": float(node.arithmetic.magnitude),
+                "coefficients": float(node.coefficients.magnitude),
+                "bound": float(node.bound),
+                "ulp": float(node.ulp),
+                "saturates": node.saturates,
+                "after": node.after,
+                "decisions": node.decisions,
+            }
+            for name, node in fixed.errors.nodes.items()
+        },
+        "decisions": {
+            name: {"margin": float(d.margin), "after": d.after}
+            for name, d in fixed.errors.decisions.items()
+        },
+    }

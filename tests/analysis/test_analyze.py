@@ -1,0 +1,140 @@
+"""`lnm analyze`: what it prints and draws, and what it says when something is wrong."""
+
+import json
+import math
+from fractions import Fraction
+
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.analysis.figure import charge_figure
+from lnm_codegen.analysis.report import analyze
+from lnm_codegen.cli import run
+from lnm_codegen.cli.options import parse_format, parse_intervals
+from lnm_codegen.errors import ModelError
+
+CUBIC = ("lnm", "--set", "theta=0.02,0.85,0.11,-0.06")
+RUNAWAY = ("lnm", "--set", "theta=.05,.6,-.1,.15", "--x", ".35")
+
+
+@pytest.fixture
+def call(capsys):
+    def call_(*arguments: object) -> tuple[int, str, str]:
+        status = run(["analyze", *map(str, arguments)])
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return call_
+
+
+def test_a_neuron_that_stays(call):
+    status, out, _ = call(*CUBIC)
+    assert status == 0
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "v in [-1.8135, 1]: never left (proven)" in lines
+    assert "x = 0 0.148123 0.878638 stable" in lines
+    assert "x = -1 -1.80325 -0.132027 stable, alternating" in lines
+    assert "h_3 [-0.813503, 0.92] exact" in lines
+    assert "v_next [-1.8135, 1] exact" in lines
+
+
+def test_a_neuron_that_runs_away(call):
+    """The inputs that drive it out are printed, and no ranges, as none are known."""
+    status, out, _ = call(*RUNAWAY)
+    assert status == 0
+    assert "  v is driven past 100: -552.787 after 13 steps\n    x = 13 times -0.35\n" in out
+    assert "none: no interval of the states is known. Give one, --state v=-2,1, say." in out
+
+
+def test_errors_in_a_format(call):
+    status, out, _ = call(*CUBIC, "--state", "v=-2,2", "--format", "16.12")
+    assert status == 0
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "h_3 [-0.813503, 1.68] Q4.12 Q2.12 3.500 ulp 2.960 ulp 0.00158" in lines
+    assert any(line.endswith("bound where fired are decided alike") for line in lines)
+    status, out, _ = call(*CUBIC, "--state", "v=-9,9", "--format", "Q4.12")
+    assert "v is cut to what its format holds, [-8, 7.99976]" in out
+    assert "SATURATES; bound where it does not" in out
+
+
+def test_json_is_complete_and_strict(call):
+    _, out, _ = call(*CUBIC, "--format", "16.12", "--json")
+    found = json.loads(out, parse_constant=lambda word: pytest.fail(word))
+    assert found["invariant"]["verdict"] == "invariant"
+    assert found["fixed"]["nodes"]["h_3"]["integer_bits"] == 1
+    assert found["ranges"]["h"]["exact"] is True
+    low, high = found["invariant"]["rational"]["v"]
+    assert math.isclose(float(Fraction(low)), found["states"]["v"]["low"])
+    assert high == "1"
+    _, out, _ = call(*RUNAWAY, "--json")
+    found = json.loads(out)
+    assert found["invariant"]["steps"] == 13
+    assert found["ranges"] is None
+    _, out, _ = call("izhikevich", "--x", "0.1", "--json")
+    assert "2 states" in json.loads(out)["fixed_points"]
+
+
+def test_a_figure_is_drawn_whole_or_not_at_all(call, tmp_path):
+    path = tmp_path / "charge.png"
+    assert call(*CUBIC, "--figure", path)[0] == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    status, out, err = call("izhikevich", "--x", "0.1", "--figure", tmp_path / "two.png")
+    assert (status, out) == (2, "")
+    assert "2 states (v, w)" in err
+    status, _, err = call(*CUBIC, "--figure", tmp_path / "none" / "charge.png")
+    assert status == 2
+    assert "none/charge.png: No such file or directory. Choose another file with --figure." in err
+    assert [p.name for p in tmp_path.iterdir()] == ["charge.png"]
+
+
+def test_the_figure_shows_curve_diagonal_threshold_and_points():
+    found = analyze(
+        lnm.get("lnm", degree=3, theta=(0.05, 0.6, -0.1, 0.15), v_min=-2.0), {"x": (-1, 1)}
+    )
+    axis = charge_figure(found).axes[0]
+    _, labels = axis.get_legend_handles_labels()
+    assert labels == [
+        "diagonal, h = v", "between the ends of x in [-1, 1]", "h without input", "v_threshold",
+        "invariant [-2, 1]", "stable fixed point", "unstable fixed point",
+    ]  # fmt: skip
+    curve = next(line for line in axis.lines if line.get_label() == "h without input")
+    v, h = curve.get_data()
+    expected = (0.05 + 0.6 * v - 0.1 * v**2 + 0.15 * v**3).clip(min=-2)
+    assert abs(h - expected).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("lif", "--x", "1,-1"), "--x '1,-1': not an interval. Accepted: a number X >= 0 for -X,X,"
+         " or LOW,HIGH with LOW <= HIGH, finite."),
+        (("lif", "--x", "1e999"), "--x '1e999': not an interval. Accepted: a number X >= 0 for"
+         " -X,X, or LOW,HIGH with LOW <= HIGH, finite."),
+        (("lif", "--x", "y=1"), "--x 'y=1': no 'y'. Declared: x."),
+        (("lif", "--x", "1", "--x", "2"), "--x '2': x is given twice. Give it once."),
+        (("lif", "--state", "v=1"), "--state 'v=1': not an interval. Accepted: LOW,HIGH with LOW <="
+         " HIGH, finite."),
+        (("lif", "--format", "16"), "--format '16': not a format. Accepted: width.fraction, such as"
+         " 16.12, or Q4.12."),
+        (("lif", "--format", "4.12"), "--format '4.12': Fixed: frac is 12. Accepted: 0 to 3 of 4"
+         " bits, as the sign takes one."),
+        ((*RUNAWAY, "--format", "16.12"), "lnm: no interval of the states is known, so errors have"
+         " no bound. Give states, on the command line --state v=-2,1, say."),
+        (("lif", "--set", "v_threshold=9", "--format", "16.12"), "lif: parameter 'v_threshold' is"
+         " 9, which does not fit Q4.12: -8 to 7.99976. Give more integer bits."),
+        (("lif", "--set", "tao=2"), None),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(call, arguments, message):
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert message is None or err == f"error: {message}\n"
+
+
+def test_formats_and_intervals_are_read():
+    assert parse_format("16.12") == parse_format("Q4.12") == lnm.Fixed(16, 12)
+    assert parse_intervals("--x", ["1"], ["x", "y"], symmetric=True) == {"x": (-1, 1), "y": (-1, 1)}
+    assert parse_intervals("--x", ["x=0,1", "y=-2,3"], ["x", "y"]) == {"x": (0, 1), "y": (-2, 3)}
+    with pytest.raises(ModelError):
+        parse_intervals("--x", ["-1"], ["x"], symmetric=True)
