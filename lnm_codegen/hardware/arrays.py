@@ -72,10 +72,12 @@ class LayerArray:
     def cycles(self) -> int:
         """Cycles of an image, from clear to its last result, where nothing stalls.
 
-        Clear and the cycle after it; T ticks; then the way of the last input through the pipeline.
+        Clear and the cycle after it; T - 1 ticks; the inputs of the last; then the way of the last
+        input through the pipeline. A layer in several arrays takes no longer: they run at once.
         """
         form = self.manifest["forms"]["array"]
-        return 2 + self.time_steps * int(form["tick_cycles"]) + int(form["latency"])
+        ticks = (self.time_steps - 1) * int(form["tick_cycles"])
+        return 2 + ticks + self.neurons + int(form["latency"])
 
 
 def arrays_of(
