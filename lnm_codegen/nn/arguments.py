@@ -116,8 +116,13 @@ def check_inputs(neuron: Neuron, inputs: tuple[Tensor, ...], step_mode: str) -> 
     return inputs
 
 
-def refuse_strangers(neuron: Neuron, backend: str, tensors: Sequence[Tensor]) -> None:
-    """Raise UnsupportedError where a tensor has no plain memory that a kernel could read."""
+def refuse_strangers(
+    neuron: Neuron,
+    reader: str,
+    tensors: Sequence[Tensor],
+    remedy: str = "Use backend='torch'.",
+) -> None:
+    """Raise UnsupportedError where a tensor has no plain memory that `reader` could read."""
     for tensor in tensors:
         if is_functorch_wrapped_tensor(tensor):
             what = "torch.func transforms (vmap, grad, jvp) do not reach"
@@ -125,10 +130,7 @@ def refuse_strangers(neuron: Neuron, backend: str, tensors: Sequence[Tensor]) ->
             what = f"a {type(tensor).__name__} of layout {tensor.layout} does not fit"
         else:
             continue
-        raise UnsupportedError(
-            f"{neuron.name}: {what} into the generated kernels of backend {backend!r}. Use"
-            " backend='torch'."
-        )
+        raise UnsupportedError(f"{neuron.name}: {what} into {reader}. {remedy}")
 
 
 def check_rows(neuron: Neuron, made_for: dict[str, tuple[int, ...]], shape: torch.Size) -> None:

@@ -35,9 +35,9 @@ BACKENDS: Final = ("auto", "c", "torch")
 """What a layer in integers accepts."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arithmetic:
-    """A neuron in fixed point, as a layer needs it.
+    """A neuron in fixed point, as a layer needs it; one for each layer, told apart by identity.
 
     Attributes:
         neuron: With what is recorded among its outputs.
@@ -133,7 +133,15 @@ def check_device(arithmetic: Arithmetic, x: Tensor) -> None:
 
 
 def clipped(value: Tensor, bits: Bits) -> Tensor:
-    """Say where a real number does not fit a format once it is rounded; NaN does not."""
+    """Say where a real number does not fit a format once it is rounded; NaN does not.
+
+    Returns:
+        Booleans of the shape of `value`; one alone, False, where everything fits.
+    """
     unit = 2.0**-bits.frac
     low, high = (bits.low - 0.5) * unit, (bits.high + 0.5) * unit
+    if value.numel():
+        least, greatest = torch.aminmax(value)
+        if least >= low and greatest < high:
+            return value.new_zeros((), dtype=torch.bool)
     return torch.logical_not((value >= low) & (value < high))

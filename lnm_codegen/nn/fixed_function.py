@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from lnm_codegen.nn.fixed import Arithmetic, clipped
 from lnm_codegen.nn.function import run_backward, time_stride
 from lnm_codegen.nn.layout import Layout, arranged
 from lnm_codegen.nn.load import CKernels, load_c
-from lnm_codegen.nn.load_fixed import Argument, Rows, load_fixed
+from lnm_codegen.nn.load_fixed import Argument, FixedLibrary, Rows, load_fixed
 
 _NEVER = 1 << 40  # a T that no sequence has: every state is a checkpoint
 
@@ -111,8 +112,7 @@ class FixedFused(torch.autograd.Function):
         for port in kernel.results[: len(neuron.output)]:
             outputs.append(layout.empty_sequence(like.dtype, like.device))
             arguments |= {f"{port.var.name}_seq": outputs[-1], f"{port.var.name}_stride": count}
-        library = load_fixed(call.arithmetic.program)
-        library.run(layout.time_steps, count, arguments, like.dtype)
+        _library(call.arithmetic).run(layout.time_steps, count, arguments, like.dtype)
         if call.trains:
             ctx.call = call
             ctx.set_materialize_grads(False)
@@ -148,8 +148,20 @@ class FixedFused(torch.autograd.Function):
         names = [s.name for s in (*neuron.inputs, *neuron.states)]
         for name, value, grad in zip(names, tensors[:own], results[:own], strict=True):
             if grad is not None:
-                grad.masked_fill_(clipped(value, call.arithmetic.bits(name)), 0)
+                stopped = clipped(value, call.arithmetic.bits(name))
+                if stopped.dim():
+                    grad.masked_fill_(stopped, 0)
         return (None, *results)
+
+
+_LIBRARIES: WeakKeyDictionary[Arithmetic, FixedLibrary] = WeakKeyDictionary()
+
+
+def _library(arithmetic: Arithmetic) -> FixedLibrary:
+    """Return the integer model of a layer, without hashing its program at every call."""
+    if arithmetic not in _LIBRARIES:
+        _LIBRARIES[arithmetic] = load_fixed(arithmetic.program)
+    return _LIBRARIES[arithmetic]
 
 
 @cache

@@ -256,7 +256,7 @@ class NeuronLayer(nn.Module):
         trains = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         if traced:
             return self._run_operator(backend, tensors, keeps, trains)
-        refuse_strangers(neuron, backend, tensors)
+        refuse_strangers(neuron, f"the generated kernels of backend {backend!r}", tensors)
         kernels = self._kernels_of(backend, x.dtype)
         layout, tensors = arranged(neuron.params, tensors, len(inputs), len(start))
         count = len(kernels.outputs)
@@ -285,8 +285,8 @@ class NeuronLayer(nn.Module):
         start = self._start(x, given)
         values = [getattr(self, n) for n in self._names]
         params = parameters_of(self.neuron, self._shapes, values, x)
-        backend = self._backend("cpu")
-        refuse_strangers(self.neuron, backend, (*inputs, *start, *params))
+        backend, tensors = self._backend("cpu"), (*inputs, *start, *params)
+        refuse_strangers(self.neuron, "the integer models", tensors, "Leave arithmetic out.")
         run = run_fixed_eager if backend == "torch" else run_fixed_c
         outputs, final = run(
             arithmetic, [i.to(REAL[x.dtype]) for i in inputs], start, params, keeps

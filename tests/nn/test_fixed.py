@@ -367,6 +367,12 @@ REFUSED = [
         " layer without arithmetic.",
     ),
     (
+        lambda: torch.func.vmap(made(backend="torch"))(torch.ones(2, 2, 1, 3)),
+        lnm.UnsupportedError,
+        "lnm: torch.func transforms (vmap, grad, jvp) do not reach into the integer models. Leave"
+        " arithmetic out.",
+    ),
+    (
         lambda: made()(torch.ones(2, 1, 3, device="meta")),
         lnm.ToolError,
         "lnm: arithmetic in integers runs on the CPU; the input is on meta. Move the layer and its"
