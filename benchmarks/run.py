@@ -50,6 +50,7 @@ CPU = [
     Case("lnm3-channel", "lnm", lnm(3, "per=channel"), "4,16,64", "32,128,256", loops=False),
     Case("lnm3-bfloat16", "lnm", lnm(3), "4,16,64", "32,128,256", "bfloat16", loops=False),
     Case("lif", "lif", ("tau=2.0",), "4,16,64", "32,128,256"),
+    Case("lnm3-small", "lnm", lnm(3), "4,16,64", "16,32,64"),
 ]
 
 GPU = [
