@@ -20,7 +20,7 @@ TICKS, MOST = 8, 1 << 15
 
 
 def array_vectors(design: Design, count: int) -> Vectors:
-    """Return ticks of all neurons: what the model is given to play, or `count` updates that are drawn.
+    """Return ticks of all neurons: what the model is to play, or `count` updates that are drawn.
 
     A word is the data of an input, then that of its result. Each sequence that is played begins
     with the initial states; drawn inputs are one sequence.

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.fixed_model import FixedModel
+from lnm_codegen.backends.verilog.array import array_modules, array_times, check_states
+from lnm_codegen.backends.verilog.array_bench import array_testbench, array_vectors
 from lnm_codegen.backends.verilog.bench import testbench
+from lnm_codegen.backends.verilog.channels import check_channels
 from lnm_codegen.backends.verilog.ecp5 import (
     check_factors,
     ecp5_leaf,
@@ -42,6 +45,8 @@ class Verilog:
         design = Design(model)
         check_names(design)
         check_factors(design)
+        check_channels(design)
+        check_states(design)
         name = design.name
         files: dict[str, str] = {}
         forms: list[Form] = []
@@ -59,13 +64,19 @@ class Verilog:
         if "comb" in design.rtl.forms:
             files[f"rtl/{name}_comb.v"] = comb_module(design)
             add(Form("comb", ("next", "comb"), 1, 1, _products(design)))
-        if "core" in design.rtl.forms:
+        if {"core", "array"} & {*design.rtl.forms}:
             pipeline = Pipeline(design)
             results = core_module(design, pipeline)
             leaves = tuple(sorted(pipeline.uses))
             files |= {f"rtl/{name}_{word}.v": _leaf(design, word) for word in leaves}
             files[f"rtl/{name}_core.v"] = results
-            add(Form("core", (*leaves, "core"), pipeline.latency, 1, pipeline.multipliers))
+            modules = (*leaves, "core")
+            if "core" in design.rtl.forms:
+                add(Form("core", modules, pipeline.latency, 1, pipeline.multipliers))
+            if "array" in design.rtl.forms:
+                made, form = _array(design, pipeline, modules)
+                files |= made
+                forms.append(form)
         if "seq" in design.rtl.forms:
             sequence = Sequence(design)
             files[f"rtl/{name}_seq.v"] = seq_module(design, sequence)
@@ -76,6 +87,23 @@ class Verilog:
             files |= {path: ecp5_model(design) for path in simulation_files(design)}
         files["manifest.json"] = manifest(design, tuple(forms))
         return Source(files, f"rtl/{name}_core.v")
+
+
+def _array(
+    design: Design, pipeline: Pipeline, core: tuple[str, ...]
+) -> tuple[dict[str, str], Form]:
+    """Return the files of the array beside those of its core."""
+    name, times = design.name, array_times(design, pipeline.latency)
+    made = array_modules(design, pipeline.latency)
+    leaves = tuple(word for word in (*made, "delay") if word != "array")
+    modules = tuple(dict.fromkeys((*core[:-1], *leaves, core[-1], "array")))
+    vectors = array_vectors(design, RUN)
+    files = {f"rtl/{name}_{word}.v": text for word, text in made.items()}
+    files[f"rtl/{name}_delay.v"] = _leaf(design, "delay")
+    files[f"tb/{name}_array.hex"] = vectors.text
+    files[f"tb/{name}_array_tb.v"] = array_testbench(design, times, vectors, f"{name}_array.hex")
+    more = (("neurons", design.rtl.neurons), ("tick_cycles", times.tick_cycles))
+    return files, Form("array", modules, times.latency, 1, pipeline.multipliers, more)
 
 
 def _leaf(design: Design, word: str) -> str:

@@ -10,6 +10,9 @@ from lnm_codegen.backends.verilog.expr import literal
 from lnm_codegen.backends.verilog.parts import Design, port, separated
 from lnm_codegen.errors import UnsupportedError
 
+IN_LOGIC = 16
+"""So many rows are one LUT4 a bit, and better so than in a block RAM."""
+
 
 def check_channels(design: Design) -> None:
     """Refuse channels that the circuit would not tell apart.
@@ -48,13 +51,21 @@ def channel_bits(design: Design) -> int:
     return max(1, (design.model.channels - 1).bit_length())
 
 
+def counts_channels(design: Design) -> bool:
+    """Say whether a channel's number has to be counted: it is no slice of the neuron's."""
+    members = design.rtl.neurons // design.model.channels
+    several = bool(in_memory(design)) and design.model.channels > 1
+    return several and members & (members - 1) != 0
+
+
 @dataclass(frozen=True, slots=True)
 class _View:
     family: str
     name: str
     layout: tuple[str, ...]
     ports: tuple[str, ...]
-    width: int
+    style: str
+    shape: str
     last: int
     rows: tuple[str, ...]
     updates: tuple[str, ...]
@@ -82,7 +93,8 @@ def coefficient_memory(design: Design) -> str:
                 *(port("output", f"out_{c.name}", c.bits.width, "reg ") for c in held),
             )
         ),
-        width=width,
+        style='(* rom_style = "block" *) ' if design.model.channels > IN_LOGIC else "",
+        shape=f"[{width - 1}:0]",
         last=design.model.channels - 1,
         rows=tuple(_row(held, k) for k in range(design.model.channels)),
         updates=tuple(updates),
