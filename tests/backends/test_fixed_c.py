@@ -16,6 +16,7 @@ from lnm_codegen.fixed_interpreter import interpret_fixed
 from lnm_codegen.granularity import Extent
 from lnm_codegen.interpreter_arguments import parameters_of
 from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.interpret import run
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.nn.load import FLAGS, compiler
@@ -147,6 +148,62 @@ def test_random_neurons_equal_numpy(neuron, rng, rounding):
         lnm.Fixed(16, 12, rounding), {n: forms[k % 3] for k, n in enumerate(names)}
     )
     assert_equal(neuron, widened(arguments(neuron, rng, (5, 2, 3, 5)), rng), spec)
+
+
+def assert_step_equal(program: fx.Program, rng: np.random.Generator) -> None:
+    """One step of 4096 neurons, every port any integer of its format, its ends among them."""
+    lanes, table, given_ = 4096, {}, {}
+    for port in program.kernel.inputs:
+        bits = port.var.type
+        drawn = rng.integers(bits.low, bits.high, lanes, endpoint=True)
+        ends = rng.choice([bits.low, bits.low + 1, -1, 0, 1, bits.high - 1, bits.high], lanes)
+        table[port.var.name] = np.where(rng.random(lanes) < 0.5, drawn, ends)
+        values = torch.tensor(table[port.var.name], dtype=torch.int32)
+        match port.role:
+            case Role.PARAM:
+                given_[port.var.name] = Rows(values, 1)
+            case Role.STATE:
+                given_ |= {f"{port.var.name}_init": values, f"{port.var.name}_init_stride": 1}
+            case _:
+                given_ |= {f"{port.var.name}_seq": values, f"{port.var.name}_stride": lanes}
+    found = {}
+    for port in program.kernel.results:
+        name = port.var.name
+        found[name] = torch.empty(lanes, dtype=torch.int32)
+        if port.role is Role.STATE:
+            given_[f"{name.removesuffix('_next')}_final"] = found[name]
+        else:
+            given_ |= {f"{name}_seq": found[name], f"{name}_stride": lanes}
+    load_fixed(program).run(1, lanes, given_, torch.int32)
+    for name, expected in run(program.kernel, table).items():
+        assert (found[name].numpy() == expected).all(), name
+
+
+@pytest.mark.needs_cc
+def test_every_integer():
+    """Coefficients, states and inputs at the ends of their formats: no intermediate overflows."""
+    rng = np.random.default_rng(11)
+    for form in ((16, 12), (31, 16, "convergent")):
+        neuron = lnm.get("izhikevich", v_reset=None)
+        assert_step_equal(lnm.quantize(neuron, lnm.Fixed(*form)), rng)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("case", FIXED)
+def test_every_integer_without_undefined_behaviour(case, monkeypatch):
+    """The same compiled to stop at any overflow or shift that C does not define."""
+    compiler.cache_clear()
+    load_fixed.cache_clear()
+    stop = "-fsanitize=undefined -fsanitize-undefined-trap-on-error"
+    monkeypatch.setenv("CXX", f"g++ {stop}")
+    rng = np.random.default_rng(12)
+    try:
+        for form in ((8, 5), (16, 12, "truncate"), (17, 12), (31, 24, "convergent")):
+            assert_step_equal(lnm.quantize(CASES[case](), lnm.Fixed(*form)), rng)
+    finally:
+        compiler.cache_clear()
+        load_fixed.cache_clear()
 
 
 @pytest.mark.needs_cc
