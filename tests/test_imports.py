@@ -61,6 +61,7 @@ ONLY_IN = {
         "train/",
         "hardware/agreement.py",
         "hardware/arrays.py",
+        "hardware/comparison.py",
         "hardware/network.py",
         "hardware/recorded.py",
     ),

@@ -34,6 +34,7 @@ VERBS = {
     "quantize": "lnm_codegen.cli.quantize:quantize",
     "verify": "lnm_codegen.cli.verify:verify",
     "synth": "lnm_codegen.cli.synth:synth",
+    "report": "lnm_codegen.cli.report:report",
     "doctor": "lnm_codegen.cli.doctor:doctor",
 }
 """Every verb: the module and the function, whose signature is its options. No module is named as a

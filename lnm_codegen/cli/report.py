@@ -1,0 +1,169 @@
+"""`lnm report`: a trained network in hardware beside another, LNM against LIF say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lnm_codegen.cli.options import JsonOption
+from lnm_codegen.cli.output import print_heading, print_json, print_table
+from lnm_codegen.cli.run_arrays import arrays_of_run, read_run, specs_of
+from lnm_codegen.cli.synth import MOST_SEEDS
+from lnm_codegen.errors import ModelError
+
+if TYPE_CHECKING:
+    from lnm_codegen.hardware.comparison import LayerReport, NetworkReport
+    from lnm_codegen.hardware.synth import Device
+    from lnm_codegen.train.saved import Run
+
+SAME = ("data", "data_dir", "limit", "channels", "time_steps")
+"""What two runs must have in common to be the same network on the same images."""
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `lnm train` wrote.")],
+    baseline: Annotated[
+        Path,
+        typer.Option("--baseline", metavar="RUN", help="The same network with another neuron."),
+    ],
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="16.12 (width.fraction) or Q4.12 for every node, or auto: least width on data.",
+        ),
+    ] = "16.12",
+    target: Annotated[
+        str, typer.Option("--target", metavar="NAME", help="ecp5, ice40 or xilinx.")
+    ] = "ecp5",
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", help="Place and route for seeds 1 to N.")
+    ] = 3,
+    synth: Annotated[
+        bool, typer.Option("--synth/--no-synth", help="Leave synthesis out, with --no-synth.")
+    ] = True,
+    json: JsonOption = False,
+) -> None:
+    """Compare two trained networks in fixed point: cost, spikes, accuracy.
+
+    Each neuron layer becomes an array; LUT, FF, DSP and BRAM are those of the array, Fmax is the
+    median over the seeds. Spikes and accuracy are of the run's whole test set. A run whose family
+    is a Python file runs that file. Nothing is written. No power or energy is told: no open tool
+    gives one.
+    """
+    device = _device(target)
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise ModelError(f"report: --seeds {seeds}: accepted: 1 to {MOST_SEEDS}.")
+    runs = {"run": read_run(run), "baseline": read_run(baseline)}
+    _check_same(runs["run"], runs["baseline"])
+    note = _note(device, synth)
+    found = {key: _report(r, format_, None if note else device, seeds) for key, r in runs.items()}
+    if json:
+        head = {"format": format_, "device": device.name, "note": note}
+        parts = {k: {"folder": str(runs[k].folder), **r.as_dict()} for k, r in found.items()}
+        print_json({**head, **parts})
+    else:
+        _print({str(runs[key].folder): r for key, r in found.items()}, device, note)
+
+
+def _device(target: str) -> Device:
+    from lnm_codegen.hardware.synth import DEVICES, TARGETS
+
+    if target not in TARGETS:
+        raise ModelError(f"report: --target {target!r}: accepted: {', '.join(TARGETS)}.")
+    return DEVICES[TARGETS[target]]
+
+
+def _check_same(run: Run, baseline: Run) -> None:
+    for word in SAME:
+        a, b = (getattr(r.config, word) for r in (run, baseline))
+        if a != b:
+            raise ModelError(
+                f"report: {word} is {a!r} in {run.folder} and {b!r} in {baseline.folder}. Accepted:"
+                " runs that differ in their neuron alone."
+            )
+
+
+def _note(device: Device, synth: bool) -> str | None:
+    """Return why resources are not measured, or None."""
+    from lnm_codegen.hardware.comparison import missing_for
+
+    if not synth:
+        return "resources and Fmax: left out, by --no-synth"
+    gone = missing_for(device)
+    return None if gone is None else f"resources and Fmax: not measured: {gone}"
+
+
+def _report(run: Run, format_: str, device: Device | None, seeds: int) -> NetworkReport:
+    from lnm_codegen.hardware.agreement import compare
+    from lnm_codegen.hardware.comparison import measured_arrays, network_report
+
+    specs = specs_of(run, format_)
+    arrays = arrays_of_run(run, specs)
+    agreement = compare(run.network, specs, run.data.batches(run.data.test, 128))
+    measured = {} if device is None else measured_arrays(arrays, device, seeds)
+    return network_report(run.network, agreement, arrays, measured)
+
+
+def _print(reports: dict[str, NetworkReport], device: Device, note: str | None) -> None:
+    """Print a table of the networks, and one for each layer; a column for each run."""
+    run, baseline = reports.values()
+    print_heading(f"{run.neuron} against {baseline.neuron}, {run.agreement.images} test images")
+    rows = [[title, *(cell(r.agreement) for r in reports.values())] for title, cell in _WHOLE]
+    print_table(("", *reports), rows, numbers=True)
+    for path in run.layers:
+        layers = [r.layers[path] for r in reports.values()]
+        print_heading(f"{path}, {layers[0].array.neurons * layers[0].array.copies} neurons")
+        rows = [[title, *(cell(layer) for layer in layers)] for title, cell in _LAYER]
+        print_table(("", *reports), rows, numbers=True)
+    typer.echo("")
+    typer.echo(note or f"resources and Fmax: of the array, on {device.name}")
+
+
+def _percent(share: float, places: int = 2) -> str:
+    return f"{100 * share:.{places}f} %"
+
+
+def _cost(word: str) -> Any:
+    def cell(layer: LayerReport) -> str:
+        return "-" if layer.measured is None else str(layer.measured.cost.as_dict()[word])
+
+    return cell
+
+
+def _fmax(layer: LayerReport) -> str:
+    median = None if layer.measured is None else layer.measured.median
+    return "-" if median is None else f"{median:.0f}"
+
+
+def _share(word: str, places: int = 4) -> Any:
+    return lambda layer: _percent(layer.counts.share(word), places)
+
+
+_WHOLE: tuple[tuple[str, Any], ...] = (
+    ("accuracy in float", lambda a: _percent(a.accuracy)),
+    ("accuracy in fixed point", lambda a: _percent(a.accuracy_fixed)),
+    ("outputs equal: one step from the same state", lambda a: _percent(a.one_step_agreement, 4)),
+    ("outputs equal: free running", lambda a: _percent(a.free_running_agreement, 4)),
+)
+"""What is said of a network: a title, and the cell of an `Agreement`."""
+
+_LAYER: tuple[tuple[str, Any], ...] = (
+    ("format of x", lambda r: str(r.array.input_format)),
+    ("bits of a neuron's states", lambda r: str(r.state_bits)),
+    ("bits of all coefficients", lambda r: str(r.coefficient_bits)),
+    *((word, _cost(word)) for word in ("LUT", "FF", "DSP", "BRAM")),
+    ("Fmax, MHz", _fmax),
+    ("cycles of an image", lambda r: str(r.array.cycles)),
+    ("operations of a neuron and step", lambda r: str(sum(r.operations.values()))),
+    ("firing rate in float", _share("fired", 2)),
+    ("firing rate in fixed point", _share("fired_fixed", 2)),
+    ("outputs that differ: one step", _share("one_step")),
+    ("outputs that differ: free running", _share("free_running")),
+    ("outputs that differ: in the network", _share("in_network")),
+    ("inputs that saturate", _share("saturated")),
+)
+"""What is said of a layer: a title, and the cell of a `LayerReport`."""
