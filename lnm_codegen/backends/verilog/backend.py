@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.fixed_model import FixedModel
+from lnm_codegen.backends.rtl import FORMS
 from lnm_codegen.backends.verilog.array import array_modules, array_times, check_states
 from lnm_codegen.backends.verilog.array_bench import array_testbench, array_vectors
 from lnm_codegen.backends.verilog.bench import testbench
@@ -16,6 +17,7 @@ from lnm_codegen.backends.verilog.ecp5 import (
     ecp5_model,
     simulation_files,
 )
+from lnm_codegen.backends.verilog.folder import folder_files
 from lnm_codegen.backends.verilog.manifest import Form, manifest
 from lnm_codegen.backends.verilog.modules import comb_module, core_module, leaf, next_module
 from lnm_codegen.backends.verilog.parts import Design, check_names
@@ -47,46 +49,53 @@ class Verilog:
         check_factors(design)
         check_channels(design)
         check_states(design)
-        name = design.name
-        files: dict[str, str] = {}
-        forms: list[Form] = []
-        step, run = step_vectors(design, STEPS), run_vectors(design, RUN)
+        files, forms = _forms(design)
+        files |= folder_files(design, forms, files)
+        files["manifest.json"] = manifest(design, forms)
+        return Source(files, f"rtl/{design.name}_{forms[0].word}.v")
 
-        def add(form: Form) -> None:
+
+def _forms(design: Design) -> tuple[dict[str, str], tuple[Form, ...]]:
+    """Return modules, testbenches and golden vectors of every form."""
+    name, asked = design.name, design.rtl.forms
+    files = {f"rtl/{name}_next.v": next_module(design)}
+    forms: list[Form] = []
+    step, run = step_vectors(design, STEPS), run_vectors(design, RUN)
+
+    def add(form: Form) -> None:
+        vectors, file = (run, "run.hex") if form.word == "comb" else (step, "step.hex")
+        form = replace(form, vectors=f"{name}_{file}", fields=vectors.fields)
+        forms.append(form)
+        files[f"tb/{form.vectors}"] = vectors.text
+        files[f"tb/{name}_{form.word}_tb.v"] = testbench(
+            design, form.word, vectors, form.vectors, (form.latency, form.interval)
+        )
+
+    if "comb" in asked:
+        files[f"rtl/{name}_comb.v"] = comb_module(design)
+        add(Form("comb", ("next", "comb"), 1, 1, _products(design)))
+    if {"core", "array"} & {*asked}:
+        pipeline = Pipeline(design)
+        core = core_module(design, pipeline)
+        leaves = tuple(sorted(pipeline.uses))
+        files |= {f"rtl/{name}_{word}.v": _leaf(design, word) for word in leaves}
+        files[f"rtl/{name}_core.v"] = core
+        modules = (*leaves, "core")
+        if "core" in asked:
+            add(Form("core", modules, pipeline.latency, 1, pipeline.multipliers))
+        if "array" in asked:
+            made, form = _array(design, pipeline, modules)
+            files |= made
             forms.append(form)
-            vectors, file = (run, "run.hex") if form.word == "comb" else (step, "step.hex")
-            files[f"tb/{name}_{file}"] = vectors.text
-            files[f"tb/{name}_{form.word}_tb.v"] = testbench(
-                design, form.word, vectors, f"{name}_{file}", (form.latency, form.interval)
-            )
-
-        files[f"rtl/{name}_next.v"] = next_module(design)
-        if "comb" in design.rtl.forms:
-            files[f"rtl/{name}_comb.v"] = comb_module(design)
-            add(Form("comb", ("next", "comb"), 1, 1, _products(design)))
-        if {"core", "array"} & {*design.rtl.forms}:
-            pipeline = Pipeline(design)
-            results = core_module(design, pipeline)
-            leaves = tuple(sorted(pipeline.uses))
-            files |= {f"rtl/{name}_{word}.v": _leaf(design, word) for word in leaves}
-            files[f"rtl/{name}_core.v"] = results
-            modules = (*leaves, "core")
-            if "core" in design.rtl.forms:
-                add(Form("core", modules, pipeline.latency, 1, pipeline.multipliers))
-            if "array" in design.rtl.forms:
-                made, form = _array(design, pipeline, modules)
-                files |= made
-                forms.append(form)
-        if "seq" in design.rtl.forms:
-            sequence = Sequence(design)
-            files[f"rtl/{name}_seq.v"] = seq_module(design, sequence)
-            leaves = ("mul",) if sequence.steps else ()
-            files |= {f"rtl/{name}_{word}.v": _leaf(design, word) for word in leaves}
-            add(Form("seq", (*leaves, "seq"), sequence.latency, sequence.interval, len(leaves)))
-        if "mul" in {module for form in forms for module in form.modules}:
-            files |= {path: ecp5_model(design) for path in simulation_files(design)}
-        files["manifest.json"] = manifest(design, tuple(forms))
-        return Source(files, f"rtl/{name}_core.v")
+    if "seq" in asked:
+        sequence = Sequence(design)
+        files[f"rtl/{name}_seq.v"] = seq_module(design, sequence)
+        leaves = ("mul",) if sequence.steps else ()
+        files |= {f"rtl/{name}_{word}.v": _leaf(design, word) for word in leaves}
+        add(Form("seq", (*leaves, "seq"), sequence.latency, sequence.interval, len(leaves)))
+    if "mul" in {module for form in forms for module in form.modules}:
+        files |= {path: ecp5_model(design) for path in simulation_files(design)}
+    return files, tuple(sorted(forms, key=lambda form: FORMS.index(form.word)))
 
 
 def _array(
@@ -96,14 +105,24 @@ def _array(
     name, times = design.name, array_times(design, pipeline.latency)
     made = array_modules(design, pipeline.latency)
     leaves = tuple(word for word in (*made, "delay") if word != "array")
-    modules = tuple(dict.fromkeys((*core[:-1], *leaves, core[-1], "array")))
-    vectors = array_vectors(design, RUN)
+    vectors, played = array_vectors(design, RUN), design.model.played
+    file, count = f"{name}_array.hex", len(vectors.words)
+    form = Form(
+        word="array",
+        modules=tuple(dict.fromkeys((*core[:-1], *leaves, core[-1], "array"))),
+        latency=times.latency,
+        interval=1,
+        multipliers=pipeline.multipliers,
+        more=(("neurons", design.rtl.neurons), ("tick_cycles", times.tick_cycles)),
+        vectors=file,
+        fields=vectors.fields,
+        sequence=count if played is None else count // len(next(iter(played.values()))),
+    )
     files = {f"rtl/{name}_{word}.v": text for word, text in made.items()}
     files[f"rtl/{name}_delay.v"] = _leaf(design, "delay")
-    files[f"tb/{name}_array.hex"] = vectors.text
-    files[f"tb/{name}_array_tb.v"] = array_testbench(design, times, vectors, f"{name}_array.hex")
-    more = (("neurons", design.rtl.neurons), ("tick_cycles", times.tick_cycles))
-    return files, Form("array", modules, times.latency, 1, pipeline.multipliers, more)
+    files[f"tb/{file}"] = vectors.text
+    files[f"tb/{name}_array_tb.v"] = array_testbench(design, times, vectors, file)
+    return files, form
 
 
 def _leaf(design: Design, word: str) -> str:

@@ -54,7 +54,9 @@ def ecp5_model(design: Design) -> str:
         "reg signed [35:0] p;",
         *(f"assign P{k} = p[{k}];" for k in range(PRODUCT)),
     ]
-    listed = separated((*(f"input  wire {n}" for n in inputs), *(f"output wire {n}" for n in outputs)))
+    listed = separated(
+        (*(f"input  wire {n}" for n in inputs), *(f"output wire {n}" for n in outputs))
+    )
     return render("verilog/mult18x18d.v.j2", _ModelView(design.name, listed, tuple(vectors)))
 
 

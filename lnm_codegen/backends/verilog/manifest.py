@@ -9,6 +9,7 @@ from typing import Any
 from lnm_codegen.backends.verilog.ecp5 import simulation_files
 from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.stream import data_width, fields
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.types import Bits
 
@@ -26,6 +27,10 @@ class Form:
         interval: Cycles from one input to the next.
         multipliers: Those that stand in the source.
         more: What this form alone has to say, by key.
+        vectors: The file of its golden vectors, in tb/.
+        fields: Name and width of each field of a vector, from the left.
+        sequence: Vectors from one set of initial states to the next; 0 where each stands alone, or
+            all of them are one run.
     """
 
     word: str
@@ -34,6 +39,9 @@ class Form:
     interval: int
     multipliers: int
     more: tuple[tuple[str, int], ...] = ()
+    vectors: str = ""
+    fields: tuple[tuple[str, int], ...] = ()
+    sequence: int = 0
 
 
 def manifest(design: Design, forms: tuple[Form, ...]) -> str:
@@ -82,6 +90,24 @@ def _form(design: Design, form: Form) -> dict[str, Any]:
         "interval": form.interval,
         "multipliers": form.multipliers,
         **dict(form.more),
+        "vectors": {
+            "file": f"tb/{form.vectors}",
+            "fields": [{"name": name, "width": width} for name, width in form.fields],
+            **({"sequence": form.sequence} if form.sequence else {}),
+        },
+        **(_stream(design) if form.word == "array" else {}),
+    }
+
+
+def _stream(design: Design) -> dict[str, Any]:
+    """Say where each number lies in the data of the array's streams."""
+    taken, given = fields(design.inputs), fields((*design.states, *design.outputs))
+    return {
+        f"{port}_tdata": {
+            "width": data_width(placed),
+            "fields": [{"name": f.var.name, "low": f.low, "width": f.width} for f in placed],
+        }
+        for port, placed in (("s_axis", taken), ("m_axis", given))
     }
 
 

@@ -69,7 +69,11 @@ class Pipeline:
             self._enter(var)
         self._taken |= {p.var.name for p in (*design.kernel.inputs, *design.kernel.results)}
         self._taken |= {let.target.name for let in design.kernel.body}
-        self._taken |= {"unused", "valid", *(f"in_{v.name}" for v in design.kernel.input_vars(*Role))}
+        self._taken |= {
+            "unused",
+            "valid",
+            *(f"in_{v.name}" for v in design.kernel.input_vars(*Role)),
+        }
         for let in design.kernel.body:
             self._let(let)
         ends = [self._values[v.name].registered for v in self._results if v.name in self._values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,3 +39,14 @@ def harness(top: str, ports: Sequence[tuple[str, str, int]]) -> str:
         "verilog/harness.v.j2",
         _View(f"{top}_harness", top, max(taken, 1), max(given, 1), ", ".join(pairs)),
     )
+
+
+_PORT = re.compile(
+    r"^ *(input|output) +(?:wire|reg) *(?:signed)? *(?:\[(\d+):0\])? *(\w+),?$", re.M
+)
+
+
+def module_ports(text: str) -> tuple[tuple[str, str, int], ...]:
+    """Return (name, direction, width) of each port of a module as this package writes it."""
+    found = _PORT.findall(text)
+    return tuple((name, direction, int(high or 0) + 1) for direction, high, name in found)
