@@ -4,8 +4,9 @@
 //     threads > tiles of 1024 neurons > chunks of 16 steps > blocks of 128 lanes > steps > lanes (SIMD)
 // The backward goes chunk by chunk from the last, reruns a chunk from its first states and then
 // runs the adjoint. Beyond 4096 steps only some chunks begin at a checkpoint, and those between
-// two are found by a first rerun, so that memory grows as the root of time. A parameter's gradient is summed per neuron over time, then over a tile in a
-// fixed order, then in double: it depends neither on the number of threads nor on the machine.
+// two are found by a first rerun, so that memory grows as the root of time. A parameter's gradient
+// is summed per neuron over time, then over a tile in a fixed order, then in double: it depends
+// neither on the number of threads nor on the machine.
 #include "if.h"
 #include "if_step.h"
 
