@@ -345,7 +345,7 @@ def test_what_is_not_the_users_mistake(call, tmp_path, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr(emit.compiler, "emit", broken)
+    monkeypatch.setattr(emit.emission, "emit", broken)
     assert failing(call, "emit", "lif", "--out", tmp_path) == (
         1,
         "error: internal: ZeroDivisionError: two lines. This is a bug of lnm_codegen; please report"

@@ -12,19 +12,26 @@ from typing import Annotated
 import typer
 
 import lnm_codegen.emission as emission
-from lnm_codegen.backends import BACKENDS
+from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.base import Source, unwritable, write_whole
-from lnm_codegen.cli.options import FamilyArgument, SchemeOption, SetOption, family_arguments
+from lnm_codegen.cli.options import (
+    OptionalFamilyArgument,
+    SchemeOption,
+    SetOption,
+    family_arguments,
+    parse_format,
+)
 from lnm_codegen.errors import ModelError
 from lnm_codegen.library import resolve
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.symbols import check_name
 
 MOST_DEGREES = 64
+DEFAULT_FORMAT = "16.12"
 
 
 def emit(
-    family: FamilyArgument,
+    family: OptionalFamilyArgument = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", file_okay=False, help="Folder to write into."),
@@ -43,7 +50,9 @@ def emit(
     ] = None,
     backend: Annotated[
         str,
-        typer.Option("--backend", metavar="NAME,...", help=f"Of: {', '.join(BACKENDS)}."),
+        typer.Option(
+            "--backend", metavar="NAME,...", help=f"Of: {', '.join(BACKENDS | FIXED_BACKENDS)}."
+        ),
     ] = ",".join(BACKENDS),
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16, where typed.")
@@ -54,6 +63,24 @@ def emit(
         typer.Option("--name", help="Of files and functions; the neuron's own by default."),
     ] = None,
     settings: SetOption = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="Instead of FAMILY, a folder that `lnm train` wrote: with --backend verilog, an"
+            " array for each neuron layer. If its family is a Python file, that file is run.",
+        ),
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Fixed point: 16.12 (width.fraction) or Q4.12 for every node; verilog takes 16.12"
+            " where none is given. With --run also auto, the least width on the run's data.",
+        ),
+    ] = None,
 ) -> None:
     """Write source for a neuron.
 
@@ -61,35 +88,85 @@ def emit(
     name is <family>_degree<D>, so that several can be linked into one program. Every file is made
     before the first is written. With --package, DIR (for a range of degrees DIR/<name>) becomes a
     folder that pip installs: function, layer, sources and a numeric test, and nothing of this
-    package.
+    package. With --run the files go to DIR/verilog/<layer>/, with golden vectors of the run's
+    test images.
     """
     if (out is None) == (package is None):
         raise ModelError("emit: give one of --out DIR and --package DIR.")
-    if name is not None:
-        check_name(name, "--name")
-    backends = dict.fromkeys(word.strip() for word in backend.split(","))
-    neurons = _neurons(family, degree, name, settings)
-    if package is not None:
-        if len(backends) != 1:
-            raise ModelError(
-                f"emit: --package is for one backend, not {backend}. Add --backend c, say."
-            )
-        sources = {
-            Path(title if len(neurons) > 1 else "."): emission.package(
-                neuron, *backends, name=title, dtype=dtype, scheme=scheme
-            )
-            for title, neuron in neurons
-        }
+    if (family is None) == (run is None):
+        raise ModelError("emit: give one of FAMILY and --run RUN.")
+    if run is not None:
+        given = {"--package": package, "--degree": degree, "--name": name, "--set": settings}
+        _check_run(backend, [word for word, value in given.items() if value is not None])
+        from lnm_codegen.cli.run_arrays import run_sources
+
+        sources = run_sources(run, format_ or DEFAULT_FORMAT)
     else:
-        sources = {
-            Path(target) / title: emission.emit(
-                neuron, target, name=title, dtype=dtype, scheme=scheme
-            )
-            for title, neuron in neurons
-            for target in backends
-        }
+        if name is not None:
+            check_name(name, "--name")
+        backends = list(dict.fromkeys(word.strip() for word in backend.split(",")))
+        neurons = _neurons(family or "", degree, name, settings)
+        if package is not None:
+            _check_package(backends, format_)
+            sources = _packages(neurons, backends[0], dtype, scheme)
+        else:
+            sources = _folders(neurons, backends, dtype, scheme, format_)
     for path in write_together(sources, out or package or Path()):
         typer.echo(path)
+
+
+def _packages(
+    neurons: list[tuple[str, Neuron]], backend: str, dtype: str, scheme: str
+) -> dict[Path, Source]:
+    return {
+        Path(title if len(neurons) > 1 else "."): emission.package(
+            neuron, backend, name=title, dtype=dtype, scheme=scheme
+        )
+        for title, neuron in neurons
+    }
+
+
+def _folders(
+    neurons: list[tuple[str, Neuron]],
+    backends: list[str],
+    dtype: str,
+    scheme: str,
+    format_: str | None,
+) -> dict[Path, Source]:
+    sources = {}
+    for title, neuron in neurons:
+        for target in backends:
+            text = format_ or (
+                DEFAULT_FORMAT if target in FIXED_BACKENDS.keys() - BACKENDS else None
+            )
+            sources[Path(target) / title] = emission.emit(
+                neuron,
+                target,
+                name=title,
+                dtype=dtype,
+                scheme=scheme,
+                spec=parse_format(text) if text else None,
+            )
+    return sources
+
+
+def _check_package(backends: list[str], format_: str | None) -> None:
+    if len(backends) != 1:
+        raise ModelError(
+            f"emit: --package is for one backend, not {','.join(backends)}. Add --backend c, say."
+        )
+    if format_ is not None:
+        raise ModelError("emit: --package is in floating point. Leave --format out.")
+
+
+def _check_run(backend: str, given: list[str]) -> None:
+    """Refuse what `--run` has no use for."""
+    if backend != "verilog":
+        raise ModelError(f"emit: --run is for verilog, not {backend}. Add --backend verilog.")
+    if given:
+        raise ModelError(
+            f"emit: {', '.join(given)}: not with --run, whose neurons are trained. Leave it out."
+        )
 
 
 def _neurons(

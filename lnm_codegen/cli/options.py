@@ -15,13 +15,11 @@ from lnm_codegen.functions import did_you_mean
 from lnm_codegen.ir.types import Fixed
 from lnm_codegen.surrogate import SURROGATES, Surrogate
 
-FamilyArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="FAMILY",
-        help="A built-in name, a .toml file, file.py:function or module:function.",
-    ),
-]
+_FAMILY = typer.Argument(
+    metavar="FAMILY", help="A built-in name, a .toml file, file.py:function or module:function."
+)
+FamilyArgument = Annotated[str, _FAMILY]
+OptionalFamilyArgument = Annotated[str | None, _FAMILY]
 DegreeOption = Annotated[
     int | None, typer.Option("--degree", metavar="D", help="Degree, where the family takes one.")
 ]

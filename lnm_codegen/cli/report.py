@@ -47,7 +47,7 @@ def report(
     ] = True,
     json: JsonOption = False,
 ) -> None:
-    """Compare two trained networks in fixed point: cost, spikes, accuracy.
+    """Compare two trained networks in fixed point.
 
     Each neuron layer becomes an array; LUT, FF, DSP and BRAM are those of the array, Fmax is the
     median over the seeds. Spikes and accuracy are of the run's whole test set. A run whose family
