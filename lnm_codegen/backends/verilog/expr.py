@@ -134,8 +134,8 @@ class Printer:
 
     def _reaches(self, e: fx.Expr, limit: int, stem: str) -> str:
         """Return whether a number is at least a power of two: logic, and no chain of carries."""
-        while isinstance(e, fx.Shift) and limit >> e.places:
-            e, limit = e.arg, limit >> e.places
+        if isinstance(e, fx.Shift) and limit >> e.places:
+            return self._reaches(e.arg, limit >> e.places, stem)
         signal, place = self.named(e, stem), limit.bit_length() - 1
         if place and not (isinstance(e, fx.Var) and signal.text == e.name in self.whole):
             self._sink(f"{stem}_unused", signal, place)

@@ -35,19 +35,22 @@ TARGETS = {
 """Target -> device, synthesis by Yosys, place and route, its options."""
 
 
-def folder_files(design: Design, forms: tuple[Form, ...], rtl: Mapping[str, str]) -> dict[str, str]:
-    """Return the files beside rtl/ and the testbenches.
+def folder_files(
+    design: Design, forms: tuple[Form, ...], made: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the files beside modules, testbenches and proofs.
 
     Args:
         design: The neuron.
         forms: What is written of it.
-        rtl: The modules, path -> text.
+        made: Those, path -> text.
     """
     name = design.name
+    proofs = any(path.startswith("formal/") for path in made)
     files = {
-        "Makefile": _makefile(design, forms),
-        f"{name}.core": _core(design, forms, tuple(rtl)),
-        "README.md": readme(design, forms),
+        "Makefile": _makefile(design, forms, proofs),
+        f"{name}.core": _core(design, forms, tuple(p for p in made if p.startswith("rtl/"))),
+        "README.md": readme(design, forms, proofs),
         "program.json": to_json(design.model.program),
         f"tb/test_{name}.py": render("verilog/folder/cocotb.py.j2", _Head.of(design)),
         f"tb/{name}_verilator.cpp": verilator_bench(design, forms),
@@ -56,7 +59,7 @@ def folder_files(design: Design, forms: tuple[Form, ...], rtl: Mapping[str, str]
     files |= {f"syn/{target}.sh": _synthesis(design, forms, target) for target in TARGETS}
     for form in forms:
         top = f"{name}_{form.word}"
-        files[f"syn/{top}_harness.v"] = harness(top, module_ports(rtl[f"rtl/{top}.v"]))
+        files[f"syn/{top}_harness.v"] = harness(top, module_ports(made[f"rtl/{top}.v"]))
     return files | {f"model/{p}": t for p, t in FixedC().emit(design.model).files.items()}
 
 
@@ -91,9 +94,10 @@ class _MakeView:
     form: str
     driven: str
     variables: tuple[str, ...]
+    proofs: bool
 
 
-def _makefile(design: Design, forms: tuple[Form, ...]) -> str:
+def _makefile(design: Design, forms: tuple[Form, ...], proofs: bool) -> str:
     models = " ".join(simulation_files(design))
     variables = [f"MODELS := {models}".rstrip()]
     variables += [f"FILES_{form.word} := {_files(design, form)}" for form in forms]
@@ -104,6 +108,7 @@ def _makefile(design: Design, forms: tuple[Form, ...]) -> str:
         form=_default(forms),
         driven=" ".join(f"verilate-{word}" for word in verilator_forms(design, forms)),
         variables=tuple(variables),
+        proofs=proofs,
     )
     return render("verilog/folder/makefile.j2", view)
 

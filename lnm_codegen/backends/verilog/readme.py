@@ -39,10 +39,11 @@ class _View:
     coefficients: tuple[str, ...]
     roundings: tuple[str, ...]
     folder: tuple[str, ...]
+    proofs: bool
 
 
-def readme(design: Design, forms: tuple[Form, ...]) -> str:
-    """Return the text."""
+def readme(design: Design, forms: tuple[Form, ...], proofs: bool) -> str:
+    """Return the text; `proofs` says whether there is a folder of them."""
     spec = design.model.program.spec
     default = spec.default
     numbers = [
@@ -63,7 +64,8 @@ def readme(design: Design, forms: tuple[Form, ...]) -> str:
         stream=_stream(design) if arrays else (),
         coefficients=_coefficients(design),
         roundings=_roundings(design),
-        folder=_folder(design, forms),
+        folder=_folder(design, proofs),
+        proofs=proofs,
     )
     return render("verilog/folder/readme.md.j2", view)
 
@@ -124,17 +126,18 @@ def _roundings(design: Design) -> tuple[str, ...]:
     )
 
 
-def _folder(design: Design, forms: tuple[Form, ...]) -> tuple[str, ...]:
+def _folder(design: Design, proofs: bool) -> tuple[str, ...]:
     name = design.name
     rows = [
         ("rtl/", "the modules, one a file, named as the file"),
         ("tb/", f"self-checking testbenches, golden vectors, `test_{name}.py` for cocotb,"
          f" `{name}_verilator.cpp` against the C model"),
         ("model/", "the integer model in C"),
-        ("formal/", "proofs for SymbiYosys, each with a control that has to fail"),
         ("syn/", "Yosys and nextpnr for ECP5 and iCE40, each form in a harness of few pins;"
          " `vivado.tcl`, which was not run"),
     ]  # fmt: skip
+    if proofs:
+        rows.append(("formal/", "proofs for SymbiYosys, each with a control that has to fail"))
     if simulation_files(design):
         rows.append(("sim/", "a model of the vendor's multiplier, for simulators and linters"))
     rows += [
