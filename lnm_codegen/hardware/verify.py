@@ -10,6 +10,7 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.functions import did_you_mean
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Rung
+from lnm_codegen.hardware.verify_formal import formal
 from lnm_codegen.hardware.verify_icarus import icarus
 from lnm_codegen.hardware.verify_lint import lint
 from lnm_codegen.hardware.verify_model import model
@@ -18,6 +19,7 @@ RUNGS: dict[str, Callable[[Circuit], Rung]] = {
     "model": model,
     "lint": lint,
     "icarus": icarus,
+    "formal": formal,
 }
 """Every rung, in the order in which they are climbed."""
 

@@ -1,0 +1,44 @@
+"""`formal/`: proofs for sby, each with a control that has to fail.
+
+NAME_step.sby, NAME_clamp.sby   the leaves, written once more as comparisons
+NAME_pipeline.sby               the core, against its own logic without registers
+NAME_next.sby                   that logic, against the single-cycle step
+NAME_state.sby                  what is true of the states after every step
+NAME_seq.sby, NAME_array.sby    the streams: nothing is lost, nothing invented
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lnm_codegen.backends.verilog.formal_core import next_proof, pipeline_proof
+from lnm_codegen.backends.verilog.formal_leaves import leaf_proofs
+from lnm_codegen.backends.verilog.formal_parts import instances_of, sources_of
+from lnm_codegen.backends.verilog.formal_state import state_proof
+from lnm_codegen.backends.verilog.formal_stream import stream_proof
+from lnm_codegen.backends.verilog.parts import Design
+
+
+def proofs(
+    design: Design, files: Mapping[str, str], latencies: Mapping[str, int]
+) -> dict[str, str]:
+    """Return the files of formal/.
+
+    Args:
+        design: The neuron.
+        files: The circuit, path -> text; what is proven is read from it.
+        latencies: Of the forms that it has, and of the core where the array has one inside.
+    """
+    found: dict[str, str] = {}
+    if "comb" in latencies:
+        found |= state_proof(design)
+    if "core" in latencies:
+        instances = instances_of(design.name, files[f"rtl/{design.name}_core.v"])
+        sources = sources_of(design, files)
+        found |= leaf_proofs(design, instances, sources)
+        found |= pipeline_proof(design, instances, sources, latencies["core"])
+        found |= next_proof(design, instances, sources, files[f"rtl/{design.name}_next.v"])
+    for form in ("seq", "array"):
+        if form in latencies:
+            found |= stream_proof(design, form, files, latencies[form])
+    return found
