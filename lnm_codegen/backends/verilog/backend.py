@@ -18,6 +18,7 @@ from lnm_codegen.backends.verilog.ecp5 import (
     simulation_files,
 )
 from lnm_codegen.backends.verilog.folder import folder_files
+from lnm_codegen.backends.verilog.formal import proofs
 from lnm_codegen.backends.verilog.manifest import Form, manifest
 from lnm_codegen.backends.verilog.modules import comb_module, core_module, leaf, next_module
 from lnm_codegen.backends.verilog.parts import Design, check_names
@@ -50,6 +51,7 @@ class Verilog:
         check_channels(design)
         check_states(design)
         files, forms = _forms(design)
+        files |= proofs(design, files, {form.word: form.latency for form in forms})
         files |= folder_files(design, forms, files)
         files["manifest.json"] = manifest(design, forms)
         return Source(files, f"rtl/{design.name}_{forms[0].word}.v")

@@ -17,6 +17,7 @@ from lnm_codegen.backends.verilog.formal_parts import instances_of, sources_of
 from lnm_codegen.backends.verilog.formal_state import state_proof
 from lnm_codegen.backends.verilog.formal_stream import stream_proof
 from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.pipeline import Pipeline
 
 
 def proofs(
@@ -27,16 +28,16 @@ def proofs(
     Args:
         design: The neuron.
         files: The circuit, path -> text; what is proven is read from it.
-        latencies: Of the forms that it has, and of the core where the array has one inside.
+        latencies: Of the forms that it has.
     """
     found: dict[str, str] = {}
     if "comb" in latencies:
         found |= state_proof(design)
-    if "core" in latencies:
+    if f"rtl/{design.name}_core.v" in files:  # which an array has too
         instances = instances_of(design.name, files[f"rtl/{design.name}_core.v"])
         sources = sources_of(design, files)
         found |= leaf_proofs(design, instances, sources)
-        found |= pipeline_proof(design, instances, sources, latencies["core"])
+        found |= pipeline_proof(design, instances, sources, Pipeline(design).latency)
         found |= next_proof(design, instances, sources, files[f"rtl/{design.name}_next.v"])
     for form in ("seq", "array"):
         if form in latencies:
