@@ -66,7 +66,8 @@ def report(
         parts = {k: {"folder": str(runs[k].folder), **r.as_dict()} for k, r in found.items()}
         print_json({**head, **parts})
     else:
-        _print({str(runs[key].folder): r for key, r in found.items()}, device, note)
+        titles = [str(r.folder) for r in runs.values()]
+        _print(titles, list(found.values()), device, note)
 
 
 def _device(target: str) -> Device:
@@ -108,17 +109,19 @@ def _report(run: Run, format_: str, device: Device | None, seeds: int) -> Networ
     return network_report(run.network, agreement, arrays, measured)
 
 
-def _print(reports: dict[str, NetworkReport], device: Device, note: str | None) -> None:
+def _print(
+    titles: list[str], reports: list[NetworkReport], device: Device, note: str | None
+) -> None:
     """Print a table of the networks, and one for each layer; a column for each run."""
-    run, baseline = reports.values()
+    run, baseline = reports
     print_heading(f"{run.neuron} against {baseline.neuron}, {run.agreement.images} test images")
-    rows = [[title, *(cell(r.agreement) for r in reports.values())] for title, cell in _WHOLE]
-    print_table(("", *reports), rows, numbers=True)
+    rows = [[title, *(cell(r.agreement) for r in reports)] for title, cell in _WHOLE]
+    print_table(("", *titles), rows, numbers=True)
     for path in run.layers:
-        layers = [r.layers[path] for r in reports.values()]
+        layers = [r.layers[path] for r in reports]
         print_heading(f"{path}, {layers[0].array.neurons * layers[0].array.copies} neurons")
         rows = [[title, *(cell(layer) for layer in layers)] for title, cell in _LAYER]
-        print_table(("", *reports), rows, numbers=True)
+        print_table(("", *titles), rows, numbers=True)
     typer.echo("")
     typer.echo(note or f"resources and Fmax: of the array, on {device.name}")
 

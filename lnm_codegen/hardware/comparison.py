@@ -55,6 +55,7 @@ class LayerReport:
             "state_memory_bits": self.state_bits * array.neurons * array.copies,
             "coefficient_bits": self.coefficient_bits,
             "operations_per_step": self.operations | {"total": sum(self.operations.values())},
+            "multipliers": array.manifest["forms"]["array"]["multipliers"],
             "cycles_per_image": array.cycles,
             "firing_rate": counts.share("fired"),
             "firing_rate_fixed": counts.share("fired_fixed"),
