@@ -35,6 +35,12 @@ TARGETS = {
 """Target -> device, synthesis by Yosys, place and route, its options."""
 
 
+def targets(design: Design) -> tuple[str, ...]:
+    """Return the devices that the circuit is for."""
+    own = design.rtl.multiplier
+    return (own,) if own in TARGETS else tuple(TARGETS)
+
+
 def folder_files(
     design: Design, forms: tuple[Form, ...], made: Mapping[str, str]
 ) -> dict[str, str]:
@@ -54,9 +60,10 @@ def folder_files(
         "program.json": to_json(design.model.program),
         f"tb/test_{name}.py": render("verilog/folder/cocotb.py.j2", _Head.of(design)),
         f"tb/{name}_verilator.cpp": verilator_bench(design, forms),
-        "syn/vivado.tcl": _vivado(design, forms),
     }
-    files |= {f"syn/{target}.sh": _synthesis(design, forms, target) for target in TARGETS}
+    if design.rtl.multiplier == "generic":
+        files["syn/vivado.tcl"] = _vivado(design, forms)
+    files |= {f"syn/{word}.sh": _synthesis(design, forms, word) for word in targets(design)}
     for form in forms:
         top = f"{name}_{form.word}"
         files[f"syn/{top}_harness.v"] = harness(top, module_ports(made[f"rtl/{top}.v"]))
@@ -93,6 +100,7 @@ class _MakeView:
     forms: str
     form: str
     driven: str
+    targets: str
     variables: tuple[str, ...]
     proofs: bool
 
@@ -107,6 +115,7 @@ def _makefile(design: Design, forms: tuple[Form, ...], proofs: bool) -> str:
         forms=" ".join(_words(forms)),
         form=_default(forms),
         driven=" ".join(f"verilate-{word}" for word in verilator_forms(design, forms)),
+        targets=" or ".join(targets(design)),
         variables=tuple(variables),
         proofs=proofs,
     )

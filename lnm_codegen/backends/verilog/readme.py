@@ -128,13 +128,14 @@ def _roundings(design: Design) -> tuple[str, ...]:
 
 def _folder(design: Design, proofs: bool) -> tuple[str, ...]:
     name = design.name
+    generic = design.rtl.multiplier == "generic"
+    vivado = "; `vivado.tcl`, which was not run" if generic else ""
     rows = [
         ("rtl/", "the modules, one a file, named as the file"),
         ("tb/", f"self-checking testbenches, golden vectors, `test_{name}.py` for cocotb,"
          f" `{name}_verilator.cpp` against the C model"),
         ("model/", "the integer model in C"),
-        ("syn/", "Yosys and nextpnr for ECP5 and iCE40, each form in a harness of few pins;"
-         " `vivado.tcl`, which was not run"),
+        ("syn/", "Yosys and nextpnr, each form in a harness of few pins" + vivado),
     ]  # fmt: skip
     if proofs:
         rows.append(("formal/", "proofs for SymbiYosys, each with a control that has to fail"))
