@@ -10,16 +10,22 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.functions import did_you_mean
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Rung
+from lnm_codegen.hardware.verify_cocotb import cocotb
 from lnm_codegen.hardware.verify_formal import formal
 from lnm_codegen.hardware.verify_icarus import icarus
 from lnm_codegen.hardware.verify_lint import lint
 from lnm_codegen.hardware.verify_model import model
+from lnm_codegen.hardware.verify_synthesis import synthesis
+from lnm_codegen.hardware.verify_verilator import verilator
 
 RUNGS: dict[str, Callable[[Circuit], Rung]] = {
     "model": model,
     "lint": lint,
     "icarus": icarus,
+    "cocotb": cocotb,
+    "verilator": verilator,
     "formal": formal,
+    "synthesis": synthesis,
 }
 """Every rung, in the order in which they are climbed."""
 
