@@ -131,13 +131,17 @@ def _is_bound(p: Poly) -> bool:
 
 
 def _multiple(q: Poly, p: Poly) -> Fraction:
-    """Return c so that q - c*p has the fewest terms; 0 where no c saves one."""
+    """Return c so that q - c*p has the fewest terms beside a constant; 0 where no c saves one."""
     known = dict(q.terms)
-    best, fewest = Fraction(0), len(q.terms)
+    best, fewest = Fraction(0), _terms(q)
     for monomial, a in p.terms:
         if monomial and monomial in known:
             c = known[monomial] / a
-            left = len((q - p.scaled(c)).terms)
+            left = _terms(q - p.scaled(c))
             if left < fewest:
                 best, fewest = c, left
     return best
+
+
+def _terms(p: Poly) -> int:
+    return sum(bool(monomial) for monomial, _ in p.terms)

@@ -42,6 +42,7 @@ def test_every_horner_partial_of_the_cubic():
         (lnm.get("lnm", degree=3, theta=CUBIC, v_min=-1.0), "[-1, 1]"),
         (lnm.get("lnm", degree=2, theta=(0, 0.5, 0.3), form="B"), "[-0.208333, 1]"),
         (lnm.get("li"), "[-1.5, 1]"),
+        (lnm.get("lnm", degree=2, theta=(0, 0, 0.625)), "[-1, 1]"),  # h without a constant term
     ],
 )
 def test_resets_and_clamps_are_seen_through(neuron, after):

@@ -45,6 +45,16 @@ def test_a_range_holds_every_value_and_no_more(p, ends):
     assert float(found.high) == pytest.approx(max(values), abs=1e-5)
 
 
+@given(coefficients, intervals(), st.sampled_from([0, 30, 60]))
+def test_a_range_is_outward_to_the_last_bit(p, ends, scale):
+    """Sturm's theorem, which took no part in it, finds nothing below the lower end or above."""
+    t = Interval(*ends)
+    p = tuple(c * 2**scale for c in p) or (Q(0),)
+    found = value_range(p, t)
+    assert is_nonnegative((p[0] - found.low, *p[1:]), t)
+    assert is_nonnegative((found.high - p[0], *(-c for c in p[1:])), t)
+
+
 @given(coefficients, intervals())
 def test_bernstein_coefficients_hold_the_range(p, ends):
     t = Interval(*ends)
