@@ -14,12 +14,22 @@ import typer
 import lnm_codegen.emission as emission
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.base import Source, unwritable, write_whole
+from lnm_codegen.cli.emit_fixed import (
+    DEFAULT,
+    CoefficientsOption,
+    FormatOption,
+    FormsOption,
+    MultiplierOption,
+    NeuronsOption,
+    RoundingOption,
+    ShiftAddOption,
+    fixed_choice,
+)
 from lnm_codegen.cli.options import (
     OptionalFamilyArgument,
     SchemeOption,
     SetOption,
     family_arguments,
-    parse_format,
 )
 from lnm_codegen.errors import ModelError
 from lnm_codegen.library import resolve
@@ -27,7 +37,6 @@ from lnm_codegen.neuron import Neuron
 from lnm_codegen.symbols import check_name
 
 MOST_DEGREES = 64
-DEFAULT_FORMAT = "16.12"
 
 
 def emit(
@@ -72,15 +81,13 @@ def emit(
             " array for each neuron layer. If its family is a Python file, that file is run.",
         ),
     ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            help="Fixed point: 16.12 (width.fraction) or Q4.12 for every node; verilog takes 16.12"
-            " where none is given. With --run also auto, the least width on the run's data.",
-        ),
-    ] = None,
+    format_: FormatOption = None,
+    rounding: RoundingOption = None,
+    forms: FormsOption = None,
+    neurons: NeuronsOption = None,
+    coefficients: CoefficientsOption = None,
+    multiplier: MultiplierOption = None,
+    shift_add: ShiftAddOption = None,
 ) -> None:
     """Write source for a neuron.
 
@@ -88,29 +95,41 @@ def emit(
     name is <family>_degree<D>, so that several can be linked into one program. Every file is made
     before the first is written. With --package, DIR (for a range of degrees DIR/<name>) becomes a
     folder that pip installs: function, layer, sources and a numeric test, and nothing of this
-    package. With --run the files go to DIR/verilog/<layer>/, with golden vectors of the run's
-    test images.
+    package. With --format, c is the integer model. With --run the files go to
+    DIR/verilog/<layer>/, with golden vectors of the run's test images.
     """
     if (out is None) == (package is None):
         raise ModelError("emit: give one of --out DIR and --package DIR.")
     if (family is None) == (run is None):
         raise ModelError("emit: give one of FAMILY and --run RUN.")
+    circuit = {
+        "--forms": forms, "--neurons": neurons, "--coefficients": coefficients,
+        "--multiplier": multiplier, "--shift-add": shift_add,
+    }  # fmt: skip
     if run is not None:
-        given = {"--package": package, "--degree": degree, "--name": name, "--set": settings}
+        given: dict[str, object] = {"--package": package, "--degree": degree, "--name": name}
+        given |= {"--set": settings, "--rounding": rounding, **circuit}
         _check_run(backend, [word for word, value in given.items() if value is not None])
         from lnm_codegen.cli.run_arrays import run_sources
 
-        sources = run_sources(run, format_ or DEFAULT_FORMAT)
+        sources = run_sources(run, format_ or DEFAULT)
     else:
         if name is not None:
             check_name(name, "--name")
         backends = list(dict.fromkeys(word.strip() for word in backend.split(",")))
-        neurons = _neurons(family or "", degree, name, settings)
+        models = _neurons(family or "", degree, name, settings)
         if package is not None:
             _check_package(backends, format_)
-            sources = _packages(neurons, backends[0], dtype, scheme)
+            sources = _packages(models, backends[0], dtype, scheme)
         else:
-            sources = _folders(neurons, backends, dtype, scheme, format_)
+            fixed = fixed_choice(backends, format_, rounding, circuit, dtype != "float32")
+            sources = {
+                Path(target) / title: emission.emit(
+                    neuron, target, name=title, dtype=dtype, scheme=scheme, **fixed.options(target)
+                )
+                for title, neuron in models
+                for target in backends
+            }
     for path in write_together(sources, out or package or Path()):
         typer.echo(path)
 
@@ -124,30 +143,6 @@ def _packages(
         )
         for title, neuron in neurons
     }
-
-
-def _folders(
-    neurons: list[tuple[str, Neuron]],
-    backends: list[str],
-    dtype: str,
-    scheme: str,
-    format_: str | None,
-) -> dict[Path, Source]:
-    sources = {}
-    for title, neuron in neurons:
-        for target in backends:
-            text = format_ or (
-                DEFAULT_FORMAT if target in FIXED_BACKENDS.keys() - BACKENDS else None
-            )
-            sources[Path(target) / title] = emission.emit(
-                neuron,
-                target,
-                name=title,
-                dtype=dtype,
-                scheme=scheme,
-                spec=parse_format(text) if text else None,
-            )
-    return sources
 
 
 def _check_package(backends: list[str], format_: str | None) -> None:

@@ -1,0 +1,194 @@
+"""`lnm emit` in fixed point: what it writes, how fast, and one line for every mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.cli import run
+
+THETA = "theta=0.02,0.85,0.11,-0.06"
+
+
+def call(*arguments: object) -> int:
+    return run([str(a) for a in arguments])
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    paths = (p for p in sorted(folder.rglob("*")) if p.is_file())
+    return {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") for p in paths}
+
+
+def test_a_circuit(tmp_path, capsys):
+    """Every option of a circuit is that of `lnm.Rtl`; the paths are printed."""
+    status = call(
+        "emit", "lnm", "--degree", 3, "--set", THETA, "--backend", "verilog", "--out", tmp_path,
+        "--format", "14.10", "--rounding", "convergent", "--neurons", 12, "--coefficients", "port",
+        "--multiplier", "ecp5", "--forms", "comb, array", "--shift-add", 0, "--name", "cubic",
+    )  # fmt: skip
+    assert status == 0
+    source = lnm.emit(
+        lnm.get("lnm", degree=3, theta=(0.02, 0.85, 0.11, -0.06)),
+        "verilog",
+        name="cubic",
+        spec=lnm.Fixed(14, 10, "convergent"),
+        rtl=lnm.Rtl(("comb", "array"), 12, "port", "ecp5", 0),
+    )
+    assert files_in(tmp_path / "verilog" / "cubic") == source.files
+    printed = capsys.readouterr().out.split()
+    assert sorted(printed) == sorted(f"{tmp_path}/verilog/cubic/{p}" for p in source.files)
+
+
+def test_the_integer_model_beside_it(tmp_path):
+    """`c` with a format is the integer model; a degree names the folder."""
+    common = ("emit", "lnm", "--degree", "1..2", "--out", tmp_path, "--format", "Q4.12")
+    assert call(*common, "--backend", "c,verilog", "--forms", "comb") == 0
+    for d in (1, 2):
+        name, neuron = f"lnm_degree{d}", lnm.get("lnm", degree=d)
+        for backend, options in (("c", {}), ("verilog", {"rtl": lnm.Rtl(("comb",))})):
+            source = lnm.emit(neuron, backend, name=name, spec=lnm.Fixed(16, 12), **options)
+            assert files_in(tmp_path / backend / name) == source.files
+
+
+def test_a_spec_from_a_file(tmp_path):
+    """What `lnm quantize` writes."""
+    spec = tmp_path / "spec.toml"
+    spec.write_text('default = "16.12"\nrounding = "truncate"\n[nodes]\nh = "18.12"\n')
+    out = tmp_path / "out"
+    common = ("emit", "lif", "--backend", "verilog", "--forms", "core", "--out", out)
+    assert call(*common, "--format", spec) == 0
+    formats = lnm.FixedSpec(lnm.Fixed(16, 12, "truncate"), {"h": lnm.Fixed(18, 12, "truncate")})
+    source = lnm.emit(lnm.get("lif"), "verilog", spec=formats, rtl=lnm.Rtl(("core",)))
+    assert files_in(out / "verilog" / "lif") == source.files
+
+
+def test_the_default_format(tmp_path):
+    """Q4.12 for a circuit, with the rounding that is asked for; other backends stay in floats."""
+    common = ("emit", "lif", "--backend", "verilog,c", "--forms", "comb", "--out", tmp_path)
+    assert call(*common, "--rounding", "truncate") == 0
+    spec = lnm.Fixed(16, 12, "truncate")
+    source = lnm.emit(lnm.get("lif"), "verilog", spec=spec, rtl=lnm.Rtl(("comb",)))
+    assert files_in(tmp_path / "verilog" / "lif") == source.files
+    assert files_in(tmp_path / "c" / "lif") == lnm.emit(lnm.get("lif"), "c").files
+
+
+REFUSED = [
+    (
+        "--format 16.12",
+        "emit: --format is for fixed point, which backend 'torch' has not. Accepted: c, verilog."
+        " Add --backend verilog, say.",
+    ),
+    (
+        "--backend verilog --format 0.3",
+        "--format '0.3': Fixed: width is 0. Accepted: 2 to 32 bits.",
+    ),
+    (
+        "--backend verilog --format 33.3",
+        "--format '33.3': Fixed: width is 33. Accepted: 2 to 32 bits.",
+    ),
+    (
+        "--backend verilog --format -16.12",
+        "--format '-16.12': not a format. Accepted: width.fraction, such as 16.12, or Q4.12.",
+    ),
+    (
+        "--backend verilog --format 16",
+        "--format '16': not a format. Accepted: width.fraction, such as 16.12, or Q4.12.",
+    ),
+    (
+        "--backend verilog --format 16.12 --rounding up",
+        "--format '16.12': Fixed: rounding is 'up'. Accepted: 'half_up', 'truncate', 'convergent'.",
+    ),
+    (
+        "--backend c --rounding truncate",
+        "emit: --rounding is for fixed point. Add --format 16.12, say.",
+    ),
+    (
+        "--backend c --format 16.12 --dtype float64",
+        "emit: --dtype is for floating point. Leave it or --format out.",
+    ),
+    (
+        "--backend c --format 16.12 --neurons 3",
+        "emit: --neurons is for circuits. Add --backend verilog, or leave it out.",
+    ),
+    ("--shift-add 3", "emit: --shift-add is for circuits. Add --backend verilog, or leave it out."),
+    ("--backend verilog --neurons 0", "Rtl: neurons is 0. Accepted: 1 to 65536."),
+    (
+        "--backend verilog --forms comb,fast",
+        "Rtl: forms is ('comb', 'fast'). Accepted: some of comb, core, seq, array.",
+    ),
+    (
+        "--backend verilog --coefficients rom",
+        "Rtl: coefficients is 'rom'. Accepted: constant, port, memory.",
+    ),
+    ("--backend verilog --multiplier dsp", "Rtl: multiplier is 'dsp'. Accepted: generic, ecp5."),
+    (
+        "--backend verilog --multiplier ecp5 --shift-add 0 --format 20.16",
+        "verilog: lif: a factor in h has 20 bits; the multiplier of ECP5 takes 18. Give narrower"
+        " formats, or multiplier='generic'.",
+    ),
+    (
+        "--backend verilog --format 8.7 --set v_threshold=1.5",
+        "lif: parameter 'v_threshold' is 1.5, which does not fit Q1.7: -1 to 0.992188. Give more"
+        " integer bits.",
+    ),
+    (
+        "--backend verilog --format 8.7 --set v_reset=-3.0",
+        "lif.reset, v_next: the constant -3 does not fit Q1.7, which holds -1 to 0.992188. Give"
+        " more integer bits.",
+    ),
+    ("--backend verilog --format no.toml", "no.toml: no such file. Give the path of a TOML file."),
+    (
+        "--backend verilog --format no.toml --rounding truncate",
+        "emit: --rounding stands in no.toml. Leave it out.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+def test_refused(options, message, tmp_path, capsys):
+    """One line, status 2, and no file."""
+    status = call("emit", "lif", "--out", tmp_path / "out", *options.split())
+    assert (status, capsys.readouterr().err) == (2, f"error: {message}\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_exp_in_the_step(tmp_path, capsys):
+    """The family is legal; it has no circuit."""
+    file = tmp_path / "eif.py"
+    file.write_text(
+        "import lnm_codegen as lnm\n\n\n@lnm.family\ndef eif():\n"
+        "    v, x = lnm.state('v'), lnm.input('x')\n"
+        "    return lnm.Neuron(charge={v: v / 2 + lnm.exp(v) + x}, fire=v - 1)\n"
+    )
+    out = tmp_path / "out"
+    status = call("emit", f"{file}:eif", "--backend", "verilog", "--format", "16.12", "--out", out)
+    assert status == 2
+    assert capsys.readouterr().err == (
+        "error: eif.charge, h: 'exp' has no fixed-point form. Use a polynomial, or a backend that"
+        " computes in floating point.\n"
+    )
+    assert not out.exists()
+
+
+def test_a_circuit_is_quick(tmp_path):
+    """From the shell, one neuron in every form: under 3 s of one core, and no PyTorch."""
+    code = (
+        "import resource, sys; from lnm_codegen.cli import run;"
+        " status = run(sys.argv[1:]);"
+        " used = resource.getrusage(resource.RUSAGE_SELF);"
+        " print('torch' in sys.modules, used.ru_utime + used.ru_stime); sys.exit(status)"
+    )
+    command = ("emit", "lnm", "--degree", "3", "--set", THETA, "--backend", "verilog")
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, "--format", "16.12", "--out", str(tmp_path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded, seconds = done.stdout.splitlines()[-1].split()
+    assert loaded == "False"
+    assert float(seconds) < 3, time.monotonic() - begun
