@@ -2,7 +2,8 @@
 
 The model writes the state before each step where the float backward kernel, compiled with chunks of
 one step, looks for its checkpoints: so that kernel reruns nothing, and its gradient is that of each
-step at the state which the integers visited.
+step at the state which the integers visited. A training forward keeps every state and the rounded
+inputs, T * N numbers for each.
 """
 
 from __future__ import annotations
