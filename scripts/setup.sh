@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 readonly VENV=.venv
 readonly PYTHONS=(python3.11 python3.12 python3.13 python3.14 python3)
-readonly TOOLS=(g++ make iverilog verilator yosys)
+readonly TOOLS=(g++ make iverilog verilator yosys nextpnr-ecp5 nextpnr-ice40)
 readonly TRIED=$VENV/.tools-tried   # what apt-get could not install, one package a line: not tried again
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -506,7 +506,8 @@ def test_doctor(call, monkeypatch, tmp_path):
     assert status == 0
     assert list(parts) == [
         "python", "torch", "triton", "CUDA device", "C++ compiler", "OpenMP", "CPU SIMD",
-        "cache folder", "iverilog", "verilator", "yosys", "fashion-mnist",
+        "cache folder", "iverilog", "verilator", "yosys", "yosys-smtbmc", "nextpnr-ecp5",
+        "nextpnr-ice40", "sby", "boolector", "cocotb", "apytypes", "fashion-mnist",
     ]  # fmt: skip
     assert parts["python"]["found"]
     assert parts["torch"]["found"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -55,9 +55,7 @@ def examine() -> list[Finding]:
         ("OpenMP", _openmp, "running the c backend"),
         ("CPU SIMD", _simd, "speed of the c backend"),
         ("cache folder", _cache, "keeping compiled kernels"),
-        ("iverilog", lambda: _tool("iverilog", "-V"), "simulating generated Verilog"),
-        ("verilator", lambda: _tool("verilator", "--version"), "lint of generated Verilog"),
-        ("yosys", lambda: _tool("yosys", "-V"), "synthesis of generated Verilog"),
+        *_circuit_tools(),
         ("fashion-mnist", _fashion_mnist, "training on it (digits needs no files)"),
     )
     return [_look(*part) for part in parts]
@@ -131,14 +129,26 @@ def _cache() -> str:
         ) from None
 
 
-def _tool(name: str, option: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        raise FileNotFoundError("not on PATH")
-    done = subprocess.run(
-        [path, option], capture_output=True, text=True, timeout=_SECONDS, check=False
+def _circuit_tools() -> tuple[tuple[str, Callable[[], str], str], ...]:
+    """Return what `lnm verify` and `lnm synth` call, each with what installs it."""
+    from lnm_codegen.hardware.tools import TOOLS, missing, version
+
+    def probe(word: str) -> str:
+        reason = missing(word)
+        if reason is not None:
+            raise FileNotFoundError(reason.removeprefix(f"{word} "))
+        return version(word) or "found"
+
+    tools = tuple(
+        (word, partial(probe, word), f"circuits: {tool.needed_for}")
+        for word, tool in TOOLS.items()
+        if word not in ("g++", "make")
     )
-    return (done.stdout or done.stderr).partition("\n")[0].strip() or path
+    packages = tuple(
+        (name, partial(_package, name), f"circuits: {purpose}")
+        for name, purpose in (("cocotb", "simulation"), ("apytypes", "the integer models"))
+    )
+    return (*tools, *packages)
 
 
 def _fashion_mnist() -> str:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
+SURVIVED = "survived"
+"""Of a fault that no testbench has seen; it counts in the score, and fails nothing by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +17,7 @@ class Check:
 
     Attributes:
         name: What it is.
-        status: "passed", "failed" or "skipped".
+        status: "passed", "failed", "skipped" or "survived".
         count: How many vectors, files, cells or proofs it stands for.
         seconds: How long it took.
         detail: What was found, or why it was skipped.
@@ -30,11 +32,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A rung of the ladder with what was looked at; `seconds` is of the whole."""
+    """A rung of the ladder with what was looked at; `seconds` is of the whole.
+
+    `figures` are numbers about all of it, such as a score.
+    """
 
     name: str
     checks: tuple[Check, ...]
     seconds: float = 0.0
+    figures: tuple[tuple[str, float], ...] = ()
 
     @property
     def status(self) -> str:
@@ -53,6 +59,7 @@ class Rung:
             "status": self.status,
             "count": self.count,
             "seconds": round(self.seconds, 2),
+            **dict(self.figures),
             "checks": [{**asdict(c), "seconds": round(c.seconds, 2)} for c in self.checks],
         }
 

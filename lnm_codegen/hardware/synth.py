@@ -1,5 +1,7 @@
-"""Synthesis by Yosys, place and route by nextpnr: resources of the bare module, Fmax of it in a
-harness, for several seeds.
+"""Synthesis by Yosys, place and route by nextpnr.
+
+Resources are of the bare module; the frequency is that of the module in a harness, for several
+seeds.
 """
 
 from __future__ import annotations

