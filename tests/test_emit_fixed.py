@@ -30,6 +30,7 @@ def test_a_circuit(tmp_path, capsys):
         "emit", "lnm", "--degree", 3, "--set", THETA, "--backend", "verilog", "--out", tmp_path,
         "--format", "14.10", "--rounding", "convergent", "--neurons", 12, "--coefficients", "port",
         "--multiplier", "ecp5", "--forms", "comb, array", "--shift-add", 0, "--name", "cubic",
+        "--vectors", 100,
     )  # fmt: skip
     assert status == 0
     source = lnm.emit(
@@ -37,7 +38,7 @@ def test_a_circuit(tmp_path, capsys):
         "verilog",
         name="cubic",
         spec=lnm.Fixed(14, 10, "convergent"),
-        rtl=lnm.Rtl(("comb", "array"), 12, "port", "ecp5", 0),
+        rtl=lnm.Rtl(("comb", "array"), 12, "port", "ecp5", 0, 100),
     )
     assert files_in(tmp_path / "verilog" / "cubic") == source.files
     printed = capsys.readouterr().out.split()

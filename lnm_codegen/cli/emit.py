@@ -23,6 +23,7 @@ from lnm_codegen.cli.emit_fixed import (
     NeuronsOption,
     RoundingOption,
     ShiftAddOption,
+    VectorsOption,
     fixed_choice,
 )
 from lnm_codegen.cli.options import (
@@ -88,6 +89,7 @@ def emit(
     coefficients: CoefficientsOption = None,
     multiplier: MultiplierOption = None,
     shift_add: ShiftAddOption = None,
+    vectors: VectorsOption = None,
 ) -> None:
     """Write source for a neuron.
 
@@ -105,6 +107,7 @@ def emit(
     circuit = {
         "--forms": forms, "--neurons": neurons, "--coefficients": coefficients,
         "--multiplier": multiplier, "--shift-add": shift_add,
+        "--vectors": vectors,
     }  # fmt: skip
     if run is not None:
         given: dict[str, object] = {"--package": package, "--degree": degree, "--name": name}

@@ -54,6 +54,10 @@ ShiftAddOption = Annotated[
         help="A product with a constant of so many signed digits is shifts and sums; 2 by default.",
     ),
 ]
+VectorsOption = Annotated[
+    int | None,
+    typer.Option("--vectors", metavar="N", help="Golden vectors of a circuit; 2000 by default."),
+]
 
 
 @dataclass(frozen=True, slots=True)
