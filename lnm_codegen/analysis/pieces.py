@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from lnm_codegen.analysis.condition import Condition, Region
-from lnm_codegen.analysis.interval import Interval, hull, point
+from lnm_codegen.analysis.interval import Interval, hull, meet, point
 from lnm_codegen.analysis.polynomial import Poly, substituted
 from lnm_codegen.errors import InternalError
 
@@ -49,10 +49,7 @@ class Symbolic:
         if found is None or found.tight or expanded == piece.value:
             return found
         other = region.range_of(expanded)
-        if other is None or other.tight:
-            return other
-        low, high = max(found.low, other.low), min(found.high, other.high)
-        return Interval(low, high, False)
+        return None if other is None else meet(found, other)
 
     def range(self, name: str) -> Interval:
         """Return the hull of the ranges of all pieces; a condition counts as 0 or 1."""

@@ -111,6 +111,19 @@ def test_ends_that_are_tight_are_met():
 
 
 @lnm.family
+def twice_decided():
+    v, x = lnm.state("v"), lnm.input("x")
+    out = lnm.where(lnm.spike, 1, 3) * lnm.where(lnm.spike, 3, 1) + lnm.where(v < 2, 0, v)
+    return lnm.Neuron(charge={v: v + x}, fire=v - 1, reset=lnm.hard_reset(v), output={"out": out})
+
+
+def test_branches_that_exclude_each_other_are_left_out():
+    """1 and 3 never meet 1 and 3; v is above 2 only where the neuron fired."""
+    found = ranges(twice_decided(), states={"v": (-1, 1)}, inputs={"x": (0, 2)})
+    assert (str(found["out"]), found["out"].tight) == ("[3, 6]", True)
+
+
+@lnm.family
 def with_functions():
     v, x = lnm.state("v"), lnm.input("x")
     charge = lnm.where(v < 0, 0.1 * v, 0.5 * lnm.exp(v)) + lnm.tanh(x) / (2 + v**2)

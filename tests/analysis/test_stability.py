@@ -53,6 +53,8 @@ def test_membership_is_what_the_ranges_say(theta, x, soft):
 def test_an_asymmetric_input():
     assert keeps_potential((0, 0.5), (-1, 100), -2, 1)
     assert not keeps_potential((0, 0.5), (-1.5, 0), -2, 1)
+    assert keeps_potential((0, 0.5), (-2, 1.5), -10, 1, soft=True)
+    assert not keeps_potential((0, 0.5), (-1, 1.6), -10, 1, soft=True)
 
 
 @pytest.mark.parametrize(
