@@ -128,8 +128,9 @@ def _text(path: Path, where: str) -> str:
 
 
 def _json(path: Path, where: str) -> dict[str, Any]:
+    text = _text(path, where)
     try:
-        content = json.loads(_text(path, where))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{where}: {path.name} is no JSON: {error}.") from None
     if not isinstance(content, dict):

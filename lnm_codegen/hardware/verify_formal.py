@@ -63,4 +63,5 @@ def _prove(file: Path, task: str, environment: dict[str, str]) -> Check:
 def _why(status: str, task: str) -> str:
     if task == _CONTROL and status == "PASS":
         return "the control was proven, so that the proof shows nothing"
-    return {"FAIL": "refuted"}.get(status, f"sby says {status}")
+    told = {"FAIL": "refuted", "UNKNOWN": "not proven: the induction does not hold"}
+    return told.get(status, f"sby says {status}")

@@ -1,0 +1,31 @@
+"""Circuits on disk for tests of the ladder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lnm_codegen as lnm
+from lnm_codegen.hardware.folder import Circuit, read_circuit
+
+THETA = {1: (0.0, 0.9), 2: (0.02, 0.85, 0.11), 3: (0.02, 0.85, 0.11, -0.06)}
+
+
+def write(
+    folder: Path,
+    degree: int = 1,
+    forms: tuple[str, ...] = ("comb", "core"),
+    name: str = "unit",
+    **options: object,
+) -> Circuit:
+    """Write a circuit of lnm and read it back."""
+    neuron = lnm.get("lnm", degree=degree, theta=THETA[degree], **options)
+    rtl = lnm.Rtl(forms=forms, neurons=16)
+    lnm.emit(neuron, "verilog", spec=lnm.Fixed(16, 12), name=name, rtl=rtl).write(folder)
+    return read_circuit(folder, "verify")
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Change a file in one place that has to be there."""
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) >= 1, f"{old!r} is not in {path}"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")

@@ -1,0 +1,110 @@
+"""Reading a folder back: one line for whatever is wrong, and nothing written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lnm_codegen.cli import run
+from lnm_codegen.errors import ModelError
+from lnm_codegen.hardware.folder import read_circuit
+from tests.hardware.circuits import write
+
+EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR."
+
+
+def listed(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("good") / "unit"
+    write(folder)
+    return folder
+
+
+def test_a_folder_is_read_back(good):
+    circuit = read_circuit(good, "verify")
+    assert circuit.name == "unit"
+    assert list(circuit.forms) == ["comb", "core"]
+    core = circuit.forms["core"]
+    assert (core.top, core.interval, core.multipliers) == ("unit_core", 1, 1)
+    assert core.files[-1] == "rtl/unit_core.v"
+    assert circuit.program is not None
+    assert circuit.coefficients()["theta_1"] == (3686,)
+
+
+def test_the_digest_follows_every_source(good, tmp_path):
+    circuit = write(tmp_path / "unit")
+    before = circuit.digest()
+    assert before == read_circuit(good, "verify").digest()
+    with (tmp_path / "unit" / "rtl" / "unit_mul.v").open("a") as file:
+        file.write("// more\n")
+    assert circuit.digest() != before
+
+
+@pytest.mark.parametrize("verb", ["verify", "synth"])
+def test_what_is_no_folder(tmp_path, capsys, verb):
+    """One line on standard error, status 2, and nothing is written."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    cases = {
+        "none": f"error: {verb}: {tmp_path}/none: no such folder. {EMIT}\n",
+        "file": f"error: {verb}: {tmp_path}/file: it is a file. Accepted: a folder with"
+        f" manifest.json. {EMIT}\n",
+        "empty": f"error: {verb}: {tmp_path}/empty: there is no manifest.json in it. {EMIT}\n",
+    }
+    before = listed(tmp_path)
+    for name, message in cases.items():
+        assert run([verb, str(tmp_path / name)]) == 2
+        shown = capsys.readouterr()
+        assert (shown.out, shown.err) == ("", message)
+    assert listed(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("{", "manifest.json is no JSON: "),
+        ("[]", "manifest.json holds list, not an object."),
+        ("[" * 100_000, "manifest.json is no JSON: "),
+        ({"name": "x; exec rm"}, "manifest.json: name is 'x; exec rm'. Accepted: letters,"),
+        ({"forms": {}}, "manifest.json: forms is {}. Accepted: an object by form."),
+        ({"top": "$x"}, "manifest.json: forms.core.top is '$x'. Accepted: letters, digits and _."),
+        ({"files": []}, "manifest.json: forms.core.files is []. Accepted: a list of files."),
+        ({"files": ["rtl/../x.v"]}, "forms.core.files: 'rtl/../x.v' is no file of this folder,"),
+        ({"files": ["/etc/passwd"]}, "forms.core.files: '/etc/passwd' is no file of this"),
+        ({"files": ["rtl/gone.v"]}, "forms.core.files: rtl/gone.v is not there. Write the folder"),
+        ({"testbench": 3}, "forms.core.testbench: 3 is no file of this folder,"),
+        ({"latency": -1}, "forms.core.latency is -1. Accepted: a whole number."),
+        ({"multipliers": True}, "forms.core.multipliers is True. Accepted: a whole number."),
+    ],
+)
+def test_a_damaged_manifest(tmp_path, change, message):
+    """Words that would reach a command or a script are refused, and files outside the folder."""
+    write(tmp_path)
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(change, str):
+        text = change
+    else:
+        place = manifest if change.keys() & {"name", "forms"} else manifest["forms"]["core"]
+        place.update(change)
+        text = json.dumps(manifest)
+    path.write_text(text, encoding="utf-8")
+    before = listed(tmp_path)
+    with pytest.raises(ModelError) as caught:
+        read_circuit(tmp_path, "verify")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"verify: {tmp_path}: ")
+    assert listed(tmp_path) == before
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    write(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelError, match=r"manifest\.json is no text in UTF-8\.$"):
+        read_circuit(tmp_path, "synth")

@@ -1,0 +1,109 @@
+"""Synthesis: what is counted, what the harness is, what place and route says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lnm_codegen.cli import run
+from lnm_codegen.errors import ToolError
+from lnm_codegen.hardware import tools
+from lnm_codegen.hardware.cells import Cost, cells_of, cost_of, fmax_of, ports_of
+from lnm_codegen.hardware.tools import missing
+from tests.hardware.circuits import replace, write
+
+needs_yosys = pytest.mark.skipif(missing("yosys") is not None, reason=str(missing("yosys")))
+needs_place = pytest.mark.skipif(
+    missing("yosys", "nextpnr-ecp5") is not None, reason=str(missing("yosys", "nextpnr-ecp5"))
+)
+
+
+def test_cells_by_target():
+    """A CCU2C is two LUTs with their carries; what stands in no row costs nothing."""
+    ecp5 = {"LUT4": 51, "CCU2C": 30, "TRELLIS_FF": 451, "MULT18X18D": 3, "DP16KD": 1, "GSR": 1}
+    assert cost_of(ecp5, "ecp5") == Cost(lut=111, ff=451, dsp=3, bram=1)
+    ice40 = {"SB_LUT4": 7, "SB_CARRY": 9, "SB_DFFE": 2, "SB_DFFESR": 3, "SB_MAC16": 1}
+    assert cost_of({**ice40, "SB_RAM40_4K": 2}, "ice40") == Cost(lut=7, ff=5, dsp=1, bram=2)
+    xilinx = {"LUT2": 3, "LUT6": 4, "SRL16E": 5, "FDRE": 6, "FDSE": 1, "DSP48E1": 2, "CARRY4": 9}
+    assert cost_of({**xilinx, "RAMB18E1": 1}, "xilinx") == Cost(lut=12, ff=7, dsp=2, bram=1)
+
+
+def test_what_the_tools_write_is_read_or_refused():
+    stat = {"modules": {"\\top": {"num_cells_by_type": {"LUT4": 3}}}}
+    assert cells_of(json.dumps(stat), "top") == {"LUT4": 3}
+    netlist = {"modules": {"top": {"ports": {"x": {"direction": "input", "bits": [2, 3]}}}}}
+    assert ports_of(json.dumps(netlist), "top") == (("x", "input", 2),)
+    clocks = {"fmax": {"clk": {"achieved": 140.2}, "slow": {"achieved": 81.5}}}
+    assert fmax_of(json.dumps(clocks)) == 81.5
+    for text in ("", "[]", "{}", '{"modules": {"top": 3}, "fmax": {}}'):
+        with pytest.raises(ToolError, match="cannot be read"):
+            cells_of(text, "top")
+        with pytest.raises(ToolError, match="cannot be read"):
+            ports_of(text, "top")
+        with pytest.raises(ToolError, match="cannot be read, or holds no clock"):
+            fmax_of(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--target", "max10"], "synth: --target 'max10': accepted: ecp5, ice40, xilinx."),
+        (["--device", "up5k"], "synth: --device 'up5k': accepted with --target ecp5: 25k."),
+        (["--seeds", "0"], "synth: --seeds 0: accepted: 1 to 32."),
+        (["--form", "seq"], "synth: --form 'seq': not in this folder. Accepted: comb, core."),
+    ],
+)
+def test_what_cannot_be_asked_for(tmp_path, capsys, words, message):
+    write(tmp_path)
+    assert run(["synth", str(tmp_path), *words]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_a_machine_without_tools(tmp_path, capsys, monkeypatch):
+    write(tmp_path)
+    monkeypatch.setattr(tools, "find", lambda word: None)
+    assert run(["synth", str(tmp_path), "--target", "ice40"]) == 1
+    assert capsys.readouterr().err == (
+        "error: synth: yosys, nextpnr-ice40 not found on PATH. To install: apt-get install yosys;"
+        " apt-get install nextpnr-ice40.\n"
+    )
+    assert not (tmp_path / "report.json").exists()
+
+
+@needs_place
+@pytest.mark.slow
+def test_ecp5_over_two_seeds(tmp_path, capsys):
+    """One multiplier, and the median of the seeds; the report keeps what verify found."""
+    write(tmp_path)
+    assert run(["verify", str(tmp_path), "--only", "icarus"]) == 0
+    assert run(["synth", str(tmp_path), "--form", "core", "--seeds", "2"]) == 0
+    assert "core        6         1 " in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    found = report["synthesis"]["core.25k"]
+    assert found["DSP"] == 1
+    assert list(found["fmax_mhz_by_seed"]) == ["1", "2"]
+    assert found["fmax_mhz"] == sum(found["fmax_mhz_by_seed"].values()) / 2 > 100
+    assert (found["latency_cycles"], found["interval_cycles"]) == (6, 1)
+    assert list(report["verification"]) == ["icarus"]
+    assert {"yosys", "nextpnr-ecp5"} <= set(report["tools"])
+
+
+@needs_yosys
+@pytest.mark.slow
+def test_xilinx_is_not_placed(tmp_path, capsys):
+    write(tmp_path)
+    assert run(["synth", str(tmp_path), "--target", "xilinx", "--form", "core", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["synthesis"]["core.xc7"]
+    assert (found["DSP"], found["fmax_mhz"], found["fmax_mhz_by_seed"]) == (1, None, {})
+    assert found["note"] == "not placed: no open place and route for Xilinx is here, so no Fmax"
+
+
+@needs_yosys
+def test_a_module_that_yosys_refuses(tmp_path, capsys):
+    write(tmp_path)
+    replace(tmp_path / "rtl" / "unit_core.v", "endmodule", "    wire (;\nendmodule")
+    assert run(["synth", str(tmp_path), "--target", "xilinx", "--form", "core"]) == 1
+    assert capsys.readouterr().err.startswith("error: synth: yosys fails on unit_core: ")
+    assert not (tmp_path / "report.json").exists()
