@@ -224,3 +224,15 @@ def test_a_program_takes_its_prepared_parameters_as_intervals():
 )  # fmt: skip
 def test_integer_bits(low, high, bits):
     assert integer_bits(Interval(Q(low), Q(high)), 6) == bits
+
+
+def test_what_may_be_too_wide_says_so():
+    """A reset decided by v and x bounds w + b*spike only from outside: a grid stays inside."""
+    neuron = lnm.get("izhikevich", a=0.3, b=0.2)
+    box = {"states": {"v": (-1, 1), "w": (-1, 1)}, "inputs": {"x": (-1, 1)}}
+    found = ranges(neuron, **box)["w_next"]
+    assert not found.tight
+    grid = np.meshgrid(*(np.linspace(-1, 1, 41) for _ in range(3)))
+    v, w, x = (a.reshape(-1) for a in grid)
+    after = lnm.interpret(neuron, x.reshape(1, -1), state={"v": v, "w": w}).states["w"]
+    assert float(found.low) <= after.min() < after.max() <= float(found.high)
