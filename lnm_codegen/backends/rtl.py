@@ -13,6 +13,7 @@ FORMS = ("comb", "core", "seq", "array")
 COEFFICIENTS = ("constant", "port", "memory")
 MULTIPLIERS = ("generic", "ecp5")
 MOST_NEURONS = 1 << 16
+MOST_VECTORS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Rtl:
         multiplier: "generic", or "ecp5" to instantiate its MULT18X18D with the output register.
         shift_add: A product with a constant of at most this many signed digits (canonical) becomes
             shifts and additions; 0 keeps every multiplier.
+        vectors: Golden vectors of each testbench; the array's come in whole ticks.
 
     Raises:
         ModelError: A word or a number that is not among these.
@@ -37,6 +39,7 @@ class Rtl:
     coefficients: str = "constant"
     multiplier: str = "generic"
     shift_add: int = 2
+    vectors: int = 2000
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -49,7 +52,8 @@ class Rtl:
                 raise ModelError(
                     f"Rtl: {word} is {getattr(self, word)!r}. Accepted: {', '.join(accepted)}."
                 )
-        for word, low, high in (("neurons", 1, MOST_NEURONS), ("shift_add", 0, 32)):
+        ranges = (("neurons", 1, MOST_NEURONS), ("shift_add", 0, 32), ("vectors", 1, MOST_VECTORS))
+        for word, low, high in ranges:
             value = getattr(self, word)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ModelError(f"Rtl: {word} is {value!r}. Accepted: {low} to {high}.")

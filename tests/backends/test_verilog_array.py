@@ -121,12 +121,10 @@ FAULTS = {
 
 @needs_iverilog
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_testbench_sees_faults(
-    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_testbench_sees_faults(fault: str, tmp_path: Path) -> None:
     """Each is one change of the array."""
-    monkeypatch.setattr(backend, "RUN", 200)
-    files = dict(backend.Verilog().emit(model(several(), MIXED, "n", array(6))).files)
+    rtl = replace(array(6), vectors=200)
+    files = dict(backend.Verilog().emit(model(several(), MIXED, "n", rtl)).files)
     sound, faulty = FAULTS[fault]
     text = files["rtl/n_array.v"]
     assert text.count(sound) == 1
@@ -152,18 +150,17 @@ def test_manifest() -> None:
         found[neurons] = json.loads(files["manifest.json"])["forms"]
         assert set(found[neurons]["array"]["files"]) < set(files)
     modules = ("clamp", "delay", "mul", "step", "ram", "core", "array")
-    assert found[5] == {
-        "array": {
-            "top": "n_array",
-            "files": [f"rtl/n_{word}.v" for word in modules],
-            "testbench": "tb/n_array_tb.v",
-            "latency": 15,
-            "interval": 1,
-            "multipliers": 3,
-            "neurons": 5,
-            "tick_cycles": 16,
-        }
-    }
+    assert list(found[5]) == ["array"]
+    assert found[5]["array"].items() >= {
+        "top": "n_array",
+        "files": [f"rtl/n_{word}.v" for word in modules],
+        "testbench": "tb/n_array_tb.v",
+        "latency": 15,
+        "interval": 1,
+        "multipliers": 3,
+        "neurons": 5,
+        "tick_cycles": 16,
+    }.items()
     assert found[256]["array"]["tick_cycles"] == 256
 
 

@@ -51,10 +51,8 @@ class Bench:
 
     def add(self, model: FixedModel) -> dict[str, str]:
         """Write the circuit of a model, and a testbench of its `_next` beside those it has."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(backend, "STEPS", COUNT)
-            patch.setattr(backend, "RUN", COUNT)
-            files = backend.Verilog().emit(model).files
+        model = replace(model, rtl=replace(model.rtl, vectors=COUNT))
+        files = backend.Verilog().emit(model).files
         design = Design(model)
         for path, text in files.items():
             name = Path(path).name

@@ -28,9 +28,6 @@ from lnm_codegen.backends.verilog.sequence_module import seq_module
 from lnm_codegen.backends.verilog.terms import multiplied
 from lnm_codegen.backends.verilog.vectors import run_vectors, step_vectors
 
-STEPS, RUN = 2000, 2000
-"""How many golden vectors a folder holds."""
-
 
 @dataclass(frozen=True, slots=True)
 class Verilog:
@@ -62,7 +59,8 @@ def _forms(design: Design) -> tuple[dict[str, str], tuple[Form, ...]]:
     name, asked = design.name, design.rtl.forms
     files = {f"rtl/{name}_next.v": next_module(design)}
     forms: list[Form] = []
-    step, run = step_vectors(design, STEPS), run_vectors(design, RUN)
+    count = design.rtl.vectors
+    step, run = step_vectors(design, count), run_vectors(design, count)
 
     def add(form: Form) -> None:
         vectors, file = (run, "run.hex") if form.word == "comb" else (step, "step.hex")
@@ -107,7 +105,7 @@ def _array(
     name, times = design.name, array_times(design, pipeline.latency)
     made = array_modules(design, pipeline.latency)
     leaves = tuple(word for word in (*made, "delay") if word != "array")
-    vectors, played = array_vectors(design, RUN), design.model.played
+    vectors, played = array_vectors(design, design.rtl.vectors), design.model.played
     file, count = f"{name}_array.hex", len(vectors.words)
     form = Form(
         word="array",
