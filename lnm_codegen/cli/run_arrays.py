@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.cli.options import parse_format
+from lnm_codegen.formats import load_spec
 
 if TYPE_CHECKING:
     from lnm_codegen.hardware.arrays import LayerArray
@@ -37,19 +38,23 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
 
     Args:
         run: A run.
-        text: "16.12" or "Q4.12", for every node of every layer; "auto" for those of least width on
-            the run's training images.
+        text: "16.12" or "Q4.12", for every node of every layer; a spec.toml for every layer; the
+            folder that `lnm quantize RUN --out` wrote, with one for each; "auto" for those of least
+            width on the run's training images.
 
     Raises:
         ModelError: No format, or none that will do.
     """
     from lnm_codegen.hardware.agreement import specs_for
+    from lnm_codegen.hardware.network import neuron_layers
     from lnm_codegen.hardware.recorded import least_formats
 
-    if text != AUTO:
-        return specs_for(run.network, parse_format(text))
-    images, _ = next(run.data.batches(run.data.train, RANGED))
-    return least_formats(run.network, images)
+    if text == AUTO:
+        images, _ = next(run.data.batches(run.data.train, RANGED))
+        return least_formats(run.network, images)
+    if Path(text).is_dir():
+        return {name: load_spec(Path(text) / f"{name}.toml") for name in neuron_layers(run.network)}
+    return specs_for(run.network, load_spec(text) if text.endswith(".toml") else parse_format(text))
 
 
 def arrays_of_run(run: Run, specs: dict[str, FixedSpec]) -> list[LayerArray]:

@@ -81,7 +81,7 @@ class LayerArray:
 
 
 def arrays_of(
-    network: nn.Module, specs: Mapping[str, FixedSpec], images: Tensor, rtl: Rtl | None = None
+    network: nn.Module, specs: Mapping[str, FixedSpec], images: Tensor
 ) -> list[LayerArray]:
     """Return the circuit of every neuron layer, in the order of the network.
 
@@ -89,8 +89,6 @@ def arrays_of(
         network: In eval mode.
         specs: Path of each layer -> its formats.
         images: (N, C, H, W); the golden vectors are of the first.
-        rtl: The multiplier and the like; the forms, the number of neurons and where coefficients
-            lie are the layer's.
 
     Raises:
         ModelError: A parameter that does not fit its format.
@@ -98,7 +96,7 @@ def arrays_of(
     """
     _, seen = see(network, images)
     layers = neuron_layers(network)
-    return [_array(n, layer, specs[n], seen[n], rtl or Rtl()) for n, layer in layers.items()]
+    return [_array(n, layer, specs[n], seen[n]) for n, layer in layers.items()]
 
 
 def module_name(path: str) -> str:
@@ -107,7 +105,7 @@ def module_name(path: str) -> str:
     return name if name[0].isalpha() else f"layer_{name}"
 
 
-def _array(path: str, layer: NeuronLayer, spec: FixedSpec, seen: Seen, rtl: Rtl) -> LayerArray:
+def _array(path: str, layer: NeuronLayer, spec: FixedSpec, seen: Seen) -> LayerArray:
     neuron, name = layer.neuron, module_name(path)
     per = finest(p.per for p in neuron.params)
     steps, count = seen.x_seq.shape[0], seen.neurons
@@ -126,8 +124,6 @@ def _array(path: str, layer: NeuronLayer, spec: FixedSpec, seen: Seen, rtl: Rtl)
             forms=("array",),
             neurons=neurons,
             coefficients="memory" if channels > 1 else "constant",
-            multiplier=rtl.multiplier,
-            shift_add=rtl.shift_add,
         ),
         played={neuron.inputs[0].name: np.swapaxes(x, 0, 1)},
     )

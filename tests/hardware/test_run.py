@@ -11,6 +11,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.cli import run as command
+from lnm_codegen.formats import load_spec
 from lnm_codegen.hardware import tools
 from lnm_codegen.hardware.agreement import compare, specs_for
 from lnm_codegen.hardware.folder import read_circuit
@@ -88,6 +89,26 @@ def test_testbenches_pass(runs: Path, tmp_path: Path, word: str, format_: str) -
         circuit = read_circuit(folder, "test")
         found = simulate(circuit, circuit.forms["array"])
         assert found.status == "passed", found.detail
+
+
+def test_formats_that_quantize_wrote(runs: Path, tmp_path: Path) -> None:
+    """A folder has a spec for each layer; one file serves all of them."""
+    words = tmp_path / "words"
+    assert command(["quantize", str(runs / "lnm"), "--mismatch", "0.01", "--out", str(words)]) == 0
+    for name in ("blocks.0.neuron", "blocks.1.neuron"):
+        assert (words / f"{name}.toml").is_file()
+    assert emit(runs / "lnm", "--format", words, "--out", tmp_path / "each") == 0
+    place = tmp_path / "each/verilog"
+    manifest = json.loads((place / "blocks_1_neuron/manifest.json").read_text())
+    spec = load_spec(words / "blocks.1.neuron.toml")
+    assert {n: f.split()[0] for n, f in manifest["formats"].items()} == {
+        name: str(fixed) for name, fixed in spec.nodes
+    }
+    one = words / "blocks.0.neuron.toml"
+    assert emit(runs / "lnm", "--format", one, "--out", tmp_path / "one") == 0
+    one.unlink()
+    assert emit(runs / "lnm", "--format", words, "--out", tmp_path / "none") == 2
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
