@@ -200,7 +200,8 @@ BREAKS = {
 def simulated(folder: Path, files: dict[str, str]) -> str:
     for path, text in files.items():
         (folder / Path(path).name).write_text(text, encoding="utf-8")
-    sources = [Path(path).name for path in files if path.endswith(".v")]
+    circuit = [path for path in files if path.startswith(("rtl/", "tb/"))]
+    sources = [Path(path).name for path in circuit if path.endswith(".v")]
     subprocess.run(
         ["iverilog", "-g2005", "-o", "sim", "-s", "neuron_seq_tb", *sources], cwd=folder, check=True
     )
