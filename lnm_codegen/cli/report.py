@@ -33,7 +33,8 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="16.12 (width.fraction) or Q4.12 for every node, or auto: least width on data.",
+            help="16.12 (width.fraction) or Q4.12 for every node, what `lnm quantize` wrote, or"
+            " auto: the least width on the run's data.",
         ),
     ] = "16.12",
     target: Annotated[
