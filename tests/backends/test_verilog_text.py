@@ -183,10 +183,10 @@ NUMBERS = [
         [
             "wire signed [13:0] y_product = a * b;",
             "wire signed [11:0] y_addend = {a, 4'd8};",
-            "wire signed [15:0] y_biased ="
-            " {{2{y_product[13]}}, y_product} + {{4{y_addend[11]}}, y_addend};",
+            "wire signed [14:0] y_biased ="
+            " {y_product[13], y_product} + {{3{y_addend[11]}}, y_addend};",
             "wire y_unused = &{1'b0, y_biased[3:0]};",
-            "y_biased[15:4]",
+            "{y_biased[14], y_biased[14:4]}",
         ],
     ),
     (
@@ -194,7 +194,9 @@ NUMBERS = [
         fx.Saturate(fx.Sum(SumOp.ADD, A, B), 8),
         [
             "wire signed [8:0] y_sum = {a[7], a} + {{3{b[5]}}, b};",
-            "(&y_sum[8:7] || ~|y_sum[8:7]) ? y_sum[7:0] : {y_sum[8], {7{~y_sum[8]}}}",
+            "wire y_above = !y_sum[8] && |y_sum[7:7];",
+            "wire y_below = y_sum[8] && !(&y_sum[7:7]);",
+            "{y_sum[8], (y_sum[6:0] | {7{y_above}}) & ~{7{y_below}}}",
         ],
     ),
     (

@@ -223,27 +223,32 @@ class Printer:
             exact = self.named(arg, stem)
             self._sink(f"{stem}_unused", exact, places)
             return f"{exact.text}[{inner - 1}:{places}]"
-        biased = self._biased(arg, places, inner + 1, stem)
+        biased = self._biased(arg, places, stem)
+        name, top = biased.text, biased.width - 1
+        grown = f"{name}[{top}], " if top < inner else ""  # the bit by which a Round is wider
         if rounding is Rounding.HALF_UP:
             self._sink(f"{stem}_unused", biased, places)
-            return f"{biased.text}[{inner}:{places}]"
-        even = f"{biased.text}[{places}] & (|{biased.text}[{places - 1}:0])"  # 0 at a tie
-        return f"{{{biased.text}[{inner}:{places + 1}], {even}}}"
+            kept = f"{name}[{top}:{places}]"
+            return f"{{{grown}{kept}}}" if grown else kept
+        even = f"{name}[{places}] & (|{name}[{places - 1}:0])"  # 0 at a tie
+        high = f"{name}[{top}:{places + 1}], " if top > places else ""
+        return f"{{{grown}{high}{even}}}"
 
-    def _biased(self, arg: fx.Expr, places: int, width: int, stem: str) -> Signal:
+    def _biased(self, arg: fx.Expr, places: int, stem: str) -> Signal:
         """Return `arg` plus half of the last bit that stays.
 
-        Where an addend ends in zeros, these take the half, and there is one chain of carries less.
+        Where an addend ends in zeros, these take the half: there is one chain of carries less, and
+        no bit more.
         """
-        half = 1 << (places - 1)
+        width, half = fx.bits_of(arg).width, 1 << (places - 1)
         if isinstance(arg, fx.Sum) and arg.op is SumOp.ADD:
             for zeros, other in ((arg.rhs, arg.lhs), (arg.lhs, arg.rhs)):
                 if isinstance(zeros, fx.Shift) and zeros.places >= places:
                     left, right = self.at(other, width, stem), self.raised(zeros, half, stem)
                     text = f"{left} + {self.extended(right, width, stem)}"
                     return self.wire(f"{stem}_biased", width, text)
-        text = f"{self.at(arg, width, stem)} + {literal(half, width)}"
-        return self.wire(f"{stem}_biased", width, text)
+        text = f"{self.at(arg, width + 1, stem)} + {literal(half, width + 1)}"
+        return self.wire(f"{stem}_biased", width + 1, text)
 
     def raised(self, e: fx.Shift, amount: int, stem: str) -> Signal:
         """Return a Shift with an amount in place of its zeros, which hold it."""
@@ -260,7 +265,11 @@ class Printer:
             return self.at(e.arg, width, stem)
         exact = self.named(e.arg, stem)
         if not always_fits(e, self.spans):
-            return saturated(exact.text, inner, width)
+            sign, rest = f"{exact.text}[{inner - 1}]", f"{exact.text}[{inner - 2}:{width - 1}]"
+            above = self.wire(f"{stem}_above", None, f"!{sign} && |{rest}").text
+            below = self.wire(f"{stem}_below", None, f"{sign} && !(&{rest})").text
+            low, high = f"{{{width - 1}{{{below}}}}}", f"{{{width - 1}{{{above}}}}}"
+            return f"{{{sign}, ({exact.text}[{width - 2}:0] | {high}) & ~{low}}}"
         self.wire(f"{stem}_unused", None, f"&{{1'b0, {exact.text}[{inner - 1}:{width}]}}")
         return f"{exact.text}[{width - 1}:0]"
 
