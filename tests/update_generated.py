@@ -13,7 +13,13 @@ from lnm_codegen.backends.base import write_whole
 from lnm_codegen.families import FAMILIES
 
 FOLDER = Path(__file__).parents[1] / "generated"
-BACKENDS = ("c", "cuda", "torch", "triton")
+BACKENDS = ("c", "cuda", "torch", "triton", "verilog")
+SPEC = lnm.Fixed(16, 12)
+THETA = {
+    1: (0, 0.9), 2: (0.02, 0.85, 0.11), 3: (0.02, 0.85, 0.11, -0.06),
+    4: (0.02, 0.85, 0.11, -0.06, 0.013),
+}  # fmt: skip
+"""Of the circuits of `lnm`: at its defaults it is a leaky integrator, which shows little."""
 
 README = """\
 # What the compiler writes
@@ -27,6 +33,10 @@ Each built-in family at its defaults, `lnm` at degree 1 to 4, by backend:
 * `triton/<name>/` is one module for GPUs: a differentiable function of the neuron's name, and
   `forward` and `backward` on buffers of your own.
 * `torch/<name>/` is one PyTorch module: `multi_step(x_seq, v, theta=..., ...)`.
+* `verilog/<name>/` is a circuit in Q4.12, of `lif` and of `lnm` at degree 1 to 4, with testbenches,
+  golden vectors, proofs, the integer model in C and a Makefile; its `README.md` says what is what.
+  Coefficients are constants of a circuit. Those of `lnm` are not its defaults, with which it is a
+  leaky integrator, but 0.02, 0.85, 0.11, -0.06, 0.013 as far as the degree goes (0, 0.9 for 1).
 
 The files stand alone: copy what you need, it is free to use. Do not edit them here. They are
 written by `make generated`, and `tests/test_generated.py` compares them with what the compiler
@@ -40,12 +50,19 @@ def neurons() -> dict[str, lnm.Neuron]:
     return found | {f"lnm_{d}": lnm.get("lnm", degree=d) for d in range(1, 5)}
 
 
+def circuits() -> dict[str, lnm.Neuron]:
+    """Return the neurons that are shown as circuits, by the name of their files."""
+    found = {f"lnm_{d}": lnm.get("lnm", degree=d, theta=theta) for d, theta in THETA.items()}
+    return {"lif": lnm.get("lif")} | found
+
+
 def expected() -> dict[str, str]:
     """Return every file of generated/, relative path -> text."""
     files = {"README.md": README}
     for backend in BACKENDS:
-        for name, neuron in neurons().items():
-            source = lnm.emit(neuron, backend, name=name)
+        circuit = backend == "verilog"
+        for name, neuron in (circuits() if circuit else neurons()).items():
+            source = lnm.emit(neuron, backend, name=name, spec=SPEC if circuit else None)
             files |= {f"{backend}/{name}/{path}": text for path, text in source.files.items()}
     return files
 

@@ -253,3 +253,15 @@ def test_synthesis(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.search(r"^ +MULT18X18D +2$|^ +2 +MULT18X18D$", done.stdout, re.M)
     assert re.search(r"^seed 1: .*: \d+\.\d+ MHz", done.stdout, re.M)
+
+
+GALLERY = Path(__file__).parents[2] / "generated" / "verilog"
+
+
+@needs("make", "iverilog", "vvp")
+@pytest.mark.parametrize("name", ["lif", "lnm_1", "lnm_2", "lnm_3", "lnm_4"])
+def test_the_gallery_simulates(name, tmp_path):
+    """The folders that are committed, as they are."""
+    done = make(GALLERY / name, "-s", "sim", f"BUILD={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said(done) == [f"PASS {name}_{form}" for form in FORMS]
