@@ -30,7 +30,7 @@ from typing import Any
 from lnm_codegen.analysis.condition import Region
 from lnm_codegen.analysis.decisions import Decisions, saturating
 from lnm_codegen.analysis.exact import exact, parameters_for
-from lnm_codegen.analysis.interval import Interval, integer_bits, point
+from lnm_codegen.analysis.interval import Interval, integer_bits, interval_of, point
 from lnm_codegen.analysis.pieces import Symbolic
 from lnm_codegen.analysis.polynomial import Poly, substituted
 from lnm_codegen.analysis.propagate import propagate
@@ -108,7 +108,12 @@ class ErrorBounds:
 
 
 def error_bounds(
-    program: fx.Program, *, parameters: Mapping[str, Any], states: Given, inputs: Given
+    program: fx.Program,
+    *,
+    parameters: Mapping[str, Any],
+    states: Given,
+    inputs: Given,
+    errors: Given | None = None,
 ) -> ErrorBounds:
     """Return bounds of the error of every node of a fixed-point step.
 
@@ -117,6 +122,8 @@ def error_bounds(
         parameters: Prepared parameter -> its real value (`prepared_parameters(neuron)`).
         states: State -> (low, high) before the step: multiples of its unit, taken without error.
         inputs: Input -> (low, high), likewise.
+        errors: State or input -> (low, high) of how far what the kernel takes is from the exact
+            value, such as half a unit where a real input is rounded; 0 otherwise.
 
     Raises:
         ModelError: A name that is missing or unknown, an interval upside down or not finite, a
@@ -133,7 +140,9 @@ def error_bounds(
     real_ranges = kernel_ranges(real_kernel, real_box)
     own_ranges = kernel_ranges(own_kernel, own_box)
     moved = {n: point(own[n] - real[n]) for n in own}
-    arithmetic = propagate(kernel, own_ranges, {}, rounding=True)
+    arithmetic = propagate(
+        kernel, own_ranges, _entering(program.name, box, errors or {}), rounding=True
+    )
     known = _differences(
         real_kernel, symbolic(own_kernel, own_box), symbolic(real_kernel, real_box)
     )
@@ -155,6 +164,16 @@ def error_bounds(
             )
     found = {n: Decision(m, clipped[n]) for n, m in decisions.margins.items()}
     return ErrorBounds(nodes, found)
+
+
+def _entering(name: str, box: Mapping[str, Interval], errors: Given) -> dict[str, Interval]:
+    for word in errors:
+        if word not in box:
+            raise ModelError(
+                f"{name}: errors names {word!r}, which is no state or input. Accepted:"
+                f" {', '.join(box)}."
+            )
+    return {n: interval_of(f"{name}: error of {n!r}", e) for n, e in errors.items()}
 
 
 def _rounded(name: str, var: fx.Var, value: Fraction) -> Fraction:

@@ -26,6 +26,8 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.sample import Sample, real_nodes, sample_of
 from lnm_codegen.hardware.wordlength import MOST_WIDTH, Target, WordLengths, choose
 from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.types import Bits
 from lnm_codegen.neuron import Neuron
 
 STEPS, NEURONS, SEED = 64, 512, 0
@@ -77,7 +79,11 @@ def for_interval(
 
     def bounds(program: fx.Program) -> dict[str, float]:
         proven = error_bounds(
-            program, parameters=parameters, states=found.states, inputs=found.inputs
+            program,
+            parameters=parameters,
+            states=found.states,
+            inputs=found.inputs,
+            errors={v.name: _half_unit(v) for v in program.kernel.input_vars(Role.INPUT)},
         )
         return {
             name: inf if node.saturates or node.after else float(node.bound)
@@ -129,6 +135,13 @@ def _recorded(what: str, array: Any) -> Interval:
             " as v_min=-2."
         )
     return Interval(Fraction(low), Fraction(high))
+
+
+def _half_unit(var: fx.Var) -> tuple[Fraction, Fraction]:
+    """Return how far a real number may be from what it is rounded to."""
+    assert isinstance(var.type, Bits)
+    half = Fraction(1, 2 << var.type.frac)
+    return -half, half
 
 
 def _with_room(

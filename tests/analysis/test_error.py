@@ -166,12 +166,31 @@ def test_mistakes_are_one_line():
     program = lnm.quantize(lnm.get("lif"), lnm.Fixed(16, 12))
     given_ = {"states": {"v": (-1, 1)}, "inputs": {"x": (-1, 1)}}
     with pytest.raises(ModelError) as caught:
-        error_bounds(program, parameters={"p0": 0.5, "inv_tau": 0.5}, **given_)
+        error_bounds(program, parameters={"p0": 0.5, "inv_tau": 0.5}, **asked_)
     assert str(caught.value) == "lif: no value for parameter 'v_threshold'. Given: p0, inv_tau."
     real = prepared_parameters(lnm.get("lif"))
     with pytest.raises(ModelError) as caught:
-        error_bounds(program, parameters=real | {"v_threshold": 9}, **given_)
+        error_bounds(program, parameters=real | {"v_threshold": 9}, **asked_)
     assert str(caught.value) == (
         "lif: parameter 'v_threshold' is 9, which does not fit Q4.12: -8 to 7.99976. Give more"
         " integer bits."
+    )
+
+
+def test_errors_that_enter_with_the_input():
+    """Half a unit of x adds half a unit to h; a name that is none is refused."""
+    neuron = lnm.get("if")
+    program = lnm.quantize(neuron, lnm.Fixed(16, 12))
+    asked = {
+        "parameters": prepared_parameters(neuron),
+        "states": {"v": (-1, 1)},
+        "inputs": {"x": (-1, 1)},
+    }
+    half = Q(1, 1 << 13)
+    assert error_bounds(program, **asked).nodes["h"].bound == 0
+    assert error_bounds(program, **asked, errors={"x": (-half, half)}).nodes["h"].bound == half
+    with pytest.raises(ModelError) as caught:
+        error_bounds(program, **asked, errors={"y": (0, 1)})
+    assert str(caught.value) == (
+        "if: errors names 'y', which is no state or input. Accepted: v, x."
     )

@@ -105,6 +105,8 @@ def test_a_clamped_neuron_has_proven_words():
     assert set(bounds) == {"t0_1", "t0_2", "t0_3", "t0", "h"}
     assert all(n.observed <= bounds[n.name] for n in chosen.words.nodes if n.name in bounds)
     assert max(bounds["h"], chosen.words.error) <= 0.01
+    formats = {n.name: n.fixed for n in chosen.words.nodes}
+    assert formats["x"].frac >= 6  # half a unit of the input counts, too
     assert all(n.saturated == 0 for n in chosen.words.nodes)
 
 
