@@ -166,11 +166,11 @@ def test_mistakes_are_one_line():
     program = lnm.quantize(lnm.get("lif"), lnm.Fixed(16, 12))
     given_ = {"states": {"v": (-1, 1)}, "inputs": {"x": (-1, 1)}}
     with pytest.raises(ModelError) as caught:
-        error_bounds(program, parameters={"p0": 0.5, "inv_tau": 0.5}, **asked_)
+        error_bounds(program, parameters={"p0": 0.5, "inv_tau": 0.5}, **given_)
     assert str(caught.value) == "lif: no value for parameter 'v_threshold'. Given: p0, inv_tau."
     real = prepared_parameters(lnm.get("lif"))
     with pytest.raises(ModelError) as caught:
-        error_bounds(program, parameters=real | {"v_threshold": 9}, **asked_)
+        error_bounds(program, parameters=real | {"v_threshold": 9}, **given_)
     assert str(caught.value) == (
         "lif: parameter 'v_threshold' is 9, which does not fit Q4.12: -8 to 7.99976. Give more"
         " integer bits."
