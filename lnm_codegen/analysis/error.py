@@ -198,8 +198,8 @@ def _differences(kernel: ir.Kernel, own: Symbolic, real: Symbolic) -> dict[str, 
     for let in kernel.body:
         name = let.target.name
         a, b = _only(own, name), _only(real, name)
-        if a is None or b is None or not (a - b).variables <= inputs:
-            continue
+        if a is None or b is None or not (a.variables | b.variables) <= inputs:
+            continue  # a name that cancels has errors of its own
         inside = whole.range_of(a - b)
         if inside is not None:
             found[name] = inside
