@@ -12,13 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from lnm_codegen.backends.verilog.expr import Printer, declared, literal, width_of
+from lnm_codegen.backends.verilog.expr import Printer, declared, width_of
 from lnm_codegen.backends.verilog.parts import Design, connected
+from lnm_codegen.backends.verilog.rounding import biased, biased_width, kept
 from lnm_codegen.backends.verilog.terms import (
     Rounded,
+    emptied,
     is_added,
     is_arithmetic,
     multiplied,
+    replaced,
     rounded_parts,
     without,
 )
@@ -193,10 +196,10 @@ class Pipeline:
     def _define_clamped(self, let: fx.Let, parts: Rounded, exact: fx.Expr, cycle: int) -> None:
         stem, bits = let.target.name, fx.bits_of(let.value)
         printer = self._printer_at(exact, cycle)
-        sum_width = max(_biased_width(exact, parts), bits.width + parts.places)
-        text = _biased(exact, parts, printer, sum_width, stem)
+        sum_width = max(biased_width(exact, parts), bits.width + parts.places)
+        text = biased(exact, parts, printer, sum_width, stem)
         total = printer.wire(f"{stem}_sum", sum_width, text).text
-        kept = _kept(printer, total, sum_width, parts, stem)
+        bits_kept = kept(printer, total, sum_width, parts, stem)
         self.lines += printer.lines
         self._define(let.target, cycle + 2, 0, None)
         self._instance(
@@ -204,7 +207,7 @@ class Pipeline:
             f"#(.IN_WIDTH({sum_width - parts.places}), .WIDTH({bits.width}),"
             f" .FITS({self._fits(let)}))",
             f"{stem}_clamp",
-            (("d", kept), ("q", stem)),
+            (("d", bits_kept), ("q", stem)),
         )
 
     def _fits(self, let: fx.Let) -> int:
@@ -215,7 +218,7 @@ class Pipeline:
     def _multiplied(self, let: fx.Let, parts: Rounded, products: tuple[fx.Product, ...]) -> None:
         """Products in `_mul`; the last of a rounded sum in `_step`, with the sum and the clamp."""
         factors = {n for p in products for n in self._reads(p)}
-        others = [n for n in self._reads(_emptied(let.value, products)) if n not in factors]
+        others = [n for n in self._reads(emptied(let.value, products)) if n not in factors]
         cycle = max(self._ready(sorted(factors)), self._ready(others) - 1, 0)
         last = products[-1]
         stepped = parts.places > 0 and is_added(last, parts.exact) is not None
@@ -224,12 +227,12 @@ class Pipeline:
             table[product] = self._product(product, cycle, let.target.name)
         if stepped:
             rest = without(last, parts.exact)
-            self._step(let, parts, last, rest and _replaced(rest, table), cycle)
+            self._step(let, parts, last, rest and replaced(rest, table), cycle)
             return
-        value = _replaced(let.value, table)
-        replaced = rounded_parts(value)
-        if replaced.width is not None or replaced.places:
-            self._define_clamped(let, replaced, replaced.exact, cycle + 1)
+        value = replaced(let.value, table)
+        left = rounded_parts(value)
+        if left.width is not None or left.places:
+            self._define_clamped(let, left, left.exact, cycle + 1)
         else:
             self._define_last(
                 fx.Let(let.target, value, let.phase),
@@ -265,11 +268,11 @@ class Pipeline:
     ) -> None:
         stem, bits = let.target.name, fx.bits_of(let.value)
         a, b = self._factors(last, cycle, stem)
-        rest = rest or fx.Const(0, fx.bits_of(last), _ZERO)
-        widest = max(_biased_width(rest, parts), fx.bits_of(last).width)
+        rest = rest or fx.Const(0, fx.bits_of(last), Fraction(0))
+        widest = max(biased_width(rest, parts), fx.bits_of(last).width)
         width = max(widest + 1, bits.width + parts.places)
         printer = self._printer_at(rest, cycle + 1)
-        addend = _biased(rest, parts, printer, width, stem)
+        addend = biased(rest, parts, printer, width, stem)
         self.lines += printer.lines
         self._define(let.target, cycle + 3, 0, None)
         self.multipliers += 1
@@ -285,46 +288,3 @@ class Pipeline:
         listed = ", ".join(f".{k}({v})" for k, v in parameters.items())
         pairs = (("a", a), ("b", b), ("addend", addend), ("q", stem))
         self._instance("step", f"#({listed})", f"{stem}_step", pairs)
-
-
-_ZERO = Fraction(0)
-
-
-def _biased_width(e: fx.Expr, parts: Rounded) -> int:
-    """Return a width that holds what `_biased` returns."""
-    takes_none = parts.places == 0 or parts.rounding is Rounding.TRUNCATE
-    in_zeros = isinstance(e, fx.Shift) and e.places >= parts.places
-    return fx.bits_of(e).width + (not takes_none and not in_zeros)
-
-
-def _biased(e: fx.Expr, parts: Rounded, printer: Printer, width: int, stem: str) -> str:
-    """Return `e` with the constant that makes dropping bits a rounding, at a width."""
-    if parts.places == 0 or parts.rounding is Rounding.TRUNCATE:
-        return printer.at(e, width, stem)
-    half = 1 << (parts.places - 1)
-    if isinstance(e, fx.Const):
-        return literal(e.integer + half, width)
-    if isinstance(e, fx.Shift) and e.places >= parts.places:  # the zeros behind it take the bit
-        return printer.extended(printer.raised(e, half, stem), width, stem)
-    return f"{printer.at(e, width, stem)} + {literal(half, width)}"
-
-
-def _kept(printer: Printer, total: str, width: int, parts: Rounded, stem: str) -> str:
-    """Return the bits of a biased sum that rounding keeps."""
-    places = parts.places
-    if not places:
-        return total
-    if parts.rounding is Rounding.CONVERGENT:
-        even = f"{total}[{places}] & (|{total}[{places - 1}:0])"
-        return f"{{{total}[{width - 1}:{places + 1}], {even}}}"
-    printer.wire(f"{stem}_unused", None, f"&{{1'b0, {total}[{places - 1}:0]}}")
-    return f"{total}[{width - 1}:{places}]"
-
-
-def _replaced(e: fx.Expr, table: dict[fx.Expr, fx.Expr]) -> fx.Expr:
-    return table.get(e) or fx.map_children(e, lambda c: _replaced(c, table))
-
-
-def _emptied(e: fx.Expr, products: tuple[fx.Product, ...]) -> fx.Expr:
-    """Return `e` with zeros for its products."""
-    return _replaced(e, {p: fx.Const(0, fx.bits_of(p), _ZERO) for p in products})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from lnm_codegen.backends.verilog.expr import Printer
 from lnm_codegen.ir.fixed import nodes as fx
@@ -87,3 +88,13 @@ def is_arithmetic(e: fx.Expr) -> bool:
             if not zero or node.op not in (CompareOp.GE, CompareOp.LT):
                 return True
     return False
+
+
+def replaced(e: fx.Expr, table: dict[fx.Expr, fx.Expr]) -> fx.Expr:
+    """Return `e` with the table's expressions in place of others."""
+    return table.get(e) or fx.map_children(e, lambda c: replaced(c, table))
+
+
+def emptied(e: fx.Expr, products: tuple[fx.Product, ...]) -> fx.Expr:
+    """Return `e` with zeros for its products."""
+    return replaced(e, {p: fx.Const(0, fx.bits_of(p), Fraction(0)) for p in products})
