@@ -1,0 +1,190 @@
+"""Every figure of docs/hardware.md: each form of each neuron, synthesised, placed and routed.
+
+    python benchmarks/hardware.py [--only WORD] [--seeds 3] [--again]
+
+Rows go to benchmarks/results/hardware.csv as they come; one that is there is skipped unless --again
+is given, so that a run that was cut off goes on where it stopped. The tables are printed at the
+end, and drawn into docs/hardware.png. Needs yosys and nextpnr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.base import write_whole
+from lnm_codegen.errors import ToolError
+from lnm_codegen.hardware.folder import read_circuit
+from lnm_codegen.hardware.synth import DEVICES, measure
+from lnm_codegen.hardware.tools import version
+
+RESULTS = Path(__file__).parent / "results" / "hardware.csv"
+FIGURE = Path(__file__).parents[1] / "docs" / "hardware.png"
+THETA = {
+    1: (0.0, 0.9),
+    2: (0.02, 0.85, 0.11),
+    3: (0.02, 0.85, 0.11, -0.06),
+    4: (0.02, 0.85, 0.11, -0.06, 0.013),
+}
+"""Coefficients of each degree; with constants, synthesis trims the first multiplier."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A neuron in one form on one device; `fmax` is the median over the seeds, in MHz."""
+
+    neuron: str
+    form: str
+    device: str
+    lut: int
+    ff: int
+    dsp: int
+    bram: int
+    fmax: float
+    lowest: float
+    highest: float
+    latency: int
+    interval: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A neuron, a form, and how it is emitted."""
+
+    neuron: str
+    form: str
+    device: str
+    label: str
+    rtl: lnm.Rtl
+    width: int = 16
+    frac: int = 12
+
+
+def neuron_of(name: str) -> lnm.Neuron:
+    if name.startswith("lnm"):
+        degree = int(name[-1])
+        return lnm.get("lnm", degree=degree, theta=THETA[degree])
+    if name.startswith("izhikevich"):
+        return lnm.get("izhikevich", a=0.1, b=0.2)
+    return lnm.get(name)
+
+
+def cases() -> list[Case]:
+    found = []
+    for device in ("25k", "up5k"):
+        for name in ("lif", "lnm 1", "lnm 2", "lnm 3", "lnm 4"):
+            for form in ("comb", "core", "seq", "array"):
+                found.append(Case(name, form, device, form, lnm.Rtl(forms=(form,))))
+            ports = lnm.Rtl(forms=("core",), coefficients="port")
+            found.append(Case(name, "core", device, "core, coefficients on ports", ports))
+    for name in ("lnm 1", "lnm 2", "lnm 3", "lnm 4"):
+        ecp5 = lnm.Rtl(forms=("core",), multiplier="ecp5")
+        found.append(Case(name, "core", "25k", "core, ECP5 multiplier", ecp5))
+    for name in ("izhikevich", "cuba_lif"):
+        for form in ("comb", "core", "seq", "array"):
+            found.append(Case(name, form, "25k", form, lnm.Rtl(forms=(form,))))
+    return found
+
+
+def row_of(case: Case, seeds: int) -> Row:
+    with tempfile.TemporaryDirectory(prefix="lnm-hardware-") as place:
+        spec = lnm.Fixed(case.width, case.frac)
+        name = case.neuron.replace(" ", "_")
+        lnm.emit(neuron_of(case.neuron), "verilog", spec=spec, name=name, rtl=case.rtl).write(place)
+        circuit = read_circuit(Path(place), "hardware")
+        found = measure(circuit, circuit.forms[case.form], DEVICES[case.device], seeds)
+    speeds = sorted(found.fmax.values())
+    return Row(
+        case.neuron, case.label, case.device, found.cost.lut, found.cost.ff, found.cost.dsp,
+        found.cost.bram, round(found.median or 0, 1), round(speeds[0], 1), round(speeds[-1], 1),
+        found.form.latency, found.form.interval,
+    )  # fmt: skip
+
+
+def read() -> dict[tuple[str, str, str], Row]:
+    if not RESULTS.exists():
+        return {}
+    with RESULTS.open(encoding="utf-8", newline="") as file:
+        rows = [
+            Row(r["neuron"], r["form"], r["device"], *(int(r[k]) for k in ("lut", "ff", "dsp")),
+                int(r["bram"]), *(float(r[k]) for k in ("fmax", "lowest", "highest")),
+                int(r["latency"]), int(r["interval"]))
+            for r in csv.DictReader(file)
+        ]  # fmt: skip
+    return {(r.neuron, r.form, r.device): r for r in rows}
+
+
+def write(rows: dict[tuple[str, str, str], Row]) -> None:
+    names = [f.name for f in fields(Row)]
+    lines = [",".join(names)]
+    for row in rows.values():
+        values = [str(getattr(row, n)) for n in names]
+        lines.append(",".join(f'"{v}"' if "," in v else v for v in values))
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(RESULTS, "\n".join(lines) + "\n")
+
+
+def table(rows: list[Row], device: str) -> str:
+    lines = [
+        f"| {DEVICES[device].name}: form | neuron | latency / interval | LUT | FF | DSP | BRAM"
+        " | MHz (lowest to highest) | million updates/s |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in sorted((r for r in rows if r.device == device), key=lambda r: r.form):
+        lines.append(
+            f"| {row.form} | {row.neuron} | {row.latency} / {row.interval} | {row.lut} | {row.ff}"
+            f" | {row.dsp} | {row.bram} | {row.fmax:.0f} ({row.lowest:.0f} to {row.highest:.0f})"
+            f" | {row.fmax / row.interval:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(rows: list[Row]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = ["lif", "lnm 1", "lnm 2", "lnm 3", "lnm 4"]
+    for form in ("comb", "core", "seq", "array"):
+        found = {r.neuron: r for r in rows if r.form == form and r.device == "25k"}
+        kept = [n for n in names if n in found]
+        left.plot(kept, [found[n].lut for n in kept], "o-", label=form)
+        rate = [found[n].fmax / found[n].interval for n in kept]
+        right.semilogy(kept, rate, "o-", label=form)
+    left.set(ylabel="LUT", title="Size on ECP5")
+    right.set(ylabel="million updates / s", title="Throughput on ECP5")
+    left.legend()
+    figure.savefig(FIGURE, dpi=110)
+
+
+def main() -> None:
+    """Measure what has no row yet, then print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="rows whose name holds this word")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--again", action="store_true", help="measure what has a row, too")
+    options = parser.parse_args()
+    rows = read()
+    for case in cases():
+        key = (case.neuron, case.label, case.device)
+        if options.only in " ".join(key) and (options.again or key not in rows):
+            print("#", *key, flush=True)
+            try:
+                rows[key] = row_of(case, options.seeds)
+            except ToolError as error:  # too large for the device, say: no row
+                print(error, flush=True)
+                continue
+            write(rows)
+    print("; ".join(f"{tool}: {version(tool)}" for tool in ("yosys", "nextpnr-ecp5")))
+    for device in ("25k", "up5k"):
+        print()
+        print(table(list(rows.values()), device))
+    draw(list(rows.values()))
+
+
+if __name__ == "__main__":
+    main()
