@@ -56,6 +56,7 @@ def emit(
         ShapeError: Values or played arrays of other shapes.
         UnsupportedError: The target cannot express the neuron.
     """
+    _check_backend(backend, (*BACKENDS, *FIXED_BACKENDS))
     plain = spec is None and values is None and rtl is None and played is None
     if plain and backend not in FIXED_BACKENDS.keys() - BACKENDS.keys():
         model = _model_for(neuron, backend, name, dtype, scheme)
@@ -66,6 +67,14 @@ def emit(
         neuron, spec, name=name, scheme=scheme, values=values, rtl=rtl, played=played
     )
     return FIXED_BACKENDS[backend].emit(fixed)
+
+
+def _check_backend(backend: Any, accepted: tuple[str, ...]) -> None:
+    if not isinstance(backend, str) or backend not in accepted:
+        raise ModelError(
+            f"emit: backend is {backend!r}. Accepted: {', '.join(dict.fromkeys(accepted))}."
+            f"{did_you_mean(str(backend), accepted)}"
+        )
 
 
 def _check_fixed(backend: str, spec: Any, rtl: Any) -> None:
@@ -88,11 +97,7 @@ def _check_fixed(backend: str, spec: Any, rtl: Any) -> None:
 def _model_for(neuron: Neuron, backend: str, name: str | None, dtype: str, scheme: str) -> Model:
     """Check the arguments of `emit` and return the model that they ask for."""
     check_neuron_given(neuron, "emit")
-    if not isinstance(backend, str) or backend not in BACKENDS:
-        raise ModelError(
-            f"emit: backend is {backend!r}. Accepted: {', '.join(BACKENDS)}."
-            f"{did_you_mean(str(backend), BACKENDS)}"
-        )
+    _check_backend(backend, tuple(BACKENDS))
     if dtype not in DTYPES:
         accepted = ", ".join(repr(d) for d in DTYPES)
         raise ModelError(f"emit: dtype is {dtype!r}. Accepted: {accepted}.")

@@ -266,7 +266,7 @@ def test_mistakes_of_the_user(call, arguments, message):
         ),
         ("--degree 7..9", "lnm: degree is 9. Accepted: an integer from 1 to 8."),
         ("--degree 0..2", "lnm: degree is 0. Accepted: an integer from 1 to 8."),
-        ("--backend c,rust", "emit: backend is 'rust'. Accepted: torch, c, triton, cuda."),
+        ("--backend c,rust", "emit: backend is 'rust'. Accepted: torch, c, triton, cuda, verilog."),
         (
             "--dtype half",
             "emit: dtype is 'half'. Accepted: 'float32', 'float64', 'bfloat16', 'float16'.",

@@ -523,7 +523,7 @@ MESSAGES = [
         (
             lambda given=given: lnm.emit(lnm.get("lif"), given),
             lnm.ModelError,
-            f"emit: backend is {given!r}. Accepted: torch, c, triton, cuda.",
+            f"emit: backend is {given!r}. Accepted: torch, c, triton, cuda, verilog.",
         )
         for given in (None, [])
     ),

@@ -113,8 +113,12 @@ def agrees(case, form, rounding, scheme, dtype=torch.int32):
     ("case", "form", "rounding", "scheme", "dtype"),
     [
         ("lnm-3", (16, 12), "half_up", "horner", torch.int32),
-        ("gated", (24, 18), "convergent", "estrin", torch.float32),
-        ("lnm-4", (31, 20), "truncate", "horner", torch.float64),
+        pytest.param(
+            *("gated", (24, 18), "convergent", "estrin", torch.float32), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *("lnm-4", (31, 20), "truncate", "horner", torch.float64), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_equal_to_numpy(case, form, rounding, scheme, dtype):
@@ -177,6 +181,7 @@ def assert_step_equal(program: fx.Program, rng: np.random.Generator) -> None:
         assert (found[name].numpy() == expected).all(), name
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 def test_every_integer():
     """Coefficients, states and inputs at the ends of their formats: no intermediate overflows."""

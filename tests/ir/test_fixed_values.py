@@ -207,7 +207,7 @@ def values_for(neuron, program, spec, rng, count):
     return shape, table
 
 
-@settings(few, max_examples=60)
+@settings(few, max_examples=20)
 @given(
     neurons(fixed=True), generators(), st.sampled_from(MODES), st.sampled_from(["horner", "estrin"])
 )
