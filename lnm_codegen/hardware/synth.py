@@ -112,8 +112,8 @@ def synthesise(circuit: Circuit, form: Form, device: Device, folder: Path) -> tu
         ToolError: Yosys is missing, or fails.
     """
     need("synth", "yosys")
-    sources = " ".join(str(circuit.folder / file) for file in form.files)
-    seconds = _yosys(sources, form.top, device, folder, "bare")
+    _linked(circuit, form, folder)
+    seconds = _yosys(" ".join(form.files), form.top, device, folder, "bare")
     text = (folder / "bare.stat").read_text(encoding="utf-8")
     return cells_of(text, form.top), seconds
 
@@ -133,13 +133,22 @@ def measure(circuit: Circuit, form: Form, device: Device, seeds: int) -> Measure
             netlist = (folder / "bare.json").read_text(encoding="utf-8")
             text = harness(form.top, ports_of(netlist, form.top))
             (folder / "harness.v").write_text(text, encoding="utf-8")
-            sources = " ".join(str(circuit.folder / file) for file in form.files)
-            top = f"{form.top}_harness"
-            seconds += _yosys(f"{sources} harness.v", top, device, folder, "whole")
+            sources, top = (*form.files, "harness.v"), f"{form.top}_harness"
+            seconds += _yosys(" ".join(sources), top, device, folder, "whole")
             placed = side_by_side(lambda s: _place(device, folder, s), range(1, seeds + 1))
             fmax = {seed: mhz for seed, (mhz, _) in enumerate(placed, 1)}
             seconds += sum(taken for _, taken in placed)
     return Measured(form, device, cost_of(cells, device.target), cells, fmax, seconds)
+
+
+def _linked(circuit: Circuit, form: Form, folder: Path) -> None:
+    """Put the form's files in reach by the names that the manifest gives and `read_circuit` checks.
+
+    A path of the user's own has no place in a script: Yosys takes a space in it for the end of a
+    file name, and a semicolon for the end of a command.
+    """
+    for part in {file.partition("/")[0] for file in form.files}:
+        (folder / part).symlink_to(circuit.folder / part)
 
 
 def _yosys(sources: str, top: str, device: Device, folder: Path, stem: str) -> float:

@@ -10,6 +10,7 @@ from lnm_codegen.cli import run
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware import tools
 from lnm_codegen.hardware.cells import Cost, cells_of, cost_of, fmax_of, ports_of
+from lnm_codegen.hardware.synth import DEVICES, synthesise
 from lnm_codegen.hardware.tools import missing
 from tests.hardware.circuits import replace, write
 
@@ -107,3 +108,16 @@ def test_a_module_that_yosys_refuses(tmp_path, capsys):
     assert run(["synth", str(tmp_path), "--target", "xilinx", "--form", "core"]) == 1
     assert capsys.readouterr().err.startswith("error: synth: yosys fails on unit_core: ")
     assert not (tmp_path / "report.json").exists()
+
+
+@needs_yosys
+@pytest.mark.parametrize("name", ["two words", "a; exec -- touch ran; b"])
+def test_a_folder_of_any_name(tmp_path, monkeypatch, name):
+    """Its path is no part of a script of Yosys, which once ran what stands behind a semicolon."""
+    monkeypatch.chdir(tmp_path)
+    circuit = write(tmp_path / name)
+    with tools.workshop() as folder:
+        form = circuit.forms["comb"]
+        cells, _ = synthesise(circuit, form, DEVICES["25k"], folder)
+        assert cells["MULT18X18D"] == 1
+        assert not (folder / "ran").exists()
