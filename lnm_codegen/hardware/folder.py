@@ -72,7 +72,7 @@ class Circuit:
 
     def coefficients(self) -> dict[str, tuple[int, ...]]:
         """Return the integers of each coefficient by name."""
-        return {c["name"]: tuple(c["integers"]) for c in self.manifest.get("coefficients", ())}
+        return {c["name"]: tuple(c["integers"]) for c in self.manifest["coefficients"]}
 
     def digest(self) -> str:
         """Return a hash of what is measured: the sources, the manifest and the program."""
@@ -107,7 +107,10 @@ def read_circuit(folder: Path, verb: str) -> Circuit:
     forms = manifest.get("forms")
     if not isinstance(forms, dict) or not forms:
         raise ModelError(f"{where}: {MANIFEST}: forms is {forms!r}. Accepted: an object by form.")
-    found = {w: _form(w, f, folder, f"{where}: {MANIFEST}: forms.{w}") for w, f in forms.items()}
+    found = {
+        w: _form(w, f, folder, name, f"{where}: {MANIFEST}: forms.{w}") for w, f in forms.items()
+    }
+    _check_coefficients(manifest.get("coefficients"), f"{where}: {MANIFEST}: coefficients")
     program = folder / PROGRAM
     return Circuit(
         folder=folder.resolve(),
@@ -130,12 +133,35 @@ def _text(path: Path, where: str) -> str:
 def _json(path: Path, where: str) -> dict[str, Any]:
     text = _text(path, where)
     try:
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{where}: {path.name} is no JSON: {error}.") from None
     if not isinstance(content, dict):
         raise ModelError(f"{where}: {path.name} holds {type(content).__name__}, not an object.")
     return content
+
+
+def _refused(word: str) -> None:
+    raise ValueError(f"it holds {word}")
+
+
+def _check_coefficients(value: Any, where: str) -> None:
+    if not isinstance(value, list):
+        raise ModelError(f"{where} is {value!r}. Accepted: a list of objects.")
+    for k, given in enumerate(value):
+        if not isinstance(given, dict):
+            raise ModelError(f"{where}[{k}] is {given!r}. Accepted: an object.")
+        _named(given.get("name"), f"{where}[{k}].name")
+        found = given.get("integers")
+        sound = isinstance(found, list) and all(type(i) is int and _fits(i) for i in found)
+        if not found or not sound:
+            raise ModelError(
+                f"{where}[{k}].integers is {found!r}. Accepted: a list of integers of 32 bits."
+            )
+
+
+def _fits(integer: int) -> bool:
+    return -(1 << 31) <= integer < 1 << 31
 
 
 def _named(value: Any, where: str) -> str:
@@ -144,7 +170,7 @@ def _named(value: Any, where: str) -> str:
     return value
 
 
-def _form(word: str, given: Any, folder: Path, where: str) -> Form:
+def _form(word: str, given: Any, folder: Path, name: str, where: str) -> Form:
     """Check every word that becomes part of a command or a script."""
     _named(word, where)
     if not isinstance(given, dict):
@@ -152,9 +178,12 @@ def _form(word: str, given: Any, folder: Path, where: str) -> Form:
     files = given.get("files")
     if not isinstance(files, list) or not files:
         raise ModelError(f"{where}.files is {files!r}. Accepted: a list of files.")
+    top = _named(given.get("top"), f"{where}.top")
+    if top != f"{name}_{word}":
+        raise ModelError(f"{where}.top is {top!r}. Accepted: {name}_{word}, as name says.")
     return Form(
         word=word,
-        top=_named(given.get("top"), f"{where}.top"),
+        top=top,
         files=tuple(_file(f, folder, f"{where}.files") for f in files),
         testbench=_file(given.get("testbench"), folder, f"{where}.testbench"),
         latency=_count(given.get("latency"), f"{where}.latency"),

@@ -81,6 +81,24 @@ def test_what_is_no_folder(tmp_path, capsys, verb):
         ({"testbench": 3}, "forms.core.testbench: 3 is no file of this folder,"),
         ({"latency": -1}, "forms.core.latency is -1. Accepted: a whole number."),
         ({"multipliers": True}, "forms.core.multipliers is True. Accepted: a whole number."),
+        ({"latency": float("nan")}, "manifest.json is no JSON: it holds NaN."),
+        ({"top": "other"}, "forms.core.top is 'other'. Accepted: unit_core, as name says."),
+        ({"name": "other"}, "forms.comb.top is 'unit_comb'. Accepted: other_comb, as name says."),
+        ({"coefficients": None}, "manifest.json: coefficients is None. Accepted: a list of"),
+        ({"coefficients": ["x"]}, "manifest.json: coefficients[0] is 'x'. Accepted: an object."),
+        ({"coefficients": [{}]}, "coefficients[0].name is None. Accepted: letters, digits and _."),
+        (
+            {"coefficients": [{"name": "theta_0", "integers": [1.5]}]},
+            "coefficients[0].integers is [1.5]. Accepted: a list of integers of 32 bits.",
+        ),
+        (
+            {"coefficients": [{"name": "theta_0", "integers": [1 << 40]}]},
+            "coefficients[0].integers is [1099511627776]. Accepted: a list of integers of 32 bits.",
+        ),
+        (
+            {"coefficients": [{"name": "theta_0", "integers": []}]},
+            "coefficients[0].integers is []. Accepted: a list of integers of 32 bits.",
+        ),
     ],
 )
 def test_a_damaged_manifest(tmp_path, change, message):
@@ -91,7 +109,8 @@ def test_a_damaged_manifest(tmp_path, change, message):
     if isinstance(change, str):
         text = change
     else:
-        place = manifest if change.keys() & {"name", "forms"} else manifest["forms"]["core"]
+        whole = change.keys() & {"name", "forms", "coefficients"}
+        place = manifest if whole else manifest["forms"]["core"]
         place.update(change)
         text = json.dumps(manifest)
     path.write_text(text, encoding="utf-8")
