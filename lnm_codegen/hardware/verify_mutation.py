@@ -1,22 +1,28 @@
 """Rung "mutation": faults in the circuit that its testbench has to see.
 
 Yosys draws faults (a bit inverted, stuck, or turned over by another), evenly over the circuit and
-from a fixed seed; each circuit is simulated. One that passes is compared with the right one by a
-prover: a fault that changes no output is no fault, is listed, and does not count.
+from a fixed seed; each circuit is simulated with its testbench in Icarus. One that passes is
+compared with the right circuit by a prover: a fault that changes no output is no fault, is listed,
+and does not count. The rest is looked for in Verilator, against the C model.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from lnm_codegen.errors import ToolError
+from lnm_codegen.hardware.equivalence import Verdict
+from lnm_codegen.hardware.equivalence import compare as compare_circuits
 from lnm_codegen.hardware.folder import Circuit, Form
 from lnm_codegen.hardware.parallel import side_by_side
-from lnm_codegen.hardware.result import PASSED, SURVIVED, Check, Rung, skipped, verdict
+from lnm_codegen.hardware.result import FAILED, PASSED, SURVIVED, Check, Rung, skipped, verdict
 from lnm_codegen.hardware.tools import missing, run, solvers, workshop
 from lnm_codegen.hardware.verify_icarus import judged, run_testbench
+from lnm_codegen.hardware.verify_verilator import NEEDS, driven
+from lnm_codegen.hardware.verify_verilator import compare as compare_with_model
 
 COUNT, SEED = 40, 1
 TARGET = 0.9
@@ -25,15 +31,21 @@ TARGET = 0.9
 SLOWEST = 20
 """Seconds a simulation with a fault may take; one that hangs has been seen."""
 
-PROOF_SECONDS = 60
 FORM = "core"
 _MORE = 4
+"""Cycles beyond the latency, in a comparison that runs."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Mutant:
+class Mutant:
+    """A fault: its number, the command of Yosys that makes it, whether ce or rst is near.
+
+    `of_logic` says that the cell is no register, and that neither ce nor rst enters it.
+    """
+
     number: int
     command: str
+    of_logic: bool
 
     @property
     def told(self) -> str:
@@ -45,7 +57,7 @@ class _Mutant:
 
 
 def mutation(circuit: Circuit) -> Rung:
-    """Draw faults in the core (in the first form where there is none), and simulate each."""
+    """Draw faults in the core (in the first form where there is none), and look for each."""
     reason = missing("yosys", "iverilog")
     if reason:
         return skipped("mutation", reason)
@@ -53,52 +65,66 @@ def mutation(circuit: Circuit) -> Rung:
     begun = time.monotonic()
     with workshop() as folder:
         try:
-            mutants = _drawn(circuit, form, folder)
+            mutants = drawn(circuit, form, folder)
         except ToolError as error:
             return Rung("mutation", (Check(form.top, verdict(False), detail=str(error)),))
-        seen = side_by_side(lambda m: _is_seen(circuit, form, folder, m), mutants)
-        survivors = [m for m, s in zip(mutants, seen, strict=True) if not s]
-        proven = _equivalent(form, folder, survivors)
-        seconds = time.monotonic() - begun
-    none = sum(word == "" for word in proven.values())
-    killed, real = len(mutants) - len(survivors), len(mutants) - none
+        seen = side_by_side(lambda m: is_seen(circuit, form, folder, m), mutants)
+        passing = [m for m, s in zip(mutants, seen, strict=True) if not s]
+        found = dict(zip(passing, _compared(form, folder, passing), strict=True))
+        open_ = [m for m, v in found.items() if not v.equivalent]
+        differ = side_by_side(lambda m: _differs(circuit, form, folder, m), open_)
+        survivors = [m for m, d in zip(open_, differ, strict=True) if not d]
+    none = sum(v.equivalent for v in found.values())
+    real, killed = len(mutants) - none, len(mutants) - none - len(survivors)
+    by_testbench = len(mutants) - len(passing)
     detail = f"{killed} of {real} faults seen"
+    if killed > by_testbench:
+        detail += f", {by_testbench} of them by the testbench"
     if none:
         detail += f"; {none} of {len(mutants)} drawn change no output"
-    score = Check(form.top, verdict(killed > TARGET * real), killed, seconds, detail)
+    good = verdict(killed > TARGET * real)
+    score = Check(form.top, good, killed, time.monotonic() - begun, detail)
+    listed = tuple(
+        Check(m.told, PASSED if v.equivalent else SURVIVED, detail=v.told)
+        for m, v in found.items()
+        if v.equivalent or m in survivors
+    )
     figures = (
         ("drawn", len(mutants)),
         ("seen", killed),
+        ("seen_by_testbench", by_testbench),
         ("equivalent", none),
         ("score", round(killed / real, 4) if real else 1.0),
     )
-    listed = _listed(survivors, proven, form.latency + _MORE)
     return Rung("mutation", (score, *listed), figures=figures)
 
 
-def _listed(survivors: list[_Mutant], proven: dict[int, str], depth: int) -> tuple[Check, ...]:
-    """Return a check for each fault that was not seen: passed where it is proven to be none."""
-    found = []
-    for mutant in survivors:
-        why = proven[mutant.number]
-        none = f"changes no output, proven for any {depth} cycles from registers at 0"
-        found.append(Check(mutant.told, SURVIVED if why else PASSED, detail=why or none))
-    return tuple(found)
+def drawn(circuit: Circuit, form: Form, folder: Path) -> list[Mutant]:
+    """Draw faults; write base.il, and fault<N>.il and .v for each, into a folder.
 
-
-def _drawn(circuit: Circuit, form: Form, folder: Path) -> list[_Mutant]:
-    """Write base.il, and a file of Verilog for each fault."""
+    Raises:
+        ToolError: Yosys fails.
+    """
     files = " ".join((*circuit.matching("sim/*.v"), *form.files))
     script = (
         f"read_verilog {files}; prep -flatten -top {form.top}; opt_clean -purge;"
         f" write_rtlil {folder / 'base.il'};"
+        f" select -write {folder / 'control'} w:ce w:rst %u %co1 t:$*dff* %u;"
         f" mutate -list {COUNT} -seed {SEED} -o {folder / 'mutations'}"
     )
     done = run(("yosys", "-q", "-p", script), circuit.folder, timeout=120)
     if not done.passed:
         raise ToolError(f"yosys cannot draw faults: {done.last_line()}")
+    control = {
+        line.partition("/")[2]
+        for line in (folder / "control").read_text(encoding="utf-8").splitlines()
+    }
     lines = (folder / "mutations").read_text(encoding="utf-8").splitlines()
-    mutants = [_Mutant(k, line) for k, line in enumerate(lines)]
+    cells = [re.search(r"-cell (\S+)", line) for line in lines]
+    mutants = [
+        Mutant(k, line, cell is not None and cell[1].lstrip("\\") not in control)
+        for k, (line, cell) in enumerate(zip(lines, cells, strict=True))
+    ]
     commands = ["read_rtlil base.il", "design -save right"]
     for mutant in mutants:
         commands += [
@@ -114,53 +140,32 @@ def _drawn(circuit: Circuit, form: Form, folder: Path) -> list[_Mutant]:
     return mutants
 
 
-def _is_seen(circuit: Circuit, form: Form, folder: Path, mutant: _Mutant) -> bool:
+def is_seen(circuit: Circuit, form: Form, folder: Path, mutant: Mutant) -> bool:
+    """Say whether the testbench sees a fault."""
     source = str(folder / f"fault{mutant.number}.v")
     done = run_testbench(circuit, form, (source,), timeout=SLOWEST)
     return judged(form.top, done).status != PASSED
 
 
-def _equivalent(form: Form, folder: Path, survivors: list[_Mutant]) -> dict[int, str]:
-    """Return "" for each fault that is proven to change nothing, else what was found."""
+def _differs(circuit: Circuit, form: Form, folder: Path, mutant: Mutant) -> bool:
+    """Say whether Verilator sees a fault; without it, or its program, nothing is seen."""
+    if missing(*NEEDS) or form.word not in driven(circuit):
+        return False
+    source = str(folder / f"fault{mutant.number}.v")
+    check = compare_with_model(circuit, form, (source,), ("-Wno-fatal",))
+    return check.status == FAILED
+
+
+def _compared(form: Form, folder: Path, mutants: list[Mutant]) -> list[Verdict]:
+    """Compare each fault with the right circuit."""
     reason = missing("sby", "yosys-smtbmc", "boolector")
     if reason:
-        return {m.number: f"not seen, and not proven to be none: {reason}" for m in survivors}
+        return [Verdict(False, f"not seen, and not compared: {reason}")] * len(mutants)
     environment = solvers(folder)
-    found = side_by_side(lambda m: _prove(form, folder, m, environment), survivors)
-    return {m.number: why for m, why in zip(survivors, found, strict=True)}
 
+    def compare(mutant: Mutant) -> Verdict:
+        fault = folder / f"fault{mutant.number}.il"
+        cycles = None if mutant.of_logic and form.word == "core" else form.latency + _MORE
+        return compare_circuits(form.top, folder / "base.il", fault, cycles, environment)
 
-def _prove(form: Form, folder: Path, mutant: _Mutant, environment: dict[str, str]) -> str:
-    """Compare a circuit with the right one, from registers at 0, for any inputs of some cycles."""
-    place = folder / f"proof{mutant.number}"
-    place.mkdir()
-    depth = form.latency + _MORE
-    (place / "equal.sby").write_text(_SBY.format(depth=depth, top=form.top, fault=mutant.number))
-    done = run(("sby", "-f", "equal.sby"), place, timeout=PROOF_SECONDS, environment=environment)
-    if done.passed:
-        return ""
-    return "not seen" if "DONE (FAIL" in done.output else "not seen, and not proven to be none"
-
-
-_SBY = """[options]
-mode bmc
-depth {depth}
-
-[engines]
-smtbmc boolector
-
-[script]
-read_rtlil base.il
-rename {top} right
-read_rtlil fault{fault}.il
-rename {top} fault
-setundef -init -zero right fault
-miter -equiv -flatten -make_assert right fault equal
-hierarchy -top equal
-proc
-opt_clean
-
-[files]
-../base.il
-../fault{fault}.il
-"""
+    return side_by_side(compare, mutants)

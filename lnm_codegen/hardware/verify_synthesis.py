@@ -9,6 +9,7 @@ from lnm_codegen.hardware.parallel import side_by_side
 from lnm_codegen.hardware.result import Check, Rung, skipped, verdict
 from lnm_codegen.hardware.synth import DEVICES, TARGETS, synthesise
 from lnm_codegen.hardware.tools import missing, workshop
+from lnm_codegen.ir.fixed import nodes as fx
 
 DEVICE = DEVICES[TARGETS["ecp5"]]
 
@@ -23,14 +24,22 @@ def synthesis(circuit: Circuit) -> Rung:
 
 
 def shifts(circuit: Circuit) -> int:
-    """Return how many constants make a shift of a product, which Yosys sees: 0 and powers of two.
+    """Return how many products have 0 or a power of two for a constant factor.
 
-    Few of them stand in a product: as a rule the backend has made shifts of those already.
+    Yosys makes shifts of those, where the backend was asked to leave them as multipliers.
     """
-    if circuit.manifest.get("coefficients_on") != "constant":
+    if circuit.program is None or circuit.manifest.get("coefficients_on") != "constant":
         return 0
-    whole = [abs(k) for integers in circuit.coefficients().values() for k in integers[:1]]
-    return sum(k & (k - 1) == 0 for k in whole)
+    whole = {name for name, (k, *_) in circuit.coefficients().items() if abs(k) & (abs(k) - 1) == 0}
+    products = {
+        node
+        for let in circuit.program.kernel.body
+        for node in fx.walk(let.value)
+        if isinstance(node, fx.Product)
+    }
+    return sum(
+        any(isinstance(f, fx.Var) and f.name in whole for f in (p.lhs, p.rhs)) for p in products
+    )
 
 
 def _count(circuit: Circuit, form: Form) -> Check:

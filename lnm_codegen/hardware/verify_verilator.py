@@ -10,31 +10,44 @@ from lnm_codegen.hardware.result import Check, Rung, skipped, verdict
 from lnm_codegen.hardware.tools import missing, run, workshop
 
 VECTORS, SECONDS = 1_000_000, 300
+NEEDS = ("verilator", "g++", "make")
 
 _SAID = re.compile(r"^(PASS|FAIL) \w+: (\d+) vectors, (\d+) wrong", re.MULTILINE)
 
 
 def verilator(circuit: Circuit) -> Rung:
     """Build and run the folder's program, once for each form that it drives."""
-    file = f"tb/{circuit.name}_verilator.cpp"
-    path = circuit.folder / file
-    if not path.is_file():
-        return skipped("verilator", f"there is no {file} in the folder")
-    reason = missing("verilator", "g++", "make")
+    words = driven(circuit)
+    if not words:
+        return skipped("verilator", f"there is no {_program(circuit)} in the folder")
+    reason = missing(*NEEDS)
     if reason:
         return skipped("verilator", reason)
-    text = path.read_text(encoding="utf-8")
-    forms = [f for f in circuit.forms.values() if f"defined(FORM_{f.word.upper()})" in text]
-    return Rung("verilator", tuple(side_by_side(lambda f: _compare(circuit, file, f), forms)))
+    forms = [circuit.forms[word] for word in words]
+    return Rung("verilator", tuple(side_by_side(lambda f: compare(circuit, f, f.files), forms)))
 
 
-def _compare(circuit: Circuit, file: str, form: Form) -> Check:
+def driven(circuit: Circuit) -> tuple[str, ...]:
+    """Return the forms that the folder's program drives; none where there is no program."""
+    path = circuit.folder / _program(circuit)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return tuple(word for word in circuit.forms if f"defined(FORM_{word.upper()})" in text)
+
+
+def _program(circuit: Circuit) -> str:
+    return f"tb/{circuit.name}_verilator.cpp"
+
+
+def compare(
+    circuit: Circuit, form: Form, sources: tuple[str, ...], options: tuple[str, ...] = ("-Wall",)
+) -> Check:
+    """Compare sources of a form (paths relative to the folder, or absolute) with the C model."""
     with workshop() as folder:
         flags = f"-O2 -I{circuit.folder / 'model'} -DFORM_{form.word.upper()}"
         command = (
-            "verilator", "--cc", "--exe", "--build", "-O3", "-Wall", "--language", "1364-2005",
+            "verilator", "--cc", "--exe", "--build", "-O3", *options, "--language", "1364-2005",
             "--prefix", "Vdut", "--top-module", form.top, "--Mdir", str(folder), "-o", form.top,
-            "-CFLAGS", flags, *circuit.matching("sim/*.v"), *form.files, file,
+            "-CFLAGS", flags, *circuit.matching("sim/*.v"), *sources, _program(circuit),
         )  # fmt: skip
         built = run(command, circuit.folder, timeout=SECONDS)
         if not built.passed:

@@ -95,9 +95,9 @@ def test_a_fault_that_shows_is_not_proven_to_be_none(tmp_path):
     circuit = write(tmp_path, forms=("core",))
     form = circuit.forms["core"]
     with workshop() as folder:
-        mutants = verify_mutation._drawn(circuit, form, folder)
+        mutants = verify_mutation.drawn(circuit, form, folder)
         assert len(mutants) == verify_mutation.COUNT
-        seen = next(m for m in mutants if verify_mutation._is_seen(circuit, form, folder, m))
+        seen = next(m for m in mutants if verify_mutation.is_seen(circuit, form, folder, m))
         assert verify_mutation._prove(form, folder, seen, solvers(folder)) == "not seen"
 
 

@@ -8,6 +8,9 @@ from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.formal_parts import Instance, NameView, names
 from lnm_codegen.backends.verilog.parts import Design, connected
 
+ECP5_WIDTH = 18
+"""Of the factors of the ECP5's multiplier."""
+
 _ROUNDINGS = {"truncate": 0, "half up": 1, "to even": 2}
 
 
@@ -57,6 +60,7 @@ def _leaf(
 ) -> dict[str, str]:
     name, family = design.name, design.model.family
     checker, top = f"{name}_{module}_check", f"{name}_{module}_sizes"
+    wide = ECP5_WIDTH if design.rtl.multiplier == "ecp5" else 0
     modes: list[dict[str, int]] = [{}]
     if module == "step":
         modes = [{"ROUNDING": k} for k in _ROUNDINGS.values()]
@@ -78,7 +82,7 @@ def _leaf(
     local = (f"{top}.v", f"{checker}.v")
     return {
         f"formal/{checker}.v": render(
-            f"verilog/formal/{module}_check.v.j2", NameView(family, name)
+            f"verilog/formal/{module}_check.v.j2", NameView(family, name, wide)
         ),
         f"formal/{top}.v": render(
             "verilog/formal/top.v.j2",

@@ -70,6 +70,7 @@ _SEQ = _Stream(
         "assert (!pending || idle);",
     ),
 )
+_NOT_OF_ARRAY = ("mul", "ram", "next", "comb", "seq")  # the first two are stubs here
 _AXIS = ("s_axis_tvalid", "s_axis_tready", "m_axis_tvalid", "m_axis_tready")
 
 
@@ -102,14 +103,20 @@ def _array(design: Design, files: Mapping[str, str]) -> _Stream:
         )
         assert found is not None, f"{design.name}_{word} has no valid bits"
         inside.append((name, int(found[1] or 0) + 1))
+    text = files[f"rtl/{design.name}_array.v"]
     counting = tuple(
         f"for (k = 0; k < {width}; k = k + 1) held = held + {_flat(name)}[k];"
         if width > 1
         else f"held = held + {_flat(name)};"
         for name, width in inside
     )
-    room = f"assert (!take || taken_less_given < {design.rtl.neurons});"
-    return _Stream("array", _AXIS, tuple(inside), counting, (room,))
+    asserts = [f"assert (!take || taken_less_given < {design.rtl.neurons});"]
+    waits = re.search(r"^    reg (?:\[(\d+):0\] )?in_flight;$", text, re.M)
+    if waits is not None:
+        inside.append(("in_flight", int(waits[1] or 0) + 1))
+        asserts.append("assert (taken_less_given == in_flight);")
+        asserts.append(f"assert (in_flight <= {design.rtl.neurons});")
+    return _Stream("array", _AXIS, tuple(inside), counting, tuple(asserts))
 
 
 def _flat(name: str) -> str:
@@ -125,10 +132,11 @@ def _view(design: Design, stream: _Stream, files: Mapping[str, str], latency: in
     taken = [p for p in others if p.direction == "input"]
     given = [p for p in others if p.direction == "output"]
     payload = [p for p in given if p.name != "tlast_error"]
-    words = ("delay", "clamp", "step", "core", stream.form)
-    paths = [f"rtl/{name}_{word}.v" for word in words if f"rtl/{name}_{word}.v" in files]
     if stream.form == "seq":
         paths = [f"rtl/{top}.v"]
+    else:
+        others_of = {f"rtl/{name}_{word}.v" for word in _NOT_OF_ARRAY}
+        paths = [p for p in files if p.startswith("rtl/") and p not in others_of]
     wires = [(_flat(n), f"[{w - 1}:0] " if w > 1 else "") for n, w in stream.inside]
     in_valid, in_ready, out_valid, out_ready = stream.handshake
     return _View(

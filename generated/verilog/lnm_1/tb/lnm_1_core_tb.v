@@ -33,6 +33,23 @@ module lnm_1_core_tb;
         word = vector[0];
         repeat (2) @(negedge clk);
         rst = 1'b0;
+
+        // inputs that a reset cuts off have no results
+        ce = 1'b1;
+        in_valid = 1'b1;
+        repeat (6) @(negedge clk);
+        rst = 1'b1;
+        @(negedge clk);
+        rst = 1'b0;
+        in_valid = 1'b0;
+        repeat (6 + 1) begin
+            if (out_valid !== 1'b0) begin
+                wrong = wrong + 1;
+                if (wrong < 10) $display("a result that a reset should have cut off");
+            end
+            @(negedge clk);
+        end
+
         while (seen < COUNT) begin
             ce = $random(seed) % 4 != 0;
             in_valid = sent < COUNT && $random(seed) % 4 != 0;
