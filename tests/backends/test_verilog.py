@@ -10,6 +10,7 @@ import copy
 import re
 import subprocess
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -287,6 +288,16 @@ REFUSED = [
     ("a stream", lambda: leaky(output="s_axis_tdata"), {}, f"{CLK}'s_axis_tdata'{RENAME}"),
     ("a constant", lambda: leaky(v="GAIN"), {}, f"{CLK}'GAIN'{RENAME}"),
     ("two constants", lambda: leaky(leak="Gain", gain="GAIN"), {}, f"{CLK}'GAIN'{RENAME}"),
+    *(
+        (
+            f"an input {word}",
+            partial(leaky, x=word),
+            {},
+            f"verilog: drawn: {word!r} is a word of Verilog, of SystemVerilog or of Verilator"
+            f"{RENAME}",
+        )
+        for word in ("casex", "logic", "eval")
+    ),
     (
         "a factor of 20 bits",
         leaky,

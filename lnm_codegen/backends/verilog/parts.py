@@ -9,6 +9,7 @@ from functools import cached_property
 from lnm_codegen.backends.fixed_model import Coefficient, FixedModel
 from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.backends.verilog.expr import Printer, literal, width_of
+from lnm_codegen.backends.verilog.words import TAKEN
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, spans
@@ -157,7 +158,8 @@ def check_names(design: Design) -> None:
     """Refuse names that would meet those of the modules.
 
     Raises:
-        UnsupportedError: A state or coefficient called `clk`, two names that differ by case alone.
+        UnsupportedError: A state or coefficient called `clk` or `logic`, two names that differ by
+            case alone.
     """
     kernel = design.kernel
     names = {p.var.name for p in (*kernel.inputs, *kernel.results)}
@@ -168,6 +170,11 @@ def check_names(design: Design) -> None:
     ours |= {f"out_{v.name}" for v in (*design.outputs, *design.states)}
     ours |= {f"{v.name}_now" for v in design.outputs}
     for name in sorted(names):
+        if name in TAKEN:
+            raise UnsupportedError(
+                f"verilog: {design.name}: {name!r} is a word of Verilog, of SystemVerilog or of"
+                " Verilator. Rename the state, input or parameter."
+            )
         twin = localparam(name) in names and localparam(name) != name and name in design.constants
         if name in ours or twin or name.startswith(("s_axis_", "m_axis_")):
             raise UnsupportedError(
