@@ -8,8 +8,9 @@ import pytest
 
 from lnm_codegen.cli import run
 from lnm_codegen.hardware import verify_mutation
+from lnm_codegen.hardware.equivalence import Verdict
 from lnm_codegen.hardware.result import FAILED, PASSED, SURVIVED
-from lnm_codegen.hardware.tools import missing, solvers, workshop
+from lnm_codegen.hardware.tools import missing, workshop
 from lnm_codegen.hardware.verify import RUNGS
 from tests.hardware.circuits import replace, write
 from tests.hardware.test_verify import failures, one
@@ -91,20 +92,37 @@ def test_each_proof_refuses_a_fault_in_the_circuit(tmp_path, file, old, new, ref
 
 
 def test_a_fault_that_shows_is_not_proven_to_be_none(tmp_path):
-    """The prover tells a fault that the testbench sees from the right circuit."""
+    """The prover tells faults that the testbench sees from the right circuit, in both its ways."""
     circuit = write(tmp_path, forms=("core",))
     form = circuit.forms["core"]
     with workshop() as folder:
         mutants = verify_mutation.drawn(circuit, form, folder)
         assert len(mutants) == verify_mutation.COUNT
-        seen = next(m for m in mutants if verify_mutation.is_seen(circuit, form, folder, m))
-        assert verify_mutation._prove(form, folder, seen, solvers(folder)) == "not seen"
+        seen = [m for m in mutants if verify_mutation.is_seen(circuit, form, folder, m)]
+        of_logic = next(m for m in seen if m.of_logic)
+        near_registers = next(m for m in seen if not m.of_logic)
+        found = verify_mutation._compared(form, folder, [of_logic, near_registers])
+    assert [v.told for v in found] == ["not seen", "not seen"]
+    assert not any(v.equivalent for v in found)
+
+
+def test_cells_that_ce_or_rst_enters_are_not_logic(tmp_path):
+    """Registers taken away would hide a fault in what holds them."""
+    circuit = write(tmp_path, forms=("core",))
+    with workshop() as folder:
+        mutants = verify_mutation.drawn(circuit, circuit.forms["core"], folder)
+    logic = {m.told for m in mutants if m.of_logic}
+    assert any("$add$" in told or "$mul$" in told for told in logic)
+    assert not any("$procdff" in told for told in logic)
+    assert any("mul.$procmux" in m.told for m in mutants if not m.of_logic)
 
 
 def test_a_testbench_that_sees_nothing_has_no_score(tmp_path, monkeypatch):
     circuit = write(tmp_path, forms=("core",))
     replace(tmp_path / "tb" / "unit_core_tb.v", "if (wrong == 0)", "if (1'b1)")
-    monkeypatch.setattr(verify_mutation, "_prove", lambda *words: "not seen")
+    unknown = Verdict(False, "not seen")
+    monkeypatch.setattr(verify_mutation, "_compared", lambda f, d, m: [unknown] * len(m))
+    monkeypatch.setattr(verify_mutation, "_differs", lambda *words: False)
     rung = one(circuit, "mutation")
     assert rung.status == FAILED
     assert dict(rung.figures)["score"] < 0.5
