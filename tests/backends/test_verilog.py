@@ -170,7 +170,7 @@ def still() -> lnm.Neuron:
         charge={v: x * 0.5},
         fire=v - 0.25,
         reset={last: lnm.spike},
-        output={"spike": lnm.spike, "before": last},
+        output={"spike": lnm.spike, "held": last},
         name="still",
     )
 
