@@ -54,7 +54,8 @@ def fixed_model_of(
     """Return what a fixed-point backend receives for a neuron.
 
     Raises:
-        ModelError: As for `quantize`; a name that is reserved; a value that does not fit.
+        ModelError: As for `quantize`; a name that is reserved; a value or an initial state that
+            does not fit.
         ShapeError: `played` is not one array (sequences, ticks, neurons) for each input.
         UnsupportedError: As for `quantize`; a parameter per neuron.
     """
@@ -85,7 +86,7 @@ def fixed_model_of(
         family=neuron.name,
         program=program,
         states=tuple(
-            FixedState(n, _bits(program, n), int(integers(v, _bits(program, n))))
+            FixedState(n, _bits(program, n), _start(neuron.name, n, v, _bits(program, n)))
             for n, v in start.items()
         ),
         coefficients=coefficients,
@@ -116,6 +117,18 @@ def _bits(program: fx.Program, name: str) -> Bits:
     found = next(p.var.type for p in program.kernel.inputs if p.var.name == name)
     assert isinstance(found, Bits)
     return found
+
+
+def _start(neuron: str, name: str, value: Array, bits: Bits) -> int:
+    """Return the integer that a state begins with."""
+    near = float(_nearest(value, bits))
+    if not bits.low <= near <= bits.high:
+        low, high = bits.interval
+        raise ModelError(
+            f"{neuron}: state {name!r} begins at {float(value):g}, which does not fit {bits}:"
+            f" {float(low):g} to {float(high):g}. Give more integer bits."
+        )
+    return int(near)
 
 
 def _channels(neuron: Neuron, given: Mapping[str, Any]) -> int:

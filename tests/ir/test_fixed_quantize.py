@@ -304,6 +304,12 @@ def custom(charge, **more):
     return lnm.Neuron(charge={v: charge(v, x)}, fire=v - 1, name="own", **more)
 
 
+def started(value: float) -> lnm.Neuron:
+    """A neuron whose potential begins at `value`."""
+    v, x = lnm.state("v", init=value), lnm.input("x")
+    return lnm.Neuron(charge={v: v / 2 + x}, fire=v - 1, name="started")
+
+
 REFUSED = [
     (
         lambda: lnm.quantize(custom(lambda v, x: lnm.exp(v) + x), Q4_12),
@@ -340,6 +346,12 @@ REFUSED = [
         lnm.ModelError,
         "lif: parameter 'p0', made of tau, is -inf, which does not fit Q4.12: -8 to 7.99976. Give"
         " more integer bits.",
+    ),
+    (  # it began at 7.99976, and nothing said so
+        lambda: lnm.emit(started(50.0), "c", spec=Q4_12),
+        lnm.ModelError,
+        "started: state 'v' begins at 50, which does not fit Q4.12: -8 to 7.99976. Give more"
+        " integer bits.",
     ),
     (
         lambda: lnm.quantize(lnm.get("lif"), lnm.FixedSpec(Q4_12, {"u": Q4_12})),
