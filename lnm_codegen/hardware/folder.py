@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from lnm_codegen.ir.fixed.exchange import from_json
 
 MANIFEST, PROGRAM = "manifest.json", "program.json"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_FILE = re.compile(r"(rtl|tb|sim|formal|syn|model)/[A-Za-z0-9_]+\.[a-z]{1,5}")
+PARTS = ("rtl", "sim", "tb", "formal", "model")
+"""The folders in it that are read."""
+
+_FILE = re.compile(rf"({'|'.join(PARTS)})/[A-Za-z0-9_]+\.[a-z]{{1,5}}")
 _EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR"
 
 
@@ -73,6 +77,17 @@ class Circuit:
     def coefficients(self) -> dict[str, tuple[int, ...]]:
         """Return the integers of each coefficient by name."""
         return {c["name"]: tuple(c["integers"]) for c in self.manifest["coefficients"]}
+
+    def copied(self, place: Path) -> Circuit:
+        """Copy the folder to one that is not there yet: its path may hold what tools trip over."""
+        place.mkdir()
+        for part in PARTS:
+            if (self.folder / part).is_dir():
+                shutil.copytree(self.folder / part, place / part)
+        for file in (MANIFEST, PROGRAM):
+            if (self.folder / file).is_file():
+                shutil.copyfile(self.folder / file, place / file)
+        return replace(self, folder=place)
 
     def digest(self) -> str:
         """Return a hash of what is measured: the sources, the manifest and the program."""

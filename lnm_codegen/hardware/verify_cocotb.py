@@ -38,9 +38,10 @@ def _test(circuit: Circuit, test: str, simulator: str, form: str) -> Check:
     if reason:
         return Check(name, SKIPPED, detail=reason)
     with workshop() as folder:
-        variables = {"SIM": simulator, "BUILD": str(folder), "COUNT": str(COUNT)}
+        copy = circuit.copied(folder / "circuit").folder
+        variables = {"SIM": simulator, "BUILD": str(folder / "build"), "COUNT": str(COUNT)}
         command = (sys.executable, "-B", test, form)
-        done = run(command, circuit.folder, timeout=SECONDS, environment=variables)
+        done = run(command, copy, timeout=SECONDS, environment=variables)
     good = done.passed and f"PASS {circuit.forms[form].top}: cocotb" in done.output
     return Check(name, verdict(good), int(good), done.seconds, "" if good else _why(done.output))
 

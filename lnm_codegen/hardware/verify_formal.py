@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from lnm_codegen.hardware.folder import Circuit
@@ -29,16 +28,10 @@ def formal(circuit: Circuit) -> Rung:
     with workshop() as folder:
         environment = solvers(folder)
         jobs = [(f, task) for f in proofs for task in _tasks(circuit.folder / f)]
-        places = [(_copied(circuit, folder / f"job{k}") / f, t) for k, (f, t) in enumerate(jobs)]
+        # sby keeps a database beside its file, which two tasks must not share.
+        copies = [circuit.copied(folder / f"job{k}").folder for k in range(len(jobs))]
+        places = [(copy / f, task) for copy, (f, task) in zip(copies, jobs, strict=True)]
         return Rung("formal", tuple(side_by_side(lambda j: _prove(*j, environment), places)))
-
-
-def _copied(circuit: Circuit, place: Path) -> Path:
-    """Copy what proofs read: sby keeps a database beside them, which two tasks must not share."""
-    for part in ("rtl", "sim", "formal"):
-        if (circuit.folder / part).is_dir():
-            shutil.copytree(circuit.folder / part, place / part)
-    return place
 
 
 def _tasks(file: Path) -> list[str]:

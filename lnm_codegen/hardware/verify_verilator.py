@@ -43,16 +43,17 @@ def compare(
 ) -> Check:
     """Compare sources of a form (paths relative to the folder, or absolute) with the C model."""
     with workshop() as folder:
-        flags = f"-O2 -I{circuit.folder / 'model'} -DFORM_{form.word.upper()}"
+        copy = circuit.copied(folder / "circuit").folder
+        flags = f"-O2 -I{copy / 'model'} -DFORM_{form.word.upper()}"
         command = (
             "verilator", "--cc", "--exe", "--build", "-O3", *options, "--language", "1364-2005",
-            "--prefix", "Vdut", "--top-module", form.top, "--Mdir", str(folder), "-o", form.top,
-            "-CFLAGS", flags, *circuit.matching("sim/*.v"), *sources, _program(circuit),
+            "--prefix", "Vdut", "--top-module", form.top, "--Mdir", str(folder / "build"),
+            "-o", form.top, "-CFLAGS", flags, *circuit.matching("sim/*.v"), *sources, _program(circuit),
         )  # fmt: skip
-        built = run(command, circuit.folder, timeout=SECONDS)
+        built = run(command, copy, timeout=SECONDS)
         if not built.passed:
             return Check(form.top, verdict(False), 0, built.seconds, built.last_line())
-        done = run((str(folder / form.top), str(VECTORS)), circuit.folder, timeout=SECONDS)
+        done = run((str(folder / "build" / form.top), str(VECTORS)), copy, timeout=SECONDS)
     said = _SAID.search(done.output)
     good = done.passed and said is not None and (said[1], said[3]) == ("PASS", "0")
     detail = "" if good else said[0] if said else done.last_line()

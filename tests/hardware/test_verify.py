@@ -134,6 +134,17 @@ def test_every_rung_names_what_is_missing(tmp_path, monkeypatch):
     assert {one(circuit, word).status for word in told} == {SKIPPED}
 
 
+def test_what_is_left_out_stands_in_the_last_line(tmp_path, monkeypatch, capsys):
+    """It once said no more than passed."""
+    write(tmp_path)
+    monkeypatch.setattr(tools, "find", lambda word: None)
+    assert run(["verify", str(tmp_path), "--quick"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"unit: passed, lint, icarus left out; written to {tmp_path}/report.json"
+    assert run(["verify", str(tmp_path), "--quick", "--only", "model"]) == 2
+    assert capsys.readouterr().err == "error: verify: give one of --only and --quick.\n"
+
+
 def test_rungs_that_are_asked_for():
     assert rungs_of(None) == tuple(RUNGS)
     assert rungs_of(None, quick=True) == QUICK
@@ -178,3 +189,14 @@ def test_the_circuit_is_as_it_was(tmp_path, monkeypatch):
         one(circuit, word)
     assert {p for p in tmp_path.rglob("*")} == before
     assert read_circuit(Path(tmp_path), "verify").digest() == circuit.digest()
+
+
+@needs_simulators
+def test_a_path_that_tools_trip_over(tmp_path):
+    """A space ends a file name of Yosys and of make, a semicolon a command."""
+    circuit = write(tmp_path / "a b;c", forms=("core",))
+    for word in ("model", "lint", "icarus", "synthesis"):
+        assert one(circuit, word).status == PASSED
+    copy = circuit.copied(tmp_path / "copy")
+    assert copy.digest() == circuit.digest()
+    assert copy.folder == tmp_path / "copy"
