@@ -48,7 +48,8 @@ def compare(
         command = (
             "verilator", "--cc", "--exe", "--build", "-O3", *options, "--language", "1364-2005",
             "--prefix", "Vdut", "--top-module", form.top, "--Mdir", str(folder / "build"),
-            "-o", form.top, "-CFLAGS", flags, *circuit.matching("sim/*.v"), *sources, _program(circuit),
+            "-o", form.top, "-CFLAGS", flags, *circuit.matching("sim/*.v"), *sources,
+            _program(circuit),
         )  # fmt: skip
         built = run(command, copy, timeout=SECONDS)
         if not built.passed:
