@@ -9,6 +9,7 @@ import typer
 
 from lnm_codegen.cli.options import JsonOption
 from lnm_codegen.cli.output import print_json
+from lnm_codegen.errors import ModelError
 
 if TYPE_CHECKING:
     from lnm_codegen.hardware.result import Rung
@@ -39,9 +40,11 @@ def verify(
     """
     from lnm_codegen.hardware.folder import read_circuit
     from lnm_codegen.hardware.report import ladder, updated
-    from lnm_codegen.hardware.result import FAILED, worst
+    from lnm_codegen.hardware.result import FAILED, SKIPPED, worst
     from lnm_codegen.hardware.verify import TOOLS, climb, rungs_of
 
+    if only is not None and quick:
+        raise ModelError("verify: give one of --only and --quick.")
     words = rungs_of(only, quick)
     circuit = read_circuit(folder, "verify")
     found: list[Rung] = []
@@ -54,7 +57,9 @@ def verify(
     if json:
         print_json({"folder": str(folder), "status": status, **report})
     else:
-        typer.echo(f"{circuit.name}: {status}; written to {folder / 'report.json'}")
+        left = [rung.name for rung in found if rung.status == SKIPPED]
+        told = f", {', '.join(left)} left out" if left and status != SKIPPED else ""
+        typer.echo(f"{circuit.name}: {status}{told}; written to {folder / 'report.json'}")
     if status == FAILED:
         raise typer.Exit(1)
 
