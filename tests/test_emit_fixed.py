@@ -112,6 +112,10 @@ REFUSED = [
         "--backend c --format 16.12 --dtype float64",
         "emit: --dtype is for floating point. Leave it or --format out.",
     ),
+    (  # it was left out in silence
+        "--backend verilog --dtype float64",
+        "emit: --dtype is for floating point. Leave it or --format out.",
+    ),
     (
         "--backend c --format 16.12 --neurons 3",
         "emit: --neurons is for circuits. Add --backend verilog, or leave it out.",

@@ -112,6 +112,8 @@ def emit(
     if run is not None:
         given: dict[str, object] = {"--package": package, "--degree": degree, "--name": name}
         given |= {"--set": settings, "--rounding": rounding, **circuit}
+        given |= {"--dtype": None if dtype == "float32" else dtype}
+        given |= {"--scheme": None if scheme == "horner" else scheme}
         _check_run(backend, [word for word, value in given.items() if value is not None])
         from lnm_codegen.cli.run_arrays import run_sources
 
@@ -203,8 +205,13 @@ def parse_degrees(text: str | None) -> tuple[list[int | None], bool]:
     return list(range(low, high + 1)), match[2] is not None
 
 
-def write_together(sources: dict[Path, Source], out: Path) -> list[Path]:
+def write_together(sources: dict[Path, Source], out: Path, verb: str = "emit") -> list[Path]:
     """Write every source below `out`: all files are complete before the first one appears.
+
+    Args:
+        sources: Folder below `out` -> its files.
+        out: Made where it is missing.
+        verb: Who writes, for messages.
 
     Raises:
         ModelError: The folder cannot be written; no file and no new folder is left in it.
@@ -226,7 +233,7 @@ def write_together(sources: dict[Path, Source], out: Path) -> list[Path]:
                 _make((out / path).parent, made)
                 if (out / path).is_dir():
                     raise ModelError(
-                        f"emit: cannot write {out / path}: it is a folder. Remove it, or give"
+                        f"{verb}: cannot write {out / path}: it is a folder. Remove it, or give"
                         " another --out."
                     )
             for path in texts:
@@ -236,7 +243,7 @@ def write_together(sources: dict[Path, Source], out: Path) -> list[Path]:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
         if isinstance(error, OSError):
-            raise unwritable(f"emit: cannot write to {out}", error) from None
+            raise unwritable(f"{verb}: cannot write to {out}", error) from None
         raise
     return [out / path for path in texts]
 

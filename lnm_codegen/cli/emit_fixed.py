@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lnm_codegen.backends import FIXED_BACKENDS
+from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, Rtl
 from lnm_codegen.cli.options import parse_format
 from lnm_codegen.errors import ModelError
@@ -107,8 +107,8 @@ def fixed_choice(
                     f"emit: --format is for fixed point, which backend {backend!r} has not."
                     f" Accepted: {', '.join(FIXED_BACKENDS)}. Add --backend verilog, say."
                 )
-        if typed:
-            raise ModelError("emit: --dtype is for floating point. Leave it or --format out.")
+    if typed and (format_ is not None or not BACKENDS.keys() & {*backends}):
+        raise ModelError("emit: --dtype is for floating point. Leave it or --format out.")
     if "--forms" in given:
         given["--forms"] = tuple(word.strip() for word in given["--forms"].split(","))
     spec = None if format_ is None else _spec(format_, rounding)

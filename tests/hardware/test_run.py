@@ -136,6 +136,11 @@ def test_formats_that_quantize_wrote(runs: Path, tmp_path: Path) -> None:
             ("--degree", "3", "--set", "decay=0.5"),
             "emit: --degree, --set: not with --run, whose neurons are trained. Leave it out.",
         ),
+        (  # they were left out in silence
+            "lnm",
+            ("--dtype", "float64", "--scheme", "estrin"),
+            "emit: --dtype, --scheme: not with --run, whose neurons are trained. Leave it out.",
+        ),
         (
             "lnm",
             ("--backend", "c"),
