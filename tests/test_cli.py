@@ -321,6 +321,10 @@ def test_a_path_that_cannot_be_written(call, tmp_path):
     ):
         assert failing(call, "emit", "lif", "--out", out) == (2, f"error: emit: {message}")
         assert sorted(tmp_path.rglob("*")) == before
+    message = f"cannot write to {tmp_path}/file/out: Not a directory. Give a folder that can be"
+    assert failing(call, "quantize", "if", "--error", ".1", "--out", tmp_path / "file" / "out") == (
+        2, f"error: quantize: {message} written."
+    )  # fmt: skip
 
 
 def test_a_full_disk_is_not_the_users_mistake(monkeypatch, tmp_path):

@@ -20,6 +20,7 @@ from lnm_codegen.cli.options import (
     parse_intervals,
 )
 from lnm_codegen.cli.output import print_json
+from lnm_codegen.errors import ModelError
 from lnm_codegen.library import resolve
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def analyze(
     from lnm_codegen.analysis.report import analyze as analyzed
     from lnm_codegen.cli.analysis_output import as_dict, print_analysis
 
+    if figure is not None and figure.suffix.lower() != ".png":
+        raise ModelError(f"analyze: --figure {str(figure)!r}: accepted: a file that ends in .png.")
     spec = None if format_ is None else parse_format(format_, rounding)
     neuron = resolve(family, **family_arguments(settings, degree))
     found = analyzed(

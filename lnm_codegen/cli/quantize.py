@@ -87,7 +87,7 @@ def quantize(
         found = {neuron.name: _of_family(neuron, x, target, options)}
     if out is not None:
         files = {f"{name}.toml": _text(name, chosen) for name, chosen in found.items()}
-        write_together({Path("."): Source(files, next(iter(files)))}, out)
+        write_together({Path("."): Source(files, next(iter(files)))}, out, "quantize")
     if json:
         print_json({name: _as_dict(chosen) for name, chosen in found.items()})
         return

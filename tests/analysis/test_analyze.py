@@ -122,6 +122,8 @@ def test_the_figure_shows_curve_diagonal_threshold_and_points():
          " no bound. Give states, on the command line --state v=-2,1, say."),
         (("lif", "--set", "v_threshold=9", "--format", "16.12"), "lif: parameter 'v_threshold' is"
          " 9, which does not fit Q4.12: -8 to 7.99976. Give more integer bits."),
+        (("lif", "--figure", "h.pdf"), "analyze: --figure 'h.pdf': accepted: a file that ends in"
+         " .png."),
         (("lif", "--set", "tao=2"), None),
     ],
 )  # fmt: skip
