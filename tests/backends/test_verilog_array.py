@@ -151,16 +151,19 @@ def test_manifest() -> None:
         assert set(found[neurons]["array"]["files"]) < set(files)
     modules = ("clamp", "delay", "mul", "step", "ram", "core", "array")
     assert list(found[5]) == ["array"]
-    assert found[5]["array"].items() >= {
-        "top": "n_array",
-        "files": [f"rtl/n_{word}.v" for word in modules],
-        "testbench": "tb/n_array_tb.v",
-        "latency": 15,
-        "interval": 1,
-        "multipliers": 3,
-        "neurons": 5,
-        "tick_cycles": 16,
-    }.items()
+    assert (
+        found[5]["array"].items()
+        >= {
+            "top": "n_array",
+            "files": [f"rtl/n_{word}.v" for word in modules],
+            "testbench": "tb/n_array_tb.v",
+            "latency": 15,
+            "interval": 1,
+            "multipliers": 3,
+            "neurons": 5,
+            "tick_cycles": 16,
+        }.items()
+    )
     assert found[256]["array"]["tick_cycles"] == 256
 
 
