@@ -31,6 +31,9 @@ TARGET = 0.9
 SLOWEST = 20
 """Seconds a simulation with a fault may take; one that hangs has been seen."""
 
+RIGHT = "right.v"
+"""The circuit without a fault: what refuses it would refuse every fault, and say nothing of any."""
+
 FORM = "core"
 _MORE = 4
 """Cycles beyond the latency, in a comparison that runs."""
@@ -46,6 +49,11 @@ class Mutant:
     number: int
     command: str
     of_logic: bool
+
+    @property
+    def source(self) -> str:
+        """The file of the circuit with the fault."""
+        return f"fault{self.number}.v"
 
     @property
     def told(self) -> str:
@@ -68,7 +76,10 @@ def mutation(circuit: Circuit) -> Rung:
             mutants = drawn(circuit, form, folder)
         except ToolError as error:
             return Rung("mutation", (Check(form.top, verdict(False), detail=str(error)),))
-        seen = side_by_side(lambda m: is_seen(circuit, form, folder, m), mutants)
+        if is_seen(circuit, form, folder / RIGHT):
+            told = "the testbench refuses the right circuit, as Yosys writes it"
+            return Rung("mutation", (Check(form.top, verdict(False), detail=told),))
+        seen = side_by_side(lambda m: is_seen(circuit, form, folder / m.source), mutants)
         passing = [m for m, s in zip(mutants, seen, strict=True) if not s]
         found = dict(zip(passing, _compared(form, folder, passing), strict=True))
         open_ = [m for m, v in found.items() if not v.equivalent]
@@ -100,7 +111,7 @@ def mutation(circuit: Circuit) -> Rung:
 
 
 def drawn(circuit: Circuit, form: Form, folder: Path) -> list[Mutant]:
-    """Draw faults; write base.il, and fault<N>.il and .v for each, into a folder.
+    """Draw faults; write base.il and right.v, and fault<N>.il and .v for each, into a folder.
 
     Raises:
         ToolError: Yosys fails.
@@ -125,13 +136,13 @@ def drawn(circuit: Circuit, form: Form, folder: Path) -> list[Mutant]:
         Mutant(k, line, cell is not None and cell[1].lstrip("\\") not in control)
         for k, (line, cell) in enumerate(zip(lines, cells, strict=True))
     ]
-    commands = ["read_rtlil base.il", "design -save right"]
+    commands = ["read_rtlil base.il", "design -save right", f"write_verilog -noattr {RIGHT}"]
     for mutant in mutants:
         commands += [
             "design -load right",
             mutant.command,
             f"write_rtlil fault{mutant.number}.il",
-            f"write_verilog -noattr fault{mutant.number}.v",
+            f"write_verilog -noattr {mutant.source}",
         ]
     (folder / "faults.ys").write_text("\n".join(commands) + "\n", encoding="utf-8")
     done = run(("yosys", "-q", "faults.ys"), folder, timeout=120)
@@ -140,20 +151,19 @@ def drawn(circuit: Circuit, form: Form, folder: Path) -> list[Mutant]:
     return mutants
 
 
-def is_seen(circuit: Circuit, form: Form, folder: Path, mutant: Mutant) -> bool:
+def is_seen(circuit: Circuit, form: Form, source: Path) -> bool:
     """Say whether the testbench sees a fault."""
-    source = str(folder / f"fault{mutant.number}.v")
-    done = run_testbench(circuit, form, (source,), timeout=SLOWEST)
+    done = run_testbench(circuit, form, (str(source),), timeout=SLOWEST)
     return judged(form.top, done).status != PASSED
 
 
 def _differs(circuit: Circuit, form: Form, folder: Path, mutant: Mutant) -> bool:
-    """Say whether Verilator sees a fault; without it, or its program, nothing is seen."""
+    """Say whether Verilator sees a fault; without it, or a program that runs, nothing is seen."""
     if missing(*NEEDS) or form.word not in driven(circuit):
         return False
-    source = str(folder / f"fault{mutant.number}.v")
+    source = str(folder / mutant.source)
     check = compare_with_model(circuit, form, (source,), ("-Wno-fatal",))
-    return check.status == FAILED
+    return check.status == FAILED and check.count > 0
 
 
 def _compared(form: Form, folder: Path, mutants: list[Mutant]) -> list[Verdict]:

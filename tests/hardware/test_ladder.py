@@ -98,7 +98,7 @@ def test_a_fault_that_shows_is_not_proven_to_be_none(tmp_path):
     with workshop() as folder:
         mutants = verify_mutation.drawn(circuit, form, folder)
         assert len(mutants) == verify_mutation.COUNT
-        seen = [m for m in mutants if verify_mutation.is_seen(circuit, form, folder, m)]
+        seen = [m for m in mutants if verify_mutation.is_seen(circuit, form, folder / m.source)]
         of_logic = next(m for m in seen if m.of_logic)
         near_registers = next(m for m in seen if not m.of_logic)
         found = verify_mutation._compared(form, folder, [of_logic, near_registers])
@@ -127,3 +127,14 @@ def test_a_testbench_that_sees_nothing_has_no_score(tmp_path, monkeypatch):
     assert rung.status == FAILED
     assert dict(rung.figures)["score"] < 0.5
     assert SURVIVED in {check.status for check in rung.checks}
+
+
+def test_a_testbench_that_refuses_everything_has_no_score(tmp_path):
+    """Every fault was seen then, by a testbench that is itself at fault."""
+    circuit = write(tmp_path, forms=("core",))
+    replace(tmp_path / "tb" / "unit_core_tb.v", "if (wrong == 0)", "if (1'b0)")
+    rung = one(circuit, "mutation")
+    assert rung.status == FAILED
+    assert [check.detail for check in rung.checks] == [
+        "the testbench refuses the right circuit, as Yosys writes it"
+    ]
