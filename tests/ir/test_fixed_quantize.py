@@ -357,13 +357,15 @@ REFUSED = [
         lambda: lnm.quantize(lnm.get("lif"), lnm.FixedSpec(Q4_12, {"u": Q4_12})),
         lnm.ModelError,
         "lif: the spec names 'u', which is no node. Accepted: v, x, v_threshold, p0, inv_tau, h,"
-        " z, fired, spike.",
+        " z, fired, spike. Name one of these, or give the neuron the arguments that the spec was"
+        " found for.",
     ),
     (  # the format of v_next is that of v: naming it had no effect, and nothing said so
         lambda: lnm.quantize(lnm.get("lif"), lnm.FixedSpec(Q4_12, {"v_next": Q4_12})),
         lnm.ModelError,
         "lif: the spec names 'v_next', which is no node. Accepted: v, x, v_threshold, p0, inv_tau,"
-        " h, z, fired, spike.",
+        " h, z, fired, spike. Name one of these, or give the neuron the arguments that the spec was"
+        " found for.",
     ),
     (
         lambda: lnm.quantize(lnm.get("lif"), (16, 12)),

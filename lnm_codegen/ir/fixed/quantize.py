@@ -37,7 +37,8 @@ def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
         if name not in names:
             raise ModelError(
                 f"{program.name}: the spec names {name!r}, which is no node. Accepted:"
-                f" {', '.join(names)}."
+                f" {', '.join(names)}. Name one of these, or give the neuron the arguments that the"
+                " spec was found for."
             )
     return fx.Program(program.name, spec, program.prepare, kernel)
 
