@@ -87,16 +87,14 @@ def _forms(circuit: Circuit, text: str | None) -> list[str]:
 
 
 def _print(circuit: Circuit, device: Device, found: dict[str, Measured]) -> None:
-    from lnm_codegen.hardware.synth import NO_PLACE
-
     typer.echo(f"{circuit.name} on {device.name}")
     print_table(
         ("form", "latency", "interval", "LUT", "FF", "DSP", "BRAM", "MHz", "MHz by seed"),
         [_row(name, m) for name, m in found.items()],
         numbers=True,
     )
-    if not device.place:
-        typer.echo(NO_PLACE)
+    for note in dict.fromkeys(m.note for m in found.values() if m.note):
+        typer.echo(note)
 
 
 def _row(name: str, m: Measured) -> tuple[Any, ...]:

@@ -63,6 +63,10 @@ DEVICES = {
 """Every device by the word for it; the first of a target is what it means by default."""
 
 TARGETS = {"ecp5": "25k", "ice40": "up5k", "xilinx": "xc7"}
+UNTIMED = (
+    "nextpnr takes no time for the way through an SB_MAC16 without registers: the true MHz of a"
+    " single-cycle form with multipliers are fewer"
+)
 NO_PLACE = "not placed: no open place and route for Xilinx is here, so no Fmax"
 
 
@@ -89,6 +93,14 @@ class Measured:
         """The median Fmax in MHz; None where nothing was placed."""
         return statistics.median(self.fmax.values()) if self.fmax else None
 
+    @property
+    def note(self) -> str | None:
+        """What has to be said beside the frequency, or instead of it."""
+        if not self.device.place:
+            return NO_PLACE
+        combinational = self.device.target == "ice40" and self.form.word == "comb"
+        return UNTIMED if combinational and self.cost.dsp else None
+
     def as_dict(self) -> dict[str, Any]:
         """Return what report.json and --json hold."""
         return {
@@ -96,7 +108,7 @@ class Measured:
             **self.cost.as_dict(),
             "fmax_mhz": self.median,
             "fmax_mhz_by_seed": {str(seed): mhz for seed, mhz in self.fmax.items()},
-            **({} if self.device.place else {"note": NO_PLACE}),
+            **({} if self.note is None else {"note": self.note}),
             "latency_cycles": self.form.latency,
             "interval_cycles": self.form.interval,
             "cells": dict(self.cells),

@@ -10,7 +10,7 @@ from lnm_codegen.cli import run
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware import tools
 from lnm_codegen.hardware.cells import Cost, cells_of, cost_of, fmax_of, ports_of
-from lnm_codegen.hardware.synth import DEVICES, synthesise
+from lnm_codegen.hardware.synth import DEVICES, NO_PLACE, UNTIMED, Measured, synthesise
 from lnm_codegen.hardware.tools import missing
 from tests.hardware.circuits import replace, write
 
@@ -99,6 +99,23 @@ def test_xilinx_is_not_placed(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)["synthesis"]["core.xc7"]
     assert (found["DSP"], found["fmax_mhz"], found["fmax_mhz_by_seed"]) == (1, None, {})
     assert found["note"] == "not placed: no open place and route for Xilinx is here, so no Fmax"
+
+
+@pytest.mark.parametrize(
+    ("device", "form", "dsp", "note"),
+    [
+        ("up5k", "comb", 1, UNTIMED),
+        ("up5k", "comb", 0, None),
+        ("up5k", "core", 1, None),
+        ("25k", "comb", 1, None),
+        ("xc7", "comb", 1, NO_PLACE),
+    ],
+)
+def test_what_a_frequency_is_worth(tmp_path, device, form, dsp, note):
+    """Three multipliers in a row were faster on iCE40 than one, and nothing was said of it."""
+    forms, cost = write(tmp_path).forms, Cost(lut=1, ff=1, dsp=dsp, bram=0)
+    found = Measured(forms[form], DEVICES[device], cost, {}, {1: 60.0}, 0.0)
+    assert found.note == found.as_dict().get("note") == note
 
 
 @needs_yosys
