@@ -66,7 +66,7 @@ def interpret_fixed(
     Args:
         neuron: The definition.
         x_seq: One array (T, N, *) per input, in real numbers; each is rounded to the nearest number
-            of its format, ties up, and saturated.
+            of its format, ties up, and saturated; NaN becomes 0.
         spec: A `Fixed`, or a `FixedSpec`.
         state: Initial values by state name, in real numbers, rounded likewise.
         scheme: "horner" or "estrin".
