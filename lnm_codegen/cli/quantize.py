@@ -15,6 +15,7 @@ from lnm_codegen.cli.options import (
     SchemeOption,
     SetOption,
     family_arguments,
+    parse_intervals,
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.errors import ModelError
@@ -39,8 +40,14 @@ def quantize(
     degree: DegreeOption = None,
     settings: SetOption = None,
     x: Annotated[
-        str, typer.Option("--x", metavar="LOW,HIGH", help="What every input may be.")
-    ] = "-2,2",
+        list[str] | None,
+        typer.Option(
+            "--x",
+            metavar="X|LOW,HIGH",
+            help="What every input may be: |x| <= X, or an interval; NAME=LOW,HIGH for one of"
+            " several. 2 by default.",
+        ),
+    ] = None,
     error: Annotated[
         float | None,
         typer.Option("--error", help="Target: the largest error of a state after a step."),
@@ -84,7 +91,7 @@ def quantize(
         found = _of_run(Path(subject), target, degree, settings, options)
     else:
         neuron = resolve(subject, **family_arguments(settings, degree))
-        found = {neuron.name: _of_family(neuron, x, target, options)}
+        found = {neuron.name: _of_family(neuron, x or ["2"], target, options)}
     if out is not None:
         files = {f"{name}.toml": _text(name, chosen) for name, chosen in found.items()}
         write_together({Path("."): Source(files, next(iter(files)))}, out, "quantize")
@@ -98,24 +105,11 @@ def quantize(
         typer.echo("\n".join(str(out / f"{name}.toml") for name in found))
 
 
-def _of_family(neuron: Neuron, x: str, target: Target, options: dict[str, Any]) -> Chosen:
+def _of_family(neuron: Neuron, x: list[str], target: Target, options: dict[str, Any]) -> Chosen:
     from lnm_codegen.hardware.choice import for_interval
 
-    interval = parse_interval(x)
-    return for_interval(neuron, {s.name: interval for s in neuron.inputs}, target, **options)
-
-
-def parse_interval(text: str) -> tuple[float, float]:
-    """Return the interval that `LOW,HIGH` names.
-
-    Raises:
-        ModelError: It names none.
-    """
-    try:
-        low, high = (float(word) for word in text.split(","))
-    except ValueError:
-        raise ModelError(f"--x {text!r}: not an interval. Accepted: LOW,HIGH, as -2,2.") from None
-    return low, high
+    inputs = parse_intervals("--x", x, [s.name for s in neuron.inputs], symmetric=True)
+    return for_interval(neuron, inputs, target, **options)
 
 
 def _of_run(

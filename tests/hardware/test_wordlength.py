@@ -10,6 +10,7 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen.analysis import Invariant
 from lnm_codegen.analysis.exact import exact
+from lnm_codegen.cli import run
 from lnm_codegen.compiler import lower
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.hardware.choice import for_data, for_interval
@@ -138,3 +139,17 @@ def test_no_format_reaches_it():
         "lnm: no format of at most 16 bits reaches: error of a state after a step <= 1e-09. Allow"
         " more, or narrow the range of the input."
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2,1", "error: --x '2,1': not an interval. Accepted: a number X >= 0 for -X,X, or"),
+        ("y=1,2", "error: --x 'y=1,2': no 'y'. Declared: x."),
+    ],
+)
+def test_the_command_reads_intervals_as_analyze_does(text, said, capsys):
+    assert run(["quantize", "lif", "--x", text]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(said)
