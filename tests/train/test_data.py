@@ -1,122 +1,167 @@
-"""Image sets: the idx reader is strict, and a split is the same at every call."""
+"""Sets and splits: what `load` accepts, how a batch is drawn, what is held out."""
 
 from __future__ import annotations
 
-import gzip
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lnm_codegen.errors import ModelError, ToolError
-from lnm_codegen.train.data import load
-from lnm_codegen.train.idx import read_idx
-from tests.train.idx_files import idx_bytes, write_fashion
-
-IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-
-
-@pytest.mark.parametrize("name", ["a-ubyte", "a-ubyte.gz"])
-def test_reads_back_what_was_written(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    data = idx_bytes(IMAGES)
-    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    assert np.array_equal(read_idx(path, axes=3), IMAGES)
+from lnm_codegen.errors import ModelError
+from lnm_codegen.train.data import DATASETS, Dataset, load
+from lnm_codegen.train.data.split import held
 
 
-MALFORMED = {
-    "empty": (b"", "not an idx file. Accepted: the idx files of MNIST and its kin."),
-    "header cut": (
-        idx_bytes(IMAGES)[:9],
-        "not an idx file. Accepted: the idx files of MNIST and its kin.",
+def toy(count: int, classes: int = 3, steps: int | None = None) -> Dataset:
+    """Return `count` samples whose inputs tell their row; per step where `steps` are given."""
+    shape = (1, 2, 2) if steps is None else (steps, 2)
+    rows = torch.arange(count, dtype=torch.float32).view(-1, *(1 for _ in shape))
+    labels = torch.arange(count) % classes
+    if steps is not None:
+        labels = labels[:, None].repeat(1, steps)
+    split = held(rows.expand(count, *shape).clone(), labels, augment_toy)
+    kind = "image" if steps is None else "sequence"
+    return Dataset("toy", split, split, classes, kind, shape, per_step=steps is not None, draws=2)
+
+
+def augment_toy(inputs: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
+    return inputs + chance.sum(1).view(-1, *(1 for _ in inputs.shape[1:])).float()
+
+
+@given(
+    count=st.integers(1, 40), size=st.integers(1, 15), world=st.integers(1, 4),
+    seed=st.integers(0, 5), augment=st.booleans(), steps=st.sampled_from([None, 3]),
+)  # fmt: skip
+def test_ranks_partition_the_batch_of_one_process(
+    count: int, size: int, world: int, seed: int, augment: bool, steps: int | None
+) -> None:
+    """Row i of a whole batch is row i // world of process i % world, its augmentation too."""
+    data = toy(count, steps=steps)
+
+    def batches(rank: int, world: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        return list(data.batches(data.train, size, generator, augment, rank, world))
+
+    batch_axis = 0 if steps is None else 1
+    whole, parts = batches(0, 1), [batches(rank, world) for rank in range(world)]
+    assert {len(part) for part in parts} == {len(whole)} == {-(-count // size)}
+    for k, batch in enumerate(whole):
+        for each in (0, 1):
+            axis = batch_axis if each == 0 or data.per_step else 0
+            rows = batch[each].unbind(axis)
+            for i, row in enumerate(rows):
+                assert torch.equal(parts[i % world][k][each].select(axis, i // world), row)
+            assert sum(part[k][each].shape[axis] for part in parts) == len(rows)
+
+
+@given(count=st.integers(1, 40), size=st.integers(1, 15), seed=st.integers(0, 99))
+def test_an_epoch_is_a_permutation_and_hangs_on_the_generator(
+    count: int, size: int, seed: int
+) -> None:
+    data = toy(count)
+
+    def order(generator: torch.Generator | None) -> list[float]:
+        return [v for x, _ in data.batches(data.train, size, generator) for v in x[:, 0, 0, 0]]
+
+    assert order(None) == list(range(count))
+    generator = torch.Generator().manual_seed(seed)
+    first, second = order(generator), order(generator)
+    assert sorted(first) == list(range(count))
+    again = torch.Generator().manual_seed(seed)
+    assert (order(again), order(again)) == (first, second)
+
+
+@given(st.data())
+def test_held_out_is_a_stratified_partition(data: st.DataObject) -> None:
+    """Each row is on one side; a class gives its share, rounded down or up."""
+    labels = torch.tensor(data.draw(st.lists(st.integers(0, 4), min_size=2, max_size=60)))
+    total = len(labels)
+    count = data.draw(st.integers(1, total - 1))
+    split = held(torch.arange(total).view(-1, 1, 1, 1), labels)
+    whole = Dataset("toy", split, held(torch.zeros(1, 1, 1, 1), labels[:1]), 5, "image", (1, 1, 1))
+    part = whole.held_out(count, seed=data.draw(st.integers(0, 9)))
+    left, out = part.train.images.flatten(), part.test.images.flatten()
+    assert len(out) == len(part.test) == count
+    assert torch.equal(torch.cat([left, out]).sort().values, torch.arange(total))
+    assert torch.equal(part.train.labels, labels[left])
+    assert torch.equal(part.test.labels, labels[out])
+    for label in range(5):
+        share = count * int((labels == label).sum()) / total
+        assert abs(int((part.test.labels == label).sum()) - share) < 1
+
+
+def test_held_out_hangs_on_its_seed_alone() -> None:
+    data = toy(30)
+    first = data.held_out(10, seed=1)
+    torch.manual_seed(5)
+    assert torch.equal(data.held_out(10, seed=1).test.images, first.test.images)
+    assert not torch.equal(data.held_out(10, seed=2).test.images, first.test.images)
+
+
+def test_held_out_with_a_label_per_step() -> None:
+    part = toy(10, steps=4).held_out(3)
+    assert (len(part.train), len(part.test)) == (7, 3)
+    assert part.test.labels.shape == (3, 4)
+
+
+@pytest.mark.parametrize("count", [0, 10, -1])
+def test_held_out_leaves_some_on_both_sides(count: int) -> None:
+    with pytest.raises(ModelError) as caught:
+        toy(10).held_out(count)
+    assert str(caught.value) == (f"data: toy: {count} samples held out of 10. Accepted: 1 to 9.")
+
+
+def test_sequences_have_time_first() -> None:
+    """x (T, N, *features) and labels (T, N), contiguous."""
+    data = toy(6, steps=4)
+    x, labels = next(data.batches(data.train, 5))
+    assert (x.shape, labels.shape) == ((4, 5, 2), (4, 5))
+    assert x.is_contiguous()
+    assert labels.is_contiguous()
+    assert x[2, :, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_batches_leave_the_kept_inputs_alone() -> None:
+    data = replace(toy(4), scale=(torch.tensor(1.0), torch.tensor(2.0)))
+    x, _ = next(data.batches(data.train, 4))
+    assert x[:, 0, 0, 0].tolist() == [-0.5, 0, 0.5, 1]
+    assert data.train.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+REFUSED = {
+    "size": ({"size": 0}, "data: toy: batches of 0. Accepted: 1 or more."),
+    "rank": (
+        {"size": 1, "rank": 2, "world": 2},
+        "data: toy: rank 2 of 2 processes. Accepted: 0 to world - 1.",
     ),
-    "text": (b"PK" + bytes(40), "not an idx file. Accepted: the idx files of MNIST and its kin."),
-    "floats": (
-        idx_bytes(IMAGES, kind=0x0D),
-        "idx type 0x0d with 3 axes. Accepted: 0x08 (unsigned byte) with 3.",
-    ),
-    "labels": (
-        idx_bytes(np.zeros(24, np.uint8)),
-        "idx type 0x08 with 1 axes. Accepted: 0x08 (unsigned byte) with 3.",
-    ),
-    "short": (
-        idx_bytes(IMAGES)[:-1],
-        "23 bytes of data; its header says 24, shape (2, 3, 4). Get the file again.",
-    ),
-    "long": (
-        idx_bytes(IMAGES) + b"x",
-        "25 bytes of data; its header says 24, shape (2, 3, 4). Get the file again.",
+    "no generator": (
+        {"size": 1, "augment": True},
+        "data: toy: augment=True draws random numbers. Give a generator.",
     ),
 }
 
 
-@pytest.mark.parametrize("case", MALFORMED)
-def test_malformed_file_is_refused_whole(tmp_path: Path, case: str) -> None:
-    data, message = MALFORMED[case]
-    path = tmp_path / "images"
-    path.write_bytes(data)
-    with pytest.raises(ToolError) as caught:
-        read_idx(path, axes=3)
-    assert str(caught.value) == f"{path}: {message}"
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_batches(case: str) -> None:
+    arguments, message = REFUSED[case]
+    data = toy(4)
+    with pytest.raises(ModelError) as caught:
+        next(data.batches(data.train, **arguments))
+    assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("cut", [3, 30, -4])
-def test_broken_gzip_is_one_line(tmp_path: Path, cut: int) -> None:
-    path = tmp_path / "images.gz"
-    path.write_bytes(gzip.compress(idx_bytes(IMAGES))[:cut])
-    with pytest.raises(
-        ToolError, match=r"^.*images\.gz: cannot be read: .*\. Get the file again\.$"
-    ):
-        read_idx(path, axes=3)
-
-
-def test_a_file_that_is_not_gzip_is_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "images.gz"
-    path.write_bytes(idx_bytes(IMAGES))
-    with pytest.raises(ToolError, match="cannot be read: Not a gzipped file"):
-        read_idx(path, axes=3)
-
-
-@pytest.mark.parametrize(("below", "gz"), [("", True), ("", False), ("FashionMNIST/raw", False)])
-def test_fashion_mnist_layouts(tmp_path: Path, below: str, gz: bool) -> None:
-    """Debian's .gz, plain files, and torchvision's folder all work."""
-    write_fashion(tmp_path / below, gz)
-    data = load("fashion-mnist", tmp_path)
-    assert data.train.images.shape == (40, 1, 8, 8)
-    assert (len(data.train), len(data.test)) == (40, 20)
-    images, labels = next(data.batches(data.train, 40))
-    assert images.dtype == torch.float32
-    assert abs(float(images.mean())) < 1e-5
-    assert abs(float(images.std()) - 1) < 1e-4
-    assert labels[:9].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 0]
-
-
-def test_missing_folder_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ToolError) as caught:
-        load("fashion-mnist", tmp_path / "none")
+def test_a_set_without_augmentation_says_so() -> None:
+    data = load("digits", limit=20)
+    with pytest.raises(ModelError) as caught:
+        next(data.batches(data.train, 4, torch.Generator(), augment=True))
     assert str(caught.value) == (
-        f"data: train-images-idx3-ubyte not found in {tmp_path}/none. Looked for"
-        " train-images-idx3-ubyte and train-images-idx3-ubyte.gz there and in FashionMNIST/raw"
-        " below it. Run apt-get install dataset-fashion-mnist, or name the folder of the four idx"
-        " files with --data-dir."
+        "data: 'digits' has no augmentation. Accepted: augment=False for this set."
     )
-
-
-def test_files_that_do_not_fit_together(tmp_path: Path) -> None:
-    folder = write_fashion(tmp_path, gz=False)
-    labels = folder / "train-labels-idx1-ubyte"
-    labels.write_bytes(idx_bytes(np.zeros(39, np.uint8)))
-    with pytest.raises(ToolError) as caught:
-        load("fashion-mnist", folder)
-    assert str(caught.value) == (
-        f"{folder}: 40 images and 39 labels in train-images-idx3-ubyte and"
-        " train-labels-idx1-ubyte. Expected as many of one as of the other, and some."
-    )
-    labels.write_bytes(idx_bytes(np.full(40, 10, np.uint8)))
-    with pytest.raises(ToolError) as caught:
-        load("fashion-mnist", folder)
-    assert str(caught.value) == f"{labels}: a label is 10. Accepted: 0 to 9."
 
 
 def test_digits_split_is_fixed_stratified_and_whole() -> None:
@@ -126,14 +171,74 @@ def test_digits_split_is_fixed_stratified_and_whole() -> None:
     counts = torch.bincount(first.test.labels)
     assert int(counts.max() - counts.min()) <= 2
     assert int(first.train.images.max()) == 16
+    x, _ = next(first.batches(first.train, 1437))
+    assert abs(float(x.mean())) < 1e-5
+    assert abs(float(x.std()) - 1) < 1e-5
+
+
+def test_digits_row_by_row() -> None:
+    """Step t is row t over 16; "writers" are the last 360 of scikit-learn's order."""
+    from sklearn.datasets import load_digits
+
+    data = load("digits-rows", split="writers")
+    assert (data.kind, data.sample, len(data.train), len(data.test)) == (
+        "sequence", (8, 8), 1437, 360,
+    )  # fmt: skip
+    x, labels = next(data.batches(data.test, 360))
+    bunch = load_digits()
+    for t in range(8):
+        assert np.array_equal(x[t].numpy(), bunch.images[-360:, t].astype(np.float32) / 16)
+    assert np.array_equal(labels.numpy(), bunch.target[-360:])
+    random = load("digits-rows")
+    assert torch.equal(random.test.images, load("digits").test.images[:, 0])
+
+
+def test_mnist1d_is_the_published_one_and_leaves_the_global_generators() -> None:
+    """4,000 and 1,000 sequences of 40, equal to the package's own; NumPy's seed is given back."""
+    made = pytest.importorskip("mnist1d.data")
+    np.random.seed(7)  # noqa: NPY002
+    random.seed(7)
+    data = load("mnist1d")
+    after = np.random.random(), random.random()  # noqa: NPY002
+    np.random.seed(7)  # noqa: NPY002
+    random.seed(7)
+    assert after == (np.random.random(), random.random())  # noqa: NPY002
+    assert (len(data.train), len(data.test), data.sample) == (4000, 1000, (40, 1))
+    x, labels = next(data.batches(data.test, 1000))
+    reference = made.make_dataset(made.get_dataset_args())
+    assert np.array_equal(x[:, :, 0].numpy().T, reference["x_test"].astype(np.float32))
+    assert np.array_equal(labels.numpy(), reference["y_test"])
+    assert abs(float(data.train.images.std()) - 1) < 0.02
+
+
+def test_limit_keeps_the_first() -> None:
+    whole, some = load("digits"), load("digits", limit=7)
+    assert (len(some.train), len(some.test)) == (7, 7)
+    assert torch.equal(some.train.images, whole.train.images[:7])
+    assert torch.equal(some.train.labels, whole.train.labels[:7])
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, 2.0])
+def test_limit_is_checked(limit: int) -> None:
+    with pytest.raises(ModelError) as caught:
+        load("digits", limit=limit)
+    assert str(caught.value) == (f"data: digits: limit is {limit!r}. Accepted: an integer >= 1.")
 
 
 def test_digits_take_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load("digits", tmp_path)
     assert str(caught.value) == (
-        "data: 'digits' comes with scikit-learn and takes no folder. Leave out --data-dir, or"
-        " choose --data fashion-mnist."
+        "data: 'digits' reads no files and takes no folder. Leave out --data-dir."
+    )
+
+
+def test_mnist_needs_a_folder() -> None:
+    with pytest.raises(ModelError) as caught:
+        load("mnist")
+    assert str(caught.value) == (
+        "data: 'mnist' is read from a folder of yours. Name it with --data-dir; docs/data.md says"
+        " what may be in it."
     )
 
 
@@ -141,6 +246,30 @@ def test_unknown_set() -> None:
     with pytest.raises(ModelError) as caught:
         load("fashion_mnist")
     assert str(caught.value) == (
-        "data: no set 'fashion_mnist'. Accepted: digits, fashion-mnist. Did you mean"
+        f"data: no set 'fashion_mnist'. Accepted: {', '.join(DATASETS)}. Did you mean"
         " 'fashion-mnist'?"
     )
+
+
+UNKNOWN = {
+    "close": (
+        "digits-rows", {"scal": "unit"},
+        "data: digits-rows has no option 'scal'. Accepted: split, scale. Did you mean 'scale'?",
+    ),
+    "none": ("digits", {"scale": "unit"}, "data: digits has no option 'scale'. Accepted: none."),
+    "value": (
+        "digits-rows", {"scale": "log"},
+        "data: digits-rows: scale is 'log'. Accepted: 'standard', 'unit'.",
+    ),
+    "type": (
+        "mnist1d", {"shuffled": 1}, "data: mnist1d: shuffled is 1. Accepted: False, True.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_options_are_checked(case: str) -> None:
+    name, options, message = UNKNOWN[case]
+    with pytest.raises(ModelError) as caught:
+        load(name, **options)
+    assert str(caught.value) == message

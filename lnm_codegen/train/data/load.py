@@ -1,0 +1,82 @@
+"""`load`: a set by its name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.functions import did_you_mean
+from lnm_codegen.train.data.dataset import Dataset
+from lnm_codegen.train.data.digits import digits, digits_rows
+from lnm_codegen.train.data.ecg import ecg_qtdb
+from lnm_codegen.train.data.idx_sets import (
+    fashion_columns,
+    fashion_mnist,
+    mnist,
+    mnist_permuted,
+    mnist_sequential,
+)
+from lnm_codegen.train.data.mnist1d import mnist1d
+from lnm_codegen.train.data.options import check_count
+
+SETS: Mapping[str, Callable[..., Dataset]] = {
+    "digits": digits,
+    "digits-rows": digits_rows,
+    "fashion-mnist": fashion_mnist,
+    "fashion-columns": fashion_columns,
+    "mnist": mnist,
+    "mnist-sequential": mnist_sequential,
+    "mnist-permuted": mnist_permuted,
+    "mnist1d": mnist1d,
+    "ecg-qtdb": ecg_qtdb,
+}
+"""What makes each set. A function takes `limit`, `folder` if it reads files, and its options."""
+
+DATASETS = tuple(SETS)
+
+
+def load(
+    name: str, folder: Path | str | None = None, limit: int | None = None, **options: Any
+) -> Dataset:
+    """Return a set.
+
+    Args:
+        name: One of `DATASETS`.
+        folder: Where its files are, for a set that reads some.
+        limit: Keep only so many training and test samples, for a quick try.
+        options: Of that set; see its function in `SETS`.
+
+    Raises:
+        ModelError: No set of that name, an option that it does not have or out of its range, a
+            folder for a set that reads no files, or none for one that does.
+        ToolError: The files are missing or malformed, or a package is.
+    """
+    if name not in SETS:
+        raise ModelError(
+            f"data: no set {name!r}. Accepted: {', '.join(DATASETS)}.{did_you_mean(name, DATASETS)}"
+        )
+    parameters = inspect.signature(SETS[name]).parameters
+    accepted = [word for word in parameters if word not in ("folder", "limit")]
+    for word in options:
+        if word not in accepted:
+            raise ModelError(
+                f"data: {name} has no option {word!r}. Accepted:"
+                f" {', '.join(accepted) or 'none'}.{did_you_mean(word, accepted)}"
+            )
+    if limit is not None:
+        check_count(name, "limit", limit)
+    if folder is not None:
+        if "folder" not in parameters:
+            raise ModelError(
+                f"data: {name!r} reads no files and takes no folder. Leave out --data-dir."
+            )
+        return SETS[name](folder=Path(folder), limit=limit, **options)
+    if "folder" in parameters and parameters["folder"].default is inspect.Parameter.empty:
+        raise ModelError(
+            f"data: {name!r} is read from a folder of yours. Name it with --data-dir; docs/data.md"
+            " says what may be in it."
+        )
+    return SETS[name](limit=limit, **options)

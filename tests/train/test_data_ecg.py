@@ -1,0 +1,82 @@
+"""ECG-QTDB: labels at each step, from .mat files of the published form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.train.data import load
+
+STEPS = 7
+
+
+def write_ecg(folder: Path, train: int = 5, test: int = 3) -> dict[str, np.ndarray]:
+    """Write both files; the last step has no label. Return the training arrays."""
+    rng = np.random.default_rng(0)
+    for word, count in (("test", test), ("train", train)):
+        classes = rng.integers(0, 6, (count, STEPS))
+        y = np.eye(6, dtype=np.uint8)[classes]
+        y[:, -1] = 0
+        x = rng.integers(-1, 2, (count, STEPS, 4)).astype(np.int16)
+        savemat(folder / f"QTDB_{word}.mat", {"x": x, "y": y, "t": classes})
+    return {"x": x, "classes": classes}
+
+
+def test_labels_per_step(tmp_path: Path) -> None:
+    """x (T, N, 4) as it is and labels (T, N); a step without a label is class 0, or ignored."""
+    made = write_ecg(tmp_path)
+    data = load("ecg-qtdb", tmp_path)
+    assert (data.kind, data.sample, data.per_step, data.classes) == ("sequence", (7, 4), True, 6)
+    x, labels = next(data.batches(data.train, 5))
+    assert np.array_equal(x.numpy(), made["x"].transpose(1, 0, 2))
+    assert np.array_equal(labels[:-1].numpy(), made["classes"].T[:-1])
+    assert labels[-1].tolist() == [0] * 5
+    ignored = load("ecg-qtdb", tmp_path, unlabelled="ignore")
+    _, labels = next(ignored.batches(ignored.train, 5))
+    assert labels[-1].tolist() == [-100] * 5
+    assert torch.equal(
+        data.held_out(2).test.labels[:, :-1], ignored.held_out(2).test.labels[:, :-1]
+    )
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(ToolError) as caught:
+        load("ecg-qtdb", tmp_path)
+    assert str(caught.value) == (
+        f"data: ecg-qtdb: {tmp_path} holds none of its layouts. Looked for QTDB_train.mat and"
+        " QTDB_test.mat there and in ecg-qtdb below it. Name the folder of both with --data-dir."
+    )
+
+
+def test_malformed_files_are_one_line(tmp_path: Path) -> None:
+    write_ecg(tmp_path)
+    path = tmp_path / "QTDB_train.mat"
+    whole = path.read_bytes()
+    for broken in (b"", b"MATLAB", whole[:200], whole[: len(whole) // 3]):
+        path.write_bytes(broken)
+        with pytest.raises(ToolError, match=r"^[^\n]*QTDB_train\.mat: [^\n]*Get the file again\.$"):
+            load("ecg-qtdb", tmp_path)
+    savemat(path, {"x": np.zeros((2, 3, 4)), "y": np.zeros((2, 4, 6))})
+    with pytest.raises(ToolError) as caught:
+        load("ecg-qtdb", tmp_path)
+    assert str(caught.value) == (
+        f"{path}: x is (2, 3, 4) and y is (2, 4, 6). Accepted: (beats, T, channels) and"
+        " (beats, T, 6)."
+    )
+    savemat(path, {"y": np.zeros((2, 4, 6))})
+    with pytest.raises(ToolError) as caught:
+        load("ecg-qtdb", tmp_path)
+    assert str(caught.value) == f"{path}: holds no 'x'. Get the file again."
+
+
+def test_options(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        load("ecg-qtdb", tmp_path, unlabelled="drop")
+    assert str(caught.value) == (
+        "data: ecg-qtdb: unlabelled is 'drop'. Accepted: 'first', 'ignore'."
+    )
