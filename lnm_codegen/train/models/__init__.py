@@ -1,0 +1,85 @@
+"""Spiking networks by name, with any neuron in them.
+
+A constructor takes (neuron, task, *, backend, **options); docs/networks.md has a page on each.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.functions import did_you_mean
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.nn.choice import BACKENDS
+from lnm_codegen.train.models.base import Network as Network
+from lnm_codegen.train.models.base import Task as Task
+from lnm_codegen.train.models.base import check_choice
+from lnm_codegen.train.models.base import parameter_groups as parameter_groups
+from lnm_codegen.train.models.conv import conv_net
+from lnm_codegen.train.models.sequence import FeedForward, Recurrent
+
+MODELS: dict[str, Callable[..., Network]] = {
+    "conv": conv_net,
+    "feedforward": FeedForward,
+    "recurrent": Recurrent,
+}
+
+
+def build(
+    name: str,
+    neuron: Neuron,
+    sample: tuple[int, ...],
+    classes: int,
+    *,
+    kind: str,
+    per_step: bool = False,
+    backend: str = "auto",
+    **options: Any,
+) -> Network:
+    """Return a network with fresh weights.
+
+    Args:
+        name: A key of `MODELS`.
+        neuron: Of every layer, one input and one output.
+        sample: Shape of one sample: (C, H, W) of an image, (T, *features) of a sequence.
+        classes: Length of the answer.
+        kind: "image" or "sequence".
+        per_step: Whether each step has an answer.
+        backend: Of the neuron layers.
+        options: Of the network, `options_of(name)`.
+
+    Raises:
+        ModelError: No such network, an option that it does not take, or a value that it refuses.
+    """
+    if name not in MODELS:
+        raise ModelError(
+            f"models: no network {name!r}. Accepted: {', '.join(MODELS)}."
+            f"{did_you_mean(name, MODELS)}"
+        )
+    known = options_of(name)
+    for word in options:
+        if word not in known:
+            raise ModelError(
+                f"{name}: no option {word!r}. Accepted: {', '.join(known)}."
+                f"{did_you_mean(word, known)}"
+            )
+    check_choice("models", "backend", backend, BACKENDS)
+    task = Task(sample, classes, kind, per_step)
+    return MODELS[name](neuron, task, backend=backend, **options)
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """Return the options of a network, those of the class it extends first."""
+    constructor = MODELS[name]
+    levels: list[Any] = [constructor]
+    if inspect.isclass(constructor):
+        levels = [c.__init__ for c in reversed(constructor.__mro__) if issubclass(c, Network)]
+    words = [
+        parameter.name
+        for level in levels
+        for parameter in inspect.signature(level).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name != "backend"
+    ]
+    return tuple(dict.fromkeys(words))

@@ -1,0 +1,215 @@
+"""The loop of `recurrence.py` as one `autograd.Function` on the C kernels.
+
+A kernel is handed rows of sequences (T, N, H) that are allocated once, so that a step costs one
+product and one call and autograd sees the loop as a whole; the gradients of W, b and U are one
+product over all steps, after the loop. What is kept is x, the spikes and the states of every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.nn.function import Kernels
+
+
+class Part(NamedTuple):
+    """What the loop knows of a stage beside its tensors.
+
+    Attributes:
+        kernels: Of its neuron.
+        sizes: Of one step, `plan.SIZES`.
+        start: Initial states, (N, H) or (1,).
+        width: H.
+        source: The stage whose spikes of the step before it hears.
+    """
+
+    kernels: Kernels
+    sizes: tuple[int, int, int, int, int]
+    start: tuple[Tensor, ...]
+    width: int
+    source: int
+
+
+class Own(NamedTuple):
+    """The tensors of a stage that may be learned: W, b, U and the neuron's parameters."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+    back: Tensor | None
+    params: tuple[Tensor, ...]
+
+
+class Kept(NamedTuple):
+    """The sequences of a stage: x and spikes (T, N, H), states (T + 1, N, H) before each step."""
+
+    x: Tensor
+    spikes: Tensor
+    states: tuple[Tensor, ...]
+
+
+def _owned(parts: Sequence[Part], tensors: Sequence[Any]) -> list[Own]:
+    found, at = [], 0
+    for part in parts:
+        end = at + 3 + len(part.kernels.learnable)
+        found.append(Own(*tensors[at : at + 3], tuple(tensors[at + 3 : end])))
+        at = end
+    return found
+
+
+def _kept(part: Part, steps: int, like: Tensor) -> Kept:
+    shape = (like.shape[1], part.width)
+    states = []
+    for start in part.start:
+        state = like.new_empty(steps + 1, *shape, dtype=part.kernels.real)
+        state[0] = start
+        states.append(state)
+    return Kept(like.new_empty(steps, *shape), like.new_empty(steps, *shape), tuple(states))
+
+
+class Loop(torch.autograd.Function):
+    """Every stage at every step.
+
+    Takes the parts, the current of stage 0 (T, N, H), then W, b, U (or None) and the parameters of
+    each stage. Gives the spikes of each stage, then the current of each; gradients come to the
+    spikes of the last alone.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, parts: tuple[Part, ...], current_seq: Tensor, *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Run the forward kernels, step after step."""
+        steps = current_seq.shape[0]
+        owned = _owned(parts, tensors)
+        kept = [_kept(part, steps, current_seq) for part in parts]
+        given = current_seq.unbind(0)
+        spikes = [own.spikes.unbind(0) for own in kept]
+        calls = [_forward_calls(*of) for of in zip(parts, owned, kept, strict=True)]
+        turned = [(_turned(own.weight), _turned(own.back)) for own in owned]
+        for t in range(steps):
+            for k, part in enumerate(parts):
+                arguments = calls[k][t]
+                x, (weight, back) = arguments[0], turned[k]
+                if weight is not None:
+                    torch.addmm(owned[k].bias, spikes[k - 1][t], weight, out=x)
+                    if back is not None and t:
+                        x.addmm_(spikes[part.source][t - 1], back)
+                elif back is not None and t:
+                    torch.addmm(given[t], spikes[part.source][t - 1], back, out=x)
+                else:
+                    x.copy_(given[t])
+                part.kernels.forward(part.sizes, arguments)
+        ctx.parts, ctx.count = parts, len(tensors)
+        sequences = [a for own in kept for a in (own.x, own.spikes, *own.states)]
+        ctx.save_for_backward(*tensors, *sequences)
+        ctx.set_materialize_grads(False)
+        found = [*(own.spikes for own in kept), *(own.x for own in kept)]
+        ctx.mark_non_differentiable(*(a for a in found if a is not kept[-1].spikes))
+        return tuple(found)
+
+    @staticmethod
+    def backward(ctx: Any, *grads_out: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Run the backward kernels, from the last step to the first."""
+        if torch.is_grad_enabled():
+            raise UnsupportedError(
+                "Recurrent: double backward (create_graph=True) through the generated kernels is"
+                " not supported. Use backend='torch' for higher derivatives."
+            )
+        parts: tuple[Part, ...] = ctx.parts
+        tensors, sequences = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        grad_seq = grads_out[len(parts) - 1]
+        if grad_seq is None:
+            return (None,) * (2 + ctx.count)
+        owned, kept = _owned(parts, tensors), []
+        for part in parts:
+            end = 2 + len(part.start)
+            kept.append(Kept(*sequences[:2], tuple(sequences[2:end])))
+            sequences = sequences[end:]
+        adjoints = [_Adjoint(*of) for of in zip(parts, owned, kept, strict=True)]
+        grads = (grad_seq if grad_seq[:1].is_contiguous() else grad_seq.contiguous()).unbind(0)
+        hear = [
+            [j for j, p in enumerate(parts) if p.source == k and owned[j].back is not None]
+            for k in range(len(parts))
+        ]
+        for t in reversed(range(len(grads))):
+            grad = grads[t]
+            for k in reversed(range(len(parts))):
+                into = adjoints[k].grad
+                if k + 1 < len(parts):
+                    above: Any = owned[k + 1].weight
+                    grad = torch.mm(adjoints[k + 1].rows[t], above, out=into)
+                if t + 1 < len(grads):
+                    for j in hear[k]:
+                        back: Any = owned[j].back
+                        grad = torch.addmm(grad, adjoints[j].rows[t + 1], back, out=into)
+                adjoints[k].step(t, grad)
+        found: list[Tensor | None] = [None, adjoints[0].x]
+        for k, (part, own, adjoint) in enumerate(zip(parts, owned, adjoints, strict=True)):
+            below = kept[k - 1].spikes if own.weight is not None else None
+            found += adjoint.weights(own, below, kept[part.source].spikes)
+            found += adjoint.parameters()
+        return tuple(found)
+
+
+def _turned(weight: Tensor | None) -> Tensor | None:
+    return None if weight is None else weight.t()
+
+
+def _forward_calls(part: Part, own: Own, kept: Kept) -> list[tuple[Any, ...]]:
+    """Return what the forward kernel is given at each step (`plan.forward_fields`)."""
+    stride, states = part.sizes[1], [state.unbind(0) for state in kept.states]
+    return [
+        (
+            x, stride, *(a for state in states for a in (state[t], 1)), *own.params, spikes,
+            *(state[t + 1] for state in states), None,
+        )
+        for t, (x, spikes) in enumerate(zip(kept.x.unbind(0), kept.spikes.unbind(0), strict=True))
+    ]  # fmt: skip
+
+
+class _Adjoint:
+    """The gradients of a stage, filled from the last step to the first.
+
+    Attributes:
+        x: Of its currents, (T, N, H); `rows` are its steps.
+        grad: Room for that of its spikes at one step.
+    """
+
+    def __init__(self, part: Part, own: Own, kept: Kept) -> None:
+        self.part = part
+        self.x, self.grad = torch.empty_like(kept.x), torch.empty_like(kept.x[0])
+        self.rows = self.x.unbind(0)
+        self._given = [call[: -2 - len(part.start)] for call in _forward_calls(part, own, kept)]
+        self._after = [torch.zeros_like(state[0]) for state in kept.states]
+        self._before = [torch.empty_like(state[0]) for state in kept.states]
+        learned = zip(own.params, part.kernels.learnable, strict=True)
+        steps = len(self.rows)
+        self._params = [p.new_empty(steps, *p.shape) if learns else None for p, learns in learned]
+        self._learned = [p.unbind(0) for p in self._params if p is not None]
+
+    def step(self, t: int, grad: Tensor) -> None:
+        """Run the backward kernel of a step, given the gradient of its spikes."""
+        arguments = (
+            *self._given[t], None, grad, self.part.sizes[1], *self._after, self.rows[t],
+            *self._before, *(p[t] for p in self._learned),
+        )  # fmt: skip
+        self.part.kernels.backward(self.part.sizes, arguments)
+        self._after, self._before = self._before, self._after
+
+    def weights(self, own: Own, below: Tensor | None, source: Tensor) -> list[Tensor | None]:
+        """Return the gradients of W, b and U."""
+        x, weight, back = self.x.flatten(0, 1), None, None
+        if below is not None:
+            weight = x.t() @ below.flatten(0, 1)
+        if own.back is not None:
+            back = self.x[1:].flatten(0, 1).t() @ source[:-1].flatten(0, 1)
+        return [weight, None if own.bias is None else x.sum(0), back]
+
+    def parameters(self) -> list[Tensor | None]:
+        """Return the gradients of the neuron's parameters; None where one is not learned."""
+        return [None if p is None else p.sum(0) for p in self._params]

@@ -1,0 +1,115 @@
+"""Layers of neurons that hear spikes of the step before: the loop over time.
+
+    x_k[t] = W_k s_{k-1}[t] + b_k + U_k s_source(k)[t-1]       for stage 0, W_0 in[t] + b_0 is given
+    s_k[t] = neuron_k(x_k[t])
+
+Recurrence rules out kernels that are fused over time: every stage and step is a product and a call
+with T = 1. `loop.py` does that on the C kernels themselves. Elsewhere (backend "torch", a GPU,
+`torch.compile`, integer arithmetic) the loop here goes through the layers and autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.arguments import REAL, start_states
+from lnm_codegen.nn.choice import choose, kernels_of
+from lnm_codegen.nn.layout import layout_of
+from lnm_codegen.train.models.loop import Loop, Part
+
+
+class Stage(NamedTuple):
+    """One layer of the loop.
+
+    Attributes:
+        neuron: The neurons.
+        feed: W and b, from the stage below; None for stage 0, whose current is given.
+        back: U, without bias; or None.
+        source: Index of the stage whose spikes of the step before U takes.
+    """
+
+    neuron: NeuronLayer
+    feed: nn.Linear | None = None
+    back: nn.Linear | None = None
+    source: int = 0
+
+
+def run_stages(stages: Sequence[Stage], current_seq: Tensor) -> Tensor:
+    """Return the spikes (T, N, H) of the last stage.
+
+    The loop calls no module. Those with forward hooks are called after it, once, with what they
+    have met: neurons with their whole current, feedback included, U with the spikes but the last.
+
+    Args:
+        stages: First to last.
+        current_seq: (T, N, H) of stage 0, without its feedback.
+    """
+    fast = not torch.compiler.is_compiling() and all(
+        _takes_c(s.neuron, current_seq) for s in stages
+    )
+    spikes, currents = (_run_kernels if fast else _run_layers)(stages, current_seq)
+    with torch.no_grad():
+        for k, stage in enumerate(stages):
+            if stage.feed is not None and _is_hooked(stage.feed):
+                stage.feed(spikes[k - 1])
+            if _is_hooked(stage.neuron):
+                stage.neuron(currents[k].detach())
+            if stage.back is not None and _is_hooked(stage.back):
+                stage.back(spikes[stage.source][:-1])
+    return spikes[-1]
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _takes_c(layer: NeuronLayer, x: Tensor) -> bool:
+    if torch.compiler.is_compiling() or layer.arithmetic is not None or x.device.type != "cpu":
+        return False
+    return choose(layer.neuron.name, layer.backend, "cpu") == "c"
+
+
+def _run_layers(stages: Sequence[Stage], current_seq: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Run the loop through the layers; return spikes and currents of each stage."""
+    states: list[Any] = [None] * len(stages)
+    spikes: list[list[Tensor]] = [[] for _ in stages]
+    currents: list[list[Tensor]] = [[] for _ in stages]
+    for t, x in enumerate(current_seq.unbind(0)):
+        for k, stage in enumerate(stages):
+            if stage.feed is not None:
+                x = linear(spikes[k - 1][t], stage.feed.weight, stage.feed.bias)
+            if stage.back is not None and t:
+                x = x + linear(spikes[stage.source][t - 1], stage.back.weight)
+            out, states[k] = stage.neuron.forward(x[None], state=states[k], return_state=True)
+            spikes[k].append(out[0])
+            currents[k].append(x)
+    return [torch.stack(s) for s in spikes], [torch.stack(c) for c in currents]
+
+
+def _run_kernels(stages: Sequence[Stage], current_seq: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Run the loop on the C kernels; return what `_run_layers` does."""
+    parts: list[Part] = []
+    tensors: list[Tensor | None] = []
+    dtype = current_seq.dtype
+    for stage in stages:
+        neuron, feed, back = stage.neuron.neuron, stage.feed, stage.back
+        width = current_seq.shape[2] if feed is None else feed.out_features
+        step = current_seq.new_empty(1, current_seq.shape[1], width)
+        layout = layout_of(step, rows=any(p.per != "layer" for p in neuron.params))
+        assert layout is not None  # it is contiguous
+        start = start_states(neuron, step, {}, kept={})
+        kernels = kernels_of(neuron, "c", dtype)
+        parts.append(Part(kernels, layout.sizes, tuple(start), width, stage.source))
+        weights = (None, None) if feed is None else (feed.weight, feed.bias)
+        given = (*weights, None if back is None else back.weight)
+        tensors += [None if w is None else w.to(dtype) for w in given]
+        values = (getattr(stage.neuron, p.name) for p in neuron.params)
+        tensors += [p.to(REAL[dtype]).contiguous() for p in values]
+    found = Loop.apply(tuple(parts), current_seq, *tensors)  # type: ignore[no-untyped-call]
+    return list(found[: len(parts)]), list(found[len(parts) :])
