@@ -53,6 +53,7 @@ LEARNED = {
     "lif": {"learn_tau": True}, "li": {"learn_tau": True}, "ternary": {"learn_amplitude": True},
     "qif": {"learnable": True}, "izhikevich": {"learnable": True, "a": 0.2, "b": 0.3},
     "cuba_lif": {"learnable": True}, "lnm": {"learn_threshold": True},
+    "glif": {"g_per_step": True}, "alif": {"tau_m": 4.0, "tau_adp": 9.0},
 }  # fmt: skip
 
 

@@ -520,7 +520,7 @@ FUNCTIONS = [
     ),
 ]
 
-BUILT_IN = "if, lif, plif, qif, cuba_lif, izhikevich, li, ternary, lnm"
+BUILT_IN = "if, lif, plif, glif, alif, qif, cuba_lif, izhikevich, li, ternary, lnm"
 LIF = "tau, decay_input, v_threshold, v_reset, v_rest, learn_tau, per, surrogate"
 FAMILY = [
     (lambda: lnm.get("lfi"), f"get: no family 'lfi'. Built in: {BUILT_IN}. Did you mean 'li'?"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.families.alif import alif
 from lnm_codegen.families.cuba_lif import cuba_lif
+from lnm_codegen.families.glif import glif
 from lnm_codegen.families.integrate_and_fire import if_
 from lnm_codegen.families.izhikevich import izhikevich
 from lnm_codegen.families.li import li
@@ -16,7 +18,7 @@ from lnm_codegen.family import Family
 from lnm_codegen.functions import did_you_mean
 
 FAMILIES: dict[str, Family] = {
-    f.name: f for f in (if_, lif, plif, qif, cuba_lif, izhikevich, li, ternary, lnm)
+    f.name: f for f in (if_, lif, plif, glif, alif, qif, cuba_lif, izhikevich, li, ternary, lnm)
 }
 """Every built-in family, by the name that `lnm.get` and the command line take."""
 

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.families.basis import BASES, in_powers, leak_in, polynomials
 from lnm_codegen.families.common import check_choice, check_numbers, reset_of
 from lnm_codegen.family import family
-from lnm_codegen.functions import ExprLike, poly, where
+from lnm_codegen.functions import ExprLike, as_expr, poly, where
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.surrogate import Surrogate
 from lnm_codegen.symbols import Granularity, Init, input, param, state
+
+LOWEST = -2.0
+"""Where the interval of a basis begins if there is no clamp."""
 
 
 @family
@@ -25,6 +29,7 @@ def lnm(
     v_reset: float | None = 0.0,
     v_min: float | None = None,
     decay: float = 0.5,
+    basis: Literal["monomial", "chebyshev", "legendre"] = "monomial",
     detach_reset: bool = False,
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
@@ -32,7 +37,9 @@ def lnm(
     """Learnable Neuron Model (after Jahns, Moreno, Kinsy 2025, arXiv 2510.07341; our reading).
 
         charge   A: h = f(v) + x     B: h = f(v + x)     C: h = v + f(v) + x
-                 f(z) = theta_0 + theta_1*z + ... + theta_d*z**d
+                 f(z) = theta_0 + theta_1*z + ... + theta_d*z**d      basis monomial
+        f(z) = theta_0*P_0(t) + ... + theta_d*P_d(t)         else: P_k of Chebyshev or Legendre,
+                                                             t takes [v_min, v_threshold] to [-1, 1]
                  h = where(h < v_min, v_min, h)          if v_min is given
         fire     spike = H(h - v_threshold)
         reset    hard to v_reset; soft by v_threshold where v_reset is None
@@ -43,15 +50,19 @@ def lnm(
     Args:
         degree: 1 to 8.
         form: Where the input enters, see above.
-        theta: Initial coefficients, degree + 1 of them, or a function (generator, shape) ->
-            tensor; by default those of a LIF neuron, h = decay*v + x.
+        theta: Initial coefficients in the basis, degree + 1 of them, or a function (generator,
+            shape) -> tensor; by default those of a LIF neuron, h = decay*v + x.
         learn_theta_0: False leaves theta_0 out of f (the bias of a normalisation does its work);
-            then `theta` holds theta_1, ..., theta_d.
+            then `theta` holds theta_1, ..., theta_d, and f(0) = 0 in every basis: P_k(t) stands
+            for P_k(t) - P_k(t(0)).
         v_threshold: Firing threshold.
         learn_threshold: Make it a learnable parameter.
         v_reset: Potential after a spike; None for a soft reset.
         v_min: Lower clamp of the charged potential; None for none.
-        decay: theta_1 at the start (0 in form C plus decay - 1), if `theta` is not given.
+        decay: Slope of f at the start (decay - 1 in form C), if `theta` is not given.
+        basis: What theta are the coefficients of. They become those of powers once per call, so a
+            step costs the same; the gradient of theta is conditioned otherwise. The interval is
+            from v_min, or -2 without a clamp, to the v_threshold given here.
         detach_reset: Treat the spike inside reset as a constant.
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default.
@@ -60,15 +71,25 @@ def lnm(
         raise ModelError(f"lnm: degree is {degree!r}. Accepted: an integer from 1 to 8.")
     check_numbers("lnm", v_threshold=v_threshold, v_reset=v_reset, v_min=v_min, decay=decay)
     check_choice("lnm", "form", form, ("A", "B", "C"))
+    check_choice("lnm", "basis", basis, tuple(BASES))
+    low = LOWEST if v_min is None else v_min
+    if basis != "monomial" and not low < v_threshold:
+        raise ModelError(
+            f"lnm: basis {basis!r} on [{low}, {v_threshold}]. Accepted: v_min < v_threshold."
+        )
     size = degree + 1 if learn_theta_0 else degree
     if theta is None:
-        first = decay - 1.0 if form == "C" else decay
-        theta = (*((0.0,) if learn_theta_0 else ()), first, *(0.0,) * (degree - 1))
+        first = as_expr(decay) - 1 if form == "C" else as_expr(decay)
+        offset, slope = (float(first * c) for c in leak_in(basis, low, v_threshold))
+        theta = (*((offset,) if learn_theta_0 else ()), slope, *(0.0,) * (degree - 1))
     v, x = state("v", init=v_reset or 0.0), input("x")
     coefficients = param("theta", size=size, init=theta)
     threshold = param("v_threshold", init=v_threshold, learnable=learn_threshold)
     z = v + x if form == "B" else v
-    f = poly(z, [*(() if learn_theta_0 else (0,)), *coefficients])
+    rows = polynomials(basis, degree, low, v_threshold)
+    if not learn_theta_0:
+        rows = tuple((as_expr(0), *row[1:]) for row in rows[1:])
+    f = poly(z, in_powers(coefficients, rows))
     charged: ExprLike = {"A": f + x, "B": f, "C": v + f + x}[form]
     if v_min is not None:
         charged = where(charged < v_min, v_min, charged)

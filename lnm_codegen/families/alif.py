@@ -1,0 +1,83 @@
+"""`alif`: a LIF neuron whose threshold adapts."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.families.common import check_above, check_choice, check_numbers
+from lnm_codegen.family import family
+from lnm_codegen.functions import exp
+from lnm_codegen.neuron import Neuron, hard_reset
+from lnm_codegen.surrogate import Surrogate
+from lnm_codegen.symbols import Granularity, Init, input, param, spike, state
+
+
+@family
+def alif(
+    form: Literal["yin", "lsnn"] = "yin",
+    tau_m: float | Init = 20.0,
+    tau_adp: float | Init = 150.0,
+    v_threshold: float | None = None,
+    beta: float = 1.8,
+    v_reset: float = 0.0,
+    tau_syn: float | None = None,
+    learn_tau: bool = True,
+    per: Granularity | dict[str, Granularity] = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Adaptive LIF: each spike raises the threshold, which decays with tau_adp.
+
+        yin (Yin et al. 2021)          a = exp(-1/tau_m),  r = exp(-1/tau_adp)
+            charge   b' = r*b + (1 - r)*s_prev,  B = v_threshold + beta*b'
+                     h  = a*v + (1 - a)*x - B*s_prev
+            fire     spike = H(h - B)
+            reset    s_prev = spike; the reset, a soft one, acts on the next charge
+        lsnn (Bellec et al. 2018; Norse `lsnn_feed_forward_step`)
+            charge   b' = b + (v_threshold - b)/tau_adp
+                     h  = v + (x - v)/tau_m
+            fire     spike = H(h - b')
+            reset    v hard to v_reset, b' + beta*spike;  b begins at v_threshold
+
+    Args:
+        form: Which of the two.
+        tau_m: Membrane time constant in steps, > 1, or a function (generator, shape) -> tensor.
+        tau_adp: Time constant of the threshold, likewise.
+        v_threshold: Its resting value; 0.01 in form yin, 1 in form lsnn by default.
+        beta: How far spikes raise it.
+        v_reset: Potential after a spike, in form lsnn; form yin has none.
+        tau_syn: In form lsnn, time constant of a synaptic current between x and v, as Norse has:
+            v is charged by the current before this step's x is added. None: x charges v itself.
+        learn_tau: Make tau_m and tau_adp learnable.
+        per: Granularity of the learnable parameters, a word or a dict by name.
+        surrogate: Slope of the spike; atan(alpha=2) by default.
+    """
+    check_choice("alif", "form", form, ("yin", "lsnn"))
+    for word, tau in (("tau_m", tau_m), ("tau_adp", tau_adp), ("tau_syn", tau_syn)):
+        if not (callable(tau) or (tau is None and word == "tau_syn")):
+            check_above("alif", word, tau, 1)
+    rest = {"yin": 0.01, "lsnn": 1.0}[form] if v_threshold is None else v_threshold
+    check_numbers("alif", v_threshold=rest, beta=beta, v_reset=v_reset)
+    if v_reset is None or (form == "yin" and (v_reset != 0 or tau_syn is not None)):
+        raise ModelError(
+            f"alif: form is {form!r}, v_reset {v_reset!r}, tau_syn {tau_syn!r}. Accepted: a number"
+            " as v_reset in form 'lsnn'; neither in form 'yin', whose reset is soft."
+        )
+    x, v, b = input("x"), state("v"), state("b", init=0.0 if form == "yin" else rest)
+    t_m = param("tau_m", init=tau_m, learnable=learn_tau)
+    t_adp = param("tau_adp", init=tau_adp, learnable=learn_tau)
+    threshold = param("v_threshold", init=rest, learnable=False)
+    jump = param("beta", init=beta, learnable=False)
+    charge: dict[Any, Any]
+    if form == "yin":
+        s_prev, keep, fade = state("s_prev"), exp(-1 / t_m), exp(-1 / t_adp)
+        adapted = fade * b + (1 - fade) * s_prev
+        charge = {b: adapted, v: keep * v + (1 - keep) * x - (threshold + jump * adapted) * s_prev}
+        fire, reset = v - threshold - jump * b, {s_prev: spike}
+    else:
+        charge = {b: b + (threshold - b) / t_adp, v: v + (x - v) / t_m}
+        if tau_syn is not None:
+            current, t_syn = state("current"), param("tau_syn", init=tau_syn, learnable=False)
+            charge |= {v: v + (current - v) / t_m, current: current - current / t_syn + x}
+        fire, reset = v - b, hard_reset(v, v_reset) | {b: b + jump * spike}
+    return Neuron(charge=charge, fire=fire, reset=reset, surrogate=surrogate).with_per(per)
