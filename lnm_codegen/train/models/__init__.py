@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from lnm_codegen.errors import ModelError
@@ -18,12 +19,22 @@ from lnm_codegen.train.models.base import Task as Task
 from lnm_codegen.train.models.base import check_choice
 from lnm_codegen.train.models.base import parameter_groups as parameter_groups
 from lnm_codegen.train.models.conv import conv_net
+from lnm_codegen.train.models.resnet import RESNET18, RESNET19, RESNET20, RESNET34, ResNet
 from lnm_codegen.train.models.sequence import FeedForward, Recurrent
+from lnm_codegen.train.models.transformer import Transformer
+from lnm_codegen.train.models.vgg import VGG11, VGGSNN, Vgg
 
 MODELS: dict[str, Callable[..., Network]] = {
     "conv": conv_net,
     "feedforward": FeedForward,
     "recurrent": Recurrent,
+    "vgg11": partial(Vgg, VGG11),
+    "vggsnn": partial(Vgg, VGGSNN),
+    "resnet18": partial(ResNet, RESNET18),
+    "resnet19": partial(ResNet, RESNET19),
+    "resnet20": partial(ResNet, RESNET20),
+    "resnet34": partial(ResNet, RESNET34),
+    "transformer": Transformer,
 }
 
 

@@ -1,8 +1,8 @@
 """The loop of `recurrence.py` as one `autograd.Function` on the C kernels.
 
-A kernel is handed rows of sequences (T, N, H) that are allocated once, so that a step costs one
-product and one call and autograd sees the loop as a whole; the gradients of W, b and U are one
-product over all steps, after the loop. What is kept is x, the spikes and the states of every step.
+A kernel is handed addresses of rows in sequences (T, N, H) that are allocated once, so that a step
+costs one product and one call, and autograd sees the loop as a whole; the gradients of W, b and U
+are one product over all steps, after the loop. What is kept is x, spikes and states of every step.
 """
 
 from __future__ import annotations
@@ -88,13 +88,12 @@ class Loop(torch.autograd.Function):
         owned = _owned(parts, tensors)
         kept = [_kept(part, steps, current_seq) for part in parts]
         given = current_seq.unbind(0)
-        spikes = [own.spikes.unbind(0) for own in kept]
-        calls = [_forward_calls(*of) for of in zip(parts, owned, kept, strict=True)]
+        xs, spikes = ([own[k].unbind(0) for own in kept] for k in range(2))
+        rows = [_Rows(*of) for of in zip(parts, owned, kept, strict=True)]
         turned = [(_turned(own.weight), _turned(own.back)) for own in owned]
         for t in range(steps):
             for k, part in enumerate(parts):
-                arguments = calls[k][t]
-                x, (weight, back) = arguments[0], turned[k]
+                x, (weight, back) = xs[k][t], turned[k]
                 if weight is not None:
                     torch.addmm(owned[k].bias, spikes[k - 1][t], weight, out=x)
                     if back is not None and t:
@@ -103,7 +102,7 @@ class Loop(torch.autograd.Function):
                     torch.addmm(given[t], spikes[part.source][t - 1], back, out=x)
                 else:
                     x.copy_(given[t])
-                part.kernels.forward(part.sizes, arguments)
+                part.kernels.forward(part.sizes, rows[k].forward(t))
         ctx.parts, ctx.count = parts, len(tensors)
         sequences = [a for own in kept for a in (own.x, own.spikes, *own.states)]
         ctx.save_for_backward(*tensors, *sequences)
@@ -160,16 +159,31 @@ def _turned(weight: Tensor | None) -> Tensor | None:
     return None if weight is None else weight.t()
 
 
-def _forward_calls(part: Part, own: Own, kept: Kept) -> list[tuple[Any, ...]]:
-    """Return what the forward kernel is given at each step (`plan.forward_fields`)."""
-    stride, states = part.sizes[1], [state.unbind(0) for state in kept.states]
-    return [
-        (
-            x, stride, *(a for state in states for a in (state[t], 1)), *own.params, spikes,
-            *(state[t + 1] for state in states), None,
-        )
-        for t, (x, spikes) in enumerate(zip(kept.x.unbind(0), kept.spikes.unbind(0), strict=True))
-    ]  # fmt: skip
+def _addresses(sequence: Tensor) -> range:
+    """Return where each row of a contiguous (T, *) begins."""
+    begin, step = sequence.data_ptr(), sequence.stride(0) * sequence.element_size()
+    return range(begin, begin + len(sequence) * step, step)
+
+
+class _Rows:
+    """The arguments of the forward kernel at each step, `plan.forward_fields`."""
+
+    def __init__(self, part: Part, own: Own, kept: Kept) -> None:
+        self._x, self._spikes = _addresses(kept.x), _addresses(kept.spikes)
+        self._states = [_addresses(state) for state in kept.states]
+        self._params = [p.data_ptr() for p in own.params]
+        self._stride = part.sizes[1]
+
+    def shared(self, t: int) -> list[int]:
+        """Return those that the backward kernel takes too."""
+        arguments = [self._x[t], self._stride]
+        for state in self._states:
+            arguments += (state[t], 1)
+        return arguments + self._params
+
+    def forward(self, t: int) -> list[int | None]:
+        """Return them all."""
+        return [*self.shared(t), self._spikes[t], *(s[t + 1] for s in self._states), None]
 
 
 class _Adjoint:
@@ -184,20 +198,20 @@ class _Adjoint:
         self.part = part
         self.x, self.grad = torch.empty_like(kept.x), torch.empty_like(kept.x[0])
         self.rows = self.x.unbind(0)
-        self._given = [call[: -2 - len(part.start)] for call in _forward_calls(part, own, kept)]
+        self._given, self._x = _Rows(part, own, kept), _addresses(self.x)
         self._after = [torch.zeros_like(state[0]) for state in kept.states]
         self._before = [torch.empty_like(state[0]) for state in kept.states]
         learned = zip(own.params, part.kernels.learnable, strict=True)
         steps = len(self.rows)
         self._params = [p.new_empty(steps, *p.shape) if learns else None for p, learns in learned]
-        self._learned = [p.unbind(0) for p in self._params if p is not None]
+        self._learned = [_addresses(p) for p in self._params if p is not None]
 
     def step(self, t: int, grad: Tensor) -> None:
         """Run the backward kernel of a step, given the gradient of its spikes."""
-        arguments = (
-            *self._given[t], None, grad, self.part.sizes[1], *self._after, self.rows[t],
+        arguments = [
+            *self._given.shared(t), None, grad, self.part.sizes[1], *self._after, self._x[t],
             *self._before, *(p[t] for p in self._learned),
-        )  # fmt: skip
+        ]  # fmt: skip
         self.part.kernels.backward(self.part.sizes, arguments)
         self._after, self._before = self._before, self._after
 
