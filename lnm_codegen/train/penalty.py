@@ -63,10 +63,10 @@ def _steepest(
     if points > 3:
         centre = best.clamp(1, points - 2)
         beside = centre + torch.arange(-1, 2, device=z.device).unsqueeze(1)
-        before, here, after = slope.gather(0, beside).split(1)
+        slope = slope.gather(0, beside)
     else:
         centre = torch.ones_like(best)
-        before, here, after = slope.split(1)
+    before, here, after = slope[0:1], slope[1:2], slope[2:3]
     bend, rise = before - 2 * here + after, after - before
     offset = rise / (-2 * bend)  # of the vertex, in steps of the grid
     vertex = here + 0.25 * rise * offset
@@ -100,7 +100,7 @@ class _Penalty(torch.autograd.Function):
         return excess.square().mean()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return (None,) * 4 + tuple(grad * g for g in ctx.grads)
 
 

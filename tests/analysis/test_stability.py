@@ -1,11 +1,14 @@
 from fractions import Fraction as Q
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis import is_invariant, keeps_potential, ranges
+from lnm_codegen.analysis.charge import curve_neuron, slope_neuron
+from lnm_codegen.analysis.polynomial_charge import polynomial_charge
 from lnm_codegen.errors import ModelError
 
 
@@ -69,3 +72,60 @@ def test_mistakes_are_one_line(arguments, message):
     with pytest.raises(ModelError) as caught:
         keeps_potential(*arguments)
     assert str(caught.value).startswith(message)
+
+
+@given(
+    st.lists(st.integers(-8, 8).map(lambda k: Q(k, 8)), min_size=2, max_size=4),
+    st.integers(0, 8).map(lambda k: Q(k, 8)),
+    st.booleans(),
+)
+def test_an_input_inside_f_is_what_the_ranges_say(theta, x, soft):
+    """h = f(v + x), form B: f is asked for on [v_min - X, V + X]."""
+    neuron = lnm.get(
+        "lnm", degree=len(theta) - 1, form="B", theta=tuple(map(float, theta)),
+        v_reset=None if soft else 0.0,
+    )  # fmt: skip
+    kept = keeps_potential(theta, x, -2, 1, soft=soft, inside=True)
+    after = ranges(neuron, states={"v": (-2, 1)}, inputs={"x": (-x, x)})["v_next"]
+    room = min(after.low + 2, 1 - after.high)
+    if room > Q(1, 2**50):  # ranges may be too wide where v and x meet, never too narrow
+        assert kept
+    grid = [Q(k, 16) for k in range(-32, 17)]
+    h = [sum(t * (v + s) ** k for k, t in enumerate(theta)) for v in grid for s in (-x, 0, x)]
+    if min(h) < -2 or (soft and max(h) > 2):
+        assert not kept
+
+
+@pytest.mark.parametrize("basis", ["monomial", "chebyshev", "legendre"])
+@pytest.mark.parametrize("form", ["A", "B", "C"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_polynomial_of_a_charge_is_what_the_step_computes(basis, form, whole):
+    """Coefficients from theta, exactly; at dyadic numbers the step's float64 has no rounding."""
+    theta = (-0.25, 0.75, 0.5, -0.125)[0 if whole else 1 :]
+    neuron = lnm.get(
+        "lnm", degree=3, basis=basis, form=form, learn_theta_0=whole, v_reset=None,
+        v_threshold=2.0, v_min=-2.0, theta=theta,
+    )  # fmt: skip
+    charge = polynomial_charge(neuron)
+    assert (charge.inside, charge.v_min, charge.v_reset) == (form == "B", -2, None)
+    f = charge.coefficients(theta)
+    v, x = Q(3, 4), Q(-1, 8)
+    z = v + x if form == "B" else v
+    want = sum(c * z**k for k, c in enumerate(f)) + (0 if form == "B" else x)
+    state = lnm.interpret(neuron, np.full((1, 1), float(x)), state={"v": float(v)}).states["v"]
+    assert state[0] == float(want)
+    assert charge.theta_of(f) == tuple(map(Q, theta))
+
+
+def test_slope_and_curve_come_from_the_charge():
+    """SymPy's derivative at x = 0, the clamp ignored by the slope alone, each learned one named."""
+    neuron = lnm.get("lnm", degree=2, v_min=-2)
+    found = slope_neuron(neuron)
+    assert found.degree == 1
+    assert found.learned == (("theta", 1), ("theta", 2))
+    assert [f"{n} = {e}" for n, e in found.neuron.output] == [
+        "slope = theta_1 + 2*theta_2*v", "d0 = 1", "d1 = 2*v", "at = v",
+    ]  # fmt: skip
+    (name, curve), _ = curve_neuron(neuron).output
+    assert name == "curve"
+    assert "< -2" in str(curve)

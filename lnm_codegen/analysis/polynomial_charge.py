@@ -1,0 +1,149 @@
+"""The charge of a polynomial neuron: coefficients of powers as exact sums of learned numbers.
+
+    h = f(v) + x,  or f(v + x);   coefficient k of f = offset_k + sum of theta_j * rows_jk
+
+That is every `lnm`, whatever its form and basis, and any neuron of one's own that has this shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import sympy
+
+from lnm_codegen.analysis.univariate import Coefficients
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.functions import Where
+from lnm_codegen.neuron import Neuron
+from lnm_codegen.symbols import Declared, Param, is_spike
+
+
+@dataclass(frozen=True)
+class PolynomialCharge:
+    """See the module.
+
+    Attributes:
+        state: Name of the potential.
+        theta: Name of the learned vector parameter.
+        rows: What each theta_j adds to the coefficients, (size, degree + 1).
+        offset: What the coefficients are without it, (degree + 1,).
+        inside: The input is added before f.
+        v_min: The lower clamp, or None.
+        threshold: Name of the parameter that is the threshold.
+        v_reset: The potential after a spike; None where the threshold is subtracted.
+    """
+
+    state: str
+    theta: str
+    rows: tuple[Coefficients, ...]
+    offset: Coefficients
+    inside: bool
+    v_min: Fraction | None
+    threshold: str
+    v_reset: Fraction | None
+
+    def coefficients(self, theta: Any) -> Coefficients:
+        """Return f's coefficients for theta, whose floats are taken exactly."""
+        numbers = [Fraction(t) for t in theta]
+        terms = zip(
+            *([t * c for c in row] for t, row in zip(numbers, self.rows, strict=True)), strict=True
+        )
+        return tuple(o + sum(column) for o, column in zip(self.offset, terms, strict=True))
+
+    def theta_of(self, coefficients: Coefficients) -> Coefficients:
+        """Return theta with these coefficients of f, exactly; there must be one."""
+        wanted = [c - o for c, o in zip(coefficients, self.offset, strict=True)]
+        matrix = sympy.Matrix([[_rational(c) for c in row] for row in self.rows]).T
+        symbols = sympy.symbols(f"t:{len(self.rows)}")
+        (found,) = sympy.linsolve((matrix, sympy.Matrix([_rational(w) for w in wanted])), *symbols)
+        return tuple(Fraction(int(t.p), int(t.q)) for t in found)
+
+
+@lru_cache(maxsize=256)
+def polynomial_charge(neuron: Neuron) -> PolynomialCharge:
+    """Return the charge of a neuron as above.
+
+    Raises:
+        UnsupportedError: A neuron of another shape; it says what was looked for.
+    """
+    if not (
+        len(neuron.states) == len(neuron.inputs) == len(neuron.charge) == len(neuron.fire) == 1
+    ):
+        raise _other(neuron, "one state, one input and one spike")
+    (v,), (x,) = neuron.states, neuron.inputs
+    h, v_min = _without_clamp(neuron.charge[0][1])
+    f = sympy.expand(h.xreplace({x: sympy.S.Zero}))
+    inside = sympy.expand(h - f - x) != 0
+    if inside and sympy.expand(h - f.xreplace({v: v + x})) != 0:
+        raise _other(neuron, "charge f(v) + x or f(v + x)")
+    theta, rows, offset = _coefficients(neuron, f, v)
+    threshold = _threshold(neuron, v)
+    return PolynomialCharge(
+        v.name, theta, rows, offset, inside, v_min, threshold.name, _reset(neuron, v, threshold)
+    )
+
+
+def _other(neuron: Neuron, wanted: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{neuron.name}: no {wanted}, as a polynomial neuron has. Accepted: lnm, of any form and"
+        " basis, and what has its shape."
+    )
+
+
+def _without_clamp(h: Any) -> tuple[Any, Fraction | None]:
+    """Return the charge without where(h < v_min, v_min, h), and v_min."""
+    if isinstance(h, Where):
+        cond, then, orelse = h.operands
+        if then.is_Rational and isinstance(cond, sympy.StrictLessThan) and cond.lhs == orelse:
+            return orelse, Fraction(int(then.p), int(then.q))
+    return h, None
+
+
+def _coefficients(
+    neuron: Neuron, f: Any, v: Declared
+) -> tuple[str, tuple[Coefficients, ...], Coefficients]:
+    """Return the learned vector's name, and rows and offset of f's coefficients."""
+    vectors = [p for p in neuron.params if p.learnable and p.size is not None]
+    wanted = "polynomial whose coefficients are sums of one learned vector's elements"
+    if len(vectors) != 1:
+        raise _other(neuron, wanted)
+    elements = [s for s in neuron.symbols if s.decl == vectors[0]]
+    if not f.is_polynomial(v, *elements) or f.free_symbols - {v, *elements}:
+        raise _other(neuron, wanted)
+    degree = int(sympy.degree(f, v))
+    table = {key: value for key, value in sympy.Poly(f, v, *elements).terms()}
+    rows = [[Fraction(0)] * (degree + 1) for _ in elements]
+    offset = [Fraction(0)] * (degree + 1)
+    for (power, *others), c in table.items():
+        if sum(others) > 1 or not c.is_Rational:
+            raise _other(neuron, wanted)
+        place = rows[others.index(1)] if sum(others) else offset
+        place[power] = Fraction(int(c.p), int(c.q))
+    return vectors[0].name, tuple(tuple(r) for r in rows), tuple(offset)
+
+
+def _threshold(neuron: Neuron, v: Declared) -> Declared:
+    rest = v - neuron.fire[0][1]
+    if isinstance(rest, Declared) and isinstance(rest.decl, Param) and rest.decl.size is None:
+        return rest
+    raise _other(neuron, "spike where v reaches a parameter")
+
+
+def _reset(neuron: Neuron, v: Declared, threshold: Declared) -> Fraction | None:
+    """Return where a hard reset goes, None for a soft one by the threshold."""
+    spike = neuron.fire[0][0]
+    after = dict(neuron.reset).get(v)
+    if isinstance(after, Where) and is_spike(after.operands[0]):
+        _, then, orelse = after.operands
+        if then.is_Rational and orelse == v:
+            return Fraction(int(then.p), int(then.q))
+    if after is not None and sympy.expand(after - v + spike * threshold) == 0:
+        return None
+    raise _other(neuron, "hard reset to a number, or soft one by the threshold")
+
+
+def _rational(value: Fraction) -> Any:
+    return sympy.Rational(value.numerator, value.denominator)
