@@ -1,0 +1,334 @@
+"""Feed-forward and recurrent nets for sequences: wiring, gradients, backends, options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.train.models import MODELS, Network, build
+
+T, N, F, C = 7, 4, 3, 5
+FAMILIES = {
+    "lnm": {"degree": 2, "per": "channel", "v_min": -2.0},
+    "plif": {"per": "neuron", "v_reset": None},
+    "ternary": {},
+    "cuba_lif": {"learnable": True},
+    "izhikevich": {},
+    "alif": {},
+}
+
+
+def neuron_of(name: str) -> lnm.Neuron:
+    return lnm.get(name, **FAMILIES[name])
+
+
+def net(name: str = "recurrent", neuron: Any = None, backend: str = "torch", **options: Any) -> Any:
+    """Return a double-precision net of two layers whose weights depend on the options alone."""
+    torch.manual_seed(0)
+    neuron = lnm.get("lif") if neuron is None else neuron
+    given: dict[str, Any] = {"hidden": (8, 6), "gain": 4.0, **options}
+    return build(name, neuron, (T, F), C, kind="sequence", backend=backend, **given).double()
+
+
+def inputs(*shape: int, seed: int = 1) -> Tensor:
+    shape = shape or (T, N, F)
+    return 2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def gradients(network: Network, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the logits and what a loss that weighs each differently sends to the parameters."""
+    logits = network(x)
+    network.zero_grad()
+    weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).reshape(logits.shape)
+    (logits * weights).sum().backward()
+    found = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+    assert len(found) == len(list(network.parameters()))
+    return logits.detach(), found
+
+
+@pytest.mark.parametrize("name", ["feedforward", "recurrent"])
+@pytest.mark.parametrize("readout", ["li", "linear"])
+@pytest.mark.parametrize("over", ["mean", "last", "max"])
+def test_shapes_and_what_is_taken_over_time(name: str, readout: str, over: str) -> None:
+    """A net that answers at each step, taken over time, is the net that answers once."""
+    once = net(name, readout=readout, over=over)
+    each = net(name, readout=readout, over=over, per_step=True)
+    logits, steps = once(inputs()), each(inputs())
+    assert logits.shape == (N, C)
+    assert steps.shape == (T, N, C)
+    taken = {"mean": steps.mean(0), "last": steps[-1], "max": steps.amax(0)}[over]
+    torch.testing.assert_close(logits, taken)
+
+
+def test_li_readout_is_a_leaky_integrator() -> None:
+    """v[t] = v[t-1] + (W s[t] + b - v[t-1]) / tau, apart from the neurons."""
+    network = net("feedforward", per_step=True, readout_tau=4.0)
+    spikes, v = network.hidden(inputs()), torch.zeros(N, C)
+    expected = []
+    for s in spikes:
+        v = v + (network.readout.linear(s) - v) / 4.0
+        expected.append(v)
+    torch.testing.assert_close(network(inputs()), torch.stack(expected))
+    assert [layer.neuron.name for layer in network.neurons] == ["lif", "lif"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("feedforward", {"norm": "batch"}),
+        ("recurrent", {"norm": "layer"}),
+        ("recurrent", {"feedback": "down", "hidden": (8, 6, 5)}),
+    ],
+)
+def test_gradient_reaches_every_parameter(name: str, options: dict[str, Any]) -> None:
+    _, found = gradients(net(name, neuron_of("lnm"), **options), inputs())
+    # A bias before batch normalisation has no effect: its gradient is rounding.
+    small = [n for n, g in found.items() if g.abs().max() < 1e-9]
+    assert all(n.endswith("linear.bias") and options.get("norm") == "batch" for n in small)
+
+
+class Fire(torch.autograd.Function):
+    """The spike of lif, with the slope of atan(alpha=2)."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return (z >= 0).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (z,) = ctx.saved_tensors
+        return grad / (1 + (torch.pi * z) ** 2)
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("feedback", ["layer", "down"])
+def test_recurrent_net_is_the_loop_written_by_hand(feedback: str) -> None:
+    """LIF, tau = 2, hard reset: spikes of t-1 of the same layer, or of the one above, come back."""
+    hidden = (8, 6, 5)
+    network = net(backend="c", feedback=feedback, hidden=hidden, readout="linear", per_step=True)
+    twin = net(backend="c", feedback=feedback, hidden=hidden, readout="linear", per_step=True)
+    fire = Fire.apply
+    v, s = ([torch.zeros(N, width).double() for width in hidden] for _ in range(2))
+    logits = []
+    for x in inputs():
+        before = s
+        s = []
+        for k, layer in enumerate(twin.layers):
+            current = layer.linear(s[k - 1] if k else x)
+            if feedback == "layer":
+                current = current + before[k] @ twin.recurrent[k].weight.T
+            elif k + 1 < len(hidden):
+                current = current + before[k + 1] @ twin.recurrent[k].weight.T
+            h = v[k] + (current - v[k]) / 2
+            s.append(fire(h - 1))
+            v[k] = h * (1 - s[k])
+        logits.append(twin.readout.linear(s[-1]))
+    twin.forward = lambda _: torch.stack(logits)  # type: ignore[method-assign]
+    found, expected = gradients(network, inputs()), gradients(twin, inputs())
+    assert 0.05 < s[-1].mean() < 0.95
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_any_family(family: str) -> None:
+    """Neurons of several states, of signed spikes, with parameters per neuron."""
+    network = net(neuron=neuron_of(family))
+    logits, found = gradients(network, inputs())
+    assert logits.isfinite().all()
+    assert all(g.isfinite().all() for g in found.values())
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("feedback", ["layer", "down"])
+@pytest.mark.parametrize("family", ["lnm", "plif", "alif"])
+def test_backends_agree(family: str, feedback: str) -> None:
+    """The function on the C kernels, and autograd through the layers."""
+    x = inputs()
+    found, expected = (
+        gradients(net("recurrent", neuron_of(family), b, feedback=feedback, readout="linear"), x)
+        for b in ("c", "torch")
+    )
+    assert any(g.abs().max() > 1e-6 for n, g in found[1].items() if n.startswith("recurrent."))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+def test_without_feedback_it_is_the_feed_forward_net(backend: str) -> None:
+    plain = net("feedforward", neuron_of("lnm"), backend, readout="linear")
+    network = net("recurrent", neuron_of("lnm"), backend, readout="linear", recurrent_gain=0.0)
+    found, expected = gradients(network, inputs()), gradients(plain, inputs())
+    shared = {n: g for n, g in found[1].items() if not n.startswith("recurrent.")}
+    torch.testing.assert_close((found[0], shared), expected)
+
+
+@pytest.mark.parametrize("name", ["feedforward", "recurrent"])
+def test_image_shown_is_the_sequence_of_copies(name: str) -> None:
+    """Direct encoding computes the first layer's weights once and means T copies of the image."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"hidden": (8,), "gain": 2.0, "backend": "torch"}
+    network = build(name, lnm.get("lif"), (1, 2, 3), C, kind="image", time_steps=T, **options)
+    torch.manual_seed(0)
+    sequence = build(name, lnm.get("lif"), (T, 6), C, kind="sequence", **options)
+    images = inputs(N, 1, 2, 3).float()
+    rows: list[int] = []
+    network.layers[0].linear.register_forward_pre_hook(lambda m, i: rows.append(len(i[0])))
+    copies = images.flatten(1).expand(T, N, 6).contiguous()
+    torch.testing.assert_close(network(images), sequence(copies))
+    assert rows == [N]
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@pytest.mark.parametrize("feedback", ["layer", "down"])
+def test_hooks_see_whole_sequences(backend: str, feedback: str) -> None:
+    """Currents with feedback, their spikes, what U and W have met: once each, after the loop."""
+    network = net(backend=backend, feedback=feedback, readout="linear", per_step=True)
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def hook(name: str) -> Any:
+        def see(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+            assert name not in seen
+            seen[name] = (given[0], out)
+
+        return see
+
+    handles = [
+        module.register_forward_hook(hook(n))
+        for n, module in network.named_modules()
+        if isinstance(module, nn.Linear | lnm.nn.NeuronLayer)
+    ]
+    with torch.no_grad():
+        logits = network(inputs())
+        for handle in handles:
+            handle.remove()
+        assert torch.equal(network(inputs()), logits)
+    names = {n for n, m in network.named_modules() if isinstance(m, nn.Linear)}
+    assert names <= set(seen)
+    spikes = [seen[f"layers.{k}.neuron"][1] for k in range(2)]
+    torch.testing.assert_close(network.readout.linear(spikes[1]), logits)
+    source = 0 if feedback == "layer" else 1
+    assert torch.equal(seen["recurrent.0"][0], spikes[source][:-1])
+    current = seen["layers.0.linear"][1].reshape(T, N, -1).clone()
+    current[1:] += seen["recurrent.0"][1]
+    torch.testing.assert_close(seen["layers.0.neuron"][0], current)
+
+
+@pytest.mark.needs_cc
+def test_double_backward_is_refused() -> None:
+    network = net(backend="c", readout="linear")
+    with pytest.raises(UnsupportedError) as caught:
+        torch.autograd.grad(network(inputs()).sum(), list(network.parameters()), create_graph=True)
+    assert str(caught.value) == (
+        "Recurrent: double backward (create_graph=True) through the generated kernels is not"
+        " supported. Use backend='torch' for higher derivatives."
+    )
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@pytest.mark.parametrize(("name", "options"), [("feedforward", {}), ("recurrent", {}),
+                                               ("recurrent", {"feedback": "down"})])  # fmt: skip
+def test_autocast(name: str, options: dict[str, Any], backend: str) -> None:
+    """Under bfloat16 autocast logits are bfloat16, gradients float32 and finite."""
+    network = net(name, None, backend, readout="linear", **options).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(inputs().float())
+    assert logits.dtype is torch.bfloat16
+    logits.float().square().sum().backward()
+    grads = [p.grad for p in network.parameters()]
+    assert all(g.dtype is torch.float32 and g.isfinite().all() for g in grads)
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("name", ["feedforward", "recurrent"])
+def test_compiled_whole(name: str) -> None:
+    """One graph, the loop unrolled; the same logits and gradients."""
+    network = net(name, None, "c", readout="linear", per_step=True)
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    expected = gradients(network, inputs())
+    logits = compiled(inputs())
+    torch.testing.assert_close(logits, expected[0])
+    network.zero_grad()
+    weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).reshape(logits.shape)
+    (logits * weights).sum().backward()
+    found = {n: p.grad for n, p in network.named_parameters()}
+    torch.testing.assert_close(found, expected[1])
+
+
+def test_names_in_the_state_dict() -> None:
+    """A trained network is read by these names."""
+    names = list(net(neuron=neuron_of("lnm"), norm="layer").state_dict())
+    assert names == [
+        *(f"layers.{k}.{n}" for k in range(2) for n in
+          ("linear.weight", "linear.bias", "norm.weight", "norm.bias", "neuron.theta",
+           "neuron.v_threshold")),
+        "readout.linear.weight", "readout.linear.bias", "readout.neuron.tau",
+        "recurrent.0.weight", "recurrent.1.weight",
+    ]  # fmt: skip
+
+
+def test_gains() -> None:
+    """W has standard deviation gain / sqrt(inputs); U is orthogonal times recurrent_gain."""
+    network = net(hidden=(200, 100), gain=1.5, recurrent_gain=0.5)
+    weight, back = network.layers[1].linear.weight, network.recurrent[0].weight
+    assert weight.std().item() * 200**0.5 == pytest.approx(1.5, rel=0.02)
+    torch.testing.assert_close(back @ back.T, 0.25 * torch.eye(200).double(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("recurent", {}, "models: no network 'recurent'. Accepted: "
+         f"{', '.join(MODELS)}. Did you mean 'recurrent'?"),
+        ("recurrent", {"feedbck": "layer"}, "recurrent: no option 'feedbck'. Accepted: hidden,"
+         " norm, readout, over, readout_tau, gain, time_steps, feedback, recurrent_gain. Did you"
+         " mean 'feedback'?"),
+        ("recurrent", {"feedback": "up"},
+         "recurrent: feedback is 'up'. Accepted: 'layer', 'down'."),
+        ("recurrent", {"feedback": "down", "hidden": (4,)}, "recurrent: feedback 'down' needs a"
+         " layer above. Give two or more in hidden, or feedback='layer'."),
+        ("recurrent", {"feedback": "down", "norm": "batch"}, "recurrent: norm 'batch' with"
+         " feedback 'down'. Accepted there: 'none'. Use feedback='layer'."),
+        ("recurrent", {"recurrent_gain": -1},
+         "recurrent: recurrent_gain is -1. Accepted: a number >= 0."),
+        ("feedforward", {"hidden": (4, 0)},
+         "feedforward: hidden is (4, 0). Accepted: one or more integers >= 1."),
+        ("feedforward", {"readout_tau": 1.0}, "li: tau is 1.0. Accepted: a number > 1."),
+        ("feedforward", {"time_steps": 4}, "feedforward: time_steps is 4, and a sequence brings its"
+         " own steps. Leave time_steps out."),
+        ("feedforward", {"backend": "rust"}, "models: backend is 'rust'. Accepted: 'auto', 'c',"
+         " 'triton', 'cuda', 'torch'."),
+        ("resnet18", {}, "resnet18: a step of the sample shows (3,). Accepted: images (C, H, W) or"
+         " event frames (T, C, H, W)."),
+    ],
+)  # fmt: skip
+def test_options_that_are_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        build(name, lnm.get("lif"), (T, F), C, kind="sequence", **options)
+    assert str(caught.value) == message
+
+
+def test_tasks_that_are_refused() -> None:
+    cases = {
+        ((3, 8), "image"): "models: sample of kind 'image' is (3, 8). Accepted: (C, H, W).",
+        ((3,), "sequence"): "models: sample of kind 'sequence' is (3,). Accepted: (T, *features).",
+        ((3, 8), "video"): "models: kind is 'video'. Accepted: 'image', 'sequence'.",
+    }
+    for (sample, kind), message in cases.items():
+        with pytest.raises(ModelError) as caught:
+            build("feedforward", lnm.get("lif"), sample, C, kind=kind)
+        assert str(caught.value) == message
+
+
+def test_neuron_of_two_inputs_is_refused() -> None:
+    v, x, g = lnm.state("v"), lnm.input("x"), lnm.input("g")
+    neuron = lnm.Neuron(charge={v: v * g + x}, fire=v - 1, reset=lnm.hard_reset(v), name="gated")
+    with pytest.raises(ModelError) as caught:
+        build("feedforward", neuron, (T, F), C, kind="sequence")
+    assert str(caught.value) == (
+        "models: gated has 2 inputs and 1 outputs. Accepted: a neuron with one of each."
+    )
