@@ -9,9 +9,11 @@ from typing import Any
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.functions import did_you_mean
+from lnm_codegen.train.data.cifar import cifar10, cifar100
 from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.data.digits import digits, digits_rows
 from lnm_codegen.train.data.ecg import ecg_qtdb
+from lnm_codegen.train.data.event_sets import cifar10_dvs, dvs_gesture, n_mnist
 from lnm_codegen.train.data.idx_sets import (
     fashion_columns,
     fashion_mnist,
@@ -19,19 +21,34 @@ from lnm_codegen.train.data.idx_sets import (
     mnist_permuted,
     mnist_sequential,
 )
+from lnm_codegen.train.data.imagenet import imagenet
 from lnm_codegen.train.data.mnist1d import mnist1d
 from lnm_codegen.train.data.options import check_count
+from lnm_codegen.train.data.saccades import fashion_events
+from lnm_codegen.train.data.series import time_series
+from lnm_codegen.train.data.synthetic import delayed_xor, randman, yin_yang
 
 SETS: Mapping[str, Callable[..., Dataset]] = {
     "digits": digits,
     "digits-rows": digits_rows,
     "fashion-mnist": fashion_mnist,
     "fashion-columns": fashion_columns,
+    "fashion-events": fashion_events,
     "mnist": mnist,
     "mnist-sequential": mnist_sequential,
     "mnist-permuted": mnist_permuted,
     "mnist1d": mnist1d,
+    "time-series": time_series,
+    "delayed-xor": delayed_xor,
+    "randman": randman,
+    "yin-yang": yin_yang,
     "ecg-qtdb": ecg_qtdb,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "imagenet": imagenet,
+    "n-mnist": n_mnist,
+    "cifar10-dvs": cifar10_dvs,
+    "dvs-gesture": dvs_gesture,
 }
 """What makes each set. A function takes `limit`, `folder` if it reads files, and its options."""
 

@@ -1,0 +1,194 @@
+"""Encoders against closed forms, NumPy loops and snnTorch."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lnm_codegen.errors import ModelError, ShapeError
+from lnm_codegen.train.data.encoders import direct, latency, level_crossing, rate, saccade_events
+
+
+def test_direct_repeats_without_a_copy() -> None:
+    x = torch.rand(2, 3)
+    x_seq = direct(x, 4)
+    assert (x_seq.shape, x_seq.stride()[0]) == ((4, 2, 3), 0)
+    assert all(torch.equal(step, x) for step in x_seq)
+
+
+def test_rate_has_the_probability_it_says() -> None:
+    """Over 4,000 steps the mean is within five standard deviations of x, and 0 and 1 are exact."""
+    x = torch.tensor([-0.5, 0.0, 0.1, 0.5, 0.93, 1.0, 2.0])
+    steps = 4000
+    spikes = rate(x, steps, torch.Generator().manual_seed(0))
+    assert set(spikes.unique().tolist()) == {0.0, 1.0}
+    p = x.clamp(0, 1)
+    assert bool(((spikes.mean(0) - p).abs() <= 5 * (p * (1 - p) / steps).sqrt()).all())
+    again = rate(x, steps, torch.Generator().manual_seed(0))
+    assert torch.equal(again, spikes)
+
+
+def test_latency_is_when_an_integrator_fires() -> None:
+    """The step is the first at which tau dv/dt = x - v, solved exactly, is at the threshold."""
+    tau, threshold, steps = 5.0, 0.2, 40
+    x = torch.linspace(0.201, 1.5, 300)
+    step = latency(x, steps, tau, threshold).argmax(0)
+    exact = [min(tau * math.log(v / (v - threshold)), steps - 1) for v in x.tolist()]
+    assert np.abs(step.numpy() - exact).max() <= 0.5 + 1e-4
+    v = x * (1 - torch.exp(-torch.tensor(exact) / tau))
+    late = torch.tensor(exact) < steps - 1
+    assert torch.allclose(v[late], torch.tensor(threshold))
+
+
+def test_latency_below_the_threshold_never_fires() -> None:
+    x = torch.tensor([[0.0, 0.01, -1.0, 0.02]])
+    spikes = latency(x, 6)
+    assert spikes.sum(0).tolist() == [[0.0, 0.0, 0.0, 1.0]]
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("tau", "threshold", "steps"), [(5.0, 0.01, 80), (1.0, 0.2, 20)])
+def test_latency_is_snntorchs_bit_for_bit(tau: float, threshold: float, steps: int) -> None:
+    spikegen = pytest.importorskip("snntorch.spikegen")
+    x = torch.rand((4, 500), generator=torch.Generator().manual_seed(0))
+    x = x[(x - threshold).abs() > 1e-3]
+    theirs = spikegen.latency(x, num_steps=steps, tau=tau, threshold=threshold, clip=True)
+    assert torch.equal(latency(x, steps, tau, threshold), theirs)
+
+
+def crossings(x: list[float], delta: float) -> tuple[list[int], list[int]]:
+    """Count levels one after the other: OFF and ON at each step."""
+    off, on, level = [], [], 0
+    for value in x:
+        moved = (value - x[0]) / delta
+        down = up = 0
+        while moved - level >= 1:
+            level, up = level + 1, up + 1
+        while moved - level <= -1:
+            level, down = level - 1, down + 1
+        off.append(down)
+        on.append(up)
+    return off, on
+
+
+@given(
+    x=st.lists(st.integers(-64, 64), min_size=1, max_size=20),
+    delta=st.sampled_from([0.25, 1.0, 2.5]),
+)
+def test_level_crossing_is_a_counter_of_levels(x: list[int], delta: float) -> None:
+    """And x[0] + delta (ON - OFF), summed, stays within delta of x."""
+    values = [v / 8 for v in x]
+    x_seq = torch.tensor(values, dtype=torch.float64).view(-1, 1, 1)
+    counts = level_crossing(x_seq, delta)
+    assert counts.shape == (len(x), 1, 2, 1)
+    off, on = crossings(values, delta)
+    assert counts[:, 0, 0, 0].tolist() == off
+    assert counts[:, 0, 1, 0].tolist() == on
+    rebuilt = x_seq[0] + delta * (counts[:, :, 1] - counts[:, :, 0]).cumsum(0)
+    assert bool(((rebuilt - x_seq).abs() < delta).all())
+
+
+@pytest.mark.peers
+def test_a_slow_drift_crosses_levels_but_not_snntorchs_delta() -> None:
+    """The difference between sending on delta and comparing with the sample before."""
+    spikegen = pytest.importorskip("snntorch.spikegen")
+    drift = torch.linspace(0, 1, 101).view(-1, 1)
+    assert float(level_crossing(drift, 0.1)[:, :, 1].sum()) in (9, 10)
+    assert float(spikegen.delta(drift, threshold=0.1).sum()) == 0
+
+
+def saccade_loop(image: NDArray[np.float64], threshold: float, steps: int) -> NDArray[np.int64]:
+    """Count levels of ln(0.1 + brightness), each view interpolated pixel by pixel."""
+    border, moves = 3, 4
+    dark = np.pad(image, border)
+    side = dark.shape[0]
+    corners = [(0, 0), (3, 1.5), (0, 3), (0, 0)]
+    path = [np.array(corners[0], float)]
+    for a, b in pairwise(corners):
+        path += [np.array(a) + k / moves * (np.array(b) - a) for k in range(1, moves + 1)]
+
+    def look(y: int, x: int, move: NDArray[np.float64]) -> float:
+        top, left = math.floor(y - move[0]), math.floor(x - move[1])
+        value = 0.0
+        for dy in (0, 1):
+            for dx in (0, 1):
+                weight = 1 - abs(y - move[0] - top - dy), 1 - abs(x - move[1] - left - dx)
+                inside = 0 <= top + dy < side and 0 <= left + dx < side
+                pixel = dark[top + dy, left + dx] if inside else 0.0
+                value += weight[0] * weight[1] * pixel
+        return math.log(0.1 + value)
+
+    out = np.zeros((steps, 2, side, side), np.int64)
+    for y in range(side):
+        for x in range(side):
+            off, on = crossings([look(y, x, move) for move in path], threshold)
+            for k in range(1, len(path)):
+                out[(k - 1) * steps // (len(path) - 1), 0, y, x] += off[k]
+                out[(k - 1) * steps // (len(path) - 1), 1, y, x] += on[k]
+    return out
+
+
+def test_saccade_events_are_those_of_a_loop_over_pixels() -> None:
+    """All but the few whose level falls on a rounding error."""
+    image = np.random.default_rng(0).random((6, 6))
+    ours = saccade_events(torch.tensor(image)[None], 5, threshold=0.2137, moves=4)
+    assert ours.shape == (5, 1, 2, 12, 12)
+    assert np.array_equal(ours[:, 0].numpy(), saccade_loop(image, 0.2137, 5))
+    assert float(ours.sum()) > 300
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 12), st.floats(0.1, 1.0))
+def test_saccades_return_to_where_they_began(time_steps: int, threshold: float) -> None:
+    """So ON and OFF of a pixel differ by less than a level; a black image has no events."""
+    images = torch.rand((2, 5, 5), generator=torch.Generator().manual_seed(1))
+    images[1] = 0
+    counts = saccade_events(images, time_steps, threshold, moves=6).sum(0)
+    assert float((counts[0, 0] - counts[0, 1]).abs().max()) <= 1
+    assert float(counts[1].abs().max()) == 0
+
+
+def test_a_uniform_image_has_events_at_its_edge_alone() -> None:
+    counts = saccade_events(torch.full((1, 12, 12), 0.7), 3).sum((0, 1, 2))
+    assert float(counts[6:12, 6:12].sum()) == 0
+    assert float(counts.sum()) > 0
+
+
+REFUSED = {
+    "steps": (
+        lambda: direct(torch.ones(1), 0), "direct: time_steps is 0. Accepted: an integer >= 1.",
+    ),
+    "tau": (
+        lambda: latency(torch.ones(1), 3, tau=0), "latency: tau is 0. Accepted: a number > 0.",
+    ),
+    "delta": (
+        lambda: level_crossing(torch.ones(2, 1), math.nan),
+        "level_crossing: delta is nan. Accepted: a number > 0.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_arguments_out_of_range(case: str) -> None:
+    call, message = REFUSED[case]
+    with pytest.raises(ModelError) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+def test_shapes_that_do_not_fit() -> None:
+    with pytest.raises(ShapeError) as caught:
+        level_crossing(torch.ones(3), 1.0)
+    assert str(caught.value) == (
+        "level_crossing: x_seq has shape (3,); expected (T, N, *), T >= 1."
+    )
+    with pytest.raises(ShapeError) as caught:
+        saccade_events(torch.ones(3, 3), 2)
+    assert str(caught.value) == ("saccade_events: images have shape (3, 3); expected (N, H, W).")
