@@ -146,7 +146,7 @@ def test_any_family(family: str) -> None:
 
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("feedback", ["layer", "down"])
-@pytest.mark.parametrize("family", ["lnm", "plif", "alif"])
+@pytest.mark.parametrize("family", ["plif", "alif"])
 def test_backends_agree(family: str, feedback: str) -> None:
     """The function on the C kernels, and autograd through the layers."""
     x = inputs()
@@ -160,8 +160,8 @@ def test_backends_agree(family: str, feedback: str) -> None:
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
 def test_without_feedback_it_is_the_feed_forward_net(backend: str) -> None:
-    plain = net("feedforward", neuron_of("lnm"), backend, readout="linear")
-    network = net("recurrent", neuron_of("lnm"), backend, readout="linear", recurrent_gain=0.0)
+    plain = net("feedforward", neuron_of("plif"), backend, readout="linear")
+    network = net("recurrent", neuron_of("plif"), backend, readout="linear", recurrent_gain=0.0)
     found, expected = gradients(network, inputs()), gradients(plain, inputs())
     shared = {n: g for n, g in found[1].items() if not n.startswith("recurrent.")}
     torch.testing.assert_close((found[0], shared), expected)

@@ -56,7 +56,8 @@ def _owned(parts: Sequence[Part], tensors: Sequence[Any]) -> list[Own]:
     found, at = [], 0
     for part in parts:
         end = at + 3 + len(part.kernels.learnable)
-        found.append(Own(*tensors[at : at + 3], tuple(tensors[at + 3 : end])))
+        weight, bias, back, *params = tensors[at:end]
+        found.append(Own(weight, bias, back, tuple(params)))
         at = end
     return found
 
@@ -88,14 +89,15 @@ class Loop(torch.autograd.Function):
         owned = _owned(parts, tensors)
         kept = [_kept(part, steps, current_seq) for part in parts]
         given = current_seq.unbind(0)
-        xs, spikes = ([own[k].unbind(0) for own in kept] for k in range(2))
+        xs = [own.x.unbind(0) for own in kept]
+        spikes = [own.spikes.unbind(0) for own in kept]
         rows = [_Rows(*of) for of in zip(parts, owned, kept, strict=True)]
         turned = [(_turned(own.weight), _turned(own.back)) for own in owned]
         for t in range(steps):
             for k, part in enumerate(parts):
-                x, (weight, back) = xs[k][t], turned[k]
-                if weight is not None:
-                    torch.addmm(owned[k].bias, spikes[k - 1][t], weight, out=x)
+                x, (weight, back), bias = xs[k][t], turned[k], owned[k].bias
+                if weight is not None and bias is not None:
+                    torch.addmm(bias, spikes[k - 1][t], weight, out=x)
                     if back is not None and t:
                         x.addmm_(spikes[part.source][t - 1], back)
                 elif back is not None and t:
@@ -123,11 +125,12 @@ class Loop(torch.autograd.Function):
         tensors, sequences = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         grad_seq = grads_out[len(parts) - 1]
         if grad_seq is None:
-            return (None,) * (2 + ctx.count)
+            return (None, None, *(None for _ in tensors))
         owned, kept = _owned(parts, tensors), []
         for part in parts:
             end = 2 + len(part.start)
-            kept.append(Kept(*sequences[:2], tuple(sequences[2:end])))
+            x, spikes, *states = sequences[:end]
+            kept.append(Kept(x, spikes, tuple(states)))
             sequences = sequences[end:]
         adjoints = [_Adjoint(*of) for of in zip(parts, owned, kept, strict=True)]
         grads = (grad_seq if grad_seq[:1].is_contiguous() else grad_seq.contiguous()).unbind(0)

@@ -72,7 +72,8 @@ class Place:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) after the stride."""
-        return (self.outputs, *(-(-n // self.stride) for n in self.size))
+        height, width = (-(-n // self.stride) for n in self.size)
+        return self.outputs, height, width
 
     @property
     def changes(self) -> bool:
@@ -119,8 +120,9 @@ class MsBlock(nn.Module):
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Return currents."""
-        branch: Tensor = self.second(self.neuron_2(self.first(self.neuron_1(x_seq))))
-        return branch + self.short(x_seq)
+        branch = self.second(self.neuron_2(self.first(self.neuron_1(x_seq))))
+        current_seq: Tensor = branch + self.short(x_seq)
+        return current_seq
 
 
 class SewBlock(nn.Module):
@@ -135,7 +137,7 @@ class SewBlock(nn.Module):
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Return spikes, or counts of them where they are added."""
-        branch = self.neuron_2(self.second(self.neuron_1(self.first(x_seq))))
+        branch: Tensor = self.neuron_2(self.second(self.neuron_1(self.first(x_seq))))
         return CONNECT[self.connect](branch, self.neuron_short(self.short(x_seq)))
 
 

@@ -243,15 +243,18 @@ class Recurrent(FeedForward):
                     " 'none'. Use feedback='layer'."
                 )
         self.recurrent = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
-        for back in self.recurrent:
+        for back in self._backs():
             nn.init.orthogonal_(back.weight, recurrent_gain)
 
     def _dense(self) -> list[Dense]:
         return [layer for layer in self.layers if isinstance(layer, Dense)]
 
+    def _backs(self) -> list[nn.Linear]:
+        return [back for back in self.recurrent if isinstance(back, nn.Linear)]
+
     def hidden(self, x_seq: Tensor) -> Tensor:
         """Return the spikes (T, N, H) of the last layer."""
-        layers, backs = self._dense(), [b for b in self.recurrent if isinstance(b, nn.Linear)]
+        layers, backs = self._dense(), self._backs()
         if self.feedback == "layer":
             for layer, back in zip(layers, backs, strict=True):
                 x_seq = run_stages([Stage(layer.neuron, back=back)], layer.current(x_seq))
