@@ -38,6 +38,21 @@ def test_first_convolution_runs_once_and_means_the_same() -> None:
     assert torch.equal(expanded, copied)
 
 
+def test_event_frames_and_answers_at_each_step() -> None:
+    """The mean of the answers at each step is the answer; frames run as they are."""
+    once, each, frames = (
+        ConvNet(lnm.get("lif"), 10, IMAGE, (3, 5), steps, "torch", per_step).eval()
+        for steps, per_step in ((4, False), (4, True), (None, True))
+    )
+    for network in (each, frames):
+        network.load_state_dict(once.state_dict())
+    images = torch.randn(6, *IMAGE)
+    logits = each(images)
+    assert logits.shape == (4, 6, 10)
+    torch.testing.assert_close(logits.mean(0), once(images))
+    torch.testing.assert_close(frames(images.repeat(4, 1, 1, 1, 1)), logits)
+
+
 def test_too_many_blocks() -> None:
     with pytest.raises(ModelError) as caught:
         ConvNet(lnm.get("lif"), 10, IMAGE, (2, 2, 2, 2))

@@ -1,0 +1,342 @@
+"""Nets for images and event frames: published sizes, wiring, tdBN, backends, options."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError
+from lnm_codegen.train.models import Network, build
+from lnm_codegen.train.models.base import over_steps
+from lnm_codegen.train.models.norm import ConvNorm, maker, threshold_of
+from lnm_codegen.train.models.resnet import CONNECT, MsBlock, Place, SewBlock, TdBlock
+from lnm_codegen.train.models.transformer import Attention, Mlp
+
+T, N, C = 3, 2, 5
+SMALL: dict[str, tuple[str, dict[str, Any]]] = {
+    "conv": ("conv", {"channels": (3, 4)}),
+    "vgg11": ("vgg11", {"width": 2}),
+    "vggsnn": ("vggsnn", {"width": 2}),
+    "resnet19": ("resnet19", {"width": 4}),
+    "resnet20 ms": ("resnet20", {"width": 2, "shortcut": "ms"}),
+    "resnet18 sew": ("resnet18", {"width": 2, "shortcut": "sew", "stem": "imagenet"}),
+    "transformer": ("transformer", {"width": 8, "depth": 1, "expansion": 2}),
+}
+HAS_C = pytest.param("c", marks=pytest.mark.needs_cc)
+
+
+def net(which: str, backend: str = "torch", family: str = "lif", **more: Any) -> Network:
+    """Return a small net, its weights the same at each call, that fires in every layer."""
+    name, options = SMALL[which]
+    kind = more.pop("kind", "image")
+    size = 32 if name == "vgg11" else 16
+    sample = (3, size, size) if kind == "image" else (T, 3, size, size)
+    if kind == "image":
+        more["time_steps"] = T
+    torch.manual_seed(0)
+    arguments = {"degree": 2, "per": "channel", "v_min": -2.0} if family == "lnm" else {}
+    neuron = lnm.get(family, **arguments)
+    network = build(name, neuron, sample, C, kind=kind, backend=backend, **options, **more)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 2.0)
+            nn.init.uniform_(module.bias, -0.5, 1.0)
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 2.0)
+    return network
+
+
+def frames(which: str, *leading: int, seed: int = 1) -> Tensor:
+    size = 32 if SMALL[which][0] == "vgg11" else 16
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*leading, 3, size, size, generator=generator)
+
+
+def gradients(network: Network, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    logits = network(x)
+    weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).reshape(logits.shape)
+    (logits * weights).sum().backward()
+    found = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+    assert len(found) == len(list(network.parameters()))
+    return logits.detach(), found
+
+
+@pytest.mark.parametrize(
+    ("name", "sample", "classes", "options", "count"),
+    [
+        ("resnet18", (3, 32, 32), 10, {}, 11_173_962),
+        ("resnet18", (3, 224, 224), 1000, {"stem": "imagenet"}, 11_689_512),
+        ("resnet34", (3, 224, 224), 1000, {"stem": "imagenet", "shortcut": "sew"}, 21_797_672),
+        ("resnet20", (3, 32, 32), 10, {"shortcut": "ms"}, 272_474),
+        ("vgg11", (3, 32, 32), 10, {}, 9_228_362),
+        ("vggsnn", (2, 48, 48), 10, {}, 9_268_746),
+    ],
+)
+def test_parameters_of_published_nets(
+    name: str, sample: tuple[int, ...], classes: int, options: dict[str, Any], count: int
+) -> None:
+    """Those of the nets without spikes: a neuron layer's place has no weights.
+
+    ResNet-18 and 34 are torchvision's with the 7x7 stem and 11.17 M with the 3x3; VGG-11 has one
+    linear layer after its convolutions, which have no bias (9.23 M); VGGSNN is 9.27 M.
+    """
+    with torch.device("meta"):
+        network = build(
+            name, lnm.get("lif"), sample, classes, kind="image", backend="torch", **options
+        )
+    assert sum(p.numel() for p in network.parameters()) == count
+
+
+@pytest.mark.slow
+def test_neurons_of_resnet19() -> None:
+    """The net of the tdBN paper has 1,442,048 neurons on CIFAR."""
+    network = build("resnet19", lnm.get("lif"), (3, 32, 32), 10, kind="image", time_steps=1)
+    seen: list[int] = []
+    for layer in network.neurons:
+        layer.register_forward_pre_hook(lambda module, given: seen.append(given[0].numel()))
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 32, 32))
+    assert sum(seen) == 1_442_048
+    assert len(seen) == 18
+
+
+@pytest.mark.parametrize("which", list(SMALL))
+@pytest.mark.parametrize("per_step", [False, True])
+def test_shapes_of_images_and_event_frames(which: str, per_step: bool) -> None:
+    shape = (T, N, C) if per_step else (N, C)
+    network = net(which, per_step=per_step)
+    assert network(frames(which, N)).shape == shape
+    twin = net(which, kind="sequence", per_step=per_step)
+    twin.load_state_dict(network.state_dict())
+    assert twin(frames(which, T, N)).shape == shape
+    assert all(isinstance(layer, lnm.nn.NeuronLayer) for layer in network.neurons)
+
+
+@pytest.mark.parametrize("which", list(SMALL))
+def test_direct_encoding_is_the_sequence_of_copies(which: str) -> None:
+    """The first convolution runs once; logits and gradients are those of T copies."""
+    network, twin = net(which), net(which, kind="sequence")
+    images = frames(which, N)
+    found, expected = gradients(network, images), gradients(twin, images.repeat(T, 1, 1, 1, 1))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("which", list(SMALL))
+def test_gradient_reaches_every_parameter(which: str) -> None:
+    _, found = gradients(net(which, family="lnm", per_step=True), frames(which, N))
+    assert [n for n, g in found.items() if not g.abs().max() > 1e-9] == []
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("which", list(SMALL))
+def test_backends_agree(which: str) -> None:
+    """Where no potential is within rounding of the threshold: spikes, then all gradients."""
+    x = frames(which, N)
+    found, expected = (
+        gradients(net(which, backend, per_step=True), x) for backend in ("c", "torch")
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("which", list(SMALL))
+@pytest.mark.parametrize("backend", ["torch", HAS_C])
+def test_autocast(which: str, backend: str) -> None:
+    """Under bfloat16 autocast logits are bfloat16, gradients float32 and finite."""
+    network = net(which, backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(frames(which, N))
+    assert logits.dtype is torch.bfloat16
+    logits.float().square().sum().backward()
+    grads = [p.grad for p in network.parameters() if p.grad is not None]
+    assert all(g.dtype is torch.float32 and bool(g.isfinite().all()) for g in grads)
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("which", ["conv", "transformer"])
+def test_compiled_whole(which: str) -> None:
+    """One graph, with the same logits."""
+    network = net(which, "c").eval()
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    x = frames(which, N)
+    torch.testing.assert_close(compiled(x), network(x))
+
+
+def test_tdbn_is_batch_norm_over_time_too() -> None:
+    """alpha * V * (x - mean) / sqrt(var + eps), mean and var over T, N, H and W."""
+    torch.manual_seed(0)
+    unit = ConvNorm(2, 4, scale=0.7)
+    x_seq = torch.randn(T, N, 2, 6, 5)
+    current = torch.stack([conv2d(x, unit.conv.weight, padding=1) for x in x_seq])
+    mean = current.mean((0, 1, 3, 4), keepdim=True)
+    var = current.var((0, 1, 3, 4), correction=0, keepdim=True)
+    expected = 0.7 * (current - mean) / (var + 1e-5).sqrt()
+    torch.testing.assert_close(unit(x_seq), expected, rtol=1e-4, atol=1e-5)
+    once = unit(x_seq[0].expand(T, N, 2, 6, 5))
+    torch.testing.assert_close(once, unit(x_seq[:1].repeat(T, 1, 1, 1, 1)))
+    assert threshold_of(lnm.get("ternary", v_threshold=0.3)) == 0.3
+    assert threshold_of(lnm.get("li")) == 1.0
+
+
+def test_scales_at_the_start() -> None:
+    """alpha is 1, 1/sqrt(2) where two branches are added, 0 at the end of an "ms" branch."""
+    neuron = lnm.get("lif", v_threshold=0.5)
+    make = maker(neuron, "torch")
+    place = Place(3, 4, (8, 8), 2, threshold_of(neuron))
+    half = 0.5 / math.sqrt(2)
+    expected: dict[Any, tuple[float, float, float]] = {
+        TdBlock(make, place): (0.5, half, half),
+        MsBlock(make, place): (0.5, 0.0, 0.5),
+        SewBlock(make, place, "add"): (0.5, 0.5, 0.5),
+    }
+    for block, scales in expected.items():
+        weights = (block.first.norm.weight, block.second.norm.weight, block.short.norm.weight)
+        for weight, scale in zip(weights, scales, strict=True):
+            torch.testing.assert_close(weight, torch.full_like(weight, scale))
+
+
+class Written:
+    """Functions that a block is written with by hand: F, S and N from the block's own tensors."""
+
+    def __init__(self, block: Any) -> None:
+        self.block = block.eval()
+
+    def conv(self, unit: ConvNorm, x_seq: Tensor, stride: int) -> Tensor:
+        """Convolution and batch norm in evaluation, step after step."""
+        norm, size = unit.norm, unit.conv.kernel_size[0]
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight / (norm.running_var + 1e-5).sqrt()
+        shift = norm.bias - norm.running_mean * scale
+        weight = unit.conv.weight * scale[:, None, None, None]
+        return torch.stack([conv2d(x, weight, shift, stride, size // 2) for x in x_seq])
+
+    @staticmethod
+    def fire(x_seq: Tensor) -> Tensor:
+        """An IF neuron: threshold 1, hard reset to 0."""
+        v, spikes = torch.zeros_like(x_seq[0]), []
+        for x in x_seq:
+            v = v + x
+            spikes.append((v >= 1).to(x.dtype))
+            v = v * (1 - spikes[-1])
+        return torch.stack(spikes)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kind", ["tdbn", "ms", *CONNECT])
+def test_blocks_are_wired_as_in_their_papers(kind: str, stride: int) -> None:
+    torch.manual_seed(1)
+    make, place = maker(lnm.get("if"), "torch"), Place(4, 4 * stride, (6, 6), stride, 1.0)
+    block: Any
+    match kind:
+        case "tdbn":
+            block = TdBlock(make, place)
+        case "ms":
+            block = MsBlock(make, place)
+        case _:
+            block = SewBlock(make, place, kind)
+    for module in block.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 2.0, 4.0)
+            nn.init.uniform_(module.bias, 0.0, 1.0)
+    by = Written(block)
+    x = torch.randn(T, N, 4, 6, 6) if kind == "ms" else (torch.rand(T, N, 4, 6, 6) < 0.4).float()
+    short = by.conv(block.short, x, stride) if stride == 2 else x
+    if kind == "ms":
+        second = by.conv(block.first, by.fire(x), stride)
+        expected = by.conv(block.second, by.fire(second), 1) + short
+    else:
+        branch = by.conv(block.second, by.fire(by.conv(block.first, x, stride)), 1)
+        if kind == "tdbn":
+            expected = by.fire(branch + short)
+        else:
+            a, s = by.fire(branch), by.fire(short) if stride == 2 else x
+            expected = {"add": a + s, "and": a * s, "iand": (1 - a) * s}[kind]
+    assert 0.05 < expected.abs().clamp(max=1).mean() < 0.95
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_attention_and_mlp_written_by_hand() -> None:
+    """q is masked by the channels where k and v spike together often enough; currents are added."""
+    torch.manual_seed(2)
+    make, shape = maker(lnm.get("if"), "torch"), (4, 3, 3)
+    attention, mlp = Attention(make, shape, 1.0), Mlp(make, shape, 2, 1.0)
+    for module in (*attention.modules(), *mlp.modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 2.0, 4.0)
+            nn.init.uniform_(module.bias, 0.0, 1.0)
+    by, u = Written(attention), torch.randn(T, N, *shape)
+    s = by.fire(u)
+    q, k, v = (by.fire(by.conv(w, s, 1)) for w in (attention.q, attention.k, attention.v))
+    together = torch.zeros(T, N, 4)
+    for row in range(3):
+        for column in range(3):
+            together += k[..., row, column] * v[..., row, column]
+    mask = by.fire(together)
+    assert 0 < mask.mean() < 1
+    expected = u + by.conv(attention.out, q * mask[..., None, None], 1)
+    torch.testing.assert_close(attention(u), expected, rtol=1e-4, atol=1e-5)
+    by = Written(mlp)
+    inner = by.fire(by.conv(mlp.first, by.fire(u), 1))
+    torch.testing.assert_close(mlp(u), u + by.conv(mlp.second, inner, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_over_steps_takes_what_has_no_memory() -> None:
+    x_seq = torch.randn(T, N, 3)
+    linear = nn.Linear(3, 4)
+    torch.testing.assert_close(over_steps(linear, x_seq), linear(x_seq))
+    shown = x_seq[:1].expand(T, N, 3)
+    assert over_steps(linear, shown).stride(0) == 0
+
+
+def test_names_in_the_state_dict() -> None:
+    """A trained network is read by these names."""
+    unit = [f"weights.{n}" for n in ("conv.weight", "norm.weight", "norm.bias")]
+    names = [n for n in net("vgg11").state_dict() if "norm.running" not in n]
+    assert [n for n in names if n.startswith(("layers.2.", "readout."))] == [
+        *(f"layers.2.{n}" for n in (*unit, "weights.norm.num_batches_tracked", "neuron.tau",
+                                    "neuron.v_threshold")),
+        "readout.weight", "readout.bias",
+    ]  # fmt: skip
+    names = list(net("resnet19").state_dict())
+    assert [n for n in names if n.startswith("blocks.3.") and n.endswith("weight")] == [
+        f"blocks.3.{unit}.{part}.weight"
+        for unit in ("first", "second", "short")
+        for part in ("conv", "norm")
+    ]
+    assert {n.split(".")[0] for n in names} == {
+        "stem", "stem_neuron", "blocks", "hidden", "hidden_neuron", "readout",
+    }  # fmt: skip
+    assert {n.split(".")[0] for n in net("transformer").state_dict()} == {
+        "patches", "blocks", "last_neuron", "readout",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet18", {"shortcut": "plain"},
+         "resnet18: shortcut is 'plain'. Accepted: 'tdbn', 'ms', 'sew'."),
+        ("resnet18", {"connect": "or"},
+         "resnet18: connect is 'or'. Accepted: 'add', 'and', 'iand'."),
+        ("resnet20", {"stem": "small"},
+         "resnet20: stem is 'small'. Accepted: 'cifar', 'imagenet'."),
+        ("resnet34", {"width": 0}, "resnet34: width is 0. Accepted: an integer >= 1."),
+        ("vgg11", {"depth": 3},
+         "vgg11: no option 'depth'. Accepted: width, pool, time_steps. Did you mean 'width'?"),
+        ("vgg11", {}, "vgg11: 5 poolings leave nothing of 16x16 pixels. Accepted: 32x32 or more."),
+        ("vggsnn", {"pool": "sum"}, "vggsnn: pool is 'sum'. Accepted: 'max', 'avg'."),
+        ("transformer", {"halvings": 5},
+         "transformer: halvings is 5. Accepted: an integer from 0 to 4."),
+        ("conv", {"time_steps": 0}, "conv: time_steps is 0. Accepted: an integer >= 1."),
+    ],
+)  # fmt: skip
+def test_options_that_are_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        build(name, lnm.get("lif"), (3, 16, 16), C, kind="image", **options)
+    assert str(caught.value) == message
