@@ -27,6 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep: other
 CONSOLE = Console(highlight=False)
 DECAY = 0.5  # LIF's decay per step, 1 - 1/tau; LNM begins there too
 DEGREES = (1, 2, 3, 4)
+TIME_STEPS = 4
 
 
 @lnm.family
@@ -127,6 +128,7 @@ def train_all(options: argparse.Namespace) -> tuple[list[Outcome], int]:
         batch=options.batch,
         backend="c",
         threads=options.threads,
+        network_arguments={"time_steps": TIME_STEPS},
     )
     lif = {"tau": 1 / (1 - DECAY), "decay_input": False}
     models = {"LIF": replace(base, family="lif", arguments=lif)} | {
@@ -135,7 +137,7 @@ def train_all(options: argparse.Namespace) -> tuple[list[Outcome], int]:
     }
     CONSOLE.print(
         f"{options.data}: {len(data.train):,} training and {len(data.test):,} test images.\n"
-        f"Epochs {options.epochs}, time steps {base.time_steps}, seeds {options.seeds}, threads"
+        f"Epochs {options.epochs}, time steps {TIME_STEPS}, seeds {options.seeds}, threads"
         f" {options.threads}.\nLNM starts as the LIF neuron, h = {DECAY}*v + x, and its potential"
         f" is clamped at {base.v_min:g}.\n"
     )

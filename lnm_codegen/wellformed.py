@@ -28,20 +28,20 @@ def declared_in(expr: Any) -> set[Declared]:
 
 
 def _whole_vectors(found: set[Declared]) -> tuple[Declared, ...]:
-    """Add the elements of a vector that no expression reads, so that its shape stays."""
-    symbols = sorted(found, key=lambda s: s.order)
-    result: list[Declared] = []
-    for symbol in symbols:
+    """Add the elements of a vector that no expression reads, so that its shape stays.
+
+    Elements belong together by the order of their making: in a copy of a neuron an expression may
+    hold symbols of either, equal but not the same.
+    """
+    result: dict[int, Declared] = {}
+    for symbol in sorted(found, key=lambda s: s.order):
+        result[symbol.order] = symbol
         decl = symbol.decl
-        if not isinstance(decl, Param) or decl.size is None:
-            result.append(symbol)
-        elif not any(s.decl is decl for s in result):
-            known = {s.name: s for s in symbols if s.decl is decl}
+        if isinstance(decl, Param) and decl.size is not None:
             first = symbol.order - decl.element_names.index(symbol.name)
-            result += [
-                known.get(n, Declared(n, decl, first + k)) for k, n in enumerate(decl.element_names)
-            ]
-    return tuple(result)
+            for k, name in enumerate(decl.element_names):
+                result.setdefault(first + k, Declared(name, decl, first + k))
+    return tuple(result[order] for order in sorted(result))
 
 
 def check_neuron(neuron: Neuron, used: tuple[Declared, ...]) -> None:

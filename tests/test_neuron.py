@@ -933,3 +933,16 @@ def test_powers(power, value):
     h = 1e-5
     slope = (value(0.6 + h, 1.7) - value(0.6 - h, 1.7)) / (2 * h)
     np.testing.assert_allclose(result.grads["v"], [slope], rtol=1e-7)
+
+
+def test_a_copy_may_stand_beside_its_original() -> None:
+    """SymPy's caches put equal symbols of one into expressions of the other.
+
+    The elements of a vector were told apart by identity then, and found declared twice.
+    """
+    first = lnm.get("lnm", degree=3, per="channel")
+    second = copy.deepcopy(first)
+    v, x = first.states[0], second.inputs[0]
+    mixed = dict(first.charge)[v] + 2 * (dict(second.charge)[second.states[0]] - x) + x
+    made = lnm.Neuron({v: mixed}, v - 1)
+    assert [p.name for p in made.params] == ["theta"]

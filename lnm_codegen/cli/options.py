@@ -82,6 +82,15 @@ def _item(key: str, text: str, item: str) -> Any:
 def _surrogate(text: str) -> Surrogate | None:
     if text.lower() == "none":
         return None
+    table = surrogate_table(text)
+    try:
+        return SURROGATES[table.pop("kind")](**table)
+    except TypeError as error:
+        raise ModelError(f"--set surrogate={text}: {error}.") from None
+
+
+def surrogate_table(text: str) -> dict[str, Any]:
+    """Return {"kind": "atan", "alpha": 3} of `atan(alpha=3)`, as files hold it."""
     match = _CALL.fullmatch(text)
     name, inner = match.groups() if match else (text, None)
     if name not in SURROGATES:
@@ -89,11 +98,7 @@ def _surrogate(text: str) -> Surrogate | None:
             f"--set surrogate={text}: no such surrogate. Accepted: {', '.join(SURROGATES)}, each"
             f" also with an argument, atan(alpha=3).{did_you_mean(name, SURROGATES)}"
         )
-    arguments = family_arguments(inner.split(",") if inner else [])
-    try:
-        return SURROGATES[name](**arguments)
-    except TypeError as error:
-        raise ModelError(f"--set surrogate={text}: {error}.") from None
+    return {"kind": name, **family_arguments(inner.split(",") if inner else [])}
 
 
 def parse_format(text: str, rounding: str = "half_up") -> Fixed:

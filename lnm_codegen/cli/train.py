@@ -1,33 +1,41 @@
-"""`lnm train`: train a small convolutional spiking network."""
+"""`lnm train`: train a spiking network, from a TOML file, from options, or both."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lnm_codegen.cli.options import DegreeOption, SetOption, family_arguments
+from lnm_codegen.cli.options import DegreeOption, SetOption, family_arguments, surrogate_table
 from lnm_codegen.cli.train_options import (
     BackendOption,
     BatchOption,
     ChannelsOption,
     ClampOption,
     ClipOption,
+    ConfigOption,
     DataDirOption,
     DataOption,
+    DataSetOption,
     DecayOption,
     EpochsOption,
     FamilyOption,
     ForceOption,
     FormOption,
     LimitOption,
+    NetworkOption,
+    NetworkSetOption,
     NeuronRateOption,
     OutOption,
     PenaltyOption,
     PerOption,
     RateOption,
+    ResumeOption,
     SeedOption,
     StepsOption,
     ThreadsOption,
+    TrainSetOption,
 )
 from lnm_codegen.errors import ModelError
 
@@ -38,84 +46,130 @@ if TYPE_CHECKING:
 
 
 def train(
-    family: FamilyOption = "lnm",
+    config: ConfigOption = None,
+    family: FamilyOption = None,
     degree: DegreeOption = None,
     form: FormOption = None,
     per: PerOption = None,
     settings: SetOption = None,
     v_min: ClampOption = None,
-    data: DataOption = "digits",
+    network: NetworkOption = None,
+    network_settings: NetworkSetOption = None,
+    channels: ChannelsOption = None,
+    time_steps: StepsOption = None,
+    data: DataOption = None,
     data_dir: DataDirOption = None,
+    data_settings: DataSetOption = None,
     limit: LimitOption = None,
-    channels: ChannelsOption = "16,32",
-    time_steps: StepsOption = 4,
-    epochs: EpochsOption = 10,
-    batch: BatchOption = 32,
-    lr: RateOption = 1e-2,
-    lr_neuron: NeuronRateOption = 1e-2,
-    weight_decay: DecayOption = 0.0,
-    clip: ClipOption = 1.0,
-    penalty: PenaltyOption = 0.0,
-    seed: SeedOption = 0,
-    backend: BackendOption = "auto",
+    train_settings: TrainSetOption = None,
+    epochs: EpochsOption = None,
+    batch: BatchOption = None,
+    lr: RateOption = None,
+    lr_neuron: NeuronRateOption = None,
+    weight_decay: DecayOption = None,
+    clip: ClipOption = None,
+    penalty: PenaltyOption = None,
+    seed: SeedOption = None,
+    backend: BackendOption = None,
     threads: ThreadsOption = None,
     out: OutOption = None,
     force: ForceOption = False,
+    resume: ResumeOption = False,
 ) -> None:
-    """Train a small spiking network on images.
+    """Train a spiking network.
 
-    Blocks of conv - batch norm - neuron - pool and a linear readout. Writes config.json,
-    metrics.csv, model.safetensors and figure.png into the run folder. The same options on the same
-    machine give the same numbers.
+    Writes config.json, metrics.csv, model.safetensors, a checkpoint, the history of what the
+    neurons learned, and figure.png into the run folder. The same options on the same machine give
+    the same numbers. Under torchrun every process takes its share of each batch.
     """
     from rich.console import Console
 
-    console = Console(soft_wrap=True)
-    console.print(f"train {family} on {data}: loading PyTorch and the images", highlight=False)
+    console = Console(soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
+    console.print("train: loading PyTorch and the data", highlight=False)
+    neuron = {"form": form, "per": per, "degree": degree}
+    net = family_arguments(network_settings)
+    if channels is not None:
+        net["channels"] = _channels(channels)
+    net |= {} if time_steps is None else {"time_steps": time_steps}
+    fields = {
+        "family": family, "network": network, "data": data, "data_dir": data_dir, "limit": limit,
+        "epochs": epochs, "batch": batch, "lr": lr, "lr_neuron": lr_neuron,
+        "weight_decay": weight_decay, "clip": clip, "penalty": penalty, "seed": seed,
+        "backend": backend, "threads": threads,
+    }  # fmt: skip
+    given = {k: v for k, v in fields.items() if v is not None} | family_arguments(train_settings)
+    arguments = {k: v for k, v in neuron.items() if v is not None} | _neuron(settings)
+    tables = {
+        "arguments": arguments, "network_arguments": net,
+        "data_arguments": family_arguments(data_settings),
+    }  # fmt: skip
+    if resume and not (config or given or any(tables.values()) or v_min):
+        _resume(out, console)
+        return
+    whole = _merged(config, given, tables, v_min)
+    stem = Path(whole.family.replace(":", "-")).stem
+    folder = out or Path("runs") / f"{stem}-{whole.data}-seed{whole.seed}"
+    _run(whole, folder, force, resume, console)
+
+
+def _merged(
+    file: Path | None,
+    given: Mapping[str, Any],
+    tables: Mapping[str, dict[str, Any]],
+    v_min: str | None,
+) -> TrainConfig:
+    """Return the config of a file with what the options say put over it."""
     from lnm_codegen.train.config import TrainConfig, takes_clamp
+    from lnm_codegen.train.config_file import config_of, read_toml
 
-    words = {"form": form, "per": per}
-    arguments = {
-        **{word: value for word, value in words.items() if value is not None},
-        **family_arguments(settings, degree),
-    }
-    clamp = TrainConfig.v_min
+    base = TrainConfig() if file is None else read_toml(file)
+    kept = base.as_json()
+    if given.get("family", base.family) != base.family:
+        kept["arguments"] = {}
+    if given.get("network", base.network) != base.network:
+        kept["network_arguments"] = {}
+    if given.get("data", base.data) != base.data:
+        kept |= {"data_arguments": {}, "data_dir": None}
+    flat = {**kept, **given}
+    for name, table in tables.items():
+        flat[name] = {**flat[name], **table}
     if v_min is not None:
-        clamp = _clamp(v_min)
-        if "v_min" in arguments:
+        flat["v_min"] = _clamp(v_min)
+        if "v_min" in tables["arguments"]:
             raise ModelError(f"--v-min {v_min}: --set gives v_min too. Give it once.")
-        if not takes_clamp(family):
-            arguments["v_min"] = clamp  # a family that takes none says so
-    config = TrainConfig(
-        family=family,
-        arguments=arguments,
-        v_min=clamp,
-        data=data,
-        data_dir=data_dir,
-        limit=limit,
-        channels=_channels(channels),
-        time_steps=time_steps,
-        epochs=epochs,
-        batch=batch,
-        lr=lr,
-        lr_neuron=lr_neuron,
-        weight_decay=weight_decay,
-        clip=clip,
-        penalty=penalty,
-        seed=seed,
-        backend=backend,
-        threads=threads,
-    )
-    stem = Path(family.replace(":", "-")).stem
-    _run(config, out or Path("runs") / f"{stem}-{data}-seed{seed}", force, console)
+        if not takes_clamp(flat["family"]):
+            flat["arguments"]["v_min"] = flat["v_min"]  # a family that takes none says so
+    return config_of(flat, "")
 
 
-def _run(config: TrainConfig, folder: Path, force: bool, console: Console) -> None:
+def _neuron(settings: list[str] | None) -> dict[str, Any]:
+    """Return what --set gives, a surrogate as a table that a file can hold."""
+    surrogates = [s for s in settings or [] if s.startswith("surrogate=")]
+    found = family_arguments([s for s in settings or [] if s not in surrogates[:1]])
+    for text in surrogates[:1]:
+        value = text.partition("=")[2]
+        found["surrogate"] = None if value.lower() == "none" else surrogate_table(value)
+    return found
+
+
+def _resume(out: Path | None, console: Console) -> None:
+    """Go on with the run in `out`, with the config that it began with."""
+    from lnm_codegen.train.folder import RunFolder
+
+    if out is None:
+        raise ModelError("--resume: no run named. Name its folder with --out.")
+    held = RunFolder(out).resumable(None)
+    if held is None:
+        raise ModelError(f"--resume: {out} holds no run. Name the folder of one with --out.")
+    _run(held, out, False, True, console)
+
+
+def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: Console) -> None:
     """Train, and say what the neurons learned."""
     from lnm_codegen.train.curve import learned_text
     from lnm_codegen.train.runner import run
 
-    result = run(config, folder, force=force, console=console)
+    result = run(config, folder, force=force, resume=resume, console=console)
     for k, layer in enumerate(result.network.neurons):
         console.print(f"layer {k + 1}: {learned_text(layer)}", highlight=False)
     console.print(f"written to {folder}", highlight=False)

@@ -2,173 +2,196 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.train.config import TrainConfig, neuron_of
-from lnm_codegen.train.curve import LOWEST, slope_penalty
+from lnm_codegen.train.curve import LOWEST
 from lnm_codegen.train.data import Dataset, Split
-from lnm_codegen.train.model import ConvNet, parameter_groups
+from lnm_codegen.train.distributed import World
+from lnm_codegen.train.losses import accuracy
+from lnm_codegen.train.metrics import counting
+from lnm_codegen.train.models import Network, build
+from lnm_codegen.train.trainer import Trainer
 
-OnBatch = Callable[[int, int], object]
+OnBatch = Callable[[int, int, float], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one pass over the training images came to.
+    """What one pass over the training samples came to.
 
     Attributes:
         number: 1 for the first.
-        loss: Mean cross-entropy over the training images, as they were met.
-        train_accuracy: Share of the training images that were right when they were met.
-        test_accuracy: Share of the test images that are right after the epoch.
-        rates: Spikes per neuron and step in each neuron layer, on the test images.
+        loss: Mean loss over the training samples, as they were met, without penalty.
+        train_accuracy: Share of the training samples (of their steps, where each has a label)
+            that were right when they were met.
+        test_accuracy: Share of the test samples that are right after the epoch; None where it was
+            not tested. With `validation` they are the samples held out.
+        rates: Spikes per neuron and step in each neuron layer, on the test samples.
+        outside: Share of the charged potentials of each neuron layer at or below v_min, run away
+            or NaN, on the test samples.
         seconds: Of training, without the test.
     """
 
     number: int
     loss: float
     train_accuracy: float
-    test_accuracy: float
+    test_accuracy: float | None
     rates: tuple[float, ...]
+    outside: tuple[float, ...]
     seconds: float
 
 
-def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None) -> ConvNet:
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What a network came to on a split: see `Epoch`."""
+
+    accuracy: float
+    rates: tuple[float, ...]
+    outside: tuple[float, ...]
+
+
+def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None) -> Network:
     """Return a network whose weights depend on the config alone; PyTorch's own seed stays.
 
     Args:
         config: How.
-        data: Its images have the size that the network takes.
+        data: Its samples have the size that the network takes.
         neuron: That of the config, where it is made already.
     """
-    channels, height, width = data.train.images.shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return ConvNet(
+        return build(
+            config.network,
             neuron_of(config) if neuron is None else neuron,
+            data.sample,
             data.classes,
-            (channels, height, width),
-            config.channels,
-            config.time_steps,
-            config.backend,
+            kind=data.kind,
+            per_step=data.per_step or config.loss == "tet",
+            backend=config.backend,
+            **config.network_arguments,
         )
 
 
 def fit(
-    config: TrainConfig, network: ConvNet, data: Dataset, on_batch: OnBatch | None = None
+    config: TrainConfig,
+    network: Network,
+    data: Dataset,
+    on_batch: OnBatch | None = None,
+    trainer: Trainer | None = None,
 ) -> Iterator[Epoch]:
     """Train `network` in place, yielding after each epoch.
 
     Args:
         config: How.
         network: Of `network_of(config, data)`.
-        data: Images.
-        on_batch: Called with the number of steps done and their total.
+        data: Samples.
+        on_batch: Called with the number of steps done, their total, and the last loss.
+        trainer: One to go on with; by default a new one.
 
     Raises:
         ModelError: A loss or gradient is not finite. The network is left as it was before that
             step.
     """
-    weights, learned = parameter_groups(network)
-    optimizer = torch.optim.Adam(
-        [
-            {"params": weights, "lr": config.lr, "weight_decay": config.weight_decay},
-            {"params": learned, "lr": config.lr_neuron, "weight_decay": 0.0},
-        ]
-    )
-    per_epoch = math.ceil(len(data.train) / config.batch)
-    total = per_epoch * config.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / total))
-    )
-    shuffle = torch.Generator().manual_seed(config.seed)
-    done = 0
-    for number in range(1, config.epochs + 1):
-        began, loss_sum, right = time.perf_counter(), 0.0, 0
+    trainer = Trainer(config, network, data) if trainer is None else trainer
+    world = trainer.world
+    for number in range(trainer.epoch + 1, config.epochs + 1):
+        began, sums = time.perf_counter(), [0.0, 0.0, 0.0]
         network.train()
-        for images, labels in data.batches(data.train, config.batch, shuffle):
-            logits = network(images)
-            loss = cross_entropy(logits, labels)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss + _penalty(config, network))
-            _check_finite(network, loss, number, done + 1)
-            for group in (weights, learned):
-                nn.utils.clip_grad_norm_(group, config.clip)
-            optimizer.step()
-            schedule.step()
-            loss_sum += loss.item() * len(labels)
-            right += int((logits.argmax(1) == labels).sum())
-            done += 1
+        batches = data.batches(
+            data.train, config.batch, trainer.shuffle, config.augment, world.rank, world.size
+        )
+        for x, labels in batches:
+            loss, right = trainer.step(x, labels)
+            count = labels.shape[-1]
+            sums = [sums[0] + loss * count, sums[1] + right, sums[2] + labels.numel()]
             if on_batch is not None:
-                on_batch(done, total)
-        seconds, count = time.perf_counter() - began, len(data.train)
-        accuracy, rates = evaluate(network, data, data.test)
-        yield Epoch(number, loss_sum / count, right / count, accuracy, rates, seconds)
+                on_batch(trainer.done, trainer.total, loss)
+        seconds = time.perf_counter() - began
+        loss_sum, right, seen = world.summed(sums)
+        trainer.end_epoch()
+        tested = None
+        every = config.evaluate_every
+        if number == config.epochs or (every and number % every == 0):
+            low = LOWEST if config.v_min is None else config.v_min
+            tested = evaluate(trainer.averaged, data, data.test, config.batch, low, world)
+        yield Epoch(
+            number,
+            loss_sum / len(data.train),
+            right / seen,
+            None if tested is None else tested.accuracy,
+            () if tested is None else tested.rates,
+            () if tested is None else tested.outside,
+            seconds,
+        )
 
 
 def evaluate(
-    network: ConvNet, data: Dataset, split: Split, batch: int = 256
-) -> tuple[float, tuple[float, ...]]:
-    """Return the accuracy on a split, and the firing rate of each neuron layer on it."""
+    network: Network,
+    data: Dataset,
+    split: Split,
+    batch: int = 256,
+    low: float = LOWEST,
+    world: World | None = None,
+) -> Tested:
+    """Return accuracy, firing rates and shares outside the interval on a split.
+
+    Args:
+        network: Any; it is put into eval mode.
+        data: Of the split.
+        split: What to test on.
+        batch: Samples at once.
+        low: Lower end of the interval.
+        world: The processes that share the work.
+    """
+    world = World() if world is None else world
     network.eval()
-    right = 0
-    with torch.no_grad(), _firing_rates(network) as rates:
-        for images, labels in data.batches(split, batch):
-            right += int((network(images).argmax(1) == labels).sum())
-    return right / len(split), tuple(fired / seen for fired, seen in rates.values())
+    right, seen = 0, 0
+    with torch.no_grad(), counting(network.neurons, low) as counts:
+        for x, labels in data.batches(split, batch, rank=world.rank, world=world.size):
+            if labels.numel():
+                logits = network(x.to(world.device))
+                share = accuracy(logits, labels.to(world.device))
+                right, seen = right + round(share * labels.numel()), seen + labels.numel()
+    layers = [n for c in counts for n in (c.fired, c.outside, c.seen)]
+    right, total, *sums = world.summed([right, seen, *layers])
+    fired, outside, each = sums[0::3], sums[1::3], [max(s, 1.0) for s in sums[2::3]]
+    return Tested(
+        right / max(total, 1.0),
+        tuple(f / s for f, s in zip(fired, each, strict=True)),
+        tuple(o / s for o, s in zip(outside, each, strict=True)),
+    )
 
 
 @contextmanager
-def _firing_rates(network: ConvNet) -> Iterator[dict[nn.Module, tuple[float, int]]]:
-    """Count what each neuron layer puts out and how many numbers that is, while it is open."""
-    counts: dict[nn.Module, tuple[float, int]] = {layer: (0.0, 0) for layer in network.neurons}
-
-    def count(layer: nn.Module, inputs: Any, out: Tensor) -> None:
-        fired, seen = counts[layer]
-        counts[layer] = fired + float(out.sum()), seen + out.numel()
-
-    handles = [layer.register_forward_hook(count) for layer in network.neurons]
-    try:
-        yield counts
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _penalty(config: TrainConfig, network: ConvNet) -> Tensor | float:
-    if not config.penalty:
-        return 0.0
-    low = LOWEST if config.v_min is None else config.v_min
-    terms = [slope_penalty(layer, low) for layer in network.neurons]
-    return config.penalty * torch.stack(terms).sum()
+def seeded(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """Give PyTorch the run's seed and its choice of algorithms, and back what it had."""
+    cudnn = torch.backends.cudnn.benchmark
+    before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        torch.manual_seed(config.seed)
+        try:
+            if config.deterministic:
+                torch.use_deterministic_algorithms(True)
+                torch.backends.cudnn.benchmark = False
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+            torch.backends.cudnn.benchmark = cudnn
 
 
-def _check_finite(network: ConvNet, loss: Tensor, epoch: int, step: int) -> None:
-    """Raise ModelError for a loss or gradient that is not finite, naming the last such layer.
-
-    Gradients run from the last layer to the first, so the last one that is not finite is where it
-    began.
-    """
-    where = ""
-    for name, parameter in network.named_parameters():
-        grad = parameter.grad
-        if grad is not None and not bool(torch.isfinite(grad.sum())):
-            where = name
-    if not where and bool(torch.isfinite(loss)):
-        return
-    what = f"the gradient of {where}" if where else "the loss"
-    raise ModelError(
-        f"train: {what} is not finite at step {step}, epoch {epoch}. The network is as it was"
-        " before this step. Lower lr_neuron, or give v_min, such as -2."
-    )
+def learned_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a copy of what the neurons have learned, `<layer>.<parameter>`."""
+    assert isinstance(network, Network)
+    return {
+        f"{k}.{name}": value.detach().cpu().clone()
+        for k, layer in enumerate(network.neurons)
+        for name, value in layer.named_parameters()
+    }

@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.curve import LOWEST, charge_curve, learned_text
-from lnm_codegen.train.model import ConvNet
+from lnm_codegen.train.models import Network
 
 LIF_DECAY = 0.5
 _INK, _QUIET, _LIF = "#1f4e79", "#b0b0b0", "#c55a11"
 
 
-def curves_figure(networks: Mapping[str, ConvNet], v_min: float | None = LOWEST) -> Figure:
+def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST) -> Figure:
     """Draw a row per network and a column per neuron layer.
 
     Args:

@@ -29,12 +29,13 @@ class Report:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task(title, total=None)
+        self._task = self._bar.add_task(title, total=None, loss=float("nan"))
 
     def __enter__(self) -> Report:
         self._bar.start()
@@ -48,9 +49,9 @@ class Report:
     ) -> None:
         self._bar.stop()
 
-    def on_batch(self, done: int, total: int) -> None:
+    def on_batch(self, done: int, total: int, loss: float) -> None:
         """Move the bar."""
-        self._bar.update(self._task, completed=done, total=total)
+        self._bar.update(self._task, completed=done, total=total, loss=loss)
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Print the epoch's line."""
@@ -59,10 +60,18 @@ class Report:
 
 
 def epoch_text(epoch: Epoch, epochs: int) -> str:
-    """Return an epoch as one line; rates are spikes per neuron and step, layer by layer."""
-    rates = " ".join(f"{r:.3f}" for r in epoch.rates)
-    return (
+    """Return an epoch as one line.
+
+    Rates are spikes per neuron and step, layer by layer; `outside`, said where it is not 0, is the
+    largest share of potentials outside the interval in any layer.
+    """
+    text = (
         f"epoch {epoch.number:>{len(str(epochs))}}/{epochs}  loss {epoch.loss:.4f}"
-        f"  train {100 * epoch.train_accuracy:5.1f} %  test {100 * epoch.test_accuracy:5.1f} %"
-        f"  rates {rates}  {epoch.seconds:.1f} s"
+        f"  train {100 * epoch.train_accuracy:5.1f} %"
     )
+    if epoch.test_accuracy is not None:
+        text += f"  test {100 * epoch.test_accuracy:5.1f} %"
+        text += f"  rates {' '.join(f'{r:.3f}' for r in epoch.rates)}"
+        if any(epoch.outside):
+            text += f"  outside {100 * max(epoch.outside):.2g} %"
+    return f"{text}  {epoch.seconds:.1f} s"

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.train.checkpoint import read_checkpoint, under
 from lnm_codegen.train.config import TrainConfig
 from lnm_codegen.train.data import Dataset, load
-from lnm_codegen.train.engine import Epoch, fit, network_of
+from lnm_codegen.train.distributed import joined
+from lnm_codegen.train.engine import Epoch, fit, learned_of, network_of, seeded
 from lnm_codegen.train.figure import curves_figure
 from lnm_codegen.train.folder import RunFolder
-from lnm_codegen.train.model import ConvNet
+from lnm_codegen.train.models import Network
 from lnm_codegen.train.report import Report
+from lnm_codegen.train.start import begin_with
+from lnm_codegen.train.tensorboard import Events
+from lnm_codegen.train.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class RunResult:
     """What came of a run: the trained network and its epochs."""
 
     config: TrainConfig
-    network: ConvNet = field(repr=False)
+    network: Network = field(repr=False)
     epochs: tuple[Epoch, ...]
 
 
@@ -34,6 +41,7 @@ def run(
     out: Path | None = None,
     *,
     force: bool = False,
+    resume: bool = False,
     data: Dataset | None = None,
     console: Console | None = None,
     title: str = "",
@@ -45,7 +53,9 @@ def run(
         config: Everything that decides the numbers.
         out: The run folder; None writes nothing.
         force: Replace the run in a folder that is not empty.
-        data: The images, where they are loaded already; by default what `config` names.
+        resume: Go on with the run in `out` after its last complete epoch, with the numbers that
+            it would have had; begin it where there is none.
+        data: The samples, where they are loaded already; by default what `config` names.
         console: Where progress is shown; None for silence.
         title: Stands before each line of progress.
         lines: Print a line per epoch.
@@ -55,32 +65,100 @@ def run(
             be written, or training diverged; a run folder then keeps the last good epoch.
         ToolError: The data are missing, or the disk is full.
     """
-    folder = None if out is None else RunFolder(out)
-    if folder is not None:
-        folder.check(force)
-    if data is None:
-        data = load(config.data, config.data_dir, config.limit)
-    network = network_of(config, data)
-    layers = len(network.neurons)
-    if folder is not None:
-        folder.create(config, layers)
-    epochs: list[Epoch] = []
-    with _threads(config.threads), Report(console, title, config.epochs, lines) as report:
+    with ExitStack() as stack:
+        world = stack.enter_context(joined(config.device))
+        folder = None if out is None else RunFolder(out)
+        began = False
+        if folder is not None and world.leads:
+            began = resume and folder.resumable(config) is not None
+            if not began:
+                folder.check(force)
+        world.wait()
+        if data is None:
+            data = load_of(config)
+        stack.enter_context(_threads(config.threads))
+        stack.enter_context(seeded(config, world.device))
+        network = network_of(config, data).to(world.device)
+        begin_with(network, config.neurons_from, config.neurons_order)
+        trainer = Trainer(config, network, data, world)
+        kept = _Kept(folder if world.leads else None, config, trainer)
+        held = None if folder is None or not resume else read_checkpoint(folder.path)
+        if held is not None:
+            kept.load(*held)
+        elif folder is not None and world.leads:
+            folder.create(config)
+            kept.save_metrics()
+        title = title if world.leads else ""
+        shown = console if world.leads else None
+        report = stack.enter_context(Report(shown, title, config.epochs, lines))
+        events = stack.enter_context(Events(out if config.tensorboard and world.leads else None))
         try:
-            for epoch in fit(config, network, data, report.on_batch):
-                epochs.append(epoch)
+            for epoch in fit(config, network, data, report.on_batch, trainer):
                 report.on_epoch(epoch)
-                if folder is not None:
-                    folder.save_metrics(epochs, layers)
-                    folder.save_model(network)
+                kept.add(epoch)
+                events.on_epoch(epoch)
         except ModelError as error:
-            if folder is None or not epochs:
+            if folder is None or not kept.epochs:
                 raise
-            kept = folder.path / "model.safetensors"
-            raise ModelError(f"{error} Epoch {len(epochs)} is kept in {kept}.") from None
-    if folder is not None:
-        folder.save_figure(curves_figure({network.neurons[0].neuron.name: network}, config.v_min))
-    return RunResult(config, network, tuple(epochs))
+            place = folder.path / "model.safetensors"
+            raise ModelError(f"{error} Epoch {len(kept.epochs)} is kept in {place}.") from None
+        if folder is not None and world.leads:
+            name = network.neurons[0].neuron.name
+            folder.save_figure(curves_figure({name: trainer.averaged}, config.v_min))
+        return RunResult(config, trainer.averaged, tuple(kept.epochs))
+
+
+def load_of(config: TrainConfig) -> Dataset:
+    """Return the samples that a config names, with those held out as its test split."""
+    data = load(config.data, config.data_dir, config.limit, **config.data_arguments)
+    return data.held_out(config.validation) if config.validation else data
+
+
+class _Kept:
+    """What has come of the run so far, in memory and in its folder."""
+
+    def __init__(self, folder: RunFolder | None, config: TrainConfig, trainer: Trainer) -> None:
+        self._folder, self._config, self._trainer = folder, config, trainer
+        self._history = [learned_of(trainer.network)]
+        self.epochs: list[Epoch] = []
+
+    def add(self, epoch: Epoch) -> None:
+        """Take an epoch; the checkpoint, which all else follows from, is written first."""
+        self.epochs.append(epoch)
+        self._history.append(learned_of(self._trainer.network))
+        if self._folder is None:
+            return
+        history = self._stacked()
+        tensors = self._trainer.tensors() | {f"history.{k}": v for k, v in history.items()}
+        facts = {**self._trainer.facts(), "epochs": [asdict(e) for e in self.epochs]}
+        self._folder.save_checkpoint(tensors, facts)
+        self.save_metrics()
+        self._folder.save_model(self._trainer.averaged)
+        self._folder.save_history(history)
+
+    def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Go on from a checkpoint; files that the kill left behind it are written anew."""
+        self._trainer.load(tensors, facts)
+        tuples = ("rates", "outside")
+        self.epochs = [
+            Epoch(**{k: tuple(v) if k in tuples else v for k, v in e.items()})
+            for e in facts["epochs"]
+        ]
+        history = under("history", tensors)
+        self._history = [{k: v[e] for k, v in history.items()} for e in range(len(self.epochs) + 1)]
+        if self._folder is not None:
+            self.save_metrics()
+            self._folder.save_model(self._trainer.averaged)
+            self._folder.save_history(history)
+
+    def save_metrics(self) -> None:
+        """Write metrics.csv."""
+        if self._folder is not None:
+            self._folder.save_metrics(self.epochs, len(self._trainer.network.neurons))
+
+    def _stacked(self) -> dict[str, Tensor]:
+        names = self._history[0]
+        return {name: torch.stack([h[name] for h in self._history]) for name in names}
 
 
 @contextmanager

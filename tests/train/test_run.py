@@ -20,9 +20,12 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.train import Epoch, TrainConfig, run
 from lnm_codegen.train.config import neuron_of
 from lnm_codegen.train.engine import network_of
+from lnm_codegen.train.folder import FILES
 from tests.train.idx_files import write_fashion
 
-SMALL = TrainConfig(channels=(4, 4), epochs=1, batch=16, limit=64, backend="torch", threads=1)
+SMALL = TrainConfig(
+    network_arguments={"channels": (4, 4)}, epochs=1, batch=16, limit=64, backend="torch", threads=1
+)
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:
@@ -34,8 +37,7 @@ def test_run_folder_is_complete(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "first"
     config = replace(SMALL, arguments={"degree": 2, "per": "channel"}, penalty=1.0, epochs=2)
     result = run(config, out)
-    names = ["config.json", "figure.png", "metrics.csv", "model.safetensors"]
-    assert sorted(p.name for p in out.iterdir()) == names
+    assert sorted(p.name for p in out.iterdir()) == sorted(FILES)
     kept = json.loads((out / "config.json").read_text())
     assert kept["config"]["arguments"] == {"degree": 2, "per": "channel"}
     assert kept["versions"]["lnm_codegen"] == __version__
@@ -45,6 +47,12 @@ def test_run_folder_is_complete(tmp_path: Path) -> None:
     assert float(rows[1]["loss"]) == result.epochs[1].loss
     assert float(rows[1]["firing_rate_2"]) == result.epochs[1].rates[1]
     assert 0 < result.epochs[1].rates[0] < 1
+    history = load_file(out / "history.safetensors")
+    assert {k: tuple(v.shape) for k, v in history.items()} == {
+        "0.theta": (3, 4, 3), "1.theta": (3, 4, 3)
+    }  # fmt: skip
+    assert torch.equal(history["1.theta"][-1], result.network.neurons[1].theta)
+    assert torch.equal(history["1.theta"][0], torch.tensor([0, 0.5, 0]).expand(4, 3))
     assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
     fresh = network_of(config, data=_data(config))
     fresh.load_state_dict(load_file(out / "model.safetensors"))
@@ -115,8 +123,8 @@ def test_a_taken_folder_is_kept(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         run(SMALL, tmp_path)
     assert str(caught.value) == (
-        f"train: {tmp_path} is not empty. Choose another folder with --out, or replace the run in"
-        " it with --force."
+        f"train: {tmp_path} is not empty. Choose another folder with --out, go on with the run in"
+        " it with --resume, or replace it with --force."
     )
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -146,14 +154,15 @@ def test_bad_config_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         run(replace(SMALL, family="lif", arguments={"degree": 3}), tmp_path / "out")
     with pytest.raises(ModelError):
-        run(replace(SMALL, channels=(4,) * 9), tmp_path / "out")
+        run(replace(SMALL, network_arguments={"channels": (4,) * 9}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_divergence_names_the_layer(tmp_path: Path) -> None:
     """A cubic with soft reset and no clamp overflows; the spikes alone would not show it."""
     arguments = {"degree": 3, "v_reset": None, "theta": [0.0, 2.0, 1.0, 9.0]}
-    config = replace(SMALL, arguments=arguments, v_min=None, time_steps=8)
+    network = {"channels": (4, 4), "time_steps": 8}
+    config = replace(SMALL, arguments=arguments, v_min=None, network_arguments=network)
     with pytest.raises(ModelError) as caught:
         run(config, tmp_path)
     assert str(caught.value) == (
@@ -164,7 +173,7 @@ def test_divergence_names_the_layer(tmp_path: Path) -> None:
 
 def test_divergence_keeps_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def diverging(*_: Any) -> Iterator[Epoch]:
-        yield Epoch(1, 1.0, 0.5, 0.5, (0.1, 0.1), 0.1)
+        yield Epoch(1, 1.0, 0.5, 0.5, (0.1, 0.1), (0.0, 0.0), 0.1)
         raise ModelError("train: gone.")
 
     monkeypatch.setattr("lnm_codegen.train.runner.fit", diverging)
@@ -184,7 +193,10 @@ def test_divergence_keeps_the_last_epoch(tmp_path: Path, monkeypatch: pytest.Mon
         ({"lr": float("nan")}, "train: lr is nan. Accepted: a number >= 0."),
         ({"v_min": float("nan")}, "train: v_min is nan. Accepted: a finite number or None."),
         ({"clip": 0.0}, "train: clip is 0.0. Accepted: a number > 0."),
-        ({"channels": ()}, "train: channels is (). Accepted: one or more integers >= 1."),
+        ({"loss": "mse"}, "train: loss is 'mse'. Accepted: mean, tet."),
+        ({"ema": 1.0}, "train: ema is 1.0. Accepted: a number from 0, below 1."),
+        ({"project": 0}, "train: project is 0. Accepted: a number > 0 or None."),
+        ({"warmup": 10}, "train: warmup is 10. Accepted: less than epochs, 10."),
         ({"seed": -1}, "train: seed is -1. Accepted: an integer from 0 to 2**63 - 1."),
     ],
 )

@@ -20,8 +20,8 @@ from lnm_codegen.train.engine import evaluate
 from lnm_codegen.train.runner import RunResult
 
 SMALL = TrainConfig(
-    arguments={"degree": 2}, channels=(2, 3), epochs=1, batch=16, limit=48, backend="torch",
-    threads=1,
+    arguments={"degree": 2}, network_arguments={"channels": (2, 3)}, epochs=1, batch=16, limit=48,
+    backend="torch", threads=1,
 )  # fmt: skip
 REMEDY = "Train again with lnm train, or name another run."
 
@@ -63,8 +63,8 @@ def test_a_run_comes_back_whole(trained: tuple[Path, RunResult]) -> None:
     assert not back.network.training
     want = result.network.state_dict()
     assert all(torch.equal(want[n], t) for n, t in back.network.state_dict().items())
-    accuracy, rates = evaluate(back.network, back.data, back.data.test)
-    assert (accuracy, rates) == (result.epochs[0].test_accuracy, result.epochs[0].rates)
+    found = evaluate(back.network, back.data, back.data.test)
+    assert (found.accuracy, found.rates) == (result.epochs[0].test_accuracy, result.epochs[0].rates)
 
 
 def test_arguments_come_back_as_they_were(tmp_path: Path, data: Dataset) -> None:
@@ -103,11 +103,18 @@ def test_damaged_json(folder: Path, data: Dataset) -> None:
     ("fields", "said"),
     [
         ({"famly": "lif"}, "unknown key 'famly' in 'config'. Accepted: family, arguments, "),
-        ({"channels": "16"}, f"'channels' is '16', of the wrong type. {REMEDY}"),
-        ({"channels": [2, True]}, f"'channels' is [2, True], of the wrong type. {REMEDY}"),
+        ({"network_arguments": "16"}, f"'network_arguments' is '16', of the wrong type. {REMEDY}"),
+        (
+            {"neurons_order": [2, True]},
+            f"'neurons_order' is [2, True], of the wrong type. {REMEDY}",
+        ),
         ({"lr": "fast"}, f"'lr' is 'fast', of the wrong type. {REMEDY}"),
         ({"epochs": True}, f"'epochs' is True, of the wrong type. {REMEDY}"),
-        ({"time_steps": 0}, "train: time_steps is 0. Accepted: an integer >= 1."),
+        ({"batch": 0}, "train: batch is 0. Accepted: an integer >= 1."),
+        ({"network": "vgg"}, "models: no network 'vgg'. Accepted: "),
+        ({"network_arguments": {"channels": [0]}}, "conv: channels is (0,). Accepted: "),
+        ({"network_arguments": {"time_steps": 0}}, "conv: time_steps is 0. Accepted: "),
+        ({"backend": "fast"}, "train: backend is 'fast'. Accepted: auto, c, torch, triton, cuda."),
     ],
 )
 def test_config_that_is_none(folder: Path, data: Dataset, fields: Any, said: str) -> None:
@@ -117,9 +124,12 @@ def test_config_that_is_none(folder: Path, data: Dataset, fields: Any, said: str
 
 def test_unknown_family(folder: Path, data: Dataset) -> None:
     change(folder, family="lmn")
-    assert message(folder, data).startswith("'lmn': no built-in family. Built in: ")
+    where = f"run: {folder}/config.json: "
+    assert message(folder, data).startswith(f"{where}'lmn': no built-in family. Built in: ")
     change(folder, family="lif")
-    assert message(folder, data).startswith("lif: got an unexpected keyword argument 'degree'.")
+    assert message(folder, data).startswith(
+        f"{where}lif: got an unexpected keyword argument 'degree'."
+    )
 
 
 def test_a_recorded_call_is_made_of_families_alone(folder: Path, data: Dataset) -> None:
@@ -127,7 +137,7 @@ def test_a_recorded_call_is_made_of_families_alone(folder: Path, data: Dataset) 
     mark = folder / "mark"
     change(folder, family="os:system", arguments={"command": f"touch {mark}"}, v_min=None)
     assert message(folder, data) == (
-        "os:system: a builtin_function_or_method, and arguments are recorded for it. Accepted from"
+        f"run: {folder}/config.json: os:system: a builtin_function_or_method, and arguments are recorded for it. Accepted from"
         " a file: a family. Write @lnm.family above it."
     )
     assert not mark.exists()
@@ -147,7 +157,7 @@ def test_a_python_family_is_run(tmp_path: Path, data: Dataset) -> None:
     assert load_run(tmp_path / "run", data).network.neurons[0].neuron.name == "mine"
     source.unlink()
     assert message(tmp_path / "run", data) == (
-        f"{source}: no such file. Give the path of a Python file."
+        f"run: {tmp_path}/run/config.json: {source}: no such file. Give the path of a Python file."
     )
 
 
@@ -186,7 +196,7 @@ def test_weights_of_another_network(folder: Path, data: Dataset) -> None:
         f"run: {path}: 'readout.bias' is not finite. {REMEDY}"
     )
     save_file(tensors, path)
-    change(folder, channels=[2, 10**12])
-    assert message(folder, data) == (
-        f"{fits}, which has {10**12} channels in block 2; here 3 channels. {REMEDY}"
+    change(folder, network_arguments={"channels": [2, 10**12]})
+    assert message(folder, data).startswith(
+        f"run: {folder}/config.json: its network cannot be made: "
     )

@@ -18,18 +18,19 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     options += ["--set", "surrogate=sigmoid(alpha=3)"]
     assert run(["train", *SMALL, *options, "--seed", "3", "--v-min", "-1", "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "train lnm on digits: loading PyTorch and the images"
+    assert lines[0] == "train: loading PyTorch and the data"
     assert lines[1].startswith("epoch 1/1  loss ")
     assert lines[2].startswith("layer 1: theta = (")
     assert lines[3] == f"written to {out}"
     config = json.loads((out / "config.json").read_text())["config"]
-    assert config["arguments"].pop("surrogate")["primitive"] == "sigmoid(3*z)"
+    assert config["arguments"].pop("surrogate") == {"kind": "sigmoid", "alpha": 3}
     assert config["arguments"] == {"form": "B", "per": "channel", "degree": 2, "decay": 0.25}
-    assert (config["seed"], config["v_min"], config["channels"]) == (3, -1.0, [4])
+    assert (config["seed"], config["v_min"]) == (3, -1.0)
+    assert config["network_arguments"] == {"channels": [4]}
     assert run(["train", *SMALL, "--out", str(out)]) == 2
     assert capsys.readouterr().err == (
-        f"error: train: {out} is not empty. Choose another folder with --out, or replace the run"
-        " in it with --force.\n"
+        f"error: train: {out} is not empty. Choose another folder with --out, go on with the run"
+        " in it with --resume, or replace it with --force.\n"
     )
 
 
@@ -53,7 +54,8 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--epochs", "0"], "train: epochs is 0. Accepted: an integer >= 1."),
         (
             ["--data", "mnist"],
-            "data: no set 'mnist'. Accepted: digits, fashion-mnist.",
+            "data: 'mnist' is read from a folder of yours. Name it with --data-dir; docs/data.md"
+            " says what may be in it.",
         ),
     ],
 )

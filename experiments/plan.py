@@ -1,0 +1,167 @@
+"""An experiment file: one training recipe, many neurons, and the settings searched for each.
+
+    [data] [network] [train]      as `lnm train --config` takes them
+    [search]  seeds, validation,  settings are compared on samples held out of the training set,
+              epochs              in shorter runs
+    [final]   seeds               the best setting of each row, on all training samples, tested once
+    [[row]]   name, family, ...   a neuron: arguments, `vary` (lists; every combination is a row),
+                                  `settings` (tables of what is searched; without, nothing is)
+
+In `name`, {word} is the value of `vary.word`. A key of a setting, or of `vary`, is an argument of
+the family, a field of [train], or `network.key`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from lnm_codegen.train.config import TrainConfig
+from lnm_codegen.train.config_file import config_of, read_toml
+
+FOLDER = Path(__file__).parent
+TRAIN_FIELDS = {f.name for f in fields(TrainConfig)} - {"family", "arguments", "v_min"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A neuron and the settings searched for it."""
+
+    name: str
+    config: TrainConfig
+    settings: tuple[TrainConfig, ...]
+    shown: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: `phase` is search or final; `setting` is an index into the row's."""
+
+    plan: str
+    row: str
+    phase: str
+    setting: int
+    seed: int
+    config: TrainConfig
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What tells it from the others of its plan."""
+        return self.row, self.phase, self.setting, self.seed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment file, read."""
+
+    name: str
+    rows: tuple[Row, ...]
+    search_seeds: tuple[int, ...]
+    validation: int
+    search_epochs: int | None
+    seeds: tuple[int, ...]
+
+    def searches(self) -> list[Job]:
+        """Return the search jobs, the same setting of every row before the next setting."""
+        most = max(len(row.settings) for row in self.rows)
+        return [
+            self._job(row, "search", k, seed)
+            for seed in self.search_seeds
+            for k in range(most)
+            for row in self.rows
+            if k < len(row.settings) > 1
+        ]
+
+    def finals(self, chosen: Mapping[str, int]) -> list[Job]:
+        """Return the final jobs of the rows whose setting is chosen, seed by seed."""
+        return [
+            self._job(row, "final", chosen[row.name], seed)
+            for seed in self.seeds
+            for row in self.rows
+            if row.name in chosen
+        ]
+
+    def _job(self, row: Row, phase: str, setting: int, seed: int) -> Job:
+        config = replace(row.settings[setting], seed=seed)
+        if phase == "search":
+            epochs = self.search_epochs or config.epochs
+            config = replace(config, validation=self.validation, epochs=epochs)
+        return Job(self.name, row.name, phase, setting, seed, config)
+
+
+def read_plan(name: str) -> Plan:
+    """Return the plan of `<name>.toml` in this folder."""
+    path = FOLDER / f"{name}.toml"
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    base = {k: content.get(k, {}) for k in ("data", "network", "train")}
+    whole = _config(base, path)
+    rows = [row for table in content["row"] for row in _rows(table, whole, path)]
+    search, final = content.get("search", {}), content["final"]
+    return Plan(
+        name, tuple(rows), tuple(search.get("seeds", (0,))), search.get("validation", 0),
+        search.get("epochs"), tuple(final["seeds"]),
+    )  # fmt: skip
+
+
+def _config(tables: Mapping[str, Any], path: Path) -> TrainConfig:
+    """Return the config of the three tables, through the reader of `lnm train --config`."""
+    import json
+    import tempfile
+
+    def text(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{k} = {text(v)}" for k, v in value.items()) + "}"
+        return json.dumps(value)
+
+    lines = [
+        line
+        for name, table in tables.items()
+        for line in (f"[{name}]", *(f"{k} = {text(v)}" for k, v in table.items()))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / path.name
+        file.write_text("\n".join(lines), encoding="utf-8")
+        return read_toml(file)
+
+
+def _rows(table: dict[str, Any], base: TrainConfig, path: Path) -> list[Row]:
+    table = dict(table)
+    name, vary = table.pop("name"), table.pop("vary", {})
+    settings = table.pop("settings", [{}])
+    rows = []
+    for values in itertools.product(*vary.values()):
+        chosen = dict(zip(vary, values, strict=True))
+        words = {k.replace(".", "_"): _word(k, v) for k, v in chosen.items()}
+        config = _changed(base, {**table, **chosen}, path)
+        rows.append(
+            Row(
+                name.format(**words),
+                config,
+                tuple(_changed(config, s, path) for s in settings),
+                tuple(", ".join(f"{k} = {v}" for k, v in s.items()) for s in settings),
+            )
+        )
+    return rows
+
+
+def _changed(config: TrainConfig, changes: Mapping[str, Any], path: Path) -> TrainConfig:
+    flat = config.as_json()
+    for key, given in changes.items():
+        value = None if given == "none" else given
+        if key in ("family", "v_min") or key in TRAIN_FIELDS:
+            flat[key] = value
+        elif key.startswith("network."):
+            flat["network_arguments"] = {**flat["network_arguments"], key[8:]: value}
+        else:
+            flat["arguments"] = {**flat["arguments"], key: value}
+    return config_of(flat, str(path))
+
+
+def _word(key: str, value: Any) -> str:
+    if key == "v_reset":
+        return "soft" if value == "none" else "hard"
+    return str(value)

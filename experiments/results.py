@@ -1,0 +1,118 @@
+"""The table of results, results/<plan>.csv: a row per run, added under a lock as runs end."""
+
+from __future__ import annotations
+
+import csv
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from lnm_codegen import __version__
+
+from plan import Job, Plan  # isort: skip
+
+FOLDER = Path(__file__).parent / "results"
+COLUMNS = (
+    "row", "phase", "setting", "seed", "shown", "accuracy", "train_accuracy", "loss", "rates",
+    "outside", "parameters", "epochs", "seconds_per_epoch", "failed", "lnm_codegen", "torch",
+    "machine", "date", "commit",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line of the table."""
+
+    row: str
+    phase: str
+    setting: int
+    seed: int
+    accuracy: float
+    values: dict[str, str]
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """That of its job."""
+        return self.row, self.phase, self.setting, self.seed
+
+
+def read(plan: str) -> list[Result]:
+    """Return the results of a plan so far."""
+    path = FOLDER / f"{plan}.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Result(
+                r["row"], r["phase"], int(r["setting"]), int(r["seed"]),
+                float(r["accuracy"] or "nan"), r,
+            )
+            for r in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+def add(job: Job, shown: str, values: dict[str, Any]) -> None:
+    """Append the result of a job."""
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{job.plan}.csv"
+    line = {
+        "row": job.row, "phase": job.phase, "setting": job.setting, "seed": job.seed,
+        "shown": shown, "epochs": job.config.epochs, **values, "lnm_codegen": __version__,
+        "torch": torch.__version__, "machine": machine(), "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }  # fmt: skip
+    with FileLock(f"{path}.lock"):
+        new = not path.is_file()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
+            if new:
+                writer.writeheader()
+            writer.writerow(line)
+
+
+def chosen(plan: Plan, results: list[Result]) -> dict[str, int]:
+    """Return the setting of each row whose search is complete: the best on held-out samples."""
+    found: dict[str, int] = {}
+    for row in plan.rows:
+        if len(row.settings) == 1:
+            found[row.name] = 0
+            continue
+        mine: dict[int, list[float]] = {}
+        for r in results:
+            if r.row == row.name and r.phase == "search" and r.seed in plan.search_seeds:
+                mine.setdefault(r.setting, []).append(r.accuracy)
+        whole = [k for k, v in mine.items() if len(v) == len(plan.search_seeds)]
+        if len(whole) == len(row.settings):
+            found[row.name] = max(whole, key=lambda k: (_mean(mine[k]), -k))
+    return found
+
+
+def _mean(values: list[float]) -> float:
+    mean = sum(values) / len(values)
+    return mean if mean == mean else -1.0  # a run that failed loses
+
+
+def machine() -> str:
+    """Return the processor's name and the number of its cores here."""
+    name = platform.processor() or platform.machine()
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        names = (line for line in text.splitlines() if line.startswith("model name"))
+        name = next(names).split(":", 1)[1].strip()
+    except (OSError, StopIteration):
+        pass
+    return name
+
+
+def commit() -> str:
+    """Return the commit that runs, or nothing outside a clone."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=FOLDER.parent, capture_output=True, text=True
+    )
+    return asked.stdout.strip()

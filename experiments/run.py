@@ -1,0 +1,147 @@
+"""Run an experiment: every job of its file that has no result yet, searches first.
+
+    python experiments/run.py mnist1d_feedforward --jobs 2
+    python experiments/run.py mnist1d_feedforward --row "LIF, hard" --seed 3     one run of a row
+
+It may be stopped at any moment and started again, in several processes at once: a job is claimed
+by a lock, a result is written when the run has ended, and a run that was cut off goes on after its
+last epoch. Run folders lie in experiments/runs (not committed); results in experiments/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from lnm_codegen.errors import LnmError
+from lnm_codegen.train.data import Dataset
+from lnm_codegen.train.runner import load_of, run
+
+sys.path.insert(0, str(Path(__file__).parent))
+import results
+from plan import Job, Plan, read_plan
+
+RUNS = Path(__file__).parent / "runs"
+DATA: dict[str, Dataset] = {}
+
+
+def main() -> None:
+    """Read the arguments and work through the queue."""
+    options = arguments()
+    if options.jobs == 1:
+        work(options)
+        return
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=work, args=(options,)) for _ in range(options.jobs)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", help="a TOML file of this folder, without .toml")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
+    parser.add_argument("--row", help="only rows whose name holds this text")
+    parser.add_argument("--seed", type=int, help="only final runs of this seed")
+    parser.add_argument("--phase", choices=("search", "final"), help="only this phase")
+    parser.add_argument("--data-dir", type=Path, help="folder of the data, where they need one")
+    parser.add_argument("--minutes", type=float, help="begin no job after so many minutes")
+    return parser.parse_args()
+
+
+def work(options: argparse.Namespace) -> None:
+    """Take one job after another until none is left."""
+    torch.set_num_threads(1)
+    plan, began = read_plan(options.plan), time.monotonic()
+    while options.minutes is None or time.monotonic() - began < 60 * options.minutes:
+        job, lock = claim(plan, options)
+        if job is None or lock is None:
+            return
+        try:
+            do(plan, job, options.data_dir)
+        finally:
+            lock.release()
+
+
+def waiting(plan: Plan, options: argparse.Namespace) -> list[Job]:
+    """Return the jobs without a result, in order."""
+    found = results.read(plan.name)
+    done = {r.key for r in found}
+    jobs = [] if options.phase == "final" or options.seed is not None else plan.searches()
+    if options.phase != "search":
+        jobs += plan.finals(results.chosen(plan, found))
+    return [
+        job
+        for job in jobs
+        if job.key not in done
+        and (options.row is None or options.row in job.row)
+        and (options.seed is None or job.seed == options.seed)
+    ]
+
+
+def claim(plan: Plan, options: argparse.Namespace) -> tuple[Job | None, FileLock | None]:
+    """Return the first job that no other process works on."""
+    for job in waiting(plan, options):
+        folder = folder_of(job)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{folder}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        if job.key in {r.key for r in results.read(plan.name)}:
+            lock.release()
+            continue
+        return job, lock
+    return None, None
+
+
+def folder_of(job: Job) -> Path:
+    name = "".join(c if c.isalnum() else "-" for c in job.row)
+    return RUNS / job.plan / f"{name}_{job.phase}{job.setting}_seed{job.seed}"
+
+
+def do(plan: Plan, job: Job, data_dir: Path | None) -> None:
+    """Run a job and write its result; a run that diverged has none but the reason."""
+    config = replace(job.config, data_dir=data_dir or job.config.data_dir)
+    key = f"{config.data} {config.data_arguments} {config.limit} {config.validation}"
+    if key not in DATA:
+        DATA[key] = load_of(config)
+    row = next(r for r in plan.rows if r.name == job.row)
+    shown, began = row.shown[job.setting], time.perf_counter()
+    try:
+        result = run(config, folder_of(job), resume=True, data=DATA[key])
+    except LnmError as error:
+        results.add(job, shown, {"failed": str(error)})
+        print(f"{job.plan} {job.row} {job.phase} {shown} seed {job.seed}: {error}", flush=True)
+        return
+    last, seconds = result.epochs[-1], [e.seconds for e in result.epochs]
+    values = {
+        "accuracy": round(last.test_accuracy or 0.0, 6),
+        "train_accuracy": round(last.train_accuracy, 6), "loss": round(last.loss, 6),
+        "rates": " ".join(f"{r:.5f}" for r in last.rates),
+        "outside": " ".join(f"{r:.3g}" for r in last.outside),
+        "parameters": sum(p.numel() for p in result.network.parameters()),
+        "seconds_per_epoch": round(sorted(seconds)[len(seconds) // 2], 4),
+    }  # fmt: skip
+    results.add(job, shown, values)
+    print(
+        f"{job.plan} {job.row} {job.phase} {shown} seed {job.seed}: {values['accuracy']:.4f}"
+        f" train {values['train_accuracy']:.4f} in {time.perf_counter() - began:.0f} s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    main()

@@ -1,0 +1,141 @@
+"""Print the table of an experiment as Markdown, with as many seeds as there are so far.
+
+    python experiments/table.py mnist1d_feedforward [--against "LIF, hard"] [--search]
+
+Accuracy is on the test set after the last epoch: mean and sample standard deviation over seeds. p is
+of a paired two-sided t-test over the seeds that both rows have, and not corrected for the number of
+rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+from scipy.stats import ttest_rel
+
+sys.path.insert(0, str(Path(__file__).parent))
+import results
+from plan import Plan, Row, read_plan
+from results import Result
+
+
+def main() -> None:
+    """Read the arguments and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan")
+    parser.add_argument("--against", help="the row of the paired test; by default the best LIF")
+    parser.add_argument("--search", action="store_true", help="print what was searched instead")
+    options = parser.parse_args()
+    plan, found = read_plan(options.plan), results.read(options.plan)
+    print(
+        "\n".join(searched(plan, found) if options.search else table(plan, found, options.against))
+    )
+
+
+def finals(found: list[Result], row: str) -> dict[int, Result]:
+    """Return the final results of a row by seed."""
+    return {r.seed: r for r in found if r.row == row and r.phase == "final"}
+
+
+def best_of(plan: Plan, found: list[Result], word: str) -> str | None:
+    """Return the row whose name begins with `word` that did best in the search.
+
+    Where there was no search it is the first of them.
+    """
+    rows = [row for row in plan.rows if row.name.startswith(word)]
+    if not rows:
+        return None
+    return max(rows, key=lambda row: validation(row, found) or 0.0).name
+
+
+def validation(row: Row, found: list[Result]) -> float | None:
+    """Return the best accuracy on held-out samples that a row reached in its search."""
+    means = []
+    for k in range(len(row.settings)):
+        mine = [
+            r.accuracy
+            for r in found
+            if r.row == row.name and r.phase == "search" and r.setting == k and r.accuracy >= 0
+        ]
+        means += [sum(mine) / len(mine)] if mine else []
+    return max(means, default=None)
+
+
+def table(plan: Plan, found: list[Result], against: str | None) -> list[str]:
+    """Return the lines of the table of final results."""
+    against = against or best_of(plan, found, "LIF")
+    base = finals(found, against) if against else {}
+    lines = [
+        f"| neuron | setting | held out | seeds | test | train | p against {against} | rates |"
+        " outside | parameters | s / epoch |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in plan.rows:
+        mine = finals(found, row.name)
+        held = validation(row, found)
+        lines.append(line(row.name, held, list(mine.values()), paired(mine, base)))
+    return lines
+
+
+def line(name: str, held: float | None, mine: list[Result], p: str) -> str:
+    """Return one line of the table."""
+    whole = [r for r in mine if not r.values["failed"]]
+    shown = "" if held is None else f"{100 * held:.1f}"
+    if not whole:
+        return f"| {name} | | {shown} | n = 0 | | | | | | | |"
+    first = whole[0].values
+    rates = zip(*([float(x) for x in r.values["rates"].split()] for r in whole), strict=True)
+    outside = zip(*([float(x) for x in r.values["outside"].split()] for r in whole), strict=True)
+    failed = f", {len(mine) - len(whole)} failed" if len(whole) < len(mine) else ""
+    return " | ".join(
+        [
+            f"| {name}",
+            first["shown"],
+            shown,
+            f"{len(whole)}{failed}",
+            spread([r.accuracy for r in whole]),
+            spread([float(r.values["train_accuracy"]) for r in whole]),
+            p,
+            " ".join(f"{statistics.mean(r):.3f}" for r in rates),
+            " ".join(f"{100 * statistics.mean(o):.2g} %" for o in outside),
+            first["parameters"],
+            f"{statistics.median(float(r.values['seconds_per_epoch']) for r in whole):.2f} |",
+        ]
+    )
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and sample standard deviation in percent."""
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
+
+
+def paired(mine: dict[int, Result], base: dict[int, Result]) -> str:
+    """Return p and the mean difference over the seeds of both."""
+    seeds = [s for s in mine if s in base and mine[s].accuracy >= 0 and base[s].accuracy >= 0]
+    if len(seeds) < 2 or mine == base:
+        return ""
+    a, b = ([r[s].accuracy for s in seeds] for r in (mine, base))
+    difference = 100 * (statistics.mean(a) - statistics.mean(b))
+    return f"{ttest_rel(a, b).pvalue:.2g} ({difference:+.1f})"
+
+
+def searched(plan: Plan, found: list[Result]) -> list[str]:
+    """Return every setting that was searched and what it came to."""
+    lines = ["| neuron | setting | held out | train |", "| --- | --- | --- | --- |"]
+    for r in sorted(found, key=lambda r: ([x.name for x in plan.rows].index(r.row), r.setting)):
+        if r.phase == "search":
+            came = r.values["failed"] or f"{100 * r.accuracy:.1f}"
+            train = r.values["train_accuracy"]
+            lines.append(
+                f"| {r.row} | {r.values['shown']} | {came} | "
+                f"{f'{100 * float(train):.1f}' if train else ''} |"
+            )
+    return lines
+
+
+if __name__ == "__main__":
+    main()

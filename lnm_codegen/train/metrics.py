@@ -1,0 +1,80 @@
+"""What is counted in the neuron layers while a network runs: firing, and leaving an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from lnm_codegen.nn import NeuronLayer
+
+HIGH = 1e30
+"""Above it a potential has run away."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Sums over neurons and steps of one layer.
+
+    Attributes:
+        fired: What the layer put out: spikes, where its output is its spike.
+        outside: Charged potentials that are not inside the interval, NaN among them.
+        seen: Neurons times steps.
+    """
+
+    fired: float = 0.0
+    outside: float = 0.0
+    seen: int = 0
+
+
+@contextmanager
+def counting(layers: Sequence[NeuronLayer], low: float) -> Iterator[list[Counts]]:
+    """Count in each of `layers` while it is open.
+
+    The second count is made by the kernels themselves, in a twin of the layer that shares its
+    parameters and sees the same input; so a pass costs the neuron layers twice.
+
+    Args:
+        layers: Of a network, run in eval mode without gradients.
+        low: A potential at or below it is outside: it is where a clamp holds it.
+    """
+    counts = [Counts() for _ in layers]
+    handles = [
+        layer.register_forward_hook(_Counter(total, low), with_kwargs=True)
+        for layer, total in zip(layers, counts, strict=True)
+    ]
+    try:
+        yield counts
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Counter:
+    """The forward hook of one layer."""
+
+    def __init__(self, counts: Counts, low: float) -> None:
+        self._counts, self._twin = counts, None
+        self._interval = (float(torch.nextafter(torch.tensor(low), torch.tensor(HIGH))), HIGH)
+
+    def __call__(self, layer: NeuronLayer, inputs: Any, named: dict[str, Any], out: Any) -> None:
+        spikes: Tensor = out[0] if isinstance(out, tuple) else out
+        self._counts.fired += float(spikes.sum())
+        self._counts.seen += spikes.numel()
+        if not layer.neuron.states:
+            return
+        if self._twin is None:
+            skipped = 2 if layer.step_mode == "m" else 1
+            shape = tuple(inputs[0].shape[skipped:])
+            self._twin: NeuronLayer | None = NeuronLayer(
+                layer.neuron, channels=shape[0], shape=shape, backend=layer.backend,
+                step_mode=layer.step_mode, record=("stats",), interval=self._interval,
+            )  # fmt: skip
+        held = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+        *_, recorded = functional_call(self._twin, held, inputs, named)
+        self._counts.outside += recorded["stats"]["outside"]

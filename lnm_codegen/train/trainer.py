@@ -1,0 +1,184 @@
+"""`Trainer`: all that changes while a network is trained, and one step of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.train import checkpoint
+from lnm_codegen.train.config import TrainConfig
+from lnm_codegen.train.curve import LOWEST, slope_penalty
+from lnm_codegen.train.data import Dataset
+from lnm_codegen.train.distributed import World
+from lnm_codegen.train.losses import accuracy, loss_of
+from lnm_codegen.train.models import Network, parameter_groups
+from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
+
+_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Trainer:
+    """A network, its optimiser, schedule, average and random numbers.
+
+    Args:
+        config: How.
+        network: Trained in place; already on the world's device.
+        data: What it is trained on.
+        world: This process among others.
+
+    Attributes:
+        epoch: Epochs that are complete.
+        done: Steps that are done.
+        total: Steps of the whole run.
+        shuffle: The random numbers of order and augmentation.
+    """
+
+    def __init__(
+        self, config: TrainConfig, network: Network, data: Dataset, world: World | None = None
+    ) -> None:
+        self.config, self.network = config, network
+        self.world = World() if world is None else world
+        self._check_batches(len(data.train))
+        per_epoch = math.ceil(len(data.train) / config.batch)
+        self.epoch, self.done, self.total = 0, 0, per_epoch * config.epochs
+        self._samples = len(data.train)
+        self._groups = parameter_groups(network)
+        self._optimizer = optimizer_of(config, network)
+        self._schedule = schedule_of(config, self._optimizer, per_epoch)
+        self._loss = loss_of(config.loss, config.tet_weight, config.label_smoothing)
+        self._average: AveragedModel | None = None
+        if config.ema:
+            self._average = AveragedModel(
+                network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
+            )
+        half = config.precision == "float16"
+        self._scaler = torch.amp.GradScaler(self.world.device.type, enabled=half)
+        self.shuffle = torch.Generator().manual_seed(config.seed)
+        self._run: nn.Module = self.world.wrapped(network)
+        if config.compile:
+            self._run = torch.compile(self._run)  # type: ignore[assignment]
+
+    @property
+    def averaged(self) -> Network:
+        """The network that is tested and kept: the moving average, if there is one."""
+        if self._average is None:
+            return self.network
+        kept: Network = self._average.module
+        return kept
+
+    def step(self, x: Tensor, labels: Tensor) -> tuple[float, int]:
+        """Train on one batch; return its mean loss, without penalty, and how many were right.
+
+        Raises:
+            ModelError: The loss or a gradient is not finite; nothing has changed then.
+        """
+        device, kind = self.world.device, self.config.precision
+        x, labels = x.to(device), labels.to(device)
+        count = labels.shape[-1]  # labels are (N,), or (T, N)
+        with torch.autocast(device.type, _TYPES.get(kind), enabled=kind in _TYPES):
+            logits = self._run(x)
+        loss = self._loss(logits, labels)
+        self._optimizer.zero_grad()
+        whole = min(self.config.batch, self._samples - self._met() * self.config.batch)
+        scaled = self._scaler.scale(loss * self.world.share(count, whole))
+        torch.autograd.backward(scaled + self._scaler.scale(self._penalty()))
+        self._scaler.unscale_(self._optimizer)
+        if not clipped(self._groups, self.config.clip) and not self._scaler.is_enabled():
+            self._refuse(loss)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._schedule.step()
+        if self.config.project is not None:
+            low = LOWEST if self.config.v_min is None else self.config.v_min
+            from lnm_codegen.train.stability import project
+
+            for layer in self.network.neurons:
+                project(layer, self.config.project, low)
+        if self._average is not None:
+            self._average.update_parameters(self.network)
+        self.done += 1
+        return loss.item(), round(accuracy(logits.detach(), labels) * labels.numel())
+
+    def end_epoch(self) -> None:
+        """Count a complete pass."""
+        self.epoch += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors that a checkpoint keeps."""
+        kept = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        kept |= checkpoint.optimizer_tensors(self._optimizer)
+        if self._average is not None:
+            kept |= {f"average.{k}": v for k, v in self._average.state_dict().items()}
+        kept["random.shuffle"] = self.shuffle.get_state()
+        kept["random.torch"] = torch.get_rng_state()
+        if self.world.device.type == "cuda":
+            kept["random.cuda"] = torch.cuda.get_rng_state(self.world.device)
+        return kept
+
+    def facts(self) -> dict[str, Any]:
+        """Return the rest, as JSON writes it."""
+        return {
+            "epoch": self.epoch,
+            "done": self.done,
+            "scaler": self._scaler.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Go on where a checkpoint was written."""
+        self.network.load_state_dict(checkpoint.under("network", tensors))
+        checkpoint.load_optimizer(self._optimizer, tensors)
+        if self._average is not None:
+            self._average.load_state_dict(checkpoint.under("average", tensors))
+        self.shuffle.set_state(tensors["random.shuffle"])
+        torch.set_rng_state(tensors["random.torch"])
+        if "random.cuda" in tensors and self.world.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.world.device)
+        self._scaler.load_state_dict(facts["scaler"])
+        self.epoch, self.done = facts["epoch"], facts["done"]
+        self._schedule.load_state_dict(facts["schedule"])
+        for group, rate in zip(
+            self._optimizer.param_groups, self._schedule.get_last_lr(), strict=True
+        ):
+            group["lr"] = rate
+
+    def _met(self) -> int:
+        """Return the steps that are done of this epoch."""
+        return self.done - self.epoch * (self.total // self.config.epochs)
+
+    def _penalty(self) -> Tensor:
+        if not self.config.penalty:
+            return torch.zeros((), device=self.world.device)
+        low = LOWEST if self.config.v_min is None else self.config.v_min
+        terms = [slope_penalty(layer, low) for layer in self.network.neurons]
+        return self.config.penalty * torch.stack(terms).sum()
+
+    def _check_batches(self, samples: int) -> None:
+        left = samples % self.config.batch or min(self.config.batch, samples)
+        if left < self.world.size:
+            raise ModelError(
+                f"train: {samples} samples in batches of {self.config.batch} leave a last one of"
+                f" {left} for {self.world.size} processes. Accepted: one sample or more for each."
+                " Choose another batch."
+            )
+
+    def _refuse(self, loss: Tensor) -> None:
+        """Raise ModelError, naming the last layer whose gradient is not finite.
+
+        Gradients run from the last layer to the first, so the last one that is not finite is where
+        it began.
+        """
+        where = ""
+        for name, parameter in self.network.named_parameters():
+            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+                where = name
+        what = f"the gradient of {where}" if where else "the loss"
+        raise ModelError(
+            f"train: {what} is not finite at step {self.done + 1}, epoch {self.epoch + 1}. The"
+            " network is as it was before this step. Lower lr_neuron, or give v_min, such as -2."
+        )

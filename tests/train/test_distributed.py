@@ -1,0 +1,63 @@
+"""Two processes train what one does with the whole batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lnm_codegen.cli import run as command
+from tests.train.test_run import metrics
+
+TOLERANCE = 2e-5
+"""Of each weight, after 2 epochs: sums over the batch are taken in another order, and Adam divides
+by the root of a mean square, so a rounding of a small gradient is a larger share of a step."""
+
+CONFIG = """
+[neuron]
+family = "lnm"
+degree = 2
+per = "channel"
+[network]
+name = "feedforward"
+hidden = [16, 16]
+[data]
+name = "digits-rows"
+limit = 70
+[train]
+epochs = 2
+batch = 20
+lr = 1e-3
+lr_neuron = 1e-3
+penalty = 1.0
+backend = "torch"
+threads = 1
+"""
+
+
+@pytest.mark.timeout(120)
+def test_two_processes_and_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Batches of 20 and a last one of 10, so also shares of different sizes."""
+    file = tmp_path / "exp.toml"
+    file.write_text(CONFIG)
+    assert command(["train", "--config", str(file), "--out", str(tmp_path / "one")]) == 0
+    words = "-m torch.distributed.run --standalone --nproc-per-node 2 -m lnm_codegen.cli train"
+    done = subprocess.run(
+        [sys.executable, *words.split(), "--config", str(file), "--out", str(tmp_path / "two")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("epoch 2/2") == 1
+    one, two = (load_file(tmp_path / n / "model.safetensors") for n in ("one", "two"))
+    start = load_file(tmp_path / "one" / "history.safetensors")["0.theta"]
+    assert not torch.allclose(start[0], start[-1], atol=10 * TOLERANCE)
+    for name, want in one.items():
+        assert torch.allclose(two[name], want, rtol=0, atol=TOLERANCE), name
+    for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
+        assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-4)
+        assert float(a["test_accuracy"]) == pytest.approx(float(b["test_accuracy"]), abs=0.03)
