@@ -84,6 +84,14 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
     ),
     "plif": lambda: lnm.get("plif", tau=3.0, v_reset=0.125),
     "plif-neuron": lambda: lnm.get("plif", decay_input=False, v_reset=None, per="neuron"),
+    "glif-steps": lambda: lnm.get(
+        "glif", g_per_step=True, alpha=0.7, per={"w_tau": "channel", "w_v_threshold": "neuron"}
+    ),
+    "alif": lambda: lnm.get("alif", tau_m=4.0, tau_adp=12.0, per="channel"),
+    "alif-lsnn": lambda: lnm.get(
+        "alif", form="lsnn", tau_m=3.0, tau_adp=8.0, tau_syn=2.5, v_threshold=0.25, beta=0.375,
+        v_reset=-0.125, per="neuron",
+    ),
     "qif": lambda: lnm.get("qif"),
     "qif-learned": lambda: lnm.get("qif", learnable=True, per="channel"),
     "cuba_lif": lambda: lnm.get("cuba_lif"),
@@ -105,6 +113,10 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
     "lnm-C": _lnm(
         3, form="C", theta=(-0.5, 0.125, -0.0625), learn_theta_0=False, learn_threshold=True,
         v_reset=None, per="neuron",
+    ),
+    "lnm-legendre": lambda: lnm.get(
+        "lnm", degree=4, basis="legendre", theta=(-0.2, 0.75, 0.125, -0.0625, 0.03), v_min=-1.0,
+        per="channel",
     ),
     "lnm-detached": _lnm(3, v_reset=None, v_min=-1.5, learn_threshold=True, detach_reset=True),
     "dendrite": dendrite,
