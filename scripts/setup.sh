@@ -108,7 +108,7 @@ EOF
 }
 
 install_packages() {
-  local requirements peers
+  local requirements packages
   if [ -n "${TORCH_INDEX:-}" ]; then
     requirements=$(from_pyproject torch)
     say "installing PyTorch from the index given in TORCH_INDEX"
@@ -118,10 +118,10 @@ install_packages() {
   fi
   say "installing lnm_codegen with what it needs"
   pip install --editable '.[test,dev]'
-  say "installing the libraries to compare with"
-  requirements=$(from_pyproject peers)
-  mapfile -t peers <<<"$requirements"
-  pip install --no-deps "${peers[@]}"
+  say "installing the libraries to compare with, and the package with the time series"
+  requirements=$(from_pyproject peers && from_pyproject series)
+  mapfile -t packages <<<"$requirements"
+  pip install --no-deps "${packages[@]}"
 }
 
 make_venv

@@ -127,11 +127,11 @@ def read_aedat3(raw: bytes, where: str) -> Events:
         raise ToolError(f"{where}: not an AEDAT 3.1 file. Get the file again.")
     place, words, times = begin + len(end), [], []
     while place < len(raw):
-        head = np.frombuffer(raw[place : place + _PACKET.itemsize].ljust(28, b"\0"), _PACKET)[0]
-        place += _PACKET.itemsize
+        start, place = place, place + _PACKET.itemsize
+        head = np.frombuffer(raw[start:place].ljust(_PACKET.itemsize, b"\0"), _PACKET)[0]
         size, number, room = (int(head[word]) for word in ("size", "number", "capacity"))
         if size <= 0 or not 0 <= number <= room or place + size * room > len(raw):
-            raise ToolError(f"{where}: the packet at byte {place} is cut off. Get the file again.")
+            raise ToolError(f"{where}: the packet at byte {start} is cut off. Get the file again.")
         if head["type"] == _POLARITY and size == _POLARITY_BYTES:
             pair = np.frombuffer(raw, "<u4", 2 * number, place).astype(np.int64).reshape(-1, 2)
             pair = pair[(pair[:, 0] & 1) == 1]

@@ -97,7 +97,7 @@ def kept_once(
     known = torch.zeros(count, dtype=torch.bool)
 
     def read(rows: Tensor) -> Tensor:
-        new = rows[~known[rows]].unique()
+        new = torch.unique(rows[~known[rows]])
         if len(new):
             kept[new] = make(new)
             known[new] = True

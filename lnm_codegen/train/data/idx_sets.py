@@ -92,7 +92,7 @@ def _pixel_by_pixel(
     if seed is not None:
         order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
         flat = [part[:, order] for part in flat]
-    train, test = (part.unflatten(1, (-1, pixels)) for part in flat)
+    train, test = (part.view(len(part), -1, pixels) for part in flat)
     return pixel_sequences(name, train, test, labels, classes=10, limit=limit, scale=scale, top=255)
 
 

@@ -66,13 +66,12 @@ def imagenet(
             f"{folder}: train/ has {len(train)} class folders with images, val/ {len(val)}, and"
             f" {odd!r} is in one alone. Expected the same in both."
         )
-    splits = (
+    first, second = (
         _split(store, list(part.values()), size, short, threads).first(limit)
         for part in (train, val)
     )
-    return Dataset(
-        "imagenet", *splits, len(train), "image", (3, size, size), scale=SCALE, draws=DRAWS
-    )  # fmt: skip
+    shape = (3, size, size)
+    return Dataset("imagenet", first, second, len(train), "image", shape, SCALE, draws=DRAWS)
 
 
 def _split(

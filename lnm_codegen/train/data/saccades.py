@@ -58,7 +58,7 @@ def _split(
     def make(rows: Tensor) -> Tensor:
         parts = [
             saccade_events(images[some].to(torch.float32) / 255, time_steps, threshold)
-            for some in rows.split(AT_ONCE)
+            for some in torch.split(rows, AT_ONCE)
         ]
         return torch.cat(parts, dim=1).transpose(0, 1).to(torch.int16)
 

@@ -101,7 +101,9 @@ def read_ts(path: Path) -> Series:
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or error
         raise ToolError(f"{path}: cannot be read: {said}. Get the file again.") from None
-    values, labels, in_data = [], [], False
+    values: list[NDArray[np.float32]] = []
+    labels: list[str] = []
+    in_data = False
     for number, raw in enumerate(lines, 1):
         line = raw.strip()
         if not line or line.startswith("#"):

@@ -55,7 +55,9 @@ class Split:
 
     def in_memory(self, augment: Augment | None = None) -> Split:
         """Read all inputs now and keep them, with an augmentation of whole batches."""
-        parts = [self.read(rows, None) for rows in torch.arange(len(self)).split(READ_AT_ONCE)]
+        parts = [
+            self.read(rows, None) for rows in torch.split(torch.arange(len(self)), READ_AT_ONCE)
+        ]
         return held(torch.cat(parts), self.labels, augment)
 
     @property

@@ -163,7 +163,7 @@ def yin_yang_class(points: Floats) -> NDArray[np.int64]:
     left = np.hypot(x - 0.5 * RADIUS, y - RADIUS)
     in_left = (left > DOT) & (left <= 0.5 * RADIUS)
     above = (y > RADIUS) & (right > 0.5 * RADIUS)
-    found = ((right <= DOT) | in_left | above).astype(np.int64)
+    found: NDArray[np.int64] = ((right <= DOT) | in_left | above).astype(np.int64)
     found[(right < DOT) | (left < DOT)] = 2
     found[np.hypot(x - RADIUS, y - RADIUS) > RADIUS] = -1
     return found
@@ -177,7 +177,8 @@ def one_spike(values: Floats, time_steps: int) -> NDArray[np.bool_]:
         time_steps: T.
     """
     step = np.rint(values * (time_steps - 1)).astype(np.int64)
-    return step[:, None, :] == np.arange(time_steps)[None, :, None]
+    spikes: NDArray[np.bool_] = step[:, None, :] == np.arange(time_steps)[None, :, None]
+    return spikes
 
 
 def _sequences(

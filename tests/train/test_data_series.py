@@ -1,0 +1,153 @@
+"""Time series from .ts files: padded in front, standardised by the training values."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.train.data import load
+from lnm_codegen.train.data.series import read_ts
+
+HEAD = "# a comment\n@problemName Toy\n@classLabel true a b\n@data\n"
+TRAIN = f"{HEAD}1,2,3:10,20,30:b\n4,?:40,50:a\n"
+TEST = f"{HEAD}\n5,6,7,8:1,1,1,1:a\n"
+
+
+def write_toy(folder: Path, train: str = TRAIN, test: str = TEST) -> Path:
+    place = folder / "Toy"
+    place.mkdir()
+    (place / "Toy_TRAIN.ts").write_text(train)
+    (place / "Toy_TEST.ts").write_text(test)
+    return place
+
+
+def test_a_problem(tmp_path: Path) -> None:
+    """Labels are numbered in order; short series get zeros in front, a missing value one too."""
+    place = write_toy(tmp_path)
+    for folder in (tmp_path, place):
+        data = load("time-series", folder, problem="Toy")
+        assert (data.kind, data.sample, data.classes) == ("sequence", (4, 2), 2)
+        assert data.train.labels.tolist() == [1, 0]
+        first = np.array([1, 2, 3, 4.0])
+        second = np.array([10, 20, 30, 40, 50.0])
+        x, _ = next(data.batches(data.train, 2))
+        one = (np.array([1, 2, 3]) - first.mean()) / first.std()
+        two = (np.array([10, 20, 30]) - second.mean()) / second.std()
+        assert np.allclose(x[:, 0, 0], [0, *one], atol=1e-6)
+        assert np.allclose(x[:, 0, 1], [0, *two], atol=1e-6)
+        assert np.allclose(x[:, 1, 0], [0, 0, (4 - first.mean()) / first.std(), 0], atol=1e-6)
+        x, labels = next(data.batches(data.test, 2))
+        assert labels.tolist() == [0]
+        assert np.allclose(x[:, 0, 1], (1 - second.mean()) / second.std(), atol=1e-6)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1),
+            st.sampled_from(["0", "one", "-1.5"]),
+        ),
+        min_size=1, max_size=5,
+    )
+)  # fmt: skip
+def test_reads_back_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, made: list[tuple[list[float], str]]
+) -> None:
+    path = tmp_path_factory.mktemp("ts") / "a.ts"
+    lines = [f"{','.join(map(repr, values))}:{label}" for values, label in made]
+    path.write_text("@DATA\n" + "\n".join(lines))
+    found = read_ts(path)
+    assert found.labels == tuple(label for _, label in made)
+    for values, (wanted, _) in zip(found.values, made, strict=True):
+        assert np.array_equal(values, np.array(wanted, np.float32)[:, None])
+
+
+BROKEN = {
+    "empty": ("", "no series in it. Expected lines after @data. Get the file again."),
+    "head": ("@data\n", "no series in it. Expected lines after @data. Get the file again."),
+    "text": ("@data\nx,y:a\n", "line 2"),
+    "ragged": ("@data\n1,2:1:a\n", "line 2"),
+    "no values": ("@data\na\n", "line 2"),
+    "dimensions": ("@data\n1,2:1,2:a\n\n1,2:a\n", "line 4"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_files_are_one_line(tmp_path: Path, case: str) -> None:
+    content, message = BROKEN[case]
+    path = tmp_path / "a.ts"
+    path.write_text(content)
+    if message.startswith("line"):
+        message += (
+            " is not a series: dimensions of one length, as many as in the first, and a label,"
+            " apart by colons. Get the file again."
+        )
+    with pytest.raises(ToolError) as caught:
+        read_ts(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ToolError, match=r"^[^\n]*a\.ts: cannot be read: [^\n]*Get the file again"):
+        read_ts(path)
+
+
+def test_splits_that_do_not_fit(tmp_path: Path) -> None:
+    place = write_toy(tmp_path, test="@data\n1:2:c\n")
+    with pytest.raises(ToolError) as caught:
+        load("time-series", tmp_path, problem="Toy")
+    assert str(caught.value) == f"{place}: test label 'c' is not in Toy_TRAIN.ts."
+    (place / "Toy_TEST.ts").write_text("@data\n1:a\n")
+    with pytest.raises(ToolError) as caught:
+        load("time-series", tmp_path, problem="Toy")
+    assert str(caught.value) == f"{place}: 2 dimensions in training, 1 in test."
+
+
+def test_problems_that_are_not_there(tmp_path: Path) -> None:
+    remedy = (
+        "Run pip install --no-deps aeon, which carries eight problems, or name the folder of your"
+        " .ts files with --data-dir."
+    )
+    with pytest.raises(ToolError) as caught:
+        load("time-series", tmp_path / "none")
+    assert str(caught.value) == (f"data: time-series: {tmp_path}/none does not exist. {remedy}")
+    with pytest.raises(ToolError) as caught:
+        load("time-series", tmp_path)
+    assert str(caught.value) == (
+        f"data: time-series: {tmp_path} holds no <problem>_TRAIN.ts, nor does a folder in it."
+        f" {remedy}"
+    )
+    write_toy(tmp_path)
+    with pytest.raises(ModelError) as caught:
+        load("time-series", tmp_path, problem="Toi")
+    assert str(caught.value) == (
+        f"data: time-series: no problem 'Toi' in {tmp_path}. Accepted: Toy. Did you mean 'Toy'?"
+    )
+
+
+AEON = {
+    "JapaneseVowels": (270, 370, (29, 12), 9), "BasicMotions": (40, 40, (100, 6), 4),
+    "OSULeaf": (200, 242, (427, 1), 6), "GunPoint": (50, 150, (150, 1), 2),
+    "PickupGestureWiimoteZ": (50, 50, (361, 1), 10),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("problem", AEON)
+def test_problems_of_the_package(problem: str) -> None:
+    """Where aeon is installed: the sizes that the archive states."""
+    if importlib.util.find_spec("aeon") is None:
+        pytest.skip("aeon is not installed")
+    data = load("time-series", problem=problem)
+    found = len(data.train), len(data.test), data.sample, data.classes
+    assert found == AEON[problem]
+    x, _ = next(data.batches(data.train, 1000))
+    assert bool(torch.isfinite(x).all())
