@@ -2,9 +2,9 @@
 
     python experiments/table.py mnist1d_feedforward [--against "LIF, hard"] [--search]
 
-Accuracy is on the test set after the last epoch: mean and sample standard deviation over seeds. p is
-of a paired two-sided t-test over the seeds that both rows have, and not corrected for the number of
-rows.
+Accuracy is on the test set after the last epoch: mean and sample standard deviation over seeds. p
+is of a paired two-sided t-test over the seeds that both rows have, and not corrected for the number
+of rows.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def fit(
             if on_batch is not None:
                 on_batch(trainer.done, trainer.total, loss)
         seconds = time.perf_counter() - began
-        loss_sum, right, seen = world.summed(sums)
+        loss_sum, hits, seen = world.summed(sums)
         trainer.end_epoch()
         tested = None
         every = config.evaluate_every
@@ -125,7 +125,7 @@ def fit(
         yield Epoch(
             number,
             loss_sum / len(data.train),
-            right / seen,
+            hits / seen,
             None if tested is None else tested.accuracy,
             () if tested is None else tested.rates,
             () if tested is None else tested.outside,
@@ -161,10 +161,10 @@ def evaluate(
                 share = accuracy(logits, labels.to(world.device))
                 right, seen = right + round(share * labels.numel()), seen + labels.numel()
     layers = [n for c in counts for n in (c.fired, c.outside, c.seen)]
-    right, total, *sums = world.summed([right, seen, *layers])
+    hits, total, *sums = world.summed([right, seen, *layers])
     fired, outside, each = sums[0::3], sums[1::3], [max(s, 1.0) for s in sums[2::3]]
     return Tested(
-        right / max(total, 1.0),
+        hits / max(total, 1.0),
         tuple(f / s for f, s in zip(fired, each, strict=True)),
         tuple(o / s for o, s in zip(outside, each, strict=True)),
     )

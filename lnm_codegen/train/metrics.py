@@ -59,7 +59,8 @@ class _Counter:
     """The forward hook of one layer."""
 
     def __init__(self, counts: Counts, low: float) -> None:
-        self._counts, self._twin = counts, None
+        self._counts = counts
+        self._twin: NeuronLayer | None = None
         self._interval = (float(torch.nextafter(torch.tensor(low), torch.tensor(HIGH))), HIGH)
 
     def __call__(self, layer: NeuronLayer, inputs: Any, named: dict[str, Any], out: Any) -> None:
@@ -71,7 +72,7 @@ class _Counter:
         if self._twin is None:
             skipped = 2 if layer.step_mode == "m" else 1
             shape = tuple(inputs[0].shape[skipped:])
-            self._twin: NeuronLayer | None = NeuronLayer(
+            self._twin = NeuronLayer(
                 layer.neuron, channels=shape[0], shape=shape, backend=layer.backend,
                 step_mode=layer.step_mode, record=("stats",), interval=self._interval,
             )  # fmt: skip

@@ -139,11 +139,7 @@ class _Kept:
     def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Go on from a checkpoint; files that the kill left behind it are written anew."""
         self._trainer.load(tensors, facts)
-        tuples = ("rates", "outside")
-        self.epochs = [
-            Epoch(**{k: tuple(v) if k in tuples else v for k, v in e.items()})
-            for e in facts["epochs"]
-        ]
+        self.epochs = [_epoch(e) for e in facts["epochs"]]
         history = under("history", tensors)
         self._history = [{k: v[e] for k, v in history.items()} for e in range(len(self.epochs) + 1)]
         if self._folder is not None:
@@ -159,6 +155,11 @@ class _Kept:
     def _stacked(self) -> dict[str, Tensor]:
         names = self._history[0]
         return {name: torch.stack([h[name] for h in self._history]) for name in names}
+
+
+def _epoch(held: dict[str, Any]) -> Epoch:
+    """Return an epoch as JSON holds it, lists where there were tuples."""
+    return Epoch(**{**held, "rates": tuple(held["rates"]), "outside": tuple(held["outside"])})
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import accuracy, loss_of
 from lnm_codegen.train.models import Network, parameter_groups
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
+from lnm_codegen.train.stability import project
 
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -53,9 +54,8 @@ class Trainer:
         self._loss = loss_of(config.loss, config.tet_weight, config.label_smoothing)
         self._average: AveragedModel | None = None
         if config.ema:
-            self._average = AveragedModel(
-                network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
-            )
+            average = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
+            self._average = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
         half = config.precision == "float16"
         self._scaler = torch.amp.GradScaler(self.world.device.type, enabled=half)
         self.shuffle = torch.Generator().manual_seed(config.seed)
@@ -68,8 +68,7 @@ class Trainer:
         """The network that is tested and kept: the moving average, if there is one."""
         if self._average is None:
             return self.network
-        kept: Network = self._average.module
-        return kept
+        return cast(Network, self._average.module)
 
     def step(self, x: Tensor, labels: Tensor) -> tuple[float, int]:
         """Train on one batch; return its mean loss, without penalty, and how many were right.
@@ -95,10 +94,8 @@ class Trainer:
         self._schedule.step()
         if self.config.project is not None:
             low = LOWEST if self.config.v_min is None else self.config.v_min
-            from lnm_codegen.train.stability import project
-
             for layer in self.network.neurons:
-                project(layer, self.config.project, low)
+                project(layer, self.config.project, v_min=low)
         if self._average is not None:
             self._average.update_parameters(self.network)
         self.done += 1

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def _dying(call: int) -> Any:
 
 
 @pytest.fixture
-def killed(tmp_path: Path) -> Iterator[Path]:
+def killed(tmp_path: Path) -> Path:
     """The folder of a run that was killed by signal 9 after an epoch of its own choice."""
     folder = tmp_path / "cut"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -96,7 +95,7 @@ def killed(tmp_path: Path) -> Iterator[Path]:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    yield folder
+    return folder
 
 
 def _options(folder: Path) -> list[str]:

@@ -137,8 +137,8 @@ def test_a_recorded_call_is_made_of_families_alone(folder: Path, data: Dataset) 
     mark = folder / "mark"
     change(folder, family="os:system", arguments={"command": f"touch {mark}"}, v_min=None)
     assert message(folder, data) == (
-        f"run: {folder}/config.json: os:system: a builtin_function_or_method, and arguments are recorded for it. Accepted from"
-        " a file: a family. Write @lnm.family above it."
+        f"run: {folder}/config.json: os:system: a builtin_function_or_method, and arguments are"
+        " recorded for it. Accepted from a file: a family. Write @lnm.family above it."
     )
     assert not mark.exists()
 
