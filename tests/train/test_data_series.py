@@ -75,6 +75,10 @@ BROKEN = {
     "text": ("@data\nx,y:a\n", "line 2"),
     "ragged": ("@data\n1,2:1:a\n", "line 2"),
     "no values": ("@data\na\n", "line 2"),
+    "regression": (
+        "@targetlabel true\n@data\n1:2.5\n",
+        "labels are numbers to predict. Accepted: classes.",
+    ),
     "dimensions": ("@data\n1,2:1,2:a\n\n1,2:a\n", "line 4"),
 }
 
@@ -126,6 +130,9 @@ def test_problems_that_are_not_there(tmp_path: Path) -> None:
         f"data: time-series: {tmp_path} holds no <problem>_TRAIN.ts, nor does a folder in it."
         f" {remedy}"
     )
+    with pytest.raises(ModelError) as caught:
+        load("time-series", tmp_path, problem=3)
+    assert str(caught.value) == "data: time-series: problem is 3. Accepted: a name."
     write_toy(tmp_path)
     with pytest.raises(ModelError) as caught:
         load("time-series", tmp_path, problem="Toi")

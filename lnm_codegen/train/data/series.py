@@ -63,6 +63,8 @@ def time_series(
         limit: Keep only so many of each split.
         problem: Its name in the archive.
     """
+    if type(problem) is not str:
+        raise ModelError(f"data: time-series: problem is {problem!r}. Accepted: a name.")
     place = _find(folder, problem)
     train, test = (read_ts(place / f"{problem}_{word}.ts") for word in ("TRAIN", "TEST"))
     known = sorted(set(train.labels))
@@ -110,6 +112,8 @@ def read_ts(path: Path) -> Series:
             continue
         if not in_data:
             in_data = line.lower() == "@data"
+            if line.lower().split() == ["@targetlabel", "true"]:
+                raise ToolError(f"{path}: labels are numbers to predict. Accepted: classes.")
             continue
         *dimensions, label = line.split(":")
         try:

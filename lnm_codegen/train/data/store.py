@@ -59,7 +59,10 @@ class Folder:
     def names(self, path: str) -> list[str]:
         """Return the names in a folder."""
         place = self.root / path
-        return [entry.name for entry in place.iterdir()] if place.is_dir() else []
+        try:
+            return [entry.name for entry in place.iterdir()] if place.is_dir() else []
+        except OSError as error:
+            raise ToolError(f"{place}: cannot be read: {error.strerror or error}.") from None
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def randman(
         units: Channels.
         classes: How many.
         dimensions: Of the manifolds.
-        alpha: Smoothness, above 0: the larger, the smoother.
+        alpha: Smoothness, above 0.1: the larger, the smoother.
         train: Sequences to train on.
         test: Sequences to test on.
         seed: Of the manifolds and the points on them.
@@ -83,7 +83,7 @@ def randman(
     for word, value in (("units", units), ("dimensions", dimensions)):
         check_count(name, word, value)
     check_count(name, "classes", classes, 2)
-    check_number(name, "alpha", alpha, 0, 100)
+    check_number(name, "alpha", alpha, 0.1, 100)
     _check_sizes(name, train, test, seed)
     check_count(name, "train", train, classes)
     rng = np.random.default_rng(seed)
