@@ -108,8 +108,8 @@ def saccade_events(
     3 * moves steps at constant speed. At each, a pixel counts the levels that its log brightness
     ln(0.1 + image) has crossed (`level_crossing`; ON brighter, OFF darker). Say "simulated
     saccades" of the result, never "event camera": no noise, no refractory time, and a real eye
-    does not move at constant speed. Beside 60 recordings of N-MNIST, the counts summed per pixel
-    correlate by .84.
+    does not move at constant speed. Beside 60 recordings of N-MNIST of the same digits, the counts
+    summed per pixel correlate by .85, at the best shift of up to 3 pixels.
 
     Args:
         images: (N, H, W), brightness 0 to 1.
