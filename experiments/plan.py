@@ -8,7 +8,8 @@
                                   `settings` (tables of what is searched; without, nothing is)
 
 In `name`, {word} is the value of `vary.word`. A key of a setting, or of `vary`, is an argument of
-the family, a field of [train], or `network.key`.
+the family, a field of [train], or `network.key`. `neurons_from = "row:NAME"` is the final run of
+that row with the same seed.
 """
 
 from __future__ import annotations
@@ -52,6 +53,12 @@ class Job:
     def key(self) -> tuple[str, str, int, int]:
         """What tells it from the others of its plan."""
         return self.row, self.phase, self.setting, self.seed
+
+    @property
+    def after(self) -> str | None:
+        """The row whose run of the same seed this one begins with."""
+        name = str(self.config.neurons_from or "")
+        return name[4:] if name.startswith("row:") else None
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,7 @@ def _rows(table: dict[str, Any], base: TrainConfig, path: Path) -> list[Row]:
     rows = []
     for values in itertools.product(*vary.values()):
         chosen = dict(zip(vary, values, strict=True))
-        words = {k.replace(".", "_"): _word(k, v) for k, v in chosen.items()}
+        words = dict(w for k, v in chosen.items() for w in _words(k, v))
         config = _changed(base, {**table, **chosen}, path)
         rows.append(
             Row(
@@ -161,7 +168,11 @@ def _changed(config: TrainConfig, changes: Mapping[str, Any], path: Path) -> Tra
     return config_of(flat, str(path))
 
 
-def _word(key: str, value: Any) -> str:
+def _words(key: str, value: Any) -> list[tuple[str, str]]:
+    """Return what stands for {key} in a name, {key_part} where the value is a table."""
+    word = key.replace(".", "_")
+    if isinstance(value, dict):
+        return [(f"{word}_{k}", str(v)) for k, v in value.items()]
     if key == "v_reset":
-        return "soft" if value == "none" else "hard"
-    return str(value)
+        return [(word, "soft" if value == "none" else "hard")]
+    return [(word, str(value))]

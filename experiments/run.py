@@ -80,12 +80,14 @@ def waiting(plan: Plan, options: argparse.Namespace) -> list[Job]:
     jobs = [] if options.phase == "final" or options.seed is not None else plan.searches()
     if options.phase != "search":
         jobs += plan.finals(results.chosen(plan, found))
+    ended = {(r.row, r.seed) for r in found if r.phase == "final" and not r.values["failed"]}
     return [
         job
         for job in jobs
         if job.key not in done
         and (options.row is None or options.row in job.row)
         and (options.seed is None or job.seed == options.seed)
+        and (job.after is None or (job.after, job.seed) in ended)
     ]
 
 
@@ -114,6 +116,8 @@ def folder_of(job: Job) -> Path:
 def do(plan: Plan, job: Job, data_dir: Path | None) -> None:
     """Run a job and write its result; a run that diverged has none but the reason."""
     config = replace(job.config, data_dir=data_dir or job.config.data_dir)
+    if job.after is not None:
+        config = replace(config, neurons_from=folder_of(replace(job, row=job.after)))
     key = f"{config.data} {config.data_arguments} {config.limit} {config.validation}"
     if key not in DATA:
         DATA[key] = load_of(config)

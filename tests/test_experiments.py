@@ -1,0 +1,128 @@
+"""Experiment files are read, and their queue fills a table that can be cut off and gone on with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "experiments"
+sys.path.insert(0, str(FOLDER))
+
+import plan as plans  # noqa: E402
+import results  # noqa: E402
+import run as queue  # noqa: E402
+import table  # noqa: E402
+
+PLANS = sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+TINY = """
+[data]
+name = "digits-rows"
+limit = 60
+[network]
+name = "feedforward"
+hidden = [8]
+[train]
+epochs = 2
+batch = 20
+evaluate_every = 0
+backend = "torch"
+[search]
+seeds = [7]
+validation = 20
+epochs = 1
+[final]
+seeds = [0, 1]
+[[row]]
+name = "LIF, {v_reset}"
+family = "lif"
+vary = { v_reset = [0.0, "none"] }
+[[row]]
+name = "LNM degree {degree}"
+family = "lnm"
+vary = { degree = [1, 2] }
+settings = [{ lr = 1e-2, "network.gain" = 2.0 }, { lr = 2e-2, decay = 0.6 }]
+[[row]]
+name = "diverges"
+family = "lnm"
+v_min = "none"
+v_reset = "none"
+theta = [0.0, 5.0, 9.0, 9.0]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.setattr(plans, "FOLDER", tmp_path)
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    monkeypatch.setattr(queue, "RUNS", tmp_path / "runs")
+    return tmp_path
+
+
+def options(*words: str) -> object:
+    sys.argv = ["run.py", "tiny", *words]
+    return queue.arguments()
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_plans_are_read(name: str) -> None:
+    """Every setting of every row makes a config, and rows have names of their own."""
+    plan = plans.read_plan(name)
+    names = [row.name for row in plan.rows]
+    assert len(set(names)) == len(names)
+    assert plan.finals({row.name: 0 for row in plan.rows})
+    searched = {len(row.settings) for row in plan.rows}
+    assert len(searched) == 1, "each neuron has the same number of settings"
+
+
+def test_rows_and_settings(folder: Path) -> None:
+    plan = plans.read_plan("tiny")
+    assert [row.name for row in plan.rows] == [
+        "LIF, hard", "LIF, soft", "LNM degree 1", "LNM degree 2", "diverges"
+    ]  # fmt: skip
+    soft, second = plan.rows[1].config, plan.rows[3].settings
+    assert soft.arguments == {"v_reset": None}
+    assert second[0].network_arguments == {"hidden": (8,), "gain": 2.0}
+    assert second[1].arguments == {"degree": 2, "decay": 0.6}
+    jobs = plan.searches()
+    assert [(j.row[-1], j.setting) for j in jobs] == [("1", 0), ("2", 0), ("1", 1), ("2", 1)]
+    assert {(j.config.validation, j.config.epochs, j.config.seed) for j in jobs} == {(20, 1, 7)}
+
+
+def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Searches, then the best setting with each seed; what is done is not done again."""
+    queue.work(options("--phase", "search"))
+    assert len(results.read("tiny")) == 4
+    queue.work(options("--seed", "1"))
+    assert sum(r.phase == "final" for r in results.read("tiny")) == 5
+    queue.work(options())
+    found = results.read("tiny")
+    assert len(found) == 4 + 10
+    plan = plans.read_plan("tiny")
+    chosen = results.chosen(plan, found)
+    for row in ("LNM degree 1", "LNM degree 2"):
+        held = {r.setting: r.accuracy for r in found if r.row == row and r.phase == "search"}
+        assert held[chosen[row]] == max(held.values())
+        assert {r.setting for r in found if r.row == row and r.phase == "final"} == {chosen[row]}
+    failed = [r for r in found if r.values["failed"]]
+    assert {r.row for r in failed} == {"diverges"}
+    assert failed[0].values["failed"].startswith("train: the gradient of layers.0.neuron.theta is")
+    before = (folder / "results" / "tiny.csv").read_text()
+    queue.work(options())
+    assert (folder / "results" / "tiny.csv").read_text() == before
+    lines = table.table(plan, found, "LIF, hard")
+    assert len(lines) == 2 + 5
+    assert lines[2].startswith("| LIF, hard |  |  | 2 | ")
+    assert lines[-1] == "| diverges | |  | n = 0 | | | | | | | |"
+    assert len(table.searched(plan, found)) == 2 + 4
+
+
+def test_a_command() -> None:
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "run.py"), "--help"], capture_output=True, check=True
+    )
+    assert b"--minutes" in done.stdout
