@@ -51,7 +51,8 @@ def probed(
     def outputs(z: Tensor, count: int) -> tuple[Tensor, ...]:
         shape = (z.shape[0], *rows)
         at = z.expand(-1, math.prod(rows)).reshape(shape)
-        found = (torch.as_tensor(out, dtype=dtype) for out in module.step(at, *prepared)[:count])
-        return tuple(out.expand(shape).flatten(1) for out in found)
+        found = module.step(at, *prepared)[:count]
+        numbers = (torch.as_tensor(out, dtype=dtype, device=z.device) for out in found)
+        return tuple(out.expand(shape).flatten(1) for out in numbers)
 
     return outputs

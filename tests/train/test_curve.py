@@ -10,7 +10,7 @@ import torch
 import lnm_codegen as lnm
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train import charge_curve, curves_figure, slope_penalty
+from lnm_codegen.train import charge_curve, curves_figure
 from lnm_codegen.train.curve import learned_text
 from lnm_codegen.train.model import ConvNet
 
@@ -55,15 +55,19 @@ def test_a_neuron_without_state_has_no_curve() -> None:
     assert str(caught.value) == "threshold: no state, so there is no curve to draw."
 
 
-def test_penalty_is_nothing_up_to_slope_one_and_has_a_gradient_beyond() -> None:
-    layer = layer_of("lnm", degree=2, theta=[0.0, 1.0, 0.0])
-    assert slope_penalty(layer).item() == 0.0
-    with torch.no_grad():
-        layer.theta[1] = -1.55
-    penalty = slope_penalty(layer)
-    penalty.backward()
-    assert penalty.item() == pytest.approx(0.25, abs=1e-4)
-    assert float(layer.theta.grad[1]) == pytest.approx(-1.0, abs=1e-3)
+def test_the_potential_is_the_state_named_v() -> None:
+    """cuba_lif declares its current first: the curve is that of v, 0.75*v."""
+    curve = charge_curve(layer_of("cuba_lif"), Z)
+    assert torch.allclose(curve, 0.75 * Z.unsqueeze(1))
+
+
+def test_a_clamp_is_part_of_the_curve_and_a_gradient_goes_through() -> None:
+    """v_min = -1 cuts 2*z off below z = -1/2; d curve/d theta_1 is z above, 0 below."""
+    layer = layer_of("lnm", degree=1, theta=[0.0, 2.0], v_min=-1.0)
+    curve = charge_curve(layer, Z)
+    assert torch.allclose(curve, (2 * Z).clamp(min=-1).unsqueeze(1))
+    curve.sum().backward()
+    assert float(layer.theta.grad[1]) == pytest.approx(float(Z[2 * Z >= -1].sum()))
 
 
 def test_learned_text() -> None:
