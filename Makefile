@@ -13,7 +13,7 @@ STAMP := .venv/.setup-done
 PYTEST := OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full bench bench-gpu lint generated clean
+.PHONY: help setup demo test test-full bench bench-gpu experiments-gpu lint generated clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ bench: setup ## Time the kernels on this machine, one case after another; goes o
 
 bench-gpu: ## Test and time on a GPU, with the Python that has PyTorch for it: GPU_PYTHON=python3 WHEELS=folder
 	bash scripts/bench_gpu.sh
+
+experiments-gpu: ## Train spiking ResNets on CIFAR-10 on a GPU; goes on where it stopped: DATA=folder GPU_PYTHON= WHEELS=
+	bash scripts/experiments_gpu.sh
 
 lint: setup ## Check style and types
 	$(PY) -m ruff check .

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from tests.train.image_files import write_cifar
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(FOLDER))
@@ -119,6 +122,32 @@ def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[s
     assert lines[2].startswith("| LIF, hard |  |  | 2 | ")
     assert lines[-1] == "| diverges | |  | n = 0 | | | | | | | |"
     assert len(table.searched(plan, found)) == 2 + 4
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+def test_what_is_for_a_gpu_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each network and neuron of gpu_cifar10.toml, two epochs of a few images, narrow, on a CPU.
+
+    Everything else is as there: augmentation, TET, SGD with warm-up, bfloat16.
+    """
+    write_cifar(tmp_path / "data", 10, "python", each=5)
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    monkeypatch.setattr(queue, "RUNS", tmp_path / "runs")
+    plan = plans.read_plan("gpu_cifar10")
+    jobs = [j for j in plan.finals({r.name: 0 for r in plan.rows}) if "T = 2" in j.row]
+    assert {j.config.network for j in jobs} == {"resnet18", "resnet19"}
+    for job in jobs:
+        network = {**job.config.network_arguments, "width": 4}
+        config = replace(
+            job.config, device="cpu", backend="c", epochs=2, warmup=1, batch=8, limit=16,
+            network_arguments=network, threads=1,
+        )  # fmt: skip
+        queue.do(plan, replace(job, config=config), tmp_path / "data")
+    found = results.read("gpu_cifar10")
+    assert [r.row for r in found] == [j.row for j in jobs]
+    assert not any(r.values["failed"] for r in found)
+    assert len(table.table(plan, found, None)) == 2 + 12
 
 
 def test_a_command() -> None:
