@@ -5,6 +5,7 @@
     is_invariant      whether given intervals are such
     keeps_potential   the same of a polynomial, decided exactly: for training
     fixed_points      where the charge leaves the potential as it is, and its slope there
+    charge_spread     mean and deviation of a polynomial charge of a normal potential
     error_bounds      how far a fixed-point step may be from the exact one
 
 Needs SymPy (roots of polynomials) and mpmath (exponentials); no PyTorch.
@@ -25,5 +26,6 @@ from lnm_codegen.analysis.invariant import Invariant as Invariant
 from lnm_codegen.analysis.invariant import Undecided as Undecided
 from lnm_codegen.analysis.invariant import invariant as invariant
 from lnm_codegen.analysis.invariant import is_invariant as is_invariant
+from lnm_codegen.analysis.moments import charge_spread as charge_spread
 from lnm_codegen.analysis.ranges import ranges as ranges
 from lnm_codegen.analysis.stability import keeps_potential as keeps_potential
