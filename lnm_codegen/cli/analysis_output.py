@@ -22,7 +22,7 @@ from lnm_codegen.compiler import equations
 
 def print_analysis(found: Analysis) -> None:
     """Print an analysis: equations, the states, fixed points, nodes."""
-    typer.secho(f"{found.neuron.name}: {_box(found.inputs) or 'no inputs'}", bold=True)
+    typer.secho(f"neuron {found.neuron.name}: {_box(found.inputs) or 'no inputs'}", bold=True)
     for line in equations(found.neuron):
         typer.echo(f"  {line}")
     print_heading("States")

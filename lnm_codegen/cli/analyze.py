@@ -1,17 +1,16 @@
-"""`lnm analyze`: what can be proven of a neuron's step."""
+"""`lnm analyze`: what can be proven of a neuron's step, or what a trained network has learned."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lnm_codegen.backends.base import unwritable, write_whole
 from lnm_codegen.cli.options import (
     DegreeOption,
-    FamilyArgument,
     JsonOption,
     SchemeOption,
     SetOption,
@@ -21,6 +20,7 @@ from lnm_codegen.cli.options import (
 )
 from lnm_codegen.cli.output import print_json
 from lnm_codegen.errors import ModelError
+from lnm_codegen.families import FAMILIES
 from lnm_codegen.library import resolve
 
 if TYPE_CHECKING:
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
 
 def analyze(
-    family: FamilyArgument,
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="FAMILY|RUN",
+            help="A built-in name, a .toml file, file.py:function or module:function; or a folder"
+            " that `lnm train` wrote.",
+        ),
+    ],
     degree: DegreeOption = None,
     settings: SetOption = None,
     x: Annotated[
@@ -37,7 +44,7 @@ def analyze(
             "--x",
             metavar="X|LOW,HIGH",
             help="What every input may be: |x| <= X, or an interval; NAME=LOW,HIGH for one of"
-            " several. 1 by default.",
+            " several. 1 by default. A run's inputs are those of its test samples.",
         ),
     ] = None,
     state: Annotated[
@@ -60,23 +67,62 @@ def analyze(
     scheme: SchemeOption = "horner",
     figure: Annotated[
         Path | None,
-        typer.Option("--figure", metavar="FILE.png", help="Draw the charge against the diagonal."),
+        typer.Option(
+            "--figure",
+            metavar="FILE.png",
+            help="Draw the charge against the diagonal; of a run, that of every layer.",
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE.html", help="Of a run: its page; RUN/analysis.html by default."
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline", metavar="RUN", help="Of a run: the same network with another neuron."
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", metavar="N", help="Of a run: use only N test samples."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Prove ranges, invariant intervals, fixed points, errors.
+    """Prove what a neuron's step does, or show what a run learned.
 
-    In exact arithmetic: the range of every node; for bounded input an interval that the states
-    never leave, or an input sequence that drives them out; the fixed points of the charge with
-    their slopes. With --format also how far a fixed-point step may be from the exact one.
+    Of a family, in exact arithmetic: the range of every node; for bounded input an interval that
+    the states never leave, or an input sequence that drives them out; the fixed points of the
+    charge with their slopes. With --format also how far a fixed-point step may be from the exact
+    one.
+
+    Of a run: for each layer the class of behaviour, fixed points, a certificate, firing rates and
+    what was visited on the test samples, and the energy of an inference, with --baseline beside
+    that of another run. A page with figures is written into the run, or with --html elsewhere; with
+    --json nothing is written unless asked for.
     """
     from lnm_codegen.analysis.report import analyze as analyzed
     from lnm_codegen.cli.analysis_output import as_dict, print_analysis
 
     if figure is not None and figure.suffix.lower() != ".png":
         raise ModelError(f"analyze: --figure {str(figure)!r}: accepted: a file that ends in .png.")
+    if is_run(subject):
+        given = {"--degree": degree, "--set": settings, "--x": x, "--state": state,
+                 "--format": format_}  # fmt: skip
+        _refuse(given, f"{subject} is a run, whose neurons are trained")
+        from lnm_codegen.cli.analyze_run import Options, analyze_folder
+
+        analyze_folder(Path(subject), Options(html, figure, baseline, samples, json))
+        return
+    what = f"{subject} is a family, not the folder of a run"
+    if Path(subject).is_dir():
+        what += f", which is ./{subject}"
+        typer.echo(f"note: {subject} is taken as the family; the folder is ./{subject}.", err=True)
+    _refuse({"--html": html, "--baseline": baseline, "--samples": samples}, what)
     spec = None if format_ is None else parse_format(format_, rounding)
-    neuron = resolve(family, **family_arguments(settings, degree))
+    neuron = resolve(subject, **family_arguments(settings, degree))
     found = analyzed(
         neuron,
         parse_intervals("--x", x or ["1"], [s.name for s in neuron.inputs], symmetric=True),
@@ -94,6 +140,17 @@ def analyze(
     print_analysis(found)
     if figure is not None:
         typer.echo(f"\n{figure}")
+
+
+def is_run(subject: str) -> bool:
+    """Say whether the command was given a run: a folder, unless a family has its name."""
+    return subject not in FAMILIES and Path(subject).is_dir()
+
+
+def _refuse(options: dict[str, Any], what: str) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise ModelError(f"analyze: {what}. Leave {option} out.")
 
 
 def _draw(found: Analysis, path: Path) -> None:

@@ -1,0 +1,85 @@
+"""How far spikes reach: the fan-out of a convolution or linear layer, borders included.
+
+A value that enters stands for n spikes if it is an integer n, or n/q where spikes were averaged.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lnm_codegen.errors import ModelError
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CLOSE = 1e-3
+"""How far n may be from an integer: a mean over 10 steps is rounded."""
+
+
+def spikes_in(x: Tensor, counts: tuple[int, ...]) -> Tensor | None:
+    """Return how many spikes each value stands for, or None where they are numbers."""
+    for q in counts:
+        scaled = x.abs() * q
+        near = scaled.round()
+        if bool(((scaled - near).abs() <= (0.0 if q == 1 else _CLOSE)).all()):
+            return near
+    return None
+
+
+def frames_of(module: nn.Module, x: Tensor) -> int:
+    """Return how many vectors or images enter a layer."""
+    if isinstance(module, nn.Linear):
+        return x.numel() // module.in_features
+    assert isinstance(module, CONVOLUTIONS)
+    channels: int = module.in_channels
+    image = math.prod(x.shape[x.dim() - len(module.kernel_size) :])
+    return x.numel() // (channels * image)
+
+
+def taps_of(module: nn.Module) -> int:
+    """Return how many products make one output."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight[0].numel()
+
+
+def reached(module: nn.Module, spikes: Tensor) -> float:
+    """Return how many outputs the spikes reach, each counted as often as it is reached."""
+    if isinstance(module, nn.Linear):
+        return float(spikes.sum(dtype=torch.float64)) * module.out_features
+    assert isinstance(module, CONVOLUTIONS)
+    axes = len(module.kernel_size)
+    taps = _reach(
+        tuple(spikes.shape[spikes.dim() - axes :]), tuple(module.kernel_size),
+        tuple(module.stride), module.padding, tuple(module.dilation), module.padding_mode,
+    )  # fmt: skip
+    per_place = spikes.reshape(-1, *taps.shape).sum(0, dtype=torch.float64).cpu()
+    channels: int = module.out_channels // module.groups
+    return float((per_place * taps).sum()) * channels
+
+
+@cache
+def _reach(
+    image: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: str | tuple[int, ...],
+    dilation: tuple[int, ...],
+    mode: str,
+) -> Tensor:
+    """Return how many outputs of one channel each place of an image reaches.
+
+    It is the gradient of the sum of the outputs of a convolution with weights 1.
+    """
+    if mode != "zeros":
+        raise ModelError(f"energy: padding_mode is {mode!r}. Accepted: 'zeros'.")
+    convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[len(image) - 1]
+    with torch.inference_mode(False), torch.enable_grad():
+        x = torch.zeros(1, 1, *image, dtype=torch.float64, requires_grad=True)
+        weight = torch.ones(1, 1, *kernel, dtype=torch.float64)
+        out = convolve(x, weight, None, stride, padding, dilation)
+        (taps,) = torch.autograd.grad(out.sum(), x)
+    return taps[0, 0]

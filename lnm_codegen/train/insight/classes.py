@@ -1,0 +1,103 @@
+"""The class of behaviour of a charge map f, v[t] = f(v[t-1]) without input and below threshold.
+
+The classes, in the order in which they are tried; what is above wins:
+
+    integrator      |f' - 1| <= 0.1 everywhere: it adds up what it is given, and forgets nothing
+    bistable        two stable points below threshold: it holds one of two potentials
+    quadratic-like  a stable point, and above it an unstable one, both below threshold: beyond
+                    the latter it drives itself up, as a quadratic integrate-and-fire neuron does
+    self-exciting   f(z) > z for all 0 < z < V: without input it charges until it fires
+    oscillating     f' < -0.05 at the point nearest to rest; where there is none, on average:
+                    the potential changes its side at every step
+    leaky           one stable point below threshold, -0.05 <= f' < 1; or none, where f is flatter
+                    than the diagonal all along: it forgets
+    other           none of these
+
+"Below threshold" is the interval of the portrait, from the lowest potential that is to count to V.
+A slope within 0.05 of 0 counts as leaky: the potential is forgotten at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+INTEGRATOR, FLAT = 0.1, 0.05
+"""|f' - 1| of an integrator; |f'| that counts as 0."""
+CLASSES = (
+    "leaky", "integrator", "quadratic-like", "bistable", "self-exciting", "oscillating", "other",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A fixed point z = f(z).
+
+    Attributes:
+        v: Where.
+        slope: f' there.
+        kind: "stable", "unstable" or "neutral".
+    """
+
+    v: float
+    slope: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """What `classify` looks at.
+
+    Attributes:
+        z: Potentials from the lowest that counts to the threshold, growing, two or more.
+        h: f of each.
+        points: Fixed points; those outside [z[0], z[-1]) are passed over.
+        rest: The potential that a neuron starts from.
+    """
+
+    z: Sequence[float]
+    h: Sequence[float]
+    points: Sequence[Point]
+    rest: float = 0.0
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """Slopes of the chords of f between neighbouring z."""
+        ends = zip(self.z, self.z[1:], self.h, self.h[1:], strict=False)
+        return tuple((h1 - h0) / (z1 - z0) for z0, z1, h0, h1 in ends)
+
+    @property
+    def inside(self) -> tuple[Point, ...]:
+        """The fixed points below threshold, in order."""
+        return tuple(
+            sorted((p for p in self.points if self.z[0] <= p.v < self.z[-1]), key=lambda p: p.v)
+        )
+
+
+def classify(portrait: Portrait) -> str:
+    """Return the class of a charge map, one of `CLASSES`; see the module for what they mean."""
+    slopes, points = portrait.slopes, portrait.inside
+    if all(abs(slope - 1) <= INTEGRATOR for slope in slopes):
+        return "integrator"
+    stable = [p for p in points if p.kind == "stable"]
+    if len(stable) > 1:
+        return "bistable"
+    if stable and any(p.kind == "unstable" and p.v > stable[0].v for p in points):
+        return "quadratic-like"
+    if _excites_itself(portrait):
+        return "self-exciting"
+    near = min(points, key=lambda p: abs(p.v - portrait.rest), default=None)
+    mean = (portrait.h[-1] - portrait.h[0]) / (portrait.z[-1] - portrait.z[0])
+    if (mean if near is None else near.slope) < -FLAT:
+        return "oscillating"
+    if stable or (not points and all(-FLAT <= slope < 1 for slope in slopes)):
+        return "leaky"
+    return "other"
+
+
+def _excites_itself(portrait: Portrait) -> bool:
+    """Say whether f(z) > z for all 0 < z < V."""
+    if any(0 < p.v for p in portrait.inside):
+        return False
+    above = [h > z for z, h in zip(portrait.z, portrait.h, strict=True) if 0 < z < portrait.z[-1]]
+    return bool(above) and all(above)
