@@ -88,10 +88,6 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
         "glif", g_per_step=True, alpha=0.7, per={"w_tau": "channel", "w_v_threshold": "neuron"}
     ),
     "alif": lambda: lnm.get("alif", tau_m=4.0, tau_adp=12.0, per="channel"),
-    "alif-lsnn": lambda: lnm.get(
-        "alif", form="lsnn", tau_m=3.0, tau_adp=8.0, tau_syn=2.5, v_threshold=0.25, beta=0.375,
-        v_reset=-0.125, per="neuron",
-    ),
     "qif": lambda: lnm.get("qif"),
     "qif-learned": lambda: lnm.get("qif", learnable=True, per="channel"),
     "cuba_lif": lambda: lnm.get("cuba_lif"),
