@@ -1,6 +1,10 @@
 """Print the table of an experiment as Markdown, with as many seeds as there are so far.
 
     python experiments/table.py mnist1d_feedforward [--against "LIF, hard"] [--search]
+    python experiments/table.py --write docs/results.md     every table of the page anew
+
+A table of a page stands between `<!-- table: NAME -->` (or `<!-- table: NAME against ROW -->`) and
+`<!-- end -->`.
 
 Accuracy is on the test set after the last epoch: mean and sample standard deviation over seeds. p
 is of a paired two-sided t-test over the seeds that both rows have, and not corrected for the number
@@ -10,6 +14,7 @@ of rows.
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -25,14 +30,35 @@ from results import Result
 def main() -> None:
     """Read the arguments and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("plan")
+    parser.add_argument("plan", nargs="?")
+    parser.add_argument(
+        "--write", type=Path, metavar="PAGE", help="write the tables of a page anew"
+    )
     parser.add_argument("--against", help="the row of the paired test; by default the best LIF")
     parser.add_argument("--search", action="store_true", help="print what was searched instead")
     options = parser.parse_args()
+    if options.write is not None:
+        page = options.write.read_text(encoding="utf-8")
+        options.write.write_text(filled(page), encoding="utf-8")
+        return
+    if options.plan is None:
+        parser.error("no experiment named")
     plan, found = read_plan(options.plan), results.read(options.plan)
     print(
         "\n".join(searched(plan, found) if options.search else table(plan, found, options.against))
     )
+
+
+def filled(page: str) -> str:
+    """Return the text of a page with the tables of the results so far."""
+
+    def one(match: re.Match[str]) -> str:
+        name, against = match["name"], match["against"]
+        lines = table(read_plan(name), results.read(name), against)
+        return "\n".join([match["head"], "", *lines, "", "<!-- end -->"])
+
+    head = r"(?P<head><!-- table: (?P<name>\w+)(?: against (?P<against>.+?))? -->)"
+    return re.sub(head + r".*?<!-- end -->", one, page, flags=re.DOTALL)
 
 
 def finals(found: list[Result], row: str) -> dict[int, Result]:

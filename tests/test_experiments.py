@@ -150,6 +150,13 @@ def test_what_is_for_a_gpu_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(table.table(plan, found, None)) == 2 + 12
 
 
+def test_the_page_shows_the_results() -> None:
+    """docs/results.md is what `experiments/table.py --write docs/results.md` writes."""
+    page = (FOLDER.parent / "docs" / "results.md").read_text(encoding="utf-8")
+    assert page.count("<!-- table: ") == page.count("<!-- end -->") > 0
+    assert table.filled(page) == page
+
+
 def test_a_command() -> None:
     done = subprocess.run(
         [sys.executable, str(FOLDER / "run.py"), "--help"], capture_output=True, check=True
