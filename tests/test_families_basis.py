@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from fractions import Fraction
 from typing import Any
 
@@ -160,6 +161,61 @@ def test_the_monomial_basis_is_the_default() -> None:
     ],
 )
 def test_mistakes(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        lnm.get("lnm", **arguments)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("basis", ["monomial", *NUMPY])
+@pytest.mark.parametrize("form", ["A", "C"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_drawn_leak_is_a_line_of_random_slope_by_row(basis: str, form: str, whole: bool) -> None:
+    """decay_spread: logit(decay) is N(2, 1) over the rows, f a line through 0 in every basis."""
+    torch = pytest.importorskip("torch")
+    neuron = lnm.get(
+        "lnm", degree=3, basis=basis, form=form, decay=0.8807970779778823, decay_spread=1.0,
+        learn_theta_0=whole, per="channel",
+    )  # fmt: skip
+    assert pickle.loads(pickle.dumps(neuron)) == neuron
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        layer = lnm.nn.NeuronLayer(neuron, channels=2000, backend="torch", dtype=torch.float64)
+        torch.manual_seed(5)
+        again = lnm.nn.NeuronLayer(neuron, channels=2000, backend="torch", dtype=torch.float64)
+    assert torch.equal(layer.theta, again.theta)
+    rows = polynomials(basis, 3, -2.0, 1.0)
+    matrix = np.array([[float(c) for c in row] for row in rows])[0 if whole else 1 :]
+    f = layer.theta.detach().numpy() @ matrix
+    if not whole:
+        f[:, 0] = 0.0  # P_k(t) stands for P_k(t) - P_k(t(0))
+    decay = f[:, 1] + (1.0 if form == "C" else 0.0)
+    assert np.abs(np.delete(f, 1, axis=1)).max() < 1e-12
+    logit = np.log(decay / (1 - decay))
+    assert logit.mean() == pytest.approx(2.0, abs=0.1)
+    assert logit.std() == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"decay": 1.0, "decay_spread": 1.0},
+            "lnm: decay is 1.0 and decay_spread 1.0. Accepted: with a spread > 0, a decay between 0"
+            " and 1.",
+        ),
+        (
+            {"decay_spread": -1.0},
+            "lnm: decay is 0.5 and decay_spread -1.0. Accepted: with a spread > 0, a decay between"
+            " 0 and 1.",
+        ),
+        (
+            {"theta": [0, 0.5], "degree": 1, "decay_spread": 1.0},
+            "lnm: theta and decay_spread are given. Accepted: one of them.",
+        ),
+        ({"decay_spread": "a"}, "lnm: decay_spread is 'a'. Accepted: a finite number."),
+    ],
+)
+def test_mistakes_of_a_drawn_leak(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError) as caught:
         lnm.get("lnm", **arguments)
     assert str(caught.value) == message

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.basis import BASES, in_powers, leak_in, polynomials
 from lnm_codegen.families.common import check_choice, check_numbers, reset_of
+from lnm_codegen.families.drawn import DrawnLeak
 from lnm_codegen.family import family
 from lnm_codegen.functions import ExprLike, as_expr, poly, where
 from lnm_codegen.neuron import Neuron
@@ -29,6 +31,7 @@ def lnm(
     v_reset: float | None = 0.0,
     v_min: float | None = None,
     decay: float = 0.5,
+    decay_spread: float = 0.0,
     basis: Literal["monomial", "chebyshev", "legendre"] = "monomial",
     detach_reset: bool = False,
     per: Granularity | dict[str, Granularity] = "layer",
@@ -60,6 +63,8 @@ def lnm(
         v_reset: Potential after a spike; None for a soft reset.
         v_min: Lower clamp of the charged potential; None for none.
         decay: Slope of f at the start (decay - 1 in form C), if `theta` is not given.
+        decay_spread: Draw the decay of each row, sigmoid(N(logit(decay), decay_spread**2)), so that
+            channels or neurons begin unlike; 0 for alike.
         basis: What theta are the coefficients of. They become those of powers once per call, so a
             step costs the same; the gradient of theta is conditioned otherwise. The interval is
             from v_min, or -2 without a clamp, to the v_threshold given here.
@@ -70,6 +75,7 @@ def lnm(
     if isinstance(degree, bool) or not isinstance(degree, int) or not 1 <= degree <= 8:
         raise ModelError(f"lnm: degree is {degree!r}. Accepted: an integer from 1 to 8.")
     check_numbers("lnm", v_threshold=v_threshold, v_reset=v_reset, v_min=v_min, decay=decay)
+    check_numbers("lnm", decay_spread=decay_spread)
     check_choice("lnm", "form", form, ("A", "B", "C"))
     check_choice("lnm", "basis", basis, tuple(BASES))
     low = LOWEST if v_min is None else v_min
@@ -79,9 +85,11 @@ def lnm(
         )
     size = degree + 1 if learn_theta_0 else degree
     if theta is None:
-        first = as_expr(decay) - 1 if form == "C" else as_expr(decay)
-        offset, slope = (float(first * c) for c in leak_in(basis, low, v_threshold))
-        theta = (*((offset,) if learn_theta_0 else ()), slope, *(0.0,) * (degree - 1))
+        ends = leak_in(basis, low, v_threshold)[0 if learn_theta_0 else 1 :]
+        shift = 1 if form == "C" else 0
+        theta = _initial(decay, decay_spread, shift, ends, size)
+    elif decay_spread:
+        raise ModelError("lnm: theta and decay_spread are given. Accepted: one of them.")
     v, x = state("v", init=v_reset or 0.0), input("x")
     coefficients = param("theta", size=size, init=theta)
     threshold = param("v_threshold", init=v_threshold, learnable=learn_threshold)
@@ -100,3 +108,20 @@ def lnm(
         surrogate=surrogate,
         detach_reset=detach_reset,
     ).with_per(per)
+
+
+def _initial(
+    decay: float, spread: float, shift: int, ends: tuple[Any, ...], size: int
+) -> tuple[float, ...] | DrawnLeak:
+    """Return theta of a leak, or what draws it."""
+    if not spread:
+        slope = as_expr(decay) - shift
+        return (*(float(slope * c) for c in ends), *(0.0,) * (size - len(ends)))
+    if not (spread > 0 and 0 < decay < 1):
+        raise ModelError(
+            f"lnm: decay is {decay!r} and decay_spread {spread!r}. Accepted: with a spread > 0, a"
+            " decay between 0 and 1."
+        )
+    return DrawnLeak(
+        math.log(decay / (1 - decay)), float(spread), float(shift), tuple(map(float, ends))
+    )
