@@ -179,8 +179,23 @@ def test_tdbn_is_batch_norm_over_time_too() -> None:
     torch.testing.assert_close(unit(x_seq), expected, rtol=1e-4, atol=1e-5)
     once = unit(x_seq[0].expand(T, N, 2, 6, 5))
     torch.testing.assert_close(once, unit(x_seq[:1].repeat(T, 1, 1, 1, 1)))
-    assert threshold_of(lnm.get("ternary", v_threshold=0.3)) == 0.3
-    assert threshold_of(lnm.get("li")) == 1.0
+
+
+def test_threshold_of_any_family() -> None:
+    """What tdBN scales to: a constant, learned, behind a sigmoid, adaptive, drawn at random."""
+    cases = {
+        lnm.get("lif", v_threshold=0.7): 0.7,
+        lnm.get("cuba_lif"): 0.5,
+        lnm.get("glif", per="channel"): 0.5,
+        lnm.get("alif", form="lsnn"): 1.0,
+        lnm.get("alif", tau_m=lambda generator, shape: 20 + torch.rand(shape)): 0.01,
+        lnm.get("ternary", v_threshold=0.3): 0.3,
+        lnm.get("li"): 1.0,
+    }
+    for neuron, threshold in cases.items():
+        state = torch.get_rng_state()
+        assert threshold_of(neuron) == pytest.approx(threshold)
+        assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_scales_at_the_start() -> None:

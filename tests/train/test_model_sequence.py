@@ -20,6 +20,7 @@ FAMILIES = {
     "cuba_lif": {"learnable": True},
     "izhikevich": {},
     "alif": {},
+    "glif": {"per": "channel"},
 }
 
 

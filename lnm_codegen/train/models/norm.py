@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from lnm_codegen.neuron import Neuron
@@ -33,11 +34,21 @@ def _made(neuron: Neuron, backend: str, shape: tuple[int, ...]) -> NeuronLayer:
 
 
 def threshold_of(neuron: Neuron) -> float:
-    """Return the first value of the parameter `v_threshold`; 1 where there is no such number."""
-    for param in neuron.params:
-        if param.name == "v_threshold" and isinstance(param.init, int | float):
-            return float(param.init)
-    return 1.0
+    """Return the potential at which a neuron at rest fires first, with its initial parameters.
+
+    It is h - z after a step without input, z = h - v_threshold being what fires at 0 and h the
+    first state that z reads; 1 for a neuron that never fires.
+    """
+    z = neuron.fire[0][1] if neuron.fire else None
+    read = [s for s in neuron.states if z is not None and s in z.free_symbols]
+    if not read:
+        return 1.0
+    probe = neuron.with_outputs(potential_probe=read[0], fire_probe=z)
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.no_grad():
+        layer = NeuronLayer(probe, channels=1, shape=(1,), backend="torch")
+        zero = torch.zeros(1, 1, 1)
+        *_, potential, fire = layer(*(zero for _ in neuron.inputs))
+    return float(potential - fire)
 
 
 class ConvNorm(nn.Module):
