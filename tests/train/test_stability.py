@@ -299,3 +299,11 @@ def test_the_example_shows_what_the_page_tells(
     ):
         numbers = [f"{example.condition(basis, d):.2f}" for d in (2, 3, 4)]
         assert f"| {row} | {' | '.join(numbers)} |" in page
+
+
+@pytest.mark.parametrize(("slope", "x_max"), [(0.9, 0.2), (0.55, 0.9), (0.0, 2.0)])
+def test_a_line_is_inside_up_to_its_leak(slope: float, x_max: float) -> None:
+    """f(v) = a*v stays in [-2, 1] if X <= (1 - a)*2, and not beyond."""
+    layer = layer_of([(0.0, slope)], torch.float64)
+    assert are_inside(layer, x_max * (1 - 1e-12)) == [True]
+    assert are_inside(layer, x_max * (1 + 1e-12)) == [False]
