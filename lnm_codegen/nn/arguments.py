@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
+from lnm_codegen.errors import ShapeError, UnsupportedError
 from lnm_codegen.functions import did_you_mean
 from lnm_codegen.neuron import Neuron
 
@@ -22,31 +22,6 @@ TYPES = {
 
 REAL = {t: torch.float64 if t is torch.float64 else torch.float32 for t in TYPES}
 """The type of arithmetic, states and parameters by that of sequences."""
-
-
-def check_choice(word: str, value: Any, accepted: tuple[Any, ...]) -> None:
-    """Raise ModelError unless `value` is one of `accepted`."""
-    if value not in accepted:
-        choices = ", ".join(repr(a) for a in accepted)
-        raise ModelError(
-            f"NeuronLayer: {word} is {value!r}. Accepted: {choices}."
-            f"{did_you_mean(str(value), map(str, accepted))}"
-        )
-
-
-def check_size(word: str, value: Any) -> None:
-    """Raise ModelError unless `value` is an integer >= 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ModelError(f"NeuronLayer: {word} is {value!r}. Accepted: an integer >= 1.")
-
-
-def checked_shape(shape: Any) -> tuple[int, ...]:
-    """Return the shape of one sample's neurons, or raise ModelError."""
-    if not isinstance(shape, Sequence) or isinstance(shape, str):
-        raise ModelError(f"NeuronLayer: shape is {shape!r}. Accepted: integers, such as (C, H, W).")
-    for size in shape:
-        check_size("a size of shape", size)
-    return tuple(shape)
 
 
 def given_states(neuron: Neuron, given: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -35,11 +35,15 @@ class Kernels(ABC):
 
     @abstractmethod
     def forward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
-        """Run the forward kernel."""
+        """Run the forward kernel; the sums of what it counts are given as zeros."""
 
     @abstractmethod
     def backward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
         """Run the backward kernel."""
+
+
+Ran: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]
+"""What running a layer gives: outputs, final states (if they are kept), and what was counted."""
 
 
 class Call(NamedTuple):
@@ -92,6 +96,16 @@ def run_forward(
     arguments += [sums[k : k + 1] for k in range(len(kernels.counts))] if sums is not None else []
     kernels.forward(layout.sizes, [*arguments, checkpoints])
     return Results(outputs, finals, checkpoints, sums)
+
+
+def run_over(
+    kernels: Kernels, layout: Layout, tensors: Sequence[Tensor], keeps_states: bool, x: Tensor
+) -> Ran:
+    """Run the forward kernel without a backward, its output over the first input."""
+    written = run_forward(kernels, layout, tensors, keeps_states, False, into=x)
+    torch.autograd.graph.increment_version(x)
+    sums = [] if written.sums is None else written.sums.tolist()
+    return (x,), dict(zip(kernels.states, written.finals, strict=False)), sums
 
 
 def run_backward(

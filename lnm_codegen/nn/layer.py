@@ -8,35 +8,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.types import Fixed
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.nn.arguments import (
     REAL,
-    TYPES,
-    check_choice,
     check_inputs,
     check_rows,
-    check_size,
-    checked_shape,
     given_states,
     parameters_of,
     refuse_strangers,
     start_states,
 )
-from lnm_codegen.nn.choice import BACKENDS, choose, kernels_of
+from lnm_codegen.nn.choice import choose, kernels_of
+from lnm_codegen.nn.construction import check_choice, check_dtype, checked_neuron, checked_shape
 from lnm_codegen.nn.eager import run_eager
 from lnm_codegen.nn.explain import Explanation, explain
 from lnm_codegen.nn.fixed import Arithmetic, arithmetic_of, check_device
 from lnm_codegen.nn.fixed_eager import run_fixed_eager
 from lnm_codegen.nn.fixed_function import run_fixed_c
-from lnm_codegen.nn.function import Call, Fused, Kernels, run_forward
+from lnm_codegen.nn.function import Call, Fused, Kernels, Ran, run_over
 from lnm_codegen.nn.layout import arranged, is_rewritable
-from lnm_codegen.nn.operators import operator_of
-from lnm_codegen.nn.parameters import register, rows_of
+from lnm_codegen.nn.operators import operator_of, run_operator
+from lnm_codegen.nn.parameters import register, rows_of, shape_of
 from lnm_codegen.nn.record import checked_record, recorded, recording
-from lnm_codegen.symbols import Param
 
 
 class NeuronLayer(nn.Module):
@@ -52,8 +48,9 @@ class NeuronLayer(nn.Module):
         shape: Shape of one sample's neurons, (C, *), needed where a parameter is per neuron.
         arithmetic: Compute in the integers of a circuit: `lnm.Fixed(16, 12)`, or an
             `lnm.FixedSpec`. x, states and parameters are rounded to their formats, out and states
-            come back as numbers, and gradients pass straight through (`nn/fixed.py`). On the CPU:
-            with backend "c" in generated C, with "torch" in NumPy, step by step.
+            come back as numbers, and gradients pass straight through (`nn/fixed.py`). NaN in x or
+            in an initial state becomes 0, and its gradient is 0. On the CPU: with backend "c" in
+            generated C, with "torch" in NumPy, step by step.
         backend: "c" (fused CPU kernels), "torch" (eager, any device), or "auto": "c" for CPU
             tensors, "torch" elsewhere, and where no C++ compiler is found, with one warning.
         step_mode: "m": x is (T, N, *), each call starts from the initial states unless `state`
@@ -102,29 +99,9 @@ class NeuronLayer(nn.Module):
         inplace: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(neuron, Neuron):
-            raise ModelError(
-                f"NeuronLayer: neuron is {neuron!r}. Accepted: an lnm.Neuron, such as"
-                " lnm.get('lif')."
-            )
-        check_choice("backend", backend, BACKENDS)
-        check_choice("inplace", inplace, (True, False))
-        if detach_reset is not None:
-            check_choice("detach_reset", detach_reset, (True, False))
-            neuron = neuron.with_detach_reset(detach_reset)
-        if shape is not None:
-            shape = checked_shape(shape)
-        if channels is not None:
-            check_size("channels", channels)
-            if shape is not None and shape[:1] != (channels,):
-                raise ModelError(
-                    f"NeuronLayer: channels is {channels}, but shape {shape} begins with another"
-                    " number. Give one of them, or the same."
-                )
-        if dtype not in (None, *TYPES):
-            raise ModelError(
-                f"NeuronLayer: dtype is {dtype!r}. Accepted: {', '.join(map(str, TYPES))}."
-            )
+        neuron = checked_neuron(neuron, backend, inplace, detach_reset)
+        shape = checked_shape(shape, channels)
+        check_dtype(dtype)
         self.neuron = neuron
         self._backend_asked = backend
         self.step_mode = step_mode
@@ -134,12 +111,12 @@ class NeuronLayer(nn.Module):
         self._arithmetic = arithmetic_of(self._recorded, arithmetic, backend, self.record)
         self.arithmetic = arithmetic
         self._rows = {p.name: rows_of(neuron, p, channels, shape) for p in neuron.params}
-        for param in neuron.params:
-            register(self, param, self._shape_of(param), dtype or torch.float32)
+        self._shapes = tuple(shape_of(p, self._rows[p.name]) for p in neuron.params)
+        for param, whole in zip(neuron.params, self._shapes, strict=True):
+            register(self, param, whole, dtype or torch.float32)
         self._has_rows = any(p.per != "layer" for p in neuron.params)
         self._has_made_starts = any(callable(s.decl.init) for s in neuron.states)  # type: ignore[union-attr]
         self._names = tuple(p.name for p in neuron.params)
-        self._shapes = tuple(self._shape_of(p) for p in neuron.params)
         self._state: dict[str, Tensor] | None = None
         self._kernels: dict[tuple[str, torch.dtype], Kernels] = {}
         self._chosen: dict[str, str] = {}
@@ -159,9 +136,6 @@ class NeuronLayer(nn.Module):
     def backend(self) -> str:
         """The backend that was asked for."""
         return self._backend_asked
-
-    def _shape_of(self, param: Param) -> tuple[int, ...]:
-        return (*self._rows[param.name], *((param.size,) if param.size is not None else ()))
 
     def forward(
         self,
@@ -237,10 +211,7 @@ class NeuronLayer(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_state": None, "_kernels": {}, "_starts": {}, "_chosen": {}}
 
-    def _run(
-        self, inputs: tuple[Tensor, ...], given: dict[str, Any], keeps: bool
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
-        """Return outputs, final states (if they are kept) and what was counted."""
+    def _run(self, inputs: tuple[Tensor, ...], given: dict[str, Any], keeps: bool) -> Ran:
         x, neuron = inputs[0], self.neuron
         if self._has_rows:
             check_rows(neuron, self._rows, x.shape)
@@ -262,10 +233,7 @@ class NeuronLayer(nn.Module):
         count = len(kernels.outputs)
         free = self.inplace and not trains and len(inputs) == count == 1
         if free and is_rewritable(x, tensors[0], layout):
-            written = run_forward(kernels, layout, tensors, keeps, False, into=x)
-            torch.autograd.graph.increment_version(x)
-            sums = [] if written.sums is None else written.sums.tolist()
-            return (x,), dict(zip(kernels.states, written.finals, strict=False)), sums
+            return run_over(kernels, layout, tensors, keeps, x)
         call = Call(kernels, layout, keeps, trains, [])
         results = Fused.apply(call, *tensors)  # type: ignore[no-untyped-call]
         final = dict(zip(kernels.states, results[count:], strict=True)) if keeps else {}
@@ -273,12 +241,8 @@ class NeuronLayer(nn.Module):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _run_fixed(
-        self,
-        arithmetic: Arithmetic,
-        inputs: tuple[Tensor, ...],
-        given: dict[str, Any],
-        keeps: bool,
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
+        self, arithmetic: Arithmetic, inputs: tuple[Tensor, ...], given: dict[str, Any], keeps: bool
+    ) -> Ran:
         """Return what `_run` does, computed in integers."""
         x = inputs[0]
         check_device(arithmetic, x)
@@ -307,14 +271,10 @@ class NeuronLayer(nn.Module):
 
     def _run_operator(
         self, backend: str, tensors: Sequence[Tensor], keeps: bool, trains: bool
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
+    ) -> Ran:
         """Return what `_run` does, from the operator that `torch.compile` keeps as one node."""
-        states = [s.name for s in self.neuron.states]
-        operator = getattr(torch.ops.lnm, self._operator_name(backend))
-        *results, _, counts = operator(*tensors, keeps, trains)
-        count = len(results) - len(states)
-        final = dict(zip(states, results[count:], strict=True)) if keeps else {}
-        return tuple(results[:count]), final, counts.unbind()
+        names = [s.name for s in self.neuron.states]
+        return run_operator(self._operator_name(backend), names, tensors, keeps, trains)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _operator_name(self, backend: str) -> str:

@@ -13,7 +13,7 @@ What a call does not keep is returned with no elements.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from lnm_codegen.compiler import model_of
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.choice import kernels_of
-from lnm_codegen.nn.function import Kernels, run_backward, run_forward
+from lnm_codegen.nn.function import Kernels, Ran, run_backward, run_forward
 from lnm_codegen.nn.layout import arranged, readable
 
 NAMESPACE = "lnm"
@@ -174,3 +174,13 @@ def operator_of(neuron: Neuron, backend: str) -> Operator:
     if name not in _DEFINED:
         _DEFINED[name] = Operator(model, backend, partial(kernels_of, neuron, backend))
     return _DEFINED[name]
+
+
+def run_operator(
+    name: str, states: Sequence[str], tensors: Sequence[Tensor], keeps: bool, trains: bool
+) -> Ran:
+    """Call the operator of a name; `states` are those of its neuron."""
+    *results, _, counts = getattr(torch.ops.lnm, name)(*tensors, keeps, trains)
+    count = len(results) - len(states)
+    final = dict(zip(states, results[count:], strict=True)) if keeps else {}
+    return tuple(results[:count]), final, counts.unbind()

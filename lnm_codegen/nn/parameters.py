@@ -31,6 +31,11 @@ def rows_of(
     )
 
 
+def shape_of(param: Param, rows: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a parameter whose leading axes are `rows`."""
+    return rows if param.size is None else (*rows, param.size)
+
+
 def register(module: nn.Module, param: Param, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """Make a parameter an attribute of a module: an `nn.Parameter` if it is learnable.
 
