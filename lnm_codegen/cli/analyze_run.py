@@ -47,6 +47,8 @@ def analyze_folder(folder: Path, options: Options) -> None:
         raise ModelError(
             f"analyze: --html {str(options.html)!r}: accepted: a file that ends in .html."
         )
+    if options.samples is not None and options.samples < 1:
+        raise ModelError(f"analyze: --samples {options.samples}: accepted: an integer >= 1.")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
     from lnm_codegen.train.insight import analyze_run
     from lnm_codegen.train.insight.plain import as_dict
@@ -108,7 +110,7 @@ def _print(found: RunAnalysis, beside: Comparison | None) -> None:
     from lnm_codegen.train.insight.tables import energy_note, energy_table, layers_table
 
     typer.secho(f"run {found.folder}: {found.network}", bold=True)
-    typer.echo(f"  accuracy {100 * found.accuracy:.2f} % of {found.samples} test samples")
+    typer.echo(f"  accuracy {100 * found.accuracy:.2f} % of {found.samples} {found.split} samples")
     for line in found.equations:
         typer.echo(f"  {line}")
     print_heading("Neuron layers")

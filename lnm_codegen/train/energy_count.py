@@ -29,7 +29,14 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.energy_layers import Layer, Neurons, Synapses
 from lnm_codegen.train.energy_neuron import neuron_operations
-from lnm_codegen.train.energy_reach import CONVOLUTIONS, frames_of, reached, spikes_in, taps_of
+from lnm_codegen.train.energy_reach import (
+    CONVOLUTIONS,
+    frames_of,
+    met,
+    reached,
+    spikes_in,
+    taps_of,
+)
 
 POOLS = (
     nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
@@ -81,7 +88,7 @@ class _Synapse:
         self.outputs += out.numel()
         self.frames += frames_of(self.module, x)
         self.dense += out.numel() * taps_of(self.module)
-        self.everything += reached(self.module, torch.ones_like(x))
+        self.everything += met(self.module, x)
         spikes = spikes_in(x, counts)
         self.spiking &= spikes is not None
         if spikes is not None:

@@ -1,8 +1,8 @@
 """What a neuron's step costs: operations of the IR, so that no formula is counted by hand.
 
-Counted is what differs from neuron to neuron: the arithmetic of the charge. The threshold test
-(a difference and a comparison) and selects are common to all and by custom free. A soft reset adds
-once for each spike.
+Counted is what differs from neuron to neuron: the arithmetic of the charge, and of a threshold that
+moves. The threshold test itself, a difference and a comparison for each spike, and selects are
+common to all and by custom free. A soft reset adds once for each spike.
 """
 
 from __future__ import annotations
@@ -35,19 +35,23 @@ class NeuronOperations:
 def neuron_operations(neuron: Neuron) -> NeuronOperations:
     """Return what a step of `neuron` costs, in Horner's form."""
     kernel = lower(neuron).forward
-    charge, reset = Count(), Count()
+    step, reset, tests = Count(), Count(), len(neuron.spikes)
     for let in kernel.body:
         one = count(replace(kernel, body=(let,)))
         if let.phase is Phase.CHARGE:
-            charge += one
+            step += one
+        elif let.phase is Phase.FIRE:
+            free = min(tests, one.additions)
+            step += replace(one, additions=one.additions - free)
+            tests -= free
         elif let.phase is Phase.RESET:
             reset += one
-    unpriced = dict(charge.functions)
-    if charge.divisions:
-        unpriced["division"] = charge.divisions
+    unpriced = dict(step.functions)
+    if step.divisions:
+        unpriced["division"] = step.divisions
     return NeuronOperations(
-        mul=charge.multiplications + charge.fused,
-        add=charge.additions + charge.fused,
+        mul=step.multiplications + step.fused,
+        add=step.additions + step.fused,
         reset_add=reset.additions + reset.fused,
         unpriced=tuple(sorted(unpriced.items())),
     )

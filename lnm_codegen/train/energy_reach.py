@@ -50,15 +50,28 @@ def reached(module: nn.Module, spikes: Tensor) -> float:
     """Return how many outputs the spikes reach, each counted as often as it is reached."""
     if isinstance(module, nn.Linear):
         return float(spikes.sum(dtype=torch.float64)) * module.out_features
-    assert isinstance(module, CONVOLUTIONS)
-    axes = len(module.kernel_size)
-    taps = _reach(
-        tuple(spikes.shape[spikes.dim() - axes :]), tuple(module.kernel_size),
-        tuple(module.stride), module.padding, tuple(module.dilation), module.padding_mode,
-    )  # fmt: skip
+    taps, channels = _taps_of_image(module, spikes)
     per_place = spikes.reshape(-1, *taps.shape).sum(0, dtype=torch.float64).cpu()
-    channels: int = module.out_channels // module.groups
     return float((per_place * taps).sum()) * channels
+
+
+def met(module: nn.Module, x: Tensor) -> float:
+    """Return how many products of values and weights there are, without those of padding."""
+    if isinstance(module, nn.Linear):
+        return float(x.numel()) * module.out_features
+    taps, channels = _taps_of_image(module, x)
+    return x.numel() // taps.numel() * float(taps.sum()) * channels
+
+
+def _taps_of_image(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
+    """Return what each place of an image reaches in a channel, and in how many channels."""
+    assert isinstance(module, CONVOLUTIONS)
+    image = tuple(x.shape[x.dim() - len(module.kernel_size) :])
+    taps = _reach(
+        image, tuple(module.kernel_size), tuple(module.stride), module.padding,
+        tuple(module.dilation), module.padding_mode,
+    )  # fmt: skip
+    return taps, module.out_channels // module.groups
 
 
 @cache

@@ -82,7 +82,8 @@ class RunAnalysis:
         network: Name of its network and neuron.
         equations: Of its neuron.
         config: The run's, as plain data.
-        samples: Test samples that were run.
+        split: "test", or "held-out" where the run kept training samples back to choose by.
+        samples: How many of that split were run.
         accuracy: On them.
         layers: First to last.
         energy: Of an inference, on the same samples.
@@ -92,6 +93,7 @@ class RunAnalysis:
     network: str
     equations: tuple[str, ...]
     config: dict[str, Any]
+    split: str
     samples: int
     accuracy: float
     layers: tuple[LayerAnalysis, ...]
@@ -126,7 +128,7 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
 
     Args:
         run: Of `load_run`.
-        limit: Use only so many test samples.
+        limit: Use only so many samples of the run's test split.
         rows: Look at no more than so many rows of a layer one by one.
 
     Raises:
@@ -153,6 +155,7 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
         network=f"{type(run.network).__name__} of {layers[0].neuron.name} on {run.data.name}",
         equations=tuple(equations(layers[0].neuron)),
         config=config,
+        split="held-out" if run.config.validation else "test",
         samples=watched.samples,
         accuracy=watched.accuracy,
         layers=tuple(found),

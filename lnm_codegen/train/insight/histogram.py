@@ -35,7 +35,8 @@ class Histogram:
         farthest = float(kept.abs().max())
         while farthest >= self.width:
             self._double()
-        place = ((kept + self.width) * (BINS / (2 * self.width))).long().clamp_(0, BINS - 1)
+        scaled = kept * (BINS / (2 * self.width))  # exact: a power of 2
+        place = scaled.floor().long() + BINS // 2
         self.counts += torch.bincount(place, minlength=BINS)
 
     def _double(self) -> None:

@@ -18,6 +18,7 @@ def as_dict(found: RunAnalysis) -> dict[str, Any]:
         "network": found.network,
         "equations": list(found.equations),
         "config": found.config,
+        "split": found.split,
         "samples": found.samples,
         "accuracy": found.accuracy,
         "diversity": found.diversity,

@@ -96,7 +96,7 @@ def energy_note(report: EnergyReport) -> str:
     share = report.updates(FP32).total / max(report.total(FP32).total, 1e-300)
     free = dict(unpriced for n in report.neurons for unpriced in n.operations.unpriced)
     text = (
-        f"Per inference, mean over {report.samples} test samples, T = {report.steps:g}. AC are"
+        f"Per inference, mean over {report.samples} samples, T = {report.steps:g}. AC are"
         f" measured, fan-out {report.fan_out}; the encoder counts {report.encoder}. Neuron updates"
         f" are {100 * share:.1f} % of the fp32 energy. 45 nm prices: fp32 add 0.9, mul 3.7 pJ; int8"
         " 0.03, 0.2; lemaire adds memory and addressing. Conventions, not measurements of a chip."
