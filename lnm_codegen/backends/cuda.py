@@ -38,11 +38,10 @@ class _InterfaceView:
     chunk: int
     far: int
     state_count: int
-    count_count: int
     layer_term_count: int
     row_term_count: int
     by_rows: bool
-    has_counts: bool
+    counts: tuple[str, ...]
     has_sums: bool
     forward_lanes: int
     backward_lanes: int
@@ -110,11 +109,10 @@ def _interface_view(cuda: CudaPlan) -> _InterfaceView:
         chunk=cuda.chunk,
         far=FAR,
         state_count=len(plan.states),
-        count_count=len(plan.counts),
         layer_term_count=len(cuda.layer_terms),
         row_term_count=len(cuda.row_terms),
         by_rows=cuda.by_rows,
-        has_counts=bool(plan.counts),
+        counts=plan.counts,
         has_sums=cuda.sums,
         forward_lanes=cuda.forward_lanes,
         backward_lanes=cuda.backward_lanes,

@@ -46,7 +46,6 @@ class KernelView:
     by_rows: bool
     by_channels: bool
     reduces: bool
-    launches_sums: bool
     totals: bool
     sums_tiles: bool
     states: tuple[str, ...]
@@ -108,9 +107,8 @@ def kernel_view(cuda: CudaPlan) -> KernelView:
         by_rows=cuda.by_rows,
         by_channels=any(p.per == "channel" for p in model.params),
         reduces=bool(plan.counts or cuda.layer_terms) or _calls(jobs, "block_total"),
-        launches_sums=bool(plan.counts or jobs),
-        totals=bool(plan.counts) or _calls(jobs, "block_total"),
-        sums_tiles=bool(plan.counts) or _calls(jobs, "sum_of("),
+        totals=_calls(jobs, "block_total"),
+        sums_tiles=_calls(jobs, "sum_of("),
         states=states,
         inputs=model.inputs,
         outputs=model.outputs,

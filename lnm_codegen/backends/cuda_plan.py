@@ -155,10 +155,6 @@ class CudaPlan:
         """Return how many numbers (of `real`) `checkpoints` holds."""
         return checkpoints(time_steps, neurons, len(self.plan.states), self.chunk, FAR)
 
-    def forward_workspace(self, neurons: int, sample: int) -> int:
-        """Return the bytes of the forward's workspace: 0 unless something is counted."""
-        return 8 * len(self.plan.counts) * self.tiles(neurons, sample)
-
     def backward_workspace(self, time_steps: int, neurons: int, sample: int) -> int:
         """Return the bytes of the backward's workspace."""
         numbers = _whole(len(self.layer_terms) * self.tiles(neurons, sample))
@@ -170,14 +166,10 @@ class CudaPlan:
     # ---- launches ----
 
     def forward_launches(self, neurons: int, sample: int) -> tuple[Launch, ...]:
-        """Return the launches of a forward, in order; a second one only where there are counts."""
+        """Return the launches of a forward: one, which adds to sums of counts that are zero."""
         grid = self._grid(neurons, sample)
-        first = Launch(
-            f"{self.name}_forward_kernel", grid, self.forward_threads, self.forward_shared
-        )
-        if not self.plan.counts:
-            return (first,)
-        return first, Launch(f"{self.name}_counts_kernel", 1, SUM_THREADS)
+        name = f"{self.name}_forward_kernel"
+        return (Launch(name, grid, self.forward_threads, self.forward_shared),)
 
     @property
     def forward_shared(self) -> int:

@@ -123,13 +123,11 @@ class _LaunchesView:
     max_grid: int
     shared: int
     by_rows: bool
-    has_counts: bool
     has_sums: bool
     forward_threads: int
     forward_shared: int
     backward_threads: int
     backward_shared: int
-    count_bytes: int
     real_bytes: int
     layer_sums: str
     row_sums: str
@@ -150,13 +148,11 @@ def launches_text(plan: Plan) -> str:
         max_grid=MAX_GRID,
         shared=SHARED,
         by_rows=cuda.by_rows,
-        has_counts=bool(plan.counts),
         has_sums=cuda.sums,
         forward_threads=cuda.forward_threads,
         forward_shared=cuda.forward_shared,
         backward_threads=cuda.backward_threads,
         backward_shared=cuda.backward_shared,
-        count_bytes=8 * len(plan.counts),
         real_bytes=cuda.real_bytes,
         layer_sums=scaled(len(cuda.layer_terms), "tiles"),
         row_sums=scaled(len(cuda.row_terms), "_batch_tiles(neurons, sample)") + " * sample",

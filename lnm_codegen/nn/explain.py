@@ -177,7 +177,7 @@ def schedule_of(plan: Plan, backend: str) -> Schedule | None:
             return Schedule(chunk_of(plan), FAR, 1, 2 if plan.terms else 1)
         case "cuda":
             chunk = CudaPlan(plan).chunk
-            return Schedule(chunk, FAR, 2 if plan.counts else 1, 2 if plan.terms else 1)
+            return Schedule(chunk, FAR, 1, 2 if plan.terms else 1)
         case _:
             return None
 

@@ -102,6 +102,8 @@ static void launch(unsigned grid, unsigned block, int64_t bytes, std::function<v
 
 static inline void __syncthreads() { host::wait(); }
 
+static inline void atomicAdd(double *to, double value) { *to += value; }
+
 template <class T>
 static T __shfl_down_sync(unsigned, T value, int delta) {
     static T values[1024];

@@ -222,6 +222,8 @@ def run_host(
     outputs = {o: memory.empty(flat, memory.io) for o in plan.model.outputs}
     finals = {s: memory.empty(tuple(extent), memory.real) for s in plan.states}
     counted = {q: memory.empty((1,), np.dtype("f8")) for q in plan.counts}
+    for total in counted.values():
+        total[...] = 0  # the launcher's memset
     checkpoints = memory.empty(
         (kernels.library.host_checkpoints(ctypes.c_int64(steps), ctypes.c_int64(neurons)),),
         memory.real,
@@ -234,9 +236,7 @@ def run_host(
         | ({f"{s}_final": t for s, t in finals.items()} if ends else {})
         | {f"{q}_sum": t for q, t in counted.items()},
     )
-    workspace = memory.empty(
-        (cuda.forward_workspace(neurons, sizes["sample"]),), np.dtype("u1"), True
-    )
+    workspace = memory.empty((0,), np.dtype("u1"), True)
     for launch in cuda.forward_launches(neurons, sizes["sample"]):
         kernels.launch(_on_grid(launch, grid), args, workspace)
     memory.check()

@@ -21,7 +21,10 @@ from lnm_codegen.backends.cuda import FLAGS, Cuda
 from lnm_codegen.backends.cuda_plan import MAX_GRID, SHARED, CudaPlan, Launch
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.compiler import model_of
+from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run as run_kernel
+from lnm_codegen.ir.operators import Role
+from lnm_codegen.nn.record import recording
 from tests.backends.cuda_host import decoded, encoded, host_kernels, model_in, run_host
 from tests.cases import CASES, Results, arguments, run
 from tests.strategies import Arguments
@@ -217,7 +220,7 @@ def test_checkpoints_at_two_levels(case: str) -> None:
 
 @needs_cc
 def test_counts() -> None:
-    """Sums over steps and neurons, exactly, whatever the tile's place."""
+    """Sums over steps and neurons, exactly, whatever the tile's place and the grid: one launch."""
     neuron = lnm.get("lif")
     v = neuron.states[0]
     counting = neuron.with_counts(fired_count=lnm.spike, high=lnm.where(v > 0.25, 1, 0))
@@ -228,6 +231,33 @@ def test_counts() -> None:
         if 0 not in shape:
             assert 0 < got.states["high"][0] < np.prod(shape)
         same(run_host(counting, a, shift=1), got)
+        same(run_host(counting, a, grid=1), got)
+    cuda = host_kernels(counting, "float32").cuda
+    assert [x.kernel for x in cuda.forward_launches(1500, 1)] == ["lif_forward_kernel"]
+    launcher = Cuda().emit(model_of(counting)).files["lif_launch.cpp"]
+    assert "double *const counts[] = {a.fired_count_sum, a.high_sum};" in launcher
+
+
+@pytest.mark.parametrize("case", ["lif", "izhikevich-learned", "lnm-4", "dendrite", "gate"])
+def test_what_a_layer_counts_is_whole(case: str) -> None:
+    """0 or 1 in a step, which double adds up exactly: the order of the blocks changes no bit."""
+    kernel = lnm.lower(recording(neuron_of(case), ("stats",), (-0.5, 0.5))).forward
+    values = {let.target: let.value for let in kernel.body}
+
+    def is_whole(e: ir.Expr) -> bool:
+        match e:
+            case ir.Const(value=value):
+                return value in (0, 1)
+            case ir.Select(then=then, orelse=orelse):
+                return is_whole(then) and is_whole(orelse)
+            case ir.Var():
+                return is_whole(values[e])
+            case _:
+                return False
+
+    counted = [p.var for p in kernel.results if p.role is Role.COUNT]
+    assert counted
+    assert all(is_whole(v) for v in counted)
 
 
 @needs_cc

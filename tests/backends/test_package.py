@@ -307,7 +307,7 @@ def test_launches_are_those_of_the_plan(key: str) -> None:
                 sample, channels, inner = 1, 1, neurons
             sizes = (time_steps, neurons, sample, channels, inner)
             bytes_, launches = printed["forward"](*sizes)
-            assert bytes_ == plan.forward_workspace(neurons, sample)
+            assert bytes_ == 0
             assert [*map(tuple, launches)] == [
                 (x.kernel, x.grid, x.block, x.shared)
                 for x in plan.forward_launches(neurons, sample)

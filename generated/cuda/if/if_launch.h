@@ -17,9 +17,10 @@
  * 16 backward, 16 at once) where every sequence, stride and state is aligned to them and neurons
  * is a multiple of 4 and 4; else number by number, with the same results.
  *
- * Workspace. if_workspace bytes of device memory, aligned to 16 bytes, uninitialised, not shared
- * by calls that may run at once. It need not be kept from forward to backward; `checkpoints`,
- * if_checkpoints numbers aligned like a state, must be. Both counts may be 0.
+ * Workspace. if_workspace bytes of device memory for the backward, aligned to 16 bytes,
+ * uninitialised, not shared by calls that may run at once; the forward takes it, or null, and leaves it
+ * alone. `checkpoints`, if_checkpoints numbers aligned like a state, must be kept from forward to
+ * backward. Both sizes may be 0.
  *
  * Limits. time_steps and neurons from 0 on, time_steps * neurons below 2**62; compute capability 8.0
  * and later. A forward is one launch, a backward one, of at most 1048576 blocks (longer work
@@ -39,7 +40,7 @@ extern "C" {
 /* How many numbers (float) `checkpoints` must hold. */
 int64_t if_checkpoints(int64_t time_steps, int64_t neurons);
 
-/* How many bytes the workspace of both calls must have. */
+/* How many bytes the workspace of a backward must have. */
 int64_t if_workspace(int64_t time_steps, int64_t neurons, int64_t sample);
 
 enum {

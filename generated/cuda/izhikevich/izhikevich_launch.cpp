@@ -32,14 +32,6 @@ bool is_bad(const Arguments &a) {
     return a.time_steps < 0 || a.neurons < 0;
 }
 
-int64_t forward_bytes(int64_t neurons, int64_t sample) {
-    return int64_t(sizeof(double)) * 0 * izhikevich_tiles(neurons, sample);
-}
-
-int64_t backward_bytes(int64_t time_steps, int64_t neurons, int64_t sample) {
-    return int64_t(sizeof(float)) * izhikevich_backward_numbers(time_steps, neurons, sample);
-}
-
 }  // namespace
 
 extern "C" int64_t izhikevich_checkpoints(int64_t time_steps, int64_t neurons) {
@@ -47,13 +39,12 @@ extern "C" int64_t izhikevich_checkpoints(int64_t time_steps, int64_t neurons) {
 }
 
 extern "C" int64_t izhikevich_workspace(int64_t time_steps, int64_t neurons, int64_t sample) {
-    return std::max(forward_bytes(neurons, sample), backward_bytes(time_steps, neurons, sample));
+    return int64_t(sizeof(float)) * izhikevich_backward_numbers(time_steps, neurons, sample);
 }
 
 extern "C" int izhikevich_launch_forward(const izhikevich_forward_arguments *arguments, void *workspace, void *stream) {
     const izhikevich_forward_arguments &a = *arguments;
     if (is_bad(a)) return IZHIKEVICH_BAD_SIZE;
-    if (!workspace && forward_bytes(a.neurons, a.sample)) return IZHIKEVICH_NO_WORKSPACE;
     const int64_t tiles = izhikevich_tiles(a.neurons, a.sample);
     return launch(izhikevich_forward_kernel, tiles, 256, 0, a, workspace, stream);
 }
@@ -61,7 +52,7 @@ extern "C" int izhikevich_launch_forward(const izhikevich_forward_arguments *arg
 extern "C" int izhikevich_launch_backward(const izhikevich_backward_arguments *arguments, void *workspace, void *stream) {
     const izhikevich_backward_arguments &a = *arguments;
     if (is_bad(a)) return IZHIKEVICH_BAD_SIZE;
-    if (!workspace && backward_bytes(a.time_steps, a.neurons, a.sample)) return IZHIKEVICH_NO_WORKSPACE;
+    if (!workspace && izhikevich_workspace(a.time_steps, a.neurons, a.sample)) return IZHIKEVICH_NO_WORKSPACE;
     const int64_t tiles = izhikevich_tiles(a.neurons, a.sample);
     return launch(izhikevich_backward_kernel, tiles, 256, 0, a, workspace, stream);
 }

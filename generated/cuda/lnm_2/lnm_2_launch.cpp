@@ -33,14 +33,6 @@ bool is_bad(const Arguments &a) {
     return a.time_steps < 0 || a.neurons < 0;
 }
 
-int64_t forward_bytes(int64_t neurons, int64_t sample) {
-    return int64_t(sizeof(double)) * 0 * lnm_2_tiles(neurons, sample);
-}
-
-int64_t backward_bytes(int64_t time_steps, int64_t neurons, int64_t sample) {
-    return int64_t(sizeof(float)) * lnm_2_backward_numbers(time_steps, neurons, sample);
-}
-
 }  // namespace
 
 extern "C" int64_t lnm_2_checkpoints(int64_t time_steps, int64_t neurons) {
@@ -48,13 +40,12 @@ extern "C" int64_t lnm_2_checkpoints(int64_t time_steps, int64_t neurons) {
 }
 
 extern "C" int64_t lnm_2_workspace(int64_t time_steps, int64_t neurons, int64_t sample) {
-    return std::max(forward_bytes(neurons, sample), backward_bytes(time_steps, neurons, sample));
+    return int64_t(sizeof(float)) * lnm_2_backward_numbers(time_steps, neurons, sample);
 }
 
 extern "C" int lnm_2_launch_forward(const lnm_2_forward_arguments *arguments, void *workspace, void *stream) {
     const lnm_2_forward_arguments &a = *arguments;
     if (is_bad(a)) return LNM_2_BAD_SIZE;
-    if (!workspace && forward_bytes(a.neurons, a.sample)) return LNM_2_NO_WORKSPACE;
     const int64_t tiles = lnm_2_tiles(a.neurons, a.sample);
     return launch(lnm_2_forward_kernel, tiles, 256, 0, a, workspace, stream);
 }
@@ -62,7 +53,7 @@ extern "C" int lnm_2_launch_forward(const lnm_2_forward_arguments *arguments, vo
 extern "C" int lnm_2_launch_backward(const lnm_2_backward_arguments *arguments, void *workspace, void *stream) {
     const lnm_2_backward_arguments &a = *arguments;
     if (is_bad(a)) return LNM_2_BAD_SIZE;
-    if (!workspace && backward_bytes(a.time_steps, a.neurons, a.sample)) return LNM_2_NO_WORKSPACE;
+    if (!workspace && lnm_2_workspace(a.time_steps, a.neurons, a.sample)) return LNM_2_NO_WORKSPACE;
     const int64_t tiles = lnm_2_tiles(a.neurons, a.sample);
     const int error = launch(lnm_2_backward_kernel, tiles, 256, 12288, a, workspace, stream);
     if (error) return error;

@@ -32,14 +32,6 @@ bool is_bad(const Arguments &a) {
     return a.time_steps < 0 || a.neurons < 0;
 }
 
-int64_t forward_bytes(int64_t neurons, int64_t sample) {
-    return int64_t(sizeof(double)) * 0 * ternary_tiles(neurons, sample);
-}
-
-int64_t backward_bytes(int64_t time_steps, int64_t neurons, int64_t sample) {
-    return int64_t(sizeof(float)) * ternary_backward_numbers(time_steps, neurons, sample);
-}
-
 }  // namespace
 
 extern "C" int64_t ternary_checkpoints(int64_t time_steps, int64_t neurons) {
@@ -47,13 +39,12 @@ extern "C" int64_t ternary_checkpoints(int64_t time_steps, int64_t neurons) {
 }
 
 extern "C" int64_t ternary_workspace(int64_t time_steps, int64_t neurons, int64_t sample) {
-    return std::max(forward_bytes(neurons, sample), backward_bytes(time_steps, neurons, sample));
+    return int64_t(sizeof(float)) * ternary_backward_numbers(time_steps, neurons, sample);
 }
 
 extern "C" int ternary_launch_forward(const ternary_forward_arguments *arguments, void *workspace, void *stream) {
     const ternary_forward_arguments &a = *arguments;
     if (is_bad(a)) return TERNARY_BAD_SIZE;
-    if (!workspace && forward_bytes(a.neurons, a.sample)) return TERNARY_NO_WORKSPACE;
     const int64_t tiles = ternary_tiles(a.neurons, a.sample);
     return launch(ternary_forward_kernel, tiles, 256, 0, a, workspace, stream);
 }
@@ -61,7 +52,7 @@ extern "C" int ternary_launch_forward(const ternary_forward_arguments *arguments
 extern "C" int ternary_launch_backward(const ternary_backward_arguments *arguments, void *workspace, void *stream) {
     const ternary_backward_arguments &a = *arguments;
     if (is_bad(a)) return TERNARY_BAD_SIZE;
-    if (!workspace && backward_bytes(a.time_steps, a.neurons, a.sample)) return TERNARY_NO_WORKSPACE;
+    if (!workspace && ternary_workspace(a.time_steps, a.neurons, a.sample)) return TERNARY_NO_WORKSPACE;
     const int64_t tiles = ternary_tiles(a.neurons, a.sample);
     return launch(ternary_backward_kernel, tiles, 256, 0, a, workspace, stream);
 }
