@@ -43,13 +43,14 @@ def synth(
     open tool gives one. Writes DIR/report.json.
     """
     from lnm_codegen.hardware.folder import read_circuit
-    from lnm_codegen.hardware.report import updated
+    from lnm_codegen.hardware.report import check_writable, updated
     from lnm_codegen.hardware.synth import measure
 
     word, chip = _device(target, device)
     if not 1 <= seeds <= MOST_SEEDS:
         raise ModelError(f"synth: --seeds {seeds}: accepted: 1 to {MOST_SEEDS}.")
     circuit = read_circuit(folder, "synth")
+    check_writable(circuit, "synthesis")
     found = {
         name: measure(circuit, circuit.forms[name], chip, seeds) for name in _forms(circuit, form)
     }

@@ -39,7 +39,7 @@ def verify(
     failed.
     """
     from lnm_codegen.hardware.folder import read_circuit
-    from lnm_codegen.hardware.report import ladder, updated
+    from lnm_codegen.hardware.report import check_writable, ladder, updated
     from lnm_codegen.hardware.result import FAILED, SKIPPED, worst
     from lnm_codegen.hardware.verify import TOOLS, climb, rungs_of
 
@@ -47,6 +47,7 @@ def verify(
         raise ModelError("verify: give one of --only and --quick.")
     words = rungs_of(only, quick)
     circuit = read_circuit(folder, "verify")
+    check_writable(circuit, "verification")
     found: list[Rung] = []
     for rung in climb(circuit, words):
         found.append(rung)

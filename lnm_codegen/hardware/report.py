@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +16,23 @@ from lnm_codegen.hardware.tools import versions
 
 REPORT, VERSION = "report.json", 1
 SECTIONS = ("verification", "synthesis", "tools")
+
+
+def check_writable(circuit: Circuit, section: str) -> None:
+    """Raise now what `updated` would raise after minutes of work; nothing is left in the folder.
+
+    Raises:
+        ModelError: The folder cannot be written, or report.json is a folder.
+        ToolError: The disk fails.
+    """
+    path = circuit.folder / REPORT
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{REPORT}."):
+            pass
+    except OSError as error:
+        raise unwritable(f"{section}: cannot write {path}", error) from None
 
 
 def updated(

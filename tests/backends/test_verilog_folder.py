@@ -158,6 +158,18 @@ def test_lint_and_simulation(folder):
 
 
 @needs("make", "iverilog", "vvp")
+def test_a_path_with_spaces(folder, tmp_path):
+    """The folder itself, and the folder of what is built, which lies elsewhere."""
+    copy = tmp_path / "my neurons" / "a quad"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("build"))
+    for words in ((), (f"BUILD={tmp_path / 'built here'}",)):
+        done = make(copy, "-s", "sim", *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert said(done) == [f"PASS quad_{form}" for form in FORMS]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["built here", "my neurons"]
+
+
+@needs("make", "iverilog", "vvp")
 def test_simulation_fails_on_a_fault(folder, tmp_path):
     """One constant is one too large: every form says FAIL, and make fails."""
     done = make(broken(folder, tmp_path / "b"), "-s", "-k", "sim")

@@ -172,13 +172,28 @@ def test_the_status_of_a_rung():
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
-    """The report is written whole or not at all."""
+    """It is said before the first rung, not after the last, and nothing is left behind."""
     write(tmp_path)
     (tmp_path / "report.json").mkdir()
-    monkeypatch.setattr(tools, "find", lambda word: None)
-    assert run(["verify", str(tmp_path), "--only", "icarus"]) == 2
-    assert f"cannot write {tmp_path}/report.json" in capsys.readouterr().err
-    assert list((tmp_path / "report.json").iterdir()) == []
+    before = set(tmp_path.iterdir())
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("climbed")
+
+    monkeypatch.setitem(RUNGS, "icarus", never)
+    monkeypatch.setattr("lnm_codegen.hardware.synth.measure", never)
+    for verb, options, section in (
+        ("verify", ["--only", "icarus"], "verification"),
+        ("synth", ["--form", "core"], "synthesis"),
+    ):
+        assert run([verb, str(tmp_path), *options]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err == (
+            f"error: {section}: cannot write {tmp_path}/report.json: Is a directory. Give a folder"
+            " that can be written.\n"
+        )
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_the_circuit_is_as_it_was(tmp_path, monkeypatch):

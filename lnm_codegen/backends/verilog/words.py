@@ -1,7 +1,9 @@
 """Words that a state, an input or a parameter of a circuit cannot be called.
 
 Tools read a file of Verilog-2005 as SystemVerilog unless they are told otherwise, so its words
-count too; and Verilator makes a member of a C++ class of every port, beside its own.
+count too, with the classes of its package `std`; Icarus keeps a few words of Verilog-AMS in every
+mode; and Verilator makes a member of a C++ class of every port, beside its own, and warns of what
+is a word or a common name there. VERILOG is IEEE 1364-2005, SYSTEM_VERILOG what 1800-2017 adds.
 """
 
 VERILOG = frozenset(
@@ -30,8 +32,21 @@ SYSTEM_VERILOG = frozenset(
     unique unique0 until until_with untyped var virtual void wait_order weak wildcard with
     within""".split()
 )
+STD = frozenset({"mailbox", "process", "randomize", "semaphore", "std"})
+ICARUS = frozenset({"bool", "wone", "wreal"})
+CPP = frozenset(
+    """abort alignas alignof and_eq asm atomic_cancel atomic_commit atomic_noexcept auto bit_vector
+    bitand bitor catch cdecl char char16_t char32_t compl complex concept const_cast const_iterator
+    const_reference constexpr decltype delete deque double dynamic_cast explicit false far float
+    friend goto huge inline interrupt iterator list long map multimap multiset mutable namespace
+    near noexcept not_eq nullptr operator or_eq override pascal private public queue reference
+    register reinterpret_cast requires set short sizeof stack static_assert static_cast switch
+    synchronized template thread_local throw transaction_safe transaction_safe_dynamic true try
+    type_info typeid typename uint16_t uint32_t uint8_t using vector volatile wchar_t xor_eq
+    sc_clock sc_in sc_inout sc_out sc_signal sensitive sensitive_neg sensitive_pos""".split()
+)
 VERILATOR = frozenset(
     """atClone contextp eval eval_end_step eval_step eventsPending final hierName modelName name
     nextTimeSlot prepareClone rootp threads trace traceCapable vlSymsp""".split()
 )
-TAKEN = VERILOG | SYSTEM_VERILOG | VERILATOR
+TAKEN = VERILOG | SYSTEM_VERILOG | STD | ICARUS | CPP | VERILATOR

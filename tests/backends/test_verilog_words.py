@@ -1,0 +1,103 @@
+"""No word that a tool would stumble over may name a state, an input or a parameter."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.verilog.words import SYSTEM_VERILOG, TAKEN, VERILOG
+
+IEEE_1800_2017 = """accept_on alias always always_comb always_ff always_latch and assert assign
+    assume automatic before begin bind bins binsof bit break buf bufif0 bufif1 byte case casex casez
+    cell chandle checker class clocking cmos config const constraint context continue cover
+    covergroup coverpoint cross deassign default defparam design disable dist do edge else end
+    endcase endchecker endclass endclocking endconfig endfunction endgenerate endgroup endinterface
+    endmodule endpackage endprimitive endprogram endproperty endspecify endsequence endtable endtask
+    enum event eventually expect export extends extern final first_match for force foreach forever
+    fork forkjoin function generate genvar global highz0 highz1 if iff ifnone ignore_bins
+    illegal_bins implements implies import incdir include initial inout input inside instance int
+    integer interconnect interface intersect join join_any join_none large let liblist library local
+    localparam logic longint macromodule matches medium modport module nand negedge nettype new
+    nexttime nmos nor noshowcancelled not notif0 notif1 null or output package packed parameter pmos
+    posedge primitive priority program property protected pull0 pull1 pulldown pullup
+    pulsestyle_ondetect pulsestyle_onevent pure rand randc randcase randsequence rcmos real realtime
+    ref reg reject_on release repeat restrict return rnmos rpmos rtran rtranif0 rtranif1 s_always
+    s_eventually s_nexttime s_until s_until_with scalared sequence shortint shortreal showcancelled
+    signed small soft solve specify specparam static string strong strong0 strong1 struct super
+    supply0 supply1 sync_accept_on sync_reject_on table tagged task this throughout time
+    timeprecision timeunit tran tranif0 tranif1 tri tri0 tri1 triand trior trireg type typedef union
+    unique unique0 unsigned until until_with untyped use uwire var vectored virtual void wait
+    wait_order wand weak weak0 weak1 while wildcard wire with within wor xnor xor""".split()
+SUSPECTS = """abs absdelay absdelta abstol above access acos acosh ac_stim aliasparam analog
+    analysis asin asinh atan atan2 atanh bool branch ceil connect connectmodule connectrules
+    continuous cos cosh ddt ddt_nature ddx discipline discrete domain driver_update enddiscipline
+    endconnectrules endnature endparamset exclude exp final_step flicker_noise floor flow from
+    ground hypot idt idt_nature idtmod inf infinite initial_step laplace_nd laplace_np laplace_zd
+    laplace_zp last_crossing limexp ln log max merged min nature net_resolution noise_table paramset
+    potential pow resolveto sin sinh slew split sqrt tan tanh timer transition units white_noise
+    wone wreal zi_nd zi_np zi_zd zi_zp
+    abort alignas allocator any array auto basic_string bitand bitset bool catch char complex
+    concept const_iterator constexpr delete deque double emit errno exception exit explicit false
+    far float friend goto hash huge inline int16_t int32_t int8_t interrupt iterator list long main
+    malloc map multimap mutable namespace near noexcept nullptr operator optional override pair
+    pascal printf private public queue reference register requires set short signal sizeof slots
+    span stack switch template throw true try tuple type_info typename uint16_t uint32_t uint64_t
+    uint8_t using valarray variant vector volatile wchar_t xor_eq sc_clock sc_in sc_time sensitive
+    mailbox option process randomize sample self semaphore std strength triggered unit
+    vlog""".split()
+"""Words of Verilog-AMS 2.4, of C++ and its library, of SystemC, names that SystemVerilog has."""
+
+READERS = {
+    "Icarus": "iverilog -Wall -t null",
+    "Icarus-2005": "iverilog -g2005 -Wall -t null",
+    "Icarus-2012": "iverilog -g2012 -Wall -t null",
+    "Verilator": "verilator --lint-only -Wall",
+    "Verilator-2005": "verilator --lint-only -Wall --language 1364-2005",
+    "Yosys": "yosys -q read_verilog",
+    "Yosys-formal": "yosys -q read_verilog_formal",
+}
+
+
+def test_every_keyword_of_the_standard() -> None:
+    """IEEE 1800-2017, which has those of 1364-2005; what stands in two lists is in one."""
+    assert set(IEEE_1800_2017) == (VERILOG | SYSTEM_VERILOG)
+    assert not VERILOG & SYSTEM_VERILOG
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_not_refused_is_read_without_a_word(reader: str, tmp_path: Path) -> None:
+    """Every suspect that may be a name, as a port and in a constant's, in one module."""
+    tool, *options = READERS[reader].split()
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    names = sorted(set(SUSPECTS) - TAKEN)
+    assert {"wone", "wreal", "true", "list"} <= TAKEN
+    assert len(names) > 100
+    ports = "".join(f"    input wire {name},\n" for name in names)
+    (tmp_path / "m.v").write_text(
+        f"module m (\n{ports}    output wire q_\n);\n    assign q_ = ^{{{', '.join(names)}}};\n"
+        "endmodule\n"
+    )
+    command = [tool, *options, "m.v"]
+    if tool == "yosys":
+        command = [tool, "-q", "-p", f"{options[1].replace('_formal', ' -sv -formal')} m.v"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:500]
+    assert "arning" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("word", ["wreal", "wone", "true", "near", "mailbox"])
+def test_such_a_name_is_refused(word: str) -> None:
+    """In one line, before anything is written."""
+    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param(word, init=0.5)
+    neuron = lnm.Neuron(charge={v: p * v + x}, fire=v - 1, reset=lnm.hard_reset(v), name="unit")
+    with pytest.raises(lnm.UnsupportedError) as caught:
+        lnm.emit(neuron, "verilog", spec=lnm.Fixed(16, 12))
+    assert str(caught.value) == (
+        f"verilog: unit: {word!r} is a word of Verilog, of SystemVerilog or of Verilator. Rename"
+        " the state, input or parameter."
+    )
