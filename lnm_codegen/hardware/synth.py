@@ -20,6 +20,11 @@ from lnm_codegen.hardware.parallel import side_by_side
 from lnm_codegen.hardware.tools import need, run, workshop
 
 SECONDS = 600
+_STUCK, _ANNEALING = "Unable to find legal placement", ("--placer", "sa")
+"""What nextpnr's analytic placer says for a seed where it gives up; the placer that goes on there.
+
+Seen on iCE40 where a circuit takes all eight global buffers, for three seeds of eight.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +182,15 @@ def _yosys(sources: str, top: str, device: Device, folder: Path, stem: str) -> f
 def _place(device: Device, folder: Path, seed: int) -> tuple[float, float]:
     report = f"seed{seed}.json"
     options = ("--json", "whole.json", "--seed", str(seed), "--report", report)
-    done = run((*device.place, *options, "--timing-allow-fail"), folder, timeout=SECONDS)
+    command = (*device.place, *options, "--timing-allow-fail")
+    done = run(command, folder, timeout=SECONDS)
+    seconds = done.seconds
+    if not done.passed and _STUCK in done.output:
+        done = run((*command, *_ANNEALING), folder, timeout=SECONDS)
+        seconds += done.seconds
     if not done.passed:
         lines = [x for x in done.output.splitlines() if x.startswith("ERROR")]
         raise ToolError(
             f"synth: {device.place[0]} fails: {lines[0] if lines else done.last_line()}"
         )
-    return fmax_of((folder / report).read_text(encoding="utf-8")), done.seconds
+    return fmax_of((folder / report).read_text(encoding="utf-8")), seconds

@@ -8,7 +8,7 @@ import pytest
 
 from lnm_codegen.cli import run
 from lnm_codegen.errors import ToolError
-from lnm_codegen.hardware import tools
+from lnm_codegen.hardware import synth, tools
 from lnm_codegen.hardware.cells import Cost, cells_of, cost_of, fmax_of, ports_of
 from lnm_codegen.hardware.synth import DEVICES, NO_PLACE, UNTIMED, Measured, synthesise
 from lnm_codegen.hardware.tools import missing
@@ -44,6 +44,25 @@ def test_what_the_tools_write_is_read_or_refused():
             ports_of(text, "top")
         with pytest.raises(ToolError, match="cannot be read, or holds no clock"):
             fmax_of(text)
+
+
+def test_a_seed_that_finds_no_place(tmp_path, monkeypatch):
+    """Where the analytic placer gives up, and there alone, the seed is annealed."""
+    said = "ERROR: Unable to find legal placement for cell 'gbuf' after 10001 attempts."
+    commands = []
+
+    def stuck(command, folder, **options):
+        commands.append(command)
+        annealed = command[-2:] == ("--placer", "sa")
+        (tmp_path / "seed7.json").write_text('{"fmax": {"clk": {"achieved": 61.0}}}')
+        return tools.Run(0, "", 2.0) if annealed else tools.Run(1, said, 1.0)
+
+    monkeypatch.setattr(synth, "run", stuck)
+    assert synth._place(DEVICES["up5k"], tmp_path, 7) == (61.0, 3.0)
+    assert commands[1] == (*commands[0], "--placer", "sa")
+    monkeypatch.setattr(synth, "run", lambda *a, **o: tools.Run(1, "ERROR: too large", 1.0))
+    with pytest.raises(ToolError, match=r"^synth: nextpnr-ice40 fails: ERROR: too large$"):
+        synth._place(DEVICES["up5k"], tmp_path, 7)
 
 
 @pytest.mark.parametrize(
