@@ -17,6 +17,7 @@ from lnm_codegen.backends.base import Source, unwritable, write_whole
 from lnm_codegen.cli.emit_fixed import (
     DEFAULT,
     CoefficientsOption,
+    FixedChoice,
     FormatOption,
     FormsOption,
     MultiplierOption,
@@ -38,50 +39,60 @@ from lnm_codegen.neuron import Neuron
 from lnm_codegen.symbols import check_name
 
 MOST_DEGREES = 64
+FLOATING = ",".join(BACKENDS)
+"""What is written where no backend is named."""
+
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", file_okay=False, help="Folder to write into."),
+]
+PackageOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--package",
+        metavar="DIR",
+        file_okay=False,
+        help="Write an installable folder instead, for one backend of c, triton, cuda.",
+    ),
+]
+DegreesOption = Annotated[
+    str | None, typer.Option("--degree", metavar="D|D..D", help="A degree, or a range: 1..4.")
+]
+BackendsOption = Annotated[
+    str,
+    typer.Option(
+        "--backend", metavar="NAME,...", help=f"Of: {', '.join(BACKENDS | FIXED_BACKENDS)}."
+    ),
+]
+DtypeOption = Annotated[
+    str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16, where typed.")
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", help="Of files and functions; the neuron's own by default."),
+]
+RunOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        metavar="RUN",
+        help="Instead of FAMILY, a folder that `lnm train` wrote: with --backend verilog, an"
+        " array for each neuron layer. If its family is a Python file, that file is run.",
+    ),
+]
 
 
 def emit(
     family: OptionalFamilyArgument = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", file_okay=False, help="Folder to write into."),
-    ] = None,
-    package: Annotated[
-        Path | None,
-        typer.Option(
-            "--package",
-            metavar="DIR",
-            file_okay=False,
-            help="Write an installable folder instead, for one backend of c, triton, cuda.",
-        ),
-    ] = None,
-    degree: Annotated[
-        str | None, typer.Option("--degree", metavar="D|D..D", help="A degree, or a range: 1..4.")
-    ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            "--backend", metavar="NAME,...", help=f"Of: {', '.join(BACKENDS | FIXED_BACKENDS)}."
-        ),
-    ] = ",".join(BACKENDS),
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16, where typed.")
-    ] = "float32",
+    out: OutOption = None,
+    package: PackageOption = None,
+    degree: DegreesOption = None,
+    backend: BackendsOption = FLOATING,
+    dtype: DtypeOption = "float32",
     scheme: SchemeOption = "horner",
-    name: Annotated[
-        str | None,
-        typer.Option("--name", help="Of files and functions; the neuron's own by default."),
-    ] = None,
+    name: NameOption = None,
     settings: SetOption = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--run",
-            metavar="RUN",
-            help="Instead of FAMILY, a folder that `lnm train` wrote: with --backend verilog, an"
-            " array for each neuron layer. If its family is a Python file, that file is run.",
-        ),
-    ] = None,
+    run: RunOption = None,
     format_: FormatOption = None,
     rounding: RoundingOption = None,
     forms: FormsOption = None,
@@ -106,8 +117,7 @@ def emit(
         raise ModelError("emit: give one of FAMILY and --run RUN.")
     circuit = {
         "--forms": forms, "--neurons": neurons, "--coefficients": coefficients,
-        "--multiplier": multiplier, "--shift-add": shift_add,
-        "--vectors": vectors,
+        "--multiplier": multiplier, "--shift-add": shift_add, "--vectors": vectors,
     }  # fmt: skip
     if run is not None:
         given: dict[str, object] = {"--package": package, "--degree": degree, "--name": name}
@@ -128,15 +138,25 @@ def emit(
             sources = _packages(models, backends[0], dtype, scheme)
         else:
             fixed = fixed_choice(backends, format_, rounding, circuit, dtype != "float32")
-            sources = {
-                Path(target) / title: emission.emit(
-                    neuron, target, name=title, dtype=dtype, scheme=scheme, **fixed.options(target)
-                )
-                for title, neuron in models
-                for target in backends
-            }
+            sources = _emitted(models, backends, dtype, scheme, fixed)
     for path in write_together(sources, out or package or Path()):
         typer.echo(path)
+
+
+def _emitted(
+    neurons: list[tuple[str, Neuron]],
+    backends: list[str],
+    dtype: str,
+    scheme: str,
+    fixed: FixedChoice,
+) -> dict[Path, Source]:
+    return {
+        Path(target) / title: emission.emit(
+            neuron, target, name=title, dtype=dtype, scheme=scheme, **fixed.options(target)
+        )
+        for title, neuron in neurons
+        for target in backends
+    }
 
 
 def _packages(
