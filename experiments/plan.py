@@ -7,7 +7,8 @@
     [[row]]   name, family, ...   a neuron: arguments, `vary` (lists; every combination is a row),
                                   `settings` (tables of what is searched; without, nothing is)
 
-In `name`, {word} is the value of `vary.word`. A key of a setting, or of `vary`, is an argument of
+In `name`, {word} is the value of `vary.word`; a table in `vary` with a `name` of its own stands for
+the other keys in it. A key of a setting, or of `vary`, is an argument of
 the family, a field of [train], or `network.key`. `neurons_from = "row:NAME"` is the final run of
 that row with the same seed.
 """
@@ -120,7 +121,9 @@ def _config(tables: Mapping[str, Any], path: Path) -> TrainConfig:
     import tempfile
 
     def text(value: Any) -> str:
-        if isinstance(value, dict):
+        if isinstance(value, dict) and "name" in value:
+        return [(word, value["name"])]
+    if isinstance(value, dict):
             return "{" + ", ".join(f"{k} = {text(v)}" for k, v in value.items()) + "}"
         return json.dumps(value)
 
@@ -141,8 +144,11 @@ def _rows(table: dict[str, Any], base: TrainConfig, path: Path) -> list[Row]:
     settings = table.pop("settings", [{}])
     rows = []
     for values in itertools.product(*vary.values()):
-        chosen = dict(zip(vary, values, strict=True))
-        words = dict(w for k, v in chosen.items() for w in _words(k, v))
+        words = dict(w for k, v in zip(vary, values, strict=True) for w in _words(k, v))
+        chosen: dict[str, Any] = {}
+        for key, value in zip(vary, values, strict=True):
+            named = isinstance(value, dict) and "name" in value
+            chosen |= {k: v for k, v in value.items() if k != "name"} if named else {key: value}
         config = _changed(base, {**table, **chosen}, path)
         rows.append(
             Row(
@@ -171,6 +177,8 @@ def _changed(config: TrainConfig, changes: Mapping[str, Any], path: Path) -> Tra
 def _words(key: str, value: Any) -> list[tuple[str, str]]:
     """Return what stands for {key} in a name, {key_part} where the value is a table."""
     word = key.replace(".", "_")
+    if isinstance(value, dict) and "name" in value:
+        return [(word, value["name"])]
     if isinstance(value, dict):
         return [(f"{word}_{k}", str(v)) for k, v in value.items()]
     if key == "v_reset":

@@ -261,3 +261,19 @@ def test_fires_at_the_threshold(name):
     at = lnm.interpret(neuron, np.full((1, 1), scale * threshold), state=state)
     below = lnm.interpret(neuron, np.full((1, 1), scale * threshold * (1 - 1e-12)), state=state)
     assert (at.out, below.out) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["lnm", "qif"])
+def test_both_clamps(name):
+    """Under a soft reset v_max = 2 V leaves at most V after a spike, whatever comes in."""
+    arguments = {"theta": (0.1, 0.9, 0.5, 0.4)} if name == "lnm" else {"a0": 3.0}
+    neuron = lnm.get(name, v_reset=None, v_min=-2.0, v_max=2.0, **arguments)
+    x = np.random.default_rng(0).normal(0, 5, (32, 2, 64))
+    states = lnm.interpret(neuron, x).states["v"]
+    assert states.min() >= -2.0
+    assert states.max() <= 1.0
+    with pytest.raises(lnm.ModelError) as caught:
+        lnm.get(name, v_max=1.0)
+    assert str(caught.value) == (
+        f"{name}: v_max is 1.0. Accepted: a number > v_threshold, 1.0, or None."
+    )

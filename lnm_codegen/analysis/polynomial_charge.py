@@ -94,7 +94,11 @@ def _other(neuron: Neuron, wanted: str) -> UnsupportedError:
 
 
 def _without_clamp(h: Any) -> tuple[Any, Fraction | None]:
-    """Return the charge without where(h < v_min, v_min, h), and v_min."""
+    """Return the charge without where(h < v_min, v_min, h) or the like above it, and v_min."""
+    if isinstance(h, Where):
+        cond, then, orelse = h.operands
+        if then.is_Rational and isinstance(cond, sympy.StrictGreaterThan) and cond.lhs == orelse:
+            return _without_clamp(orelse)
     if isinstance(h, Where):
         cond, then, orelse = h.operands
         if then.is_Rational and isinstance(cond, sympy.StrictLessThan) and cond.lhs == orelse:

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.basis import BASES, in_powers, leak_in, polynomials
-from lnm_codegen.families.common import check_choice, check_numbers, reset_of
+from lnm_codegen.families.common import check_choice, check_numbers, clamped, reset_of
 from lnm_codegen.families.drawn import DrawnLeak
 from lnm_codegen.family import family
-from lnm_codegen.functions import ExprLike, as_expr, poly, where
+from lnm_codegen.functions import ExprLike, as_expr, poly
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.surrogate import Surrogate
 from lnm_codegen.symbols import Granularity, Init, input, param, state
@@ -30,6 +30,7 @@ def lnm(
     learn_threshold: bool = False,
     v_reset: float | None = 0.0,
     v_min: float | None = None,
+    v_max: float | None = None,
     decay: float = 0.5,
     decay_spread: float = 0.0,
     basis: Literal["monomial", "chebyshev", "legendre"] = "monomial",
@@ -44,11 +45,13 @@ def lnm(
         f(z) = theta_0*P_0(t) + ... + theta_d*P_d(t)         else: P_k of Chebyshev or Legendre,
                                                              t takes [v_min, v_threshold] to [-1, 1]
                  h = where(h < v_min, v_min, h)          if v_min is given
+                 h = where(h > v_max, v_max, h)          if v_max is given
         fire     spike = H(h - v_threshold)
         reset    hard to v_reset; soft by v_threshold where v_reset is None
 
     A polynomial of degree >= 2 can run away: under soft reset always, under hard reset below,
-    where its leading behaviour points to -inf. `v_min` closes that side; training uses -2.
+    where its leading behaviour points to -inf. `v_min` closes that side; training uses -2. Under a
+    soft reset `v_max` = 2*v_threshold keeps what is left after a spike at v_threshold or below.
 
     Args:
         degree: 1 to 8.
@@ -62,6 +65,7 @@ def lnm(
         learn_threshold: Make it a learnable parameter.
         v_reset: Potential after a spike; None for a soft reset.
         v_min: Lower clamp of the charged potential; None for none.
+        v_max: Upper clamp of it, > v_threshold; None for none.
         decay: Slope of f at the start (decay - 1 in form C), if `theta` is not given.
         decay_spread: Draw the decay of each row, sigmoid(N(logit(decay), decay_spread**2)), so that
             channels or neurons begin unlike; 0 for alike.
@@ -75,7 +79,7 @@ def lnm(
     if isinstance(degree, bool) or not isinstance(degree, int) or not 1 <= degree <= 8:
         raise ModelError(f"lnm: degree is {degree!r}. Accepted: an integer from 1 to 8.")
     check_numbers("lnm", v_threshold=v_threshold, v_reset=v_reset, v_min=v_min, decay=decay)
-    check_numbers("lnm", decay_spread=decay_spread)
+    check_numbers("lnm", decay_spread=decay_spread, v_max=v_max)
     check_choice("lnm", "form", form, ("A", "B", "C"))
     check_choice("lnm", "basis", basis, tuple(BASES))
     low = LOWEST if v_min is None else v_min
@@ -99,10 +103,8 @@ def lnm(
         rows = tuple((as_expr(0), *row[1:]) for row in rows[1:])
     f = poly(z, in_powers(coefficients, rows))
     charged: ExprLike = {"A": f + x, "B": f, "C": v + f + x}[form]
-    if v_min is not None:
-        charged = where(charged < v_min, v_min, charged)
     return Neuron(
-        charge={v: charged},
+        charge={v: clamped("lnm", charged, v_min, v_max, v_threshold)},
         fire=v - threshold,
         reset=reset_of(v, threshold, v_reset),
         surrogate=surrogate,

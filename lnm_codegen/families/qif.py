@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import check_above, check_numbers, reset_of
+from lnm_codegen.families.common import check_above, check_numbers, clamped, reset_of
 from lnm_codegen.family import family
-from lnm_codegen.functions import ExprLike, where
+from lnm_codegen.functions import ExprLike
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.surrogate import Surrogate
 from lnm_codegen.symbols import Granularity, input, param, state
@@ -19,6 +19,7 @@ def qif(
     v_rest: float = 0.0,
     v_reset: float | None = -0.1,
     v_min: float | None = None,
+    v_max: float | None = None,
     learnable: bool = False,
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
@@ -27,15 +28,18 @@ def qif(
 
         charge   h = v + (x + a0 * (v - v_rest) * (v - v_c)) / tau
                  h = where(h < v_min, v_min, h)          if v_min is given
+                 h = where(h > v_max, v_max, h)          if v_max is given
         fire     spike = H(h - v_threshold)
         reset    hard to v_reset; soft by v_threshold where v_reset is None
 
     A potential far above v_c or far below v_rest diverges; the value is visible as inf.
-    `v_min` closes the lower side; training uses -2.
+    `v_min` closes the lower side; training uses -2. Under a soft reset `v_max` = 2*v_threshold
+    keeps what is left after a spike at v_threshold or below.
     """
     check_above("qif", "tau", tau, 1)
     check_numbers("qif", v_c=v_c, a0=a0, v_threshold=v_threshold)
-    check_numbers("qif", v_rest=v_rest, v_reset=v_reset, v_min=v_min)
+    check_numbers("qif", v_rest=v_rest, v_reset=v_reset)
+    check_numbers("qif", v_min=v_min, v_max=v_max)
     v, x = state("v", init=v_reset or 0.0), input("x")
     t = param("tau", init=tau, learnable=learnable, per=per)
     rest = param("v_rest", init=v_rest, learnable=learnable, per=per)
@@ -43,10 +47,8 @@ def qif(
     a = param("a0", init=a0, learnable=learnable, per=per)
     threshold = param("v_threshold", init=v_threshold, learnable=False)
     charged: ExprLike = v + (x + a * (v - rest) * (v - critical)) / t
-    if v_min is not None:
-        charged = where(charged < v_min, v_min, charged)
     return Neuron(
-        charge={v: charged},
+        charge={v: clamped("qif", charged, v_min, v_max, v_threshold)},
         fire=v - threshold,
         reset=reset_of(v, threshold, v_reset),
         surrogate=surrogate,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import checkpoint
 from lnm_codegen.train.config import TrainConfig
 from lnm_codegen.train.curve import LOWEST, slope_penalty
@@ -49,6 +50,8 @@ class Trainer:
         self.epoch, self.done, self.total = 0, 0, per_epoch * config.epochs
         self._samples = len(data.train)
         self._groups = parameter_groups(network)
+        self._low = LOWEST if config.v_min is None else config.v_min
+        self._high = [_threshold_of(layer) for layer in network.neurons]
         self._optimizer = optimizer_of(config, network)
         self._schedule = schedule_of(config, self._optimizer, per_epoch)
         self._loss = loss_of(config.loss, config.tet_weight, config.label_smoothing)
@@ -93,9 +96,8 @@ class Trainer:
         self._scaler.update()
         self._schedule.step()
         if self.config.project is not None:
-            low = LOWEST if self.config.v_min is None else self.config.v_min
             for layer in self.network.neurons:
-                project(layer, self.config.project, v_min=low)
+                project(layer, self.config.project, v_min=self._low)
         if self._average is not None:
             self._average.update_parameters(self.network)
         self.done += 1
@@ -151,8 +153,8 @@ class Trainer:
     def _penalty(self) -> Tensor:
         if not self.config.penalty:
             return torch.zeros((), device=self.world.device)
-        low = LOWEST if self.config.v_min is None else self.config.v_min
-        terms = [slope_penalty(layer, low) for layer in self.network.neurons]
+        layers = zip(self.network.neurons, self._high, strict=True)
+        terms = [slope_penalty(layer, self._low, high) for layer, high in layers]
         return self.config.penalty * torch.stack(terms).sum()
 
     def _check_batches(self, samples: int) -> None:
@@ -179,3 +181,9 @@ class Trainer:
             f"train: {what} is not finite at step {self.done + 1}, epoch {self.epoch + 1}. The"
             " network is as it was before this step. Lower lr_neuron, or give v_min, such as -2."
         )
+
+
+def _threshold_of(layer: NeuronLayer) -> float:
+    """Return the layer's threshold at the start, its mean over rows; 1 where it has none."""
+    threshold = getattr(layer, "v_threshold", None)
+    return 1.0 if threshold is None else float(threshold.detach().mean())
