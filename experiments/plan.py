@@ -121,9 +121,7 @@ def _config(tables: Mapping[str, Any], path: Path) -> TrainConfig:
     import tempfile
 
     def text(value: Any) -> str:
-        if isinstance(value, dict) and "name" in value:
-        return [(word, value["name"])]
-    if isinstance(value, dict):
+        if isinstance(value, dict):
             return "{" + ", ".join(f"{k} = {text(v)}" for k, v in value.items()) + "}"
         return json.dumps(value)
 
