@@ -20,8 +20,8 @@ from lnm_codegen.hardware.verify_icarus import simulate
 from lnm_codegen.train import Run, TrainConfig, load, load_run, run
 
 SMALL = TrainConfig(
-    arguments={"degree": 2}, network_arguments={"channels": (3, 4), "time_steps": 3}, epochs=1, batch=16, limit=128,
-    backend="torch", threads=1,
+    arguments={"degree": 2}, network_arguments={"channels": (3, 4), "time_steps": 3}, epochs=1,
+    batch=16, limit=128, backend="torch", threads=1,
 )  # fmt: skip
 
 
@@ -235,7 +235,10 @@ def test_mistakes_of_report(
 def test_runs_of_other_networks_are_refused(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(replace(SMALL, family="lif", arguments={}, network_arguments={"channels": (4,)}, limit=48), tmp_path / "other")
+    run(
+        replace(SMALL, family="lif", arguments={}, network_arguments={"channels": (4,)}, limit=48),
+        tmp_path / "other",
+    )
     assert report(runs / "lnm", "--baseline", tmp_path / "other") == 2
     assert capsys.readouterr().err == (
         f"error: report: limit is 128 in {runs}/lnm and 48 in {tmp_path}/other. Accepted: runs that"
