@@ -84,8 +84,8 @@ class EnergyReport:
 
     @property
     def rate(self) -> float:
-        """Spikes per neuron and step, over all neurons."""
-        updates = sum(layer.updates for layer in self.neurons)
+        """Spikes per neuron and step, over all neurons that have spikes."""
+        updates = sum(layer.updates for layer in self.neurons if layer.fires)
         return self.spikes / updates if updates else 0.0
 
     def operations(self, layer: Synapses) -> float:

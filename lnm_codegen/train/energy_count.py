@@ -134,6 +134,7 @@ class _Neuron:
             operations=neuron_operations(neuron),
             states=len(neuron.states),
             parameters=sum(v.numel() for v in values),
+            fires=bool(neuron.spikes),
         )
 
 

@@ -53,10 +53,11 @@ class Neurons:
         neuron: Name of its model.
         neurons: How many.
         steps: T.
-        spikes: Spikes that left: values other than 0; 0 for a neuron that never fires.
+        spikes: Spikes that left: values other than 0; 0 for a neuron without spikes.
         operations: Of one neuron.
         states: Values that a neuron keeps from step to step.
         parameters: Parameter values that a step reads: one for the layer, each channel or neuron.
+        fires: Whether it has spikes; a readout of leaky integrators has none.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Neurons:
     operations: NeuronOperations
     states: int
     parameters: int
+    fires: bool = True
 
     @property
     def updates(self) -> float:

@@ -231,6 +231,8 @@ def test_recurrent_weights_are_counted_step_by_step(feedback: str) -> None:
     assert layer(report, "readout.linear").reached == pytest.approx(fired[1] * 4)
     assert report.spikes == pytest.approx(sum(fired))
     assert {n.steps for n in report.neurons} == {9}
+    assert [n.fires for n in report.neurons] == [True, True, False]
+    assert report.rate == pytest.approx(sum(fired) / (9 * 11))
 
 
 def test_single_steps_are_counted_as_one_sequence() -> None:

@@ -43,7 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(deadline=None, max_examples=30)
 @given(
     parts=st.lists(
-        st.lists(st.floats(-900, 900, width=32), min_size=1, max_size=20), min_size=1, max_size=5
+        st.lists(st.floats(-900, 900, width=32, allow_subnormal=False), min_size=1, max_size=20),
+        min_size=1,
+        max_size=5,
     )
 )
 def test_a_histogram_of_a_stream_is_that_of_the_whole(parts: list[list[float]]) -> None:

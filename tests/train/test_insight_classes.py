@@ -52,6 +52,26 @@ def test_textbook_maps(theta: Sequence[float], label: str) -> None:
     assert label in CLASSES
 
 
+def test_a_clamp_holds_but_does_not_leak() -> None:
+    """Slope 1.2 and a clamp at -2: what counts is on which side of the unstable point rest lies."""
+    z = np.linspace(-2, 1, 201)
+
+    def clamped(offset: float, *points: Point) -> Portrait:
+        h = np.maximum(1.2 * z + offset, -2)
+        return Portrait(z.tolist(), h.tolist(), (Point(-2.0, 0.0, "stable"), *points))
+
+    assert classify(clamped(0.1, Point(-0.5, 1.2, "unstable"))) == "self-exciting"
+    assert classify(clamped(-0.1, Point(0.5, 1.2, "unstable"))) == "quadratic-like"
+    assert classify(clamped(-0.3)) == "other"  # it falls from everywhere
+    z_drift = np.maximum(z - 0.2, -2)
+    assert classify(Portrait(z.tolist(), z_drift.tolist(), (Point(-2.0, 0.0, "stable"),))) == (
+        "integrator"
+    )
+    line = Portrait(z.tolist(), (0.5 * z).tolist(), (Point(0.0, 0.5, "stable"),))
+    held = Portrait(line.z, line.h, (*line.points, Point(-2.0, 0.0, "stable")))
+    assert classify(held) == classify(line) == "leaky"
+
+
 @settings(deadline=None)
 @given(slope=st.floats(-3, 3))
 def test_a_line_is_named_by_its_slope(slope: float) -> None:

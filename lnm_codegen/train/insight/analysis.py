@@ -108,19 +108,23 @@ class RunAnalysis:
         total: Counter[str] = Counter()
         for layer in told:
             total.update(layer.classes)
-        rows = sum(total.values())
+        rows, other = sum(total.values()), total.pop("other", 0)
+        rest = f"; {other} of no class" if other else ""
         parts = ", ".join(f"{label} {total[label]}" for label in CLASSES if total[label])
-        heads = list(dict.fromkeys(next(iter(layer.classes)) for layer in told))
         layers = f"{len(told)} layer" + ("s" if len(told) > 1 else "")
-        if len(total) == 1:
-            only = next(iter(total))
-            return f"One class of behaviour in {layers} ({rows} rows), not two: {only}."
+        if len(total) < 2:
+            only = next(iter(total), "none")
+            return f"One class of behaviour in {layers} ({rows} rows{rest}), not two: {only}."
+        heads = list(dict.fromkeys(next(iter(layer.classes)) for layer in told))
         across = (
             f"the layers' most frequent ones are {len(heads)}: {', '.join(heads)}"
             if len(heads) > 1
             else f"the most frequent one is {heads[0]} in every layer"
         )
-        return f"{len(total)} classes of behaviour in {layers} ({parts} of {rows} rows); {across}."
+        return (
+            f"{len(total)} classes of behaviour in {layers} ({parts} of {rows} rows{rest});"
+            f" {across}."
+        )
 
 
 def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnalysis:

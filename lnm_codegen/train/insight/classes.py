@@ -4,8 +4,8 @@ The classes, in the order in which they are tried; what is above wins:
 
     integrator      |f' - 1| <= 0.1 everywhere: it adds up what it is given, and forgets nothing
     bistable        two stable points below threshold: it holds one of two potentials
-    quadratic-like  a stable point, and above it an unstable one, both below threshold: beyond
-                    the latter it drives itself up, as a quadratic integrate-and-fire neuron does
+    quadratic-like  an unstable point between rest and V, and below it a stable one: beyond the
+                    former it drives itself up, as a quadratic integrate-and-fire neuron does
     self-exciting   f(z) > z for all 0 < z < V: without input it charges until it fires
     oscillating     f' < -0.05 at the point nearest to rest; where there is none, on average:
                     the potential changes its side at every step
@@ -14,7 +14,9 @@ The classes, in the order in which they are tried; what is above wins:
     other           none of these
 
 "Below threshold" is the interval of the portrait, from the lowest potential that is to count to V.
-A slope within 0.05 of 0 counts as leaky: the potential is forgotten at once.
+A slope within 0.05 of 0 counts as leaky: the potential is forgotten at once. A point of slope 0 at
+the lower end is where a clamp holds the potential. It is no work of the polynomial, and counts only
+as the stable point of a quadratic-like map; slopes are taken where no clamp acts.
 """
 
 from __future__ import annotations
@@ -62,16 +64,17 @@ class Portrait:
 
     @property
     def slopes(self) -> tuple[float, ...]:
-        """Slopes of the chords of f between neighbouring z."""
-        ends = zip(self.z, self.z[1:], self.h, self.h[1:], strict=False)
-        return tuple((h1 - h0) / (z1 - z0) for z0, z1, h0, h1 in ends)
+        """Slopes of the chords of f between neighbouring z, but for those that a clamp cuts."""
+        low = self.z[0]
+        ends = list(zip(self.z, self.z[1:], self.h, self.h[1:], strict=False))
+        free = [(z0, z1, h0, h1) for z0, z1, h0, h1 in ends if low not in (h0, h1)] or ends
+        return tuple((h1 - h0) / (z1 - z0) for z0, z1, h0, h1 in free)
 
     @property
     def inside(self) -> tuple[Point, ...]:
         """The fixed points below threshold, in order."""
-        return tuple(
-            sorted((p for p in self.points if self.z[0] <= p.v < self.z[-1]), key=lambda p: p.v)
-        )
+        low, high = self.z[0], self.z[-1]
+        return tuple(sorted((p for p in self.points if low <= p.v < high), key=lambda p: p.v))
 
 
 def classify(portrait: Portrait) -> str:
@@ -79,18 +82,22 @@ def classify(portrait: Portrait) -> str:
     slopes, points = portrait.slopes, portrait.inside
     if all(abs(slope - 1) <= INTEGRATOR for slope in slopes):
         return "integrator"
-    stable = [p for p in points if p.kind == "stable"]
+    low = portrait.z[0]
+    free = [p for p in points if p.v > low or p.slope]
+    stable = [p for p in free if p.kind == "stable"]
     if len(stable) > 1:
         return "bistable"
-    if stable and any(p.kind == "unstable" and p.v > stable[0].v for p in points):
+    held = [p for p in points if p.kind == "stable"]
+    over = [p for p in free if p.kind == "unstable" and p.v > portrait.rest]
+    if held and over and over[-1].v > held[0].v:
         return "quadratic-like"
     if _excites_itself(portrait):
         return "self-exciting"
-    near = min(points, key=lambda p: abs(p.v - portrait.rest), default=None)
+    near = min(free, key=lambda p: abs(p.v - portrait.rest), default=None)
     mean = (portrait.h[-1] - portrait.h[0]) / (portrait.z[-1] - portrait.z[0])
     if (mean if near is None else near.slope) < -FLAT:
         return "oscillating"
-    if stable or (not points and all(-FLAT <= slope < 1 for slope in slopes)):
+    if stable or (not free and all(-FLAT <= slope < 1 for slope in slopes)):
         return "leaky"
     return "other"
 

@@ -31,7 +31,7 @@ class RowDynamics:
         interval: Potentials that count: the least one visited, or rest if that is lower, to the
             threshold, or where there is none of that name the greatest one visited.
         points: Fixed points of the charge, in [-2**20, 2**20]: exact, as floats.
-        slopes: The least and the greatest slope over the interval.
+        slopes: The least and the greatest slope over the interval, where no clamp acts.
         label: One of `classes.CLASSES`.
     """
 

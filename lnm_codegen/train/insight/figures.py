@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -38,10 +39,15 @@ def grid_figure(found: RunAnalysis, columns: int = 4) -> Figure:
     axes = figure.subplots(down, across, squeeze=False).flatten()
     for axis in axes[count:]:
         axis.set_axis_off()
+    named: dict[str, Artist] = {}
     for k, (axis, layer) in enumerate(zip(axes, found.layers, strict=False)):
-        draw_charge(axis, layer, legend=k == 0)
+        draw_charge(axis, layer)
+        handles, labels = axis.get_legend_handles_labels()
+        named |= dict(zip(map(str, labels), handles, strict=True))
         classes = ", ".join(f"{name} {n}" for name, n in list(layer.classes.items())[:3])
         axis.set_title(f"{k + 1}: {layer.name}\n{classes or 'no class'}", fontsize=8)
+    figure.legend(list(named.values()), list(named), fontsize=7, loc="outside lower center",
+                  ncols=min(len(named), 3 * across))  # fmt: skip
     return figure
 
 
@@ -54,7 +60,8 @@ def layer_figure(layer: LayerAnalysis) -> Figure:
     axes: list[Axes] = list(figure.subplots(down, across).flatten())
     for axis in axes[4 + len(learned) :]:
         axis.set_axis_off()
-    draw_charge(axes[0], layer, legend=True)
+    draw_charge(axes[0], layer)
+    axes[0].legend(fontsize=6, loc="best", framealpha=0.6)
     axes[0].set_title("charge without input", fontsize=9)
     _draw_response(axes[1], layer)
     _draw_potential(axes[2], layer)
@@ -71,7 +78,7 @@ def png(figure: Figure, dpi: int = 100) -> bytes:
     return data.getvalue()
 
 
-def draw_charge(axis: Axes, layer: LayerAnalysis, legend: bool) -> None:
+def draw_charge(axis: Axes, layer: LayerAnalysis) -> None:
     """Draw the charge of some rows, coloured by class, with their fixed points."""
     if layer.seen is None or not layer.curve.shape[1]:
         _say(axis, "no state, so there is no curve")
@@ -98,8 +105,6 @@ def draw_charge(axis: Axes, layer: LayerAnalysis, legend: bool) -> None:
     axis.set_xlabel("v[t-1]", fontsize=8)
     axis.set_ylabel("h[t]", fontsize=8)
     axis.tick_params(labelsize=7)
-    if legend:
-        axis.legend(fontsize=6, loc="upper left")
 
 
 def _draw_points(axis: Axes, layer: LayerAnalysis, columns: Sequence[int]) -> None:

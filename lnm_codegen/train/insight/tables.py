@@ -76,8 +76,9 @@ def energy_table(report: EnergyReport) -> Table:
             continue
         work = layer.operations
         each = f"{work.mul} mul {work.add} add"
+        fired = (f"{layer.spikes:,.1f}", f"{layer.rate:.4f}")
         rows.append(
-            (layer.name, "", "", f"{layer.spikes:,.1f}", f"{layer.rate:.4f}",
+            (layer.name, "", "", *(fired if layer.fires else ("", "")),
              f"{layer.updates * (work.mul + work.add):,.0f}", each, *prices)
         )  # fmt: skip
     whole = tuple(f"{report.total(by).total:,.0f}" for by in (FP32, INT8, LEMAIRE))
