@@ -174,7 +174,7 @@ def energy(
         data: A `train.Dataset`, whose test split is run, or pairs (x, labels); the last axis of
             the labels is the samples'.
         size: Samples of a batch, with a Dataset.
-        limit: Stop after so many samples.
+        limit: Use only so many samples. Of pairs, x is cut along its first axis.
         fan_out: "exact" or "mean", see `EnergyReport`.
         encoder: "as run" or "every step".
 
@@ -198,10 +198,12 @@ def _batches(data: Any, size: int, limit: int | None) -> Iterator[tuple[Tensor, 
     pairs = data.batches(data.test, size) if hasattr(data, "batches") else data
     seen = 0
     for x, labels in pairs:
-        if limit is not None and seen >= limit:
+        number = labels.shape[-1] if limit is None else min(limit - seen, labels.shape[-1])
+        if number <= 0:
             return
-        seen += labels.shape[-1]
-        yield x, labels.shape[-1]
+        seen += number
+        axis = 1 if getattr(data, "kind", "image") == "sequence" else 0
+        yield (x if number == labels.shape[-1] else x.narrow(axis, 0, number)), number
 
 
 @dataclass(frozen=True, slots=True)

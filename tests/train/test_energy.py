@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +16,13 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train import TrainConfig, load, run
 from lnm_codegen.train.energy import EnergyReport, energy, overhead
 from lnm_codegen.train.energy_cost import FP32, INT8, LEMAIRE, access
 from lnm_codegen.train.energy_layers import Neurons, Synapses
 from lnm_codegen.train.energy_neuron import NeuronOperations, neuron_operations
 from lnm_codegen.train.energy_resnet19 import resnet19, resnet19_overhead
+from lnm_codegen.train.energy_table import as_csv, energy_rows
 from lnm_codegen.train.models import build
 
 LIF = lnm.get("lif", decay_input=False)
@@ -274,3 +278,29 @@ def test_the_network_is_left_as_it_was() -> None:
     energy(network, [(torch.tensor([[0.9, 1.0]]), torch.zeros(1))], limit=1)
     assert network.training
     assert not any(m._forward_hooks for m in network.modules())
+
+
+def test_a_table_of_runs(tmp_path: Path) -> None:
+    """A row for the baseline, whose overhead is 0, and one for each run, with the same columns."""
+    data = load("digits", limit=24)
+    base = TrainConfig(
+        family="lif", arguments={"decay_input": False}, network_arguments={"channels": (2,)},
+        epochs=1, limit=24, backend="torch", threads=1,
+    )  # fmt: skip
+    lnm2 = replace(base, family="lnm", arguments={"degree": 2})
+    for name, config in (("lif", base), ("lnm2", lnm2)):
+        run(config, tmp_path / name, data=data)
+    rows = energy_rows([tmp_path / "lnm2"], tmp_path / "lif", limit=10)
+    assert [row["samples"] for row in rows] == [10, 10]
+    assert rows[0]["overhead_fp32"] == rows[0]["resnet19"] == 0
+    assert rows[0]["resnet19_folded"] == ""
+    found = rows[1]
+    assert found["neuron_mul"] == 2 * rows[0]["neuron_mul"]
+    assert found["overhead_fp32"] == pytest.approx(
+        100 * (found["pj_fp32"] / rows[0]["pj_fp32"] - 1)
+    )
+    assert found["resnet19_folded"] == resnet19_overhead(found["rate"], 2).total
+    lines = as_csv(rows).splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("run,family,data,network,seed,samples,steps,rate,mac,ac,spikes,")
+    assert all(line.count(",") == lines[0].count(",") for line in lines)
