@@ -11,6 +11,7 @@ weights and threshold; pooling; the threshold test; the choice of a class. Price
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,8 @@ from lnm_codegen.train.energy_layers import Layer, Neurons, Synapses
 
 FAN_OUTS = ("exact", "mean")
 ENCODERS = ("as run", "every step")
+VALUES = 1 << 18
+"""Numbers of a batch: 85 images of CIFAR."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def energy(
     network: nn.Module,
     data: Any,
     *,
-    size: int = 256,
+    size: int | None = None,
     limit: int | None = None,
     fan_out: str = "exact",
     encoder: str = "as run",
@@ -173,7 +176,7 @@ def energy(
         network: Any module of convolutions, linear layers and NeuronLayers. It runs in eval mode.
         data: A `train.Dataset`, whose test split is run, or pairs (x, labels); the last axis of
             the labels is the samples'.
-        size: Samples of a batch, with a Dataset.
+        size: Samples of a batch, with a Dataset; `batch_size(data)` by default.
         limit: Use only so many samples. Of pairs, x is cut along its first axis.
         fan_out: "exact" or "mean", see `EnergyReport`.
         encoder: "as run" or "every step".
@@ -193,9 +196,16 @@ def energy(
     return EnergyReport(layers, samples, fan_out, encoder)
 
 
-def _batches(data: Any, size: int, limit: int | None) -> Iterator[tuple[Tensor, int]]:
+def batch_size(data: Any) -> int:
+    """Return how many samples of a Dataset are run at once: 256, fewer where they are large."""
+    return max(1, min(256, VALUES // max(math.prod(data.sample), 1)))
+
+
+def _batches(data: Any, size: int | None, limit: int | None) -> Iterator[tuple[Tensor, int]]:
     pairs: Iterable[tuple[Tensor, Tensor]]
-    pairs = data.batches(data.test, size) if hasattr(data, "batches") else data
+    pairs = data
+    if hasattr(data, "batches"):
+        pairs = data.batches(data.test, batch_size(data) if size is None else size)
     seen = 0
     for x, labels in pairs:
         number = labels.shape[-1] if limit is None else min(limit - seen, labels.shape[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from lnm_codegen.cli import run as command
 from lnm_codegen.train import TrainConfig, load, run
+from lnm_codegen.train.energy_resnet19 import resnet19_overhead
+from lnm_codegen.train.insight.classes import CLASSES, FLAT, INTEGRATOR
 
 SMALL = TrainConfig(
     arguments={"degree": 3}, network_arguments={"channels": (2, 3)}, epochs=1, batch=16, limit=32,
@@ -115,3 +118,25 @@ def test_a_family_of_the_name_of_a_folder_is_the_family(call: Call) -> None:
 )  # fmt: skip
 def test_mistakes_are_one_line(call: Call, arguments: tuple[str, ...], message: str) -> None:
     assert call(*arguments) == (2, "", f"error: {message}\n")
+
+
+def test_the_python_of_the_page_runs(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/understanding.md, on two small runs."""
+    page = Path(__file__).parents[2] / "docs" / "understanding.md"
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    (tmp_path / "runs").symlink_to(runs)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, str(page), "exec"), {"__name__": "page"})
+
+
+def test_the_page_says_what_the_code_does() -> None:
+    """Thresholds and derived percentages in docs/understanding.md are those of the code."""
+    text = (Path(__file__).parents[2] / "docs" / "understanding.md").read_text()
+    assert f"<= {INTEGRATOR:g} everywhere" in text
+    assert f"f' < \N{MINUS SIGN}{FLAT:g} at" in text
+    assert all(f"| {word} |" in text for word in CLASSES)
+    for degree in (2, 3):
+        cells = (f"{resnet19_overhead(r, degree).total:+.1f} %" for r in (0.10, 0.15, 0.20))
+        assert f"| degree {degree} | {' | '.join(cells)} |" in text

@@ -16,7 +16,7 @@ from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.certificate import Certificate, certificate
 from lnm_codegen.train.curve import charge_curve, learned_text
-from lnm_codegen.train.energy import EnergyReport, energy
+from lnm_codegen.train.energy import EnergyReport, batch_size, energy
 from lnm_codegen.train.insight.classes import CLASSES
 from lnm_codegen.train.insight.dynamics import PLACES, Response, RowDynamics, dynamics, response
 from lnm_codegen.train.insight.history import moved, read_history
@@ -24,8 +24,8 @@ from lnm_codegen.train.insight.rows import Rows, probe, rows_of
 from lnm_codegen.train.insight.watch import Seen, watch
 from lnm_codegen.train.saved import Run
 
-ROWS, SIZE = 128, 256
-"""Rows of a layer that are looked at one by one; samples of a batch."""
+ROWS = 128
+"""Rows of a layer that are looked at one by one."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def samples_of(run: Run, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of the test split; the last one is cut at the limit."""
     left = limit
     axis = 1 if run.data.kind == "sequence" else 0
-    for x, labels in run.data.batches(run.data.test, SIZE):
+    for x, labels in run.data.batches(run.data.test, batch_size(run.data)):
         number = labels.shape[-1] if left is None else min(left, labels.shape[-1])
         if number == 0:
             return
