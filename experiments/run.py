@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from lnm_codegen.bench.measure import keep_memory
 from lnm_codegen.errors import LnmError
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.runner import load_of, run
@@ -35,6 +36,7 @@ DATA: dict[str, Dataset] = {}
 
 def main() -> None:
     """Read the arguments and work through the queue."""
+    keep_memory()  # a step makes and frees the same tensors again and again
     options = arguments()
     if options.jobs == 1:
         work(options)

@@ -49,13 +49,18 @@ def clipped(groups: Sequence[Sequence[nn.Parameter]], largest: float) -> bool:
 
     Gradients that are not finite stay as they are.
     """
-    norms: list[tuple[Sequence[nn.Parameter], Tensor]] = []
-    for group in groups:
-        grads = [p.grad for p in group if p.grad is not None]
-        norms.append((group, nn.utils.get_total_norm(grads)))
+    norms = [(group, _norm([p.grad for p in group if p.grad is not None])) for group in groups]
     if not all(bool(torch.isfinite(norm)) for _, norm in norms):
         return False
     for group, norm in norms:
         if math.isfinite(largest):
             nn.utils.clip_grads_with_norm_(group, largest, norm)
     return True
+
+
+def _norm(grads: list[Tensor]) -> Tensor:
+    """Return the norm of all; in float64 where squares overflow float32, as they may over time."""
+    norm = nn.utils.get_total_norm(grads)
+    if bool(torch.isfinite(norm)) or not all(bool(torch.isfinite(g).all()) for g in grads):
+        return norm
+    return nn.utils.get_total_norm([g.double() for g in grads])

@@ -49,6 +49,9 @@ def test_clipping() -> None:
     assert clipped([[a], [b], []], 1.0)
     assert torch.allclose(a.grad, torch.tensor([0.6, 0.8]), atol=1e-5)
     assert torch.equal(b.grad, torch.tensor([0.3, 0.4]))
+    a.grad = torch.tensor([3e30, 4e30])  # squares overflow
+    assert clipped([[a], [b]], 1.0)
+    assert torch.allclose(a.grad, torch.tensor([0.6, 0.8]), atol=1e-5)
     a.grad, b.grad = torch.tensor([3.0, math.nan]), torch.tensor([3.0, 4.0])
     assert not clipped([[a], [b]], 1.0)
     assert torch.equal(b.grad, torch.tensor([3.0, 4.0]))
