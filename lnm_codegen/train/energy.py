@@ -198,7 +198,7 @@ def energy(
 
 def batch_size(data: Any) -> int:
     """Return how many samples of a Dataset are run at once: 256, fewer where they are large."""
-    return max(1, min(256, VALUES // max(math.prod(data.sample), 1)))
+    return max(1, min(256, VALUES // max(int(math.prod(data.sample)), 1)))
 
 
 def _batches(data: Any, size: int | None, limit: int | None) -> Iterator[tuple[Tensor, int]]:

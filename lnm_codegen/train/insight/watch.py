@@ -21,8 +21,8 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.insight.histogram import Histogram
 from lnm_codegen.train.insight.rows import Rows, by_row, rows_of
 
-EAGER = 1 << 22
-"""Up to so many inputs of a call the twin runs eagerly: compiling it would take longer."""
+EAGER = 1 << 18
+"""Up to so many neurons in a step the twin runs eagerly: compiling it would take longer."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class _Watch:
         single = layer.step_mode == "s"
         if self._twin is None:
             shape = tuple(inputs[0].shape[1 if single else 2 :])
-            backend = "torch" if inputs[0].numel() <= EAGER else layer.backend
+            neurons = inputs[0].numel() // (1 if single else len(inputs[0]))
+            backend = "torch" if neurons <= EAGER else layer.backend
             self._twin = NeuronLayer(
                 self._neuron, channels=shape[0], shape=shape, backend=backend,
                 step_mode=layer.step_mode,
