@@ -116,6 +116,11 @@ def analyze(
 
         analyze_folder(Path(subject), Options(html, figure, baseline, samples, json))
         return
+    if "/" in subject and ":" not in subject and not Path(subject).exists():
+        raise ModelError(
+            f"analyze: {subject}: no such file or folder. Accepted: a family, or a folder that lnm"
+            " train wrote."
+        )
     what = f"{subject} is a family, not the folder of a run"
     if Path(subject).is_dir():
         what += f", which is ./{subject}"

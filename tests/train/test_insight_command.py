@@ -112,6 +112,8 @@ def test_a_family_of_the_name_of_a_folder_is_the_family(call: Call) -> None:
         (("lnm3", "--baseline", "wide", "--samples", "2"),
          "analyze: wide is another network: blocks.1.conv has 54 weights and 3456 products;"
          " blocks.1.conv there has 72 and 4608. Accepted: a run that differs in its neuron alone."),
+        (("none/lnm3",), "analyze: none/lnm3: no such file or folder. Accepted: a family, or a"
+         " folder that lnm train wrote."),
         ((".",), "run: . holds no run: no config.json in it. Train again with lnm train, or name"
          " another run."),
     ],
