@@ -15,7 +15,7 @@ from lnm_codegen.train.config import TrainConfig, neuron_of
 from lnm_codegen.train.curve import LOWEST
 from lnm_codegen.train.data import Dataset, Split
 from lnm_codegen.train.distributed import World
-from lnm_codegen.train.losses import accuracy
+from lnm_codegen.train.losses import answers
 from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.models import Network, build
 from lnm_codegen.train.trainer import Trainer
@@ -109,9 +109,8 @@ def fit(
             data.train, config.batch, trainer.shuffle, config.augment, world.rank, world.size
         )
         for x, labels in batches:
-            loss, right = trainer.step(x, labels)
-            count = labels.shape[-1]
-            sums = [sums[0] + loss * count, sums[1] + right, sums[2] + labels.numel()]
+            loss, right, asked = trainer.step(x, labels)
+            sums = [sums[0] + loss * labels.shape[-1], sums[1] + right, sums[2] + asked]
             if on_batch is not None:
                 on_batch(trainer.done, trainer.total, loss)
         seconds = time.perf_counter() - began
@@ -125,7 +124,7 @@ def fit(
         yield Epoch(
             number,
             loss_sum / len(data.train),
-            hits / seen,
+            hits / max(seen, 1.0),
             None if tested is None else tested.accuracy,
             () if tested is None else tested.rates,
             () if tested is None else tested.outside,
@@ -158,8 +157,8 @@ def evaluate(
         for x, labels in data.batches(split, batch, rank=world.rank, world=world.size):
             if labels.numel():
                 logits = network(x.to(world.device))
-                share = accuracy(logits, labels.to(world.device))
-                right, seen = right + round(share * labels.numel()), seen + labels.numel()
+                found, asked = answers(logits, labels.to(world.device))
+                right, seen = right + found, seen + asked
     layers = [n for c in counts for n in (c.fired, c.outside, c.seen)]
     hits, total, *sums = world.summed([right, seen, *layers])
     fired, outside, each = sums[0::3], sums[1::3], [max(s, 1.0) for s in sums[2::3]]

@@ -10,6 +10,8 @@ from torch.nn.functional import cross_entropy
 from lnm_codegen.errors import ModelError, ShapeError
 
 NAMES = ("mean", "tet")
+IGNORED = -100
+"""The label of a step that has none, as `cross_entropy` has it."""
 """What `loss_of` takes."""
 
 
@@ -114,6 +116,20 @@ def hits(logits: Tensor, labels: Tensor) -> Tensor:
         return (logits.argmax(2) == labels).float().mean(0)
     mean = logits.mean(0) if logits.dim() == 3 else logits
     return (mean.argmax(1) == labels).float()
+
+
+def answers(logits: Tensor, labels: Tensor) -> tuple[int, int]:
+    """Return how many answers are right and how many there are, steps labelled -100 left out.
+
+    Args:
+        logits: As for `hits`.
+        labels: (N,), an answer each; or (T, N), one for each step of each sample.
+    """
+    if labels.dim() == 1:
+        return int(hits(logits, labels).sum()), len(labels)
+    _check("answers", logits, labels, (2,))
+    asked = labels != IGNORED
+    return int((logits.argmax(2) == labels).logical_and(asked).sum()), int(asked.sum())
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

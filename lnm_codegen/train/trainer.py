@@ -16,7 +16,7 @@ from lnm_codegen.train.config import TrainConfig
 from lnm_codegen.train.curve import LOWEST, slope_penalty
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
-from lnm_codegen.train.losses import accuracy, loss_of
+from lnm_codegen.train.losses import answers, loss_of
 from lnm_codegen.train.models import Network, parameter_groups
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
 from lnm_codegen.train.stability import project
@@ -73,8 +73,8 @@ class Trainer:
             return self.network
         return cast(Network, self._average.module)
 
-    def step(self, x: Tensor, labels: Tensor) -> tuple[float, int]:
-        """Train on one batch; return its mean loss, without penalty, and how many were right.
+    def step(self, x: Tensor, labels: Tensor) -> tuple[float, int, int]:
+        """Train on one batch; return its mean loss, without penalty, right answers, and answers.
 
         Raises:
             ModelError: The loss or a gradient is not finite; nothing has changed then.
@@ -101,7 +101,7 @@ class Trainer:
         if self._average is not None:
             self._average.update_parameters(self.network)
         self.done += 1
-        return loss.item(), round(accuracy(logits.detach(), labels) * labels.numel())
+        return loss.item(), *answers(logits.detach(), labels)
 
     def end_epoch(self) -> None:
         """Count a complete pass."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.train import losses
-from lnm_codegen.train.losses import accuracy, hits, loss_of, mean_logit, per_step, tet
+from lnm_codegen.train.losses import accuracy, answers, hits, loss_of, mean_logit, per_step, tet
 
 T, N, C = 3, 5, 4
 
@@ -96,3 +96,10 @@ def test_shapes_that_do_not_fit(
     assert str(caught.value) == (
         f"losses: {name}: logits are {logits}, labels {labels}; expected {expected}."
     )
+
+
+def test_steps_without_a_label_are_not_asked() -> None:
+    """-100 counts neither as right nor as an answer, as in the loss."""
+    logits = torch.eye(3).reshape(3, 1, 3)
+    assert answers(logits, torch.tensor([[0], [-100], [1]])) == (1, 2)
+    assert answers(logits[0].expand(2, 3), torch.tensor([0, 2])) == (1, 2)
