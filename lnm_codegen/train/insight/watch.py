@@ -20,6 +20,7 @@ from lnm_codegen.ir.names import Names
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.insight.histogram import Histogram
 from lnm_codegen.train.insight.rows import Rows, by_row, rows_of
+from lnm_codegen.train.losses import answers
 
 EAGER = 1 << 18
 """Up to so many neurons in a step the twin runs eagerly: compiling it would take longer."""
@@ -126,7 +127,7 @@ class Watched:
     Attributes:
         layers: One for each layer that was watched; None where it has no state, or did not run.
         samples: How many.
-        accuracy: Share of the labels that were right.
+        accuracy: Share of the answers that were right, as in training.
     """
 
     layers: tuple[Seen | None, ...]
@@ -145,20 +146,17 @@ def watch(
         batches: Inputs and labels (N,) or (T, N).
     """
     watches = [_Watch(layer) if layer.neuron.states else None for layer in layers]
-    samples, right, answers = 0, 0, 0
+    samples, right, count = 0, 0, 0
     with torch.no_grad(), _hooked(layers, watches):
         for x, labels in batches:
             for one in watches:
                 if one is not None:
                     one.begin()
-            logits: Tensor = network(x)
-            if logits.dim() == 3 and labels.dim() == 1:
-                logits = logits.mean(0)
-            right += int((logits.argmax(-1) == labels).sum())
-            answers += labels.numel()
+            correct, asked = answers(network(x), labels)
+            right, count = right + correct, count + asked
             samples += labels.shape[-1]
     found = tuple(None if one is None else one.result() for one in watches)
-    return Watched(found, samples, right / max(answers, 1))
+    return Watched(found, samples, right / max(count, 1))
 
 
 @contextmanager
