@@ -286,7 +286,8 @@ def test_gains() -> None:
         ("recurent", {}, "models: no network 'recurent'. Accepted: "
          f"{', '.join(MODELS)}. Did you mean 'recurrent'?"),
         ("recurrent", {"feedbck": "layer"}, "recurrent: no option 'feedbck'. Accepted: hidden,"
-         " norm, readout, over, readout_tau, gain, time_steps, feedback, recurrent_gain. Did you"
+         " norm, readout, over, readout_tau, gain, time_steps, feedback, recurrent_gain,"
+         " carry_limit. Did you"
          " mean 'feedback'?"),
         ("recurrent", {"feedback": "up"},
          "recurrent: feedback is 'up'. Accepted: 'layer', 'down'."),
@@ -333,3 +334,31 @@ def test_neuron_of_two_inputs_is_refused() -> None:
     assert str(caught.value) == (
         "models: gated has 2 inputs and 1 outputs. Accepted: a neuron with one of each."
     )
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("feedback", ["layer", "down"])
+def test_carried_gradients_are_held(feedback: str) -> None:
+    """Both loops alike; a limit that nothing reaches changes nothing, and a low one holds.
+
+    Potentials that fall as 1.3**t carry gradients that grow so.
+    """
+    neuron = lnm.get("lnm", degree=1, theta=(0.0, 1.3))
+    x = torch.randn((40, 3, 4), generator=torch.Generator().manual_seed(1)) - 1.0
+    found: dict[tuple[str, float | None], list[torch.Tensor]] = {}
+    for backend in ("torch", "c"):
+        for limit in (None, 1e30, 2.0):
+            torch.manual_seed(0)
+            network = build(
+                "recurrent", neuron, (40, 4), 3, kind="sequence", hidden=(6, 6), backend=backend,
+                feedback=feedback, recurrent_gain=3.0, carry_limit=limit, gain=2.0,
+            )  # fmt: skip
+            network(x).square().sum().backward()
+            found[backend, limit] = [p.grad for p in network.parameters()]
+    for limit in (None, 1e30, 2.0):
+        for a, b in zip(found["torch", limit], found["c", limit], strict=True):
+            assert torch.allclose(a, b, rtol=2e-3, atol=1e-4 * float(b.abs().max()))
+    for a, b in zip(found["c", None], found["c", 1e30], strict=True):
+        assert torch.equal(a, b)
+    free, held = (float(found["c", limit][0].abs().max()) for limit in (None, 2.0))
+    assert held < 0.1 * free or feedback == "down"

@@ -75,14 +75,18 @@ def _kept(part: Part, steps: int, like: Tensor) -> Kept:
 class Loop(torch.autograd.Function):
     """Every stage at every step.
 
-    Takes the parts, the current of stage 0 (T, N, H), then W, b, U (or None) and the parameters of
-    each stage. Gives the spikes of each stage, then the current of each; gradients come to the
-    spikes of the last alone.
+    Takes the parts, the limit of what is carried back over time (`Recurrent.carry_limit`), the
+    current of stage 0 (T, N, H), then W, b, U (or None) and the parameters of each stage. Gives the
+    spikes of each stage, then the current of each; gradients come to the spikes of the last alone.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, parts: tuple[Part, ...], current_seq: Tensor, *tensors: Tensor | None
+        ctx: Any,
+        parts: tuple[Part, ...],
+        carry_limit: float | None,
+        current_seq: Tensor,
+        *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """Run the forward kernels, step after step."""
         steps = current_seq.shape[0]
@@ -105,7 +109,7 @@ class Loop(torch.autograd.Function):
                 else:
                     x.copy_(given[t])
                 part.kernels.forward(part.sizes, rows[k].forward(t))
-        ctx.parts, ctx.count = parts, len(tensors)
+        ctx.parts, ctx.count, ctx.carry_limit = parts, len(tensors), carry_limit
         sequences = [a for own in kept for a in (own.x, own.spikes, *own.states)]
         ctx.save_for_backward(*tensors, *sequences)
         ctx.set_materialize_grads(False)
@@ -125,7 +129,7 @@ class Loop(torch.autograd.Function):
         tensors, sequences = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         grad_seq = grads_out[len(parts) - 1]
         if grad_seq is None:
-            return (None, None, *(None for _ in tensors))
+            return (None, None, None, *(None for _ in tensors))
         owned, kept = _owned(parts, tensors), []
         for part in parts:
             end = 2 + len(part.start)
@@ -134,6 +138,9 @@ class Loop(torch.autograd.Function):
             sequences = sequences[end:]
         adjoints = [_Adjoint(*of) for of in zip(parts, owned, kept, strict=True)]
         grads = (grad_seq if grad_seq[:1].is_contiguous() else grad_seq.contiguous()).unbind(0)
+        limit = None
+        if ctx.carry_limit is not None and grad_seq.numel():
+            limit = ctx.carry_limit * float(grad_seq.abs().max())
         hear = [
             [j for j, p in enumerate(parts) if p.source == k and owned[j].back is not None]
             for k in range(len(parts))
@@ -150,7 +157,9 @@ class Loop(torch.autograd.Function):
                         back: Any = owned[j].back
                         grad = torch.addmm(grad, adjoints[j].rows[t + 1], back, out=into)
                 adjoints[k].step(t, grad)
-        found: list[Tensor | None] = [None, adjoints[0].x]
+                if limit is not None:
+                    adjoints[k].hold(t, limit)
+        found: list[Tensor | None] = [None, None, adjoints[0].x]
         for k, (part, own, adjoint) in enumerate(zip(parts, owned, adjoints, strict=True)):
             below = kept[k - 1].spikes if own.weight is not None else None
             found += adjoint.weights(own, below, kept[part.source].spikes)
@@ -217,6 +226,11 @@ class _Adjoint:
         ]  # fmt: skip
         self.part.kernels.backward(self.part.sizes, arguments)
         self._after, self._before = self._before, self._after
+
+    def hold(self, t: int, limit: float) -> None:
+        """Hold what goes back from step t to [-limit, limit]."""
+        for carried in (self.rows[t], *self._after):
+            carried.clamp_(-limit, limit)
 
     def weights(self, own: Own, below: Tensor | None, source: Tensor) -> list[Tensor | None]:
         """Return the gradients of W, b and U."""

@@ -40,7 +40,9 @@ class Stage(NamedTuple):
     source: int = 0
 
 
-def run_stages(stages: Sequence[Stage], current_seq: Tensor) -> Tensor:
+def run_stages(
+    stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None = None
+) -> Tensor:
     """Return the spikes (T, N, H) of the last stage.
 
     The loop calls no module. Those with forward hooks are called after it, once, with what they
@@ -49,11 +51,12 @@ def run_stages(stages: Sequence[Stage], current_seq: Tensor) -> Tensor:
     Args:
         stages: First to last.
         current_seq: (T, N, H) of stage 0, without its feedback.
+        carry_limit: See `Recurrent`.
     """
     fast = not torch.compiler.is_compiling() and all(
         _takes_c(s.neuron, current_seq) for s in stages
     )
-    spikes, currents = (_run_kernels if fast else _run_layers)(stages, current_seq)
+    spikes, currents = (_run_kernels if fast else _run_layers)(stages, current_seq, carry_limit)
     with torch.no_grad():
         for k, stage in enumerate(stages):
             if stage.feed is not None and _is_hooked(stage.feed):
@@ -75,8 +78,11 @@ def _takes_c(layer: NeuronLayer, x: Tensor) -> bool:
     return choose(layer.neuron.name, layer.backend, "cpu") == "c"
 
 
-def _run_layers(stages: Sequence[Stage], current_seq: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def _run_layers(
+    stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None
+) -> tuple[list[Tensor], list[Tensor]]:
     """Run the loop through the layers; return spikes and currents of each stage."""
+    held = None if carry_limit is None else _Held(carry_limit)
     states: list[Any] = [None] * len(stages)
     spikes: list[list[Tensor]] = [[] for _ in stages]
     currents: list[list[Tensor]] = [[] for _ in stages]
@@ -86,13 +92,43 @@ def _run_layers(stages: Sequence[Stage], current_seq: Tensor) -> tuple[list[Tens
                 x = linear(spikes[k - 1][t], stage.feed.weight, stage.feed.bias)
             if stage.back is not None and t:
                 x = x + linear(spikes[stage.source][t - 1], stage.back.weight)
+            if held is not None:
+                x = held.hooked(x)
             out, states[k] = stage.neuron.forward(x[None], state=states[k], return_state=True)
+            if held is not None:
+                states[k] = {name: held.hooked(v) for name, v in states[k].items()}
             spikes[k].append(out[0])
             currents[k].append(x)
-    return [torch.stack(s) for s in spikes], [torch.stack(c) for c in currents]
+    found = [torch.stack(s) for s in spikes]
+    if held is not None and found[-1].requires_grad:
+        found[-1].register_hook(held.measure)  # type: ignore[no-untyped-call]
+    return found, [torch.stack(c) for c in currents]
 
 
-def _run_kernels(stages: Sequence[Stage], current_seq: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+class _Held:
+    """Holds gradients to a multiple of the largest one that comes to the last stage's spikes."""
+
+    def __init__(self, carry_limit: float) -> None:
+        self._carry_limit, self._limit = carry_limit, float("inf")
+
+    def measure(self, grad: Tensor) -> None:
+        """Take the gradient of the spikes, which is there before any other."""
+        self._limit = self._carry_limit * float(grad.abs().max())
+
+    def _hold(self, grad: Tensor) -> Tensor:
+        return grad.clamp(-self._limit, self._limit)
+
+    def hooked(self, value: Tensor) -> Tensor:
+        """Return a value whose gradient is held."""
+        if value.requires_grad:
+            value = value.view_as(value)
+            value.register_hook(self._hold)  # type: ignore[no-untyped-call]
+        return value
+
+
+def _run_kernels(
+    stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None
+) -> tuple[list[Tensor], list[Tensor]]:
     """Run the loop on the C kernels; return what `_run_layers` does."""
     parts: list[Part] = []
     tensors: list[Tensor | None] = []
@@ -111,5 +147,5 @@ def _run_kernels(stages: Sequence[Stage], current_seq: Tensor) -> tuple[list[Ten
         tensors += [None if w is None else w.to(dtype) for w in given]
         values = (getattr(stage.neuron, p.name) for p in neuron.params)
         tensors += [p.to(REAL[dtype]).contiguous() for p in values]
-    found = Loop.apply(tuple(parts), current_seq, *tensors)  # type: ignore[no-untyped-call]
+    found = Loop.apply(tuple(parts), carry_limit, current_seq, *tensors)  # type: ignore[no-untyped-call]
     return list(found[: len(parts)]), list(found[len(parts) :])

@@ -205,6 +205,10 @@ class Recurrent(FeedForward):
             last hears none; this needs two layers, and norm="none", since the currents of the
             layers above the first are then known only step by step.
         recurrent_gain: U is an orthogonal matrix times this.
+        carry_limit: Hold each gradient that is carried back from a step, of its states and
+            currents, to this many times the largest that comes to a spike of the layer from above;
+            None leaves them. Over some hundred steps they may overflow, and then clipping at the
+            end comes too late.
 
     Shape:
         As there.
@@ -222,11 +226,15 @@ class Recurrent(FeedForward):
         *,
         feedback: str = "layer",
         recurrent_gain: float = 1.0,
+        carry_limit: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(neuron, task, **options)
         check_choice(self.name, "feedback", feedback, FEEDBACK)
         check_number(self.name, "recurrent_gain", recurrent_gain)
+        if carry_limit is not None:
+            check_number(self.name, "carry_limit", carry_limit)
+        self.carry_limit = carry_limit
         self.feedback = feedback
         widths = [layer.linear.out_features for layer in self._dense()]
         pairs = list(zip(widths, widths, strict=True))
@@ -257,7 +265,8 @@ class Recurrent(FeedForward):
         layers, backs = self._dense(), self._backs()
         if self.feedback == "layer":
             for layer, back in zip(layers, backs, strict=True):
-                x_seq = run_stages([Stage(layer.neuron, back=back)], layer.current(x_seq))
+                stage, current_seq = Stage(layer.neuron, back=back), layer.current(x_seq)
+                x_seq = run_stages([stage], current_seq, self.carry_limit)
             return x_seq
         stages = [Stage(layers[0].neuron, back=backs[0], source=1)]
         for k, layer in enumerate(layers[1:], start=1):
@@ -265,4 +274,4 @@ class Recurrent(FeedForward):
                 stages.append(Stage(layer.neuron, layer.linear, backs[k], source=k + 1))
             else:
                 stages.append(Stage(layer.neuron, layer.linear))
-        return run_stages(stages, layers[0].current(x_seq))
+        return run_stages(stages, layers[0].current(x_seq), self.carry_limit)
