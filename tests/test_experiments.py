@@ -14,6 +14,7 @@ from tests.train.image_files import write_cifar
 FOLDER = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(FOLDER))
 
+import energy  # noqa: E402
 import plan as plans  # noqa: E402
 import results  # noqa: E402
 import run as queue  # noqa: E402
@@ -122,6 +123,11 @@ def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[s
     assert lines[2].startswith("| LIF, hard |  |  | 2 | ")
     assert lines[-1] == "| diverges | |  | n = 0 | | | | | | | |"
     assert len(table.searched(plan, found)) == 2 + 4
+    energy.count("tiny", "LIF, hard", None)
+    counted = energy.table("tiny")
+    assert len(counted) == 2 + 4
+    assert counted[2].startswith("| LIF, hard | 2 | ")
+    assert "+0.0 % (+0.0 neurons, +0.0 spikes)" in counted[2]
 
 
 @pytest.mark.slow
@@ -153,8 +159,10 @@ def test_what_is_for_a_gpu_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_page_shows_the_results() -> None:
     """docs/results.md is what `experiments/table.py --write docs/results.md` writes."""
     page = (FOLDER.parent / "docs" / "results.md").read_text(encoding="utf-8")
-    assert page.count("<!-- table: ") == page.count("<!-- end -->") > 0
+    heads = page.count("<!-- table: ") + page.count("<!-- energy: ")
+    assert heads == page.count("<!-- end -->") > 0
     assert table.filled(page) == page
+    assert energy.filled(page) == page
 
 
 def test_a_command() -> None:
