@@ -19,12 +19,25 @@ def blocks(path: str) -> str:
     return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/architecture.md"])
+@pytest.mark.parametrize("path", ["README.md", "docs/architecture.md", "docs/training.md"])
 def test_the_python_of_a_page_runs(path, capsys):
     """A page's code is true today; architecture.md asserts what it tells."""
     code = blocks(path)
-    assert "import lnm_codegen" in code
+    assert re.search(r"import lnm_codegen|from lnm_codegen", code)
     exec(compile(code, path, "exec"), {"__name__": "page"})
+
+
+def test_the_experiment_file_of_the_page_trains(tmp_path):
+    """docs/training.md shows a whole file."""
+    from lnm_codegen.train import run
+    from lnm_codegen.train.config_file import read_toml
+
+    text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    file = tmp_path / "exp.toml"
+    file.write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL).group(1))
+    config = read_toml(file)
+    assert config.network_arguments == {"hidden": (128, 128)}
+    assert len(run(config).epochs) == 3
 
 
 def test_readme_shows_the_ir_that_lower_makes():
@@ -48,7 +61,8 @@ def test_docstring_examples():
 
 def test_contributing_recipe_files_exist():
     """What CONTRIBUTING.md, README.md and architecture.md link to exists."""
-    for page in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
+    pages = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "experiments/README.md")
+    for page in pages:
         folder = (ROOT / page).parent
         text = (ROOT / page).read_text(encoding="utf-8")
         for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
