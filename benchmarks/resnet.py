@@ -33,7 +33,7 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.data import load
 from lnm_codegen.train.models import Network, build
 
-RESULTS = Path(__file__).parent / "results" / "cpu" / "resnet18.csv"
+RESULTS = Path(__file__).parent / "results" / "resnet18.csv"
 NEURONS = {
     "LNM degree 3": lnm.get("lnm", degree=3, v_min=-2.0),
     "LIF": lnm.get("lif", tau=2.0, decay_input=False),
