@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from lnm_codegen.hardware.synth import Device
     from lnm_codegen.train.saved import Run
 
-SAME = ("data", "data_dir", "limit", "channels", "time_steps")
+SAME = (
+    "data", "data_dir", "data_arguments", "limit", "validation", "network", "network_arguments"
+)  # fmt: skip
 """What two runs must have in common to be the same network on the same images."""
 
 

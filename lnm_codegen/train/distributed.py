@@ -19,6 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 from lnm_codegen.errors import ModelError
 
 
+_GROUPS: list[object] = []
+"""Process groups, kept until the interpreter ends: Gloo's destructor waits, with Python's lock held,
+for threads that may need that lock to give back the tensors of the last operation."""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """This process among `size`."""
@@ -85,7 +90,9 @@ def joined(device: str) -> Iterator[World]:
         yield World(0, 1, place)
         return
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    _GROUPS.append(dist.group.WORLD)
     try:
         yield World(dist.get_rank(), size, place)
+        dist.barrier()  # what process 0 writes is there when any of them returns
     finally:
         dist.destroy_process_group()

@@ -64,7 +64,7 @@ class Trainer:
         self.shuffle = torch.Generator().manual_seed(config.seed)
         self._run: nn.Module = self.world.wrapped(network)
         if config.compile:
-            self._run = torch.compile(self._run)  # type: ignore[assignment]
+            self._run = torch.compile(self._run, dynamic=False)  # type: ignore[assignment]
 
     @property
     def averaged(self) -> Network:
