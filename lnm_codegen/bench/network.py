@@ -13,7 +13,7 @@ from lnm_codegen.errors import LnmError
 from lnm_codegen.library import get
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.nn.choice import FUSED
-from lnm_codegen.train.model import Block, ConvNet
+from lnm_codegen.train.models.conv import Block, ConvNet
 
 IMAGE, CLASSES, CHANNELS, BATCH = (1, 28, 28), 10, (16, 32), 64
 HEADER = ("T", "network of", "ms", "low", "high", "x first")

@@ -1,4 +1,4 @@
-"""Training of small spiking networks on images that need no download."""
+"""Training of spiking networks: data, networks, the loop, stability, what was learned."""
 
 from lnm_codegen.train.config import TrainConfig as TrainConfig
 from lnm_codegen.train.curve import charge_curve as charge_curve
@@ -8,8 +8,14 @@ from lnm_codegen.train.data import load as load
 from lnm_codegen.train.engine import Epoch as Epoch
 from lnm_codegen.train.engine import fit as fit
 from lnm_codegen.train.figure import curves_figure as curves_figure
-from lnm_codegen.train.model import ConvNet as ConvNet
+from lnm_codegen.train.models import MODELS as MODELS
+from lnm_codegen.train.models import Network as Network
+from lnm_codegen.train.models import build as build
+from lnm_codegen.train.models.conv import ConvNet as ConvNet
 from lnm_codegen.train.runner import RunResult as RunResult
 from lnm_codegen.train.runner import run as run
 from lnm_codegen.train.saved import Run as Run
 from lnm_codegen.train.saved import load_run as load_run
+from lnm_codegen.train.stability import Certificate as Certificate
+from lnm_codegen.train.stability import certificate as certificate
+from lnm_codegen.train.stability import project as project

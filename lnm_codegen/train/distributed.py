@@ -18,9 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lnm_codegen.errors import ModelError
 
-
 _GROUPS: list[object] = []
-"""Process groups, kept until the interpreter ends: Gloo's destructor waits, with Python's lock held,
+"""Process groups, kept until the interpreter ends: Gloo's destructor waits, holding Python's lock,
 for threads that may need that lock to give back the tensors of the last operation."""
 
 

@@ -12,7 +12,7 @@ from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import charge_curve, curves_figure
 from lnm_codegen.train.curve import learned_text
-from lnm_codegen.train.model import ConvNet
+from lnm_codegen.train.models.conv import ConvNet
 
 Z = torch.linspace(-2, 1, 7)
 THETA = torch.tensor([0.1, 0.5, -0.25])

@@ -7,7 +7,8 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
-from lnm_codegen.train.model import ConvNet, parameter_groups
+from lnm_codegen.train.models import parameter_groups
+from lnm_codegen.train.models.conv import ConvNet
 
 IMAGE = (1, 8, 8)
 
