@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -69,15 +70,39 @@ def add(job: Job, shown: str, values: dict[str, Any]) -> None:
     }  # fmt: skip
     with FileLock(f"{path}.lock"):
         new = not path.is_file()
+        if not new:
+            _mend(path)
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
             if new:
                 writer.writeheader()
             writer.writerow(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _mend(path: Path) -> None:
+    """Cut off a last line that was not written whole."""
+    data = path.read_bytes()
+    if not data.endswith(b"\n"):
+        path.write_bytes(data[: data.rfind(b"\n") + 1])
 
 
 def chosen(plan: Plan, results: list[Result]) -> dict[str, int]:
-    """Return the setting of each row whose search is complete: the best on held-out samples."""
+    """Return the setting of each row whose search is complete: the best on held-out samples.
+
+    Raises:
+        ValueError: A result is of another setting than the plan has at its number.
+    """
+    shown = {row.name: row.shown for row in plan.rows}
+    for r in results:
+        planned = dict(enumerate(shown.get(r.row, ()))).get(r.setting, r.values["shown"])
+        if r.values["shown"] != planned:
+            raise ValueError(
+                f"{plan.name}: {r.row}, setting {r.setting}: the result is of"
+                f" {r.values['shown']!r}, the plan has {planned!r}. Keep the results of a plan that"
+                " has changed under another name."
+            )
     found: dict[str, int] = {}
     for row in plan.rows:
         if len(row.settings) == 1:

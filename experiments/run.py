@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from lnm_codegen.bench.measure import keep_memory
-from lnm_codegen.errors import LnmError
+from lnm_codegen.errors import DivergedError
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.runner import load_of, run
 
@@ -127,7 +127,7 @@ def do(plan: Plan, job: Job, data_dir: Path | None) -> None:
     shown, began = row.shown[job.setting], time.perf_counter()
     try:
         result = run(config, folder_of(job), resume=True, data=DATA[key])
-    except LnmError as error:
+    except DivergedError as error:
         results.add(job, shown, {"failed": str(error)})
         print(f"{job.plan} {job.row} {job.phase} {shown} seed {job.seed}: {error}", flush=True)
         return

@@ -152,14 +152,13 @@ def paired(mine: dict[int, Result], base: dict[int, Result]) -> str:
 def searched(plan: Plan, found: list[Result]) -> list[str]:
     """Return every setting that was searched and what it came to."""
     lines = ["| neuron | setting | held out | train |", "| --- | --- | --- | --- |"]
-    for r in sorted(found, key=lambda r: ([x.name for x in plan.rows].index(r.row), r.setting)):
-        if r.phase == "search":
-            came = r.values["failed"] or f"{100 * r.accuracy:.1f}"
-            train = r.values["train_accuracy"]
-            lines.append(
-                f"| {r.row} | {r.values['shown']} | {came} | "
-                f"{f'{100 * float(train):.1f}' if train else ''} |"
-            )
+    order = {row.name: k for k, row in enumerate(plan.rows)}
+    known = [r for r in found if r.row in order and r.phase == "search"]
+    for r in sorted(known, key=lambda r: (order[r.row], r.setting)):
+        came = r.values["failed"] or f"{100 * r.accuracy:.1f}"
+        train = r.values["train_accuracy"]
+        train = f"{100 * float(train):.1f}" if train else ""
+        lines.append(f"| {r.row} | {r.values['shown']} | {came} | {train} |")
     return lines
 
 

@@ -12,6 +12,10 @@ class ModelError(LnmError, ValueError):
     """A definition, an argument or a path that whoever gave it can mend."""
 
 
+class DivergedError(ModelError):
+    """Training met a loss or a gradient that is not finite."""
+
+
 class ShapeError(LnmError, ValueError):
     """A tensor whose shape, type or device does not fit the call."""
 

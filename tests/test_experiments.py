@@ -115,7 +115,12 @@ def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[s
     failed = [r for r in found if r.values["failed"]]
     assert {r.row for r in failed} == {"diverges"}
     assert failed[0].values["failed"].startswith("train: the gradient of layers.0.neuron.theta is")
-    before = (folder / "results" / "tiny.csv").read_text()
+    path = folder / "results" / "tiny.csv"
+    before = path.read_text()
+    path.write_text(before[:-40])  # killed in the middle of a line: its run is done again
+    queue.work(options())
+    assert [r.key for r in results.read("tiny")] == [r.key for r in found]
+    path.write_text(before)
     queue.work(options())
     assert (folder / "results" / "tiny.csv").read_text() == before
     lines = table.table(plan, found, "LIF, hard")
@@ -154,6 +159,16 @@ def test_what_is_for_a_gpu_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [r.row for r in found] == [j.row for j in jobs]
     assert not any(r.values["failed"] for r in found)
     assert len(table.table(plan, found, None)) == 2 + 12
+
+
+def test_a_plan_that_changed_is_noticed(folder: Path) -> None:
+    queue.work(options("--phase", "search"))
+    (folder / "tiny.toml").write_text(TINY.replace("decay = 0.6", "decay = 0.7"))
+    plan = plans.read_plan("tiny")
+    with pytest.raises(
+        ValueError, match=r"^tiny: LNM degree 1, setting 1: the result is of 'lr = "
+    ):
+        results.chosen(plan, results.read("tiny"))
 
 
 def test_the_page_shows_the_results() -> None:

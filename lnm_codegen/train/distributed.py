@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import LnmError, ModelError
 
 _GROUPS: list[object] = []
 """Process groups, kept until the interpreter ends: Gloo's destructor waits, holding Python's lock,
@@ -55,10 +55,30 @@ class World:
         dist.all_reduce(sums)
         return [float(s) for s in sums.tolist()]
 
-    def wait(self) -> None:
-        """Wait for the other processes."""
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Do in process 0 what may be refused; where it is, every process raises what that said."""
+        said: list[LnmError | None] = [None]
+        try:
+            yield
+        except LnmError as error:
+            said = [error]
         if self.size > 1:
-            dist.barrier()
+            dist.broadcast_object_list(said, src=0)
+        if said[0] is not None:
+            raise said[0]
+
+    def check_alike(self, epoch: int) -> None:
+        """Refuse to go on where processes would go on after different epochs.
+
+        Raises:
+            ModelError: Not all of them read the same checkpoint.
+        """
+        if self.summed([epoch, epoch * epoch]) != [self.size * epoch, self.size * epoch * epoch]:
+            raise ModelError(
+                "train: --resume: the processes do not read the same checkpoint. Accepted: a run"
+                " folder that all of them see. Put it on a file system that they share."
+            )
 
 
 @contextmanager
@@ -78,6 +98,8 @@ def joined(device: str) -> Iterator[World]:
         place = torch.device(device)
     except RuntimeError:
         raise ModelError(f"train: device is {device!r}. Accepted: cpu, cuda, cuda:1.") from None
+    if place.type not in ("cpu", "cuda"):
+        raise ModelError(f"train: device is {device!r}. Accepted: cpu, cuda, cuda:1.")
     if place.type == "cuda":
         count = torch.cuda.device_count()
         index = local if place.index is None else place.index

@@ -18,6 +18,7 @@ import csv
 import io
 import json
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ HISTORY = "history.safetensors"
 FILES = (
     "config.json", "metrics.csv", "model.safetensors", HISTORY, checkpoint.NAME, "figure.png"
 )  # fmt: skip
+EVENTS = "events"
 _REMEDY = "Train again without --resume, or choose another folder with --out."
 
 
@@ -88,8 +90,10 @@ class RunFolder:
         text = json.dumps({"config": config.as_json(), "versions": versions}, indent=2, default=str)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in FILES:
+            for name in (*FILES, "analysis.html"):
                 (self.path / name).unlink(missing_ok=True)
+            if (self.path / EVENTS).is_dir():
+                shutil.rmtree(self.path / EVENTS)
         except OSError as error:
             raise self._unusable(error) from None
         self._write("config.json", f"{text}\n".encode())

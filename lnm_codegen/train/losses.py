@@ -10,9 +10,9 @@ from torch.nn.functional import cross_entropy
 from lnm_codegen.errors import ModelError, ShapeError
 
 NAMES = ("mean", "tet")
+"""What `loss_of` takes."""
 IGNORED = -100
 """The label of a step that has none, as `cross_entropy` has it."""
-"""What `loss_of` takes."""
 
 
 def loss_of(

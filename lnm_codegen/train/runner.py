@@ -68,12 +68,10 @@ def run(
     with ExitStack() as stack:
         world = stack.enter_context(joined(config.device))
         folder = None if out is None else RunFolder(out)
-        began = False
-        if folder is not None and world.leads:
-            began = resume and folder.resumable(config) is not None
-            if not began:
-                folder.check(force)
-        world.wait()
+        with world.together():
+            if folder is not None and world.leads:
+                if not (resume and folder.resumable(config) is not None):
+                    folder.check(force)
         if data is None:
             data = load_of(config)
         stack.enter_context(_threads(config.threads))
@@ -83,6 +81,7 @@ def run(
         trainer = Trainer(config, network, data, world)
         kept = _Kept(folder if world.leads else None, config, trainer)
         held = None if folder is None or not resume else read_checkpoint(folder.path)
+        world.check_alike(-1 if held is None else held[1]["epoch"])
         if held is not None:
             kept.load(*held)
         elif folder is not None and world.leads:
@@ -101,7 +100,8 @@ def run(
             if folder is None or not kept.epochs:
                 raise
             place = folder.path / "model.safetensors"
-            raise ModelError(f"{error} Epoch {len(kept.epochs)} is kept in {place}.") from None
+            said = f"{error} Epoch {len(kept.epochs)} is kept in {place}."
+            raise type(error)(said) from None
         if folder is not None and world.leads:
             name = network.neurons[0].neuron.name
             folder.save_figure(curves_figure({name: trainer.averaged}, config.v_min))

@@ -9,18 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import checkpoint
 from lnm_codegen.train.config import TrainConfig
 from lnm_codegen.train.curve import LOWEST, slope_penalty
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
-from lnm_codegen.train.losses import answers, loss_of
+from lnm_codegen.train.losses import IGNORED, answers, loss_of
 from lnm_codegen.train.models import Network, parameter_groups
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
 from lnm_codegen.train.stability import project
 
+SKIPS = 20
+"""Steps that float16's scaler may skip in a row: from 2**16 it has then come down to 1/16."""
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -48,6 +50,7 @@ class Trainer:
         self._check_batches(len(data.train))
         per_epoch = math.ceil(len(data.train) / config.batch)
         self.epoch, self.done, self.total = 0, 0, per_epoch * config.epochs
+        self._skipped = 0
         self._samples = len(data.train)
         self._groups = parameter_groups(network)
         self._low = LOWEST if config.v_min is None else config.v_min
@@ -77,31 +80,42 @@ class Trainer:
         """Train on one batch; return its mean loss, without penalty, right answers, and answers.
 
         Raises:
-            ModelError: The loss or a gradient is not finite; nothing has changed then.
+            DivergedError: The loss or a gradient is not finite; nothing has changed then.
         """
         device, kind = self.world.device, self.config.precision
         x, labels = x.to(device), labels.to(device)
         count = labels.shape[-1]  # labels are (N,), or (T, N)
         with torch.autocast(device.type, _TYPES.get(kind), enabled=kind in _TYPES):
             logits = self._run(x)
-        loss = self._loss(logits, labels)
-        self._optimizer.zero_grad()
         whole = min(self.config.batch, self._samples - self._met() * self.config.batch)
+        if self.world.size > 1 and labels.dim() > 1:  # the mean is over steps that have a label
+            count = int((labels != IGNORED).sum())
+            whole = max(int(self.world.summed([count])[0]), 1)
+        loss = self._loss(logits, labels) if count else 0.0 * logits.sum()
+        self._optimizer.zero_grad()
         scaled = self._scaler.scale(loss * self.world.share(count, whole))
         torch.autograd.backward(scaled + self._scaler.scale(self._penalty()))
         self._scaler.unscale_(self._optimizer)
-        if not clipped(self._groups, self.config.clip) and not self._scaler.is_enabled():
+        finite = clipped(self._groups, self.config.clip)
+        self._skipped = 0 if finite else self._skipped + 1
+        # A float16 gradient may overflow: the scaler then skips the step and lowers its scale.
+        if not finite and (not self._scaler.is_enabled() or self._skipped > SKIPS):
             self._refuse(loss)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        self.done += 1
+        if finite:
+            self._follow()
+        return loss.item(), *answers(logits.detach(), labels)
+
+    def _follow(self) -> None:
+        """Do what follows a step of the optimiser: rates, projection, average."""
         self._schedule.step()
         if self.config.project is not None:
             for layer in self.network.neurons:
                 project(layer, self.config.project, v_min=self._low)
         if self._average is not None:
             self._average.update_parameters(self.network)
-        self.done += 1
-        return loss.item(), *answers(logits.detach(), labels)
 
     def end_epoch(self) -> None:
         """Count a complete pass."""
@@ -167,7 +181,7 @@ class Trainer:
             )
 
     def _refuse(self, loss: Tensor) -> None:
-        """Raise ModelError, naming the last layer whose gradient is not finite.
+        """Raise DivergedError, naming the last layer whose gradient is not finite.
 
         Gradients run from the last layer to the first, so the last one that is not finite is where
         it began.
@@ -177,7 +191,7 @@ class Trainer:
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
                 where = name
         what = f"the gradient of {where}" if where else "the loss"
-        raise ModelError(
+        raise DivergedError(
             f"train: {what} is not finite at step {self.done + 1}, epoch {self.epoch + 1}. The"
             " network is as it was before this step. Lower lr_neuron, or give v_min, such as -2."
         )

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.train import Dataset, TrainConfig, load, run
-from lnm_codegen.train.engine import network_of
+from lnm_codegen.train.engine import fit, network_of
 from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
 
@@ -169,3 +169,23 @@ def test_events_for_tensorboard(tmp_path: Path, data: Dataset) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     run(replace(SMALL, tensorboard=True), tmp_path / "run", data=data)
     assert list((tmp_path / "run" / "events").iterdir())
+
+
+@pytest.mark.filterwarnings("error")
+def test_float16_trains_and_stops_at_nan(data: Dataset) -> None:
+    """The scaler may skip a step whose gradient overflows, but not every step."""
+    config = replace(SMALL, precision="float16", epochs=12, ema=0.5)
+    epochs = run(config, data=data).epochs
+    assert epochs[-1].loss < 0.97 * epochs[0].loss
+    network = network_of(config, data)
+    with torch.no_grad():
+        network.blocks[1].conv.weight[0] = math.nan
+    with pytest.raises(DivergedError, match=r"^train: the gradient of .* is not finite at step 21"):
+        list(fit(config, network, data))
+
+
+def test_a_device_that_is_none(data: Dataset) -> None:
+    for device in ("meta", "tpu"):
+        with pytest.raises(ModelError) as caught:
+            run(replace(SMALL, device=device), data=data)
+        assert str(caught.value) == (f"train: device is {device!r}. Accepted: cpu, cuda, cuda:1.")
