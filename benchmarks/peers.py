@@ -1,0 +1,92 @@
+"""Neurons of other libraries that `lnm bench` leaves out: a learned leak, norse; on a CPU.
+
+    python benchmarks/peers.py [--rounds 5]
+
+Forward and backward of x (T, 2**20), round-robin, medians: our `plif` beside SpikingJelly's
+ParametricLIFNode (also under torch.compile), our `lif` beside norse's LIFBoxCell loop. Nanoseconds
+per neuron and step, and how many times ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import norse.torch as norse
+import torch
+from spikingjelly.activation_based import neuron as sj
+from spikingjelly.activation_based import surrogate
+from torch import Tensor
+
+import lnm_codegen as lnm
+from lnm_codegen.bench.measure import Call, keep_memory, round_robin
+
+RESULTS = Path(__file__).parent / "results" / "peers.csv"
+NEURONS = 2**20
+
+
+def main() -> None:
+    """Measure, print, write."""
+    keep_memory()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    rows = []
+    for steps in (4, 16):
+        x = torch.randn(steps, NEURONS, generator=torch.Generator().manual_seed(0))
+        grad = torch.randn(steps, NEURONS, generator=torch.Generator().manual_seed(1))
+        for ours, others in groups().items():
+            calls = {name: call(run, x, grad) for name, run in others.items()}
+            found = round_robin(calls, rounds)
+            base = found[ours].median
+            for name, timing in found.items():
+                ns = 1e9 * timing.median / x.numel()
+                row = {"steps": steps, "beside": ours, "what": name, "ns": round(ns, 3),
+                       "times": round(timing.median / base, 2)}  # fmt: skip
+                rows.append(row)
+                print(row, flush=True)
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def call(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Call:
+    """Return what is timed."""
+    return Call(lambda: run(x.detach().requires_grad_()), lambda out: out.backward(grad))
+
+
+def groups() -> dict[str, dict[str, Any]]:
+    """Return our layer and what stands beside it, by our name."""
+    peer = sj.ParametricLIFNode(surrogate_function=surrogate.ATan(2.0), step_mode="m")
+    box = norse.LIFBoxCell(norse.LIFBoxParameters(method="super"))
+
+    def parametric(x: Tensor) -> Tensor:
+        peer.reset()
+        return peer(x)
+
+    def boxes(x: Tensor) -> Tensor:
+        state, out = None, []
+        for now in x.unbind(0):
+            spikes, state = box(now, state)
+            out.append(spikes)
+        return torch.stack(out)
+
+    return {
+        "plif": {
+            "plif": lnm.nn.NeuronLayer(lnm.get("plif"), backend="c"),
+            "SpikingJelly ParametricLIFNode": parametric,
+            "the same under torch.compile": torch.compile(parametric),
+        },
+        "lif": {
+            "lif": lnm.nn.NeuronLayer(lnm.get("lif"), backend="c"),
+            "norse LIFBoxCell loop": boxes,
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()
