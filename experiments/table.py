@@ -103,7 +103,18 @@ def table(plan: Plan, found: list[Result], against: str | None) -> list[str]:
         mine = finals(found, row.name)
         held = validation(row, found)
         lines.append(line(row.name, held, list(mine.values()), paired(mine, base)))
-    return lines
+    return lines + picked(plan, found)
+
+
+def picked(plan: Plan, found: list[Result]) -> list[str]:
+    """Return a line that names the row of each family that its search chose, where it is whole."""
+    ready, kinds = results.chosen(plan, found), dict.fromkeys(r.name.split()[0] for r in plan.rows)
+    words = []
+    for kind in (k.rstrip(",") for k in kinds):
+        rows = [r for r in plan.rows if r.name.split()[0].rstrip(",") == kind]
+        if len(rows) > 1 and all(len(r.settings) > 1 and r.name in ready for r in rows):
+            words.append(f"{kind}: {best_of(plan, found, kind)}")
+    return ["", f"Chosen on held-out samples. {'; '.join(words)}."] if words else []
 
 
 def line(name: str, held: float | None, mine: list[Result], p: str) -> str:

@@ -124,9 +124,13 @@ def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[s
     queue.work(options())
     assert (folder / "results" / "tiny.csv").read_text() == before
     lines = table.table(plan, found, "LIF, hard")
-    assert len(lines) == 2 + 5
+    assert len(lines) == 2 + 5 + 2
+    best = max((r for r in found if r.phase == "search"), key=lambda r: r.accuracy)
+    said = lines[-1].removeprefix("Chosen on held-out samples. LNM: ").rstrip(".")
+    assert said in ("LNM degree 1", "LNM degree 2")
+    assert best.accuracy == max(r.accuracy for r in found if (r.row, r.phase) == (said, "search"))
     assert lines[2].startswith("| LIF, hard |  |  | 2 | ")
-    assert lines[-1] == "| diverges | |  | n = 0 | | | | | | | |"
+    assert lines[-3] == "| diverges | |  | n = 0 | | | | | | | |"
     assert len(table.searched(plan, found)) == 2 + 4
     energy.count("tiny", "LIF, hard", None)
     counted = energy.table("tiny")

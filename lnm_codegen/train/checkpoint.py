@@ -21,6 +21,8 @@ from lnm_codegen.backends.base import write_whole
 from lnm_codegen.errors import ModelError
 
 NAME = "checkpoint.safetensors"
+HISTORY = "history.safetensors"
+"""What the neurons had learned after each epoch, beside it."""
 
 
 def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

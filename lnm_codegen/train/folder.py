@@ -36,9 +36,9 @@ from lnm_codegen.train.config import TrainConfig
 from lnm_codegen.train.config_file import read_json
 from lnm_codegen.train.engine import Epoch
 
-HISTORY = "history.safetensors"
 FILES = (
-    "config.json", "metrics.csv", "model.safetensors", HISTORY, checkpoint.NAME, "figure.png"
+    "config.json", "metrics.csv", "model.safetensors", checkpoint.HISTORY, checkpoint.NAME,
+    "figure.png",
 )  # fmt: skip
 EVENTS = "events"
 _REMEDY = "Train again without --resume, or choose another folder with --out."
@@ -128,7 +128,7 @@ class RunFolder:
 
     def save_history(self, history: Mapping[str, Tensor]) -> None:
         """Write history.safetensors: (epochs + 1, *shape) for each, before training first."""
-        self._save(HISTORY, history)
+        self._save(checkpoint.HISTORY, history)
 
     def save_figure(self, figure: Figure) -> None:
         """Write figure.png."""

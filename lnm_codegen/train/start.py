@@ -10,9 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.train.checkpoint import HISTORY
 from lnm_codegen.train.models import Network
-
-HISTORY = "history.safetensors"
 
 
 def begin_with(network: Network, run: Path | None, order: Sequence[int] | None) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train.checkpoint import HISTORY
 
-HISTORY = "history.safetensors"
 ABSENT = f"not known: the run has no {HISTORY}"
 
 
