@@ -128,7 +128,8 @@ def do(plan: Plan, job: Job, data_dir: Path | None) -> None:
     try:
         result = run(config, folder_of(job), resume=True, data=DATA[key])
     except DivergedError as error:
-        results.add(job, shown, {"failed": str(error)})
+        said, _, _ = str(error).partition(" Epoch ")  # what is kept where is of this machine
+        results.add(job, shown, {"failed": said})
         print(f"{job.plan} {job.row} {job.phase} {shown} seed {job.seed}: {error}", flush=True)
         return
     last, seconds = result.epochs[-1], [e.seconds for e in result.epochs]
