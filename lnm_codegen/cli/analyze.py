@@ -103,9 +103,6 @@ def analyze(
     that of another run. A page with figures is written into the run, or with --html elsewhere; with
     --json nothing is written unless asked for.
     """
-    from lnm_codegen.analysis.report import analyze as analyzed
-    from lnm_codegen.cli.analysis_output import as_dict, print_analysis
-
     if figure is not None and figure.suffix.lower() != ".png":
         raise ModelError(f"analyze: --figure {str(figure)!r}: accepted: a file that ends in .png.")
     if is_run(subject):
@@ -116,16 +113,10 @@ def analyze(
 
         analyze_folder(Path(subject), Options(html, figure, baseline, samples, json))
         return
-    if "/" in subject and ":" not in subject and not Path(subject).exists():
-        raise ModelError(
-            f"analyze: {subject}: no such file or folder. Accepted: a family, or a folder that lnm"
-            " train wrote."
-        )
-    what = f"{subject} is a family, not the folder of a run"
-    if Path(subject).is_dir():
-        what += f", which is ./{subject}"
-        typer.echo(f"note: {subject} is taken as the family; the folder is ./{subject}.", err=True)
-    _refuse({"--html": html, "--baseline": baseline, "--samples": samples}, what)
+    _refuse({"--html": html, "--baseline": baseline, "--samples": samples}, _no_run(subject))
+    from lnm_codegen.analysis.report import analyze as analyzed
+    from lnm_codegen.cli.analysis_output import as_dict, print_analysis
+
     spec = None if format_ is None else parse_format(format_, rounding)
     neuron = resolve(subject, **family_arguments(settings, degree))
     found = analyzed(
@@ -145,6 +136,19 @@ def analyze(
     print_analysis(found)
     if figure is not None:
         typer.echo(f"\n{figure}")
+
+
+def _no_run(subject: str) -> str:
+    """Say that a subject is a family; refuse a path that is nothing."""
+    if "/" in subject and ":" not in subject and not Path(subject).exists():
+        raise ModelError(
+            f"analyze: {subject}: no such file or folder. Accepted: a family, or a folder that lnm"
+            " train wrote."
+        )
+    if not Path(subject).is_dir():
+        return f"{subject} is a family, not the folder of a run"
+    typer.echo(f"note: {subject} is taken as the family; the folder is ./{subject}.", err=True)
+    return f"{subject} is a family, not the folder of a run, which is ./{subject}"
 
 
 def is_run(subject: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.families.common import check_choice as check_choice
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 
@@ -109,13 +110,6 @@ def check_neuron(neuron: Neuron) -> None:
             f"models: {neuron.name} has {len(neuron.inputs)} inputs and {len(neuron.output)}"
             " outputs. Accepted: a neuron with one of each."
         )
-
-
-def check_choice(where: str, word: str, value: Any, accepted: tuple[Any, ...]) -> None:
-    """Raise ModelError unless `value` is one of `accepted`."""
-    if value not in accepted:
-        choices = ", ".join(repr(a) for a in accepted)
-        raise ModelError(f"{where}: {word} is {value!r}. Accepted: {choices}.")
 
 
 def check_size(where: str, word: str, value: Any) -> None:
