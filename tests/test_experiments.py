@@ -14,7 +14,9 @@ from tests.train.image_files import write_cifar
 FOLDER = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(FOLDER))
 
+import dynamics  # noqa: E402
 import energy  # noqa: E402
+import figures  # noqa: E402
 import plan as plans  # noqa: E402
 import results  # noqa: E402
 import run as queue  # noqa: E402
@@ -137,6 +139,15 @@ def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[s
     assert len(counted) == 2 + 4
     assert counted[2].startswith("| LIF, hard | 2 | ")
     assert "+0.0 % (+0.0 neurons, +0.0 spikes)" in counted[2]
+    dynamics.count("tiny", "LNM")
+    assert dynamics.table("tiny")[2:] == [
+        "| LNM degree 1 | 2 | leaky 2 of 2 |", "| LNM degree 2 | 2 | leaky 2 of 2 |"
+    ]  # fmt: skip
+    (axis,) = figures.accuracies(plan, found).axes
+    named = [label.get_text() for label in axis.get_yticklabels()]
+    assert named == ["LNM degree 2", "LNM degree 1", "LIF, soft", "LIF, hard"]
+    drawn = sorted(100 * r.accuracy for r in found if r.row == "LIF, hard")
+    assert sorted(axis.lines[-2].get_xdata()) == pytest.approx(drawn)
 
 
 @pytest.mark.slow
@@ -178,10 +189,11 @@ def test_a_plan_that_changed_is_noticed(folder: Path) -> None:
 def test_the_page_shows_the_results() -> None:
     """docs/results.md is what `experiments/table.py --write docs/results.md` writes."""
     page = (FOLDER.parent / "docs" / "results.md").read_text(encoding="utf-8")
-    heads = page.count("<!-- table: ") + page.count("<!-- energy: ")
+    heads = sum(page.count(f"<!-- {kind}: ") for kind in ("table", "energy", "dynamics"))
     assert heads == page.count("<!-- end -->") > 0
     assert table.filled(page) == page
     assert energy.filled(page) == page
+    assert dynamics.filled(page) == page
 
 
 def test_a_command() -> None:

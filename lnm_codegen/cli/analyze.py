@@ -21,6 +21,7 @@ from lnm_codegen.cli.options import (
 from lnm_codegen.cli.output import print_json
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
+from lnm_codegen.functions import did_you_mean
 from lnm_codegen.library import resolve
 
 if TYPE_CHECKING:
@@ -140,10 +141,12 @@ def analyze(
 
 def _no_run(subject: str) -> str:
     """Say that a subject is a family; refuse a path that is nothing."""
-    if "/" in subject and ":" not in subject and not Path(subject).exists():
+    known = subject in FAMILIES or ":" in subject or subject.endswith((".toml", ".py"))
+    if not known and not Path(subject).exists():
         raise ModelError(
-            f"analyze: {subject}: no such file or folder. Accepted: a family, or a folder that lnm"
-            " train wrote."
+            f"analyze: {subject}: no such family, file or folder. Accepted: {', '.join(FAMILIES)};"
+            " a .toml file, file.py:function, module:function; a folder that lnm train wrote."
+            f"{did_you_mean(subject, FAMILIES)}"
         )
     if not Path(subject).is_dir():
         return f"{subject} is a family, not the folder of a run"

@@ -42,11 +42,17 @@ _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})
 _WORD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _CALL = re.compile(r"(\w+)(?:\((.*)\))?", re.ASCII)
 _WORDS = {"true": True, "false": False, "none": None}
+_SAY = {
+    "--set": "tau=3.0", "--net": "time_steps=8", "--train": "loss=tet",
+    "--data-set": "time_steps=10",
+}  # fmt: skip
 _ACCEPTED = "a number, true, false, none, a word, or several of them with commas"
 
 
-def family_arguments(settings: list[str] | None, degree: int | None = None) -> dict[str, Any]:
-    """Return the keyword arguments that `--degree` and `--set` give.
+def family_arguments(
+    settings: list[str] | None, degree: int | None = None, option: str = "--set"
+) -> dict[str, Any]:
+    """Return the keyword arguments that `--degree` and `--set`, or another option, give.
 
     Raises:
         ModelError: Not KEY=VALUE, a value of no known form, or a key given twice.
@@ -55,19 +61,21 @@ def family_arguments(settings: list[str] | None, degree: int | None = None) -> d
     for text in settings or ():
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
-            raise ModelError(f"--set {text!r}: not KEY=VALUE. Give, say, --set tau=3.0.")
+            raise ModelError(
+                f"{option} {text!r}: not KEY=VALUE. Give, say, {option} {_SAY[option]}."
+            )
         if key in found:
-            raise ModelError(f"--set {text!r}: {key} is given twice. Give it once.")
-        found[key] = _surrogate(value) if key == "surrogate" else _value(key, value)
+            raise ModelError(f"{option} {text!r}: {key} is given twice. Give it once.")
+        found[key] = _surrogate(value) if key == "surrogate" else _value(f"{option} {key}", value)
     return found
 
 
-def _value(key: str, text: str) -> Any:
-    items = [_item(key, text, item.strip()) for item in text.split(",")]
+def _value(what: str, text: str) -> Any:
+    items = [_item(what, text, item.strip()) for item in text.split(",")]
     return items[0] if len(items) == 1 else tuple(items)
 
 
-def _item(key: str, text: str, item: str) -> Any:
+def _item(what: str, text: str, item: str) -> Any:
     if item.lower() in _WORDS:
         return _WORDS[item.lower()]
     if _INTEGER.fullmatch(item):
@@ -76,7 +84,7 @@ def _item(key: str, text: str, item: str) -> Any:
         return float(item)
     if _WORD.fullmatch(item):
         return item
-    raise ModelError(f"--set {key}={text}: the value is {item!r}. Accepted: {_ACCEPTED}.")
+    raise ModelError(f"{what}={text}: the value is {item!r}. Accepted: {_ACCEPTED}.")
 
 
 def _surrogate(text: str) -> Surrogate | None:

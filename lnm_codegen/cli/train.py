@@ -87,7 +87,7 @@ def train(
     console = Console(soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
     console.print("train: loading PyTorch and the data", highlight=False)
     neuron = {"form": form, "per": per, "degree": degree}
-    net = family_arguments(network_settings)
+    net = family_arguments(network_settings, option="--net")
     if channels is not None:
         net["channels"] = _channels(channels)
     net |= {} if time_steps is None else {"time_steps": time_steps}
@@ -97,11 +97,13 @@ def train(
         "weight_decay": weight_decay, "clip": clip, "penalty": penalty, "seed": seed,
         "backend": backend, "threads": threads,
     }  # fmt: skip
-    given = {k: v for k, v in fields.items() if v is not None} | family_arguments(train_settings)
+    given = {k: v for k, v in fields.items() if v is not None} | family_arguments(
+        train_settings, option="--train"
+    )
     arguments = {k: v for k, v in neuron.items() if v is not None} | _neuron(settings)
     tables = {
         "arguments": arguments, "network_arguments": net,
-        "data_arguments": family_arguments(data_settings),
+        "data_arguments": family_arguments(data_settings, option="--data-set"),
     }  # fmt: skip
     if resume and not (config or given or any(tables.values()) or v_min):
         _resume(out, console)

@@ -119,13 +119,13 @@ class _Kept:
 
     def __init__(self, folder: RunFolder | None, config: TrainConfig, trainer: Trainer) -> None:
         self._folder, self._config, self._trainer = folder, config, trainer
-        self._history = [learned_of(trainer.network)]
+        self._history = [learned_of(trainer.averaged)]
         self.epochs: list[Epoch] = []
 
     def add(self, epoch: Epoch) -> None:
         """Take an epoch; the checkpoint, which all else follows from, is written first."""
         self.epochs.append(epoch)
-        self._history.append(learned_of(self._trainer.network))
+        self._history.append(learned_of(self._trainer.averaged))
         if self._folder is None:
             return
         history = self._stacked()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lnm_codegen.cli import run as command
+from lnm_codegen.families import FAMILIES
 from lnm_codegen.train import TrainConfig, load, run
 from lnm_codegen.train.energy_resnet19 import resnet19_overhead
 from lnm_codegen.train.insight.classes import CLASSES, FLAT, INTEGRATOR
@@ -20,6 +21,10 @@ SMALL = TrainConfig(
     backend="torch", threads=1,
 )  # fmt: skip
 Call = Callable[..., tuple[int, str, str]]
+KINDS = (
+    f"{', '.join(FAMILIES)}; a .toml file, file.py:function, module:function; a folder that lnm"
+    " train wrote"
+)
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +117,9 @@ def test_a_family_of_the_name_of_a_folder_is_the_family(call: Call) -> None:
         (("lnm3", "--baseline", "wide", "--samples", "2"),
          "analyze: wide is another network: blocks.1.conv has 54 weights and 3456 products;"
          " blocks.1.conv there has 72 and 4608. Accepted: a run that differs in its neuron alone."),
-        (("none/lnm3",), "analyze: none/lnm3: no such file or folder. Accepted: a family, or a"
-         " folder that lnm train wrote."),
+        (("none/lnm3",), f"analyze: none/lnm3: no such family, file or folder. Accepted: {KINDS}."),
+        (("lmn",), "analyze: lmn: no such family, file or folder. Accepted:"
+         f" {KINDS}. Did you mean 'lnm'?"),
         ((".",), "run: . holds no run: no config.json in it. Train again with lnm train, or name"
          " another run."),
     ],

@@ -33,9 +33,12 @@ def metrics(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_run_folder_is_complete(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_run_folder_is_complete(ema: float, tmp_path: Path) -> None:
+    """The history ends with what is saved, with a moving average too."""
     out = tmp_path / "runs" / "first"
-    config = replace(SMALL, arguments={"degree": 2, "per": "channel"}, penalty=1.0, epochs=2)
+    arguments = {"degree": 2, "per": "channel"}
+    config = replace(SMALL, arguments=arguments, penalty=1.0, epochs=2, ema=ema)
     result = run(config, out)
     assert sorted(p.name for p in out.iterdir()) == sorted(FILES)
     kept = json.loads((out / "config.json").read_text())

@@ -10,6 +10,7 @@ import pytest
 from lnm_codegen.cli import run
 
 SMALL = ["--limit", "32", "--epochs", "1", "--channels", "4", "--backend", "torch"]
+VALUE = "a number, true, false, none, a word, or several of them with commas"
 
 
 def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +51,12 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         (
             ["--set", "v_min=-1", "--v-min", "-2"],
             "--v-min -2: --set gives v_min too. Give it once.",
+        ),
+        (["--net", "hidden"], "--net 'hidden': not KEY=VALUE. Give, say, --net time_steps=8."),
+        (["--train", "loss=a;b"], f"--train loss=a;b: the value is 'a;b'. Accepted: {VALUE}."),
+        (
+            ["--data-set", "x"],
+            "--data-set 'x': not KEY=VALUE. Give, say, --data-set time_steps=10.",
         ),
         (["--epochs", "0"], "train: epochs is 0. Accepted: an integer >= 1."),
         (

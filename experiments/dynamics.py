@@ -1,0 +1,125 @@
+"""What the trained neurons do: the classes of behaviour in each layer, over the final seeds.
+
+    python experiments/dynamics.py mnist1d_feedforward --rows LNM
+    python experiments/dynamics.py mnist1d_feedforward --rows "LNM degree 3, channel, soft" \
+        --figure docs/dynamics.png
+    python experiments/dynamics.py --write docs/results.md      the tables of the page anew
+
+Analyses the run folders of the final runs (`lnm analyze` does one) and writes
+results/<plan>.dynamics.csv, a line for each layer of each network; with --figure it draws the
+charge of every layer of the first seed of the first such row instead. A table of a page stands
+between `<!-- dynamics: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from lnm_codegen.train.insight import CLASSES, analyze_run
+from lnm_codegen.train.insight.figures import grid_figure, png
+from lnm_codegen.train.saved import load_run
+
+sys.path.insert(0, str(Path(__file__).parent))
+import results
+from plan import Job, read_plan
+from run import folder_of
+
+SAMPLES = 200
+"""Test samples of a network: enough for what it visits."""
+
+
+def main() -> None:
+    """Read the arguments; analyse, draw, or write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", nargs="?")
+    parser.add_argument("--rows", default="LNM", help="rows whose names begin so")
+    parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw one network instead")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="write a page's tables anew")
+    options = parser.parse_args()
+    if options.write is not None:
+        page = options.write.read_text(encoding="utf-8")
+        options.write.write_text(filled(page), encoding="utf-8")
+    elif options.plan is None:
+        parser.error("no experiment named")
+    elif options.figure is not None:
+        job = next(whole(options.plan, options.rows))
+        found = analyze_run(load_run(folder_of(job)), SAMPLES)
+        options.figure.write_bytes(png(grid_figure(found)))
+        print(f"{options.figure}: {job.row}, seed {job.seed}. {found.diversity}")
+    else:
+        count(options.plan, options.rows)
+        print("\n".join(table(options.plan)))
+
+
+def path_of(plan: str) -> Path:
+    return results.FOLDER / f"{plan}.dynamics.csv"
+
+
+def whole(name: str, rows: str) -> Iterator[Job]:
+    """Yield the final jobs of some rows that ended and whose folders are here."""
+    plan, found = read_plan(name), results.read(name)
+    ended = {r.key for r in found if not r.values["failed"]}
+    for job in plan.finals(results.chosen(plan, found)):
+        if job.row.startswith(rows) and job.key in ended and folder_of(job).is_dir():
+            yield job
+
+
+def count(name: str, rows: str) -> None:
+    """Analyse every such run and write the lines."""
+    text = io.StringIO()
+    lines = csv.DictWriter(text, ("row", "seed", "layer", *CLASSES), lineterminator="\n")
+    lines.writeheader()
+    for job in whole(name, rows):
+        for k, layer in enumerate(analyze_run(load_run(folder_of(job)), SAMPLES).layers, 1):
+            counts = {label: layer.classes.get(label, 0) for label in CLASSES}
+            lines.writerow({"row": job.row, "seed": job.seed, "layer": k, **counts})
+    path_of(name).write_text(text.getvalue(), encoding="utf-8")
+
+
+def table(name: str) -> list[str]:
+    """Return the table of a plan: the share of each class in each layer, over all seeds."""
+    lines: list[dict[str, str]] = []
+    if path_of(name).is_file():
+        with path_of(name).open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+    layers = sorted({line["layer"] for line in lines}, key=int)
+    head = ["neuron", "seeds", *(f"layer {k}" for k in layers)]
+    shown = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for row in dict.fromkeys(line["row"] for line in lines):
+        mine = [line for line in lines if line["row"] == row]
+        cells = [shares([line for line in mine if line["layer"] == k]) for k in layers]
+        shown.append(f"| {row} | {len({line['seed'] for line in mine})} | {' | '.join(cells)} |")
+    return shown
+
+
+def shares(lines: list[dict[str, str]]) -> str:
+    """Return the classes of some layers: how many of how many, or in percent beyond 20."""
+    counts = Counter({label: sum(int(line[label]) for line in lines) for label in CLASSES})
+    total = counts.total()
+    words = [
+        f"{label} {n}" if total <= 20 else f"{label} {100 * n / total:.0f} %"
+        for label, n in counts.most_common()
+        if n
+    ]
+    return ", ".join(words) + (f" of {total}" if total <= 20 else "")
+
+
+def filled(page: str) -> str:
+    """Return the text of a page with these tables as they are counted so far."""
+
+    def one(match: re.Match[str]) -> str:
+        return "\n".join([match["head"], "", *table(match["name"]), "", "<!-- end -->"])
+
+    head = r"(?P<head><!-- dynamics: (?P<name>\w+) -->)"
+    return re.sub(head + r".*?<!-- end -->", one, page, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    main()
