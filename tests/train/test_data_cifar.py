@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def test_a_malicious_batch_is_refused_and_nothing_runs(
         load("cifar10", tmp_path)
     assert re.fullmatch(
         rf"{path}: refused: it names \w+\.{name}, which is not allowed\. Accepted: pickles of"
-        r" dicts, lists, numbers, text and arrays\. Get the file again\.",
+        r" dicts, lists, numbers, text and arrays of bytes\. Get the file again\.",
         str(caught.value),
     )
     assert not proof.exists()
@@ -147,6 +148,35 @@ def test_honest_pickles_are_read(protocol: int) -> None:
     assert found == content
 
 
+def test_no_byte_of_a_pickle_brings_the_interpreter_down() -> None:
+    """A dtype's flags, say, which NumPy would believe; what is read is an array of bytes."""
+    raw = pickle.dumps({"data": np.arange(6, dtype=np.uint8).reshape(2, 3), "labels": [1]}, 2)
+    for place in range(len(raw)):
+        for value in (0, 1, 63, 255):
+            try:
+                found = read_pickle(raw[:place] + bytes([value]) + raw[place + 1 :], "a file")
+            except ToolError:
+                continue
+            data = found.get("data") if isinstance(found, dict) else None
+            assert not isinstance(data, np.ndarray) or data.dtype == np.uint8
+
+
+def test_no_image_is_handed_to_another_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow renders EPS by Ghostscript, whatever the file is called."""
+    write_cifar(tmp_path, 10, "folders")
+    path = next(tmp_path.glob("train/*/*.png"))
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n")
+
+    def called(*arguments: Any, **named: Any) -> None:
+        raise AssertionError(f"called {arguments}")
+
+    monkeypatch.setattr(subprocess, "check_call", called)
+    with pytest.raises(ToolError, match=r"not an image"):
+        load("cifar10", tmp_path)
+
+
 WRONG = {
     "empty": b"",
     "text": b"hello",
@@ -156,6 +186,7 @@ WRONG = {
     "short": pickle.dumps({"data": np.zeros((1, 3071), np.uint8), "labels": [0]}),
     "one label": pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}),
     "text label": pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": ["cat"]}),
+    "label 2**70": pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [2**70]}),
     "label 10": pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}),
 }
 

@@ -68,6 +68,9 @@ def test_malformed_files_are_one_line(tmp_path: Path) -> None:
         f"{path}: x is (2, 3, 4) and y is (2, 4, 6). Accepted: (beats, T, channels) and"
         " (beats, T, 6)."
     )
+    savemat(path, {"x": "text", "y": np.zeros((2, 4, 6))})
+    with pytest.raises(ToolError, match=r"^[^\n]*: 'x' holds <U4\. Accepted: numbers\.$"):
+        load("ecg-qtdb", tmp_path)
     savemat(path, {"y": np.zeros((2, 4, 6))})
     with pytest.raises(ToolError) as caught:
         load("ecg-qtdb", tmp_path)

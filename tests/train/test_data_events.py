@@ -57,6 +57,18 @@ def test_aedat3_leaves_out_invalid_events_and_extends_time() -> None:
     assert same(read_aedat3(aedat3(late, invalid=5), "a file"), late)
 
 
+def npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def npz_of(**arrays: list[object]) -> bytes:
+    out = io.BytesIO()
+    np.savez(out, **{key: np.array(value) for key, value in arrays.items()})
+    return out.getvalue()
+
+
 BROKEN = {
     "bin": (read_bin5, bytes(7), "7 bytes. Expected a multiple of 5. Get the file again."),
     "aedat2 cut": (
@@ -74,6 +86,10 @@ BROKEN = {
         "the packet at byte 42 is cut off. Get the file again.",
     ),
     "npz": (read_npz, b"PK no", "cannot be read: "),
+    "npy": (read_npz, npy(np.zeros(3)), "no arrays t, x,"),
+    "npz text": (read_npz, npz_of(t=["a"], x=[0], y=[0], p=[0]), "t holds no whole numbers."),
+    "npz NaN": (read_npz, npz_of(t=[0.0], x=[np.nan], y=[0], p=[0]), "x holds no whole numbers."),
+    "npz half": (read_npz, npz_of(t=[0], x=[0], y=[0.5], p=[0]), "y holds no whole numbers."),
     "npz lacks": (read_npz, npz(some_events(1, 3)).replace(b"t.npy", b"u.npy"), "no arrays t, x,"),
 }  # fmt: skip
 
@@ -183,3 +199,21 @@ def test_readers_and_slices_are_spikingjellys(peer: Any, tmp_path: Path) -> None
     columns = {k: getattr(events, k) for k in "txyp"}
     wanted = peer.utils.integrate_events_by_fixed_frames_number(columns, "number", 10, 34, 34)
     assert np.array_equal(frames(events, 10, 34, "count"), wanted)
+
+
+def test_counts_stop_at_the_largest_that_a_frame_holds() -> None:
+    none = np.zeros(40_000, np.int64)
+    found = frames(Events(none, none, none, none), 1, 1, "count")
+    assert found.tolist() == [[[[32767]], [[0]]]]
+
+
+def test_times_of_a_damaged_file_are_refused() -> None:
+    zeros = np.zeros(2, np.int64)
+    events = Events(np.array([0, 2**62]), zeros, zeros, zeros)
+    with pytest.raises(
+        ToolError, match=r"^a file: t goes from 0 to 4611686018427387904\. Accepted"
+    ):
+        check_inside(events, 1, "a file")
+    late = Events(np.array([0, 2**48 - 1]), zeros, zeros, zeros)
+    found = frames(check_inside(late, 1, "a file"), 16, 1, "time")
+    assert [int(found[k].sum()) for k in (0, 15)] == [1, 1]

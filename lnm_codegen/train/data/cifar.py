@@ -23,6 +23,8 @@ from lnm_codegen.train.data.unpickle import read_pickle
 
 PIXELS = (3, 32, 32)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""What the files may hold, whatever their names: Pillow would hand EPS to another program."""
 
 Pair = tuple[Split, Split]
 
@@ -101,8 +103,11 @@ def _pickled(store: Store, path: str, classes: int) -> tuple[NDArray[np.uint8], 
 
 
 def _are_labels(labels: Any, count: int) -> bool:
-    whole = isinstance(labels, list) and all(type(one) is int for one in labels)
-    return whole and len(labels) == count
+    return (
+        isinstance(labels, list)
+        and len(labels) == count
+        and all(type(one) is int and abs(one) < 2**31 for one in labels)
+    )
 
 
 def _binary(store: Store, classes: int) -> Pair | None:
@@ -172,7 +177,7 @@ def _decode(store: Store, path: str) -> Tensor:
 
     where = store.root / path
     try:
-        with Image.open(io.BytesIO(store.read(path))) as image:
+        with Image.open(io.BytesIO(store.read(path)), formats=FORMATS) as image:
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         said = " ".join(str(error).split()).rstrip(".")

@@ -10,7 +10,6 @@ them class 0, and so do we unless told otherwise.
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +66,15 @@ def _read(folder: Path, word: str, unlabelled: str) -> Split:
 
 def _array(path: Path, key: str) -> Any:
     from scipy.io import loadmat  # takes a while to import
-    from scipy.io.matlab import MatReadError
 
     try:
         content = loadmat(path, variable_names=[key])
-        return np.asarray(content[key])
+        found = np.asarray(content[key])
     except KeyError:
         raise ToolError(f"{path}: holds no {key!r}. Get the file again.") from None
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
-        said = " ".join(str(error).split()).rstrip(".")
+    except Exception as error:  # a damaged file raises nearly anything
+        said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ToolError(f"{path}: cannot be read: {said}. Get the file again.") from None
+    if found.dtype.kind not in "biuf":
+        raise ToolError(f"{path}: {key!r} holds {found.dtype}. Accepted: numbers.")
+    return found

@@ -60,6 +60,8 @@ def latency(x: Tensor, time_steps: int, tau: float = 5.0, threshold: float = 0.0
     _check_steps("latency", time_steps)
     _check_positive("latency", "tau", tau)
     _check_positive("latency", "threshold", threshold)
+    if not bool(torch.isfinite(x).all()):
+        raise ModelError("latency: x holds values that are not finite. Accepted: numbers.")
     fires = x > threshold
     safe = torch.where(fires, x, torch.full_like(x, 2 * threshold))
     step = (tau * torch.log(safe / (safe - threshold))).clamp(max=time_steps - 1).round().long()
@@ -128,6 +130,8 @@ def saccade_events(
     _check_steps("saccade_events", time_steps)
     _check_positive("saccade_events", "threshold", threshold)
     _check_positive("saccade_events", "amplitude", amplitude)
+    if moves < 1:
+        raise ModelError(f"saccade_events: moves is {moves!r}. Accepted: an integer >= 1.")
     border = math.ceil(amplitude)
     dark = pad(images.to(torch.float32), (border,) * 4)
     path = _triangle(amplitude, moves)

@@ -13,6 +13,7 @@ Times are in microseconds, polarity is 0 (darker) or 1 (brighter).
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ _PACKET = np.dtype(
      ("capacity", "<i4"), ("number", "<i4"), ("valid", "<i4")]
 )  # fmt: skip
 _POLARITY, _POLARITY_BYTES = 1, 8
+_MOST = 32767
+_LATEST = 2**48
+"""Microseconds, nine years: later times are a damaged file's, and would overflow in `frames`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,7 @@ class Events:
 def frames(
     events: Events, time_steps: int, size: int, binning: str, side: int | None = None
 ) -> NDArray[np.int16]:
-    """Count events per slice, polarity and pixel: (T, 2, side, side).
+    """Count events per slice, polarity and pixel: (T, 2, side, side), 32,767 at most.
 
     Args:
         events: In the order of time.
@@ -67,17 +71,18 @@ def frames(
         side: Pixels along a side of a frame: `size` by default; fewer sum what falls together.
     """
     side = size if side is None else side
-    out = np.zeros((time_steps, 2, side, side), np.int16)
+    shape = (time_steps, 2, side, side)
     if not len(events):
-        return out
+        return np.zeros(shape, np.int16)
     if binning == "count":
         share = max(len(events) // time_steps, 1)
         slices = np.minimum(np.arange(len(events)) // share, time_steps - 1)
     else:
         since = events.t - events.t.min()
         slices = since * time_steps // (since.max() + 1)
-    np.add.at(out, (slices, events.p, events.y * side // size, events.x * side // size), 1)
-    return out
+    place = (slices, events.p, events.y * side // size, events.x * side // size)
+    counts = np.bincount(np.ravel_multi_index(place, shape), minlength=math.prod(shape))
+    return counts.clip(max=_MOST).astype(np.int16).reshape(shape)
 
 
 def read_bin5(raw: bytes, where: str) -> Events:
@@ -148,14 +153,25 @@ def read_npz(raw: bytes, where: str) -> Events:
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
             parts: list[Any] = [np.asarray(arrays[key]) for key in "txyp"]
-    except (KeyError, IndexError, AttributeError):
+    except (KeyError, IndexError, AttributeError, TypeError):
         raise ToolError(f"{where}: no arrays t, x, y, p in it. Get the file again.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        said = " ".join(str(error).split()).rstrip(".")
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError,
+            RuntimeError) as error:  # fmt: skip
+        said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ToolError(f"{where}: cannot be read: {said}. Get the file again.") from None
     if len({part.shape for part in parts}) != 1 or parts[0].ndim != 1:
         raise ToolError(f"{where}: t, x, y and p have other shapes. Expected (n,), all of them.")
+    whole = [part.dtype.kind in "biu" or _are_whole(part) for part in parts]
+    if not all(whole):
+        raise ToolError(f"{where}: {'txyp'[whole.index(False)]} holds no whole numbers.")
     return Events(*(part.astype(np.int64) for part in parts))
+
+
+def _are_whole(values: NDArray[Any]) -> bool:
+    """Say whether all are whole numbers that an int64 holds, written as floats."""
+    if values.dtype.kind != "f":
+        return False
+    return bool((np.abs(values) < _LATEST).all() and (values == np.rint(values)).all())
 
 
 def read_events(raw: bytes, where: str) -> Events:
@@ -170,7 +186,8 @@ def read_events(raw: bytes, where: str) -> Events:
 
 def check_inside(events: Events, size: int, where: str) -> Events:
     """Return the events, or raise ToolError if one lies outside a camera of `size` pixels."""
-    for word, values, top in (("x", events.x, size), ("y", events.y, size), ("p", events.p, 2)):
+    most = (("x", events.x, size), ("y", events.y, size), ("p", events.p, 2))
+    for word, values, top in (*most, ("t", events.t, _LATEST)):
         if len(values) and not 0 <= values.min() <= values.max() < top:
             raise ToolError(
                 f"{where}: {word} goes from {values.min()} to {values.max()}. Accepted: 0 to"

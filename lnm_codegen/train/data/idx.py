@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from lnm_codegen.errors import ToolError
 
+LARGEST = 2**31
+"""Bytes of an idx file, unpacked: forty times Fashion-MNIST."""
+
 
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     """Return the array of an idx file; a name ending in .gz is decompressed.
@@ -31,12 +34,13 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
         ToolError: The file cannot be read, or it is not exactly what its header says.
     """
     try:
-        raw = path.read_bytes()
-        if path.suffix == ".gz":
-            raw = gzip.decompress(raw)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         said = getattr(error, "strerror", None) or error
         raise ToolError(f"{path}: cannot be read: {said}. Get the file again.") from None
+    if len(raw) > LARGEST:
+        raise ToolError(f"{path}: more than {LARGEST} bytes. Accepted: idx files up to that.")
     head = 4 + 4 * axes
     if len(raw) < head or raw[:2] != b"\0\0":
         raise ToolError(f"{path}: not an idx file. Accepted: the idx files of MNIST and its kin.")

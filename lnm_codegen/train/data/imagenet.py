@@ -20,12 +20,15 @@ from lnm_codegen.train.data.split import Split
 from lnm_codegen.train.data.store import Folder, Store, class_files, interleaved
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
+FORMATS = ("JPEG", "PNG")
 SCALE: Scale = (
     255 * torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
     255 * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
 )
 """Mean and deviation of the channels over its training images, as everyone has them."""
 
+LONGEST = 16
+"""Long side to short side of an image that is resized whole."""
 TRIES = 10
 DRAWS = 4 * TRIES + 1
 
@@ -97,7 +100,7 @@ def _decode(
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(store.read(path))) as image:
+        with Image.open(io.BytesIO(store.read(path)), formats=FORMATS) as image:
             pixels = _sized(image.convert("RGB"), size, short, numbers)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         said = " ".join(str(error).split()).rstrip(".")
@@ -115,6 +118,10 @@ def _sized(image: Any, size: int, short: int, numbers: Sequence[float] | None) -
         return np.asarray(crop.transpose(Transpose.FLIP_LEFT_RIGHT) if numbers[-1] < 0.5 else crop)
     ratio = short / min(image.size)
     wide, high = (max(short, int(side * ratio)) for side in image.size)
+    if max(wide, high) > LONGEST * short:  # a strip: its ends are cut off before, not after
+        middle = [(side - min(side, LONGEST * min(image.size))) / 2 for side in image.size]
+        image = image.crop((*middle, *(s - m for s, m in zip(image.size, middle, strict=True))))
+        return _sized(image, size, short, numbers)
     whole = image.resize((wide, high), Resampling.BILINEAR)
     left, top = round((wide - size) / 2), round((high - size) / 2)
     return np.asarray(whole.crop((left, top, left + size, top + size)))

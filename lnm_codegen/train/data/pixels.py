@@ -33,11 +33,15 @@ def image_set(
 
 def standard(images: Tensor) -> Scale:
     """Return mean and deviation of each channel of images (N, C, H, W), both (C, 1, 1)."""
-    channels = [channel.to(torch.float32) for channel in images.unbind(1)]
-    mean = torch.stack([c.mean() for c in channels])
-    std = torch.stack([c.std() for c in channels])
+    found = [_moments(channel) for channel in images.unbind(1)]
+    mean, std = (torch.stack(part) for part in zip(*found, strict=True))
     std = torch.where(std > 0, std, torch.ones_like(std))  # a constant channel, or a single pixel
     return mean.view(-1, 1, 1), std.view(-1, 1, 1)
+
+
+def _moments(channel: Tensor) -> tuple[Tensor, Tensor]:
+    values = channel.to(torch.float32)
+    return values.mean(), values.std()
 
 
 def pixel_sequences(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -79,7 +80,16 @@ def trials(store: Store, base: str) -> tuple[Part, Part] | None:
 
 
 def _trial_part(store: Store, base: str, path: str) -> Part:
-    recordings, labels = [], []
+    recordings: list[Recording] = []
+    labels = []
+
+    @lru_cache(maxsize=1)  # a file holds a dozen trials, which are read one after another
+    def whole(name: str) -> Events:
+        return read_events(store.read(base + name), str(store.root / (base + name)))
+
+    def trial(name: str, span: tuple[int, int]) -> Events:
+        return check_inside(whole(name).between(*span), 128, str(store.root / (base + name)))
+
     for name in _lines(store, path):
         table = f"{base}{name.removesuffix('.aedat')}_labels.csv"
         for line in _lines(store, table)[1:]:
@@ -89,21 +99,14 @@ def _trial_part(store: Store, base: str, path: str) -> Part:
                     f"{store.root / table}: line {line!r}. Expected class (1 to 11), start, end."
                 )
             span = int(found[2]), int(found[3])
-            recordings.append(_recording(store, base + name, 128, span))
+            recordings.append(partial(trial, name, span))
             labels.append(int(found[1]) - 1)
     return recordings, torch.tensor(labels, dtype=torch.int64)
 
 
-def _recording(
-    store: Store, path: str, camera: int, span: tuple[int, int] | None = None
-) -> Recording:
+def _recording(store: Store, path: str, camera: int) -> Recording:
     where = str(store.root / path)
-
-    def read() -> Events:
-        events = read_events(store.read(path), where)
-        return check_inside(events if span is None else events.between(*span), camera, where)
-
-    return read
+    return lambda: check_inside(read_events(store.read(path), where), camera, where)
 
 
 def _lines(store: Store, path: str) -> list[str]:

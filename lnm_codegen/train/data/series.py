@@ -17,6 +17,7 @@ The package is found, not imported: it asks for more than its files need.
 from __future__ import annotations
 
 import importlib.util
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +77,8 @@ def time_series(
         raise ToolError(
             f"{place}: {dimensions} dimensions in training, {test.values[0].shape[1]} in test."
         )
-    every = np.concatenate(train.values)
-    mean, std = np.nanmean(every, axis=0), np.nanstd(every, axis=0)
+    every = np.ma.masked_invalid(np.concatenate(train.values))
+    mean, std = every.mean(axis=0).filled(0.0), every.std(axis=0).filled(1.0)
     std = np.where(std > 0, std, 1)
     length = max(len(v) for part in (train, test) for v in part.values)
 
@@ -112,8 +113,11 @@ def read_ts(path: Path) -> Series:
             continue
         if not in_data:
             in_data = line.lower() == "@data"
-            if line.lower().split() == ["@targetlabel", "true"]:
+            words = line.lower().split()
+            if words == ["@targetlabel", "true"]:
                 raise ToolError(f"{path}: labels are numbers to predict. Accepted: classes.")
+            if words[:2] == ["@classlabel", "false"]:
+                raise ToolError(f"{path}: its series have no labels. Accepted: classes.")
             continue
         *dimensions, label = line.split(":")
         try:
@@ -133,7 +137,12 @@ def read_ts(path: Path) -> Series:
 
 
 def _number(text: str) -> float:
-    return float("nan") if text.strip() == "?" else float(text)
+    if text.strip() == "?":
+        return math.nan
+    value = float(text)
+    if not abs(value) < 2.0**128:
+        raise ValueError("not a number that float32 holds")
+    return value
 
 
 def _find(folder: Path | None, problem: str) -> Path:

@@ -99,6 +99,8 @@ def read_archive(path: Path) -> Archive:
     try:
         with tarfile.open(path, "r|*") as archive:
             for member in archive:
+                if member.issparse():  # a few bytes could say that it holds terabytes
+                    raise tarfile.ReadError(f"{member.name} is sparse, which is not accepted")
                 content = archive.extractfile(member) if member.isfile() else None
                 if content is not None:
                     name = PurePosixPath(member.name)
@@ -106,7 +108,7 @@ def read_archive(path: Path) -> Archive:
                     for part in (name, *name.parents[:-1]):
                         folder = str(part.parent) if part.parent.name else ""
                         folders.setdefault(folder, set()).add(part.name)
-    except (tarfile.TarError, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+    except (tarfile.TarError, OSError, ValueError, EOFError, lzma.LZMAError, zlib.error) as error:
         said = " ".join(str(error).split()).rstrip(".")
         raise ToolError(f"{path}: cannot be read as a tar archive: {said}. Get it again.") from None
     return Archive(path, files, folders)

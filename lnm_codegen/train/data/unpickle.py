@@ -1,19 +1,52 @@
-"""Read pickles that hold dicts, lists, numbers, text and arrays, and refuse every other.
+"""Read pickles that hold dicts, lists, numbers, text and arrays of bytes, and refuse every other.
 
 CIFAR's Python batches are pickles, and a pickle can name any function and have it called. Here it
-may name four, which make arrays; anything else is refused before anything is called.
+may name four, and none is NumPy's own, whose dtypes and arrays a pickle can put into a state that
+brings the interpreter down: stand-ins take down what would be built, and the array is made at the
+end.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from typing import Any
 
 import numpy as np
-from numpy._core.multiarray import _reconstruct
+from numpy.typing import NDArray
 
 from lnm_codegen.errors import ToolError
+
+
+class _Dtype:
+    """Stands for numpy.dtype: a byte, and no other."""
+
+    def __init__(self, kind: Any, *flags: Any) -> None:
+        if kind not in ("u1", "|u1"):
+            raise pickle.UnpicklingError(f"an array of {kind!r}, not of bytes")
+
+    def __setstate__(self, state: Any) -> None:
+        """A byte has no state that matters."""
+
+
+class _Array:
+    """Stands for numpy.ndarray, and for the function that makes an empty one."""
+
+    def __init__(self, *empty: Any) -> None:
+        self.array: NDArray[np.uint8] | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        """Take (version, shape, dtype, whether columns come first, bytes)."""
+        _, shape, dtype, by_columns, raw = state
+        sound = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        if not (sound and type(dtype) is _Dtype and type(raw) is bytes):
+            raise pickle.UnpicklingError("an array without shape, type or bytes")
+        if len(raw) != math.prod(shape):
+            raise pickle.UnpicklingError(f"{len(raw)} bytes for an array of {shape}")
+        flat = np.frombuffer(raw, np.uint8)
+        self.array = flat.reshape(shape, order="F" if by_columns else "C")
 
 
 def _latin1(text: str, encoding: str = "latin1") -> bytes:
@@ -24,10 +57,10 @@ def _latin1(text: str, encoding: str = "latin1") -> bytes:
 
 
 _ALLOWED = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
     ("_codecs", "encode"): _latin1,
 }
 
@@ -46,14 +79,24 @@ def read_pickle(raw: bytes, where: str) -> Any:
         raw: The pickle.
         where: Its name, for messages.
 
+    Returns:
+        Its content; where that is a dict, its values that are arrays are NumPy's.
+
     Raises:
         ToolError: It is broken, or names anything that is not on the list.
     """
     try:
-        return _Restricted(io.BytesIO(raw), encoding="latin1").load()
+        found = _Restricted(io.BytesIO(raw), encoding="latin1").load()
+        if isinstance(found, dict):
+            return {key: _plain(value) for key, value in found.items()}
+        return _plain(found)
     except Exception as error:  # a broken pickle raises nearly anything
         said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ToolError(
             f"{where}: refused: {said}. Accepted: pickles of dicts, lists, numbers, text and"
-            " arrays. Get the file again."
+            " arrays of bytes. Get the file again."
         ) from None
+
+
+def _plain(value: Any) -> Any:
+    return value.array if isinstance(value, _Array) else value
