@@ -21,6 +21,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lnm_codegen.train.insight import CLASSES, analyze_run
 from lnm_codegen.train.insight.figures import grid_figure, png
@@ -72,27 +73,38 @@ def whole(name: str, rows: str) -> Iterator[Job]:
 
 
 def count(name: str, rows: str) -> None:
-    """Analyse every such run and write the lines."""
-    text = io.StringIO()
-    lines = csv.DictWriter(text, ("row", "seed", "layer", *CLASSES), lineterminator="\n")
-    lines.writeheader()
+    """Analyse every such run that is not in the table and add its lines."""
+    known = {(line["row"], line["seed"]) for line in counted(name)}
+    lines: list[dict[str, Any]] = list(counted(name))
     for job in whole(name, rows):
+        if (job.row, str(job.seed)) in known:
+            continue
         for k, layer in enumerate(analyze_run(load_run(folder_of(job)), SAMPLES).layers, 1):
             counts = {label: layer.classes.get(label, 0) for label in CLASSES}
-            lines.writerow({"row": job.row, "seed": job.seed, "layer": k, **counts})
+            lines.append({"row": job.row, "seed": job.seed, "layer": k, **counts})
+    text = io.StringIO()
+    out = csv.DictWriter(text, ("row", "seed", "layer", *CLASSES), lineterminator="\n")
+    out.writeheader()
+    out.writerows(lines)
     path_of(name).write_text(text.getvalue(), encoding="utf-8")
+
+
+def counted(plan: str) -> list[dict[str, str]]:
+    """Return the lines so far: of runs whose folders may be gone."""
+    if not path_of(plan).is_file():
+        return []
+    with path_of(plan).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def table(name: str) -> list[str]:
     """Return the table of a plan: the share of each class in each layer, over all seeds."""
-    lines: list[dict[str, str]] = []
-    if path_of(name).is_file():
-        with path_of(name).open(newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
+    lines = counted(name)
     layers = sorted({line["layer"] for line in lines}, key=int)
     head = ["neuron", "seeds", *(f"layer {k}" for k in layers)]
     shown = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    for row in dict.fromkeys(line["row"] for line in lines):
+    order = [row.name for row in read_plan(name).rows]
+    for row in sorted({line["row"] for line in lines}, key=order.index):
         mine = [line for line in lines if line["row"] == row]
         cells = [shares([line for line in mine if line["layer"] == k]) for k in layers]
         shown.append(f"| {row} | {len({line['seed'] for line in mine})} | {' | '.join(cells)} |")

@@ -69,17 +69,25 @@ def count(name: str, against: str, limit: int | None) -> None:
             rows += [
                 {**line, "run": row, "seed": seed} for row, line in zip(names, lines, strict=True)
             ]
-    path_of(name).write_text(as_csv(rows), encoding="utf-8")
+    made = {(row["run"], str(row["seed"])) for row in rows}
+    kept = [row for row in counted(name) if (row["run"], row["seed"]) not in made]
+    path_of(name).write_text(as_csv([*kept, *rows]), encoding="utf-8")
+
+
+def counted(plan: str) -> list[dict[str, str]]:
+    """Return the lines so far; those of runs whose folders are gone are kept."""
+    if not path_of(plan).is_file():
+        return []
+    with path_of(plan).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def table(plan: str) -> list[str]:
     """Return the table of a plan: means over seeds."""
-    lines: list[dict[str, str]] = []
-    if path_of(plan).is_file():
-        with path_of(plan).open(newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
+    lines = counted(plan)
     head = [f"| {' | '.join(HEAD)} |", f"|{' --- |' * len(HEAD)}"]
-    names = dict.fromkeys(line["run"] for line in lines)
+    order = [row.name for row in read_plan(plan).rows]
+    names = sorted({line["run"] for line in lines}, key=order.index)
     return head + [row([line for line in lines if line["run"] == name]) for name in names]
 
 

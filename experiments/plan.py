@@ -104,6 +104,9 @@ class Plan:
 def read_plan(name: str) -> Plan:
     """Return the plan of `<name>.toml` in this folder."""
     path = FOLDER / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
+        raise SystemExit(f"experiments: no plan {name!r}. Accepted: {known}.")
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     base = {k: content.get(k, {}) for k in ("data", "network", "train")}
     whole = _config(base, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import platform
 import subprocess
@@ -48,14 +49,14 @@ def read(plan: str) -> list[Result]:
     path = FOLDER / f"{plan}.csv"
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            Result(
-                r["row"], r["phase"], int(r["setting"]), int(r["seed"]),
-                float(r["accuracy"] or "nan"), r,
-            )
-            for r in csv.DictReader(file)
-        ]  # fmt: skip
+    text, _, _ = path.read_text(encoding="utf-8").rpartition("\n")  # the rest was cut off
+    return [
+        Result(
+            r["row"], r["phase"], int(r["setting"]), int(r["seed"]),
+            float(r["accuracy"] or "nan"), r,
+        )
+        for r in csv.DictReader(io.StringIO(text, newline=""))
+    ]  # fmt: skip
 
 
 def add(job: Job, shown: str, values: dict[str, Any]) -> None:
@@ -85,7 +86,8 @@ def _mend(path: Path) -> None:
     """Cut off a last line that was not written whole."""
     data = path.read_bytes()
     if not data.endswith(b"\n"):
-        path.write_bytes(data[: data.rfind(b"\n") + 1])
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
 
 
 def chosen(plan: Plan, results: list[Result]) -> dict[str, int]:
@@ -108,19 +110,25 @@ def chosen(plan: Plan, results: list[Result]) -> dict[str, int]:
         if len(row.settings) == 1:
             found[row.name] = 0
             continue
-        mine: dict[int, list[float]] = {}
-        for r in results:
-            if r.row == row.name and r.phase == "search" and r.seed in plan.search_seeds:
-                mine.setdefault(r.setting, []).append(r.accuracy)
-        whole = [k for k, v in mine.items() if len(v) == len(plan.search_seeds)]
-        if len(whole) == len(row.settings):
-            found[row.name] = max(whole, key=lambda k: (_mean(mine[k]), -k))
+        means = held_out(plan, results, row.name)
+        if len(means) == len(row.settings):
+            found[row.name] = max(means, key=lambda k: (means[k], -k))
     return found
 
 
-def _mean(values: list[float]) -> float:
-    mean = sum(values) / len(values)
-    return mean if mean == mean else -1.0  # a run that failed loses
+def held_out(plan: Plan, results: list[Result], row: str) -> dict[int, float]:
+    """Return the mean accuracy on held-out samples of each setting that all search seeds ran.
+
+    A setting of which a run failed has -1, so that it loses.
+    """
+    mine: dict[int, list[float]] = {}
+    for r in results:
+        if r.row == row and r.phase == "search" and r.seed in plan.search_seeds:
+            mine.setdefault(r.setting, []).append(r.accuracy)
+    means = {
+        k: sum(v) / len(v) for k, v in sorted(mine.items()) if len(v) == len(plan.search_seeds)
+    }
+    return {k: mean if mean == mean else -1.0 for k, mean in means.items()}
 
 
 def machine() -> str:

@@ -68,7 +68,10 @@ def work(options: argparse.Namespace) -> None:
     while options.minutes is None or time.monotonic() - began < 60 * options.minutes:
         job, lock = claim(plan, options)
         if job is None or lock is None:
-            return
+            if not waiting(plan, options):
+                return
+            time.sleep(2)  # others work on all that is left; what they find may make more
+            continue
         try:
             do(plan, job, options.data_dir)
         finally:
@@ -110,6 +113,12 @@ def claim(plan: Plan, options: argparse.Namespace) -> tuple[Job | None, FileLock
     return None, None
 
 
+def first_of(plan: Plan, job: Job) -> Job:
+    """Return the final run whose learned neurons a job begins with."""
+    jobs = plan.finals(results.chosen(plan, results.read(plan.name)))
+    return next(j for j in jobs if (j.row, j.seed) == (job.after, job.seed))
+
+
 def folder_of(job: Job) -> Path:
     name = "".join(c if c.isalnum() else "-" for c in job.row)
     return RUNS / job.plan / f"{name}_{job.phase}{job.setting}_seed{job.seed}"
@@ -119,7 +128,7 @@ def do(plan: Plan, job: Job, data_dir: Path | None) -> None:
     """Run a job and write its result; a run that diverged has none but the reason."""
     config = replace(job.config, data_dir=data_dir or job.config.data_dir)
     if job.after is not None:
-        config = replace(config, neurons_from=folder_of(replace(job, row=job.after)))
+        config = replace(config, neurons_from=folder_of(first_of(plan, job)))
     key = f"{config.data} {config.data_arguments} {config.limit} {config.validation}"
     if key not in DATA:
         DATA[key] = load_of(config)

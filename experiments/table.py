@@ -21,6 +21,8 @@ from pathlib import Path
 
 from scipy.stats import ttest_rel
 
+from lnm_codegen.train.report import percent
+
 sys.path.insert(0, str(Path(__file__).parent))
 import results
 from plan import Plan, Row, read_plan
@@ -74,20 +76,13 @@ def best_of(plan: Plan, found: list[Result], word: str) -> str | None:
     rows = [row for row in plan.rows if row.name.startswith(word)]
     if not rows:
         return None
-    return max(rows, key=lambda row: validation(row, found) or 0.0).name
+    return max(rows, key=lambda row: validation(plan, row, found) or 0.0).name
 
 
-def validation(row: Row, found: list[Result]) -> float | None:
+def validation(plan: Plan, row: Row, found: list[Result]) -> float | None:
     """Return the best accuracy on held-out samples that a row reached in its search."""
-    means = []
-    for k in range(len(row.settings)):
-        mine = [
-            r.accuracy
-            for r in found
-            if r.row == row.name and r.phase == "search" and r.setting == k and r.accuracy >= 0
-        ]
-        means += [sum(mine) / len(mine)] if mine else []
-    return max(means, default=None)
+    best = max(results.held_out(plan, found, row.name).values(), default=-1.0)
+    return None if best < 0 else best
 
 
 def table(plan: Plan, found: list[Result], against: str | None) -> list[str]:
@@ -101,7 +96,7 @@ def table(plan: Plan, found: list[Result], against: str | None) -> list[str]:
     ]
     for row in plan.rows:
         mine = finals(found, row.name)
-        held = validation(row, found)
+        held = validation(plan, row, found)
         lines.append(line(row.name, held, list(mine.values()), paired(mine, base)))
     return lines + picked(plan, found)
 
@@ -137,7 +132,7 @@ def line(name: str, held: float | None, mine: list[Result], p: str) -> str:
             spread([float(r.values["train_accuracy"]) for r in whole]),
             p,
             " ".join(f"{statistics.mean(r):.3f}" for r in rates),
-            " ".join(f"{100 * statistics.mean(o):.2g} %" for o in outside),
+            " ".join(percent(statistics.mean(o)) for o in outside),
             first["parameters"],
             f"{statistics.median(float(r.values['seconds_per_epoch']) for r in whole):.2f} |",
         ]

@@ -186,7 +186,7 @@ def test_set_surrogate():
 
 NAMES = ", ".join(FAMILIES)
 KEYS = "tau, decay_input, v_threshold, v_reset, v_rest, learn_tau, per, surrogate"
-VALUE = "a number, true, false, none, a word, or several of them with commas"
+VALUE = "a number, true, false, none, a word or path, or several of them with commas"
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[s
     path = folder / "results" / "tiny.csv"
     before = path.read_text()
     path.write_text(before[:-40])  # killed in the middle of a line: its run is done again
+    assert [r.key for r in results.read("tiny")] == [r.key for r in found][:-1]
     queue.work(options())
     assert [r.key for r in results.read("tiny")] == [r.key for r in found]
     path.write_text(before)
@@ -194,6 +195,11 @@ def test_the_page_shows_the_results() -> None:
     assert table.filled(page) == page
     assert energy.filled(page) == page
     assert dynamics.filled(page) == page
+
+
+def test_a_plan_that_is_none() -> None:
+    with pytest.raises(SystemExit, match=r"^experiments: no plan 'nope'\. Accepted: ecg_qtdb, "):
+        plans.read_plan("nope")
 
 
 def test_a_command() -> None:

@@ -86,7 +86,8 @@ def slope_neuron(neuron: Neuron) -> SlopeNeuron:
     learned = tuple((s.decl.name, s.decl.element_names.index(s.name)) for s in read)  # type: ignore[union-attr]
     outputs = {"slope": slope} | {f"d{k}": slope.diff(s) for k, s in enumerate(read)}
     degree = sympy.degree(slope, v) if slope.is_polynomial(v) else None
-    return SlopeNeuron(_probe(neuron, v, outputs), learned, None if degree is None else int(degree))
+    least = None if degree is None else int(max(degree, 0))  # SymPy has -oo for a slope of 0
+    return SlopeNeuron(_probe(neuron, v, outputs), learned, least)
 
 
 def unclamped(expr: Any) -> Any:

@@ -39,14 +39,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?")
-_WORD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+_WORD = re.compile(r"[A-Za-z_.~/][\w./~-]*", re.ASCII)
 _CALL = re.compile(r"(\w+)(?:\((.*)\))?", re.ASCII)
 _WORDS = {"true": True, "false": False, "none": None}
 _SAY = {
     "--set": "tau=3.0", "--net": "time_steps=8", "--train": "loss=tet",
     "--data-set": "time_steps=10",
 }  # fmt: skip
-_ACCEPTED = "a number, true, false, none, a word, or several of them with commas"
+_ACCEPTED = "a number, true, false, none, a word or path, or several of them with commas"
 
 
 def family_arguments(

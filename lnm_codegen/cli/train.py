@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from lnm_codegen.cli.options import DegreeOption, SetOption, family_arguments, surrogate_table
 from lnm_codegen.cli.train_options import (
     BackendOption,
@@ -38,6 +40,7 @@ from lnm_codegen.cli.train_options import (
     TrainSetOption,
 )
 from lnm_codegen.errors import ModelError
+from lnm_codegen.functions import did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,36 +100,65 @@ def train(
         "weight_decay": weight_decay, "clip": clip, "penalty": penalty, "seed": seed,
         "backend": backend, "threads": threads,
     }  # fmt: skip
-    given = {k: v for k, v in fields.items() if v is not None} | family_arguments(
-        train_settings, option="--train"
-    )
+    given = {k: v for k, v in fields.items() if v is not None}
+    given |= _further(family_arguments(train_settings, option="--train"), given)
     arguments = {k: v for k, v in neuron.items() if v is not None} | _neuron(settings)
     tables = {
         "arguments": arguments, "network_arguments": net,
         "data_arguments": family_arguments(data_settings, option="--data-set"),
     }  # fmt: skip
+    if resume and force:
+        raise ModelError(
+            "--resume --force: one goes on with a run, the other replaces it. Give one."
+        )
     if resume and not (config or given or any(tables.values()) or v_min):
         _resume(out, console)
         return
-    whole = _merged(config, given, tables, v_min)
+    held = _held(out) if resume and config is None else None
+    whole = _merged(config, held, given, tables, v_min)
     stem = Path(whole.family.replace(":", "-")).stem
     folder = out or Path("runs") / f"{stem}-{whole.data}-seed{whole.seed}"
     _run(whole, folder, force, resume, console)
 
 
+def _further(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what --train gives: fields of [train] that no option of their own has given."""
+    from lnm_codegen.train.config_file import TRAIN_KEYS
+
+    for key in settings:
+        if key not in TRAIN_KEYS:
+            raise ModelError(
+                f"--train {key}: no such field. Accepted: {', '.join(TRAIN_KEYS)}."
+                f"{did_you_mean(key, TRAIN_KEYS)}"
+            )
+        if key in given:
+            raise ModelError(f"--train {key}: given by an option of its own too. Give it once.")
+    return settings
+
+
+def _held(out: Path | None) -> TrainConfig | None:
+    """Return the config of the run in `out`, if there is one: options go over it."""
+    from lnm_codegen.train.folder import RunFolder
+
+    return None if out is None else RunFolder(out).resumable(None)
+
+
 def _merged(
     file: Path | None,
+    held: TrainConfig | None,
     given: Mapping[str, Any],
     tables: Mapping[str, dict[str, Any]],
     v_min: str | None,
 ) -> TrainConfig:
-    """Return the config of a file with what the options say put over it."""
+    """Return the config of a file, or that of a run, with what the options say put over it."""
     from lnm_codegen.train.config import TrainConfig, takes_clamp
     from lnm_codegen.train.config_file import config_of, read_toml
 
-    base = TrainConfig() if file is None else read_toml(file)
+    base = (held or TrainConfig()) if file is None else read_toml(file)
     kept = base.as_json()
-    if given.get("family", base.family) != base.family:
+    if given.get("family", base.family) != base.family and base.arguments:
+        left = ", ".join(base.arguments)
+        typer.echo(f"note: {left} of {base.family} left out, as --family names another.", err=True)
         kept["arguments"] = {}
     if given.get("network", base.network) != base.network:
         kept["network_arguments"] = {}
@@ -139,7 +171,7 @@ def _merged(
         flat["v_min"] = _clamp(v_min)
         if "v_min" in tables["arguments"]:
             raise ModelError(f"--v-min {v_min}: --set gives v_min too. Give it once.")
-        if not takes_clamp(flat["family"]):
+        if not takes_clamp(flat["family"]) and flat["v_min"] is not None:
             flat["arguments"]["v_min"] = flat["v_min"]  # a family that takes none says so
     return config_of(flat, "")
 
@@ -156,11 +188,9 @@ def _neuron(settings: list[str] | None) -> dict[str, Any]:
 
 def _resume(out: Path | None, console: Console) -> None:
     """Go on with the run in `out`, with the config that it began with."""
-    from lnm_codegen.train.folder import RunFolder
-
     if out is None:
         raise ModelError("--resume: no run named. Name its folder with --out.")
-    held = RunFolder(out).resumable(None)
+    held = _held(out)
     if held is None:
         raise ModelError(f"--resume: {out} holds no run. Name the folder of one with --out.")
     _run(held, out, False, True, console)

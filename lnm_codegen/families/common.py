@@ -22,8 +22,14 @@ def clamped(
     """Return the charged potential held to [v_min, v_max]; None leaves a side open.
 
     Raises:
-        ModelError: An upper end at or below the threshold, which nothing could reach then.
+        ModelError: An upper end at or below the threshold, which nothing could reach then, or a
+            lower one at or above it, where all would fire always.
     """
+    if v_min is not None and not v_min < v_threshold:
+        raise ModelError(
+            f"{family}: v_min is {v_min!r}. Accepted: a number < v_threshold, {v_threshold!r}, or"
+            " None."
+        )
     if v_max is not None and not v_max > v_threshold:
         raise ModelError(
             f"{family}: v_max is {v_max!r}. Accepted: a number > v_threshold, {v_threshold!r}, or"

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.errors import ModelError
 from lnm_codegen.functions import did_you_mean, where
 from lnm_codegen.neuron import Neuron
@@ -48,8 +49,8 @@ def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, fl
     low, high = interval
     counts = {f"{s.name}_count": s for s, _ in neuron.fire}
     if states:
-        first = next(iter(states.values()))
-        counts["outside_count"] = where(first >= low, where(first <= high, 0, 1), 1)
+        v = potential_of(neuron)
+        counts["outside_count"] = where(v >= low, where(v <= high, 0, 1), 1)
     return neuron.with_counts(**counts)
 
 

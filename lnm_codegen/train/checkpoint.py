@@ -21,6 +21,7 @@ from lnm_codegen.backends.base import write_whole
 from lnm_codegen.errors import ModelError
 
 NAME = "checkpoint.safetensors"
+REMEDY = "Replace the run with --force in place of --resume, or choose another folder with --out."
 HISTORY = "history.safetensors"
 """What the neurons had learned after each epoch, beside it."""
 
@@ -52,9 +53,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         said = " ".join(str(error).split()).rstrip(".")
-        raise ModelError(
-            f"train: {path}: no whole checkpoint: {said}. Train again without --resume."
-        ) from None
+        raise ModelError(f"train: {path}: no whole checkpoint: {said}. {REMEDY}") from None
     return tensors, facts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 """The fields that are words, and what they accept."""
 
+MOST_THREADS = 1024
 COUNTS = ("epochs", "batch", "limit", "threads")
 NATURAL = ("validation", "warmup", "evaluate_every")
 AMOUNTS = ("lr", "lr_neuron", "weight_decay", "penalty")
@@ -134,11 +136,17 @@ class TrainConfig:
             value = getattr(self, word)
             _check(word, value, value in accepted, ", ".join(accepted))
         clamp = self.v_min is None or _is_number(self.v_min)
-        _check("v_min", self.v_min, clamp, "a finite number or None")
-        _check("clip", self.clip, self.clip > 0, "a number > 0")
+        _check("v_min", self.v_min, clamp, 'a finite number or "none"')
+        clips = isinstance(self.clip, int | float) and not isinstance(self.clip, bool)
+        _check("clip", self.clip, clips and self.clip > 0, "a number > 0")
+        few = self.threads is None or self.threads <= MOST_THREADS
+        _check("threads", self.threads, few, f"an integer from 1 to {MOST_THREADS}")
+        ordered = self.neurons_order is None or self.neurons_from is not None
+        _check("neurons_order", self.neurons_order, ordered, "none where neurons_from is none")
         bound = self.project is None or (_is_number(self.project) and self.project > 0)
-        _check("project", self.project, bound, "a number > 0 or None")
-        _check("seed", self.seed, 0 <= self.seed < 2**63, "an integer from 0 to 2**63 - 1")
+        _check("project", self.project, bound, 'a number > 0 or "none"')
+        seeds = _is_int(self.seed) and 0 <= self.seed < 2**63
+        _check("seed", self.seed, seeds, "an integer from 0 to 2**63 - 1")
         if self.warmup >= self.epochs:
             _check("warmup", self.warmup, self.warmup == 0, f"less than epochs, {self.epochs}")
 
@@ -185,6 +193,8 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
             use: it must have one input and one output.
     """
     arguments = dict(config.arguments)
+    if isinstance(arguments.get("surrogate"), str):
+        arguments["surrogate"] = {"kind": arguments["surrogate"]}
     if isinstance(arguments.get("surrogate"), dict):
         arguments["surrogate"] = _surrogate_of(arguments["surrogate"])
     if takes_clamp(config.family):
@@ -212,4 +222,5 @@ def _surrogate_of(table: Mapping[str, Any]) -> Any:
     try:
         return SURROGATES[kind](**{k: v for k, v in table.items() if k != "kind"})
     except TypeError as error:
-        raise ModelError(f"train: surrogate {kind}: {error}.") from None
+        taken = ", ".join(signature(SURROGATES[kind]).parameters) or "none"
+        raise ModelError(f"train: surrogate {kind}: {error}. Accepted: {taken}.") from None

@@ -21,7 +21,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from lnm_codegen.errors import ModelError
 from lnm_codegen.functions import did_you_mean
 from lnm_codegen.toml_content import text_of
-from lnm_codegen.train.config import PATHS, TrainConfig
+from lnm_codegen.train.config import PATHS, TrainConfig, takes_clamp
 
 TABLES: Mapping[str, dict[str, str]] = {
     "neuron": {"family": "family", "v_min": "v_min"},
@@ -37,6 +37,9 @@ TABLES: Mapping[str, dict[str, str]] = {
 _REST = {"neuron": "arguments", "network": "network_arguments", "data": "data_arguments"}
 _HINTS = get_type_hints(TrainConfig)
 _FIELDS = tuple(f.name for f in fields(TrainConfig))
+_ELSEWHERE = {f for known in TABLES.values() for f in known.values()} | set(_REST.values())
+TRAIN_KEYS = tuple(f for f in _FIELDS if f not in _ELSEWHERE)
+"""What [train] and `lnm train --train` take."""
 
 
 def read_toml(path: Path) -> TrainConfig:
@@ -56,11 +59,9 @@ def read_toml(path: Path) -> TrainConfig:
                 f"{path}: {key!r} is no table that is read. Accepted: [neuron], [network], [data],"
                 f" [train].{did_you_mean(key, TABLES)}"
             )
-    elsewhere = {f for known in TABLES.values() for f in known.values()} | set(_REST.values())
-    train = {f: f for f in _FIELDS if f not in elsewhere}
     flat: dict[str, Any] = {}
     for name, table in content.items():
-        known = TABLES[name] or train
+        known = TABLES[name] or {f: f for f in TRAIN_KEYS}
         for key, value in table.items():
             if key in known:
                 flat[known[key]] = _none(value)
@@ -68,9 +69,12 @@ def read_toml(path: Path) -> TrainConfig:
                 flat.setdefault(_REST[name], {})[key] = _none(value)
             else:
                 raise ModelError(
-                    f"{path}: train: unknown key {key!r}. Accepted: {', '.join(sorted(train))}."
-                    f"{did_you_mean(key, train)}"
+                    f"{path}: train: unknown key {key!r}. Accepted: {', '.join(sorted(known))}."
+                    f"{did_you_mean(key, known)}"
                 )
+    if "v_min" in flat and not takes_clamp(flat.get("family", TrainConfig.family)):
+        if flat["v_min"] is not None:  # a family that takes none says so
+            flat.setdefault("arguments", {})["v_min"] = flat["v_min"]
     return config_of(flat, str(path))
 
 
@@ -118,6 +122,8 @@ def config_of(flat: Mapping[str, Any], where: str, remedy: str = "") -> TrainCon
         made = _plain(value)
         if key in PATHS and isinstance(made, str):
             made = Path(made)
+        if _HINTS[key] == tuple[int, ...] | None and type(made) is int:
+            made = (made,)
         if isinstance(made, int) and _HINTS[key] in (float, float | None) and made is not True:
             made = float(made) if abs(made) < 2**53 else made
         if not _fits(made, _HINTS[key]):

@@ -1,7 +1,9 @@
 """The processes of a run: one, or as many as `torchrun` has started.
 
 Each takes its share of every batch; gradients are averaged by DistributedDataParallel, which with
-losses scaled by `share` gives the gradient of the whole batch's mean.
+losses scaled by `share` gives the gradient of the whole batch's mean. Not so with what looks at a
+batch as a whole: batch norm takes each process's own statistics, of which process 0's are kept, and
+TET's pull towards the threshold counts unlabelled steps too.
 """
 
 from __future__ import annotations
@@ -54,6 +56,12 @@ class World:
         sums = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         dist.all_reduce(sums)
         return [float(s) for s in sums.tolist()]
+
+    def alike(self, module: nn.Module) -> None:
+        """Give every process the buffers of process 0: each has its own running statistics."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -93,16 +93,21 @@ class EnergyReport:
 
     def operations(self, layer: Synapses) -> float:
         """Return a layer's ACs, or MACs where numbers enter."""
+        layer = self._counted(layer)
         if layer.spiking and self.fan_out == "mean":
             return layer.events * layer.mean_fan_out
-        done = layer.dense if self.fan_out == "mean" else layer.reached
-        again = self.encoder == "every step" and layer.encoder and layer.frames < self.steps
-        return done * self.steps / layer.frames if again else done
+        return layer.dense if self.fan_out == "mean" else layer.reached
+
+    def _counted(self, layer: Synapses) -> Synapses:
+        """Return the layer with the frames of an encoder at every step, where those are counted."""
+        if self.encoder != "every step" or not layer.encoder or layer.frames >= self.steps:
+            return layer
+        return layer.repeated(self.steps / layer.frames)
 
     def cost(self, layer: Layer, by: Convention = FP32) -> Cost:
         """Return what a layer costs."""
         if isinstance(layer, Synapses):
-            return synapse_cost(layer, self.steps, self.operations(layer), by)
+            return synapse_cost(self._counted(layer), self.steps, self.operations(layer), by)
         return update_cost(layer, by) + spike_cost(layer, by)
 
     def updates(self, by: Convention = FP32) -> Cost:

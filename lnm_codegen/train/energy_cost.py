@@ -104,7 +104,9 @@ def synapse_cost(layer: Synapses, steps: float, operations: float, by: Conventio
             return Cost(multiplied)
         frames = max(layer.frames, 1.0)
         read = operations * (access(layer.inputs / frames * WORD) + access(layer.weights * WORD))
-        return Cost(multiplied, read, (layer.inputs + layer.outputs + layer.filters) * by.add)
+        return Cost(
+            multiplied, read, (layer.inputs + layer.outputs + layer.filters * frames) * by.add
+        )
     added = by.arithmetic(0, operations)
     if not by.memory:
         return Cost(added)

@@ -7,8 +7,9 @@ that is no module of these types is not seen.
 What enters a synaptic layer is
 
 * spikes, if every value is an integer, or an integer over q where spikes were averaged before: q
-  is the number of steps (a readout of the mean over time) or the area of a pooling module. A value
-  n/q stands for n spikes, and each spike adds its weight to every output that it reaches: an AC.
+  is the number of steps (a readout of the mean over time), the area of a pooling module, or the
+  product of those that follow one another. A value n/q stands for n spikes, and each spike adds its
+  weight to every output that it reaches: an AC.
 * numbers, otherwise. Each is multiplied with every weight that meets it: a MAC.
 
 A convolution's fan-out is exact: near a border a spike reaches fewer outputs.
@@ -144,18 +145,20 @@ class _Counter:
 
     found: dict[str, _Synapse | _Neuron] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
-    areas: set[int] = field(default_factory=set)
+    areas: list[int] = field(default_factory=list)
 
     def begin(self) -> None:
         """Begin a call of the network."""
-        self.steps, self.areas = {}, set()
+        self.steps, self.areas = {}, []
 
     def synapse(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
         """Take in a call of a convolution or linear layer."""
         known = self.found.setdefault(name, _Synapse(module, encoder=not self.steps))
         assert isinstance(known, _Synapse)
         times = {1, max(self.steps.values(), default=1)}
-        over = {1, *self.areas, math.prod(self.areas)}
+        over = {
+            math.prod(self.areas[k:j]) for j in range(len(self.areas) + 1) for k in range(j + 1)
+        }
         known.add(x, out, tuple(sorted({t * a for t in times for a in over})))
 
     def neuron(self, name: str, layer: NeuronLayer, out: Any) -> None:
@@ -172,7 +175,7 @@ class _Counter:
 
     def pool(self, x: Tensor, out: Tensor) -> None:
         """Take in a call of an average pooling."""
-        self.areas.add(round(x.numel() / out.numel()))
+        self.areas.append(round(x.numel() / out.numel()))
 
     def layers(self, samples: int) -> tuple[Layer, ...]:
         """Return the layers in the order of their first calls."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from lnm_codegen.train.energy_neuron import NeuronOperations
@@ -37,6 +37,11 @@ class Synapses:
     frames: float
     weights: int
     filters: int
+
+    def repeated(self, times: float) -> Synapses:
+        """Return what it did in so many times as many frames."""
+        counts = ("inputs", "events", "dense", "reached", "outputs", "frames")
+        return replace(self, **{word: getattr(self, word) * times for word in counts})
 
     @property
     def mean_fan_out(self) -> float:

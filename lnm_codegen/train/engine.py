@@ -20,6 +20,7 @@ from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.models import Network, build
 from lnm_codegen.train.trainer import Trainer
 
+REMEMBERED = 1 << 16
 OnBatch = Callable[[int, int, float], object]
 
 
@@ -66,7 +67,7 @@ def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None)
         data: Its samples have the size that the network takes.
         neuron: That of the config, where it is made already.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=_gpus()):
         torch.manual_seed(config.seed)
         return build(
             config.network,
@@ -169,11 +170,18 @@ def evaluate(
     )
 
 
+def _gpus() -> list[int]:
+    """Return the GPUs whose random numbers `torch.manual_seed` would change."""
+    ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return list(range(torch.cuda.device_count())) if ready else []
+
+
 @contextmanager
 def seeded(config: TrainConfig, device: torch.device) -> Iterator[None]:
     """Give PyTorch the run's seed and its choice of algorithms, and back what it had."""
     cudnn = torch.backends.cudnn.benchmark
     before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(config.seed)
         try:
@@ -182,15 +190,20 @@ def seeded(config: TrainConfig, device: torch.device) -> Iterator[None]:
                 torch.backends.cudnn.benchmark = False
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before, warn_only=warned)
             torch.backends.cudnn.benchmark = cudnn
 
 
 def learned_of(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return a copy of what the neurons have learned, `<layer>.<parameter>`."""
+    """Return a copy of what the neurons have learned, `<layer>.<parameter>`.
+
+    A parameter of more than `REMEMBERED` numbers, one for each neuron of a large layer, is left
+    out: kept after every epoch it would outgrow the weights.
+    """
     assert isinstance(network, Network)
     return {
         f"{k}.{name}": value.detach().cpu().clone()
         for k, layer in enumerate(network.neurons)
         for name, value in layer.named_parameters()
+        if value.numel() <= REMEMBERED
     }

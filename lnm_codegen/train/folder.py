@@ -41,7 +41,7 @@ FILES = (
     "figure.png",
 )  # fmt: skip
 EVENTS = "events"
-_REMEDY = "Train again without --resume, or choose another folder with --out."
+_REMEDY = "Replace it with --force in place of --resume, or choose another folder with --out."
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,13 @@ class RunFolder:
         if not self._is_taken():
             return None
         held = read_json(self.path / "config.json", _REMEDY)
+        if (self.path / "model.safetensors").exists() and not (
+            self.path / checkpoint.NAME
+        ).exists():
+            raise ModelError(
+                f"train: {self.path} holds a trained network, but no {checkpoint.NAME} to go on"
+                f" from. {_REMEDY}"
+            )
         if config is None:
             return held
         want, have = config.as_json(), held.as_json()

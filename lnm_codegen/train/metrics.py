@@ -65,7 +65,8 @@ class _Counter:
 
     def __call__(self, layer: NeuronLayer, inputs: Any, named: dict[str, Any], out: Any) -> None:
         spikes: Tensor = out[0] if isinstance(out, tuple) else out
-        self._counts.fired += float(spikes.sum())
+        if layer.neuron.spikes:
+            self._counts.fired += float((spikes != 0).sum())
         self._counts.seen += spikes.numel()
         if not layer.neuron.states:
             return

@@ -10,6 +10,7 @@ where it is largest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.analysis.charge import SlopeNeuron, slope_neuron
+from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.probe import LOWEST, probed
 
@@ -32,7 +34,11 @@ def slope_penalty(layer: NeuronLayer, low: float = LOWEST, high: float = 1.0) ->
 
     Exact, up to rounding, where f' is a polynomial of degree 2 or less: an LNM to degree 3. Else
     the best of 49 points, improved by the parabola through its neighbours.
+
+    Raises:
+        ModelError: An interval that is none.
     """
+    _check_interval(low, high)
     probe = slope_neuron(layer.neuron)
     with torch.no_grad():
         slope, *derivatives = _steepest(layer, probe, low, high, 1 + len(probe.learned))
@@ -44,9 +50,15 @@ def slope_penalty(layer: NeuronLayer, low: float = LOWEST, high: float = 1.0) ->
 
 def largest_slope(layer: NeuronLayer, low: float = LOWEST, high: float = 1.0) -> Tensor:
     """Return f' where |f'| is largest over [low, high]: (R,), without gradient."""
+    _check_interval(low, high)
     with torch.no_grad():
         (slope,) = _steepest(layer, slope_neuron(layer.neuron), low, high, 1)
     return slope[0].detach()
+
+
+def _check_interval(low: float, high: float) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ModelError(f"slope: the interval is [{low}, {high}]. Accepted: finite, low < high.")
 
 
 def _steepest(

@@ -18,11 +18,18 @@ class Report:
         title: What stands before the bar and each line.
         epochs: How many there will be.
         lines: Print a line per epoch, beside the bar.
+        split: The word for the samples that are tested on.
     """
 
     def __init__(
-        self, console: Console | None, title: str, epochs: int, lines: bool = True
+        self,
+        console: Console | None,
+        title: str,
+        epochs: int,
+        lines: bool = True,
+        split: str = "test",
     ) -> None:
+        self._split = split
         self._console = console or Console(quiet=True)
         self._title, self._epochs, self._lines = title, epochs, lines
         self._bar = Progress(
@@ -53,14 +60,26 @@ class Report:
         """Move the bar."""
         self._bar.update(self._task, completed=done, total=total, loss=loss)
 
+    def on_begin(self, done: int) -> None:
+        """Say where a run goes on."""
+        if self._lines and done:
+            said = f"{done} of {self._epochs} epochs are done"
+            self._console.print(f"{self._title}{said}", highlight=False)
+
     def on_epoch(self, epoch: Epoch) -> None:
         """Print the epoch's line."""
         if self._lines:
-            self._console.print(f"{self._title}{epoch_text(epoch, self._epochs)}", highlight=False)
+            said = epoch_text(epoch, self._epochs, self._split)
+            self._console.print(f"{self._title}{said}", highlight=False)
 
 
-def epoch_text(epoch: Epoch, epochs: int) -> str:
-    """Return an epoch as one line.
+def percent(share: float) -> str:
+    """Return a share in percent: two digits, and no exponent where it is large."""
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.2g} %"
+
+
+def epoch_text(epoch: Epoch, epochs: int, split: str = "test") -> str:
+    """Return an epoch as one line; `split` is the word for the samples it was tested on.
 
     Rates are spikes per neuron and step, layer by layer; `outside`, said where it is not 0, is the
     largest share of potentials outside the interval in any layer.
@@ -70,8 +89,8 @@ def epoch_text(epoch: Epoch, epochs: int) -> str:
         f"  train {100 * epoch.train_accuracy:5.1f} %"
     )
     if epoch.test_accuracy is not None:
-        text += f"  test {100 * epoch.test_accuracy:5.1f} %"
+        text += f"  {split} {100 * epoch.test_accuracy:5.1f} %"
         text += f"  rates {' '.join(f'{r:.3f}' for r in epoch.rates)}"
         if any(epoch.outside):
-            text += f"  outside {100 * max(epoch.outside):.2g} %"
+            text += f"  outside {percent(max(epoch.outside))}"
     return f"{text}  {epoch.seconds:.1f} s"

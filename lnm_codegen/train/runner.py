@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.train.checkpoint import read_checkpoint, under
+from lnm_codegen.train.checkpoint import NAME, REMEDY, read_checkpoint, under
 from lnm_codegen.train.config import TrainConfig
 from lnm_codegen.train.data import Dataset, load
 from lnm_codegen.train.distributed import joined
@@ -38,7 +38,7 @@ class RunResult:
 
 def run(
     config: TrainConfig,
-    out: Path | None = None,
+    out: Path | str | None = None,
     *,
     force: bool = False,
     resume: bool = False,
@@ -67,7 +67,7 @@ def run(
     """
     with ExitStack() as stack:
         world = stack.enter_context(joined(config.device))
-        folder = None if out is None else RunFolder(out)
+        folder = None if out is None else RunFolder(Path(out))
         with world.together():
             if folder is not None and world.leads:
                 if not (resume and folder.resumable(config) is not None):
@@ -84,17 +84,23 @@ def run(
         world.check_alike(-1 if held is None else held[1]["epoch"])
         if held is not None:
             kept.load(*held)
-        elif folder is not None and world.leads:
-            folder.create(config)
-            kept.save_metrics()
+        else:
+            _try(network, data, world.device)
+            if folder is not None and world.leads:
+                folder.create(config)
+                kept.save_metrics()
         title = title if world.leads else ""
         shown = console if world.leads else None
-        report = stack.enter_context(Report(shown, title, config.epochs, lines))
-        events = stack.enter_context(Events(out if config.tensorboard and world.leads else None))
+        split = "held out" if config.validation else "test"
+        report = stack.enter_context(Report(shown, title, config.epochs, lines, split))
+        report.on_begin(len(kept.epochs))
+        events = stack.enter_context(
+            Events(folder.path if folder and config.tensorboard and world.leads else None)
+        )
         try:
             for epoch in fit(config, network, data, report.on_batch, trainer):
-                report.on_epoch(epoch)
                 kept.add(epoch)
+                report.on_epoch(epoch)
                 events.on_epoch(epoch)
         except ModelError as error:
             if folder is None or not kept.epochs:
@@ -112,6 +118,14 @@ def load_of(config: TrainConfig) -> Dataset:
     """Return the samples that a config names, with those held out as its test split."""
     data = load(config.data, config.data_dir, config.limit, **config.data_arguments)
     return data.held_out(config.validation) if config.validation else data
+
+
+def _try(network: Network, data: Dataset, device: torch.device) -> None:
+    """Run one sample through, so that what cannot run is refused before anything is written."""
+    x, _ = next(data.batches(data.test, 1))
+    network.eval()
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]), torch.no_grad():
+        network(x.to(device))
 
 
 class _Kept:
@@ -137,11 +151,22 @@ class _Kept:
         self._folder.save_history(history)
 
     def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Go on from a checkpoint; files that the kill left behind it are written anew."""
-        self._trainer.load(tensors, facts)
-        self.epochs = [_epoch(e) for e in facts["epochs"]]
-        history = under("history", tensors)
-        self._history = [{k: v[e] for k, v in history.items()} for e in range(len(self.epochs) + 1)]
+        """Go on from a checkpoint; files that the kill left behind it are written anew.
+
+        Raises:
+            ModelError: It does not hold what this run needs.
+        """
+        try:
+            self._trainer.load(tensors, facts)
+            self.epochs = [_epoch(e) for e in facts["epochs"]]
+            history = under("history", tensors)
+            every = range(len(self.epochs) + 1)
+            self._history = [{k: v[e] for k, v in history.items()} for e in every]
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+            raise ModelError(
+                f"train: {NAME} is of another network or another version: {said}. {REMEDY}"
+            ) from None
         if self._folder is not None:
             self.save_metrics()
             self._folder.save_model(self._trainer.averaged)

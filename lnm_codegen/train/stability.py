@@ -69,6 +69,13 @@ def project(layer: NeuronLayer, x_max: float, *, v_min: float = LOWEST, decay: f
     return len(outside)
 
 
+def check_projectable(
+    layer: NeuronLayer, x_max: float, *, v_min: float = LOWEST, decay: float = 0.5
+) -> None:
+    """Raise what `project` raises of a layer that it cannot project, whatever its theta."""
+    _region(layer, x_max, v_min, decay)
+
+
 def _region(layer: NeuronLayer, x_max: float, v_min: float, decay: float) -> Region:
     for word, value in (("x_max", x_max), ("v_min", v_min), ("decay", decay)):
         number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -12,14 +12,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import checkpoint
-from lnm_codegen.train.config import TrainConfig
+from lnm_codegen.train.config import TrainConfig, takes_clamp
 from lnm_codegen.train.curve import LOWEST, slope_penalty
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import IGNORED, answers, loss_of
 from lnm_codegen.train.models import Network, parameter_groups
+from lnm_codegen.train.models.norm import threshold_of
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
-from lnm_codegen.train.stability import project
+from lnm_codegen.train.stability import check_projectable, project
 
 SKIPS = 20
 """Steps that float16's scaler may skip in a row: from 2**16 it has then come down to 1/16."""
@@ -51,11 +52,16 @@ class Trainer:
         per_epoch = math.ceil(len(data.train) / config.batch)
         self.epoch, self.done, self.total = 0, 0, per_epoch * config.epochs
         self._skipped = 0
+        self._buffers = list(network.buffers())
+        self._before = [b.detach().clone() for b in self._buffers]
         self._samples = len(data.train)
         self._groups = parameter_groups(network)
         self._low = LOWEST if config.v_min is None else config.v_min
         self._high = [_threshold_of(layer) for layer in network.neurons]
         self._optimizer = optimizer_of(config, network)
+        if config.project is not None:
+            for layer in network.neurons:
+                check_projectable(layer, config.project, v_min=self._low)
         self._schedule = schedule_of(config, self._optimizer, per_epoch)
         self._loss = loss_of(config.loss, config.tet_weight, config.label_smoothing)
         self._average: AveragedModel | None = None
@@ -85,6 +91,7 @@ class Trainer:
         device, kind = self.world.device, self.config.precision
         x, labels = x.to(device), labels.to(device)
         count = labels.shape[-1]  # labels are (N,), or (T, N)
+        _copy(self._buffers, self._before)
         with torch.autocast(device.type, _TYPES.get(kind), enabled=kind in _TYPES):
             logits = self._run(x)
         whole = min(self.config.batch, self._samples - self._met() * self.config.batch)
@@ -99,8 +106,10 @@ class Trainer:
         finite = clipped(self._groups, self.config.clip)
         self._skipped = 0 if finite else self._skipped + 1
         # A float16 gradient may overflow: the scaler then skips the step and lowers its scale.
+        if not finite:  # the pass has moved the statistics of normalisations
+            _copy(self._before, self._buffers)
         if not finite and (not self._scaler.is_enabled() or self._skipped > SKIPS):
-            self._refuse(loss)
+            self._refuse(x)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self.done += 1
@@ -118,8 +127,11 @@ class Trainer:
             self._average.update_parameters(self.network)
 
     def end_epoch(self) -> None:
-        """Count a complete pass."""
+        """Count a complete pass; the statistics of process 0 become those of all."""
         self.epoch += 1
+        self.world.alike(self.network)
+        if self._average is not None:
+            self.world.alike(self._average)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors that a checkpoint keeps."""
@@ -180,7 +192,7 @@ class Trainer:
                 " Choose another batch."
             )
 
-    def _refuse(self, loss: Tensor) -> None:
+    def _refuse(self, x: Tensor) -> None:
         """Raise DivergedError, naming the last layer whose gradient is not finite.
 
         Gradients run from the last layer to the first, so the last one that is not finite is where
@@ -193,11 +205,27 @@ class Trainer:
         what = f"the gradient of {where}" if where else "the loss"
         raise DivergedError(
             f"train: {what} is not finite at step {self.done + 1}, epoch {self.epoch + 1}. The"
-            " network is as it was before this step. Lower lr_neuron, or give v_min, such as -2."
+            f" network is as it was before this step. {self._remedy(x)}"
         )
+
+    def _remedy(self, x: Tensor) -> str:
+        """Return what to do, by what may be the cause."""
+        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+            return "Its samples hold numbers that are not finite: mend the data."
+        if not any(p.requires_grad for n in self.network.neurons for p in n.parameters()):
+            return "Lower lr or clip."
+        if takes_clamp(self.config.family) and self.config.v_min is None:
+            return "Lower lr_neuron, or give v_min, such as -2."
+        return "Lower lr_neuron or lr."
 
 
 def _threshold_of(layer: NeuronLayer) -> float:
-    """Return the layer's threshold at the start, its mean over rows; 1 where it has none."""
+    """Return the layer's threshold at the start, its mean over rows; see `threshold_of`."""
     threshold = getattr(layer, "v_threshold", None)
-    return 1.0 if threshold is None else float(threshold.detach().mean())
+    return threshold_of(layer.neuron) if threshold is None else float(threshold.detach().mean())
+
+
+@torch.no_grad()
+def _copy(source: list[Tensor], target: list[Tensor]) -> None:
+    for a, b in zip(source, target, strict=True):
+        b.copy_(a)

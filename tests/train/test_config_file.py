@@ -32,6 +32,7 @@ epochs = 3
 lr = 1
 clip = inf
 neurons_order = [1, 0]
+neurons_from = "before"
 """
 
 
@@ -46,7 +47,7 @@ def test_tables(tmp_path: Path) -> None:
         },
         v_min=None, network="feedforward", network_arguments={"hidden": (8, 8)}, data="mnist1d",
         data_dir=Path("here"), validation=100, data_arguments={"seed": 3}, epochs=3, lr=1.0,
-        clip=float("inf"), neurons_order=(1, 0),
+        clip=float("inf"), neurons_order=(1, 0), neurons_from=Path("before"),
     )  # fmt: skip
     neuron = neuron_of(config)
     assert neuron.surrogates[0][1].name.startswith("sigmoid")

@@ -304,3 +304,17 @@ def test_a_table_of_runs(tmp_path: Path) -> None:
     assert len(lines) == 3
     assert lines[0].startswith("run,family,data,network,seed,samples,steps,rate,mac,ac,spikes,")
     assert all(line.count(",") == lines[0].count(",") for line in lines)
+
+
+def test_an_encoder_at_every_step_costs_every_step() -> None:
+    """Operations, memory and addressing alike, numbers or spikes, by either fan-out."""
+    sizes = {"kind": "image", "backend": "torch", "channels": (2,)}
+    network = build("conv", lnm.get("lif"), (1, 8, 8), 10, **sizes)
+    for x in (torch.rand(2, 1, 8, 8), (torch.rand(2, 1, 8, 8) > 0.5).float()):
+        for fan_out in ("exact", "mean"):
+            once = energy(network, [(x, torch.zeros(2))], fan_out=fan_out)
+            every = replace(once, encoder="every step")
+            first = next(s for s in once.synapses if s.encoder)
+            a, b = once.cost(first, LEMAIRE), every.cost(first, LEMAIRE)
+            for part in ("arithmetic", "memory", "addressing"):
+                assert getattr(b, part) == pytest.approx(4 * getattr(a, part)), part

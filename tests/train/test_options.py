@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from lnm_codegen.errors import DivergedError, ModelError
+from lnm_codegen.errors import DivergedError, ModelError, UnsupportedError
 from lnm_codegen.train import Dataset, TrainConfig, load, run
 from lnm_codegen.train.engine import fit, network_of
 from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
+from lnm_codegen.train.trainer import Trainer
 
 SMALL = TrainConfig(
     arguments={"degree": 2}, network_arguments={"channels": (3, 3)}, epochs=2, batch=16, limit=48,
@@ -189,3 +190,40 @@ def test_a_device_that_is_none(data: Dataset) -> None:
         with pytest.raises(ModelError) as caught:
             run(replace(SMALL, device=device), data=data)
         assert str(caught.value) == (f"train: device is {device!r}. Accepted: cpu, cuda, cuda:1.")
+
+
+def test_a_step_that_diverged_leaves_the_statistics_of_normalisations(data: Dataset) -> None:
+    """One sample with a NaN: batch norm would keep it for good."""
+    network = network_of(SMALL, data)
+    trainer = Trainer(SMALL, network, data)
+    x, labels = next(data.batches(data.train, 8))
+    trainer.step(x, labels)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    assert any("running_mean" in k for k in before)
+    x[0] = math.nan
+    with pytest.raises(DivergedError, match=r"not finite: mend the data\.$"):
+        trainer.step(x, labels)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_spikes_of_either_sign_are_counted(data: Dataset) -> None:
+    config = replace(SMALL, family="ternary", arguments={})
+    network = network_of(config, data)
+    x, _ = next(data.batches(data.train, 8))
+    fired = []
+    for layer in network.neurons:
+        layer.register_forward_hook(lambda *args: fired.append(float((args[2] != 0).sum())))
+    with counting(network.neurons, -2.0) as counts:
+        network(x)
+    assert [c.fired for c in counts] == fired
+    assert all(fired)
+
+
+def test_what_cannot_run_leaves_no_folder(tmp_path: Path, data: Dataset) -> None:
+    """Found before the folder is made, so that the corrected run is not told that it is taken."""
+    lif = replace(SMALL, family="lif", project=0.5)
+    for config in (replace(SMALL, project=5.0), lif):
+        with pytest.raises((ModelError, UnsupportedError)):
+            run(config, tmp_path / "run", data=data)
+        assert not (tmp_path / "run").exists()
+    run(SMALL, str(tmp_path / "run"), data=data)

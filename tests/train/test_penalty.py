@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.curve import charge_curve
 from lnm_codegen.train.penalty import largest_slope, slope_penalty
@@ -157,3 +157,17 @@ def test_a_neuron_without_state_has_no_slope() -> None:
     with pytest.raises(UnsupportedError) as caught:
         slope_penalty(layer)
     assert str(caught.value) == "threshold: no state, so there is no curve to draw."
+
+
+def test_a_charge_that_forgets_has_slope_0() -> None:
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: x}, fire=v - 1, reset={}, name="forgets")
+    layer = NeuronLayer(neuron, backend="torch")
+    assert float(slope_penalty(layer)) == 0.0
+
+
+@pytest.mark.parametrize("ends", [(1.0, -2.0), (float("nan"), 1.0), (-float("inf"), 1.0)])
+def test_an_interval_that_is_none(ends: tuple[float, float]) -> None:
+    layer = NeuronLayer(lnm.get("lnm"), backend="torch")
+    with pytest.raises(ModelError, match=r"^slope: the interval is \[.*\]\. Accepted: finite, low"):
+        slope_penalty(layer, *ends)

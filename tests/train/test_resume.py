@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from lnm_codegen.cli import run as command
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train import Dataset, TrainConfig, load, run
-from lnm_codegen.train.checkpoint import NAME
+from lnm_codegen.train.checkpoint import NAME, read_checkpoint, write_checkpoint
 from tests.train.test_run import metrics
 
 CONFIG = TrainConfig(
@@ -141,7 +141,51 @@ def test_a_damaged_checkpoint(tmp_path: Path, data: Dataset) -> None:
     with pytest.raises(ModelError) as caught:
         run(config, tmp_path / "run", data=data, resume=True)
     assert str(caught.value).startswith(f"train: {path}: no whole checkpoint: ")
-    assert str(caught.value).endswith(". Train again without --resume.")
+    remedy = "Replace the run with --force in place of --resume, or choose another folder with"
+    assert str(caught.value).endswith(f". {remedy} --out.")
+
+
+def test_a_checkpoint_of_another_network(tmp_path: Path, data: Dataset) -> None:
+    """A readable one that lacks something, or has it in another shape, is refused in one line."""
+    config = replace(CONFIG, epochs=2)
+    run(config, tmp_path / "run", data=data)
+    tensors, facts = read_checkpoint(tmp_path / "run") or ({}, {})
+    wrong = {k: v[:1] if k.startswith("network.") and v.dim() else v for k, v in tensors.items()}
+    few = {k: v for k, v in facts.items() if k != "schedule"}
+    for held in ((tensors, few), (wrong, facts), (tensors, {**facts, "epochs": 3})):
+        write_checkpoint(tmp_path / "run", *held)
+        with pytest.raises(
+            ModelError, match=r"^train: checkpoint\.safetensors is of another [^\n]*$"
+        ):
+            run(config, tmp_path / "run", data=data, resume=True)
+
+
+def test_a_network_without_its_checkpoint_is_not_trained_over(
+    tmp_path: Path, data: Dataset
+) -> None:
+    config = replace(CONFIG, epochs=2)
+    run(config, tmp_path / "run", data=data)
+    (tmp_path / "run" / NAME).unlink()
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    with pytest.raises(
+        ModelError, match=r"holds a trained network, but no checkpoint\.safetensors"
+    ):
+        run(config, tmp_path / "run", data=data, resume=True)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_options_beside_resume_go_over_the_config_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    options = ["--data", "digits-rows", "--network", "feedforward", "--limit", "32"]
+    options += ["--backend", "torch", "--epochs", "2"]
+    assert command(["train", *options, "--out", out]) == 0
+    assert command(["train", "--resume", "--epochs", "2", "--out", out]) == 0
+    assert "2 of 2 epochs are done" in capsys.readouterr().out
+    assert command(["train", "--resume", "--epochs", "3", "--out", out]) == 2
+    assert "holds a run whose epochs is 2, not 3. Resume it" in capsys.readouterr().err
+    assert command(["train", "--resume", "--force", "--out", out]) == 2
 
 
 def test_resume_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

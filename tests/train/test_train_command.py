@@ -10,7 +10,7 @@ import pytest
 from lnm_codegen.cli import run
 
 SMALL = ["--limit", "32", "--epochs", "1", "--channels", "4", "--backend", "torch"]
-VALUE = "a number, true, false, none, a word, or several of them with commas"
+VALUE = "a number, true, false, none, a word or path, or several of them with commas"
 
 
 def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +46,7 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
                 "cuba_lif: got an unexpected keyword argument 'v_min'. Accepted: current_decay,"
                 " voltage_decay, v_threshold, v_reset, learnable, per, surrogate.",
             )
-            for v_min in ("3", "none")
+            for v_min in ("3",)
         ),
         (
             ["--set", "v_min=-1", "--v-min", "-2"],
@@ -57,6 +57,21 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         (
             ["--data-set", "x"],
             "--data-set 'x': not KEY=VALUE. Give, say, --data-set time_steps=10.",
+        ),
+        (
+            ["--epochs", "1", "--train", "epochs=2"],
+            "--train epochs: given by an option of its own too. Give it once.",
+        ),
+        (
+            ["--train", "neurons_order=1,0"],
+            "train: neurons_order is (1, 0). Accepted: none where neurons_from is none.",
+        ),
+        (["--v-min", "2"], "lnm: v_min is 2.0. Accepted: a number < v_threshold, 1.0, or None."),
+        (["--threads", "20000"], "train: threads is 20000. Accepted: an integer from 1 to 1024."),
+        (
+            ["--train", "project=5"],
+            "project: for |x| <= 5 even the leak f(v) = 0.5*v leaves [-2, 1]. Accepted: a smaller"
+            " x_max, such as 0.9, or a lower v_min.",
         ),
         (["--epochs", "0"], "train: epochs is 0. Accepted: an integer >= 1."),
         (

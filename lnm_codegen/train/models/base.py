@@ -119,7 +119,9 @@ def check_size(where: str, word: str, value: Any) -> None:
 
 
 def checked_sizes(where: str, word: str, values: Any) -> tuple[int, ...]:
-    """Return integers >= 1 as a tuple, or raise ModelError."""
+    """Return integers >= 1, or one alone, as a tuple, or raise ModelError."""
+    if isinstance(values, int):
+        values = (values,)
     whole = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
     if not whole or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values):
         raise ModelError(f"{where}: {word} is {values!r}. Accepted: one or more integers >= 1.")
