@@ -201,7 +201,11 @@ def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: 
     from lnm_codegen.train.curve import learned_text
     from lnm_codegen.train.runner import run
 
-    result = run(config, folder, force=force, resume=resume, console=console)
+    try:
+        result = run(config, folder, force=force, resume=resume, console=console)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped. Go on with: lnm train --resume --out {folder}", err=True)
+        raise typer.Exit(130) from None
     for k, layer in enumerate(result.network.neurons):
         console.print(f"layer {k + 1}: {learned_text(layer)}", highlight=False)
     console.print(f"written to {folder}", highlight=False)
