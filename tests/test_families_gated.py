@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
@@ -308,3 +309,20 @@ def test_mistakes_of_alif(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError) as caught:
         lnm.get("alif", **arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("form", ["yin", "lsnn"])
+def test_a_time_constant_below_1_counts_as_1(form: str) -> None:
+    """Training may take it through 0; nothing is infinite there, forward or backward."""
+    layers = [lnm.nn.NeuronLayer(lnm.get("alif", form=form), backend="torch") for _ in range(3)]
+    for layer, tau in zip(layers, (1.0, 0.0, -3.0), strict=True):
+        with torch.no_grad():
+            layer.get_parameter("tau_m").fill_(tau)
+            layer.get_parameter("tau_adp").fill_(tau)
+    x = torch.rand(12, 2, 3)
+    outs = [layer(x) for layer in layers]
+    assert torch.equal(outs[0], outs[1])
+    assert torch.equal(outs[0], outs[2])
+    for out, layer in zip(outs, layers, strict=True):
+        out.sum().backward()
+        assert all(torch.isfinite(p.grad).all() for p in layer.parameters())

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.common import check_above, check_choice, check_numbers
 from lnm_codegen.family import family
-from lnm_codegen.functions import exp
+from lnm_codegen.functions import exp, max
 from lnm_codegen.neuron import Neuron, hard_reset
 from lnm_codegen.surrogate import Surrogate
 from lnm_codegen.symbols import Granularity, Init, input, param, spike, state
@@ -48,7 +48,8 @@ def alif(
         v_reset: Potential after a spike, in form lsnn; form yin has none.
         tau_syn: In form lsnn, time constant of a synaptic current between x and v, as Norse has:
             v is charged by the current before this step's x is added. None: x charges v itself.
-        learn_tau: Make tau_m and tau_adp learnable.
+        learn_tau: Make tau_m and tau_adp learnable. One that training takes below 1 counts as 1:
+            a large step of the optimiser could take it through 0, where exp(-1/tau) is infinite.
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
@@ -64,8 +65,8 @@ def alif(
             " as v_reset in form 'lsnn'; neither in form 'yin', whose reset is soft."
         )
     x, v, b = input("x"), state("v"), state("b", init=0.0 if form == "yin" else rest)
-    t_m = param("tau_m", init=tau_m, learnable=learn_tau)
-    t_adp = param("tau_adp", init=tau_adp, learnable=learn_tau)
+    t_m = max(param("tau_m", init=tau_m, learnable=learn_tau), 1)
+    t_adp = max(param("tau_adp", init=tau_adp, learnable=learn_tau), 1)
     threshold = param("v_threshold", init=rest, learnable=False)
     jump = param("beta", init=beta, learnable=False)
     charge: dict[Any, Any]

@@ -121,13 +121,13 @@ void add_pairwise(double *parts, int64_t count, int64_t width) {
 struct Parameters {
     real v_threshold;
     real beta;
-    real p0;
     real p1;
     real p2;
-    real p3;
     real p4;
     real p5;
     real p6;
+    real p7;
+    real p8;
 };
 
 template <class Arguments>
@@ -135,17 +135,17 @@ Parameters prepared(const Arguments &a) {
     Parameters p;
     const int64_t rows = 1;
     for (int64_t row = 0; row < rows; ++row) {
-        real p0_value, p1_value, p2_value, p3_value, p4_value, p5_value, p6_value;
-        prepare(a.tau_m[0], a.tau_adp[0], a.beta[0], p0_value, p1_value, p2_value, p3_value, p4_value, p5_value, p6_value);
+        real p1_value, p2_value, p4_value, p5_value, p6_value, p7_value, p8_value;
+        prepare(a.tau_m[0], a.tau_adp[0], a.beta[0], p1_value, p2_value, p4_value, p5_value, p6_value, p7_value, p8_value);
         p.v_threshold = a.v_threshold[0];
         p.beta = a.beta[0];
-        p.p0 = p0_value;
         p.p1 = p1_value;
         p.p2 = p2_value;
-        p.p3 = p3_value;
         p.p4 = p4_value;
         p.p5 = p5_value;
         p.p6 = p6_value;
+        p.p7 = p7_value;
+        p.p8 = p8_value;
     }
     return p;
 }
@@ -161,18 +161,18 @@ struct alignas(64) BackwardTile {
     real grad_v[kTile];
     real grad_b[kTile];
     real grad_s_prev[kTile];
-    real sum_p0[kTile];
     real sum_p1[kTile];
     real sum_p2[kTile];
-    real sum_p3[kTile];
     real sum_p4[kTile];
     real sum_p5[kTile];
-    real total_p0[kSums];
+    real sum_p6[kTile];
+    real sum_p7[kTile];
     real total_p1[kSums];
     real total_p2[kSums];
-    real total_p3[kSums];
     real total_p4[kSums];
     real total_p5[kSums];
+    real total_p6[kSums];
+    real total_p7[kSums];
 };
 
 // One chunk of one block.
@@ -226,7 +226,7 @@ INLINE void forward_chunk(const alif_forward_arguments &a, const Parameters &p, 
 #pragma omp simd
         for (int i = 0; i < n; ++i) {
             real spike_value, v_next_value, b_next_value, s_prev_next_value;
-            step_forward(v_now[i], b_now[i], s_prev_now[i], x_row[i], p.v_threshold, p.beta, p.p0, p.p1, p.p2, p.p3, p.p4, p.p5, spike_value, v_next_value, b_next_value, s_prev_next_value);
+            step_forward(v_now[i], b_now[i], s_prev_now[i], x_row[i], p.v_threshold, p.beta, p.p1, p.p2, p.p4, p.p5, p.p6, p.p7, spike_value, v_next_value, b_next_value, s_prev_next_value);
             spike_row[i] = spike_value;
             v_now[i] = v_next_value;
             b_now[i] = b_next_value;
@@ -286,7 +286,7 @@ INLINE void rerun(const alif_backward_arguments &a, const Parameters &p, const B
 #pragma omp simd
         for (int i = 0; i < n; ++i) {
             real v_next_value, b_next_value, s_prev_next_value;
-            step_advance(steps.v[t][i], steps.b[t][i], steps.s_prev[t][i], x_row[i], p.v_threshold, p.beta, p.p0, p.p1, p.p2, p.p3, p.p4, p.p5, v_next_value, b_next_value, s_prev_next_value);
+            step_advance(steps.v[t][i], steps.b[t][i], steps.s_prev[t][i], x_row[i], p.v_threshold, p.beta, p.p1, p.p2, p.p4, p.p5, p.p6, p.p7, v_next_value, b_next_value, s_prev_next_value);
             steps.v[t + 1][i] = v_next_value;
             steps.b[t + 1][i] = b_next_value;
             steps.s_prev[t + 1][i] = s_prev_next_value;
@@ -315,12 +315,12 @@ INLINE void backward_chunk(const alif_backward_arguments &a, const Parameters &p
     alignas(64) real grad_b[kBlock];
     alignas(64) real grad_s_prev[kBlock];
     alignas(64) real grad_x_row[kBlock];
-    alignas(64) real sum_p0[kBlock];
     alignas(64) real sum_p1[kBlock];
     alignas(64) real sum_p2[kBlock];
-    alignas(64) real sum_p3[kBlock];
     alignas(64) real sum_p4[kBlock];
     alignas(64) real sum_p5[kBlock];
+    alignas(64) real sum_p6[kBlock];
+    alignas(64) real sum_p7[kBlock];
     Steps steps;
     begin_chunk(a, starts, c, every, steps, n);
     rerun<kStream>(a, p, tile, c, c.steps - 1, steps, n);
@@ -337,22 +337,22 @@ INLINE void backward_chunk(const alif_backward_arguments &a, const Parameters &p
             load(grad_s_prev, a.grad_s_prev_final + c.first, n);
         else
             clear(grad_s_prev, n);
-        clear(sum_p0, n);
         clear(sum_p1, n);
         clear(sum_p2, n);
-        clear(sum_p3, n);
         clear(sum_p4, n);
         clear(sum_p5, n);
+        clear(sum_p6, n);
+        clear(sum_p7, n);
     } else {
         load(grad_v, tile.grad_v + c.at, n);
         load(grad_b, tile.grad_b + c.at, n);
         load(grad_s_prev, tile.grad_s_prev + c.at, n);
-        load(sum_p0, tile.sum_p0 + c.at, n);
         load(sum_p1, tile.sum_p1 + c.at, n);
         load(sum_p2, tile.sum_p2 + c.at, n);
-        load(sum_p3, tile.sum_p3 + c.at, n);
         load(sum_p4, tile.sum_p4 + c.at, n);
         load(sum_p5, tile.sum_p5 + c.at, n);
+        load(sum_p6, tile.sum_p6 + c.at, n);
+        load(sum_p7, tile.sum_p7 + c.at, n);
     }
     for (int t = c.steps - 1; t >= 0; --t) {
         const int64_t time = c.begin + t;
@@ -361,18 +361,18 @@ INLINE void backward_chunk(const alif_backward_arguments &a, const Parameters &p
         const io *grad_spike_row = a.grad_spike_seq + time * a.grad_spike_stride + c.first;
 #pragma omp simd
         for (int i = 0; i < n; ++i) {
-            real grad_v_value, grad_b_value, grad_s_prev_value, grad_x_value, grad_p0_value, grad_p1_value, grad_p2_value, grad_p3_value, grad_p4_value, grad_p5_value;
-            step_backward(steps.v[t][i], steps.b[t][i], steps.s_prev[t][i], x_row[i], grad_spike_row[i], grad_v[i], grad_b[i], grad_s_prev[i], p.v_threshold, p.beta, p.p0, p.p1, p.p2, p.p3, p.p4, p.p5, p.p6, grad_v_value, grad_b_value, grad_s_prev_value, grad_x_value, grad_p0_value, grad_p1_value, grad_p2_value, grad_p3_value, grad_p4_value, grad_p5_value);
+            real grad_v_value, grad_b_value, grad_s_prev_value, grad_x_value, grad_p1_value, grad_p2_value, grad_p4_value, grad_p5_value, grad_p6_value, grad_p7_value;
+            step_backward(steps.v[t][i], steps.b[t][i], steps.s_prev[t][i], x_row[i], grad_spike_row[i], grad_v[i], grad_b[i], grad_s_prev[i], p.v_threshold, p.beta, p.p1, p.p2, p.p4, p.p5, p.p6, p.p7, p.p8, grad_v_value, grad_b_value, grad_s_prev_value, grad_x_value, grad_p1_value, grad_p2_value, grad_p4_value, grad_p5_value, grad_p6_value, grad_p7_value);
             grad_x_row[i] = grad_x_value;
             grad_v[i] = grad_v_value;
             grad_b[i] = grad_b_value;
             grad_s_prev[i] = grad_s_prev_value;
-            sum_p0[i] += grad_p0_value;
             sum_p1[i] += grad_p1_value;
             sum_p2[i] += grad_p2_value;
-            sum_p3[i] += grad_p3_value;
             sum_p4[i] += grad_p4_value;
             sum_p5[i] += grad_p5_value;
+            sum_p6[i] += grad_p6_value;
+            sum_p7[i] += grad_p7_value;
         }
         if (a.grad_x_seq) put<kStream>(a.grad_x_seq + time * a.neurons + c.first, grad_x_row, n);
     }
@@ -389,10 +389,6 @@ INLINE void backward_chunk(const alif_backward_arguments &a, const Parameters &p
     else if (a.grad_s_prev_init)
         load(a.grad_s_prev_init + c.first, grad_s_prev, n);
     if (c.is_last)
-        add_interleaved(tile.total_p0, sum_p0, n);
-    else
-        load(tile.sum_p0 + c.at, sum_p0, n);
-    if (c.is_last)
         add_interleaved(tile.total_p1, sum_p1, n);
     else
         load(tile.sum_p1 + c.at, sum_p1, n);
@@ -401,10 +397,6 @@ INLINE void backward_chunk(const alif_backward_arguments &a, const Parameters &p
     else
         load(tile.sum_p2 + c.at, sum_p2, n);
     if (c.is_last)
-        add_interleaved(tile.total_p3, sum_p3, n);
-    else
-        load(tile.sum_p3 + c.at, sum_p3, n);
-    if (c.is_last)
         add_interleaved(tile.total_p4, sum_p4, n);
     else
         load(tile.sum_p4 + c.at, sum_p4, n);
@@ -412,6 +404,14 @@ INLINE void backward_chunk(const alif_backward_arguments &a, const Parameters &p
         add_interleaved(tile.total_p5, sum_p5, n);
     else
         load(tile.sum_p5 + c.at, sum_p5, n);
+    if (c.is_last)
+        add_interleaved(tile.total_p6, sum_p6, n);
+    else
+        load(tile.sum_p6 + c.at, sum_p6, n);
+    if (c.is_last)
+        add_interleaved(tile.total_p7, sum_p7, n);
+    else
+        load(tile.sum_p7 + c.at, sum_p7, n);
 }
 
 // Threads that have something to do; a team for one tile would cost more than the tile.
@@ -475,12 +475,12 @@ void backward(const alif_backward_arguments &a, const Parameters &p, Sums &sums)
                 const int64_t first = index * kTile;
                 const int width = int(std::min<int64_t>(kTile, a.neurons - first));
                 BackwardTile tile;
-                clear(tile.total_p0, kSums);
                 clear(tile.total_p1, kSums);
                 clear(tile.total_p2, kSums);
-                clear(tile.total_p3, kSums);
                 clear(tile.total_p4, kSums);
                 clear(tile.total_p5, kSums);
+                clear(tile.total_p6, kSums);
+                clear(tile.total_p7, kSums);
                 for (int64_t begin = last; begin >= 0; begin -= kChunk) {
                     const int steps = int(std::min<int64_t>(kChunk, a.time_steps - begin));
                     for (int at = 0; at < width; at += kBlock) {
@@ -497,12 +497,12 @@ void backward(const alif_backward_arguments &a, const Parameters &p, Sums &sums)
                             backward_chunk<false>(a, p, tile, starts.data(), c, every, n);
                     }
                 }
-                sums.tiles[index * 6 + 0] = total(tile.total_p0);
-                sums.tiles[index * 6 + 1] = total(tile.total_p1);
-                sums.tiles[index * 6 + 2] = total(tile.total_p2);
-                sums.tiles[index * 6 + 3] = total(tile.total_p3);
-                sums.tiles[index * 6 + 4] = total(tile.total_p4);
-                sums.tiles[index * 6 + 5] = total(tile.total_p5);
+                sums.tiles[index * 6 + 0] = total(tile.total_p1);
+                sums.tiles[index * 6 + 1] = total(tile.total_p2);
+                sums.tiles[index * 6 + 2] = total(tile.total_p4);
+                sums.tiles[index * 6 + 3] = total(tile.total_p5);
+                sums.tiles[index * 6 + 4] = total(tile.total_p6);
+                sums.tiles[index * 6 + 5] = total(tile.total_p7);
             }
         }
         if (kStream) finish_streams();

@@ -79,31 +79,31 @@ template <int kLanes>
 struct Parameters {
     real v_threshold;
     real beta;
-    real p0;
     real p1;
     real p2;
-    real p3;
     real p4;
     real p5;
     real p6;
+    real p7;
+    real p8;
 };
 
 template <int kLanes, class Arguments>
 DEVICE Parameters<kLanes> prepared(const Arguments &a, const Place &at) {
     (void)a, (void)at;
     Parameters<kLanes> p;
-    real p0_value, p1_value, p2_value, p3_value, p4_value, p5_value, p6_value;
-    prepare(a.tau_m[0], a.tau_adp[0], a.beta[0], p0_value, p1_value, p2_value, p3_value, p4_value, p5_value,
-        p6_value);
+    real p1_value, p2_value, p4_value, p5_value, p6_value, p7_value, p8_value;
+    prepare(a.tau_m[0], a.tau_adp[0], a.beta[0], p1_value, p2_value, p4_value, p5_value, p6_value, p7_value,
+        p8_value);
     p.v_threshold = a.v_threshold[0];
     p.beta = a.beta[0];
-    p.p0 = p0_value;
     p.p1 = p1_value;
     p.p2 = p2_value;
-    p.p3 = p3_value;
     p.p4 = p4_value;
     p.p5 = p5_value;
     p.p6 = p6_value;
+    p.p7 = p7_value;
+    p.p8 = p8_value;
     return p;
 }
 
@@ -190,7 +190,7 @@ DEVICE void forward(const alif_forward_arguments &a, const Place &at) {
                 for (int i = 0; i < kLanes; ++i) {
                     real spike_value, v_next_value, b_next_value, s_prev_next_value;
                     step_forward(v_now.at[i], b_now.at[i], s_prev_now.at[i], to_real(x_at[t].at[i]),
-                        p.v_threshold, p.beta, p.p0, p.p1, p.p2, p.p3, p.p4, p.p5, spike_value, v_next_value,
+                        p.v_threshold, p.beta, p.p1, p.p2, p.p4, p.p5, p.p6, p.p7, spike_value, v_next_value,
                         b_next_value, s_prev_next_value);
                     spike_out.at[i] = to_io(spike_value);
                     v_now.at[i] = v_next_value;
@@ -275,7 +275,7 @@ DEVICE void rerun(const alif_backward_arguments &a, const Parameters<kLanes> &p,
             for (int i = 0; i < kLanes; ++i) {
                 real v_next_value, b_next_value, s_prev_next_value;
                 step_advance(v_now.at[i], b_now.at[i], s_prev_now.at[i], to_real(x_in.at[i]), p.v_threshold,
-                    p.beta, p.p0, p.p1, p.p2, p.p3, p.p4, p.p5, v_next_value, b_next_value, s_prev_next_value);
+                    p.beta, p.p1, p.p2, p.p4, p.p5, p.p6, p.p7, v_next_value, b_next_value, s_prev_next_value);
                 v_now.at[i] = v_next_value;
                 b_now.at[i] = b_next_value;
                 s_prev_now.at[i] = s_prev_next_value;
@@ -331,19 +331,19 @@ DEVICE void backward(const alif_backward_arguments &a, const Place &at, real *st
                     for (int i = 0; i < kLanes; ++i) {
                         real v_next_value, b_next_value, s_prev_next_value;
                         step_advance(v_at[t].at[i], b_at[t].at[i], s_prev_at[t].at[i],
-                            to_real(x_at[t].at[i]), p.v_threshold, p.beta, p.p0, p.p1, p.p2, p.p3, p.p4, p.p5,
+                            to_real(x_at[t].at[i]), p.v_threshold, p.beta, p.p1, p.p2, p.p4, p.p5, p.p6, p.p7,
                             v_next_value, b_next_value, s_prev_next_value);
                         v_at[t + 1].at[i] = v_next_value;
                         b_at[t + 1].at[i] = b_next_value;
                         s_prev_at[t + 1].at[i] = s_prev_next_value;
                     }
                 }
-            real sum_p0[kLanes] = {};
             real sum_p1[kLanes] = {};
             real sum_p2[kLanes] = {};
-            real sum_p3[kLanes] = {};
             real sum_p4[kLanes] = {};
             real sum_p5[kLanes] = {};
+            real sum_p6[kLanes] = {};
+            real sum_p7[kLanes] = {};
             int64_t written = alif_offset(latest, a.neurons, at.first);
 #pragma unroll
             for (int t = kChunk - 1; t >= 0; --t)
@@ -351,24 +351,24 @@ DEVICE void backward(const alif_backward_arguments &a, const Place &at, real *st
                     Pack<io, kLanes> grad_x_out;
 #pragma unroll
                     for (int i = 0; i < kLanes; ++i) {
-                        real grad_v_value, grad_b_value, grad_s_prev_value, grad_x_value, grad_p0_value,
-                            grad_p1_value, grad_p2_value, grad_p3_value, grad_p4_value, grad_p5_value;
+                        real grad_v_value, grad_b_value, grad_s_prev_value, grad_x_value, grad_p1_value,
+                            grad_p2_value, grad_p4_value, grad_p5_value, grad_p6_value, grad_p7_value;
                         step_backward(v_at[t].at[i], b_at[t].at[i], s_prev_at[t].at[i],
                             to_real(x_at[t].at[i]), to_real(grad_spike_at[t % kGradsAhead].at[i]),
                             grad_v_now.at[i], grad_b_now.at[i], grad_s_prev_now.at[i], p.v_threshold, p.beta,
-                            p.p0, p.p1, p.p2, p.p3, p.p4, p.p5, p.p6, grad_v_value, grad_b_value,
-                            grad_s_prev_value, grad_x_value, grad_p0_value, grad_p1_value, grad_p2_value,
-                            grad_p3_value, grad_p4_value, grad_p5_value);
+                            p.p1, p.p2, p.p4, p.p5, p.p6, p.p7, p.p8, grad_v_value, grad_b_value,
+                            grad_s_prev_value, grad_x_value, grad_p1_value, grad_p2_value, grad_p4_value,
+                            grad_p5_value, grad_p6_value, grad_p7_value);
                         grad_x_out.at[i] = to_io(grad_x_value);
                         grad_v_now.at[i] = grad_v_value;
                         grad_b_now.at[i] = grad_b_value;
                         grad_s_prev_now.at[i] = grad_s_prev_value;
-                        sum_p0[i] += grad_p0_value;
                         sum_p1[i] += grad_p1_value;
                         sum_p2[i] += grad_p2_value;
-                        sum_p3[i] += grad_p3_value;
                         sum_p4[i] += grad_p4_value;
                         sum_p5[i] += grad_p5_value;
+                        sum_p6[i] += grad_p6_value;
+                        sum_p7[i] += grad_p7_value;
                     }
                     if (t >= kGradsAhead) {
                         load(grad_spike_at[t % kGradsAhead], a.grad_spike_seq + grad_spike_next);
@@ -379,12 +379,12 @@ DEVICE void backward(const alif_backward_arguments &a, const Place &at, real *st
                 }
 #pragma unroll
             for (int i = 0; i < kLanes; ++i) {
-                sums[0 * kTile + i] += sum_p0[i];
-                sums[1 * kTile + i] += sum_p1[i];
-                sums[2 * kTile + i] += sum_p2[i];
-                sums[3 * kTile + i] += sum_p3[i];
-                sums[4 * kTile + i] += sum_p4[i];
-                sums[5 * kTile + i] += sum_p5[i];
+                sums[0 * kTile + i] += sum_p1[i];
+                sums[1 * kTile + i] += sum_p2[i];
+                sums[2 * kTile + i] += sum_p4[i];
+                sums[3 * kTile + i] += sum_p5[i];
+                sums[4 * kTile + i] += sum_p6[i];
+                sums[5 * kTile + i] += sum_p7[i];
             }
         }
     }
@@ -464,16 +464,16 @@ DEVICE void layer_gradients(const alif_backward_arguments &a, const real *sums) 
     for (int64_t tile = threadIdx.x; tile < tiles; tile += kSumThreads)
 #pragma unroll
         for (int k = 0; k < 6; ++k) totals[k] += sums[k * tiles + tile];
-    const double p0_sum = block_total(totals[0]);
-    const double p1_sum = block_total(totals[1]);
-    const double p2_sum = block_total(totals[2]);
-    const double p3_sum = block_total(totals[3]);
-    const double p4_sum = block_total(totals[4]);
-    const double p5_sum = block_total(totals[5]);
+    const double p1_sum = block_total(totals[0]);
+    const double p2_sum = block_total(totals[1]);
+    const double p4_sum = block_total(totals[2]);
+    const double p5_sum = block_total(totals[3]);
+    const double p6_sum = block_total(totals[4]);
+    const double p7_sum = block_total(totals[5]);
     if (threadIdx.x) return;
     real grad_tau_m_value, grad_tau_adp_value;
-    prepare_backward(a.tau_m[0], a.tau_adp[0], a.beta[0], real(p0_sum), real(p1_sum), real(p2_sum),
-        real(p3_sum), real(p4_sum), real(p5_sum), grad_tau_m_value, grad_tau_adp_value);
+    prepare_backward(a.tau_m[0], a.tau_adp[0], a.beta[0], real(p1_sum), real(p2_sum), real(p4_sum),
+        real(p5_sum), real(p6_sum), real(p7_sum), grad_tau_m_value, grad_tau_adp_value);
     if (a.grad_tau_m) a.grad_tau_m[0] = grad_tau_m_value;
     if (a.grad_tau_adp) a.grad_tau_adp[0] = grad_tau_adp_value;
 }

@@ -3,8 +3,8 @@
 // One step of one neuron: arithmetic only, no memory and no time. It means the same on a CPU and on
 // a GPU if nothing is contracted or flushed: g++ -ffp-contract=off; nvcc and NVRTC -fmad=false, with
 // their -prec-div=true, -prec-sqrt=true and -ftz=false, by which a plain / is rounded correctly.
-//     charge  b <- b*exp(-1/tau_adp) + s_prev*(1 - exp(-1/tau_adp))
-//     charge  v <- -s_prev*(beta*(b*exp(-1/tau_adp) + s_prev*(1 - exp(-1/tau_adp))) + v_threshold) + v*exp(-1/tau_m) + x*(1 - exp(-1/tau_m))
+//     charge  b <- b*exp(-1/where(tau_adp >= 1, tau_adp, 1)) + s_prev*(1 - exp(-1/where(tau_adp >= 1, tau_adp, 1)))
+//     charge  v <- -s_prev*(beta*(b*exp(-1/where(tau_adp >= 1, tau_adp, 1)) + s_prev*(1 - exp(-1/where(tau_adp >= 1, tau_adp, 1)))) + v_threshold) + v*exp(-1/where(tau_m >= 1, tau_m, 1)) + x*(1 - exp(-1/where(tau_m >= 1, tau_m, 1)))
 //     fire    spike = [-b*beta + v - v_threshold >= 0]
 //     reset   s_prev <- spike
 //     output  spike = spike
@@ -70,11 +70,11 @@ NEURON_FUNCTION real neuron_exp(real x) {
 
 // States of t-1, inputs of t, prepared parameters -> outputs of t, states of t.
 NEURON_FUNCTION void step_forward(real v, real b, real s_prev, real x, real v_threshold,
-    real beta, real p0, real p1, real p2, real p3, real p4, real p5, real &spike, real &v_next,
+    real beta, real p1, real p2, real p4, real p5, real p6, real p7, real &spike, real &v_next,
     real &b_next, real &s_prev_next) {
     // charge
-    const real h_b = fmaf(p1, s_prev, p0 * b);
-    const real h = fmaf(p5, x, fmaf(-fmaf(p4, s_prev, fmaf(p3, b, v_threshold)), s_prev, p2 * v));
+    const real h_b = fmaf(p2, s_prev, p1 * b);
+    const real h = fmaf(p7, x, fmaf(-fmaf(p6, s_prev, fmaf(p5, b, v_threshold)), s_prev, p4 * v));
     // fire
     const real z = fmaf(-beta, h_b, h - v_threshold);
     const bool fired = z >= 0.0f;
@@ -88,11 +88,11 @@ NEURON_FUNCTION void step_forward(real v, real b, real s_prev, real x, real v_th
 
 // The same step where only its states are wanted.
 NEURON_FUNCTION void step_advance(real v, real b, real s_prev, real x, real v_threshold,
-    real beta, real p0, real p1, real p2, real p3, real p4, real p5, real &v_next, real &b_next,
+    real beta, real p1, real p2, real p4, real p5, real p6, real p7, real &v_next, real &b_next,
     real &s_prev_next) {
     // charge
-    const real h_b = fmaf(p1, s_prev, p0 * b);
-    const real h = fmaf(p5, x, fmaf(-fmaf(p4, s_prev, fmaf(p3, b, v_threshold)), s_prev, p2 * v));
+    const real h_b = fmaf(p2, s_prev, p1 * b);
+    const real h = fmaf(p7, x, fmaf(-fmaf(p6, s_prev, fmaf(p5, b, v_threshold)), s_prev, p4 * v));
     // fire
     const real z = fmaf(-beta, h_b, h - v_threshold);
     const bool fired = z >= 0.0f;
@@ -108,13 +108,13 @@ NEURON_FUNCTION void step_advance(real v, real b, real s_prev, real x, real v_th
 // states of t-1 and of the inputs of t, and a term of each parameter's gradient.
 NEURON_FUNCTION void step_backward(real v, real b, real s_prev, real x, real grad_spike,
     real grad_v_next, real grad_b_next, real grad_s_prev_next, real v_threshold, real beta,
-    real p0, real p1, real p2, real p3, real p4, real p5, real p6, real &grad_v, real &grad_b,
-    real &grad_s_prev, real &grad_x, real &grad_p0, real &grad_p1, real &grad_p2, real &grad_p3,
-    real &grad_p4, real &grad_p5) {
+    real p1, real p2, real p4, real p5, real p6, real p7, real p8, real &grad_v, real &grad_b,
+    real &grad_s_prev, real &grad_x, real &grad_p1, real &grad_p2, real &grad_p4, real &grad_p5,
+    real &grad_p6, real &grad_p7) {
     // charge
-    const real h_b = fmaf(p1, s_prev, p0 * b);
-    const real t2 = fmaf(p4, s_prev, fmaf(p3, b, v_threshold));
-    const real h = fmaf(p5, x, fmaf(-t2, s_prev, p2 * v));
+    const real h_b = fmaf(p2, s_prev, p1 * b);
+    const real t4 = fmaf(p6, s_prev, fmaf(p5, b, v_threshold));
+    const real h = fmaf(p7, x, fmaf(-t4, s_prev, p4 * v));
     // fire
     const real z = fmaf(-beta, h_b, h - v_threshold);
     // adjoint
@@ -122,50 +122,58 @@ NEURON_FUNCTION void step_backward(real v, real b, real s_prev, real x, real gra
     const real slope_fired = 1.0f / fmaf(9.869604f * z, z, 1.0f);
     const real grad_z = slope_fired * grad_fired;
     const real grad_h = grad_v_next + grad_z;
-    const real grad_t2 = -(grad_h * s_prev);
-    const real grad_h_b = fmaf(p6, grad_z, grad_b_next);
-    grad_v = p2 * grad_h;
-    grad_b = fmaf(p0, grad_h_b, p3 * grad_t2);
-    grad_s_prev = fmaf(-grad_h, t2, fmaf(p1, grad_h_b, p4 * grad_t2));
-    grad_x = p5 * grad_h;
-    grad_p0 = grad_h_b * b;
-    grad_p1 = grad_h_b * s_prev;
-    grad_p2 = grad_h * v;
-    grad_p3 = grad_t2 * b;
-    grad_p4 = grad_t2 * s_prev;
-    grad_p5 = grad_h * x;
+    const real grad_t4 = -(grad_h * s_prev);
+    const real grad_h_b = fmaf(p8, grad_z, grad_b_next);
+    grad_v = p4 * grad_h;
+    grad_b = fmaf(p1, grad_h_b, p5 * grad_t4);
+    grad_s_prev = fmaf(-grad_h, t4, fmaf(p2, grad_h_b, p6 * grad_t4));
+    grad_x = p7 * grad_h;
+    grad_p1 = grad_h_b * b;
+    grad_p2 = grad_h_b * s_prev;
+    grad_p4 = grad_h * v;
+    grad_p5 = grad_t4 * b;
+    grad_p6 = grad_t4 * s_prev;
+    grad_p7 = grad_h * x;
 }
 
 // What a step needs that parameters alone decide.
-NEURON_FUNCTION void prepare(real tau_m, real tau_adp, real beta, real &p0, real &p1, real &p2,
-    real &p3, real &p4, real &p5, real &p6) {
-    p0 = neuron_exp(-(1.0f / tau_adp));
-    p1 = 1.0f - p0;
-    p2 = neuron_exp(-(1.0f / tau_m));
-    p3 = beta * p0;
-    p4 = beta * p1;
-    p5 = 1.0f - p2;
-    p6 = -beta;
+NEURON_FUNCTION void prepare(real tau_m, real tau_adp, real beta, real &p1, real &p2, real &p4,
+    real &p5, real &p6, real &p7, real &p8) {
+    const real p0 = tau_adp >= 1.0f ? tau_adp : 1.0f;
+    p1 = neuron_exp(-(1.0f / p0));
+    p2 = 1.0f - p1;
+    const real p3 = tau_m >= 1.0f ? tau_m : 1.0f;
+    p4 = neuron_exp(-(1.0f / p3));
+    p5 = beta * p1;
+    p6 = beta * p2;
+    p7 = 1.0f - p4;
+    p8 = -beta;
 }
 
 // The adjoint of prepare, on the gradients summed over steps and neurons.
-NEURON_FUNCTION void prepare_backward(real tau_m, real tau_adp, real beta, real sum_p0,
-    real sum_p1, real sum_p2, real sum_p3, real sum_p4, real sum_p5, real &grad_tau_m,
+NEURON_FUNCTION void prepare_backward(real tau_m, real tau_adp, real beta, real sum_p1,
+    real sum_p2, real sum_p4, real sum_p5, real sum_p6, real sum_p7, real &grad_tau_m,
     real &grad_tau_adp) {
-    const real t0 = 1.0f / tau_adp;
-    const real p0 = neuron_exp(-t0);
-    const real t2 = 1.0f / tau_m;
-    const real p2 = neuron_exp(-t2);
+    const bool t0 = tau_adp >= 1.0f;
+    const real p0 = t0 ? tau_adp : 1.0f;
+    const real t1 = 1.0f / p0;
+    const real p1 = neuron_exp(-t1);
+    const bool t3 = tau_m >= 1.0f;
+    const real p3 = t3 ? tau_m : 1.0f;
+    const real t4 = 1.0f / p3;
+    const real p4 = neuron_exp(-t4);
     // adjoint
-    const real grad_p2 = sum_p2 - sum_p5;
-    const real grad_t3 = grad_p2 * p2;
-    const real grad_t2 = -grad_t3;
-    const real grad_t2_div = grad_t2 / tau_m;
-    const real grad_p1 = fmaf(sum_p4, beta, sum_p1);
-    const real grad_p0 = fmaf(sum_p3, beta, sum_p0 - grad_p1);
-    const real grad_t1 = grad_p0 * p0;
-    const real grad_t0 = -grad_t1;
-    const real grad_t0_div = grad_t0 / tau_adp;
-    grad_tau_m = -(grad_t2_div * t2);
-    grad_tau_adp = -(grad_t0_div * t0);
+    const real grad_p4 = sum_p4 - sum_p7;
+    const real grad_t5 = grad_p4 * p4;
+    const real grad_t4 = -grad_t5;
+    const real grad_t4_div = grad_t4 / p3;
+    const real grad_p3 = -(grad_t4_div * t4);
+    const real grad_p2 = fmaf(sum_p6, beta, sum_p2);
+    const real grad_p1 = fmaf(sum_p5, beta, sum_p1 - grad_p2);
+    const real grad_t2 = grad_p1 * p1;
+    const real grad_t1 = -grad_t2;
+    const real grad_t1_div = grad_t1 / p0;
+    const real grad_p0 = -(grad_t1_div * t1);
+    grad_tau_m = t3 ? grad_p3 : 0.0f;
+    grad_tau_adp = t0 ? grad_p0 : 0.0f;
 }
