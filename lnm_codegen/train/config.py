@@ -27,7 +27,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 MOST_THREADS = 1024
 COUNTS = ("epochs", "batch", "limit", "threads")
 NATURAL = ("validation", "warmup", "evaluate_every")
-AMOUNTS = ("lr", "lr_neuron", "weight_decay", "penalty")
+AMOUNTS = ("lr", "lr_neuron", "weight_decay", "penalty", "penalty_slope")
 SHARES = ("ema", "label_smoothing", "tet_weight")
 
 
@@ -62,6 +62,8 @@ class TrainConfig:
         weight_decay: Of the weights; what the neurons learn has none.
         clip: Largest gradient norm, of the weights and of the neurons' parameters apart.
         penalty: Weight of `stability.slope_penalty`; 0 leaves it out.
+        penalty_slope: The slope up to which no penalty is due. Over a long sequence 1.05 to the
+            power of T is large: give 1 or less.
         project: X: after each step bring theta back to where the potential stays in
             [v_min, v_threshold] for |x| <= X; None leaves it out.
         ema: Decay per step of an exponential moving average of all weights, which is then what
@@ -103,6 +105,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     clip: float = 1.0
     penalty: float = 0.0
+    penalty_slope: float = 1.05
     project: float | None = None
     ema: float = 0.0
     evaluate_every: int = 1

@@ -24,13 +24,15 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.probe import LOWEST, probed
 
 ALLOWED = 1.05
-"""The slope up to which nothing is due."""
+"""The slope up to which nothing is due, unless told otherwise."""
 _POINTS = 49
 """Of the grid that the largest slope is sought on, where it is no parabola."""
 
 
-def slope_penalty(layer: NeuronLayer, low: float = LOWEST, high: float = 1.0) -> Tensor:
-    """Return relu(max |f'| - 1.05)**2 over [low, high], averaged over the layer's rows.
+def slope_penalty(
+    layer: NeuronLayer, low: float = LOWEST, high: float = 1.0, allowed: float = ALLOWED
+) -> Tensor:
+    """Return relu(max |f'| - allowed)**2 over [low, high], averaged over the layer's rows.
 
     Exact, up to rounding, where f' is a polynomial of degree 2 or less: an LNM to degree 3. Else
     the best of 49 points, improved by the parabola through its neighbours.
@@ -44,7 +46,7 @@ def slope_penalty(layer: NeuronLayer, low: float = LOWEST, high: float = 1.0) ->
         slope, *derivatives = _steepest(layer, probe, low, high, 1 + len(probe.learned))
     names = tuple(dict.fromkeys(name for name, _ in probe.learned))
     values = [getattr(layer, name) for name in names]
-    penalty: Tensor = _Penalty.apply(slope[0], derivatives, probe, names, *values)  # type: ignore[no-untyped-call]
+    penalty: Tensor = _Penalty.apply(slope[0], allowed, derivatives, probe, names, *values)  # type: ignore[no-untyped-call]
     return penalty
 
 
@@ -94,12 +96,13 @@ class _Penalty(torch.autograd.Function):
     def forward(
         ctx: Any,
         slope: Tensor,
+        allowed: float,
         derivatives: Sequence[Tensor],
         probe: SlopeNeuron,
         names: tuple[str, ...],
         *values: Tensor,
     ) -> Tensor:
-        excess = torch.relu(slope.abs() - ALLOWED)
+        excess = torch.relu(slope.abs() - allowed)
         share = 2 * excess * slope.sign() / slope.numel()
         terms = share * torch.cat(list(derivatives)) if derivatives else share
         ctx.grads = []
@@ -113,7 +116,7 @@ class _Penalty(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (None,) * 4 + tuple(grad * g for g in ctx.grads)
+        return (None,) * 5 + tuple(grad * g for g in ctx.grads)
 
 
 def _gathered(terms: Tensor, elements: Sequence[int], value: Tensor, size: int | None) -> Tensor:

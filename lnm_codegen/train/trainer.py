@@ -180,7 +180,8 @@ class Trainer:
         if not self.config.penalty:
             return torch.zeros((), device=self.world.device)
         layers = zip(self.network.neurons, self._high, strict=True)
-        terms = [slope_penalty(layer, self._low, high) for layer, high in layers]
+        most = self.config.penalty_slope
+        terms = [slope_penalty(layer, self._low, high, most) for layer, high in layers]
         return self.config.penalty * torch.stack(terms).sum()
 
     def _check_batches(self, samples: int) -> None:

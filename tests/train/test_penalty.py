@@ -141,6 +141,8 @@ def test_nothing_is_due_up_to_slope_1_05() -> None:
     penalty.backward()
     assert penalty.item() == pytest.approx(0.25, abs=1e-4)
     assert layer.theta.grad.tolist() == pytest.approx([0.0, -1.0, 4.0], abs=1e-3)
+    assert slope_penalty(layer, allowed=1.55).item() == 0.0
+    assert slope_penalty(layer, allowed=1.0).item() == pytest.approx(0.55**2, abs=1e-4)
 
 
 def test_a_nan_is_seen() -> None:
