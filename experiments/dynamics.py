@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -29,6 +28,8 @@ from lnm_codegen.train.saved import load_run
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
+from page import filled as page_of
+from page import lines_of
 from plan import Job, read_plan
 from run import folder_of
 
@@ -74,8 +75,8 @@ def whole(name: str, rows: str) -> Iterator[Job]:
 
 def count(name: str, rows: str) -> None:
     """Analyse every such run that is not in the table and add its lines."""
-    known = {(line["row"], line["seed"]) for line in counted(name)}
-    lines: list[dict[str, Any]] = list(counted(name))
+    known = {(line["row"], line["seed"]) for line in lines_of(path_of(name))}
+    lines: list[dict[str, Any]] = list(lines_of(path_of(name)))
     for job in whole(name, rows):
         if (job.row, str(job.seed)) in known:
             continue
@@ -89,17 +90,9 @@ def count(name: str, rows: str) -> None:
     path_of(name).write_text(text.getvalue(), encoding="utf-8")
 
 
-def counted(plan: str) -> list[dict[str, str]]:
-    """Return the lines so far: of runs whose folders may be gone."""
-    if not path_of(plan).is_file():
-        return []
-    with path_of(plan).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def table(name: str) -> list[str]:
     """Return the table of a plan: the share of each class in each layer, over all seeds."""
-    lines = counted(name)
+    lines = lines_of(path_of(name))
     layers = sorted({line["layer"] for line in lines}, key=int)
     head = ["neuron", "seeds", *(f"layer {k}" for k in layers)]
     shown = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
@@ -125,12 +118,7 @@ def shares(lines: list[dict[str, str]]) -> str:
 
 def filled(page: str) -> str:
     """Return the text of a page with these tables as they are counted so far."""
-
-    def one(match: re.Match[str]) -> str:
-        return "\n".join([match["head"], "", *table(match["name"]), "", "<!-- end -->"])
-
-    head = r"(?P<head><!-- dynamics: (?P<name>\w+) -->)"
-    return re.sub(head + r".*?<!-- end -->", one, page, flags=re.DOTALL)
+    return page_of(page, "dynamics", lambda name, _: table(name))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ network, compared with the LIF of its seed. Counts are means over the test set
 from __future__ import annotations
 
 import argparse
-import csv
-import re
 import statistics
 import sys
 from pathlib import Path
@@ -21,6 +19,8 @@ from lnm_codegen.train.energy_table import as_csv, energy_rows
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
+from page import filled as page_of
+from page import lines_of
 from plan import read_plan
 from run import folder_of
 
@@ -70,21 +70,13 @@ def count(name: str, against: str, limit: int | None) -> None:
                 {**line, "run": row, "seed": seed} for row, line in zip(names, lines, strict=True)
             ]
     made = {(row["run"], str(row["seed"])) for row in rows}
-    kept = [row for row in counted(name) if (row["run"], row["seed"]) not in made]
+    kept = [row for row in lines_of(path_of(name)) if (row["run"], row["seed"]) not in made]
     path_of(name).write_text(as_csv([*kept, *rows]), encoding="utf-8")
-
-
-def counted(plan: str) -> list[dict[str, str]]:
-    """Return the lines so far; those of runs whose folders are gone are kept."""
-    if not path_of(plan).is_file():
-        return []
-    with path_of(plan).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def table(plan: str) -> list[str]:
     """Return the table of a plan: means over seeds."""
-    lines = counted(plan)
+    lines = lines_of(path_of(plan))
     head = [f"| {' | '.join(HEAD)} |", f"|{' --- |' * len(HEAD)}"]
     order = [row.name for row in read_plan(plan).rows]
     names = sorted({line["run"] for line in lines}, key=order.index)
@@ -108,13 +100,8 @@ def row(lines: list[dict[str, str]]) -> str:
 
 
 def filled(page: str) -> str:
-    """Return the text of a page with its energy tables as they are counted so far."""
-
-    def one(match: re.Match[str]) -> str:
-        return "\n".join([match["head"], "", *table(match["name"]), "", "<!-- end -->"])
-
-    head = r"(?P<head><!-- energy: (?P<name>\w+) -->)"
-    return re.sub(head + r".*?<!-- end -->", one, page, flags=re.DOTALL)
+    """Return the text of a page with these tables as they are counted so far."""
+    return page_of(page, "energy", lambda name, _: table(name))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,6 @@
     python experiments/table.py mnist1d_feedforward [--against "LIF, hard"] [--search]
     python experiments/table.py --write docs/results.md     every table of the page anew
 
-A table of a page stands between `<!-- table: NAME -->` (or `<!-- table: NAME against ROW -->`) and
-`<!-- end -->`.
-
 Accuracy is on the test set after the last epoch: mean and sample standard deviation over seeds. p
 is of a paired two-sided t-test over the seeds that both rows have, and not corrected for the number
 of rows.
@@ -14,7 +11,6 @@ of rows.
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
 import sys
 from pathlib import Path
@@ -25,6 +21,7 @@ from lnm_codegen.train.report import percent
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
+from page import filled as page_of
 from plan import Plan, Row, read_plan
 from results import Result
 
@@ -54,13 +51,10 @@ def main() -> None:
 def filled(page: str) -> str:
     """Return the text of a page with the tables of the results so far."""
 
-    def one(match: re.Match[str]) -> str:
-        name, against = match["name"], match["against"]
-        lines = table(read_plan(name), results.read(name), against)
-        return "\n".join([match["head"], "", *lines, "", "<!-- end -->"])
+    def one(name: str, against: str | None) -> list[str]:
+        return table(read_plan(name), results.read(name), against)
 
-    head = r"(?P<head><!-- table: (?P<name>\w+)(?: against (?P<against>.+?))? -->)"
-    return re.sub(head + r".*?<!-- end -->", one, page, flags=re.DOTALL)
+    return page_of(page, "table", one)
 
 
 def finals(found: list[Result], row: str) -> dict[int, Result]:

@@ -59,9 +59,9 @@ class NeuronLayer(nn.Module):
         detach_reset: Overrides the neuron's own.
         record: What is returned beside the outputs: names of states for their charged values,
             (T, N, *), and "stats" for counts made in the kernel (see `interval`).
-        interval: With record=("stats",): the charged values of the first state that are not in
-            [low, high], NaN among them, are counted as "outside"; by default those that have run
-            away.
+        interval: With record=("stats",): the charged values of v, or of the first state where none
+            has that name, that are not in [low, high], NaN among them, are counted as "outside";
+            by default those that have run away.
         dtype: Of the parameters; float32 by default.
         inplace: Where no gradient is wanted, let the output overwrite x_seq, if the kernels are
             generated ones, the model has one input and one output, and x_seq is dense and

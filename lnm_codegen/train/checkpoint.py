@@ -51,6 +51,8 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if not isinstance(facts, dict) or type(facts.get("epoch")) is not int:
+            raise ValueError("it does not say after which epoch it was written")
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         raise ModelError(f"train: {path}: no whole checkpoint: {said}. {REMEDY}") from None

@@ -86,12 +86,9 @@ def run(
             kept.load(*held)
         else:
             _try(network, data, world.device)
-            if folder is not None and world.leads:
-                folder.create(config)
-                kept.save_metrics()
-        title = title if world.leads else ""
-        shown = console if world.leads else None
+            kept.begin()
         split = "held out" if config.validation else "test"
+        shown = console if world.leads else None
         report = stack.enter_context(Report(shown, title, config.epochs, lines, split))
         report.on_begin(len(kept.epochs))
         events = stack.enter_context(
@@ -135,6 +132,12 @@ class _Kept:
         self._folder, self._config, self._trainer = folder, config, trainer
         self._history = [learned_of(trainer.averaged)]
         self.epochs: list[Epoch] = []
+
+    def begin(self) -> None:
+        """Make the folder."""
+        if self._folder is not None:
+            self._folder.create(self._config)
+            self.save_metrics()
 
     def add(self, epoch: Epoch) -> None:
         """Take an epoch; the checkpoint, which all else follows from, is written first."""

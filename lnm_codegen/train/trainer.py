@@ -131,7 +131,7 @@ class Trainer:
         self.epoch += 1
         self.world.alike(self.network)
         if self._average is not None:
-            self.world.alike(self._average)
+            self.world.alike(self.averaged)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors that a checkpoint keeps."""

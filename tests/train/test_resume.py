@@ -158,6 +158,10 @@ def test_a_checkpoint_of_another_network(tmp_path: Path, data: Dataset) -> None:
             ModelError, match=r"^train: checkpoint\.safetensors is of another [^\n]*$"
         ):
             run(config, tmp_path / "run", data=data, resume=True)
+    for facts_ in ([], {"epoch": "2"}):
+        write_checkpoint(tmp_path / "run", tensors, facts_)
+        with pytest.raises(ModelError, match=r"no whole checkpoint: it does not say after which"):
+            run(config, tmp_path / "run", data=data, resume=True)
 
 
 def test_a_network_without_its_checkpoint_is_not_trained_over(
