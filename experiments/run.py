@@ -2,6 +2,7 @@
 
     python experiments/run.py mnist1d_feedforward --jobs 2
     python experiments/run.py mnist1d_feedforward --row "LIF, hard" --seed 3     one run of a row
+    python experiments/run.py mnist1d_feedforward --row "LIF, hard" --again      its results anew
 
 It may be stopped at any moment and started again, in several processes at once: a job is claimed
 by a lock, a result is written when the run has ended, and a run that was cut off goes on after its
@@ -24,7 +25,7 @@ from filelock import FileLock, Timeout
 from lnm_codegen.bench.measure import keep_memory
 from lnm_codegen.errors import DivergedError
 from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.runner import load_of, run
+from lnm_codegen.train.runner import RunResult, load_of, run
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
@@ -38,11 +39,12 @@ def main() -> None:
     """Read the arguments and work through the queue."""
     keep_memory()  # a step makes and frees the same tensors again and again
     options = arguments()
+    task = again if options.again else work
     if options.jobs == 1:
-        work(options)
+        task(options)
         return
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=work, args=(options,)) for _ in range(options.jobs)]
+    workers = [context.Process(target=task, args=(options,)) for _ in range(options.jobs)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -58,7 +60,39 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--phase", choices=("search", "final"), help="only this phase")
     parser.add_argument("--data-dir", type=Path, help="folder of the data, where they need one")
     parser.add_argument("--minutes", type=float, help="begin no job after so many minutes")
+    parser.add_argument(
+        "--again", action="store_true",
+        help="train final runs that have a result once more, and compare; writes no result",
+    )  # fmt: skip
     return parser.parse_args()
+
+
+def again(options: argparse.Namespace) -> None:
+    """Repeat the final runs of the table, which leaves their run folders, and say what comes out."""
+    torch.set_num_threads(1)
+    plan = read_plan(options.plan)
+    found = results.read(plan.name)
+    said = {r.key: r.accuracy for r in found if not r.values["failed"]}
+    for job in plan.finals(results.chosen(plan, found)):
+        if job.key not in said or not selected(job, options):
+            continue
+        try:
+            with FileLock(f"{folder_of(job)}.lock", timeout=0):
+                result = train(plan, job, options.data_dir)
+        except Timeout:
+            continue  # another process is at it
+        print(
+            f"{job.plan} {job.row} seed {job.seed}: {result.epochs[-1].test_accuracy or 0.0:.4f},"
+            f" in the table {said[job.key]:.4f}",
+            flush=True,
+        )
+
+
+def selected(job: Job, options: argparse.Namespace) -> bool:
+    """Whether a job is among those asked for."""
+    return (options.row is None or options.row in job.row) and (
+        options.seed is None or job.seed == options.seed
+    )
 
 
 def work(options: argparse.Namespace) -> None:
@@ -90,8 +124,7 @@ def waiting(plan: Plan, options: argparse.Namespace) -> list[Job]:
         job
         for job in jobs
         if job.key not in done
-        and (options.row is None or options.row in job.row)
-        and (options.seed is None or job.seed == options.seed)
+        and selected(job, options)
         and (job.after is None or (job.after, job.seed) in ended)
     ]
 
@@ -124,18 +157,23 @@ def folder_of(job: Job) -> Path:
     return RUNS / job.plan / f"{name}_{job.phase}{job.setting}_seed{job.seed}"
 
 
-def do(plan: Plan, job: Job, data_dir: Path | None) -> None:
-    """Run a job and write its result; a run that diverged has none but the reason."""
+def train(plan: Plan, job: Job, data_dir: Path | None) -> RunResult:
+    """Run a job, from where an earlier run of it stopped."""
     config = replace(job.config, data_dir=data_dir or job.config.data_dir)
     if job.after is not None:
         config = replace(config, neurons_from=folder_of(first_of(plan, job)))
     key = f"{config.data} {config.data_arguments} {config.limit} {config.validation}"
     if key not in DATA:
         DATA[key] = load_of(config)
+    return run(config, folder_of(job), resume=True, data=DATA[key])
+
+
+def do(plan: Plan, job: Job, data_dir: Path | None) -> None:
+    """Run a job and write its result; a run that diverged has none but the reason."""
     row = next(r for r in plan.rows if r.name == job.row)
     shown, began = row.shown[job.setting], time.perf_counter()
     try:
-        result = run(config, folder_of(job), resume=True, data=DATA[key])
+        result = train(plan, job, data_dir)
     except DivergedError as error:
         said, _, _ = str(error).partition(" Epoch ")  # what is kept where is of this machine
         results.add(job, shown, {"failed": said})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -126,6 +127,16 @@ def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[s
     path.write_text(before)
     queue.work(options())
     assert (folder / "results" / "tiny.csv").read_text() == before
+    shutil.rmtree(folder / "runs")  # as in a clone
+    capsys.readouterr()
+    queue.again(options("--row", "LNM", "--seed", "1", "--again"))
+    repeated = capsys.readouterr().out.splitlines()
+    assert len(repeated) == 2
+    for line in repeated:  # "...: accuracy, in the table accuracy"
+        once_more, first = line.rpartition(": ")[2].split(", in the table ")
+        assert once_more == first
+    assert (folder / "results" / "tiny.csv").read_text() == before
+    queue.again(options("--again"))
     lines = table.table(plan, found, "LIF, hard")
     assert len(lines) == 2 + 5 + 2
     best = max((r for r in found if r.phase == "search"), key=lambda r: r.accuracy)
