@@ -68,7 +68,7 @@ def arguments() -> argparse.Namespace:
 
 
 def again(options: argparse.Namespace) -> None:
-    """Repeat the final runs of the table, which leaves their run folders, and say what comes out."""
+    """Repeat final runs of the table, which leaves their run folders; say what comes out."""
     torch.set_num_threads(1)
     plan = read_plan(options.plan)
     found = results.read(plan.name)
