@@ -97,9 +97,9 @@ def table(plan: Plan, found: list[Result], against: str | None) -> list[str]:
 
 def picked(plan: Plan, found: list[Result]) -> list[str]:
     """Return a line that names the row of each family that its search chose, where it is whole."""
-    ready, kinds = results.chosen(plan, found), dict.fromkeys(r.name.split()[0] for r in plan.rows)
+    ready = results.chosen(plan, found)
     words = []
-    for kind in (k.rstrip(",") for k in kinds):
+    for kind in dict.fromkeys(r.name.split()[0].rstrip(",") for r in plan.rows):
         rows = [r for r in plan.rows if r.name.split()[0].rstrip(",") == kind]
         if len(rows) > 1 and all(len(r.settings) > 1 and r.name in ready for r in rows):
             words.append(f"{kind}: {best_of(plan, found, kind)}")
