@@ -118,6 +118,15 @@ def read_plan(name: str) -> Plan:
     )  # fmt: skip
 
 
+def selected(plan: Plan, jobs: list[Job], row: str | None, seed: int | None) -> list[Job]:
+    """Return the jobs of a seed and of the row named, or of all rows whose name holds the text."""
+    names = [r.name for r in plan.rows]
+    rows = {row} if row in names else {name for name in names if (row or "") in name}
+    if not rows:
+        raise SystemExit(f"experiments: {plan.name} has no row {row!r}. Accepted: {names}.")
+    return [job for job in jobs if job.row in rows and (seed is None or job.seed == seed)]
+
+
 def _config(tables: Mapping[str, Any], path: Path) -> TrainConfig:
     """Return the config of the three tables, through the reader of `lnm train --config`."""
     import json

@@ -2,7 +2,7 @@
 
     python experiments/run.py mnist1d_feedforward --jobs 2
     python experiments/run.py mnist1d_feedforward --row "LIF, hard" --seed 3     one run of a row
-    python experiments/run.py mnist1d_feedforward --row "LIF, hard" --again      its results anew
+What has a result is not run again; again.py repeats it.
 
 It may be stopped at any moment and started again, in several processes at once: a job is claimed
 by a lock, a result is written when the run has ended, and a run that was cut off goes on after its
@@ -29,7 +29,7 @@ from lnm_codegen.train.runner import RunResult, load_of, run
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
-from plan import Job, Plan, read_plan
+from plan import Job, Plan, read_plan, selected
 
 RUNS = Path(__file__).parent / "runs"
 DATA: dict[str, Dataset] = {}
@@ -39,12 +39,11 @@ def main() -> None:
     """Read the arguments and work through the queue."""
     keep_memory()  # a step makes and frees the same tensors again and again
     options = arguments()
-    task = again if options.again else work
     if options.jobs == 1:
-        task(options)
+        work(options)
         return
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=task, args=(options,)) for _ in range(options.jobs)]
+    workers = [context.Process(target=work, args=(options,)) for _ in range(options.jobs)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -55,44 +54,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", help="a TOML file of this folder, without .toml")
     parser.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
-    parser.add_argument("--row", help="only rows whose name holds this text")
+    parser.add_argument("--row", help="the row of this name, or all whose name holds this text")
     parser.add_argument("--seed", type=int, help="only final runs of this seed")
     parser.add_argument("--phase", choices=("search", "final"), help="only this phase")
     parser.add_argument("--data-dir", type=Path, help="folder of the data, where they need one")
     parser.add_argument("--minutes", type=float, help="begin no job after so many minutes")
-    parser.add_argument(
-        "--again", action="store_true",
-        help="train final runs that have a result once more, and compare; writes no result",
-    )  # fmt: skip
     return parser.parse_args()
-
-
-def again(options: argparse.Namespace) -> None:
-    """Repeat final runs of the table, which leaves their run folders; say what comes out."""
-    torch.set_num_threads(1)
-    plan = read_plan(options.plan)
-    found = results.read(plan.name)
-    said = {r.key: r.accuracy for r in found if not r.values["failed"]}
-    for job in plan.finals(results.chosen(plan, found)):
-        if job.key not in said or not selected(job, options):
-            continue
-        try:
-            with FileLock(f"{folder_of(job)}.lock", timeout=0):
-                result = train(plan, job, options.data_dir)
-        except Timeout:
-            continue  # another process is at it
-        print(
-            f"{job.plan} {job.row} seed {job.seed}: {result.epochs[-1].test_accuracy or 0.0:.4f},"
-            f" in the table {said[job.key]:.4f}",
-            flush=True,
-        )
-
-
-def selected(job: Job, options: argparse.Namespace) -> bool:
-    """Whether a job is among those asked for."""
-    return (options.row is None or options.row in job.row) and (
-        options.seed is None or job.seed == options.seed
-    )
 
 
 def work(options: argparse.Namespace) -> None:
@@ -122,10 +89,8 @@ def waiting(plan: Plan, options: argparse.Namespace) -> list[Job]:
     ended = {(r.row, r.seed) for r in found if r.phase == "final" and not r.values["failed"]}
     return [
         job
-        for job in jobs
-        if job.key not in done
-        and selected(job, options)
-        and (job.after is None or (job.after, job.seed) in ended)
+        for job in selected(plan, jobs, options.row, options.seed)
+        if job.key not in done and (job.after is None or (job.after, job.seed) in ended)
     ]
 
 
@@ -157,11 +122,20 @@ def folder_of(job: Job) -> Path:
     return RUNS / job.plan / f"{name}_{job.phase}{job.setting}_seed{job.seed}"
 
 
+def complete(job: Job) -> bool:
+    """Whether the folder of a job has a whole run."""
+    return (folder_of(job) / "model.safetensors").is_file()
+
+
 def train(plan: Plan, job: Job, data_dir: Path | None) -> RunResult:
-    """Run a job, from where an earlier run of it stopped."""
+    """Run a job, from where it was cut off; first, if need be, the run that it begins with."""
     config = replace(job.config, data_dir=data_dir or job.config.data_dir)
     if job.after is not None:
-        config = replace(config, neurons_from=folder_of(first_of(plan, job)))
+        first = first_of(plan, job)
+        with FileLock(f"{folder_of(first)}.lock"):
+            if not complete(first):
+                train(plan, first, data_dir)
+        config = replace(config, neurons_from=folder_of(first))
     key = f"{config.data} {config.data_arguments} {config.limit} {config.validation}"
     if key not in DATA:
         DATA[key] = load_of(config)

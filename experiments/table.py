@@ -96,13 +96,14 @@ def table(plan: Plan, found: list[Result], against: str | None) -> list[str]:
 
 
 def picked(plan: Plan, found: list[Result]) -> list[str]:
-    """Return a line that names the row of each family that its search chose, where it is whole."""
-    ready = results.chosen(plan, found)
-    words = []
+    """Return a line that names the row of each family that its search chose, of those complete."""
+    ready, words = results.chosen(plan, found), []
     for kind in dict.fromkeys(r.name.split()[0].rstrip(",") for r in plan.rows):
         rows = [r for r in plan.rows if r.name.split()[0].rstrip(",") == kind]
-        if len(rows) > 1 and all(len(r.settings) > 1 and r.name in ready for r in rows):
-            words.append(f"{kind}: {best_of(plan, found, kind)}")
+        whole = [r for r in rows if len(r.settings) > 1 and r.name in ready]
+        if len(rows) > 1 and whole:
+            best = max(whole, key=lambda row: validation(plan, row, found) or 0.0).name
+            words.append(f"{kind}: {best}{'' if whole == rows else ' (so far)'}")
     return ["", f"Chosen on held-out samples. {'; '.join(words)}."] if words else []
 
 
@@ -110,12 +111,12 @@ def line(name: str, held: float | None, mine: list[Result], p: str) -> str:
     """Return one line of the table."""
     whole = [r for r in mine if not r.values["failed"]]
     shown = "" if held is None else f"{100 * held:.1f}"
+    failed = f", {len(mine) - len(whole)} failed" if len(whole) < len(mine) else ""
     if not whole:
-        return f"| {name} | | {shown} | n = 0 | | | | | | | |"
+        return f"| {name} | | {shown} | n = 0{failed} | | | | | | | |"
     first = whole[0].values
     rates = zip(*([float(x) for x in r.values["rates"].split()] for r in whole), strict=True)
     outside = zip(*([float(x) for x in r.values["outside"].split()] for r in whole), strict=True)
-    failed = f", {len(mine) - len(whole)} failed" if len(whole) < len(mine) else ""
     return " | ".join(
         [
             f"| {name}",

@@ -15,6 +15,7 @@ from tests.train.image_files import write_cifar
 FOLDER = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(FOLDER))
 
+import again  # noqa: E402
 import dynamics  # noqa: E402
 import energy  # noqa: E402
 import figures  # noqa: E402
@@ -127,16 +128,6 @@ def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[s
     path.write_text(before)
     queue.work(options())
     assert (folder / "results" / "tiny.csv").read_text() == before
-    shutil.rmtree(folder / "runs")  # as in a clone
-    capsys.readouterr()
-    queue.again(options("--row", "LNM", "--seed", "1", "--again"))
-    repeated = capsys.readouterr().out.splitlines()
-    assert len(repeated) == 2
-    for line in repeated:  # "...: accuracy, in the table accuracy"
-        once_more, first = line.rpartition(": ")[2].split(", in the table ")
-        assert once_more == first
-    assert (folder / "results" / "tiny.csv").read_text() == before
-    queue.again(options("--again"))
     lines = table.table(plan, found, "LIF, hard")
     assert len(lines) == 2 + 5 + 2
     best = max((r for r in found if r.phase == "search"), key=lambda r: r.accuracy)
@@ -144,7 +135,7 @@ def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[s
     assert said in ("LNM degree 1", "LNM degree 2")
     assert best.accuracy == max(r.accuracy for r in found if (r.row, r.phase) == (said, "search"))
     assert lines[2].startswith("| LIF, hard |  |  | 2 | ")
-    assert lines[-3] == "| diverges | |  | n = 0 | | | | | | | |"
+    assert lines[-3] == "| diverges | |  | n = 0, 2 failed | | | | | | | |"
     assert len(table.searched(plan, found)) == 2 + 4
     energy.count("tiny", "LIF, hard", None)
     counted = energy.table("tiny")
@@ -160,6 +151,44 @@ def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[s
     assert named == ["LNM degree 2", "LNM degree 1", "LIF, soft", "LIF, hard"]
     drawn = sorted(100 * r.accuracy for r in found if r.row == "LIF, hard")
     assert sorted(axis.lines[-2].get_xdata()) == pytest.approx(drawn)
+
+
+FROZEN = """
+[[row]]
+name = "LNM degree 1, frozen"
+family = "lnm"
+degree = 1
+lr_neuron = 0.0
+neurons_from = "row:LNM degree 1"
+"""
+
+
+def test_runs_are_repeated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a clone, which has the table and no run folders, with the run that a run begins with."""
+    (folder / "tiny.toml").write_text(TINY + FROZEN)
+    queue.work(options())
+    table_before = (folder / "results" / "tiny.csv").read_text()
+    shutil.rmtree(folder / "runs")
+
+    def said(*words: str) -> list[str]:
+        sys.argv = ["again.py", "tiny", *words]
+        capsys.readouterr()
+        again.main()
+        return capsys.readouterr().out.splitlines()
+
+    for row in ("LNM degree 1, frozen", "LNM degree 1"):  # a whole name, though it begins another
+        (line,) = said("--row", row, "--seed", "1")
+        if row.endswith("frozen"):  # "...: accuracy, in the table accuracy"
+            once_more, first = line.rpartition(": ")[2].split(", in the table ")
+            assert once_more == first
+        else:
+            assert "not trained again, its run folder is here" in line
+    assert len(said("--row", "LNM", "--seed", "0")) == 3
+    assert (folder / "results" / "tiny.csv").read_text() == table_before
+    with pytest.raises(SystemExit):
+        said("--row", "diverges")
+    with pytest.raises(SystemExit, match="tiny has no row 'nothing'"):
+        said("--row", "nothing")
 
 
 @pytest.mark.slow

@@ -1,0 +1,96 @@
+"""Train final runs of the table once more and say what came out beside what the table has.
+
+    python experiments/again.py mnist1d_feedforward --row "LIF, hard" --seed 3
+    python experiments/again.py ecg_qtdb --data-dir folder --jobs 2
+
+It writes no result; the run folders that it leaves in experiments/runs are what energy.py,
+dynamics.py and `lnm analyze` take. A run whose folder is complete is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from lnm_codegen.bench.measure import keep_memory
+from lnm_codegen.errors import DivergedError
+
+sys.path.insert(0, str(Path(__file__).parent))
+import results
+from plan import Job, Plan, read_plan, selected
+from run import complete, folder_of, train
+
+
+def main() -> None:
+    """Read the arguments, say what there is to do, and do it in `--jobs` processes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", help="a TOML file of this folder, without .toml")
+    parser.add_argument("--row", help="the row of this name, or all whose name holds this text")
+    parser.add_argument("--seed", type=int, help="only runs of this seed")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
+    parser.add_argument("--data-dir", type=Path, help="folder of the data, where they need one")
+    options = parser.parse_args()
+    plan = read_plan(options.plan)
+    asked = repeatable(plan, options.row, options.seed)
+    if not asked:
+        parser.error(f"the table of {plan.name} has no final run of this row and seed")
+    for job in asked:
+        if complete(job):
+            print(f"{named(job)}: not trained again, its run folder is here: {folder_of(job)}")
+    jobs = [job for job in asked if not complete(job)]
+    if options.jobs == 1:
+        repeat(plan, jobs, options.data_dir)
+        return
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=repeat, args=(plan, jobs, options.data_dir))
+        for _ in range(min(options.jobs, len(jobs)))
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    sys.exit(any(worker.exitcode for worker in workers))
+
+
+def repeatable(plan: Plan, row: str | None, seed: int | None) -> list[Job]:
+    """Return the final runs asked for that the table has an accuracy of."""
+    found = results.read(plan.name)
+    whole = {r.key for r in found if not r.values["failed"]}
+    jobs = plan.finals(results.chosen(plan, found))
+    return [job for job in selected(plan, jobs, row, seed) if job.key in whole]
+
+
+def repeat(plan: Plan, jobs: list[Job], data_dir: Path | None) -> None:
+    """Train each of `jobs` that no other process has trained or is training."""
+    torch.set_num_threads(1)
+    said = {r.key: r.accuracy for r in results.read(plan.name)}
+    for job in jobs:
+        folder_of(job).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(f"{folder_of(job)}.lock", timeout=0):
+                if complete(job):
+                    continue
+                accuracy = train(plan, job, data_dir).epochs[-1].test_accuracy or 0.0
+        except Timeout:
+            continue
+        except DivergedError as error:
+            print(f"{named(job)}: {error}", flush=True)
+            continue
+        print(f"{named(job)}: {accuracy:.4f}, in the table {said[job.key]:.4f}", flush=True)
+
+
+def named(job: Job) -> str:
+    return f"{job.plan} {job.row} seed {job.seed}"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    keep_memory()  # a step makes and frees the same tensors again and again
+    main()
