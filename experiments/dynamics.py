@@ -31,7 +31,7 @@ import results
 from page import filled as page_of
 from page import lines_of
 from plan import Job, read_plan
-from run import folder_of
+from run import complete, folder_of
 
 SAMPLES = 200
 """Test samples of a network: enough for what it visits."""
@@ -65,11 +65,11 @@ def path_of(plan: str) -> Path:
 
 
 def whole(name: str, rows: str) -> Iterator[Job]:
-    """Yield the final jobs of some rows that ended and whose folders are here."""
+    """Yield the final jobs of some rows that ended and whose folders are here, complete."""
     plan, found = read_plan(name), results.read(name)
     ended = {r.key for r in found if not r.values["failed"]}
     for job in plan.finals(results.chosen(plan, found)):
-        if job.row.startswith(rows) and job.key in ended and folder_of(job).is_dir():
+        if job.row.startswith(rows) and job.key in ended and complete(job):
             yield job
 
 

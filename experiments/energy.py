@@ -22,7 +22,7 @@ import results
 from page import filled as page_of
 from page import lines_of
 from plan import read_plan
-from run import folder_of
+from run import complete, folder_of
 
 OVERHEADS = ("fp32", "int8", "lemaire")
 HEAD = (
@@ -60,8 +60,8 @@ def count(name: str, against: str, limit: int | None) -> None:
     whole = {r.key for r in found if not r.values["failed"]}
     rows = []
     for seed in plan.seeds:
-        mine = {j.row: folder_of(j) for j in jobs if j.seed == seed and j.key in whole}
-        mine = {row: folder for row, folder in mine.items() if folder.is_dir()}
+        ended = [j for j in jobs if j.seed == seed and j.key in whole and complete(j)]
+        mine = {j.row: folder_of(j) for j in ended}
         if against in mine:
             base = mine.pop(against)
             lines = energy_rows(list(mine.values()), base, limit)

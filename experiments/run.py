@@ -2,11 +2,11 @@
 
     python experiments/run.py mnist1d_feedforward --jobs 2
     python experiments/run.py mnist1d_feedforward --row "LIF, hard" --seed 3     one run of a row
-What has a result is not run again; again.py repeats it.
 
-It may be stopped at any moment and started again, in several processes at once: a job is claimed
-by a lock, a result is written when the run has ended, and a run that was cut off goes on after its
-last epoch. Run folders lie in experiments/runs (not committed); results in experiments/results.
+What has a result is not run again; again.py repeats it. It may be stopped at any moment and started
+again, in several processes at once: a job is claimed by a lock, a result is written when the run
+has ended, and a run that was cut off goes on after its last epoch. Run folders lie in
+experiments/runs (not committed); results in experiments/results.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ def folder_of(job: Job) -> Path:
 
 
 def complete(job: Job) -> bool:
-    """Whether the folder of a job has a whole run."""
-    return (folder_of(job) / "model.safetensors").is_file()
+    """Whether the folder of a job has a whole run: its figure is written last."""
+    return (folder_of(job) / "figure.png").is_file()
 
 
 def train(plan: Plan, job: Job, data_dir: Path | None) -> RunResult:

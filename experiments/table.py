@@ -62,12 +62,8 @@ def finals(found: list[Result], row: str) -> dict[int, Result]:
     return {r.seed: r for r in found if r.row == row and r.phase == "final"}
 
 
-def best_of(plan: Plan, found: list[Result], word: str) -> str | None:
-    """Return the row whose name begins with `word` that did best in the search.
-
-    Where there was no search it is the first of them.
-    """
-    rows = [row for row in plan.rows if row.name.startswith(word)]
+def best_of(plan: Plan, found: list[Result], rows: list[Row]) -> str | None:
+    """Return the row that did best in the search; where there was none, the first of them."""
     if not rows:
         return None
     return max(rows, key=lambda row: validation(plan, row, found) or 0.0).name
@@ -81,7 +77,7 @@ def validation(plan: Plan, row: Row, found: list[Result]) -> float | None:
 
 def table(plan: Plan, found: list[Result], against: str | None) -> list[str]:
     """Return the lines of the table of final results."""
-    against = against or best_of(plan, found, "LIF")
+    against = against or best_of(plan, found, [r for r in plan.rows if r.name.startswith("LIF")])
     base = finals(found, against) if against else {}
     lines = [
         f"| neuron | setting | held out | seeds | test | train | p against {against} | rates |"
@@ -102,7 +98,7 @@ def picked(plan: Plan, found: list[Result]) -> list[str]:
         rows = [r for r in plan.rows if r.name.split()[0].rstrip(",") == kind]
         whole = [r for r in rows if len(r.settings) > 1 and r.name in ready]
         if len(rows) > 1 and whole:
-            best = max(whole, key=lambda row: validation(plan, row, found) or 0.0).name
+            best = best_of(plan, found, whole)
             words.append(f"{kind}: {best}{'' if whole == rows else ' (so far)'}")
     return ["", f"Chosen on held-out samples. {'; '.join(words)}."] if words else []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lnm_codegen.train.report import Report
 from tests.train.image_files import write_cifar
 
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -163,7 +164,9 @@ neurons_from = "row:LNM degree 1"
 """
 
 
-def test_runs_are_repeated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_are_repeated(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a clone, which has the table and no run folders, with the run that a run begins with."""
     (folder / "tiny.toml").write_text(TINY + FROZEN)
     queue.work(options())
@@ -176,6 +179,17 @@ def test_runs_are_repeated(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
         again.main()
         return capsys.readouterr().out.splitlines()
 
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "on_epoch", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            said("--row", "LNM degree 1", "--seed", "1")
+    assert list((folder / "runs" / "tiny").glob("*/model.safetensors"))  # of one epoch of two
+    energy.count("tiny", "LNM degree 1", None)
+    dynamics.count("tiny", "LNM")
+    assert len(energy.table("tiny")) == len(dynamics.table("tiny")) == 2
     for row in ("LNM degree 1, frozen", "LNM degree 1"):  # a whole name, though it begins another
         (line,) = said("--row", row, "--seed", "1")
         if row.endswith("frozen"):  # "...: accuracy, in the table accuracy"
