@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -91,6 +93,7 @@ def host_kernels(neuron: lnm.Neuron, dtype: str) -> HostKernels:
     model = model_in(neuron, dtype)
     name = model.name
     folder = Path(tempfile.mkdtemp(prefix="lnm-cuda-host-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     Cuda().emit(model).write(folder)
     kernels = re.findall(r"(\w+_kernel)\(const (\w+) a, (?:const )?void", host_text(model))
     wrapped = [f"HOST_KERNEL({kernel}, {arguments})" for kernel, arguments in kernels]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -24,6 +26,7 @@ from tests.cases import Results
 from tests.strategies import Arguments, rows_of
 
 FOLDER = Path(tempfile.mkdtemp(prefix="lnm-triton-"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 @dataclass(frozen=True)
