@@ -80,11 +80,10 @@ def compile_kernel(
 
 def ptxas(text: str, target: str) -> dict[str, int]:
     """Return registers and bytes spilled, as `ptxas -v` counts them."""
-    from triton.backends.nvidia import compiler
+    import triton
 
-    capability = int(target.removeprefix("sm_"))
-    tool = compiler.get_ptxas(capability).path
-    name = target + ("a" if capability >= 90 else "")
+    tool = str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas")
+    name = target + ("a" if int(target.removeprefix("sm_")) >= 90 else "")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.ptx"
         path.write_text(text)
