@@ -19,12 +19,12 @@ import torch
 from filelock import FileLock, Timeout
 
 from lnm_codegen.bench.measure import keep_memory
-from lnm_codegen.errors import DivergedError
+from lnm_codegen.errors import DivergedError, LnmError
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
 from plan import Job, Plan, read_plan, selected
-from run import complete, folder_of, train
+from run import complete, folder_of, some, train
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("plan", help="a TOML file of this folder, without .toml")
     parser.add_argument("--row", help="the row of this name, or all whose name holds this text")
     parser.add_argument("--seed", type=int, help="only runs of this seed")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
+    parser.add_argument("--jobs", type=some, default=1, help="processes, each with one thread")
     parser.add_argument("--data-dir", type=Path, help="folder of the data, where they need one")
     options = parser.parse_args()
     plan = read_plan(options.plan)
@@ -83,6 +83,8 @@ def repeat(plan: Plan, jobs: list[Job], data_dir: Path | None) -> None:
         except DivergedError as error:
             print(f"{named(job)}: {error}", flush=True)
             continue
+        except LnmError as error:
+            sys.exit(f"{named(job)}: {error}")
         print(f"{named(job)}: {accuracy:.4f}, in the table {said[job.key]:.4f}", flush=True)
 
 

@@ -51,7 +51,9 @@ def main() -> None:
     elif options.plan is None:
         parser.error("no experiment named")
     elif options.figure is not None:
-        job = next(whole(options.plan, options.rows))
+        job = next(whole(options.plan, options.rows), None)
+        if job is None:
+            parser.error(f"no run folder of {options.plan} is here: again.py makes them")
         found = analyze_run(load_run(folder_of(job)), SAMPLES)
         options.figure.write_bytes(png(grid_figure(found)))
         print(f"{options.figure}: {job.row}, seed {job.seed}. {found.diversity}")

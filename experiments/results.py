@@ -132,7 +132,7 @@ def held_out(plan: Plan, results: list[Result], row: str) -> dict[int, float]:
 
 
 def machine() -> str:
-    """Return the processor's name and the number of its cores here."""
+    """Return the processor's name, and the GPU's where there is one."""
     name = platform.processor() or platform.machine()
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -140,12 +140,14 @@ def machine() -> str:
         name = next(names).split(":", 1)[1].strip()
     except (OSError, StopIteration):
         pass
-    return name
+    return f"{name}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else name
 
 
 def commit() -> str:
-    """Return the commit that runs, or nothing outside a clone."""
-    asked = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=FOLDER.parent, capture_output=True, text=True
+    """Return the commit that runs, with -dirty where files differ from it; nothing without git."""
+    kept = ("--", ".", ":!experiments/results", ":!docs")
+    head, changed = (
+        subprocess.run(["git", *words], cwd=FOLDER.parent.parent, capture_output=True, text=True)
+        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno", *kept))
     )
-    return asked.stdout.strip()
+    return head.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")

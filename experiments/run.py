@@ -23,7 +23,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from lnm_codegen.bench.measure import keep_memory
-from lnm_codegen.errors import DivergedError
+from lnm_codegen.errors import DivergedError, LnmError
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.runner import RunResult, load_of, run
 
@@ -39,6 +39,9 @@ def main() -> None:
     """Read the arguments and work through the queue."""
     keep_memory()  # a step makes and frees the same tensors again and again
     options = arguments()
+    if not waiting(read_plan(options.plan), options):
+        print(f"{options.plan}: nothing left to run of what was asked for")
+        return
     if options.jobs == 1:
         work(options)
         return
@@ -48,18 +51,26 @@ def main() -> None:
         worker.start()
     for worker in workers:
         worker.join()
+    sys.exit(any(worker.exitcode for worker in workers))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", help="a TOML file of this folder, without .toml")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
+    parser.add_argument("--jobs", type=some, default=1, help="processes, each with one thread")
     parser.add_argument("--row", help="the row of this name, or all whose name holds this text")
     parser.add_argument("--seed", type=int, help="only final runs of this seed")
     parser.add_argument("--phase", choices=("search", "final"), help="only this phase")
     parser.add_argument("--data-dir", type=Path, help="folder of the data, where they need one")
     parser.add_argument("--minutes", type=float, help="begin no job after so many minutes")
     return parser.parse_args()
+
+
+def some(text: str) -> int:
+    """Return a number of processes."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} processes. Accepted: 1 or more.")
+    return int(text)
 
 
 def work(options: argparse.Namespace) -> None:
@@ -75,6 +86,8 @@ def work(options: argparse.Namespace) -> None:
             continue
         try:
             do(plan, job, options.data_dir)
+        except LnmError as error:
+            sys.exit(f"{plan.name}: {job.row}: {error}")
         finally:
             lock.release()
 

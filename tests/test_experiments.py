@@ -256,6 +256,26 @@ def test_a_plan_that_is_none() -> None:
         plans.read_plan("nope")
 
 
+def test_what_cannot_start_is_no_result(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data that are missing end the queue with a line and a status; so does a number of none."""
+    text = TINY.replace('"digits-rows"', '"ecg-qtdb"')
+    (folder / "tiny.toml").write_text(text)
+    with pytest.raises(
+        SystemExit, match=r"^tiny: LIF, hard: data: ecg-qtdb: .*nope does not exist"
+    ):
+        queue.work(options("--row", "LIF, hard", "--data-dir", str(folder / "nope")))
+    assert results.read("tiny") == []
+    with pytest.raises(SystemExit):
+        options("--jobs", "0")
+    assert "argument --jobs: 0 processes. Accepted: 1 or more." in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["run.py", "tiny", "--row", "LIF, hard", "--seed", "9"])
+    monkeypatch.setattr(queue, "keep_memory", lambda: None)  # it would begin the process anew
+    queue.main()
+    assert capsys.readouterr().out == "tiny: nothing left to run of what was asked for\n"
+
+
 def test_a_command() -> None:
     done = subprocess.run(
         [sys.executable, str(FOLDER / "run.py"), "--help"], capture_output=True, check=True

@@ -136,6 +136,17 @@ def _further(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, An
     return settings
 
 
+def _fields(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Take out of --data-set, and return, what is a field of the config, such as validation."""
+    from lnm_codegen.train.config_file import TABLES
+
+    known = TABLES["data"]
+    for key in settings:
+        if known.get(key) in given:
+            raise ModelError(f"--data-set {key}: given by an option of its own too. Give it once.")
+    return {known[key]: settings.pop(key) for key in set(settings) & set(known)}
+
+
 def _held(out: Path | None) -> TrainConfig | None:
     """Return the config of the run in `out`, if there is one: options go over it."""
     from lnm_codegen.train.folder import RunFolder
@@ -164,6 +175,7 @@ def _merged(
         kept["network_arguments"] = {}
     if given.get("data", base.data) != base.data:
         kept |= {"data_arguments": {}, "data_dir": None}
+    given = {**given, **_fields(tables["data_arguments"], given)}
     flat = {**kept, **given}
     for name, table in tables.items():
         flat[name] = {**flat[name], **table}

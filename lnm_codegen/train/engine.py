@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.neuron import Neuron
 from lnm_codegen.train.config import TrainConfig, neuron_of
 from lnm_codegen.train.curve import LOWEST
@@ -66,19 +68,31 @@ def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None)
         config: How.
         data: Its samples have the size that the network takes.
         neuron: That of the config, where it is made already.
+
+    Raises:
+        ModelError: The network does not fit neuron or samples, or not into memory.
     """
     with torch.random.fork_rng(devices=_gpus()):
         torch.manual_seed(config.seed)
-        return build(
-            config.network,
-            neuron_of(config) if neuron is None else neuron,
-            data.sample,
-            data.classes,
-            kind=data.kind,
-            per_step=data.per_step or config.loss == "tet",
-            backend=config.backend,
-            **config.network_arguments,
-        )
+        try:
+            return build(
+                config.network,
+                neuron_of(config) if neuron is None else neuron,
+                data.sample,
+                data.classes,
+                kind=data.kind,
+                per_step=data.per_step or config.loss == "tet",
+                backend=config.backend,
+                **config.network_arguments,
+            )
+        except LnmError:
+            raise
+        except (RuntimeError, MemoryError) as error:  # no memory for its weights
+            said = " ".join(str(error).split())[:120]
+            raise ModelError(
+                f"train: the network {config.network!r} cannot be made: {said}. Give it smaller"
+                " layers."
+            ) from None
 
 
 def fit(
@@ -186,6 +200,8 @@ def seeded(config: TrainConfig, device: torch.device) -> Iterator[None]:
         torch.manual_seed(config.seed)
         try:
             if config.deterministic:
+                if device.type == "cuda":  # without it cuBLAS, and so PyTorch, refuses
+                    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
                 torch.use_deterministic_algorithms(True)
                 torch.backends.cudnn.benchmark = False
             yield

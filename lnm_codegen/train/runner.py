@@ -77,15 +77,16 @@ def run(
         stack.enter_context(_threads(config.threads))
         stack.enter_context(seeded(config, world.device))
         network = network_of(config, data).to(world.device)
-        begin_with(network, config.neurons_from, config.neurons_order)
-        trainer = Trainer(config, network, data, world)
-        kept = _Kept(folder if world.leads else None, config, trainer)
         held = None if folder is None or not resume else read_checkpoint(folder.path)
         world.check_alike(-1 if held is None else held[1]["epoch"])
+        if held is None:
+            begin_with(network, config.neurons_from, config.neurons_order)
+        trainer = Trainer(config, network, data, world)
+        kept = _Kept(folder if world.leads else None, config, trainer)
         if held is not None:
             kept.load(*held)
         else:
-            _try(network, data, world.device)
+            _try(trainer, data)
             kept.begin()
         split = "held out" if config.validation else "test"
         shown = console if world.leads else None
@@ -117,12 +118,17 @@ def load_of(config: TrainConfig) -> Dataset:
     return data.held_out(config.validation) if config.validation else data
 
 
-def _try(network: Network, data: Dataset, device: torch.device) -> None:
-    """Run one sample through, so that what cannot run is refused before anything is written."""
-    x, _ = next(data.batches(data.test, 1))
-    network.eval()
+def _try(trainer: Trainer, data: Dataset) -> None:
+    """Run a sample of each split through, so that what cannot run is refused before a file is."""
+    device = trainer.world.device
+    augment = trainer.config.augment
+    drawn = torch.Generator() if augment else None
+    batches = (data.batches(data.train, 1, drawn, augment), data.batches(data.test, 1))
+    trainer.network.eval()
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]), torch.no_grad():
-        network(x.to(device))
+        for x, _ in map(next, batches):
+            trainer.network(x.to(device))
+        trainer.penalty()
 
 
 class _Kept:

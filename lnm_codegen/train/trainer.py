@@ -101,7 +101,7 @@ class Trainer:
         loss = self._loss(logits, labels) if count else 0.0 * logits.sum()
         self._optimizer.zero_grad()
         scaled = self._scaler.scale(loss * self.world.share(count, whole))
-        torch.autograd.backward(scaled + self._scaler.scale(self._penalty()))
+        torch.autograd.backward(scaled + self._scaler.scale(self.penalty()))
         self._scaler.unscale_(self._optimizer)
         finite = clipped(self._groups, self.config.clip)
         self._skipped = 0 if finite else self._skipped + 1
@@ -176,7 +176,8 @@ class Trainer:
         """Return the steps that are done of this epoch."""
         return self.done - self.epoch * (self.total // self.config.epochs)
 
-    def _penalty(self) -> Tensor:
+    def penalty(self) -> Tensor:
+        """Return what is added to the loss for slopes too steep."""
         if not self.config.penalty:
             return torch.zeros((), device=self.world.device)
         layers = zip(self.network.neurons, self._high, strict=True)

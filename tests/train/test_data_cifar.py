@@ -140,6 +140,16 @@ def test_an_encoding_other_than_latin1_is_refused() -> None:
         read_pickle(raw, "a file")
 
 
+def test_what_stands_in_takes_no_state() -> None:
+    """A state put into a function would stay: its defaults, for every file that is read after."""
+    raw = b"c_codecs\nencode\n(N}U\x0c__defaults__(U\x05rot13tstb."
+    for state in (raw, b"c_codecs\nencode\n}U\x01xK\x01sb."):
+        with pytest.raises(ToolError, match="refused"):
+            read_pickle(state, "a file")
+    honest = pickle.dumps({"b": b"\xff"}, 2)
+    assert read_pickle(honest, "a file") == {"b": b"\xff"}
+
+
 @pytest.mark.parametrize("protocol", range(5))
 def test_honest_pickles_are_read(protocol: int) -> None:
     content = {"data": np.arange(6, dtype=np.uint8).reshape(2, 3), "labels": [1, 2], "b": b"\xff"}

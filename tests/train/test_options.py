@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from lnm_codegen.errors import DivergedError, ModelError, UnsupportedError
 from lnm_codegen.train import Dataset, TrainConfig, load, run
 from lnm_codegen.train.engine import fit, network_of
+from lnm_codegen.train.folder import RunFolder
 from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
 from lnm_codegen.train.trainer import Trainer
@@ -21,6 +23,11 @@ SMALL = TrainConfig(
     arguments={"degree": 2}, network_arguments={"channels": (3, 3)}, epochs=2, batch=16, limit=48,
     backend="torch", threads=1,
 )  # fmt: skip
+
+
+def stop(*_: object) -> None:
+    """Stand in for what is written last of an epoch."""
+    raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +162,22 @@ def test_neurons_of_another_run(tmp_path: Path, data: Dataset) -> None:
         run(replace(config, arguments={"degree": 3}), data=data)
     with pytest.raises(ModelError, match=r"Accepted: a folder that lnm train wrote\.$"):
         run(replace(config, neurons_from=tmp_path / "none"), data=data)
+
+
+def test_a_run_goes_on_without_the_one_it_began_with(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint has what was learned since."""
+    run(SMALL, tmp_path / "first", data=data)
+    config = replace(SMALL, neurons_from=tmp_path / "first", epochs=2)
+    stopped, whole = tmp_path / "stopped", run(config, data=data)
+    with monkeypatch.context() as context:
+        context.setattr(RunFolder, "save_history", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, stopped, data=data)
+    shutil.rmtree(tmp_path / "first")
+    found = run(config, stopped, resume=True, data=data)
+    assert [e.loss for e in found.epochs] == [e.loss for e in whole.epochs]
 
 
 @pytest.mark.needs_cc

@@ -140,6 +140,24 @@ def test_force_replaces_the_run_and_nothing_else(tmp_path: Path) -> None:
     assert len(metrics(tmp_path)) == 1
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"augment": True, "data": "digits-rows", "network": "feedforward"},
+        {"penalty": 1.0, "v_min": None, "arguments": {"v_threshold": -3.0}},
+        {"network_arguments": {"channels": (2**40,)}},
+    ],
+)
+def test_what_cannot_run_replaces_nothing(wrong: dict[str, Any], tmp_path: Path) -> None:
+    """What would fail after the first sample, too, is refused while the run that is there is."""
+    run(SMALL, tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    clean = {"network_arguments": {}} if "network" in wrong else {}
+    with pytest.raises(ModelError):
+        run(replace(SMALL, **clean, **wrong), tmp_path, force=True)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()

@@ -16,7 +16,7 @@ VALUE = "a number, true, false, none, a word or path, or several of them with co
 def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     options = ["--degree", "2", "--form", "B", "--per", "channel", "--set", "decay=0.25"]
-    options += ["--set", "surrogate=sigmoid(alpha=3)"]
+    options += ["--set", "surrogate=sigmoid(alpha=3)", "--data-set", "validation=8"]
     assert run(["train", *SMALL, *options, "--seed", "3", "--v-min", "-1", "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "train: loading PyTorch and the data"
@@ -26,7 +26,7 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     config = json.loads((out / "config.json").read_text())["config"]
     assert config["arguments"].pop("surrogate") == {"kind": "sigmoid", "alpha": 3}
     assert config["arguments"] == {"form": "B", "per": "channel", "degree": 2, "decay": 0.25}
-    assert (config["seed"], config["v_min"]) == (3, -1.0)
+    assert (config["seed"], config["v_min"], config["validation"]) == (3, -1.0, 8)
     assert config["network_arguments"] == {"channels": [4]}
     assert run(["train", *SMALL, "--out", str(out)]) == 2
     assert capsys.readouterr().err == (
@@ -57,6 +57,14 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         (
             ["--data-set", "x"],
             "--data-set 'x': not KEY=VALUE. Give, say, --data-set time_steps=10.",
+        ),
+        (
+            ["--limit", "5", "--data-set", "limit=6"],
+            "--data-set limit: given by an option of its own too. Give it once.",
+        ),
+        (
+            ["--data-set", "validation=x"],
+            "'validation' is 'x', of the wrong type. Accepted: an integer.",
         ),
         (
             ["--epochs", "1", "--train", "epochs=2"],

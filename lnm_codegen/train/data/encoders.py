@@ -65,7 +65,7 @@ def latency(x: Tensor, time_steps: int, tau: float = 5.0, threshold: float = 0.0
     fires = x > threshold
     safe = torch.where(fires, x, torch.full_like(x, 2 * threshold))
     step = (tau * torch.log(safe / (safe - threshold))).clamp(max=time_steps - 1).round().long()
-    spikes = torch.zeros((time_steps, *x.shape), dtype=x.dtype)
+    spikes = torch.zeros((time_steps, *x.shape), dtype=x.dtype, device=x.device)
     return spikes.scatter_(0, step.unsqueeze(0), fires.to(x.dtype).unsqueeze(0))
 
 

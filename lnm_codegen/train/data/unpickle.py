@@ -49,11 +49,19 @@ class _Array:
         self.array = flat.reshape(shape, order="F" if by_columns else "C")
 
 
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    """Stand in for `_codecs.encode`, by which Python 3 writes bytes in old protocols."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"the encoding {encoding!r} is not allowed")
-    return str(text).encode("latin1")
+class _Latin1:
+    """Stands for `_codecs.encode`, by which Python 3 writes bytes in old protocols.
+
+    No function, as a pickle can give a function a state: other defaults, for the whole process.
+    """
+
+    def __new__(cls, text: str, encoding: str = "latin1") -> bytes:  # type: ignore[misc]
+        if encoding != "latin1":
+            raise pickle.UnpicklingError(f"the encoding {encoding!r} is not allowed")
+        return str(text).encode("latin1")
+
+    def __setstate__(self, state: Any) -> None:
+        """Nothing has this type, so nothing can be given a state."""
 
 
 _ALLOWED = {
@@ -61,7 +69,7 @@ _ALLOWED = {
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("_codecs", "encode"): _latin1,
+    ("_codecs", "encode"): _Latin1,
 }
 
 

@@ -16,7 +16,8 @@ The classes, in the order in which they are tried; what is above wins:
 "Below threshold" is the interval of the portrait, from the lowest potential that is to count to V.
 A slope within 0.05 of 0 counts as leaky: the potential is forgotten at once. A point of slope 0 at
 the lower end is where a clamp holds the potential. It is no work of the polynomial, and counts only
-as the stable point of a quadratic-like map; slopes are taken where no clamp acts.
+as the stable point of a quadratic-like map; slopes are taken where it does not act. An upper clamp
+cuts f like any other bend.
 """
 
 from __future__ import annotations
