@@ -6,6 +6,7 @@ It must not share a process with Triton's interpreter.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -80,10 +81,13 @@ def compile_kernel(
 
 def ptxas(text: str, target: str) -> dict[str, int]:
     """Return registers and bytes spilled, as `ptxas -v` counts them."""
-    import triton
+    from triton.backends.nvidia import compiler
 
-    tool = str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas")
-    name = target + ("a" if int(target.removeprefix("sm_")) >= 90 else "")
+    capability = int(target.removeprefix("sm_"))
+    asked = len(inspect.signature(compiler.get_ptxas).parameters)  # Triton 3.4 and 3.5: one for all
+    found = compiler.get_ptxas(*(capability,)[:asked])
+    tool = found[0] if isinstance(found, tuple) else found.path  # Triton 3.3: with its version
+    name = target + ("a" if capability >= 90 else "")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.ptx"
         path.write_text(text)
