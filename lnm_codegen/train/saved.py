@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.train.config import TrainConfig, neuron_of
 from lnm_codegen.train.config_file import read_json
 from lnm_codegen.train.data import Dataset
@@ -70,11 +70,8 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
         if data is None:
             data = load_of(config)
         network = network_of(config, data, neuron)
-    except ModelError as error:
+    except (ModelError, ToolError) as error:
         raise ModelError(f"run: {where}: {error}") from None
-    except (RuntimeError, MemoryError) as error:
-        said = " ".join(str(error).split())[:120]
-        raise ModelError(f"run: {where}: its network cannot be made: {said}. {_REMEDY}") from None
     _check_weights(place / "model.safetensors", network.state_dict(), weights)
     network.load_state_dict(weights)
     network.eval()

@@ -198,5 +198,5 @@ def test_weights_of_another_network(folder: Path, data: Dataset) -> None:
     save_file(tensors, path)
     change(folder, network_arguments={"channels": [2, 10**12]})
     assert message(folder, data).startswith(
-        f"run: {folder}/config.json: its network cannot be made: "
+        f"run: {folder}/config.json: train: the network 'conv' cannot be made: "
     )
