@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lnm_codegen.train.insight import CLASSES, analyze_run
-from lnm_codegen.train.insight.figures import grid_figure, png
-from lnm_codegen.train.saved import load_run
+from lnm_codegen.insight import CLASSES, analyze_run
+from lnm_codegen.insight.figures import grid_figure, png
+from lnm_codegen.train.runs.saved import load_run
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results

@@ -15,7 +15,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from lnm_codegen.train.energy_table import as_csv, energy_rows
+from lnm_codegen.insight.energy.table import as_csv, energy_rows
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results

@@ -15,7 +15,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lnm_codegen.train.insight.figures import png
+from lnm_codegen.insight.figures import png
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results

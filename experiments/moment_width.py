@@ -19,7 +19,7 @@ from torch import Tensor
 from lnm_codegen.analysis import charge_spread
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.engine import network_of
-from lnm_codegen.train.runner import load_of
+from lnm_codegen.train.runs.runner import load_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from plan import read_plan

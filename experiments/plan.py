@@ -22,8 +22,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lnm_codegen.train.config import TrainConfig
-from lnm_codegen.train.config_file import config_of, read_toml
+from lnm_codegen.train.runs.config import TrainConfig
+from lnm_codegen.train.runs.config_file import config_of, read_toml
 
 FOLDER = Path(__file__).parent
 TRAIN_FIELDS = {f.name for f in fields(TrainConfig)} - {"family", "arguments", "v_min"}

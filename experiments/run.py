@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from lnm_codegen.bench.measure import keep_memory
 from lnm_codegen.errors import DivergedError, LnmError
 from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.runner import RunResult, load_of, run
+from lnm_codegen.train.runs.runner import RunResult, load_of, run
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results

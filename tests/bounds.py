@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import lnm_codegen as lnm
-from lnm_codegen.interpreter import extent_of
+from lnm_codegen.compiler.interpret import extent_of
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
 from lnm_codegen.ir.nodes import BinaryOp, CompareOp, Fn, Kernel, Role, UnaryOp

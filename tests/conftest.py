@@ -66,7 +66,7 @@ def _no_gpu() -> str | None:
 def _no_compiler() -> str | None:
     """Return why no C++ compiler can be used, or None."""
     from lnm_codegen.errors import ToolError
-    from lnm_codegen.nn.load import compiler
+    from lnm_codegen.nn.load.c import compiler
 
     try:
         compiler()

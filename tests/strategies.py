@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.symbols import Declared, Vector
+from lnm_codegen.language.symbols import Declared, Vector
 
 few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For properties of random neurons, each of which takes some 40 ms to draw and lower."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lnm_codegen.train.report import Report
-from tests.train.image_files import write_cifar
+from tests.train.data.image_files import write_cifar
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(FOLDER))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import lnm_codegen as lnm
+from lnm_codegen.language.functions import as_expr
 
 pytestmark = pytest.mark.peers
 
@@ -300,7 +301,7 @@ def test_izhikevich_of_norse():
     """
     module = norse("izhikevich")
     v, u, x = lnm.state("v"), lnm.state("u"), lnm.input("x")
-    h = lnm.functions.as_expr(0.25)
+    h = as_expr(0.25)
     neuron = lnm.Neuron(
         charge={v: v + h * (0.04 * v**2 + 5 * v + 140 - u + x), u: u + h * 0.02 * (0.2 * v - u)},
         fire=v - 30,

@@ -11,6 +11,8 @@
 Needs SymPy (roots of polynomials) and mpmath (exponentials); no PyTorch.
 """
 
+from lnm_codegen.analysis.arithmetic.interval import Interval as Interval
+from lnm_codegen.analysis.arithmetic.interval import integer_bits as integer_bits
 from lnm_codegen.analysis.error import Decision as Decision
 from lnm_codegen.analysis.error import ErrorBounds as ErrorBounds
 from lnm_codegen.analysis.error import NodeError as NodeError
@@ -20,8 +22,6 @@ from lnm_codegen.analysis.exact import prepared_parameters as prepared_parameter
 from lnm_codegen.analysis.fixed_points import FixedPoint as FixedPoint
 from lnm_codegen.analysis.fixed_points import FixedPoints as FixedPoints
 from lnm_codegen.analysis.fixed_points import fixed_points as fixed_points
-from lnm_codegen.analysis.interval import Interval as Interval
-from lnm_codegen.analysis.interval import integer_bits as integer_bits
 from lnm_codegen.analysis.invariant import Invariant as Invariant
 from lnm_codegen.analysis.invariant import Undecided as Undecided
 from lnm_codegen.analysis.invariant import invariant as invariant

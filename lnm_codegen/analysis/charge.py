@@ -23,9 +23,9 @@ import sympy
 from sympy.core.relational import Relational
 
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.functions import Where, as_expr
-from lnm_codegen.neuron import Neuron
-from lnm_codegen.symbols import Declared, Input, Param, State, input
+from lnm_codegen.language.functions import Where, as_expr
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import Declared, Input, Param, State, input
 
 
 @dataclass(frozen=True)

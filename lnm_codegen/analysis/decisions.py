@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from lnm_codegen.analysis.interval import Interval
-from lnm_codegen.analysis.polynomial import Poly, constant, variable
+from lnm_codegen.analysis.arithmetic.interval import Interval
+from lnm_codegen.analysis.arithmetic.polynomial import Poly, constant, variable
 from lnm_codegen.analysis.propagate import Propagated
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp

@@ -27,12 +27,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from lnm_codegen.analysis.condition import Region
+from lnm_codegen.analysis.arithmetic.condition import Region
+from lnm_codegen.analysis.arithmetic.interval import Interval, integer_bits, interval_of, point
+from lnm_codegen.analysis.arithmetic.pieces import Symbolic
+from lnm_codegen.analysis.arithmetic.polynomial import Poly, substituted
 from lnm_codegen.analysis.decisions import Decisions, saturating
 from lnm_codegen.analysis.exact import exact, parameters_for
-from lnm_codegen.analysis.interval import Interval, integer_bits, interval_of, point
-from lnm_codegen.analysis.pieces import Symbolic
-from lnm_codegen.analysis.polynomial import Poly, substituted
 from lnm_codegen.analysis.propagate import propagate
 from lnm_codegen.analysis.ranges import Given, checked, kernel_ranges
 from lnm_codegen.analysis.symbolic import symbolic

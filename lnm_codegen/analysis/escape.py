@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from lnm_codegen.analysis.interval import Interval
-from lnm_codegen.compiler import lower
-from lnm_codegen.granularity import Extent
-from lnm_codegen.interpreter import interpret
-from lnm_codegen.interpreter_arguments import parameters_of, start_of
+from lnm_codegen.analysis.arithmetic.interval import Interval
+from lnm_codegen.compiler.arguments import parameters_of, start_of
+from lnm_codegen.compiler.interpret import interpret
+from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import Array, run
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 
 STEPS = 2048
 """The longest sequence that is tried."""

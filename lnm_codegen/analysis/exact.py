@@ -14,21 +14,21 @@ from typing import Any, assert_never
 
 import numpy as np
 
-from lnm_codegen.analysis.interval import rational
-from lnm_codegen.compiler import lower
+from lnm_codegen.analysis.arithmetic.interval import rational
+from lnm_codegen.compiler.arguments import parameters_of
+from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.functions import did_you_mean
-from lnm_codegen.granularity import Extent
-from lnm_codegen.interpreter_arguments import parameters_of
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.fixed.quantize import quantize
 from lnm_codegen.ir.fixed.spec import FixedSpec
+from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
 from lnm_codegen.ir.types import BOOL, REAL, Bits, Fixed
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.functions import did_you_mean
+from lnm_codegen.language.neuron import Neuron
 
 _WIDE = FixedSpec(Fixed(30, 0))
 """Any format names the nodes; this one holds constants up to 2**29."""

@@ -19,14 +19,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from lnm_codegen.analysis.condition import truth
-from lnm_codegen.analysis.exact import parameters_for, prepared_parameters
-from lnm_codegen.analysis.interval import Interval, interval_of, point
-from lnm_codegen.analysis.pieces import Piece, Symbolic
-from lnm_codegen.analysis.polynomial import Poly, substituted, univariate
-from lnm_codegen.analysis.ranges import Given, checked
-from lnm_codegen.analysis.symbolic import symbolic
-from lnm_codegen.analysis.univariate import (
+from lnm_codegen.analysis.arithmetic.condition import truth
+from lnm_codegen.analysis.arithmetic.interval import Interval, interval_of, point
+from lnm_codegen.analysis.arithmetic.pieces import Piece, Symbolic
+from lnm_codegen.analysis.arithmetic.polynomial import Poly, substituted, univariate
+from lnm_codegen.analysis.arithmetic.univariate import (
     Coefficients,
     derivative,
     real_roots,
@@ -36,12 +33,15 @@ from lnm_codegen.analysis.univariate import (
     trimmed,
     value_range,
 )
-from lnm_codegen.compiler import lower
+from lnm_codegen.analysis.exact import parameters_for, prepared_parameters
+from lnm_codegen.analysis.ranges import Given, checked
+from lnm_codegen.analysis.symbolic import symbolic
+from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 
 FARTHEST = 1 << 20
 """Fixed points are looked for in [-2**20, 2**20]."""

@@ -20,18 +20,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from lnm_codegen.analysis.arithmetic.interval import Interval, hull, interval_of, point, rational
 from lnm_codegen.analysis.escape import Escape, escape
 from lnm_codegen.analysis.exact import nodes_of, parameters_for, prepared_parameters
-from lnm_codegen.analysis.interval import Interval, hull, interval_of, point, rational
 from lnm_codegen.analysis.ranges import Given, checked
 from lnm_codegen.analysis.symbolic import symbolic
-from lnm_codegen.compiler import lower
+from lnm_codegen.compiler.arguments import start_of
+from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError, ModelError, UnsupportedError
-from lnm_codegen.interpreter_arguments import start_of
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.passes.cse import keep_results
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 
 FINE = 32
 """Ends are multiples of 2**-FINE, or values that occur."""

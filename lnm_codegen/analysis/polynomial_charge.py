@@ -14,11 +14,11 @@ from typing import Any
 
 import sympy
 
-from lnm_codegen.analysis.univariate import Coefficients
+from lnm_codegen.analysis.arithmetic.univariate import Coefficients
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.functions import Where
-from lnm_codegen.neuron import Neuron
-from lnm_codegen.symbols import Declared, Param, is_spike
+from lnm_codegen.language.functions import Where
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import Declared, Param, is_spike
 
 
 @dataclass(frozen=True)

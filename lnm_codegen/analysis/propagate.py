@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
 
-from lnm_codegen.analysis.interval import Interval, hull, meet, point
+from lnm_codegen.analysis.arithmetic.interval import Interval, hull, meet, point
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.types import Bits, Rounding

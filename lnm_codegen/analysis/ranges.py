@@ -12,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from lnm_codegen.analysis.arithmetic.functions import applied, divided
+from lnm_codegen.analysis.arithmetic.interval import Interval, hull, interval_of, meet, point
 from lnm_codegen.analysis.exact import exact, nodes_of, parameters_for, prepared_parameters
-from lnm_codegen.analysis.functions import applied, divided
-from lnm_codegen.analysis.interval import Interval, hull, interval_of, meet, point
 from lnm_codegen.analysis.symbolic import symbolic
-from lnm_codegen.compiler import lower
+from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.functions import did_you_mean
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
 from lnm_codegen.ir.types import BOOL
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.functions import did_you_mean
+from lnm_codegen.language.neuron import Neuron
 
 Given: TypeAlias = Mapping[str, Any]
 """Name -> (low, high), a number, or an Interval."""

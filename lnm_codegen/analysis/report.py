@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from lnm_codegen.analysis.arithmetic.interval import Interval, meet
 from lnm_codegen.analysis.error import ErrorBounds, error_bounds
 from lnm_codegen.analysis.escape import Escape
 from lnm_codegen.analysis.exact import prepared_parameters
 from lnm_codegen.analysis.fixed_points import FixedPoints, fixed_points
-from lnm_codegen.analysis.interval import Interval, meet
 from lnm_codegen.analysis.invariant import Invariant, Undecided, invariant
 from lnm_codegen.analysis.ranges import Given, box_of, checked, kernel_of, kernel_ranges
+from lnm_codegen.compiler.fixed import quantize
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.fixed_compiler import quantize
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits, Fixed
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 
 
 @dataclass(frozen=True)

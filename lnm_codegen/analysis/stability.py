@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from lnm_codegen.analysis.interval import Interval, interval_of, rational
-from lnm_codegen.analysis.univariate import Coefficients, is_nonnegative
+from lnm_codegen.analysis.arithmetic.interval import Interval, interval_of, rational
+from lnm_codegen.analysis.arithmetic.univariate import Coefficients, is_nonnegative
 from lnm_codegen.errors import ModelError
 
 

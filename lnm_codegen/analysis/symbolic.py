@@ -12,11 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
-from lnm_codegen.analysis.condition import Condition, Region, condition, truth
-from lnm_codegen.analysis.functions import applied, divided
-from lnm_codegen.analysis.interval import Interval, point
-from lnm_codegen.analysis.pieces import Piece, Pieces, Symbolic, polynomial_of, variables_of
-from lnm_codegen.analysis.polynomial import Poly, constant, variable
+from lnm_codegen.analysis.arithmetic.condition import Condition, Region, condition, truth
+from lnm_codegen.analysis.arithmetic.functions import applied, divided
+from lnm_codegen.analysis.arithmetic.interval import Interval, point
+from lnm_codegen.analysis.arithmetic.pieces import (
+    Piece,
+    Pieces,
+    Symbolic,
+    polynomial_of,
+    variables_of,
+)
+from lnm_codegen.analysis.arithmetic.polynomial import Poly, constant, variable
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.operators import BinaryOp, CompareOp, UnaryOp

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from lnm_codegen.backends.base import Backend
-from lnm_codegen.backends.c import C
-from lnm_codegen.backends.cuda import Cuda
-from lnm_codegen.backends.fixed_c import FixedC
-from lnm_codegen.backends.fixed_model import FixedBackend
-from lnm_codegen.backends.torch import Torch
-from lnm_codegen.backends.triton import Triton
+from lnm_codegen.backends.c.backend import C
+from lnm_codegen.backends.cuda.backend import Cuda
+from lnm_codegen.backends.integer_c.backend import FixedC
+from lnm_codegen.backends.integer_c.model import FixedBackend
+from lnm_codegen.backends.torch.backend import Torch
+from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.verilog.backend import Verilog
 
 BACKENDS: dict[str, Backend] = {"torch": Torch(), "c": C(), "triton": Triton(), "cuda": Cuda()}

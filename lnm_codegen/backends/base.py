@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lnm_codegen.declared import Param, State
 from lnm_codegen.errors import LnmError, ModelError, ToolError
+from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.ir.nodes import Program
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")

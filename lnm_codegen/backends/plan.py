@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Model
-from lnm_codegen.declared import Granularity, Param
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.granularity import finest, learnable_terms, prepared_granularity
 from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.declarations import Granularity, Param
+from lnm_codegen.ir.granularity import finest, learnable_terms, prepared_granularity
 from lnm_codegen.ir.nodes import Kernel, Port, Role
 from lnm_codegen.ir.passes.cse import keep_results
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lnm_codegen.bench.measure import Call, round_robin
 from lnm_codegen.errors import LnmError
-from lnm_codegen.library import get
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.families.library import get
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.choice import FUSED
 from lnm_codegen.train.models.conv import Block, ConvNet
 

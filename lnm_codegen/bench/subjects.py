@@ -15,7 +15,7 @@ from torch import Tensor
 from lnm_codegen.bench.loops import lif_loop, lnm_loop
 from lnm_codegen.bench.measure import Call
 from lnm_codegen.errors import LnmError
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.choice import FUSED
 

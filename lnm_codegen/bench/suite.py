@@ -13,15 +13,15 @@ from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.bench.floor import copies
 from lnm_codegen.bench.measure import Call, Timing, peak_bytes, round_robin, start_seconds
 from lnm_codegen.bench.subjects import Subject, compiled, eager, hand_loop, layers, peers
-from lnm_codegen.compiler import model_of
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.choice import kernels_of
 from lnm_codegen.nn.explain import bytes_moved, schedule_of
 from lnm_codegen.nn.function import run_backward, run_forward
 from lnm_codegen.nn.layout import arranged
-from lnm_codegen.nn.measured import keep, speed_key
+from lnm_codegen.nn.load.measured import keep, speed_key
 
 
 @dataclass(frozen=True, slots=True)

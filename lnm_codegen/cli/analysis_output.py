@@ -17,7 +17,7 @@ from lnm_codegen.analysis import (
 )
 from lnm_codegen.analysis.report import Analysis, FixedAnalysis
 from lnm_codegen.cli.output import print_heading, print_table
-from lnm_codegen.compiler import equations
+from lnm_codegen.compiler.pipeline import equations
 
 
 def print_analysis(found: Analysis) -> None:

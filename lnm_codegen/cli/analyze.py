@@ -21,8 +21,8 @@ from lnm_codegen.cli.options import (
 from lnm_codegen.cli.output import print_json
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.functions import did_you_mean
-from lnm_codegen.library import resolve
+from lnm_codegen.families.library import resolve
+from lnm_codegen.language.functions import did_you_mean
 
 if TYPE_CHECKING:
     from lnm_codegen.analysis.report import Analysis

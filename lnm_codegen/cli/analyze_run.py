@@ -14,10 +14,10 @@ from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.errors import ModelError
 
 if TYPE_CHECKING:
-    from lnm_codegen.train.insight import RunAnalysis
-    from lnm_codegen.train.insight.compare import Comparison
-    from lnm_codegen.train.insight.tables import Table
-    from lnm_codegen.train.saved import Run
+    from lnm_codegen.insight import RunAnalysis
+    from lnm_codegen.insight.compare import Comparison
+    from lnm_codegen.insight.tables import Table
+    from lnm_codegen.train.runs.saved import Run
 
 PAGE = "analysis.html"
 
@@ -50,9 +50,9 @@ def analyze_folder(folder: Path, options: Options) -> None:
     if options.samples is not None and options.samples < 1:
         raise ModelError(f"analyze: --samples {options.samples}: accepted: an integer >= 1.")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
-    from lnm_codegen.train.insight import analyze_run
-    from lnm_codegen.train.insight.plain import as_dict
-    from lnm_codegen.train.saved import load_run
+    from lnm_codegen.insight import analyze_run
+    from lnm_codegen.insight.plain import as_dict
+    from lnm_codegen.train.runs.saved import load_run
 
     run = load_run(folder)
     found = analyze_run(run, options.samples)
@@ -68,10 +68,10 @@ def analyze_folder(folder: Path, options: Options) -> None:
 
 
 def _compared(run: Run, found: RunAnalysis, options: Options) -> Comparison:
-    from lnm_codegen.train.energy import energy
-    from lnm_codegen.train.insight.analysis import samples_of
-    from lnm_codegen.train.insight.compare import compared
-    from lnm_codegen.train.saved import load_run
+    from lnm_codegen.insight.analysis import samples_of
+    from lnm_codegen.insight.compare import compared
+    from lnm_codegen.insight.energy.report import energy
+    from lnm_codegen.train.runs.saved import load_run
 
     assert options.baseline is not None
     other = load_run(options.baseline)
@@ -82,8 +82,8 @@ def _compared(run: Run, found: RunAnalysis, options: Options) -> Comparison:
 
 def _written(found: RunAnalysis, beside: Comparison | None, options: Options) -> list[Path]:
     """Write what was asked for; return the paths."""
-    from lnm_codegen.train.insight.figures import grid_figure, png
-    from lnm_codegen.train.insight.page import page
+    from lnm_codegen.insight.figures import grid_figure, png
+    from lnm_codegen.insight.page import page
 
     where = options.html
     if where is None and not options.json:
@@ -107,7 +107,7 @@ def _write(path: Path, data: bytes, option: str) -> None:
 
 
 def _print(found: RunAnalysis, beside: Comparison | None) -> None:
-    from lnm_codegen.train.insight.tables import energy_note, energy_table, layers_table
+    from lnm_codegen.insight.tables import energy_note, energy_table, layers_table
 
     typer.secho(f"run {found.folder}: {found.network}", bold=True)
     typer.echo(f"  accuracy {100 * found.accuracy:.2f} % of {found.samples} {found.split} samples")

@@ -14,7 +14,7 @@ from lnm_codegen.cli.options import (
     family_arguments,
 )
 from lnm_codegen.cli.output import print_json, print_table
-from lnm_codegen.library import resolve
+from lnm_codegen.families.library import resolve
 
 if TYPE_CHECKING:
     from lnm_codegen.nn.agree import Agreement

@@ -83,14 +83,14 @@ def _cuda() -> str:
 
 
 def _compiler() -> str:
-    from lnm_codegen.nn.load import compiler
+    from lnm_codegen.nn.load.c import compiler
 
     found = compiler()
     return f"{' '.join(found.command)} ({found.version})"
 
 
 def _openmp() -> str:
-    from lnm_codegen.nn.load import compiler
+    from lnm_codegen.nn.load.c import compiler
 
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "probe.cpp"), Path(folder, "probe")
@@ -116,7 +116,7 @@ def _simd() -> str:
 
 
 def _cache() -> str:
-    from lnm_codegen.nn.load import cache_folder
+    from lnm_codegen.nn.load.c import cache_folder
 
     folder = cache_folder()
     try:

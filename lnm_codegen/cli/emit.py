@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-import lnm_codegen.emission as emission
+import lnm_codegen.compiler.emit as emission
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.base import Source, unwritable, write_whole
 from lnm_codegen.cli.emit_fixed import (
@@ -34,9 +34,9 @@ from lnm_codegen.cli.options import (
     family_arguments,
 )
 from lnm_codegen.errors import ModelError
-from lnm_codegen.library import resolve
-from lnm_codegen.neuron import Neuron
-from lnm_codegen.symbols import check_name
+from lnm_codegen.families.library import resolve
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import check_name
 
 MOST_DEGREES = 64
 FLOATING = ",".join(BACKENDS)

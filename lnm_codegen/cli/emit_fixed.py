@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
-from lnm_codegen.backends.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, Rtl
+from lnm_codegen.backends.verilog.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, Rtl
 from lnm_codegen.cli.options import parse_format
+from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.errors import ModelError
-from lnm_codegen.formats import load_spec
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.types import Fixed
 

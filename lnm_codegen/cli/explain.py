@@ -16,7 +16,7 @@ from lnm_codegen.cli.options import (
 )
 from lnm_codegen.cli.output import print_json
 from lnm_codegen.errors import ModelError
-from lnm_codegen.library import resolve
+from lnm_codegen.families.library import resolve
 
 
 def explain(

@@ -8,7 +8,7 @@ from typing import Any
 from lnm_codegen.cli.options import JsonOption
 from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.family import Family
+from lnm_codegen.language.family import Family
 
 
 def list_families(json: JsonOption = False) -> None:

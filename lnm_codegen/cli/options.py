@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from lnm_codegen.compiler.formats import format_of
 from lnm_codegen.errors import ModelError
-from lnm_codegen.formats import format_of
-from lnm_codegen.functions import did_you_mean
 from lnm_codegen.ir.types import Fixed
-from lnm_codegen.surrogate import SURROGATES, Surrogate
+from lnm_codegen.language.functions import did_you_mean
+from lnm_codegen.language.surrogate import SURROGATES, Surrogate
 
 _FAMILY = typer.Argument(
     metavar="FAMILY", help="A built-in name, a .toml file, file.py:function or module:function."

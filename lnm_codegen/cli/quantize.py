@@ -18,14 +18,14 @@ from lnm_codegen.cli.options import (
     parse_intervals,
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
+from lnm_codegen.compiler.formats import spec_text
 from lnm_codegen.errors import ModelError
-from lnm_codegen.formats import spec_text
-from lnm_codegen.library import resolve
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.families.library import resolve
+from lnm_codegen.language.neuron import Neuron
 
 if TYPE_CHECKING:
-    from lnm_codegen.hardware.choice import Chosen
-    from lnm_codegen.hardware.wordlength import Target, WordLengths
+    from lnm_codegen.hardware.wordlength.select import Chosen
+    from lnm_codegen.hardware.wordlength.wordlength import Target, WordLengths
 
 
 def quantize(
@@ -81,7 +81,7 @@ def quantize(
     proven where ranges are, and confirmed by simulation; a mismatch is counted on short runs from
     the same states, against float64.
     """
-    from lnm_codegen.hardware.wordlength import Target
+    from lnm_codegen.hardware.wordlength.wordlength import Target
 
     if error is None and mismatch is None:
         mismatch = 1e-3
@@ -106,7 +106,7 @@ def quantize(
 
 
 def _of_family(neuron: Neuron, x: list[str], target: Target, options: dict[str, Any]) -> Chosen:
-    from lnm_codegen.hardware.choice import for_interval
+    from lnm_codegen.hardware.wordlength.select import for_interval
 
     inputs = parse_intervals("--x", x, [s.name for s in neuron.inputs], symmetric=True)
     return for_interval(neuron, inputs, target, **options)
@@ -123,9 +123,9 @@ def _of_run(
         raise ModelError(
             f"quantize: {folder} is a run, whose neurons are trained. Leave --degree and --set out."
         )
-    from lnm_codegen.hardware.choice import for_data
-    from lnm_codegen.hardware.network import neuron_layers, parameters_of, see
-    from lnm_codegen.train.saved import load_run
+    from lnm_codegen.deploy.network import neuron_layers, parameters_of, see
+    from lnm_codegen.hardware.wordlength.select import for_data
+    from lnm_codegen.train.runs.saved import load_run
 
     run = load_run(folder)
     images, _ = next(iter(run.data.batches(run.data.test, 64)))

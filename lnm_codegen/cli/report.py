@@ -14,9 +14,9 @@ from lnm_codegen.cli.synth import MOST_SEEDS
 from lnm_codegen.errors import ModelError
 
 if TYPE_CHECKING:
-    from lnm_codegen.hardware.comparison import LayerReport, NetworkReport
+    from lnm_codegen.deploy.comparison import LayerReport, NetworkReport
     from lnm_codegen.hardware.synth import Device
-    from lnm_codegen.train.saved import Run
+    from lnm_codegen.train.runs.saved import Run
 
 SAME = (
     "data", "data_dir", "data_arguments", "limit", "validation", "network", "network_arguments"
@@ -93,7 +93,7 @@ def _check_same(run: Run, baseline: Run) -> None:
 
 def _note(device: Device, synth: bool) -> str | None:
     """Return why resources are not measured, or None."""
-    from lnm_codegen.hardware.comparison import missing_for
+    from lnm_codegen.deploy.comparison import missing_for
 
     if not synth:
         return "resources and Fmax: left out, by --no-synth"
@@ -102,8 +102,8 @@ def _note(device: Device, synth: bool) -> str | None:
 
 
 def _report(run: Run, format_: str, device: Device | None, seeds: int) -> NetworkReport:
-    from lnm_codegen.hardware.agreement import compare
-    from lnm_codegen.hardware.comparison import measured_arrays, network_report
+    from lnm_codegen.deploy.comparison import measured_arrays, network_report
+    from lnm_codegen.deploy.mismatch import compare
 
     specs = specs_of(run, format_)
     arrays = arrays_of_run(run, specs)

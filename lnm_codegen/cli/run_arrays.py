@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.cli.options import parse_format
-from lnm_codegen.formats import load_spec
+from lnm_codegen.compiler.formats import load_spec
 
 if TYPE_CHECKING:
-    from lnm_codegen.hardware.arrays import LayerArray
+    from lnm_codegen.deploy.arrays import LayerArray
     from lnm_codegen.ir.fixed.spec import FixedSpec
-    from lnm_codegen.train.saved import Run
+    from lnm_codegen.train.runs.saved import Run
 
 AUTO = "auto"
 IMAGES, RANGED = 4, 256
@@ -28,7 +28,7 @@ def read_run(folder: Path) -> Run:
         ToolError: Its images are missing.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
-    from lnm_codegen.train.saved import load_run
+    from lnm_codegen.train.runs.saved import load_run
 
     return load_run(folder)
 
@@ -45,9 +45,9 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
     Raises:
         ModelError: No format, or none that will do.
     """
-    from lnm_codegen.hardware.agreement import specs_for
-    from lnm_codegen.hardware.network import neuron_layers
-    from lnm_codegen.hardware.recorded import least_formats
+    from lnm_codegen.deploy.mismatch import specs_for
+    from lnm_codegen.deploy.network import neuron_layers
+    from lnm_codegen.deploy.recorded import least_formats
 
     if text == AUTO:
         images, _ = next(run.data.batches(run.data.train, RANGED))
@@ -59,7 +59,7 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
 
 def arrays_of_run(run: Run, specs: dict[str, FixedSpec]) -> list[LayerArray]:
     """Return the array of each neuron layer, with golden vectors of the first test images."""
-    from lnm_codegen.hardware.arrays import arrays_of
+    from lnm_codegen.deploy.arrays import arrays_of
 
     images, _ = next(run.data.batches(run.data.test, IMAGES))
     return arrays_of(run.network, specs, images)
@@ -72,7 +72,7 @@ def run_sources(folder: Path, text: str) -> dict[Path, Source]:
         ModelError: The folder is none of a run, no format, a parameter that does not fit.
         UnsupportedError: Parameters per neuron, a neuron without a circuit.
     """
-    from lnm_codegen.hardware.array_files import sources_of
+    from lnm_codegen.deploy.array_files import sources_of
 
     run = read_run(folder)
     found = arrays_of_run(run, specs_of(run, text))

@@ -16,13 +16,13 @@ from lnm_codegen.cli.options import (
     family_arguments,
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
-from lnm_codegen.compiler import equations, lower
-from lnm_codegen.granularity import learnable_terms
+from lnm_codegen.compiler.pipeline import equations, lower
+from lnm_codegen.families.library import resolve
 from lnm_codegen.ir.count import OPERATIONS, count, values
+from lnm_codegen.ir.granularity import learnable_terms
 from lnm_codegen.ir.nodes import Kernel, Program, Role
 from lnm_codegen.ir.passes.cse import keep_results
-from lnm_codegen.library import resolve
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 
 
 def show(

@@ -40,12 +40,12 @@ from lnm_codegen.cli.train_options import (
     TrainSetOption,
 )
 from lnm_codegen.errors import ModelError
-from lnm_codegen.functions import did_you_mean
+from lnm_codegen.language.functions import did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lnm_codegen.train.config import TrainConfig
+    from lnm_codegen.train.runs.config import TrainConfig
 
 
 def train(
@@ -123,7 +123,7 @@ def train(
 
 def _further(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what --train gives: fields of [train] that no option of their own has given."""
-    from lnm_codegen.train.config_file import TRAIN_KEYS
+    from lnm_codegen.train.runs.config_file import TRAIN_KEYS
 
     for key in settings:
         if key not in TRAIN_KEYS:
@@ -138,7 +138,7 @@ def _further(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, An
 
 def _fields(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Take out of --data-set, and return, what is a field of the config, such as validation."""
-    from lnm_codegen.train.config_file import TABLES
+    from lnm_codegen.train.runs.config_file import TABLES
 
     known = TABLES["data"]
     for key in settings:
@@ -149,7 +149,7 @@ def _fields(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any
 
 def _held(out: Path | None) -> TrainConfig | None:
     """Return the config of the run in `out`, if there is one: options go over it."""
-    from lnm_codegen.train.folder import RunFolder
+    from lnm_codegen.train.runs.folder import RunFolder
 
     return None if out is None else RunFolder(out).resumable(None)
 
@@ -162,8 +162,8 @@ def _merged(
     v_min: str | None,
 ) -> TrainConfig:
     """Return the config of a file, or that of a run, with what the options say put over it."""
-    from lnm_codegen.train.config import TrainConfig, takes_clamp
-    from lnm_codegen.train.config_file import config_of, read_toml
+    from lnm_codegen.train.runs.config import TrainConfig, takes_clamp
+    from lnm_codegen.train.runs.config_file import config_of, read_toml
 
     base = (held or TrainConfig()) if file is None else read_toml(file)
     kept = base.as_json()
@@ -210,8 +210,8 @@ def _resume(out: Path | None, console: Console) -> None:
 
 def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: Console) -> None:
     """Train, and say what the neurons learned."""
-    from lnm_codegen.train.curve import learned_text
-    from lnm_codegen.train.runner import run
+    from lnm_codegen.train.runs.runner import run
+    from lnm_codegen.train.stability.curve import learned_text
 
     try:
         result = run(config, folder, force=force, resume=resume, console=console)

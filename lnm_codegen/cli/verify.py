@@ -41,7 +41,7 @@ def verify(
     from lnm_codegen.hardware.folder import read_circuit
     from lnm_codegen.hardware.report import check_writable, ladder, updated
     from lnm_codegen.hardware.result import FAILED, SKIPPED, worst
-    from lnm_codegen.hardware.verify import TOOLS, climb, rungs_of
+    from lnm_codegen.hardware.verify.steps import TOOLS, climb, rungs_of
 
     if only is not None and quick:
         raise ModelError("verify: give one of --only and --quick.")

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.common import check_above, check_choice, check_numbers
-from lnm_codegen.family import family
-from lnm_codegen.functions import exp, max
-from lnm_codegen.neuron import Neuron, hard_reset
-from lnm_codegen.surrogate import Surrogate
-from lnm_codegen.symbols import Granularity, Init, input, param, spike, state
+from lnm_codegen.language.family import family
+from lnm_codegen.language.functions import exp, max
+from lnm_codegen.language.neuron import Neuron, hard_reset
+from lnm_codegen.language.surrogate import Surrogate
+from lnm_codegen.language.symbols import Granularity, Init, input, param, spike, state
 
 
 @family

@@ -14,7 +14,7 @@ from typing import Any
 
 import sympy
 
-from lnm_codegen.functions import as_expr
+from lnm_codegen.language.functions import as_expr
 
 BASES: dict[str, Any] = {
     "monomial": None,

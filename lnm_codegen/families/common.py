@@ -6,9 +6,9 @@ from math import inf, isfinite
 from typing import Any
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.functions import ExprLike, where
-from lnm_codegen.neuron import hard_reset, soft_reset
-from lnm_codegen.symbols import Declared
+from lnm_codegen.language.functions import ExprLike, where
+from lnm_codegen.language.neuron import hard_reset, soft_reset
+from lnm_codegen.language.symbols import Declared
 
 
 def reset_of(v: Declared, v_threshold: ExprLike, v_reset: ExprLike | None) -> dict[Any, Any]:

@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.family import family
-from lnm_codegen.functions import sigmoid
-from lnm_codegen.neuron import Neuron
-from lnm_codegen.surrogate import Surrogate
-from lnm_codegen.symbols import Granularity, input, param, spike, state
+from lnm_codegen.language.family import family
+from lnm_codegen.language.functions import sigmoid
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.surrogate import Surrogate
+from lnm_codegen.language.symbols import Granularity, input, param, spike, state
 
 
 @family

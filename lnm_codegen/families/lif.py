@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lnm_codegen.families.common import check_above, check_choice, check_numbers, reset_of
-from lnm_codegen.family import family
-from lnm_codegen.neuron import Neuron
-from lnm_codegen.surrogate import Surrogate
-from lnm_codegen.symbols import Granularity, input, param, state
+from lnm_codegen.language.family import family
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.surrogate import Surrogate
+from lnm_codegen.language.symbols import Granularity, input, param, state
 
 
 @family

@@ -10,11 +10,11 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.families.basis import BASES, in_powers, leak_in, polynomials
 from lnm_codegen.families.common import check_choice, check_numbers, clamped, reset_of
 from lnm_codegen.families.drawn import DrawnLeak
-from lnm_codegen.family import family
-from lnm_codegen.functions import ExprLike, as_expr, poly
-from lnm_codegen.neuron import Neuron
-from lnm_codegen.surrogate import Surrogate
-from lnm_codegen.symbols import Granularity, Init, input, param, state
+from lnm_codegen.language.family import family
+from lnm_codegen.language.functions import ExprLike, as_expr, poly
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.surrogate import Surrogate
+from lnm_codegen.language.symbols import Granularity, Init, input, param, state
 
 LOWEST = -2.0
 """Where the interval of a basis begins if there is no clamp."""

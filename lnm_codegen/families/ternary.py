@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lnm_codegen.families.common import check_above, check_numbers
-from lnm_codegen.family import family
-from lnm_codegen.functions import where
-from lnm_codegen.neuron import Neuron
-from lnm_codegen.surrogate import Surrogate, rectangle
-from lnm_codegen.symbols import Granularity, input, param, spike_named, state
+from lnm_codegen.language.family import family
+from lnm_codegen.language.functions import where
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.surrogate import Surrogate, rectangle
+from lnm_codegen.language.symbols import Granularity, input, param, spike_named, state
 
 
 @family

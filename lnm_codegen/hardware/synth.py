@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lnm_codegen.backends.verilog.harness import harness
+from lnm_codegen.backends.verilog.folder.harness import harness
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.cells import Cost, cells_of, cost_of, fmax_of, ports_of
 from lnm_codegen.hardware.folder import Circuit, Form

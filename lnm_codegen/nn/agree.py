@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from lnm_codegen.compiler import lower
+from lnm_codegen.compiler.interpret import Result, interpret
+from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, ToolError, UnsupportedError
-from lnm_codegen.interpreter import Result, interpret
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import Array, run
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.choice import BACKENDS, interpreting, missing
 from lnm_codegen.nn.layer import NeuronLayer
 

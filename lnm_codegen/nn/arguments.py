@@ -11,8 +11,8 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from lnm_codegen.errors import ShapeError, UnsupportedError
-from lnm_codegen.functions import did_you_mean
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.functions import did_you_mean
+from lnm_codegen.language.neuron import Neuron
 
 TYPES = {
     torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16",

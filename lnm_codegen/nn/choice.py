@@ -13,12 +13,12 @@ from typing import Final
 
 import torch
 
-from lnm_codegen.compiler import model_of
+from lnm_codegen.compiler.pipeline import model_of
 from lnm_codegen.errors import ToolError
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.function import Kernels
-from lnm_codegen.nn.load import compiler, load_c
+from lnm_codegen.nn.load.c import compiler, load_c
 
 FUSED: Final = ("c", "triton", "cuda")
 """Backends of generated kernels."""
@@ -96,11 +96,11 @@ def kernels_of(neuron: Neuron, backend: str, dtype: torch.dtype) -> Kernels:
     model = model_of(neuron, dtype=TYPES[dtype])
     match backend:
         case "triton":
-            from lnm_codegen.nn.load_triton import load_triton
+            from lnm_codegen.nn.load.triton import load_triton
 
             return load_triton(model)
         case "cuda":
-            from lnm_codegen.nn.load_cuda import load_cuda
+            from lnm_codegen.nn.load.cuda import load_cuda
 
             return load_cuda(model)
         case _:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.functions import did_you_mean
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.functions import did_you_mean
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.choice import BACKENDS
 

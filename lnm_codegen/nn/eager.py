@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnm_codegen.emission import emit
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.compiler.emit import emit
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
-from lnm_codegen.nn.modules import import_source
+from lnm_codegen.nn.load.modules import import_source
 
 
 @cache

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lnm_codegen.backends.c import CHUNK
-from lnm_codegen.backends.cuda_plan import CudaPlan
+from lnm_codegen.backends.c.backend import CHUNK
+from lnm_codegen.backends.cuda.plan import CudaPlan
 from lnm_codegen.backends.plan import BYTES, FAR, Plan, checkpoints, chunks_per_checkpoint, plan_of
-from lnm_codegen.backends.triton_kernels import chunk_of
-from lnm_codegen.compiler import model_of
+from lnm_codegen.backends.triton.kernels import chunk_of
+from lnm_codegen.compiler.pipeline import model_of
 from lnm_codegen.ir.count import count
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.choice import FUSED, misplaced, missing
 from lnm_codegen.nn.layout import Layout, layout_of, readable
-from lnm_codegen.nn.measured import recall, speed_key
+from lnm_codegen.nn.load.measured import recall, speed_key
 
 
 @dataclass(frozen=True, slots=True)

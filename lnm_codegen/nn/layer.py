@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.types import Fixed
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import (
     REAL,
     check_inputs,
@@ -25,10 +25,10 @@ from lnm_codegen.nn.choice import choose, kernels_of
 from lnm_codegen.nn.construction import check_choice, check_dtype, checked_neuron, checked_shape
 from lnm_codegen.nn.eager import run_eager
 from lnm_codegen.nn.explain import Explanation, explain
-from lnm_codegen.nn.fixed import Arithmetic, arithmetic_of, check_device
-from lnm_codegen.nn.fixed_eager import run_fixed_eager
-from lnm_codegen.nn.fixed_function import run_fixed_c
 from lnm_codegen.nn.function import Call, Fused, Kernels, Ran, run_over
+from lnm_codegen.nn.integer.arithmetic import Arithmetic, arithmetic_of, check_device
+from lnm_codegen.nn.integer.eager import run_fixed_eager
+from lnm_codegen.nn.integer.function import run_fixed_c
 from lnm_codegen.nn.layout import arranged, is_rewritable
 from lnm_codegen.nn.operators import operator_of, run_operator
 from lnm_codegen.nn.parameters import register, rows_of, shape_of

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lnm_codegen.symbols import Param
+from lnm_codegen.language.symbols import Param
 
 
 class Layout(NamedTuple):

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.backends.base import Model
-from lnm_codegen.compiler import model_of
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.choice import kernels_of
 from lnm_codegen.nn.function import Kernels, Ran, run_backward, run_forward

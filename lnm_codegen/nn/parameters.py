@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from lnm_codegen.errors import ModelError, ShapeError
-from lnm_codegen.neuron import Neuron
-from lnm_codegen.symbols import Param
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import Param
 
 
 def rows_of(

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.errors import ModelError
-from lnm_codegen.functions import did_you_mean, where
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.functions import did_you_mean, where
+from lnm_codegen.language.neuron import Neuron
 
 STATS = "stats"
 

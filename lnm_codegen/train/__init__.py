@@ -1,8 +1,5 @@
 """Training of spiking networks: data, networks, the loop, stability, what was learned."""
 
-from lnm_codegen.train.config import TrainConfig as TrainConfig
-from lnm_codegen.train.curve import charge_curve as charge_curve
-from lnm_codegen.train.curve import slope_penalty as slope_penalty
 from lnm_codegen.train.data import Dataset as Dataset
 from lnm_codegen.train.data import load as load
 from lnm_codegen.train.engine import Epoch as Epoch
@@ -12,10 +9,13 @@ from lnm_codegen.train.models import MODELS as MODELS
 from lnm_codegen.train.models import Network as Network
 from lnm_codegen.train.models import build as build
 from lnm_codegen.train.models.conv import ConvNet as ConvNet
-from lnm_codegen.train.runner import RunResult as RunResult
-from lnm_codegen.train.runner import run as run
-from lnm_codegen.train.saved import Run as Run
-from lnm_codegen.train.saved import load_run as load_run
-from lnm_codegen.train.stability import Certificate as Certificate
-from lnm_codegen.train.stability import certificate as certificate
-from lnm_codegen.train.stability import project as project
+from lnm_codegen.train.runs.config import TrainConfig as TrainConfig
+from lnm_codegen.train.runs.runner import RunResult as RunResult
+from lnm_codegen.train.runs.runner import run as run
+from lnm_codegen.train.runs.saved import Run as Run
+from lnm_codegen.train.runs.saved import load_run as load_run
+from lnm_codegen.train.stability.curve import charge_curve as charge_curve
+from lnm_codegen.train.stability.curve import slope_penalty as slope_penalty
+from lnm_codegen.train.stability.stability import Certificate as Certificate
+from lnm_codegen.train.stability.stability import certificate as certificate
+from lnm_codegen.train.stability.stability import project as project

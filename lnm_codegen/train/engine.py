@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from lnm_codegen.errors import LnmError, ModelError
-from lnm_codegen.neuron import Neuron
-from lnm_codegen.train.config import TrainConfig, neuron_of
-from lnm_codegen.train.curve import LOWEST
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.train.data import Dataset, Split
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import answers
 from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.models import Network, build
+from lnm_codegen.train.runs.config import TrainConfig, neuron_of
+from lnm_codegen.train.stability.curve import LOWEST
 from lnm_codegen.train.trainer import Trainer
 
 REMEMBERED = 1 << 16

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train.curve import LOWEST, charge_curve, learned_text
 from lnm_codegen.train.models import Network
+from lnm_codegen.train.stability.curve import LOWEST, charge_curve, learned_text
 
 LIF_DECAY = 0.5
 _INK, _QUIET, _LIF = "#1f4e79", "#b0b0b0", "#c55a11"

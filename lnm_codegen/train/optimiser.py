@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from lnm_codegen.train.config import TrainConfig
 from lnm_codegen.train.models import parameter_groups
+from lnm_codegen.train.runs.config import TrainConfig
 
 
 def optimizer_of(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:

@@ -11,16 +11,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train import checkpoint
-from lnm_codegen.train.config import TrainConfig, takes_clamp
-from lnm_codegen.train.curve import LOWEST, slope_penalty
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import IGNORED, answers, loss_of
 from lnm_codegen.train.models import Network, parameter_groups
 from lnm_codegen.train.models.norm import threshold_of
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
-from lnm_codegen.train.stability import check_projectable, project
+from lnm_codegen.train.runs import checkpoint
+from lnm_codegen.train.runs.config import TrainConfig, takes_clamp
+from lnm_codegen.train.stability.curve import LOWEST, slope_penalty
+from lnm_codegen.train.stability.stability import check_projectable, project
 
 SKIPS = 20
 """Steps that float16's scaler may skip in a row: from 2**16 it has then come down to 1/16."""

@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lnm_codegen.backends import expr
-from lnm_codegen.backends.c_expr import CDialect, literal
-from lnm_codegen.backends.torch import _Dialect
+from lnm_codegen.backends.c.expr import CDialect, literal
+from lnm_codegen.backends.torch.backend import _Dialect
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
 from lnm_codegen.ir.nodes import (

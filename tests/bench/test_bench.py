@@ -14,7 +14,8 @@ from lnm_codegen.bench import report, suite
 from lnm_codegen.bench.loops import lif_loop, lnm_loop
 from lnm_codegen.bench.network import measure_network
 from lnm_codegen.bench.subjects import peers
-from lnm_codegen.nn import NeuronLayer, measured, tune
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.load import measured, tune
 
 pytestmark = pytest.mark.needs_cc
 

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 import lnm_codegen as lnm
-from lnm_codegen.nn import choice, load
+from lnm_codegen.nn import choice
 from lnm_codegen.nn import layer as layer_module
 from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.load import c as load
 from tests.cases import CASES
 
 BACKENDS = ["torch", pytest.param("c", marks=pytest.mark.needs_cc)]

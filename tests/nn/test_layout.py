@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler import model_of
+from lnm_codegen.compiler.pipeline import model_of
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.layout import layout_of
-from lnm_codegen.nn.load import load_c
+from lnm_codegen.nn.load.c import load_c
 from tests.cases import CASES
 
 pytestmark = pytest.mark.needs_cc

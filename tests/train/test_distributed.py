@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from lnm_codegen.cli import run as command
-from tests.train.test_run import metrics
+from tests.train.runs.test_runner import metrics
 
 TOLERANCE = 2e-5
 """Of each weight, after 2 epochs: sums over the batch are taken in another order, and Adam divides

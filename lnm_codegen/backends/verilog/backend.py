@@ -5,28 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lnm_codegen.backends.base import Source
-from lnm_codegen.backends.fixed_model import FixedModel
-from lnm_codegen.backends.rtl import FORMS
-from lnm_codegen.backends.verilog.array import array_modules, array_times, check_states
-from lnm_codegen.backends.verilog.array_bench import array_testbench, array_vectors
-from lnm_codegen.backends.verilog.bench import testbench
-from lnm_codegen.backends.verilog.channels import check_channels
-from lnm_codegen.backends.verilog.ecp5 import (
+from lnm_codegen.backends.integer_c.model import FixedModel
+from lnm_codegen.backends.verilog.array.array import array_modules, array_times, check_states
+from lnm_codegen.backends.verilog.array.channels import check_channels
+from lnm_codegen.backends.verilog.core.ecp5 import (
     check_factors,
     ecp5_leaf,
     ecp5_model,
     simulation_files,
 )
-from lnm_codegen.backends.verilog.folder import folder_files
-from lnm_codegen.backends.verilog.formal import proofs
-from lnm_codegen.backends.verilog.manifest import Form, manifest
-from lnm_codegen.backends.verilog.modules import comb_module, core_module, leaf, next_module
+from lnm_codegen.backends.verilog.core.modules import comb_module, core_module, leaf, next_module
+from lnm_codegen.backends.verilog.core.pipeline import Pipeline
+from lnm_codegen.backends.verilog.core.terms import multiplied
+from lnm_codegen.backends.verilog.folder.folder import folder_files
+from lnm_codegen.backends.verilog.folder.manifest import Form, manifest
+from lnm_codegen.backends.verilog.formal.proofs import proofs
 from lnm_codegen.backends.verilog.parts import Design, check_names
-from lnm_codegen.backends.verilog.pipeline import Pipeline
-from lnm_codegen.backends.verilog.sequence import Sequence
-from lnm_codegen.backends.verilog.sequence_module import seq_module
-from lnm_codegen.backends.verilog.terms import multiplied
-from lnm_codegen.backends.verilog.vectors import run_vectors, step_vectors
+from lnm_codegen.backends.verilog.rtl import FORMS
+from lnm_codegen.backends.verilog.sequence.module import seq_module
+from lnm_codegen.backends.verilog.sequence.schedule import Sequence
+from lnm_codegen.backends.verilog.testbench.array_bench import array_testbench, array_vectors
+from lnm_codegen.backends.verilog.testbench.bench import testbench
+from lnm_codegen.backends.verilog.testbench.vectors import run_vectors, step_vectors
 
 
 @dataclass(frozen=True, slots=True)

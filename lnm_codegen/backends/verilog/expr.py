@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lnm_codegen.backends.verilog.digits import signed_digits
+from lnm_codegen.backends.verilog.core.digits import signed_digits
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, always_fits
 from lnm_codegen.ir.fixed.nodes import SumOp

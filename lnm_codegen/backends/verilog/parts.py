@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from lnm_codegen.backends.fixed_model import Coefficient, FixedModel
-from lnm_codegen.backends.rtl import Rtl
+from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel
 from lnm_codegen.backends.verilog.expr import Printer, literal, width_of
+from lnm_codegen.backends.verilog.rtl import Rtl
 from lnm_codegen.backends.verilog.words import TAKEN
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx

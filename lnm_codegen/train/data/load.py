@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.functions import did_you_mean
+from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.train.data.cifar import cifar10, cifar100
 from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.data.digits import digits, digits_rows

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from lnm_codegen.errors import ModelError, ToolError
-from lnm_codegen.functions import did_you_mean
+from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.data.split import Split, held
 

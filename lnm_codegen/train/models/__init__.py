@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.functions import did_you_mean
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.functions import did_you_mean
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.choice import BACKENDS
 from lnm_codegen.train.models.base import Network as Network
 from lnm_codegen.train.models.base import Task as Task

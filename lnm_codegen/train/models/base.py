@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.common import check_choice as check_choice
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 
 KINDS = ("image", "sequence")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.models.base import (
     Network,

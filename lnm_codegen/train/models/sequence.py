@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.library import get
-from lnm_codegen.neuron import Neuron
+from lnm_codegen.families.library import get
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.models.base import (
     Network,

@@ -1,0 +1,1 @@
+"""Exact arithmetic: intervals, polynomials, and their critical points."""

@@ -1,0 +1,200 @@
+"""Polynomials of one variable with rational coefficients: exact ranges, roots, signs.
+
+The extremes of p over [a, b] lie at a, b and the real roots of p'. A root c comes as a rational
+interval [r, s] that holds no other. There p'(c) = 0, so that for every t in [r, s]
+
+    |p(t) - p(r)| <= (s - r)**2 * max |p''| over [r, s],
+
+and [r, s] is halved until that is below 2**-GRID: the range is outward, and by less than 2**-60.
+Signs are decided exactly, by Sturm's theorem: p >= 0 on [a, b] if and only if p is not negative
+between its roots, none of odd multiplicity lies inside, and one other point is not negative.
+SymPy isolates and counts the roots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from math import comb
+from typing import Any, TypeAlias
+
+import sympy
+
+from lnm_codegen.analysis.arithmetic.interval import GRID, Interval, hull, point
+
+Coefficients: TypeAlias = tuple[Fraction, ...]
+"""c_0, c_1, ..., c_d of c_0 + c_1*t + ... + c_d*t**d."""
+
+_T = sympy.Symbol("t")
+_START = 40
+
+
+def value_at(coefficients: Sequence[Fraction], t: Fraction) -> Fraction:
+    """Return p(t)."""
+    total = Fraction(0)
+    for c in reversed(coefficients):
+        total = total * t + c
+    return total
+
+
+def derivative(coefficients: Sequence[Fraction]) -> Coefficients:
+    """Return the coefficients of p'."""
+    return tuple(k * c for k, c in enumerate(coefficients))[1:]
+
+
+def trimmed(coefficients: Sequence[Fraction]) -> Coefficients:
+    """Return the coefficients without zeros behind the leading one."""
+    found = list(coefficients)
+    while found and not found[-1]:
+        found.pop()
+    return tuple(found)
+
+
+def on(coefficients: Sequence[Fraction], t: Interval) -> Interval:
+    """Return Horner's scheme in intervals: outward, not tight."""
+    total = point(Fraction(0))
+    for c in reversed(coefficients):
+        total = (total * t).shifted(c)
+    return total.loose()
+
+
+def real_roots(coefficients: Coefficients) -> tuple[tuple[Interval, int], ...]:
+    """Return the distinct real roots in order, each in an interval of its own.
+
+    Returns:
+        (interval, multiplicity) of each; the interval of a rational root may be that point.
+    """
+    return _isolated(trimmed(coefficients), _START)
+
+
+@lru_cache(maxsize=4096)
+def _isolated(coefficients: Coefficients, bits: int) -> tuple[tuple[Interval, int], ...]:
+    if len(coefficients) < 2:
+        return ()
+    if len(coefficients) == 2:
+        return ((point(-coefficients[0] / coefficients[1]), 1),)
+    found = _polynomial(coefficients).intervals(eps=sympy.Rational(1, 1 << bits))
+    return tuple(
+        (Interval(_fraction(low), _fraction(high)), int(multiplicity))
+        for (low, high), multiplicity in found
+    )
+
+
+def refined(coefficients: Coefficients, root: Interval) -> Interval:
+    """Return a narrower interval around the one root in `root`, at most 2**-20 as wide.
+
+    The root is a simple one of `coefficients`, or a point already.
+    """
+    low, high = root.low, root.high
+    at_low = value_at(coefficients, low)
+    if low == high or not at_low:
+        return point(low)
+    if not value_at(coefficients, high):
+        return point(high)
+    for _ in range(20):
+        middle = (low + high) / 2
+        value = value_at(coefficients, middle)
+        if not value:
+            return point(middle)
+        if (value > 0) == (at_low > 0):
+            low = middle
+        else:
+            high = middle
+    return Interval(low, high)
+
+
+def value_range(coefficients: Coefficients, t: Interval) -> Interval:
+    """Return the range of p over `t`: exact at rational extremes, else outward by < 2**-60."""
+    coefficients = trimmed(coefficients)
+    ends = [point(value_at(coefficients, end)) for end in (t.low, t.high)]
+    if len(coefficients) > 2 and t.low < t.high:
+        slope = derivative(coefficients)
+        for k, (root, _) in enumerate(real_roots(slope)):
+            if root.low <= t.high and root.high >= t.low:
+                ends.append(_extreme(coefficients, slope, k))
+    found = hull(ends)
+    return Interval(found.low, found.high, t.tight)
+
+
+def _extreme(p: Coefficients, slope: Coefficients, k: int) -> Interval:
+    """Return p around the root number k of p'."""
+    bits, least = _START, Fraction(1, 1 << GRID)
+    while True:
+        root, _ = _isolated(trimmed(slope), bits)[k]
+        here = value_at(p, root.low)
+        if root.low == root.high:
+            return point(here)
+        error = root.width**2 * on(derivative(slope), root).magnitude
+        if error < least:
+            return Interval(here - error, here + error).outward(GRID)
+        bits *= 2
+
+
+def is_nonnegative(coefficients: Coefficients, t: Interval) -> bool:
+    """Say exactly whether p >= 0 everywhere on `t`."""
+    coefficients = trimmed(coefficients)
+    if min(value_at(coefficients, t.low), value_at(coefficients, t.high)) < 0:
+        return False
+    if len(coefficients) <= 2 or all(b >= 0 for b in bernstein(coefficients, t)):
+        return True
+    inside = False  # one point that is no root, of which there are fewer than these
+    for k in range(1, len(coefficients) + 1):
+        value = value_at(coefficients, t.low + t.width * Fraction(k, len(coefficients) + 1))
+        if value < 0:
+            return False
+        inside = inside or value > 0
+    return inside and not _changes_sign(coefficients, t)
+
+
+def bernstein(coefficients: Coefficients, t: Interval) -> Coefficients:
+    """Return the coefficients in Bernstein's basis over `t`, whose hull holds the range."""
+    degree = len(coefficients) - 1
+    moved = [Fraction(0)] * (degree + 1)  # of p(low + width*s)
+    for k, c in enumerate(coefficients):
+        for j in range(k + 1):
+            moved[j] += c * comb(k, j) * t.low ** (k - j) * t.width**j
+    return tuple(
+        sum((Fraction(comb(i, j), comb(degree, j)) * moved[j] for j in range(i + 1)), Fraction(0))
+        for i in range(degree + 1)
+    )
+
+
+def _changes_sign(coefficients: Coefficients, t: Interval) -> bool:
+    """Say whether a root of odd multiplicity lies strictly inside `t`."""
+    low, high = _rational(t.low), _rational(t.high)
+    for factor, multiplicity in _polynomial(coefficients).sqf_list()[1]:
+        if multiplicity % 2:
+            at_ends = sum(factor.eval(end) == 0 for end in (low, high))
+            if factor.count_roots(low, high) > at_ends:
+                return True
+    return False
+
+
+def square_free(coefficients: Coefficients) -> Coefficients:
+    """Return a polynomial with the same roots, all of them simple."""
+    part = _polynomial(coefficients).sqf_part()
+    return tuple(_fraction(c) for c in reversed(part.all_coeffs()))
+
+
+def shares_root(p: Coefficients, q: Coefficients, root: Interval) -> bool:
+    """Say exactly whether p and q have a common root in `root`."""
+    if not trimmed(p) or not trimmed(q):
+        return True
+    common = sympy.gcd(_polynomial(p), _polynomial(q))
+    return common.degree() > 0 and bool(
+        common.count_roots(_rational(root.low), _rational(root.high))
+    )
+
+
+def _polynomial(coefficients: Coefficients) -> Any:
+    numbers = [_rational(c) for c in reversed(trimmed(coefficients))] or [0]
+    return sympy.Poly.from_list(numbers, _T, domain=sympy.QQ)
+
+
+def _rational(value: Fraction) -> Any:
+    return sympy.Rational(value.numerator, value.denominator)
+
+
+def _fraction(value: Any) -> Fraction:
+    return Fraction(int(value.p), int(value.q))

@@ -1,0 +1,1 @@
+"""CUDA C: device code and a separate host launcher."""

@@ -1,0 +1,279 @@
+"""The second launch of a backward, as text: from sums over tiles to gradients of parameters.
+
+A job gives the gradients of the parameters of one granularity. Most depend on terms of that very
+granularity: then one thread runs `prepare_backward` once for each group (the layer, a channel, a
+neuron of the sample) with the other terms 0. A parameter whose gradient also comes from finer
+terms is gathered: the rows of the finest of them are run in order, coarser terms in the first row
+of their group alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lnm_codegen.backends.cuda.plan import CudaPlan
+from lnm_codegen.backends.cuda.text import indented, joined, place, raw_values
+from lnm_codegen.backends.plan import Plan
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.declarations import Granularity, Param
+from lnm_codegen.ir.granularity import finest
+from lnm_codegen.ir.nodes import Role
+
+_ORDER: tuple[Granularity, ...] = ("layer", "channel", "neuron")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A function of the sums kernel: its comment, name, arguments, body and call."""
+
+    comment: tuple[str, ...]
+    name: str
+    arguments: str
+    lines: tuple[str, ...]
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Parameters `per` whose gradients come from `terms`, the finest of which are of `source`."""
+
+    cuda: CudaPlan
+    per: Granularity
+    source: Granularity
+    params: tuple[Param, ...]
+    terms: tuple[str, ...]
+
+    def index(self, q: str) -> int:
+        """Return the place of a term's sums in the workspace."""
+        terms = self.cuda.layer_terms
+        return terms.index(q) if q in terms else self.cuda.row_terms.index(q)
+
+
+def jobs_of(cuda: CudaPlan) -> tuple[Job, ...]:
+    """Return the jobs of a plan, the coarsest first."""
+    plan = cuda.plan
+    needs = {p.name: _terms_of(plan, p) for p in plan.learnable}
+    jobs = []
+    for per in _ORDER:
+        for source in _ORDER[_ORDER.index(per) :]:
+            params = tuple(
+                p
+                for p in plan.learnable
+                if p.per == per and finest([per, *(plan.per[q] for q in needs[p.name])]) == source
+            )
+            if params:
+                needed = set().union(*(needs[p.name] for p in params))
+                terms = tuple(q for q in plan.terms if q in needed)
+                work = _Work(cuda, per, source, params, terms)
+                jobs.append(_direct(work) if source == per else _gathered(work))
+    return tuple(jobs)
+
+
+def _terms_of(plan: Plan, param: Param) -> set[str]:
+    """Return the terms that the gradient of a parameter comes from."""
+    wanted = {f"grad_{n}" for n in param.element_names}
+    for let in reversed(plan.prepare_backward.body):
+        if let.target.name in wanted:
+            wanted |= {v.name for v in ir.variables(let.value)}
+    return {q for q in plan.terms if f"sum_{q}" in wanted}
+
+
+def _evaluation(work: _Work, rows: Mapping[Granularity, str]) -> tuple[str, ...]:
+    """Return the call of prepare_backward, on `<term>_sum` of the work's terms and 0 for others."""
+    plan = work.cuda.plan
+    kernel, raw = plan.prepare_backward, raw_values(plan, rows)
+    values = []
+    for port in plan.read_inputs(kernel):
+        q = port.var.name.removeprefix("sum_")
+        if port.role is Role.PARAM:
+            values.append(raw[port.var.name])
+        else:
+            values.append(f"real({q}_sum)" if q in work.terms else "real(0)")
+    names = [f"{p.var.name}_value" for p in kernel.results]
+    call = joined("prepare_backward(", [*values, *names], ");", 8)
+    return (joined("real ", names, ";", 8), call.replace("\n            ", "\n    "))
+
+
+def _writes(work: _Work, row: str, value: str) -> tuple[str, ...]:
+    """Return the stores of the gradients; `value` is the text of one, by the element's name."""
+    lines = []
+    for p in work.params:
+        stores = [
+            f"a.grad_{p.name}[{place(row, p, k)}] = {value.format(name)};"
+            for k, name in enumerate(p.element_names)
+        ]
+        if len(stores) == 1:
+            lines.append(f"if (a.grad_{p.name}) {stores[0]}")
+        else:
+            lines += [f"if (a.grad_{p.name}) {{", *(f"    {x}" for x in stores), "}"]
+    return tuple(lines)
+
+
+_NOUNS = {"layer": "layer", "channel": "channels", "neuron": "neurons"}
+
+
+def _job(work: _Work, comment: tuple[str, ...], name: str, lines: tuple[str, ...]) -> Job:
+    layer = any(work.cuda.plan.per[q] == "layer" for q in work.terms)
+    rows = any(work.cuda.plan.per[q] != "layer" for q in work.terms)
+    kinds = [f"const {work.cuda.name}_backward_arguments &a"]
+    kinds += ["const real *sums"] * layer + ["const RowSums &rows"] * rows
+    values = ", ".join(["a", *["sums"] * layer, *["rows"] * rows])
+    guard = "if (blockIdx.x == 0) " if work.per == "layer" else ""
+    return Job(comment, name, ", ".join(kinds), tuple(indented(lines)), f"{guard}{name}({values});")
+
+
+def _direct(work: _Work) -> Job:
+    name = f"{work.per}_gradients"
+    match work.per:
+        case "layer":
+            return _job(
+                work,
+                ("Gradients of what all neurons share; the loads of all terms overlap.",),
+                name,
+                _layer(work),
+            )
+        case "channel":
+            return _job(
+                work,
+                ("Gradients of what the neurons of a channel share, a block for each.",),
+                name,
+                _channels(work),
+            )
+        case "neuron":
+            return _job(
+                work,
+                ("Gradients of what each neuron of the sample has alone, a thread for each.",),
+                name,
+                _neurons(work),
+            )
+
+
+def _layer(work: _Work) -> tuple[str, ...]:
+    count = len(work.terms)
+    sums = []
+    if count:
+        places = ", ".join(str(work.index(q)) for q in work.terms)
+        sums = [
+            f"const int64_t tiles = {work.cuda.name}_tiles(a.neurons, a.sample);",
+            f"constexpr int kTerms[] = {{{places}}};",
+            f"double totals[{count}] = {{}};",
+            "#pragma unroll 4",
+            "for (int64_t tile = threadIdx.x; tile < tiles; tile += kSumThreads)",
+            "#pragma unroll",
+            f"    for (int k = 0; k < {count}; ++k) totals[k] += sums[kTerms[k] * tiles + tile];",
+            *(
+                f"const double {q}_sum = block_total(totals[{k}]);"
+                for k, q in enumerate(work.terms)
+            ),
+        ]
+        if places == ", ".join(map(str, range(count))):
+            del sums[1]
+            sums[5] = sums[5].replace("kTerms[k]", "k")
+    return (
+        *sums,
+        "if (threadIdx.x) return;",
+        *_evaluation(work, {"layer": "0"}),
+        *_writes(work, "0", "grad_{}_value"),
+    )
+
+
+def _channels(work: _Work) -> tuple[str, ...]:
+    body = [
+        *(
+            f"const double {q}_sum = block_total(rows.of_channel({work.index(q)}, channel,"
+            " threadIdx.x, kSumThreads));"
+            for q in work.terms
+        ),
+        "if (threadIdx.x == 0) {",
+        *indented(_evaluation(work, {"layer": "0", "channel": "channel"})),
+        *indented(_writes(work, "channel", "grad_{}_value")),
+        "}",
+    ]
+    loop = "for (int64_t channel = blockIdx.x; channel < a.channels; channel += gridDim.x) {"
+    return (loop, *indented(body), "}")
+
+
+def _neurons(work: _Work) -> tuple[str, ...]:
+    rows: dict[Granularity, str] = {"layer": "0", "channel": "channel", "neuron": "row"}
+    evaluation = _evaluation(work, rows)
+    body = [
+        *_channel_of_row(evaluation),
+        *(f"const double {q}_sum = rows.of_neuron({work.index(q)}, row);" for q in work.terms),
+        *evaluation,
+        *_writes(work, "row", "grad_{}_value"),
+    ]
+    return (
+        "const int64_t threads = int64_t(gridDim.x) * kSumThreads;",
+        "for (int64_t row = int64_t(blockIdx.x) * kSumThreads + threadIdx.x; row < a.sample;"
+        " row += threads) {",
+        *indented(body),
+        "}",
+    )
+
+
+def _channel_of_row(evaluation: tuple[str, ...]) -> tuple[str, ...]:
+    if not any("[channel" in line for line in evaluation):
+        return ()
+    return ("const int64_t channel = row / a.inner % a.channels;",)
+
+
+def _gathered(work: _Work) -> Job:
+    """Return a job that adds up prepare_backward over the rows of a group."""
+    elements = [n for p in work.params for n in p.element_names]
+    rows: dict[Granularity, str] = {"layer": "0", "channel": "channel"}
+    if work.source == "neuron":
+        rows["neuron"] = "row"
+    body = [
+        *_row_of_group(work),
+        *(f"const double {q}_sum = {_seed(work, q)};" for q in work.terms),
+        *_evaluation(work, rows),
+        *(f"{n}_total += grad_{n}_value;" for n in elements),
+    ]
+    count = {"layer": f"a.{'channels' if work.source == 'channel' else 'sample'}",
+             "channel": "a.sample / a.channels"}[work.per]  # fmt: skip
+    tiles = f"const int64_t tiles = {work.cuda.name}_tiles(a.neurons, a.sample);"
+    group = [
+        *([tiles] if any("tiles" in line for line in body) else []),
+        f"double {', '.join(f'{n}_total = 0' for n in elements)};",
+        f"for (int64_t k = threadIdx.x; k < {count}; k += kSumThreads) {{",
+        *indented(body),
+        "}",
+        *(f"{n}_total = block_total({n}_total);" for n in elements),
+    ]
+    writes = _writes(work, "0" if work.per == "layer" else "channel", "real({}_total)")
+    group += ["if (threadIdx.x == 0) {", *indented(writes), "}"]
+    if work.per == "channel":
+        loop = "for (int64_t channel = blockIdx.x; channel < a.channels; channel += gridDim.x) {"
+        group = [loop, *indented(group), "}"]
+    return _job(
+        work,
+        (f"Gradients per {work.per} to which {_NOUNS[work.source]} contribute one by one.",),
+        f"{work.per}_gradients_over_{_NOUNS[work.source]}",
+        tuple(group),
+    )
+
+
+def _row_of_group(work: _Work) -> tuple[str, ...]:
+    """Return what names the k-th row of a group, and its channel."""
+    if work.source == "channel":
+        return ("const int64_t channel = k;",)
+    if work.per == "channel":
+        return ("const int64_t row = rows.member(channel, k);",)
+    return ("const int64_t row = k, channel = row / a.inner % a.channels;",)
+
+
+def _seed(work: _Work, q: str) -> str:
+    """Return a sum in the first row of those that share it, 0 in the others."""
+    k = work.index(q)
+    match work.cuda.plan.per[q]:
+        case "layer":
+            return f"k == 0 ? sum_of(sums + {k} * tiles, tiles, 0, 1) : 0"
+        case "neuron":
+            return f"rows.of_neuron({k}, row)"
+        case "channel":
+            whole = f"rows.of_channel({k}, channel, 0, 1)"
+            if work.source == "channel":
+                return whole
+            first = "k == 0" if work.per == "channel" else "row == channel * a.inner"
+            return f"{first} ? {whole} : 0"

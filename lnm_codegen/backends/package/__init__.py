@@ -1,0 +1,1 @@
+"""Installable folders: sources, a loader, a layer and a numeric test."""

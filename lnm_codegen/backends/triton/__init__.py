@@ -1,0 +1,1 @@
+"""Triton: one standalone module for GPUs."""

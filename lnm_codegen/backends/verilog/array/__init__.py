@@ -1,0 +1,1 @@
+"""Array of neurons: states in a memory, AXI-Streams in and out."""

@@ -1,0 +1,1 @@
+"""Combinational step and pipeline: one neuron, a result each cycle."""

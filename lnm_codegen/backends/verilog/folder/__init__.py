@@ -1,0 +1,1 @@
+"""Folder of a circuit: Makefile, scripts, README, manifest."""

@@ -1,0 +1,116 @@
+"""`manifest.json`: what a folder of Verilog holds, for scripts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from lnm_codegen.backends.verilog.array.stream import data_width, fields
+from lnm_codegen.backends.verilog.core.ecp5 import simulation_files
+from lnm_codegen.backends.verilog.expr import width_of
+from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.types import Bits
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of the neuron, with what it costs in time and in multipliers.
+
+    Attributes:
+        word: "comb", "core", "seq" or "array".
+        modules: The modules of rtl/ that it is made of, without the prefix; the top is the last.
+        latency: Cycles from an input to its result.
+        interval: Cycles from one input to the next.
+        multipliers: Those that stand in the source.
+        more: What this form alone has to say, by key.
+        vectors: The file of its golden vectors, in tb/.
+        fields: Name and width of each field of a vector, from the left.
+        sequence: Vectors from one set of initial states to the next; 0 where each stands alone, or
+            all of them are one run.
+    """
+
+    word: str
+    modules: tuple[str, ...]
+    latency: int
+    interval: int
+    multipliers: int
+    more: tuple[tuple[str, int], ...] = ()
+    vectors: str = ""
+    fields: tuple[tuple[str, int], ...] = ()
+    sequence: int = 0
+
+
+def manifest(design: Design, forms: tuple[Form, ...]) -> str:
+    """Return the text of manifest.json."""
+    model, spec = design.model, design.model.program.spec
+    content: dict[str, Any] = {
+        "manifest": VERSION,
+        "name": design.name,
+        "family": model.family,
+        "equations": list(model.equations),
+        "format": str(spec.default),
+        "rounding": spec.default.rounding.value,
+        "formats": {name: f"{fixed} {fixed.rounding.value}" for name, fixed in spec.nodes},
+        "neurons": design.rtl.neurons,
+        "coefficients_on": design.rtl.coefficients,
+        "multiplier": design.rtl.multiplier,
+        "forms": {form.word: _form(design, form) for form in forms},
+        "simulation_files": list(simulation_files(design)),
+        "ports": {
+            "states": [_port(v) for v in design.states],
+            "inputs": [_port(v) for v in design.inputs],
+            "coefficients": [_port(v) for v in design.coefficients],
+            "outputs": [_port(v) for v in design.outputs],
+        },
+        "coefficients": [
+            {
+                "name": c.name,
+                "format": str(c.bits),
+                "integers": list(c.integers),
+                "values": [float(c.bits.value(k)) for k in c.integers],
+                "rounded_from": list(c.reals),
+            }
+            for c in model.coefficients
+        ],
+        "initial_states": {s.name: s.init for s in model.states},
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _form(design: Design, form: Form) -> dict[str, Any]:
+    return {
+        "top": f"{design.name}_{form.word}",
+        "files": [f"rtl/{design.name}_{module}.v" for module in form.modules],
+        "testbench": f"tb/{design.name}_{form.word}_tb.v",
+        "latency": form.latency,
+        "interval": form.interval,
+        "multipliers": form.multipliers,
+        **dict(form.more),
+        "vectors": {
+            "file": f"tb/{form.vectors}",
+            "fields": [{"name": name, "width": width} for name, width in form.fields],
+            **({"sequence": form.sequence} if form.sequence else {}),
+        },
+        **(_stream(design) if form.word == "array" else {}),
+    }
+
+
+def _stream(design: Design) -> dict[str, Any]:
+    """Say where each number lies in the data of the array's streams."""
+    taken, given = fields(design.inputs), fields((*design.states, *design.outputs))
+    return {
+        f"{port}_tdata": {
+            "width": data_width(placed),
+            "fields": [{"name": f.var.name, "low": f.low, "width": f.width} for f in placed],
+        }
+        for port, placed in (("s_axis", taken), ("m_axis", given))
+    }
+
+
+def _port(var: fx.Var) -> dict[str, Any]:
+    frac = var.type.frac if isinstance(var.type, Bits) else 0
+    return {"name": var.name, "width": width_of(var) or 1, "frac": frac}

@@ -1,0 +1,1 @@
+"""Formal proofs: checkers and SymbiYosys scripts."""

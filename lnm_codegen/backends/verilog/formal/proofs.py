@@ -1,0 +1,45 @@
+"""`formal/`: proofs for sby, each with a control that has to fail.
+
+NAME_step.sby, NAME_clamp.sby   the leaves, written once more as comparisons
+NAME_pipeline.sby               the core, against its own logic without registers
+NAME_next.sby                   that logic, against the single-cycle step
+NAME_state.sby                  what is true of the states after every step
+NAME_seq.sby, NAME_array.sby    the streams: nothing is lost, nothing invented
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lnm_codegen.backends.verilog.core.pipeline import Pipeline
+from lnm_codegen.backends.verilog.formal.core import next_proof, pipeline_proof
+from lnm_codegen.backends.verilog.formal.leaves import leaf_proofs
+from lnm_codegen.backends.verilog.formal.parts import instances_of, sources_of
+from lnm_codegen.backends.verilog.formal.state import state_proof
+from lnm_codegen.backends.verilog.formal.stream import stream_proof
+from lnm_codegen.backends.verilog.parts import Design
+
+
+def proofs(
+    design: Design, files: Mapping[str, str], latencies: Mapping[str, int]
+) -> dict[str, str]:
+    """Return the files of formal/.
+
+    Args:
+        design: The neuron.
+        files: The circuit, path -> text; what is proven is read from it.
+        latencies: Of the forms that it has.
+    """
+    found: dict[str, str] = {}
+    if "comb" in latencies:
+        found |= state_proof(design)
+    if f"rtl/{design.name}_core.v" in files:  # which an array has too
+        instances = instances_of(design.name, files[f"rtl/{design.name}_core.v"])
+        sources = sources_of(design, files)
+        found |= leaf_proofs(design, instances, sources)
+        found |= pipeline_proof(design, instances, sources, Pipeline(design).latency)
+        found |= next_proof(design, instances, sources, files[f"rtl/{design.name}_next.v"])
+    for form in ("seq", "array"):
+        if form in latencies:
+            found |= stream_proof(design, form, files, latencies[form])
+    return found

@@ -1,0 +1,1 @@
+"""Sequential circuit: the same step scheduled on one multiplier."""

@@ -1,0 +1,1 @@
+"""Testbenches and golden vectors, for Icarus Verilog and Verilator."""

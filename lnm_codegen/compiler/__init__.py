@@ -1,0 +1,1 @@
+"""Compiler: from a neuron to a Program, generated source, and interpreted results."""

@@ -1,0 +1,269 @@
+"""SymPy -> IR: the forward kernel of one neuron and one step. The last module that sees SymPy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import sympy
+from sympy.core.relational import Relational
+
+from lnm_codegen.errors import InternalError, ModelError
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.names import Names, is_temporary
+from lnm_codegen.ir.nodes import (
+    Binary,
+    BinaryOp,
+    Call,
+    Compare,
+    CompareOp,
+    Const,
+    Detach,
+    Expr,
+    Fn,
+    Kernel,
+    Let,
+    Phase,
+    Port,
+    Power,
+    Role,
+    Select,
+    Spike,
+    Unary,
+    UnaryOp,
+    Var,
+)
+from lnm_codegen.language.functions import CALLS, Where
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.surrogate import Surrogate, Z
+from lnm_codegen.language.symbols import Declared, is_spike
+
+_DIGITS = 40
+
+
+def build(neuron: Neuron) -> Kernel:
+    """Return the forward kernel, straight from the equations.
+
+    Ports: STATE `v`, INPUT `x`, PARAM `tau` or `theta_0`... -> OUTPUT as named, STATE `v_next`.
+    Inside, the charged state is `h` (`h_w` for a state w), a fire expression `z`, the spike as
+    a condition `fired`.
+    """
+    return _Builder(neuron).run()
+
+
+def state_name(kernel_result: str) -> str:
+    """Return the state that a result of role STATE belongs to."""
+    return kernel_result.removesuffix("_next")
+
+
+class _Builder:
+    def __init__(self, neuron: Neuron) -> None:
+        self._neuron = neuron
+        params = [name for p in neuron.params for name in p.element_names]
+        states = [s.name for s in neuron.states]
+        inputs = [s.name for s in neuron.inputs]
+        self._inputs = tuple(
+            Port(Var(name), role)
+            for names, role in ((states, Role.STATE), (inputs, Role.INPUT), (params, Role.PARAM))
+            for name in names
+        )
+        outputs = [name for name, _ in (*neuron.output, *neuron.counts)]
+        self._outputs = frozenset(outputs)  # one may be called t0
+        taken = [*params, *states, *inputs, *outputs, *neuron.spikes]
+        self._names = Names([*taken, *(f"{s}_next" for s in states)])
+        self._body: list[Let] = []
+        self._phase = Phase.CHARGE
+        self._env: dict[sympy.Symbol, Expr] = {
+            s: Var(s.name) for s in neuron.symbols if not is_spike(s)
+        }
+        self._memo: dict[sympy.Basic, Expr] = {}
+        self._conditions: dict[Any, Var] = {}
+
+    def run(self) -> Kernel:
+        self._charge()
+        fired = self._fire()
+        reset_spikes = fired
+        if self._neuron.detach_reset:
+            reset_spikes = {s: self._detached(s, v) for s, v in fired.items()}
+        self._enter(Phase.OUTPUT, fired)
+        outputs = [self._output(name, e) for name, e in self._neuron.output]
+        counts = [self._output(name, e) for name, e in self._neuron.counts]
+        self._enter(Phase.RESET, reset_spikes)
+        results = [Port(v, Role.OUTPUT) for v in outputs]
+        reset = dict(self._neuron.reset)
+        for state in self._neuron.states:
+            value = self._lower(reset.get(state, state))
+            results.append(Port(self._bind(f"{state.name}_next", value, fresh=False), Role.STATE))
+        results += [Port(v, Role.COUNT) for v in counts]
+        return Kernel(self._neuron.name, self._inputs, tuple(self._body), tuple(results))
+
+    def _charge(self) -> None:
+        charged = {}
+        for state, expr in self._neuron.charge:
+            name = "h" if state.name == "v" else f"h_{state.name}"
+            charged[state] = self._bind(self._names.fresh(name), self._lower(expr), fresh=False)
+        self._env.update(charged)
+
+    def _fire(self) -> dict[Declared, Var]:
+        self._enter(Phase.FIRE, {})
+        surrogates = dict(self._neuron.surrogates)
+        fired = {}
+        for spike, expr in self._neuron.fire:
+            suffix = "" if spike.name == "spike" else f"_{spike.name}"
+            z = self._bind(f"z{suffix}", self._lower(expr))
+            node = Spike(z, self._slope(surrogates[spike.name], z))
+            fired[spike] = self._bind(f"fired{suffix}", node)
+        return fired
+
+    def _slope(self, surrogate: Surrogate, z: Var) -> Expr:
+        body, memo, env = self._body, self._memo, self._env
+        self._body, self._memo, self._env = [], {}, {Z: z}
+        slope = self._lower(surrogate.slope)
+        for let in reversed(self._body):
+            slope = ir.substitute(slope, {let.target: let.value})
+        self._body, self._memo, self._env = body, memo, env
+        return slope
+
+    def _detached(self, spike: Declared, fired: Var) -> Var:
+        return self._bind(f"{fired.name}_detached", Detach(fired))
+
+    def _output(self, name: str, expr: sympy.Expr) -> Var:
+        value = self._lower(expr)
+        ports = {p.var.name for p in self._inputs}
+        target = name if name not in ports else self._names.fresh(f"{name}_out")
+        return self._bind(target, value, fresh=False)
+
+    def _enter(self, phase: Phase, spikes: dict[Declared, Var]) -> None:
+        self._phase = phase
+        self._memo = {}
+        self._env.update({s: Select(v, ir.ONE, ir.ZERO) for s, v in spikes.items()})
+        self._conditions = dict(spikes)
+
+    def _bind(self, name: str, value: Expr, *, fresh: bool = True) -> Var:
+        target = Var(self._names.fresh(name) if fresh else name, ir.type_of(value))
+        last = self._body[-1] if self._body else None
+        made = value.name if isinstance(value, Var) and is_temporary(value.name) else ""
+        if last is not None and last.target == value and made and made not in self._outputs:
+            self._body[-1] = replace(last, target=target)  # the value was made for this name
+            self._memo = {k: target if v == value else v for k, v in self._memo.items()}
+        else:
+            self._body.append(Let(target, value, self._phase))
+        return target
+
+    def _lower(self, e: Any) -> Expr:
+        if e not in self._memo:
+            value = self._node(e)
+            if isinstance(value, Select | Call) and not isinstance(e, sympy.Symbol):
+                value = self._bind(self._names.temporary(), value, fresh=False)
+            self._memo[e] = value
+        return self._memo[e]
+
+    def _node(self, e: Any) -> Expr:
+        if isinstance(e, sympy.Symbol):
+            return self._env[e]
+        if isinstance(e, sympy.Expr) and e.is_number:
+            return _constant(e, self._neuron.name)
+        if isinstance(e, sympy.Add):
+            return self._sum(e)
+        if isinstance(e, sympy.Mul):
+            return self._product(e)
+        if isinstance(e, sympy.Pow):
+            return self._power(e.base, e.exp)
+        if isinstance(e, Where):
+            cond, then, orelse = e.operands
+            return Select(self._condition(cond), self._lower(then), self._lower(orelse))
+        for kind, name in CALLS.items():
+            if isinstance(e, kind):  # a function of one argument
+                return Call(Fn(name), self._lower(e.args[0]))
+        raise InternalError(f"build: no rule for {type(e).__name__} in {e}.")
+
+    def _sum(self, e: sympy.Add) -> Expr:
+        total: Expr | None = None
+        for term in _written_order(e):
+            negative = bool(term.could_extract_minus_sign()) and not term.is_Add
+            part = self._lower(-term if negative else term)
+            if total is None:
+                total = ir.neg(part) if negative else part
+            else:
+                total = ir.sub(total, part) if negative else ir.add(total, part)
+        return total if total is not None else ir.ZERO
+
+    def _product(self, e: sympy.Mul) -> Expr:
+        number, rest = e.as_coeff_Mul()
+        above: list[sympy.Expr] = []
+        below: list[sympy.Expr] = []
+        for factor in sympy.Mul.make_args(rest):
+            inverse = isinstance(factor, sympy.Pow) and factor.exp.could_extract_minus_sign()
+            is_param = self._only_params(factor)
+            (below if inverse and not is_param else above).append(
+                1 / factor if inverse and not is_param else factor
+            )
+        above.sort(key=lambda f: not self._only_params(f))
+        factors = [self._lower(f) for f in above]
+        if number == -1:
+            tree = ir.neg(_chain(factors))
+        else:
+            tree = _chain(([] if number == 1 else [self._lower(number)]) + factors)
+        return ir.div(tree, _chain([self._lower(f) for f in below])) if below else tree
+
+    def _only_params(self, e: sympy.Basic) -> bool:
+        params = {n for p in self._neuron.params for n in p.element_names}
+        return all(s.name in params for s in e.free_symbols)
+
+    def _power(self, base: sympy.Expr, exponent: sympy.Expr) -> Expr:
+        if isinstance(exponent, sympy.Float):  # v**0.5: the decimal its author wrote
+            exponent = sympy.Rational(repr(float(exponent)))
+        if exponent.is_Integer and exponent > 0:
+            return Power(self._lower(base), int(exponent))
+        if exponent.could_extract_minus_sign():
+            return ir.div(ir.ONE, self._lower(base**-exponent))
+        if exponent.is_Rational and exponent.q == 2:
+            root = Call(Fn.SQRT, self._lower(base))
+            return root if exponent.p == 1 else Power(root, int(exponent.p))
+        if base == sympy.E:
+            return Call(Fn.EXP, self._lower(exponent))
+        # Not through sympy.exp, which would turn exp(n * log(b)) into b**n again.
+        return Call(Fn.EXP, ir.mul(self._lower(exponent), self._lower(sympy.log(base))))
+
+    def _condition(self, e: Any) -> Expr:
+        if e in self._conditions:
+            return self._conditions[e]
+        if isinstance(e, Relational):
+            return Compare(CompareOp(e.rel_op), self._lower(e.lhs), self._lower(e.rhs))
+        if isinstance(e, sympy.Not):
+            return Unary(UnaryOp.NOT, self._condition(e.args[0]))
+        if isinstance(e, sympy.And | sympy.Or):
+            op = BinaryOp.AND if isinstance(e, sympy.And) else BinaryOp.OR
+            first, *others = sorted(e.args, key=sympy.default_sort_key)
+            tree = self._condition(first)
+            for other in others:
+                tree = Binary(op, tree, self._condition(other))
+            return tree
+        raise InternalError(f"build: no rule for the condition {e}.")
+
+
+def _written_order(e: sympy.Add) -> list[sympy.Expr]:
+    """Terms by name and degree, so that the text does not hang on the order of a hash."""
+    return list(e.as_ordered_terms(order="lex"))
+
+
+def _chain(factors: list[Expr]) -> Expr:
+    if not factors:
+        return ir.ONE
+    tree = factors[0]
+    for factor in factors[1:]:
+        tree = ir.mul(tree, factor)
+    return tree
+
+
+def _constant(e: sympy.Expr, where: str) -> Const:
+    """Return a number exactly, or to 40 digits under its symbolic name."""
+    if isinstance(e, sympy.Rational):
+        return Const(Fraction(int(e.p), int(e.q)))
+    if isinstance(e, sympy.Float):
+        return Const(Fraction(repr(float(e))))
+    value = e.evalf(_DIGITS)
+    if not isinstance(value, sympy.Float) or not value.is_finite:
+        raise ModelError(f"{where}: the constant {e} is not a finite real number ({value}).")
+    return Const(Fraction(str(value)), str(e))

@@ -1,0 +1,155 @@
+"""What a trained network costs in hardware and how it computes there, layer by layer.
+
+No figure of power or energy is among them: no open tool gives one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.deploy.arrays import LayerArray
+from lnm_codegen.deploy.mismatch import Agreement, LayerCounts
+from lnm_codegen.deploy.network import neuron_layers
+from lnm_codegen.hardware.folder import read_circuit
+from lnm_codegen.hardware.synth import Device, Measured, measure
+from lnm_codegen.hardware.tools import missing, workshop
+from lnm_codegen.ir.count import OPERATIONS, count
+from lnm_codegen.language.neuron import Neuron
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """A neuron layer: its circuit, its work, its spikes.
+
+    Attributes:
+        array: Its circuit.
+        state_bits: Of one neuron's states.
+        coefficient_bits: Of all its coefficients, each channel's counted.
+        operations: Of one neuron and step, by kind; a fused multiply-add is one.
+        counts: Spikes that differ, spikes that fire.
+        measured: On a chip; None where it was not measured.
+    """
+
+    array: LayerArray
+    state_bits: int
+    coefficient_bits: int
+    operations: dict[str, int]
+    counts: LayerCounts
+    measured: Measured | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what --json holds."""
+        counts, array = self.counts, self.array
+        return {
+            "neurons": array.neurons * array.copies,
+            "arrays": array.copies,
+            "x": str(array.input_format),
+            "formats": {"default": str(array.spec.default)}
+            | {name: str(fixed) for name, fixed in array.spec.nodes},
+            "state_bits": self.state_bits,
+            "state_memory_bits": self.state_bits * array.neurons * array.copies,
+            "coefficient_bits": self.coefficient_bits,
+            "operations_per_step": self.operations | {"total": sum(self.operations.values())},
+            "multipliers": array.manifest["forms"]["array"]["multipliers"],
+            "cycles_per_image": array.cycles,
+            "firing_rate": counts.share("fired"),
+            "firing_rate_fixed": counts.share("fired_fixed"),
+            "mismatch_one_step": counts.share("one_step"),
+            "mismatch_free_running": counts.share("free_running"),
+            "mismatch_in_network": counts.share("in_network"),
+            "saturated_inputs": counts.share("saturated"),
+            "counts": asdict(counts),
+            "resources": None if self.measured is None else self.measured.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class NetworkReport:
+    """A network: its accuracy in both arithmetics, and its layers by path."""
+
+    neuron: str
+    agreement: Agreement
+    layers: dict[str, LayerReport]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what --json holds."""
+        found = self.agreement
+        return {
+            "neuron": self.neuron,
+            "images": found.images,
+            "accuracy": found.accuracy,
+            "accuracy_fixed": found.accuracy_fixed,
+            "agreement_one_step": found.one_step_agreement,
+            "agreement_free_running": found.free_running_agreement,
+            "cycles_per_image": max(r.array.cycles for r in self.layers.values()),
+            "layers": {path: layer.as_dict() for path, layer in self.layers.items()},
+        }
+
+
+def network_report(
+    network: nn.Module,
+    agreement: Agreement,
+    arrays: Sequence[LayerArray],
+    measured: Mapping[str, Measured],
+) -> NetworkReport:
+    """Put together what was found of a network.
+
+    Args:
+        network: It.
+        agreement: Of `agreement.compare`.
+        arrays: Of `arrays.arrays_of`.
+        measured: Path of a layer -> its array on a chip; of some, or of none.
+    """
+    layers = neuron_layers(network)
+    reports = {}
+    for array in arrays:
+        ports = array.manifest["ports"]["states"]
+        held = array.manifest["coefficients"]
+        reports[array.path] = LayerReport(
+            array=array,
+            state_bits=sum(int(port["width"]) for port in ports),
+            coefficient_bits=sum(_width(c) * len(c["integers"]) for c in held),
+            operations=_operations(layers[array.path].neuron),
+            counts=agreement.layers[array.path],
+            measured=measured.get(array.path),
+        )
+    return NetworkReport(next(iter(layers.values())).neuron.name, agreement, reports)
+
+
+def _width(coefficient: Mapping[str, Any]) -> int:
+    """Return the bits of a coefficient of the manifest, whose format is Qm.n."""
+    whole, frac = str(coefficient["format"]).removeprefix("Q").split(".")
+    return int(whole) + int(frac)
+
+
+def _operations(neuron: Neuron) -> dict[str, int]:
+    found = count(lower(neuron).forward)
+    plain = {word: int(getattr(found, word)) for word in OPERATIONS}
+    return {word: n for word, n in (plain | dict(found.functions)).items() if n}
+
+
+def missing_for(device: Device) -> str | None:
+    """Return which tools a device needs that are not here and how to install them, or None."""
+    return missing("yosys", *device.place[:1])
+
+
+def measured_arrays(
+    arrays: Sequence[LayerArray], device: Device, seeds: int
+) -> dict[str, Measured]:
+    """Return each layer's array on a chip, by the layer's path.
+
+    Raises:
+        ToolError: A tool is missing, or fails.
+    """
+    found = {}
+    for array in arrays:
+        with workshop() as folder:
+            array.source.write(folder)
+            circuit = read_circuit(folder, "report")
+            found[array.path] = measure(circuit, circuit.forms["array"], device, seeds)
+    return found

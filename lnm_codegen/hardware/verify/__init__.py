@@ -1,0 +1,1 @@
+"""Verification steps of a circuit folder, a module for each."""

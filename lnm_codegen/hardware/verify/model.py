@@ -1,0 +1,154 @@
+"""Rung "model": the integers of NumPy, of the C model and of apytypes, on the same vectors."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import numpy as np
+
+from lnm_codegen.errors import ToolError
+from lnm_codegen.hardware.folder import Circuit
+from lnm_codegen.hardware.result import SKIPPED, Check, Rung, skipped, verdict
+from lnm_codegen.hardware.tools import missing, run, workshop
+from lnm_codegen.hardware.verify import apytypes_model
+from lnm_codegen.ir.fixed import interpret
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.types import Bits
+
+VECTORS, SEED = 20_000, 1
+_MOST_CORNERS = 5
+
+
+def model(circuit: Circuit) -> Rung:
+    """Compare the models on random vectors and every combination of corners."""
+    if circuit.program is None:
+        return skipped("model", "there is no program.json in the folder")
+    kernel = circuit.program.kernel
+    values = vectors(kernel, circuit.coefficients(), VECTORS)
+    expected = interpret.run(kernel, values)
+    return Rung(
+        "model",
+        (_apytypes(kernel, values, expected), _c(circuit, kernel, values, expected)),
+    )
+
+
+def vectors(
+    kernel: fx.Kernel, coefficients: dict[str, tuple[int, ...]], count: int
+) -> dict[str, Array]:
+    """Return integers for each input of a kernel: corners of states and inputs, then random ones.
+
+    Coefficients are the folder's in the first half, and any integer of their format after.
+    """
+    rng = np.random.default_rng(SEED)
+    moving = kernel.input_vars(Role.STATE, Role.INPUT)
+    corners = [_corners(v, len(moving)) for v in moving]
+    grid = np.array(list(itertools.islice(itertools.product(*corners), count // 2)), np.int64)
+    found: dict[str, Array] = {}
+    for k, var in enumerate(moving):
+        drawn = _drawn(var, count, rng)
+        drawn[: len(grid)] = grid[:, k]
+        found[var.name] = drawn
+    for var in kernel.input_vars(Role.PARAM):
+        drawn = _drawn(var, count, rng)
+        held = coefficients.get(var.name)
+        if held:
+            drawn[: count // 2] = np.resize(np.array(held, np.int64), count // 2)
+        found[var.name] = drawn
+    return found
+
+
+def _bits(var: fx.Var) -> Bits:
+    assert isinstance(var.type, Bits)
+    return var.type
+
+
+def _corners(var: fx.Var, several: int) -> list[int]:
+    low, high = _bits(var).low, _bits(var).high
+    one = min(1 << _bits(var).frac, high)
+    all_ = [0, low, high, one, -1, 1, low + 1, high - 1, -one]
+    return list(dict.fromkeys(all_ if several < _MOST_CORNERS else all_[:3]))
+
+
+def _drawn(var: fx.Var, count: int, rng: np.random.Generator) -> Array:
+    low, high = _bits(var).low, _bits(var).high
+    wide = rng.integers(low, high, count, endpoint=True)
+    near = np.clip(np.rint(rng.normal(0, 1, count) * 2.0 ** _bits(var).frac), low, high)
+    return np.where(rng.random(count) < 0.5, wide, near.astype(np.int64))
+
+
+def _apytypes(kernel: fx.Kernel, values: dict[str, Array], expected: dict[str, Array]) -> Check:
+    name, begun = "NumPy = apytypes", time.monotonic()
+    try:
+        found = apytypes_model.run(kernel, values)
+    except ToolError as error:
+        return Check(name, SKIPPED, detail=str(error).removeprefix("verify: "))
+    return _compared(name, found, expected, time.monotonic() - begun)
+
+
+def _c(
+    circuit: Circuit, kernel: fx.Kernel, values: dict[str, Array], expected: dict[str, Array]
+) -> Check:
+    name = "NumPy = C"
+    header = f"model/{circuit.name}_model_step.h"
+    if not (circuit.folder / header).is_file():
+        return Check(name, SKIPPED, detail=f"there is no {header} in the folder")
+    reason = missing("g++")
+    if reason:
+        return Check(name, SKIPPED, detail=reason)
+    begun = time.monotonic()
+    given = np.stack([values[p.var.name] for p in kernel.inputs], axis=1).astype(np.int32)
+    with workshop() as folder:
+        (folder / "driver.cpp").write_text(driver(circuit.name, kernel), encoding="utf-8")
+        (folder / "given").write_bytes(given.tobytes())
+        flags = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror")
+        include = f"-I{circuit.folder / 'model'}"
+        built = run(("g++", *flags, include, "driver.cpp", "-o", "driver"), folder, timeout=120)
+        if not built.passed:
+            return Check(name, verdict(False), seconds=built.seconds, detail=_error(built.output))
+        done = run((str(folder / "driver"),), folder, timeout=120)
+        if not done.passed:
+            return Check(name, verdict(False), seconds=done.seconds, detail=done.last_line())
+        table = np.fromfile(folder / "taken", np.int32).reshape(len(given), -1)
+    found = {p.var.name: table[:, k] for k, p in enumerate(kernel.results)}
+    return _compared(name, found, expected, time.monotonic() - begun)
+
+
+def driver(name: str, kernel: fx.Kernel) -> str:
+    """Return a program that runs the C model's step over the rows of a file of integers."""
+    taken = ", ".join(f"row[{k}]" for k in range(len(kernel.inputs)))
+    given = ", ".join(f"(int32_t)result.{p.var.name}" for p in kernel.results)
+    return f"""#include "{name}_model_step.h"
+#include <cstdio>
+
+int main() {{
+    std::FILE *from = std::fopen("given", "rb"), *to = std::fopen("taken", "wb");
+    int32_t row[{len(kernel.inputs)}];
+    if (!from || !to) return 1;
+    while (std::fread(row, sizeof row, 1, from) == 1) {{
+        const {name}_model_result result = {name}_model_step({taken});
+        const int32_t results[] = {{{given}}};
+        if (std::fwrite(results, sizeof results, 1, to) != 1) return 1;
+    }}
+    return std::fclose(to);
+}}
+"""
+
+
+def _error(output: str) -> str:
+    return next((x for x in output.splitlines() if "error" in x), "the C model does not compile")
+
+
+def _compared(name: str, found: Any, expected: dict[str, Array], seconds: float) -> Check:
+    count = 0
+    for port, array in expected.items():
+        count = len(array)
+        wrong = np.flatnonzero(np.asarray(found[port]).astype(np.int64) != array.astype(np.int64))
+        if len(wrong):
+            k = int(wrong[0])
+            detail = f"{len(wrong)} of {count} differ in {port}; first at {k}: {array[k]} expected"
+            return Check(name, verdict(False), count, seconds, f"{detail}, {found[port][k]} found")
+    return Check(name, verdict(True), count, seconds)

@@ -1,0 +1,1 @@
+"""Word-length search: the smallest formats that meet an error target."""

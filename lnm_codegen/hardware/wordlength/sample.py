@@ -1,0 +1,217 @@
+"""Short runs to try a fixed-point program on, against real arithmetic.
+
+Both arithmetics start a run from the same states, and a run is over when a spike differs, so that
+one that differs does not make all that come after it differ too. A run is longer than one step, so
+that an error of a state which no spike shows at once is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lnm_codegen.analysis.exact import exact
+from lnm_codegen.compiler.arguments import extent_of, parameters_of
+from lnm_codegen.compiler.fixed import integers
+from lnm_codegen.compiler.interpret import interpret
+from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.errors import ShapeError
+from lnm_codegen.ir import interpret as real
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.fixed import interpret as fixed
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.granularity import Extent
+from lnm_codegen.ir.operators import Phase
+from lnm_codegen.ir.types import Bits
+from lnm_codegen.language.neuron import Neuron
+
+
+@dataclass(frozen=True)
+class Sample:
+    """P runs of W steps of one neuron model, in float64.
+
+    Attributes:
+        states: State -> values before the run, (P,).
+        inputs: Input -> values, (W, P).
+        coefficients: Prepared parameter -> value, or values (P,).
+    """
+
+    states: dict[str, Array]
+    inputs: dict[str, Array]
+    coefficients: dict[str, Array]
+
+    @property
+    def first(self) -> dict[str, Array]:
+        """Every input of the first step by name."""
+        return self.at(0, self.states)
+
+    def at(self, step: int, states: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every input of a step by name, given the states before it."""
+        return {**states, **{n: x[step] for n, x in self.inputs.items()}, **self.coefficients}
+
+
+def sample_of(
+    neuron: Neuron,
+    *x_seq: Any,
+    values: Mapping[str, Any] | None = None,
+    scheme: str = "horner",
+    window: int = 8,
+    most: int = 20_000,
+    seed: int = 0,
+) -> Sample:
+    """Return runs that a neuron makes on sequences, in float64.
+
+    Args:
+        neuron: The definition.
+        x_seq: One array (T, N, *) per input.
+        values: Parameters by name, as for `lnm.interpret`; the declared `init` otherwise.
+        scheme: "horner" or "estrin".
+        window: Steps of a run, at most as many as the sequences have.
+        most: Draw so many of the runs where there are more.
+        seed: Of that draw.
+
+    Raises:
+        ModelError: As for `lnm.interpret`.
+        ShapeError: Likewise.
+    """
+    given = dict(values or {})
+    result = interpret(neuron, *x_seq, scheme=scheme, **given)
+    arrays = [np.asarray(x, np.float64) for x in x_seq]
+    shape = arrays[0].shape
+    extent = extent_of(neuron.params, shape)
+    raw = parameters_of(neuron, given, extent, np.dtype("float64"))
+    prepared = real.run(lower(neuron, scheme).prepare, raw, np.float64)
+    window = min(window, shape[0])
+    lanes = int(np.prod(shape[1:], dtype=int))
+    runs = (shape[0] - window + 1) * lanes
+    if window < 1 or lanes < 1:
+        raise ShapeError(f"{neuron.name}: x_seq has shape {shape}: no step. Give some.")
+    kept = np.arange(runs)
+    if runs > most:
+        kept = np.sort(np.random.default_rng(seed).choice(runs, most, replace=False))
+    start, lane = kept // lanes, kept % lanes
+
+    def drawn(array: Array, step: int) -> Array:
+        return np.asarray(np.broadcast_to(array, shape).reshape(shape[0], -1)[start + step, lane])
+
+    return Sample(
+        states={n: drawn(a, 0) for n, a in result.trajectory.items()},
+        inputs={
+            s.name: np.stack([drawn(a, k) for k in range(window)])
+            for s, a in zip(neuron.inputs, arrays, strict=True)
+        },
+        coefficients={n: _spread(a, extent, lane) for n, a in prepared.items()},
+    )
+
+
+def _spread(value: Array, extent: Extent, lane: Array) -> Array:
+    if value.size == 1:
+        return np.asarray(value.reshape(()))
+    whole = np.broadcast_to(value, (extent.batch, extent.channels, extent.inner)).reshape(-1)
+    return np.asarray(whole[lane])
+
+
+@dataclass(frozen=True)
+class Observed:
+    """How a fixed-point program differs from real arithmetic on a sample.
+
+    Attributes:
+        errors: Node -> the largest difference in the first step; of what a spike decides, in the
+            runs where every spike agrees.
+        first: Share of the first steps in which a spike differs.
+        mismatch: Spikes that differ per step, over whole runs, each up to its first such step.
+        saturated: Node -> share of the first steps in which its exact value is outside its format.
+    """
+
+    errors: dict[str, float]
+    first: float
+    mismatch: float
+    saturated: dict[str, float]
+
+
+def real_nodes(kernel: ir.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
+    """Return every input and Let of a kernel of real numbers, in float64."""
+    env: dict[str, Any] = {p.var.name: values[p.var.name] for p in kernel.inputs}
+    with np.errstate(all="ignore"):
+        for let in kernel.body:
+            env[let.target.name] = real.evaluate(let.value, env, np.dtype("float64"))
+    return env
+
+
+def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> Observed:
+    """Run both arithmetics from the same states on the same inputs, and compare them node by node.
+
+    States, inputs and coefficients are rounded to their formats for the one, and taken as they are
+    for the other; with `on_grid` states are rounded for both, as a proven bound has it.
+    """
+    kernel, exactly = program.kernel, exact(program.kernel)
+    bits = {p.var.name: _bits(p.var) for p in kernel.inputs}
+    if on_grid:
+        sample = _rounded(sample, bits)
+    runs = next(iter(sample.inputs.values())).shape
+    alive = np.ones(runs[1], np.bool_)
+    steps = differing = 0
+    first: Observed | None = None
+    real_states: Mapping[str, Array] = sample.states
+    states = {n: integers(v, bits[n]) for n, v in sample.states.items()}
+    for t in range(runs[0]):
+        wanted = real_nodes(exactly, sample.at(t, real_states))
+        given = {n: integers(v, bits[n]) for n, v in sample.at(t, {}).items() if n in bits}
+        found = fixed.trace(kernel, given | states)
+        differs = _differs(kernel, found, wanted, runs[1])
+        if first is None:
+            first = _compared(kernel, found, wanted, differs)
+        steps += int(alive.sum())
+        differing += int((alive & differs).sum())
+        alive &= ~differs
+        real_states = {n: np.broadcast_to(wanted[f"{n}_next"], runs[1:]) for n in states}
+        states = {n: np.broadcast_to(found[f"{n}_next"], runs[1:]) for n in states}
+    assert first is not None
+    return replace(first, mismatch=differing / steps)
+
+
+def _rounded(sample: Sample, bits: Mapping[str, Bits]) -> Sample:
+    """Return the sample with states that are numbers of their formats."""
+    near = {n: integers(a, bits[n]) / 2.0 ** bits[n].frac for n, a in sample.states.items()}
+    return replace(sample, states=near)
+
+
+def _differs(
+    kernel: fx.Kernel, found: Mapping[str, Array], wanted: Mapping[str, Array], count: int
+) -> Array:
+    """Say for each run whether a spike of this step differs."""
+    differs = np.zeros(count, np.bool_)
+    for let in kernel.body:
+        if not isinstance(let.target.type, Bits) and let.phase is Phase.FIRE:
+            name = let.target.name
+            differs |= np.asarray(found[name], np.bool_) != np.asarray(wanted[name], np.bool_)
+    return differs
+
+
+def _compared(
+    kernel: fx.Kernel, found: Mapping[str, Array], wanted: Mapping[str, Array], differs: Array
+) -> Observed:
+    decided = {let.target for let in kernel.body if let.phase in (Phase.RESET, Phase.OUTPUT)}
+    variables = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
+    errors, saturated = {}, {}
+    for var in variables:
+        if isinstance(var.type, Bits):
+            low, high = (float(end) for end in var.type.interval)
+            half = 2.0 ** -(var.type.frac + 1)
+            exactly = wanted[var.name]
+            gap = np.abs(found[var.name] / 2.0**var.type.frac - exactly)
+            gap = np.broadcast_to(gap, differs.shape)
+            errors[var.name] = float((gap[~differs] if var in decided else gap).max(initial=0.0))
+            outside = (exactly < low - half) | (exactly > high + half)
+            saturated[var.name] = float(np.mean(outside))
+    share = float(np.mean(differs))
+    return Observed(errors, share, share, saturated)
+
+
+def _bits(var: fx.Var) -> Bits:
+    assert isinstance(var.type, Bits)
+    return var.type

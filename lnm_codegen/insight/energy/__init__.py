@@ -1,0 +1,1 @@
+"""Energy of an inference: operation counts, spikes, cost tables."""

@@ -1,0 +1,218 @@
+"""Operations of one inference, counted while a network runs.
+
+Hooks look at what enters every convolution and linear layer, and at what leaves every neuron
+layer, so that any network is counted as it runs, recurrent ones step by step. A matrix product
+that is no module of these types is not seen.
+
+What enters a synaptic layer is
+
+* spikes, if every value is an integer, or an integer over q where spikes were averaged before: q
+  is the number of steps (a readout of the mean over time), the area of a pooling module, or the
+  product of those that follow one another. A value n/q stands for n spikes, and each spike adds its
+  weight to every output that it reaches: an AC.
+* numbers, otherwise. Each is multiplied with every weight that meets it: a MAC.
+
+A convolution's fan-out is exact: near a border a spike reaches fewer outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.insight.energy.layers import Layer, Neurons, Synapses
+from lnm_codegen.insight.energy.neuron import neuron_operations
+from lnm_codegen.insight.energy.reach import (
+    CONVOLUTIONS,
+    frames_of,
+    met,
+    reached,
+    spikes_in,
+    taps_of,
+)
+from lnm_codegen.nn import NeuronLayer
+
+POOLS = (
+    nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+)  # fmt: skip
+
+
+def counted(
+    network: nn.Module, batches: Iterable[tuple[Tensor, int]]
+) -> tuple[tuple[Layer, ...], int]:
+    """Run a network without gradients; return its layers in the order they ran, and the samples.
+
+    Args:
+        network: In eval mode.
+        batches: Inputs, and how many samples are in them.
+
+    Raises:
+        ModelError: No samples.
+    """
+    counter, samples = _Counter(), 0
+    with torch.no_grad(), _hooked(network, counter):
+        for x, number in batches:
+            counter.begin()
+            network(x)
+            samples += number
+    if not samples:
+        raise ModelError("energy: no samples to run. Give at least one.")
+    return counter.layers(samples), samples
+
+
+@dataclass
+class _Synapse:
+    """Sums over calls."""
+
+    module: nn.Module
+    encoder: bool
+    spiking: bool = True
+    inputs: int = 0
+    events: float = 0.0
+    reached: float = 0.0
+    everything: float = 0.0
+    dense: int = 0
+    outputs: int = 0
+    frames: int = 0
+
+    def add(self, x: Tensor, out: Tensor, counts: tuple[int, ...]) -> None:
+        """Take in a call; `counts` are the q of the module docstring, the smallest first."""
+        self.inputs += x.numel()
+        self.outputs += out.numel()
+        self.frames += frames_of(self.module, x)
+        self.dense += out.numel() * taps_of(self.module)
+        self.everything += met(self.module, x)
+        spikes = spikes_in(x, counts)
+        self.spiking &= spikes is not None
+        if spikes is not None:
+            self.events += float(spikes.sum(dtype=torch.float64))
+            self.reached += reached(self.module, spikes)
+
+    def result(self, name: str, samples: int) -> Synapses:
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        return Synapses(
+            name=name,
+            spiking=self.spiking,
+            encoder=self.encoder,
+            inputs=self.inputs / samples,
+            events=self.events / samples if self.spiking else 0.0,
+            dense=self.dense / samples,
+            reached=(self.reached if self.spiking else self.everything) / samples,
+            outputs=self.outputs / samples,
+            frames=self.frames / samples,
+            weights=weight.numel(),
+            filters=weight[:, 0].numel() if isinstance(self.module, CONVOLUTIONS) else 0,
+        )
+
+
+@dataclass
+class _Neuron:
+    """Sums over calls."""
+
+    layer: NeuronLayer
+    updates: int = 0
+    spikes: float = 0.0
+    steps: int = 0
+
+    def result(self, name: str, samples: int) -> Neurons:
+        neuron, steps = self.layer.neuron, self.steps
+        values = [getattr(self.layer, p.name) for p in neuron.params]
+        return Neurons(
+            name=name,
+            neuron=neuron.name,
+            neurons=self.updates / samples / steps,
+            steps=steps,
+            spikes=self.spikes / samples,
+            operations=neuron_operations(neuron),
+            states=len(neuron.states),
+            parameters=sum(v.numel() for v in values),
+            fires=bool(neuron.spikes),
+        )
+
+
+@dataclass
+class _Counter:
+    """What the hooks have seen."""
+
+    found: dict[str, _Synapse | _Neuron] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    areas: list[int] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Begin a call of the network."""
+        self.steps, self.areas = {}, []
+
+    def synapse(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
+        """Take in a call of a convolution or linear layer."""
+        known = self.found.setdefault(name, _Synapse(module, encoder=not self.steps))
+        assert isinstance(known, _Synapse)
+        times = {1, max(self.steps.values(), default=1)}
+        over = {
+            math.prod(self.areas[k:j]) for j in range(len(self.areas) + 1) for k in range(j + 1)
+        }
+        known.add(x, out, tuple(sorted({t * a for t in times for a in over})))
+
+    def neuron(self, name: str, layer: NeuronLayer, out: Any) -> None:
+        """Take in a call of a neuron layer."""
+        known = self.found.setdefault(name, _Neuron(layer))
+        assert isinstance(known, _Neuron)
+        spikes = _first(out)
+        known.updates += spikes.numel()
+        if layer.neuron.spikes:
+            known.spikes += float((spikes != 0).sum())
+        steps = len(spikes) if layer.step_mode == "m" else 1
+        self.steps[name] = self.steps.get(name, 0) + steps
+        known.steps = max(known.steps, self.steps[name])
+
+    def pool(self, x: Tensor, out: Tensor) -> None:
+        """Take in a call of an average pooling."""
+        self.areas.append(round(x.numel() / out.numel()))
+
+    def layers(self, samples: int) -> tuple[Layer, ...]:
+        """Return the layers in the order of their first calls."""
+        return tuple(seen.result(name, samples) for name, seen in self.found.items())
+
+
+def _first(out: Any) -> Tensor:
+    """Return the first output of a neuron layer, whatever it returns beside."""
+    while isinstance(out, tuple):
+        out = out[0]
+    assert isinstance(out, Tensor)
+    return out
+
+
+@contextmanager
+def _hooked(network: nn.Module, counter: _Counter) -> Iterator[None]:
+    """Let a counter see every call while it is open."""
+
+    def after(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], out: Any) -> None:
+            if isinstance(module, NeuronLayer):
+                counter.neuron(name, module, out)
+            elif isinstance(module, POOLS):
+                counter.pool(inputs[0], out)
+            else:
+                counter.synapse(name, module, inputs[0], out)
+
+        return hook
+
+    kinds = (NeuronLayer, nn.Linear, *CONVOLUTIONS, *POOLS)
+    handles = [
+        m.register_forward_hook(after(n))
+        for n, m in network.named_modules()
+        if isinstance(m, kinds)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,107 @@
+"""The tables of an analysis, as headers and rows of text: for the terminal and for the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
+from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE
+from lnm_codegen.insight.energy.layers import Synapses
+from lnm_codegen.insight.energy.report import EnergyReport
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; every column but the first holds numbers."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def layers_table(found: RunAnalysis) -> Table:
+    """Return a row for each neuron layer."""
+    rows = []
+    for layer in found.layers:
+        seen = layer.seen
+        classes = ", ".join(f"{name} {n}" for name, n in layer.classes.items())
+        counted = str(len(layer.rows))
+        if len(layer.chosen) < len(layer.rows):
+            counted = f"{len(layer.chosen)} of {counted}"
+        numbers = ("-", "-", "-", "-")
+        if seen is not None:
+            low, high = float(seen.visited[:, 0].min()), float(seen.visited[:, 1].max())
+            numbers = (
+                f"{float(seen.fired.mean()):.4f}",
+                f"{100 * float((seen.fired == 0).double().mean()):.1f} %",
+                f"[{low:.3g}, {high:.3g}]",
+                f"[{seen.input[0]:.3g}, {seen.input[1]:.3g}]",
+            )
+        rows.append((layer.name, counted, classes or "-", *numbers, certificate_line(layer)))
+    header = ("layer", "rows", "classes", "rate", "silent", "v visited", "x met", "certificate")
+    return Table(header, tuple(rows))
+
+
+def certificate_line(layer: LayerAnalysis) -> str:
+    """Return what is promised of a layer, in a few words."""
+    told = layer.certificate
+    if isinstance(told, str):
+        return told
+    if told.holds:
+        kept = ", ".join(f"{n} in [{a:.4g}, {b:.4g}]" for n, (a, b) in told.states.items())
+        return f"{kept} for |x| <= {told.x_max:.3g}"
+    return f"{told.certified} of {told.rows} rows for |x| <= {told.x_max:.3g}; {told.reason}"
+
+
+def points_table(layer: LayerAnalysis, most: int = 16) -> Table:
+    """Return the fixed points of the first rows of a layer."""
+    rows = []
+    for row in () if isinstance(layer.dynamics, str) else layer.dynamics[:most]:
+        points = "; ".join(f"{p.v:.4g} ({p.kind}, {p.slope:.3g})" for p in row.points)
+        slopes = f"[{row.slopes[0]:.3g}, {row.slopes[1]:.3g}]"
+        over = f"[{row.interval[0]:.3g}, {row.interval[1]:.3g}]"
+        rows.append((row.place, row.label, points or "none", slopes, over))
+    header = ("row", "class", "fixed points (kind, slope)", "slopes", "over")
+    return Table(header, tuple(rows))
+
+
+def energy_table(report: EnergyReport) -> Table:
+    """Return the counts and prices of an inference: a row for each layer, then the total."""
+    rows = []
+    for layer in report.layers:
+        prices = tuple(f"{report.cost(layer, by).total:,.0f}" for by in (FP32, INT8, LEMAIRE))
+        if isinstance(layer, Synapses):
+            done = f"{report.operations(layer):,.0f}"
+            counts = ("", done) if layer.spiking else (done, "")
+            rows.append((layer.name, *counts, "", "", "", "", *prices))
+            continue
+        work = layer.operations
+        each = f"{work.mul} mul {work.add} add"
+        fired = (f"{layer.spikes:,.1f}", f"{layer.rate:.4f}")
+        rows.append(
+            (layer.name, "", "", *(fired if layer.fires else ("", "")),
+             f"{layer.updates * (work.mul + work.add):,.0f}", each, *prices)
+        )  # fmt: skip
+    whole = tuple(f"{report.total(by).total:,.0f}" for by in (FP32, INT8, LEMAIRE))
+    work_done = sum(n.updates * (n.operations.mul + n.operations.add) for n in report.neurons)
+    rows.append(
+        ("total", f"{report.mac:,.0f}", f"{report.ac:,.0f}", f"{report.spikes:,.1f}",
+         f"{report.rate:.4f}", f"{work_done:,.0f}", "", *whole)
+    )  # fmt: skip
+    header = ("layer", "MAC", "AC", "spikes", "rate", "neuron operations", "an update",
+              "pJ fp32", "pJ int8", "pJ lemaire")  # fmt: skip
+    return Table(header, tuple(rows))
+
+
+def energy_note(report: EnergyReport) -> str:
+    """Return what the table counts, in a sentence or two."""
+    share = report.updates(FP32).total / max(report.total(FP32).total, 1e-300)
+    free = dict(unpriced for n in report.neurons for unpriced in n.operations.unpriced)
+    text = (
+        f"Per inference, mean over {report.samples} samples, T = {report.steps:g}. AC are"
+        f" measured, fan-out {report.fan_out}; the encoder counts {report.encoder}. Neuron updates"
+        f" are {100 * share:.1f} % of the fp32 energy. 45 nm prices: fp32 add 0.9, mul 3.7 pJ; int8"
+        " 0.03, 0.2; lemaire adds memory and addressing. Conventions, not measurements of a chip."
+    )
+    if not free:
+        return text
+    return f"{text} Not priced: {', '.join(f'{n} {word}' for word, n in sorted(free.items()))}."

@@ -1,0 +1,1 @@
+"""Language of neuron definitions: symbols, functions, surrogates, phases."""

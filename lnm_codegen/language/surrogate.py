@@ -1,0 +1,122 @@
+"""Surrogates: the slope that stands for d spike / dz in the backward pass.
+
+A surrogate is a primitive g(z), whose slope g'(z) SymPy derives, or the slope itself. Each
+formula is written once, here; every backend prints what `ir/build.py` makes of it.
+Formulas and defaults are those of SpikingJelly (SJ) and snnTorch (ST), named behind each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.language import functions as fn
+
+Z = sympy.Symbol("z")
+"""The argument of every surrogate: the value of the fire expression."""
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A slope in the symbol `Z`, with the primitive it is the derivative of, where one is known."""
+
+    name: str
+    slope: sympy.Expr
+    primitive: sympy.Expr | None = None
+
+    def __repr__(self) -> str:
+        return f"<surrogate {self.name}: {self.slope}>"
+
+
+def from_primitive(g: Callable[[Any], Any], name: str = "custom") -> Surrogate:
+    """Return the surrogate whose slope is g'(z); `g` takes and gives expressions."""
+    primitive = _in_z(fn.as_expr(g(Z), f"surrogate {name!r}"), name)
+    return Surrogate(name, _in_z(primitive.diff(Z), name), primitive)
+
+
+def from_slope(slope: Callable[[Any], Any], name: str = "custom") -> Surrogate:
+    """Return the surrogate whose slope at z is `slope(z)`."""
+    return Surrogate(name, _in_z(fn.as_expr(slope(Z), f"surrogate {name!r}"), name))
+
+
+def _in_z(expr: sympy.Expr, name: str) -> sympy.Expr:
+    other = sorted(str(s) for s in expr.free_symbols - {Z})
+    if other:
+        raise ModelError(
+            f"surrogate {name!r}: the formula reads {', '.join(other)}. Accepted: z and numbers."
+        )
+    return expr
+
+
+def _positive(alpha: Any, name: str) -> sympy.Expr:
+    value = fn.as_expr(alpha, f"surrogate.{name}: alpha")
+    if not (value.is_number and value.is_real and value.is_positive):
+        raise ModelError(f"surrogate.{name}: alpha is {alpha!r}. Accepted: a number > 0.")
+    return value
+
+
+def atan(alpha: float = 2.0) -> Surrogate:
+    """Return g = atan(pi*alpha*z/2)/pi, slope (alpha/2) / (1 + (pi*alpha*z/2)**2) (SJ, ST)."""
+    a = _positive(alpha, "atan")
+    return from_primitive(lambda z: sympy.atan(sympy.pi * a * z / 2) / sympy.pi, "atan")
+
+
+def sigmoid(alpha: float = 4.0) -> Surrogate:
+    """Return g = sigmoid(alpha*z), slope alpha*g*(1 - g) (SJ)."""
+    a = _positive(alpha, "sigmoid")
+    return from_primitive(lambda z: fn.sigmoid(a * z), "sigmoid")
+
+
+def rectangle(alpha: float = 1.0) -> Surrogate:
+    """Return g = clip(alpha*z + 1/2, 0, 1), slope alpha where |z| <= 1/(2*alpha) (SJ Rect)."""
+    a = _positive(alpha, "rectangle")
+    return from_primitive(lambda z: fn.clip(a * z + sympy.Rational(1, 2), 0, 1), "rectangle")
+
+
+def triangle(alpha: float = 1.0) -> Surrogate:
+    """Return the slope max(0, alpha - alpha**2 * |z|) (SJ PiecewiseQuadratic)."""
+    a = _positive(alpha, "triangle")
+    return from_slope(lambda z: fn.max(0, a - a**2 * fn.abs(z)), "triangle")
+
+
+def fast_sigmoid(alpha: float = 25.0) -> Surrogate:
+    """Return the slope 1 / (1 + alpha*|z|)**2 (ST fast_sigmoid)."""
+    a = _positive(alpha, "fast_sigmoid")
+    return from_slope(lambda z: 1 / (1 + a * fn.abs(z)) ** 2, "fast_sigmoid")
+
+
+def soft_sign(alpha: float = 2.0) -> Surrogate:
+    """Return the slope alpha / (2 * (1 + alpha*|z|)**2) (SJ SoftSign)."""
+    a = _positive(alpha, "soft_sign")
+    return from_slope(lambda z: a / (2 * (1 + a * fn.abs(z)) ** 2), "soft_sign")
+
+
+def erf(alpha: float = 2.0) -> Surrogate:
+    """Return g = (1 + erf(alpha*z))/2, slope alpha/sqrt(pi) * exp(-(alpha*z)**2) (SJ Erf)."""
+    a = _positive(alpha, "erf")
+    return from_primitive(lambda z: (1 + sympy.erf(a * z)) / 2, "erf")
+
+
+def piecewise_exponential(alpha: float = 1.0) -> Surrogate:
+    """Return the slope (alpha/2) * exp(-alpha*|z|) (SJ PiecewiseExp)."""
+    a = _positive(alpha, "piecewise_exponential")
+    return from_slope(lambda z: a / 2 * sympy.exp(-a * fn.abs(z)), "piecewise_exponential")
+
+
+def straight_through() -> Surrogate:
+    """Return g = z, slope 1 (ST straight_through_estimator)."""
+    return from_primitive(lambda z: z, "straight_through")
+
+
+SURROGATES: dict[str, Callable[..., Surrogate]] = {
+    f.__name__: f
+    for f in (
+        atan, sigmoid, rectangle, triangle, fast_sigmoid, soft_sign, erf,
+        piecewise_exponential, straight_through,
+    )
+}  # fmt: skip
+"""The surrogates that a text definition or the command line may name."""

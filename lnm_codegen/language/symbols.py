@@ -1,0 +1,251 @@
+"""Declared symbols: the states, inputs, parameters and spikes that expressions are made of.
+
+A declared symbol is a SymPy symbol that knows its declaration. Two declarations are never
+equal, whatever their names, so that families may be built side by side; spikes alone are
+equal by name. Inside a family (see `family.py`) declarations are collected in order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import keyword
+import math
+import numbers
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+import sympy
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.declarations import Declaration as Declaration
+from lnm_codegen.ir.declarations import Granularity as Granularity
+from lnm_codegen.ir.declarations import Init as Init
+from lnm_codegen.ir.declarations import Input as Input
+from lnm_codegen.ir.declarations import Param as Param
+from lnm_codegen.ir.declarations import Spike as Spike
+from lnm_codegen.ir.declarations import State as State
+
+_RESERVED = frozenset(
+    # Words that some target reads otherwise: C, C++, CUDA and Verilog-2005.
+    """auto bool break case char const continue default do double else enum extern float for goto
+    if inline int long register restrict return short signed sizeof static struct switch typedef
+    union unsigned void volatile while catch class delete friend mutable namespace new operator
+    private protected public template this throw try using virtual export explicit typename and
+    or not xor asm half always assign begin buf cell config deassign defparam design disable edge
+    end endcase endfunction endmodule endtask event force forever fork function generate genvar
+    initial inout input instance integer join large library localparam medium module nand negedge
+    nor output parameter posedge primitive pull0 pull1 real realtime reg release repeat scalared
+    signal small specify strong0 strong1 supply0 supply1 table task time tri trireg vectored wait
+    wand weak0 weak1 wire wor xnor spike fma fmaf sqrt sqrtf sin cos sinf cosf torch step stacked
+    M_PI M_E NAN INFINITY HUGE_VAL INLINE NULL
+    """.split()
+)
+
+
+class Declared(sympy.Symbol):
+    """A SymPy symbol with its declaration and the order in which it was made."""
+
+    __slots__ = ("decl", "order")
+    decl: Declaration
+    order: int
+
+    def __new__(cls, name: str, decl: Declaration, order: int) -> Declared:
+        """Make a symbol that is equal to no other one of another order."""
+        symbol = sympy.Symbol.__xnew__(cls, name)
+        symbol.decl = decl
+        symbol.order = order
+        return symbol  # type: ignore[no-any-return]
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str, Declaration, int], dict[str, Any]]:
+        """Return what pickle and copy need to make it again."""
+        return (self.name, self.decl, self.order), {}
+
+    def _hashable_content(self) -> tuple[Any, ...]:
+        return (self.name, self.order, repr(self.decl))
+
+
+def _refused(operator: str) -> Callable[[Any, Any], Any]:
+    def refuse(vector: Vector, *other: Any) -> Any:
+        name = vector.decl.name
+        raise ModelError(
+            f"{name}: {operator} takes no vector parameter. Accepted: its elements, {name}[0] to"
+            f" {name}[{len(vector) - 1}], or lnm.poly(z, {name}). Index it."
+        )
+
+    return refuse
+
+
+class Vector(Sequence[Declared]):
+    """A vector parameter in expressions: `theta[2]`, `len(theta)`, `lnm.poly(v, theta)`."""
+
+    def __init__(self, decl: Param, elements: tuple[Declared, ...]) -> None:
+        self.decl = decl
+        self._elements = elements
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the element, or a tuple of elements for a slice."""
+        try:
+            return self._elements[index]
+        except IndexError:
+            raise ModelError(
+                f"{self.decl.name}[{index}]: index out of range. Accepted: 0 to {len(self) - 1}."
+            ) from None
+        except TypeError:
+            raise ModelError(
+                f"{self.decl.name}[{index!r}]: not an index. Accepted: an integer from 0 to"
+                f" {len(self) - 1}, or a slice."
+            ) from None
+
+    __add__ = __radd__ = _refused("'+'")
+    __sub__ = __rsub__ = __neg__ = _refused("'-'")
+    __mul__ = __rmul__ = _refused("'*'")
+    __truediv__ = __rtruediv__ = _refused("'/'")
+    __pow__ = __rpow__ = _refused("'**'")
+    __lt__ = __le__ = __gt__ = __ge__ = _refused("a comparison")
+
+    def __iter__(self) -> Iterator[Declared]:
+        return iter(self._elements)
+
+    def __len__(self) -> int:
+        return len(self._elements)
+
+    def __repr__(self) -> str:
+        return f"Vector({self.decl.name!r}, size={len(self)})"
+
+
+@dataclass(slots=True)
+class Scope:
+    """What a family declares while its function runs."""
+
+    family: str
+    symbols: list[Declared]
+
+
+SCOPE: ContextVar[Scope | None] = ContextVar("lnm_family", default=None)
+_ORDER = itertools.count(1)
+
+
+def _declare(name: str, decl: Declaration) -> Declared:
+    symbol = Declared(name, decl, next(_ORDER))
+    scope = SCOPE.get()
+    if scope is not None:
+        scope.symbols.append(symbol)
+    return symbol
+
+
+def check_identifier(name: Any, what: str) -> None:
+    """Raise ModelError unless `name` is made of the characters of an identifier."""
+    if not isinstance(name, str) or not name.isascii() or not name.isidentifier():
+        raise ModelError(
+            f"{what} {name!r}: not an identifier. Accepted: letters, digits and '_', not"
+            " beginning with a digit."
+        )
+
+
+def check_name(name: Any, what: str) -> None:
+    """Raise ModelError unless `name` is free to use in every language we print."""
+    check_identifier(name, what)
+    ours = name.startswith(("_", "grad_", "sum_")) or name.endswith("_next")
+    if ours or keyword.iskeyword(name) or name in _RESERVED:
+        raise ModelError(
+            f"{what} {name!r}: the word is reserved in generated code. Choose another name."
+        )
+
+
+def check_bool(value: Any, what: str) -> None:
+    """Raise ModelError unless `value` is True or False: the word "no" would count as True."""
+    if not isinstance(value, bool):
+        raise ModelError(f"{what} is {value!r}. Accepted: True, False.")
+
+
+def _check_init(init: Any, what: str, size: int | None = None) -> Init:
+    if callable(init):
+        return cast("Init", init)
+    if _is_finite(init):
+        return float(init)
+    if size is not None and isinstance(init, Sequence) and len(init) == size:
+        if all(_is_finite(value) for value in init):
+            return tuple(float(value) for value in init)
+    wanted = "a finite number" if size is None else f"a finite number or {size} of them"
+    raise ModelError(
+        f"{what}: init is {init!r}. Accepted: {wanted}, or a function (generator, shape) -> tensor."
+    )
+
+
+def _is_finite(value: Any) -> bool:
+    """Say whether `value` is a number that a float holds; a bool is none."""
+    try:
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        return number and math.isfinite(value)
+    except OverflowError:  # 10**400
+        return False
+
+
+def state(name: str, init: Init = 0.0) -> Declared:
+    """Declare a state of the neuron.
+
+    Args:
+        name: An identifier; `v` for the membrane potential.
+        init: Value before the first step: a number, or a function (generator, shape) -> tensor.
+    """
+    check_name(name, "state")
+    return _declare(name, State(name, _check_init(init, f"state {name!r}")))
+
+
+def input(name: str) -> Declared:
+    """Declare an input of the neuron, read at every step; `x` for the input current."""
+    check_name(name, "input")
+    return _declare(name, Input(name))
+
+
+def param(
+    name: str,
+    size: int | None = None,
+    init: Init | Sequence[float] = 0.0,
+    learnable: bool = True,
+    per: Granularity = "layer",
+) -> Any:
+    """Declare a parameter.
+
+    Args:
+        name: An identifier; the layer's attribute has it.
+        size: None for a scalar, else the length of a vector that is indexed, `theta[2]`.
+        init: A number, `size` numbers, or a function (generator, shape) -> tensor.
+        learnable: True makes it an `nn.Parameter`, False a buffer without a gradient.
+        per: What shares one value: "layer", "channel" or "neuron".
+
+    Raises:
+        ModelError: An argument is outside what is said here.
+    """
+    check_name(name, "parameter")
+    if per not in get_args(Granularity):
+        raise ModelError(
+            f"parameter {name!r}: per is {per!r}. Accepted: 'layer', 'channel', 'neuron'."
+        )
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise ModelError(
+            f"parameter {name!r}: size is {size!r}. Accepted: None or an integer >= 1."
+        )
+    check_bool(learnable, f"parameter {name!r}: learnable")
+    checked = _check_init(init, f"parameter {name!r}", size)
+    decl = Param(name, size, checked, learnable, per)
+    elements = tuple(_declare(n, decl) for n in decl.element_names)
+    return elements[0] if size is None else Vector(decl, elements)
+
+
+def spike_named(name: str) -> Declared:
+    """Return the spike of that name, for neurons that have several."""
+    if name != "spike":
+        check_name(name, "spike")
+    return Declared(name, Spike(name), 0)
+
+
+spike = spike_named("spike")
+"""The spike of a neuron that names no other."""
+
+
+def is_spike(value: Any) -> bool:
+    """Say whether `value` is a spike symbol, which `where` takes as a condition."""
+    return isinstance(value, Declared) and isinstance(value.decl, Spike)

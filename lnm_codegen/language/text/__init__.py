@@ -1,0 +1,1 @@
+"""TOML definitions and the grammar of their expressions."""

@@ -1,0 +1,301 @@
+"""The grammar of expressions in text: `parse("v + (x - v)/tau", names, where)`.
+
+The text is parsed by Python's `ast`, whose tree is walked here against a closed list:
+
+    numbers       2  0.1  1e-3  0x10; 0.1 is the rational 1/10; pi
+    names         the declared states, inputs, parameters and, in reset and output, spikes
+    arithmetic    + - * / **, unary -
+    elements      theta[2], counted from 0
+    conditions    < <= > >= == !=, joined by & | ~ or by and or not; or one spike alone.
+                  a < b < c means a < b and b < c, as in Python
+    functions     exp log sqrt tanh sigmoid sin cos abs, min max of two, clip(a, low, high),
+                  where(condition, a, b), poly(z, theta), poly(z, [a, b, c])
+
+Nothing else is evaluated: no text reaches `eval`, `exec` or `sympify`. What the text may cost is
+bounded too (here and in `expression_cost.py`), so that 9**9**9 is refused, not computed.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import operator
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NoReturn, TypeAlias
+
+import sympy
+from sympy.logic.boolalg import Boolean
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.language import functions as fn
+from lnm_codegen.language.symbols import Declared, Vector, is_spike
+from lnm_codegen.language.text.cost import (
+    MAX_EXPONENT,
+    Cost,
+    Shown,
+    applied,
+    compared,
+    exact_decimal,
+)
+from lnm_codegen.language.text.tree import shorten, tree_of
+
+Names: TypeAlias = Mapping[str, "Declared | Vector"]
+
+MAX_DEPTH = 30
+CONSTANTS: dict[str, Any] = {"pi": sympy.pi}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    f: getattr(fn, f)
+    for f in (
+        "exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos",
+        "abs", "min", "max", "clip", "where", "poly",
+    )
+}  # fmt: skip
+"""The functions of the language, by the name that `lnm.` gives them."""
+
+_ARITY = {"min": 2, "max": 2, "clip": 3, "where": 3, "poly": 2}
+_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+_COMPARISONS: dict[type, type] = {
+    ast.Lt: sympy.StrictLessThan,
+    ast.LtE: sympy.LessThan,
+    ast.Gt: sympy.StrictGreaterThan,
+    ast.GtE: sympy.GreaterThan,
+    ast.Eq: sympy.Equality,
+    ast.NotEq: sympy.Unequality,
+}
+_ACCEPTED = (
+    "Accepted: numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~,"
+    f" and {', '.join(FUNCTIONS)}."
+)
+
+
+def parse(
+    text: str, names: Names, where: str, hidden: Mapping[str, str] | None = None
+) -> sympy.Expr:
+    """Return the expression that `text` writes.
+
+    Args:
+        text: One expression; line breaks count as spaces.
+        names: What it may read.
+        where: Said at the beginning of every error, `my_lif.toml: charge.v`.
+        hidden: Name -> why this expression may not read it.
+
+    Raises:
+        ModelError: The text is not in the grammar, or passes one of its bounds.
+    """
+    return _Reader(text, names, where, hidden or {}).read()
+
+
+class _Reader:
+    def __init__(self, text: str, names: Names, where: str, hidden: Mapping[str, str]) -> None:
+        self._text = " ".join(text.split())
+        self._names = names
+        self._where = where
+        self._hidden = hidden
+        self._cost = Cost(self._refuse)
+
+    def read(self) -> sympy.Expr:
+        tree = tree_of(self._text, self._refuse, _ACCEPTED)
+        try:
+            return self._number(tree, 0)
+        except RecursionError:
+            self._refuse(f"{shorten(self._text)} is nested too deeply. Split it up.")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise ModelError(f"{self._where}: {what}") from None
+
+    def _show(self, node: ast.AST) -> str:
+        return shorten(ast.get_source_segment(self._text, node) or self._text)
+
+    def _shown(self, node: ast.AST) -> Shown:
+        return partial(self._show, node)
+
+    def _deeper(self, depth: int) -> int:
+        if depth >= MAX_DEPTH:
+            self._refuse(
+                f"{shorten(self._text)} is nested more than {MAX_DEPTH} deep. Split it up."
+            )
+        return depth + 1
+
+    def _number(self, node: ast.expr, depth: int) -> sympy.Expr:
+        """Return a node that must be a number."""
+        value = self._value(node, self._deeper(depth))
+        if isinstance(value, Vector):
+            last = len(value) - 1
+            self._refuse(
+                f"{value.decl.name!r} is a vector. Write {value.decl.name}[0] to"
+                f" {value.decl.name}[{last}], or poly(z, {value.decl.name})."
+            )
+        if isinstance(value, Boolean) and not isinstance(value, Declared):
+            self._refuse(
+                f"{self._show(node)} is a condition, not a number. Use where(condition, a, b)."
+            )
+        self._cost.weigh(value, self._shown(node))
+        return value
+
+    def _condition(self, node: ast.expr, depth: int, *, joined: bool = False) -> Any:
+        """Return a node that must be a condition; a spike is one where nothing is joined to it."""
+        value = self._value(node, self._deeper(depth))
+        if isinstance(value, Boolean) and not isinstance(value, Declared):
+            self._cost.weigh(value, self._shown(node))
+            return value
+        if isinstance(value, Declared) and is_spike(value):
+            if not joined:
+                return value
+            self._refuse(
+                f"the spike {value.name!r} is joined to a condition. Accepted: comparisons, or"
+                " one spike alone in where; write one where inside another."
+            )
+        hint = " Put each comparison in parentheses: (a < b) & (c < d)." if joined else ""
+        self._refuse(
+            f"{self._show(node)} is not a condition. Accepted: a comparison such as v > 0, or a"
+            f" spike.{hint}"
+        )
+
+    def _value(self, node: ast.expr, depth: int) -> Any:
+        match node:
+            case ast.Constant(value=bool() | str() | bytes() | None | complex()):
+                pass
+            case ast.Constant(value=int() | float()):
+                return self._literal(node)
+            case ast.Name(id=word):
+                return self._name(word)
+            case ast.UnaryOp(op=ast.USub()):
+                return -self._number(node.operand, depth)
+            case ast.UnaryOp(op=ast.Invert() | ast.Not()):
+                return sympy.Not(self._condition(node.operand, depth, joined=True))
+            case ast.BinOp(op=ast.BitAnd() | ast.BitOr()):
+                return self._chain(node, depth)
+            case ast.BinOp(op=op) if type(op) in _OPERATORS:
+                return self._chain(node, depth)
+            case ast.BinOp(op=ast.BitXor()):
+                self._refuse(f"the operator '^' in {self._show(node)}. Did you mean '**'?")
+            case ast.BoolOp(op=op, values=values):
+                join = sympy.And if isinstance(op, ast.And) else sympy.Or
+                return join(*(self._condition(v, depth, joined=True) for v in values))
+            case ast.Compare(ops=ops) if all(type(o) in _COMPARISONS for o in ops):
+                return self._comparison(node, depth)
+            case ast.Call(func=ast.Name(id=word)):
+                return self._call(word, node, depth)
+            case ast.Subscript():
+                return self._element(node)
+            case ast.IfExp():
+                self._refuse(f"{self._show(node)}: write where(condition, a, b) instead.")
+        self._refuse(f"{self._show(node)} is not of the grammar. {_ACCEPTED}")
+
+    def _literal(self, node: ast.Constant) -> sympy.Expr:
+        value: Any = node.value
+        if isinstance(value, float):
+            written = ast.get_source_segment(self._text, node) or repr(value)
+            exact = exact_decimal(value, written)
+            if exact is None:
+                self._refuse(
+                    f"the number {shorten(written)} is out of range. Accepted: what a float64"
+                    " holds."
+                )
+            return sympy.Rational(exact.numerator, exact.denominator)
+        return sympy.Integer(value)
+
+    def _name(self, word: str) -> Any:
+        if word in self._names:
+            return self._names[word]
+        if word in CONSTANTS:
+            return CONSTANTS[word]
+        if word in self._hidden:
+            self._refuse(self._hidden[word])
+        if word in FUNCTIONS:
+            self._refuse(f"{word!r} is a function. Write {word}(...).")
+        hint = fn.did_you_mean(word, [*self._names, *CONSTANTS])
+        self._refuse(
+            f"unknown name {shorten(word)}. Declared: {', '.join(sorted(self._names))}.{hint}"
+        )
+
+    def _chain(self, node: ast.BinOp, depth: int) -> Any:
+        """Evaluate a + b + c, which Python nests to the left, without going deeper for each."""
+        spine: list[ast.BinOp] = []
+        first: ast.expr = node
+        logic = (ast.BitAnd, ast.BitOr)
+        while isinstance(first, ast.BinOp) and (
+            isinstance(first.op, logic)
+            if isinstance(node.op, logic)
+            else type(first.op) in _OPERATORS
+        ):
+            spine.append(first)
+            first = first.left
+        if isinstance(node.op, logic):
+            value = self._condition(first, depth, joined=True)
+            for step in reversed(spine):
+                join = sympy.And if isinstance(step.op, ast.BitAnd) else sympy.Or
+                value = join(value, self._condition(step.right, depth, joined=True))
+            return value
+        value = self._number(first, depth)
+        for step in reversed(spine):
+            other = self._number(step.right, depth)
+            value = self._binary(step, value, other)
+            self._cost.weigh(value, self._shown(step))
+        return value
+
+    def _binary(self, node: ast.BinOp, a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
+        if isinstance(node.op, ast.Div) and b == 0:
+            self._refuse(f"{self._show(node)} divides by zero.")
+        if isinstance(node.op, ast.Pow):
+            self._cost.check_exponent(a, b, self._shown(node))
+            if a.is_number and not b.is_Integer and not a.is_positive:
+                self._refuse(
+                    f"{self._show(node)} is not a real number for every exponent. Accepted: a"
+                    " base > 0, or an integer exponent."
+                )
+        return _OPERATORS[type(node.op)](a, b)
+
+    def _comparison(self, node: ast.Compare, depth: int) -> Any:
+        sides = [self._number(n, depth) for n in (node.left, *node.comparators)]
+        pairs = zip(node.ops, sides, sides[1:], strict=False)
+        return sympy.And(*(compared(_COMPARISONS[type(op)], a, b) for op, a, b in pairs))
+
+    def _call(self, word: str, node: ast.Call, depth: int) -> Any:
+        if word not in FUNCTIONS:
+            hint = fn.did_you_mean(word, FUNCTIONS)
+            self._refuse(f"no function {shorten(word)}. Accepted: {', '.join(FUNCTIONS)}.{hint}")
+        arity = _ARITY.get(word, 1)
+        if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
+            self._refuse(f"{self._show(node)}: give the arguments of {word} by position.")
+        if len(node.args) != arity:
+            parameters = inspect.signature(FUNCTIONS[word]).parameters if arity > 1 else "a"
+            self._refuse(
+                f"{self._show(node)}: {len(node.args)} arguments. Accepted:"
+                f" {word}({', '.join(parameters)})."
+            )
+        first = (self._condition if word == "where" else self._number)(node.args[0], depth)
+        if word == "exp":
+            self._cost.check_exponent(sympy.E, first, self._shown(node))
+        if word == "poly":
+            return fn.poly(first, self._coefficients(node.args[1], depth))
+        return applied(
+            word, FUNCTIONS[word], first, *(self._number(a, depth) for a in node.args[1:])
+        )
+
+    def _coefficients(self, node: ast.expr, depth: int) -> Any:
+        if isinstance(node, ast.List) and 1 <= len(node.elts) <= MAX_EXPONENT + 1:
+            return [self._number(e, depth) for e in node.elts]
+        if isinstance(node, ast.Name) and isinstance(self._names.get(node.id), Vector):
+            return self._names[node.id]
+        self._refuse(
+            f"poly: {self._show(node)} has no coefficients. Accepted: a vector parameter, or a"
+            f" list [a, b, c] of at most {MAX_EXPONENT + 1}."
+        )
+
+    def _element(self, node: ast.Subscript) -> Any:
+        vector = self._name(node.value.id) if isinstance(node.value, ast.Name) else None
+        if not isinstance(vector, Vector):
+            self._refuse(f"{self._show(node)}: only a vector parameter has elements.")
+        last = len(vector) - 1
+        match node.slice:
+            case ast.Constant(value=int(index)) if type(index) is int and index <= last:
+                return vector[index]
+        self._refuse(f"{self._show(node)}: no such element. Accepted: an integer from 0 to {last}.")

@@ -1,0 +1,1 @@
+"""Fixed-point arithmetic in a layer: forward in integers, backward through the rounding."""

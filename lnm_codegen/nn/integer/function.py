@@ -1,0 +1,171 @@
+"""The integer C model as an `autograd.Function`; see `nn/fixed.py` for what its gradient is.
+
+The model writes the state before each step where the float backward kernel, compiled with chunks of
+one step, looks for its checkpoints: so that kernel reruns nothing, and its gradient is that of each
+step at the state which the integers visited. A training forward keeps every state and the rounded
+inputs, T * N numbers for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn.arguments import TYPES
+from lnm_codegen.nn.function import run_backward, time_stride
+from lnm_codegen.nn.integer.arithmetic import Arithmetic, clipped
+from lnm_codegen.nn.layout import Layout, arranged
+from lnm_codegen.nn.load.c import CKernels, load_c
+from lnm_codegen.nn.load.fixed import Argument, FixedLibrary, Rows, load_fixed
+
+_NEVER = 1 << 40  # a T that no sequence has: every state is a checkpoint
+
+
+class FixedCall(NamedTuple):
+    """What a call of the integer model needs beside its tensors."""
+
+    arithmetic: Arithmetic
+    layout: Layout
+    coefficients: dict[str, Argument]
+    keeps_states: bool
+    trains: bool
+
+
+def run_fixed_c(
+    arithmetic: Arithmetic,
+    inputs: Sequence[Tensor],
+    start: Sequence[Tensor],
+    params: Sequence[Tensor],
+    keeps_states: bool,
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Return the outputs (T, N, *) and, if they are kept, the final states (N, *).
+
+    Args:
+        arithmetic: That of the layer.
+        inputs: (T, N, *), float32 or float64.
+        start: (N, *) or (1,).
+        params: In the type of the inputs.
+        keeps_states: Whether final states are wanted.
+
+    Raises:
+        ModelError: A parameter that does not fit its format.
+    """
+    neuron, like = arithmetic.neuron, inputs[0]
+    table = arithmetic.parameters(params, like.shape)
+    tensors: Sequence[Tensor] = (*inputs, *start, *params)
+    trains = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    layout, tensors = arranged(neuron.params, tensors, len(inputs), len(start))
+    coefficients: dict[str, Argument] = {n: _rows(v, layout) for n, v in table.items()}
+    call = FixedCall(arithmetic, layout, coefficients, keeps_states, trains)
+    results = FixedFused.apply(call, *tensors)  # type: ignore[no-untyped-call]
+    count = len(neuron.output)
+    names = [s.name for s in neuron.states]
+    return results[:count], dict(zip(names, results[count:], strict=True)) if keeps_states else {}
+
+
+def _rows(table: Array, layout: Layout) -> Rows:
+    """Return (1, 1), (C, 1) or (C, I) as the C model takes it: in the order of memory."""
+    if table.shape[1] > 1 and layout.order is not None:
+        table = table.reshape(layout.shape[2:]).transpose(layout.order)
+    inner = layout.inner if table.ndim == 2 and table.shape[1] == 1 else 1
+    values = np.ascontiguousarray(table.reshape(-1), dtype=np.int32)
+    return Rows(torch.from_numpy(values), inner)
+
+
+class FixedFused(torch.autograd.Function):
+    """A sequence in integers, and the float adjoint at the states they visited."""
+
+    @staticmethod
+    def forward(ctx: Any, call: FixedCall, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Run the integer model."""
+        kernel, layout = call.arithmetic.program.kernel, call.layout
+        neuron = call.arithmetic.neuron
+        inputs, states = len(neuron.inputs), len(neuron.states)
+        like, count = tensors[0], layout.neurons
+        arguments = dict(call.coefficients)
+        rounded: list[Tensor] = []
+        kept = like.new_empty(max(layout.time_steps, 1) * states * count if call.trains else 0)
+        for symbol, x in zip(neuron.inputs, tensors[:inputs], strict=True):
+            arguments |= {f"{symbol.name}_seq": x, f"{symbol.name}_stride": time_stride(x, layout)}
+            if call.trains:
+                rounded.append(layout.empty_sequence(like.dtype, like.device))
+                arguments[f"{symbol.name}_rounded_seq"] = rounded[-1]
+        finals = []
+        for k, symbol in enumerate(neuron.states):
+            name, value = symbol.name, tensors[inputs + k]
+            arguments |= {f"{name}_init": value, f"{name}_init_stride": int(value.numel() > 1)}
+            if call.trains:
+                arguments |= {f"{name}_seq": kept[k * count :], f"{name}_stride": states * count}
+            if call.keeps_states:
+                finals.append(layout.empty_step(like.dtype, like.device))
+                arguments[f"{name}_final"] = finals[-1]
+        outputs = []
+        for port in kernel.results[: len(neuron.output)]:
+            outputs.append(layout.empty_sequence(like.dtype, like.device))
+            arguments |= {f"{port.var.name}_seq": outputs[-1], f"{port.var.name}_stride": count}
+        _library(call.arithmetic).run(layout.time_steps, count, arguments, like.dtype)
+        if call.trains:
+            ctx.call = call
+            ctx.set_materialize_grads(False)
+            ctx.save_for_backward(*tensors, *rounded, kept)
+        return (*outputs, *finals)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Run the float backward kernel, one step a chunk."""
+        if torch.is_grad_enabled():
+            raise UnsupportedError(
+                "NeuronLayer: double backward (create_graph=True) through the generated kernels is"
+                " not supported. Use backend='torch' for higher derivatives."
+            )
+        call: FixedCall = ctx.call
+        neuron, layout = call.arithmetic.neuron, call.layout
+        inputs, states = len(neuron.inputs), len(neuron.states)
+        own = inputs + states
+        *saved, kept = ctx.saved_tensors
+        tensors, rounded = saved[: own + len(neuron.params)], saved[own + len(neuron.params) :]
+        start = tensors[inputs:own]
+        if layout.time_steps:
+            start = list(kept[: states * layout.neurons].split(layout.neurons)) if states else []
+        needed = ctx.needs_input_grad[1:]
+        results = run_backward(
+            _adjoint(neuron, tensors[0].dtype),
+            layout,
+            [*rounded, *start, *tensors[own:]],
+            kept[states * layout.neurons :],
+            grads,
+            needed,
+        )
+        names = [s.name for s in (*neuron.inputs, *neuron.states)]
+        for name, value, grad in zip(names, tensors[:own], results[:own], strict=True):
+            if grad is not None:
+                stopped = clipped(value, call.arithmetic.bits(name))
+                if stopped.dim():
+                    grad.masked_fill_(stopped, 0)
+        return (None, *results)
+
+
+_LIBRARIES: WeakKeyDictionary[Arithmetic, FixedLibrary] = WeakKeyDictionary()
+
+
+def _library(arithmetic: Arithmetic) -> FixedLibrary:
+    """Return the integer model of a layer, without hashing its program at every call."""
+    if arithmetic not in _LIBRARIES:
+        _LIBRARIES[arithmetic] = load_fixed(arithmetic.program)
+    return _LIBRARIES[arithmetic]
+
+
+@cache
+def _adjoint(neuron: Neuron, dtype: torch.dtype) -> CKernels:
+    """Return kernels whose backward finds every state among its checkpoints."""
+    return load_c(model_of(neuron, dtype=TYPES[dtype]), 1, _NEVER)

@@ -1,0 +1,1 @@
+"""Compiled kernels: loading, caching and tuning, a module for each target."""

@@ -1,0 +1,167 @@
+"""CUDA C kernels: compiled by NVRTC for the GPU at hand, launched on PyTorch's current stream.
+
+NVRTC and the driver are reached through cuda-bindings. A cubin lies in the user's cache folder
+under a hash of source, flags, NVRTC's version and the architecture.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lnm_codegen.backends.base import Model, write_whole
+from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
+from lnm_codegen.backends.cuda.plan import SHARED, CudaPlan, Launch
+from lnm_codegen.backends.plan import plan_of
+from lnm_codegen.errors import ToolError
+from lnm_codegen.nn.function import Kernels
+from lnm_codegen.nn.load.c import cache_folder
+
+
+class CudaKernels(Kernels):
+    """The kernels of a model on NVIDIA GPUs."""
+
+    def __init__(self, model: Model) -> None:
+        plan = plan_of(model)
+        super().__init__(plan)
+        self._model, self._plan = model, CudaPlan(plan)
+        self._functions: dict[tuple[int, str], Any] = {}
+
+    def checkpoints(self, time_steps: int, neurons: int) -> int:
+        """Return how many numbers the checkpoints hold."""
+        return self._plan.checkpoints(time_steps, neurons)
+
+    def forward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
+        """Run the forward kernel; sums of counts hold zeros, to which its blocks add."""
+        _, neurons, sample, _, _ = sizes
+        self._run(self._plan.forward_launches(neurons, sample), sizes, arguments, 0)
+
+    def backward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
+        """Run the backward kernels."""
+        time_steps, neurons, sample, channels, _ = sizes
+        bytes_ = self._plan.backward_workspace(time_steps, neurons, sample)
+        launches = self._plan.backward_launches(neurons, sample, channels)
+        self._run(launches, sizes, arguments, bytes_)
+
+    def _run(
+        self,
+        launches: tuple[Launch, ...],
+        sizes: Sequence[int],
+        arguments: Sequence[Tensor | int | None],
+        workspace_bytes: int,
+    ) -> None:
+        from cuda.bindings import driver
+
+        device = next(a.device for a in arguments if isinstance(a, Tensor))
+        words = [a if isinstance(a, int) else 0 if a is None else a.data_ptr() for a in arguments]
+        workspace = torch.empty(max(workspace_bytes, 1), dtype=torch.uint8, device=device)
+        struct = (ctypes.c_int64 * (len(sizes) + len(words)))(*sizes, *words)
+        place = ctypes.c_void_p(workspace.data_ptr())
+        values = (ctypes.c_void_p * 2)(ctypes.addressof(struct), ctypes.addressof(place))
+        with torch.cuda.device(device):
+            stream = torch.cuda.current_stream().cuda_stream
+            for launch in launches:
+                function = self._function(device.index, launch)
+                _check(
+                    driver.cuLaunchKernel(
+                        function, launch.grid, 1, 1, launch.block, 1, 1, launch.shared, stream,
+                        ctypes.addressof(values), 0,
+                    )
+                )  # fmt: skip
+
+    def _function(self, device: int, launch: Launch) -> Any:
+        """Return a kernel in the context of a device, loaded at the first call."""
+        from cuda.bindings import driver
+
+        key = (device, launch.kernel)
+        if key not in self._functions:
+            major, minor = torch.cuda.get_device_capability(device)
+            image = cubin(self._model, f"sm_{major}{minor}")
+            (module,) = _check(driver.cuModuleLoadData(image))
+            (function,) = _check(driver.cuModuleGetFunction(module, launch.kernel.encode()))
+            if launch.shared > SHARED:
+                word = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                _check(driver.cuFuncSetAttribute(function, word, launch.shared))
+            self._functions[key] = function
+        return self._functions[key]
+
+
+def _check(result: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what a call of the driver or of NVRTC gave, or raise ToolError."""
+    error, *given = result
+    if int(error) != 0:
+        raise ToolError(f"cuda: {error.name}. See that driver and PyTorch fit this GPU.")
+    return tuple(given)
+
+
+def cubin(model: Model, arch: str) -> bytes:
+    """Return the kernels of a model as machine code for an architecture such as "sm_90".
+
+    Raises:
+        ToolError: NVRTC is not installed, or refuses the source; the message has its first error.
+    """
+    try:
+        from cuda.bindings import nvrtc
+
+        version = _check(nvrtc.nvrtcVersion())
+    except (ImportError, RuntimeError) as error:
+        raise ToolError(
+            f"cuda: NVRTC cannot be loaded: {error}. Install lnm_codegen[cuda], or use"
+            " backend='triton'."
+        ) from None
+    source = Cuda().emit(model)
+    needed = {n: t for n, t in source.files.items() if n == source.entry or n.endswith(".h")}
+    options = [*FLAGS, f"--gpu-architecture={arch}"]
+    parts = [*(f"{n}\n{t}" for n, t in needed.items()), *options, str(version)]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    path = cache_folder() / f"{model.name}-{key}" / f"{model.name}.{arch}.cubin"
+    try:
+        if path.exists():
+            image, digest = path.read_bytes(), path.with_suffix(".sha256")
+            if digest.exists() and digest.read_text() == hashlib.sha256(image).hexdigest():
+                return image
+        image = _compiled(needed, source.entry, options)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, image)
+        write_whole(path.with_suffix(".sha256"), hashlib.sha256(image).hexdigest())
+    except OSError as error:
+        raise ToolError(
+            f"cuda: cannot use the cache folder {cache_folder()}: {error.strerror or error}. Set"
+            " LNM_CACHE to a folder that can be written."
+        ) from None
+    return image
+
+
+def _compiled(files: dict[str, str], entry: str, options: list[str]) -> bytes:
+    from cuda.bindings import nvrtc
+
+    headers = {n: t for n, t in files.items() if n != entry}
+    (program,) = _check(
+        nvrtc.nvrtcCreateProgram(
+            files[entry].encode(), entry.encode(), len(headers),
+            [t.encode() for t in headers.values()], [n.encode() for n in headers],
+        )
+    )  # fmt: skip
+    (error,) = nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options])
+    if int(error) != 0:
+        (size,) = _check(nvrtc.nvrtcGetProgramLogSize(program))
+        log = bytes(size)
+        _check(nvrtc.nvrtcGetProgramLog(program, log))
+        lines = [x for x in log.decode().splitlines() if "error" in x] or [error.name]
+        raise ToolError(f"cuda: NVRTC failed: {lines[0]}. Options: {' '.join(options)}.")
+    (size,) = _check(nvrtc.nvrtcGetCUBINSize(program))
+    image = bytes(size)
+    _check(nvrtc.nvrtcGetCUBIN(program, image))
+    return image
+
+
+@cache
+def load_cuda(model: Model) -> CudaKernels:
+    """Return the CUDA kernels of a model; they are compiled at the first call on a GPU."""
+    return CudaKernels(model)

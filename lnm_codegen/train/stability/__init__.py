@@ -1,0 +1,1 @@
+"""Stability of learned dynamics: slope penalty, projection, certificates, curves."""

@@ -1,0 +1,131 @@
+"""A penalty on the slope of a neuron's charge, for training.
+
+    relu(max |f'| - 1.05)**2 over [v_min, V],   f(v) = h(v[t-1] = v, x = 0)
+
+A slope beyond 1 makes temporal gradients grow at each step. f' and its derivatives in the
+parameters are SymPy's, of any family, form and basis; a clamp in the charge is ignored
+(`analysis.charge`). By the envelope theorem the gradient of the largest slope is that of the slope
+where it is largest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lnm_codegen.analysis.charge import SlopeNeuron, slope_neuron
+from lnm_codegen.errors import ModelError
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train.stability.probe import LOWEST, probed
+
+ALLOWED = 1.05
+"""The slope up to which nothing is due, unless told otherwise."""
+_POINTS = 49
+"""Of the grid that the largest slope is sought on, where it is no parabola."""
+
+
+def slope_penalty(
+    layer: NeuronLayer, low: float = LOWEST, high: float = 1.0, allowed: float = ALLOWED
+) -> Tensor:
+    """Return relu(max |f'| - allowed)**2 over [low, high], averaged over the layer's rows.
+
+    Exact, up to rounding, where f' is a polynomial of degree 2 or less: an LNM to degree 3. Else
+    the best of 49 points, improved by the parabola through its neighbours.
+
+    Raises:
+        ModelError: An interval that is none.
+    """
+    _check_interval(low, high)
+    probe = slope_neuron(layer.neuron)
+    with torch.no_grad():
+        slope, *derivatives = _steepest(layer, probe, low, high, 1 + len(probe.learned))
+    names = tuple(dict.fromkeys(name for name, _ in probe.learned))
+    values = [getattr(layer, name) for name in names]
+    penalty: Tensor = _Penalty.apply(slope[0], allowed, derivatives, probe, names, *values)  # type: ignore[no-untyped-call]
+    return penalty
+
+
+def largest_slope(layer: NeuronLayer, low: float = LOWEST, high: float = 1.0) -> Tensor:
+    """Return f' where |f'| is largest over [low, high]: (R,), without gradient."""
+    _check_interval(low, high)
+    with torch.no_grad():
+        (slope,) = _steepest(layer, slope_neuron(layer.neuron), low, high, 1)
+    return slope[0].detach()
+
+
+def _check_interval(low: float, high: float) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ModelError(f"slope: the interval is [{low}, {high}]. Accepted: finite, low < high.")
+
+
+def _steepest(
+    layer: NeuronLayer, probe: SlopeNeuron, low: float, high: float, count: int
+) -> tuple[Tensor, ...]:
+    """Return the first outputs of the probe, (1, R) each, where in [low, high] |f'| is largest."""
+    parabola = probe.degree is not None and probe.degree <= 2
+    points = 3 if parabola else _POINTS
+    like = next(chain(layer.parameters(), layer.buffers()), torch.zeros(()))
+    z = torch.linspace(low, high, points, dtype=like.dtype, device=like.device)
+    at = probed(layer, probe.neuron, like.dtype)
+    (slope,) = at(z.unsqueeze(1), 1)
+    largest, best = slope.abs().max(0, keepdim=True)
+    if points > 3:
+        centre = best.clamp(1, points - 2)
+        beside = centre + torch.arange(-1, 2, device=z.device).unsqueeze(1)
+        slope = slope.gather(0, beside)
+    else:
+        centre = torch.ones_like(best)
+    before, here, after = slope[0:1], slope[1:2], slope[2:3]
+    bend, rise = before - 2 * here + after, after - before
+    offset = rise / (-2 * bend)  # of the vertex, in steps of the grid
+    vertex = here + 0.25 * rise * offset
+    beyond = (offset.abs() < 1) & (vertex.abs() > largest)
+    steps = torch.where(beyond, centre + offset, best)
+    return at(low + (high - low) / (points - 1) * steps, count)
+
+
+class _Penalty(torch.autograd.Function):
+    """The penalty of slopes (R,), with their derivatives as the gradient of the parameters."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        slope: Tensor,
+        allowed: float,
+        derivatives: Sequence[Tensor],
+        probe: SlopeNeuron,
+        names: tuple[str, ...],
+        *values: Tensor,
+    ) -> Tensor:
+        excess = torch.relu(slope.abs() - allowed)
+        share = 2 * excess * slope.sign() / slope.numel()
+        terms = share * torch.cat(list(derivatives)) if derivatives else share
+        ctx.grads = []
+        for name, value in zip(names, values, strict=True):
+            places = [k for k, (n, _) in enumerate(probe.learned) if n == name]
+            elements = [probe.learned[k][1] for k in places]
+            size = next(p.size for p in probe.neuron.params if p.name == name)
+            own = terms[places[0] : places[-1] + 1]  # those of a parameter lie side by side
+            ctx.grads.append(_gathered(own, elements, value, size))
+        return excess.square().mean()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return (None,) * 5 + tuple(grad * g for g in ctx.grads)
+
+
+def _gathered(terms: Tensor, elements: Sequence[int], value: Tensor, size: int | None) -> Tensor:
+    """Return the gradient of one parameter: terms (k, R), summed over shared rows."""
+    held = value.shape if size is None else value.shape[:-1]
+    shared = terms.reshape(len(elements), *held, -1).sum(-1)
+    if size is None:
+        return shared[0]
+    grad = torch.zeros_like(value)
+    for k, element in enumerate(elements):
+        grad[..., element] = shared[k]
+    return grad

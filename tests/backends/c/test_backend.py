@@ -1,0 +1,360 @@
+"""The C backend: text that compiles without a warning, functions within their ulp, refusals."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lnm_codegen as lnm
+from lnm_codegen.backends import expr
+from lnm_codegen.backends.c.expr import CDialect, math_functions
+from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.interpret import evaluate
+from lnm_codegen.ir.nodes import Kernel, Let, Phase, Port, Role, Var
+from lnm_codegen.ir.types import BOOL
+from lnm_codegen.nn.load.c import FLAGS, build, compiler
+from tests.backends.test_expr import TABLE
+from tests.cases import CASES, FEW
+
+pytestmark = pytest.mark.needs_cc
+
+some = pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in FEW else pytest.mark.slow) for c in CASES]
+)
+
+
+def check_output(command: list[Any], folder: Path) -> str:
+    """Run a command; a failure shows what it said."""
+    done = subprocess.run(
+        [str(c) for c in command], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def c_compiler() -> str:
+    path = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
+    if path is None:
+        pytest.skip("no C compiler found (gcc, clang, cc)")
+    return path
+
+
+# ---- the text ----
+
+
+@some
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", *(pytest.param(d, marks=pytest.mark.slow) for d in ("float64", "bfloat16"))],
+)
+def test_no_warning(case: str, dtype: str, tmp_path: Path) -> None:
+    """-Wall -Wextra finds nothing in the C++, nor in the example as C99, which runs."""
+    neuron = CASES[case]()
+    source = lnm.emit(neuron, "c", dtype=dtype)
+    source.write(tmp_path)
+    strict = ["-Wall", "-Wextra", "-Werror"]
+    syntax = [compiler().path, "-std=c++17", "-fopenmp", "-march=native", "-fsyntax-only"]
+    check_output([*syntax, *strict, source.entry], tmp_path)
+    assert ("example.c" in source.files) == (dtype != "bfloat16")
+    if "example.c" not in source.files:
+        return
+    check_output(
+        [c_compiler(), "-std=c99", "-pedantic", *strict, "-c", "example.c", "-o", "example.o"],
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize("case", ["lnm-4"])
+def test_no_warning_of_the_optimiser(case: str, tmp_path: Path) -> None:
+    """With the flags that kernels are built with, too: uninitialised values show only there."""
+    source = lnm.emit(CASES[case](), "c")
+    source.write(tmp_path)
+    strict = ["-Wall", "-Wextra", "-Werror"]
+    check_output([compiler().path, *FLAGS, *strict, "-o", "x.so", source.entry], tmp_path)
+
+
+@pytest.mark.parametrize("case", FEW)
+def test_the_example_prints_what_the_layer_computes(case: str, tmp_path: Path) -> None:
+    """The caller in C99 against the layer: sums of outputs and input gradients."""
+    neuron = CASES[case]()
+    lnm.emit(neuron, "c").write(tmp_path)
+    library = build(model_of(neuron))
+    command = [c_compiler(), "-std=c99", "example.c", library, f"-Wl,-rpath,{library.parent}"]
+    check_output([*command, "-o", "example"], tmp_path)
+    printed = check_output(["./example"], tmp_path)
+    shown = dict(re.findall(r"^(?:sum of )?(\w+(?:\[\d+\])?) (\S+)$", printed, re.MULTILINE))
+
+    k = torch.arange(20 * 30).reshape(20, 2, 3, 5)
+    xs = [((k % 97) / 48 - 0.5).float().requires_grad_() for _ in neuron.inputs]
+    pers = {p.per for p in neuron.params}
+    layer = lnm.nn.NeuronLayer(
+        neuron,
+        backend="c",
+        channels=3 if "channel" in pers else None,
+        shape=(3, 5) if "neuron" in pers else None,
+    )
+    out = layer(*xs)
+    outs = out if isinstance(out, tuple) else (out,)
+    sum(o.sum() for o in outs).backward()
+    names = lnm.lower(neuron).forward.result_names(Role.OUTPUT)
+    expected = {n: o for n, o in zip(names, outs, strict=True)}
+    expected |= {f"grad_{s.name}": x.grad for s, x in zip(neuron.inputs, xs, strict=True)}
+    for name, array in expected.items():
+        values = array.detach().double()
+        close = pytest.approx(float(values.sum()), rel=1e-5, abs=2e-6 * float(values.abs().sum()))
+        assert float(shown[name]) == close
+    for p in neuron.params:
+        if p.learnable:
+            grads = getattr(layer, p.name).grad.reshape(-1)
+            for i, grad in enumerate(grads.tolist()):
+                assert float(shown[f"grad_{p.name}[{i}]"]) == pytest.approx(grad, 1e-4, 1e-5)
+
+
+def test_the_commands_in_the_example_work(tmp_path: Path) -> None:
+    """What example.c tells its reader to type, typed."""
+    source = lnm.emit(lnm.get("lif"), "c")
+    source.write(tmp_path)
+    comment = source.files["example.c"].split("*/")[0]
+    lines = re.findall(r"^ \*     (.*)$", comment, re.MULTILINE)
+    script = "\n".join(lines)
+    assert script.count("g++") == 2
+    printed = check_output(["sh", "-ec", script], tmp_path)
+    assert printed.startswith("sum of spike ")
+
+
+def test_files() -> None:
+    """Four files; `name` names them and every function in them."""
+    source = lnm.emit(lnm.get("lif"), "c", name="mine")
+    assert list(source.files) == ["mine_step.h", "mine.h", "mine.cpp", "example.c"]
+    assert source.entry == "mine.cpp"
+    for text in source.files.values():
+        first = text.splitlines()[0]
+        assert first.startswith(("/* Generated by lnm_codegen from `lif`.", "// Generated by"))
+        assert "You may use this file freely." in first
+        assert "lif_" not in text.replace("`lif`", "")
+    assert '#include "mine.h"' in source.files["example.c"]
+
+
+# ---- refusals ----
+
+
+def named(word: str) -> lnm.Neuron:
+    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param(word, init=0.5)
+    return lnm.Neuron(charge={v: p * v + x}, fire=v - 1, reset=lnm.hard_reset(v), name="mine")
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["checkpoints", "x_seq", "x_stride", "v_init", "v_final", "spike_seq", "inner", "threads",
+     "time_steps", "neurons", "sample", "channels"],
+)  # fmt: skip
+def test_names_that_meet_are_refused(word: str) -> None:
+    """A parameter called as a field of the interface is: once an error of the C++ compiler."""
+    with pytest.raises(lnm.UnsupportedError) as caught:
+        lnm.emit(named(word), "c")
+    assert str(caught.value) == (
+        f"mine: two arguments of the kernels would be called {word!r}. Rename a state, an input or"
+        " a parameter."
+    )
+
+
+@pytest.mark.parametrize("word", ["total_x", "x_rows"])
+def test_names_of_sums_and_tables_are_refused(word: str) -> None:
+    """A state called as what the loops make of a parameter `x` is: two members of one struct."""
+    v, q, x = lnm.state(word), lnm.input("q"), lnm.param("x", init=0.5, per="channel")
+    neuron = lnm.Neuron(charge={v: x * v + q}, fire=v - 1, reset=lnm.hard_reset(v), name="mine")
+    with pytest.raises(lnm.UnsupportedError) as caught:
+        lnm.emit(neuron, "c")
+    assert str(caught.value) == (
+        f"c: mine: the loops have a variable called {word!r}. Rename the parameter, state, input"
+        " or output."
+    )
+
+
+@pytest.mark.parametrize("word", ["tiles", "slabs", "sums", "p", "a", "tile", "row", "rows", "n"])
+def test_names_that_the_loops_use_are_free(word: str, tmp_path: Path) -> None:
+    """The template's own words do not meet the model's, per channel either."""
+    source = lnm.emit(named(word).with_per("channel"), "c")
+    source.write(tmp_path)
+    syntax = [compiler().path, "-std=c++17", "-fopenmp", "-fsyntax-only", "-Wall", "-Werror"]
+    check_output([*syntax, source.entry], tmp_path)
+
+
+# ---- operators and functions, printed, compiled and run ----
+
+
+def rows() -> list[ir.Expr]:
+    """Every expression of the table, conditions as 1 or 0."""
+    return [ir.Select(e, ir.ONE, ir.ZERO) if ir.type_of(e) is BOOL else e for e, _, _ in TABLE]
+
+
+def compiled(expressions: list[ir.Expr], dtype: str, folder: Path) -> Any:
+    """Compile a function of arrays (7, n) of a, b, c, d, p, q, fired to (rows, n)."""
+    dialect = CDialect(dtype)
+    lets = tuple(Let(Var(f"r{k}"), e, Phase.CHARGE) for k, e in enumerate(expressions))
+    kernel = Kernel("all", (), lets, tuple(Port(x.target, Role.OUTPUT) for x in lets))
+    body = [f"to[{k} * n + i] = {expr.text(e, dialect)};" for k, e in enumerate(expressions)]
+    take = [f"const real {x} = from[{k} * n + i];" for k, x in enumerate("abcd")]
+    take += [f"const bool {x} = from[{4 + k} * n + i] != 0;"
+             for k, x in enumerate(("p", "q", "fired"))]  # fmt: skip
+    text = "\n".join(
+        [
+            "#include <math.h>", "#include <stdint.h>", "#include <string.h>",
+            "#define NEURON_FUNCTION static inline __attribute__((always_inline))",
+            f"typedef {dialect.real} real;", math_functions((kernel,), dtype),
+            'extern "C" void run(const real *__restrict from, real *__restrict to, int64_t n) {',
+            "    for (int64_t i = 0; i < n; ++i) {", *take, *body, "    }", "}",
+        ]
+    )  # fmt: skip
+    (folder / "all.cpp").write_text(text, encoding="utf-8")
+    check_output([compiler().path, *FLAGS, "-o", "all.so", "all.cpp"], folder)
+    return ctypes.CDLL(str(folder / "all.so")).run
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_operator_and_function_means_what_the_interpreter_says(
+    dtype: str, tmp_path: Path
+) -> None:
+    """The rows of test_expr.py on ordinary numbers, infinities, NaN and both zeros.
+
+    The same bits; rows with a function within 4 ulp, rows with an fma up to the rounding of the
+    interpreter, which has none in float64, and a float32 one through float64.
+    """
+    kind = np.dtype(dtype)
+    expressions = rows()
+    run = compiled(expressions, dtype, tmp_path)
+    rng = np.random.default_rng(0)
+    special = np.array([0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e-30, 3e30])
+    grid = np.stack(np.meshgrid(special, special, special)).reshape(3, -1)
+    grid = np.concatenate([grid, grid[::-1][:1]])
+    reals = np.concatenate([grid, rng.uniform(-3, 3, (4, 2000))], axis=1)
+    bits = rng.integers(0, 2, (3, reals.shape[1]))
+    values = np.ascontiguousarray(np.concatenate([reals, bits]), kind)
+    n = values.shape[1]
+    got = np.empty((len(expressions), n), kind)
+    run(ctypes.c_void_p(values.ctypes.data), ctypes.c_void_p(got.ctypes.data), ctypes.c_int64(n))
+
+    env: dict[str, Any] = dict(zip("abcd", values, strict=False))
+    env |= dict(zip(("p", "q", "fired"), values[4:] != 0, strict=True))
+    with np.errstate(all="ignore"):
+        for row, e in zip(got, expressions, strict=True):
+            expected = np.broadcast_to(np.asarray(evaluate(e, env, kind), kind), n)
+            nodes = list(ir.walk(e))
+            if any(isinstance(x, ir.Call) for x in nodes):
+                same_kind(row, expected, str(e))
+                finite = np.isfinite(expected)
+                np.testing.assert_allclose(
+                    row[finite], expected[finite], rtol=4 * np.finfo(kind).eps, atol=0
+                )
+            elif any(isinstance(x, ir.Fma) for x in nodes):
+                ordinary = slice(grid.shape[1], None)
+                if kind == np.float32:
+                    same_kind(row, expected, str(e))
+                    np.testing.assert_array_equal(row[ordinary], expected[ordinary], str(e))
+                    np.testing.assert_allclose(row, expected, 1.2e-7)
+                else:
+                    np.testing.assert_allclose(row[ordinary], expected[ordinary], 1e-13, 1e-14)
+            else:
+                same_kind(row, expected, str(e))
+                np.testing.assert_array_equal(row, expected, err_msg=str(e))
+
+
+def same_kind(got: np.ndarray, expected: np.ndarray, what: str) -> None:
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected), err_msg=what)
+    real = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(got[real]), np.signbit(expected[real]), err_msg=what)
+
+
+x_ = lnm.input("x")
+FUNCTIONS: dict[str, tuple[Any, Callable[[Any], Any], float]] = {
+    "exp": (lnm.exp(x_), np.exp, 1.5),
+    "log": (lnm.log(x_), np.log, 2.0),
+    "tanh": (lnm.tanh(x_), np.tanh, 3.0),
+    "sigmoid": (lnm.sigmoid(x_), lambda x: 1 / (1 + np.exp(-x)), 3.0),
+    "sqrt": (lnm.sqrt(x_), np.sqrt, 0.5),
+    "sin": (lnm.sin(x_), np.sin, 1.0),
+    "cos": (lnm.cos(x_), np.cos, 1.0),
+}
+"""Function -> (expression, reference, stated bound in ulp).
+
+exp, log, tanh and sigmoid are our own polynomials; measured 1.03, 1.96, 2.49 and 2.33 ulp. The
+others are libm's. A sigmoid below the smallest normal number is flushed to 0 or off by at most
+that number: 1 / (1 + exp(-x)) overflows there.
+"""
+
+
+def arguments_of(kind: np.dtype[Any], rng: np.random.Generator) -> np.ndarray:
+    """Draw numbers of every exponent, of the ranges where functions bend, and special ones."""
+    info, bits = np.finfo(kind), kind.itemsize * 8
+    wide = 110 if kind == np.float32 else 760
+    any_bits = rng.integers(0, 2**bits, 1 << 18, dtype=np.uint64).astype(f"u{kind.itemsize}")
+    tiny = float(info.smallest_subnormal)
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, info.tiny, -info.tiny, tiny, -tiny, info.max,
+               -info.max, 1.0, -1.0]  # fmt: skip
+    parts = [
+        any_bits.view(kind),
+        rng.uniform(-wide, wide, 1 << 18),
+        rng.uniform(-2, 2, 1 << 18),
+        1 + rng.uniform(-1e-2, 1e-2, 1 << 16),
+        rng.uniform(-0.02, 0.02, 1 << 16),
+        rng.uniform(0, 1, 1 << 14) * float(info.tiny),  # subnormals
+        np.log(float(info.tiny)) + rng.uniform(-40, 1, 1 << 14),  # exp is subnormal
+        np.log(float(info.max)) + rng.uniform(-1, 1, 1 << 12),  # exp overflows
+        special,
+    ]
+    with np.errstate(over="ignore"):
+        return np.concatenate([np.asarray(p).astype(kind) for p in parts])
+
+
+@pytest.fixture(scope="module", params=["float32", "float64"])
+def functions(request: pytest.FixtureRequest) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Arguments, and every function at them: one kernel with seven outputs."""
+    kind = np.dtype(request.param)
+    neuron = lnm.Neuron(
+        output={f"{n}_x": e for n, (e, _, _) in FUNCTIONS.items()}, name="functions"
+    )
+    x = arguments_of(kind, np.random.default_rng(0))
+    outs = lnm.nn.NeuronLayer(neuron, backend="c")(torch.from_numpy(x).reshape(1, -1))
+    return x, {n: o.numpy()[0] for n, o in zip(FUNCTIONS, outs, strict=True)}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_within_their_ulp(
+    name: str, functions: tuple[np.ndarray, dict[str, np.ndarray]]
+) -> None:
+    """Against NumPy in a wider type (float64; for float64 long double), NaN, inf and +-0 exactly.
+
+    Where there is no wider type the reference's own half ulp is added.
+    """
+    x, results = functions
+    got, (_, reference, bound) = results[name], FUNCTIONS[name]
+    kind, info = x.dtype, np.finfo(x.dtype)
+    wide = np.float64 if kind == np.float32 else np.longdouble
+    if np.finfo(wide).nmant <= info.nmant:
+        bound += 0.5
+    with np.errstate(all="ignore"):
+        exact = reference(x.astype(wide))
+        nearest = exact.astype(kind)
+    flushed = np.zeros(x.shape, bool)
+    if name == "sigmoid":
+        flushed = exact < float(info.tiny)
+        assert (np.abs(got - exact)[flushed & ~np.isnan(x)] <= float(info.tiny)).all()
+    kept = ~flushed
+    same_kind(got[kept], nearest[kept], name)
+    np.testing.assert_array_equal(np.isinf(got[kept]), np.isinf(nearest[kept]))
+    np.testing.assert_array_equal(got[kept] == 0, nearest[kept] == 0)
+    finite = kept & np.isfinite(nearest)
+    ulp = np.abs(got[finite].astype(wide) - exact[finite])
+    ulp /= np.spacing(np.abs(nearest[finite])).astype(wide)
+    worst = np.argmax(ulp)
+    assert ulp[worst] <= bound, f"{name}({x[finite][worst]!r}): {float(ulp[worst])} ulp"

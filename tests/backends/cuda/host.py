@@ -1,0 +1,277 @@
+"""The kernels of a .cu compiled for the host over `host.h`, and run on NumPy arrays."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.base import Model
+from lnm_codegen.backends.cuda.backend import Cuda
+from lnm_codegen.backends.cuda.plan import CudaPlan, Launch
+from lnm_codegen.backends.plan import SIZES, Field, plan_of
+from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.nn.load.c import compiler
+from tests.cases import Results
+from tests.strategies import Arguments
+
+HERE = Path(__file__).parent
+FLAGS = ("-std=c++17", "-O1", "-march=native", "-fPIC", "-shared", "-ffp-contract=off",
+         "-fno-math-errno", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
+         "-Wno-clobbered", "-Wno-maybe-uninitialized", "-Wno-sign-compare")  # fmt: skip
+GUARD = 64
+"""Numbers before and after every array, NaN before a call and after it."""
+
+
+def model_in(neuron: lnm.Neuron, dtype: str) -> Model:
+    """Return the model of a neuron with sequences of `dtype`."""
+    return replace(model_of(neuron), dtype=dtype)
+
+
+def host_text(model: Model) -> str:
+    """Return the .cu, its dynamic shared memory and its counted accesses those of the host."""
+    text = Cuda().emit(model).files[f"{model.name}.cu"]
+    text, _ = re.subn(
+        r"extern __shared__ real (\w+)\[\];",
+        r"real *\1 = reinterpret_cast<real *>(host::shared.data());",
+        text,
+    )
+    counted = "host::host_{0} += sizeof {1}, host::host_narrow += kCount == 1;\n"
+    for name, value, verb in (("load", "to", "loaded"), ("store", "from", "stored")):
+        pattern = rf"(DEVICE void {name}\(.*\) \{{\n)"
+        text, found = re.subn(pattern, r"\1    " + counted.format(verb, value), text)
+        assert found == 1, name
+    return text
+
+
+@dataclass
+class HostKernels:
+    """The library of one model."""
+
+    model: Model
+    cuda: CudaPlan
+    library: ctypes.CDLL
+
+    def counter(self, name: str) -> ctypes.c_int64:
+        """Return one of the harness's variables."""
+        return ctypes.c_int64.in_dll(self.library, f"host_{name}")
+
+    @contextmanager
+    def far(self, steps: int) -> Iterator[None]:
+        """Keep checkpoints at two levels beyond so many steps."""
+        variable = self.counter("far")
+        before, variable.value = variable.value, steps
+        try:
+            yield
+        finally:
+            variable.value = before
+
+    def launch(self, launch: Launch, arguments: ctypes.Structure, workspace: np.ndarray) -> None:
+        """Run one kernel."""
+        getattr(self.library, f"host_{launch.kernel}")(
+            ctypes.byref(arguments), ctypes.c_void_p(workspace.ctypes.data),
+            ctypes.c_uint(launch.grid), ctypes.c_uint(launch.block), ctypes.c_int64(launch.shared),
+        )  # fmt: skip
+
+
+@cache
+def host_kernels(neuron: lnm.Neuron, dtype: str) -> HostKernels:
+    """Compile the kernels of a neuron for the host."""
+    model = model_in(neuron, dtype)
+    name = model.name
+    folder = Path(tempfile.mkdtemp(prefix="lnm-cuda-host-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Cuda().emit(model).write(folder)
+    kernels = re.findall(r"(\w+_kernel)\(const (\w+) a, (?:const )?void", host_text(model))
+    wrapped = [f"HOST_KERNEL({kernel}, {arguments})" for kernel, arguments in kernels]
+    lines = [
+        f'#include "{HERE / "host.h"}"', f"#define {name.upper()}_FAR host::host_far",
+        host_text(model), *wrapped,
+        f'extern "C" int64_t host_checkpoints(int64_t t, int64_t n) {{'
+        f" return {name}_checkpoint_count(t, n); }}",
+        'extern "C" int64_t host_numbers(int64_t t, int64_t n, int64_t s) {'
+        f" return {name}_backward_numbers(t, n, s); }}",
+        f'extern "C" int64_t host_tiles(int64_t n, int64_t s) {{ return {name}_tiles(n, s); }}',
+        'extern "C" int64_t host_offset(int64_t t, int64_t stride, int64_t n) {'
+        f" return {name}_offset(t, stride, n); }}",
+        'extern "C" int64_t host_kept(int64_t k, int64_t s, int64_t n) {'
+        f" return {name}_kept(k, s, n); }}",
+        f'extern "C" int64_t host_spacing(int64_t t) {{ return {name}_spacing(t); }}',
+    ]  # fmt: skip
+    (folder / "host.cpp").write_text("\n".join(lines), encoding="utf-8")
+    command = [compiler().path, *FLAGS, "-o", "host.so", "host.cpp"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    library = ctypes.CDLL(str(folder / "host.so"))
+    for function in ("checkpoints", "numbers", "tiles", "offset", "kept", "spacing"):
+        getattr(library, f"host_{function}").restype = ctypes.c_int64
+    return HostKernels(model, CudaPlan(plan_of(model)), library)
+
+
+def struct(fields: tuple[Field, ...], values: dict[str, Any]) -> ctypes.Structure:
+    """Return the arguments of a kernel; arrays by their address, what is missing null or 0."""
+    kinds = [(n, ctypes.c_int64) for n in SIZES]
+    kinds += [(f.name, ctypes.c_int64 if f.kind == "int64_t" else ctypes.c_void_p) for f in fields]
+    unknown = set(values) - {n for n, _ in kinds}
+    assert not unknown, unknown
+    kind = type("arguments", (ctypes.Structure,), {"_fields_": kinds})
+    return kind(**{n: v.ctypes.data if isinstance(v, np.ndarray) else v for n, v in values.items()})
+
+
+class Memory:
+    """Arrays with guards around them, `shift` numbers off the alignment of 16 bytes."""
+
+    def __init__(self, dtype: str, shift: int = 0) -> None:
+        self.io = np.dtype({"float32": "f4", "float64": "f8"}.get(dtype, "u2"))
+        self.real = np.dtype("f8" if dtype == "float64" else "f4")
+        self.dtype, self.shift = dtype, shift
+        self.guarded: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def empty(self, shape: tuple[int, ...], kind: np.dtype[Any], aligned: bool = False) -> Any:
+        """Return an array full of NaN."""
+        count, size = int(np.prod(shape)), kind.itemsize
+        raw = np.full((count + 2 * GUARD) * size + 256, 0xFF, np.uint8)
+        offset = -raw.ctypes.data % 128 + GUARD * size + (0 if aligned else self.shift * size)
+        self.guarded.append((raw, np.arange(offset, offset + count * size)))
+        return raw[offset : offset + count * size].view(kind).reshape(shape)
+
+    def sequence(self, values: np.ndarray) -> Any:
+        """Return values as a sequence in the type of sequences."""
+        array = self.empty(values.shape, self.io)
+        array[...] = encoded(values, self.dtype)
+        return array
+
+    def numbers(self, values: Any) -> Any:
+        """Return values in the type of the arithmetic."""
+        values = np.asarray(values)
+        array = self.empty(values.shape, self.real)
+        array[...] = values
+        return array
+
+    def check(self) -> None:
+        """Nothing was written outside of an array."""
+        for raw, inside in self.guarded:
+            outside = np.ones(raw.size, bool)
+            outside[inside] = False
+            assert (raw[outside] == 0xFF).all()
+
+
+def encoded(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Return numbers in the type of sequences, 16-bit ones as bits."""
+    if dtype in ("float32", "float64"):
+        return values.astype(dtype)
+    tensor = torch.as_tensor(np.asarray(values, np.float32)).to(getattr(torch, dtype))
+    return tensor.view(torch.int16).numpy().view(np.uint16)
+
+
+def decoded(array: np.ndarray, dtype: str) -> np.ndarray:
+    """Return what `encoded` took."""
+    if dtype in ("float32", "float64"):
+        return array.copy()
+    bits = torch.as_tensor(array.view(np.int16).copy())
+    return bits.view(getattr(torch, dtype)).float().numpy()
+
+
+def run_host(
+    neuron: lnm.Neuron,
+    a: Arguments,
+    dtype: str = "float32",
+    *,
+    shift: int = 0,
+    repeated: bool = False,
+    grid: int | None = None,
+    ends: bool = True,
+) -> Results:
+    """Run forward and backward on `a`.
+
+    Args:
+        neuron: The definition.
+        a: The arguments, shape (T, N, C, *).
+        dtype: The type of sequences.
+        shift: By how many numbers arrays miss the alignment of vectors.
+        repeated: Read the first row of every sequence at every step (stride 0).
+        grid: Blocks of the large kernels, if not what the plan says.
+        ends: Take the final states, pass their gradients, and take those of the initial ones.
+    """
+    kernels = host_kernels(neuron, dtype)
+    cuda, plan, memory = kernels.cuda, kernels.cuda.plan, Memory(dtype, shift)
+    steps, *extent = a.x_seq[0].shape
+    neurons, sample = int(np.prod(extent)), int(np.prod(extent[1:]))
+    sizes = {"time_steps": steps, "neurons": neurons, "sample": sample}
+    sizes |= {"channels": extent[1], "inner": int(np.prod(extent[2:]))}
+    if plan.finest == "layer":
+        sizes |= {"sample": 1, "channels": 1, "inner": neurons}
+    stride = 0 if repeated else neurons
+    values: dict[str, Any] = dict(sizes)
+    for s, x in zip(neuron.inputs, a.x_seq, strict=True):
+        values |= {f"{s.name}_seq": memory.sequence(x), f"{s.name}_stride": stride}
+    for name, state in a.state.items():
+        values |= {f"{name}_init": memory.numbers(state), f"{name}_init_stride": 1}
+    values |= {name: memory.numbers(p) for name, p in a.params.items()}
+    flat = (steps, *extent)
+    outputs = {o: memory.empty(flat, memory.io) for o in plan.model.outputs}
+    finals = {s: memory.empty(tuple(extent), memory.real) for s in plan.states}
+    counted = {q: memory.empty((1,), np.dtype("f8")) for q in plan.counts}
+    for total in counted.values():
+        total[...] = 0  # the launcher's memset
+    checkpoints = memory.empty(
+        (kernels.library.host_checkpoints(ctypes.c_int64(steps), ctypes.c_int64(neurons)),),
+        memory.real,
+    )
+    args = struct(
+        plan.forward_fields,
+        values
+        | {"checkpoints": checkpoints}
+        | {f"{o}_seq": t for o, t in outputs.items()}
+        | ({f"{s}_final": t for s, t in finals.items()} if ends else {})
+        | {f"{q}_sum": t for q, t in counted.items()},
+    )
+    workspace = memory.empty((0,), np.dtype("u1"), True)
+    for launch in cuda.forward_launches(neurons, sizes["sample"]):
+        kernels.launch(_on_grid(launch, grid), args, workspace)
+    memory.check()
+
+    grads: dict[str, np.ndarray] = {}
+    for o, g in zip(plan.model.outputs, a.grad_out, strict=True):
+        values |= {f"grad_{o}_seq": memory.sequence(g), f"grad_{o}_stride": stride}
+    for x in plan.model.inputs:
+        grads[x] = values[f"grad_{x}_seq"] = memory.empty(flat, memory.io)
+    if ends:
+        for s in plan.states:
+            values[f"grad_{s}_final"] = memory.numbers(a.grad_state[s])
+            grads[s] = values[f"grad_{s}_init"] = memory.empty(tuple(extent), memory.real)
+    for p in plan.learnable:
+        grads[p.name] = memory.empty(a.params[p.name].shape, memory.real)
+        values[f"grad_{p.name}"] = grads[p.name]
+    args = struct(plan.backward_fields, values | {"checkpoints": checkpoints})
+    numbers = kernels.library.host_numbers(
+        *(ctypes.c_int64(k) for k in (steps, neurons, sizes["sample"]))
+    )
+    workspace = memory.empty((numbers,), memory.real, True)
+    for launch in cuda.backward_launches(neurons, sizes["sample"], sizes["channels"]):
+        kernels.launch(_on_grid(launch, grid), args, workspace)
+    memory.check()
+    counts = {q: t.copy() for q, t in counted.items()}
+    return Results(
+        {o: decoded(t, dtype) for o, t in outputs.items()},
+        {**(finals if ends else {}), **counts},
+        {n: decoded(g, dtype) if n in plan.model.inputs else g for n, g in grads.items()},
+    )
+
+
+def _on_grid(launch: Launch, grid: int | None) -> Launch:
+    large = launch.kernel.endswith(("forward_kernel", "backward_kernel"))
+    return replace(launch, grid=grid) if grid and large else launch

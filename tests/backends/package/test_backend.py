@@ -1,0 +1,401 @@
+"""Packages stand alone: each runs its own test, in a process that cannot import lnm_codegen."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+import lnm_codegen as lnm
+from lnm_codegen.backends import BACKENDS
+from lnm_codegen.backends.base import Model, Source
+from lnm_codegen.backends.cuda.plan import CudaPlan
+from lnm_codegen.backends.package.backend import _MODULE_ATTRIBUTES, package
+from lnm_codegen.backends.package.targets import C_FLAGS, TARGETS, launches_text
+from lnm_codegen.backends.package.view import class_name
+from lnm_codegen.backends.plan import plan_of
+from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.nn.load.c import FLAGS
+from tests.cases import CASES, dendrite
+
+MODELS = {
+    "lnm": lambda: lnm.get("lnm", degree=3),
+    "lif": lambda: lnm.get("lif", learn_tau=True, per="channel"),
+    "cuba_lif": lambda: lnm.get("cuba_lif"),
+    "li": lambda: lnm.get("li"),
+    "izhikevich": lambda: lnm.get("izhikevich"),
+    "if": lambda: lnm.get("if"),
+    "dendrite": dendrite,
+    "gate": CASES["gate"],
+    "decided": CASES["decided"],
+    "izhikevich-learned": CASES["izhikevich-learned"],
+    "cuba_lif-learned": CASES["cuba_lif-learned"],
+}
+NAMES = {"lnm": "lnm_3"}
+BLOCKED = "import sys; sys.modules['lnm_codegen'] = None; "
+"""What begins a process in which `import lnm_codegen` fails."""
+
+
+def model(key: str, dtype: str = "float32") -> Model:
+    return model_of(MODELS[key](), name=NAMES.get(key), dtype=dtype)
+
+
+@cache
+def made(key: str, backend: str, dtype: str = "float32") -> Source:
+    return package(model(key, dtype), backend)
+
+
+def python(folder: Path, code: str, **environment: str) -> str:
+    """Run Python in a package's folder, without lnm_codegen; return what it printed."""
+    kept = {n: v for n, v in os.environ.items() if n != "TRITON_INTERPRET"}
+    own = {"PYTHONPATH": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED + code],
+        cwd=folder,
+        env=kept | own | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def own_test(folder: Path, **environment: str) -> str:
+    """Run the package's own test; return pytest's last line."""
+    arguments = ["-q", "-rs", "-Werror", "-pno:cacheprovider", "-cpyproject.toml", "--rootdir=."]
+    code = f"import pytest; sys.exit(pytest.main({arguments}))"
+    return python(folder, code, **environment)
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("key", ["lnm", "lif", "li"])
+def test_c_runs_its_own_test(key: str, tmp_path: Path) -> None:
+    """Forward and gradients agree with plain PyTorch."""
+    made(key, "c").write(tmp_path)
+    assert "9 passed" in own_test(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+@pytest.mark.parametrize(
+    "key",
+    [
+        "cuba_lif",
+        "izhikevich",
+        "if",
+        "dendrite",
+        "gate",
+        "decided",
+        "izhikevich-learned",
+        "cuba_lif-learned",
+    ],
+)
+def test_c_runs_its_own_test_on_any_neuron(key: str, tmp_path: Path) -> None:
+    """Several inputs, outputs and granularities; no state; a name that is Python's; the README."""
+    made(key, "c").write(tmp_path)
+    assert "9 passed" in own_test(tmp_path)
+    readme = (tmp_path / "README.md").read_text()
+    python(tmp_path, f"exec({readme.split('```python')[1].split('```')[0]!r})")
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("key", ["lif", "dendrite"])
+def test_c_runs_its_own_test_in_every_type(key: str, dtype: str, tmp_path: Path) -> None:
+    """The tolerance follows the type."""
+    made(key, "c", dtype).write(tmp_path)
+    assert "9 passed" in own_test(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["lnm", *(pytest.param(k, marks=pytest.mark.slow) for k in ("lif", "dendrite", "cuba_lif"))],
+)
+def test_triton_runs_its_own_test_in_the_interpreter(key: str, tmp_path: Path) -> None:
+    """On a CPU, with the same test."""
+    made(key, "triton").write(tmp_path)
+    assert "9 passed" in own_test(tmp_path, TRITON_INTERPRET="1")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+def test_skips_with_the_reason_where_there_is_no_gpu(backend: str, tmp_path: Path) -> None:
+    """The package can be imported all the same, and refuses a tensor of the CPU in one line."""
+    made("lnm", backend).write(tmp_path)
+    shown = own_test(tmp_path)
+    assert "9 skipped" in shown
+    assert "PyTorch finds no GPU" in shown
+    call = """
+import torch, lnm_3
+try:
+    lnm_3.Lnm3()(torch.ones(2, 3, 4))
+except ValueError as error:
+    print(error)
+"""
+    said = python(tmp_path, f"exec({call!r})")
+    assert said == "lnm_3: x_seq is on cpu; this package is for cuda.\n"
+
+
+@pytest.mark.needs_cuda
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+@pytest.mark.parametrize("key", ["lnm", "lif", "dendrite"])
+def test_runs_its_own_test_on_a_gpu(key: str, backend: str, tmp_path: Path) -> None:
+    """The same test."""
+    made(key, backend).write(tmp_path)
+    assert "9 passed" in own_test(tmp_path)
+
+
+def test_c_skips_where_there_is_no_compiler(tmp_path: Path) -> None:
+    """And says which command it looked for."""
+    made("li", "c").write(tmp_path)
+    shown = own_test(tmp_path, CXX="no-such-compiler")
+    assert "9 skipped" in shown
+    assert "no C++ compiler found (no-such-compiler)" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+def test_a_truncated_library_is_built_again(tmp_path: Path) -> None:
+    """And a sound one is not; where the cache cannot be written, the process has its own."""
+    made("li", "c").write(tmp_path)
+    code = "import li.build; path = li.build.library(); print(path, path.stat().st_mtime_ns)"
+    first = python(tmp_path, code)
+    assert python(tmp_path, code) == first
+    path = Path(first.split()[0])
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert python(tmp_path, code) != first
+    assert path.stat().st_size == len(whole)
+    elsewhere = python(tmp_path, code, XDG_CACHE_HOME=str(tmp_path / "README.md"))
+    assert not elsewhere.startswith(str(tmp_path))
+
+
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="nvcc not found on PATH")
+def test_cuda_compiles_with_nvcc_and_nvrtc(tmp_path: Path) -> None:
+    """Without a GPU; `cubin` takes NVRTC where it can be imported, and keeps what it made."""
+    made("lif", "cuda").write(tmp_path)
+    code = """
+import tempfile
+from pathlib import Path
+from lif import build
+names = (build.SOURCE, *build.HEADERS)
+texts = {n: (Path("lif") / n).read_text() for n in names}
+with tempfile.TemporaryDirectory() as work:
+    image = build._nvcc(Path(work), texts, "sm_90")
+assert image.startswith(b"\\x7fELF") and b"lif_forward_kernel" in image
+image = build.cubin("sm_90")
+assert image.startswith(b"\\x7fELF") and b"lif_sums_kernel" in image
+_, version = build.compiler()
+build.compiler = lambda: (None, version)  # not called again
+assert build.cubin("sm_90") == image
+print(len(list(Path("cache/lif-neuron").iterdir())))
+"""
+    assert python(tmp_path, f"exec({code!r})") == "1\n"
+
+
+_DRIVER = """
+#include <cstdio>
+#include <cstdint>
+extern "C" {
+int cuDeviceGet(int *device, int index) { *device = index; return 0; }
+int cuDevicePrimaryCtxRetain(void **context, int) { *context = (void *)0x7000000000c0; return 0; }
+int cuCtxSetCurrent(void *context) { std::printf("context %p\\n", context); return 0; }
+int cuModuleLoadData(void **module, const char *image) {
+    std::printf("image %s\\n", image);
+    *module = (void *)0x700000000100;
+    return 0;
+}
+int cuModuleGetFunction(void **function, void *, const char *name) {
+    std::printf("function %s\\n", name);
+    *function = (void *)0x700000000200;
+    return 0;
+}
+int cuFuncSetAttribute(void *, int word, int value) {
+    std::printf("attribute %d %d\\n", word, value);
+    return 0;
+}
+int cuGetErrorName(int, const char **name) { *name = "CUDA_ERROR_OF_THE_TEST"; return 0; }
+int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by,
+                   unsigned bz, unsigned shared, void *stream, void **values, void **extra) {
+    const int64_t *words = (const int64_t *)values[0];
+    std::printf("launch %p %u %u %u %u %u %u %u %p %d:", function, x, y, z, bx, by, bz, shared,
+                stream, extra != 0);
+    for (int k = 0; k < 7; ++k) std::printf(" %lld", (long long)words[k]);
+    std::printf(" %d\\n", *(void **)values[1] != 0);
+    std::fflush(stdout);
+    return x == 77 ? 1 : 0;
+}
+}
+"""
+
+
+@pytest.mark.needs_cc
+def test_cuda_calls_the_driver_as_its_header_says(tmp_path: Path) -> None:
+    """A stub stands for libcuda.so.1: structs by value, pointers of 64 bits, errors by name."""
+    made("dendrite", "cuda").write(tmp_path)
+    (tmp_path / "driver.cpp").write_text(_DRIVER)
+    build = ["g++", "-shared", "-fPIC", "-o", "driver.so", "driver.cpp"]
+    subprocess.run(build, cwd=tmp_path, check=True)
+    code = """
+import ctypes, contextlib, types, torch
+from dendrite import kernels, launches
+driver = ctypes.CDLL("./driver.so")
+kernels._driver = lambda: driver
+kernels.cubin = lambda arch: f"cubin of {arch}".encode()
+torch.cuda.device = lambda device: contextlib.nullcontext()
+torch.cuda.current_stream = lambda: types.SimpleNamespace(cuda_stream=0x700000000300)
+torch.cuda.get_device_capability = lambda index: (9, 0)
+cpu = torch.empty
+torch.empty = lambda *a, **k: cpu(*a, **k | {"device": "cpu"})
+class Tensor(torch.Tensor):
+    device = types.SimpleNamespace(index=0)
+x = torch.ones(5).as_subclass(Tensor)
+sizes = (17, 3 * 2000, 2000, 4, 500)
+kernels.forward(*sizes, x, None)
+kernels.backward(*sizes, 12345678901234, x)
+launches.forward = lambda *sizes: (0, (launches.Launch("bad", 77, 32),))
+try:
+    kernels.forward(*sizes, x, None)
+except RuntimeError as error:
+    print(error)
+print(x.data_ptr())
+"""
+    lines = python(tmp_path, f"exec({code!r})").splitlines()
+    address = lines.pop()
+    plan = CudaPlan(plan_of(model("dendrite")))
+    forward = plan.forward_launches(6000, 2000)
+    backward = plan.backward_launches(6000, 2000, 4)
+    assert "image cubin of sm_90" in lines
+    assert "context 0x7000000000c0" in lines
+    expected = []
+    for launch, words in (
+        (forward[0], f"{address} 0"),
+        *((b, f"12345678901234 {address}") for b in backward),
+    ):
+        expected.append(
+            f"launch 0x700000000200 {launch.grid} 1 1 {launch.block} 1 1 {launch.shared}"
+            f" 0x700000000300 0: 17 6000 2000 4 500 {words} 1"
+        )
+    assert [x for x in lines if x.startswith("launch")][:3] == expected
+    assert lines[-1] == "dendrite: cuLaunchKernel: CUDA_ERROR_OF_THE_TEST."
+    names = [x.split()[1] for x in lines if x.startswith("function")]
+    assert names == [*(k.kernel for k in (*forward, *backward)), "bad"]
+
+
+@pytest.mark.parametrize("key", ["lnm", "lif", "dendrite", "gate", "cuba_lif-learned", "decided"])
+def test_launches_are_those_of_the_plan(key: str) -> None:
+    """The printed formulas give what `cuda_plan.py` does."""
+    plan = CudaPlan(plan_of(model(key)))
+    printed: dict = {}
+    exec(launches_text(plan.plan), printed)
+    for time_steps in (0, 1, 16, 17, 100, 4096, 4097, 70000):
+        for batch, channels, inner in ((1, 1, 1), (3, 5, 7), (64, 128, 1024), (2**12, 3, 2**12)):
+            sample = channels * inner
+            neurons = batch * sample
+            if plan.plan.finest == "layer":
+                sample, channels, inner = 1, 1, neurons
+            sizes = (time_steps, neurons, sample, channels, inner)
+            bytes_, launches = printed["forward"](*sizes)
+            assert bytes_ == 0
+            assert [*map(tuple, launches)] == [
+                (x.kernel, x.grid, x.block, x.shared)
+                for x in plan.forward_launches(neurons, sample)
+            ]
+            bytes_, launches = printed["backward"](*sizes)
+            assert bytes_ == plan.backward_workspace(time_steps, neurons, sample)
+            assert [*map(tuple, launches)] == [
+                (x.kernel, x.grid, x.block, x.shared)
+                for x in plan.backward_launches(neurons, sample, channels)
+            ]
+            kept = printed["checkpoints"](time_steps, neurons)
+            assert kept == plan.checkpoints(time_steps, neurons)
+
+
+@pytest.mark.parametrize("backend", TARGETS)
+@pytest.mark.parametrize("key", MODELS)
+def test_files(key: str, backend: str) -> None:
+    """Sources as the backend emits them; nothing of ours but a header; no line runs away."""
+    source, emitted = made(key, backend), BACKENDS[backend].emit(model(key))
+    texts = {*source.files.values()}
+    assert texts >= {*emitted.files.values()}
+    assert source.entry in source.files
+    for path, text in source.files.items():
+        assert text.endswith("\n"), path
+        mentions = [line for line in text.splitlines() if "lnm_codegen" in line]
+        assert all("Generated by lnm_codegen" in line for line in mentions), path
+        assert len(mentions) == 1, path
+        if path.endswith(".py"):
+            ast.parse(text)
+        if text not in emitted.files.values() and "reference" not in path:
+            own = {line.strip() for line in text.splitlines()} - {*model(key).equations}
+            assert [line for line in own if len(line) > 100] == [], path
+    assert source.files == package(model(key), backend).files
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", TARGETS)
+def test_can_be_installed(backend: str, tmp_path: Path) -> None:
+    """With pip, offline; sources come along."""
+    pytest.importorskip("setuptools", reason="setuptools, the build backend, is not installed")
+    made("lnm", backend).write(tmp_path / "package")
+    target = tmp_path / "installed"
+    call = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
+    call += ["--quiet", "--target", str(target), str(tmp_path / "package")]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    files = [p for p in made("lnm", backend).files if p.startswith("lnm_3/")]
+    for path in files:
+        assert (target / path).read_text() == made("lnm", backend).files[path]
+    shutil.copytree(tmp_path / "package" / "tests", tmp_path / "alone" / "tests")
+    (tmp_path / "alone" / "pyproject.toml").write_text("")
+    shown = own_test(tmp_path / "alone", PYTHONPATH=str(target), TRITON_INTERPRET="1")
+    assert (
+        "9 skipped" if backend == "cuda" and not torch.cuda.is_available() else "9 passed"
+    ) in shown
+
+
+def test_refuses_what_it_cannot_hold() -> None:
+    """In one line each."""
+    with pytest.raises(ModelError) as caught:
+        package(model("lif"), "torch")
+    assert str(caught.value) == "package: backend is 'torch'. Accepted: 'c', 'cuda', 'triton'."
+    with pytest.raises(ModelError, match="a package called 'math' would hide another module"):
+        package(model_of(lnm.get("lif"), name="math"), "c")
+    v, x = lnm.state("v"), lnm.input("x")
+    drawn = lnm.param("w", init=lambda generator, shape: torch.zeros(shape))
+    neuron = lnm.Neuron(charge={v: drawn * v + x}, fire=v - 1, reset={v: 0 * v}, name="drawn")
+    with pytest.raises(UnsupportedError, match="the init of 'w' is a function"):
+        package(model_of(neuron), "c")
+    bad = lnm.param("modules", init=0.5)
+    neuron = lnm.Neuron(charge={v: bad * v + x}, fire=v - 1, reset={v: 0 * v}, name="bad")
+    with pytest.raises(UnsupportedError, match="'modules' has the name of an attribute"):
+        package(model_of(neuron), "c")
+
+
+def test_names_of_modules_are_known() -> None:
+    """The list holds what this PyTorch's modules have; the flags are those of the layer."""
+    public = {name for name in dir(torch.nn.Module()) if not name.startswith("_")}
+    assert public <= _MODULE_ATTRIBUTES
+    assert C_FLAGS == FLAGS
+    assert class_name("cuba_lif") == "CubaLif"
+    assert class_name("if_") == "If"
+    assert class_name("Lif") == "LifLayer"

@@ -1,0 +1,337 @@
+"""The generated Triton module: it stands alone, agrees with `lnm.interpret`, and compiles.
+
+Triton's interpreter and its compiler cannot share a process, and the interpreter is chosen by an
+environment variable before Triton is imported: both run in scripts of their own, `Session` starts
+each once. Nothing here needs a GPU.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.plan import plan_of
+from lnm_codegen.backends.triton.backend import Triton
+from lnm_codegen.backends.triton.expr import number
+from lnm_codegen.backends.triton.host import function_name
+from lnm_codegen.backends.triton.names import HOST_WORDS, KERNEL_WORDS, MADE, MODULE_WORDS
+from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.errors import UnsupportedError
+from tests.cases import CASES
+from tests.test_agree import BITWISE
+
+ROOT = Path(__file__).parents[3]
+CHECKS = (
+    "edges", "granularities", "small_types:bfloat16", "small_types:float16", "layouts",
+    "two_levels", "counts", "non_finite", "traffic", "function", "random_neurons:5",
+)  # fmt: skip
+QUICK = ("lif", "plif", "lnm-3", "lnm-4", "dendrite")
+QUICK_BITS = ("lif", "lnm-4")
+
+
+def checks(slow: bool) -> tuple[str, ...]:
+    """Return what the interpreter is asked to check in quick runs, or beyond them."""
+    every = [
+        *((f"sequences:{c}:{d}", (c in QUICK and d == "float32") or c == "lif")
+          for c in CASES for d in ("float32", "float64")),
+        *((f"bits:{c}", c in QUICK_BITS) for c in BITWISE),
+        *((c, True) for c in CHECKS),
+        ("random_neurons:150", False),
+    ]  # fmt: skip
+    return tuple(word for word, quick in every if quick is not slow)
+
+
+def run_script(name: str, *words: str) -> str:
+    """Run a script of this folder in a process of its own."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore::RuntimeWarning",
+            "-m",
+            f"tests.backends.triton.{name}",
+            *words,
+        ],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def skip_where_not_interpreted(check: str) -> None:
+    """Skip a check that the interpreter of an older Triton cannot make; compilation can be."""
+    triton, numpy = (version_of(name) for name in ("triton", "numpy"))
+    if triton < (3, 4):
+        pytest.skip("the interpreter of Triton 3.3 knows no named tuples")
+    if triton < (3, 7) and numpy >= (2, 4):
+        pytest.skip("the interpreter of Triton before 3.7 needs NumPy before 2.4")
+    if triton < (3, 9) and check.startswith("bits"):
+        pytest.skip("the interpreter of Triton before 3.9 rounds a fused multiply-add twice")
+
+
+def version_of(package: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version(package).split(".")[:2])
+
+
+@cache
+def interpreted(slow: bool) -> dict[str, str | None]:
+    lines = run_script("interpreted", *checks(slow)).splitlines()
+    return dict(json.loads(line) for line in lines)
+
+
+@pytest.mark.parametrize("check", checks(slow=False))
+def test_interpreted(check):
+    """One check of `interpreted.py`; its docstring says what it pins."""
+    skip_where_not_interpreted(check)
+    failure = interpreted(slow=False)[check]
+    assert failure is None, failure
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("check", checks(slow=True))
+def test_interpreted_at_length(check):
+    """The other families and types, and many random neurons."""
+    skip_where_not_interpreted(check)
+    failure = interpreted(slow=True)[check]
+    assert failure is None, failure
+
+
+LNM4 = {"family": "lnm", "options": {"degree": 4}}
+BACKWARD = LNM4 | {"kernel": "_backward_kernel"}
+CONTROL = BACKWARD | {"target": "sm_80", "changed": {"LANES": 512}}
+UNALIGNED = BACKWARD | {"target": "sm_80", "changed": {"ALIGNED": False}}
+QUICK_JOBS = (
+    BACKWARD | {"target": "sm_80"},
+    LNM4 | {"kernel": "_forward_kernel", "target": "sm_80"},
+    LNM4 | {"kernel": "_sums_kernel", "target": "sm_80"},
+)
+ALL_JOBS = (
+    *(
+        {"family": family, "options": options, "dtype": dtype, "kernel": kernel, "target": target}
+        for family, options in (("lif", {"learn_tau": True}), ("lnm", {"degree": 4}))
+        for dtype in ("float32", "bfloat16")
+        for kernel in ("_forward_kernel", "_backward_kernel", "_sums_kernel")
+        for target in ("sm_80", "sm_90", "gfx942")
+    ),
+    CONTROL,
+    UNALIGNED,
+    UNALIGNED | {"target": "sm_90"},
+    BACKWARD | {"target": "sm_90", "options": {"degree": 4, "learn_threshold": True}},
+)
+
+
+def compiled(jobs: tuple[Any, ...], folder: Path) -> list[dict[str, Any]]:
+    os.environ["TRITON_CACHE_DIR"] = str(folder)
+    try:
+        return list(json.loads(run_script("compiled", json.dumps(jobs))))
+    finally:
+        del os.environ["TRITON_CACHE_DIR"]
+
+
+def check_compiled(outcomes: list[dict[str, Any]]) -> None:
+    for o in outcomes:
+        if o["target"].startswith("gfx"):
+            assert "hsaco" in o["kinds"]
+            continue
+        assert "cubin" in o["kinds"]
+        assert o["approximate"] == [], o
+        changed = o.get("changed", {})
+        assert (o["spilled"] > 0) == ("LANES" in changed), o
+        if o["kernel"] != "_sums_kernel":
+            assert o["fused"] > 0, o
+            assert (o["wide"]["ld"] > 0) == changed.get("ALIGNED", True), o
+        if o.get("dtype") == "bfloat16" and o["kernel"] == "_backward_kernel":
+            assert o["narrowed"], o
+            assert all(word.startswith("cvt.rn.bf16") for word in o["narrowed"]), o
+
+
+def test_compiled_quick(tmp_path):
+    """`lnm` of degree 4 for sm_80: no spill at 4 neurons a thread and 16 steps a chunk."""
+    outcomes = compiled(QUICK_JOBS, tmp_path)
+    check_compiled(outcomes)
+    assert outcomes[0]["chunk"] == 16
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_compiled(tmp_path):
+    """Every kernel for three GPUs; 8 neurons a thread, the negative control, is seen to spill."""
+    outcomes = compiled(ALL_JOBS, tmp_path)
+    check_compiled(outcomes)
+    assert {o["chunk"] for o in outcomes} == {16}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_conditions_compile(tmp_path):
+    """Conditions on numbers alone, on blocks alone and on both; states that nothing varies."""
+    jobs = tuple(
+        {"case": case, "kernel": kernel, "target": "sm_90"}
+        for case in ("decided", "gated", "gate")
+        for kernel in ("_forward_kernel", "_backward_kernel")
+    )
+    for o in compiled(jobs, tmp_path):
+        assert "cubin" in o["kinds"], o
+        assert o["approximate"] == [], o
+
+
+def test_no_recompilation():
+    """A new T, batch, size or view gives the key under which a kernel is compiled already."""
+    assert json.loads(run_script("keys")) == {
+        "kernels": 3, "calls": 18, "keys": 3, "specialized": [], "sizes": ["i64"]
+    }  # fmt: skip
+
+
+def text_of(neuron: lnm.Neuron, dtype: str = "float32") -> str:
+    source = Triton().emit(replace(model_of(neuron), dtype=dtype))
+    assert list(source.files) == [f"{neuron.name}.py"]
+    return source.files[source.entry]
+
+
+def test_stands_alone():
+    """It imports PyTorch, Triton and `math`; it is a function of the model alone."""
+    for case in CASES:
+        text = text_of(CASES[case]())
+        imported = {
+            alias.name
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        assert imported == {"math", "torch", "triton", "triton.language"}
+        assert not [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)]
+        assert text == text_of(CASES[case]())
+        assert "\n\n\n\n" not in text
+        assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_header():
+    """The header names the neuron and its equations."""
+    assert text_of(CASES["lif"]()).startswith(
+        '''\
+# Generated by lnm_codegen from `lif`. Do not edit. You may use this file freely.
+"""The neuron `lif` on a GPU: forward and backward over time, each one fused loop.
+
+    charge  v <- v + (-v + x)/tau
+    fire    spike = [v - v_threshold >= 0]
+    reset   v <- where(spike, 0, v)
+    output  spike = spike
+'''
+    )
+
+
+def test_step_of_lif():
+    """A step: selects, an explicit fma, no division left in it."""
+    text = text_of(CASES["lif"]())
+    start = text.index("@triton.jit\ndef step_forward")
+    assert text[start : text.index("@triton.jit\ndef step_advance")] == (
+        '''\
+@triton.jit
+def step_forward(v, x, v_threshold, p0, inv_tau):
+    """Return outputs and states of t; from states of t-1 and inputs of t."""
+    # charge
+    h = tl.fma(inv_tau, x, p0 * v)
+    # fire
+    z = h - v_threshold
+    fired = z >= 0.0
+    # output
+    spike = tl.where(fired, 1.0, 0.0)
+    # reset
+    v_next = tl.where(fired, 0.0, h)
+    return spike, v_next
+
+
+'''
+    )
+
+
+def test_types():
+    """Division and roots are correctly rounded; float64 literals keep their digits."""
+    text = text_of(CASES["dendrite"]())
+    assert "tl.div_rn(" in text
+    assert "tl.sqrt_rn(" in text
+    wide = text_of(CASES["dendrite"](), "float64")
+    assert "tl.div_rn(" not in wide
+    assert "tl.sqrt(" in wide
+    assert ".to(tl.float32)" not in wide
+    assert ".to(tl.float32)" in text_of(CASES["lif"](), "bfloat16")
+    assert number(0.1, "float32") == "0.1"
+    assert number(0.1, "float64") == "tl.full([], 0.1, tl.float64)"
+    assert number(0.5, "float64") == "0.5"
+    assert number(1e-40, "float32") == "tl.full([], 1e-40, tl.float32)"
+    assert number(float("-inf"), "float32") == 'float("-inf")'
+
+
+@pytest.mark.parametrize(
+    ("state", "param", "name", "word"),
+    [
+        ("lane", "w", "mine", "lane"),
+        ("x_row", "w", "mine", "x_row"),
+        ("v", "block", "mine", "block"),
+        ("v", "w", "math", "math"),
+    ],
+)
+def test_words_of_the_kernels_are_refused(state, param, name, word):
+    """A local of the kernels, a word made of another name, an argument, a module."""
+    v, x, w = lnm.state(state), lnm.input("x"), lnm.param(param)
+    neuron = lnm.Neuron(charge={v: v * w + x}, fire=v - 1, name=name)
+    with pytest.raises(UnsupportedError) as caught:
+        Triton().emit(model_of(neuron))
+    assert str(caught.value) == (
+        f"triton: {name}: the kernels use the name {word!r} themselves. Rename it."
+    )
+
+
+def test_a_neuron_without_a_name_is_accepted():
+    """`neuron`, its default name, is a local of the kernels, where the module's is not read."""
+    v, x = lnm.state("v"), lnm.input("x")
+    source = lnm.emit(lnm.Neuron(charge={v: v / 2 + x}, fire=v - 1), "triton")
+    assert "def neuron(x_seq, v_init=0.0):" in source.files["neuron.py"]
+
+
+def identifiers(node: ast.AST) -> set[str]:
+    """Return what a function reads, binds or takes."""
+    nodes = list(ast.walk(node))
+    return {n.id for n in nodes if isinstance(n, ast.Name)} | {
+        n.arg for n in nodes if isinstance(n, ast.arg)
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_words_of_the_kernels_are_known(case):
+    """Every identifier is a word that is refused, or made of a name of the model.
+
+    A state `total_c` beside a parameter `c` once met a sum and changed gradients in silence.
+    """
+    model = model_of(CASES[case]())
+    plan = plan_of(model)
+    own = {p.var.name for k in plan.kernels for p in (*k.inputs, *k.results)}
+    own |= {p.name for p in model.params} | {f"grad_{p.name}" for p in model.params}
+    own |= {made.format(n) for n in own for made in MADE}
+    for node in ast.parse(Triton().emit(model).files[f"{model.name}.py"]).body:
+        name = getattr(node, "name", "")
+        if name.endswith("_kernel"):
+            assert {w for w in identifiers(node) - own if w[0] != "_"} <= KERNEL_WORDS
+        elif name in ("forward", "backward", "Neuron", function_name(model.name)):
+            assert {w for w in identifiers(node) - own if w[0] != "_"} <= HOST_WORDS
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and name != function_name(model.name):
+            assert name in MODULE_WORDS or name.startswith("_")
+        elif isinstance(node, ast.Assign):
+            assert identifiers(node) <= MODULE_WORDS

@@ -1,0 +1,279 @@
+"""The folder around a circuit builds, tests and describes itself, from its Makefile alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.verilog.folder.harness import module_ports
+from lnm_codegen.ir.fixed.exchange import from_json
+
+Q4_12 = lnm.Fixed(16, 12)
+FORMS = ("comb", "core", "seq", "array")
+
+
+def neuron() -> lnm.Neuron:
+    return lnm.get("lnm", degree=2, theta=(0.02, 0.85, 0.11))
+
+
+def needs(*tools: str) -> pytest.MarkDecorator:
+    absent = [t for t in tools if shutil.which(t) is None]
+    return pytest.mark.skipif(bool(absent), reason=f"not installed: {', '.join(absent)}")
+
+
+needs_cocotb = pytest.mark.skipif(
+    importlib.util.find_spec("cocotb") is None, reason="cocotb is not installed"
+)
+
+
+def written(folder: Path, **options) -> Path:
+    """Write a circuit of 20 neurons and return its folder."""
+    rtl = lnm.Rtl(**({"neurons": 20} | options))
+    lnm.emit(neuron(), "verilog", name="quad", spec=Q4_12, rtl=rtl).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The circuit with constants, to read and to run."""
+    return written(tmp_path_factory.mktemp("quad"))
+
+
+def make(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run make with the Python of these tests."""
+    return subprocess.run(
+        ["make", f"PYTHON={sys.executable}", *words],
+        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+
+
+def said(done: subprocess.CompletedProcess) -> list[str]:
+    return re.findall(r"^(?:PASS|FAIL) \w+", done.stdout, re.M)
+
+
+def broken(folder: Path, to: Path) -> Path:
+    """Copy a folder and change one constant of every module of the copy."""
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns("build"))
+    for path in (to / "rtl").glob("*.v"):
+        text = path.read_text()
+        path.write_text(re.sub(r"(THETA_1 = 16'sd)3482", r"\g<1>3483", text))
+    return to
+
+
+def test_what_is_there(folder):
+    """Every file that the manifest, the Makefile and FuseSoC name is there, and no other rtl."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert tuple(manifest["forms"]) == FORMS
+    named = set()
+    for form in manifest["forms"].values():
+        named |= {*form["files"], form["testbench"], form["vectors"]["file"]}
+    assert all((folder / name).is_file() for name in named)
+    modules = {p.relative_to(folder).as_posix() for p in (folder / "rtl").iterdir()}
+    assert {n for n in named if n.startswith("rtl/")} == modules
+    for file in ("Makefile", "quad.core"):
+        text = (folder / file).read_text()
+        found = set(re.findall(r"\b(?:rtl|tb|sim)/[\w]+\.(?:v|hex|py|cpp)\b", text))
+        assert found
+        assert all((folder / name).is_file() for name in found), file
+    assert (folder / "syn" / "vivado.tcl").read_text().startswith("# Not run: ")
+
+
+def test_the_vectors_have_the_width_that_the_manifest_says(folder):
+    """Fields from the left; an array's are the data of its two streams."""
+    forms = json.loads((folder / "manifest.json").read_text())["forms"]
+    for form in forms.values():
+        told = form["vectors"]
+        width = sum(field["width"] for field in told["fields"])
+        lines = (folder / told["file"]).read_text().split()
+        assert {len(line) for line in lines} == {(width + 3) // 4}
+        assert max(int(line, 16) for line in lines) < 1 << width
+    array = forms["array"]
+    assert [f["width"] for f in array["vectors"]["fields"]] == [
+        array["s_axis_tdata"]["width"],
+        array["m_axis_tdata"]["width"],
+    ]
+    assert array["vectors"]["sequence"] == len((folder / "tb/quad_array.hex").read_text().split())
+
+
+def test_the_program_and_the_model(folder):
+    """The step in fixed point as JSON, and as the C model that `c` writes."""
+    program = from_json((folder / "program.json").read_text())
+    assert program == lnm.quantize(neuron(), Q4_12)
+    model = lnm.emit(neuron(), "c", name="quad", spec=Q4_12).files
+    found = {p.name: p.read_text() for p in (folder / "model").iterdir()}
+    assert found == model
+
+
+def test_the_readme(folder, tmp_path):
+    """Formats, latencies and the words of ap_fixed; what is used is said to be."""
+    text = (folder / "README.md").read_text()
+    forms = json.loads((folder / "manifest.json").read_text())["forms"]
+    for word, form in forms.items():
+        row = next(x for x in text.splitlines() if x.startswith(f"| `quad_{word}` |"))
+        assert row.endswith(f"| {form['latency']} | {form['interval']} | {form['multipliers']} |")
+    assert "| half_up | `AP_RND` | to the nearest, ties up | used |" in text
+    assert "| truncate | `AP_TRN` | towards minus infinity | not used |" in text
+    assert "| `theta_1` | 3482 | 0.85009765625 | 0.85 | Q4.12 |" in text
+    assert "| `v` | state | 16 | Q4.12 |" in text
+    assert "* `m_axis_tdata`: v [15:0], Q4.12, spike [16], a bit" in text
+    other = lnm.FixedSpec(Q4_12, {"h_1": lnm.Fixed(18, 12, "convergent")})
+    mixed = lnm.emit(neuron(), "verilog", spec=other, rtl=lnm.Rtl(("core",))).files["README.md"]
+    assert "Nodes with a format of their own: `h_1` Q6.12 (convergent)." in mixed
+    assert "| convergent | `AP_RND_CONV` | to the nearest, ties to even | used |" in mixed
+    assert "axis" not in mixed
+
+
+def test_ports_of_a_module(folder):
+    """As the harness takes them."""
+    found = module_ports((folder / "rtl" / "quad_core.v").read_text())
+    assert found == (
+        ("clk", "input", 1), ("rst", "input", 1), ("ce", "input", 1), ("in_valid", "input", 1),
+        ("in_v", "input", 16), ("in_x", "input", 16), ("out_valid", "output", 1),
+        ("out_spike", "output", 1), ("out_v", "output", 16),
+    )  # fmt: skip
+
+
+@needs("make", "iverilog", "vvp", "verilator")
+def test_lint_and_simulation(folder):
+    """`make`: no warning in any module or harness, and every testbench passes."""
+    done = make(folder, "-s")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said(done) == [f"PASS quad_{form}" for form in FORMS]
+    assert "%Warning" not in done.stdout + done.stderr
+    for form in FORMS:
+        modules = json.loads((folder / "manifest.json").read_text())["forms"][form]["files"]
+        harness = f"syn/quad_{form}_harness.v"
+        command = ["verilator", "--lint-only", "-Wall", "--top-module", f"quad_{form}_harness"]
+        looked = subprocess.run([*command, *modules, harness], cwd=folder, capture_output=True)
+        assert (looked.returncode, looked.stderr) == (0, b"")
+
+
+@needs("make", "iverilog", "vvp")
+def test_a_path_with_spaces(folder, tmp_path):
+    """The folder itself, and the folder of what is built, which lies elsewhere."""
+    copy = tmp_path / "my neurons" / "a quad"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("build"))
+    for words in ((), (f"BUILD={tmp_path / 'built here'}",)):
+        done = make(copy, "-s", "sim", *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert said(done) == [f"PASS quad_{form}" for form in FORMS]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["built here", "my neurons"]
+
+
+@needs("make", "iverilog", "vvp")
+def test_simulation_fails_on_a_fault(folder, tmp_path):
+    """One constant is one too large: every form says FAIL, and make fails."""
+    done = make(broken(folder, tmp_path / "b"), "-s", "-k", "sim")
+    assert done.returncode != 0
+    assert said(done) == [f"FAIL quad_{form}" for form in FORMS]
+
+
+@needs("make", "iverilog", "vvp")
+@needs_cocotb
+def test_cocotb(folder, tmp_path):
+    """Every form by Icarus; a fault is found, and an unknown form is refused."""
+    done = make(folder, "-s", "cocotb", f"BUILD={tmp_path / 'build'}")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert said(done) == [f"PASS quad_{form}" for form in FORMS]
+    bad = make(broken(folder, tmp_path / "b"), "-s", "cocotb", "FORMS=core array")
+    assert bad.returncode != 0
+    assert said(bad) == ["FAIL quad_core", "FAIL quad_array"]
+    script = folder / "tb" / "test_quad.py"
+    unknown = subprocess.run([sys.executable, script, "ring"], capture_output=True, text=True)
+    assert unknown.returncode == 2
+    assert unknown.stderr == "no form 'ring'. Accepted: comb, core, seq, array.\n"
+
+
+@pytest.mark.slow
+@needs("make", "verilator", "g++")
+@needs_cocotb
+def test_cocotb_on_verilator(tmp_path):
+    """The ECP5 multiplier's model among the sources, coefficients on ports."""
+    folder = written(tmp_path / "c", multiplier="ecp5", coefficients="port", shift_add=0)
+    done = make(folder, "-s", "cocotb", "SIM=verilator", "FORMS=seq array")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert said(done) == ["PASS quad_seq", "PASS quad_array"]
+
+
+@pytest.mark.slow
+@needs("make", "verilator", "g++")
+def test_verilator_against_the_c_model(folder, tmp_path):
+    """The core, right and with a fault."""
+    words = ("-s", "verilate", "COUNT=20000", "FORMS=core")
+    done = make(folder, *words, f"BUILD={tmp_path / 'build'}")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert "PASS quad_core: 20000 vectors, 0 wrong" in done.stdout
+    bad = make(broken(folder, tmp_path / "b"), *words)
+    assert bad.returncode != 0
+    assert said(bad) == ["FAIL quad_core"]
+
+
+@pytest.mark.slow
+@needs("make", "verilator", "g++")
+@pytest.mark.parametrize("coefficients", ["constant", "port", "memory"])
+def test_verilator_for_every_form(coefficients, tmp_path):
+    """Two states and two roundings of coefficients; memory has the rows of one channel."""
+    rtl = lnm.Rtl(neurons=20, coefficients=coefficients)
+    spec = lnm.Fixed(18, 9, "convergent")
+    source = lnm.emit(lnm.get("izhikevich"), "verilog", name="iz", spec=spec, rtl=rtl)
+    source.write(tmp_path)
+    done = make(tmp_path, "-s", "verilate", "COUNT=100000")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert said(done) == [f"PASS iz_{form}" for form in FORMS]
+
+
+def test_data_that_is_too_wide_for_the_program(tmp_path):
+    """Three states of 24 bits: the array is driven by its testbench alone."""
+    v, w, u, x = lnm.state("v"), lnm.state("w"), lnm.state("u"), lnm.input("x")
+    wide = lnm.Neuron(charge={v: w + x, w: u / 2, u: v}, fire=v - 1, name="wide")
+    files = lnm.emit(wide, "verilog", spec=lnm.Fixed(24, 12), rtl=lnm.Rtl(neurons=4)).files
+    assert "FORM_ARRAY)" not in files["tb/wide_verilator.cpp"]
+    assert "verilate: $(filter verilate-comb verilate-core verilate-seq," in files["Makefile"]
+
+
+@needs("sh")
+def test_synthesis_scripts(folder, tmp_path):
+    """They parse, and refuse what is no form; for ECP5's multiplier there is no other device."""
+    for target in ("ecp5", "ice40"):
+        script = folder / "syn" / f"{target}.sh"
+        subprocess.run(["sh", "-n", script], check=True)
+        done = subprocess.run(["sh", script, "ring"], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (
+            2,
+            "no form 'ring'. Accepted: comb, core, seq, array.\n",
+        )
+    own = written(tmp_path / "e", multiplier="ecp5", forms=("core",))
+    assert sorted(p.name for p in (own / "syn").iterdir()) == ["ecp5.sh", "quad_core_harness.v"]
+
+
+@needs("yosys", "nextpnr-ecp5", "sh")
+def test_synthesis(folder, tmp_path):
+    """ECP5: two multipliers, and a clock."""
+    done = subprocess.run(
+        ["sh", "syn/ecp5.sh", "core", "1"], cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"BUILD": str(tmp_path)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ +MULT18X18D +2$|^ +2 +MULT18X18D$", done.stdout, re.M)
+    assert re.search(r"^seed 1: .*: \d+\.\d+ MHz", done.stdout, re.M)
+
+
+GALLERY = Path(__file__).parents[4] / "generated" / "verilog"
+
+
+@needs("make", "iverilog", "vvp")
+@pytest.mark.parametrize("name", ["lif", "lnm_1", "lnm_2", "lnm_3", "lnm_4"])
+def test_the_gallery_simulates(name, tmp_path):
+    """The folders that are committed, as they are."""
+    done = make(GALLERY / name, "-s", "sim", f"BUILD={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said(done) == [f"PASS {name}_{form}" for form in FORMS]

@@ -1,0 +1,377 @@
+"""Circuits in Icarus against the fixed-point kernel, lint of all of them, and every refusal.
+
+`_next` is compared on steps from any state, `_comb` on a run, `_core` on steps with gaps and
+stalls; the vectors come from `ir.fixed.interpret`.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.integer_c.model import FixedModel
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.ir.fixed import nodes as fx
+from tests.backends.verilog.runs import (
+    Bench,
+    drawn_formats,
+    model,
+    needs_iverilog,
+    needs_verilator,
+    needs_yosys,
+    with_random_coefficients,
+)
+from tests.cases import CASES
+from tests.strategies import neurons
+
+Q4_12 = lnm.Fixed(16, 12)
+FEW = ("comb", "core")
+THETA = {1: (0, 0.9), 2: (0.02, 0.85, 0.11), 3: (0.02, 0.85, 0.11, -0.06)}
+
+
+def layerwise(neuron: lnm.Neuron) -> lnm.Neuron:
+    """Return the neuron with parameters of the layer: a circuit has none per neuron."""
+    found = copy.copy(neuron)
+    object.__setattr__(found, "params", tuple(replace(p, per="layer") for p in neuron.params))
+    return found
+
+
+def some(name: str, **options) -> FixedModel:
+    neuron = layerwise(CASES[name]())
+    return model(neuron, options.pop("spec", Q4_12), options.pop("as_", neuron.name), **options)
+
+
+def random_models(count: int, rounds: int) -> list[FixedModel]:
+    """Draw neurons, formats, coefficients and ways to look."""
+    found: list[FixedModel] = []
+
+    @settings(max_examples=count, deadline=None, database=None, derandomize=True,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(neurons(fixed=True, pers=("layer",)), st.integers(0, 2**32 - 1))
+    def draw(neuron, seed):
+        rng = np.random.default_rng(seed)
+        scheme = str(rng.choice(("horner", "estrin")))
+        kernel = lnm.quantize(neuron, Q4_12, scheme).kernel
+        names = [p.var.name for p in kernel.inputs] + [let.target.name for let in kernel.body]
+        names = [n for n in names if not n.endswith("_next")]
+        for _ in range(rounds):  # until every constant fits
+            rtl = lnm.Rtl(
+                forms=FEW,
+                coefficients=str(rng.choice(("constant", "port"))),
+                shift_add=int(rng.integers(0, 9)),
+                multiplier=str(rng.choice(("generic", "ecp5"))),
+            )
+            try:
+                spec = drawn_formats(names, rng)
+                made = model(neuron, spec, f"k{len(found)}", rtl, scheme=scheme)
+            except ModelError:
+                continue
+            wide = any(
+                fx.bits_of(e).width > 18
+                for let in made.program.kernel.body
+                for p in fx.walk(let.value)
+                if isinstance(p, fx.Product)
+                for e in (p.lhs, p.rhs)
+            )
+            made = replace(made, rtl=replace(rtl, multiplier="generic")) if wide else made
+            found.append(with_random_coefficients(made, rng))
+            return
+
+    draw()
+    assert len(found) > count * 0.8
+    return found
+
+
+@needs_iverilog
+@needs_verilator
+@pytest.mark.parametrize("count", [12, pytest.param(120, marks=pytest.mark.slow)])
+def test_random_kernels(count, tmp_path):
+    """Widths 2 to 18, all roundings, constants 0 and powers of two, ports, 0 to 8 signed digits."""
+    bench = Bench(tmp_path)
+    for made in random_models(count, 40):
+        bench.add(made)
+    bench.simulate()
+    bench.lint()
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory):
+    """The cases in one folder: constants and ports, both schemes, each rounding in turn."""
+    bench = Bench(tmp_path_factory.mktemp("families"))
+    modes = ("half_up", "truncate", "convergent")
+    for k, case in enumerate(name for name in CASES if name != "dendrite"):
+        for coefficients in ("constant", "port"):
+            made = some(
+                case,
+                as_=f"{case.replace('-', '_').lower()}_{coefficients}",
+                spec=lnm.Fixed(16, 12, modes[k % 3]),
+                scheme=("horner", "estrin")[k // 3 % 2],
+                rtl=lnm.Rtl(forms=FEW, coefficients=coefficients),
+            )
+            bench.add(made)
+    return bench
+
+
+@needs_iverilog
+def test_families(families):
+    """Every family, its variants, `gate` without a state, `decided` by parameters alone."""
+    families.simulate()
+
+
+@needs_verilator
+@needs_iverilog
+def test_families_lint(families):
+    """No warning of either tool."""
+    families.lint()
+
+
+@needs_yosys
+def test_families_have_no_latch(families):
+    """Nor a register but on the rising edge of the clock."""
+    script = (
+        f"read_verilog {' '.join(sorted(families.rtl))}; proc;"
+        " select -assert-none t:$dlatch t:$adlatch t:$dlatchsr t:$sr t:$adff t:$dffsr t:$aldff"
+    )
+    done = subprocess.run(
+        ["yosys", "-q", "-p", script], cwd=families.folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def squares() -> lnm.Neuron:
+    """The same product twice in one sum and in two Lets, under a where, in a comparison."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    k = lnm.param("k", init=0.5)
+    return lnm.Neuron(
+        charge={
+            v: v * x + k * (v * x) + lnm.where(v * w > x * k, v * v, w * x) + x,
+            w: v * x - w * w - (v * x) * (v * x),
+        },
+        fire=v * v - w * x,
+        reset={v: v - lnm.spike * v * k},
+        output={"spike": lnm.spike, "graded": lnm.spike * v * v},
+        name="squares",
+    )
+
+
+def still() -> lnm.Neuron:
+    """A state that nothing reads, and one that only an output reads."""
+    v, last, x = lnm.state("v", init=0.5), lnm.state("last"), lnm.input("x")
+    return lnm.Neuron(
+        charge={v: x * 0.5},
+        fire=v - 0.25,
+        reset={last: lnm.spike},
+        output={"spike": lnm.spike, "held": last},
+        name="still",
+    )
+
+
+def named() -> lnm.Neuron:
+    """Names that meet none of the circuit's own, though they look like them."""
+    step, h_sum, in_ = lnm.state("state_step"), lnm.state("h_sum"), lnm.input("in_put")
+    gain = lnm.param("Gain", init=0.75)
+    return lnm.Neuron(
+        charge={step: gain * step + in_, h_sum: h_sum * gain + step},
+        fire=step - 1,
+        output={"out_1": step * h_sum, "h_product": lnm.spike},
+        name="named",
+    )
+
+
+@needs_iverilog
+@needs_verilator
+def test_what_is_rare(tmp_path):
+    """Products twice, states that nothing reads, names, two bits, no fraction, coefficients 0."""
+    bench = Bench(tmp_path)
+    for neuron in (squares(), still(), named()):
+        for digits in (0, 2):
+            for coefficients in ("constant", "port"):
+                rtl = lnm.Rtl(forms=FEW, coefficients=coefficients, shift_add=digits)
+                bench.add(model(neuron, Q4_12, f"{neuron.name}_{digits}_{coefficients}", rtl))
+    zero = lnm.get("lnm", degree=3, theta=(0, 0, 0, 0))
+    for rounding in ("half_up", "truncate", "convergent"):
+        spec = lnm.Fixed(6, 0, rounding)
+        bench.add(model(lnm.get("if"), spec, f"if_{rounding}"))
+        bench.add(model(zero, spec, f"zero_{rounding}"))
+        bench.add(model(lnm.get("izhikevich"), lnm.Fixed(18, 8, rounding), f"iz_{rounding}"))
+        narrow = lnm.get("lnm", degree=2, theta=(0, 0.5, 0.5), v_threshold=0.5)
+        bench.add(model(narrow, lnm.Fixed(2, 1, rounding), f"two_bits_{rounding}"))
+        bench.add(
+            model(lnm.get("lnm", degree=3, theta=THETA[3]), lnm.Fixed(18, 14, rounding),
+                  f"ecp5_{rounding}", lnm.Rtl(forms=FEW, multiplier="ecp5"))
+        )  # fmt: skip
+    bench.simulate()
+    bench.lint()
+
+
+@needs_iverilog
+def test_a_wrong_vector_is_seen(tmp_path):
+    """Each testbench says FAIL, with the step, when one bit of its vectors is another."""
+    bench = Bench(tmp_path)
+    bench.add(model(lnm.get("lnm", degree=2, theta=THETA[2]), Q4_12, "lnm_2"))
+    for form, file in (("next", "step"), ("comb", "run"), ("core", "step")):
+        path = tmp_path / f"lnm_2_{file}.hex"
+        kept = path.read_text()
+        lines = kept.splitlines()
+        lines[70] = f"{int(lines[70], 16) ^ 1:0{len(lines[70])}x}"
+        path.write_text("\n".join(lines) + "\n")
+        with pytest.raises(AssertionError, match=f"PASS lnm_2_{form}:"):
+            bench.simulate()
+        path.write_text(kept)
+    bench.simulate()
+
+
+def test_constants_say_what_they_are():
+    """Real value, what it was rounded from, and the format; one that is shifts is a comment."""
+    source = lnm.emit(lnm.get("lnm", degree=2, theta=THETA[2]), "verilog", spec=Q4_12)
+    lines = source.files["rtl/lnm_next.v"].splitlines()
+    assert (
+        "    localparam signed [15:0] THETA_2 = 16'sd451;  // 0.110107421875 for 0.11, Q4.12"
+        in lines
+    )
+    assert "    // V_THRESHOLD: 1.0, Q4.12" in lines
+
+
+def test_every_file_is_plain():
+    """`default_nettype` on and off, a module of the file's name, one newline at the end."""
+    source = lnm.emit(lnm.get("lnm", degree=3, theta=THETA[3]), "verilog", spec=Q4_12)
+    for path, text in source.files.items():
+        assert text.endswith("\n"), path
+        assert not text.endswith("\n\n"), path
+        assert all(line == line.rstrip() for line in text.splitlines()), path
+        if path.startswith("rtl/"):
+            name = path.removeprefix("rtl/").removesuffix(".v")
+            assert f"\nmodule {name} " in text
+            assert text.count("\nmodule ") == 1
+            assert "\n`default_nettype none\n" in text
+            assert text.endswith("\n`default_nettype wire\n")
+            assert not re.search(r"^ *initial\b", text, re.M) or "coefficients" in path
+
+
+def test_the_same_text_again():
+    """Output hangs on the input alone."""
+    neuron = lnm.get("lnm", degree=3, theta=THETA[3])
+    first, again = (lnm.emit(neuron, "verilog", spec=Q4_12).files for _ in range(2))
+    assert first == again
+
+
+CLK = "verilog: drawn: the circuit has a signal of its own called "
+RENAME = ". Rename the state, input or parameter."
+
+
+def leaky(v="v", x="x", output="spike", leak="leak", gain="gain") -> lnm.Neuron:
+    """A neuron of given names."""
+    v_, x_ = lnm.state(v), lnm.input(x)
+    return lnm.Neuron(
+        charge={v_: lnm.param(leak, init=0.3) * v_ + lnm.param(gain, init=0.7) * x_},
+        fire=v_ - 1,
+        output={output: lnm.spike},
+        name="drawn",
+    )
+
+
+REFUSED = [
+    ("a state clk", lambda: leaky(v="clk"), {}, f"{CLK}'clk'{RENAME}"),
+    ("an input rst", lambda: leaky(x="rst"), {}, f"{CLK}'rst'{RENAME}"),
+    ("a port of the core", lambda: leaky(x="in_v"), {}, f"{CLK}'in_v'{RENAME}"),
+    ("a result of the core", lambda: leaky(x="out_v"), {}, f"{CLK}'out_v'{RENAME}"),
+    ("a wire of comb", lambda: leaky(x="spike_now"), {}, f"{CLK}'spike_now'{RENAME}"),
+    ("a stream", lambda: leaky(output="s_axis_tdata"), {}, f"{CLK}'s_axis_tdata'{RENAME}"),
+    ("a constant", lambda: leaky(v="GAIN"), {}, f"{CLK}'GAIN'{RENAME}"),
+    ("two constants", lambda: leaky(leak="Gain", gain="GAIN"), {}, f"{CLK}'GAIN'{RENAME}"),
+    *(
+        (
+            f"an input {word}",
+            partial(leaky, x=word),
+            {},
+            f"verilog: drawn: {word!r} is a word of Verilog, of SystemVerilog or of Verilator"
+            f"{RENAME}",
+        )
+        for word in ("casex", "logic", "eval")
+    ),
+    (
+        "a factor of 20 bits",
+        leaky,
+        {"spec": lnm.Fixed(20, 16), "rtl": lnm.Rtl(multiplier="ecp5", shift_add=0)},
+        "verilog: drawn: a factor in h has 20 bits; the multiplier of ECP5 takes 18. Give narrower"
+        " formats, or multiplier='generic'.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("neuron", "options", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
+)
+def test_refused(neuron, options, message):
+    """One line each, before a file is made."""
+    with pytest.raises(UnsupportedError) as error:
+        lnm.emit(neuron(), "verilog", **{"spec": Q4_12, **options})
+    assert str(error.value) == message
+
+
+WRONG_RTL = [
+    ({"forms": "comb"}, "Rtl: forms is 'comb'. Accepted: some of comb, core, seq, array."),
+    ({"forms": ()}, "Rtl: forms is (). Accepted: some of comb, core, seq, array."),
+    (
+        {"forms": ("comb", "fast")},
+        "Rtl: forms is ('comb', 'fast'). Accepted: some of comb, core, seq, array.",
+    ),
+    (
+        {"coefficients": "rom"},
+        "Rtl: coefficients is 'rom'. Accepted: constant, port, memory.",
+    ),
+    ({"multiplier": "dsp"}, "Rtl: multiplier is 'dsp'. Accepted: generic, ecp5."),
+    ({"neurons": 0}, "Rtl: neurons is 0. Accepted: 1 to 65536."),
+    ({"neurons": 65537}, "Rtl: neurons is 65537. Accepted: 1 to 65536."),
+    ({"neurons": True}, "Rtl: neurons is True. Accepted: 1 to 65536."),
+    ({"neurons": 2.0}, "Rtl: neurons is 2.0. Accepted: 1 to 65536."),
+    ({"shift_add": -1}, "Rtl: shift_add is -1. Accepted: 0 to 32."),
+    ({"shift_add": 33}, "Rtl: shift_add is 33. Accepted: 0 to 32."),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG_RTL)
+def test_rtl_checks(options, message):
+    """Every field."""
+    with pytest.raises(ModelError) as error:
+        lnm.Rtl(**options)
+    assert str(error.value) == message
+
+
+def test_rtl_forms_have_an_order():
+    """Whatever order they are given in."""
+    assert lnm.Rtl(forms=["core", "comb"]) == lnm.Rtl(forms=("comb", "core", "comb"))
+
+
+def test_emit_checks():
+    """What `emit` itself says of fixed point."""
+    neuron = lnm.get("lif")
+    cases = [
+        (
+            ("verilog", {}),
+            "emit: backend 'verilog' works in fixed point, and spec is None. Give"
+            " spec=lnm.Fixed(16, 12), say.",
+        ),
+        (
+            ("torch", {"spec": Q4_12}),
+            "emit: backend is 'torch', which takes no spec and no values. Accepted in fixed point:"
+            " c, verilog. Leave them out.",
+        ),
+        (
+            ("verilog", {"spec": Q4_12, "rtl": "comb"}),
+            "emit: rtl is 'comb' for backend 'verilog'. Accepted: an lnm.Rtl, for 'verilog'.",
+        ),
+    ]
+    for (backend, options), message in cases:
+        with pytest.raises(ModelError) as error:
+            lnm.emit(neuron, backend, **options)
+        assert str(error.value) == message

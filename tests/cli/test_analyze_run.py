@@ -1,0 +1,150 @@
+"""`lnm analyze RUN`: it says what it took, writes whole files, and refuses in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lnm_codegen.cli import run as command
+from lnm_codegen.families import FAMILIES
+from lnm_codegen.insight.classes import CLASSES, FLAT, INTEGRATOR
+from lnm_codegen.insight.energy.resnet19 import resnet19_overhead
+from lnm_codegen.train import TrainConfig, load, run
+
+SMALL = TrainConfig(
+    arguments={"degree": 3}, network_arguments={"channels": (2, 3)}, epochs=1, batch=16, limit=32,
+    backend="torch", threads=1,
+)  # fmt: skip
+Call = Callable[..., tuple[int, str, str]]
+KINDS = (
+    f"{', '.join(FAMILIES)}; a .toml file, file.py:function, module:function; a folder that lnm"
+    " train wrote"
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("runs")
+    data = load("digits", limit=32)
+    run(SMALL, base / "lnm3", data=data)
+    lif = replace(SMALL, family="lif", arguments={"decay_input": False})
+    run(lif, base / "lif", data=data)
+    wide = replace(lif, network_arguments={"channels": (2, 4)})
+    run(wide, base / "wide", data=data)
+    return base
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], runs: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    monkeypatch.chdir(runs)
+
+    def call_(*arguments: object) -> tuple[int, str, str]:
+        status = command(["analyze", *map(str, arguments)])
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return call_
+
+
+def test_the_text_says_what_was_taken(call: Call, runs: Path) -> None:
+    """A folder is a run; the page is written into it; the energies stand beside the baseline's."""
+    status, out, err = call("lnm3", "--baseline", "./lif", "--samples", "8")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "run lnm3: ConvNet of lnm on digits"
+    assert lines[1].endswith("% of 8 test samples")
+    assert any(line.startswith("blocks.1.neuron: theta = (") for line in lines)
+    assert any("classes of behaviour in 2" in x or "One class of behaviour" in x for x in lines)
+    (over,) = (line for line in lines if line.startswith("Over lif: "))
+    assert "% by the neurons' updates and" in over
+    assert any(line.startswith("In ResNet-19's layer sizes at these rates") for line in lines)
+    assert lines[-1] == "lnm3/analysis.html"
+    text = (runs / "lnm3" / "analysis.html").read_text()
+    assert over.replace("'", "&#x27;") in text
+    assert text.endswith("</html>\n")
+
+
+def test_json_has_all_numbers_and_writes_nothing(call: Call, runs: Path, tmp_path: Path) -> None:
+    before = sorted((runs / "wide").iterdir())
+    status, out, _ = call("wide", "--json", "--baseline", "wide")
+    assert status == 0
+    found = json.loads(out, parse_constant=lambda word: pytest.fail(word))
+    assert sorted((runs / "wide").iterdir()) == before
+    assert found["files"] == []
+    first = found["layers"][0]
+    assert first["dynamics"][0]["class"] == "leaky"
+    assert first["dynamics"][0]["fixed_points"] == [{"v": 0.0, "slope": 0.5, "kind": "stable"}]
+    assert len(first["curve"]["h"][0]) == len(first["curve"]["v"])
+    assert sum(first["seen"]["charged"]["counts"]) == 32 * 4 * 2 * 64
+    assert len(first["seen"]["firing_rates"]) == 2 * 64
+    assert first["certificate"]["certified"] == first["certificate"]["rows"] == 1
+    assert first["response"]["steps"] == 256
+    assert found["energy"]["pj"]["fp32"]["total"] > 0
+    assert found["overhead"]["network"]["fp32"] == {"total": 0, "neuron": 0, "rates": 0}
+    figure, page = tmp_path / "grid.png", tmp_path / "page.html"
+    status, out, _ = call("wide", "--json", "--figure", figure, "--html", page, "--samples", 4)
+    assert json.loads(out)["files"] == [str(page), str(figure)]
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_family_of_the_name_of_a_folder_is_the_family(call: Call) -> None:
+    status, out, err = call("lif")
+    assert status == 0
+    assert out.startswith("neuron lif: x in [-1, 1]\n")
+    assert err == "note: lif is taken as the family; the folder is ./lif.\n"
+    assert call("./lif", "--samples", 2)[1].startswith("run lif: ConvNet of lif on digits\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("lnm3", "--x", "1"), "analyze: lnm3 is a run, whose neurons are trained. Leave --x out."),
+        (("lnm3", "--degree", "2"),
+         "analyze: lnm3 is a run, whose neurons are trained. Leave --degree out."),
+        (("plif", "--samples", "4"),
+         "analyze: plif is a family, not the folder of a run. Leave --samples out."),
+        (("lnm3", "--samples", "0"), "analyze: --samples 0: accepted: an integer >= 1."),
+        (("lnm3", "--html", "page.txt"),
+         "analyze: --html 'page.txt': accepted: a file that ends in .html."),
+        (("lnm3", "--html", "none/page.html", "--samples", "2"),
+         "analyze: cannot write none/page.html: No such file or directory. Choose another file with"
+         " --html."),
+        (("lnm3", "--baseline", "wide", "--samples", "2"),
+         "analyze: wide is another network: blocks.1.conv has 54 weights and 3456 products;"
+         " blocks.1.conv there has 72 and 4608. Accepted: a run that differs in its neuron alone."),
+        (("none/lnm3",), f"analyze: none/lnm3: no such family, file or folder. Accepted: {KINDS}."),
+        (("lmn",), "analyze: lmn: no such family, file or folder. Accepted:"
+         f" {KINDS}. Did you mean 'lnm'?"),
+        ((".",), "run: . holds no run: no config.json in it. Train again with lnm train, or name"
+         " another run."),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(call: Call, arguments: tuple[str, ...], message: str) -> None:
+    assert call(*arguments) == (2, "", f"error: {message}\n")
+
+
+def test_the_python_of_the_page_runs(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/understanding.md, on two small runs."""
+    page = Path(__file__).parents[2] / "docs" / "understanding.md"
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    (tmp_path / "runs").symlink_to(runs)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, str(page), "exec"), {"__name__": "page"})
+
+
+def test_the_page_says_what_the_code_does() -> None:
+    """Thresholds and derived percentages in docs/understanding.md are those of the code."""
+    text = (Path(__file__).parents[2] / "docs" / "understanding.md").read_text()
+    assert f"<= {INTEGRATOR:g} everywhere" in text
+    assert f"f' < \N{MINUS SIGN}{FLAT:g} at" in text
+    assert all(f"| {word} |" in text for word in CLASSES)
+    for degree in (2, 3):
+        cells = (f"{resnet19_overhead(r, degree).total:+.1f} %" for r in (0.10, 0.15, 0.20))
+        assert f"| degree {degree} | {' | '.join(cells)} |" in text

@@ -1,0 +1,607 @@
+"""`lnm.interpret` against finite differences, and what it says of bad arguments.
+
+A spike has no derivative, so its *twin* is differentiated: a neuron without spikes in which each
+is the line c + k*z, where k is the surrogate's slope at the z met at that step and c makes the
+line pass through the spike's value. Value and first derivative are then those of the rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy
+import torch
+from hypothesis import given
+
+import lnm_codegen as lnm
+from lnm_codegen.families import FAMILIES
+from lnm_codegen.language.functions import Where
+from tests.strategies import (
+    PERS,
+    SURROGATES,
+    Arguments,
+    arguments_for,
+    few,
+    generators,
+    neurons,
+    rows_of,
+    shapes,
+)
+
+SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "atan": lambda z: 1 / (1 + (math.pi * z) ** 2),
+    "sigmoid": lambda z: 4 * np.exp(-4 * z) / (1 + np.exp(-4 * z)) ** 2,
+    "rectangle": lambda z: np.where(np.abs(z) <= 1, 0.5, 0.0),
+    "triangle": lambda z: np.maximum(0, 0.5 - 0.25 * np.abs(z)),
+    "fast_sigmoid": lambda z: 1 / (1 + 2 * np.abs(z)) ** 2,
+    "soft_sign": lambda z: 1 / (1 + 2 * np.abs(z)) ** 2,
+    "erf": lambda z: 2 / math.sqrt(math.pi) * np.exp(-4 * z**2),
+    "piecewise_exponential": lambda z: np.exp(-np.abs(z)) / 2,
+    "straight_through": np.ones_like,
+    "half_tanh": lambda z: 1 / np.cosh(2 * z) ** 2,
+    "quartic": lambda z: 1 / (2 + z**2 + z**4),
+}
+"""Slopes of the surrogates of the strategies, written by hand and with NumPy alone."""
+
+
+def slope_of(surrogate: Any, z: np.ndarray) -> np.ndarray:
+    if surrogate == SURROGATES[1]:
+        return 1.5 / (1 + (1.5 * math.pi * z) ** 2)
+    if surrogate == lnm.surrogate.rectangle():
+        return np.where(np.abs(z) <= 0.5, 1.0, 0.0)
+    return SLOPES[surrogate.name](z)
+
+
+def loss(neuron: lnm.Neuron, arguments: Arguments, **options: Any) -> float:
+    """Return the sum of outputs and final states, weighted with the gradients given."""
+    result = arguments.interpret(neuron, grad_out=None, grad_state=None, **options)
+    total = sum(
+        float((g * o).sum())
+        for g, o in zip(arguments.grad_out, result.outputs.values(), strict=True)
+    )
+    return total + sum(float((g * result.states[n]).sum()) for n, g in arguments.grad_state.items())
+
+
+def leaves(neuron: lnm.Neuron, arguments: Arguments) -> dict[str, np.ndarray]:
+    """Return every array that the loss may be differentiated in, by the name of its gradient."""
+    inputs = dict(zip((s.name for s in neuron.inputs), arguments.x_seq, strict=True))
+    return {**inputs, **arguments.state, **arguments.params}
+
+
+def moved(
+    neuron: lnm.Neuron, a: Arguments, direction: dict[str, np.ndarray], h: float
+) -> Arguments:
+    def at(name: str, value: np.ndarray) -> np.ndarray:
+        return value + h * direction.get(name, 0.0)
+
+    return Arguments(
+        tuple(at(s.name, x) for s, x in zip(neuron.inputs, a.x_seq, strict=True)),
+        {n: at(n, v) for n, v in a.state.items()},
+        {n: at(n, v) for n, v in a.params.items()},
+        a.grad_out,
+        a.grad_state,
+    )
+
+
+def slope_along(
+    neuron: lnm.Neuron, a: Arguments, direction: dict[str, np.ndarray], h: float
+) -> float:
+    """Return the derivative of the loss along a direction: five points, error of order h**4."""
+    at = [loss(neuron, moved(neuron, a, direction, k * h)) for k in (-2, -1, 1, 2)]
+    return (at[0] - 8 * at[1] + 8 * at[2] - at[3]) / (12 * h)
+
+
+def check_gradients(
+    neuron: lnm.Neuron, a: Arguments, rng: np.random.Generator, steps: tuple[float, ...] = (1e-3,)
+) -> None:
+    """Compare each gradient with finite differences along a random direction, to 1e-7.
+
+    A kink within reach of a wide stencil is passed over by a narrower one, where `steps` has one.
+    """
+    grads = a.interpret(neuron).grads
+    for name, value in leaves(neuron, a).items():
+        direction = {name: rng.uniform(-1, 1, value.shape)}
+        exact = float((grads[name] * direction[name]).sum())
+        scale = max(1.0, float(np.abs(grads[name] * direction[name]).sum()))
+        found = [slope_along(neuron, a, direction, h) for h in steps]
+        errors = [
+            abs(f - exact) / scale / max(1e-7, 1e-12 / h) for f, h in zip(found, steps, strict=True)
+        ]
+        assert min(errors) < 1, f"{name}: {exact}, finite differences {found}"
+
+
+def twin(neuron: lnm.Neuron, a: Arguments) -> tuple[lnm.Neuron, Arguments]:
+    """Return the neuron without spikes, and its arguments, that has the same gradients."""
+    probe = neuron.with_outputs(
+        **{f"probe_{s.name}": s for s, _ in neuron.fire},
+        **{f"z_{s.name}": z for s, z in neuron.fire},
+    )
+    seen = lnm.interpret(probe, *a.x_seq, state=a.state, **a.params).outputs
+    surrogates = dict(neuron.surrogates)
+    fired, held, more = {}, {}, []
+    for spike, z in neuron.fire:
+        k, c, d = (lnm.input(f"{word}_{spike.name}") for word in ("k", "c", "d"))
+        value, at = seen[f"probe_{spike.name}"], seen[f"z_{spike.name}"]
+        slope = slope_of(surrogates[spike.name], at)
+        fired[spike] = k * z + c
+        held[spike] = d if neuron.detach_reset else fired[spike]
+        more += [(k, slope), (c, value - slope * at), (d, value)]
+
+    def without(expr: sympy.Expr, table: dict[Any, Any]) -> sympy.Expr:
+        return _replace(sympy.sympify(expr), table)
+
+    result = lnm.Neuron(
+        charge=dict(neuron.charge),
+        reset={s: without(e, held) for s, e in neuron.reset},
+        output={n: without(e, fired) for n, e in neuron.output},
+    )
+    names = {p.name for p in result.params}
+    result = result.with_per({p.name: p.per for p in neuron.params if p.name in names})
+    used = {s.name for s in result.inputs}
+    extra = [(s, x) for s, x in more if s.name in used]
+    kept = {s.name for s in result.inputs} - {s.name for s, _ in extra}
+    first = [x for s, x in zip(neuron.inputs, a.x_seq, strict=True) if s.name in kept]
+    params = {p.name: a.params[p.name] for p in result.params}
+    arrays = (*first, *(x for _, x in extra))
+    return result, Arguments(arrays, a.state, params, a.grad_out, a.grad_state)
+
+
+def _replace(e: Any, table: dict[Any, Any]) -> Any:
+    """Replace spikes in an expression; a choice by a spike becomes a sum weighted with it."""
+    if e in table:
+        return table[e]
+    if not e.args:
+        return e
+    if isinstance(e, Where) and e.args[0] in table:
+        s, a, b = (_replace(x, table) for x in e.args)
+        return s * a + (1 - s) * b
+    return e.func(*(_replace(x, table) for x in e.args))
+
+
+@few
+@given(neurons(spiking=False, smooth=True), generators(), shapes())
+def test_smooth_neurons_have_the_gradients_of_finite_differences(neuron, rng, shape):
+    """Inputs, initial states and parameters of any granularity, through outputs and states."""
+    check_gradients(neuron, arguments_for(neuron, rng, shape), rng)
+
+
+@few
+@given(neurons(spiking=False), generators(), shapes())
+def test_choices_pass_the_gradient_to_the_branch_taken(neuron, rng, shape):
+    """where, min, max, abs and clip, away from their kinks."""
+    check_gradients(neuron, arguments_for(neuron, rng, shape), rng, steps=(1e-3, 1e-4, 1e-5))
+
+
+@few
+@given(neurons(spiking=True), generators(), shapes())
+def test_spikes_have_the_gradients_of_the_surrogate_rule(neuron, rng, shape):
+    """A spike's derivative is its slope, wherever it is used; none in reset under detach_reset."""
+    a = arguments_for(neuron, rng, shape)
+    line, b = twin(neuron, a)
+    ours, theirs = a.interpret(neuron), b.interpret(line)
+    for name, value in ours.outputs.items():
+        np.testing.assert_allclose(theirs.outputs[name], value, rtol=1e-9, atol=1e-12)
+    for name in leaves(neuron, a).keys() & theirs.grads.keys():
+        scale = max(1.0, float(np.abs(ours.grads[name]).max()))
+        np.testing.assert_allclose(theirs.grads[name], ours.grads[name], atol=1e-9 * scale)
+    check_gradients(line, b, rng, steps=(1e-3, 1e-4, 1e-5))
+
+
+@few
+@given(neurons(), generators(), shapes())
+def test_estrin_and_horner_agree(neuron, rng, shape):
+    """The two schemes differ by rounding, unless a spike stands on the edge."""
+    a = arguments_for(neuron, rng, shape)
+    one, other = a.interpret(neuron), a.interpret(neuron, scheme="estrin")
+    for kind in ("outputs", "states", "grads"):
+        for name, value in getattr(one, kind).items():
+            np.testing.assert_allclose(getattr(other, kind)[name], value, rtol=1e-9, atol=1e-10)
+
+
+@few
+@given(neurons(), generators(), shapes())
+def test_float32_stays_float32_and_near(neuron, rng, shape):
+    """Every array of a float32 run is float32; a step from the same state is close to float64's."""
+    a = arguments_for(neuron, rng, (1, *shape[1:]))
+    near, exact = a.interpret(neuron, dtype="float32"), a.interpret(neuron)
+    arrays = (*near.outputs.values(), *near.states.values(), *near.grads.values())
+    assert {v.dtype for v in arrays} == {np.dtype("float32")}
+    if not neuron.spikes:
+        for name, value in exact.outputs.items():
+            np.testing.assert_allclose(near.outputs[name], value, rtol=1e-4, atol=1e-5)
+
+
+@few
+@given(neurons(), generators(), shapes())
+def test_a_sequence_may_be_cut(neuron, rng, shape):
+    """The states carry everything: two calls in a row give what one call gives, gradients too."""
+    a = arguments_for(neuron, rng, shape)
+    whole = a.interpret(neuron)
+    first, second = [x[:1] for x in a.x_seq], [x[1:] for x in a.x_seq]
+    head = lnm.interpret(neuron, *first, state=a.state, **a.params)
+    seeds = tuple(g[1:] for g in a.grad_out)
+    given = {"grad_out": seeds, "grad_state": a.grad_state, **a.params}
+    tail = lnm.interpret(neuron, *second, state=head.states, **given)
+    back = {n: tail.grads[n] for n in a.state}
+    start = lnm.interpret(
+        neuron,
+        *first,
+        state=a.state,
+        grad_out=tuple(g[:1] for g in a.grad_out),
+        grad_state=back,
+        **a.params,
+    )
+    for name, value in whole.states.items():
+        np.testing.assert_array_equal(tail.states[name], value)
+        np.testing.assert_array_equal(start.grads[name], whole.grads[name])
+    for s in neuron.inputs:
+        joined = np.concatenate([start.grads[s.name], tail.grads[s.name]])
+        np.testing.assert_array_equal(joined, whole.grads[s.name])
+    for p in neuron.params:
+        total = start.grads[p.name] + tail.grads[p.name]
+        np.testing.assert_allclose(total, whole.grads[p.name], rtol=1e-9, atol=1e-10)
+
+
+def cubic(per: dict[str, str]) -> lnm.Neuron:
+    """Return a smooth neuron in which the parameters of three granularities meet."""
+    v, x = lnm.state("v"), lnm.input("x")
+    theta = lnm.param("theta", size=4, init=[0.1, 0.5, 0.1, -0.1], per=per["theta"])
+    tau = lnm.param("tau", init=2.0, per=per["tau"])
+    gain = lnm.param("gain", init=0.5, per=per["gain"])
+    charge = {v: lnm.poly(v, theta) / tau + x * lnm.sigmoid(gain * theta[1]) / (1 + tau**2)}
+    return lnm.Neuron(charge=charge, output=lnm.sigmoid(4 * v) * gain)
+
+
+@pytest.mark.parametrize("theta", PERS)
+@pytest.mark.parametrize("tau", PERS)
+@pytest.mark.parametrize("gain", PERS)
+@pytest.mark.parametrize("shape", [(3, 2, 3, 2), (2, 2, 3)], ids=["TNCI", "TNC"])
+def test_any_mixture_of_granularities(theta, tau, gain, shape):
+    """Prepared expressions of several parameters have the gradient of each, element by element."""
+    neuron = cubic({"theta": theta, "tau": tau, "gain": gain})
+    rng = np.random.default_rng(1)
+    a = arguments_for(neuron, rng, shape)
+    grads = a.interpret(neuron).grads
+    for name, value in a.params.items():
+        assert grads[name].shape == value.shape
+    check_gradients(neuron, a, rng)
+
+
+@pytest.mark.parametrize("per", PERS)
+def test_shared_values_sum_their_gradients(per):
+    """The gradient of a shared value is the sum over what shares it of the gradients per neuron."""
+    rng, shape = np.random.default_rng(2), (3, 2, 3, 2)
+    fine = cubic(dict.fromkeys(("theta", "tau", "gain"), "neuron"))
+    coarse = fine.with_per(per)
+    a = arguments_for(coarse, rng, shape)
+    spread = {}
+    for name, value in a.params.items():
+        rows, tail = rows_of(per, shape), value.shape[len(rows_of(per, shape)) :]
+        full = value.reshape(*rows, *(1,) * (2 - len(rows)), *tail)
+        spread[name] = np.broadcast_to(full, (3, 2, *tail))
+    b = Arguments(a.x_seq, a.state, spread, a.grad_out, a.grad_state)
+    one, other = a.interpret(coarse), b.interpret(fine)
+    axes = {"layer": (0, 1), "channel": (1,), "neuron": ()}[per]
+    for name in a.params:
+        summed = other.grads[name].sum(axis=axes)
+        np.testing.assert_allclose(one.grads[name], summed, rtol=1e-12)
+    np.testing.assert_array_equal(one.grads["x"], other.grads["x"])
+
+
+def test_gradients_of_final_states_alone():
+    """With grad_state and no grad_out, the loss is that of the final states."""
+    neuron = lnm.get("li", learn_tau=True)
+    result = lnm.interpret(neuron, np.ones((2, 1)), grad_state={"v": np.ones(1)}, tau=2.0)
+    np.testing.assert_allclose(result.grads["x"], [[0.25], [0.5]])
+    np.testing.assert_allclose(result.grads["v"], [0.25])
+    # h1 = 1/tau, h2 = h1 + (1 - h1)/tau; d/dtau = (-2 + 2/tau) / tau**2 at tau = 2
+    np.testing.assert_allclose(result.grads["tau"], -0.25)
+
+
+def test_a_gradient_of_none_is_zero():
+    """An output whose gradient is None in the tuple contributes nothing."""
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: v / 2 + x}, output={"a": v, "b": 3 * v})
+    ones = np.ones((1, 1))
+    result = lnm.interpret(neuron, ones, grad_out=(ones, None))
+    np.testing.assert_array_equal(result.grads["x"], ones)
+
+
+def test_no_gradients_unless_asked():
+    """Without grad_out and grad_state there is no backward pass."""
+    assert lnm.interpret(lnm.get("lif"), np.ones((2, 1))).grads == {}
+
+
+def test_trajectory_and_out():
+    """`trajectory` holds each state before each step; `out` is the first output."""
+    result = lnm.interpret(lnm.get("if", v_reset=None), np.full((3, 1), 0.75))
+    np.testing.assert_array_equal(result.trajectory["v"], [[0.0], [0.75], [0.5]])
+    np.testing.assert_array_equal(result.out, [[0.0], [1.0], [1.0]])
+    np.testing.assert_array_equal(result.states["v"], [0.25])
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3), (2, 0, 3), (2, 3, 0), (0, 0, 0)])
+@pytest.mark.parametrize("name", ["lnm", "izhikevich", "ternary", "li"])
+def test_no_steps_or_no_neurons(name, shape):
+    """T = 0 and N = 0 are legal; gradients of parameters are then zero."""
+    neuron = lnm.get(name)
+    a = arguments_for(neuron, np.random.default_rng(3), shape)
+    result = a.interpret(neuron)
+    assert result.out.shape == shape
+    for n, value in leaves(neuron, a).items():
+        assert result.grads[n].shape == value.shape
+    assert all(not result.grads[p.name].any() for p in neuron.params)
+    if shape[0] == 0:
+        for n, value in a.state.items():
+            np.testing.assert_array_equal(result.states[n], value)
+            np.testing.assert_array_equal(result.grads[n], a.grad_state[n])
+
+
+@pytest.mark.parametrize("per", PERS)
+def test_no_neurons_for_every_granularity(per):
+    """N = 0 and C = 0 are legal for parameters per channel and per neuron."""
+    neuron = lnm.get("lnm", degree=2, per=per)
+    for shape in ((2, 0, 3), (2, 2, 0)):
+        a = arguments_for(neuron, np.random.default_rng(3), shape)
+        assert a.interpret(neuron).grads["theta"].shape == a.params["theta"].shape
+
+
+def test_arguments_are_not_written_to():
+    """The caller's arrays are as they were."""
+    neuron = lnm.get("lnm", degree=2)
+    a = arguments_for(neuron, np.random.default_rng(4))
+    given = [*a.x_seq, *a.state.values(), *a.params.values(), *a.grad_out, *a.grad_state.values()]
+    before = [v.copy() for v in given]
+    for value in given:
+        value.setflags(write=False)
+    a.interpret(neuron)
+    for value, old in zip(given, before, strict=True):
+        np.testing.assert_array_equal(value, old)
+
+
+def test_a_potential_that_overflows_is_visible():
+    """No value is clamped in silence: v**2 ends at inf, in float32 much sooner."""
+    v, x = lnm.state("v", init=10.0), lnm.input("x")
+    square = lnm.Neuron(charge={v: v**2 + x}, output=v)
+    double = lnm.interpret(square, np.zeros((10, 1))).out[:, 0]
+    single = lnm.interpret(square, np.zeros((10, 1)), dtype="float32").out[:, 0]
+    assert [int(np.isfinite(r).sum()) for r in (double, single)] == [8, 5]
+    assert np.isposinf(double[-1])
+    assert np.isposinf(single[-1])
+
+
+def _function(generator: Any, shape: Any) -> Any:
+    raise AssertionError("not called")
+
+
+def _with_function_init() -> lnm.Neuron:
+    v, x = lnm.state("v", init=_function), lnm.input("x")
+    w = lnm.param("w", init=_function)
+    return lnm.Neuron(charge={v: w * v + x}, fire=v - 1, name="drawn")
+
+
+X = np.zeros((2, 3, 4))
+MESSAGES = [
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, scheme="naive"),
+        lnm.ModelError,
+        "lower: scheme is 'naive'. Accepted: horner, estrin.",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, dtype="float16"),
+        lnm.ModelError,
+        "interpret: dtype is 'float16'. Accepted: 'float64', 'float32'.",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif")),
+        lnm.ShapeError,
+        "lif: 0 inputs given; expected x.",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, X),
+        lnm.ShapeError,
+        "lif: 2 inputs given; expected x.",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), np.zeros(8)),
+        lnm.ShapeError,
+        "lif: inputs have shapes (8,); expected one (T, N, *).",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lnm", per="channel"), np.zeros((2, 3))),
+        lnm.ShapeError,
+        "x_seq has shape (2, 3); expected (T, N, C, *), channels on axis 2.",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("plif"), X, W=0.0),
+        lnm.ModelError,
+        "plif: no parameter 'W'. Declared: w, v_threshold.",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("plif"), X, v_thresold=0.0),
+        lnm.ModelError,
+        "plif: no parameter 'v_thresold'. Declared: w, v_threshold. Did you mean 'v_threshold'?",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, state={"vv": 0.0}),
+        lnm.ModelError,
+        "lif: no state 'vv'. Declared: v. Did you mean 'v'?",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("plif", per="channel"), X, w=np.zeros(3)),
+        lnm.ShapeError,
+        "plif: parameter 'w' has 3 rows; expected 4, one per channel.",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, grad_out=(X, X)),
+        lnm.ShapeError,
+        "lif: grad_out has 2 arrays; expected spike.",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, grad_out=np.zeros(3)),
+        lnm.ShapeError,
+        "lif: grad_out has shape (3,); expected (2, 3, 4).",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, grad_state={"v": np.zeros(3)}),
+        lnm.ShapeError,
+        "lif: grad_state['v'] has shape (3,); expected (3, 4).",
+    ),
+    *(
+        (
+            lambda dtype=dtype: lnm.interpret(lnm.get("lif"), X, dtype=dtype),
+            lnm.ModelError,
+            f"interpret: dtype is {dtype!r}. Accepted: 'float64', 'float32'.",
+        )
+        for dtype in ("foo", [], 3)
+    ),
+    *(
+        (
+            lambda x=x: lnm.interpret(lnm.get("lif"), x),
+            lnm.ShapeError,
+            f"lif: input 'x' is {said}. Accepted: an array (T, N, *).",
+        )
+        for x, said in [
+            ("abc", "'abc': not real numbers"),
+            (None, "None: not real numbers"),
+            (X + 1j, "an array of complex128: not real numbers"),
+            ([[1, 1j]], "[[1, 1j]]: not real numbers"),
+            ([[1, None]], "[[1, None]]: not real numbers"),
+            ([[1], [1, 2]], "[[1], [1, 2]]: its rows differ in length"),
+            ([[10**400]], f"[[1{'0' * 54}...: int too large to convert to float"),
+        ]
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, tau="a"),
+        lnm.ShapeError,
+        "lif: parameter 'tau' is 'a': not real numbers. Accepted: a number, or an array of them.",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, grad_out="x"),
+        lnm.ShapeError,
+        "lif: grad_out is 'x': not real numbers. Accepted: a number, or an array (2, 3, 4).",
+    ),
+    (
+        lambda: lnm.interpret(lnm.get("lif"), X, state={"v": "a"}),
+        lnm.ShapeError,
+        "lif: state 'v' is 'a': not real numbers. Accepted: a number, or an array (3, 4).",
+    ),
+    *(
+        (
+            lambda word=word: lnm.interpret(lnm.get("lif"), X, **{word: "v"}),
+            lnm.ModelError,
+            f"lif: {word} is 'v'. Accepted: a dict by state, {{'v': ...}}.",
+        )
+        for word in ("state", "grad_state")
+    ),
+    *(
+        (lambda call=call, given=given: call(given), lnm.ModelError, f"{where}: {said}")
+        for where, call in [
+            ("interpret", lambda neuron: lnm.interpret(neuron, X)),
+            ("lower", lnm.lower),
+            ("emit", lambda neuron: lnm.emit(neuron, "c")),
+        ]
+        for given, said in [
+            ("lif", "'lif' is not a neuron. Accepted: an lnm.Neuron. Write lnm.get('lif')."),
+            (3, "3 is not a neuron. Accepted: an lnm.Neuron."),
+            (
+                FAMILIES["lif"],
+                "lif is a family, not a neuron. Accepted: an lnm.Neuron. Call it: lif().",
+            ),
+            (
+                FAMILIES["if"],
+                "if is a family, not a neuron. Accepted: an lnm.Neuron. Call it: if_().",
+            ),
+        ]
+    ),
+    *(
+        (
+            lambda given=given: lnm.emit(lnm.get("lif"), given),
+            lnm.ModelError,
+            f"emit: backend is {given!r}. Accepted: torch, c, triton, cuda, verilog.",
+        )
+        for given in (None, [])
+    ),
+    (
+        lambda: lnm.lower(lnm.get("lif"), scheme=[]),
+        lnm.ModelError,
+        "lower: scheme is []. Accepted: horner, estrin.",
+    ),
+    *(
+        (
+            lambda name=name: lnm.emit(lnm.get("lif"), "c", name=name),
+            lnm.ModelError,
+            f"emit: name {name!r}: the word is reserved in generated code. Choose another name.",
+        )
+        for name in ("int", "if", "_lif")
+    ),
+    (
+        lambda: lnm.emit(lnm.get("lif"), "c").write(None),
+        lnm.ModelError,
+        "write: folder is None. Accepted: the path of a folder.",
+    ),
+    (
+        lambda: lnm.emit(lnm.get("lif"), "torch").write("/dev/null/lif"),
+        lnm.ModelError,
+        "emit: cannot write /dev/null/lif/lif_torch.py: Not a directory. Give a folder that can be"
+        " written.",
+    ),
+    (
+        lambda: lnm.interpret(_with_function_init(), X),
+        lnm.ModelError,
+        "drawn: parameter 'w' is initialised by a function. Give its value, w=...",
+    ),
+    (
+        lambda: lnm.interpret(_with_function_init(), X, w=0.5),
+        lnm.ModelError,
+        "drawn: state 'v' is initialised by a function. Give its value, state={'v': ...}.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"), MESSAGES, ids=lambda m: m[:40] if isinstance(m, str) else ""
+)
+def test_messages(call, error, message):
+    """Each refusal in whole: where, what is wrong, what is accepted."""
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+def test_the_own_name_may_be_reserved():
+    """The family `if` keeps its name, which no other neuron may be emitted under."""
+    assert lnm.emit(lnm.get("if"), "torch", name="if") == lnm.emit(lnm.get("if"), "torch")
+
+
+@pytest.mark.parametrize(
+    "x",
+    [X.tolist(), X > 0, X.astype(int), torch.zeros(2, 3, 4), [[[Fraction(1, 2)] * 4] * 3] * 2],
+    ids=lambda x: type(x).__name__,
+)
+def test_what_counts_as_real_numbers(x):
+    """Lists, bools, integers, tensors and fractions are."""
+    expected = lnm.interpret(lnm.get("lif"), np.asarray(x, np.float64)).out
+    np.testing.assert_array_equal(lnm.interpret(lnm.get("lif"), x).out, expected)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"theta": np.zeros(3)}, id="theta"),
+        pytest.param({"v_threshold": np.zeros((2, 2))}, id="scalar"),
+        pytest.param({"state": {"v": np.zeros(7)}}, id="state"),
+        pytest.param({"grad_out": np.zeros((2, 3, 5))}, id="grad_out"),
+        pytest.param({"grad_state": {"v": np.zeros(7)}}, id="grad_state"),
+        pytest.param({"grad_state": {"vv": 0.0}}, id="grad_state name"),
+    ],
+)
+def test_arrays_that_do_not_fit_raise_our_errors(arguments):
+    """A wrong length or name is an LnmError, not one of NumPy's, and not passed over."""
+    with pytest.raises(lnm.LnmError):
+        lnm.interpret(lnm.get("lnm", degree=3), X, **arguments)

@@ -1,0 +1,121 @@
+"""Arrays of a network's layers: their golden vectors are the network's own data, and they play."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lnm_codegen as lnm
+from lnm_codegen.deploy import arrays
+from lnm_codegen.deploy.arrays import LayerArray, arrays_of, module_name
+from lnm_codegen.deploy.mismatch import specs_for
+from lnm_codegen.deploy.network import in_fixed_point, see
+from lnm_codegen.errors import ShapeError, UnsupportedError
+from lnm_codegen.hardware.folder import read_circuit
+from lnm_codegen.hardware.tools import missing
+from lnm_codegen.hardware.verify.icarus import simulate
+from tests.deploy.test_network import Small, images, small
+
+Q4_12 = lnm.Fixed(16, 12)
+NEURON = lnm.get("lnm", degree=3, theta=(0.02, 0.85, 0.11, -0.06))
+
+needs_iverilog = pytest.mark.skipif(missing("iverilog") is not None, reason="no iverilog")
+
+
+def array_of(network: Small, spec: lnm.Fixed = Q4_12) -> LayerArray:
+    (found,) = arrays_of(network, specs_for(network, spec), images())
+    return found
+
+
+def per_channel() -> Small:
+    network = small(lnm.get("lnm", degree=2, per="channel"))
+    with torch.no_grad():
+        network.neuron.theta.copy_(torch.tensor([[0.1, 0.5, -0.2], [0, 0.9, 0], [0, 0.1, 0.3]]))
+    return network
+
+
+@pytest.mark.parametrize("make", [lambda: small(NEURON), per_channel])
+def test_golden_vectors_are_the_networks_data(make: object) -> None:
+    """Each word: x as it reached the layer, rounded; the potential and the spike it leaves with."""
+    network = make()  # type: ignore[operator]
+    array = array_of(network)
+    assert (array.neurons, array.copies, array.time_steps, array.images) == (48, 1, 3, 4)
+    words = [int(line, 16) for line in array.source.files["tb/neuron_array.hex"].split()]
+    assert len(words) == 4 * 3 * 48
+    _, seen = see(in_fixed_point(network, Q4_12), images())
+    x_seq, out = (
+        t[:, :4].transpose(0, 1).flatten() for t in (seen["neuron"].x_seq, seen["neuron"].out)
+    )
+    wanted = torch.floor(x_seq.double() * 4096 + 0.5).long() & 0xFFFF
+    assert [word >> 24 for word in words] == wanted.tolist()
+    assert [(word >> 16) & 1 for word in words] == out.long().tolist()
+    assert 0 < out.mean() < 1
+
+
+def test_what_the_array_says_of_itself() -> None:
+    array = array_of(small(NEURON))
+    assert array.norm is not None
+    assert array.norm.name == "norm"
+    assert array.input_format == Q4_12
+    form = array.manifest["forms"]["array"]
+    assert form["tick_cycles"] == 48
+    assert array.cycles == 2 + 3 * 48 + form["latency"]
+    assert (array.manifest["coefficients_on"], array.channels) == ("constant", 1)
+    several = array_of(per_channel())
+    assert (several.manifest["coefficients_on"], several.channels) == ("memory", 3)
+
+
+@needs_iverilog
+@pytest.mark.parametrize("make", [lambda: small(NEURON), per_channel])
+def test_the_testbench_plays_them(make: object, tmp_path: Path) -> None:
+    """In Icarus; and one bit of one word that is wrong is found."""
+    array = array_of(make())  # type: ignore[operator]
+    array.source.write(tmp_path)
+    circuit = read_circuit(tmp_path, "test")
+    assert simulate(circuit, circuit.forms["array"]).status == "passed"
+    path = tmp_path / "tb/neuron_array.hex"
+    lines = path.read_text().split()
+    lines[-1] = f"{int(lines[-1], 16) ^ 1:010x}"
+    path.write_text("\n".join(lines) + "\n")
+    assert simulate(circuit, circuit.forms["array"]).status == "failed"
+
+
+def test_a_layer_larger_than_an_array_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """48 neurons where an array holds 20: three arrays of 16, whose vectors are of the first."""
+    monkeypatch.setattr(arrays, "MOST_NEURONS", 20)
+    array = array_of(small(NEURON))
+    assert (array.neurons, array.copies) == (16, 3)
+    words = array.source.files["tb/neuron_array.hex"].split()
+    assert len(words) == 4 * 3 * 16
+    with pytest.raises(UnsupportedError) as caught:
+        array_of(per_channel())
+    assert str(caught.value) == (
+        "verilog: neuron has 48 neurons with coefficients per channel; an array holds 20. Use"
+        " per='layer', or smaller images."
+    )
+
+
+def test_refusals() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        array_of(small(lnm.get("lnm", degree=1, per="neuron")))
+    assert str(caught.value) == (
+        "lnm: theta per neuron has no circuit. Accepted: per='layer' or per='channel'."
+    )
+    rtl = lnm.Rtl(forms=("array",), neurons=4)
+    for played in ({"x": np.zeros((1, 2, 3))}, {"y": np.zeros((1, 2, 4))}, {}):
+        with pytest.raises(ShapeError) as shape:
+            lnm.emit(NEURON, "verilog", spec=Q4_12, rtl=rtl, played=played)
+        assert re.fullmatch(
+            r"lnm: played is .*\. Accepted: for each of x an array \(sequences, ticks, 4\)\.",
+            str(shape.value),
+        )
+
+
+def test_names_of_modules() -> None:
+    assert [module_name(p) for p in ("blocks.0.neuron", "0", "")] == [
+        "blocks_0_neuron", "layer_0", "neuron",
+    ]  # fmt: skip

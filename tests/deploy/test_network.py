@@ -1,0 +1,129 @@
+"""A network seen from its neuron layers, and compared with itself in fixed point."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lnm_codegen as lnm
+from lnm_codegen.deploy.mismatch import compare
+from lnm_codegen.deploy.network import like, neuron_layers, parameters_of, see
+from lnm_codegen.deploy.recorded import least_formats, recorded
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.hardware.wordlength.wordlength import Target
+from lnm_codegen.nn import NeuronLayer
+
+
+class Small(nn.Module):
+    """Images (N, 2, 4, 4), shown three times -> (N, 3): what each channel fires."""
+
+    def __init__(self, neuron: lnm.Neuron, times: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(3)
+        self.neuron = NeuronLayer(neuron, channels=3, shape=(3, 4, 4), backend="torch")
+        self.times = times
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.norm(self.conv(images))
+        for _ in range(self.times):
+            out: Tensor = self.neuron(x.expand(3, *x.shape))
+        return out.mean((0, 3, 4))
+
+
+def small(neuron: lnm.Neuron, times: int = 1) -> Small:
+    torch.manual_seed(1)
+    network = Small(neuron, times)
+    with torch.no_grad():
+        network.norm.running_mean += torch.tensor([0.1, -0.2, 0.3])
+        network.norm.running_var *= torch.tensor([0.5, 1.0, 2.0])
+        network.norm.weight *= 3.0
+    return network.eval()
+
+
+def images(count: int = 8) -> Tensor:
+    return torch.randn(count, 2, 4, 4, generator=torch.Generator().manual_seed(2))
+
+
+def test_what_a_layer_meets() -> None:
+    """The normalisation is found by what it gives, and folded into a scale and an offset."""
+    network = small(lnm.get("lif"))
+    out, seen = see(network, images())
+    layer = seen["neuron"]
+    assert out.shape == (8, 3)
+    assert layer.x_seq.shape == layer.out.shape == (3, 8, 3, 4, 4)
+    assert layer.neurons == 48
+    assert layer.norm is not None
+    assert layer.norm.name == "norm"
+    current = network.conv(images()).detach().double().numpy()
+    scale, offset = (a[:, None, None] for a in (layer.norm.scale, layer.norm.offset))
+    np.testing.assert_allclose(scale * current + offset, layer.x_seq[0].numpy(), atol=1e-6)
+    assert not network.neuron._forward_hooks
+
+
+def test_a_layer_that_runs_twice_is_refused() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        see(small(lnm.get("lif"), times=2), images())
+    assert str(caught.value) == (
+        "network: neuron ran 2 times in one call. Accepted: once, on a whole sequence."
+    )
+
+
+def test_no_neurons() -> None:
+    with pytest.raises(ModelError) as caught:
+        neuron_layers(nn.Linear(1, 1))
+    assert str(caught.value) == (
+        "network: no NeuronLayer in it. Accepted: a network with one or more."
+    )
+
+
+@pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
+def test_like_keeps_the_parameters(per: str) -> None:
+    network = small(lnm.get("lnm", degree=2, per=per))
+    with torch.no_grad():
+        network.neuron.theta.uniform_(-0.3, 0.3)
+    double = like(network.neuron, backend="torch", dtype=torch.float64)
+    assert double.theta.dtype is torch.float64
+    assert torch.equal(double.theta.float(), network.neuron.theta)
+    x = torch.randn(2, 5, 3, 4, 4)
+    assert torch.allclose(double(x.double()).float(), network.neuron(x))
+
+
+def test_ranges_are_those_of_the_data() -> None:
+    """Recorded by step and node; against the layer's own potentials in float64."""
+    network = small(lnm.get("lnm", degree=2, per="channel", v_min=-2.0))
+    with torch.no_grad():
+        network.neuron.theta.copy_(torch.tensor([[0.1, 0.5, -0.2], [0, 0.9, 0], [0, 0.1, 0.3]]))
+    x_seq = see(network, images())[1]["neuron"].x_seq
+    found = recorded(network.neuron, x_seq)
+    values = parameters_of(network.neuron)
+    result = lnm.interpret(network.neuron.neuron, x_seq.double().numpy(), **values)
+    v = result.trajectory["v"]
+    near = pytest.approx
+    assert (found["x"].low, found["x"].high) == near(
+        (float(x_seq.min()), float(x_seq.max())), abs=1e-4
+    )
+    assert (found["v"].low, found["v"].high) == near((v.min(), v.max()), abs=1e-3)
+    assert (found["theta_1"].low, found["theta_1"].high) == near((0.1, 0.9), abs=1e-4)
+    assert dict(found["x"].quantiles)[0.5] == near(np.quantile(x_seq.numpy(), 0.5), abs=1e-3)
+    assert found["v_next"].low >= -2.0
+
+
+def test_least_formats_hold_the_data_and_reach_the_target() -> None:
+    """With room for every recorded value, and no more spikes that differ than asked for."""
+    network = small(lnm.get("lnm", degree=2, v_min=-2.0, theta=(0.1, 0.8, 0.1)))
+    specs = least_formats(network, images(64), Target(mismatch=0.01))
+    coarse = least_formats(network, images(64), Target(mismatch=0.2))
+    x_seq = see(network, images(64))[1]["neuron"].x_seq
+    ranges = recorded(network.neuron, x_seq)
+    for name, fixed in specs["neuron"].nodes:
+        low, high = fixed.bits.interval
+        assert low <= ranges[name].low
+        assert ranges[name].high <= high + 1 / (1 << fixed.frac)
+    found = compare(network, specs, [(images(64), torch.zeros(64))])
+    assert found.layers["neuron"].share("free_running") < 0.01
+    assert found.layers["neuron"].saturated == 0
+    widths = [sum(f.width for _, f in s["neuron"].nodes) for s in (coarse, specs)]
+    assert widths[0] < widths[1]

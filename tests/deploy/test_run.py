@@ -1,0 +1,278 @@
+"""`lnm emit --run` and `lnm report`: from a run folder to arrays, and to what they cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.cli import run as command
+from lnm_codegen.compiler.formats import load_spec
+from lnm_codegen.deploy.mismatch import compare, specs_for
+from lnm_codegen.hardware import tools
+from lnm_codegen.hardware.folder import read_circuit
+from lnm_codegen.hardware.tools import missing
+from lnm_codegen.hardware.verify.icarus import simulate
+from lnm_codegen.train import Run, TrainConfig, load, load_run, run
+
+SMALL = TrainConfig(
+    arguments={"degree": 2}, network_arguments={"channels": (3, 4), "time_steps": 3}, epochs=1,
+    batch=16, limit=128, backend="torch", threads=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small runs: lnm, lif, and per with theta per channel."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = load("digits", limit=128)
+    run(SMALL, folder / "lnm", data=data)
+    run(replace(SMALL, family="lif", arguments={}), folder / "lif", data=data)
+    run(replace(SMALL, arguments={"degree": 1, "per": "channel"}), folder / "per", data=data)
+    run(replace(SMALL, arguments={"degree": 1, "per": "neuron"}), folder / "neuron", data=data)
+    return folder
+
+
+def emit(*words: str | Path) -> int:
+    return command(["emit", "--backend", "verilog", "--run", *map(str, words)])
+
+
+def test_arrays_of_a_run(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert emit(runs / "lnm", "--out", tmp_path) == 0
+    printed = capsys.readouterr().out.split()
+    assert sorted(printed) == sorted(str(p) for p in tmp_path.rglob("*") if p.is_file())
+    place = tmp_path / "verilog"
+    folders = ["blocks_0_neuron", "blocks_1_neuron"]
+    assert sorted(p.name for p in place.iterdir()) == ["README.md", *folders, "network.json"]
+    content = json.loads((place / "network.json").read_text())
+    network = load_run(runs / "lnm").network
+    for layer, block, name in zip(content["layers"], network.blocks, folders, strict=True):
+        manifest = json.loads((place / name / "manifest.json").read_text())
+        assert layer["folder"] == manifest["name"] == name
+        assert layer["neurons"] == manifest["neurons"]
+        assert manifest["format"] == "Q4.12"
+        theta = [c["rounded_from"][0] for c in manifest["coefficients"][:3]]
+        np.testing.assert_allclose(theta, block.neuron.theta.detach())
+        scale = block.norm.weight / (block.norm.running_var + block.norm.eps).sqrt()
+        np.testing.assert_allclose(layer["normalisation"]["scale"], scale.detach(), rtol=1e-5)
+        offset = block.norm.bias - block.norm.running_mean * scale
+        np.testing.assert_allclose(layer["normalisation"]["offset"], offset.detach(), atol=1e-5)
+    assert [layer["neurons"] for layer in content["layers"]] == [3 * 64, 4 * 16]
+    text = (place / "README.md").read_text()
+    assert "| blocks.1.neuron | `blocks_1_neuron/` | 64 | 1 | Q4.12 | " in text
+    assert "* x: Q4.12, -8 to 7.99976.\n* Normalisation `blocks.0.norm`: scale " in text
+    assert "* Initial states: v = 0.\n* Golden vectors: 4 images of 3 ticks.\n" in text
+
+
+def test_the_same_run_gives_the_same_bytes(runs: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        assert emit(runs / "per", "--format", "auto", "--out", tmp_path / name) == 0
+    first, second = (
+        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.*")}
+        for name in ("first", "second")
+    )
+    assert first == second
+    manifest = json.loads(first[Path("verilog/blocks_1_neuron/manifest.json")])
+    assert manifest["coefficients_on"] == "memory"
+    assert len(manifest["coefficients"][0]["integers"]) == 4
+
+
+@pytest.mark.skipif(missing("iverilog") is not None, reason="no iverilog")
+@pytest.mark.parametrize(("word", "format_"), [("lnm", "auto"), ("per", "16.12")])
+def test_testbenches_pass(runs: Path, tmp_path: Path, word: str, format_: str) -> None:
+    assert emit(runs / word, "--format", format_, "--out", tmp_path) == 0
+    for folder in sorted((tmp_path / "verilog").glob("blocks_*")):
+        circuit = read_circuit(folder, "test")
+        found = simulate(circuit, circuit.forms["array"])
+        assert found.status == "passed", found.detail
+
+
+def test_formats_that_quantize_wrote(runs: Path, tmp_path: Path) -> None:
+    """A folder has a spec for each layer; one file serves all of them."""
+    words = tmp_path / "words"
+    assert command(["quantize", str(runs / "lnm"), "--mismatch", "0.01", "--out", str(words)]) == 0
+    for name in ("blocks.0.neuron", "blocks.1.neuron"):
+        assert (words / f"{name}.toml").is_file()
+    assert emit(runs / "lnm", "--format", words, "--out", tmp_path / "each") == 0
+    place = tmp_path / "each/verilog"
+    manifest = json.loads((place / "blocks_1_neuron/manifest.json").read_text())
+    spec = load_spec(words / "blocks.1.neuron.toml")
+    assert {n: f.split()[0] for n, f in manifest["formats"].items()} == {
+        name: str(fixed) for name, fixed in spec.nodes
+    }
+    one = words / "blocks.0.neuron.toml"
+    assert emit(runs / "lnm", "--format", one, "--out", tmp_path / "one") == 0
+    one.unlink()
+    assert emit(runs / "lnm", "--format", words, "--out", tmp_path / "none") == 2
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("none", (), "run: {runs}/none: no such folder. Name the folder that lnm train wrote."),
+        (
+            "neuron",
+            (),
+            "lnm: theta per neuron has no circuit. Accepted: per='layer' or per='channel'.",
+        ),
+        (
+            "lnm",
+            ("--format", "fine"),
+            "--format 'fine': not a format. Accepted: width.fraction, such as 16.12, or Q4.12.",
+        ),
+        (
+            "lnm",
+            ("--format", "8.7"),
+            "lnm.charge, h: the constant -2 does not fit Q1.7, which holds -1 to 0.992188. Give"
+            " more integer bits.",
+        ),
+        (
+            "lnm",
+            ("--degree", "3", "--set", "decay=0.5"),
+            "emit: --degree, --set: not with --run, whose neurons are trained. Leave it out.",
+        ),
+        (  # they were left out in silence
+            "lnm",
+            ("--dtype", "float64", "--scheme", "estrin"),
+            "emit: --dtype, --scheme: not with --run, whose neurons are trained. Leave it out.",
+        ),
+        (
+            "lnm",
+            ("--backend", "c"),
+            "emit: --run is for verilog, not c. Add --backend verilog.",
+        ),
+        ("lnm", ("lif",), "emit: give one of FAMILY and --run RUN."),
+    ],
+)
+def test_mistakes_write_nothing(
+    runs: Path,
+    tmp_path: Path,
+    name: str,
+    options: tuple[str, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert emit(runs / name, "--out", tmp_path / "out", *options) == 2
+    assert capsys.readouterr().err == f"error: {message.format(runs=runs)}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def report(*words: str | Path) -> int:
+    return command(["report", *map(str, words)])
+
+
+def test_report_as_json(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its figures are those of `compare` on the whole test set; none is of power or energy."""
+    pair = (runs / "lnm", "--baseline", runs / "lif")
+    assert report(*pair, "--no-synth", "--json", "--format", "12.8") == 0
+    text = capsys.readouterr().out
+    found = json.loads(text)
+    assert found["note"] == "resources and Fmax: left out, by --no-synth"
+    back: Run = load_run(runs / "lnm")
+    specs = specs_for(back.network, lnm.Fixed(12, 8))
+    wanted = compare(back.network, specs, back.data.batches(back.data.test, 128))
+    lnm_run, lif = found["run"], found["baseline"]
+    assert (lnm_run["neuron"], lif["neuron"]) == ("lnm", "lif")
+    assert lnm_run["images"] == lif["images"] == 128
+    assert lnm_run["accuracy"] == wanted.accuracy
+    assert lnm_run["accuracy_fixed"] == wanted.accuracy_fixed
+    assert lnm_run["agreement_one_step"] == wanted.one_step_agreement
+    layer, counts = lnm_run["layers"]["blocks.0.neuron"], wanted.layers["blocks.0.neuron"]
+    assert layer["mismatch_one_step"] == counts.share("one_step")
+    assert layer["mismatch_free_running"] == counts.share("free_running") > 0
+    assert layer["firing_rate"] == counts.share("fired") > 0
+    assert layer["state_bits"] == 12
+    assert layer["state_memory_bits"] == 12 * 3 * 64
+    assert layer["coefficient_bits"] == 4 * 12
+    assert layer["operations_per_step"]["fused"] == 2
+    assert layer["cycles_per_image"] > 3 * 3 * 64
+    assert layer["resources"] is None
+    assert "energy" not in text
+    assert "power" not in text
+
+
+def test_report_as_a_table(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = (runs / "per", "--baseline", runs / "lif")
+    assert report(*pair, "--no-synth", "--format", "auto") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "lnm against lif, 128 test images"
+    assert lines[2].split() == [str(runs / "per"), str(runs / "lif")]
+    assert "blocks.1.neuron, 64 neurons" in lines
+    assert any(line.startswith("outputs equal: one step from the same state") for line in lines)
+    assert lines[-1] == "resources and Fmax: left out, by --no-synth"
+
+
+def test_missing_tools_are_named(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tools, "find", lambda word: None)
+    assert report(runs / "lif", "--baseline", runs / "lif") == 0  # one folder for both
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "resources and Fmax: not measured: yosys, nextpnr-ecp5 not found on PATH. To install:"
+        " apt-get install yosys; apt-get install nextpnr-ecp5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--target", "asic"), "report: --target 'asic': accepted: ecp5, ice40, xilinx."),
+        (("--seeds", "0"), "report: --seeds 0: accepted: 1 to 32."),
+    ],
+)
+def test_mistakes_of_report(
+    runs: Path, options: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(runs / "lnm", "--baseline", runs / "lif", *options) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_runs_of_other_networks_are_refused(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(
+        replace(SMALL, family="lif", arguments={}, network_arguments={"channels": (4,)}, limit=48),
+        tmp_path / "other",
+    )
+    assert report(runs / "lnm", "--baseline", tmp_path / "other") == 2
+    assert capsys.readouterr().err == (
+        f"error: report: limit is 128 in {runs}/lnm and 48 in {tmp_path}/other. Accepted: runs that"
+        " differ in their neuron alone.\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing("yosys", "nextpnr-ecp5") is not None, reason="no yosys, nextpnr")
+def test_report_measures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(runs / "lnm", "--baseline", runs / "lif", "--seeds", "1", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["note"] is None
+    for key in ("run", "baseline"):
+        for layer in found[key]["layers"].values():
+            cost = layer["resources"]
+            assert cost["DSP"] == layer["multipliers"] <= 2
+            assert cost["LUT"] > 0
+            assert cost["fmax_mhz"] > 50
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+def test_sixteen_bits_are_enough_for_the_demos_network() -> None:
+    """The figure of the default format, on a shorter run: 99.9 % of spikes, half a point."""
+    for config in (
+        TrainConfig(arguments={"degree": 3}, epochs=3),
+        TrainConfig(family="lif", epochs=3),
+    ):
+        data = load("digits")
+        network = run(config, data=data).network.eval()
+        specs = specs_for(network, lnm.Fixed(16, 12))
+        found = compare(network, specs, data.batches(data.test, 128))
+        assert found.accuracy > 0.9
+        assert found.one_step_agreement >= 0.999
+        assert found.free_running_agreement >= 0.999
+        assert abs(found.accuracy_fixed - found.accuracy) <= 0.005

@@ -1,0 +1,218 @@
+"""A sample of the ladder, and of each rung a circuit that it has to refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lnm_codegen.cli import run
+from lnm_codegen.errors import ModelError
+from lnm_codegen.hardware import tools
+from lnm_codegen.hardware.folder import Circuit, read_circuit
+from lnm_codegen.hardware.result import FAILED, PASSED, SKIPPED, Check, Rung, worst
+from lnm_codegen.hardware.tools import missing
+from lnm_codegen.hardware.verify import formal as verify_formal
+from lnm_codegen.hardware.verify.steps import QUICK, RUNGS, climb, rungs_of
+from tests.hardware.circuits import replace, write
+
+needs_simulators = pytest.mark.skipif(
+    missing("iverilog", "verilator", "yosys", "g++") is not None,
+    reason=str(missing("iverilog", "verilator", "yosys", "g++")),
+)
+PROVERS = ("sby", "yosys", "yosys-smtbmc", "boolector")
+needs_provers = pytest.mark.skipif(missing(*PROVERS) is not None, reason=str(missing(*PROVERS)))
+
+
+def one(circuit: Circuit, word: str) -> Rung:
+    return next(climb(circuit, (word,)))
+
+
+def failures(rung: Rung) -> dict[str, str]:
+    return {check.name: check.detail for check in rung.checks if check.status == FAILED}
+
+
+@needs_simulators
+def test_the_quick_rungs_in_text_and_json(tmp_path, capsys):
+    """report.json holds formats, times, what was looked at, and the versions of the tools."""
+    write(tmp_path / "unit", degree=2)
+    assert run(["verify", str(tmp_path / "unit"), "--quick"]) == 0
+    text = capsys.readouterr().out
+    assert [line.split()[:2] for line in text.splitlines()[:3]] == [[w, PASSED] for w in QUICK]
+    assert text.endswith(f"unit: passed; written to {tmp_path}/unit/report.json\n")
+    assert run(["verify", str(tmp_path / "unit"), "--only", "icarus", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    report = json.loads((tmp_path / "unit" / "report.json").read_text(encoding="utf-8"))
+    assert shown == {"folder": str(tmp_path / "unit"), "status": PASSED, **report}
+    assert list(report["verification"]) == list(QUICK)
+    assert report["forms"]["core"]["latency_cycles"] == 9
+    assert report["format"] == "Q4.12"
+    assert report["verification"]["model"]["count"] == 40_000
+    assert {"python", "iverilog", "verilator", "yosys"} <= set(report["tools"])
+
+
+@needs_simulators
+def test_a_report_of_other_sources_is_not_kept(tmp_path):
+    write(tmp_path)
+    assert run(["verify", str(tmp_path), "--only", "icarus"]) == 0
+    with (tmp_path / "rtl" / "unit_mul.v").open("a") as file:
+        file.write("// more\n")
+    assert run(["verify", str(tmp_path), "--only", "lint"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert list(report["verification"]) == ["lint"]
+
+
+@needs_simulators
+def test_lint_refuses_a_warning_and_a_latch(tmp_path):
+    circuit = write(tmp_path)
+    replace(tmp_path / "rtl" / "unit_next.v", "endmodule", "    wire idle;\nendmodule")
+    latch = "    reg kept;\n    always @* if (v[0]) kept = x[0];\n"
+    latch += "    wire read_it = &{1'b0, kept};\n"
+    replace(
+        tmp_path / "rtl" / "unit_core.v",
+        "endmodule",
+        latch.replace("v[", "in_v[").replace("x[", "in_x[") + "endmodule",
+    )
+    found = failures(one(circuit, "lint"))
+    assert "verilator -Wall: unit_comb" in found
+    assert "no latch: unit_core" in found
+    assert "no latch: unit_comb" not in found
+
+
+@needs_simulators
+def test_icarus_refuses_a_wrong_result(tmp_path):
+    circuit = write(tmp_path)
+    replace(tmp_path / "rtl" / "unit_core.v", "assign out_spike = ", "assign out_spike = !")
+    found = one(circuit, "icarus")
+    assert list(failures(found)) == ["unit_core"]
+    assert failures(found)["unit_core"].startswith("FAIL unit_core: ")
+
+
+@needs_simulators
+def test_models_refuse_a_wrong_one(tmp_path):
+    """Half up in the C model became truncation, and v < 0 is where it shows."""
+    circuit = write(tmp_path)
+    assert one(circuit, "model").status == PASSED
+    replace(tmp_path / "model" / "unit_model_step.h", "half_up_32(theta", "truncate_32(theta")
+    found = failures(one(circuit, "model"))
+    assert list(found) == ["NumPy = C"]
+    assert " of 20000 differ in " in found["NumPy = C"]
+
+
+@needs_provers
+def test_a_proof_and_its_control(tmp_path, monkeypatch):
+    """The single-cycle step against the core without registers, right and with a clamp dropped."""
+    circuit = write(tmp_path)
+    for path in (tmp_path / "formal").glob("*.sby"):
+        if path.stem != "unit_next":
+            path.unlink()
+    rung = one(circuit, "formal")
+    assert [(c.name, c.status) for c in rung.checks] == [
+        ("unit_next: proof", PASSED), ("unit_next: control", PASSED),
+    ]  # fmt: skip
+    replace(tmp_path / "rtl" / "unit_core.v", ".FITS(0)", ".FITS(1)")
+    monkeypatch.setattr(verify_formal, "_tasks", lambda file: ["proof"])
+    assert failures(one(circuit, "formal")) == {"unit_next: proof": "refuted"}
+
+
+def test_every_rung_names_what_is_missing(tmp_path, monkeypatch):
+    """A machine without tools skips, and says what to install."""
+    circuit = write(tmp_path, degree=1)
+    monkeypatch.setattr(tools, "find", lambda word: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    told = {
+        word: {c.detail for c in one(circuit, word).checks if c.status == SKIPPED}
+        for word in RUNGS
+        if word != "model"
+    }
+    assert told["icarus"] == {"iverilog not found on PATH. To install: apt-get install iverilog"}
+    assert told["cocotb"] == {"cocotb is not installed. To install: pip install cocotb"}
+    assert "boolector not found" not in told["formal"]
+    for word, details in told.items():
+        assert details, word
+        assert all(" To install: " in detail for detail in details), word
+    assert {one(circuit, word).status for word in told} == {SKIPPED}
+
+
+def test_what_is_left_out_stands_in_the_last_line(tmp_path, monkeypatch, capsys):
+    """It once said no more than passed."""
+    write(tmp_path)
+    monkeypatch.setattr(tools, "find", lambda word: None)
+    assert run(["verify", str(tmp_path), "--quick"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"unit: passed, lint, icarus left out; written to {tmp_path}/report.json"
+    assert run(["verify", str(tmp_path), "--quick", "--only", "model"]) == 2
+    assert capsys.readouterr().err == "error: verify: give one of --only and --quick.\n"
+
+
+def test_rungs_that_are_asked_for():
+    assert rungs_of(None) == tuple(RUNGS)
+    assert rungs_of(None, quick=True) == QUICK
+    assert rungs_of("icarus, model") == ("model", "icarus")
+    with pytest.raises(ModelError) as caught:
+        rungs_of("icaros")
+    assert str(caught.value) == (
+        f"verify: --only 'icaros': no such rung. Accepted: {', '.join(RUNGS)}."
+        " Did you mean 'icarus'?"
+    )
+    with pytest.raises(ModelError, match="no such rung"):
+        rungs_of(" , ")
+
+
+def test_the_status_of_a_rung():
+    def rung(*words: str) -> Rung:
+        return Rung("any", tuple(Check(w, w, 2) for w in words))
+
+    assert rung(PASSED, SKIPPED).status == PASSED
+    assert rung(PASSED, FAILED, SKIPPED).status == FAILED
+    assert rung(SKIPPED).status == SKIPPED
+    assert rung(PASSED, FAILED, PASSED).count == 4
+    assert worst([rung(PASSED), rung(SKIPPED)]) == PASSED
+    assert worst([rung(PASSED), rung(FAILED)]) == FAILED
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    """It is said before the first rung, not after the last, and nothing is left behind."""
+    write(tmp_path)
+    (tmp_path / "report.json").mkdir()
+    before = set(tmp_path.iterdir())
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("climbed")
+
+    monkeypatch.setitem(RUNGS, "icarus", never)
+    monkeypatch.setattr("lnm_codegen.hardware.synth.measure", never)
+    for verb, options, section in (
+        ("verify", ["--only", "icarus"], "verification"),
+        ("synth", ["--form", "core"], "synthesis"),
+    ):
+        assert run([verb, str(tmp_path), *options]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err == (
+            f"error: {section}: cannot write {tmp_path}/report.json: Is a directory. Give a folder"
+            " that can be written.\n"
+        )
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_the_circuit_is_as_it_was(tmp_path, monkeypatch):
+    """Nothing but report.json appears in the folder."""
+    circuit = write(tmp_path)
+    before = {p for p in tmp_path.rglob("*") if "__pycache__" not in p.parts}
+    for word in QUICK:
+        one(circuit, word)
+    assert {p for p in tmp_path.rglob("*")} == before
+    assert read_circuit(Path(tmp_path), "verify").digest() == circuit.digest()
+
+
+@needs_simulators
+def test_a_path_that_tools_trip_over(tmp_path):
+    """A space ends a file name of Yosys and of make, a semicolon a command."""
+    circuit = write(tmp_path / "a b;c", forms=("core",))
+    for word in ("model", "lint", "icarus", "synthesis"):
+        assert one(circuit, word).status == PASSED
+    copy = circuit.copied(tmp_path / "copy")
+    assert copy.digest() == circuit.digest()
+    assert copy.folder == tmp_path / "copy"

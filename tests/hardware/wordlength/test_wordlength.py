@@ -1,0 +1,155 @@
+"""Word lengths: what is chosen meets its target, and nothing that was found can be narrowed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.analysis import Invariant
+from lnm_codegen.analysis.exact import exact
+from lnm_codegen.cli import run
+from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.errors import ModelError, ShapeError
+from lnm_codegen.hardware.wordlength.sample import observed, real_nodes, sample_of
+from lnm_codegen.hardware.wordlength.select import for_data, for_interval
+from lnm_codegen.hardware.wordlength.wordlength import Target
+from lnm_codegen.ir.fixed.quantize import quantize
+from lnm_codegen.ir.fixed.spec import FixedSpec
+
+THETA = (0.02, 0.85, 0.11, -0.06)
+
+
+def cubic(**more) -> lnm.Neuron:
+    return lnm.get("lnm", degree=3, theta=THETA, **more)
+
+
+def drive(steps=32, neurons=64, channels=1):
+    return np.random.default_rng(0).normal(0.35, 0.6, (steps, neurons, channels))
+
+
+def test_a_sample_starts_where_the_neuron_was():
+    """The first step of each run is the float64 interpreter's, parameters per channel too."""
+    neuron = cubic(per="channel")
+    theta = np.array(THETA) + np.array([[0.0], [0.1], [-0.1]])
+    x = drive(channels=3)
+    sample = sample_of(neuron, x, values={"theta": theta}, window=4)
+    kernel = exact(lnm.quantize(neuron, lnm.Fixed(20, 12)).kernel)
+    states = sample.states
+    for t in range(4):
+        nodes = real_nodes(kernel, sample.at(t, states))
+        states = {"v": nodes["v_next"]}
+    whole = lnm.interpret(neuron, x, theta=theta)
+    runs = 32 - 4 + 1
+    after = np.concatenate([whole.trajectory["v"][4:], whole.states["v"][None]]).reshape(runs, -1)
+    assert np.allclose(np.sort(states["v"]), np.sort(after.reshape(-1)), atol=1e-12)
+
+
+def test_a_sample_needs_a_step():
+    with pytest.raises(ShapeError) as caught:
+        sample_of(cubic(), np.zeros((0, 1, 3)))
+    assert str(caught.value) == "lnm: x_seq has shape (0, 1, 3): no step. Give some."
+
+
+def test_wide_formats_differ_in_nothing():
+    """At 28 fraction bits no spike differs and errors are of that size; at 3 bits they show."""
+    neuron = cubic()
+    sample = sample_of(neuron, drive())
+    fine = observed(lnm.quantize(neuron, lnm.Fixed(31, 28)), sample)
+    assert (fine.first, fine.mismatch) == (0.0, 0.0)
+    assert fine.errors["h"] < 2.0**-25
+    coarse = observed(lnm.quantize(neuron, lnm.Fixed(6, 3)), sample)
+    assert coarse.mismatch > 0.01
+    assert coarse.errors["h"] > 2.0**-4
+
+
+def test_saturation_is_counted():
+    sample = sample_of(cubic(), drive())
+    found = observed(lnm.quantize(cubic(), lnm.Fixed(13, 12)), sample)
+    wanted = np.mean(np.abs(sample.inputs["x"][0]) > 1)
+    assert found.saturated["x"] == pytest.approx(wanted, abs=1e-3)
+
+
+@pytest.mark.parametrize("target", [Target(error=0.01), Target(mismatch=2e-3)])
+@pytest.mark.parametrize("name", ["lnm", "lif", "cuba_lif"])
+def test_the_choice_is_least(name, target):
+    """The target holds, and no node of what was found can give up one more fraction bit."""
+    neuron = cubic(v_min=-2) if name == "lnm" else lnm.get(name)
+    chosen = for_data(neuron, drive(), target=target)
+    words = chosen.words
+    sample = sample_of(neuron, drive())
+
+    def reached(spec: FixedSpec) -> bool:
+        found = observed(quantize(lower(neuron), spec), sample)
+        if target.error is None:
+            return found.mismatch <= target.mismatch
+        watched = [f"{s.name}_next" for s in neuron.states] + ["z"]
+        return all(found.errors[n] <= target.error for n in watched)
+
+    assert reached(words.spec)
+    assert words.total == sum(n.fixed.width for n in words.nodes)
+    for node in words.nodes:
+        if node.fixed.frac and node.fixed.width > 2:
+            fewer = lnm.Fixed(node.fixed.width - 1, node.fixed.frac - 1)
+            nodes = {**dict(words.spec.nodes), node.name: fewer}
+            assert not reached(replace(words.spec, nodes=tuple(nodes.items()))), node.name
+
+
+def test_a_clamped_neuron_has_proven_words():
+    """Its states have an invariant interval; every observed error is within its bound."""
+    chosen = for_interval(cubic(v_min=-2), {"x": (-2, 2)}, Target(error=0.01))
+    assert isinstance(chosen.invariant, Invariant)
+    assert chosen.words.proven
+    bounds = {n.name: n.bound for n in chosen.words.nodes if n.bound is not None}
+    assert set(bounds) == {"t0_1", "t0_2", "t0_3", "t0", "h"}
+    assert all(n.observed <= bounds[n.name] for n in chosen.words.nodes if n.name in bounds)
+    assert max(bounds["h"], chosen.words.error) <= 0.01
+    formats = {n.name: n.fixed for n in chosen.words.nodes}
+    assert formats["x"].frac >= 6  # half a unit of the input counts, too
+    assert all(n.saturated == 0 for n in chosen.words.nodes)
+
+
+def test_what_runs_away_is_refused():
+    wild = lnm.get("lnm", degree=3, theta=(0.05, 0.6, -0.1, 0.15))
+    with pytest.raises(ModelError, match=r"is not finite on these inputs\. Narrow them, or give"):
+        for_interval(wild, {"x": (-3, 3)}, Target(error=0.01))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "quantize: give one target, an error or a mismatch."),
+        ({"error": 1.0, "mismatch": 0.1}, "quantize: give one target, an error or a mismatch."),
+        ({"error": float("nan")}, "quantize: error is nan. Accepted: a number > 0."),
+        ({"mismatch": 1.0}, "quantize: mismatch is 1.0. Accepted: 0 <= mismatch < 1."),
+    ],
+)
+def test_targets_that_are_none(arguments, message):
+    with pytest.raises(ModelError) as caught:
+        Target(**arguments)
+    assert str(caught.value) == message
+
+
+def test_no_format_reaches_it():
+    with pytest.raises(ModelError) as caught:
+        for_data(cubic(), drive(), target=Target(error=1e-9), most=16)
+    assert str(caught.value) == (
+        "lnm: no format of at most 16 bits reaches: error of a state after a step <= 1e-09. Allow"
+        " more, or narrow the range of the input."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2,1", "error: --x '2,1': not an interval. Accepted: a number X >= 0 for -X,X, or"),
+        ("y=1,2", "error: --x 'y=1,2': no 'y'. Declared: x."),
+    ],
+)
+def test_the_command_reads_intervals_as_analyze_does(text, said, capsys):
+    assert run(["quantize", "lif", "--x", text]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(said)

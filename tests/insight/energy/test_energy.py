@@ -1,0 +1,320 @@
+"""Energy: counts against hand counts, plain loops and SpikingJelly; prices against figures."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError
+from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE, access
+from lnm_codegen.insight.energy.layers import Neurons, Synapses
+from lnm_codegen.insight.energy.neuron import NeuronOperations, neuron_operations
+from lnm_codegen.insight.energy.report import EnergyReport, energy, overhead
+from lnm_codegen.insight.energy.resnet19 import resnet19, resnet19_overhead
+from lnm_codegen.insight.energy.table import as_csv, energy_rows
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train import TrainConfig, load, run
+from lnm_codegen.train.models import build
+
+LIF = lnm.get("lif", decay_input=False)
+
+
+class Tiny(nn.Module):
+    """Linear 2 -> 2 on an image, neurons over T = 3, linear 2 -> 1 of the mean over time."""
+
+    def __init__(self, neuron: Any = LIF) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False)
+        self.neuron = NeuronLayer(neuron, backend="torch")
+        with torch.no_grad():
+            self.first.weight.copy_(torch.tensor([[2.0, 0.0], [0.0, 0.7]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.neuron(self.first(x).expand(3, len(x), 2))
+        out: Tensor = self.second(spikes.mean(0))
+        return out
+
+
+def tiny(**options: Any) -> EnergyReport:
+    """One sample: neuron 1 is given 1.8 and always fires; neuron 2 is at .7, 1.05 (fires), .7."""
+    sample = torch.tensor([[0.9, 1.0]])
+    return energy(Tiny(), [(sample, torch.zeros(1))], **options)
+
+
+def layer(report: EnergyReport, name: str) -> Any:
+    return next(found for found in report.layers if found.name == name)
+
+
+def test_hand_count() -> None:
+    """2*2 MAC of the image, shown 3 times but multiplied once; 4 spikes reach one output each."""
+    report = tiny()
+    assert [found.name for found in report.layers] == ["first", "neuron", "second"]
+    spikes = 3 + 1
+    assert (report.mac, report.ac, report.spikes, report.steps) == (4, spikes, spikes, 3)
+    updates = 2 * 3
+    assert layer(report, "neuron").updates == updates
+    assert report.total(FP32).total == pytest.approx(4 * 4.6 + spikes * 0.9 + updates * 4.6)
+    assert report.total(INT8).total == pytest.approx(4 * 0.23 + spikes * 0.03 + updates * 0.23)
+    assert tiny(encoder="every step").mac == 12
+    found = report.as_dict()
+    assert found["layers"][1]["state_reads"] == updates
+    assert found["pj"]["fp32"]["total"] == report.total().total
+    assert found["neuron_updates_pj"]["fp32"]["total"] == pytest.approx(updates * 4.6)
+
+
+def test_prices_with_memory() -> None:
+    """LEMAIRE by hand: INT32 operations, a word's price by the size of the memory it lies in."""
+    assert [access(size) for size in (0, 8192, 32768, 1 << 20, 1 << 30)] == [0, 10, 20, 100, 100]
+    assert access(20480) == pytest.approx(15)
+    queue = access(4000)
+    synapses = Synapses("c", True, False, 100, 7, 4000, 63, 160, 4, 90, 9)
+    cost = EnergyReport((synapses,), 1).cost(synapses, LEMAIRE)
+    assert cost.arithmetic == pytest.approx(63 * 0.1)
+    # No neuron layer, so T is 1 and all 160 outputs are potentials.
+    moved = 7 * queue + 63 * (access(90 * 4) + 2 * access(160 * 4))
+    assert cost.memory == pytest.approx(moved)
+    assert cost.addressing == pytest.approx(7 * 2 * 3.2 + 63 * 0.1)
+    neurons = Neurons("n", "lnm", 10, 4, 6, NeuronOperations(3, 4, 1), 2, 5)
+    cost = EnergyReport((neurons,), 1).cost(neurons, LEMAIRE)
+    assert cost.arithmetic == pytest.approx(40 * (3 * 3.1 + 4 * 0.1) + 6 * 0.1)
+    assert cost.memory == pytest.approx(2 * 20 * 4 * access(80) + 5 * 4 * access(20) + 6 * queue)
+
+
+def reached_by_hand(conv: nn.Conv2d, x: Tensor) -> int:
+    """Follow every spike to every output by the definition of a convolution."""
+    height, width = conv(x).shape[2:]
+    (sh, sw), (ph, pw), (dh, dw) = conv.stride, conv.padding, conv.dilation
+    inside = 0
+    for row, column in itertools.product(range(height), range(width)):
+        for i, j in itertools.product(range(conv.kernel_size[0]), range(conv.kernel_size[1])):
+            h, w = row * sh - ph + i * dh, column * sw - pw + j * dw
+            if 0 <= h < x.shape[2] and 0 <= w < x.shape[3]:
+                inside += int(x[:, :, h, w].sum())
+    return inside * (conv.out_channels // conv.groups)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kernel=st.integers(1, 3),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    groups=st.sampled_from([1, 2]),
+    seed=st.integers(0, 99),
+)
+def test_fan_out_is_exact_at_borders(
+    kernel: int, stride: int, padding: int, dilation: int, groups: int, seed: int
+) -> None:
+    """AC are the outputs that spikes reach; with numbers, the MACs that meet no padding."""
+    conv = nn.Conv2d(2, 4, kernel, stride, padding, dilation, groups, bias=False)
+    draw = torch.Generator().manual_seed(seed)
+    x = (torch.rand(2, 2, 6, 7, generator=draw) < 0.4).float()
+    report = energy(conv, [(x, torch.zeros(2))])
+    assert report.ac * 2 == reached_by_hand(conv, x)
+    assert report.mac == 0
+    numbers = energy(conv, [(x + 0.3, torch.zeros(2))])
+    assert numbers.mac * 2 == reached_by_hand(conv, torch.ones_like(x))
+    assert numbers.ac == 0
+    dense = energy(conv, [(x + 0.3, torch.zeros(2))], fan_out="mean").mac
+    assert dense == conv(x)[0].numel() * kernel * kernel * 2 // groups
+    mean = energy(conv, [(x, torch.zeros(2))], fan_out="mean").ac
+    assert mean == pytest.approx(dense * float(x.mean()))
+
+
+@pytest.mark.peers
+def test_against_spikingjelly() -> None:
+    """SynOpCounter counts the same synaptic operations; Lemaire's traffic is that of its spikes."""
+    counter = pytest.importorskip("spikingjelly.activation_based.op_counter")
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 5, 3, 2, 1, bias=False), nn.Flatten())
+    x = (torch.rand(4, 3, 9, 9) < 0.3).float()
+    seen = counter.SynOpCounter()
+    with torch.no_grad(), counter.DispatchCounterMode([seen]):
+        network(x)
+    assert energy(network, [(x, torch.zeros(4))]).ac * 4 == seen.get_total()
+    linear = nn.Linear(30, 7, bias=False)
+    x = (torch.rand(1, 30) < 0.3).float()
+    theirs = counter.estimate_lemaire_energy(linear, x)
+    ours = energy(linear, [(x, torch.zeros(1))]).total(LEMAIRE)
+    assert ours.arithmetic == pytest.approx(theirs.breakdown_pj["ops_pj"])
+    assert ours.addressing == pytest.approx(theirs.breakdown_pj["addressing_pj"])
+    assert ours.memory == pytest.approx(theirs.breakdown_pj["memory_pj"])
+
+
+def test_operations_come_from_the_ir() -> None:
+    """Degree d: d products and d + 1 sums, d without theta_0; h = lambda*v + x: one each."""
+    assert neuron_operations(LIF) == NeuronOperations(1, 1, 0)
+    for degree in (1, 2, 3, 4):
+        free = neuron_operations(lnm.get("lnm", degree=degree, v_min=-2.0))
+        assert (free.mul, free.add, free.reset_add) == (degree, degree + 1, 0)
+        folded = neuron_operations(lnm.get("lnm", degree=degree, learn_theta_0=False, v_reset=None))
+        assert (folded.mul, folded.add, folded.reset_add) == (degree, degree, 1)
+    assert neuron_operations(lnm.get("lif", decay_input=True)).mul == 2
+    v, x = lnm.state("v", init=0.0), lnm.input("x")
+    bare = lnm.Neuron(charge={v: lnm.exp(v) / (1 + x)}, fire=v - 1, reset=lnm.hard_reset(v, 0.0))
+    assert neuron_operations(bare).unpriced == (("division", 1), ("exp", 1))
+
+
+@pytest.mark.parametrize(
+    ("degree", "percent"), [(1, (0, 0, 0)), (2, (3.1, 2.1, 1.6)), (3, (6.1, 4.2, 3.1))]
+)
+def test_resnet19_has_the_derived_overhead(degree: int, percent: tuple[float, ...]) -> None:
+    """At mean rates .10, .15, .20, T = 4, theta_0 folded: what was derived from layer sizes."""
+    found = [resnet19_overhead(rate, degree) for rate in (0.10, 0.15, 0.20)]
+    assert [f.rates for f in found] == [0, 0, 0]
+    assert [f.total for f in found] == pytest.approx(list(percent), abs=0.06)
+
+
+def test_resnet19_has_its_sizes() -> None:
+    """1,442,048 neurons, 26.5 uJ of LIF; 3.5 MMAC of the image, 2.28 GMAC of spikes."""
+    report = resnet19(LIF, 0.1)
+    assert sum(n.neurons for n in report.neurons) == 1_442_048
+    assert report.mac == 3 * 9 * 128 * 1024
+    assert sum(s.dense / s.frames for s in report.synapses if s.spiking) == pytest.approx(
+        2.28e9, rel=2e-3
+    )
+    assert report.updates().total == pytest.approx(26.5e6, rel=2e-3)
+    assert report.driven().total == pytest.approx(838e6, rel=2e-3)
+    assert resnet19(LIF, 0.1).ac == pytest.approx(resnet19(LIF, [0.1] * 18).ac)
+    with pytest.raises(ModelError) as caught:
+        resnet19(LIF, (0.1, 0.2))
+    assert str(caught.value) == (
+        "resnet19: rates is (0.1, 0.2). Accepted: one number >= 0, or 18 of them."
+    )
+
+
+def test_overhead_is_split_whole() -> None:
+    """What the neurons' updates add hangs on no rate; the rest is spikes; both make the total."""
+    lnm3 = lnm.get("lnm", degree=3)
+    base, more = resnet19(LIF, 0.10), resnet19(lnm3, 0.12)
+    found, same = overhead(more, base), overhead(resnet19(lnm3, 0.10), base)
+    assert found.neuron == pytest.approx(same.neuron)
+    assert same.rates == 0
+    whole = more.total().total / base.total().total
+    assert found.total == pytest.approx(100 * (whole - 1))
+    with pytest.raises(ModelError):
+        overhead(base, EnergyReport((), 1))
+
+
+def test_spikes_that_were_averaged_count() -> None:
+    """A mean of spikes over a pooling window is its spikes; what is no such mean is multiplied."""
+    network = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 3, bias=False))
+    x = (torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(1)) < 0.5).float()
+    assert energy(network, [(x, torch.zeros(1))]).ac == 3 * float(x.sum())
+    assert energy(network[2], [(torch.full((1, 4), 0.25), torch.zeros(1))]).mac == 12
+
+
+@pytest.mark.parametrize("feedback", ["layer", "down"])
+def test_recurrent_weights_are_counted_step_by_step(feedback: str) -> None:
+    """Every spike but the last step's crosses the feedback; the readout's neurons never fire."""
+    torch.manual_seed(0)
+    sample = (9, 3)
+    network = build("recurrent", LIF, sample, 4, kind="sequence", backend="torch", hidden=(6, 5),
+                    feedback=feedback, gain=3.0)  # fmt: skip
+    spikes: dict[int, Tensor] = {}
+    for k, one in enumerate(network.neurons):
+        one.register_forward_hook(lambda _m, _i, out, k=k: spikes.__setitem__(k, out))
+    report = energy(network, [(2 * torch.rand(9, 2, 3), torch.zeros(2))])
+    fired = [float(spikes[k].sum()) / 2 for k in (0, 1)]
+    heard = [float(spikes[k][:-1].sum()) / 2 for k in (0, 1)]
+    assert min(fired) > 0
+    assert layer(report, "layers.0.linear").spiking is False
+    assert report.mac == 9 * 3 * 6
+    assert layer(report, "layers.1.linear").reached == pytest.approx(fired[0] * 5)
+    back = heard[0] * 6 if feedback == "layer" else heard[1] * 6
+    assert layer(report, "recurrent.0").reached == pytest.approx(back)
+    assert layer(report, "readout.linear").reached == pytest.approx(fired[1] * 4)
+    assert report.spikes == pytest.approx(sum(fired))
+    assert {n.steps for n in report.neurons} == {9}
+    assert [n.fires for n in report.neurons] == [True, True, False]
+    assert report.rate == pytest.approx(sum(fired) / (9 * 11))
+
+
+def test_single_steps_are_counted_as_one_sequence() -> None:
+    """A layer that is called step by step has as many steps as calls."""
+
+    class Stepped(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            self.neuron.step_mode = "s"
+            self.neuron.reset()
+            outs = [self.neuron(self.first(x)) for _ in range(3)]
+            return self.second(torch.stack(outs).mean(0))
+
+    sample = [(torch.tensor([[0.9, 1.0]]), torch.zeros(1))]
+    stepped, whole = energy(Stepped(), sample), tiny()
+    assert layer(stepped, "neuron") == layer(whole, "neuron")
+    assert stepped.ac == whole.ac
+    assert stepped.mac == 3 * whole.mac  # it does run three times
+
+
+def test_mistakes_are_one_line() -> None:
+    for options, message in (
+        ({"fan_out": "most"}, "energy: fan_out is 'most'. Accepted: exact, mean."),
+        ({"encoder": "twice"}, "energy: encoder is 'twice'. Accepted: as run, every step."),
+    ):
+        with pytest.raises(ModelError) as caught:
+            tiny(**options)
+        assert str(caught.value) == message
+    with pytest.raises(ModelError) as caught:
+        energy(Tiny(), [])
+    assert str(caught.value) == "energy: no samples to run. Give at least one."
+    padded = nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")
+    with pytest.raises(ModelError) as caught:
+        energy(padded, [(torch.rand(1, 1, 4, 4), torch.zeros(1))])
+    assert str(caught.value) == "energy: padding_mode is 'reflect'. Accepted: 'zeros'."
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    network = Tiny().train()
+    energy(network, [(torch.tensor([[0.9, 1.0]]), torch.zeros(1))], limit=1)
+    assert network.training
+    assert not any(m._forward_hooks for m in network.modules())
+
+
+def test_a_table_of_runs(tmp_path: Path) -> None:
+    """A row for the baseline, whose overhead is 0, and one for each run, with the same columns."""
+    data = load("digits", limit=24)
+    base = TrainConfig(
+        family="lif", arguments={"decay_input": False}, network_arguments={"channels": (2,)},
+        epochs=1, limit=24, backend="torch", threads=1,
+    )  # fmt: skip
+    lnm2 = replace(base, family="lnm", arguments={"degree": 2})
+    for name, config in (("lif", base), ("lnm2", lnm2)):
+        run(config, tmp_path / name, data=data)
+    rows = energy_rows([tmp_path / "lnm2"], tmp_path / "lif", limit=10)
+    assert [row["samples"] for row in rows] == [10, 10]
+    assert rows[0]["overhead_fp32"] == rows[0]["resnet19"] == 0
+    assert rows[0]["resnet19_folded"] == ""
+    found = rows[1]
+    assert found["neuron_mul"] == 2 * rows[0]["neuron_mul"]
+    assert found["overhead_fp32"] == pytest.approx(
+        100 * (found["pj_fp32"] / rows[0]["pj_fp32"] - 1)
+    )
+    assert found["resnet19_folded"] == resnet19_overhead(found["rate"], 2).total
+    lines = as_csv(rows).splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("run,family,data,network,seed,samples,steps,rate,mac,ac,spikes,")
+    assert all(line.count(",") == lines[0].count(",") for line in lines)
+
+
+def test_an_encoder_at_every_step_costs_every_step() -> None:
+    """Operations, memory and addressing alike, numbers or spikes, by either fan-out."""
+    sizes = {"kind": "image", "backend": "torch", "channels": (2,)}
+    network = build("conv", lnm.get("lif"), (1, 8, 8), 10, **sizes)
+    for x in (torch.rand(2, 1, 8, 8), (torch.rand(2, 1, 8, 8) > 0.5).float()):
+        for fan_out in ("exact", "mean"):
+            once = energy(network, [(x, torch.zeros(2))], fan_out=fan_out)
+            every = replace(once, encoder="every step")
+            first = next(s for s in once.synapses if s.encoder)
+            a, b = once.cost(first, LEMAIRE), every.cost(first, LEMAIRE)
+            for part in ("arithmetic", "memory", "addressing"):
+                assert getattr(b, part) == pytest.approx(4 * getattr(a, part)), part

@@ -1,0 +1,278 @@
+"""What is seen and told of a trained network's layers, against plain loops."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError
+from lnm_codegen.insight import analyze_run
+from lnm_codegen.insight.dynamics import STEPS, dynamics, response
+from lnm_codegen.insight.figures import grid_figure, layer_figure
+from lnm_codegen.insight.histogram import BINS, Histogram
+from lnm_codegen.insight.page import page
+from lnm_codegen.insight.plain import as_dict
+from lnm_codegen.insight.rows import by_row, probe, rows_of
+from lnm_codegen.insight.watch import Seen, watch
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train import TrainConfig, load, load_run, run
+from lnm_codegen.train.models import build
+
+SMALL = TrainConfig(
+    arguments={"degree": 2, "per": "channel"}, network_arguments={"channels": (3, 4)}, epochs=1,
+    batch=16, limit=48, backend="torch", threads=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("insight") / "run"
+    run(SMALL, path, data=load("digits", limit=48))
+    return path
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    parts=st.lists(
+        st.lists(st.floats(-900, 900, width=32, allow_subnormal=False), min_size=1, max_size=20),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_histogram_of_a_stream_is_that_of_the_whole(parts: list[list[float]]) -> None:
+    """Doubling the interval keeps every count in the bin it belongs to."""
+    found = Histogram()
+    for part in parts:
+        found.add(torch.tensor(part))
+    values = torch.tensor([v for part in parts for v in part]).double()
+    place = (values * BINS / (2 * found.width)).floor().long() + BINS // 2
+    assert torch.equal(found.counts, torch.bincount(place, minlength=BINS))
+    edges, counts = found.trimmed()
+    assert sum(counts) == len(values)
+    assert edges[0] <= float(values.min())
+    assert float(values.max()) <= edges[-1]
+    found.add(torch.tensor([float("nan"), float("inf")]))
+    assert found.lost == 2
+    assert int(found.counts.sum()) == len(values)
+
+
+def seen_of(layer: NeuronLayer, x: Tensor) -> Seen:
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.layer(x)
+            return out.flatten(2).mean(0)
+
+    (seen,) = watch(One(), (layer,), [(x, torch.zeros(x.shape[1], dtype=torch.long))]).layers
+    assert seen is not None
+    return seen
+
+
+@pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
+@pytest.mark.parametrize("v_reset", [0.0, None])
+def test_what_is_seen_is_what_a_loop_sees(per: Any, v_reset: float | None) -> None:
+    """Charged potentials, those after the reset by row, inputs, and each neuron's spikes."""
+    torch.manual_seed(1)
+    neuron = lnm.get("lnm", degree=2, per=per, v_reset=v_reset, v_min=-1.5)
+    layer = NeuronLayer(neuron, channels=3, shape=(3, 2), backend="torch")
+    with torch.no_grad():
+        layer.theta += 0.2 * torch.randn(layer.theta.shape)
+    x = torch.randn(7, 5, 3, 2)
+    theta = rows_of(layer).values["theta"].reshape({"layer": (1, 1), "channel": (3, 1),
+                                                    "neuron": (3, 2)}[per] + (3,))  # fmt: skip
+    v, charged, after, fired = torch.zeros(5, 3, 2), [], [], torch.zeros(3, 2)
+    for now in x:
+        h = theta[..., 0] + theta[..., 1] * v + theta[..., 2] * v**2 + now
+        h = torch.where(h < -1.5, -1.5, h)
+        spike = (h >= 1).float()
+        v = h - spike if v_reset is None else torch.where(spike > 0, 0.0, h)
+        charged.append(h)
+        after.append(v)
+        fired += spike.sum(0)
+    seen = seen_of(layer, x)
+    assert seen.shape == (3, 2)
+    assert seen.steps == 7
+    assert seen.input == (float(x.min()), float(x.max()))
+    assert torch.allclose(seen.fired.float(), fired / 35)
+    states = torch.stack(after)
+    ends = {"layer": (0, 1, 2, 3), "channel": (0, 1, 3), "neuron": (0, 1)}[per]
+    assert torch.allclose(seen.visited[:, 0], states.amin(ends).flatten(), atol=1e-5)
+    assert torch.allclose(seen.visited[:, 1], states.amax(ends).flatten(), atol=1e-5)
+    edges, counts = seen.charged.trimmed()
+    assert sum(counts) == x.numel()
+    expected, _ = np.histogram(torch.stack(charged).numpy(), edges)
+    assert abs(expected - np.array(counts)).sum() <= 4  # a value on an edge may fall either way
+
+
+def test_rows_mix_granularities() -> None:
+    """A parameter per layer and one per channel spread over one per neuron; a row is its own."""
+    neuron = lnm.get("lnm", degree=1, per={"theta": "neuron", "v_threshold": "channel"},
+                     learn_threshold=True)  # fmt: skip
+    layer = NeuronLayer(neuron, shape=(2, 3))
+    with torch.no_grad():
+        layer.theta.copy_(torch.arange(12.0).reshape(2, 3, 2))
+        layer.v_threshold.copy_(torch.tensor([5.0, 7.0]))
+    rows = rows_of(layer)
+    assert (len(rows), rows.per, rows.place(4)) == (6, "neuron", "neuron (1, 1)")
+    assert rows.of(4) == {"theta": [8.0, 9.0], "v_threshold": 7.0}
+    made = probe(neuron, rows, [4, 0])
+    assert torch.equal(made.theta, torch.tensor([[8.0, 9.0], [0.0, 1.0]]))
+    assert rows.spread(3) == [0, 2, 5]
+    x = torch.arange(24.0).reshape(2, 2, 2, 3)
+    assert torch.equal(by_row(x, rows)[4], x[:, :, 1, 1].flatten())
+    assert rows_of(NeuronLayer(lnm.get("lif"))).place(0) == "layer"
+
+
+def test_the_response_is_that_of_a_loop() -> None:
+    """LIF, h = v/2 + x, hard reset: no spikes up to x = 1/2; at x >= 1 one at every step."""
+    layer = NeuronLayer(lnm.get("lif", decay_input=False))
+    found = response(layer, rows_of(layer), [0], (-1.0, 2.0))
+    for x, rate in zip(found.currents.tolist(), found.rates[:, 0].tolist(), strict=True):
+        v, fired = 0.0, 0
+        for _ in range(STEPS):
+            v = v / 2 + x
+            fired += v >= 1
+            v = 0.0 if v >= 1 else v
+        if min(abs(x - edge) for edge in (0.5, 1.0)) > 1e-2:
+            assert rate == fired / STEPS
+        if x >= 1:
+            assert rate == 1
+
+
+def test_dynamics_of_rows_are_their_own() -> None:
+    """Three channels, three classes; the interval begins at what was visited and ends at V."""
+    neuron = lnm.get("lnm", degree=3, per="channel")
+    layer = NeuronLayer(neuron, channels=3)
+    with torch.no_grad():
+        layer.theta.copy_(torch.tensor([[0, 0.5, 0.8, 0], [0, 0.5, 0, 0], [0, -0.5, 0, 0]]))
+    visited = torch.tensor([[-0.5, 0.9], [-1.0, 0.5], [0.2, 0.6]])
+    seen = Seen((3,), 1, (-1.0, 1.0), Histogram(), visited, torch.zeros(3))
+    found = dynamics(layer, rows_of(layer), [0, 1, 2], seen)
+    assert not isinstance(found, str)
+    assert [row.label for row in found] == ["quadratic-like", "leaky", "oscillating"]
+    assert [row.interval for row in found] == [(-0.5, 1.0), (-1.0, 1.0), (0.0, 1.0)]
+    assert [round(p.v, 4) for p in found[0].points] == [0, 0.625]
+    assert found[1].slopes == pytest.approx((0.5, 0.5))
+    assert found[0].slopes == pytest.approx((-0.3, 2.1), abs=0.02)
+
+
+def test_what_cannot_be_told_is_said() -> None:
+    """Several states, or a charge that is no polynomial: a sentence in place of classes."""
+    for neuron, said in ((lnm.get("izhikevich"), "2 states"), (_exponential(), "no polynomial")):
+        layer = NeuronLayer(neuron, backend="torch")
+        seen = seen_of(layer, 0.1 * torch.rand(3, 2, 4))
+        found = dynamics(layer, rows_of(layer), [0], seen)
+        assert isinstance(found, str)
+        assert said in found
+
+
+def _exponential() -> lnm.Neuron:
+    v, x = lnm.state("v", init=0.0), lnm.input("x")
+    return lnm.Neuron(
+        charge={v: 0.5 * v + 0.1 * lnm.exp(v) + x}, fire=v - 1, reset=lnm.hard_reset(v, 0.0)
+    )
+
+
+def test_a_run_is_analyzed_whole(folder: Path) -> None:
+    found = analyze_run(load_run(folder))
+    assert found.samples == 48
+    metrics = (folder / "metrics.csv").read_text().splitlines()
+    last = dict(zip(metrics[0].split(","), metrics[-1].split(","), strict=True))
+    assert found.accuracy == pytest.approx(float(last["test_accuracy"]))
+    assert [layer.name for layer in found.layers] == ["blocks.0.neuron", "blocks.1.neuron"]
+    for k, layer in enumerate(found.layers):
+        assert layer.seen is not None
+        assert float(layer.seen.fired.mean()) == pytest.approx(
+            float(last[f"firing_rate_{k + 1}"]), rel=1e-5
+        )
+        assert sum(layer.classes.values()) == len(layer.rows) == (3, 4)[k]
+        assert layer.history is not None
+        assert layer.history["theta"].shape == (2, len(layer.rows), 3)
+        assert not isinstance(layer.certificate, str)
+        assert layer.certificate.holds  # the clamp is on
+        assert layer.certificate.x_max == max(abs(end) for end in layer.seen.input)
+        rate = next(n for n in found.energy.neurons if n.name == layer.name).rate
+        assert rate == pytest.approx(float(layer.seen.fired.mean()))
+    words = found.diversity.split()
+    assert words[0] in ("One", *map(str, range(2, 8)))
+    assert "classes of behaviour" in found.diversity or "not two" in found.diversity
+
+
+def test_one_class_is_said_to_be_one(folder: Path) -> None:
+    """The text says so where the layers are all alike."""
+    loaded = load_run(folder)
+    with torch.no_grad():
+        for layer in loaded.network.neurons:
+            layer.theta.copy_(torch.tensor([0.0, 0.5, 0.0]))
+    found = analyze_run(loaded, limit=10)
+    assert found.samples == 10
+    assert found.diversity == "One class of behaviour in 2 layers (7 rows), not two: leaky."
+    with torch.no_grad():
+        loaded.network.neurons[1].theta.copy_(torch.tensor([0.0, -0.5, 0.0]))
+    assert analyze_run(loaded, limit=10).diversity == (
+        "2 classes of behaviour in 2 layers (leaky 3, oscillating 4 of 7 rows); the layers' most"
+        " frequent ones are 2: leaky, oscillating."
+    )
+
+
+def test_the_page_stands_alone(folder: Path) -> None:
+    """No script and no address; every layer, the equations and the energies are in it."""
+    found = analyze_run(load_run(folder), limit=16, rows=2)
+    text = page(found, ("beside <another>",))
+    assert text.startswith("<!DOCTYPE html>")
+    assert "<script" not in text
+    assert "http" not in text.replace("data:image/png;base64,", "")
+    assert text.count("data:image/png;base64,") == 1 + len(found.layers)
+    assert text.count("<table>") == text.count("</table>") == 3 + len(found.layers)
+    for word in ("blocks.1.neuron", "theta_0", "neuron operations", "beside &lt;another&gt;",
+                 "2 of 4 rows, evenly spread, were looked at."):  # fmt: skip
+        assert word in text
+    assert grid_figure(found).axes[0].get_title().startswith("1: blocks.0.neuron\n")
+    assert len(layer_figure(found.layers[0]).axes) == 6
+
+
+def test_a_run_of_old_says_what_it_lacks(folder: Path, tmp_path: Path) -> None:
+    """Without history.safetensors everything else is told; a damaged one is refused."""
+    old = load_run(folder)
+    away = replace(old, folder=tmp_path)
+    found = analyze_run(away, limit=4)
+    assert found.layers[0].history is None
+    said = "not known: the run has no history.safetensors"
+    assert as_dict(found)["layers"][0]["history"] == said
+    assert f"How its parameters moved in training is {said}." in page(found)
+    (tmp_path / "history.safetensors").write_bytes(b"\x00")
+    with pytest.raises(ModelError) as caught:
+        analyze_run(away, limit=4)
+    assert str(caught.value).startswith(f"run: {tmp_path}/history.safetensors: not a whole")
+    with pytest.raises(ModelError) as caught:
+        analyze_run(old, limit=0)
+    assert str(caught.value) == "analyze: limit is 0. Accepted: an integer >= 1."
+
+
+@pytest.mark.parametrize("family", ["alif", "cuba_lif", "lnm"])
+def test_recurrent_networks_are_watched_on_whole_sequences(family: str) -> None:
+    """The loop over time shows each layer its whole current, and the twin repeats its spikes."""
+    torch.manual_seed(0)
+    network = build("recurrent", lnm.get(family), (9, 3), 4, kind="sequence", backend="torch",
+                    hidden=(6, 5), gain=3.0)  # fmt: skip
+    kept: list[Tensor] = []
+    network.neurons[1].register_forward_hook(lambda _m, _i, out: kept.append(out))
+    x = 2 * torch.rand(9, 2, 3)
+    found = watch(network.eval(), network.neurons, [(x, torch.zeros(2, dtype=torch.long))])
+    seen = found.layers[1]
+    assert seen is not None
+    assert seen.steps == 9
+    assert torch.allclose(seen.fired, kept[0].double().mean((0, 1)))
+    assert sum(seen.charged.trimmed()[1]) == 9 * 2 * 5

@@ -1,0 +1,300 @@
+"""What a fixed-point kernel computes, against exact rationals and against apytypes.
+
+The evaluator here reads the *real* kernel by the rules of fixed point and knows nothing of the
+fixed-point IR: products exact, a sum of products and nodes rounded once and saturated, comparisons
+exact, constants and parameters to the nearest, ties up.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import apytypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.compiler.arguments import extent_of, parameters_of
+from lnm_codegen.compiler.fixed import integers, prepared_integers
+from lnm_codegen.hardware.verify.apytypes_model import run as run_apytypes
+from lnm_codegen.ir import nodes as real
+from lnm_codegen.ir.fixed.interpret import rounded, run, trace
+from lnm_codegen.ir.nodes import BinaryOp, CompareOp, Role, UnaryOp
+from lnm_codegen.ir.types import BOOL, Bits, Rounding
+from tests.cases import CASES
+from tests.strategies import arguments_for, few, generators, neurons
+
+MODES = ("half_up", "truncate", "convergent")
+
+
+def nearest(value: Fraction, rounding: str) -> int:
+    """Return an integer near `value`."""
+    if rounding == "truncate":
+        return math.floor(value)
+    if rounding == "half_up":
+        return math.floor(value + Fraction(1, 2))
+    return round(value)  # of a Fraction: ties to even
+
+
+@pytest.mark.parametrize("rounding", MODES)
+@given(st.integers(-(2**61), 2**61 - 1), st.integers(1, 60))
+def test_rounding_against_fractions(rounding, value, places):
+    """The three modes, exactly, as wide as the models hold."""
+    found = rounded(np.int64(value), places, Rounding(rounding))
+    assert int(found) == nearest(Fraction(value, 2**places), rounding)
+
+
+@pytest.mark.parametrize("rounding", MODES)
+def test_rounding_at_every_tie(rounding):
+    """Small numbers of both signs, every place."""
+    values = np.arange(-64, 65)
+    for places in range(1, 6):
+        found = rounded(values, places, Rounding(rounding))
+        expected = [nearest(Fraction(int(v), 2**places), rounding) for v in values]
+        assert found.tolist() == expected
+
+
+APY = {
+    "half_up": apytypes.QuantizationMode.RND, "truncate": apytypes.QuantizationMode.TRN,
+    "convergent": apytypes.QuantizationMode.RND_CONV,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rounding", MODES)
+def test_rounding_against_apytypes(rounding):
+    """The modes are AP_RND, AP_TRN and AP_RND_CONV."""
+    values = np.random.default_rng(0).integers(-(2**30), 2**30, 1000)
+    values[:64] = np.arange(-32, 32) * 2**7  # ties
+    for places in (1, 8, 20):
+        array = apytypes.APyFixedArray(values.tolist(), frac_bits=20, bits=40)
+        cast = array.cast(int_bits=30, frac_bits=20 - places, quantization=APY[rounding])
+        found = rounded(values, places, Rounding(rounding))
+        assert (cast.to_numpy() * 2.0 ** (20 - places)).astype(int).tolist() == found.tolist()
+
+
+class Exact:
+    """One step of the real kernel of a neuron in Fractions, every node in one format."""
+
+    def __init__(self, neuron: lnm.Neuron, spec: lnm.Fixed, scheme: str) -> None:
+        self.kernel = lnm.lower(neuron, scheme).forward
+        self.unit = Fraction(1, 2**spec.frac)
+        self.spec = spec
+
+    def step(self, values: dict[str, Fraction]) -> dict[str, Fraction | bool]:
+        self.env: dict[str, Fraction | bool] = dict(values)
+        exact = self._only_compared()
+        for let in self.kernel.body:
+            if let.target.type is BOOL:
+                value = self.condition(let.value)
+            elif self.is_flag(let.value) or let.target.name in exact:
+                value = self.whole(let.value)
+            else:
+                value = self.format(self.whole(let.value))
+            self.env[let.target.name] = value
+        return self.env
+
+    def format(self, value: Fraction) -> Fraction:
+        k = nearest(value / self.unit, self.spec.rounding.value)
+        bits = self.spec.bits
+        return min(max(k, bits.low), bits.high) * self.unit
+
+    def constant(self, value: Fraction) -> Fraction:
+        return nearest(value / self.unit, "half_up") * self.unit
+
+    def _only_compared(self) -> set[str]:
+        """A Let that stands beside a comparison and nowhere else."""
+        inside, outside = set(), {p.var.name for p in self.kernel.results}
+
+        def visit(e: real.Expr, compared: bool) -> None:
+            if isinstance(e, real.Var):
+                (inside if compared else outside).add(e.name)
+            for child in real.children(e):
+                visit(child, isinstance(e, real.Compare | real.Spike))
+
+        for let in self.kernel.body:
+            visit(let.value, False)
+        return inside - outside
+
+    def condition(self, e: real.Expr) -> bool:
+        match e:
+            case real.Var(name, _):
+                return bool(self.env[name])
+            case real.Detach(arg):
+                return self.condition(arg)
+            case real.Spike(arg, _):
+                return self.whole(arg) >= 0
+            case real.Compare(op, a, b):
+                x, y = self.whole(a), self.whole(b)
+                return {
+                    CompareOp.LT: x < y, CompareOp.LE: x <= y, CompareOp.GT: x > y,
+                    CompareOp.GE: x >= y, CompareOp.EQ: x == y, CompareOp.NE: x != y,
+                }[op]  # fmt: skip
+            case real.Unary(UnaryOp.NOT, arg):
+                return not self.condition(arg)
+            case real.Binary(BinaryOp.AND, a, b):
+                return self.condition(a) and self.condition(b)
+            case real.Binary(BinaryOp.OR, a, b):
+                return self.condition(a) or self.condition(b)
+            case real.Select(cond, then, orelse):
+                return self.condition(then if self.condition(cond) else orelse)
+        raise AssertionError(e)
+
+    def is_flag(self, e: real.Expr) -> bool:
+        match e:
+            case real.Select(_, then, orelse):
+                return (then, orelse) == (real.ONE, real.ZERO)
+            case real.Var(name, _):
+                return isinstance(self.env[name], bool)
+            case real.Detach(arg):
+                return self.is_flag(arg)
+        return False
+
+    def whole(self, e: real.Expr) -> Fraction:
+        """Return the exact value of a sum of products and nodes."""
+        if self.is_flag(e):
+            return Fraction(self.condition(e.cond if isinstance(e, real.Select) else e))
+        match e:
+            case real.Unary(UnaryOp.NEG, arg):
+                return -self.addend(arg)
+            case real.Binary(BinaryOp.ADD, a, b):
+                return self.addend(a) + self.addend(b)
+            case real.Binary(BinaryOp.SUB, a, b):
+                return self.addend(a) - self.addend(b)
+            case real.Binary(BinaryOp.MUL, a, b):
+                return self.factor(a) * self.factor(b)
+            case real.Fma(a, b, c):
+                return self.factor(a) * self.factor(b) + self.addend(c)
+            case real.Select(cond, then, orelse):
+                return self.node(then if self.condition(cond) else orelse)
+            case real.Detach(arg):
+                return self.whole(arg)
+        return self.node(e)
+
+    def addend(self, e: real.Expr) -> Fraction:
+        if isinstance(e, real.Binary) and e.op is BinaryOp.MUL:
+            return self.whole(e)
+        if isinstance(e, real.Unary):
+            return -self.addend(e.arg)
+        return self.node(e)
+
+    def factor(self, e: real.Expr) -> Fraction:
+        return -self.factor(e.arg) if isinstance(e, real.Unary) else self.node(e)
+
+    def node(self, e: real.Expr) -> Fraction:
+        if isinstance(e, real.Const) and not self.is_flag(e):
+            return self.constant(e.value)
+        if isinstance(e, real.Var):
+            return Fraction(self.env[e.name])
+        return self.whole(e) if self.is_flag(e) else self.format(self.whole(e))
+
+
+def values_for(neuron, program, spec, rng, count):
+    """Draw integers for every input of the kernel: corners, and numbers near the declared ones."""
+    shape = (1, 1, 1, count)
+    given_ = arguments_for(neuron, rng, (1, 1, 1, 1))
+    raw = parameters_of(neuron, given_.params, extent_of(neuron.params, (1, 1, 1, 1)), np.float64)
+    table = {n: int(v.flat[0]) for n, v in prepared_integers(program, raw).items()}
+    bits = spec.bits
+    for port in program.kernel.inputs:
+        if port.role is not Role.PARAM:
+            wide = rng.integers(bits.low, bits.high + 1, count)
+            near = integers(rng.uniform(-1.5, 1.5, count), bits)
+            table[port.var.name] = np.where(rng.random(count) < 0.5, near, wide)
+            table[port.var.name][:2] = bits.low, bits.high
+    return shape, table
+
+
+@settings(few, max_examples=20)
+@given(
+    neurons(fixed=True), generators(), st.sampled_from(MODES), st.sampled_from(["horner", "estrin"])
+)
+def test_random_neurons_against_exact_rationals(neuron, rng, rounding, scheme):
+    """Every value that a step names, in a format where much saturates and in the default one."""
+    for form in ((10, 6), (16, 12)):
+        spec = lnm.Fixed(*form, rounding)
+        program = lnm.quantize(neuron, spec, scheme)
+        _, table = values_for(neuron, program, spec, rng, 12)
+        found = trace(program.kernel, table)
+        exact = Exact(neuron, spec, scheme)
+        types = {let.target.name: let.target.type for let in program.kernel.body}
+        for k in range(12):
+            now = {n: Fraction(int(np.ravel(v)[k % np.size(v)])) for n, v in table.items()}
+            step = exact.step({n: v * exact.unit for n, v in now.items()})
+            for name in (let.target.name for let in exact.kernel.body):
+                kind = types[name]
+                unit = Fraction(1, 2**kind.frac) if isinstance(kind, Bits) else 1
+                array = np.broadcast_to(found[name], (12,))
+                assert int(array[k]) * unit == step[name], f"{name}\n{program.kernel}"
+
+
+FIXED = tuple(name for name in CASES if name != "dendrite")
+MIXED = {
+    "v": lnm.Fixed(18, 12), "x": lnm.Fixed(12, 8), "h": lnm.Fixed(14, 9, "truncate"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["horner", "estrin"])
+@pytest.mark.parametrize("rounding", MODES)
+@pytest.mark.parametrize("case", FIXED)
+def test_kernels_against_apytypes(case, rounding, scheme):
+    """The same Lets in another library's arithmetic."""
+    rng = np.random.default_rng(1)
+    neuron = CASES[case]()
+    for width, frac in ((16, 12), (24, 15)):
+        spec = lnm.Fixed(width, frac, rounding)
+        program = lnm.quantize(neuron, spec, scheme)
+        _, table = values_for(neuron, program, spec, rng, 200)
+        expected, found = run(program.kernel, table), run_apytypes(program.kernel, table)
+        assert set(found) == set(expected)
+        for name, array in expected.items():
+            assert np.broadcast_to(found[name], (200,)).tolist() == (
+                np.broadcast_to(array, (200,)).tolist()
+            )
+
+
+def test_a_mixed_spec_against_apytypes():
+    """Points at different places."""
+    program = lnm.quantize(
+        lnm.get("lnm", degree=3, v_min=-2.0), lnm.FixedSpec(lnm.Fixed(16, 12), MIXED)
+    )
+    rng = np.random.default_rng(2)
+    table = {}
+    for port in program.kernel.inputs:
+        bits = port.var.type
+        table[port.var.name] = rng.integers(bits.low, bits.high + 1, 500)
+    expected, found = run(program.kernel, table), run_apytypes(program.kernel, table)
+    for name, array in expected.items():
+        assert found[name].tolist() == array.tolist()
+
+
+def test_real_numbers_to_integers():
+    """To the nearest, ties up, saturated; NaN is 0; without a warning."""
+    bits = lnm.Fixed(8, 4).bits
+    values = [0.03125, -0.03125, 0.09375, 7.9375, 7.97, 9, -8, -9, math.inf, -math.inf, math.nan]
+    values += [0.49999999999999994 / 16, 1e308, -1e308]
+    found = integers(values, bits)
+    assert found.tolist() == [1, 0, 2, 127, 127, 127, -128, -128, 127, -128, 0, 0, 127, -128]
+
+
+def test_a_sequence():
+    """`interpret_fixed` is the kernel step by step, from the state to the state."""
+    neuron, spec = lnm.get("lnm", degree=2, v_reset=None), lnm.Fixed(12, 8)
+    x = np.random.default_rng(0).uniform(-1, 2, (9, 2, 3))
+    result = lnm.interpret_fixed(neuron, x, spec=spec, theta=(0.1, 0.5, 0.25), state={"v": 0.5})
+    table = prepared_integers(
+        result.program,
+        parameters_of(neuron, {"theta": (0.1, 0.5, 0.25)}, extent_of((), x.shape), np.float64),
+    )
+    v = integers(np.full((2, 3), 0.5), spec.bits)
+    for t in range(9):
+        assert (result.trajectory["v"][t] == v).all()
+        step = run(result.program.kernel, {**table, "v": v, "x": integers(x[t], spec.bits)})
+        assert (result.outputs["spike"][t] == step["spike"]).all()
+        v = step["v_next"]
+    assert (result.states["v"] == v).all()
+    assert (result.value("v") == v / 256).all()
+    assert result.out.dtype == np.float64
+    assert 0 < result.out.mean() < 1

@@ -1,0 +1,137 @@
+"""`backward`: the adjoint of each node, against SymPy's derivative and finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given
+
+import lnm_codegen as lnm
+from lnm_codegen.compiler.build import build
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.interpret import run
+from lnm_codegen.ir.nodes import Detach, Role
+from lnm_codegen.ir.passes.backward import backward
+from lnm_codegen.ir.passes.collect import collect
+from lnm_codegen.ir.passes.cse import dce
+from lnm_codegen.ir.passes.fold import fold
+from lnm_codegen.ir.verify import verify
+from tests.ir.passes.kernels import Stages, body
+from tests.strategies import few, neurons
+
+v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+p = lnm.param("p", init=0.7)
+
+
+def adjoint(neuron: lnm.Neuron) -> ir.Kernel:
+    return verify(dce(backward(dce(collect(fold(build(neuron)))))))
+
+
+EXPRESSIONS = [
+    v + x, v - x, x - v, v * x, -v, v / x, x / v, v * p, p / v, v**2, v**5 * p, v**-3,
+    (v + x) ** 3, (v - p) * (x + v), v * x / (v + x + 3), lnm.exp(v * x), lnm.log(v + x),
+    lnm.sqrt(v * p), lnm.tanh(v - x * p), lnm.sin(v * 2), lnm.cos(v * x + p), 2**v, v**x,
+    lnm.exp(-(v**2) / (p + x**2)) * lnm.tanh(v) + v,
+    lnm.poly(v, [p, x, -p, 3]), lnm.exp(lnm.exp(v / 3)) / lnm.exp(x),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("e", EXPRESSIONS, ids=str)
+def test_against_sympy(e):
+    """Each operator and function; in states, inputs and parameters."""
+    neuron = lnm.Neuron(charge={v: e}, output={"out": v, "x": x, "p": p})
+    k = adjoint(neuron)
+    at = {v: 0.6, x: 1.3, p: 0.7}
+    values = {s.name: value for s, value in at.items()}
+    values |= dict.fromkeys(k.input_names(Role.GRAD), 0.0) | {"grad_out": 2.0}
+    found = run(k, values)
+    for symbol in (v, x, p):
+        exact = 2 * float(sympy.diff(e, symbol).subs(at).evalf(30))
+        assert found[f"grad_{symbol.name}"] == pytest.approx(exact, rel=1e-13, abs=1e-14)
+
+
+def test_sigmoid():
+    """SymPy does not know our sigmoid; NumPy does."""
+    k = adjoint(lnm.Neuron(charge={v: lnm.sigmoid(v * x)}, output=v))
+    s = 1 / (1 + np.exp(-0.6 * 1.3))
+    found = run(k, {"v": 0.6, "x": 1.3, "grad_out": 1.0, "grad_v_next": 1.0})
+    assert found["grad_v"] == pytest.approx(2 * s * (1 - s) * 1.3, rel=1e-13)
+
+
+def test_hard_reset():
+    """select: grad to the branch taken; the spike: slope * grad * (v_reset - h)."""
+    text = body(adjoint(lnm.Neuron(charge={v: v + x}, fire=v - 1, reset=lnm.hard_reset(v, 0.25))))
+    start = text.index(next(line for line in text if line.startswith("grad_")))
+    assert text[start:] == [
+        "grad_fired = grad_v_next * (0.25 - h) + grad_spike",
+        "slope_fired = 1 / ((pi**2) * z**2 + 1)",
+        "grad_z = grad_fired * slope_fired",
+        "grad_h = select(fired, 0, grad_v_next) + grad_z",
+        "grad_v = grad_h",
+        "grad_x = grad_h",
+    ]
+
+
+def test_detach_reset():
+    """No term through the spike of reset; the copy is not in the adjoint."""
+    neuron = lnm.Neuron(
+        charge={v: v + x}, fire=v - 1, reset=lnm.hard_reset(v, 0.25), detach_reset=True
+    )
+    k = adjoint(neuron)
+    assert "grad_fired = grad_spike" in body(k) or "grad_z = grad_spike * slope_fired" in body(k)
+    assert not any(isinstance(n, Detach) for let in k.body for n in ir.walk(let.value))
+
+
+def test_ports():
+    """Takes what the kernel takes and a gradient per result; gives one per input, same roles."""
+    k = adjoint(lnm.get("cuba_lif"))
+    forward = build(lnm.get("cuba_lif"))
+    assert k.inputs[: len(forward.inputs)] == forward.inputs
+    assert k.input_names(Role.GRAD) == ("grad_spike", "grad_current_next", "grad_v_next")
+    assert [(r.var.name, r.role) for r in k.results] == [
+        (f"grad_{q.var.name}", q.role) for q in forward.inputs
+    ]
+    assert k.name == "cuba_lif_backward"
+
+
+def test_an_input_without_influence_has_gradient_zero():
+    """The port is there all the same."""
+    y = lnm.input("y")
+    k = adjoint(lnm.Neuron(charge={v: v + x}, output=v, reset={w: lnm.where(y > 0, w, -w)}))
+    assert "grad_y = 0" in body(k)
+
+
+def test_seed():
+    """The adjoint of prepare takes its gradients under another name."""
+    program = lnm.lower(lnm.get("lif", learn_tau=True))
+    assert program.prepare_backward.input_names(Role.GRAD) == (
+        "sum_v_threshold", "sum_p0", "sum_inv_tau",
+    )  # fmt: skip
+
+
+@few
+@given(neurons())
+def test_the_adjoint_is_linear_in_the_gradients(neuron):
+    """Twice the gradients give twice the result, and none gives none, bit for bit."""
+    k = Stages(neuron).adjoint
+    rng = np.random.default_rng(0)
+    values = {port.var.name: rng.uniform(0.5, 1.5, 8) for port in k.inputs}
+    grads = k.input_names(Role.GRAD)
+    once = run(k, values)
+    double = run(k, values | {n: 2 * values[n] for n in grads})
+    none = run(k, values | {n: 0 * values[n] for n in grads})
+    for name, value in once.items():
+        np.testing.assert_array_equal(double[name], 2 * value)
+        assert not np.any(none[name])
+
+
+@few
+@given(neurons())
+def test_repeats_the_forward_kernel(neuron):
+    """It rebuilds what it needs of the step: nothing but the previous states is kept."""
+    stages = Stages(neuron)
+    forward = {let.target: let for let in stages.forward.body}
+    for let in stages.raw_adjoint.body:
+        if let.target in forward and not isinstance(forward[let.target].value, Detach):
+            assert let == forward[let.target]

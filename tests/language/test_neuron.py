@@ -1,0 +1,949 @@
+"""Definitions of neurons: what is accepted, in which order, and every message of a refusal."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given
+
+import lnm_codegen as lnm
+from lnm_codegen.families import FAMILIES
+from lnm_codegen.ir.verify import verify
+from lnm_codegen.language.functions import as_expr
+from lnm_codegen.language.symbols import Param
+from tests.strategies import few, neurons
+
+v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+p, theta = lnm.param("p", init=0.5), lnm.param("theta", size=2, init=[0.1, 0.2])
+other = lnm.spike_named("other")
+Z = lnm.surrogate.Z
+
+NUMBERS = "numbers and expressions of declared states, inputs, parameters and spikes."
+RESERVED = "the word is reserved in generated code. Choose another name."
+LANGUAGE = (
+    "is not a function of the language. Accepted: abs, cos, exp, log, max, min, sigmoid, sin,"
+    " sqrt, tanh, where, clip, poly and + - * / **."
+)
+LAST_SPIKE = (
+    "Only reset and output may; to use the last spike, keep it in a state:"
+    " reset={s_prev: lnm.spike}."
+)
+SURROGATE = "Accepted: a surrogate such as lnm.surrogate.atan(), or one for each spike of fire."
+
+
+def neuron(charge: Any = None, fire: Any = v - 1, **more: Any) -> lnm.Neuron:
+    return lnm.Neuron(charge={v: v + x} if charge is None else charge, fire=fire, **more)
+
+
+def plain(e: Any) -> lnm.Neuron:
+    return neuron({v: e})
+
+
+def nested(function: Any, count: int) -> Any:
+    """Return function(function(...) + x) + x."""
+    e = v
+    for _ in range(count):
+        e = function(e) + x
+    return e
+
+
+def words(**given: Any) -> Any:
+    """Return a family that takes a word, and one that returns no neuron."""
+
+    @lnm.family
+    def mine(degree: int = 3) -> Any:
+        return given.get("result")
+
+    return mine
+
+
+def named_family(name: str) -> Any:
+    """Return a family whose function has that name."""
+
+    def build() -> lnm.Neuron:
+        return neuron()
+
+    build.__name__ = name
+    return lnm.family(build)
+
+
+PHASES = [
+    (lambda: plain("a"), f"neuron.charge[v]: 'a' is a str. Accepted: {NUMBERS}"),
+    (lambda: plain(None), f"neuron.charge[v]: None is a NoneType. Accepted: {NUMBERS}"),
+    (
+        lambda: plain(theta),
+        f"neuron.charge[v]: Vector('theta', size=2) is a Vector. Accepted: {NUMBERS}",
+    ),
+    (
+        lambda: plain(math.inf),
+        "neuron.charge[v]: inf is not finite. Accepted: finite numbers.",
+    ),
+    (
+        lambda: plain(v > 0),
+        "neuron.charge[v]: v > 0 is a condition, not a number. Use lnm.where(condition, a, b).",
+    ),
+    (
+        lambda: neuron(fire=v > 0),
+        "neuron.fire[spike]: v > 0 is a condition, not a number. Use lnm.where(condition, a, b).",
+    ),
+    (
+        lambda: neuron(reset={v: True}),
+        "neuron.reset[v]: True is a condition, not a number. Use lnm.where(condition, a, b).",
+    ),
+    (
+        lambda: neuron(output=v > 0),
+        "neuron.output: v > 0 is a condition, not a number. Use lnm.where(condition, a, b).",
+    ),
+    (
+        lambda: neuron(output={"out": "a"}),
+        f"neuron.output[out]: 'a' is a str. Accepted: {NUMBERS}",
+    ),
+    (
+        lambda: neuron(v + x),
+        "neuron.charge: v + x is not a dict. Accepted: {symbol: expression}.",
+    ),
+    (
+        lambda: neuron(reset=[v]),
+        "neuron.reset: [v] is not a dict. Accepted: {symbol: expression}.",
+    ),
+    (
+        lambda: neuron({x: v + x}),
+        "neuron.charge: the key x is not a state. Accepted: symbols made by lnm.state.",
+    ),
+    (
+        lambda: neuron({"v": v + x}),
+        "neuron.charge: the key 'v' is not a state. Accepted: symbols made by lnm.state.",
+    ),
+    (
+        lambda: neuron(reset={lnm.spike: 0}),
+        "neuron.reset: the key spike is not a state. Accepted: symbols made by lnm.state.",
+    ),
+    (
+        lambda: neuron(fire={v: v}),
+        "neuron.fire: the key v is not a spike. Accepted: symbols made by lnm.spike_named.",
+    ),
+    (
+        lambda: plain(sympy.asin(v)),
+        f"neuron.charge[v]: 'asin' in asin(v) {LANGUAGE} Did you mean 'sin'?",
+    ),
+    (lambda: plain(sympy.Max(v, 0)), f"neuron.charge[v]: 'Max' in Max(0, v) {LANGUAGE}"),
+    (lambda: plain(v + sympy.Abs(x)), f"neuron.charge[v]: 'Abs' in Abs(x) {LANGUAGE}"),
+    (
+        lambda: neuron(reset={v: sympy.Piecewise((v, v > 0), (0, True))}),
+        f"neuron.reset[v]: 'Piecewise' in Piecewise((v, v > 0), (0, True)) {LANGUAGE}",
+    ),
+    (
+        lambda: neuron(output=sympy.sign(v)),
+        f"neuron.output[out]: 'sign' in sign(v) {LANGUAGE} Did you mean 'sin'?",
+    ),
+    (
+        lambda: plain(x / sympy.Integer(0)),
+        "neuron.charge[v]: zoo in zoo*x is not finite. Accepted: finite numbers.",
+    ),
+    (
+        lambda: neuron(fire=v - math.nan),
+        "neuron.fire[spike]: nan is not finite. Accepted: finite numbers.",
+    ),
+    (
+        lambda: neuron(fire=v - math.inf),
+        "neuron.fire[spike]: -oo in v - oo is not finite. Accepted: finite numbers.",
+    ),
+    (
+        lambda: neuron(reset={v: lnm.where(v > 0, sympy.nan, v)}),
+        "neuron.reset[v]: nan in where(v > 0, nan, v) is not finite. Accepted: finite numbers.",
+    ),
+    (
+        lambda: neuron(output=sympy.oo * x),
+        "neuron.output[out]: oo in oo*x is not finite. Accepted: finite numbers.",
+    ),
+    (
+        lambda: neuron(surrogate=lnm.surrogate.from_slope(lambda z: sympy.asin(z))),
+        f"neuron.surrogate[spike]: 'asin' in asin(z) {LANGUAGE} Did you mean 'sin'?",
+    ),
+    (
+        lambda: neuron(surrogate=lnm.surrogate.from_slope(lambda z: z * sympy.nan)),
+        "neuron.surrogate[spike]: nan is not finite. Accepted: finite numbers.",
+    ),
+    (
+        lambda: neuron(fire=v + sympy.sqrt(-1)),
+        f"neuron.fire[spike]: 'ImaginaryUnit' in I {LANGUAGE}",
+    ),
+    *(
+        (
+            lambda e=e, f=f: f(e),
+            f"neuron.{where}: the exponent in {e} is too large. Accepted: -64 to 64.",
+        )
+        for e in (v**65, v**-65, v**100_000, v ** sympy.Rational(129, 2))
+        for where, f in (
+            ("charge[v]", plain),
+            ("fire[spike]", lambda e: neuron(fire=e)),
+            ("reset[v]", lambda e: neuron(reset={v: e})),
+            ("output[out]", lambda e: neuron(output=e)),
+            ("with_counts[n]", lambda e: neuron().with_counts(n=e)),
+        )
+    ),
+    (
+        lambda: plain(((v + 1) ** 33 + x) ** 33),
+        "neuron.charge[v]: a polynomial has degree 1089. Accepted: at most 64. Lower its powers.",
+    ),
+    (
+        lambda: plain(v * ((p + 1) ** 9 + 1) ** 9),
+        "neuron.charge[v]: a polynomial has degree 81. Accepted: at most 64. Lower its powers.",
+    ),
+    (
+        lambda: plain(nested(lnm.tanh, 50)),
+        "neuron.charge[v]: the expression is nested more than 100 deep. Accepted: at most 100,"
+        " sums and products counted. Write it flatter.",
+    ),
+    (
+        lambda: plain(nested(lnm.abs, 12)),
+        "neuron.charge[v]: the expression has more than 20000 terms, what is repeated counted each"
+        " time (abs, min, max and clip repeat theirs). Accepted: at most 20000. Split it up.",
+    ),
+]
+
+SYMBOLS = [
+    (
+        lambda: neuron({v: v + x + sympy.Symbol("vv")}),
+        "neuron.charge: unknown symbol 'vv'. Declared: v, x. Did you mean 'v'?",
+    ),
+    (
+        lambda: neuron(fire=v - sympy.Symbol("q")),
+        "neuron.fire: unknown symbol 'q'. Declared: v, x.",
+    ),
+    (
+        lambda: neuron({v: lnm.where(sympy.Symbol("q") > 0, v, x)}),
+        "neuron.charge: unknown symbol 'q'. Declared: v, x.",
+    ),
+    (lambda: plain(v + x * lnm.spike), f"neuron.charge: reads the spike 'spike'. {LAST_SPIKE}"),
+    (
+        lambda: plain(lnm.where(lnm.spike, v, x)),
+        f"neuron.charge: reads the spike 'spike'. {LAST_SPIKE}",
+    ),
+    (
+        lambda: neuron(fire={lnm.spike: v - 1, other: v - lnm.spike}),
+        f"neuron.fire: reads the spike 'spike'. {LAST_SPIKE}",
+    ),
+    (
+        lambda: neuron(reset={v: v - lnm.spike_named("spke")}),
+        "neuron.reset: unknown symbol 'spke'. Declared: spike, v, x. Did you mean 'spike'?",
+    ),
+    (
+        lambda: neuron(output=other),
+        "neuron.output: unknown symbol 'other'. Declared: spike, v, x.",
+    ),
+    (
+        lambda: neuron({v: v + w + x}),
+        "neuron: state 'w' is set by neither charge nor reset. Give it an expression, or make it"
+        " a parameter.",
+    ),
+    (
+        lambda: neuron({v: v + lnm.input("v")}),
+        "neuron: 'v' is declared twice. Rename one of them.",
+    ),
+    (
+        lambda: neuron({v: v + lnm.input("theta") + theta[0]}),
+        "neuron: 'theta' is declared twice. Rename one of them.",
+    ),
+    (
+        lambda: neuron({v: v + lnm.input("theta_1") + theta[0]}),
+        "neuron: 'theta_1' is declared twice. Rename one of them.",
+    ),
+    (
+        lambda: neuron(fire={lnm.spike_named("x"): v}, output=v),
+        "neuron: 'x' is declared twice. Rename one of them.",
+    ),
+    (
+        lambda: lnm.Neuron(output=p),
+        "neuron: no input. Declare at least one, lnm.input('x'); it gives the layer its shape.",
+    ),
+    (
+        lambda: neuron(fire=None),
+        "neuron.output: the neuron has no spike named lnm.spike to put out. Give output=, an"
+        " expression or {name: expression}.",
+    ),
+    (
+        lambda: neuron(fire={other: v}),
+        "neuron.output: the neuron has no spike named lnm.spike to put out. Give output=, an"
+        " expression or {name: expression}.",
+    ),
+    (
+        lambda: neuron(output={}),
+        "neuron.output: no output. Give an expression or {name: expression}.",
+    ),
+    (
+        lambda: neuron(output={"1a": v}),
+        "neuron.output '1a': not an identifier. Accepted: letters, digits and '_', not beginning"
+        " with a digit.",
+    ),
+    (
+        lambda: neuron(output={v: v}),
+        "neuron.output v: not an identifier. Accepted: letters, digits and '_', not beginning with"
+        " a digit.",
+    ),
+    (
+        lambda: neuron(output={"output": v}),
+        "neuron.output 'output': the word is reserved in generated code. Choose another name.",
+    ),
+    (lambda: neuron(surrogate=3), f"neuron.surrogate: spike: 3. {SURROGATE}"),
+    (
+        lambda: neuron(surrogate={other: lnm.surrogate.straight_through()}),
+        f"neuron.surrogate: other: <surrogate straight_through: 1>. {SURROGATE}",
+    ),
+    (
+        lambda: neuron(fire={lnm.spike: v, other: v}, surrogate={other: lnm.surrogate.atan()}),
+        "neuron.surrogate: none for spike. Give one per spike.",
+    ),
+    (
+        lambda: neuron(name="1x"),
+        "neuron '1x': not an identifier. Accepted: letters, digits and '_', not beginning with a"
+        " digit.",
+    ),
+    *(
+        (lambda word=word: neuron(name=word), f"neuron {word!r}: {RESERVED}")
+        for word in ("class", "int", "module", "sum_v")
+    ),
+    (
+        lambda: plain(v + x).with_outputs(y=sympy.Symbol("q") + v),
+        "neuron.with_outputs[y]: unknown symbol 'q'. Declared: spike, v, x.",
+    ),
+    (
+        lambda: plain(v + x).with_outputs(y=p),
+        "neuron.with_outputs[y]: unknown symbol 'p'. Declared: spike, v, x.",
+    ),
+    (
+        lambda: plain(v + x).with_outputs(y="v"),
+        f"neuron.with_outputs[y]: 'v' is a str. Accepted: {NUMBERS}",
+    ),
+    (
+        lambda: plain(v + x).with_outputs(spike=v),
+        "neuron.with_outputs: 'spike' is there already. Accepted: names other than spike.",
+    ),
+    (
+        lambda: plain(v + x).with_outputs(wire=v),
+        f"neuron.with_outputs 'wire': {RESERVED}",
+    ),
+    (
+        lambda: plain(v + x).with_counts(n=other),
+        "neuron.with_counts[n]: unknown symbol 'other'. Declared: spike, v, x.",
+    ),
+    (
+        lambda: plain(v + x).with_per({"theta": "layer"}),
+        "neuron: per names 'theta', but the neuron has no parameters. Accepted: an empty dict."
+        " Leave per out.",
+    ),
+    (
+        lambda: plain(v * p + x).with_per("all"),
+        "neuron: per is 'all'. Accepted: 'layer', 'channel', 'neuron'.",
+    ),
+    (
+        lambda: plain(v * p + x).with_per({"p": "all"}),
+        "neuron: per is 'all'. Accepted: 'layer', 'channel', 'neuron'.",
+    ),
+    (
+        lambda: plain(v * theta[0] + p + x).with_per({"tehta": "layer"}),
+        "neuron: per names 'tehta', which is no parameter. Accepted: p, theta. Did you mean"
+        " 'theta'?",
+    ),
+]
+
+IDENTIFIER = "not an identifier. Accepted: letters, digits and '_', not beginning with a digit."
+DECLARATIONS = [
+    (lambda: lnm.state("_a"), f"state '_a': {RESERVED}"),
+    (lambda: lnm.state("spike"), f"state 'spike': {RESERVED}"),
+    (lambda: lnm.state("v_next"), f"state 'v_next': {RESERVED}"),
+    (lambda: lnm.state(3), f"state 3: {IDENTIFIER}"),
+    (lambda: lnm.state(""), f"state '': {IDENTIFIER}"),
+    (lambda: lnm.input("é"), f"input 'é': {IDENTIFIER}"),
+    (lambda: lnm.input("grad_x"), f"input 'grad_x': {RESERVED}"),
+    (lambda: lnm.param("lambda"), f"parameter 'lambda': {RESERVED}"),
+    (lambda: lnm.param("sum_tau"), f"parameter 'sum_tau': {RESERVED}"),
+    (lambda: lnm.param("reg"), f"parameter 'reg': {RESERVED}"),
+    (lambda: lnm.spike_named("wire"), f"spike 'wire': {RESERVED}"),
+    (lambda: lnm.spike_named("a b"), f"spike 'a b': {IDENTIFIER}"),
+    (
+        lambda: lnm.param("a", per="all"),
+        "parameter 'a': per is 'all'. Accepted: 'layer', 'channel', 'neuron'.",
+    ),
+    *(
+        (
+            lambda bad=bad: lnm.param("a", learnable=bad),
+            f"parameter 'a': learnable is {bad!r}. Accepted: True, False.",
+        )
+        for bad in ("no", 1, None)
+    ),
+    *(
+        (
+            lambda bad=bad: neuron(detach_reset=bad),
+            f"neuron: detach_reset is {bad!r}. Accepted: True, False.",
+        )
+        for bad in ("no", 1, None)
+    ),
+    (
+        lambda: neuron().with_detach_reset("no"),
+        "neuron: detach_reset is 'no'. Accepted: True, False.",
+    ),
+    (
+        lambda: lnm.param("a", size=0),
+        "parameter 'a': size is 0. Accepted: None or an integer >= 1.",
+    ),
+    (
+        lambda: lnm.param("a", size=True),
+        "parameter 'a': size is True. Accepted: None or an integer >= 1.",
+    ),
+    (
+        lambda: lnm.param("a", size=2.0),
+        "parameter 'a': size is 2.0. Accepted: None or an integer >= 1.",
+    ),
+    (
+        lambda: lnm.param("a", init="x"),
+        "parameter 'a': init is 'x'. Accepted: a finite number, or a function (generator, shape) ->"
+        " tensor.",
+    ),
+    (
+        lambda: lnm.param("a", size=2, init=[1]),
+        "parameter 'a': init is [1]. Accepted: a finite number or 2 of them, or a function"
+        " (generator, shape) -> tensor.",
+    ),
+    (
+        lambda: lnm.param("a", size=2, init=[1, "b"]),
+        "parameter 'a': init is [1, 'b']. Accepted: a finite number or 2 of them, or a function"
+        " (generator, shape) -> tensor.",
+    ),
+    (
+        lambda: lnm.state("a", init=[1]),
+        "state 'a': init is [1]. Accepted: a finite number, or a function (generator, shape) ->"
+        " tensor.",
+    ),
+    *(
+        (
+            lambda bad=bad: lnm.state("a", init=bad),
+            f"state 'a': init is {bad!r}. Accepted: a finite number, or a function (generator,"
+            " shape) -> tensor.",
+        )
+        for bad in (math.nan, math.inf, -math.inf, True, 10**400, np.bool_(True))
+    ),
+    *(
+        (
+            lambda bad=bad: lnm.param("a", size=2, init=bad),
+            f"parameter 'a': init is {bad!r}. Accepted: a finite number or 2 of them, or a function"
+            " (generator, shape) -> tensor.",
+        )
+        for bad in (math.nan, False, [0.0, math.inf], (True, 1.0))
+    ),
+    (
+        lambda: theta["a"],
+        "theta['a']: not an index. Accepted: an integer from 0 to 1, or a slice.",
+    ),
+    (
+        lambda: theta[0.0],
+        "theta[0.0]: not an index. Accepted: an integer from 0 to 1, or a slice.",
+    ),
+    (lambda: theta[2], "theta[2]: index out of range. Accepted: 0 to 1."),
+    (lambda: theta[-3], "theta[-3]: index out of range. Accepted: 0 to 1."),
+]
+
+CONDITION = "is not a condition. Accepted: a comparison such as v > 0, or a spike."
+FUNCTIONS = [
+    (lambda: lnm.where(v, 1, 0), f"where: v {CONDITION}"),
+    (lambda: lnm.where(1, 2, 0), f"where: 1 {CONDITION}"),
+    (lambda: lnm.where((v > 0) ^ (x > 0), 2, 0), f"where: (v > 0) ^ (x > 0) {CONDITION}"),
+    (lambda: lnm.where(lnm.spike & (v > 0), 2, 0), f"where: spike & (v > 0) {CONDITION}"),
+    (lambda: lnm.where(v > 0, "a", 0), f"where: 'a' is a str. Accepted: {NUMBERS}"),
+    (lambda: lnm.poly(v, []), "poly: theta is empty. Give at least one coefficient."),
+    (
+        lambda: lnm.poly(theta, [1]),
+        f"poly: Vector('theta', size=2) is a Vector. Accepted: {NUMBERS}",
+    ),
+    *(
+        (
+            lambda bad=bad: lnm.poly(v, bad),
+            f"poly: theta is {bad}. Accepted: a vector parameter, or a list of coefficients,"
+            " [a, b, c].",
+        )
+        for bad in (3, v)
+    ),
+    *(
+        (
+            call,
+            f"theta: {said} takes no vector parameter. Accepted: its elements, theta[0] to"
+            " theta[1], or lnm.poly(z, theta). Index it.",
+        )
+        for said, call in [
+            ("'*'", lambda: theta * 2),
+            ("'*'", lambda: v * theta),
+            ("'+'", lambda: 1 + theta),
+            ("'+'", lambda: theta + v),
+            ("'-'", lambda: v - theta),
+            ("'-'", lambda: -theta),
+            ("'/'", lambda: theta / 2),
+            ("'/'", lambda: v / theta),
+            ("'**'", lambda: theta**2),
+            ("'**'", lambda: v**theta),
+            ("a comparison", lambda: theta > 0),
+            ("a comparison", lambda: v <= theta),
+        ]
+    ),
+    *(
+        (
+            lambda bad=bad: lnm.surrogate.atan(alpha=bad),
+            f"surrogate.atan: alpha is {bad}. Accepted: a number > 0.",
+        )
+        for bad in (sympy.I, sympy.oo, 0, -1, v)
+    ),
+    (lambda: lnm.poly(v, [None]), f"poly: None is a NoneType. Accepted: {NUMBERS}"),
+    *(
+        (
+            lambda f=f, bad=bad: f(bad),
+            f"{f.__name__}: {bad!r} is a {type(bad).__name__}. Accepted: {NUMBERS}",
+        )
+        for f in (lnm.exp, lnm.log, lnm.sqrt, lnm.tanh, lnm.sigmoid, lnm.sin, lnm.cos)
+        for bad in ("a", theta, None)
+    ),
+    (lambda: lnm.max(v, "a"), f"max: 'a' is a str. Accepted: {NUMBERS}"),
+    (lambda: lnm.min([], v), f"min: [] is a list. Accepted: {NUMBERS}"),
+    (lambda: lnm.abs("a"), f"abs: 'a' is a str. Accepted: {NUMBERS}"),
+    (lambda: lnm.clip(v, -1, math.inf), "clip: inf is not finite. Accepted: finite numbers."),
+    (
+        lambda: lnm.hard_reset(v, "a"),
+        f"hard_reset: 'a' is a str. Accepted: {NUMBERS}",
+    ),
+    (
+        lambda: lnm.soft_reset(v, math.nan),
+        "soft_reset: nan is not finite. Accepted: finite numbers.",
+    ),
+]
+
+BUILT_IN = "if, lif, plif, glif, alif, qif, cuba_lif, izhikevich, li, ternary, lnm"
+LIF = "tau, decay_input, v_threshold, v_reset, v_rest, learn_tau, per, surrogate"
+FAMILY = [
+    (lambda: lnm.get("lfi"), f"get: no family 'lfi'. Built in: {BUILT_IN}. Did you mean 'li'?"),
+    *(
+        (lambda bad=bad: lnm.get(bad), f"get: no family {bad!r}. Built in: {BUILT_IN}.")
+        for bad in (3, [])
+    ),
+    (lambda: lnm.get("adex"), f"get: no family 'adex'. Built in: {BUILT_IN}."),
+    (
+        lambda: lnm.get("lif", taw=3),
+        f"lif: got an unexpected keyword argument 'taw'. Accepted: {LIF}. Did you mean 'tau'?",
+    ),
+    (lambda: named_family("module"), f"family 'module': {RESERVED}"),
+    (lambda: named_family("int"), f"family 'int': {RESERVED}"),
+    (lambda: named_family("int_"), f"family 'int': {RESERVED}"),
+    (lambda: named_family("<lambda>"), f"family '<lambda>': {IDENTIFIER}"),
+    (lambda: words()(1, 2), "mine: too many positional arguments. Accepted: degree."),
+    (
+        lambda: words(result=3)(),
+        "mine: the family returned int. It must return an lnm.Neuron.",
+    ),
+    *(
+        (
+            lambda name=name, word=word: lnm.get(name, **{word: 1}),
+            f"{name}: {word} is 1. Accepted: a number > 1.",
+        )
+        for name, word in [
+            ("lif", "tau"),
+            ("plif", "tau"),
+            ("qif", "tau"),
+            ("izhikevich", "tau"),
+            ("izhikevich", "tau_w"),
+            ("li", "tau"),
+        ]
+    ),
+    (lambda: lnm.get("lif", tau=True), "lif: tau is True. Accepted: a number > 1."),
+    (lambda: lnm.get("lif", tau="2"), "lif: tau is '2'. Accepted: a number > 1."),
+    (lambda: lnm.get("lif", tau=math.nan), "lif: tau is nan. Accepted: a number > 1."),
+    (
+        lambda: lnm.get("ternary", v_threshold=0),
+        "ternary: v_threshold is 0. Accepted: a number > 0.",
+    ),
+    (
+        lambda: lnm.get("lif", v_reset="a"),
+        "lif: v_reset is 'a'. Accepted: a finite number or None.",
+    ),
+    *(
+        (
+            lambda degree=degree: lnm.get("lnm", degree=degree),
+            f"lnm: degree is {degree!r}. Accepted: an integer from 1 to 8.",
+        )
+        for degree in (0, 9, 2.0, True, "3")
+    ),
+    (lambda: lnm.get("lnm", form="D"), "lnm: form is 'D'. Accepted: 'A', 'B', 'C'."),
+    (
+        lambda: lnm.get("lnm", degree=2, theta=[0, 1]),
+        "parameter 'theta': init is [0, 1]. Accepted: a finite number or 3 of them, or a function"
+        " (generator, shape) -> tensor.",
+    ),
+    (
+        lambda: lnm.get("lnm", per="batch"),
+        "lnm: per is 'batch'. Accepted: 'layer', 'channel', 'neuron'.",
+    ),
+    (
+        lambda: lnm.get("lnm", per={"teta": "layer"}),
+        "lnm: per names 'teta', which is no parameter. Accepted: theta, v_threshold. Did you mean"
+        " 'theta'?",
+    ),
+    (
+        lambda: lnm.get("plif", per="batch"),
+        "parameter 'w': per is 'batch'. Accepted: 'layer', 'channel', 'neuron'.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [*PHASES, *SYMBOLS, *DECLARATIONS, *FUNCTIONS, *FAMILY],
+    ids=lambda m: m[:50] if isinstance(m, str) else "",
+)
+def test_messages(call, message):
+    """Each refusal in whole: where, what is wrong with the value, what is accepted."""
+    with pytest.raises(lnm.ModelError) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+def test_a_declaration_that_nothing_reads_is_refused():
+    """Inside a family every declaration is a port, so an idle one is a mistake."""
+
+    @lnm.family
+    def idle() -> lnm.Neuron:
+        v, x = lnm.state("v"), lnm.input("x")
+        lnm.param("tau", init=2.0)
+        return lnm.Neuron(charge={v: v + x}, fire=v)
+
+    with pytest.raises(lnm.ModelError) as caught:
+        idle()
+    assert str(caught.value) == (
+        "idle: 'tau' is declared but no expression reads it. Use it or remove the declaration."
+    )
+
+
+def test_a_symbol_from_outside_the_family_is_unknown():
+    """A family's neuron reads what the family declares, and nothing of another."""
+
+    @lnm.family
+    def outside() -> lnm.Neuron:
+        own, x = lnm.state("v"), lnm.input("x")
+        return lnm.Neuron(charge={own: v + x + own}, fire=own)
+
+    with pytest.raises(lnm.ModelError) as caught:
+        outside()
+    assert str(caught.value) == (
+        "outside.charge: unknown symbol 'v'. Declared: v, x. Did you mean 'v'?"
+    )
+
+
+def test_a_family_declares_in_order():
+    """The order of declaration is that of states, inputs, parameters and ports."""
+
+    @lnm.family
+    def ordered() -> lnm.Neuron:
+        b, a = lnm.state("b"), lnm.state("a")
+        y, x = lnm.input("y"), lnm.input("x")
+        q = lnm.param("q", size=2)
+        r = lnm.param("r", init=1.0, learnable=False)
+        return lnm.Neuron(charge={a: a + x * q[1], b: b + y * r}, fire=a - b)
+
+    n = ordered()
+    assert n.name == ordered.name == "ordered"
+    assert [s.name for s in n.states] == ["b", "a"]
+    assert [s.name for s in n.inputs] == ["y", "x"]
+    assert [d.name for d in n.params] == ["q", "r"]
+    assert [s.name for s in n.symbols] == ["b", "a", "y", "x", "q_0", "q_1", "r"]
+    kernel = lnm.lower(n).forward
+    assert [port.var.name for port in kernel.results] == ["spike", "b_next", "a_next"]
+
+
+def test_a_bare_neuron_takes_what_it_uses_in_creation_order():
+    """Unused declarations are left out; a vector stays whole if one element is read."""
+    a, unused, b = lnm.state("a"), lnm.param("unused"), lnm.input("b")
+    q = lnm.param("q", size=3, init=[1, 2, 3])
+    n = lnm.Neuron(charge={a: b * q[1] + a}, fire=a)
+    assert unused.name not in [s.name for s in n.symbols]
+    assert [s.name for s in n.symbols] == ["a", "b", "q_0", "q_1", "q_2"]
+    assert n.name == "neuron"
+    result = lnm.interpret(n, np.ones((1, 1)), grad_out=np.ones((1, 1)), q=[5.0, 2.0, 7.0])
+    assert result.states["a"] == 2
+    assert result.grads["q"].shape == (3,)
+
+
+def test_families_stand_side_by_side():
+    """Two neurons of one family share no symbol, yet lower to the same text."""
+    one, other = lnm.get("lif"), lnm.get("lif")
+    assert not set(one.symbols) & set(other.symbols)
+    assert str(lnm.lower(one)) == str(lnm.lower(other))
+
+
+def test_a_family_may_call_a_family():
+    """The scope of the outer one is restored, also after an error."""
+
+    @lnm.family
+    def outer(fail: bool = False) -> lnm.Neuron:
+        v, x = lnm.state("v"), lnm.input("x")
+        assert lnm.get("lif").name == "lif"
+        if fail:
+            with pytest.raises(lnm.ModelError):
+                lnm.get("lif", tau=0)
+        return lnm.Neuron(charge={v: v + x}, fire=v)
+
+    for fail in (False, True):
+        assert [s.name for s in outer(fail).symbols] == ["v", "x"]
+    bare = lnm.Neuron(charge={v: v + x}, fire=v)
+    assert bare.name == "neuron"
+
+
+@pytest.mark.parametrize(("name", "shown"), [("if_", "if"), ("mine", "mine")])
+def test_a_trailing_underscore_is_no_part_of_a_family_name(name, shown):
+    """`if_` is the family `if`."""
+
+    def build() -> lnm.Neuron:
+        v, x = lnm.state("v"), lnm.input("x")
+        return lnm.Neuron(charge={v: v + x}, fire=v)
+
+    build.__name__ = name
+    assert lnm.family(build)().name == shown
+
+
+def test_reprs():
+    """A neuron, a family and a vector say what they are."""
+    assert repr(lnm.get("izhikevich")) == "<neuron izhikevich: states v, w>"
+    assert repr(lnm.Neuron(fire=x)) == "<neuron neuron: states none>"
+    assert repr(words()) == "<family mine(degree: 'int' = 3) -> 'Any'>"
+    assert repr(theta) == "Vector('theta', size=2)"
+
+
+def test_a_vector_is_a_sequence():
+    """Index, slice, length and iteration are those of a tuple of symbols."""
+    assert len(theta) == 2
+    assert theta[-1] is theta[1]
+    assert theta[:1] == (theta[0],)
+    assert [t.name for t in theta] == ["theta_0", "theta_1"]
+    assert lnm.poly(v, theta) == theta[0] + theta[1] * v
+
+
+def test_outputs():
+    """The spike by default; a lone expression is `out`, a lone spike keeps its name."""
+    assert [n for n, _ in neuron().output] == ["spike"]
+    assert [n for n, _ in neuron(output=v).output] == ["out"]
+    assert [n for n, _ in neuron(fire={other: v}, output=other).output] == ["other"]
+    several = neuron(output={"potential": v, "spike": lnm.spike})
+    assert [n for n, _ in several.output] == ["potential", "spike"]
+    more = several.with_outputs(z=v - 1)
+    assert [n for n, _ in more.output] == ["potential", "spike", "z"]
+    assert [n for n, _ in several.output] == ["potential", "spike"]
+
+
+def test_an_output_may_have_the_name_of_a_port():
+    """An output `x` or `v` of a neuron that has such an input or state stays apart from it."""
+    n = neuron(output={"x": 2 * v, "v": 3 * v})
+    result = lnm.interpret(n, np.ones((1, 1)), grad_out=np.ones((1, 1)))
+    assert [float(o[0, 0]) for o in result.outputs.values()] == [2.0, 3.0]
+    assert result.grads["x"][0, 0] == 5
+
+
+@pytest.mark.parametrize("names", [("t0", "a"), ("a", "t0"), ("t1", "t0")])
+def test_an_output_may_have_the_name_of_a_temporary(names):
+    """Two outputs of one value, one called t0: build once gave its Let to the other."""
+    n = neuron(output=dict.fromkeys(names, lnm.exp(v)))
+    lnm.lower(n, on_pass=lambda _, kernel: verify(kernel))
+    result = lnm.interpret(n, np.zeros((1, 1)))
+    assert {k: float(o[0, 0]) for k, o in result.outputs.items()} == dict.fromkeys(names, 1.0)
+
+
+def test_surrogates_default_to_atan():
+    """atan(alpha=2) for each spike; one serves all, or a dict names each."""
+    assert neuron().surrogates == (("spike", lnm.surrogate.atan(alpha=2)),)
+    two = {lnm.spike: v - 1, other: v - 2}
+    erf = lnm.surrogate.erf()
+    assert neuron(fire=two, surrogate=erf).surrogates == (("spike", erf), ("other", erf))
+    named = neuron(fire=two, surrogate={other: erf, lnm.spike: lnm.surrogate.sigmoid()})
+    assert named.surrogates == (("spike", lnm.surrogate.sigmoid()), ("other", erf))
+    assert named.spikes == ("spike", "other")
+
+
+def test_detach_reset():
+    """`with_detach_reset` returns another neuron and leaves this one."""
+    n = neuron(reset=lnm.soft_reset(v, 1.0))
+    detached = n.with_detach_reset(True)
+    assert (n.detach_reset, detached.detach_reset) == (False, True)
+    assert detached.with_detach_reset(False) == n
+
+
+def test_with_per():
+    """A word sets every learnable parameter; a dict those it names, and the rest stay."""
+    fixed = lnm.param("fixed", init=1.0, learnable=False)
+    n = plain(v * p + lnm.poly(x, theta) * fixed)
+    pers = {d.name: d.per for d in n.with_per("channel").params}
+    assert pers == {"p": "channel", "theta": "channel", "fixed": "layer"}
+    pers = {d.name: d.per for d in n.with_per({"theta": "neuron", "fixed": "channel"}).params}
+    assert pers == {"p": "layer", "theta": "neuron", "fixed": "channel"}
+    assert {d.per for d in n.params} == {"layer"}
+    assert str(lnm.lower(n.with_per("neuron"))) == str(lnm.lower(n))
+    assert n.with_per({}) is n
+    assert plain(v + x).with_per("channel").params == ()
+
+
+def test_with_per_leaves_no_old_declaration_behind():
+    """Symbols, params and expressions have one declaration; one made before it still serves."""
+    comparison = lnm.max(lnm.tanh(v * theta[1]), p * x)
+    n = neuron({v: v * theta[0] + comparison}).with_per({"theta": "channel"})
+    declared = {s.decl for s in n.symbols if isinstance(s.decl, Param)}
+    assert declared == set(n.params)
+    assert {d.name: d.per for d in n.params} == {"p": "layer", "theta": "channel"}
+    read = set().union(*(e.free_symbols for _, e in n.charge))
+    assert read <= set(n.symbols)
+    twice = n.with_per("neuron").with_outputs(y=theta[1] * v)
+    assert dict(twice.output)["y"].free_symbols <= set(twice.symbols)
+    assert str(lnm.lower(n)) == str(lnm.lower(neuron({v: v * theta[0] + comparison})))
+    lnm.lower(twice)
+
+
+def test_a_neuron_is_immutable():
+    """Fields cannot be set: a lowered program is cached by the neuron."""
+    with pytest.raises(AttributeError):
+        neuron().name = "mine"
+
+
+@few
+@given(neurons())
+def test_pickle_and_deepcopy_give_the_same_neuron(n):
+    """A copy is equal, hashes alike and lowers to the same text."""
+    for twin in (pickle.loads(pickle.dumps(n)), copy.deepcopy(n), copy.copy(n)):
+        assert twin == n
+        assert hash(twin) == hash(n)
+        assert str(lnm.lower(twin)) == str(lnm.lower(n))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_pickle(name):
+    """Every built-in neuron survives pickle and deepcopy."""
+    n = lnm.get(name)
+    for twin in (pickle.loads(pickle.dumps(n)), copy.deepcopy(n)):
+        assert twin == n
+        assert str(lnm.lower(twin)) == str(lnm.lower(n))
+
+
+def test_numbers_are_the_decimals_their_author_wrote():
+    """0.1 is 1/10; integers, fractions and NumPy's numbers are exact too."""
+    for value in (0.1, np.float64(0.1), Fraction(1, 10)):
+        assert as_expr(value) == sympy.Rational(1, 10)
+    assert as_expr(np.int64(3)) == as_expr(np.float32(3)) == 3
+    assert as_expr(v) is v
+    program = lnm.lower(plain(v * 0.1 + x))
+    assert "fma(0.1, v, x)" in str(program.forward)
+
+
+def test_arguments_keep_their_order():
+    """max and min are selects in the order given, unlike SymPy's."""
+    assert str(lnm.max(v, x)) == "where(v >= x, v, x)"
+    assert str(lnm.min(x, v)) == "where(x <= v, x, v)"
+    assert str(lnm.abs(v)) == "where(v >= 0, v, -v)"
+    assert str(lnm.clip(v, -1, p)) == "where(v < -1, -1, where(v > p, p, v))"
+    assert lnm.where(sympy.true, v, x) is v
+    assert lnm.where(sympy.false, v, x) is x
+
+
+def test_a_python_bool_is_no_condition():
+    """`v == 0` is False at once in SymPy, so that a silent `orelse` would be the wrong neuron."""
+    with pytest.raises(lnm.ModelError) as caught:
+        lnm.where(v == 0, 1, v)
+    assert str(caught.value) == (
+        "where: the condition is the Python value False. SymPy decides == and != at once; write"
+        " sympy.Eq(a, b) or sympy.Ne(a, b)."
+    )
+
+
+@pytest.mark.parametrize("f", [lnm.exp, lnm.log, lnm.sqrt, lnm.tanh, lnm.sigmoid, lnm.sin, lnm.cos])
+@pytest.mark.timeout(20)
+def test_nested_functions_are_cheap(f):
+    """SymPy's own tanh took a minute over ten of them; the bound is 49."""
+    lnm.lower(plain(nested(f, 49)))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("e", [v**64, v**-64, (v + x) ** 64, v * (p + 1) ** 32])
+def test_the_largest_powers_are_lowered(e):
+    """What the bound of the degree lets through takes seconds at most."""
+    lnm.lower(plain(e + x))
+
+
+def test_a_polynomial_may_have_coefficients_beside_its_degree():
+    """theta[64]*v**64 has degree 64 in v, whatever its coefficient."""
+    plain(x + lnm.poly(v, lnm.param("many", size=65)))
+
+
+@pytest.mark.parametrize(
+    ("e", "value"),
+    [
+        (lnm.exp(0), 1), (lnm.tanh(0), 0), (lnm.sin(sympy.pi / 6), sympy.Rational(1, 2)),
+        (lnm.cos(sympy.pi), -1), (lnm.log(1), 0), (lnm.sqrt(4), 2),
+        (lnm.exp(0.5), lnm.exp(Fraction(1, 2))), (lnm.sqrt(2.0), sympy.sqrt(2)),
+    ],
+)  # fmt: skip
+def test_functions_of_numbers_are_exact(e, value):
+    """A look-up is made; a float is the decimal its author wrote."""
+    assert e == value
+
+
+def test_resets():
+    """The dicts that hard_reset and soft_reset stand for."""
+    assert lnm.hard_reset(v, 0.5) == {v: lnm.where(lnm.spike, 0.5, v)}
+    assert lnm.soft_reset(v, p) == {v: v - lnm.spike * p}
+    assert lnm.hard_reset(v, on=other) == {v: lnm.where(other, 0, v)}
+    assert lnm.soft_reset(v, 1, on=other) == {v: v - other}
+
+
+def test_derivatives_of_our_functions():
+    """SymPy differentiates sigmoid and where as the language defines them."""
+    s = lnm.sigmoid(Z)
+    assert s.diff(Z) == s * (1 - s)
+    assert lnm.abs(Z).diff(Z) == lnm.where(Z >= 0, 1, -1)
+    assert sympy.latex(lnm.where(Z > 0, Z, 0)) == (
+        r"\begin{cases} z & z > 0 \\ 0 & \text{otherwise} \end{cases}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("power", "value"),
+    [
+        (v**0.5, lambda a, b: a**0.5),
+        (v**1.5, lambda a, b: a**1.5),
+        (v**-2.5, lambda a, b: a**-2.5),
+        (v**0.3, lambda a, b: a**0.3),
+        (2**v, lambda a, b: 2**a),
+        (v**x, lambda a, b: a**b),
+        (v**-x, lambda a, b: a**-b),
+        (lnm.exp(x * lnm.log(v)), lambda a, b: a**b),
+        (x**-2 + v**3, lambda a, b: b**-2 + a**3),
+    ],
+    ids=lambda e: "" if callable(e) and not isinstance(e, sympy.Expr) else str(e),
+)
+def test_powers(power, value):
+    """Any exponent lowers. `v**0.5` and `2**v` once recursed without end in build."""
+    n = lnm.Neuron(charge={v: power}, output={"out": v, "x": x})
+    ones = np.ones((1, 1))
+    result = lnm.interpret(n, 1.7 * ones, state={"v": [0.6]}, grad_out=(ones, None))
+    np.testing.assert_allclose(result.out, [[value(0.6, 1.7)]], rtol=1e-12)
+    h = 1e-5
+    slope = (value(0.6 + h, 1.7) - value(0.6 - h, 1.7)) / (2 * h)
+    np.testing.assert_allclose(result.grads["v"], [slope], rtol=1e-7)
+
+
+def test_a_copy_may_stand_beside_its_original() -> None:
+    """SymPy's caches put equal symbols of one into expressions of the other.
+
+    The elements of a vector were told apart by identity then, and found declared twice.
+    """
+    first = lnm.get("lnm", degree=3, per="channel")
+    second = copy.deepcopy(first)
+    v, x = first.states[0], second.inputs[0]
+    mixed = dict(first.charge)[v] + 2 * (dict(second.charge)[second.states[0]] - x) + x
+    made = lnm.Neuron({v: mixed}, v - 1)
+    assert [p.name for p in made.params] == ["theta"]

@@ -1,0 +1,702 @@
+"""Text definitions: what they mean, what they refuse and in which words, and that no text runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import string
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.language.symbols import Declared, Param, Vector
+from lnm_codegen.language.text.content import MAX_BYTES
+from lnm_codegen.language.text.definition import load, read
+from lnm_codegen.language.text.expression import FUNCTIONS, parse
+from lnm_codegen.language.text.tree import MAX_LENGTH
+
+DOCS = Path(__file__).parents[3] / "docs" / "definitions.md"
+
+LIF = """\
+name = "my_lif"
+inputs = ["x"]
+fire = "v - v_threshold"
+[states.v]
+[params.tau]
+init = 2.0
+[params.v_threshold]
+init = 1.0
+learnable = false
+[charge]
+v = "v + (x - v)/tau"
+[reset]
+v = "where(spike, 0, v)"
+"""
+
+NOT_REAL = (
+    "holds a constant that is not a real number within the range of a float64. Accepted: 0, and"
+    " sizes from 2.3e-308 to 1.7e308. Write another constant."
+)
+GRAMMAR = (
+    "Accepted: numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~, and"
+    " exp, log, sqrt, tanh, sigmoid, sin, cos, abs, min, max, clip, where, poly."
+)
+KEYS = "name, inputs, fire, output, surrogate, detach_reset, states, params, charge, reset"
+SURROGATES = (
+    "atan, sigmoid, rectangle, triangle, fast_sigmoid, soft_sign, erf, piecewise_exponential,"
+    " straight_through"
+)
+
+
+def examples() -> dict[str, str]:
+    """Return the definitions that the documentation shows, by the name of the neuron."""
+    texts = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    return {text.split('"')[1]: text for text in texts}
+
+
+@lnm.family
+def synapse() -> lnm.Neuron:
+    """The two-state example of the documentation, in Python."""
+    current, v, x = lnm.state("current"), lnm.state("v"), lnm.input("x")
+    d_c, d_v = lnm.param("current_decay", init=0.5), lnm.param("voltage_decay", init=0.75)
+    up, down = lnm.spike_named("up"), lnm.spike_named("down")
+    new = current * d_c + x
+    half = Fraction(1, 2)
+    return lnm.Neuron(
+        charge={current: new, v: v * d_v + new},
+        fire={up: v - half, down: -v - half},
+        reset={v: lnm.where(up, 0, lnm.where(down, 0, v))},
+        output={"out": up - down, "potential": v},
+        surrogate=lnm.surrogate.rectangle(alpha=1.0),
+    )
+
+
+TWINS = {
+    "my_lif": lambda: lnm.get("lif", learn_tau=True),
+    "my_lnm": lambda: lnm.get("lnm", degree=3, v_reset=None, detach_reset=True, per="channel"),
+    "my_synapse": synapse,
+}
+
+
+def test_documentation_has_the_examples() -> None:
+    """Every example of the documentation has a twin here."""
+    assert set(examples()) == set(TWINS)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_examples_agree_with_the_built_in_families(name: str, tmp_path: Path) -> None:
+    """Outputs, states and gradients of a loaded example equal its Python twin's, bit for bit."""
+    file = tmp_path / f"{name}.toml"
+    file.write_text(examples()[name], encoding="utf-8")
+    text, twin = lnm.load(str(file)), TWINS[name]()
+    assert text.name == name
+    assert text.params == twin.params
+    assert [s.name for s in text.symbols] == [s.name for s in twin.symbols]
+    assert [s.decl for s in text.states] == [s.decl for s in twin.states]
+    rng = np.random.default_rng(0)
+    x_seq, grad = rng.normal(0.5, 1.0, (2, 6, 2, 3))
+    gradients = (grad,) * len(twin.output)
+    a, b = (lnm.interpret(n, x_seq, grad_out=gradients) for n in (text, twin))
+    assert any(np.any(out == 1) for out in a.outputs.values())
+    for mine, other in (
+        (a.outputs, b.outputs),
+        (a.states, b.states),
+        (a.grads, b.grads),
+    ):
+        assert list(mine) == list(other)
+        for key in mine:
+            np.testing.assert_array_equal(mine[key], other[key])
+
+
+# What each key means.
+
+
+def definition(
+    *,
+    top: str = 'fire = "v - 1"',
+    charge: str = "v/2 + x",
+    reset: str = "",
+    tables: str = "",
+    inputs: str = '["x"]',
+) -> str:
+    """Return a small definition, with more of something."""
+    reset = f'[reset]\nv = "{reset}"\n' if reset else ""
+    return (
+        f'name = "n"\ninputs = {inputs}\n{top}\n[states.v]\n{tables}\n[charge]\n'
+        f"v = '''{charge}'''\n{reset}"
+    )
+
+
+def test_order_is_the_order_of_the_file() -> None:
+    """States, inputs and parameters keep their order, wherever expressions name them first."""
+    neuron = read(
+        'name = "n"\ninputs = ["y", "x"]\nfire = "a + b"\n'
+        "[params.q]\n[states.b]\n[params.p]\n[states.a]\n"
+        '[charge]\na = "a*p + x"\nb = "b*q + y"\n',
+        "f",
+    )
+    assert [s.name for s in neuron.states] == ["b", "a"]
+    assert [s.name for s in neuron.inputs] == ["y", "x"]
+    assert [p.name for p in neuron.params] == ["q", "p"]
+
+
+def test_defaults() -> None:
+    """What a definition leaves out is what the docstring says."""
+    neuron = read(definition(charge="v*p + x", tables="[params.p]"), "f")
+    (p,) = neuron.params
+    assert (p.init, p.learnable, p.per, p.size) == (0.0, True, "layer", None)
+    assert neuron.states[0].decl == lnm.state("v", init=0.0).decl
+    assert [name for name, _ in neuron.output] == ["spike"]
+    assert neuron.surrogates == (("spike", lnm.surrogate.atan(alpha=2.0)),)
+    assert neuron.detach_reset is False
+
+
+def test_vector_parameter() -> None:
+    """A vector takes a list or one number, and its elements are counted from 0."""
+    tables = '[params.theta]\nsize = 3\ninit = [1, 2, 3]\nper = "neuron"\nlearnable = false'
+    neuron = read(definition(charge="theta[0]*v + theta[2]*x", tables=tables), "f")
+    assert neuron.params[0] == Param("theta", 3, (1.0, 2.0, 3.0), False, "neuron")
+    tables = "[params.theta]\nsize = 2\ninit = 0.5"
+    neuron = read(definition(charge="poly(v, theta) + x", tables=tables), "f")
+    assert neuron.params[0].init == 0.5
+
+
+@pytest.mark.parametrize(
+    ("top", "wanted"),
+    [
+        ("", lnm.surrogate.atan()),
+        ('surrogate = "sigmoid"', lnm.surrogate.sigmoid()),
+        ('surrogate = {kind = "atan", alpha = 3}', lnm.surrogate.atan(alpha=3)),
+        ('surrogate.spike = "erf"', lnm.surrogate.erf()),
+        ('surrogate.spike = {kind = "erf", alpha = 0.1}', lnm.surrogate.erf(alpha=0.1)),
+        ('surrogate = "straight_through"', lnm.surrogate.straight_through()),
+    ],
+)
+def test_surrogate(top: str, wanted: Any) -> None:
+    """A surrogate is a name, a table, or one of these by spike."""
+    neuron = read(definition(top=f'fire = "v - 1"\n{top}'), "f")
+    assert neuron.surrogates == (("spike", wanted),)
+
+
+def test_output() -> None:
+    """An output is an expression, or a table of them; a neuron may have no spike."""
+    assert [n for n, _ in read(definition(top='output = "2*v"'), "f").output] == ["out"]
+    assert [n for n, _ in read(definition(top='fire = "v"\noutput = "spike"'), "f").output] == [
+        "spike"
+    ]
+    neuron = read(definition(top='fire = "v"\noutput = {a = "v", b = "spike"}'), "f")
+    assert [n for n, _ in neuron.output] == ["a", "b"]
+
+
+def test_a_state_set_by_reset_alone() -> None:
+    """Reset may remember the last spike, which charge then reads as a state."""
+    neuron = read(
+        'name = "n"\ninputs = ["x"]\nfire = "v - 1"\n[states.v]\n[states.s_prev]\n'
+        '[charge]\nv = "v/2 + x - s_prev"\n[reset]\ns_prev = "spike"\n',
+        "f",
+    )
+    out = lnm.interpret(neuron, [[1.0], [1.0], [1.0]]).out
+    assert out.ravel().tolist() == [1.0, 0.0, 1.0]
+
+
+def test_bom_and_windows_line_ends(tmp_path: Path) -> None:
+    """A file saved by a Windows editor loads."""
+    file = tmp_path / "my_lif.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + LIF.replace("\n", "\r\n").encode())
+    assert load(file).name == "my_lif"
+
+
+# What an expression means.
+
+V, W, X = lnm.state("v"), lnm.state("w"), lnm.input("x")
+THETA = lnm.param("theta", size=3)
+NAMES: dict[str, Declared | Vector] = {
+    "v": V,
+    "w": W,
+    "x": X,
+    "theta": THETA,
+    "spike": lnm.spike,
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("0.1", sympy.Rational(1, 10)),
+        ("0.10000000000000000000001", sympy.Rational(10**22 + 1, 10**23)),
+        ("1e-3", sympy.Rational(1, 1000)),
+        ("1_000", sympy.Integer(1000)),
+        ("0x10", sympy.Integer(16)),
+        ("0e999999999", sympy.Integer(0)),
+        ("pi*v", sympy.pi * V),
+        ("v - w - x", V - W - X),
+        ("v / 2 / x", V / 2 / X),
+        ("-v**2", -(V**2)),
+        ("2**-1*v", V / 2),
+        ("v**2**3", V**8),
+        ("v +\n  x\n", V + X),
+        ("theta[0]*v + theta[2]", THETA[0] * V + THETA[2]),
+        *((f"{f}(v)", FUNCTIONS[f](V)) for f in list(FUNCTIONS)[:8]),
+        ("min(v, x)", lnm.min(V, X)),
+        ("max(v, 0)", lnm.max(V, 0)),
+        ("clip(v, -1, 1)", lnm.clip(V, -1, 1)),
+        ("poly(v, theta)", lnm.poly(V, THETA)),
+        ("poly(v + x, [0, theta[1], 0.5])", lnm.poly(V + X, [0, THETA[1], 0.5])),
+        ("where(spike, 0, v)", lnm.where(lnm.spike, 0, V)),
+        ("where(v < 1, v, x)", lnm.where(V < 1, V, X)),
+        ("where(v <= 1, v, x)", lnm.where(V <= 1, V, X)),
+        ("where(v > 1, v, x)", lnm.where(V > 1, V, X)),
+        ("where(v >= 1, v, x)", lnm.where(V >= 1, V, X)),
+        ("where(v == w, v, x)", lnm.where(sympy.Eq(V, W), V, X)),
+        ("where(v != w, v, x)", lnm.where(sympy.Ne(V, W), V, X)),
+        ("where((v > 0) & (x > 0), v, x)", lnm.where((V > 0) & (X > 0), V, X)),
+        ("where(v > 0 and x > 0, v, x)", lnm.where((V > 0) & (X > 0), V, X)),
+        ("where((v > 0) | ~(x == 0), v, x)", lnm.where((V > 0) | sympy.Ne(X, 0), V, X)),
+        ("where(v > 0 or not x == 0, v, x)", lnm.where((V > 0) | sympy.Ne(X, 0), V, X)),
+        ("where(0 < v < 1, v, x)", lnm.where((sympy.Integer(0) < V) & (V < 1), V, X)),
+        ("where(1 < 2, v, x)", V),
+        ("spike*v", lnm.spike * V),
+        ("+".join(["v"] * 400), 400 * V),
+    ],
+)
+def test_expression(text: str, wanted: sympy.Expr) -> None:
+    """An expression is the SymPy expression that Python makes of the same text."""
+    assert parse(text, NAMES, "here") == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", f"the expression is empty. {GRAMMAR}"),
+        ("v +", f"'v +' is not an expression. {GRAMMAR}"),
+        ("v x", f"'v x' is not an expression. {GRAMMAR}"),
+        ("1or v", f"'1or v' is not an expression. {GRAMMAR}"),
+        ("(" * 300 + ")" * 300, f"'{'(' * 57}...' is not an expression. {GRAMMAR}"),
+        ("v # x", f"the character '#' in 'v # x' is not of the grammar. {GRAMMAR}"),
+        ("τ*v", f"the character 'τ' in 'τ*v' is not of the grammar. {GRAMMAR}"),
+        ("v\0", f"the character '\\x00' in 'v\\x00' is not of the grammar. {GRAMMAR}"),
+        ("v.real", f"'v.real' is not of the grammar. {GRAMMAR}"),
+        ("lambda: 0", f"'lambda: 0' is not of the grammar. {GRAMMAR}"),
+        ("[v for v in x]", f"'[v for v in x]' is not of the grammar. {GRAMMAR}"),
+        ("(y := v)", f"'y := v' is not of the grammar. {GRAMMAR}"),
+        ("v % 2", f"'v % 2' is not of the grammar. {GRAMMAR}"),
+        ("v // 2", f"'v // 2' is not of the grammar. {GRAMMAR}"),
+        ("x + True", f"'True' is not of the grammar. {GRAMMAR}"),
+        ("2j", f"'2j' is not of the grammar. {GRAMMAR}"),
+        ("where(v is w, v, x)", f"'v is w' is not of the grammar. {GRAMMAR}"),
+        ("v^2", "the operator '^' in 'v^2'. Did you mean '**'?"),
+        ("v if x > 0 else 0", "'v if x > 0 else 0': write where(condition, a, b) instead."),
+        ("vw", "unknown name 'vw'. Declared: spike, theta, v, w, x. Did you mean 'w'?"),
+        ("exp", "'exp' is a function. Write exp(...)."),
+        (
+            "relu(v)",
+            "no function 'relu'. Accepted: exp, log, sqrt, tanh, sigmoid, sin, cos, abs, min, max,"
+            " clip, where, poly.",
+        ),
+        (
+            "expp(v)",
+            "no function 'expp'. Accepted: exp, log, sqrt, tanh, sigmoid, sin, cos, abs, min, max,"
+            " clip, where, poly. Did you mean 'exp'?",
+        ),
+        ("exp(v, x)", "'exp(v, x)': 2 arguments. Accepted: exp(a)."),
+        ("clip(v, 1)", "'clip(v, 1)': 2 arguments. Accepted: clip(a, low, high)."),
+        ("exp(a=v)", "'exp(a=v)': give the arguments of exp by position."),
+        ("exp(*theta)", "'exp(*theta)': give the arguments of exp by position."),
+        ("theta*v", "'theta' is a vector. Write theta[0] to theta[2], or poly(z, theta)."),
+        ("theta[3]", "'theta[3]': no such element. Accepted: an integer from 0 to 2."),
+        ("theta[-1]", "'theta[-1]': no such element. Accepted: an integer from 0 to 2."),
+        ("theta[v]", "'theta[v]': no such element. Accepted: an integer from 0 to 2."),
+        ("theta[0:2]", "'theta[0:2]': no such element. Accepted: an integer from 0 to 2."),
+        ("v[0]", "'v[0]': only a vector parameter has elements."),
+        (
+            "poly(v, x)",
+            "poly: 'x' has no coefficients. Accepted: a vector parameter, or a list [a, b, c] of"
+            " at most 65.",
+        ),
+        ("v > 0", "'v > 0' is a condition, not a number. Use where(condition, a, b)."),
+        (
+            "where(v, 0, 1)",
+            "'v' is not a condition. Accepted: a comparison such as v > 0, or a spike.",
+        ),
+        (
+            "where(v > 0 & x > 0, 0, 1)",
+            "'0' is not a condition. Accepted: a comparison such as v > 0, or a spike. Put each"
+            " comparison in parentheses: (a < b) & (c < d).",
+        ),
+        (
+            "where(spike & (v > 0), 0, 1)",
+            "the spike 'spike' is joined to a condition. Accepted: comparisons, or one spike alone"
+            " in where; write one where inside another.",
+        ),
+        ("v/0", "'v/0' divides by zero."),
+        ("1/(v - v)", "'1/(v - v)' divides by zero."),
+        (
+            "(-2)**v",
+            "'(-2)**v' is not a real number for every exponent. Accepted: a base > 0, or an"
+            " integer exponent.",
+        ),
+        (
+            "v*sqrt(-1)",
+            f"'sqrt(-1)' {NOT_REAL}",
+        ),
+        (
+            "log(0)",
+            f"'log(0)' {NOT_REAL}",
+        ),
+        ("1e400", "the number '1e400' is out of range. Accepted: what a float64 holds."),
+        (
+            "1e-999999999",
+            "the number '1e-999999999' is out of range. Accepted: what a float64 holds.",
+        ),
+        ("9**9**9", "the exponent in '9**9**9' is too large. Accepted: -64 to 64."),
+        ("(v**64)**64", "the exponent in '(v**64)**64' is too large. Accepted: -64 to 64."),
+        (
+            "exp(exp(exp(exp(9))))",
+            f"'exp(exp(9))' {NOT_REAL}",
+        ),
+        (
+            "exp(1e300*log(2))",
+            "the exponent in 'exp(1e300*log(2))' is too large. Accepted: -10000 to 10000.",
+        ),
+        (
+            "exp(v + 1e9*log(2))",
+            "the exponent in 'exp(v + 1e9*log(2))' holds a number that is too large. Accepted:"
+            " -10000 to 10000.",
+        ),
+        (
+            "sqrt(1 - 0.5**1e-300)",
+            "the exponent in '0.5**1e-300' has too many digits. Accepted: three decimals, or a"
+            " fraction over at most 1000; or exp(b*log(a)) for a**b.",
+        ),
+        (
+            "2**0.25 + 3**0.25",
+            "'2**0.25 + 3**0.25' holds a constant with roots of too high a degree. Write its"
+            " decimal value.",
+        ),
+        (
+            "(2**(1000/pi))**(1e30*pi)",
+            "the exponent in '2**(1000/pi)' is too large. Accepted: -64 to 64.",
+        ),
+        (
+            "where(exp(exp(exp(exp(9)))) > 1, v, x)",
+            f"'exp(exp(9))' {NOT_REAL}",
+        ),
+        (
+            "abs(" * 20 + "v" + ")" * 20,
+            "'abs(abs(abs(abs(abs(abs(v))))))' has more than 2000 terms once abs, min, max, clip"
+            " and poly are written out. Split it up.",
+        ),
+        ("-" * 99 + "v", f"'{'-' * 57}...' is nested more than 30 deep. Split it up."),
+        ("v" * (MAX_LENGTH + 1), "4001 characters. Accepted: at most 4000."),
+    ],
+)
+def test_expression_refused(text: str, message: str) -> None:
+    """What is not of the grammar, or costs too much, is refused in one line, and at once."""
+    start = time.perf_counter()
+    with pytest.raises(lnm.ModelError, match=f"^{re.escape(f'here: {message}')}$"):
+        parse(text, NAMES, "here")
+    assert time.perf_counter() - start < 5
+
+
+# What a file says that it may not.
+
+
+def changed(old: str, new: str) -> str:
+    """Return the LIF definition with one passage replaced."""
+    assert old in LIF
+    return LIF.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "not valid TOML: Invalid value (at end of document)."),
+        ("[a]\n[a]", "not valid TOML: Cannot declare ('a',) twice (at line 2, column 3)."),
+        ("", 'name: missing. Give a name in quotes, such as "my_lif".'),
+        ("name = 3", 'name: 3. Accepted: a name in quotes, such as "my_lif".'),
+        (changed("my_lif", ""), "name: ''. Accepted: an identifier."),
+        (changed("my_lif", "my lif"), "name: 'my lif'. Accepted: an identifier."),
+        (changed("my_lif", "module"),
+         "neuron 'module': the word is reserved in generated code. Choose another name."),
+        (
+            changed("[states.v]", "[state.v]"),
+            f"unknown key 'state'. Accepted: {KEYS}. Did you mean 'states'?",
+        ),
+        (
+            changed("[params.tau]", 'inputs = ["x"]').replace('inputs = ["x"]\n', "", 1),
+            "states.v: unknown key 'inputs'. Accepted: init. Write 'inputs', which belongs to no"
+            " table, above the first [table] line.",
+        ),
+        (
+            changed("[charge]\n", '[charge]\noutput = "v"\n'),
+            "charge: unknown key 'output'. Accepted: v. Write 'output', which belongs to no table,"
+            " above the first [table] line.",
+        ),
+        (
+            changed("learnable", "learnabel"),
+            "params.v_threshold: unknown key 'learnabel'. Accepted: size, init, learnable, per."
+            " Did you mean 'learnable'?",
+        ),
+        (changed("learnable = false", "learnable = 0"),
+         "params.v_threshold.learnable: 0. Accepted: true or false."),
+        (changed("[states.v]", "[states.v]\ninit = nan"),
+         "states.v.init: nan. Accepted: a finite number."),
+        (changed("[states.v]", "[states.v]\ninit = true"),
+         "states.v.init: True. Accepted: a finite number."),
+        (changed("init = 2.0", 'init = "2"'), "params.tau.init: '2'. Accepted: a finite number."),
+        (changed("init = 2.0", f"init = {10**400}"),
+         f"params.tau.init: 1{'0' * 56}.... Accepted: a finite number."),
+        (changed("init = 2.0", "init = [1, 2]"),
+         "params.tau.init: [1, 2]. Accepted: a finite number. A vector needs its size too."),
+        (changed("init = 2.0", "size = 3\ninit = [1, 2]"),
+         "params.tau.init: [1, 2]. Accepted: a finite number, or a list of 3."),
+        (changed("init = 2.0", "size = 1000000000"),
+         "params.tau.size: 1000000000. Accepted: an integer from 1 to 65, or no size for a"
+         " scalar."),
+        (changed("init = 2.0", 'per = "chanel"'),
+         "parameter 'tau': per is 'chanel'. Accepted: 'layer', 'channel', 'neuron'."),
+        (changed("[states.v]", "[states]\nv = 0.0"),
+         "states.v: 0.0. Accepted: a table, [states.name]."),
+        (changed("[states.v]", "[states.v]\n[states.pi]"),
+         "states: 'pi' is a word of the expressions. Choose another name."),
+        (changed("[states.v]", "[states.v]\n[states.x]"),
+         "inputs: 'x' is declared twice. Rename one of them."),
+        (changed("[states.v]", '[states.v]\n[states."a b"]'),
+         "state 'a b': not an identifier. Accepted: letters, digits and '_', not beginning with a"
+         " digit."),
+        (changed("[states.v]", '[states.v]\n[states."a\\nb"]\nint = 1'),
+         "states.'a\\nb': unknown key 'int'. Accepted: init. Did you mean 'init'?"),
+        (changed('["x"]', '"x"'), "inputs: 'x'. Accepted: a list of names, such as [\"x\"]."),
+        (changed('v = "v + (x - v)/tau"', "v = 0"),
+         'charge.v: 0. Accepted: an expression in quotes, such as "v - 1".'),
+        (changed('v = "v + (x - v)/tau"', 'v = "v + (x - v)/tua"'),
+         "charge.v: unknown name 'tua'. Declared: tau, v, v_threshold, x. Did you mean 'tau'?"),
+        (changed('v = "v + (x - v)/tau"', 'w = "v/tau"'),
+         "charge: unknown key 'w'. Accepted: v."),
+        (changed('v = "v + (x - v)/tau"', 'v = "v/tau + x - spike"'),
+         "charge.v: 'spike' is a spike, which only reset and output may read. To use the last"
+         ' spike, keep it in a state: [reset] s_prev = "spike".'),
+        (changed('fire = "v - v_threshold"', "").replace("where(spike, 0, v)", "v"),
+         "output: missing, and no spike is named 'spike'. Give an expression in quotes, or"
+         " [output] with a key per output."),
+        (changed("[params.tau]", "[params.unused]\n[params.tau]"),
+         "my_lif: 'unused' is declared but no expression reads it. Use it or remove the"
+         " declaration."),
+        (changed("[states.v]", "[states.w]\n[states.v]"),
+         "my_lif: state 'w' is set by neither charge nor reset. Give it an expression, or make it"
+         " a parameter."),
+        (changed("[states.v]", "[output]\nv = 1\n[states.v]"),
+         'output.v: 1. Accepted: an expression in quotes, such as "v - 1".'),
+        (changed("[states.v]", 'detach_reset = "no"\n[states.v]'),
+         "detach_reset: 'no'. Accepted: true or false."),
+        (changed("[states.v]", 'surrogate = "arctan"\n[states.v]'),
+         f"surrogate: no surrogate 'arctan'. Accepted: {SURROGATES}. Did you mean 'atan'?"),
+        (changed("[states.v]", "surrogate = 2\n[states.v]"),
+         f"surrogate: 2. Accepted: {SURROGATES}, or a table."),
+        (changed("[states.v]", "surrogate.alpha = 2\n[states.v]"),
+         f"surrogate.kind: missing. Give one of {SURROGATES}."),
+        (changed("[states.v]", 'surrogate = {kind = "atan", alhpa = 2}\n[states.v]'),
+         "surrogate: unknown key 'alhpa'. Accepted: kind, alpha. Did you mean 'alpha'?"),
+        (changed("[states.v]", 'surrogate.spike = {kind = "erf", alpha = "2"}\n[states.v]'),
+         "surrogate.spike.alpha: '2'. Accepted: a finite number."),
+        (changed("[states.v]", 'surrogate = {kind = "atan", alpha = -1.0}\n[states.v]'),
+         "surrogate.atan: alpha is -1.0. Accepted: a number > 0."),
+        (definition(top='fire = {up = "v", down = "-v"}\noutput = "up"\nsurrogate.up = "erf"'),
+         "surrogate.down: missing. Give one for every spike."),
+        (definition(top='output = "v"\nsurrogate = "erf"'),
+         "surrogate: given, but nothing fires. Remove it, or give fire."),
+    ],
+)  # fmt: skip
+def test_refused(text: str, message: str) -> None:
+    """A bad definition is one line: file, key, what is wrong, what is accepted."""
+    with pytest.raises(lnm.ModelError, match=f"^{re.escape(f'my.toml: {message}')}$"):
+        read(text, "my.toml")
+
+
+def refusal(path: Any) -> str:
+    with pytest.raises(lnm.ModelError) as caught:
+        load(path)
+    return str(caught.value)
+
+
+def test_files_refused(tmp_path: Path) -> None:
+    """A file that cannot be read is one line too."""
+    there = "Give the path of a TOML file."
+    file = tmp_path / "n.toml"
+    assert refusal(file) == f"{file}: no such file. {there}"
+    assert refusal(tmp_path) == f"{tmp_path}: a directory. {there}"
+    assert refusal(file / "m.toml") == f"{file / 'm.toml'}: no such file. {there}"
+    file.write_bytes(b'name = "\xff"')
+    assert refusal(file) == f"{file}: not UTF-8 text (byte 8). Save the file as UTF-8."
+    file.write_bytes(b"#" * (MAX_BYTES + 1))
+    assert refusal(file) == f"{file}: larger than 65536 bytes, the most that is read."
+    assert refusal(file / "m.toml") == f"{file / 'm.toml'}: cannot be read: Not a directory."
+    file.write_text("a = " + "[" * 9000, encoding="utf-8")
+    assert refusal(file).startswith(f"{file}: not valid TOML: ")
+    file.write_text("a = 1" + "0" * 5000, encoding="utf-8")
+    assert refusal(file).startswith(f"{file}: not valid TOML: ")
+    assert refusal("a\0b.toml") == "'a\\x00b.toml': not a path: embedded null byte."
+    assert refusal(3) == "load: path is 3. Accepted: the path of a TOML file."
+    fifo = tmp_path / "fifo.toml"
+    os.mkfifo(fifo)
+    assert refusal(fifo) == f"{fifo}: not a regular file. {there}"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_unreadable_file(tmp_path: Path) -> None:
+    """A file without permission says so."""
+    file = tmp_path / "n.toml"
+    file.write_text(LIF, encoding="utf-8")
+    file.chmod(0)
+    assert refusal(file) == f"{file}: cannot be read: Permission denied."
+
+
+# Text from anywhere.
+
+ATTACKS = (
+    "__import__('os').system('touch {}')",
+    '__import__("os").system("touch {}")',
+    "eval('open({!r}, chr(119))')",
+    "open(chr(47))",
+    "exec(v)",
+    "().__class__.__base__.__subclasses__()",
+    "v.__class__",
+    "theta.__class__[0]",
+    "exp.__globals__",
+    "(lambda: 0)()",
+    "[exp(v) for v in theta][0]",
+    "f'{{__import__(1)}}'",
+    "globals()[0]",
+    "where(breakpoint() > 0, v, x)",
+    "getattr(v, x)",
+    "exp(__import__)",
+)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_code_is_refused(attack: str, tmp_path: Path) -> None:
+    """Text that would be code in Python is refused, in every place, and has no effect."""
+    canary = tmp_path / "canary"
+    text = attack.format(canary)
+    with pytest.raises(lnm.ModelError, match=r"^f: charge\.v: "):
+        read(definition(charge=text), "f")
+    if '"' not in text:
+        for top in (f'fire = "{text}"', f'output = "{text}"'):
+            with pytest.raises(lnm.ModelError, match=r"^f: "):
+                read(definition(top=top), "f")
+        with pytest.raises(lnm.ModelError, match=r"^f: name: "):
+            read(LIF.replace("my_lif", text), "f")
+    assert list(tmp_path.iterdir()) == []
+
+
+WORDS = (
+    *FUNCTIONS, *NAMES, "pi", "0", "1", "2", "0.5", "9", "64", "1e300", "1e-300", "+", "-", "*",
+    "/", "**", "(", ")", "[", "]", ",", "<", "<=", ">", ">=", "==", "!=", "&", "|", "~", "and",
+    "or", "not", "if", "else", "for", "in", "is", "lambda", ":", ":=", ".", "^", "%", "@", "None",
+    "True", "__import__", "__class__", "await", "yield",
+)  # fmt: skip
+LEAVES = st.sampled_from(
+    ["v", "w", "x", "spike", "theta[1]", "pi", "0", "1", "2", "0.5", "64", "1e300", "1e-300"]
+)
+
+
+def _grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    compare = st.tuples(inner, st.sampled_from(["<", "<=", ">", "==", "!="]), inner).map(" ".join)
+    binary = st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "**"]), inner)
+    return st.one_of(
+        binary.map(lambda t: f"({' '.join(t)})"),
+        st.tuples(st.sampled_from(list(FUNCTIONS)[:8]), inner).map(lambda t: f"{t[0]}({t[1]})"),
+        st.tuples(st.sampled_from(["min", "max"]), inner, inner).map(
+            lambda t: f"{t[0]}({t[1]}, {t[2]})"
+        ),
+        st.tuples(compare, inner, inner).map(lambda t: f"where({t[0]}, {t[1]}, {t[2]})"),
+        inner.map(lambda t: f"poly({t}, theta)"),
+        inner.map(lambda t: f"-{t}"),
+    )
+
+
+EXPRESSIONS = st.recursive(LEAVES, _grow, max_leaves=12)
+GIBBERISH = st.one_of(
+    st.text(max_size=60),
+    st.text(string.printable, max_size=60),
+    st.lists(st.sampled_from(WORDS), max_size=20).map(" ".join),
+    st.lists(st.sampled_from(WORDS), max_size=20).map("".join),
+)
+
+
+def attempt(run: Callable[[], Any]) -> tuple[Any, str | None]:
+    """Return what `run` gives, or the message of its ModelError; anything else fails the test."""
+    try:
+        return run(), None
+    except lnm.ModelError as error:
+        return None, str(error)
+
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@patient
+@given(GIBBERISH | EXPRESSIONS)
+@example("9**9**9")
+@example("exp(exp(exp(exp(exp(9)))))")
+@example("(((v)))" * 50)
+@example("{}".__class__.__name__)
+def test_random_expressions_parse_or_are_refused(text: str) -> None:
+    """Whatever the text is: an expression of declared symbols alone, or a one-line ModelError."""
+    value, message = attempt(lambda: parse(text, NAMES, "here"))
+    if message is None:
+        assert isinstance(value, sympy.Expr)
+        assert value.free_symbols <= {V, W, X, *THETA, lnm.spike}
+    else:
+        assert message.startswith("here: ")
+        assert "\n" not in message
+
+
+VALUES = st.recursive(
+    st.one_of(
+        st.sampled_from(['"v"', '"v - 1"', '"spike"', '"x"', '"atan"', "0.0", "2", "nan", "true"]),
+        st.text(string.ascii_letters, max_size=5).map(lambda t: f'"{t}"'),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda v: f"[{', '.join(v)}]"),
+        st.dictionaries(st.sampled_from(["v", "x", "init", "kind", "spike", "size"]), inner).map(
+            lambda d: "{" + ", ".join(f"{k} = {v}" for k, v in d.items()) + "}"
+        ),
+    ),
+    max_leaves=5,
+)
+FIELDS = (
+    "name", "inputs", "fire", "output", "surrogate", "detach_reset", "states", "params", "charge",
+    "reset", "other",
+)  # fmt: skip
+FILES = st.one_of(
+    st.text(max_size=80),
+    st.dictionaries(st.sampled_from(FIELDS), VALUES).map(
+        lambda d: "".join(f"{k} = {v}\n" for k, v in d.items())
+    ),
+    st.tuples(st.sampled_from(LIF.splitlines()), VALUES).map(
+        lambda t: LIF.replace(t[0], f"{t[0].split(' = ')[0]} = {t[1]}")
+    ),
+    EXPRESSIONS.map(lambda e: definition(charge=e)),
+)
+
+
+@patient
+@given(FILES)
+def test_random_files_load_or_are_refused(text: str) -> None:
+    """Whatever a file holds: a neuron, or a one-line ModelError that names the file."""
+    neuron, message = attempt(lambda: read(text, "f"))
+    if message is None:
+        assert isinstance(neuron, lnm.Neuron)
+    else:
+        assert message.startswith("f: ")
+        assert "\n" not in message

@@ -1,0 +1,63 @@
+"""The cubins of the CUDA backend: compiled by NVRTC without a GPU, cached, rebuilt when damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.nn.load import cuda as load_cuda
+
+nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC needs cuda-bindings")
+
+
+@pytest.fixture(autouse=True)
+def _nvrtc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LNM_CACHE", str(tmp_path))
+    try:
+        nvrtc.nvrtcVersion()
+    except RuntimeError as error:
+        pytest.skip(f"NVRTC needs nvidia-cuda-nvrtc: {error}")
+
+
+def test_a_cubin_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machine code for one architecture; the file in the cache serves the next call, if sound."""
+    model = model_of(lnm.get("if"))
+    image = load_cuda.cubin(model, "sm_90")
+    assert image.startswith(b"\x7fELF")
+    (kept,) = tmp_path.glob("*/if.sm_90.cubin")
+    compiled = load_cuda._compiled
+
+    def never(*arguments: object) -> bytes:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(load_cuda, "_compiled", never)
+    assert load_cuda.cubin(model, "sm_90") == image
+    kept.write_bytes(image[:1000])
+    monkeypatch.setattr(load_cuda, "_compiled", compiled)
+    assert load_cuda.cubin(model, "sm_90") == image
+    assert kept.read_bytes() == image
+
+
+def test_what_nvrtc_refuses_is_one_line() -> None:
+    """An architecture that there is not."""
+    with pytest.raises(lnm.ToolError) as caught:
+        load_cuda.cubin(model_of(lnm.get("if")), "sm_1")
+    assert str(caught.value) == (
+        "cuda: NVRTC failed: nvrtc: error: invalid value for --gpu-architecture (-arch). Options:"
+        " -std=c++17 -fmad=false -ftz=false -prec-div=true -prec-sqrt=true"
+        " --gpu-architecture=sm_1."
+    )
+
+
+def test_a_cpu_tensor_is_refused() -> None:
+    """The backend names the device."""
+    import torch
+
+    layer = lnm.nn.NeuronLayer(lnm.get("if"), backend="cuda")
+    with pytest.raises(
+        lnm.ToolError, match="backend 'cuda' runs on an NVIDIA GPU; the input is on cpu"
+    ):
+        layer(torch.zeros(3, 2))

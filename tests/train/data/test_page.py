@@ -1,0 +1,49 @@
+"""docs/data.md names every set and every option, with its default, and its code runs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from lnm_codegen.train.data.load import SETS
+
+PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+
+
+def row(heading: str, name: str) -> str:
+    part = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    found = [line for line in part.splitlines() if line.startswith(f"| `{name}` |")]
+    assert len(found) == 1, name
+    return found[0]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_and_option_is_on_the_page(name: str) -> None:
+    row("What there is", name)
+    parameters = inspect.signature(SETS[name]).parameters
+    options = {k: v.default for k, v in parameters.items() if k not in ("folder", "limit")}
+    text = row("Options", name) if options else ""
+    for word, default in options.items():
+        shown = f'"{default}"' if isinstance(default, str) else default
+        assert f"`{word}={shown}`" in text
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_with_files_has_its_layouts(name: str) -> None:
+    if "folder" not in inspect.signature(SETS[name]).parameters:
+        return
+    base = {"fashion-columns": "fashion-mnist", "fashion-events": "fashion-mnist",
+            "mnist-sequential": "mnist", "mnist-permuted": "mnist"}.get(name, name)  # fmt: skip
+    part = PAGE.split("\n## Layouts looked for\n")[1].split("\n## ")[0]
+    assert re.search(rf"^\| [^|]*`{base}`", part, re.M)
+
+
+def test_the_code_of_the_page_runs() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/data.md", "exec"), names)
+    assert len(blocks) == 2

@@ -1,0 +1,252 @@
+"""What a run may be told beside its data: each option does what it says."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lnm_codegen.errors import DivergedError, ModelError, UnsupportedError
+from lnm_codegen.train import Dataset, TrainConfig, load, run
+from lnm_codegen.train.engine import fit, network_of
+from lnm_codegen.train.metrics import counting
+from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
+from lnm_codegen.train.runs.folder import RunFolder
+from lnm_codegen.train.trainer import Trainer
+
+SMALL = TrainConfig(
+    arguments={"degree": 2}, network_arguments={"channels": (3, 3)}, epochs=2, batch=16, limit=48,
+    backend="torch", threads=1,
+)  # fmt: skip
+
+
+def stop(*_: object) -> None:
+    """Stand in for what is written last of an epoch."""
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load("digits", limit=48)
+
+
+def test_rates_over_time(data: Dataset) -> None:
+    """Warm-up rises by equal steps; the cosine ends at 0; both groups keep their ratio."""
+    config = replace(SMALL, epochs=4, warmup=1, lr=1.0, lr_neuron=0.1)
+    optimizer = optimizer_of(config, network_of(config, data))
+    schedule, seen = schedule_of(config, optimizer, 5), []
+    for _ in range(20):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    assert [lr for lr, _ in seen[:5]] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert seen[10][0] == pytest.approx((1 + math.cos(math.pi * 5 / 15)) / 2)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+    assert all(b == pytest.approx(0.1 * a) for a, b in seen)
+
+
+def test_clipping() -> None:
+    """Each group has its own norm; one that is not finite changes nothing."""
+    a, b = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    a.grad, b.grad = torch.tensor([3.0, 4.0]), torch.tensor([0.3, 0.4])
+    assert clipped([[a], [b], []], 1.0)
+    assert torch.allclose(a.grad, torch.tensor([0.6, 0.8]), atol=1e-5)
+    assert torch.equal(b.grad, torch.tensor([0.3, 0.4]))
+    a.grad = torch.tensor([3e30, 4e30])  # squares overflow
+    assert clipped([[a], [b]], 1.0)
+    assert torch.allclose(a.grad, torch.tensor([0.6, 0.8]), atol=1e-5)
+    a.grad, b.grad = torch.tensor([3.0, math.nan]), torch.tensor([3.0, 4.0])
+    assert not clipped([[a], [b]], 1.0)
+    assert torch.equal(b.grad, torch.tensor([3.0, 4.0]))
+
+
+def test_frozen_neurons_and_decayed_weights(data: Dataset) -> None:
+    """lr_neuron = 0 freezes theta to the bit; weight decay never touches it."""
+    config = replace(SMALL, lr_neuron=0.0, weight_decay=1.0)
+    start = network_of(config, data)
+    result = run(config, data=data)
+    assert torch.equal(result.network.neurons[0].theta, start.neurons[0].theta)
+    config = replace(SMALL, lr=0.0, lr_neuron=0.1, weight_decay=1.0)
+    result = run(config, data=data)
+    pairs = zip(result.network.named_parameters(), start.named_parameters(), strict=True)
+    changed = {name for (name, after), (_, before) in pairs if not torch.equal(after, before)}
+    assert changed == {"blocks.0.neuron.theta", "blocks.1.neuron.theta"}
+
+
+def test_average_is_what_is_tested(data: Dataset) -> None:
+    """A decay of nearly 1 keeps the weights near those after the first step."""
+    plain, slow = (run(replace(SMALL, ema=ema), data=data) for ema in (0.0, 0.999))
+    assert plain.epochs[0].loss == slow.epochs[0].loss
+    start = network_of(SMALL, data).readout.weight
+    far = [(r.network.readout.weight - start).norm() for r in (plain, slow)]
+    assert far[1] < 0.4 * far[0]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"loss": "tet", "tet_weight": 0.1},
+        {"precision": "bfloat16"},
+        {"optimizer": "sgd", "lr": 0.1},
+        {"optimizer": "adamw", "weight_decay": 0.1},
+        {"deterministic": True, "label_smoothing": 0.1, "schedule": "constant"},
+        {"network": "feedforward", "network_arguments": {"hidden": (8,)}},
+        {"validation": 10},
+    ],
+)
+def test_options_train(fields: dict[str, Any], data: Dataset) -> None:
+    config = replace(SMALL, epochs=12, **fields)
+    epochs = run(config, data=None if "validation" in fields else data).epochs
+    assert epochs[-1].loss < 0.97 * epochs[0].loss
+
+
+def test_determinism_is_given_back(data: Dataset) -> None:
+    run(replace(SMALL, deterministic=True), data=data)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_testing_is_left_out(data: Dataset) -> None:
+    epochs = run(replace(SMALL, epochs=5, evaluate_every=2), data=data).epochs
+    assert [e.test_accuracy is None for e in epochs] == [True, False, True, False, False]
+    epochs = run(replace(SMALL, epochs=3, evaluate_every=0), data=data).epochs
+    assert [len(e.rates) for e in epochs] == [0, 0, 2]
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+def test_counts_outside_the_interval(backend: str, data: Dataset) -> None:
+    """Against a count on the charged potentials themselves."""
+    network = network_of(replace(SMALL, backend=backend), data).eval()
+    with torch.no_grad():
+        for layer in network.neurons:
+            layer.theta.copy_(torch.tensor([-0.5, 0.9, -1.0]))
+    x, _ = next(data.batches(data.test, 32))
+    seen: list[torch.Tensor] = []
+
+    def keep(layer: Any, inputs: Any, out: Any) -> None:
+        v, total = torch.zeros_like(inputs[0][0]), torch.zeros(())
+        for now in inputs[0]:
+            h = (-0.5 + 0.9 * v - v * v + now).clamp(min=-2.0)
+            total = total + (h <= -2.0).sum()
+            v = torch.where(h >= 1.0, torch.zeros_like(h), h)
+        seen.append(total)
+
+    handles = [layer.register_forward_hook(keep) for layer in network.neurons]
+    with torch.no_grad(), counting(network.neurons, -2.0) as counts:
+        network(x)
+    for handle in handles:
+        handle.remove()
+    assert [c.outside for c in counts] == pytest.approx([float(s) for s in seen], abs=2)
+    assert min(c.outside for c in counts) > 100
+
+
+def test_neurons_of_another_run(tmp_path: Path, data: Dataset) -> None:
+    """Swapped between layers, and frozen there."""
+    first = run(SMALL, tmp_path / "first", data=data)
+    config = replace(
+        SMALL, neurons_from=tmp_path / "first", neurons_order=(1, 0), lr_neuron=0.0, seed=1
+    )
+    second = run(config, data=data)
+    for k in (0, 1):
+        assert torch.equal(second.network.neurons[k].theta, first.network.neurons[1 - k].theta)
+    with pytest.raises(ModelError) as caught:
+        run(replace(config, neurons_order=(1,)), data=data)
+    assert str(caught.value) == (
+        "train: neurons_order is (1,). Accepted: 2 numbers, one for each layer."
+    )
+    with pytest.raises(ModelError, match=r"layer 0 takes theta of shape \(4,\); layer 1 .* \(3,\)"):
+        run(replace(config, arguments={"degree": 3}), data=data)
+    with pytest.raises(ModelError, match=r"Accepted: a folder that lnm train wrote\.$"):
+        run(replace(config, neurons_from=tmp_path / "none"), data=data)
+
+
+def test_a_run_goes_on_without_the_one_it_began_with(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint has what was learned since."""
+    run(SMALL, tmp_path / "first", data=data)
+    config = replace(SMALL, neurons_from=tmp_path / "first", epochs=2)
+    stopped, whole = tmp_path / "stopped", run(config, data=data)
+    with monkeypatch.context() as context:
+        context.setattr(RunFolder, "save_history", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, stopped, data=data)
+    shutil.rmtree(tmp_path / "first")
+    found = run(config, stopped, resume=True, data=data)
+    assert [e.loss for e in found.epochs] == [e.loss for e in whole.epochs]
+
+
+@pytest.mark.needs_cc
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_under_torch_compile(data: Dataset) -> None:
+    """The compiled network trains to nearly the same loss."""
+    config = replace(SMALL, backend="c", epochs=3)
+    plain, compiled = (run(replace(config, compile=c), data=data) for c in (False, True))
+    assert compiled.epochs[-1].loss == pytest.approx(plain.epochs[-1].loss, rel=0.02)
+
+
+def test_events_for_tensorboard(tmp_path: Path, data: Dataset) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    run(replace(SMALL, tensorboard=True), tmp_path / "run", data=data)
+    assert list((tmp_path / "run" / "events").iterdir())
+
+
+@pytest.mark.filterwarnings("error")
+def test_float16_trains_and_stops_at_nan(data: Dataset) -> None:
+    """The scaler may skip a step whose gradient overflows, but not every step."""
+    config = replace(SMALL, precision="float16", epochs=12, ema=0.5)
+    epochs = run(config, data=data).epochs
+    assert epochs[-1].loss < 0.97 * epochs[0].loss
+    network = network_of(config, data)
+    with torch.no_grad():
+        network.blocks[1].conv.weight[0] = math.nan
+    with pytest.raises(DivergedError, match=r"^train: the gradient of .* is not finite at step 21"):
+        list(fit(config, network, data))
+
+
+def test_a_device_that_is_none(data: Dataset) -> None:
+    for device in ("meta", "tpu"):
+        with pytest.raises(ModelError) as caught:
+            run(replace(SMALL, device=device), data=data)
+        assert str(caught.value) == (f"train: device is {device!r}. Accepted: cpu, cuda, cuda:1.")
+
+
+def test_a_step_that_diverged_leaves_the_statistics_of_normalisations(data: Dataset) -> None:
+    """One sample with a NaN: batch norm would keep it for good."""
+    network = network_of(SMALL, data)
+    trainer = Trainer(SMALL, network, data)
+    x, labels = next(data.batches(data.train, 8))
+    trainer.step(x, labels)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    assert any("running_mean" in k for k in before)
+    x[0] = math.nan
+    with pytest.raises(DivergedError, match=r"not finite: mend the data\.$"):
+        trainer.step(x, labels)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_spikes_of_either_sign_are_counted(data: Dataset) -> None:
+    config = replace(SMALL, family="ternary", arguments={})
+    network = network_of(config, data)
+    x, _ = next(data.batches(data.train, 8))
+    fired = []
+    for layer in network.neurons:
+        layer.register_forward_hook(lambda *args: fired.append(float((args[2] != 0).sum())))
+    with counting(network.neurons, -2.0) as counts:
+        network(x)
+    assert [c.fired for c in counts] == fired
+    assert all(fired)
+
+
+def test_what_cannot_run_leaves_no_folder(tmp_path: Path, data: Dataset) -> None:
+    """Found before the folder is made, so that the corrected run is not told that it is taken."""
+    lif = replace(SMALL, family="lif", project=0.5)
+    for config in (replace(SMALL, project=5.0), lif):
+        with pytest.raises((ModelError, UnsupportedError)):
+            run(config, tmp_path / "run", data=data)
+        assert not (tmp_path / "run").exists()
+    run(SMALL, str(tmp_path / "run"), data=data)

@@ -1,0 +1,201 @@
+"""A run that was killed goes on as if it had not been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from lnm_codegen.cli import run as command
+from lnm_codegen.errors import ModelError
+from lnm_codegen.train import Dataset, TrainConfig, load, run
+from lnm_codegen.train.runs.checkpoint import NAME, read_checkpoint, write_checkpoint
+from tests.train.runs.test_runner import metrics
+
+CONFIG = TrainConfig(
+    arguments={"degree": 3, "per": "channel", "surrogate": {"kind": "sigmoid", "alpha": 3.0}},
+    network_arguments={"channels": (3, 3)}, epochs=4, batch=16, limit=48, backend="torch",
+    threads=1, ema=0.9, penalty=1.0, warmup=1,
+)  # fmt: skip
+SAME = ("metrics.csv", "model.safetensors", "history.safetensors", NAME)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load("digits", limit=48)
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """What must be equal to the last bit; only the times differ."""
+    rows = [{**row, "seconds": ""} for row in metrics(folder)]
+    tensors = {
+        name: {k: v.numpy().tobytes() for k, v in load_file(folder / name).items()}
+        for name in SAME
+        if name.endswith(".safetensors")
+    }
+    return {"metrics": rows, **tensors}
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("call", [1, 5, 7, 14])
+def test_a_run_that_dies_at_any_write(
+    call: int, optimizer: str, tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is renamed into place, so a death between two of them is as good as any."""
+    config = replace(CONFIG, optimizer=optimizer)
+    run(config, tmp_path / "whole", data=data)
+    monkeypatch.setattr("lnm_codegen.train.runs.folder.write_whole", _dying(call))
+    monkeypatch.setattr("lnm_codegen.train.runs.checkpoint.write_whole", _dying(call))
+    _DONE[0] = 0
+    with pytest.raises(Killed):
+        run(config, tmp_path / "cut", data=data)
+    monkeypatch.undo()
+    run(config, tmp_path / "cut", data=data, resume=True)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+_DONE = [0]
+
+
+def _dying(call: int) -> Any:
+    from lnm_codegen.backends.base import write_whole
+
+    def write(path: Path, text: bytes) -> None:
+        _DONE[0] += 1
+        if _DONE[0] > call:
+            raise Killed
+        write_whole(path, text)
+
+    return write
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """The folder of a run that was killed by signal 9 after an epoch of its own choice."""
+    folder = tmp_path / "cut"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "lnm_codegen.cli", *_options(folder)]
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(metrics(folder)) < 2 if (folder / "metrics.csv").exists() else True:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return folder
+
+
+def _options(folder: Path) -> list[str]:
+    words = "train --degree 2 --epochs 12 --channels 3 --limit 200 --backend torch --threads 1"
+    return [*words.split(), "--train", "ema=0.9", "--out", str(folder)]
+
+
+def test_kill_9(killed: Path, tmp_path: Path) -> None:
+    """The command line: `--resume --out` alone goes on, to the last bit."""
+    assert 2 <= len(metrics(killed)) < 12
+    assert command(["train", "--resume", "--out", str(killed)]) == 0
+    assert command(_options(tmp_path / "whole")) == 0
+    assert content(killed) == content(tmp_path / "whole")
+
+
+def test_a_run_that_is_complete_trains_no_more(tmp_path: Path, data: Dataset) -> None:
+    first = run(CONFIG, tmp_path / "run", data=data)
+    before = content(tmp_path / "run")
+    again = run(CONFIG, tmp_path / "run", data=data, resume=True)
+    assert again.epochs == first.epochs
+    assert content(tmp_path / "run") == before
+
+
+def test_resume_where_there_is_nothing_begins(tmp_path: Path, data: Dataset) -> None:
+    assert len(run(CONFIG, tmp_path / "run", data=data, resume=True).epochs) == 4
+
+
+def test_another_config_is_refused(tmp_path: Path, data: Dataset) -> None:
+    run(replace(CONFIG, epochs=2), tmp_path / "run", data=data)
+    with pytest.raises(ModelError) as caught:
+        run(replace(CONFIG, epochs=2, lr=0.5), tmp_path / "run", data=data, resume=True)
+    assert str(caught.value) == (
+        f"train: {tmp_path}/run holds a run whose lr is 0.01, not 0.5. Resume it with the config"
+        " it began with, or choose another folder with --out."
+    )
+
+
+def test_a_damaged_checkpoint(tmp_path: Path, data: Dataset) -> None:
+    config = replace(CONFIG, epochs=2)
+    run(config, tmp_path / "run", data=data)
+    path = tmp_path / "run" / NAME
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelError) as caught:
+        run(config, tmp_path / "run", data=data, resume=True)
+    assert str(caught.value).startswith(f"train: {path}: no whole checkpoint: ")
+    remedy = "Replace the run with --force in place of --resume, or choose another folder with"
+    assert str(caught.value).endswith(f". {remedy} --out.")
+
+
+def test_a_checkpoint_of_another_network(tmp_path: Path, data: Dataset) -> None:
+    """A readable one that lacks something, or has it in another shape, is refused in one line."""
+    config = replace(CONFIG, epochs=2)
+    run(config, tmp_path / "run", data=data)
+    tensors, facts = read_checkpoint(tmp_path / "run") or ({}, {})
+    wrong = {k: v[:1] if k.startswith("network.") and v.dim() else v for k, v in tensors.items()}
+    few = {k: v for k, v in facts.items() if k != "schedule"}
+    for held in ((tensors, few), (wrong, facts), (tensors, {**facts, "epochs": 3})):
+        write_checkpoint(tmp_path / "run", *held)
+        with pytest.raises(
+            ModelError, match=r"^train: checkpoint\.safetensors is of another [^\n]*$"
+        ):
+            run(config, tmp_path / "run", data=data, resume=True)
+    for facts_ in ([], {"epoch": "2"}):
+        write_checkpoint(tmp_path / "run", tensors, facts_)
+        with pytest.raises(ModelError, match=r"no whole checkpoint: it does not say after which"):
+            run(config, tmp_path / "run", data=data, resume=True)
+
+
+def test_a_network_without_its_checkpoint_is_not_trained_over(
+    tmp_path: Path, data: Dataset
+) -> None:
+    config = replace(CONFIG, epochs=2)
+    run(config, tmp_path / "run", data=data)
+    (tmp_path / "run" / NAME).unlink()
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    with pytest.raises(
+        ModelError, match=r"holds a trained network, but no checkpoint\.safetensors"
+    ):
+        run(config, tmp_path / "run", data=data, resume=True)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_options_beside_resume_go_over_the_config_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    options = ["--data", "digits-rows", "--network", "feedforward", "--limit", "32"]
+    options += ["--backend", "torch", "--epochs", "2"]
+    assert command(["train", *options, "--out", out]) == 0
+    assert command(["train", "--resume", "--epochs", "2", "--out", out]) == 0
+    assert "2 of 2 epochs are done" in capsys.readouterr().out
+    assert command(["train", "--resume", "--epochs", "3", "--out", out]) == 2
+    assert "holds a run whose epochs is 2, not 3. Resume it" in capsys.readouterr().err
+    assert command(["train", "--resume", "--force", "--out", out]) == 2
+
+
+def test_resume_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["train", "--resume"]) == 2
+    assert command(["train", "--resume", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        "error: --resume: no run named. Name its folder with --out.\n"
+        f"error: --resume: {tmp_path} holds no run. Name the folder of one with --out.\n"
+    )

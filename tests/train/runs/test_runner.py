@@ -1,0 +1,250 @@
+"""A run: its folder is whole, its numbers follow from its config, and it stops when they end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from lnm_codegen import __version__
+from lnm_codegen.errors import ModelError
+from lnm_codegen.train import Epoch, TrainConfig, run
+from lnm_codegen.train.engine import network_of
+from lnm_codegen.train.runs.config import neuron_of
+from lnm_codegen.train.runs.folder import FILES
+from tests.train.data.idx_files import write_fashion
+
+SMALL = TrainConfig(
+    network_arguments={"channels": (4, 4)}, epochs=1, batch=16, limit=64, backend="torch", threads=1
+)
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_run_folder_is_complete(ema: float, tmp_path: Path) -> None:
+    """The history ends with what is saved, with a moving average too."""
+    out = tmp_path / "runs" / "first"
+    arguments = {"degree": 2, "per": "channel"}
+    config = replace(SMALL, arguments=arguments, penalty=1.0, epochs=2, ema=ema)
+    result = run(config, out)
+    assert sorted(p.name for p in out.iterdir()) == sorted(FILES)
+    kept = json.loads((out / "config.json").read_text())
+    assert kept["config"]["arguments"] == {"degree": 2, "per": "channel"}
+    assert kept["versions"]["lnm_codegen"] == __version__
+    assert kept["versions"]["torch"] == torch.__version__
+    rows = metrics(out)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["loss"]) == result.epochs[1].loss
+    assert float(rows[1]["firing_rate_2"]) == result.epochs[1].rates[1]
+    assert 0 < result.epochs[1].rates[0] < 1
+    history = load_file(out / "history.safetensors")
+    assert {k: tuple(v.shape) for k, v in history.items()} == {
+        "0.theta": (3, 4, 3), "1.theta": (3, 4, 3)
+    }  # fmt: skip
+    assert torch.equal(history["1.theta"][-1], result.network.neurons[1].theta)
+    assert torch.equal(history["1.theta"][0], torch.tensor([0, 0.5, 0]).expand(4, 3))
+    assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+    fresh = network_of(config, data=_data(config))
+    fresh.load_state_dict(load_file(out / "model.safetensors"))
+    assert torch.equal(fresh.neurons[0].theta, result.network.neurons[0].theta)
+
+
+def _data(config: TrainConfig) -> Any:
+    from lnm_codegen.train import load
+
+    return load(config.data, config.data_dir, config.limit)
+
+
+@pytest.mark.needs_cc
+def test_same_seed_same_numbers(tmp_path: Path) -> None:
+    """With the C kernels, to the last bit; another seed gives others."""
+    config = replace(SMALL, arguments={"degree": 3}, backend="c")
+    folders = [tmp_path / str(k) for k in range(3)]
+    for folder, seed in zip(folders, (1, 1, 2), strict=True):
+        run(replace(config, seed=seed), folder)
+    first, second, other = ([{**r, "seconds": ""} for r in metrics(f)] for f in folders)
+    assert first == second != other
+    weights = [(f / "model.safetensors").read_bytes() for f in folders]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_a_run_leaves_the_global_seed_and_threads_alone() -> None:
+    torch.manual_seed(5)
+    want = torch.rand(3)
+    threads = torch.get_num_threads()
+    torch.manual_seed(5)
+    run(SMALL)
+    assert torch.equal(torch.rand(3), want)
+    assert torch.get_num_threads() == threads
+
+
+def test_it_learns() -> None:
+    """Four channels learn most of 64 images in 30 epochs; chance is one in ten."""
+    result = run(replace(SMALL, arguments={"degree": 2}, epochs=30))
+    losses = [e.loss for e in result.epochs]
+    assert losses[-1] < losses[9] < losses[0]
+    assert result.epochs[-1].train_accuracy > 0.6
+
+
+def test_progress_in_a_terminal_and_in_a_pipe() -> None:
+    """The bar is drawn before the number of steps is known; a pipe has the lines alone."""
+    shown = {}
+    for terminal in (True, False):
+        text = io.StringIO()
+        run(SMALL, console=Console(file=text, force_terminal=terminal, width=100), title="one ")
+        shown[terminal] = text.getvalue()
+    assert "4/4" in shown[True]
+    assert "one epoch 1/1  loss " in shown[True]
+    assert shown[False].count("\n") == 1
+    assert shown[False].startswith("one epoch 1/1  loss ")
+
+
+def test_idx_data(tmp_path: Path) -> None:
+    folder = write_fashion(tmp_path)
+    config = replace(SMALL, family="lif", data="fashion-mnist", data_dir=folder)
+    assert len(run(config, tmp_path / "out").epochs) == 1
+    assert json.loads((tmp_path / "out/config.json").read_text())["config"]["data_dir"] == str(
+        folder
+    )
+
+
+def test_a_taken_folder_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(ModelError) as caught:
+        run(SMALL, tmp_path)
+    assert str(caught.value) == (
+        f"train: {tmp_path} is not empty. Choose another folder with --out, go on with the run in"
+        " it with --resume, or replace it with --force."
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_force_replaces_the_run_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    (tmp_path / "metrics.csv").write_text("old")
+    run(SMALL, tmp_path, force=True)
+    assert (tmp_path / "mine.txt").read_text() == "x"
+    assert len(metrics(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"augment": True, "data": "digits-rows", "network": "feedforward"},
+        {"penalty": 1.0, "v_min": None, "arguments": {"v_threshold": -3.0}},
+        {"network_arguments": {"channels": (2**40,)}},
+    ],
+)
+def test_what_cannot_run_replaces_nothing(wrong: dict[str, Any], tmp_path: Path) -> None:
+    """What would fail after the first sample, too, is refused while the run that is there is."""
+    run(SMALL, tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    clean = {"network_arguments": {}} if "network" in wrong else {}
+    with pytest.raises(ModelError):
+        run(replace(SMALL, **clean, **wrong), tmp_path, force=True)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(ModelError) as caught:
+        run(SMALL, path, force=True)
+    assert str(caught.value) == f"train: {path} is not a folder. Choose another with --out."
+    with pytest.raises(ModelError) as caught:
+        run(SMALL, path / "below")
+    assert str(caught.value) == (
+        f"train: cannot write to {path}/below: Not a directory. Choose another folder with --out."
+    )
+
+
+def test_bad_config_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        run(replace(SMALL, family="lif", arguments={"degree": 3}), tmp_path / "out")
+    with pytest.raises(ModelError):
+        run(replace(SMALL, network_arguments={"channels": (4,) * 9}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_divergence_names_the_layer(tmp_path: Path) -> None:
+    """A cubic with soft reset and no clamp overflows; the spikes alone would not show it."""
+    arguments = {"degree": 3, "v_reset": None, "theta": [0.0, 2.0, 1.0, 9.0]}
+    network = {"channels": (4, 4), "time_steps": 8}
+    config = replace(SMALL, arguments=arguments, v_min=None, network_arguments=network)
+    with pytest.raises(ModelError) as caught:
+        run(config, tmp_path)
+    assert str(caught.value) == (
+        "train: the gradient of blocks.1.neuron.theta is not finite at step 1, epoch 1. The"
+        " network is as it was before this step. Lower lr_neuron, or give v_min, such as -2."
+    )
+
+
+def test_divergence_keeps_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(*_: Any) -> Iterator[Epoch]:
+        yield Epoch(1, 1.0, 0.5, 0.5, (0.1, 0.1), (0.0, 0.0), 0.1)
+        raise ModelError("train: gone.")
+
+    monkeypatch.setattr("lnm_codegen.train.runs.runner.fit", diverging)
+    with pytest.raises(ModelError) as caught:
+        run(SMALL, tmp_path / "out")
+    kept = tmp_path / "out" / "model.safetensors"
+    assert str(caught.value) == f"train: gone. Epoch 1 is kept in {kept}."
+    assert kept.exists()
+    assert len(metrics(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epochs": 0}, "train: epochs is 0. Accepted: an integer >= 1."),
+        ({"threads": 0}, "train: threads is 0. Accepted: an integer >= 1."),
+        ({"lr": float("nan")}, "train: lr is nan. Accepted: a number >= 0."),
+        ({"v_min": float("nan")}, 'train: v_min is nan. Accepted: a finite number or "none".'),
+        ({"clip": 0.0}, "train: clip is 0.0. Accepted: a number > 0."),
+        ({"loss": "mse"}, "train: loss is 'mse'. Accepted: mean, tet."),
+        ({"ema": 1.0}, "train: ema is 1.0. Accepted: a number from 0, below 1."),
+        ({"project": 0}, 'train: project is 0. Accepted: a number > 0 or "none".'),
+        ({"warmup": 10}, "train: warmup is 10. Accepted: less than epochs, 10."),
+        ({"seed": -1}, "train: seed is -1. Accepted: an integer from 0 to 2**63 - 1."),
+    ],
+)
+def test_config_is_checked(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        TrainConfig(**fields)
+    assert str(caught.value) == message
+
+
+def test_clamp_goes_to_the_families_that_take_it() -> None:
+    assert "-2" in str(neuron_of(SMALL).charge)
+    assert "-2" not in str(neuron_of(replace(SMALL, v_min=None)).charge)
+    assert "-3" in str(neuron_of(replace(SMALL, arguments={"v_min": -3.0})).charge)
+    neuron_of(replace(SMALL, family="lif"))
+
+
+def test_a_neuron_must_have_one_output(tmp_path: Path) -> None:
+    path = tmp_path / "two.py"
+    path.write_text(
+        "import lnm_codegen as lnm\n"
+        "def two():\n"
+        "    v, x = lnm.state('v'), lnm.input('x')\n"
+        "    return lnm.Neuron({v: v + x}, v - 1, output={'spike': lnm.spike, 'v_out': v},"
+        " name='two')\n"
+    )
+    with pytest.raises(ModelError) as caught:
+        run(replace(SMALL, family=f"{path}:two"))
+    assert str(caught.value) == (
+        "train: two has 1 inputs and 2 outputs. Accepted: a neuron with one of each."
+    )

@@ -1,0 +1,93 @@
+"""The charge curve of a layer is its neuron's own equation at x = 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train import charge_curve, curves_figure
+from lnm_codegen.train.models.conv import ConvNet
+from lnm_codegen.train.stability.curve import learned_text
+
+Z = torch.linspace(-2, 1, 7)
+THETA = torch.tensor([0.1, 0.5, -0.25])
+F = THETA[0] + THETA[1] * Z + THETA[2] * Z**2
+
+
+def layer_of(family: str, **arguments: Any) -> NeuronLayer:
+    return NeuronLayer(lnm.get(family, **arguments), channels=2, shape=(2, 3), backend="torch")
+
+
+@pytest.mark.parametrize(("form", "curve"), [("A", F), ("B", F), ("C", Z + F)])
+def test_curve_of_each_form(form: str, curve: torch.Tensor) -> None:
+    layer = layer_of("lnm", degree=2, form=form, theta=THETA.tolist())
+    assert torch.allclose(charge_curve(layer, Z), curve.unsqueeze(1), atol=1e-6)
+
+
+def test_lif_is_the_line_of_its_decay() -> None:
+    layer = layer_of("lif", tau=2.0, decay_input=False)
+    assert torch.allclose(charge_curve(layer, Z), 0.5 * Z.unsqueeze(1))
+
+
+@pytest.mark.parametrize(("per", "rows"), [("channel", (2,)), ("neuron", (2, 3))])
+def test_a_curve_per_row(per: str, rows: tuple[int, ...]) -> None:
+    layer = layer_of("lnm", degree=1, per=per)
+    with torch.no_grad():
+        layer.theta[..., 1] = torch.rand(rows)
+    want = Z.unsqueeze(1) * layer.theta[..., 1].flatten()
+    assert torch.allclose(charge_curve(layer, Z), want)
+
+
+def test_a_second_state_stays_at_its_start() -> None:
+    assert charge_curve(layer_of("izhikevich"), Z).shape == (7, 1)
+
+
+def test_a_neuron_without_state_has_no_curve() -> None:
+    x = lnm.input("x")
+    layer = NeuronLayer(lnm.Neuron(fire=x - 1.0, name="threshold"), backend="torch")
+    with pytest.raises(UnsupportedError) as caught:
+        charge_curve(layer, Z)
+    assert str(caught.value) == "threshold: no state, so there is no curve to draw."
+
+
+def test_the_potential_is_the_state_named_v() -> None:
+    """cuba_lif declares its current first: the curve is that of v, 0.75*v."""
+    curve = charge_curve(layer_of("cuba_lif"), Z)
+    assert torch.allclose(curve, 0.75 * Z.unsqueeze(1))
+
+
+def test_a_clamp_is_part_of_the_curve_and_a_gradient_goes_through() -> None:
+    """v_min = -1 cuts 2*z off below z = -1/2; d curve/d theta_1 is z above, 0 below."""
+    layer = layer_of("lnm", degree=1, theta=[0.0, 2.0], v_min=-1.0)
+    curve = charge_curve(layer, Z)
+    assert torch.allclose(curve, (2 * Z).clamp(min=-1).unsqueeze(1))
+    curve.sum().backward()
+    assert float(layer.theta.grad[1]) == pytest.approx(float(Z[2 * Z >= -1].sum()))
+
+
+def test_learned_text() -> None:
+    assert learned_text(layer_of("lif")) == "nothing to learn"
+    layer = layer_of("lnm", degree=1, per="channel")
+    with torch.no_grad():
+        layer.theta[0, 1] = 1.5
+    assert learned_text(layer) == "theta = (0 ± 0, 1 ± 0.71)"
+    assert learned_text(layer_of("plif", tau=4.0)) == "w = -1.1"
+
+
+def test_figure_has_a_row_per_network_and_a_column_per_layer() -> None:
+    network = {
+        name: ConvNet(lnm.get("lnm", degree=2), 10, (1, 8, 8), channels)
+        for name, channels in (("one", (2,)), ("two", (2, 3)))
+    }
+    axes = curves_figure(network).axes
+    assert [a.get_title() for a in axes] == [
+        "one, layer 1\ntheta = (0, 0.5, 0)",
+        "",
+        "two, layer 1\ntheta = (0, 0.5, 0)",
+        "two, layer 2\ntheta = (0, 0.5, 0)",
+    ]

@@ -1,0 +1,175 @@
+"""The slope penalty: its value against a dense grid, its gradient against finite differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train.stability.curve import charge_curve
+from lnm_codegen.train.stability.penalty import largest_slope, slope_penalty
+
+LEARNED = {
+    "lif": {"learn_tau": True}, "plif": {}, "glif": {}, "alif": {}, "qif": {"learnable": True},
+    "izhikevich": {"learnable": True}, "cuba_lif": {"learnable": True}, "if": {},
+    "li": {"learn_tau": True}, "ternary": {},
+}  # fmt: skip
+CASES: dict[str, Callable[[], lnm.Neuron]] = {
+    **{f: lambda f=f, a=a: lnm.get(f, **a) for f, a in LEARNED.items()},
+    "lnm-1": lambda: lnm.get("lnm", degree=1),
+    "lnm-3": lambda: lnm.get("lnm", degree=3, per="channel", v_min=-2.0),
+    "lnm-4": lambda: lnm.get("lnm", degree=4, per="neuron"),
+    "lnm-8": lambda: lnm.get("lnm", degree=8),
+    "lnm-B": lambda: lnm.get("lnm", degree=3, form="B", per="channel"),
+    "lnm-C": lambda: lnm.get("lnm", degree=3, form="C", learn_theta_0=False, per="neuron"),
+    "sine": lambda: sine(),
+}
+
+
+def sine(bent: bool = False) -> lnm.Neuron:
+    """A sine of a learned frequency per layer and a gain per neuron: no polynomial, mixed rows."""
+    v, x = lnm.state("v"), lnm.input("x")
+    w, gain = lnm.param("w", init=1.5), lnm.param("gain", size=2, init=(0.8, 0.3), per="neuron")
+    wave, line = gain[0] * lnm.sin(w * v), gain[1] * v
+    h = (lnm.where(v > 0, wave, line) if bent else wave + line) + x
+    return lnm.Neuron(charge={v: lnm.clip(h, -3, 3)}, fire=v - 1, name="sine")
+
+
+def layer_of(case: str, seed: int = 0, spread: float = 0.4) -> NeuronLayer:
+    """Return the layer, every learned number moved by a random amount."""
+    layer = NeuronLayer(
+        CASES[case](), channels=3, shape=(3, 2), backend="torch", dtype=torch.float64
+    )
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.add_(spread * torch.randn(p.shape, generator=generator, dtype=p.dtype))
+    return layer
+
+
+def unclamped(case: str, layer: NeuronLayer) -> NeuronLayer:
+    """Return the layer without its clamp, for references that take chords of the curve."""
+    if case != "lnm-3":
+        return layer  # nothing reaches the clamp of the sine
+    free = NeuronLayer(
+        lnm.get("lnm", degree=3, per="channel"), channels=3, backend="torch", dtype=torch.float64
+    )
+    free.load_state_dict(layer.state_dict())
+    return free
+
+
+def dense(case: str, layer: NeuronLayer) -> torch.Tensor:
+    """Return max |f'| over [-2, 1] by central differences at 3001 points, (R,)."""
+    z, step = torch.linspace(-2, 1, 3001, dtype=torch.float64), 1e-6
+    free = unclamped(case, layer)
+    with torch.no_grad():
+        slopes = (charge_curve(free, z + step) - charge_curve(free, z - step)) / (2 * step)
+    return slopes.abs().amax(0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_largest_slope_is_that_of_a_dense_grid(case: str) -> None:
+    """Of every family, form and granularity; the clamp of lnm-3 is ignored."""
+    layer = layer_of(case)
+    torch.testing.assert_close(largest_slope(layer).abs(), dense(case, layer), rtol=1e-5, atol=1e-5)
+    excess = torch.relu(dense(case, layer) - 1.05)
+    torch.testing.assert_close(slope_penalty(layer), excess.square().mean(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_slope_that_jumps_is_found_at_a_point_of_the_grid() -> None:
+    """Two branches that both move are no clamp: sin(w*v) above 0, a line below."""
+    layer = NeuronLayer(sine(bent=True), shape=(3, 2), backend="torch")
+    assert largest_slope(layer).tolist() == pytest.approx([1.2] * 6, rel=2e-2)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_those_of_finite_differences(case: str) -> None:
+    """Of every learned number that the slope reads, whatever rows share it."""
+    layer = layer_of(case)
+    for p in layer.parameters():
+        p.grad = None
+    penalty = slope_penalty(layer)
+    if penalty.requires_grad:
+        penalty.backward()
+    for name, p in layer.named_parameters():
+        for k in range(p.numel()):
+            flat, step = p.data.view(-1), 1e-6
+            kept, ends = float(flat[k]), []
+            for moved in (kept + step, kept - step):
+                flat[k] = moved
+                ends.append(float(slope_penalty(layer).detach()))
+            flat[k] = kept
+            want = (ends[0] - ends[1]) / (2 * step)
+            found = 0.0 if p.grad is None else float(p.grad.view(-1)[k])
+            assert found == pytest.approx(want, rel=2e-3, abs=1e-5), (name, k)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 8),
+    st.lists(st.floats(-2, 2, width=32), min_size=9, max_size=9),
+    st.floats(-3, -0.5),
+    st.floats(0.25, 2),
+)
+def test_any_polynomial_on_any_interval(
+    degree: int, theta: list[float], low: float, high: float
+) -> None:
+    """Exact to degree 3; beyond, 49 points and a parabola miss less than 1 in 1000."""
+    neuron = lnm.get("lnm", degree=degree, theta=theta[: degree + 1])
+    layer = NeuronLayer(neuron, backend="torch", dtype=torch.float64)
+    found = float(largest_slope(layer, low, high).abs())
+    z = torch.linspace(low, high, 4001, dtype=torch.float64)
+    slopes = sum(k * t * z ** (k - 1) for k, t in enumerate(theta[: degree + 1]) if k)
+    want = float(torch.as_tensor(slopes).abs().max())
+    tolerance = 1e-6 if degree <= 3 else 1e-3
+    assert found == pytest.approx(want, rel=tolerance, abs=tolerance)
+
+
+def test_nothing_is_due_up_to_slope_1_05() -> None:
+    layer = NeuronLayer(lnm.get("lnm", degree=2, theta=(0.0, 1.0, 0.0)), backend="torch")
+    assert slope_penalty(layer).item() == 0.0
+    with torch.no_grad():
+        layer.theta[1] = -1.55
+    penalty = slope_penalty(layer)
+    penalty.backward()
+    assert penalty.item() == pytest.approx(0.25, abs=1e-4)
+    assert layer.theta.grad.tolist() == pytest.approx([0.0, -1.0, 4.0], abs=1e-3)
+    assert slope_penalty(layer, allowed=1.55).item() == 0.0
+    assert slope_penalty(layer, allowed=1.0).item() == pytest.approx(0.55**2, abs=1e-4)
+
+
+def test_a_nan_is_seen() -> None:
+    """NaN in theta gives a penalty of NaN, which stops a run."""
+    layer = NeuronLayer(lnm.get("lnm", degree=3), backend="torch")
+    with torch.no_grad():
+        layer.theta[2] = float("nan")
+    assert slope_penalty(layer).isnan()
+
+
+def test_a_neuron_without_state_has_no_slope() -> None:
+    x = lnm.input("x")
+    layer: Any = NeuronLayer(lnm.Neuron(fire=x - 1.0, name="threshold"), backend="torch")
+    with pytest.raises(UnsupportedError) as caught:
+        slope_penalty(layer)
+    assert str(caught.value) == "threshold: no state, so there is no curve to draw."
+
+
+def test_a_charge_that_forgets_has_slope_0() -> None:
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: x}, fire=v - 1, reset={}, name="forgets")
+    layer = NeuronLayer(neuron, backend="torch")
+    assert float(slope_penalty(layer)) == 0.0
+
+
+@pytest.mark.parametrize("ends", [(1.0, -2.0), (float("nan"), 1.0), (-float("inf"), 1.0)])
+def test_an_interval_that_is_none(ends: tuple[float, float]) -> None:
+    layer = NeuronLayer(lnm.get("lnm"), backend="torch")
+    with pytest.raises(ModelError, match=r"^slope: the interval is \[.*\]\. Accepted: finite, low"):
+        slope_penalty(layer, *ends)
