@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.base import write_whole
 from lnm_codegen.errors import ToolError
+from lnm_codegen.files import write_whole
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.synth import DEVICES, measure
 from lnm_codegen.hardware.tools import version

@@ -1,19 +1,50 @@
-"""Every exception lnm_codegen raises, on one screen.
+"""Exceptions of this package.
 
-A message reads: *where: what is wrong, with the value. What is accepted. What to do.*
+A message is built here, from four parts: *where: what is wrong, with the value. Accepted: what is
+accepted. What to do.*
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
 
 
 class LnmError(Exception):
-    """The base of everything this package raises on purpose."""
+    """Base of every exception that this package raises on purpose.
+
+    Args:
+        where: Place of the mistake: a function, a neuron and its phase, a file.
+        problem: What is wrong, with the value, without a full stop.
+        accepted: What is accepted instead; words are joined with commas.
+        remedy: What to do, as whole sentences.
+    """
+
+    def __init__(
+        self, where: object, problem: str = "", accepted: str | Iterable[str] = "", remedy: str = ""
+    ) -> None:
+        self.where, self.problem, self.remedy = str(where), problem, remedy
+        self.accepted = accepted if isinstance(accepted, str) else ", ".join(accepted)
+        super().__init__(self.where, problem, self.accepted, remedy)
+
+    def __str__(self) -> str:
+        if not self.problem:  # one text: on its way out
+            return self.where
+        accepted = f" Accepted: {self.accepted}." if self.accepted else ""
+        remedy = f" {self.remedy}" if self.remedy else ""
+        return f"{self.where}: {self.problem}.{accepted}{remedy}"
+
+    def within(self, where: str) -> Self:
+        """Return the same error with an outer place before its own."""
+        return type(self)(f"{where}: {self.where}", self.problem, self.accepted, self.remedy)
 
 
 class ModelError(LnmError, ValueError):
-    """A definition, an argument or a path that whoever gave it can mend."""
+    """A definition, an argument or a path that its author can correct."""
 
 
 class DivergedError(ModelError):
-    """Training met a loss or a gradient that is not finite."""
+    """A loss or a gradient that is not finite during training."""
 
 
 class ShapeError(LnmError, ValueError):
@@ -25,11 +56,17 @@ class UnsupportedError(LnmError, NotImplementedError):
 
 
 class ToolError(LnmError, RuntimeError):
-    """The machine lacks something (a compiler, a device), or a tool failed."""
+    """A missing compiler, device or data set, or a tool that failed."""
 
 
 class InternalError(LnmError):
-    """A bug of ours. The message says so and asks for a report."""
+    """A bug of lnm_codegen. The message asks for a report."""
 
     def __str__(self) -> str:
         return f"{super().__str__()} This is a bug of lnm_codegen; please report it."
+
+
+def reason(error: BaseException) -> str:
+    """Return the message of another exception on one line, without a full stop at its end."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()).rstrip(".") or type(error).__name__

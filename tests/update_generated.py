@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.base import write_whole
 from lnm_codegen.families import FAMILIES
+from lnm_codegen.files import write_whole
 
 FOLDER = Path(__file__).parents[1] / "generated"
 BACKENDS = ("c", "cuda", "torch", "triton", "verilog")

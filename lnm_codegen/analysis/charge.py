@@ -51,7 +51,7 @@ def potential_of(neuron: Neuron) -> Declared:
         UnsupportedError: A neuron without states.
     """
     if not neuron.states:
-        raise UnsupportedError(f"{neuron.name}: no state, so there is no curve to draw.")
+        raise UnsupportedError(neuron.name, "no state, so there is no curve to draw")
     return next((s for s in neuron.states if s.name == "v"), neuron.states[0])
 
 

@@ -169,10 +169,7 @@ def error_bounds(
 def _entering(name: str, box: Mapping[str, Interval], errors: Given) -> dict[str, Interval]:
     for word in errors:
         if word not in box:
-            raise ModelError(
-                f"{name}: errors names {word!r}, which is no state or input. Accepted:"
-                f" {', '.join(box)}."
-            )
+            raise ModelError(name, f"errors names {word!r}, which is no state or input", box)
     return {n: interval_of(f"{name}: error of {n!r}", e) for n, e in errors.items()}
 
 
@@ -184,8 +181,12 @@ def _rounded(name: str, var: fx.Var, value: Fraction) -> Fraction:
     if not bits.holds(integer):
         low, high = bits.interval
         raise ModelError(
-            f"{name}: parameter {var.name!r} is {float(value):g}, which does not fit {bits}:"
-            f" {float(low):g} to {float(high):g}. Give more integer bits."
+            name,
+            (
+                f"parameter {var.name!r} is {float(value):g}, which does not fit {bits}: "
+                f"{float(low):g} to {float(high):g}"
+            ),
+            remedy="Give more integer bits.",
         )
     return bits.value(integer)
 

@@ -27,8 +27,8 @@ from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
 from lnm_codegen.ir.types import BOOL, REAL, Bits, Fixed
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.validation import did_you_mean
 
 _WIDE = FixedSpec(Fixed(30, 0))
 """Any format names the nodes; this one holds constants up to 2**29."""

@@ -108,7 +108,7 @@ def fixed_points(
     box = checked(neuron.name, kernel, Role.INPUT, {n: 0 for n in names} | dict(inputs or {}))
     for name, inside in box.items():
         if inside.low != inside.high:
-            raise ModelError(f"{neuron.name}: input {name!r} is {inside}. Accepted: one number.")
+            raise ModelError(neuron.name, f"input {name!r} is {inside}", "one number")
     try:
         found = charge_pieces(neuron, kernel, box, values)
     except UnsupportedError:  # a function or a quotient, outside its domain on so wide a line
@@ -134,8 +134,12 @@ def only_state(neuron: Neuron) -> str:
     names = [s.name for s in neuron.states]
     if len(names) != 1:
         raise UnsupportedError(
-            f"{neuron.name}: {len(names)} states ({', '.join(names) or 'none'}), so the charge is"
-            " not univariate: no fixed points on a line. Accepted: a neuron with one state."
+            neuron.name,
+            (
+                f"{len(names)} states ({', '.join(names) or 'none'}), so the charge is not "
+                "univariate: no fixed points on a line"
+            ),
+            "a neuron with one state",
         )
     return str(names[0])
 
@@ -181,7 +185,7 @@ class _Place:
 
 def _in_state(found: Symbolic, piece: Piece, name: str, state: str) -> Coefficients:
     if isinstance(piece.value, bool):
-        raise UnsupportedError(f"{name}: the charge is a condition.")
+        raise UnsupportedError(name, "the charge is a condition")
     return _coefficients(piece.value, found, name, state)
 
 
@@ -194,7 +198,7 @@ def _coefficients(p: Poly, found: Symbolic, name: str, state: str) -> Coefficien
 
 def _no_polynomial(name: str, state: str) -> UnsupportedError:
     return UnsupportedError(
-        f"{name}: the charge is no polynomial of {state!r}. Accepted: polynomials and selects."
+        name, f"the charge is no polynomial of {state!r}", "polynomials and selects"
     )
 
 

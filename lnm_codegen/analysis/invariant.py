@@ -89,11 +89,11 @@ def invariant(
     step = _Step(neuron, inputs, values)
     limit = rational(f"{neuron.name}: bound", bound)
     if limit <= 0:
-        raise ModelError(f"{neuron.name}: bound is {bound!r}. Accepted: a number > 0.")
+        raise ModelError(neuron.name, f"bound is {bound!r}", "a number > 0")
     found = _search(step)
     if isinstance(found, Invariant):
         if not is_invariant(neuron, found.states, inputs, values=values):
-            raise InternalError(f"{neuron.name}: {found.states} is no invariant box.")
+            raise InternalError(neuron.name, f"{found.states} is no invariant box")
         return found
     broken = escape(neuron, step.inputs, values or {}, float(limit))
     if broken is not None:

@@ -41,7 +41,7 @@ def charge_spread(
     """
     for word, value in (("deviation", deviation), ("x_deviation", x_deviation), ("mean", mean)):
         if not (math.isfinite(value) and (value >= 0 or word == "mean")):
-            raise ModelError(f"charge_spread: {word} is {value!r}. Accepted: a finite number >= 0.")
+            raise ModelError("charge_spread", f"{word} is {value!r}", "a finite number >= 0")
     m = normal_moments(mean, deviation, 2 * (len(theta) - 1))
     centre = sum(a * m[i] for i, a in enumerate(theta))
     variance = sum(

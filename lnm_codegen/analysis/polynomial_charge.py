@@ -88,8 +88,9 @@ def polynomial_charge(neuron: Neuron) -> PolynomialCharge:
 
 def _other(neuron: Neuron, wanted: str) -> UnsupportedError:
     return UnsupportedError(
-        f"{neuron.name}: no {wanted}, as a polynomial neuron has. Accepted: lnm, of any form and"
-        " basis, and what has its shape."
+        neuron.name,
+        f"no {wanted}, as a polynomial neuron has",
+        "lnm, of any form and basis, and what has its shape",
     )
 
 

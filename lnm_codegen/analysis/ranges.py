@@ -22,8 +22,8 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
 from lnm_codegen.ir.types import BOOL
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.validation import did_you_mean
 
 Given: TypeAlias = Mapping[str, Any]
 """Name -> (low, high), a number, or an Interval."""
@@ -101,7 +101,9 @@ def checked(
     for name in names:
         if name not in given:
             raise ModelError(
-                f"{where}: no interval for {role.value} {name!r}. Give {name} = (low, high)."
+                where,
+                f"no interval for {role.value} {name!r}",
+                remedy=f"Give {name} = (low, high).",
             )
     return {n: interval_of(f"{where}: {role.value} {n!r}", given[n]) for n in names}
 

@@ -136,8 +136,9 @@ def _fixed(
 ) -> FixedAnalysis:
     if states is None:
         raise ModelError(
-            f"{neuron.name}: no interval of the states is known, so errors have no bound. Give"
-            " states, on the command line --state v=-2,1, say."
+            neuron.name,
+            "no interval of the states is known, so errors have no bound",
+            remedy="Give states, on the command line --state v=-2,1, say.",
         )
     program = quantize(neuron, spec, scheme)
     cut: dict[str, Interval] = {}
@@ -156,8 +157,9 @@ def _within(program: fx.Program, name: str, given: Interval, cut: dict[str, Inte
     inside = meet(given, Interval(*bits.interval))
     if inside is None:
         raise ModelError(
-            f"{program.name}: {name!r} lies in {given}, and {bits} holds"
-            f" {Interval(*bits.interval)}. Give more integer bits."
+            program.name,
+            f"{name!r} lies in {given}, and {bits} holds {Interval(*bits.interval)}",
+            remedy="Give more integer bits.",
         )
     if inside != given:
         cut[name] = inside

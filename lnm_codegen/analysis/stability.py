@@ -52,8 +52,9 @@ def keeps_potential(
     v = interval_of("keeps_potential: [v_min, v_threshold]", (v_min, v_threshold))
     if soft and not v.low <= 0 <= v.high:
         raise ModelError(
-            f"keeps_potential: [v_min, v_threshold] is {v}. Accepted with a soft reset: an interval"
-            " that holds 0."
+            "keeps_potential",
+            f"[v_min, v_threshold] is {v}",
+            remedy="Accepted with a soft reset: an interval that holds 0.",
         )
     return all(is_nonnegative(p, on) for p, on in conditions(f, inputs, v, soft, inside))
 

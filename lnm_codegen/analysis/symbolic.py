@@ -253,4 +253,4 @@ class _Evaluator:
         return f"{self._kernel.name}, {self._let}"
 
     def _unsupported(self, what: str) -> UnsupportedError:
-        return UnsupportedError(f"{self._where()}: {what} has no range.")
+        return UnsupportedError(self._where(), f"{what} has no range")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lnm_codegen.errors import LnmError, ModelError, ToolError
+from lnm_codegen.errors import ModelError
+from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.ir.nodes import Program
 
@@ -64,9 +63,7 @@ class Source:
         try:
             base = Path(folder)
         except TypeError:
-            raise ModelError(
-                f"write: folder is {folder!r}. Accepted: the path of a folder."
-            ) from None
+            raise ModelError("write", f"folder is {folder!r}", "the path of a folder") from None
         written = []
         for name, text in self.files.items():
             path = base / name
@@ -74,36 +71,9 @@ class Source:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, text)
             except (OSError, ValueError) as error:
-                raise unwritable(f"emit: cannot write {path}", error) from None
+                raise unwritable("emit", path, error) from None
             written.append(path)
         return written
-
-
-def unwritable(
-    what: str, error: OSError | ValueError, remedy: str = "Give a folder that can be written."
-) -> LnmError:
-    """Return the error for a path that cannot be written.
-
-    It is a mistake of whoever named the path, unless the disk is full or fails.
-    """
-    number = getattr(error, "errno", None)
-    reason = (number and os.strerror(number)) or str(error)
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-        return ToolError(f"{what}: {reason}. Make room, or choose another disk.")
-    return ModelError(f"{what}: {reason}. {remedy}")
-
-
-def write_whole(path: Path, data: str | bytes) -> None:
-    """Write `data`, text as UTF-8, through a temporary file beside it, so that no half is seen."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 class Backend(Protocol):

@@ -198,7 +198,8 @@ def plan_of(model: Model) -> Plan:
         for word in names:
             if names.count(word) > 1:
                 raise UnsupportedError(
-                    f"{model.name}: two arguments of the kernels would be called {word!r}."
-                    " Rename a state, an input or a parameter."
+                    model.name,
+                    f"two arguments of the kernels would be called {word!r}",
+                    remedy="Rename a state, an input or a parameter.",
                 )
     return plan

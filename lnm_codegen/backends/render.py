@@ -1,16 +1,20 @@
 """Templates to text. The only module that imports Jinja.
 
-Templates receive frozen views made of strings and tuples of strings. They loop, and they test a
-boolean; every decision about types, operators and names is made in Python before.
+A view is a mapping from the names that a template reads to text, numbers, booleans and tuples of
+them. Templates loop and test a boolean; Python decides types, operators and names before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any
 
 import jinja2
+import jinja2.meta
+
+from lnm_codegen.errors import InternalError
 
 
 @cache
@@ -26,6 +30,43 @@ def _environment() -> jinja2.Environment:
 
 
 def render(template: str, view: Any) -> str:
-    """Return a template filled from the fields of a dataclass."""
-    values = {f.name: getattr(view, f.name) for f in fields(view)}
-    return _environment().get_template(template).render(values)
+    """Return a template filled from a view.
+
+    Raises:
+        InternalError: The view lacks a name that the template reads, in any branch, or has one
+            that it does not read.
+    """
+    if not isinstance(view, Mapping):  # a dataclass: on its way out
+        values = {f.name: getattr(view, f.name) for f in fields(view)}
+        return _environment().get_template(template).render(values)
+    return render_files({template: template}, view)[template]
+
+
+def render_files(templates: Mapping[str, str], view: Mapping[str, object]) -> dict[str, str]:
+    """Return path -> text for templates, given by path, that share one view.
+
+    Raises:
+        InternalError: The view lacks a name that a template reads, or has one that none reads.
+    """
+    read = frozenset[str]().union(*(_names(template) for template in templates.values()))
+    if read != view.keys():
+        raise InternalError(
+            f"render: {', '.join(templates.values())}",
+            f"the view lacks {sorted(read - view.keys())} and no template reads"
+            f" {sorted(view.keys() - read)}",
+        )
+    texts = {}
+    for path, template in templates.items():
+        texts[path] = _environment().get_template(template).render(view)
+    return texts
+
+
+@cache
+def _names(template: str) -> frozenset[str]:
+    """Return the names that a template and the templates it includes read."""
+    environment = _environment()
+    assert environment.loader is not None
+    source, _, _ = environment.loader.get_source(environment, template)
+    tree = environment.parse(source)
+    included = (name for name in jinja2.meta.find_referenced_templates(tree) if name)
+    return frozenset(jinja2.meta.find_undeclared_variables(tree)).union(*map(_names, included))

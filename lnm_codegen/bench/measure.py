@@ -23,11 +23,11 @@ KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 def check(dtype: str, device: str) -> None:
     """Raise ModelError for a type or a device that there is not."""
     if dtype not in TYPES.values():
-        raise ModelError(f"bench: dtype is {dtype!r}. Accepted: {', '.join(TYPES.values())}.")
+        raise ModelError("bench", f"dtype is {dtype!r}", TYPES.values())
     if device not in ("cpu", "cuda"):
-        raise ModelError(f"bench: device is {device!r}. Accepted: cpu, cuda.")
+        raise ModelError("bench", f"device is {device!r}", "cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ToolError("bench: PyTorch finds no GPU here. Use --device cpu.")
+        raise ToolError("bench", "PyTorch finds no GPU here", remedy="Use --device cpu.")
 
 
 def dtype_of(word: str) -> torch.dtype:

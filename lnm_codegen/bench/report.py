@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lnm_codegen.backends.base import write_whole
 from lnm_codegen.bench.suite import Row
+from lnm_codegen.files import write_whole
 
 HEADER = (
     "T", "what", "ns", "forward", "backward", "x floor", "x layer", "bytes", "first s", "cached s",

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 import lnm_codegen
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError
-from lnm_codegen.language.functions import did_you_mean
+from lnm_codegen.validation import did_you_mean
 
 VERBS = {
     "list": "lnm_codegen.cli.list_:list_families",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lnm_codegen.backends.base import unwritable, write_whole
 from lnm_codegen.cli.options import (
     DegreeOption,
     JsonOption,
@@ -22,7 +21,8 @@ from lnm_codegen.cli.output import print_json
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.library import resolve
-from lnm_codegen.language.functions import did_you_mean
+from lnm_codegen.files import unwritable, write_whole
+from lnm_codegen.validation import did_you_mean
 
 if TYPE_CHECKING:
     from lnm_codegen.analysis.report import Analysis
@@ -105,7 +105,7 @@ def analyze(
     --json nothing is written unless asked for.
     """
     if figure is not None and figure.suffix.lower() != ".png":
-        raise ModelError(f"analyze: --figure {str(figure)!r}: accepted: a file that ends in .png.")
+        raise ModelError("analyze", f"--figure {str(figure)!r}: accepted: a file that ends in .png")
     if is_run(subject):
         given = {"--degree": degree, "--set": settings, "--x": x, "--state": state,
                  "--format": format_}  # fmt: skip
@@ -144,9 +144,13 @@ def _no_run(subject: str) -> str:
     known = subject in FAMILIES or ":" in subject or subject.endswith((".toml", ".py"))
     if not known and not Path(subject).exists():
         raise ModelError(
-            f"analyze: {subject}: no such family, file or folder. Accepted: {', '.join(FAMILIES)};"
-            " a .toml file, file.py:function, module:function; a folder that lnm train wrote."
-            f"{did_you_mean(subject, FAMILIES)}"
+            f"analyze: {subject}",
+            "no such family, file or folder",
+            (
+                f"{', '.join(FAMILIES)}; a .toml file, file.py:function, module:function; a folder "
+                "that lnm train wrote"
+            ),
+            did_you_mean(subject, FAMILIES),
         )
     if not Path(subject).is_dir():
         return f"{subject} is a family, not the folder of a run"
@@ -162,7 +166,7 @@ def is_run(subject: str) -> bool:
 def _refuse(options: dict[str, Any], what: str) -> None:
     for option, value in options.items():
         if value is not None:
-            raise ModelError(f"analyze: {what}. Leave {option} out.")
+            raise ModelError("analyze", str(what), remedy=f"Leave {option} out.")
 
 
 def _draw(found: Analysis, path: Path) -> None:
@@ -174,4 +178,4 @@ def _draw(found: Analysis, path: Path) -> None:
         write_whole(path, data.getvalue())
     except OSError as error:
         remedy = "Choose another file with --figure."
-        raise unwritable(f"analyze: cannot write {path}", error, remedy) from None
+        raise unwritable("analyze", path, error, remedy) from None

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lnm_codegen.backends.base import unwritable, write_whole
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.errors import ModelError
+from lnm_codegen.files import unwritable, write_whole
 
 if TYPE_CHECKING:
     from lnm_codegen.insight import RunAnalysis
@@ -45,10 +45,10 @@ def analyze_folder(folder: Path, options: Options) -> None:
     """Analyse a run, write its page and figure, and print what was found."""
     if options.html is not None and options.html.suffix.lower() not in (".html", ".htm"):
         raise ModelError(
-            f"analyze: --html {str(options.html)!r}: accepted: a file that ends in .html."
+            "analyze", f"--html {str(options.html)!r}: accepted: a file that ends in .html"
         )
     if options.samples is not None and options.samples < 1:
-        raise ModelError(f"analyze: --samples {options.samples}: accepted: an integer >= 1.")
+        raise ModelError("analyze", f"--samples {options.samples}: accepted: an integer >= 1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
     from lnm_codegen.insight import analyze_run
     from lnm_codegen.insight.plain import as_dict
@@ -103,7 +103,7 @@ def _write(path: Path, data: bytes, option: str) -> None:
         write_whole(path, data)
     except OSError as error:
         remedy = f"Choose another file with {option}."
-        raise unwritable(f"analyze: cannot write {path}", error, remedy) from None
+        raise unwritable("analyze", path, error, remedy) from None
 
 
 def _print(found: RunAnalysis, beside: Comparison | None) -> None:

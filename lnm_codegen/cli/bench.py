@@ -62,7 +62,7 @@ def bench(
     lengths = _integers("steps", steps)
     shape = _integers("neurons", neurons)
     if len(shape) < 2:
-        raise ModelError(f"bench: neurons is {neurons!r}. Accepted: N,C and so on, say 32,128,256.")
+        raise ModelError("bench", f"neurons is {neurons!r}", "N,C and so on, say 32,128,256")
     measure.check(dtype, device)
     measure.keep_memory()
     from lnm_codegen.bench import report, suite
@@ -103,12 +103,14 @@ def bench(
                 report.write_table(steps_of_a_network, out / "network.csv")
         except OSError as error:
             raise ToolError(
-                f"bench: cannot write {out}: {error.strerror}. Give a folder that can be written."
+                "bench",
+                f"cannot write {out}: {error.strerror}",
+                remedy="Give a folder that can be written.",
             ) from None
 
 
 def _integers(word: str, text: str) -> tuple[int, ...]:
     words = text.split(",")
     if not all(w.strip().isdecimal() and int(w) for w in words):
-        raise ModelError(f"bench: {word} is {text!r}. Accepted: integers >= 1 with commas.")
+        raise ModelError("bench", f"{word} is {text!r}", "integers >= 1 with commas")
     return tuple(int(w) for w in words)

@@ -13,7 +13,7 @@ import typer
 
 import lnm_codegen.compiler.emit as emission
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
-from lnm_codegen.backends.base import Source, unwritable, write_whole
+from lnm_codegen.backends.base import Source
 from lnm_codegen.cli.emit_fixed import (
     DEFAULT,
     CoefficientsOption,
@@ -35,6 +35,7 @@ from lnm_codegen.cli.options import (
 )
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
+from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import check_name
 
@@ -112,9 +113,9 @@ def emit(
     DIR/verilog/<layer>/, with golden vectors of the run's test images.
     """
     if (out is None) == (package is None):
-        raise ModelError("emit: give one of --out DIR and --package DIR.")
+        raise ModelError("emit", "give one of --out DIR and --package DIR")
     if (family is None) == (run is None):
-        raise ModelError("emit: give one of FAMILY and --run RUN.")
+        raise ModelError("emit", "give one of FAMILY and --run RUN")
     circuit = {
         "--forms": forms, "--neurons": neurons, "--coefficients": coefficients,
         "--multiplier": multiplier, "--shift-add": shift_add, "--vectors": vectors,
@@ -173,19 +174,25 @@ def _packages(
 def _check_package(backends: list[str], format_: str | None) -> None:
     if len(backends) != 1:
         raise ModelError(
-            f"emit: --package is for one backend, not {','.join(backends)}. Add --backend c, say."
+            "emit",
+            f"--package is for one backend, not {','.join(backends)}",
+            remedy="Add --backend c, say.",
         )
     if format_ is not None:
-        raise ModelError("emit: --package is in floating point. Leave --format out.")
+        raise ModelError("emit", "--package is in floating point", remedy="Leave --format out.")
 
 
 def _check_run(backend: str, given: list[str]) -> None:
     """Refuse what `--run` has no use for."""
     if backend != "verilog":
-        raise ModelError(f"emit: --run is for verilog, not {backend}. Add --backend verilog.")
+        raise ModelError(
+            "emit", f"--run is for verilog, not {backend}", remedy="Add --backend verilog."
+        )
     if given:
         raise ModelError(
-            f"emit: {', '.join(given)}: not with --run, whose neurons are trained. Leave it out."
+            f"emit: {', '.join(given)}",
+            "not with --run, whose neurons are trained",
+            remedy="Leave it out.",
         )
 
 
@@ -214,13 +221,14 @@ def parse_degrees(text: str | None) -> tuple[list[int | None], bool]:
     match = re.fullmatch(r"(\d{1,4})(?:\.\.(\d{1,4}))?", text, re.ASCII)
     if match is None:
         raise ModelError(
-            f"--degree {text!r}: not a degree. Accepted: a whole number, or a range such as 1..4."
+            f"--degree {text!r}", "not a degree", "a whole number, or a range such as 1..4"
         )
     low, high = int(match[1]), int(match[2] or match[1])
     if not low <= high < low + MOST_DEGREES:
         raise ModelError(
-            f"--degree {text!r}: {'empty' if low > high else 'too long'}. Accepted: low..high with"
-            f" low <= high, at most {MOST_DEGREES} degrees at once."
+            f"--degree {text!r}",
+            "empty" if low > high else "too long",
+            f"low..high with low <= high, at most {MOST_DEGREES} degrees at once",
         )
     return list(range(low, high + 1)), match[2] is not None
 
@@ -253,8 +261,9 @@ def write_together(sources: dict[Path, Source], out: Path, verb: str = "emit") -
                 _make((out / path).parent, made)
                 if (out / path).is_dir():
                     raise ModelError(
-                        f"{verb}: cannot write {out / path}: it is a folder. Remove it, or give"
-                        " another --out."
+                        verb,
+                        f"cannot write {out / path}: it is a folder",
+                        remedy="Remove it, or give another --out.",
                     )
             for path in texts:
                 os.replace(Path(staging) / path, out / path)
@@ -263,7 +272,7 @@ def write_together(sources: dict[Path, Source], out: Path, verb: str = "emit") -
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
         if isinstance(error, OSError):
-            raise unwritable(f"{verb}: cannot write to {out}", error) from None
+            raise unwritable(verb, out, error) from None
         raise
     return [out / path for path in texts]
 

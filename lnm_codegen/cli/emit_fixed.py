@@ -97,18 +97,24 @@ def fixed_choice(
     given = {option: value for option, value in circuit.items() if value is not None}
     if given and "verilog" not in backends:
         option = next(iter(given))
-        raise ModelError(f"emit: {option} is for circuits. Add --backend verilog, or leave it out.")
+        raise ModelError(
+            "emit", f"{option} is for circuits", remedy="Add --backend verilog, or leave it out."
+        )
     if rounding is not None and format_ is None and "verilog" not in backends:
-        raise ModelError("emit: --rounding is for fixed point. Add --format 16.12, say.")
+        raise ModelError("emit", "--rounding is for fixed point", remedy="Add --format 16.12, say.")
     if format_ is not None:
         for backend in backends:
             if backend not in FIXED_BACKENDS:
                 raise ModelError(
-                    f"emit: --format is for fixed point, which backend {backend!r} has not."
-                    f" Accepted: {', '.join(FIXED_BACKENDS)}. Add --backend verilog, say."
+                    "emit",
+                    f"--format is for fixed point, which backend {backend!r} has not",
+                    FIXED_BACKENDS,
+                    "Add --backend verilog, say.",
                 )
     if typed and (format_ is not None or not BACKENDS.keys() & {*backends}):
-        raise ModelError("emit: --dtype is for floating point. Leave it or --format out.")
+        raise ModelError(
+            "emit", "--dtype is for floating point", remedy="Leave it or --format out."
+        )
     if "--forms" in given:
         given["--forms"] = tuple(word.strip() for word in given["--forms"].split(","))
     spec = None if format_ is None else _spec(format_, rounding)
@@ -120,5 +126,5 @@ def _spec(text: str, rounding: str | None) -> Fixed | FixedSpec:
     if not text.endswith(".toml"):
         return parse_format(text, rounding or "half_up")
     if rounding is not None:
-        raise ModelError(f"emit: --rounding stands in {text}. Leave it out.")
+        raise ModelError("emit", f"--rounding stands in {text}", remedy="Leave it out.")
     return load_spec(Path(text))

@@ -43,9 +43,9 @@ def explain(
     sizes = _sizes(shape)
     types = {word: kind for kind, word in TYPES.items()}
     if dtype not in types:
-        raise ModelError(f"explain: dtype is {dtype!r}. Accepted: {', '.join(types)}.")
+        raise ModelError("explain", f"dtype is {dtype!r}", types)
     if device not in ("cpu", "cuda"):
-        raise ModelError(f"explain: device is {device!r}. Accepted: cpu, cuda.")
+        raise ModelError("explain", f"device is {device!r}", "cpu, cuda")
     neuron = resolve(family, **family_arguments(settings, degree))
     rows = sizes[2:] or (1,)
     layer = NeuronLayer(neuron, channels=rows[0], shape=rows, backend=backend)
@@ -59,7 +59,5 @@ def explain(
 def _sizes(text: str) -> tuple[int, ...]:
     words = text.split(",")
     if len(words) < 2 or not all(w.strip().isdecimal() for w in words):
-        raise ModelError(
-            f"explain: shape is {text!r}. Accepted: T,N or T,N,C,..., say 16,32,64,8,8."
-        )
+        raise ModelError("explain", f"shape is {text!r}", "T,N or T,N,C,..., say 16,32,64,8,8")
     return tuple(int(w) for w in words)

@@ -12,8 +12,8 @@ import typer
 from lnm_codegen.compiler.formats import format_of
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.types import Fixed
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.surrogate import SURROGATES, Surrogate
+from lnm_codegen.validation import did_you_mean
 
 _FAMILY = typer.Argument(
     metavar="FAMILY", help="A built-in name, a .toml file, file.py:function or module:function."
@@ -62,10 +62,10 @@ def family_arguments(
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
             raise ModelError(
-                f"{option} {text!r}: not KEY=VALUE. Give, say, {option} {_SAY[option]}."
+                f"{option} {text!r}", "not KEY=VALUE", remedy=f"Give, say, {option} {_SAY[option]}."
             )
         if key in found:
-            raise ModelError(f"{option} {text!r}: {key} is given twice. Give it once.")
+            raise ModelError(f"{option} {text!r}", f"{key} is given twice", remedy="Give it once.")
         found[key] = _surrogate(value) if key == "surrogate" else _value(f"{option} {key}", value)
     return found
 
@@ -84,7 +84,7 @@ def _item(what: str, text: str, item: str) -> Any:
         return float(item)
     if _WORD.fullmatch(item):
         return item
-    raise ModelError(f"{what}={text}: the value is {item!r}. Accepted: {_ACCEPTED}.")
+    raise ModelError(f"{what}={text}", f"the value is {item!r}", _ACCEPTED)
 
 
 def _surrogate(text: str) -> Surrogate | None:
@@ -94,7 +94,7 @@ def _surrogate(text: str) -> Surrogate | None:
     try:
         return SURROGATES[table.pop("kind")](**table)
     except TypeError as error:
-        raise ModelError(f"--set surrogate={text}: {error}.") from None
+        raise ModelError(f"--set surrogate={text}", str(error)) from None
 
 
 def surrogate_table(text: str) -> dict[str, Any]:
@@ -103,8 +103,10 @@ def surrogate_table(text: str) -> dict[str, Any]:
     name, inner = match.groups() if match else (text, None)
     if name not in SURROGATES:
         raise ModelError(
-            f"--set surrogate={text}: no such surrogate. Accepted: {', '.join(SURROGATES)}, each"
-            f" also with an argument, atan(alpha=3).{did_you_mean(name, SURROGATES)}"
+            f"--set surrogate={text}",
+            "no such surrogate",
+            f"{', '.join(SURROGATES)}, each also with an argument, atan(alpha=3)",
+            did_you_mean(name, SURROGATES),
         )
     return {"kind": name, **family_arguments(inner.split(",") if inner else [])}
 
@@ -142,7 +144,9 @@ def parse_intervals(
             )
         for one in [name] if equals else names:
             if one in found:
-                raise ModelError(f"{option} {text!r}: {one} is given twice. Give it once.")
+                raise ModelError(
+                    f"{option} {text!r}", f"{one} is given twice", remedy="Give it once."
+                )
             found[one] = _interval(option, text, rest, symmetric)
     return found
 
@@ -156,5 +160,5 @@ def _interval(option: str, text: str, rest: str, symmetric: bool) -> tuple[float
         return float(words[0]), float(words[1])
     one = "a number X >= 0 for -X,X, or " if symmetric else ""
     raise ModelError(
-        f"{option} {text!r}: not an interval. Accepted: {one}LOW,HIGH with LOW <= HIGH, finite."
+        f"{option} {text!r}", "not an interval", f"{one}LOW,HIGH with LOW <= HIGH, finite"
     )

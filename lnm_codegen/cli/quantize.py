@@ -121,7 +121,9 @@ def _of_run(
 ) -> dict[str, Chosen]:
     if degree is not None or settings:
         raise ModelError(
-            f"quantize: {folder} is a run, whose neurons are trained. Leave --degree and --set out."
+            "quantize",
+            f"{folder} is a run, whose neurons are trained",
+            remedy="Leave --degree and --set out.",
         )
     from lnm_codegen.deploy.network import neuron_layers, parameters_of, see
     from lnm_codegen.hardware.wordlength.select import for_data

@@ -59,7 +59,7 @@ def report(
     """
     device = _device(target)
     if not 1 <= seeds <= MOST_SEEDS:
-        raise ModelError(f"report: --seeds {seeds}: accepted: 1 to {MOST_SEEDS}.")
+        raise ModelError("report", f"--seeds {seeds}: accepted: 1 to {MOST_SEEDS}")
     runs = {"run": read_run(run), "baseline": read_run(baseline)}
     _check_same(runs["run"], runs["baseline"])
     note = _note(device, synth)
@@ -77,7 +77,7 @@ def _device(target: str) -> Device:
     from lnm_codegen.hardware.synth import DEVICES, TARGETS
 
     if target not in TARGETS:
-        raise ModelError(f"report: --target {target!r}: accepted: {', '.join(TARGETS)}.")
+        raise ModelError("report", f"--target {target!r}: accepted: {', '.join(TARGETS)}")
     return DEVICES[TARGETS[target]]
 
 
@@ -86,8 +86,9 @@ def _check_same(run: Run, baseline: Run) -> None:
         a, b = (getattr(r.config, word) for r in (run, baseline))
         if a != b:
             raise ModelError(
-                f"report: {word} is {a!r} in {run.folder} and {b!r} in {baseline.folder}. Accepted:"
-                " runs that differ in their neuron alone."
+                "report",
+                f"{word} is {a!r} in {run.folder} and {b!r} in {baseline.folder}",
+                "runs that differ in their neuron alone",
             )
 
 

@@ -48,7 +48,7 @@ def synth(
 
     word, chip = _device(target, device)
     if not 1 <= seeds <= MOST_SEEDS:
-        raise ModelError(f"synth: --seeds {seeds}: accepted: 1 to {MOST_SEEDS}.")
+        raise ModelError("synth", f"--seeds {seeds}: accepted: 1 to {MOST_SEEDS}")
     circuit = read_circuit(folder, "synth")
     check_writable(circuit, "synthesis")
     found = {
@@ -67,12 +67,12 @@ def _device(target: str, device: str | None) -> tuple[str, Device]:
     from lnm_codegen.hardware.synth import DEVICES, TARGETS
 
     if target not in TARGETS:
-        raise ModelError(f"synth: --target {target!r}: accepted: {', '.join(TARGETS)}.")
+        raise ModelError("synth", f"--target {target!r}: accepted: {', '.join(TARGETS)}")
     word = device or TARGETS[target]
     mine = [name for name, d in DEVICES.items() if d.target == target]
     if word not in mine:
         raise ModelError(
-            f"synth: --device {word!r}: accepted with --target {target}: {', '.join(mine)}."
+            "synth", f"--device {word!r}: accepted with --target {target}: {', '.join(mine)}"
         )
     return word, DEVICES[word]
 
@@ -81,9 +81,7 @@ def _forms(circuit: Circuit, text: str | None) -> list[str]:
     asked = list(circuit.forms) if text is None else [w.strip() for w in text.split(",")]
     for word in asked:
         if word not in circuit.forms:
-            raise ModelError(
-                f"synth: --form {word!r}: not in this folder. Accepted: {', '.join(circuit.forms)}."
-            )
+            raise ModelError("synth", f"--form {word!r}: not in this folder", circuit.forms)
     return asked
 
 

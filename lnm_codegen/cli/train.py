@@ -40,7 +40,7 @@ from lnm_codegen.cli.train_options import (
     TrainSetOption,
 )
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.functions import did_you_mean
+from lnm_codegen.validation import did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,7 +109,7 @@ def train(
     }  # fmt: skip
     if resume and force:
         raise ModelError(
-            "--resume --force: one goes on with a run, the other replaces it. Give one."
+            "--resume --force", "one goes on with a run, the other replaces it", remedy="Give one."
         )
     if resume and not (config or given or any(tables.values()) or v_min):
         _resume(out, console)
@@ -128,11 +128,12 @@ def _further(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, An
     for key in settings:
         if key not in TRAIN_KEYS:
             raise ModelError(
-                f"--train {key}: no such field. Accepted: {', '.join(TRAIN_KEYS)}."
-                f"{did_you_mean(key, TRAIN_KEYS)}"
+                f"--train {key}", "no such field", TRAIN_KEYS, did_you_mean(key, TRAIN_KEYS)
             )
         if key in given:
-            raise ModelError(f"--train {key}: given by an option of its own too. Give it once.")
+            raise ModelError(
+                f"--train {key}", "given by an option of its own too", remedy="Give it once."
+            )
     return settings
 
 
@@ -143,7 +144,9 @@ def _fields(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any
     known = TABLES["data"]
     for key in settings:
         if known.get(key) in given:
-            raise ModelError(f"--data-set {key}: given by an option of its own too. Give it once.")
+            raise ModelError(
+                f"--data-set {key}", "given by an option of its own too", remedy="Give it once."
+            )
     return {known[key]: settings.pop(key) for key in set(settings) & set(known)}
 
 
@@ -182,7 +185,7 @@ def _merged(
     if v_min is not None:
         flat["v_min"] = _clamp(v_min)
         if "v_min" in tables["arguments"]:
-            raise ModelError(f"--v-min {v_min}: --set gives v_min too. Give it once.")
+            raise ModelError(f"--v-min {v_min}", "--set gives v_min too", remedy="Give it once.")
         if not takes_clamp(flat["family"]) and flat["v_min"] is not None:
             flat["arguments"]["v_min"] = flat["v_min"]  # a family that takes none says so
     return config_of(flat, "")
@@ -201,10 +204,12 @@ def _neuron(settings: list[str] | None) -> dict[str, Any]:
 def _resume(out: Path | None, console: Console) -> None:
     """Go on with the run in `out`, with the config that it began with."""
     if out is None:
-        raise ModelError("--resume: no run named. Name its folder with --out.")
+        raise ModelError("--resume", "no run named", remedy="Name its folder with --out.")
     held = _held(out)
     if held is None:
-        raise ModelError(f"--resume: {out} holds no run. Name the folder of one with --out.")
+        raise ModelError(
+            "--resume", f"{out} holds no run", remedy="Name the folder of one with --out."
+        )
     _run(held, out, False, True, console)
 
 
@@ -229,13 +234,11 @@ def _clamp(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise ModelError(f"--v-min {text!r}: not a number. Accepted: a number, or none.") from None
+        raise ModelError(f"--v-min {text!r}", "not a number", "a number, or none") from None
 
 
 def _channels(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
-        raise ModelError(
-            f"--channels {text!r}: not a list of numbers. Accepted: such as 16,32."
-        ) from None
+        raise ModelError(f"--channels {text!r}", "not a list of numbers", "such as 16,32") from None

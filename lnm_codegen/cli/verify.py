@@ -44,7 +44,7 @@ def verify(
     from lnm_codegen.hardware.verify.steps import TOOLS, climb, rungs_of
 
     if only is not None and quick:
-        raise ModelError("verify: give one of --only and --quick.")
+        raise ModelError("verify", "give one of --only and --quick")
     words = rungs_of(only, quick)
     circuit = read_circuit(folder, "verify")
     check_writable(circuit, "verification")

@@ -13,8 +13,8 @@ from lnm_codegen.ir.declarations import Param
 from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.nodes import Program, Role
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.validation import did_you_mean
 
 
 def kind_of(dtype: Any) -> np.dtype[Any]:
@@ -24,7 +24,7 @@ def kind_of(dtype: Any) -> np.dtype[Any]:
     except TypeError:
         kind = np.dtype(object)
     if kind not in (np.dtype("float64"), np.dtype("float32")):
-        raise ModelError(f"interpret: dtype is {dtype!r}. Accepted: 'float64', 'float32'.")
+        raise ModelError("interpret", f"dtype is {dtype!r}", "'float64', 'float32'")
     return kind
 
 
@@ -103,7 +103,7 @@ def inputs_of(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> di
     """Return the inputs by name, of one shape (T, N, *)."""
     if len(given) != len(neuron.inputs) or not given:
         names = ", ".join(s.name for s in neuron.inputs) or "none"
-        raise ShapeError(f"{neuron.name}: {len(given)} inputs given; expected {names}.")
+        raise ShapeError(neuron.name, f"{len(given)} inputs given; expected {names}")
     arrays = [
         numbers_of(f"{neuron.name}: input {s.name!r}", x, kind, "an array (T, N, *)")
         for s, x in zip(neuron.inputs, given, strict=True)
@@ -111,7 +111,7 @@ def inputs_of(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> di
     for array in arrays:
         if array.ndim < 2 or array.shape != arrays[0].shape:
             shapes = ", ".join(str(a.shape) for a in arrays)
-            raise ShapeError(f"{neuron.name}: inputs have shapes {shapes}; expected one (T, N, *).")
+            raise ShapeError(neuron.name, f"inputs have shapes {shapes}; expected one (T, N, *)")
     return {s.name: a for s, a in zip(neuron.inputs, arrays, strict=True)}
 
 
@@ -125,8 +125,9 @@ def parameters_of(
         value = given.get(decl.name, decl.init)
         if callable(value):
             raise ModelError(
-                f"{neuron.name}: parameter {decl.name!r} is initialised by a function. Give its"
-                f" value, {decl.name}=..."
+                neuron.name,
+                f"parameter {decl.name!r} is initialised by a function",
+                remedy=f"Give its value, {decl.name}=...",
             )
         what = f"{neuron.name}: parameter {decl.name!r}"
         array = numbers_of(what, value, kind, "a number, or an array of them")
@@ -138,8 +139,11 @@ def parameters_of(
             array = array.reshape(-1, 1)
         if array.shape[0] not in (1, rows):
             raise ShapeError(
-                f"{neuron.name}: parameter {decl.name!r} has {array.shape[0]} rows; expected"
-                f" {rows}, one per {decl.per}."
+                neuron.name,
+                (
+                    f"parameter {decl.name!r} has {array.shape[0]} rows; expected {rows}, one per "
+                    f"{decl.per}"
+                ),
             )
         array = np.broadcast_to(array, (rows, array.shape[1]))
         raw |= {n: array[:, k] for k, n in enumerate(decl.element_names)}
@@ -164,8 +168,9 @@ def start_of(
         value = given.get(symbol.name, symbol.decl.init)  # type: ignore[union-attr]
         if callable(value):
             raise ModelError(
-                f"{neuron.name}: state {symbol.name!r} is initialised by a function. Give its"
-                f" value, state={{{symbol.name!r}: ...}}."
+                neuron.name,
+                f"state {symbol.name!r} is initialised by a function",
+                remedy=f"Give its value, state={{{symbol.name!r}: ...}}.",
             )
         start[symbol.name] = fitted(f"{neuron.name}: state {symbol.name!r}", value, shape, kind)
     return start
@@ -179,8 +184,9 @@ def _by_name(
         return {}
     if not isinstance(given, Mapping):
         raise ModelError(
-            f"{neuron.name}: {what} is {_shown(given)}. Accepted: a dict by state,"
-            f" {{{', '.join(f'{n!r}: ...' for n in names)}}}."
+            neuron.name,
+            f"{what} is {_shown(given)}",
+            f"a dict by state, {{{', '.join(f'{n!r}: ...' for n in names)}}}",
         )
     check_names(neuron, "state", given, names)
     return given

@@ -176,7 +176,7 @@ class _Builder:
         for kind, name in CALLS.items():
             if isinstance(e, kind):  # a function of one argument
                 return Call(Fn(name), self._lower(e.args[0]))
-        raise InternalError(f"build: no rule for {type(e).__name__} in {e}.")
+        raise InternalError("build", f"no rule for {type(e).__name__} in {e}")
 
     def _sum(self, e: sympy.Add) -> Expr:
         total: Expr | None = None
@@ -240,7 +240,7 @@ class _Builder:
             for other in others:
                 tree = Binary(op, tree, self._condition(other))
             return tree
-        raise InternalError(f"build: no rule for the condition {e}.")
+        raise InternalError("build", f"no rule for the condition {e}")
 
 
 def _written_order(e: sympy.Add) -> list[sympy.Expr]:
@@ -265,5 +265,5 @@ def _constant(e: sympy.Expr, where: str) -> Const:
         return Const(Fraction(repr(float(e))))
     value = e.evalf(_DIGITS)
     if not isinstance(value, sympy.Float) or not value.is_finite:
-        raise ModelError(f"{where}: the constant {e} is not a finite real number ({value}).")
+        raise ModelError(where, f"the constant {e} is not a finite real number ({value})")
     return Const(Fraction(str(value)), str(e))

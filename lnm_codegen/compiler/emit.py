@@ -14,8 +14,8 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.types import Fixed
 from lnm_codegen.language.family import check_neuron_given
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.validation import did_you_mean
 
 
 def emit(
@@ -72,25 +72,29 @@ def emit(
 def _check_backend(backend: Any, accepted: tuple[str, ...]) -> None:
     if not isinstance(backend, str) or backend not in accepted:
         raise ModelError(
-            f"emit: backend is {backend!r}. Accepted: {', '.join(dict.fromkeys(accepted))}."
-            f"{did_you_mean(str(backend), accepted)}"
+            "emit",
+            f"backend is {backend!r}",
+            dict.fromkeys(accepted),
+            did_you_mean(str(backend), accepted),
         )
 
 
 def _check_fixed(backend: str, spec: Any, rtl: Any) -> None:
     if backend not in FIXED_BACKENDS:
         raise ModelError(
-            f"emit: backend is {backend!r}, which takes no spec and no values. Accepted in fixed"
-            f" point: {', '.join(FIXED_BACKENDS)}. Leave them out."
+            "emit",
+            f"backend is {backend!r}, which takes no spec and no values",
+            remedy=f"Accepted in fixed point: {', '.join(FIXED_BACKENDS)}. Leave them out.",
         )
     if spec is None:
         raise ModelError(
-            f"emit: backend {backend!r} works in fixed point, and spec is None. Give"
-            " spec=lnm.Fixed(16, 12), say."
+            "emit",
+            f"backend {backend!r} works in fixed point, and spec is None",
+            remedy="Give spec=lnm.Fixed(16, 12), say.",
         )
     if rtl is not None and (backend != "verilog" or not isinstance(rtl, Rtl)):
         raise ModelError(
-            f"emit: rtl is {rtl!r} for backend {backend!r}. Accepted: an lnm.Rtl, for 'verilog'."
+            "emit", f"rtl is {rtl!r} for backend {backend!r}", "an lnm.Rtl, for 'verilog'"
         )
 
 
@@ -100,7 +104,7 @@ def _model_for(neuron: Neuron, backend: str, name: str | None, dtype: str, schem
     _check_backend(backend, tuple(BACKENDS))
     if dtype not in DTYPES:
         accepted = ", ".join(repr(d) for d in DTYPES)
-        raise ModelError(f"emit: dtype is {dtype!r}. Accepted: {accepted}.")
+        raise ModelError("emit", f"dtype is {dtype!r}", accepted)
     return model_of(neuron, name=name, dtype=dtype, scheme=scheme)
 
 

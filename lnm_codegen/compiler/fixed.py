@@ -66,8 +66,7 @@ def fixed_model_of(
     if finest(p.per for p in neuron.params) == "neuron":
         names = ", ".join(p.name for p in neuron.params if p.per == "neuron")
         raise UnsupportedError(
-            f"{neuron.name}: {names} per neuron has no circuit. Accepted: per='layer' or"
-            " per='channel'."
+            neuron.name, f"{names} per neuron has no circuit", "per='layer' or per='channel'"
         )
     raw = parameters_of(neuron, given, Extent(1, _channels(neuron, given), 1), np.dtype("float64"))
     reals = prepared_values(program, raw)
@@ -107,8 +106,9 @@ def _played(
     if sorted(arrays) != sorted(names) or not sound:
         given = ", ".join(f"{n} {a.shape}" for n, a in arrays.items()) or "nothing"
         raise ShapeError(
-            f"{neuron.name}: played is {given}. Accepted: for each of {', '.join(names)} an array"
-            f" (sequences, ticks, {rtl.neurons})."
+            neuron.name,
+            f"played is {given}",
+            f"for each of {', '.join(names)} an array (sequences, ticks, {rtl.neurons})",
         )
     return {name: integers(array, _bits(program, name)) for name, array in arrays.items()}
 
@@ -125,8 +125,12 @@ def _start(neuron: str, name: str, value: Array, bits: Bits) -> int:
     if not bits.low <= near <= bits.high:
         low, high = bits.interval
         raise ModelError(
-            f"{neuron}: state {name!r} begins at {float(value):g}, which does not fit {bits}:"
-            f" {float(low):g} to {float(high):g}. Give more integer bits."
+            neuron,
+            (
+                f"state {name!r} begins at {float(value):g}, which does not fit {bits}: "
+                f"{float(low):g} to {float(high):g}"
+            ),
+            remedy="Give more integer bits.",
         )
     return int(near)
 
@@ -174,8 +178,12 @@ def prepared_integers(program: fx.Program, raw: Mapping[str, Any]) -> dict[str, 
             worst = np.asarray(values[var.name])[wrong].flat[0]
             low, high = bits.interval
             raise ModelError(
-                f"{program.name}: parameter {_shown(program, var.name)} is {worst:g}, which does"
-                f" not fit {bits}: {float(low):g} to {float(high):g}. Give more integer bits."
+                program.name,
+                (
+                    f"parameter {_shown(program, var.name)} is {worst:g}, which does not fit {bits}: "
+                    f"{float(low):g} to {float(high):g}"
+                ),
+                remedy="Give more integer bits.",
             )
         found[var.name] = near.astype(np.int64)
     return found

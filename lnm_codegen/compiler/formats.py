@@ -40,7 +40,7 @@ def format_of(text: str, rounding: str = "half_up", where: str = "format") -> Fi
             return Fixed(int(named[1]) + int(named[2]), int(named[2]), rounding)
     except ModelError as error:
         raise ModelError(f"{where} {text!r}: {error}") from None
-    raise ModelError(f"{where} {text!r}: not a format. Accepted: {_ACCEPTED}.")
+    raise ModelError(f"{where} {text!r}", "not a format", _ACCEPTED)
 
 
 def load_spec(path: str | os.PathLike[str]) -> FixedSpec:
@@ -54,7 +54,7 @@ def load_spec(path: str | os.PathLike[str]) -> FixedSpec:
     try:
         tables = tomllib.loads(text_of(file))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ModelError(f"{file}: not TOML: {error}.") from None
+        raise ModelError(file, f"not TOML: {error}") from None
     content = Content(str(file), tables, ("default", "rounding"))
     content.keys(tables, "", ("default", "rounding", "nodes"))
     accepted = f"a format in quotes: {_ACCEPTED}"
@@ -79,8 +79,9 @@ def spec_text(spec: FixedSpec, comments: Iterable[str] = ()) -> str:
     for name, fixed in spec.nodes:
         if fixed.rounding is not rounding:
             raise ModelError(
-                f"{name}: rounds by {fixed.rounding.value!r}, the default by {rounding.value!r}."
-                " Accepted in a file: one rounding for all."
+                name,
+                f"rounds by {fixed.rounding.value!r}, the default by {rounding.value!r}",
+                remedy="Accepted in a file: one rounding for all.",
             )
     lines = [f"# {line}".rstrip() for line in comments]
     lines += [f'default = "{_plain(spec.default)}"', f'rounding = "{rounding.value}"']

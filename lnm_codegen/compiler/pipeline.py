@@ -51,7 +51,7 @@ def lower(neuron: Neuron, scheme: str = "horner", on_pass: OnPass | None = None)
     """
     check_neuron_given(neuron, "lower")
     if not isinstance(scheme, str) or scheme not in SCHEMES:
-        raise ModelError(f"lower: scheme is {scheme!r}. Accepted: {', '.join(SCHEMES)}.")
+        raise ModelError("lower", f"scheme is {scheme!r}", SCHEMES)
     if on_pass is None:
         return _lower(neuron, scheme)
     return _stages(neuron, scheme, on_pass)

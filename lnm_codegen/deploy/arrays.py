@@ -136,8 +136,12 @@ def _copies(path: str, count: int, channels: int) -> int:
         return 1
     if channels > 1:
         raise UnsupportedError(
-            f"verilog: {path} has {count} neurons with coefficients per channel; an array holds"
-            f" {MOST_NEURONS}. Use per='layer', or smaller images."
+            "verilog",
+            (
+                f"{path} has {count} neurons with coefficients per channel; an array holds "
+                f"{MOST_NEURONS}"
+            ),
+            remedy="Use per='layer', or smaller images.",
         )
     copies = -(-count // MOST_NEURONS)
     while count % copies:

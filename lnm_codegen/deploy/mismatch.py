@@ -131,7 +131,7 @@ def compare(
                 fired_fixed=float(out_fixed.double().sum()),
             )
     if not images:
-        raise ModelError("compare: no images. Give one or more.")
+        raise ModelError("compare", "no images", remedy="Give one or more.")
     return Agreement(images, right, right_fixed, counts)
 
 

@@ -66,7 +66,7 @@ def neuron_layers(network: nn.Module) -> dict[str, NeuronLayer]:
     """
     found = {n: m for n, m in network.named_modules() if isinstance(m, NeuronLayer)}
     if not found:
-        raise ModelError("network: no NeuronLayer in it. Accepted: a network with one or more.")
+        raise ModelError("network", "no NeuronLayer in it", "a network with one or more")
     return found
 
 
@@ -117,7 +117,9 @@ def in_fixed_point(
         parent, _, last = name.rpartition(".")
         spec = specs.get(name) if isinstance(specs, Mapping) else specs
         if spec is None:
-            raise ModelError(f"network: no format for {name!r}. Give one for each neuron layer.")
+            raise ModelError(
+                "network", f"no format for {name!r}", remedy="Give one for each neuron layer."
+            )
         setattr(made.get_submodule(parent), last, rounding(layer, spec))
     return made
 
@@ -144,8 +146,9 @@ def see(network: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Seen]]:
     for name in neuron_layers(network):
         if len(seen[name]) != 1:
             raise UnsupportedError(
-                f"network: {name} ran {len(seen[name])} times in one call. Accepted: once, on a"
-                " whole sequence."
+                "network",
+                f"{name} ran {len(seen[name])} times in one call",
+                "once, on a whole sequence",
             )
     return out, {name: runs[0] for name, runs in seen.items()}
 
@@ -169,8 +172,9 @@ def _watched(network: nn.Module) -> Iterator[dict[str, list[Seen]]]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], out: Any) -> None:
             if len(inputs) != 1 or not isinstance(out, Tensor):
                 raise UnsupportedError(
-                    f"network: {name} has {len(inputs)} inputs and gives a {type(out).__name__}."
-                    " Accepted: a neuron with one input and one output."
+                    "network",
+                    f"{name} has {len(inputs)} inputs and gives a {type(out).__name__}",
+                    "a neuron with one input and one output",
                 )
             found = norms.get(inputs[0].untyped_storage().data_ptr())
             norm = None if found is None else _folded(found[0], found[1])

@@ -15,7 +15,7 @@ from lnm_codegen.families.plif import plif
 from lnm_codegen.families.qif import qif
 from lnm_codegen.families.ternary import ternary
 from lnm_codegen.language.family import Family
-from lnm_codegen.language.functions import did_you_mean
+from lnm_codegen.validation import did_you_mean
 
 FAMILIES: dict[str, Family] = {
     f.name: f for f in (if_, lif, plif, glif, alif, qif, cuba_lif, izhikevich, li, ternary, lnm)

@@ -61,8 +61,9 @@ def alif(
     check_numbers("alif", v_threshold=rest, beta=beta, v_reset=v_reset)
     if v_reset is None or (form == "yin" and (v_reset != 0 or tau_syn is not None)):
         raise ModelError(
-            f"alif: form is {form!r}, v_reset {v_reset!r}, tau_syn {tau_syn!r}. Accepted: a number"
-            " as v_reset in form 'lsnn'; neither in form 'yin', whose reset is soft."
+            "alif",
+            f"form is {form!r}, v_reset {v_reset!r}, tau_syn {tau_syn!r}",
+            "a number as v_reset in form 'lsnn'; neither in form 'yin', whose reset is soft",
         )
     x, v, b = input("x"), state("v"), state("b", init=0.0 if form == "yin" else rest)
     t_m = max(param("tau_m", init=tau_m, learnable=learn_tau), 1)

@@ -27,13 +27,11 @@ def clamped(
     """
     if v_min is not None and not v_min < v_threshold:
         raise ModelError(
-            f"{family}: v_min is {v_min!r}. Accepted: a number < v_threshold, {v_threshold!r}, or"
-            " None."
+            family, f"v_min is {v_min!r}", f"a number < v_threshold, {v_threshold!r}, or None"
         )
     if v_max is not None and not v_max > v_threshold:
         raise ModelError(
-            f"{family}: v_max is {v_max!r}. Accepted: a number > v_threshold, {v_threshold!r}, or"
-            " None."
+            family, f"v_max is {v_max!r}", f"a number > v_threshold, {v_threshold!r}, or None"
         )
     if v_min is not None:
         charged = where(charged < v_min, v_min, charged)
@@ -44,7 +42,7 @@ def check_choice(family: str, word: str, value: Any, accepted: tuple[Any, ...]) 
     """Raise ModelError unless `value` is one of `accepted`."""
     if value not in accepted:
         choices = ", ".join(repr(a) for a in accepted)
-        raise ModelError(f"{family}: {word} is {value!r}. Accepted: {choices}.")
+        raise ModelError(family, f"{word} is {value!r}", choices)
 
 
 def check_numbers(family: str, **values: Any) -> None:
@@ -55,11 +53,11 @@ def check_numbers(family: str, **values: Any) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             accepted = "a finite number or None" if optional else "a finite number"
-            raise ModelError(f"{family}: {word} is {value!r}. Accepted: {accepted}.")
+            raise ModelError(family, f"{word} is {value!r}", accepted)
 
 
 def check_above(family: str, word: str, value: Any, low: float) -> None:
     """Raise ModelError unless `value` is a number > `low`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (number and low < value < inf):
-        raise ModelError(f"{family}: {word} is {value!r}. Accepted: a number > {low:g}.")
+        raise ModelError(family, f"{word} is {value!r}", f"a number > {low:g}")

@@ -57,9 +57,9 @@ def glif(
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
     if isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1:
-        raise ModelError(f"glif: time_steps is {time_steps!r}. Accepted: an integer >= 1.")
+        raise ModelError("glif", f"time_steps is {time_steps!r}", "an integer >= 1")
     if not isinstance(g_per_step, bool):
-        raise ModelError(f"glif: g_per_step is {g_per_step!r}. Accepted: True, False.")
+        raise ModelError("glif", f"g_per_step is {g_per_step!r}", "True, False")
     _logit("v_threshold", v_threshold)  # two defaults hang on it
     v, s_prev, x = state("v"), state("s_prev"), input("x")
     a, b, c = (_learned(*gate) for gate in (("alpha", alpha), ("beta", beta), ("gamma", gamma)))
@@ -86,5 +86,5 @@ def _logit(name: str, value: Any) -> float:
     """Return w with sigmoid(w) = value, or raise ModelError."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (number and 0 < value < 1):
-        raise ModelError(f"glif: {name} is {value!r}. Accepted: a number between 0 and 1.")
+        raise ModelError("glif", f"{name} is {value!r}", "a number between 0 and 1")
     return math.log(value / (1 - value))

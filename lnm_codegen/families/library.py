@@ -15,9 +15,9 @@ from typing import Any
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.families import FAMILIES, family_named
 from lnm_codegen.language.family import Family
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.definition import load as load
+from lnm_codegen.validation import did_you_mean
 
 
 def get(name: str, **arguments: Any) -> Neuron:
@@ -56,8 +56,12 @@ def resolve(reference: str, /, **arguments: Any) -> Neuron:
         if reference.endswith(".py"):
             hint = f" Name the function too: {reference}:function."
         raise ModelError(
-            f"{reference!r}: no built-in family. Built in: {', '.join(FAMILIES)}. Accepted too: a"
-            f" .toml file, file.py:function, module:function.{hint}"
+            f"{reference!r}",
+            "no built-in family",
+            remedy=(
+                f"Built in: {', '.join(FAMILIES)}. Accepted too: a .toml file, file.py:function, "
+                f"module:function.{hint}"
+            ),
         )
     return FAMILIES[reference](**arguments)
 
@@ -81,7 +85,9 @@ def _refuse_arguments(reference: str, what: str, arguments: dict[str, Any]) -> N
     if arguments:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise ModelError(
-            f"{reference}: {what} takes no arguments, given {given}. Write the values into it."
+            reference,
+            f"{what} takes no arguments, given {given}",
+            remedy="Write the values into it.",
         )
 
 
@@ -92,14 +98,15 @@ def _from_python(
     file = Path(place)
     if is_file and not file.is_file():
         what = "a directory" if file.is_dir() else "no such file"
-        raise ModelError(f"{place}: {what}. Give the path of a Python file.")
+        raise ModelError(place, str(what), remedy="Give the path of a Python file.")
     with _search_path(file.resolve().parent if is_file else Path.cwd()):
         module = _import_file(file) if is_file else _import_module(place)
         member = _member(module, place, name)
         if recorded and arguments and not isinstance(member, Family | Neuron):
             raise ModelError(
-                f"{reference}: a {type(member).__name__}, and arguments are recorded for it."
-                " Accepted from a file: a family. Write @lnm.family above it."
+                reference,
+                f"a {type(member).__name__}, and arguments are recorded for it",
+                remedy="Accepted from a file: a family. Write @lnm.family above it.",
             )
         return _neuron(reference, member, arguments)
 
@@ -139,8 +146,7 @@ def _import_file(file: Path) -> ModuleType:
 def _import_module(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ModelError(
-            f"{name!r}: neither a Python file nor a module. Accepted: file.py:function or"
-            " module:function."
+            f"{name!r}", "neither a Python file nor a module", "file.py:function or module:function"
         )
     importlib.invalidate_caches()  # a file written since the last look
     try:
@@ -151,8 +157,9 @@ def _import_module(name: str) -> ModuleType:
             f"{missing}."
         ):
             raise ModelError(
-                f"{name}: no module {missing!r}, installed or in the current folder. For a file"
-                " write its path, file.py:function."
+                name,
+                f"no module {missing!r}, installed or in the current folder",
+                remedy="For a file write its path, file.py:function.",
             ) from error
         raise
     return module
@@ -194,15 +201,16 @@ def _neuron(reference: str, target: Any, arguments: dict[str, Any]) -> Neuron:
         return target
     if not callable(target):
         raise ModelError(
-            f"{reference}: a {type(target).__name__}. Accepted: a family, a function that returns"
-            " an lnm.Neuron, or an lnm.Neuron."
+            reference,
+            f"a {type(target).__name__}",
+            "a family, a function that returns an lnm.Neuron, or an lnm.Neuron",
         )
     if not isinstance(target, Family):  # a family checks its own
         _check_arguments(reference, target, arguments)
     neuron = _guarded(reference, "calling it", target, **arguments)
     if not isinstance(neuron, Neuron):
         raise ModelError(
-            f"{reference}: returned {type(neuron).__name__}. It must return an lnm.Neuron."
+            reference, f"returned {type(neuron).__name__}", remedy="It must return an lnm.Neuron."
         )
     return neuron
 
@@ -218,6 +226,5 @@ def _check_arguments(reference: str, target: Any, arguments: dict[str, Any]) -> 
         accepted = list(signature.parameters)
         unknown = next((key for key in arguments if key not in accepted), "")
         raise ModelError(
-            f"{reference}: {error}. Accepted: {', '.join(accepted) or 'none'}."
-            f"{did_you_mean(unknown, accepted)}"
+            reference, str(error), ", ".join(accepted) or "none", did_you_mean(unknown, accepted)
         ) from None

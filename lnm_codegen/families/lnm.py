@@ -77,23 +77,21 @@ def lnm(
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
     if isinstance(degree, bool) or not isinstance(degree, int) or not 1 <= degree <= 8:
-        raise ModelError(f"lnm: degree is {degree!r}. Accepted: an integer from 1 to 8.")
+        raise ModelError("lnm", f"degree is {degree!r}", "an integer from 1 to 8")
     check_numbers("lnm", v_threshold=v_threshold, v_reset=v_reset, v_min=v_min, decay=decay)
     check_numbers("lnm", decay_spread=decay_spread, v_max=v_max)
     check_choice("lnm", "form", form, ("A", "B", "C"))
     check_choice("lnm", "basis", basis, tuple(BASES))
     low = LOWEST if v_min is None else v_min
     if basis != "monomial" and not low < v_threshold:
-        raise ModelError(
-            f"lnm: basis {basis!r} on [{low}, {v_threshold}]. Accepted: v_min < v_threshold."
-        )
+        raise ModelError("lnm", f"basis {basis!r} on [{low}, {v_threshold}]", "v_min < v_threshold")
     size = degree + 1 if learn_theta_0 else degree
     if theta is None:
         ends = leak_in(basis, low, v_threshold)[0 if learn_theta_0 else 1 :]
         shift = 1 if form == "C" else 0
         theta = _initial(decay, decay_spread, shift, ends, size)
     elif decay_spread:
-        raise ModelError("lnm: theta and decay_spread are given. Accepted: one of them.")
+        raise ModelError("lnm", "theta and decay_spread are given", "one of them")
     v, x = state("v", init=v_reset or 0.0), input("x")
     coefficients = param("theta", size=size, init=theta)
     threshold = param("v_threshold", init=v_threshold, learnable=learn_threshold)
@@ -121,8 +119,9 @@ def _initial(
         return (*(float(slope * c) for c in ends), *(0.0,) * (size - len(ends)))
     if not (spread > 0 and 0 < decay < 1):
         raise ModelError(
-            f"lnm: decay is {decay!r} and decay_spread {spread!r}. Accepted: with a spread > 0, a"
-            " decay between 0 and 1."
+            "lnm",
+            f"decay is {decay!r} and decay_spread {spread!r}",
+            "with a spread > 0, a decay between 0 and 1",
         )
     return DrawnLeak(
         math.log(decay / (1 - decay)), float(spread), float(shift), tuple(map(float, ends))

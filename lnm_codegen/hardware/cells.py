@@ -72,7 +72,7 @@ def cells_of(statistics: str, top: str) -> dict[str, int]:
         found = next(m for n, m in modules.items() if n.lstrip("\\") == top)
         return {str(cell): int(count) for cell, count in found["num_cells_by_type"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        raise ToolError(f"yosys: its statistics of {top} cannot be read.") from None
+        raise ToolError("yosys", f"its statistics of {top} cannot be read") from None
 
 
 def ports_of(netlist: str, top: str) -> tuple[tuple[str, str, int], ...]:
@@ -85,7 +85,7 @@ def ports_of(netlist: str, top: str) -> tuple[tuple[str, str, int], ...]:
         ports: Any = json.loads(netlist)["modules"][top]["ports"]
         return tuple((n, str(p["direction"]), len(p["bits"])) for n, p in ports.items())
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ToolError(f"yosys: its netlist of {top} cannot be read.") from None
+        raise ToolError("yosys", f"its netlist of {top} cannot be read") from None
 
 
 def fmax_of(report: str) -> float:
@@ -97,4 +97,4 @@ def fmax_of(report: str) -> float:
     try:
         return min(float(clock["achieved"]) for clock in json.loads(report)["fmax"].values())
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ToolError("nextpnr: its report cannot be read, or holds no clock.") from None
+        raise ToolError("nextpnr", "its report cannot be read, or holds no clock") from None

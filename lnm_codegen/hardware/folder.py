@@ -111,17 +111,17 @@ def read_circuit(folder: Path, verb: str) -> Circuit:
     """
     where = f"{verb}: {folder}"
     if not folder.exists():
-        raise ModelError(f"{where}: no such folder. {_EMIT}.")
+        raise ModelError(where, "no such folder", remedy=f"{_EMIT}.")
     if not folder.is_dir():
-        raise ModelError(f"{where}: it is a file. Accepted: a folder with {MANIFEST}. {_EMIT}.")
+        raise ModelError(where, "it is a file", f"a folder with {MANIFEST}", f"{_EMIT}.")
     path = folder / MANIFEST
     if not path.is_file():
-        raise ModelError(f"{where}: there is no {MANIFEST} in it. {_EMIT}.")
+        raise ModelError(where, f"there is no {MANIFEST} in it", remedy=f"{_EMIT}.")
     manifest = _json(path, where)
     name = _named(manifest.get("name"), f"{where}: {MANIFEST}: name")
     forms = manifest.get("forms")
     if not isinstance(forms, dict) or not forms:
-        raise ModelError(f"{where}: {MANIFEST}: forms is {forms!r}. Accepted: an object by form.")
+        raise ModelError(f"{where}: {MANIFEST}", f"forms is {forms!r}", "an object by form")
     found = {
         w: _form(w, f, folder, name, f"{where}: {MANIFEST}: forms.{w}") for w, f in forms.items()
     }
@@ -140,9 +140,9 @@ def _text(path: Path, where: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ModelError(f"{where}: {path.name} is no text in UTF-8.") from None
+        raise ModelError(where, f"{path.name} is no text in UTF-8") from None
     except OSError as error:
-        raise ModelError(f"{where}: cannot read {path.name}: {error.strerror}.") from None
+        raise ModelError(where, f"cannot read {path.name}: {error.strerror}") from None
 
 
 def _json(path: Path, where: str) -> dict[str, Any]:
@@ -150,9 +150,9 @@ def _json(path: Path, where: str) -> dict[str, Any]:
     try:
         content = json.loads(text, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{where}: {path.name} is no JSON: {error}.") from None
+        raise ModelError(where, f"{path.name} is no JSON: {error}") from None
     if not isinstance(content, dict):
-        raise ModelError(f"{where}: {path.name} holds {type(content).__name__}, not an object.")
+        raise ModelError(where, f"{path.name} holds {type(content).__name__}, not an object")
     return content
 
 
@@ -209,9 +209,9 @@ def _form(word: str, given: Any, folder: Path, name: str, where: str) -> Form:
 
 def _file(value: Any, folder: Path, where: str) -> str:
     if not isinstance(value, str) or not _FILE.fullmatch(value):
-        raise ModelError(f"{where}: {value!r} is no file of this folder, such as rtl/NAME_core.v.")
+        raise ModelError(where, f"{value!r} is no file of this folder, such as rtl/NAME_core.v")
     if not (folder / value).is_file():
-        raise ModelError(f"{where}: {value} is not there. Write the folder again.")
+        raise ModelError(where, f"{value} is not there", remedy="Write the folder again.")
     return value
 
 

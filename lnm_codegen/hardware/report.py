@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lnm_codegen.backends.base import unwritable, write_whole
+from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Rung
 from lnm_codegen.hardware.tools import versions
@@ -32,7 +32,7 @@ def check_writable(circuit: Circuit, section: str) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{REPORT}."):
             pass
     except OSError as error:
-        raise unwritable(f"{section}: cannot write {path}", error) from None
+        raise unwritable(section, path, error) from None
 
 
 def updated(
@@ -56,7 +56,7 @@ def updated(
     try:
         write_whole(path, text)
     except OSError as error:
-        raise unwritable(f"{section}: cannot write {path}", error) from None
+        raise unwritable(section, path, error) from None
     return report
 
 

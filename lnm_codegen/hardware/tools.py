@@ -110,7 +110,7 @@ def need(purpose: str, *words: str) -> None:
     """
     reason = missing(*words)
     if reason:
-        raise ToolError(f"{purpose}: {reason}.")
+        raise ToolError(purpose, reason)
 
 
 def run(
@@ -146,7 +146,7 @@ def run(
             start_new_session=True,
         )
     except OSError as error:
-        raise ToolError(f"{command[0]}: cannot be run: {error.strerror or error}.") from None
+        raise ToolError(command[0], f"cannot be run: {error.strerror or error}") from None
     try:
         output, _ = process.communicate(stdin, timeout=timeout)
         status = process.returncode

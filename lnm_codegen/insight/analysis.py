@@ -140,10 +140,10 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
     """
     for word, value in (("limit", limit), ("rows", rows)):
         if value is not None and value < 1:
-            raise ModelError(f"analyze: {word} is {value!r}. Accepted: an integer >= 1.")
+            raise ModelError("analyze", f"{word} is {value!r}", "an integer >= 1")
     layers = run.network.neurons
     if not layers:
-        raise ModelError(f"analyze: {run.folder} has no neuron layer.")
+        raise ModelError("analyze", f"{run.folder} has no neuron layer")
     paths = {id(module): name for name, module in run.network.named_modules()}
     run.network.eval()
     watched = watch(run.network, layers, samples_of(run, limit))

@@ -82,8 +82,7 @@ def compared(
 
 def _different(what: str, folder: Path) -> ModelError:
     return ModelError(
-        f"analyze: {folder} is another network: {what}. Accepted: a run that differs in its neuron"
-        " alone."
+        "analyze", f"{folder} is another network: {what}", "a run that differs in its neuron alone"
     )
 
 

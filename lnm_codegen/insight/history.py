@@ -30,7 +30,9 @@ def read_history(folder: Path) -> dict[str, Tensor] | None:
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         raise ModelError(
-            f"run: {path}: not a whole safetensors file: {said}. Delete it to go on without."
+            f"run: {path}",
+            f"not a whole safetensors file: {said}",
+            remedy="Delete it to go on without.",
         ) from None
 
 

@@ -59,19 +59,20 @@ class Fixed:
     def __init__(self, width: int, frac: int, rounding: Rounding | str = "half_up") -> None:
         for word, value in (("width", width), ("frac", frac)):
             if isinstance(value, bool) or not isinstance(value, int):
-                raise ModelError(f"Fixed: {word} is {value!r}. Accepted: an integer.")
+                raise ModelError("Fixed", f"{word} is {value!r}", "an integer")
         if not 2 <= width <= 32:
-            raise ModelError(f"Fixed: width is {width}. Accepted: 2 to 32 bits.")
+            raise ModelError("Fixed", f"width is {width}", "2 to 32 bits")
         if not 0 <= frac < width:
             raise ModelError(
-                f"Fixed: frac is {frac}. Accepted: 0 to {width - 1} of {width} bits, as the sign"
-                " takes one."
+                "Fixed",
+                f"frac is {frac}",
+                f"0 to {width - 1} of {width} bits, as the sign takes one",
             )
         try:
             mode = Rounding(rounding)
         except ValueError:
             accepted = ", ".join(repr(r.value) for r in Rounding)
-            raise ModelError(f"Fixed: rounding is {rounding!r}. Accepted: {accepted}.") from None
+            raise ModelError("Fixed", f"rounding is {rounding!r}", accepted) from None
         object.__setattr__(self, "width", width)
         object.__setattr__(self, "frac", frac)
         object.__setattr__(self, "rounding", mode)

@@ -24,18 +24,18 @@ def verify(kernel: Kernel) -> Kernel:
         known.add(let.target)
     for port in kernel.results:
         if port.var not in known:
-            raise InternalError(f"{kernel.name}: the result {port.var.name!r} is never bound.")
+            raise InternalError(kernel.name, f"the result {port.var.name!r} is never bound")
     _distinct(kernel, [p.var.name for p in kernel.results])
     return kernel
 
 
 def _broken(kernel: Kernel, let: Let, what: str) -> InternalError:
-    return InternalError(f"{kernel.name}: {let.target.name!r} {what}.")
+    return InternalError(kernel.name, f"{let.target.name!r} {what}")
 
 
 def _distinct(kernel: Kernel, names: list[str]) -> None:
     if len(names) != len(set(names)):
-        raise InternalError(f"{kernel.name}: two ports share a name: {', '.join(names)}.")
+        raise InternalError(kernel.name, f"two ports share a name: {', '.join(names)}")
 
 
 def _reads_known(kernel: Kernel, let: Let, known: set[Var]) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import SCOPE, Scope, check_name
+from lnm_codegen.validation import did_you_mean
 
 
 class Family:
@@ -53,8 +53,9 @@ class Family:
             SCOPE.reset(token)
         if not isinstance(neuron, Neuron):
             raise ModelError(
-                f"{self.name}: the family returned {type(neuron).__name__}. It must return an"
-                " lnm.Neuron."
+                self.name,
+                f"the family returned {type(neuron).__name__}",
+                remedy="It must return an lnm.Neuron.",
             )
         return neuron
 
@@ -69,8 +70,7 @@ def check_neuron_given(value: Any, where: str) -> None:
     if isinstance(value, Family):
         call = f"{value.__name__}()"
         raise ModelError(
-            f"{where}: {value.name} is a family, not a neuron. Accepted: an lnm.Neuron. Call it:"
-            f" {call}."
+            where, f"{value.name} is a family, not a neuron", "an lnm.Neuron", f"Call it: {call}."
         )
     hint = f" Write lnm.get({value!r})." if isinstance(value, str) else ""
     raise ModelError(f"{where}: {value!r} is not a neuron. Accepted: an lnm.Neuron.{hint}")

@@ -14,7 +14,6 @@ in value and has the derivative of `spike*a + (1 - spike)*b`.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -25,6 +24,7 @@ from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean, BooleanAtom
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.validation import did_you_mean
 
 if TYPE_CHECKING:
     from lnm_codegen.language.symbols import Vector
@@ -42,7 +42,7 @@ def as_expr(value: Any, where: str = "expression") -> sympy.Expr:
         return value
     if isinstance(value, bool | BooleanAtom) or isinstance(value, Boolean):
         raise ModelError(
-            f"{where}: {value} is a condition, not a number. Use lnm.where(condition, a, b)."
+            where, f"{value} is a condition, not a number", remedy="Use lnm.where(condition, a, b)."
         )
     if hasattr(value, "__index__"):
         return sympy.Integer(int(value))
@@ -51,14 +51,15 @@ def as_expr(value: Any, where: str = "expression") -> sympy.Expr:
     if isinstance(value, float) or hasattr(value, "__float__"):
         return _decimal(float(value), where)
     raise ModelError(
-        f"{where}: {value!r} is a {type(value).__name__}. Accepted: numbers and expressions of"
-        " declared states, inputs, parameters and spikes."
+        where,
+        f"{value!r} is a {type(value).__name__}",
+        "numbers and expressions of declared states, inputs, parameters and spikes",
     )
 
 
 def _decimal(value: float, where: str) -> sympy.Expr:
     if not math.isfinite(value):
-        raise ModelError(f"{where}: {value!r} is not finite. Accepted: finite numbers.")
+        raise ModelError(where, f"{value!r} is not finite", "finite numbers")
     fraction = Fraction(repr(value))
     return sympy.Rational(fraction.numerator, fraction.denominator)
 
@@ -168,14 +169,15 @@ def where(cond: Any, then: ExprLike, orelse: ExprLike) -> sympy.Expr:
     """
     if isinstance(cond, bool):
         raise ModelError(
-            f"where: the condition is the Python value {cond}. SymPy decides == and != at once;"
-            " write sympy.Eq(a, b) or sympy.Ne(a, b)."
+            "where",
+            f"the condition is the Python value {cond}",
+            remedy="SymPy decides == and != at once; write sympy.Eq(a, b) or sympy.Ne(a, b).",
         )
     from lnm_codegen.language.symbols import is_spike
 
     if not (_is_condition(cond) or is_spike(cond)):
         raise ModelError(
-            f"where: {cond!r} is not a condition. Accepted: a comparison such as v > 0, or a spike."
+            "where", f"{cond!r} is not a condition", "a comparison such as v > 0, or a spike"
         )
     return Where(cond, as_expr(then, "where"), as_expr(orelse, "where"))
 
@@ -221,12 +223,13 @@ def poly(z: ExprLike, theta: Sequence[ExprLike] | Vector) -> sympy.Expr:
     z = as_expr(z, "poly")
     if not isinstance(theta, Iterable):
         raise ModelError(
-            f"poly: theta is {theta!r}. Accepted: a vector parameter, or a list of coefficients,"
-            " [a, b, c]."
+            "poly",
+            f"theta is {theta!r}",
+            "a vector parameter, or a list of coefficients, [a, b, c]",
         )
     terms = [as_expr(c, "poly") * z**k for k, c in enumerate(theta)]
     if not terms:
-        raise ModelError("poly: theta is empty. Give at least one coefficient.")
+        raise ModelError("poly", "theta is empty", remedy="Give at least one coefficient.")
     return sympy.Add(*terms)
 
 
@@ -266,19 +269,17 @@ def check_functions(expr: sympy.Basic, where: str) -> None:
         seen.add(node)
         if node in _NOT_FINITE:
             inside = "" if node == expr else f" in {expr}"
-            raise ModelError(f"{where}: {node}{inside} is not finite. Accepted: finite numbers.")
+            raise ModelError(where, f"{node}{inside} is not finite", "finite numbers")
         if isinstance(node, (*_ALGEBRA, *_LOGIC, *CALLS)):
             continue
         if isinstance(node, sympy.Expr | Boolean):
             name = type(node).__name__
             raise ModelError(
-                f"{where}: {name!r} in {node} is not a function of the language. Accepted:"
-                f" {', '.join(sorted({*CALLS.values(), 'sqrt', 'where', 'max', 'min', 'abs'}))}"
-                f", clip, poly and + - * / **.{did_you_mean(name.lower(), CALLS.values())}"
+                where,
+                f"{name!r} in {node} is not a function of the language",
+                (
+                    f"{', '.join(sorted({*CALLS.values(), 'sqrt', 'where', 'max', 'min', 'abs'}))}, "
+                    "clip, poly and + - * / **"
+                ),
+                did_you_mean(name.lower(), CALLS.values()),
             )
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""

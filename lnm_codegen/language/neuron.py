@@ -19,7 +19,7 @@ from typing import Any, cast, get_args
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.functions import ExprLike, Where, as_expr, did_you_mean, replaced
+from lnm_codegen.language.functions import ExprLike, Where, as_expr, replaced
 from lnm_codegen.language.phases import Assignments, Named, assignments, named, outputs, surrogates
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import (
@@ -35,6 +35,7 @@ from lnm_codegen.language.symbols import (
     spike,
 )
 from lnm_codegen.language.wellformed import check_added, check_neuron, declared_in, used_symbols
+from lnm_codegen.validation import did_you_mean
 
 
 def hard_reset(state: Declared, v_reset: ExprLike = 0.0, on: Declared = spike) -> dict[Any, Any]:
@@ -181,26 +182,26 @@ class Neuron:
 def _granularities(neuron: Neuron, per: Any) -> dict[str, Granularity]:
     """Return the words of `with_per` by parameter name, checked."""
     if not isinstance(per, str | Mapping):
-        raise ModelError(
-            f"{neuron.name}: per is {per!r}. Accepted: a word, or a dict of words by parameter."
-        )
+        raise ModelError(neuron.name, f"per is {per!r}", "a word, or a dict of words by parameter")
     known = {p.name for p in neuron.params}
     for word in () if isinstance(per, str) else per:
         if not known:
             raise ModelError(
-                f"{neuron.name}: per names {word!r}, but the neuron has no parameters. Accepted:"
-                " an empty dict. Leave per out."
+                neuron.name,
+                f"per names {word!r}, but the neuron has no parameters",
+                "an empty dict",
+                "Leave per out.",
             )
         if word not in known:
             raise ModelError(
-                f"{neuron.name}: per names {word!r}, which is no parameter. Accepted:"
-                f" {', '.join(sorted(known))}.{did_you_mean(str(word), known)}"
+                neuron.name,
+                f"per names {word!r}, which is no parameter",
+                ", ".join(sorted(known)),
+                did_you_mean(str(word), known),
             )
     for word in (per,) if isinstance(per, str) else per.values():
         if word not in get_args(Granularity):
-            raise ModelError(
-                f"{neuron.name}: per is {word!r}. Accepted: 'layer', 'channel', 'neuron'."
-            )
+            raise ModelError(neuron.name, f"per is {word!r}", "'layer', 'channel', 'neuron'")
     if isinstance(per, str):
         return {p.name: cast("Granularity", per) for p in neuron.params if p.learnable}
     return dict(per)

@@ -23,14 +23,15 @@ Named: TypeAlias = tuple[tuple[str, sympy.Expr], ...]
 def assignments(given: Any, where: str, kind: type) -> Assignments:
     """Return {symbol: expression} as pairs; every symbol is declared as `kind`, State or Spike."""
     if not isinstance(given, Mapping):
-        raise ModelError(f"{where}: {given!r} is not a dict. Accepted: {{symbol: expression}}.")
+        raise ModelError(where, f"{given!r} is not a dict", "{symbol: expression}")
     pairs = []
     for key, value in given.items():
         if not (isinstance(key, Declared) and isinstance(key.decl, kind)):
             made = "lnm.state" if kind is State else "lnm.spike_named"
             raise ModelError(
-                f"{where}: the key {key!r} is not a {kind.__name__.lower()}. Accepted: symbols"
-                f" made by {made}."
+                where,
+                f"the key {key!r} is not a {kind.__name__.lower()}",
+                f"symbols made by {made}",
             )
         pairs.append((key, _expression(value, f"{where}[{key.name}]")))
     return tuple(pairs)
@@ -41,15 +42,18 @@ def outputs(output: Any, fire: Assignments, name: str) -> Named:
     if output is None:
         if spike not in dict(fire):
             raise ModelError(
-                f"{name}.output: the neuron has no spike named lnm.spike to put out. Give"
-                " output=, an expression or {name: expression}."
+                f"{name}.output",
+                "the neuron has no spike named lnm.spike to put out",
+                remedy="Give output=, an expression or {name: expression}.",
             )
         output = spike
     if not isinstance(output, Mapping):
         expr = as_expr(output, f"{name}.output")
         output = {expr.name if isinstance(expr, Declared) and is_spike(expr) else "out": expr}
     if not output:
-        raise ModelError(f"{name}.output: no output. Give an expression or {{name: expression}}.")
+        raise ModelError(
+            f"{name}.output", "no output", remedy="Give an expression or {name: expression}."
+        )
     return named(output, f"{name}.output")
 
 
@@ -70,14 +74,17 @@ def surrogates(given: Any, fire: Assignments, name: str) -> tuple[tuple[str, Sur
     for key, value in table.items():
         if key not in dict(fire) or not isinstance(value, Surrogate):
             raise ModelError(
-                f"{name}.surrogate: {key!r}: {value!r}. Accepted: a surrogate such as"
-                " lnm.surrogate.atan(), or one for each spike of fire."
+                f"{name}.surrogate: {key!r}",
+                f"{value!r}",
+                "a surrogate such as lnm.surrogate.atan(), or one for each spike of fire",
             )
         check_size(value.slope, f"{name}.surrogate[{key}]")
         check_functions(value.slope, f"{name}.surrogate[{key}]")
     missing = [s.name for s, _ in fire if s not in table]
     if missing:
-        raise ModelError(f"{name}.surrogate: none for {', '.join(missing)}. Give one per spike.")
+        raise ModelError(
+            f"{name}.surrogate", f"none for {', '.join(missing)}", remedy="Give one per spike."
+        )
     return tuple((s.name, table[s]) for s, _ in fire)
 
 

@@ -47,7 +47,7 @@ def _in_z(expr: sympy.Expr, name: str) -> sympy.Expr:
     other = sorted(str(s) for s in expr.free_symbols - {Z})
     if other:
         raise ModelError(
-            f"surrogate {name!r}: the formula reads {', '.join(other)}. Accepted: z and numbers."
+            f"surrogate {name!r}", f"the formula reads {', '.join(other)}", "z and numbers"
         )
     return expr
 
@@ -55,7 +55,7 @@ def _in_z(expr: sympy.Expr, name: str) -> sympy.Expr:
 def _positive(alpha: Any, name: str) -> sympy.Expr:
     value = fn.as_expr(alpha, f"surrogate.{name}: alpha")
     if not (value.is_number and value.is_real and value.is_positive):
-        raise ModelError(f"surrogate.{name}: alpha is {alpha!r}. Accepted: a number > 0.")
+        raise ModelError(f"surrogate.{name}", f"alpha is {alpha!r}", "a number > 0")
     return value
 
 

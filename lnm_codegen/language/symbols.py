@@ -70,8 +70,10 @@ def _refused(operator: str) -> Callable[[Any, Any], Any]:
     def refuse(vector: Vector, *other: Any) -> Any:
         name = vector.decl.name
         raise ModelError(
-            f"{name}: {operator} takes no vector parameter. Accepted: its elements, {name}[0] to"
-            f" {name}[{len(vector) - 1}], or lnm.poly(z, {name}). Index it."
+            name,
+            f"{operator} takes no vector parameter",
+            f"its elements, {name}[0] to {name}[{len(vector) - 1}], or lnm.poly(z, {name})",
+            "Index it.",
         )
 
     return refuse
@@ -90,12 +92,13 @@ class Vector(Sequence[Declared]):
             return self._elements[index]
         except IndexError:
             raise ModelError(
-                f"{self.decl.name}[{index}]: index out of range. Accepted: 0 to {len(self) - 1}."
+                f"{self.decl.name}[{index}]", "index out of range", f"0 to {len(self) - 1}"
             ) from None
         except TypeError:
             raise ModelError(
-                f"{self.decl.name}[{index!r}]: not an index. Accepted: an integer from 0 to"
-                f" {len(self) - 1}, or a slice."
+                f"{self.decl.name}[{index!r}]",
+                "not an index",
+                f"an integer from 0 to {len(self) - 1}, or a slice",
             ) from None
 
     __add__ = __radd__ = _refused("'+'")
@@ -139,8 +142,9 @@ def check_identifier(name: Any, what: str) -> None:
     """Raise ModelError unless `name` is made of the characters of an identifier."""
     if not isinstance(name, str) or not name.isascii() or not name.isidentifier():
         raise ModelError(
-            f"{what} {name!r}: not an identifier. Accepted: letters, digits and '_', not"
-            " beginning with a digit."
+            f"{what} {name!r}",
+            "not an identifier",
+            "letters, digits and '_', not beginning with a digit",
         )
 
 
@@ -150,7 +154,9 @@ def check_name(name: Any, what: str) -> None:
     ours = name.startswith(("_", "grad_", "sum_")) or name.endswith("_next")
     if ours or keyword.iskeyword(name) or name in _RESERVED:
         raise ModelError(
-            f"{what} {name!r}: the word is reserved in generated code. Choose another name."
+            f"{what} {name!r}",
+            "the word is reserved in generated code",
+            remedy="Choose another name.",
         )
 
 
@@ -170,7 +176,7 @@ def _check_init(init: Any, what: str, size: int | None = None) -> Init:
             return tuple(float(value) for value in init)
     wanted = "a finite number" if size is None else f"a finite number or {size} of them"
     raise ModelError(
-        f"{what}: init is {init!r}. Accepted: {wanted}, or a function (generator, shape) -> tensor."
+        what, f"init is {init!r}", f"{wanted}, or a function (generator, shape) -> tensor"
     )
 
 
@@ -221,13 +227,9 @@ def param(
     """
     check_name(name, "parameter")
     if per not in get_args(Granularity):
-        raise ModelError(
-            f"parameter {name!r}: per is {per!r}. Accepted: 'layer', 'channel', 'neuron'."
-        )
+        raise ModelError(f"parameter {name!r}", f"per is {per!r}", "'layer', 'channel', 'neuron'")
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ModelError(
-            f"parameter {name!r}: size is {size!r}. Accepted: None or an integer >= 1."
-        )
+        raise ModelError(f"parameter {name!r}", f"size is {size!r}", "None or an integer >= 1")
     check_bool(learnable, f"parameter {name!r}: learnable")
     checked = _check_init(init, f"parameter {name!r}", size)
     decl = Param(name, size, checked, learnable, per)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.phases import Named
 from lnm_codegen.language.symbols import Declared, Param, is_spike
+from lnm_codegen.validation import did_you_mean
 
 if TYPE_CHECKING:
     from lnm_codegen.language.neuron import Neuron
@@ -59,8 +59,7 @@ def check_added(neuron: Neuron, where: str, pairs: Named) -> None:
     for word, expr in pairs:
         if word in taken:
             raise ModelError(
-                f"{where}: {word!r} is there already. Accepted: names other than"
-                f" {', '.join(taken)}."
+                where, f"{word!r} is there already", f"names other than {', '.join(taken)}"
             )
         _reads_what_it_may(neuron, f"{where}[{word}]", expr, may_read_spikes=True)
 
@@ -70,7 +69,9 @@ def _names_differ(neuron: Neuron) -> None:
     names += [p.name for p in neuron.params if p.size is not None]
     for word in names:
         if names.count(word) > 1:
-            raise ModelError(f"{neuron.name}: {word!r} is declared twice. Rename one of them.")
+            raise ModelError(
+                neuron.name, f"{word!r} is declared twice", remedy="Rename one of them."
+            )
 
 
 def _phases_read_what_they_may(neuron: Neuron) -> None:
@@ -91,8 +92,12 @@ def _reads_what_it_may(neuron: Neuron, where: str, expr: Any, may_read_spikes: b
     for symbol in sorted(expr.free_symbols - known, key=str):
         if symbol in spikes:
             raise ModelError(
-                f"{where}: reads the spike {symbol.name!r}. Only reset and output may; to use the"
-                " last spike, keep it in a state: reset={s_prev: lnm.spike}."
+                where,
+                f"reads the spike {symbol.name!r}",
+                remedy=(
+                    "Only reset and output may; to use the last spike, keep it in a state: "
+                    "reset={s_prev: lnm.spike}."
+                ),
             )
         names = sorted({s.name for s in known})
         raise ModelError(
@@ -106,16 +111,18 @@ def _states_are_set(neuron: Neuron) -> None:
     for state in neuron.states:
         if state not in touched:
             raise ModelError(
-                f"{neuron.name}: state {state.name!r} is set by neither charge nor reset. Give it"
-                " an expression, or make it a parameter."
+                neuron.name,
+                f"state {state.name!r} is set by neither charge nor reset",
+                remedy="Give it an expression, or make it a parameter.",
             )
 
 
 def _has_an_input(neuron: Neuron) -> None:
     if not neuron.inputs:
         raise ModelError(
-            f"{neuron.name}: no input. Declare at least one, lnm.input('x'); it gives the layer its"
-            " shape."
+            neuron.name,
+            "no input",
+            remedy="Declare at least one, lnm.input('x'); it gives the layer its shape.",
         )
 
 
@@ -124,6 +131,7 @@ def _declarations_are_read(neuron: Neuron, used: tuple[Declared, ...]) -> None:
     for symbol in neuron.symbols:
         if symbol.decl not in read:
             raise ModelError(
-                f"{neuron.name}: {symbol.name!r} is declared but no expression reads it. Use it or"
-                " remove the declaration."
+                neuron.name,
+                f"{symbol.name!r} is declared but no expression reads it",
+                remedy="Use it or remove the declaration.",
             )

@@ -104,8 +104,9 @@ def compare(neuron: Neuron, seed: int = 0) -> Agreement:
     case, left_out = _draw(neuron, np.random.default_rng(seed))
     if left_out.all():
         raise ModelError(
-            f"check: {neuron.name} runs away, or meets a tie, whatever input is drawn. Give other"
-            " parameters."
+            "check",
+            f"{neuron.name} runs away, or meets a tie, whatever input is drawn",
+            remedy="Give other parameters.",
         )
     runs: list[Run] = []
     unavailable: dict[str, str] = {}

@@ -11,8 +11,8 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from lnm_codegen.errors import ShapeError, UnsupportedError
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.validation import did_you_mean
 
 TYPES = {
     torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16",
@@ -29,8 +29,7 @@ def given_states(neuron: Neuron, given: Any) -> dict[str, Any]:
     if given is not None and not isinstance(given, Mapping):
         names = ", ".join(s.name for s in neuron.states)
         raise ShapeError(
-            f"{neuron.name}: state is a {type(given).__name__}; expected a dict by name, of"
-            f" {names}."
+            neuron.name, f"state is a {type(given).__name__}; expected a dict by name, of {names}"
         )
     return dict(given or {})
 
@@ -46,8 +45,11 @@ def parameters_of(
     for k, value in enumerate(values):
         if value.shape != shapes[k] or value.device != device:
             raise ShapeError(
-                f"{neuron.name}: parameter {neuron.params[k].name!r} is {tuple(value.shape)} on"
-                f" {value.device}; expected {shapes[k]} on {device}, where the input is."
+                neuron.name,
+                (
+                    f"parameter {neuron.params[k].name!r} is {tuple(value.shape)} on {value.device}; "
+                    f"expected {shapes[k]} on {device}, where the input is"
+                ),
             )
     return [value if value.dtype is real else value.to(real) for value in values]
 
@@ -62,31 +64,39 @@ def check_inputs(neuron: Neuron, inputs: tuple[Tensor, ...], step_mode: str) -> 
     expected = "(T, N, *)" if axes == 2 else "(N, *)"
     if len(inputs) != len(neuron.inputs):
         names = ", ".join(s.name for s in neuron.inputs)
-        raise ShapeError(f"{name}: {len(inputs)} inputs given; the model takes {names or 'none'}.")
+        raise ShapeError(name, f"{len(inputs)} inputs given; the model takes {names or 'none'}")
     for symbol, x in zip(neuron.inputs, inputs, strict=True):
         if not isinstance(x, Tensor):
             raise ShapeError(
-                f"{name}: input {symbol.name!r} is a {type(x).__name__}; expected a tensor."
+                name, f"input {symbol.name!r} is a {type(x).__name__}; expected a tensor"
             )
         if x.dim() < axes:
             raise ShapeError(
-                f"{name}: input {symbol.name!r} has shape {tuple(x.shape)}; expected"
-                f" {expected} with at least {axes} axes."
+                name,
+                (
+                    f"input {symbol.name!r} has shape {tuple(x.shape)}; expected {expected} with at "
+                    f"least {axes} axes"
+                ),
             )
         if x.shape != inputs[0].shape or x.dtype != inputs[0].dtype:
             raise ShapeError(
-                f"{name}: input {symbol.name!r} is {tuple(x.shape)} {x.dtype}, the first"
-                f" {tuple(inputs[0].shape)} {inputs[0].dtype}; expected the same."
+                name,
+                (
+                    f"input {symbol.name!r} is {tuple(x.shape)} {x.dtype}, the first "
+                    f"{tuple(inputs[0].shape)} {inputs[0].dtype}; expected the same"
+                ),
             )
         if x.device != inputs[0].device:
             raise ShapeError(
-                f"{name}: input {symbol.name!r} is on {x.device}, the first on"
-                f" {inputs[0].device}; expected one device."
+                name,
+                (
+                    f"input {symbol.name!r} is on {x.device}, the first on {inputs[0].device}; "
+                    "expected one device"
+                ),
             )
         if x.dtype not in TYPES:
             raise ShapeError(
-                f"{name}: input {symbol.name!r} is {x.dtype}. Accepted:"
-                f" {', '.join(TYPES.values())}. Use x.float()."
+                name, f"input {symbol.name!r} is {x.dtype}", TYPES.values(), "Use x.float()."
             )
     return inputs
 
@@ -105,7 +115,7 @@ def refuse_strangers(
             what = f"a {type(tensor).__name__} of layout {tensor.layout} does not fit"
         else:
             continue
-        raise UnsupportedError(f"{neuron.name}: {what} into {reader}. {remedy}")
+        raise UnsupportedError(neuron.name, f"{what} into {reader}", remedy=remedy)
 
 
 def check_rows(neuron: Neuron, made_for: dict[str, tuple[int, ...]], shape: torch.Size) -> None:
@@ -122,8 +132,11 @@ def check_rows(neuron: Neuron, made_for: dict[str, tuple[int, ...]], shape: torc
             found = f"neurons {tuple(seen)} in a sample (T, N, *)"
         if tuple(seen) != rows:
             raise ShapeError(
-                f"{neuron.name}: x_seq has shape {tuple(shape)}, {found}; parameter"
-                f" {param.name!r}, per {param.per}, was made for {rows}."
+                neuron.name,
+                (
+                    f"x_seq has shape {tuple(shape)}, {found}; parameter {param.name!r}, per "
+                    f"{param.per}, was made for {rows}"
+                ),
             )
 
 
@@ -148,13 +161,14 @@ def start_states(
             value = torch.as_tensor(value, dtype=REAL[x.dtype], device=x.device)
         except (TypeError, ValueError, RuntimeError):
             raise ShapeError(
-                f"{name}: state {word!r} is {value!r}; expected a number or a tensor."
+                name, f"state {word!r} is {value!r}; expected a number or a tensor"
             ) from None
         is_kept = value is kept.get(word)
         if is_kept and value.shape != x.shape[1:]:
             raise ShapeError(
-                f"{name}: state {word!r} has shape {tuple(value.shape)}; expected"
-                f" {tuple(x.shape[1:])}. Call reset() before a new batch size."
+                name,
+                f"state {word!r} has shape {tuple(value.shape)}; expected {tuple(x.shape[1:])}",
+                remedy="Call reset() before a new batch size.",
             )
         if value.dim() == 0 and not value.requires_grad:
             value = value.reshape(1)
@@ -163,8 +177,8 @@ def start_states(
                 value = value.expand(x.shape[1:])
             except RuntimeError:
                 raise ShapeError(
-                    f"{name}: state {word!r} has shape {tuple(value.shape)}; expected"
-                    f" {tuple(x.shape[1:])}."
+                    name,
+                    f"state {word!r} has shape {tuple(value.shape)}; expected {tuple(x.shape[1:])}",
                 ) from None
         start.append(value)
     return start

@@ -203,8 +203,9 @@ class Fused(torch.autograd.Function):
         """Run the backward kernel."""
         if torch.is_grad_enabled():
             raise UnsupportedError(
-                "NeuronLayer: double backward (create_graph=True) through the generated kernels is"
-                " not supported. Use backend='torch' for higher derivatives."
+                "NeuronLayer",
+                "double backward (create_graph=True) through the generated kernels is not supported",
+                remedy="Use backend='torch' for higher derivatives.",
             )
         call: Call = ctx.call
         *tensors, checkpoints = ctx.saved_tensors

@@ -189,8 +189,9 @@ class NeuronLayer(nn.Module):
         inputs = check_inputs(self.neuron, (x_seq, *more_inputs), self.step_mode)
         if self._arithmetic is not None:
             raise UnsupportedError(
-                f"{self.neuron.name}: explain speaks of floating-point kernels; this layer computes"
-                " in integers. Ask a layer without arithmetic."
+                self.neuron.name,
+                "explain speaks of floating-point kernels; this layer computes in integers",
+                remedy="Ask a layer without arithmetic.",
             )
         if self.step_mode == "s":
             inputs = tuple(x.unsqueeze(0) for x in inputs)

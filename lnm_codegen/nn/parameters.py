@@ -26,8 +26,9 @@ def rows_of(
         return shape[:1] if param.per == "channel" else shape
     missing = "channels=C" if param.per == "channel" else "shape=(C, *)"
     raise ModelError(
-        f"NeuronLayer: parameter {param.name!r} of {neuron.name} is per {param.per}."
-        f" Give {missing}."
+        "NeuronLayer",
+        f"parameter {param.name!r} of {neuron.name} is per {param.per}",
+        remedy=f"Give {missing}.",
     )
 
 
@@ -45,15 +46,16 @@ def register(module: nn.Module, param: Param, shape: tuple[int, ...], dtype: tor
     """
     if hasattr(module, param.name):
         raise ModelError(
-            f"NeuronLayer: parameter {param.name!r} has the name of an attribute of"
-            " nn.Module. Rename it in the model."
+            "NeuronLayer",
+            f"parameter {param.name!r} has the name of an attribute of nn.Module",
+            remedy="Rename it in the model.",
         )
     if callable(param.init):
         value = torch.as_tensor(param.init(torch.default_generator, shape))
         if value.shape != shape:
             raise ShapeError(
-                f"NeuronLayer: the init of {param.name!r} gave shape {tuple(value.shape)};"
-                f" expected {shape}."
+                "NeuronLayer",
+                f"the init of {param.name!r} gave shape {tuple(value.shape)}; expected {shape}",
             )
     else:
         value = torch.tensor(param.init, dtype=dtype).expand(shape)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.functions import did_you_mean, where
+from lnm_codegen.language.functions import where
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.validation import did_you_mean
 
 STATS = "stats"
 
@@ -19,7 +20,7 @@ def checked_record(record: Any) -> tuple[str, ...]:
     """Return the `record` argument of a layer as words, each once, or raise ModelError."""
     words = (record,) if isinstance(record, str) else record
     if not isinstance(words, Sequence) or not all(isinstance(w, str) for w in words):
-        raise ModelError(f"NeuronLayer: record is {record!r}. Accepted: names, such as ('v',).")
+        raise ModelError("NeuronLayer", f"record is {record!r}", "names, such as ('v',)")
     return tuple(dict.fromkeys(words))
 
 
@@ -34,8 +35,10 @@ def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, fl
         if word not in (*states, STATS):
             accepted = ", ".join(repr(w) for w in (*states, STATS))
             raise ModelError(
-                f"NeuronLayer: record names {word!r}. Accepted: {accepted}."
-                f"{did_you_mean(word, (*states, STATS))}"
+                "NeuronLayer",
+                f"record names {word!r}",
+                accepted,
+                did_you_mean(word, (*states, STATS)),
             )
     neuron = neuron.with_outputs(**{f"{w}_recorded": states[w] for w in record if w != STATS})
     if STATS not in record:
@@ -43,9 +46,7 @@ def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, fl
     pair = isinstance(interval, Sequence) and len(interval) == 2
     numbers = pair and all(isinstance(end, int | float) for end in interval)
     if not (numbers and interval[0] < interval[1]):
-        raise ModelError(
-            f"NeuronLayer: interval is {interval!r}. Accepted: (low, high), low < high."
-        )
+        raise ModelError("NeuronLayer", f"interval is {interval!r}", "(low, high), low < high")
     low, high = interval
     counts = {f"{s.name}_count": s for s, _ in neuron.fire}
     if states:

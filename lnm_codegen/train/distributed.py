@@ -84,8 +84,10 @@ class World:
         """
         if self.summed([epoch, epoch * epoch]) != [self.size * epoch, self.size * epoch * epoch]:
             raise ModelError(
-                "train: --resume: the processes do not read the same checkpoint. Accepted: a run"
-                " folder that all of them see. Put it on a file system that they share."
+                "train: --resume",
+                "the processes do not read the same checkpoint",
+                "a run folder that all of them see",
+                "Put it on a file system that they share.",
             )
 
 
@@ -105,14 +107,14 @@ def joined(device: str) -> Iterator[World]:
     try:
         place = torch.device(device)
     except RuntimeError:
-        raise ModelError(f"train: device is {device!r}. Accepted: cpu, cuda, cuda:1.") from None
+        raise ModelError("train", f"device is {device!r}", "cpu, cuda, cuda:1") from None
     if place.type not in ("cpu", "cuda"):
-        raise ModelError(f"train: device is {device!r}. Accepted: cpu, cuda, cuda:1.")
+        raise ModelError("train", f"device is {device!r}", "cpu, cuda, cuda:1")
     if place.type == "cuda":
         count = torch.cuda.device_count()
         index = local if place.index is None else place.index
         if index >= count:
-            raise ModelError(f"train: device is {device!r}, but PyTorch sees {count} GPUs here.")
+            raise ModelError("train", f"device is {device!r}, but PyTorch sees {count} GPUs here")
         place = torch.device("cuda", index)
         torch.cuda.set_device(place)
     if size == 1 or dist.is_initialized():

@@ -90,8 +90,9 @@ def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None)
         except (RuntimeError, MemoryError) as error:  # no memory for its weights
             said = " ".join(str(error).split())[:120]
             raise ModelError(
-                f"train: the network {config.network!r} cannot be made: {said}. Give it smaller"
-                " layers."
+                "train",
+                f"the network {config.network!r} cannot be made: {said}",
+                remedy="Give it smaller layers.",
             ) from None
 
 

@@ -30,7 +30,7 @@ def loss_of(
     """
     if name not in NAMES:
         choices = ", ".join(repr(n) for n in NAMES)
-        raise ModelError(f"losses: name is {name!r}. Accepted: {choices}.")
+        raise ModelError("losses", f"name is {name!r}", choices)
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         if name == "tet":
@@ -148,6 +148,9 @@ def _check(
     expected = "(T, N, C)" if steps else "(N, C) or (T, N, C)"
     classes = " or ".join({1: "(N,)", 2: "(T, N)"}[n] for n in of)
     raise ShapeError(
-        f"losses: {where}: logits are {tuple(logits.shape)}, labels {tuple(labels.shape)}; expected"
-        f" {expected}, and {classes}."
+        f"losses: {where}",
+        (
+            f"logits are {tuple(logits.shape)}, labels {tuple(labels.shape)}; expected "
+            f"{expected}, and {classes}"
+        ),
     )

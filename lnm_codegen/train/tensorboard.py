@@ -28,8 +28,12 @@ class Events:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ToolError(
-                "train: tensorboard is not installed. Run pip install tensorboard, or leave"
-                " tensorboard out; metrics.csv has the same numbers."
+                "train",
+                "tensorboard is not installed",
+                remedy=(
+                    "Run pip install tensorboard, or leave tensorboard out; metrics.csv has the same "
+                    "numbers."
+                ),
             ) from None
         self._writer = SummaryWriter(str(folder / "events"))
 

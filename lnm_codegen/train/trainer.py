@@ -189,9 +189,13 @@ class Trainer:
         left = samples % self.config.batch or min(self.config.batch, samples)
         if left < self.world.size:
             raise ModelError(
-                f"train: {samples} samples in batches of {self.config.batch} leave a last one of"
-                f" {left} for {self.world.size} processes. Accepted: one sample or more for each."
-                " Choose another batch."
+                "train",
+                (
+                    f"{samples} samples in batches of {self.config.batch} leave a last one of {left} "
+                    f"for {self.world.size} processes"
+                ),
+                "one sample or more for each",
+                "Choose another batch.",
             )
 
     def _refuse(self, x: Tensor) -> None:
@@ -206,8 +210,9 @@ class Trainer:
                 where = name
         what = f"the gradient of {where}" if where else "the loss"
         raise DivergedError(
-            f"train: {what} is not finite at step {self.done + 1}, epoch {self.epoch + 1}. The"
-            f" network is as it was before this step. {self._remedy(x)}"
+            "train",
+            f"{what} is not finite at step {self.done + 1}, epoch {self.epoch + 1}",
+            remedy=f"The network is as it was before this step. {self._remedy(x)}",
         )
 
     def _remedy(self, x: Tensor) -> str:

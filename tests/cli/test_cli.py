@@ -333,7 +333,7 @@ def test_a_full_disk_is_not_the_users_mistake(monkeypatch, tmp_path):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("lnm_codegen.backends.base.os.replace", full)
+    monkeypatch.setattr("lnm_codegen.files.os.replace", full)
     with pytest.raises(lnm.ToolError) as caught:
         write_together({Path("c"): lnm.emit(lnm.get("lif"), "torch")}, tmp_path / "new")
     assert str(caught.value) == (

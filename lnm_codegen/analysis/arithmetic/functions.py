@@ -42,17 +42,17 @@ def applied(fn: Fn, t: Interval, where: str) -> Interval:
     """
     if fn not in _GROWING:
         raise UnsupportedError(
-            f"{where}: {fn.value!r} is not monotone, so its range is not known here. Accepted:"
-            f" polynomials, selects, {', '.join(f.value for f in _GROWING)}."
+            where,
+            f"{fn.value!r} is not monotone, so its range is not known here",
+            f"polynomials, selects, {', '.join(f.value for f in _GROWING)}",
         )
     if (fn is Fn.LOG and t.low <= 0) or (fn is Fn.SQRT and t.low < 0):
         raise UnsupportedError(
-            f"{where}: {fn.value!r} of {t}. Accepted: arguments {_DOMAIN[fn]}. Give narrower"
-            " intervals."
+            where, f"{fn.value!r} of {t}", f"arguments {_DOMAIN[fn]}", "Give narrower intervals."
         )
     if fn is Fn.EXP and t.high > _MOST:
         raise UnsupportedError(
-            f"{where}: 'exp' of {t}. Accepted: arguments up to {_MOST}. Give narrower intervals."
+            where, f"'exp' of {t}", f"arguments up to {_MOST}", "Give narrower intervals."
         )
     found = hull((_at(fn, t.low), _at(fn, t.high)))
     return Interval(found.low, found.high, t.tight)
@@ -91,7 +91,7 @@ def divided(a: Interval, b: Interval, where: str) -> Interval:
     """
     if 0 in b:
         raise UnsupportedError(
-            f"{where}: the divisor lies in {b}, which holds 0. Give narrower intervals."
+            where, f"the divisor lies in {b}, which holds 0", remedy="Give narrower intervals."
         )
     inverse = Interval(1 / b.high, 1 / b.low, b.tight)
     found = a * inverse

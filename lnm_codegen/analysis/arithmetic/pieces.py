@@ -60,7 +60,7 @@ class Symbolic:
 def polynomial_of(piece: Piece) -> Poly:
     """Return the value of a piece, which is a number."""
     if isinstance(piece.value, bool):
-        raise InternalError("analysis: a condition where a number stands.")
+        raise InternalError("analysis", "a condition where a number stands")
     return piece.value
 
 

@@ -111,8 +111,9 @@ def _check_names(plan: Plan) -> None:
     }
     for word in sorted(taken & {*prepared, *plan.states, *plan.model.inputs, *plan.model.outputs}):
         raise UnsupportedError(
-            f"c: {plan.model.name}: the loops have a variable called {word!r}. Rename the"
-            " parameter, state, input or output."
+            f"c: {plan.model.name}",
+            f"the loops have a variable called {word!r}",
+            remedy="Rename the parameter, state, input or output.",
         )
 
 

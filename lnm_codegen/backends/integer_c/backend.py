@@ -235,8 +235,9 @@ def _check_names(model: FixedModel) -> None:
     for word in (*fields, *ports, *lets):
         if fields.count(word) > 1 or (word in calls):
             raise UnsupportedError(
-                f"c: {model.name}: two things in the C model would be called {word!r}. Rename a"
-                " state, an input, a parameter or an output."
+                f"c: {model.name}",
+                f"two things in the C model would be called {word!r}",
+                remedy="Rename a state, an input, a parameter or an output.",
             )
 
 

@@ -69,7 +69,7 @@ def package(model: Model, backend: str) -> Source:
     """
     if not isinstance(backend, str) or backend not in TARGETS:
         accepted = ", ".join(repr(name) for name in TARGETS)
-        raise ModelError(f"package: backend is {backend!r}. Accepted: {accepted}.")
+        raise ModelError("package", f"backend is {backend!r}", accepted)
     _check(model)
     plan, target = plan_of(model), TARGETS[backend]
     sources = {target.renamed(n): t for n, t in BACKENDS[backend].emit(model).files.items()}
@@ -98,19 +98,22 @@ def _filled(template: str, view: PackageView) -> str:
 def _check(model: Model) -> None:
     if model.name in _TAKEN or model.name in sys.stdlib_module_names:
         raise ModelError(
-            f"package: a package called {model.name!r} would hide another module or name. Give the"
-            " model another name."
+            "package",
+            f"a package called {model.name!r} would hide another module or name",
+            remedy="Give the model another name.",
         )
     inits = {d.name: d.init for d in model.states} | {p.name: p.init for p in model.params}
     for name, init in inits.items():
         if callable(init):
             raise UnsupportedError(
-                f"package: {model.name}: the init of {name!r} is a function, which a file"
-                " cannot hold. Give numbers."
+                f"package: {model.name}",
+                f"the init of {name!r} is a function, which a file cannot hold",
+                remedy="Give numbers.",
             )
     for p in model.params:
         if p.name in _MODULE_ATTRIBUTES:
             raise UnsupportedError(
-                f"package: {model.name}: parameter {p.name!r} has the name of an attribute of"
-                " torch.nn.Module. Rename it."
+                f"package: {model.name}",
+                f"parameter {p.name!r} has the name of an attribute of torch.nn.Module",
+                remedy="Rename it.",
             )

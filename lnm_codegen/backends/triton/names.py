@@ -72,7 +72,9 @@ class Names:
         if taken:
             word = min(sorted(taken), key=len)  # x_row, and not grad_x_row
             raise UnsupportedError(
-                f"triton: {model.name}: the kernels use the name {word!r} themselves. Rename it."
+                f"triton: {model.name}",
+                f"the kernels use the name {word!r} themselves",
+                remedy="Rename it.",
             )
 
     def pointer(self, field: Field) -> str:

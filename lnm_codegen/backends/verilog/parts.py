@@ -172,14 +172,19 @@ def check_names(design: Design) -> None:
     for name in sorted(names):
         if name in TAKEN:
             raise UnsupportedError(
-                f"verilog: {design.name}: {name!r} is a word of Verilog, of SystemVerilog or of"
-                " Verilator. Rename the state, input or parameter."
+                f"verilog: {design.name}",
+                f"{name!r} is a word of Verilog, of SystemVerilog or of Verilator",
+                remedy="Rename the state, input or parameter.",
             )
         twin = localparam(name) in names and localparam(name) != name and name in design.constants
         if name in ours or twin or name.startswith(("s_axis_", "m_axis_")):
             raise UnsupportedError(
-                f"verilog: {design.name}: the circuit has a signal of its own called"
-                f" {(localparam(name) if twin else name)!r}. Rename the state, input or parameter."
+                f"verilog: {design.name}",
+                (
+                    "the circuit has a signal of its own called "
+                    f"{(localparam(name) if twin else name)!r}"
+                ),
+                remedy="Rename the state, input or parameter.",
             )
 
 

@@ -45,15 +45,13 @@ class Rtl:
         """Check every field."""
         forms: Any = self.forms
         if isinstance(forms, str) or not forms or any(f not in FORMS for f in forms):
-            raise ModelError(f"Rtl: forms is {forms!r}. Accepted: some of {', '.join(FORMS)}.")
+            raise ModelError("Rtl", f"forms is {forms!r}", f"some of {', '.join(FORMS)}")
         object.__setattr__(self, "forms", tuple(f for f in FORMS if f in forms))
         for word, accepted in (("coefficients", COEFFICIENTS), ("multiplier", MULTIPLIERS)):
             if getattr(self, word) not in accepted:
-                raise ModelError(
-                    f"Rtl: {word} is {getattr(self, word)!r}. Accepted: {', '.join(accepted)}."
-                )
+                raise ModelError("Rtl", f"{word} is {getattr(self, word)!r}", accepted)
         ranges = (("neurons", 1, MOST_NEURONS), ("shift_add", 0, 32), ("vectors", 1, MOST_VECTORS))
         for word, low, high in ranges:
             value = getattr(self, word)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ModelError(f"Rtl: {word} is {value!r}. Accepted: {low} to {high}.")
+                raise ModelError("Rtl", f"{word} is {value!r}", f"{low} to {high}")

@@ -55,7 +55,7 @@ def _apytypes() -> Any:
         import apytypes
     except ImportError:
         raise ToolError(
-            "verify: apytypes is not installed. Install it: pip install apytypes."
+            "verify", "apytypes is not installed", remedy="Install it: pip install apytypes."
         ) from None
     return apytypes
 

@@ -17,7 +17,7 @@ from lnm_codegen.hardware.verify.model import model
 from lnm_codegen.hardware.verify.mutation import mutation
 from lnm_codegen.hardware.verify.synthesis import synthesis
 from lnm_codegen.hardware.verify.verilator import verilator
-from lnm_codegen.language.functions import did_you_mean
+from lnm_codegen.validation import did_you_mean
 
 RUNGS: dict[str, Callable[[Circuit], Rung]] = {
     "model": model,
@@ -51,8 +51,7 @@ def rungs_of(only: str | None, quick: bool = False) -> tuple[str, ...]:
     if wrong or not asked:
         word = wrong[0] if wrong else only
         raise ModelError(
-            f"verify: --only {word!r}: no such rung. Accepted: {', '.join(RUNGS)}."
-            f"{did_you_mean(word, RUNGS)}"
+            "verify", f"--only {word!r}: no such rung", RUNGS, did_you_mean(word, RUNGS)
         )
     return tuple(word for word in RUNGS if word in asked)
 

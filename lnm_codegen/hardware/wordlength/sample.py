@@ -89,7 +89,7 @@ def sample_of(
     lanes = int(np.prod(shape[1:], dtype=int))
     runs = (shape[0] - window + 1) * lanes
     if window < 1 or lanes < 1:
-        raise ShapeError(f"{neuron.name}: x_seq has shape {shape}: no step. Give some.")
+        raise ShapeError(neuron.name, f"x_seq has shape {shape}: no step", remedy="Give some.")
     kept = np.arange(runs)
     if runs > most:
         kept = np.sort(np.random.default_rng(seed).choice(runs, most, replace=False))

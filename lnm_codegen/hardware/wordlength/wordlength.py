@@ -46,11 +46,11 @@ class Target:
     def __post_init__(self) -> None:
         """Check that there is one, and that it can be met."""
         if (self.error is None) == (self.mismatch is None):
-            raise ModelError("quantize: give one target, an error or a mismatch.")
+            raise ModelError("quantize", "give one target, an error or a mismatch")
         word, value = ("mismatch", self.mismatch) if self.error is None else ("error", self.error)
         if not (isinstance(value, int | float) and 0 <= value < (1 if word == "mismatch" else 1e9)):
             accepted = "0 <= mismatch < 1" if word == "mismatch" else "a number > 0"
-            raise ModelError(f"quantize: {word} is {value!r}. Accepted: {accepted}.")
+            raise ModelError("quantize", f"{word} is {value!r}", accepted)
 
     def __str__(self) -> str:
         if self.error is not None:
@@ -155,8 +155,9 @@ class _Search:
             if self._fits(fracs) and self._meets(fracs):
                 return fracs
         raise ModelError(
-            f"{self._program.name}: no format of at most {self._most} bits reaches: {self._target}."
-            " Allow more, or narrow the range of the input."
+            self._program.name,
+            f"no format of at most {self._most} bits reaches: {self._target}",
+            remedy="Allow more, or narrow the range of the input.",
         )
 
     def shrunk(self, fracs: dict[str, int]) -> dict[str, int]:
@@ -257,7 +258,7 @@ def _range(name: str, ranges: Mapping[str, Interval]) -> Interval:
     """Return the range of a node; of a state before and after the step."""
     found = [ranges[n] for n in (name, f"{name}_next") if n in ranges]
     if not found:
-        raise InternalError(f"quantize: no range of {name!r}.")
+        raise InternalError("quantize", f"no range of {name!r}")
     return hull(found)
 
 
@@ -266,6 +267,9 @@ def _confirm(name: str, found: Observed, proven: Mapping[str, float] | None) -> 
     for node, bound in (proven or {}).items():
         if node in found.errors and found.errors[node] > bound * (1 + 1e-9):
             raise InternalError(
-                f"{name}: the error of {node!r} is {found.errors[node]:g}, beyond its proven bound"
-                f" {bound:g}."
+                name,
+                (
+                    f"the error of {node!r} is {found.errors[node]:g}, beyond its proven bound "
+                    f"{bound:g}"
+                ),
             )

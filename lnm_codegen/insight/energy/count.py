@@ -64,7 +64,7 @@ def counted(
             network(x)
             samples += number
     if not samples:
-        raise ModelError("energy: no samples to run. Give at least one.")
+        raise ModelError("energy", "no samples to run", remedy="Give at least one.")
     return counter.layers(samples), samples
 
 

@@ -88,7 +88,7 @@ def _reach(
     It is the gradient of the sum of the outputs of a convolution with weights 1.
     """
     if mode != "zeros":
-        raise ModelError(f"energy: padding_mode is {mode!r}. Accepted: 'zeros'.")
+        raise ModelError("energy", f"padding_mode is {mode!r}", "'zeros'")
     convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[len(image) - 1]
     with torch.inference_mode(False), torch.enable_grad():
         x = torch.zeros(1, 1, *image, dtype=torch.float64, requires_grad=True)

@@ -191,7 +191,7 @@ def energy(
     """
     for word, value, accepted in (("fan_out", fan_out, FAN_OUTS), ("encoder", encoder, ENCODERS)):
         if value not in accepted:
-            raise ModelError(f"energy: {word} is {value!r}. Accepted: {', '.join(accepted)}.")
+            raise ModelError("energy", f"{word} is {value!r}", accepted)
     trained = network.training
     network.eval()
     try:
@@ -243,7 +243,9 @@ def overhead(report: EnergyReport, baseline: EnergyReport, by: Convention = FP32
     """Return the overhead of a network over the same network with another neuron, LIF say."""
     whole = baseline.total(by).total
     if not whole:
-        raise ModelError("overhead: the baseline takes no energy. Give one with operations in it.")
+        raise ModelError(
+            "overhead", "the baseline takes no energy", remedy="Give one with operations in it."
+        )
     neuron = report.updates(by).total - baseline.updates(by).total
     rates = report.driven(by).total - baseline.driven(by).total
     return Overhead(100 * neuron / whole, 100 * rates / whole)

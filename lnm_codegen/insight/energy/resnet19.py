@@ -41,7 +41,7 @@ def resnet19(
     given = [float(rates)] * NEURON_LAYERS if isinstance(rates, int | float) else list(rates)
     if len(given) != NEURON_LAYERS or not all(rate >= 0 for rate in given):
         raise ModelError(
-            f"resnet19: rates is {rates!r}. Accepted: one number >= 0, or {NEURON_LAYERS} of them."
+            "resnet19", f"rates is {rates!r}", f"one number >= 0, or {NEURON_LAYERS} of them"
         )
     net = _Net(given, steps, neuron_operations(neuron), neuron)
     net.conv("conv1", 3, 128, 32, 3)

@@ -60,18 +60,18 @@ def from_json(text: str, where: str = "program.json") -> fx.Program:
     try:
         return _program(_loaded(text, where), where)
     except RecursionError:
-        raise ModelError(f"{where}: nested too deep.") from None
+        raise ModelError(where, "nested too deep") from None
 
 
 def _loaded(text: str, where: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_distinct)
     except _Twice as error:
-        raise ModelError(f"{where}: the key {error.args[0]!r} stands twice in an object.") from None
+        raise ModelError(where, f"the key {error.args[0]!r} stands twice in an object") from None
     except json.JSONDecodeError as error:
-        raise ModelError(f"{where}: no JSON: {error}.") from None
+        raise ModelError(where, f"no JSON: {error}") from None
     except ValueError:
-        raise ModelError(f"{where}: a number has too many digits.") from None
+        raise ModelError(where, "a number has too many digits") from None
 
 
 class _Twice(Exception):
@@ -99,11 +99,11 @@ def _program(content: Any, where: str) -> fx.Program:
     except InternalError as error:
         raise ModelError(f"{where}: prepare: {error.args[0]}") from None
     for fault in faults(kernel):
-        raise ModelError(f"{where}: kernel: {fault}.")
+        raise ModelError(f"{where}: kernel", str(fault))
     made = {p.var.name for p in prepare.results}
     for var in kernel.input_vars(Role.PARAM):
         if var.name not in made:
-            raise ModelError(f"{where}: kernel takes {var.name!r}, which prepare does not give.")
+            raise ModelError(where, f"kernel takes {var.name!r}, which prepare does not give")
     spec = _spec(given["spec"], f"{where}: spec")
     return fx.Program(named(given["name"], f"{where}: name"), spec, prepare, kernel)
 
@@ -116,7 +116,7 @@ def _spec(value: Any, where: str) -> FixedSpec:
     given = keyed(value, ("default", "nodes"), where)
     nodes = given["nodes"]
     if not isinstance(nodes, dict):
-        raise ModelError(f"{where}.nodes: {nodes!r} is no object of formats by name.")
+        raise ModelError(f"{where}.nodes", f"{nodes!r} is no object of formats by name")
     return FixedSpec(
         _fixed(given["default"], f"{where}.default"),
         {named(n, f"{where}.nodes"): _fixed(f, f"{where}.nodes.{n}") for n, f in nodes.items()},

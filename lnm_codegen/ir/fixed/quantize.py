@@ -36,9 +36,10 @@ def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
     for name, _ in spec.nodes:
         if name not in names:
             raise ModelError(
-                f"{program.name}: the spec names {name!r}, which is no node. Accepted:"
-                f" {', '.join(names)}. Name one of these, or give the neuron the arguments that the"
-                " spec was found for."
+                program.name,
+                f"the spec names {name!r}, which is no node",
+                names,
+                "Name one of these, or give the neuron the arguments that the spec was found for.",
             )
     return fx.Program(program.name, spec, program.prepare, kernel)
 
@@ -98,8 +99,9 @@ class _Quantizer:
             kind = fx.type_of(node)
             if isinstance(kind, Bits) and kind.width > MOST_BITS:
                 raise UnsupportedError(
-                    f"{self._where()}: an exact intermediate has {kind.width} bits; the models hold"
-                    f" {MOST_BITS}. Give narrower formats."
+                    self._where(),
+                    f"an exact intermediate has {kind.width} bits; the models hold {MOST_BITS}",
+                    remedy="Give narrower formats.",
                 )
         var = fx.Var(name, fx.type_of(value))
         self._body.append(fx.Let(var, value, self._let.phase))
@@ -232,8 +234,12 @@ class _Quantizer:
         if not bits.holds(integer):
             low, high = bits.interval
             raise ModelError(
-                f"{self._where()}: the constant {float(value):g} does not fit {bits}, which holds"
-                f" {float(low):g} to {float(high):g}. Give more integer bits."
+                self._where(),
+                (
+                    f"the constant {float(value):g} does not fit {bits}, which holds {float(low):g} to "
+                    f"{float(high):g}"
+                ),
+                remedy="Give more integer bits.",
             )
         return fx.Const(integer, bits, value)
 
@@ -247,8 +253,9 @@ class _Quantizer:
 
     def _unsupported(self, what: str) -> UnsupportedError:
         return UnsupportedError(
-            f"{self._where()}: {what} has no fixed-point form. Use a polynomial, or a backend that"
-            " computes in floating point."
+            self._where(),
+            f"{what} has no fixed-point form",
+            remedy="Use a polynomial, or a backend that computes in floating point.",
         )
 
     @staticmethod

@@ -118,10 +118,12 @@ def keyed(value: Any, keys: Sequence[str], where: str) -> dict[str, Any]:
         raise _wrong(where, value, f"an object with the keys {', '.join(keys)}")
     for key in value:
         if key not in keys:
-            raise ModelError(f"{where}: unknown key {key!r}. Accepted: {', '.join(keys)}.")
+            raise ModelError(where, f"unknown key {key!r}", keys)
     for key in keys:
         if key not in value:
-            raise ModelError(f"{where}: the key {key!r} is missing. Needed: {', '.join(keys)}.")
+            raise ModelError(
+                where, f"the key {key!r} is missing", remedy=f"Needed: {', '.join(keys)}."
+            )
     return value
 
 
@@ -172,4 +174,4 @@ def _bits(value: Any, where: str) -> Bits:
 def _wrong(where: str, value: Any, accepted: str) -> ModelError:
     shown = repr(value)
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return ModelError(f"{where}: {shown} is none of what belongs here. Accepted: {accepted}.")
+    return ModelError(where, f"{shown} is none of what belongs here", accepted)

@@ -36,8 +36,7 @@ class FixedSpec:
         for word, value in (("default", default), *named):
             if not isinstance(value, Fixed):
                 raise ModelError(
-                    f"FixedSpec: {word} is {value!r}. Accepted: a format, such as"
-                    " lnm.Fixed(16, 12)."
+                    "FixedSpec", f"{word} is {value!r}", "a format, such as lnm.Fixed(16, 12)"
                 )
         object.__setattr__(self, "default", default)
         object.__setattr__(self, "nodes", named)
@@ -56,7 +55,5 @@ def spec_of(spec: Fixed | FixedSpec, where: str) -> FixedSpec:
     if isinstance(spec, Fixed):
         return FixedSpec(spec)
     if not isinstance(spec, FixedSpec):
-        raise ModelError(
-            f"{where}: spec is {spec!r}. Accepted: lnm.Fixed(16, 12) or an lnm.FixedSpec."
-        )
+        raise ModelError(where, f"spec is {spec!r}", "lnm.Fixed(16, 12) or an lnm.FixedSpec")
     return spec

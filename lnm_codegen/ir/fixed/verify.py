@@ -17,7 +17,7 @@ def verify(kernel: fx.Kernel) -> fx.Kernel:
         InternalError: A rule of this module does not hold; the message names kernel and Let.
     """
     for fault in faults(kernel):
-        raise InternalError(f"{kernel.name}: {fault}.")
+        raise InternalError(kernel.name, str(fault))
     return kernel
 
 

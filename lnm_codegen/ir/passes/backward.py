@@ -124,7 +124,7 @@ class _Backward:
             case value if is_polynomial(value):
                 self._polynomial(let.target, grad, value)
             case value:
-                raise InternalError(f"backward: no rule for {type(value).__name__}.")
+                raise InternalError("backward", f"no rule for {type(value).__name__}")
 
     def _select(self, grad: Expr, cond: Expr, then: Expr, orelse: Expr) -> None:
         if isinstance(then, Var):
@@ -146,7 +146,9 @@ class _Backward:
         return self._let(f"d{target.name}_d{var.name}", write(partial))
 
     def _refuse(self, e: Expr) -> Var:
-        raise InternalError(f"backward: {type(e).__name__} inside a polynomial; run collect first.")
+        raise InternalError(
+            "backward", f"{type(e).__name__} inside a polynomial; run collect first"
+        )
 
 
 def _scaled(grad: Expr, factor: Expr) -> Expr:

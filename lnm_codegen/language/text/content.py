@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.text.tree import shorten
+from lnm_codegen.validation import did_you_mean
 
 MAX_BYTES = 65536
 """Size of the largest file that is read."""
@@ -24,24 +24,24 @@ def text_of(file: Path) -> str:
     try:
         if file.exists() and not file.is_file():
             what = "a directory" if file.is_dir() else "not a regular file"
-            raise ModelError(f"{file}: {what}. Give the path of a TOML file.")
+            raise ModelError(file, str(what), remedy="Give the path of a TOML file.")
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except ModelError:
         raise
     except FileNotFoundError:
-        raise ModelError(f"{file}: no such file. Give the path of a TOML file.") from None
+        raise ModelError(file, "no such file", remedy="Give the path of a TOML file.") from None
     except OSError as error:
-        raise ModelError(f"{file}: cannot be read: {error.strerror or error}.") from None
+        raise ModelError(file, f"cannot be read: {error.strerror or error}") from None
     except ValueError as error:  # a null byte in the path
-        raise ModelError(f"{str(file)!r}: not a path: {error}.") from None
+        raise ModelError(f"{str(file)!r}", f"not a path: {error}") from None
     if len(data) > MAX_BYTES:
-        raise ModelError(f"{file}: larger than {MAX_BYTES} bytes, the most that is read.")
+        raise ModelError(file, f"larger than {MAX_BYTES} bytes, the most that is read")
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ModelError(
-            f"{file}: not UTF-8 text (byte {error.start}). Save the file as UTF-8."
+            file, f"not UTF-8 text (byte {error.start})", remedy="Save the file as UTF-8."
         ) from None
 
 

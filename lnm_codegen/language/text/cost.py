@@ -66,20 +66,28 @@ def _size(node: Any, parts: list[_Size], where: str) -> _Size:
     depth = 1 + max((p.depth for p in parts), default=0)
     if depth > MAX_LEVELS:
         raise ModelError(
-            f"{where}: the expression is nested more than {MAX_LEVELS} deep. Accepted: at most"
-            f" {MAX_LEVELS}, sums and products counted. Write it flatter."
+            where,
+            f"the expression is nested more than {MAX_LEVELS} deep",
+            f"at most {MAX_LEVELS}, sums and products counted",
+            "Write it flatter.",
         )
     if nodes > MAX_TREE:
         raise ModelError(
-            f"{where}: the expression has more than {MAX_TREE} terms, what is repeated counted each"
-            f" time (abs, min, max and clip repeat theirs). Accepted: at most {MAX_TREE}. Split it"
-            " up."
+            where,
+            (
+                f"the expression has more than {MAX_TREE} terms, what is repeated counted each "
+                "time (abs, min, max and clip repeat theirs)"
+            ),
+            f"at most {MAX_TREE}",
+            "Split it up.",
         )
     size = _Size(nodes, depth, *_degrees(node, parts, where))
     if max(size.params, size.others) > MAX_EXPONENT:
         raise ModelError(
-            f"{where}: a polynomial has degree {max(size.params, size.others)}. Accepted: at most"
-            f" {MAX_EXPONENT}. Lower its powers."
+            where,
+            f"a polynomial has degree {max(size.params, size.others)}",
+            f"at most {MAX_EXPONENT}",
+            "Lower its powers.",
         )
     return size
 
@@ -99,8 +107,7 @@ def _degrees(node: Any, parts: list[_Size], where: str) -> tuple[int, int]:
         if abs(node.exp) > MAX_EXPONENT:
             shown = str(node) if parts[0].nodes < 10 else f"a power of {node.exp}"
             raise ModelError(
-                f"{where}: the exponent in {shown} is too large. Accepted: -{MAX_EXPONENT} to"
-                f" {MAX_EXPONENT}."
+                where, f"the exponent in {shown} is too large", f"-{MAX_EXPONENT} to {MAX_EXPONENT}"
             )
         if node.exp.is_Integer:
             factor = abs(int(node.exp))

@@ -70,7 +70,7 @@ def load(path: str | os.PathLike[str]) -> Neuron:
     try:
         file = Path(path)
     except TypeError:
-        raise ModelError(f"load: path is {path!r}. Accepted: the path of a TOML file.") from None
+        raise ModelError("load", f"path is {path!r}", "the path of a TOML file") from None
     return read(text_of(file), str(file))
 
 
@@ -79,9 +79,9 @@ def read(text: str, source: str) -> Neuron:
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ModelError(f"{source}: not valid TOML: {error}.") from None
+        raise ModelError(source, f"not valid TOML: {error}") from None
     except (ValueError, RecursionError) as error:  # an integer of 5000 digits, nested arrays
-        raise ModelError(f"{source}: not valid TOML: {type(error).__name__}, {error}.") from None
+        raise ModelError(source, f"not valid TOML: {type(error).__name__}, {error}") from None
     return _Definition(source, content).neuron()
 
 

@@ -39,6 +39,7 @@ from lnm_codegen.language.text.cost import (
     exact_decimal,
 )
 from lnm_codegen.language.text.tree import shorten, tree_of
+from lnm_codegen.validation import did_you_mean
 
 Names: TypeAlias = Mapping[str, "Declared | Vector"]
 
@@ -211,7 +212,7 @@ class _Reader:
             self._refuse(self._hidden[word])
         if word in FUNCTIONS:
             self._refuse(f"{word!r} is a function. Write {word}(...).")
-        hint = fn.did_you_mean(word, [*self._names, *CONSTANTS])
+        hint = did_you_mean(word, [*self._names, *CONSTANTS])
         self._refuse(
             f"unknown name {shorten(word)}. Declared: {', '.join(sorted(self._names))}.{hint}"
         )
@@ -260,7 +261,7 @@ class _Reader:
 
     def _call(self, word: str, node: ast.Call, depth: int) -> Any:
         if word not in FUNCTIONS:
-            hint = fn.did_you_mean(word, FUNCTIONS)
+            hint = did_you_mean(word, FUNCTIONS)
             self._refuse(f"no function {shorten(word)}. Accepted: {', '.join(FUNCTIONS)}.{hint}")
         arity = _ARITY.get(word, 1)
         if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):

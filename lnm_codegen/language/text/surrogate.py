@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.surrogate import SURROGATES, Surrogate
 from lnm_codegen.language.symbols import Declared
 from lnm_codegen.language.text.content import Content, is_number, joined, shorten_value
 from lnm_codegen.language.text.tree import shorten
+from lnm_codegen.validation import did_you_mean
 
 
 def read_surrogate(file: Content, spikes: Mapping[str, Declared]) -> Any:

@@ -94,18 +94,24 @@ def arithmetic_of(
         return None
     if not isinstance(arithmetic, Fixed | FixedSpec):
         raise ModelError(
-            f"NeuronLayer: arithmetic is {arithmetic!r}. Accepted: lnm.Fixed(16, 12), an"
-            " lnm.FixedSpec, or None for floating point."
+            "NeuronLayer",
+            f"arithmetic is {arithmetic!r}",
+            "lnm.Fixed(16, 12), an lnm.FixedSpec, or None for floating point",
         )
     if backend not in BACKENDS:
         raise ModelError(
-            f"NeuronLayer: backend is {backend!r}, which has no integers. Accepted with"
-            f" arithmetic: {', '.join(repr(b) for b in BACKENDS)}."
+            "NeuronLayer",
+            f"backend is {backend!r}, which has no integers",
+            remedy=f"Accepted with arithmetic: {', '.join(repr(b) for b in BACKENDS)}.",
         )
     if STATS in record:
         raise ModelError(
-            "NeuronLayer: record names 'stats', which floating-point kernels count. Accepted with"
-            " arithmetic: names of states. Leave it out, or count what the layer returns."
+            "NeuronLayer",
+            "record names 'stats', which floating-point kernels count",
+            remedy=(
+                "Accepted with arithmetic: names of states. Leave it out, or count what the layer "
+                "returns."
+            ),
         )
     spec = _with_recorded(neuron, record, spec_of(arithmetic, "NeuronLayer"))
     return Arithmetic(neuron, quantize(neuron, spec))
@@ -127,8 +133,9 @@ def check_device(arithmetic: Arithmetic, x: Tensor) -> None:
     """Raise ToolError unless the input is on the CPU."""
     if x.device.type != "cpu":
         raise ToolError(
-            f"{arithmetic.neuron.name}: arithmetic in integers runs on the CPU; the input is on"
-            f" {x.device.type}. Move the layer and its input there, or leave arithmetic out."
+            arithmetic.neuron.name,
+            f"arithmetic in integers runs on the CPU; the input is on {x.device.type}",
+            remedy="Move the layer and its input there, or leave arithmetic out.",
         )
 
 

@@ -125,8 +125,9 @@ class FixedFused(torch.autograd.Function):
         """Run the float backward kernel, one step a chunk."""
         if torch.is_grad_enabled():
             raise UnsupportedError(
-                "NeuronLayer: double backward (create_graph=True) through the generated kernels is"
-                " not supported. Use backend='torch' for higher derivatives."
+                "NeuronLayer",
+                "double backward (create_graph=True) through the generated kernels is not supported",
+                remedy="Use backend='torch' for higher derivatives.",
             )
         call: FixedCall = ctx.call
         neuron, layout = call.arithmetic.neuron, call.layout

@@ -65,14 +65,17 @@ def compiler() -> Compiler:
     try:
         choices = [shlex.split(wanted)] if wanted else [["g++"], ["clang++"], ["c++"]]
     except ValueError as error:
-        raise ToolError(f"c: CXX is {wanted!r}: {error}. Give a command, such as g++.") from None
+        raise ToolError(
+            "c", f"CXX is {wanted!r}: {error}", remedy="Give a command, such as g++."
+        ) from None
     for words in choices:
         path = shutil.which(words[0]) if words else None
         if path:
             return _asked((path, *words[1:]))
     raise ToolError(
-        f"c: no C++ compiler found ({wanted or 'g++, clang++ or c++'}). Install g++, or use"
-        " backend='torch'."
+        "c",
+        f"no C++ compiler found ({wanted or 'g++, clang++ or c++'})",
+        remedy="Install g++, or use backend='torch'.",
     )
 
 
@@ -82,7 +85,9 @@ def _asked(command: tuple[str, ...]) -> Compiler:
         shown = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
     except OSError as error:
         raise ToolError(
-            f"c: {command[0]} cannot be run: {error.strerror}. Set CXX to a C++ compiler."
+            "c",
+            f"{command[0]} cannot be run: {error.strerror}",
+            remedy="Set CXX to a C++ compiler.",
         ) from None
     return Compiler(command, shown.stdout.splitlines()[0] if shown.stdout else command[0])
 
@@ -155,7 +160,9 @@ def _run(
 ) -> None:
     addresses = [a if isinstance(a, int) else 0 if a is None else a.data_ptr() for a in arguments]
     if function(words.pack(*sizes, torch.get_num_threads(), *addresses)):
-        raise ToolError("c: out of memory while running the kernel. Use a smaller batch.")
+        raise ToolError(
+            "c", "out of memory while running the kernel", remedy="Use a smaller batch."
+        )
 
 
 @cache
@@ -182,7 +189,9 @@ def loading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ToolError(
-            f"c: cannot load {path}: {error}. Set LNM_CACHE to a folder whose files may be run."
+            "c",
+            f"cannot load {path}: {error}",
+            remedy="Set LNM_CACHE to a folder whose files may be run.",
         ) from None
 
 
@@ -220,8 +229,9 @@ def built(name: str, source: Source, beside: str) -> Path:
                 _compile(source.write, source.entry, entry, library.name, tool, options)
     except OSError as error:
         raise ToolError(
-            f"c: cannot use the cache folder {cache_folder()}: {error.strerror or error}. Set"
-            " LNM_CACHE to a folder that can be written."
+            "c",
+            f"cannot use the cache folder {cache_folder()}: {error.strerror or error}",
+            remedy="Set LNM_CACHE to a folder that can be written.",
         ) from None
     return library
 
@@ -246,10 +256,12 @@ def _compile(
                 command, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise ToolError(f"c: {tool.path} could not run: {error}.") from None
+            raise ToolError("c", f"{tool.path} could not run: {error}") from None
         if done.returncode:
             lines = [x for x in done.stderr.splitlines() if "error" in x] or ["no message"]
-            raise ToolError(f"c: {tool.path} failed: {lines[0]}. Command: {' '.join(command)}")
+            raise ToolError(
+                "c", f"{tool.path} failed: {lines[0]}", remedy=f"Command: {' '.join(command)}"
+            )
         library = work / name
         digest = hashlib.sha256(library.read_bytes()).hexdigest()
         library.with_suffix(".sha256").write_text(digest, encoding="utf-8")

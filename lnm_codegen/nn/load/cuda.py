@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnm_codegen.backends.base import Model, write_whole
+from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
 from lnm_codegen.backends.cuda.plan import SHARED, CudaPlan, Launch
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.errors import ToolError
+from lnm_codegen.files import write_whole
 from lnm_codegen.nn.function import Kernels
 from lnm_codegen.nn.load.c import cache_folder
 
@@ -96,7 +97,7 @@ def _check(result: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return what a call of the driver or of NVRTC gave, or raise ToolError."""
     error, *given = result
     if int(error) != 0:
-        raise ToolError(f"cuda: {error.name}. See that driver and PyTorch fit this GPU.")
+        raise ToolError("cuda", str(error.name), remedy="See that driver and PyTorch fit this GPU.")
     return tuple(given)
 
 
@@ -112,8 +113,9 @@ def cubin(model: Model, arch: str) -> bytes:
         version = _check(nvrtc.nvrtcVersion())
     except (ImportError, RuntimeError) as error:
         raise ToolError(
-            f"cuda: NVRTC cannot be loaded: {error}. Install lnm_codegen[cuda], or use"
-            " backend='triton'."
+            "cuda",
+            f"NVRTC cannot be loaded: {error}",
+            remedy="Install lnm_codegen[cuda], or use backend='triton'.",
         ) from None
     source = Cuda().emit(model)
     needed = {n: t for n, t in source.files.items() if n == source.entry or n.endswith(".h")}
@@ -132,8 +134,9 @@ def cubin(model: Model, arch: str) -> bytes:
         write_whole(path.with_suffix(".sha256"), hashlib.sha256(image).hexdigest())
     except OSError as error:
         raise ToolError(
-            f"cuda: cannot use the cache folder {cache_folder()}: {error.strerror or error}. Set"
-            " LNM_CACHE to a folder that can be written."
+            "cuda",
+            f"cannot use the cache folder {cache_folder()}: {error.strerror or error}",
+            remedy="Set LNM_CACHE to a folder that can be written.",
         ) from None
     return image
 
@@ -154,7 +157,9 @@ def _compiled(files: dict[str, str], entry: str, options: list[str]) -> bytes:
         log = bytes(size)
         _check(nvrtc.nvrtcGetProgramLog(program, log))
         lines = [x for x in log.decode().splitlines() if "error" in x] or [error.name]
-        raise ToolError(f"cuda: NVRTC failed: {lines[0]}. Options: {' '.join(options)}.")
+        raise ToolError(
+            "cuda", f"NVRTC failed: {lines[0]}", remedy=f"Options: {' '.join(options)}."
+        )
     (size,) = _check(nvrtc.nvrtcGetCUBINSize(program))
     image = bytes(size)
     _check(nvrtc.nvrtcGetCUBIN(program, image))

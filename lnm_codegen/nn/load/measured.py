@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from lnm_codegen.backends.base import write_whole
+from lnm_codegen.files import write_whole
 from lnm_codegen.nn.load.c import cache_folder
 
 NAME = "measured.json"

@@ -6,8 +6,9 @@ import hashlib
 import importlib.util
 from types import ModuleType
 
-from lnm_codegen.backends.base import Source, write_whole
+from lnm_codegen.backends.base import Source
 from lnm_codegen.errors import ToolError
+from lnm_codegen.files import write_whole
 from lnm_codegen.nn.load.c import cache_folder
 
 
@@ -26,8 +27,9 @@ def import_source(source: Source, backend: str, name: str) -> ModuleType:
             write_whole(path, text)
     except OSError as error:
         raise ToolError(
-            f"{backend}: cannot use the cache folder {cache_folder()}: {error.strerror or error}."
-            " Set LNM_CACHE to a folder that can be written."
+            backend,
+            f"cannot use the cache folder {cache_folder()}: {error.strerror or error}",
+            remedy="Set LNM_CACHE to a folder that can be written.",
         ) from None
     spec = importlib.util.spec_from_file_location(f"lnm_generated_{name}_{key}", path)
     assert spec is not None

@@ -91,13 +91,19 @@ def _pickled(store: Store, path: str, classes: int) -> tuple[NDArray[np.uint8], 
     where, key = str(store.root / path), _LABELS[classes]
     content = read_pickle(_read(store, path), where)
     if not isinstance(content, dict) or "data" not in content or key not in content:
-        raise ToolError(f"{where}: no dict with 'data' and {key!r} in it. Get the file again.")
+        raise ToolError(
+            where, f"no dict with 'data' and {key!r} in it", remedy="Get the file again."
+        )
     data, labels = content["data"], content[key]
     sound = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 2
     if not sound or data.shape[1] != 3072 or not _are_labels(labels, len(data)):
         raise ToolError(
-            f"{where}: not images. Expected 'data' of (count, 3072) bytes and as many whole numbers"
-            f" in {key!r}. Get the file again."
+            where,
+            "not images",
+            remedy=(
+                f"Expected 'data' of (count, 3072) bytes and as many whole numbers in {key!r}. Get "
+                "the file again."
+            ),
         )
     return data, _checked(np.asarray(labels, np.int64), classes, where)
 
@@ -127,7 +133,9 @@ def _records(store: Store, path: str, classes: int) -> tuple[NDArray[np.uint8], 
     raw = np.frombuffer(_read(store, path), np.uint8)
     if not len(raw) or len(raw) % (head + 3072):
         raise ToolError(
-            f"{where}: {len(raw)} bytes. Expected a multiple of {head + 3072}. Get the file again."
+            where,
+            f"{len(raw)} bytes",
+            remedy=f"Expected a multiple of {head + 3072}. Get the file again.",
         )
     records = raw.reshape(-1, head + 3072)
     return records[:, head:], _checked(records[:, head - 1].astype(np.int64), classes, where)
@@ -135,7 +143,7 @@ def _records(store: Store, path: str, classes: int) -> tuple[NDArray[np.uint8], 
 
 def _checked(labels: NDArray[np.int64], classes: int, where: str) -> NDArray[np.int64]:
     if not len(labels) or not 0 <= labels.min() <= labels.max() < classes:
-        raise ToolError(f"{where}: no labels, or not all from 0 to {classes - 1}.")
+        raise ToolError(where, f"no labels, or not all from 0 to {classes - 1}")
     return labels
 
 
@@ -146,7 +154,7 @@ def _joined(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> Spl
 
 def _read(store: Store, path: str) -> bytes:
     if not store.has(path):
-        raise ToolError(f"{store.root / path}: not there, though files beside it are.")
+        raise ToolError(store.root / path, "not there, though files beside it are")
     return store.read(path)
 
 
@@ -157,8 +165,9 @@ def _folders(store: Store, classes: int) -> Pair | None:
         return None
     if list(train) != list(test) or len(train) != classes:
         raise ToolError(
-            f"{store.root}: {len(train)} class folders with images in train/ and {len(test)} in"
-            f" test/. Expected the same {classes} in both."
+            store.root,
+            f"{len(train)} class folders with images in train/ and {len(test)} in test/",
+            remedy=f"Expected the same {classes} in both.",
         )
     return _images(store, list(train.values())), _images(store, list(test.values()))
 
@@ -181,7 +190,9 @@ def _decode(store: Store, path: str) -> Tensor:
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         said = " ".join(str(error).split()).rstrip(".")
-        raise ToolError(f"{where}: not an image: {said}. Get the file again.") from None
+        raise ToolError(where, f"not an image: {said}", remedy="Get the file again.") from None
     if pixels.shape != (32, 32, 3):
-        raise ToolError(f"{where}: {pixels.shape[1]} x {pixels.shape[0]} pixels. Expected 32 x 32.")
+        raise ToolError(
+            where, f"{pixels.shape[1]} x {pixels.shape[0]} pixels", remedy="Expected 32 x 32."
+        )
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())

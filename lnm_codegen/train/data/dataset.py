@@ -108,8 +108,7 @@ class Dataset:
         total = len(self.train)
         if not 1 <= count < total:
             raise ModelError(
-                f"data: {self.name}: {count!r} samples held out of {total}. Accepted: 1 to"
-                f" {total - 1}."
+                f"data: {self.name}", f"{count!r} samples held out of {total}", f"1 to {total - 1}"
             )
         drawn = torch.zeros(total, dtype=torch.bool)
         drawn[_draw(self.train.labels, count, torch.Generator().manual_seed(seed))] = True
@@ -120,19 +119,20 @@ class Dataset:
         self, size: int, generator: torch.Generator | None, augment: bool, rank: int, world: int
     ) -> None:
         if size < 1:
-            raise ModelError(f"data: {self.name}: batches of {size!r}. Accepted: 1 or more.")
+            raise ModelError(f"data: {self.name}", f"batches of {size!r}", "1 or more")
         if not 0 <= rank < world:
             raise ModelError(
-                f"data: {self.name}: rank {rank!r} of {world!r} processes. Accepted: 0 to"
-                " world - 1."
+                f"data: {self.name}", f"rank {rank!r} of {world!r} processes", "0 to world - 1"
             )
         if augment and not self.draws:
             raise ModelError(
-                f"data: {self.name!r} has no augmentation. Accepted: augment=False for this set."
+                "data", f"{self.name!r} has no augmentation", "augment=False for this set"
             )
         if augment and generator is None:
             raise ModelError(
-                f"data: {self.name}: augment=True draws random numbers. Give a generator."
+                f"data: {self.name}",
+                "augment=True draws random numbers",
+                remedy="Give a generator.",
             )
 
 

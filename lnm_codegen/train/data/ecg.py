@@ -40,8 +40,9 @@ def ecg_qtdb(folder: Path, limit: int | None = None, unlabelled: str = "first") 
     shape = tuple(train.images.shape[1:])
     if tuple(test.images.shape[1:]) != shape:
         raise ToolError(
-            f"{folder}: training beats of {shape}, test beats of {tuple(test.images.shape[1:])}."
-            " Expected one size."
+            folder,
+            f"training beats of {shape}, test beats of {tuple(test.images.shape[1:])}",
+            remedy="Expected one size.",
         )
     return Dataset("ecg-qtdb", train, test, 6, "sequence", shape, per_step=True)
 
@@ -55,8 +56,7 @@ def _read(folder: Path, word: str, unlabelled: str) -> Split:
     x, y = (_array(found[0], key) for key in "xy")
     if x.ndim != 3 or y.shape != (*x.shape[:2], 6) or not len(x):
         raise ToolError(
-            f"{found[0]}: x is {x.shape} and y is {y.shape}. Accepted: (beats, T, channels) and"
-            " (beats, T, 6)."
+            found[0], f"x is {x.shape} and y is {y.shape}", "(beats, T, channels) and (beats, T, 6)"
         )
     labels = y.argmax(2).astype(np.int64)
     if unlabelled == "ignore":
@@ -71,10 +71,10 @@ def _array(path: Path, key: str) -> Any:
         content = loadmat(path, variable_names=[key])
         found = np.asarray(content[key])
     except KeyError:
-        raise ToolError(f"{path}: holds no {key!r}. Get the file again.") from None
+        raise ToolError(path, f"holds no {key!r}", remedy="Get the file again.") from None
     except Exception as error:  # a damaged file raises nearly anything
         said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ToolError(f"{path}: cannot be read: {said}. Get the file again.") from None
+        raise ToolError(path, f"cannot be read: {said}", remedy="Get the file again.") from None
     if found.dtype.kind not in "biuf":
-        raise ToolError(f"{path}: {key!r} holds {found.dtype}. Accepted: numbers.")
+        raise ToolError(path, f"{key!r} holds {found.dtype}", "numbers")
     return found

@@ -61,7 +61,7 @@ def latency(x: Tensor, time_steps: int, tau: float = 5.0, threshold: float = 0.0
     _check_positive("latency", "tau", tau)
     _check_positive("latency", "threshold", threshold)
     if not bool(torch.isfinite(x).all()):
-        raise ModelError("latency: x holds values that are not finite. Accepted: numbers.")
+        raise ModelError("latency", "x holds values that are not finite", "numbers")
     fires = x > threshold
     safe = torch.where(fires, x, torch.full_like(x, 2 * threshold))
     step = (tau * torch.log(safe / (safe - threshold))).clamp(max=time_steps - 1).round().long()
@@ -84,7 +84,7 @@ def level_crossing(x_seq: Tensor, delta: float) -> Tensor:
     """
     if x_seq.dim() < 2 or not len(x_seq):
         raise ShapeError(
-            f"level_crossing: x_seq has shape {tuple(x_seq.shape)}; expected (T, N, *), T >= 1."
+            "level_crossing", f"x_seq has shape {tuple(x_seq.shape)}; expected (T, N, *), T >= 1"
         )
     _check_positive("level_crossing", "delta", delta)
     level = torch.zeros_like(x_seq[0])  # in whole deltas: the reference gathers no rounding error
@@ -125,13 +125,13 @@ def saccade_events(
     """
     if images.dim() != 3:
         raise ShapeError(
-            f"saccade_events: images have shape {tuple(images.shape)}; expected (N, H, W)."
+            "saccade_events", f"images have shape {tuple(images.shape)}; expected (N, H, W)"
         )
     _check_steps("saccade_events", time_steps)
     _check_positive("saccade_events", "threshold", threshold)
     _check_positive("saccade_events", "amplitude", amplitude)
     if moves < 1:
-        raise ModelError(f"saccade_events: moves is {moves!r}. Accepted: an integer >= 1.")
+        raise ModelError("saccade_events", f"moves is {moves!r}", "an integer >= 1")
     border = math.ceil(amplitude)
     dark = pad(images.to(torch.float32), (border,) * 4)
     path = _triangle(amplitude, moves)
@@ -171,9 +171,9 @@ def _shift(images: Tensor, down: float, right: float) -> Tensor:
 
 def _check_steps(encoder: str, time_steps: int) -> None:
     if time_steps < 1:
-        raise ModelError(f"{encoder}: time_steps is {time_steps!r}. Accepted: an integer >= 1.")
+        raise ModelError(encoder, f"time_steps is {time_steps!r}", "an integer >= 1")
 
 
 def _check_positive(encoder: str, word: str, value: float) -> None:
     if not (value > 0 and math.isfinite(value)):
-        raise ModelError(f"{encoder}: {word} is {value!r}. Accepted: a number > 0.")
+        raise ModelError(encoder, f"{word} is {value!r}", "a number > 0")

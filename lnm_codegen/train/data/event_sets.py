@@ -81,8 +81,9 @@ def cifar10_dvs(
                 continue
             if max(len(group) for group in groups) <= train_per_class:
                 raise ToolError(
-                    f"{folder}: no class has more than {train_per_class} recordings, which leaves"
-                    " none to test on. Get the whole set, or lower train_per_class."
+                    folder,
+                    f"no class has more than {train_per_class} recordings, which leaves none to test on",
+                    remedy="Get the whole set, or lower train_per_class.",
                 )
             train = class_part(store, [group[:train_per_class] for group in groups], 128)
             test = class_part(store, [group[train_per_class:] for group in groups], 128)

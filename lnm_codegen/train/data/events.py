@@ -96,7 +96,9 @@ def read_bin5(raw: bytes, where: str) -> Events:
         ToolError: It is not a whole number of events.
     """
     if len(raw) % 5:
-        raise ToolError(f"{where}: {len(raw)} bytes. Expected a multiple of 5. Get the file again.")
+        raise ToolError(
+            where, f"{len(raw)} bytes", remedy="Expected a multiple of 5. Get the file again."
+        )
     b = np.frombuffer(raw, np.uint8).astype(np.int64).reshape(-1, 5)
     time = ((b[:, 2] & 127) << 16) | (b[:, 3] << 8) | b[:, 4]
     return Events(time, b[:, 0], b[:, 1], b[:, 2] >> 7)
@@ -112,7 +114,7 @@ def read_aedat2(raw: bytes, where: str) -> Events:
     """
     begin = _after_comments(raw)
     if not raw.startswith(_AEDAT2) or (len(raw) - begin) % 8:
-        raise ToolError(f"{where}: not a whole AEDAT 2.0 file. Get the file again.")
+        raise ToolError(where, "not a whole AEDAT 2.0 file", remedy="Get the file again.")
     words = np.frombuffer(raw, ">u4", offset=begin).astype(np.int64).reshape(-1, 2)
     address, time = words.T
     x, y = _DVS128 - ((address >> 8) & 127), _DVS128 - ((address >> 1) & 127)
@@ -129,14 +131,16 @@ def read_aedat3(raw: bytes, where: str) -> Events:
     end = b"#!END-HEADER\r\n"
     begin = raw.find(end)
     if not raw.startswith(_AEDAT3) or begin < 0:
-        raise ToolError(f"{where}: not an AEDAT 3.1 file. Get the file again.")
+        raise ToolError(where, "not an AEDAT 3.1 file", remedy="Get the file again.")
     place, words, times = begin + len(end), [], []
     while place < len(raw):
         start, place = place, place + _PACKET.itemsize
         head = np.frombuffer(raw[start:place].ljust(_PACKET.itemsize, b"\0"), _PACKET)[0]
         size, number, room = (int(head[word]) for word in ("size", "number", "capacity"))
         if size <= 0 or not 0 <= number <= room or place + size * room > len(raw):
-            raise ToolError(f"{where}: the packet at byte {start} is cut off. Get the file again.")
+            raise ToolError(
+                where, f"the packet at byte {start} is cut off", remedy="Get the file again."
+            )
         if head["type"] == _POLARITY and size == _POLARITY_BYTES:
             pair = np.frombuffer(raw, "<u4", 2 * number, place).astype(np.int64).reshape(-1, 2)
             pair = pair[(pair[:, 0] & 1) == 1]
@@ -154,16 +158,18 @@ def read_npz(raw: bytes, where: str) -> Events:
         with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
             parts: list[Any] = [np.asarray(arrays[key]) for key in "txyp"]
     except (KeyError, IndexError, AttributeError, TypeError):
-        raise ToolError(f"{where}: no arrays t, x, y, p in it. Get the file again.") from None
+        raise ToolError(where, "no arrays t, x, y, p in it", remedy="Get the file again.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError,
             RuntimeError) as error:  # fmt: skip
         said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ToolError(f"{where}: cannot be read: {said}. Get the file again.") from None
+        raise ToolError(where, f"cannot be read: {said}", remedy="Get the file again.") from None
     if len({part.shape for part in parts}) != 1 or parts[0].ndim != 1:
-        raise ToolError(f"{where}: t, x, y and p have other shapes. Expected (n,), all of them.")
+        raise ToolError(
+            where, "t, x, y and p have other shapes", remedy="Expected (n,), all of them."
+        )
     whole = [part.dtype.kind in "biu" or _are_whole(part) for part in parts]
     if not all(whole):
-        raise ToolError(f"{where}: {'txyp'[whole.index(False)]} holds no whole numbers.")
+        raise ToolError(where, f"{'txyp'[whole.index(False)]} holds no whole numbers")
     return Events(*(part.astype(np.int64) for part in parts))
 
 
@@ -190,8 +196,7 @@ def check_inside(events: Events, size: int, where: str) -> Events:
     for word, values, top in (*most, ("t", events.t, _LATEST)):
         if len(values) and not 0 <= values.min() <= values.max() < top:
             raise ToolError(
-                f"{where}: {word} goes from {values.min()} to {values.max()}. Accepted: 0 to"
-                f" {top - 1}."
+                where, f"{word} goes from {values.min()} to {values.max()}", f"0 to {top - 1}"
             )
     return events
 

@@ -38,22 +38,22 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
             raw = file.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         said = getattr(error, "strerror", None) or error
-        raise ToolError(f"{path}: cannot be read: {said}. Get the file again.") from None
+        raise ToolError(path, f"cannot be read: {said}", remedy="Get the file again.") from None
     if len(raw) > LARGEST:
-        raise ToolError(f"{path}: more than {LARGEST} bytes. Accepted: idx files up to that.")
+        raise ToolError(path, f"more than {LARGEST} bytes", "idx files up to that")
     head = 4 + 4 * axes
     if len(raw) < head or raw[:2] != b"\0\0":
-        raise ToolError(f"{path}: not an idx file. Accepted: the idx files of MNIST and its kin.")
+        raise ToolError(path, "not an idx file", "the idx files of MNIST and its kin")
     kind, found = raw[2], raw[3]
     if kind != 8 or found != axes:
         raise ToolError(
-            f"{path}: idx type 0x{kind:02x} with {found} axes. Accepted: 0x08 (unsigned byte) with"
-            f" {axes}."
+            path, f"idx type 0x{kind:02x} with {found} axes", f"0x08 (unsigned byte) with {axes}"
         )
     shape = struct.unpack(f">{axes}I", raw[4:head])
     if len(raw) - head != math.prod(shape):
         raise ToolError(
-            f"{path}: {len(raw) - head} bytes of data; its header says {math.prod(shape)}, shape"
-            f" {shape}. Get the file again."
+            path,
+            (f"{len(raw) - head} bytes of data; its header says {math.prod(shape)}, shape {shape}"),
+            remedy="Get the file again.",
         )
     return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)

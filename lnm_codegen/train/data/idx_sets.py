@@ -88,7 +88,7 @@ def _pixel_by_pixel(
     size = flat[0].shape[1]
     check_count(name, "pixels", pixels)
     if size % pixels:
-        raise ModelError(f"data: {name}: pixels is {pixels}. Accepted: a divisor of {size}.")
+        raise ModelError(f"data: {name}", f"pixels is {pixels}", f"a divisor of {size}")
     if seed is not None:
         order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
         flat = [part[:, order] for part in flat]
@@ -111,8 +111,12 @@ def read_idx_folder(name: str, folder: Path) -> tuple[Pair, Pair]:
     )
     if train.shape[1:] != test.shape[1:]:
         raise ToolError(
-            f"{folder}: training images of {tuple(train.shape[1:])}, test images of"
-            f" {tuple(test.shape[1:])}. Expected one size."
+            folder,
+            (
+                f"training images of {tuple(train.shape[1:])}, test images of "
+                f"{tuple(test.shape[1:])}"
+            ),
+            remedy="Expected one size.",
         )
     return (train, test), (train_labels, test_labels)
 
@@ -129,15 +133,17 @@ def _read_split(name: str, folder: Path, word: str) -> Pair:
     images, labels = read_idx(images_file, axes=3), read_idx(labels_file, axes=1)
     if len(images) != len(labels) or not len(images):
         raise ToolError(
-            f"{folder}: {len(images)} images and {len(labels)} labels in {images_file.name} and"
-            f" {labels_file.name}. Expected as many of one as of the other, and some."
+            folder,
+            (
+                f"{len(images)} images and {len(labels)} labels in {images_file.name} and "
+                f"{labels_file.name}"
+            ),
+            remedy="Expected as many of one as of the other, and some.",
         )
     if min(images.shape[1:]) < 4:
-        raise ToolError(
-            f"{images_file}: images of shape {images.shape[1:]}. Accepted: 4 by 4 pixels or more."
-        )
+        raise ToolError(images_file, f"images of shape {images.shape[1:]}", "4 by 4 pixels or more")
     if labels.max() > 9:
-        raise ToolError(f"{labels_file}: a label is {labels.max()}. Accepted: 0 to 9.")
+        raise ToolError(labels_file, f"a label is {labels.max()}", "0 to 9")
     return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
 
 

@@ -66,8 +66,12 @@ def imagenet(
     if list(train) != list(val):
         odd = sorted(set(train) ^ set(val))[0]
         raise ToolError(
-            f"{folder}: train/ has {len(train)} class folders with images, val/ {len(val)}, and"
-            f" {odd!r} is in one alone. Expected the same in both."
+            folder,
+            (
+                f"train/ has {len(train)} class folders with images, val/ {len(val)}, and {odd!r} "
+                "is in one alone"
+            ),
+            remedy="Expected the same in both.",
         )
     first, second = (
         _split(store, list(part.values()), size, short, threads).first(limit)
@@ -104,7 +108,9 @@ def _decode(
             pixels = _sized(image.convert("RGB"), size, short, numbers)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         said = " ".join(str(error).split()).rstrip(".")
-        raise ToolError(f"{store.root / path}: not an image: {said}. Get it again.") from None
+        raise ToolError(
+            store.root / path, f"not an image: {said}", remedy="Get it again."
+        ) from None
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 

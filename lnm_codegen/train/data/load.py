@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.train.data.cifar import cifar10, cifar100
 from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.data.digits import digits, digits_rows
@@ -27,6 +26,7 @@ from lnm_codegen.train.data.options import check_count
 from lnm_codegen.train.data.saccades import fashion_events
 from lnm_codegen.train.data.series import time_series
 from lnm_codegen.train.data.synthetic import delayed_xor, randman, yin_yang
+from lnm_codegen.validation import did_you_mean
 
 SETS: Mapping[str, Callable[..., Dataset]] = {
     "digits": digits,
@@ -72,28 +72,31 @@ def load(
         ToolError: The files are missing or malformed, or a package is.
     """
     if name not in SETS:
-        raise ModelError(
-            f"data: no set {name!r}. Accepted: {', '.join(DATASETS)}.{did_you_mean(name, DATASETS)}"
-        )
+        raise ModelError("data", f"no set {name!r}", DATASETS, did_you_mean(name, DATASETS))
     parameters = inspect.signature(SETS[name]).parameters
     accepted = [word for word in parameters if word not in ("folder", "limit")]
     for word in options:
         if word not in accepted:
             raise ModelError(
-                f"data: {name} has no option {word!r}. Accepted:"
-                f" {', '.join(accepted) or 'none'}.{did_you_mean(word, accepted)}"
+                "data",
+                f"{name} has no option {word!r}",
+                ", ".join(accepted) or "none",
+                did_you_mean(word, accepted),
             )
     if limit is not None:
         check_count(name, "limit", limit)
     if folder is not None:
         if "folder" not in parameters:
             raise ModelError(
-                f"data: {name!r} reads no files and takes no folder. Leave out --data-dir."
+                "data",
+                f"{name!r} reads no files and takes no folder",
+                remedy="Leave out --data-dir.",
             )
         return SETS[name](folder=Path(folder), limit=limit, **options)
     if "folder" in parameters and parameters["folder"].default is inspect.Parameter.empty:
         raise ModelError(
-            f"data: {name!r} is read from a folder of yours. Name it with --data-dir; docs/data.md"
-            " says what may be in it."
+            "data",
+            f"{name!r} is read from a folder of yours",
+            remedy="Name it with --data-dir; docs/data.md says what may be in it.",
         )
     return SETS[name](limit=limit, **options)

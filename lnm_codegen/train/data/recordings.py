@@ -39,8 +39,12 @@ def class_folders(
         wanted = {str(label) for label in range(classes)}
         if set(train) != wanted or set(test) != wanted:
             raise ToolError(
-                f"{store.root}: {len(train)} folders with recordings in {base}{words[0]} and"
-                f" {len(test)} in {base}{words[1]}. Expected those of classes 0 to {classes - 1}."
+                store.root,
+                (
+                    f"{len(train)} folders with recordings in {base}{words[0]} and {len(test)} in "
+                    f"{base}{words[1]}"
+                ),
+                remedy=f"Expected those of classes 0 to {classes - 1}.",
             )
         order = sorted(wanted, key=int)
         return (
@@ -64,7 +68,9 @@ def _numbered_part(store: Store, base: str, path: str) -> Part:
     for line in _lines(store, path):
         found = re.fullmatch(r"(\d+)\s+(\d)", line)
         if found is None:
-            raise ToolError(f"{store.root / path}: line {line!r}. Expected a number and a label.")
+            raise ToolError(
+                store.root / path, f"line {line!r}", remedy="Expected a number and a label."
+            )
         recordings.append(_recording(store, f"{base}{found[1]}.bs2", 34))
         labels.append(int(found[2]))
     return recordings, torch.tensor(labels, dtype=torch.int64)
@@ -96,7 +102,9 @@ def _trial_part(store: Store, base: str, path: str) -> Part:
             found = re.fullmatch(r"(\d+),(\d+),(\d+)", line.replace(" ", ""))
             if found is None or not 1 <= int(found[1]) <= 11:
                 raise ToolError(
-                    f"{store.root / table}: line {line!r}. Expected class (1 to 11), start, end."
+                    store.root / table,
+                    f"line {line!r}",
+                    remedy="Expected class (1 to 11), start, end.",
                 )
             span = int(found[2]), int(found[3])
             recordings.append(partial(trial, name, span))

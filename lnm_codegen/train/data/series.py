@@ -26,9 +26,9 @@ import torch
 from numpy.typing import NDArray
 
 from lnm_codegen.errors import ModelError, ToolError
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.data.split import Split, held
+from lnm_codegen.validation import did_you_mean
 
 _REMEDY = (
     "Run pip install --no-deps aeon, which carries eight problems, or name the folder of your .ts"
@@ -65,17 +65,17 @@ def time_series(
         problem: Its name in the archive.
     """
     if type(problem) is not str:
-        raise ModelError(f"data: time-series: problem is {problem!r}. Accepted: a name.")
+        raise ModelError("data: time-series", f"problem is {problem!r}", "a name")
     place = _find(folder, problem)
     train, test = (read_ts(place / f"{problem}_{word}.ts") for word in ("TRAIN", "TEST"))
     known = sorted(set(train.labels))
     for label in test.labels:
         if label not in known:
-            raise ToolError(f"{place}: test label {label!r} is not in {problem}_TRAIN.ts.")
+            raise ToolError(place, f"test label {label!r} is not in {problem}_TRAIN.ts")
     dimensions = train.values[0].shape[1]
     if test.values[0].shape[1] != dimensions:
         raise ToolError(
-            f"{place}: {dimensions} dimensions in training, {test.values[0].shape[1]} in test."
+            place, f"{dimensions} dimensions in training, {test.values[0].shape[1]} in test"
         )
     every = np.ma.masked_invalid(np.concatenate(train.values))
     mean, std = every.mean(axis=0).filled(0.0), every.std(axis=0).filled(1.0)
@@ -103,7 +103,7 @@ def read_ts(path: Path) -> Series:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or error
-        raise ToolError(f"{path}: cannot be read: {said}. Get the file again.") from None
+        raise ToolError(path, f"cannot be read: {said}", remedy="Get the file again.") from None
     values: list[NDArray[np.float32]] = []
     labels: list[str] = []
     in_data = False
@@ -115,9 +115,9 @@ def read_ts(path: Path) -> Series:
             in_data = line.lower() == "@data"
             words = line.lower().split()
             if words == ["@targetlabel", "true"]:
-                raise ToolError(f"{path}: labels are numbers to predict. Accepted: classes.")
+                raise ToolError(path, "labels are numbers to predict", "classes")
             if words[:2] == ["@classlabel", "false"]:
-                raise ToolError(f"{path}: its series have no labels. Accepted: classes.")
+                raise ToolError(path, "its series have no labels", "classes")
             continue
         *dimensions, label = line.split(":")
         try:
@@ -126,13 +126,19 @@ def read_ts(path: Path) -> Series:
             series = np.empty((0, 0), np.float32)
         if not series.size or (values and len(series) != values[0].shape[1]):
             raise ToolError(
-                f"{path}: line {number} is not a series: dimensions of one length, as many as in"
-                " the first, and a label, apart by colons. Get the file again."
+                path,
+                (
+                    f"line {number} is not a series: dimensions of one length, as many as in the "
+                    "first, and a label, apart by colons"
+                ),
+                remedy="Get the file again.",
             )
         values.append(series.T)
         labels.append(label.strip())
     if not values:
-        raise ToolError(f"{path}: no series in it. Expected lines after @data. Get the file again.")
+        raise ToolError(
+            path, "no series in it", remedy="Expected lines after @data. Get the file again."
+        )
     return Series(tuple(values), tuple(labels))
 
 
@@ -149,24 +155,27 @@ def _find(folder: Path | None, problem: str) -> Path:
     """Return the folder of a problem's two files."""
     base = _aeon() if folder is None else folder
     if not base.is_dir():
-        raise ToolError(f"data: time-series: {base} does not exist. {_REMEDY}")
+        raise ToolError("data: time-series", f"{base} does not exist", remedy=_REMEDY)
     files = sorted(base.glob("*_TRAIN.ts")) + sorted(base.glob("*/*_TRAIN.ts"))
     places = {f.name.removesuffix("_TRAIN.ts"): f.parent for f in files}
     if problem in places:
         return places[problem]
     if not places:
         raise ToolError(
-            f"data: time-series: {base} holds no <problem>_TRAIN.ts, nor does a folder in it."
-            f" {_REMEDY}"
+            "data: time-series",
+            f"{base} holds no <problem>_TRAIN.ts, nor does a folder in it",
+            remedy=_REMEDY,
         )
     raise ModelError(
-        f"data: time-series: no problem {problem!r} in {base}. Accepted:"
-        f" {', '.join(sorted(places))}.{did_you_mean(problem, places)}"
+        "data: time-series",
+        f"no problem {problem!r} in {base}",
+        ", ".join(sorted(places)),
+        did_you_mean(problem, places),
     )
 
 
 def _aeon() -> Path:
     spec = importlib.util.find_spec("aeon")
     if spec is None or not spec.submodule_search_locations:
-        raise ToolError(f"data: time-series: the package aeon is not installed. {_REMEDY}")
+        raise ToolError("data: time-series", "the package aeon is not installed", remedy=_REMEDY)
     return Path(spec.submodule_search_locations[0]) / "datasets" / "data"

@@ -53,7 +53,7 @@ class Folder:
             return (self.root / path).read_bytes()
         except OSError as error:
             raise ToolError(
-                f"{self.root / path}: cannot be read: {error.strerror or error}."
+                self.root / path, f"cannot be read: {error.strerror or error}"
             ) from None
 
     def names(self, path: str) -> list[str]:
@@ -62,7 +62,7 @@ class Folder:
         try:
             return [entry.name for entry in place.iterdir()] if place.is_dir() else []
         except OSError as error:
-            raise ToolError(f"{place}: cannot be read: {error.strerror or error}.") from None
+            raise ToolError(place, f"cannot be read: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Archive:
     def read(self, path: str) -> bytes:
         """Return what a file holds."""
         if path not in self.files:
-            raise ToolError(f"{self.root / path}: cannot be read: not in the archive.")
+            raise ToolError(self.root / path, "cannot be read: not in the archive")
         return self.files[path]
 
     def names(self, path: str) -> list[str]:
@@ -110,7 +110,9 @@ def read_archive(path: Path) -> Archive:
                         folders.setdefault(folder, set()).add(part.name)
     except (tarfile.TarError, OSError, ValueError, EOFError, lzma.LZMAError, zlib.error) as error:
         said = " ".join(str(error).split()).rstrip(".")
-        raise ToolError(f"{path}: cannot be read as a tar archive: {said}. Get it again.") from None
+        raise ToolError(
+            path, f"cannot be read as a tar archive: {said}", remedy="Get it again."
+        ) from None
     return Archive(path, files, folders)
 
 

@@ -101,8 +101,10 @@ def read_pickle(raw: bytes, where: str) -> Any:
     except Exception as error:  # a broken pickle raises nearly anything
         said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ToolError(
-            f"{where}: refused: {said}. Accepted: pickles of dicts, lists, numbers, text and"
-            " arrays of bytes. Get the file again."
+            f"{where}: refused",
+            said,
+            "pickles of dicts, lists, numbers, text and arrays of bytes",
+            "Get the file again.",
         ) from None
 
 

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.choice import BACKENDS
 from lnm_codegen.train.models.base import Network as Network
@@ -23,6 +22,7 @@ from lnm_codegen.train.models.resnet import RESNET18, RESNET19, RESNET20, RESNET
 from lnm_codegen.train.models.sequence import FeedForward, Recurrent
 from lnm_codegen.train.models.transformer import Transformer
 from lnm_codegen.train.models.vgg import VGG11, VGGSNN, Vgg
+from lnm_codegen.validation import did_you_mean
 
 MODELS: dict[str, Callable[..., Network]] = {
     "conv": conv_net,
@@ -65,17 +65,11 @@ def build(
         ModelError: No such network, an option that it does not take, or a value that it refuses.
     """
     if name not in MODELS:
-        raise ModelError(
-            f"models: no network {name!r}. Accepted: {', '.join(MODELS)}."
-            f"{did_you_mean(name, MODELS)}"
-        )
+        raise ModelError("models", f"no network {name!r}", MODELS, did_you_mean(name, MODELS))
     known = options_of(name)
     for word in options:
         if word not in known:
-            raise ModelError(
-                f"{name}: no option {word!r}. Accepted: {', '.join(known)}."
-                f"{did_you_mean(word, known)}"
-            )
+            raise ModelError(name, f"no option {word!r}", known, did_you_mean(word, known))
     check_choice("models", "backend", backend, BACKENDS)
     task = Task(sample, classes, kind, per_step)
     return MODELS[name](neuron, task, backend=backend, **options)

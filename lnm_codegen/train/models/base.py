@@ -42,9 +42,7 @@ class Task:
         axes = 3 if self.kind == "image" else 2
         if len(self.sample) < axes or (self.kind == "image" and len(self.sample) > axes):
             wanted = "(C, H, W)" if self.kind == "image" else "(T, *features)"
-            raise ModelError(
-                f"models: sample of kind {self.kind!r} is {self.sample}. Accepted: {wanted}."
-            )
+            raise ModelError("models", f"sample of kind {self.kind!r} is {self.sample}", wanted)
 
     @property
     def features(self) -> tuple[int, ...]:
@@ -107,15 +105,16 @@ def check_neuron(neuron: Neuron) -> None:
     """Raise ModelError unless a neuron fits between two layers of weights."""
     if len(neuron.inputs) != 1 or len(neuron.output) != 1:
         raise ModelError(
-            f"models: {neuron.name} has {len(neuron.inputs)} inputs and {len(neuron.output)}"
-            " outputs. Accepted: a neuron with one of each."
+            "models",
+            f"{neuron.name} has {len(neuron.inputs)} inputs and {len(neuron.output)} outputs",
+            "a neuron with one of each",
         )
 
 
 def check_size(where: str, word: str, value: Any) -> None:
     """Raise ModelError unless `value` is an integer >= 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ModelError(f"{where}: {word} is {value!r}. Accepted: an integer >= 1.")
+        raise ModelError(where, f"{word} is {value!r}", "an integer >= 1")
 
 
 def checked_sizes(where: str, word: str, values: Any) -> tuple[int, ...]:
@@ -124,7 +123,7 @@ def checked_sizes(where: str, word: str, values: Any) -> tuple[int, ...]:
         values = (values,)
     whole = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
     if not whole or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values):
-        raise ModelError(f"{where}: {word} is {values!r}. Accepted: one or more integers >= 1.")
+        raise ModelError(where, f"{word} is {values!r}", "one or more integers >= 1")
     return tuple(values)
 
 
@@ -132,7 +131,7 @@ def check_number(where: str, word: str, value: Any, low: float = 0.0) -> None:
     """Raise ModelError unless `value` is a finite number >= `low`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (number and isfinite(value) and value >= low):
-        raise ModelError(f"{where}: {word} is {value!r}. Accepted: a number >= {low:g}.")
+        raise ModelError(where, f"{word} is {value!r}", f"a number >= {low:g}")
 
 
 def checked_steps(where: str, task: Task, time_steps: int | None, default: int = 4) -> int | None:
@@ -143,8 +142,9 @@ def checked_steps(where: str, task: Task, time_steps: int | None, default: int =
         return steps
     if time_steps is not None:
         raise ModelError(
-            f"{where}: time_steps is {time_steps!r}, and a sequence brings its own steps. Leave"
-            " time_steps out."
+            where,
+            f"time_steps is {time_steps!r}, and a sequence brings its own steps",
+            remedy="Leave time_steps out.",
         )
     return None
 
@@ -153,8 +153,9 @@ def checked_frames(where: str, task: Task) -> tuple[int, int, int]:
     """Return (C, H, W) of what one step shows, or raise ModelError."""
     if len(task.features) != 3:
         raise ModelError(
-            f"{where}: a step of the sample shows {task.features}. Accepted: images (C, H, W) or"
-            " event frames (T, C, H, W)."
+            where,
+            f"a step of the sample shows {task.features}",
+            "images (C, H, W) or event frames (T, C, H, W)",
         )
     channels, height, width = task.features
     return channels, height, width

@@ -78,8 +78,9 @@ class ConvNet(Network):
         for outputs in channels:
             if min(height, width) < 2:
                 raise ModelError(
-                    f"train: {len(channels)} blocks halve an image of {image[1]}x{image[2]} pixels"
-                    f" away. Accepted: at most {len(blocks)} channels here."
+                    "train",
+                    f"{len(channels)} blocks halve an image of {image[1]}x{image[2]} pixels away",
+                    f"at most {len(blocks)} channels here",
                 )
             blocks.append(Block(neuron, inputs, outputs, (height, width), backend))
             inputs, height, width = outputs, height // 2, width // 2

@@ -122,8 +122,9 @@ class Loop(torch.autograd.Function):
         """Run the backward kernels, from the last step to the first."""
         if torch.is_grad_enabled():
             raise UnsupportedError(
-                "Recurrent: double backward (create_graph=True) through the generated kernels is"
-                " not supported. Use backend='torch' for higher derivatives."
+                "Recurrent",
+                "double backward (create_graph=True) through the generated kernels is not supported",
+                remedy="Use backend='torch' for higher derivatives.",
             )
         parts: tuple[Part, ...] = ctx.parts
         tensors, sequences = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]

@@ -242,13 +242,15 @@ class Recurrent(FeedForward):
             pairs = list(zip(widths[1:], widths, strict=False))
             if not pairs:
                 raise ModelError(
-                    "recurrent: feedback 'down' needs a layer above. Give two or more in hidden,"
-                    " or feedback='layer'."
+                    "recurrent",
+                    "feedback 'down' needs a layer above",
+                    remedy="Give two or more in hidden, or feedback='layer'.",
                 )
             if options.get("norm", "none") != "none":
                 raise ModelError(
-                    f"recurrent: norm {options['norm']!r} with feedback 'down'. Accepted there:"
-                    " 'none'. Use feedback='layer'."
+                    "recurrent",
+                    f"norm {options['norm']!r} with feedback 'down'",
+                    remedy="Accepted there: 'none'. Use feedback='layer'.",
                 )
         self.recurrent = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
         for back in self._backs():

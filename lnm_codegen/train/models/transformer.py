@@ -147,9 +147,7 @@ class Transformer(Network):
         for word, value in (("width", width), ("depth", depth), ("expansion", expansion)):
             check_size("transformer", word, value)
         if halvings not in range(5):
-            raise ModelError(
-                f"transformer: halvings is {halvings!r}. Accepted: an integer from 0 to 4."
-            )
+            raise ModelError("transformer", f"halvings is {halvings!r}", "an integer from 0 to 4")
         image = checked_frames("transformer", task)
         self.time_steps = checked_steps("transformer", task, time_steps)
         self.per_step = task.per_step

@@ -100,8 +100,9 @@ class Vgg(Network):
         halvings = design.plan.count(0)
         if min(height, width_px) < 2**halvings:
             raise ModelError(
-                f"{design.name}: {halvings} poolings leave nothing of {height}x{width_px} pixels."
-                f" Accepted: {2**halvings}x{2**halvings} or more."
+                design.name,
+                f"{halvings} poolings leave nothing of {height}x{width_px} pixels",
+                f"{2**halvings}x{2**halvings} or more",
             )
         make, threshold = maker(neuron, backend), threshold_of(neuron)
         self.layers = nn.ModuleList()

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lnm_codegen.backends.base import write_whole
 from lnm_codegen.errors import ModelError
+from lnm_codegen.files import write_whole
 
 NAME = "checkpoint.safetensors"
 REMEDY = "Replace the run with --force in place of --resume, or choose another folder with --out."
@@ -55,7 +55,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
             raise ValueError("it does not say after which epoch it was written")
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         said = " ".join(str(error).split()).rstrip(".")
-        raise ModelError(f"train: {path}: no whole checkpoint: {said}. {REMEDY}") from None
+        raise ModelError(f"train: {path}", f"no whole checkpoint: {said}", remedy=REMEDY) from None
     return tensors, facts
 
 

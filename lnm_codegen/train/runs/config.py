@@ -175,7 +175,7 @@ def _is_number(value: Any) -> bool:
 
 def _check(word: str, value: Any, sound: bool, accepted: str) -> None:
     if not sound:
-        raise ModelError(f"train: {word} is {value!r}. Accepted: {accepted}.")
+        raise ModelError("train", f"{word} is {value!r}", accepted)
 
 
 def takes_clamp(family: str) -> bool:
@@ -208,8 +208,9 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
         neuron = resolve(config.family, **arguments)
     if len(neuron.inputs) != 1 or len(neuron.output) != 1:
         raise ModelError(
-            f"train: {neuron.name} has {len(neuron.inputs)} inputs and {len(neuron.output)}"
-            " outputs. Accepted: a neuron with one of each."
+            "train",
+            f"{neuron.name} has {len(neuron.inputs)} inputs and {len(neuron.output)} outputs",
+            "a neuron with one of each",
         )
     return neuron
 
@@ -219,11 +220,12 @@ def _surrogate_of(table: Mapping[str, Any]) -> Any:
     kind = table.get("kind")
     if kind not in SURROGATES:
         raise ModelError(
-            f"train: surrogate kind is {kind!r}. Accepted: {', '.join(SURROGATES)}, as in"
-            ' {kind = "atan", alpha = 3.0}.'
+            "train",
+            f"surrogate kind is {kind!r}",
+            f"""{", ".join(SURROGATES)}, as in {{kind = "atan", alpha = 3.0}}""",
         )
     try:
         return SURROGATES[kind](**{k: v for k, v in table.items() if k != "kind"})
     except TypeError as error:
         taken = ", ".join(signature(SURROGATES[kind]).parameters) or "none"
-        raise ModelError(f"train: surrogate {kind}: {error}. Accepted: {taken}.") from None
+        raise ModelError("train", f"surrogate {kind}: {error}", taken) from None

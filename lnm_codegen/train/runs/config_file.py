@@ -19,9 +19,9 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.functions import did_you_mean
 from lnm_codegen.language.text.content import text_of
 from lnm_codegen.train.runs.config import PATHS, TrainConfig, takes_clamp
+from lnm_codegen.validation import did_you_mean
 
 TABLES: Mapping[str, dict[str, str]] = {
     "neuron": {"family": "family", "v_min": "v_min"},
@@ -52,12 +52,14 @@ def read_toml(path: Path) -> TrainConfig:
     try:
         content = tomllib.loads(text_of(path))
     except tomllib.TOMLDecodeError as error:
-        raise ModelError(f"{path}: not TOML: {error}.") from None
+        raise ModelError(path, f"not TOML: {error}") from None
     for key, table in content.items():
         if key not in TABLES or not isinstance(table, dict):
             raise ModelError(
-                f"{path}: {key!r} is no table that is read. Accepted: [neuron], [network], [data],"
-                f" [train].{did_you_mean(key, TABLES)}"
+                path,
+                f"{key!r} is no table that is read",
+                "[neuron], [network], [data], [train]",
+                did_you_mean(key, TABLES),
             )
     flat: dict[str, Any] = {}
     for name, table in content.items():
@@ -69,8 +71,10 @@ def read_toml(path: Path) -> TrainConfig:
                 flat.setdefault(_REST[name], {})[key] = _none(value)
             else:
                 raise ModelError(
-                    f"{path}: train: unknown key {key!r}. Accepted: {', '.join(sorted(known))}."
-                    f"{did_you_mean(key, known)}"
+                    f"{path}: train",
+                    f"unknown key {key!r}",
+                    ", ".join(sorted(known)),
+                    did_you_mean(key, known),
                 )
     if "v_min" in flat and not takes_clamp(flat.get("family", TrainConfig.family)):
         if flat["v_min"] is not None:  # a family that takes none says so
@@ -90,17 +94,17 @@ def read_json(path: Path, remedy: str) -> TrainConfig:
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise ModelError(
-                f"run: {path.parent} holds no run: no {path.name} in it. {remedy}"
+                "run", f"{path.parent} holds no run: no {path.name} in it", remedy=remedy
             ) from None
         raise ModelError(
-            f"run: {path}: cannot be read: {error.strerror or error}. {remedy}"
+            f"run: {path}", f"cannot be read: {error.strerror or error}", remedy=remedy
         ) from None
     except (ValueError, RecursionError) as error:
         said = " ".join(str(error).split())
-        raise ModelError(f"run: {path}: not JSON: {said}. {remedy}") from None
+        raise ModelError(f"run: {path}", f"not JSON: {said}", remedy=remedy) from None
     table = content.get("config") if isinstance(content, dict) else None
     if not isinstance(table, dict):
-        raise ModelError(f"run: {path}: no table 'config' in it. {remedy}")
+        raise ModelError(f"run: {path}", "no table 'config' in it", remedy=remedy)
     return config_of(table, f"run: {path}", remedy)
 
 

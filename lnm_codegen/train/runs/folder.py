@@ -29,8 +29,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lnm_codegen import __version__
-from lnm_codegen.backends.base import unwritable, write_whole
 from lnm_codegen.errors import LnmError, ModelError
+from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.train.engine import Epoch
 from lnm_codegen.train.runs import checkpoint
 from lnm_codegen.train.runs.config import TrainConfig
@@ -54,8 +54,12 @@ class RunFolder:
         """Refuse a folder that is none, that cannot be read, or is not empty."""
         if self._is_taken() and not force:
             raise ModelError(
-                f"train: {self.path} is not empty. Choose another folder with --out, go on with"
-                " the run in it with --resume, or replace it with --force."
+                "train",
+                f"{self.path} is not empty",
+                remedy=(
+                    "Choose another folder with --out, go on with the run in it with --resume, or "
+                    "replace it with --force."
+                ),
             )
 
     def resumable(self, config: TrainConfig | None) -> TrainConfig | None:
@@ -71,8 +75,9 @@ class RunFolder:
             self.path / checkpoint.NAME
         ).exists():
             raise ModelError(
-                f"train: {self.path} holds a trained network, but no {checkpoint.NAME} to go on"
-                f" from. {_REMEDY}"
+                "train",
+                f"{self.path} holds a trained network, but no {checkpoint.NAME} to go on from",
+                remedy=_REMEDY,
             )
         if config is None:
             return held
@@ -81,9 +86,9 @@ class RunFolder:
         for word in want:
             if told[word] != json.loads(json.dumps(have[word], default=str)):
                 raise ModelError(
-                    f"train: {self.path} holds a run whose {word} is {have[word]!r}, not"
-                    f" {want[word]!r}. Resume it with the config it began with, or choose another"
-                    " folder with --out."
+                    "train",
+                    f"{self.path} holds a run whose {word} is {have[word]!r}, not {want[word]!r}",
+                    remedy="Resume it with the config it began with, or choose another folder with --out.",
                 )
         return config
 
@@ -146,7 +151,9 @@ class RunFolder:
     def _is_taken(self) -> bool:
         try:
             if self.path.exists() and not self.path.is_dir():
-                raise ModelError(f"train: {self.path} is not a folder. Choose another with --out.")
+                raise ModelError(
+                    "train", f"{self.path} is not a folder", remedy="Choose another with --out."
+                )
             return self.path.is_dir() and any(self.path.iterdir())
         except OSError as error:
             raise self._unusable(error) from None
@@ -163,4 +170,4 @@ class RunFolder:
 
     def _unusable(self, error: OSError) -> LnmError:
         remedy = "Choose another folder with --out."
-        return unwritable(f"train: cannot write to {self.path}", error, remedy)
+        return unwritable("train", self.path, error, remedy)

@@ -174,7 +174,7 @@ class _Kept:
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
             raise ModelError(
-                f"train: {NAME} is of another network or another version: {said}. {REMEDY}"
+                "train", f"{NAME} is of another network or another version: {said}", remedy=REMEDY
             ) from None
         if self._folder is not None:
             self.save_metrics()

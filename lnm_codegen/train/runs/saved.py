@@ -61,7 +61,7 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     place = Path(folder)
     if not place.is_dir():
         what = "not a folder" if place.exists() else "no such folder"
-        raise ModelError(f"run: {place}: {what}. Name the folder that lnm train wrote.")
+        raise ModelError(f"run: {place}", str(what), remedy="Name the folder that lnm train wrote.")
     config = read_config(place / "config.json")
     weights = _weights(place / "model.safetensors")
     where = place / "config.json"
@@ -95,8 +95,10 @@ def read_config(path: Path) -> TrainConfig:
 def _unreadable(path: Path, error: OSError) -> ModelError:
     if isinstance(error, FileNotFoundError):
         what = "no complete epoch" if path.suffix == ".safetensors" else "no run"
-        return ModelError(f"run: {path.parent} holds {what}: no {path.name} in it. {_REMEDY}")
-    return ModelError(f"run: {path}: cannot be read: {error.strerror or error}. {_REMEDY}")
+        return ModelError(
+            "run", f"{path.parent} holds {what}: no {path.name} in it", remedy=_REMEDY
+        )
+    return ModelError(f"run: {path}", f"cannot be read: {error.strerror or error}", remedy=_REMEDY)
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
@@ -109,7 +111,9 @@ def _weights(path: Path) -> dict[str, Tensor]:
         raise _unreadable(path, error) from None
     except (SafetensorError, ValueError, KeyError) as error:
         said = " ".join(str(error).split()).rstrip(".")
-        raise ModelError(f"run: {path}: not a whole safetensors file: {said}. {_REMEDY}") from None
+        raise ModelError(
+            f"run: {path}", f"not a whole safetensors file: {said}", remedy=_REMEDY
+        ) from None
 
 
 def _check_weights(path: Path, want: Mapping[str, Tensor], have: Mapping[str, Tensor]) -> None:
@@ -118,13 +122,17 @@ def _check_weights(path: Path, want: Mapping[str, Tensor], have: Mapping[str, Te
         if name not in have or name not in want:
             where = "the file has no" if name not in have else "the network has no"
             raise ModelError(
-                f"run: {path}: does not fit config.json: {where} tensor {name!r}. {_REMEDY}"
+                f"run: {path}", f"does not fit config.json: {where} tensor {name!r}", remedy=_REMEDY
             )
         a, b = want[name], have[name]
         if a.shape != b.shape or a.dtype != b.dtype:
             raise ModelError(
-                f"run: {path}: does not fit config.json: {name!r} is {tuple(b.shape)} {b.dtype};"
-                f" expected {tuple(a.shape)} {a.dtype}. {_REMEDY}"
+                f"run: {path}",
+                (
+                    f"does not fit config.json: {name!r} is {tuple(b.shape)} {b.dtype}; expected "
+                    f"{tuple(a.shape)} {a.dtype}"
+                ),
+                remedy=_REMEDY,
             )
         if not bool(torch.isfinite(b).all()):
-            raise ModelError(f"run: {path}: {name!r} is not finite. {_REMEDY}")
+            raise ModelError(f"run: {path}", f"{name!r} is not finite", remedy=_REMEDY)

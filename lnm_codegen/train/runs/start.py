@@ -33,13 +33,13 @@ def begin_with(network: Network, run: Path | None, order: Sequence[int] | None) 
     except (OSError, SafetensorError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         raise ModelError(
-            f"train: neurons_from: {path}: {said}. Accepted: a folder that lnm train wrote."
+            f"train: neurons_from: {path}", said, "a folder that lnm train wrote"
         ) from None
     count = len(network.neurons)
     layers = tuple(range(count)) if order is None else tuple(order)
     if len(layers) != count:
         raise ModelError(
-            f"train: neurons_order is {layers}. Accepted: {count} numbers, one for each layer."
+            "train", f"neurons_order is {layers}", f"{count} numbers, one for each layer"
         )
     with torch.no_grad():
         for k, (layer, source) in enumerate(zip(network.neurons, layers, strict=True)):
@@ -48,8 +48,11 @@ def begin_with(network: Network, run: Path | None, order: Sequence[int] | None) 
                 if found is None or found.shape[1:] != value.shape:
                     have = "none" if found is None else str(tuple(found.shape[1:]))
                     raise ModelError(
-                        f"train: neurons_from: {path}: layer {k} takes {name} of shape"
-                        f" {tuple(value.shape)}; layer {source} of the run has {have}. Name a run"
-                        " of the same neuron and sizes."
+                        f"train: neurons_from: {path}",
+                        (
+                            f"layer {k} takes {name} of shape {tuple(value.shape)}; layer {source} of the run "
+                            f"has {have}"
+                        ),
+                        remedy="Name a run of the same neuron and sizes.",
                     )
                 value.copy_(found[-1])

@@ -87,7 +87,7 @@ def certificate(layer: NeuronLayer, x_max: float, *, bound: float = 100.0) -> Ce
     """
     number = isinstance(x_max, int | float) and not isinstance(x_max, bool)
     if not (number and math.isfinite(x_max) and x_max >= 0):
-        raise ModelError(f"certificate: x_max is {x_max!r}. Accepted: a finite number >= 0.")
+        raise ModelError("certificate", f"x_max is {x_max!r}", "a finite number >= 0")
     neuron = layer.neuron.with_per({p.name: "layer" for p in layer.neuron.params})
     given = {s.name: (-x_max, x_max) for s in neuron.inputs}
     found: dict[Any, Invariant | Escape | Undecided] = {}

@@ -60,7 +60,7 @@ def largest_slope(layer: NeuronLayer, low: float = LOWEST, high: float = 1.0) ->
 
 def _check_interval(low: float, high: float) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ModelError(f"slope: the interval is [{low}, {high}]. Accepted: finite, low < high.")
+        raise ModelError("slope", f"the interval is [{low}, {high}]", "finite, low < high")
 
 
 def _steepest(

@@ -104,8 +104,9 @@ def region_of(
     soft = charge.v_reset is None
     if charge.v_reset is not None and charge.v_reset not in v:
         raise ModelError(
-            f"project: {neuron.name} resets to {float(charge.v_reset):g}. Accepted: a value in"
-            f" [v_min, v_threshold], {v}."
+            "project",
+            f"{neuron.name} resets to {float(charge.v_reset):g}",
+            f"a value in [v_min, v_threshold], {v}",
         )
     degree = len(charge.offset) - 1
     straight = tuple(Fraction(decay) if k == 1 else Fraction(0) for k in range(degree + 1))
@@ -132,7 +133,8 @@ def region_of(
     )  # fmt: skip
     if not region.holds_exactly(leak):
         raise ModelError(
-            f"project: for |x| <= {x_max:g} even the leak f(v) = {decay:g}*v leaves {v}. Accepted:"
-            " a smaller x_max, such as 0.9, or a lower v_min."
+            "project",
+            f"for |x| <= {x_max:g} even the leak f(v) = {decay:g}*v leaves {v}",
+            "a smaller x_max, such as 0.9, or a lower v_min",
         )
     return region

@@ -57,8 +57,12 @@ def project(layer: NeuronLayer, x_max: float, *, v_min: float = LOWEST, decay: f
         if not bool(torch.isfinite(theta).all()):
             row = int(torch.nonzero(~torch.isfinite(theta).all(1))[0])
             raise ModelError(
-                f"project: {region.charge.theta} of {layer.neuron.name} is not finite in row {row}:"
-                f" {theta[row].tolist()}. Go back to the last checkpoint."
+                "project",
+                (
+                    f"{region.charge.theta} of {layer.neuron.name} is not finite in row {row}: "
+                    f"{theta[row].tolist()}"
+                ),
+                remedy="Go back to the last checkpoint.",
             )
         outside = torch.nonzero(~region.holds(theta)).flatten()
         if len(outside):
@@ -81,15 +85,18 @@ def _region(layer: NeuronLayer, x_max: float, v_min: float, decay: float) -> Reg
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number and math.isfinite(value) and (word != "x_max" or value >= 0)):
             accepted = "a finite number >= 0" if word == "x_max" else "a finite number"
-            raise ModelError(f"project: {word} is {value!r}. Accepted: {accepted}.")
+            raise ModelError("project", f"{word} is {value!r}", accepted)
     charge = polynomial_charge(layer.neuron)
     threshold: Tensor = getattr(layer, charge.threshold)
     learned = any(p.learnable for p in layer.neuron.params if p.name == charge.threshold)
     if learned or threshold.numel() != 1:
         raise UnsupportedError(
-            f"{layer.neuron.name}: {charge.threshold} is learned or differs by row, and with it the"
-            " interval that projection keeps. Accepted: one fixed threshold; theta can scale"
-            " instead."
+            layer.neuron.name,
+            (
+                f"{charge.threshold} is learned or differs by row, and with it the interval that "
+                "projection keeps"
+            ),
+            "one fixed threshold; theta can scale instead",
         )
     return region_of(layer.neuron, float(x_max), float(v_min), threshold.item(), float(decay))
 
@@ -113,6 +120,7 @@ def _shrunk(region: Region, theta: Tensor, dtype: torch.dtype) -> Tensor:
             return moved
         s = torch.where(inside.unsqueeze(1), s, s * (1 - 2.0**-8))
     raise ModelError(
-        f"project: the leak, rounded to {dtype}, is outside by its rounding. Accepted: x_max a"
-        f" little below {region.x:g}."
+        "project",
+        f"the leak, rounded to {dtype}, is outside by its rounding",
+        f"x_max a little below {region.x:g}",
     )

@@ -70,7 +70,7 @@ _DONE = [0]
 
 
 def _dying(call: int) -> Any:
-    from lnm_codegen.backends.base import write_whole
+    from lnm_codegen.files import write_whole
 
     def write(path: Path, text: bytes) -> None:
         _DONE[0] += 1

@@ -55,8 +55,9 @@ def check_states(design: Design) -> None:
     """
     if "array" in design.rtl.forms and not design.states:
         raise UnsupportedError(
-            f"verilog: {design.name}: form 'array' stores states, and there is none. Use"
-            " rtl=lnm.Rtl(forms=('comb', 'core', 'seq'))."
+            f"verilog: {design.name}",
+            "form 'array' stores states, and there is none",
+            remedy="Use rtl=lnm.Rtl(forms=('comb', 'core', 'seq')).",
         )
 
 

@@ -27,14 +27,19 @@ def check_channels(design: Design) -> None:
     array = "array" in rtl.forms
     if rtl.coefficients == "constant" or (array and rtl.coefficients == "port"):
         raise UnsupportedError(
-            f"verilog: {design.name}: {channels} channels have coefficients of their own, which"
-            f" coefficients={rtl.coefficients!r} cannot tell apart. Use"
-            " rtl=lnm.Rtl(coefficients='memory')."
+            f"verilog: {design.name}",
+            (
+                f"{channels} channels have coefficients of their own, which "
+                f"coefficients={rtl.coefficients!r} cannot tell apart"
+            ),
+            remedy="Use rtl=lnm.Rtl(coefficients='memory').",
         )
     if array and rtl.neurons % channels:
         raise UnsupportedError(
-            f"verilog: {design.name}: neurons is {rtl.neurons}, which {channels} channels do not"
-            f" divide. Accepted: a multiple of {channels}. Give rtl=lnm.Rtl(neurons=...)."
+            f"verilog: {design.name}",
+            f"neurons is {rtl.neurons}, which {channels} channels do not divide",
+            f"a multiple of {channels}",
+            "Give rtl=lnm.Rtl(neurons=...).",
         )
 
 

@@ -87,7 +87,10 @@ def check_factors(design: Design) -> None:
             width = max(fx.bits_of(e).width for e in (product.lhs, product.rhs))
             if width > WIDEST:
                 raise UnsupportedError(
-                    f"verilog: {design.name}: a factor in {let.target.name} has {width} bits; the"
-                    f" multiplier of ECP5 takes {WIDEST}. Give narrower formats, or"
-                    " multiplier='generic'."
+                    f"verilog: {design.name}",
+                    (
+                        f"a factor in {let.target.name} has {width} bits; the multiplier of ECP5 takes "
+                        f"{WIDEST}"
+                    ),
+                    remedy="Give narrower formats, or multiplier='generic'.",
                 )

@@ -1,0 +1,150 @@
+"""Argument validation: each function returns its value, or raises an error that names it.
+
+`where` is the place of the argument, `word` its name: "lif", "tau" give "lif: tau is 0".
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from lnm_codegen.errors import ModelError
+
+T = TypeVar("T")
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Return "Did you mean 'x'?" for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"Did you mean {near[0]!r}?" if near else ""
+
+
+def listed(values: Iterable[object]) -> str:
+    """Return values as Python writes them, with commas between."""
+    return ", ".join(repr(value) for value in values)
+
+
+def wrong(
+    where: str, word: str, value: object, accepted: str | Iterable[str], remedy: str = ""
+) -> ModelError:
+    """Return the error of an argument whose value is not accepted."""
+    return ModelError(where, f"{word} is {value!r}", accepted, remedy)
+
+
+def require_known(where: str, kind: str, name: Any, known: Iterable[str]) -> str:
+    """Return `name`, one of the `known` names of a `kind`: "family", "option".
+
+    Raises:
+        ModelError: Another name. The message lists the known ones and suggests the nearest.
+    """
+    known = list(known)
+    if not isinstance(name, str) or name not in known:
+        raise ModelError(where, f"no {kind} {name!r}", known or "none", did_you_mean(name, known))
+    return name
+
+
+def require_one_of(where: str, word: str, value: T, accepted: Sequence[Any]) -> T:
+    """Return `value`, equal to one of `accepted` and of its type.
+
+    Raises:
+        ModelError: Any other value.
+    """
+    if not any(type(value) is type(one) and value == one for one in accepted):
+        words = [one for one in accepted if isinstance(one, str)]
+        hint = did_you_mean(value, words) if isinstance(value, str) else ""
+        raise wrong(where, word, value, listed(accepted), hint)
+    return value
+
+
+def require_bool(where: str, word: str, value: Any) -> bool:
+    """Return `value`, True or False. The word "no" would count as True.
+
+    Raises:
+        ModelError: Any other value.
+    """
+    return bool(require_one_of(where, word, value, (True, False)))
+
+
+def require_integer(
+    where: str, word: str, value: Any, low: int = 1, high: int | None = None
+) -> int:
+    """Return `value`, an integer of at least `low` and at most `high`.
+
+    Raises:
+        ModelError: Any other value, a bool among them.
+    """
+    if not _is_integer(value) or value < low or (high is not None and value > high):
+        span = f">= {low}" if high is None else f"from {low} to {high}"
+        raise wrong(where, word, value, f"an integer {span}")
+    return int(value)
+
+
+def require_integers(where: str, word: str, values: Any, low: int = 1) -> tuple[int, ...]:
+    """Return one integer, or a sequence of one or more, as a tuple; each is at least `low`.
+
+    Raises:
+        ModelError: Any other value.
+    """
+    many = (values,) if _is_integer(values) else values
+    is_sequence = isinstance(many, Sequence) and not isinstance(many, str) and len(many) > 0
+    if not is_sequence or not all(_is_integer(value) and value >= low for value in many):
+        raise wrong(where, word, values, f"one or more integers >= {low}")
+    return tuple(int(value) for value in many)
+
+
+def require_number(
+    where: str,
+    word: str,
+    value: Any,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    optional: bool = False,
+) -> Any:
+    """Return `value`, a finite number within the bounds, or None where that is `optional`.
+
+    Args:
+        where: Place of the argument.
+        word: Name of the argument.
+        value: Its value.
+        low: Least value, or None.
+        above: Bound that the value exceeds, or None.
+        high: Largest value, or None.
+        below: Bound that the value stays under, or None.
+        optional: None is accepted too.
+
+    Raises:
+        ModelError: Any other value, a bool among them.
+    """
+    if optional and value is None:
+        return None
+    bounds = {">=": low, ">": above, "<=": high, "<": below}
+    if (
+        not is_number(value)
+        or (low is not None and value < low)
+        or (above is not None and value <= above)
+        or (high is not None and value > high)
+        or (below is not None and value >= below)
+    ):
+        spans = " and ".join(f"{sign} {b:g}" for sign, b in bounds.items() if b is not None)
+        number = f"a number {spans}" if spans else "a finite number"
+        raise wrong(where, word, value, f"{number} or None" if optional else number)
+    return value
+
+
+def is_number(value: Any) -> bool:
+    """Report whether `value` is a finite int or float, and not a bool."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond the largest float
+        return False
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,211 @@
+"""Layout of the package: layers of imports, and bounds on folders, modules and functions.
+
+`docs/architecture.md` draws the layers; the picture is compared with the imports here.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lnm_codegen"
+MODULES = sorted(p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py"))
+
+LEVELS = (
+    ("errors",),
+    ("validation", "files"),
+    ("ir",),
+    ("language", "backends"),
+    ("families", "compiler"),
+    ("__init__",),
+    ("analysis",),
+    ("nn", "hardware"),
+    ("train", "deploy"),
+    ("insight", "bench"),
+    ("cli",),
+)
+"""The layers, from the lowest: top-level folders and root modules. `__init__` is `lnm` itself."""
+
+ONLY_IN = {
+    "sympy": ("language/", "families/", "analysis/", "compiler/build.py"),
+    "jinja2": ("backends/render.py",),
+    "torch": ("nn/", "train/", "deploy/", "insight/", "bench/"),
+    "triton": ("nn/", "bench/"),
+}
+"""Library -> where it may be imported."""
+
+LARGE_FOLDERS = {"families", "train/data", "cli"}
+"""Folders with a file for each neuron, data set or verb."""
+
+MOST_MODULES, MOST_ROOT_MODULES, MOST_LINES, MOST_FUNCTION_LINES, MOST_PER_PREFIX = (
+    16,
+    6,
+    300,
+    70,
+    2,
+)
+
+
+def layer_of(path: str) -> str:
+    return path.split("/")[0].removesuffix(".py")
+
+
+def level_of(layer: str) -> int:
+    return next(k for k, names in enumerate(LEVELS) if layer in names)
+
+
+def imported(path: str) -> Iterator[str]:
+    """Yield the full name of every module that a file imports, also inside functions."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if file_of(name) else str(node.module) for name in whole)
+
+
+@cache
+def tree_of(path: str) -> ast.Module:
+    return ast.parse((PACKAGE / path).read_text(encoding="utf-8"))
+
+
+def file_of(module: str) -> str | None:
+    """Return the path of one of our modules below the package, or None for any other name."""
+    root, *parts = module.split(".")
+    places = ["/".join([*parts, "__init__.py"]), "/".join(parts) + ".py"]
+    return next((p for p in places if root == "lnm_codegen" and p in MODULES), None)
+
+
+@cache
+def graph() -> dict[str, set[str]]:
+    """Return module -> the modules of the package that it imports."""
+    found = {p: {file_of(name) for name in imported(p)} for p in MODULES}
+    return {p: {q for q in targets if q not in (None, p)} for p, targets in found.items()}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_imports_point_one_way(path: str) -> None:
+    """A layer imports itself and lower levels."""
+    own = layer_of(path)
+    wrong = [
+        q for q in graph()[path] if layer_of(q) != own and level_of(layer_of(q)) >= level_of(own)
+    ]
+    assert not wrong
+
+
+def test_every_folder_is_a_layer() -> None:
+    """The list of layers is the list of folders and root modules."""
+    known = {name for names in LEVELS for name in names}
+    assert {layer_of(path) for path in MODULES} == known
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Imports inside functions and under TYPE_CHECKING count too."""
+    circles = [
+        (p, q) for p, targets in graph().items() for q in targets if p < q and p in graph()[q]
+    ]
+    assert not circles
+
+
+def test_no_circle_of_imports() -> None:
+    """Nor is there a longer circle."""
+    done: set[str] = set()
+
+    def visit(path: str, above: tuple[str, ...]) -> None:
+        assert path not in above, f"circle: {' -> '.join([*above[above.index(path) :], path])}"
+        if path not in done:
+            for target in sorted(graph()[path]):
+                visit(target, (*above, path))
+            done.add(path)
+
+    for path in MODULES:
+        visit(path, ())
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_libraries_stay_where_they_belong(path: str) -> None:
+    """SymPy ends at compiler/build, Jinja is render's, PyTorch begins at nn."""
+    for name in imported(path):
+        places = ONLY_IN.get(name.split(".")[0])
+        assert places is None or path.startswith(places), f"{path} imports {name}"
+
+
+def test_the_picture_of_the_layers() -> None:
+    """The Mermaid diagram of docs/architecture.md has an arrow for each import between layers."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = re.findall(r"```mermaid\n(.*?)```", text, re.S)
+    assert len(drawn) == 1, "one picture of the layers"
+    arrows = {(a, b) for a, b in re.findall(r"^\s*(\w+) --> (\w+)$", drawn[0], re.M)}
+    shared = {*LEVELS[0], *LEVELS[1], "__init__"}  # every layer may import these: no arrows
+    layers = {(layer_of(p), layer_of(q)) for p, targets in graph().items() for q in targets}
+    real = {(a, b) for a, b in layers if a != b and a not in shared and b not in shared}
+    assert arrows == real
+
+
+def folders(base: Path, pattern: str) -> dict[str, list[str]]:
+    """Return folder -> the names of its files, without `__init__.py`."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(base.rglob(pattern)):
+        if path.name != "__init__.py":
+            folder = path.parent.relative_to(base).as_posix()
+            found.setdefault(folder, []).append(path.name)
+    return found
+
+
+def test_folders_are_small() -> None:
+    """At most 16 modules in a folder, 6 in the root."""
+    counts = {folder: len(names) for folder, names in folders(PACKAGE, "*.py").items()}
+    assert counts.pop(".") <= MOST_ROOT_MODULES
+    assert not {f: n for f, n in counts.items() if n > MOST_MODULES and f not in LARGE_FOLDERS}
+
+
+@pytest.mark.parametrize(
+    ("base", "pattern"),
+    [("lnm_codegen", "*.py"), ("lnm_codegen/templates", "*.j2"), ("tests", "*.py")],
+)
+def test_no_three_files_share_a_prefix(base: str, pattern: str) -> None:
+    """Three files with one first word are a folder: `k.py` counts with `k_*.py`."""
+    for folder, names in folders(ROOT / base, pattern).items():
+        words = Counter(n.split(".")[0].removeprefix("test_").split("_")[0] for n in names)
+        crowded = [word for word, count in words.items() if count > MOST_PER_PREFIX]
+        assert not crowded, f"{base}/{folder}: {crowded}"
+
+
+def test_tests_mirror_the_package() -> None:
+    """Each folder of tests has the name of a folder of the package, and no `__init__.py`."""
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+    for folder in folders(ROOT / "tests", "test_*.py"):
+        assert (PACKAGE / folder).is_dir(), f"tests/{folder} mirrors nothing"
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_modules_and_functions_are_short(path: str) -> None:
+    """At most 300 lines a module and 70 a function."""
+    assert len((PACKAGE / path).read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert statement_lines(node) <= MOST_FUNCTION_LINES, f"{path}: {node.name}"
+
+
+def statement_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a body without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_no_prefix_names_its_folder() -> None:
+    """A module does not repeat the name of its folder: not `c/c_expr.py`."""
+    repeated = [
+        path
+        for path in MODULES
+        if PurePosixPath(path).stem.startswith(f"{PurePosixPath(path).parent.name}_")
+    ]
+    assert not repeated
