@@ -28,7 +28,7 @@ def emit(
     spec: Fixed | FixedSpec | None = None,
     values: Mapping[str, Any] | None = None,
     rtl: Rtl | None = None,
-    played: Mapping[str, Any] | None = None,
+    stimulus: Mapping[str, Any] | None = None,
 ) -> Source:
     """Generate source for a neuron.
 
@@ -44,7 +44,7 @@ def emit(
         values: In fixed point, parameters by name, as for `lnm.interpret`; the declared `init`
             otherwise.
         rtl: For "verilog": which modules, and how; `lnm.Rtl()` otherwise.
-        played: For an array of "verilog": input -> real numbers (sequences, ticks, neurons) that
+        stimulus: For an array of "verilog": input -> real numbers (sequences, ticks, neurons) that
             its golden vectors are made of, each sequence from the initial states; drawn otherwise.
 
     Returns:
@@ -53,18 +53,18 @@ def emit(
     Raises:
         ModelError: No neuron, a name that is reserved, an unknown backend, type or scheme; in fixed
             point a number that does not fit its format.
-        ShapeError: Values or played arrays of other shapes.
+        ShapeError: Values or a stimulus of other shapes.
         UnsupportedError: The target cannot express the neuron.
     """
     _check_backend(backend, (*BACKENDS, *FIXED_BACKENDS))
-    plain = spec is None and values is None and rtl is None and played is None
+    plain = spec is None and values is None and rtl is None and stimulus is None
     if plain and backend not in FIXED_BACKENDS.keys() - BACKENDS.keys():
         model = _model_for(neuron, backend, name, dtype, scheme)
         return BACKENDS[backend].emit(model)
     check_neuron_given(neuron, "emit")
     _check_fixed(backend, spec, rtl)
     fixed = fixed_model_of(
-        neuron, spec, name=name, scheme=scheme, values=values, rtl=rtl, played=played
+        neuron, spec, name=name, scheme=scheme, values=values, rtl=rtl, stimulus=stimulus
     )
     return FIXED_BACKENDS[backend].emit(fixed)
 

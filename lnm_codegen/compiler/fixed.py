@@ -49,14 +49,14 @@ def fixed_model_of(
     scheme: str = "horner",
     values: Mapping[str, Any] | None = None,
     rtl: Rtl | None = None,
-    played: Mapping[str, Any] | None = None,
+    stimulus: Mapping[str, Any] | None = None,
 ) -> FixedModel:
     """Return what a fixed-point backend receives for a neuron.
 
     Raises:
         ModelError: As for `quantize`; a name that is reserved; a value or an initial state that
             does not fit.
-        ShapeError: `played` is not one array (sequences, ticks, neurons) for each input.
+        ShapeError: `stimulus` is not one array (sequences, ticks, neurons) for each input.
         UnsupportedError: As for `quantize`; a parameter per neuron.
     """
     if name is not None and name != neuron.name:
@@ -91,15 +91,15 @@ def fixed_model_of(
         coefficients=coefficients,
         equations=equations(neuron),
         rtl=rtl or Rtl(),
-        played=None if played is None else _played(neuron, program, played, rtl or Rtl()),
+        stimulus=None if stimulus is None else _stimulus(neuron, program, stimulus, rtl or Rtl()),
     )
 
 
-def _played(
-    neuron: Neuron, program: fx.Program, played: Mapping[str, Any], rtl: Rtl
+def _stimulus(
+    neuron: Neuron, program: fx.Program, stimulus: Mapping[str, Any], rtl: Rtl
 ) -> dict[str, Array]:
     names = [s.name for s in neuron.inputs]
-    arrays = {name: np.asarray(value, np.float64) for name, value in played.items()}
+    arrays = {name: np.asarray(value, np.float64) for name, value in stimulus.items()}
     shapes = {array.shape for array in arrays.values()}
     shape = next(iter(shapes), ())
     sound = len(shapes) == 1 and len(shape) == 3 and min(shape) > 0 and shape[2] == rtl.neurons
@@ -107,7 +107,7 @@ def _played(
         given = ", ".join(f"{n} {a.shape}" for n, a in arrays.items()) or "nothing"
         raise ShapeError(
             neuron.name,
-            f"played is {given}",
+            f"stimulus is {given}",
             f"for each of {', '.join(names)} an array (sequences, ticks, {rtl.neurons})",
         )
     return {name: integers(array, _bits(program, name)) for name, array in arrays.items()}

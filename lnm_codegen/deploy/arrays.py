@@ -125,7 +125,7 @@ def _array(path: str, layer: NeuronLayer, spec: FixedSpec, seen: Seen) -> LayerA
             neurons=neurons,
             coefficients="memory" if channels > 1 else "constant",
         ),
-        played={neuron.inputs[0].name: np.swapaxes(x, 0, 1)},
+        stimulus={neuron.inputs[0].name: np.swapaxes(x, 0, 1)},
     )
     return LayerArray(path, name, spec, neurons, copies, channels, steps, images, seen.norm, source)
 

@@ -106,11 +106,11 @@ def test_refusals() -> None:
         "lnm: theta per neuron has no circuit. Accepted: per='layer' or per='channel'."
     )
     rtl = lnm.Rtl(forms=("array",), neurons=4)
-    for played in ({"x": np.zeros((1, 2, 3))}, {"y": np.zeros((1, 2, 4))}, {}):
+    for stimulus in ({"x": np.zeros((1, 2, 3))}, {"y": np.zeros((1, 2, 4))}, {}):
         with pytest.raises(ShapeError) as shape:
-            lnm.emit(NEURON, "verilog", spec=Q4_12, rtl=rtl, played=played)
+            lnm.emit(NEURON, "verilog", spec=Q4_12, rtl=rtl, stimulus=stimulus)
         assert re.fullmatch(
-            r"lnm: played is .*\. Accepted: for each of x an array \(sequences, ticks, 4\)\.",
+            r"lnm: stimulus is .*\. Accepted: for each of x an array \(sequences, ticks, 4\)\.",
             str(shape.value),
         )
 

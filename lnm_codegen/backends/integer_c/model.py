@@ -45,7 +45,7 @@ class FixedModel:
 
     Attributes:
         rtl: For circuits alone.
-        played: What the testbench of an array plays: input -> integers (sequences, ticks, neurons),
+        stimulus: Of the testbench of an array: input -> integers (sequences, ticks, neurons),
             each sequence from the initial states. Where it is None, inputs are drawn.
     """
 
@@ -56,7 +56,7 @@ class FixedModel:
     coefficients: tuple[Coefficient, ...]
     equations: tuple[str, ...]
     rtl: Rtl
-    played: Mapping[str, Array] | None = field(default=None, compare=False, repr=False)
+    stimulus: Mapping[str, Array] | None = field(default=None, compare=False, repr=False)
 
     @property
     def channels(self) -> int:

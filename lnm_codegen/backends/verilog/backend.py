@@ -105,7 +105,7 @@ def _array(
     name, times = design.name, array_times(design, pipeline.latency)
     made = array_modules(design, pipeline.latency)
     leaves = tuple(word for word in (*made, "delay") if word != "array")
-    vectors, played = array_vectors(design, design.rtl.vectors), design.model.played
+    vectors, stimulus = array_vectors(design, design.rtl.vectors), design.model.stimulus
     file, count = f"{name}_array.hex", len(vectors.words)
     form = Form(
         word="array",
@@ -116,7 +116,7 @@ def _array(
         more=(("neurons", design.rtl.neurons), ("tick_cycles", times.tick_cycles)),
         vectors=file,
         fields=vectors.fields,
-        sequence=count if played is None else count // len(next(iter(played.values()))),
+        sequence=count if stimulus is None else count // len(next(iter(stimulus.values()))),
     )
     files = {f"rtl/{name}_{word}.v": text for word, text in made.items()}
     files[f"rtl/{name}_delay.v"] = _leaf(design, "delay")

@@ -22,11 +22,11 @@ TICKS, MOST = 8, 1 << 15
 def array_vectors(design: Design, count: int) -> Vectors:
     """Return ticks of all neurons: what the model is to play, or `count` updates that are drawn.
 
-    A word is the data of an input, then that of its result. Each sequence that is played begins
+    A word is the data of an input, then that of its result. Each sequence of a stimulus begins
     with the initial states; drawn inputs are one sequence.
     """
     neurons, channels = design.rtl.neurons, design.model.channels
-    inputs = design.model.played or _drawn_ticks(design, count)
+    inputs = design.model.stimulus or _drawn_ticks(design, count)
     sequences, ticks = next(iter(inputs.values())).shape[:2]
     coefficients = {
         c.name: np.repeat(c.integers, neurons // channels) if len(c.integers) > 1 else c.integers[0]
@@ -86,8 +86,8 @@ class _View:
 def array_testbench(design: Design, times: ArrayTimes, vectors: Vectors, file: str) -> str:
     """Return the testbench, which reads the vectors from `file`."""
     neurons, count = design.rtl.neurons, len(vectors.words)
-    played = design.model.played
-    length = count if played is None else count // len(next(iter(played.values())))
+    stimulus = design.model.stimulus
+    length = count if stimulus is None else count // len(next(iter(stimulus.values())))
     widths = dict(vectors.fields)
     values = {c.name: c.integers[0] for c in design.model.coefficients}
     held = design.coefficients if design.rtl.coefficients == "port" else ()
