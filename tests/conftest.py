@@ -36,9 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_OWN_CACHE] = folder
     os.environ["LNM_CACHE"] = str(folder)
     if config.getoption("--update-golden"):
-        from tests.update_generated import main
+        from tests.update_generated import update
 
-        main()
+        update()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -19,6 +19,7 @@ module lnm_3_array_check (
     wire tlast_error;
     wire [2:0] valid;
     wire [11:0] core_valid;
+    wire [3:0] in_flight;
 
     lnm_3_array dut (.clk(clk), .rst(rst), .s_axis_tvalid(s_axis_tvalid), .s_axis_tready(s_axis_tready), .m_axis_tvalid(m_axis_tvalid),
 `ifdef CONTROL
@@ -26,7 +27,7 @@ module lnm_3_array_check (
 `else
         .m_axis_tready(m_axis_tready),
 `endif
-        .clear(clear), .s_axis_tdata(s_axis_tdata), .s_axis_tlast(s_axis_tlast), .m_axis_tdata(m_axis_tdata), .m_axis_tlast(m_axis_tlast), .tlast_error(tlast_error), .valid(valid), .core_valid(core_valid));
+        .clear(clear), .s_axis_tdata(s_axis_tdata), .s_axis_tlast(s_axis_tlast), .m_axis_tdata(m_axis_tdata), .m_axis_tlast(m_axis_tlast), .tlast_error(tlast_error), .valid(valid), .core_valid(core_valid), .in_flight(in_flight));
 
     wire take = s_axis_tvalid && s_axis_tready;
     wire give = m_axis_tvalid && m_axis_tready;
@@ -61,7 +62,9 @@ module lnm_3_array_check (
     always @* if (started) begin
         assert (!stalled || (m_axis_tvalid && payload == payload_before));
         assert (taken_less_given == held);
-        assert (!take || taken_less_given < 256);
+        assert (!take || taken_less_given < 8);
+        assert (taken_less_given == in_flight);
+        assert (in_flight <= 8);
         cover (stalled && give);
     end
 endmodule

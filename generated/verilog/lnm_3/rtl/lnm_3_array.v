@@ -5,9 +5,10 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// 256 neurons one after another through lnm_3_core, their states in a memory. A tick is an
+// 8 neurons one after another through lnm_3_core, their states in a memory. A tick is an
 // input for each of them, neuron 0 first, tlast with the last; the results leave in the same order.
-// Latency 15 cycles, interval 1; a tick takes 256 cycles or more.
+// Latency 15 cycles, interval 1; a tick takes 16 cycles or more.
+// An input waits until its neuron's last result has left: the pipeline holds 8 or less.
 //
 //   s_axis_tdata  x [15:0], Q4.12
 //   m_axis_tdata  v [15:0], Q4.12
@@ -39,35 +40,42 @@ module lnm_3_array (
 
     wire ce = !m_axis_tvalid || m_axis_tready;
     reg restart;
-    assign s_axis_tready = ce && !clear && !restart;
+    reg [3:0] in_flight;
+    wire room = in_flight != 4'd8;
+    assign s_axis_tready = ce && !clear && !restart && room;
     wire take = s_axis_tvalid && s_axis_tready;
     wire give = m_axis_tvalid && m_axis_tready;
 
     // Neurons come in: fresh says that this tick begins from the initial states.
-    reg [7:0] neuron_in;
+    reg [2:0] neuron_in;
     reg fresh;
-    wire last_in = neuron_in == 8'd255;
+    wire last_in = neuron_in == 3'd7;
     always @(posedge clk)
         if (rst || clear) begin
-            neuron_in   <= 8'd0;
+            neuron_in   <= 3'd0;
             fresh       <= 1'b1;
             restart     <= 1'b1;
             tlast_error <= 1'b0;
         end else begin
             if (ce) restart <= 1'b0;
             if (take) begin
-                neuron_in <= neuron_in + 8'd1;
+                neuron_in <= neuron_in + 3'd1;
                 if (last_in) fresh <= 1'b0;
                 if (last_in != s_axis_tlast) tlast_error <= 1'b1;
             end
         end
 
+    always @(posedge clk)
+        if (rst) in_flight <= 4'd0;
+        else if (take && !give) in_flight <= in_flight + 4'd1;
+        else if (give && !take) in_flight <= in_flight - 4'd1;
+
     // Two cycles until the states are read, one to choose; then the step.
     wire out_spike;
     wire signed [15:0] out_v;
     wire [15:0] stored;
-    reg [7:0] neuron_out;
-    lnm_3_ram #(.WIDTH(16), .COUNT(256), .ADDRESS_BITS(8))
+    reg [2:0] neuron_out;
+    lnm_3_ram #(.WIDTH(16), .COUNT(8), .ADDRESS_BITS(3))
         states (.clk(clk), .ce(ce), .read_address(neuron_in), .q(stored),
             .write(give), .write_address(neuron_out), .d(out_v));
     wire signed [15:0] in_x;
@@ -98,11 +106,11 @@ module lnm_3_array (
     // They leave: a restart counts from neuron 0 again.
     always @(posedge clk)
         if (ce) begin
-            if (restart_out) neuron_out <= 8'd0;
-            else if (m_axis_tvalid) neuron_out <= neuron_out + 8'd1;
+            if (restart_out) neuron_out <= 3'd0;
+            else if (m_axis_tvalid) neuron_out <= neuron_out + 3'd1;
         end
 
-    assign m_axis_tlast = neuron_out == 8'd255;
+    assign m_axis_tlast = neuron_out == 3'd7;
     assign m_axis_tdata = {7'd0, out_spike, out_v};
 endmodule
 

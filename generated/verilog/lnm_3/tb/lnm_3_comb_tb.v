@@ -4,7 +4,7 @@
 `default_nettype none
 
 module lnm_3_comb_tb;
-    localparam COUNT = 2000;
+    localparam COUNT = 64;
 
     reg clk = 1'b0;
     reg rst = 1'b1;

@@ -5,7 +5,7 @@
 `default_nettype none
 
 module lnm_3_seq_tb;
-    localparam COUNT    = 2000;
+    localparam COUNT    = 64;
     localparam LATENCY  = 14;
     localparam INTERVAL = 13;
     localparam PACED    = 16;

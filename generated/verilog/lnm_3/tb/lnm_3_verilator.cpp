@@ -191,7 +191,7 @@ int bench(uint64_t count) {
 
 #if defined(FORM_ARRAY)
 int bench(uint64_t count) {
-    const uint64_t neurons = 256;
+    const uint64_t neurons = 8;
     Bench b(count);
     std::vector<Row> rows(neurons, first());
     for (uint64_t n = 0; n < neurons; n++) {
