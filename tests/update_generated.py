@@ -34,7 +34,7 @@ THETA = {
     1: (0, 0.9), 2: (0.02, 0.85, 0.11), 3: (0.02, 0.85, 0.11, -0.06),
     4: (0.02, 0.85, 0.11, -0.06, 0.013),
 }  # fmt: skip
-"""Coefficients of the circuits of `lnm`. Its defaults are a leaky integrator, which shows little."""
+"""Coefficients of the circuits of `lnm`, whose defaults are a leaky integrator."""
 
 SHOWN = ("lif", "izhikevich", "lnm_1", "lnm_2", "lnm_3", "lnm_4")
 """Neurons whose software is in the gallery."""
@@ -62,9 +62,9 @@ Files to read, by target. `lif` and `izhikevich` have their defaults; `lnm` has 
 `digests.json` holds the SHA-256 of every other file: the remaining families, and the remaining
 files of the circuits.
 
-The files stand alone: copy what you need, it is free to use. Do not edit them here. `make generated`
-writes them, and `tests/test_generated.py` compares them with what the compiler writes today, so a
-change of the compiler shows as a change of its output.
+The files stand alone: copy what you need, it is free to use. Do not edit them here. `make
+generated` writes them, and `tests/test_generated.py` compares them with what the compiler writes
+today, so a change of the compiler shows as a change of its output.
 """
 
 
