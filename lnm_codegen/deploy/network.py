@@ -1,6 +1,6 @@
-"""A trained network in fixed point: its neuron layers, what reaches them, and a copy that rounds.
+"""Trained networks for deployment: neuron layers, their traces, and copies in fixed point.
 
-A network here is any `torch.nn.Module` with `NeuronLayer`s in it, run on whole sequences.
+A network is any `torch.nn.Module` that contains `NeuronLayer`s and runs on whole sequences.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.types import Fixed
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.parameters import finest_axes
 
 
 @dataclass(frozen=True, eq=False)
 class Normalisation:
-    """What stands before a neuron layer: x = scale*y + offset, one number for each channel.
+    """A folded batch normalisation: x = scale*y + offset, with one number of each per channel.
 
     Attributes:
         name: Path of the batch normalisation in the network.
@@ -39,13 +40,13 @@ class Normalisation:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What a neuron layer met in a run of the network.
+class LayerTrace:
+    """Input and output of a neuron layer in one run of the network.
 
     Attributes:
-        x_seq: Its input, (T, N, *).
-        out: Its output, (T, N, *).
-        norm: The batch normalisation whose output the input is; None where it is another's.
+        x_seq: The input, (T, N, *).
+        out: The output, (T, N, *).
+        norm: The batch normalisation directly before the layer, or None.
     """
 
     x_seq: Tensor
@@ -54,23 +55,23 @@ class Seen:
 
     @property
     def neurons(self) -> int:
-        """The neurons of one sample."""
+        """Neurons of one sample."""
         return int(np.prod(self.x_seq.shape[2:], dtype=int))
 
 
 def neuron_layers(network: nn.Module) -> dict[str, NeuronLayer]:
-    """Return the neuron layers by their paths in the network, `blocks.0.neuron`, in its order.
+    """Return path in the network (`blocks.0.neuron`) -> neuron layer, in the network's order.
 
     Raises:
-        ModelError: There is none.
+        ModelError: The network has no neuron layer.
     """
     found = {n: m for n, m in network.named_modules() if isinstance(m, NeuronLayer)}
     if not found:
-        raise ModelError("network", "no NeuronLayer in it", "a network with one or more")
+        raise ModelError("network", "it has no NeuronLayer", "a network with one or more")
     return found
 
 
-def parameters_of(layer: NeuronLayer) -> dict[str, Array]:
+def layer_parameters(layer: NeuronLayer) -> dict[str, Array]:
     """Return the parameters of a layer by name, in float64."""
     return {
         p.name: getattr(layer, p.name).detach().to("cpu", torch.float64).numpy()
@@ -78,20 +79,13 @@ def parameters_of(layer: NeuronLayer) -> dict[str, Array]:
     }
 
 
-def like(layer: NeuronLayer, **changed: Any) -> NeuronLayer:
-    """Return a layer of the same neuron with the same parameters, and other arguments.
+def layer_like(layer: NeuronLayer, **changed: Any) -> NeuronLayer:
+    """Return a layer of the same neuron with the same parameters, but other arguments.
 
     Raises:
         ModelError: As for `NeuronLayer`.
     """
-    rows = {
-        p.per: tuple(getattr(layer, p.name).shape[: None if p.size is None else -1])
-        for p in layer.neuron.params
-    }
-    shape = rows.get("neuron")
-    channels = rows["channel"][0] if shape is None and "channel" in rows else None
-    arguments: dict[str, Any] = {"channels": channels, "shape": shape, "step_mode": layer.step_mode}
-    arguments |= changed
+    arguments = {"shape": finest_axes(layer), "step_mode": layer.step_mode, **changed}
     made = NeuronLayer(layer.neuron, **arguments)
     with torch.no_grad():
         for p in layer.neuron.params:
@@ -105,12 +99,12 @@ def in_fixed_point(
     """Return a copy of the network whose neuron layers compute in fixed point.
 
     Args:
-        network: Its weights and everything between the neuron layers stay as they are.
-        specs: One format for all of them, or one by the path of each.
+        network: Everything but its neuron layers stays as it is.
+        specs: Formats of all neuron layers, or path of each -> its formats.
 
     Raises:
-        ModelError: A parameter that does not fit its format, a layer without a format.
-        UnsupportedError: A neuron without a fixed-point form.
+        ModelError: A parameter does not fit its format, or a layer has no format.
+        UnsupportedError: A neuron has no fixed-point form.
     """
     made = copy.deepcopy(network)
     for name, layer in neuron_layers(network).items():
@@ -120,50 +114,50 @@ def in_fixed_point(
             raise ModelError(
                 "network", f"no format for {name!r}", remedy="Give one for each neuron layer."
             )
-        setattr(made.get_submodule(parent), last, rounding(layer, spec))
+        setattr(made.get_submodule(parent), last, fixed_layer(layer, spec))
     return made
 
 
-def rounding(layer: NeuronLayer, spec: Fixed | FixedSpec, **changed: Any) -> NeuronLayer:
-    """Return the layer in fixed point: in NumPy where it was eager, else in C where that can be.
+def fixed_layer(layer: NeuronLayer, spec: Fixed | FixedSpec, **changed: Any) -> NeuronLayer:
+    """Return the layer in fixed point: in NumPy for an eager layer, else in C if possible.
 
     Raises:
-        ModelError: A parameter that does not fit its format.
-        UnsupportedError: A neuron without a fixed-point form.
+        ModelError: A parameter does not fit its format.
+        UnsupportedError: The neuron has no fixed-point form.
     """
     backend = "torch" if layer.backend == "torch" else "auto"
-    return like(layer, arithmetic=spec, backend=backend, **changed)
+    return layer_like(layer, arithmetic=spec, backend=backend, **changed)
 
 
-def see(network: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Seen]]:
-    """Run a network without gradients; return its output and what each neuron layer met.
+def trace_layers(network: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, LayerTrace]]:
+    """Run a network without gradients; return its output and the trace of each neuron layer.
 
     Raises:
-        UnsupportedError: A neuron layer that ran more than once, or not at all.
+        UnsupportedError: A neuron layer ran more than once, or not at all.
     """
-    with torch.no_grad(), _watched(network) as seen:
+    with torch.no_grad(), _hooked(network) as traces:
         out: Tensor = network(images)
-    for name in neuron_layers(network):
-        if len(seen[name]) != 1:
+    for name, runs in traces.items():
+        if len(runs) != 1:
             raise UnsupportedError(
                 "network",
-                f"{name} ran {len(seen[name])} times in one call",
-                "once, on a whole sequence",
+                f"{name} ran {len(runs)} times in one call",
+                "one run, on a whole sequence",
             )
-    return out, {name: runs[0] for name, runs in seen.items()}
+    return out, {name: runs[0] for name, runs in traces.items()}
 
 
 @contextmanager
-def _watched(network: nn.Module) -> Iterator[dict[str, list[Seen]]]:
-    """Collect what the neuron layers meet while it is open."""
+def _hooked(network: nn.Module) -> Iterator[dict[str, list[LayerTrace]]]:
+    """Collect a trace at every run of a neuron layer within the context."""
     layers = neuron_layers(network)
-    seen: dict[str, list[Seen]] = {name: [] for name in layers}
+    traces: dict[str, list[LayerTrace]] = {name: [] for name in layers}
     norms: dict[int, tuple[str, _BatchNorm, Tensor]] = {}
 
     def after_norm(name: str) -> Any:
         def hook(module: nn.Module, _: Any, out: Tensor) -> None:
             assert isinstance(module, _BatchNorm)
-            # The output is kept, so that no later tensor has its address.
+            # A reference to the output keeps later tensors from reusing its address.
             norms[out.untyped_storage().data_ptr()] = (name, module, out)
 
         return hook
@@ -173,12 +167,12 @@ def _watched(network: nn.Module) -> Iterator[dict[str, list[Seen]]]:
             if len(inputs) != 1 or not isinstance(out, Tensor):
                 raise UnsupportedError(
                     "network",
-                    f"{name} has {len(inputs)} inputs and gives a {type(out).__name__}",
+                    f"{name} has {len(inputs)} inputs and returns a {type(out).__name__}",
                     "a neuron with one input and one output",
                 )
             found = norms.get(inputs[0].untyped_storage().data_ptr())
             norm = None if found is None else _folded(found[0], found[1])
-            seen[name].append(Seen(inputs[0], out, norm))
+            traces[name].append(LayerTrace(inputs[0], out, norm))
 
         return hook
 
@@ -187,14 +181,14 @@ def _watched(network: nn.Module) -> Iterator[dict[str, list[Seen]]]:
         if isinstance(module, _BatchNorm):
             handles.append(module.register_forward_hook(after_norm(name)))
     try:
-        yield seen
+        yield traces
     finally:
         for handle in handles:
             handle.remove()
 
 
 def _folded(name: str, norm: _BatchNorm) -> Normalisation | None:
-    """Return a normalisation in eval mode as scale and offset."""
+    """Return a normalisation in eval mode as scale and offset, or None in training mode."""
     if norm.training or norm.running_mean is None or norm.running_var is None:
         return None
     double = torch.float64

@@ -17,9 +17,10 @@ from lnm_codegen.insight.classes import CLASSES
 from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, response
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.history import moved, read_history
-from lnm_codegen.insight.rows import Rows, probe, rows_of
+from lnm_codegen.insight.rows import probe
 from lnm_codegen.insight.watch import Seen, watch
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
 from lnm_codegen.train.runs.saved import Run
 from lnm_codegen.train.stability.certificate import Certificate, certificate
 from lnm_codegen.train.stability.curve import charge_curve, learned_text
@@ -48,7 +49,7 @@ class LayerAnalysis:
 
     name: str
     layer: NeuronLayer = field(repr=False)
-    rows: Rows = field(repr=False)
+    rows: ParameterSets = field(repr=False)
     chosen: list[int]
     seen: Seen | None
     z: Tensor = field(repr=False)
@@ -186,7 +187,7 @@ def _layer(
     history: dict[str, Tensor] | None,
     most: int,
 ) -> LayerAnalysis:
-    rows = rows_of(layer)
+    rows = parameter_sets(layer)
     chosen = rows.spread(most)
     absent = f"{layer.neuron.name} did not run, or has no state."
     told: tuple[RowDynamics, ...] | str = absent

@@ -12,9 +12,10 @@ from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.fixed_points import fixed_points
 from lnm_codegen.errors import LnmError
 from lnm_codegen.insight.classes import Point, Portrait, classify
-from lnm_codegen.insight.rows import Rows, probe
+from lnm_codegen.insight.rows import probe
 from lnm_codegen.insight.watch import Seen
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.parameters import ParameterSets
 from lnm_codegen.train.stability.curve import charge_curve
 
 STEPS, CURRENTS, PLACES = 256, 129, 201
@@ -44,7 +45,7 @@ class RowDynamics:
 
 
 def dynamics(
-    layer: NeuronLayer, rows: Rows, chosen: Sequence[int], seen: Seen
+    layer: NeuronLayer, rows: ParameterSets, chosen: Sequence[int], seen: Seen
 ) -> tuple[RowDynamics, ...] | str:
     """Return the dynamics of the chosen rows, or why they cannot be told.
 
@@ -96,7 +97,7 @@ class Response:
 
 
 def response(
-    layer: NeuronLayer, rows: Rows, chosen: Sequence[int], currents: tuple[float, float]
+    layer: NeuronLayer, rows: ParameterSets, chosen: Sequence[int], currents: tuple[float, float]
 ) -> Response:
     """Return the f-I curves of the chosen rows, over an interval of currents."""
     low, high = currents

@@ -17,9 +17,10 @@ from torch.func import functional_call
 
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.insight.histogram import Histogram
-from lnm_codegen.insight.rows import Rows, by_row, rows_of
+from lnm_codegen.insight.rows import by_row
 from lnm_codegen.ir.names import Names
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.train.losses import answers
 
 EAGER = 1 << 18
@@ -58,7 +59,7 @@ class _Watch:
         more[names.fresh("after")] = dict(layer.neuron.reset).get(self._v, self._v)
         self._neuron = layer.neuron.with_outputs(**more)
         self._outputs = len(layer.neuron.output)
-        self._rows: Rows = rows_of(layer)
+        self._rows = parameter_sets(layer)
         self._twin: NeuronLayer | None = None
         self._input = (float("inf"), float("-inf"))
         self._charged = Histogram()

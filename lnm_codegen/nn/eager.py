@@ -14,6 +14,7 @@ from lnm_codegen.compiler.emit import emit
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.load.modules import import_source
+from lnm_codegen.nn.parameters import broadcastable
 
 
 @cache
@@ -30,12 +31,10 @@ def run_eager(
     dtype = inputs[0].dtype
     inputs = tuple(x.to(REAL[dtype]) for x in inputs)
     axes = inputs[0].dim() - 2
-    shaped = {}
-    for decl, value in zip(neuron.params, params, strict=True):
-        size = () if decl.size is None else (decl.size,)
-        rows = value.shape[: value.dim() - len(size)]
-        padding = (1,) * (axes - len(rows)) if rows else ()
-        shaped[decl.name] = value.reshape((*rows, *padding, *size))
+    shaped = {
+        p.name: broadcastable(p, value, axes)
+        for p, value in zip(neuron.params, params, strict=True)
+    }
     results = module.multi_step(*inputs, *start, **shaped)
     count = len(neuron.output)
     results = _anchored(results, count, count + len(neuron.states))

@@ -31,7 +31,7 @@ from lnm_codegen.nn.integer.eager import run_fixed_eager
 from lnm_codegen.nn.integer.function import run_fixed_c
 from lnm_codegen.nn.layout import arranged, is_rewritable
 from lnm_codegen.nn.operators import operator_of, run_operator
-from lnm_codegen.nn.parameters import register, rows_of, shape_of
+from lnm_codegen.nn.parameters import declared_axes, register
 from lnm_codegen.nn.record import checked_record, recorded, recording
 
 
@@ -110,8 +110,10 @@ class NeuronLayer(nn.Module):
         self._recorded = recording(neuron, self.record, interval)
         self._arithmetic = arithmetic_of(self._recorded, arithmetic, backend, self.record)
         self.arithmetic = arithmetic
-        self._rows = {p.name: rows_of(neuron, p, channels, shape) for p in neuron.params}
-        self._shapes = tuple(shape_of(p, self._rows[p.name]) for p in neuron.params)
+        self._axes = {p.name: declared_axes(neuron, p, channels, shape) for p in neuron.params}
+        self._shapes = tuple(
+            (*self._axes[p.name], *(() if p.size is None else (p.size,))) for p in neuron.params
+        )
         for param, whole in zip(neuron.params, self._shapes, strict=True):
             register(self, param, whole, dtype or torch.float32)
         self._has_rows = any(p.per != "layer" for p in neuron.params)
@@ -196,7 +198,7 @@ class NeuronLayer(nn.Module):
         if self.step_mode == "s":
             inputs = tuple(x.unsqueeze(0) for x in inputs)
         if self._has_rows:
-            check_rows(self.neuron, self._rows, inputs[0].shape)
+            check_rows(self.neuron, self._axes, inputs[0].shape)
         backend = self._backend(inputs[0].device.type)
         return explain(self._recorded, self.backend, backend, inputs)
 
@@ -215,7 +217,7 @@ class NeuronLayer(nn.Module):
     def _run(self, inputs: tuple[Tensor, ...], given: dict[str, Any], keeps: bool) -> Ran:
         x, neuron = inputs[0], self.neuron
         if self._has_rows:
-            check_rows(neuron, self._rows, x.shape)
+            check_rows(neuron, self._axes, x.shape)
         if self._arithmetic is not None:
             return self._run_fixed(self._arithmetic, inputs, given, keeps)  # type: ignore[no-any-return]
         traced = torch.compiler.is_compiling()

@@ -1,19 +1,101 @@
-"""The parameters of a layer: their rows, and their places in the module."""
+"""Parameters of a layer: shapes, registration, and values by granularity.
+
+The leading axes of a parameter are () per layer, (C,) per channel, and the shape of one sample's
+neurons, (C, *), per neuron. A vector has its size as the last axis.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Param
 
 
-def rows_of(
+class _Layer(Protocol):
+    """A layer, or any module whose attributes are the parameters of its neuron."""
+
+    neuron: Neuron
+
+
+@dataclass(frozen=True)
+class ParameterSets:
+    """Parameter values of a layer: one set for the layer, for each channel or for each neuron.
+
+    The finest granularity decides; coarser parameters are repeated.
+
+    Attributes:
+        shape: (), (C,) or the shape of one sample's neurons. The number of sets R is its product.
+        values: Parameter -> (R,) or (R, size), detached, on the CPU.
+    """
+
+    shape: tuple[int, ...]
+    values: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def per(self) -> str:
+        """Granularity of the sets: "layer", "channel" or "neuron"."""
+        return {0: "layer", 1: "channel"}.get(len(self.shape), "neuron")
+
+    def spread(self, most: int) -> list[int]:
+        """Return the indices of at most `most` sets, evenly spaced."""
+        if len(self) <= most:
+            return list(range(len(self)))
+        return sorted({round(k) for k in torch.linspace(0, len(self) - 1, most).tolist()})
+
+    def of(self, index: int) -> dict[str, Any]:
+        """Return the values of one set as floats and lists of floats."""
+        return {name: value[index].double().tolist() for name, value in self.values.items()}
+
+    def place(self, index: int) -> str:
+        """Return where a set is used: "layer", "channel 3", "neuron (3, 0, 1)"."""
+        if not self.shape:
+            return "layer"
+        at = [int(k) for k in torch.unravel_index(torch.tensor(index), self.shape)]
+        return f"{self.per} {at[0] if len(at) == 1 else tuple(at)}"
+
+
+def parameter_sets(layer: _Layer) -> ParameterSets:
+    """Return the parameter values of a layer, repeated to its finest granularity."""
+    shape, values = finest_axes(layer), {}
+    for param in layer.neuron.params:
+        value = broadcastable(param, getattr(layer, param.name).detach().cpu(), len(shape))
+        size = () if param.size is None else (param.size,)
+        values[param.name] = value.expand((*shape, *size)).reshape(-1, *size)
+    return ParameterSets(shape, values)
+
+
+def finest_axes(layer: _Layer) -> tuple[int, ...]:
+    """Return the leading axes of a layer's finest parameter."""
+    found = (leading_axes(p, getattr(layer, p.name)) for p in layer.neuron.params)
+    return max(found, key=len, default=())
+
+
+def leading_axes(param: Param, value: Tensor) -> tuple[int, ...]:
+    """Return the axes of a parameter's value without the size of a vector."""
+    return tuple(value.shape if param.size is None else value.shape[:-1])
+
+
+def broadcastable(param: Param, value: Tensor, axes: int) -> Tensor:
+    """Return a value whose leading axes, filled up with ones, broadcast to `axes` axes."""
+    own = leading_axes(param, value)
+    ones = (1,) * (axes - len(own)) if own else ()
+    return value.reshape((*own, *ones, *value.shape[len(own) :]))
+
+
+def declared_axes(
     neuron: Neuron, param: Param, channels: int | None, shape: tuple[int, ...] | None
 ) -> tuple[int, ...]:
-    """Return the leading axes of a parameter: (), (C,) or the shape of one sample's neurons.
+    """Return the leading axes of a parameter of a layer with C `channels` or of a `shape`.
 
     Raises:
         ModelError: Its granularity needs `channels` or `shape`, and neither is given.
@@ -32,17 +114,12 @@ def rows_of(
     )
 
 
-def shape_of(param: Param, rows: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of a parameter whose leading axes are `rows`."""
-    return rows if param.size is None else (*rows, param.size)
-
-
 def register(module: nn.Module, param: Param, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """Make a parameter an attribute of a module: an `nn.Parameter` if it is learnable.
+    """Add a parameter to a module: an `nn.Parameter` if it is learnable, else a buffer.
 
     Raises:
         ModelError: The module has an attribute of that name.
-        ShapeError: What its `init` makes has another shape.
+        ShapeError: The tensor that its `init` returns has another shape.
     """
     if hasattr(module, param.name):
         raise ModelError(
@@ -55,7 +132,8 @@ def register(module: nn.Module, param: Param, shape: tuple[int, ...], dtype: tor
         if value.shape != shape:
             raise ShapeError(
                 "NeuronLayer",
-                f"the init of {param.name!r} gave shape {tuple(value.shape)}; expected {shape}",
+                f"the init of {param.name!r} returned shape {tuple(value.shape)}",
+                str(shape),
             )
     else:
         value = torch.tensor(param.init, dtype=dtype).expand(shape)

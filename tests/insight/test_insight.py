@@ -21,9 +21,10 @@ from lnm_codegen.insight.figures import grid_figure, layer_figure
 from lnm_codegen.insight.histogram import BINS, Histogram
 from lnm_codegen.insight.page import page
 from lnm_codegen.insight.plain import as_dict
-from lnm_codegen.insight.rows import by_row, probe, rows_of
+from lnm_codegen.insight.rows import by_row, probe
 from lnm_codegen.insight.watch import Seen, watch
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.train import TrainConfig, load, load_run, run
 from lnm_codegen.train.models import build
 
@@ -90,7 +91,7 @@ def test_what_is_seen_is_what_a_loop_sees(per: Any, v_reset: float | None) -> No
     with torch.no_grad():
         layer.theta += 0.2 * torch.randn(layer.theta.shape)
     x = torch.randn(7, 5, 3, 2)
-    theta = rows_of(layer).values["theta"].reshape({"layer": (1, 1), "channel": (3, 1),
+    theta = parameter_sets(layer).values["theta"].reshape({"layer": (1, 1), "channel": (3, 1),
                                                     "neuron": (3, 2)}[per] + (3,))  # fmt: skip
     v, charged, after, fired = torch.zeros(5, 3, 2), [], [], torch.zeros(3, 2)
     for now in x:
@@ -124,7 +125,7 @@ def test_rows_mix_granularities() -> None:
     with torch.no_grad():
         layer.theta.copy_(torch.arange(12.0).reshape(2, 3, 2))
         layer.v_threshold.copy_(torch.tensor([5.0, 7.0]))
-    rows = rows_of(layer)
+    rows = parameter_sets(layer)
     assert (len(rows), rows.per, rows.place(4)) == (6, "neuron", "neuron (1, 1)")
     assert rows.of(4) == {"theta": [8.0, 9.0], "v_threshold": 7.0}
     made = probe(neuron, rows, [4, 0])
@@ -132,13 +133,13 @@ def test_rows_mix_granularities() -> None:
     assert rows.spread(3) == [0, 2, 5]
     x = torch.arange(24.0).reshape(2, 2, 2, 3)
     assert torch.equal(by_row(x, rows)[4], x[:, :, 1, 1].flatten())
-    assert rows_of(NeuronLayer(lnm.get("lif"))).place(0) == "layer"
+    assert parameter_sets(NeuronLayer(lnm.get("lif"))).place(0) == "layer"
 
 
 def test_the_response_is_that_of_a_loop() -> None:
     """LIF, h = v/2 + x, hard reset: no spikes up to x = 1/2; at x >= 1 one at every step."""
     layer = NeuronLayer(lnm.get("lif", decay_input=False))
-    found = response(layer, rows_of(layer), [0], (-1.0, 2.0))
+    found = response(layer, parameter_sets(layer), [0], (-1.0, 2.0))
     for x, rate in zip(found.currents.tolist(), found.rates[:, 0].tolist(), strict=True):
         v, fired = 0.0, 0
         for _ in range(STEPS):
@@ -159,7 +160,7 @@ def test_dynamics_of_rows_are_their_own() -> None:
         layer.theta.copy_(torch.tensor([[0, 0.5, 0.8, 0], [0, 0.5, 0, 0], [0, -0.5, 0, 0]]))
     visited = torch.tensor([[-0.5, 0.9], [-1.0, 0.5], [0.2, 0.6]])
     seen = Seen((3,), 1, (-1.0, 1.0), Histogram(), visited, torch.zeros(3))
-    found = dynamics(layer, rows_of(layer), [0, 1, 2], seen)
+    found = dynamics(layer, parameter_sets(layer), [0, 1, 2], seen)
     assert not isinstance(found, str)
     assert [row.label for row in found] == ["quadratic-like", "leaky", "oscillating"]
     assert [row.interval for row in found] == [(-0.5, 1.0), (-1.0, 1.0), (0.0, 1.0)]
@@ -173,7 +174,7 @@ def test_what_cannot_be_told_is_said() -> None:
     for neuron, said in ((lnm.get("izhikevich"), "2 states"), (_exponential(), "no polynomial")):
         layer = NeuronLayer(neuron, backend="torch")
         seen = seen_of(layer, 0.1 * torch.rand(3, 2, 4))
-        found = dynamics(layer, rows_of(layer), [0], seen)
+        found = dynamics(layer, parameter_sets(layer), [0], seen)
         assert isinstance(found, str)
         assert said in found
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-
-from torch import Tensor
 
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.escape import Escape
 from lnm_codegen.analysis.invariant import Invariant, Undecided, invariant
 from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train.stability.probe import rows_of
+from lnm_codegen.nn.parameters import parameter_sets
 
 
 @dataclass(frozen=True)
@@ -92,27 +89,13 @@ def certificate(layer: NeuronLayer, x_max: float, *, bound: float = 100.0) -> Ce
     given = {s.name: (-x_max, x_max) for s in neuron.inputs}
     found: dict[Any, Invariant | Escape | Undecided] = {}
     results = []
-    for values in _rows(layer):
+    sets = parameter_sets(layer)
+    for values in map(sets.of, range(len(sets))):
         key = tuple(sorted((n, tuple(v) if isinstance(v, list) else v) for n, v in values.items()))
         if key not in found:
             found[key] = invariant(neuron, given, values=values, bound=bound)
         results.append(found[key])
     return _gathered(layer, float(x_max), results)
-
-
-def _rows(layer: NeuronLayer) -> Iterator[dict[str, Any]]:
-    """Yield the parameters of each row, as floats and lists of them."""
-    shape = rows_of(layer)
-    columns = {}
-    for decl in layer.neuron.params:
-        value: Tensor = getattr(layer, decl.name).detach().cpu().double()
-        size = () if decl.size is None else (decl.size,)
-        held = value.shape[: value.dim() - len(size)]
-        padding = (1,) * (len(shape) - len(held))
-        value = value.reshape(*held, *padding, *size).expand(*shape, *size)
-        columns[decl.name] = value.reshape(-1, *size).tolist()
-    for k in range(math.prod(shape)):
-        yield {name: column[k] for name, column in columns.items()}
 
 
 def _gathered(

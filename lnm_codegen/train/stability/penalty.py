@@ -20,7 +20,9 @@ from torch import Tensor
 
 from lnm_codegen.analysis.charge import SlopeNeuron, slope_neuron
 from lnm_codegen.errors import ModelError
+from lnm_codegen.language.symbols import Param
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.parameters import leading_axes
 from lnm_codegen.train.stability.probe import LOWEST, probed
 
 ALLOWED = 1.05
@@ -109,9 +111,9 @@ class _Penalty(torch.autograd.Function):
         for name, value in zip(names, values, strict=True):
             places = [k for k, (n, _) in enumerate(probe.learned) if n == name]
             elements = [probe.learned[k][1] for k in places]
-            size = next(p.size for p in probe.neuron.params if p.name == name)
+            param = next(p for p in probe.neuron.params if p.name == name)
             own = terms[places[0] : places[-1] + 1]  # those of a parameter lie side by side
-            ctx.grads.append(_gathered(own, elements, value, size))
+            ctx.grads.append(_gathered(own, elements, value, param))
         return excess.square().mean()
 
     @staticmethod
@@ -119,11 +121,10 @@ class _Penalty(torch.autograd.Function):
         return (None,) * 5 + tuple(grad * g for g in ctx.grads)
 
 
-def _gathered(terms: Tensor, elements: Sequence[int], value: Tensor, size: int | None) -> Tensor:
+def _gathered(terms: Tensor, elements: Sequence[int], value: Tensor, param: Param) -> Tensor:
     """Return the gradient of one parameter: terms (k, R), summed over shared rows."""
-    held = value.shape if size is None else value.shape[:-1]
-    shared = terms.reshape(len(elements), *held, -1).sum(-1)
-    if size is None:
+    shared = terms.reshape(len(elements), *leading_axes(param, value), -1).sum(-1)
+    if param.size is None:
         return shared[0]
     grad = torch.zeros_like(value)
     for k, element in enumerate(elements):

@@ -11,19 +11,10 @@ from torch import Tensor
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.eager import eager_module
+from lnm_codegen.nn.parameters import broadcastable, finest_axes
 
 LOWEST = -2.0
 """Where a curve begins if the neuron has no clamp of its own."""
-
-
-def rows_of(layer: NeuronLayer) -> tuple[int, ...]:
-    """Return the axes of the layer's parameters: (1,), (C,) or those of a sample's neurons."""
-    rows: tuple[int, ...] = (1,)
-    for decl in layer.neuron.params:
-        value: Tensor = getattr(layer, decl.name)
-        held = tuple(value.shape if decl.size is None else value.shape[:-1])
-        rows = held if decl.per == "neuron" or (decl.per == "channel" and rows == (1,)) else rows
-    return rows
 
 
 def probed(
@@ -39,13 +30,10 @@ def probed(
     Returns:
         Potentials (P, 1) or (P, R), and how many outputs -> those, (P, R) each.
     """
-    module, rows = eager_module(probe), rows_of(layer)
-    params = {}
-    for decl in probe.params:
-        value: Tensor = getattr(layer, decl.name).to(dtype)
-        size = () if decl.size is None else (decl.size,)
-        held = value.shape[: value.dim() - len(size)]
-        params[decl.name] = value.reshape(*held, *(1,) * (len(rows) - len(held)), *size)
+    module, rows = eager_module(probe), finest_axes(layer) or (1,)
+    params = {
+        p.name: broadcastable(p, getattr(layer, p.name).to(dtype), len(rows)) for p in probe.params
+    }
     prepared = module.prepare(**params)
 
     def outputs(z: Tensor, count: int) -> tuple[Tensor, ...]:
