@@ -44,6 +44,13 @@ def unwritable(
     return ModelError(where, problem, remedy=remedy)
 
 
-def _why(error: OSError | ValueError) -> str:
+def unreadable(
+    path: object, error: Exception, remedy: str = "", kind: type[LnmError] = ModelError
+) -> LnmError:
+    """Return the error, of class `kind`, of a file or folder that cannot be read."""
+    return kind(path, f"cannot be read: {_why(error)}", remedy=remedy)
+
+
+def _why(error: Exception) -> str:
     number = getattr(error, "errno", None)
     return os.strerror(number) if number else reason(error)
