@@ -26,11 +26,17 @@ def listed(values: Iterable[object]) -> str:
     return ", ".join(repr(value) for value in values)
 
 
+def shown(value: object) -> str:
+    """Return a value as Python writes it, on one line of at most 120 characters."""
+    text = " ".join(line.strip() for line in repr(value).splitlines())
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
 def wrong(
     where: str, word: str, value: object, accepted: str | Iterable[str], remedy: str = ""
 ) -> ModelError:
     """Return the error of an argument whose value is not accepted."""
-    return ModelError(where, f"{word} is {value!r}", accepted, remedy)
+    return ModelError(where, f"{word} is {shown(value)}", accepted, remedy)
 
 
 def require_known(where: str, kind: str, name: Any, known: Iterable[str]) -> str:
@@ -134,6 +140,12 @@ def require_number(
         number = f"a number {spans}" if spans else "a finite number"
         raise wrong(where, word, value, f"{number} or None" if optional else number)
     return value
+
+
+def require_numbers(where: str, *, optional: bool = False, **values: Any) -> None:
+    """Raise ModelError unless each value is a finite number, or None where that is `optional`."""
+    for word, value in values.items():
+        require_number(where, word, value, optional=optional)
 
 
 def is_number(value: Any) -> bool:

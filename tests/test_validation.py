@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 
+import numpy as np
 import pytest
 
 from lnm_codegen import validation as val
@@ -88,3 +89,11 @@ def test_words() -> None:
         val.require_known("f", "set", "b", {"a": 1})
     with refused(ModelError, "f", "no set 3", "none"):
         val.require_known("f", "set", 3, ())
+
+
+def test_a_value_is_shown_on_one_short_line() -> None:
+    assert val.shown("a  b") == "'a  b'"
+    assert val.shown(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
+    assert val.shown("a" * 200) == f"'{'a' * 116}..."
+    with refused(ModelError, "f", f"n is {'1' * 117}..."):
+        val.require_integer("f", "n", int("1" * 200), 0, 9)
