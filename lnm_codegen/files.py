@@ -1,14 +1,18 @@
-"""Files: whole writes, and the errors of paths that cannot be read or written."""
+"""Files: whole writes, TOML, and the errors of paths that cannot be read or written."""
 
 from __future__ import annotations
 
 import errno
 import os
 import tempfile
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from lnm_codegen.errors import LnmError, ModelError, ToolError, reason
 
+MAX_BYTES = 65536
+"""Size of the largest TOML file that is read."""
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -26,6 +30,45 @@ def write_whole(path: Path, data: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def toml_of(file: Path) -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Raises:
+        ModelError: The file cannot be read, is larger than `MAX_BYTES`, or is not TOML.
+    """
+    remedy = "Give the path of a TOML file."
+    try:
+        if file.exists() and not file.is_file():
+            kind = "a directory" if file.is_dir() else "not a regular file"
+            raise ModelError(file, kind, remedy=remedy)
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except ModelError:
+        raise
+    except FileNotFoundError:
+        raise ModelError(file, "no such file", remedy=remedy) from None
+    except OSError as error:
+        raise unreadable(file, error, remedy) from None
+    except ValueError as error:  # a null byte in the path
+        raise ModelError(repr(str(file)), f"not a path: {reason(error)}", remedy=remedy) from None
+    if len(data) > MAX_BYTES:
+        raise ModelError(file, "the file is too large", f"at most {MAX_BYTES} bytes")
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 text (byte {error.start})"
+        raise ModelError(file, problem, remedy="Save the file as UTF-8.") from None
+    return parse_toml(text, str(file))
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Return the content of a TOML text; errors begin with `where`."""
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # an integer of 5000 digits, nested arrays
+        raise ModelError(where, f"not TOML: {reason(error)}") from None
 
 
 def unwritable(

@@ -37,7 +37,7 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
 from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import check_name
+from lnm_codegen.language.symbols import require_name
 
 MOST_DEGREES = 64
 FLOATING = ",".join(BACKENDS)
@@ -131,7 +131,7 @@ def emit(
         sources = run_sources(run, format_ or DEFAULT)
     else:
         if name is not None:
-            check_name(name, "--name")
+            require_name("--name", name)
         backends = list(dict.fromkeys(word.strip() for word in backend.split(",")))
         models = _neurons(family or "", degree, name, settings)
         if package is not None:

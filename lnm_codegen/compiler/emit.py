@@ -13,7 +13,7 @@ from lnm_codegen.compiler.pipeline import model_of
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.types import Fixed
-from lnm_codegen.language.family import check_neuron_given
+from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import did_you_mean
 
@@ -61,7 +61,7 @@ def emit(
     if plain and backend not in FIXED_BACKENDS.keys() - BACKENDS.keys():
         model = _model_for(neuron, backend, name, dtype, scheme)
         return BACKENDS[backend].emit(model)
-    check_neuron_given(neuron, "emit")
+    require_neuron("emit", neuron)
     _check_fixed(backend, spec, rtl)
     fixed = fixed_model_of(
         neuron, spec, name=name, scheme=scheme, values=values, rtl=rtl, stimulus=stimulus
@@ -100,7 +100,7 @@ def _check_fixed(backend: str, spec: Any, rtl: Any) -> None:
 
 def _model_for(neuron: Neuron, backend: str, name: str | None, dtype: str, scheme: str) -> Model:
     """Check the arguments of `emit` and return the model that they ask for."""
-    check_neuron_given(neuron, "emit")
+    require_neuron("emit", neuron)
     _check_backend(backend, tuple(BACKENDS))
     if dtype not in DTYPES:
         accepted = ", ".join(repr(d) for d in DTYPES)

@@ -20,9 +20,9 @@ from lnm_codegen.ir.fixed.spec import FixedSpec, spec_of
 from lnm_codegen.ir.granularity import Extent, finest
 from lnm_codegen.ir.nodes import Role, variables
 from lnm_codegen.ir.types import Bits, Fixed
-from lnm_codegen.language.family import check_neuron_given
+from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import check_name
+from lnm_codegen.language.symbols import require_name
 
 
 def quantize(neuron: Neuron, spec: Fixed | FixedSpec, scheme: str = "horner") -> fx.Program:
@@ -37,7 +37,7 @@ def quantize(neuron: Neuron, spec: Fixed | FixedSpec, scheme: str = "horner") ->
         ModelError: No neuron, no spec, a constant that does not fit its format.
         UnsupportedError: A function or a division in the step, which has no fixed-point form.
     """
-    check_neuron_given(neuron, "quantize")
+    require_neuron("quantize", neuron)
     return quantized(lower(neuron, scheme), spec_of(spec, "quantize"))
 
 
@@ -60,7 +60,7 @@ def fixed_model_of(
         UnsupportedError: As for `quantize`; a parameter per neuron.
     """
     if name is not None and name != neuron.name:
-        check_name(name, "emit: name")
+        require_name("emit: name", name)
     program = quantize(neuron, spec, scheme)  # type: ignore[arg-type]
     given = values or {}
     if finest(p.per for p in neuron.params) == "neuron":

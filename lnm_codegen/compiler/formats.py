@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.files import toml_of
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.types import Fixed
-from lnm_codegen.language.text.content import Content, text_of
+from lnm_codegen.language.text.content import Content
 
 _PLAIN = re.compile(r"(\d{1,3})\.(\d{1,3})", re.ASCII)
 _NAMED = re.compile(r"[Qq](\d{1,3})\.(\d{1,3})", re.ASCII)
@@ -51,10 +51,7 @@ def load_spec(path: str | os.PathLike[str]) -> FixedSpec:
             the file and the key.
     """
     file = Path(path)
-    try:
-        tables = tomllib.loads(text_of(file))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ModelError(file, f"not TOML: {error}") from None
+    tables = toml_of(file)
     content = Content(str(file), tables, ("default", "rounding"))
     content.keys(tables, "", ("default", "rounding", "nodes"))
     accepted = f"a format in quotes: {_ACCEPTED}"

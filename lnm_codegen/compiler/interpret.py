@@ -26,7 +26,7 @@ from lnm_codegen.ir.declarations import Param
 from lnm_codegen.ir.granularity import Extent, prepared_granularity
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.nodes import Program, Role
-from lnm_codegen.language.family import check_neuron_given
+from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
 
 
@@ -85,7 +85,7 @@ def interpret(
         ModelError: No neuron, or a name that the neuron does not have.
         ShapeError: Arrays that are not of real numbers, or do not fit together.
     """
-    check_neuron_given(neuron, "interpret")
+    require_neuron("interpret", neuron)
     program = lower(neuron, scheme)
     kind = kind_of(dtype)
     inputs = inputs_of(neuron, x_seq, kind)

@@ -28,9 +28,9 @@ from lnm_codegen.ir.passes.estrin import estrin
 from lnm_codegen.ir.passes.fold import fold
 from lnm_codegen.ir.passes.hoist import hoist
 from lnm_codegen.ir.passes.horner import horner
-from lnm_codegen.language.family import check_neuron_given
+from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import check_name
+from lnm_codegen.language.symbols import require_name
 
 SCHEMES: dict[str, Callable[[Kernel], Kernel]] = {"horner": horner, "estrin": estrin}
 
@@ -49,7 +49,7 @@ def lower(neuron: Neuron, scheme: str = "horner", on_pass: OnPass | None = None)
     Raises:
         ModelError: No neuron, or an unknown scheme.
     """
-    check_neuron_given(neuron, "lower")
+    require_neuron("lower", neuron)
     if not isinstance(scheme, str) or scheme not in SCHEMES:
         raise ModelError("lower", f"scheme is {scheme!r}", SCHEMES)
     if on_pass is None:
@@ -105,7 +105,7 @@ def model_of(
 ) -> Model:
     """Return what a backend receives for a neuron."""
     if name is not None and name != neuron.name:  # its own may be `if`
-        check_name(name, "emit: name")
+        require_name("emit: name", name)
     program = lower(neuron, scheme)
     outputs = program.forward.result_names(Role.OUTPUT)
     return Model(

@@ -1,16 +1,16 @@
-"""`alif`: a LIF neuron whose threshold adapts."""
+"""`alif`: a LIF neuron with an adaptive threshold."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.families.common import check_above, check_choice, check_numbers
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import exp, max
 from lnm_codegen.language.neuron import Neuron, hard_reset
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, Init, input, param, spike, state
+from lnm_codegen.validation import require_number, require_numbers, require_one_of
 
 
 @family
@@ -26,39 +26,41 @@ def alif(
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
 ) -> Neuron:
-    """Adaptive LIF: each spike raises the threshold, which decays with tau_adp.
+    """Adaptive LIF: each spike raises the threshold, which decays with time constant tau_adp.
 
         yin (Yin et al. 2021)          a = exp(-1/tau_m),  r = exp(-1/tau_adp)
             charge   b' = r*b + (1 - r)*s_prev,  B = v_threshold + beta*b'
                      h  = a*v + (1 - a)*x - B*s_prev
             fire     spike = H(h - B)
-            reset    s_prev = spike; the reset, a soft one, acts on the next charge
+            reset    s_prev = spike; the soft reset acts on the next charge
         lsnn (Bellec et al. 2018; Norse `lsnn_feed_forward_step`)
             charge   b' = b + (v_threshold - b)/tau_adp
                      h  = v + (x - v)/tau_m
             fire     spike = H(h - b')
-            reset    v hard to v_reset, b' + beta*spike;  b begins at v_threshold
+            reset    v hard to v_reset, b' + beta*spike;  initially b = v_threshold
 
     Args:
-        form: Which of the two.
-        tau_m: Membrane time constant in steps, > 1, or a function (generator, shape) -> tensor.
-        tau_adp: Time constant of the threshold, likewise.
-        v_threshold: Its resting value; 0.01 in form yin, 1 in form lsnn by default.
-        beta: How far spikes raise it.
-        v_reset: Potential after a spike, in form lsnn; form yin has none.
-        tau_syn: In form lsnn, time constant of a synaptic current between x and v, as Norse has:
-            v is charged by the current before this step's x is added. None: x charges v itself.
-        learn_tau: Make tau_m and tau_adp learnable. One that training takes below 1 counts as 1:
-            a large step of the optimiser could take it through 0, where exp(-1/tau) is infinite.
+        form: The equations, see above.
+        tau_m: Membrane time constant in time steps, > 1, or a function (generator, shape) ->
+            tensor.
+        tau_adp: Time constant of the threshold, given as `tau_m`.
+        v_threshold: Threshold at rest; 0.01 in form yin, 1 in form lsnn by default.
+        beta: Strength of the adaptation.
+        v_reset: Potential after a spike, in form lsnn.
+        tau_syn: In form lsnn, time constant of Norse's synaptic current between x and v: the
+            current charges v before this step's x is added to it. None: x charges v.
+        learn_tau: Make tau_m and tau_adp learnable. A value below 1 counts as 1, because
+            exp(-1/tau) diverges at 0.
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    check_choice("alif", "form", form, ("yin", "lsnn"))
+    require_one_of("alif", "form", form, ("yin", "lsnn"))
     for word, tau in (("tau_m", tau_m), ("tau_adp", tau_adp), ("tau_syn", tau_syn)):
-        if not (callable(tau) or (tau is None and word == "tau_syn")):
-            check_above("alif", word, tau, 1)
+        if not callable(tau):
+            require_number("alif", word, tau, above=1, optional=word == "tau_syn")
     rest = {"yin": 0.01, "lsnn": 1.0}[form] if v_threshold is None else v_threshold
-    check_numbers("alif", v_threshold=rest, beta=beta, v_reset=v_reset)
+    require_numbers("alif", v_threshold=rest, beta=beta)
+    require_numbers("alif", optional=True, v_reset=v_reset)
     if v_reset is None or (form == "yin" and (v_reset != 0 or tau_syn is not None)):
         raise ModelError(
             "alif",

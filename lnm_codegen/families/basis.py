@@ -1,10 +1,10 @@
-"""Polynomial bases for `lnm`: coefficients in a basis -> coefficients of powers, exactly.
+"""Polynomial bases of `lnm`, with the exact conversion of coefficients to those of powers.
 
     f(z) = sum of theta_k * P_k(t),   t = (2*z - low - high) / (high - low)
 
-with P_k Chebyshev's T_k or Legendre's polynomial on [-1, 1]. The coefficient of z**i is then a sum
-of theta_k times a rational number: an expression of parameters alone, which the compiler moves into
-`prepare`, so that a step costs what it costs in the monomial basis.
+with P_k Chebyshev's or Legendre's polynomial on [-1, 1]. The coefficient of z**i is a sum of
+theta_k times rational numbers: an expression of parameters alone, which the compiler moves into
+`prepare`. A time step therefore costs the same as in the monomial basis.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def polynomials(basis: str, degree: int, low: float, high: float) -> tuple[tuple
     Args:
         basis: A name of BASES.
         degree: The largest k.
-        low: The lower end of the interval, the decimal its author wrote; no matter if monomial.
-        high: The upper end, > low.
+        low: Lower end of the interval, read as a decimal; not used by the monomial basis.
+        high: Upper end of the interval, > low.
     """
     make = BASES[basis]
     if make is None:

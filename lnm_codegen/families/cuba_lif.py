@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import check_numbers, reset_of
+from lnm_codegen.families.common import reset_of
 from lnm_codegen.language.family import family
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, state
+from lnm_codegen.validation import require_numbers
 
 
 @family
@@ -19,15 +20,16 @@ def cuba_lif(
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
 ) -> Neuron:
-    """Current-based LIF (SpikingJelly `CUBALIFNode`; with both decays learned snnTorch `Synaptic`).
+    """Current-based LIF (SpikingJelly `CUBALIFNode`; snnTorch `Synaptic` if `learnable`).
 
     charge   current' = current * current_decay + x
              h        = v * voltage_decay + current'
     fire     spike = H(h - v_threshold)
     reset    hard to v_reset; soft by v_threshold where v_reset is None
     """
-    check_numbers("cuba_lif", current_decay=current_decay, voltage_decay=voltage_decay)
-    check_numbers("cuba_lif", v_threshold=v_threshold, v_reset=v_reset)
+    require_numbers("cuba_lif", current_decay=current_decay, voltage_decay=voltage_decay)
+    require_numbers("cuba_lif", v_threshold=v_threshold)
+    require_numbers("cuba_lif", optional=True, v_reset=v_reset)
     current, v, x = state("current"), state("v", init=v_reset or 0.0), input("x")
     d_c = param("current_decay", init=current_decay, learnable=learnable, per=per)
     d_v = param("voltage_decay", init=voltage_decay, learnable=learnable, per=per)

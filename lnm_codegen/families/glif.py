@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import sigmoid
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
+from lnm_codegen.validation import require_bool, require_integer, require_number
 
 
 @family
@@ -36,31 +36,29 @@ def glif(
         fire     spike = H(h - v_threshold)
         reset    s_prev = spike; the reset acts on the next charge, through s_prev
 
-    Three gates choose between two kinds of decay (alpha), of input (beta) and of reset (gamma).
-    Everything is learned, each through sigmoid: the parameters are `w_alpha`, `w_beta` and so on,
-    with sigmoid(w) at the start what the argument says.
+    Three gates mix two kinds of decay (alpha), of input (beta) and of reset (gamma). Every argument
+    is learnable through a sigmoid: the parameters are `w_alpha`, `w_beta` and so on, and the
+    initial sigmoid(w) is the argument, between 0 and 1.
 
     Args:
         alpha: Gate of the decay: 1 exponential, 0 linear. SpikingJelly draws the gates' w from
-            [-0.1, 0.1]; here they begin alike.
-        beta: Gate of the input: 1 scaled by g, 0 as it is.
+            [-0.1, 0.1].
+        beta: Gate of the input: 1 scaled by g, 0 unscaled.
         gamma: Gate of the reset: 1 hard, 0 soft.
         tau: Exponential decay: at alpha = 1, h = tau*v.
         v_threshold: Firing threshold.
         leak: Linear decay per step; v_threshold / (2*time_steps) by default.
-        v_subreset: What a soft reset subtracts; v_threshold by default.
+        v_subreset: Amount of the soft reset; v_threshold by default.
         g: Conductance of the input.
-        time_steps: T, for the default of `leak` alone.
-        g_per_step: Take g as a second input, in [0, 1], one per step and neuron: to learn one for
-            each step as the paper does, pass sigmoid(w[t]) expanded to the shape of x.
+        time_steps: Sequence length T, for the default of `leak`.
+        g_per_step: Make g a second input, in [0, 1], one per time step and neuron. The paper learns
+            one per time step: pass sigmoid(w[t]), expanded to the shape of x.
         per: Granularity of the parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    if isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1:
-        raise ModelError("glif", f"time_steps is {time_steps!r}", "an integer >= 1")
-    if not isinstance(g_per_step, bool):
-        raise ModelError("glif", f"g_per_step is {g_per_step!r}", "True, False")
-    _logit("v_threshold", v_threshold)  # two defaults hang on it
+    require_integer("glif", "time_steps", time_steps)
+    require_bool("glif", "g_per_step", g_per_step)
+    _logit("v_threshold", v_threshold)  # two defaults depend on it
     v, s_prev, x = state("v"), state("s_prev"), input("x")
     a, b, c = (_learned(*gate) for gate in (("alpha", alpha), ("beta", beta), ("gamma", gamma)))
     decay = _learned("tau", tau)
@@ -78,13 +76,11 @@ def glif(
 
 
 def _learned(name: str, value: float) -> Any:
-    """Declare `w_name` and return sigmoid of it, which begins at `value`."""
+    """Declare `w_name` and return its sigmoid, `value` at first."""
     return sigmoid(param(f"w_{name}", init=_logit(name, value)))
 
 
 def _logit(name: str, value: Any) -> float:
     """Return w with sigmoid(w) = value, or raise ModelError."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and 0 < value < 1):
-        raise ModelError("glif", f"{name} is {value!r}", "a number between 0 and 1")
+    require_number("glif", name, value, above=0, below=1)
     return math.log(value / (1 - value))

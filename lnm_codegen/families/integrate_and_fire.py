@@ -1,12 +1,13 @@
-"""`if`: the perfect integrator."""
+"""`if`: the integrate-and-fire neuron without a leak."""
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import check_numbers, reset_of
+from lnm_codegen.families.common import reset_of
 from lnm_codegen.language.family import family
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import input, param, state
+from lnm_codegen.validation import require_numbers
 
 
 @family
@@ -19,7 +20,8 @@ def if_(
     fire     spike = H(h - v_threshold)
     reset    hard to v_reset; soft by v_threshold where v_reset is None
     """
-    check_numbers("if", v_threshold=v_threshold, v_reset=v_reset)
+    require_numbers("if", v_threshold=v_threshold)
+    require_numbers("if", optional=True, v_reset=v_reset)
     v, x = state("v", init=v_reset or 0.0), input("x")
     threshold = param("v_threshold", init=v_threshold, learnable=False)
     return Neuron(

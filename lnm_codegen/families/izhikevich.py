@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import check_above, check_numbers, reset_of
+from lnm_codegen.families.common import reset_of
 from lnm_codegen.language.family import family
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
+from lnm_codegen.validation import require_number, require_numbers
 
 
 @family
@@ -31,10 +32,10 @@ def izhikevich(
     fire     spike = H(h - v_threshold)
     reset    v hard to v_reset, soft by v_threshold where it is None;  w' + b * spike
     """
-    check_above("izhikevich", "tau", tau, 1)
-    check_above("izhikevich", "tau_w", tau_w, 1)
-    check_numbers("izhikevich", v_c=v_c, a0=a0, a=a, b=b)
-    check_numbers("izhikevich", v_threshold=v_threshold, v_rest=v_rest, v_reset=v_reset)
+    require_number("izhikevich", "tau", tau, above=1)
+    require_number("izhikevich", "tau_w", tau_w, above=1)
+    require_numbers("izhikevich", v_c=v_c, a0=a0, a=a, b=b, v_threshold=v_threshold, v_rest=v_rest)
+    require_numbers("izhikevich", optional=True, v_reset=v_reset)
     v, w, x = state("v", init=v_reset or 0.0), state("w"), input("x")
     t = param("tau", init=tau, learnable=learnable, per=per)
     rest = param("v_rest", init=v_rest, learnable=learnable, per=per)

@@ -1,4 +1,4 @@
-"""`lnm.get`, `lnm.load`, `resolve`: neurons by name, from a text file, or from a Python file."""
+"""Lookup of neurons by name, from a text definition, or from a Python file."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from lnm_codegen.errors import LnmError, ModelError
-from lnm_codegen.families import FAMILIES, family_named
-from lnm_codegen.language.family import Family
+from lnm_codegen.families import FAMILIES
+from lnm_codegen.language.family import Family, require_arguments, require_returned
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.definition import load as load
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.validation import did_you_mean, require_known
 
 
 def get(name: str, **arguments: Any) -> Neuron:
     """Return a neuron of a built-in family, `get("lnm", degree=3)`.
 
     Raises:
-        ModelError: No such family, or an argument it does not take.
+        ModelError: An unknown family, or an argument that it does not take.
     """
-    return family_named(name)(**arguments)
+    return FAMILIES[require_known("get", "family", name, FAMILIES)](**arguments)
 
 
 def resolve(reference: str, /, **arguments: Any) -> Neuron:
-    """Return the neuron that a reference names, as the command line takes it.
+    """Return the neuron of a reference, as the command line takes it.
 
     Args:
         reference: One of
             `lif`                  a built-in family;
             `my_lif.toml`          a text definition, which takes no arguments and runs no code;
-            `file.py:function`     the user's own Python file, which is imported, that is, run;
-            `module:function`      likewise a module, installed or in the current folder.
+            `file.py:function`     a function of a Python file, which is imported, that is, run;
+            `module:function`      a function of a module, installed or in the current folder.
             The function is a family, any callable that returns a Neuron, or a Neuron itself.
-        **arguments: Passed to the family or the callable.
+        **arguments: Arguments of the family or the callable.
 
     Raises:
-        ModelError: Nothing there by that name, an argument that is not taken, or what the user's
-            code raised. Errors of lnm_codegen pass through as they are.
+        ModelError: An unknown reference, an argument that is not taken, or an exception of the
+            user's code. Errors of lnm_codegen pass unchanged.
     """
     if reference.endswith(".toml"):
         _refuse_arguments(reference, "a text definition", arguments)
@@ -54,26 +54,20 @@ def resolve(reference: str, /, **arguments: Any) -> Neuron:
     if reference not in FAMILIES:
         hint = did_you_mean(reference, FAMILIES)
         if reference.endswith(".py"):
-            hint = f" Name the function too: {reference}:function."
-        raise ModelError(
-            f"{reference!r}",
-            "no built-in family",
-            remedy=(
-                f"Built in: {', '.join(FAMILIES)}. Accepted too: a .toml file, file.py:function, "
-                f"module:function.{hint}"
-            ),
-        )
+            hint = f"Name the function too: {reference}:function."
+        accepted = (*FAMILIES, "a .toml file", "file.py:function", "module:function")
+        raise ModelError(repr(reference), "no built-in family", accepted, hint)
     return FAMILIES[reference](**arguments)
 
 
 def resolve_recorded(reference: str, arguments: dict[str, Any]) -> Neuron:
-    """Return the neuron of a reference that a file recorded, with the arguments it recorded.
+    """Return the neuron of a reference and its arguments, both recorded in a file.
 
-    As `resolve`, but arguments go to a family alone: a file that someone else wrote could name any
-    callable, `os:system` say, and its arguments would be the command.
+    Unlike `resolve`, only a family takes arguments: a file of unknown origin could name a callable
+    such as `os:system`, with a command as its argument.
 
     Raises:
-        ModelError: As for `resolve`; arguments for what is no family.
+        ModelError: See `resolve`; arguments for anything but a family.
     """
     place, colon, name = reference.rpartition(":")
     if not colon or reference.endswith(".toml"):
@@ -81,14 +75,11 @@ def resolve_recorded(reference: str, arguments: dict[str, Any]) -> Neuron:
     return _from_python(reference, place, name, arguments, recorded=True)
 
 
-def _refuse_arguments(reference: str, what: str, arguments: dict[str, Any]) -> None:
+def _refuse_arguments(reference: str, kind: str, arguments: dict[str, Any]) -> None:
     if arguments:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise ModelError(
-            reference,
-            f"{what} takes no arguments, given {given}",
-            remedy="Write the values into it.",
-        )
+        problem = f"{kind} takes no arguments, given {given}"
+        raise ModelError(reference, problem, remedy="Write the values into it.")
 
 
 def _from_python(
@@ -97,23 +88,24 @@ def _from_python(
     is_file = place.endswith(".py")
     file = Path(place)
     if is_file and not file.is_file():
-        what = "a directory" if file.is_dir() else "no such file"
-        raise ModelError(place, str(what), remedy="Give the path of a Python file.")
+        problem = "a directory" if file.is_dir() else "no such file"
+        raise ModelError(place, problem, remedy="Give the path of a Python file.")
     with _search_path(file.resolve().parent if is_file else Path.cwd()):
         module = _import_file(file) if is_file else _import_module(place)
-        member = _member(module, place, name)
-        if recorded and arguments and not isinstance(member, Family | Neuron):
+        target = _member(module, place, name)
+        if recorded and arguments and not isinstance(target, Family | Neuron):
             raise ModelError(
                 reference,
-                f"a {type(member).__name__}, and arguments are recorded for it",
-                remedy="Accepted from a file: a family. Write @lnm.family above it.",
+                f"a {type(target).__name__} with recorded arguments",
+                "a family, where a file records arguments",
+                "Write @lnm.family above it.",
             )
-        return _neuron(reference, member, arguments)
+        return _neuron(reference, target, arguments)
 
 
 @contextmanager
 def _search_path(folder: Path) -> Iterator[None]:
-    """Let imports find `folder` after everything else, as a script finds its neighbours."""
+    """Append `folder` to the search path of imports."""
     sys.path.append(str(folder))
     try:
         yield
@@ -122,19 +114,19 @@ def _search_path(folder: Path) -> Iterator[None]:
 
 
 class _SourceLoader(importlib.machinery.SourceFileLoader):
-    """Compiles the source at each import: a stale `__pycache__` is neither read nor written."""
+    """Loader that compiles the source at each import, without `__pycache__`."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _import_file(file: Path) -> ModuleType:
-    """Run a Python file as a module, anew at each call, so that an edit is seen."""
+    """Run a Python file as a module at each call, so that an edit takes effect."""
     name = f"_lnm_file_{file.stem}"
     loader = _SourceLoader(name, str(file))
     module = ModuleType(name)
     module.__file__, module.__loader__ = loader.path, loader
-    sys.modules[name] = module  # dataclasses and pickle look it up
+    sys.modules[name] = module  # for dataclasses and pickle
     try:
         _guarded(str(file), "importing it", loader.exec_module, module)
     except BaseException:
@@ -145,54 +137,46 @@ def _import_file(file: Path) -> ModuleType:
 
 def _import_module(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise ModelError(
-            f"{name!r}", "neither a Python file nor a module", "file.py:function or module:function"
-        )
-    importlib.invalidate_caches()  # a file written since the last look
+        accepted = "file.py:function or module:function"
+        raise ModelError(repr(name), "neither a Python file nor a module", accepted)
+    importlib.invalidate_caches()  # a file written since the last import
     try:
         module: ModuleType = _guarded(name, "importing it", importlib.import_module, name)
     except ModelError as error:
-        missing = getattr(error.__cause__, "name", None)
-        if isinstance(error.__cause__, ModuleNotFoundError) and f"{name}.".startswith(
-            f"{missing}."
-        ):
-            raise ModelError(
-                name,
-                f"no module {missing!r}, installed or in the current folder",
-                remedy="For a file write its path, file.py:function.",
-            ) from error
+        cause = error.__cause__
+        if isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}."):
+            problem = f"no module {cause.name!r}, installed or in the current folder"
+            remedy = "For a file write its path, file.py:function."
+            raise ModelError(name, problem, remedy=remedy) from error
         raise
     return module
 
 
 def _guarded(where: str, doing: str, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run the user's code; what it raises becomes one line, with the original as its cause."""
+    """Run the user's code; its exception becomes one line and remains as the cause."""
     try:
         return run(*args, **kwargs)
     except LnmError:
         raise
     except (Exception, SystemExit) as error:
-        said = " ".join(str(error).split()) or "no message"
-        raise ModelError(f"{where}: {doing} raised {type(error).__name__}: {said}") from error
+        message = " ".join(str(error).split()).rstrip(".") or "no message"
+        problem = f"{doing} raised {type(error).__name__}: {message}"
+        raise ModelError(where, problem) from error
 
 
 def _member(module: ModuleType, place: str, name: str) -> Any:
     members = vars(module)
     if name in members:
         return members[name]
-    found = [key for key, value in members.items() if _offers(module, key, value)]
-    raise ModelError(
-        f"{place}: no {name!r} in it. Found: {', '.join(found) or 'no family, function or neuron'}."
-        f"{did_you_mean(name, found)}"
-    )
+    found = [key for key, value in members.items() if _is_offered(module, key, value)]
+    accepted = found or "none; it has no family, function or neuron"
+    raise ModelError(place, f"no {name!r} in it", accepted, did_you_mean(name, found))
 
 
-def _offers(module: ModuleType, key: str, value: Any) -> bool:
-    """Say whether a member may be meant: a family or a neuron, or a function written there."""
-    if key.startswith("_"):
-        return False
+def _is_offered(module: ModuleType, key: str, value: Any) -> bool:
+    """Report whether a member is a public family or neuron, or a function written there."""
     own = inspect.isfunction(value) and value.__module__ == module.__name__
-    return own or isinstance(value, Family | Neuron)
+    return not key.startswith("_") and (own or isinstance(value, Family | Neuron))
 
 
 def _neuron(reference: str, target: Any, arguments: dict[str, Any]) -> Neuron:
@@ -200,31 +184,13 @@ def _neuron(reference: str, target: Any, arguments: dict[str, Any]) -> Neuron:
         _refuse_arguments(reference, "a neuron", arguments)
         return target
     if not callable(target):
-        raise ModelError(
-            reference,
-            f"a {type(target).__name__}",
-            "a family, a function that returns an lnm.Neuron, or an lnm.Neuron",
-        )
-    if not isinstance(target, Family):  # a family checks its own
-        _check_arguments(reference, target, arguments)
-    neuron = _guarded(reference, "calling it", target, **arguments)
-    if not isinstance(neuron, Neuron):
-        raise ModelError(
-            reference, f"returned {type(neuron).__name__}", remedy="It must return an lnm.Neuron."
-        )
-    return neuron
-
-
-def _check_arguments(reference: str, target: Any, arguments: dict[str, Any]) -> None:
-    try:
-        signature = inspect.signature(target)
-    except (TypeError, ValueError):  # a builtin without one
-        return
-    try:
-        signature.bind(**arguments)
-    except TypeError as error:
-        accepted = list(signature.parameters)
-        unknown = next((key for key in arguments if key not in accepted), "")
-        raise ModelError(
-            reference, str(error), ", ".join(accepted) or "none", did_you_mean(unknown, accepted)
-        ) from None
+        accepted = "a family, a function that returns an lnm.Neuron, or an lnm.Neuron"
+        raise ModelError(reference, f"a {type(target).__name__}", accepted)
+    if not isinstance(target, Family):  # a family validates its own arguments
+        try:
+            signature = inspect.signature(target)
+        except (TypeError, ValueError):  # a builtin without one
+            signature = None
+        if signature is not None:
+            require_arguments(reference, signature, (), arguments)
+    return require_returned(reference, _guarded(reference, "calling it", target, **arguments))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import check_above, check_choice, check_numbers, reset_of
+from lnm_codegen.families.common import reset_of
 from lnm_codegen.language.family import family
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, state
+from lnm_codegen.validation import require_bool, require_number, require_numbers
 
 
 @family
@@ -29,17 +30,18 @@ def lif(
 
     Args:
         tau: Membrane time constant in time steps, > 1.
-        decay_input: Whether the input is divided by tau too.
+        decay_input: Divide the input by tau too.
         v_threshold: Firing threshold.
         v_reset: Potential after a spike; None for a soft reset.
-        v_rest: Potential the leak returns to; v_reset by default, as in SpikingJelly.
-        learn_tau: Make tau a learnable parameter.
-        per: Granularity of tau where it is learned.
+        v_rest: Potential at rest; v_reset by default, as in SpikingJelly.
+        learn_tau: Make tau learnable.
+        per: Granularity of tau.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    check_above("lif", "tau", tau, 1)
-    check_numbers("lif", v_threshold=v_threshold, v_reset=v_reset, v_rest=v_rest)
-    check_choice("lif", "decay_input", decay_input, (True, False))
+    require_number("lif", "tau", tau, above=1)
+    require_numbers("lif", v_threshold=v_threshold)
+    require_numbers("lif", optional=True, v_reset=v_reset, v_rest=v_rest)
+    require_bool("lif", "decay_input", decay_input)
     v, x = state("v", init=v_reset or 0.0), input("x")
     t = param("tau", init=tau, learnable=learn_tau, per=per)
     threshold = param("v_threshold", init=v_threshold, learnable=False)

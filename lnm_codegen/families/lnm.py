@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.basis import BASES, in_powers, leak_in, polynomials
-from lnm_codegen.families.common import check_choice, check_numbers, clamped, reset_of
-from lnm_codegen.families.drawn import DrawnLeak
+from lnm_codegen.families.common import clamped, reset_of
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import ExprLike, as_expr, poly
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, Init, input, param, state
+from lnm_codegen.validation import require_integer, require_numbers, require_one_of
 
 LOWEST = -2.0
-"""Where the interval of a basis begins if there is no clamp."""
+"""Lower end of the interval of a basis without a clamp."""
 
 
 @family
@@ -49,47 +50,44 @@ def lnm(
         fire     spike = H(h - v_threshold)
         reset    hard to v_reset; soft by v_threshold where v_reset is None
 
-    A polynomial of degree >= 2 can run away: under soft reset always, under hard reset below,
-    where its leading behaviour points to -inf. `v_min` closes that side; training uses -2. Under a
-    soft reset `v_max` = 2*v_threshold keeps what is left after a spike at v_threshold or below.
+    A polynomial of degree >= 2 can diverge: under a soft reset on either side, under a hard reset
+    below, where its leading term points to -inf. `v_min` bounds it below; training uses -2. Under a
+    soft reset `v_max` = 2*v_threshold bounds the potential after a spike by v_threshold.
 
     Args:
         degree: 1 to 8.
-        form: Where the input enters, see above.
+        form: Place of the input, see above.
         theta: Initial coefficients in the basis, degree + 1 of them, or a function (generator,
             shape) -> tensor; by default those of a LIF neuron, h = decay*v + x.
-        learn_theta_0: False leaves theta_0 out of f (the bias of a normalisation does its work);
-            then `theta` holds theta_1, ..., theta_d, and f(0) = 0 in every basis: P_k(t) stands
-            for P_k(t) - P_k(t(0)).
+        learn_theta_0: False removes theta_0 from f, for layers with a bias. `theta` then holds
+            theta_1, ..., theta_d, and f(0) = 0 in every basis: P_k(t) - P_k(t(0)) replaces P_k(t).
         v_threshold: Firing threshold.
-        learn_threshold: Make it a learnable parameter.
+        learn_threshold: Make it learnable.
         v_reset: Potential after a spike; None for a soft reset.
-        v_min: Lower clamp of the charged potential; None for none.
-        v_max: Upper clamp of it, > v_threshold; None for none.
-        decay: Slope of f at the start (decay - 1 in form C), if `theta` is not given.
-        decay_spread: Draw the decay of each row, sigmoid(N(logit(decay), decay_spread**2)), so that
-            channels or neurons begin unlike; 0 for alike.
-        basis: What theta are the coefficients of. They become those of powers once per call, so a
-            step costs the same; the gradient of theta is conditioned otherwise. The interval is
-            from v_min, or -2 without a clamp, to the v_threshold given here.
+        v_min: Lower clamp of the charged potential, < v_threshold, or None.
+        v_max: Upper clamp of the charged potential, > v_threshold, or None.
+        decay: Initial slope of f (decay - 1 in form C), without `theta`.
+        decay_spread: Standard deviation of the logit of the decay: each row draws its decay from
+            sigmoid(N(logit(decay), decay_spread**2)). 0 gives every row the same decay.
+        basis: Basis of theta on [v_min, v_threshold], or from -2 without a clamp; the interval does
+            not follow a learnable threshold. theta is converted to powers once per call, so a time
+            step costs the same in every basis; the basis conditions the gradient.
         detach_reset: Treat the spike inside reset as a constant.
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    if isinstance(degree, bool) or not isinstance(degree, int) or not 1 <= degree <= 8:
-        raise ModelError("lnm", f"degree is {degree!r}", "an integer from 1 to 8")
-    check_numbers("lnm", v_threshold=v_threshold, v_reset=v_reset, v_min=v_min, decay=decay)
-    check_numbers("lnm", decay_spread=decay_spread, v_max=v_max)
-    check_choice("lnm", "form", form, ("A", "B", "C"))
-    check_choice("lnm", "basis", basis, tuple(BASES))
+    require_integer("lnm", "degree", degree, 1, 8)
+    require_numbers("lnm", v_threshold=v_threshold, decay=decay, decay_spread=decay_spread)
+    require_numbers("lnm", optional=True, v_reset=v_reset, v_min=v_min, v_max=v_max)
+    require_one_of("lnm", "form", form, ("A", "B", "C"))
+    require_one_of("lnm", "basis", basis, tuple(BASES))
     low = LOWEST if v_min is None else v_min
     if basis != "monomial" and not low < v_threshold:
         raise ModelError("lnm", f"basis {basis!r} on [{low}, {v_threshold}]", "v_min < v_threshold")
     size = degree + 1 if learn_theta_0 else degree
     if theta is None:
         ends = leak_in(basis, low, v_threshold)[0 if learn_theta_0 else 1 :]
-        shift = 1 if form == "C" else 0
-        theta = _initial(decay, decay_spread, shift, ends, size)
+        theta = _leak(decay, decay_spread, 1 if form == "C" else 0, ends, size)
     elif decay_spread:
         raise ModelError("lnm", "theta and decay_spread are given", "one of them")
     v, x = state("v", init=v_reset or 0.0), input("x")
@@ -110,10 +108,10 @@ def lnm(
     ).with_per(per)
 
 
-def _initial(
+def _leak(
     decay: float, spread: float, shift: int, ends: tuple[Any, ...], size: int
 ) -> tuple[float, ...] | DrawnLeak:
-    """Return theta of a leak, or what draws it."""
+    """Return theta of f(v) = (decay - shift)*v, or the function that draws it."""
     if not spread:
         slope = as_expr(decay) - shift
         return (*(float(slope * c) for c in ends), *(0.0,) * (size - len(ends)))
@@ -123,6 +121,32 @@ def _initial(
             f"decay is {decay!r} and decay_spread {spread!r}",
             "with a spread > 0, a decay between 0 and 1",
         )
-    return DrawnLeak(
-        math.log(decay / (1 - decay)), float(spread), float(shift), tuple(map(float, ends))
-    )
+    mean = math.log(decay / (1 - decay))
+    return DrawnLeak(mean, float(spread), float(shift), tuple(map(float, ends)))
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnLeak:
+    """Initial theta of f(v) = (decay - shift)*v, with decay = sigmoid(N(mean, spread**2)) by row.
+
+    Attributes:
+        mean: Mean of the logit of the decay.
+        spread: Standard deviation of the logit.
+        shift: 1 where the charge adds v itself (form C), else 0.
+        ends: Coefficients of v in the basis, those of P_0 and P_1, or of P_1 alone.
+    """
+
+    mean: float
+    spread: float
+    shift: float
+    ends: tuple[float, ...]
+
+    def __call__(self, generator: Any, shape: tuple[int, ...]) -> Any:
+        """Return theta of `shape`, (*rows, size), as a tensor of PyTorch."""
+        # Families do not import PyTorch: the generator's state makes the tensor.
+        theta = generator.get_state().double().new_zeros(shape)
+        logit = theta.new_empty(shape[:-1]).normal_(self.mean, self.spread, generator=generator)
+        slope = logit.sigmoid() - self.shift
+        for k, end in enumerate(self.ends):
+            theta[..., k] = end * slope
+        return theta

@@ -1,15 +1,16 @@
-"""`plif`: a LIF neuron that learns its leak."""
+"""`plif`: a LIF neuron with a learnable leak."""
 
 from __future__ import annotations
 
 import math
 
-from lnm_codegen.families.common import check_above, check_choice, check_numbers, reset_of
+from lnm_codegen.families.common import reset_of
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import sigmoid
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, state
+from lnm_codegen.validation import require_bool, require_number, require_numbers
 
 
 @family
@@ -28,11 +29,12 @@ def plif(
         fire     spike = H(h - v_threshold)
         reset    hard to v_reset; soft by v_threshold where v_reset is None
 
-    `w` is learned; it begins at -ln(tau - 1), so that sigmoid(w) = 1/tau.
+    `w` is learnable; its initial value -ln(tau - 1) makes sigmoid(w) = 1/tau.
     """
-    check_above("plif", "tau", tau, 1)
-    check_numbers("plif", v_threshold=v_threshold, v_reset=v_reset)
-    check_choice("plif", "decay_input", decay_input, (True, False))
+    require_number("plif", "tau", tau, above=1)
+    require_numbers("plif", v_threshold=v_threshold)
+    require_numbers("plif", optional=True, v_reset=v_reset)
+    require_bool("plif", "decay_input", decay_input)
     v, x = state("v", init=v_reset or 0.0), input("x")
     w = param("w", init=-math.log(tau - 1.0), per=per)
     threshold = param("v_threshold", init=v_threshold, learnable=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import check_above, check_numbers, clamped, reset_of
+from lnm_codegen.families.common import clamped, reset_of
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import ExprLike
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, state
+from lnm_codegen.validation import require_number, require_numbers
 
 
 @family
@@ -32,14 +33,13 @@ def qif(
         fire     spike = H(h - v_threshold)
         reset    hard to v_reset; soft by v_threshold where v_reset is None
 
-    A potential far above v_c or far below v_rest diverges; the value is visible as inf.
-    `v_min` closes the lower side; training uses -2. Under a soft reset `v_max` = 2*v_threshold
-    keeps what is left after a spike at v_threshold or below.
+    A potential far above v_c or far below v_rest diverges to inf. `v_min` bounds it below; training
+    uses -2. Under a soft reset `v_max` = 2*v_threshold bounds the potential after a spike by
+    v_threshold.
     """
-    check_above("qif", "tau", tau, 1)
-    check_numbers("qif", v_c=v_c, a0=a0, v_threshold=v_threshold)
-    check_numbers("qif", v_rest=v_rest, v_reset=v_reset)
-    check_numbers("qif", v_min=v_min, v_max=v_max)
+    require_number("qif", "tau", tau, above=1)
+    require_numbers("qif", v_c=v_c, a0=a0, v_threshold=v_threshold, v_rest=v_rest)
+    require_numbers("qif", optional=True, v_reset=v_reset, v_min=v_min, v_max=v_max)
     v, x = state("v", init=v_reset or 0.0), input("x")
     t = param("tau", init=tau, learnable=learnable, per=per)
     rest = param("v_rest", init=v_rest, learnable=learnable, per=per)

@@ -1,13 +1,13 @@
-"""`ternary`: spikes of both signs."""
+"""`ternary`: a neuron with spikes of both signs."""
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import check_above, check_numbers
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate, rectangle
 from lnm_codegen.language.symbols import Granularity, input, param, spike_named, state
+from lnm_codegen.validation import require_number, require_numbers
 
 
 @family
@@ -18,18 +18,17 @@ def ternary(
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
 ) -> Neuron:
-    """Ternary-spike neuron (Guo et al. 2024): two spikes, the output their difference.
+    """Ternary-spike neuron (Guo et al. 2024): the output is the difference of two spikes.
 
         charge   h = decay * v + x
         fire     up = H(h - v_threshold),  down = H(-h - v_threshold)
         reset    v = h where neither fires, else 0
         output   amplitude * (up - down), in {-amplitude, 0, amplitude}
 
-    The surrogate of each is rectangle(alpha=1) by default; the released code clips a straight-
-    through slope instead.
+    The default surrogate is rectangle(alpha=1); the authors' code clips a straight-through slope.
     """
-    check_above("ternary", "v_threshold", v_threshold, 0)
-    check_numbers("ternary", decay=decay)
+    require_number("ternary", "v_threshold", v_threshold, above=0)
+    require_numbers("ternary", decay=decay)
     v, x = state("v"), input("x")
     leak = param("decay", init=decay, learnable=False)
     threshold = param("v_threshold", init=v_threshold, learnable=False)

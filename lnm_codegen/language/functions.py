@@ -1,15 +1,15 @@
-"""Functions for the expressions of a neuron, as SymPy nodes.
+"""Functions of the expressions of a neuron, as SymPy nodes.
 
-SymPy's own `Max`, `Abs` and `Piecewise` reorder and simplify their arguments; a neuron's
-`where`, `max`, `min`, `abs` and `clip` keep them, and mean at NaN and at ties:
+SymPy's own `Max`, `Abs` and `Piecewise` reorder and simplify their arguments. `max`, `min`, `abs`
+and `clip` below keep them and are defined by `where`, also at NaN and at ties:
 
     max(a, b)        = where(a >= b, a, b)
     min(a, b)        = where(a <= b, a, b)
     abs(a)           = where(a >= 0, a, -a)
     clip(a, lo, hi)  = where(a < lo, lo, where(a > hi, hi, a))
 
-A gradient goes to the branch taken, and none to a comparison. `where(spike, a, b)` selects
-in value and has the derivative of `spike*a + (1 - spike)*b`.
+The gradient goes to the selected branch; a comparison has none. `where(spike, a, b)` selects in
+value and has the derivative of `spike*a + (1 - spike)*b`.
 """
 
 from __future__ import annotations
@@ -17,30 +17,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import sympy
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean, BooleanAtom
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.validation import did_you_mean
-
-if TYPE_CHECKING:
-    from lnm_codegen.language.symbols import Vector
+from lnm_codegen.language.symbols import Vector, is_spike
+from lnm_codegen.validation import wrong
 
 ExprLike: TypeAlias = "sympy.Expr | int | float | Fraction"
 
 
 def as_expr(value: Any, where: str = "expression") -> sympy.Expr:
-    """Return `value` as a SymPy expression; a float becomes the decimal its author wrote.
+    """Return `value` as a SymPy expression; a float becomes its decimal, 0.1 the rational 1/10.
 
     Raises:
         ModelError: `value` is neither a finite number nor a SymPy expression.
     """
     if isinstance(value, sympy.Expr):
         return value
-    if isinstance(value, bool | BooleanAtom) or isinstance(value, Boolean):
+    if isinstance(value, bool | Boolean):
         raise ModelError(
             where, f"{value} is a condition, not a number", remedy="Use lnm.where(condition, a, b)."
         )
@@ -70,7 +68,7 @@ class Where(sympy.Expr):
     is_commutative = True
 
     def __new__(cls, cond: Any, then: Any, orelse: Any) -> sympy.Expr:
-        """Build the node, or return the branch that a constant condition chooses."""
+        """Build the node, or return the branch that a constant condition selects."""
         if cond in (True, False):
             return then if cond else orelse
         return super().__new__(cls, cond, then, orelse)
@@ -93,52 +91,52 @@ class Where(sympy.Expr):
         return rf"\begin{{cases}} {then} & {cond} \\ {orelse} & \text{{otherwise}} \end{{cases}}"
 
 
-class _Kept:
-    """A function that keeps its argument as it stands, but for a number that is looked up.
+class _Opaque:
+    """A function whose argument SymPy does not analyse, unless it is a number.
 
-    SymPy takes an argument apart: a nest of ten tanh of sums took it a minute, and
-    sin(tanh(v**0.123)) looks for multiples of pi in a polynomial of degree 123.
+    SymPy's analysis of ten nested tanh of sums took a minute; for sin(tanh(v**0.123)) it searches
+    multiples of pi in a polynomial of degree 123.
     """
 
     def __new__(cls, a: ExprLike, **options: Any) -> sympy.Expr:
-        """Build the node; a text is refused, which SymPy would evaluate."""
+        """Build the node; refuse text, which SymPy would evaluate."""
         return super().__new__(cls, as_expr(a, cls.__name__), **options)  # type: ignore[call-arg]
 
     @classmethod
     def eval(cls, a: sympy.Expr) -> Any:
-        """Return tanh(0), sin(pi/6) and their like, or None for what is kept."""
+        """Return a known value such as tanh(0) or sin(pi/6), or None."""
         simple = a.is_Rational or (a.is_number and (a / sympy.pi).is_Rational)
         return super().eval(a) if simple else None  # type: ignore[misc]
 
 
-class exp(_Kept, sympy.exp):
-    """e**a, which SymPy is kept from merging with other powers of e, so that it stays one node."""
+class exp(_Opaque, sympy.exp):
+    """The exponential function, which SymPy does not merge with other powers of e."""
 
     def as_base_exp(self) -> tuple[sympy.Expr, sympy.Expr]:
-        """Return itself to the power 1."""
+        """Return this node to the power 1."""
         return self, sympy.S.One
 
     def _eval_power(self, other: sympy.Expr) -> None:
         return None
 
 
-class log(_Kept, sympy.log):
+class log(_Opaque, sympy.log):
     """The natural logarithm."""
 
 
-class tanh(_Kept, sympy.tanh):
+class tanh(_Opaque, sympy.tanh):
     """The hyperbolic tangent."""
 
 
-class sin(_Kept, sympy.sin):
+class sin(_Opaque, sympy.sin):
     """The sine."""
 
 
-class cos(_Kept, sympy.cos):
+class cos(_Opaque, sympy.cos):
     """The cosine."""
 
 
-class sigmoid(_Kept, sympy.Function):
+class sigmoid(_Opaque, sympy.Function):
     """The logistic function 1 / (1 + exp(-a))."""
 
     nargs = 1
@@ -154,7 +152,10 @@ def sqrt(a: ExprLike) -> sympy.Expr:
 
 
 def where(cond: Any, then: ExprLike, orelse: ExprLike) -> sympy.Expr:
-    """Select `then` where `cond` holds, `orelse` elsewhere (also where `cond` meets a NaN).
+    """Return `then` where `cond` holds, `orelse` elsewhere, also where `cond` compares a NaN.
+
+    SymPy evaluates `v == 0` to False at once: write `sympy.Eq(v, 0)`. It turns `~(v > 0)` into
+    `v <= 0`, so that a NaN selects the other branch there.
 
     Args:
         cond: A comparison, several joined by `&`, `|`, `~`, or one spike.
@@ -163,9 +164,6 @@ def where(cond: Any, then: ExprLike, orelse: ExprLike) -> sympy.Expr:
 
     Raises:
         ModelError: `cond` is not a condition.
-
-    SymPy evaluates `v == 0` to False at once (write `sympy.Eq(v, 0)`) and turns `~(v > 0)` into
-    `v <= 0`, so that a NaN takes the other branch there.
     """
     if isinstance(cond, bool):
         raise ModelError(
@@ -173,8 +171,6 @@ def where(cond: Any, then: ExprLike, orelse: ExprLike) -> sympy.Expr:
             f"the condition is the Python value {cond}",
             remedy="SymPy decides == and != at once; write sympy.Eq(a, b) or sympy.Ne(a, b).",
         )
-    from lnm_codegen.language.symbols import is_spike
-
     if not (_is_condition(cond) or is_spike(cond)):
         raise ModelError(
             "where", f"{cond!r} is not a condition", "a comparison such as v > 0, or a spike"
@@ -189,7 +185,7 @@ def _is_condition(cond: Any) -> bool:
 
 
 def _compared(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
-    """Return a comparison that SymPy does not try to decide, which may take it minutes."""
+    """Return a comparison, which SymPy decides for numbers only; a search may take it minutes."""
     return relation(a, b, evaluate=bool(a.is_Number and b.is_Number))
 
 
@@ -222,11 +218,8 @@ def poly(z: ExprLike, theta: Sequence[ExprLike] | Vector) -> sympy.Expr:
     """Return the polynomial theta[0] + theta[1]*z + ... + theta[d]*z**d."""
     z = as_expr(z, "poly")
     if not isinstance(theta, Iterable):
-        raise ModelError(
-            "poly",
-            f"theta is {theta!r}",
-            "a vector parameter, or a list of coefficients, [a, b, c]",
-        )
+        accepted = "a vector parameter, or a list of coefficients, [a, b, c]"
+        raise wrong("poly", "theta", theta, accepted)
     terms = [as_expr(c, "poly") * z**k for k, c in enumerate(theta)]
     if not terms:
         raise ModelError("poly", "theta is empty", remedy="Give at least one coefficient.")
@@ -241,45 +234,15 @@ CALLS: dict[Any, str] = {
     sympy.cos: "cos",
     sigmoid: "sigmoid",
 }
-"""SymPy function -> the name that the IR, the text form and every backend give it."""
-
-_ALGEBRA = (sympy.Add, sympy.Mul, sympy.Pow, sympy.Symbol, sympy.Number, sympy.NumberSymbol, Where)
-_LOGIC = (Relational, sympy.And, sympy.Or, sympy.Not)
-_NOT_FINITE = (sympy.nan, sympy.oo, -sympy.oo, sympy.zoo)
+"""SymPy function -> its name in the IR, in text definitions and in every backend."""
 
 
 def replaced(expr: Any, table: Mapping[Any, Any]) -> Any:
-    """Return `expr` with symbols replaced and everything else as it stands.
+    """Return `expr` with symbols replaced and nothing else changed.
 
-    `xreplace` would let SymPy decide comparisons anew, which may take it minutes.
+    SymPy's `xreplace` would decide comparisons again, which may take minutes.
     """
     args = [replaced(a, table) for a in expr.args]
     if all(new is old for new, old in zip(args, expr.args, strict=True)):
         return table.get(expr, expr)
     return expr.func(*args) if isinstance(expr, Where) else expr.func(*args, evaluate=False)
-
-
-def check_functions(expr: sympy.Basic, where: str) -> None:
-    """Raise ModelError if `expr` holds a function that no backend knows, or a NaN or infinity."""
-    nodes, seen = sympy.preorder_traversal(expr), set()
-    for node in nodes:
-        if node in seen:
-            nodes.skip()
-            continue
-        seen.add(node)
-        if node in _NOT_FINITE:
-            inside = "" if node == expr else f" in {expr}"
-            raise ModelError(where, f"{node}{inside} is not finite", "finite numbers")
-        if isinstance(node, (*_ALGEBRA, *_LOGIC, *CALLS)):
-            continue
-        if isinstance(node, sympy.Expr | Boolean):
-            name = type(node).__name__
-            raise ModelError(
-                where,
-                f"{name!r} in {node} is not a function of the language",
-                (
-                    f"{', '.join(sorted({*CALLS.values(), 'sqrt', 'where', 'max', 'min', 'abs'}))}, "
-                    "clip, poly and + - * / **"
-                ),
-                did_you_mean(name.lower(), CALLS.values()),
-            )

@@ -1,11 +1,11 @@
-"""A neuron: charge, fire, reset and output as SymPy expressions, for one neuron and one step.
+"""Neuron: charge, fire, reset and output as SymPy expressions, for one neuron and one time step.
 
 | phase | reads | writes |
 | --- | --- | --- |
 | charge | states of step t-1, inputs, parameters | a new value per state, all at once |
 | fire | charged states, inputs, parameters | z per spike; spike = 1 if z >= 0 else 0 |
 | reset | charged states, spikes, inputs, parameters | the states of step t |
-| output | charged states, spikes, inputs, parameters | what leaves the layer |
+| output | charged states, spikes, inputs, parameters | the outputs of the layer |
 
 A state without a charge keeps its value; one without a reset keeps its charged value.
 """
@@ -13,29 +13,19 @@ A state without a charge keeps its value; one without a reset keeps its charged 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast, get_args
+from dataclasses import dataclass, fields
+from typing import Any, get_args
 
 import sympy
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.declarations import Granularity, Input, Param, State
 from lnm_codegen.language.functions import ExprLike, Where, as_expr, replaced
-from lnm_codegen.language.phases import Assignments, Named, assignments, named, outputs, surrogates
+from lnm_codegen.language.phases import Assignments, Named, Phases, named, phases_of, surrogates
 from lnm_codegen.language.surrogate import Surrogate
-from lnm_codegen.language.symbols import (
-    SCOPE,
-    Declared,
-    Granularity,
-    Input,
-    Param,
-    Spike,
-    State,
-    check_bool,
-    check_name,
-    spike,
-)
+from lnm_codegen.language.symbols import SCOPE, Declared, require_name, spike
 from lnm_codegen.language.wellformed import check_added, check_neuron, declared_in, used_symbols
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, wrong
 
 
 def hard_reset(state: Declared, v_reset: ExprLike = 0.0, on: Declared = spike) -> dict[Any, Any]:
@@ -50,20 +40,20 @@ def soft_reset(state: Declared, amount: ExprLike, on: Declared = spike) -> dict[
 
 @dataclass(frozen=True, init=False, repr=False)
 class Neuron:
-    """The definition of a neuron, checked when it is made and immutable afterwards.
+    """Definition of a neuron, valid and immutable.
 
     Args:
         charge: State -> its charged value.
         fire: z of `lnm.spike`, or spike -> z; None for a neuron that never spikes.
         reset: State -> its value after the step; may set a state that has no charge.
-        output: What leaves the layer, an expression or name -> expression; the spike by default.
-        surrogate: One for every spike, or spike -> surrogate. Default: atan(alpha=2).
+        output: An expression or name -> expression; the spike by default.
+        surrogate: One for every spike, or spike -> surrogate; atan(alpha=2) by default.
         detach_reset: Makes every spike inside reset a constant to the derivative.
-        name: An identifier; a family gives its own.
+        name: An identifier; the family's name inside a family.
 
     Raises:
-        ModelError: An expression reads what its phase may not, a state is never set, a function
-            is not of the language, two declarations share a name.
+        ModelError: An expression reads a symbol that its phase may not read, a state is never set,
+            a function is not of the language, or two declarations share a name.
     """
 
     name: str
@@ -91,23 +81,23 @@ class Neuron:
     ) -> None:
         scope = SCOPE.get()
         if name is not None:
-            check_name(name, "neuron")
+            require_name("neuron", name)
         name = name or (scope.family if scope else "neuron")
-        set_ = object.__setattr__
-        set_(self, "name", name)
-        set_(self, "charge", assignments(charge or {}, f"{name}.charge", State))
-        if fire is None or not isinstance(fire, Mapping):
-            fire = {} if fire is None else {spike: fire}
-        set_(self, "fire", assignments(fire, f"{name}.fire", Spike))
-        set_(self, "reset", assignments(reset or {}, f"{name}.reset", State))
-        set_(self, "output", outputs(output, self.fire, name))
-        set_(self, "surrogates", surrogates(surrogate, self.fire, name))
-        check_bool(detach_reset, f"{name}: detach_reset")
-        set_(self, "detach_reset", detach_reset)
-        set_(self, "counts", ())
-        used = used_symbols(self)
-        _set_symbols(self, tuple(scope.symbols) if scope else used)
-        check_neuron(self, used)
+        phases = phases_of(name, charge, fire, reset, output)
+        slopes = surrogates(f"{name}.surrogate", surrogate, phases.fire)
+        require_bool(name, "detach_reset", detach_reset)
+        used = used_symbols(phases)
+        symbols = tuple(scope.symbols) if scope else used
+        check_neuron(name, phases, symbols, used)
+        _set(
+            self,
+            name=name,
+            **phases._asdict(),
+            surrogates=slopes,
+            detach_reset=detach_reset,
+            counts=(),
+            **_by_kind(symbols),
+        )
 
     def __repr__(self) -> str:
         return f"<neuron {self.name}: states {', '.join(s.name for s in self.states) or 'none'}>"
@@ -119,36 +109,35 @@ class Neuron:
 
     def with_detach_reset(self, detach_reset: bool) -> Neuron:
         """Return the same neuron with `detach_reset` set, True or False."""
-        check_bool(detach_reset, f"{self.name}: detach_reset")
-        return _copy(self, detach_reset=detach_reset)
+        return _copy(self, detach_reset=require_bool(self.name, "detach_reset", detach_reset))
 
     def with_outputs(self, **more: ExprLike) -> Neuron:
         """Return the same neuron with further named outputs after its own.
 
         Raises:
-            ModelError: A name that is taken or reserved, an expression that is none or reads what
-                the neuron does not have.
+            ModelError: A name that is taken or reserved, no expression, or a symbol that the neuron
+                does not declare.
         """
-        where = f"{self.name}.with_outputs"
-        return _copy(self, output=self.output + self._named(more, where))
+        return _copy(self, output=self.output + self._named("with_outputs", more))
 
     def with_counts(self, **counts: ExprLike) -> Neuron:
-        """Return the same neuron with expressions that are summed over steps and neurons.
+        """Return the same neuron with expressions that are summed over time steps and neurons.
 
         Raises:
-            ModelError: As for `with_outputs`.
+            ModelError: See `with_outputs`.
         """
-        where = f"{self.name}.with_counts"
-        return _copy(self, counts=self.counts + self._named(counts, where))
+        return _copy(self, counts=self.counts + self._named("with_counts", counts))
 
-    def _named(self, more: Mapping[str, ExprLike], where: str) -> Named:
-        # A symbol declared before `with_per` means that of the same declaration here.
+    def _named(self, method: str, more: Mapping[str, ExprLike]) -> Named:
+        # A symbol that was declared before `with_per` stands for its present declaration.
+        where = f"{self.name}.{method}"
         own = {(s.name, s.order): s for s in self.symbols}
         pairs = tuple(
             (word, replaced(e, {s: own.get((s.name, s.order), s) for s in declared_in(e)}))
-            for word, e in named(more, where)
+            for word, e in named(where, more)
         )
-        check_added(self, where, pairs)
+        taken = [word for word, _ in (*self.output, *self.counts)]
+        check_added(where, pairs, taken, {*self.symbols, *(s for s, _ in self.fire)})
         return pairs
 
     def with_per(self, per: Granularity | Mapping[str, Granularity]) -> Neuron:
@@ -158,7 +147,7 @@ class Neuron:
             per: One word for every learnable parameter, or a word by parameter name.
 
         Raises:
-            ModelError: No such parameter, or no such word.
+            ModelError: An unknown parameter or word.
         """
         at = _granularities(self, per)
         decls = {p: p.with_per(at.get(p.name, p.per)) for p in self.params}
@@ -173,56 +162,43 @@ class Neuron:
         def moved(pairs: tuple[tuple[Any, sympy.Expr], ...]) -> tuple[tuple[Any, Any], ...]:
             return tuple((key, replaced(e, table)) for key, e in pairs)
 
-        phases = ("charge", "fire", "reset", "output", "counts")
-        new = _copy(self, **{phase: moved(getattr(self, phase)) for phase in phases})
-        _set_symbols(new, tuple(table.get(s, s) for s in self.symbols))
-        return new
+        phases = {phase: moved(getattr(self, phase)) for phase in (*Phases._fields, "counts")}
+        return _copy(self, **phases, **_by_kind(tuple(table.get(s, s) for s in self.symbols)))
 
 
 def _granularities(neuron: Neuron, per: Any) -> dict[str, Granularity]:
-    """Return the words of `with_per` by parameter name, checked."""
+    """Return the valid granularities of `with_per` by parameter name."""
     if not isinstance(per, str | Mapping):
-        raise ModelError(neuron.name, f"per is {per!r}", "a word, or a dict of words by parameter")
-    known = {p.name for p in neuron.params}
-    for word in () if isinstance(per, str) else per:
-        if not known:
-            raise ModelError(
-                neuron.name,
-                f"per names {word!r}, but the neuron has no parameters",
-                "an empty dict",
-                "Leave per out.",
-            )
+        raise wrong(neuron.name, "per", per, "a word, or a dict of words by parameter")
+    table = {p.name: per for p in neuron.params if p.learnable} if isinstance(per, str) else per
+    known = sorted(p.name for p in neuron.params)
+    for word in table:
         if word not in known:
-            raise ModelError(
-                neuron.name,
-                f"per names {word!r}, which is no parameter",
-                ", ".join(sorted(known)),
-                did_you_mean(str(word), known),
-            )
+            remedy = did_you_mean(word, known) if known else "Leave per out."
+            problem = f"per names {word!r}, which is no parameter"
+            raise ModelError(neuron.name, problem, known or "an empty dict", remedy)
     for word in (per,) if isinstance(per, str) else per.values():
-        if word not in get_args(Granularity):
-            raise ModelError(neuron.name, f"per is {word!r}", "'layer', 'channel', 'neuron'")
-    if isinstance(per, str):
-        return {p.name: cast("Granularity", per) for p in neuron.params if p.learnable}
-    return dict(per)
+        require_one_of(neuron.name, "per", word, get_args(Granularity))
+    return dict(table)
 
 
-def _set_symbols(neuron: Neuron, symbols: tuple[Declared, ...]) -> None:
-    """Set the declared symbols, and what follows from them."""
-    params = dict.fromkeys(s.decl for s in symbols if isinstance(s.decl, Param))
-    fields = {
+def _by_kind(symbols: tuple[Declared, ...]) -> dict[str, Any]:
+    """Return the fields of a neuron that follow from its declared symbols."""
+    return {
         "symbols": symbols,
         "states": tuple(s for s in symbols if isinstance(s.decl, State)),
         "inputs": tuple(s for s in symbols if isinstance(s.decl, Input)),
-        "params": tuple(params),
+        "params": tuple(dict.fromkeys(s.decl for s in symbols if isinstance(s.decl, Param))),
     }
-    for field, value in fields.items():
-        object.__setattr__(neuron, field, value)
 
 
-def _copy(neuron: Neuron, **fields: Any) -> Neuron:
+def _copy(neuron: Neuron, **changes: Any) -> Neuron:
     """`dataclasses.replace` for a class whose `__init__` takes other arguments."""
     new = object.__new__(Neuron)
-    for field in Neuron.__dataclass_fields__:
-        object.__setattr__(new, field, fields.get(field, getattr(neuron, field)))
+    _set(new, **{f.name: getattr(neuron, f.name) for f in fields(neuron)} | changes)
     return new
+
+
+def _set(neuron: Neuron, **values: Any) -> None:
+    for field, value in values.items():
+        object.__setattr__(neuron, field, value)

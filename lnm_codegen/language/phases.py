@@ -1,95 +1,87 @@
-"""The arguments of `lnm.Neuron`, phase by phase, as expressions and names; what is none is refused.
+"""Arguments of `lnm.Neuron`, phase by phase, as pairs of a symbol or name and an expression.
 
-Whether the expressions of a phase read what they may is `wellformed.py`'s to say.
+`wellformed.py` decides which symbols each phase may read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.functions import as_expr, check_functions
+from lnm_codegen.language.bounds import require_expression
+from lnm_codegen.language.functions import as_expr
 from lnm_codegen.language.surrogate import Surrogate, atan
-from lnm_codegen.language.symbols import Declared, State, check_name, is_spike, spike
-from lnm_codegen.language.text.cost import check_size
+from lnm_codegen.language.symbols import Declared, Spike, State, is_spike, require_name, spike
 
 Assignments: TypeAlias = tuple[tuple[Declared, sympy.Expr], ...]
 Named: TypeAlias = tuple[tuple[str, sympy.Expr], ...]
 
 
-def assignments(given: Any, where: str, kind: type) -> Assignments:
+class Phases(NamedTuple):
+    """Expressions of a neuron by phase."""
+
+    charge: Assignments
+    fire: Assignments
+    reset: Assignments
+    output: Named
+
+
+def phases_of(name: str, charge: Any, fire: Any, reset: Any, output: Any) -> Phases:
+    """Return the arguments of `Neuron` as phases; see there."""
+    if not isinstance(fire, Mapping):
+        fire = {} if fire is None else {spike: fire}
+    charged = _assignments(f"{name}.charge", charge or {}, State)
+    fired = _assignments(f"{name}.fire", fire, Spike)
+    after = _assignments(f"{name}.reset", reset or {}, State)
+    return Phases(charged, fired, after, _outputs(f"{name}.output", output, fired))
+
+
+def _assignments(where: str, given: Any, kind: type) -> Assignments:
     """Return {symbol: expression} as pairs; every symbol is declared as `kind`, State or Spike."""
     if not isinstance(given, Mapping):
         raise ModelError(where, f"{given!r} is not a dict", "{symbol: expression}")
-    pairs = []
-    for key, value in given.items():
+    for key in given:
         if not (isinstance(key, Declared) and isinstance(key.decl, kind)):
+            problem = f"the key {key!r} is not a {kind.__name__.lower()}"
             made = "lnm.state" if kind is State else "lnm.spike_named"
-            raise ModelError(
-                where,
-                f"the key {key!r} is not a {kind.__name__.lower()}",
-                f"symbols made by {made}",
-            )
-        pairs.append((key, _expression(value, f"{where}[{key.name}]")))
-    return tuple(pairs)
+            raise ModelError(where, problem, f"symbols made by {made}")
+    return tuple((s, require_expression(f"{where}[{s.name}]", e)) for s, e in given.items())
 
 
-def outputs(output: Any, fire: Assignments, name: str) -> Named:
-    """Return the outputs by name: the spike where none is given, `out` for one without a name."""
+def _outputs(where: str, output: Any, fire: Assignments) -> Named:
     if output is None:
         if spike not in dict(fire):
-            raise ModelError(
-                f"{name}.output",
-                "the neuron has no spike named lnm.spike to put out",
-                remedy="Give output=, an expression or {name: expression}.",
-            )
+            problem = "no spike is named lnm.spike, the default output"
+            remedy = "Give output=, an expression or {name: expression}."
+            raise ModelError(where, problem, remedy=remedy)
         output = spike
     if not isinstance(output, Mapping):
-        expr = as_expr(output, f"{name}.output")
+        expr = as_expr(output, where)
         output = {expr.name if isinstance(expr, Declared) and is_spike(expr) else "out": expr}
     if not output:
-        raise ModelError(
-            f"{name}.output", "no output", remedy="Give an expression or {name: expression}."
-        )
-    return named(output, f"{name}.output")
+        raise ModelError(where, "no output", remedy="Give an expression or {name: expression}.")
+    return named(where, output)
 
 
-def named(given: Mapping[Any, Any], where: str) -> Named:
+def named(where: str, given: Mapping[Any, Any]) -> Named:
     """Return {name: expression} as pairs."""
-    pairs = []
-    for key, value in given.items():
-        if key != "spike":
-            check_name(key, where)
-        pairs.append((str(key), _expression(value, f"{where}[{key}]")))
-    return tuple(pairs)
+    names = [key if key == "spike" else require_name(where, key) for key in given]
+    return tuple((n, require_expression(f"{where}[{n}]", given[n])) for n in names)
 
 
-def surrogates(given: Any, fire: Assignments, name: str) -> tuple[tuple[str, Surrogate], ...]:
+def surrogates(where: str, given: Any, fire: Assignments) -> tuple[tuple[str, Surrogate], ...]:
     """Return one surrogate per spike, in the order of `fire`."""
     given = atan() if given is None else given
     table = given if isinstance(given, Mapping) else {s: given for s, _ in fire}
     for key, value in table.items():
         if key not in dict(fire) or not isinstance(value, Surrogate):
-            raise ModelError(
-                f"{name}.surrogate: {key!r}",
-                f"{value!r}",
-                "a surrogate such as lnm.surrogate.atan(), or one for each spike of fire",
-            )
-        check_size(value.slope, f"{name}.surrogate[{key}]")
-        check_functions(value.slope, f"{name}.surrogate[{key}]")
+            accepted = "a surrogate such as lnm.surrogate.atan(), or one for each spike of fire"
+            raise ModelError(where, f"{key!r} has {value!r}", accepted)
+        require_expression(f"{where}[{key}]", value.slope)
     missing = [s.name for s, _ in fire if s not in table]
     if missing:
-        raise ModelError(
-            f"{name}.surrogate", f"none for {', '.join(missing)}", remedy="Give one per spike."
-        )
+        raise ModelError(where, f"none for {', '.join(missing)}", remedy="Give one per spike.")
     return tuple((s.name, table[s]) for s, _ in fire)
-
-
-def _expression(value: Any, where: str) -> sympy.Expr:
-    expr = as_expr(value, where)
-    check_size(expr, where)
-    check_functions(expr, where)
-    return expr

@@ -1,8 +1,7 @@
-"""Surrogates: the slope that stands for d spike / dz in the backward pass.
+"""Surrogates: slopes that replace d spike / dz in the backward pass.
 
-A surrogate is a primitive g(z), whose slope g'(z) SymPy derives, or the slope itself. Each
-formula is written once, here; every backend prints what `ir/build.py` makes of it.
-Formulas and defaults are those of SpikingJelly (SJ) and snnTorch (ST), named behind each.
+A surrogate is a primitive g(z), whose slope g'(z) SymPy derives, or the slope itself. Formulas and
+defaults are those of SpikingJelly (SJ) and snnTorch (ST), named behind each.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ import sympy
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
+from lnm_codegen.validation import wrong
 
 Z = sympy.Symbol("z")
-"""The argument of every surrogate: the value of the fire expression."""
+"""Argument of every surrogate: the value of the fire expression."""
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A slope in the symbol `Z`, with the primitive it is the derivative of, where one is known."""
+    """A slope in the symbol `Z`, with its primitive where one is known."""
 
     name: str
     slope: sympy.Expr
@@ -33,13 +33,13 @@ class Surrogate:
 
 
 def from_primitive(g: Callable[[Any], Any], name: str = "custom") -> Surrogate:
-    """Return the surrogate whose slope is g'(z); `g` takes and gives expressions."""
+    """Return the surrogate with the slope g'(z); `g` maps an expression to an expression."""
     primitive = _in_z(fn.as_expr(g(Z), f"surrogate {name!r}"), name)
     return Surrogate(name, _in_z(primitive.diff(Z), name), primitive)
 
 
 def from_slope(slope: Callable[[Any], Any], name: str = "custom") -> Surrogate:
-    """Return the surrogate whose slope at z is `slope(z)`."""
+    """Return the surrogate with the slope `slope(z)`."""
     return Surrogate(name, _in_z(fn.as_expr(slope(Z), f"surrogate {name!r}"), name))
 
 
@@ -55,7 +55,7 @@ def _in_z(expr: sympy.Expr, name: str) -> sympy.Expr:
 def _positive(alpha: Any, name: str) -> sympy.Expr:
     value = fn.as_expr(alpha, f"surrogate.{name}: alpha")
     if not (value.is_number and value.is_real and value.is_positive):
-        raise ModelError(f"surrogate.{name}", f"alpha is {alpha!r}", "a number > 0")
+        raise wrong(f"surrogate.{name}", "alpha", alpha, "a number > 0")
     return value
 
 
@@ -119,4 +119,4 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {
         piecewise_exponential, straight_through,
     )
 }  # fmt: skip
-"""The surrogates that a text definition or the command line may name."""
+"""Surrogates by the name that text definitions and the command line take."""

@@ -1,8 +1,7 @@
-"""Declared symbols: the states, inputs, parameters and spikes that expressions are made of.
+"""Symbols of expressions: SymPy symbols with a declaration of a state, input, parameter or spike.
 
-A declared symbol is a SymPy symbol that knows its declaration. Two declarations are never
-equal, whatever their names, so that families may be built side by side; spikes alone are
-equal by name. Inside a family (see `family.py`) declarations are collected in order.
+Two declarations are never equal, whatever their names, so several neurons may be built side by
+side. Spikes alone are equal by name. A family (see `family.py`) collects declarations in order.
 """
 
 from __future__ import annotations
@@ -19,16 +18,17 @@ from typing import Any, cast, get_args
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.declarations import Declaration as Declaration
+from lnm_codegen.ir.declarations import Declaration
 from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
 from lnm_codegen.ir.declarations import Input as Input
 from lnm_codegen.ir.declarations import Param as Param
 from lnm_codegen.ir.declarations import Spike as Spike
 from lnm_codegen.ir.declarations import State as State
+from lnm_codegen.validation import require_bool, require_one_of, wrong
 
 _RESERVED = frozenset(
-    # Words that some target reads otherwise: C, C++, CUDA and Verilog-2005.
+    # Keywords of C, C++ and Verilog-2005; macros of the headers of C.
     """auto bool break case char const continue default do double else enum extern float for goto
     if inline int long register restrict return short signed sizeof static struct switch typedef
     union unsigned void volatile while catch class delete friend mutable namespace new operator
@@ -45,29 +45,29 @@ _RESERVED = frozenset(
 
 
 class Declared(sympy.Symbol):
-    """A SymPy symbol with its declaration and the order in which it was made."""
+    """A SymPy symbol with its declaration and its place in the order of declarations."""
 
     __slots__ = ("decl", "order")
     decl: Declaration
     order: int
 
     def __new__(cls, name: str, decl: Declaration, order: int) -> Declared:
-        """Make a symbol that is equal to no other one of another order."""
+        """Make a symbol that differs from every symbol of another order."""
         symbol = sympy.Symbol.__xnew__(cls, name)
         symbol.decl = decl
         symbol.order = order
         return symbol  # type: ignore[no-any-return]
 
     def __getnewargs_ex__(self) -> tuple[tuple[str, Declaration, int], dict[str, Any]]:
-        """Return what pickle and copy need to make it again."""
+        """Return the arguments of `__new__`, for pickle and copy."""
         return (self.name, self.decl, self.order), {}
 
     def _hashable_content(self) -> tuple[Any, ...]:
         return (self.name, self.order, repr(self.decl))
 
 
-def _refused(operator: str) -> Callable[[Any, Any], Any]:
-    def refuse(vector: Vector, *other: Any) -> Any:
+def _refused(operator: str) -> Callable[..., Any]:
+    def refuse(vector: Vector, *_: Any) -> Any:
         name = vector.decl.name
         raise ModelError(
             name,
@@ -88,18 +88,13 @@ class Vector(Sequence[Declared]):
 
     def __getitem__(self, index: Any) -> Any:
         """Return the element, or a tuple of elements for a slice."""
+        where, accepted = f"{self.decl.name}[{index!r}]", f"an integer from 0 to {len(self) - 1}"
         try:
             return self._elements[index]
         except IndexError:
-            raise ModelError(
-                f"{self.decl.name}[{index}]", "index out of range", f"0 to {len(self) - 1}"
-            ) from None
+            raise ModelError(where, "index out of range", accepted) from None
         except TypeError:
-            raise ModelError(
-                f"{self.decl.name}[{index!r}]",
-                "not an index",
-                f"an integer from 0 to {len(self) - 1}, or a slice",
-            ) from None
+            raise ModelError(where, "not an index", f"{accepted}, or a slice") from None
 
     __add__ = __radd__ = _refused("'+'")
     __sub__ = __rsub__ = __neg__ = _refused("'-'")
@@ -120,7 +115,7 @@ class Vector(Sequence[Declared]):
 
 @dataclass(slots=True)
 class Scope:
-    """What a family declares while its function runs."""
+    """Declarations of a family while its function runs."""
 
     family: str
     symbols: list[Declared]
@@ -138,35 +133,27 @@ def _declare(name: str, decl: Declaration) -> Declared:
     return symbol
 
 
-def check_identifier(name: Any, what: str) -> None:
-    """Raise ModelError unless `name` is made of the characters of an identifier."""
+def require_name(kind: str, name: Any) -> str:
+    """Return `name`, an identifier that generated code may use for a `kind`: "state", "input".
+
+    Raises:
+        ModelError: No identifier, a word that a target language reserves, or a name of the forms
+            that kernels use: `_x`, `grad_x`, `sum_x`, `x_next`.
+    """
+    where = f"{kind} {name!r}"
     if not isinstance(name, str) or not name.isascii() or not name.isidentifier():
         raise ModelError(
-            f"{what} {name!r}",
-            "not an identifier",
-            "letters, digits and '_', not beginning with a digit",
+            where, "not an identifier", "letters, digits and '_', not beginning with a digit"
         )
-
-
-def check_name(name: Any, what: str) -> None:
-    """Raise ModelError unless `name` is free to use in every language we print."""
-    check_identifier(name, what)
-    ours = name.startswith(("_", "grad_", "sum_")) or name.endswith("_next")
-    if ours or keyword.iskeyword(name) or name in _RESERVED:
+    port = name.startswith(("_", "grad_", "sum_")) or name.endswith("_next")
+    if port or keyword.iskeyword(name) or name in _RESERVED:
         raise ModelError(
-            f"{what} {name!r}",
-            "the word is reserved in generated code",
-            remedy="Choose another name.",
+            where, "the word is reserved in generated code", remedy="Choose another name."
         )
+    return name
 
 
-def check_bool(value: Any, what: str) -> None:
-    """Raise ModelError unless `value` is True or False: the word "no" would count as True."""
-    if not isinstance(value, bool):
-        raise ModelError(f"{what} is {value!r}. Accepted: True, False.")
-
-
-def _check_init(init: Any, what: str, size: int | None = None) -> Init:
+def _require_init(where: str, init: Any, size: int | None = None) -> Init:
     if callable(init):
         return cast("Init", init)
     if _is_finite(init):
@@ -174,14 +161,12 @@ def _check_init(init: Any, what: str, size: int | None = None) -> Init:
     if size is not None and isinstance(init, Sequence) and len(init) == size:
         if all(_is_finite(value) for value in init):
             return tuple(float(value) for value in init)
-    wanted = "a finite number" if size is None else f"a finite number or {size} of them"
-    raise ModelError(
-        what, f"init is {init!r}", f"{wanted}, or a function (generator, shape) -> tensor"
-    )
+    numbers = "a finite number" if size is None else f"a finite number or {size} of them"
+    raise wrong(where, "init", init, f"{numbers}, or a function (generator, shape) -> tensor")
 
 
 def _is_finite(value: Any) -> bool:
-    """Say whether `value` is a number that a float holds; a bool is none."""
+    """Report whether a float holds `value`, a number of Python or NumPy and not a bool."""
     try:
         number = isinstance(value, numbers.Real) and not isinstance(value, bool)
         return number and math.isfinite(value)
@@ -194,16 +179,16 @@ def state(name: str, init: Init = 0.0) -> Declared:
 
     Args:
         name: An identifier; `v` for the membrane potential.
-        init: Value before the first step: a number, or a function (generator, shape) -> tensor.
+        init: Value before the first time step: a number, or a function (generator, shape) ->
+            tensor.
     """
-    check_name(name, "state")
-    return _declare(name, State(name, _check_init(init, f"state {name!r}")))
+    require_name("state", name)
+    return _declare(name, State(name, _require_init(f"state {name!r}", init)))
 
 
 def input(name: str) -> Declared:
-    """Declare an input of the neuron, read at every step; `x` for the input current."""
-    check_name(name, "input")
-    return _declare(name, Input(name))
+    """Declare an input, which has a new value at every time step; `x` for the input current."""
+    return _declare(name, Input(require_name("input", name)))
 
 
 def param(
@@ -216,38 +201,36 @@ def param(
     """Declare a parameter.
 
     Args:
-        name: An identifier; the layer's attribute has it.
-        size: None for a scalar, else the length of a vector that is indexed, `theta[2]`.
+        name: An identifier; the layer has an attribute of this name.
+        size: None for a scalar, else the length of a vector, which is indexed: `theta[2]`.
         init: A number, `size` numbers, or a function (generator, shape) -> tensor.
         learnable: True makes it an `nn.Parameter`, False a buffer without a gradient.
-        per: What shares one value: "layer", "channel" or "neuron".
+        per: Granularity: one value per "layer", "channel" or "neuron".
 
     Raises:
-        ModelError: An argument is outside what is said here.
+        ModelError: An argument has another value.
     """
-    check_name(name, "parameter")
-    if per not in get_args(Granularity):
-        raise ModelError(f"parameter {name!r}", f"per is {per!r}", "'layer', 'channel', 'neuron'")
+    where = f"parameter {require_name('parameter', name)!r}"
+    require_one_of(where, "per", per, get_args(Granularity))
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ModelError(f"parameter {name!r}", f"size is {size!r}", "None or an integer >= 1")
-    check_bool(learnable, f"parameter {name!r}: learnable")
-    checked = _check_init(init, f"parameter {name!r}", size)
-    decl = Param(name, size, checked, learnable, per)
+        raise wrong(where, "size", size, "None or an integer >= 1")
+    require_bool(where, "learnable", learnable)
+    decl = Param(name, size, _require_init(where, init, size), learnable, per)
     elements = tuple(_declare(n, decl) for n in decl.element_names)
     return elements[0] if size is None else Vector(decl, elements)
 
 
 def spike_named(name: str) -> Declared:
-    """Return the spike of that name, for neurons that have several."""
+    """Return the spike of that name, for neurons with several spikes."""
     if name != "spike":
-        check_name(name, "spike")
+        require_name("spike", name)
     return Declared(name, Spike(name), 0)
 
 
 spike = spike_named("spike")
-"""The spike of a neuron that names no other."""
+"""The default spike of a neuron."""
 
 
 def is_spike(value: Any) -> bool:
-    """Say whether `value` is a spike symbol, which `where` takes as a condition."""
+    """Report whether `value` is a spike, which `where` takes as a condition."""
     return isinstance(value, Declared) and isinstance(value.decl, Spike)

@@ -1,6 +1,6 @@
-"""The grammar of expressions in text: `parse("v + (x - v)/tau", names, where)`.
+"""Grammar of expressions in text: `parse("v + (x - v)/tau", names, where)`.
 
-The text is parsed by Python's `ast`, whose tree is walked here against a closed list:
+Python's `ast` parses the text; the reader accepts the nodes of a closed list:
 
     numbers       2  0.1  1e-3  0x10; 0.1 is the rational 1/10; pi
     names         the declared states, inputs, parameters and, in reset and output, spikes
@@ -11,8 +11,8 @@ The text is parsed by Python's `ast`, whose tree is walked here against a closed
     functions     exp log sqrt tanh sigmoid sin cos abs, min max of two, clip(a, low, high),
                   where(condition, a, b), poly(z, theta), poly(z, [a, b, c])
 
-Nothing else is evaluated: no text reaches `eval`, `exec` or `sympify`. What the text may cost is
-bounded too (here and in `expression_cost.py`), so that 9**9**9 is refused, not computed.
+No text reaches `eval`, `exec` or `sympify`. `cost.py` bounds the time that a text may take: 9**9**9
+is refused, not computed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from __future__ import annotations
 import ast
 import inspect
 import operator
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeAlias
 
 import sympy
@@ -29,21 +28,15 @@ from sympy.logic.boolalg import Boolean
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
+from lnm_codegen.language.bounds import MAX_EXPONENT
 from lnm_codegen.language.symbols import Declared, Vector, is_spike
-from lnm_codegen.language.text.cost import (
-    MAX_EXPONENT,
-    Cost,
-    Shown,
-    applied,
-    compared,
-    exact_decimal,
-)
-from lnm_codegen.language.text.tree import shorten, tree_of
+from lnm_codegen.language.text.cost import Cost, applied, compared, exact_decimal, quoted, tree_of
 from lnm_codegen.validation import did_you_mean
 
 Names: TypeAlias = Mapping[str, "Declared | Vector"]
 
 MAX_DEPTH = 30
+"""Largest depth of an expression, in brackets."""
 CONSTANTS: dict[str, Any] = {"pi": sympy.pi}
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     f: getattr(fn, f)
@@ -52,9 +45,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         "abs", "min", "max", "clip", "where", "poly",
     )
 }  # fmt: skip
-"""The functions of the language, by the name that `lnm.` gives them."""
+"""Functions of the language, by their name in `lnm`."""
 
 _ARITY = {"min": 2, "max": 2, "clip": 3, "where": 3, "poly": 2}
+_LOGIC = (ast.BitAnd, ast.BitOr)
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -70,93 +64,91 @@ _COMPARISONS: dict[type, type] = {
     ast.Eq: sympy.Equality,
     ast.NotEq: sympy.Unequality,
 }
-_ACCEPTED = (
-    "Accepted: numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~,"
-    f" and {', '.join(FUNCTIONS)}."
+_GRAMMAR = (
+    "numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~, and"
+    f" {', '.join(FUNCTIONS)}"
 )
 
 
 def parse(
-    text: str, names: Names, where: str, hidden: Mapping[str, str] | None = None
+    text: str, names: Names, where: str, hidden: Mapping[str, tuple[str, str]] | None = None
 ) -> sympy.Expr:
     """Return the expression that `text` writes.
 
     Args:
         text: One expression; line breaks count as spaces.
-        names: What it may read.
-        where: Said at the beginning of every error, `my_lif.toml: charge.v`.
-        hidden: Name -> why this expression may not read it.
+        names: Symbols that it may read.
+        where: Place of the text, which begins every error: `my_lif.toml: charge.v`.
+        hidden: Name -> problem and remedy, for a name that this expression may not read.
 
     Raises:
-        ModelError: The text is not in the grammar, or passes one of its bounds.
+        ModelError: The text is not in the grammar, or exceeds a bound.
     """
     return _Reader(text, names, where, hidden or {}).read()
 
 
 class _Reader:
-    def __init__(self, text: str, names: Names, where: str, hidden: Mapping[str, str]) -> None:
+    def __init__(
+        self, text: str, names: Names, where: str, hidden: Mapping[str, tuple[str, str]]
+    ) -> None:
         self._text = " ".join(text.split())
         self._names = names
         self._where = where
         self._hidden = hidden
-        self._cost = Cost(self._refuse)
+        self._cost = Cost(self._refuse, self._show)
 
     def read(self) -> sympy.Expr:
-        tree = tree_of(self._text, self._refuse, _ACCEPTED)
+        tree = tree_of(self._text, self._refuse, _GRAMMAR)
         try:
             return self._number(tree, 0)
         except RecursionError:
-            self._refuse(f"{shorten(self._text)} is nested too deeply. Split it up.")
+            self._refuse(f"{quoted(self._text)} is nested too deeply", remedy="Split it up.")
 
-    def _refuse(self, what: str) -> NoReturn:
-        raise ModelError(f"{self._where}: {what}") from None
+    def _refuse(
+        self, problem: str, accepted: str | Iterable[str] = "", remedy: str = ""
+    ) -> NoReturn:
+        raise ModelError(self._where, problem, accepted, remedy) from None
 
-    def _show(self, node: ast.AST) -> str:
-        return shorten(ast.get_source_segment(self._text, node) or self._text)
-
-    def _shown(self, node: ast.AST) -> Shown:
-        return partial(self._show, node)
+    def _show(self, node: ast.expr) -> str:
+        return quoted(ast.get_source_segment(self._text, node) or self._text)
 
     def _deeper(self, depth: int) -> int:
         if depth >= MAX_DEPTH:
-            self._refuse(
-                f"{shorten(self._text)} is nested more than {MAX_DEPTH} deep. Split it up."
-            )
+            problem = f"{quoted(self._text)} is nested more than {MAX_DEPTH} deep"
+            self._refuse(problem, remedy="Split it up.")
         return depth + 1
 
     def _number(self, node: ast.expr, depth: int) -> sympy.Expr:
-        """Return a node that must be a number."""
+        """Return the value of a node that must be a number."""
         value = self._value(node, self._deeper(depth))
         if isinstance(value, Vector):
-            last = len(value) - 1
-            self._refuse(
-                f"{value.decl.name!r} is a vector. Write {value.decl.name}[0] to"
-                f" {value.decl.name}[{last}], or poly(z, {value.decl.name})."
-            )
+            name = value.decl.name
+            elements = f"{name}[0] to {name}[{len(value) - 1}]"
+            self._refuse(f"{name!r} is a vector", f"{elements}, or poly(z, {name})")
         if isinstance(value, Boolean) and not isinstance(value, Declared):
-            self._refuse(
-                f"{self._show(node)} is a condition, not a number. Use where(condition, a, b)."
-            )
-        self._cost.weigh(value, self._shown(node))
+            problem = f"{self._show(node)} is a condition, not a number"
+            self._refuse(problem, remedy="Use where(condition, a, b).")
+        self._cost.weigh(value, node)
         return value
 
     def _condition(self, node: ast.expr, depth: int, *, joined: bool = False) -> Any:
-        """Return a node that must be a condition; a spike is one where nothing is joined to it."""
+        """Return the value of a node that must be a condition; a joined one is no spike."""
         value = self._value(node, self._deeper(depth))
         if isinstance(value, Boolean) and not isinstance(value, Declared):
-            self._cost.weigh(value, self._shown(node))
+            self._cost.weigh(value, node)
             return value
         if isinstance(value, Declared) and is_spike(value):
             if not joined:
                 return value
             self._refuse(
-                f"the spike {value.name!r} is joined to a condition. Accepted: comparisons, or"
-                " one spike alone in where; write one where inside another."
+                f"the spike {value.name!r} is joined to a condition",
+                "comparisons, or one spike alone in where",
+                "Write one where inside another.",
             )
-        hint = " Put each comparison in parentheses: (a < b) & (c < d)." if joined else ""
         self._refuse(
-            f"{self._show(node)} is not a condition. Accepted: a comparison such as v > 0, or a"
-            f" spike.{hint}"
+            f"{self._show(node)} is not a condition",
+            "a comparison such as v > 0, or a spike",
+            "Put each comparison in parentheses: (a < b) & (c < d)." if joined else "",
         )
 
     def _value(self, node: ast.expr, depth: int) -> Any:
@@ -176,7 +168,7 @@ class _Reader:
             case ast.BinOp(op=op) if type(op) in _OPERATORS:
                 return self._chain(node, depth)
             case ast.BinOp(op=ast.BitXor()):
-                self._refuse(f"the operator '^' in {self._show(node)}. Did you mean '**'?")
+                self._refuse(f"the operator '^' in {self._show(node)}", remedy="Did you mean '**'?")
             case ast.BoolOp(op=op, values=values):
                 join = sympy.And if isinstance(op, ast.And) else sympy.Or
                 return join(*(self._condition(v, depth, joined=True) for v in values))
@@ -187,8 +179,9 @@ class _Reader:
             case ast.Subscript():
                 return self._element(node)
             case ast.IfExp():
-                self._refuse(f"{self._show(node)}: write where(condition, a, b) instead.")
-        self._refuse(f"{self._show(node)} is not of the grammar. {_ACCEPTED}")
+                problem = f"{self._show(node)} is a conditional expression"
+                self._refuse(problem, remedy="Use where(condition, a, b).")
+        self._refuse(f"{self._show(node)} is not of the grammar", _GRAMMAR)
 
     def _literal(self, node: ast.Constant) -> sympy.Expr:
         value: Any = node.value
@@ -197,8 +190,7 @@ class _Reader:
             exact = exact_decimal(value, written)
             if exact is None:
                 self._refuse(
-                    f"the number {shorten(written)} is out of range. Accepted: what a float64"
-                    " holds."
+                    f"the number {quoted(written)} is out of range", "numbers that a float64 holds"
                 )
             return sympy.Rational(exact.numerator, exact.denominator)
         return sympy.Integer(value)
@@ -209,27 +201,24 @@ class _Reader:
         if word in CONSTANTS:
             return CONSTANTS[word]
         if word in self._hidden:
-            self._refuse(self._hidden[word])
+            problem, remedy = self._hidden[word]
+            self._refuse(problem, remedy=remedy)
         if word in FUNCTIONS:
-            self._refuse(f"{word!r} is a function. Write {word}(...).")
+            self._refuse(f"{word!r} is a function", remedy=f"Write {word}(...).")
         hint = did_you_mean(word, [*self._names, *CONSTANTS])
-        self._refuse(
-            f"unknown name {shorten(word)}. Declared: {', '.join(sorted(self._names))}.{hint}"
-        )
+        self._refuse(f"unknown name {quoted(word)}", sorted(self._names), hint)
 
     def _chain(self, node: ast.BinOp, depth: int) -> Any:
-        """Evaluate a + b + c, which Python nests to the left, without going deeper for each."""
+        """Return the value of a + b + c, which Python nests to the left, at one depth."""
+        logic = isinstance(node.op, _LOGIC)
         spine: list[ast.BinOp] = []
         first: ast.expr = node
-        logic = (ast.BitAnd, ast.BitOr)
         while isinstance(first, ast.BinOp) and (
-            isinstance(first.op, logic)
-            if isinstance(node.op, logic)
-            else type(first.op) in _OPERATORS
+            isinstance(first.op, _LOGIC) if logic else type(first.op) in _OPERATORS
         ):
             spine.append(first)
             first = first.left
-        if isinstance(node.op, logic):
+        if logic:
             value = self._condition(first, depth, joined=True)
             for step in reversed(spine):
                 join = sympy.And if isinstance(step.op, ast.BitAnd) else sympy.Or
@@ -237,21 +226,18 @@ class _Reader:
             return value
         value = self._number(first, depth)
         for step in reversed(spine):
-            other = self._number(step.right, depth)
-            value = self._binary(step, value, other)
-            self._cost.weigh(value, self._shown(step))
+            value = self._binary(step, value, self._number(step.right, depth))
+            self._cost.weigh(value, step)
         return value
 
     def _binary(self, node: ast.BinOp, a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
         if isinstance(node.op, ast.Div) and b == 0:
-            self._refuse(f"{self._show(node)} divides by zero.")
+            self._refuse(f"{self._show(node)} divides by zero")
         if isinstance(node.op, ast.Pow):
-            self._cost.check_exponent(a, b, self._shown(node))
+            self._cost.check_exponent(a, b, node)
             if a.is_number and not b.is_Integer and not a.is_positive:
-                self._refuse(
-                    f"{self._show(node)} is not a real number for every exponent. Accepted: a"
-                    " base > 0, or an integer exponent."
-                )
+                problem = f"{self._show(node)} is not a real number for every exponent"
+                self._refuse(problem, "a base > 0, or an integer exponent")
         return _OPERATORS[type(node.op)](a, b)
 
     def _comparison(self, node: ast.Compare, depth: int) -> Any:
@@ -262,24 +248,21 @@ class _Reader:
     def _call(self, word: str, node: ast.Call, depth: int) -> Any:
         if word not in FUNCTIONS:
             hint = did_you_mean(word, FUNCTIONS)
-            self._refuse(f"no function {shorten(word)}. Accepted: {', '.join(FUNCTIONS)}.{hint}")
+            self._refuse(f"no function {quoted(word)}", FUNCTIONS, hint)
         arity = _ARITY.get(word, 1)
+        parameters = inspect.signature(FUNCTIONS[word]).parameters if arity > 1 else "a"
+        accepted = f"{word}({', '.join(parameters)})"
         if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
-            self._refuse(f"{self._show(node)}: give the arguments of {word} by position.")
+            self._refuse(f"{self._show(node)} has arguments by name or by *", accepted)
         if len(node.args) != arity:
-            parameters = inspect.signature(FUNCTIONS[word]).parameters if arity > 1 else "a"
-            self._refuse(
-                f"{self._show(node)}: {len(node.args)} arguments. Accepted:"
-                f" {word}({', '.join(parameters)})."
-            )
+            self._refuse(f"{self._show(node)} has {len(node.args)} arguments", accepted)
         first = (self._condition if word == "where" else self._number)(node.args[0], depth)
         if word == "exp":
-            self._cost.check_exponent(sympy.E, first, self._shown(node))
+            self._cost.check_exponent(sympy.E, first, node)
         if word == "poly":
             return fn.poly(first, self._coefficients(node.args[1], depth))
-        return applied(
-            word, FUNCTIONS[word], first, *(self._number(a, depth) for a in node.args[1:])
-        )
+        rest = (self._number(a, depth) for a in node.args[1:])
+        return applied(word, FUNCTIONS[word], first, *rest)
 
     def _coefficients(self, node: ast.expr, depth: int) -> Any:
         if isinstance(node, ast.List) and 1 <= len(node.elts) <= MAX_EXPONENT + 1:
@@ -287,16 +270,17 @@ class _Reader:
         if isinstance(node, ast.Name) and isinstance(self._names.get(node.id), Vector):
             return self._names[node.id]
         self._refuse(
-            f"poly: {self._show(node)} has no coefficients. Accepted: a vector parameter, or a"
-            f" list [a, b, c] of at most {MAX_EXPONENT + 1}."
+            f"{self._show(node)} in poly is not a sequence of coefficients",
+            f"a vector parameter, or a list [a, b, c] of at most {MAX_EXPONENT + 1}",
         )
 
     def _element(self, node: ast.Subscript) -> Any:
         vector = self._name(node.value.id) if isinstance(node.value, ast.Name) else None
         if not isinstance(vector, Vector):
-            self._refuse(f"{self._show(node)}: only a vector parameter has elements.")
+            self._refuse(f"{self._show(node)} is not an element", "elements of a vector parameter")
         last = len(vector) - 1
         match node.slice:
             case ast.Constant(value=int(index)) if type(index) is int and index <= last:
                 return vector[index]
-        self._refuse(f"{self._show(node)}: no such element. Accepted: an integer from 0 to {last}.")
+        problem = f"{self._show(node)} is not an element"
+        self._refuse(problem, f"an integer from 0 to {last} as index")

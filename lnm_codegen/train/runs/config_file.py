@@ -11,7 +11,6 @@ The word "none" stands for None, which TOML cannot write. Nothing of either file
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +18,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.text.content import text_of
+from lnm_codegen.files import toml_of
 from lnm_codegen.train.runs.config import PATHS, TrainConfig, takes_clamp
 from lnm_codegen.validation import did_you_mean
 
@@ -49,10 +48,7 @@ def read_toml(path: Path) -> TrainConfig:
         ModelError: No such file, no TOML, or a key or value that is not accepted; the message
             names file, table and key.
     """
-    try:
-        content = tomllib.loads(text_of(path))
-    except tomllib.TOMLDecodeError as error:
-        raise ModelError(path, f"not TOML: {error}") from None
+    content = toml_of(path)
     for key, table in content.items():
         if key not in TABLES or not isinstance(table, dict):
             raise ModelError(
