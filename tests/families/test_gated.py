@@ -10,6 +10,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
+from tests.refusals import refused
 
 SHAPE = (12, 2, 3, 2, 2)
 GATED = {
@@ -132,19 +133,19 @@ def test_every_glif_parameter_has_its_own_granularity() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "row",
     [
-        ({"alpha": 1.0}, "glif: alpha is 1.0. Accepted: a number between 0 and 1."),
-        ({"v_threshold": "a"}, "glif: v_threshold is 'a'. Accepted: a number between 0 and 1."),
-        ({"leak": True}, "glif: leak is True. Accepted: a number between 0 and 1."),
-        ({"time_steps": 0}, "glif: time_steps is 0. Accepted: an integer >= 1."),
-        ({"g_per_step": 1}, "glif: g_per_step is 1. Accepted: True, False."),
+        ({"alpha": 1.0}, "glif", "alpha is 1.0", "a number > 0 and < 1"),
+        ({"v_threshold": "a"}, "glif", "v_threshold is 'a'", "a number > 0 and < 1"),
+        ({"leak": True}, "glif", "leak is True", "a number > 0 and < 1"),
+        ({"time_steps": 0}, "glif", "time_steps is 0", "an integer >= 1"),
+        ({"g_per_step": 1}, "glif", "g_per_step is 1", "True, False"),
     ],
 )
-def test_mistakes_of_glif(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ModelError) as caught:
+def test_mistakes_of_glif(row: tuple[Any, ...]) -> None:
+    arguments, *parts = row
+    with refused(ModelError, *parts):
         lnm.get("glif", **arguments)
-    assert str(caught.value) == message
 
 
 def yin_loop(x: np.ndarray, tau_m: Any, tau_adp: Any, rest: float, beta: float) -> Any:
@@ -285,30 +286,32 @@ def test_time_constants_may_be_drawn() -> None:
     assert layer.tau_m.std() > 1
 
 
-ALIF = "Accepted: a number as v_reset in form 'lsnn'; neither in form 'yin', whose reset is soft."
+ALIF = "a number as v_reset in form 'lsnn'; neither in form 'yin', whose reset is soft"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "row",
     [
-        ({"form": "bellec"}, "alif: form is 'bellec'. Accepted: 'yin', 'lsnn'."),
-        ({"tau_m": 1.0}, "alif: tau_m is 1.0. Accepted: a number > 1."),
-        ({"tau_adp": None}, "alif: tau_adp is None. Accepted: a number > 1."),
-        ({"form": "lsnn", "tau_syn": 0}, "alif: tau_syn is 0. Accepted: a number > 1."),
-        ({"beta": "a"}, "alif: beta is 'a'. Accepted: a finite number."),
-        ({"tau_syn": 5.0}, f"alif: form is 'yin', v_reset 0.0, tau_syn 5.0. {ALIF}"),
-        ({"v_reset": 0.5}, f"alif: form is 'yin', v_reset 0.5, tau_syn None. {ALIF}"),
+        ({"form": "bellec"}, "alif", "form is 'bellec'", "'yin', 'lsnn'"),
+        ({"tau_m": 1.0}, "alif", "tau_m is 1.0", "a number > 1"),
+        ({"tau_adp": None}, "alif", "tau_adp is None", "a number > 1"),
+        ({"form": "lsnn", "tau_syn": 0}, "alif", "tau_syn is 0", "a number > 1 or None"),
+        ({"beta": "a"}, "alif", "beta is 'a'", "a finite number"),
+        ({"tau_syn": 5.0}, "alif", "form is 'yin', v_reset 0.0, tau_syn 5.0", ALIF),
+        ({"v_reset": 0.5}, "alif", "form is 'yin', v_reset 0.5, tau_syn None", ALIF),
         (
             {"form": "lsnn", "v_reset": None},
-            f"alif: form is 'lsnn', v_reset None, tau_syn None. {ALIF}",
+            "alif",
+            "form is 'lsnn', v_reset None, tau_syn None",
+            ALIF,
         ),
-        ({"learn_tau": 1}, "parameter 'tau_m': learnable is 1. Accepted: True, False."),
+        ({"learn_tau": 1}, "parameter 'tau_m'", "learnable is 1", "True, False"),
     ],
 )
-def test_mistakes_of_alif(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ModelError) as caught:
+def test_mistakes_of_alif(row: tuple[Any, ...]) -> None:
+    arguments, *parts = row
+    with refused(ModelError, *parts):
         lnm.get("alif", **arguments)
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("form", ["yin", "lsnn"])

@@ -15,6 +15,7 @@ from scipy import integrate, special
 import lnm_codegen as lnm
 from lnm_codegen.language.surrogate import SURROGATES, Surrogate
 from tests.compiler.test_interpret import SLOPES
+from tests.refusals import refused
 
 pi, root_pi = math.pi, math.sqrt(math.pi)
 
@@ -179,58 +180,52 @@ def test_alpha_is_the_decimal_its_author_wrote():
 @pytest.mark.parametrize("alpha", [0, -1.5])
 def test_alpha_must_be_positive(name, alpha):
     """Zero and negative widths are refused by each."""
-    with pytest.raises(lnm.ModelError) as caught:
+    with refused(lnm.ModelError, f"surrogate.{name}", f"alpha is {alpha!r}", "a number > 0"):
         SURROGATES[name](alpha=alpha)
-    assert str(caught.value) == f"surrogate.{name}: alpha is {alpha!r}. Accepted: a number > 0."
 
 
-MESSAGES = [
+NUMBERS = "numbers and expressions of declared states, inputs, parameters and spikes"
+USE_WHERE = "Use lnm.where(condition, a, b)."
+REFUSALS = [
     (
         lambda: lnm.surrogate.atan(alpha=math.inf),
-        "surrogate.atan: alpha: inf is not finite. Accepted: finite numbers.",
+        "surrogate.atan: alpha", "inf is not finite", "finite numbers",
     ),
     (
         lambda: lnm.surrogate.atan(alpha=math.nan),
-        "surrogate.atan: alpha: nan is not finite. Accepted: finite numbers.",
+        "surrogate.atan: alpha", "nan is not finite", "finite numbers",
     ),
-    (
-        lambda: lnm.surrogate.erf(alpha="2"),
-        "surrogate.erf: alpha: '2' is a str. Accepted: numbers and expressions of declared"
-        " states, inputs, parameters and spikes.",
-    ),
+    (lambda: lnm.surrogate.erf(alpha="2"), "surrogate.erf: alpha", "'2' is a str", NUMBERS),
     (
         lambda: lnm.surrogate.sigmoid(alpha=None),
-        "surrogate.sigmoid: alpha: None is a NoneType. Accepted: numbers and expressions of"
-        " declared states, inputs, parameters and spikes.",
+        "surrogate.sigmoid: alpha", "None is a NoneType", NUMBERS,
     ),
     (
         lambda: lnm.surrogate.sigmoid(alpha=lnm.param("alpha", init=1.0)),
-        "surrogate.sigmoid: alpha is alpha. Accepted: a number > 0.",
+        "surrogate.sigmoid", "alpha is alpha", "a number > 0",
     ),
     (
         lambda: lnm.surrogate.atan(alpha=True),
-        "surrogate.atan: alpha: True is a condition, not a number. Use lnm.where(condition, a, b).",
+        "surrogate.atan: alpha", "True is a condition, not a number", "", USE_WHERE,
     ),
     (
         lambda: lnm.surrogate.from_slope(lambda z: z * lnm.param("width")),
-        "surrogate 'custom': the formula reads width. Accepted: z and numbers.",
+        "surrogate 'custom'", "the formula reads width", "z and numbers",
     ),
     (
         lambda: lnm.surrogate.from_primitive(lambda z: z * lnm.state("v"), name="mine"),
-        "surrogate 'mine': the formula reads v. Accepted: z and numbers.",
+        "surrogate 'mine'", "the formula reads v", "z and numbers",
     ),
     (
         lambda: lnm.surrogate.from_slope(lambda z: z > 0, name="step"),
-        "surrogate 'step': z > 0 is a condition, not a number. Use lnm.where(condition, a, b).",
+        "surrogate 'step'", "z > 0 is a condition, not a number", "", USE_WHERE,
     ),
-]
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("call", "message"), MESSAGES, ids=lambda m: m[:40] if isinstance(m, str) else ""
-)
-def test_messages(call, message):
-    """Each refusal in whole."""
-    with pytest.raises(lnm.ModelError) as caught:
+@pytest.mark.parametrize("row", REFUSALS, ids=lambda row: f"{row[1]}: {row[2]}")
+def test_refusals(row):
+    """Each row has a call and the parts of its error."""
+    call, *parts = row
+    with refused(lnm.ModelError, *parts):
         call()
-    assert str(caught.value) == message
