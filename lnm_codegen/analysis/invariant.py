@@ -30,7 +30,7 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError, ModelError, UnsupportedError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.ir.passes.cse import keep_results
+from lnm_codegen.ir.passes.dce import keep_results
 from lnm_codegen.language.neuron import Neuron
 
 FINE = 32

@@ -1,4 +1,4 @@
-"""An `Analysis` as text and as plain data for JSON."""
+"""Printing of an `Analysis`, as text and as plain data for JSON."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lnm_codegen.analysis import (
 )
 from lnm_codegen.analysis.report import Analysis, FixedAnalysis
 from lnm_codegen.cli.output import print_heading, print_table
-from lnm_codegen.compiler.pipeline import equations
+from lnm_codegen.compiler.model import equations
 
 
 def print_analysis(found: Analysis) -> None:
-    """Print an analysis: equations, the states, fixed points, nodes."""
+    """Print equations, states, fixed points and nodes."""
     typer.secho(f"neuron {found.neuron.name}: {_box(found.inputs) or 'no inputs'}", bold=True)
     for line in equations(found.neuron):
         typer.echo(f"  {line}")
@@ -34,7 +34,7 @@ def print_analysis(found: Analysis) -> None:
         return
     if found.ranges is None or found.states is None:
         print_heading("Ranges")
-        typer.echo("  none: no interval of the states is known. Give one, --state v=-2,1, say.")
+        typer.echo("  none: no interval of the states is known. Give one, such as --state v=-2,1.")
         return
     print_heading(f"Ranges of every node for {_box(found.states | found.inputs)}")
     parameters = {n for n, i in found.ranges.items() if _is_number(n, i, found)}
@@ -48,14 +48,14 @@ def print_analysis(found: Analysis) -> None:
 
 
 def verdict_lines(verdict: Invariant | Escape | Undecided) -> list[str]:
-    """Return what is known of the states, as lines of text."""
+    """Return the result for the states, as lines of text."""
     match verdict:
         case Invariant(states=states, reached=reached):
             if not states:
                 return ["none"]
             lines = [f"{_box(states)}: never left (proven)"]
             if any(float(reached[n].width) < 0.999 * float(i.width) for n, i in states.items()):
-                lines.append(f"the least such interval holds at least {_box(reached)}")
+                lines.append(f"the smallest such interval contains {_box(reached)}")
             return lines
         case Escape():
             return [str(verdict), *(f"  {n} = {_run(x)}" for n, x in verdict.inputs.items())]
@@ -105,20 +105,20 @@ def _print_errors(fixed: FixedAnalysis, where: str) -> None:
         )
     print_table(header, rows)
     for name, inside in fixed.cut.items():
-        typer.echo(f"{name} is cut to what its format holds, {inside}")
+        typer.echo(f"{name} is clipped to the range of its format, {inside}")
     for name, decision in fixed.errors.decisions.items():
         typer.echo(
-            f"{name} may be decided otherwise where its operands differ by at most"
+            f"{name} may have the other outcome if its operands differ by at most"
             f" {float(decision.margin):.3g}"
         )
 
 
 def _note(node: NodeError) -> str:
-    notes = ["SATURATES; bound where it does not"] if node.saturates else []
+    notes = ["SATURATES; the bound holds without saturation"] if node.saturates else []
     if node.after:
         notes.append(f"bound unless {' or '.join(node.after)} saturates")
     if node.decisions:
-        notes.append(f"bound where {' and '.join(node.decisions)} are decided alike")
+        notes.append(f"bound if {' and '.join(node.decisions)} have the same outcome")
     return "; ".join(notes)
 
 
@@ -132,7 +132,7 @@ def _box(box: Mapping[str, Interval]) -> str:
 
 
 def _run(values: tuple[float, ...]) -> str:
-    """Return a sequence as text, equal neighbours counted."""
+    """Return a sequence as text, with equal neighbours counted."""
     groups: list[tuple[float, int]] = []
     for value in values:
         if groups and groups[-1][0] == value:

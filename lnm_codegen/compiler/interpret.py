@@ -1,12 +1,12 @@
-"""`lnm.interpret`: what a neuron computes on a sequence, and its gradients, in NumPy.
+"""`lnm.interpret`: a neuron on a sequence, and its gradients, in NumPy.
 
-The reference of every backend: it runs the Program's own kernels step by step, elementwise, and
-sums parameter gradients in float64.
+It is the reference of every backend. It runs the kernels of the program step by step, elementwise,
+and sums parameter gradients in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,25 +14,28 @@ import numpy as np
 
 from lnm_codegen.compiler.arguments import (
     extent_of,
-    final_gradients,
     inputs_of,
     kind_of,
+    output_gradients,
     parameters_of,
-    seeds_of,
     start_of,
+    state_gradients,
 )
 from lnm_codegen.compiler.pipeline import lower
-from lnm_codegen.ir.declarations import Param
+from lnm_codegen.ir import kernel as generic
+from lnm_codegen.ir.declarations import Granularity, Param
 from lnm_codegen.ir.granularity import Extent, prepared_granularity
 from lnm_codegen.ir.interpret import Array, run
-from lnm_codegen.ir.nodes import Program, Role
+from lnm_codegen.ir.nodes import Kernel, Program, Role
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
+
+Arrays = dict[str, Array]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `interpret` returns.
+    """Result of `interpret`.
 
     Attributes:
         outputs: Output name -> array (T, N, *).
@@ -75,7 +78,7 @@ def interpret(
         grad_out: Gradient of the loss with respect to the output (a tuple for several); with it
             the result has `grads`.
         grad_state: Gradient with respect to final states, by name.
-        dtype: "float64" or "float32", in which every operation is rounded.
+        dtype: "float64" or "float32", to which every operation is rounded.
         scheme: "horner" or "estrin".
         **params: Parameters by name, `theta=...`; shape () or (size,) per layer, (C,) or
             (C, size) per channel (axis 2 of x_seq), the neuron's shape (and size) per neuron. The
@@ -92,111 +95,129 @@ def interpret(
     shape = next(iter(inputs.values())).shape
     extent = extent_of(neuron.params, shape)
     raw = parameters_of(neuron, params, extent, kind)
-    prepared = run(program.prepare, raw, kind)
-    lanes = _Lanes(program, neuron.params, extent)
-    table = {name: lanes.spread(name, value) for name, value in prepared.items()}
+    table = spread(run(program.prepare, raw, kind), extent)
     start = start_of(neuron, state, shape[1:], kind)
-    outputs, trajectory, final, counts = _forward(program, inputs, table, start, shape, kind)
-    grads: dict[str, Array] = {}
+    steps = run_steps(
+        program.forward,
+        lambda values: run(program.forward, values, kind),
+        lambda type_: kind,
+        inputs,
+        table,
+        start,
+    )
+    grads: Arrays = {}
     if grad_out is not None or grad_state is not None:
-        seeds = seeds_of(neuron, program, grad_out, shape, kind)
-        last = final_gradients(neuron, grad_state, shape[1:], kind)
-        grads, sums = _backward(program, lanes, inputs, table, trajectory, seeds, last, kind)
+        seeds = output_gradients(neuron, tuple(steps.outputs), grad_out, shape, kind)
+        last = state_gradients(neuron, grad_state, shape[1:], kind)
+        grads, terms = _backward(
+            program.backward, inputs | steps.trajectory, table, seeds, last, kind
+        )
+        sums = _shared_sums(terms, prepared_granularity(program, neuron.params), extent)
         grads |= _parameter_gradients(program, neuron.params, raw, sums, shape, kind)
-    named = zip((name for name, _ in neuron.output), outputs.values(), strict=True)
-    return Result(dict(named), final, trajectory, grads, counts)
+    named = zip((name for name, _ in neuron.output), steps.outputs.values(), strict=True)
+    return Result(dict(named), steps.states, steps.trajectory, grads, steps.counts)
 
 
-class _Lanes:
-    """Spreads prepared parameters over neurons, and sums terms over what shares a value."""
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Sequence of time steps: outputs and states before each (T, N, *), final states (N, *)."""
 
-    def __init__(self, program: Program, params: tuple[Param, ...], extent: Extent) -> None:
-        self._per = prepared_granularity(program, params)
-        self._extent = extent
-
-    def spread(self, name: str, value: Array) -> Array:
-        e = self._extent
-        return np.asarray(np.broadcast_to(value, (e.batch, e.channels, e.inner))).reshape(-1)
-
-    def collect(self, name: str, terms: Array) -> Array:
-        """Sum terms (N,) in float64 to (1, 1), (C, 1) or (C, I)."""
-        e = self._extent
-        lanes = terms.astype(np.float64).reshape(e.batch, e.channels, e.inner)
-        axes = {"layer": (0, 1, 2), "channel": (0, 2), "neuron": (0,)}[self._per[name]]
-        return np.asarray(lanes.sum(axis=axes, keepdims=True)[0])
+    outputs: Arrays
+    trajectory: Arrays
+    states: Arrays
+    counts: dict[str, float]
 
 
-def _forward(
-    program: Program,
-    inputs: dict[str, Array],
-    table: dict[str, Array],
-    start: dict[str, Array],
-    shape: tuple[int, ...],
-    kind: np.dtype[Any],
-) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array], dict[str, float]]:
-    kernel = program.forward
-    counts = {n: 0.0 for n in kernel.result_names(Role.COUNT)}
-    outputs = {n: np.zeros(shape, kind) for n in kernel.result_names(Role.OUTPUT)}
-    trajectory = {n: np.zeros(shape, kind) for n in start}
+def run_steps(
+    kernel: generic.Kernel[Any, Any],
+    step: Callable[[Mapping[str, Array]], Arrays],
+    dtype_of: Callable[[Any], Any],
+    inputs: Arrays,
+    table: Arrays,
+    start: Arrays,
+) -> Steps:
+    """Run a kernel, in real numbers or in integers, over a sequence.
+
+    Args:
+        kernel: Of one time step.
+        step: Ports of `kernel` by name -> its results.
+        dtype_of: IR type of an output -> NumPy type.
+        inputs: Input -> (T, N, *), at least one.
+        table: Prepared parameter -> (number of neurons,).
+        start: State -> (N, *).
+    """
+    shape = next(iter(inputs.values())).shape
+    lanes = (int(np.prod(shape[1:], dtype=int)),)
+    outputs = {v.name: np.zeros(shape, dtype_of(v.type)) for v in kernel.result_vars(Role.OUTPUT)}
+    trajectory = {n: np.zeros(shape, v.dtype) for n, v in start.items()}
+    counts = dict.fromkeys(kernel.result_names(Role.COUNT), 0.0)
     now = {n: v.reshape(-1) for n, v in start.items()}
-    lane = (int(np.prod(shape[1:], dtype=int)),)
     for t in range(shape[0]):
-        for name, value in now.items():
-            trajectory[name][t] = value.reshape(shape[1:])
-        step = {n: a[t].reshape(-1) for n, a in inputs.items()}
-        results = run(kernel, {**table, **now, **step}, kind)
+        results = step({**table, **now, **{n: x[t].reshape(-1) for n, x in inputs.items()}})
+        results = {n: np.broadcast_to(value, lanes) for n, value in results.items()}
+        for name in now:
+            trajectory[name][t] = now[name].reshape(shape[1:])
         for name in outputs:
-            outputs[name][t] = np.broadcast_to(results[name], lane).reshape(shape[1:])
+            outputs[name][t] = results[name].reshape(shape[1:])
         for name in counts:
-            counts[name] += float(np.broadcast_to(results[name], lane).sum(dtype=np.float64))
-        now = {n: np.broadcast_to(results[f"{n}_next"], v.shape) for n, v in now.items()}
+            counts[name] += float(results[name].sum(dtype=np.float64))
+        now = {n: results[f"{n}_next"] for n in now}
     final = {n: np.array(v).reshape(shape[1:]) for n, v in now.items()}
-    return outputs, trajectory, final, counts
+    return Steps(outputs, trajectory, final, counts)
+
+
+def spread(values: Mapping[str, Array], extent: Extent) -> Arrays:
+    """Return parameters (1, 1), (C, 1) or (C, I) with a value for each neuron of a step."""
+    shape = (extent.batch, extent.channels, extent.inner)
+    return {n: np.array(np.broadcast_to(v, shape)).reshape(-1) for n, v in values.items()}
 
 
 def _backward(
-    program: Program,
-    lanes: _Lanes,
-    inputs: dict[str, Array],
-    table: dict[str, Array],
-    trajectory: dict[str, Array],
-    seeds: dict[str, Array],
-    last: dict[str, Array],
-    kind: np.dtype[Any],
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    kernel = program.backward
-    shape = next(iter(inputs.values())).shape
-    grads = {n: np.zeros(shape, kind) for n in inputs}
-    lane = np.zeros(int(np.prod(shape[1:], dtype=int)), kind)
-    terms = [n.removeprefix("grad_") for n in kernel.result_names(Role.PARAM)]
-    totals = {n: lane.copy() for n in terms}
+    kernel: Kernel, sequences: Arrays, table: Arrays, seeds: Arrays, last: Arrays, kind: Any
+) -> tuple[Arrays, Arrays]:
+    """Return the gradients of inputs and initial states, and the terms of the parameters' (N,)."""
+    shape = next(iter(sequences.values())).shape
+    grads = {n: np.zeros(shape, kind) for n in kernel.input_names(Role.INPUT)}
+    lanes = np.zeros(int(np.prod(shape[1:], dtype=int)), kind)
+    totals = dict.fromkeys(
+        (n.removeprefix("grad_") for n in kernel.result_names(Role.PARAM)), lanes
+    )
     carried = {n: g.reshape(-1) for n, g in last.items()}
     for t in reversed(range(shape[0])):
-        values = {n: a[t].reshape(-1) for n, a in (*inputs.items(), *trajectory.items())}
+        values = {n: a[t].reshape(-1) for n, a in sequences.items()}
         values |= {f"grad_{n}": g[t].reshape(-1) for n, g in seeds.items()}
         values |= {f"grad_{n}_next": g for n, g in carried.items()}
         results = run(kernel, {**table, **values}, kind)
         for name in grads:
-            grads[name][t] = np.broadcast_to(results[f"grad_{name}"], lane.shape).reshape(shape[1:])
-        with np.errstate(all="ignore"):
-            for name in terms:
-                totals[name] = totals[name] + results[f"grad_{name}"]
-        carried = {n: np.broadcast_to(results[f"grad_{n}"], lane.shape) for n in carried}
+            value = np.broadcast_to(results[f"grad_{name}"], lanes.shape)
+            grads[name][t] = value.reshape(shape[1:])
+        totals = {n: total + results[f"grad_{n}"] for n, total in totals.items()}
+        carried = {n: np.broadcast_to(results[f"grad_{n}"], lanes.shape) for n in carried}
     grads |= {n: np.array(g).reshape(shape[1:]) for n, g in carried.items()}
-    return grads, {n: lanes.collect(n, total) for n, total in totals.items()}
+    return grads, totals
+
+
+def _shared_sums(terms: Arrays, per: Mapping[str, Granularity], extent: Extent) -> Arrays:
+    """Sum terms (N,) in float64 to (1, 1), (C, 1) or (C, I)."""
+    axes = {"layer": (0, 1, 2), "channel": (0, 2), "neuron": (0,)}
+    shape = (extent.batch, extent.channels, extent.inner)
+    return {
+        n: term.astype(np.float64).reshape(shape).sum(axis=axes[per[n]], keepdims=True)[0]
+        for n, term in terms.items()
+    }
 
 
 def _parameter_gradients(
     program: Program,
     params: tuple[Param, ...],
-    raw: dict[str, Array],
-    sums: dict[str, Array],
+    raw: Arrays,
+    sums: Arrays,
     shape: tuple[int, ...],
     kind: np.dtype[Any],
-) -> dict[str, Array]:
-    """Run the adjoint of `prepare` on the finest grid (C, I) and sum over what shares a value.
+) -> Arrays:
+    """Run the adjoint of `prepare` on the finest grid (C, I) and sum over those that share a value.
 
-    The adjoint is linear in the sums, so that a coarser sum enters in one row of its group alone.
+    The adjoint is linear in the sums: a coarser sum enters at one element of its group.
     """
     adjoint = program.prepare_backward
     grid = np.broadcast_shapes((1, 1), *(a.shape for a in (*raw.values(), *sums.values())))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnm_codegen.compiler.pipeline import equations
+from lnm_codegen.compiler.model import equations
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.insight.classes import CLASSES
 from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, response

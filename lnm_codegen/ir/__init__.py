@@ -1,1 +1,1 @@
-"""The IR: scalar, straight-line, single-assignment; one neuron, one time step."""
+"""IR: scalar, straight-line, single-assignment; one neuron, one time step."""

@@ -1,9 +1,9 @@
-"""What a kernel costs: operations and values, per neuron and step.
+"""Cost of a kernel: operations and values, per neuron and time step.
 
-What is counted is what stands in the IR, so that the numbers are exact and depend on no target. A
-negation, a Detach, `and`, `or` and `not` of conditions and a copy are free: targets fold them into
-their neighbours. A spike is one comparison; its slope counts where the adjoint computes it. An
-integer power, which only kernels before `horner | estrin` hold, is its multiplications written out.
+The nodes of the IR are counted, so that the numbers are exact and depend on no target. A negation,
+a Detach, `and`, `or` and `not` of conditions and a copy are free: targets fold them into their
+neighbours. A spike is one comparison; its slope counts where the adjoint computes it. An integer
+power counts as its multiplications; only kernels before `horner | estrin` have one.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class Count:
     """Numbers of operations; counts add.
 
     Attributes:
-        multiplications: Products that stand alone.
-        additions: Sums and differences that stand alone.
+        multiplications: Products outside fused multiply-adds.
+        additions: Sums and differences outside fused multiply-adds.
         fused: Fused multiply-adds.
         divisions: Quotients.
-        comparisons: Comparisons, one for each spike among them.
-        selects: Choices between two values.
+        comparisons: Comparisons, including one for each spike.
+        selects: Selections between two values.
         functions: (name, number) of each special function, by name.
     """
 
@@ -45,7 +45,7 @@ class Count:
 
     @property
     def total(self) -> int:
-        """The number of all operations; a fused multiply-add is one."""
+        """The number of all operations; a fused multiply-add counts once."""
         plain: int = sum(getattr(self, word) for word in OPERATIONS)
         return plain + sum(n for _, n in self.functions)
 
@@ -59,11 +59,10 @@ class Values:
     """Numbers of values in one run of a kernel.
 
     Attributes:
-        read: Ports that enter.
-        computed: Lets that are no copies.
-        written: Ports that leave.
-        live: Most of them needed at once, in the order of the Lets and with those read: what
-            registers hold.
+        read: Input ports.
+        computed: Lets except copies.
+        written: Result ports.
+        live: Most values needed at once in the order of the Lets, inputs included: the registers.
     """
 
     read: int
@@ -89,16 +88,11 @@ def count(kernel: Kernel) -> Count:
 
 def count_program(program: Program) -> ProgramCount:
     """Return the operations of the four kernels of a program."""
-    return ProgramCount(
-        prepare=count(program.prepare),
-        forward=count(program.forward),
-        backward=count(program.backward),
-        prepare_backward=count(program.prepare_backward),
-    )
+    return ProgramCount(*(count(getattr(program, f.name)) for f in fields(ProgramCount)))
 
 
 def values(kernel: Kernel) -> Values:
-    """Return how many values a kernel reads, computes, writes and holds at once."""
+    """Return the numbers of values that a kernel reads, computes, writes and holds at once."""
     return Values(
         read=len(kernel.inputs),
         computed=sum(not ir.is_atom(let.value) for let in kernel.body),
@@ -112,7 +106,7 @@ def _count(e: Expr) -> Count:
 
 
 def _own(e: Expr) -> Count:
-    """Return what a node costs without its operands."""
+    """Return the cost of a node without its operands."""
     match e:
         case ir.Const() | ir.Var() | ir.Unary() | ir.Detach():
             return Count()
@@ -140,7 +134,7 @@ _BINARY = {
 
 
 def _live(kernel: Kernel) -> int:
-    """Return the most values that some later Let or result still needs, copies counted once."""
+    """Return the largest number of values that later Lets or results need, copies counted once."""
     origin: dict[ir.Var, Expr] = {}
     for let in kernel.body:
         if ir.is_atom(let.value):

@@ -1,12 +1,12 @@
-"""What is declared of a neuron: its states, inputs, parameters and spikes, as plain data.
+"""Declarations of a neuron: its states, inputs, parameters and spikes, as plain data.
 
-`symbols.py` makes SymPy symbols of these; the IR and the backends know only what stands here.
+`language/symbols.py` makes SymPy symbols of them. The IR and the backends know only this module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 Init: TypeAlias = "float | tuple[float, ...] | Callable[[Any, tuple[int, ...]], Any]"
@@ -15,7 +15,7 @@ Granularity: TypeAlias = Literal["layer", "channel", "neuron"]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state of one neuron, kept from step to step. `init` is a number or a function."""
+    """A state of one neuron, carried from step to step. `init` is a number or a function."""
 
     name: str
     init: Init = 0.0
@@ -32,7 +32,7 @@ class Input:
 class Param:
     """A parameter: a scalar (`size` None) or a vector, learnable or not.
 
-    `per` says what shares one value: the whole layer, a channel, or nothing (one per neuron).
+    `per` is its granularity: one value per layer, per channel or per neuron.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Param:
 
     def with_per(self, per: Granularity) -> Param:
         """Return this parameter at another granularity."""
-        return Param(self.name, self.size, self.init, self.learnable, per)
+        return replace(self, per=per)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""Where a parameter's value lies for a neuron: one table for the interpreter, the layer, C.
+"""Granularity of parameters: how many values one has, and which neurons share a value.
 
-A layer call has T steps of neurons laid out as (B, C, I): batch, channels, inner. A parameter per
-layer has 1 row, per channel C rows (row c for every b and i), per neuron C*I rows.
+The neurons of a time step are laid out as (B, C, I): batch, channels, inner. A scalar parameter has
+1 value per layer, C values per channel (value c for every b and i), C*I values per neuron.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.declarations import Granularity, Param
 from lnm_codegen.ir.nodes import Program, Role
+from lnm_codegen.ir.passes.dce import keep_results
 
 _ORDER: tuple[Granularity, ...] = ("layer", "channel", "neuron")
 
@@ -29,8 +30,8 @@ class Extent:
         """Return N, the number of neurons of a time step."""
         return self.batch * self.channels * self.inner
 
-    def rows(self, per: Granularity) -> int:
-        """Return how many values a scalar parameter of this granularity has."""
+    def values(self, per: Granularity) -> int:
+        """Return the number of values of a scalar parameter of this granularity."""
         return {"layer": 1, "channel": self.channels, "neuron": self.channels * self.inner}[per]
 
 
@@ -40,7 +41,7 @@ def finest(pers: Iterable[Granularity]) -> Granularity:
 
 
 def prepared_granularity(program: Program, params: tuple[Param, ...]) -> dict[str, Granularity]:
-    """Return the granularity of each prepared parameter: the finest of what it is made of."""
+    """Return the granularity of each prepared parameter: the finest of those it depends on."""
     known: dict[str, Granularity] = {n: p.per for p in params for n in p.element_names}
     for let in program.prepare.body:
         read = [known[v.name] for v in ir.variables(let.value)]
@@ -51,9 +52,6 @@ def prepared_granularity(program: Program, params: tuple[Param, ...]) -> dict[st
 def learnable_terms(program: Program, params: tuple[Param, ...]) -> tuple[str, ...]:
     """Return the prepared parameters whose gradient a learnable parameter needs."""
     wanted = {f"grad_{n}" for p in params if p.learnable for n in p.element_names}
-    needed: set[str] = set(wanted)
-    for let in reversed(program.prepare_backward.body):
-        if let.target.name in needed:
-            needed |= {v.name for v in ir.variables(let.value)}
-    seeds = program.prepare_backward.input_names(Role.GRAD)
-    return tuple(s.removeprefix("sum_") for s in seeds if s in needed)
+    adjoint = keep_results(program.prepare_backward, wanted)
+    seeds = (v.name for v in adjoint.input_vars(Role.GRAD) if v in adjoint.reads)
+    return tuple(seed.removeprefix("sum_") for seed in seeds)

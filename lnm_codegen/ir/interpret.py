@@ -1,4 +1,4 @@
-"""What a kernel means: each node evaluated in NumPy, in one float type. The oracle of the tests."""
+"""Interpreter of kernels: NumPy, one float type. The reference of every backend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BINARY = {
     BinaryOp.ADD: np.add, BinaryOp.SUB: np.subtract, BinaryOp.MUL: np.multiply,
     BinaryOp.DIV: np.divide, BinaryOp.AND: np.logical_and, BinaryOp.OR: np.logical_or,
 }  # fmt: skip
-_COMPARE = {
+COMPARE = {
     CompareOp.LT: np.less, CompareOp.LE: np.less_equal, CompareOp.GT: np.greater,
     CompareOp.GE: np.greater_equal, CompareOp.EQ: np.equal, CompareOp.NE: np.not_equal,
 }  # fmt: skip
@@ -28,16 +28,13 @@ _CALL: dict[Fn, Callable[[Any], Any]] = {
 
 
 def run(kernel: Kernel, values: Mapping[str, Any], dtype: Any = np.float64) -> dict[str, Array]:
-    """Evaluate `kernel` elementwise.
+    """Evaluate a kernel elementwise and return an array for each result, by name.
 
     Args:
         kernel: Any kernel, before or after any pass.
         values: An array or number for each input port, by name; they broadcast.
-        dtype: float64 or float32; every operation is rounded to it. (A float32 Fma goes through
-            float64, which differs from one rounding in about one case in 2**29.)
-
-    Returns:
-        An array for each result, by name.
+        dtype: float64 or float32; every operation is rounded to it. A float32 Fma goes through
+            float64, which differs from one rounding in about one case in 2**29.
     """
     env: dict[str, Any] = {p.var.name: np.asarray(values[p.var.name], dtype) for p in kernel.inputs}
     with np.errstate(all="ignore"):
@@ -68,7 +65,7 @@ def evaluate(e: Expr, env: Mapping[str, Any], dtype: np.dtype[Any]) -> Any:
                 result = result * value
             return result
         case ir.Compare(compare, lhs, rhs):
-            return _COMPARE[compare](of(lhs), of(rhs))
+            return COMPARE[compare](of(lhs), of(rhs))
         case ir.Select(cond, then, orelse):
             return np.where(of(cond), of(then), of(orelse)).astype(dtype)
         case ir.Fma(a, b, c):
@@ -96,7 +93,7 @@ def rounded(value: Fraction, dtype: Any) -> Any:
     except OverflowError:
         double = float("inf") if value > 0 else float("-inf")
     type_ = np.dtype(dtype).type
-    with np.errstate(over="ignore"):  # also a neighbour of the largest number is infinite
+    with np.errstate(over="ignore"):  # a neighbour of the largest number is infinite
         near = type_(double)
         around = (near, np.nextafter(near, type_(-np.inf)), np.nextafter(near, type_(np.inf)))
     if np.dtype(dtype) == np.float64:
@@ -105,9 +102,9 @@ def rounded(value: Fraction, dtype: Any) -> Any:
 
 
 def _exact(x: Any) -> Fraction:
-    """Return a float exactly; an infinity as the power of two that the largest number is next to.
+    """Return a float exactly; an infinity as the power of two above the largest number.
 
-    IEEE 754 rounds as if the exponent had no bound, and then makes what passes it infinite.
+    IEEE 754 rounds as if the exponent had no bound. Only then does a number overflow.
     """
     if np.isfinite(x):
         return Fraction(float(x))

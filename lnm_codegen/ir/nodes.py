@@ -1,24 +1,25 @@
-"""The nodes of the IR, all of them frozen.
+"""Expressions and kernels of real numbers. Every node is frozen.
 
     expr    = Const | Var | Unary | Binary | Power | Compare | Select | Fma | Call | Spike | Detach
-    Let     = target: Var, value: expr, phase
-    Port    = var: Var, role
-    Kernel  = name, inputs: Port*, body: Let*, results: Port*
     Program = prepare, prepare_backward, forward, backward: Kernel
 
-A Var of type BOOL bound to a Spike (or to a Detach of one) is a spike: a Select on it has the
-derivative of spike*then + (1 - spike)*orelse. `Power` holds integer powers between `build` and
-`horner | estrin`, which leave none. Operators, functions, phases and roles are enums of
-`operators.py`, and handed on here.
+`ir/kernel.py` has Let, Port and Kernel. A Var of type BOOL bound to a Spike (or to a Detach of
+one) is a spike: a Select on it has the derivative of spike*then + (1 - spike)*orelse. `Power` holds
+integer powers between `build` and `horner | estrin`, which leave none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
+from lnm_codegen.ir import kernel
+from lnm_codegen.ir.kernel import Node, Variable
+from lnm_codegen.ir.kernel import children as children
+from lnm_codegen.ir.kernel import map_children as map_children
+from lnm_codegen.ir.kernel import variables as variables
+from lnm_codegen.ir.kernel import walk as walk
 from lnm_codegen.ir.operators import BinaryOp as BinaryOp
 from lnm_codegen.ir.operators import CompareOp as CompareOp
 from lnm_codegen.ir.operators import Fn as Fn
@@ -28,8 +29,12 @@ from lnm_codegen.ir.operators import UnaryOp as UnaryOp
 from lnm_codegen.ir.types import BOOL, REAL, Type
 
 
+class _Node(Node["Expr", "Var"]):
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class Const:
+class Const(_Node):
     """An exact rational, or a real constant to 40 digits with its symbolic `name`."""
 
     value: Fraction
@@ -37,7 +42,7 @@ class Const:
 
 
 @dataclass(frozen=True, slots=True)
-class Var:
+class Var(_Node, Variable):
     """A named value."""
 
     name: str
@@ -45,77 +50,86 @@ class Var:
 
 
 @dataclass(frozen=True, slots=True)
-class Unary:
+class Unary(_Node):
     """`op arg`."""
 
+    OPERANDS = ("arg",)
     op: UnaryOp
     arg: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Binary:
+class Binary(_Node):
     """`lhs op rhs`."""
 
+    OPERANDS = ("lhs", "rhs")
     op: BinaryOp
     lhs: Expr
     rhs: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Power:
+class Power(_Node):
     """`base ** exponent` with an integer exponent >= 2."""
 
+    OPERANDS = ("base",)
     base: Expr
     exponent: int
 
 
 @dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(_Node):
     """`lhs op rhs`, a BOOL."""
 
+    OPERANDS = ("lhs", "rhs")
     op: CompareOp
     lhs: Expr
     rhs: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Select:
+class Select(_Node):
     """`then` where `cond` holds, else `orelse`."""
 
+    OPERANDS = ("cond", "then", "orelse")
     cond: Expr
     then: Expr
     orelse: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Fma:
+class Fma(_Node):
     """`a*b + c`, rounded once."""
 
+    OPERANDS = ("a", "b", "c")
     a: Expr
     b: Expr
     c: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(_Node):
     """A function of one argument."""
 
+    OPERANDS = ("arg",)
     fn: Fn
     arg: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Spike:
+class Spike(_Node):
     """A BOOL, `arg >= 0`, whose derivative is `slope`, an expression of `arg` alone."""
 
+    OPERANDS = ("arg",)
     arg: Expr
     slope: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Detach:
+class Detach(_Node):
     """`arg`, with derivative zero."""
 
+    OPERANDS = ("arg",)
     arg: Expr
 
 
@@ -124,44 +138,16 @@ Expr: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Let:
-    """`target = value`."""
-
-    target: Var
-    value: Expr
-    phase: Phase
+Let: TypeAlias = kernel.Let[Expr, Var]
+Port: TypeAlias = kernel.Port[Var]
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
-    """A value that enters or leaves a kernel."""
-
-    var: Var
-    role: Role
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """One step of one neuron: `inputs` enter, `body` runs, the vars of `results` leave."""
-
-    name: str
-    inputs: tuple[Port, ...]
-    body: tuple[Let, ...]
-    results: tuple[Port, ...]
+@dataclass(frozen=True)
+class Kernel(kernel.Kernel[Expr, Var]):
+    """One step of one neuron in real numbers."""
 
     def __str__(self) -> str:
-        from lnm_codegen.ir.text import kernel_text
-
-        return kernel_text(self)
-
-    def input_names(self, *roles: Role) -> tuple[str, ...]:
-        """Return the names of the inputs of these roles, in order."""
-        return tuple(p.var.name for p in self.inputs if p.role in roles)
-
-    def result_names(self, *roles: Role) -> tuple[str, ...]:
-        """Return the names of the results of these roles, in order."""
-        return tuple(p.var.name for p in self.results if p.role in roles)
+        return self.text(f"kernel {self.name}", lambda var: var.name, expr_text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,48 +177,6 @@ class Program:
 ZERO, ONE = Const(Fraction(0)), Const(Fraction(1))
 
 
-def children(e: Expr) -> tuple[Expr, ...]:
-    """Return the operands of `e`. The slope of a Spike is not one: it is no work of the step."""
-    match e:
-        case Const() | Var():
-            return ()
-        case Unary(_, arg) | Call(_, arg) | Detach(arg) | Spike(arg, _) | Power(arg, _):
-            return (arg,)
-        case Binary(_, lhs, rhs) | Compare(_, lhs, rhs):
-            return (lhs, rhs)
-        case Select(cond, then, orelse):
-            return (cond, then, orelse)
-        case Fma(a, b, c):
-            return (a, b, c)
-        case _:
-            assert_never(e)
-
-
-def map_children(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
-    """Return `e` with `f` applied to every operand; `e` itself if nothing changes."""
-    new: Expr
-    match e:
-        case Const() | Var():
-            return e
-        case Unary() | Call() | Detach():
-            new = replace(e, arg=f(e.arg))
-        case Spike(arg, slope):
-            new = Spike(f(arg), slope)
-        case Power(base, exponent):
-            new = Power(f(base), exponent)
-        case Binary(op, lhs, rhs):
-            new = Binary(op, f(lhs), f(rhs))
-        case Compare(op, lhs, rhs):
-            new = Compare(op, f(lhs), f(rhs))
-        case Select(cond, then, orelse):
-            new = Select(f(cond), f(then), f(orelse))
-        case Fma(a, b, c):
-            new = Fma(f(a), f(b), f(c))
-        case _:
-            assert_never(e)
-    return e if new == e else new
-
-
 def type_of(e: Expr) -> Type:
     """Return the type of the value of `e`."""
     match e:
@@ -248,18 +192,6 @@ def type_of(e: Expr) -> Type:
             return type_of(arg)
         case _:
             return REAL
-
-
-def walk(e: Expr) -> Iterator[Expr]:
-    """Yield `e` and everything below it, parents first."""
-    yield e
-    for child in children(e):
-        yield from walk(child)
-
-
-def variables(e: Expr) -> frozenset[Var]:
-    """Return the Vars that `e` reads."""
-    return frozenset(node for node in walk(e) if isinstance(node, Var))
 
 
 def is_atom(e: Expr) -> bool:
@@ -310,3 +242,53 @@ def neg(a: Expr) -> Expr:
             return Const(-value, f"-({name})" if name else "")
         case _:
             return Unary(UnaryOp.NEG, a)
+
+
+_LOOSEST, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _POWER, _ATOM = range(10)
+_LEVEL = {"or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT}
+
+
+def number_text(value: Fraction, name: str = "") -> str:
+    """Return a constant as it reads best: its name, a whole number, a short decimal, a ratio."""
+    if name:
+        return name
+    if value.denominator == 1:
+        return str(value.numerator)
+    decimal = repr(float(value))
+    return decimal if Fraction(decimal) == value else f"{value.numerator}/{value.denominator}"
+
+
+def expr_text(e: Expr, parent: int = _LOOSEST) -> str:
+    """Return `e` with no more parentheses than it needs."""
+    text, level = _parts(e)
+    return f"({text})" if level < parent else text
+
+
+def _parts(e: Expr) -> tuple[str, int]:
+    match e:
+        case Const(value, name):
+            text = number_text(value, name)
+            bare = text.replace(".", "").replace("_", "").isalnum()
+            return text, _ATOM if bare else _SUM
+        case Var(name, _):
+            return name, _ATOM
+        case Unary(UnaryOp.NOT, arg):
+            return f"not {expr_text(arg, _NOT)}", _NOT
+        case Unary(_, arg):
+            return f"-{expr_text(arg, _UNARY)}", _UNARY
+        case Binary(op, lhs, rhs):
+            level = _LEVEL[op.value]
+            left, right = expr_text(lhs, level), expr_text(rhs, level + 1)
+            return f"{left} {op.value} {right}", level
+        case Power(base, exponent):
+            return f"{expr_text(base, _ATOM)}**{exponent}", _POWER
+        case Compare(compare, lhs, rhs):
+            left, right = expr_text(lhs, _SUM), expr_text(rhs, _SUM)
+            return f"{left} {compare.value} {right}", _COMPARE
+        case Call(fn, arg):
+            return f"{fn.value}({expr_text(arg)})", _ATOM
+        case Spike(arg, slope):
+            return f"spike({expr_text(arg)}; slope {expr_text(slope)})", _ATOM
+        case Select() | Fma() | Detach():
+            name = type(e).__name__.lower()
+            return f"{name}({', '.join(expr_text(c) for c in children(e))})", _ATOM

@@ -1,4 +1,4 @@
-"""The closed sets of the IR: operators, functions, phases of a Let, roles of a port."""
+"""Enumerations of the IR: operators, functions, phases of a Let, roles of a port."""
 
 from enum import Enum
 
@@ -22,7 +22,7 @@ class BinaryOp(Enum):
 
 
 class CompareOp(Enum):
-    """Comparisons; every one but NE is false where an operand is NaN."""
+    """Comparisons; every one except NE is false if an operand is NaN."""
 
     LT = "<"
     LE = "<="
@@ -33,7 +33,7 @@ class CompareOp(Enum):
 
 
 class Fn(Enum):
-    """Functions that a backend may know."""
+    """Functions of one argument."""
 
     EXP = "exp"
     LOG = "log"
@@ -45,7 +45,7 @@ class Fn(Enum):
 
 
 class Phase(Enum):
-    """Where a Let comes from; printed as a comment."""
+    """Origin of a Let; printed as a comment."""
 
     PREPARE = "prepare"
     CHARGE = "charge"
@@ -56,11 +56,11 @@ class Phase(Enum):
 
 
 class Role(Enum):
-    """What a port carries."""
+    """Meaning of a port."""
 
     STATE = "state"
     INPUT = "input"
     PARAM = "param"
     OUTPUT = "output"
     GRAD = "grad"
-    COUNT = "count"  # summed over steps and neurons; has no derivative
+    COUNT = "count"  # summed over time steps and neurons; has no derivative

@@ -1,8 +1,7 @@
-"""Polynomials over Vars with expressions of parameters as coefficients, and back to trees.
+"""Polynomials over Vars, with expressions of parameters as coefficients.
 
-`collect` puts every polynomial into a sum of products, `horner` and `estrin` evaluate it, and
-`backward` differentiates it; all three read and write it through this module. A coefficient that
-cancels to zero stays, so that a NaN or an infinity still reaches the result.
+The passes `collect`, `horner`, `estrin` and `backward` read trees as polynomials and write them
+back. A coefficient that cancels to zero stays, so that a NaN or an infinity reaches the result.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.nodes import BinaryOp, Const, Expr, Fma, Power, Unary, UnaryOp, Var
-from lnm_codegen.ir.text import number_text
+from lnm_codegen.ir.nodes import BinaryOp, Const, Expr, Fma, Power, Unary, UnaryOp, Var, number_text
 
 Monomial: TypeAlias = tuple[tuple[Var, int], ...]
 Poly: TypeAlias = dict[Monomial, Expr]
@@ -20,12 +18,17 @@ Atom: TypeAlias = Callable[[Expr], Var]
 
 
 def is_sum(e: Expr) -> bool:
-    """Say whether `e` is an addition or a subtraction."""
+    """Report whether `e` is an addition or a subtraction."""
     return isinstance(e, ir.Binary) and e.op in (BinaryOp.ADD, BinaryOp.SUB)
 
 
+def is_product(e: Expr) -> bool:
+    """Report whether `e` is a multiplication."""
+    return isinstance(e, ir.Binary) and e.op is BinaryOp.MUL
+
+
 def is_polynomial(e: Expr) -> bool:
-    """Say whether the root of `e` is an operator of polynomials."""
+    """Report whether the root of `e` is an operator of polynomials."""
     match e:
         case Power() | Fma() | Unary(UnaryOp.NEG, _):
             return True
@@ -36,11 +39,11 @@ def is_polynomial(e: Expr) -> bool:
 
 
 class Reader:
-    """Reads trees as polynomials; what is none becomes a Var through `atom`.
+    """Reader of trees as polynomials; any other operator becomes a Var through `atom`.
 
-    A product or a power is multiplied out only where that costs nothing: by a coefficient, by a
-    monomial of the same variable, or among polynomials of one variable. Any other sum that is
-    multiplied becomes an atom, everywhere in the tree, so that f(v + x) stays one in v + x.
+    A product or a power is multiplied out only if that costs nothing: by a coefficient, by a
+    monomial of the same variable, or among polynomials of one variable. Any other sum in a product
+    becomes an atom, everywhere in the tree, so that f(v + x) remains a polynomial in v + x.
     """
 
     def __init__(self, is_coefficient: Callable[[Var], bool], atom: Atom) -> None:
@@ -134,9 +137,12 @@ def multiplied(p: Poly, q: Poly) -> Poly:
             powers = dict(m1)
             for v, n in m2:
                 powers[v] = powers.get(v, 0) + n
-            monomial = tuple(sorted(powers.items(), key=lambda item: item[0].name))
-            result = added(result, {monomial: coefficient_product(c1, c2)})
+            result = added(result, {_monomial(powers): coefficient_product(c1, c2)})
     return result
+
+
+def _monomial(powers: dict[Var, int]) -> Monomial:
+    return tuple(sorted(powers.items(), key=lambda item: item[0].name))
 
 
 def _coefficient_sum(a: Expr, b: Expr) -> Expr:
@@ -162,11 +168,9 @@ def coefficient_product(a: Expr, b: Expr) -> Expr:
 
 
 def _product_name(a: Const, b: Const) -> str:
-    return (
-        f"({number_text(a.value, a.name)})*({number_text(b.value, b.name)})"
-        if a.name or b.name
-        else ""
-    )
+    if not a.name and not b.name:
+        return ""
+    return f"({number_text(a.value, a.name)})*({number_text(b.value, b.name)})"
 
 
 def derivative(p: Poly, v: Var) -> Poly:
@@ -178,13 +182,12 @@ def derivative(p: Poly, v: Var) -> Poly:
         if n:
             if n > 1:
                 powers[v] = n - 1
-            rest = tuple(sorted(powers.items(), key=lambda item: item[0].name))
-            result = added(result, {rest: coefficient_product(ir.const(n), c)})
+            result = added(result, {_monomial(powers): coefficient_product(ir.const(n), c)})
     return result
 
 
 def product(c: Expr, monomial: Monomial, order: Sequence[Var] = ()) -> Expr:
-    """Return coefficient times monomial as a tree: what comes late in `order` stands first."""
+    """Return coefficient times monomial as a tree; variables late in `order` come first."""
     rank = {v: k for k, v in enumerate(order)}
     powers = sorted(monomial, key=lambda item: -rank.get(item[0], -1))
     if len(powers) == 1 and powers[0][1] >= 4:
@@ -206,7 +209,7 @@ def _squared(v: Expr, n: int) -> Expr:
 
 
 def signed(c: Expr) -> tuple[bool, Expr]:
-    """Split a coefficient into (is it written as negative, its absolute part)."""
+    """Return whether a coefficient is written as negative, and its magnitude."""
     match c:
         case Const(value, name) if value < 0:
             return True, ir.neg(c) if not name else Const(-value, f"-({name})")
@@ -217,7 +220,7 @@ def signed(c: Expr) -> tuple[bool, Expr]:
 
 
 def write(p: Poly) -> Expr:
-    """Return p as a sum of products, beginning with one that has no minus, where there is one."""
+    """Return p as a sum of products; a product without a minus comes first, if any."""
     terms = []
     for monomial, c in p.items():
         negative, magnitude = signed(c)

@@ -1,7 +1,7 @@
 """Types of IR values.
 
-REAL is the float type a backend or `interpret` chooses at the end; BOOL a condition; `Fixed` a
-number of the fixed-point level, which `quantize` makes.
+REAL is the float type that a backend or `interpret` selects, BOOL a condition. `Fixed` and `Bits`
+are the formats of the fixed-point IR.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from enum import Enum
 from fractions import Fraction
 from math import floor
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.validation import require_integer, require_one_of
 
 
 class Type(Enum):
-    """The type of a scalar value."""
+    """Type of a scalar value."""
 
     REAL = "real"
     BOOL = "bool"
@@ -25,7 +25,7 @@ REAL, BOOL = Type.REAL, Type.BOOL
 
 
 class Rounding(Enum):
-    """How bits below the last fraction bit are dropped; the name in ap_fixed beside each."""
+    """Rounding of the bits below the last fraction bit; comments have the name in ap_fixed."""
 
     HALF_UP = "half_up"  # AP_RND: to the nearest, ties towards plus infinity
     TRUNCATE = "truncate"  # AP_TRN: towards minus infinity
@@ -37,68 +37,17 @@ MOST_BITS = 63
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed:
-    """Two's complement of `width` bits, `frac` of them below the point: Qm.n, n = frac.
-
-    m = width - frac counts the sign. The value of an integer i is i / 2**frac; what does not fit
-    saturates (AP_SAT).
-
-    Args:
-        width: 2 to 32 bits.
-        frac: 0 to width - 1 fraction bits.
-        rounding: "half_up" (AP_RND), "truncate" (AP_TRN) or "convergent" (AP_RND_CONV).
-
-    Raises:
-        ModelError: A number outside these.
-    """
-
-    width: int
-    frac: int
-    rounding: Rounding = Rounding.HALF_UP
-
-    def __init__(self, width: int, frac: int, rounding: Rounding | str = "half_up") -> None:
-        for word, value in (("width", width), ("frac", frac)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ModelError("Fixed", f"{word} is {value!r}", "an integer")
-        if not 2 <= width <= 32:
-            raise ModelError("Fixed", f"width is {width}", "2 to 32 bits")
-        if not 0 <= frac < width:
-            raise ModelError(
-                "Fixed",
-                f"frac is {frac}",
-                f"0 to {width - 1} of {width} bits, as the sign takes one",
-            )
-        try:
-            mode = Rounding(rounding)
-        except ValueError:
-            accepted = ", ".join(repr(r.value) for r in Rounding)
-            raise ModelError("Fixed", f"rounding is {rounding!r}", accepted) from None
-        object.__setattr__(self, "width", width)
-        object.__setattr__(self, "frac", frac)
-        object.__setattr__(self, "rounding", mode)
-
-    def __str__(self) -> str:
-        """Return the format's name, Q4.12."""
-        return f"Q{self.width - self.frac}.{self.frac}"
-
-    @property
-    def bits(self) -> Bits:
-        """The format without its rounding."""
-        return Bits(self.width, self.frac)
-
-
-@dataclass(frozen=True, slots=True)
 class Bits:
-    """The shape of an integer in a fixed-point kernel: its width, and where its point is.
+    """Width and position of the binary point of an integer in a fixed-point kernel.
 
-    Unlike `Fixed` it may be as wide as an exact product, and it says nothing of rounding.
+    Unlike a `Fixed`, it may be as wide as an exact product and has no rounding.
     """
 
     width: int
     frac: int
 
     def __str__(self) -> str:
-        """Return the format's name, Q4.12."""
+        """Return the name of the format, Q4.12."""
         return f"Q{self.width - self.frac}.{self.frac}"
 
     @property
@@ -116,8 +65,14 @@ class Bits:
         """The least and the greatest value."""
         return self.value(self.low), self.value(self.high)
 
+    @property
+    def limits(self) -> str:
+        """The least and the greatest value as text, such as -8 to 7.99976."""
+        low, high = self.interval
+        return f"{float(low):g} to {float(high):g}"
+
     def value(self, integer: int) -> Fraction:
-        """Return what an integer stands for."""
+        """Return the value that an integer represents."""
         return Fraction(integer, 1 << self.frac)
 
     def nearest(self, value: Fraction) -> int:
@@ -125,5 +80,44 @@ class Bits:
         return floor(value * (1 << self.frac) + Fraction(1, 2))
 
     def holds(self, integer: int) -> bool:
-        """Say whether an integer fits."""
+        """Report whether an integer fits."""
         return self.low <= integer <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Two's complement of `width` bits, `frac` of them below the point: Qm.n, n = frac.
+
+    m = width - frac includes the sign. An integer i represents i / 2**frac. A value that does not
+    fit saturates (AP_SAT).
+
+    Args:
+        width: 2 to 32 bits.
+        frac: 0 to width - 1 fraction bits.
+        rounding: "half_up" (AP_RND), "truncate" (AP_TRN) or "convergent" (AP_RND_CONV).
+
+    Raises:
+        ModelError: Any other value.
+    """
+
+    width: int
+    frac: int
+    rounding: Rounding = Rounding.HALF_UP
+
+    def __init__(self, width: int, frac: int, rounding: Rounding | str = "half_up") -> None:
+        require_integer("Fixed", "width", width, 2, 32)
+        require_integer("Fixed", "frac", frac, 0, width - 1)
+        word = rounding.value if isinstance(rounding, Rounding) else rounding
+        require_one_of("Fixed", "rounding", word, [r.value for r in Rounding])
+        object.__setattr__(self, "width", width)
+        object.__setattr__(self, "frac", frac)
+        object.__setattr__(self, "rounding", Rounding(word))
+
+    def __str__(self) -> str:
+        """Return the name of the format, Q4.12."""
+        return str(self.bits)
+
+    @property
+    def bits(self) -> Bits:
+        """The format without its rounding."""
+        return Bits(self.width, self.frac)

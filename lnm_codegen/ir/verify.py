@@ -1,10 +1,14 @@
-"""What a well-formed kernel is, one rule per function."""
+"""Rules of a well-formed kernel."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+
 from lnm_codegen.errors import InternalError
+from lnm_codegen.ir import kernel as generic
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.nodes import Expr, Kernel, Let, Var
+from lnm_codegen.ir.kernel import E, V, variables
+from lnm_codegen.ir.nodes import Expr, Kernel
 from lnm_codegen.ir.types import BOOL, REAL, Type
 
 
@@ -14,45 +18,56 @@ def verify(kernel: Kernel) -> Kernel:
     Raises:
         InternalError: A rule of this module does not hold; the message names kernel and Let.
     """
-    known = {p.var for p in kernel.inputs}
-    _distinct(kernel, [p.var.name for p in kernel.inputs])
-    for let in kernel.body:
-        _reads_known(kernel, let, known)
-        _typed(kernel, let)
-        if let.target.name in {v.name for v in known}:
-            raise _broken(kernel, let, "is bound twice")
-        known.add(let.target)
-    for port in kernel.results:
-        if port.var not in known:
-            raise InternalError(kernel.name, f"the result {port.var.name!r} is never bound")
-    _distinct(kernel, [p.var.name for p in kernel.results])
+    for fault in faults(kernel):
+        raise InternalError(kernel.name, fault)
     return kernel
 
 
-def _broken(kernel: Kernel, let: Let, what: str) -> InternalError:
-    return InternalError(kernel.name, f"{let.target.name!r} {what}")
+def faults(kernel: Kernel) -> Iterator[str]:
+    """Yield the faults of a kernel; later ones may follow from earlier ones."""
+    return kernel_faults(kernel, _value_faults, ir.type_of)
 
 
-def _distinct(kernel: Kernel, names: list[str]) -> None:
-    if len(names) != len(set(names)):
-        raise InternalError(kernel.name, f"two ports share a name: {', '.join(names)}")
+def kernel_faults(
+    kernel: generic.Kernel[E, V],
+    value_faults: Callable[[E], Iterable[str]],
+    type_of: Callable[[E], object],
+) -> Iterator[str]:
+    """Yield the faults of any kernel: names bound twice or too late, and types that differ.
+
+    Args:
+        kernel: Over any expressions.
+        value_faults: Faults of the value of one Let.
+        type_of: Type of a value that has none.
+    """
+    for ports in (kernel.inputs, kernel.results):
+        names = [p.var.name for p in ports]
+        if len(names) != len(set(names)):
+            yield f"two ports share a name: {', '.join(names)}"
+    known = {p.var for p in kernel.inputs}
+    for let in kernel.body:
+        name = repr(let.target.name)
+        for var in sorted(variables(let.value) - known, key=lambda v: v.name):
+            yield f"{name} reads {var.name!r} before it is bound"
+        yield from (f"{name} {fault}" for fault in value_faults(let.value))
+        if type_of(let.value) != let.target.type:
+            yield f"{name} differs in type from its value"
+        if let.target.name in {v.name for v in known}:
+            yield f"{name} is bound twice"
+        known.add(let.target)
+    for port in kernel.results:
+        if port.var not in known:
+            yield f"the result {port.var.name!r} is never bound"
 
 
-def _reads_known(kernel: Kernel, let: Let, known: set[Var]) -> None:
-    for var in sorted(ir.variables(let.value) - known, key=lambda v: v.name):
-        raise _broken(kernel, let, f"reads {var.name!r} before it is bound")
-    if isinstance(let.value, ir.Spike):
-        if not ir.variables(let.value.slope) <= ir.variables(let.value.arg):
-            raise _broken(kernel, let, "has a slope that reads more than its argument")
-
-
-def _typed(kernel: Kernel, let: Let) -> None:
-    if ir.type_of(let.value) is not let.target.type:
-        raise _broken(kernel, let, "differs in type from its value")
-    for node in ir.walk(let.value):
+def _value_faults(value: Expr) -> Iterator[str]:
+    if isinstance(value, ir.Spike):
+        if not ir.variables(value.slope) <= ir.variables(value.arg):
+            yield "has a slope that reads more than its argument"
+    for node in ir.walk(value):
         for child, wanted in _operand_types(node):
             if ir.type_of(child) is not wanted:
-                raise _broken(kernel, let, f"has a {ir.type_of(child).value} as operand")
+                yield f"has a {ir.type_of(child).value} as operand"
 
 
 def _operand_types(e: Expr) -> list[tuple[Expr, Type]]:

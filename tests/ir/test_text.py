@@ -28,8 +28,9 @@ from lnm_codegen.ir.nodes import (
     Unary,
     UnaryOp,
     Var,
+    expr_text,
+    number_text,
 )
-from lnm_codegen.ir.text import expr_text, number_text
 
 A, B, C = Var("a"), Var("b"), Var("c")
 add, sub, mul, div, neg = ir.add, ir.sub, ir.mul, ir.div, ir.neg

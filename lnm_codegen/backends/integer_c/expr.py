@@ -14,7 +14,7 @@ from lnm_codegen.backends import expr
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, span, spans
 from lnm_codegen.ir.fixed.nodes import SumOp
-from lnm_codegen.ir.text import number_text
+from lnm_codegen.ir.nodes import number_text
 from lnm_codegen.ir.types import BOOL, Bits, Rounding
 
 _INT32 = (-(1 << 31), (1 << 31) - 1)

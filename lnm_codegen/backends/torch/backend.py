@@ -15,7 +15,7 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
 from lnm_codegen.ir.names import spikes_of
 from lnm_codegen.ir.nodes import BinaryOp, Const, Kernel, Role, UnaryOp
-from lnm_codegen.ir.passes.cse import keep_results
+from lnm_codegen.ir.passes.dce import keep_results
 
 _FUNCTIONS = {fn: f"torch.{fn.value}" for fn in ir.Fn}
 

@@ -1,4 +1,4 @@
-"""Fixed-point programs as JSON and back, exactly: `program.json` beside a circuit.
+"""Fixed-point programs as JSON and back, exactly: `program.json` of a circuit.
 
     {"format": "lnm_codegen.fixed", "version": 1, "name": ...,
      "spec": {"default": {"width": 16, "frac": 12, "rounding": "half_up"}, "nodes": {...}},
@@ -6,8 +6,8 @@
     kernel = {"name", "inputs": [port], "body": [let], "results": [port]}
     node   = {"node": "round", "arg": node, "places": 12, "rounding": "half_up"}, ...
 
-Bits are written Q4.12, rationals "-3/8". A file is read by closed tables and then checked as the
-compiler's own kernels are: no word in it is ever run.
+Formats are written Q4.12, rationals "-3/8". The reader accepts the words of closed tables and then
+verifies the kernels. It never executes text of the file.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import json
 import re
 from typing import Any
 
-from lnm_codegen.errors import InternalError, ModelError
+from lnm_codegen.errors import ModelError, reason
+from lnm_codegen.ir import verify as real
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.records import FIXED, REAL, Reader, integer, keyed, named, one_of, record
+from lnm_codegen.ir.fixed import verify as fixed
+from lnm_codegen.ir.fixed.records import FIXED, REAL, Reader, keyed, named, record
 from lnm_codegen.ir.fixed.spec import FixedSpec
-from lnm_codegen.ir.fixed.verify import faults
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.ir.types import Fixed, Rounding
-from lnm_codegen.ir.verify import verify
+from lnm_codegen.ir.types import Fixed
+from lnm_codegen.validation import require_one_of, shown
 
 FORMAT, VERSION = "lnm_codegen.fixed", 1
 
@@ -43,19 +44,19 @@ def to_json(program: fx.Program) -> str:
         "kernel": record(program.kernel, FIXED),
     }
     text = json.dumps(content, indent=2)
-    # The innermost objects, nodes without a node below and ports of a kernel, on a line each.
+    # The innermost objects, such as ports, take one line each.
     return re.sub(r"\{[^{}\[\]]*\}", lambda m: re.sub(r"\s*\n\s*", " ", m[0]), text) + "\n"
 
 
 def from_json(text: str, where: str = "program.json") -> fx.Program:
-    """Return the program that a JSON text holds.
+    """Return the program of a JSON text that `to_json` wrote.
 
     Args:
-        text: What `to_json` wrote.
-        where: The file it comes from, for messages.
+        text: The content of the file.
+        where: Path of the file, for messages.
 
     Raises:
-        ModelError: It is no JSON, has a key or word that does not belong, or is not well formed.
+        ModelError: The text is not JSON, has an unknown key or word, or is not well formed.
     """
     try:
         return _program(_loaded(text, where), where)
@@ -64,46 +65,37 @@ def from_json(text: str, where: str = "program.json") -> fx.Program:
 
 
 def _loaded(text: str, where: str) -> Any:
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [key for key, _ in pairs]
+            twice = next(key for key in names if names.count(key) > 1)
+            raise ModelError(where, f"the key {twice!r} occurs twice in an object")
+        return found
+
     try:
-        return json.loads(text, object_pairs_hook=_distinct)
-    except _Twice as error:
-        raise ModelError(where, f"the key {error.args[0]!r} stands twice in an object") from None
+        return json.loads(text, object_pairs_hook=distinct)
+    except ModelError:
+        raise
     except json.JSONDecodeError as error:
-        raise ModelError(where, f"no JSON: {error}") from None
+        raise ModelError(where, f"not JSON: {reason(error)}") from None
     except ValueError:
         raise ModelError(where, "a number has too many digits") from None
-
-
-class _Twice(Exception):
-    """A key that an object has twice."""
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _Twice(key)
-        found[key] = value
-    return found
 
 
 def _program(content: Any, where: str) -> fx.Program:
     keys = ("format", "version", "name", "spec", "prepare", "kernel")
     given = keyed(content, keys, where)
-    one_of(given["format"], (FORMAT,), f"{where}: format")
-    one_of(given["version"], (VERSION,), f"{where}: version")
+    require_one_of(where, "format", given["format"], (FORMAT,))
+    require_one_of(where, "version", given["version"], (VERSION,))
     prepare = Reader(REAL).read("Kernel", given["prepare"], f"{where}: prepare")
     kernel = Reader(FIXED).read("Kernel", given["kernel"], f"{where}: kernel")
-    try:
-        verify(prepare)
-    except InternalError as error:
-        raise ModelError(f"{where}: prepare: {error.args[0]}") from None
-    for fault in faults(kernel):
-        raise ModelError(f"{where}: kernel", str(fault))
-    made = {p.var.name for p in prepare.results}
-    for var in kernel.input_vars(Role.PARAM):
-        if var.name not in made:
-            raise ModelError(where, f"kernel takes {var.name!r}, which prepare does not give")
+    for part, faults in (("prepare", real.faults(prepare)), ("kernel", fixed.faults(kernel))):
+        for fault in faults:
+            raise ModelError(f"{where}: {part}", fault)
+    for name in kernel.input_names(Role.PARAM):
+        if name not in prepare.result_names(*Role):
+            raise ModelError(where, f"kernel takes {name!r}, which prepare does not give")
     spec = _spec(given["spec"], f"{where}: spec")
     return fx.Program(named(given["name"], f"{where}: name"), spec, prepare, kernel)
 
@@ -116,7 +108,7 @@ def _spec(value: Any, where: str) -> FixedSpec:
     given = keyed(value, ("default", "nodes"), where)
     nodes = given["nodes"]
     if not isinstance(nodes, dict):
-        raise ModelError(f"{where}.nodes", f"{nodes!r} is no object of formats by name")
+        raise ModelError(where, f"nodes is {shown(nodes)}", "an object of formats by name")
     return FixedSpec(
         _fixed(given["default"], f"{where}.default"),
         {named(n, f"{where}.nodes"): _fixed(f, f"{where}.nodes.{n}") for n, f in nodes.items()},
@@ -125,9 +117,9 @@ def _spec(value: Any, where: str) -> FixedSpec:
 
 def _fixed(value: Any, where: str) -> Fixed:
     given = keyed(value, ("width", "frac", "rounding"), where)
-    rounding = one_of(given["rounding"], tuple(r.value for r in Rounding), f"{where}.rounding")
-    width, frac = (integer(given[key], f"{where}.{key}") for key in ("width", "frac"))
+    if not isinstance(given["rounding"], str):
+        raise ModelError(where, f"rounding is {shown(given['rounding'])}", "text")
     try:
-        return Fixed(width, frac, rounding)
+        return Fixed(**given)
     except ModelError as error:
-        raise ModelError(f"{where}: {error}") from None
+        raise error.within(where) from None

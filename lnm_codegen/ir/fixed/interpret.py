@@ -1,4 +1,4 @@
-"""What a fixed-point kernel means: NumPy integers of 64 bits. The oracle of C and Verilog."""
+"""Interpreter of fixed-point kernels: NumPy integers of 64 bits. The reference of C and Verilog."""
 
 from __future__ import annotations
 
@@ -9,43 +9,28 @@ import numpy as np
 
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
-from lnm_codegen.ir.operators import CompareOp
+from lnm_codegen.ir.interpret import COMPARE
+from lnm_codegen.ir.interpret import Array as Array
 from lnm_codegen.ir.types import Bits, Rounding
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
-_COMPARE = {
-    CompareOp.LT: np.less, CompareOp.LE: np.less_equal, CompareOp.GT: np.greater,
-    CompareOp.GE: np.greater_equal, CompareOp.EQ: np.equal, CompareOp.NE: np.not_equal,
-}  # fmt: skip
 
 
 def run(kernel: fx.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
-    """Evaluate `kernel` elementwise.
+    """Evaluate a kernel elementwise and return its results by name: integers, booleans for spikes.
 
     Args:
-        kernel: What `quantize` made.
+        kernel: From `quantize`.
         values: Integers for each input port, by name; they broadcast.
-
-    Returns:
-        Integers (or booleans, for a spike) for each result, by name.
     """
-    return {
-        p.var.name: array for p, array in zip(kernel.results, _results(kernel, values), strict=True)
-    }
+    env = trace(kernel, values)
+    return {p.var.name: env[p.var.name] for p in kernel.results}
 
 
 def trace(kernel: fx.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
-    """Evaluate `kernel` as `run` does, and return every Let beside the inputs, by name."""
+    """Evaluate a kernel as `run` does, and return every input and every Let by name."""
     env: dict[str, Any] = {p.var.name: np.asarray(values[p.var.name]) for p in kernel.inputs}
     for let in kernel.body:
         env[let.target.name] = evaluate(let.value, env)
     return {name: np.asarray(value) for name, value in env.items()}
-
-
-def _results(kernel: fx.Kernel, values: Mapping[str, Any]) -> list[Array]:
-    env = trace(kernel, values)
-    return [env[p.var.name] for p in kernel.results]
 
 
 def evaluate(e: fx.Expr, env: Mapping[str, Any]) -> Any:
@@ -72,7 +57,7 @@ def evaluate(e: fx.Expr, env: Mapping[str, Any]) -> Any:
         case fx.Saturate(arg, width):
             return np.clip(of(arg), -(1 << (width - 1)), (1 << (width - 1)) - 1)
         case fx.Compare(compare, lhs, rhs):
-            return _COMPARE[compare](of(lhs), of(rhs))
+            return COMPARE[compare](of(lhs), of(rhs))
         case fx.Not(arg):
             return np.logical_not(of(arg))
         case fx.Both(lhs, rhs):
@@ -93,7 +78,7 @@ def rounded(value: Any, places: int, rounding: Rounding) -> Any:
             return value >> np.int64(places)
         case Rounding.HALF_UP:
             return (value + half) >> np.int64(places)
-        case Rounding.CONVERGENT:  # half up, but a tie with an even whole part stays below
+        case Rounding.CONVERGENT:  # half up, except that a tie rounds down to an even integer
             even = (value >> np.int64(places)) & 1
             return (value + half - 1 + even) >> np.int64(places)
         case _:

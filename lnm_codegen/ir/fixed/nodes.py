@@ -1,31 +1,38 @@
-"""The nodes of the fixed-point IR, all of them frozen: what `quantize` makes.
+"""Expressions and kernels of integers, which `quantize` makes. Every node is frozen.
 
     expr    = Const | Var | Negate | Sum | Product | Shift | Round | Saturate
             | Compare | Not | Both | Either | Select
-    Let     = target: Var, value: expr, phase
-    Kernel  = name, inputs: Port*, body: Let*, results: Port*
     Program = name, spec, prepare, kernel
 
-Every number is an integer of known `Bits`; no node rounds, shifts or saturates but those that say
-so, so that a printer of C or Verilog, and the interpreter, decide nothing.
+`ir/kernel.py` has Let, Port and Kernel. Every number is an integer of known `Bits`. Only Round,
+Shift and Saturate round, shift and saturate: the interpreter, C and Verilog decide no number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from typing import TypeAlias, assert_never
 
+from lnm_codegen.ir import kernel
 from lnm_codegen.ir import nodes as real
 from lnm_codegen.ir.fixed.spec import FixedSpec
-from lnm_codegen.ir.operators import CompareOp, Phase, Role
+from lnm_codegen.ir.kernel import Node, Variable
+from lnm_codegen.ir.kernel import children as children
+from lnm_codegen.ir.kernel import map_children as map_children
+from lnm_codegen.ir.kernel import variables as variables
+from lnm_codegen.ir.kernel import walk as walk
+from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import BOOL, Bits, Rounding, Type
 
 
+class _Node(Node["Expr", "Var"]):
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class Const:
+class Const(_Node):
     """The integer nearest, ties up, to the exact `real` value."""
 
     integer: int
@@ -34,7 +41,7 @@ class Const:
 
 
 @dataclass(frozen=True, slots=True)
-class Var:
+class Var(_Node, Variable):
     """A named number, or a named condition."""
 
     name: str
@@ -42,9 +49,10 @@ class Var:
 
 
 @dataclass(frozen=True, slots=True)
-class Negate:
+class Negate(_Node):
     """-arg, exact: one bit more."""
 
+    OPERANDS = ("arg",)
     arg: Expr
 
 
@@ -56,83 +64,93 @@ class SumOp(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(_Node):
     """`lhs op rhs`, exact, of two numbers with the point at one place: one bit more."""
 
+    OPERANDS = ("lhs", "rhs")
     op: SumOp
     lhs: Expr
     rhs: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class Product(_Node):
     """lhs * rhs, exact: the widths add, and so do the fractions."""
 
+    OPERANDS = ("lhs", "rhs")
     lhs: Expr
     rhs: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
+class Shift(_Node):
     """`arg` with `places` zeros behind it, so that its point meets another's."""
 
+    OPERANDS = ("arg",)
     arg: Expr
     places: int
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class Round(_Node):
     """`arg` without its last `places` bits: one bit wider than what is left, but for TRUNCATE."""
 
+    OPERANDS = ("arg",)
     arg: Expr
     places: int
     rounding: Rounding
 
 
 @dataclass(frozen=True, slots=True)
-class Saturate:
+class Saturate(_Node):
     """`arg` brought to `width` bits: what does not fit becomes the nearest number that does."""
 
+    OPERANDS = ("arg",)
     arg: Expr
     width: int
 
 
 @dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(_Node):
     """`lhs op rhs`, a condition, of two numbers with the point at one place."""
 
+    OPERANDS = ("lhs", "rhs")
     op: CompareOp
     lhs: Expr
     rhs: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Not(_Node):
     """The opposite of a condition."""
 
+    OPERANDS = ("arg",)
     arg: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class Both(_Node):
     """Two conditions hold."""
 
+    OPERANDS = ("lhs", "rhs")
     lhs: Expr
     rhs: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Either:
+class Either(_Node):
     """One of two conditions holds, or both."""
 
+    OPERANDS = ("lhs", "rhs")
     lhs: Expr
     rhs: Expr
 
 
 @dataclass(frozen=True, slots=True)
-class Select:
+class Select(_Node):
     """`then` where `cond` holds, else `orelse`: two numbers with the point at one place."""
 
+    OPERANDS = ("cond", "then", "orelse")
     cond: Expr
     then: Expr
     orelse: Expr
@@ -155,44 +173,16 @@ Expr: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Let:
-    """`target = value`."""
-
-    target: Var
-    value: Expr
-    phase: Phase
+Let: TypeAlias = kernel.Let[Expr, Var]
+Port: TypeAlias = kernel.Port[Var]
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
-    """A number or condition that enters or leaves the kernel."""
-
-    var: Var
-    role: Role
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
+@dataclass(frozen=True)
+class Kernel(kernel.Kernel[Expr, Var]):
     """One step of one neuron in integers; `<state>_next` has the bits of `<state>`."""
 
-    name: str
-    inputs: tuple[Port, ...]
-    body: tuple[Let, ...]
-    results: tuple[Port, ...]
-
     def __str__(self) -> str:
-        from lnm_codegen.ir.fixed.text import kernel_text
-
-        return kernel_text(self)
-
-    def input_vars(self, *roles: Role) -> tuple[Var, ...]:
-        """Return the inputs of these roles, in order."""
-        return tuple(p.var for p in self.inputs if p.role in roles)
-
-    def result_vars(self, *roles: Role) -> tuple[Var, ...]:
-        """Return the results of these roles, in order."""
-        return tuple(p.var for p in self.results if p.role in roles)
+        return self.text(f"kernel {self.name}, fixed point", _var_text, expr_text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,50 +204,6 @@ class Program:
 
     def __str__(self) -> str:
         return f"{self.prepare}\n\n{self.kernel}"
-
-
-def children(e: Expr) -> tuple[Expr, ...]:
-    """Return the operands of `e`."""
-    match e:
-        case Const() | Var():
-            return ()
-        case Negate(arg) | Not(arg) | Shift(arg, _) | Round(arg, _, _) | Saturate(arg, _):
-            return (arg,)
-        case Product(lhs, rhs) | Both(lhs, rhs) | Either(lhs, rhs):
-            return (lhs, rhs)
-        case Sum(_, lhs, rhs) | Compare(_, lhs, rhs):
-            return (lhs, rhs)
-        case Select(cond, then, orelse):
-            return (cond, then, orelse)
-        case _:
-            assert_never(e)
-
-
-def map_children(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
-    """Return `e` with `f` applied to every operand."""
-    match e:
-        case Const() | Var():
-            return e
-        case Negate() | Not() | Shift() | Round() | Saturate():
-            return replace(e, arg=f(e.arg))
-        case Product() | Both() | Either() | Sum() | Compare():
-            return replace(e, lhs=f(e.lhs), rhs=f(e.rhs))
-        case Select(cond, then, orelse):
-            return Select(f(cond), f(then), f(orelse))
-        case _:
-            assert_never(e)
-
-
-def walk(e: Expr) -> Iterator[Expr]:
-    """Yield `e` and everything below it, parents first."""
-    yield e
-    for child in children(e):
-        yield from walk(child)
-
-
-def variables(e: Expr) -> frozenset[Var]:
-    """Return the Vars that `e` reads."""
-    return frozenset(node for node in walk(e) if isinstance(node, Var))
 
 
 def type_of(e: Expr) -> Bits | Type:
@@ -301,3 +247,40 @@ def bits_of(e: Expr) -> Bits:
             return Bits(max(a.width, b.width), a.frac)
         case _:
             raise TypeError(f"{type(e).__name__} is no number")
+
+
+def _var_text(var: Var) -> str:
+    return f"{var.name}:{var.type}" if isinstance(var.type, Bits) else var.name
+
+
+def expr_text(e: Expr) -> str:
+    """Return an expression; operators of two operands stand in parentheses."""
+    match e:
+        case Const(integer, bits, _):
+            return f"{integer}:{bits}"
+        case Var(name, _):
+            return name
+        case Negate(arg):
+            return f"-{expr_text(arg)}"
+        case Sum(op, lhs, rhs):
+            return f"({expr_text(lhs)} {op.value} {expr_text(rhs)})"
+        case Product(lhs, rhs):
+            return f"({expr_text(lhs)} * {expr_text(rhs)})"
+        case Shift(arg, places):
+            return f"({expr_text(arg)} << {places})"
+        case Round(arg, places, rounding):
+            return f"{rounding.value}({expr_text(arg)}, {places})"
+        case Saturate(arg, width):
+            return f"saturate({expr_text(arg)}, {width})"
+        case Compare(op, lhs, rhs):
+            return f"({expr_text(lhs)} {op.value} {expr_text(rhs)})"
+        case Not(arg):
+            return f"not {expr_text(arg)}"
+        case Both(lhs, rhs):
+            return f"({expr_text(lhs)} and {expr_text(rhs)})"
+        case Either(lhs, rhs):
+            return f"({expr_text(lhs)} or {expr_text(rhs)})"
+        case Select(cond, then, orelse):
+            return f"select({', '.join(expr_text(x) for x in (cond, then, orelse))})"
+        case _:
+            assert_never(e)

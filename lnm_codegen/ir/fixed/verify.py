@@ -1,4 +1,4 @@
-"""What a well-formed fixed-point kernel is, one rule per function."""
+"""Rules of a well-formed fixed-point kernel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import BOOL, MOST_BITS, Bits
+from lnm_codegen.ir.verify import kernel_faults
 
 
 def verify(kernel: fx.Kernel) -> fx.Kernel:
@@ -17,40 +18,23 @@ def verify(kernel: fx.Kernel) -> fx.Kernel:
         InternalError: A rule of this module does not hold; the message names kernel and Let.
     """
     for fault in faults(kernel):
-        raise InternalError(kernel.name, str(fault))
+        raise InternalError(kernel.name, fault)
     return kernel
 
 
 def faults(kernel: fx.Kernel) -> Iterator[str]:
-    """Yield what is wrong with a kernel; later faults may follow from earlier ones."""
-    known = {p.var for p in kernel.inputs}
-    yield from _distinct([p.var for p in kernel.inputs])
-    yield from _distinct([p.var for p in kernel.results])
-    for let in kernel.body:
-        name = repr(let.target.name)
-        for var in sorted(fx.variables(let.value) - known, key=lambda v: v.name):
-            yield f"{name} reads {var.name!r} before it is bound"
-        for node in reversed(list(fx.walk(let.value))):  # operands first: their types are sound
-            yield from (f"{name} {what}" for what in _operands(node))
-        if fx.type_of(let.value) != let.target.type:
-            yield f"{name} differs in bits from its value"
-        if let.target.name in {v.name for v in known}:
-            yield f"{name} is bound twice"
-        known.add(let.target)
-    for port in kernel.results:
-        if port.var not in known:
-            yield f"the result {port.var.name!r} is never bound"
+    """Yield the faults of a kernel; later ones may follow from earlier ones."""
+    yield from kernel_faults(kernel, _value_faults, fx.type_of)
     yield from _states(kernel)
 
 
-def _distinct(ports: list[fx.Var]) -> Iterator[str]:
-    names = [v.name for v in ports]
-    if len(names) != len(set(names)):
-        yield f"two ports share a name: {', '.join(names)}"
+def _value_faults(value: fx.Expr) -> Iterator[str]:
+    for node in reversed(list(fx.walk(value))):  # operands first: their types are sound
+        yield from _operands(node)
 
 
 def _states(kernel: fx.Kernel) -> Iterator[str]:
-    """Each state comes out again, in its own format."""
+    """Each state leaves in its own format."""
     before = [(f"{v.name}_next", v.type) for v in kernel.input_vars(Role.STATE)]
     after = [(v.name, v.type) for v in kernel.result_vars(Role.STATE)]
     if before != after:
@@ -61,7 +45,7 @@ def _states(kernel: fx.Kernel) -> Iterator[str]:
 
 
 def _operands(node: fx.Expr) -> Iterator[str]:
-    """Points meet, conditions stand where they may, nothing is wider than the models hold."""
+    """Points align, conditions are where they may be, every width fits the integer models."""
     types = [fx.type_of(child) for child in fx.children(node)]
     kind = type(node).__name__
     match node:

@@ -1,1 +1,1 @@
-"""Rewrites of kernels, one per file; their order stands in `compiler.py`."""
+"""Rewrites of kernels; `compiler/pipeline.py` has their order."""

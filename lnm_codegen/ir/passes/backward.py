@@ -1,8 +1,8 @@
-"""Reverse mode over the Lets of a kernel, as another kernel.
+"""Reverse-mode differentiation of a kernel, as another kernel.
 
 For a Let y = e(u, ...) with adjoint grad_y, every u receives grad_y * de/du:
 
-    polynomial           the derivative of the polynomial, in a Let of its own if it has terms
+    polynomial           grad times the derivative, a Let of its own if it has several terms
     select(c, a, b)      a: select(c, grad, 0)   b: select(c, 0, grad)
                          c, where it is a spike: grad * (a - b)
     spike(z; slope)      z: grad * slope
@@ -30,6 +30,7 @@ from lnm_codegen.ir.nodes import (
     Role,
     Select,
     Spike,
+    UnaryOp,
     Var,
 )
 from lnm_codegen.ir.polynomial import Poly, Reader, derivative, is_polynomial, product, write
@@ -71,12 +72,8 @@ class _Backward:
             total = self._total(port.var)
             grad = self._let(f"grad_{port.var.name}", ir.ZERO if total is None else total)
             results.append(Port(grad, port.role))
-        return Kernel(
-            f"{kernel.name}_backward",
-            (*kernel.inputs, *seeds),
-            tuple(self._body),
-            tuple(results),
-        )
+        inputs = (*kernel.inputs, *seeds)
+        return Kernel(f"{kernel.name}_backward", inputs, tuple(self._body), tuple(results))
 
     def _let(self, wanted: str, value: Expr) -> Var:
         target = Var(self._names.fresh(wanted))
@@ -97,7 +94,7 @@ class _Backward:
         total = self._total(let.target)
         if total is None or isinstance(let.value, Const | Detach):
             return
-        if isinstance(let.value, Var):  # a copy hands its gradient on
+        if isinstance(let.value, Var):  # a copy passes its gradient on
             self._give(let.value, total)
             return
         grad = total
@@ -117,9 +114,7 @@ class _Backward:
                 self._give(b, ir.neg(ir.mul(quotient, let.target)))
             case Call(fn, arg):
                 self._give(arg, _call(fn, grad, arg, let.target))
-            case ir.Compare() | ir.Unary(ir.UnaryOp.NOT, _):
-                pass
-            case ir.Binary(BinaryOp.AND | BinaryOp.OR, _, _):
+            case ir.Compare() | ir.Unary(UnaryOp.NOT, _) | ir.Binary(BinaryOp.AND | BinaryOp.OR):
                 pass
             case value if is_polynomial(value):
                 self._polynomial(let.target, grad, value)
@@ -147,7 +142,7 @@ class _Backward:
 
     def _refuse(self, e: Expr) -> Var:
         raise InternalError(
-            "backward", f"{type(e).__name__} inside a polynomial; run collect first"
+            "backward", f"{type(e).__name__} inside a polynomial", remedy="Run collect first."
         )
 
 
@@ -157,7 +152,7 @@ def _scaled(grad: Expr, factor: Expr) -> Expr:
             return grad
         case Const(value=minus_one) if minus_one == -1:
             return ir.neg(grad)
-        case ir.Unary(ir.UnaryOp.NEG, arg):
+        case ir.Unary(UnaryOp.NEG, arg):
             return ir.neg(_scaled(grad, arg))
         case _:
             return ir.mul(grad, factor)
@@ -174,7 +169,7 @@ def _difference(a: Expr, b: Expr) -> Expr:
 
 
 def _call(fn: Fn, grad: Expr, x: Expr, y: Expr) -> Expr:
-    """Return grad * dfn(x)/dx, with y = fn(x) at hand."""
+    """Return grad * dfn(x)/dx, where y = fn(x)."""
     match fn:
         case Fn.EXP:
             return ir.mul(grad, y)

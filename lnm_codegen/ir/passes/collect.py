@@ -1,7 +1,8 @@
-"""Polynomials as sums of products; every other operator on atoms."""
+"""Polynomials as sums of products; a Let for every other operator."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from lnm_codegen.ir import nodes as ir
@@ -14,24 +15,19 @@ from lnm_codegen.ir.types import REAL
 def collect(kernel: Kernel, *, in_params: bool = False) -> Kernel:
     """Split each Let into polynomials, written as sums of products, and single operators.
 
-    Polynomials are taken in everything but parameters, whose expressions are the coefficients;
-    with `in_params` (for `prepare`, which has nothing else) in the parameters too.
+    Coefficients are expressions of parameters. With `in_params`, for `prepare`, parameters are
+    variables of the polynomials too.
     Leaves: the operands of every other operator are Vars, Consts or expressions of parameters.
     Keeps: ports, results, the value of every Let at finite arguments up to rounding.
     """
-    pass_ = _Collect(kernel, frozenset() if in_params else params_of(kernel))
+    pass_ = _Collect(kernel, () if in_params else kernel.input_vars(Role.PARAM))
     for let in kernel.body:
         pass_.let(let)
     return replace(kernel, body=tuple(pass_.body))
 
 
-def params_of(kernel: Kernel) -> frozenset[Var]:
-    """Return the parameters that `kernel` takes."""
-    return frozenset(p.var for p in kernel.inputs if p.role is Role.PARAM)
-
-
 class _Collect:
-    def __init__(self, kernel: Kernel, params: frozenset[Var]) -> None:
+    def __init__(self, kernel: Kernel, params: Iterable[Var]) -> None:
         self.body: list[Let] = []
         self._names = names_of(kernel)
         self._params = set(params)
@@ -43,11 +39,11 @@ class _Collect:
         value = self._value(let.value)
         self.body.append(replace(let, value=value))
         self._known.setdefault(value, let.target)
-        if self._is_decided(value) and let.target.type is REAL:  # a spike stays in the step
+        if self._is_prepared(value) and let.target.type is REAL:  # a spike stays in the step
             self._params.add(let.target)
 
     def _value(self, e: Expr) -> Expr:
-        if ir.is_atom(e) or self._is_decided(e):
+        if ir.is_atom(e) or self._is_prepared(e):
             return e
         if is_polynomial(e):
             return write(Reader(lambda v: v in self._params, self._atom).read(e))
@@ -55,13 +51,11 @@ class _Collect:
             return replace(e, arg=self._operand(e.arg))
         return ir.map_children(e, self._operand)
 
-    def _is_decided(self, e: Expr) -> bool:
+    def _is_prepared(self, e: Expr) -> bool:
         return bool(self._params) and ir.variables(e) <= self._params
 
     def _operand(self, e: Expr) -> Expr:
-        if ir.is_atom(e) or self._is_decided(e):
-            return e
-        return self._atom(e)
+        return e if ir.is_atom(e) or self._is_prepared(e) else self._atom(e)
 
     def _atom(self, e: Expr) -> Var:
         value = self._value(e)

@@ -1,4 +1,4 @@
-"""Common subexpressions, dead code, and temporaries that are read once."""
+"""Common-subexpression elimination, and inlining of temporaries that are read once."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import replace
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import is_temporary, names_of
 from lnm_codegen.ir.nodes import Binary, BinaryOp, Expr, Kernel, Let, Spike, Var
+from lnm_codegen.ir.passes.dce import dce
 
 _COMMUTATIVE = (BinaryOp.ADD, BinaryOp.MUL, BinaryOp.AND, BinaryOp.OR)
 
 
 def cse(kernel: Kernel) -> Kernel:
-    """Compute nothing twice: a repeated subexpression becomes a Let, or the Let it already is.
+    """Compute nothing twice: a repeated subexpression becomes a Let, or reads an existing one.
 
     Keeps: ports, results, the value of every Let, bit for bit.
     """
-    while (shared := _share(kernel)) != kernel:  # copies seen through may make more alike
+    while (shared := _share(kernel)) != kernel:  # resolved copies may reveal equal expressions
         kernel = shared
     return kernel
 
@@ -30,7 +31,7 @@ def _share(kernel: Kernel) -> Kernel:
 
 
 def _named(kernel: Kernel) -> Kernel:
-    """Let a temporary that a name is merely a copy of have that name."""
+    """Rename a temporary that is only copied to a name: it gets that name."""
     names: dict[Var, Var] = {}
     results = {p.var for p in kernel.results}  # an output may be called t0
     for let in kernel.body:
@@ -59,7 +60,7 @@ class _Cse:
 
     def _count(self, key: Expr, seen: set[Expr]) -> None:
         self._uses[key] += 1
-        if key not in seen or isinstance(key, ir.Unary):  # a sign gets no Let, what is under it may
+        if key not in seen or isinstance(key, ir.Unary):  # a sign gets no Let, its operand may
             seen.add(key)
             for child in ir.children(key):
                 self._count(child, seen)
@@ -106,28 +107,9 @@ def _key(e: Expr) -> Expr:
             return e
 
 
-def dce(kernel: Kernel) -> Kernel:
-    """Drop every Let that no result needs."""
-    needed = {p.var for p in kernel.results}
-    kept: list[Let] = []
-    for let in reversed(kernel.body):
-        if let.target in needed:
-            kept.append(let)
-            needed |= ir.variables(let.value)
-    return replace(kernel, body=tuple(reversed(kept)))
-
-
-def keep_results(kernel: Kernel, names: frozenset[str] | set[str]) -> Kernel:
-    """Return `kernel` with only the results of these names, and what they need."""
-    results = tuple(p for p in kernel.results if p.var.name in names)
-    return dce(replace(kernel, results=results))
-
-
 def inline(kernel: Kernel) -> Kernel:
-    """Put a temporary that is read once where it is read, so that emitted code reads well."""
-    reads = Counter(
-        node for let in kernel.body for node in _reads(let.value) if isinstance(node, Var)
-    )
+    """Replace each temporary that is read once by its value, so that emitted code reads well."""
+    reads = Counter(var for let in kernel.body for var in _reads(let.value))
     results = {p.var for p in kernel.results}
     table: dict[Var, Expr] = {}
     body: list[Let] = []
@@ -141,9 +123,7 @@ def inline(kernel: Kernel) -> Kernel:
     return replace(kernel, body=tuple(body))
 
 
-def _reads(e: Expr) -> list[Expr]:
-    """Return the Vars read by `e`, each as often as it stands there, a Spike's slope included."""
+def _reads(e: Expr) -> list[Var]:
+    """Return the Vars in `e`, each as often as it occurs, a Spike's slope included."""
     found = [n for n in ir.walk(e) if isinstance(n, Var)]
-    if isinstance(e, Spike):
-        found += [n for n in ir.walk(e.slope) if isinstance(n, Var)]
-    return list(found)
+    return found + _reads(e.slope) if isinstance(e, Spike) else found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Binary, BinaryOp, Const, Expr, Kernel, Select, Unary, UnaryOp
 
@@ -13,8 +11,8 @@ def fold(kernel: Kernel) -> Kernel:
 
     Keeps: 0*x, x - x and x/x, whose value is NaN where x is not finite.
     """
-    body = tuple(replace(let, value=_fold(let.value)) for let in kernel.body)
-    return kernel if body == kernel.body else replace(kernel, body=body)
+    folded = kernel.map_values(_fold)
+    return kernel if folded == kernel else folded
 
 
 def _fold(e: Expr) -> Expr:
@@ -23,7 +21,7 @@ def _fold(e: Expr) -> Expr:
         case Unary(UnaryOp.NEG, arg) if isinstance(arg, Const) or arg != ir.neg(arg):
             folded = ir.neg(arg)
             return e if folded == e else folded
-        # First what keeps a constant as it is, under its name: 1*pi is pi.
+        # These come first because they keep the name of a constant: 1*pi is pi.
         case Binary(BinaryOp.MUL, Const(value=one), x) if one == 1:
             return x
         case Binary(BinaryOp.MUL | BinaryOp.DIV, x, Const(value=one)) if one == 1:

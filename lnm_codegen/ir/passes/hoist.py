@@ -1,17 +1,17 @@
-"""Expressions of parameters alone leave the step: they are prepared once per call."""
+"""Hoisting: expressions of parameters alone move from the step to `prepare`, run once per call."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.names import names_of
 from lnm_codegen.ir.nodes import Expr, Kernel, Let, Phase, Port, Role, Var
 from lnm_codegen.ir.types import REAL
 
 
 def hoist(prepare: Kernel, *kernels: Kernel) -> tuple[Kernel, ...]:
-    """Move what only parameters decide from `kernels` into `prepare`.
+    """Move expressions of parameters alone from `kernels` into `prepare`.
 
     Args:
         prepare: Its results are the parameters that `kernels` take.
@@ -28,43 +28,37 @@ def hoist(prepare: Kernel, *kernels: Kernel) -> tuple[Kernel, ...]:
 class _Hoist:
     def __init__(self, prepare: Kernel, kernels: tuple[Kernel, ...]) -> None:
         self._prepare = prepare
-        taken = {p.var.name for k in (prepare, *kernels) for p in (*k.inputs, *k.results)}
-        taken |= {let.target.name for k in (prepare, *kernels) for let in k.body}
-        self._names = Names(taken)
+        self._names = names_of(prepare, *kernels)
         self._known = {let.value: let.target for let in prepare.body}
         self._new: list[Let] = []
 
     def kernel(self, kernel: Kernel) -> Kernel:
-        params = [p.var for p in kernel.inputs if p.role is Role.PARAM]
-        decided: dict[Var, Expr] = {p: p for p in params}
+        params = kernel.input_vars(Role.PARAM)
+        prepared: dict[Var, Expr] = {p: p for p in params}
         results = {p.var for p in kernel.results}
         body: list[Let] = []
         for let in kernel.body:
-            value = self._replace(let.value, decided)
-            decidable = ir.variables(let.value) <= decided.keys()
-            if let.target not in results and decidable and ir.type_of(value) is REAL:
-                decided[let.target] = value if ir.is_atom(value) else self._param(value)
+            value = self._replace(let.value, prepared)
+            movable = ir.variables(let.value) <= prepared.keys() and ir.type_of(value) is REAL
+            if movable and let.target not in results:
+                prepared[let.target] = value if ir.is_atom(value) else self._param(value)
             else:
                 body.append(replace(let, value=value))
-        read = {v for let in body for v in ir.variables(let.value)}
+        kernel = replace(kernel, body=tuple(body))
         made = [let.target for let in self._new] + list(self._known.values())
-        kept = [v for v in dict.fromkeys([*params, *made]) if v in read]
+        kept = [v for v in dict.fromkeys([*params, *made]) if v in kernel.reads]
         ports = [p for p in kernel.inputs if p.role is not Role.PARAM]
-        return replace(
-            kernel,
-            inputs=(*ports, *(Port(v, Role.PARAM) for v in kept)),
-            body=tuple(body),
-        )
+        return replace(kernel, inputs=(*ports, *(Port(v, Role.PARAM) for v in kept)))
 
-    def _replace(self, e: Expr, decided: dict[Var, Expr]) -> Expr:
+    def _replace(self, e: Expr, prepared: dict[Var, Expr]) -> Expr:
         if isinstance(e, Var):
-            return decided.get(e, e)
+            return prepared.get(e, e)
         read = ir.variables(e)
-        if read and read <= decided.keys() and ir.type_of(e) is REAL and not _is_negated(e):
-            return self._param(ir.substitute(e, decided))
+        if read and read <= prepared.keys() and ir.type_of(e) is REAL and not _is_negated(e):
+            return self._param(ir.substitute(e, prepared))
         if isinstance(e, ir.Spike):  # the slope reads what the argument reads
-            return ir.substitute(e, decided)
-        return ir.map_children(e, lambda c: self._replace(c, decided))
+            return ir.substitute(e, prepared)
+        return ir.map_children(e, lambda c: self._replace(c, prepared))
 
     def _param(self, value: Expr) -> Var:
         if value not in self._known:
@@ -92,5 +86,5 @@ class _Hoist:
 
 
 def _is_negated(e: Expr) -> bool:
-    """Say whether `e` is -param: a sign that subtraction and fma take for nothing."""
+    """Report whether `e` is -param: subtraction and fma have the sign for free."""
     return isinstance(e, ir.Unary) and isinstance(e.arg, Var)

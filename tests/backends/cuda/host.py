@@ -23,7 +23,7 @@ from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.cuda.plan import CudaPlan, Launch
 from lnm_codegen.backends.plan import SIZES, Field, plan_of
-from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.compiler.model import model_of
 from lnm_codegen.nn.load.c import compiler
 from tests.cases import Results
 from tests.strategies import Arguments

@@ -21,7 +21,7 @@ from lnm_codegen.backends.package.backend import _MODULE_ATTRIBUTES, package
 from lnm_codegen.backends.package.targets import C_FLAGS, TARGETS, launches_text
 from lnm_codegen.backends.package.view import class_name
 from lnm_codegen.backends.plan import plan_of
-from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.nn.load.c import FLAGS
 from tests.cases import CASES, dendrite

@@ -26,7 +26,7 @@ from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.triton.expr import number
 from lnm_codegen.backends.triton.host import function_name
 from lnm_codegen.backends.triton.names import HOST_WORDS, KERNEL_WORDS, MADE, MODULE_WORDS
-from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import UnsupportedError
 from tests.cases import CASES
 from tests.test_agree import BITWISE

@@ -1,4 +1,4 @@
-"""What the circuits make of a fixed-point kernel first: `direct`, `without_zeros`, `spans`."""
+"""Passes on fixed-point kernels before they become circuits, and the spans of integers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import always_fits, span, spans
-from lnm_codegen.ir.fixed.direct import direct
 from lnm_codegen.ir.fixed.interpret import run, trace
 from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.fixed.simplify import compare_sides, fold_zeros
 from lnm_codegen.ir.fixed.verify import verify
-from lnm_codegen.ir.fixed.zeros import without_zeros
 from lnm_codegen.ir.operators import CompareOp, Role
 from lnm_codegen.ir.types import Bits, Rounding
 from tests.cases import CASES
@@ -60,7 +59,7 @@ def test_direct_keeps_values(neuron, rng):
     """Every result of random kernels; the kernel stays well formed, and nothing is left unread."""
     plain = lnm.quantize(neuron, lnm.Fixed(14, 9)).kernel
     kernel = lnm.quantize(neuron, spec_of(plain, rng)).kernel
-    found = direct(kernel)
+    found = compare_sides(kernel)
     verify(found)
     values = inputs_of(kernel, rng)
     expected, given_ = run(kernel, values), run(found, values)
@@ -71,7 +70,7 @@ def test_direct_keeps_values(neuron, rng):
 
 def test_direct_compares_the_sides():
     """`z = h - v_threshold; z >= 0` becomes one comparison, and the difference goes."""
-    kernel = direct(lnm.quantize(lnm.get("lnm", degree=1), lnm.Fixed(16, 12)).kernel)
+    kernel = compare_sides(lnm.quantize(lnm.get("lnm", degree=1), lnm.Fixed(16, 12)).kernel)
     lets = {let.target.name: let.value for let in kernel.body}
     assert "z" not in lets
     h, threshold = (fx.Var(n, Bits(16, 12)) for n in ("h", "v_threshold"))
@@ -87,7 +86,7 @@ def test_zeros_keep_values(neuron, rng):
     values = inputs_of(kernel, rng)
     names = [v.name for v in kernel.input_vars(Role.PARAM) if rng.random() < 0.4]
     values |= dict.fromkeys(names, np.zeros(200, np.int64))
-    found = without_zeros(kernel, dict.fromkeys(names, 0))
+    found = fold_zeros(kernel, dict.fromkeys(names, 0))
     verify(found)
     expected, given_ = trace(kernel, values), trace(found, values)
     assert all(np.all(given_[n] == expected[n]) for n in expected)
@@ -100,10 +99,10 @@ def test_zeros_keep_values(neuron, rng):
 def test_zeros_leave_what_is_none():
     """A parameter of another value, and one that is not known."""
     kernel = lnm.quantize(lnm.get("lnm", degree=1), lnm.Fixed(16, 12)).kernel
-    assert without_zeros(kernel, {"theta_1": 1}) == kernel
-    assert without_zeros(kernel, {}) == kernel
-    assert without_zeros(kernel, {"theta_0": 0}) == kernel  # it is added
-    first = without_zeros(kernel, {"theta_1": 0}).body[0].value
+    assert fold_zeros(kernel, {"theta_1": 1}) == kernel
+    assert fold_zeros(kernel, {}) == kernel
+    assert fold_zeros(kernel, {"theta_0": 0}) == kernel  # it is added
+    first = fold_zeros(kernel, {"theta_1": 0}).body[0].value
     zero = fx.Const(0, Bits(32, 24), Fraction(0))
     assert zero in set(fx.walk(first))
 

@@ -14,7 +14,7 @@ from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.nodes import Detach, Role
 from lnm_codegen.ir.passes.backward import backward
 from lnm_codegen.ir.passes.collect import collect
-from lnm_codegen.ir.passes.cse import dce
+from lnm_codegen.ir.passes.dce import dce
 from lnm_codegen.ir.passes.fold import fold
 from lnm_codegen.ir.verify import verify
 from tests.ir.passes.kernels import Stages, body

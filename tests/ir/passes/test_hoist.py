@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 
@@ -87,8 +89,8 @@ def test_the_slope_of_a_spike_follows_its_argument():
     """`fire=w - 0.2` once left `z` in the slope after it had become a parameter."""
     z = ir.Var("z")
     k = kernel(sub(P, Q), Spike(z, div(ir.ONE, add(ir.ONE, z))))
-    named = ir.replace(k.body[0], target=z)
-    k = ir.replace(k, body=(named, *k.body[1:]), results=k.results[1:])
+    named = replace(k.body[0], target=z)
+    k = replace(k, body=(named, *k.body[1:]), results=k.results[1:])
     prepare, moved = hoist(identity(k), k)
     assert body(verify(prepare)) == ["p0 = p - q"]
     assert body(verify(moved)) == ["h1 = spike(p0; slope 1 / (1 + p0))"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.compiler.model import model_of
 from lnm_codegen.nn.load import cuda as load_cuda
 
 nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC needs cuda-bindings")

@@ -1,20 +1,20 @@
-"""What `horner` and `estrin` share: which polynomials a kernel has, and in what they are taken."""
+"""Horner's and Estrin's scheme: polynomials as trees of fused multiply-adds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.nodes import BinaryOp, Expr, Fma, Kernel, Phase, Role, Var
-from lnm_codegen.ir.passes.collect import params_of
+from lnm_codegen.ir.nodes import Expr, Fma, Kernel, Phase, Role, Var
 from lnm_codegen.ir.polynomial import (
     Monomial,
     Poly,
     Reader,
     is_polynomial,
+    is_product,
     product,
     signed,
 )
@@ -23,27 +23,47 @@ Scheme: TypeAlias = Callable[[dict[int, Expr], Var], Expr]
 """Coefficients by exponent, and the variable -> a tree."""
 
 
-def evaluate_polynomials(kernel: Kernel, scheme: Scheme, in_params: bool) -> Kernel:
-    """Rewrite each polynomial of `kernel` by `scheme`, in the states first, in their order.
+def horner(kernel: Kernel, *, in_params: bool = False) -> Kernel:
+    """Rewrite polynomials as c0 + v*(c1 + v*(c2 + ...)); inputs are added last.
 
-    The inputs of the step are added to the finished polynomial in everything else. Where that one
-    has no term to begin with, an input serves instead of one more addition: fma(theta_1, v, x).
+    Leaves: no Power, except among parameters alone: `hoist` moves those expressions.
+    Keeps: ports, results, the value of every Let at finite arguments up to rounding.
     """
-    params = frozenset() if in_params else params_of(kernel)
-    inputs = frozenset(p.var for p in kernel.inputs if p.role is Role.INPUT)
-    writer = _Writer(_order(kernel), inputs, scheme)
-
-    def rewrite(e: Expr) -> Expr:
-        if is_polynomial(e) and not (params and ir.variables(e) <= params):
-            return writer.write(Reader(lambda v: v in params, _refuse).read(e))
-        return ir.map_children(e, rewrite)
-
-    body = tuple(replace(let, value=rewrite(let.value)) for let in kernel.body)
-    return replace(kernel, body=body)
+    return _evaluated(kernel, _horner, in_params)
 
 
-def fused(a: Expr, v: Expr, c: Expr | None) -> Expr:
-    """Return a*v + c, leaving out what is 1, -1 or absent."""
+def estrin(kernel: Kernel, *, in_params: bool = False) -> Kernel:
+    """Rewrite polynomials as (c0 + c1*v) + (c2 + c3*v)*v**2 + ...; inputs are added last.
+
+    The chain of operations is shorter than Horner's. Leaves and keeps what `horner` does.
+    """
+    return _evaluated(kernel, _estrin, in_params)
+
+
+SCHEMES: dict[str, Callable[[Kernel], Kernel]] = {"horner": horner, "estrin": estrin}
+
+
+def _horner(coefficients: dict[int, Expr], v: Var) -> Expr:
+    top = max(coefficients)
+    tree = coefficients[top]
+    for k in range(top - 1, -1, -1):
+        tree = _fused(tree, v, coefficients.get(k))
+    return tree
+
+
+def _estrin(coefficients: dict[int, Expr], v: Var) -> Expr:
+    level = [coefficients.get(k) for k in range(max(coefficients) + 1)]
+    power: Expr = v
+    while len(level) > 1:
+        level += [None] * (len(level) % 2)
+        pairs = zip(level[0::2], level[1::2], strict=True)
+        level = [low if high is None else _fused(high, power, low) for low, high in pairs]
+        power = ir.mul(power, power)
+    return level[0] or ir.ZERO
+
+
+def _fused(a: Expr, v: Expr, c: Expr | None) -> Expr:
+    """Return a*v + c without a factor 1 or -1, and without c if it is None."""
     if a == ir.const(-1):
         return ir.neg(v) if c is None else ir.sub(c, v)
     if c is None:
@@ -51,22 +71,41 @@ def fused(a: Expr, v: Expr, c: Expr | None) -> Expr:
     return ir.add(v, c) if a == ir.ONE else Fma(a, v, c)
 
 
-def _refuse(e: Expr) -> Var:
-    raise InternalError(f"{type(e).__name__} inside a polynomial; run collect first.")
+def _evaluated(kernel: Kernel, scheme: Scheme, in_params: bool) -> Kernel:
+    """Rewrite each polynomial by `scheme`, in the states first, in their order.
+
+    The inputs of the step are added to the finished polynomial in everything else. If that one has
+    no constant term, an input takes its place and saves an addition: fma(theta_1, v, x).
+    """
+    params = frozenset() if in_params else frozenset(kernel.input_vars(Role.PARAM))
+    writer = _Writer(_order(kernel), frozenset(kernel.input_vars(Role.INPUT)), scheme)
+
+    def rewrite(e: Expr) -> Expr:
+        if is_polynomial(e) and not (params and ir.variables(e) <= params):
+            return writer.write(Reader(lambda v: v in params, _not_collected).read(e))
+        return ir.map_children(e, rewrite)
+
+    return kernel.map_values(rewrite)
+
+
+def _not_collected(e: Expr) -> Var:
+    raise InternalError(
+        "schemes", f"{type(e).__name__} inside a polynomial", remedy="Run collect first."
+    )
 
 
 def _order(kernel: Kernel) -> Sequence[Var]:
-    """States, inputs and what is computed from them, then gradients."""
+    """Return the states, the inputs and what is computed from them, then the gradients."""
     ports = [(p.var, p.role is Role.GRAD) for p in kernel.inputs]
     lets = [(let.target, let.phase is Phase.ADJOINT) for let in kernel.body]
-    states = [(p.var, False) for p in kernel.inputs if p.role is Role.STATE]
+    states = [(v, False) for v in kernel.input_vars(Role.STATE)]
     ranked = sorted([*states, *lets, *ports], key=lambda item: item[1])
     return tuple(dict.fromkeys(var for var, _ in ranked))
 
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """Writes polynomials with fused multiply-adds, by the scheme where a power repeats."""
+    """Writer of polynomials: by the scheme where a power repeats, else as a sum."""
 
     order: Sequence[Var]
     inputs: frozenset[Var]
@@ -101,15 +140,15 @@ class _Writer:
         return None
 
     def _lowest(self, rest: Poly) -> Poly:
-        """Return which terms of `rest`, that lack the main variable, are its coefficient 0.
+        """Return the coefficient 0: terms of `rest`, which lacks the main variable.
 
-        The constant term, so that f(v) is finished and may be shared; else every term but those of
-        the inputs; and of these one that saves an addition.
+        It is the constant term, so that f(v) is finished and may be shared. Without one it is
+        every term but those of the inputs. A term that is no product saves an addition.
         """
         if () in rest:
             return {(): rest[()]}
         terms = {m: c for m, c in rest.items() if not self._is_input(m)}
-        plain = [m for m, c in rest.items() if not _is_product(product(signed(c)[1], m))]
+        plain = [m for m, c in rest.items() if not is_product(product(signed(c)[1], m))]
         if plain and not any(m in terms for m in plain):
             terms[plain[0]] = rest[plain[0]]
         return terms
@@ -118,9 +157,9 @@ class _Writer:
         return bool(monomial) and all(v in self.inputs for v, _ in monomial)
 
     def _sum(self, p: Poly, start: Expr | None) -> Expr:
-        """Return start + p term by term: products last, but those of the inputs behind them."""
+        """Return start + p term by term: products last, but before those of the inputs."""
         terms = [self._term(monomial, c) for monomial, c in p.items()]
-        terms.sort(key=lambda t: (t.is_input, t.is_product, t.negative))
+        terms.sort(key=lambda t: (t.is_input, is_product(t.magnitude), t.negative))
         if start is None and terms:
             terms.insert(0, terms.pop(_first(terms)))
         for term in terms:
@@ -138,34 +177,26 @@ class _Term:
     negative: bool
     is_input: bool
 
-    @property
-    def is_product(self) -> bool:
-        return _is_product(self.magnitude)
-
     def added_to(self, total: Expr | None) -> Expr:
         if total is None:
             return ir.neg(self.magnitude) if self.negative else self.magnitude
         match self.magnitude:
-            case ir.Binary(BinaryOp.MUL, a, b):
+            case ir.Binary(ir.BinaryOp.MUL, a, b):
                 return Fma(ir.neg(a) if self.negative else a, b, total)
             case e:
                 return ir.sub(total, e) if self.negative else ir.add(total, e)
 
 
 def _first(terms: Sequence[_Term]) -> int:
-    """Return which of the sorted terms to begin with.
+    """Return the index of the term to begin with.
 
-    A sum, which takes one addition less; without a minus, unless an input would then stand before
-    a product of states.
+    A term that is no product takes one addition less. It has no minus, unless an input would then
+    precede a product of states.
     """
-    plain = [k for k, t in enumerate(terms) if not t.is_product]
-    if not any(t.is_product and not t.is_input for t in terms):
+    plain = [k for k, t in enumerate(terms) if not is_product(t.magnitude)]
+    if not any(is_product(t.magnitude) and not t.is_input for t in terms):
         plain.sort(key=lambda k: terms[k].negative)
     return plain[0] if plain else 0
-
-
-def _is_product(e: Expr) -> bool:
-    return isinstance(e, ir.Binary) and e.op is BinaryOp.MUL
 
 
 def _by_power(p: Poly, v: Var) -> dict[int, Poly]:

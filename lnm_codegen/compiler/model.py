@@ -1,0 +1,154 @@
+"""Models: a neuron as a backend receives it, in floating point or in fixed point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lnm_codegen.backends.base import Model
+from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel, FixedState
+from lnm_codegen.backends.verilog.rtl import Rtl
+from lnm_codegen.compiler.arguments import parameters_of, start_of
+from lnm_codegen.compiler.fixed import (
+    bits_of,
+    integers,
+    prepared_integers,
+    prepared_values,
+    quantize,
+    rounded,
+)
+from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.errors import ShapeError, UnsupportedError
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.fixed.spec import FixedSpec
+from lnm_codegen.ir.granularity import Extent, finest
+from lnm_codegen.ir.nodes import Role
+from lnm_codegen.ir.types import Fixed
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import require_name
+
+
+def model_of(
+    neuron: Neuron, *, name: str | None = None, dtype: str = "float32", scheme: str = "horner"
+) -> Model:
+    """Return the model of a neuron in floating point; see `emit` for the arguments."""
+    program = lower(neuron, scheme)
+    return Model(
+        name=_name(neuron, name),
+        family=neuron.name,
+        program=program,
+        states=tuple(s.decl for s in neuron.states),  # type: ignore[misc]
+        inputs=tuple(s.name for s in neuron.inputs),
+        params=neuron.params,
+        outputs=program.forward.result_names(Role.OUTPUT),
+        equations=equations(neuron),
+        dtype=dtype,
+    )
+
+
+def fixed_model_of(
+    neuron: Neuron,
+    spec: Fixed | FixedSpec,
+    *,
+    name: str | None = None,
+    scheme: str = "horner",
+    values: Mapping[str, Any] | None = None,
+    rtl: Rtl | None = None,
+    stimulus: Mapping[str, Any] | None = None,
+) -> FixedModel:
+    """Return the model of a neuron in fixed point; see `emit` for the arguments.
+
+    Raises:
+        ModelError: As for `quantize`; a reserved name; a value or an initial state that does not
+            fit its format.
+        ShapeError: `stimulus` is not one array (sequences, ticks, neurons) for each input.
+        UnsupportedError: As for `quantize`; a parameter per neuron.
+    """
+    own_name, rtl = _name(neuron, name), rtl or Rtl()
+    program = quantize(neuron, spec, scheme)
+    return FixedModel(
+        name=own_name,
+        family=neuron.name,
+        program=program,
+        states=_states(neuron, program),
+        coefficients=_coefficients(neuron, program, values or {}),
+        equations=equations(neuron),
+        rtl=rtl,
+        stimulus=None if stimulus is None else _stimulus(neuron, program, stimulus, rtl.neurons),
+    )
+
+
+def equations(neuron: Neuron) -> tuple[str, ...]:
+    """Return the definition as lines of text: phase, symbol, expression."""
+    lines = [f"charge  {s} <- {e}" for s, e in neuron.charge]
+    lines += [f"fire    {s} = [{e} >= 0]" for s, e in neuron.fire]
+    lines += [f"reset   {s} <- {e}" for s, e in neuron.reset]
+    return (*lines, *(f"output  {name} = {e}" for name, e in neuron.output))
+
+
+def _name(neuron: Neuron, name: str | None) -> str:
+    if name is None or name == neuron.name:  # the name of a family may be reserved: `if`
+        return neuron.name
+    return require_name("emit: name", name)
+
+
+def _states(neuron: Neuron, program: fx.Program) -> tuple[FixedState, ...]:
+    found = []
+    for name, value in start_of(neuron, None, (), np.dtype("float64")).items():
+        bits = bits_of(program, name)
+        first = int(rounded(neuron.name, f"the initial value of state {name!r}", value, bits))
+        found.append(FixedState(name, bits, first))
+    return tuple(found)
+
+
+def _coefficients(
+    neuron: Neuron, program: fx.Program, given: Mapping[str, Any]
+) -> tuple[Coefficient, ...]:
+    if finest(p.per for p in neuron.params) == "neuron":
+        names = ", ".join(p.name for p in neuron.params if p.per == "neuron")
+        raise UnsupportedError(
+            neuron.name, f"{names} per neuron has no circuit", "per='layer' or per='channel'"
+        )
+    extent = Extent(1, _channels(neuron, given), 1)
+    raw = parameters_of(neuron, given, extent, np.dtype("float64"))
+    reals = prepared_values(program, raw)
+    return tuple(
+        Coefficient(
+            name,
+            bits_of(program, name),
+            tuple(int(k) for k in array.reshape(-1)),
+            tuple(float(r) for r in np.broadcast_to(reals[name], array.shape).reshape(-1)),
+        )
+        for name, array in prepared_integers(program, raw).items()
+    )
+
+
+def _channels(neuron: Neuron, given: Mapping[str, Any]) -> int:
+    """Return the number of channels of the given values."""
+    counts = [1]
+    for param in neuron.params:
+        if param.per == "channel" and param.name in given:
+            shape = np.shape(given[param.name])
+            counts += shape[: len(shape) - (param.size is not None)]
+    return max(counts)
+
+
+def _stimulus(
+    neuron: Neuron, program: fx.Program, stimulus: Mapping[str, Any], neurons: int
+) -> dict[str, Array]:
+    names = [s.name for s in neuron.inputs]
+    arrays = {name: np.asarray(value, np.float64) for name, value in stimulus.items()}
+    shapes = {array.shape for array in arrays.values()}
+    shape = next(iter(shapes), ())
+    sound = len(shapes) == 1 and len(shape) == 3 and min(shape) > 0 and shape[2] == neurons
+    if sorted(arrays) != sorted(names) or not sound:
+        given = ", ".join(f"{n} {a.shape}" for n, a in arrays.items()) or "empty"
+        raise ShapeError(
+            neuron.name,
+            f"stimulus is {given}",
+            f"for each of {', '.join(names)} an array (sequences, ticks, {neurons})",
+        )
+    return {name: integers(array, bits_of(program, name)) for name, array in arrays.items()}

@@ -1,0 +1,148 @@
+"""Kernels over one type of expression: named values, ports and a straight-line body.
+
+    Let    = target: variable, value: expression, phase
+    Port   = var: variable, role
+    Kernel = name, inputs: Port*, body: Let*, results: Port*
+
+The IR of real numbers (`ir/nodes.py`) and that of integers (`ir/fixed/nodes.py`) each have
+expressions of their own. Both derive them from `Node`, so that traversals and passes are shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from lnm_codegen.ir.operators import Phase, Role
+
+E = TypeVar("E", bound="Node[Any, Any]")
+V = TypeVar("V", bound="Variable")
+K = TypeVar("K", bound="Kernel[Any, Any]")
+
+
+class Node(Generic[E, V]):
+    """Base of the expressions of type E, whose variables have type V."""
+
+    __slots__ = ()
+    OPERANDS: ClassVar[tuple[str, ...]] = ()
+    """Names of the fields that hold the operands."""
+
+
+class Variable:
+    """Base of the expressions that read a value by its name."""
+
+    __slots__ = ()
+    name: str
+    type: Any
+
+
+def children(e: Node[E, V]) -> tuple[E, ...]:
+    """Return the operands of an expression."""
+    return tuple(getattr(e, name) for name in e.OPERANDS)
+
+
+def map_children(e: Node[E, V], f: Callable[[E], E]) -> E:
+    """Return `e` with `f` applied to every operand; `e` itself if nothing changes."""
+    old = children(e)
+    new = tuple(map(f, old))
+    if new == old:
+        return cast("E", e)
+    return cast("E", replace(cast("Any", e), **dict(zip(e.OPERANDS, new, strict=True))))
+
+
+def walk(e: Node[E, V]) -> Iterator[E]:
+    """Yield `e` and everything below it, parents first."""
+    yield cast("E", e)
+    for child in children(e):
+        yield from walk(child)
+
+
+def variables(e: Node[E, V]) -> frozenset[V]:
+    """Return the variables that `e` reads."""
+    return frozenset(cast("V", node) for node in walk(e) if isinstance(node, Variable))
+
+
+@dataclass(frozen=True)
+class Let(Generic[E, V]):
+    """`target = value`."""
+
+    target: V
+    value: E
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class Port(Generic[V]):
+    """A value that enters or leaves a kernel."""
+
+    var: V
+    role: Role
+
+
+@dataclass(frozen=True)
+class Kernel(Generic[E, V]):
+    """One step of one neuron: `inputs` enter, `body` runs, the variables of `results` leave."""
+
+    name: str
+    inputs: tuple[Port[V], ...]
+    body: tuple[Let[E, V], ...]
+    results: tuple[Port[V], ...]
+
+    def input_vars(self, *roles: Role) -> tuple[V, ...]:
+        """Return the inputs of these roles, in order."""
+        return tuple(p.var for p in self.inputs if p.role in roles)
+
+    def result_vars(self, *roles: Role) -> tuple[V, ...]:
+        """Return the results of these roles, in order."""
+        return tuple(p.var for p in self.results if p.role in roles)
+
+    def input_names(self, *roles: Role) -> tuple[str, ...]:
+        """Return the names of the inputs of these roles, in order."""
+        return tuple(v.name for v in self.input_vars(*roles))
+
+    def result_names(self, *roles: Role) -> tuple[str, ...]:
+        """Return the names of the results of these roles, in order."""
+        return tuple(v.name for v in self.result_vars(*roles))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all ports and Lets."""
+        ports = (p.var.name for p in (*self.inputs, *self.results))
+        return frozenset(ports) | {let.target.name for let in self.body}
+
+    @property
+    def reads(self) -> frozenset[V]:
+        """The variables that the body reads."""
+        return frozenset[V]().union(*(variables(let.value) for let in self.body))
+
+    def phases(self) -> Iterator[tuple[Phase, tuple[Let[E, V], ...]]]:
+        """Yield each run of Lets of one phase, with the phase."""
+        for phase, lets in groupby(self.body, key=lambda let: let.phase):
+            yield phase, tuple(lets)
+
+    def map_values(self: K, f: Callable[[Any], Any]) -> K:
+        """Return the kernel with `f` applied to the value of every Let."""
+        body = tuple(replace(let, value=f(let.value)) for let in self.body)
+        return replace(self, body=body)
+
+    def text(self, title: str, var: Callable[[V], str], expr: Callable[[E], str]) -> str:
+        """Return the ports by role, the Lets by phase and the results, one a line.
+
+        Args:
+            title: First line.
+            var: Text of a port, or of the target of a Let.
+            expr: Text of a value.
+        """
+        lines = [title, *_ports_text("takes", self.inputs, var)]
+        for phase, lets in self.phases():
+            lines.append(f"  # {phase.value}")
+            lines += [f"  {var(let.target)} = {expr(let.value)}" for let in lets]
+        return "\n".join([*lines, *_ports_text("gives", self.results, var)])
+
+
+def _ports_text(word: str, ports: tuple[Port[V], ...], var: Callable[[V], str]) -> Iterator[str]:
+    for role in dict.fromkeys(p.role for p in ports):
+        names = ", ".join(var(p.var) for p in ports if p.role is role)
+        yield f"  {word} {role.value}: {names}"
