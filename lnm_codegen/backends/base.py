@@ -1,4 +1,4 @@
-"""What a backend receives and gives."""
+"""Interface of the backends: the model that they receive, and the source that they return."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.ir.nodes import Program
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-"""What sequences may be."""
+"""Types of sequences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A neuron as a backend sees it: the program, and the declarations behind its ports.
+    """A neuron for a backend: its program, and the declarations of the ports.
 
     `dtype` is the type of sequences: inputs, outputs and their gradients. States, parameters and
-    sums have the type `real`.
+    reductions have the type `real`.
     """
 
     name: str
@@ -37,57 +37,55 @@ class Model:
 
     @property
     def real(self) -> str:
-        """The type of the arithmetic: "float64" for float64 sequences, else "float32"."""
+        """Type of the arithmetic: "float64" for float64 sequences, else "float32"."""
         return "float64" if self.dtype == "float64" else "float32"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Generated files, path -> text, in the order they are best read.
+    """Generated files, in the order in which they are best read.
 
     Attributes:
         files: Relative path -> text.
-        entry: The file, or the function, that a caller begins with.
+        entry: Path of the file to begin with.
     """
 
     files: Mapping[str, str]
     entry: str
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write every file below `folder`, each whole or not at all; return their paths.
+        """Write every file below `folder`, each as a whole, and return their paths.
 
         Raises:
-            ModelError: No path, or the folder cannot be written.
+            ModelError: `folder` is not a path, or cannot be written.
             ToolError: The disk is full, or fails.
         """
         try:
             base = Path(folder)
         except TypeError:
             raise ModelError("write", f"folder is {folder!r}", "the path of a folder") from None
-        written = []
-        for name, text in self.files.items():
-            path = base / name
+        paths = [base / name for name in self.files]
+        for path, text in zip(paths, self.files.values(), strict=True):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, text)
             except (OSError, ValueError) as error:
                 raise unwritable("emit", path, error) from None
-            written.append(path)
-        return written
+        return paths
 
 
 class Backend(Protocol):
-    """A target: refuse what it cannot do, print lines, put them into a template."""
+    """A target of code generation. It decides every operator and name; templates only place them."""
 
     @property
     def name(self) -> str:
-        """The word that users and `BACKENDS` have for it."""
+        """Name in `BACKENDS`."""
         ...
 
     def emit(self, model: Model) -> Source:
         """Return the source of `model`.
 
         Raises:
-            UnsupportedError: The target cannot express it; the message names the Let.
+            UnsupportedError: The target cannot express the model.
         """
         ...

@@ -1,16 +1,16 @@
-"""Expressions to text: one precedence table, as few parentheses as it allows.
+"""Printer of expressions: one precedence table, and only the parentheses that it requires.
 
-A `Dialect` says how one language writes numbers, selects, fused multiply-adds, calls and spikes;
-everything else is common to C, CUDA and Python.
+A `Dialect` prints numbers, selects, fused multiply-adds, calls and spikes in one language. C, CUDA
+and Python share the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, assert_never
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, assert_never
 
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.nodes import BinaryOp, Call, Const, Detach, Expr, Select, Spike, UnaryOp
+from lnm_codegen.ir.nodes import BinaryOp, Call, Const, Detach, Expr, Phase, Select, Spike, UnaryOp
 
 LOOSEST, TERNARY, OR, AND, COMPARE, SUM, PRODUCT, UNARY, CALL = range(9)
 
@@ -25,11 +25,11 @@ _LEVELS = {
 
 
 class Dialect(Protocol):
-    """How a language writes what languages write differently. Each returns (text, level)."""
+    """The constructs that languages write differently. Most return (text, level of precedence)."""
 
     @property
     def symbols(self) -> Mapping[BinaryOp | UnaryOp, str]:
-        """Return the operators."""
+        """Text of the operators."""
         ...
 
     def number(self, c: Const) -> str:
@@ -49,7 +49,7 @@ class Dialect(Protocol):
         ...
 
     def spike(self, e: Spike) -> tuple[str, int]:
-        """Return whether, or how, a spike is fired."""
+        """Return the condition of a spike."""
         ...
 
     def detach(self, e: Detach) -> tuple[str, int]:
@@ -58,7 +58,7 @@ class Dialect(Protocol):
 
 
 def text(e: Expr, dialect: Dialect, parent: int = LOOSEST) -> str:
-    """Return `e` as the dialect writes it, in parentheses where `parent` binds tighter."""
+    """Return `e` in a dialect, in parentheses where `parent` binds tighter."""
     written, level = _written(e, dialect)
     return f"({written})" if level < parent else written
 
@@ -75,7 +75,7 @@ def _written(e: Expr, dialect: Dialect) -> tuple[str, int]:
         case ir.Binary(binary, lhs, rhs):
             level = _LEVELS[binary]
             left, right = text(lhs, dialect, level), text(rhs, dialect, level + 1)
-            if level in (OR, AND):  # their place among comparisons differs between languages
+            if level in (OR, AND):  # languages rank them differently among comparisons
                 left, right = text(lhs, dialect, CALL), text(rhs, dialect, CALL)
             return f"{left} {dialect.symbols[binary]} {right}", level
         case ir.Power(base, exponent):
@@ -96,3 +96,22 @@ def _written(e: Expr, dialect: Dialect) -> tuple[str, int]:
             return dialect.detach(e)
         case _:
             assert_never(e)
+
+
+def statements(
+    body: Iterator[tuple[Phase, tuple[Any, ...]]], mark: str, statement: Callable[[Any], list[str]]
+) -> tuple[str, ...]:
+    """Return the lines of a kernel's body, with a comment before each phase but PREPARE.
+
+    Args:
+        body: `Kernel.phases()`.
+        mark: Text that begins a comment, "//" or "#".
+        statement: A Let to its lines.
+    """
+    lines: list[str] = []
+    for phase, lets in body:
+        if phase is not Phase.PREPARE:
+            lines.append(f"{mark} {phase.value}")
+        for let in lets:
+            lines += statement(let)
+    return tuple(lines)

@@ -1,4 +1,4 @@
-"""A model cut to what a layer needs, and the arguments of its kernels, for C, CUDA and Triton."""
+"""Kernel plan of C, CUDA and Triton: a model cut to the needs of a layer, and kernel arguments."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Model
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.declarations import Granularity, Param
 from lnm_codegen.ir.granularity import finest, learnable_terms, prepared_granularity
 from lnm_codegen.ir.nodes import Kernel, Port, Role
-from lnm_codegen.ir.passes.cse import keep_results
+from lnm_codegen.ir.passes.dce import keep_results
 
 ROLES = tuple(Role)
 SIZES = ("time_steps", "neurons", "sample", "channels", "inner")
-"""What every call begins with, int64_t each.
+"""First arguments of every call, int64_t each.
 
-A step has `neurons` numbers side by side, samples of `sample` neurons. Neuron m reads row
-m / inner % channels of a parameter per channel, row m % sample of one per neuron: this serves every
-dense layout whose outermost axis is the batch.
+A time step has `neurons` adjacent numbers: samples of `sample` neurons. Neuron m reads value
+m / inner % channels of a parameter per channel, and value m % sample of one per neuron. This covers
+every dense layout whose outermost axis is the batch.
 """
-
-
 FAR = 4096
-"""Steps beyond which memory for checkpoints grows as the root of time, on every target."""
+"""Time steps beyond which memory for saved states grows as the square root of T."""
 
 BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 """Bytes of a number."""
@@ -33,10 +30,10 @@ _SHARES = {"layer": "one value", "channel": "one per channel", "neuron": "one pe
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """An argument of a kernel: a pointer to "io", "real" or "double" numbers, or an "int64_t".
+    """An argument of a kernel: an "int64_t", or a pointer to "io", "real" or "double" numbers.
 
     "io" is the type of sequences, "real" that of the arithmetic. A `nullable` pointer may be null:
-    what it would take is then absent, what it would receive is not wanted.
+    null inputs are omitted, null outputs are skipped.
     """
 
     name: str
@@ -55,7 +52,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A model cut to what a layer needs: no gradient of a parameter that is not learnable."""
+    """A model without the gradients of parameters that are not learnable."""
 
     model: Model
     forward: Kernel
@@ -67,15 +64,27 @@ class Plan:
     terms: tuple[str, ...]
 
     @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """Every kernel that is printed."""
-        return (self.forward, self.backward, self.made, self.prepare_backward)
+    def made(self) -> Kernel:
+        """`prepare` without the parameters that it returns unchanged."""
+        taken = set(self.prepare.input_names(Role.PARAM))
+        return keep_results(self.prepare, set(self.prepared) - taken)
 
     @property
-    def made(self) -> Kernel:
-        """`prepare` without the parameters that it hands on as they are."""
-        taken = set(self.prepare.input_names(Role.PARAM))
-        return keep_results(self.prepare, set(self.prepare.result_names(Role.PARAM)) - taken)
+    def functions(self) -> dict[str, Kernel]:
+        """The kernels that are printed, by the names of their functions."""
+        kernels = {
+            "prepare": self.made,
+            "step_forward": self.forward,
+            "step_advance": self.advance,
+            "step_backward": self.backward,
+            "prepare_backward": self.prepare_backward,
+        }
+        return {name: kernel for name, kernel in kernels.items() if kernel.results}
+
+    @property
+    def prepared(self) -> tuple[str, ...]:
+        """Names of the prepared parameters."""
+        return self.prepare.result_names(Role.PARAM)
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -84,7 +93,7 @@ class Plan:
 
     @property
     def counts(self) -> tuple[str, ...]:
-        """Names of what the forward kernel sums over steps and neurons."""
+        """Names of the results that the forward kernel sums over time steps and neurons."""
         return self.forward.result_names(Role.COUNT)
 
     @property
@@ -99,19 +108,21 @@ class Plan:
 
     @property
     def granularity_text(self) -> str:
-        """How many values each parameter has, in words, for the head of a file."""
-        return (
-            ", ".join(
-                f"{p.name} {_SHARES[p.per]}" + (f" of {p.size} numbers" if p.size else "")
-                for p in self.model.params
-            )
-            or "none"
+        """Number of values of each parameter, in words, for the head of a file."""
+        texts = (
+            f"{p.name} {_SHARES[p.per]}" + (f" of {p.size} numbers" if p.size else "")
+            for p in self.model.params
         )
+        return ", ".join(texts) or "none"
+
+    def split(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the prepared parameters, or terms, with one value per layer, and the others."""
+        layer = tuple(q for q in names if self.per[q] == "layer")
+        return layer, tuple(q for q in names if q not in layer)
 
     def read_inputs(self, kernel: Kernel) -> tuple[Port, ...]:
         """Return the inputs that `kernel` reads."""
-        read = {v for let in kernel.body for v in ir.variables(let.value)}
-        read |= {p.var for p in kernel.results}
+        read = kernel.reads | {p.var for p in kernel.results}
         return tuple(p for p in kernel.inputs if p.var in read)
 
     @property
@@ -120,9 +131,9 @@ class Plan:
         return (
             *self._shared_fields(),
             *(Field(f"{o}_seq", "io", written=True) for o in self.model.outputs),
-            *(_wanted(f"{s}_final", "real", "(neurons)") for s in self.states),
-            *(_wanted(f"{q}_sum", "double", "one number") for q in self.counts),
-            _wanted("checkpoints", "real", "for the backward"),
+            *(_optional(f"{s}_final", "real", "(neurons)") for s in self.states),
+            *(_optional(f"{q}_sum", "double", "one number") for q in self.counts),
+            _optional("checkpoints", "real", "saved states, for the backward"),
         )
 
     @property
@@ -134,37 +145,37 @@ class Plan:
         fields += [
             Field(f"grad_{s}_final", "real", nullable=True, note="(neurons)") for s in self.states
         ]
-        fields += [_wanted(f"grad_{x}_seq", "io") for x in self.model.inputs]
-        fields += [_wanted(f"grad_{s}_init", "real", "(neurons)") for s in self.states]
-        fields += [_wanted(f"grad_{p.name}", "real") for p in self.learnable]
+        fields += [_optional(f"grad_{x}_seq", "io") for x in self.model.inputs]
+        fields += [_optional(f"grad_{s}_init", "real", "(neurons)") for s in self.states]
+        fields += [_optional(f"grad_{p.name}", "real") for p in self.learnable]
         return tuple(fields)
 
     def _shared_fields(self) -> list[Field]:
         fields = []
         for x in self.model.inputs:
             fields += [Field(f"{x}_seq", "io"), Field(f"{x}_stride", "int64_t")]
-        one = "1, or 0 where one number serves every neuron"
+        note = "1, or 0 if all neurons begin with one number"
         for s in self.states:
-            fields += [Field(f"{s}_init", "real"), Field(f"{s}_init_stride", "int64_t", note=one)]
+            fields += [Field(f"{s}_init", "real"), Field(f"{s}_init_stride", "int64_t", note=note)]
         return [*fields, *(Field(p.name, "real") for p in self.model.params)]
 
 
-def _wanted(name: str, kind: str, note: str = "") -> Field:
+def _optional(name: str, kind: str, note: str = "") -> Field:
     return Field(name, kind, written=True, nullable=True, note=note)
 
 
 def checkpoints(time_steps: int, neurons: int, states: int, chunk: int, far: int) -> int:
-    """Return how many numbers a forward keeps: the states at every chunk but the first.
+    """Return the length of `checkpoints`: the states at the begin of every chunk but the first.
 
-    Beyond `far` steps only every M-th chunk counts, M the root of their number. The sizes may be
-    symbolic, as under `torch.compile`.
+    Beyond `far` time steps, only every M-th chunk counts, M the square root of their number. The
+    sizes may be symbolic, as under `torch.compile`.
     """
     every = chunks_per_checkpoint(time_steps, chunk, far)
     return max(time_steps - 1, 0) // chunk // every * states * neurons
 
 
 def chunks_per_checkpoint(time_steps: int, chunk: int, far: int) -> int:
-    """Return how many chunks lie between two states that are kept."""
+    """Return the number of chunks from one saved state to the next."""
     every = 1
     if time_steps > far:
         while every * every * chunk < time_steps:
@@ -173,10 +184,10 @@ def chunks_per_checkpoint(time_steps: int, chunk: int, far: int) -> int:
 
 
 def plan_of(model: Model) -> Plan:
-    """Cut the program of `model` to what a layer needs.
+    """Return the plan of a model.
 
     Raises:
-        UnsupportedError: Two arguments of a kernel would have one name.
+        UnsupportedError: Two arguments of a kernel have one name.
     """
     program = model.program
     terms = learnable_terms(program, model.params)
@@ -194,12 +205,16 @@ def plan_of(model: Model) -> Plan:
         terms=terms,
     )
     for fields in (plan.forward_fields, plan.backward_fields):
-        names = [*SIZES, "threads", *(f.name for f in fields)]
-        for word in names:
-            if names.count(word) > 1:
-                raise UnsupportedError(
-                    model.name,
-                    f"two arguments of the kernels would be called {word!r}",
-                    remedy="Rename a state, an input or a parameter.",
-                )
+        require_distinct(model.name, [*SIZES, "threads", *(f.name for f in fields)])
     return plan
+
+
+def require_distinct(where: str, arguments: list[str]) -> None:
+    """Raise UnsupportedError unless the arguments of a kernel have different names."""
+    for word in arguments:
+        if arguments.count(word) > 1:
+            raise UnsupportedError(
+                where,
+                f"two arguments of the kernels have the name {word!r}",
+                remedy="Rename a state, an input, an output or a parameter.",
+            )

@@ -1,243 +1,129 @@
-"""The statements of the C loops, as text: calls of the step, rows, sums, gradients.
-
-Everything that `kernel.cpp.j2` prints is decided here.
-"""
+"""Source of the C loops: threads, tiles, chunks and blocks around the step."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lnm_codegen.backends.c.expr import c_type
+from lnm_codegen.backends.loops import (
+    Places,
+    Rows,
+    place,
+    prepared_lines,
+    raw_values,
+    result_variables,
+    step_call,
+)
 from lnm_codegen.backends.plan import Plan
+from lnm_codegen.backends.render import render
 from lnm_codegen.ir.declarations import Granularity
-from lnm_codegen.ir.nodes import Kernel, Role
+from lnm_codegen.ir.nodes import Role
+
+TILE, BLOCK = 1024, 128
+"""Neurons of a tile, and of a block."""
+
+_ROWS = {"layer": "1", "channel": "a.channels", "neuron": "a.sample"}
 
 
-@dataclass(frozen=True, slots=True)
-class KernelView:
-    """The view of `kernel.cpp.j2`."""
+class _Learnable(NamedTuple):
+    """A learnable parameter: its name, the number of its values and the numbers of one value."""
 
-    family: str
     name: str
-    tile: int
-    block: int
-    chunk: int
-    far: int
-    is_bfloat16: bool
-    is_float16: bool
-    narrow: bool
-    io: str
-    source: str
-    put: str
-    states: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    state_count: int
-    layer_parameters: tuple[str, ...]
-    row_parameters: tuple[str, ...]
-    uniform_parameters: tuple[str, ...]
-    has_uniform: bool
-    chunk_template: str
-    chunk_flags: str
-    plain_flags: str
-    terms: tuple[str, ...]
-    layer_terms: tuple[str, ...]
-    row_terms: tuple[str, ...]
-    counts: tuple[str, ...]
-    layer_term_count: int
-    prepared_sizes: tuple[str, ...]
-    prepared_loop: tuple[str, ...]
-    finest_rows: str
-    row_fills: tuple[str, ...]
-    forward_locals: str
-    forward_call: str
-    forward_stores: tuple[str, ...]
-    advance_locals: str
-    advance_call: str
-    advance_stores: tuple[str, ...]
-    backward_locals: str
-    backward_call: str
-    backward_stores: tuple[str, ...]
-    tile_sums: tuple[str, ...]
-    gradient_setup: tuple[str, ...]
-    gradient_loop: tuple[str, ...]
-    gradient_writes: tuple[str, ...]
-    forward_streams: str
-    backward_streams: str
+    rows: str
+    size: int
 
 
-_STREAM = "template <bool kStream>"
-
-
-def kernel_view(plan: Plan, tile: int, block: int, chunk: int, far: int) -> KernelView:
-    """Return the view of the loops."""
-    prepared = plan.prepare.result_names(Role.PARAM)
-    rows = tuple(q for q in prepared if plan.per[q] != "layer")
-    layer_terms = tuple(q for q in plan.terms if plan.per[q] == "layer")
-    row_terms = tuple(q for q in plan.terms if plan.per[q] != "layer")
-    inputs, outputs, states = plan.model.inputs, plan.model.outputs, plan.states
+def loops_source(plan: Plan, chunk: int, far: int) -> str:
+    """Return `<name>.cpp`."""
+    model = plan.model
+    layer_parameters, row_parameters = plan.split(plan.prepared)
+    layer_terms, row_terms = plan.split(plan.terms)
+    uniform = bool(row_parameters) and plan.finest == "channel"
+    narrow = model.dtype in ("bfloat16", "float16")
+    row = "tile.{0}[c.at + i]"
+    if plan.finest == "channel":
+        row = f"(kUniform ? {{0}}_one : {row})"
+    now = Places("{}_now[i]", "{}_row[i]", row)
+    saved = Places("steps.{}[t][i]", "{}_row[i]", row, "{}[i]", "{}_row[i]")
     size = "a.time_steps, a.neurons"
-    uniform = bool(rows) and plan.finest == "channel"
-    narrow = plan.model.dtype in ("bfloat16", "float16")
-    return KernelView(
-        family=plan.model.family,
-        name=plan.model.name,
-        tile=tile,
-        block=block,
+    streamed = [f"(!a.grad_{x}_seq || streams(a.grad_{x}_seq, {size}))" for x in model.inputs]
+    view = dict(
+        family=model.family,
+        name=model.name,
+        tile=TILE,
+        block=BLOCK,
         chunk=chunk,
         far=far,
-        is_bfloat16=plan.model.dtype == "bfloat16",
-        is_float16=plan.model.dtype == "float16",
+        is_bfloat16=model.dtype == "bfloat16",
+        is_float16=model.dtype == "float16",
         narrow=narrow,
-        io=c_type(plan.model.dtype),
+        io=c_type(model.dtype),
         source="{}_from" if narrow else "{}_row",
         put="put_rounded" if narrow else "put",
-        states=states,
-        inputs=inputs,
-        outputs=outputs,
-        state_count=len(states),
-        layer_parameters=tuple(q for q in prepared if plan.per[q] == "layer"),
-        row_parameters=rows,
-        uniform_parameters=rows if uniform else (),
+        states=plan.states,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        counts=plan.counts,
+        terms=plan.terms,
+        state_count=len(plan.states),
+        layer_parameters=layer_parameters,
+        row_parameters=row_parameters,
+        row_shapes=tuple((q, _shape(plan.per[q])) for q in row_parameters),
+        uniform_parameters=row_parameters if uniform else (),
         has_uniform=uniform,
-        chunk_template="template <bool kStream, bool kUniform>" if uniform else _STREAM,
+        chunk_template=f"template <bool kStream{', bool kUniform' if uniform else ''}>",
         chunk_flags="kStream, kUniform" if uniform else "kStream",
         plain_flags="false, false" if uniform else "false",
-        terms=plan.terms,
         layer_terms=layer_terms,
         row_terms=row_terms,
-        counts=plan.counts,
         layer_term_count=len(layer_terms),
-        prepared_sizes=tuple(line for q in rows for line in _row_table(plan, q)),
-        prepared_loop=_prepared_loop(plan),
-        finest_rows=_rows(plan.finest),
-        row_fills=tuple(
-            f"fill_rows(tile.{q}, p.{q}.data(), p.{q}_rows, first, width);" for q in rows
-        ),
-        forward_locals=_locals(plan.forward),
-        forward_call=_call(plan, plan.forward, "{}_now[i]"),
-        forward_stores=(
-            *(f"{o}_row[i] = {o}_value;" for o in outputs),
-            *(f"{s}_now[i] = {s}_next_value;" for s in states),
-            *(f"count_{q}[i] += {q}_value;" for q in plan.counts),
-        ),
-        advance_locals=_locals(plan.advance),
-        advance_call=_call(plan, plan.advance, "steps.{}[t][i]"),
-        advance_stores=tuple(f"steps.{s}[t + 1][i] = {s}_next_value;" for s in states),
-        backward_locals=_locals(plan.backward),
-        backward_call=_call(plan, plan.backward, "steps.{}[t][i]"),
-        backward_stores=(
-            *(f"grad_{x}_row[i] = grad_{x}_value;" for x in inputs),
-            *(f"grad_{s}[i] = grad_{s}_value;" for s in states),
-            *(f"sum_{q}[i] += grad_{q}_value;" for q in plan.terms),
-        ),
-        tile_sums=(
-            *(
-                f"sums.tiles[index * {len(layer_terms)} + {k}] = total(tile.total_{q});"
-                for k, q in enumerate(layer_terms)
-            ),
-            *(
-                f"add_rows(sums.sum_{q}.data() + slab * p.{q}_rows.rows, tile.sum_{q},"
-                f" p.{q}_rows, first, width);"
-                for q in row_terms
-            ),
-        ),
-        gradient_setup=tuple(
-            f"std::vector<double> grad_{p.name}({_rows(p.per)} * {p.size or 1});"
-            for p in plan.learnable
-        ),
+        prepared_loop=prepared_lines(plan, _indices(plan), _indices(plan), indent=8),
+        finest_rows=_ROWS[plan.finest],
+        forward_locals=result_variables(plan.forward, indent=12),
+        forward_call=step_call(plan, plan.forward, now, indent=12),
+        advance_locals=result_variables(plan.advance, indent=12),
+        advance_call=step_call(plan, plan.advance, saved, indent=12),
+        backward_locals=result_variables(plan.backward, indent=12),
+        backward_call=step_call(plan, plan.backward, saved, indent=12),
+        learnable=tuple(_Learnable(p.name, _ROWS[p.per], p.size or 1) for p in plan.learnable),
         gradient_loop=_gradient_loop(plan, layer_terms),
-        gradient_writes=tuple(
-            f"if (a.grad_{p.name}) std::copy(grad_{p.name}.begin(), grad_{p.name}.end(),"
-            f" a.grad_{p.name});"
-            for p in plan.learnable
-        ),
-        forward_streams=" && ".join(f"streams(a.{o}_seq, {size})" for o in outputs),
-        backward_streams=" && ".join(
-            f"(!a.grad_{x}_seq || streams(a.grad_{x}_seq, {size}))" for x in inputs
-        ),
+        forward_streams=" && ".join(f"streams(a.{o}_seq, {size})" for o in model.outputs),
+        backward_streams=" && ".join(streamed),
     )
+    return render("c/kernel.cpp.j2", view)
 
 
-def _row_table(plan: Plan, q: str) -> tuple[str, ...]:
-    shape = "{a.channels, a.inner}"
-    if plan.per[q] == "neuron":
-        shape = "{a.sample, 1}"
-    return (f"p.{q}_rows = {shape};", f"p.{q}.resize(p.{q}_rows.rows);")
+def _shape(per: Granularity) -> str:
+    return "{a.sample, 1}" if per == "neuron" else "{a.channels, a.inner}"
 
 
-def _index(plan: Plan, per: Granularity) -> str:
-    """Return the row of a granularity, where `row` counts the rows of the finest."""
-    if per == "layer":
-        return "0"
-    return "row" if per == plan.finest else "row / a.inner % a.channels"
-
-
-def _raw(plan: Plan) -> dict[str, str]:
-    """Return what each declared scalar is in the arguments."""
-    table = {}
-    for p in plan.model.params:
-        for k, name in enumerate(p.element_names):
-            index = _index(plan, p.per)
-            place = index if p.size is None else f"({index}) * {p.size} + {k}"
-            table[name] = f"a.{p.name}[{_tidy(place)}]"
-    return table
-
-
-def _prepared_loop(plan: Plan) -> tuple[str, ...]:
-    raw = _raw(plan)
-    kernel = plan.made
-    made = kernel.result_names(Role.PARAM)
-    taken = [raw[p.var.name] for p in plan.read_inputs(kernel)]
-    call = ", ".join([*taken, *(f"{q}_value" for q in made)])
-    stores = []
-    for q in plan.prepare.result_names(Role.PARAM):
-        place = "" if plan.per[q] == "layer" else f"[{_index(plan, plan.per[q])}]"
-        stores.append(f"p.{q}{place} = {f'{q}_value' if q in made else raw[q]};")
-    return (*((_locals(kernel), f"prepare({call});") if made else ()), *stores)
-
-
-def _call(plan: Plan, kernel: Kernel, state: str) -> str:
-    values = []
-    for port in plan.read_inputs(kernel):
-        name = port.var.name
-        match port.role:
-            case Role.STATE:
-                values.append(state.format(name))
-            case Role.INPUT:
-                values.append(f"{name}_row[i]")
-            case Role.GRAD:
-                carried = name.removesuffix("_next")
-                is_state = carried.removeprefix("grad_") in plan.states and carried != name
-                values.append(f"{carried}[i]" if is_state else f"{name}_row[i]")
-            case _:
-                row = f"tile.{name}[c.at + i]"
-                if plan.finest == "channel":
-                    row = f"(kUniform ? {name}_one : {row})"
-                values.append(f"p.{name}" if plan.per[name] == "layer" else row)
-    return ", ".join([*values, *(f"{p.var.name}_value" for p in kernel.results)])
+def _indices(plan: Plan) -> Rows:
+    """Return the index of each granularity, where `row` counts the values of the finest."""
+    rows: dict[Granularity, str] = {"layer": "0", "channel": "row / a.inner % a.channels"}
+    return {**rows, **({} if plan.finest == "layer" else {plan.finest: "row"})}
 
 
 def _gradient_loop(plan: Plan, layer_terms: tuple[str, ...]) -> tuple[str, ...]:
-    kernel, raw = plan.prepare_backward, _raw(plan)
-    values = []
-    for port in plan.read_inputs(kernel):
-        name = port.var.name
-        values.append(raw[name] if name in raw else _seed(plan, name, layer_terms))
+    """Return the call of the adjoint of prepare, and the sums over the values of a parameter."""
+    kernel, raw, rows = plan.prepare_backward, raw_values(plan, _indices(plan)), _indices(plan)
     if not kernel.results:
         return ()
-    call = ", ".join([*values, *(f"{p.var.name}_value" for p in kernel.results)])
-    adds = []
-    for p in plan.learnable:
-        for k, element in enumerate(p.element_names):
-            index = _index(plan, p.per)
-            place = _tidy(index if p.size is None else f"({index}) * {p.size} + {k}")
-            adds.append(f"grad_{p.name}[{place}] += grad_{element}_value;")
-    return (_locals(kernel), f"prepare_backward({call});", *adds)
+    words = [
+        raw[p.var.name] if p.role is Role.PARAM else _seed(plan, p.var.name, layer_terms)
+        for p in plan.read_inputs(kernel)
+    ]
+    words += [f"{p.var.name}_value" for p in kernel.results]
+    adds = (
+        f"grad_{p.name}[{place(rows[p.per], p, k)}] += grad_{element}_value;"
+        for p in plan.learnable
+        for k, element in enumerate(p.element_names)
+    )
+    call = f"prepare_backward({', '.join(words)});"
+    return (result_variables(kernel, indent=8), call, *adds)
 
 
 def _seed(plan: Plan, port: str, layer_terms: tuple[str, ...]) -> str:
-    """Return a sum in the first row of those that share it, 0 in the others."""
+    """Return a sum at the first of the values that share it, and 0 at the others."""
     q = port.removeprefix("sum_")
     if plan.per[q] == "layer":
         value = f"real(sums.tiles[{layer_terms.index(q)}])"
@@ -246,19 +132,3 @@ def _seed(plan: Plan, port: str, layer_terms: tuple[str, ...]) -> str:
         return f"real(sums.sum_{q}[row])"
     first = "row % a.inner == 0 && row / a.inner < a.channels"
     return f"{first} ? real(sums.sum_{q}[row / a.inner]) : 0"
-
-
-def _rows(per: Granularity) -> str:
-    return {"layer": "1", "channel": "a.channels", "neuron": "a.sample"}[per]
-
-
-def _tidy(index: str) -> str:
-    """Write the index 0*size + k as k, and leave out parentheses around one word."""
-    if index.startswith("(0) * "):
-        return index.rsplit(" ", 1)[1]
-    return index.replace("(row)", "row")
-
-
-def _locals(kernel: Kernel) -> str:
-    names = ", ".join(f"{p.var.name}_value" for p in kernel.results)
-    return f"real {names};" if names else ""

@@ -1,60 +1,25 @@
-"""`cuda`: device code for NVIDIA GPUs, fused over time, and a host launcher behind a C ABI.
+"""CUDA backend: device code for NVIDIA GPUs, fused over time, and a host launcher in C++.
 
-Six files: `<name>_step.h`, the arithmetic of one neuron and one step, which is the C backend's;
-`<name>_layout.h`, arguments and places in memory; `<name>.cu`, the kernels, for nvcc or NVRTC;
-`<name>_launch.h` and `<name>_launch.cpp`, the ABI; `example.cpp`, a caller. Python launches the
-kernels itself, by `cuda_plan.py`.
+It writes six files: `<name>_step.h`, the arithmetic of one neuron and one time step, as in C;
+`<name>_layout.h`, arguments and memory layout; `<name>.cu`, the kernels, for nvcc or NVRTC;
+`<name>_launch.h` and `<name>_launch.cpp`, the C interface; `example.cpp`, a caller. Python launches
+the kernels by `plan.py`.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.c.backend import step_view
 from lnm_codegen.backends.c.expr import c_type
 from lnm_codegen.backends.cuda.example import example_source
-from lnm_codegen.backends.cuda.loops import kernel_view
+from lnm_codegen.backends.cuda.loops import kernels_source
 from lnm_codegen.backends.cuda.plan import MAX_GRID, SHARED, SUM_THREADS, CudaPlan
+from lnm_codegen.backends.names import c_scopes, marked, renamed, require_no_collision
 from lnm_codegen.backends.plan import FAR, SIZES, Field, plan_of
-from lnm_codegen.backends.render import render
+from lnm_codegen.backends.render import render, render_files
 
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
-"""Flags of nvcc and of NVRTC under which the kernels mean what the interpreter says."""
-
-
-@dataclass(frozen=True, slots=True)
-class _InterfaceView:
-    family: str
-    name: str
-    upper: str
-    equations: tuple[str, ...]
-    io_text: str
-    real: str
-    granularity_text: str
-    sizes: str
-    forward_fields: tuple[str, ...]
-    backward_fields: tuple[str, ...]
-    chunk: int
-    far: int
-    state_count: int
-    layer_term_count: int
-    row_term_count: int
-    by_rows: bool
-    counts: tuple[str, ...]
-    has_sums: bool
-    forward_lanes: int
-    backward_lanes: int
-    forward_bytes: int
-    backward_bytes: int
-    forward_threads: int
-    backward_threads: int
-    forward_shared: int
-    backward_shared: int
-    shared: int
-    sum_threads: int
-    max_grid: int
-    sums_grid: str
+"""Flags of nvcc and NVRTC under which the kernels compute what the interpreter computes."""
 
 
 class Cuda:
@@ -66,21 +31,29 @@ class Cuda:
         """Return step, layout, kernels, launcher and example.
 
         Raises:
-            UnsupportedError: Two names of the model would meet in the C interface.
+            UnsupportedError: Two names collide in the generated code.
         """
         cuda = CudaPlan(plan_of(model))
-        name = model.name
-        step = step_view(model, cuda.plan)
-        interface = _interface_view(cuda)
-        files = {
-            f"{name}_step.h": render("cuda/step.h.j2", step),
-            f"{name}_layout.h": render("cuda/layout.h.j2", interface),
-            f"{name}.cu": render("cuda/kernels.cu.j2", kernel_view(cuda)),
-            f"{name}_launch.h": render("cuda/launch.h.j2", interface),
-            f"{name}_launch.cpp": render("cuda/launch.cpp.j2", interface),
-            "example.cpp": example_source(cuda),
-        }
-        return Source(files, f"{name}.cu")
+        files = _files(cuda)
+        scopes = c_scopes(_files(CudaPlan(plan_of(renamed(model, marked)))))
+        require_no_collision(f"cuda: {model.name}", scopes)
+        return Source(files | {"example.cpp": example_source(cuda)}, f"{model.name}.cu")
+
+
+def _files(cuda: CudaPlan) -> dict[str, str]:
+    """Return every file but the example, in the order in which they are best read."""
+    name = cuda.name
+    interface = render_files(
+        {
+            f"{name}_layout.h": "cuda/layout.h.j2",
+            f"{name}_launch.h": "cuda/launch.h.j2",
+            f"{name}_launch.cpp": "cuda/launch.cpp.j2",
+        },
+        _interface_view(cuda),
+    )
+    step = {f"{name}_step.h": render("cuda/step.h.j2", step_view(cuda.plan))}
+    layout = {f"{name}_layout.h": interface.pop(f"{name}_layout.h")}
+    return step | layout | {f"{name}.cu": kernels_source(cuda)} | interface
 
 
 _IO_TEXTS = {
@@ -91,21 +64,19 @@ _IO_TEXTS = {
 }
 
 
-def _interface_view(cuda: CudaPlan) -> _InterfaceView:
-    plan = cuda.plan
-    model = plan.model
-    kinds = {"io": c_type(model.dtype), "real": c_type(model.real), "double": "double"}
-    return _InterfaceView(
+def _interface_view(cuda: CudaPlan) -> dict[str, object]:
+    plan, model = cuda.plan, cuda.plan.model
+    return dict(
         family=model.family,
         name=model.name,
         upper=model.name.upper(),
         equations=model.equations,
         io_text=_IO_TEXTS[model.dtype],
-        real=kinds["real"],
+        real=c_type(model.real),
         granularity_text=plan.granularity_text,
         sizes=", ".join(SIZES),
-        forward_fields=tuple(_declaration(f, kinds) for f in plan.forward_fields),
-        backward_fields=tuple(_declaration(f, kinds) for f in plan.backward_fields),
+        forward_fields=tuple(_declared(f, model) for f in plan.forward_fields),
+        backward_fields=tuple(_declared(f, model) for f in plan.backward_fields),
         chunk=cuda.chunk,
         far=FAR,
         state_count=len(plan.states),
@@ -133,13 +104,9 @@ def _interface_view(cuda: CudaPlan) -> _InterfaceView:
     )
 
 
-def _declaration(field: Field, kinds: dict[str, str]) -> str:
-    """Return a field in C, its note and whether it may be null as a comment."""
-    if field.kind == "int64_t":
-        text = f"int64_t {field.name};"
-    else:
-        text = f"{'' if field.written else 'const '}{kinds[field.kind]} *{field.name};"
-    null = "null where not wanted" if field.written else "null for zeros"
-    notes = [field.note, null if field.nullable else ""]
-    note = "; ".join(n for n in notes if n)
+def _declared(field: Field, model: Model) -> str:
+    """Return the declaration of a field, with a comment."""
+    text = f"{field.declaration(c_type(model.dtype), c_type(model.real))};"
+    null = "null if not wanted" if field.written else "null for zeros"
+    note = "; ".join(n for n in (field.note, null if field.nullable else "") if n)
     return f"{text} // {note}" if note else text

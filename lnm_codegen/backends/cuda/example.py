@@ -1,13 +1,14 @@
-"""The example caller of the CUDA backend: a C++ program that runs forward and backward once."""
+"""Example caller of the CUDA backend: a C++ program that runs forward and backward once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from lnm_codegen.backends.c.expr import CDialect, literal
+from lnm_codegen.backends.c.example import init_numbers
+from lnm_codegen.backends.c.example import number as init_number
+from lnm_codegen.backends.c.expr import c_type
 from lnm_codegen.backends.cuda.plan import CudaPlan
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir.declarations import Param
+from lnm_codegen.ir.names import Names
 
 _ROWS = {"layer": "1", "channel": "kChannels", "neuron": "kSample"}
 _NUMBERS = {
@@ -18,28 +19,11 @@ _NUMBERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    family: str
-    name: str
-    real: str
-    number: str
-    header: str
-    number_value: str
-    halves: bool
-    flags: str
-    declarations: tuple[str, ...]
-    shared_settings: tuple[str, ...]
-    forward_settings: tuple[str, ...]
-    backward_settings: tuple[str, ...]
-    prints: tuple[str, ...]
-
-
 def example_source(cuda: CudaPlan) -> str:
     """Return `example.cpp`."""
-    plan = cuda.plan
-    model = plan.model
-    real = CDialect(model.real).real
+    plan, model = cuda.plan, cuda.plan.model
+    real = c_type(model.real)
+    names = Names(p.name for p in model.params)
     number, header, value = _NUMBERS[model.dtype]
     sequence = "kTimeSteps * kNeurons"
     declarations = [
@@ -48,10 +32,10 @@ def example_source(cuda: CudaPlan) -> str:
         *(f"Array<number> {o}_seq({sequence});" for o in model.outputs),
         *(f"Array<number> grad_{o}_seq(ones<number>({sequence}));" for o in model.outputs),
         *(
-            f"Array<{real}> {s.name}_init(std::vector<{real}>{{{_number(s.init, real)}}});"
+            f"Array<{real}> {s.name}_init(std::vector<{real}>{{{init_number(s.init, model.real)}}});"
             for s in model.states
         ),
-        *(line for p in model.params for line in _parameter(p, real)),
+        *(line for p in model.params for line in _parameter(p, model.real)),
         f"Array<{real}> checkpoints({model.name}_checkpoints(kTimeSteps, kNeurons));",
     ]
     shared = ["checkpoints = checkpoints.data"]
@@ -69,37 +53,30 @@ def example_source(cuda: CudaPlan) -> str:
         *(f'print_sum("grad_{x}", grad_{x}_seq);' for x in model.inputs),
         *(f'print_all("grad_{p.name}", grad_{p.name});' for p in plan.learnable),
     ]
-    return render(
-        "cuda/example.cpp.j2",
-        _View(
-            family=model.family,
-            name=model.name,
-            real=real,
-            number=number,
-            header=header,
-            number_value=value,
-            halves=bool(header),
-            flags="-O3 -std=c++17 -fmad=false",
-            declarations=tuple(declarations),
-            shared_settings=tuple(shared),
-            forward_settings=tuple(f"{o}_seq = {o}_seq.bits()" for o in model.outputs),
-            backward_settings=tuple(backward),
-            prints=tuple(prints),
-        ),
+    view = dict(
+        family=model.family,
+        name=model.name,
+        number=number,
+        header=header,
+        number_value=value,
+        halves=bool(header),
+        flags="-O3 -std=c++17 -fmad=false",
+        workspace=names.fresh("workspace"),
+        forward=names.fresh("forward"),
+        backward=names.fresh("backward"),
+        declarations=declarations,
+        shared_settings=shared,
+        forward_settings=tuple(f"{o}_seq = {o}_seq.bits()" for o in model.outputs),
+        backward_settings=backward,
+        prints=prints,
     )
+    return render("cuda/example.cpp.j2", view)
 
 
-def _parameter(p: Param, real: str) -> tuple[str, ...]:
-    values = p.init if isinstance(p.init, tuple) else (p.init,) * (p.size or 1)
-    numbers = f"{{{', '.join(_number(v, real) for v in values)}}}"
-    rows = _ROWS[p.per]
-    count = rows if p.size is None else f"{rows} * {p.size}"
-    numbers = f"std::vector<{real}>{numbers}"
+def _parameter(p: Param, dtype: str) -> tuple[str, ...]:
+    real, rows = c_type(dtype), _ROWS[p.per]
+    numbers = f"std::vector<{real}>{init_numbers(p, dtype)}"
     value = numbers if p.per == "layer" else f"repeated({numbers}, {rows})"
+    count = rows if p.size is None else f"{rows} * {p.size}"
     grad = (f"Array<{real}> grad_{p.name}({count});",) if p.learnable else ()
     return (f"Array<{real}> {p.name}({value});", *grad)
-
-
-def _number(value: object, real: str) -> str:
-    dtype = "float64" if real == "double" else "float32"
-    return literal(value if isinstance(value, float) else 0.0, dtype)

@@ -1,7 +1,6 @@
-"""What a caller of the CUDA kernels needs: chunk, lanes, checkpoints, workspace, launches.
+"""Constants, buffer sizes and launches of the CUDA kernels.
 
-The formulas of sizes stand here for Python, and in `<name>_layout.h` for C and the kernels; a test
-holds them to each other.
+`<name>_layout.h` has the same formulas for C and for the kernels; a test compares the two.
 """
 
 from __future__ import annotations
@@ -9,24 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lnm_codegen.backends.plan import BYTES, FAR, Plan, checkpoints, chunks_per_checkpoint
-from lnm_codegen.ir.nodes import Role
 
 TILE = 1024
 SUM_THREADS = 1024
 SHARED = 40 * 1024
-"""Bytes of dynamic shared memory that a block gets without asking (48 KiB with the static ones)."""
+"""Bytes of dynamic shared memory of a block by default (48 KiB with the static memory)."""
 MAX_GRID = 1 << 20
-"""Blocks of a launch at most; the kernels stride over what is left. No result depends on it."""
+"""Largest number of blocks of a launch; the kernels stride over longer work, with equal results."""
 
 _BUDGET = {"float32": 170, "float64": 140, "bfloat16": 160, "float16": 160}
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One launch: the kernel's name, blocks, threads of a block, bytes of dynamic shared memory.
+    """One launch: a kernel, its blocks, the threads of a block, bytes of dynamic shared memory.
 
-    The arguments of every kernel are the struct of its direction, by value, and a pointer to the
-    workspace. Above `SHARED` bytes the kernel must first be allowed that much
+    The arguments of a kernel are the struct of its direction, by value, and a pointer to the
+    workspace. More than `SHARED` bytes must be requested before the launch
     (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES).
     """
 
@@ -38,16 +36,13 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class CudaPlan:
-    """A plan with the constants of its CUDA kernels, and sizes as functions of a call's.
-
-    `neurons` and `sample` are those of `plan.SIZES`.
-    """
+    """The constants of the CUDA kernels of a plan, and buffer sizes by the sizes of a call."""
 
     plan: Plan
 
     @property
     def name(self) -> str:
-        """What the kernels' names begin with."""
+        """First part of the names of the kernels."""
         return self.plan.model.name
 
     @property
@@ -67,7 +62,7 @@ class CudaPlan:
 
     @property
     def backward_lanes(self) -> int:
-        """Neurons of a thread of the backward: what a chunk's registers allow, 4 or (float64) 2."""
+        """Neurons of a thread of the backward, limited by registers: 4, or 2 for float64."""
         return 16 // self.real_bytes
 
     @property
@@ -77,51 +72,51 @@ class CudaPlan:
 
     @property
     def backward_threads(self) -> int:
-        """Threads of a block of the backward: as many as may have 255 registers."""
+        """Threads of a block of the backward: the most that may have 255 registers each."""
         return 256
 
     @property
     def by_rows(self) -> bool:
-        """Whether neurons differ in a parameter, so that a tile keeps to the sample's axis."""
+        """Whether a parameter is per channel or neuron, so that tiles follow the axis of a sample."""
         return self.plan.finest != "layer"
 
     @property
     def layer_terms(self) -> tuple[str, ...]:
         """Terms that are summed over all neurons."""
-        return tuple(q for q in self.plan.terms if self.plan.per[q] == "layer")
+        return self.plan.split(self.plan.terms)[0]
 
     @property
     def row_terms(self) -> tuple[str, ...]:
-        """Terms that are summed over the batch, and by channel or not at all over the sample."""
-        return tuple(q for q in self.plan.terms if self.plan.per[q] != "layer")
+        """Terms that are summed over the batch, and within a channel if they are per channel."""
+        return self.plan.split(self.plan.terms)[1]
 
     @property
     def chunk(self) -> int:
-        """Steps that the backward reruns at a time, from 16 down: what 255 registers hold.
+        """Time steps that the backward recomputes at a time, at most 16: as 255 registers hold.
 
-        The budget is what was seen to leave ptxas room for everything else.
+        The budget was measured: with it, ptxas spills no register.
         """
         budget = _BUDGET[self.plan.model.dtype]
         return next((k for k in (16, 8, 4) if self._registers(k) <= budget), 2)
 
     @property
     def ahead(self) -> int:
-        """Steps whose inputs are in flight at once in the forward."""
+        """Time steps whose inputs the forward loads at once."""
         return min(4, self.chunk)
 
     @property
     def ahead_backward(self) -> int:
-        """Steps whose gradients are in flight at once; fewer where registers are short."""
+        """Time steps whose gradients the backward loads at once, fewer if registers are short."""
         return min(4 if self._registers(self.chunk) <= 150 else 2, self.chunk)
 
     def _registers(self, chunk: int) -> float:
-        """Return how many registers hold what the backward keeps: 32 bits each.
+        """Return the number of 32-bit registers that the backward of a chunk needs.
 
-        Those are the states and inputs of every step of a chunk, a sum for each term, the prepared
-        parameters, and the carried gradients.
+        They hold the states and inputs of every step of the chunk, a sum for each term, the prepared
+        parameters and the gradients of the states.
         """
         words, io_words = self.real_bytes // 4, self.io_bytes / 4
-        pers = [self.plan.per[q] for q in self.plan.prepare.result_names(Role.PARAM)]
+        pers = [self.plan.per[q] for q in self.plan.prepared]
         shared = pers.count("layer")
         states, terms = len(self.plan.states), len(self.plan.terms)
         step = words * states + io_words * len(self.plan.model.inputs)
@@ -131,14 +126,14 @@ class CudaPlan:
     # ---- sizes ----
 
     def width(self, sample: int) -> int:
-        """Return how many neurons of a sample a tile spans, where it keeps to the sample's axis."""
+        """Return the number of neurons of a sample in a tile, if tiles follow the axis of a sample."""
         width = 8
         while width < 128 and width < sample:
             width *= 2
         return width
 
     def batch_tiles(self, neurons: int, sample: int) -> int:
-        """Return into how many parts the tiles cut the batch."""
+        """Return the number of tiles along the batch."""
         return -(-(neurons // sample) // (TILE // self.width(sample)))
 
     def tiles(self, neurons: int, sample: int) -> int:
@@ -148,11 +143,11 @@ class CudaPlan:
         return self.batch_tiles(neurons, sample) * -(-sample // self.width(sample))
 
     def spacing(self, time_steps: int) -> int:
-        """Return the steps between two checkpoints."""
+        """Return the time steps from one saved state to the next."""
         return chunks_per_checkpoint(time_steps, self.chunk, FAR) * self.chunk
 
     def checkpoints(self, time_steps: int, neurons: int) -> int:
-        """Return how many numbers (of `real`) `checkpoints` holds."""
+        """Return the length of `checkpoints`, in numbers of `real`."""
         return checkpoints(time_steps, neurons, len(self.plan.states), self.chunk, FAR)
 
     def backward_workspace(self, time_steps: int, neurons: int, sample: int) -> int:
@@ -166,23 +161,23 @@ class CudaPlan:
     # ---- launches ----
 
     def forward_launches(self, neurons: int, sample: int) -> tuple[Launch, ...]:
-        """Return the launches of a forward: one, which adds to sums of counts that are zero."""
+        """Return the launches of a forward: one. The caller sets the sums of counts to zero before."""
         grid = self._grid(neurons, sample)
         name = f"{self.name}_forward_kernel"
         return (Launch(name, grid, self.forward_threads, self.forward_shared),)
 
     @property
     def forward_shared(self) -> int:
-        """Bytes of shared memory of the forward: what each neuron of a tile counted."""
+        """Bytes of shared memory of the forward: the counts of each neuron of a tile."""
         return self.real_bytes * TILE * len(self.plan.counts)
 
     @property
     def backward_shared(self) -> int:
-        """Bytes of shared memory of the backward: each neuron's sum of each term."""
+        """Bytes of shared memory of the backward: the terms of each neuron of a tile."""
         return self.real_bytes * TILE * len(self.plan.terms)
 
     def backward_launches(self, neurons: int, sample: int, channels: int) -> tuple[Launch, ...]:
-        """Return the launches of a backward, in order; one only where nothing is learned."""
+        """Return the launches of a backward, in order; one if no parameter is learnable."""
         grid = self._grid(neurons, sample)
         first = Launch(
             f"{self.name}_backward_kernel", grid, self.backward_threads, self.backward_shared
@@ -199,7 +194,7 @@ class CudaPlan:
 
     @property
     def sums(self) -> bool:
-        """Whether a parameter is learnable, so that a second launch adds up its gradient."""
+        """Whether a parameter is learnable, so that a second launch computes its gradient."""
         return bool(self.plan.learnable)
 
     def _grid(self, neurons: int, sample: int) -> int:
@@ -207,5 +202,5 @@ class CudaPlan:
 
 
 def _whole(numbers: int) -> int:
-    """Return `numbers` rounded up, so that what follows is aligned."""
+    """Return `numbers` rounded up, so that the next buffer is aligned."""
     return -(-numbers // 4) * 4

@@ -1,33 +1,35 @@
-"""The second launch of a backward, as text: from sums over tiles to gradients of parameters.
+"""Source of the second launch of a backward, the reduction: sums over tiles to gradients.
 
-A job gives the gradients of the parameters of one granularity. Most depend on terms of that very
-granularity: then one thread runs `prepare_backward` once for each group (the layer, a channel, a
-neuron of the sample) with the other terms 0. A parameter whose gradient also comes from finer
-terms is gathered: the rows of the finest of them are run in order, coarser terms in the first row
-of their group alone.
+A job computes the gradients of the parameters of one granularity. If they depend on terms of the
+same granularity alone, one thread runs `prepare_backward` once for each group (the layer, a channel,
+a neuron of the sample), with 0 for all other terms. If they depend on finer terms too, the job runs
+`prepare_backward` for each value of the finest term and adds up the results; a coarser term counts
+at the first value of its group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lnm_codegen.backends.cuda.plan import CudaPlan
-from lnm_codegen.backends.cuda.text import indented, joined, place, raw_values
+from lnm_codegen.backends.loops import Rows, indented, joined, place, raw_values
 from lnm_codegen.backends.plan import Plan
-from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.declarations import Granularity, Param
 from lnm_codegen.ir.granularity import finest
 from lnm_codegen.ir.nodes import Role
+from lnm_codegen.ir.passes.dce import keep_results
 
 _ORDER: tuple[Granularity, ...] = ("layer", "channel", "neuron")
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A function of the sums kernel: its comment, name, arguments, body and call."""
+_NOUNS = {"layer": "layer", "channel": "channels", "neuron": "neurons"}
 
-    comment: tuple[str, ...]
+
+class Job(NamedTuple):
+    """A function of the reduction kernel: its comment, name, arguments, body and call."""
+
+    comment: str
     name: str
     arguments: str
     lines: tuple[str, ...]
@@ -36,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """Parameters `per` whose gradients come from `terms`, the finest of which are of `source`."""
+    """Parameters of granularity `per` that need `terms`, the finest of which have `source`."""
 
     cuda: CudaPlan
     per: Granularity
@@ -45,9 +47,9 @@ class _Work:
     terms: tuple[str, ...]
 
     def index(self, q: str) -> int:
-        """Return the place of a term's sums in the workspace."""
-        terms = self.cuda.layer_terms
-        return terms.index(q) if q in terms else self.cuda.row_terms.index(q)
+        """Return the position of a term's sums in the workspace."""
+        layer = self.cuda.plan.per[q] == "layer"
+        return (self.cuda.layer_terms if layer else self.cuda.row_terms).index(q)
 
 
 def jobs_of(cuda: CudaPlan) -> tuple[Job, ...]:
@@ -71,16 +73,13 @@ def jobs_of(cuda: CudaPlan) -> tuple[Job, ...]:
 
 
 def _terms_of(plan: Plan, param: Param) -> set[str]:
-    """Return the terms that the gradient of a parameter comes from."""
-    wanted = {f"grad_{n}" for n in param.element_names}
-    for let in reversed(plan.prepare_backward.body):
-        if let.target.name in wanted:
-            wanted |= {v.name for v in ir.variables(let.value)}
-    return {q for q in plan.terms if f"sum_{q}" in wanted}
+    """Return the terms that the gradient of a parameter depends on."""
+    adjoint = keep_results(plan.prepare_backward, {f"grad_{n}" for n in param.element_names})
+    return {q for q in plan.terms if f"sum_{q}" in {v.name for v in adjoint.reads}}
 
 
-def _evaluation(work: _Work, rows: Mapping[Granularity, str]) -> tuple[str, ...]:
-    """Return the call of prepare_backward, on `<term>_sum` of the work's terms and 0 for others."""
+def _evaluation(work: _Work, rows: Rows) -> tuple[str, ...]:
+    """Return the call of prepare_backward: on `<term>_sum` for the work's terms, 0 for others."""
     plan = work.cuda.plan
     kernel, raw = plan.prepare_backward, raw_values(plan, rows)
     values = []
@@ -96,7 +95,7 @@ def _evaluation(work: _Work, rows: Mapping[Granularity, str]) -> tuple[str, ...]
 
 
 def _writes(work: _Work, row: str, value: str) -> tuple[str, ...]:
-    """Return the stores of the gradients; `value` is the text of one, by the element's name."""
+    """Return the stores of the gradients; `value` is the expression of one, by its element."""
     lines = []
     for p in work.params:
         stores = [
@@ -110,10 +109,7 @@ def _writes(work: _Work, row: str, value: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-_NOUNS = {"layer": "layer", "channel": "channels", "neuron": "neurons"}
-
-
-def _job(work: _Work, comment: tuple[str, ...], name: str, lines: tuple[str, ...]) -> Job:
+def _job(work: _Work, comment: str, name: str, lines: tuple[str, ...]) -> Job:
     layer = any(work.cuda.plan.per[q] == "layer" for q in work.terms)
     rows = any(work.cuda.plan.per[q] != "layer" for q in work.terms)
     kinds = [f"const {work.cuda.name}_backward_arguments &a"]
@@ -124,29 +120,12 @@ def _job(work: _Work, comment: tuple[str, ...], name: str, lines: tuple[str, ...
 
 
 def _direct(work: _Work) -> Job:
-    name = f"{work.per}_gradients"
-    match work.per:
-        case "layer":
-            return _job(
-                work,
-                ("Gradients of what all neurons share; the loads of all terms overlap.",),
-                name,
-                _layer(work),
-            )
-        case "channel":
-            return _job(
-                work,
-                ("Gradients of what the neurons of a channel share, a block for each.",),
-                name,
-                _channels(work),
-            )
-        case "neuron":
-            return _job(
-                work,
-                ("Gradients of what each neuron of the sample has alone, a thread for each.",),
-                name,
-                _neurons(work),
-            )
+    comment, lines = {
+        "layer": ("Gradients of parameters per layer; the loads of all terms overlap.", _layer),
+        "channel": ("Gradients of parameters per channel, one block for each channel.", _channels),
+        "neuron": ("Gradients of parameters per neuron, one thread for each neuron.", _neurons),
+    }[work.per]
+    return _job(work, comment, f"{work.per}_gradients", lines(work))
 
 
 def _layer(work: _Work) -> tuple[str, ...]:
@@ -195,10 +174,10 @@ def _channels(work: _Work) -> tuple[str, ...]:
 
 
 def _neurons(work: _Work) -> tuple[str, ...]:
-    rows: dict[Granularity, str] = {"layer": "0", "channel": "channel", "neuron": "row"}
-    evaluation = _evaluation(work, rows)
+    evaluation = _evaluation(work, {"layer": "0", "channel": "channel", "neuron": "row"})
+    channel = any("[channel" in line for line in evaluation)
     body = [
-        *_channel_of_row(evaluation),
+        *["const int64_t channel = row / a.inner % a.channels;"] * channel,
         *(f"const double {q}_sum = rows.of_neuron({work.index(q)}, row);" for q in work.terms),
         *evaluation,
         *_writes(work, "row", "grad_{}_value"),
@@ -212,14 +191,8 @@ def _neurons(work: _Work) -> tuple[str, ...]:
     )
 
 
-def _channel_of_row(evaluation: tuple[str, ...]) -> tuple[str, ...]:
-    if not any("[channel" in line for line in evaluation):
-        return ()
-    return ("const int64_t channel = row / a.inner % a.channels;",)
-
-
 def _gathered(work: _Work) -> Job:
-    """Return a job that adds up prepare_backward over the rows of a group."""
+    """Return a job that adds up prepare_backward over the values of a group."""
     elements = [n for p in work.params for n in p.element_names]
     rows: dict[Granularity, str] = {"layer": "0", "channel": "channel"}
     if work.source == "neuron":
@@ -228,34 +201,34 @@ def _gathered(work: _Work) -> Job:
         *_row_of_group(work),
         *(f"const double {q}_sum = {_seed(work, q)};" for q in work.terms),
         *_evaluation(work, rows),
-        *(f"{n}_total += grad_{n}_value;" for n in elements),
+        *(f"{n}_gradient += grad_{n}_value;" for n in elements),
     ]
     count = {"layer": f"a.{'channels' if work.source == 'channel' else 'sample'}",
              "channel": "a.sample / a.channels"}[work.per]  # fmt: skip
     tiles = f"const int64_t tiles = {work.cuda.name}_tiles(a.neurons, a.sample);"
     group = [
         *([tiles] if any("tiles" in line for line in body) else []),
-        f"double {', '.join(f'{n}_total = 0' for n in elements)};",
+        f"double {', '.join(f'{n}_gradient = 0' for n in elements)};",
         f"for (int64_t k = threadIdx.x; k < {count}; k += kSumThreads) {{",
         *indented(body),
         "}",
-        *(f"{n}_total = block_total({n}_total);" for n in elements),
+        *(f"{n}_gradient = block_total({n}_gradient);" for n in elements),
     ]
-    writes = _writes(work, "0" if work.per == "layer" else "channel", "real({}_total)")
+    writes = _writes(work, "0" if work.per == "layer" else "channel", "real({}_gradient)")
     group += ["if (threadIdx.x == 0) {", *indented(writes), "}"]
     if work.per == "channel":
         loop = "for (int64_t channel = blockIdx.x; channel < a.channels; channel += gridDim.x) {"
         group = [loop, *indented(group), "}"]
     return _job(
         work,
-        (f"Gradients per {work.per} to which {_NOUNS[work.source]} contribute one by one.",),
+        f"Gradients of parameters per {work.per}, to which {_NOUNS[work.source]} contribute.",
         f"{work.per}_gradients_over_{_NOUNS[work.source]}",
         tuple(group),
     )
 
 
 def _row_of_group(work: _Work) -> tuple[str, ...]:
-    """Return what names the k-th row of a group, and its channel."""
+    """Return the declarations of the index of the k-th value of a group, and of its channel."""
     if work.source == "channel":
         return ("const int64_t channel = k;",)
     if work.per == "channel":
@@ -264,7 +237,7 @@ def _row_of_group(work: _Work) -> tuple[str, ...]:
 
 
 def _seed(work: _Work, q: str) -> str:
-    """Return a sum in the first row of those that share it, 0 in the others."""
+    """Return a sum at the first of the values that share it, and 0 at the others."""
     k = work.index(q)
     match work.cuda.plan.per[q]:
         case "layer":

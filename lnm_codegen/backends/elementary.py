@@ -1,0 +1,71 @@
+"""Constants of the elementary functions exp, log, tanh and sigmoid.
+
+Every target that brings its own functions computes them by the same formulas. Errors are a few
+units in the last place; infinities and NaN are those of libm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import factorial
+
+import numpy as np
+
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.nodes import Fn, Kernel
+
+FUNCTIONS = {
+    Fn.EXP: "neuron_exp", Fn.LOG: "neuron_log", Fn.TANH: "neuron_tanh",
+    Fn.SIGMOID: "neuron_sigmoid",
+}  # fmt: skip
+"""The functions, by the names that they have in generated code."""
+
+LN2_LOW = {"float32": -1.9046543e-9, "float64": 2.3190468138462996e-17}
+"""ln(2) less its nearest number of the type."""
+
+
+def elementary_view(
+    kernels: Sequence[Kernel], dtype: str, number: Callable[[float], str]
+) -> dict[str, object] | None:
+    """Return what the templates of all targets read, or None if no kernel calls a function.
+
+    Args:
+        kernels: Kernels that are printed.
+        dtype: "float32" or "float64".
+        number: A float to a literal of the type.
+    """
+    values = [let.value for kernel in kernels for let in kernel.body]
+    used = {node.fn for value in values for node in ir.walk(value) if isinstance(node, ir.Call)}
+    if not used & set(FUNCTIONS):
+        return None
+    single = dtype == "float32"
+    mantissa, degree, terms = (23, 8, 5) if single else (52, 14, 11)
+    return dict(
+        exp=bool(used & {Fn.EXP, Fn.SIGMOID}),
+        sigmoid=Fn.SIGMOID in used,
+        expm1=Fn.TANH in used,
+        log=Fn.LOG in used,
+        bias=127 if single else 1023,
+        mantissa=mantissa,
+        large=number(large(dtype)),
+        log2e=number(1.4426950408889634),
+        minus_ln2_high=number(-ln2_high(dtype)),
+        minus_ln2_low=number(-LN2_LOW[dtype]),
+        exp_coefficients=tuple(number(1 / factorial(k)) for k in range(degree - 1, 1, -1)),
+        exp_high=number(89.0 if single else 710.0),
+        exp_low=number(-104.0 if single else -746.0),
+        tanh_high=number(9.5 if single else 20.0),
+        smallest_normal=number(float(np.finfo(dtype).tiny)),
+        tiny_scale=number(2.0**mantissa),
+        log_coefficients=tuple(number(1 / (2 * k + 1)) for k in range(terms, 0, -1)),
+    )
+
+
+def ln2_high(dtype: str) -> float:
+    """Return the number of the type nearest to ln(2)."""
+    return float(np.dtype(dtype).type(np.log(2)))
+
+
+def large(dtype: str) -> float:
+    """Return the number whose sum with a small one rounds to an integer."""
+    return 1.5 * 2.0 ** (23 if dtype == "float32" else 52)

@@ -1,0 +1,118 @@
+"""Statements that the loops of C and CUDA share: calls of the step and prepared parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from lnm_codegen.backends.plan import Plan
+from lnm_codegen.ir.declarations import Granularity, Param
+from lnm_codegen.ir.nodes import Kernel, Role
+
+Rows = Mapping[Granularity, str]
+"""Granularity -> the expression of the index of a value. A missing granularity is not read."""
+
+
+class Places(NamedTuple):
+    """Expressions of the arguments of a step, with `{}` for the name of a port.
+
+    Attributes:
+        state: A state before the step.
+        input: An input.
+        parameter: A prepared parameter with several values.
+        grad_state: The gradient of a state after the step, without its `_next`.
+        grad_output: The gradient of an output.
+    """
+
+    state: str
+    input: str
+    parameter: str
+    grad_state: str = ""
+    grad_output: str = ""
+
+
+def step_call(plan: Plan, kernel: Kernel, places: Places, indent: int = 0) -> str:
+    """Return the arguments of a step function: inputs, then variables for the results."""
+    values = []
+    for port in plan.read_inputs(kernel):
+        name = port.var.name
+        match port.role:
+            case Role.STATE:
+                values.append(places.state.format(name))
+            case Role.INPUT:
+                values.append(places.input.format(name))
+            case Role.GRAD if name.endswith("_next"):
+                values.append(places.grad_state.format(name.removesuffix("_next")))
+            case Role.GRAD:
+                values.append(places.grad_output.format(name))
+            case _:
+                by_layer = plan.per[name] == "layer"
+                values.append(f"p.{name}" if by_layer else places.parameter.format(name))
+    longest = " " * len("step_backward(")
+    return joined(longest, [*values, *_results(kernel)], "", indent).lstrip()
+
+
+def result_variables(kernel: Kernel, indent: int = 0) -> str:
+    """Return the declaration of a variable for each result, or an empty string."""
+    return joined("real ", _results(kernel), ";", indent) if kernel.results else ""
+
+
+def _results(kernel: Kernel) -> list[str]:
+    return [f"{p.var.name}_value" for p in kernel.results]
+
+
+def prepared_lines(plan: Plan, rows: Rows, at: Rows, indent: int) -> tuple[str, ...]:
+    """Return the statements that fill `p`, the prepared parameters.
+
+    Args:
+        plan: The plan.
+        rows: Indices in the arguments.
+        at: Indices in `p`.
+        indent: Column of the statements.
+    """
+    raw, made = raw_values(plan, rows), plan.made
+    lines: list[str] = []
+    if made.results:
+        taken = [raw[p.var.name] for p in plan.read_inputs(made)]
+        call = joined("prepare(", [*taken, *_results(made)], ");", indent)
+        lines += [result_variables(made, indent), call]
+    for q in plan.prepared:
+        index = "" if plan.per[q] == "layer" else f"[{at[plan.per[q]]}]"
+        value = f"{q}_value" if q in made.result_names(Role.PARAM) else raw[q]
+        lines.append(f"p.{q}{index} = {value};")
+    return tuple(lines)
+
+
+def raw_values(plan: Plan, rows: Rows) -> dict[str, str]:
+    """Return the expression of each declared scalar in the arguments; 0 if it is not read."""
+    return {
+        name: f"a.{p.name}[{place(rows[p.per], p, k)}]" if p.per in rows else "real(0)"
+        for p in plan.model.params
+        for k, name in enumerate(p.element_names)
+    }
+
+
+def place(row: str, p: Param, k: int) -> str:
+    """Return the index of element k of a parameter, at the index `row` of its values."""
+    if p.size is None:
+        return row
+    return str(k) if row == "0" else f"{row if row.isidentifier() else f'({row})'} * {p.size} + {k}"
+
+
+def indented(lines: Sequence[str]) -> list[str]:
+    """Return lines one level further in; directives stay where they are."""
+    return [x if x.startswith("#") else f"    {x}".replace("\n", "\n    ") for x in lines]
+
+
+def joined(start: str, words: Sequence[str], end: str, indent: int = 0) -> str:
+    """Return start + words between commas + end, in lines of 110 columns.
+
+    The first line begins at `indent`, the others four columns further in.
+    """
+    lines = [" " * indent + start]
+    for k, word in enumerate(words):
+        piece = word + (", " if k + 1 < len(words) else end)
+        if len(lines[-1]) + len(piece.rstrip()) > 110:
+            lines.append(" " * (indent + 4))
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)[indent:]

@@ -1,0 +1,143 @@
+"""Names of a model in generated code, compared with the names that the code itself has.
+
+A collision is found without a list of words: the code is generated once more from a model whose
+names carry a mark. Two identifiers of one scope collide if they are equal without the mark.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from lnm_codegen.backends.base import Model
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.kernel import K, Variable, map_children
+
+MARK = "ñ"
+"""A letter of no template and no name of a model, which are ASCII."""
+
+Scope = set[str]
+"""The identifiers that are visible together."""
+
+
+def renamed(model: Model, new: Callable[[str], str]) -> Model:
+    """Return a model with a new name for itself and for every name in it.
+
+    Prefixes and suffixes that the compiler adds (`grad_`, `sum_`, `_next`, `_0`) stay outside.
+    """
+    params = tuple(replace(p, name=new(p.name)) for p in model.params)
+    elements = {
+        old: element
+        for p, q in zip(model.params, params, strict=True)
+        for old, element in zip(p.element_names, q.element_names, strict=True)
+    }
+
+    def name(old: str) -> str:
+        return variable_name(old, lambda base: elements.get(base) or new(base))
+
+    program = model.program
+    kernels = ("prepare", "prepare_backward", "forward", "backward")
+    return replace(
+        model,
+        name=new(model.name),
+        program=replace(program, **{k: with_names(getattr(program, k), name) for k in kernels}),
+        states=tuple(replace(s, name=new(s.name)) for s in model.states),
+        inputs=tuple(map(new, model.inputs)),
+        params=params,
+        outputs=tuple(map(new, model.outputs)),
+    )
+
+
+def variable_name(old: str, new: Callable[[str], str]) -> str:
+    """Return the name of a variable with `new` applied inside what the compiler adds."""
+    head = next((h for h in ("grad_", "sum_") if old.startswith(h)), "")
+    tail = "_next" if old.endswith("_next") else ""
+    return head + new(old[len(head) : len(old) - len(tail)]) + tail
+
+
+def with_names(kernel: K, name: Callable[[str], str]) -> K:
+    """Return a kernel with a new name for each variable."""
+
+    def value(e: Any) -> Any:
+        if isinstance(e, Variable):
+            return replace(cast("Any", e), name=name(e.name))
+        e = map_children(e, value)
+        return replace(e, slope=value(e.slope)) if isinstance(e, ir.Spike) else e
+
+    def ports(of: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(replace(p, var=value(p.var)) for p in of)
+
+    body = tuple(replace(x, target=value(x.target), value=value(x.value)) for x in kernel.body)
+    return replace(kernel, inputs=ports(kernel.inputs), body=body, results=ports(kernel.results))
+
+
+def marked(name: str) -> str:
+    """Return a name between two marks."""
+    return f"{MARK}{name}{MARK}"
+
+
+def collisions(scopes: Iterable[Scope]) -> list[str]:
+    """Return the identifiers that stand for two things in a scope, marks removed."""
+    plain = (Counter(re.sub(MARK, "", w, flags=re.I) for w in scope) for scope in scopes)
+    return sorted({word for counts in plain for word, count in counts.items() if count > 1})
+
+
+def require_no_collision(where: str, scopes: Iterable[Scope]) -> None:
+    """Raise UnsupportedError if two identifiers of a scope, of code with marks, collide."""
+    for word in collisions(scopes):
+        raise UnsupportedError(
+            where,
+            f"the generated code has another variable or function with the name {word!r}",
+            remedy="Rename the state, input, output or parameter.",
+        )
+
+
+def c_scopes(files: Mapping[str, str]) -> list[Scope]:
+    """Return the scopes of C, C++ and CUDA files: every function and every struct.
+
+    Members of structs count where they are declared, not where they are read.
+    """
+    scopes: list[Scope] = [set()]
+    for text in files.values():
+        text = re.sub(r'/\*.*?\*/|//[^\n]*|"[^"\n]*"|^#[^\n]*', " ", text, flags=re.S | re.M)
+        for line in text.splitlines():
+            scopes[-1].update(re.findall(r"(?<![\w.>])[^\W\d]\w*", line))
+            if re.match(r"\}|\S.*;$", line):  # the end of a block, or a declaration by itself
+                scopes.append(set())
+    return scopes
+
+
+def python_scopes(text: str) -> tuple[dict[str, Scope], Scope]:
+    """Return function -> its identifiers, and the scope of the module.
+
+    The scope of the module has its own names, the modules that it imports, and the names that
+    functions read from outside.
+    """
+    tree = ast.parse(text)
+    functions: dict[str, Scope] = {}
+    outer: Scope = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef():
+                names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+                bound = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+                bound |= {n.arg for n in ast.walk(node) if isinstance(n, ast.arg)}
+                functions[node.name] = functions.get(node.name, set()) | bound
+                functions[node.name] |= {n.id for n in names}
+                outer |= {n.id for n in names} - bound
+            case ast.ImportFrom(module=str(module), level=0):
+                outer.add(module.split(".")[0])
+    for statement in tree.body:
+        match statement:
+            case ast.FunctionDef() | ast.ClassDef():
+                outer.add(statement.name)
+            case ast.Import() | ast.ImportFrom():
+                outer |= {(a.asname or a.name).split(".")[0] for a in statement.names}
+            case ast.Assign():
+                outer |= {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
+    return functions, outer
