@@ -1,9 +1,9 @@
-"""The command `lnm`, a file per verb, each imported when it is called.
+"""Command `lnm`: a file for each verb, imported when the verb is called.
 
-Exit status: 0, or 2 for a mistake of the user (an unknown option, a path that cannot be written,
-`ModelError`, `ShapeError`, `UnsupportedError`), or 1 for what is not: `ToolError`, as the machine
-lacks something, `InternalError`, an exception that nobody planned, and a `check` that finds a
-difference. An error is one line on standard error; `--debug` shows where it came from.
+The exit status is 0 for success and 2 for a mistake of the user: an unknown option, a path that
+cannot be written, `ModelError`, `ShapeError`, `UnsupportedError`. It is 1 for everything else:
+`ToolError`, `InternalError`, an unexpected exception, and a `check` or `verify` that fails. An
+error is one line on standard error; `--debug` also prints the traceback.
 """
 
 from __future__ import annotations
@@ -37,24 +37,22 @@ VERBS = {
     "report": "lnm_codegen.cli.report:report",
     "doctor": "lnm_codegen.cli.doctor:doctor",
 }
-"""Every verb: the module and the function, whose signature is its options. No module is named as a
-builtin is, since importing it makes it an attribute, a global of this file."""
+"""Verb -> module and function, whose signature is its options. No module has the name of a builtin,
+since an imported module becomes a global of this file."""
 
-_USAGE_ERROR = typer.BadParameter.__mro__[1]  # Click's, which typer carries under changing names
+_USAGE_ERROR = typer.BadParameter.__mro__[1]  # Click's, whose name in typer changes
 
 
 class _Verbs(TyperGroup):
-    """The group of verbs; imports one when it is asked for."""
+    """Group of verbs; imports a verb when it is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
-            raise ModelError(
-                f"no command {cmd_name!r}. Accepted: {', '.join(VERBS)}."
-                f"{did_you_mean(cmd_name, VERBS)}"
-            )
+            hint = did_you_mean(cmd_name, VERBS)
+            raise ModelError("lnm", f"no command {cmd_name!r}", VERBS, hint)
         module, function = VERBS[cmd_name].split(":")
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
         one.command(cmd_name)(getattr(importlib.import_module(module), function))
@@ -72,8 +70,8 @@ def _lnm(
 ) -> None:
     """Compile spiking-neuron models to kernels.
 
-    FAMILY, in every command that takes one, is a built-in name (see `lnm list`), a .toml file,
-    file.py:function or module:function; the last two run that file.
+    FAMILY is a built-in name (see `lnm list`), a .toml file, file.py:function or module:function.
+    The last two run that file.
     """
     if version:
         typer.echo(f"lnm_codegen {lnm_codegen.__version__}")
@@ -87,13 +85,13 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit status; `--debug` may stand anywhere."""
+    """Run one command line and return its exit status. `--debug` is accepted anywhere."""
     debug = "--debug" in arguments
     rest = [a for a in arguments if a != "--debug"]
     try:
         status = app(args=rest, prog_name="lnm", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of a pipe left, as in `lnm list | head`
+    except BrokenPipeError:  # the reader of the pipe has closed it: `lnm list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:

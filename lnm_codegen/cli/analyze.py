@@ -1,4 +1,4 @@
-"""`lnm analyze`: what can be proven of a neuron's step, or what a trained network has learned."""
+"""`lnm analyze`: proofs about a neuron's step, or a report on a trained network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lnm_codegen.cli.options import (
+    FAMILY_HELP,
     DegreeOption,
     JsonOption,
     SchemeOption,
@@ -16,12 +17,13 @@ from lnm_codegen.cli.options import (
     family_arguments,
     parse_format,
     parse_intervals,
+    require_suffix,
+    write_file,
 )
 from lnm_codegen.cli.output import print_json
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.library import resolve
-from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.validation import did_you_mean
 
 if TYPE_CHECKING:
@@ -33,8 +35,7 @@ def analyze(
         str,
         typer.Argument(
             metavar="FAMILY|RUN",
-            help="A built-in name, a .toml file, file.py:function or module:function; or a folder"
-            " that `lnm train` wrote.",
+            help=f"{FAMILY_HELP}; or a folder that `lnm train` wrote.",
         ),
     ],
     degree: DegreeOption = None,
@@ -44,8 +45,8 @@ def analyze(
         typer.Option(
             "--x",
             metavar="X|LOW,HIGH",
-            help="What every input may be: |x| <= X, or an interval; NAME=LOW,HIGH for one of"
-            " several. 1 by default. A run's inputs are those of its test samples.",
+            help="Interval of every input: X for |x| <= X, or LOW,HIGH; NAME=LOW,HIGH for one of"
+            " several inputs. A run's inputs are those of its test samples.  [default: 1]",
         ),
     ] = None,
     state: Annotated[
@@ -53,7 +54,7 @@ def analyze(
         typer.Option(
             "--state",
             metavar="NAME=LOW,HIGH",
-            help="A state's interval for the ranges; the invariant one by default.",
+            help="Interval of a state, for the ranges.  [default: the invariant interval]",
         ),
     ] = None,
     format_: Annotated[
@@ -71,41 +72,37 @@ def analyze(
         typer.Option(
             "--figure",
             metavar="FILE.png",
-            help="Draw the charge against the diagonal; of a run, that of every layer.",
+            help="Draw the charge and the diagonal; of a run, for every layer.",
         ),
     ] = None,
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html", metavar="FILE.html", help="Of a run: its page; RUN/analysis.html by default."
+            "--html", metavar="FILE.html", help="Page of a run.  [default: RUN/analysis.html]"
         ),
     ] = None,
     baseline: Annotated[
         Path | None,
-        typer.Option(
-            "--baseline", metavar="RUN", help="Of a run: the same network with another neuron."
-        ),
+        typer.Option("--baseline", metavar="RUN", help="The same network with another neuron."),
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option("--samples", metavar="N", help="Of a run: use only N test samples."),
+        typer.Option("--samples", metavar="N", help="Use only N test samples of a run."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Prove what a neuron's step does, or show what a run learned.
+    """Prove properties of a neuron's step, or show what a run learned.
 
-    Of a family, in exact arithmetic: the range of every node; for bounded input an interval that
+    For a family, in exact arithmetic: the range of every node; for bounded input an interval that
     the states never leave, or an input sequence that drives them out; the fixed points of the
-    charge with their slopes. With --format also how far a fixed-point step may be from the exact
-    one.
+    charge and their slopes. With --format also a bound on the error of a fixed-point step.
 
-    Of a run: for each layer the class of behaviour, fixed points, a certificate, firing rates and
-    what was visited on the test samples, and the energy of an inference, with --baseline beside
-    that of another run. A page with figures is written into the run, or with --html elsewhere; with
-    --json nothing is written unless asked for.
+    For a run: the class of behaviour, fixed points, a certificate, firing rates and the visited
+    interval of each layer, on the test samples, and the energy of an inference, with --baseline
+    beside that of another run. A page with figures goes into the run, or to --html. With --json
+    the page is written only if --html is given.
     """
-    if figure is not None and figure.suffix.lower() != ".png":
-        raise ModelError("analyze", f"--figure {str(figure)!r}: accepted: a file that ends in .png")
+    require_suffix("analyze", "--figure", figure, ".png")
     if is_run(subject):
         given = {"--degree": degree, "--set": settings, "--x": x, "--state": state,
                  "--format": format_}  # fmt: skip
@@ -140,12 +137,12 @@ def analyze(
 
 
 def _no_run(subject: str) -> str:
-    """Say that a subject is a family; refuse a path that is nothing."""
+    """Return the reason why a subject is not a run. Refuse a subject that is neither."""
     known = subject in FAMILIES or ":" in subject or subject.endswith((".toml", ".py"))
     if not known and not Path(subject).exists():
         raise ModelError(
-            f"analyze: {subject}",
-            "no such family, file or folder",
+            "analyze",
+            f"no family, file or folder {subject!r}",
             (
                 f"{', '.join(FAMILIES)}; a .toml file, file.py:function, module:function; a folder "
                 "that lnm train wrote"
@@ -154,19 +151,19 @@ def _no_run(subject: str) -> str:
         )
     if not Path(subject).is_dir():
         return f"{subject} is a family, not the folder of a run"
-    typer.echo(f"note: {subject} is taken as the family; the folder is ./{subject}.", err=True)
+    typer.echo(f"note: {subject} is the family; give ./{subject} for the folder.", err=True)
     return f"{subject} is a family, not the folder of a run, which is ./{subject}"
 
 
 def is_run(subject: str) -> bool:
-    """Say whether the command was given a run: a folder, unless a family has its name."""
+    """Report whether a subject is a run: a folder whose name is not a family's."""
     return subject not in FAMILIES and Path(subject).is_dir()
 
 
 def _refuse(options: dict[str, Any], what: str) -> None:
     for option, value in options.items():
         if value is not None:
-            raise ModelError("analyze", str(what), remedy=f"Leave {option} out.")
+            raise ModelError("analyze", what, remedy=f"Omit {option}.")
 
 
 def _draw(found: Analysis, path: Path) -> None:
@@ -174,8 +171,4 @@ def _draw(found: Analysis, path: Path) -> None:
 
     data = io.BytesIO()
     charge_figure(found).savefig(data, format="png", dpi=150)
-    try:
-        write_whole(path, data.getvalue())
-    except OSError as error:
-        remedy = "Choose another file with --figure."
-        raise unwritable("analyze", path, error, remedy) from None
+    write_file("analyze", "--figure", path, data.getvalue())

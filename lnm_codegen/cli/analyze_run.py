@@ -1,4 +1,4 @@
-"""`lnm analyze RUN`: what the neurons of a trained network have learned, and what they cost."""
+"""`lnm analyze RUN`: report on what a trained network learned, and its energy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lnm_codegen.cli.options import require_suffix, write_file
 from lnm_codegen.cli.output import print_heading, print_json, print_table
-from lnm_codegen.errors import ModelError
-from lnm_codegen.files import unwritable, write_whole
+from lnm_codegen.validation import require_integer
 
 if TYPE_CHECKING:
     from lnm_codegen.insight import RunAnalysis
@@ -24,13 +24,13 @@ PAGE = "analysis.html"
 
 @dataclass(frozen=True)
 class Options:
-    """What the command was told.
+    """Options of the command.
 
     Attributes:
-        html: Where the page goes; None for `PAGE` in the run, or with --json nowhere.
-        figure: Where the grid figure goes; None for nowhere.
+        html: File of the page. None means `PAGE` in the run, or with JSON no page.
+        figure: File of the grid figure, or None.
         baseline: Another run to compare energy with.
-        samples: Use only so many test samples.
+        samples: Number of test samples, or None for all.
         json: Print JSON.
     """
 
@@ -42,13 +42,10 @@ class Options:
 
 
 def analyze_folder(folder: Path, options: Options) -> None:
-    """Analyse a run, write its page and figure, and print what was found."""
-    if options.html is not None and options.html.suffix.lower() not in (".html", ".htm"):
-        raise ModelError(
-            "analyze", f"--html {str(options.html)!r}: accepted: a file that ends in .html"
-        )
-    if options.samples is not None and options.samples < 1:
-        raise ModelError("analyze", f"--samples {options.samples}: accepted: an integer >= 1")
+    """Analyse a run, write its page and figure, and print the results."""
+    require_suffix("analyze", "--html", options.html, ".html", ".htm")
+    if options.samples is not None:
+        require_integer("analyze", "--samples", options.samples)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
     from lnm_codegen.insight import analyze_run
     from lnm_codegen.insight.plain import as_dict
@@ -81,7 +78,7 @@ def _compared(run: Run, found: RunAnalysis, options: Options) -> Comparison:
 
 
 def _written(found: RunAnalysis, beside: Comparison | None, options: Options) -> list[Path]:
-    """Write what was asked for; return the paths."""
+    """Write page and figure; return their paths."""
     from lnm_codegen.insight.figures import grid_figure, png
     from lnm_codegen.insight.page import page
 
@@ -90,20 +87,13 @@ def _written(found: RunAnalysis, beside: Comparison | None, options: Options) ->
         where = found.folder / PAGE
     written = []
     if where is not None:
-        _write(where, page(found, () if beside is None else beside.lines).encode(), "--html")
+        data = page(found, () if beside is None else beside.lines).encode()
+        write_file("analyze", "--html", where, data)
         written.append(where)
     if options.figure is not None:
-        _write(options.figure, png(grid_figure(found), dpi=200), "--figure")
+        write_file("analyze", "--figure", options.figure, png(grid_figure(found), dpi=200))
         written.append(options.figure)
     return written
-
-
-def _write(path: Path, data: bytes, option: str) -> None:
-    try:
-        write_whole(path, data)
-    except OSError as error:
-        remedy = f"Choose another file with {option}."
-        raise unwritable("analyze", path, error, remedy) from None
 
 
 def _print(found: RunAnalysis, beside: Comparison | None) -> None:

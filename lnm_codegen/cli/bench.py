@@ -1,4 +1,4 @@
-"""`lnm bench`: kernels and layers against the memory floor, loops and other libraries."""
+"""`lnm bench`: times of kernels and layers beside the memory floor, loops and other libraries."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ import typer
 
 from lnm_codegen.cli.options import (
     DegreeOption,
+    DeviceOption,
+    DtypeOption,
     FamilyArgument,
     JsonOption,
     SetOption,
     family_arguments,
+    parse_integers,
 )
 from lnm_codegen.cli.output import print_json, print_table
-from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.families.library import resolve
+from lnm_codegen.files import unwritable
 
 
 def bench(
     family: FamilyArgument = "lnm",
     degree: DegreeOption = None,
     settings: SetOption = None,
-    steps: Annotated[str, typer.Option("--steps", help="T, several with commas.")] = "4,16,64",
+    steps: Annotated[
+        str, typer.Option("--steps", help="Sequence lengths T, with commas.")
+    ] = "4,16,64",
     neurons: Annotated[
         str, typer.Option("--neurons", metavar="N,C,...", help="Shape of a step.")
     ] = "32,128,256",
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")
-    ] = "float32",
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Of the round-robin.")] = 9,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = "cpu",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of the round-robin.")] = 9,
     loops: Annotated[
         bool, typer.Option("--loops/--no-loops", help="Time eager PyTorch loops.")
     ] = True,
@@ -39,31 +42,31 @@ def bench(
         bool, typer.Option("--compile/--no-compile", help="Time the loop under torch.compile.")
     ] = True,
     peers: Annotated[
-        bool, typer.Option("--peers/--no-peers", help="Time the other libraries installed.")
+        bool, typer.Option("--peers/--no-peers", help="Time other libraries, if installed.")
     ] = True,
     starts: Annotated[
         bool, typer.Option("--starts/--no-starts", help="Time cold and cached starts.")
     ] = True,
     network: Annotated[
-        bool, typer.Option("--network", help="Time a training step of a small network too.")
+        bool, typer.Option("--network", help="Also time a training step of a small network.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for bench.csv and bench.png.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Time a neuron against the memory floor and the peers."""
+    """Time a neuron beside the memory floor and other libraries."""
     from dataclasses import asdict
 
     from lnm_codegen.bench import measure
+    from lnm_codegen.nn.arguments import require_dtype
 
     arguments = family_arguments(settings, degree)
     neuron = resolve(family, **arguments)
-    lengths = _integers("steps", steps)
-    shape = _integers("neurons", neurons)
-    if len(shape) < 2:
-        raise ModelError("bench", f"neurons is {neurons!r}", "N,C and so on, say 32,128,256")
-    measure.check(dtype, device)
+    lengths = parse_integers("bench", "steps", steps, "integers >= 1 with commas")
+    shape = parse_integers("bench", "neurons", neurons, "N,C,... >= 1, such as 32,128,256", count=2)
+    kind = require_dtype("bench", dtype)
+    measure.require_device(device)
     measure.keep_memory()
     from lnm_codegen.bench import report, suite
 
@@ -73,7 +76,7 @@ def bench(
             neuron=neuron,
             label=family if degree is None else f"{family} degree {degree}",
             shape=(length, *shape),
-            dtype=measure.dtype_of(dtype),
+            dtype=kind,
             device=device,
             loops=loops,
             compile=compile_,
@@ -102,15 +105,4 @@ def bench(
             if steps_of_a_network:
                 report.write_table(steps_of_a_network, out / "network.csv")
         except OSError as error:
-            raise ToolError(
-                "bench",
-                f"cannot write {out}: {error.strerror}",
-                remedy="Give a folder that can be written.",
-            ) from None
-
-
-def _integers(word: str, text: str) -> tuple[int, ...]:
-    words = text.split(",")
-    if not all(w.strip().isdecimal() and int(w) for w in words):
-        raise ModelError("bench", f"{word} is {text!r}", "integers >= 1 with commas")
-    return tuple(int(w) for w in words)
+            raise unwritable("bench", out, error) from None

@@ -1,4 +1,4 @@
-"""`lnm check`: every backend that runs here against the interpreter."""
+"""`lnm check`: comparison of every backend that runs here with the interpreter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.families.library import resolve
 
 if TYPE_CHECKING:
-    from lnm_codegen.nn.agree import Agreement
+    from lnm_codegen.nn.compare import BackendComparison
 
 
 def check(
@@ -28,15 +28,15 @@ def check(
 ) -> None:
     """Compare every backend with the interpreter.
 
-    Runs a neuron forward and backward, in float32 and float64, with every backend that can run
-    here. Shows the largest differences of outputs, final states and gradients, relative where
-    values exceed 1. Neurons that come within rounding of a threshold are drawn again, so that every
-    spike must be equal. Exits with 1 if a difference is larger than rounding explains.
+    Runs a neuron forward and backward in float32 and float64 on every backend that can run here.
+    Shows the largest differences of outputs, final states and gradients; they are relative where
+    values exceed 1. Neurons within rounding of a threshold are drawn again, so every spike must be
+    equal. Exits with 1 if rounding cannot explain a difference.
     """
     neuron = resolve(family, **family_arguments(settings, degree))
-    from lnm_codegen.nn.agree import SHAPE, compare  # loads PyTorch
+    from lnm_codegen.nn.compare import SHAPE, compare_backends  # loads PyTorch
 
-    found = compare(neuron)
+    found = compare_backends(neuron)
     if json:
         print_json({"name": neuron.name, "shape": SHAPE, **_as_dict(found)})
     else:
@@ -46,7 +46,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _as_dict(found: Agreement) -> dict[str, Any]:
+def _as_dict(found: BackendComparison) -> dict[str, Any]:
     return {
         "left_out": found.left_out,
         "spike_rates": found.spikes,
@@ -66,12 +66,12 @@ def _as_dict(found: Agreement) -> dict[str, Any]:
     }
 
 
-def _print(name: str, shape: tuple[int, ...], fixed: list[str], found: Agreement) -> None:
+def _print(name: str, shape: tuple[int, ...], fixed: list[str], found: BackendComparison) -> None:
     rates = ", ".join(f"{spike} in {rate:.1%}" for spike, rate in found.spikes.items())
     typer.echo(
         f"{name}: {shape[0]} steps of {found.neurons} neurons"
         + (f", {rates} of them" if rates else "")
-        + (f"; {found.left_out} left out, within rounding of a tie" if found.left_out else "")
+        + (f"; {found.left_out} left out, within rounding of a threshold" if found.left_out else "")
     )
     if found.runs:
         typer.echo("Largest difference from the interpreter in the same type:\n")
@@ -83,7 +83,7 @@ def _print(name: str, shape: tuple[int, ...], fixed: list[str], found: Agreement
         rows.append(("agrees", *("yes" if r.agrees else "NO" for r in found.runs)))
         print_table(("", *(f"{r.backend} {r.dtype}" for r in found.runs)), rows, numbers=True)
     if fixed:
-        typer.echo(f"\nNot learned, so without a gradient: {', '.join(fixed)}.")
+        typer.echo(f"\nNot learnable, so without a gradient: {', '.join(fixed)}.")
     for backend, reason in found.unavailable.items():
         typer.echo(f"\n{backend} did not run: {reason}")
     for backend, reason in found.failed.items():

@@ -1,4 +1,4 @@
-"""`lnm doctor`: what this machine has, and what each part is needed for. Always exits with 0."""
+"""`lnm doctor`: parts that this machine has, and their purposes. The exit status is always 0."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lnm_codegen.cli.options import JsonOption
 from lnm_codegen.cli.output import print_json, print_table
-from lnm_codegen.errors import LnmError
+from lnm_codegen.errors import LnmError, reason
 
 _SIMD = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "asimd", "sve")
 _OPENMP = "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n"
@@ -24,7 +24,7 @@ _SECONDS = 60
 
 @dataclass(frozen=True)
 class Finding:
-    """One part: whether it is there, what was found (or why not), what it is for."""
+    """One part: whether it is there, its version or what is missing, and its purpose."""
 
     part: str
     found: bool
@@ -33,7 +33,7 @@ class Finding:
 
 
 def doctor(json: JsonOption = False) -> None:
-    """Say what this machine has, and for what."""
+    """List the parts that this machine has, and their purposes."""
     findings = examine()
     if json:
         print_json([asdict(f) for f in findings])
@@ -45,7 +45,7 @@ def doctor(json: JsonOption = False) -> None:
 
 
 def examine() -> list[Finding]:
-    """Look at every part; one that cannot be looked at counts as not found."""
+    """Probe every part. A probe that fails counts as not found."""
     parts: tuple[tuple[str, Callable[[], str], str], ...] = (
         ("python", platform.python_version, "everything"),
         ("torch", lambda: _package("torch"), "layers, training, the torch backend"),
@@ -65,7 +65,7 @@ def _look(part: str, probe: Callable[[], str], needed_for: str) -> Finding:
     try:
         return Finding(part, True, probe(), needed_for)
     except (LnmError, ImportError, OSError, subprocess.SubprocessError) as error:
-        return Finding(part, False, " ".join(str(error).split()), needed_for)
+        return Finding(part, False, reason(error), needed_for)
 
 
 def _package(name: str) -> str:
@@ -74,7 +74,7 @@ def _package(name: str) -> str:
 
 
 def _cuda() -> str:
-    from lnm_codegen.nn.agree import cuda_device
+    from lnm_codegen.nn.compare import cuda_device
 
     name = cuda_device()
     if name is None:
@@ -116,7 +116,7 @@ def _simd() -> str:
 
 
 def _cache() -> str:
-    from lnm_codegen.nn.load.c import cache_folder
+    from lnm_codegen.nn.load.cache import cache_folder
 
     folder = cache_folder()
     try:
@@ -130,7 +130,7 @@ def _cache() -> str:
 
 
 def _circuit_tools() -> tuple[tuple[str, Callable[[], str], str], ...]:
-    """Return what `lnm verify` and `lnm synth` call, each with what installs it."""
+    """Return the tools that `lnm verify` and `lnm synth` call."""
     from lnm_codegen.hardware.tools import TOOLS, missing, version
 
     def probe(word: str) -> str:

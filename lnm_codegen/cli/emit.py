@@ -1,4 +1,4 @@
-"""`lnm emit`: write generated source."""
+"""`lnm emit`: generated source in a folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lnm_codegen.backends.base import Source
 from lnm_codegen.cli.emit_fixed import (
     DEFAULT,
     CoefficientsOption,
-    FixedChoice,
+    FixedOptions,
     FormatOption,
     FormsOption,
     MultiplierOption,
@@ -25,9 +25,10 @@ from lnm_codegen.cli.emit_fixed import (
     RoundingOption,
     ShiftAddOption,
     VectorsOption,
-    fixed_choice,
+    fixed_options,
 )
 from lnm_codegen.cli.options import (
+    DtypeOption,
     OptionalFamilyArgument,
     SchemeOption,
     SetOption,
@@ -41,7 +42,7 @@ from lnm_codegen.language.symbols import require_name
 
 MOST_DEGREES = 64
 FLOATING = ",".join(BACKENDS)
-"""What is written where no backend is named."""
+"""Backends that are written by default."""
 
 OutOption = Annotated[
     Path | None,
@@ -53,32 +54,28 @@ PackageOption = Annotated[
         "--package",
         metavar="DIR",
         file_okay=False,
-        help="Write an installable folder instead, for one backend of c, triton, cuda.",
+        help="Write an installable folder instead, for one backend: c, triton or cuda.",
     ),
 ]
 DegreesOption = Annotated[
-    str | None, typer.Option("--degree", metavar="D|D..D", help="A degree, or a range: 1..4.")
+    str | None,
+    typer.Option("--degree", metavar="D|D..D", help="A degree, or a range: 1..4."),
 ]
 BackendsOption = Annotated[
     str,
-    typer.Option(
-        "--backend", metavar="NAME,...", help=f"Of: {', '.join(BACKENDS | FIXED_BACKENDS)}."
-    ),
-]
-DtypeOption = Annotated[
-    str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16, where typed.")
+    typer.Option("--backend", metavar="NAME,...", help=f"{', '.join(BACKENDS | FIXED_BACKENDS)}."),
 ]
 NameOption = Annotated[
     str | None,
-    typer.Option("--name", help="Of files and functions; the neuron's own by default."),
+    typer.Option("--name", help="Name of files and functions.  [default: the neuron's]"),
 ]
 RunOption = Annotated[
     Path | None,
     typer.Option(
         "--run",
         metavar="RUN",
-        help="Instead of FAMILY, a folder that `lnm train` wrote: with --backend verilog, an"
-        " array for each neuron layer. If its family is a Python file, that file is run.",
+        help="A folder that `lnm train` wrote, instead of FAMILY. With --backend verilog, each"
+        " neuron layer becomes an array. If its family is a Python file, that file is run.",
     ),
 ]
 
@@ -106,16 +103,16 @@ def emit(
     """Write source for a neuron.
 
     The files go to DIR/<backend>/<name>/; their paths are printed, one a line. With --degree the
-    name is <family>_degree<D>, so that several can be linked into one program. Every file is made
-    before the first is written. With --package, DIR (for a range of degrees DIR/<name>) becomes a
-    folder that pip installs: function, layer, sources and a numeric test, and nothing of this
-    package. With --format, c is the integer model. With --run the files go to
-    DIR/verilog/<layer>/, with golden vectors of the run's test images.
+    name is <family>_degree<D>, so that several can be linked into one program. All files are
+    generated before the first is written. With --package, DIR (for a range of degrees DIR/<name>)
+    becomes a folder that pip installs, with function, layer, sources and a numeric test; it does
+    not need this package. With --format, backend c writes the integer model. With --run the files
+    go to DIR/verilog/<layer>/, with golden vectors of the run's test images.
     """
     if (out is None) == (package is None):
-        raise ModelError("emit", "give one of --out DIR and --package DIR")
+        raise ModelError("emit", "--out and --package", "one of them")
     if (family is None) == (run is None):
-        raise ModelError("emit", "give one of FAMILY and --run RUN")
+        raise ModelError("emit", "FAMILY and --run", "one of them")
     circuit = {
         "--forms": forms, "--neurons": neurons, "--coefficients": coefficients,
         "--multiplier": multiplier, "--shift-add": shift_add, "--vectors": vectors,
@@ -125,7 +122,7 @@ def emit(
         given |= {"--set": settings, "--rounding": rounding, **circuit}
         given |= {"--dtype": None if dtype == "float32" else dtype}
         given |= {"--scheme": None if scheme == "horner" else scheme}
-        _check_run(backend, [word for word, value in given.items() if value is not None])
+        _refuse_run(backend, [word for word, value in given.items() if value is not None])
         from lnm_codegen.cli.run_arrays import run_sources
 
         sources = run_sources(run, format_ or DEFAULT)
@@ -135,10 +132,10 @@ def emit(
         backends = list(dict.fromkeys(word.strip() for word in backend.split(",")))
         models = _neurons(family or "", degree, name, settings)
         if package is not None:
-            _check_package(backends, format_)
+            _refuse_package(backends, format_)
             sources = _packages(models, backends[0], dtype, scheme)
         else:
-            fixed = fixed_choice(backends, format_, rounding, circuit, dtype != "float32")
+            fixed = fixed_options(backends, format_, rounding, circuit, dtype != "float32")
             sources = _emitted(models, backends, dtype, scheme, fixed)
     for path in write_together(sources, out or package or Path()):
         typer.echo(path)
@@ -149,7 +146,7 @@ def _emitted(
     backends: list[str],
     dtype: str,
     scheme: str,
-    fixed: FixedChoice,
+    fixed: FixedOptions,
 ) -> dict[Path, Source]:
     return {
         Path(target) / title: emission.emit(
@@ -171,28 +168,29 @@ def _packages(
     }
 
 
-def _check_package(backends: list[str], format_: str | None) -> None:
+def _refuse_package(backends: list[str], format_: str | None) -> None:
     if len(backends) != 1:
         raise ModelError(
             "emit",
-            f"--package is for one backend, not {','.join(backends)}",
-            remedy="Add --backend c, say.",
+            f"--package with --backend {','.join(backends)}",
+            "one backend",
+            "Add --backend c, say.",
         )
     if format_ is not None:
-        raise ModelError("emit", "--package is in floating point", remedy="Leave --format out.")
+        raise ModelError("emit", "--package with --format", remedy="Omit --format.")
 
 
-def _check_run(backend: str, given: list[str]) -> None:
-    """Refuse what `--run` has no use for."""
+def _refuse_run(backend: str, given: list[str]) -> None:
+    """Refuse options that do not apply to `--run`."""
     if backend != "verilog":
         raise ModelError(
-            "emit", f"--run is for verilog, not {backend}", remedy="Add --backend verilog."
+            "emit", f"--run with --backend {backend}", "verilog", "Add --backend verilog."
         )
     if given:
         raise ModelError(
-            f"emit: {', '.join(given)}",
-            "not with --run, whose neurons are trained",
-            remedy="Leave it out.",
+            "emit",
+            f"{', '.join(given)} with --run, whose neurons are trained",
+            remedy=f"Omit {', '.join(given)}.",
         )
 
 
@@ -211,39 +209,37 @@ def _neurons(
 
 
 def parse_degrees(text: str | None) -> tuple[list[int | None], bool]:
-    """Return the degrees that `--degree` names, and whether it is a range.
+    """Return the degrees in `--degree`, and whether it is a range.
 
     Raises:
-        ModelError: Neither a whole number >= 0 nor a range of them, low..high.
+        ModelError: Neither an integer >= 0 nor a range low..high.
     """
     if text is None:
         return [None], False
     match = re.fullmatch(r"(\d{1,4})(?:\.\.(\d{1,4}))?", text, re.ASCII)
     if match is None:
-        raise ModelError(
-            f"--degree {text!r}", "not a degree", "a whole number, or a range such as 1..4"
-        )
+        raise ModelError(f"--degree {text!r}", "not a degree", "an integer, or a range as in 1..4")
     low, high = int(match[1]), int(match[2] or match[1])
     if not low <= high < low + MOST_DEGREES:
         raise ModelError(
             f"--degree {text!r}",
-            "empty" if low > high else "too long",
-            f"low..high with low <= high, at most {MOST_DEGREES} degrees at once",
+            f"the range is {'empty' if low > high else 'too long'}",
+            f"low..high with low <= high, at most {MOST_DEGREES} degrees",
         )
     return list(range(low, high + 1)), match[2] is not None
 
 
 def write_together(sources: dict[Path, Source], out: Path, verb: str = "emit") -> list[Path]:
-    """Write every source below `out`: all files are complete before the first one appears.
+    """Write every source below `out`, after all files are complete in a staging folder.
 
     Args:
         sources: Folder below `out` -> its files.
-        out: Made where it is missing.
-        verb: Who writes, for messages.
+        out: Created if it is missing.
+        verb: The command, for messages.
 
     Raises:
-        ModelError: The folder cannot be written; no file and no new folder is left in it.
-        ToolError: The disk is full, or fails; likewise.
+        ModelError: The folder cannot be written. No file and no new folder remains.
+        ToolError: The disk is full or fails. No file and no new folder remains.
     """
     made: list[Path] = []
     try:
@@ -263,7 +259,7 @@ def write_together(sources: dict[Path, Source], out: Path, verb: str = "emit") -
                     raise ModelError(
                         verb,
                         f"cannot write {out / path}: it is a folder",
-                        remedy="Remove it, or give another --out.",
+                        remedy="Remove it, or give another folder with --out.",
                     )
             for path in texts:
                 os.replace(Path(staging) / path, out / path)
@@ -278,7 +274,7 @@ def write_together(sources: dict[Path, Source], out: Path, verb: str = "emit") -
 
 
 def _make(folder: Path, made: list[Path]) -> None:
-    """Make a folder and those above it, and note which were made."""
+    """Create a folder and its parents, and add the new ones to `made`."""
     for place in reversed((folder, *folder.parents)):
         if not place.exists():
             place.mkdir(exist_ok=True)

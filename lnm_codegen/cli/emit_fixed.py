@@ -1,4 +1,4 @@
-"""What `lnm emit` takes for fixed point: formats, and how a circuit is to look."""
+"""Fixed-point options of `lnm emit`: formats, rounding, and the shape of a circuit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.types import Fixed
 
 DEFAULT = "16.12"
-"""The format of a circuit where none is given."""
+"""The default format of a circuit."""
 
 FormatOption = Annotated[
     str | None,
@@ -25,44 +25,47 @@ FormatOption = Annotated[
         "--format",
         metavar="FORMAT|FILE.toml",
         help="Fixed point: 16.12 (width.fraction) or Q4.12 for every node, or a file that `lnm"
-        f" quantize` wrote; verilog takes {DEFAULT} where none is given. With --run also auto, the"
-        " least width on the run's data.",
+        f" quantize` wrote. The default of verilog is {DEFAULT}. With --run also auto, the smallest"
+        " width on the run's data.",
     ),
 ]
 RoundingOption = Annotated[
-    str | None, typer.Option("--rounding", help="half_up (by default), truncate or convergent.")
+    str | None,
+    typer.Option("--rounding", help="half_up, truncate or convergent.  [default: half_up]"),
 ]
 FormsOption = Annotated[
     str | None,
-    typer.Option("--forms", metavar="FORM,...", help=f"Of a circuit: {', '.join(FORMS)}."),
+    typer.Option("--forms", metavar="FORM,...", help=f"Forms of a circuit: {', '.join(FORMS)}."),
 ]
 NeuronsOption = Annotated[
-    int | None, typer.Option("--neurons", metavar="N", help="Of a circuit's array; 256 by default.")
+    int | None, typer.Option("--neurons", metavar="N", help="Neurons of an array.  [default: 256]")
 ]
 CoefficientsOption = Annotated[
     str | None,
-    typer.Option("--coefficients", help=f"Of a circuit: {', '.join(COEFFICIENTS)}."),
+    typer.Option("--coefficients", help=f"Coefficients of a circuit: {', '.join(COEFFICIENTS)}."),
 ]
 MultiplierOption = Annotated[
-    str | None, typer.Option("--multiplier", help=f"Of a circuit: {', '.join(MULTIPLIERS)}.")
+    str | None,
+    typer.Option("--multiplier", help=f"Multiplier of a circuit: {', '.join(MULTIPLIERS)}."),
 ]
 ShiftAddOption = Annotated[
     int | None,
     typer.Option(
         "--shift-add",
         metavar="DIGITS",
-        help="A product with a constant of so many signed digits is shifts and sums; 2 by default.",
+        help="Signed digits up to which a product with a constant becomes shifts and sums."
+        "  [default: 2]",
     ),
 ]
 VectorsOption = Annotated[
     int | None,
-    typer.Option("--vectors", metavar="N", help="Golden vectors of a circuit; 2000 by default."),
+    typer.Option("--vectors", metavar="N", help="Golden vectors of a circuit.  [default: 2000]"),
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class FixedChoice:
-    """What was asked for: the format, if any, how to round, and how a circuit is to look."""
+class FixedOptions:
+    """Format, if any, rounding, and the shape of a circuit."""
 
     spec: Fixed | FixedSpec | None
     rounding: str
@@ -75,30 +78,30 @@ class FixedChoice:
         return {} if self.spec is None else {"spec": self.spec}
 
 
-def fixed_choice(
+def fixed_options(
     backends: list[str],
     format_: str | None,
     rounding: str | None,
     circuit: dict[str, Any],
     typed: bool,
-) -> FixedChoice:
-    """Return what the options of fixed point ask for.
+) -> FixedOptions:
+    """Return the options of fixed point.
 
     Args:
-        backends: What is written.
+        backends: Backends that are written.
         format_: `--format`.
         rounding: `--rounding`.
-        circuit: Options -> fields of `Rtl`, None where one was not given; `--forms` as text.
-        typed: Whether a type of floating point was given.
+        circuit: Option -> field of `Rtl`, None if not given; `--forms` as text.
+        typed: Whether `--dtype` is given.
 
     Raises:
-        ModelError: Options that do not go together, a format that there is not.
+        ModelError: Options that exclude each other, or a bad format.
     """
     given = {option: value for option, value in circuit.items() if value is not None}
     if given and "verilog" not in backends:
         option = next(iter(given))
         raise ModelError(
-            "emit", f"{option} is for circuits", remedy="Add --backend verilog, or leave it out."
+            "emit", f"{option} is for circuits", remedy=f"Add --backend verilog, or omit {option}."
         )
     if rounding is not None and format_ is None and "verilog" not in backends:
         raise ModelError("emit", "--rounding is for fixed point", remedy="Add --format 16.12, say.")
@@ -107,24 +110,26 @@ def fixed_choice(
             if backend not in FIXED_BACKENDS:
                 raise ModelError(
                     "emit",
-                    f"--format is for fixed point, which backend {backend!r} has not",
+                    f"--format with backend {backend!r}, which has no fixed point",
                     FIXED_BACKENDS,
                     "Add --backend verilog, say.",
                 )
     if typed and (format_ is not None or not BACKENDS.keys() & {*backends}):
         raise ModelError(
-            "emit", "--dtype is for floating point", remedy="Leave it or --format out."
+            "emit", "--dtype is for floating point", remedy="Omit --dtype or --format."
         )
     if "--forms" in given:
         given["--forms"] = tuple(word.strip() for word in given["--forms"].split(","))
     spec = None if format_ is None else _spec(format_, rounding)
     rtl = Rtl(**{o.removeprefix("--").replace("-", "_"): v for o, v in given.items()})
-    return FixedChoice(spec, rounding or "half_up", rtl)
+    return FixedOptions(spec, rounding or "half_up", rtl)
 
 
 def _spec(text: str, rounding: str | None) -> Fixed | FixedSpec:
     if not text.endswith(".toml"):
         return parse_format(text, rounding or "half_up")
     if rounding is not None:
-        raise ModelError("emit", f"--rounding stands in {text}", remedy="Leave it out.")
+        raise ModelError(
+            "emit", f"--rounding with {text}", remedy="Omit --rounding."
+        )
     return load_spec(Path(text))

@@ -14,7 +14,7 @@ from lnm_codegen.language.family import Family
 def list_families(json: JsonOption = False) -> None:
     """List the built-in families.
 
-    The arguments are what --degree and --set give to a family.
+    `--degree` and `--set` give these arguments to a family.
     """
     rows = [(name, _summary(family), _arguments(family)) for name, family in FAMILIES.items()]
     if json:
@@ -36,5 +36,5 @@ def _arguments(family: Family) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Return a default as `--set` takes it."""
+    """Return a default in the spelling of `--set`."""
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -1,39 +1,52 @@
-"""What several verbs share: naming a family and giving it arguments."""
+"""Options that several verbs share, and the parsing of their values."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lnm_codegen.compiler.formats import format_of
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, reason
+from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.ir.types import Fixed
 from lnm_codegen.language.surrogate import SURROGATES, Surrogate
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.validation import did_you_mean, wrong
 
-_FAMILY = typer.Argument(
-    metavar="FAMILY", help="A built-in name, a .toml file, file.py:function or module:function."
-)
+FAMILY_HELP = "A built-in name, a .toml file, file.py:function or module:function"
+MOST_SEEDS = 32
+
+_FAMILY = typer.Argument(metavar="FAMILY", help=f"{FAMILY_HELP}.")
 FamilyArgument = Annotated[str, _FAMILY]
 OptionalFamilyArgument = Annotated[str | None, _FAMILY]
 DegreeOption = Annotated[
-    int | None, typer.Option("--degree", metavar="D", help="Degree, where the family takes one.")
+    int | None, typer.Option("--degree", metavar="D", help="Degree, if the family takes one.")
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="An argument of the family, as often as needed: a number, true, false, none, a word,"
+        help="An argument of the family; repeat it. VALUE is a number, true, false, none, a word,"
         " or several with commas, theta=0,0.5; surrogate=atan or surrogate=atan(alpha=3).",
     ),
 ]
 SchemeOption = Annotated[
-    str, typer.Option("--scheme", help="How polynomials are evaluated: horner or estrin.")
+    str, typer.Option("--scheme", help="Evaluation of polynomials: horner or estrin.")
+]
+DtypeOption = Annotated[
+    str, typer.Option("--dtype", help="Type of sequences: float32, float64, bfloat16 or float16.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+TargetOption = Annotated[
+    str, typer.Option("--target", metavar="NAME", help="ecp5, ice40 or xilinx.")
+]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", metavar="N", help="Place and route for seeds 1 to N.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -42,7 +55,7 @@ _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})
 _WORD = re.compile(r"[A-Za-z_.~/][\w./~-]*", re.ASCII)
 _CALL = re.compile(r"(\w+)(?:\((.*)\))?", re.ASCII)
 _WORDS = {"true": True, "false": False, "none": None}
-_SAY = {
+_EXAMPLES = {
     "--set": "tau=3.0", "--net": "time_steps=8", "--train": "loss=tet",
     "--data-set": "time_steps=10",
 }  # fmt: skip
@@ -52,7 +65,7 @@ _ACCEPTED = "a number, true, false, none, a word or path, or several of them wit
 def family_arguments(
     settings: list[str] | None, degree: int | None = None, option: str = "--set"
 ) -> dict[str, Any]:
-    """Return the keyword arguments that `--degree` and `--set`, or another option, give.
+    """Return the keyword arguments in `--degree` and `--set`, or in another option.
 
     Raises:
         ModelError: Not KEY=VALUE, a value of no known form, or a key given twice.
@@ -62,7 +75,9 @@ def family_arguments(
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
             raise ModelError(
-                f"{option} {text!r}", "not KEY=VALUE", remedy=f"Give, say, {option} {_SAY[option]}."
+                f"{option} {text!r}",
+                "not KEY=VALUE",
+                remedy=f"Give, say, {option} {_EXAMPLES[option]}.",
             )
         if key in found:
             raise ModelError(f"{option} {text!r}", f"{key} is given twice", remedy="Give it once.")
@@ -94,11 +109,11 @@ def _surrogate(text: str) -> Surrogate | None:
     try:
         return SURROGATES[table.pop("kind")](**table)
     except TypeError as error:
-        raise ModelError(f"--set surrogate={text}", str(error)) from None
+        raise ModelError(f"--set surrogate={text}", reason(error)) from None
 
 
 def surrogate_table(text: str) -> dict[str, Any]:
-    """Return {"kind": "atan", "alpha": 3} of `atan(alpha=3)`, as files hold it."""
+    """Return {"kind": "atan", "alpha": 3} for `atan(alpha=3)`, as files hold it."""
     match = _CALL.fullmatch(text)
     name, inner = match.groups() if match else (text, None)
     if name not in SURROGATES:
@@ -112,10 +127,10 @@ def surrogate_table(text: str) -> dict[str, Any]:
 
 
 def parse_format(text: str, rounding: str = "half_up") -> Fixed:
-    """Return the format that `16.12` (width.fraction) or `Q4.12` names.
+    """Return the format of `16.12` (width.fraction) or `Q4.12`.
 
     Raises:
-        ModelError: It names none, or one that there is not.
+        ModelError: Not a format, or one out of range.
     """
     return format_of(text, rounding, where="--format")
 
@@ -123,25 +138,23 @@ def parse_format(text: str, rounding: str = "half_up") -> Fixed:
 def parse_intervals(
     option: str, texts: Sequence[str], names: Sequence[str], *, symmetric: bool = False
 ) -> dict[str, tuple[float, float]]:
-    """Return an interval for each of `names`: of `LOW,HIGH` for all of them, `NAME=LOW,HIGH` one.
+    """Return the interval of each name. `LOW,HIGH` sets all of `names`, `NAME=LOW,HIGH` one.
 
     Args:
-        option: As it is written, `--x`.
-        texts: What was given, as often as it was.
+        option: The option, `--x`.
+        texts: Its values.
         names: The inputs or states.
-        symmetric: Also take one number X, for [-X, X].
+        symmetric: Accept one number X too, for [-X, X].
 
     Raises:
-        ModelError: Not an interval, no such name, a name twice.
+        ModelError: Not an interval, an unknown name, or a name given twice.
     """
     found: dict[str, tuple[float, float]] = {}
     for text in texts:
         name, equals, rest = text.rpartition("=")
         if equals and name not in names:
-            raise ModelError(
-                f"{option} {text!r}: no {name!r}. Declared: {', '.join(names) or 'none'}."
-                f"{did_you_mean(name, names)}"
-            )
+            hint = did_you_mean(name, names)
+            raise ModelError(f"{option} {text!r}", f"no {name!r}", names or "none", hint)
         for one in [name] if equals else names:
             if one in found:
                 raise ModelError(
@@ -162,3 +175,37 @@ def _interval(option: str, text: str, rest: str, symmetric: bool) -> tuple[float
     raise ModelError(
         f"{option} {text!r}", "not an interval", f"{one}LOW,HIGH with LOW <= HIGH, finite"
     )
+
+
+def parse_integers(
+    verb: str, word: str, text: str, accepted: str, *, low: int = 1, count: int = 1
+) -> tuple[int, ...]:
+    """Return the integers of `1,2,3`: `count` or more of them, each at least `low`.
+
+    Raises:
+        ModelError: Anything else; `accepted` describes the form.
+    """
+    words = [w.strip() for w in text.split(",")]
+    if len(words) < count or not all(w.isdecimal() and int(w) >= low for w in words):
+        raise wrong(verb, word, text, accepted)
+    return tuple(int(w) for w in words)
+
+
+def require_suffix(verb: str, option: str, path: Path | None, *suffixes: str) -> None:
+    """Raise ModelError unless a file, if any, has one of the suffixes."""
+    if path is not None and path.suffix.lower() not in suffixes:
+        raise wrong(verb, option, str(path), f"a file that ends in {suffixes[0]}")
+
+
+def write_file(verb: str, option: str, path: Path, data: bytes) -> None:
+    """Write the file that an option names.
+
+    Raises:
+        ModelError: The path cannot be written.
+        ToolError: The disk is full or fails.
+    """
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        remedy = f"Give another file with {option}."
+        raise unwritable(verb, path, error, remedy) from None

@@ -1,4 +1,4 @@
-"""Tables and JSON on standard output: coloured in a terminal, plain and complete in a pipe."""
+"""Tables and JSON on standard output: coloured in a terminal, plain and unbroken in a pipe."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def print_table(
 
 
 def print_heading(text: str) -> None:
-    """Print the line above a section, after an empty one."""
+    """Print the heading of a section after an empty line."""
     typer.echo("")
     typer.secho(text, bold=sys.stdout.isatty() or None)
 
 
 def print_json(value: object) -> None:
-    """Print JSON that every reader takes: a number that is not finite becomes null."""
+    """Print standard JSON: a number that is not finite becomes null."""
     typer.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 

@@ -1,4 +1,4 @@
-"""`lnm quantize`: the least word lengths that meet a target."""
+"""`lnm quantize`: search of the smallest word lengths that meet a target."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from lnm_codegen.backends.base import Source
 from lnm_codegen.cli.emit import write_together
 from lnm_codegen.cli.options import (
+    FAMILY_HELP,
     DegreeOption,
     JsonOption,
     SchemeOption,
@@ -24,8 +25,8 @@ from lnm_codegen.families.library import resolve
 from lnm_codegen.language.neuron import Neuron
 
 if TYPE_CHECKING:
-    from lnm_codegen.hardware.wordlength.select import Chosen
-    from lnm_codegen.hardware.wordlength.wordlength import Target, WordLengths
+    from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions, WordLengths
+    from lnm_codegen.hardware.wordlength.select import FormatSelection
 
 
 def quantize(
@@ -33,8 +34,7 @@ def quantize(
         str,
         typer.Argument(
             metavar="FAMILY|RUN",
-            help="A built-in name, a .toml file, file.py:function, module:function; or the folder"
-            " of a training run.",
+            help=f"{FAMILY_HELP}; or a folder that `lnm train` wrote.",
         ),
     ],
     degree: DegreeOption = None,
@@ -44,49 +44,49 @@ def quantize(
         typer.Option(
             "--x",
             metavar="X|LOW,HIGH",
-            help="What every input may be: |x| <= X, or an interval; NAME=LOW,HIGH for one of"
-            " several. 2 by default.",
+            help="Interval of every input: X for |x| <= X, or LOW,HIGH; NAME=LOW,HIGH for one of"
+            " several inputs.  [default: 2]",
         ),
     ] = None,
     error: Annotated[
         float | None,
-        typer.Option("--error", help="Target: the largest error of a state after a step."),
+        typer.Option("--error", help="Target: largest error of a state after a step."),
     ] = None,
     mismatch: Annotated[
         float | None,
         typer.Option(
-            "--mismatch", help="Target: the largest share of spikes that differ; 0.001 if none is."
+            "--mismatch", help="Target: largest share of spikes that differ.  [default: 0.001]"
         ),
     ] = None,
     rounding: Annotated[
         str, typer.Option("--rounding", help="half_up, truncate or convergent.")
     ] = "half_up",
     most: Annotated[
-        int, typer.Option("--most", metavar="BITS", min=2, max=32, help="No node is wider.")
+        int, typer.Option("--most", metavar="BITS", min=2, max=32, help="Largest width of a node.")
     ] = 32,
     scheme: SchemeOption = "horner",
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", file_okay=False, help="Write each spec as DIR/<name>.toml."
+            "--out", metavar="DIR", file_okay=False, help="Write each format as DIR/<name>.toml."
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Search the least total width of all nodes for a target.
+    """Search the smallest total width of all nodes that meets a target.
 
-    Integer bits come from the range of each node: proven, where the states of a family have an
-    invariant interval for inputs in --x; else recorded on simulated steps, or on a run's own test
-    images. Fraction bits are searched: each node gives up bits while the target holds. The error is
-    proven where ranges are, and confirmed by simulation; a mismatch is counted on short runs from
-    the same states, against float64.
+    Integer bits follow from the range of each node. The range is proven if the states have an
+    invariant interval for inputs in --x. Otherwise it is recorded on simulated steps, or on a
+    run's test images. The search then removes fraction bits from each node while the target holds.
+    The error is proven where ranges are proven, and confirmed by simulation. A mismatch is counted
+    on short runs from the same states, against float64.
     """
-    from lnm_codegen.hardware.wordlength.wordlength import Target
+    from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions
 
     if error is None and mismatch is None:
         mismatch = 1e-3
-    target = Target(error, mismatch)
-    options: dict[str, Any] = {"rounding": rounding, "scheme": scheme, "most": most}
+    target = PrecisionTarget(error, mismatch)
+    options = SearchOptions(rounding, scheme, most)
     if Path(subject).is_dir():
         found = _of_run(Path(subject), target, degree, settings, options)
     else:
@@ -105,46 +105,48 @@ def quantize(
         typer.echo("\n".join(str(out / f"{name}.toml") for name in found))
 
 
-def _of_family(neuron: Neuron, x: list[str], target: Target, options: dict[str, Any]) -> Chosen:
-    from lnm_codegen.hardware.wordlength.select import for_interval
+def _of_family(
+    neuron: Neuron, x: list[str], target: PrecisionTarget, options: SearchOptions
+) -> FormatSelection:
+    from lnm_codegen.hardware.wordlength.select import select_for_intervals
 
     inputs = parse_intervals("--x", x, [s.name for s in neuron.inputs], symmetric=True)
-    return for_interval(neuron, inputs, target, **options)
+    return select_for_intervals(neuron, inputs, target, options=options)
 
 
 def _of_run(
     folder: Path,
-    target: Target,
+    target: PrecisionTarget,
     degree: int | None,
     settings: list[str] | None,
-    options: dict[str, Any],
-) -> dict[str, Chosen]:
+    options: SearchOptions,
+) -> dict[str, FormatSelection]:
     if degree is not None or settings:
         raise ModelError(
             "quantize",
             f"{folder} is a run, whose neurons are trained",
-            remedy="Leave --degree and --set out.",
+            remedy="Omit --degree and --set.",
         )
-    from lnm_codegen.deploy.network import neuron_layers, parameters_of, see
-    from lnm_codegen.hardware.wordlength.select import for_data
+    from lnm_codegen.deploy.network import layer_parameters, neuron_layers, trace_layers
+    from lnm_codegen.hardware.wordlength.select import select_for_data
     from lnm_codegen.train.runs.saved import load_run
 
     run = load_run(folder)
     images, _ = next(iter(run.data.batches(run.data.test, 64)))
-    _, seen = see(run.network, images)
+    _, traces = trace_layers(run.network, images)
     return {
-        name: for_data(
+        name: select_for_data(
             layer.neuron,
-            seen[name].x_seq.double().numpy(),
+            traces[name].x_seq.double().numpy(),
             target=target,
-            values=parameters_of(layer),
-            **options,
+            values=layer_parameters(layer),
+            options=options,
         )
         for name, layer in neuron_layers(run.network).items()
     }
 
 
-def _print(name: str, chosen: Chosen) -> None:
+def _print(name: str, chosen: FormatSelection) -> None:
     words = chosen.words
     print_heading(f"{name}: {words.total} bits in all nodes, for {words.target}")
     rows = []
@@ -160,8 +162,8 @@ def _print(name: str, chosen: Chosen) -> None:
     typer.echo(f"largest error {words.error:.3g}, spike mismatch per step {words.mismatch:.3g}")
 
 
-def _origin(chosen: Chosen) -> str:
-    """Say where ranges come from."""
+def _origin(chosen: FormatSelection) -> str:
+    """Return the source of the ranges, as text."""
     from lnm_codegen.analysis import Invariant, Undecided
 
     match chosen.invariant:
@@ -176,7 +178,7 @@ def _origin(chosen: Chosen) -> str:
             return f"of simulated steps; there is no invariant interval: {escape}"
 
 
-def _text(name: str, chosen: Chosen) -> str:
+def _text(name: str, chosen: FormatSelection) -> str:
     words: WordLengths = chosen.words
     comments = [
         f"Formats of `{name}`, {words.total} bits in all nodes, for: {words.target}.",
@@ -185,7 +187,7 @@ def _text(name: str, chosen: Chosen) -> str:
     return spec_text(words.spec, comments)
 
 
-def _as_dict(chosen: Chosen) -> dict[str, Any]:
+def _as_dict(chosen: FormatSelection) -> dict[str, Any]:
     words = chosen.words
     return {
         "target": str(words.target),

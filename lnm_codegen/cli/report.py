@@ -1,4 +1,4 @@
-"""`lnm report`: a trained network in hardware beside another, LNM against LIF say."""
+"""`lnm report`: comparison of two trained networks in fixed point, such as LNM and LIF."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lnm_codegen.cli.options import JsonOption
+from lnm_codegen.cli.options import MOST_SEEDS, JsonOption, SeedsOption, TargetOption
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.cli.run_arrays import arrays_of_run, read_run, specs_of
-from lnm_codegen.cli.synth import MOST_SEEDS
 from lnm_codegen.errors import ModelError
+from lnm_codegen.validation import require_integer, require_one_of
 
 if TYPE_CHECKING:
     from lnm_codegen.deploy.comparison import LayerReport, NetworkReport
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SAME = (
     "data", "data_dir", "data_arguments", "limit", "validation", "network", "network_arguments"
 )  # fmt: skip
-"""What two runs must have in common to be the same network on the same images."""
+"""Fields of the config that must be equal in both runs."""
 
 
 def report(
@@ -35,33 +35,28 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="16.12 (width.fraction) or Q4.12 for every node, what `lnm quantize` wrote, or"
-            " auto: the least width on the run's data.",
+            help="16.12 (width.fraction) or Q4.12 for every node; what `lnm quantize` wrote; or"
+            " auto, the smallest width on the run's data.",
         ),
     ] = "16.12",
-    target: Annotated[
-        str, typer.Option("--target", metavar="NAME", help="ecp5, ice40 or xilinx.")
-    ] = "ecp5",
-    seeds: Annotated[
-        int, typer.Option("--seeds", metavar="N", help="Place and route for seeds 1 to N.")
-    ] = 3,
+    target: TargetOption = "ecp5",
+    seeds: SeedsOption = 3,
     synth: Annotated[
-        bool, typer.Option("--synth/--no-synth", help="Leave synthesis out, with --no-synth.")
+        bool, typer.Option("--synth/--no-synth", help="Synthesise the arrays.")
     ] = True,
     json: JsonOption = False,
 ) -> None:
     """Compare two trained networks in fixed point.
 
-    Each neuron layer becomes an array; LUT, FF, DSP and BRAM are those of the array, Fmax is the
-    median over the seeds. Spikes and accuracy are of the run's whole test set. A run whose family
-    is a Python file runs that file. Nothing is written. No power or energy is told: no open tool
-    gives one.
+    Each neuron layer becomes an array. LUT, FF, DSP and BRAM count the array; Fmax is the median
+    over the seeds. Spikes and accuracy are those of the whole test set. If a run's family is a
+    Python file, that file is run. Nothing is written. Power and energy are not reported, since no
+    open tool estimates them.
     """
     device = _device(target)
-    if not 1 <= seeds <= MOST_SEEDS:
-        raise ModelError("report", f"--seeds {seeds}: accepted: 1 to {MOST_SEEDS}")
+    require_integer("report", "--seeds", seeds, 1, MOST_SEEDS)
     runs = {"run": read_run(run), "baseline": read_run(baseline)}
-    _check_same(runs["run"], runs["baseline"])
+    _require_same(runs["run"], runs["baseline"])
     note = _note(device, synth)
     found = {key: _report(r, format_, None if note else device, seeds) for key, r in runs.items()}
     if json:
@@ -76,12 +71,11 @@ def report(
 def _device(target: str) -> Device:
     from lnm_codegen.hardware.synth import DEVICES, TARGETS
 
-    if target not in TARGETS:
-        raise ModelError("report", f"--target {target!r}: accepted: {', '.join(TARGETS)}")
+    require_one_of("report", "--target", target, list(TARGETS))
     return DEVICES[TARGETS[target]]
 
 
-def _check_same(run: Run, baseline: Run) -> None:
+def _require_same(run: Run, baseline: Run) -> None:
     for word in SAME:
         a, b = (getattr(r.config, word) for r in (run, baseline))
         if a != b:
@@ -97,20 +91,20 @@ def _note(device: Device, synth: bool) -> str | None:
     from lnm_codegen.deploy.comparison import missing_for
 
     if not synth:
-        return "resources and Fmax: left out, by --no-synth"
+        return "resources and Fmax: not measured, because of --no-synth"
     gone = missing_for(device)
     return None if gone is None else f"resources and Fmax: not measured: {gone}"
 
 
 def _report(run: Run, format_: str, device: Device | None, seeds: int) -> NetworkReport:
     from lnm_codegen.deploy.comparison import measured_arrays, network_report
-    from lnm_codegen.deploy.mismatch import compare
+    from lnm_codegen.deploy.mismatch import measure_mismatch
 
     specs = specs_of(run, format_)
     arrays = arrays_of_run(run, specs)
-    agreement = compare(run.network, specs, run.data.batches(run.data.test, 128))
+    mismatch = measure_mismatch(run.network, specs, run.data.batches(run.data.test, 128))
     measured = {} if device is None else measured_arrays(arrays, device, seeds)
-    return network_report(run.network, agreement, arrays, measured)
+    return network_report(run.network, mismatch, arrays, measured)
 
 
 def _print(
@@ -118,8 +112,8 @@ def _print(
 ) -> None:
     """Print a table of the networks, and one for each layer; a column for each run."""
     run, baseline = reports
-    print_heading(f"{run.neuron} against {baseline.neuron}, {run.agreement.images} test images")
-    rows = [[title, *(cell(r.agreement) for r in reports)] for title, cell in _WHOLE]
+    print_heading(f"{run.neuron} against {baseline.neuron}, {run.mismatch.images} test images")
+    rows = [[title, *(cell(r.mismatch) for r in reports)] for title, cell in _WHOLE]
     print_table(("", *titles), rows, numbers=True)
     for path in run.layers:
         layers = [r.layers[path] for r in reports]
@@ -136,7 +130,7 @@ def _percent(share: float, places: int = 2) -> str:
 
 def _cost(word: str) -> Any:
     def cell(layer: LayerReport) -> str:
-        return "-" if layer.measured is None else str(layer.measured.cost.as_dict()[word])
+        return "-" if layer.measured is None else str(layer.measured.resources.as_dict()[word])
 
     return cell
 
@@ -156,7 +150,7 @@ _WHOLE: tuple[tuple[str, Any], ...] = (
     ("outputs equal: one step from the same state", lambda a: _percent(a.one_step_agreement, 4)),
     ("outputs equal: free running", lambda a: _percent(a.free_running_agreement, 4)),
 )
-"""What is said of a network: a title, and the cell of an `Agreement`."""
+"""Rows of a network's table: title, cell of a `QuantizationMismatch`."""
 
 _LAYER: tuple[tuple[str, Any], ...] = (
     ("format of x", lambda r: str(r.array.input_format)),
@@ -173,4 +167,4 @@ _LAYER: tuple[tuple[str, Any], ...] = (
     ("outputs that differ: in the network", _share("in_network")),
     ("inputs that saturate", _share("saturated")),
 )
-"""What is said of a layer: a title, and the cell of a `LayerReport`."""
+"""Rows of a layer's table: title, cell of a `LayerReport`."""

@@ -1,4 +1,4 @@
-"""What `emit --run` and `report` make of a run folder: its network, formats, arrays."""
+"""Arrays of circuits from a run folder, for `lnm emit --run` and `lnm report`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 IMAGES, RANGED = 4, 256
-"""Test images that golden vectors may be of; training images that formats are chosen on."""
+"""Test images for golden vectors; training images for the search of formats."""
 
 
 def read_run(folder: Path) -> Run:
-    """Return the run of a folder; what its config names as file.py:function is run.
+    """Return the run of a folder. If its config names file.py:function, that file is run.
 
     Raises:
-        ModelError: The folder is none of a run, or damaged.
+        ModelError: Not a run folder, or a damaged one.
         ToolError: Its images are missing.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
@@ -38,12 +38,12 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
 
     Args:
         run: A run.
-        text: "16.12" or "Q4.12", for every node of every layer; a spec.toml for every layer; the
-            folder that `lnm quantize RUN --out` wrote, with one for each; "auto" for those of least
-            width on the run's training images.
+        text: "16.12" or "Q4.12" for every node of every layer; a spec.toml for every layer; the
+            folder of `lnm quantize RUN --out`, with a file for each layer; or "auto" for the
+            smallest widths on the run's training images.
 
     Raises:
-        ModelError: No format, or none that will do.
+        ModelError: Not a format, or one that does not fit.
     """
     from lnm_codegen.deploy.mismatch import specs_for
     from lnm_codegen.deploy.network import neuron_layers
@@ -66,11 +66,11 @@ def arrays_of_run(run: Run, specs: dict[str, FixedSpec]) -> list[LayerArray]:
 
 
 def run_sources(folder: Path, text: str) -> dict[Path, Source]:
-    """Return the files of `lnm emit --run`, by folder: all of them, before the first is written.
+    """Return all files of `lnm emit --run`, by folder.
 
     Raises:
-        ModelError: The folder is none of a run, no format, a parameter that does not fit.
-        UnsupportedError: Parameters per neuron, a neuron without a circuit.
+        ModelError: Not a run folder, not a format, or a parameter that does not fit its format.
+        UnsupportedError: Parameters per neuron, or a neuron without a circuit.
     """
     from lnm_codegen.deploy.array_files import sources_of
 

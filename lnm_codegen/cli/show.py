@@ -1,4 +1,4 @@
-"""`lnm show`: what the compiler makes of a neuron, and what it costs."""
+"""`lnm show`: equations, kernels and operation counts of a neuron."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from lnm_codegen.cli.options import (
     family_arguments,
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
-from lnm_codegen.compiler.pipeline import equations, lower
+from lnm_codegen.compiler.model import equations
+from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.families.library import resolve
 from lnm_codegen.ir.count import OPERATIONS, count, values
 from lnm_codegen.ir.granularity import learnable_terms
 from lnm_codegen.ir.nodes import Kernel, Program, Role
-from lnm_codegen.ir.passes.cse import keep_results
+from lnm_codegen.ir.passes.dce import keep_results
 from lnm_codegen.language.neuron import Neuron
 
 
@@ -57,7 +58,7 @@ def _show_passes(neuron: Neuron, scheme: str, json: bool) -> None:
 
 
 def _kernels(neuron: Neuron, scheme: str) -> dict[str, Kernel]:
-    """Return the kernels without the gradients of parameters that are not learned."""
+    """Return the kernels, with gradients of learnable parameters only."""
     program: Program = lower(neuron, scheme)
     terms = {f"grad_{n}" for n in learnable_terms(program, neuron.params)}
     learned = {f"grad_{n}" for p in neuron.params if p.learnable for n in p.element_names}
@@ -110,7 +111,7 @@ def _print(neuron: Neuron, scheme: str, kernels: dict[str, Kernel]) -> None:
     for spike, surrogate in declared["surrogates"].items():
         typer.echo(f"  slope   d {spike}/dz = {surrogate['slope']}  ({surrogate['name']})")
     if neuron.detach_reset:
-        typer.echo("  every spike inside reset is a constant to the derivative (detach_reset)")
+        typer.echo("  spikes inside reset have no derivative (detach_reset)")
     rows = [("state", s["name"], _number(s["init"]), "", "") for s in declared["states"]]
     rows += [("input", name, "", "", "") for name in declared["inputs"]]
     rows += [

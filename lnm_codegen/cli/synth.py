@@ -1,4 +1,4 @@
-"""`lnm synth`: what a folder of Verilog costs on a chip, and how fast it is there."""
+"""`lnm synth`: resources and clock frequency of a circuit on a chip."""
 
 from __future__ import annotations
 
@@ -6,56 +6,54 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lnm_codegen.cli.options import JsonOption
+from lnm_codegen.cli.options import MOST_SEEDS, JsonOption, SeedsOption, TargetOption
 from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.cli.verify import FolderArgument
 from lnm_codegen.errors import ModelError
+from lnm_codegen.validation import require_integer, require_one_of
 
 if TYPE_CHECKING:
     from lnm_codegen.hardware.folder import Circuit
     from lnm_codegen.hardware.synth import Device, Measured
 
-MOST_SEEDS = 32
-
 
 def synth(
     folder: FolderArgument,
-    target: Annotated[
-        str, typer.Option("--target", metavar="NAME", help="ecp5, ice40 or xilinx.")
-    ] = "ecp5",
+    target: TargetOption = "ecp5",
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="NAME", help="Of ice40: up5k (the default) or hx8k."),
+        typer.Option(
+            "--device", metavar="NAME", help="Device of ice40: up5k or hx8k.  [default: up5k]"
+        ),
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option("--form", metavar="FORM,...", help="comb, core, seq, array; all by default."),
+        typer.Option(
+            "--form", metavar="FORM,...", help="Of comb, core, seq, array.  [default: all]"
+        ),
     ] = None,
-    seeds: Annotated[
-        int, typer.Option("--seeds", metavar="N", help="Place and route for seeds 1 to N.")
-    ] = 3,
+    seeds: SeedsOption = 3,
     json: JsonOption = False,
 ) -> None:
-    """Synthesise a circuit, place and route it.
+    """Synthesise, place and route a circuit.
 
-    LUT, FF, DSP and BRAM are of the bare module; Fmax is of the module in a harness (inputs from a
-    shift register, outputs to one XOR), the median over the seeds. No power or energy is told: no
-    open tool gives one. Writes DIR/report.json.
+    LUT, FF, DSP and BRAM count the bare module. Fmax is the median over the seeds, for the module
+    in a harness: inputs from a shift register, outputs to one XOR. Power and energy are not
+    reported, since no open tool estimates them. Writes DIR/report.json.
     """
     from lnm_codegen.hardware.folder import read_circuit
-    from lnm_codegen.hardware.report import check_writable, updated
+    from lnm_codegen.hardware.report import require_writable, update_report
     from lnm_codegen.hardware.synth import measure
 
     word, chip = _device(target, device)
-    if not 1 <= seeds <= MOST_SEEDS:
-        raise ModelError("synth", f"--seeds {seeds}: accepted: 1 to {MOST_SEEDS}")
+    require_integer("synth", "--seeds", seeds, 1, MOST_SEEDS)
     circuit = read_circuit(folder, "synth")
-    check_writable(circuit, "synthesis")
+    require_writable(circuit, "synthesis")
     found = {
         name: measure(circuit, circuit.forms[name], chip, seeds) for name in _forms(circuit, form)
     }
     section = {f"{name}.{word}": m.as_dict() for name, m in found.items()}
-    report = updated(circuit, "synthesis", section, ("yosys", *chip.place[:1]))
+    report = update_report(circuit, "synthesis", section, ("yosys", *chip.place[:1]))
     if json:
         print_json({"folder": str(folder), **report})
     else:
@@ -66,14 +64,10 @@ def synth(
 def _device(target: str, device: str | None) -> tuple[str, Device]:
     from lnm_codegen.hardware.synth import DEVICES, TARGETS
 
-    if target not in TARGETS:
-        raise ModelError("synth", f"--target {target!r}: accepted: {', '.join(TARGETS)}")
+    require_one_of("synth", "--target", target, list(TARGETS))
     word = device or TARGETS[target]
     mine = [name for name, d in DEVICES.items() if d.target == target]
-    if word not in mine:
-        raise ModelError(
-            "synth", f"--device {word!r}: accepted with --target {target}: {', '.join(mine)}"
-        )
+    require_one_of(f"synth: --target {target}", "--device", word, mine)
     return word, DEVICES[word]
 
 
@@ -81,7 +75,7 @@ def _forms(circuit: Circuit, text: str | None) -> list[str]:
     asked = list(circuit.forms) if text is None else [w.strip() for w in text.split(",")]
     for word in asked:
         if word not in circuit.forms:
-            raise ModelError("synth", f"--form {word!r}: not in this folder", circuit.forms)
+            raise ModelError("synth", f"--form {word!r} is not in this folder", circuit.forms)
     return asked
 
 
@@ -97,8 +91,7 @@ def _print(circuit: Circuit, device: Device, found: dict[str, Measured]) -> None
 
 
 def _row(name: str, m: Measured) -> tuple[Any, ...]:
-    by_seed = " ".join(f"{mhz:.0f}" for mhz in m.fmax.values())
+    by_seed = " ".join(f"{mhz:.0f}" for mhz in m.fmax.values()) or "-"
     median = "-" if m.median is None else f"{m.median:.0f}"
-    return (
-        name, m.form.latency, m.form.interval, *m.cost.as_dict().values(), median, by_seed or "-"
-    )  # fmt: skip
+    resources = m.resources.as_dict().values()
+    return (name, m.form.latency, m.form.interval, *resources, median, by_seed)
