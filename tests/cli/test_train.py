@@ -84,8 +84,8 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--epochs", "0"], "train: epochs is 0. Accepted: an integer >= 1."),
         (
             ["--data", "mnist"],
-            "data: 'mnist' is read from a folder of yours. Name it with --data-dir; docs/data.md"
-            " says what may be in it.",
+            "data: mnist: the set is read from a folder of yours. Name it with --data-dir;"
+            " docs/data.md lists its layouts.",
         ),
     ],
 )

@@ -1,11 +1,11 @@
-"""The sets a network can be trained on: `load` makes one, `DATASETS` names them all.
+"""Data sets for training: `load` returns one, `DATASETS` names them all.
 
-docs/data.md lists them, and what each needs. Nothing here opens a network connection, and nothing
-in a file is executed.
+docs/data.md lists them with their files and packages. No code here opens a network connection or
+executes the content of a file.
 """
 
 from lnm_codegen.train.data.dataset import Dataset as Dataset
-from lnm_codegen.train.data.idx_sets import DEBIAN_FOLDER as DEBIAN_FOLDER
+from lnm_codegen.train.data.dataset import Split as Split
 from lnm_codegen.train.data.load import DATASETS as DATASETS
 from lnm_codegen.train.data.load import load as load
-from lnm_codegen.train.data.split import Split as Split
+from lnm_codegen.train.data.mnist import DEBIAN_FOLDER as DEBIAN_FOLDER

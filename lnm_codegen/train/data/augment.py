@@ -1,4 +1,4 @@
-"""Augmentations of whole batches. A sample's own uniform numbers decide what becomes of it."""
+"""Augmentations of whole batches; each sample depends only on its own uniform numbers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lnm_codegen.train.data.split import Augment
+from lnm_codegen.train.data.dataset import Augment
 
 DRAWS = 3
-"""Numbers each of these takes per sample: down, right, flip."""
+"""Random numbers per sample: down, right, flip."""
 
 BORDER, SHIFT = 4, 5
 
 
 def crop_and_flip(images: Tensor, chance: Tensor) -> Tensor:
-    """Cut images (n, C, H, W) out of themselves with a zero border of 4, and mirror half of them.
+    """Return random crops of images (n, C, H, W) with a zero border of 4, half of them mirrored.
 
-    The augmentation of CIFAR since He et al. 2016.
+    This is the augmentation of CIFAR since He et al. 2016.
     """
     n, channels, height, width = images.shape
     down, right = _whole(chance, 2 * BORDER + 1)
@@ -32,10 +32,12 @@ def crop_and_flip(images: Tensor, chance: Tensor) -> Tensor:
 
 
 def roll(flip: bool) -> Augment:
-    """Return what rolls frames (n, T, 2, H, W) by up to 5 pixels each way, the same at all steps.
+    """Return an augmentation that rolls frames (n, T, 2, H, W) by up to 5 pixels each way.
+
+    All steps of a sample move alike.
 
     Args:
-        flip: Mirror half of them, too. Not for digits, nor for gestures of a left or right hand.
+        flip: Mirror half of the samples too. Not for digits, nor for gestures of one hand.
     """
 
     def rolled(frames: Tensor, chance: Tensor) -> Tensor:
@@ -51,12 +53,12 @@ def roll(flip: bool) -> Augment:
     return rolled
 
 
-def _whole(chance: Tensor, choices: int) -> tuple[Tensor, Tensor]:
-    down, right = (chance[:, :2] * choices).long().unbind(1)
+def _whole(chance: Tensor, values: int) -> tuple[Tensor, Tensor]:
+    down, right = (chance[:, :2] * values).long().unbind(1)
     return down, right
 
 
 def _mirrored(width: int, mirror: Tensor) -> Tensor:
-    """Return column numbers (n, width), backwards where `mirror` (n,) is true."""
+    """Return column indices (n, width), in reverse order where `mirror` (n,) is true."""
     columns = torch.arange(width)
     return torch.where(mirror[:, None], columns.flip(0), columns)

@@ -1,11 +1,10 @@
-"""CIFAR-10 and CIFAR-100 from a folder or archive of the user's, in the layouts people have."""
+"""CIFAR-10 and CIFAR-100 from a folder or archive of the user's, in the usual layouts."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,98 +13,123 @@ from torch import Tensor
 
 from lnm_codegen.errors import ToolError
 from lnm_codegen.train.data.augment import DRAWS, crop_and_flip
-from lnm_codegen.train.data.dataset import Dataset
-from lnm_codegen.train.data.options import missing
+from lnm_codegen.train.data.dataset import Dataset, Split, memory_split, source_split
 from lnm_codegen.train.data.pixels import image_set
-from lnm_codegen.train.data.split import Split, held
-from lnm_codegen.train.data.store import Store, class_files, interleaved, open_stores
+from lnm_codegen.train.data.store import (
+    Store,
+    class_files,
+    damaged,
+    interleaved,
+    missing,
+    open_stores,
+    read_image,
+    unequal_classes,
+)
 from lnm_codegen.train.data.unpickle import read_pickle
 
-PIXELS = (3, 32, 32)
+SIZE = 3 * 32 * 32
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-"""What the files may hold, whatever their names: Pillow would hand EPS to another program."""
 
-Pair = tuple[Split, Split]
+Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
-_BATCHES = {
-    10: (tuple(f"data_batch_{k}" for k in range(1, 6)), ("test_batch",)),
-    100: (("train",), ("test",)),
-}
-_LABELS = {10: "labels", 100: "fine_labels"}
-_ARCHIVES = {
-    10: ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz", "cifar10-jpeg.tar.xz"),
-    100: ("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz"),
-}
-_PYTHON = {10: "cifar-10-batches-py/", 100: "cifar-100-python/"}
-_BINARY = {10: "cifar-10-batches-bin/", 100: "cifar-100-binary/"}
+
+class _Published(NamedTuple):
+    """Names in the published archives of a set, which differ between CIFAR-10 and CIFAR-100."""
+
+    classes: int
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    labels: str
+    python: str
+    binary: str
+    archives: tuple[str, ...]
+
+
+_CIFAR10 = _Published(
+    10, tuple(f"data_batch_{k}" for k in range(1, 6)), ("test_batch",), "labels",
+    "cifar-10-batches-py/", "cifar-10-batches-bin/",
+    ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz", "cifar10-jpeg.tar.xz"),
+)  # fmt: skip
+_CIFAR100 = _Published(
+    100, ("train",), ("test",), "fine_labels", "cifar-100-python/", "cifar-100-binary/",
+    ("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz"),
+)  # fmt: skip
 
 
 def cifar10(folder: Path, limit: int | None = None) -> Dataset:
-    """Return CIFAR-10 (3, 32, 32); 50,000 to train on, 10,000 to test. Augmented by crop and flip.
+    """Return CIFAR-10 (3, 32, 32); 50,000 for training, 10,000 for test.
 
-    A copy as JPEG has lost what JPEG loses: its figures do not compare to the digit.
+    Augmented by crop and flip. A JPEG copy differs from the original, so its accuracies do not
+    compare exactly.
     """
-    return _cifar("cifar10", folder, limit, 10)
+    return _cifar("cifar10", folder, limit, _CIFAR10)
 
 
 def cifar100(folder: Path, limit: int | None = None) -> Dataset:
-    """Return CIFAR-100, its fine labels; otherwise as `cifar10`."""
-    return _cifar("cifar100", folder, limit, 100)
+    """Return CIFAR-100 with its fine labels; otherwise as `cifar10`."""
+    return _cifar("cifar100", folder, limit, _CIFAR100)
 
 
-def _cifar(name: str, folder: Path, limit: int | None, classes: int) -> Dataset:
-    for store in open_stores(folder, _ARCHIVES[classes]):
-        for layout in (_python, _binary, _folders):
-            found = layout(store, classes)
-            if found is not None:
-                train, test = (
-                    part.first(limit).in_memory(augment)
-                    for part, augment in zip(found, (crop_and_flip, None), strict=True)
-                )
-                return image_set(name, train, test, classes, draws=DRAWS)
-    first = _BATCHES[classes][0][0]
-    layouts = (
-        f"Python batches ({first}, there or in {_PYTHON[classes]})",
-        f"binary batches ({first}.bin, there or in {_BINARY[classes]})",
-        "image folders (train/<class>/*.png or .jpg, test/<class>/)",
-        f"an archive of these ({', '.join(_ARCHIVES[classes])}, or a .tar.* of another name as the"
-        " folder itself)",
-    )
-    raise missing(name, folder, layouts, "Name a folder of one of these with --data-dir.")
-
-
-def _python(store: Store, classes: int) -> Pair | None:
-    """Read pickled dicts: data (count, 3072), colour by colour, and lists of labels."""
-    for base in ("", _PYTHON[classes]):
-        if store.has(base + _BATCHES[classes][0][0]):
+def _cifar(name: str, folder: Path, limit: int | None, names: _Published) -> Dataset:
+    for store in open_stores(folder, names.archives):
+        splits = (
+            _batches(store, names, names.python, "", _pickled)
+            or _batches(store, names, names.binary, ".bin", _records)
+            or _folders(store, names.classes)
+        )
+        if splits is not None:
             train, test = (
-                [_pickled(store, base + name, classes) for name in names]
-                for names in _BATCHES[classes]
+                part.first(limit).in_memory(augment)
+                for part, augment in zip(splits, (crop_and_flip, None), strict=True)
             )
-            return _joined(train), _joined(test)
+            return image_set(name, train, test, names.classes, draws=DRAWS)
+    first = names.train[0]
+    layouts = (
+        f"Python batches ({first}, in the folder or in {names.python})",
+        f"binary batches ({first}.bin, in the folder or in {names.binary})",
+        "image folders (train/<class>/*.png or .jpg, test/<class>/)",
+        f"an archive of these ({', '.join(names.archives)}, or a .tar.* of another name in place of"
+        " the folder)",
+    )
+    raise missing(name, folder, layouts)
+
+
+def _batches(
+    store: Store, names: _Published, below: str, suffix: str,
+    read: Callable[[bytes, str, _Published], Batch],
+) -> tuple[Split, Split] | None:  # fmt: skip
+    """Return both splits from batch files, which `read` decodes, or None without such files."""
+
+    def split(base: str, files: Sequence[str]) -> Split:
+        batches = []
+        for path in (f"{base}{file}{suffix}" for file in files):
+            if not store.has(path):
+                raise ToolError(store.root / path, "missing, although files beside it exist")
+            data, labels = read(store.read(path), where := str(store.root / path), names)
+            if not len(labels) or not 0 <= labels.min() <= labels.max() < names.classes:
+                raise ToolError(where, "wrong labels", f"labels from 0 to {names.classes - 1}")
+            batches.append((data, labels))
+        images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+        return memory_split(torch.from_numpy(images).view(-1, 3, 32, 32), torch.from_numpy(labels))
+
+    for base in ("", below):
+        if store.has(f"{base}{names.train[0]}{suffix}"):
+            return split(base, names.train), split(base, names.test)
     return None
 
 
-def _pickled(store: Store, path: str, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    where, key = str(store.root / path), _LABELS[classes]
-    content = read_pickle(_read(store, path), where)
-    if not isinstance(content, dict) or "data" not in content or key not in content:
-        raise ToolError(
-            where, f"no dict with 'data' and {key!r} in it", remedy="Get the file again."
-        )
-    data, labels = content["data"], content[key]
-    sound = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 2
-    if not sound or data.shape[1] != 3072 or not _are_labels(labels, len(data)):
-        raise ToolError(
-            where,
-            "not images",
-            remedy=(
-                f"Expected 'data' of (count, 3072) bytes and as many whole numbers in {key!r}. Get "
-                "the file again."
-            ),
-        )
-    return data, _checked(np.asarray(labels, np.int64), classes, where)
+def _pickled(raw: bytes, where: str, names: _Published) -> Batch:
+    """Read a pickled dict: data (count, 3072), colour by colour, and a list of labels."""
+    content = read_pickle(raw, where)
+    if not isinstance(content, dict) or "data" not in content or names.labels not in content:
+        raise damaged(where, "no images in it", f"a dict with 'data' and {names.labels!r}")
+    data, labels = content["data"], content[names.labels]
+    is_bytes = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 2
+    if not is_bytes or data.shape[1] != SIZE or not _are_labels(labels, len(data)):
+        accepted = f"'data' of (count, {SIZE}) bytes and as many integers in {names.labels!r}"
+        raise damaged(where, "no images in it", accepted)
+    return data, np.asarray(labels, np.int64)
 
 
 def _are_labels(labels: Any, count: int) -> bool:
@@ -116,83 +140,34 @@ def _are_labels(labels: Any, count: int) -> bool:
     )
 
 
-def _binary(store: Store, classes: int) -> Pair | None:
-    """Read records of a label byte (CIFAR-100: coarse and fine) and 3072 bytes of image."""
-    for base in ("", _BINARY[classes]):
-        if store.has(f"{base}{_BATCHES[classes][0][0]}.bin"):
-            train, test = (
-                [_records(store, f"{base}{name}.bin", classes) for name in names]
-                for names in _BATCHES[classes]
-            )
-            return _joined(train), _joined(test)
-    return None
+def _records(raw: bytes, where: str, names: _Published) -> Batch:
+    """Read records of a label byte (CIFAR-100: coarse and fine) and the bytes of an image."""
+    head = 1 if names.classes == 10 else 2
+    if not raw or len(raw) % (head + SIZE):
+        raise damaged(where, f"{len(raw)} bytes", f"a multiple of {head + SIZE}")
+    records = np.frombuffer(raw, np.uint8).reshape(-1, head + SIZE)
+    return records[:, head:], records[:, head - 1].astype(np.int64)
 
 
-def _records(store: Store, path: str, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    where, head = str(store.root / path), 1 if classes == 10 else 2
-    raw = np.frombuffer(_read(store, path), np.uint8)
-    if not len(raw) or len(raw) % (head + 3072):
-        raise ToolError(
-            where,
-            f"{len(raw)} bytes",
-            remedy=f"Expected a multiple of {head + 3072}. Get the file again.",
-        )
-    records = raw.reshape(-1, head + 3072)
-    return records[:, head:], _checked(records[:, head - 1].astype(np.int64), classes, where)
-
-
-def _checked(labels: NDArray[np.int64], classes: int, where: str) -> NDArray[np.int64]:
-    if not len(labels) or not 0 <= labels.min() <= labels.max() < classes:
-        raise ToolError(where, f"no labels, or not all from 0 to {classes - 1}")
-    return labels
-
-
-def _joined(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> Split:
-    images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return held(torch.from_numpy(images).view(-1, *PIXELS), torch.from_numpy(labels))
-
-
-def _read(store: Store, path: str) -> bytes:
-    if not store.has(path):
-        raise ToolError(store.root / path, "not there, though files beside it are")
-    return store.read(path)
-
-
-def _folders(store: Store, classes: int) -> Pair | None:
+def _folders(store: Store, classes: int) -> tuple[Split, Split] | None:
     """Read train/<class>/<image>; classes are numbered in the order of their names."""
-    train, test = (class_files(store, f"{word}/", SUFFIXES) for word in ("train", "test"))
+    words = ("train/", "test/")
+    train, test = (class_files(store, word, SUFFIXES) for word in words)
     if not train and not test:
         return None
     if list(train) != list(test) or len(train) != classes:
-        raise ToolError(
-            store.root,
-            f"{len(train)} class folders with images in train/ and {len(test)} in test/",
-            remedy=f"Expected the same {classes} in both.",
-        )
+        raise unequal_classes(store.root, words, (train, test), f"the same {classes} in both")
     return _images(store, list(train.values())), _images(store, list(test.values()))
 
 
 def _images(store: Store, groups: Sequence[Sequence[str]]) -> Split:
     paths, labels = interleaved(groups)
 
-    def read(rows: Tensor, chance: Tensor | None) -> Tensor:
-        return torch.stack([_decode(store, paths[row]) for row in rows.tolist()])
+    def decode(path: str) -> Tensor:
+        pixels = np.asarray(read_image(store, path, FORMATS))
+        high, wide, _ = pixels.shape
+        if (high, wide) != (32, 32):
+            raise ToolError(store.root / path, f"{wide} x {high} pixels", "32 x 32 pixels")
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
-    return Split(labels, read)
-
-
-def _decode(store: Store, path: str) -> Tensor:
-    from PIL import Image
-
-    where = store.root / path
-    try:
-        with Image.open(io.BytesIO(store.read(path)), formats=FORMATS) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        said = " ".join(str(error).split()).rstrip(".")
-        raise ToolError(where, f"not an image: {said}", remedy="Get the file again.") from None
-    if pixels.shape != (32, 32, 3):
-        raise ToolError(
-            where, f"{pixels.shape[1]} x {pixels.shape[0]} pixels", remedy="Expected 32 x 32."
-        )
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    return source_split(lambda rows: torch.stack([decode(paths[k]) for k in rows.tolist()]), labels)

@@ -1,8 +1,8 @@
-"""`Dataset`: two splits and how a batch of them reaches a network."""
+"""Data sets in memory, in files or simulated: two splits, and the batches they give a network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -10,11 +10,80 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.train.data.split import Split
+from lnm_codegen.validation import wrong
 
 Kind = Literal["image", "sequence"]
 Scale = tuple[Tensor, Tensor]
-"""What is subtracted from a sample and what it is then divided by; each broadcasts against it."""
+"""Mean and deviation by which samples are normalised; each broadcasts against a sample."""
+Source = Callable[[Tensor], Tensor]
+"""rows (n,) int64 -> inputs (n, *sample)."""
+Reader = Callable[[Tensor, Tensor | None], Tensor]
+"""(rows, chance) -> inputs; `chance` (n, draws) in [0, 1), or None for no augmentation."""
+Augment = Callable[[Tensor, Tensor], Tensor]
+"""(inputs (n, ...), chance (n, draws)) -> inputs (n, ...)."""
+
+READ_AT_ONCE = 4096
+LARGEST = 2**31
+"""The largest integer that an option of a set accepts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled samples, read when a batch needs them.
+
+    Attributes:
+        labels: int64, (count,), or (count, T) where each time step has a label.
+        read: Reader of the inputs: from memory, from files, or from a simulation.
+    """
+
+    labels: Tensor
+    read: Reader
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Tensor, chance: Tensor | None = None) -> Tensor:
+        """Return the inputs of some samples, not normalised: (n, *sample), time second.
+
+        Args:
+            rows: Indices of the samples, (n,) int64.
+            chance: Uniform numbers in [0, 1), (n, draws). They alone determine the augmentation of
+                each sample; None leaves the samples unchanged.
+        """
+        return self.read(rows, chance)
+
+    def subset(self, rows: Tensor) -> Split:
+        """Return a split of these rows, in that order. Nothing is read yet."""
+        return Split(self.labels[rows], lambda some, chance: self.read(rows[some], chance))
+
+    def first(self, limit: int | None) -> Split:
+        """Return the first `limit` samples, or all of them."""
+        return self if limit is None else self.subset(torch.arange(min(limit, len(self))))
+
+    def in_memory(self, augment: Augment | None = None) -> Split:
+        """Read all inputs now and return them as a split in memory."""
+        parts = [self.take(rows) for rows in torch.split(torch.arange(len(self)), READ_AT_ONCE)]
+        return memory_split(torch.cat(parts), self.labels, augment)
+
+    @property
+    def images(self) -> Tensor:
+        """All inputs at once, read at each call. For sets that fit in memory."""
+        return self.take(torch.arange(len(self)))
+
+
+def memory_split(inputs: Tensor, labels: Tensor, augment: Augment | None = None) -> Split:
+    """Return a split whose inputs (count, *sample) are in memory."""
+    return source_split(lambda rows: inputs[rows], labels, augment)
+
+
+def source_split(source: Source, labels: Tensor, augment: Augment | None = None) -> Split:
+    """Return a split whose inputs come from `source`, with an augmentation of whole batches."""
+
+    def read(rows: Tensor, chance: Tensor | None) -> Tensor:
+        inputs = source(rows)
+        return inputs if chance is None or augment is None else augment(inputs, chance)
+
+    return Split(labels, read)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,14 +92,14 @@ class Dataset:
 
     Attributes:
         name: A name of `DATASETS`.
-        train: For the weights.
-        test: For the figure that is reported; in a `held_out` set, for choices.
+        train: Samples for training.
+        test: Samples for the reported accuracy; in a `held_out` set, for validation.
         classes: Labels are 0 to classes - 1.
         kind: "image", (C, H, W), or "sequence", (T, *features).
         sample: The shape of one input.
         scale: Mean and deviation; by default 0 and 1.
-        per_step: Each step of a sequence has a label of its own.
-        draws: How many random numbers the augmentation of a sample takes; 0 where there is none.
+        per_step: Each time step of a sequence has its own label.
+        draws: Random numbers that the augmentation of a sample takes; 0 without augmentation.
     """
 
     name: str
@@ -54,27 +123,27 @@ class Dataset:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one epoch: normalised float32 inputs, and labels.
 
-        Every process draws the same order and the same augmentation of the whole batch and takes
-        its rows rank, rank + world, ..., so that the processes' batches together are those of one
-        process alone. A last batch of fewer than `world` samples leaves some of them none.
+        Every process draws the same order and the same augmentation of the whole batch, and takes
+        the rows rank, rank + world, ... So the batches of all processes together are those of a
+        single process. A last batch of fewer than `world` samples is empty on some processes.
 
         Args:
             split: `train` or `test`.
             size: Samples in the whole batch; the last may have fewer.
-            generator: Shuffles, and drives the augmentation. None keeps the order.
+            generator: Source of the shuffling and the augmentation; None keeps the order.
             augment: Change the samples at random, as is usual for this set.
-            rank: This process.
-            world: How many processes there are.
+            rank: Index of this process.
+            world: Number of processes.
 
         Yields:
             Images x (N, C, H, W), or sequences x (T, N, *features), float32; labels (N,), or
-            (T, N) where they are per step.
+            (T, N) if `per_step`.
 
         Raises:
-            ModelError: A size, rank or world out of range, or an augmentation without a generator
-                or for a set that has none.
+            ModelError: A size, rank or world out of range, an augmentation without a generator, or
+                a set without augmentation.
         """
-        self._check(size, generator, augment, rank, world)
+        self._check_batches(size, generator, augment, rank, world)
         count, (mean, std) = len(split), self.scale
         order = (
             torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
@@ -92,52 +161,44 @@ class Dataset:
             yield x.to(torch.float32).sub(mean).div_(std), labels
 
     def held_out(self, count: int, seed: int = 0) -> Dataset:
-        """Return a set whose `test` is drawn from `train`, which keeps the rest: for choices.
+        """Return a set for validation: its `test` is drawn from `train`, which keeps the rest.
 
-        The real test split is not in it. With a label per sample the draw is stratified: a class
-        with n of N samples gives count n / N of them, rounded down or up. The scale stays that of
-        the whole training split.
+        The real test split is absent. With one label per sample the draw is stratified: a class
+        with n of N samples gives count n / N of them, rounded down or up. The scale remains that
+        of the whole training split.
 
         Args:
             count: Samples held out.
-            seed: Of the draw.
+            seed: Seed of the draw.
 
         Raises:
-            ModelError: Nothing would be held out, or nothing left.
+            ModelError: A count that leaves a split empty.
         """
         total = len(self.train)
         if not 1 <= count < total:
-            raise ModelError(
-                f"data: {self.name}", f"{count!r} samples held out of {total}", f"1 to {total - 1}"
-            )
+            accepted = f"an integer from 1 to {total - 1}"
+            raise wrong(f"data: {self.name}", "the number held out", count, accepted)
         drawn = torch.zeros(total, dtype=torch.bool)
         drawn[_draw(self.train.labels, count, torch.Generator().manual_seed(seed))] = True
-        left, out = (~drawn).nonzero().flatten(), drawn.nonzero().flatten()
-        return replace(self, train=self.train.subset(left), test=self.train.subset(out))
+        rest, out = (~drawn).nonzero().flatten(), drawn.nonzero().flatten()
+        return replace(self, train=self.train.subset(rest), test=self.train.subset(out))
 
-    def _check(
+    def _check_batches(
         self, size: int, generator: torch.Generator | None, augment: bool, rank: int, world: int
     ) -> None:
+        where = f"data: {self.name}"
         if size < 1:
-            raise ModelError(f"data: {self.name}", f"batches of {size!r}", "1 or more")
+            raise wrong(where, "size", size, "an integer >= 1")
         if not 0 <= rank < world:
-            raise ModelError(
-                f"data: {self.name}", f"rank {rank!r} of {world!r} processes", "0 to world - 1"
-            )
+            raise wrong(where, "rank", rank, f"0 to world - 1 = {world - 1}")
         if augment and not self.draws:
-            raise ModelError(
-                "data", f"{self.name!r} has no augmentation", "augment=False for this set"
-            )
+            raise ModelError(where, "the set has no augmentation", remedy="Set augment=False.")
         if augment and generator is None:
-            raise ModelError(
-                f"data: {self.name}",
-                "augment=True draws random numbers",
-                remedy="Give a generator.",
-            )
+            raise ModelError(where, "augment=True draws random numbers", remedy="Give a generator.")
 
 
 def _draw(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draw `count` rows; by class, with the largest remainders rounded up, where there is one."""
+    """Draw `count` rows, by class if each sample has one label; the largest remainders round up."""
     if labels.dim() > 1:
         return torch.randperm(len(labels), generator=generator)[:count]
     sizes = torch.bincount(labels)

@@ -1,48 +1,41 @@
-"""`digits`: the 1,797 images of 8x8 in scikit-learn itself, values 0 to 16.
+"""Digits: the 1,797 images of 8x8 in scikit-learn itself, values 0 to 16.
 
-There is no official split. Ours is drawn at random once, with seed 0, and stratified by class, so
-the same people wrote training and test images. (The last 360 in scikit-learn's order come from
-other people: a harder test, whose figures are not comparable with ours.)
+There is no official split. Ours is drawn at random with seed 0, stratified by class, so the same
+people wrote training and test images. The last 360 in scikit-learn's order come from other people:
+a harder test, whose accuracies do not compare with ours.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from lnm_codegen.train.data.dataset import Dataset
-from lnm_codegen.train.data.options import check_choice
-from lnm_codegen.train.data.pixels import image_set, pixel_sequences
-from lnm_codegen.train.data.split import held
+from lnm_codegen.train.data.dataset import Dataset, memory_split
+from lnm_codegen.train.data.pixels import Labelled, image_set, pixel_sequences
+from lnm_codegen.validation import require_one_of
 
 TEST, SEED = 360, 0
-SPLITS = ("random", "writers")
 
 
 def digits(limit: int | None = None) -> Dataset:
-    """Return the images (1, 8, 8); 1,437 to train on, 360 to test."""
-    (train, test), (train_labels, test_labels) = _digits("random")
-    splits = held(train.unsqueeze(1), train_labels), held(test.unsqueeze(1), test_labels)
-    return image_set("digits", *splits, classes=10, limit=limit)
+    """Return the images (1, 8, 8); 1,437 for training, 360 for test."""
+    train, test = (memory_split(x.unsqueeze(1), y) for x, y in _digits("random"))
+    return image_set("digits", train, test, 10, limit)
 
 
 def digits_rows(limit: int | None = None, split: str = "random", scale: str = "unit") -> Dataset:
-    """Return them row by row: T = 8 steps of 8 pixels.
+    """Return the images row by row: T = 8 steps of 8 pixels.
 
     Args:
-        limit: Keep only so many of each split.
+        limit: Largest number of samples in each split.
         split: "random", that of `digits`; or "writers", the last 360, of other people.
         scale: "unit" (0 to 1) or "standard".
     """
-    check_choice("digits-rows", "split", split, SPLITS)
-    (train, test), labels = _digits(split)
-    return pixel_sequences(
-        "digits-rows", train, test, labels, classes=10, limit=limit, scale=scale, top=16
-    )
+    require_one_of("data: digits-rows", "split", split, ("random", "writers"))
+    return pixel_sequences("digits-rows", *_digits(split), limit, scale, top=16)
 
 
-def _digits(split: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def _digits(split: str) -> tuple[Labelled, Labelled]:
     from sklearn.datasets import load_digits  # takes a second
     from sklearn.model_selection import train_test_split
 
@@ -56,4 +49,4 @@ def _digits(split: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         train, test = train_test_split(
             rows, test_size=TEST, stratify=bunch.target, random_state=SEED
         )
-    return (images[train], images[test]), (labels[train], labels[test])
+    return (images[train], labels[train]), (images[test], labels[test])

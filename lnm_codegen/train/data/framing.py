@@ -1,106 +1,128 @@
-"""From recordings to frames over time, counted when a batch first asks for them, and kept."""
+"""Frames of events over time: counted when a batch first needs them, and then kept."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from lnm_codegen.train.data.events import Events, frames
-from lnm_codegen.train.data.options import check_choice, check_count
-from lnm_codegen.train.data.split import Augment, Split
+from lnm_codegen.train.data.dataset import LARGEST, Augment, Source, Split, source_split
+from lnm_codegen.train.data.events import Events
+from lnm_codegen.validation import require_bool, require_integer, require_one_of
 
-BINNINGS = ("count", "time")
+MAX_COUNT = 32767
 Recording = Callable[[], Events]
+
+
+def frames(
+    events: Events, time_steps: int, size: int, binning: str, side: int | None = None
+) -> NDArray[np.int16]:
+    """Count events per slice, polarity and pixel: (T, 2, side, side), 32,767 at most.
+
+    Args:
+        events: Events in the order of time.
+        time_steps: T.
+        size: Pixels along a side of the camera.
+        binning: "count" gives each slice the same number of events and the last one the remainder
+            too, as SpikingJelly does; "time" gives each the same number of microseconds.
+        side: Pixels along a side of a frame, `size` by default; a smaller frame sums pixels.
+    """
+    side = size if side is None else side
+    shape = (time_steps, 2, side, side)
+    if not len(events):
+        return np.zeros(shape, np.int16)
+    if binning == "count":
+        share = max(len(events) // time_steps, 1)
+        slices = np.minimum(np.arange(len(events)) // share, time_steps - 1)
+    else:
+        since = events.t - events.t.min()
+        slices = since * time_steps // (since.max() + 1)
+    place = (slices, events.p, events.y * side // size, events.x * side // size)
+    counts = np.bincount(np.ravel_multi_index(place, shape), minlength=math.prod(shape))
+    return counts.clip(max=MAX_COUNT).astype(np.int16).reshape(shape)
 
 
 @dataclass(frozen=True)
 class Framing:
-    """How recordings become frames.
+    """Conversion of the recordings of a set to frames.
 
     Attributes:
+        name: Name of the set.
         time_steps: T.
         camera: Pixels along a side of the camera.
-        size: Pixels along a side of a frame; fewer than the camera's sum what falls together.
-        binning: "count" (slices of as many events) or "time" (of as many microseconds).
+        size: Pixels along a side of a frame, at most `camera`.
+        binning: "count" or "time", see `frames`.
         keep: Keep the frames in memory.
+
+    Raises:
+        ModelError: A value out of range.
     """
 
+    name: str
     time_steps: int
     camera: int
     size: int
     binning: str
     keep: bool
 
-    def check(self, name: str) -> None:
-        """Raise ModelError for a value out of range."""
-        check_count(name, "time_steps", self.time_steps)
-        check_count(name, "size", self.size, 1, self.camera)
-        check_choice(name, "binning", self.binning, BINNINGS)
-        check_choice(name, "keep", self.keep, (False, True))
+    def __post_init__(self) -> None:
+        where = f"data: {self.name}"
+        require_integer(where, "time_steps", self.time_steps, 1, LARGEST)
+        require_integer(where, "size", self.size, 1, self.camera)
+        require_one_of(where, "binning", self.binning, ("count", "time"))
+        require_bool(where, "keep", self.keep)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(T, 2, H, W)."""
         return (self.time_steps, 2, self.size, self.size)
 
+    def split(
+        self, recordings: Sequence[Recording], labels: Tensor, augment: Augment | None
+    ) -> Split:
+        """Return a split that reads recordings and counts their events when a batch needs them."""
 
-def recorded_split(
-    recordings: Sequence[Recording], labels: Tensor, framing: Framing, augment: Augment | None
+        def count(rows: Tensor) -> Tensor:
+            counts = torch.empty((len(rows), *self.shape), dtype=torch.int16)
+            for k, row in enumerate(rows.tolist()):
+                events = recordings[row]()
+                found = frames(events, self.time_steps, self.camera, self.binning, self.size)
+                counts[k] = torch.from_numpy(found)
+            return counts
+
+        return frame_split(count, labels, self.shape, self.keep, augment)
+
+
+def frame_split(
+    source: Source, labels: Tensor, shape: tuple[int, ...], keep: bool, augment: Augment | None
 ) -> Split:
-    """Return a split that reads recordings and counts their events when it is asked for them."""
-
-    def make(rows: Tensor) -> Tensor:
-        found = torch.empty((len(rows), *framing.shape), dtype=torch.int16)
-        for k, row in enumerate(rows.tolist()):
-            counted = frames(
-                recordings[row](), framing.time_steps, framing.camera, framing.binning, framing.size
-            )
-            found[k] = torch.from_numpy(counted)
-        return found
-
-    return made_split(make, labels, framing.shape, framing.keep, augment)
-
-
-def made_split(
-    make: Callable[[Tensor], Tensor],
-    labels: Tensor,
-    shape: tuple[int, ...],
-    keep: bool,
-    augment: Augment | None,
-) -> Split:
-    """Return a split of frames int16 that `make` gives for rows.
+    """Return a split of int16 frames.
 
     Args:
-        make: From rows (n,) to (n, *shape).
-        labels: Of all samples.
-        shape: Of one sample.
-        keep: Call `make` once for each row and keep what it gave.
-        augment: Of whole batches.
+        source: Function from rows (n,) to frames (n, *shape).
+        labels: Labels of all samples.
+        shape: Shape of one sample.
+        keep: Call `source` once for each row and keep its frames in memory.
+        augment: Augmentation of whole batches.
     """
-    source = kept_once(make, len(labels), shape) if keep else make
-
-    def read(rows: Tensor, chance: Tensor | None) -> Tensor:
-        found = source(rows)
-        return found if chance is None or augment is None else augment(found, chance)
-
-    return Split(labels, read)
+    return source_split(cached(source, len(labels), shape) if keep else source, labels, augment)
 
 
-def kept_once(
-    make: Callable[[Tensor], Tensor], count: int, shape: tuple[int, ...]
-) -> Callable[[Tensor], Tensor]:
-    """Return a function of rows that calls `make` once for each and keeps what it gave."""
-    kept = torch.empty((count, *shape), dtype=torch.int16)  # takes memory where it is written
+def cached(source: Source, count: int, shape: tuple[int, ...]) -> Source:
+    """Return a source that calls `source` once for each row and keeps its frames."""
+    cache = torch.empty((count, *shape), dtype=torch.int16)  # takes memory where it is written
     known = torch.zeros(count, dtype=torch.bool)
 
     def read(rows: Tensor) -> Tensor:
         new = torch.unique(rows[~known[rows]])
         if len(new):
-            kept[new] = make(new)
+            cache[new] = source(new)
             known[new] = True
-        return kept[rows]
+        return cache[rows]
 
     return read

@@ -1,8 +1,7 @@
-"""ImageNet from class folders on disk: images are decoded when a batch asks for them."""
+"""ImageNet from class folders on disk: a batch decodes its own images."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,22 +12,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lnm_codegen.errors import ToolError
-from lnm_codegen.train.data.dataset import Dataset, Scale
-from lnm_codegen.train.data.options import check_count, missing
-from lnm_codegen.train.data.split import Split
-from lnm_codegen.train.data.store import Folder, Store, class_files, interleaved
+from lnm_codegen.train.data.dataset import LARGEST, Dataset, Scale, Split
+from lnm_codegen.train.data.store import (
+    Folder,
+    class_files,
+    interleaved,
+    missing,
+    read_image,
+    unequal_classes,
+)
+from lnm_codegen.validation import require_integer
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
-FORMATS = ("JPEG", "PNG")
 SCALE: Scale = (
     255 * torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
     255 * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
 )
-"""Mean and deviation of the channels over its training images, as everyone has them."""
+"""The usual mean and deviation of the channels over the training images."""
 
 LONGEST = 16
-"""Long side to short side of an image that is resized whole."""
+"""Largest ratio of the long side to the short side of an image that is resized whole."""
 TRIES = 10
 DRAWS = 4 * TRIES + 1
 
@@ -40,39 +43,31 @@ def imagenet(
 ) -> Dataset:
     """Return ImageNet, (3, size, size); as many classes as there are folders (1,000).
 
-    A training image is augmented by a random crop of 8 to 100 % of its area, resized, and a flip;
-    otherwise, and in the test split (val/), its short side becomes `short` and the middle is cut
-    out. `limit` keeps as many of each class as it can.
+    The augmentation of a training image is a random crop of 8 to 100 % of its area, resized, and a
+    flip. Without it, and in the test split (val/), the short side is resized to `short` and the
+    centre is cut out. `limit` keeps the classes balanced.
 
     Args:
-        folder: It holds train/<class>/*.JPEG and val/<class>/*.JPEG.
-        limit: Keep only so many of each split.
+        folder: Folder of train/<class>/*.JPEG and val/<class>/*.JPEG.
+        limit: Largest number of samples in each split.
         size: Pixels along a side.
-        short: Of the short side before the middle is cut out; `size` or more.
-        threads: That decode at once.
+        short: Pixels along the short side before the centre is cut out; `size` or more.
+        threads: Number of threads that decode.
     """
-    check_count("imagenet", "size", size)
-    check_count("imagenet", "short", short, size)
-    check_count("imagenet", "threads", threads, 1, 1024)
+    where, words = "data: imagenet", ("train/", "val/")
+    require_integer(where, "size", size, 1, LARGEST)
+    require_integer(where, "short", short, size, LARGEST)
+    require_integer(where, "threads", threads, 1, 1024)
     store = Folder(folder)
-    train, val = (class_files(store, f"{word}/", SUFFIXES) for word in ("train", "val"))
+    train, val = (class_files(store, word, SUFFIXES) for word in words)
+    layouts = ("train/<class>/*.JPEG and val/<class>/*.JPEG",)
     if not train or not val:
-        flat = any(Path(name).suffix.lower() in SUFFIXES for name in store.names("val"))
-        layouts = ("train/<class>/*.JPEG and val/<class>/*.JPEG",)
-        remedy = "Name the folder of both with --data-dir."
-        if flat:
-            remedy = "Here val/ holds images: move each into val/<class>/ of its class."
-        raise missing("imagenet", folder, layouts, remedy)
+        if any(Path(name).suffix.lower() in SUFFIXES for name in store.names("val")):
+            remedy = "Move each image of val/ into val/<class>/ of its class."
+            raise missing("imagenet", folder, layouts, remedy)
+        raise missing("imagenet", folder, layouts)
     if list(train) != list(val):
-        odd = sorted(set(train) ^ set(val))[0]
-        raise ToolError(
-            folder,
-            (
-                f"train/ has {len(train)} class folders with images, val/ {len(val)}, and {odd!r} "
-                "is in one alone"
-            ),
-            remedy="Expected the same in both.",
-        )
+        raise unequal_classes(folder, words, (train, val), "the same in both")
     first, second = (
         _split(store, list(part.values()), size, short, threads).first(limit)
         for part in (train, val)
@@ -82,7 +77,7 @@ def imagenet(
 
 
 def _split(
-    store: Store, groups: Sequence[Sequence[str]], size: int, short: int, threads: int
+    store: Folder, groups: Sequence[Sequence[str]], size: int, short: int, threads: int
 ) -> Split:
     paths, labels = interleaved(groups)
 
@@ -93,29 +88,15 @@ def _split(
         return torch.stack(found) if found else torch.empty((0, 3, size, size), dtype=torch.uint8)
 
     def one(row: int, numbers: Sequence[float] | None) -> Tensor:
-        return _decode(store, paths[row], size, short, numbers)
+        image = read_image(store, paths[row], ("JPEG", "PNG"))
+        pixels = _sized(image, size, short, numbers)
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     return Split(labels, read)
 
 
-def _decode(
-    store: Store, path: str, size: int, short: int, numbers: Sequence[float] | None
-) -> Tensor:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(store.read(path)), formats=FORMATS) as image:
-            pixels = _sized(image.convert("RGB"), size, short, numbers)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        said = " ".join(str(error).split()).rstrip(".")
-        raise ToolError(
-            store.root / path, f"not an image: {said}", remedy="Get it again."
-        ) from None
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-
-
 def _sized(image: Any, size: int, short: int, numbers: Sequence[float] | None) -> Any:
-    """Cut and resize (bilinear, which takes the mean where it shrinks); bytes (size, size, 3)."""
+    """Cut and resize (bilinear, averaging where it shrinks); return bytes (size, size, 3)."""
     from PIL.Image import Resampling, Transpose
 
     if numbers is not None:
@@ -124,7 +105,7 @@ def _sized(image: Any, size: int, short: int, numbers: Sequence[float] | None) -
         return np.asarray(crop.transpose(Transpose.FLIP_LEFT_RIGHT) if numbers[-1] < 0.5 else crop)
     ratio = short / min(image.size)
     wide, high = (max(short, int(side * ratio)) for side in image.size)
-    if max(wide, high) > LONGEST * short:  # a strip: its ends are cut off before, not after
+    if max(wide, high) > LONGEST * short:  # a strip: its ends are cut off first
         middle = [(side - min(side, LONGEST * min(image.size))) / 2 for side in image.size]
         image = image.crop((*middle, *(s - m for s, m in zip(image.size, middle, strict=True))))
         return _sized(image, size, short, numbers)
@@ -136,13 +117,14 @@ def _sized(image: Any, size: int, short: int, numbers: Sequence[float] | None) -
 def random_box(width: int, height: int, numbers: Sequence[float]) -> Box:
     """Return the (left, top, right, bottom) of a random part of an image.
 
-    Of its area 8 to 100 %, width to height 3/4 to 4/3 (uniform in the logarithm); the first of
-    `TRIES` that fits, and else the middle, as near to that ratio as the image allows.
+    The part has 8 to 100 % of the area and a ratio of width to height of 3/4 to 4/3, uniform in
+    the logarithm. It is the first of `TRIES` that fits. Otherwise it is the centre, as near to
+    these ratios as the image allows.
 
     Args:
-        width: In pixels.
-        height: In pixels.
-        numbers: Uniform in [0, 1); four for each try.
+        width: Width in pixels.
+        height: Height in pixels.
+        numbers: Uniform numbers in [0, 1); four for each try.
     """
     low, high = 3 / 4, 4 / 3
     for k in range(0, 4 * TRIES, 4):

@@ -1,4 +1,4 @@
-"""`load`: a set by its name."""
+"""Lookup of data sets by name."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from typing import Any
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train.data.cifar import cifar10, cifar100
-from lnm_codegen.train.data.dataset import Dataset
+from lnm_codegen.train.data.dataset import LARGEST, Dataset
 from lnm_codegen.train.data.digits import digits, digits_rows
 from lnm_codegen.train.data.ecg import ecg_qtdb
-from lnm_codegen.train.data.event_sets import cifar10_dvs, dvs_gesture, n_mnist
-from lnm_codegen.train.data.idx_sets import (
+from lnm_codegen.train.data.event_sets import cifar10_dvs, dvs_gesture, fashion_events, n_mnist
+from lnm_codegen.train.data.imagenet import imagenet
+from lnm_codegen.train.data.mnist import (
     fashion_columns,
     fashion_mnist,
     mnist,
     mnist_permuted,
     mnist_sequential,
 )
-from lnm_codegen.train.data.imagenet import imagenet
 from lnm_codegen.train.data.mnist1d import mnist1d
-from lnm_codegen.train.data.options import check_count
-from lnm_codegen.train.data.saccades import fashion_events
 from lnm_codegen.train.data.series import time_series
 from lnm_codegen.train.data.synthetic import delayed_xor, randman, yin_yang
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.validation import require_integer, require_known
 
 SETS: Mapping[str, Callable[..., Dataset]] = {
     "digits": digits,
@@ -50,7 +48,7 @@ SETS: Mapping[str, Callable[..., Dataset]] = {
     "cifar10-dvs": cifar10_dvs,
     "dvs-gesture": dvs_gesture,
 }
-"""What makes each set. A function takes `limit`, `folder` if it reads files, and its options."""
+"""Constructors: each takes `limit`, `folder` if it reads files, and the options of its set."""
 
 DATASETS = tuple(SETS)
 
@@ -62,41 +60,28 @@ def load(
 
     Args:
         name: One of `DATASETS`.
-        folder: Where its files are, for a set that reads some.
-        limit: Keep only so many training and test samples, for a quick try.
-        options: Of that set; see its function in `SETS`.
+        folder: Folder of its files, for a set that reads files.
+        limit: Largest number of samples in each split, for a quick try.
+        options: Options of that set; see its function in `SETS`.
 
     Raises:
-        ModelError: No set of that name, an option that it does not have or out of its range, a
-            folder for a set that reads no files, or none for one that does.
-        ToolError: The files are missing or malformed, or a package is.
+        ModelError: An unknown set, an option that it lacks or out of its range, a folder for a set
+            that reads no files, or no folder for a set that needs one.
+        ToolError: The files are missing or malformed, or a package is missing.
     """
-    if name not in SETS:
-        raise ModelError("data", f"no set {name!r}", DATASETS, did_you_mean(name, DATASETS))
-    parameters = inspect.signature(SETS[name]).parameters
+    make = SETS[require_known("data", "set", name, DATASETS)]
+    where = f"data: {name}"
+    parameters = inspect.signature(make).parameters
     accepted = [word for word in parameters if word not in ("folder", "limit")]
     for word in options:
-        if word not in accepted:
-            raise ModelError(
-                "data",
-                f"{name} has no option {word!r}",
-                ", ".join(accepted) or "none",
-                did_you_mean(word, accepted),
-            )
+        require_known(where, "option", word, accepted)
     if limit is not None:
-        check_count(name, "limit", limit)
+        require_integer(where, "limit", limit, 1, LARGEST)
     if folder is not None:
         if "folder" not in parameters:
-            raise ModelError(
-                "data",
-                f"{name!r} reads no files and takes no folder",
-                remedy="Leave out --data-dir.",
-            )
-        return SETS[name](folder=Path(folder), limit=limit, **options)
+            raise ModelError(where, "the set reads no files", remedy="Leave out --data-dir.")
+        return make(folder=Path(folder), limit=limit, **options)
     if "folder" in parameters and parameters["folder"].default is inspect.Parameter.empty:
-        raise ModelError(
-            "data",
-            f"{name!r} is read from a folder of yours",
-            remedy="Name it with --data-dir; docs/data.md says what may be in it.",
-        )
-    return SETS[name](limit=limit, **options)
+        remedy = "Name it with --data-dir; docs/data.md lists its layouts."
+        raise ModelError(where, "the set is read from a folder of yours", remedy=remedy)
+    return make(limit=limit, **options)

@@ -1,4 +1,4 @@
-"""Time series of the UCR and UEA archives, from .ts text files such as the package aeon carries.
+"""Time series of the UCR and UEA archives, from .ts text files such as those of the package aeon.
 
 | problem in aeon | train, test | dimensions x length | classes | linear on the mean over time |
 | --- | --- | --- | --- | --- |
@@ -11,38 +11,39 @@
 | ItalyPowerDemand | 67, 1029 | 1 x 24 | 2 | .51 |
 | PickupGestureWiimoteZ | 50, 50 | 1 x 29 to 361 | 10 | |
 
-The package is found, not imported: it asks for more than its files need.
+The package is located, not imported, because it requires more packages than its files need.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lnm_codegen.errors import ModelError, ToolError
-from lnm_codegen.train.data.dataset import Dataset
-from lnm_codegen.train.data.split import Split, held
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.errors import ToolError
+from lnm_codegen.train.data.dataset import Dataset, Split, memory_split
+from lnm_codegen.train.data.store import damaged
+from lnm_codegen.validation import require_known, wrong
 
+_WHERE = "data: time-series"
 _REMEDY = (
-    "Run pip install --no-deps aeon, which carries eight problems, or name the folder of your .ts"
+    "Run pip install --no-deps aeon, which contains eight problems, or name the folder of your .ts"
     " files with --data-dir."
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Series:
+class Series(NamedTuple):
     """The content of a .ts file.
 
     Attributes:
-        values: An array (length, dimensions) float32 for each series, NaN where a value is missing.
-        labels: The last field of each line, as it stands.
+        values: An array (length, dimensions) float32 for each series, NaN for a missing value.
+        labels: The last field of each line, unchanged.
     """
 
     values: tuple[NDArray[np.float32], ...]
@@ -55,27 +56,29 @@ def time_series(
     """Return a problem of the archive: T steps of its dimensions, a label per series.
 
     Each dimension is standardised by the values of the training series. Series shorter than the
-    longest of both splits get zeros, the mean, in front, so that all end together; so does a value
-    that is missing.
+    longest of both splits start with zeros, the mean, so that all end together. A missing value
+    becomes zero too.
 
     Args:
-        folder: It holds <problem>/<problem>_TRAIN.ts and _TEST.ts, or these two; by default that of
-            the package aeon.
-        limit: Keep only so many of each split.
+        folder: Folder of <problem>/<problem>_TRAIN.ts and _TEST.ts, or of these two files; by
+            default that of the package aeon.
+        limit: Largest number of samples in each split.
         problem: Its name in the archive.
     """
     if type(problem) is not str:
-        raise ModelError("data: time-series", f"problem is {problem!r}", "a name")
+        raise wrong(_WHERE, "problem", problem, "a name")
     place = _find(folder, problem)
     train, test = (read_ts(place / f"{problem}_{word}.ts") for word in ("TRAIN", "TEST"))
     known = sorted(set(train.labels))
     for label in test.labels:
         if label not in known:
-            raise ToolError(place, f"test label {label!r} is not in {problem}_TRAIN.ts")
-    dimensions = train.values[0].shape[1]
-    if test.values[0].shape[1] != dimensions:
+            raise ToolError(
+                place / f"{problem}_TEST.ts", f"label {label!r} is not a training label", known
+            )
+    dimensions, other = (part.values[0].shape[1] for part in (train, test))
+    if other != dimensions:
         raise ToolError(
-            place, f"{dimensions} dimensions in training, {test.values[0].shape[1]} in test"
+            place, f"{dimensions} training dimensions, {other} in test", "equal numbers"
         )
     every = np.ma.masked_invalid(np.concatenate(train.values))
     mean, std = every.mean(axis=0).filled(0.0), every.std(axis=0).filled(1.0)
@@ -87,59 +90,60 @@ def time_series(
         for row, values in zip(inputs, part.values, strict=True):
             row[length - len(values) :] = np.nan_to_num((values - mean) / std)
         labels = torch.tensor([known.index(label) for label in part.labels])
-        return held(torch.from_numpy(inputs), labels).first(limit)
+        return memory_split(torch.from_numpy(inputs), labels).first(limit)
 
     shape = (length, dimensions)
     return Dataset("time-series", split(train), split(test), len(known), "sequence", shape)
 
 
 def read_ts(path: Path) -> Series:
-    """Return the series of a .ts file: after the line @data, dimensions apart by colons.
+    """Return the series of a .ts file: lines after @data, colons between the dimensions.
 
     Raises:
-        ToolError: The file cannot be read, or a line is not what it should be.
+        ToolError: The file cannot be read, or a line is malformed.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise ToolError(path, f"cannot be read: {said}", remedy="Get the file again.") from None
+        raise damaged(path, error) from None
     values: list[NDArray[np.float32]] = []
     labels: list[str] = []
-    in_data = False
-    for number, raw in enumerate(lines, 1):
-        line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
-        if not in_data:
-            in_data = line.lower() == "@data"
-            words = line.lower().split()
-            if words == ["@targetlabel", "true"]:
-                raise ToolError(path, "labels are numbers to predict", "classes")
-            if words[:2] == ["@classlabel", "false"]:
-                raise ToolError(path, "its series have no labels", "classes")
-            continue
+    for number, line in _data_lines(path, lines):
         *dimensions, label = line.split(":")
         try:
             series = np.array([[_number(v) for v in d.split(",")] for d in dimensions], np.float32)
         except ValueError:
             series = np.empty((0, 0), np.float32)
         if not series.size or (values and len(series) != values[0].shape[1]):
-            raise ToolError(
+            raise damaged(
                 path,
-                (
-                    f"line {number} is not a series: dimensions of one length, as many as in the "
-                    "first, and a label, apart by colons"
-                ),
-                remedy="Get the file again.",
+                f"line {number} is not a series",
+                "dimensions of one length, as many as in the first series, and a label, with"
+                " colons between",
             )
         values.append(series.T)
         labels.append(label.strip())
     if not values:
-        raise ToolError(
-            path, "no series in it", remedy="Expected lines after @data. Get the file again."
-        )
+        raise damaged(path, "no series in it", "lines after @data")
     return Series(tuple(values), tuple(labels))
+
+
+def _data_lines(path: Path, lines: list[str]) -> Iterator[tuple[int, str]]:
+    """Yield the number and text of each line after @data; refuse series without classes."""
+    in_data = False
+    for number, raw in enumerate(lines, 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        if in_data:
+            yield number, line
+            continue
+        in_data = line.lower() == "@data"
+        words = line.lower().split()
+        if words == ["@targetlabel", "true"]:
+            raise ToolError(path, "its labels are numbers to predict", "classes")
+        if words[:2] == ["@classlabel", "false"]:
+            raise ToolError(path, "its series have no labels", "classes")
 
 
 def _number(text: str) -> float:
@@ -155,27 +159,17 @@ def _find(folder: Path | None, problem: str) -> Path:
     """Return the folder of a problem's two files."""
     base = _aeon() if folder is None else folder
     if not base.is_dir():
-        raise ToolError("data: time-series", f"{base} does not exist", remedy=_REMEDY)
+        raise ToolError(_WHERE, f"{base} does not exist", remedy=_REMEDY)
     files = sorted(base.glob("*_TRAIN.ts")) + sorted(base.glob("*/*_TRAIN.ts"))
     places = {f.name.removesuffix("_TRAIN.ts"): f.parent for f in files}
-    if problem in places:
-        return places[problem]
     if not places:
-        raise ToolError(
-            "data: time-series",
-            f"{base} holds no <problem>_TRAIN.ts, nor does a folder in it",
-            remedy=_REMEDY,
-        )
-    raise ModelError(
-        "data: time-series",
-        f"no problem {problem!r} in {base}",
-        ", ".join(sorted(places)),
-        did_you_mean(problem, places),
-    )
+        problem = f"{base} and the folders in it hold no <problem>_TRAIN.ts"
+        raise ToolError(_WHERE, problem, remedy=_REMEDY)
+    return places[require_known(f"{_WHERE}: {base}", "problem", problem, sorted(places))]
 
 
 def _aeon() -> Path:
     spec = importlib.util.find_spec("aeon")
     if spec is None or not spec.submodule_search_locations:
-        raise ToolError("data: time-series", "the package aeon is not installed", remedy=_REMEDY)
+        raise ToolError(_WHERE, "the package aeon is not installed", remedy=_REMEDY)
     return Path(spec.submodule_search_locations[0]) / "datasets" / "data"

@@ -1,6 +1,6 @@
-"""Tasks that are made, not recorded: each is known exactly, hangs on its seed, and needs time.
+"""Synthetic tasks: each has an exact definition, depends only on its seed, and needs time.
 
-| set | what solves it | what does not |
+| set | solved by | not solved by |
 | --- | --- | --- |
 | `delayed-xor` | a memory of the first burst until the second | any linear function: .52 |
 | `randman` | spike times, to a few steps | spike counts: every unit fires once |
@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lnm_codegen.train.data.dataset import Dataset
-from lnm_codegen.train.data.options import check_count, check_number
-from lnm_codegen.train.data.split import Split, held
+from lnm_codegen.train.data.dataset import LARGEST, Dataset, memory_split
+from lnm_codegen.validation import require_integer, require_number
 
 Floats = NDArray[np.float64]
 
 RADIUS, DOT = 0.5, 0.1
-"""Of the yin-yang disk, and of its two dots."""
+"""Radii of the yin-yang disk and of its two dots."""
 
 
 def delayed_xor(
@@ -35,19 +34,17 @@ def delayed_xor(
     After Zheng et al. 2024 (Nature Communications 15, 277). A burst lasts 10 steps; noise between.
 
     Args:
-        limit: Keep only so many of each split.
+        limit: Largest number of samples in each split.
         time_steps: T, 20 or more.
-        channels: All alike.
-        noise: Probability of a spike that means nothing, per step and channel, in (0, 1].
-        train: Sequences to train on.
-        test: Sequences to test on.
-        seed: Of everything.
+        channels: Number of channels, all with the same statistics.
+        noise: Probability of a noise spike per step and channel, in (0, 1].
+        train: Number of training sequences.
+        test: Number of test sequences.
+        seed: Seed of everything.
     """
     name, burst, rates = "delayed-xor", 10, np.array([0.2, 0.6])
-    check_count(name, "time_steps", time_steps, 2 * burst)
-    check_count(name, "channels", channels)
-    check_number(name, "noise", noise, 0, 1)
-    _check_sizes(name, train, test, seed)
+    _require_counts(name, train, test, seed, time_steps=(time_steps, 20), channels=(channels, 1))
+    require_number(f"data: {name}", "noise", noise, above=0, high=1)
     rng = np.random.default_rng(seed)
     count = train + test
     first, second = rng.integers(0, 2, (2, count))
@@ -64,28 +61,27 @@ def randman(
 ) -> Dataset:  # fmt: skip
     """Return smooth random manifolds as spike times: each unit fires once, a class is a manifold.
 
-    Zenke and Vogels 2021 (Neural Computation 33, 899): unit j of a class fires at the place, scaled
-    to [0, 1] over all samples of the class, that `manifold` gives for a random point.
+    Zenke and Vogels 2021 (Neural Computation 33, 899): unit j of a class fires at the coordinate
+    that `manifold` gives for a random point, scaled to [0, 1] over all samples of the class.
 
     Args:
-        limit: Keep only so many of each split.
+        limit: Largest number of samples in each split.
         time_steps: T, 2 or more.
-        units: Channels.
-        classes: How many.
-        dimensions: Of the manifolds.
-        alpha: Smoothness, above 0.1: the larger, the smoother.
-        train: Sequences to train on.
-        test: Sequences to test on.
-        seed: Of the manifolds and the points on them.
+        units: Number of channels.
+        classes: Number of classes, 2 or more.
+        dimensions: Dimensions of the manifolds.
+        alpha: Smoothness, in (0.1, 100]: the larger, the smoother.
+        train: Number of training sequences, at least `classes`.
+        test: Number of test sequences.
+        seed: Seed of the manifolds and the points on them.
     """
     name = "randman"
-    check_count(name, "time_steps", time_steps, 2)
-    for word, value in (("units", units), ("dimensions", dimensions)):
-        check_count(name, word, value)
-    check_count(name, "classes", classes, 2)
-    check_number(name, "alpha", alpha, 0.1, 100)
-    _check_sizes(name, train, test, seed)
-    check_count(name, "train", train, classes)
+    _require_counts(
+        name, train, test, seed, time_steps=(time_steps, 2), units=(units, 1),
+        dimensions=(dimensions, 1), classes=(classes, 2),
+    )  # fmt: skip
+    require_integer(f"data: {name}", "train", train, classes, LARGEST)
+    require_number(f"data: {name}", "alpha", alpha, above=0.1, high=100)
     rng = np.random.default_rng(seed)
     count = train + test
     labels = rng.permutation(np.arange(count) % classes)
@@ -102,7 +98,7 @@ def randman(
 
 
 def manifold(points: Floats, shape: Floats, alpha: float) -> Floats:
-    """Return the place of each point on a random manifold, (count, units).
+    """Return the coordinates of each point on a random manifold, (count, units).
 
         product over d of  sum over i of  p_0i (i + 1)^-alpha sin(2 pi (i u_d p_1i + p_2i))
 
@@ -127,18 +123,17 @@ def yin_yang(
     """Return points in a yin-yang sign as spike times: yin, yang, or one of the dots.
 
     Kriener, Göltz and Petrovici 2022 (arXiv 2102.08211). Channels x, y, 1 - x, 1 - y each spike
-    once, larger values later, and a fifth at step 0 always; classes are equally probable.
-    Published for networks without spikes: 97.6 with a hidden layer of 30, 63.8 with none.
+    once, later for larger values, and a fifth at step 0; classes are equally probable. Published
+    for networks without spikes: 97.6 with a hidden layer of 30, 63.8 without one.
 
     Args:
-        limit: Keep only so many of each split.
+        limit: Largest number of samples in each split.
         time_steps: T, 2 or more.
-        train: Points to train on.
-        test: Points to test on.
-        seed: Of the points.
+        train: Number of training points.
+        test: Number of test points.
+        seed: Seed of the points.
     """
-    check_count("yin-yang", "time_steps", time_steps, 2)
-    _check_sizes("yin-yang", train, test, seed)
+    _require_counts("yin-yang", train, test, seed, time_steps=(time_steps, 2))
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, train + test)
     points = np.empty((train + test, 2))
@@ -155,8 +150,8 @@ def yin_yang(
 def yin_yang_class(points: Floats) -> NDArray[np.int64]:
     """Return 0 (yin), 1 (yang) or 2 (a dot) for points (count, 2) in the disk; -1 outside it.
 
-    The disk has its middle at (.5, .5) and radius .5; the dots, of radius .1, lie at (.25, .5) and
-    (.75, .5), in the middle of the two half-disks that bulge from one side to the other.
+    The disk has its centre at (.5, .5) and radius .5. The dots, of radius .1, lie at (.25, .5) and
+    (.75, .5), the centres of the two half-disks that extend from one side to the other.
     """
     x, y = points.T
     right = np.hypot(x - 1.5 * RADIUS, y - RADIUS)
@@ -170,11 +165,9 @@ def yin_yang_class(points: Floats) -> NDArray[np.int64]:
 
 
 def one_spike(values: Floats, time_steps: int) -> NDArray[np.bool_]:
-    """Return one spike per channel at step round(value (T - 1)): (count, T, channels).
+    """Return one spike per channel, at step round(value (T - 1)), for values (count, channels).
 
-    Args:
-        values: In [0, 1], (count, channels).
-        time_steps: T.
+    Values lie in [0, 1]; the spikes have shape (count, T, channels).
     """
     step = np.rint(values * (time_steps - 1)).astype(np.int64)
     spikes: NDArray[np.bool_] = step[:, None, :] == np.arange(time_steps)[None, :, None]
@@ -185,17 +178,18 @@ def _sequences(
     name: str, spikes: NDArray[np.bool_], labels: NDArray[Any], train: int, classes: int,
     limit: int | None,
 ) -> Dataset:  # fmt: skip
-    """Return a set whose first `train` sequences are to train on."""
+    """Return a set whose first `train` sequences are the training split."""
     inputs = torch.from_numpy(spikes.view(np.uint8))
     targets = torch.from_numpy(labels.astype(np.int64))
-    splits: list[Split] = [
-        held(inputs[part], targets[part]).first(limit)
+    first, second = (
+        memory_split(inputs[part], targets[part]).first(limit)
         for part in (slice(None, train), slice(train, None))
-    ]
-    return Dataset(name, splits[0], splits[1], classes, "sequence", tuple(inputs.shape[1:]))
+    )
+    return Dataset(name, first, second, classes, "sequence", tuple(inputs.shape[1:]))
 
 
-def _check_sizes(name: str, train: int, test: int, seed: int) -> None:
-    check_count(name, "train", train)
-    check_count(name, "test", test)
-    check_count(name, "seed", seed, 0)
+def _require_counts(name: str, train: int, test: int, seed: int, **others: tuple[int, int]) -> None:
+    """Refuse counts below their lower bounds; `others` are pairs of a value and its bound."""
+    bounds = {**others, "train": (train, 1), "test": (test, 1), "seed": (seed, 0)}
+    for word, (value, low) in bounds.items():
+        require_integer(f"data: {name}", word, value, low, LARGEST)

@@ -1,9 +1,9 @@
-"""Read pickles that hold dicts, lists, numbers, text and arrays of bytes, and refuse every other.
+"""A reader of pickles that hold dicts, lists, numbers, text and arrays of bytes only.
 
-CIFAR's Python batches are pickles, and a pickle can name any function and have it called. Here it
-may name four, and none is NumPy's own, whose dtypes and arrays a pickle can put into a state that
-brings the interpreter down: stand-ins take down what would be built, and the array is made at the
-end.
+CIFAR's Python batches are pickles, and a pickle can call any function by its name. This reader
+accepts five names and replaces each by a stand-in. None of NumPy's own types is built, because a
+pickle can put its dtypes and arrays into a state that crashes the interpreter. The stand-ins record
+the arguments, and the reader builds the array at the end.
 """
 
 from __future__ import annotations
@@ -16,32 +16,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lnm_codegen.errors import ToolError
+from lnm_codegen.errors import reason
+from lnm_codegen.train.data.store import damaged
 
 
 class _Dtype:
-    """Stands for numpy.dtype: a byte, and no other."""
+    """Stand-in for numpy.dtype: a byte, and no other."""
 
     def __init__(self, kind: Any, *flags: Any) -> None:
         if kind not in ("u1", "|u1"):
             raise pickle.UnpicklingError(f"an array of {kind!r}, not of bytes")
 
     def __setstate__(self, state: Any) -> None:
-        """A byte has no state that matters."""
+        """Ignore the state: a byte has none that matters."""
 
 
 class _Array:
-    """Stands for numpy.ndarray, and for the function that makes an empty one."""
+    """Stand-in for numpy.ndarray, and for the function that makes an empty one."""
 
     def __init__(self, *empty: Any) -> None:
         self.array: NDArray[np.uint8] | None = None
 
     def __setstate__(self, state: Any) -> None:
-        """Take (version, shape, dtype, whether columns come first, bytes)."""
+        """Build the array from (version, shape, dtype, column-major order, bytes)."""
         _, shape, dtype, by_columns, raw = state
-        sound = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+        is_shape = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
         raw = raw.encode("latin1") if isinstance(raw, str) else raw
-        if not (sound and type(dtype) is _Dtype and type(raw) is bytes):
+        if not (is_shape and type(dtype) is _Dtype and type(raw) is bytes):
             raise pickle.UnpicklingError("an array without shape, type or bytes")
         if len(raw) != math.prod(shape):
             raise pickle.UnpicklingError(f"{len(raw)} bytes for an array of {shape}")
@@ -50,9 +51,9 @@ class _Array:
 
 
 class _Latin1:
-    """Stands for `_codecs.encode`, by which Python 3 writes bytes in old protocols.
+    """Stand-in for `_codecs.encode`, by which Python 3 writes bytes in old protocols.
 
-    No function, as a pickle can give a function a state: other defaults, for the whole process.
+    It is no function: a pickle could change a function's defaults for the whole process.
     """
 
     def __new__(cls, text: str, encoding: str = "latin1") -> bytes:  # type: ignore[misc]
@@ -61,7 +62,7 @@ class _Latin1:
         return str(text).encode("latin1")
 
     def __setstate__(self, state: Any) -> None:
-        """Nothing has this type, so nothing can be given a state."""
+        """Take no state: no object has this type."""
 
 
 _ALLOWED = {
@@ -81,17 +82,14 @@ class _Restricted(pickle.Unpickler):
 
 
 def read_pickle(raw: bytes, where: str) -> Any:
-    """Return what a pickle holds; text of Python 2 is read as Latin-1.
+    """Return the content of a pickle; text of Python 2 is read as Latin-1.
 
     Args:
         raw: The pickle.
         where: Its name, for messages.
 
-    Returns:
-        Its content; where that is a dict, its values that are arrays are NumPy's.
-
     Raises:
-        ToolError: It is broken, or names anything that is not on the list.
+        ToolError: The pickle is broken, or has a name or a type that is not allowed.
     """
     try:
         found = _Restricted(io.BytesIO(raw), encoding="latin1").load()
@@ -99,13 +97,8 @@ def read_pickle(raw: bytes, where: str) -> Any:
             return {key: _plain(value) for key, value in found.items()}
         return _plain(found)
     except Exception as error:  # a broken pickle raises nearly anything
-        said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ToolError(
-            f"{where}: refused",
-            said,
-            "pickles of dicts, lists, numbers, text and arrays of bytes",
-            "Get the file again.",
-        ) from None
+        accepted = "pickles of dicts, lists, numbers, text and arrays of bytes"
+        raise damaged(where, f"refused: {reason(error)}", accepted) from None
 
 
 def _plain(value: Any) -> Any:
