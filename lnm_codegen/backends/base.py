@@ -75,7 +75,7 @@ class Source:
 
 
 class Backend(Protocol):
-    """A target of code generation. It decides every operator and name; templates only place them."""
+    """A target of code generation. It decides operators and names; templates only place them."""
 
     @property
     def name(self) -> str:

@@ -1,58 +1,51 @@
-"""`triton`: a standalone module for NVIDIA and AMD GPUs, fused over time.
+"""Triton backend: a standalone module for NVIDIA and AMD GPUs, fused over time.
 
-One file: the step as functions, three kernels (forward, backward, sums), `forward` and `backward`
-on buffers, and a differentiable function for an engineer who takes the file along.
+It writes one file: the step as functions, three kernels (forward, backward, reduction), `forward`
+and `backward` on buffers, and a differentiable function for use without this package.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lnm_codegen.backends.base import Model, Source
+from lnm_codegen.backends.names import (
+    collisions,
+    marked,
+    python_scopes,
+    renamed,
+    require_no_collision,
+)
 from lnm_codegen.backends.plan import FAR, ROLES, Plan, plan_of
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.triton.expr import TritonDialect, enclosed, lines
-from lnm_codegen.backends.triton.host import autograd_text, function_name, host_text
-from lnm_codegen.backends.triton.kernels import LANES, chunk_of, kernels_text, warps_of
-from lnm_codegen.backends.triton.math import math_functions
-from lnm_codegen.backends.triton.names import Names
-from lnm_codegen.backends.triton.sums import sums_text, sums_view
-from lnm_codegen.ir.nodes import Kernel
+from lnm_codegen.backends.triton.expr import TritonDialect, enclosed, lines, math_functions
+from lnm_codegen.backends.triton.host import autograd_source, function_name, host_source
+from lnm_codegen.backends.triton.kernels import (
+    LANES,
+    Arguments,
+    chunk_of,
+    kernels_source,
+    warps_of,
+)
+from lnm_codegen.backends.triton.sums import sums_block, sums_source
 
 AHEAD, FORWARD_LANES, FORWARD_WARPS = 4, 512, 4
 
+_COMMENTS = {
+    "prepare": "Return the part of a step that depends on parameters alone.",
+    "step_forward": "Return outputs and states of t, from states of t-1 and inputs of t.",
+    "step_advance": "Return the states of the same step alone.",
+    "step_backward": "Return gradients before step t, and a term of each parameter's gradient.",
+    "prepare_backward": "Return parameters' gradients, from sums over time steps and neurons.",
+}
+_KERNELS = {*_COMMENTS, "_forward_kernel", "_backward_kernel", "_sums_kernel"}
 
-@dataclass(frozen=True, slots=True)
-class _Function:
+
+class _Function(NamedTuple):
     comment: str
     signature: tuple[str, ...]
     lines: tuple[str, ...]
     results: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _ModuleView:
-    family: str
-    function: str
-    equations: tuple[str, ...]
-    dtype: str
-    real_name: str
-    granularity_text: str
-    chunk: int
-    far: int
-    ahead: int
-    lanes: int
-    warps: int
-    forward_lanes: int
-    forward_warps: int
-    rows_per_lane: int
-    math: str
-    functions: tuple[_Function, ...]
-    kernels: str
-    sums: str
-    sums_block: str
-    host: str
-    autograd: str
 
 
 class Triton:
@@ -63,27 +56,25 @@ class Triton:
     def emit(self, model: Model) -> Source:
         """Return one module.
 
+        Names in the kernels get an affix if one collides with a variable of the kernels.
+
         Raises:
-            UnsupportedError: A name of the model is one of the kernels' own.
+            UnsupportedError: A name collides with one of the host functions.
         """
+        twin = renamed(model, marked)
+        functions, module = python_scopes(_module(twin, twin))
+        kernels = [functions.pop(name) for name in _KERNELS & functions.keys()]
+        require_no_collision(f"triton: {model.name}", [*functions.values(), module])
+        inner = renamed(model, "own_{}_".format) if collisions(kernels) else model
         path = f"{model.name}.py"
-        return Source({path: render("triton/module.py.j2", _module_view(model))}, path)
+        return Source({path: _module(model, inner)}, path)
 
 
-_COMMENTS = {
-    "prepare": "Return what a step needs that parameters alone decide.",
-    "step_forward": "Return outputs and states of t; from states of t-1 and inputs of t.",
-    "step_advance": "Return the states of the same step alone.",
-    "step_backward": "Return gradients before step t, and a term of each parameter's gradient.",
-    "prepare_backward": "Return parameters' gradients; from sums over steps and neurons.",
-}
-
-
-def _module_view(model: Model) -> _ModuleView:
-    plan = plan_of(model)
-    names = Names(plan, TritonDialect(model.real))
-    names.check()
-    return _ModuleView(
+def _module(model: Model, inner: Model) -> str:
+    """Return the module of a model whose kernels have the names of `inner`."""
+    outer, arguments = Arguments(plan_of(model)), Arguments(plan_of(inner))
+    plan = outer.plan
+    view = dict(
         family=model.family,
         function=function_name(model.name),
         equations=model.equations,
@@ -97,32 +88,26 @@ def _module_view(model: Model) -> _ModuleView:
         warps=warps_of(plan),
         forward_lanes=FORWARD_LANES,
         forward_warps=FORWARD_WARPS,
-        rows_per_lane=16 if names.by_rows else 4,
-        math=math_functions(plan.kernels, model.real),
-        functions=_functions(plan, names.dialect),
-        kernels=kernels_text(names),
-        sums=sums_text(names),
-        sums_block=sums_view(names).block,
-        host=host_text(names),
-        autograd=autograd_text(names),
+        rows_per_lane=16 if outer.by_rows else 4,
+        math=math_functions(tuple(plan.functions.values()), model.real),
+        functions=_functions(arguments.plan),
+        kernels=kernels_source(arguments),
+        sums=sums_source(arguments),
+        sums_block=sums_block(plan),
+        host=host_source(outer),
+        autograd=autograd_source(outer),
     )
+    return render("triton/module.py.j2", view)
 
 
-def _functions(plan: Plan, dialect: TritonDialect) -> tuple[_Function, ...]:
-    def function(name: str, kernel: Kernel) -> _Function:
-        taken = [p.var.name for p in plan.read_inputs(kernel)]
-        return _Function(
+def _functions(plan: Plan) -> tuple[_Function, ...]:
+    dialect = TritonDialect(plan.model.real)
+    return tuple(
+        _Function(
             _COMMENTS[name],
-            enclosed(f"def {name}(", taken, "):"),
+            enclosed(f"def {name}(", [p.var.name for p in plan.read_inputs(kernel)], "):"),
             lines(kernel, dialect),
             enclosed("return ", kernel.result_names(*ROLES), indent=4),
         )
-
-    named = {
-        "prepare": plan.made,
-        "step_forward": plan.forward,
-        "step_advance": plan.advance,
-        "step_backward": plan.backward,
-        "prepare_backward": plan.prepare_backward,
-    }
-    return tuple(function(n, k) for n, k in named.items() if k.results)
+        for name, kernel in plan.functions.items()
+    )

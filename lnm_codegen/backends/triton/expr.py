@@ -1,4 +1,4 @@
-"""Triton expressions: selects, fused multiply-adds, correctly rounded division, functions."""
+"""Printer of Triton: literals, expressions, statements and elementary functions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from lnm_codegen.backends import expr
+from lnm_codegen.backends import elementary, expr
+from lnm_codegen.backends.elementary import FUNCTIONS, LN2_LOW, elementary_view
+from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
 from lnm_codegen.ir.nodes import BinaryOp, Const, Expr, Fn, Kernel, UnaryOp
-
-OWN = {Fn.EXP: "neuron_exp", Fn.LOG: "neuron_log", Fn.TANH: "neuron_tanh",
-        Fn.SIGMOID: "neuron_sigmoid"}  # fmt: skip
-"""Functions that a module brings along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +34,11 @@ class TritonDialect:
         return f"tl.{self.dtype}"
 
     def number(self, c: Const) -> str:
-        """Write a literal."""
+        """Return a literal."""
         return number(rounded(c.value, self.dtype), self.dtype)
 
     def select(self, e: ir.Select) -> tuple[str, int]:
-        """Write a select; two literals alone would make it a float32."""
+        """Return a select; two literals would make it a float32."""
         cond, then, orelse = (expr.text(x, self) for x in (e.cond, e.then, e.orelse))
         typed = (
             self.dtype == "float64" and isinstance(e.then, Const) and isinstance(e.orelse, Const)
@@ -48,30 +46,30 @@ class TritonDialect:
         return f"tl.where({cond}, {then}, {orelse})" + f".to({self.real})" * typed, expr.CALL
 
     def fma(self, e: ir.Fma) -> tuple[str, int]:
-        """Write a fused multiply-add."""
+        """Return a fused multiply-add."""
         a, b, c = (expr.text(x, self) for x in (e.a, e.b, e.c))
         return f"tl.fma({a}, {b}, {c})", expr.CALL
 
     def call(self, e: ir.Call) -> tuple[str, int]:
-        """Write a function call; `tl.sqrt` of float32 is an approximation."""
+        """Return a function call; `tl.sqrt` of float32 is an approximation."""
         rooted = "tl.sqrt_rn" if self.dtype == "float32" else "tl.sqrt"
-        name = rooted if e.fn is Fn.SQRT else OWN.get(e.fn, f"tl.{e.fn.value}")
+        name = rooted if e.fn is Fn.SQRT else FUNCTIONS.get(e.fn, f"tl.{e.fn.value}")
         return f"{name}({expr.text(e.arg, self)})", expr.CALL
 
     def spike(self, e: ir.Spike) -> tuple[str, int]:
-        """Write whether a spike is fired."""
+        """Return the condition of a spike."""
         return f"{expr.text(e.arg, self, expr.SUM)} >= 0.0", expr.COMPARE
 
     def detach(self, e: ir.Detach) -> tuple[str, int]:
-        """Write the operand of a Detach."""
+        """Return the operand of a Detach."""
         return expr.text(e.arg, self, expr.CALL), expr.CALL
 
     def text(self, e: Expr) -> str:
-        """Write an expression; `/` of float32 is an approximation, so a quotient is a call."""
+        """Return an expression; `/` of float32 is an approximation, so a quotient is a call."""
         return expr.text(self._spelled(e) if self.dtype == "float32" else e, self)
 
     def _spelled(self, e: Expr) -> Expr:
-        """Return `e` with every quotient as one word."""
+        """Return `e` with the text of every quotient as a variable."""
         new = ir.map_children(e, self._spelled)
         match new:
             case ir.Binary(BinaryOp.DIV, lhs, rhs):
@@ -83,8 +81,8 @@ class TritonDialect:
 def number(value: float, dtype: str) -> str:
     """Return a literal that reads back as `value`.
 
-    Triton reads a literal that stands alone as float32 where its magnitude fits; what that would
-    lose is written with its type.
+    Triton reads a literal of float32's range as a float32. A literal that would lose digits is
+    printed with its type.
     """
     kind = np.dtype(dtype).type
     with np.errstate(all="ignore"):
@@ -98,22 +96,53 @@ def number(value: float, dtype: str) -> str:
     return text if exact and safe else f"tl.full([], {text}, tl.{dtype})"
 
 
+def math_functions(kernels: Sequence[Kernel], dtype: str) -> str:
+    """Return the source of the elementary functions that `kernels` call, or an empty string.
+
+    `tl.exp` of float32 is an approximation whose error grows with the argument, and Triton has no
+    tanh.
+    """
+    single = dtype == "float32"
+    kind, whole = np.dtype(dtype).type, np.dtype("int32" if single else "int64")
+
+    def literal(value: float) -> str:
+        return number(float(kind(value)), dtype)
+
+    def pattern(value: float) -> str:
+        return hex(int(kind(value).view(whole)))
+
+    def quotient(a: str, b: str) -> str:
+        a, b = (x if single or x.isidentifier() or x == "1.0" else f"({x})" for x in (a, b))
+        return f"tl.div_rn({a}, {b})" if single else f"{a} / {b}"
+
+    view = elementary_view(kernels, dtype, literal)
+    if view is None:
+        return ""
+    own = dict(
+        real=f"tl.{dtype}",
+        integer=f"tl.{whole}",
+        large_bits=pattern(elementary.large(dtype)),
+        root_half_bits=pattern(0.5**0.5),
+        ln2_high=literal(elementary.ln2_high(dtype)),
+        ln2_low=literal(LN2_LOW[dtype]),
+        one_over=quotient("1.0", "1.0 + neuron_exp(-x)"),
+        tanh_quotient=quotient("minus", "2.0 + minus"),
+        log_quotient=quotient("m - 1.0", "m + 1.0"),
+    )
+    return render("triton/math.py.j2", view | own)
+
+
 def lines(kernel: Kernel, dialect: TritonDialect) -> tuple[str, ...]:
-    """Return the body of `kernel` as Python statements, a comment per phase."""
-    written: list[str] = []
-    phase = None
-    for let in kernel.body:
-        if let.phase is not phase and let.phase is not ir.Phase.PREPARE:
-            written.append(f"# {let.phase.value}")
-        phase = let.phase
-        written.append(f"{let.target.name} = {dialect.text(let.value)}")
-    return tuple(written)
+    """Return the body of `kernel` as Python statements."""
+    return expr.statements(
+        kernel.phases(), "#", lambda let: [f"{let.target.name} = {dialect.text(let.value)}"]
+    )
 
 
 def call(
     targets: Sequence[str], function: str, arguments: Sequence[str], indent: int = 0
 ) -> tuple[str, ...]:
-    """Return `a, b = function(c, d)` as lines that keep to 100 columns once indented."""
+    """Return `a, b = function(c, d)` as lines of at most 100 columns once indented."""
     given = ", ".join(targets)
     line = f"{given} = {function}({', '.join(arguments)})"
     if len(line) + indent <= 100:
@@ -132,7 +161,7 @@ def filled(words: Sequence[str], indent: int) -> tuple[str, ...]:
 
 
 def enclosed(head: str, words: Sequence[str], tail: str = "", indent: int = 0) -> tuple[str, ...]:
-    """Return `head a, b tail` as one line, or as several; in parentheses if it has none."""
+    """Return `head a, b tail` as one line, or as several lines in parentheses."""
     line = f"{head}{', '.join(words)}{tail}"
     if len(line) + indent <= 100:
         return (line,)

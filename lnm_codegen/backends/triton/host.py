@@ -1,123 +1,68 @@
-"""The host side of the Triton module: launches on buffers, and the differentiable function."""
+"""Source of the host side of a Triton module: launches on buffers, a differentiable function."""
 
 from __future__ import annotations
 
 import keyword
 import textwrap
-from dataclasses import dataclass
 
 from lnm_codegen.backends.plan import SIZES, Field
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.triton.expr import enclosed
-from lnm_codegen.backends.triton.kernels import scaled
-from lnm_codegen.backends.triton.names import Names
-from lnm_codegen.backends.triton.sums import SumsView, sums_view
+from lnm_codegen.backends.triton.kernels import Arguments, Lines, scaled
+from lnm_codegen.backends.triton.sums import sums_launch
 from lnm_codegen.ir.declarations import Param
-
-Words = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _HostView:
-    real: str
-    state_rows: str
-    counts: Words
-    forward_arguments: Words
-    forward_passed: Words
-    forward_nullable: str
-    forward_aligned: Words
-    backward_arguments: Words
-    backward_passed: Words
-    backward_nullable: str
-    backward_aligned: Words
-    unit: str
-    columns: str
-    first: str
-    term_count: int
-    any_gradient: str
-    adjoint_only: bool
-    sums: SumsView
-
-
-@dataclass(frozen=True, slots=True)
-class _AutogradView:
-    function: str
-    io: str
-    real: str
-    by_rows: bool
-    inputs: Words
-    outputs: Words
-    states: Words
-    first: str
-    forward_head: Words
-    save: Words
-    backward_head: Words
-    restore: Words
-    seeds: Words
-    returned: str
-    forward_passed: Words
-    backward_passed: Words
-    gradients: tuple[tuple[str, int], ...]
-    grads_returned: Words
-    head: Words
-    params: tuple[tuple[str, str], ...]
-    applied: Words
-    channels_text: str
-    returned_text: str
 
 
 def function_name(name: str) -> str:
-    """Return what the differentiable function is called: `if_` where the name is Python's."""
+    """Return the name of the differentiable function: `if_` for a keyword of Python."""
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
-def host_text(names: Names) -> str:
-    """Return the source of `checkpoints`, `forward` and `backward`."""
-    plan = names.plan
-    first = (*plan.model.inputs, *plan.model.outputs)[0]
-    wanted = [f"grad_{p.name}" for p in plan.learnable]
-    backward = plan.backward_fields
-    view = _HostView(
+def host_source(arguments: Arguments) -> str:
+    """Return `checkpoints`, `forward` and `backward`."""
+    plan = arguments.plan
+    forward, backward = plan.forward_fields, plan.backward_fields
+    sums = {f"{q}_sum" for q in plan.counts}
+    view = dict(
         real=f"torch.{plan.model.real}",
         state_rows=scaled(len(plan.states), "neurons"),
         counts=plan.counts,
-        forward_arguments=_arguments(plan.forward_fields),
+        forward_arguments=_names(forward),
         forward_passed=tuple(
-            a.removesuffix("_sum") + "_parts" if a in {f"{q}_sum" for q in plan.counts} else a
-            for a in _arguments(plan.forward_fields)
+            f"{a.removesuffix('_sum')}_parts" if a in sums else a for a in _names(forward)
         ),
-        forward_nullable=_nullable(
-            "    What may be None is then not written:", plan.forward_fields
-        ),
-        forward_aligned=_aligned(names, plan.forward_fields, "neurons"),
-        backward_arguments=_arguments(backward),
-        backward_passed=_arguments(names.backward_fields),
-        backward_nullable=_nullable("    What may be None is then absent or not wanted:", backward),
-        backward_aligned=_aligned(names, names.backward_fields, "neurons", "width"),
-        unit="sample" if names.by_rows else "LANES",
-        columns="width" if names.by_rows else "programs",
-        first=f"{first}_seq",
+        forward_nullable=_nullable("skipped", forward),
+        forward_aligned=_aligned(arguments, forward, "neurons"),
+        backward_arguments=_names(backward),
+        backward_passed=_names(arguments.backward_fields),
+        backward_nullable=_nullable("omitted or skipped", backward),
+        backward_aligned=_aligned(arguments, arguments.backward_fields, "neurons", "width"),
+        unit="sample" if arguments.by_rows else "LANES",
+        columns="width" if arguments.by_rows else "programs",
+        first=f"{(*plan.model.inputs, *plan.model.outputs)[0]}_seq",
         term_count=len(plan.terms),
-        any_gradient=" or ".join(f"{w} is not None" for w in wanted),
+        any_gradient=" or ".join(f"grad_{p.name} is not None" for p in plan.learnable),
         adjoint_only=not plan.learnable,
-        sums=sums_view(names),
+        **sums_launch(plan),
     )
     return render("triton/host.py.j2", view)
 
 
-def _arguments(fields: tuple[Field, ...]) -> Words:
+def _names(fields: tuple[Field, ...]) -> Lines:
     return (*SIZES, *(f.name for f in fields))
 
 
-def _nullable(lead: str, fields: tuple[Field, ...]) -> str:
+def _nullable(effect: str, fields: tuple[Field, ...]) -> str:
     text = ", ".join(f"`{f.name}`" for f in fields if f.nullable)
-    return textwrap.fill(f"{lead} {text or 'nothing'}.", 100, subsequent_indent="    ").strip()
+    line = f"    Arguments that may be None, and are then {effect}: {text or 'none'}."
+    return textwrap.fill(line, 100, subsequent_indent="    ").strip()
 
 
-def _aligned(names: Names, fields: tuple[Field, ...], *sizes: str) -> Words:
-    """Return the sizes, and the tensors, whose rows are read or written side by side."""
-    apart = {p.name for p in names.plan.model.params} | {f"{q}_sum" for q in names.plan.counts}
-    apart |= {f"{s}_init" for s in names.plan.states}
+def _aligned(arguments: Arguments, fields: tuple[Field, ...], *sizes: str) -> Lines:
+    """Return the sizes and the tensors that decide the alignment of accesses."""
+    plan = arguments.plan
+    apart = {p.name for p in plan.model.params} | {f"{q}_sum" for q in plan.counts}
+    apart |= {f"{s}_init" for s in plan.states}
     strides = [f.name for f in fields if f.kind == "int64_t" and not f.name.endswith("init_stride")]
     rows = [f.name for f in fields if f.kind != "int64_t" and f.name not in apart]
     return (
@@ -126,10 +71,9 @@ def _aligned(names: Names, fields: tuple[Field, ...], *sizes: str) -> Words:
     )
 
 
-def autograd_text(names: Names) -> str:
-    """Return the source of the differentiable function."""
-    plan = names.plan
-    model = plan.model
+def autograd_source(arguments: Arguments) -> str:
+    """Return the differentiable function."""
+    plan, model = arguments.plan, arguments.plan.model
     function = function_name(model.name)
     inputs = tuple(f"{x}_seq" for x in model.inputs)
     states = tuple(f"{s}_init" for s in plan.states)
@@ -149,40 +93,38 @@ def autograd_text(names: Names) -> str:
     kept = [*taken, "checkpointed"]
     received = [f"grad_{a}" for a in (*outputs, *finals)]
     given = [f"grad_{a}" if a in with_gradient else "None" for a in taken]
-    return render(
-        "triton/autograd.py.j2",
-        _AutogradView(
-            function=function,
-            io=f"torch.{model.dtype}",
-            real=f"torch.{model.real}",
-            by_rows=names.by_rows,
-            inputs=model.inputs,
-            outputs=outputs,
-            states=plan.states,
-            first=inputs[0],
-            forward_head=enclosed("def forward(", ["ctx", *taken], "):", indent=4),
-            save=enclosed("ctx.save_for_backward(", kept, ")", indent=8),
-            backward_head=enclosed("def backward(", ["ctx", *received], "):", indent=4),
-            restore=enclosed("", kept, " = ctx.saved_tensors", indent=8),
-            seeds=tuple(received),
-            returned=", ".join((*outputs, *finals)),
-            forward_passed=tuple(passed.get(f.name, f.name) for f in plan.forward_fields),
-            backward_passed=tuple(passed.get(f.name, f.name) for f in plan.backward_fields),
-            gradients=tuple((a, taken.index(a)) for a in with_gradient),
-            grads_returned=enclosed("return ", given, indent=8),
-            head=enclosed(
-                f"def {function}(", [*inputs, *(p.name for p in model.params), *defaults], "):"
-            ),
-            params=tuple((p.name, _shape_text(p)) for p in model.params),
-            applied=(
-                *inputs,
-                *(_parameter(p, inputs[0]) for p in model.params),
-                *(f"_state({s}, {inputs[0]})" for s in states),
-            ),
-            channels_text=", channels on axis 2" if names.by_rows else "",
-            returned_text=", ".join((*outputs, *finals)),
+    view = dict(
+        function=function,
+        io=f"torch.{model.dtype}",
+        real=f"torch.{model.real}",
+        by_rows=arguments.by_rows,
+        inputs=model.inputs,
+        outputs=outputs,
+        states=plan.states,
+        first=inputs[0],
+        forward_head=enclosed("def forward(", ["ctx", *taken], "):", indent=4),
+        save=enclosed("ctx.save_for_backward(", kept, ")", indent=8),
+        backward_head=enclosed("def backward(", ["ctx", *received], "):", indent=4),
+        restore=enclosed("", kept, " = ctx.saved_tensors", indent=8),
+        seeds=tuple(received),
+        returned=", ".join((*outputs, *finals)),
+        forward_passed=tuple(passed.get(f.name, f.name) for f in plan.forward_fields),
+        backward_passed=tuple(passed.get(f.name, f.name) for f in plan.backward_fields),
+        gradients=tuple((a, taken.index(a)) for a in with_gradient),
+        grads_returned=enclosed("return ", given, indent=8),
+        head=enclosed(
+            f"def {function}(", [*inputs, *(p.name for p in model.params), *defaults], "):"
         ),
+        params=tuple((p.name, _shape_text(p)) for p in model.params),
+        applied=(
+            *inputs,
+            *(_parameter(p, inputs[0]) for p in model.params),
+            *(f"_state({s}, {inputs[0]})" for s in states),
+        ),
+        channels_text=", channels on axis 2" if arguments.by_rows else "",
+        returned_text=", ".join((*outputs, *finals)),
     )
+    return render("triton/autograd.py.j2", view)
 
 
 def _parameter(p: Param, x_seq: str) -> str:

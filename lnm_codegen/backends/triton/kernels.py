@@ -1,8 +1,8 @@
-"""The views of the Triton kernels: which lines they are made of, and how long a chunk is.
+"""Source of the Triton kernels of forward and backward, and their chunk.
 
-Registers decide the chunk. A thread keeps 16 bytes of neurons, the states and inputs of every
-step of a chunk, two sums per term and the rows of parameters: `ptxas` gives `lnm` of degree 4 with
-16 steps 238 registers of 255.
+Registers limit the chunk. A thread holds 16 bytes of neurons, the states and inputs of every step
+of a chunk, two sums for each term and the parameters per channel or neuron. `ptxas` gives `lnm` of
+degree 4 with 16 steps 238 registers of 255.
 """
 
 from __future__ import annotations
@@ -12,45 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from lnm_codegen.backends.plan import Plan
-from lnm_codegen.backends.render import render
+from lnm_codegen.backends.plan import ROLES, SIZES, Field, Plan
+from lnm_codegen.backends.render import render_files
 from lnm_codegen.backends.triton.expr import call
-from lnm_codegen.backends.triton.names import Names
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.nodes import Kernel, Role
+from lnm_codegen.ir.declarations import Param
+from lnm_codegen.ir.nodes import Kernel, Port, Role
 
 Lines: TypeAlias = tuple[str, ...]
 LANES, BUDGET = 256, 44
-"""Neurons of a backward program side by side; numbers that a thread can keep per neuron."""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelsView:
-    """What the kernel templates share."""
-
-    real: str
-    states: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    terms: tuple[str, ...]
-    counts: tuple[str, ...]
-    by_rows: bool
-    as_real: str
-    made: Lines
-    forward_signature: Lines
-    forward_step: Lines
-    backward_signature: Lines
-    advance_step: Lines
-    rerun_step: Lines
-    backward_step: Lines
-    forward_run_time: Lines
-    backward_run_time: Lines
-    rows: str
-    after: Lines
+"""Neurons of a backward program; numbers that a thread can hold for each neuron."""
 
 
 def chunk_of(plan: Plan) -> int:
-    """Return how many steps a chunk has: a power of two whose values fit the registers."""
+    """Return the steps of a chunk: a power of two whose values fit the registers."""
     kept = max(1, len(plan.states) + len(plan.model.inputs))
     rows = sum(per != "layer" for per in plan.per.values())
     others = 2 * len(plan.terms) + rows
@@ -62,88 +37,156 @@ def warps_of(plan: Plan) -> int:
     return 2 if plan.model.real == "float32" else 4
 
 
-def kernels_view(names: Names) -> KernelsView:
-    """Return the view of forward and backward."""
-    plan, real = names.plan, names.dialect.real
-    forward, advance, backward = plan.forward, plan.advance, plan.backward
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Arguments and variables of the kernels of a plan."""
 
-    count = max(len(plan.states), len(plan.terms))
+    plan: Plan
 
-    def step(function: str, kernel: Kernel, arguments: tuple[str, ...], indent: int) -> Lines:
-        targets = [_target(kernel, plan, name) for name in kernel.result_names(*Role)]
+    @property
+    def real(self) -> str:
+        """The Triton name of the type of the arithmetic."""
+        return f"tl.{self.plan.model.real}"
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether a parameter is per channel or neuron."""
+        return self.plan.finest != "layer"
+
+    @property
+    def as_real(self) -> str:
+        """Conversion of a number of a sequence to the type of the arithmetic."""
+        return "" if self.plan.model.dtype == self.plan.model.real else f".to({self.real})"
+
+    @property
+    def backward_fields(self) -> tuple[Field, ...]:
+        """Arguments of the backward kernel; the reduction writes the gradients of parameters."""
+        learned = {f"grad_{p.name}" for p in self.plan.learnable}
+        return tuple(f for f in self.plan.backward_fields if f.name not in learned)
+
+    def signature(self, fields: tuple[Field, ...]) -> Lines:
+        """Return the arguments for `SIZES` and `fields`; `<name>_ptr` points to a parameter."""
+        params = {p.name for p in self.plan.model.params}
+        typed = [f"{n}: tl.int64" for n in SIZES]
+        for f in fields:
+            suffix = ": tl.int64" if f.kind == "int64_t" else "_ptr" * (f.name in params)
+            typed.append(f.name + suffix)
+        return tuple(typed)
+
+    def prepared(self) -> Lines:
+        """Return lines that load the parameters of a step and call `prepare`."""
+        plan = self.plan
+        made = plan.made.result_names(Role.PARAM)
+        taken = [p.var.name for p in plan.read_inputs(plan.made)]
+        read = {*taken, *plan.prepared} - {*made}
+        params, pers = plan.model.params, {p.per for p in plan.model.params}
+        lines = []
+        if "channel" in pers:
+            lines.append("channel = (column + lane) // inner % channels")
+        if "neuron" in pers:
+            lines.append("neuron = (column + lane) % sample")
+        for p in params:
+            index = "" if p.per == "layer" else p.per
+            for k, name in enumerate(p.element_names):
+                if name in read:
+                    lines.append(f"{name} = tl.load({place(f'{p.name}_ptr', index, p, k)})")
+        return (*lines, *(call(made, "prepare", taken, indent=4) if made else ()))
+
+    def step(
+        self, function: str, kernel: Kernel, indent: int, states: str = "", inputs: str = ""
+    ) -> Lines:
+        """Return the call of a step; `states` and `inputs` index the values of a chunk."""
+        arguments = [self._argument(p, states, inputs) for p in self.plan.read_inputs(kernel)]
+        results = kernel.result_names(*ROLES)
+        targets = [self._target(kernel, name) for name in results]
         spread = (
-            f"{_state(name, plan)} = tl.where(lane >= 0, {name}_now, {_state(name, plan)})"
-            for name in kernel.result_names(*Role)
-            if _target(kernel, plan, name) == f"{name}_now"
+            f"{self._state(name)} = tl.where(lane >= 0, {name}_now, {self._state(name)})"
+            for name, target in zip(results, targets, strict=True)
+            if target == f"{name}_now"
         )
         return (*call(targets, function, arguments, indent), *spread)
 
-    return KernelsView(
-        real=real,
-        states=plan.states,
-        inputs=plan.model.inputs,
-        outputs=plan.model.outputs,
-        terms=plan.terms,
-        counts=plan.counts,
-        by_rows=names.by_rows,
-        as_real=names.as_real,
-        made=names.made(),
-        forward_signature=names.signature(plan.forward_fields),
-        forward_step=step("step_forward", forward, names.arguments(forward), 8),
-        backward_signature=names.signature(names.backward_fields),
-        advance_step=step("step_advance", advance, names.arguments(advance, inputs="step"), 20),
-        rerun_step=step("step_advance", advance, names.arguments(advance), 24),
-        backward_step=step(
-            "step_backward", backward, names.arguments(backward, states="step", inputs="step"), 20
-        ),
-        forward_run_time=quoted((*names.signature(plan.forward_fields), "every")),
-        backward_run_time=quoted((*names.signature(names.backward_fields), *_BACKWARD)),
-        rows=scaled(len(plan.states), "neurons"),
-        after=tuple(f" + {scaled(k, 'neurons')}" if k else "" for k in range(count)),
-    )
+    def _argument(self, port: Port, states: str, inputs: str) -> str:
+        name = port.var.name
+        match port.role:
+            case Role.STATE:
+                return f"{name}_steps[{states}]" if states else name
+            case Role.INPUT:
+                return f"{name}_steps[{inputs}]{self.as_real}" if inputs else name
+            case Role.GRAD if name.endswith("_next"):
+                return name.removesuffix("_next")
+            case Role.GRAD:
+                return f"{name}_steps[CHUNK - 1 - step]{self.as_real}"
+            case _:
+                return name
 
+    def _state(self, result: str) -> str:
+        """Return the variable of a new state, or of the gradient of one; else the result."""
+        state = result.removesuffix("_next")
+        return state if state in self.plan.states else result
 
-_BACKWARD = ("width", "section", "workspace", "partials")
-
-
-def kernels_text(names: Names) -> str:
-    """Return the source of the forward and the backward kernel."""
-    view = kernels_view(names)
-    return render("triton/forward.py.j2", view) + render("triton/backward.py.j2", view)
-
-
-def scaled(count: int, size: str) -> str:
-    """Return `count * size`, shorter where count is 1."""
-    return size if count == 1 else f"{count} * {size}"
-
-
-def quoted(arguments: Sequence[str]) -> Lines:
-    """Return the names of arguments as lines of a list of strings."""
-    words = ", ".join(f'"{a.partition(":")[0]}"' for a in arguments)
-    return tuple(textwrap.wrap(words + ",", 90))
-
-
-def _state(result: str, plan: Plan) -> str:
-    """Return the local that a new state, or the gradient of one, is kept in; else the result."""
-    if result.removesuffix("_next") in plan.states:
-        return result.removesuffix("_next")
-    return result
-
-
-def _target(kernel: Kernel, plan: Plan, result: str) -> str:
-    """Return the local that takes a result: what is kept over steps must be a block of numbers."""
-    local = _state(result, plan)
-    kept = local in plan.states or local.removeprefix("grad_") in plan.states
-    return f"{result}_now" if kept and not _varies(kernel, result) else local
+    def _target(self, kernel: Kernel, result: str) -> str:
+        """Return the variable of a result: what lives over steps must be a block of numbers."""
+        variable = self._state(result)
+        kept = variable.removeprefix("grad_") in self.plan.states
+        return f"{result}_now" if kept and not _varies(kernel, result) else variable
 
 
 def _varies(kernel: Kernel, result: str) -> bool:
-    """Say whether a result differs between neurons whatever the parameters' granularity.
+    """Report whether a result differs between neurons for parameters of any granularity.
 
-    One that does not is a number, or, where a parameter has rows, already a block.
+    Any other result is a number, or already a block if a parameter is per channel or neuron.
     """
     varying = set(kernel.input_names(Role.STATE, Role.INPUT, Role.GRAD))
     for let in kernel.body:
         if any(v.name in varying for v in ir.variables(let.value)):
             varying.add(let.target.name)
     return result in varying
+
+
+def kernels_source(arguments: Arguments) -> str:
+    """Return the forward and the backward kernel."""
+    plan = arguments.plan
+    forward = arguments.signature(plan.forward_fields)
+    backward = arguments.signature(arguments.backward_fields)
+    count = max(len(plan.states), len(plan.terms))
+    view = dict(
+        real=arguments.real,
+        states=plan.states,
+        inputs=plan.model.inputs,
+        outputs=plan.model.outputs,
+        terms=plan.terms,
+        counts=plan.counts,
+        by_rows=arguments.by_rows,
+        as_real=arguments.as_real,
+        prepared=arguments.prepared(),
+        forward_signature=forward,
+        forward_step=arguments.step("step_forward", plan.forward, 8),
+        backward_signature=backward,
+        advance_step=arguments.step("step_advance", plan.advance, 20, inputs="step"),
+        recompute_step=arguments.step("step_advance", plan.advance, 24),
+        backward_step=arguments.step("step_backward", plan.backward, 20, "step", "step"),
+        forward_run_time=quoted((*forward, "every")),
+        backward_run_time=quoted((*backward, "width", "section", "workspace", "partials")),
+        rows=scaled(len(plan.states), "neurons"),
+        after=tuple(f" + {scaled(k, 'neurons')}" if k else "" for k in range(count)),
+    )
+    templates = {way: f"triton/{way}.py.j2" for way in ("forward", "backward")}
+    return "".join(render_files(templates, view).values())
+
+
+def scaled(count: int, size: str) -> str:
+    """Return `count * size`, or `size` if count is 1."""
+    return size if count == 1 else f"{count} * {size}"
+
+
+def place(pointer: str, index: str, p: Param, k: int) -> str:
+    """Return the address of element k of a parameter, at an index of its values or at the first."""
+    offset = f"{index} * {p.size}" if p.size is not None and index else index
+    return " + ".join(x for x in (pointer, offset, str(k or "")) if x)
+
+
+def quoted(arguments: Sequence[str]) -> Lines:
+    """Return the names of arguments as lines of a list of strings."""
+    words = ", ".join(f'"{a.partition(":")[0]}"' for a in arguments)
+    return tuple(textwrap.wrap(words + ",", 90))

@@ -1,141 +1,114 @@
-"""The view of the second launch: sums of the terms, through the adjoint of `prepare`.
+"""Source of the second launch of a Triton backward, the reduction: terms to gradients.
 
-Every term is summed for each row of the finest parameter. The adjoint is linear in the sums, so
-the gradient of a coarser parameter is the sum, in float64, over its finer rows: over a group of
-rows for a parameter per channel among others per neuron, over all of them for one per layer.
+Every term is summed for each value of the finest parameter. The adjoint of `prepare` is linear in
+these sums. The gradient of a coarser parameter is therefore a sum of its results in float64: over a
+group of values for a parameter per channel among others per neuron, over all for one per layer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from lnm_codegen.backends.plan import ROLES, Plan
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.triton.expr import call
-from lnm_codegen.backends.triton.kernels import quoted, scaled
-from lnm_codegen.backends.triton.names import Names
-from lnm_codegen.ir.declarations import Granularity, Param
+from lnm_codegen.backends.triton.kernels import Arguments, Lines, place, quoted, scaled
+from lnm_codegen.ir.declarations import Granularity
 from lnm_codegen.ir.granularity import finest
-from lnm_codegen.ir.nodes import Role
-
-
-@dataclass(frozen=True, slots=True)
-class SumsView:
-    """What the template of the sums is filled from."""
-
-    params: tuple[str, ...]
-    learned: tuple[str, ...]
-    pointers: tuple[str, ...]
-    real: str
-    terms: tuple[str, ...]
-    after: tuple[str, ...]
-    params_read: tuple[str, ...]
-    adjoint: tuple[str, ...]
-    layer_totals: tuple[str, ...]
-    group_totals: tuple[str, ...]
-    row_adds: tuple[str, ...]
-    group_stores: tuple[str, ...]
-    layer_stores: tuple[str, ...]
-    block: str
-    rows_text: str
-    row_inner_text: str
-    groups_text: str
-    group_rows_text: str
-    programs_text: str
-    unless_empty: str
-    run_time: tuple[str, ...]
-
-
-def finest_of(names: Names) -> Granularity:
-    """Return the granularity that terms are summed to."""
-    plan = names.plan
-    return finest([*(plan.per[q] for q in plan.terms), *(p.per for p in plan.learnable)])
-
-
-def sums_view(names: Names) -> SumsView:
-    """Return the view of the second launch."""
-    plan, real = names.plan, names.dialect.real
-    fine = finest_of(names)
-    pers = {p.per for p in plan.learnable}
-    kernel = plan.prepare_backward
-    in_channels = fine == "neuron" and "channel" in pers
-    whole = fine != "layer" and "layer" in pers
-    members, rows = {"layer": (2048, 1), "channel": (1024, 1), "neuron": (32, 32)}[fine]
-    if whole and fine == "neuron":
-        members, rows = 4, 256
-    results = kernel.result_names(*Role)
-    taken = [p.var.name for p in plan.read_inputs(kernel)]
-    adds: list[str] = []
-    stores: dict[Granularity, list[str]] = {"layer": [], "channel": [], "neuron": []}
-    for p in plan.learnable:
-        wanted = f"if grad_{p.name}_ptr is not None:"
-        index = {"layer": "", "channel": "group", "neuron": ""}[p.per]
-        elements = list(enumerate(p.element_names))
-        at = [
-            _place(f"grad_{p.name}_ptr", "row" if p.per == fine else index, p, k)
-            for k, _ in elements
-        ]
-        if p.per == fine:
-            adds += [
-                wanted,
-                *(f"    tl.store({at[k]}, grad_{e}, mask=inside)" for k, e in elements),
-            ]
-            continue
-        for _, e in elements:
-            adds.append(f"total_{e} += tl.where(inside, grad_{e}, 0.0).to(tl.float64)")
-        totals = (f"    tl.store({at[k]}, tl.sum(total_{e}).to({real}))" for k, e in elements)
-        stores[p.per] += [wanted, *totals]
-    if in_channels:
-        shape = ("channels", "inner")
-    elif fine == "neuron":
-        shape = ("triton.cdiv(sample, SUM_ROWS)", "SUM_ROWS")
-    else:
-        shape = ({"layer": "1", "channel": "channels"}[fine], "1")
-    params = tuple(p.name for p in plan.model.params if {*p.element_names} & {*taken})
-    learned = tuple(f"grad_{p.name}" for p in plan.learnable)
-    pointers = tuple(f"{name}_ptr" for name in (*params, *learned))
-    return SumsView(
-        params=params,
-        learned=learned,
-        pointers=pointers,
-        real=real,
-        terms=plan.terms,
-        after=tuple(f" + {scaled(k, 'width')}" if k else "" for k in range(len(plan.terms))),
-        params_read=tuple(
-            _read(p, k, name, fine)
-            for p in plan.model.params
-            for k, name in enumerate(p.element_names)
-            if name in taken
-        ),
-        adjoint=call(results, "prepare_backward", taken, indent=12) if results else (),
-        layer_totals=_totals(names, "layer", fine),
-        group_totals=_totals(names, "channel", fine),
-        row_adds=tuple(adds),
-        group_stores=tuple(stores["channel"]),
-        layer_stores=tuple(stores["layer"]),
-        block=f"{members}, {rows}, {16 if fine == 'layer' else 4}",
-        rows_text={"layer": "1", "channel": "channels", "neuron": "sample"}[fine],
-        row_inner_text="inner" if fine == "channel" else "1",
-        groups_text=shape[0],
-        group_rows_text=shape[1],
-        programs_text="1" if whole else "groups",
-        unless_empty="" if whole or fine == "layer" else " and groups",
-        run_time=quoted((*_SIZES, *pointers)),
-    )
-
 
 _SIZES = ("inner", "width", "rows", "row_inner", "groups", "group_rows", "partials")
 
 
-def sums_text(names: Names) -> str:
-    """Return the source of the kernel of the sums; an empty string where nothing is learned."""
-    return render("triton/sums.py.j2", sums_view(names)) if names.plan.learnable else ""
+def sums_launch(plan: Plan) -> dict[str, object]:
+    """Return the part of the host's view that launches the reduction."""
+    fine, pers = _finest(plan), {p.per for p in plan.learnable}
+    whole = fine != "layer" and "layer" in pers
+    if fine == "neuron" and "channel" in pers:
+        groups = ("channels", "inner")
+    elif fine == "neuron":
+        groups = ("triton.cdiv(sample, SUM_ROWS)", "SUM_ROWS")
+    else:
+        groups = ({"layer": "1", "channel": "channels"}[fine], "1")
+    return dict(
+        sum_arguments=_arguments(plan),
+        rows_text={"layer": "1", "channel": "channels", "neuron": "sample"}[fine],
+        row_inner_text="inner" if fine == "channel" else "1",
+        groups_text=groups[0],
+        group_rows_text=groups[1],
+        programs_text="1" if whole else "groups",
+        unless_empty="" if whole or fine == "layer" else " and groups",
+    )
 
 
-def _totals(names: Names, per: Granularity, fine: Granularity) -> tuple[str, ...]:
+def sums_block(plan: Plan) -> str:
+    """Return the values of MEMBERS, SUM_ROWS and SUM_WARPS."""
+    fine = _finest(plan)
+    members, rows = {"layer": (2048, 1), "channel": (1024, 1), "neuron": (32, 32)}[fine]
+    if fine == "neuron" and "layer" in {p.per for p in plan.learnable}:
+        members, rows = 4, 256
+    return f"{members}, {rows}, {16 if fine == 'layer' else 4}"
+
+
+def sums_source(arguments: Arguments) -> str:
+    """Return the kernel of the reduction; an empty string if no parameter is learnable."""
+    plan, real = arguments.plan, arguments.real
+    if not plan.learnable:
+        return ""
+    fine, kernel = _finest(plan), plan.prepare_backward
+    adds, stores = _gradients(plan, fine, real)
+    pointers = [f"{name}_ptr" for name in _arguments(plan)]
+    taken = [p.var.name for p in plan.read_inputs(kernel)]
+    results = kernel.result_names(*ROLES)
+    view = dict(
+        pointers=pointers,
+        run_time=quoted((*_SIZES, *pointers)),
+        real=real,
+        terms=plan.terms,
+        after=tuple(f" + {scaled(k, 'width')}" if k else "" for k in range(len(plan.terms))),
+        params_read=_loads(plan, fine, taken),
+        adjoint=call(results, "prepare_backward", taken, indent=12) if results else (),
+        layer_totals=_totals(plan, "layer", fine),
+        group_totals=_totals(plan, "channel", fine),
+        row_adds=adds,
+        group_stores=stores["channel"],
+        layer_stores=stores["layer"],
+    )
+    return render("triton/sums.py.j2", view)
+
+
+def _finest(plan: Plan) -> Granularity:
+    """Return the granularity that terms are summed to."""
+    return finest([*(plan.per[q] for q in plan.terms), *(p.per for p in plan.learnable)])
+
+
+def _arguments(plan: Plan) -> Lines:
+    """Return the parameters that the adjoint reads, and the gradients that it writes."""
+    taken = {p.var.name for p in plan.read_inputs(plan.prepare_backward)}
+    read = (p.name for p in plan.model.params if taken & {*p.element_names})
+    return (*read, *(f"grad_{p.name}" for p in plan.learnable))
+
+
+def _gradients(
+    plan: Plan, fine: Granularity, real: str
+) -> tuple[list[str], dict[Granularity, list[str]]]:
+    """Return lines for each value of the finest parameter, and lines after a group, or all."""
+    adds: list[str] = []
+    stores: dict[Granularity, list[str]] = {"layer": [], "channel": []}
+    for p in plan.learnable:
+        wanted = f"if grad_{p.name}_ptr is not None:"
+        index = "row" if p.per == fine else {"channel": "group"}.get(p.per, "")
+        at = {e: place(f"grad_{p.name}_ptr", index, p, k) for k, e in enumerate(p.element_names)}
+        if p.per == fine:
+            adds.append(wanted)
+            adds += (f"    tl.store({at[e]}, grad_{e}, mask=inside)" for e in at)
+        else:
+            adds += (f"total_{e} += tl.where(inside, grad_{e}, 0.0).to(tl.float64)" for e in at)
+            stores[p.per].append(wanted)
+            stores[p.per] += (f"    tl.store({at[e]}, tl.sum(total_{e}).to({real}))" for e in at)
+    return adds, stores
+
+
+def _totals(plan: Plan, per: Granularity, fine: Granularity) -> Lines:
     """Return lines that begin the sums of a granularity coarser than the finest."""
-    if per == fine:
-        return ()
-    coarse = (p for p in names.plan.learnable if p.per == per)
+    coarse = (p for p in plan.learnable if p.per == per != fine)
     return tuple(
         f"total_{name} = tl.zeros([SUM_ROWS], tl.float64)"
         for p in coarse
@@ -143,14 +116,13 @@ def _totals(names: Names, per: Granularity, fine: Granularity) -> tuple[str, ...
     )
 
 
-def _read(p: Param, k: int, name: str, fine: Granularity) -> str:
-    if p.per == "layer":
-        return f"{name} = tl.load({_place(f'{p.name}_ptr', '', p, k)})"
-    index = "row" if p.per == fine else "row // inner"
-    return f"{name} = tl.load({_place(f'{p.name}_ptr', index, p, k)}, mask=inside, other=1.0)"
-
-
-def _place(pointer: str, index: str, p: Param, k: int) -> str:
-    """Return the address of element k of a row."""
-    scaled = f"{index} * {p.size}" if p.size is not None and index else index
-    return " + ".join(x for x in (pointer, scaled, str(k or "")) if x)
+def _loads(plan: Plan, fine: Granularity, names: list[str]) -> Lines:
+    """Return lines that load the parameters that the adjoint reads."""
+    lines = []
+    for p in plan.model.params:
+        index = "" if p.per == "layer" else "row" if p.per == fine else "row // inner"
+        rest = ", mask=inside, other=1.0" if index else ""
+        for k, name in enumerate(p.element_names):
+            if name in names:
+                lines.append(f"{name} = tl.load({place(f'{p.name}_ptr', index, p, k)}{rest})")
+    return tuple(lines)
