@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lnm_codegen.backends import expr
 from lnm_codegen.backends.c.expr import CDialect, literal
-from lnm_codegen.backends.torch.backend import _Dialect
+from lnm_codegen.backends.torch.backend import TorchDialect
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
 from lnm_codegen.ir.nodes import (
@@ -128,7 +128,7 @@ TABLE: list[tuple[Expr, str, str | None]] = [
     (Select(P, HALF, b), "p ? 0.5f : b", "torch.where(p, 0.5, b)"),
     (Select(P, HALF, ir.ZERO), "p ? 0.5f : 0.0f", "torch.where(p, x.new_tensor(0.5), 0.0)"),
     # spikes: conditions in C; in PyTorch tensors of 0 and 1 that carry a derivative
-    (Select(F, a, b), "fired ? a : b", "select_on_spike(fired, a, b)"),
+    (Select(F, a, b), "fired ? a : b", "_select_on_spike(fired, a, b)"),
     (Select(F, ir.ONE, ir.ZERO), "fired ? 1.0f : 0.0f", "fired"),
     (mul(Select(F, ir.ONE, ir.ZERO), a), "(fired ? 1.0f : 0.0f) * a", "fired * a"),
     (Spike(sub(a, b), ir.ONE), "a - b >= 0.0f", None),
@@ -161,7 +161,7 @@ def test_text(e: Expr, in_c: str, in_python: str | None) -> None:
     """The exact text in both languages."""
     assert expr.text(e, CDialect("float32")) == in_c
     if in_python is not None:
-        assert expr.text(e, _Dialect(frozenset({F}), "x")) == in_python
+        assert expr.text(e, TorchDialect(frozenset({F}), "x")) == in_python
 
 
 def test_float64_has_no_suffix() -> None:
@@ -196,8 +196,8 @@ def test_python_text_means_what_the_interpreter_says(e: Expr) -> None:
     tensors = {n: torch.tensor(v, dtype=None if isinstance(v, bool) else torch.float64)
                for n, v in env.items()}  # fmt: skip
     tensors["fired"] = torch.tensor(1.0, dtype=torch.float64)
-    names = {"torch": torch, "x": tensors["a"], "select_on_spike": lambda s, t, o: t}
-    got = eval(expr.text(e, _Dialect(frozenset({F}), "x")), names | tensors)
+    names = {"torch": torch, "x": tensors["a"], "_select_on_spike": lambda s, t, o: t}
+    got = eval(expr.text(e, TorchDialect(frozenset({F}), "x")), names | tensors)
     assert float(got) == pytest.approx(float(expected), rel=1e-15)
 
 
