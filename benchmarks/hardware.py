@@ -101,8 +101,8 @@ def row_of(case: Case, seeds: int) -> Row:
         found = measure(circuit, circuit.forms[case.form], DEVICES[case.device], seeds)
     speeds = sorted(found.fmax.values())
     return Row(
-        case.neuron, case.label, case.device, found.cost.lut, found.cost.ff, found.cost.dsp,
-        found.cost.bram, round(found.median or 0, 1), round(speeds[0], 1), round(speeds[-1], 1),
+        case.neuron, case.label, case.device, found.resources.lut, found.resources.ff, found.resources.dsp,
+        found.resources.bram, round(found.median or 0, 1), round(speeds[0], 1), round(speeds[-1], 1),
         found.form.latency, found.form.interval,
     )  # fmt: skip
 

@@ -1,14 +1,14 @@
-"""What can be proven of a neuron's step, in rational arithmetic.
+"""Proofs about a neuron's step, in rational arithmetic.
 
-    ranges            the exact range of every node
-    invariant         an interval that the states never leave, or inputs that drive them out
-    is_invariant      whether given intervals are such
-    keeps_potential   the same of a polynomial, decided exactly: for training
-    fixed_points      where the charge leaves the potential as it is, and its slope there
+    ranges            exact range of every node
+    invariant         intervals that the states never leave, or inputs that drive a state out
+    is_invariant      decision for given intervals
+    keeps_potential   the same decision for a polynomial charge, exact: for training
+    fixed_points      potentials that the charge does not change, with the slope there
     charge_spread     mean and deviation of a polynomial charge of a normal potential
-    error_bounds      how far a fixed-point step may be from the exact one
+    error_bounds      bounds of the error of a fixed-point step
 
-Needs SymPy (roots of polynomials) and mpmath (exponentials); no PyTorch.
+Needs SymPy (roots of polynomials) and mpmath (exponentials), not PyTorch.
 """
 
 from lnm_codegen.analysis.arithmetic.interval import Interval as Interval

@@ -1,15 +1,15 @@
-"""What a neuron does to its potential in a step without input, as a neuron of its own.
+"""Charge curve of a neuron in a step without input, and its slope, as neurons of their own.
 
     curve    z -> h(v[t-1] = z, x = 0)
-    slope    z -> dh/dv there, and its derivatives in what is learned
+    slope    z -> dh/dv, and its derivatives by the learnable parameters
 
-The other states are at their initial values. Both are derived by SymPy from the charge, so that
-they hold for every family and form, and come as neurons without states, which the compiler lowers
-like any other: their input is the potential before the step, under its own name.
+The other states have their initial values. SymPy derives both from the charge, so they exist for
+every family and form. They are neurons without states, which the compiler lowers like any other;
+their input is the potential before the step.
 
-A clamp is ignored by the slope: a `where` with one branch that no state and no input decides
-stands for its other branch. What a clamp cuts off has slope 0 and passes no gradient; counted so,
-the largest slope would jump where the edge of the clamp moves.
+The slope ignores clamps: a `where` with exactly one branch that depends on a state or an input is
+replaced by that branch. The clamped branch has slope 0 and passes no gradient. If it counted, the
+largest slope would jump where the edge of the clamp moves.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from lnm_codegen.language.symbols import Declared, Input, Param, State, input
 
 @dataclass(frozen=True)
 class SlopeNeuron:
-    """The slope of a charge.
+    """Slope of a charge.
 
     Attributes:
-        neuron: Its outputs are the slope, then its derivatives in `learned`, then the potential.
-        learned: (parameter, element) of each derivative, 0 for a scalar; those alone that the
-            slope reads.
-        degree: Of the slope as a polynomial in the potential; None where it is none.
+        neuron: Neuron whose outputs are the slope, its derivatives in `learned`, and the potential.
+        learned: (parameter, element) of each derivative, with element 0 for a scalar; parameters
+            that the slope does not depend on are absent.
+        degree: Degree of the slope as a polynomial in the potential, or None.
     """
 
     neuron: Neuron
@@ -45,20 +45,20 @@ class SlopeNeuron:
 
 
 def potential_of(neuron: Neuron) -> Declared:
-    """Return the state `v`, or the first one where none has that name.
+    """Return the state `v`, or the first state if none has that name.
 
     Raises:
-        UnsupportedError: A neuron without states.
+        UnsupportedError: The neuron has no states.
     """
     if not neuron.states:
-        raise UnsupportedError(neuron.name, "no state, so there is no curve to draw")
+        raise UnsupportedError(neuron.name, "no state, so there is no charge curve")
     return next((s for s in neuron.states if s.name == "v"), neuron.states[0])
 
 
 def charge_without_input(neuron: Neuron) -> Any:
-    """Return the charged potential where inputs are 0 and the other states at their initial values.
+    """Return the charged potential for inputs of 0 and initial values of the other states.
 
-    An initial value that is drawn counts as 0.
+    A random initial value counts as 0.
     """
     v = potential_of(neuron)
     table: dict[Any, Any] = {s: as_expr(0) for s in neuron.inputs}
@@ -78,23 +78,22 @@ def curve_neuron(neuron: Neuron) -> Neuron:
 
 @lru_cache(maxsize=256)
 def slope_neuron(neuron: Neuron) -> SlopeNeuron:
-    """Return the slope of the charge curve, clamps ignored."""
+    """Return the slope of the charge curve without clamps."""
     v = potential_of(neuron)
     slope = unclamped(charge_without_input(neuron)).diff(v)
-    read = [s for s in neuron.symbols if isinstance(s.decl, Param) and s.decl.learnable]
-    read = [s for s in read if s in slope.free_symbols]
+    learnable = (s for s in neuron.symbols if isinstance(s.decl, Param) and s.decl.learnable)
+    read = [s for s in learnable if s in slope.free_symbols]
     learned = tuple((s.decl.name, s.decl.element_names.index(s.name)) for s in read)  # type: ignore[union-attr]
     outputs = {"slope": slope} | {f"d{k}": slope.diff(s) for k, s in enumerate(read)}
     degree = sympy.degree(slope, v) if slope.is_polynomial(v) else None
-    least = None if degree is None else int(max(degree, 0))  # SymPy has -oo for a slope of 0
+    least = None if degree is None else int(max(degree, 0))  # SymPy returns -oo for a slope of 0
     return SlopeNeuron(_probe(neuron, v, outputs), learned, least)
 
 
 def unclamped(expr: Any) -> Any:
-    """Return the expression without clamps, see above."""
+    """Return the expression without clamps."""
     if isinstance(expr, Where):
-        _, then, orelse = expr.operands
-        moving = [b for b in (then, orelse) if _moves(b)]
+        moving = [branch for branch in expr.operands[1:] if _moves(branch)]
         if len(moving) == 1:
             return unclamped(moving[0])
     if not expr.args or isinstance(expr, Relational):
@@ -103,14 +102,14 @@ def unclamped(expr: Any) -> Any:
 
 
 def _moves(expr: Any) -> bool:
-    """Say whether a state or an input decides the value."""
+    """Report whether the value depends on a state or an input."""
     return any(isinstance(getattr(s, "decl", None), State | Input) for s in expr.free_symbols)
 
 
 def substituted(expr: Any, table: Mapping[Any, Any]) -> Any:
-    """Return `expr` with symbols replaced; a comparison of symbols is left as it stands.
+    """Return `expr` with symbols replaced, and comparisons of symbols left unevaluated.
 
-    SymPy would decide it by assumptions, which may take it long.
+    SymPy would evaluate them by assumptions, which may take long.
     """
     if expr in table:
         return table[expr]
@@ -123,7 +122,7 @@ def substituted(expr: Any, table: Mapping[Any, Any]) -> Any:
 
 
 def _probe(neuron: Neuron, v: Declared, outputs: Mapping[str, Any]) -> Neuron:
-    """Return the neuron of these outputs, whose input has the potential's name."""
+    """Return the neuron with these outputs, whose input has the potential's name."""
     z = input(v.name)
     moved = {name: substituted(as_expr(e), {v: z}) for name, e in outputs.items()}
     return Neuron(output={**moved, "at": z}, name="curve")

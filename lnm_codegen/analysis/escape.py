@@ -1,8 +1,8 @@
-"""Input sequences that drive a state past a bound, found by search and confirmed by running them.
+"""Input sequences that drive a state past a bound, found by search and confirmed by execution.
 
-A frontier of states that can be reached is stepped under the ends and the middle of every input;
-of states that lie close together one is kept, and the extreme ones always, each with the way it was
-reached. What passes the bound first is traced back to its inputs, and `lnm.interpret` runs them.
+The search steps a frontier of reachable states under the ends and the middle of every input. It
+keeps one of states that lie close together, and always the extreme ones, with their predecessors.
+The first state past the bound is traced back to its inputs, and `lnm.interpret` runs them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.language.neuron import Neuron
 
 STEPS = 2048
-"""The longest sequence that is tried."""
-_KEPT, _STALE = 256, 64
+"""Longest sequence."""
+_FRONTIER, _STALE = 256, 64  # states of the frontier; steps without growth
 
 
 @dataclass(frozen=True)
 class Escape:
-    """Inputs that drive a state out, in float64, confirmed by `lnm.interpret`.
+    """Inputs that drive a state past a bound in float64, confirmed by `lnm.interpret`.
 
     Attributes:
-        inputs: Input -> its values, one a step.
+        inputs: Input -> its values, one per step.
         state: The state that leaves.
-        value: What it is after the last step; it may be infinite.
-        bound: What its absolute value passes.
+        value: Its value after the last step; it may be infinite.
+        bound: The bound on its absolute value.
     """
 
     inputs: dict[str, tuple[float, ...]] = field(repr=False)
@@ -50,14 +50,14 @@ class Escape:
 
     @property
     def steps(self) -> int:
-        """How many steps it takes."""
+        """Number of steps."""
         return max((len(sequence) for sequence in self.inputs.values()), default=0)
 
 
 def escape(
     neuron: Neuron, inputs: Mapping[str, Interval], values: Mapping[str, Any], bound: float
 ) -> Escape | None:
-    """Return inputs that drive a state past `bound`, or None where the search finds none."""
+    """Return inputs that drive a state past `bound`, or None if the search finds none."""
     names = [s.name for s in neuron.inputs]
     if not names or not neuron.states:
         return None
@@ -69,10 +69,8 @@ def escape(
     for state in result.states:
         value = float(result.states[state][0])
         if not abs(value) <= bound:  # also where it is NaN
-            found = {
-                n: tuple(float(x) for x in a[:, 0]) for n, a in zip(names, arrays, strict=True)
-            }
-            return Escape(found, state, value, bound)
+            found = [tuple(float(x) for x in a[:, 0]) for a in arrays]
+            return Escape(dict(zip(names, found, strict=True)), state, value, bound)
     return None
 
 
@@ -86,23 +84,23 @@ def _searched(
     start = start_of(neuron, None, (), kind)
     states = list(start)
     frontier = np.array([[float(start[s]) for s in states]])
-    choices = np.array(list(product(*(_choices(inputs[s.name]) for s in neuron.inputs))))
-    came: list[tuple[Array, Array]] = []
+    drives = np.array(list(product(*(_drives(inputs[s.name]) for s in neuron.inputs))))
+    history: list[tuple[Array, Array]] = []
     widest, stale = np.zeros((2, len(states))), 0
     for _ in range(STEPS):
-        parents = np.repeat(np.arange(len(frontier)), len(choices))
-        chosen = np.tile(np.arange(len(choices)), len(frontier))
-        given = {s.name: choices[chosen, k] for k, s in enumerate(neuron.inputs)}
+        parents = np.repeat(np.arange(len(frontier)), len(drives))
+        applied = np.tile(np.arange(len(drives)), len(frontier))
+        given = {s.name: drives[applied, k] for k, s in enumerate(neuron.inputs)}
         given |= {s: frontier[parents, k] for k, s in enumerate(states)}
         after = run(program.forward, {**table, **given}, kind)
         columns = [np.broadcast_to(after[f"{s}_next"], parents.shape) for s in states]
         reached = np.stack(columns, axis=1)
         out = np.flatnonzero(~(np.abs(reached) <= bound).all(axis=1))
         if out.size:
-            came.append((parents[out[:1]], chosen[out[:1]]))
-            return _traced(came, choices)
+            history.append((parents[out[:1]], applied[out[:1]]))
+            return _traced(history, drives)
         kept = _representatives(reached)
-        came.append((parents[kept], chosen[kept]))
+        history.append((parents[kept], applied[kept]))
         frontier = reached[kept]
         extent = np.stack([frontier.min(axis=0), frontier.max(axis=0)])
         moved = bool((np.abs(extent - widest) > 1e-9).any())
@@ -112,8 +110,8 @@ def _searched(
     return None
 
 
-def _choices(x: Interval) -> list[float]:
-    """Return floats inside the interval: its ends and its middle."""
+def _drives(x: Interval) -> list[float]:
+    """Return the ends and the middle of the interval as floats inside it."""
     ends = [float(x.low), float(x.high)]
     low = ends[0] if ends[0] >= x.low else np.nextafter(ends[0], np.inf)
     high = ends[1] if ends[1] <= x.high else np.nextafter(ends[1], -np.inf)
@@ -121,9 +119,9 @@ def _choices(x: Interval) -> list[float]:
 
 
 def _representatives(reached: Array) -> Array:
-    """Return which states to go on from: one of each cell of a grid, and the extreme ones."""
+    """Return the indices of one state in each cell of a grid, and of the extreme states."""
     low, high = reached.min(axis=0), reached.max(axis=0)
-    cells = max(2, int(_KEPT ** (1 / reached.shape[1])))
+    cells = max(2, int(_FRONTIER ** (1 / reached.shape[1])))
     width = np.where(high > low, high - low, 1.0)
     cell = np.minimum((reached - low) / width * cells, cells - 1).astype(np.int64)
     _, first = np.unique(cell, axis=0, return_index=True)
@@ -131,11 +129,11 @@ def _representatives(reached: Array) -> Array:
     return np.unique(np.concatenate([first, extreme]))
 
 
-def _traced(came: list[tuple[Array, Array]], choices: Array) -> list[tuple[float, ...]]:
-    """Return the inputs, from the first step on, that led to the first entry of the last one."""
+def _traced(history: list[tuple[Array, Array]], drives: Array) -> list[tuple[float, ...]]:
+    """Return the inputs of all steps that lead to the first state of the last step."""
     sequence = []
     k = 0
-    for parents, chosen in reversed(came):
-        sequence.append(tuple(float(x) for x in choices[chosen[k]]))
+    for parents, applied in reversed(history):
+        sequence.append(tuple(float(x) for x in drives[applied[k]]))
         k = int(parents[k])
     return sequence[::-1]

@@ -1,8 +1,8 @@
 """Fixed-point kernels without their rounding: the same nodes, in real numbers.
 
-`exact` drops Round, Saturate and Shift, so that a Let of the result is what the Let of that name
-would be without the errors of its format. `nodes_of` names every node of a float program as
-`quantize` would, Horner's partial results included.
+`exact` drops Round, Saturate and Shift, so that each Let has the value it would have without the
+errors of its format. `nodes_of` names every node of a float program as `quantize` does, including
+Horner's partial results.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import did_you_mean
 
 _WIDE = FixedSpec(Fixed(30, 0))
-"""Any format names the nodes; this one holds constants up to 2**29."""
+"""Format that names the nodes; it holds constants up to 2**29."""
 
 
 @lru_cache(maxsize=256)
 def nodes_of(program: ir.Program) -> ir.Kernel:
-    """Return the forward kernel with a Let for every node that `quantize` would make.
+    """Return the forward kernel with a Let for every node of `quantize`.
 
-    A step that has no fixed-point form (a function, a division) is returned as it is.
+    A step without a fixed-point form (a function, a division) is returned unchanged.
     """
     try:
         return exact(quantize(program, _WIDE).kernel)
@@ -47,19 +47,17 @@ def nodes_of(program: ir.Program) -> ir.Kernel:
 
 
 def exact(kernel: fx.Kernel, *, rounded_constants: bool = False) -> ir.Kernel:
-    """Return the kernel in real numbers.
+    """Return a kernel from `quantize` in real numbers.
 
-    Args:
-        kernel: What `quantize` made.
-        rounded_constants: Take each constant as its integer says, not as its author did.
+    With `rounded_constants` each constant has the value of its integer, else its declared value.
     """
 
     def real(e: fx.Expr) -> ir.Expr:
         match e:
             case fx.Const(integer, bits, value):
                 return ir.Const(bits.value(integer) if rounded_constants else value)
-            case fx.Var(name, type_):
-                return ir.Var(name, REAL if isinstance(type_, Bits) else BOOL)
+            case fx.Var():
+                return var(e)
             case fx.Negate(arg):
                 return ir.neg(real(arg))
             case fx.Sum(op, lhs, rhs):
@@ -95,7 +93,7 @@ def exact(kernel: fx.Kernel, *, rounded_constants: bool = False) -> ir.Kernel:
 def prepared_parameters(
     neuron: Neuron, values: Mapping[str, Any] | None = None, scheme: str = "horner"
 ) -> dict[str, Fraction]:
-    """Return what the step takes of the parameters, exactly as `prepare` computes it in float64.
+    """Return the prepared parameters of the step, exactly as `prepare` computes them in float64.
 
     Args:
         neuron: The definition.
@@ -104,28 +102,27 @@ def prepared_parameters(
         scheme: "horner" or "estrin".
 
     Raises:
-        ModelError: No such parameter, or one that is not finite.
-        ShapeError: More than one value, or none that are numbers.
+        ModelError: A parameter is unknown or not finite.
+        ShapeError: A parameter has more than one value, or is not numeric.
     """
     raw = parameters_of(neuron, values or {}, Extent(1, 1, 1), np.dtype("float64"))
     found = run(lower(neuron, scheme).prepare, raw, np.float64)
     numbers = {name: float(np.asarray(v).reshape(-1)[0]) for name, v in found.items()}
-    return {name: rational(f"{neuron.name}: parameter {name!r}", v) for name, v in numbers.items()}
+    return {n: rational(neuron.name, f"parameter {n!r}", v) for n, v in numbers.items()}
 
 
 def parameters_for(
     name: str, kernel: ir.Kernel | fx.Kernel, given: Mapping[str, Any]
 ) -> dict[str, Fraction]:
-    """Return the prepared parameters that a kernel takes, from what a user gave by name.
+    """Return the given values of a kernel's prepared parameters.
 
     Raises:
-        ModelError: One that is missing, or not a finite number.
+        ModelError: A value is missing, or not a finite number.
     """
-    wanted = [p.var.name for p in kernel.inputs if p.role is Role.PARAM]
-    for word in wanted:
+    names = kernel.input_names(Role.PARAM)
+    for word in names:
         if word not in given:
-            raise ModelError(
-                f"{name}: no value for parameter {word!r}. Given: {', '.join(given) or 'none'}."
-                f"{did_you_mean(word, given)}"
-            )
-    return {n: rational(f"{name}: parameter {n!r}", given[n]) for n in wanted}
+            accepted = f"a value for each of {', '.join(names)}"
+            remedy = did_you_mean(word, given)
+            raise ModelError(name, f"no value for parameter {word!r}", accepted, remedy)
+    return {n: rational(name, f"parameter {n!r}", given[n]) for n in names}

@@ -1,7 +1,7 @@
-"""A figure of the charge v[t-1] -> h[t] of a neuron with one state.
+"""Figure of the charge v[t-1] -> h[t] of a neuron with one state.
 
-Where the curve meets the diagonal the potential stays as it is: filled where that is stable, hollow
-where it is not. Below threshold a step goes from the diagonal to the curve and back.
+A fixed point lies where the curve crosses the diagonal: its mark is filled if it is stable, hollow
+if not. Below threshold a step goes from the diagonal to the curve and back.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def charge_figure(found: Analysis) -> Figure:
     """Draw the charge without input and at both ends of the input.
 
     Raises:
-        UnsupportedError: A neuron with several states, or none.
+        UnsupportedError: The neuron has several states, or none.
     """
     state = only_state(found.neuron)
     figure = Figure(figsize=(5.6, 5.0), layout="constrained")
@@ -89,7 +89,7 @@ def _charge(found: Analysis, state: str, v: Array, inputs: Mapping[str, float]) 
 
 
 def _extent(found: Analysis, state: str) -> tuple[float, float]:
-    """Return the potentials to draw: the interval of the ranges, and the fixed points near it."""
+    """Return the potentials to draw: the interval of the ranges, with the fixed points near it."""
     low, high = -2.0, 1.0
     if found.states is not None:
         low, high = float(found.states[state].low), float(found.states[state].high)

@@ -1,15 +1,14 @@
 """Fixed points of the charge, h(v, x) = v at a constant x, of a neuron with one state.
 
-Each piece of h (a clamp makes several) is a polynomial p of v where some conditions hold; its fixed
-points are the real roots of p(v) - v, isolated in rational intervals, at which the conditions
-hold. The slope p' there says what becomes of a small deviation, which is multiplied by it at every
-step below threshold:
+Each piece of h (a clamp makes several) is a polynomial p of v under some conditions. Its fixed
+points are the real roots of p(v) - v, isolated in rational intervals, where the conditions hold. A
+small deviation is multiplied by the slope p' at every step below threshold:
 
-    |slope| < 1  stable        slope < 0  the deviation changes its sign at every step
+    |slope| < 1  stable        slope < 0  the deviation alternates its sign
     |slope| > 1  unstable      |slope| = 1  neutral: higher terms decide
 
-Signs and classes are exact: an interval is halved until they are plain, and a greatest common
-divisor tells where it never would be.
+Signs and classes are exact: an interval is halved until the sign is certain, and a greatest common
+divisor detects the sign 0.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from lnm_codegen.analysis.arithmetic.condition import truth
 from lnm_codegen.analysis.arithmetic.interval import Interval, interval_of, point
-from lnm_codegen.analysis.arithmetic.pieces import Piece, Symbolic
+from lnm_codegen.analysis.arithmetic.pieces import Piece, Symbolic, truth
 from lnm_codegen.analysis.arithmetic.polynomial import Poly, substituted, univariate
 from lnm_codegen.analysis.arithmetic.univariate import (
     Coefficients,
@@ -29,6 +27,7 @@ from lnm_codegen.analysis.arithmetic.univariate import (
     real_roots,
     refined,
     shares_root,
+    shifted,
     square_free,
     trimmed,
     value_range,
@@ -44,19 +43,18 @@ from lnm_codegen.ir.operators import Role
 from lnm_codegen.language.neuron import Neuron
 
 FARTHEST = 1 << 20
-"""Fixed points are looked for in [-2**20, 2**20]."""
+"""Fixed points are searched in [-2**20, 2**20]."""
 
 
 @dataclass(frozen=True, slots=True)
 class FixedPoint:
-    """A potential that the charge leaves as it is.
+    """A potential that the charge does not change.
 
     Attributes:
-        v: An interval with the one fixed point in it; a point where it is rational.
-        slope: An interval with dh/dv there.
+        v: An interval with this one fixed point; a point if it is rational.
+        slope: An interval that contains dh/dv there.
         kind: "stable", "unstable" or "neutral".
-        fires: Whether the neuron fires there, so that the reset takes it away; None for a neuron
-            without spikes.
+        fires: The neuron fires there, so that the reset changes the potential; None without spikes.
     """
 
     v: Interval
@@ -72,12 +70,12 @@ class FixedPoint:
 
 @dataclass(frozen=True)
 class FixedPoints:
-    """What `fixed_points` returns.
+    """Fixed points at one constant input.
 
     Attributes:
         inputs: Input -> its constant value.
-        points: The isolated ones, in order.
-        everywhere: Whether h(v) = v on a whole interval, as for a neuron that does not leak.
+        points: The isolated fixed points, in order.
+        everywhere: h(v) = v holds on a whole interval, as for a neuron without leak.
     """
 
     inputs: dict[str, Fraction]
@@ -94,13 +92,13 @@ def fixed_points(
     """Return the fixed points of the charge in [-2**20, 2**20].
 
     Args:
-        neuron: One with one state, whose charge is polynomial in it.
+        neuron: A neuron with one state, and a charge that is polynomial in it.
         inputs: Input -> its constant value; 0 by default.
         values: Parameters by name; the declared `init` otherwise.
 
     Raises:
-        ModelError: A name that is unknown, a value that is not finite.
-        UnsupportedError: Several states or none, so that h is not univariate; no polynomial.
+        ModelError: A name is unknown, or a value is not finite.
+        UnsupportedError: The neuron has several states or none, or h is not polynomial.
     """
     state = only_state(neuron)
     kernel, charged = charge_kernel(neuron)
@@ -111,13 +109,15 @@ def fixed_points(
             raise ModelError(neuron.name, f"input {name!r} is {inside}", "one number")
     try:
         found = charge_pieces(neuron, kernel, box, values)
-    except UnsupportedError:  # a function or a quotient, outside its domain on so wide a line
+    except UnsupportedError:  # a function or a quotient, outside its domain somewhere
         raise _no_polynomial(neuron.name, state) from None
     points: dict[Fraction, FixedPoint] = {}
     everywhere = False
     for piece in found.pieces[charged]:
         p = _in_state(found, piece, neuron.name, state)
-        difference = _minus_identity(p)
+        padded = [*p, *(Fraction(0),) * (2 - len(p))]
+        padded[1] -= 1
+        difference = trimmed(padded)
         if not difference:
             everywhere = True
             continue
@@ -130,22 +130,19 @@ def fixed_points(
 
 
 def only_state(neuron: Neuron) -> str:
-    """Return the name of a neuron's one state, or raise UnsupportedError."""
+    """Return the name of a neuron's only state, or raise UnsupportedError."""
     names = [s.name for s in neuron.states]
     if len(names) != 1:
         raise UnsupportedError(
             neuron.name,
-            (
-                f"{len(names)} states ({', '.join(names) or 'none'}), so the charge is not "
-                "univariate: no fixed points on a line"
-            ),
+            f"{len(names)} states ({', '.join(names) or 'none'}), so the charge is not univariate",
             "a neuron with one state",
         )
     return str(names[0])
 
 
 def charge_kernel(neuron: Neuron) -> tuple[ir.Kernel, str]:
-    """Return the forward kernel with one more output, the charged first state, and its name."""
+    """Return the forward kernel with the charged first state as a further output, and its name."""
     taken = {s.name for s in neuron.symbols} | {name for name, _ in neuron.output}
     name = Names(taken).fresh("charged")
     return lower(neuron.with_outputs(**{name: neuron.states[0]})).forward, name
@@ -156,14 +153,14 @@ def charge_pieces(
 ) -> Symbolic:
     """Return the pieces of `charge_kernel` over every potential."""
     numbers = parameters_for(neuron.name, kernel, prepared_parameters(neuron, values))
-    box = {name: interval_of(neuron.name, given) for name, given in inputs.items()}
+    box = {n: interval_of(neuron.name, f"input {n!r}", given) for n, given in inputs.items()}
     box |= {name: point(v) for name, v in numbers.items()}
     wide = Interval(Fraction(-FARTHEST), Fraction(FARTHEST))
     return symbolic(kernel, box | {n: wide for n in kernel.input_names(Role.STATE)})
 
 
 class _Place:
-    """A root of a polynomial without multiple roots, in an interval that `narrow` halves."""
+    """A root of a square-free polynomial, in an interval that `narrow` halves."""
 
     def __init__(self, polynomial: Coefficients, root: Interval) -> None:
         self._polynomial, self.root = polynomial, root
@@ -198,18 +195,12 @@ def _coefficients(p: Poly, found: Symbolic, name: str, state: str) -> Coefficien
 
 def _no_polynomial(name: str, state: str) -> UnsupportedError:
     return UnsupportedError(
-        name, f"the charge is no polynomial of {state!r}", "polynomials and selects"
+        name, f"the charge is not a polynomial of {state!r}", "polynomials and selects"
     )
 
 
-def _minus_identity(p: Coefficients) -> Coefficients:
-    padded = [*p, *(Fraction(0),) * (2 - len(p))]
-    padded[1] -= 1
-    return trimmed(padded)
-
-
 def _holds(here: _Place, piece: Piece, found: Symbolic, state: str) -> bool:
-    """Say whether the conditions of a piece hold at a place."""
+    """Report whether the conditions of a piece hold at a place."""
     return all(
         truth(point(Fraction(here.sign(_coefficients(c.poly, found, "fire", state)))), c.op)
         for c in piece.conditions
@@ -217,7 +208,7 @@ def _holds(here: _Place, piece: Piece, found: Symbolic, state: str) -> bool:
 
 
 def _fires(here: _Place, kernel: ir.Kernel, found: Symbolic, state: str) -> bool | None:
-    """Say whether any spike fires at a place; None for a neuron without spikes."""
+    """Report whether any spike fires at a place; None for a neuron without spikes."""
     spikes = [let.target.name for let in kernel.body if isinstance(let.value, ir.Spike)]
     if not spikes:
         return None
@@ -227,16 +218,12 @@ def _fires(here: _Place, kernel: ir.Kernel, found: Symbolic, state: str) -> bool
 
 def _classified(here: _Place, p: Coefficients, fires: bool | None) -> FixedPoint:
     slope = derivative(p)
-    above = here.sign(_plus(slope, Fraction(-1)))
-    below = here.sign(_plus(slope, Fraction(1)))
-    here.sign(slope)
+    above = here.sign(shifted(slope, Fraction(-1)))
+    below = here.sign(shifted(slope, Fraction(1)))
+    here.sign(slope)  # narrows until `alternates` is certain
     kind = "neutral" if not above or not below else "stable"
     if above > 0 or below < 0:
         kind = "unstable"
     while here.root.width > Fraction(1, 1 << 60):
         here.narrow()
     return FixedPoint(here.root, value_range(slope, here.root), kind, fires)
-
-
-def _plus(p: Coefficients, amount: Fraction) -> Coefficients:
-    return trimmed((p[0] + amount, *p[1:]) if p else (amount,))

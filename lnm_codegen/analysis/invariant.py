@@ -1,14 +1,15 @@
-"""Intervals that the states never leave, for bounded input; or an input sequence that breaks them.
+"""Invariant intervals of the states for bounded input, or an input sequence that breaks them.
 
 Let F(B) be the least box that holds every state after a step from states in B and inputs in X. A
-box B is invariant if it holds the initial states and F(B) lies in B. The least one is the limit of
+box B is invariant if it holds the initial states and F(B) lies in B. The least invariant box is the
+limit of
 
-    B <- hull(B, F(B)),   from the initial states,
+    B <- hull(B, F(B)),   from the initial states.
 
-which the iteration reaches as the ends are moved outward to multiples of 2**-FINE; where it creeps
-(a slope a near 1 takes 1/(1 - a) steps), a farther box is guessed, checked, and its ends are drawn
-in by bisection. F is evaluated outward, in rationals: that F(B) lies in B is proven, and it is
-checked once more on the result alone.
+The iteration reaches it because ends move outward to multiples of 2**-FINE. Where convergence is
+slow (a slope a near 1 takes 1/(1 - a) steps), a larger box is guessed and tested, and bisection
+moves its ends inward. F is evaluated outward, in rationals, so that F(B) in B is proven; it is
+tested once more on the result alone.
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ from lnm_codegen.analysis.ranges import Given, checked
 from lnm_codegen.analysis.symbolic import symbolic
 from lnm_codegen.compiler.arguments import start_of
 from lnm_codegen.compiler.pipeline import lower
-from lnm_codegen.errors import InternalError, ModelError, UnsupportedError
+from lnm_codegen.errors import InternalError, UnsupportedError, reason
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.passes.dce import keep_results
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.validation import wrong
 
 FINE = 32
 """Ends are multiples of 2**-FINE, or values that occur."""
 _STEPS, _EVERY = 256, 64
 _FARTHEST = 24
-"""No box reaches beyond 2**_FARTHEST."""
+"""Boxes stay within +-2**_FARTHEST."""
 
 Box: TypeAlias = dict[str, Interval]
 
@@ -47,11 +49,11 @@ class Invariant:
     """A certificate: states that begin in `states` stay there while inputs lie in `inputs`.
 
     Attributes:
-        states: State -> interval; it holds the initial value.
+        states: State -> interval, which holds the initial value.
         inputs: Input -> interval.
         values: Parameters of the step, exact.
-        reached: State -> interval that every invariant one holds, up to 2**-FINE: equal to `states`
-            where that is the least; else no single end of `states` can be moved inward.
+        reached: State -> interval that every invariant one contains, up to 2**-FINE. It equals
+            `states` if that is the least; otherwise no single end of `states` can move inward.
     """
 
     states: Box
@@ -62,7 +64,7 @@ class Invariant:
 
 @dataclass(frozen=True)
 class Undecided:
-    """Neither an invariant interval nor an input sequence that breaks it was found."""
+    """Result if neither an invariant interval nor a sequence that breaks it is found."""
 
     reason: str
 
@@ -74,26 +76,26 @@ def invariant(
     values: Mapping[str, Any] | None = None,
     bound: float = 100.0,
 ) -> Invariant | Escape | Undecided:
-    """Return an interval for each state that it never leaves, or what drives it out.
+    """Return an invariant interval of each state, or an input sequence that breaks it.
 
     Args:
-        neuron: The definition; its declared initial states, which must be numbers.
+        neuron: The definition; its initial states must be numbers.
         inputs: Input -> (low, high).
         values: Parameters by name; the declared `init` otherwise.
-        bound: What a state must pass, in absolute value, for an input sequence to count.
+        bound: Absolute value that a state must exceed in an input sequence.
 
     Raises:
-        ModelError: A name that is missing or unknown, an interval upside down or not finite.
-        UnsupportedError: A function that is not monotone.
+        ModelError: A name is missing or unknown, or an interval is not finite or upside down.
+        UnsupportedError: A function is not monotone.
     """
     step = _Step(neuron, inputs, values)
-    limit = rational(f"{neuron.name}: bound", bound)
+    limit = rational(neuron.name, "bound", bound)
     if limit <= 0:
-        raise ModelError(neuron.name, f"bound is {bound!r}", "a number > 0")
+        raise wrong(neuron.name, "bound", bound, "a number > 0")
     found = _search(step)
     if isinstance(found, Invariant):
         if not is_invariant(neuron, found.states, inputs, values=values):
-            raise InternalError(neuron.name, f"{found.states} is no invariant box")
+            raise InternalError(neuron.name, f"{found.states} is not an invariant box")
         return found
     broken = escape(neuron, step.inputs, values or {}, float(limit))
     if broken is not None:
@@ -104,9 +106,9 @@ def invariant(
 def is_invariant(
     neuron: Neuron, states: Given, inputs: Given, *, values: Mapping[str, Any] | None = None
 ) -> bool:
-    """Say whether states in these intervals stay there for inputs in those: True is proven.
+    """Report whether states in these intervals stay there for such inputs; True is proven.
 
-    The initial value need not lie inside. Ends that are irrational count as outside by 2**-60.
+    The initial value may lie outside. An irrational end counts as outside by 2**-60.
 
     Raises:
         ModelError, UnsupportedError: As for `invariant`.
@@ -116,7 +118,7 @@ def is_invariant(
 
 
 class _Step:
-    """F: a box of states -> the box of states after a step."""
+    """F: box of states -> box of the states after a step."""
 
     def __init__(self, neuron: Neuron, inputs: Given, values: Mapping[str, Any] | None) -> None:
         nodes = nodes_of(lower(neuron))
@@ -127,7 +129,7 @@ class _Step:
         self.values = parameters_for(neuron.name, nodes, prepared_parameters(neuron, values))
         self.names = nodes.input_names(Role.STATE)
         start = start_of(neuron, None, (), np.dtype("float64"))
-        self.start = {n: interval_of(f"{neuron.name}: state {n!r}", float(start[n])) for n in start}
+        self.start = {n: interval_of(neuron.name, f"state {n!r}", float(start[n])) for n in start}
         self._fixed = {**self.inputs, **{n: point(v) for n, v in self.values.items()}}
 
     def __call__(self, box: Mapping[str, Interval]) -> Box:
@@ -145,16 +147,16 @@ class _Step:
 
 
 def _search(step: _Step) -> Invariant | str:
-    """Return a certificate, or why there is none."""
+    """Return a certificate, or the reason why none is found."""
     box, before = dict(step.start), dict(step.start)
-    reason = "the interval still grows"
+    cause = "the interval still grows"
     for k in range(1, _STEPS + 1):
         try:
             after = step(box)
         except UnsupportedError as error:
             if k == 1:
                 raise
-            reason = str(error).rstrip(".")
+            cause = reason(error)
             break
         grown = {n: _grown(box[n], after[n]) for n in step.names}
         if grown == box:
@@ -165,16 +167,16 @@ def _search(step: _Step) -> Invariant | str:
         if k % _EVERY == 0:
             guess = {n: _extrapolated(before[n], box[n]) for n in step.names}
             if step.keeps(guess):
-                return _drawn_in(step, box, guess)
+                return _shrunk(step, box, guess)
     for k in range(_FARTHEST):
         wide = {n: _widened(i, Fraction(2) ** k) for n, i in box.items()}
         if step.keeps(wide):
-            return _drawn_in(step, box, wide)
-    return reason
+            return _shrunk(step, box, wide)
+    return cause
 
 
 def _grown(box: Interval, after: Interval) -> Interval:
-    """Return the hull; an end that moves goes outward to the grid."""
+    """Return the hull; an end that moves is rounded outward."""
     around = after.outward(FINE)
     low = box.low if after.low >= box.low else min(around.low, box.low)
     high = box.high if after.high <= box.high else max(around.high, box.high)
@@ -182,7 +184,7 @@ def _grown(box: Interval, after: Interval) -> Interval:
 
 
 def _extrapolated(before: Interval, box: Interval) -> Interval:
-    """Return the box that ends moving in a geometric series approach, somewhat widened."""
+    """Return the widened limit of ends that move in a geometric series."""
     far = Fraction(1024)  # times the last step: a slope up to 0.999
     low, high = (box.low - before.low) * far, (box.high - before.high) * far
     return Interval(box.low + low, box.high + high).outward(FINE)
@@ -192,11 +194,11 @@ def _widened(box: Interval, amount: Fraction) -> Interval:
     return Interval(box.low - amount, box.high + amount).outward(FINE)
 
 
-def _drawn_in(step: _Step, inner: Box, outer: Box) -> Invariant:
-    """Return an invariant box between one that is not and one that is, each end bisected."""
+def _shrunk(step: _Step, inner: Box, outer: Box) -> Invariant:
+    """Return an invariant box between `inner`, which is not, and `outer`, which is: bisection."""
     best, least = dict(outer), dict(inner)
     for _ in range(3):
-        smaller = step(best)  # F(B) is invariant with B, and so is its hull with the start
+        smaller = step(best)  # if B is invariant, so are F(B) and its hull with the start
         best = {n: hull((smaller[n], step.start[n])).outward(FINE) for n in step.names}
     for name in step.names:
         for side in ("low", "high"):

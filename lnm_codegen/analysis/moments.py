@@ -1,12 +1,12 @@
-"""Mean and deviation of a polynomial charge where the potential is normally distributed.
+"""Mean and deviation of a polynomial charge of a normally distributed potential.
 
     v ~ N(mu, sigma**2)      m_k = E v**k
                              m_0 = 1,  m_1 = mu,  m_k = mu*m_(k-1) + (k-1)*sigma**2*m_(k-2)
     E f(v)   = sum_i theta_i m_i
     Var f(v) = sum_ij theta_i theta_j (m_(i+j) - m_i m_j)
 
-The quadratic neuron of the group behind LNM (arXiv 2510.05168) sets the width of its surrogate by
-the distribution of the potential; half the width as this deviation is our reading of it.
+The quadratic neuron of the group behind LNM (arXiv 2510.05168) derives the width of its surrogate
+from the distribution of the potential. Half the width as this deviation is our reading of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.validation import wrong
 
 
 def normal_moments(mean: float, deviation: float, count: int) -> list[float]:
@@ -28,20 +28,21 @@ def normal_moments(mean: float, deviation: float, count: int) -> list[float]:
 def charge_spread(
     theta: Sequence[float], mean: float, deviation: float, x_deviation: float = 0.0
 ) -> tuple[float, float]:
-    """Return mean and deviation of f_theta(v) + x, x of mean 0 and independent of v.
+    """Return mean and deviation of f_theta(v) + x; x has mean 0 and is independent of v.
 
     Args:
         theta: theta_0, theta_1, ...
         mean: mu of the potential before the step.
-        deviation: sigma of it, >= 0.
-        x_deviation: Of the input, >= 0.
+        deviation: sigma of the potential, >= 0.
+        x_deviation: Deviation of the input, >= 0.
 
     Raises:
-        ModelError: A number that is not finite, or a deviation below 0.
+        ModelError: A number is not finite, or a deviation is below 0.
     """
     for word, value in (("deviation", deviation), ("x_deviation", x_deviation), ("mean", mean)):
-        if not (math.isfinite(value) and (value >= 0 or word == "mean")):
-            raise ModelError("charge_spread", f"{word} is {value!r}", "a finite number >= 0")
+        if not math.isfinite(value) or (value < 0 and word != "mean"):
+            number = "a finite number" if word == "mean" else "a finite number >= 0"
+            raise wrong("charge_spread", word, value, number)
     m = normal_moments(mean, deviation, 2 * (len(theta) - 1))
     centre = sum(a * m[i] for i, a in enumerate(theta))
     variance = sum(

@@ -1,8 +1,8 @@
-"""The charge of a polynomial neuron: coefficients of powers as exact sums of learned numbers.
+"""Polynomial charges: coefficients of powers of v as exact sums of learnable numbers.
 
     h = f(v) + x,  or f(v + x);   coefficient k of f = offset_k + sum of theta_j * rows_jk
 
-That is every `lnm`, whatever its form and basis, and any neuron of one's own that has this shape.
+Every `lnm` has this shape, in any form and basis. A user's neuron may have it too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import sympy
 
-from lnm_codegen.analysis.arithmetic.univariate import Coefficients
+from lnm_codegen.analysis.arithmetic.univariate import Coefficients, fraction, to_sympy
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.functions import Where
 from lnm_codegen.language.neuron import Neuron
@@ -23,17 +23,17 @@ from lnm_codegen.language.symbols import Declared, Param, is_spike
 
 @dataclass(frozen=True)
 class PolynomialCharge:
-    """See the module.
+    """A polynomial charge, its clamp, its threshold and its reset.
 
     Attributes:
         state: Name of the potential.
-        theta: Name of the learned vector parameter.
-        rows: What each theta_j adds to the coefficients, (size, degree + 1).
-        offset: What the coefficients are without it, (degree + 1,).
+        theta: Name of the learnable vector parameter.
+        rows: Contribution of each theta_j to the coefficients, (size, degree + 1).
+        offset: Coefficients for theta = 0, (degree + 1,).
         inside: The input is added before f.
         v_min: The lower clamp, or None.
-        threshold: Name of the parameter that is the threshold.
-        v_reset: The potential after a spike; None where the threshold is subtracted.
+        threshold: Name of the threshold parameter.
+        v_reset: The potential after a spike; None for a soft reset by the threshold.
     """
 
     state: str
@@ -46,32 +46,30 @@ class PolynomialCharge:
     v_reset: Fraction | None
 
     def coefficients(self, theta: Any) -> Coefficients:
-        """Return f's coefficients for theta, whose floats are taken exactly."""
+        """Return f's coefficients for theta; floats are exact."""
         numbers = [Fraction(t) for t in theta]
-        terms = zip(
-            *([t * c for c in row] for t, row in zip(numbers, self.rows, strict=True)), strict=True
+        return tuple(
+            o + sum(t * row[k] for t, row in zip(numbers, self.rows, strict=True))
+            for k, o in enumerate(self.offset)
         )
-        return tuple(o + sum(column) for o, column in zip(self.offset, terms, strict=True))
 
     def theta_of(self, coefficients: Coefficients) -> Coefficients:
-        """Return theta with these coefficients of f, exactly; there must be one."""
+        """Return the one theta with these coefficients of f, exactly."""
         wanted = [c - o for c, o in zip(coefficients, self.offset, strict=True)]
-        matrix = sympy.Matrix([[_rational(c) for c in row] for row in self.rows]).T
+        matrix = sympy.Matrix([[to_sympy(c) for c in row] for row in self.rows]).T
         symbols = sympy.symbols(f"t:{len(self.rows)}")
-        (found,) = sympy.linsolve((matrix, sympy.Matrix([_rational(w) for w in wanted])), *symbols)
-        return tuple(Fraction(int(t.p), int(t.q)) for t in found)
+        (found,) = sympy.linsolve((matrix, sympy.Matrix([to_sympy(w) for w in wanted])), *symbols)
+        return tuple(fraction(t) for t in found)
 
 
 @lru_cache(maxsize=256)
 def polynomial_charge(neuron: Neuron) -> PolynomialCharge:
-    """Return the charge of a neuron as above.
+    """Return the polynomial charge of a neuron.
 
     Raises:
-        UnsupportedError: A neuron of another shape; it says what was looked for.
+        UnsupportedError: The neuron has another shape.
     """
-    if not (
-        len(neuron.states) == len(neuron.inputs) == len(neuron.charge) == len(neuron.fire) == 1
-    ):
+    if any(len(p) != 1 for p in (neuron.states, neuron.inputs, neuron.charge, neuron.fire)):
         raise _other(neuron, "one state, one input and one spike")
     (v,), (x,) = neuron.states, neuron.inputs
     h, v_min = _without_clamp(neuron.charge[0][1])
@@ -89,44 +87,42 @@ def polynomial_charge(neuron: Neuron) -> PolynomialCharge:
 def _other(neuron: Neuron, wanted: str) -> UnsupportedError:
     return UnsupportedError(
         neuron.name,
-        f"no {wanted}, as a polynomial neuron has",
-        "lnm, of any form and basis, and what has its shape",
+        f"it has no {wanted}, as a polynomial neuron has",
+        "lnm of any form and basis, or a neuron of its shape",
     )
 
 
 def _without_clamp(h: Any) -> tuple[Any, Fraction | None]:
-    """Return the charge without where(h < v_min, v_min, h) or the like above it, and v_min."""
+    """Return the charge without its clamps, and v_min of where(h < v_min, v_min, h) or None."""
     if isinstance(h, Where):
         cond, then, orelse = h.operands
-        if then.is_Rational and isinstance(cond, sympy.StrictGreaterThan) and cond.lhs == orelse:
-            return _without_clamp(orelse)
-    if isinstance(h, Where):
-        cond, then, orelse = h.operands
-        if then.is_Rational and isinstance(cond, sympy.StrictLessThan) and cond.lhs == orelse:
-            return orelse, Fraction(int(then.p), int(then.q))
+        if then.is_Rational and getattr(cond, "lhs", None) == orelse:
+            if isinstance(cond, sympy.StrictGreaterThan):
+                return _without_clamp(orelse)
+            if isinstance(cond, sympy.StrictLessThan):
+                return orelse, fraction(then)
     return h, None
 
 
 def _coefficients(
     neuron: Neuron, f: Any, v: Declared
 ) -> tuple[str, tuple[Coefficients, ...], Coefficients]:
-    """Return the learned vector's name, and rows and offset of f's coefficients."""
+    """Return the learnable vector's name, and rows and offset of f's coefficients."""
     vectors = [p for p in neuron.params if p.learnable and p.size is not None]
-    wanted = "polynomial whose coefficients are sums of one learned vector's elements"
+    wanted = "polynomial whose coefficients are sums of one learnable vector's elements"
     if len(vectors) != 1:
         raise _other(neuron, wanted)
     elements = [s for s in neuron.symbols if s.decl == vectors[0]]
     if not f.is_polynomial(v, *elements) or f.free_symbols - {v, *elements}:
         raise _other(neuron, wanted)
     degree = int(sympy.degree(f, v))
-    table = {key: value for key, value in sympy.Poly(f, v, *elements).terms()}
     rows = [[Fraction(0)] * (degree + 1) for _ in elements]
     offset = [Fraction(0)] * (degree + 1)
-    for (power, *others), c in table.items():
+    for (power, *others), c in sympy.Poly(f, v, *elements).terms():
         if sum(others) > 1 or not c.is_Rational:
             raise _other(neuron, wanted)
         place = rows[others.index(1)] if sum(others) else offset
-        place[power] = Fraction(int(c.p), int(c.q))
+        place[power] = fraction(c)
     return vectors[0].name, tuple(tuple(r) for r in rows), tuple(offset)
 
 
@@ -138,17 +134,13 @@ def _threshold(neuron: Neuron, v: Declared) -> Declared:
 
 
 def _reset(neuron: Neuron, v: Declared, threshold: Declared) -> Fraction | None:
-    """Return where a hard reset goes, None for a soft one by the threshold."""
+    """Return the potential after a hard reset, or None for a soft reset by the threshold."""
     spike = neuron.fire[0][0]
     after = dict(neuron.reset).get(v)
     if isinstance(after, Where) and is_spike(after.operands[0]):
         _, then, orelse = after.operands
         if then.is_Rational and orelse == v:
-            return Fraction(int(then.p), int(then.q))
+            return fraction(then)
     if after is not None and sympy.expand(after - v + spike * threshold) == 0:
         return None
-    raise _other(neuron, "hard reset to a number, or soft one by the threshold")
-
-
-def _rational(value: Fraction) -> Any:
-    return sympy.Rational(value.numerator, value.denominator)
+    raise _other(neuron, "hard reset to a number, or soft reset by the threshold")

@@ -1,10 +1,10 @@
-"""The range of every node of a step, for states, inputs and parameters in given intervals.
+"""Ranges of every node of a step, for states, inputs and parameters in given intervals.
 
     node = sum of polynomials of independent variables      exact: critical points, end points
     node = select(c, a, b)                                  hull of a where c, b where not c
-    anything else                                           interval arithmetic in rationals
+    any other node                                          interval arithmetic in rationals
 
-Ranges are those of exact arithmetic: rounding is what `error_bounds` adds.
+Ranges are those of exact arithmetic; `error_bounds` adds the effect of rounding.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
 from lnm_codegen.ir.types import BOOL
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.validation import require_known
 
 Given: TypeAlias = Mapping[str, Any]
 """Name -> (low, high), a number, or an Interval."""
@@ -40,21 +40,21 @@ def ranges(
     """Return the range of every port and node of a forward step.
 
     Args:
-        of: A neuron, what `lnm.lower` makes of it, or what `lnm.quantize` does; the last is taken
-            without its rounding.
+        of: A neuron, or a program from `lnm.lower` or `lnm.quantize`. The last is taken without
+            its rounding.
         states: State -> (low, high) before the step.
         inputs: Input -> (low, high).
-        values: Parameters by name: those declared for a neuron (its `init` otherwise), those that
-            `prepare` gives for a program, as numbers or intervals.
+        values: Parameters by name. For a neuron they are the declared ones, its `init` otherwise;
+            for a program they are those of `prepare`, as numbers or intervals.
         scheme: "horner" or "estrin", for a neuron.
 
     Returns:
-        Name -> interval: the inputs of the kernel, then its Lets in order. The nodes are those
-        that `quantize` names. A condition is in [0, 1].
+        Name -> interval: the inputs of the kernel, then its Lets in order, with the names of
+        `quantize`. A condition is in [0, 1].
 
     Raises:
-        ModelError: A name that is missing or unknown, an interval upside down or not finite.
-        UnsupportedError: A function that is not monotone, or one outside its domain.
+        ModelError: A name is missing or unknown, or an interval is not finite or upside down.
+        UnsupportedError: A function is not monotone, or is outside its domain.
     """
     kernel = kernel_of(of, scheme)
     box = box_of(of, kernel, states=states, inputs=inputs, values=values, scheme=scheme)
@@ -62,7 +62,7 @@ def ranges(
 
 
 def kernel_of(of: Neuron | ir.Program | fx.Program, scheme: str = "horner") -> ir.Kernel:
-    """Return the kernel whose nodes are those that `quantize` names."""
+    """Return the kernel with the nodes of `quantize`."""
     if isinstance(of, fx.Program):
         return exact(of.kernel)
     return nodes_of(lower(of, scheme) if isinstance(of, Neuron) else of)
@@ -77,7 +77,7 @@ def box_of(
     values: Mapping[str, Any] | None,
     scheme: str,
 ) -> dict[str, Interval]:
-    """Return an interval for every input of `kernel`, or raise ModelError."""
+    """Return an interval of every input of `kernel`, or raise ModelError."""
     box = checked(of.name, kernel, Role.STATE, states)
     box |= checked(of.name, kernel, Role.INPUT, inputs)
     if isinstance(of, Neuron):
@@ -90,22 +90,19 @@ def box_of(
 def checked(
     where: str, kernel: ir.Kernel, role: Role, given: Given, *, others: bool = False
 ) -> dict[str, Interval]:
-    """Return an interval for each input of a role; `others` lets further names pass."""
+    """Return an interval of each input of a role; `others` admits further names.
+
+    Raises:
+        ModelError: A name is missing or unknown, or an interval is not finite or upside down.
+    """
     names = kernel.input_names(role)
     for name in () if others else given:
-        if name not in names:
-            raise ModelError(
-                f"{where}: no {role.value} {name!r}. Declared: {', '.join(names) or 'none'}."
-                f"{did_you_mean(str(name), names)}"
-            )
+        require_known(where, role.value, name, names)
     for name in names:
         if name not in given:
-            raise ModelError(
-                where,
-                f"no interval for {role.value} {name!r}",
-                remedy=f"Give {name} = (low, high).",
-            )
-    return {n: interval_of(f"{where}: {role.value} {n!r}", given[n]) for n in names}
+            problem = f"no interval for {role.value} {name!r}"
+            raise ModelError(where, problem, remedy=f"Give {name} = (low, high).")
+    return {n: interval_of(where, f"{role.value} {n!r}", given[n]) for n in names}
 
 
 def kernel_ranges(kernel: ir.Kernel, box: Mapping[str, Interval]) -> dict[str, Interval]:
@@ -123,7 +120,7 @@ def kernel_ranges(kernel: ir.Kernel, box: Mapping[str, Interval]) -> dict[str, I
 def _narrowed(found: Interval, e: ir.Expr, table: Mapping[str, Interval], where: str) -> Interval:
     try:
         return meet(found, from_operands(e, table, where)) or found
-    except UnsupportedError:  # operands taken apart may leave a domain that they keep together
+    except UnsupportedError:  # independent operands may leave a domain that dependent ones keep
         return found
 
 
@@ -139,27 +136,27 @@ def from_operands(e: ir.Expr, table: Mapping[str, Interval], where: str) -> Inte
         case ir.Var(name, _):
             return table[name]
         case ir.Unary(UnaryOp.NEG, arg):
-            return point(ir.ZERO.value) - of(arg)
+            return -of(arg)
+        case ir.Detach(arg):
+            return of(arg)
         case ir.Binary(BinaryOp.ADD, lhs, rhs):
-            return (of(lhs) + of(rhs)).loose()
+            result = of(lhs) + of(rhs)
         case ir.Binary(BinaryOp.SUB, lhs, rhs):
-            return (of(lhs) - of(rhs)).loose()
+            result = of(lhs) - of(rhs)
         case ir.Binary(BinaryOp.MUL, lhs, rhs):
-            return (of(lhs) * of(rhs)).loose()
+            result = of(lhs) * of(rhs)
         case ir.Binary(BinaryOp.DIV, lhs, rhs):
-            return divided(of(lhs), of(rhs), where).loose()
+            result = divided(of(lhs), of(rhs), where)
         case ir.Fma(a, b, c):
-            return (of(a) * of(b) + of(c)).loose()
+            result = of(a) * of(b) + of(c)
         case ir.Power(base, exponent):
             result = of(base)
             for _ in range(exponent - 1):
                 result = result * of(base)
-            return result.loose()
         case ir.Select(_, then, orelse):
-            return hull((of(then), of(orelse))).loose()
-        case ir.Detach(arg):
-            return of(arg)
+            result = hull((of(then), of(orelse)))
         case ir.Call(fn, arg):
-            return applied(fn, of(arg), where).loose()
+            result = applied(fn, of(arg), where)
         case _:  # a condition as a number
-            return Interval(ir.ZERO.value, ir.ONE.value, False)
+            result = Interval(ir.ZERO.value, ir.ONE.value)
+    return result.loose()

@@ -1,4 +1,4 @@
-"""Everything `lnm analyze` says of one neuron, as data: computed here, printed elsewhere."""
+"""Analysis of a neuron for `lnm analyze`, as data; the command line prints it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.ir.types import Bits, Fixed
+from lnm_codegen.ir.types import Fixed
 from lnm_codegen.language.neuron import Neuron
 
 
@@ -29,8 +29,8 @@ class FixedAnalysis:
 
     Attributes:
         spec: The formats.
-        errors: Bounds of every node.
-        cut: States and inputs whose interval reached beyond their format and was cut to it.
+        errors: Error bounds of every node.
+        cut: State or input -> its interval, if it was cut to its format.
     """
 
     spec: Fixed | FixedSpec
@@ -40,18 +40,18 @@ class FixedAnalysis:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `analyze` returns.
+    """Analysis of a neuron.
 
     Attributes:
         neuron: The definition.
-        values: Parameters by name, where they differ from their `init`.
+        values: Parameters by name that differ from their `init`.
         scheme: "horner" or "estrin".
         inputs: Input -> interval.
         invariant: A certificate, an input sequence that breaks it, or neither.
-        states: State -> the interval that `ranges` are taken over; None where none is known.
-        ranges: Node -> range, as of `ranges`; None where `states` is.
-        fixed_points: At inputs 0 and at both ends; or why there are none.
-        fixed: With a format, what it costs.
+        states: State -> interval for `ranges`, or None if none is known.
+        ranges: Node -> range, or None without `states`.
+        fixed_points: Fixed points at input 0 and at both ends; or the reason why there are none.
+        fixed: Analysis in a fixed-point format, or None.
     """
 
     neuron: Neuron
@@ -80,14 +80,14 @@ def analyze(
         neuron: The definition.
         inputs: Input -> (low, high).
         states: State -> (low, high) for the ranges; the invariant intervals by default.
-        spec: A format, for error bounds; none by default.
+        spec: Formats for error bounds; none by default.
         values: Parameters by name; the declared `init` otherwise.
         scheme: "horner" or "estrin".
 
     Raises:
-        ModelError: A name that is missing or unknown, an interval upside down or not finite, a
-            `spec` where no interval of the states is known.
-        UnsupportedError: A function that is not monotone; with `spec`, no fixed-point form.
+        ModelError: A name is missing or unknown, an interval is not finite or upside down, or a
+            `spec` is given although no interval of the states is known.
+        UnsupportedError: A function is not monotone; with `spec`, there is no fixed-point form.
     """
     kernel = kernel_of(neuron, scheme)
     box = checked(neuron.name, kernel, Role.INPUT, inputs)
@@ -138,7 +138,7 @@ def _fixed(
         raise ModelError(
             neuron.name,
             "no interval of the states is known, so errors have no bound",
-            remedy="Give states, on the command line --state v=-2,1, say.",
+            remedy="Give states, for example --state v=-2,1 on the command line.",
         )
     program = quantize(neuron, spec, scheme)
     cut: dict[str, Interval] = {}
@@ -152,14 +152,14 @@ def _fixed(
 
 def _within(program: fx.Program, name: str, given: Interval, cut: dict[str, Interval]) -> Interval:
     """Return the part of an interval that the port's format holds."""
-    bits = next(p.var.type for p in program.kernel.inputs if p.var.name == name)
-    assert isinstance(bits, Bits)
+    bits = next(fx.bits_of(p.var) for p in program.kernel.inputs if p.var.name == name)
     inside = meet(given, Interval(*bits.interval))
     if inside is None:
         raise ModelError(
             program.name,
-            f"{name!r} lies in {given}, and {bits} holds {Interval(*bits.interval)}",
-            remedy="Give more integer bits.",
+            f"{name!r} lies in {given}, outside {bits}",
+            f"values in {Interval(*bits.interval)}",
+            "Give more integer bits.",
         )
     if inside != given:
         cut[name] = inside

@@ -1,26 +1,28 @@
-"""A kernel as pieces: each value a polynomial of the kernel's inputs, where some conditions hold.
+"""Symbolic evaluation of a kernel: each value as polynomials of the inputs under conditions.
 
-A Select splits a value by its condition, a Spike or a Compare a condition into true and false; a
-piece whose conditions exclude each other is dropped. What is no polynomial becomes a variable with
-an interval of its own: a function (monotone ones, from the interval of its argument), a quotient,
-and a Let with more than `MOST` pieces. A sum such as t0 = v + x that is multiplied becomes a
-variable too, so that f(v + x) is univariate.
+A Select splits a value by its condition; a Spike or a Compare splits a condition into true and
+false. A piece whose conditions exclude each other is dropped. A value that is not polynomial
+becomes a variable with an interval of its own: a monotone function of an interval, a quotient, and
+a Let with more than `MOST` pieces. A sum such as t0 = v + x that is multiplied becomes a variable
+too, so that f(v + x) is univariate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from typing import TypeAlias
 
-from lnm_codegen.analysis.arithmetic.condition import Condition, Region, condition, truth
 from lnm_codegen.analysis.arithmetic.functions import applied, divided
 from lnm_codegen.analysis.arithmetic.interval import Interval, point
 from lnm_codegen.analysis.arithmetic.pieces import (
+    Condition,
+    ConstrainedBox,
     Piece,
     Pieces,
     Symbolic,
-    polynomial_of,
-    variables_of,
+    condition,
+    truth,
 )
 from lnm_codegen.analysis.arithmetic.polynomial import Poly, constant, variable
 from lnm_codegen.errors import UnsupportedError
@@ -28,15 +30,17 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.operators import BinaryOp, CompareOp, UnaryOp
 from lnm_codegen.ir.types import BOOL
 
+Conditions: TypeAlias = tuple[Condition, ...]
+
 MOST = 64
-"""The most pieces of one value."""
+"""Largest number of pieces of one value."""
 
 
 def symbolic(kernel: ir.Kernel, box: Mapping[str, Interval]) -> Symbolic:
-    """Evaluate a kernel over a box of its inputs; an input of one value counts as a number.
+    """Evaluate a kernel over a box of its inputs; an input of one value is a constant.
 
     Raises:
-        UnsupportedError: A function that is not monotone, or one outside its domain.
+        UnsupportedError: A function is not monotone, or is outside its domain.
     """
     return _Evaluator(kernel, box).run()
 
@@ -46,7 +50,7 @@ class _Evaluator:
         self._kernel = kernel
         self._let = ""
         self._made: dict[tuple[object, ...], str] = {}
-        self._state = Symbolic({}, {}, {})
+        self._state = Symbolic()
         for port in kernel.inputs:
             name = port.var.name
             inside = box[name]
@@ -72,7 +76,7 @@ class _Evaluator:
             return (Piece(True), Piece(False))
         self._state.pieces[self._let] = pieces
         inside = self._state.range(self._let).loose()
-        used = {n for p in pieces for n in variables_of(p)}
+        used = {n for p in pieces for n in p.variables}
         return (Piece(self._opaque((self._let,), inside, used)),)
 
     def _number(self, e: ir.Expr) -> Pieces:
@@ -82,7 +86,7 @@ class _Evaluator:
             case ir.Var(name, _):
                 return self._state.pieces[name]
             case ir.Unary(UnaryOp.NEG, arg):
-                return self._each(self._number(arg), lambda p: p.scaled(Fraction(-1)))
+                return tuple(Piece(-p.polynomial, p.conditions) for p in self._number(arg))
             case ir.Binary(BinaryOp.ADD, lhs, rhs):
                 return self._both(self._number(lhs), self._number(rhs), Poly.__add__)
             case ir.Binary(BinaryOp.SUB, lhs, rhs):
@@ -104,9 +108,7 @@ class _Evaluator:
             case ir.Detach(arg):
                 return self._number(arg)
             case ir.Call(fn, arg):
-                return tuple(
-                    Piece(self._call(fn, piece), piece.conditions) for piece in self._number(arg)
-                )
+                return tuple(Piece(self._call(fn, p), p.conditions) for p in self._number(arg))
             case _:
                 raise self._unsupported(type(e).__name__.lower())
 
@@ -128,9 +130,8 @@ class _Evaluator:
             case ir.Binary(BinaryOp.OR, lhs, rhs):
                 return self._select(self._condition(lhs), (Piece(True),), self._condition(rhs))
             case ir.Select(cond, then, orelse):
-                return self._select(
-                    self._condition(cond), self._condition(then), self._condition(orelse)
-                )
+                branches = self._condition(then), self._condition(orelse)
+                return self._select(self._condition(cond), *branches)
             case _:
                 raise self._unsupported(type(e).__name__.lower())
 
@@ -138,20 +139,18 @@ class _Evaluator:
         return self._both(self._factor(lhs), self._factor(rhs), Poly.__mul__)
 
     def _factor(self, e: ir.Expr) -> Pieces:
-        """Return `e`; a named sum of several variables as one variable."""
+        """Return `e`, with a named sum of several variables as one variable."""
         pieces = self._number(e)
-        if not isinstance(e, ir.Var):
-            return pieces
-        return tuple(self._named(e.name, piece) for piece in pieces)
+        return tuple(self._named(e.name, p) for p in pieces) if isinstance(e, ir.Var) else pieces
 
     def _named(self, name: str, piece: Piece) -> Piece:
-        value = polynomial_of(piece)
+        value = piece.polynomial
         if value.degree != 1 or len(value.variables) < 2:
             return piece
         inside = self._state.range_of(piece)
         if inside is None:
             return piece
-        made = self._opaque((name, piece), inside, variables_of(piece))
+        made = self._opaque((name, piece), inside, piece.variables)
         (made_name,) = made.variables
         self._state.definitions[made_name] = value
         return Piece(made, piece.conditions)
@@ -159,56 +158,42 @@ class _Evaluator:
     def _compare(self, op: CompareOp, pieces: Pieces) -> Pieces:
         found: list[Piece] = []
         for piece in pieces:
-            value = polynomial_of(piece)
             inside = self._state.range_of(piece)
-            known = None if inside is None else truth(inside, op)
+            if inside is None:
+                continue
+            known = truth(inside, op)
             if known is not None:
                 found.append(Piece(known, piece.conditions))
                 continue
-            if inside is None:
-                continue
-            holds = condition(value, op)
-            for truth_, more in ((True, holds), (False, holds.opposite)):
+            holds = condition(piece.polynomial, op)
+            for value, more in ((True, holds), (False, holds.opposite)):
                 conditions = self._joined(piece.conditions, (more,))
                 if conditions is not None:
-                    found.append(Piece(truth_, conditions))
+                    found.append(Piece(value, conditions))
         return tuple(found)
 
     def _select(self, cond: Pieces, then: Pieces, orelse: Pieces) -> Pieces:
-        found = []
-        for chosen in cond:
-            for branch in then if chosen.value else orelse:
-                conditions = self._joined(chosen.conditions, branch.conditions)
-                if conditions is not None:
-                    found.append(Piece(branch.value, conditions))
+        found = (
+            Piece(branch.value, conditions)
+            for selected in cond
+            for branch in (then if selected.value else orelse)
+            if (conditions := self._joined(selected.conditions, branch.conditions)) is not None
+        )
         return tuple(dict.fromkeys(found))
-
-    def _each(self, pieces: Pieces, f: Callable[[Poly], Poly]) -> Pieces:
-        return tuple(Piece(f(polynomial_of(p)), p.conditions) for p in pieces)
 
     def _both(self, a: Pieces, b: Pieces, f: Callable[[Poly, Poly], Poly]) -> Pieces:
         return self._paired(a, b, lambda x, y, _: f(x, y))
 
-    def _paired(
-        self,
-        a: Pieces,
-        b: Pieces,
-        f: Callable[[Poly, Poly, tuple[Condition, ...]], Poly],
-    ) -> Pieces:
-        found = []
-        for x in a:
-            for y in b:
-                conditions = self._joined(x.conditions, y.conditions)
-                if conditions is not None:
-                    found.append(
-                        Piece(f(polynomial_of(x), polynomial_of(y), conditions), conditions)
-                    )
-        return tuple(found)
+    def _paired(self, a: Pieces, b: Pieces, f: Callable[[Poly, Poly, Conditions], Poly]) -> Pieces:
+        return tuple(
+            Piece(f(x.polynomial, y.polynomial, conditions), conditions)
+            for x in a
+            for y in b
+            if (conditions := self._joined(x.conditions, y.conditions)) is not None
+        )
 
-    def _joined(
-        self, a: tuple[Condition, ...], b: tuple[Condition, ...]
-    ) -> tuple[Condition, ...] | None:
-        """Return all conditions, or None where they exclude each other."""
+    def _joined(self, a: Conditions, b: Conditions) -> Conditions | None:
+        """Return all conditions, or None if they exclude each other."""
         more = tuple(c for c in b if c not in a)
         if not more:
             return a
@@ -217,28 +202,27 @@ class _Evaluator:
             return None
         for c in together:
             others = tuple(other for other in together if other is not c)
-            region = Region(self._state.box, self._state.sources, others)
-            inside = region.range_of(c.poly)
+            inside = ConstrainedBox(self._state.box, self._state.sources, others).range_of(c.poly)
             if inside is None or truth(inside, c.op) is False:
                 return None
         return together
 
-    def _quotient(self, a: Poly, b: Poly, conditions: tuple[Condition, ...]) -> Poly:
+    def _quotient(self, a: Poly, b: Poly, conditions: Conditions) -> Poly:
         if b.constant:
             return a.scaled(1 / b.constant)
         ranges = [self._state.range_of(Piece(p, conditions)) for p in (a, b)]
         above, below = (point(Fraction(1)) if r is None else r for r in ranges)
         inside = divided(above, below, self._where())
-        used = variables_of(Piece(a, conditions)) | b.variables
+        used = Piece(a, conditions).variables | b.variables
         return self._opaque(("/", a, b, conditions), inside, used)
 
     def _call(self, fn: ir.Fn, piece: Piece) -> Poly:
         inside = self._state.range_of(piece)
         value = applied(fn, point(Fraction(1)) if inside is None else inside, self._where())
-        return self._opaque((fn, piece), value, variables_of(piece))
+        return self._opaque((fn, piece), value, piece.variables)
 
     def _opaque(self, key: tuple[object, ...], inside: Interval, used: set[str]) -> Poly:
-        """Return the variable that stands for what `key` says."""
+        """Return the variable of the value that `key` identifies."""
         if inside.low == inside.high:
             return constant(inside.low)
         if key not in self._made:

@@ -1,4 +1,4 @@
-"""Trained networks on their way to a chip: arrays of circuits, stimuli, comparisons.
+"""Deployment of trained networks: neuron arrays, formats from data, quantization mismatch.
 
 Needs PyTorch.
 """

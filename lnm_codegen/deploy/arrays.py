@@ -1,8 +1,8 @@
-"""One neuron array for each neuron layer of a trained network, tested on the network's own data.
+"""Neuron arrays of a trained network: a circuit for each neuron layer, tested on real data.
 
-An array holds the neurons of one sample in the order of (C, H, W), channel 0 first. What it
-receives is x as the layer does, after normalisation, rounded to the format of x; its golden vectors
-are what reached the layer for a few images, each from the initial states, T ticks long.
+An array holds the neurons of one sample in the order of (C, H, W), channel 0 first. Its input is
+the layer's input x after normalisation, rounded to the format of x. Its golden vectors are the
+inputs that reached the layer for a few images; each image begins from the initial states.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.verilog.rtl import MOST_NEURONS, Rtl
 from lnm_codegen.compiler.emit import emit
-from lnm_codegen.deploy.network import Normalisation, Seen, neuron_layers, parameters_of, see
+from lnm_codegen.deploy.network import (
+    LayerTrace,
+    Normalisation,
+    layer_parameters,
+    neuron_layers,
+    trace_layers,
+)
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.granularity import finest
@@ -26,7 +32,7 @@ from lnm_codegen.ir.types import Fixed
 from lnm_codegen.nn import NeuronLayer
 
 UPDATES, MOST_IMAGES = 1 << 15, 4
-"""Golden vectors of a layer: so many updates or one image, and no more than so many images."""
+"""Limits of a layer's golden vectors: neuron updates (or one image), and images."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +40,14 @@ class LayerArray:
     """The circuit of one layer.
 
     Attributes:
-        path: Of the layer in the network.
-        name: Of the modules and the folder.
+        path: Path of the layer in the network.
+        name: Name of the modules and the folder.
         spec: The formats.
-        neurons: How many the array holds.
-        copies: How many such arrays hold the layer; 1 unless it has more than an array can hold.
-        channels: How many rows of coefficients there are; 1 where they are the layer's.
+        neurons: Neurons of one array.
+        copies: Arrays that hold the layer; 1 unless it has more neurons than an array can hold.
+        channels: Rows of coefficients; 1 where they are per layer.
         time_steps: T, the ticks of an image.
-        images: How many the golden vectors are of.
+        images: Images of the golden vectors.
         norm: The batch normalisation before the layer.
         source: The files.
     """
@@ -59,9 +65,8 @@ class LayerArray:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What manifest.json of the folder holds."""
-        found: dict[str, Any] = json.loads(self.source.files["manifest.json"])
-        return found
+        """The content of manifest.json."""
+        return dict(json.loads(self.source.files["manifest.json"]))
 
     @property
     def input_format(self) -> Fixed:
@@ -70,10 +75,10 @@ class LayerArray:
 
     @property
     def cycles(self) -> int:
-        """Cycles of an image, from clear to its last result, where nothing stalls.
+        """Cycles of an image, from clear to its last result, without stalls.
 
-        Clear and the cycle after it; T - 1 ticks; the inputs of the last; then the way of the last
-        input through the pipeline. A layer in several arrays takes no longer: they run at once.
+        They are: clear and the cycle after it, T - 1 ticks, the inputs of the last tick, and the
+        latency of the last input. Several arrays of one layer run at the same time.
         """
         form = self.manifest["forms"]["array"]
         ticks = (self.time_steps - 1) * int(form["tick_cycles"])
@@ -86,40 +91,40 @@ def arrays_of(
     """Return the circuit of every neuron layer, in the order of the network.
 
     Args:
-        network: In eval mode.
+        network: A network in eval mode.
         specs: Path of each layer -> its formats.
-        images: (N, C, H, W); the golden vectors are of the first.
+        images: (N, C, H, W); the golden vectors use the first ones.
 
     Raises:
         ModelError: A parameter that does not fit its format.
         UnsupportedError: Parameters per neuron, a neuron without a circuit.
     """
-    _, seen = see(network, images)
+    _, traces = trace_layers(network, images)
     layers = neuron_layers(network)
-    return [_array(n, layer, specs[n], seen[n]) for n, layer in layers.items()]
+    return [_array(n, layer, specs[n], traces[n]) for n, layer in layers.items()]
 
 
 def module_name(path: str) -> str:
-    """Return a layer's path as a name of modules and folders: blocks_0_neuron."""
+    """Return the name of a layer's modules and folder: blocks_0_neuron."""
     name = path.replace(".", "_") or "neuron"
     return name if name[0].isalpha() else f"layer_{name}"
 
 
-def _array(path: str, layer: NeuronLayer, spec: FixedSpec, seen: Seen) -> LayerArray:
+def _array(path: str, layer: NeuronLayer, spec: FixedSpec, trace: LayerTrace) -> LayerArray:
     neuron, name = layer.neuron, module_name(path)
     per = finest(p.per for p in neuron.params)
-    steps, count = seen.x_seq.shape[0], seen.neurons
-    channels = int(seen.x_seq.shape[2]) if per == "channel" else 1
+    steps, count = trace.x_seq.shape[0], trace.neurons
+    channels = int(trace.x_seq.shape[2]) if per == "channel" else 1
     copies = _copies(path, count, channels)
     neurons = count // copies
-    images = min(len(seen.x_seq[0]), MOST_IMAGES, max(1, UPDATES // (steps * neurons)))
-    x = seen.x_seq[:, :images].flatten(2)[..., :neurons].double().cpu().numpy()
+    images = min(len(trace.x_seq[0]), MOST_IMAGES, max(1, UPDATES // (steps * neurons)))
+    x = trace.x_seq[:, :images].flatten(2)[..., :neurons].double().cpu().numpy()
     source = emit(
         neuron,
         "verilog",
         name=name,
         spec=spec,
-        values=parameters_of(layer),
+        values=layer_parameters(layer),
         rtl=Rtl(
             forms=("array",),
             neurons=neurons,
@@ -127,21 +132,21 @@ def _array(path: str, layer: NeuronLayer, spec: FixedSpec, seen: Seen) -> LayerA
         ),
         stimulus={neuron.inputs[0].name: np.swapaxes(x, 0, 1)},
     )
-    return LayerArray(path, name, spec, neurons, copies, channels, steps, images, seen.norm, source)
+    return LayerArray(
+        path, name, spec, neurons, copies, channels, steps, images, trace.norm, source
+    )
 
 
 def _copies(path: str, count: int, channels: int) -> int:
-    """Return how many arrays hold a layer: the fewest of one size that fit."""
+    """Return the number of arrays: the fewest of one size that hold the layer."""
     if count <= MOST_NEURONS:
         return 1
     if channels > 1:
         raise UnsupportedError(
-            "verilog",
-            (
-                f"{path} has {count} neurons with coefficients per channel; an array holds "
-                f"{MOST_NEURONS}"
-            ),
-            remedy="Use per='layer', or smaller images.",
+            f"verilog: {path}",
+            f"an array of {count} neurons with coefficients per channel",
+            f"up to {MOST_NEURONS} neurons",
+            "Use per='layer', or smaller images.",
         )
     copies = -(-count // MOST_NEURONS)
     while count % copies:

@@ -1,6 +1,6 @@
-"""What a trained network costs in hardware and how it computes there, layer by layer.
+"""Hardware reports of a trained network: resources, work and mismatch of each layer.
 
-No figure of power or energy is among them: no open tool gives one.
+They hold no power or energy, because no open tool estimates them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import nn
 
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.deploy.arrays import LayerArray
-from lnm_codegen.deploy.mismatch import Agreement, LayerCounts
+from lnm_codegen.deploy.mismatch import LayerCounts, QuantizationMismatch
 from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.synth import Device, Measured, measure
@@ -24,15 +24,15 @@ from lnm_codegen.language.neuron import Neuron
 
 @dataclass(frozen=True)
 class LayerReport:
-    """A neuron layer: its circuit, its work, its spikes.
+    """A neuron layer: its circuit, its work and its spikes.
 
     Attributes:
         array: Its circuit.
-        state_bits: Of one neuron's states.
-        coefficient_bits: Of all its coefficients, each channel's counted.
-        operations: Of one neuron and step, by kind; a fused multiply-add is one.
+        state_bits: Bits of one neuron's states.
+        coefficient_bits: Bits of all coefficients of all channels.
+        operations: Kind -> operations of one neuron and step; a fused multiply-add is one.
         counts: Spikes that differ, spikes that fire.
-        measured: On a chip; None where it was not measured.
+        measured: Synthesis result; None where it was not measured.
     """
 
     array: LayerArray
@@ -43,7 +43,7 @@ class LayerReport:
     measured: Measured | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what --json holds."""
+        """Return the JSON form of --json."""
         counts, array = self.counts, self.array
         return {
             "neurons": array.neurons * array.copies,
@@ -70,15 +70,15 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class NetworkReport:
-    """A network: its accuracy in both arithmetics, and its layers by path."""
+    """A network: its quantization mismatch, and its layers by path."""
 
     neuron: str
-    agreement: Agreement
+    mismatch: QuantizationMismatch
     layers: dict[str, LayerReport]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what --json holds."""
-        found = self.agreement
+        """Return the JSON form of --json."""
+        found = self.mismatch
         return {
             "neuron": self.neuron,
             "images": found.images,
@@ -93,17 +93,17 @@ class NetworkReport:
 
 def network_report(
     network: nn.Module,
-    agreement: Agreement,
+    mismatch: QuantizationMismatch,
     arrays: Sequence[LayerArray],
     measured: Mapping[str, Measured],
 ) -> NetworkReport:
-    """Put together what was found of a network.
+    """Return the report of a network.
 
     Args:
-        network: It.
-        agreement: Of `agreement.compare`.
-        arrays: Of `arrays.arrays_of`.
-        measured: Path of a layer -> its array on a chip; of some, or of none.
+        network: The network.
+        mismatch: From `measure_mismatch`.
+        arrays: From `arrays_of`.
+        measured: Path of a layer -> the synthesis result of its array; layers may be absent.
     """
     layers = neuron_layers(network)
     reports = {}
@@ -115,14 +115,14 @@ def network_report(
             state_bits=sum(int(port["width"]) for port in ports),
             coefficient_bits=sum(_width(c) * len(c["integers"]) for c in held),
             operations=_operations(layers[array.path].neuron),
-            counts=agreement.layers[array.path],
+            counts=mismatch.layers[array.path],
             measured=measured.get(array.path),
         )
-    return NetworkReport(next(iter(layers.values())).neuron.name, agreement, reports)
+    return NetworkReport(next(iter(layers.values())).neuron.name, mismatch, reports)
 
 
 def _width(coefficient: Mapping[str, Any]) -> int:
-    """Return the bits of a coefficient of the manifest, whose format is Qm.n."""
+    """Return the width of a coefficient of the manifest, whose format is Qm.n."""
     whole, frac = str(coefficient["format"]).removeprefix("Q").split(".")
     return int(whole) + int(frac)
 
@@ -134,17 +134,17 @@ def _operations(neuron: Neuron) -> dict[str, int]:
 
 
 def missing_for(device: Device) -> str | None:
-    """Return which tools a device needs that are not here and how to install them, or None."""
+    """Return the missing tools of a device and how to install them, or None."""
     return missing("yosys", *device.place[:1])
 
 
 def measured_arrays(
     arrays: Sequence[LayerArray], device: Device, seeds: int
 ) -> dict[str, Measured]:
-    """Return each layer's array on a chip, by the layer's path.
+    """Return the synthesis result of each layer's array, by the layer's path.
 
     Raises:
-        ToolError: A tool is missing, or fails.
+        ToolError: A tool is missing or fails.
     """
     found = {}
     for array in arrays:

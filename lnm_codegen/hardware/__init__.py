@@ -1,1 +1,1 @@
-"""From fixed point to circuits: verification."""
+"""One circuit: word lengths, verification, synthesis. Needs no PyTorch."""

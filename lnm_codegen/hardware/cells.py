@@ -1,19 +1,19 @@
-"""What a synthesised netlist costs: cells of each target to LUT, FF, DSP and BRAM."""
+"""Resources of a netlist: cells of each target as LUT, FF, DSP and BRAM; reports of the tools."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from lnm_codegen.errors import ToolError
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """Resources of a module by itself."""
+class Resources:
+    """Resources of a module without a harness."""
 
     lut: int
     ff: int
@@ -21,7 +21,7 @@ class Cost:
     bram: int
 
     def as_dict(self) -> dict[str, int]:
-        """Return them under the names of the field."""
+        """Return them by their usual names."""
         return {"LUT": self.lut, "FF": self.ff, "DSP": self.dsp, "BRAM": self.bram}
 
 
@@ -47,54 +47,59 @@ KINDS: dict[str, tuple[tuple[str, str, int], ...]] = {
         (r"RAMB(18|36)E1", "bram", 1),
     ),
 }
-"""Target -> (cell, resource, how many of it), the first that fits."""
+"""Target -> (pattern of a cell, resource, number of it); the first match counts."""
 
 
-def cost_of(cells: Mapping[str, int], target: str) -> Cost:
-    """Return what cells cost; one that stands in no row (a buffer, a carry of iCE40) costs none."""
+def resources_of(cells: Mapping[str, int], target: str) -> Resources:
+    """Return the resources of cells; one without a row (a buffer, a carry of iCE40) has none."""
     found = dict.fromkeys(("lut", "ff", "dsp", "bram"), 0)
     for cell, count in cells.items():
         for pattern, resource, each in KINDS[target]:
             if re.fullmatch(pattern, cell):
                 found[resource] += each * count
                 break
-    return Cost(**found)
+    return Resources(**found)
 
 
 def cells_of(statistics: str, top: str) -> dict[str, int]:
-    """Return the cells of a flat module by type, from what `stat -json` of Yosys wrote.
+    """Return type -> number of cells of a flat module, from `stat -json` of Yosys.
 
     Raises:
-        ToolError: It is nothing of the kind.
+        ToolError: The text has another form.
     """
-    try:
+    with _reading("yosys", f"its statistics of {top} cannot be read"):
         modules = json.loads(statistics)["modules"]
         found = next(m for n, m in modules.items() if n.lstrip("\\") == top)
-        return {str(cell): int(count) for cell, count in found["num_cells_by_type"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        raise ToolError("yosys", f"its statistics of {top} cannot be read") from None
+        cells = {str(cell): int(count) for cell, count in found["num_cells_by_type"].items()}
+    return cells
 
 
 def ports_of(netlist: str, top: str) -> tuple[tuple[str, str, int], ...]:
-    """Return (name, direction, width) of each port, from a netlist that Yosys wrote as JSON.
+    """Return (name, direction, width) of each port, from a JSON netlist of Yosys.
 
     Raises:
-        ToolError: It is nothing of the kind.
+        ToolError: The text has another form.
     """
-    try:
-        ports: Any = json.loads(netlist)["modules"][top]["ports"]
-        return tuple((n, str(p["direction"]), len(p["bits"])) for n, p in ports.items())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ToolError("yosys", f"its netlist of {top} cannot be read") from None
+    with _reading("yosys", f"its netlist of {top} cannot be read"):
+        ports = json.loads(netlist)["modules"][top]["ports"]
+        found = tuple((n, str(p["direction"]), len(p["bits"])) for n, p in ports.items())
+    return found
 
 
 def fmax_of(report: str) -> float:
-    """Return the frequency in MHz of the slowest clock of a report of nextpnr.
+    """Return the frequency in MHz of the slowest clock in a report of nextpnr.
 
     Raises:
-        ToolError: It is nothing of the kind, or holds no clock.
+        ToolError: The text has another form, or no clock.
     """
+    with _reading("nextpnr", "its report cannot be read, or holds no clock"):
+        fmax = min(float(clock["achieved"]) for clock in json.loads(report)["fmax"].values())
+    return fmax
+
+
+@contextmanager
+def _reading(tool: str, problem: str) -> Iterator[None]:
     try:
-        return min(float(clock["achieved"]) for clock in json.loads(report)["fmax"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ToolError("nextpnr", "its report cannot be read, or holds no clock") from None
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        raise ToolError(tool, problem) from None

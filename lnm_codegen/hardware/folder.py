@@ -1,4 +1,4 @@
-"""A folder that `lnm emit --backend verilog` wrote, read back: what verify and synth work from."""
+"""Circuit folders: reading and validation of a folder that `lnm emit --backend verilog` wrote."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, reason
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import from_json
+from lnm_codegen.validation import wrong
 
 MANIFEST, PROGRAM = "manifest.json", "program.json"
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 PARTS = ("rtl", "sim", "tb", "formal", "model")
-"""The folders in it that are read."""
+"""The subfolders that are read."""
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _FILE = re.compile(rf"({'|'.join(PARTS)})/[A-Za-z0-9_]+\.[a-z]{{1,5}}")
-_EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR"
+_EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR."
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """A form of the neuron, as the manifest has it.
+class CircuitForm:
+    """A form of the neuron in the manifest.
 
     Attributes:
         word: "comb", "core", "seq" or "array".
-        top: Its module.
-        files: The sources, relative to the folder, the top's last.
+        top: Its top module.
+        files: The sources, relative to the folder; the top module's is the last.
         testbench: A file, relative to the folder.
         latency: Cycles from an input to its result.
         interval: Cycles from one input to the next.
-        multipliers: Those that stand in the source.
+        multipliers: Multipliers in the source.
     """
 
     word: str
@@ -51,25 +53,29 @@ class Circuit:
     """A neuron's circuit on disk.
 
     Attributes:
-        folder: Where it is, absolute.
-        manifest: The whole of manifest.json.
+        folder: Its absolute path.
+        manifest: The content of manifest.json.
         name: Prefix of every module.
-        forms: What it can be instantiated as, by word.
+        forms: Word -> form.
         program: The neuron in fixed point; None in a folder without program.json.
     """
 
     folder: Path
     manifest: dict[str, Any]
     name: str
-    forms: dict[str, Form]
+    forms: dict[str, CircuitForm]
     program: fx.Program | None
 
     def sources(self) -> tuple[str, ...]:
         """Return every file of rtl/, relative to the folder."""
         return self.matching("rtl/*.v")
 
+    def cell_models(self) -> tuple[str, ...]:
+        """Return the simulation models of vendor cells, relative to the folder."""
+        return self.matching("sim/*.v")
+
     def matching(self, pattern: str) -> tuple[str, ...]:
-        """Return the files that a pattern finds, relative to the folder, in order."""
+        """Return the files that match a pattern, relative to the folder, in order."""
         return tuple(
             sorted(p.relative_to(self.folder).as_posix() for p in self.folder.glob(pattern))
         )
@@ -79,7 +85,7 @@ class Circuit:
         return {c["name"]: tuple(c["integers"]) for c in self.manifest["coefficients"]}
 
     def copied(self, place: Path) -> Circuit:
-        """Copy the folder to one that is not there yet: its path may hold what tools trip over."""
+        """Copy the folder to a new one, whose path has no character that breaks a tool."""
         place.mkdir()
         for part in PARTS:
             if (self.folder / part).is_dir():
@@ -90,7 +96,7 @@ class Circuit:
         return replace(self, folder=place)
 
     def digest(self) -> str:
-        """Return a hash of what is measured: the sources, the manifest and the program."""
+        """Return a hash of the sources, the manifest and the program."""
         found = hashlib.sha256()
         for file in (*self.sources(), MANIFEST, PROGRAM):
             path = self.folder / file
@@ -100,122 +106,114 @@ class Circuit:
 
 
 def read_circuit(folder: Path, verb: str) -> Circuit:
-    """Read a folder of Verilog.
-
-    Args:
-        folder: What `lnm emit` wrote.
-        verb: Who asks, for messages.
+    """Read a folder of Verilog; `verb` names the command in messages.
 
     Raises:
-        ModelError: No folder, no manifest, one that is damaged or names files that are not there.
+        ModelError: There is no folder or manifest, or the manifest is damaged or names files that
+            do not exist.
     """
     where = f"{verb}: {folder}"
     if not folder.exists():
-        raise ModelError(where, "no such folder", remedy=f"{_EMIT}.")
+        raise ModelError(where, "no such folder", remedy=_EMIT)
     if not folder.is_dir():
-        raise ModelError(where, "it is a file", f"a folder with {MANIFEST}", f"{_EMIT}.")
-    path = folder / MANIFEST
+        raise ModelError(where, "it is a file", f"a folder with {MANIFEST}", _EMIT)
+    path, program = folder / MANIFEST, folder / PROGRAM
     if not path.is_file():
-        raise ModelError(where, f"there is no {MANIFEST} in it", remedy=f"{_EMIT}.")
-    manifest = _json(path, where)
-    name = _named(manifest.get("name"), f"{where}: {MANIFEST}: name")
-    forms = manifest.get("forms")
-    if not isinstance(forms, dict) or not forms:
-        raise ModelError(f"{where}: {MANIFEST}", f"forms is {forms!r}", "an object by form")
-    found = {
-        w: _form(w, f, folder, name, f"{where}: {MANIFEST}: forms.{w}") for w, f in forms.items()
-    }
-    _check_coefficients(manifest.get("coefficients"), f"{where}: {MANIFEST}: coefficients")
-    program = folder / PROGRAM
-    return Circuit(
-        folder=folder.resolve(),
-        manifest=manifest,
-        name=name,
-        forms=found,
-        program=from_json(_text(program, where), str(program)) if program.is_file() else None,
-    )
+        raise ModelError(where, f"there is no {MANIFEST} in it", remedy=_EMIT)
+    manifest, place = _json(path, where), f"{where}: {MANIFEST}"
+    name = _IDENTIFIER.of(place, "name", manifest.get("name"))
+    forms = _FORMS.of(place, "forms", manifest.get("forms"))
+    found = {word: _form(place, word, form, folder, name) for word, form in forms.items()}
+    _validate_coefficients(place, manifest.get("coefficients"))
+    whole = from_json(_text(program, where), str(program)) if program.is_file() else None
+    return Circuit(folder.resolve(), manifest, name, found, whole)
 
 
 def _text(path: Path, where: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ModelError(where, f"{path.name} is no text in UTF-8") from None
+        raise ModelError(where, f"{path.name} is not UTF-8 text") from None
     except OSError as error:
-        raise ModelError(where, f"cannot read {path.name}: {error.strerror}") from None
+        raise ModelError(where, f"cannot read {path.name}: {reason(error)}") from None
 
 
 def _json(path: Path, where: str) -> dict[str, Any]:
     text = _text(path, where)
     try:
-        content = json.loads(text, parse_constant=_refused)
+        content = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ModelError(where, f"{path.name} is no JSON: {error}") from None
+        raise ModelError(where, f"{path.name} is not JSON: {reason(error)}") from None
     if not isinstance(content, dict):
-        raise ModelError(where, f"{path.name} holds {type(content).__name__}, not an object")
+        raise ModelError(where, f"{path.name} holds a {type(content).__name__}", "an object")
     return content
 
 
-def _refused(word: str) -> None:
+def _refuse_constant(word: str) -> None:
     raise ValueError(f"it holds {word}")
 
 
-def _check_coefficients(value: Any, where: str) -> None:
-    if not isinstance(value, list):
-        raise ModelError(f"{where} is {value!r}. Accepted: a list of objects.")
-    for k, given in enumerate(value):
-        if not isinstance(given, dict):
-            raise ModelError(f"{where}[{k}] is {given!r}. Accepted: an object.")
-        _named(given.get("name"), f"{where}[{k}].name")
-        found = given.get("integers")
-        sound = isinstance(found, list) and all(type(i) is int and _fits(i) for i in found)
-        if not found or not sound:
-            raise ModelError(
-                f"{where}[{k}].integers is {found!r}. Accepted: a list of integers of 32 bits."
-            )
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A condition on a value of the manifest. Many values become part of a command or a script."""
+
+    holds: Callable[[Any], bool]
+    accepted: str
+
+    def of(self, where: str, key: str, value: Any) -> Any:
+        """Return the value, or raise ModelError."""
+        if not self.holds(value):
+            raise wrong(where, key, value, self.accepted)
+        return value
 
 
-def _fits(integer: int) -> bool:
-    return -(1 << 31) <= integer < 1 << 31
+def _is_integer(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value < high
 
 
-def _named(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ModelError(f"{where} is {value!r}. Accepted: letters, digits and _.")
-    return value
+def _is_text(value: Any, pattern: re.Pattern[str]) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _form(word: str, given: Any, folder: Path, name: str, where: str) -> Form:
-    """Check every word that becomes part of a command or a script."""
-    _named(word, where)
-    if not isinstance(given, dict):
-        raise ModelError(f"{where} is {given!r}. Accepted: an object.")
-    files = given.get("files")
-    if not isinstance(files, list) or not files:
-        raise ModelError(f"{where}.files is {files!r}. Accepted: a list of files.")
-    top = _named(given.get("top"), f"{where}.top")
-    if top != f"{name}_{word}":
-        raise ModelError(f"{where}.top is {top!r}. Accepted: {name}_{word}, as name says.")
-    return Form(
-        word=word,
-        top=top,
-        files=tuple(_file(f, folder, f"{where}.files") for f in files),
-        testbench=_file(given.get("testbench"), folder, f"{where}.testbench"),
-        latency=_count(given.get("latency"), f"{where}.latency"),
-        interval=_count(given.get("interval"), f"{where}.interval"),
-        multipliers=_count(given.get("multipliers"), f"{where}.multipliers"),
+_OBJECT = _Rule(lambda v: isinstance(v, dict), "an object")
+_FORMS = _Rule(lambda v: isinstance(v, dict) and bool(v), "an object by form")
+_LIST = _Rule(lambda v: isinstance(v, list), "a list of objects")
+_FILES = _Rule(lambda v: isinstance(v, list) and bool(v), "a list of files")
+_IDENTIFIER = _Rule(lambda v: _is_text(v, _NAME), "letters, digits and _")
+_PATH = _Rule(lambda v: _is_text(v, _FILE), "a file of this folder, such as rtl/NAME_core.v")
+_COUNT = _Rule(lambda v: _is_integer(v, 0, 1 << 32), "a whole number")
+_INTEGERS = _Rule(
+    lambda v: isinstance(v, list) and v != [] and all(_is_integer(i, -1 << 31, 1 << 31) for i in v),
+    "a list of integers of 32 bits",
+)
+
+
+def _form(where: str, word: str, form: Any, folder: Path, name: str) -> CircuitForm:
+    key = f"forms.{word}"
+    _IDENTIFIER.of(where, key, word)
+    _OBJECT.of(where, key, form)
+    files = _FILES.of(where, f"{key}.files", form.get("files"))
+    top = _IDENTIFIER.of(where, f"{key}.top", form.get("top"))
+    _Rule(lambda v: v == f"{name}_{word}", f"{name}_{word}, as name says").of(
+        where, f"{key}.top", top
     )
+    testbench = form.get("testbench")
+    for field, file in [*(("files", file) for file in files), ("testbench", testbench)]:
+        _PATH.of(where, f"{key}.{field}", file)
+        if not (folder / file).is_file():
+            raise ModelError(
+                where, f"{key}.{field}: {file} does not exist", remedy="Write the folder again."
+            )
+    counts = {
+        field: _COUNT.of(where, f"{key}.{field}", form.get(field))
+        for field in ("latency", "interval", "multipliers")
+    }
+    return CircuitForm(word, top, tuple(files), testbench, **counts)
 
 
-def _file(value: Any, folder: Path, where: str) -> str:
-    if not isinstance(value, str) or not _FILE.fullmatch(value):
-        raise ModelError(where, f"{value!r} is no file of this folder, such as rtl/NAME_core.v")
-    if not (folder / value).is_file():
-        raise ModelError(where, f"{value} is not there", remedy="Write the folder again.")
-    return value
-
-
-def _count(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 32:
-        raise ModelError(f"{where} is {value!r}. Accepted: a whole number.")
-    return value
+def _validate_coefficients(where: str, coefficients: Any) -> None:
+    for k, given in enumerate(_LIST.of(where, "coefficients", coefficients)):
+        key = f"coefficients[{k}]"
+        _OBJECT.of(where, key, given)
+        _IDENTIFIER.of(where, f"{key}.name", given.get("name"))
+        _INTEGERS.of(where, f"{key}.integers", given.get("integers"))

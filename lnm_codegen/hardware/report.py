@@ -1,4 +1,4 @@
-"""`report.json`: what was proven and measured of a folder, kept from one command to the next."""
+"""`report.json`: results of verification and synthesis of a folder, kept between commands."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import Any
 
 from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.hardware.folder import Circuit
-from lnm_codegen.hardware.result import Rung
 from lnm_codegen.hardware.tools import versions
 
 REPORT, VERSION = "report.json", 1
 SECTIONS = ("verification", "synthesis", "tools")
+_MANIFEST_KEYS = (
+    "family", "format", "rounding", "formats", "neurons", "coefficients_on", "multiplier"
+)  # fmt: skip
 
 
-def check_writable(circuit: Circuit, section: str) -> None:
-    """Raise now what `updated` would raise after minutes of work; nothing is left in the folder.
+def require_writable(circuit: Circuit, section: str) -> None:
+    """Raise the error of an unwritable report before minutes of work; leave nothing behind.
 
     Raises:
         ModelError: The folder cannot be written, or report.json is a folder.
@@ -35,19 +37,19 @@ def check_writable(circuit: Circuit, section: str) -> None:
         raise unwritable(section, path, error) from None
 
 
-def updated(
+def update_report(
     circuit: Circuit, section: str, found: Mapping[str, Any], tools: Sequence[str]
 ) -> dict[str, Any]:
-    """Write report.json anew, with `found` in a section, and return it.
+    """Write `found` to a section of report.json and return the whole report.
 
-    What another command found stays as long as the sources are the same. Keys follow hls4ml and
+    Results of other commands are kept while the sources are unchanged. Keys follow hls4ml and
     FINN: LUT, FF, DSP, BRAM, fmax_mhz, latency_cycles, interval_cycles.
 
     Raises:
-        ModelError: The folder cannot be written; the old report is left as it is.
+        ModelError: The folder cannot be written; the old report is left unchanged.
         ToolError: The disk fails.
     """
-    old = _kept(circuit)
+    old = _valid_sections(circuit)
     report = {**_head(circuit), **{s: dict(old.get(s, {})) for s in SECTIONS}}
     report[section].update(found)
     report["tools"].update(versions(tools))
@@ -60,17 +62,12 @@ def updated(
     return report
 
 
-def ladder(rungs: Sequence[Rung]) -> dict[str, Any]:
-    """Return the section "verification": the rungs that were climbed, by name."""
-    return {rung.name: rung.as_dict() for rung in rungs}
-
-
 def _head(circuit: Circuit) -> dict[str, Any]:
     manifest = circuit.manifest
     return {
         "report": VERSION,
         "name": circuit.name,
-        **{key: manifest[key] for key in _TOLD if key in manifest},
+        **{key: manifest[key] for key in _MANIFEST_KEYS if key in manifest},
         "source_sha256": circuit.digest(),
         "forms": {
             word: {
@@ -84,16 +81,13 @@ def _head(circuit: Circuit) -> dict[str, Any]:
     }
 
 
-_TOLD = ("family", "format", "rounding", "formats", "neurons", "coefficients_on", "multiplier")
-
-
-def _kept(circuit: Circuit) -> dict[str, Any]:
-    """Return the report of before; nothing where it is of other sources, or none of ours."""
+def _valid_sections(circuit: Circuit) -> dict[str, Any]:
+    """Return the sections of an existing report of the same sources and version."""
     try:
         found = json.loads((circuit.folder / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    ours = isinstance(found, dict) and found.get("report") == VERSION
-    if not ours or found.get("source_sha256") != circuit.digest():
+    known = isinstance(found, dict) and found.get("report") == VERSION
+    if not known or found.get("source_sha256") != circuit.digest():
         return {}
     return {s: found[s] for s in SECTIONS if isinstance(found.get(s), dict)}

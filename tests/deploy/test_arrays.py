@@ -13,7 +13,7 @@ import lnm_codegen as lnm
 from lnm_codegen.deploy import arrays
 from lnm_codegen.deploy.arrays import LayerArray, arrays_of, module_name
 from lnm_codegen.deploy.mismatch import specs_for
-from lnm_codegen.deploy.network import in_fixed_point, see
+from lnm_codegen.deploy.network import in_fixed_point, trace_layers
 from lnm_codegen.errors import ShapeError, UnsupportedError
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.tools import missing
@@ -46,7 +46,7 @@ def test_golden_vectors_are_the_networks_data(make: object) -> None:
     assert (array.neurons, array.copies, array.time_steps, array.images) == (48, 1, 3, 4)
     words = [int(line, 16) for line in array.source.files["tb/neuron_array.hex"].split()]
     assert len(words) == 4 * 3 * 48
-    _, seen = see(in_fixed_point(network, Q4_12), images())
+    _, seen = trace_layers(in_fixed_point(network, Q4_12), images())
     x_seq, out = (
         t[:, :4].transpose(0, 1).flatten() for t in (seen["neuron"].x_seq, seen["neuron"].out)
     )

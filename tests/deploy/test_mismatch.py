@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.deploy.mismatch import LayerCounts, compare, on_grid, specs_for
-from lnm_codegen.deploy.network import in_fixed_point, see
+from lnm_codegen.deploy.mismatch import LayerCounts, measure_mismatch, quantized, specs_for
+from lnm_codegen.deploy.network import in_fixed_point, trace_layers
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.types import Bits
 from tests.deploy.test_network import images, small
@@ -20,17 +20,17 @@ def test_counts_are_those_of_the_models() -> None:
     """In 7 bits much differs: each comparison is made again with the interpreters."""
     network = small(NEURON)
     labels = torch.arange(8) % 3
-    found = compare(network, specs_for(network, COARSE), [(images(), labels)])
-    logits, seen = see(network, images())
+    found = measure_mismatch(network, specs_for(network, COARSE), [(images(), labels)])
+    logits, seen = trace_layers(network, images())
     layer, x_seq = found.layers["neuron"], seen["neuron"].x_seq.double().numpy()
     fixed = lnm.interpret_fixed(NEURON, x_seq, spec=COARSE)
     real = lnm.interpret(NEURON, x_seq)
-    x = on_grid(torch.from_numpy(x_seq), COARSE.bits).numpy()
+    x = quantized(torch.from_numpy(x_seq), COARSE.bits).numpy()
     one_step = 0
     for t in range(3):
         step = lnm.interpret(NEURON, x[t : t + 1], state={"v": fixed.trajectory["v"][t] / 16.0})
         one_step += int((step.out[0] != fixed.out[t]).sum())
-    fires = see(in_fixed_point(network, COARSE), images())
+    fires = trace_layers(in_fixed_point(network, COARSE), images())
     assert layer == LayerCounts(
         steps=x_seq.size,
         one_step=one_step,
@@ -51,28 +51,32 @@ def test_counts_are_those_of_the_models() -> None:
 def test_batches_add_up() -> None:
     network = small(NEURON)
     pairs = [(image, torch.zeros(1, dtype=torch.int64)) for image in images().split(1)]
-    several = compare(network, specs_for(network, COARSE), pairs)
-    one = compare(network, specs_for(network, COARSE), [(images(), torch.zeros(8, dtype=int))])
+    several = measure_mismatch(network, specs_for(network, COARSE), pairs)
+    one = measure_mismatch(
+        network, specs_for(network, COARSE), [(images(), torch.zeros(8, dtype=int))]
+    )
     assert several == one
     assert several.images == 8
 
 
 def test_wide_formats_agree_but_for_the_last_bits() -> None:
     network = small(NEURON)
-    found = compare(network, specs_for(network, lnm.Fixed(28, 20)), [(images(), torch.zeros(8))])
+    found = measure_mismatch(
+        network, specs_for(network, lnm.Fixed(28, 20)), [(images(), torch.zeros(8))]
+    )
     assert found.one_step_agreement == found.free_running_agreement == 1.0
 
 
 def test_rounding_to_a_format() -> None:
     values = torch.tensor([0.49, 0.5, -0.5, -0.51, 9.0, -9.0, torch.nan]) / 4
     want = [0, 1, 0, -1, 7, -8, 0]
-    assert (on_grid(values, Bits(4, 2)) * 4).tolist() == want
+    assert (quantized(values, Bits(4, 2)) * 4).tolist() == want
 
 
 def test_refusals() -> None:
     network = small(NEURON)
     with pytest.raises(ModelError) as caught:
-        compare(network, specs_for(network, COARSE), [])
+        measure_mismatch(network, specs_for(network, COARSE), [])
     assert str(caught.value) == "compare: no images. Give one or more."
     with pytest.raises(ModelError) as caught:
         in_fixed_point(network, {"other": COARSE})

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
-from lnm_codegen.deploy.mismatch import compare
-from lnm_codegen.deploy.network import like, neuron_layers, parameters_of, see
+from lnm_codegen.deploy.mismatch import measure_mismatch
+from lnm_codegen.deploy.network import layer_like, layer_parameters, neuron_layers, trace_layers
 from lnm_codegen.deploy.recorded import least_formats, recorded
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.hardware.wordlength.wordlength import Target
+from lnm_codegen.hardware.wordlength.search import PrecisionTarget
 from lnm_codegen.nn import NeuronLayer
 
 
@@ -50,7 +50,7 @@ def images(count: int = 8) -> Tensor:
 def test_what_a_layer_meets() -> None:
     """The normalisation is found by what it gives, and folded into a scale and an offset."""
     network = small(lnm.get("lif"))
-    out, seen = see(network, images())
+    out, seen = trace_layers(network, images())
     layer = seen["neuron"]
     assert out.shape == (8, 3)
     assert layer.x_seq.shape == layer.out.shape == (3, 8, 3, 4, 4)
@@ -65,7 +65,7 @@ def test_what_a_layer_meets() -> None:
 
 def test_a_layer_that_runs_twice_is_refused() -> None:
     with pytest.raises(UnsupportedError) as caught:
-        see(small(lnm.get("lif"), times=2), images())
+        trace_layers(small(lnm.get("lif"), times=2), images())
     assert str(caught.value) == (
         "network: neuron ran 2 times in one call. Accepted: once, on a whole sequence."
     )
@@ -84,7 +84,7 @@ def test_like_keeps_the_parameters(per: str) -> None:
     network = small(lnm.get("lnm", degree=2, per=per))
     with torch.no_grad():
         network.neuron.theta.uniform_(-0.3, 0.3)
-    double = like(network.neuron, backend="torch", dtype=torch.float64)
+    double = layer_like(network.neuron, backend="torch", dtype=torch.float64)
     assert double.theta.dtype is torch.float64
     assert torch.equal(double.theta.float(), network.neuron.theta)
     x = torch.randn(2, 5, 3, 4, 4)
@@ -96,9 +96,9 @@ def test_ranges_are_those_of_the_data() -> None:
     network = small(lnm.get("lnm", degree=2, per="channel", v_min=-2.0))
     with torch.no_grad():
         network.neuron.theta.copy_(torch.tensor([[0.1, 0.5, -0.2], [0, 0.9, 0], [0, 0.1, 0.3]]))
-    x_seq = see(network, images())[1]["neuron"].x_seq
+    x_seq = trace_layers(network, images())[1]["neuron"].x_seq
     found = recorded(network.neuron, x_seq)
-    values = parameters_of(network.neuron)
+    values = layer_parameters(network.neuron)
     result = lnm.interpret(network.neuron.neuron, x_seq.double().numpy(), **values)
     v = result.trajectory["v"]
     near = pytest.approx
@@ -114,15 +114,15 @@ def test_ranges_are_those_of_the_data() -> None:
 def test_least_formats_hold_the_data_and_reach_the_target() -> None:
     """With room for every recorded value, and no more spikes that differ than asked for."""
     network = small(lnm.get("lnm", degree=2, v_min=-2.0, theta=(0.1, 0.8, 0.1)))
-    specs = least_formats(network, images(64), Target(mismatch=0.01))
-    coarse = least_formats(network, images(64), Target(mismatch=0.2))
-    x_seq = see(network, images(64))[1]["neuron"].x_seq
+    specs = least_formats(network, images(64), PrecisionTarget(mismatch=0.01))
+    coarse = least_formats(network, images(64), PrecisionTarget(mismatch=0.2))
+    x_seq = trace_layers(network, images(64))[1]["neuron"].x_seq
     ranges = recorded(network.neuron, x_seq)
     for name, fixed in specs["neuron"].nodes:
         low, high = fixed.bits.interval
         assert low <= ranges[name].low
         assert ranges[name].high <= high + 1 / (1 << fixed.frac)
-    found = compare(network, specs, [(images(64), torch.zeros(64))])
+    found = measure_mismatch(network, specs, [(images(64), torch.zeros(64))])
     assert found.layers["neuron"].share("free_running") < 0.01
     assert found.layers["neuron"].saturated == 0
     widths = [sum(f.width for _, f in s["neuron"].nodes) for s in (coarse, specs)]

@@ -12,7 +12,7 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen.cli import run as command
 from lnm_codegen.compiler.formats import load_spec
-from lnm_codegen.deploy.mismatch import compare, specs_for
+from lnm_codegen.deploy.mismatch import measure_mismatch, specs_for
 from lnm_codegen.hardware import tools
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.tools import missing
@@ -175,7 +175,7 @@ def test_report_as_json(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["note"] == "resources and Fmax: left out, by --no-synth"
     back: Run = load_run(runs / "lnm")
     specs = specs_for(back.network, lnm.Fixed(12, 8))
-    wanted = compare(back.network, specs, back.data.batches(back.data.test, 128))
+    wanted = measure_mismatch(back.network, specs, back.data.batches(back.data.test, 128))
     lnm_run, lif = found["run"], found["baseline"]
     assert (lnm_run["neuron"], lif["neuron"]) == ("lnm", "lif")
     assert lnm_run["images"] == lif["images"] == 128
@@ -271,7 +271,7 @@ def test_sixteen_bits_are_enough_for_the_demos_network() -> None:
         data = load("digits")
         network = run(config, data=data).network.eval()
         specs = specs_for(network, lnm.Fixed(16, 12))
-        found = compare(network, specs, data.batches(data.test, 128))
+        found = measure_mismatch(network, specs, data.batches(data.test, 128))
         assert found.accuracy > 0.9
         assert found.one_step_agreement >= 0.999
         assert found.free_running_agreement >= 0.999

@@ -1,4 +1,4 @@
-"""Circuits on disk for tests of the ladder."""
+"""Circuits on disk for tests of verification."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write(
 
 
 def replace(path: Path, old: str, new: str) -> None:
-    """Change a file in one place that has to be there."""
+    """Replace one occurrence of a text in a file, which must contain it."""
     text = path.read_text(encoding="utf-8")
     assert text.count(old) >= 1, f"{old!r} is not in {path}"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Reading a folder back: one line for whatever is wrong, and nothing written."""
+"""Circuit folders: one line for each mistake, and nothing is written."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lnm_codegen.cli import run
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.folder import read_circuit
 from tests.hardware.circuits import write
+from tests.refusals import refused
 
 EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR."
 
@@ -47,7 +48,7 @@ def test_the_digest_follows_every_source(good, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["verify", "synth"])
-def test_what_is_no_folder(tmp_path, capsys, verb):
+def test_a_path_that_is_not_a_circuit_folder(tmp_path, capsys, verb):
     """One line on standard error, status 2, and nothing is written."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     (tmp_path / "empty").mkdir()
@@ -68,20 +69,26 @@ def test_what_is_no_folder(tmp_path, capsys, verb):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("{", "manifest.json is no JSON: "),
-        ("[]", "manifest.json holds list, not an object."),
-        ("[" * 100_000, "manifest.json is no JSON: "),
+        ("{", "manifest.json is not JSON: "),
+        ("[]", "manifest.json holds a list. Accepted: an object."),
+        ("[" * 100_000, "manifest.json is not JSON: "),
         ({"name": "x; exec rm"}, "manifest.json: name is 'x; exec rm'. Accepted: letters,"),
         ({"forms": {}}, "manifest.json: forms is {}. Accepted: an object by form."),
         ({"top": "$x"}, "manifest.json: forms.core.top is '$x'. Accepted: letters, digits and _."),
         ({"files": []}, "manifest.json: forms.core.files is []. Accepted: a list of files."),
-        ({"files": ["rtl/../x.v"]}, "forms.core.files: 'rtl/../x.v' is no file of this folder,"),
-        ({"files": ["/etc/passwd"]}, "forms.core.files: '/etc/passwd' is no file of this"),
-        ({"files": ["rtl/gone.v"]}, "forms.core.files: rtl/gone.v is not there. Write the folder"),
-        ({"testbench": 3}, "forms.core.testbench: 3 is no file of this folder,"),
+        (
+            {"files": ["rtl/../x.v"]},
+            "forms.core.files is 'rtl/../x.v'. Accepted: a file of this folder,",
+        ),
+        ({"files": ["/etc/passwd"]}, "forms.core.files is '/etc/passwd'. Accepted: a file of"),
+        (
+            {"files": ["rtl/gone.v"]},
+            "forms.core.files: rtl/gone.v does not exist. Write the folder",
+        ),
+        ({"testbench": 3}, "forms.core.testbench is 3. Accepted: a file of this folder,"),
         ({"latency": -1}, "forms.core.latency is -1. Accepted: a whole number."),
         ({"multipliers": True}, "forms.core.multipliers is True. Accepted: a whole number."),
-        ({"latency": float("nan")}, "manifest.json is no JSON: it holds NaN."),
+        ({"latency": float("nan")}, "manifest.json is not JSON: it holds NaN."),
         ({"top": "other"}, "forms.core.top is 'other'. Accepted: unit_core, as name says."),
         ({"name": "other"}, "forms.comb.top is 'unit_comb'. Accepted: other_comb, as name says."),
         ({"coefficients": None}, "manifest.json: coefficients is None. Accepted: a list of"),
@@ -102,7 +109,7 @@ def test_what_is_no_folder(tmp_path, capsys, verb):
     ],
 )
 def test_a_damaged_manifest(tmp_path, change, message):
-    """Words that would reach a command or a script are refused, and files outside the folder."""
+    """Words that would reach a command or a script, and files outside the folder, are refused."""
     write(tmp_path)
     path = tmp_path / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -115,7 +122,7 @@ def test_a_damaged_manifest(tmp_path, change, message):
         text = json.dumps(manifest)
     path.write_text(text, encoding="utf-8")
     before = listed(tmp_path)
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError) as caught:
         read_circuit(tmp_path, "verify")
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"verify: {tmp_path}: ")
@@ -125,5 +132,5 @@ def test_a_damaged_manifest(tmp_path, change, message):
 def test_bytes_that_are_no_text(tmp_path):
     write(tmp_path)
     (tmp_path / "manifest.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(ModelError, match=r"manifest\.json is no text in UTF-8\.$"):
+    with pytest.raises(ModelError, match=r"manifest\.json is not UTF-8 text\.$"):
         read_circuit(tmp_path, "synth")

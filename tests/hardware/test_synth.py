@@ -1,4 +1,4 @@
-"""Synthesis: what is counted, what the harness is, what place and route says."""
+"""Synthesis: resources, the harness, place and route."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from lnm_codegen.cli import run
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware import synth, tools
-from lnm_codegen.hardware.cells import Cost, cells_of, cost_of, fmax_of, ports_of
+from lnm_codegen.hardware.cells import Resources, cells_of, fmax_of, ports_of, resources_of
 from lnm_codegen.hardware.synth import DEVICES, NO_PLACE, UNTIMED, Measured, synthesise
 from lnm_codegen.hardware.tools import missing
 from tests.hardware.circuits import replace, write
@@ -21,16 +21,20 @@ needs_place = pytest.mark.skipif(
 
 
 def test_cells_by_target():
-    """A CCU2C is two LUTs with their carries; what stands in no row costs nothing."""
+    """A CCU2C is two LUTs with their carries; a cell without a row costs nothing."""
     ecp5 = {"LUT4": 51, "CCU2C": 30, "TRELLIS_FF": 451, "MULT18X18D": 3, "DP16KD": 1, "GSR": 1}
-    assert cost_of(ecp5, "ecp5") == Cost(lut=111, ff=451, dsp=3, bram=1)
+    assert resources_of(ecp5, "ecp5") == Resources(lut=111, ff=451, dsp=3, bram=1)
     ice40 = {"SB_LUT4": 7, "SB_CARRY": 9, "SB_DFFE": 2, "SB_DFFESR": 3, "SB_MAC16": 1}
-    assert cost_of({**ice40, "SB_RAM40_4K": 2}, "ice40") == Cost(lut=7, ff=5, dsp=1, bram=2)
+    assert resources_of({**ice40, "SB_RAM40_4K": 2}, "ice40") == Resources(
+        lut=7, ff=5, dsp=1, bram=2
+    )
     xilinx = {"LUT2": 3, "LUT6": 4, "SRL16E": 5, "FDRE": 6, "FDSE": 1, "DSP48E1": 2, "CARRY4": 9}
-    assert cost_of({**xilinx, "RAMB18E1": 1}, "xilinx") == Cost(lut=12, ff=7, dsp=2, bram=1)
+    assert resources_of({**xilinx, "RAMB18E1": 1}, "xilinx") == Resources(
+        lut=12, ff=7, dsp=2, bram=1
+    )
 
 
-def test_what_the_tools_write_is_read_or_refused():
+def test_reports_of_the_tools_are_read_or_refused():
     stat = {"modules": {"\\top": {"num_cells_by_type": {"LUT4": 3}}}}
     assert cells_of(json.dumps(stat), "top") == {"LUT4": 3}
     netlist = {"modules": {"top": {"ports": {"x": {"direction": "input", "bits": [2, 3]}}}}}
@@ -47,7 +51,7 @@ def test_what_the_tools_write_is_read_or_refused():
 
 
 def test_a_seed_that_finds_no_place(tmp_path, monkeypatch):
-    """Where the analytic placer gives up, and there alone, the seed is annealed."""
+    """Only where the analytic placer gives up, the seed is annealed."""
     said = "ERROR: Unable to find legal placement for cell 'gbuf' after 10001 attempts."
     commands = []
 
@@ -55,12 +59,12 @@ def test_a_seed_that_finds_no_place(tmp_path, monkeypatch):
         commands.append(command)
         annealed = command[-2:] == ("--placer", "sa")
         (tmp_path / "seed7.json").write_text('{"fmax": {"clk": {"achieved": 61.0}}}')
-        return tools.Run(0, "", 2.0) if annealed else tools.Run(1, said, 1.0)
+        return tools.Completed(0, "", 2.0) if annealed else tools.Completed(1, said, 1.0)
 
     monkeypatch.setattr(synth, "run", stuck)
     assert synth._place(DEVICES["up5k"], tmp_path, 7) == (61.0, 3.0)
     assert commands[1] == (*commands[0], "--placer", "sa")
-    monkeypatch.setattr(synth, "run", lambda *a, **o: tools.Run(1, "ERROR: too large", 1.0))
+    monkeypatch.setattr(synth, "run", lambda *a, **o: tools.Completed(1, "ERROR: too large", 1.0))
     with pytest.raises(ToolError, match=r"^synth: nextpnr-ice40 fails: ERROR: too large$"):
         synth._place(DEVICES["up5k"], tmp_path, 7)
 
@@ -117,7 +121,7 @@ def test_xilinx_is_not_placed(tmp_path, capsys):
     assert run(["synth", str(tmp_path), "--target", "xilinx", "--form", "core", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["synthesis"]["core.xc7"]
     assert (found["DSP"], found["fmax_mhz"], found["fmax_mhz_by_seed"]) == (1, None, {})
-    assert found["note"] == "not placed: no open place and route for Xilinx is here, so no Fmax"
+    assert found["note"] == "not placed: there is no open place and route for Xilinx, so no Fmax"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,7 @@ def test_xilinx_is_not_placed(tmp_path, capsys):
 )
 def test_what_a_frequency_is_worth(tmp_path, device, form, dsp, note):
     """Three multipliers in a row were faster on iCE40 than one, and nothing was said of it."""
-    forms, cost = write(tmp_path).forms, Cost(lut=1, ff=1, dsp=dsp, bram=0)
+    forms, cost = write(tmp_path).forms, Resources(lut=1, ff=1, dsp=dsp, bram=0)
     found = Measured(forms[form], DEVICES[device], cost, {}, {1: 60.0}, 0.0)
     assert found.note == found.as_dict().get("note") == note
 

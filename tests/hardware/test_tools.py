@@ -1,4 +1,4 @@
-"""Programs outside Python: found, run, stopped, and named when they are missing."""
+"""External programs: found, run, stopped, and named if they are missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ def test_what_is_missing_is_named_with_what_installs_it(bare):
 
 
 def test_a_program_that_hangs_is_stopped_with_its_children(tmp_path):
-    """The child of a shell once outlived it."""
     begun = time.monotonic()
     done = run(("bash", "-c", "echo first; sleep 60 & wait"), tmp_path, timeout=0.5)
     assert time.monotonic() - begun < 20
@@ -57,7 +56,7 @@ def test_a_program_that_cannot_be_started(tmp_path):
 
 @pytest.mark.skipif(missing("sby", "boolector") is not None, reason=str(missing("sby")))
 def test_solvers_have_the_names_that_sby_calls():
-    """The wheel's program is boolector, and says nothing of its own before an answer."""
+    """The wheel's program has the name boolector, and prints nothing before its result."""
     with workshop() as folder:
         environment = solvers(folder)
         first = environment["PATH"].partition(":")[0]

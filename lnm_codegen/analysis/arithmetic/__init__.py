@@ -1,1 +1,1 @@
-"""Exact arithmetic: intervals, polynomials, and their critical points."""
+"""Exact arithmetic: intervals, polynomials, roots, and ranges under conditions."""

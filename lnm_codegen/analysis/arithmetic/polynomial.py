@@ -1,8 +1,8 @@
 """Polynomials of several named variables with rational coefficients, and their ranges over a box.
 
-A polynomial splits into a constant and parts that share no variable. Parts of independent variables
-take their extremes independently, so that the range of the sum is the sum of the ranges: exact
-where every part is univariate (f(v) + x, say), interval arithmetic for the others.
+A polynomial is a constant plus parts that share no variable. Parts of independent variables take
+their extremes independently, so the range of the sum is the sum of the ranges. It is exact where
+every part is univariate, such as f(v) + x; other parts use interval arithmetic.
 """
 
 from __future__ import annotations
@@ -21,34 +21,29 @@ Monomial: TypeAlias = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Poly:
-    """A sum of coefficient * monomial, sorted, without zeros: equal ones compare equal."""
+    """A sum of coefficient * monomial, sorted and without zeros: equal ones compare equal."""
 
     terms: tuple[tuple[Monomial, Fraction], ...]
 
     def __add__(self, other: Poly) -> Poly:
-        total = dict(self.terms)
-        for monomial, c in other.terms:
-            total[monomial] = total.get(monomial, Fraction(0)) + c
-        return poly_of(total)
+        return poly_of((*self.terms, *other.terms))
+
+    def __neg__(self) -> Poly:
+        return self.scaled(Fraction(-1))
 
     def __sub__(self, other: Poly) -> Poly:
-        return self + other.scaled(Fraction(-1))
+        return self + -other
 
     def __mul__(self, other: Poly) -> Poly:
-        total: dict[Monomial, Fraction] = {}
-        for m1, c1 in self.terms:
-            for m2, c2 in other.terms:
-                monomial = _times(m1, m2)
-                total[monomial] = total.get(monomial, Fraction(0)) + c1 * c2
-        return poly_of(total)
+        return poly_of((_times(m, n), c * d) for m, c in self.terms for n, d in other.terms)
 
     def scaled(self, factor: Fraction) -> Poly:
         """Return factor * self."""
-        return poly_of({m: factor * c for m, c in self.terms})
+        return poly_of((m, factor * c) for m, c in self.terms)
 
     @property
     def constant(self) -> Fraction | None:
-        """The value of a polynomial without variables, else None."""
+        """Value of a polynomial without variables, else None."""
         if not self.terms:
             return Fraction(0)
         (monomial, c), *others = self.terms
@@ -56,23 +51,26 @@ class Poly:
 
     @property
     def variables(self) -> frozenset[str]:
-        """The variables that occur."""
+        """Variables that occur."""
         return frozenset(v for monomial, _ in self.terms for v, _ in monomial)
 
     @property
     def degree(self) -> int:
-        """The largest sum of exponents."""
+        """Largest sum of exponents."""
         return max((sum(n for _, n in monomial) for monomial, _ in self.terms), default=0)
 
 
-def poly_of(terms: Mapping[Monomial, Fraction]) -> Poly:
-    """Return the polynomial of these terms."""
-    return Poly(tuple(sorted((m, c) for m, c in terms.items() if c)))
+def poly_of(terms: Iterable[tuple[Monomial, Fraction]]) -> Poly:
+    """Return the sum of terms, in which a monomial may occur several times."""
+    total: dict[Monomial, Fraction] = {}
+    for monomial, c in terms:
+        total[monomial] = total.get(monomial, Fraction(0)) + c
+    return Poly(tuple(sorted((m, c) for m, c in total.items() if c)))
 
 
 def constant(value: Fraction) -> Poly:
     """Return a polynomial without variables."""
-    return poly_of({(): value})
+    return poly_of([((), value)])
 
 
 def variable(name: str) -> Poly:
@@ -81,10 +79,10 @@ def variable(name: str) -> Poly:
 
 
 def substituted(p: Poly, table: Mapping[str, Poly]) -> Poly:
-    """Return p with variables replaced by polynomials."""
+    """Return p with the variables of the table replaced by polynomials."""
     if not p.variables & table.keys():
         return p
-    total = poly_of({})
+    total = poly_of(())
     for monomial, c in p.terms:
         term = constant(c)
         for name, n in monomial:
@@ -96,7 +94,7 @@ def substituted(p: Poly, table: Mapping[str, Poly]) -> Poly:
 
 
 def univariate(p: Poly, name: str) -> Coefficients:
-    """Return the coefficients of p, which has no variable but `name`."""
+    """Return the coefficients of p, whose only variable is `name`."""
     powers = {sum(n for _, n in monomial): c for monomial, c in p.terms}
     assert p.variables <= {name}
     return tuple(powers.get(k, Fraction(0)) for k in range(max(powers, default=-1) + 1))
@@ -107,11 +105,8 @@ def range_over(
 ) -> Interval:
     """Return the range of p over a box.
 
-    Args:
-        p: The polynomial.
-        box: Variable -> interval.
-        sources: Variable -> the independent quantities that decide it; itself where it is one.
-            Variables with a common source are not independent.
+    `sources` maps a variable to the independent quantities that determine it. Variables with a
+    common source are dependent.
     """
     total = point(Fraction(0))
     for part in _parts(p, sources):
@@ -135,10 +130,10 @@ def _by_terms(p: Poly, box: Mapping[str, Interval]) -> Interval:
 
 
 def _parts(p: Poly, sources: Mapping[str, frozenset[str]]) -> list[Poly]:
-    """Return polynomials that share no source and add up to p."""
+    """Return polynomials without common sources whose sum is p."""
     groups: list[tuple[frozenset[str], dict[Monomial, Fraction]]] = []
     for monomial, c in p.terms:
-        own = _sources_of((v for v, _ in monomial), sources)
+        own = frozenset(s for name, _ in monomial for s in sources[name])
         terms = {monomial: c}
         apart = []
         for held, others in groups:
@@ -147,11 +142,7 @@ def _parts(p: Poly, sources: Mapping[str, frozenset[str]]) -> list[Poly]:
             else:
                 apart.append((held, others))
         groups = [*apart, (own, terms)]
-    return [poly_of(terms) for _, terms in groups]
-
-
-def _sources_of(names: Iterable[str], sources: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    return frozenset(s for name in names for s in sources[name])
+    return [poly_of(terms.items()) for _, terms in groups]
 
 
 def _times(a: Monomial, b: Monomial) -> Monomial:

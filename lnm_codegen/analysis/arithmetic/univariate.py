@@ -1,13 +1,14 @@
-"""Polynomials of one variable with rational coefficients: exact ranges, roots, signs.
+"""Polynomials of one variable with rational coefficients: exact ranges, roots and signs.
 
-The extremes of p over [a, b] lie at a, b and the real roots of p'. A root c comes as a rational
-interval [r, s] that holds no other. There p'(c) = 0, so that for every t in [r, s]
+The extremes of p over [a, b] lie at a, b and the real roots of p'. A root c lies in a rational
+interval [r, s] without other roots. Since p'(c) = 0, every t in [r, s] satisfies
 
-    |p(t) - p(r)| <= (s - r)**2 * max |p''| over [r, s],
+    |p(t) - p(r)| <= (s - r)**2 * max |p''| over [r, s].
 
-and [r, s] is halved until that is below 2**-GRID: the range is outward, and by less than 2**-60.
-Signs are decided exactly, by Sturm's theorem: p >= 0 on [a, b] if and only if p is not negative
-between its roots, none of odd multiplicity lies inside, and one other point is not negative.
+[r, s] is halved until this is below 2**-GRID. So the range is outward, by less than 2**-60.
+
+Signs are decided exactly, by Sturm's theorem. p >= 0 on [a, b] if and only if p(a) >= 0 and
+p(b) >= 0, no root of odd multiplicity lies inside, and p is not negative at one more point.
 SymPy isolates and counts the roots.
 """
 
@@ -24,7 +25,7 @@ import sympy
 from lnm_codegen.analysis.arithmetic.interval import GRID, Interval, hull, point
 
 Coefficients: TypeAlias = tuple[Fraction, ...]
-"""c_0, c_1, ..., c_d of c_0 + c_1*t + ... + c_d*t**d."""
+"""c_0, ..., c_d of c_0 + c_1*t + ... + c_d*t**d."""
 
 _T = sympy.Symbol("t")
 _START = 40
@@ -43,27 +44,23 @@ def derivative(coefficients: Sequence[Fraction]) -> Coefficients:
     return tuple(k * c for k, c in enumerate(coefficients))[1:]
 
 
+def shifted(coefficients: Coefficients, amount: Fraction) -> Coefficients:
+    """Return the coefficients of p + amount."""
+    return (coefficients[0] + amount, *coefficients[1:]) if coefficients else (amount,)
+
+
 def trimmed(coefficients: Sequence[Fraction]) -> Coefficients:
-    """Return the coefficients without zeros behind the leading one."""
+    """Return the coefficients without zeros beyond the leading one."""
     found = list(coefficients)
     while found and not found[-1]:
         found.pop()
     return tuple(found)
 
 
-def on(coefficients: Sequence[Fraction], t: Interval) -> Interval:
-    """Return Horner's scheme in intervals: outward, not tight."""
-    total = point(Fraction(0))
-    for c in reversed(coefficients):
-        total = (total * t).shifted(c)
-    return total.loose()
-
-
 def real_roots(coefficients: Coefficients) -> tuple[tuple[Interval, int], ...]:
-    """Return the distinct real roots in order, each in an interval of its own.
+    """Return (interval, multiplicity) of each distinct real root, in order.
 
-    Returns:
-        (interval, multiplicity) of each; the interval of a rational root may be that point.
+    Each interval holds one root; that of a rational root may be a point.
     """
     return _isolated(trimmed(coefficients), _START)
 
@@ -76,16 +73,13 @@ def _isolated(coefficients: Coefficients, bits: int) -> tuple[tuple[Interval, in
         return ((point(-coefficients[0] / coefficients[1]), 1),)
     found = _polynomial(coefficients).intervals(eps=sympy.Rational(1, 1 << bits))
     return tuple(
-        (Interval(_fraction(low), _fraction(high)), int(multiplicity))
+        (Interval(fraction(low), fraction(high)), int(multiplicity))
         for (low, high), multiplicity in found
     )
 
 
 def refined(coefficients: Coefficients, root: Interval) -> Interval:
-    """Return a narrower interval around the one root in `root`, at most 2**-20 as wide.
-
-    The root is a simple one of `coefficients`, or a point already.
-    """
+    """Return an interval around the simple root in `root`, at most 2**-20 as wide."""
     low, high = root.low, root.high
     at_low = value_at(coefficients, low)
     if low == high or not at_low:
@@ -118,27 +112,35 @@ def value_range(coefficients: Coefficients, t: Interval) -> Interval:
 
 
 def _extreme(p: Coefficients, slope: Coefficients, k: int) -> Interval:
-    """Return p around the root number k of p'."""
+    """Return an interval of p at root number k of p'."""
     bits, least = _START, Fraction(1, 1 << GRID)
     while True:
         root, _ = _isolated(trimmed(slope), bits)[k]
         here = value_at(p, root.low)
         if root.low == root.high:
             return point(here)
-        error = root.width**2 * on(derivative(slope), root).magnitude
+        error = root.width**2 * _horner(derivative(slope), root).magnitude
         if error < least:
             return Interval(here - error, here + error).outward(GRID)
         bits *= 2
 
 
+def _horner(coefficients: Sequence[Fraction], t: Interval) -> Interval:
+    """Return an interval that holds the range of p, by Horner's scheme."""
+    total = point(Fraction(0))
+    for c in reversed(coefficients):
+        total = (total * t).shifted(c)
+    return total
+
+
 def is_nonnegative(coefficients: Coefficients, t: Interval) -> bool:
-    """Say exactly whether p >= 0 everywhere on `t`."""
+    """Report exactly whether p >= 0 everywhere on `t`."""
     coefficients = trimmed(coefficients)
     if min(value_at(coefficients, t.low), value_at(coefficients, t.high)) < 0:
         return False
     if len(coefficients) <= 2 or all(b >= 0 for b in bernstein(coefficients, t)):
         return True
-    inside = False  # one point that is no root, of which there are fewer than these
+    inside = False  # p > 0 at one of these points, which outnumber the roots
     for k in range(1, len(coefficients) + 1):
         value = value_at(coefficients, t.low + t.width * Fraction(k, len(coefficients) + 1))
         if value < 0:
@@ -148,7 +150,7 @@ def is_nonnegative(coefficients: Coefficients, t: Interval) -> bool:
 
 
 def bernstein(coefficients: Coefficients, t: Interval) -> Coefficients:
-    """Return the coefficients in Bernstein's basis over `t`, whose hull holds the range."""
+    """Return the coefficients in Bernstein's basis over `t`; their hull contains the range."""
     degree = len(coefficients) - 1
     moved = [Fraction(0)] * (degree + 1)  # of p(low + width*s)
     for k, c in enumerate(coefficients):
@@ -161,8 +163,8 @@ def bernstein(coefficients: Coefficients, t: Interval) -> Coefficients:
 
 
 def _changes_sign(coefficients: Coefficients, t: Interval) -> bool:
-    """Say whether a root of odd multiplicity lies strictly inside `t`."""
-    low, high = _rational(t.low), _rational(t.high)
+    """Report whether a root of odd multiplicity lies strictly inside `t`."""
+    low, high = to_sympy(t.low), to_sympy(t.high)
     for factor, multiplicity in _polynomial(coefficients).sqf_list()[1]:
         if multiplicity % 2:
             at_ends = sum(factor.eval(end) == 0 for end in (low, high))
@@ -174,27 +176,27 @@ def _changes_sign(coefficients: Coefficients, t: Interval) -> bool:
 def square_free(coefficients: Coefficients) -> Coefficients:
     """Return a polynomial with the same roots, all of them simple."""
     part = _polynomial(coefficients).sqf_part()
-    return tuple(_fraction(c) for c in reversed(part.all_coeffs()))
+    return tuple(fraction(c) for c in reversed(part.all_coeffs()))
 
 
 def shares_root(p: Coefficients, q: Coefficients, root: Interval) -> bool:
-    """Say exactly whether p and q have a common root in `root`."""
+    """Report exactly whether p and q have a common root in `root`."""
     if not trimmed(p) or not trimmed(q):
         return True
     common = sympy.gcd(_polynomial(p), _polynomial(q))
-    return common.degree() > 0 and bool(
-        common.count_roots(_rational(root.low), _rational(root.high))
-    )
+    return common.degree() > 0 and bool(common.count_roots(to_sympy(root.low), to_sympy(root.high)))
 
 
 def _polynomial(coefficients: Coefficients) -> Any:
-    numbers = [_rational(c) for c in reversed(trimmed(coefficients))] or [0]
+    numbers = [to_sympy(c) for c in reversed(trimmed(coefficients))] or [0]
     return sympy.Poly.from_list(numbers, _T, domain=sympy.QQ)
 
 
-def _rational(value: Fraction) -> Any:
+def to_sympy(value: Fraction) -> Any:
+    """Return a rational number of SymPy."""
     return sympy.Rational(value.numerator, value.denominator)
 
 
-def _fraction(value: Any) -> Fraction:
+def fraction(value: Any) -> Fraction:
+    """Return a rational number of SymPy as a Fraction."""
     return Fraction(int(value.p), int(value.q))

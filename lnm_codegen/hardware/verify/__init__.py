@@ -1,1 +1,1 @@
-"""Verification steps of a circuit folder, a module for each."""
+"""Verification steps of a circuit folder, one module for each step."""

@@ -1,11 +1,12 @@
-"""Fixed-point kernels in the arithmetic of apytypes: an independent check of our own integers.
+"""Fixed-point kernels in the arithmetic of apytypes: an independent model of our own integers.
 
-It shares nothing with the NumPy model but the kernel: apytypes places points, rounds (RND, TRN,
+It shares only the kernel with the NumPy model. apytypes aligns binary points, rounds (RND, TRN,
 RND_CONV) and saturates by itself.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any, assert_never
 
@@ -15,7 +16,6 @@ from lnm_codegen.errors import ToolError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.fixed.nodes import SumOp
-from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import Bits, Rounding
 
 _MODES = {
@@ -27,7 +27,7 @@ def run(kernel: fx.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
     """Evaluate `kernel` elementwise, as `ir.fixed.interpret.run` does, with apytypes.
 
     Args:
-        kernel: What `quantize` made.
+        kernel: A kernel from `quantize`.
         values: Integers for each input port, by name; they broadcast to one axis.
 
     Returns:
@@ -36,7 +36,13 @@ def run(kernel: fx.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
     Raises:
         ToolError: apytypes is not installed.
     """
-    model = _Model(_apytypes(), max(np.size(v) for v in values.values()))
+    try:
+        import apytypes
+    except ImportError:
+        raise ToolError(
+            "verify", "apytypes is not installed", remedy="Install it: pip install apytypes."
+        ) from None
+    model = _Model(apytypes, max(np.size(v) for v in values.values()))
     for port in kernel.inputs:
         given = values[port.var.name]
         kind = port.var.type
@@ -50,28 +56,18 @@ def run(kernel: fx.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
     }
 
 
-def _apytypes() -> Any:
-    try:
-        import apytypes
-    except ImportError:
-        raise ToolError(
-            "verify", "apytypes is not installed", remedy="Install it: pip install apytypes."
-        ) from None
-    return apytypes
-
-
 class _Model:
     def __init__(self, library: Any, lanes: int) -> None:
         self._library, self._lanes = library, lanes
         self.env: dict[str, Any] = {}
 
     def array(self, integers: Any, bits: Bits) -> Any:
-        """Return integers as an array of apytypes."""
+        """Return an array of apytypes from integers."""
         spread = np.broadcast_to(np.asarray(integers, np.int64).reshape(-1), (self._lanes,))
         return self._library.APyFixedArray(spread.tolist(), frac_bits=bits.frac, bits=bits.width)
 
     def integers(self, array: Any) -> Array:
-        """Return an array of apytypes as integers."""
+        """Return the integers of an array of apytypes."""
         width = array.bits
         unsigned = [int(k) for k in array.to_bits()]
         return np.array([k - (k >> (width - 1) << width) for k in unsigned], np.int64)
@@ -105,7 +101,7 @@ class _Model:
                 value, mode = of(arg), self._library.OverflowMode.SAT
                 return value.cast(bits=width, frac_bits=value.frac_bits, overflow=mode)
             case fx.Compare(compare, lhs, rhs):
-                return self._compare(compare, of(lhs), of(rhs))
+                return np.asarray(getattr(operator, compare.name.lower())(of(lhs), of(rhs)))
             case fx.Not(arg):
                 return ~of(arg)
             case fx.Both(lhs, rhs):
@@ -117,11 +113,3 @@ class _Model:
                 return self.array(chosen, fx.bits_of(e))
             case _:
                 assert_never(e)
-
-    @staticmethod
-    def _compare(op: CompareOp, a: Any, b: Any) -> Array:
-        table: dict[CompareOp, Any] = {
-            CompareOp.LT: a < b, CompareOp.LE: a <= b, CompareOp.GT: a > b,
-            CompareOp.GE: a >= b, CompareOp.EQ: a == b, CompareOp.NE: a != b,
-        }  # fmt: skip
-        return np.asarray(table[op])

@@ -1,8 +1,8 @@
-"""Whether a circuit with a fault gives what the right one gives, by sby and Boolector.
+"""Equivalence of a circuit with a fault and the correct circuit, by sby and Boolector.
 
-Two ways. Where neither ce nor rst enters the faulty cell, and the circuit is a pipeline, registers
-are taken away: every value keeps its cycle, so that the logic alone tells the two apart, for all
-inputs. Elsewhere both run from registers at 0, with any inputs, for some cycles.
+There are two methods. If neither ce nor rst enters the faulty cell and the circuit is a pipeline,
+registers are replaced by wires: every value keeps its cycle, so the logic alone decides, for all
+inputs. Otherwise both circuits run from registers at 0, with any inputs, for some cycles.
 """
 
 from __future__ import annotations
@@ -14,42 +14,47 @@ from pathlib import Path
 from lnm_codegen.hardware.tools import run
 
 SECONDS = 20
-"""What a proof may take."""
+"""Time limit of a proof."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a fault is proven to change nothing, and what there is to say of it."""
+class Equivalence:
+    """Result of a comparison.
 
-    equivalent: bool
-    told: str
+    Attributes:
+        proven: The fault is proven to change no output.
+        detail: The finding in words.
+    """
+
+    proven: bool
+    detail: str
 
 
-def compare(
-    top: str, right: Path, fault: Path, cycles: int | None, environment: Mapping[str, str]
-) -> Verdict:
+def prove_equivalence(
+    top: str, correct: Path, fault: Path, cycles: int | None, environment: Mapping[str, str]
+) -> Equivalence:
     """Compare two circuits, files of RTLIL with a module `top`.
 
     Args:
         top: The module.
-        right: The right one.
-        fault: The other.
-        cycles: How many, from registers at 0; None to take the registers away.
+        correct: The correct circuit.
+        fault: The circuit with a fault.
+        cycles: Cycles from registers at 0; None to replace the registers by wires.
         environment: From `tools.solvers`.
     """
     place = fault.with_suffix(".proof")
     place.mkdir()
     (place / "wires.v").write_text(_WIRES, encoding="utf-8")
     script = _LOGIC if cycles is None else "setundef -init -zero\n" + _MITER
-    text = _SBY.format(depth=cycles or 1, top=top, right=right, fault=fault, script=script)
+    text = _SBY.format(depth=cycles or 1, top=top, right=correct, fault=fault, script=script)
     (place / "equal.sby").write_text(text, encoding="utf-8")
     done = run(("sby", "-f", "equal.sby"), place, timeout=SECONDS, environment=environment)
     if done.passed:
         span = "all inputs" if cycles is None else f"any {cycles} cycles from registers at 0"
-        return Verdict(True, f"changes no output, proven for {span}")
+        return Equivalence(True, f"changes no output, proven for {span}")
     if "DONE (FAIL" in done.output:
-        return Verdict(False, "not seen")
-    return Verdict(False, "not seen, and not proven to be none")
+        return Equivalence(False, "not detected")
+    return Equivalence(False, "not detected, and not proven equivalent")
 
 
 _SBY = """[options]

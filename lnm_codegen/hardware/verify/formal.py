@@ -1,4 +1,4 @@
-"""Rung "formal": every proof of formal/, each task of it by itself, the controls among them."""
+"""Verification step "formal": every task of every proof in formal/, including the controls."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ import re
 from pathlib import Path
 
 from lnm_codegen.hardware.folder import Circuit
-from lnm_codegen.hardware.parallel import side_by_side
-from lnm_codegen.hardware.result import Check, Rung, skipped, verdict
+from lnm_codegen.hardware.result import Check, StepResult, skipped, step_result, verdict
 from lnm_codegen.hardware.tools import missing, run, solvers, workshop
 
 SECONDS = 60
-"""What a proof may take."""
+"""Time limit of a proof."""
 
 _DONE = re.compile(r"DONE \((\w+), rc=(\d+)\)")
 _CONTROL = "control"
 
 
-def formal(circuit: Circuit) -> Rung:
-    """Run every task of every proof; a control passes where the prover refutes it."""
+def formal(circuit: Circuit) -> StepResult:
+    """Run every task of every proof; a control passes if the prover refutes it."""
     proofs = circuit.matching("formal/*.sby")
-    if not proofs:
-        return skipped("formal", "there are no proofs in the folder")
-    reason = missing("sby", "yosys", "yosys-smtbmc", "boolector")
+    reason: str | None = "there are no proofs in the folder"
+    if proofs:
+        reason = missing("sby", "yosys", "yosys-smtbmc", "boolector")
     if reason:
-        return skipped("formal", reason)
+        return StepResult("formal", (skipped("formal", reason),))
     with workshop() as folder:
         environment = solvers(folder)
-        jobs = [(f, task) for f in proofs for task in _tasks(circuit.folder / f)]
+        tasks = [(f, task) for f in proofs for task in _tasks(circuit.folder / f)]
         # sby keeps a database beside its file, which two tasks must not share.
-        copies = [circuit.copied(folder / f"job{k}").folder for k in range(len(jobs))]
-        places = [(copy / f, task) for copy, (f, task) in zip(copies, jobs, strict=True)]
-        return Rung("formal", tuple(side_by_side(lambda j: _prove(*j, environment), places)))
+        copies = [circuit.copied(folder / f"job{k}").folder for k in range(len(tasks))]
+        items = [(copy / f, task) for copy, (f, task) in zip(copies, tasks, strict=True)]
+        return step_result("formal", None, lambda item: _prove(*item, environment), items)
 
 
 def _tasks(file: Path) -> list[str]:
@@ -44,17 +43,17 @@ def _prove(file: Path, task: str, environment: dict[str, str]) -> Check:
     command = ("sby", "-f", file.name, *([task] if task else []))
     done = run(command, file.parent, timeout=SECONDS, environment=environment)
     name = f"{file.stem}: {task or 'proof'}"
-    said = _DONE.search(done.output)
-    if said is None:
-        late = done.status == 124
-        detail = f"no answer in {SECONDS} s" if late else done.last_line()
+    result = _DONE.search(done.output)
+    if result is None:
+        detail = f"no result in {SECONDS} s" if done.status == 124 else done.last_line()
         return Check(name, verdict(False), 0, done.seconds, detail)
-    good = done.passed and (said[1] == "FAIL") == (task == _CONTROL)
-    return Check(name, verdict(good), 1, done.seconds, "" if good else _why(said[1], task))
+    good = done.passed and (result[1] == "FAIL") == (task == _CONTROL)
+    detail = "" if good else _failure(result[1], task)
+    return Check(name, verdict(good), 1, done.seconds, detail)
 
 
-def _why(status: str, task: str) -> str:
+def _failure(status: str, task: str) -> str:
     if task == _CONTROL and status == "PASS":
-        return "the control was proven, so that the proof shows nothing"
-    told = {"FAIL": "refuted", "UNKNOWN": "not proven: the induction does not hold"}
-    return told.get(status, f"sby says {status}")
+        return "the control was proven, so the proof shows nothing"
+    known = {"FAIL": "refuted", "UNKNOWN": "not proven: the induction does not hold"}
+    return known.get(status, f"sby reports {status}")

@@ -1,4 +1,4 @@
-"""Rung "model": the integers of NumPy, of the C model and of apytypes, on the same vectors."""
+"""Verification step "model": NumPy, the C model and apytypes give the same integers."""
 
 from __future__ import annotations
 
@@ -10,38 +10,36 @@ import numpy as np
 
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.folder import Circuit
-from lnm_codegen.hardware.result import SKIPPED, Check, Rung, skipped, verdict
+from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, verdict
 from lnm_codegen.hardware.tools import missing, run, workshop
 from lnm_codegen.hardware.verify import apytypes_model
 from lnm_codegen.ir.fixed import interpret
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.ir.types import Bits
 
 VECTORS, SEED = 20_000, 1
 _MOST_CORNERS = 5
 
 
-def model(circuit: Circuit) -> Rung:
+def model(circuit: Circuit) -> StepResult:
     """Compare the models on random vectors and every combination of corners."""
     if circuit.program is None:
-        return skipped("model", "there is no program.json in the folder")
+        reason = "there is no program.json in the folder"
+        return StepResult("model", (skipped("model", reason),))
     kernel = circuit.program.kernel
     values = vectors(kernel, circuit.coefficients(), VECTORS)
     expected = interpret.run(kernel, values)
-    return Rung(
-        "model",
-        (_apytypes(kernel, values, expected), _c(circuit, kernel, values, expected)),
-    )
+    checks = (_apytypes(kernel, values, expected), _c(circuit, kernel, values, expected))
+    return StepResult("model", checks)
 
 
 def vectors(
     kernel: fx.Kernel, coefficients: dict[str, tuple[int, ...]], count: int
 ) -> dict[str, Array]:
-    """Return integers for each input of a kernel: corners of states and inputs, then random ones.
+    """Return integers for each input of a kernel: corners of states and inputs, then random values.
 
-    Coefficients are the folder's in the first half, and any integer of their format after.
+    Coefficients are the folder's in the first half, and random in the second.
     """
     rng = np.random.default_rng(SEED)
     moving = kernel.input_vars(Role.STATE, Role.INPUT)
@@ -61,22 +59,17 @@ def vectors(
     return found
 
 
-def _bits(var: fx.Var) -> Bits:
-    assert isinstance(var.type, Bits)
-    return var.type
-
-
 def _corners(var: fx.Var, several: int) -> list[int]:
-    low, high = _bits(var).low, _bits(var).high
-    one = min(1 << _bits(var).frac, high)
+    low, high = fx.bits_of(var).low, fx.bits_of(var).high
+    one = min(1 << fx.bits_of(var).frac, high)
     all_ = [0, low, high, one, -1, 1, low + 1, high - 1, -one]
     return list(dict.fromkeys(all_ if several < _MOST_CORNERS else all_[:3]))
 
 
 def _drawn(var: fx.Var, count: int, rng: np.random.Generator) -> Array:
-    low, high = _bits(var).low, _bits(var).high
+    low, high = fx.bits_of(var).low, fx.bits_of(var).high
     wide = rng.integers(low, high, count, endpoint=True)
-    near = np.clip(np.rint(rng.normal(0, 1, count) * 2.0 ** _bits(var).frac), low, high)
+    near = np.clip(np.rint(rng.normal(0, 1, count) * 2.0 ** fx.bits_of(var).frac), low, high)
     return np.where(rng.random(count) < 0.5, wide, near.astype(np.int64))
 
 
@@ -85,8 +78,8 @@ def _apytypes(kernel: fx.Kernel, values: dict[str, Array], expected: dict[str, A
     try:
         found = apytypes_model.run(kernel, values)
     except ToolError as error:
-        return Check(name, SKIPPED, detail=str(error).removeprefix("verify: "))
-    return _compared(name, found, expected, time.monotonic() - begun)
+        return skipped(name, str(error).removeprefix("verify: "))
+    return _comparison(name, found, expected, time.monotonic() - begun)
 
 
 def _c(
@@ -94,11 +87,11 @@ def _c(
 ) -> Check:
     name = "NumPy = C"
     header = f"model/{circuit.name}_model_step.h"
-    if not (circuit.folder / header).is_file():
-        return Check(name, SKIPPED, detail=f"there is no {header} in the folder")
-    reason = missing("g++")
+    reason: str | None = f"there is no {header} in the folder"
+    if (circuit.folder / header).is_file():
+        reason = missing("g++")
     if reason:
-        return Check(name, SKIPPED, detail=reason)
+        return skipped(name, reason)
     begun = time.monotonic()
     given = np.stack([values[p.var.name] for p in kernel.inputs], axis=1).astype(np.int32)
     with workshop() as folder:
@@ -108,17 +101,19 @@ def _c(
         include = f"-I{circuit.folder / 'model'}"
         built = run(("g++", *flags, include, "driver.cpp", "-o", "driver"), folder, timeout=120)
         if not built.passed:
-            return Check(name, verdict(False), seconds=built.seconds, detail=_error(built.output))
+            errors = [line for line in built.output.splitlines() if "error" in line]
+            detail = errors[0] if errors else "the C model does not compile"
+            return Check(name, verdict(False), seconds=built.seconds, detail=detail)
         done = run((str(folder / "driver"),), folder, timeout=120)
         if not done.passed:
-            return Check(name, verdict(False), seconds=done.seconds, detail=done.last_line())
+            return failed(name, done)
         table = np.fromfile(folder / "taken", np.int32).reshape(len(given), -1)
     found = {p.var.name: table[:, k] for k, p in enumerate(kernel.results)}
-    return _compared(name, found, expected, time.monotonic() - begun)
+    return _comparison(name, found, expected, time.monotonic() - begun)
 
 
 def driver(name: str, kernel: fx.Kernel) -> str:
-    """Return a program that runs the C model's step over the rows of a file of integers."""
+    """Return a program that runs the C model's step on every row of a file of integers."""
     taken = ", ".join(f"row[{k}]" for k in range(len(kernel.inputs)))
     given = ", ".join(f"(int32_t)result.{p.var.name}" for p in kernel.results)
     return f"""#include "{name}_model_step.h"
@@ -138,11 +133,7 @@ int main() {{
 """
 
 
-def _error(output: str) -> str:
-    return next((x for x in output.splitlines() if "error" in x), "the C model does not compile")
-
-
-def _compared(name: str, found: Any, expected: dict[str, Array], seconds: float) -> Check:
+def _comparison(name: str, found: Any, expected: dict[str, Array], seconds: float) -> Check:
     count = 0
     for port, array in expected.items():
         count = len(array)

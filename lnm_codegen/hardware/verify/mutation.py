@@ -1,49 +1,57 @@
-"""Rung "mutation": faults in the circuit that its testbench has to see.
+"""Verification step "mutation": faults in the circuit that its testbench must detect.
 
-Yosys draws faults (a bit inverted, stuck, or turned over by another), evenly over the circuit and
-from a fixed seed; each circuit is simulated with its testbench in Icarus. One that passes is
-compared with the right circuit by a prover: a fault that changes no output is no fault, is listed,
-and does not count. The rest is looked for in Verilator, against the C model.
+Yosys draws faults (a bit inverted, stuck, or flipped by another), evenly over the circuit and from
+a fixed seed. Each faulty circuit runs in Icarus with its testbench. A fault that passes is compared
+with the correct circuit by a prover; if it changes no output, it is listed but does not count. The
+remaining faults run in Verilator against the C model.
 """
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lnm_codegen.errors import ToolError
-from lnm_codegen.hardware.folder import Circuit, Form
-from lnm_codegen.hardware.parallel import side_by_side
-from lnm_codegen.hardware.result import FAILED, PASSED, SURVIVED, Check, Rung, skipped, verdict
-from lnm_codegen.hardware.tools import missing, run, solvers, workshop
-from lnm_codegen.hardware.verify.equivalence import Verdict
-from lnm_codegen.hardware.verify.equivalence import compare as compare_circuits
+from lnm_codegen.hardware.folder import Circuit, CircuitForm
+from lnm_codegen.hardware.result import (
+    FAILED,
+    PASSED,
+    SURVIVED,
+    Check,
+    StepResult,
+    skipped,
+    verdict,
+)
+from lnm_codegen.hardware.tools import in_parallel, missing, run, solvers, workshop
+from lnm_codegen.hardware.verify.equivalence import Equivalence, prove_equivalence
 from lnm_codegen.hardware.verify.icarus import judged, run_testbench
-from lnm_codegen.hardware.verify.verilator import NEEDS, driven
-from lnm_codegen.hardware.verify.verilator import compare as compare_with_model
+from lnm_codegen.hardware.verify.verilator import NEEDS, compare, driven_forms
 
 COUNT, SEED = 40, 1
 TARGET = 0.9
-"""Of the faults that change something, more than this share has to be seen."""
+"""Share of the faults that change an output; more than this share must be detected."""
 
 SLOWEST = 20
-"""Seconds a simulation with a fault may take; one that hangs has been seen."""
+"""Time limit in seconds of a simulation with a fault; one that hangs counts as detected."""
 
-RIGHT = "right.v"
-"""The circuit without a fault: what refuses it would refuse every fault, and say nothing of any."""
+CORRECT = "correct.v"
+"""The circuit without a fault. A testbench that fails it would fail every fault."""
 
 FORM = "core"
-_MORE = 4
-"""Cycles beyond the latency, in a comparison that runs."""
+_MORE_CYCLES = 4  # beyond the latency, in a comparison from registers at 0
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A fault: its number, the command of Yosys that makes it, whether ce or rst is near.
+    """A circuit with a fault.
 
-    `of_logic` says that the cell is no register, and that neither ce nor rst enters it.
+    Attributes:
+        number: Its number.
+        command: The Yosys command that inserts the fault.
+        of_logic: The faulty cell is not a register, and neither ce nor rst enters it.
     """
 
     number: int
@@ -52,71 +60,83 @@ class Mutant:
 
     @property
     def source(self) -> str:
-        """The file of the circuit with the fault."""
+        """File name of the faulty circuit."""
         return f"fault{self.number}.v"
 
     @property
-    def told(self) -> str:
-        """Kind and place, without the files."""
+    def label(self) -> str:
+        """Kind and place of the fault."""
         words = self.command.split()
         named = dict(zip(words[1::2], words[2::2], strict=False))
         cell = named.get("-cell", "").replace("$flatten", "").replace("\\", "")
         return f"{named.get('-mode')} {cell}.{named.get('-port')}[{named.get('-portbit')}]"
 
 
-def mutation(circuit: Circuit) -> Rung:
-    """Draw faults in the core (in the first form where there is none), and look for each."""
+def mutation(circuit: Circuit) -> StepResult:
+    """Draw faults in the core (or in the first form if there is no core), and test each."""
     reason = missing("yosys", "iverilog")
     if reason:
-        return skipped("mutation", reason)
+        return StepResult("mutation", (skipped("mutation", reason),))
     form = circuit.forms.get(FORM) or next(iter(circuit.forms.values()))
     begun = time.monotonic()
     with workshop() as folder:
         try:
-            mutants = drawn(circuit, form, folder)
+            mutants = draw_mutants(circuit, form, folder)
         except ToolError as error:
-            return Rung("mutation", (Check(form.top, verdict(False), detail=str(error)),))
-        if is_seen(circuit, form, folder / RIGHT):
-            told = "the testbench refuses the right circuit, as Yosys writes it"
-            return Rung("mutation", (Check(form.top, verdict(False), detail=told),))
-        seen = side_by_side(lambda m: is_seen(circuit, form, folder / m.source), mutants)
-        passing = [m for m, s in zip(mutants, seen, strict=True) if not s]
-        found = dict(zip(passing, _compared(form, folder, passing), strict=True))
-        open_ = [m for m, v in found.items() if not v.equivalent]
-        differ = side_by_side(lambda m: _differs(circuit, form, folder, m), open_)
-        survivors = [m for m, d in zip(open_, differ, strict=True) if not d]
-    none = sum(v.equivalent for v in found.values())
-    real, killed = len(mutants) - none, len(mutants) - none - len(survivors)
-    by_testbench = len(mutants) - len(passing)
-    detail = f"{killed} of {real} faults seen"
-    if killed > by_testbench:
+            return _not_tested(form, str(error))
+        if is_detected(circuit, form, folder / CORRECT):
+            return _not_tested(form, "the testbench fails the correct circuit as Yosys writes it")
+        caught = in_parallel(lambda m: is_detected(circuit, form, folder / m.source), mutants)
+        passing = [m for m, c in zip(mutants, caught, strict=True) if not c]
+        proofs = dict(zip(passing, _compared(form, folder, passing), strict=True))
+        unproven = [m for m, proof in proofs.items() if not proof.proven]
+        differ = in_parallel(lambda m: _differs(circuit, form, folder, m), unproven)
+        survivors = [m for m, d in zip(unproven, differ, strict=True) if not d]
+    return _scored(form, mutants, proofs, survivors, time.monotonic() - begun)
+
+
+def _not_tested(form: CircuitForm, detail: str) -> StepResult:
+    return StepResult("mutation", (Check(form.top, FAILED, detail=detail),))
+
+
+def _scored(
+    form: CircuitForm,
+    mutants: Sequence[Mutant],
+    proofs: Mapping[Mutant, Equivalence],
+    survivors: Sequence[Mutant],
+    seconds: float,
+) -> StepResult:
+    equivalent = sum(proof.proven for proof in proofs.values())
+    real = len(mutants) - equivalent
+    detected, by_testbench = real - len(survivors), len(mutants) - len(proofs)
+    detail = f"{detected} of {real} faults detected"
+    if detected > by_testbench:
         detail += f", {by_testbench} of them by the testbench"
-    if none:
-        detail += f"; {none} of {len(mutants)} drawn change no output"
-    good = verdict(killed > TARGET * real)
-    score = Check(form.top, good, killed, time.monotonic() - begun, detail)
+    if equivalent:
+        detail += f"; {equivalent} of {len(mutants)} drawn change no output"
+    score = Check(form.top, verdict(detected > TARGET * real), detected, seconds, detail)
     listed = tuple(
-        Check(m.told, PASSED if v.equivalent else SURVIVED, detail=v.told)
-        for m, v in found.items()
-        if v.equivalent or m in survivors
+        Check(m.label, PASSED if proof.proven else SURVIVED, detail=proof.detail)
+        for m, proof in proofs.items()
+        if proof.proven or m in survivors
     )
     figures = (
         ("drawn", len(mutants)),
-        ("seen", killed),
+        ("seen", detected),
         ("seen_by_testbench", by_testbench),
-        ("equivalent", none),
-        ("score", round(killed / real, 4) if real else 1.0),
+        ("equivalent", equivalent),
+        ("score", round(detected / real, 4) if real else 1.0),
     )
-    return Rung("mutation", (score, *listed), figures=figures)
+    return StepResult("mutation", (score, *listed), figures=figures)
 
 
-def drawn(circuit: Circuit, form: Form, folder: Path) -> list[Mutant]:
-    """Draw faults; write base.il and right.v, and fault<N>.il and .v for each, into a folder.
+def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> list[Mutant]:
+    """Draw faults; write base.il and correct.v, and fault<N>.il and .v for each, into a folder.
 
     Raises:
         ToolError: Yosys fails.
     """
-    files = " ".join((*circuit.matching("sim/*.v"), *form.files))
+    files = " ".join((*circuit.cell_models(), *form.files))
     script = (
         f"read_verilog {files}; prep -flatten -top {form.top}; opt_clean -purge;"
         f" write_rtlil {folder / 'base.il'};"
@@ -125,7 +145,7 @@ def drawn(circuit: Circuit, form: Form, folder: Path) -> list[Mutant]:
     )
     done = run(("yosys", "-q", "-p", script), circuit.folder, timeout=120)
     if not done.passed:
-        raise ToolError(f"yosys cannot draw faults: {done.last_line()}")
+        raise ToolError("yosys", f"cannot draw faults: {done.last_line()}")
     control = {
         line.partition("/")[2]
         for line in (folder / "control").read_text(encoding="utf-8").splitlines()
@@ -136,7 +156,7 @@ def drawn(circuit: Circuit, form: Form, folder: Path) -> list[Mutant]:
         Mutant(k, line, cell is not None and cell[1].lstrip("\\") not in control)
         for k, (line, cell) in enumerate(zip(lines, cells, strict=True))
     ]
-    commands = ["read_rtlil base.il", "design -save right", f"write_verilog -noattr {RIGHT}"]
+    commands = ["read_rtlil base.il", "design -save right", f"write_verilog -noattr {CORRECT}"]
     for mutant in mutants:
         commands += [
             "design -load right",
@@ -147,35 +167,35 @@ def drawn(circuit: Circuit, form: Form, folder: Path) -> list[Mutant]:
     (folder / "faults.ys").write_text("\n".join(commands) + "\n", encoding="utf-8")
     done = run(("yosys", "-q", "faults.ys"), folder, timeout=120)
     if not done.passed:
-        raise ToolError(f"yosys cannot write faults: {done.last_line()}")
+        raise ToolError("yosys", f"cannot write faults: {done.last_line()}")
     return mutants
 
 
-def is_seen(circuit: Circuit, form: Form, source: Path) -> bool:
-    """Say whether the testbench sees a fault."""
+def is_detected(circuit: Circuit, form: CircuitForm, source: Path) -> bool:
+    """Report whether the testbench fails a circuit."""
     done = run_testbench(circuit, form, (str(source),), timeout=SLOWEST)
     return judged(form.top, done).status != PASSED
 
 
-def _differs(circuit: Circuit, form: Form, folder: Path, mutant: Mutant) -> bool:
-    """Say whether Verilator sees a fault; without it, or a program that runs, nothing is seen."""
-    if missing(*NEEDS) or form.word not in driven(circuit):
+def _differs(circuit: Circuit, form: CircuitForm, folder: Path, mutant: Mutant) -> bool:
+    """Report whether Verilator detects a fault; it must be installed and its program must run."""
+    if missing(*NEEDS) or form.word not in driven_forms(circuit):
         return False
-    source = str(folder / mutant.source)
-    check = compare_with_model(circuit, form, (source,), ("-Wno-fatal",))
+    check = compare(circuit, form, (str(folder / mutant.source),), ("-Wno-fatal",))
     return check.status == FAILED and check.count > 0
 
 
-def _compared(form: Form, folder: Path, mutants: list[Mutant]) -> list[Verdict]:
-    """Compare each fault with the right circuit."""
+def _compared(form: CircuitForm, folder: Path, mutants: list[Mutant]) -> list[Equivalence]:
+    """Compare each mutant with the correct circuit."""
     reason = missing("sby", "yosys-smtbmc", "boolector")
     if reason:
-        return [Verdict(False, f"not seen, and not compared: {reason}")] * len(mutants)
+        return [Equivalence(False, f"not detected, and not compared: {reason}")] * len(mutants)
     environment = solvers(folder)
 
-    def compare(mutant: Mutant) -> Verdict:
+    def prove(mutant: Mutant) -> Equivalence:
         fault = folder / f"fault{mutant.number}.il"
-        cycles = None if mutant.of_logic and form.word == "core" else form.latency + _MORE
-        return compare_circuits(form.top, folder / "base.il", fault, cycles, environment)
+        wires = mutant.of_logic and form.word == "core"
+        cycles = None if wires else form.latency + _MORE_CYCLES
+        return prove_equivalence(form.top, folder / "base.il", fault, cycles, environment)
 
-    return side_by_side(compare, mutants)
+    return in_parallel(prove, mutants)

@@ -1,4 +1,4 @@
-"""The ladder of proofs and measurements of a circuit, from its folder alone."""
+"""Verification steps of a circuit, run from its folder alone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.folder import Circuit
-from lnm_codegen.hardware.result import Rung
+from lnm_codegen.hardware.result import StepResult
 from lnm_codegen.hardware.verify.cocotb import cocotb
 from lnm_codegen.hardware.verify.formal import formal
 from lnm_codegen.hardware.verify.icarus import icarus
@@ -17,9 +16,9 @@ from lnm_codegen.hardware.verify.model import model
 from lnm_codegen.hardware.verify.mutation import mutation
 from lnm_codegen.hardware.verify.synthesis import synthesis
 from lnm_codegen.hardware.verify.verilator import verilator
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.validation import require_known
 
-RUNGS: dict[str, Callable[[Circuit], Rung]] = {
+STEPS: dict[str, Callable[[Circuit], StepResult]] = {
     "model": model,
     "lint": lint,
     "icarus": icarus,
@@ -29,36 +28,32 @@ RUNGS: dict[str, Callable[[Circuit], Rung]] = {
     "synthesis": synthesis,
     "mutation": mutation,
 }
-"""Every rung, in the order in which they are climbed."""
+"""Name -> verification step, in the order of execution."""
 
 QUICK = ("model", "lint", "icarus")
-"""Those of seconds."""
+"""Steps that take seconds."""
 
 TOOLS = ("g++", "iverilog", "verilator", "yosys", "sby", "boolector")
-"""Those whose versions the report names."""
+"""Tools whose versions the report states."""
 
 
-def rungs_of(only: str | None, quick: bool = False) -> tuple[str, ...]:
-    """Return the rungs that `--only` and `--quick` ask for.
+def selected_steps(only: str | None, quick: bool = False) -> tuple[str, ...]:
+    """Return the names of the steps that `--only` and `--quick` select.
 
     Raises:
-        ModelError: A word that is no rung.
+        ModelError: `only` names no step, or an unknown one.
     """
     if only is None:
-        return QUICK if quick else tuple(RUNGS)
-    asked = [word.strip() for word in only.split(",") if word.strip()]
-    wrong = [word for word in asked if word not in RUNGS]
-    if wrong or not asked:
-        word = wrong[0] if wrong else only
-        raise ModelError(
-            "verify", f"--only {word!r}: no such rung", RUNGS, did_you_mean(word, RUNGS)
-        )
-    return tuple(word for word in RUNGS if word in asked)
+        return QUICK if quick else tuple(STEPS)
+    names = [word.strip() for word in only.split(",") if word.strip()]
+    for name in names or [only]:
+        require_known("verify: --only", "verification step", name, STEPS)
+    return tuple(name for name in STEPS if name in names)
 
 
-def climb(circuit: Circuit, words: Sequence[str]) -> Iterator[Rung]:
-    """Yield the result of one rung after another."""
-    for word in words:
+def run_steps(circuit: Circuit, names: Sequence[str]) -> Iterator[StepResult]:
+    """Yield the result of one step after another."""
+    for name in names:
         begun = time.monotonic()
-        found = RUNGS[word](circuit)
+        found = STEPS[name](circuit)
         yield replace(found, seconds=time.monotonic() - begun)

@@ -1,34 +1,28 @@
-"""Rung "verilator": every form in Verilator against the C model, on a million vectors."""
+"""Verification step "verilator": every form against the C model, on a million vectors."""
 
 from __future__ import annotations
 
 import re
 
-from lnm_codegen.hardware.folder import Circuit, Form
-from lnm_codegen.hardware.parallel import side_by_side
-from lnm_codegen.hardware.result import Check, Rung, skipped, verdict
+from lnm_codegen.hardware.folder import Circuit, CircuitForm
+from lnm_codegen.hardware.result import Check, StepResult, failed, step_result, verdict
 from lnm_codegen.hardware.tools import missing, run, workshop
 
 VECTORS, SECONDS = 1_000_000, 300
 NEEDS = ("verilator", "g++", "make")
 
-_SAID = re.compile(r"^(PASS|FAIL) \w+: (\d+) vectors, (\d+) wrong", re.MULTILINE)
+_RESULT = re.compile(r"^(PASS|FAIL) \w+: (\d+) vectors, (\d+) wrong", re.MULTILINE)
 
 
-def verilator(circuit: Circuit) -> Rung:
-    """Build and run the folder's program, once for each form that it drives."""
-    words = driven(circuit)
-    if not words:
-        return skipped("verilator", f"there is no {_program(circuit)} in the folder")
-    reason = missing(*NEEDS)
-    if reason:
-        return skipped("verilator", reason)
-    forms = [circuit.forms[word] for word in words]
-    return Rung("verilator", tuple(side_by_side(lambda f: compare(circuit, f, f.files), forms)))
+def verilator(circuit: Circuit) -> StepResult:
+    """Build and run the folder's program once for each form that it drives."""
+    forms = [circuit.forms[word] for word in driven_forms(circuit)]
+    reason = missing(*NEEDS) if forms else f"there is no {_program(circuit)} in the folder"
+    return step_result("verilator", reason, lambda f: compare(circuit, f, f.files), forms)
 
 
-def driven(circuit: Circuit) -> tuple[str, ...]:
-    """Return the forms that the folder's program drives; none where there is no program."""
+def driven_forms(circuit: Circuit) -> tuple[str, ...]:
+    """Return the words of the forms that the folder's program drives; () without a program."""
     path = circuit.folder / _program(circuit)
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     return tuple(word for word in circuit.forms if f"defined(FORM_{word.upper()})" in text)
@@ -39,7 +33,10 @@ def _program(circuit: Circuit) -> str:
 
 
 def compare(
-    circuit: Circuit, form: Form, sources: tuple[str, ...], options: tuple[str, ...] = ("-Wall",)
+    circuit: Circuit,
+    form: CircuitForm,
+    sources: tuple[str, ...],
+    options: tuple[str, ...] = ("-Wall",),
 ) -> Check:
     """Compare sources of a form (paths relative to the folder, or absolute) with the C model."""
     with workshop() as folder:
@@ -48,15 +45,14 @@ def compare(
         command = (
             "verilator", "--cc", "--exe", "--build", "-O3", *options, "--language", "1364-2005",
             "--prefix", "Vdut", "--top-module", form.top, "--Mdir", str(folder / "build"),
-            "-o", form.top, "-CFLAGS", flags, *circuit.matching("sim/*.v"), *sources,
-            _program(circuit),
+            "-o", form.top, "-CFLAGS", flags, *circuit.cell_models(), *sources, _program(circuit),
         )  # fmt: skip
         built = run(command, copy, timeout=SECONDS)
         if not built.passed:
-            return Check(form.top, verdict(False), 0, built.seconds, built.last_line())
+            return failed(form.top, built)
         done = run((str(folder / "build" / form.top), str(VECTORS)), copy, timeout=SECONDS)
-    said = _SAID.search(done.output)
-    good = done.passed and said is not None and (said[1], said[3]) == ("PASS", "0")
-    detail = "" if good else said[0] if said else done.last_line()
-    count = int(said[2]) if said else 0
+    result = _RESULT.search(done.output)
+    good = done.passed and result is not None and (result[1], result[3]) == ("PASS", "0")
+    detail = "" if good else result[0] if result else done.last_line()
+    count = int(result[2]) if result else 0
     return Check(form.top, verdict(good), count, built.seconds + done.seconds, detail)

@@ -1,1 +1,1 @@
-"""Word-length search: the smallest formats that meet an error target."""
+"""Search of the least word lengths that reach a target."""

@@ -1,8 +1,8 @@
-"""Short runs to try a fixed-point program on, against real arithmetic.
+"""Samples of short runs, in which a fixed-point program is compared with real arithmetic.
 
-Both arithmetics start a run from the same states, and a run is over when a spike differs, so that
-one that differs does not make all that come after it differ too. A run is longer than one step, so
-that an error of a state which no spike shows at once is seen.
+Both arithmetics begin a run from the same states. A run ends when a spike differs, so that one
+difference does not cause later ones. A run is longer than one step, so that it also detects an
+error of a state that changes no spike at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lnm_codegen.language.neuron import Neuron
 
 @dataclass(frozen=True)
 class Sample:
-    """P runs of W steps of one neuron model, in float64.
+    """P runs of W steps of a neuron, in float64.
 
     Attributes:
         states: State -> values before the run, (P,).
@@ -63,7 +63,7 @@ def sample_of(
     most: int = 20_000,
     seed: int = 0,
 ) -> Sample:
-    """Return runs that a neuron makes on sequences, in float64.
+    """Return runs of a neuron on sequences, in float64.
 
     Args:
         neuron: The definition.
@@ -71,12 +71,12 @@ def sample_of(
         values: Parameters by name, as for `lnm.interpret`; the declared `init` otherwise.
         scheme: "horner" or "estrin".
         window: Steps of a run, at most as many as the sequences have.
-        most: Draw so many of the runs where there are more.
-        seed: Of that draw.
+        most: Largest number of runs; a random subset is drawn if there are more.
+        seed: Seed of that draw.
 
     Raises:
         ModelError: As for `lnm.interpret`.
-        ShapeError: Likewise.
+        ShapeError: As for `lnm.interpret`, or the sequences have no step.
     """
     given = dict(values or {})
     result = interpret(neuron, *x_seq, scheme=scheme, **given)
@@ -89,7 +89,7 @@ def sample_of(
     lanes = int(np.prod(shape[1:], dtype=int))
     runs = (shape[0] - window + 1) * lanes
     if window < 1 or lanes < 1:
-        raise ShapeError(neuron.name, f"x_seq has shape {shape}: no step", remedy="Give some.")
+        raise ShapeError(neuron.name, f"x_seq has shape {shape}: no step", "one step or more")
     kept = np.arange(runs)
     if runs > most:
         kept = np.sort(np.random.default_rng(seed).choice(runs, most, replace=False))
@@ -117,11 +117,11 @@ def _spread(value: Array, extent: Extent, lane: Array) -> Array:
 
 @dataclass(frozen=True)
 class Observed:
-    """How a fixed-point program differs from real arithmetic on a sample.
+    """Differences between a fixed-point program and real arithmetic on a sample.
 
     Attributes:
-        errors: Node -> the largest difference in the first step; of what a spike decides, in the
-            runs where every spike agrees.
+        errors: Node -> largest difference in the first step. A node that depends on a spike counts
+            only the runs in which every spike agrees.
         first: Share of the first steps in which a spike differs.
         mismatch: Spikes that differ per step, over whole runs, each up to its first such step.
         saturated: Node -> share of the first steps in which its exact value is outside its format.
@@ -143,13 +143,13 @@ def real_nodes(kernel: ir.Kernel, values: Mapping[str, Any]) -> dict[str, Array]
 
 
 def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> Observed:
-    """Run both arithmetics from the same states on the same inputs, and compare them node by node.
+    """Run both arithmetics from the same states on the same inputs, and compare every node.
 
-    States, inputs and coefficients are rounded to their formats for the one, and taken as they are
-    for the other; with `on_grid` states are rounded for both, as a proven bound has it.
+    The fixed-point run rounds states, inputs and coefficients to their formats; the real run does
+    not. With `on_grid` both runs begin from rounded states, as a proven bound assumes.
     """
     kernel, exactly = program.kernel, exact(program.kernel)
-    bits = {p.var.name: _bits(p.var) for p in kernel.inputs}
+    bits = {p.var.name: fx.bits_of(p.var) for p in kernel.inputs}
     if on_grid:
         sample = _rounded(sample, bits)
     runs = next(iter(sample.inputs.values())).shape
@@ -175,7 +175,7 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
 
 
 def _rounded(sample: Sample, bits: Mapping[str, Bits]) -> Sample:
-    """Return the sample with states that are numbers of their formats."""
+    """Return the sample with states rounded to their formats."""
     near = {n: integers(a, bits[n]) / 2.0 ** bits[n].frac for n, a in sample.states.items()}
     return replace(sample, states=near)
 
@@ -183,7 +183,7 @@ def _rounded(sample: Sample, bits: Mapping[str, Bits]) -> Sample:
 def _differs(
     kernel: fx.Kernel, found: Mapping[str, Array], wanted: Mapping[str, Array], count: int
 ) -> Array:
-    """Say for each run whether a spike of this step differs."""
+    """Return for each run whether a spike of this step differs."""
     differs = np.zeros(count, np.bool_)
     for let in kernel.body:
         if not isinstance(let.target.type, Bits) and let.phase is Phase.FIRE:
@@ -210,8 +210,3 @@ def _compared(
             saturated[var.name] = float(np.mean(outside))
     share = float(np.mean(differs))
     return Observed(errors, share, share, saturated)
-
-
-def _bits(var: fx.Var) -> Bits:
-    assert isinstance(var.type, Bits)
-    return var.type

@@ -1,4 +1,4 @@
-"""Word lengths for a neuron: on an interval of inputs, with proof; or on data."""
+"""Word lengths of a neuron: for inputs in given intervals, with proof; or for recorded data."""
 
 from __future__ import annotations
 
@@ -24,57 +24,60 @@ from lnm_codegen.analysis.exact import nodes_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.wordlength.sample import Sample, real_nodes, sample_of
-from lnm_codegen.hardware.wordlength.wordlength import MOST_WIDTH, Target, WordLengths, choose
+from lnm_codegen.hardware.wordlength.search import (
+    DEFAULTS,
+    PrecisionTarget,
+    SearchOptions,
+    WordLengths,
+    search,
+)
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.ir.types import Bits
 from lnm_codegen.language.neuron import Neuron
 
 STEPS, NEURONS, SEED = 64, 512, 0
-"""The drive of a neuron that no data are given for: uniform in the interval of its input."""
+"""Size and seed of simulated inputs, which are uniform in the interval of each input."""
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Word lengths, and where the ranges come from.
+class FormatSelection:
+    """Selected word lengths, and the origin of the ranges.
 
     Attributes:
-        words: What the search found.
-        invariant: The certificate behind proven ranges; else why there is none, or None for data.
+        words: Result of the search.
+        invariant: The certificate of proven ranges, or the reason why there is none; None for data.
     """
 
     words: WordLengths
     invariant: Invariant | Escape | Undecided | None
 
 
-def for_interval(
+def select_for_intervals(
     neuron: Neuron,
     inputs: Mapping[str, tuple[float, float]],
-    target: Target,
+    target: PrecisionTarget,
     *,
     values: Mapping[str, Any] | None = None,
-    rounding: str = "half_up",
-    scheme: str = "horner",
-    most: int = MOST_WIDTH,
-) -> Chosen:
-    """Choose word lengths for inputs in given intervals.
+    options: SearchOptions = DEFAULTS,
+) -> FormatSelection:
+    """Select word lengths for inputs in given intervals.
 
-    Where the states have an invariant interval, ranges and error bounds are proven; otherwise both
-    are those of simulated steps, driven by inputs drawn uniformly, and the result says so.
+    If the states have an invariant interval, ranges and error bounds are proven. Otherwise both
+    come from simulated steps, with inputs drawn uniformly.
 
     Raises:
-        ModelError: An interval that is none, no format that reaches the target.
-        UnsupportedError: A step without a fixed-point form.
+        ModelError: An interval is invalid, or no format reaches the target.
+        UnsupportedError: The step has no fixed-point form.
     """
     found = invariant(neuron, inputs, values=values)
     rng = np.random.default_rng(SEED)
     x_seq = [rng.uniform(*inputs[s.name], (STEPS, 1, NEURONS)) for s in neuron.inputs]
-    sample = sample_of(neuron, *x_seq, values=values, scheme=scheme)
+    sample = sample_of(neuron, *x_seq, values=values, scheme=options.scheme)
     if not isinstance(found, Invariant):
-        words = _on(neuron, sample, target, rounding=rounding, scheme=scheme, most=most)
-        return Chosen(words, found)
+        return FormatSelection(_on_sample(neuron, sample, target, options), found)
+    scheme = options.scheme
     spans = ranges(neuron, states=found.states, inputs=found.inputs, values=values, scheme=scheme)
-    spans = _with_room(spans, target, {s.name for s in neuron.inputs})
+    spans = _widened(spans, target, {s.name for s in neuron.inputs})
     parameters = prepared_parameters(neuron, values, scheme)
 
     def bounds(program: fx.Program) -> dict[str, float]:
@@ -83,75 +86,70 @@ def for_interval(
             parameters=parameters,
             states=found.states,
             inputs=found.inputs,
-            errors={v.name: _half_unit(v) for v in program.kernel.input_vars(Role.INPUT)},
+            errors={v.name: _half_units(v) for v in program.kernel.input_vars(Role.INPUT)},
         )
         return {
             name: inf if node.saturates or node.after else float(node.bound)
             for name, node in proven.nodes.items()
         }
 
-    words = choose(
-        neuron, sample, target, spans, bounds=bounds, rounding=rounding, scheme=scheme, most=most
-    )
-    return Chosen(words, found)
+    words = search(neuron, sample, target, spans, bounds=bounds, options=options)
+    return FormatSelection(words, found)
 
 
-def for_data(
+def select_for_data(
     neuron: Neuron,
     *x_seq: Any,
-    target: Target,
+    target: PrecisionTarget,
     values: Mapping[str, Any] | None = None,
-    rounding: str = "half_up",
-    scheme: str = "horner",
-    most: int = MOST_WIDTH,
-) -> Chosen:
-    """Choose word lengths on sequences (T, N, *) that were recorded.
+    options: SearchOptions = DEFAULTS,
+) -> FormatSelection:
+    """Select word lengths for recorded sequences (T, N, *).
 
     Raises:
-        ModelError: A potential that is not finite on them, no format that reaches the target.
-        UnsupportedError: A step without a fixed-point form.
+        ModelError: A potential is not finite on them, or no format reaches the target.
+        UnsupportedError: The step has no fixed-point form.
     """
-    sample = sample_of(neuron, *x_seq, values=values, scheme=scheme)
-    words = _on(neuron, sample, target, rounding=rounding, scheme=scheme, most=most)
-    return Chosen(words, None)
+    sample = sample_of(neuron, *x_seq, values=values, scheme=options.scheme)
+    return FormatSelection(_on_sample(neuron, sample, target, options), None)
 
 
-def _on(
-    neuron: Neuron, sample: Sample, target: Target, *, rounding: str, scheme: str, most: int
+def _on_sample(
+    neuron: Neuron, sample: Sample, target: PrecisionTarget, options: SearchOptions
 ) -> WordLengths:
-    kernel = nodes_of(lower(neuron, scheme))
+    kernel = nodes_of(lower(neuron, options.scheme))
     spans = {
-        name: _recorded(f"{neuron.name}: {name}", array)
+        name: _recorded(neuron.name, name, array)
         for name, array in real_nodes(kernel, sample.first).items()
     }
-    return choose(neuron, sample, target, spans, rounding=rounding, scheme=scheme, most=most)
+    return search(neuron, sample, target, spans, options=options)
 
 
-def _recorded(what: str, array: Any) -> Interval:
+def _recorded(where: str, node: str, array: Any) -> Interval:
     low, high = float(np.min(array)), float(np.max(array))
     if not (isfinite(low) and isfinite(high)):
         raise ModelError(
-            f"{what} is not finite on these inputs. Narrow them, or give the family a clamp, such"
-            " as v_min=-2."
+            where,
+            f"{node} is not finite on these inputs",
+            remedy="Narrow them, or give the family a clamp, such as v_min=-2.",
         )
     return Interval(Fraction(low), Fraction(high))
 
 
-def _half_unit(var: fx.Var) -> tuple[Fraction, Fraction]:
-    """Return how far a real number may be from what it is rounded to."""
-    assert isinstance(var.type, Bits)
-    half = Fraction(1, 2 << var.type.frac)
+def _half_units(var: fx.Var) -> tuple[Fraction, Fraction]:
+    """Return the interval of the error of a rounded input."""
+    half = Fraction(1, 2 << fx.bits_of(var).frac)
     return -half, half
 
 
-def _with_room(
-    spans: Mapping[str, Interval], target: Target, inputs: set[str]
+def _widened(
+    spans: Mapping[str, Interval], target: PrecisionTarget, inputs: set[str]
 ) -> dict[str, Interval]:
-    """Leave room for the error of what is computed, so that it need not saturate."""
-    room = Fraction(target.error if target.error else 2**-6)
+    """Widen the ranges of computed nodes by the error, so that they need not saturate."""
+    margin = Fraction(target.error if target.error else 2**-6)
     return {
         name: span
         if name in inputs or span.low == span.high
-        else Interval(span.low - room, span.high + room)
+        else Interval(span.low - margin, span.high + margin)
         for name, span in spans.items()
     }

@@ -1,4 +1,4 @@
-"""The whole ladder, and what its upper rungs have to refuse."""
+"""All verification steps, and the faults that the slow ones must detect."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lnm_codegen.cli import run
 from lnm_codegen.hardware.result import FAILED, PASSED, SURVIVED
 from lnm_codegen.hardware.tools import missing, workshop
 from lnm_codegen.hardware.verify import mutation as verify_mutation
-from lnm_codegen.hardware.verify.equivalence import Verdict
-from lnm_codegen.hardware.verify.steps import RUNGS
+from lnm_codegen.hardware.verify.equivalence import Equivalence
+from lnm_codegen.hardware.verify.steps import STEPS
 from tests.hardware.circuits import replace, write
 from tests.hardware.verify.test_verify import failures, one
 
@@ -25,13 +25,13 @@ FORMS = ("comb", "core", "seq", "array")
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("reset", ["hard", "soft"])
-def test_the_whole_ladder(tmp_path, capsys, reset):
-    """Every rung passes, none is skipped; proofs, each with its control; the score of mutations."""
+def test_every_step_passes(tmp_path, capsys, reset):
+    """Every step passes and none is skipped; each proof has a control; mutations are detected."""
     write(tmp_path, degree=2, forms=FORMS, v_reset=0.0 if reset == "hard" else None)
     status = run(["verify", str(tmp_path), "--json"])
     report = json.loads(capsys.readouterr().out)
     found = report["verification"]
-    assert {word: rung["status"] for word, rung in found.items()} == dict.fromkeys(RUNGS, PASSED)
+    assert {name: step["status"] for name, step in found.items()} == dict.fromkeys(STEPS, PASSED)
     assert status == 0
     proofs = {check["name"] for check in found["formal"]["checks"]}
     kinds = ("array", "clamp", "next", "pipeline", "seq", "state", "step")
@@ -67,7 +67,7 @@ def test_cocotb_refuses_a_wrong_result(tmp_path):
         ("step", "dropped || CONVERGENT == 0", "CONVERGENT == 0", "unit_step: proof"),
         ("clamp", "if (below) q <= {1'b1", "if (below) q <= {1'b0", "unit_clamp: proof"),
         ("core", ".CYCLES(3)", ".CYCLES(2)", "unit_pipeline: proof"),
-        ("next", "THETA_0 = 16'sd82", "THETA_0 = 16'sd83", "unit_next: proof"),
+        ("next", "_THETA_0 = 16'sd82", "_THETA_0 = 16'sd83", "unit_next: proof"),
         ("next", "16'sd0 : h", "16'sd1 : h", "unit_state: proof"),
         ("seq", "out_valid && !out_ready", "1'b0", "unit_seq: proof"),
         (
@@ -79,7 +79,7 @@ def test_cocotb_refuses_a_wrong_result(tmp_path):
     ],
 )
 def test_each_proof_refuses_a_fault_in_the_circuit(tmp_path, file, old, new, refuted):
-    """Not only the control: the very file that is emitted, with something wrong in it."""
+    """Beside the control: the emitted file itself with a fault."""
     circuit = write(tmp_path, degree=2, forms=FORMS)
     replace(tmp_path / "rtl" / f"unit_{file}.v", old, new)
     stem = refuted.partition(":")[0]
@@ -91,50 +91,52 @@ def test_each_proof_refuses_a_fault_in_the_circuit(tmp_path, file, old, new, ref
     assert why == (induction if stem in ("unit_seq", "unit_array") else "refuted")
 
 
-def test_a_fault_that_shows_is_not_proven_to_be_none(tmp_path):
-    """The prover tells faults that the testbench sees from the right circuit, in both its ways."""
+def test_a_detected_fault_is_not_proven_equivalent(tmp_path):
+    """The prover distinguishes detected faults from the correct circuit, by both methods."""
     circuit = write(tmp_path, forms=("core",))
     form = circuit.forms["core"]
     with workshop() as folder:
-        mutants = verify_mutation.drawn(circuit, form, folder)
+        mutants = verify_mutation.draw_mutants(circuit, form, folder)
         assert len(mutants) == verify_mutation.COUNT
-        seen = [m for m in mutants if verify_mutation.is_seen(circuit, form, folder / m.source)]
-        of_logic = next(m for m in seen if m.of_logic)
-        near_registers = next(m for m in seen if not m.of_logic)
+        detected = [
+            m for m in mutants if verify_mutation.is_detected(circuit, form, folder / m.source)
+        ]
+        of_logic = next(m for m in detected if m.of_logic)
+        near_registers = next(m for m in detected if not m.of_logic)
         found = verify_mutation._compared(form, folder, [of_logic, near_registers])
-    assert [v.told for v in found] == ["not seen", "not seen"]
-    assert not any(v.equivalent for v in found)
+    assert [v.detail for v in found] == ["not detected", "not detected"]
+    assert not any(v.proven for v in found)
 
 
 def test_cells_that_ce_or_rst_enters_are_not_logic(tmp_path):
-    """Registers taken away would hide a fault in what holds them."""
+    """Wires for registers would hide a fault in the logic that holds them."""
     circuit = write(tmp_path, forms=("core",))
     with workshop() as folder:
-        mutants = verify_mutation.drawn(circuit, circuit.forms["core"], folder)
-    logic = {m.told for m in mutants if m.of_logic}
-    assert any("$add$" in told or "$mul$" in told for told in logic)
-    assert not any("$procdff" in told for told in logic)
-    assert any("mul.$procmux" in m.told for m in mutants if not m.of_logic)
+        mutants = verify_mutation.draw_mutants(circuit, circuit.forms["core"], folder)
+    logic = {m.label for m in mutants if m.of_logic}
+    assert any("$add$" in label or "$mul$" in label for label in logic)
+    assert not any("$procdff" in label for label in logic)
+    assert any("mul.$procmux" in m.label for m in mutants if not m.of_logic)
 
 
-def test_a_testbench_that_sees_nothing_has_no_score(tmp_path, monkeypatch):
+def test_a_blind_testbench_fails(tmp_path, monkeypatch):
     circuit = write(tmp_path, forms=("core",))
     replace(tmp_path / "tb" / "unit_core_tb.v", "if (wrong == 0)", "if (1'b1)")
-    unknown = Verdict(False, "not seen")
+    unknown = Equivalence(False, "not detected")
     monkeypatch.setattr(verify_mutation, "_compared", lambda f, d, m: [unknown] * len(m))
     monkeypatch.setattr(verify_mutation, "_differs", lambda *words: False)
-    rung = one(circuit, "mutation")
-    assert rung.status == FAILED
-    assert dict(rung.figures)["score"] < 0.5
-    assert SURVIVED in {check.status for check in rung.checks}
+    found = one(circuit, "mutation")
+    assert found.status == FAILED
+    assert dict(found.figures)["score"] < 0.5
+    assert SURVIVED in {check.status for check in found.checks}
 
 
-def test_a_testbench_that_refuses_everything_has_no_score(tmp_path):
-    """Every fault was seen then, by a testbench that is itself at fault."""
+def test_a_testbench_that_fails_the_correct_circuit_fails(tmp_path):
+    """It would fail every fault too, so its score would mean nothing."""
     circuit = write(tmp_path, forms=("core",))
     replace(tmp_path / "tb" / "unit_core_tb.v", "if (wrong == 0)", "if (1'b0)")
-    rung = one(circuit, "mutation")
-    assert rung.status == FAILED
-    assert [check.detail for check in rung.checks] == [
-        "the testbench refuses the right circuit, as Yosys writes it"
+    found = one(circuit, "mutation")
+    assert found.status == FAILED
+    assert [check.detail for check in found.checks] == [
+        "the testbench fails the correct circuit as Yosys writes it"
     ]

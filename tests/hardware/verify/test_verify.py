@@ -1,4 +1,4 @@
-"""A sample of the ladder, and of each rung a circuit that it has to refuse."""
+"""The quick verification steps, and for each a circuit that it must refuse."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from lnm_codegen.cli import run
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware import tools
 from lnm_codegen.hardware.folder import Circuit, read_circuit
-from lnm_codegen.hardware.result import FAILED, PASSED, SKIPPED, Check, Rung, worst
+from lnm_codegen.hardware.result import FAILED, PASSED, SKIPPED, Check, StepResult, worst
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify import formal as verify_formal
-from lnm_codegen.hardware.verify.steps import QUICK, RUNGS, climb, rungs_of
+from lnm_codegen.hardware.verify.steps import QUICK, STEPS, run_steps, selected_steps
 from tests.hardware.circuits import replace, write
+from tests.refusals import refused
 
 needs_simulators = pytest.mark.skipif(
     missing("iverilog", "verilator", "yosys", "g++") is not None,
@@ -25,17 +26,17 @@ PROVERS = ("sby", "yosys", "yosys-smtbmc", "boolector")
 needs_provers = pytest.mark.skipif(missing(*PROVERS) is not None, reason=str(missing(*PROVERS)))
 
 
-def one(circuit: Circuit, word: str) -> Rung:
-    return next(climb(circuit, (word,)))
+def one(circuit: Circuit, word: str) -> StepResult:
+    return next(run_steps(circuit, (word,)))
 
 
-def failures(rung: Rung) -> dict[str, str]:
-    return {check.name: check.detail for check in rung.checks if check.status == FAILED}
+def failures(step: StepResult) -> dict[str, str]:
+    return {check.name: check.detail for check in step.checks if check.status == FAILED}
 
 
 @needs_simulators
-def test_the_quick_rungs_in_text_and_json(tmp_path, capsys):
-    """report.json holds formats, times, what was looked at, and the versions of the tools."""
+def test_the_quick_steps_in_text_and_json(tmp_path, capsys):
+    """report.json holds formats, times, checks, and the versions of the tools."""
     write(tmp_path / "unit", degree=2)
     assert run(["verify", str(tmp_path / "unit"), "--quick"]) == 0
     text = capsys.readouterr().out
@@ -91,7 +92,7 @@ def test_icarus_refuses_a_wrong_result(tmp_path):
 
 @needs_simulators
 def test_models_refuse_a_wrong_one(tmp_path):
-    """Half up in the C model became truncation, and v < 0 is where it shows."""
+    """Truncation in the C model, which differs from half up for v < 0."""
     circuit = write(tmp_path)
     assert one(circuit, "model").status == PASSED
     replace(tmp_path / "model" / "unit_model_step.h", "half_up_32(theta", "truncate_32(theta")
@@ -107,8 +108,8 @@ def test_a_proof_and_its_control(tmp_path, monkeypatch):
     for path in (tmp_path / "formal").glob("*.sby"):
         if path.stem != "unit_next":
             path.unlink()
-    rung = one(circuit, "formal")
-    assert [(c.name, c.status) for c in rung.checks] == [
+    found = one(circuit, "formal")
+    assert [(c.name, c.status) for c in found.checks] == [
         ("unit_next: proof", PASSED), ("unit_next: control", PASSED),
     ]  # fmt: skip
     replace(tmp_path / "rtl" / "unit_core.v", ".FITS(0)", ".FITS(1)")
@@ -116,27 +117,26 @@ def test_a_proof_and_its_control(tmp_path, monkeypatch):
     assert failures(one(circuit, "formal")) == {"unit_next: proof": "refuted"}
 
 
-def test_every_rung_names_what_is_missing(tmp_path, monkeypatch):
-    """A machine without tools skips, and says what to install."""
+def test_every_step_names_missing_tools(tmp_path, monkeypatch):
+    """Without tools a step is skipped, with the command that installs them."""
     circuit = write(tmp_path, degree=1)
     monkeypatch.setattr(tools, "find", lambda word: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    told = {
+    skips = {
         word: {c.detail for c in one(circuit, word).checks if c.status == SKIPPED}
-        for word in RUNGS
+        for word in STEPS
         if word != "model"
     }
-    assert told["icarus"] == {"iverilog not found on PATH. To install: apt-get install iverilog"}
-    assert told["cocotb"] == {"cocotb is not installed. To install: pip install cocotb"}
-    assert "boolector not found" not in told["formal"]
-    for word, details in told.items():
+    assert skips["icarus"] == {"iverilog not found on PATH. To install: apt-get install iverilog"}
+    assert skips["cocotb"] == {"cocotb is not installed. To install: pip install cocotb"}
+    assert "boolector not found" not in skips["formal"]
+    for word, details in skips.items():
         assert details, word
         assert all(" To install: " in detail for detail in details), word
-    assert {one(circuit, word).status for word in told} == {SKIPPED}
+    assert {one(circuit, word).status for word in skips} == {SKIPPED}
 
 
-def test_what_is_left_out_stands_in_the_last_line(tmp_path, monkeypatch, capsys):
-    """It once said no more than passed."""
+def test_skipped_steps_are_in_the_last_line(tmp_path, monkeypatch, capsys):
     write(tmp_path)
     monkeypatch.setattr(tools, "find", lambda word: None)
     assert run(["verify", str(tmp_path), "--quick"]) == 0
@@ -146,42 +146,39 @@ def test_what_is_left_out_stands_in_the_last_line(tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().err == "error: verify: give one of --only and --quick.\n"
 
 
-def test_rungs_that_are_asked_for():
-    assert rungs_of(None) == tuple(RUNGS)
-    assert rungs_of(None, quick=True) == QUICK
-    assert rungs_of("icarus, model") == ("model", "icarus")
-    with pytest.raises(ModelError) as caught:
-        rungs_of("icaros")
-    assert str(caught.value) == (
-        f"verify: --only 'icaros': no such rung. Accepted: {', '.join(RUNGS)}."
-        " Did you mean 'icarus'?"
-    )
-    with pytest.raises(ModelError, match="no such rung"):
-        rungs_of(" , ")
+def test_selected_steps():
+    assert selected_steps(None) == tuple(STEPS)
+    assert selected_steps(None, quick=True) == QUICK
+    assert selected_steps("icarus, model") == ("model", "icarus")
+    problem = "no verification step 'icaros'"
+    with refused(ModelError, "verify: --only", problem, ", ".join(STEPS), "Did you mean 'icarus'?"):
+        selected_steps("icaros")
+    with refused(ModelError, "verify: --only", "no verification step ' , '"):
+        selected_steps(" , ")
 
 
-def test_the_status_of_a_rung():
-    def rung(*words: str) -> Rung:
-        return Rung("any", tuple(Check(w, w, 2) for w in words))
+def test_the_status_of_a_step():
+    def step(*words: str) -> StepResult:
+        return StepResult("any", tuple(Check(w, w, 2) for w in words))
 
-    assert rung(PASSED, SKIPPED).status == PASSED
-    assert rung(PASSED, FAILED, SKIPPED).status == FAILED
-    assert rung(SKIPPED).status == SKIPPED
-    assert rung(PASSED, FAILED, PASSED).count == 4
-    assert worst([rung(PASSED), rung(SKIPPED)]) == PASSED
-    assert worst([rung(PASSED), rung(FAILED)]) == FAILED
+    assert step(PASSED, SKIPPED).status == PASSED
+    assert step(PASSED, FAILED, SKIPPED).status == FAILED
+    assert step(SKIPPED).status == SKIPPED
+    assert step(PASSED, FAILED, PASSED).count == 4
+    assert worst([step(PASSED), step(SKIPPED)]) == PASSED
+    assert worst([step(PASSED), step(FAILED)]) == FAILED
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
-    """It is said before the first rung, not after the last, and nothing is left behind."""
+    """The error comes before the first step, and nothing is left behind."""
     write(tmp_path)
     (tmp_path / "report.json").mkdir()
     before = set(tmp_path.iterdir())
 
     def never(*arguments: object) -> None:
-        raise AssertionError("climbed")
+        raise AssertionError("the step ran")
 
-    monkeypatch.setitem(RUNGS, "icarus", never)
+    monkeypatch.setitem(STEPS, "icarus", never)
     monkeypatch.setattr("lnm_codegen.hardware.synth.measure", never)
     for verb, options, section in (
         ("verify", ["--only", "icarus"], "verification"),

@@ -1,4 +1,4 @@
-"""Word lengths: what is chosen meets its target, and nothing that was found can be narrowed."""
+"""Word lengths: the result reaches its target, and no node of it can be narrowed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from lnm_codegen.cli import run
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.hardware.wordlength.sample import observed, real_nodes, sample_of
-from lnm_codegen.hardware.wordlength.select import for_data, for_interval
-from lnm_codegen.hardware.wordlength.wordlength import Target
+from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions
+from lnm_codegen.hardware.wordlength.select import select_for_data, select_for_intervals
 from lnm_codegen.ir.fixed.quantize import quantize
 from lnm_codegen.ir.fixed.spec import FixedSpec
+from tests.refusals import refused
 
 THETA = (0.02, 0.85, 0.11, -0.06)
 
@@ -48,9 +49,8 @@ def test_a_sample_starts_where_the_neuron_was():
 
 
 def test_a_sample_needs_a_step():
-    with pytest.raises(ShapeError) as caught:
+    with refused(ShapeError, "lnm", "x_seq has shape (0, 1, 3): no step", "one step or more"):
         sample_of(cubic(), np.zeros((0, 1, 3)))
-    assert str(caught.value) == "lnm: x_seq has shape (0, 1, 3): no step. Give some."
 
 
 def test_wide_formats_differ_in_nothing():
@@ -72,12 +72,12 @@ def test_saturation_is_counted():
     assert found.saturated["x"] == pytest.approx(wanted, abs=1e-3)
 
 
-@pytest.mark.parametrize("target", [Target(error=0.01), Target(mismatch=2e-3)])
+@pytest.mark.parametrize("target", [PrecisionTarget(error=0.01), PrecisionTarget(mismatch=2e-3)])
 @pytest.mark.parametrize("name", ["lnm", "lif", "cuba_lif"])
-def test_the_choice_is_least(name, target):
-    """The target holds, and no node of what was found can give up one more fraction bit."""
+def test_the_selection_is_least(name, target):
+    """The target holds, and no node of the result can lose a fraction bit."""
     neuron = cubic(v_min=-2) if name == "lnm" else lnm.get(name)
-    chosen = for_data(neuron, drive(), target=target)
+    chosen = select_for_data(neuron, drive(), target=target)
     words = chosen.words
     sample = sample_of(neuron, drive())
 
@@ -99,7 +99,7 @@ def test_the_choice_is_least(name, target):
 
 def test_a_clamped_neuron_has_proven_words():
     """Its states have an invariant interval; every observed error is within its bound."""
-    chosen = for_interval(cubic(v_min=-2), {"x": (-2, 2)}, Target(error=0.01))
+    chosen = select_for_intervals(cubic(v_min=-2), {"x": (-2, 2)}, PrecisionTarget(error=0.01))
     assert isinstance(chosen.invariant, Invariant)
     assert chosen.words.proven
     bounds = {n.name: n.bound for n in chosen.words.nodes if n.bound is not None}
@@ -113,32 +113,35 @@ def test_a_clamped_neuron_has_proven_words():
 
 def test_what_runs_away_is_refused():
     wild = lnm.get("lnm", degree=3, theta=(0.05, 0.6, -0.1, 0.15))
-    with pytest.raises(ModelError, match=r"is not finite on these inputs\. Narrow them, or give"):
-        for_interval(wild, {"x": (-3, 3)}, Target(error=0.01))
+    with refused(ModelError, "lnm", "is not finite on these inputs", remedy="Narrow them, or give"):
+        select_for_intervals(wild, {"x": (-3, 3)}, PrecisionTarget(error=0.01))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "problem", "accepted"),
     [
-        ({}, "quantize: give one target, an error or a mismatch."),
-        ({"error": 1.0, "mismatch": 0.1}, "quantize: give one target, an error or a mismatch."),
-        ({"error": float("nan")}, "quantize: error is nan. Accepted: a number > 0."),
-        ({"mismatch": 1.0}, "quantize: mismatch is 1.0. Accepted: 0 <= mismatch < 1."),
+        ({}, "give one target, an error or a mismatch", ""),
+        ({"error": 1.0, "mismatch": 0.1}, "give one target, an error or a mismatch", ""),
+        ({"error": float("nan")}, "error is nan", "a number >= 0 and < 1e+09"),
+        ({"error": -1.0}, "error is -1.0", "a number >= 0 and < 1e+09"),
+        ({"mismatch": 1.0}, "mismatch is 1.0", "a number >= 0 and < 1"),
     ],
 )
-def test_targets_that_are_none(arguments, message):
-    with pytest.raises(ModelError) as caught:
-        Target(**arguments)
-    assert str(caught.value) == message
+def test_invalid_targets(arguments, problem, accepted):
+    with refused(ModelError, "quantize", problem, accepted):
+        PrecisionTarget(**arguments)
+
+
+@pytest.mark.parametrize("word", ["error", "mismatch"])
+def test_a_target_of_0_is_accepted(word):
+    assert getattr(PrecisionTarget(**{word: 0}), word) == 0
 
 
 def test_no_format_reaches_it():
-    with pytest.raises(ModelError) as caught:
-        for_data(cubic(), drive(), target=Target(error=1e-9), most=16)
-    assert str(caught.value) == (
-        "lnm: no format of at most 16 bits reaches: error of a state after a step <= 1e-09. Allow"
-        " more, or narrow the range of the input."
-    )
+    target, options = PrecisionTarget(error=1e-9), SearchOptions(most=16)
+    problem = "no format of at most 16 bits reaches error of a state after a step <= 1e-09"
+    with refused(ModelError, "lnm", problem, remedy="Allow more bits, or narrow the range"):
+        select_for_data(cubic(), drive(), target=target, options=options)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
-"""The least word lengths that meet a target.
+"""Search of the least word lengths that reach a target.
 
-Integer bits follow from the range of each node, fraction bits from a search: first one number of
-fraction bits for all nodes, the least that meets the target; then each node in turn, the widest
-first, gives up bits while the target holds. What is tried is tried by simulation, every step from
-the same state in both arithmetics (`sample.py`); where a target is an error, and ranges are proven,
-the bound of `analysis` decides, and simulation confirms it.
+Integer bits follow from the range of each node. Fraction bits are searched in two stages:
+
+1. One number of fraction bits for all nodes, the least that reaches the target.
+2. Each node in turn, the widest first, loses bits while the target holds.
+
+Candidates are simulated; every run begins from the same state in both arithmetics (`sample.py`).
+If the target is an error and ranges are proven, the error bound of `analysis` decides, and
+simulation confirms it.
 """
 
 from __future__ import annotations
@@ -22,35 +25,36 @@ from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.operators import Phase, Role
 from lnm_codegen.ir.types import Bits, Fixed
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.validation import require_number
 
-MOST_WIDTH = 32
 _WIDE = FixedSpec(Fixed(30, 0))  # names the nodes; holds any constant up to 2**29
 
 Bounds = Callable[[fx.Program], Mapping[str, float]]
-"""Program -> the largest error of each node, proven."""
+"""Program -> proven largest error of each node."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What a word length must reach.
+class PrecisionTarget:
+    """Target of a search: an error or a mismatch.
 
     Attributes:
-        error: The largest error, absolute, of a state after one step and of what decides a spike;
-            None for no such target.
-        mismatch: The largest share of steps in which a spike differs; None for no such target.
+        error: Largest absolute error of a state after one step and of the operands of a spike's
+            comparison; None for no such target.
+        mismatch: Largest share of steps in which a spike differs; None for no such target.
+
+    Raises:
+        ModelError: There is not exactly one target, or its value is out of range.
     """
 
     error: float | None = None
     mismatch: float | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is one, and that it can be met."""
+        """Validate the target."""
         if (self.error is None) == (self.mismatch is None):
             raise ModelError("quantize", "give one target, an error or a mismatch")
-        word, value = ("mismatch", self.mismatch) if self.error is None else ("error", self.error)
-        if not (isinstance(value, int | float) and 0 <= value < (1 if word == "mismatch" else 1e9)):
-            accepted = "0 <= mismatch < 1" if word == "mismatch" else "a number > 0"
-            raise ModelError("quantize", f"{word} is {value!r}", accepted)
+        require_number("quantize", "error", self.error, low=0, below=1e9, optional=True)
+        require_number("quantize", "mismatch", self.mismatch, low=0, below=1, optional=True)
 
     def __str__(self) -> str:
         if self.error is not None:
@@ -59,15 +63,27 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """Options of a search: rounding of every format, "horner" or "estrin", largest width."""
+
+    rounding: str = "half_up"
+    scheme: str = "horner"
+    most: int = 32
+
+
+DEFAULTS = SearchOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFormat:
-    """A node of the result.
+    """Format of a node.
 
     Attributes:
-        name: As `quantize` names it.
-        range: Of its exact value.
+        name: Its name in `quantize`.
+        range: Range of its exact value.
         fixed: Its format.
-        bound: The proven error, None where ranges were recorded.
-        observed: The largest error on the sample.
+        bound: Proven error; None for recorded ranges.
+        observed: Largest error on the sample.
         saturated: Share of the sample's steps in which its exact value is outside its format.
     """
 
@@ -81,50 +97,56 @@ class NodeFormat:
 
 @dataclass(frozen=True, slots=True)
 class WordLengths:
-    """What `choose` found: the spec, its nodes, the sum of their widths, what it reaches."""
+    """Result of a search.
+
+    Attributes:
+        spec: The formats.
+        program: The program in these formats.
+        nodes: The formats with their ranges and errors.
+        target: The target.
+        proven: `error` is proven; otherwise it is the largest on the sample.
+        error: Largest error of a state or of an operand of a spike's comparison.
+        mismatch: Share of the sample's steps in which a spike differs.
+    """
 
     spec: FixedSpec
     program: fx.Program
     nodes: tuple[NodeFormat, ...]
-    target: Target
+    target: PrecisionTarget
     proven: bool
     error: float
     mismatch: float
 
     @property
     def total(self) -> int:
-        """The sum of the widths of all nodes."""
+        """Sum of the widths of all nodes."""
         return sum(node.fixed.width for node in self.nodes)
 
 
-def choose(
+def search(
     neuron: Neuron,
     sample: Sample,
-    target: Target,
+    target: PrecisionTarget,
     ranges: Mapping[str, Interval],
     *,
     bounds: Bounds | None = None,
-    rounding: str = "half_up",
-    scheme: str = "horner",
-    most: int = MOST_WIDTH,
+    options: SearchOptions = DEFAULTS,
 ) -> WordLengths:
-    """Search the least total width that meets a target.
+    """Return the word lengths of least total width that reach a target.
 
     Args:
         neuron: The definition.
-        sample: Steps to try it on.
+        sample: Runs for the simulation.
         target: An error or a mismatch.
-        ranges: Node -> the interval of its exact value, proven or recorded.
-        bounds: The proven error of each node, where `ranges` is proven.
-        rounding: Of every format.
-        scheme: "horner" or "estrin".
-        most: No node is wider.
+        ranges: Node -> interval of its exact value, proven or recorded.
+        bounds: Proven errors, if `ranges` is proven.
+        options: Rounding, scheme and largest width.
 
     Raises:
-        ModelError: No format of at most `most` bits meets the target.
+        ModelError: No format of at most `options.most` bits reaches the target.
     """
-    search = _Search(neuron, sample, target, dict(ranges), bounds, rounding, scheme, most)
-    return search.result(search.shrunk(search.uniform()))
+    found = _Search(neuron, sample, target, ranges, bounds, options)
+    return found.result(found.shrunk(found.uniform()))
 
 
 class _Search:
@@ -132,16 +154,14 @@ class _Search:
         self,
         neuron: Neuron,
         sample: Sample,
-        target: Target,
-        ranges: dict[str, Interval],
+        target: PrecisionTarget,
+        ranges: Mapping[str, Interval],
         bounds: Bounds | None,
-        rounding: str,
-        scheme: str,
-        most: int,
+        options: SearchOptions,
     ) -> None:
-        self._program = lower(neuron, scheme)
+        self._program = lower(neuron, options.scheme)
         self._sample, self._target, self._bounds = sample, target, bounds
-        self._rounding, self._most = rounding, most
+        self._rounding, self._most = options.rounding, options.most
         kernel = quantize(self._program, _WIDE).kernel
         self._ranges = {name: _range(name, ranges) for name in _nodes(kernel)}
         self._watched = [f"{v.name}_next" for v in kernel.input_vars(Role.STATE)]
@@ -156,14 +176,14 @@ class _Search:
                 return fracs
         raise ModelError(
             self._program.name,
-            f"no format of at most {self._most} bits reaches: {self._target}",
-            remedy="Allow more, or narrow the range of the input.",
+            f"no format of at most {self._most} bits reaches {self._target}",
+            remedy="Allow more bits, or narrow the range of the input.",
         )
 
     def shrunk(self, fracs: dict[str, int]) -> dict[str, int]:
-        """Return `fracs` with the bits taken away that the target can do without."""
+        """Return `fracs` without the bits that the target does not need."""
         changed = True
-        while changed:  # a mismatch is not monotone: what was refused may do later
+        while changed:  # a mismatch is not monotone: a rejected format may pass later
             changed = False
             for name in sorted(fracs, key=lambda n: (-self._fixed(n, fracs[n]).width, n)):
                 while fracs[name] > 0:
@@ -230,7 +250,7 @@ class _Search:
 
 
 def _nodes(kernel: fx.Kernel) -> list[str]:
-    """Return the nodes that have a format of their own: no states after the step, no exact ones."""
+    """Return the nodes with a format of their own: not states after the step, not exact nodes."""
     after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}
     names = [p.var.name for p in kernel.inputs if isinstance(p.var.type, Bits)]
     wide = _WIDE.default.bits
@@ -242,7 +262,7 @@ def _nodes(kernel: fx.Kernel) -> list[str]:
 
 
 def _compared(kernel: fx.Kernel) -> list[str]:
-    """Return what decides a spike: its error is as good as one of the threshold."""
+    """Return the operands of a spike's comparison: their error acts as one of the threshold."""
     found = {
         var.name
         for let in kernel.body
@@ -255,7 +275,7 @@ def _compared(kernel: fx.Kernel) -> list[str]:
 
 
 def _range(name: str, ranges: Mapping[str, Interval]) -> Interval:
-    """Return the range of a node; of a state before and after the step."""
+    """Return the range of a node; for a state, before and after the step."""
     found = [ranges[n] for n in (name, f"{name}_next") if n in ranges]
     if not found:
         raise InternalError("quantize", f"no range of {name!r}")
@@ -266,10 +286,5 @@ def _confirm(name: str, found: Observed, proven: Mapping[str, float] | None) -> 
     """Raise InternalError where simulation contradicts a proven bound."""
     for node, bound in (proven or {}).items():
         if node in found.errors and found.errors[node] > bound * (1 + 1e-9):
-            raise InternalError(
-                name,
-                (
-                    f"the error of {node!r} is {found.errors[node]:g}, beyond its proven bound "
-                    f"{bound:g}"
-                ),
-            )
+            error = f"the error of {node!r} is {found.errors[node]:g}"
+            raise InternalError(name, f"{error}, beyond its proven bound {bound:g}")
