@@ -1,83 +1,92 @@
-"""`c` with a spec: the integer model of a circuit in C, equal to the NumPy model bit for bit.
+"""Integer C backend: the fixed-point model of a circuit in C, bit-exact to the NumPy model.
 
-Four files: `<name>_model_step.h`, one step of one neuron in plain C; `<name>_model.cpp`, memory,
-threads and time; `<name>_model.h`, its C interface; `<name>_model_coefficients.h`, the values. The
-first three know no value, so that one library serves every layer of a network.
+It writes four files: `<name>_model_step.h`, one time step of one neuron in C99;
+`<name>_model.cpp`, memory, threads and time; `<name>_model.h`, the interface;
+`<name>_model_coefficients.h`, the values. The first three contain no values, so that one library
+serves every layer of a network.
 """
 
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.c.backend import wrapped_signature
 from lnm_codegen.backends.integer_c.expr import c_sizes, c_type, lines
-from lnm_codegen.backends.integer_c.fields import WORDS, names, run_fields
 from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel
-from lnm_codegen.backends.render import render
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.backends.names import (
+    c_scopes,
+    marked,
+    require_no_collision,
+    variable_name,
+    with_names,
+)
+from lnm_codegen.backends.plan import require_distinct
+from lnm_codegen.backends.render import render, render_files
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
 
 BLOCK = 256
+"""Neurons of a block."""
 REALS = ("float", "double")
+"""Types of real sequences."""
+WORDS = ("time_steps", "neurons", "threads")
+"""First arguments of every run."""
 
 
 @dataclass(frozen=True, slots=True)
-class _StepView:
-    family: str
+class ModelField:
+    """An argument of a run after `WORDS`.
+
+    Attributes:
+        name: Name in C.
+        kind: "number" (address of sequences or states), "coefficient" (three words) or "stride".
+        written: Whether the run writes there.
+        note: Comment.
+    """
+
     name: str
-    guard: str
-    equations: tuple[str, ...]
-    formats: tuple[str, ...]
-    result_fields: tuple[str, ...]
-    signature: str
-    lines: tuple[str, ...]
-    result_lines: tuple[str, ...]
+    kind: str
+    written: bool = False
+    note: str = ""
+
+    def declaration(self, name: str, number: str) -> str:
+        """Return the field of a struct of the model `name`, for a type of numbers."""
+        kind = {
+            "number": f"{'' if self.written else 'const '}{number} *",
+            "coefficient": f"{name}_model_coefficient ",
+            "stride": "int64_t ",
+        }[self.kind]
+        note = f" /* {self.note} */" if self.note else ""
+        return f"{kind}{self.name};{note}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Real:
-    type: str
-    fields: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _ModelView:
-    family: str
-    name: str
-    guard: str
-    equations: tuple[str, ...]
-    formats: tuple[str, ...]
-    block: int
-    states: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    coefficients: tuple[str, ...]
-    integer_fields: tuple[str, ...]
-    reals: tuple[_Real, ...]
-    format_constants: tuple[str, ...]
-    step_arguments: str
-    block_flag: str
-    has_rows: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    name: str
-    count: int
-    format: str
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _CoefficientsView:
-    family: str
-    name: str
-    guard: str
-    tables: tuple[_Table, ...]
-    starts: tuple[str, ...]
+def run_fields(kernel: fx.Kernel) -> tuple[ModelField, ...]:
+    """Return the arguments of a run after `WORDS`, in order."""
+    inputs, states = kernel.input_names(Role.INPUT), kernel.input_names(Role.STATE)
+    fields: list[ModelField] = []
+    for x in inputs:
+        fields += [ModelField(f"{x}_seq", "number"), ModelField(f"{x}_stride", "stride")]
+    note = "1, or 0 if all neurons begin with one number"
+    for s in states:
+        fields.append(ModelField(f"{s}_init", "number", note="(N)"))
+        fields.append(ModelField(f"{s}_init_stride", "stride", note=note))
+    fields += [ModelField(c, "coefficient") for c in kernel.input_names(Role.PARAM)]
+    for o in kernel.result_names(Role.OUTPUT):
+        fields += [ModelField(f"{o}_seq", "number", True), ModelField(f"{o}_stride", "stride")]
+    for s in states:
+        fields += [
+            ModelField(f"{s}_seq", "number", True, "before each step, or NULL"),
+            ModelField(f"{s}_stride", "stride"),
+            ModelField(f"{s}_final", "number", True, "after the last step, (N), or NULL"),
+        ]
+    for x in inputs:
+        note = f"{x} rounded to its format, contiguous (T, N), or NULL"
+        fields.append(ModelField(f"{x}_rounded_seq", "number", True, note))
+    return tuple(fields)
 
 
 class FixedC:
@@ -89,30 +98,27 @@ class FixedC:
         """Return step, run, interface and values.
 
         Raises:
-            UnsupportedError: Two names of the model would meet in C.
+            UnsupportedError: Two names collide in the generated code.
         """
-        name, guard = f"{model.name}_model", f"{model.name.upper()}_MODEL"
-        view = _model_view(model)
-        tables = tuple(_table(model.name, c) for c in model.coefficients)
-        starts = tuple(
-            f"static const int32_t {model.name}_{s.name}_init = {s.init};"
-            f"  // {_shown(float(s.bits.value(s.init)))} in {s.bits}"
-            for s in model.states
-        )
-        values = _CoefficientsView(
-            model.family, model.name, f"{guard}_COEFFICIENTS_H", tables, starts
-        )
-        files = {
-            f"{name}_step.h": render("integer_c/step.h.j2", _step_view(model, f"{guard}_STEP_H")),
-            f"{name}.h": render("integer_c/model.h.j2", view),
-            f"{name}.cpp": render("integer_c/model.cpp.j2", view),
-            f"{name}_coefficients.h": render("integer_c/coefficients.h.j2", values),
-        }
-        return Source(files, f"{name}.cpp")
+        where, kernel = f"c: {model.name}", model.program.kernel
+        require_distinct(where, [*WORDS, *(f.name for f in run_fields(kernel))])
+        twin = with_names(kernel, lambda name: variable_name(name, marked))
+        program = replace(model.program, kernel=twin)
+        require_no_collision(where, c_scopes(_code(replace(model, program=program))))
+        values = {f"{model.name}_model_coefficients.h": _coefficients(model)}
+        return Source(_code(model) | values, f"{model.name}_model.cpp")
+
+
+def _code(model: FixedModel) -> dict[str, str]:
+    """Return the files that do not depend on values."""
+    name = f"{model.name}_model"
+    run = {f"{name}.h": "integer_c/model.h.j2", f"{name}.cpp": "integer_c/model.cpp.j2"}
+    step = render("integer_c/step.h.j2", _step_view(model))
+    return {f"{name}_step.h": step} | render_files(run, _model_view(model))
 
 
 def _formats(kernel: fx.Kernel) -> tuple[str, ...]:
-    """Say the format of every port, those of one role and format on a line."""
+    """Return the format of every port; ports of one role and format share a line."""
     rows: dict[tuple[str, str], list[str]] = {}
     for port in (*kernel.inputs, *kernel.results):
         kind = port.var.type
@@ -126,72 +132,54 @@ def _formats(kernel: fx.Kernel) -> tuple[str, ...]:
     )
 
 
-def _step_view(model: FixedModel, guard: str) -> _StepView:
-    kernel = model.program.kernel
-    sizes = c_sizes(kernel)
+def _step_view(model: FixedModel) -> dict[str, object]:
+    kernel, name = model.program.kernel, model.name
+    sizes, given = c_sizes(kernel), kernel.result_names(*Role)
     taken = ", ".join(f"int32_t {p.var.name}" for p in kernel.inputs)
-    given = names(tuple(p.var for p in kernel.results))
-    result = _free("result", {*sizes, *given})
-    signature = (
-        f"FIXED_POINT_FUNCTION {model.name}_model_result {model.name}_model_step({taken}) {{"
-    )
-    whole = signature.replace("int32_t ", "int32_t\0")  # a type stays with its name
-    wrapped = "\n".join(textwrap.wrap(whole, 96, subsequent_indent="    "))
-    return _StepView(
+    values = {n: f"({c_type(32)}){n}" if sizes[n] == 64 else n for n in given}
+    return dict(
         family=model.family,
-        name=model.name,
-        guard=guard,
+        name=name,
+        guard=f"{name.upper()}_MODEL_STEP_H",
         equations=model.equations,
         formats=_formats(kernel),
         result_fields=tuple(f"{'int32_t' if sizes[n] else 'int'} {n};" for n in given),
-        signature=wrapped.replace("\0", " "),
-        lines=lines(kernel),
-        result_lines=(
-            f"{model.name}_model_result {result};",
-            *(f"{result}.{n} = {_narrowed(n, sizes[n])};" for n in given),
-            f"return {result};",
+        signature=wrapped_signature(
+            f"FIXED_POINT_FUNCTION {name}_model_result {name}_model_step({taken}) {{", "int32_t"
         ),
+        lines=lines(kernel),
+        results=tuple(values.items()),
     )
 
 
-def _narrowed(name: str, size: int) -> str:
-    return f"({c_type(32)}){name}" if size == 64 else name
+class _Real(NamedTuple):
+    type: str
+    fields: tuple[str, ...]
 
 
-def _free(word: str, taken: set[str]) -> str:
-    while word in taken:
-        word += "_"
-    return word
-
-
-def _model_view(model: FixedModel) -> _ModelView:
+def _model_view(model: FixedModel) -> dict[str, object]:
     kernel, name = model.program.kernel, model.name
-    _check_names(model)
-    fields = run_fields(kernel)
-    coefficients = names(kernel.input_vars(Role.PARAM))
+    coefficients = kernel.input_names(Role.PARAM)
 
     def declared(number: str) -> tuple[str, ...]:
-        return (
-            f"int64_t {', '.join(WORDS)};",
-            *(f.declaration(name, number) for f in fields),
-        )
+        fields = (f.declaration(name, number) for f in run_fields(kernel))
+        return (f"int64_t {', '.join(WORDS)};", *fields)
 
-    formats = [p.var for p in kernel.inputs if p.role is not Role.PARAM]
-    formats += kernel.result_vars(Role.OUTPUT)
-    return _ModelView(
+    formats = kernel.input_vars(Role.STATE, Role.INPUT) + kernel.result_vars(Role.OUTPUT)
+    return dict(
         family=model.family,
         name=name,
         guard=f"{name.upper()}_MODEL_H",
         equations=model.equations,
         formats=_formats(kernel),
         block=BLOCK,
-        states=names(kernel.input_vars(Role.STATE)),
-        inputs=names(kernel.input_vars(Role.INPUT)),
-        outputs=names(kernel.result_vars(Role.OUTPUT)),
+        states=kernel.input_names(Role.STATE),
+        inputs=kernel.input_names(Role.INPUT),
+        outputs=kernel.result_names(Role.OUTPUT),
         coefficients=coefficients,
         integer_fields=declared("int32_t"),
         reals=tuple(_Real(kind, declared(kind)) for kind in REALS),
-        format_constants=tuple(_format_constant(v) for v in formats),
+        format_constants=tuple(map(_format_constant, formats)),
         step_arguments=_wrapped([_argument(p) for p in kernel.inputs], ", ", 16),
         block_flag="<kRows>" if coefficients else "",
         has_rows=_wrapped([f"a.{c}.rows > 1" for c in coefficients], " || ", 8),
@@ -199,7 +187,7 @@ def _model_view(model: FixedModel) -> _ModelView:
 
 
 def _wrapped(parts: list[str], between: str, indent: int) -> str:
-    """Join parts, as many on a line as fit, later lines indented."""
+    """Return parts in lines of 96 columns, the later lines indented."""
     text = between.join(p.replace(" ", "\0") for p in parts)
     lines = textwrap.wrap(text, 96 - indent, break_long_words=False, break_on_hyphens=False)
     return f"\n{' ' * indent}".join(lines).replace("\0", " ")
@@ -221,24 +209,27 @@ def _argument(port: fx.Port) -> str:
             return f"kRows ? lanes.{name}[i] : {name}_one"
 
 
-def _check_names(model: FixedModel) -> None:
-    """Refuse names that would meet in a struct of arguments, or what the step calls."""
-    kernel = model.program.kernel
-    fields = [*WORDS, *(f.name for f in run_fields(kernel))]
-    calls = [
-        f"{f}_{n}" for f in ("truncate", "half_up", "convergent", "saturate") for n in (32, 64)
-    ]
-    calls += [f"{model.name}_model_step", f"{model.name}_model_result"]
-    calls += ["int32_t", "int64_t", "uint32_t", "INT64_C", "FIXED_POINT_FUNCTION"]
-    lets = [let.target.name for let in kernel.body]
-    ports = [p.var.name for p in kernel.inputs]
-    for word in (*fields, *ports, *lets):
-        if fields.count(word) > 1 or (word in calls):
-            raise UnsupportedError(
-                f"c: {model.name}",
-                f"two things in the C model would be called {word!r}",
-                remedy="Rename a state, an input, a parameter or an output.",
-            )
+class _Table(NamedTuple):
+    name: str
+    count: int
+    format: str
+    lines: tuple[str, ...]
+
+
+def _coefficients(model: FixedModel) -> str:
+    starts = tuple(
+        f"static const int32_t {model.name}_{s.name}_init = {s.init};"
+        f"  // {_shown(float(s.bits.value(s.init)))} in {s.bits}"
+        for s in model.states
+    )
+    view = dict(
+        family=model.family,
+        name=model.name,
+        guard=f"{model.name.upper()}_MODEL_COEFFICIENTS_H",
+        tables=tuple(_table(model.name, c) for c in model.coefficients),
+        starts=starts,
+    )
+    return render("integer_c/coefficients.h.j2", view)
 
 
 def _table(model: str, c: Coefficient) -> _Table:

@@ -1,6 +1,6 @@
-"""Fixed-point kernels as C: 32 bits where every integer fits them, 64 bits elsewhere.
+"""Printer of fixed-point kernels in C: 32 bits if every integer fits them, else 64 bits.
 
-Shifts to the left are multiplications, which C defines for negative numbers too.
+A shift to the left is a multiplication, which C defines for negative numbers too.
 """
 
 from __future__ import annotations
@@ -20,62 +20,58 @@ from lnm_codegen.ir.types import BOOL, Bits, Rounding
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 
 Sizes = Mapping[str, int]
-"""Name of a Let or a port -> 32 or 64, or 0 for a condition."""
+"""Name of a Let or a port -> the bits of its C variable, 32 or 64, or 0 for a condition."""
 
 
 def c_sizes(kernel: fx.Kernel) -> dict[str, int]:
-    """Return how wide the C variable of every name is."""
+    """Return the size of the C variable of every name."""
     found = spans(kernel, {})
     names = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
     return {v.name: 0 if v.type is BOOL else _size(found[v.name]) for v in names}
 
 
 def c_type(size: int) -> str:
-    """Return the type of a C variable."""
+    """Return the type of a C variable of a size."""
     return f"int{size}_t" if size else "int"
 
 
 def lines(kernel: fx.Kernel) -> tuple[str, ...]:
-    """Return the body as C statements, a comment before each phase and a format behind each."""
+    """Return the body as C statements, each with the format of its number."""
     sizes, found = c_sizes(kernel), spans(kernel, {})
-    written: list[str] = []
-    phase = None
-    for let in kernel.body:
-        if let.phase is not phase:
-            written.append(f"// {let.phase.value}")
-        phase = let.phase
+
+    def statement(let: fx.Let) -> list[str]:
         name = let.target.name
         value = _written(let.value, found, sizes)
         text = value.at(expr.LOOSEST)
         if value.size > sizes[name]:
             text = f"({c_type(sizes[name])}){value.at(expr.CALL)}"
         note = f"  // {let.target.type}" if isinstance(let.target.type, Bits) else ""
-        statement = f"const {c_type(sizes[name])} {name} = {text};"
         wrapped = textwrap.wrap(
-            statement,
+            f"const {c_type(sizes[name])} {name} = {text};",
             108 - len(note),
             subsequent_indent="    ",
             break_long_words=False,
             break_on_hyphens=False,
         )
-        written += [*wrapped[:-1], f"{wrapped[-1]}{note}"]
-    return tuple(written)
+        return [*wrapped[:-1], f"{wrapped[-1]}{note}"]
+
+    return expr.statements(kernel.phases(), "//", statement)
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A written expression, how tight it binds, and whether its type has 32 or 64 bits."""
+    """A printed expression, its level of precedence, and the size of its type."""
 
     text: str
     level: int
     size: int
 
     def at(self, level: int) -> str:
-        """Return it where an operator of `level` is around it."""
+        """Return the text, in parentheses where an operator of `level` requires them."""
         return f"({self.text})" if self.level < level else self.text
 
     def wide(self, level: int) -> str:
-        """Return it as 64 bits."""
+        """Return the text as a number of 64 bits."""
         return self.at(level) if self.size == 64 else f"(int64_t){self.at(expr.CALL)}"
 
 
@@ -129,18 +125,18 @@ def _written(e: fx.Expr, found: Mapping[str, Span], sizes: Sizes) -> _Text:
 
 
 def _constant(e: fx.Const) -> _Text:
-    """Write an integer, with the number it stands for behind it."""
+    """Return an integer, with the real number that it encodes in a comment."""
     size = _size((e.integer, e.integer))
     text = f"INT64_C({e.integer})" if size == 64 else str(e.integer)
     if e.integer == _INT32[0]:
-        text = "(-2147483647 - 1)"  # 2147483648 is no int
+        text = "(-2147483647 - 1)"  # 2147483648 is not an int
     if e.real:
         text += f" /* {number_text(e.real)} in {e.bits} */"
     return _Text(text, expr.UNARY if text.startswith("-") else expr.CALL, size)
 
 
 def _binary(symbol: str, level: int, a: _Text, b: _Text, size: int) -> _Text:
-    """Write an operator; where its result needs 64 bits, its first operand of 32 is widened."""
+    """Return an operator; if only its result has 64 bits, its first operand is widened."""
     size = max(size, a.size, b.size)
     widen = size == 64 and a.size == b.size == 32
     left = a.wide(level) if widen else a.at(level)
@@ -150,7 +146,7 @@ def _binary(symbol: str, level: int, a: _Text, b: _Text, size: int) -> _Text:
 def _round(value: _Text, values: Span, places: int, rounding: Rounding) -> _Text:
     if rounding is Rounding.TRUNCATE:
         return _Text(f"truncate_{value.size}({value.at(0)}, {places})", expr.CALL, value.size)
-    half = 1 << (places - 1)  # what is added first must fit too
+    half = 1 << (places - 1)  # the sum before the shift must fit too
     size = max(value.size, _size((values[0], values[1] + half)))
     name = {Rounding.HALF_UP: "half_up", Rounding.CONVERGENT: "convergent"}[rounding]
     return _Text(f"{name}_{size}({value.at(0)}, {places})", expr.CALL, size)

@@ -1,4 +1,4 @@
-"""What a backend of the fixed-point level receives."""
+"""Interface of the fixed-point backends: a neuron in fixed point with its values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Coefficient:
     """A prepared parameter: one integer, or one for each channel.
 
     Attributes:
-        name: As the kernel's port has it, such as `theta_3`.
-        bits: Its format.
-        integers: What the circuit holds.
-        reals: What they were rounded from.
+        name: Name of the port, such as `theta_3`.
+        bits: Format.
+        integers: Values in the circuit.
+        reals: Values before rounding.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Coefficient:
 
 @dataclass(frozen=True, slots=True)
 class FixedState:
-    """A state: its format, and the integer it begins with."""
+    """A state: its format and its initial integer."""
 
     name: str
     bits: Bits
@@ -44,9 +44,9 @@ class FixedModel:
     """A neuron in fixed point, with the values of its parameters.
 
     Attributes:
-        rtl: For circuits alone.
-        stimulus: Of the testbench of an array: input -> integers (sequences, ticks, neurons),
-            each sequence from the initial states. Where it is None, inputs are drawn.
+        rtl: Options of a circuit.
+        stimulus: Inputs of an array's testbench: input -> integers (sequences, ticks, neurons),
+            each sequence from the initial states. None: random inputs.
     """
 
     name: str
@@ -60,22 +60,22 @@ class FixedModel:
 
     @property
     def channels(self) -> int:
-        """How many values the coefficients with several have; 1 where none has."""
+        """Number of values of a coefficient per channel; 1 if there is none."""
         return max((len(c.integers) for c in self.coefficients), default=1)
 
 
 class FixedBackend(Protocol):
-    """A target of the fixed-point level."""
+    """A target of fixed-point code generation."""
 
     @property
     def name(self) -> str:
-        """The word that users have for it."""
+        """Name in `FIXED_BACKENDS`."""
         ...
 
     def emit(self, model: FixedModel) -> Source:
         """Return the source of `model`.
 
         Raises:
-            UnsupportedError: The target cannot express it.
+            UnsupportedError: The target cannot express the model.
         """
         ...
