@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def inputs_of(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> di
     """Return the inputs by name, of one shape (T, N, *)."""
     names = [s.name for s in neuron.inputs]
     if len(given) != len(names) or not given:
-        raise ShapeError(neuron.name, f"{len(given)} inputs given", names or "none")
+        raise ShapeError(neuron.name, f"{len(given)} inputs given", _each(names))
     accepted = "an array (T, N, *)"
     arrays = {
         name: _array(neuron.name, f"input {name!r}", x, kind, accepted)
@@ -104,7 +104,7 @@ def output_gradients(
     """Return the gradient of each output, zero for None."""
     given = grad_out if isinstance(grad_out, tuple) else (grad_out,) * len(names)
     if len(given) != len(names):
-        raise ShapeError(neuron.name, f"grad_out has {len(given)} arrays", names)
+        raise ShapeError(neuron.name, f"grad_out has {len(given)} arrays", _each(names))
     return {
         n: _fitted(neuron.name, "grad_out", 0 if g is None else g, shape, kind)
         for n, g in zip(names, given, strict=True)
@@ -122,6 +122,10 @@ def state_gradients(
     }
 
 
+def _each(names: Sequence[str]) -> str:
+    return f"one array for each of {', '.join(names) or 'no input'}"
+
+
 def _by_state(neuron: Neuron, word: str, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Return the given values by state, {} for None."""
     names = [s.name for s in neuron.states]
@@ -136,7 +140,7 @@ def _by_state(neuron: Neuron, word: str, given: Mapping[str, Any] | None) -> Map
 def _value(neuron: Neuron, word: str, value: Any, example: str) -> Any:
     if callable(value):
         problem = f"{word} is initialised by a function"
-        raise ModelError(neuron.name, problem, remedy=f"Give its value, {example}.")
+        raise ModelError(neuron.name, problem, remedy=f"Pass {example} to the call.")
     return value
 
 

@@ -1,9 +1,10 @@
-"""SymPy -> IR: the forward kernel of one neuron and one step. The last module that sees SymPy."""
+"""Translation of SymPy equations to the forward kernel, the last module that uses SymPy."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 import sympy
@@ -12,28 +13,7 @@ from sympy.core.relational import Relational
 from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import Names, is_temporary
-from lnm_codegen.ir.nodes import (
-    Binary,
-    BinaryOp,
-    Call,
-    Compare,
-    CompareOp,
-    Const,
-    Detach,
-    Expr,
-    Fn,
-    Kernel,
-    Let,
-    Phase,
-    Port,
-    Power,
-    Role,
-    Select,
-    Spike,
-    Unary,
-    UnaryOp,
-    Var,
-)
+from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, Var
 from lnm_codegen.language.functions import CALLS, Where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate, Z
@@ -43,18 +23,13 @@ _DIGITS = 40
 
 
 def build(neuron: Neuron) -> Kernel:
-    """Return the forward kernel, straight from the equations.
+    """Return the forward kernel of one neuron and one time step.
 
     Ports: STATE `v`, INPUT `x`, PARAM `tau` or `theta_0`... -> OUTPUT as named, STATE `v_next`.
-    Inside, the charged state is `h` (`h_w` for a state w), a fire expression `z`, the spike as
-    a condition `fired`.
+    In the body, `h` is the charged state (`h_w` of a state w), `z` a fire expression, `fired` the
+    spike as a condition.
     """
     return _Builder(neuron).run()
-
-
-def state_name(kernel_result: str) -> str:
-    """Return the state that a result of role STATE belongs to."""
-    return kernel_result.removesuffix("_next")
 
 
 class _Builder:
@@ -85,7 +60,9 @@ class _Builder:
         fired = self._fire()
         reset_spikes = fired
         if self._neuron.detach_reset:
-            reset_spikes = {s: self._detached(s, v) for s, v in fired.items()}
+            reset_spikes = {
+                s: self._bind(f"{v.name}_detached", ir.Detach(v)) for s, v in fired.items()
+            }
         self._enter(Phase.OUTPUT, fired)
         outputs = [self._output(name, e) for name, e in self._neuron.output]
         counts = [self._output(name, e) for name, e in self._neuron.counts]
@@ -112,7 +89,7 @@ class _Builder:
         for spike, expr in self._neuron.fire:
             suffix = "" if spike.name == "spike" else f"_{spike.name}"
             z = self._bind(f"z{suffix}", self._lower(expr))
-            node = Spike(z, self._slope(surrogates[spike.name], z))
+            node = ir.Spike(z, self._slope(surrogates[spike.name], z))
             fired[spike] = self._bind(f"fired{suffix}", node)
         return fired
 
@@ -125,9 +102,6 @@ class _Builder:
         self._body, self._memo, self._env = body, memo, env
         return slope
 
-    def _detached(self, spike: Declared, fired: Var) -> Var:
-        return self._bind(f"{fired.name}_detached", Detach(fired))
-
     def _output(self, name: str, expr: sympy.Expr) -> Var:
         value = self._lower(expr)
         ports = {p.var.name for p in self._inputs}
@@ -137,7 +111,7 @@ class _Builder:
     def _enter(self, phase: Phase, spikes: dict[Declared, Var]) -> None:
         self._phase = phase
         self._memo = {}
-        self._env.update({s: Select(v, ir.ONE, ir.ZERO) for s, v in spikes.items()})
+        self._env.update({s: ir.Select(v, ir.ONE, ir.ZERO) for s, v in spikes.items()})
         self._conditions = dict(spikes)
 
     def _bind(self, name: str, value: Expr, *, fresh: bool = True) -> Var:
@@ -145,7 +119,7 @@ class _Builder:
         last = self._body[-1] if self._body else None
         made = value.name if isinstance(value, Var) and is_temporary(value.name) else ""
         if last is not None and last.target == value and made and made not in self._outputs:
-            self._body[-1] = replace(last, target=target)  # the value was made for this name
+            self._body[-1] = replace(last, target=target)  # the temporary gets this name
             self._memo = {k: target if v == value else v for k, v in self._memo.items()}
         else:
             self._body.append(Let(target, value, self._phase))
@@ -154,7 +128,7 @@ class _Builder:
     def _lower(self, e: Any) -> Expr:
         if e not in self._memo:
             value = self._node(e)
-            if isinstance(value, Select | Call) and not isinstance(e, sympy.Symbol):
+            if isinstance(value, ir.Select | ir.Call) and not isinstance(e, sympy.Symbol):
                 value = self._bind(self._names.temporary(), value, fresh=False)
             self._memo[e] = value
         return self._memo[e]
@@ -172,22 +146,19 @@ class _Builder:
             return self._power(e.base, e.exp)
         if isinstance(e, Where):
             cond, then, orelse = e.operands
-            return Select(self._condition(cond), self._lower(then), self._lower(orelse))
+            return ir.Select(self._condition(cond), self._lower(then), self._lower(orelse))
         for kind, name in CALLS.items():
             if isinstance(e, kind):  # a function of one argument
-                return Call(Fn(name), self._lower(e.args[0]))
+                return ir.Call(Fn(name), self._lower(e.args[0]))
         raise InternalError("build", f"no rule for {type(e).__name__} in {e}")
 
     def _sum(self, e: sympy.Add) -> Expr:
         total: Expr | None = None
-        for term in _written_order(e):
+        for term in e.as_ordered_terms(order="lex"):  # independent of hashes
             negative = bool(term.could_extract_minus_sign()) and not term.is_Add
             part = self._lower(-term if negative else term)
-            if total is None:
-                total = ir.neg(part) if negative else part
-            else:
-                total = ir.sub(total, part) if negative else ir.add(total, part)
-        return total if total is not None else ir.ZERO
+            total = ir.signed_sum(total, part, negative)
+        return ir.ZERO if total is None else total
 
     def _product(self, e: sympy.Mul) -> Expr:
         number, rest = e.as_coeff_Mul()
@@ -195,10 +166,10 @@ class _Builder:
         below: list[sympy.Expr] = []
         for factor in sympy.Mul.make_args(rest):
             inverse = isinstance(factor, sympy.Pow) and factor.exp.could_extract_minus_sign()
-            is_param = self._only_params(factor)
-            (below if inverse and not is_param else above).append(
-                1 / factor if inverse and not is_param else factor
-            )
+            if inverse and not self._only_params(factor):
+                below.append(1 / factor)
+            else:
+                above.append(factor)
         above.sort(key=lambda f: not self._only_params(f))
         factors = [self._lower(f) for f in above]
         if number == -1:
@@ -212,58 +183,45 @@ class _Builder:
         return all(s.name in params for s in e.free_symbols)
 
     def _power(self, base: sympy.Expr, exponent: sympy.Expr) -> Expr:
-        if isinstance(exponent, sympy.Float):  # v**0.5: the decimal its author wrote
+        if isinstance(exponent, sympy.Float):  # v**0.5 means the decimal
             exponent = sympy.Rational(repr(float(exponent)))
         if exponent.is_Integer and exponent > 0:
-            return Power(self._lower(base), int(exponent))
+            return ir.Power(self._lower(base), int(exponent))
         if exponent.could_extract_minus_sign():
             return ir.div(ir.ONE, self._lower(base**-exponent))
         if exponent.is_Rational and exponent.q == 2:
-            root = Call(Fn.SQRT, self._lower(base))
-            return root if exponent.p == 1 else Power(root, int(exponent.p))
+            root = ir.Call(Fn.SQRT, self._lower(base))
+            return root if exponent.p == 1 else ir.Power(root, int(exponent.p))
         if base == sympy.E:
-            return Call(Fn.EXP, self._lower(exponent))
-        # Not through sympy.exp, which would turn exp(n * log(b)) into b**n again.
-        return Call(Fn.EXP, ir.mul(self._lower(exponent), self._lower(sympy.log(base))))
+            return ir.Call(Fn.EXP, self._lower(exponent))
+        # sympy.exp would turn exp(n * log(b)) into b**n again.
+        return ir.Call(Fn.EXP, ir.mul(self._lower(exponent), self._lower(sympy.log(base))))
 
     def _condition(self, e: Any) -> Expr:
         if e in self._conditions:
             return self._conditions[e]
         if isinstance(e, Relational):
-            return Compare(CompareOp(e.rel_op), self._lower(e.lhs), self._lower(e.rhs))
+            return ir.Compare(ir.CompareOp(e.rel_op), self._lower(e.lhs), self._lower(e.rhs))
         if isinstance(e, sympy.Not):
-            return Unary(UnaryOp.NOT, self._condition(e.args[0]))
+            return ir.Unary(ir.UnaryOp.NOT, self._condition(e.args[0]))
         if isinstance(e, sympy.And | sympy.Or):
             op = BinaryOp.AND if isinstance(e, sympy.And) else BinaryOp.OR
-            first, *others = sorted(e.args, key=sympy.default_sort_key)
-            tree = self._condition(first)
-            for other in others:
-                tree = Binary(op, tree, self._condition(other))
-            return tree
+            conditions = map(self._condition, sorted(e.args, key=sympy.default_sort_key))
+            return reduce(lambda a, b: ir.Binary(op, a, b), conditions)
         raise InternalError("build", f"no rule for the condition {e}")
 
 
-def _written_order(e: sympy.Add) -> list[sympy.Expr]:
-    """Terms by name and degree, so that the text does not hang on the order of a hash."""
-    return list(e.as_ordered_terms(order="lex"))
-
-
 def _chain(factors: list[Expr]) -> Expr:
-    if not factors:
-        return ir.ONE
-    tree = factors[0]
-    for factor in factors[1:]:
-        tree = ir.mul(tree, factor)
-    return tree
+    return reduce(ir.mul, factors) if factors else ir.ONE
 
 
-def _constant(e: sympy.Expr, where: str) -> Const:
+def _constant(e: sympy.Expr, where: str) -> ir.Const:
     """Return a number exactly, or to 40 digits under its symbolic name."""
     if isinstance(e, sympy.Rational):
-        return Const(Fraction(int(e.p), int(e.q)))
+        return ir.Const(Fraction(int(e.p), int(e.q)))
     if isinstance(e, sympy.Float):
-        return Const(Fraction(repr(float(e))))
+        return ir.Const(Fraction(repr(float(e))))
     value = e.evalf(_DIGITS)
     if not isinstance(value, sympy.Float) or not value.is_finite:
         raise ModelError(where, f"the constant {e} is not a finite real number ({value})")
-    return Const(Fraction(str(value)), str(e))
+    return ir.Const(Fraction(str(value)), str(e))

@@ -1,6 +1,6 @@
 """Fixed-point formats as text: `16.12`, `Q4.12`, and a whole spec as TOML.
 
-default = "16.12"          # width.fraction bits; every node that is not named, constants too
+default = "16.12"          # width.fraction bits; constants and every other node
 rounding = "half_up"       # or "truncate", "convergent"
 
 [nodes]
@@ -19,10 +19,9 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.files import toml_of
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.types import Fixed
-from lnm_codegen.language.text.content import Content
+from lnm_codegen.language.text.content import Content, joined
 
-_PLAIN = re.compile(r"(\d{1,3})\.(\d{1,3})", re.ASCII)
-_NAMED = re.compile(r"[Qq](\d{1,3})\.(\d{1,3})", re.ASCII)
+_FORMAT = re.compile(r"([Qq]?)(\d{1,3})\.(\d{1,3})", re.ASCII)
 _ACCEPTED = "width.fraction, such as 16.12, or Q4.12"
 
 
@@ -30,25 +29,25 @@ def format_of(text: str, rounding: str = "half_up", where: str = "format") -> Fi
     """Return the format that `16.12` (width.fraction) or `Q4.12` (integer.fraction bits) names.
 
     Raises:
-        ModelError: Neither, or no format that there is; `where` says what it was.
+        ModelError: Another text, or a format outside the limits of `Fixed`.
     """
-    plain, named = _PLAIN.fullmatch(text), _NAMED.fullmatch(text)
+    found = _FORMAT.fullmatch(text)
+    place = f"{where}: {text!r}"
+    if not found:
+        raise ModelError(place, "not a format", _ACCEPTED)
+    whole, frac = int(found[2]), int(found[3])
     try:
-        if plain:
-            return Fixed(int(plain[1]), int(plain[2]), rounding)
-        if named:
-            return Fixed(int(named[1]) + int(named[2]), int(named[2]), rounding)
+        return Fixed(whole + frac if found[1] else whole, frac, rounding)
     except ModelError as error:
-        raise ModelError(f"{where} {text!r}: {error}") from None
-    raise ModelError(f"{where} {text!r}", "not a format", _ACCEPTED)
+        raise ModelError(place, error.problem, error.accepted) from None
 
 
 def load_spec(path: str | os.PathLike[str]) -> FixedSpec:
     """Return the spec that a TOML file holds.
 
     Raises:
-        ModelError: The file cannot be read, or its content is no spec; one line that begins with
-            the file and the key.
+        ModelError: The file cannot be read, or a key or a value is not accepted; the message
+            begins with the file and the key.
     """
     file = Path(path)
     tables = toml_of(file)
@@ -59,7 +58,7 @@ def load_spec(path: str | os.PathLike[str]) -> FixedSpec:
 
     def fixed(table: dict[str, object], where: str, key: str) -> Fixed:
         text = content.get(table, where, key, str, accepted)
-        found: Fixed = content.located(format_of, text, rounding, where=f"{where or key}:")
+        found: Fixed = content.located(format_of, text, rounding, where=joined(where, key))
         return found
 
     nodes = content.table("nodes")
@@ -67,19 +66,16 @@ def load_spec(path: str | os.PathLike[str]) -> FixedSpec:
 
 
 def spec_text(spec: FixedSpec, comments: Iterable[str] = ()) -> str:
-    """Return a spec as TOML, with lines of comment above it.
+    """Return a spec as TOML, after lines of comment.
 
     Raises:
-        ModelError: Formats that round in different ways, which the file cannot say.
+        ModelError: Formats of different rounding; a file has one rounding for all.
     """
     rounding = spec.default.rounding
     for name, fixed in spec.nodes:
         if fixed.rounding is not rounding:
-            raise ModelError(
-                name,
-                f"rounds by {fixed.rounding.value!r}, the default by {rounding.value!r}",
-                remedy="Accepted in a file: one rounding for all.",
-            )
+            problem = f"the rounding is {fixed.rounding.value!r}"
+            raise ModelError(name, problem, f"the default's, {rounding.value!r}, in a file")
     lines = [f"# {line}".rstrip() for line in comments]
     lines += [f'default = "{_plain(spec.default)}"', f'rounding = "{rounding.value}"']
     if spec.nodes:

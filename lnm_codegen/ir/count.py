@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import assert_never
 
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.nodes import BinaryOp, Expr, Kernel, Program
+from lnm_codegen.ir.nodes import BinaryOp, Expr, Kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +71,9 @@ class Values:
     live: int
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramCount:
-    """Operations of each kernel of a Program; `prepare` and its adjoint run once per call."""
-
-    prepare: Count
-    forward: Count
-    backward: Count
-    prepare_backward: Count
-
-
 def count(kernel: Kernel) -> Count:
     """Return the operations of one run of a kernel."""
     return sum((_count(let.value) for let in kernel.body), Count())
-
-
-def count_program(program: Program) -> ProgramCount:
-    """Return the operations of the four kernels of a program."""
-    return ProgramCount(*(count(getattr(program, f.name)) for f in fields(ProgramCount)))
 
 
 def values(kernel: Kernel) -> Values:

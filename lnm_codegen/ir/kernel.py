@@ -10,6 +10,7 @@ expressions of their own. Both derive them from `Node`, so that traversals and p
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -23,11 +24,18 @@ K = TypeVar("K", bound="Kernel[Any, Any]")
 
 
 class Node(Generic[E, V]):
-    """Base of the expressions of type E, whose variables have type V."""
+    """Base of the expressions of type E, whose variables have type V.
+
+    The fields with the annotation `Expr` are the operands.
+    """
 
     __slots__ = ()
     OPERANDS: ClassVar[tuple[str, ...]] = ()
-    """Names of the fields that hold the operands."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        kinds = inspect.get_annotations(cls)
+        cls.OPERANDS = tuple(name for name, kind in kinds.items() if kind == "Expr")
 
 
 class Variable:

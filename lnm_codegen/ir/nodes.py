@@ -53,7 +53,6 @@ class Var(_Node, Variable):
 class Unary(_Node):
     """`op arg`."""
 
-    OPERANDS = ("arg",)
     op: UnaryOp
     arg: Expr
 
@@ -62,7 +61,6 @@ class Unary(_Node):
 class Binary(_Node):
     """`lhs op rhs`."""
 
-    OPERANDS = ("lhs", "rhs")
     op: BinaryOp
     lhs: Expr
     rhs: Expr
@@ -72,7 +70,6 @@ class Binary(_Node):
 class Power(_Node):
     """`base ** exponent` with an integer exponent >= 2."""
 
-    OPERANDS = ("base",)
     base: Expr
     exponent: int
 
@@ -81,7 +78,6 @@ class Power(_Node):
 class Compare(_Node):
     """`lhs op rhs`, a BOOL."""
 
-    OPERANDS = ("lhs", "rhs")
     op: CompareOp
     lhs: Expr
     rhs: Expr
@@ -91,7 +87,6 @@ class Compare(_Node):
 class Select(_Node):
     """`then` where `cond` holds, else `orelse`."""
 
-    OPERANDS = ("cond", "then", "orelse")
     cond: Expr
     then: Expr
     orelse: Expr
@@ -101,7 +96,6 @@ class Select(_Node):
 class Fma(_Node):
     """`a*b + c`, rounded once."""
 
-    OPERANDS = ("a", "b", "c")
     a: Expr
     b: Expr
     c: Expr
@@ -111,25 +105,25 @@ class Fma(_Node):
 class Call(_Node):
     """A function of one argument."""
 
-    OPERANDS = ("arg",)
     fn: Fn
     arg: Expr
 
 
 @dataclass(frozen=True, slots=True)
 class Spike(_Node):
-    """A BOOL, `arg >= 0`, whose derivative is `slope`, an expression of `arg` alone."""
+    """A BOOL, `arg >= 0`, whose derivative is `slope`, an expression of `arg` alone.
 
-    OPERANDS = ("arg",)
+    The slope is no operand, because the step does not compute it.
+    """
+
     arg: Expr
-    slope: Expr
+    slope: Slope
 
 
 @dataclass(frozen=True, slots=True)
 class Detach(_Node):
     """`arg`, with derivative zero."""
 
-    OPERANDS = ("arg",)
     arg: Expr
 
 
@@ -138,6 +132,7 @@ Expr: TypeAlias = (
 )
 
 
+Slope: TypeAlias = Expr
 Let: TypeAlias = kernel.Let[Expr, Var]
 Port: TypeAlias = kernel.Port[Var]
 
@@ -152,15 +147,15 @@ class Kernel(kernel.Kernel[Expr, Var]):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a backend receives.
+    """The four kernels of a neuron.
 
     Attributes:
         name: The neuron's name.
-        prepare: Declared parameter elements -> prepared parameters; run once per call.
-        prepare_backward: The adjoint of `prepare`, on the summed gradients (`sum_<name>`).
-        forward: states of t-1, inputs of t, prepared parameters -> outputs and states of t.
-        backward: the same and the gradients of outputs and states of t -> gradients of the
-            states of t-1, of the inputs, and one term per prepared parameter.
+        prepare: Declared parameter elements -> prepared parameters; runs once per call.
+        prepare_backward: Adjoint of `prepare`, on the summed gradients (`sum_<name>`).
+        forward: States of t-1, inputs of t, prepared parameters -> outputs and states of t.
+        backward: The same and the gradients of outputs and states of t -> gradients of the states
+            of t-1, of the inputs, and one term per prepared parameter.
     """
 
     name: str
@@ -195,7 +190,7 @@ def type_of(e: Expr) -> Type:
 
 
 def is_atom(e: Expr) -> bool:
-    """Say whether `e` is printed as one word."""
+    """Report whether `e` is printed as one word."""
     return isinstance(e, Const | Var)
 
 
@@ -233,6 +228,13 @@ def div(a: Expr, b: Expr) -> Expr:
     return Binary(BinaryOp.DIV, a, b)
 
 
+def signed_sum(total: Expr | None, term: Expr, negative: bool) -> Expr:
+    """Return total + term, or total - term if `negative`; a total of None is absent."""
+    if total is None:
+        return neg(term) if negative else term
+    return sub(total, term) if negative else add(total, term)
+
+
 def neg(a: Expr) -> Expr:
     """Return -a, without a double negation."""
     match a:
@@ -249,7 +251,7 @@ _LEVEL = {"or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRO
 
 
 def number_text(value: Fraction, name: str = "") -> str:
-    """Return a constant as it reads best: its name, a whole number, a short decimal, a ratio."""
+    """Return a constant as its name, a whole number, an exact short decimal or a ratio."""
     if name:
         return name
     if value.denominator == 1:
@@ -259,7 +261,7 @@ def number_text(value: Fraction, name: str = "") -> str:
 
 
 def expr_text(e: Expr, parent: int = _LOOSEST) -> str:
-    """Return `e` with no more parentheses than it needs."""
+    """Return `e` with the fewest parentheses."""
     text, level = _parts(e)
     return f"({text})" if level < parent else text
 

@@ -228,8 +228,5 @@ def write(p: Poly) -> Expr:
     terms.sort(key=lambda term: term[0])
     total: Expr | None = None
     for negative, term in terms:
-        if total is None:
-            total = ir.neg(term) if negative else term
-        else:
-            total = ir.sub(total, term) if negative else ir.add(total, term)
+        total = ir.signed_sum(total, term, negative)
     return ir.ZERO if total is None else total

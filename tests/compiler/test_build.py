@@ -11,7 +11,7 @@ import pytest
 import sympy
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.build import build, state_name
+from lnm_codegen.compiler.build import build
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.verify import verify
 
@@ -176,11 +176,6 @@ def test_names_step_aside():
     assert {"h_2", "z_2", "fired_2"} <= set(targets)
     assert len(targets) == len(set(targets))
     assert not {"h", "z", "fired", "t0"} & set(targets)
-
-
-def test_state_names():
-    """`v_next` belongs to `v`."""
-    assert state_name("v_next") == "v"
 
 
 SCRIPT = """

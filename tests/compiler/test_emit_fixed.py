@@ -1,4 +1,4 @@
-"""`lnm emit` in fixed point: what it writes, how fast, and one line for every mistake."""
+"""`lnm emit` in fixed point: its files, its speed, and one line for every mistake."""
 
 from __future__ import annotations
 
@@ -79,86 +79,49 @@ def test_the_default_format(tmp_path):
 
 
 REFUSED = [
-    (
-        "--format 16.12",
-        "emit: --format is for fixed point, which backend 'torch' has not. Accepted: c, verilog."
-        " Add --backend verilog, say.",
-    ),
-    (
-        "--backend verilog --format 0.3",
-        "--format '0.3': Fixed: width is 0. Accepted: 2 to 32 bits.",
-    ),
-    (
-        "--backend verilog --format 33.3",
-        "--format '33.3': Fixed: width is 33. Accepted: 2 to 32 bits.",
-    ),
-    (
-        "--backend verilog --format -16.12",
-        "--format '-16.12': not a format. Accepted: width.fraction, such as 16.12, or Q4.12.",
-    ),
-    (
-        "--backend verilog --format 16",
-        "--format '16': not a format. Accepted: width.fraction, such as 16.12, or Q4.12.",
-    ),
-    (
-        "--backend verilog --format 16.12 --rounding up",
-        "--format '16.12': Fixed: rounding is 'up'. Accepted: 'half_up', 'truncate', 'convergent'.",
-    ),
-    (
-        "--backend c --rounding truncate",
-        "emit: --rounding is for fixed point. Add --format 16.12, say.",
-    ),
-    (
-        "--backend c --format 16.12 --dtype float64",
-        "emit: --dtype is for floating point. Leave it or --format out.",
-    ),
-    (  # it was left out in silence
-        "--backend verilog --dtype float64",
-        "emit: --dtype is for floating point. Leave it or --format out.",
-    ),
-    (
-        "--backend c --format 16.12 --neurons 3",
-        "emit: --neurons is for circuits. Add --backend verilog, or leave it out.",
-    ),
-    ("--shift-add 3", "emit: --shift-add is for circuits. Add --backend verilog, or leave it out."),
-    ("--backend verilog --neurons 0", "Rtl: neurons is 0. Accepted: 1 to 65536."),
-    (
-        "--backend verilog --forms comb,fast",
-        "Rtl: forms is ('comb', 'fast'). Accepted: some of comb, core, seq, array.",
-    ),
-    (
-        "--backend verilog --coefficients rom",
-        "Rtl: coefficients is 'rom'. Accepted: constant, port, memory.",
-    ),
-    ("--backend verilog --multiplier dsp", "Rtl: multiplier is 'dsp'. Accepted: generic, ecp5."),
+    ("--format 16.12", "'torch'", "c, verilog", "--backend verilog"),
+    ("--backend verilog --format 0.3", "--format: '0.3': width is 0", "from 2 to 32"),
+    ("--backend verilog --format 33.3", "--format: '33.3': width is 33", "from 2 to 32"),
+    ("--backend verilog --format -16.12", "'-16.12'", "such as 16.12, or Q4.12"),
+    ("--backend verilog --format 16", "'16'", "such as 16.12, or Q4.12"),
+    ("--backend verilog --format 16.12 --rounding up", "'up'", "'half_up', 'truncate'"),
+    ("--backend c --rounding truncate", "--rounding", "--format 16.12"),
+    ("--backend c --format 16.12 --dtype float64", "--dtype", "--format"),
+    ("--backend verilog --dtype float64", "--dtype", "--format"),
+    ("--backend c --format 16.12 --neurons 3", "--neurons", "--backend verilog"),
+    ("--shift-add 3", "--shift-add", "--backend verilog"),
+    ("--backend verilog --neurons 0", "Rtl: neurons is 0", "65536"),
+    ("--backend verilog --forms comb,fast", "Rtl: forms", "fast", "seq", "array"),
+    ("--backend verilog --coefficients rom", "Rtl: coefficients is 'rom'", "memory"),
+    ("--backend verilog --multiplier dsp", "Rtl: multiplier is 'dsp'", "ecp5"),
     (
         "--backend verilog --multiplier ecp5 --shift-add 0 --format 20.16",
-        "verilog: lif: a factor in h has 20 bits; the multiplier of ECP5 takes 18. Give narrower"
-        " formats, or multiplier='generic'.",
+        "lif: a factor in h has 20 bits",
+        "18",
+        "multiplier='generic'",
     ),
     (
         "--backend verilog --format 8.7 --set v_threshold=1.5",
-        "lif: parameter 'v_threshold' is 1.5, which does not fit Q1.7: -1 to 0.992188. Give more"
-        " integer bits.",
+        "lif: parameter 'v_threshold' is 1.5, which does not fit Q1.7",
+        "-1 to 0.992188",
     ),
     (
         "--backend verilog --format 8.7 --set v_reset=-3.0",
-        "lif.reset, v_next: the constant -3 does not fit Q1.7, which holds -1 to 0.992188. Give"
-        " more integer bits.",
+        "lif.reset, v_next: the constant -3 does not fit Q1.7",
+        "-1 to 0.992188",
     ),
-    ("--backend verilog --format no.toml", "no.toml: no such file. Give the path of a TOML file."),
-    (
-        "--backend verilog --format no.toml --rounding truncate",
-        "emit: --rounding stands in no.toml. Leave it out.",
-    ),
+    ("--backend verilog --format no.toml", "no.toml", "no such file"),
+    ("--backend verilog --format no.toml --rounding truncate", "no.toml", "--rounding"),
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), REFUSED)
-def test_refused(options, message, tmp_path, capsys):
+@pytest.mark.parametrize(("options", "parts"), [(options, parts) for options, *parts in REFUSED])
+def test_refused(options, parts, tmp_path, capsys):
     """One line, status 2, and no file."""
     status = call("emit", "lif", "--out", tmp_path / "out", *options.split())
-    assert (status, capsys.readouterr().err) == (2, f"error: {message}\n")
+    line = capsys.readouterr().err
+    assert (status, line.count("\n"), line[:7]) == (2, 1, "error: ")
+    assert all(part in line for part in parts), line
     assert not (tmp_path / "out").exists()
 
 
@@ -173,10 +136,8 @@ def test_exp_in_the_step(tmp_path, capsys):
     out = tmp_path / "out"
     status = call("emit", f"{file}:eif", "--backend", "verilog", "--format", "16.12", "--out", out)
     assert status == 2
-    assert capsys.readouterr().err == (
-        "error: eif.charge, h: 'exp' has no fixed-point form. Use a polynomial, or a backend that"
-        " computes in floating point.\n"
-    )
+    line = capsys.readouterr().err
+    assert line.startswith("error: eif.charge, h: 'exp' has no fixed-point form. Use a polynomial")
     assert not out.exists()
 
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.count import Count, Values, count, count_program, values
+from lnm_codegen.ir.count import Count, Values, count, values
 from lnm_codegen.ir.nodes import Const, Kernel, Let, Phase, Port, Role, Var
 
 A, B, C, D = (Var(n) for n in "abcd")
+
+
+def counts_of(neuron: lnm.Neuron, scheme: str = "horner") -> SimpleNamespace:
+    """Return the counts of the four kernels of a program."""
+    program = lnm.lower(neuron, scheme)
+    words = ("prepare", "forward", "backward", "prepare_backward")
+    return SimpleNamespace(**{word: count(getattr(program, word)) for word in words})
 
 
 def kernel(*lets: tuple[str, ir.Expr], results: str) -> Kernel:
@@ -69,7 +77,7 @@ def test_counts_add():
 
 def test_lif():
     """H = inv_tau*x + p0*v: one product and one fused; z, the spike, its 0 or 1, the reset."""
-    program = count_program(lnm.lower(lnm.get("lif")))
+    program = counts_of(lnm.get("lif"))
     assert program.forward == Count(
         multiplications=1, additions=1, fused=1, comparisons=1, selects=2
     )
@@ -84,7 +92,7 @@ def test_lif():
 @pytest.mark.parametrize("degree", range(1, 9))
 def test_lnm(degree):
     """Degree d costs d fused multiply-adds, and 2d + 1 backward, which rebuilds the step."""
-    program = count_program(lnm.lower(lnm.get("lnm", degree=degree)))
+    program = counts_of(lnm.get("lnm", degree=degree))
     assert program.forward == Count(additions=2, fused=degree, comparisons=1, selects=2)
     # Rebuilt: d. The derivative: d - 1. grad_fired and the slope: 1 each. Products: the slope,
     # grad_z, grad_v, and the d terms grad_theta_k = grad_theta_(k-1) * v.
@@ -103,13 +111,13 @@ def test_lnm(degree):
 @pytest.mark.parametrize(("degree", "products"), [(1, 0), (2, 1), (3, 1), (4, 2), (7, 2), (8, 3)])
 def test_estrin_pays_products_for_a_shorter_chain(degree, products):
     """Estrin needs the powers v**2, v**4, v**8 of its pairs, and as many fused as Horner."""
-    forward = count_program(lnm.lower(lnm.get("lnm", degree=degree), "estrin")).forward
+    forward = counts_of(lnm.get("lnm", degree=degree), "estrin").forward
     assert forward == Count(products, 2, degree, comparisons=1, selects=2)
 
 
 def test_functions_by_name():
     """Special functions are counted where they run: plif's sigmoid once per call, not per step."""
-    program = count_program(lnm.lower(lnm.get("plif")))
+    program = counts_of(lnm.get("plif"))
     assert dict(program.prepare.functions) == {"sigmoid": 1}
     assert program.forward.functions == program.backward.functions == ()
 

@@ -23,6 +23,7 @@ from lnm_codegen.ir.nodes import (
 )
 from lnm_codegen.ir.types import BOOL
 from lnm_codegen.ir.verify import verify
+from tests.refusals import refused
 from tests.strategies import few, neurons
 
 V, X, A, B = Var("v"), Var("x"), Var("a"), Var("b")
@@ -43,59 +44,59 @@ def test_a_valid_kernel_is_returned():
 
 
 BROKEN = [
-    (kernel((A, B)), "k: 'a' reads 'b' before it is bound."),
-    (kernel((A, ir.add(A, V))), "k: 'a' reads 'a' before it is bound."),
+    (kernel((A, B)), "'a' reads 'b' before it is bound"),
+    (kernel((A, ir.add(A, V))), "'a' reads 'a' before it is bound"),
     (
         kernel((A, ir.add(V, B)), (B, X)),
-        "k: 'a' reads 'b' before it is bound.",
+        "'a' reads 'b' before it is bound",
     ),
-    (kernel((A, Var("v", BOOL))), "k: 'a' reads 'v' before it is bound."),
-    (kernel((A, V), (A, X)), "k: 'a' is bound twice."),
-    (kernel((V, X), results=(V,)), "k: 'v' is bound twice."),
+    (kernel((A, Var("v", BOOL))), "'a' reads 'v' before it is bound"),
+    (kernel((A, V), (A, X)), "'a' is bound twice"),
+    (kernel((V, X), results=(V,)), "'v' is bound twice"),
     (
         kernel((C, POSITIVE), (Var("c"), X), results=(C,)),
-        "k: 'c' is bound twice.",
+        "'c' is bound twice",
     ),
-    (kernel((B, V)), "k: the result 'a' is never bound."),
-    (kernel((C, POSITIVE), results=(Var("c"),)), "k: the result 'c' is never bound."),
-    (kernel((A, V), results=(A, A)), "k: two ports share a name: a, a."),
+    (kernel((B, V)), "the result 'a' is never bound"),
+    (kernel((C, POSITIVE), results=(Var("c"),)), "the result 'c' is never bound"),
+    (kernel((A, V), results=(A, A)), "two ports share a name: a, a"),
     (
         kernel((A, V), inputs=(*INPUTS, Port(X, Role.PARAM))),
-        "k: two ports share a name: v, x, x.",
+        "two ports share a name: v, x, x",
     ),
-    (kernel((A, POSITIVE)), "k: 'a' differs in type from its value."),
+    (kernel((A, POSITIVE)), "'a' differs in type from its value"),
     (
         kernel((C, ir.add(V, X)), results=(C,)),
-        "k: 'c' differs in type from its value.",
+        "'c' differs in type from its value",
     ),
     (
         kernel((A, ir.neg(POSITIVE))),
-        "k: 'a' has a bool as operand.",
+        "'a' has a bool as operand",
     ),
-    (kernel((A, Select(V, V, X))), "k: 'a' has a real as operand."),
+    (kernel((A, Select(V, V, X))), "'a' has a real as operand"),
     (
         kernel((A, Select(POSITIVE, POSITIVE, X))),
-        "k: 'a' has a bool as operand.",
+        "'a' has a bool as operand",
     ),
     (
         kernel((C, Binary(BinaryOp.AND, POSITIVE, V)), results=(C,)),
-        "k: 'c' has a real as operand.",
+        "'c' has a real as operand",
     ),
     (
         kernel((C, ir.Unary(ir.UnaryOp.NOT, V)), results=(C,)),
-        "k: 'c' has a real as operand.",
+        "'c' has a real as operand",
     ),
     (
         kernel((C, Compare(CompareOp.EQ, POSITIVE, V)), results=(C,)),
-        "k: 'c' has a bool as operand.",
+        "'c' has a bool as operand",
     ),
     (
         kernel((A, ir.mul(V, ir.add(X, POSITIVE)))),
-        "k: 'a' has a bool as operand.",
+        "'a' has a bool as operand",
     ),
     (
         kernel((C, Spike(V, X)), results=(C,)),
-        "k: 'c' has a slope that reads more than its argument.",
+        "'c' has a slope that reads more than its argument",
     ),
 ]
 
@@ -105,9 +106,8 @@ BROKEN = [
 )
 def test_broken_kernels(broken, message):
     """The message names the kernel and the Let."""
-    with pytest.raises(lnm.InternalError) as caught:
+    with refused(lnm.InternalError, "k", message):
         verify(broken)
-    assert str(caught.value) == f"{message} This is a bug of lnm_codegen; please report it."
 
 
 @few

@@ -1,1 +1,1 @@
-"""The fixed-point level of the IR: integers, every shift, rounding and saturation a node."""
+"""Fixed-point IR: integers, with a node for every shift, rounding and saturation."""

@@ -1,4 +1,4 @@
-"""What integers a node can have: intervals, by which a clamp that never acts is found."""
+"""Interval analysis of fixed-point kernels: the integers that each node can have."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def spans(kernel: fx.Kernel, constants: Mapping[str, int]) -> dict[str, Span]:
     """Return the span of every number of a kernel by name.
 
     Args:
-        kernel: What `quantize` made; its inputs may be any integer of their bits.
-        constants: Parameters that do not change, by name.
+        kernel: From `quantize`; its inputs may be any integer of their bits.
+        constants: Integers of the parameters that do not change, by name.
     """
     env: dict[str, Span] = {}
     for port in kernel.inputs:
@@ -33,7 +33,7 @@ def spans(kernel: fx.Kernel, constants: Mapping[str, int]) -> dict[str, Span]:
 
 
 def span(e: fx.Expr, env: Mapping[str, Span]) -> Span:
-    """Return the span of a number, given those of the names it reads."""
+    """Return the span of a number from those of the names that it reads."""
     match e:
         case fx.Const(integer, _, _):
             return integer, integer
@@ -70,7 +70,7 @@ def span(e: fx.Expr, env: Mapping[str, Span]) -> Span:
 
 
 def always_fits(e: fx.Saturate, env: Mapping[str, Span]) -> bool:
-    """Say whether a Saturate never changes its operand."""
+    """Report whether a Saturate never changes its operand."""
     low, high = span(e.arg, env)
     bits = Bits(e.width, 0)
     return bits.low <= low and high <= bits.high

@@ -52,7 +52,6 @@ class Var(_Node, Variable):
 class Negate(_Node):
     """-arg, exact: one bit more."""
 
-    OPERANDS = ("arg",)
     arg: Expr
 
 
@@ -67,7 +66,6 @@ class SumOp(Enum):
 class Sum(_Node):
     """`lhs op rhs`, exact, of two numbers with the point at one place: one bit more."""
 
-    OPERANDS = ("lhs", "rhs")
     op: SumOp
     lhs: Expr
     rhs: Expr
@@ -77,7 +75,6 @@ class Sum(_Node):
 class Product(_Node):
     """lhs * rhs, exact: the widths add, and so do the fractions."""
 
-    OPERANDS = ("lhs", "rhs")
     lhs: Expr
     rhs: Expr
 
@@ -86,7 +83,6 @@ class Product(_Node):
 class Shift(_Node):
     """`arg` with `places` zeros behind it, so that its point meets another's."""
 
-    OPERANDS = ("arg",)
     arg: Expr
     places: int
 
@@ -95,7 +91,6 @@ class Shift(_Node):
 class Round(_Node):
     """`arg` without its last `places` bits: one bit wider than what is left, but for TRUNCATE."""
 
-    OPERANDS = ("arg",)
     arg: Expr
     places: int
     rounding: Rounding
@@ -105,7 +100,6 @@ class Round(_Node):
 class Saturate(_Node):
     """`arg` brought to `width` bits: what does not fit becomes the nearest number that does."""
 
-    OPERANDS = ("arg",)
     arg: Expr
     width: int
 
@@ -114,7 +108,6 @@ class Saturate(_Node):
 class Compare(_Node):
     """`lhs op rhs`, a condition, of two numbers with the point at one place."""
 
-    OPERANDS = ("lhs", "rhs")
     op: CompareOp
     lhs: Expr
     rhs: Expr
@@ -124,7 +117,6 @@ class Compare(_Node):
 class Not(_Node):
     """The opposite of a condition."""
 
-    OPERANDS = ("arg",)
     arg: Expr
 
 
@@ -132,7 +124,6 @@ class Not(_Node):
 class Both(_Node):
     """Two conditions hold."""
 
-    OPERANDS = ("lhs", "rhs")
     lhs: Expr
     rhs: Expr
 
@@ -141,7 +132,6 @@ class Both(_Node):
 class Either(_Node):
     """One of two conditions holds, or both."""
 
-    OPERANDS = ("lhs", "rhs")
     lhs: Expr
     rhs: Expr
 
@@ -150,7 +140,6 @@ class Either(_Node):
 class Select(_Node):
     """`then` where `cond` holds, else `orelse`: two numbers with the point at one place."""
 
-    OPERANDS = ("cond", "then", "orelse")
     cond: Expr
     then: Expr
     orelse: Expr

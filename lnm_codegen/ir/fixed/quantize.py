@@ -1,10 +1,10 @@
-"""Real kernels to fixed-point kernels: every format, shift, rounding and saturation decided here.
+"""Quantization of real kernels: every format, shift, rounding and saturation is decided here.
 
-A product is exact. A sum of products (a multiply-add of Horner's scheme) is exact too, and rounded
-once to the format of its node, then saturated; any other sum saturates. What a product or a sum
-takes are nodes, each with a format of its own: a nested expression becomes the node `<let>_1`,
-`<let>_2`, ... A product with a spike is a choice between its factor and zero. Comparisons are
-exact: what serves comparisons alone is neither rounded nor saturated.
+A product is exact. A sum of products (a multiply-add of Horner's scheme) is exact too; it is
+rounded once to the format of its node, then saturated. Any other sum saturates. The operands of
+products and sums are nodes with formats of their own: a nested expression becomes the node
+`<let>_1`, `<let>_2`, ... A product with a spike selects between the other factor and zero. A value
+that only comparisons read is neither rounded nor saturated, so that comparisons are exact.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from lnm_codegen.ir import nodes as real
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.fixed.spec import FixedSpec
+from lnm_codegen.ir.names import names_of
 from lnm_codegen.ir.nodes import BinaryOp, UnaryOp
 from lnm_codegen.ir.operators import CompareOp, Phase, Role
+from lnm_codegen.ir.polynomial import is_product
 from lnm_codegen.ir.types import BOOL, MOST_BITS, REAL, Bits, Fixed
 
 
@@ -26,27 +28,24 @@ def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
     """Return the fixed-point program of the forward step.
 
     Raises:
-        UnsupportedError: A function or a division in the step; a number wider than the models hold.
-        ModelError: A constant that does not fit, a spec that names no node.
+        UnsupportedError: A function or a division in the step; an intermediate of more than
+            `MOST_BITS` bits.
+        ModelError: A constant that does not fit its format; a name of the spec that is no node.
     """
     kernel = _Quantizer(program.forward, spec).kernel()
-    after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}  # has the state's own format
+    after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}  # these have v's format
     names = [p.var.name for p in kernel.inputs]
     names += [let.target.name for let in kernel.body if let.target.name not in after]
     for name, _ in spec.nodes:
         if name not in names:
-            raise ModelError(
-                program.name,
-                f"the spec names {name!r}, which is no node",
-                names,
-                "Name one of these, or give the neuron the arguments that the spec was found for.",
-            )
+            remedy = "Name one of these, or give the neuron the arguments that the spec is for."
+            raise ModelError(program.name, f"the spec has a format for {name!r}, which is no node", names, remedy)
     return fx.Program(program.name, spec, program.prepare, kernel)
 
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """What is added: `magnitude`, exact, with a sign in front."""
+    """Addend: an exact magnitude and its sign."""
 
     magnitude: fx.Expr
     negative: bool = False
@@ -58,9 +57,8 @@ class _Quantizer:
         self._body: list[fx.Let] = []
         self._exact = _compared_only(source)
         self._vars: dict[str, fx.Var] = {}
-        self._taken = {let.target.name for let in source.body}
-        self._taken |= {p.var.name for p in (*source.inputs, *source.results)}
-        self._states = {p.var.name for p in source.inputs if p.role is Role.STATE}
+        self._names = names_of(source)
+        self._after = {f"{name}_next": name for name in source.input_names(Role.STATE)}
         self._let: real.Let = real.Let(real.Var(""), real.ZERO, Phase.CHARGE)
 
     def kernel(self) -> fx.Kernel:
@@ -82,27 +80,23 @@ class _Quantizer:
         if let.target.type is BOOL:
             return self._emit(name, self._condition(value))
         flag = self._flag(value)
-        if flag is not None and not self._is_state(name):
+        if flag is not None and name not in self._after:
             return self._emit(name, flag)
         if name in self._exact:
             return self._emit(name, self._sum(value))
         return self._emit(name, self._cast(self._sum(value), self._format(name)))
 
-    def _is_state(self, name: str) -> bool:
-        return name.removesuffix("_next") in self._states and name.endswith("_next")
-
     def _format(self, name: str) -> Fixed:
-        return self._spec[name.removesuffix("_next") if self._is_state(name) else name]
+        """Return the format of a node; a state has one format before and after the step."""
+        return self._spec[self._after.get(name, name)]
 
     def _emit(self, name: str, value: fx.Expr) -> fx.Var:
         for node in fx.walk(value):
             kind = fx.type_of(node)
             if isinstance(kind, Bits) and kind.width > MOST_BITS:
-                raise UnsupportedError(
-                    self._where(),
-                    f"an exact intermediate has {kind.width} bits; the models hold {MOST_BITS}",
-                    remedy="Give narrower formats.",
-                )
+                problem = f"an exact intermediate has {kind.width} bits"
+                accepted = f"at most {MOST_BITS} bits"
+                raise UnsupportedError(self._where(), problem, accepted, "Give narrower formats.")
         var = fx.Var(name, fx.type_of(value))
         self._body.append(fx.Let(var, value, self._let.phase))
         return var
@@ -139,7 +133,7 @@ class _Quantizer:
         return fx.Compare(op, a, b)
 
     def _flag(self, e: real.Expr) -> fx.Expr | None:
-        """Return the condition whose number, 1 or 0, `e` is, if it is one."""
+        """Return the condition if `e` is one as the number 1 or 0, else None."""
         match e:
             case real.Select(cond, then, orelse) if (then, orelse) == (real.ONE, real.ZERO):
                 return self._condition(cond)
@@ -158,7 +152,7 @@ class _Quantizer:
     def _term(self, e: real.Expr) -> _Term:
         match e:
             case real.Unary(UnaryOp.NEG, arg):
-                inner = self._term(arg) if _is_product(arg) else _Term(self._node(arg))
+                inner = self._term(arg) if is_product(arg) else _Term(self._node(arg))
                 return _Term(inner.magnitude, not inner.negative)
             case real.Binary(BinaryOp.ADD, lhs, rhs):
                 return self._added(self._addend(lhs), self._addend(rhs))
@@ -179,12 +173,9 @@ class _Quantizer:
                 return _Term(self._node(e))
 
     def _addend(self, e: real.Expr) -> _Term:
-        """Return what stands beside a plus: a product as it is, anything else as a node."""
-        if _is_product(e):
-            return self._term(e)
-        if isinstance(e, real.Unary) and e.op is UnaryOp.NEG:
-            return self._term(e)
-        return _Term(self._node(e))
+        """Return an operand of a sum: a product or a negation exactly, anything else as a node."""
+        negated = isinstance(e, real.Unary) and e.op is UnaryOp.NEG
+        return self._term(e) if negated or is_product(e) else _Term(self._node(e))
 
     def _added(self, a: _Term, b: _Term) -> _Term:
         left, right = self._aligned(a.magnitude, b.magnitude)
@@ -194,22 +185,19 @@ class _Quantizer:
         return _Term(fx.Sum(op, left, right), a.negative)
 
     def _product(self, lhs: real.Expr, rhs: real.Expr) -> _Term:
-        negative = False
-        factors = []
-        for factor in (lhs, rhs):
-            while isinstance(factor, real.Unary) and factor.op is UnaryOp.NEG:
-                factor, negative = factor.arg, not negative
-            factors.append(factor)
-        for factor, other in ((factors[0], factors[1]), (factors[1], factors[0])):
+        a, a_negative = _magnitude(lhs)
+        b, b_negative = _magnitude(rhs)
+        negative = a_negative != b_negative
+        for factor, other in ((a, b), (b, a)):
             flag = self._flag(factor)
             if flag is not None:
                 value = self._node(other)
                 zero = fx.Const(0, fx.bits_of(value), Fraction(0))
                 return _Term(fx.Select(flag, value, zero), negative)
-        return _Term(fx.Product(self._node(factors[0]), self._node(factors[1])), negative)
+        return _Term(fx.Product(self._node(a), self._node(b)), negative)
 
     def _node(self, e: real.Expr) -> fx.Expr:
-        """Return a node: a name, a constant, or what becomes a Let with a format of its own."""
+        """Return a name or a constant; any other expression becomes a Let with its own format."""
         flag = self._flag(e)
         if flag is not None:
             bits = Bits(2, 0)
@@ -223,33 +211,18 @@ class _Quantizer:
             case real.Call(fn, _):
                 raise self._unsupported(repr(fn.value))
             case real.Binary(BinaryOp.DIV, _, _):
-                raise self._unsupported("a division by what changes from step to step")
+                raise self._unsupported("a division by a value that changes from step to step")
         exact = self._sum(e)
-        name = self._fresh()
+        name = self._names.numbered(f"{self._let.target.name}_", 1)
         return self._emit(name, self._cast(exact, self._spec[name]))
 
     def _constant(self, value: Fraction) -> fx.Const:
         bits = self._format(self._let.target.name).bits
         integer = bits.nearest(value)
         if not bits.holds(integer):
-            low, high = bits.interval
-            raise ModelError(
-                self._where(),
-                (
-                    f"the constant {float(value):g} does not fit {bits}, which holds {float(low):g} to "
-                    f"{float(high):g}"
-                ),
-                remedy="Give more integer bits.",
-            )
+            problem = f"the constant {float(value):g} does not fit {bits}"
+            raise ModelError(self._where(), problem, bits.limits, "Give more integer bits.")
         return fx.Const(integer, bits, value)
-
-    def _fresh(self) -> str:
-        k = 1
-        stem = self._let.target.name
-        while f"{stem}_{k}" in self._taken:
-            k += 1
-        self._taken.add(f"{stem}_{k}")
-        return f"{stem}_{k}"
 
     def _unsupported(self, what: str) -> UnsupportedError:
         return UnsupportedError(
@@ -260,13 +233,13 @@ class _Quantizer:
 
     @staticmethod
     def _aligned(a: fx.Expr, b: fx.Expr) -> tuple[fx.Expr, fx.Expr]:
-        """Return both with the point at one place."""
+        """Return both numbers with their points aligned."""
         places = fx.bits_of(a).frac - fx.bits_of(b).frac
         return _shifted(a, -places), _shifted(b, places)
 
     @staticmethod
     def _cast(e: fx.Expr, to: Fixed) -> fx.Expr:
-        """Return `e` rounded and saturated to a format, where it is not of it already."""
+        """Return `e` rounded and saturated to a format, unless it has that format."""
         places = fx.bits_of(e).frac - to.frac
         if places > 0:
             e = fx.Round(e, places, to.rounding)
@@ -284,12 +257,16 @@ def _shifted(e: fx.Expr, places: int) -> fx.Expr:
     return fx.Shift(e, places)
 
 
-def _is_product(e: real.Expr) -> bool:
-    return isinstance(e, real.Binary) and e.op is BinaryOp.MUL
+def _magnitude(e: real.Expr) -> tuple[real.Expr, bool]:
+    """Return `e` without its signs, and whether it is negated."""
+    negative = False
+    while isinstance(e, real.Unary) and e.op is UnaryOp.NEG:
+        e, negative = e.arg, not negative
+    return e, negative
 
 
 def _compared_only(kernel: real.Kernel) -> set[str]:
-    """Return the Lets that nothing but comparisons reads."""
+    """Return the names of the Lets that only comparisons read."""
     compared: set[str] = set()
     other = {p.var.name for p in kernel.results}
     for let in kernel.body:

@@ -79,7 +79,7 @@ class Reader:
             enum = _ENUMS[kind]
             return enum(require_one_of(where, "the value", value, [e.value for e in enum]))
         match kind:
-            case "Expr" | "E":
+            case "Expr" | "Slope" | "E":
                 return self._node([w for w in self._table if w[0].islower()], value, where)
             case "Var" | "V":
                 return self._node(["var"], value, where)

@@ -1,27 +1,27 @@
-"""Which format every node of a fixed-point program has."""
+"""Formats of the nodes of a fixed-point program."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.types import Fixed
+from lnm_codegen.validation import wrong
 
 
 @dataclass(frozen=True, slots=True)
 class FixedSpec:
     """Formats by the names of nodes: states, inputs, prepared parameters and Lets.
 
-    A node that is not named has the format `default`, constants too. A state has one format before
-    and after the step. `print(lnm.quantize(neuron, spec))` shows the names.
+    A state has one format before and after the step. `print(lnm.quantize(neuron, spec))` shows the
+    names.
 
     Args:
-        default: A `Fixed`.
-        nodes: Name -> `Fixed`.
+        default: Format of constants and of every other node.
+        nodes: Name -> format.
 
     Raises:
-        ModelError: Something that is no `Fixed`.
+        ModelError: A format that is no `Fixed`.
     """
 
     default: Fixed
@@ -35,9 +35,7 @@ class FixedSpec:
         named = tuple(nodes.items()) if isinstance(nodes, Mapping) else tuple(nodes)
         for word, value in (("default", default), *named):
             if not isinstance(value, Fixed):
-                raise ModelError(
-                    "FixedSpec", f"{word} is {value!r}", "a format, such as lnm.Fixed(16, 12)"
-                )
+                raise wrong("FixedSpec", word, value, "a format, such as lnm.Fixed(16, 12)")
         object.__setattr__(self, "default", default)
         object.__setattr__(self, "nodes", named)
 
@@ -47,13 +45,9 @@ class FixedSpec:
 
 
 def spec_of(spec: Fixed | FixedSpec, where: str) -> FixedSpec:
-    """Return a `FixedSpec` for what a user gave.
-
-    Raises:
-        ModelError: Neither a `Fixed` nor a `FixedSpec`.
-    """
+    """Return a `Fixed` or a `FixedSpec` as a `FixedSpec`; anything else is a ModelError."""
     if isinstance(spec, Fixed):
         return FixedSpec(spec)
     if not isinstance(spec, FixedSpec):
-        raise ModelError(where, f"spec is {spec!r}", "lnm.Fixed(16, 12) or an lnm.FixedSpec")
+        raise wrong(where, "spec", spec, "lnm.Fixed(16, 12) or an lnm.FixedSpec")
     return spec

@@ -13,26 +13,12 @@ For a Let y = e(u, ...) with adjoint grad_y, every u receives grad_y * de/du:
 
 from __future__ import annotations
 
+from functools import reduce
+
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import names_of, spikes_of
-from lnm_codegen.ir.nodes import (
-    BinaryOp,
-    Call,
-    Const,
-    Detach,
-    Expr,
-    Fn,
-    Kernel,
-    Let,
-    Phase,
-    Port,
-    Role,
-    Select,
-    Spike,
-    UnaryOp,
-    Var,
-)
+from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, UnaryOp, Var
 from lnm_codegen.ir.polynomial import Poly, Reader, derivative, is_polynomial, product, write
 from lnm_codegen.ir.types import BOOL
 
@@ -54,7 +40,7 @@ class _Backward:
         self._spikes = spikes_of(kernel)
         self._terms: dict[Var, list[Expr]] = {}
         self._body: list[Let] = [
-            Let(x.target, x.value.arg if isinstance(x.value, Detach) else x.value, x.phase)
+            Let(x.target, x.value.arg if isinstance(x.value, ir.Detach) else x.value, x.phase)
             for x in kernel.body
         ]
 
@@ -81,10 +67,8 @@ class _Backward:
         return target
 
     def _total(self, var: Var) -> Expr | None:
-        total: Expr | None = None
-        for term in self._terms.get(var, []):
-            total = term if total is None else ir.add(total, term)
-        return total
+        terms = self._terms.get(var)
+        return reduce(ir.add, terms) if terms else None
 
     def _give(self, var: Expr, term: Expr) -> None:
         if isinstance(var, Var):
@@ -92,27 +76,24 @@ class _Backward:
 
     def _reverse(self, let: Let) -> None:
         total = self._total(let.target)
-        if total is None or isinstance(let.value, Const | Detach):
+        if total is None or isinstance(let.value, ir.Const | ir.Detach):
             return
         if isinstance(let.value, Var):  # a copy passes its gradient on
             self._give(let.value, total)
             return
-        grad = total
-        if not isinstance(total, Var):
-            grad = self._let(f"grad_{let.target.name}", total)
+        grad = total if isinstance(total, Var) else self._let(f"grad_{let.target.name}", total)
         match let.value:
-            case Spike(arg, slope):
-                factor = slope
+            case ir.Spike(arg, slope):
                 if not ir.is_atom(slope):
-                    factor = self._let(f"slope_{let.target.name}", slope)
-                self._give(arg, _scaled(grad, factor))
-            case Select(cond, then, orelse):
+                    slope = self._let(f"slope_{let.target.name}", slope)
+                self._give(arg, _scaled(grad, slope))
+            case ir.Select(cond, then, orelse):
                 self._select(grad, cond, then, orelse)
             case ir.Binary(BinaryOp.DIV, a, b):
                 quotient = self._let(f"grad_{let.target.name}_div", ir.div(grad, b))
                 self._give(a, quotient)
                 self._give(b, ir.neg(ir.mul(quotient, let.target)))
-            case Call(fn, arg):
+            case ir.Call(fn, arg):
                 self._give(arg, _call(fn, grad, arg, let.target))
             case ir.Compare() | ir.Unary(UnaryOp.NOT, _) | ir.Binary(BinaryOp.AND | BinaryOp.OR):
                 pass
@@ -123,9 +104,9 @@ class _Backward:
 
     def _select(self, grad: Expr, cond: Expr, then: Expr, orelse: Expr) -> None:
         if isinstance(then, Var):
-            self._give(then, Select(cond, grad, ir.ZERO))
+            self._give(then, ir.Select(cond, grad, ir.ZERO))
         if isinstance(orelse, Var):
-            self._give(orelse, Select(cond, ir.ZERO, grad))
+            self._give(orelse, ir.Select(cond, ir.ZERO, grad))
         if isinstance(cond, Var) and self._spikes.get(cond) is not None:
             self._give(cond, _scaled(grad, _difference(then, orelse)))
 
@@ -148,9 +129,9 @@ class _Backward:
 
 def _scaled(grad: Expr, factor: Expr) -> Expr:
     match factor:
-        case Const(value=one) if one == 1:
+        case ir.Const(value=one) if one == 1:
             return grad
-        case Const(value=minus_one) if minus_one == -1:
+        case ir.Const(value=minus_one) if minus_one == -1:
             return ir.neg(grad)
         case ir.Unary(UnaryOp.NEG, arg):
             return ir.neg(_scaled(grad, arg))
@@ -163,8 +144,8 @@ def _difference(a: Expr, b: Expr) -> Expr:
         return a
     if a == ir.ZERO:
         return ir.neg(b)
-    if isinstance(a, Const) and isinstance(b, Const):
-        return Const(a.value - b.value)
+    if isinstance(a, ir.Const) and isinstance(b, ir.Const):
+        return ir.Const(a.value - b.value)
     return ir.sub(a, b)
 
 
@@ -182,6 +163,6 @@ def _call(fn: Fn, grad: Expr, x: Expr, y: Expr) -> Expr:
         case Fn.SIGMOID:
             return ir.mul(grad, ir.mul(y, ir.sub(ir.ONE, y)))
         case Fn.SIN:
-            return ir.mul(grad, Call(Fn.COS, x))
+            return ir.mul(grad, ir.Call(Fn.COS, x))
         case Fn.COS:
-            return ir.neg(ir.mul(grad, Call(Fn.SIN, x)))
+            return ir.neg(ir.mul(grad, ir.Call(Fn.SIN, x)))

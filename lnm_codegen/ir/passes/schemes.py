@@ -178,13 +178,11 @@ class _Term:
     is_input: bool
 
     def added_to(self, total: Expr | None) -> Expr:
-        if total is None:
-            return ir.neg(self.magnitude) if self.negative else self.magnitude
         match self.magnitude:
-            case ir.Binary(ir.BinaryOp.MUL, a, b):
+            case ir.Binary(ir.BinaryOp.MUL, a, b) if total is not None:
                 return Fma(ir.neg(a) if self.negative else a, b, total)
             case e:
-                return ir.sub(total, e) if self.negative else ir.add(total, e)
+                return ir.signed_sum(total, e, self.negative)
 
 
 def _first(terms: Sequence[_Term]) -> int:
