@@ -18,6 +18,11 @@ from lnm_codegen.backends.names import c_scopes, marked, renamed, require_no_col
 from lnm_codegen.backends.plan import FAR, Field, Plan, plan_of
 from lnm_codegen.backends.render import render
 
+FLAGS = (
+    "-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-fopenmp",
+    "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
+)  # fmt: skip
+"""Flags of the C++ compiler under which the kernels compute what the interpreter computes."""
 CHUNK = 16
 """Time steps from one saved state to the next, and of the backward's unit of work."""
 

@@ -20,7 +20,7 @@ def example_source(plan: Plan) -> str:
     sequences = (*model.inputs, *model.outputs)
     declarations = [
         *(f"static {real} {q}_seq[{_SIZE}], grad_{q}_seq[{_SIZE}];" for q in sequences),
-        *(f"const {real} {s.name}_init = {number(s.init, model.real)};" for s in model.states),
+        *(f"const {real} {s.name}_init = {number_of(s.init, model.real)};" for s in model.states),
         *(line for p in model.params for line in _parameter(p, model.real, k)),
         f"{real} *checkpoints = ({real} *)malloc(sizeof({real}) *"
         f" {model.name}_checkpoints(TIME_STEPS, NEURONS) + 1);",
@@ -85,9 +85,9 @@ def _parameter(p: Param, real: str, k: str) -> tuple[str, ...]:
 def init_numbers(p: Param, real: str) -> str:
     """Return the initial numbers of one value of a parameter, in braces."""
     values = p.init if isinstance(p.init, tuple) else (p.init,) * (p.size or 1)
-    return f"{{{', '.join(number(value, real) for value in values)}}}"
+    return f"{{{', '.join(number_of(value, real) for value in values)}}}"
 
 
-def number(init: object, real: str) -> str:
+def number_of(init: object, real: str) -> str:
     """Return an initial number as a literal; 0 for a function."""
     return literal(init if isinstance(init, float) else 0.0, real)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lnm_codegen.backends.c.example import init_numbers
-from lnm_codegen.backends.c.example import number as init_number
+from lnm_codegen.backends.c.example import init_numbers, number_of
 from lnm_codegen.backends.c.expr import c_type
 from lnm_codegen.backends.cuda.plan import CudaPlan
 from lnm_codegen.backends.render import render
@@ -32,7 +31,7 @@ def example_source(cuda: CudaPlan) -> str:
         *(f"Array<number> {o}_seq({sequence});" for o in model.outputs),
         *(f"Array<number> grad_{o}_seq(ones<number>({sequence}));" for o in model.outputs),
         *(
-            f"Array<{real}> {s.name}_init(std::vector<{real}>{{{init_number(s.init, model.real)}}});"
+            f"Array<{real}> {s.name}_init(std::vector<{real}>{{{number_of(s.init, model.real)}}});"
             for s in model.states
         ),
         *(line for p in model.params for line in _parameter(p, model.real)),

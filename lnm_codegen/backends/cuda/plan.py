@@ -77,7 +77,7 @@ class CudaPlan:
 
     @property
     def by_rows(self) -> bool:
-        """Whether a parameter is per channel or neuron, so that tiles follow the axis of a sample."""
+        """Whether a parameter is per channel or neuron; tiles then follow the axis of a sample."""
         return self.plan.finest != "layer"
 
     @property
@@ -112,8 +112,8 @@ class CudaPlan:
     def _registers(self, chunk: int) -> float:
         """Return the number of 32-bit registers that the backward of a chunk needs.
 
-        They hold the states and inputs of every step of the chunk, a sum for each term, the prepared
-        parameters and the gradients of the states.
+        They hold the states and inputs of every step of the chunk, a sum for each term, the
+        prepared parameters and the gradients of the states.
         """
         words, io_words = self.real_bytes // 4, self.io_bytes / 4
         pers = [self.plan.per[q] for q in self.plan.prepared]
@@ -126,7 +126,7 @@ class CudaPlan:
     # ---- sizes ----
 
     def width(self, sample: int) -> int:
-        """Return the number of neurons of a sample in a tile, if tiles follow the axis of a sample."""
+        """Return the neurons of a sample in a tile, where tiles follow the axis of a sample."""
         width = 8
         while width < 128 and width < sample:
             width *= 2
@@ -161,7 +161,7 @@ class CudaPlan:
     # ---- launches ----
 
     def forward_launches(self, neurons: int, sample: int) -> tuple[Launch, ...]:
-        """Return the launches of a forward: one. The caller sets the sums of counts to zero before."""
+        """Return the launches of a forward: one. The caller sets sums of counts to zero first."""
         grid = self._grid(neurons, sample)
         name = f"{self.name}_forward_kernel"
         return (Launch(name, grid, self.forward_threads, self.forward_shared),)

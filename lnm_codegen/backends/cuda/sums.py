@@ -1,10 +1,10 @@
 """Source of the second launch of a backward, the reduction: sums over tiles to gradients.
 
 A job computes the gradients of the parameters of one granularity. If they depend on terms of the
-same granularity alone, one thread runs `prepare_backward` once for each group (the layer, a channel,
-a neuron of the sample), with 0 for all other terms. If they depend on finer terms too, the job runs
-`prepare_backward` for each value of the finest term and adds up the results; a coarser term counts
-at the first value of its group.
+same granularity alone, one thread runs `prepare_backward` once for each group (the layer, a
+channel, a neuron of the sample), with 0 for all other terms. If they depend on finer terms too, the
+job runs `prepare_backward` for each value of the finest term and adds up the results; a coarser
+term counts at the first value of its group.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ def _argument(port: fx.Port) -> str:
 
 class _Table(NamedTuple):
     name: str
-    count: int
+    size: int
     format: str
     lines: tuple[str, ...]
 

@@ -1,119 +1,120 @@
-"""An installable folder around a neuron's generated sources: it needs PyTorch, and nothing of ours.
+"""Installable package of a neuron: it requires PyTorch, and nothing of this project.
 
-    pyproject.toml, README.md
-    <name>/__init__.py    the function <name> and the layer <Name>
-    <name>/model.py       names, types, parameters
-    <name>/function.py    checks and the autograd.Function      one text for every target
-    <name>/layer.py       the torch.nn.Module
-    <name>/kernels.py     the target's kernels on tensors       and what builds and launches them
-    <name>/...            the sources as the backend emits them
-    tests/                the package against the torch backend's module
-
-`package_view.py` says what the common files are filled with, `package_targets.py` what a target
-adds.
+pyproject.toml, README.md
+<name>/__init__.py    the function <name> and the layer <Name>
+<name>/model.py       names, types, parameters
+<name>/function.py    argument validation and the autograd.Function    equal for all targets
+<name>/layer.py       the torch.nn.Module
+<name>/kernels.py     the target's kernels on tensors                  and their loader
+<name>/...            the sources of the backend
+tests/                the package against the module of the torch backend
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model, Source
-from lnm_codegen.backends.package.targets import TARGETS
-from lnm_codegen.backends.package.view import PackageView, package_view
-from lnm_codegen.backends.plan import plan_of
-from lnm_codegen.backends.render import render
+from lnm_codegen.backends.names import MARK, collisions, marked, python_scopes, renamed
+from lnm_codegen.backends.package.targets import TARGETS, Target
+from lnm_codegen.backends.package.view import package_view
+from lnm_codegen.backends.plan import Plan, plan_of
+from lnm_codegen.backends.render import render_files
+from lnm_codegen.backends.triton.host import function_name
 from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.validation import listed, wrong
 
-_COMMON = {
-    "__init__.py": "init.py.j2",
-    "model.py": "model.py.j2",
-    "function.py": "function.py.j2",
-    "layer.py": "layer.py.j2",
-}
-_TAKEN = frozenset(
-    """torch triton numpy pytest cuda setuptools reference kernels generated launches Sequence
-    run_sequence run bits evaluate leaf per_neuron package_run reference_run Arguments Layer INPUTS
-    IO OUTPUTS PARAMETERS REAL STATES DEVICES DEVICE SAMPLE NEURONS NOISE VISIBLE TOLERANCE
-    obstacle pytestmark""".split()
-)
-"""Names that a package has or imports itself, and so cannot have."""
-_MODULE_ATTRIBUTES = frozenset(
-    """training forward backward T_destination call_super_init dump_patches add_module apply
-    bfloat16 buffers children compile cpu cuda double eval extra_repr float get_buffer
-    get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia named_buffers
-    named_children named_modules named_parameters parameters register_backward_hook register_buffer
+_REQUIRED = ("torch", "triton", "numpy", "pytest", "setuptools", "cuda")
+"""Modules that a package, its test or its build imports, and must not hide."""
+
+MODULE_ATTRIBUTES = frozenset(
+    """training forward T_destination call_super_init dump_patches add_module apply bfloat16
+    buffers children compile cpu cuda double eval extra_repr float get_buffer get_extra_state
+    get_parameter get_submodule half ipu load_state_dict modules mtia named_buffers named_children
+    named_modules named_parameters parameters register_backward_hook register_buffer
     register_forward_hook register_forward_pre_hook register_full_backward_hook
     register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter
     register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
     set_submodule share_memory state_dict to to_empty train type xpu zero_grad""".split()
 )
-"""What a parameter of a `torch.nn.Module` cannot be called."""
+"""Attributes of every torch.nn.Module: no parameter of a layer can have their names."""
 
 
 def package(model: Model, backend: str) -> Source:
-    """Return an installable folder for a model: a function, a layer, sources and a test.
+    """Return an installable folder: a function, a layer, sources and a test.
 
     Args:
-        model: What `compiler.model_of` gives.
+        model: The model.
         backend: "c", "cuda" or "triton".
 
-    Returns:
-        The files; the entry is the package's `__init__.py`.
-
     Raises:
-        ModelError: No package is made for the backend, or none can have the model's name.
-        UnsupportedError: A number to begin with is a function, which no file can hold, a parameter
-            has the name of an attribute of `torch.nn.Module`, or the backend refuses the model.
+        ModelError: No package exists for the backend, or no package can have the model's name.
+        UnsupportedError: An initial number is a function, a parameter has the name of an attribute
+            of `torch.nn.Module`, or the backend refuses the model.
     """
     if not isinstance(backend, str) or backend not in TARGETS:
-        accepted = ", ".join(repr(name) for name in TARGETS)
-        raise ModelError("package", f"backend is {backend!r}", accepted)
-    _check(model)
-    plan, target = plan_of(model), TARGETS[backend]
-    sources = {target.renamed(n): t for n, t in BACKENDS[backend].emit(model).files.items()}
-    view = package_view(plan, target)
-    folder = view.module
-    inner = {
-        **{path: _filled(template, view) for path, template in _COMMON.items()},
-        **target.files(plan, view),
-        **sources,
-    }
+        raise wrong("package", "backend", backend, listed(TARGETS))
+    _require_supported(model)
+    target, sources = TARGETS[backend], BACKENDS[backend].emit(model).files
+    twin = replace(renamed(model, marked), name=model.name + MARK)
+    _require_no_collision(model, _files(plan_of(twin), target))
+    folder = function_name(model.name)
     reference = BACKENDS["torch"].emit(model)
-    files = {
-        "README.md": _filled("readme.md.j2", view),
-        "pyproject.toml": _filled("pyproject.toml.j2", view),
-        **{f"{folder}/{path}": text for path, text in inner.items()},
-        "tests/reference.py": reference.files[reference.entry],
-        f"tests/test_{folder}.py": _filled("test.py.j2", view),
-    }
+    files = _files(plan_of(model), target)
+    files |= {f"{folder}/{target.module or path}": text for path, text in sources.items()}
+    files |= {"tests/reference.py": reference.files[reference.entry]}
+    files[f"tests/test_{folder}.py"] = files.pop(f"tests/test_{folder}.py")  # read it last
     return Source(files, f"{folder}/__init__.py")
 
 
-def _filled(template: str, view: PackageView) -> str:
-    return render(f"package/{template}", view)
+def _files(plan: Plan, target: Target) -> dict[str, str]:
+    """Return every file but the sources and the reference, in the order of reading."""
+    folder = function_name(plan.model.name)
+    templates = {
+        "README.md": "readme.md.j2",
+        "pyproject.toml": "pyproject.toml.j2",
+        f"{folder}/__init__.py": "init.py.j2",
+        f"{folder}/model.py": "model.py.j2",
+        f"{folder}/function.py": "function.py.j2",
+        f"{folder}/layer.py": "layer.py.j2",
+        f"tests/test_{folder}.py": "test.py.j2",
+    }
+    common = {path: f"package/{template}" for path, template in templates.items()}
+    files = render_files(common, package_view(plan, target))
+    return files | {f"{folder}/{path}": text for path, text in target.files(plan).items()}
 
 
-def _check(model: Model) -> None:
-    if model.name in _TAKEN or model.name in sys.stdlib_module_names:
-        raise ModelError(
-            "package",
-            f"a package called {model.name!r} would hide another module or name",
-            remedy="Give the model another name.",
-        )
+def _require_supported(model: Model) -> None:
+    if model.name in _REQUIRED or model.name in sys.stdlib_module_names:
+        raise _hidden(model)
+    where = f"package: {model.name}"
     inits = {d.name: d.init for d in model.states} | {p.name: p.init for p in model.params}
     for name, init in inits.items():
         if callable(init):
-            raise UnsupportedError(
-                f"package: {model.name}",
-                f"the init of {name!r} is a function, which a file cannot hold",
-                remedy="Give numbers.",
-            )
+            problem = f"the init of {name!r} is a function, which no file can contain"
+            raise UnsupportedError(where, problem, remedy="Give numbers.")
     for p in model.params:
-        if p.name in _MODULE_ATTRIBUTES:
-            raise UnsupportedError(
-                f"package: {model.name}",
-                f"parameter {p.name!r} has the name of an attribute of torch.nn.Module",
-                remedy="Rename it.",
-            )
+        if p.name in MODULE_ATTRIBUTES:
+            problem = f"parameter {p.name!r} has the name of an attribute of torch.nn.Module"
+            raise UnsupportedError(where, problem, remedy="Rename the parameter.")
+
+
+def _require_no_collision(model: Model, files: Mapping[str, str]) -> None:
+    """Raise an error if two identifiers of a Python file, with marks, collide."""
+    for path, text in files.items():
+        functions, module = python_scopes(text) if path.endswith(".py") else ({}, set())
+        for word in collisions([*functions.values(), module]):
+            if word == model.name:
+                raise _hidden(model)
+            problem = f"the package has another variable or function with the name {word!r}"
+            remedy = "Rename the parameter."
+            raise UnsupportedError(f"package: {model.name}", problem, remedy=remedy)
+
+
+def _hidden(model: Model) -> ModelError:
+    problem = f"a package with the name {model.name!r} would hide another module or function"
+    return ModelError("package", problem, remedy="Give the model another name.")

@@ -1,52 +1,60 @@
-"""What each target adds to a package: loaders of its kernels, and words for the README."""
+"""Targets of packages: the loaders of their kernels, and their words in the README."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
+from lnm_codegen.backends.c.backend import FLAGS as C_FLAGS
 from lnm_codegen.backends.cuda.backend import FLAGS as CUDA_FLAGS
 from lnm_codegen.backends.cuda.plan import MAX_GRID, SHARED, SUM_THREADS, TILE, CudaPlan
-from lnm_codegen.backends.package.view import PackageView, TargetWords
 from lnm_codegen.backends.plan import FAR, Plan
-from lnm_codegen.backends.render import render
+from lnm_codegen.backends.render import render, render_files
+from lnm_codegen.backends.triton.host import function_name
 from lnm_codegen.backends.triton.kernels import scaled
 
 Words = tuple[str, ...]
 
-C_FLAGS = (
-    "-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-fopenmp",
-    "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
-)  # fmt: skip
-"""Flags of the C++ compiler, as in `lnm_codegen.nn.load.c`."""
 _TORCH, _TRITON = "torch>=2.6", "triton>=3.3"
 
 
-class Target(TargetWords, Protocol):
-    """A backend that packages are made for."""
+class Target(NamedTuple):
+    """A backend that packages are made for.
 
-    def renamed(self, path: str) -> str:
-        """Return what a file of the backend is called in the package."""
-        ...
+    Attributes:
+        summary: The kernels, in a few words.
+        requirements: Requirements of a machine, as sentences.
+        test_text: Conditions under which the test is skipped, as a sentence.
+        dependencies: Distributions that are installed with the package.
+        data: Patterns of the files that are not Python.
+        on_gpu: Whether tensors are on a GPU.
+        files: A plan to the files of this target.
+        module: Name of the backend's file in the package; "" keeps the names.
+    """
 
-    def files(self, plan: Plan, view: PackageView) -> dict[str, str]:
-        """Return the files that only this target has."""
-        ...
+    summary: str
+    requirements: str
+    test_text: str
+    dependencies: Words
+    data: Words
+    on_gpu: bool
+    files: Callable[[Plan], dict[str, str]]
+    module: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _LoaderView:
-    family: str
-    name: str
-    module: str
-    distribution: str
-    sources: str = ""
-    headers: str = ""
-    flags: Words = ()
+def distribution(plan: Plan) -> str:
+    """Return the name of the distribution."""
+    return f"{function_name(plan.model.name)}-neuron"
 
 
-def _loader_view(view: PackageView, **words: object) -> _LoaderView:
-    return _LoaderView(view.family, view.name, view.module, view.distribution, **words)  # type: ignore[arg-type]
+def _loaders(templates: dict[str, str], plan: Plan, **words: object) -> dict[str, str]:
+    shared = dict(
+        family=plan.model.family,
+        name=plan.model.name,
+        module=function_name(plan.model.name),
+        distribution=distribution(plan),
+    )
+    return render_files({f: f"package/{t}" for f, t in templates.items()}, shared | words)
 
 
 def _flag_lines(flags: Words) -> Words:
@@ -55,90 +63,37 @@ def _flag_lines(flags: Words) -> Words:
     return tuple(" ".join(f'"{flag}",' for flag in row) for row in rows)
 
 
-def _names(*paths: str) -> str:
-    return ", ".join(f'"{path}"' for path in paths)
-
-
-@dataclass(frozen=True, slots=True)
-class CTarget:
-    """C++ for CPUs, compiled at the first call and called through ctypes."""
-
-    summary = "C++ kernels for CPUs"
-    requirements = (
-        "PyTorch, and a C++17 compiler with OpenMP: `$CXX`, else g++, clang++ or c++. The kernels "
-        "are compiled at the first call, for the CPU at hand, into `$XDG_CACHE_HOME` (`~/.cache`)."
+def _c_files(plan: Plan) -> dict[str, str]:
+    name = plan.model.name
+    return _loaders(
+        {"kernels.py": "c_kernels.py.j2", "build.py": "c_build.py.j2", "cache.py": "cache.py.j2"},
+        plan,
+        sources=f'"{name}.cpp", "{name}.h", "{name}_step.h"',
+        flags=_flag_lines(C_FLAGS),
     )
-    test_text = "It skips where there is no compiler."
-    dependencies = (_TORCH,)
-    data = ("*.cpp", "*.h", "*.c")
-    on_gpu = False
-
-    def renamed(self, path: str) -> str:
-        """Return the path itself."""
-        return path
-
-    def files(self, plan: Plan, view: PackageView) -> dict[str, str]:
-        """Return the loader."""
-        name = view.name
-        loader = _loader_view(
-            view,
-            sources=_names(f"{name}.cpp", f"{name}.h", f"{name}_step.h"),
-            flags=_flag_lines(C_FLAGS),
-        )
-        templates = {"kernels": "c_kernels", "build": "c_build", "cache": "cache"}
-        return {f"{n}.py": render(f"package/{t}.py.j2", loader) for n, t in templates.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class TritonTarget:
-    """The Triton module."""
+def _triton_files(plan: Plan) -> dict[str, str]:
+    view = dict(family=plan.model.family)
+    return {"kernels.py": render("package/triton_kernels.py.j2", view)}
 
-    summary = "Triton kernels for NVIDIA and AMD GPUs"
-    requirements = (
-        "PyTorch and Triton, and a GPU; or `TRITON_INTERPRET=1` in the environment, which runs "
-        "the kernels in Triton's interpreter on a CPU: slowly, to try and to test them."
+
+def _cuda_files(plan: Plan) -> dict[str, str]:
+    name = plan.model.name
+    templates = {"kernels.py": "cuda/kernels.py.j2", "build.py": "cuda/build.py.j2"}
+    loaders = _loaders(
+        templates | {"cache.py": "cache.py.j2"},
+        plan,
+        headers=f'"{name}_layout.h", "{name}_step.h"',
+        flags=_flag_lines(CUDA_FLAGS),
     )
-    test_text = "It skips where there is no GPU, unless `TRITON_INTERPRET=1` is set."
-    dependencies = (_TORCH, _TRITON)
-    data: Words = ()
-    on_gpu = True
-
-    def renamed(self, path: str) -> str:
-        """Return one name for every neuron: its own may be a keyword, and is the function's."""
-        return "generated.py"
-
-    def files(self, plan: Plan, view: PackageView) -> dict[str, str]:
-        """Return what hands the module's kernels on."""
-        return {"kernels.py": render("package/triton_kernels.py.j2", _loader_view(view))}
-
-
-@dataclass(frozen=True, slots=True)
-class _LaunchesView:
-    family: str
-    name: str
-    tile: int
-    chunk: int
-    far: int
-    sum_threads: int
-    max_grid: int
-    shared: int
-    by_rows: bool
-    has_sums: bool
-    forward_threads: int
-    forward_shared: int
-    backward_threads: int
-    backward_shared: int
-    real_bytes: int
-    layer_sums: str
-    row_sums: str
-    state_rows: str
-    groups: str
+    return loaders | {"launches.py": launches_text(plan)}
 
 
 def launches_text(plan: Plan) -> str:
-    """Return the formulas of `cuda_plan.py` for one model, as a module of their own."""
+    """Return the formulas of `cuda/plan.py` for one model, as a module."""
     cuda = CudaPlan(plan)
-    view = _LaunchesView(
+    view = dict(
         family=plan.model.family,
         name=plan.model.name,
         tile=TILE,
@@ -166,38 +121,40 @@ def launches_text(plan: Plan) -> str:
     return render("package/cuda/launches.py.j2", view)
 
 
-@dataclass(frozen=True, slots=True)
-class CudaTarget:
-    """CUDA C, compiled at the first call and launched through the driver."""
-
-    summary = "CUDA C kernels for NVIDIA GPUs"
-    requirements = (
-        "PyTorch, an NVIDIA GPU (compute capability 8.0 or later) with its driver, and a compiler: "
-        "NVRTC (`pip install cuda-bindings nvidia-cuda-nvrtc`, of the CUDA that the driver knows) "
-        "or nvcc on PATH. The kernels are compiled at the first call, for the GPU at hand, into "
-        "`$XDG_CACHE_HOME` (`~/.cache`)."
-    )
-    test_text = "It skips where there is no GPU or neither compiler."
-    dependencies = (_TORCH,)
-    data = ("*.cu", "*.cpp", "*.h")
-    on_gpu = True
-
-    def renamed(self, path: str) -> str:
-        """Return the path itself."""
-        return path
-
-    def files(self, plan: Plan, view: PackageView) -> dict[str, str]:
-        """Return the loader, and sizes and launches."""
-        name = view.name
-        loader = _loader_view(
-            view,
-            headers=_names(f"{name}_layout.h", f"{name}_step.h"),
-            flags=_flag_lines(CUDA_FLAGS),
-        )
-        templates = {"kernels": "cuda/kernels", "build": "cuda/build", "cache": "cache"}
-        loaders = {f"{n}.py": render(f"package/{t}.py.j2", loader) for n, t in templates.items()}
-        return loaders | {"launches.py": launches_text(plan)}
-
-
-TARGETS: dict[str, Target] = {"c": CTarget(), "cuda": CudaTarget(), "triton": TritonTarget()}
+TARGETS = {
+    "c": Target(
+        summary="C++ kernels for CPUs",
+        requirements="PyTorch, and a C++17 compiler with OpenMP: `$CXX`, else g++, clang++ or c++."
+        " The first call compiles the kernels for the CPU of the machine, into `$XDG_CACHE_HOME`"
+        " (`~/.cache`).",
+        test_text="It is skipped without a compiler.",
+        dependencies=(_TORCH,),
+        data=("*.cpp", "*.h", "*.c"),
+        on_gpu=False,
+        files=_c_files,
+    ),
+    "cuda": Target(
+        summary="CUDA C kernels for NVIDIA GPUs",
+        requirements="PyTorch, an NVIDIA GPU (compute capability 8.0 or later) with its driver, and"
+        " a compiler: NVRTC (`pip install cuda-bindings nvidia-cuda-nvrtc`, of a CUDA version that"
+        " the driver supports) or nvcc on PATH. The first call compiles the kernels for the GPU of"
+        " the machine, into `$XDG_CACHE_HOME` (`~/.cache`).",
+        test_text="It is skipped without a GPU or a compiler.",
+        dependencies=(_TORCH,),
+        data=("*.cu", "*.cpp", "*.h"),
+        on_gpu=True,
+        files=_cuda_files,
+    ),
+    "triton": Target(
+        summary="Triton kernels for NVIDIA and AMD GPUs",
+        requirements="PyTorch and Triton, and a GPU. With `TRITON_INTERPRET=1` in the environment,"
+        " Triton's interpreter runs the kernels on a CPU, slowly, for trials and tests.",
+        test_text="It is skipped without a GPU, unless `TRITON_INTERPRET=1` is set.",
+        dependencies=(_TORCH, _TRITON),
+        data=(),
+        on_gpu=True,
+        files=_triton_files,
+        module="generated.py",  # the neuron's own name may be a keyword, and is the function's
+    ),
+}
 """Every backend that packages are made for."""
