@@ -77,7 +77,7 @@ def parameters_of(
             array = _fitted(neuron.name, word, array, (*array.shape[:-1], decl.size), kind)
         array = array.reshape(-1, decl.size or 1)
         if len(array) not in (1, count):
-            accepted = f"1 or {count}, one per {decl.per}"
+            accepted = f"1 or {count}, one per {decl.per}" if count > 1 else "1"
             raise ShapeError(neuron.name, f"{word} has {len(array)} values", accepted)
         array = np.broadcast_to(array, (count, array.shape[1]))
         raw |= {n: array[:, k].reshape(axes[decl.per]) for k, n in enumerate(decl.element_names)}

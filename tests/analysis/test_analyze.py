@@ -114,14 +114,14 @@ def test_the_figure_shows_curve_diagonal_threshold_and_points():
         (("lif", "--x", "1", "--x", "2"), "--x '2': x is given twice. Give it once."),
         (("lif", "--state", "v=1"), "--state 'v=1': not an interval. Accepted: LOW,HIGH with LOW <="
          " HIGH, finite."),
-        (("lif", "--format", "16"), "--format '16': not a format. Accepted: width.fraction, such as"
+        (("lif", "--format", "16"), "--format: '16': not a format. Accepted: width.fraction, such as"
          " 16.12, or Q4.12."),
-        (("lif", "--format", "4.12"), "--format '4.12': Fixed: frac is 12. Accepted: 0 to 3 of 4"
-         " bits, as the sign takes one."),
+        (("lif", "--format", "4.12"), "--format: '4.12': frac is 12. Accepted: an integer from"
+         " 0 to 3."),
         ((*RUNAWAY, "--format", "16.12"), "lnm: no interval of the states is known, so errors have"
          " no bound. Give states, on the command line --state v=-2,1, say."),
         (("lif", "--set", "v_threshold=9", "--format", "16.12"), "lif: parameter 'v_threshold' is"
-         " 9, which does not fit Q4.12: -8 to 7.99976. Give more integer bits."),
+         " 9, which does not fit Q4.12. Accepted: -8 to 7.99976. Give more integer bits."),
         (("lif", "--figure", "h.pdf"), "analyze: --figure 'h.pdf': accepted: a file that ends in"
          " .png."),
         (("lif", "--set", "tao=2"), None),

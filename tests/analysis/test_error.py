@@ -172,8 +172,8 @@ def test_mistakes_are_one_line():
     with pytest.raises(ModelError) as caught:
         error_bounds(program, parameters=real | {"v_threshold": 9}, **given_)
     assert str(caught.value) == (
-        "lif: parameter 'v_threshold' is 9, which does not fit Q4.12: -8 to 7.99976. Give more"
-        " integer bits."
+        "lif: parameter 'v_threshold' is 9, which does not fit Q4.12. Accepted: -8 to 7.99976. Give"
+        " more integer bits."
     )
 
 

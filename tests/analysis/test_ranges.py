@@ -189,11 +189,11 @@ BOX = {"states": {"v": (-1, 1)}, "inputs": {"x": (-1, 1)}}
         ),
         (
             lnm.get("lif"), {"values": {"tao": 2.0}}, ModelError,
-            "lif: no parameter 'tao'. Declared: tau, v_threshold. Did you mean 'tau'?",
+            "lif: no parameter 'tao'. Accepted: tau, v_threshold. Did you mean 'tau'?",
         ),
         (
             lnm.get("lif"), {"values": {"tau": [2.0, 3.0]}}, ShapeError,
-            "lif: parameter 'tau' has 2 rows; expected 1, one per layer.",
+            "lif: parameter 'tau' has 2 values. Accepted: 1.",
         ),
     ],
 )  # fmt: skip

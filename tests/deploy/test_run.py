@@ -123,12 +123,12 @@ def test_formats_that_quantize_wrote(runs: Path, tmp_path: Path) -> None:
         (
             "lnm",
             ("--format", "fine"),
-            "--format 'fine': not a format. Accepted: width.fraction, such as 16.12, or Q4.12.",
+            "--format: 'fine': not a format. Accepted: width.fraction, such as 16.12, or Q4.12.",
         ),
         (
             "lnm",
             ("--format", "8.7"),
-            "lnm.charge, h: the constant -2 does not fit Q1.7, which holds -1 to 0.992188. Give"
+            "lnm.charge, h: the constant -2 does not fit Q1.7. Accepted: -1 to 0.992188. Give"
             " more integer bits.",
         ),
         (
