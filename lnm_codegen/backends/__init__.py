@@ -1,4 +1,4 @@
-"""Backends: IR -> view -> Source, one module per target."""
+"""Backends: a model to source code, one folder per target."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.verilog.backend import Verilog
 
 BACKENDS: dict[str, Backend] = {"torch": Torch(), "c": C(), "triton": Triton(), "cuda": Cuda()}
-"""Every backend of the floating-point level that `lnm.emit` and the command line know."""
+"""The floating-point backends of `lnm.emit` and the command line."""
 
 FIXED_BACKENDS: dict[str, FixedBackend] = {"c": FixedC(), "verilog": Verilog()}
-"""Every backend of the fixed-point level."""
+"""The fixed-point backends."""

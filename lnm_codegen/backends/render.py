@@ -1,15 +1,13 @@
 """Templates to text. The only module that imports Jinja.
 
-A view is a mapping from the names that a template reads to text, numbers, booleans and tuples of
-them. Templates loop and test a boolean; Python decides types, operators and names before.
+A view is a mapping from the names that a template reads to text, numbers, booleans and sequences of
+them. Templates loop and test booleans; Python decides types, operators and names before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import cache
-from typing import Any
 
 import jinja2
 import jinja2.meta
@@ -29,16 +27,13 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def render(template: str, view: Any) -> str:
+def render(template: str, view: Mapping[str, object]) -> str:
     """Return a template filled from a view.
 
     Raises:
         InternalError: The view lacks a name that the template reads, in any branch, or has one
             that it does not read.
     """
-    if not isinstance(view, Mapping):  # a dataclass: on its way out
-        values = {f.name: getattr(view, f.name) for f in fields(view)}
-        return _environment().get_template(template).render(values)
     return render_files({template: template}, view)[template]
 
 
@@ -48,17 +43,15 @@ def render_files(templates: Mapping[str, str], view: Mapping[str, object]) -> di
     Raises:
         InternalError: The view lacks a name that a template reads, or has one that none reads.
     """
-    read = frozenset[str]().union(*(_names(template) for template in templates.values()))
+    read = frozenset[str]().union(*map(_names, templates.values()))
     if read != view.keys():
         raise InternalError(
             f"render: {', '.join(templates.values())}",
             f"the view lacks {sorted(read - view.keys())} and no template reads"
             f" {sorted(view.keys() - read)}",
         )
-    texts = {}
-    for path, template in templates.items():
-        texts[path] = _environment().get_template(template).render(view)
-    return texts
+    environment = _environment()
+    return {path: environment.get_template(name).render(view) for path, name in templates.items()}
 
 
 @cache
