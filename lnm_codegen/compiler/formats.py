@@ -32,7 +32,7 @@ def format_of(text: str, rounding: str = "half_up", where: str = "format") -> Fi
         ModelError: Another text, or a format outside the limits of `Fixed`.
     """
     found = _FORMAT.fullmatch(text)
-    place = f"{where}: {text!r}"
+    place = f"{where} {text!r}"
     if not found:
         raise ModelError(place, "not a format", _ACCEPTED)
     whole, frac = int(found[2]), int(found[3])

@@ -114,9 +114,9 @@ def test_the_figure_shows_curve_diagonal_threshold_and_points():
         (("lif", "--x", "1", "--x", "2"), "--x '2': x is given twice. Give it once."),
         (("lif", "--state", "v=1"), "--state 'v=1': not an interval. Accepted: LOW,HIGH with LOW <="
          " HIGH, finite."),
-        (("lif", "--format", "16"), "--format: '16': not a format. Accepted: width.fraction, such as"
+        (("lif", "--format", "16"), "--format '16': not a format. Accepted: width.fraction, such as"
          " 16.12, or Q4.12."),
-        (("lif", "--format", "4.12"), "--format: '4.12': frac is 12. Accepted: an integer from"
+        (("lif", "--format", "4.12"), "--format '4.12': frac is 12. Accepted: an integer from"
          " 0 to 3."),
         ((*RUNAWAY, "--format", "16.12"), "lnm: no interval of the states is known, so errors have"
          " no bound. Give states, on the command line --state v=-2,1, say."),

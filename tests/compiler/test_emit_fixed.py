@@ -80,8 +80,8 @@ def test_the_default_format(tmp_path):
 
 REFUSED = [
     ("--format 16.12", "'torch'", "c, verilog", "--backend verilog"),
-    ("--backend verilog --format 0.3", "--format: '0.3': width is 0", "from 2 to 32"),
-    ("--backend verilog --format 33.3", "--format: '33.3': width is 33", "from 2 to 32"),
+    ("--backend verilog --format 0.3", "--format '0.3': width is 0", "from 2 to 32"),
+    ("--backend verilog --format 33.3", "--format '33.3': width is 33", "from 2 to 32"),
     ("--backend verilog --format -16.12", "'-16.12'", "such as 16.12, or Q4.12"),
     ("--backend verilog --format 16", "'16'", "such as 16.12, or Q4.12"),
     ("--backend verilog --format 16.12 --rounding up", "'up'", "'half_up', 'truncate'"),

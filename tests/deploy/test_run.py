@@ -123,7 +123,7 @@ def test_formats_that_quantize_wrote(runs: Path, tmp_path: Path) -> None:
         (
             "lnm",
             ("--format", "fine"),
-            "--format: 'fine': not a format. Accepted: width.fraction, such as 16.12, or Q4.12.",
+            "--format 'fine': not a format. Accepted: width.fraction, such as 16.12, or Q4.12.",
         ),
         (
             "lnm",
