@@ -1,1 +1,1 @@
-"""`verilog`: a neuron in fixed point as Verilog-2005, with what proves and builds it."""
+"""Verilog target: a neuron in fixed point as a circuit, with its tests, proofs and scripts."""

@@ -1,31 +1,31 @@
-"""The Verilog backend: every file of a neuron's circuit."""
+"""Verilog backend: all files of a neuron's circuit."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.integer_c.model import FixedModel
-from lnm_codegen.backends.verilog.array.array import array_modules, array_times, check_states
 from lnm_codegen.backends.verilog.array.channels import check_channels
-from lnm_codegen.backends.verilog.core.ecp5 import (
-    check_factors,
-    ecp5_leaf,
-    ecp5_model,
-    simulation_files,
-)
+from lnm_codegen.backends.verilog.array.module import array_modules, array_times, check_states
+from lnm_codegen.backends.verilog.core.ecp5 import check_factors, ecp5_model, simulation_files
 from lnm_codegen.backends.verilog.core.modules import comb_module, core_module, leaf, next_module
 from lnm_codegen.backends.verilog.core.pipeline import Pipeline
 from lnm_codegen.backends.verilog.core.terms import multiplied
-from lnm_codegen.backends.verilog.folder.folder import folder_files
+from lnm_codegen.backends.verilog.folder.build import folder_files
 from lnm_codegen.backends.verilog.folder.manifest import Form, manifest
 from lnm_codegen.backends.verilog.formal.proofs import proofs
 from lnm_codegen.backends.verilog.parts import Design, check_names
 from lnm_codegen.backends.verilog.rtl import FORMS
 from lnm_codegen.backends.verilog.sequence.module import seq_module
 from lnm_codegen.backends.verilog.sequence.schedule import Sequence
-from lnm_codegen.backends.verilog.testbench.array_bench import array_testbench, array_vectors
-from lnm_codegen.backends.verilog.testbench.bench import testbench
+from lnm_codegen.backends.verilog.testbench.array import (
+    array_testbench,
+    array_vectors,
+    sequence_length,
+)
+from lnm_codegen.backends.verilog.testbench.neuron import testbench
 from lnm_codegen.backends.verilog.testbench.vectors import run_vectors, step_vectors
 
 
@@ -36,11 +36,11 @@ class Verilog:
     name: str = "verilog"
 
     def emit(self, model: FixedModel) -> Source:
-        """Return the circuit of `model`, its testbenches and what proves and builds it.
+        """Return the circuit of `model`, its testbenches, its proofs and build scripts.
 
         Raises:
-            UnsupportedError: Names that meet, a factor too wide for the multiplier that is asked
-                for, several channels without a memory.
+            UnsupportedError: A reserved name, a factor too wide for the multiplier, several
+                channels without a memory, an array without a state.
         """
         design = Design(model)
         check_names(design)
@@ -56,10 +56,9 @@ class Verilog:
 
 def _forms(design: Design) -> tuple[dict[str, str], tuple[Form, ...]]:
     """Return modules, testbenches and golden vectors of every form."""
-    name, asked = design.name, design.rtl.forms
+    name, count = design.name, design.rtl.vectors
     files = {f"rtl/{name}_next.v": next_module(design)}
     forms: list[Form] = []
-    count = design.rtl.vectors
     step, run = step_vectors(design, count), run_vectors(design, count)
 
     def add(form: Form) -> None:
@@ -71,67 +70,61 @@ def _forms(design: Design) -> tuple[dict[str, str], tuple[Form, ...]]:
             design, form.word, vectors, form.vectors, (form.latency, form.interval)
         )
 
-    if "comb" in asked:
+    def add_leaves(words: Iterable[str]) -> None:
+        files.update({f"rtl/{name}_{word}.v": leaf(design, word) for word in words})
+
+    if "comb" in design.rtl.forms:
         files[f"rtl/{name}_comb.v"] = comb_module(design)
-        add(Form("comb", ("next", "comb"), 1, 1, _products(design)))
-    if {"core", "array"} & {*asked}:
+        add(Form("comb", ("next", "comb"), 1, 1, _multipliers(design)))
+    if {"core", "array"} & {*design.rtl.forms}:
         pipeline = Pipeline(design)
         core = core_module(design, pipeline)
-        leaves = tuple(sorted(pipeline.uses))
-        files |= {f"rtl/{name}_{word}.v": _leaf(design, word) for word in leaves}
+        leaves = sorted(pipeline.uses)
+        add_leaves(leaves)
         files[f"rtl/{name}_core.v"] = core
-        modules = (*leaves, "core")
-        if "core" in asked:
+        if "core" in design.rtl.forms:
+            modules = (*leaves, "core")
             add(Form("core", modules, pipeline.latency, 1, pipeline.multipliers))
-        if "array" in asked:
-            made, form = _array(design, pipeline, modules)
-            files |= made
+        if "array" in design.rtl.forms:
+            array_files, form = _array(design, pipeline)
+            files |= array_files
             forms.append(form)
-    if "seq" in asked:
+    if "seq" in design.rtl.forms:
         sequence = Sequence(design)
         files[f"rtl/{name}_seq.v"] = seq_module(design, sequence)
-        leaves = ("mul",) if sequence.steps else ()
-        files |= {f"rtl/{name}_{word}.v": _leaf(design, word) for word in leaves}
+        leaves = ["mul"] if sequence.steps else []
+        add_leaves(leaves)
         add(Form("seq", (*leaves, "seq"), sequence.latency, sequence.interval, len(leaves)))
     if "mul" in {module for form in forms for module in form.modules}:
         files |= {path: ecp5_model(design) for path in simulation_files(design)}
     return files, tuple(sorted(forms, key=lambda form: FORMS.index(form.word)))
 
 
-def _array(
-    design: Design, pipeline: Pipeline, core: tuple[str, ...]
-) -> tuple[dict[str, str], Form]:
+def _array(design: Design, pipeline: Pipeline) -> tuple[dict[str, str], Form]:
     """Return the files of the array beside those of its core."""
     name, times = design.name, array_times(design, pipeline.latency)
-    made = array_modules(design, pipeline.latency)
-    leaves = tuple(word for word in (*made, "delay") if word != "array")
-    vectors, stimulus = array_vectors(design, design.rtl.vectors), design.model.stimulus
-    file, count = f"{name}_array.hex", len(vectors.words)
+    modules = array_modules(design, times)
+    leaves = (*sorted(pipeline.uses), *(word for word in modules if word != "array"), "delay")
+    vectors, file = array_vectors(design, design.rtl.vectors), f"{name}_array.hex"
     form = Form(
         word="array",
-        modules=tuple(dict.fromkeys((*core[:-1], *leaves, core[-1], "array"))),
+        modules=(*dict.fromkeys(leaves), "core", "array"),
         latency=times.latency,
         interval=1,
         multipliers=pipeline.multipliers,
         more=(("neurons", design.rtl.neurons), ("tick_cycles", times.tick_cycles)),
         vectors=file,
         fields=vectors.fields,
-        sequence=count if stimulus is None else count // len(next(iter(stimulus.values()))),
+        sequence=sequence_length(design, vectors),
     )
-    files = {f"rtl/{name}_{word}.v": text for word, text in made.items()}
-    files[f"rtl/{name}_delay.v"] = _leaf(design, "delay")
+    files = {f"rtl/{name}_{word}.v": text for word, text in modules.items()}
+    files[f"rtl/{name}_delay.v"] = leaf(design, "delay")
     files[f"tb/{file}"] = vectors.text
     files[f"tb/{name}_array_tb.v"] = array_testbench(design, times, vectors, file)
     return files, form
 
 
-def _leaf(design: Design, word: str) -> str:
-    if word == "mul" and design.rtl.multiplier == "ecp5":
-        return ecp5_leaf(design)
-    return leaf(design, word)
-
-
-def _products(design: Design) -> int:
-    """Return how many multipliers the combinational step has."""
-    printer = design.printer({}, set())
+def _multipliers(design: Design) -> int:
+    """Return the number of multipliers in the combinational step."""
+    printer = design.printer()
     return sum(len(multiplied(let.value, printer)) for let in design.kernel.body)

@@ -1,7 +1,7 @@
-"""Fixed-point expressions to Verilog: every operator one wire of its exact width.
+"""Printer of fixed-point expressions as Verilog: each operator is a wire of its exact width.
 
-Operands are extended to the width of the result by hand, so that no width is left to the rules of
-the language and no linter has anything to say.
+The text extends every operand to the width of the result. No width depends on the implicit rules of
+the language, and linters give no warning.
 """
 
 from __future__ import annotations
@@ -9,29 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lnm_codegen.backends.verilog.core.digits import signed_digits
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, always_fits
 from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import Bits, Rounding
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A number in the text: an identifier, a literal or a concatenation, and its width."""
+    """A number in the text, and its width.
+
+    The text is an identifier, a literal or a concatenation.
+    """
 
     text: str
     width: int
 
-    @property
-    def is_name(self) -> bool:
-        """Whether single bits of it can be named."""
-        return self.text.isidentifier()
-
 
 def literal(integer: int, width: int) -> str:
-    """Return a signed literal of that width."""
+    """Return a signed literal."""
     if integer < 0:
         low = -(1 << (width - 1))
         return f"{width}'sh{1 << (width - 1):x}" if integer == low else f"-{width}'sd{-integer}"
@@ -48,54 +46,61 @@ def width_of(var: fx.Var) -> int | None:
     return var.type.width if isinstance(var.type, Bits) else None
 
 
+def signed_digits(number: int) -> tuple[tuple[int, int], ...]:
+    """Return (sign, place) of the canonical signed-digit form, highest place first.
+
+    number = sum of sign * 2**place; no two places are adjacent. The form of 0 is empty.
+    """
+    digits, place = [], 0
+    while number:
+        if number & 1:
+            sign = 2 - (number & 3)
+            digits.append((sign, place))
+            number -= sign
+        number >>= 1
+        place += 1
+    return tuple(reversed(digits))
+
+
 @dataclass(slots=True)
 class Printer:
-    """Writes expressions as wires, one after another, into `lines`.
+    """Writer of expressions as wires, which it appends to `lines`.
 
     Args:
-        names: What a Var is called in the text; its own name where it is not among these.
-        constants: The integers of parameters that are constants of the source.
-        most_digits: A product with a constant of at most so many signed digits is shifts and sums.
-        spans: What integers the names can have; a clamp that never acts is left out.
-        taken: Identifiers of the module so far; those of new wires are added.
-        lines: Declarations so far.
-        whole: Names of Lets of which something reads every bit.
+        names: Variable -> identifier; a variable without an entry keeps its name.
+        constants: Integers of the parameters that are constants in the source.
+        most_digits: A product with a constant of at most this many signed digits becomes shifts
+            and additions.
+        spans: Intervals of the numbers; a clamp that never acts is omitted.
+        taken: Identifiers of the module; new wires add theirs.
+        lines: Declarations of the wires.
+        whole: Numbers of which something reads every bit.
     """
 
     names: Mapping[str, str]
     constants: Mapping[str, int]
     most_digits: int
     spans: Mapping[str, Span]
-    taken: set[str] = field(default_factory=set)
+    taken: Names = field(default_factory=Names)
     lines: list[str] = field(default_factory=list)
     whole: frozenset[str] = frozenset()
 
     def wire(self, name: str, width: int | None, text: str) -> Signal:
-        """Declare a wire and return it; a name that is taken gets a number."""
-        wanted, k = name, 1
-        while name in self.taken:
-            k += 1
-            name = f"{wanted}_{k}"
-        self.taken.add(name)
+        """Declare a wire under a fresh name and return it."""
+        name = self.taken.fresh(name)
         self.lines.append(f"{declared('wire', name, width)} = {text};")
         return Signal(name, width or 1)
 
     def extended(self, signal: Signal, width: int, stem: str) -> str:
-        """Return a signal at a larger width."""
-        more = width - signal.width
-        if more == 0:
+        """Return a signal with its sign extended to a larger width."""
+        if width == signal.width:
             return signal.text
-        if not signal.is_name:
+        if not signal.text.isidentifier():
             signal = self.wire(f"{stem}_operand", signal.width, signal.text)
-        sign = f"{signal.text}[{signal.width - 1}]"
-        return (
-            f"{{{sign}, {signal.text}}}"
-            if more == 1
-            else f"{{{{{more}{{{sign}}}}}, {signal.text}}}"
-        )
+        return sign_extended(signal.text, signal.width, width)
 
     def at(self, e: fx.Expr, width: int, stem: str) -> str:
-        """Return a number at a width that holds it."""
+        """Return the text of a number at a width that holds it."""
         if isinstance(e, fx.Const):
             return literal(e.integer, width)
         return self.extended(self.number(e, stem), width, stem)
@@ -103,7 +108,7 @@ class Printer:
     def named(self, e: fx.Expr, stem: str) -> Signal:
         """Return a number as an identifier."""
         signal = self.number(e, stem)
-        if signal.is_name:
+        if signal.text.isidentifier():
             return signal
         return self.wire(f"{stem}_operand", signal.width, signal.text)
 
@@ -121,7 +126,7 @@ class Printer:
             case fx.Compare(op, lhs, rhs):
                 return f"({self._comparison(op, lhs, rhs, stem)})"
             case _:
-                raise TypeError(f"{type(e).__name__} is no condition")
+                raise TypeError(f"{type(e).__name__} is not a condition")
 
     def _comparison(self, op: CompareOp, lhs: fx.Expr, rhs: fx.Expr, stem: str) -> str:
         limit = self.constant_of(rhs)
@@ -133,7 +138,7 @@ class Printer:
         return f"{left} {op.value} {right}"
 
     def _reaches(self, e: fx.Expr, limit: int, stem: str) -> str:
-        """Return whether a number is at least a power of two: logic, and no chain of carries."""
+        """Return the condition that a number reaches a power of two, without a carry chain."""
         if isinstance(e, fx.Shift) and limit >> e.places:
             return self._reaches(e.arg, limit >> e.places, stem)
         signal, place = self.named(e, stem), limit.bit_length() - 1
@@ -142,14 +147,14 @@ class Printer:
         return f"!{signal.text}[{signal.width - 1}] && |{signal.text}[{signal.width - 2}:{place}]"
 
     def _signed(self, e: fx.Expr, width: int, stem: str) -> str:
-        """Return a number that compares as a signed one: a literal or an identifier."""
+        """Return a number that Verilog compares as signed: a literal or an identifier."""
         text = self.at(e, width, stem)
         if isinstance(e, fx.Const) or text.isidentifier():
             return text
         return self.wire(f"{stem}_compared", width, text).text
 
     def number(self, e: fx.Expr, stem: str) -> Signal:
-        """Return a number of its exact width; an operator becomes a wire."""
+        """Return a number at its exact width; an operator becomes a wire."""
         width = fx.bits_of(e).width
         match e:
             case fx.Const(integer, _, _):
@@ -162,14 +167,21 @@ class Printer:
                 word, text = self._operator(e, width, stem)
                 return self.wire(f"{stem}_{word}", width, text)
 
+    def bound(self, let: fx.Let) -> str:
+        """Return the right-hand side that defines the target of a Let."""
+        name, width = let.target.name, width_of(let.target)
+        if width is None:
+            return self.condition(let.value, name)
+        return self.definition(let.value, width, name)
+
     def definition(self, e: fx.Expr, width: int, stem: str) -> str:
-        """Return the text that a name of that width is defined by."""
+        """Return the right-hand side that defines a name of a width."""
         if isinstance(e, fx.Const | fx.Var | fx.Shift) or fx.bits_of(e).width != width:
             return self.at(e, width, stem)
         return self._operator(e, width, stem)[1]
 
     def _operator(self, e: fx.Expr, width: int, stem: str) -> tuple[str, str]:
-        """Return a word for the result of an operator, and its text."""
+        """Return a word for the result of an operator, and the operator as text."""
         match e:
             case fx.Negate(arg):
                 return "negated", f"-{self.at(arg, width, stem)}"
@@ -186,10 +198,10 @@ class Printer:
                 yes, no = self.at(then, width, stem), self.at(orelse, width, stem)
                 return "choice", f"{chosen} ? {yes} : {no}"
             case _:
-                raise TypeError(f"{type(e).__name__} is no operator on numbers")
+                raise TypeError(f"{type(e).__name__} is not an operator on numbers")
 
     def constant_of(self, e: fx.Expr) -> int | None:
-        """Return the integer of a constant, None for what is none."""
+        """Return the integer of a constant, None for any other expression."""
         match e:
             case fx.Const(integer, _, _):
                 return integer
@@ -199,7 +211,7 @@ class Printer:
                 return None
 
     def shift_add_of(self, e: fx.Product) -> tuple[int, fx.Expr] | None:
-        """Return (constant, other factor) of a product that shifts and sums compute."""
+        """Return (constant, other factor) of a product that shifts and additions compute."""
         for factor, other in ((e.lhs, e.rhs), (e.rhs, e.lhs)):
             number = self.constant_of(factor)
             if number is not None and len(signed_digits(number)) <= self.most_digits:
@@ -235,10 +247,10 @@ class Printer:
         return f"{{{grown}{high}{even}}}"
 
     def _biased(self, arg: fx.Expr, places: int, stem: str) -> Signal:
-        """Return `arg` plus half of the last bit that stays.
+        """Return `arg` plus half of the last bit that rounding keeps.
 
-        Where an addend ends in zeros, these take the half: there is one chain of carries less, and
-        no bit more.
+        The half replaces the zeros at the end of an addend, where it has some. This saves a carry
+        chain and a bit.
         """
         width, half = fx.bits_of(arg).width, 1 << (places - 1)
         if isinstance(arg, fx.Sum) and arg.op is SumOp.ADD:
@@ -251,12 +263,12 @@ class Printer:
         return self.wire(f"{stem}_biased", width + 1, text)
 
     def raised(self, e: fx.Shift, amount: int, stem: str) -> Signal:
-        """Return a Shift with an amount in place of its zeros, which hold it."""
+        """Return a Shift with an amount in place of its zeros."""
         text = f"{{{self.number(e.arg, stem).text}, {e.places}'d{amount}}}"
         return self.wire(f"{stem}_addend", fx.bits_of(e).width, text)
 
     def _sink(self, name: str, signal: Signal, places: int) -> None:
-        """Read the bits that rounding drops, so that a linter sees that this is meant."""
+        """Read the bits that rounding drops, so that linters report none as unused."""
         self.wire(name, None, f"&{{1'b0, {signal.text}[{places - 1}:0]}}")
 
     def _saturated(self, e: fx.Saturate, stem: str) -> str:
@@ -274,8 +286,16 @@ class Printer:
         return f"{exact.text}[{width - 1}:0]"
 
 
+def sign_extended(name: str, width: int, wider: int) -> str:
+    """Return an identifier of `width` bits at a width that is larger or equal."""
+    sign, more = f"{name}[{width - 1}]", wider - width
+    if more == 0:
+        return name
+    return f"{{{sign}, {name}}}" if more == 1 else f"{{{{{more}{{{sign}}}}}, {name}}}"
+
+
 def saturated(name: str, inner: int, width: int) -> str:
-    """Return the text that brings an identifier of `inner` bits to `width`."""
+    """Return an identifier of `inner` bits, saturated to `width` bits."""
     top = f"{name}[{inner - 1}:{width - 1}]"
     limit = f"{{{name}[{inner - 1}], {{{width - 1}{{~{name}[{inner - 1}]}}}}}}"
     return f"(&{top} || ~|{top}) ? {name}[{width - 1}:0] : {limit}"

@@ -1,34 +1,44 @@
-"""What the modules of one neuron share: its names, its ports, its constants."""
+"""Parts that all modules of one circuit share: its variables, ports, constants and names.
+
+A user's name stands as it is, or behind `in_` or `out_`. In a module with user's names, a signal of
+the generator has the name of a public port or begins with `_`, as no user's name does.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel
-from lnm_codegen.backends.verilog.expr import Printer, literal, width_of
+from lnm_codegen.backends.verilog.expr import Printer, declared, literal, width_of
 from lnm_codegen.backends.verilog.rtl import Rtl
 from lnm_codegen.backends.verilog.words import TAKEN
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, spans
-from lnm_codegen.ir.fixed.direct import direct
-from lnm_codegen.ir.fixed.zeros import without_zeros
+from lnm_codegen.ir.fixed.simplify import compare_sides, fold_zeros
+from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.operators import Role
 
-_OURS = {"clk", "rst", "ce", "clear", "valid", "step", "unused"}
+_CONTROLS = ("clk", "rst", "ce", "clear", "in_valid", "in_ready", "out_valid", "out_ready")
+_STREAMS = ("s_axis_", "m_axis_")
+
+Signals: TypeAlias = tuple[tuple[str, fx.Var], ...]
+"""Signals of a module: each identifier with the variable that it carries."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """A neuron as its circuit is made of it."""
+    """A neuron in fixed point, as its circuit is built from it."""
 
     model: FixedModel
 
     @property
     def rtl(self) -> Rtl:
-        """How it is to look."""
+        """Options of the circuit."""
         return self.model.rtl
 
     @property
@@ -36,77 +46,113 @@ class Design:
         """Prefix of every module."""
         return self.model.name
 
+    @property
+    def heading(self) -> dict[str, object]:
+        """Names that every template reads."""
+        return {"family": self.model.family, "name": self.name}
+
     @cached_property
     def kernel(self) -> fx.Kernel:
-        """The step in integers."""
-        return direct(without_zeros(self.model.program.kernel, self.constants))
+        """One time step in integers."""
+        return compare_sides(fold_zeros(self.model.program.kernel, self.constants))
 
     @property
     def on_ports(self) -> bool:
-        """Whether coefficients are inputs of the modules, and not constants of their source."""
+        """Whether coefficients are inputs of the modules, not constants in their source."""
         return self.rtl.coefficients != "constant"
 
     @cached_property
     def constants(self) -> dict[str, int]:
-        """The integers of the coefficients that are constants of the source, by name."""
+        """Coefficients that are constants in the source: name -> integer."""
         if self.on_ports:
             return {}
         return {c.name: c.integers[0] for c in self.model.coefficients}
 
     @cached_property
+    def constant_names(self) -> dict[str, str]:
+        """Identifiers of the constants, by coefficient: `_THETA_2` for `theta_2`."""
+        names = Names()
+        return {name: names.fresh(f"_{name.upper()}") for name in self.constants}
+
+    @cached_property
     def spans(self) -> dict[str, Span]:
-        """What integers each number of the kernel can have."""
+        """Interval of integers of each number in the kernel."""
         return spans(self.kernel, self.constants)
 
     @property
     def states(self) -> tuple[fx.Var, ...]:
-        """The states before the step."""
+        """States before the step."""
         return self.kernel.input_vars(Role.STATE)
 
     @property
     def inputs(self) -> tuple[fx.Var, ...]:
-        """The inputs of the step."""
+        """Inputs of the step."""
         return self.kernel.input_vars(Role.INPUT)
 
     @property
     def coefficients(self) -> tuple[fx.Var, ...]:
-        """The coefficients that are ports; none where they are constants."""
+        """Coefficients that are ports; empty where they are constants."""
         return self.kernel.input_vars(Role.PARAM) if self.on_ports else ()
 
     @property
     def outputs(self) -> tuple[fx.Var, ...]:
-        """What leaves the layer."""
+        """Outputs of the step."""
         return self.kernel.result_vars(Role.OUTPUT)
 
     @property
     def next_states(self) -> tuple[fx.Var, ...]:
-        """The states after the step, in the order of `states`."""
+        """States after the step, in the order of `states`."""
         found = {v.name: v for v in self.kernel.result_vars(Role.STATE)}
         return tuple(found[f"{v.name}_next"] for v in self.states)
 
-    def unread(self, prefix: str) -> tuple[str, ...]:
-        """Return a line that reads the inputs of the step which nothing else reads, if any."""
-        read = {v.name for let in self.kernel.body for v in fx.variables(let.value)}
-        read |= {p.var.name for p in self.kernel.results}
-        names = [f"{prefix}{v.name}" for v in (*self.states, *self.inputs) if v.name not in read]
-        names += [f"in_{v.name}" for v in self.coefficients if v.name not in read]
-        return (f"wire unused = &{{1'b0, {', '.join(names)}}};",) if names else ()
+    @property
+    def inner_inputs(self) -> Signals:
+        """Inputs of the combinational step: states, inputs, coefficients on ports."""
+        return named((*self.states, *self.inputs)) + named(self.coefficients, "in_")
 
-    def printer(self, names: dict[str, str], taken: set[str]) -> Printer:
-        """Return a printer; `names` says what Vars are called, constants have theirs already."""
-        constants = {c: localparam(c) for c in self.constants}
+    @property
+    def inner_results(self) -> Signals:
+        """Outputs of the combinational step: outputs, next states."""
+        return named((*self.outputs, *self.next_states))
+
+    @property
+    def outer_inputs(self) -> Signals:
+        """Inputs of `core` and `seq`: states, inputs, coefficients on ports, each with `in_`."""
+        return named((*self.states, *self.inputs, *self.coefficients), "in_")
+
+    @property
+    def outer_results(self) -> Signals:
+        """Outputs of `core` and `seq`: outputs and states with `out_`, these after the step."""
+        states = zip(self.states, self.next_states, strict=True)
+        after = tuple((f"out_{state.name}", later) for state, later in states)
+        return named(self.outputs, "out_") + after
+
+    def unread(self, prefix: str) -> tuple[str, ...]:
+        """Return a line that reads each input of the step that nothing else reads, if any."""
+        read = {v.name for v in self.kernel.reads} | {p.var.name for p in self.kernel.results}
+        inputs = named((*self.states, *self.inputs), prefix) + named(self.coefficients, "in_")
+        names = [name for name, v in inputs if v.name not in read]
+        return (f"wire _unused = &{{1'b0, {', '.join(names)}}};",) if names else ()
+
+    def names(self) -> Names:
+        """Return a source of names that the kernel and its ports do not use."""
+        names = self.kernel.names
+        return Names([*names, *(f"{way}_{name}" for way in ("in", "out") for name in names)])
+
+    def printer(self, names: dict[str, str] | None = None, taken: Names | None = None) -> Printer:
+        """Return a printer; `names` maps variables to identifiers."""
         return Printer(
-            constants | names,
+            self.constant_names | (names or {}),
             self.constants,
             self.rtl.shift_add,
             self.spans,
-            taken,
+            taken or Names(),
             whole=self.whole,
         )
 
     @cached_property
     def whole(self) -> frozenset[str]:
-        """The numbers that a result, or more than comparisons, reads."""
+        """Numbers of which something reads every bit: a result, or more than a comparison."""
         names = {p.var.name for p in self.kernel.results}
         for let in self.kernel.body:
             for node in (e for e in fx.walk(let.value) if not isinstance(e, fx.Compare)):
@@ -115,36 +161,25 @@ class Design:
                 names.add(let.value.name)
         return frozenset(names)
 
-    @property
-    def head(self) -> tuple[str, ...]:
-        """What a file says of the neuron."""
-        return self.model.equations
-
-    def localparams(self, lines: tuple[str, ...]) -> tuple[str, ...]:
+    def localparams(self, lines: Iterable[str]) -> tuple[str, ...]:
         """Return the constants that `lines` read, each with its real value and format.
 
-        One that shifts and additions stand for is a comment.
+        A constant that shifts and additions replace is a comment.
         """
-        words = {word for line in lines for word in re.findall(r"\w+", line)}
-        if self.on_ports:
-            return ()
+        read = {word for line in lines for word in re.findall(r"\w+", line)}
+        constants = [c for c in self.model.coefficients if c.name in self.constants]
+        names = self.constant_names
         return tuple(
-            constant_declared(c)
-            if localparam(c.name) in words
-            else f"// {localparam(c.name)}: {_meaning(c)}"
-            for c in self.model.coefficients
+            localparam(c, names[c.name])
+            if names[c.name] in read
+            else f"// {names[c.name]}: {_meaning(c)}"
+            for c in constants
         )
 
 
-def localparam(name: str) -> str:
-    """Return what a constant coefficient is called in the source."""
-    return name.upper()
-
-
-def constant_declared(c: Coefficient) -> str:
-    """Return the declaration of a constant coefficient, with what it stands for."""
+def localparam(c: Coefficient, name: str) -> str:
+    """Return the declaration of a constant coefficient, with its meaning as a comment."""
     value = literal(c.integers[0], c.bits.width)
-    name = localparam(c.name)
     return f"localparam signed [{c.bits.width - 1}:0] {name} = {value};  // {_meaning(c)}"
 
 
@@ -155,55 +190,63 @@ def _meaning(c: Coefficient) -> str:
 
 
 def check_names(design: Design) -> None:
-    """Refuse names that would meet those of the modules.
+    """Refuse the names of public ports and the words of Verilog and its tools.
 
     Raises:
-        UnsupportedError: A state or coefficient called `clk` or `logic`, two names that differ by
-            case alone.
+        UnsupportedError: A state, input or coefficient called `clk` or `logic`, for example.
     """
-    kernel = design.kernel
-    names = {p.var.name for p in (*kernel.inputs, *kernel.results)}
-    names |= {let.target.name for let in kernel.body}
-    ours = set(_OURS)
-    ours |= {f"in_{n}" for n in ("valid", "ready")} | {f"out_{n}" for n in ("valid", "ready")}
-    ours |= {f"in_{v.name}" for v in kernel.input_vars(*Role)}
-    ours |= {f"out_{v.name}" for v in (*design.outputs, *design.states)}
-    ours |= {f"{v.name}_now" for v in design.outputs}
-    for name in sorted(names):
+    public = {f"in_{name}" for name in design.kernel.input_names(*Role)}
+    public |= {name for name, _ in design.outer_results}
+    handshakes = ("valid", "ready") if "seq" in design.rtl.forms else ("valid",)
+    for name in sorted(design.kernel.names):
         if name in TAKEN:
-            raise UnsupportedError(
-                f"verilog: {design.name}",
-                f"{name!r} is a word of Verilog, of SystemVerilog or of Verilator",
-                remedy="Rename the state, input or parameter.",
-            )
-        twin = localparam(name) in names and localparam(name) != name and name in design.constants
-        if name in ours or twin or name.startswith(("s_axis_", "m_axis_")):
-            raise UnsupportedError(
-                f"verilog: {design.name}",
-                (
-                    "the circuit has a signal of its own called "
-                    f"{(localparam(name) if twin else name)!r}"
-                ),
-                remedy="Rename the state, input or parameter.",
-            )
+            problem = f"{name!r} is a word of Verilog, of SystemVerilog or of Verilator"
+        elif name in public or name in _CONTROLS or name.startswith(_STREAMS):
+            problem = f"{name!r} is the name of a port of the circuit"
+        elif name in handshakes:
+            problem = f"the port of {name!r} is 'in_{name}', a handshake of the circuit"
+        else:
+            continue
+        remedy = "Rename the state, input or parameter."
+        raise UnsupportedError(f"verilog: {design.name}", problem, remedy=remedy)
 
 
-def port(direction: str, name: str, width: int | None, kind: str = "wire") -> str:
+def named(variables: Iterable[fx.Var], prefix: str = "") -> Signals:
+    """Return signals that have the names of their variables behind a prefix."""
+    return tuple((f"{prefix}{v.name}", v) for v in variables)
+
+
+def port(direction: str, name: str, width: int | None = None, kind: str = "wire") -> str:
     """Return a port; `width` is None for a condition."""
-    shape = "" if width is None else f" signed [{width - 1}:0]"
-    return f"{direction} {kind}{shape} {name}"
+    return declared(f"{direction:<6} {kind:<4}", name, width)
 
 
-def ports(direction: str, variables: tuple[fx.Var, ...], prefix: str = "") -> tuple[str, ...]:
-    """Return a port for each variable."""
-    return tuple(port(direction, f"{prefix}{v.name}", width_of(v)) for v in variables)
+def ports(direction: str, signals: Signals, kind: str = "wire") -> tuple[str, ...]:
+    """Return a port for each signal."""
+    return tuple(port(direction, name, width_of(v), kind) for name, v in signals)
 
 
-def separated(items: tuple[str, ...]) -> tuple[str, ...]:
+def declarations(kind: str, signals: Signals) -> tuple[str, ...]:
+    """Return a declaration for each signal."""
+    return tuple(f"{declared(kind, name, width_of(v))};" for name, v in signals)
+
+
+def separated(items: Iterable[str]) -> tuple[str, ...]:
     """Return lines with a comma behind all but the last."""
-    return (*(f"{line}," for line in items[:-1]), *items[-1:])
+    lines = tuple(items)
+    return (*(f"{line}," for line in lines[:-1]), *lines[-1:])
 
 
-def connected(pairs: tuple[tuple[str, str], ...]) -> str:
-    """Return the connections of an instance."""
+def connected(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return the connections of an instance: (port, signal) pairs."""
     return ", ".join(f".{name}({signal})" for name, signal in pairs)
+
+
+def same_names(*signals: Signals) -> tuple[tuple[str, str], ...]:
+    """Return pairs that connect each port to the signal of its own name."""
+    return tuple((name, name) for group in signals for name, _ in group)
+
+
+def indented(lines: Iterable[str]) -> tuple[str, ...]:
+    """Return lines with four spaces before each that is not empty."""
+    return tuple(f"    {line}" if line else "" for line in lines)

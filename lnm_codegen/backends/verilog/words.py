@@ -1,9 +1,9 @@
-"""Words that a state, an input or a parameter of a circuit cannot be called.
+"""Words that no state, input or parameter of a circuit may have as its name.
 
-Tools read a file of Verilog-2005 as SystemVerilog unless they are told otherwise, so its words
-count too, with the classes of its package `std`; Icarus keeps a few words of Verilog-AMS in every
-mode; and Verilator makes a member of a C++ class of every port, beside its own, and warns of what
-is a word or a common name there. VERILOG is IEEE 1364-2005, SYSTEM_VERILOG what 1800-2017 adds.
+VERILOG has the keywords of IEEE 1364-2005, SYSTEM_VERILOG those that IEEE 1800-2017 adds: most
+tools read a `.v` file as SystemVerilog by default. STD has the classes of its package `std`.
+ICARUS has words of Verilog-AMS that Icarus keeps in every mode. Verilator makes a member of a C++
+class of every port: CPP and VERILATOR have the words that C++ and that class keep.
 """
 
 VERILOG = frozenset(

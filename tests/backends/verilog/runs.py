@@ -1,4 +1,4 @@
-"""Circuits through the tools: many testbenches in one simulation, many modules in one lint."""
+"""Helpers that simulate many testbenches in one run, and lint many modules in one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.integer_c.model import FixedModel
 from lnm_codegen.backends.verilog import backend
 from lnm_codegen.backends.verilog.expr import declared, width_of
-from lnm_codegen.backends.verilog.parts import Design, connected
+from lnm_codegen.backends.verilog.parts import Design, connected, declarations, same_names
 from lnm_codegen.backends.verilog.testbench.vectors import step_vectors
 from lnm_codegen.compiler.model import fixed_model_of
 from lnm_codegen.ir.fixed import nodes as fx
@@ -39,7 +39,7 @@ class Bench:
 
     Attributes:
         folder: Where rtl and testbenches lie, side by side.
-        passes: What the simulation has to print.
+        passes: Beginnings of the lines that the simulation must print.
         rtl: Files of modules.
         benches: Files of testbenches.
     """
@@ -88,7 +88,7 @@ class Bench:
         assert done.returncode == 0
 
     def lint(self) -> None:
-        """Let Verilator read every module; it may say nothing. (`simulate` hears Icarus.)"""
+        """Lint every module with Verilator; `simulate` checks the warnings of Icarus."""
         command = ["verilator", "--lint-only", "-Wall", "-Wno-MULTITOP", "--language", "1364-2005"]
         done = subprocess.run(
             [*command, *sorted(self.rtl)], cwd=self.folder, capture_output=True, text=True
@@ -97,9 +97,9 @@ class Bench:
 
 
 def _stopping(text: str) -> str:
-    """Return a testbench whose clock stops by itself: the first to finish must not end the rest."""
-    found = text.replace("$finish(0);", "running = 1'b0;").replace("$finish;", "running = 1'b0;")
-    clock = "reg running = 1'b1;\n    initial while (running) #5 clk = !clk;"
+    """Return a testbench whose clock stops by itself, so that it does not end the others."""
+    found = text.replace("$finish(0);", "_running = 1'b0;")
+    clock = "reg _running = 1'b1;\n    initial while (_running) #5 clk = !clk;"
     found = found.replace("always #5 clk = !clk;", clock)
     assert "$finish" not in found
     assert found != text
@@ -108,30 +108,28 @@ def _stopping(text: str) -> str:
 
 def _next_bench(design: Design) -> str:
     vectors = step_vectors(design, COUNT)
-    taken = [(v.name, v) for v in (*design.states, *design.inputs)]
-    taken += [(f"in_{v.name}", v) for v in design.coefficients]
-    given = [(v.name, v) for v in (*design.outputs, *design.next_states)]
+    inputs, results = design.inner_inputs, design.inner_results
 
     def place(var: fx.Var) -> str:
-        high, low = vectors.place(var.name)
-        return f"word[{high}:{low}]"
+        return f"_word{vectors.slice(var.name)}"
 
     lines = [
         f"module {design.name}_next_tb;",
-        f"reg [{vectors.width - 1}:0] vector [0:{COUNT - 1}];",
-        f"reg [{vectors.width - 1}:0] word;",
-        *(f"{declared('wire', n, width_of(v))} = {place(v)};" for n, v in taken),
-        *(f"{declared('wire', n, width_of(v))};" for n, v in given),
-        f"{design.name}_next dut ({connected(tuple((n, n) for n, _ in (*taken, *given)))});",
-        "integer k, wrong;",
+        f"reg [{vectors.width - 1}:0] _vector [0:{COUNT - 1}];",
+        f"reg [{vectors.width - 1}:0] _word;",
+        *(f"{declared('wire', n, width_of(v))} = {place(v)};" for n, v in inputs),
+        *declarations("wire", results),
+        f"{design.name}_next _dut ({connected(same_names(inputs, results))});",
+        "integer _k, _wrong;",
         "initial begin",
-        f'$readmemh("{design.name}_step.hex", vector);',
-        "wrong = 0;",
-        f"for (k = 0; k < {COUNT}; k = k + 1) begin",
-        f"word = vector[k]; #1 if ({' || '.join(f'{n} !== {place(v)}' for n, v in given)}) begin",
-        f'wrong = wrong + 1; if (wrong < 4) $display("%0d: {design.name} %h", k, word);',
+        f'$readmemh("{design.name}_step.hex", _vector);',
+        "_wrong = 0;",
+        f"for (_k = 0; _k < {COUNT}; _k = _k + 1) begin",
+        "_word = _vector[_k];",
+        f"#1 if ({' || '.join(f'{n} !== {place(v)}' for n, v in results)}) begin",
+        f'_wrong = _wrong + 1; if (_wrong < 4) $display("%0d: {design.name} %h", _k, _word);',
         "end end",
-        f'if (wrong == 0) $display("PASS {design.name}_next:");',
+        f'if (_wrong == 0) $display("PASS {design.name}_next:");',
         "end endmodule",
     ]
     return "\n".join(lines) + "\n"
@@ -140,7 +138,7 @@ def _next_bench(design: Design) -> str:
 def model(
     neuron: lnm.Neuron, spec: Any, name: str, rtl: lnm.Rtl | None = None, **options: Any
 ) -> FixedModel:
-    """Return what the backend receives; comb and core by default."""
+    """Return the model that the backend receives; forms comb and core by default."""
     given = rtl or lnm.Rtl(forms=("comb", "core"))
     return fixed_model_of(neuron, spec, name=name, rtl=given, **options)
 

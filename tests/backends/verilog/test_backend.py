@@ -1,7 +1,7 @@
-"""Circuits in Icarus against the fixed-point kernel, lint of all of them, and every refusal.
+"""Circuits in Icarus against the fixed-point kernel, their lint, and every refusal.
 
-`_next` is compared on steps from any state, `_comb` on a run, `_core` on steps with gaps and
-stalls; the vectors come from `ir.fixed.interpret`.
+The tests compare `_next` on steps from any state, `_comb` on a run, and `_core` on steps with gaps
+and stalls. The vectors come from `ir.fixed.interpret`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import copy
 import re
 import subprocess
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -31,6 +30,7 @@ from tests.backends.verilog.runs import (
     with_random_coefficients,
 )
 from tests.cases import CASES
+from tests.refusals import refused
 from tests.strategies import neurons
 
 Q4_12 = lnm.Fixed(16, 12)
@@ -51,7 +51,7 @@ def some(name: str, **options) -> FixedModel:
 
 
 def random_models(count: int, rounds: int) -> list[FixedModel]:
-    """Draw neurons, formats, coefficients and ways to look."""
+    """Draw neurons, formats, coefficients and options."""
     found: list[FixedModel] = []
 
     @settings(max_examples=count, deadline=None, database=None, derandomize=True,
@@ -130,13 +130,13 @@ def test_families(families):
 @needs_verilator
 @needs_iverilog
 def test_families_lint(families):
-    """No warning of either tool."""
+    """No warning of Verilator or Icarus."""
     families.lint()
 
 
 @needs_yosys
 def test_families_have_no_latch(families):
-    """Nor a register but on the rising edge of the clock."""
+    """Every register is on the rising edge of the clock."""
     script = (
         f"read_verilog {' '.join(sorted(families.rtl))}; proc;"
         " select -assert-none t:$dlatch t:$adlatch t:$dlatchsr t:$sr t:$adff t:$dffsr t:$aldff"
@@ -164,7 +164,7 @@ def squares() -> lnm.Neuron:
 
 
 def still() -> lnm.Neuron:
-    """A state that nothing reads, and one that only an output reads."""
+    """A state that nothing reads, and another that only an output reads."""
     v, last, x = lnm.state("v", init=0.5), lnm.state("last"), lnm.input("x")
     return lnm.Neuron(
         charge={v: x * 0.5},
@@ -175,24 +175,47 @@ def still() -> lnm.Neuron:
     )
 
 
-def named() -> lnm.Neuron:
-    """Names that meet none of the circuit's own, though they look like them."""
-    step, h_sum, in_ = lnm.state("state_step"), lnm.state("h_sum"), lnm.input("in_put")
-    gain = lnm.param("Gain", init=0.75)
+WORDS = """unused acc idle adding clamping factor product total wide last start done
+    multiplier even word dut k wrong seed count spike_now flight core flow still
+    valid_before started mul_1 h_sum h_product in_put out_1 v_now v_before GAIN gain Row fresh
+    channel TIGHTER COUNT s_unused name_ d q p ram states""".split()
+"""Names of the generator's signals without their underscore, and names that look like them."""
+
+
+def named(words: list[str], name: str) -> lnm.Neuron:
+    """Two states, an input, three parameters and two outputs with these names."""
+    first, second = lnm.state(words[0]), lnm.state(words[1], init=0.5)
+    x = lnm.input(words[2])
+    a, b, c = (lnm.param(word, init=k / 7) for k, word in enumerate(words[3:6], 2))
     return lnm.Neuron(
-        charge={step: gain * step + in_, h_sum: h_sum * gain + step},
-        fire=step - 1,
-        output={"out_1": step * h_sum, "h_product": lnm.spike},
-        name="named",
+        charge={first: a * first + x, second: second * second * b + first * c},
+        fire=first - 1,
+        reset={first: lnm.where(lnm.spike, 0, first)},
+        output={words[6]: first * second, words[7]: lnm.spike},
+        name=name,
     )
 
 
 @needs_iverilog
 @needs_verilator
-def test_what_is_rare(tmp_path):
-    """Products twice, states that nothing reads, names, two bits, no fraction, coefficients 0."""
+@pytest.mark.parametrize("coefficients", ["constant", "port", "memory"])
+def test_names_never_meet_those_of_the_circuit(coefficients, tmp_path):
+    """The words in turn as states, inputs, parameters and outputs, in every form."""
     bench = Bench(tmp_path)
-    for neuron in (squares(), still(), named()):
+    rtl = lnm.Rtl(coefficients=coefficients, neurons=3, shift_add=0)
+    for k in range(0, len(WORDS), 3):
+        words = [WORDS[(k + j) % len(WORDS)] for j in range(8)]
+        bench.add(model(named(words, f"n{k}"), Q4_12, f"n{k}", rtl))
+    bench.simulate()
+    bench.lint()
+
+
+@needs_iverilog
+@needs_verilator
+def test_what_is_rare(tmp_path):
+    """Products twice, states that nothing reads, two bits, no fraction, coefficients 0."""
+    bench = Bench(tmp_path)
+    for neuron in (squares(), still()):
         for digits in (0, 2):
             for coefficients in ("constant", "port"):
                 rtl = lnm.Rtl(forms=FEW, coefficients=coefficients, shift_add=digits)
@@ -214,8 +237,8 @@ def test_what_is_rare(tmp_path):
 
 
 @needs_iverilog
-def test_a_wrong_vector_is_seen(tmp_path):
-    """Each testbench says FAIL, with the step, when one bit of its vectors is another."""
+def test_a_wrong_vector_is_detected(tmp_path):
+    """Each testbench prints FAIL if one bit of its vectors changes."""
     bench = Bench(tmp_path)
     bench.add(model(lnm.get("lnm", degree=2, theta=THETA[2]), Q4_12, "lnm_2"))
     for form, file in (("next", "step"), ("comb", "run"), ("core", "step")):
@@ -230,15 +253,15 @@ def test_a_wrong_vector_is_seen(tmp_path):
     bench.simulate()
 
 
-def test_constants_say_what_they_are():
-    """Real value, what it was rounded from, and the format; one that is shifts is a comment."""
+def test_comments_of_constants():
+    """Real value, value before rounding, format; a constant that shifts replace is a comment."""
     source = lnm.emit(lnm.get("lnm", degree=2, theta=THETA[2]), "verilog", spec=Q4_12)
     lines = source.files["rtl/lnm_next.v"].splitlines()
     assert (
-        "    localparam signed [15:0] THETA_2 = 16'sd451;  // 0.110107421875 for 0.11, Q4.12"
+        "    localparam signed [15:0] _THETA_2 = 16'sd451;  // 0.110107421875 for 0.11, Q4.12"
         in lines
     )
-    assert "    // V_THRESHOLD: 1.0, Q4.12" in lines
+    assert "    // _V_THRESHOLD: 1.0, Q4.12" in lines
 
 
 def test_every_file_is_plain():
@@ -258,14 +281,10 @@ def test_every_file_is_plain():
 
 
 def test_the_same_text_again():
-    """Output hangs on the input alone."""
+    """The text depends only on the arguments."""
     neuron = lnm.get("lnm", degree=3, theta=THETA[3])
     first, again = (lnm.emit(neuron, "verilog", spec=Q4_12).files for _ in range(2))
     assert first == again
-
-
-CLK = "verilog: drawn: the circuit has a signal of its own called "
-RENAME = ". Rename the state, input or parameter."
 
 
 def leaky(v="v", x="x", output="spike", leak="leak", gain="gain") -> lnm.Neuron:
@@ -279,72 +298,60 @@ def leaky(v="v", x="x", output="spike", leak="leak", gain="gain") -> lnm.Neuron:
     )
 
 
+PORT, WORD = "is the name of a port", "is a word of Verilog"
 REFUSED = [
-    ("a state clk", lambda: leaky(v="clk"), {}, f"{CLK}'clk'{RENAME}"),
-    ("an input rst", lambda: leaky(x="rst"), {}, f"{CLK}'rst'{RENAME}"),
-    ("a port of the core", lambda: leaky(x="in_v"), {}, f"{CLK}'in_v'{RENAME}"),
-    ("a result of the core", lambda: leaky(x="out_v"), {}, f"{CLK}'out_v'{RENAME}"),
-    ("a wire of comb", lambda: leaky(x="spike_now"), {}, f"{CLK}'spike_now'{RENAME}"),
-    ("a stream", lambda: leaky(output="s_axis_tdata"), {}, f"{CLK}'s_axis_tdata'{RENAME}"),
-    ("a constant", lambda: leaky(v="GAIN"), {}, f"{CLK}'GAIN'{RENAME}"),
-    ("two constants", lambda: leaky(leak="Gain", gain="GAIN"), {}, f"{CLK}'GAIN'{RENAME}"),
-    *(
-        (
-            f"an input {word}",
-            partial(leaky, x=word),
-            {},
-            f"verilog: drawn: {word!r} is a word of Verilog, of SystemVerilog or of Verilator"
-            f"{RENAME}",
-        )
-        for word in ("casex", "logic", "eval")
-    ),
-    (
-        "a factor of 20 bits",
-        leaky,
-        {"spec": lnm.Fixed(20, 16), "rtl": lnm.Rtl(multiplier="ecp5", shift_add=0)},
-        "verilog: drawn: a factor in h has 20 bits; the multiplier of ECP5 takes 18. Give narrower"
-        " formats, or multiplier='generic'.",
-    ),
+    ("a state clk", {"v": "clk"}, f"'clk' {PORT}"),
+    ("an input rst", {"x": "rst"}, f"'rst' {PORT}"),
+    ("a port of the core", {"x": "in_v"}, f"'in_v' {PORT}"),
+    ("a result of the core", {"x": "out_v"}, f"'out_v' {PORT}"),
+    ("a stream", {"output": "s_axis_tdata"}, f"'s_axis_tdata' {PORT}"),
+    ("the handshake valid", {"v": "valid"}, "'in_valid', a handshake"),
+    ("the handshake ready", {"leak": "ready"}, "'in_ready', a handshake"),
+    ("an input casex", {"x": "casex"}, f"'casex' {WORD}"),
+    ("an input logic", {"x": "logic"}, f"'logic' {WORD}"),
+    ("an input eval", {"x": "eval"}, f"'eval' {WORD}"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("neuron", "options", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
+    ("names", "problem"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
 )
-def test_refused(neuron, options, message):
-    """One line each, before a file is made."""
-    with pytest.raises(UnsupportedError) as error:
-        lnm.emit(neuron(), "verilog", **{"spec": Q4_12, **options})
-    assert str(error.value) == message
+def test_refused_names(names, problem):
+    """One line each, before a file is written."""
+    remedy = "Rename the state, input or parameter."
+    with refused(UnsupportedError, "verilog: drawn", problem, remedy=remedy):
+        lnm.emit(leaky(**names), "verilog", spec=Q4_12)
+
+
+def test_refused_factor():
+    """A factor that is too wide for the multiplier of ECP5."""
+    rtl = lnm.Rtl(multiplier="ecp5", shift_add=0)
+    parts = ("a factor in h has 20 bits", "at most 18", "Give narrower formats")
+    with refused(UnsupportedError, "verilog: drawn", *parts):
+        lnm.emit(leaky(), "verilog", spec=lnm.Fixed(20, 16), rtl=rtl)
 
 
 WRONG_RTL = [
-    ({"forms": "comb"}, "Rtl: forms is 'comb'. Accepted: some of comb, core, seq, array."),
-    ({"forms": ()}, "Rtl: forms is (). Accepted: some of comb, core, seq, array."),
-    (
-        {"forms": ("comb", "fast")},
-        "Rtl: forms is ('comb', 'fast'). Accepted: some of comb, core, seq, array.",
-    ),
-    (
-        {"coefficients": "rom"},
-        "Rtl: coefficients is 'rom'. Accepted: constant, port, memory.",
-    ),
-    ({"multiplier": "dsp"}, "Rtl: multiplier is 'dsp'. Accepted: generic, ecp5."),
-    ({"neurons": 0}, "Rtl: neurons is 0. Accepted: 1 to 65536."),
-    ({"neurons": 65537}, "Rtl: neurons is 65537. Accepted: 1 to 65536."),
-    ({"neurons": True}, "Rtl: neurons is True. Accepted: 1 to 65536."),
-    ({"neurons": 2.0}, "Rtl: neurons is 2.0. Accepted: 1 to 65536."),
-    ({"shift_add": -1}, "Rtl: shift_add is -1. Accepted: 0 to 32."),
-    ({"shift_add": 33}, "Rtl: shift_add is 33. Accepted: 0 to 32."),
+    ({"forms": "comb"}, "some of comb, core, seq, array"),
+    ({"forms": ()}, "some of comb, core, seq, array"),
+    ({"forms": ("comb", "fast")}, "some of comb, core, seq, array"),
+    ({"coefficients": "rom"}, "constant, port, memory"),
+    ({"multiplier": "dsp"}, "generic, ecp5"),
+    ({"neurons": 0}, "an integer from 1 to 65536"),
+    ({"neurons": 65537}, "an integer from 1 to 65536"),
+    ({"neurons": True}, "an integer from 1 to 65536"),
+    ({"neurons": 2.0}, "an integer from 1 to 65536"),
+    ({"shift_add": -1}, "an integer from 0 to 32"),
+    ({"shift_add": 33}, "an integer from 0 to 32"),
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), WRONG_RTL)
-def test_rtl_checks(options, message):
+@pytest.mark.parametrize(("options", "accepted"), WRONG_RTL)
+def test_rtl_checks(options, accepted):
     """Every field."""
-    with pytest.raises(ModelError) as error:
+    ((word, value),) = options.items()
+    with refused(ModelError, "Rtl", f"{word} is {value!r}", accepted):
         lnm.Rtl(**options)
-    assert str(error.value) == message
 
 
 def test_rtl_forms_have_an_order():
@@ -353,25 +360,11 @@ def test_rtl_forms_have_an_order():
 
 
 def test_emit_checks():
-    """What `emit` itself says of fixed point."""
+    """The arguments of `emit` for fixed point."""
     neuron = lnm.get("lif")
-    cases = [
-        (
-            ("verilog", {}),
-            "emit: backend 'verilog' works in fixed point, and spec is None. Give"
-            " spec=lnm.Fixed(16, 12), say.",
-        ),
-        (
-            ("torch", {"spec": Q4_12}),
-            "emit: backend is 'torch', which takes no spec and no values. Accepted in fixed point:"
-            " c, verilog. Leave them out.",
-        ),
-        (
-            ("verilog", {"spec": Q4_12, "rtl": "comb"}),
-            "emit: rtl is 'comb' for backend 'verilog'. Accepted: an lnm.Rtl, for 'verilog'.",
-        ),
-    ]
-    for (backend, options), message in cases:
-        with pytest.raises(ModelError) as error:
-            lnm.emit(neuron, backend, **options)
-        assert str(error.value) == message
+    with refused(ModelError, "emit", "spec is None", remedy="Give spec=lnm.Fixed(16, 12)"):
+        lnm.emit(neuron, "verilog")
+    with refused(ModelError, "emit", "backend is 'torch'", "c, verilog"):
+        lnm.emit(neuron, "torch", spec=Q4_12)
+    with refused(ModelError, "emit", "rtl is 'comb' for backend 'verilog'", "lnm.Rtl"):
+        lnm.emit(neuron, "verilog", spec=Q4_12, rtl="comb")

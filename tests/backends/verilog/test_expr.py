@@ -1,4 +1,4 @@
-"""Expressions of the fixed-point IR as Verilog: every operator once, exactly."""
+"""Expressions of the fixed-point IR as Verilog: the exact text of every operator."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnm_codegen.backends.verilog.core.digits import signed_digits
-from lnm_codegen.backends.verilog.expr import Printer, literal
+from lnm_codegen.backends.verilog.expr import Printer, literal, signed_digits
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import BOOL, Bits, Rounding
 
@@ -323,7 +323,7 @@ def test_conditions(e, expected):
 
 def test_names():
     """What is taken gets a number, and Vars are called as the module calls them."""
-    printer = Printer({"a": "in_a"}, {}, 0, {}, {"y_sum"})
+    printer = Printer({"a": "in_a"}, {}, 0, {}, Names({"y_sum"}))
     e = fx.Negate(fx.Sum(SumOp.ADD, A, A))
     assert printer.definition(e, 10, "y") == "-{y_sum_2[8], y_sum_2}"
     assert printer.lines == ["wire signed [8:0] y_sum_2 = {in_a[7], in_a} + {in_a[7], in_a};"]
@@ -345,7 +345,7 @@ def test_multipliers_that_stay():
 def test_no_operators():
     """A number where a condition belongs, and the other way, is a mistake of ours."""
     printer = Printer({}, {}, 0, {})
-    with pytest.raises(TypeError, match=r"^Negate is no condition$"):
+    with pytest.raises(TypeError, match=r"^Negate is not a condition$"):
         printer.condition(fx.Negate(A), "y")
     with pytest.raises(TypeError, match=r"^Not is no number$"):
         printer.number(fx.Not(C), "y")

@@ -1,4 +1,4 @@
-"""No word that a tool would stumble over may name a state, an input or a parameter."""
+"""Words that the tools reserve: no state, input or parameter may have one as its name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.verilog.words import SYSTEM_VERILOG, TAKEN, VERILOG
+from tests.refusals import refused
 
 IEEE_1800_2017 = """accept_on alias always always_comb always_ff always_latch and assert assign
     assume automatic before begin bind bins binsof bit break buf bufif0 bufif1 byte case casex casez
@@ -63,14 +64,14 @@ READERS = {
 
 
 def test_every_keyword_of_the_standard() -> None:
-    """IEEE 1800-2017, which has those of 1364-2005; what stands in two lists is in one."""
+    """IEEE 1800-2017 includes 1364-2005; no word is in both lists."""
     assert set(IEEE_1800_2017) == (VERILOG | SYSTEM_VERILOG)
     assert not VERILOG & SYSTEM_VERILOG
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_what_is_not_refused_is_read_without_a_word(reader: str, tmp_path: Path) -> None:
-    """Every suspect that may be a name, as a port and in a constant's, in one module."""
+def test_accepted_words_cause_no_warning(reader: str, tmp_path: Path) -> None:
+    """Every accepted suspect is a port of one module, which each tool reads without a warning."""
     tool, *options = READERS[reader].split()
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed")
@@ -92,12 +93,10 @@ def test_what_is_not_refused_is_read_without_a_word(reader: str, tmp_path: Path)
 
 @pytest.mark.parametrize("word", ["wreal", "wone", "true", "near", "mailbox"])
 def test_such_a_name_is_refused(word: str) -> None:
-    """In one line, before anything is written."""
+    """In one line, before a file is written."""
     v, x, p = lnm.state("v"), lnm.input("x"), lnm.param(word, init=0.5)
     neuron = lnm.Neuron(charge={v: p * v + x}, fire=v - 1, reset=lnm.hard_reset(v), name="unit")
-    with pytest.raises(lnm.UnsupportedError) as caught:
+    problem = f"{word!r} is a word of Verilog, of SystemVerilog or of Verilator"
+    remedy = "Rename the state, input or parameter."
+    with refused(lnm.UnsupportedError, where="verilog: unit", problem=problem, remedy=remedy):
         lnm.emit(neuron, "verilog", spec=lnm.Fixed(16, 12))
-    assert str(caught.value) == (
-        f"verilog: unit: {word!r} is a word of Verilog, of SystemVerilog or of Verilator. Rename"
-        " the state, input or parameter."
-    )

@@ -1,8 +1,6 @@
-"""Coefficients per channel: who has which, and the memory that holds them for an array."""
+"""Coefficients per channel, and the memory that stores them for an array."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from lnm_codegen.backends.integer_c.model import Coefficient
 from lnm_codegen.backends.render import render
@@ -11,15 +9,15 @@ from lnm_codegen.backends.verilog.parts import Design, port, separated
 from lnm_codegen.errors import UnsupportedError
 
 IN_LOGIC = 16
-"""So many rows are one LUT4 a bit, and better so than in a block RAM."""
+"""Most rows that one LUT4 a bit stores, which is better than a block RAM."""
 
 
 def check_channels(design: Design) -> None:
-    """Refuse channels that the circuit would not tell apart.
+    """Refuse several channels without a memory that distinguishes them.
 
     Raises:
-        UnsupportedError: Several channels and coefficients that are constants, or for an array on
-            ports; neurons that are no multiple of the channels.
+        UnsupportedError: Several channels with coefficients that are constants, or ports of an
+            array; or neurons that are not a multiple of the channels.
     """
     channels, rtl = design.model.channels, design.rtl
     if channels == 1:
@@ -28,23 +26,21 @@ def check_channels(design: Design) -> None:
     if rtl.coefficients == "constant" or (array and rtl.coefficients == "port"):
         raise UnsupportedError(
             f"verilog: {design.name}",
-            (
-                f"{channels} channels have coefficients of their own, which "
-                f"coefficients={rtl.coefficients!r} cannot tell apart"
-            ),
-            remedy="Use rtl=lnm.Rtl(coefficients='memory').",
+            f"coefficients is {rtl.coefficients!r} for {channels} channels with different values",
+            "'memory'",
+            "Use rtl=lnm.Rtl(coefficients='memory').",
         )
     if array and rtl.neurons % channels:
         raise UnsupportedError(
             f"verilog: {design.name}",
-            f"neurons is {rtl.neurons}, which {channels} channels do not divide",
+            f"neurons is {rtl.neurons} for {channels} channels",
             f"a multiple of {channels}",
             "Give rtl=lnm.Rtl(neurons=...).",
         )
 
 
 def in_memory(design: Design) -> tuple[Coefficient, ...]:
-    """Return the coefficients that the memory of an array holds: all those with a row a channel."""
+    """Return the coefficients in the memory of an array: those with one value per channel."""
     if design.rtl.coefficients != "memory":
         return ()
     channels = design.model.channels
@@ -52,32 +48,19 @@ def in_memory(design: Design) -> tuple[Coefficient, ...]:
 
 
 def channel_bits(design: Design) -> int:
-    """Return the bits of a channel's number."""
+    """Return the width of a channel's number."""
     return max(1, (design.model.channels - 1).bit_length())
 
 
 def counts_channels(design: Design) -> bool:
-    """Say whether a channel's number has to be counted: it is no slice of the neuron's."""
+    """Report whether the array counts channels: their number is no slice of the neuron's."""
     members = design.rtl.neurons // design.model.channels
     several = bool(in_memory(design)) and design.model.channels > 1
     return several and members & (members - 1) != 0
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    family: str
-    name: str
-    layout: tuple[str, ...]
-    ports: tuple[str, ...]
-    style: str
-    shape: str
-    last: int
-    rows: tuple[str, ...]
-    updates: tuple[str, ...]
-
-
 def coefficient_memory(design: Design) -> str:
-    """Return the module that holds a row of coefficients for each channel."""
+    """Return the module that stores a row of coefficients for each channel."""
     held = in_memory(design)
     width = sum(c.bits.width for c in held)
     layout, updates, high = [], [], width
@@ -86,24 +69,23 @@ def coefficient_memory(design: Design) -> str:
         layout.append(f"{c.name} [{high - 1}:{low}], {c.bits}")
         updates.append(f"out_{c.name} <= row[{high - 1}:{low}];")
         high = low
-    view = _View(
-        family=design.model.family,
-        name=design.name,
-        layout=tuple(layout),
-        ports=separated(
+    channels = design.model.channels
+    view = {
+        **design.heading,
+        "layout": layout,
+        "ports": separated(
             (
-                port("input ", "clk", None),
-                port("input ", "ce", None),
+                *(port("input", word) for word in ("clk", "ce")),
                 f"input  wire [{channel_bits(design) - 1}:0] channel",
-                *(port("output", f"out_{c.name}", c.bits.width, "reg ") for c in held),
+                *(port("output", f"out_{c.name}", c.bits.width, "reg") for c in held),
             )
         ),
-        style='(* rom_style = "block" *) ' if design.model.channels > IN_LOGIC else "",
-        shape=f"[{width - 1}:0]",
-        last=design.model.channels - 1,
-        rows=tuple(_row(held, k) for k in range(design.model.channels)),
-        updates=tuple(updates),
-    )
+        "style": '(* rom_style = "block" *) ' if channels > IN_LOGIC else "",
+        "width": width,
+        "channels": channels,
+        "rows": [_row(held, k) for k in range(channels)],
+        "updates": updates,
+    }
     return render("verilog/array/coefficients.v.j2", view)
 
 

@@ -1,17 +1,18 @@
-"""How numbers lie in the data of a stream: each in bytes of its own, the first in the lowest."""
+"""Layout of a stream's data: each number in its own bytes, the first in the lowest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from lnm_codegen.backends.verilog.expr import width_of
+from lnm_codegen.backends.verilog.parts import Design
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.types import Bits
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A number in the data of a stream: its bits are low to low + width - 1."""
+    """A number in the data of a stream, at bits low to low + width - 1."""
 
     var: fx.Var
     low: int
@@ -19,28 +20,28 @@ class Field:
 
     @property
     def padded(self) -> int:
-        """Bits of its bytes."""
-        return 8 * _bytes(self.width)
+        """Width in whole bytes, in bits."""
+        return (self.width + 7) // 8 * 8
 
     @property
     def meaning(self) -> str:
-        """What it is, for a comment."""
+        """Name, place and format, for a comment."""
         format_ = self.var.type if isinstance(self.var.type, Bits) else "a bit"
         return f"{self.var.name} {self.slice}, {format_}"
 
     @property
     def slice(self) -> str:
-        """Its bits, as they are written behind a name."""
+        """The bits of the number, as Verilog selects them."""
         return _bits(self.low, self.width)
 
     @property
     def rest(self) -> str:
-        """The bits behind it that fill its last byte; "" where there are none."""
+        """The bits that fill the last byte; empty for none."""
         left = self.padded - self.width
         return _bits(self.low + self.width, left) if left else ""
 
     def filled(self, name: str) -> str:
-        """Return an identifier brought to whole bytes: copies of the sign, zeros for a bit."""
+        """Return an identifier at whole bytes: copies of the sign, or zeros for a condition."""
         left = self.padded - self.width
         if not left:
             return name
@@ -49,12 +50,16 @@ class Field:
         return f"{{{left}{{{name}[{self.width - 1}]}}}}, {name}"
 
     def packed(self, integer: int) -> int:
-        """Return an integer as it stands in the data."""
+        """Return the data with an integer in this field."""
         return (integer & ((1 << self.padded) - 1)) << self.low
 
 
-def fields(variables: tuple[fx.Var, ...]) -> tuple[Field, ...]:
-    """Return where each number lies."""
+def stream_fields(design: Design) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
+    """Return the fields of s_axis_tdata and of m_axis_tdata."""
+    return _fields(design.inputs), _fields((*design.states, *design.outputs))
+
+
+def _fields(variables: tuple[fx.Var, ...]) -> tuple[Field, ...]:
     found: list[Field] = []
     low = 0
     for var in variables:
@@ -63,13 +68,9 @@ def fields(variables: tuple[fx.Var, ...]) -> tuple[Field, ...]:
     return tuple(found)
 
 
-def data_width(placed: tuple[Field, ...]) -> int:
+def data_width(fields: tuple[Field, ...]) -> int:
     """Return the bits of a word of the stream."""
-    return sum(field.padded for field in placed)
-
-
-def _bytes(width: int) -> int:
-    return (width + 7) // 8
+    return sum(field.padded for field in fields)
 
 
 def _bits(low: int, width: int) -> str:

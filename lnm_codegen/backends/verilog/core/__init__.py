@@ -1,1 +1,1 @@
-"""Combinational step and pipeline: one neuron, a result each cycle."""
+"""Combinational step and pipeline of one neuron, with a result each cycle."""

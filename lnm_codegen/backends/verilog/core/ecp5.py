@@ -1,9 +1,8 @@
-"""The multiplier of Lattice ECP5: the leaf that instantiates it, and a model of it to simulate."""
+"""Multiplier of Lattice ECP5: a leaf that instantiates it, and a model of it for simulators."""
 
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
 
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.core.terms import multiplied
@@ -11,61 +10,34 @@ from lnm_codegen.backends.verilog.parts import Design, separated
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 
-WIDEST = 18
-"""Bits of a factor."""
-
-PRODUCT = 36
+FACTOR_BITS, PRODUCT_BITS = 18, 36
 MODEL = "sim/MULT18X18D.v"
-_CONTROLS = ("CLK", "CE", "RST")
-_MODES = ("SIGNEDA", "SIGNEDB", "SOURCEA", "SOURCEB")
-
-
-@dataclass(frozen=True, slots=True)
-class _LeafView:
-    family: str
-    name: str
-    connections: tuple[str, ...]
 
 
 def ecp5_leaf(design: Design) -> str:
     """Return `_mul` around a MULT18X18D with its output register."""
-    pins = [f".A{k}(wide_a[{k}])" for k in range(WIDEST)]
-    pins += [f".B{k}(wide_b[{k}])" for k in range(WIDEST)]
-    pins += [f".P{k}(product[{k}])" for k in range(PRODUCT)]
-    view = _LeafView(design.model.family, design.name, _wrapped(pins))
-    return render("verilog/core/mul_ecp5.v.j2", view)
-
-
-@dataclass(frozen=True, slots=True)
-class _ModelView:
-    name: str
-    ports: tuple[str, ...]
-    vectors: tuple[str, ...]
+    pins = [f".A{k}(wide_a[{k}])" for k in range(FACTOR_BITS)]
+    pins += [f".B{k}(wide_b[{k}])" for k in range(FACTOR_BITS)]
+    pins += [f".P{k}(product[{k}])" for k in range(PRODUCT_BITS)]
+    connections = textwrap.wrap(", ".join(pins), 92)
+    return render("verilog/core/mul_ecp5.v.j2", {**design.heading, "connections": connections})
 
 
 def ecp5_model(design: Design) -> str:
-    """Return a module that behaves as a MULT18X18D does as `ecp5_leaf` uses it."""
-    a, b = ([f"{word}{k}" for k in range(WIDEST)] for word in "AB")
-    inputs = [*a, *b, *_MODES, *(f"{word}{k}" for word in _CONTROLS for k in range(4))]
-    outputs = [f"P{k}" for k in range(PRODUCT)]
+    """Return a module that behaves as a MULT18X18D within `ecp5_leaf`."""
+    a, b = ([f"{word}{k}" for k in range(FACTOR_BITS)] for word in "AB")
+    inputs = [*a, *b, "SIGNEDA", "SIGNEDB", "SOURCEA", "SOURCEB"]
+    inputs += [f"{word}{k}" for word in ("CLK", "CE", "RST") for k in range(4)]
+    outputs = [f"P{k}" for k in range(PRODUCT_BITS)]
     vectors = [
-        *_vector("wire signed [17:0] a = ", a),
-        *_vector("wire signed [17:0] b = ", b),
+        f"wire signed [17:0] a = {{{', '.join(reversed(a))}}};",
+        f"wire signed [17:0] b = {{{', '.join(reversed(b))}}};",
         "reg signed [35:0] p;",
-        *(f"assign P{k} = p[{k}];" for k in range(PRODUCT)),
+        *(f"assign P{k} = p[{k}];" for k in range(PRODUCT_BITS)),
     ]
-    listed = separated(
-        (*(f"input  wire {n}" for n in inputs), *(f"output wire {n}" for n in outputs))
-    )
-    return render("verilog/core/mult18x18d.v.j2", _ModelView(design.name, listed, tuple(vectors)))
-
-
-def _vector(head: str, bits: list[str]) -> list[str]:
-    return [f"{head}{{{', '.join(reversed(bits))}}};"]
-
-
-def _wrapped(items: list[str]) -> tuple[str, ...]:
-    return tuple(textwrap.wrap(", ".join(items), 92))
+    pins = [*(f"input  wire {n}" for n in inputs), *(f"output wire {n}" for n in outputs)]
+    view = {"name": design.name, "ports": separated(pins), "vectors": vectors}
+    return render("verilog/core/mult18x18d.v.j2", view)
 
 
 def simulation_files(design: Design) -> tuple[str, ...]:
@@ -74,23 +46,21 @@ def simulation_files(design: Design) -> tuple[str, ...]:
 
 
 def check_factors(design: Design) -> None:
-    """Refuse factors that are too wide for the multiplier that is asked for.
+    """Refuse factors that are too wide for the multiplier of ECP5, where the circuit uses it.
 
     Raises:
-        UnsupportedError: More than 18 bits for ECP5's.
+        UnsupportedError: A factor of more than 18 bits.
     """
     if design.rtl.multiplier != "ecp5":
         return
-    printer = design.printer({}, set())
+    printer = design.printer()
     for let in design.kernel.body:
         for product in multiplied(let.value, printer):
             width = max(fx.bits_of(e).width for e in (product.lhs, product.rhs))
-            if width > WIDEST:
+            if width > FACTOR_BITS:
                 raise UnsupportedError(
                     f"verilog: {design.name}",
-                    (
-                        f"a factor in {let.target.name} has {width} bits; the multiplier of ECP5 takes "
-                        f"{WIDEST}"
-                    ),
-                    remedy="Give narrower formats, or multiplier='generic'.",
+                    f"a factor in {let.target.name} has {width} bits",
+                    f"at most {FACTOR_BITS} for multiplier='ecp5'",
+                    "Give narrower formats, or multiplier='generic'.",
                 )

@@ -1,23 +1,26 @@
-"""The step as a pipeline: in which cycle each value is there, and the lines that make it so.
+"""Pipeline of one time step: the cycle in which each value is ready, and its Verilog lines.
 
-A product of two values that change takes a cycle in `_mul`, the sum it stands in another, the clamp
-a third; a sum without products takes two. Conditions and choices are logic behind what they read,
-with one chain of carries a cycle at most. What is read later than it is there passes through
-`_delay`; coefficients on ports travel with the neuron they came with. There is no state here: a
-neuron's next step begins when its last has left.
+A product of two values that change takes one cycle in `_mul`, the sum around it a second, the clamp
+a third; a sum without products takes two. Conditions and selections are logic behind their
+operands, with at most one carry chain a cycle. A value that is read in a later cycle passes through
+`_delay`; coefficients on ports travel with their neuron. The pipeline stores no state: a neuron's
+next step begins when its last has left.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from lnm_codegen.backends.verilog.core.rounding import biased, biased_width, kept
 from lnm_codegen.backends.verilog.core.terms import (
     Rounded,
+    biased,
+    biased_width,
     emptied,
+    fits,
     is_added,
     is_arithmetic,
+    kept,
     multiplied,
     replaced,
     rounded_parts,
@@ -26,35 +29,34 @@ from lnm_codegen.backends.verilog.core.terms import (
 from lnm_codegen.backends.verilog.expr import Printer, declared, width_of
 from lnm_codegen.backends.verilog.parts import Design, connected
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import always_fits
-from lnm_codegen.ir.operators import Role
-from lnm_codegen.ir.types import Bits, Rounding
+from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.types import Rounding
 
 
 @dataclass(slots=True)
 class _Value:
-    """When a value is there, and by which names: cycle -> identifier."""
+    """A value: its first cycle, the carry chains since the last register, identifiers by cycle."""
 
     cycle: int
-    depth: int  # chains of carries since the last register
+    depth: int
     width: int | None
     names: dict[int, str]
 
     @property
     def registered(self) -> int:
-        """The first cycle in which it comes from a register."""
+        """The first cycle in which a register has the value."""
         return self.cycle + (self.depth > 0)
 
 
 @dataclass(slots=True)
 class Pipeline:
-    """The pipeline of a design, built Let by Let.
+    """Pipeline of a design, built Let by Let.
 
     Attributes:
         latency: Cycles from the inputs to the results.
-        multipliers: Instances of `_mul`, those inside `_step` among them.
+        multipliers: Instances of `_mul`, those inside `_step` included.
         lines: Declarations and instances.
-        uses: The modules that are instantiated, without their prefix.
+        uses: Instantiated modules, without their prefix.
     """
 
     design: Design
@@ -63,47 +65,33 @@ class Pipeline:
     lines: list[str] = field(default_factory=list)
     uses: set[str] = field(default_factory=set)
     _values: dict[str, _Value] = field(default_factory=dict)
-    _taken: set[str] = field(default_factory=set)
+    _taken: Names = field(init=False)
 
     def __post_init__(self) -> None:
-        """Lay out the whole step."""
+        """Schedule the whole step."""
         design = self.design
-        for var in (*design.states, *design.inputs, *design.coefficients):
-            self._enter(var)
-        self._taken |= {p.var.name for p in (*design.kernel.inputs, *design.kernel.results)}
-        self._taken |= {let.target.name for let in design.kernel.body}
-        self._taken |= {
-            "unused",
-            "valid",
-            *(f"in_{v.name}" for v in design.kernel.input_vars(*Role)),
-        }
+        self._taken = design.names()
+        for name, var in design.outer_inputs:
+            self._values[var.name] = _Value(0, 0, width_of(var), {0: name})
         for let in design.kernel.body:
             self._let(let)
-        ends = [self._values[v.name].registered for v in self._results if v.name in self._values]
-        self.latency = max([1, *ends])
-
-    @property
-    def _results(self) -> tuple[fx.Var, ...]:
-        return (*self.design.outputs, *self.design.next_states)
+        results = [v.name for _, v in design.inner_results if v.name in self._values]
+        self.latency = max([1, *(self._values[name].registered for name in results)])
 
     def results(self) -> tuple[str, ...]:
-        """Return the identifiers of outputs and next states, in the cycle of the latency."""
-        return tuple(self._at(v.name, self.latency) for v in self._results)
-
-    def _enter(self, var: fx.Var) -> None:
-        self._values[var.name] = _Value(0, 0, width_of(var), {0: f"in_{var.name}"})
+        """Return the identifiers of outputs and next states in the last cycle."""
+        return tuple(self._at(v.name, self.latency) for _, v in self.design.inner_results)
 
     def _let(self, let: fx.Let) -> None:
         self.lines += ["", f"// {let.target.name}"]
         parts = rounded_parts(let.value)
         products = multiplied(let.value, self._printer({}))
+        is_sum = isinstance(parts.exact, fx.Sum | fx.Negate | fx.Product)
         if products:
             self._multiplied(let, parts, products)
-        elif parts.places or isinstance(parts.exact, fx.Sum | fx.Negate | fx.Product):
-            if parts.width is not None or parts.places:
-                self._summed(let, parts)
-            else:
-                self._logic(let)
+        elif parts.places or (is_sum and parts.width is not None):
+            cycle = self._ready(self._reads(parts.exact))
+            self._define_clamped(let, parts, parts.exact, cycle)
         else:
             self._logic(let)
 
@@ -117,55 +105,43 @@ class Pipeline:
         return max((self._values[n].registered for n in names), default=0)
 
     def _printer_at(self, e: fx.Expr, cycle: int) -> Printer:
-        """Return a printer to which the Vars of `e` have their names in a cycle."""
+        """Return a printer with the identifiers that the variables of `e` have in a cycle."""
         return self._printer({n: self._at(n, cycle) for n in self._reads(e)})
 
     def _at(self, name: str, cycle: int) -> str:
-        """Return the identifier of a value in a cycle, through a delay where it must be."""
+        """Return the identifier of a value in a cycle; a later cycle takes a delay."""
         if name not in self._values:
-            return self.design.printer({}, set()).names[name]
+            return self.design.constant_names[name]
         value = self._values[name]
         if cycle not in value.names:
             last = max(c for c in value.names if c < cycle)
-            delayed = self._fresh(f"{name}_at{cycle}")
-            width = value.width
-            self.lines.append(f"{declared('wire', delayed, width)};")
-            source = value.names[last]
-            self._instance(
-                "delay",
-                f"#(.WIDTH({width or 1}), .CYCLES({cycle - last}))",
-                f"{delayed}_delay",
-                (("d", source), ("q", delayed)),
-            )
+            delayed = self._taken.fresh(f"{name}_at{cycle}")
+            self.lines.append(f"{declared('wire', delayed, value.width)};")
+            parameters = {"WIDTH": value.width or 1, "CYCLES": cycle - last}
+            wires = (("d", value.names[last]), ("q", delayed))
+            self._instance("delay", parameters, f"{delayed}_delay", wires)
             value.names[cycle] = delayed
         return value.names[cycle]
 
-    def _fresh(self, name: str) -> str:
-        wanted, k = name, 1
-        while name in self._taken:
-            k += 1
-            name = f"{wanted}_{k}"
-        self._taken.add(name)
-        return name
-
     def _instance(
-        self, module: str, parameters: str, name: str, pairs: tuple[tuple[str, str], ...]
+        self, module: str, parameters: dict[str, int], name: str, pairs: tuple[tuple[str, str], ...]
     ) -> None:
         self.uses.add(module)
+        given = connected((key, str(value)) for key, value in parameters.items())
         wires = connected((("clk", "clk"), ("ce", "ce"), *pairs))
         self.lines += [
-            f"{self.design.name}_{module} {parameters}",
-            f"    {self._fresh(name)} ({wires});",
+            f"{self.design.name}_{module} #({given})",
+            f"    {self._taken.fresh(name)} ({wires});",
         ]
 
     def _define(self, var: fx.Var, cycle: int, depth: int, text: str | None) -> None:
-        """Bind a Let: a wire of its name."""
+        """Define a wire that has the name of its Let."""
         end = ";" if text is None else f" = {text};"
         self.lines.append(declared("wire", var.name, width_of(var)) + end)
         self._values[var.name] = _Value(cycle, depth, width_of(var), {cycle: var.name})
 
     def _logic(self, let: fx.Let) -> None:
-        """A value that is there in the cycle of what it reads."""
+        """Define a value that is ready in the cycle of its operands."""
         names = self._reads(let.value)
         cycle = max((self._values[n].cycle for n in names), default=0)
         costs = is_arithmetic(let.value)
@@ -180,20 +156,12 @@ class Pipeline:
         return value.depth if value.cycle == cycle else 0
 
     def _define_last(self, let: fx.Let, printer: Printer, cycle: int, depth: int) -> None:
-        stem = let.target.name
-        if isinstance(let.target.type, Bits):
-            text = printer.definition(let.value, let.target.type.width, stem)
-        else:
-            text = printer.condition(let.value, stem)
+        text = printer.bound(let)
         self.lines += printer.lines
         self._define(let.target, cycle, depth, text)
 
-    def _summed(self, let: fx.Let, parts: Rounded) -> None:
-        """A sum in a register, then the clamp in another."""
-        cycle = self._ready(self._reads(parts.exact))
-        self._define_clamped(let, parts, parts.exact, cycle)
-
     def _define_clamped(self, let: fx.Let, parts: Rounded, exact: fx.Expr, cycle: int) -> None:
+        """Define a value by a sum in one register and its clamp in the next."""
         stem, bits = let.target.name, fx.bits_of(let.value)
         printer = self._printer_at(exact, cycle)
         sum_width = max(biased_width(exact, parts), bits.width + parts.places)
@@ -202,21 +170,14 @@ class Pipeline:
         bits_kept = kept(printer, total, sum_width, parts, stem)
         self.lines += printer.lines
         self._define(let.target, cycle + 2, 0, None)
-        self._instance(
-            "clamp",
-            f"#(.IN_WIDTH({sum_width - parts.places}), .WIDTH({bits.width}),"
-            f" .FITS({self._fits(let)}))",
-            f"{stem}_clamp",
-            (("d", bits_kept), ("q", stem)),
-        )
-
-    def _fits(self, let: fx.Let) -> int:
-        """Return 1 where the clamp never acts."""
-        value = let.value
-        return int(not isinstance(value, fx.Saturate) or always_fits(value, self.design.spans))
+        parameters = {
+            "IN_WIDTH": sum_width - parts.places, "WIDTH": bits.width,
+            "FITS": int(fits(let.value, self.design.spans)),
+        }  # fmt: skip
+        self._instance("clamp", parameters, f"{stem}_clamp", (("d", bits_kept), ("q", stem)))
 
     def _multiplied(self, let: fx.Let, parts: Rounded, products: tuple[fx.Product, ...]) -> None:
-        """Products in `_mul`; the last of a rounded sum in `_step`, with the sum and the clamp."""
+        """Define a value by `_mul`; `_step` has the last product of a rounded sum."""
         factors = {n for p in products for n in self._reads(p)}
         others = [n for n in self._reads(emptied(let.value, products)) if n not in factors]
         cycle = max(self._ready(sorted(factors)), self._ready(others) - 1, 0)
@@ -234,12 +195,8 @@ class Pipeline:
         if left.width is not None or left.places:
             self._define_clamped(let, left, left.exact, cycle + 1)
         else:
-            self._define_last(
-                fx.Let(let.target, value, let.phase),
-                self._printer_at(value, cycle + 1),
-                cycle + 1,
-                1,
-            )
+            printer = self._printer_at(value, cycle + 1)
+            self._define_last(replace(let, value=value), printer, cycle + 1, 1)
 
     def _factors(self, product: fx.Product, cycle: int, stem: str) -> tuple[str, str]:
         printer = self._printer_at(product, cycle)
@@ -249,18 +206,11 @@ class Pipeline:
 
     def _product(self, product: fx.Product, cycle: int, stem: str) -> fx.Var:
         a, b = self._factors(product, cycle, stem)
-        bits = fx.bits_of(product)
-        var = fx.Var(self._fresh(f"{stem}_product"), bits)
+        var = fx.Var(self._taken.fresh(f"{stem}_product"), fx.bits_of(product))
         self._define(var, cycle + 1, 0, None)
-        self._taken.add(var.name)
         self.multipliers += 1
-        widths = [fx.bits_of(e).width for e in (product.lhs, product.rhs)]
-        self._instance(
-            "mul",
-            f"#(.A_WIDTH({widths[0]}), .B_WIDTH({widths[1]}))",
-            f"{var.name}_mul",
-            (("a", a), ("b", b), ("p", var.name)),
-        )
+        wires = (("a", a), ("b", b), ("p", var.name))
+        self._instance("mul", _factor_widths(product), f"{var.name}_mul", wires)
         return var
 
     def _step(
@@ -277,14 +227,16 @@ class Pipeline:
         self._define(let.target, cycle + 3, 0, None)
         self.multipliers += 1
         self.uses |= {"mul", "clamp"}
-        a_width, b_width = (fx.bits_of(e).width for e in (last.lhs, last.rhs))
-        subtracted = is_added(last, parts.exact) is False
-        convergent = parts.rounding is Rounding.CONVERGENT
         parameters = {
-            "A_WIDTH": a_width, "B_WIDTH": b_width, "SUM_WIDTH": width, "PLACES": parts.places,
-            "WIDTH": bits.width, "FITS": self._fits(let), "SUBTRACT": int(subtracted),
-            "CONVERGENT": int(convergent),
+            **_factor_widths(last), "SUM_WIDTH": width, "PLACES": parts.places,
+            "WIDTH": bits.width, "FITS": int(fits(let.value, self.design.spans)),
+            "SUBTRACT": int(is_added(last, parts.exact) is False),
+            "CONVERGENT": int(parts.rounding is Rounding.CONVERGENT),
         }  # fmt: skip
-        listed = ", ".join(f".{k}({v})" for k, v in parameters.items())
-        pairs = (("a", a), ("b", b), ("addend", addend), ("q", stem))
-        self._instance("step", f"#({listed})", f"{stem}_step", pairs)
+        wires = (("a", a), ("b", b), ("addend", addend), ("q", stem))
+        self._instance("step", parameters, f"{stem}_step", wires)
+
+
+def _factor_widths(product: fx.Product) -> dict[str, int]:
+    a, b = (fx.bits_of(e).width for e in (product.lhs, product.rhs))
+    return {"A_WIDTH": a, "B_WIDTH": b}

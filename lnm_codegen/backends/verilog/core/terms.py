@@ -1,12 +1,14 @@
-"""A Let as hardware sees it: products, what is added to them, how the sum is rounded."""
+"""Analysis of one Let for hardware: products, the sum around them, and the rounding of the sum."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lnm_codegen.backends.verilog.expr import Printer
+from lnm_codegen.backends.verilog.expr import Printer, literal
 from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.bounds import Span, always_fits
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import Rounding
@@ -17,10 +19,10 @@ class Rounded:
     """`value` = saturate(round(exact, places), width).
 
     Attributes:
-        exact: The sum before anything is dropped.
-        places: Bits dropped; 0 for none.
-        rounding: How.
-        width: Of the result; None where nothing saturates.
+        exact: The sum before rounding.
+        places: Bits that rounding drops; 0 for none.
+        rounding: The rounding mode.
+        width: Width of the result; None where nothing saturates.
     """
 
     exact: fx.Expr
@@ -28,9 +30,15 @@ class Rounded:
     rounding: Rounding
     width: int | None
 
+    @property
+    def half(self) -> int:
+        """Constant that makes dropping bits a rounding: half of the last bit kept, or 0."""
+        drops_alone = self.places == 0 or self.rounding is Rounding.TRUNCATE
+        return 0 if drops_alone else 1 << (self.places - 1)
+
 
 def rounded_parts(e: fx.Expr) -> Rounded:
-    """Split a value into what is exact, and what is dropped of it."""
+    """Split a value into its exact sum, the rounding and the clamp."""
     match e:
         case fx.Saturate(fx.Round(exact, places, rounding), width):
             return Rounded(exact, places, rounding, width)
@@ -42,30 +50,35 @@ def rounded_parts(e: fx.Expr) -> Rounded:
             return Rounded(e, 0, Rounding.TRUNCATE, None)
 
 
+def fits(value: fx.Expr, spans: Mapping[str, Span]) -> bool:
+    """Report whether no clamp of `value` ever acts."""
+    return not isinstance(value, fx.Saturate) or always_fits(value, spans)
+
+
 def multiplied(e: fx.Expr, printer: Printer) -> tuple[fx.Product, ...]:
-    """Return the products of `e` that take a multiplier, in order."""
+    """Return the products of `e` that need a multiplier, in order, each once."""
     found = (node for node in fx.walk(e) if isinstance(node, fx.Product))
     return tuple(dict.fromkeys(p for p in found if printer.shift_add_of(p) is None))
 
 
-def is_added(product: fx.Product, e: fx.Expr) -> bool | None:
-    """Say how a product stands in a sum: True added, False subtracted, None below other operators.
+def is_added(term: fx.Expr, e: fx.Expr) -> bool | None:
+    """Return True where the sum `e` adds `term`, False where it subtracts it, otherwise None.
 
-    A sum is e itself, or the operands of its additions and subtractions.
+    The terms of a sum are `e` itself, or the operands of its additions and subtractions.
     """
-    if e == product:
+    if e == term:
         return True
     if isinstance(e, fx.Sum):
-        left = is_added(product, e.lhs)
+        left = is_added(term, e.lhs)
         if left is not None:
             return left
-        right = is_added(product, e.rhs)
+        right = is_added(term, e.rhs)
         return right if right is None or e.op is SumOp.ADD else not right
     return None
 
 
 def without(product: fx.Product, e: fx.Expr) -> fx.Expr | None:
-    """Return the sum `e` less the product, which stands in it once; None where nothing is left."""
+    """Return the sum `e` without the first occurrence of a product, None where nothing is left."""
     if e == product:
         return None
     assert isinstance(e, fx.Sum)
@@ -79,7 +92,7 @@ def without(product: fx.Product, e: fx.Expr) -> fx.Expr | None:
 
 
 def is_arithmetic(e: fx.Expr) -> bool:
-    """Say whether `e` has a chain of carries: a sum, or a comparison with more than a sign."""
+    """Report whether `e` has a carry chain: a sum, or a comparison that needs more than a sign."""
     for node in fx.walk(e):
         if isinstance(node, fx.Sum | fx.Negate | fx.Product):
             return True
@@ -91,10 +104,40 @@ def is_arithmetic(e: fx.Expr) -> bool:
 
 
 def replaced(e: fx.Expr, table: dict[fx.Expr, fx.Expr]) -> fx.Expr:
-    """Return `e` with the table's expressions in place of others."""
+    """Return `e` with the expressions of a table replaced by their values."""
     return table.get(e) or fx.map_children(e, lambda c: replaced(c, table))
 
 
 def emptied(e: fx.Expr, products: tuple[fx.Product, ...]) -> fx.Expr:
     """Return `e` with zeros for its products."""
     return replaced(e, {p: fx.Const(0, fx.bits_of(p), Fraction(0)) for p in products})
+
+
+def biased_width(e: fx.Expr, parts: Rounded) -> int:
+    """Return a width that holds the number of `biased`."""
+    in_zeros = isinstance(e, fx.Shift) and e.places >= parts.places
+    return fx.bits_of(e).width + (parts.half > 0 and not in_zeros)
+
+
+def biased(e: fx.Expr, parts: Rounded, printer: Printer, width: int, stem: str) -> str:
+    """Return `e` plus the rounding constant, at a width."""
+    half = parts.half
+    if not half:
+        return printer.at(e, width, stem)
+    if isinstance(e, fx.Const):
+        return literal(e.integer + half, width)
+    if isinstance(e, fx.Shift) and e.places >= parts.places:  # its zeros hold the constant
+        return printer.extended(printer.raised(e, half, stem), width, stem)
+    return f"{printer.at(e, width, stem)} + {literal(half, width)}"
+
+
+def kept(printer: Printer, total: str, width: int, parts: Rounded, stem: str) -> str:
+    """Return the bits of a biased sum that rounding keeps."""
+    places = parts.places
+    if not places:
+        return total
+    if parts.rounding is Rounding.CONVERGENT:
+        even = f"{total}[{places}] & (|{total}[{places - 1}:0])"
+        return f"{{{total}[{width - 1}:{places + 1}], {even}}}"
+    printer.wire(f"{stem}_unused", None, f"&{{1'b0, {total}[{places - 1}:0]}}")
+    return f"{total}[{width - 1}:{places}]"

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a folder of Verilog holds, for scripts."""
+"""`manifest.json`: description of a folder of Verilog, for scripts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from lnm_codegen.backends.verilog.array.stream import data_width, fields
+from lnm_codegen.backends.verilog.array.stream import data_width, stream_fields
 from lnm_codegen.backends.verilog.core.ecp5 import simulation_files
 from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.parts import Design
@@ -18,19 +18,19 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of the neuron, with what it costs in time and in multipliers.
+    """A form of the circuit, with its cycles and multipliers.
 
     Attributes:
         word: "comb", "core", "seq" or "array".
-        modules: The modules of rtl/ that it is made of, without the prefix; the top is the last.
+        modules: Its modules in rtl/, without the prefix; the last one is the top.
         latency: Cycles from an input to its result.
         interval: Cycles from one input to the next.
-        multipliers: Those that stand in the source.
-        more: What this form alone has to say, by key.
+        multipliers: Multipliers in the source.
+        more: Further entries of the manifest, by key.
         vectors: The file of its golden vectors, in tb/.
         fields: Name and width of each field of a vector, from the left.
-        sequence: Vectors from one set of initial states to the next; 0 where each stands alone, or
-            all of them are one run.
+        sequence: Vectors from one set of initial states to the next; 0 for independent vectors, or
+            a single run.
     """
 
     word: str
@@ -100,14 +100,13 @@ def _form(design: Design, form: Form) -> dict[str, Any]:
 
 
 def _stream(design: Design) -> dict[str, Any]:
-    """Say where each number lies in the data of the array's streams."""
-    taken, given = fields(design.inputs), fields((*design.states, *design.outputs))
+    """Return the layout of the data of the array's streams."""
     return {
         f"{port}_tdata": {
-            "width": data_width(placed),
-            "fields": [{"name": f.var.name, "low": f.low, "width": f.width} for f in placed],
+            "width": data_width(fields),
+            "fields": [{"name": f.var.name, "low": f.low, "width": f.width} for f in fields],
         }
-        for port, placed in (("s_axis", taken), ("m_axis", given))
+        for port, fields in zip(("s_axis", "m_axis"), stream_fields(design), strict=True)
     }
 
 

@@ -1,11 +1,9 @@
-"""`README.md` of a folder of Verilog: forms, ports, formats and the arithmetic."""
+"""`README.md` of a folder of Verilog: forms, ports, formats and arithmetic."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.array.stream import fields
+from lnm_codegen.backends.verilog.array.stream import stream_fields
 from lnm_codegen.backends.verilog.core.ecp5 import simulation_files
 from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.folder.manifest import Form
@@ -14,59 +12,43 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.types import Bits, Rounding
 
 FORMS = {
-    "comb": "one neuron, its state inside, a step in each cycle with `ce`",
-    "core": "the step as a pipeline, no state inside",
-    "seq": "the step on one multiplier, no state inside",
-    "array": "neurons interleaved over `core`, their states in a memory",
+    "comb": "one neuron with its states, a step in each cycle with `ce`",
+    "core": "the step as a pipeline, without states",
+    "seq": "the step on one multiplier, without states",
+    "array": "neurons interleaved on `core`, with their states in a memory",
 }
 
 ROUNDINGS = {
-    Rounding.HALF_UP: ("AP_RND", "to the nearest, ties up"),
+    Rounding.HALF_UP: ("AP_RND", "to nearest, ties up"),
     Rounding.TRUNCATE: ("AP_TRN", "towards minus infinity"),
-    Rounding.CONVERGENT: ("AP_RND_CONV", "to the nearest, ties to even"),
+    Rounding.CONVERGENT: ("AP_RND_CONV", "to nearest, ties to even"),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    family: str
-    name: str
-    equations: tuple[str, ...]
-    forms: tuple[str, ...]
-    numbers: tuple[str, ...]
-    ports: tuple[str, ...]
-    stream: tuple[str, ...]
-    coefficients: tuple[str, ...]
-    roundings: tuple[str, ...]
-    folder: tuple[str, ...]
-    proofs: bool
-
-
 def readme(design: Design, forms: tuple[Form, ...], proofs: bool) -> str:
-    """Return the text; `proofs` says whether there is a folder of them."""
+    """Return the text; `proofs` states that the folder has proofs."""
     spec = design.model.program.spec
     default = spec.default
     numbers = [
-        f"{default} unless a line below says otherwise: {default.width} bits, two's complement, of"
-        f" which {default.frac} are fraction."
+        f"{default} unless a line below gives another format: {default.width} bits, two's"
+        f" complement, {default.frac} of them fraction."
     ]
     if spec.nodes:
         listed = ", ".join(f"`{n}` {f} ({f.rounding.value})" for n, f in spec.nodes)
-        numbers.append(f"Nodes with a format of their own: {listed}.")
-    arrays = any(form.word == "array" for form in forms)
-    view = _View(
-        family=design.model.family,
-        name=design.name,
-        equations=design.model.equations,
-        forms=tuple(_form(design, form) for form in forms),
-        numbers=tuple(numbers),
-        ports=_ports(design),
-        stream=_stream(design) if arrays else (),
-        coefficients=_coefficients(design),
-        roundings=_roundings(design),
-        folder=_folder(design, proofs),
-        proofs=proofs,
-    )
+        numbers.append(f"Nodes with their own format: {listed}.")
+    has_array = any(form.word == "array" for form in forms)
+    view = {
+        **design.heading,
+        "equations": design.model.equations,
+        "forms": [_form(design, form) for form in forms],
+        "numbers": numbers,
+        "ports": _ports(design),
+        "stream": _stream(design) if has_array else (),
+        "coefficients": _coefficients(design),
+        "roundings": _roundings(design),
+        "folder": _folder(design, proofs),
+        "proofs": proofs,
+    }
     return render("verilog/folder/readme.md.j2", view)
 
 
@@ -97,9 +79,8 @@ def _format(var: fx.Var) -> str:
 
 
 def _stream(design: Design) -> tuple[str, ...]:
-    taken, given = fields(design.inputs), fields((*design.states, *design.outputs))
-    named = (("s_axis_tdata", taken), ("m_axis_tdata", given))
-    return tuple(f"`{port}`: {', '.join(f.meaning for f in placed)}" for port, placed in named)
+    named = zip(("s_axis_tdata", "m_axis_tdata"), stream_fields(design), strict=True)
+    return tuple(f"`{port}`: {', '.join(f.meaning for f in fields)}" for port, fields in named)
 
 
 def _coefficients(design: Design) -> tuple[str, ...]:
@@ -129,21 +110,21 @@ def _roundings(design: Design) -> tuple[str, ...]:
 def _folder(design: Design, proofs: bool) -> tuple[str, ...]:
     name = design.name
     generic = design.rtl.multiplier == "generic"
-    vivado = "; `vivado.tcl`, which was not run" if generic else ""
+    vivado = "; `vivado.tcl`, not tested" if generic else ""
     rows = [
-        ("rtl/", "the modules, one a file, named as the file"),
+        ("rtl/", "the modules, one per file, with the name of the file"),
         ("tb/", f"self-checking testbenches, golden vectors, `test_{name}.py` for cocotb,"
-         f" `{name}_verilator.cpp` against the C model"),
+         f" `{name}_verilator.cpp` for a comparison with the C model"),
         ("model/", "the integer model in C"),
-        ("syn/", "Yosys and nextpnr, each form in a harness of few pins" + vivado),
+        ("syn/", "Yosys and nextpnr, each form in a harness with few pins" + vivado),
     ]  # fmt: skip
     if proofs:
-        rows.append(("formal/", "proofs for SymbiYosys, each with a control that has to fail"))
+        rows.append(("formal/", "proofs for SymbiYosys, each with a control that must fail"))
     if simulation_files(design):
         rows.append(("sim/", "a model of the vendor's multiplier, for simulators and linters"))
     rows += [
         (f"{name}.core", "for FuseSoC"),
-        ("manifest.json", "what is here, for scripts"),
+        ("manifest.json", "this folder's contents, for scripts"),
         ("program.json", "the step in fixed point, node by node"),
     ]
     return tuple(f"| `{path}` | {words} |" for path, words in rows)

@@ -1,37 +1,14 @@
-"""Proofs of the leaves, written once more as comparisons."""
+"""Proofs of the leaves against independent models that are written as comparisons."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.formal.parts import Instance, NameView, names
+from lnm_codegen.backends.verilog.core.ecp5 import FACTOR_BITS
+from lnm_codegen.backends.verilog.formal.instances import Instance, base_names
 from lnm_codegen.backends.verilog.parts import Design, connected
 
-ECP5_WIDTH = 18
-"""Of the factors of the ECP5's multiplier."""
-
-_ROUNDINGS = {"truncate": 0, "half up": 1, "to even": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class _TopView:
-    family: str
-    name: str
-    note: str
-    control: str
-    instances: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _LeafView:
-    family: str
-    note: str
-    top: str
-    checkers: str
-    cycles: int
-    sources: str
-    files: tuple[str, ...]
+_ROUNDINGS = 3
+"""Rounding modes of the checker of `_step`: 0 truncates, 1 rounds ties up, 2 to even."""
 
 
 def leaf_proofs(
@@ -43,53 +20,59 @@ def leaf_proofs(
         ("step", ("A_WIDTH", "B_WIDTH", "SUM_WIDTH", "PLACES", "WIDTH", "SUBTRACT"), 4),
         ("clamp", ("IN_WIDTH", "WIDTH"), 3),
     ):
-        sizes = dict.fromkeys(
-            tuple((k, i.parameters[k]) for k in keys) for i in instances if i.module == module
-        )
+        sizes = [{k: i.parameters[k] for k in keys} for i in instances if i.module == module]
         if sizes:
-            found |= _leaf(design, module, list(sizes), cycles, sources)
+            found |= _leaf(design, module, sizes, cycles, sources)
     return found
 
 
 def _leaf(
     design: Design,
     module: str,
-    sizes: list[tuple[tuple[str, int], ...]],
+    sizes: list[dict[str, int]],
     cycles: int,
     sources: tuple[str, ...],
 ) -> dict[str, str]:
-    name, family = design.name, design.model.family
+    name = design.name
     checker, top = f"{name}_{module}_check", f"{name}_{module}_sizes"
-    wide = ECP5_WIDTH if design.rtl.multiplier == "ecp5" else 0
     modes: list[dict[str, int]] = [{}]
     if module == "step":
-        modes = [{"ROUNDING": k} for k in _ROUNDINGS.values()]
-    lines, k = [], 0
-    for size in sizes:
-        for mode in modes:
-            for fits in (0, 1):
-                given = connected(
-                    tuple((n, str(v)) for n, v in {**dict(size), **mode, "FITS": fits}.items())
-                )
-                lines.append(f"{checker} #({given}) size_{k} (.clk(clk));")
-                k += 1
-    dropped = {**dict(sizes[0]), "FITS": 1, "ASSUMED": 0}
-    control = connected(tuple((n, str(v)) for n, v in dropped.items()))
-    note = f"{name}_{module} in every size of {name}_core" + (
-        ", with each rounding." if module == "step" else "."
+        modes = [{"ROUNDING": k} for k in range(_ROUNDINGS)]
+    given = dict.fromkeys(
+        _parameters(size | mode | {"FITS": fits})
+        for size in sizes
+        for mode in modes
+        for fits in (0, 1)
     )
+    control = _parameters(sizes[0] | {"FITS": 1, "ASSUMED": 0})
+    roundings = ", with each rounding" if module == "step" else ""
+    note = f"{name}_{module} in every size of {name}_core{roundings}."
     leaves = tuple(p for p in sources if not p.endswith(("_core.v", "_delay.v")))
-    local = (f"{top}.v", f"{checker}.v")
-    return {
-        f"formal/{checker}.v": render(
-            f"verilog/formal/{module}_check.v.j2", NameView(family, name, wide)
-        ),
-        f"formal/{top}.v": render(
-            "verilog/formal/top.v.j2",
-            _TopView(family, top, note, f"{checker} #({control}) size (.clk(clk));", tuple(lines)),
-        ),
-        f"formal/{name}_{module}.sby": render(
-            "verilog/formal/leaf.sby.j2",
-            _LeafView(family, note, top, f"{checker}.v", cycles, names(leaves), (*local, *leaves)),
-        ),
+    top_view = {
+        "family": design.model.family,
+        "top": top,
+        "note": note,
+        "control": f"{checker} #({control}) size (.clk(clk));",
+        "instances": [f"{checker} #({g}) size_{k} (.clk(clk));" for k, g in enumerate(given)],
     }
+    sby_view = {
+        "family": design.model.family,
+        "note": note,
+        "top": top,
+        "checker": f"{checker}.v",
+        "cycles": cycles,
+        "sources": base_names(leaves),
+        "files": (f"{top}.v", f"{checker}.v", *leaves),
+    }
+    checker_view = dict(design.heading)
+    if module == "step":
+        checker_view["width"] = FACTOR_BITS if design.rtl.multiplier == "ecp5" else 0
+    return {
+        f"formal/{checker}.v": render(f"verilog/formal/{module}_check.v.j2", checker_view),
+        f"formal/{top}.v": render("verilog/formal/top.v.j2", top_view),
+        f"formal/{name}_{module}.sby": render("verilog/formal/leaf.sby.j2", sby_view),
+    }
+
+
+def _parameters(values: dict[str, int]) -> str:
+    return connected((name, str(value)) for name, value in values.items())

@@ -1,10 +1,10 @@
-"""`formal/`: proofs for sby, each with a control that has to fail.
+"""Proofs of a circuit for sby, each with a control that must fail.
 
-NAME_step.sby, NAME_clamp.sby   the leaves, written once more as comparisons
-NAME_pipeline.sby               the core, against its own logic without registers
-NAME_next.sby                   that logic, against the single-cycle step
-NAME_state.sby                  what is true of the states after every step
-NAME_seq.sby, NAME_array.sby    the streams: nothing is lost, nothing invented
+NAME_step.sby, NAME_clamp.sby   the leaves against models written as comparisons
+NAME_pipeline.sby               the core against its own logic without registers
+NAME_next.sby                   that logic against the single-cycle step
+NAME_state.sby                  bounds of the states after every step
+NAME_seq.sby, NAME_array.sby    the streams neither lose nor add a result
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 from lnm_codegen.backends.verilog.core.pipeline import Pipeline
 from lnm_codegen.backends.verilog.formal.core import next_proof, pipeline_proof
+from lnm_codegen.backends.verilog.formal.instances import instances_of, sources_of
 from lnm_codegen.backends.verilog.formal.leaves import leaf_proofs
-from lnm_codegen.backends.verilog.formal.parts import instances_of, sources_of
 from lnm_codegen.backends.verilog.formal.state import state_proof
 from lnm_codegen.backends.verilog.formal.stream import stream_proof
 from lnm_codegen.backends.verilog.parts import Design
@@ -27,13 +27,13 @@ def proofs(
 
     Args:
         design: The neuron.
-        files: The circuit, path -> text; what is proven is read from it.
-        latencies: Of the forms that it has.
+        files: The circuit, path -> text.
+        latencies: Form of the circuit -> latency.
     """
     found: dict[str, str] = {}
     if "comb" in latencies:
         found |= state_proof(design)
-    if f"rtl/{design.name}_core.v" in files:  # which an array has too
+    if f"rtl/{design.name}_core.v" in files:  # an array has it too
         instances = instances_of(design.name, files[f"rtl/{design.name}_core.v"])
         sources = sources_of(design, files)
         found |= leaf_proofs(design, instances, sources)

@@ -1,76 +1,40 @@
-"""Proofs of the streams: nothing is lost, nothing invented, and what waits stays as it is."""
+"""Proofs of the streams: no result is lost or added, and a waiting result does not change."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from lnm_codegen.backends.render import render
+from lnm_codegen.backends.render import render_files
+from lnm_codegen.backends.verilog.folder.harness import module_ports
 from lnm_codegen.backends.verilog.parts import Design, connected
 
-_PORT = re.compile(r"^    (input|output) +(?:wire|reg) *( signed)? *(\[\d+:0\])? *(\w+),?$", re.M)
-_CONTROLS = ("clk", "rst")
+_NOT_OF_ARRAY = ("mul", "ram", "next", "comb", "seq")
+"""Modules that the array lacks, and the two that the proof replaces by stubs."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Port:
-    direction: str
-    shape: str
-    name: str
-
-    @property
-    def width(self) -> int:
-        return int(self.shape[1:].partition(":")[0]) + 1 if self.shape else 1
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    family: str
-    name: str
-    top: str
-    in_valid: str
-    in_ready: str
-    out_valid: str
-    out_ready: str
-    inputs: tuple[str, ...]
-    results: tuple[str, ...]
-    inside: tuple[str, ...]
-    connections: str
-    payload: str
-    payload_width: int
-    counting: tuple[str, ...]
-    asserts: tuple[str, ...]
-    depth: int
-    skip: int
-    sources: str
-    exposed: str
-    renamed: tuple[tuple[str, str], ...]
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    """How a form's stream is called, and where what is inside it can be counted."""
+class _Stream(NamedTuple):
+    """Stream of a form: its handshake ports, and the registers that count what is inside."""
 
     form: str
     handshake: tuple[str, str, str, str]
     inside: tuple[tuple[str, int], ...]
     counting: tuple[str, ...]
-    asserts: tuple[str, ...] = ()
+    asserts: tuple[str, ...]
 
 
 _SEQ = _Stream(
     "seq",
     ("in_valid", "in_ready", "out_valid", "out_ready"),
-    tuple((word, 1) for word in ("idle", "multiplying", "adding", "clamping", "pending")),
-    ("held = {15'd0, !idle} + {15'd0, pending} + {15'd0, out_valid};",),
+    tuple((word, 1) for word in ("_idle", "_multiplying", "_adding", "_clamping", "_pending")),
+    ("held = {15'd0, !_idle} + {15'd0, _pending} + {15'd0, out_valid};",),
     (
-        "assert ({1'b0, idle} + {1'b0, multiplying} + {1'b0, adding} + {1'b0, clamping} == 2'd1);",
-        "assert (!pending || idle);",
+        "assert ({1'b0, _idle} + {1'b0, _multiplying} + {1'b0, _adding} + {1'b0, _clamping}"
+        " == 2'd1);",
+        "assert (!_pending || _idle);",
     ),
 )
-_NOT_OF_ARRAY = ("mul", "ram", "next", "comb", "seq")  # the first two are stubs here
 _AXIS = ("s_axis_tvalid", "s_axis_tready", "m_axis_tvalid", "m_axis_tready")
 
 
@@ -81,88 +45,92 @@ def stream_proof(
 
     Args:
         design: The neuron.
-        form: Which.
+        form: Form of the circuit.
         files: The circuit, path -> text.
-        latency: Of the form.
+        latency: Latency of the form.
     """
     stream = _SEQ if form == "seq" else _array(design, files)
-    view = _view(design, stream, files, latency)
-    return {
-        f"formal/{design.name}_stubs.v": render("verilog/formal/stubs.v.j2", view),
-        f"formal/{view.top}_check.v": render("verilog/formal/stream_check.v.j2", view),
-        f"formal/{view.top}.sby": render("verilog/formal/stream.sby.j2", view),
+    top = f"{design.name}_{form}"
+    templates = {
+        f"formal/{design.name}_stubs.v": "verilog/formal/stubs.v.j2",
+        f"formal/{top}_check.v": "verilog/formal/stream_check.v.j2",
+        f"formal/{top}.sby": "verilog/formal/stream.sby.j2",
     }
+    return render_files(templates, _view(design, stream, files, latency))
 
 
 def _array(design: Design, files: Mapping[str, str]) -> _Stream:
-    """Return the array's stream: what is inside has a bit in a register of valid bits."""
+    """Return the array's stream: each neuron inside has a bit in a register of valid bits."""
+    name, neurons = design.name, design.rtl.neurons
     inside = []
-    for name, word in (("valid", "array"), ("core.valid", "core")):
-        found = re.search(
-            r"^    reg (?:\[(\d+):0\] )?valid;$", files[f"rtl/{design.name}_{word}.v"], re.M
-        )
-        assert found is not None, f"{design.name}_{word} has no valid bits"
-        inside.append((name, int(found[1] or 0) + 1))
-    text = files[f"rtl/{design.name}_array.v"]
+    for register, word in (("_valid", "array"), ("_core._valid", "core")):
+        width = _register_width("_valid", files[f"rtl/{name}_{word}.v"])
+        assert width is not None, f"{name}_{word} has no valid bits"
+        inside.append((register, width))
     counting = tuple(
-        f"for (k = 0; k < {width}; k = k + 1) held = held + {_flat(name)}[k];"
+        f"for (k = 0; k < {width}; k = k + 1) held = held + {_flat(register)}[k];"
         if width > 1
-        else f"held = held + {_flat(name)};"
-        for name, width in inside
+        else f"held = held + {_flat(register)};"
+        for register, width in inside
     )
-    asserts = [f"assert (!take || taken_less_given < {design.rtl.neurons});"]
-    waits = re.search(r"^    reg (?:\[(\d+):0\] )?in_flight;$", text, re.M)
+    asserts = [f"assert (!take || taken_less_given < {neurons});"]
+    waits = _register_width("_in_flight", files[f"rtl/{name}_array.v"])
     if waits is not None:
-        inside.append(("in_flight", int(waits[1] or 0) + 1))
-        asserts.append("assert (taken_less_given == in_flight);")
-        asserts.append(f"assert (in_flight <= {design.rtl.neurons});")
+        inside.append(("_in_flight", waits))
+        asserts.append("assert (taken_less_given == _in_flight);")
+        asserts.append(f"assert (_in_flight <= {neurons});")
     return _Stream("array", _AXIS, tuple(inside), counting, tuple(asserts))
 
 
+def _register_width(register: str, text: str) -> int | None:
+    found = re.search(rf"^    reg (?:\[(\d+):0\] )?{register};$", text, re.M)
+    return None if found is None else int(found[1] or 0) + 1
+
+
 def _flat(name: str) -> str:
-    return name.replace(".", "_")
+    return name.replace(".", "")
 
 
-def _view(design: Design, stream: _Stream, files: Mapping[str, str], latency: int) -> _View:
-    name = design.name
-    top = f"{name}_{stream.form}"
-    head = files[f"rtl/{top}.v"].partition(");")[0]
-    ports = [_Port(m[1], m[3] or "", m[4]) for m in _PORT.finditer(head)]
-    others = [p for p in ports if p.name not in (*_CONTROLS, *stream.handshake)]
-    taken = [p for p in others if p.direction == "input"]
-    given = [p for p in others if p.direction == "output"]
-    payload = [p for p in given if p.name != "tlast_error"]
+def _view(
+    design: Design, stream: _Stream, files: Mapping[str, str], latency: int
+) -> dict[str, object]:
+    top = f"{design.name}_{stream.form}"
+    found = module_ports(files[f"rtl/{top}.v"])
+    others = [p for p in found if p[0] not in ("clk", "rst", *stream.handshake)]
+    inputs = [p for p in others if p[1] == "input"]
+    results = [p for p in others if p[1] == "output"]
+    payload = [p for p in results if p[0] != "tlast_error"]
     if stream.form == "seq":
         paths = [f"rtl/{top}.v"]
     else:
-        others_of = {f"rtl/{name}_{word}.v" for word in _NOT_OF_ARRAY}
-        paths = [p for p in files if p.startswith("rtl/") and p not in others_of]
-    wires = [(_flat(n), f"[{w - 1}:0] " if w > 1 else "") for n, w in stream.inside]
+        omitted = {f"rtl/{design.name}_{word}.v" for word in _NOT_OF_ARRAY}
+        paths = [p for p in files if p.startswith("rtl/") and p not in omitted]
+    inside = [(_flat(n), width) for n, width in stream.inside]
     in_valid, in_ready, out_valid, out_ready = stream.handshake
-    return _View(
-        family=design.model.family,
-        name=name,
-        top=top,
-        in_valid=in_valid,
-        in_ready=in_ready,
-        out_valid=out_valid,
-        out_ready=out_ready,
-        inputs=tuple(f"(* anyseq *) wire {_shaped(p)};" for p in taken),
-        results=tuple(f"wire {_shaped(p)};" for p in given),
-        inside=tuple(f"wire {shape}{n};" for n, shape in wires),
-        connections=connected((*((p.name, p.name) for p in others), *((n, n) for n, _ in wires))),
-        payload=", ".join(p.name for p in payload),
-        payload_width=sum(p.width for p in payload),
-        counting=stream.counting,
-        asserts=stream.asserts,
-        depth=latency + 8,
-        skip=latency,
-        sources=" ".join(p.removeprefix("rtl/") for p in paths),
-        exposed=" ".join(f"{top}/w:{n}" for n, _ in stream.inside),
-        renamed=tuple((n, _flat(n)) for n, _ in stream.inside if "." in n),
-        files=tuple(f"../{p}" for p in paths),
-    )
+    names = [name for name, _, _ in others] + [name for name, _ in inside]
+    return {
+        **design.heading,
+        "top": top,
+        "in_valid": in_valid,
+        "in_ready": in_ready,
+        "out_valid": out_valid,
+        "out_ready": out_ready,
+        "inputs": [f"(* anyseq *) {_wire(name, width)}" for name, _, width in inputs],
+        "results": [_wire(name, width) for name, _, width in results],
+        "inside": [_wire(name, width) for name, width in inside],
+        "connections": connected((name, name) for name in names),
+        "payload": ", ".join(name for name, _, _ in payload),
+        "payload_width": sum(width for _, _, width in payload),
+        "counting": stream.counting,
+        "asserts": stream.asserts,
+        "depth": latency + 8,
+        "skip": latency,
+        "sources": " ".join(p.removeprefix("rtl/") for p in paths),
+        "exposed": " ".join(f"{top}/w:{n}" for n, _ in stream.inside),
+        "renamed": [(n, _flat(n)) for n, _ in stream.inside if "." in n],
+        "files": [f"../{p}" for p in paths],
+    }
 
 
-def _shaped(port: _Port) -> str:
-    return f"{port.shape} {port.name}" if port.shape else port.name
+def _wire(name: str, width: int) -> str:
+    return f"wire [{width - 1}:0] {name};" if width > 1 else f"wire {name};"

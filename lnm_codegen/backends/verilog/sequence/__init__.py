@@ -1,1 +1,1 @@
-"""Sequential circuit: the same step scheduled on one multiplier."""
+"""Sequential circuit: the time step scheduled on one multiplier."""

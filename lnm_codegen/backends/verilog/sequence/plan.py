@@ -1,7 +1,7 @@
-"""The step as a list of tasks for one multiplier: what is multiplied, and what is logic.
+"""Plan of one time step for a single multiplier: multiply-adds, exact products, logic.
 
-A rounded sum of products is a chain of multiply-adds. A saturated sum without products is one too,
-of the factor 1, where there is a multiplier at all: it then shares the adder and the clamp.
+A rounded sum of products is a chain of multiply-adds. In a circuit with such a chain, a saturated
+sum without products is a multiply-add by 1: it shares the adder and the clamp.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ from typing import TypeAlias
 
 from lnm_codegen.backends.verilog.core.terms import (
     Rounded,
+    fits,
     is_added,
     is_arithmetic,
     multiplied,
+    replaced,
     rounded_parts,
 )
 from lnm_codegen.backends.verilog.expr import Printer
 from lnm_codegen.backends.verilog.parts import Design
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import Span, always_fits, span
+from lnm_codegen.ir.fixed.bounds import Span, span
 from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.types import Bits
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A product; `subtracted` from the sum it stands in, or added."""
+    """A product that a sum adds, or subtracts where `subtracted`."""
 
     lhs: fx.Expr
     rhs: fx.Expr
@@ -40,9 +43,9 @@ class MultiplyAdd:
     """`let` = saturate(round(the sum of `products` and `rest`)).
 
     Attributes:
-        let: What is computed.
-        products: One or more, each a step of its own.
-        rest: What is added, logic without a chain of carries; None for nothing.
+        let: The Let that it computes.
+        products: One or more; each uses the multiplier once.
+        rest: Further addend, logic without a carry chain; None for nothing.
         parts: The rounding and the clamp.
         fits: Whether the clamp never acts.
     """
@@ -56,7 +59,7 @@ class MultiplyAdd:
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """`var` = a product that is needed as it is."""
+    """`var` = a product that nothing rounds."""
 
     var: fx.Var
     lhs: fx.Expr
@@ -65,7 +68,7 @@ class Exact:
 
 @dataclass(frozen=True, slots=True)
 class Logic:
-    """A Let that takes no multiplier."""
+    """A Let without a multiplier."""
 
     let: fx.Let
 
@@ -75,49 +78,37 @@ Task: TypeAlias = MultiplyAdd | Exact | Logic
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Tasks in an order in which each comes behind those it reads, and what integers they give."""
+    """Tasks in the order of their dependencies.
+
+    Attributes:
+        tasks: The tasks.
+        spans: Interval of integers of each number, temporaries included.
+        names: Source of names that the kernel, its ports and the tasks do not use.
+    """
 
     tasks: tuple[Task, ...]
     spans: dict[str, Span]
-
-    @property
-    def products(self) -> tuple[Factors | Exact, ...]:
-        """Return what takes the multiplier, in order."""
-        found: list[Factors | Exact] = []
-        for task in self.tasks:
-            if isinstance(task, MultiplyAdd):
-                found += task.products
-            elif isinstance(task, Exact):
-                found.append(task)
-        return tuple(found)
+    names: Names
 
 
 def plan(design: Design) -> Plan:
     """Return the tasks of a design."""
-    kernel, spans = design.kernel, dict(design.spans)
-    planner = _Planner(
-        Printer({}, design.constants, design.rtl.shift_add, spans),
-        spans,
-        {p.var.name for p in (*kernel.inputs, *kernel.results)},
-        kernel.body,
-    )
-    for let in kernel.body:
+    planner = _Planner(design)
+    for let in design.kernel.body:
         planner.add(let)
-    return Plan(tuple(planner.tasks), spans)
+    return Plan(tuple(planner.tasks), planner.spans, planner.names)
 
 
 class _Planner:
-    def __init__(
-        self, printer: Printer, spans: dict[str, Span], taken: set[str], body: tuple[fx.Let, ...]
-    ) -> None:
-        self._printer, self._spans = printer, spans
-        self._taken = taken | {let.target.name for let in body}
+    def __init__(self, design: Design) -> None:
+        self.spans, self.names = dict(design.spans), design.names()
         self.tasks: list[Task] = []
-        self._let = body[0]
+        self._printer = Printer({}, design.constants, design.rtl.shift_add, self.spans)
+        self._let = design.kernel.body[0]
         self._chains: Counter[Rounded] = Counter()
         self._widest = 0
-        for let in body:
-            products, parts = multiplied(let.value, printer), rounded_parts(let.value)
+        for let in design.kernel.body:
+            products, parts = multiplied(let.value, self._printer), rounded_parts(let.value)
             if products and _is_chain(parts, products):
                 zero = fx.Const(0, Bits(1, 0), Fraction(0))
                 self._chains[replace(parts, exact=zero, width=fx.bits_of(let.value).width)] += 1
@@ -138,12 +129,12 @@ class _Planner:
                 var = self._temporary("product", product)
                 table[product] = var
                 self.tasks.append(Exact(var, *factors))
-            self.tasks.append(Logic(replace(let, value=_replaced(let.value, table))))
+            self.tasks.append(Logic(replace(let, value=replaced(let.value, table))))
         elif not self._by_one(parts):
             self.tasks.append(Logic(let))
 
     def _by_one(self, parts: Rounded) -> bool:
-        """Make a saturated sum a multiply-add with the factor 1 or -1, if one fits; say whether."""
+        """Make a saturated sum a multiply-add by 1 or -1 if one fits; report whether it does."""
         if not self._chains or parts.places or not parts.width:
             return False
         shared = max(self._chains, key=lambda s: (s.width == parts.width, self._chains[s]))
@@ -153,7 +144,7 @@ class _Planner:
             (var, added)
             for var in addends
             if addends.count(var) == 1
-            and (added := _is_plus(var, parts.exact)) is not None
+            and (added := is_added(var, parts.exact)) is not None
             and self._printer.constant_of(var) is None
             and places + 1 + added <= self._widest
         ]
@@ -171,7 +162,7 @@ class _Planner:
         return True
 
     def _factors(self, product: fx.Product, subtracted: bool) -> Factors:
-        """Return a product; a constant factor takes the sign of one that is subtracted."""
+        """Return a product; a constant factor absorbs a subtraction where its format allows."""
         lhs, rhs = self._hoisted(product.lhs), self._hoisted(product.rhs)
         if subtracted:
             for factor, other in ((lhs, rhs), (rhs, lhs)):
@@ -184,13 +175,12 @@ class _Planner:
     def _multiply_add(
         self, products: tuple[Factors, ...], rest: fx.Expr | None, parts: Rounded
     ) -> None:
-        let = self._let
-        fits = not isinstance(let.value, fx.Saturate) or always_fits(let.value, self._spans)
-        task = MultiplyAdd(let, products, rest and self._hoisted(rest), parts, fits)
+        addend, value = rest and self._hoisted(rest), self._let.value
+        task = MultiplyAdd(self._let, products, addend, parts, fits(value, self.spans))
         self.tasks.append(task)
 
     def _hoisted(self, e: fx.Expr) -> fx.Expr:
-        """Return an operand without a chain of carries: what has one becomes a task."""
+        """Return an operand without a carry chain: each part with one becomes a task."""
         if not is_arithmetic(e):
             return e
         if isinstance(e, fx.Shift | fx.Select):
@@ -200,18 +190,13 @@ class _Planner:
         return var
 
     def _temporary(self, word: str, e: fx.Expr) -> fx.Var:
-        wanted, k = f"{self._let.target.name}_{word}", 1
-        name = wanted
-        while name in self._taken:
-            k += 1
-            name = f"{wanted}_{k}"
-        self._taken.add(name)
+        name = self.names.fresh(f"{self._let.target.name}_{word}")
         if isinstance(fx.type_of(e), Bits):
-            self._spans[name] = span(e, self._spans)
+            self.spans[name] = span(e, self.spans)
         return fx.Var(name, fx.type_of(e))
 
     def _remaining(self, e: fx.Expr, taken: tuple[fx.Expr, ...]) -> fx.Expr | None:
-        """Return the sum `e` less what is taken of it, None for nothing."""
+        """Return the sum `e` without the terms in `taken`, None for nothing."""
         if e in taken:
             return None
         if not isinstance(e, fx.Sum):
@@ -222,7 +207,7 @@ class _Planner:
         return lhs if rhs is None else replace(e, lhs=lhs, rhs=rhs)
 
     def _negated(self, e: fx.Expr) -> fx.Expr:
-        """Return -e, with the sign as far down as it goes: at constants it costs nothing."""
+        """Return -e with the sign moved to the constants, where it costs nothing."""
         if isinstance(e, fx.Shift):
             return replace(e, arg=self._negated(e.arg))
         if isinstance(e, fx.Select):
@@ -235,7 +220,7 @@ class _Planner:
 
 
 def _is_chain(parts: Rounded, products: tuple[fx.Product, ...]) -> bool:
-    """Say whether a value is a sum of its products, each once, that is brought to a format."""
+    """Report whether a value is a sum, rounded or saturated, with each of its products once."""
     below = [node for node in fx.walk(parts.exact) if node in products]
     return (
         (parts.places > 0 or parts.width is not None)
@@ -245,20 +230,10 @@ def _is_chain(parts: Rounded, products: tuple[fx.Product, ...]) -> bool:
 
 
 def _addends(e: fx.Expr) -> tuple[fx.Var, ...]:
-    """Return the numbers by name that a sum adds or subtracts."""
+    """Return the variables that a sum adds or subtracts."""
     if isinstance(e, fx.Sum):
         return (*_addends(e.lhs), *_addends(e.rhs))
     return (e,) if isinstance(e, fx.Var) else ()
-
-
-def _is_plus(var: fx.Var, e: fx.Expr) -> bool | None:
-    """Say whether a sum adds or subtracts a number; None where it stands elsewhere."""
-    if not isinstance(e, fx.Sum):
-        return True if e == var else None
-    left, right = _is_plus(var, e.lhs), _is_plus(var, e.rhs)
-    if left is not None or right is None:
-        return left
-    return right if e.op is SumOp.ADD else not right
 
 
 def _shifted(e: fx.Expr, places: int) -> fx.Expr:
@@ -266,7 +241,3 @@ def _shifted(e: fx.Expr, places: int) -> fx.Expr:
         bits = Bits(e.bits.width + places, e.bits.frac + places)
         return fx.Const(e.integer << places, bits, e.real)
     return fx.Shift(e, places) if places else e
-
-
-def _replaced(e: fx.Expr, table: dict[fx.Expr, fx.Expr]) -> fx.Expr:
-    return table.get(e) or fx.map_children(e, lambda c: _replaced(c, table))

@@ -1,9 +1,9 @@
-"""The adder and the clamp that all multiply-adds of the `_seq` form share.
+"""Adder and clamp that all multiply-adds of the `_seq` form share.
 
-    sum <- product + addend              the addend holds the rounding constant
-    acc <- saturate(sum, less its last bits)
+    _sum <- _product + addend            the addend includes the rounding constant
+    _acc <- saturate(_sum without its last bits)
 
-Bits below what any addend reaches pass the adder by; those that no rounding looks at are dropped.
+Bits below the last bit of every addend bypass the adder; bits that no rounding reads are dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lnm_codegen.ir.types import Rounding
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A way to drop bits and to clamp."""
+    """Rounding and clamp of a sum: dropped bits, width of the result, rounding mode."""
 
     places: int
     width: int
@@ -31,11 +31,11 @@ class Sums:
     """Widths of the shared adder.
 
     Attributes:
-        width: Bits of a sum, before any are dropped.
-        zeros: Last bits of every addend that are zeros.
-        dropped: Last bits of the sum that no rounding looks at, at most `zeros`.
-        acc_width: Of the widest result.
-        fits: The shapes, and whether their clamp never acts.
+        width: Bits of a sum before rounding.
+        zeros: Last bits that are zeros in every addend.
+        dropped: Last bits of the sum that no rounding reads, at most `zeros`.
+        acc_width: Width of the widest result.
+        fits: Shape -> whether its clamp never acts.
     """
 
     width: int
@@ -46,7 +46,7 @@ class Sums:
 
 
 def sums_of(plan: Plan) -> Sums | None:
-    """Return the shared adder of a plan, None where nothing is added to a product."""
+    """Return the shared adder of a plan, None for a plan without multiply-adds."""
     tasks = [t for t in plan.tasks if isinstance(t, MultiplyAdd)]
     if not tasks:
         return None
@@ -67,21 +67,14 @@ def sums_of(plan: Plan) -> Sums | None:
 
 
 def shape_of(task: MultiplyAdd) -> Shape:
-    """Return how a task drops bits and clamps."""
+    """Return the rounding and the clamp of a task."""
     return Shape(task.parts.places, fx.bits_of(task.let.value).width, task.parts.rounding)
 
 
-def _half(task: MultiplyAdd) -> int:
-    """Return the constant that makes dropping bits a rounding."""
-    parts = task.parts
-    none = parts.places == 0 or parts.rounding is Rounding.TRUNCATE
-    return 0 if none else 1 << (parts.places - 1)
-
-
 def _zeros(task: MultiplyAdd) -> int:
-    """Return how many last bits of the addend are zeros; at most those that are dropped."""
+    """Return the number of zeros at the end of the addend, at most the bits that are dropped."""
     places = task.parts.places
-    half = places - 1 if _half(task) else places
+    half = places - 1 if task.parts.half else places
     match task.rest:
         case None | fx.Const(0, _, _):
             return half
@@ -94,8 +87,8 @@ def _zeros(task: MultiplyAdd) -> int:
 
 
 def _spans(task: MultiplyAdd, spans: dict[str, Span]) -> list[Span]:
-    """Return the spans of the sums of a task, one behind each product."""
-    low = high = _half(task)
+    """Return the interval of the sum after each product of a task."""
+    low = high = task.parts.half
     if task.rest is not None:
         least, greatest = span(task.rest, spans)
         low, high = low + least, high + greatest
@@ -120,9 +113,9 @@ def _bits(found: Span) -> int:
 
 
 def addend(task: MultiplyAdd, sums: Sums, printer: Printer) -> str:
-    """Return what is added to the first product, without its last `sums.zeros` bits."""
+    """Return the addend of the first product, without its last `sums.zeros` bits."""
     width, stem = sums.width - sums.zeros, task.let.target.name
-    half, rest = _half(task) >> sums.zeros, task.rest
+    half, rest = task.parts.half >> sums.zeros, task.rest
     match rest:
         case None:
             return literal(half, width)
@@ -138,40 +131,41 @@ def addend(task: MultiplyAdd, sums: Sums, printer: Printer) -> str:
 
 
 def clamp_lines(sums: Sums, shape: Shape, tail: str) -> tuple[tuple[str, ...], str, str]:
-    """Return wires, the condition under which the result is the least number, and it otherwise.
+    """Return (wires, condition, value) of a clamp; names of the wires end in `tail`.
 
-    The condition is empty where the clamp never acts. Names of the wires end in `tail`.
+    The result is the least number under the condition, otherwise the value. The condition is empty
+    where the clamp never acts.
     """
     width, low = shape.width, shape.places - sums.dropped
     top = sums.width - sums.dropped - 1
-    end = low + width - 1  # where the sign of the result stands
+    end = low + width - 1  # bit of the sum that is the sign of the result
     lines: list[str] = []
-    kept = f"sum[{end - 1}:{low}]"
+    kept = f"_sum[{end - 1}:{low}]"
     if shape.rounding is Rounding.CONVERGENT and shape.places:
-        lines.append(f"wire even{tail} = sum[{low}] && |sum[{low - 1}:0];  // 0 at a tie")
-        kept = f"{{sum[{end - 1}:{low + 1}], even{tail}}}" if width > 2 else f"even{tail}"
+        lines.append(f"wire _even{tail} = _sum[{low}] && |_sum[{low - 1}:0];  // 0 at a tie")
+        kept = f"{{_sum[{end - 1}:{low + 1}], _even{tail}}}" if width > 2 else f"_even{tail}"
     if sums.fits[shape] or top == end:
-        return tuple(lines), "", f"{{sum[{end}], {kept}}}"
+        return tuple(lines), "", f"{{_sum[{end}], {kept}}}"
     lines += [
-        f"wire above{tail} = !sum[{top}] && |sum[{top - 1}:{end}];",
-        f"wire below{tail} = sum[{top}] && !(&sum[{top - 1}:{end}]);",
+        f"wire _above{tail} = !_sum[{top}] && |_sum[{top - 1}:{end}];",
+        f"wire _below{tail} = _sum[{top}] && !(&_sum[{top - 1}:{end}]);",
     ]
-    most = f"{{{width - 1}{{above{tail}}}}}"
-    return tuple(lines), f"below{tail}", f"{{sum[{top}], {kept} | {most}}}"
+    most = f"{{{width - 1}{{_above{tail}}}}}"
+    return tuple(lines), f"_below{tail}", f"{{_sum[{top}], {kept} | {most}}}"
 
 
 def unread(sums: Sums) -> str:
-    """Return bits of the sum that no rounding or clamp reads, or all of it; empty for none.
+    """Return the bits of the sum that no rounding or clamp reads, or all bits; empty for none.
 
-    With several shapes it may be that other steps read them.
+    With several shapes, other steps may read them.
     """
     top = sums.width - sums.dropped
     low = min(s.places for s in sums.fits) - sums.dropped
     if any(s.rounding is Rounding.CONVERGENT and s.places for s in sums.fits):
         low = 0
     if any(fits and s.places + s.width < sums.width for s, fits in sums.fits.items()):
-        return f"sum[{top - 1}:0]"
-    return "" if low == 0 else "sum[0]" if low == 1 else f"sum[{low - 1}:0]"
+        return f"_sum[{top - 1}:0]"
+    return "" if low == 0 else "_sum[0]" if low == 1 else f"_sum[{low - 1}:0]"
 
 
 def least(width: int) -> str:

@@ -1,6 +1,6 @@
-"""Golden vectors: what the NumPy model says, as hexadecimal lines for `$readmemh`.
+"""Golden vectors: stimuli and results of the NumPy model, as hexadecimal lines for `$readmemh`.
 
-A line is one word, its fields from the left as `fields` lists them, each in two's complement.
+A line is one word. Its fields stand from the left in the order of `fields`, in two's complement.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ class Vectors:
 
     @property
     def width(self) -> int:
-        """Bits of a word."""
+        """Width of a word."""
         return sum(width for _, width in self.fields)
 
     @property
     def text(self) -> str:
-        """The file."""
+        """Text of the file."""
         digits = (self.width + 3) // 4
         return "".join(f"{word:0{digits}x}\n" for word in self.words)
 
-    def place(self, name: str) -> tuple[int, int]:
-        """Return the highest and the lowest bit of a field."""
+    def slice(self, name: str) -> str:
+        """Return the bits of a field, as Verilog selects them."""
         low = self.width
         for field, width in self.fields:
             low -= width
             if field == name:
-                return low + width - 1, low
+                return f"[{low}]" if width == 1 else f"[{low + width - 1}:{low}]"
         raise KeyError(name)
 
 
 def step_vectors(design: Design, count: int) -> Vectors:
-    """Return steps from states and inputs that are drawn, their corners among them."""
+    """Return time steps from random states and inputs, corners included."""
     rng = np.random.default_rng(SEED)
     variables = (*design.states, *design.inputs)
     values: dict[str, Array] = {v.name: drawn(v, count, rng) for v in variables}
     values |= {c.name: np.full(count, c.integers[0]) for c in design.model.coefficients}
     for var in design.coefficients:
         values[var.name] = _near(values[var.name], var, rng)
-    return packed(design, values, run(design.kernel, values))
+    return _packed(design, values, run(design.kernel, values))
 
 
 def run_vectors(design: Design, count: int) -> Vectors:
-    """Return one neuron's steps one after another, from the states it begins with."""
+    """Return consecutive time steps of one neuron from its initial states."""
     rng = np.random.default_rng(SEED)
     inputs = {v.name: drawn(v, count, rng) for v in design.inputs}
     fixed = {c.name: np.asarray(c.integers[0]) for c in design.model.coefficients}
@@ -77,27 +77,25 @@ def run_vectors(design: Design, count: int) -> Vectors:
             taken.setdefault(name, []).append(np.asarray(value))
         now = {name: results[f"{name}_next"] for name in now}
     values = {name: np.array(column) for name, column in taken.items()}
-    return packed(design, values, values)
+    return _packed(design, values, values)
 
 
-def packed(design: Design, values: Mapping[str, Array], results: Mapping[str, Array]) -> Vectors:
+def _packed(design: Design, values: Mapping[str, Array], results: Mapping[str, Array]) -> Vectors:
     """Return states, inputs, coefficients on ports, outputs and next states as words."""
-    taken = (*design.states, *design.inputs, *design.coefficients)
-    given = (*design.outputs, *design.next_states)
-    columns = [(v, values[v.name]) for v in taken] + [(v, results[v.name]) for v in given]
-    count = max(len(np.atleast_1d(c)) for _, c in columns)
+    columns = [(v, values[v.name]) for _, v in design.inner_inputs]
+    columns += [(v, results[v.name]) for _, v in design.inner_results]
+    count = max(len(np.atleast_1d(column)) for _, column in columns)
     words = [0] * count
     for var, column in columns:
         width = width_of(var) or 1
         mask = (1 << width) - 1
         spread = np.broadcast_to(column, (count,))
         words = [(word << width) | (int(x) & mask) for word, x in zip(words, spread, strict=True)]
-    fields = tuple((v.name, width_of(v) or 1) for v, _ in columns)
-    return Vectors(fields, tuple(words))
+    return Vectors(tuple((v.name, width_of(v) or 1) for v, _ in columns), tuple(words))
 
 
 def drawn(var: fx.Var, count: int, rng: np.random.Generator) -> Array:
-    """Return integers of a format: a quarter from all of it, the rest near zero; then corners."""
+    """Return random integers: a quarter from the whole format, the rest near zero, some corners."""
     assert isinstance(var.type, Bits)
     low, high = var.type.low, var.type.high
     wide = rng.integers(low, high, count, endpoint=True)
@@ -110,7 +108,7 @@ def drawn(var: fx.Var, count: int, rng: np.random.Generator) -> Array:
 
 
 def _near(values: Array, var: fx.Var, rng: np.random.Generator) -> Array:
-    """Return a coefficient varied by an eighth of its format, so that a port is seen to be read."""
+    """Return a coefficient varied by an eighth of its format, to detect a port that is not read."""
     assert isinstance(var.type, Bits)
     spread = max(1, var.type.high // 8)
     drawn = values + rng.integers(-spread, spread, len(values), endpoint=True)

@@ -1,4 +1,4 @@
-"""Arrays of neurons through the tools: streams, ticks, channels; and what is refused."""
+"""Arrays of neurons in the tools: streams, ticks, channels, refusals."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.integer_c.model import FixedModel
 from lnm_codegen.backends.verilog import backend
 from tests.backends.verilog.runs import Bench, model, needs_iverilog, needs_verilator, needs_yosys
+from tests.refusals import refused
 
 Q4_12 = lnm.Fixed(16, 12)
 THETA = (0.02, 0.85, 0.11, -0.06)
@@ -55,7 +56,7 @@ def channels(count: int, neurons: int, degree: int = 2) -> FixedModel:
 
 
 def simulated(files: dict[str, str], name: str, folder: Path) -> str:
-    """Return what the testbench of an array prints."""
+    """Return the output of an array's testbench."""
     sources = [Path(p).name for p in files if p.startswith("rtl/")] + [f"{name}_array_tb.v"]
     for path, text in files.items():
         (folder / Path(path).name).write_text(text, encoding="utf-8")
@@ -70,7 +71,7 @@ def simulated(files: dict[str, str], name: str, folder: Path) -> str:
 @needs_iverilog
 @needs_verilator
 def test_arrays_in_icarus_and_without_a_warning(tmp_path: Path) -> None:
-    """Fewer neurons than the pipeline is long, as many, more; channels; a coefficient port."""
+    """Fewer neurons than pipeline stages, as many, more; channels; coefficients on ports."""
     bench = Bench(tmp_path)
     for neurons in (1, 2, 5, 15, 16, 17):
         bench.add(model(cubic(), Q4_12, f"n{neurons}", array(neurons)))
@@ -90,7 +91,7 @@ def test_arrays_in_icarus_and_without_a_warning(tmp_path: Path) -> None:
     "family", ["if", "lif", "plif", "li", "ternary", "qif", "cuba_lif", "izhikevich"]
 )
 def test_families_in_icarus(family: str, rounding: str, tmp_path: Path) -> None:
-    """Every family, 2000 updates and more, among them the pipeline's own length of neurons."""
+    """Every family, at least 2000 updates, with fewer and more neurons than pipeline stages."""
     spec = lnm.Fixed(18, 8, rounding)
     for neurons in (3, 16, 50):
         files = backend.Verilog().emit(model(lnm.get(family), spec, "n", array(neurons))).files
@@ -105,7 +106,7 @@ def test_256_neurons_in_icarus(tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "a neuron comes in before it is written": ("in_flight != ", "1'b1 || in_flight != "),
+    "a neuron comes in before it is written": ("_in_flight != ", "1'b1 || _in_flight != "),
     "results do not wait": ("!m_axis_tvalid || m_axis_tready", "1'b1"),
     "written where nothing is taken": (".write(give)", ".write(take)"),
     "inputs during clear": ("ce && !clear && !restart", "ce && !restart"),
@@ -115,7 +116,7 @@ FAULTS = {
     "the wrong initial state": ("? 9'sd48 :", "? 9'sd47 :"),
     "an input is read elsewhere": (".d(s_axis_tdata[9:0])", ".d(s_axis_tdata[10:1])"),
     "tlast in the wrong place goes unseen": ("tlast_error <= 1'b1", "tlast_error <= 1'b0"),
-    "an input is lost": ("valid[1:0], take}", "valid[1:0], take && !restart_out}"),
+    "an input is lost": ("_valid[1:0], take}", "_valid[1:0], take && !restart_out}"),
 }  # fmt: skip
 
 
@@ -133,8 +134,8 @@ def test_the_testbench_sees_faults(fault: str, tmp_path: Path) -> None:
 
 
 @needs_iverilog
-def test_rows_of_channels_are_told_apart(tmp_path: Path) -> None:
-    """Two rows of the memory that change places are seen."""
+def test_exchanged_rows_of_channels_are_detected(tmp_path: Path) -> None:
+    """The testbench detects two exchanged rows of the memory."""
     files = dict(backend.Verilog().emit(channels(3, 12)).files)
     text = files["rtl/channels_3_12_coefficients.v"]
     swapped = text.replace("memory[1] =", "memory[9] =").replace("memory[2] =", "memory[1] =")
@@ -143,7 +144,7 @@ def test_rows_of_channels_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_manifest() -> None:
-    """The core's latency and three cycles; a tick is as long as the pipeline, or as its neurons."""
+    """The latency is the core's and three cycles; a tick lasts as long as pipeline or neurons."""
     found = {}
     for neurons in (5, 256):
         files = backend.Verilog().emit(model(cubic(), Q4_12, "n", array(neurons))).files
@@ -183,32 +184,21 @@ def test_256_neurons_on_ecp5(tmp_path: Path) -> None:
 
 
 def test_refusals() -> None:
-    """Channels that constants or ports cannot tell apart, neurons they do not divide, no state."""
-    per_channel = channels(3, 12)
-    for rtl, wanted in (
-        (
-            lnm.Rtl(forms=("comb",)),
-            "verilog: channels_3_12: 3 channels have coefficients of their own, which"
-            " coefficients='constant' cannot tell apart. Use rtl=lnm.Rtl(coefficients='memory').",
-        ),
-        (
-            array(12, coefficients="port"),
-            "verilog: channels_3_12: 3 channels have coefficients of their own, which"
-            " coefficients='port' cannot tell apart. Use rtl=lnm.Rtl(coefficients='memory').",
-        ),
-        (
-            array(256, coefficients="memory"),
-            "verilog: channels_3_12: neurons is 256, which 3 channels do not divide. Accepted: a"
-            " multiple of 3. Give rtl=lnm.Rtl(neurons=...).",
-        ),
+    """Channels with constants or ports, neurons that are not a multiple of them, no state."""
+    per_channel, where = channels(3, 12), "verilog: channels_3_12"
+    remedy = "Use rtl=lnm.Rtl(coefficients='memory')."
+    for word, rtl in (
+        ("constant", lnm.Rtl(forms=("comb",))),
+        ("port", array(12, coefficients="port")),
     ):
-        with pytest.raises(lnm.UnsupportedError) as error:
+        problem = f"coefficients is {word!r} for 3 channels"
+        with refused(lnm.UnsupportedError, where, problem, "'memory'", remedy):
             backend.Verilog().emit(replace(per_channel, rtl=rtl))
-        assert str(error.value) == wanted
+    parts = ("neurons is 256 for 3 channels", "a multiple of 3", "Give rtl=lnm.Rtl(neurons=...).")
+    rtl = array(256, coefficients="memory")
+    with refused(lnm.UnsupportedError, where, *parts):
+        backend.Verilog().emit(replace(per_channel, rtl=rtl))
     nothing = lnm.Neuron(charge={}, fire=lnm.input("x") - 1, name="nothing")
-    with pytest.raises(lnm.UnsupportedError) as error:
+    remedy = "Use rtl=lnm.Rtl(forms=('comb', 'core', 'seq'))."
+    with refused(lnm.UnsupportedError, "verilog: nothing", "form 'array'", remedy=remedy):
         lnm.emit(nothing, "verilog", spec=Q4_12, rtl=array(4))
-    assert str(error.value) == (
-        "verilog: nothing: form 'array' stores states, and there is none. Use"
-        " rtl=lnm.Rtl(forms=('comb', 'core', 'seq'))."
-    )

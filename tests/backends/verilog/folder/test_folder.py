@@ -67,12 +67,12 @@ def broken(folder: Path, to: Path) -> Path:
     shutil.copytree(folder, to, ignore=shutil.ignore_patterns("build"))
     for path in (to / "rtl").glob("*.v"):
         text = path.read_text()
-        path.write_text(re.sub(r"(THETA_1 = 16'sd)3482", r"\g<1>3483", text))
+        path.write_text(re.sub(r"(_THETA_1 = 16'sd)3482", r"\g<1>3483", text))
     return to
 
 
 def test_what_is_there(folder):
-    """Every file that the manifest, the Makefile and FuseSoC name is there, and no other rtl."""
+    """The folder has every file that the manifest, Makefile and FuseSoC name, and no other rtl."""
     manifest = json.loads((folder / "manifest.json").read_text())
     assert tuple(manifest["forms"]) == FORMS
     named = set()
@@ -93,9 +93,9 @@ def test_the_vectors_have_the_width_that_the_manifest_says(folder):
     """Fields from the left; an array's are the data of its two streams."""
     forms = json.loads((folder / "manifest.json").read_text())["forms"]
     for form in forms.values():
-        told = form["vectors"]
-        width = sum(field["width"] for field in told["fields"])
-        lines = (folder / told["file"]).read_text().split()
+        vectors = form["vectors"]
+        width = sum(field["width"] for field in vectors["fields"])
+        lines = (folder / vectors["file"]).read_text().split()
         assert {len(line) for line in lines} == {(width + 3) // 4}
         assert max(int(line, 16) for line in lines) < 1 << width
     array = forms["array"]
@@ -116,26 +116,26 @@ def test_the_program_and_the_model(folder):
 
 
 def test_the_readme(folder, tmp_path):
-    """Formats, latencies and the words of ap_fixed; what is used is said to be."""
+    """Formats, latencies, the modes of ap_fixed and those that the circuit uses."""
     text = (folder / "README.md").read_text()
     forms = json.loads((folder / "manifest.json").read_text())["forms"]
     for word, form in forms.items():
         row = next(x for x in text.splitlines() if x.startswith(f"| `quad_{word}` |"))
         assert row.endswith(f"| {form['latency']} | {form['interval']} | {form['multipliers']} |")
-    assert "| half_up | `AP_RND` | to the nearest, ties up | used |" in text
+    assert "| half_up | `AP_RND` | to nearest, ties up | used |" in text
     assert "| truncate | `AP_TRN` | towards minus infinity | not used |" in text
     assert "| `theta_1` | 3482 | 0.85009765625 | 0.85 | Q4.12 |" in text
     assert "| `v` | state | 16 | Q4.12 |" in text
     assert "* `m_axis_tdata`: v [15:0], Q4.12, spike [16], a bit" in text
     other = lnm.FixedSpec(Q4_12, {"h_1": lnm.Fixed(18, 12, "convergent")})
     mixed = lnm.emit(neuron(), "verilog", spec=other, rtl=lnm.Rtl(("core",))).files["README.md"]
-    assert "Nodes with a format of their own: `h_1` Q6.12 (convergent)." in mixed
-    assert "| convergent | `AP_RND_CONV` | to the nearest, ties to even | used |" in mixed
+    assert "Nodes with their own format: `h_1` Q6.12 (convergent)." in mixed
+    assert "| convergent | `AP_RND_CONV` | to nearest, ties to even | used |" in mixed
     assert "axis" not in mixed
 
 
 def test_ports_of_a_module(folder):
-    """As the harness takes them."""
+    """Name, direction and width, for the harness."""
     found = module_ports((folder / "rtl" / "quad_core.v").read_text())
     assert found == (
         ("clk", "input", 1), ("rst", "input", 1), ("ce", "input", 1), ("in_valid", "input", 1),
@@ -161,7 +161,7 @@ def test_lint_and_simulation(folder):
 
 @needs("make", "iverilog", "vvp")
 def test_a_path_with_spaces(folder, tmp_path):
-    """The folder itself, and the folder of what is built, which lies elsewhere."""
+    """The path of the folder, or that of BUILD."""
     copy = tmp_path / "my neurons" / "a quad"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("build"))
     for words in ((), (f"BUILD={tmp_path / 'built here'}",)):
@@ -173,7 +173,7 @@ def test_a_path_with_spaces(folder, tmp_path):
 
 @needs("make", "iverilog", "vvp")
 def test_simulation_fails_on_a_fault(folder, tmp_path):
-    """One constant is one too large: every form says FAIL, and make fails."""
+    """With one constant too large by one, every form prints FAIL, and make fails."""
     done = make(broken(folder, tmp_path / "b"), "-s", "-k", "sim")
     assert done.returncode != 0
     assert said(done) == [f"FAIL quad_{form}" for form in FORMS]
@@ -182,7 +182,7 @@ def test_simulation_fails_on_a_fault(folder, tmp_path):
 @needs("make", "iverilog", "vvp")
 @needs_cocotb
 def test_cocotb(folder, tmp_path):
-    """Every form by Icarus; a fault is found, and an unknown form is refused."""
+    """Every form in Icarus; a fault is found; an unknown form is refused."""
     done = make(folder, "-s", "cocotb", f"BUILD={tmp_path / 'build'}")
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert said(done) == [f"PASS quad_{form}" for form in FORMS]
@@ -209,7 +209,7 @@ def test_cocotb_on_verilator(tmp_path):
 @pytest.mark.slow
 @needs("make", "verilator", "g++")
 def test_verilator_against_the_c_model(folder, tmp_path):
-    """The core, right and with a fault."""
+    """The core, with and without a fault."""
     words = ("-s", "verilate", "COUNT=20000", "FORMS=core")
     done = make(folder, *words, f"BUILD={tmp_path / 'build'}")
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
@@ -234,7 +234,7 @@ def test_verilator_for_every_form(coefficients, tmp_path):
 
 
 def test_data_that_is_too_wide_for_the_program(tmp_path):
-    """Three states of 24 bits: the array is driven by its testbench alone."""
+    """Three states of 24 bits: only its testbench drives the array."""
     v, w, u, x = lnm.state("v"), lnm.state("w"), lnm.state("u"), lnm.input("x")
     wide = lnm.Neuron(charge={v: w + x, w: u / 2, u: v}, fire=v - 1, name="wide")
     files = lnm.emit(wide, "verilog", spec=lnm.Fixed(24, 12), rtl=lnm.Rtl(neurons=4)).files
@@ -244,7 +244,7 @@ def test_data_that_is_too_wide_for_the_program(tmp_path):
 
 @needs("sh")
 def test_synthesis_scripts(folder, tmp_path):
-    """They parse, and refuse what is no form; for ECP5's multiplier there is no other device."""
+    """They parse, and refuse unknown forms; the multiplier of ECP5 has no other target."""
     for target in ("ecp5", "ice40"):
         script = folder / "syn" / f"{target}.sh"
         subprocess.run(["sh", "-n", script], check=True)

@@ -1,6 +1,6 @@
-"""The step on one multiplier: equal to the fixed-point kernel, at its pace, stable while it waits.
+"""The time step on one multiplier: equal to the kernel, at its interval, stable in a stall.
 
-The testbench is the emitted one; that it can fail is shown on circuits that are broken on purpose.
+The tests run the emitted testbench, also on circuits with a fault, in which it must fail.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def cubic(**options) -> lnm.Neuron:
 
 
 def some() -> list[FixedModel]:
-    """Return a model for each thing that a schedule can meet."""
+    """Return a model for each case of a schedule."""
     mixed = lnm.FixedSpec(
         lnm.Fixed(16, 12), {"theta_3": lnm.Fixed(10, 9), "h_2": lnm.Fixed(18, 13)}
     )
@@ -78,7 +78,7 @@ def some() -> list[FixedModel]:
 
 
 def named_as_the_circuit() -> lnm.Neuron:
-    """A neuron whose names are those of the circuit's own registers."""
+    """A neuron with the names of the circuit's registers, without their underscore."""
     acc, idle = lnm.state("acc"), lnm.input("idle")
     factor, pending = lnm.param("factor", init=0.7), lnm.param("pending", init=0.3)
     return lnm.Neuron(
@@ -178,22 +178,22 @@ def test_without_products_there_is_no_multiplier(family):
     assert "rtl/neuron_mul.v" not in files
 
 
-def test_in_ready_hangs_on_registers_alone():
+def test_in_ready_depends_on_registers_only():
     text = emitted(seq(cubic(), "neuron"))[0]["rtl/neuron_seq.v"]
-    assert "assign in_ready = idle && !(pending && out_valid);" in text
+    assert "assign in_ready = _idle && !(_pending && out_valid);" in text
     driven = [line for line in text.splitlines() if "out_ready" in line and "//" not in line]
     assert len(driven) == 2  # the port, and the register out_valid
 
 
 BREAKS = {
-    "payload": ("if (pending && in_ready) begin", "if (pending) begin"),
-    "loses": ("assign in_ready = idle && !(pending && out_valid);", "assign in_ready = idle;"),
+    "payload": ("if (_pending && in_ready) begin", "if (_pending) begin"),
+    "loses": ("assign in_ready = _idle && !(_pending && out_valid);", "assign in_ready = _idle;"),
     "withdraws": ("(out_valid && !out_ready);", "1'b0;"),
     "repeats": ("(out_valid && !out_ready);", "out_valid;"),
-    "reset": ("clamping    <= 1'b0;", ""),
-    "slow": ("wire last  = step == 2'd3;", "wire last  = step == 2'd0 && !idle;"),
-    "wraps": ("if (below) acc", "if (1'b0) acc"),
-    "rounding": ("{THETA_1, 1'd1}", "{THETA_1, 1'd0}"),
+    "reset": ("_clamping    <= 1'b0;", ""),
+    "slow": ("wire _last  = _step == 2'd3;", "wire _last  = _step == 2'd0 && !_idle;"),
+    "wraps": ("if (_below) _acc", "if (1'b0) _acc"),
+    "rounding": ("{_THETA_1, 1'd1}", "{_THETA_1, 1'd0}"),
 }
 
 
@@ -213,7 +213,7 @@ def simulated(folder: Path, files: dict[str, str]) -> str:
 
 @needs_iverilog
 @pytest.mark.parametrize("word", BREAKS)
-def test_the_testbench_finds_what_is_broken(word, tmp_path):
+def test_the_testbench_finds_faults(word, tmp_path):
     files = emitted(seq(cubic(), "neuron"))[0]
     old, new = BREAKS[word]
     text = files["rtl/neuron_seq.v"]

@@ -1,4 +1,4 @@
-"""What proofs read of a core: its instances, and the files that it is made of."""
+"""Instances and source files of a core, as the proofs read them from its text."""
 
 from __future__ import annotations
 
@@ -18,15 +18,6 @@ class Instance:
     parameters: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class NameView:
-    """What a template of a leaf takes; `width` is of the boxes."""
-
-    family: str
-    name: str
-    width: int = 0
-
-
 def instances_of(name: str, core: str) -> tuple[Instance, ...]:
     """Return the instances in the text of a core."""
     pattern = re.compile(rf"{name}_(\w+) #\((.*)\)\s+(\w+) \(")
@@ -37,19 +28,19 @@ def instances_of(name: str, core: str) -> tuple[Instance, ...]:
 
 
 def widest(instances: tuple[Instance, ...]) -> int:
-    """Return the width of the widest factor, more than any, so that all can be extended."""
+    """Return one bit more than the widest factor, so that a box extends every factor."""
     widths = [v for i in instances for k, v in i.parameters.items() if k in ("A_WIDTH", "B_WIDTH")]
     return max(widths, default=1) + 1
 
 
 def sources_of(design: Design, files: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what the core is made of, relative to formal/."""
+    """Return the files of the core, relative to formal/."""
     words = ("mul", "delay", "clamp", "step", "core")
     paths = [f"rtl/{design.name}_{word}.v" for word in words]
     paths += [p for p in files if p.startswith("sim/")]
     return tuple(f"../{p}" for p in paths if p in files)
 
 
-def names(paths: tuple[str, ...]) -> str:
-    """Return the names of files without their folders: sby puts all into one."""
+def base_names(paths: tuple[str, ...]) -> str:
+    """Return the names of files without their folders: sby copies all files into one folder."""
     return " ".join(p.rpartition("/")[2] for p in paths)

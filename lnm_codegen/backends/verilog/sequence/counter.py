@@ -1,4 +1,4 @@
-"""Conditions and choices of the `_seq` form: what holds in a cycle, what hangs on the step."""
+"""Step counter of the `_seq` form: conditions and selections by step and cycle."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lnm_codegen.backends.verilog.expr import declared
-from lnm_codegen.backends.verilog.sequence.schedule import PHASES
 from lnm_codegen.backends.verilog.sequence.values import ACCEPT
+
+PHASES = ("_multiplying", "_adding", "_clamping")
+"""Registers of the three cycles of a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """The step counter of a sequence of `count` steps; there is none for a single step."""
+    """Step counter for `count` steps; a single step needs none."""
 
     count: int
 
@@ -27,17 +29,17 @@ class Counter:
 
     def is_step(self, step: int) -> str:
         """Return the condition that this is a step."""
-        return f"step == {self.number(step)}" if self.count > 1 else "1'b1"
+        return f"_step == {self.number(step)}" if self.count > 1 else "1'b1"
 
     def when(self, cycle: int) -> str:
-        """Return the condition that this is a cycle; inputs are taken as long as there is room."""
+        """Return the condition of a cycle: for ACCEPT, that the circuit can accept inputs."""
         if cycle == ACCEPT:
             return "in_ready"
         phase = PHASES[cycle % 3]
         return f"{phase} && {self.is_step(cycle // 3)}" if self.count > 1 else phase
 
-    def chosen(self, name: str, width: int, texts: Mapping[int, str]) -> list[str]:
-        """Declare a number that hangs on the step; what is chosen most is for all other steps."""
+    def selected(self, name: str, width: int, texts: Mapping[int, str]) -> list[str]:
+        """Declare a number selected by the step; the most frequent text is the default."""
         found = list(texts.values())
         kinds = list(dict.fromkeys(found))
         if len(kinds) == 1:
@@ -46,7 +48,7 @@ class Counter:
         return [
             f"{declared('reg', name, width)};",
             "always @(*)",
-            "    case (step)",
+            "    case (_step)",
             *(f"        {self.number(k)}: {name} = {t};" for k, t in texts.items() if t != most),
             f"        default: {name} = {most};",
             "    endcase",
@@ -54,5 +56,5 @@ class Counter:
 
 
 def block(lines: list[str]) -> list[str]:
-    """Return lines with an empty one before them, nothing for none."""
+    """Return lines behind an empty one; nothing for no lines."""
     return ["", *lines] if lines else []
