@@ -9,36 +9,22 @@ from lnm_codegen.compiler.fixed import quantize
 from lnm_codegen.compiler.interpret import interpret
 from lnm_codegen.compiler.interpret_fixed import interpret_fixed
 from lnm_codegen.compiler.pipeline import lower
-from lnm_codegen.errors import (
-    InternalError,
-    LnmError,
-    ModelError,
-    ShapeError,
-    ToolError,
-    UnsupportedError,
-)
 from lnm_codegen.families.library import get, load
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.types import Fixed
 from lnm_codegen.language import surrogate
 from lnm_codegen.language.family import family
-from lnm_codegen.language.functions import (
-    abs,
-    clip,
-    cos,
-    exp,
-    log,
-    max,
-    min,
-    poly,
-    sigmoid,
-    sin,
-    sqrt,
-    tanh,
-    where,
-)  # fmt: skip
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
 from lnm_codegen.language.symbols import input, param, spike, spike_named, state
+
+# isort: off
+from lnm_codegen.errors import (
+    InternalError, LnmError, ModelError, ShapeError, ToolError, UnsupportedError,
+)  # fmt: skip
+from lnm_codegen.language.functions import (
+    abs, clip, cos, exp, log, max, min, poly, sigmoid, sin, sqrt, tanh, where,
+)  # fmt: skip
+# isort: on
 
 __all__ = [
     "Fixed", "FixedSpec", "InternalError", "LnmError", "ModelError", "Neuron", "Rtl", "ShapeError",

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from lnm_codegen.errors import ModelError
@@ -142,10 +143,22 @@ def require_number(
     return value
 
 
-def require_numbers(where: str, *, optional: bool = False, **values: Any) -> None:
-    """Raise ModelError unless each value is a finite number, or None where that is `optional`."""
+def require_numbers(where: str, *, optional: Collection[str] = (), **values: Any) -> None:
+    """Raise ModelError unless each value is a finite number, or None if its name is `optional`."""
     for word, value in values.items():
-        require_number(where, word, value, optional=optional)
+        require_number(where, word, value, optional=word in optional)
+
+
+def require_arguments(
+    where: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    """Raise ModelError unless a callable of this signature takes the arguments."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        known = list(signature.parameters)
+        unknown = next((word for word in kwargs if word not in known), "")
+        raise ModelError(where, str(error), known or "none", did_you_mean(unknown, known)) from None
 
 
 def is_number(value: Any) -> bool:

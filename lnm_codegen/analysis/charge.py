@@ -25,7 +25,8 @@ from sympy.core.relational import Relational
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.functions import Where, as_expr
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import Declared, Input, Param, State, input
+from lnm_codegen.ir.declarations import Input, Param, State
+from lnm_codegen.language.symbols import Declared, input
 
 
 @dataclass(frozen=True)

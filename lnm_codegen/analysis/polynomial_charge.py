@@ -18,7 +18,8 @@ from lnm_codegen.analysis.arithmetic.univariate import Coefficients, fraction, t
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.functions import Where
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import Declared, Param, is_spike
+from lnm_codegen.ir.declarations import Param
+from lnm_codegen.language.symbols import Declared, is_spike
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,7 @@ def alif(
         if not callable(tau):
             require_number("alif", word, tau, above=1, optional=word == "tau_syn")
     rest = {"yin": 0.01, "lsnn": 1.0}[form] if v_threshold is None else v_threshold
-    require_numbers("alif", v_threshold=rest, beta=beta)
-    require_numbers("alif", optional=True, v_reset=v_reset)
+    require_numbers("alif", v_threshold=rest, beta=beta, v_reset=v_reset, optional=["v_reset"])
     if v_reset is None or (form == "yin" and (v_reset != 0 or tau_syn is not None)):
         raise ModelError(
             "alif",

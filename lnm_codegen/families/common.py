@@ -7,7 +7,7 @@ from typing import Any
 from lnm_codegen.language.functions import ExprLike, where
 from lnm_codegen.language.neuron import hard_reset, soft_reset
 from lnm_codegen.language.symbols import Declared
-from lnm_codegen.validation import require_one_of, wrong
+from lnm_codegen.validation import wrong
 
 
 def reset_of(v: Declared, v_threshold: ExprLike, v_reset: ExprLike | None) -> dict[Any, Any]:
@@ -35,8 +35,3 @@ def clamped(
             raise wrong(family, "v_max", v_max, accepted)
         charged = where(charged > v_max, v_max, charged)
     return charged
-
-
-def check_choice(family: str, word: str, value: Any, accepted: tuple[Any, ...]) -> None:
-    """Raise ModelError unless `value` is one of `accepted`."""
-    require_one_of(family, word, value, accepted)

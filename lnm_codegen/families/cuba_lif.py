@@ -28,8 +28,7 @@ def cuba_lif(
     reset    hard to v_reset; soft by v_threshold where v_reset is None
     """
     require_numbers("cuba_lif", current_decay=current_decay, voltage_decay=voltage_decay)
-    require_numbers("cuba_lif", v_threshold=v_threshold)
-    require_numbers("cuba_lif", optional=True, v_reset=v_reset)
+    require_numbers("cuba_lif", v_threshold=v_threshold, v_reset=v_reset, optional=["v_reset"])
     current, v, x = state("current"), state("v", init=v_reset or 0.0), input("x")
     d_c = param("current_decay", init=current_decay, learnable=learnable, per=per)
     d_v = param("voltage_decay", init=voltage_decay, learnable=learnable, per=per)

@@ -20,8 +20,7 @@ def if_(
     fire     spike = H(h - v_threshold)
     reset    hard to v_reset; soft by v_threshold where v_reset is None
     """
-    require_numbers("if", v_threshold=v_threshold)
-    require_numbers("if", optional=True, v_reset=v_reset)
+    require_numbers("if", v_threshold=v_threshold, v_reset=v_reset, optional=["v_reset"])
     v, x = state("v", init=v_reset or 0.0), input("x")
     threshold = param("v_threshold", init=v_threshold, learnable=False)
     return Neuron(

@@ -35,7 +35,7 @@ def izhikevich(
     require_number("izhikevich", "tau", tau, above=1)
     require_number("izhikevich", "tau_w", tau_w, above=1)
     require_numbers("izhikevich", v_c=v_c, a0=a0, a=a, b=b, v_threshold=v_threshold, v_rest=v_rest)
-    require_numbers("izhikevich", optional=True, v_reset=v_reset)
+    require_numbers("izhikevich", v_reset=v_reset, optional=["v_reset"])
     v, w, x = state("v", init=v_reset or 0.0), state("w"), input("x")
     t = param("tau", init=tau, learnable=learnable, per=per)
     rest = param("v_rest", init=v_rest, learnable=learnable, per=per)

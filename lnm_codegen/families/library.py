@@ -14,10 +14,10 @@ from typing import Any
 
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.language.family import Family, require_arguments, require_returned
+from lnm_codegen.language.family import Family, require_returned
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.definition import load as load
-from lnm_codegen.validation import did_you_mean, require_known
+from lnm_codegen.validation import did_you_mean, require_arguments, require_known
 
 
 def get(name: str, **arguments: Any) -> Neuron:

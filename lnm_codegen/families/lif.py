@@ -40,7 +40,7 @@ def lif(
     """
     require_number("lif", "tau", tau, above=1)
     require_numbers("lif", v_threshold=v_threshold)
-    require_numbers("lif", optional=True, v_reset=v_reset, v_rest=v_rest)
+    require_numbers("lif", v_reset=v_reset, v_rest=v_rest, optional=["v_reset", "v_rest"])
     require_bool("lif", "decay_input", decay_input)
     v, x = state("v", init=v_reset or 0.0), input("x")
     t = param("tau", init=tau, learnable=learn_tau, per=per)

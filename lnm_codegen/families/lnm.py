@@ -1,4 +1,9 @@
-"""`lnm`: the learnable neuron model, a polynomial of any degree."""
+"""`lnm`: the learnable neuron model, a polynomial of any degree.
+
+A basis gives f(z) = sum of theta_k * P_k(t) with t = (2*z - low - high) / (high - low). The
+coefficient of z**i is then a sum of theta_k times rational numbers: an expression of parameters
+alone, which the compiler moves into `prepare`, so that a time step costs the same in every basis.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import sympy
+
 from lnm_codegen.errors import ModelError
-from lnm_codegen.families.basis import BASES, in_powers, leak_in, polynomials
 from lnm_codegen.families.common import clamped, reset_of
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import ExprLike, as_expr, poly
@@ -19,6 +25,13 @@ from lnm_codegen.validation import require_integer, require_numbers, require_one
 
 LOWEST = -2.0
 """Lower end of the interval of a basis without a clamp."""
+BASES: dict[str, Any] = {
+    "monomial": lambda k, t: t**k,
+    "chebyshev": sympy.chebyshevt_poly,
+    "legendre": sympy.legendre_poly,
+}
+"""Basis -> P_k(t), called with k and t."""
+_Z = sympy.Symbol("z")
 
 
 @family
@@ -78,7 +91,8 @@ def lnm(
     """
     require_integer("lnm", "degree", degree, 1, 8)
     require_numbers("lnm", v_threshold=v_threshold, decay=decay, decay_spread=decay_spread)
-    require_numbers("lnm", optional=True, v_reset=v_reset, v_min=v_min, v_max=v_max)
+    optional = {"v_reset": v_reset, "v_min": v_min, "v_max": v_max}
+    require_numbers("lnm", **optional, optional=optional)
     require_one_of("lnm", "form", form, ("A", "B", "C"))
     require_one_of("lnm", "basis", basis, tuple(BASES))
     low = LOWEST if v_min is None else v_min
@@ -86,7 +100,7 @@ def lnm(
         raise ModelError("lnm", f"basis {basis!r} on [{low}, {v_threshold}]", "v_min < v_threshold")
     size = degree + 1 if learn_theta_0 else degree
     if theta is None:
-        ends = leak_in(basis, low, v_threshold)[0 if learn_theta_0 else 1 :]
+        ends = _leak_in(basis, low, v_threshold)[0 if learn_theta_0 else 1 :]
         theta = _leak(decay, decay_spread, 1 if form == "C" else 0, ends, size)
     elif decay_spread:
         raise ModelError("lnm", "theta and decay_spread are given", "one of them")
@@ -97,7 +111,7 @@ def lnm(
     rows = polynomials(basis, degree, low, v_threshold)
     if not learn_theta_0:
         rows = tuple((as_expr(0), *row[1:]) for row in rows[1:])
-    f = poly(z, in_powers(coefficients, rows))
+    f = poly(z, _in_powers(coefficients, rows))
     charged: ExprLike = {"A": f + x, "B": f, "C": v + f + x}[form]
     return Neuron(
         charge={v: clamped("lnm", charged, v_min, v_max, v_threshold)},
@@ -106,6 +120,33 @@ def lnm(
         surrogate=surrogate,
         detach_reset=detach_reset,
     ).with_per(per)
+
+
+def polynomials(basis: str, degree: int, low: float, high: float) -> tuple[tuple[Any, ...], ...]:
+    """Return the rational coefficients of z**0, ..., z**degree in each P_k(t(z)).
+
+    t(z) maps [low, high], read as decimals, to [-1, 1]; in the monomial basis t = z.
+    """
+    a, b = as_expr(low), as_expr(high)
+    t = _Z if basis == "monomial" else (2 * _Z - a - b) / (b - a)
+    rows = [sympy.Poly(BASES[basis](k, t), _Z, domain=sympy.QQ) for k in range(degree + 1)]
+    return tuple(tuple(row.coeff_monomial(_Z**i) for i in range(degree + 1)) for row in rows)
+
+
+def _in_powers(theta: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return the coefficients of the powers of z in sum of theta_k * rows[k]."""
+    size = len(rows[0])
+    return [
+        sympy.Add(*(t * row[i] for t, row in zip(theta, rows, strict=True))) for i in range(size)
+    ]
+
+
+def _leak_in(basis: str, low: float, high: float) -> tuple[Any, Any]:
+    """Return (c_0, c_1), rational, of z = c_0*P_0 + c_1*P_1."""
+    if basis == "monomial":
+        return as_expr(0), as_expr(1)
+    a, b = as_expr(low), as_expr(high)
+    return (a + b) / 2, (b - a) / 2
 
 
 def _leak(

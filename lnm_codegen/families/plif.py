@@ -32,8 +32,7 @@ def plif(
     `w` is learnable; its initial value -ln(tau - 1) makes sigmoid(w) = 1/tau.
     """
     require_number("plif", "tau", tau, above=1)
-    require_numbers("plif", v_threshold=v_threshold)
-    require_numbers("plif", optional=True, v_reset=v_reset)
+    require_numbers("plif", v_threshold=v_threshold, v_reset=v_reset, optional=["v_reset"])
     require_bool("plif", "decay_input", decay_input)
     v, x = state("v", init=v_reset or 0.0), input("x")
     w = param("w", init=-math.log(tau - 1.0), per=per)

@@ -39,7 +39,8 @@ def qif(
     """
     require_number("qif", "tau", tau, above=1)
     require_numbers("qif", v_c=v_c, a0=a0, v_threshold=v_threshold, v_rest=v_rest)
-    require_numbers("qif", optional=True, v_reset=v_reset, v_min=v_min, v_max=v_max)
+    optional = {"v_reset": v_reset, "v_min": v_min, "v_max": v_max}
+    require_numbers("qif", **optional, optional=optional)
     v, x = state("v", init=v_reset or 0.0), input("x")
     t = param("tau", init=tau, learnable=learnable, per=per)
     rest = param("v_rest", init=v_rest, learnable=learnable, per=per)

@@ -9,8 +9,8 @@ from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.functions import CALLS, Where, as_expr
-from lnm_codegen.language.symbols import Param
 from lnm_codegen.validation import did_you_mean
 
 MAX_LEVELS = 100

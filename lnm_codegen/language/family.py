@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import keyword
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import SCOPE, Scope, require_name
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.validation import require_arguments
 
 
 class Family:
@@ -51,18 +51,6 @@ class Family:
 def family(build: Callable[..., Neuron]) -> Family:
     """Return the family of a function that declares symbols and returns a Neuron."""
     return Family(build)
-
-
-def require_arguments(
-    where: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> None:
-    """Raise ModelError unless a callable of this signature takes the arguments."""
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        known = list(signature.parameters)
-        unknown = next((word for word in kwargs if word not in known), "")
-        raise ModelError(where, str(error), known or "none", did_you_mean(unknown, known)) from None
 
 
 def require_returned(where: str, value: Any) -> Neuron:

@@ -44,22 +44,17 @@ def as_expr(value: Any, where: str = "expression") -> sympy.Expr:
         )
     if hasattr(value, "__index__"):
         return sympy.Integer(int(value))
+    if not isinstance(value, Fraction) and hasattr(value, "__float__"):
+        if not math.isfinite(value):
+            raise ModelError(where, f"{float(value)!r} is not finite", "finite numbers")
+        value = Fraction(repr(float(value)))
     if isinstance(value, Fraction):
         return sympy.Rational(value.numerator, value.denominator)
-    if isinstance(value, float) or hasattr(value, "__float__"):
-        return _decimal(float(value), where)
     raise ModelError(
         where,
         f"{value!r} is a {type(value).__name__}",
         "numbers and expressions of declared states, inputs, parameters and spikes",
     )
-
-
-def _decimal(value: float, where: str) -> sympy.Expr:
-    if not math.isfinite(value):
-        raise ModelError(where, f"{value!r} is not finite", "finite numbers")
-    fraction = Fraction(repr(value))
-    return sympy.Rational(fraction.numerator, fraction.denominator)
 
 
 class Where(sympy.Expr):
@@ -184,7 +179,7 @@ def _is_condition(cond: Any) -> bool:
     return isinstance(cond, bool | BooleanAtom | Relational)
 
 
-def _compared(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
+def compared(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
     """Return a comparison, which SymPy decides for numbers only; a search may take it minutes."""
     return relation(a, b, evaluate=bool(a.is_Number and b.is_Number))
 
@@ -192,26 +187,26 @@ def _compared(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
 def max(a: ExprLike, b: ExprLike) -> sympy.Expr:
     """Return where(a >= b, a, b)."""
     a, b = as_expr(a, "max"), as_expr(b, "max")
-    return where(_compared(sympy.Ge, a, b), a, b)
+    return where(compared(sympy.Ge, a, b), a, b)
 
 
 def min(a: ExprLike, b: ExprLike) -> sympy.Expr:
     """Return where(a <= b, a, b)."""
     a, b = as_expr(a, "min"), as_expr(b, "min")
-    return where(_compared(sympy.Le, a, b), a, b)
+    return where(compared(sympy.Le, a, b), a, b)
 
 
 def abs(a: ExprLike) -> sympy.Expr:
     """Return where(a >= 0, a, -a)."""
     a = as_expr(a, "abs")
-    return where(_compared(sympy.Ge, a, sympy.S.Zero), a, -a)
+    return where(compared(sympy.Ge, a, sympy.S.Zero), a, -a)
 
 
 def clip(a: ExprLike, low: ExprLike, high: ExprLike) -> sympy.Expr:
     """Return where(a < low, low, where(a > high, high, a)); a NaN stays a NaN."""
     a, low, high = as_expr(a, "clip"), as_expr(low, "clip"), as_expr(high, "clip")
-    above = where(_compared(sympy.Gt, a, high), high, a)
-    return where(_compared(sympy.Lt, a, low), low, above)
+    above = where(compared(sympy.Gt, a, high), high, a)
+    return where(compared(sympy.Lt, a, low), low, above)
 
 
 def poly(z: ExprLike, theta: Sequence[ExprLike] | Vector) -> sympy.Expr:

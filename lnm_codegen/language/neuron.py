@@ -21,10 +21,9 @@ import sympy
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Granularity, Input, Param, State
 from lnm_codegen.language.functions import ExprLike, Where, as_expr, replaced
-from lnm_codegen.language.phases import Assignments, Named, Phases, named, phases_of, surrogates
 from lnm_codegen.language.surrogate import Surrogate
-from lnm_codegen.language.symbols import SCOPE, Declared, require_name, spike
-from lnm_codegen.language.wellformed import check_added, check_neuron, declared_in, used_symbols
+from lnm_codegen.language.symbols import SCOPE, Assignments, Declared, Named, require_name, spike
+from lnm_codegen.language.wellformed import Phases, added, phases_of, surrogates, symbols_of
 from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, wrong
 
 
@@ -86,9 +85,7 @@ class Neuron:
         phases = phases_of(name, charge, fire, reset, output)
         slopes = surrogates(f"{name}.surrogate", surrogate, phases.fire)
         require_bool(name, "detach_reset", detach_reset)
-        used = used_symbols(phases)
-        symbols = tuple(scope.symbols) if scope else used
-        check_neuron(name, phases, symbols, used)
+        symbols = symbols_of(name, phases, scope.symbols if scope else None)
         _set(
             self,
             name=name,
@@ -118,7 +115,7 @@ class Neuron:
             ModelError: A name that is taken or reserved, no expression, or a symbol that the neuron
                 does not declare.
         """
-        return _copy(self, output=self.output + self._named("with_outputs", more))
+        return _copy(self, output=self.output + self._added("with_outputs", more))
 
     def with_counts(self, **counts: ExprLike) -> Neuron:
         """Return the same neuron with expressions that are summed over time steps and neurons.
@@ -126,19 +123,11 @@ class Neuron:
         Raises:
             ModelError: See `with_outputs`.
         """
-        return _copy(self, counts=self.counts + self._named("with_counts", counts))
+        return _copy(self, counts=self.counts + self._added("with_counts", counts))
 
-    def _named(self, method: str, more: Mapping[str, ExprLike]) -> Named:
-        # A symbol that was declared before `with_per` stands for its present declaration.
-        where = f"{self.name}.{method}"
-        own = {(s.name, s.order): s for s in self.symbols}
-        pairs = tuple(
-            (word, replaced(e, {s: own.get((s.name, s.order), s) for s in declared_in(e)}))
-            for word, e in named(where, more)
-        )
+    def _added(self, method: str, more: Mapping[str, ExprLike]) -> Named:
         taken = [word for word, _ in (*self.output, *self.counts)]
-        check_added(where, pairs, taken, {*self.symbols, *(s for s, _ in self.fire)})
-        return pairs
+        return added(f"{self.name}.{method}", more, taken, self.symbols, self.fire)
 
     def with_per(self, per: Granularity | Mapping[str, Granularity]) -> Neuron:
         """Return the same neuron with its learnable parameters at another granularity.

@@ -6,15 +6,16 @@ defaults are those of SpikingJelly (SJ) and snnTorch (ST), named behind each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import sympy
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
-from lnm_codegen.validation import wrong
+from lnm_codegen.validation import require_arguments, require_known, require_numbers, wrong
 
 Z = sympy.Symbol("z")
 """Argument of every surrogate: the value of the fire expression."""
@@ -120,3 +121,15 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {
     )
 }  # fmt: skip
 """Surrogates by the name that text definitions and the command line take."""
+
+
+def surrogate_named(where: str, name: Any, arguments: Mapping[str, Any]) -> Surrogate:
+    """Return a surrogate of `SURROGATES`.
+
+    Raises:
+        ModelError: An unknown name or argument, or a value that is not accepted.
+    """
+    make = SURROGATES[require_known(where, "surrogate", name, SURROGATES)]
+    require_arguments(where, signature(make), (), arguments)
+    require_numbers(where, **arguments)
+    return make(**arguments)

@@ -13,18 +13,14 @@ import numbers
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, TypeAlias, cast, get_args
 
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.declarations import Declaration
+from lnm_codegen.ir.declarations import Declaration, Input, Param, Spike, State
 from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
-from lnm_codegen.ir.declarations import Input as Input
-from lnm_codegen.ir.declarations import Param as Param
-from lnm_codegen.ir.declarations import Spike as Spike
-from lnm_codegen.ir.declarations import State as State
 from lnm_codegen.validation import require_bool, require_one_of, wrong
 
 _RESERVED = frozenset(
@@ -64,6 +60,10 @@ class Declared(sympy.Symbol):
 
     def _hashable_content(self) -> tuple[Any, ...]:
         return (self.name, self.order, repr(self.decl))
+
+
+Assignments: TypeAlias = tuple[tuple[Declared, sympy.Expr], ...]
+Named: TypeAlias = tuple[tuple[str, sympy.Expr], ...]
 
 
 def _refused(operator: str) -> Callable[..., Any]:

@@ -1,25 +1,89 @@
-"""Rules of a well-formed neuron: each phase reads what it may, and every declaration is used."""
+"""Well-formed neurons: the phases of `lnm.Neuron` as pairs, and the rules that they obey.
+
+A phase is a tuple of pairs: a symbol or name, and its expression.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.phases import Named, Phases
-from lnm_codegen.language.symbols import Declared, Input, Param, State, is_spike
+from lnm_codegen.ir.declarations import Input, Param, Spike, State
+from lnm_codegen.language.bounds import require_expression
+from lnm_codegen.language.functions import as_expr, replaced
+from lnm_codegen.language.surrogate import Surrogate, atan
+from lnm_codegen.language.symbols import Assignments, Declared, Named, is_spike, require_name, spike
 from lnm_codegen.validation import did_you_mean
 
 
-def used_symbols(phases: Phases) -> tuple[Declared, ...]:
-    """Return every declared symbol that the phases use, in the order of declaration."""
-    found = {s for s, _ in (*phases.charge, *phases.reset)}
-    for _, expr in (pair for phase in phases for pair in phase):
-        found |= {s for s in declared_in(expr) if not is_spike(s)}
-    return _with_whole_vectors(found)
+class Phases(NamedTuple):
+    """Expressions of a neuron by phase."""
+
+    charge: Assignments
+    fire: Assignments
+    reset: Assignments
+    output: Named
 
 
-def declared_in(expr: Any) -> set[Declared]:
+def phases_of(name: str, charge: Any, fire: Any, reset: Any, output: Any) -> Phases:
+    """Return the arguments of `Neuron` as phases; see there."""
+    if not isinstance(fire, Mapping):
+        fire = {} if fire is None else {spike: fire}
+    charged = _assignments(f"{name}.charge", charge or {}, State)
+    fired = _assignments(f"{name}.fire", fire, Spike)
+    after = _assignments(f"{name}.reset", reset or {}, State)
+    return Phases(charged, fired, after, _outputs(f"{name}.output", output, fired))
+
+
+def _assignments(where: str, given: Any, kind: type) -> Assignments:
+    """Return {symbol: expression} as pairs; every symbol is declared as `kind`, State or Spike."""
+    if not isinstance(given, Mapping):
+        raise ModelError(where, f"{given!r} is not a dict", "{symbol: expression}")
+    for key in given:
+        if not (isinstance(key, Declared) and isinstance(key.decl, kind)):
+            problem = f"the key {key!r} is not a {kind.__name__.lower()}"
+            made = "lnm.state" if kind is State else "lnm.spike_named"
+            raise ModelError(where, problem, f"symbols made by {made}")
+    return tuple((s, require_expression(f"{where}[{s.name}]", e)) for s, e in given.items())
+
+
+def _outputs(where: str, output: Any, fire: Assignments) -> Named:
+    if output is None:
+        if spike not in dict(fire):
+            problem = "no spike is named lnm.spike, the default output"
+            remedy = "Give output=, an expression or {name: expression}."
+            raise ModelError(where, problem, remedy=remedy)
+        output = spike
+    if not isinstance(output, Mapping):
+        expr = as_expr(output, where)
+        output = {expr.name if isinstance(expr, Declared) and is_spike(expr) else "out": expr}
+    if not output:
+        raise ModelError(where, "no output", remedy="Give an expression or {name: expression}.")
+    return _named(where, output)
+
+
+def _named(where: str, given: Mapping[Any, Any]) -> Named:
+    names = [key if key == "spike" else require_name(where, key) for key in given]
+    return tuple((n, require_expression(f"{where}[{n}]", given[n])) for n in names)
+
+
+def surrogates(where: str, given: Any, fire: Assignments) -> tuple[tuple[str, Surrogate], ...]:
+    """Return one surrogate per spike, in the order of `fire`."""
+    given = atan() if given is None else given
+    table = given if isinstance(given, Mapping) else {s: given for s, _ in fire}
+    for key, value in table.items():
+        if key not in dict(fire) or not isinstance(value, Surrogate):
+            accepted = "a surrogate such as lnm.surrogate.atan(), or one for each spike of fire"
+            raise ModelError(where, f"{key!r} has {value!r}", accepted)
+        require_expression(f"{where}[{key}]", value.slope)
+    missing = [s.name for s, _ in fire if s not in table]
+    if missing:
+        raise ModelError(where, f"none for {', '.join(missing)}", remedy="Give one per spike.")
+    return tuple((s.name, table[s]) for s, _ in fire)
+
+
+def _declared_in(expr: Any) -> set[Declared]:
     """Return the declared symbols that an expression reads, spikes too."""
     return {s for s in expr.free_symbols if isinstance(s, Declared)}
 
@@ -41,17 +105,24 @@ def _with_whole_vectors(found: Iterable[Declared]) -> tuple[Declared, ...]:
     return tuple(result[order] for order in sorted(result))
 
 
-def check_neuron(
-    name: str, phases: Phases, symbols: Sequence[Declared], used: Iterable[Declared]
-) -> None:
-    """Raise ModelError unless the phases and the declared symbols make a neuron.
+def symbols_of(
+    name: str, phases: Phases, declared: Sequence[Declared] | None
+) -> tuple[Declared, ...]:
+    """Return the symbols of a neuron in the order of declaration.
 
     Args:
         name: Name of the neuron.
         phases: Its expressions.
-        symbols: Its declarations.
-        used: Those that `phases` use.
+        declared: Declarations of its family; None takes those that the expressions use.
+
+    Raises:
+        ModelError: The phases and the symbols do not make a neuron.
     """
+    found = {s for s, _ in (*phases.charge, *phases.reset)}
+    for _, expr in (pair for phase in phases for pair in phase):
+        found |= {s for s in _declared_in(expr) if not is_spike(s)}
+    used = _with_whole_vectors(found)
+    symbols = used if declared is None else tuple(declared)
     spikes = [s for s, _ in phases.fire]
     names = [s.name for s in (*symbols, *spikes)]
     params = dict.fromkeys(s.decl for s in symbols if isinstance(s.decl, Param))
@@ -64,37 +135,51 @@ def check_neuron(
         known = {*symbols, *(spikes if reads_spikes else ())}
         for _, expr in pairs:
             _check_read(f"{name}.{phase}", expr, known, () if reads_spikes else spikes)
+    for problem, remedy in _omissions(phases, symbols, used):
+        raise ModelError(name, problem, remedy=remedy)
+    return symbols
+
+
+def _omissions(
+    phases: Phases, symbols: Sequence[Declared], used: Iterable[Declared]
+) -> Iterator[tuple[str, str]]:
+    """Yield a problem and its remedy for each expression or declaration that is missing."""
     assigned = {s for s, _ in (*phases.charge, *phases.reset)}
     for symbol in symbols:
         if isinstance(symbol.decl, State) and symbol not in assigned:
-            raise ModelError(
-                name,
-                f"state {symbol.name!r} is set by neither charge nor reset",
-                remedy="Give it an expression, or make it a parameter.",
-            )
+            problem = f"state {symbol.name!r} is set by neither charge nor reset"
+            yield problem, "Give it an expression, or make it a parameter."
     if not any(isinstance(s.decl, Input) for s in symbols):
-        raise ModelError(
-            name,
-            "no input",
-            remedy="Declare at least one, lnm.input('x'); it gives the layer its shape.",
-        )
+        yield "no input", "Declare at least one, lnm.input('x'); it gives the layer its shape."
     read = {s.decl for s in used}
     for symbol in symbols:
         if symbol.decl not in read:
-            raise ModelError(
-                name,
-                f"{symbol.name!r} is declared but no expression reads it",
-                remedy="Use it or remove the declaration.",
-            )
+            problem = f"{symbol.name!r} is declared but no expression reads it"
+            yield problem, "Use it or remove the declaration."
 
 
-def check_added(where: str, pairs: Named, taken: Collection[str], known: set[Declared]) -> None:
-    """Raise ModelError unless `pairs` have names that are not taken, and read known symbols."""
+def added(
+    where: str,
+    given: Mapping[str, Any],
+    taken: Collection[str],
+    symbols: Sequence[Declared],
+    fire: Assignments,
+) -> Named:
+    """Return further outputs or counts of a neuron as pairs.
+
+    A symbol that was declared before `with_per` stands for its present declaration.
+    """
+    own = {(s.name, s.order): s for s in symbols}
+    pairs = tuple(
+        (word, replaced(e, {s: own.get((s.name, s.order), s) for s in _declared_in(e)}))
+        for word, e in _named(where, given)
+    )
     for word, expr in pairs:
         if word in taken:
             accepted = f"names other than {', '.join(taken)}"
             raise ModelError(where, f"{word!r} is there already", accepted)
-        _check_read(f"{where}[{word}]", expr, known)
+        _check_read(f"{where}[{word}]", expr, {*symbols, *(s for s, _ in fire)})
+    return pairs
 
 
 def _check_read(

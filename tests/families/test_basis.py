@@ -14,7 +14,7 @@ from numpy.polynomial import Chebyshev, Legendre, Polynomial
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
-from lnm_codegen.families.basis import polynomials
+from lnm_codegen.families.lnm import polynomials
 from lnm_codegen.ir.count import count
 from tests.refusals import refused
 

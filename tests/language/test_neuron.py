@@ -15,9 +15,9 @@ from hypothesis import given
 
 import lnm_codegen as lnm
 from lnm_codegen.families import FAMILIES
+from lnm_codegen.ir.declarations import Param
 from lnm_codegen.ir.verify import verify
 from lnm_codegen.language.functions import as_expr
-from lnm_codegen.language.symbols import Param
 from lnm_codegen.validation import shown
 from tests.refusals import refused
 from tests.strategies import few, neurons
@@ -860,6 +860,7 @@ def test_numbers_are_the_decimals_their_author_wrote():
     """0.1 is 1/10; integers, fractions and NumPy's numbers are exact too."""
     for value in (0.1, np.float64(0.1), Fraction(1, 10)):
         assert as_expr(value) == sympy.Rational(1, 10)
+    assert as_expr(Fraction(1, 3)) == sympy.Rational(1, 3)
     assert as_expr(np.int64(3)) == as_expr(np.float32(3)) == 3
     assert as_expr(v) is v
     program = lnm.lower(plain(v * 0.1 + x))

@@ -6,18 +6,19 @@ Every error is one line that begins with the file and the key.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.validation import did_you_mean, shown
 
+Table: TypeAlias = dict[str, Any]
 _MISSING: Any = object()
 
 
 class Content:
     """The tables of one file; `top` are the keys that belong above the first table."""
 
-    def __init__(self, source: str, tables: dict[str, Any], top: tuple[str, ...]) -> None:
+    def __init__(self, source: str, tables: Table, top: tuple[str, ...]) -> None:
         self.source = source
         self.tables = tables
         self._top = top
@@ -42,7 +43,7 @@ class Content:
         except ModelError as error:
             raise error.within(self.source) from None
 
-    def keys(self, table: dict[str, Any], where: str, accepted: Iterable[str]) -> None:
+    def keys(self, table: Table, where: str, accepted: Iterable[str]) -> None:
         """Raise ModelError unless every key of `table` is accepted."""
         known = list(accepted)
         for key in table:
@@ -53,13 +54,7 @@ class Content:
                 self.refuse(where, f"unknown key {shown(key)}", known or "none", remedy)
 
     def get(
-        self,
-        table: dict[str, Any],
-        where: str,
-        key: str,
-        kind: type,
-        accepted: str,
-        default: Any = _MISSING,
+        self, table: Table, where: str, key: str, kind: type, accepted: str, default: Any = _MISSING
     ) -> Any:
         """Return the value of a key, of type `kind`; an error has `accepted`."""
         value = table.get(key, default)
@@ -69,9 +64,9 @@ class Content:
             self.refuse_value(joined(where, key), value, accepted)
         return value
 
-    def table(self, key: str) -> dict[str, Any]:
+    def table(self, key: str) -> Table:
         """Return a table of the file, or an empty one."""
-        value: dict[str, Any] = self.get(self.tables, "", key, dict, f"a table, [{key}]", {})
+        value: Table = self.get(self.tables, "", key, dict, f"a table, [{key}]", {})
         return value
 
 

@@ -11,9 +11,9 @@ import math
 import string
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, TypeAlias
 
 import sympy
 
@@ -32,13 +32,8 @@ _MAX_BITS = 2048
 _CHARACTERS = frozenset(string.ascii_letters + string.digits + "_ +-*/()[],.<>=!&|~^%@:")
 
 
-class Refuse(Protocol):
-    """A function that raises ModelError for one text."""
-
-    def __call__(
-        self, problem: str, accepted: str | Iterable[str] = "", remedy: str = ""
-    ) -> NoReturn:
-        """Raise ModelError."""
+Refuse: TypeAlias = Callable[..., NoReturn]
+"""A function that raises ModelError, given its problem, accepted values and remedy."""
 
 
 def tree_of(text: str, refuse: Refuse, grammar: str) -> ast.expr:
@@ -142,12 +137,6 @@ def exact_decimal(value: float, written: str) -> Fraction | None:
     if not sys.float_info.min <= value <= sys.float_info.max:
         return None
     return Fraction(written.replace("_", ""))
-
-
-def compared(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
-    """Return a comparison, which SymPy decides only for rationals; a search may take minutes."""
-    decided = isinstance(a, sympy.Rational) and isinstance(b, sympy.Rational)
-    return relation(a, b, evaluate=decided)
 
 
 def applied(word: str, function: Callable[..., Any], *args: Any) -> Any:

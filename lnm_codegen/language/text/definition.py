@@ -1,43 +1,21 @@
 """Text definitions: a neuron from a TOML file, `load("my_lif.toml")`.
 
-    name = "my_lif"                      # an identifier; required
-    inputs = ["x"]
-    fire = "v - v_threshold"             # or [fire] with a key per spike: up = "v - 1"
-    output = "spike"                     # the default; or [output] with a key per output
-    surrogate = "atan"                   # or [surrogate] kind = "atan", alpha = 2.0;
-                                         # or [surrogate.up] for each spike
-    detach_reset = false                 # the default
-    [states.v]
-    init = 0.0                           # the default
-    [params.tau]
-    init = 2.0                           # default 0.0
-    learnable = true                     # the default
-    per = "layer"                        # the default; or "channel", "neuron"
-    [params.theta]
-    size = 4                             # a vector: theta[0] to theta[3]
-    init = [0, 0.5, 0, 0]
-    [charge]
-    v = "v + (x - v)/tau"
-    [reset]
-    v = "where(spike, 0, v)"
-
-Declarations have the order of the file: states, then inputs, then parameters. `expression.py` reads
-the expressions and never runs code; `neuron.py` explains the phases. TOML assigns every key below a
-`[table]` line to that table, so `inputs`, `fire` and `output` belong above the first one.
+`docs/definitions.md` has examples and every key. Declarations have the order of the file: states,
+then inputs, then parameters. `expression.py` reads the expressions and never runs code; `neuron.py`
+explains the phases.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import parse_toml, toml_of
 from lnm_codegen.language.bounds import MAX_EXPONENT
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.surrogate import SURROGATES, Surrogate
+from lnm_codegen.language.surrogate import SURROGATES, Surrogate, surrogate_named
 from lnm_codegen.language.symbols import (
     SCOPE,
     Declared,
@@ -50,7 +28,7 @@ from lnm_codegen.language.symbols import (
 )
 from lnm_codegen.language.text.content import Content, joined
 from lnm_codegen.language.text.expression import CONSTANTS, FUNCTIONS, parse
-from lnm_codegen.validation import did_you_mean, is_number, shown
+from lnm_codegen.validation import is_number
 
 _KEYS = (
     "name", "inputs", "fire", "output", "surrogate", "detach_reset",
@@ -58,6 +36,7 @@ _KEYS = (
 )  # fmt: skip
 _EXPRESSION = 'an expression in quotes, such as "v - 1"'
 _MAX_SIZE = MAX_EXPONENT + 1
+_Names: TypeAlias = dict[str, Declared | Vector]
 
 
 def load(path: str | os.PathLike[str]) -> Neuron:
@@ -87,7 +66,7 @@ class _Definition:
         self._top = content
         self._states: dict[str, Declared] = {}
         self._spikes: dict[str, Declared] = {}
-        self._symbols: dict[str, Declared | Vector] = {}
+        self._symbols: _Names = {}
 
     def neuron(self) -> Neuron:
         """Read every key and build the neuron."""
@@ -174,34 +153,33 @@ class _Definition:
         given = self._top.get("fire")
         if given is None:
             return None
-        texts = given if isinstance(given, dict) else {"spike": given}
-        for key in texts:
+        for key in given if isinstance(given, dict) else ("spike",):
             self._check_word("fire", key)
             self._spikes[key] = self._file.located(spike_named, key)
-        places = {k: joined("fire", k) if isinstance(given, dict) else "fire" for k in texts}
-        return {
-            self._spikes[key]: self._parse(text, places[key], self._symbols)
-            for key, text in texts.items()
-        }
+        if not isinstance(given, dict):
+            return {self._spikes["spike"]: self._parse(given, "fire", self._symbols)}
+        parsed = self._expressions("fire", given, self._symbols)
+        return {self._spikes[key]: expr for key, expr in parsed.items()}
 
-    def _phase(self, key: str, names: dict[str, Declared | Vector]) -> dict[Declared, Any]:
+    def _phase(self, key: str, names: _Names) -> dict[Declared, Any]:
         table = self._file.table(key)
         self._file.keys(table, key, self._states)
-        return {
-            self._states[name]: self._parse(text, joined(key, name), names)
-            for name, text in table.items()
-        }
+        parsed = self._expressions(key, table, names)
+        return {self._states[name]: expr for name, expr in parsed.items()}
 
-    def _output(self, names: dict[str, Declared | Vector]) -> Any:
+    def _output(self, names: _Names) -> Any:
         given = self._top.get("output")
         if isinstance(given, dict):
-            return {k: self._parse(text, joined("output", k), names) for k, text in given.items()}
+            return self._expressions("output", given, names)
         if given is not None:
             return self._parse(given, "output", names)
         if "spike" not in self._spikes:
             accepted = "an expression in quotes, or [output] with a key per output"
             self._file.refuse("output", "missing, and no spike is named 'spike'", accepted)
         return None
+
+    def _expressions(self, where: str, texts: dict[str, Any], names: _Names) -> dict[str, Any]:
+        return {key: self._parse(text, joined(where, key), names) for key, text in texts.items()}
 
     def _surrogate(self) -> Any:
         """Return the argument `surrogate` of `Neuron`: a name, a table with `kind`, or by spike."""
@@ -227,21 +205,13 @@ class _Definition:
         names = ", ".join(SURROGATES)
         if not isinstance(table, dict):
             self._file.refuse_value(where, table, f"{names}, or a table")
+        self._file.keys(table, where, ("kind", "alpha"))
         kind = self._file.get(table, where, "kind", str, names)
-        if kind not in SURROGATES:
-            place = where if isinstance(given, str) else joined(where, "kind")
-            hint = did_you_mean(kind, SURROGATES)
-            self._file.refuse(place, f"no surrogate {shown(kind)}", names, hint)
-        make = SURROGATES[kind]
-        self._file.keys(table, where, ("kind", *inspect.signature(make).parameters))
-        numbers = {key: value for key, value in table.items() if key != "kind"}
-        for key, value in numbers.items():
-            if not is_number(value):
-                self._file.refuse_value(joined(where, key), value, "a finite number")
-        surrogate: Surrogate = self._file.located(make, **numbers)
+        arguments = {key: value for key, value in table.items() if key != "kind"}
+        surrogate: Surrogate = self._file.located(surrogate_named, where, kind, arguments)
         return surrogate
 
-    def _parse(self, text: Any, where: str, names: dict[str, Declared | Vector]) -> Any:
+    def _parse(self, text: Any, where: str, names: _Names) -> Any:
         if not isinstance(text, str):
             self._file.refuse_value(where, text, _EXPRESSION)
         hidden = {

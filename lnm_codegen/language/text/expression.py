@@ -30,10 +30,11 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
 from lnm_codegen.language.bounds import MAX_EXPONENT
 from lnm_codegen.language.symbols import Declared, Vector, is_spike
-from lnm_codegen.language.text.cost import Cost, applied, compared, exact_decimal, quoted, tree_of
+from lnm_codegen.language.text.cost import Cost, applied, exact_decimal, quoted, tree_of
 from lnm_codegen.validation import did_you_mean
 
 Names: TypeAlias = Mapping[str, "Declared | Vector"]
+Hidden: TypeAlias = Mapping[str, tuple[str, str]]
 
 MAX_DEPTH = 30
 """Largest depth of an expression, in brackets."""
@@ -70,9 +71,7 @@ _GRAMMAR = (
 )
 
 
-def parse(
-    text: str, names: Names, where: str, hidden: Mapping[str, tuple[str, str]] | None = None
-) -> sympy.Expr:
+def parse(text: str, names: Names, where: str, hidden: Hidden | None = None) -> sympy.Expr:
     """Return the expression that `text` writes.
 
     Args:
@@ -88,9 +87,7 @@ def parse(
 
 
 class _Reader:
-    def __init__(
-        self, text: str, names: Names, where: str, hidden: Mapping[str, tuple[str, str]]
-    ) -> None:
+    def __init__(self, text: str, names: Names, where: str, hidden: Hidden) -> None:
         self._text = " ".join(text.split())
         self._names = names
         self._where = where
@@ -243,7 +240,7 @@ class _Reader:
     def _comparison(self, node: ast.Compare, depth: int) -> Any:
         sides = [self._number(n, depth) for n in (node.left, *node.comparators)]
         pairs = zip(node.ops, sides, sides[1:], strict=False)
-        return sympy.And(*(compared(_COMPARISONS[type(op)], a, b) for op, a, b in pairs))
+        return sympy.And(*(fn.compared(_COMPARISONS[type(op)], a, b) for op, a, b in pairs))
 
     def _call(self, word: str, node: ast.Call, depth: int) -> Any:
         if word not in FUNCTIONS:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.families.common import check_choice as check_choice
+from lnm_codegen.validation import require_one_of as check_choice
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 

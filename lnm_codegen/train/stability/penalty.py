@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lnm_codegen.analysis.charge import SlopeNeuron, slope_neuron
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.symbols import Param
+from lnm_codegen.ir.declarations import Param
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import leading_axes
 from lnm_codegen.train.stability.probe import LOWEST, probed

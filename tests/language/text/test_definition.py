@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.files import MAX_BYTES
-from lnm_codegen.language.symbols import Declared, Param, Vector
+from lnm_codegen.ir.declarations import Param
+from lnm_codegen.language.symbols import Declared, Vector
 from lnm_codegen.language.text.cost import MAX_LENGTH
 from lnm_codegen.language.text.definition import load, read
 from lnm_codegen.language.text.expression import FUNCTIONS, parse
@@ -630,8 +631,8 @@ def changed(old: str, new: str) -> str:
         ),
         (
             changed("[states.v]", 'surrogate.spike = {kind = "erf", alpha = "2"}\n[states.v]'),
-            "surrogate.spike.alpha",
-            "the value is '2'",
+            "surrogate.spike",
+            "alpha is '2'",
             "a finite number",
         ),
         (
