@@ -22,7 +22,7 @@ from spikingjelly.activation_based import surrogate
 from torch import Tensor
 
 import lnm_codegen as lnm
-from lnm_codegen.bench.measure import Call, keep_memory, round_robin
+from lnm_codegen.bench.measure import Workload, keep_memory, round_robin
 
 RESULTS = Path(__file__).parent / "results" / "peers.csv"
 NEURONS = 2**20
@@ -54,9 +54,9 @@ def main() -> None:
         writer.writerows(rows)
 
 
-def call(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Call:
+def call(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Workload:
     """Return what is timed."""
-    return Call(lambda: run(x.detach().requires_grad_()), lambda out: out.backward(grad))
+    return Workload(lambda: run(x.detach().requires_grad_()), lambda out: out.backward(grad))
 
 
 def groups() -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import lnm_codegen as lnm
-from lnm_codegen.bench.measure import Call, keep_memory, round_robin
+from lnm_codegen.bench.measure import Workload, keep_memory, round_robin
 from lnm_codegen.train.models import Network, build, recurrence
 
 CASES = ((40, 100, 1, (128, 128)), (1301, 64, 4, (36,)))
@@ -64,7 +64,7 @@ def main() -> None:
         }
         runs = {name: step(network, x) for name, network in nets.items()}
         runs["through layers"] = through_layers(runs["recurrent"])
-        timings = round_robin({n: Call(r) for n, r in runs.items()}, arguments.rounds, "cpu")
+        timings = round_robin({n: Workload(r) for n, r in runs.items()}, arguments.rounds, "cpu")
         first = timings["feedforward"].median
         for name, t in timings.items():
             each = 1e6 * t.median / steps / len(hidden)

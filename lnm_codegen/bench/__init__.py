@@ -1,5 +1,5 @@
-"""Benchmarks: kernels and layers against the memory floor, and what users would pick instead.
+"""Benchmarks of kernels and layers against the memory floor and against other libraries.
 
-A time alone says nothing on a shared machine. Everything of one case runs round-robin in one
-process, beside a copy that measures the bandwidth, and what is reported is ratios of medians.
+Absolute times vary on a shared machine. So all workloads of a case run round-robin in one process,
+with copies that measure the bandwidth, and the report has ratios of medians.
 """

@@ -1,7 +1,7 @@
-"""Copy bandwidth: the floor that a kernel's memory traffic sets, measured in the same run.
+"""Copy bandwidth, measured in the same run: the floor of a kernel's time by its memory traffic.
 
-The copy is written in C++ three ways (plain loop, memcpy, streaming stores) and the fastest counts,
-so that the floor is not flattered by a slow copy.
+The floor is the fastest of several copies. On a CPU with g++ those are a plain OpenMP loop, memcpy
+in each thread, streaming stores, and PyTorch's copy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from lnm_codegen.bench.measure import Call
+from lnm_codegen.bench.measure import Workload
 
 _SOURCE = r"""
 #include <cstdint>
@@ -49,27 +49,23 @@ extern "C" void copy_stream(const float *a, float *b, int64_t n, int threads) {
 """
 
 
-def copies(elements: int, itemsize: int, device: str = "cpu") -> dict[str, Call]:
-    """Return calls that each copy `elements` numbers of `itemsize` bytes in one way.
-
-    On a CPU: a plain OpenMP loop, memcpy per thread, streaming stores (where g++ is found), and
-    PyTorch's own copy, which is the only one on a GPU.
-    """
+def copies(elements: int, itemsize: int, device: str = "cpu") -> dict[str, Workload]:
+    """Return workloads that copy `elements` numbers of `itemsize` bytes."""
     count = elements * itemsize // 4
     source, target = torch.rand(count + 16, device=device), torch.zeros(count + 16, device=device)
-    offset = (-target.data_ptr() // 4) % 16  # begin a line of 64 bytes
+    offset = (-target.data_ptr() // 4) % 16  # to a line of 64 bytes
     a, b = source[offset : offset + count], target[offset : offset + count]
-    calls = {"torch": Call(lambda: b.copy_(a))}
+    workloads = {"torch": Workload(lambda: b.copy_(a))}
     if device != "cpu" or shutil.which("g++") is None:
-        return calls
+        return workloads
     library = _library()
     for name in ("plain", "memcpy", "stream"):
         function = getattr(library, f"copy_{name}")
         function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int]
         whole = count - count % 8  # a streamed store takes 8 numbers
         arguments = (a.data_ptr(), b.data_ptr(), whole, torch.get_num_threads())
-        calls[name] = Call(partial(function, *arguments))
-    return calls
+        workloads[name] = Workload(partial(function, *arguments))
+    return workloads
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Round-robin medians, peak memory, cold starts: what every benchmark measures with."""
+"""Measurements of every benchmark: round-robin medians, peak memory, cold starts."""
 
 from __future__ import annotations
 
@@ -14,31 +14,23 @@ from typing import Any
 
 import torch
 
-from lnm_codegen.errors import ModelError, ToolError
-from lnm_codegen.nn.arguments import TYPES
+from lnm_codegen.errors import ToolError
+from lnm_codegen.validation import require_one_of
 
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 
-def check(dtype: str, device: str) -> None:
-    """Raise ModelError for a type or a device that there is not."""
-    if dtype not in TYPES.values():
-        raise ModelError("bench", f"dtype is {dtype!r}", TYPES.values())
-    if device not in ("cpu", "cuda"):
-        raise ModelError("bench", f"device is {device!r}", "cpu, cuda")
+def require_device(device: str) -> None:
+    """Raise ModelError for an unknown device, ToolError for a GPU that PyTorch does not find."""
+    require_one_of("bench", "device", device, ("cpu", "cuda"))
     if device == "cuda" and not torch.cuda.is_available():
-        raise ToolError("bench", "PyTorch finds no GPU here", remedy="Use --device cpu.")
-
-
-def dtype_of(word: str) -> torch.dtype:
-    """Return the type of that name."""
-    return next(kind for kind, name in TYPES.items() if name == word)
+        raise ToolError("bench", "PyTorch finds no GPU", remedy="Use --device cpu.")
 
 
 def keep_memory() -> None:
-    """Run this process again with an allocator that keeps its pages.
+    """Restart this process with an allocator that keeps its pages.
 
-    Fresh pages are dear on a virtual machine: without this, allocation is what is measured.
+    New pages are slow on a virtual machine, and would dominate the measurement.
     """
     if any(os.environ.get(k) != v for k, v in KEEP_MEMORY.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
@@ -46,7 +38,12 @@ def keep_memory() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds of one call: the medians of its two halves, and of the whole with its spread."""
+    """Seconds of a workload.
+
+    Attributes:
+        forward, backward, median: Medians of the two parts and of the whole.
+        low, high: Least and largest time of the whole.
+    """
 
     forward: float
     backward: float
@@ -56,29 +53,29 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """What is timed: `forward`, then `backward` on what it gave, or None."""
+class Workload:
+    """Functions that are timed: `forward`, then `backward` on its result unless that is None."""
 
     forward: Callable[[], Any]
     backward: Callable[[Any], object] | None = None
 
 
 def round_robin(
-    calls: Mapping[str, Call], rounds: int, device: str = "cpu", limit: float = 60.0
+    workloads: Mapping[str, Workload], rounds: int, device: str = "cpu", limit: float = 60.0
 ) -> dict[str, Timing]:
-    """Time every call once a round, so that a drift of the machine meets all of them alike.
+    """Time every workload once a round, so that a drift of the machine affects all equally.
 
-    Two rounds warm up; after `limit` seconds no round begins, three at least being done.
+    Two rounds warm up. After `limit` seconds and at least three rounds, no round begins.
     """
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in workloads}
     began = time.perf_counter()
     for k in range(2 + rounds):
-        for name, call in calls.items():
+        for name, workload in workloads.items():
             start = _now(device)
-            out = call.forward()
+            out = workload.forward()
             middle = _now(device)
-            if call.backward is not None:
-                call.backward(out)
+            if workload.backward is not None:
+                workload.backward(out)
             end = _now(device)
             del out
             if k >= 2:
@@ -100,16 +97,16 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def peak_bytes(call: Call, device: str = "cpu") -> int:
-    """Return how far PyTorch's allocations rise during a call."""
+def peak_bytes(workload: Workload, device: str = "cpu") -> int:
+    """Return the largest rise of PyTorch's allocations during a workload."""
     if device != "cpu":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        _whole(call)
+        _run(workload)
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(profile_memory=True) as profile:
-        _whole(call)
+        _run(workload)
     level = peak = 0
     for event in profile.profiler.kineto_results.events():
         if event.name() == "[memory]":
@@ -118,10 +115,10 @@ def peak_bytes(call: Call, device: str = "cpu") -> int:
     return peak
 
 
-def _whole(call: Call) -> None:
-    out = call.forward()
-    if call.backward is not None:
-        call.backward(out)
+def _run(workload: Workload) -> None:
+    out = workload.forward()
+    if workload.backward is not None:
+        workload.backward(out)
 
 
 _COLD = """
@@ -136,9 +133,9 @@ print(time.perf_counter() - start)
 
 
 def start_seconds(code: Mapping[str, Any]) -> tuple[float, float]:
-    """Return seconds from a definition to its first gradient, cache empty and cache filled.
+    """Return seconds from a definition to its first gradient, with empty and with filled cache.
 
-    Imports are done before the clock starts; each start has a process of its own.
+    Each start has its own process. Imports do not count.
     """
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "LNM_CACHE": folder, "TRITON_CACHE_DIR": folder}

@@ -1,18 +1,20 @@
-"""A training step of a small network: convolutions and all, since the neuron is a part of it."""
+"""Benchmark of a training step of a small convolutional network."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lnm_codegen.bench.measure import Call, round_robin
+from lnm_codegen.bench.measure import Workload, round_robin
+from lnm_codegen.bench.subjects import Resetting, spikingjelly_lif
 from lnm_codegen.errors import LnmError
 from lnm_codegen.families.library import get
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.choice import FUSED
+from lnm_codegen.nn.select import FUSED
 from lnm_codegen.train.models.conv import Block, ConvNet
 
 IMAGE, CLASSES, CHANNELS, BATCH = (1, 28, 28), 10, (16, 32), 64
@@ -27,11 +29,11 @@ def measure_network(
     for time_steps in lengths:
         images = torch.rand(BATCH, *IMAGE, device=device)
         labels = torch.randint(CLASSES, (BATCH,), device=device)
-        calls = {
-            name: Call(_step(net.to(device), images, labels))
+        steps = {
+            name: Workload(_step(net.to(device), images, labels))
             for name, net in _networks(neuron, time_steps, device, peers)
         }
-        timings = round_robin(calls, rounds, device)
+        timings = round_robin(steps, rounds, device)
         first = next(iter(timings.values())).median
         rows += [
             {
@@ -70,30 +72,10 @@ def _networks(
             except LnmError:
                 continue
             yield f"{one.name} {backend}", net
-    if peers:
-        yield from _of_spikingjelly(time_steps)
-
-
-def _of_spikingjelly(time_steps: int) -> Iterator[tuple[str, nn.Module]]:
-    try:
-        from spikingjelly.activation_based import functional, neuron, surrogate
-    except ImportError:
-        return
-
-    class Resetting(nn.Module):
-        """A node that forgets its state before each call, as our layers do."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            fire = surrogate.ATan(alpha=2.0)
-            self.node = neuron.LIFNode(tau=2.0, surrogate_function=fire, step_mode="m")
-
-        def forward(self, x_seq: Tensor) -> Any:
-            functional.reset_net(self.node)
-            return self.node(x_seq)
-
-    net = ConvNet(get("lif", tau=2.0), CLASSES, IMAGE, CHANNELS, time_steps, "torch")
-    for module in net.modules():
-        if isinstance(module, Block):
-            module.neuron = Resetting()  # type: ignore[assignment]
-    yield "SpikingJelly LIFNode", net
+    peer = spikingjelly_lif() if peers else None
+    if peer is not None:
+        net = ConvNet(get("lif", tau=2.0), CLASSES, IMAGE, CHANNELS, time_steps, "torch")
+        for module in net.modules():
+            if isinstance(module, Block):
+                module.neuron = Resetting(copy.deepcopy(peer))  # type: ignore[assignment]
+        yield "SpikingJelly LIFNode", net

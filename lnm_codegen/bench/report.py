@@ -1,4 +1,4 @@
-"""Rows of a benchmark as a table, a CSV file and a figure."""
+"""Reports of a benchmark: a table, a CSV file and a figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADER = (
 
 
 def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return the cells under `HEADER`; times are ns per neuron and step."""
+    """Return the cells under `HEADER`; times are in ns per neuron and time step."""
     return [
         (
             str(row.steps),
@@ -39,12 +39,12 @@ def _short(value: float | None) -> str:
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write every field of every row."""
+    """Write all fields of all rows as CSV."""
     write_table([_rounded(asdict(row)) for row in rows], path)
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows that have the same keys; the file appears whole or not at all."""
+    """Write rows with the same keys as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -58,7 +58,7 @@ def _rounded(row: dict[str, object]) -> dict[str, object]:
 
 
 def write_figure(rows: Sequence[Row], path: Path) -> None:
-    """Draw the time of each subject against T, the floor beside it; log scales."""
+    """Plot the time of each subject and of the floor against T, with log scales."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,23 +1,23 @@
-"""What is compared: the layer on every backend that runs here, hand-written loops, other libraries.
+"""Subjects of a benchmark: the layer on every backend, hand-written loops, other libraries.
 
-Each subject is a function x_seq -> spikes and the parameters that it learns.
+A subject is a function x_seq -> spikes with its learned parameters.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lnm_codegen.bench.loops import lif_loop, lnm_loop
-from lnm_codegen.bench.measure import Call
+from lnm_codegen.bench.measure import Workload
 from lnm_codegen.errors import LnmError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.nn.choice import FUSED
+from lnm_codegen.nn.select import FUSED
 
 THETA = (0.05, 0.6, -0.10, 0.15)
 
@@ -27,10 +27,10 @@ class Subject:
     """An implementation of a neuron layer.
 
     Attributes:
-        name: As the table shows it.
+        name: Name in the table.
         run: x_seq -> spikes.
-        parameters: Learned, whose gradients a backward computes.
-        backend: Of our own layers.
+        parameters: Learned parameters, whose gradients a backward computes.
+        backend: Backend of our own layers; else empty.
     """
 
     name: str
@@ -38,8 +38,8 @@ class Subject:
     parameters: Sequence[Tensor] = ()
     backend: str = ""
 
-    def call(self, x: Tensor, grad: Tensor) -> Call:
-        """Return forward and backward with a fixed gradient; gradients are dropped before."""
+    def workload(self, x: Tensor, grad: Tensor) -> Workload:
+        """Return forward and backward with a fixed gradient; each run first drops gradients."""
 
         def forward() -> Tensor:
             for tensor in (x, *self.parameters):
@@ -49,7 +49,7 @@ class Subject:
         def backward(out: Tensor) -> None:
             out.backward(grad)  # type: ignore[no-untyped-call]
 
-        return Call(forward, backward)
+        return Workload(forward, backward)
 
 
 def layers(neuron: Neuron, shape: tuple[int, ...], device: str) -> Iterator[Subject]:
@@ -64,13 +64,13 @@ def layers(neuron: Neuron, shape: tuple[int, ...], device: str) -> Iterator[Subj
 
 
 def eager(neuron: Neuron, shape: tuple[int, ...], device: str) -> Subject:
-    """Return the generated PyTorch module, run eagerly."""
+    """Return the layer on eager PyTorch."""
     layer = NeuronLayer(neuron, channels=shape[2], shape=shape[2:], backend="torch").to(device)
     return Subject(f"{neuron.name} eager PyTorch", layer, list(layer.parameters()))
 
 
 def hand_loop(neuron: Neuron, device: str) -> Subject | None:
-    """Return what a user would write for the same neuron, where it is written here."""
+    """Return a user's loop for the same neuron; None for a neuron without one here."""
     if neuron.name == "lnm":
         start = next(p.init for p in neuron.params if p.name == "theta")
         theta = torch.tensor(start, device=device, requires_grad=True)
@@ -81,47 +81,60 @@ def hand_loop(neuron: Neuron, device: str) -> Subject | None:
 
 
 def compiled(subject: Subject) -> Subject:
-    """Return a subject under `torch.compile`, one graph for each shape as users have it."""
+    """Return a subject under `torch.compile`, with one graph for each shape."""
     run = torch.compile(subject.run, dynamic=False)
     return Subject(f"{subject.name}, torch.compile", run, subject.parameters)
 
 
 def peers(device: str, compiles: bool = False) -> Iterator[Subject]:
-    """Yield LIF (tau = 2, hard reset, atan) and a learnable cubic of the libraries installed.
+    """Yield LIF (tau = 2, hard reset, atan) and a learnable cubic of the installed libraries.
 
-    With `compiles`, also their LIF under `torch.compile`.
+    With `compiles`, their LIF under `torch.compile` follows.
     """
     yield from _spikingjelly(device, compiles)
     yield from _snntorch(compiles)
 
 
-def _spikingjelly(device: str, compiles: bool) -> Iterator[Subject]:
+class Resetting(nn.Module):
+    """SpikingJelly node that forgets its state before each call, as our layers do."""
+
+    def __init__(self, node: nn.Module, compiles: bool = False) -> None:
+        super().__init__()
+        self.node = node
+        self._call = torch.compile(node, dynamic=False) if compiles else node
+
+    def forward(self, x_seq: Tensor) -> Any:
+        """Run the node from its initial state."""
+        from spikingjelly.activation_based import functional
+
+        functional.reset_net(self.node)
+        return self._call(x_seq)
+
+
+def spikingjelly_lif() -> nn.Module | None:
+    """Return SpikingJelly's LIF node (tau = 2, atan), or None without SpikingJelly."""
     try:
-        from spikingjelly.activation_based import functional, neuron, surrogate
+        from spikingjelly.activation_based import neuron, surrogate
     except ImportError:
-        return
+        return None
+    fire = surrogate.ATan(alpha=2.0)
+    node: nn.Module = neuron.LIFNode(tau=2.0, surrogate_function=fire, step_mode="m")
+    return node
 
-    def stepwise(node: Any, compiles: bool = False) -> Callable[[Tensor], Tensor]:
-        call = torch.compile(node, dynamic=False) if compiles else node
 
-        def run(x: Tensor) -> Tensor:
-            functional.reset_net(node)
-            out: Tensor = call(x)
-            return out
-
-        return run
-
-    def lif() -> Any:
-        fire = surrogate.ATan(alpha=2.0)
-        return neuron.LIFNode(tau=2.0, surrogate_function=fire, step_mode="m").to(device)
-
-    yield Subject("SpikingJelly LIFNode", stepwise(lif()))
-    if compiles:
-        yield Subject("SpikingJelly LIFNode, torch.compile", stepwise(lif(), compiles))
+def _spikingjelly(device: str, compiles: bool) -> Iterator[Subject]:
+    for compiled_too in (False, True) if compiles else (False,):
+        node = spikingjelly_lif()
+        if node is None:
+            return
+        name = "SpikingJelly LIFNode, torch.compile" if compiled_too else "SpikingJelly LIFNode"
+        yield Subject(name, Resetting(node.to(device), compiled_too))
     if device == "cpu":
         return  # FlexSN is a Python loop there
+    from spikingjelly.activation_based import neuron, surrogate
+
     fire = surrogate.ATan(alpha=2.0)
-    thetas = [torch.nn.Parameter(torch.tensor(t, device=device)) for t in THETA]
+    thetas = [nn.Parameter(torch.tensor(t, device=device)) for t in THETA]
 
     def core(x: Tensor, v: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Any:
         h = ((d * v + c) * v + b) * v + a + x
@@ -129,7 +142,7 @@ def _spikingjelly(device: str, compiles: bool) -> Iterator[Subject]:
         return spike, h * (1 - spike)
 
     node = neuron.FlexSN(core, num_states=1, static_inputs=tuple(thetas)).to(device)
-    yield Subject("SpikingJelly FlexSN cubic", stepwise(node), thetas)
+    yield Subject("SpikingJelly FlexSN cubic", Resetting(node), thetas)
 
 
 def _snntorch(compiles: bool) -> Iterator[Subject]:
@@ -153,3 +166,46 @@ def _snntorch(compiles: bool) -> Iterator[Subject]:
     yield loop
     if compiles:
         yield compiled(loop)
+
+
+class Atan(torch.autograd.Function):
+    """Step function H(z), with the slope of atan(alpha=2)."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        """Return 1 where z >= 0, else 0."""
+        ctx.save_for_backward(z)
+        return (z >= 0).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        """Return the gradient times the slope."""
+        (z,) = ctx.saved_tensors
+        return grad / (1 + (math.pi * z) ** 2)
+
+
+def lnm_loop(x_seq: Tensor, theta: Tensor, v_threshold: float = 1.0) -> Tensor:
+    """Return the spikes of an LNM layer of any degree with a hard reset to 0."""
+    v = torch.zeros_like(x_seq[0])
+    spikes = []
+    for x in x_seq.unbind(0):
+        f = theta[-1]
+        for k in range(len(theta) - 2, -1, -1):
+            f = f * v + theta[k]
+        h = f + x
+        spike: Any = Atan.apply(h - v_threshold)  # type: ignore[no-untyped-call]
+        v = h * (1 - spike)
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
+def lif_loop(x_seq: Tensor, tau: float = 2.0, v_threshold: float = 1.0) -> Tensor:
+    """Return the spikes of a LIF layer with a decayed input and a hard reset to 0."""
+    v = torch.zeros_like(x_seq[0])
+    spikes = []
+    for x in x_seq.unbind(0):
+        h = v + (x - v) / tau
+        spike: Any = Atan.apply(h - v_threshold)  # type: ignore[no-untyped-call]
+        v = h * (1 - spike)
+        spikes.append(spike)
+    return torch.stack(spikes)

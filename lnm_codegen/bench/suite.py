@@ -1,4 +1,4 @@
-"""One case of the benchmark: measure every subject, return a row for each."""
+"""Cases of the benchmark: a measurement of every subject, with a row for each."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ import torch
 
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.bench.floor import copies
-from lnm_codegen.bench.measure import Call, Timing, peak_bytes, round_robin, start_seconds
+from lnm_codegen.bench.measure import (
+    Timing,
+    Workload,
+    peak_bytes,
+    round_robin,
+    start_seconds,
+)
 from lnm_codegen.bench.subjects import Subject, compiled, eager, hand_loop, layers, peers
-from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.compiler.model import model_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import TYPES
-from lnm_codegen.nn.choice import kernels_of
 from lnm_codegen.nn.explain import bytes_moved, schedule_of
 from lnm_codegen.nn.function import run_backward, run_forward
 from lnm_codegen.nn.layout import arranged
-from lnm_codegen.nn.load.measured import keep, speed_key
+from lnm_codegen.nn.load.cache import remember, speed_key
+from lnm_codegen.nn.select import kernels_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +35,16 @@ class Case:
     """A neuron on a shape.
 
     Attributes:
-        neuron: What our own layers run.
-        label: The neuron as the table names it.
+        neuron: Neuron of our own layers.
+        label: Name of the neuron in the table.
         shape: (T, N, C, *).
-        dtype: Of the sequences.
+        dtype: Type of the sequences.
         device: "cpu" or "cuda".
-        loops: Whether to time the eager module and a hand-written loop too.
-        compile: Whether to time the loop under `torch.compile` too.
-        peers: Whether to time other libraries too.
+        loops: Also time the eager module and a hand-written loop.
+        compile: Also time the loop under `torch.compile`.
+        peers: Also time other libraries.
         start: (family, arguments) for cold and cached starts, or None.
-        rounds: Of the round-robin.
+        rounds: Rounds of the round-robin.
     """
 
     neuron: Neuron
@@ -55,13 +61,13 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table. Times are ns per neuron and step; bytes too.
+    """A line of the table. Times are in ns, and memory in bytes, per neuron and time step.
 
     Attributes:
-        floor: The time over that of moving the bytes of the kernel plan at the copy bandwidth.
-        layer: The time over that of our first layer.
-        first_call: Seconds of the first call, compilation among it; `cached` the same with a
-            filled cache.
+        floor: Ratio of the time to that of the plan's memory traffic at the copy bandwidth.
+        layer: Ratio of the time to that of our first layer.
+        first_call: Seconds of the first call, compilation included.
+        cached: Seconds of the first call with a filled cache.
     """
 
     neuron: str
@@ -84,19 +90,18 @@ class Row:
 
 
 def measure(case: Case) -> list[Row]:
-    """Measure one case."""
+    """Return the rows of a case."""
     x, grad = aligned(case), aligned(case)
-    # A clamp in the neuron would change the work: the input is clamped instead, so that nothing
-    # runs away.
+    # A clamp in the neuron would change the work: a clamped input keeps it from diverging.
     x.normal_(0.35, 0.6).clamp_(min=-1.0)
     grad.normal_()
     wanted = x.clone().requires_grad_()
     subjects = list(_subjects(case))
-    first, calls = {}, {}
+    first, workloads = {}, {}
     for subject in subjects:
-        calls[subject.name] = subject.call(wanted, grad)
+        workload = workloads[subject.name] = subject.workload(wanted, grad)
         begin = time.perf_counter()
-        calls[subject.name].backward(calls[subject.name].forward())  # type: ignore[misc]
+        workload.backward(workload.forward())  # type: ignore[misc]
         first[subject.name] = time.perf_counter() - begin
     bare = {
         f"{s.name}, kernels alone": kernels_alone(case, s.backend, x, grad)
@@ -106,27 +111,27 @@ def measure(case: Case) -> list[Row]:
     elements = prod(case.shape)
     itemsize = x.element_size()
     copied = {f"copy {n}": c for n, c in copies(elements, itemsize, case.device).items()}
-    timings = round_robin({**bare, **calls, **copied}, case.rounds, case.device)
+    timings = round_robin({**bare, **workloads, **copied}, case.rounds, case.device)
     best = min(timings[n].median for n in copied)
     floor = best / (2 * itemsize) * floor_bytes(case)
     layer = timings[subjects[0].name].median
-    rows = [_row(case, name, timings[name], floor, layer) for name in (*bare, *calls)]
+    rows = [_row(case, name, timings[name], floor, layer) for name in (*bare, *workloads)]
     for k, row in enumerate(rows):
-        if row.what in calls:
-            peak = peak_bytes(calls[row.what], case.device) / elements
+        if row.what in workloads:
+            peak = peak_bytes(workloads[row.what], case.device) / elements
             rows[k] = replace(row, peak_bytes=peak, first_call=first[row.what])
     rows = [_with_starts(case, row, subjects) for row in rows]
     for row in rows:
         backend, _, rest = row.what.removeprefix(f"{case.neuron.name} ").partition(",")
         if rest == " kernels alone":
             key = speed_key(case.neuron.name, backend, row.dtype, row.steps)
-            keep(key, round(1 / row.floor, 3))
+            remember(key, round(1 / row.floor, 3))
     fraction = Timing(0.0, 0.0, floor, floor, floor)
     return [*rows, _row(case, "floor", fraction, floor, layer)]
 
 
 def _with_starts(case: Case, row: Row, subjects: list[Subject]) -> Row:
-    """Add the cold and the cached start of our own layers, each in a process of its own."""
+    """Return a row with the cold and the cached start, if it is one of our own layers."""
     backend = next((s.backend for s in subjects if s.name == row.what), "")
     if case.start is None or not backend:
         return row
@@ -137,7 +142,7 @@ def _with_starts(case: Case, row: Row, subjects: list[Subject]) -> Row:
 
 
 def floor_bytes(case: Case) -> float:
-    """Return the bytes per neuron and step of the streams alone, five for one input and output."""
+    """Return bytes per neuron and time step of the sequences, five for one input and output."""
     plan = plan_of(model_of(case.neuron, dtype=TYPES[case.dtype]))
     schedule = schedule_of(plan, "c" if case.device == "cpu" else "triton")
     assert schedule is not None
@@ -152,12 +157,12 @@ def _subjects(case: Case) -> Iterator[Subject]:
         yield from loops
         if case.compile:
             yield compiled(loops[-1])
-    if case.peers:  # under torch.compile where theirs is the same work, LIF
+    if case.peers:  # under torch.compile for LIF, which is the same work
         yield from peers(case.device, case.compile and case.neuron.name == "lif")
 
 
-def kernels_alone(case: Case, backend: str, x: torch.Tensor, grad: torch.Tensor) -> Call:
-    """Return a call of both kernels on buffers that exist."""
+def kernels_alone(case: Case, backend: str, x: torch.Tensor, grad: torch.Tensor) -> Workload:
+    """Return both kernels on buffers allocated before."""
     layer = NeuronLayer(case.neuron, channels=x.shape[2], shape=x.shape[2:], backend=backend)
     layer = layer.to(case.device)
     kernels = kernels_of(case.neuron, backend, x.dtype)
@@ -168,18 +173,18 @@ def kernels_alone(case: Case, backend: str, x: torch.Tensor, grad: torch.Tensor)
     out, grad_x = aligned(case), aligned(case)
 
     def forward() -> torch.Tensor:
-        kept = run_forward(kernels, layout, tensors, False, True, into=out).checkpoints
+        kept = run_forward(kernels, layout, tensors, False, True, into=out).saved
         assert kept is not None
         return kept
 
     def backward(kept: torch.Tensor) -> None:
         run_backward(kernels, layout, tensors, kept, [grad], needed, into=grad_x)
 
-    return Call(forward, backward)
+    return Workload(forward, backward)
 
 
 def aligned(case: Case) -> torch.Tensor:
-    """Return zeros of the shape that begin a line of 64 bytes."""
+    """Return zeros of the shape, aligned to a line of 64 bytes."""
     count = prod(case.shape)
     whole = torch.zeros(count + 64, dtype=case.dtype, device=case.device)
     offset = (-whole.data_ptr() // whole.element_size()) % (64 // whole.element_size())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lnm_codegen.cli.options import JsonOption
 from lnm_codegen.cli.output import print_json, print_table
-from lnm_codegen.errors import LnmError, reason
+from lnm_codegen.errors import LnmError
 
 _SIMD = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "asimd", "sve")
 _OPENMP = "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n"
@@ -65,7 +65,7 @@ def _look(part: str, probe: Callable[[], str], needed_for: str) -> Finding:
     try:
         return Finding(part, True, probe(), needed_for)
     except (LnmError, ImportError, OSError, subprocess.SubprocessError) as error:
-        return Finding(part, False, reason(error), needed_for)
+        return Finding(part, False, " ".join(str(error).split()), needed_for)
 
 
 def _package(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The torch backend in a layer: the generated module, imported from the cache, on any device."""
+"""Eager PyTorch backend of a layer: the generated module, on any device."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch import Tensor
 from lnm_codegen.compiler.emit import emit
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
-from lnm_codegen.nn.load.modules import import_source
+from lnm_codegen.nn.load.cache import import_source
 from lnm_codegen.nn.parameters import broadcastable
 
 
 @cache
 def eager_module(neuron: Neuron) -> ModuleType:
-    """Return the generated PyTorch module of a neuron, imported from a file in the cache."""
+    """Return the generated PyTorch module of a neuron."""
     return import_source(emit(neuron, "torch"), "torch", neuron.name)
 
 
 def run_eager(
     neuron: Neuron, inputs: tuple[Tensor, ...], start: list[Tensor], params: list[Tensor]
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
-    """Return the outputs (T, N, *), the final states (N, *) and what was counted."""
+    """Return the outputs (T, N, *), the final states (N, *) and the counts."""
     module = eager_module(neuron)
     dtype = inputs[0].dtype
     inputs = tuple(x.to(REAL[dtype]) for x in inputs)
@@ -47,9 +47,9 @@ def run_eager(
 
 
 class _Anchor(torch.autograd.Function):
-    """Outputs that send a zero gradient into the final states where the caller sends none.
+    """Outputs whose backward adds a zero gradient to the final states.
 
-    The kernels begin their backward with that zero; so 0 * inf is NaN in both, or in neither.
+    The backward kernels begin with that zero. So 0 * inf is NaN in both backends, or in neither.
     """
 
     @staticmethod

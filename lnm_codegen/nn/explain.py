@@ -1,8 +1,8 @@
-"""`layer.explain(x)`: what a call would run, why not another way, and what it moves and keeps.
+"""Explanation of a call of a layer: backend, schedule, memory traffic. Nothing runs or is compiled.
 
-Nothing runs and nothing is compiled. Bytes are counted from the kernel plan: a forward reads the
-inputs and writes the outputs, a backward reads the inputs and the gradients of the outputs and
-writes the gradients of the inputs; states go through memory once in a chunk.
+Bytes are counted from the kernel plan. A forward reads the inputs and writes the outputs. A
+backward reads the inputs and the gradients of the outputs, and writes the gradients of the inputs.
+States are written and read once in a chunk.
 """
 
 from __future__ import annotations
@@ -18,18 +18,24 @@ from lnm_codegen.backends.c.backend import CHUNK
 from lnm_codegen.backends.cuda.plan import CudaPlan
 from lnm_codegen.backends.plan import BYTES, FAR, Plan, checkpoints, chunks_per_checkpoint, plan_of
 from lnm_codegen.backends.triton.kernels import chunk_of
-from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir.count import count
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
-from lnm_codegen.nn.choice import FUSED, misplaced, missing
 from lnm_codegen.nn.layout import Layout, layout_of, readable
-from lnm_codegen.nn.load.measured import recall, speed_key
+from lnm_codegen.nn.load.cache import recall, speed_key
+from lnm_codegen.nn.select import FUSED, misplaced, missing
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How a backend cuts time, and how often it launches."""
+    """Chunks of time, and launches, of a backend.
+
+    Attributes:
+        chunk: Time steps of a chunk.
+        far: T from which on the states before some chunks are recomputed.
+        forward_launches, backward_launches: Kernel launches of a call.
+    """
 
     chunk: int
     far: int
@@ -39,24 +45,24 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What one call of a layer would do; `str()` is a page to read.
+    """Backend, schedule and memory traffic of a call; `str()` is a page to read.
 
     Attributes:
         model: Name of the neuron.
-        backend: What would run.
-        reason: Why that.
-        others: Backend -> why not that.
+        backend: Backend that runs.
+        reason: Reason for the backend.
+        others: Backend -> reason against it.
         shape: (T, N, *) of the input.
         dtype: Type of the sequences.
-        granularity: Parameter -> per layer, channel or neuron.
-        schedule: How the kernels cut time; None where nothing is fused.
-        chunks_per_checkpoint: How many chunks lie between two states that are kept.
-        bytes_moved: Per neuron and step, through memory, forward and backward.
-        bytes_kept: From forward to backward, beyond inputs and outputs.
-        copies: What is copied because of its layout.
-        operations: Arithmetic per neuron and step, forward and backward.
-        floor_fraction: Share of the copy bandwidth that the kernels reached where `lnm bench`
-            last measured a neuron of this name on this T.
+        granularity: Parameter -> "layer", "channel" or "neuron".
+        schedule: Schedule of fused kernels; None for eager PyTorch.
+        chunks_per_checkpoint: Chunks from one saved state to the next.
+        bytes_moved: Memory traffic per neuron and time step, forward and backward.
+        bytes_kept: Bytes saved for the backward, beyond inputs and outputs.
+        copies: Tensors that are copied because of their layout.
+        operations: Arithmetic per neuron and time step, forward and backward.
+        floor_fraction: Fraction of the copy bandwidth that `lnm bench` last measured for a neuron
+            of this name, this backend, type and T; None where it did not.
     """
 
     model: str
@@ -85,19 +91,20 @@ class Explanation:
         if self.schedule is None:
             lines.append("  kernels         PyTorch's own, several for each operation and step")
         else:
-            cut, between = self.schedule, self.chunks_per_checkpoint
+            schedule, between = self.schedule, self.chunks_per_checkpoint
             every = "every" if between == 1 else f"every {between}th"
             lines += [
-                f"  launches        {cut.forward_launches} forward,"
-                f" {cut.backward_launches} backward",
-                f"  chunk           {cut.chunk} steps; the states before {every} chunk are kept",
+                f"  launches        {schedule.forward_launches} forward,"
+                f" {schedule.backward_launches} backward",
+                f"  chunk           {schedule.chunk} steps; the states before {every} chunk are"
+                " saved",
                 f"  bytes moved     {forward:.4g} forward + {backward:.4g} backward ="
                 f" {forward + backward:.4g} per neuron and step",
                 f"  bytes kept      {self.bytes_kept} beyond inputs and outputs",
             ]
         lines.append(
             f"  operations      {self.operations[0]} forward + {self.operations[1]} backward per"
-            " neuron and step, the rerun of the forward among them"
+            " neuron and step, the recomputed forward included"
         )
         lines += [f"  copied          {what}" for what in self.copies]
         if self.floor_fraction is not None:
@@ -106,29 +113,29 @@ class Explanation:
 
 
 def bytes_moved(plan: Plan, schedule: Schedule, time_steps: int) -> tuple[float, float]:
-    """Return bytes through memory per neuron and step, forward and backward.
+    """Return the memory traffic in bytes per neuron and time step, forward and backward.
 
-    Without those of what every neuron shares, and of one state at either end of the sequence.
+    Shared parameters, initial states and final states do not count.
     """
     model = plan.model
     io, real = BYTES[model.dtype], BYTES[model.real]
     inputs, outputs, states = len(model.inputs), len(model.outputs), len(plan.states)
-    kept = checkpoints(time_steps, 1, states, schedule.chunk, schedule.far)
-    checkpoint = real * kept / max(time_steps, 1)
+    numbers = checkpoints(time_steps, 1, states, schedule.chunk, schedule.far)
+    saved = real * numbers / max(time_steps, 1)
     between = chunks_per_checkpoint(time_steps, schedule.chunk, schedule.far)
-    rerun = io * inputs if between > 1 else 0
-    forward = io * (inputs + outputs) + checkpoint
-    backward = io * (2 * inputs + outputs) + checkpoint + rerun
+    recomputed = io * inputs if between > 1 else 0
+    forward = io * (inputs + outputs) + saved
+    backward = io * (2 * inputs + outputs) + saved + recomputed
     return forward, backward
 
 
 def explain(neuron: Neuron, asked: str, backend: str, inputs: Sequence[Tensor]) -> Explanation:
-    """Put together what is known of a call of a layer.
+    """Return the explanation of a call.
 
     Args:
-        neuron: With what is recorded among its outputs.
-        asked: The backend that the layer was made with.
-        backend: The one that was chosen.
+        neuron: The neuron with its records as outputs.
+        asked: Backend that the layer was made with.
+        backend: Backend that was selected.
         inputs: (T, N, *).
     """
     x = inputs[0]
@@ -136,18 +143,18 @@ def explain(neuron: Neuron, asked: str, backend: str, inputs: Sequence[Tensor]) 
     plan = plan_of(model_of(neuron, dtype=TYPES[x.dtype]))
     _, layout = readable(plan.model.params, x)
     schedule = schedule_of(plan, backend)
-    steps, kept, moved, between, rerun = layout.time_steps, 0, (0.0, 0.0), 1, 0
+    steps, saved, moved, between, recomputed = layout.time_steps, 0, (0.0, 0.0), 1, 0
     if schedule is not None:
         moved = bytes_moved(plan, schedule, steps)
-        rerun = count(plan.advance).total
+        recomputed = count(plan.advance).total
         between = chunks_per_checkpoint(steps, schedule.chunk, schedule.far)
         states = len(plan.states)
         numbers = checkpoints(steps, layout.neurons, states, schedule.chunk, schedule.far)
-        kept = BYTES[plan.model.real] * numbers
+        saved = BYTES[plan.model.real] * numbers
     return Explanation(
         model=neuron.name,
         backend=backend,
-        reason="which was asked for" if asked != "auto" else f"which 'auto' takes on {device}",
+        reason="as requested" if asked != "auto" else f"the selection of 'auto' on {device}",
         others={b: _why_not(b, asked, device) for b in (*FUSED, "torch") if b != backend},
         shape=tuple(layout.shape),
         dtype=plan.model.dtype,
@@ -155,50 +162,51 @@ def explain(neuron: Neuron, asked: str, backend: str, inputs: Sequence[Tensor]) 
         schedule=schedule,
         chunks_per_checkpoint=between,
         bytes_moved=moved,
-        bytes_kept=kept,
+        bytes_kept=saved,
         copies=_copies(plan, layout, inputs) if schedule is not None else (),
-        operations=(count(plan.forward).total, count(plan.backward).total + rerun),
+        operations=(count(plan.forward).total, count(plan.backward).total + recomputed),
         floor_fraction=recall(speed_key(neuron.name, backend, plan.model.dtype, steps)),
     )
 
 
 def shaped(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Tensor:
-    """Return a tensor without memory, of any size, on a GPU that need not be here."""
+    """Return a tensor without memory, of any size, on a GPU that need not exist."""
     with FakeTensorMode():
         return torch.empty(shape, dtype=dtype, device=device)
 
 
 def schedule_of(plan: Plan, backend: str) -> Schedule | None:
-    """Return how a backend cuts time; None for eager PyTorch."""
+    """Return the schedule of a backend; None for eager PyTorch."""
+    backward_launches = 2 if plan.terms else 1
     match backend:
         case "c":
             return Schedule(CHUNK, FAR, 1, 1)
         case "triton":
-            return Schedule(chunk_of(plan), FAR, 1, 2 if plan.terms else 1)
+            return Schedule(chunk_of(plan), FAR, 1, backward_launches)
         case "cuda":
-            chunk = CudaPlan(plan).chunk
-            return Schedule(chunk, FAR, 1, 2 if plan.terms else 1)
+            return Schedule(CudaPlan(plan).chunk, FAR, 1, backward_launches)
         case _:
             return None
 
 
 def _why_not(backend: str, asked: str, device: str) -> str:
-    lack = misplaced(backend, device) or missing(backend)
-    if lack is not None:
-        return lack.split(". ")[0].rstrip(".")
+    error = missing(backend)
+    problem = misplaced(backend, device) or (error.problem if error else "")
+    if problem:
+        return problem
     if asked != "auto":
-        return f"{asked!r} was asked for"
+        return f"{asked!r} was requested"
     return "slower, several kernels for each operation and step" if backend == "torch" else "second"
 
 
 def _copies(plan: Plan, layout: Layout, inputs: Sequence[Tensor]) -> tuple[str, ...]:
-    """Say what a call copies because of its layout."""
+    """Return the tensors that a call copies because of their layout."""
     found = []
     if layout_of(inputs[0], any(p.per != "layer" for p in plan.model.params)) is None:
-        found.append(f"{plan.model.inputs[0]}: a step has gaps, or its outermost axis is no batch")
+        found.append(f"{plan.model.inputs[0]}: a step has gaps, or its outermost axis is not N")
     for name, other in zip(plan.model.inputs[1:], inputs[1:], strict=True):
         if layout.sequence(other) is not other:
-            found.append(f"{name}: it lies otherwise than {plan.model.inputs[0]}")
+            found.append(f"{name}: another layout than {plan.model.inputs[0]}")
     if layout.order is not None and any(p.per == "neuron" for p in plan.model.params):
-        found.append("parameters per neuron: their rows, into the order of x in memory")
-    return (*found, "gradients of the outputs, only where they lie otherwise or are expanded")
+        found.append("parameters per neuron: into the order of x in memory")
+    return (*found, "gradients of the outputs, where they are expanded or have another layout")

@@ -1,4 +1,4 @@
-"""Generated kernels as an `autograd.Function`: forward and backward of a sequence."""
+"""Generated kernels under autograd: forward and backward of a sequence."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from lnm_codegen.backends.plan import Plan
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.layout import Layout
 
+Arguments: TypeAlias = Sequence[Tensor | int | None]
+"""Fields of a kernel in order: tensors, strides, and None for null."""
+
+Ran: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]
+"""Results of a layer: outputs, final states (empty unless wanted), counts."""
+
 
 class Kernels(ABC):
-    """The two kernels of a model on one target, with names in the order of their arguments.
+    """Forward and backward kernel of a model on one target.
 
-    `forward` and `backward` take `plan.SIZES`, then what `plan.forward_fields` and
-    `backward_fields` say: tensors, None for null, and strides. The names stand here because the
-    host's share of a call is measured in microseconds.
+    Both take `plan.SIZES`, then the fields of `plan.forward_fields` or `plan.backward_fields`. The
+    names of the plan are copied here to save microseconds of a call.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -30,39 +35,87 @@ class Kernels(ABC):
         self.real: torch.dtype = getattr(torch, model.real)
 
     @abstractmethod
-    def checkpoints(self, time_steps: int, neurons: int) -> int:
-        """Return how many numbers the checkpoints hold."""
+    def saved_size(self, time_steps: int, neurons: int) -> int:
+        """Return how many numbers the saved states have."""
 
     @abstractmethod
-    def forward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
-        """Run the forward kernel; the sums of what it counts are given as zeros."""
+    def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
+        """Run the forward kernel, which adds its counts to zeros among the arguments."""
 
     @abstractmethod
-    def backward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
+    def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the backward kernel."""
 
 
-Ran: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]
-"""What running a layer gives: outputs, final states (if they are kept), and what was counted."""
+def device_of(arguments: Arguments) -> torch.device:
+    """Return the device of the first tensor."""
+    return next(a.device for a in arguments if isinstance(a, Tensor))
 
 
-class Call(NamedTuple):
-    """What a call of the kernels needs beside its tensors."""
+def addresses(arguments: Arguments) -> list[int]:
+    """Return arguments as 64-bit words: addresses, 0 for null, strides."""
+    return [a if isinstance(a, int) else 0 if a is None else a.data_ptr() for a in arguments]
+
+
+class FusedCall(NamedTuple):
+    """Arguments of `Fused` other than tensors. The kernel's counts are added to `counts`."""
 
     kernels: Kernels
     layout: Layout
     keeps_states: bool
     trains: bool
-    sums: list[float]
+    counts: list[float]
 
 
 class Results(NamedTuple):
-    """What the forward kernel gives."""
+    """Results of the forward kernel; finals and saved states are empty unless wanted."""
 
     outputs: list[Tensor]
     finals: list[Tensor]
-    checkpoints: Tensor | None
-    sums: Tensor | None
+    saved: Tensor | None
+    counts: Tensor | None
+
+
+def needs_backward(tensors: Sequence[Tensor]) -> bool:
+    """Report whether a backward may follow."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def save_call(ctx: Any, call: Any, *tensors: Tensor | None) -> None:
+    """Save a call and tensors in the context of an `autograd.Function`."""
+    ctx.call = call
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors)
+
+
+def saved_call(ctx: Any, where: str = "NeuronLayer") -> tuple[Any, tuple[Any, ...]]:
+    """Return what `save_call` saved.
+
+    Raises:
+        UnsupportedError: The backward itself is to be differentiated.
+    """
+    if torch.is_grad_enabled():
+        raise UnsupportedError(
+            where,
+            "double backward (create_graph=True) through the generated kernels is not supported",
+            remedy="Use backend='torch' for higher derivatives.",
+        )
+    return ctx.call, ctx.saved_tensors
+
+
+def empty_results(
+    kernels: Kernels, layout: Layout, x: Tensor, keeps_states: bool, trains: bool
+) -> Results:
+    """Return memory for the results of a forward on the first input `x`."""
+    device, real, count, size = x.device, kernels.real, len(kernels.counts), 0
+    if trains:
+        size = kernels.saved_size(layout.time_steps, layout.neurons)
+    return Results(
+        [layout.empty_sequence(x.dtype, device) for _ in kernels.outputs],
+        [layout.empty_step(real, device) for _ in kernels.states if keeps_states],
+        torch.empty(size, dtype=real, device=device) if trains else None,
+        torch.zeros(count, dtype=torch.float64, device=device) if count else None,
+    )
 
 
 def run_forward(
@@ -75,81 +128,78 @@ def run_forward(
 ) -> Results:
     """Run the forward kernel on inputs (T, N, *), initial states and parameters.
 
-    The first output is written to `into`, which may be the first input, if that is given.
+    The first output is written to `into`, which may be the first input.
     """
-    dtype, device = tensors[0].dtype, tensors[0].device
-    arguments = _shared(kernels, layout, tensors)
-    outputs = [layout.empty_sequence(dtype, device) for _ in kernels.outputs[into is not None :]]
+    results = empty_results(kernels, layout, tensors[0], keeps_states, trains)
     if into is not None:
-        outputs.insert(0, into)
-    finals = []
-    if keeps_states:
-        finals = [layout.empty_step(kernels.real, device) for _ in kernels.states]
-    sums = checkpoints = None
-    if kernels.counts:
-        sums = torch.zeros(len(kernels.counts), dtype=torch.float64, device=device)
-    if trains:
-        count = kernels.checkpoints(layout.time_steps, layout.neurons)
-        checkpoints = torch.empty(count, dtype=kernels.real, device=device)
-    arguments += outputs
-    arguments += finals or [None] * len(kernels.states)
-    arguments += [sums[k : k + 1] for k in range(len(kernels.counts))] if sums is not None else []
-    kernels.forward(layout.sizes, [*arguments, checkpoints])
-    return Results(outputs, finals, checkpoints, sums)
+        results.outputs[0] = into
+    arguments = [*_shared(kernels, layout, tensors), *results.outputs]
+    arguments += results.finals or [None] * len(kernels.states)
+    if results.counts is not None:
+        arguments += [results.counts[k : k + 1] for k in range(len(kernels.counts))]
+    kernels.forward(layout.sizes, [*arguments, results.saved])
+    return results
 
 
 def run_over(
     kernels: Kernels, layout: Layout, tensors: Sequence[Tensor], keeps_states: bool, x: Tensor
 ) -> Ran:
-    """Run the forward kernel without a backward, its output over the first input."""
+    """Run the forward kernel for no backward; its output overwrites the first input."""
     written = run_forward(kernels, layout, tensors, keeps_states, False, into=x)
     torch.autograd.graph.increment_version(x)
-    sums = [] if written.sums is None else written.sums.tolist()
-    return (x,), dict(zip(kernels.states, written.finals, strict=False)), sums
+    counts = [] if written.counts is None else written.counts.tolist()
+    return (x,), dict(zip(kernels.states, written.finals, strict=False)), counts
+
+
+def empty_gradients(
+    kernels: Kernels, layout: Layout, tensors: Sequence[Tensor], needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return memory for the gradients of `tensors`; None where none is needed or learned."""
+    inputs, states = len(kernels.inputs), len(kernels.states)
+    learns = (*[True] * (inputs + states), *kernels.learnable)
+    results: list[Tensor | None] = []
+    for k, tensor in enumerate(tensors):
+        if not (needed[k] and learns[k]):
+            results.append(None)
+        elif k >= inputs + states:
+            results.append(torch.empty_like(tensor))
+        else:
+            empty = layout.empty_sequence if k < inputs else layout.empty_step
+            results.append(empty(tensor.dtype, tensor.device))
+    return results
 
 
 def run_backward(
     kernels: Kernels,
     layout: Layout,
     tensors: Sequence[Tensor],
-    checkpoints: Tensor,
+    saved: Tensor,
     grads: Sequence[Tensor | None],
     needed: Sequence[bool],
     into: Tensor | None = None,
 ) -> list[Tensor | None]:
-    """Run the backward kernel.
+    """Run the backward kernel and return the gradients of `tensors`.
 
     Args:
         kernels: Those of the forward.
         layout: That of the forward.
-        tensors: What the forward took.
-        checkpoints: What the forward kept.
-        grads: Gradients of the outputs and, if they were kept, of the final states.
+        tensors: Those of the forward.
+        saved: States that the forward saved.
+        grads: Gradients of the outputs and, if the forward returned them, of the final states.
         needed: For each of `tensors`, whether its gradient is wanted.
-        into: Where the gradient of the first input goes, if that exists.
+        into: Memory for the gradient of the first input.
     """
     like = tensors[0]
     outputs, inputs, states = len(kernels.outputs), len(kernels.inputs), len(kernels.states)
-    arguments = [*_shared(kernels, layout, tensors), checkpoints]
+    arguments = [*_shared(kernels, layout, tensors), saved]
     for grad in grads[:outputs]:
         sequence = _zero_row(layout, like) if grad is None else layout.sequence(grad)
         arguments += [sequence, time_stride(sequence, layout)]
     finals = [None if g is None else layout.step(g) for g in grads[outputs:]]
     arguments += finals or [None] * states
-    results: list[Tensor | None] = []
-    for k, (tensor, need) in enumerate(zip(tensors, needed, strict=True)):
-        if k < inputs:
-            make = layout.empty_sequence
-        elif k < inputs + states:
-            make = layout.empty_step
-        else:
-            need = need and kernels.learnable[k - inputs - states]
-            results.append(torch.empty_like(tensor) if need else None)
-            continue
-        if k == 0 and into is not None:
-            results.append(into)
-        else:
-            results.append(make(tensor.dtype, tensor.device) if need else None)
+    results = empty_gradients(kernels, layout, tensors, needed)
+    if into is not None:
+        results[0] = into
     own = inputs + states
     learned = zip(results[own:], kernels.learnable, strict=True)
     arguments += [*results[:own], *(grad for grad, learns in learned if learns)]
@@ -168,47 +218,37 @@ def _shared(kernels: Kernels, layout: Layout, tensors: Sequence[Tensor]) -> list
 
 
 def time_stride(x: Tensor, layout: Layout) -> int:
-    """Return how many numbers lie between two steps of a sequence."""
+    """Return the stride of time in a sequence, in numbers."""
     return x.stride(0) if layout.time_steps > 1 else layout.neurons
 
 
 def _zero_row(layout: Layout, like: Tensor) -> Tensor:
-    """Return zeros that stand for a gradient at every step: one row, with time stride 0."""
+    """Return a gradient of zeros: one step of memory, with time stride 0."""
     step = layout.empty_step(like.dtype, like.device).zero_()
     return step.expand(max(layout.time_steps, 1), *step.shape)
 
 
 class Fused(torch.autograd.Function):
-    """A sequence, forward and backward, each one call of a generated kernel.
+    """Forward and backward of a sequence, one kernel call each.
 
-    Takes a `Call`, then inputs (T, N, *), initial states (N, *) or (1,), parameters, all in the
-    layout of the call. Gives the outputs (T, N, *) and, if the call keeps states, the final states
-    (N, *). What the kernel counts it writes to `call.sums`.
+    Takes a `FusedCall`, then inputs (T, N, *), initial states (N, *) or (1,) and parameters, all in
+    the layout of the call. Returns the outputs (T, N, *) and, if the call keeps states, the final
+    states (N, *).
     """
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, call: FusedCall, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the forward kernel."""
         results = run_forward(call.kernels, call.layout, tensors, call.keeps_states, call.trains)
-        if results.sums is not None:
-            call.sums.extend(results.sums.tolist())
+        if results.counts is not None:
+            call.counts.extend(results.counts.tolist())
         if call.trains:
-            ctx.call = call
-            ctx.set_materialize_grads(False)
-            ctx.save_for_backward(*tensors, results.checkpoints)
+            save_call(ctx, call, *tensors, results.saved)
         return (*results.outputs, *results.finals)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernel."""
-        if torch.is_grad_enabled():
-            raise UnsupportedError(
-                "NeuronLayer",
-                "double backward (create_graph=True) through the generated kernels is not supported",
-                remedy="Use backend='torch' for higher derivatives.",
-            )
-        call: Call = ctx.call
-        *tensors, checkpoints = ctx.saved_tensors
+        call, (*tensors, saved) = saved_call(ctx)
         needed = ctx.needs_input_grad[1:]
-        results = run_backward(call.kernels, call.layout, tensors, checkpoints, grads, needed)
-        return (None, *results)
+        return (None, *run_backward(call.kernels, call.layout, tensors, saved, grads, needed))

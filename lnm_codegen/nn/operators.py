@@ -1,13 +1,13 @@
 """Generated kernels as `torch.library` operators, for `torch.compile` and `torch.export`.
 
-Eager PyTorch takes the shorter way through `autograd.Function`. An operator is named by its neuron
-and a hash of the program behind it, and has a schema of its own:
+Eager PyTorch calls the kernels through `autograd.Function`, which is faster. The name of an
+operator has its neuron and a hash of its program. Each operator has its own schema:
 
     lnm::<name>_<hash>(Tensor x_seq, ..., Tensor v_init, ..., Tensor theta, ...,
                        bool keeps_states, bool trains)
         -> (Tensor spike_seq, ..., Tensor v_final, ..., Tensor checkpoints, Tensor counts)
 
-What a call does not keep is returned with no elements.
+Results that a call does not want have no elements. The result `checkpoints` has the saved states.
 """
 
 from __future__ import annotations
@@ -21,23 +21,32 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.backends.base import Model
-from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.compiler.model import model_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
-from lnm_codegen.nn.choice import kernels_of
-from lnm_codegen.nn.function import Kernels, Ran, run_backward, run_forward
+from lnm_codegen.nn.function import (
+    Kernels,
+    Ran,
+    Results,
+    empty_gradients,
+    empty_results,
+    run_backward,
+    run_forward,
+    save_call,
+)
 from lnm_codegen.nn.layout import arranged, readable
+from lnm_codegen.nn.select import kernels_of
 
 NAMESPACE = "lnm"
 
 
 class Operator:
-    """The forward operator of one neuron on one backend, its adjoint behind it.
+    """Forward operator of one neuron on one backend, with its backward.
 
     Args:
-        model: The neuron; its `dtype` does not matter here.
+        model: The neuron; its `dtype` is ignored.
         backend: Part of the name.
-        load: Gives the kernels for a type of sequences.
+        load: Returns the kernels for a type of sequences.
     """
 
     def __init__(self, model: Model, backend: str, load: Callable[[torch.dtype], Kernels]) -> None:
@@ -65,74 +74,56 @@ class Operator:
         *given, keeps_states, trains = arguments
         kernels = self._load(given[0].dtype)
         layout, tensors = arranged(self._params, given, self._inputs, self._states)
-        results = run_forward(kernels, layout, tensors, keeps_states, trains)
-        none = [_nothing(given[0]) for _ in range(self._states)]
-        return (
-            *results.outputs,
-            *(results.finals or none),
-            _nothing(given[0]) if results.checkpoints is None else results.checkpoints,
-            _nothing(given[0]).double() if results.sums is None else results.sums,
-        )
+        return self._flat(given[0], run_forward(kernels, layout, tensors, keeps_states, trains))
 
     def _fake(self, *arguments: Any) -> tuple[Tensor, ...]:
         *given, keeps_states, trains = arguments
-        x = given[0]
-        kernels = self._load(x.dtype)
-        _, layout = readable(self._params, x)
-        kept = kernels.checkpoints(layout.time_steps, layout.neurons) if trains else 0
+        x, layout = readable(self._params, given[0])
+        return self._flat(x, empty_results(self._load(x.dtype), layout, x, keeps_states, trains))
+
+    def _flat(self, x: Tensor, results: Results) -> tuple[Tensor, ...]:
+        none = _nothing(x)
         return (
-            *(layout.empty_sequence(x.dtype, x.device) for _ in kernels.outputs),
-            *(
-                layout.empty_step(kernels.real, x.device) if keeps_states else _nothing(x)
-                for _ in kernels.states
-            ),
-            x.new_empty(kept, dtype=kernels.real),
-            x.new_empty(len(kernels.counts), dtype=torch.float64),
+            *results.outputs,
+            *(results.finals or [_nothing(x) for _ in range(self._states)]),
+            none if results.saved is None else results.saved,
+            none.double() if results.counts is None else results.counts,
         )
 
     def _run_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
         *tensors, needed = arguments
-        given, (checkpoints, *grads) = tensors[: self._tensors], tensors[self._tensors :]
+        given, (saved, *grads) = tensors[: self._tensors], tensors[self._tensors :]
         kernels = self._load(given[0].dtype)
         layout, own = arranged(self._params, given, self._inputs, self._states)
-        found = run_backward(kernels, layout, own, checkpoints, grads, needed)
+        found = run_backward(kernels, layout, own, saved, grads, needed)
         back = layout.from_memory_order(self._params, found[-len(self._params) :])
         found = [*found[: len(found) - len(self._params)], *back]
         return tuple(_nothing(given[0]) if g is None else g for g in found)
 
     def _fake_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
         *tensors, needed = arguments
-        given = tensors[: self._tensors]
-        x = given[0]
-        _, layout = readable(self._params, x)
-        kernels = self._load(x.dtype)
-        shapes: list[Callable[[], Tensor]] = []
-        shapes += [lambda: layout.empty_sequence(x.dtype, x.device)] * self._inputs
-        shapes += [lambda: layout.empty_step(kernels.real, x.device)] * self._states
-        made = [make() if need else _nothing(x) for make, need in zip(shapes, needed, strict=False)]
-        learns = zip(kernels.learnable, given[len(shapes) :], needed[len(shapes) :], strict=True)
-        rows = [torch.empty_like(p) if own and need else _nothing(x) for own, p, need in learns]
-        return (*made, *rows)
+        x, layout = readable(self._params, tensors[0])
+        found = empty_gradients(self._load(x.dtype), layout, tensors[: self._tensors], needed)
+        return tuple(_nothing(x) if g is None else g for g in found)
 
     def _gradients(self, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *tensors, checkpoints = ctx.saved_tensors
+        *tensors, saved = ctx.saved_tensors
         needed = list(ctx.needs_input_grad[: self._tensors])
-        sent = grads[: self._outputs + (self._states if ctx.keeps_states else 0)]
+        keeps_states = ctx.call
+        sent = grads[: self._outputs + (self._states if keeps_states else 0)]
         sent = (*sent, *[None] * (self._outputs + self._states - len(sent)))
-        found = self._adjoint(*tensors, checkpoints, *sent, needed)
+        found = self._adjoint(*tensors, saved, *sent, needed)
         own = (g if need else None for g, need in zip(found, needed, strict=True))
         return (*own, None, None)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, keeps_states, _ = inputs
-    ctx.keeps_states = keeps_states
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*tensors, output[-2])
+    save_call(ctx, keeps_states, *tensors, output[-2])
 
 
 def _nothing(like: Tensor) -> Tensor:
-    """Return a tensor of no elements, in the type of the arithmetic."""
+    """Return a tensor without elements, in the type of the arithmetic."""
     return like.new_empty(0, dtype=REAL[like.dtype])
 
 
@@ -168,7 +159,7 @@ _DEFINED: dict[str, Operator] = {}
 
 
 def operator_of(neuron: Neuron, backend: str) -> Operator:
-    """Return the operator of a neuron, defined at the first call; equal neurons share one."""
+    """Return the operator of a neuron; equal neurons share one."""
     model = model_of(neuron)
     name = _name(model, backend)
     if name not in _DEFINED:

@@ -1,4 +1,4 @@
-"""`layer.explain`: what it says is what the kernels do."""
+"""`layer.explain` against the kernels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.compiler.model import model_of
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.load.c import load_c
 from tests.cases import CASES
@@ -30,8 +30,8 @@ def test_bytes(dtype, steps, moved):
     layer = NeuronLayer(lnm.get("lnm", degree=3), backend="c")
     found = layer.explain(torch.empty(steps, 2, 5, dtype=dtype))
     assert found.bytes_moved == pytest.approx(moved)
-    kept = load_c(model_of(layer.neuron)).checkpoints(steps, 10)
-    assert found.bytes_kept == kept * (8 if dtype is torch.float64 else 4)
+    saved = load_c(model_of(layer.neuron)).saved_size(steps, 10)
+    assert found.bytes_kept == saved * (8 if dtype is torch.float64 else 4)
 
 
 def test_text():
@@ -39,37 +39,37 @@ def test_text():
     layer = NeuronLayer(lnm.get("lnm", degree=3, per="channel"), channels=3)
     assert str(layer.explain(torch.empty(64, 2, 3, 4))) == "\n".join(
         [
-            "lnm on (64, 2, 3, 4) float32: backend 'c', which 'auto' takes on cpu",
+            "lnm on (64, 2, 3, 4) float32: backend 'c', the selection of 'auto' on cpu",
             "  not 'triton': runs on a GPU; the input is on cpu",
             "  not 'cuda': runs on an NVIDIA GPU; the input is on cpu",
             "  not 'torch': slower, several kernels for each operation and step",
             "  parameters      theta per channel, v_threshold per layer",
             "  launches        1 forward, 1 backward",
-            "  chunk           16 steps; the states before every chunk are kept",
+            "  chunk           16 steps; the states before every chunk are saved",
             "  bytes moved     8.188 forward + 12.19 backward = 20.38 per neuron and step",
             "  bytes kept      288 beyond inputs and outputs",
-            "  operations      8 forward + 26 backward per neuron and step, the rerun of the"
-            " forward among them",
-            "  copied          gradients of the outputs, only where they lie otherwise or are"
-            " expanded",
+            "  operations      8 forward + 26 backward per neuron and step, the recomputed forward"
+            " included",
+            "  copied          gradients of the outputs, where they are expanded or have another"
+            " layout",
         ]
     )
 
 
 def test_copies():
-    """Gaps, a second input that lies otherwise, rows per neuron out of order."""
+    """Gaps, a second input of another layout, parameters per neuron in another order."""
     layer = NeuronLayer(CASES["dendrite"](), shape=(3, 4), backend="c")
     x = torch.empty(5, 2, 3, 4)
     turned = torch.empty(5, 2, 4, 3).transpose(2, 3)
-    grads = "gradients of the outputs, only where they lie otherwise or are expanded"
+    grads = "gradients of the outputs, where they are expanded or have another layout"
     assert layer.explain(x, x).copies == (grads,)
-    assert layer.explain(x, turned).copies == ("drive: it lies otherwise than x", grads)
+    assert layer.explain(x, turned).copies == ("drive: another layout than x", grads)
     assert layer.explain(turned, turned).copies == (
-        "parameters per neuron: their rows, into the order of x in memory", grads,
+        "parameters per neuron: into the order of x in memory", grads,
     )  # fmt: skip
     gaps = torch.empty(5, 2, 3, 8)[..., ::2]
     assert layer.explain(gaps, x).copies == (
-        "x: a step has gaps, or its outermost axis is no batch", grads,
+        "x: a step has gaps, or its outermost axis is not N", grads,
     )  # fmt: skip
 
 
@@ -77,5 +77,5 @@ def test_eager():
     """Nothing is fused, and the reason is the user's."""
     found = NeuronLayer(lnm.get("lif"), backend="torch").explain(torch.empty(4, 2))
     assert found.schedule is None
-    assert found.others["c"] == "'torch' was asked for"
+    assert found.others["c"] == "'torch' was requested"
     assert "PyTorch's own, several for each operation and step" in str(found)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.nn import NeuronLayer, agree
-from lnm_codegen.nn.choice import missing
+from lnm_codegen.nn import NeuronLayer, compare
+from lnm_codegen.nn.select import missing
 from tests.cases import CASES
 
 pytestmark = pytest.mark.needs_cuda
@@ -18,7 +18,7 @@ backends = pytest.mark.parametrize("backend", ["triton", "cuda"])
 @pytest.mark.parametrize("case", CASES)
 def test_agrees(case):
     """Outputs, states and gradients of both backends, float32 and float64."""
-    found = agree.compare(CASES[case]())
+    found = compare.compare_backends(CASES[case]())
     assert found.agrees, found
     ran = {run.backend for run in found.runs}
     assert ran >= {b for b in ("triton", "cuda") if missing(b) is None}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.compiler.model import model_of
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.layout import layout_of
 from lnm_codegen.nn.load.c import load_c
@@ -134,7 +134,7 @@ def test_rounding_to_16_bits(dtype):
 
 @pytest.mark.parametrize("case", ["lnm-3", "cuba_lif-learned", "dendrite"])
 def test_a_long_sequence_equals_its_parts(case):
-    """5000 steps have checkpoints of two levels; two halves, joined by their states, have one."""
+    """5000 steps have two levels of saved states; two halves, joined by their states, have one."""
     torch.manual_seed(0)
     neuron, shape = CASES[case](), (5000, 1, 2, 3)
     layer = NeuronLayer(neuron, shape=shape[2:], backend="c")
@@ -161,11 +161,11 @@ def test_a_long_sequence_equals_its_parts(case):
 
 
 @pytest.mark.parametrize(
-    ("steps", "kept"),
+    ("steps", "saved"),
     [(0, 0), (16, 0), (17, 1), (256, 15), (4096, 255), (4097, 15), (5000, 17), (65536, 63)],
 )
-def test_checkpoints_grow_as_the_root_of_time(steps, kept):
-    """States per neuron kept by the forward; never more than T / 16."""
+def test_saved_states_grow_as_the_root_of_time(steps, saved):
+    """States per neuron saved by the forward; never more than T / 16."""
     kernels = load_c(model_of(lnm.get("lif")))
-    assert kernels.checkpoints(steps, 10) == 10 * kept
-    assert 16 * kept <= steps
+    assert kernels.saved_size(steps, 10) == 10 * saved
+    assert 16 * saved <= steps

@@ -58,11 +58,9 @@ def test_a_cpu_tensor_is_refused_otherwise() -> None:
     import torch
 
     import lnm_codegen as lnm
+    from tests.refusals import refused
 
     layer = lnm.nn.NeuronLayer(lnm.get("lif"), backend="triton")
-    with pytest.raises(lnm.ToolError) as caught:
+    problem = "backend 'triton' runs on a GPU; the input is on cpu"
+    with refused(lnm.ToolError, "lif", problem, remedy="Use backend='torch', or move the input."):
         layer(torch.zeros(3, 2))
-    assert str(caught.value) == (
-        "lif: backend 'triton' runs on a GPU; the input is on cpu. Use backend='torch', or move the"
-        " input."
-    )

@@ -1,1 +1,1 @@
-"""Fixed-point arithmetic in a layer: forward in integers, backward through the rounding."""
+"""Integer arithmetic of layers: a forward in fixed point, a straight-through backward."""

@@ -1,12 +1,11 @@
-"""A layer's forward in the integers of a circuit, its backward straight through.
+"""Integer arithmetic of a layer: the forward of a circuit, a straight-through backward.
 
-Forward: x, states and parameters are rounded to the nearest numbers of their formats, ties up; the
-integer model runs; what comes out is its integers as real numbers.
+Forward: x, states and parameters are rounded to the nearest numbers of their formats, ties up. The
+integer model runs. Its integers are returned as real numbers.
 
-Backward: the adjoint of the step in floating point, at the states that the integer model visited,
-the x that it saw, and the parameters as they are. Rounding passes a gradient as it is. Where x, or
-an initial state, lay outside its format and was clipped, its gradient is 0; a saturation inside the
-step passes its gradient.
+Backward: the adjoint of the step in floating point, at the states of the integer model, the rounded
+x and the unrounded parameters. Rounding passes the gradient unchanged. Where x or an initial state
+was clipped to its format, its gradient is 0. A saturation inside the step passes its gradient.
 """
 
 from __future__ import annotations
@@ -25,22 +24,23 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.fixed.spec import FixedSpec, spec_of
+from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.types import Bits, Fixed
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.record import STATS
+from lnm_codegen.nn.options import STATS
+from lnm_codegen.validation import listed, wrong
 
 BACKENDS: Final = ("auto", "c", "torch")
-"""What a layer in integers accepts."""
+"""Backends that a layer with integer arithmetic accepts."""
 
 
 @dataclass(frozen=True, eq=False)
 class Arithmetic:
-    """A neuron in fixed point, as a layer needs it; one for each layer, told apart by identity.
+    """A neuron in fixed point. Each layer has its own, compared by identity.
 
     Attributes:
-        neuron: With what is recorded among its outputs.
+        neuron: The neuron with its records as outputs.
         program: Its step in integers.
     """
 
@@ -54,19 +54,19 @@ class Arithmetic:
         return found
 
     def units(self) -> dict[str, float]:
-        """Return what the integer 1 of each output stands for."""
+        """Return output -> value of the integer 1."""
         outputs = self.program.kernel.result_vars(ir.Role.OUTPUT)
         return {v.name: 2.0**-v.type.frac if isinstance(v.type, Bits) else 1.0 for v in outputs}
 
     def parameters(self, values: Sequence[Tensor], shape: Sequence[int]) -> dict[str, Array]:
-        """Return what the kernel takes of the parameters: integers (1, 1), (C, 1) or (C, I).
+        """Return the prepared parameters as integers (1, 1), (C, 1) or (C, I).
 
         Args:
-            values: The parameters in order, each (rows, size) or (rows).
+            values: Parameters in order.
             shape: (T, N, C, *) of the input.
 
         Raises:
-            ModelError: One that does not fit its format; the message has its name and value.
+            ModelError: A parameter that does not fit its format.
         """
         names = [p.name for p in self.neuron.params]
         given = {n: v.detach().numpy() for n, v in zip(names, values, strict=True)}
@@ -81,44 +81,40 @@ def arithmetic_of(
     """Return the arithmetic of a layer; None for floating point.
 
     Args:
-        neuron: With what is recorded among its outputs.
+        neuron: The neuron with its records as outputs.
         arithmetic: A `Fixed`, a `FixedSpec` or None.
-        backend: That of the layer.
-        record: What the layer records.
+        backend: Backend of the layer.
+        record: Records of the layer.
 
     Raises:
-        ModelError: Something else, or what a layer in integers cannot do.
+        ModelError: Another value, or a backend or record without integer arithmetic.
         UnsupportedError: The neuron has no fixed-point form.
     """
     if arithmetic is None:
         return None
     if not isinstance(arithmetic, Fixed | FixedSpec):
-        raise ModelError(
-            "NeuronLayer",
-            f"arithmetic is {arithmetic!r}",
-            "lnm.Fixed(16, 12), an lnm.FixedSpec, or None for floating point",
-        )
+        accepted = "lnm.Fixed(16, 12), an lnm.FixedSpec, or None for floating point"
+        raise wrong("NeuronLayer", "arithmetic", arithmetic, accepted)
     if backend not in BACKENDS:
         raise ModelError(
             "NeuronLayer",
-            f"backend is {backend!r}, which has no integers",
-            remedy=f"Accepted with arithmetic: {', '.join(repr(b) for b in BACKENDS)}.",
+            f"backend is {backend!r}, which has no integer arithmetic",
+            listed(BACKENDS),
+            "Change the backend, or leave arithmetic out.",
         )
     if STATS in record:
         raise ModelError(
             "NeuronLayer",
-            "record names 'stats', which floating-point kernels count",
-            remedy=(
-                "Accepted with arithmetic: names of states. Leave it out, or count what the layer "
-                "returns."
-            ),
+            f"record has {STATS!r}, which only floating-point kernels count",
+            "names of states",
+            "Leave it out, or count the outputs of the layer.",
         )
     spec = _with_recorded(neuron, record, spec_of(arithmetic, "NeuronLayer"))
     return Arithmetic(neuron, quantize(neuron, spec))
 
 
 def _with_recorded(neuron: Neuron, record: tuple[str, ...], spec: FixedSpec) -> FixedSpec:
-    """Give what is recorded the format of the node that it is."""
+    """Return the spec with formats of the records: those of the recorded states."""
     wanted = {f"{state}_recorded" for state in record}
     found: Mapping[str, Fixed] = {
         let.target.name: spec[let.value.name]
@@ -129,21 +125,21 @@ def _with_recorded(neuron: Neuron, record: tuple[str, ...], spec: FixedSpec) -> 
     return FixedSpec(spec.default, {**found, **named})
 
 
-def check_device(arithmetic: Arithmetic, x: Tensor) -> None:
+def require_cpu(arithmetic: Arithmetic, x: Tensor) -> None:
     """Raise ToolError unless the input is on the CPU."""
     if x.device.type != "cpu":
         raise ToolError(
             arithmetic.neuron.name,
-            f"arithmetic in integers runs on the CPU; the input is on {x.device.type}",
-            remedy="Move the layer and its input there, or leave arithmetic out.",
+            f"integer arithmetic runs on the CPU; the input is on {x.device.type}",
+            remedy="Move the layer and its input to the CPU, or leave arithmetic out.",
         )
 
 
 def clipped(value: Tensor, bits: Bits) -> Tensor:
-    """Say where a real number does not fit a format once it is rounded; NaN does not.
+    """Return where a number, rounded, does not fit a format; NaN does not.
 
     Returns:
-        Booleans of the shape of `value`; one alone, False, where everything fits.
+        Booleans of the shape of `value`, or a single False where all numbers fit.
     """
     unit = 2.0**-bits.frac
     low, high = (bits.low - 0.5) * unit, (bits.high + 0.5) * unit

@@ -1,7 +1,7 @@
-"""A layer in integers without a compiler: the NumPy model, and autograd through the torch backend.
+"""Integer arithmetic without a compiler: the NumPy model, and autograd through the torch backend.
 
-The gradient is that of `nn/fixed.py`: each step of the generated PyTorch runs on the state that the
-integers visited, and gives way in value, not in gradient, to what the integers made of it.
+`arithmetic.py` defines the gradient. Each step of the generated PyTorch runs on the state of the
+integer model; the integers then replace its value, not its gradient.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lnm_codegen.nn.integer.arithmetic import Arithmetic, clipped
 
 
 class _Straight(torch.autograd.Function):
-    """`value`, with the gradient of `through`; none where `stopped`."""
+    """`value`, with the gradient of `through`, or none where `stopped`."""
 
     @staticmethod
     def forward(ctx: Any, through: Tensor, value: Tensor, stopped: Tensor | None) -> Tensor:
@@ -48,8 +48,8 @@ def run_fixed_eager(
     params: Sequence[Tensor],
     keeps_states: bool = True,
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Return the outputs (T, N, *) and the final states (N, *); arguments as `run_fixed_c` has."""
-    del keeps_states  # they are at hand
+    """Return the outputs (T, N, *) and the final states (N, *); see `run_fixed_c`."""
+    del keeps_states  # they cost nothing
     neuron, program = arithmetic.neuron, arithmetic.program
     shape = tuple(inputs[0].shape)
     names = [s.name for s in neuron.inputs], [s.name for s in neuron.states]

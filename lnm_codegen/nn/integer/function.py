@@ -1,9 +1,9 @@
-"""The integer C model as an `autograd.Function`; see `nn/fixed.py` for what its gradient is.
+"""Integer C model under autograd; `arithmetic.py` defines its gradient.
 
-The model writes the state before each step where the float backward kernel, compiled with chunks of
-one step, looks for its checkpoints: so that kernel reruns nothing, and its gradient is that of each
-step at the state which the integers visited. A training forward keeps every state and the rounded
-inputs, T * N numbers for each.
+The model writes the state before each step where the float backward kernel, compiled for chunks of
+one step, reads its saved states. That kernel then recomputes nothing, and takes the gradient of
+each step at the state of the integer model. A training forward saves every state and the rounded
+inputs, T * N numbers each.
 """
 
 from __future__ import annotations
@@ -17,22 +17,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lnm_codegen.compiler.pipeline import model_of
-from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.compiler.model import model_of
+from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
-from lnm_codegen.nn.function import run_backward, time_stride
+from lnm_codegen.nn.function import (
+    needs_backward,
+    run_backward,
+    save_call,
+    saved_call,
+    time_stride,
+)
 from lnm_codegen.nn.integer.arithmetic import Arithmetic, clipped
 from lnm_codegen.nn.layout import Layout, arranged
 from lnm_codegen.nn.load.c import CKernels, load_c
-from lnm_codegen.nn.load.fixed import Argument, FixedLibrary, Rows, load_fixed
+from lnm_codegen.nn.load.fixed import Argument, Coefficient, FixedLibrary, load_fixed
 
-_NEVER = 1 << 40  # a T that no sequence has: every state is a checkpoint
+_NEVER = 1 << 40  # no sequence has this T: the backward finds every state saved
 
 
 class FixedCall(NamedTuple):
-    """What a call of the integer model needs beside its tensors."""
+    """Arguments of `FixedFused` other than tensors."""
 
     arithmetic: Arithmetic
     layout: Layout
@@ -48,14 +53,14 @@ def run_fixed_c(
     params: Sequence[Tensor],
     keeps_states: bool,
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Return the outputs (T, N, *) and, if they are kept, the final states (N, *).
+    """Return the outputs (T, N, *) and the final states (N, *) by name.
 
     Args:
-        arithmetic: That of the layer.
+        arithmetic: Arithmetic of the layer.
         inputs: (T, N, *), float32 or float64.
-        start: (N, *) or (1,).
-        params: In the type of the inputs.
-        keeps_states: Whether final states are wanted.
+        start: Initial states, (N, *) or (1,).
+        params: Parameters in the type of the inputs.
+        keeps_states: Return the final states; else none.
 
     Raises:
         ModelError: A parameter that does not fit its format.
@@ -63,9 +68,9 @@ def run_fixed_c(
     neuron, like = arithmetic.neuron, inputs[0]
     table = arithmetic.parameters(params, like.shape)
     tensors: Sequence[Tensor] = (*inputs, *start, *params)
-    trains = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    trains = needs_backward(tensors)
     layout, tensors = arranged(neuron.params, tensors, len(inputs), len(start))
-    coefficients: dict[str, Argument] = {n: _rows(v, layout) for n, v in table.items()}
+    coefficients: dict[str, Argument] = {n: _coefficient(v, layout) for n, v in table.items()}
     call = FixedCall(arithmetic, layout, coefficients, keeps_states, trains)
     results = FixedFused.apply(call, *tensors)  # type: ignore[no-untyped-call]
     count = len(neuron.output)
@@ -73,17 +78,17 @@ def run_fixed_c(
     return results[:count], dict(zip(names, results[count:], strict=True)) if keeps_states else {}
 
 
-def _rows(table: Array, layout: Layout) -> Rows:
-    """Return (1, 1), (C, 1) or (C, I) as the C model takes it: in the order of memory."""
+def _coefficient(table: Array, layout: Layout) -> Coefficient:
+    """Return (1, 1), (C, 1) or (C, I) as an argument of the C model, in the order of memory."""
     if table.shape[1] > 1 and layout.order is not None:
         table = table.reshape(layout.shape[2:]).transpose(layout.order)
     inner = layout.inner if table.ndim == 2 and table.shape[1] == 1 else 1
     values = np.ascontiguousarray(table.reshape(-1), dtype=np.int32)
-    return Rows(torch.from_numpy(values), inner)
+    return Coefficient(torch.from_numpy(values), inner)
 
 
 class FixedFused(torch.autograd.Function):
-    """A sequence in integers, and the float adjoint at the states they visited."""
+    """A sequence in integers, and the float adjoint at its states."""
 
     @staticmethod
     def forward(ctx: Any, call: FixedCall, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -94,7 +99,7 @@ class FixedFused(torch.autograd.Function):
         like, count = tensors[0], layout.neurons
         arguments = dict(call.coefficients)
         rounded: list[Tensor] = []
-        kept = like.new_empty(max(layout.time_steps, 1) * states * count if call.trains else 0)
+        saved = like.new_empty(max(layout.time_steps, 1) * states * count if call.trains else 0)
         for symbol, x in zip(neuron.inputs, tensors[:inputs], strict=True):
             arguments |= {f"{symbol.name}_seq": x, f"{symbol.name}_stride": time_stride(x, layout)}
             if call.trains:
@@ -105,7 +110,7 @@ class FixedFused(torch.autograd.Function):
             name, value = symbol.name, tensors[inputs + k]
             arguments |= {f"{name}_init": value, f"{name}_init_stride": int(value.numel() > 1)}
             if call.trains:
-                arguments |= {f"{name}_seq": kept[k * count :], f"{name}_stride": states * count}
+                arguments |= {f"{name}_seq": saved[k * count :], f"{name}_stride": states * count}
             if call.keeps_states:
                 finals.append(layout.empty_step(like.dtype, like.device))
                 arguments[f"{name}_final"] = finals[-1]
@@ -115,37 +120,28 @@ class FixedFused(torch.autograd.Function):
             arguments |= {f"{port.var.name}_seq": outputs[-1], f"{port.var.name}_stride": count}
         _library(call.arithmetic).run(layout.time_steps, count, arguments, like.dtype)
         if call.trains:
-            ctx.call = call
-            ctx.set_materialize_grads(False)
-            ctx.save_for_backward(*tensors, *rounded, kept)
+            save_call(ctx, call, *tensors, *rounded, saved)
         return (*outputs, *finals)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the float backward kernel, one step a chunk."""
-        if torch.is_grad_enabled():
-            raise UnsupportedError(
-                "NeuronLayer",
-                "double backward (create_graph=True) through the generated kernels is not supported",
-                remedy="Use backend='torch' for higher derivatives.",
-            )
-        call: FixedCall = ctx.call
+        call, (*given, saved) = saved_call(ctx)
         neuron, layout = call.arithmetic.neuron, call.layout
         inputs, states = len(neuron.inputs), len(neuron.states)
         own = inputs + states
-        *saved, kept = ctx.saved_tensors
-        tensors, rounded = saved[: own + len(neuron.params)], saved[own + len(neuron.params) :]
+        count = own + len(neuron.params)
+        tensors, rounded = given[:count], given[count:]
         start = tensors[inputs:own]
         if layout.time_steps:
-            start = list(kept[: states * layout.neurons].split(layout.neurons)) if states else []
-        needed = ctx.needs_input_grad[1:]
+            start = list(saved[: states * layout.neurons].split(layout.neurons)) if states else []
         results = run_backward(
             _adjoint(neuron, tensors[0].dtype),
             layout,
             [*rounded, *start, *tensors[own:]],
-            kept[states * layout.neurons :],
+            saved[states * layout.neurons :],
             grads,
-            needed,
+            ctx.needs_input_grad[1:],
         )
         names = [s.name for s in (*neuron.inputs, *neuron.states)]
         for name, value, grad in zip(names, tensors[:own], results[:own], strict=True):
@@ -160,7 +156,7 @@ _LIBRARIES: WeakKeyDictionary[Arithmetic, FixedLibrary] = WeakKeyDictionary()
 
 
 def _library(arithmetic: Arithmetic) -> FixedLibrary:
-    """Return the integer model of a layer, without hashing its program at every call."""
+    """Return the integer model of a layer; a lookup by identity spares hashing its program."""
     if arithmetic not in _LIBRARIES:
         _LIBRARIES[arithmetic] = load_fixed(arithmetic.program)
     return _LIBRARIES[arithmetic]
@@ -168,5 +164,5 @@ def _library(arithmetic: Arithmetic) -> FixedLibrary:
 
 @cache
 def _adjoint(neuron: Neuron, dtype: torch.dtype) -> CKernels:
-    """Return kernels whose backward finds every state among its checkpoints."""
+    """Return kernels whose backward reads the state before every step."""
     return load_c(model_of(neuron, dtype=TYPES[dtype]), 1, _NEVER)

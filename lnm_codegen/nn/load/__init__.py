@@ -1,1 +1,1 @@
-"""Compiled kernels: loading, caching and tuning, a module for each target."""
+"""Compiled kernels: loading and caching, a module for each target."""

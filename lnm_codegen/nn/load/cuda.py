@@ -1,32 +1,30 @@
-"""CUDA C kernels: compiled by NVRTC for the GPU at hand, launched on PyTorch's current stream.
+"""CUDA kernels: compiled by NVRTC for the GPU at hand, launched on PyTorch's current stream.
 
-NVRTC and the driver are reached through cuda-bindings. A cubin lies in the user's cache folder
-under a hash of source, flags, NVRTC's version and the architecture.
+NVRTC and the driver are called through cuda-bindings. The key of a cubin in the cache is its
+source, the flags, NVRTC's version and the architecture.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
 from lnm_codegen.backends.cuda.plan import SHARED, CudaPlan, Launch
 from lnm_codegen.backends.plan import plan_of
-from lnm_codegen.errors import ToolError
+from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.files import write_whole
-from lnm_codegen.nn.function import Kernels
-from lnm_codegen.nn.load.c import cache_folder
+from lnm_codegen.nn.function import Arguments, Kernels, addresses, device_of
+from lnm_codegen.nn.load.cache import entry, sound_bytes, usable_cache, write_digest
 
 
 class CudaKernels(Kernels):
-    """The kernels of a model on NVIDIA GPUs."""
+    """Kernels of a model on NVIDIA GPUs."""
 
     def __init__(self, model: Model) -> None:
         plan = plan_of(model)
@@ -34,16 +32,16 @@ class CudaKernels(Kernels):
         self._model, self._plan = model, CudaPlan(plan)
         self._functions: dict[tuple[int, str], Any] = {}
 
-    def checkpoints(self, time_steps: int, neurons: int) -> int:
-        """Return how many numbers the checkpoints hold."""
+    def saved_size(self, time_steps: int, neurons: int) -> int:
+        """Return how many numbers the saved states have."""
         return self._plan.checkpoints(time_steps, neurons)
 
-    def forward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
-        """Run the forward kernel; sums of counts hold zeros, to which its blocks add."""
+    def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
+        """Run the forward kernel, whose blocks add their counts to zeros among the arguments."""
         _, neurons, sample, _, _ = sizes
         self._run(self._plan.forward_launches(neurons, sample), sizes, arguments, 0)
 
-    def backward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
+    def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the backward kernels."""
         time_steps, neurons, sample, channels, _ = sizes
         bytes_ = self._plan.backward_workspace(time_steps, neurons, sample)
@@ -54,13 +52,12 @@ class CudaKernels(Kernels):
         self,
         launches: tuple[Launch, ...],
         sizes: Sequence[int],
-        arguments: Sequence[Tensor | int | None],
+        arguments: Arguments,
         workspace_bytes: int,
     ) -> None:
         from cuda.bindings import driver
 
-        device = next(a.device for a in arguments if isinstance(a, Tensor))
-        words = [a if isinstance(a, int) else 0 if a is None else a.data_ptr() for a in arguments]
+        device, words = device_of(arguments), addresses(arguments)
         workspace = torch.empty(max(workspace_bytes, 1), dtype=torch.uint8, device=device)
         struct = (ctypes.c_int64 * (len(sizes) + len(words)))(*sizes, *words)
         place = ctypes.c_void_p(workspace.data_ptr())
@@ -77,7 +74,7 @@ class CudaKernels(Kernels):
                 )  # fmt: skip
 
     def _function(self, device: int, launch: Launch) -> Any:
-        """Return a kernel in the context of a device, loaded at the first call."""
+        """Return a kernel on a device, loaded at the first call."""
         from cuda.bindings import driver
 
         key = (device, launch.kernel)
@@ -94,18 +91,19 @@ class CudaKernels(Kernels):
 
 
 def _check(result: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return what a call of the driver or of NVRTC gave, or raise ToolError."""
-    error, *given = result
+    """Return the results of a call of the driver or of NVRTC, or raise ToolError."""
+    error, *results = result
     if int(error) != 0:
-        raise ToolError("cuda", str(error.name), remedy="See that driver and PyTorch fit this GPU.")
-    return tuple(given)
+        remedy = "Install a driver and a PyTorch that fit this GPU."
+        raise ToolError("cuda", str(error.name), remedy=remedy)
+    return tuple(results)
 
 
 def cubin(model: Model, arch: str) -> bytes:
     """Return the kernels of a model as machine code for an architecture such as "sm_90".
 
     Raises:
-        ToolError: NVRTC is not installed, or refuses the source; the message has its first error.
+        ToolError: NVRTC is not installed or fails; the message has its first error.
     """
     try:
         from cuda.bindings import nvrtc
@@ -114,30 +112,21 @@ def cubin(model: Model, arch: str) -> bytes:
     except (ImportError, RuntimeError) as error:
         raise ToolError(
             "cuda",
-            f"NVRTC cannot be loaded: {error}",
+            f"NVRTC cannot be loaded: {reason(error)}",
             remedy="Install lnm_codegen[cuda], or use backend='triton'.",
         ) from None
     source = Cuda().emit(model)
     needed = {n: t for n, t in source.files.items() if n == source.entry or n.endswith(".h")}
     options = [*FLAGS, f"--gpu-architecture={arch}"]
     parts = [*(f"{n}\n{t}" for n, t in needed.items()), *options, str(version)]
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-    path = cache_folder() / f"{model.name}-{key}" / f"{model.name}.{arch}.cubin"
-    try:
-        if path.exists():
-            image, digest = path.read_bytes(), path.with_suffix(".sha256")
-            if digest.exists() and digest.read_text() == hashlib.sha256(image).hexdigest():
-                return image
+    path = entry(model.name, parts) / f"{model.name}.{arch}.cubin"
+    image = sound_bytes(path)
+    if image is None:
         image = _compiled(needed, source.entry, options)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, image)
-        write_whole(path.with_suffix(".sha256"), hashlib.sha256(image).hexdigest())
-    except OSError as error:
-        raise ToolError(
-            "cuda",
-            f"cannot use the cache folder {cache_folder()}: {error.strerror or error}",
-            remedy="Set LNM_CACHE to a folder that can be written.",
-        ) from None
+        with usable_cache("cuda"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, image)
+            write_digest(path)
     return image
 
 

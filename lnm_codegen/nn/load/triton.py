@@ -1,9 +1,16 @@
-"""The generated Triton module as the kernels of a layer."""
+"""Triton kernels: the generated module, with launch sizes tuned on the GPU at hand.
+
+Results do not depend on launch sizes. A search runs once for each kernel, type and GPU, at the
+first forward that is large enough to time, and is saved in the cache folder. The module's own
+defaults apply before it, with LNM_TUNE=0, and during the capture of a CUDA graph.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+import statistics
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
@@ -13,13 +20,20 @@ from torch import Tensor
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.plan import plan_of
-from lnm_codegen.nn.function import Kernels
-from lnm_codegen.nn.load.modules import import_source
-from lnm_codegen.nn.load.tune import launch_sizes
+from lnm_codegen.nn.function import Arguments, Kernels, device_of
+from lnm_codegen.nn.load.cache import import_source, recall, remember
+
+CANDIDATES = ((256, 2), (512, 4), (1024, 4), (1024, 8), (2048, 8))
+"""(neurons of a program, warps)."""
+
+LEAST = 1 << 20
+"""Neurons times steps below which a launch is too short to time."""
+
+Run = Callable[[int, int], None]
 
 
 class TritonKernels(Kernels):
-    """The kernels of a model on a GPU, or in Triton's interpreter."""
+    """Kernels of a model on a GPU, or in Triton's interpreter."""
 
     def __init__(self, model: Model) -> None:
         super().__init__(plan_of(model))
@@ -29,43 +43,78 @@ class TritonKernels(Kernels):
         self._key = f"{model.name}-{digest}"
         self._sizes: tuple[int, int] | None = None
 
-    def checkpoints(self, time_steps: int, neurons: int) -> int:
-        """Return how many numbers the checkpoints hold."""
+    def saved_size(self, time_steps: int, neurons: int) -> int:
+        """Return how many numbers the saved states have."""
         count: int = self._module.checkpoints(time_steps, neurons)
         return count
 
-    def forward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
+    def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the forward kernel."""
 
         def run(block: int, warps: int) -> None:
             self._module.forward(*sizes, *arguments, block=block, num_warps=warps)
 
-        device = next(a.device for a in arguments if isinstance(a, Tensor))
+        device = device_of(arguments)
         with _current(device):
             if self._sizes is None and not _overwrites(arguments):
-                elements = sizes[0] * sizes[1]
-                self._sizes = launch_sizes(self._key, elements, run, device)
+                self._sizes = launch_sizes(self._key, sizes[0] * sizes[1], run, device)
             if self._sizes is None:
                 self._module.forward(*sizes, *arguments)
             else:
                 run(*self._sizes)
 
-    def backward(self, sizes: Sequence[int], arguments: Sequence[Tensor | int | None]) -> None:
+    def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the backward kernels."""
-        device = next(a.device for a in arguments if isinstance(a, Tensor))
-        with _current(device):
+        with _current(device_of(arguments)):
             self._module.backward(*sizes, *arguments)
 
 
-def _overwrites(arguments: Sequence[Tensor | int | None]) -> bool:
-    """Say whether an output lies over an input, so that a launch cannot be repeated."""
+def _overwrites(arguments: Arguments) -> bool:
+    """Report whether an output shares memory with an input, so that no launch can be repeated."""
     places = [a.data_ptr() for a in arguments if isinstance(a, Tensor) and a.numel()]
     return len(places) != len(set(places))
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
-    """Make a GPU PyTorch's current one; kernels are launched there."""
+    """Make a GPU the current one, on which kernels are launched."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def launch_sizes(key: str, elements: int, run: Run, device: torch.device) -> tuple[int, int] | None:
+    """Return (block, warps) for a forward, or None for the defaults.
+
+    Args:
+        key: Kernel and type.
+        elements: Neurons times steps of this call.
+        run: Launches the forward with a block and warps; may be called many times.
+        device: The GPU.
+    """
+    if os.environ.get("LNM_TUNE") == "0" or device.type != "cuda":
+        return None
+    key = f"launch {key} on {torch.cuda.get_device_name(device)}"
+    known = recall(key)
+    if isinstance(known, list) and tuple(known) in CANDIDATES:
+        return known[0], known[1]
+    if elements < LEAST or torch.cuda.is_current_stream_capturing():
+        return None
+    best = min(CANDIDATES, key=lambda sizes: seconds(run, *sizes))
+    remember(key, list(best))
+    return best
+
+
+def seconds(run: Run, block: int, warps: int, rounds: int = 5) -> float:
+    """Return the median time of a launch, after two that compile and warm up."""
+    times: list[float] = []
+    for k in range(rounds + 2):
+        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        start.record()
+        run(block, warps)
+        end.record()
+        end.synchronize()
+        if k >= 2:
+            times.append(float(start.elapsed_time(end)))
+    return statistics.median(times)
 
 
 @cache

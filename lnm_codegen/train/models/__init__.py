@@ -1,6 +1,6 @@
-"""Spiking networks by name, with any neuron in them.
+"""Spiking networks by name, with any neuron.
 
-A constructor takes (neuron, task, *, backend, **options); docs/networks.md has a page on each.
+A constructor takes (neuron, task, *, backend, **options); docs/networks.md describes each network.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.choice import BACKENDS
+from lnm_codegen.nn.select import BACKENDS
 from lnm_codegen.train.models.base import Network as Network
 from lnm_codegen.train.models.base import Task as Task
-from lnm_codegen.train.models.base import check_choice
 from lnm_codegen.train.models.base import parameter_groups as parameter_groups
 from lnm_codegen.train.models.conv import conv_net
 from lnm_codegen.train.models.resnet import RESNET18, RESNET19, RESNET20, RESNET34, ResNet
 from lnm_codegen.train.models.sequence import FeedForward, Recurrent
 from lnm_codegen.train.models.transformer import Transformer
 from lnm_codegen.train.models.vgg import VGG11, VGGSNN, Vgg
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.validation import require_known, require_one_of
 
 MODELS: dict[str, Callable[..., Network]] = {
     "conv": conv_net,
@@ -53,30 +51,27 @@ def build(
 
     Args:
         name: A key of `MODELS`.
-        neuron: Of every layer, one input and one output.
+        neuron: Neuron of every layer, with one input and one output.
         sample: Shape of one sample: (C, H, W) of an image, (T, *features) of a sequence.
-        classes: Length of the answer.
+        classes: Length of the output.
         kind: "image" or "sequence".
-        per_step: Whether each step has an answer.
-        backend: Of the neuron layers.
-        options: Of the network, `options_of(name)`.
+        per_step: The network has an output at each step.
+        backend: Backend of the neuron layers.
+        options: Options of the network, `options_of(name)`.
 
     Raises:
-        ModelError: No such network, an option that it does not take, or a value that it refuses.
+        ModelError: An unknown network or option, or a value out of its range.
     """
-    if name not in MODELS:
-        raise ModelError("models", f"no network {name!r}", MODELS, did_you_mean(name, MODELS))
-    known = options_of(name)
+    known = options_of(require_known("models", "network", name, MODELS))
     for word in options:
-        if word not in known:
-            raise ModelError(name, f"no option {word!r}", known, did_you_mean(word, known))
-    check_choice("models", "backend", backend, BACKENDS)
+        require_known(name, "option", word, known)
+    require_one_of("models", "backend", backend, BACKENDS)
     task = Task(sample, classes, kind, per_step)
     return MODELS[name](neuron, task, backend=backend, **options)
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """Return the options of a network, those of the class it extends first."""
+    """Return the options of a network, those of its base class first."""
     constructor = MODELS[name]
     levels: list[Any] = [constructor]
     if inspect.isclass(constructor):

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.nn.function import Kernels
+from lnm_codegen.nn.function import Kernels, save_call, saved_call
 
 
 class Part(NamedTuple):
@@ -109,10 +108,8 @@ class Loop(torch.autograd.Function):
                 else:
                     x.copy_(given[t])
                 part.kernels.forward(part.sizes, rows[k].forward(t))
-        ctx.parts, ctx.count, ctx.carry_limit = parts, len(tensors), carry_limit
         sequences = [a for own in kept for a in (own.x, own.spikes, *own.states)]
-        ctx.save_for_backward(*tensors, *sequences)
-        ctx.set_materialize_grads(False)
+        save_call(ctx, (parts, len(tensors), carry_limit), *tensors, *sequences)
         found = [*(own.spikes for own in kept), *(own.x for own in kept)]
         ctx.mark_non_differentiable(*(a for a in found if a is not kept[-1].spikes))
         return tuple(found)
@@ -120,14 +117,8 @@ class Loop(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads_out: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernels, from the last step to the first."""
-        if torch.is_grad_enabled():
-            raise UnsupportedError(
-                "Recurrent",
-                "double backward (create_graph=True) through the generated kernels is not supported",
-                remedy="Use backend='torch' for higher derivatives.",
-            )
-        parts: tuple[Part, ...] = ctx.parts
-        tensors, sequences = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        (parts, count, carry_limit), saved = saved_call(ctx, "Recurrent")
+        tensors, sequences = saved[:count], saved[count:]
         grad_seq = grads_out[len(parts) - 1]
         if grad_seq is None:
             return (None, None, None, *(None for _ in tensors))
@@ -140,8 +131,8 @@ class Loop(torch.autograd.Function):
         adjoints = [_Adjoint(*of) for of in zip(parts, owned, kept, strict=True)]
         grads = (grad_seq if grad_seq[:1].is_contiguous() else grad_seq.contiguous()).unbind(0)
         limit = None
-        if ctx.carry_limit is not None and grad_seq.numel():
-            limit = ctx.carry_limit * float(grad_seq.abs().max())
+        if carry_limit is not None and grad_seq.numel():
+            limit = carry_limit * float(grad_seq.abs().max())
         hear = [
             [j for j, p in enumerate(parts) if p.source == k and owned[j].back is not None]
             for k in range(len(parts))

@@ -19,8 +19,8 @@ from torch.nn.functional import linear
 
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import REAL, start_states
-from lnm_codegen.nn.choice import choose, kernels_of
-from lnm_codegen.nn.layout import layout_of
+from lnm_codegen.nn.layout import readable
+from lnm_codegen.nn.select import kernels_of, select
 from lnm_codegen.train.models.loop import Loop, Part
 
 
@@ -75,7 +75,7 @@ def _is_hooked(module: nn.Module) -> bool:
 def _takes_c(layer: NeuronLayer, x: Tensor) -> bool:
     if torch.compiler.is_compiling() or layer.arithmetic is not None or x.device.type != "cpu":
         return False
-    return choose(layer.neuron.name, layer.backend, "cpu") == "c"
+    return select(layer.neuron.name, layer.backend, "cpu") == "c"
 
 
 def _run_layers(
@@ -137,8 +137,7 @@ def _run_kernels(
         neuron, feed, back = stage.neuron.neuron, stage.feed, stage.back
         width = current_seq.shape[2] if feed is None else feed.out_features
         step = current_seq.new_empty(1, current_seq.shape[1], width)
-        layout = layout_of(step, rows=any(p.per != "layer" for p in neuron.params))
-        assert layout is not None  # it is contiguous
+        _, layout = readable(neuron.params, step)
         start = start_states(neuron, step, {}, kept={})
         kernels = kernels_of(neuron, "c", dtype)
         parts.append(Part(kernels, layout.sizes, tuple(start), width, stage.source))

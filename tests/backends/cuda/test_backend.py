@@ -20,11 +20,11 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
 from lnm_codegen.backends.cuda.plan import MAX_GRID, SHARED, CudaPlan, Launch
 from lnm_codegen.backends.plan import plan_of
-from lnm_codegen.compiler.pipeline import model_of
+from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run as run_kernel
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.nn.record import recording
+from lnm_codegen.nn.options import recording
 from tests.backends.cuda.host import decoded, encoded, host_kernels, model_in, run_host
 from tests.cases import CASES, Results, arguments, run
 from tests.strategies import Arguments

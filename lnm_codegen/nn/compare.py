@@ -1,9 +1,8 @@
-"""Every backend against the interpreter: outputs, final states and gradients of one sequence.
+"""Comparison of every backend with the interpreter: outputs, states and gradients of a sequence.
 
-Spikes are discontinuous: where z, or a comparison, comes within rounding of a tie, two correct
-backends may part, and go different ways from there on. So a neuron that comes within `MARGIN` of
-a tie at any step, or that leaves +-`BOUND`, is drawn again; everything else must agree. One that
-still does after `ROUNDS` draws is left out, and counted.
+Spikes are discontinuous: where z, or a comparison, is within rounding of a tie, two correct
+backends may differ at all later steps. A neuron within `MARGIN` of a tie at any step, or beyond
++-`BOUND`, is therefore drawn again. After `ROUNDS` draws it is left out of the comparison.
 """
 
 from __future__ import annotations
@@ -14,29 +13,36 @@ from typing import Any
 import numpy as np
 import torch
 
-from lnm_codegen.compiler.interpret import Result, interpret
+from lnm_codegen.compiler.arguments import extent_of, parameters_of
+from lnm_codegen.compiler.interpret import Result, interpret, spread
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, ToolError, UnsupportedError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.choice import BACKENDS, interpreting, missing
 from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.select import BACKENDS, interpreting, missing
 
 SHAPE = (37, 3, 5, 71)
-"""(T, N, C, *): more than two chunks of steps, more than a tile of neurons, nothing even."""
+"""(T, N, C, *): over two chunks of steps and a tile of neurons, all sizes odd."""
 
 MARGIN, BOUND, ROUNDS = 1e-3, 100.0, 20
 LIMITS = {"float32": 1e-4, "float64": 1e-11}
-"""Largest difference that is rounding, relative to the largest value where that exceeds 1: ten
-times what the built-in families show. A wrong term shows 1e-3 and more."""
+"""Limits of rounding, relative to the largest value where that exceeds 1: ten times the largest
+difference of the built-in families. A wrong term causes 1e-3 or more."""
 
 _DEVICES = {"triton": "cuda", "cuda": "cuda"}
 
 
 @dataclass(frozen=True)
-class Run:
-    """One backend and type: quantity ("spike", "final v", "grad theta") -> difference."""
+class BackendRun:
+    """Differences of one backend and type from the interpreter.
+
+    Attributes:
+        backend: Name of the backend.
+        dtype: "float32" or "float64".
+        differences: Quantity ("spike", "final v", "grad theta") -> largest difference.
+    """
 
     backend: str
     dtype: str
@@ -44,29 +50,29 @@ class Run:
 
     @property
     def limit(self) -> float:
-        """The largest difference that is rounding."""
+        """Largest difference that rounding explains."""
         return LIMITS[self.dtype]
 
     @property
     def agrees(self) -> bool:
-        """Whether every difference is within the limit; a NaN is not."""
+        """Whether every difference is within the limit, and none is NaN."""
         return all(d <= self.limit for d in self.differences.values())
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """What `compare` found.
+class BackendComparison:
+    """Result of `compare_backends`.
 
     Attributes:
         runs: One for each backend that ran and each type.
         unavailable: Backend -> why it does not run here.
-        failed: Backend -> what went wrong where nothing is lacking.
-        left_out: How many of `neurons` came near a tie, or ran away, however they were drawn.
+        failed: Backend -> error where no tool is missing.
+        left_out: Neurons that came near a tie, or diverged, in every draw.
         neurons: Neurons in a time step.
-        spikes: Share of spikes over all neurons and steps, by name.
+        spikes: Spike -> fraction of neurons and time steps with that spike.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[BackendRun, ...]
     unavailable: dict[str, str]
     failed: dict[str, str]
     left_out: int
@@ -75,13 +81,13 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether every run agrees, none failed, and there was one."""
+        """Whether at least one backend ran, every run agrees, and none failed."""
         return bool(self.runs) and not self.failed and all(r.agrees for r in self.runs)
 
 
 @dataclass
 class _Case:
-    """A sequence in float32 numbers, which both types hold exactly; gradients of the loss."""
+    """A sequence in float32 numbers, exact in both types, with gradients of the loss."""
 
     inputs: list[Array]
     state: dict[str, Array]
@@ -95,56 +101,56 @@ class _Case:
         return interpret(neuron, *self.inputs, **given)
 
 
-def compare(neuron: Neuron, seed: int = 0) -> Agreement:
+def compare_backends(neuron: Neuron, seed: int = 0) -> BackendComparison:
     """Run a neuron with every backend and both types, and compare with `interpret`.
 
     Raises:
-        ModelError: Every neuron that was drawn runs away or sits on a tie.
+        ModelError: In every draw, all neurons diverge or sit on a tie.
     """
     case, left_out = _draw(neuron, np.random.default_rng(seed))
     if left_out.all():
         raise ModelError(
             "check",
-            f"{neuron.name} runs away, or meets a tie, whatever input is drawn",
-            remedy="Give other parameters.",
+            f"{neuron.name} diverges, or is within rounding of a tie, for every input drawn",
+            remedy="Use other parameters.",
         )
-    runs: list[Run] = []
+    runs: list[BackendRun] = []
     unavailable: dict[str, str] = {}
-    expected = {dtype: _expected(neuron, case, dtype) for dtype in LIMITS}
     failed: dict[str, str] = {}
+    expected = {dtype: _expected(neuron, case, dtype) for dtype in LIMITS}
     for backend in (b for b in BACKENDS if b != "auto"):
-        lack = _lack(backend)
-        if lack is not None:
-            unavailable[backend] = lack
+        if obstacle := _obstacle(backend):
+            unavailable[backend] = obstacle
             continue
         try:
-            for dtype in LIMITS:
-                got = _run_layer(neuron, case, backend, dtype)
-                apart = {n: _difference(got[n], e, left_out) for n, e in expected[dtype].items()}
-                runs.append(Run(backend, dtype, apart))
+            for dtype, table in expected.items():
+                found = _run_layer(neuron, case, backend, dtype)
+                apart = {n: _difference(found[n], e, left_out) for n, e in table.items()}
+                runs.append(BackendRun(backend, dtype, apart))
         except UnsupportedError as error:
             unavailable[backend] = str(error)
-        except ToolError as error:  # nothing is lacking, and yet our source did not build or run
+        except ToolError as error:  # no tool is missing: our source does not build or run
             failed[backend] = str(error)
     fired = _fired(neuron, case, ~left_out)
-    sizes = (int(left_out.sum()), left_out.size)
-    return Agreement(tuple(runs), unavailable, failed, *sizes, fired)
+    counts = (int(left_out.sum()), left_out.size)
+    return BackendComparison(tuple(runs), unavailable, failed, *counts, fired)
 
 
-def _lack(backend: str) -> str | None:
-    """Return why a backend does not run on this machine, or None."""
+def _obstacle(backend: str) -> str:
+    """Return why a backend cannot run on this machine; empty if it can."""
     if backend in _DEVICES and not torch.cuda.is_available() and not interpreting():
         return "needs a GPU, and PyTorch finds none."
-    return missing(backend)
+    error = missing(backend)
+    return f"{error.problem}. {error.remedy}" if error else ""
 
 
 def cuda_device() -> str | None:
-    """Return the name of the CUDA device, if there is one that PyTorch can use."""
+    """Return the name of the CUDA device that PyTorch uses, or None."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _draw(neuron: Neuron, rng: np.random.Generator) -> tuple[_Case, Array]:
-    """Return a case, and which neurons (N, C, *) are left out of the comparison."""
+    """Return a case, and the neurons (N, C, *) that the comparison leaves out."""
 
     def uniform(low: float, high: float, shape: tuple[int, ...]) -> Array:
         return rng.uniform(low, high, shape).astype(np.float32)
@@ -180,19 +186,19 @@ def _draw(neuron: Neuron, rng: np.random.Generator) -> tuple[_Case, Array]:
 
 
 def _unfit(neuron: Neuron, case: _Case) -> Array:
-    """Say which neurons (N, C, *) come near a tie or run away."""
+    """Return the neurons (N, C, *) that come near a tie or diverge."""
     values, margins = _probe(neuron, case)
     unfit = np.zeros(SHAPE[1:], bool)
     for value in values.values():
         unfit |= (~(np.abs(value) <= BOUND)).any(axis=0)
     for margin in margins.values():
-        # A difference of exactly 0, such as v >= 0 after a reset to 0, has met no rounding.
+        # A difference of exactly 0, such as v >= 0 after a reset to 0, has no rounding error.
         unfit |= ((margin != 0) & (np.abs(margin) < MARGIN)).any(axis=0)
     return unfit
 
 
 def _fired(neuron: Neuron, case: _Case, kept: Array) -> dict[str, float]:
-    """Return the share of spikes, by the name of the spike."""
+    """Return the fraction of each spike."""
     values, _ = _probe(neuron, case)
     lets = lower(neuron).forward.body
     names = [let.target.name for let in lets if isinstance(let.value, ir.Spike)]
@@ -201,10 +207,11 @@ def _fired(neuron: Neuron, case: _Case, kept: Array) -> dict[str, float]:
 
 
 def _probe(neuron: Neuron, case: _Case) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Evaluate every step at once, in float64, from the states that the interpreter went through.
+    """Evaluate all steps at once, in float64, from the trajectory of the interpreter.
 
     Returns:
-        Every value of the forward kernel, and how far each comparison is from a tie; (T, N, C, *).
+        The values of the forward kernel, and the distance of each comparison from a tie, each
+        (T, N, C, *).
     """
     program = lower(neuron)
     kernel = program.forward
@@ -212,7 +219,7 @@ def _probe(neuron: Neuron, case: _Case) -> tuple[dict[str, Array], dict[str, Arr
     for let in kernel.body:
         nodes = list(ir.walk(let.value))
         if isinstance(let.value, ir.Spike):
-            nodes += ir.walk(let.value.slope)  # a slope may jump too, as a rectangle does
+            nodes += ir.walk(let.value.slope)  # a rectangle has jumps too
         for node in nodes:
             if isinstance(node, ir.Compare | ir.Spike):
                 apart = node.arg if isinstance(node, ir.Spike) else ir.sub(node.lhs, node.rhs)
@@ -221,15 +228,12 @@ def _probe(neuron: Neuron, case: _Case) -> tuple[dict[str, Array], dict[str, Arr
     probe = replace(
         kernel, body=body, results=tuple(ir.Port(let.target, ir.Role.OUTPUT) for let in body)
     )
-    raw: dict[str, Array] = {}
-    for p in neuron.params:
-        rows = {"layer": (1, 1), "channel": (SHAPE[2], 1), "neuron": SHAPE[2:]}[p.per]
-        elements = case.params[p.name].reshape(*rows, len(p.element_names))
-        raw |= {name: elements[..., k] for k, name in enumerate(p.element_names)}
-    read = {p.var.name: raw[p.var.name] for p in program.prepare.inputs}
+    extent = extent_of(neuron.params, SHAPE)
+    raw = parameters_of(neuron, case.params, extent, np.dtype(np.float64))
+    table = spread(run(program.prepare, raw), extent)
     inputs = {s.name: x for s, x in zip(neuron.inputs, case.inputs, strict=True)}
     states = case.interpret(neuron, "float64").trajectory
-    found = run(probe, {**run(program.prepare, read), **inputs, **states})
+    found = run(probe, {**{n: v.reshape(SHAPE[1:]) for n, v in table.items()}, **inputs, **states})
     found = {n: np.broadcast_to(v, SHAPE) for n, v in found.items()}
     near = {n: v for n, v in found.items() if n.startswith("margin.")}
     return {n: v for n, v in found.items() if n not in near}, near
@@ -241,7 +245,7 @@ def _expected(neuron: Neuron, case: _Case, dtype: str) -> dict[str, Array]:
     fixed = {p.name for p in neuron.params} - learned
     finals = {f"final {n}": v for n, v in result.states.items()}
     grads = {f"grad {n}": v for n, v in result.grads.items() if n not in fixed}
-    # By position: the program calls an output otherwise where a state has its name.
+    # By position: the program renames an output that has the name of a state.
     outputs = zip((n for n, _ in neuron.output), result.outputs.values(), strict=True)
     return {**dict(outputs), **finals, **grads}
 

@@ -1,4 +1,4 @@
-"""The comparison behind `lnm check`: what it draws again, leaves out, and finds."""
+"""Comparison of backends behind `lnm check`: draws, neurons left out, differences found."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.nn import agree
+from lnm_codegen.nn import compare
 
 
 @pytest.fixture(autouse=True)
 def _eager_alone(monkeypatch):
-    """Nothing here hangs on the backend: take the one that needs no compiler."""
-    monkeypatch.setattr(agree, "BACKENDS", ("auto", "torch"))
+    """Run only the backend that needs no compiler: these tests do not depend on it."""
+    monkeypatch.setattr(compare, "BACKENDS", ("auto", "torch"))
 
 
 def clipped(per="layer"):
@@ -31,9 +31,9 @@ def clipped(per="layer"):
 @pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
 def test_agrees(per):
     """Several inputs, states and outputs; every granularity; an exact tie is no reason to skip."""
-    found = agree.compare(clipped(per))
+    found = compare.compare_backends(clipped(per))
     assert found.agrees
-    assert (found.left_out, found.neurons) == (0, int(np.prod(agree.SHAPE[1:])))
+    assert (found.left_out, found.neurons) == (0, int(np.prod(compare.SHAPE[1:])))
     assert [r.dtype for r in found.runs] == ["float32", "float64"]
     assert list(found.runs[0].differences) == [
         "spike", "w", "final v", "final w", "grad x", "grad drive", "grad v", "grad w",
@@ -45,9 +45,9 @@ def test_what_runs_away_is_left_out():
     """Some neurons of this one diverge from most of their inputs; the others are compared."""
     v, x = lnm.state("v"), lnm.input("x")
     b = lnm.param("b", init=lambda generator, shape: _half_wild(shape), per="neuron")
-    found = agree.compare(lnm.Neuron(charge={v: b * v + x}, output=v))
+    found = compare.compare_backends(lnm.Neuron(charge={v: b * v + x}, output=v))
     assert found.agrees
-    assert found.left_out == found.neurons // agree.SHAPE[3]
+    assert found.left_out == found.neurons // compare.SHAPE[3]
     assert found.spikes == {}
 
 
@@ -64,7 +64,7 @@ def _half_wild(shape):
 @pytest.mark.parametrize("wrong", [1.001, np.nan])
 def test_finds(monkeypatch, name, wrong):
     """A quantity that is off by 1e-3, or not finite, in one neuron."""
-    plain = agree._run_layer
+    plain = compare._run_layer
 
     def spoilt(*arguments):
         found = plain(*arguments)
@@ -72,8 +72,8 @@ def test_finds(monkeypatch, name, wrong):
         value[np.argmax(np.abs(value))] *= wrong
         return found | {name: value.reshape(found[name].shape)}
 
-    monkeypatch.setattr(agree, "_run_layer", spoilt)
-    found = agree.compare(lnm.get("lnm", degree=2))
+    monkeypatch.setattr(compare, "_run_layer", spoilt)
+    found = compare.compare_backends(lnm.get("lnm", degree=2))
     assert not found.agrees
     for run in found.runs:
         assert not run.differences[name] <= run.limit
