@@ -1,14 +1,11 @@
-"""Threshold-dependent batch normalisation, and the convolution before it.
+"""Threshold-dependent batch normalisation, with the convolution before and the neurons after it.
 
 tdBN (Zheng et al. 2021, arXiv 2011.05280) normalises over T, N, H and W and starts at a scale of
 alpha * v_threshold: alpha is 1, or 1/sqrt(2) where two normalised branches are added. With time as
-a batch axis that is batch normalisation with another first value of its weight.
+a batch axis, it is batch normalisation with another initial scale.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,27 +14,12 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.models.base import over_steps
 
-HALF = 0.5**0.5
-"""alpha where two branches are added."""
-
-Make = Callable[[tuple[int, ...]], NeuronLayer]
-"""Gives the neurons of a shape (C, *)."""
-
-
-def maker(neuron: Neuron, backend: str) -> Make:
-    """Return what makes the neuron layers of a network."""
-    return partial(_made, neuron, backend)
-
-
-def _made(neuron: Neuron, backend: str, shape: tuple[int, ...]) -> NeuronLayer:
-    return NeuronLayer(neuron, channels=shape[0], shape=shape, backend=backend)
-
 
 def threshold_of(neuron: Neuron) -> float:
-    """Return the potential at which a neuron at rest fires first, with its initial parameters.
+    """Return the lowest potential at which a neuron at rest fires, with its initial parameters.
 
-    It is h - z after a step without input, z = h - v_threshold being what fires at 0 and h the
-    first state that z reads; 1 for a neuron that never fires.
+    It is h - z after a step without input. h is the first state that z = h - v_threshold reads, and
+    the neuron fires at z >= 0. It is 1 for a neuron that never fires.
     """
     z = neuron.fire[0][1] if neuron.fire else None
     read = [s for s in neuron.states if z is not None and s in z.free_symbols]
@@ -57,7 +39,7 @@ class ConvNorm(nn.Module):
     Args:
         inputs: C.
         outputs: C'.
-        kernel: Odd; the padding keeps the size where the stride is 1.
+        kernel: Odd; the padding keeps the size if the stride is 1.
         stride: H' is H/stride, rounded up.
         scale: alpha * v_threshold.
     """
@@ -71,5 +53,23 @@ class ConvNorm(nn.Module):
         nn.init.constant_(self.norm.weight, scale)
 
     def forward(self, x_seq: Tensor) -> Tensor:
-        """Run both; one frame that is shown T times is computed once."""
+        """Run both; a repeated image is computed once."""
         return over_steps(lambda x: self.norm(self.conv(x)), x_seq)
+
+
+class Builder:
+    """Constructor of the layers of a network around one neuron."""
+
+    def __init__(self, neuron: Neuron, backend: str) -> None:
+        self._neuron, self._backend = neuron, backend
+        self.threshold = threshold_of(neuron)
+
+    def neurons(self, shape: tuple[int, ...]) -> NeuronLayer:
+        """Return a neuron layer of shape (C, *)."""
+        return NeuronLayer(self._neuron, channels=shape[0], shape=shape, backend=self._backend)
+
+    def conv(
+        self, inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, alpha: float = 1.0
+    ) -> ConvNorm:
+        """Return a `ConvNorm` whose scale is alpha * v_threshold."""
+        return ConvNorm(inputs, outputs, kernel, stride=stride, scale=alpha * self.threshold)

@@ -1,39 +1,30 @@
-"""Spiking ResNets with basic blocks, and three ways of the shortcut.
+"""Spiking ResNets with basic blocks and three kinds of shortcut.
 
     "tdbn"  o = N(F(x) + S(x))          F = tdBN conv N tdBN conv; both branches start at alpha =
                                         1/sqrt(2)    Zheng et al. 2021, arXiv 2011.05280
-    "ms"    o = F(N(x)) + S(x)          x, o are currents and F's last scale starts at 0; no spike
-                                        is added     Hu et al. 2021, arXiv 2112.08954
+    "ms"    o = F(N(x)) + S(x)          x, o are currents and F's last scale starts at 0; spikes
+                                        are never added    Hu et al. 2021, arXiv 2112.08954
     "sew"   o = g(N(F(x)), N(S(x)))     g adds spikes, or is a logic gate
                                                      Fang et al. 2021, arXiv 2102.04159
 
-N is a layer of neurons. S is the identity, or conv 1x1 and tdBN where the shape changes; the N
-after S in "sew" is there in that case alone. ResNet-18 and 34 are the designs of He et al. 2016
-(arXiv 1512.03385) for ImageNet, 20 theirs for CIFAR with 1x1 convolutions in the shortcuts, 19 that
-of the tdBN paper.
+N is a layer of neurons. S is the identity, or conv 1x1 and tdBN where the shape changes; only in
+that case "sew" has an N after S. ResNet-18 and 34 are the designs of He et al. 2016 (arXiv
+1512.03385) for ImageNet. ResNet-20 is their design for CIFAR with 1x1 convolutions in the
+shortcuts. ResNet-19 is the design of the tdBN paper.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.train.models.base import (
-    Network,
-    Task,
-    check_choice,
-    check_neuron,
-    check_size,
-    checked_frames,
-    checked_steps,
-    over_steps,
-    read,
-    shown,
-)
-from lnm_codegen.train.models.norm import HALF, ConvNorm, Make, maker, threshold_of
+from lnm_codegen.train.models.base import FrameNetwork, Shape, Task, over_steps, require_frames
+from lnm_codegen.train.models.norm import Builder
+from lnm_codegen.validation import require_integer, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,48 +50,50 @@ CONNECT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """g of "sew", of the spikes of the branch and of the shortcut."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a block is given: channels and size before and after, and the threshold."""
-
-    inputs: int
-    outputs: int
-    size: tuple[int, int]
-    stride: int
-    threshold: float
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) after the stride."""
-        height, width = (-(-n // self.stride) for n in self.size)
-        return self.outputs, height, width
-
-    @property
-    def changes(self) -> bool:
-        """Whether the shortcut needs a convolution."""
-        return self.stride != 1 or self.inputs != self.outputs
-
-    def convs(self, last: float, short: float) -> tuple[ConvNorm, ConvNorm, nn.Module]:
-        """Return both convolutions of F and S, given alpha of F's last and of S."""
-        first = ConvNorm(self.inputs, self.outputs, stride=self.stride, scale=self.threshold)
-        second = ConvNorm(self.outputs, self.outputs, scale=last * self.threshold)
-        if not self.changes:
-            return first, second, nn.Identity()
-        scale = short * self.threshold
-        return (
-            first,
-            second,
-            ConvNorm(self.inputs, self.outputs, 1, stride=self.stride, scale=scale),
-        )
+def strided(shape: Shape, channels: int, stride: int) -> Shape:
+    """Return the shape after a convolution to `channels`, or a pooling, with a stride."""
+    return channels, -(-shape[1] // stride), -(-shape[2] // stride)
 
 
-class TdBlock(nn.Module):
-    """The block "tdbn"."""
+class Block(nn.Module):
+    """The convolutions of a block.
 
-    def __init__(self, make: Make, place: Place) -> None:
+    Args:
+        build: Constructor of its layers.
+        before: Shape of its input.
+        channels: Channels of its output.
+        stride: Stride of its first convolution.
+        alpha: Initial scale of F's last normalisation, in units of the threshold.
+        alpha_short: The same of S.
+
+    Attributes:
+        after: Shape of its output.
+    """
+
+    def __init__(
+        self,
+        build: Builder,
+        before: Shape,
+        channels: int,
+        stride: int,
+        alpha: float = 1.0,
+        alpha_short: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.first, self.second, self.short = place.convs(HALF, HALF)
-        self.neuron_1, self.neuron_2 = make(place.shape), make(place.shape)
+        self.after = strided(before, channels, stride)
+        self.first = build.conv(before[0], channels, stride=stride)
+        self.second = build.conv(channels, channels, alpha=alpha)
+        self.short: nn.Module = nn.Identity()
+        if stride != 1 or channels != before[0]:
+            self.short = build.conv(before[0], channels, 1, stride=stride, alpha=alpha_short)
+
+
+class TdBlock(Block):
+    """The block "tdbn": spikes to spikes."""
+
+    def __init__(self, build: Builder, before: Shape, channels: int, stride: int) -> None:
+        super().__init__(build, before, channels, stride, alpha=0.5**0.5, alpha_short=0.5**0.5)
+        self.neuron_1, self.neuron_2 = build.neurons(self.after), build.neurons(self.after)
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Return spikes."""
@@ -109,14 +102,12 @@ class TdBlock(nn.Module):
         return spikes
 
 
-class MsBlock(nn.Module):
-    """The block "ms"."""
+class MsBlock(Block):
+    """The block "ms": currents to currents."""
 
-    def __init__(self, make: Make, place: Place) -> None:
-        super().__init__()
-        self.first, self.second, self.short = place.convs(0.0, 1.0)
-        self.neuron_1 = make((place.inputs, *place.size))
-        self.neuron_2 = make(place.shape)
+    def __init__(self, build: Builder, before: Shape, channels: int, stride: int) -> None:
+        super().__init__(build, before, channels, stride, alpha=0.0)
+        self.neuron_1, self.neuron_2 = build.neurons(before), build.neurons(self.after)
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Return currents."""
@@ -125,42 +116,40 @@ class MsBlock(nn.Module):
         return current_seq
 
 
-class SewBlock(nn.Module):
-    """The block "sew"."""
+class SewBlock(Block):
+    """The block "sew": spikes to spikes, or to counts of them if g adds them."""
 
-    def __init__(self, make: Make, place: Place, connect: str) -> None:
-        super().__init__()
-        self.first, self.second, self.short = place.convs(1.0, 1.0)
-        self.neuron_1, self.neuron_2 = make(place.shape), make(place.shape)
-        self.neuron_short = make(place.shape) if place.changes else nn.Identity()
+    def __init__(
+        self, build: Builder, before: Shape, channels: int, stride: int, connect: str
+    ) -> None:
+        super().__init__(build, before, channels, stride)
+        self.neuron_1, self.neuron_2 = build.neurons(self.after), build.neurons(self.after)
+        is_identity = isinstance(self.short, nn.Identity)
+        self.neuron_short = nn.Identity() if is_identity else build.neurons(self.after)
         self.connect = connect
 
     def forward(self, x_seq: Tensor) -> Tensor:
-        """Return spikes, or counts of them where they are added."""
+        """Return spikes, or counts."""
         branch: Tensor = self.neuron_2(self.second(self.neuron_1(self.first(x_seq))))
         return CONNECT[self.connect](branch, self.neuron_short(self.short(x_seq)))
 
 
-class ResNet(Network):
+class ResNet(FrameNetwork):
     """A ResNet of any design.
 
     Args:
         design: `RESNET18`, `RESNET19`, `RESNET20` or `RESNET34`.
-        neuron: Of every layer, one input and one output.
+        neuron: Neuron of every layer, with one input and one output.
         task: Images, or event frames.
-        backend: Of the neuron layers.
+        backend: Backend of the neuron layers.
         shortcut: "tdbn", "ms" or "sew".
         connect: g of "sew": "add", "and" or "iand".
         stem: "cifar", a 3x3 convolution; or "imagenet", 7x7 with stride 2, then max pooling by 2.
         width: Channels of the first stage, the others in proportion; None for the design's.
-        time_steps: How often an image is shown; 4 by default.
-
-    Shape:
-        images (N, C, H, W), or event frames (T, N, C, H, W) -> (N, classes), or (T, N, classes)
-        per step.
+        time_steps: T of an image; 4 by default.
 
     Raises:
-        ModelError: An option outside what is said here.
+        ModelError: An option out of its range.
     """
 
     def __init__(
@@ -176,58 +165,51 @@ class ResNet(Network):
         width: int | None = None,
         time_steps: int | None = None,
     ) -> None:
-        super().__init__()
-        check_neuron(neuron)
-        check_choice(design.name, "shortcut", shortcut, ("tdbn", "ms", "sew"))
-        check_choice(design.name, "connect", connect, tuple(CONNECT))
-        check_choice(design.name, "stem", stem, ("cifar", "imagenet"))
-        width = design.widths[0] if width is None else width
-        check_size(design.name, "width", width)
-        inputs, *size = checked_frames(design.name, task)
-        self.time_steps = checked_steps(design.name, task, time_steps)
-        self.per_step = task.per_step
-        make, threshold = maker(neuron, backend), threshold_of(neuron)
+        frame, steps = require_frames(design.name, neuron, task, time_steps)
+        super().__init__(steps, task.per_step)
+        kinds: dict[str, Callable[..., Block]] = {
+            "tdbn": TdBlock,
+            "ms": MsBlock,
+            "sew": partial(SewBlock, connect=connect),
+        }
+        require_one_of(design.name, "shortcut", shortcut, tuple(kinds))
+        require_one_of(design.name, "connect", connect, tuple(CONNECT))
+        require_one_of(design.name, "stem", stem, ("cifar", "imagenet"))
+        base = design.widths[0]
+        width = require_integer(design.name, "width", base if width is None else width)
+        build = Builder(neuron, backend)
         large = stem == "imagenet"
         kernel, stride = (7, 2) if large else (3, 1)
-        self.stem = ConvNorm(inputs, width, kernel, stride=stride, scale=threshold)
-        shape = Place(inputs, width, (size[0], size[1]), stride, threshold).shape
-        self.stem_neuron = nn.Identity() if shortcut == "ms" else make(shape)
+        self.stem = build.conv(frame[0], width, kernel, stride=stride)
+        shape = strided(frame, width, stride)
+        self.stem_neuron = nn.Identity() if shortcut == "ms" else build.neurons(shape)
         self.stem_pool = nn.MaxPool2d(3, 2, 1) if large else nn.Identity()
-        if large:
-            shape = Place(width, width, shape[1:], 2, threshold).shape
+        shape = strided(shape, width, 2 if large else 1)
         self.blocks = nn.ModuleList()
         for stage, (count, channels) in enumerate(zip(design.blocks, design.widths, strict=True)):
-            outputs = max(channels * width // design.widths[0], 1)
             for k in range(count):
                 stride = 2 if stage and not k else 1
-                place = Place(shape[0], outputs, shape[1:], stride, threshold)
-                match shortcut:
-                    case "tdbn":
-                        block: nn.Module = TdBlock(make, place)
-                    case "ms":
-                        block = MsBlock(make, place)
-                    case _:
-                        block = SewBlock(make, place, connect)
+                outputs = max(channels * width // base, 1)
+                block = kinds[shortcut](build, shape, outputs, stride)
                 self.blocks.append(block)
-                shape = place.shape
-        self.last_neuron = make(shape) if shortcut == "ms" else nn.Identity()
+                shape = block.after
+        self.last_neuron = build.neurons(shape) if shortcut == "ms" else nn.Identity()
         self.pool = nn.AdaptiveAvgPool2d(1)
         features = shape[0]
         self.hidden: nn.Linear | None = None
         if design.hidden:
-            hidden = max(design.hidden * width // design.widths[0], 1)
+            hidden = max(design.hidden * width // base, 1)
             self.hidden = nn.Linear(features, hidden)
-            self.hidden_neuron = make((hidden,))
+            self.hidden_neuron = build.neurons((hidden,))
             features = hidden
         self.readout = nn.Linear(features, task.classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of a batch."""
-        x_seq = self.stem_neuron(self.stem(shown(x, self.time_steps)))
-        x_seq = over_steps(self.stem_pool, x_seq)
+    def features(self, x_seq: Tensor) -> Tensor:
+        """Return the mean (T, N, F) over pixels, or the spikes of the hidden layer."""
+        x_seq = over_steps(self.stem_pool, self.stem_neuron(self.stem(x_seq)))
         for block in self.blocks:
             x_seq = block(x_seq)
         features = over_steps(self.pool, self.last_neuron(x_seq)).flatten(2)
         if self.hidden is not None:
             features = self.hidden_neuron(self.hidden(features))
-        return read(self.readout, features, self.per_step)
+        return features

@@ -1,16 +1,17 @@
 """Fully connected networks for sequences, feed-forward and recurrent.
 
-A layer k, with s_0 the input, charges its neurons with
+The neurons of layer k, with s_0 the input, receive the currents
 
     c_k[t] = norm(W_k s_{k-1}[t] + b_k)        feed-forward
     c_k[t] + U_k s_k[t-1]                      recurrent, feedback="layer"
     c_k[t] + U_k s_{k+1}[t-1]                  recurrent, feedback="down"
 
-and the readout is W s[t] + b itself ("linear"), or a leaky integrator of it ("li").
+and the readout is W s[t] + b itself ("linear"), or its leaky integral ("li").
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,20 +24,21 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.models.base import (
     Network,
     Task,
-    check_choice,
-    check_neuron,
-    check_number,
-    checked_sizes,
-    checked_steps,
     over_steps,
-    shown,
+    repeated,
+    require_one_port,
+    require_steps,
 )
 from lnm_codegen.train.models.recurrence import Stage, run_stages
+from lnm_codegen.validation import require_integers, require_number, require_one_of, wrong
 
-NORMS = ("none", "batch", "layer")
-READOUTS = ("li", "linear")
-OVER = ("mean", "last", "max")
-FEEDBACK = ("layer", "down")
+NORMS = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+OVER: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda values: values.mean(0),
+    "last": lambda values: values[-1],
+    "max": lambda values: values.amax(0),
+}
+"""Reductions of the readout over time."""
 
 
 class Dense(nn.Module):
@@ -54,12 +56,11 @@ class Dense(nn.Module):
     ) -> None:
         super().__init__()
         self.linear = _linear(inputs, outputs, gain)
-        norms = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
-        self.norm = norms[norm](outputs)
+        self.norm = NORMS[norm](outputs)
         self.neuron = NeuronLayer(neuron, channels=outputs, shape=(outputs,), backend=backend)
 
     def current(self, x_seq: Tensor) -> Tensor:
-        """Return what the neurons are given, but for feedback."""
+        """Return the currents of the neurons, without feedback."""
         return over_steps(lambda x: self.norm(self.linear(x)), x_seq)
 
     def forward(self, x_seq: Tensor) -> Tensor:
@@ -69,16 +70,16 @@ class Dense(nn.Module):
 
 
 class Readout(nn.Module):
-    """Spikes (T, N, F) -> logits (N, classes), or (T, N, classes).
+    """Readout of spikes (T, N, F): logits (N, classes), or (T, N, classes).
 
     Args:
         features: F.
-        task: Its classes, and whether each step has an answer.
+        task: Its classes, and whether there is an output at each step.
         kind: "li" or "linear".
-        over: What is taken over time: "mean", "last" or "max".
+        over: Reduction over time: "mean", "last" or "max".
         tau: Time constant of the leaky integrators, in steps.
         gain: As for `FeedForward`.
-        backend: Of the integrators.
+        backend: Backend of the integrators.
     """
 
     def __init__(
@@ -95,26 +96,17 @@ class Readout(nn.Module):
         super().__init__()
         self.over, self.per_step = over, task.per_step
         self.linear = _linear(features, task.classes, gain)
-        self.neuron = None
-        if kind == "li":
-            self.neuron = NeuronLayer(get("li", tau=tau), backend=backend)
+        self.neuron = NeuronLayer(get("li", tau=tau), backend=backend) if kind == "li" else None
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return the logits."""
         logits: Tensor
         if self.neuron is not None or self.per_step or self.over == "max":
-            values = self.linear(spikes)
-            values = values if self.neuron is None else self.neuron(values)
-            logits = values if self.per_step else _taken(values, self.over)
-        else:  # linear, so the mean over time may come first
-            logits = self.linear(_taken(spikes, self.over))
+            logits = self.linear(spikes)
+            logits = logits if self.neuron is None else self.neuron(logits)
+            return logits if self.per_step else OVER[self.over](logits)
+        logits = self.linear(OVER[self.over](spikes))  # linear, so the mean may come first
         return logits
-
-
-def _taken(values: Tensor, over: str) -> Tensor:
-    if over == "mean":
-        return values.mean(0)
-    return values[-1] if over == "last" else values.amax(0)
 
 
 def _linear(inputs: int, outputs: int, gain: float | None) -> nn.Linear:
@@ -129,23 +121,23 @@ class FeedForward(Network):
     """Dense layers, then a readout.
 
     Args:
-        neuron: Of every layer, one input and one output.
-        task: Sequences of any features, which are flattened; or images, shown `time_steps` times.
-        backend: Of the neuron layers.
+        neuron: Neuron of every layer, with one input and one output.
+        task: Sequences of any features, which are flattened; or images.
+        backend: Backend of the neuron layers.
         hidden: Neurons of each layer.
-        norm: Between weights and neurons: "none", "batch" (over T and N) or "layer".
+        norm: Normalisation before the neurons: "none", "batch" (over T and N) or "layer".
         readout: "li" (leaky integrators) or "linear".
-        over: What the readout takes over time if not per step: "mean", "last" or "max".
+        over: Reduction of the readout over time, if not per step: "mean", "last" or "max".
         readout_tau: Time constant of "li", in steps, > 1.
-        gain: Weights uniform with standard deviation gain/sqrt(inputs); None leaves PyTorch's
+        gain: Weights are uniform with standard deviation gain/sqrt(inputs); None keeps PyTorch's
             default, which is gain 0.577. Biases are PyTorch's.
-        time_steps: How often an image is shown; 4 by default.
+        time_steps: T of an image; 4 by default.
 
     Shape:
         (T, N, *features), or images (N, C, H, W) -> (N, classes), or (T, N, classes) per step.
 
     Raises:
-        ModelError: An option outside what is said here.
+        ModelError: An option out of its range.
     """
 
     name = "feedforward"
@@ -165,14 +157,13 @@ class FeedForward(Network):
         time_steps: int | None = None,
     ) -> None:
         super().__init__()
-        check_neuron(neuron)
-        hidden = checked_sizes(self.name, "hidden", hidden)
-        check_choice(self.name, "norm", norm, NORMS)
-        check_choice(self.name, "readout", readout, READOUTS)
-        check_choice(self.name, "over", over, OVER)
-        if gain is not None:
-            check_number(self.name, "gain", gain)
-        self.time_steps = checked_steps(self.name, task, time_steps)
+        require_one_port(neuron)
+        hidden = require_integers(self.name, "hidden", hidden)
+        require_one_of(self.name, "norm", norm, tuple(NORMS))
+        require_one_of(self.name, "readout", readout, ("li", "linear"))
+        require_one_of(self.name, "over", over, tuple(OVER))
+        require_number(self.name, "gain", gain, low=0, optional=True)
+        self.time_steps = require_steps(self.name, task, time_steps)
         inputs = torch.Size(task.features).numel()
         widths = zip((inputs, *hidden), hidden, strict=False)
         options: dict[str, Any] = {"gain": gain, "backend": backend}
@@ -185,7 +176,7 @@ class FeedForward(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of a batch."""
-        x_seq = shown(x.flatten(1) if self.time_steps else x.flatten(2), self.time_steps)
+        x_seq = repeated(x.flatten(1) if self.time_steps else x.flatten(2), self.time_steps)
         logits: Tensor = self.readout(self.hidden(x_seq))
         return logits
 
@@ -197,24 +188,23 @@ class FeedForward(Network):
 
 
 class Recurrent(FeedForward):
-    """`FeedForward` whose layers hear spikes of the step before.
+    """`FeedForward` whose layers also receive spikes of the previous step.
 
     Args:
-        neuron, task, options: As there.
-        feedback: "layer": each layer hears itself. "down": each hears the layer above it and the
-            last hears none; this needs two layers, and norm="none", since the currents of the
+        neuron: As for `FeedForward`, and so are `task` and `options`.
+        task: As there.
+        feedback: Source of these spikes. "layer": the layer itself. "down": the layer above, none
+            for the last layer; this needs two layers, and norm="none", because the currents of the
             layers above the first are then known only step by step.
         recurrent_gain: U is an orthogonal matrix times this.
-        carry_limit: Hold each gradient that is carried back from a step, of its states and
-            currents, to this many times the largest that comes to a spike of the layer from above;
-            None leaves them. Over some hundred steps they may overflow, and then clipping at the
-            end comes too late.
-
-    Shape:
-        As there.
+        carry_limit: Bound of each gradient that is carried back from a step, of its states and
+            currents, in units of the largest gradient of a spike of the last layer; None for no
+            bound. Over some hundred steps they may overflow, and clipping at the end is then too
+            late.
+        options: As there.
 
     Raises:
-        ModelError: An option outside what is said here.
+        ModelError: An option out of its range.
     """
 
     name = "recurrent"
@@ -230,29 +220,25 @@ class Recurrent(FeedForward):
         **options: Any,
     ) -> None:
         super().__init__(neuron, task, **options)
-        check_choice(self.name, "feedback", feedback, FEEDBACK)
-        check_number(self.name, "recurrent_gain", recurrent_gain)
-        if carry_limit is not None:
-            check_number(self.name, "carry_limit", carry_limit)
+        require_one_of(self.name, "feedback", feedback, ("layer", "down"))
+        require_number(self.name, "recurrent_gain", recurrent_gain, low=0)
+        require_number(self.name, "carry_limit", carry_limit, low=0, optional=True)
         self.carry_limit = carry_limit
         self.feedback = feedback
         widths = [layer.linear.out_features for layer in self._dense()]
-        pairs = list(zip(widths, widths, strict=True))
+        sources = widths
         if feedback == "down":
-            pairs = list(zip(widths[1:], widths, strict=False))
-            if not pairs:
-                raise ModelError(
-                    "recurrent",
-                    "feedback 'down' needs a layer above",
-                    remedy="Give two or more in hidden, or feedback='layer'.",
-                )
-            if options.get("norm", "none") != "none":
-                raise ModelError(
-                    "recurrent",
-                    f"norm {options['norm']!r} with feedback 'down'",
-                    remedy="Accepted there: 'none'. Use feedback='layer'.",
-                )
-        self.recurrent = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
+            sources, norm = widths[1:], options.get("norm", "none")
+            remedy = "Set feedback='layer'."
+            if not sources:
+                problem = "feedback is 'down' with one hidden layer"
+                raise ModelError(self.name, problem, "two or more in hidden", remedy)
+            if norm != "none":
+                raise wrong(self.name, "norm", norm, "'none' with feedback='down'", remedy)
+        self.recurrent = nn.ModuleList(
+            nn.Linear(source, width, bias=False)
+            for source, width in zip(sources, widths, strict=False)
+        )
         for back in self._backs():
             nn.init.orthogonal_(back.weight, recurrent_gain)
 

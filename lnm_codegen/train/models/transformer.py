@@ -1,7 +1,7 @@
-"""A small spike-driven transformer (Yao et al. 2023, arXiv 2307.01404), with any neuron in it.
+"""A small spike-driven transformer (Yao et al. 2023, arXiv 2307.01404), with any neuron.
 
 Tokens are the pixels (T, N, D, H, W) of the patches; a linear layer on tokens is a 1x1 convolution.
-N is a layer of neurons, U are currents, shortcuts add currents alone.
+N is a layer of neurons, U are currents, and shortcuts add only currents.
 
     patches     U = tdBN(conv(...)),  U = U + tdBN(conv(N(U)))
     attention   s = N(U);  q, k, v = N(tdBN(W s)) each
@@ -10,38 +10,24 @@ N is a layer of neurons, U are currents, shortcuts add currents alone.
     MLP         U = U + tdBN(W_2 N(tdBN(W_1 N(U))))
     readout     of the mean over tokens of N(U)
 
-The attention is that of the paper's released code; its text writes the same with other letters. It
-acts on each channel alone, so that heads would change nothing.
+The attention is that of the paper's released code; the paper uses other letters. It acts on each
+channel alone, so several heads would be equivalent to one.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.train.models.base import (
-    Network,
-    Task,
-    check_neuron,
-    check_size,
-    checked_frames,
-    checked_steps,
-    over_steps,
-    read,
-    shown,
-)
-from lnm_codegen.train.models.norm import ConvNorm, Make, maker, threshold_of
-
-Shape = tuple[int, int, int]
+from lnm_codegen.train.models.base import FrameNetwork, Shape, Task, over_steps, require_frames
+from lnm_codegen.train.models.norm import Builder
+from lnm_codegen.validation import require_integer, wrong
 
 
 class Patches(nn.Module):
     """Spiking patch splitting: four convolutions, pooling after the last `halvings` of them."""
 
-    def __init__(
-        self, make: Make, image: Shape, width: int, halvings: int, threshold: float
-    ) -> None:
+    def __init__(self, build: Builder, image: Shape, width: int, halvings: int) -> None:
         super().__init__()
         inputs, height, pixels = image
         self.weights, self.neurons = nn.ModuleList(), nn.ModuleList()
@@ -49,16 +35,16 @@ class Patches(nn.Module):
         for k, part in enumerate((8, 4, 2, 1)):
             outputs = max(width // part, 1)
             halves = k >= 4 - halvings
-            self.weights.append(ConvNorm(inputs, outputs, scale=threshold))
+            self.weights.append(build.conv(inputs, outputs))
             self.pools.append(nn.MaxPool2d(3, 2, 1) if halves else nn.Identity())
-            inside = (outputs, height, pixels)
+            before = (outputs, height, pixels)
             if halves:
                 height, pixels = -(-height // 2), -(-pixels // 2)
-            # The last one's currents are pooled before its neurons, the others' spikes after.
-            self.neurons.append(make((outputs, height, pixels) if k == 3 else inside))
+            # The currents of the last one are pooled before its neurons, the others' spikes after.
+            self.neurons.append(build.neurons((outputs, height, pixels) if k == 3 else before))
             inputs = outputs
         self.shape = (width, height, pixels)
-        self.position = ConvNorm(width, width, scale=threshold)
+        self.position = build.conv(width, width)
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Return currents (T, N, D, H, W)."""
@@ -72,36 +58,35 @@ class Patches(nn.Module):
 
 
 class Attention(nn.Module):
-    """Spike-driven self-attention, with its shortcut: currents to currents."""
+    """Spike-driven self-attention with its shortcut: currents to currents."""
 
-    def __init__(self, make: Make, shape: Shape, threshold: float) -> None:
+    def __init__(self, build: Builder, shape: Shape) -> None:
         super().__init__()
         width = shape[0]
-        self.neuron = make(shape)
-        self.q, self.k, self.v = (ConvNorm(width, width, 1, scale=threshold) for _ in range(3))
-        self.q_neuron, self.k_neuron, self.v_neuron = (make(shape) for _ in range(3))
-        self.mask_neuron = make((width, 1, 1))
-        self.out = ConvNorm(width, width, 1, scale=threshold)
+        self.neuron = build.neurons(shape)
+        self.q, self.k, self.v = (build.conv(width, width, 1) for _ in range(3))
+        self.q_neuron, self.k_neuron, self.v_neuron = (build.neurons(shape) for _ in range(3))
+        self.mask_neuron = build.neurons((width, 1, 1))
+        self.out = build.conv(width, width, 1)
 
     def forward(self, current_seq: Tensor) -> Tensor:
         """Return currents (T, N, D, H, W)."""
         spikes = self.neuron(current_seq)
         q = self.q_neuron(self.q(spikes))
-        agree = self.k_neuron(self.k(spikes)) * self.v_neuron(self.v(spikes))
-        mask = self.mask_neuron(agree.sum((3, 4), keepdim=True))
+        both = self.k_neuron(self.k(spikes)) * self.v_neuron(self.v(spikes))
+        mask = self.mask_neuron(both.sum((3, 4), keepdim=True))
         out: Tensor = self.out(q * mask)
         return current_seq + out
 
 
 class Mlp(nn.Module):
-    """Two layers of weights, with their shortcut: currents to currents."""
+    """Two layers of weights with their shortcut: currents to currents."""
 
-    def __init__(self, make: Make, shape: Shape, expansion: int, threshold: float) -> None:
+    def __init__(self, build: Builder, shape: Shape, expansion: int) -> None:
         super().__init__()
         width, inner = shape[0], shape[0] * expansion
-        self.neuron_1, self.neuron_2 = make(shape), make((inner, *shape[1:]))
-        self.first = ConvNorm(width, inner, 1, scale=threshold)
-        self.second = ConvNorm(inner, width, 1, scale=threshold)
+        self.neuron_1, self.neuron_2 = build.neurons(shape), build.neurons((inner, *shape[1:]))
+        self.first, self.second = build.conv(width, inner, 1), build.conv(inner, width, 1)
 
     def forward(self, current_seq: Tensor) -> Tensor:
         """Return currents (T, N, D, H, W)."""
@@ -109,25 +94,21 @@ class Mlp(nn.Module):
         return current_seq + out
 
 
-class Transformer(Network):
+class Transformer(FrameNetwork):
     """Patches, `depth` times attention and MLP, a linear readout.
 
     Args:
-        neuron: Of every layer, one input and one output.
+        neuron: Neuron of every layer, with one input and one output.
         task: Images, or event frames.
-        backend: Of the neuron layers.
+        backend: Backend of the neuron layers.
         width: D, channels of a token.
-        depth: Blocks.
+        depth: Number of blocks.
         expansion: Channels inside the MLP, in units of D.
-        halvings: How often the image is halved, 0 to 4; (H/2^h)*(W/2^h) tokens.
-        time_steps: How often an image is shown; 4 by default.
-
-    Shape:
-        images (N, C, H, W), or event frames (T, N, C, H, W) -> (N, classes), or (T, N, classes)
-        per step.
+        halvings: Number of poolings of the patches, 0 to 4; (H/2^h)*(W/2^h) tokens.
+        time_steps: T of an image; 4 by default.
 
     Raises:
-        ModelError: An option outside what is said here.
+        ModelError: An option out of its range.
     """
 
     def __init__(
@@ -142,30 +123,25 @@ class Transformer(Network):
         halvings: int = 2,
         time_steps: int | None = None,
     ) -> None:
-        super().__init__()
-        check_neuron(neuron)
+        image, steps = require_frames("transformer", neuron, task, time_steps)
+        super().__init__(steps, task.per_step)
         for word, value in (("width", width), ("depth", depth), ("expansion", expansion)):
-            check_size("transformer", word, value)
+            require_integer("transformer", word, value)
         if halvings not in range(5):
-            raise ModelError("transformer", f"halvings is {halvings!r}", "an integer from 0 to 4")
-        image = checked_frames("transformer", task)
-        self.time_steps = checked_steps("transformer", task, time_steps)
-        self.per_step = task.per_step
-        make, threshold = maker(neuron, backend), threshold_of(neuron)
-        self.patches = Patches(make, image, width, halvings, threshold)
+            raise wrong("transformer", "halvings", halvings, "an integer from 0 to 4")
+        build = Builder(neuron, backend)
+        self.patches = Patches(build, image, width, halvings)
         shape = self.patches.shape
         self.blocks = nn.ModuleList()
         for _ in range(depth):
-            self.blocks.append(Attention(make, shape, threshold))
-            self.blocks.append(Mlp(make, shape, expansion, threshold))
-        self.last_neuron = make(shape)
+            self.blocks.extend((Attention(build, shape), Mlp(build, shape, expansion)))
+        self.last_neuron = build.neurons(shape)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.readout = nn.Linear(width, task.classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of a batch."""
-        current_seq = self.patches(shown(x, self.time_steps))
+    def features(self, x_seq: Tensor) -> Tensor:
+        """Return the mean of spikes (T, N, D) over tokens."""
+        current_seq = self.patches(x_seq)
         for block in self.blocks:
             current_seq = block(current_seq)
-        features = over_steps(self.pool, self.last_neuron(current_seq)).flatten(2)
-        return read(self.readout, features, self.per_step)
+        return over_steps(self.pool, self.last_neuron(current_seq)).flatten(2)

@@ -12,19 +12,9 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.train.models.base import (
-    Network,
-    Task,
-    check_choice,
-    check_neuron,
-    check_size,
-    checked_frames,
-    checked_steps,
-    over_steps,
-    read,
-    shown,
-)
-from lnm_codegen.train.models.norm import ConvNorm, Make, maker, threshold_of
+from lnm_codegen.train.models.base import FrameNetwork, Shape, Task, over_steps, require_frames
+from lnm_codegen.train.models.norm import Builder
+from lnm_codegen.validation import require_integer, require_one_of
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 
@@ -45,12 +35,10 @@ VGGSNN = Design("vggsnn", (1, 2, 0, 4, 4, 0, 8, 8, 0, 8, 8, 0), "avg")
 class Unit(nn.Module):
     """Convolution, tdBN, neuron."""
 
-    def __init__(
-        self, make: Make, inputs: int, shape: tuple[int, int, int], threshold: float
-    ) -> None:
+    def __init__(self, build: Builder, inputs: int, shape: Shape) -> None:
         super().__init__()
-        self.weights = ConvNorm(inputs, shape[0], scale=threshold)
-        self.neuron = make(shape)
+        self.weights = build.conv(inputs, shape[0])
+        self.neuron = build.neurons(shape)
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Run the unit."""
@@ -58,24 +46,20 @@ class Unit(nn.Module):
         return spikes
 
 
-class Vgg(Network):
+class Vgg(FrameNetwork):
     """A VGG of any design.
 
     Args:
         design: `VGG11` or `VGGSNN`.
-        neuron: Of every layer, one input and one output.
+        neuron: Neuron of every layer, with one input and one output.
         task: Images, or event frames.
-        backend: Of the neuron layers.
+        backend: Backend of the neuron layers.
         width: Channels of the first convolution; the others are 2, 4 and 8 times as many.
         pool: "max" or "avg"; "max" in VGG-11, "avg" in VGGSNN by default.
-        time_steps: How often an image is shown; 4 by default.
-
-    Shape:
-        images (N, C, H, W), or event frames (T, N, C, H, W) -> (N, classes), or (T, N, classes)
-        per step.
+        time_steps: T of an image; 4 by default.
 
     Raises:
-        ModelError: An option outside what is said here; an image that is pooled away.
+        ModelError: An option out of its range, or an image too small for the poolings.
     """
 
     def __init__(
@@ -89,36 +73,28 @@ class Vgg(Network):
         pool: str | None = None,
         time_steps: int | None = None,
     ) -> None:
-        super().__init__()
-        check_neuron(neuron)
-        check_size(design.name, "width", width)
+        (inputs, height, width_px), steps = require_frames(design.name, neuron, task, time_steps)
+        super().__init__(steps, task.per_step)
+        require_integer(design.name, "width", width)
         pool = design.pool if pool is None else pool
-        check_choice(design.name, "pool", pool, tuple(POOLS))
-        inputs, height, width_px = checked_frames(design.name, task)
-        self.time_steps = checked_steps(design.name, task, time_steps)
-        self.per_step = task.per_step
-        halvings = design.plan.count(0)
-        if min(height, width_px) < 2**halvings:
-            raise ModelError(
-                design.name,
-                f"{halvings} poolings leave nothing of {height}x{width_px} pixels",
-                f"{2**halvings}x{2**halvings} or more",
-            )
-        make, threshold = maker(neuron, backend), threshold_of(neuron)
+        require_one_of(design.name, "pool", pool, tuple(POOLS))
+        least = 2 ** design.plan.count(0)
+        if min(height, width_px) < least:
+            problem = f"{design.plan.count(0)} poolings of an image of {height}x{width_px} pixels"
+            raise ModelError(design.name, problem, f"{least}x{least} or more")
+        build = Builder(neuron, backend)
         self.layers = nn.ModuleList()
         for times in design.plan:
             if times:
-                shape = (times * width, height, width_px)
-                self.layers.append(Unit(make, inputs, shape, threshold))
-                inputs = shape[0]
+                self.layers.append(Unit(build, inputs, (times * width, height, width_px)))
+                inputs = times * width
             else:
                 self.layers.append(POOLS[pool](2))
                 height, width_px = height // 2, width_px // 2
         self.readout = nn.Linear(inputs * height * width_px, task.classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of a batch."""
-        x_seq = shown(x, self.time_steps)
+    def features(self, x_seq: Tensor) -> Tensor:
+        """Return the last pooled spikes (T, N, F)."""
         for layer in self.layers:
             x_seq = layer(x_seq) if isinstance(layer, Unit) else over_steps(layer, x_seq)
-        return read(self.readout, x_seq.flatten(2), self.per_step)
+        return x_seq.flatten(2)

@@ -9,6 +9,7 @@ import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train.models import parameter_groups
 from lnm_codegen.train.models.conv import ConvNet
+from tests.refusals import refused
 
 IMAGE = (1, 8, 8)
 
@@ -39,8 +40,8 @@ def test_first_convolution_runs_once_and_means_the_same() -> None:
     assert torch.equal(expanded, copied)
 
 
-def test_event_frames_and_answers_at_each_step() -> None:
-    """The mean of the answers at each step is the answer; frames run as they are."""
+def test_event_frames_and_outputs_at_each_step() -> None:
+    """The mean of the outputs at each step is the output; frames run as they are."""
     once, each, frames = (
         ConvNet(lnm.get("lif"), 10, IMAGE, (3, 5), steps, "torch", per_step).eval()
         for steps, per_step in ((4, False), (4, True), (None, True))
@@ -55,8 +56,5 @@ def test_event_frames_and_answers_at_each_step() -> None:
 
 
 def test_too_many_blocks() -> None:
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError, "conv", "4 blocks each halve an image of 8x8", "at most 3 channels"):
         ConvNet(lnm.get("lif"), 10, IMAGE, (2, 2, 2, 2))
-    assert str(caught.value) == (
-        "train: 4 blocks halve an image of 8x8 pixels away. Accepted: at most 3 channels here."
-    )
