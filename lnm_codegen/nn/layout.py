@@ -1,9 +1,9 @@
-"""How the neurons of a call lie in memory: any dense layout is taken as it is.
+"""Memory layout of the neurons of a call: any dense layout is read in place.
 
-A kernel sees a step as `neurons` numbers side by side, in the order of memory, samples of `sample`
-neurons. Neuron m has row m / inner % channels of a parameter per channel, row m % sample of one per
-neuron. That holds for every dense layout whose outermost axis is the batch: contiguous (N, C, *),
-channels last, and others. Time may have any stride, 0 (one frame shown again and again) among them.
+A kernel sees a time step as `neurons` adjacent numbers, in samples of `sample` neurons. Neuron m
+has element m / inner % channels of a parameter per channel, element m % sample of one per neuron.
+This holds for every dense layout whose outermost axis is the batch: contiguous (N, C, *), channels
+last and others. Time may have any stride; stride 0 repeats one frame.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from lnm_codegen.ir.declarations import Param
 
 
 class Layout(NamedTuple):
-    """The sizes that kernels take, and what tensors of this layout look like.
+    """Sizes that kernels take, and the shape and strides of tensors.
 
     Attributes:
         time_steps, neurons, sample, channels, inner: See `lnm_codegen.backends.plan.SIZES`.
         shape: (T, N, *).
-        strides: Of one step.
-        order: Axes of a sample, outermost first, where they are not in order.
+        strides: Strides of one time step.
+        order: Axes of a sample, outermost first; None where they are in order.
     """
 
     time_steps: int
@@ -39,7 +39,7 @@ class Layout(NamedTuple):
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int]:
-        """What every call of a kernel begins with."""
+        """First arguments of every kernel."""
         return self[:5]
 
     def empty_sequence(self, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -52,7 +52,7 @@ class Layout(NamedTuple):
         return torch.empty_strided(self.shape[1:], self.strides, dtype=dtype, device=device)
 
     def sequence(self, x: Tensor) -> Tensor:
-        """Return a (T, N, *) whose steps have this layout: `x`, or a copy."""
+        """Return `x`, (T, N, *), or a copy whose steps have this layout."""
         if x.is_neg():
             x = x.resolve_neg()
         if _matches(self, x.shape[1:], x.stride()[1:]):
@@ -60,7 +60,7 @@ class Layout(NamedTuple):
         return self.empty_sequence(x.dtype, x.device).copy_(x)
 
     def step(self, value: Tensor) -> Tensor:
-        """Return an (N, *) of this layout: `value`, or a copy; one number stays one."""
+        """Return `value`, (N, *) or one number, or a copy that has this layout."""
         if value.is_neg():
             value = value.resolve_neg()
         if value.shape != self.shape[1:] or _matches(self, value.shape, value.stride()):
@@ -70,7 +70,7 @@ class Layout(NamedTuple):
     def in_memory_order(
         self, params: Sequence[Param], values: Sequence[Tensor]
     ) -> Sequence[Tensor]:
-        """Return the parameters, the rows of those per neuron in the order of memory."""
+        """Return parameters; those per neuron have their axes in the order of memory."""
         if self.order is None:
             return values
         return [
@@ -81,7 +81,7 @@ class Layout(NamedTuple):
     def from_memory_order(
         self, params: Sequence[Param], grads: Sequence[Tensor | None]
     ) -> Sequence[Tensor | None]:
-        """Return gradients of parameters in that order with their axes in place."""
+        """Undo `in_memory_order` for gradients of parameters."""
         order = self.order
         if order is None:
             return grads
@@ -95,14 +95,14 @@ class Layout(NamedTuple):
 
 
 def readable(params: Sequence[Param], x: Tensor) -> tuple[Tensor, Layout]:
-    """Return the first input, copied only where its steps have gaps, and its layout."""
-    rows = any(p.per != "layer" for p in params)
+    """Return the first input, copied where its steps have gaps, and its layout."""
+    indexed = any(p.per != "layer" for p in params)
     if x.is_neg():
         x = x.resolve_neg()
-    layout = layout_of(x, rows)
+    layout = layout_of(x, indexed)
     if layout is None:
         x = x.contiguous()
-        layout = layout_of(x, rows)
+        layout = layout_of(x, indexed)
         assert layout is not None
     return x, layout
 
@@ -110,13 +110,13 @@ def readable(params: Sequence[Param], x: Tensor) -> tuple[Tensor, Layout]:
 def arranged(
     params: Sequence[Param], tensors: Sequence[Tensor], inputs: int, states: int
 ) -> tuple[Layout, list[Tensor]]:
-    """Return the layout of a call and its tensors in it; what fits is not copied.
+    """Return the layout of a call, and its tensors in that layout, copied where necessary.
 
     Args:
         params: Declarations of the parameters.
         tensors: Inputs (T, N, *), initial states (N, *) or (1,), parameters.
-        inputs: How many of them are inputs.
-        states: How many are states.
+        inputs: Number of inputs.
+        states: Number of states.
     """
     x, layout = readable(params, tensors[0])
     own = inputs + states
@@ -130,16 +130,16 @@ def arranged(
 
 
 def is_rewritable(x: Tensor, read: Tensor, layout: Layout) -> bool:
-    """Say whether an output may overwrite the input: it was read in place, step after step."""
+    """Report whether an output may overwrite the input, which was read in place."""
     return read is x and (layout.time_steps < 2 or x.stride(0) == layout.neurons)
 
 
-def layout_of(x: Tensor, rows: bool) -> Layout | None:
+def layout_of(x: Tensor, indexed: bool) -> Layout | None:
     """Return the layout of (T, N, *), or None where a step must be copied first.
 
     Args:
-        x: The first input.
-        rows: Whether parameters differ between neurons, so that their rows must be found.
+        x: First input.
+        indexed: A parameter is per channel or per neuron.
     """
     shape = x.shape
     neurons = prod(shape[1:])
@@ -149,12 +149,12 @@ def layout_of(x: Tensor, rows: bool) -> Layout | None:
     else:
         strides = x.stride()[1:]
         axes = _dense_order(shape[1:], strides)
-        if axes is None or (rows and shape[1] > 1 and axes[0] != 0):
+        if axes is None or (indexed and shape[1] > 1 and axes[0] != 0):
             return None
         ranked = sorted(range(1, len(strides)), key=lambda k: -strides[k])
         if ranked != list(range(1, len(strides))):
             order = tuple(k - 1 for k in ranked)
-    if not rows:
+    if not indexed:
         return Layout(shape[0], neurons, 1, 1, max(neurons, 1), shape, strides, None)
     sample = prod(shape[2:])
     channels = shape[2] if len(shape) > 2 else 1
@@ -182,6 +182,6 @@ def _dense_order(shape: Sequence[int], strides: Sequence[int]) -> list[int] | No
 
 
 def _matches(layout: Layout, shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Say whether a step of these strides has the layout; the stride of one number is no matter."""
+    """Report whether a step has the layout; strides of axes of length 1 are ignored."""
     pairs = zip(shape, strides, layout.strides, strict=True)
     return strides == layout.strides or all(n == 1 or a == b for n, a, b in pairs)
