@@ -30,3 +30,17 @@ def refused(
     for part, text in (("problem", problem), ("accepted", accepted), ("remedy", remedy)):
         assert str(text) in getattr(error, part), f"{part} of {error}"
     assert "\n" not in str(error)
+
+
+def assert_line(line: str, *parts: str) -> None:
+    """Expect one line of the command line that begins with the first part and has the others.
+
+    The parts are place, problem with the value, accepted and remedy, in this order.
+    """
+    text = line.removesuffix("\n").removeprefix("error: ")
+    assert "\n" not in text
+    assert text.startswith(parts[0]), text
+    at = len(parts[0])
+    for part in parts[1:]:
+        assert part in text[at:], f"{part!r} in {text!r}"
+        at = text.index(part, at) + len(part)

@@ -48,7 +48,7 @@ def analyze_folder(folder: Path, options: Options) -> None:
         require_integer("analyze", "--samples", options.samples)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
     from lnm_codegen.insight import analyze_run
-    from lnm_codegen.insight.plain import as_dict
+    from lnm_codegen.insight.serialize import as_dict
     from lnm_codegen.train.runs.saved import load_run
 
     run = load_run(folder)
@@ -66,7 +66,7 @@ def analyze_folder(folder: Path, options: Options) -> None:
 
 def _compared(run: Run, found: RunAnalysis, options: Options) -> Comparison:
     from lnm_codegen.insight.analysis import samples_of
-    from lnm_codegen.insight.compare import compared
+    from lnm_codegen.insight.compare import compare_energy
     from lnm_codegen.insight.energy.report import energy
     from lnm_codegen.train.runs.saved import load_run
 
@@ -74,7 +74,7 @@ def _compared(run: Run, found: RunAnalysis, options: Options) -> Comparison:
     other = load_run(options.baseline)
     counts = energy(other.network, samples_of(other, options.samples))
     neurons = [r.network.neurons[0].neuron for r in (run, other)]
-    return compared(found.energy, neurons[0], counts, neurons[1], options.baseline)
+    return compare_energy(found.energy, neurons[0], counts, neurons[1], options.baseline)
 
 
 def _written(found: RunAnalysis, beside: Comparison | None, options: Options) -> list[Path]:

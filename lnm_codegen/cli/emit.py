@@ -110,9 +110,9 @@ def emit(
     go to DIR/verilog/<layer>/, with golden vectors of the run's test images.
     """
     if (out is None) == (package is None):
-        raise ModelError("emit", "--out and --package", "one of them")
+        raise ModelError("emit", "both or neither of --out and --package", "one of them")
     if (family is None) == (run is None):
-        raise ModelError("emit", "FAMILY and --run", "one of them")
+        raise ModelError("emit", "both or neither of FAMILY and --run", "one of them")
     circuit = {
         "--forms": forms, "--neurons": neurons, "--coefficients": coefficients,
         "--multiplier": multiplier, "--shift-add": shift_add, "--vectors": vectors,

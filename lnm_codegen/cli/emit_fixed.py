@@ -129,7 +129,5 @@ def _spec(text: str, rounding: str | None) -> Fixed | FixedSpec:
     if not text.endswith(".toml"):
         return parse_format(text, rounding or "half_up")
     if rounding is not None:
-        raise ModelError(
-            "emit", f"--rounding with {text}", remedy="Omit --rounding."
-        )
+        raise ModelError("emit", f"--rounding with {text}", remedy="Omit --rounding.")
     return load_spec(Path(text))

@@ -73,9 +73,10 @@ def quantize(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Search the smallest total width of all nodes that meets a target.
+    """Search the smallest word lengths that meet a target.
 
-    Integer bits follow from the range of each node. The range is proven if the states have an
+    The search minimises the total width of all nodes. Integer bits follow from the range of each
+    node. The range is proven if the states have an
     invariant interval for inputs in --x. Otherwise it is recorded on simulated steps, or on a
     run's test images. The search then removes fraction bits from each node while the target holds.
     The error is proven where ranges are proven, and confirmed by simulation. A mismatch is counted

@@ -88,11 +88,11 @@ def _require_same(run: Run, baseline: Run) -> None:
 
 def _note(device: Device, synth: bool) -> str | None:
     """Return why resources are not measured, or None."""
-    from lnm_codegen.deploy.comparison import missing_for
+    from lnm_codegen.hardware.tools import missing
 
     if not synth:
         return "resources and Fmax: not measured, because of --no-synth"
-    gone = missing_for(device)
+    gone = missing(*device.tools)
     return None if gone is None else f"resources and Fmax: not measured: {gone}"
 
 

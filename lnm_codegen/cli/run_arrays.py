@@ -72,7 +72,7 @@ def run_sources(folder: Path, text: str) -> dict[Path, Source]:
         ModelError: Not a run folder, not a format, or a parameter that does not fit its format.
         UnsupportedError: Parameters per neuron, or a neuron without a circuit.
     """
-    from lnm_codegen.deploy.array_files import sources_of
+    from lnm_codegen.deploy.arrays import sources_of
 
     run = read_run(folder)
     found = arrays_of_run(run, specs_of(run, text))

@@ -53,7 +53,7 @@ def synth(
         name: measure(circuit, circuit.forms[name], chip, seeds) for name in _forms(circuit, form)
     }
     section = {f"{name}.{word}": m.as_dict() for name, m in found.items()}
-    report = update_report(circuit, "synthesis", section, ("yosys", *chip.place[:1]))
+    report = update_report(circuit, "synthesis", section, chip.tools)
     if json:
         print_json({"folder": str(folder), **report})
     else:

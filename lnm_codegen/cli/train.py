@@ -1,244 +1,234 @@
-"""`lnm train`: train a spiking network, from a TOML file, from options, or both."""
+"""`lnm train`: training of a spiking network from a TOML file, from options, or from both.
+
+Each field of `TrainConfig` with a placeholder has an option of its own; the function below
+declares only the others.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lnm_codegen.cli.options import DegreeOption, SetOption, family_arguments, surrogate_table
-from lnm_codegen.cli.train_options import (
-    BackendOption,
-    BatchOption,
-    ChannelsOption,
-    ClampOption,
-    ClipOption,
-    ConfigOption,
-    DataDirOption,
-    DataOption,
-    DataSetOption,
-    DecayOption,
-    EpochsOption,
-    FamilyOption,
-    ForceOption,
-    FormOption,
-    LimitOption,
-    NetworkOption,
-    NetworkSetOption,
-    NeuronRateOption,
-    OutOption,
-    PenaltyOption,
-    PerOption,
-    RateOption,
-    ResumeOption,
-    SeedOption,
-    StepsOption,
-    ThreadsOption,
-    TrainSetOption,
+from lnm_codegen.cli.options import (
+    DegreeOption,
+    SetOption,
+    family_arguments,
+    parse_integers,
+    surrogate_table,
 )
 from lnm_codegen.errors import ModelError
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.train.runs.config import OPTIONS, TrainConfig
+from lnm_codegen.train.runs.config_file import FIELD_TYPES, TABLES, config_of, pass_clamp, read_toml
+from lnm_codegen.validation import require_known
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lnm_codegen.train.runs.config import TrainConfig
+TABLE_OPTIONS = {
+    "arguments": ("degree", "form", "per", "settings"),
+    "network_arguments": ("network_settings", "channels", "time_steps"),
+    "data_arguments": ("data_settings",),
+}
+"""Field that collects the other keys of a table -> the parameters of `train` that fill it."""
+DEPENDENT = {
+    "family": ("arguments",),
+    "network": ("network_arguments",),
+    "data": ("data_arguments", "data_dir"),
+}
+"""Field -> the fields that return to their defaults when an option changes it."""
 
 
+def _with_fields(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return the verb with an option for each field of `TrainConfig` that has a placeholder."""
+    found = signature(verb, eval_str=True)
+    own = {n: p for n, p in found.parameters.items() if p.kind is not Parameter.VAR_KEYWORD}
+    parameters = [own.pop("config")]
+    for name, option in OPTIONS.items():
+        parameters += [own.pop(one) for one in TABLE_OPTIONS.get(name, ())]
+        if option.metavar:
+            default = getattr(TrainConfig, name)
+            default = f"{default:g}" if isinstance(default, float) else default
+            declared = typer.Option(
+                f"--{name.replace('_', '-')}",
+                metavar=option.metavar,
+                help=option.help + ("" if default is None else f"  [default: {default}]"),
+            )
+            kind = str if name == "v_min" else FIELD_TYPES[name][0]  # v_min is a number, or none
+            hint = Annotated[kind | None, declared]  # type: ignore[valid-type]
+            parameters.append(
+                Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+            )
+    whole = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in (*parameters, *own.values())]
+    verb.__signature__ = found.replace(parameters=whole)  # type: ignore[attr-defined]
+    return verb
+
+
+@_with_fields
 def train(
-    config: ConfigOption = None,
-    family: FamilyOption = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A TOML file; the options below override it."),
+    ] = None,
     degree: DegreeOption = None,
-    form: FormOption = None,
-    per: PerOption = None,
+    form: Annotated[str | None, typer.Option(help="A, B or C, where the family takes one.")] = None,
+    per: Annotated[
+        str | None, typer.Option(help="Parameter granularity: layer, channel or neuron.")
+    ] = None,
     settings: SetOption = None,
-    v_min: ClampOption = None,
-    network: NetworkOption = None,
-    network_settings: NetworkSetOption = None,
-    channels: ChannelsOption = None,
-    time_steps: StepsOption = None,
-    data: DataOption = None,
-    data_dir: DataDirOption = None,
-    data_settings: DataSetOption = None,
-    limit: LimitOption = None,
-    train_settings: TrainSetOption = None,
-    epochs: EpochsOption = None,
-    batch: BatchOption = None,
-    lr: RateOption = None,
-    lr_neuron: NeuronRateOption = None,
-    weight_decay: DecayOption = None,
-    clip: ClipOption = None,
-    penalty: PenaltyOption = None,
-    seed: SeedOption = None,
-    backend: BackendOption = None,
-    threads: ThreadsOption = None,
-    out: OutOption = None,
-    force: ForceOption = False,
-    resume: ResumeOption = False,
+    network_settings: Annotated[
+        list[str] | None,
+        typer.Option("--net", metavar="KEY=VALUE", help="An option of the network; repeat it."),
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(metavar="C,...", help="Output channels of each block of conv.")
+    ] = None,
+    time_steps: Annotated[
+        int | None,
+        typer.Option("--time-steps", "-T", metavar="T", help="Time steps per image.  [default: 4]"),
+    ] = None,
+    data_settings: Annotated[
+        list[str] | None,
+        typer.Option("--data-set", metavar="KEY=VALUE", help="An option of the set; repeat it."),
+    ] = None,
+    train_settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--train",
+            metavar="KEY=VALUE",
+            help="Any other field of [train], such as loss=tet or ema=0.99; repeat it.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run folder.  [default: runs/<family>-<data>-seed<seed>]"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the run in a folder that is not empty.")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Resume the run in the folder after its last whole epoch."),
+    ] = False,
+    **config_fields: Any,
 ) -> None:
     """Train a spiking network.
 
-    Writes config.json, metrics.csv, model.safetensors, a checkpoint, the history of what the
-    neurons learned, and figure.png into the run folder. The same options on the same machine give
+    Writes config.json, metrics.csv, model.safetensors, a checkpoint, the history of the neurons'
+    parameters, and figure.png into the run folder. The same options on the same machine give
     the same numbers. Under torchrun every process takes its share of each batch.
     """
     from rich.console import Console
 
     console = Console(soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
     console.print("train: loading PyTorch and the data", highlight=False)
-    neuron = {"form": form, "per": per, "degree": degree}
-    net = family_arguments(network_settings, option="--net")
-    if channels is not None:
-        net["channels"] = _channels(channels)
-    net |= {} if time_steps is None else {"time_steps": time_steps}
-    fields = {
-        "family": family, "network": network, "data": data, "data_dir": data_dir, "limit": limit,
-        "epochs": epochs, "batch": batch, "lr": lr, "lr_neuron": lr_neuron,
-        "weight_decay": weight_decay, "clip": clip, "penalty": penalty, "seed": seed,
-        "backend": backend, "threads": threads,
-    }  # fmt: skip
-    given = {k: v for k, v in fields.items() if v is not None}
-    given |= _further(family_arguments(train_settings, option="--train"), given)
-    arguments = {k: v for k, v in neuron.items() if v is not None} | _neuron(settings)
-    tables = {
-        "arguments": arguments, "network_arguments": net,
-        "data_arguments": family_arguments(data_settings, option="--data-set"),
-    }  # fmt: skip
     if resume and force:
         raise ModelError(
-            "--resume --force", "one goes on with a run, the other replaces it", remedy="Give one."
+            "--resume --force", "one resumes a run, the other replaces it", remedy="Give one."
         )
-    if resume and not (config or given or any(tables.values()) or v_min):
-        _resume(out, console)
-        return
-    held = _held(out) if resume and config is None else None
-    whole = _merged(config, held, given, tables, v_min)
+    given = {k: v for k, v in config_fields.items() if v is not None}
+    neuron = {"form": form, "per": per, "degree": degree}
+    tables = {
+        "arguments": {k: v for k, v in neuron.items() if v is not None} | _neuron(settings),
+        "network_arguments": family_arguments(network_settings, option="--net"),
+        "data_arguments": family_arguments(data_settings, option="--data-set"),
+    }
+    if channels is not None:
+        tables["network_arguments"]["channels"] = parse_integers(
+            "train", "channels", channels, "integers with commas, such as 16,32"
+        )
+    if time_steps is not None:
+        tables["network_arguments"]["time_steps"] = time_steps
+    further = family_arguments(train_settings, option="--train")
+    for key in further:
+        require_known("--train", "field", key, TABLES["train"])
+    given |= _taken("--train", further, TABLES["train"], given)
+    given |= _taken("--data-set", tables["data_arguments"], TABLES["data"], given)
+    base = read_toml(config) if config else _base(out, resume, bool(given or any(tables.values())))
+    whole = _merged(base, given, tables)
     stem = Path(whole.family.replace(":", "-")).stem
-    folder = out or Path("runs") / f"{stem}-{whole.data}-seed{whole.seed}"
-    _run(whole, folder, force, resume, console)
+    _run(
+        whole, out or Path("runs") / f"{stem}-{whole.data}-seed{whole.seed}", force, resume, console
+    )
 
 
-def _further(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what --train gives: fields of [train] that no option of their own has given."""
-    from lnm_codegen.train.runs.config_file import TRAIN_KEYS
-
-    for key in settings:
-        if key not in TRAIN_KEYS:
-            raise ModelError(
-                f"--train {key}", "no such field", TRAIN_KEYS, did_you_mean(key, TRAIN_KEYS)
-            )
-        if key in given:
-            raise ModelError(
-                f"--train {key}", "given by an option of its own too", remedy="Give it once."
-            )
-    return settings
+def _neuron(settings: list[str] | None) -> dict[str, Any]:
+    """Return the arguments of --set, a surrogate as a table that a file can hold."""
+    surrogates = [s for s in settings or [] if s.startswith("surrogate=")][:1]
+    found = family_arguments([s for s in settings or [] if s not in surrogates])
+    for text in surrogates:
+        value = text.partition("=")[2]
+        found["surrogate"] = None if value.lower() == "none" else surrogate_table(value)
+    return found
 
 
-def _fields(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Take out of --data-set, and return, what is a field of the config, such as validation."""
-    from lnm_codegen.train.runs.config_file import TABLES
-
-    known = TABLES["data"]
+def _taken(
+    option: str, settings: dict[str, Any], known: Mapping[str, str], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Remove from `settings`, and return, the fields of the config among them."""
     for key in settings:
         if known.get(key) in given:
             raise ModelError(
-                f"--data-set {key}", "given by an option of its own too", remedy="Give it once."
+                f"{option} {key}", "an option of its own gives it too", remedy="Give it once."
             )
     return {known[key]: settings.pop(key) for key in set(settings) & set(known)}
 
 
-def _held(out: Path | None) -> TrainConfig | None:
-    """Return the config of the run in `out`, if there is one: options go over it."""
+def _base(out: Path | None, resume: bool, changed: bool) -> TrainConfig:
+    """Return the config that the options change: of the run to resume, or the default."""
     from lnm_codegen.train.runs.folder import RunFolder
 
-    return None if out is None else RunFolder(out).resumable(None)
+    found = RunFolder(out).resumable(None) if resume and out is not None else None
+    if resume and found is None and not changed:
+        problem = "no run named" if out is None else f"{out} holds no run"
+        raise ModelError("--resume", problem, remedy="Name the folder of a run with --out.")
+    return found or TrainConfig()
 
 
 def _merged(
-    file: Path | None,
-    held: TrainConfig | None,
-    given: Mapping[str, Any],
-    tables: Mapping[str, dict[str, Any]],
-    v_min: str | None,
+    base: TrainConfig, given: dict[str, Any], tables: Mapping[str, dict[str, Any]]
 ) -> TrainConfig:
-    """Return the config of a file, or that of a run, with what the options say put over it."""
-    from lnm_codegen.train.runs.config import TrainConfig, takes_clamp
-    from lnm_codegen.train.runs.config_file import config_of, read_toml
-
-    base = (held or TrainConfig()) if file is None else read_toml(file)
-    kept = base.as_json()
+    """Return the config `base` with the given fields and the given keys of its tables."""
+    flat, default = base.as_json(), TrainConfig().as_json()
     if given.get("family", base.family) != base.family and base.arguments:
-        left = ", ".join(base.arguments)
-        typer.echo(f"note: {left} of {base.family} left out, as --family names another.", err=True)
-        kept["arguments"] = {}
-    if given.get("network", base.network) != base.network:
-        kept["network_arguments"] = {}
-    if given.get("data", base.data) != base.data:
-        kept |= {"data_arguments": {}, "data_dir": None}
-    given = {**given, **_fields(tables["data_arguments"], given)}
-    flat = {**kept, **given}
+        ignored = ", ".join(base.arguments)
+        typer.echo(f"note: {ignored} of {base.family} ignored: --family names another.", err=True)
+    for name, dependent in DEPENDENT.items():
+        if given.get(name, flat[name]) != flat[name]:
+            flat |= {field: default[field] for field in dependent}
+    v_min = given.pop("v_min", None)
+    flat |= given
     for name, table in tables.items():
         flat[name] = {**flat[name], **table}
     if v_min is not None:
         flat["v_min"] = _clamp(v_min)
         if "v_min" in tables["arguments"]:
             raise ModelError(f"--v-min {v_min}", "--set gives v_min too", remedy="Give it once.")
-        if not takes_clamp(flat["family"]) and flat["v_min"] is not None:
-            flat["arguments"]["v_min"] = flat["v_min"]  # a family that takes none says so
-    return config_of(flat, "")
+        pass_clamp(flat)
+    return config_of(flat)
 
 
-def _neuron(settings: list[str] | None) -> dict[str, Any]:
-    """Return what --set gives, a surrogate as a table that a file can hold."""
-    surrogates = [s for s in settings or [] if s.startswith("surrogate=")]
-    found = family_arguments([s for s in settings or [] if s not in surrogates[:1]])
-    for text in surrogates[:1]:
-        value = text.partition("=")[2]
-        found["surrogate"] = None if value.lower() == "none" else surrogate_table(value)
-    return found
-
-
-def _resume(out: Path | None, console: Console) -> None:
-    """Go on with the run in `out`, with the config that it began with."""
-    if out is None:
-        raise ModelError("--resume", "no run named", remedy="Name its folder with --out.")
-    held = _held(out)
-    if held is None:
-        raise ModelError(
-            "--resume", f"{out} holds no run", remedy="Name the folder of one with --out."
-        )
-    _run(held, out, False, True, console)
+def _clamp(text: str) -> float | None:
+    try:
+        return None if text == "none" else float(text)
+    except ValueError:
+        raise ModelError(f"--v-min {text!r}", "not a number", "a number, or none") from None
 
 
 def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: Console) -> None:
-    """Train, and say what the neurons learned."""
+    """Train, and print what the neurons learned."""
     from lnm_codegen.train.runs.runner import run
     from lnm_codegen.train.stability.curve import learned_text
 
     try:
         result = run(config, folder, force=force, resume=resume, console=console)
     except KeyboardInterrupt:
-        typer.echo(f"stopped. Go on with: lnm train --resume --out {folder}", err=True)
+        typer.echo(f"stopped. Resume with: lnm train --resume --out {folder}", err=True)
         raise typer.Exit(130) from None
-    for k, layer in enumerate(result.network.neurons):
-        console.print(f"layer {k + 1}: {learned_text(layer)}", highlight=False)
+    for k, layer in enumerate(result.network.neurons, 1):
+        console.print(f"layer {k}: {learned_text(layer)}", highlight=False)
     console.print(f"written to {folder}", highlight=False)
-
-
-def _clamp(text: str) -> float | None:
-    if text == "none":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ModelError(f"--v-min {text!r}", "not a number", "a number, or none") from None
-
-
-def _channels(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise ModelError(f"--channels {text!r}", "not a list of numbers", "such as 16,32") from None

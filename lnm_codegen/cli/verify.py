@@ -44,7 +44,7 @@ def verify(
     from lnm_codegen.hardware.verify.steps import TOOLS, run_steps, selected_steps
 
     if only is not None and quick:
-        raise ModelError("verify", "give one of --only and --quick")
+        raise ModelError("verify", "both --only and --quick", "one of them")
     words = selected_steps(only, quick)
     circuit = read_circuit(folder, "verify")
     require_writable(circuit, "verification")

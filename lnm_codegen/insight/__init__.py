@@ -1,8 +1,7 @@
-"""What a trained network has learned: the dynamics of its neuron layers, and what they cost.
+"""Insight into trained networks: dynamics of the neuron layers, figures, energy.
 
-analyze_run(run)       everything, as data
-classify(portrait)     the class of behaviour of one charge map
-write_report(...)      one HTML page; `grid_figure` draws the charge of every layer
+analyze_run(run)      the analysis of a run, as data
+classify(portrait)    the class of behaviour of one charge map
 """
 
 from lnm_codegen.insight.analysis import LayerAnalysis as LayerAnalysis

@@ -1,4 +1,4 @@
-"""`analyze_run`: everything that `lnm analyze RUN` says, as data."""
+"""Analysis of a training run, as data: the content of `lnm analyze RUN`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,26 @@ from torch import Tensor
 from lnm_codegen.compiler.model import equations
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.insight.classes import CLASSES
-from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, response
+from lnm_codegen.insight.dynamics import (
+    PLACES,
+    Response,
+    RowDynamics,
+    dynamics,
+    probe,
+    response,
+)
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
-from lnm_codegen.insight.history import moved, read_history
-from lnm_codegen.insight.rows import probe
-from lnm_codegen.insight.watch import Seen, watch
+from lnm_codegen.insight.history import layer_history, read_history
+from lnm_codegen.insight.record import Activity, record
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
 from lnm_codegen.train.runs.saved import Run
 from lnm_codegen.train.stability.certificate import Certificate, certificate
 from lnm_codegen.train.stability.curve import charge_curve, learned_text
+from lnm_codegen.validation import require_integer
 
 ROWS = 128
-"""Rows of a layer that are looked at one by one."""
+"""Largest number of rows of a layer that are analysed one by one."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +41,24 @@ class LayerAnalysis:
     """One neuron layer.
 
     Attributes:
-        name: Its path in the network.
-        layer: Itself.
+        name: Path in the network.
+        layer: The layer.
         rows: Its parameters, row by row.
-        chosen: The rows that were looked at one by one, evenly spread where there are many.
-        seen: What it met on the test samples; None where it has no state.
-        z: Potentials of the curve, from the least visited to the threshold and a little beyond.
-        curve: Charged potential at z without input, (P, chosen); empty where it has no state.
-        dynamics: Of each chosen row, or why they cannot be told.
-        certificate: For inputs up to the largest one met, or why there is none.
-        response: f-I curves of the chosen rows; None where there are none.
-        history: Parameter -> (epochs + 1, rows, elements); None where the run kept none.
+        selected: Rows that are analysed one by one, evenly spread.
+        activity: Activity on the test samples; None for a layer without state.
+        z: Potentials of the curve, from the least visited to beyond the threshold.
+        curve: Charged potential at z without input, (P, selected); empty without state.
+        dynamics: Dynamics of each selected row, or the reason for their absence.
+        certificate: Certificate for inputs up to the largest observed, or the reason.
+        response: f-I curves of the selected rows, or None.
+        history: Parameter -> (epochs + 1, rows, elements), or None without a recorded history.
     """
 
     name: str
     layer: NeuronLayer = field(repr=False)
     rows: ParameterSets = field(repr=False)
-    chosen: list[int]
-    seen: Seen | None
+    selected: list[int]
+    activity: Activity | None
     z: Tensor = field(repr=False)
     curve: Tensor = field(repr=False)
     dynamics: tuple[RowDynamics, ...] | str
@@ -61,7 +68,7 @@ class LayerAnalysis:
 
     @property
     def classes(self) -> dict[str, int]:
-        """Class -> how many of the chosen rows are of it, the most frequent first."""
+        """Class -> number of selected rows, the most frequent first."""
         if isinstance(self.dynamics, str):
             return {}
         found = Counter(row.label for row in self.dynamics)
@@ -70,7 +77,7 @@ class LayerAnalysis:
 
     @property
     def learned(self) -> str:
-        """What it learned, in a line."""
+        """Learned parameters, in a line."""
         return learned_text(self.layer)
 
 
@@ -79,15 +86,15 @@ class RunAnalysis:
     """A trained network.
 
     Attributes:
-        folder: Of the run.
-        network: Name of its network and neuron.
-        equations: Of its neuron.
-        config: The run's, as plain data.
-        split: "test", or "held-out" where the run kept training samples back to choose by.
-        samples: How many of that split were run.
-        accuracy: On them.
-        layers: First to last.
-        energy: Of an inference, on the same samples.
+        folder: Run folder.
+        network: Names of the network, its neuron and its data.
+        equations: Equations of the neuron.
+        config: Configuration of the run, as plain data.
+        split: "test", or "held-out" if the run holds out validation samples.
+        samples: Number of samples of that split.
+        accuracy: Accuracy on them.
+        layers: Neuron layers, first to last.
+        energy: Energy of an inference, on the same samples.
     """
 
     folder: Path
@@ -102,25 +109,25 @@ class RunAnalysis:
 
     @property
     def diversity(self) -> str:
-        """How many classes there are across layers, in a line."""
-        told = [layer for layer in self.layers if layer.classes]
-        if not told:
-            return "Classes of behaviour: none can be told of this neuron."
+        """Classes of behaviour over all layers, in a line."""
+        classified = [layer for layer in self.layers if layer.classes]
+        if not classified:
+            return "Classes of behaviour: none apply to this neuron."
         total: Counter[str] = Counter()
-        for layer in told:
+        for layer in classified:
             total.update(layer.classes)
         rows, other = sum(total.values()), total.pop("other", 0)
         rest = f"; {other} of no class" if other else ""
         parts = ", ".join(f"{label} {total[label]}" for label in CLASSES if total[label])
-        layers = f"{len(told)} layer" + ("s" if len(told) > 1 else "")
+        layers = f"{len(classified)} layer" + ("s" if len(classified) > 1 else "")
         if len(total) < 2:
             only = next(iter(total), "none")
-            return f"One class of behaviour in {layers} ({rows} rows{rest}), not two: {only}."
-        heads = list(dict.fromkeys(next(iter(layer.classes)) for layer in told))
+            return f"One class of behaviour in {layers} ({rows} rows{rest}): {only}."
+        heads = list(dict.fromkeys(next(iter(layer.classes)) for layer in classified))
         across = (
-            f"the layers' most frequent ones are {len(heads)}: {', '.join(heads)}"
+            f"the most frequent class differs between layers: {', '.join(heads)}"
             if len(heads) > 1
-            else f"the most frequent one is {heads[0]} in every layer"
+            else f"the most frequent class is {heads[0]} in every layer"
         )
         return (
             f"{len(total)} classes of behaviour in {layers} ({parts} of {rows} rows{rest});"
@@ -132,27 +139,27 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
     """Analyse a run.
 
     Args:
-        run: Of `load_run`.
-        limit: Use only so many samples of the run's test split.
-        rows: Look at no more than so many rows of a layer one by one.
+        run: Result of `load_run`.
+        limit: Largest number of test samples, or None for all.
+        rows: Largest number of rows of a layer that are analysed one by one.
 
     Raises:
-        ModelError: No neuron layer, no test samples, a limit below 1.
+        ModelError: No neuron layer, no test samples, or a limit below 1.
     """
-    for word, value in (("limit", limit), ("rows", rows)):
-        if value is not None and value < 1:
-            raise ModelError("analyze", f"{word} is {value!r}", "an integer >= 1")
+    if limit is not None:
+        require_integer("analyze", "limit", limit)
+    require_integer("analyze", "rows", rows)
     layers = run.network.neurons
     if not layers:
         raise ModelError("analyze", f"{run.folder} has no neuron layer")
     paths = {id(module): name for name, module in run.network.named_modules()}
     run.network.eval()
-    watched = watch(run.network, layers, samples_of(run, limit))
+    recorded = record(run.network, layers, samples_of(run, limit))
     counts = energy(run.network, samples_of(run, limit))
-    kept = read_history(run.folder)
+    history = read_history(run.folder)
     found = [
-        _layer(paths[id(layer)], layer, seen, moved(kept, k, layer), rows)
-        for k, (layer, seen) in enumerate(zip(layers, watched.layers, strict=True))
+        _layer(paths[id(layer)], layer, activity, layer_history(history, k, layer), rows)
+        for k, (layer, activity) in enumerate(zip(layers, recorded.layers, strict=True))
     ]
     config = run.config.as_json()
     return RunAnalysis(
@@ -161,15 +168,15 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
         equations=tuple(equations(layers[0].neuron)),
         config=config,
         split="held-out" if run.config.validation else "test",
-        samples=watched.samples,
-        accuracy=watched.accuracy,
+        samples=recorded.samples,
+        accuracy=recorded.accuracy,
         layers=tuple(found),
         energy=counts,
     )
 
 
 def samples_of(run: Run, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of the test split; the last one is cut at the limit."""
+    """Yield batches of the test split, up to the limit."""
     left = limit
     axis = 1 if run.data.kind == "sequence" else 0
     for x, labels in run.data.batches(run.data.test, batch_size(run.data)):
@@ -183,39 +190,40 @@ def samples_of(run: Run, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
 def _layer(
     name: str,
     layer: NeuronLayer,
-    seen: Seen | None,
+    activity: Activity | None,
     history: dict[str, Tensor] | None,
     most: int,
 ) -> LayerAnalysis:
     rows = parameter_sets(layer)
-    chosen = rows.spread(most)
+    selected = rows.spread(most)
     absent = f"{layer.neuron.name} did not run, or has no state."
-    told: tuple[RowDynamics, ...] | str = absent
-    promised: Certificate | str = absent
-    z, curve, answer = torch.empty(0), torch.empty(0, len(chosen)), None
-    if seen is not None:
-        told = dynamics(layer, rows, chosen, seen)
-        z = _places(layer, seen)
+    found: tuple[RowDynamics, ...] | str = absent
+    proven: Certificate | str = absent
+    z, curve, rates = torch.empty(0), torch.empty(0, len(selected)), None
+    if activity is not None:
+        found = dynamics(layer, rows, selected, activity)
+        z = _potentials(layer, activity)
         with torch.no_grad():
-            curve = charge_curve(probe(layer.neuron, rows, chosen), z)
+            curve = charge_curve(probe(layer.neuron, rows, selected), z)
         try:
-            largest = max(abs(end) for end in seen.input)
-            promised = certificate(probe(layer.neuron, rows, chosen), largest)
+            largest = max(abs(end) for end in activity.input)
+            proven = certificate(probe(layer.neuron, rows, selected), largest)
         except LnmError as error:
-            promised = str(error)
+            proven = str(error)
         if len(layer.neuron.inputs) == 1 and layer.neuron.spikes:
-            answer = response(layer, rows, chosen, seen.input)
+            rates = response(layer, rows, selected, activity.input)
     return LayerAnalysis(
-        name=name, layer=layer, rows=rows, chosen=chosen, seen=seen, z=z, curve=curve,
-        dynamics=told, certificate=promised, response=answer, history=history,
+        name=name, layer=layer, rows=rows, selected=selected, activity=activity, z=z,
+        curve=curve, dynamics=found, certificate=proven, response=rates, history=history,
     )  # fmt: skip
 
 
-def _places(layer: NeuronLayer, seen: Seen) -> Tensor:
-    """Return where the curve is drawn: what was visited and [0, threshold], with a margin."""
+def _potentials(layer: NeuronLayer, activity: Activity) -> Tensor:
+    """Return potentials of the curve: the visited ones and [0, threshold], with a margin."""
     threshold: Tensor | None = getattr(layer, "v_threshold", None)
     top = 1.0 if threshold is None else float(threshold.max())
-    low, high = min(0.0, float(seen.visited[:, 0].min())), max(top, float(seen.visited[:, 1].max()))
-    low, high = max(low, -1e6), min(high, 1e6)
+    visited = activity.visited
+    low = max(min(0.0, float(visited[:, 0].min())), -1e6)
+    high = min(max(top, float(visited[:, 1].max())), 1e6)
     margin = 0.05 * (high - low)
     return torch.linspace(low - margin, high + margin, PLACES, dtype=torch.float64)

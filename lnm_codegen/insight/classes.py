@@ -1,23 +1,22 @@
-"""The class of behaviour of a charge map f, v[t] = f(v[t-1]) without input and below threshold.
+"""Classes of behaviour of a charge map f: v[t] = f(v[t-1]) without input, below the threshold V.
 
-The classes, in the order in which they are tried; what is above wins:
+The first class that applies wins, in this order:
 
-    integrator      |f' - 1| <= 0.1 everywhere: it adds up what it is given, and forgets nothing
-    bistable        two stable points below threshold: it holds one of two potentials
-    quadratic-like  an unstable point between rest and V, and below it a stable one: beyond the
-                    former it drives itself up, as a quadratic integrate-and-fire neuron does
+    integrator      |f' - 1| <= 0.1 everywhere: the neuron sums its input and forgets nothing
+    bistable        two stable fixed points below V: it holds one of two potentials
+    quadratic-like  an unstable fixed point between rest and V, and a stable one below it: beyond
+                    the unstable point it charges itself, as a quadratic integrate-and-fire neuron
     self-exciting   f(z) > z for all 0 < z < V: without input it charges until it fires
-    oscillating     f' < -0.05 at the point nearest to rest; where there is none, on average:
-                    the potential changes its side at every step
-    leaky           one stable point below threshold, -0.05 <= f' < 1; or none, where f is flatter
-                    than the diagonal all along: it forgets
-    other           none of these
+    oscillating     f' < -0.05 at the fixed point nearest to rest, or on average if there is none:
+                    the potential changes sides at every step
+    leaky           one stable fixed point below V with -0.05 <= f' < 1, or none and
+                    -0.05 <= f' < 1 everywhere: it forgets
+    other           no other class applies
 
-"Below threshold" is the interval of the portrait, from the lowest potential that is to count to V.
-A slope within 0.05 of 0 counts as leaky: the potential is forgotten at once. A point of slope 0 at
-the lower end is where a clamp holds the potential. It is no work of the polynomial, and counts only
-as the stable point of a quadratic-like map; slopes are taken where it does not act. An upper clamp
-cuts f like any other bend.
+"Below V" is the interval of the portrait. A slope within 0.05 of 0 counts as leaky: the potential
+is forgotten at once. A fixed point of slope 0 at the lower end comes from a clamp. It counts only
+as the stable point of a quadratic-like map, and slopes exclude the clamped part. An upper clamp
+bends f like any other part of it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 INTEGRATOR, FLAT = 0.1, 0.05
-"""|f' - 1| of an integrator; |f'| that counts as 0."""
+"""Bounds on |f' - 1| of an integrator, and on a |f'| that counts as 0."""
 CLASSES = (
     "leaky", "integrator", "quadratic-like", "bistable", "self-exciting", "oscillating", "other",
 )  # fmt: skip
@@ -37,8 +36,8 @@ class Point:
     """A fixed point z = f(z).
 
     Attributes:
-        v: Where.
-        slope: f' there.
+        v: Potential z.
+        slope: f'(z).
         kind: "stable", "unstable" or "neutral".
     """
 
@@ -49,13 +48,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Portrait:
-    """What `classify` looks at.
+    """A charge map, sampled.
 
     Attributes:
-        z: Potentials from the lowest that counts to the threshold, growing, two or more.
-        h: f of each.
-        points: Fixed points; those outside [z[0], z[-1]) are passed over.
-        rest: The potential that a neuron starts from.
+        z: Increasing potentials up to the threshold, two or more.
+        h: f(z) of each.
+        points: Fixed points. Those outside [z[0], z[-1]) are ignored.
+        rest: Initial potential of a neuron.
     """
 
     z: Sequence[float]
@@ -65,7 +64,7 @@ class Portrait:
 
     @property
     def slopes(self) -> tuple[float, ...]:
-        """Slopes of the chords of f between neighbouring z, but for those that a clamp cuts."""
+        """Slopes of the chords of f between neighbouring z, outside the lower clamp."""
         low = self.z[0]
         ends = list(zip(self.z, self.z[1:], self.h, self.h[1:], strict=False))
         free = [(z0, z1, h0, h1) for z0, z1, h0, h1 in ends if low not in (h0, h1)] or ends
@@ -73,13 +72,13 @@ class Portrait:
 
     @property
     def inside(self) -> tuple[Point, ...]:
-        """The fixed points below threshold, in order."""
+        """Fixed points below the threshold, in order."""
         low, high = self.z[0], self.z[-1]
         return tuple(sorted((p for p in self.points if low <= p.v < high), key=lambda p: p.v))
 
 
 def classify(portrait: Portrait) -> str:
-    """Return the class of a charge map, one of `CLASSES`; see the module for what they mean."""
+    """Return the class of a charge map, one of `CLASSES`."""
     slopes, points = portrait.slopes, portrait.inside
     if all(abs(slope - 1) <= INTEGRATOR for slope in slopes):
         return "integrator"
@@ -104,7 +103,7 @@ def classify(portrait: Portrait) -> str:
 
 
 def _excites_itself(portrait: Portrait) -> bool:
-    """Say whether f(z) > z for all 0 < z < V."""
+    """Report whether f(z) > z for all 0 < z < V."""
     if any(0 < p.v for p in portrait.inside):
         return False
     above = [h > z for z, h in zip(portrait.z, portrait.h, strict=True) if 0 < z < portrait.z[-1]]

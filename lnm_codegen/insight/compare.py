@@ -1,4 +1,4 @@
-"""What a trained network takes beside the same network with another neuron, LIF say."""
+"""Energy overhead of a trained network over the same network with another neuron."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Comparison:
     """Overheads in percent, under each convention.
 
     Attributes:
-        baseline: The folder of the other run.
+        baseline: Folder of the other run.
         rates: Mean spikes per neuron and step, of the run and of the baseline.
         network: Convention -> overhead of this network.
-        resnet19: Convention -> overhead of these neurons in ResNet-19, T = 4, at those rates.
+        resnet19: Convention -> overhead of these neurons in ResNet-19 at these rates, T = 4.
     """
 
     baseline: Path
@@ -31,7 +31,7 @@ class Comparison:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The fp32 figures as text."""
+        """Figures of fp32 as text."""
         here, large = self.network[FP32.name], self.resnet19[FP32.name]
         return (
             f"Over {self.baseline}: {_text(here)}; mean rate {self.rates[0]:.4f} against"
@@ -49,17 +49,17 @@ class Comparison:
         }
 
 
-def compared(
+def compare_energy(
     report: EnergyReport,
     neuron: Neuron,
     baseline: EnergyReport,
     other: Neuron,
     folder: Path,
 ) -> Comparison:
-    """Compare two networks that differ in their neuron.
+    """Compare two networks that differ in their neuron alone.
 
     Raises:
-        ModelError: They differ in more.
+        ModelError: The networks differ otherwise.
     """
     for a, b in zip(report.synapses, baseline.synapses, strict=False):
         if (a.name, a.dense, a.weights) != (b.name, b.dense, b.weights):

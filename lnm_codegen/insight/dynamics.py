@@ -1,9 +1,10 @@
-"""What a row of a layer has learned: fixed points, slopes, class, and its answer to current."""
+"""Dynamics of a row of a layer: fixed points, slopes, class, and f-I curve."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,27 +13,27 @@ from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.fixed_points import fixed_points
 from lnm_codegen.errors import LnmError
 from lnm_codegen.insight.classes import Point, Portrait, classify
-from lnm_codegen.insight.rows import probe
-from lnm_codegen.insight.watch import Seen
+from lnm_codegen.insight.record import Activity
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets
 from lnm_codegen.train.stability.curve import charge_curve
 
 STEPS, CURRENTS, PLACES = 256, 129, 201
-"""Steps of an f-I curve, currents of it, places of a curve."""
+"""Steps and currents of an f-I curve; potentials of a charge curve."""
 
 
 @dataclass(frozen=True)
 class RowDynamics:
-    """What one row does without input.
+    """Dynamics of one row without input.
 
     Attributes:
-        row: Its number.
+        row: Number of the row.
         place: "layer", "channel 3", "neuron (1, 2)".
-        interval: Potentials that count: the least one visited, or rest if that is lower, to the
-            threshold, or where there is none of that name the greatest one visited.
-        points: Fixed points of the charge, in [-2**20, 2**20]: exact, as floats.
-        slopes: The least and the greatest slope over the interval, where no clamp acts.
+        interval: Potentials from the lower of rest and the least visited one to the threshold.
+            Without a parameter `v_threshold` it ends at the greatest visited one.
+        points: Fixed points of the charge in [-2**20, 2**20], exact up to rounding to float.
+        slopes: Least and greatest slope over the interval, outside clamps.
         label: One of `classes.CLASSES`.
     """
 
@@ -45,28 +46,28 @@ class RowDynamics:
 
 
 def dynamics(
-    layer: NeuronLayer, rows: ParameterSets, chosen: Sequence[int], seen: Seen
+    layer: NeuronLayer, rows: ParameterSets, selected: Sequence[int], activity: Activity
 ) -> tuple[RowDynamics, ...] | str:
-    """Return the dynamics of the chosen rows, or why they cannot be told.
+    """Return the dynamics of the selected rows, or the reason why there are none.
 
     Args:
         layer: The layer.
-        rows: Its rows.
-        chosen: Numbers of those to look at.
-        seen: What it met, for the interval.
+        rows: Its parameters.
+        selected: Numbers of the rows.
+        activity: Activity of the layer, for the interval.
     """
     neuron = layer.neuron.with_per({p.name: "layer" for p in layer.neuron.params})
     start = potential_of(layer.neuron).decl.init  # type: ignore[union-attr]
     rest = float(start) if isinstance(start, int | float) else 0.0
     found = []
-    for row in chosen:
+    for row in selected:
         values = rows.of(row)
         try:
             at = fixed_points(neuron, values=values)
         except LnmError as error:
             return str(error)
         points = tuple(Point(float(p.v.low), float(p.slope.low), p.kind) for p in at.points)
-        interval = _interval(rest, values.get("v_threshold"), seen.visited[row])
+        interval = _interval(rest, values.get("v_threshold"), activity.visited[row])
         z = torch.linspace(*interval, PLACES, dtype=torch.float64)
         h = charge_curve(probe(layer.neuron, rows, [row]), z)[:, 0]
         portrait = Portrait(z.tolist(), h.tolist(), points, rest)
@@ -85,10 +86,10 @@ def _interval(rest: float, threshold: object, visited: Tensor) -> tuple[float, f
 
 @dataclass(frozen=True)
 class Response:
-    """f-I curves: the rate that a constant current drives a neuron at rest to.
+    """f-I curves: firing rates under a constant input, from rest.
 
     Attributes:
-        currents: (P,).
+        currents: Inputs, (P,).
         rates: Spikes per step over `STEPS` steps, (P, R).
     """
 
@@ -97,14 +98,34 @@ class Response:
 
 
 def response(
-    layer: NeuronLayer, rows: ParameterSets, chosen: Sequence[int], currents: tuple[float, float]
+    layer: NeuronLayer, rows: ParameterSets, selected: Sequence[int], currents: tuple[float, float]
 ) -> Response:
-    """Return the f-I curves of the chosen rows, over an interval of currents."""
+    """Return the f-I curves of the selected rows, over an interval of inputs."""
     low, high = currents
     x = torch.linspace(low, high if high > low else low + 1.0, CURRENTS)
-    made = probe(layer.neuron, rows, chosen, backend="torch")  # quicker than a compiler
-    x_seq = x[None, :, None].expand(STEPS, len(x), len(chosen))
+    made = probe(layer.neuron, rows, selected, backend="torch")  # faster than to compile
+    x_seq = x[None, :, None].expand(STEPS, len(x), len(selected))
     with torch.no_grad():
         out = made(x_seq)
     spikes: Tensor = out[0] if isinstance(out, tuple) else out
     return Response(x, (spikes != 0).float().mean(0))
+
+
+def probe(
+    neuron: Neuron, rows: ParameterSets, selected: Sequence[int], **arguments: Any
+) -> NeuronLayer:
+    """Return a layer with one channel for each selected row.
+
+    Args:
+        neuron: Neuron of the layer that the rows belong to.
+        rows: Parameters of that layer.
+        selected: Numbers of the rows.
+        arguments: Further arguments of `NeuronLayer`.
+    """
+    apart = neuron.with_per({p.name: "channel" for p in neuron.params})
+    made = NeuronLayer(apart, channels=len(selected), **arguments)
+    index = torch.tensor(list(selected))
+    with torch.no_grad():
+        for decl in apart.params:
+            getattr(made, decl.name).copy_(rows.values[decl.name][index])
+    return made.eval()

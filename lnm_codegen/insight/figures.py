@@ -1,8 +1,8 @@
 """Figures of an analysis, drawn by matplotlib without a display.
 
-The charge of a layer against the diagonal: where a curve meets the diagonal the potential stays;
-above it a neuron charges itself, below it leaks. What was visited on test samples is shaded, and
-LIF with h = 0.5*v stands beside.
+A panel shows the charge of a layer and the diagonal. On the diagonal the potential stays; above it
+a neuron charges itself, below it leaks. The visited interval is shaded; LIF with h = 0.5*v is
+dashed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _COLORS = {
     "bistable": "#e63946", "self-exciting": "#f4a261", "oscillating": "#6a994e", "other": "#777777",
 }  # fmt: skip
 _DRAWN = 64
-"""Curves of rows in one figure."""
+"""Largest number of curves in one panel."""
 
 
 def grid_figure(found: RunAnalysis, columns: int = 4) -> Figure:
-    """Return the charge of every layer, a panel each: a figure of what the layers learned."""
+    """Return the charge of every layer, a panel for each."""
     count = len(found.layers)
     across = min(columns, count)
     down = math.ceil(count / across)
@@ -52,7 +52,7 @@ def grid_figure(found: RunAnalysis, columns: int = 4) -> Figure:
 
 
 def layer_figure(layer: LayerAnalysis) -> Figure:
-    """Return the panels of one layer: charge, f-I, potentials, rates, what moved in training."""
+    """Return the panels of one layer: charge, f-I curve, potentials, rates, history."""
     learned = [(n, v) for n, v in (layer.history or {}).items() if len(v) > 1]
     across, down = (2, 2) if not learned else (3, 2)
     figure = Figure(figsize=(3.7 * across, 3.1 * down), layout="constrained")
@@ -80,10 +80,10 @@ def png(figure: Figure, dpi: int = 100) -> bytes:
 
 def draw_charge(axis: Axes, layer: LayerAnalysis) -> None:
     """Draw the charge of some rows, coloured by class, with their fixed points."""
-    if layer.seen is None or not layer.curve.shape[1]:
-        _say(axis, "no state, so there is no curve")
+    if layer.activity is None or not layer.curve.shape[1]:
+        _write(axis, "no state, no curve")
         return
-    z, visited = layer.z, layer.seen.visited
+    z, visited = layer.z, layer.activity.visited
     low, high = float(visited[:, 0].min()), float(visited[:, 1].max())
     axis.axvspan(low, high, color=_COOL, linewidth=0, label="visited")
     axis.plot(z, z, color=_QUIET, linewidth=1, label="diagonal")
@@ -128,7 +128,7 @@ def _spread(count: int) -> list[int]:
 def _draw_response(axis: Axes, layer: LayerAnalysis) -> None:
     axis.set_title("rate under a constant input", fontsize=9)
     if layer.response is None:
-        _say(axis, "no f-I curve: no spikes, or several inputs")
+        _write(axis, "no f-I curve: no spikes, or several inputs")
         return
     rates = layer.response.rates[:, _spread(layer.response.rates.shape[1])]
     one = rates.shape[1] == 1
@@ -142,9 +142,9 @@ def _draw_response(axis: Axes, layer: LayerAnalysis) -> None:
 
 def _draw_potential(axis: Axes, layer: LayerAnalysis) -> None:
     axis.set_title("charged potential h, on test samples", fontsize=9)
-    edges, counts = ([], []) if layer.seen is None else layer.seen.charged.trimmed()
+    edges, counts = ([], []) if layer.activity is None else layer.activity.charged.trimmed()
     if not counts:
-        _say(axis, "nothing was recorded")
+        _write(axis, "not recorded")
         return
     axis.stairs(counts, edges, fill=True, color=_INK)
     axis.set_yscale("log")
@@ -155,10 +155,10 @@ def _draw_potential(axis: Axes, layer: LayerAnalysis) -> None:
 
 def _draw_rates(axis: Axes, layer: LayerAnalysis) -> None:
     axis.set_title("firing rate of each neuron", fontsize=9)
-    if layer.seen is None:
-        _say(axis, "nothing was recorded")
+    if layer.activity is None:
+        _write(axis, "not recorded")
         return
-    rates = layer.seen.fired.flatten()
+    rates = layer.activity.fired.flatten()
     axis.hist(rates.numpy(), bins=40, range=(0, max(float(rates.max()), 1e-3)), color=_INK)
     axis.axvline(float(rates.mean()), color=_LIF, linewidth=1, label=f"mean {rates.mean():.3f}")
     axis.set_xlabel("spikes per step", fontsize=8)
@@ -182,7 +182,7 @@ def _draw_history(axis: Axes, name: str, values: torch.Tensor) -> None:
     axis.tick_params(labelsize=7)
 
 
-def _say(axis: Axes, text: str) -> None:
+def _write(axis: Axes, text: str) -> None:
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=7)
     axis.set_xticks([])
     axis.set_yticks([])

@@ -1,4 +1,4 @@
-"""A histogram of a stream of numbers whose range is not known before."""
+"""Histogram of a stream of numbers with an unknown range."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _FIRST, _LAST = 2.0**-4, 2.0**20
 
 
 class Histogram:
-    """Counts in `BINS` equal bins over [-width, width), which doubles when a number lies outside.
+    """Counts in `BINS` equal bins over [-width, width), which doubles if a number lies outside.
 
-    Doubling adds neighbouring bins in pairs, so that what was counted is kept exactly.
+    Doubling adds neighbouring bins in pairs, so counts stay exact.
 
     Attributes:
-        counts: (BINS,) int64.
+        counts: Count of each bin, (BINS,) int64.
         width: Half of the interval.
-        lost: Numbers that are not finite, or beyond 2**20.
+        lost: Numbers that are not finite or beyond 2**20.
     """
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class Histogram:
 
     @property
     def edges(self) -> list[float]:
-        """The BINS + 1 ends of the bins."""
+        """Edges of the bins, BINS + 1 of them."""
         return [-self.width + 2 * self.width * k / BINS for k in range(BINS + 1)]
 
     def trimmed(self) -> tuple[list[float], list[int]]:
-        """Return the edges and counts from the first bin that holds something to the last."""
+        """Return the edges and counts from the first to the last bin that is not empty."""
         held = self.counts.nonzero().flatten().tolist()
         if not held:
             return [], []

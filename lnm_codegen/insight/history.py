@@ -1,4 +1,4 @@
-"""How what the neurons learn moved in training, from history.safetensors."""
+"""History of the learned parameters during training, from history.safetensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, reason
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.runs.checkpoint import HISTORY
 
@@ -17,7 +17,7 @@ ABSENT = f"not known: the run has no {HISTORY}"
 
 
 def read_history(folder: Path) -> dict[str, Tensor] | None:
-    """Return `<layer>.<parameter>` -> (epochs + 1, *shape); None where the run kept none.
+    """Return `<layer>.<parameter>` -> (epochs + 1, *shape), or None without a history file.
 
     Raises:
         ModelError: The file is damaged.
@@ -28,18 +28,15 @@ def read_history(folder: Path) -> dict[str, Tensor] | None:
     try:
         return load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as error:
-        said = " ".join(str(error).split()).rstrip(".")
-        raise ModelError(
-            f"run: {path}",
-            f"not a whole safetensors file: {said}",
-            remedy="Delete it to go on without.",
-        ) from None
+        problem = f"not a complete safetensors file: {reason(error)}"
+        remedy = "Delete it to continue without a history."
+        raise ModelError(f"run: {path}", problem, remedy=remedy) from None
 
 
-def moved(
+def layer_history(
     history: dict[str, Tensor] | None, k: int, layer: NeuronLayer
 ) -> dict[str, Tensor] | None:
-    """Return parameter -> (epochs + 1, rows, elements) of layer k; None where it is not known."""
+    """Return parameter -> (epochs + 1, rows, elements) of layer k, or None without a history."""
     if history is None:
         return None
     found = {}
@@ -52,6 +49,6 @@ def moved(
 
 
 def summary(values: Tensor) -> dict[str, list[list[float]]]:
-    """Return mean and deviation over the rows, for each epoch and element."""
+    """Return mean and standard deviation over the rows, for each epoch and element."""
     spread = values.std(1) if values.shape[1] > 1 else torch.zeros_like(values[:, 0])
     return {"mean": values.mean(1).tolist(), "std": spread.tolist()}

@@ -1,4 +1,4 @@
-"""The tables of an analysis, as headers and rows of text: for the terminal and for the page."""
+"""Tables of an analysis as text, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lnm_codegen.insight.energy.report import EnergyReport
 
 @dataclass(frozen=True)
 class Table:
-    """A table; every column but the first holds numbers."""
+    """Header and rows of text. Every column but the first holds numbers."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -22,19 +22,19 @@ def layers_table(found: RunAnalysis) -> Table:
     """Return a row for each neuron layer."""
     rows = []
     for layer in found.layers:
-        seen = layer.seen
+        activity = layer.activity
         classes = ", ".join(f"{name} {n}" for name, n in layer.classes.items())
         counted = str(len(layer.rows))
-        if len(layer.chosen) < len(layer.rows):
-            counted = f"{len(layer.chosen)} of {counted}"
+        if len(layer.selected) < len(layer.rows):
+            counted = f"{len(layer.selected)} of {counted}"
         numbers = ("-", "-", "-", "-")
-        if seen is not None:
-            low, high = float(seen.visited[:, 0].min()), float(seen.visited[:, 1].max())
+        if activity is not None:
+            low, high = float(activity.visited[:, 0].min()), float(activity.visited[:, 1].max())
             numbers = (
-                f"{float(seen.fired.mean()):.4f}",
-                f"{100 * float((seen.fired == 0).double().mean()):.1f} %",
+                f"{float(activity.fired.mean()):.4f}",
+                f"{100 * float((activity.fired == 0).double().mean()):.1f} %",
                 f"[{low:.3g}, {high:.3g}]",
-                f"[{seen.input[0]:.3g}, {seen.input[1]:.3g}]",
+                f"[{activity.input[0]:.3g}, {activity.input[1]:.3g}]",
             )
         rows.append((layer.name, counted, classes or "-", *numbers, certificate_line(layer)))
     header = ("layer", "rows", "classes", "rate", "silent", "v visited", "x met", "certificate")
@@ -42,14 +42,14 @@ def layers_table(found: RunAnalysis) -> Table:
 
 
 def certificate_line(layer: LayerAnalysis) -> str:
-    """Return what is promised of a layer, in a few words."""
-    told = layer.certificate
-    if isinstance(told, str):
-        return told
-    if told.holds:
-        kept = ", ".join(f"{n} in [{a:.4g}, {b:.4g}]" for n, (a, b) in told.states.items())
-        return f"{kept} for |x| <= {told.x_max:.3g}"
-    return f"{told.certified} of {told.rows} rows for |x| <= {told.x_max:.3g}; {told.reason}"
+    """Return the certificate of a layer, in a few words."""
+    found = layer.certificate
+    if isinstance(found, str):
+        return found
+    if found.holds:
+        kept = ", ".join(f"{n} in [{a:.4g}, {b:.4g}]" for n, (a, b) in found.states.items())
+        return f"{kept} for |x| <= {found.x_max:.3g}"
+    return f"{found.certified} of {found.rows} rows for |x| <= {found.x_max:.3g}; {found.reason}"
 
 
 def points_table(layer: LayerAnalysis, most: int = 16) -> Table:
@@ -65,7 +65,7 @@ def points_table(layer: LayerAnalysis, most: int = 16) -> Table:
 
 
 def energy_table(report: EnergyReport) -> Table:
-    """Return the counts and prices of an inference: a row for each layer, then the total."""
+    """Return counts and energies of an inference: a row for each layer, then the total."""
     rows = []
     for layer in report.layers:
         prices = tuple(f"{report.cost(layer, by).total:,.0f}" for by in (FP32, INT8, LEMAIRE))
@@ -93,15 +93,16 @@ def energy_table(report: EnergyReport) -> Table:
 
 
 def energy_note(report: EnergyReport) -> str:
-    """Return what the table counts, in a sentence or two."""
+    """Return a note on the counts of the table."""
     share = report.updates(FP32).total / max(report.total(FP32).total, 1e-300)
     free = dict(unpriced for n in report.neurons for unpriced in n.operations.unpriced)
     text = (
         f"Per inference, mean over {report.samples} samples, T = {report.steps:g}. AC are"
-        f" measured, fan-out {report.fan_out}; the encoder counts {report.encoder}. Neuron updates"
-        f" are {100 * share:.1f} % of the fp32 energy. 45 nm prices: fp32 add 0.9, mul 3.7 pJ; int8"
-        " 0.03, 0.2; lemaire adds memory and addressing. Conventions, not measurements of a chip."
+        f" measured, with fan-out {report.fan_out}; the encoder counts {report.encoder}. Neuron"
+        f" updates take {100 * share:.1f} % of the fp32 energy. Energies at 45 nm: fp32 add 0.9,"
+        " mul 3.7 pJ; int8 0.03, 0.2 pJ; lemaire adds memory and addressing. These are conventions,"
+        " not measurements of a chip."
     )
     if not free:
         return text
-    return f"{text} Not priced: {', '.join(f'{n} {word}' for word, n in sorted(free.items()))}."
+    return f"{text} Not counted: {', '.join(f'{n} {word}' for word, n in sorted(free.items()))}."

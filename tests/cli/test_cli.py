@@ -442,7 +442,7 @@ def test_check_finds_a_difference_and_lists_what_is_missing(monkeypatch):
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert [line.split() for line in lines if line.startswith("agrees")] == [["agrees", "NO", "NO"]]
-    assert "Not learned, so without a gradient: tau, v_threshold." in lines
+    assert "Not learnable, so without a gradient: tau, v_threshold." in lines
     assert (
         "c did not run: no C++ compiler found (no-such-compiler). Install g++, or use"
         " backend='torch'." in lines

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.insight import analyze_run
-from lnm_codegen.insight.dynamics import STEPS, dynamics, response
+from lnm_codegen.insight.dynamics import STEPS, dynamics, probe, response
 from lnm_codegen.insight.figures import grid_figure, layer_figure
 from lnm_codegen.insight.histogram import BINS, Histogram
 from lnm_codegen.insight.page import page
-from lnm_codegen.insight.plain import as_dict
-from lnm_codegen.insight.rows import by_row, probe
-from lnm_codegen.insight.watch import Seen, watch
+from lnm_codegen.insight.record import Activity, by_row, record
+from lnm_codegen.insight.serialize import as_dict
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.train import TrainConfig, load, load_run, run
@@ -66,7 +65,7 @@ def test_a_histogram_of_a_stream_is_that_of_the_whole(parts: list[list[float]]) 
     assert int(found.counts.sum()) == len(values)
 
 
-def seen_of(layer: NeuronLayer, x: Tensor) -> Seen:
+def seen_of(layer: NeuronLayer, x: Tensor) -> Activity:
     class One(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -76,7 +75,7 @@ def seen_of(layer: NeuronLayer, x: Tensor) -> Seen:
             out: Tensor = self.layer(x)
             return out.flatten(2).mean(0)
 
-    (seen,) = watch(One(), (layer,), [(x, torch.zeros(x.shape[1], dtype=torch.long))]).layers
+    (seen,) = record(One(), (layer,), [(x, torch.zeros(x.shape[1], dtype=torch.long))]).layers
     assert seen is not None
     return seen
 
@@ -159,7 +158,7 @@ def test_dynamics_of_rows_are_their_own() -> None:
     with torch.no_grad():
         layer.theta.copy_(torch.tensor([[0, 0.5, 0.8, 0], [0, 0.5, 0, 0], [0, -0.5, 0, 0]]))
     visited = torch.tensor([[-0.5, 0.9], [-1.0, 0.5], [0.2, 0.6]])
-    seen = Seen((3,), 1, (-1.0, 1.0), Histogram(), visited, torch.zeros(3))
+    seen = Activity((3,), 1, (-1.0, 1.0), Histogram(), visited, torch.zeros(3))
     found = dynamics(layer, parameter_sets(layer), [0, 1, 2], seen)
     assert not isinstance(found, str)
     assert [row.label for row in found] == ["quadratic-like", "leaky", "oscillating"]
@@ -171,7 +170,7 @@ def test_dynamics_of_rows_are_their_own() -> None:
 
 def test_what_cannot_be_told_is_said() -> None:
     """Several states, or a charge that is no polynomial: a sentence in place of classes."""
-    for neuron, said in ((lnm.get("izhikevich"), "2 states"), (_exponential(), "no polynomial")):
+    for neuron, said in ((lnm.get("izhikevich"), "2 states"), (_exponential(), "not a polynomial")):
         layer = NeuronLayer(neuron, backend="torch")
         seen = seen_of(layer, 0.1 * torch.rand(3, 2, 4))
         found = dynamics(layer, parameter_sets(layer), [0], seen)
@@ -194,8 +193,8 @@ def test_a_run_is_analyzed_whole(folder: Path) -> None:
     assert found.accuracy == pytest.approx(float(last["test_accuracy"]))
     assert [layer.name for layer in found.layers] == ["blocks.0.neuron", "blocks.1.neuron"]
     for k, layer in enumerate(found.layers):
-        assert layer.seen is not None
-        assert float(layer.seen.fired.mean()) == pytest.approx(
+        assert layer.activity is not None
+        assert float(layer.activity.fired.mean()) == pytest.approx(
             float(last[f"firing_rate_{k + 1}"]), rel=1e-5
         )
         assert sum(layer.classes.values()) == len(layer.rows) == (3, 4)[k]
@@ -203,12 +202,12 @@ def test_a_run_is_analyzed_whole(folder: Path) -> None:
         assert layer.history["theta"].shape == (2, len(layer.rows), 3)
         assert not isinstance(layer.certificate, str)
         assert layer.certificate.holds  # the clamp is on
-        assert layer.certificate.x_max == max(abs(end) for end in layer.seen.input)
+        assert layer.certificate.x_max == max(abs(end) for end in layer.activity.input)
         rate = next(n for n in found.energy.neurons if n.name == layer.name).rate
-        assert rate == pytest.approx(float(layer.seen.fired.mean()))
+        assert rate == pytest.approx(float(layer.activity.fired.mean()))
     words = found.diversity.split()
     assert words[0] in ("One", *map(str, range(2, 8)))
-    assert "classes of behaviour" in found.diversity or "not two" in found.diversity
+    assert "class" in found.diversity
 
 
 def test_one_class_is_said_to_be_one(folder: Path) -> None:
@@ -219,12 +218,12 @@ def test_one_class_is_said_to_be_one(folder: Path) -> None:
             layer.theta.copy_(torch.tensor([0.0, 0.5, 0.0]))
     found = analyze_run(loaded, limit=10)
     assert found.samples == 10
-    assert found.diversity == "One class of behaviour in 2 layers (7 rows), not two: leaky."
+    assert found.diversity == "One class of behaviour in 2 layers (7 rows): leaky."
     with torch.no_grad():
         loaded.network.neurons[1].theta.copy_(torch.tensor([0.0, -0.5, 0.0]))
     assert analyze_run(loaded, limit=10).diversity == (
-        "2 classes of behaviour in 2 layers (leaky 3, oscillating 4 of 7 rows); the layers' most"
-        " frequent ones are 2: leaky, oscillating."
+        "2 classes of behaviour in 2 layers (leaky 3, oscillating 4 of 7 rows); the most"
+        " frequent class differs between layers: leaky, oscillating."
     )
 
 
@@ -238,7 +237,7 @@ def test_the_page_stands_alone(folder: Path) -> None:
     assert text.count("data:image/png;base64,") == 1 + len(found.layers)
     assert text.count("<table>") == text.count("</table>") == 3 + len(found.layers)
     for word in ("blocks.1.neuron", "theta_0", "neuron operations", "beside &lt;another&gt;",
-                 "2 of 4 rows, evenly spread, were looked at."):  # fmt: skip
+                 "2 of 4 rows are shown, evenly spread."):  # fmt: skip
         assert word in text
     assert grid_figure(found).axes[0].get_title().startswith("1: blocks.0.neuron\n")
     assert len(layer_figure(found.layers[0]).axes) == 6
@@ -252,11 +251,11 @@ def test_a_run_of_old_says_what_it_lacks(folder: Path, tmp_path: Path) -> None:
     assert found.layers[0].history is None
     said = "not known: the run has no history.safetensors"
     assert as_dict(found)["layers"][0]["history"] == said
-    assert f"How its parameters moved in training is {said}." in page(found)
+    assert f"The history of its parameters is {said}." in page(found)
     (tmp_path / "history.safetensors").write_bytes(b"\x00")
     with pytest.raises(ModelError) as caught:
         analyze_run(away, limit=4)
-    assert str(caught.value).startswith(f"run: {tmp_path}/history.safetensors: not a whole")
+    assert str(caught.value).startswith(f"run: {tmp_path}/history.safetensors: not a complete")
     with pytest.raises(ModelError) as caught:
         analyze_run(old, limit=0)
     assert str(caught.value) == "analyze: limit is 0. Accepted: an integer >= 1."
@@ -271,7 +270,7 @@ def test_recurrent_networks_are_watched_on_whole_sequences(family: str) -> None:
     kept: list[Tensor] = []
     network.neurons[1].register_forward_hook(lambda _m, _i, out: kept.append(out))
     x = 2 * torch.rand(9, 2, 3)
-    found = watch(network.eval(), network.neurons, [(x, torch.zeros(2, dtype=torch.long))])
+    found = record(network.eval(), network.neurons, [(x, torch.zeros(2, dtype=torch.long))])
     seen = found.layers[1]
     assert seen is not None
     assert seen.steps == 9

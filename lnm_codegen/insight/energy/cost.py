@@ -1,24 +1,25 @@
-"""What counts cost, under a stated convention.
+"""Energy per operation, under a stated convention.
 
-Prices per operation are those of 45 nm, 0.9 V (M. Horowitz, ISSCC 2014), in pJ:
+Energies of an operation at 45 nm, 0.9 V (M. Horowitz, ISSCC 2014), in pJ:
 
     FP32   add 0.9, mul 3.7      INT8   add 0.03, mul 0.2      INT32   add 0.1, mul 3.1
 
-`FP32` and `INT8` price operations alone, as most papers on spiking networks do: an AC is an
-addition, a MAC a multiplication and an addition. `LEMAIRE` adds memory and addressing, after
-Lemaire et al., "An Analytical Estimation of Spiking Neural Networks Energy Efficiency" (ICONIP
-2022), in INT32. Per inference, with `ac` the synaptic operations of `events` spikes:
+`FP32` and `INT8` count operations alone, as most papers on spiking networks do: an AC is an
+addition, a MAC a multiplication and an addition. `LEMAIRE` adds memory and addressing in INT32,
+after Lemaire et al., "An Analytical Estimation of Spiking Neural Networks Energy Efficiency"
+(ICONIP 2022). Per inference, with `ac` synaptic operations of `events` spikes:
 
-    memory       a spike is read and written as a message; every AC reads a weight, and reads and
-                 writes a potential; an update of a neuron reads and writes each of its states.
-                 A MAC reads its input and its weight. A step reads the layer's parameters.
-    addressing   a spike into a convolution: 2 MACs; every AC: 1 addition. For numbers, an addition
-                 for each input, each output and each weight of a kernel and output channel.
-    an access    10, 20, 100 pJ a word from a memory of 8 kB, 32 kB, 1 MB; between them, and down
-                 to 0, on a line; 100 pJ beyond. Messages wait in a queue of 1000 words.
+    memory       A spike is a message that is read and written. An AC reads a weight, and reads and
+                 writes a potential. A neuron update reads and writes each state. A MAC reads its
+                 input and its weight. A step reads the layer's parameters.
+    addressing   A spike into a convolution takes 2 MACs, an AC 1 addition. For numbers, an
+                 addition for each input, each output, and each weight of a kernel and output
+                 channel.
+    an access    10, 20, 100 pJ a word from a memory of 8 kB, 32 kB, 1 MB; linear between them and
+                 down to 0; 100 pJ beyond. Messages are queued in memories of 1000 words.
 
-The paper takes the fan-out of a convolution as (K/stride)**2 outputs of each channel; here it is
-what `fan_out` says, for operations and memory alike.
+The paper takes (K/stride)**2 outputs of each channel as the fan-out of a convolution. Here
+`fan_out` sets it, for operations and memory.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from itertools import pairwise
 from lnm_codegen.insight.energy.layers import Neurons, Synapses
 
 WORD, QUEUE = 4, 1000
-"""Bytes of a word in `LEMAIRE`; messages that its queues hold."""
+"""Bytes of a word, and words of a message queue, in `LEMAIRE`."""
 _MEMORIES = ((0.0, 0.0), (8192.0, 10.0), (32768.0, 20.0), (1048576.0, 100.0))
 
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """Prices.
+    """Energies of the operations.
 
     Attributes:
-        name: The word that the report and JSON have for it.
-        add: pJ of an addition.
-        mul: pJ of a multiplication.
-        memory: Whether memory and addressing are priced too.
+        name: Key in the report and in JSON.
+        add: Energy of an addition in pJ.
+        mul: Energy of a multiplication in pJ.
+        memory: Count memory and addressing too.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Convention:
     memory: bool = False
 
     def arithmetic(self, mul: float, add: float) -> float:
-        """Return the pJ of so many multiplications and additions."""
+        """Return the energy in pJ of multiplications and additions."""
         return mul * self.mul + add * self.add
 
 
@@ -62,7 +63,7 @@ CONVENTIONS = (FP32, INT8, LEMAIRE)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """pJ of an inference; costs add."""
+    """Energy in pJ. Costs can be added."""
 
     arithmetic: float = 0.0
     memory: float = 0.0
@@ -77,12 +78,12 @@ class Cost:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of the three parts."""
         return self.arithmetic + self.memory + self.addressing
 
 
 def access(size: float) -> float:
-    """Return the pJ of reading or writing a word in a memory of `size` bytes."""
+    """Return the energy in pJ of an access to a word in a memory of `size` bytes."""
     for (x0, y0), (x1, y1) in pairwise(_MEMORIES):
         if size <= x1:
             return y0 + (y1 - y0) * (size - x0) / (x1 - x0)
@@ -90,12 +91,12 @@ def access(size: float) -> float:
 
 
 def synapse_cost(layer: Synapses, steps: float, operations: float, by: Convention) -> Cost:
-    """Return what a synaptic layer costs.
+    """Return the energy of a synaptic layer.
 
     Args:
-        layer: Its counts.
-        steps: T of the network.
-        operations: Its AC, or MAC where numbers enter, by the fan-out that was chosen.
+        layer: Counts of the layer.
+        steps: Number of time steps T.
+        operations: ACs, or MACs if its inputs are numbers, by the selected fan-out.
         by: The convention.
     """
     if not layer.spiking:
@@ -121,7 +122,7 @@ def synapse_cost(layer: Synapses, steps: float, operations: float, by: Conventio
 
 
 def update_cost(layer: Neurons, by: Convention) -> Cost:
-    """Return what the updates of a neuron layer cost, whatever it fires."""
+    """Return the energy of a neuron layer's updates, which does not depend on spikes."""
     done = layer.operations
     worked = layer.updates * by.arithmetic(done.mul, done.add)
     if not by.memory:
@@ -133,6 +134,6 @@ def update_cost(layer: Neurons, by: Convention) -> Cost:
 
 
 def spike_cost(layer: Neurons, by: Convention) -> Cost:
-    """Return what the spikes of a neuron layer cost it: the reset, and a message each."""
+    """Return the energy of a neuron layer's spikes: a reset and a message for each."""
     reset = layer.spikes * layer.operations.reset_add * by.add
     return Cost(reset, layer.spikes * access(QUEUE * WORD) if by.memory else 0.0)

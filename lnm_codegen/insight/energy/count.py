@@ -1,18 +1,17 @@
-"""Operations of one inference, counted while a network runs.
+"""Operation counts of an inference, from hooks while the network runs.
 
-Hooks look at what enters every convolution and linear layer, and at what leaves every neuron
-layer, so that any network is counted as it runs, recurrent ones step by step. A matrix product
-that is no module of these types is not seen.
+Hooks read the inputs of every convolution and linear layer, and the outputs of every neuron layer.
+So any network is counted as it runs, a recurrent one step by step. A matrix product outside these
+modules is not counted.
 
-What enters a synaptic layer is
+The inputs of a synaptic layer are
 
-* spikes, if every value is an integer, or an integer over q where spikes were averaged before: q
-  is the number of steps (a readout of the mean over time), the area of a pooling module, or the
-  product of those that follow one another. A value n/q stands for n spikes, and each spike adds its
-  weight to every output that it reaches: an AC.
-* numbers, otherwise. Each is multiplied with every weight that meets it: a MAC.
+* spikes, if every value is an integer, or an integer over q after averaging. q is the number of
+  steps (mean over time), the area of a pooling module, or a product of consecutive ones. A value
+  n/q stands for n spikes. Each spike adds its weight to every output that it reaches: an AC.
+* numbers otherwise. Each is multiplied with every weight that applies to it: a MAC.
 
-A convolution's fan-out is exact: near a border a spike reaches fewer outputs.
+The fan-out of a convolution is exact: near a border a spike reaches fewer outputs.
 """
 
 from __future__ import annotations
@@ -27,12 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.insight.energy.layers import Layer, Neurons, Synapses
-from lnm_codegen.insight.energy.neuron import neuron_operations
+from lnm_codegen.insight.energy.layers import Layer, Neurons, Synapses, neuron_operations
 from lnm_codegen.insight.energy.reach import (
     CONVOLUTIONS,
     frames_of,
-    met,
+    products_in,
     reached,
     spikes_in,
     taps_of,
@@ -48,11 +46,11 @@ POOLS = (
 def counted(
     network: nn.Module, batches: Iterable[tuple[Tensor, int]]
 ) -> tuple[tuple[Layer, ...], int]:
-    """Run a network without gradients; return its layers in the order they ran, and the samples.
+    """Run a network without gradients; return its layers in order of execution, and the samples.
 
     Args:
-        network: In eval mode.
-        batches: Inputs, and how many samples are in them.
+        network: A network in eval mode.
+        batches: Inputs, and the number of samples in them.
 
     Raises:
         ModelError: No samples.
@@ -70,7 +68,7 @@ def counted(
 
 @dataclass
 class _Synapse:
-    """Sums over calls."""
+    """Sums over the calls of a synaptic layer."""
 
     module: nn.Module
     encoder: bool
@@ -84,12 +82,12 @@ class _Synapse:
     frames: int = 0
 
     def add(self, x: Tensor, out: Tensor, counts: tuple[int, ...]) -> None:
-        """Take in a call; `counts` are the q of the module docstring, the smallest first."""
+        """Add a call; `counts` are the values of q, the smallest first."""
         self.inputs += x.numel()
         self.outputs += out.numel()
         self.frames += frames_of(self.module, x)
         self.dense += out.numel() * taps_of(self.module)
-        self.everything += met(self.module, x)
+        self.everything += products_in(self.module, x)
         spikes = spikes_in(x, counts)
         self.spiking &= spikes is not None
         if spikes is not None:
@@ -116,7 +114,7 @@ class _Synapse:
 
 @dataclass
 class _Neuron:
-    """Sums over calls."""
+    """Sums over the calls of a neuron layer."""
 
     layer: NeuronLayer
     updates: int = 0
@@ -141,18 +139,18 @@ class _Neuron:
 
 @dataclass
 class _Counter:
-    """What the hooks have seen."""
+    """Counts of all hooks."""
 
     found: dict[str, _Synapse | _Neuron] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     areas: list[int] = field(default_factory=list)
 
     def begin(self) -> None:
-        """Begin a call of the network."""
+        """Start a call of the network."""
         self.steps, self.areas = {}, []
 
     def synapse(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
-        """Take in a call of a convolution or linear layer."""
+        """Add a call of a convolution or linear layer."""
         known = self.found.setdefault(name, _Synapse(module, encoder=not self.steps))
         assert isinstance(known, _Synapse)
         times = {1, max(self.steps.values(), default=1)}
@@ -162,7 +160,7 @@ class _Counter:
         known.add(x, out, tuple(sorted({t * a for t in times for a in over})))
 
     def neuron(self, name: str, layer: NeuronLayer, out: Any) -> None:
-        """Take in a call of a neuron layer."""
+        """Add a call of a neuron layer."""
         known = self.found.setdefault(name, _Neuron(layer))
         assert isinstance(known, _Neuron)
         spikes = _first(out)
@@ -174,16 +172,16 @@ class _Counter:
         known.steps = max(known.steps, self.steps[name])
 
     def pool(self, x: Tensor, out: Tensor) -> None:
-        """Take in a call of an average pooling."""
+        """Add a call of an average pooling."""
         self.areas.append(round(x.numel() / out.numel()))
 
     def layers(self, samples: int) -> tuple[Layer, ...]:
         """Return the layers in the order of their first calls."""
-        return tuple(seen.result(name, samples) for name, seen in self.found.items())
+        return tuple(sums.result(name, samples) for name, sums in self.found.items())
 
 
 def _first(out: Any) -> Tensor:
-    """Return the first output of a neuron layer, whatever it returns beside."""
+    """Return the first output of a neuron layer."""
     while isinstance(out, tuple):
         out = out[0]
     assert isinstance(out, Tensor)
@@ -192,7 +190,7 @@ def _first(out: Any) -> Tensor:
 
 @contextmanager
 def _hooked(network: nn.Module, counter: _Counter) -> Iterator[None]:
-    """Let a counter see every call while it is open."""
+    """Pass every call to a counter."""
 
     def after(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], out: Any) -> None:

@@ -1,11 +1,59 @@
-"""What one layer did in one inference: counts, without prices."""
+"""Operation counts of one layer in one inference, without energies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from lnm_codegen.insight.energy.neuron import NeuronOperations
+from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.ir.count import Count, count
+from lnm_codegen.ir.operators import Phase
+from lnm_codegen.language.neuron import Neuron
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronOperations:
+    """Operations of one neuron, counted in the IR.
+
+    They are the arithmetic of the charge and of a moving threshold. By custom, selects and the
+    threshold comparison (a difference and a comparison for each spike) are not counted.
+
+    Attributes:
+        mul: Multiplications in a step. A fused multiply-add is one multiplication, one addition.
+        add: Additions in a step.
+        reset_add: Additions in the reset, for each spike.
+        unpriced: (name, number) in a step: divisions and functions, which have no energy.
+    """
+
+    mul: int
+    add: int
+    reset_add: int
+    unpriced: tuple[tuple[str, int], ...] = ()
+
+
+def neuron_operations(neuron: Neuron) -> NeuronOperations:
+    """Return the operations of a step in Horner form."""
+    kernel = lower(neuron).forward
+    step, reset, tests = Count(), Count(), len(neuron.spikes)
+    for let in kernel.body:
+        one = count(replace(kernel, body=(let,)))
+        if let.phase is Phase.CHARGE:
+            step += one
+        elif let.phase is Phase.FIRE:
+            free = min(tests, one.additions)
+            step += replace(one, additions=one.additions - free)
+            tests -= free
+        elif let.phase is Phase.RESET:
+            reset += one
+    unpriced = dict(step.functions)
+    if step.divisions:
+        unpriced["division"] = step.divisions
+    return NeuronOperations(
+        mul=step.multiplications + step.fused,
+        add=step.additions + step.fused,
+        reset_add=reset.additions + reset.fused,
+        unpriced=tuple(sorted(unpriced.items())),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,17 +61,17 @@ class Synapses:
     """A convolution or linear layer in one inference; means over the samples.
 
     Attributes:
-        name: Its path in the network.
-        spiking: Whether spikes entered, and so whether it adds (AC) or multiplies (MAC).
-        encoder: Whether it ran before any neuron layer.
-        inputs: Values that entered.
-        events: Spikes that entered; 0 where numbers did.
-        dense: Products of a dense computation, those with padded zeros among them.
-        reached: Outputs reached by the spikes, or by all values where numbers entered: exact.
-        outputs: Values that left.
-        frames: Vectors or images that it computed.
-        weights: Its weights.
-        filters: Output channels times weights of one from one input; 0 for a linear layer.
+        name: Path in the network.
+        spiking: Its inputs are spikes (AC), not numbers (MAC).
+        encoder: It runs before every neuron layer.
+        inputs: Number of input values.
+        events: Number of input spikes; 0 if the inputs are numbers.
+        dense: Products of a dense computation, including those with padded zeros.
+        reached: Outputs that the input spikes, or all inputs, reach: exact.
+        outputs: Number of output values.
+        frames: Number of input vectors or images.
+        weights: Number of weights.
+        filters: Output channels times weights per input channel; 0 for a linear layer.
     """
 
     name: str
@@ -39,13 +87,13 @@ class Synapses:
     filters: int
 
     def repeated(self, times: float) -> Synapses:
-        """Return what it did in so many times as many frames."""
+        """Return the counts of `times` as many frames."""
         counts = ("inputs", "events", "dense", "reached", "outputs", "frames")
         return replace(self, **{word: getattr(self, word) * times for word in counts})
 
     @property
     def mean_fan_out(self) -> float:
-        """Products of a dense computation for each input."""
+        """Products of a dense computation per input."""
         return self.dense / self.inputs if self.inputs else 0.0
 
 
@@ -54,15 +102,15 @@ class Neurons:
     """A neuron layer in one inference; means over the samples.
 
     Attributes:
-        name: Its path in the network.
-        neuron: Name of its model.
-        neurons: How many.
-        steps: T.
-        spikes: Spikes that left: values other than 0; 0 for a neuron without spikes.
-        operations: Of one neuron.
-        states: Values that a neuron keeps from step to step.
-        parameters: Parameter values that a step reads: one for the layer, each channel or neuron.
-        fires: Whether it has spikes; a readout of leaky integrators has none.
+        name: Path in the network.
+        neuron: Name of the neuron model.
+        neurons: Number of neurons.
+        steps: Number of time steps T.
+        spikes: Number of outputs other than 0; 0 for a neuron without spikes.
+        operations: Operations of one neuron.
+        states: Number of states of a neuron.
+        parameters: Number of parameter values that a step reads.
+        fires: The neuron has spikes. A readout of leaky integrators has none.
     """
 
     name: str
@@ -77,7 +125,7 @@ class Neurons:
 
     @property
     def updates(self) -> float:
-        """Neurons times steps."""
+        """Number of neuron updates: neurons times steps."""
         return self.neurons * self.steps
 
     @property

@@ -1,6 +1,6 @@
-"""How far spikes reach: the fan-out of a convolution or linear layer, borders included.
+"""Fan-out of spikes in a convolution or linear layer, exact at borders.
 
-A value that enters stands for n spikes if it is an integer n, or n/q where spikes were averaged.
+An input value stands for n spikes if it is an integer n, or n/q after averaging.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from lnm_codegen.errors import ModelError
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CLOSE = 1e-3
-"""How far n may be from an integer: a mean over 10 steps is rounded."""
+"""Tolerance of n: a mean over 10 steps is rounded."""
 
 
 def spikes_in(x: Tensor, counts: tuple[int, ...]) -> Tensor | None:
-    """Return how many spikes each value stands for, or None where they are numbers."""
+    """Return the spikes of each value, or None if the values are numbers."""
     for q in counts:
         scaled = x.abs() * q
         near = scaled.round()
@@ -30,7 +30,7 @@ def spikes_in(x: Tensor, counts: tuple[int, ...]) -> Tensor | None:
 
 
 def frames_of(module: nn.Module, x: Tensor) -> int:
-    """Return how many vectors or images enter a layer."""
+    """Return the number of input vectors or images."""
     if isinstance(module, nn.Linear):
         return x.numel() // module.in_features
     assert isinstance(module, CONVOLUTIONS)
@@ -40,14 +40,14 @@ def frames_of(module: nn.Module, x: Tensor) -> int:
 
 
 def taps_of(module: nn.Module) -> int:
-    """Return how many products make one output."""
+    """Return the number of products in one output."""
     weight = module.weight
     assert isinstance(weight, Tensor)
     return weight[0].numel()
 
 
 def reached(module: nn.Module, spikes: Tensor) -> float:
-    """Return how many outputs the spikes reach, each counted as often as it is reached."""
+    """Return the number of outputs that the spikes reach, with multiplicity."""
     if isinstance(module, nn.Linear):
         return float(spikes.sum(dtype=torch.float64)) * module.out_features
     taps, channels = _taps_of_image(module, spikes)
@@ -55,8 +55,8 @@ def reached(module: nn.Module, spikes: Tensor) -> float:
     return float((per_place * taps).sum()) * channels
 
 
-def met(module: nn.Module, x: Tensor) -> float:
-    """Return how many products of values and weights there are, without those of padding."""
+def products_in(module: nn.Module, x: Tensor) -> float:
+    """Return the number of products of values and weights, without padding."""
     if isinstance(module, nn.Linear):
         return float(x.numel()) * module.out_features
     taps, channels = _taps_of_image(module, x)
@@ -64,7 +64,7 @@ def met(module: nn.Module, x: Tensor) -> float:
 
 
 def _taps_of_image(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
-    """Return what each place of an image reaches in a channel, and in how many channels."""
+    """Return the outputs per channel that each pixel reaches, and the number of channels."""
     assert isinstance(module, CONVOLUTIONS)
     image = tuple(x.shape[x.dim() - len(module.kernel_size) :])
     taps = _reach(
@@ -83,7 +83,7 @@ def _reach(
     dilation: tuple[int, ...],
     mode: str,
 ) -> Tensor:
-    """Return how many outputs of one channel each place of an image reaches.
+    """Return the number of outputs of one channel that each pixel reaches.
 
     It is the gradient of the sum of the outputs of a convolution with weights 1.
     """

@@ -1,12 +1,12 @@
-"""Energy of an inference by counting operations, and the overhead of one neuron over another.
+"""Energy of an inference from operation counts, and the overhead of one neuron over another.
 
-    E = E_MAC * MAC(layers that numbers enter) + E_AC * AC(layers that spikes enter)
+    E = E_MAC * MAC(layers whose inputs are numbers) + E_AC * AC(layers whose inputs are spikes)
       + neurons * steps * (E_mul * mul + E_add * add) + E_add * spikes * (additions of the reset)
 
-AC are measured: every spike of the run is followed to the outputs that it reaches. Operations of
-a neuron are those of its charge in the IR. Not counted: normalisation and biases, which fold into
-weights and threshold; pooling; the threshold test; the choice of a class. Prices are of
-`energy_cost`. These are conventions to compare networks by: no chip was measured.
+AC are measured: each spike counts the outputs that it reaches. The operations of a neuron are
+those of its charge in the IR. Not counted: normalisation and biases, which fold into weights and
+threshold; pooling; the threshold comparison; the argmax. `cost.py` has the energies per operation.
+These are conventions for comparing networks. No chip was measured.
 """
 
 from __future__ import annotations
@@ -30,24 +30,25 @@ from lnm_codegen.insight.energy.cost import (
 )
 from lnm_codegen.insight.energy.count import counted
 from lnm_codegen.insight.energy.layers import Layer, Neurons, Synapses
+from lnm_codegen.validation import require_one_of
 
 FAN_OUTS = ("exact", "mean")
 ENCODERS = ("as run", "every step")
 VALUES = 1 << 18
-"""Numbers of a batch: 85 images of CIFAR."""
+"""Numbers in a batch: 85 images of CIFAR."""
 
 
 @dataclass(frozen=True)
 class EnergyReport:
-    """Counts of an inference, means over the samples, and their price.
+    """Operation counts of an inference, means over the samples, and their energy.
 
     Attributes:
-        layers: In the order they ran.
-        samples: How many inferences were counted.
+        layers: Layers in the order of execution.
+        samples: Number of inferences.
         fan_out: "exact": a spike near a border reaches fewer outputs. "mean": every spike of a
-            layer counts dense products / inputs, as rate times dense operations does.
-        encoder: "as run": a first layer whose image is shown at every step but convolved once
-            counts once. "every step": it counts T times.
+            layer counts dense products / inputs, so AC = rate * dense operations.
+        encoder: "as run": a first layer that convolves a repeated image once counts once.
+            "every step": it counts T times.
     """
 
     layers: tuple[Layer, ...]
@@ -67,17 +68,17 @@ class EnergyReport:
 
     @property
     def steps(self) -> float:
-        """T: the most steps of a neuron layer."""
+        """Number of time steps T: the largest of a neuron layer."""
         return max((layer.steps for layer in self.neurons), default=1.0)
 
     @property
     def mac(self) -> float:
-        """MACs of layers that numbers enter."""
+        """MACs of layers whose inputs are numbers."""
         return sum(self.operations(s) for s in self.synapses if not s.spiking)
 
     @property
     def ac(self) -> float:
-        """ACs of layers that spikes enter: synaptic operations."""
+        """ACs of layers whose inputs are spikes: synaptic operations."""
         return sum(self.operations(s) for s in self.synapses if s.spiking)
 
     @property
@@ -87,44 +88,44 @@ class EnergyReport:
 
     @property
     def rate(self) -> float:
-        """Spikes per neuron and step, over all neurons that have spikes."""
+        """Spikes per neuron and step, over all spiking neurons."""
         updates = sum(layer.updates for layer in self.neurons if layer.fires)
         return self.spikes / updates if updates else 0.0
 
     def operations(self, layer: Synapses) -> float:
-        """Return a layer's ACs, or MACs where numbers enter."""
+        """Return the ACs of a layer, or its MACs if its inputs are numbers."""
         layer = self._counted(layer)
         if layer.spiking and self.fan_out == "mean":
             return layer.events * layer.mean_fan_out
         return layer.dense if self.fan_out == "mean" else layer.reached
 
     def _counted(self, layer: Synapses) -> Synapses:
-        """Return the layer with the frames of an encoder at every step, where those are counted."""
+        """Return the layer, with an encoder's frames repeated if `encoder` says so."""
         if self.encoder != "every step" or not layer.encoder or layer.frames >= self.steps:
             return layer
         return layer.repeated(self.steps / layer.frames)
 
     def cost(self, layer: Layer, by: Convention = FP32) -> Cost:
-        """Return what a layer costs."""
+        """Return the energy of a layer."""
         if isinstance(layer, Synapses):
             return synapse_cost(self._counted(layer), self.steps, self.operations(layer), by)
         return update_cost(layer, by) + spike_cost(layer, by)
 
     def updates(self, by: Convention = FP32) -> Cost:
-        """Return what all neurons' updates cost, whatever they fire."""
+        """Return the energy of all neuron updates, which does not depend on spikes."""
         return sum((update_cost(layer, by) for layer in self.neurons), Cost())
 
     def driven(self, by: Convention = FP32) -> Cost:
-        """Return what the synapses and the spikes cost: everything else."""
+        """Return the energy of synapses and spikes."""
         synapses = (self.cost(layer, by) for layer in self.synapses)
         return sum((*synapses, *(spike_cost(layer, by) for layer in self.neurons)), Cost())
 
     def total(self, by: Convention = FP32) -> Cost:
-        """Return what an inference costs."""
+        """Return the energy of an inference."""
         return self.updates(by) + self.driven(by)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data."""
+        """Return all figures as plain data."""
         return {
             "samples": self.samples,
             "fan_out": self.fan_out,
@@ -175,23 +176,22 @@ def energy(
     fan_out: str = "exact",
     encoder: str = "as run",
 ) -> EnergyReport:
-    """Count an inference of `network`, the mean over test samples.
+    """Count the operations of an inference, the mean over test samples.
 
     Args:
-        network: Any module of convolutions, linear layers and NeuronLayers. It runs in eval mode.
-        data: A `train.Dataset`, whose test split is run, or pairs (x, labels); the last axis of
-            the labels is the samples'.
-        size: Samples of a batch, with a Dataset; `batch_size(data)` by default.
-        limit: Use only so many samples. Of pairs, x is cut along its first axis.
+        network: A module of convolutions, linear layers and NeuronLayers. It runs in eval mode.
+        data: A `train.Dataset`, whose test split is run, or pairs (x, labels). The last axis of
+            the labels counts the samples.
+        size: Samples of a batch of a Dataset; `batch_size(data)` by default.
+        limit: Largest number of samples, or None for all. x of a pair is cut along its first axis.
         fan_out: "exact" or "mean", see `EnergyReport`.
         encoder: "as run" or "every step".
 
     Raises:
-        ModelError: Another word, no samples, or a convolution that pads with something but zeros.
+        ModelError: Another word, no samples, or a convolution with padding other than zeros.
     """
-    for word, value, accepted in (("fan_out", fan_out, FAN_OUTS), ("encoder", encoder, ENCODERS)):
-        if value not in accepted:
-            raise ModelError("energy", f"{word} is {value!r}", accepted)
+    require_one_of("energy", "fan_out", fan_out, FAN_OUTS)
+    require_one_of("energy", "encoder", encoder, ENCODERS)
     trained = network.training
     network.eval()
     try:
@@ -202,7 +202,7 @@ def energy(
 
 
 def batch_size(data: Any) -> int:
-    """Return how many samples of a Dataset are run at once: 256, fewer where they are large."""
+    """Return the batch size for a Dataset: 256, or fewer for large samples."""
     return max(1, min(256, VALUES // max(int(math.prod(data.sample)), 1)))
 
 
@@ -223,11 +223,11 @@ def _batches(data: Any, size: int | None, limit: int | None) -> Iterator[tuple[T
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """What one network takes more than another, in percent of the other's energy.
+    """Energy of one network beyond another's, in percent of the other's energy.
 
     Attributes:
-        neuron: By the updates of its neurons, which do not hang on what they fire.
-        rates: By spikes: synaptic operations, resets and, where priced, messages.
+        neuron: Part of the neuron updates, which does not depend on spikes.
+        rates: Part of the spikes: synaptic operations, resets and, in `LEMAIRE`, messages.
     """
 
     neuron: float
@@ -235,16 +235,16 @@ class Overhead:
 
     @property
     def total(self) -> float:
-        """Both."""
+        """Sum of both parts."""
         return self.neuron + self.rates
 
 
 def overhead(report: EnergyReport, baseline: EnergyReport, by: Convention = FP32) -> Overhead:
-    """Return the overhead of a network over the same network with another neuron, LIF say."""
+    """Return the overhead of a network over the same network with another neuron."""
     whole = baseline.total(by).total
     if not whole:
         raise ModelError(
-            "overhead", "the baseline takes no energy", remedy="Give one with operations in it."
+            "overhead", "the baseline has no operations", remedy="Give another baseline."
         )
     neuron = report.updates(by).total - baseline.updates(by).total
     rates = report.driven(by).total - baseline.driven(by).total

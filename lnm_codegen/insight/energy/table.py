@@ -1,4 +1,4 @@
-"""Energies of trained networks beside a baseline, a row each: the table of an experiment."""
+"""Table of an experiment: energies of trained networks and of a baseline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lnm_codegen.insight.compare import compared
+from lnm_codegen.insight.compare import compare_energy
 from lnm_codegen.insight.energy.cost import CONVENTIONS
 from lnm_codegen.insight.energy.report import EnergyReport, energy, overhead
 from lnm_codegen.insight.energy.resnet19 import resnet19, resnet19_overhead
@@ -20,19 +20,19 @@ def energy_rows(
 ) -> list[dict[str, Any]]:
     """Return a row for the baseline and one for each run.
 
-    A row has counts of an inference on the run's test split, pJ and the overhead over the baseline
-    under each convention, and fp32 overheads in ResNet-19's layer sizes, T = 4, at mean rates that
-    were measured: `resnet19` with the neurons as they are, each at its own rate; `resnet19_folded`
-    for an LNM alone, at its rate against LIF h = lambda*v + x at the same rate, theta_0 left out.
-    The latter stands beside figures that are derived from operation counts.
+    A row has the counts of an inference on the test split, and for each convention the energy in
+    pJ and the overhead over the baseline. It also has fp32 overheads in the layer sizes of
+    ResNet-19, T = 4, at the measured mean rates: `resnet19` with the neurons as they are, each at
+    its rate; `resnet19_folded` for an LNM without theta_0, against LIF h = lambda*v + x at the same
+    rate, which compares with figures derived from operation counts.
 
     Args:
         folders: Runs that differ from the baseline in their neuron alone.
-        baseline: A run, of LIF say.
-        limit: Use only so many test samples.
+        baseline: A run, such as one of LIF.
+        limit: Largest number of test samples, or None for all.
 
     Raises:
-        ModelError: A folder is no run, or of another network.
+        ModelError: A folder that is not a run, or a run of another network.
     """
     base = load_run(baseline)
     counts = energy(base.network, base.data, limit=limit)
@@ -55,7 +55,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _row(run: Run, report: EnergyReport, base: Run, counts: EnergyReport) -> dict[str, Any]:
     neuron, other = (r.network.neurons[0].neuron for r in (run, base))
-    compared(report, neuron, counts, other, base.folder)  # refuses another network
+    compare_energy(report, neuron, counts, other, base.folder)  # refuses another network
     row: dict[str, Any] = {
         "run": str(run.folder), "family": run.config.family, "data": run.config.data,
         "network": run.config.network, "seed": run.config.seed, "samples": report.samples,

@@ -1,4 +1,4 @@
-"""An analysis as plain data, for JSON."""
+"""Serialisation of an analysis to plain data, for JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
 from lnm_codegen.insight.classes import FLAT, INTEGRATOR
 from lnm_codegen.insight.dynamics import STEPS, RowDynamics
 from lnm_codegen.insight.history import ABSENT, summary
-from lnm_codegen.insight.watch import Seen
+from lnm_codegen.insight.record import Activity
 
 
 def as_dict(found: RunAnalysis) -> dict[str, Any]:
@@ -29,21 +29,21 @@ def as_dict(found: RunAnalysis) -> dict[str, Any]:
 
 
 def _layer(layer: LayerAnalysis) -> dict[str, Any]:
-    told = layer.certificate
+    proven = layer.certificate
     return {
         "name": layer.name,
         "neuron": layer.layer.neuron.name,
         "learned": layer.learned,
         "per": layer.rows.per,
         "rows": len(layer.rows),
-        "analyzed_rows": layer.chosen,
+        "analyzed_rows": layer.selected,
         "classes": layer.classes,
         "dynamics": layer.dynamics
         if isinstance(layer.dynamics, str)
         else [_row(row) for row in layer.dynamics],
         "curve": {"v": layer.z.tolist(), "h": layer.curve.T.tolist()},
-        "certificate": told if isinstance(told, str) else told.as_json(),
-        "seen": None if layer.seen is None else _seen(layer.seen),
+        "certificate": proven if isinstance(proven, str) else proven.as_json(),
+        "seen": None if layer.activity is None else _activity(layer.activity),
         "response": None
         if layer.response is None
         else {
@@ -68,16 +68,16 @@ def _row(row: RowDynamics) -> dict[str, Any]:
     }
 
 
-def _seen(seen: Seen) -> dict[str, Any]:
-    edges, counts = seen.charged.trimmed()
+def _activity(activity: Activity) -> dict[str, Any]:
+    edges, counts = activity.charged.trimmed()
     return {
-        "shape": list(seen.shape),
-        "steps": seen.steps,
-        "x": list(seen.input),
-        "v": [float(seen.visited[:, 0].min()), float(seen.visited[:, 1].max())],
-        "v_by_row": seen.visited.tolist(),
-        "charged": {"edges": edges, "counts": counts, "not_finite": seen.charged.lost},
-        "firing_rate": float(seen.fired.mean()),
-        "silent": float((seen.fired == 0).double().mean()),
-        "firing_rates": seen.fired.flatten().tolist(),
+        "shape": list(activity.shape),
+        "steps": activity.steps,
+        "x": list(activity.input),
+        "v": [float(activity.visited[:, 0].min()), float(activity.visited[:, 1].max())],
+        "v_by_row": activity.visited.tolist(),
+        "charged": {"edges": edges, "counts": counts, "not_finite": activity.charged.lost},
+        "firing_rate": float(activity.fired.mean()),
+        "silent": float((activity.fired == 0).double().mean()),
+        "firing_rates": activity.fired.flatten().tolist(),
     }
