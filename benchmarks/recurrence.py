@@ -39,7 +39,7 @@ def through_layers(run: Callable[[], None]) -> Callable[[], None]:
     """Return the same without the function on the C kernels."""
 
     def slowly() -> None:
-        with mock.patch.object(recurrence, "_takes_c", return_value=False):
+        with mock.patch.object(recurrence, "_uses_c", return_value=False):
             run()
 
     return slowly

@@ -1,8 +1,8 @@
 """The loop of `recurrence.py` as one `autograd.Function` on the C kernels.
 
-A kernel is handed addresses of rows in sequences (T, N, H) that are allocated once, so that a step
-costs one product and one call, and autograd sees the loop as a whole; the gradients of W, b and U
-are one product over all steps, after the loop. What is kept is x, spikes and states of every step.
+A kernel takes addresses of rows in sequences (T, N, H) that are allocated once, so a step costs one
+product and one call. Autograd sees one operation, and the gradients of W, b and U are one product
+over all steps, after the loop. The forward saves x, spikes and states of every step.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch import Tensor
 from lnm_codegen.nn.function import Kernels, save_call, saved_call
 
 
-class Part(NamedTuple):
-    """What the loop knows of a stage beside its tensors.
+class StagePlan(NamedTuple):
+    """The constants of a stage.
 
     Attributes:
-        kernels: Of its neuron.
-        sizes: Of one step, `plan.SIZES`.
+        kernels: Kernels of its neuron.
+        sizes: Sizes of one step, `plan.SIZES`.
         start: Initial states, (N, H) or (1,).
         width: H.
-        source: The stage whose spikes of the step before it hears.
+        source: Index of the stage whose spikes of the previous step U multiplies.
     """
 
     kernels: Kernels
@@ -34,8 +34,8 @@ class Part(NamedTuple):
     source: int
 
 
-class Own(NamedTuple):
-    """The tensors of a stage that may be learned: W, b, U and the neuron's parameters."""
+class Learnable(NamedTuple):
+    """The tensors of a stage that may have gradients: W, b, U and the neuron's parameters."""
 
     weight: Tensor | None
     bias: Tensor | None
@@ -43,128 +43,129 @@ class Own(NamedTuple):
     params: tuple[Tensor, ...]
 
 
-class Kept(NamedTuple):
-    """The sequences of a stage: x and spikes (T, N, H), states (T + 1, N, H) before each step."""
+class Sequences(NamedTuple):
+    """Saved sequences of a stage: x and spikes (T, N, H), states (T + 1, N, H) before each step."""
 
     x: Tensor
     spikes: Tensor
     states: tuple[Tensor, ...]
 
 
-def _owned(parts: Sequence[Part], tensors: Sequence[Any]) -> list[Own]:
+def _learnable(plans: Sequence[StagePlan], tensors: Sequence[Any]) -> list[Learnable]:
     found, at = [], 0
-    for part in parts:
-        end = at + 3 + len(part.kernels.learnable)
+    for plan in plans:
+        end = at + 3 + len(plan.kernels.learnable)
         weight, bias, back, *params = tensors[at:end]
-        found.append(Own(weight, bias, back, tuple(params)))
+        found.append(Learnable(weight, bias, back, tuple(params)))
         at = end
     return found
 
 
-def _kept(part: Part, steps: int, like: Tensor) -> Kept:
-    shape = (like.shape[1], part.width)
+def _empty_sequences(plan: StagePlan, steps: int, like: Tensor) -> Sequences:
+    shape = (like.shape[1], plan.width)
     states = []
-    for start in part.start:
-        state = like.new_empty(steps + 1, *shape, dtype=part.kernels.real)
+    for start in plan.start:
+        state = like.new_empty(steps + 1, *shape, dtype=plan.kernels.real)
         state[0] = start
         states.append(state)
-    return Kept(like.new_empty(steps, *shape), like.new_empty(steps, *shape), tuple(states))
+    return Sequences(like.new_empty(steps, *shape), like.new_empty(steps, *shape), tuple(states))
 
 
 class Loop(torch.autograd.Function):
     """Every stage at every step.
 
-    Takes the parts, the limit of what is carried back over time (`Recurrent.carry_limit`), the
-    current of stage 0 (T, N, H), then W, b, U (or None) and the parameters of each stage. Gives the
-    spikes of each stage, then the current of each; gradients come to the spikes of the last alone.
+    The inputs are the plans, the bound of gradients carried back over time
+    (`Recurrent.carry_limit`), the current of stage 0 (T, N, H), then W, b, U (or None) and the
+    parameters of each stage. The outputs are the spikes of each stage, then the current of each.
+    Only the spikes of the last stage are differentiable.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        parts: tuple[Part, ...],
+        plans: tuple[StagePlan, ...],
         carry_limit: float | None,
         current_seq: Tensor,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """Run the forward kernels, step after step."""
         steps = current_seq.shape[0]
-        owned = _owned(parts, tensors)
-        kept = [_kept(part, steps, current_seq) for part in parts]
+        learnable = _learnable(plans, tensors)
+        seqs = [_empty_sequences(plan, steps, current_seq) for plan in plans]
         given = current_seq.unbind(0)
-        xs = [own.x.unbind(0) for own in kept]
-        spikes = [own.spikes.unbind(0) for own in kept]
-        rows = [_Rows(*of) for of in zip(parts, owned, kept, strict=True)]
-        turned = [(_turned(own.weight), _turned(own.back)) for own in owned]
+        xs = [own.x.unbind(0) for own in seqs]
+        spikes = [own.spikes.unbind(0) for own in seqs]
+        rows = [_Rows(*of) for of in zip(plans, learnable, seqs, strict=True)]
+        transposed = [(_transposed(own.weight), _transposed(own.back)) for own in learnable]
         for t in range(steps):
-            for k, part in enumerate(parts):
-                x, (weight, back), bias = xs[k][t], turned[k], owned[k].bias
+            for k, plan in enumerate(plans):
+                x, (weight, back), bias = xs[k][t], transposed[k], learnable[k].bias
                 if weight is not None and bias is not None:
                     torch.addmm(bias, spikes[k - 1][t], weight, out=x)
                     if back is not None and t:
-                        x.addmm_(spikes[part.source][t - 1], back)
+                        x.addmm_(spikes[plan.source][t - 1], back)
                 elif back is not None and t:
-                    torch.addmm(given[t], spikes[part.source][t - 1], back, out=x)
+                    torch.addmm(given[t], spikes[plan.source][t - 1], back, out=x)
                 else:
                     x.copy_(given[t])
-                part.kernels.forward(part.sizes, rows[k].forward(t))
-        sequences = [a for own in kept for a in (own.x, own.spikes, *own.states)]
-        save_call(ctx, (parts, len(tensors), carry_limit), *tensors, *sequences)
-        found = [*(own.spikes for own in kept), *(own.x for own in kept)]
-        ctx.mark_non_differentiable(*(a for a in found if a is not kept[-1].spikes))
+                plan.kernels.forward(plan.sizes, rows[k].forward(t))
+        sequences = [a for own in seqs for a in (own.x, own.spikes, *own.states)]
+        save_call(ctx, (plans, len(tensors), carry_limit), *tensors, *sequences)
+        found = [*(own.spikes for own in seqs), *(own.x for own in seqs)]
+        ctx.mark_non_differentiable(*(a for a in found if a is not seqs[-1].spikes))
         return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, *grads_out: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernels, from the last step to the first."""
-        (parts, count, carry_limit), saved = saved_call(ctx, "Recurrent")
+        (plans, count, carry_limit), saved = saved_call(ctx, "Recurrent")
         tensors, sequences = saved[:count], saved[count:]
-        grad_seq = grads_out[len(parts) - 1]
+        grad_seq = grads_out[len(plans) - 1]
         if grad_seq is None:
             return (None, None, None, *(None for _ in tensors))
-        owned, kept = _owned(parts, tensors), []
-        for part in parts:
-            end = 2 + len(part.start)
+        learnable, seqs = _learnable(plans, tensors), []
+        for plan in plans:
+            end = 2 + len(plan.start)
             x, spikes, *states = sequences[:end]
-            kept.append(Kept(x, spikes, tuple(states)))
+            seqs.append(Sequences(x, spikes, tuple(states)))
             sequences = sequences[end:]
-        adjoints = [_Adjoint(*of) for of in zip(parts, owned, kept, strict=True)]
+        adjoints = [_Adjoint(*of) for of in zip(plans, learnable, seqs, strict=True)]
         grads = (grad_seq if grad_seq[:1].is_contiguous() else grad_seq.contiguous()).unbind(0)
         limit = None
         if carry_limit is not None and grad_seq.numel():
             limit = carry_limit * float(grad_seq.abs().max())
-        hear = [
-            [j for j, p in enumerate(parts) if p.source == k and owned[j].back is not None]
-            for k in range(len(parts))
+        receivers = [
+            [j for j, p in enumerate(plans) if p.source == k and learnable[j].back is not None]
+            for k in range(len(plans))
         ]
         for t in reversed(range(len(grads))):
             grad = grads[t]
-            for k in reversed(range(len(parts))):
+            for k in reversed(range(len(plans))):
                 into = adjoints[k].grad
-                if k + 1 < len(parts):
-                    above: Any = owned[k + 1].weight
+                if k + 1 < len(plans):
+                    above: Any = learnable[k + 1].weight
                     grad = torch.mm(adjoints[k + 1].rows[t], above, out=into)
                 if t + 1 < len(grads):
-                    for j in hear[k]:
-                        back: Any = owned[j].back
+                    for j in receivers[k]:
+                        back: Any = learnable[j].back
                         grad = torch.addmm(grad, adjoints[j].rows[t + 1], back, out=into)
                 adjoints[k].step(t, grad)
                 if limit is not None:
-                    adjoints[k].hold(t, limit)
+                    adjoints[k].clamp(t, limit)
         found: list[Tensor | None] = [None, None, adjoints[0].x]
-        for k, (part, own, adjoint) in enumerate(zip(parts, owned, adjoints, strict=True)):
-            below = kept[k - 1].spikes if own.weight is not None else None
-            found += adjoint.weights(own, below, kept[part.source].spikes)
+        for k, (plan, own, adjoint) in enumerate(zip(plans, learnable, adjoints, strict=True)):
+            below = seqs[k - 1].spikes if own.weight is not None else None
+            found += adjoint.weights(own, below, seqs[plan.source].spikes)
             found += adjoint.parameters()
         return tuple(found)
 
 
-def _turned(weight: Tensor | None) -> Tensor | None:
+def _transposed(weight: Tensor | None) -> Tensor | None:
     return None if weight is None else weight.t()
 
 
 def _addresses(sequence: Tensor) -> range:
-    """Return where each row of a contiguous (T, *) begins."""
+    """Return the address of each row of a contiguous (T, *)."""
     begin, step = sequence.data_ptr(), sequence.stride(0) * sequence.element_size()
     return range(begin, begin + len(sequence) * step, step)
 
@@ -172,21 +173,21 @@ def _addresses(sequence: Tensor) -> range:
 class _Rows:
     """The arguments of the forward kernel at each step, `plan.forward_fields`."""
 
-    def __init__(self, part: Part, own: Own, kept: Kept) -> None:
-        self._x, self._spikes = _addresses(kept.x), _addresses(kept.spikes)
-        self._states = [_addresses(state) for state in kept.states]
+    def __init__(self, plan: StagePlan, own: Learnable, seqs: Sequences) -> None:
+        self._x, self._spikes = _addresses(seqs.x), _addresses(seqs.spikes)
+        self._states = [_addresses(state) for state in seqs.states]
         self._params = [p.data_ptr() for p in own.params]
-        self._stride = part.sizes[1]
+        self._stride = plan.sizes[1]
 
     def shared(self, t: int) -> list[int]:
-        """Return those that the backward kernel takes too."""
+        """Return the arguments that the backward kernel takes too."""
         arguments = [self._x[t], self._stride]
         for state in self._states:
             arguments += (state[t], 1)
         return arguments + self._params
 
     def forward(self, t: int) -> list[int | None]:
-        """Return them all."""
+        """Return all arguments."""
         return [*self.shared(t), self._spikes[t], *(s[t + 1] for s in self._states), None]
 
 
@@ -194,18 +195,18 @@ class _Adjoint:
     """The gradients of a stage, filled from the last step to the first.
 
     Attributes:
-        x: Of its currents, (T, N, H); `rows` are its steps.
-        grad: Room for that of its spikes at one step.
+        x: Gradient of its currents, (T, N, H); `rows` are its steps.
+        grad: Memory for the gradient of its spikes at one step.
     """
 
-    def __init__(self, part: Part, own: Own, kept: Kept) -> None:
-        self.part = part
-        self.x, self.grad = torch.empty_like(kept.x), torch.empty_like(kept.x[0])
+    def __init__(self, plan: StagePlan, own: Learnable, seqs: Sequences) -> None:
+        self.plan = plan
+        self.x, self.grad = torch.empty_like(seqs.x), torch.empty_like(seqs.x[0])
         self.rows = self.x.unbind(0)
-        self._given, self._x = _Rows(part, own, kept), _addresses(self.x)
-        self._after = [torch.zeros_like(state[0]) for state in kept.states]
-        self._before = [torch.empty_like(state[0]) for state in kept.states]
-        learned = zip(own.params, part.kernels.learnable, strict=True)
+        self._rows, self._x = _Rows(plan, own, seqs), _addresses(self.x)
+        self._after = [torch.zeros_like(state[0]) for state in seqs.states]
+        self._before = [torch.empty_like(state[0]) for state in seqs.states]
+        learned = zip(own.params, plan.kernels.learnable, strict=True)
         steps = len(self.rows)
         self._params = [p.new_empty(steps, *p.shape) if learns else None for p, learns in learned]
         self._learned = [_addresses(p) for p in self._params if p is not None]
@@ -213,18 +214,18 @@ class _Adjoint:
     def step(self, t: int, grad: Tensor) -> None:
         """Run the backward kernel of a step, given the gradient of its spikes."""
         arguments = [
-            *self._given.shared(t), None, grad, self.part.sizes[1], *self._after, self._x[t],
+            *self._rows.shared(t), None, grad, self.plan.sizes[1], *self._after, self._x[t],
             *self._before, *(p[t] for p in self._learned),
         ]  # fmt: skip
-        self.part.kernels.backward(self.part.sizes, arguments)
+        self.plan.kernels.backward(self.plan.sizes, arguments)
         self._after, self._before = self._before, self._after
 
-    def hold(self, t: int, limit: float) -> None:
-        """Hold what goes back from step t to [-limit, limit]."""
+    def clamp(self, t: int, limit: float) -> None:
+        """Clamp the gradients that step t carries back to [-limit, limit]."""
         for carried in (self.rows[t], *self._after):
             carried.clamp_(-limit, limit)
 
-    def weights(self, own: Own, below: Tensor | None, source: Tensor) -> list[Tensor | None]:
+    def weights(self, own: Learnable, below: Tensor | None, source: Tensor) -> list[Tensor | None]:
         """Return the gradients of W, b and U."""
         x, weight, back = self.x.flatten(0, 1), None, None
         if below is not None:
@@ -234,5 +235,5 @@ class _Adjoint:
         return [weight, None if own.bias is None else x.sum(0), back]
 
     def parameters(self) -> list[Tensor | None]:
-        """Return the gradients of the neuron's parameters; None where one is not learned."""
+        """Return the gradients of the neuron's parameters, None for one that is not learned."""
         return [None if p is None else p.sum(0) for p in self._params]

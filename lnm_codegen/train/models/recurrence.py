@@ -1,11 +1,11 @@
-"""Layers of neurons that hear spikes of the step before: the loop over time.
+"""Loop over time of recurrent layers, which receive spikes of the previous step.
 
     x_k[t] = W_k s_{k-1}[t] + b_k + U_k s_source(k)[t-1]       for stage 0, W_0 in[t] + b_0 is given
     s_k[t] = neuron_k(x_k[t])
 
 Recurrence rules out kernels that are fused over time: every stage and step is a product and a call
-with T = 1. `loop.py` does that on the C kernels themselves. Elsewhere (backend "torch", a GPU,
-`torch.compile`, integer arithmetic) the loop here goes through the layers and autograd.
+with T = 1. `loop.py` calls the C kernels themselves. In other cases (backend "torch", a GPU,
+`torch.compile`, integer arithmetic) the loop here calls the layers and uses autograd.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import REAL, start_states
 from lnm_codegen.nn.layout import readable
 from lnm_codegen.nn.select import kernels_of, select
-from lnm_codegen.train.models.loop import Loop, Part
+from lnm_codegen.train.models.loop import Loop, StagePlan
 
 
 class Stage(NamedTuple):
@@ -31,7 +31,7 @@ class Stage(NamedTuple):
         neuron: The neurons.
         feed: W and b, from the stage below; None for stage 0, whose current is given.
         back: U, without bias; or None.
-        source: Index of the stage whose spikes of the step before U takes.
+        source: Index of the stage whose spikes of the previous step U multiplies.
     """
 
     neuron: NeuronLayer
@@ -45,18 +45,16 @@ def run_stages(
 ) -> Tensor:
     """Return the spikes (T, N, H) of the last stage.
 
-    The loop calls no module. Those with forward hooks are called after it, once, with what they
-    have met: neurons with their whole current, feedback included, U with the spikes but the last.
+    The loop calls no module. Modules with forward hooks are called once after it, with their whole
+    inputs: neurons with the current including feedback, U with the spikes except the last step's.
 
     Args:
         stages: First to last.
         current_seq: (T, N, H) of stage 0, without its feedback.
         carry_limit: See `Recurrent`.
     """
-    fast = not torch.compiler.is_compiling() and all(
-        _takes_c(s.neuron, current_seq) for s in stages
-    )
-    spikes, currents = (_run_kernels if fast else _run_layers)(stages, current_seq, carry_limit)
+    run = _run_kernels if all(_uses_c(s.neuron, current_seq) for s in stages) else _run_layers
+    spikes, currents = run(stages, current_seq, carry_limit)
     with torch.no_grad():
         for k, stage in enumerate(stages):
             if stage.feed is not None and _is_hooked(stage.feed):
@@ -72,7 +70,7 @@ def _is_hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
-def _takes_c(layer: NeuronLayer, x: Tensor) -> bool:
+def _uses_c(layer: NeuronLayer, x: Tensor) -> bool:
     if torch.compiler.is_compiling() or layer.arithmetic is not None or x.device.type != "cpu":
         return False
     return select(layer.neuron.name, layer.backend, "cpu") == "c"
@@ -82,7 +80,7 @@ def _run_layers(
     stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run the loop through the layers; return spikes and currents of each stage."""
-    held = None if carry_limit is None else _Held(carry_limit)
+    bound = None if carry_limit is None else _GradientBound(carry_limit)
     states: list[Any] = [None] * len(stages)
     spikes: list[list[Tensor]] = [[] for _ in stages]
     currents: list[list[Tensor]] = [[] for _ in stages]
@@ -92,45 +90,45 @@ def _run_layers(
                 x = linear(spikes[k - 1][t], stage.feed.weight, stage.feed.bias)
             if stage.back is not None and t:
                 x = x + linear(spikes[stage.source][t - 1], stage.back.weight)
-            if held is not None:
-                x = held.hooked(x)
+            if bound is not None:
+                x = bound.hooked(x)
             out, states[k] = stage.neuron.forward(x[None], state=states[k], return_state=True)
-            if held is not None:
-                states[k] = {name: held.hooked(v) for name, v in states[k].items()}
+            if bound is not None:
+                states[k] = {name: bound.hooked(v) for name, v in states[k].items()}
             spikes[k].append(out[0])
             currents[k].append(x)
     found = [torch.stack(s) for s in spikes]
-    if held is not None and found[-1].requires_grad:
-        found[-1].register_hook(held.measure)  # type: ignore[no-untyped-call]
+    if bound is not None and found[-1].requires_grad:
+        found[-1].register_hook(bound.measure)  # type: ignore[no-untyped-call]
     return found, [torch.stack(c) for c in currents]
 
 
-class _Held:
-    """Holds gradients to a multiple of the largest one that comes to the last stage's spikes."""
+class _GradientBound:
+    """Clamp of gradients to a multiple of the largest gradient of the last stage's spikes."""
 
     def __init__(self, carry_limit: float) -> None:
         self._carry_limit, self._limit = carry_limit, float("inf")
 
     def measure(self, grad: Tensor) -> None:
-        """Take the gradient of the spikes, which is there before any other."""
+        """Set the bound from the gradient of the spikes, which exists before any other."""
         self._limit = self._carry_limit * float(grad.abs().max())
 
-    def _hold(self, grad: Tensor) -> Tensor:
+    def _clamp(self, grad: Tensor) -> Tensor:
         return grad.clamp(-self._limit, self._limit)
 
     def hooked(self, value: Tensor) -> Tensor:
-        """Return a value whose gradient is held."""
+        """Return a value whose gradient is clamped."""
         if value.requires_grad:
             value = value.view_as(value)
-            value.register_hook(self._hold)  # type: ignore[no-untyped-call]
+            value.register_hook(self._clamp)  # type: ignore[no-untyped-call]
         return value
 
 
 def _run_kernels(
     stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Run the loop on the C kernels; return what `_run_layers` does."""
-    parts: list[Part] = []
+    """Run the loop on the C kernels; return spikes and currents of each stage."""
+    plans: list[StagePlan] = []
     tensors: list[Tensor | None] = []
     dtype = current_seq.dtype
     for stage in stages:
@@ -140,11 +138,11 @@ def _run_kernels(
         _, layout = readable(neuron.params, step)
         start = start_states(neuron, step, {}, kept={})
         kernels = kernels_of(neuron, "c", dtype)
-        parts.append(Part(kernels, layout.sizes, tuple(start), width, stage.source))
+        plans.append(StagePlan(kernels, layout.sizes, tuple(start), width, stage.source))
         weights = (None, None) if feed is None else (feed.weight, feed.bias)
         given = (*weights, None if back is None else back.weight)
         tensors += [None if w is None else w.to(dtype) for w in given]
         values = (getattr(stage.neuron, p.name) for p in neuron.params)
         tensors += [p.to(REAL[dtype]).contiguous() for p in values]
-    found = Loop.apply(tuple(parts), carry_limit, current_seq, *tensors)  # type: ignore[no-untyped-call]
-    return list(found[: len(parts)]), list(found[len(parts) :])
+    found = Loop.apply(tuple(plans), carry_limit, current_seq, *tensors)  # type: ignore[no-untyped-call]
+    return list(found[: len(plans)]), list(found[len(plans) :])
