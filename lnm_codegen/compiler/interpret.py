@@ -97,7 +97,7 @@ def interpret(
     raw = parameters_of(neuron, params, extent, kind)
     table = spread(run(program.prepare, raw, kind), extent)
     start = start_of(neuron, state, shape[1:], kind)
-    steps = run_steps(
+    outputs, trajectory, final, counts = run_steps(
         program.forward,
         lambda values: run(program.forward, values, kind),
         lambda type_: kind,
@@ -107,25 +107,14 @@ def interpret(
     )
     grads: Arrays = {}
     if grad_out is not None or grad_state is not None:
-        seeds = output_gradients(neuron, tuple(steps.outputs), grad_out, shape, kind)
+        seeds = output_gradients(neuron, tuple(outputs), grad_out, shape, kind)
         last = state_gradients(neuron, grad_state, shape[1:], kind)
-        grads, terms = _backward(
-            program.backward, inputs | steps.trajectory, table, seeds, last, kind
-        )
+        sequences = inputs | trajectory
+        grads, terms = _backward(program.backward, sequences, table, seeds, last, kind)
         sums = _shared_sums(terms, prepared_granularity(program, neuron.params), extent)
         grads |= _parameter_gradients(program, neuron.params, raw, sums, shape, kind)
-    named = zip((name for name, _ in neuron.output), steps.outputs.values(), strict=True)
-    return Result(dict(named), steps.states, steps.trajectory, grads, steps.counts)
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """Sequence of time steps: outputs and states before each (T, N, *), final states (N, *)."""
-
-    outputs: Arrays
-    trajectory: Arrays
-    states: Arrays
-    counts: dict[str, float]
+    named = zip((name for name, _ in neuron.output), outputs.values(), strict=True)
+    return Result(dict(named), final, trajectory, grads, counts)
 
 
 def run_steps(
@@ -135,8 +124,10 @@ def run_steps(
     inputs: Arrays,
     table: Arrays,
     start: Arrays,
-) -> Steps:
+) -> tuple[Arrays, Arrays, Arrays, dict[str, float]]:
     """Run a kernel, in real numbers or in integers, over a sequence.
+
+    Return outputs and previous states (T, N, *), final states (N, *), and counts.
 
     Args:
         kernel: Of one time step.
@@ -163,13 +154,12 @@ def run_steps(
             counts[name] += float(results[name].sum(dtype=np.float64))
         now = {n: results[f"{n}_next"] for n in now}
     final = {n: np.array(v).reshape(shape[1:]) for n, v in now.items()}
-    return Steps(outputs, trajectory, final, counts)
+    return outputs, trajectory, final, counts
 
 
 def spread(values: Mapping[str, Array], extent: Extent) -> Arrays:
     """Return parameters (1, 1), (C, 1) or (C, I) with a value for each neuron of a step."""
-    shape = (extent.batch, extent.channels, extent.inner)
-    return {n: np.array(np.broadcast_to(v, shape)).reshape(-1) for n, v in values.items()}
+    return {n: np.array(np.broadcast_to(v, extent.shape)).reshape(-1) for n, v in values.items()}
 
 
 def _backward(
@@ -200,9 +190,8 @@ def _backward(
 def _shared_sums(terms: Arrays, per: Mapping[str, Granularity], extent: Extent) -> Arrays:
     """Sum terms (N,) in float64 to (1, 1), (C, 1) or (C, I)."""
     axes = {"layer": (0, 1, 2), "channel": (0, 2), "neuron": (0,)}
-    shape = (extent.batch, extent.channels, extent.inner)
     return {
-        n: term.astype(np.float64).reshape(shape).sum(axis=axes[per[n]], keepdims=True)[0]
+        n: term.astype(np.float64).reshape(extent.shape).sum(axis=axes[per[n]], keepdims=True)[0]
         for n, term in terms.items()
     }
 
@@ -231,10 +220,9 @@ def _parameter_gradients(
         parts = []
         for name in decl.element_names:
             terms = np.asarray(results.get(f"grad_{name}", 0.0), np.float64)
-            terms = np.broadcast_to(terms, grid)
             axes = tuple(k for k in range(2) if raw[name].shape[k] == 1)
-            parts.append(terms.sum(axis=axes))
-        rows = {"layer": (), "channel": shape[2:3], "neuron": shape[2:]}[decl.per]
-        stacked = np.stack(parts, axis=-1).reshape(*rows, len(parts)).astype(kind)
+            parts.append(np.broadcast_to(terms, grid).sum(axis=axes))
+        axes = {"layer": (), "channel": shape[2:3], "neuron": shape[2:]}[decl.per]
+        stacked = np.stack(parts, axis=-1).reshape(*axes, len(parts)).astype(kind)
         grads[decl.name] = stacked[..., 0] if decl.size is None else stacked
     return grads

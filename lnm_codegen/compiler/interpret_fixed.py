@@ -103,7 +103,7 @@ def run_sequence(
         start: State -> (N, *).
         extent: Layout of the neurons of a step.
     """
-    steps = run_steps(
+    outputs, trajectory, final, _ = run_steps(
         program.kernel,
         lambda values: run(program.kernel, values),
         lambda type_: np.int64 if isinstance(type_, Bits) else np.bool_,
@@ -111,4 +111,4 @@ def run_sequence(
         spread(parameters, extent),
         dict(start),
     )
-    return FixedResult(program, steps.outputs, steps.states, steps.trajectory)
+    return FixedResult(program, outputs, final, trajectory)

@@ -10,15 +10,8 @@ import numpy as np
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel, FixedState
 from lnm_codegen.backends.verilog.rtl import Rtl
+from lnm_codegen.compiler import fixed
 from lnm_codegen.compiler.arguments import parameters_of, start_of
-from lnm_codegen.compiler.fixed import (
-    bits_of,
-    integers,
-    prepared_integers,
-    prepared_values,
-    quantize,
-    rounded,
-)
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ShapeError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
@@ -68,7 +61,7 @@ def fixed_model_of(
         UnsupportedError: As for `quantize`; a parameter per neuron.
     """
     own_name, rtl = _name(neuron, name), rtl or Rtl()
-    program = quantize(neuron, spec, scheme)
+    program = fixed.quantize(neuron, spec, scheme)
     return FixedModel(
         name=own_name,
         family=neuron.name,
@@ -98,8 +91,8 @@ def _name(neuron: Neuron, name: str | None) -> str:
 def _states(neuron: Neuron, program: fx.Program) -> tuple[FixedState, ...]:
     found = []
     for name, value in start_of(neuron, None, (), np.dtype("float64")).items():
-        bits = bits_of(program, name)
-        first = int(rounded(neuron.name, f"the initial value of state {name!r}", value, bits))
+        bits = fixed.bits_of(program, name)
+        first = int(fixed.rounded(neuron.name, f"the initial value of state {name!r}", value, bits))
         found.append(FixedState(name, bits, first))
     return tuple(found)
 
@@ -114,15 +107,15 @@ def _coefficients(
         )
     extent = Extent(1, _channels(neuron, given), 1)
     raw = parameters_of(neuron, given, extent, np.dtype("float64"))
-    reals = prepared_values(program, raw)
+    reals = fixed.prepared_values(program, raw)
     return tuple(
         Coefficient(
             name,
-            bits_of(program, name),
+            fixed.bits_of(program, name),
             tuple(int(k) for k in array.reshape(-1)),
             tuple(float(r) for r in np.broadcast_to(reals[name], array.shape).reshape(-1)),
         )
-        for name, array in prepared_integers(program, raw).items()
+        for name, array in fixed.prepared_integers(program, raw).items()
     )
 
 
@@ -151,4 +144,4 @@ def _stimulus(
             f"stimulus is {given}",
             f"for each of {', '.join(names)} an array (sequences, ticks, {neurons})",
         )
-    return {name: integers(array, bits_of(program, name)) for name, array in arrays.items()}
+    return {n: fixed.integers(array, fixed.bits_of(program, n)) for n, array in arrays.items()}

@@ -26,6 +26,11 @@ class Extent:
     inner: int
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Layout of the neurons of a time step."""
+        return self.batch, self.channels, self.inner
+
+    @property
     def neurons(self) -> int:
         """Return N, the number of neurons of a time step."""
         return self.batch * self.channels * self.inner
@@ -53,5 +58,5 @@ def learnable_terms(program: Program, params: tuple[Param, ...]) -> tuple[str, .
     """Return the prepared parameters whose gradient a learnable parameter needs."""
     wanted = {f"grad_{n}" for p in params if p.learnable for n in p.element_names}
     adjoint = keep_results(program.prepare_backward, wanted)
-    seeds = (v.name for v in adjoint.input_vars(Role.GRAD) if v in adjoint.reads)
-    return tuple(seed.removeprefix("sum_") for seed in seeds)
+    reads = {v.name for v in adjoint.reads}
+    return tuple(s.removeprefix("sum_") for s in adjoint.input_names(Role.GRAD) if s in reads)

@@ -7,6 +7,7 @@ back. A coefficient that cancels to zero stays, so that a NaN or an infinity rea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import TypeAlias
 
 from lnm_codegen.ir import nodes as ir
@@ -66,17 +67,16 @@ class Reader:
         if not self._plain_variables(e):
             return {(): e}
         if e in self._opaque:
-            return {((self._atom(e), 1),): ir.ONE}
+            return _power(self._atom(e))
         match e:
             case Var():
-                return {((e, 1),): ir.ONE}
+                return _power(e)
             case Unary(UnaryOp.NEG, arg):
-                return {m: ir.neg(c) for m, c in self._read(arg).items()}
+                return _negated(self._read(arg))
             case ir.Binary(BinaryOp.ADD, a, b):
                 return added(self._read(a), self._read(b))
             case ir.Binary(BinaryOp.SUB, a, b):
-                negated = {m: ir.neg(c) for m, c in self._read(b).items()}
-                return added(self._read(a), negated)
+                return added(self._read(a), _negated(self._read(b)))
             case ir.Binary(BinaryOp.MUL, a, b):
                 return self._product(self._read(a), self._read(b))
             case Fma(a, b, c):
@@ -84,26 +84,27 @@ class Reader:
             case Power(base, n):
                 p = self._read(base)
                 if len(p) > 1 and len(_variables(p)) > 1:
-                    return {((self._atom(write(p)), n),): ir.ONE}
-                result = p
-                for _ in range(n - 1):
-                    result = multiplied(result, p)
-                return result
+                    return _power(self._atom(write(p)), n)
+                return reduce(multiplied, [p] * n)
             case _:
-                return {((self._atom(e), 1),): ir.ONE}
+                return _power(self._atom(e))
 
     def _product(self, p: Poly, q: Poly) -> Poly:
         one_variable = len(_variables(p) | _variables(q)) <= 1
-        if one_variable or (len(p) == 1 and len(q) == 1) or () in (*_only(p), *_only(q)):
+        if one_variable or len(p) == len(q) == 1 or {()} in (p.keys(), q.keys()):
             return multiplied(p, q)
         return multiplied(self._as_factor(p), self._as_factor(q))
 
     def _as_factor(self, p: Poly) -> Poly:
-        return p if len(p) == 1 else {((self._atom(write(p)), 1),): ir.ONE}
+        return p if len(p) == 1 else _power(self._atom(write(p)))
 
 
-def _only(p: Poly) -> tuple[Monomial, ...]:
-    return tuple(p) if len(p) == 1 else ()
+def _negated(p: Poly) -> Poly:
+    return {m: ir.neg(c) for m, c in p.items()}
+
+
+def _power(v: Var, n: int = 1) -> Poly:
+    return {((v, n),): ir.ONE}
 
 
 def _multiplied_sums(e: Expr) -> tuple[Expr, ...]:

@@ -23,7 +23,6 @@ from lnm_codegen.ir.fixed import verify as fixed
 from lnm_codegen.ir.fixed.records import FIXED, REAL, Reader, keyed, named, record
 from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.ir.types import Fixed
 from lnm_codegen.validation import require_one_of, shown
 
 FORMAT, VERSION = "lnm_codegen.fixed", 1
@@ -37,8 +36,8 @@ def to_json(program: fx.Program) -> str:
         "version": VERSION,
         "name": program.name,
         "spec": {
-            "default": _written(spec.default),
-            "nodes": {name: _written(fixed) for name, fixed in spec.nodes},
+            "default": record(spec.default, FIXED),
+            "nodes": {name: record(fixed, FIXED) for name, fixed in spec.nodes},
         },
         "prepare": record(program.prepare, REAL),
         "kernel": record(program.kernel, FIXED),
@@ -100,26 +99,14 @@ def _program(content: Any, where: str) -> fx.Program:
     return fx.Program(named(given["name"], f"{where}: name"), spec, prepare, kernel)
 
 
-def _written(fixed: Fixed) -> dict[str, Any]:
-    return {"width": fixed.width, "frac": fixed.frac, "rounding": fixed.rounding.value}
-
-
 def _spec(value: Any, where: str) -> FixedSpec:
     given = keyed(value, ("default", "nodes"), where)
     nodes = given["nodes"]
     if not isinstance(nodes, dict):
         raise ModelError(where, f"nodes is {shown(nodes)}", "an object of formats by name")
-    return FixedSpec(
-        _fixed(given["default"], f"{where}.default"),
-        {named(n, f"{where}.nodes"): _fixed(f, f"{where}.nodes.{n}") for n, f in nodes.items()},
-    )
 
+    def fixed(content: Any, place: str) -> Any:
+        return Reader(FIXED).read("Fixed", content, f"{where}.{place}")
 
-def _fixed(value: Any, where: str) -> Fixed:
-    given = keyed(value, ("width", "frac", "rounding"), where)
-    if not isinstance(given["rounding"], str):
-        raise ModelError(where, f"rounding is {shown(given['rounding'])}", "text")
-    try:
-        return Fixed(**given)
-    except ModelError as error:
-        raise error.within(where) from None
+    formats = {named(n, f"{where}.nodes"): fixed(f, f"nodes.{n}") for n, f in nodes.items()}
+    return FixedSpec(fixed(given["default"], "default"), formats)

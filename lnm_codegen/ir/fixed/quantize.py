@@ -39,7 +39,9 @@ def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
     for name, _ in spec.nodes:
         if name not in names:
             remedy = "Name one of these, or give the neuron the arguments that the spec is for."
-            raise ModelError(program.name, f"the spec has a format for {name!r}, which is no node", names, remedy)
+            raise ModelError(
+                program.name, f"the spec has a format for {name!r}, which is no node", names, remedy
+            )
     return fx.Program(program.name, spec, program.prepare, kernel)
 
 

@@ -14,7 +14,7 @@ from lnm_codegen.ir import kernel
 from lnm_codegen.ir import nodes as real
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import BinaryOp, CompareOp, Fn, Phase, Role, UnaryOp
-from lnm_codegen.ir.types import MOST_BITS, Bits, Rounding, Type
+from lnm_codegen.ir.types import MOST_BITS, Bits, Fixed, Rounding, Type
 from lnm_codegen.validation import require_integer, require_one_of, shown
 
 Table = Mapping[str, type[Any]]
@@ -22,7 +22,8 @@ Table = Mapping[str, type[Any]]
 
 def _table(expressions: Any, kernel_class: type[Any]) -> Table:
     nodes = {cls.__name__.lower(): cls for cls in get_args(expressions)}
-    return {**nodes, "Let": kernel.Let, "Port": kernel.Port, "Kernel": kernel_class}
+    more = {"Let": kernel.Let, "Port": kernel.Port, "Kernel": kernel_class, "Fixed": Fixed}
+    return nodes | more
 
 
 REAL, FIXED = _table(real.Expr, real.Kernel), _table(fx.Expr, fx.Kernel)
@@ -110,7 +111,10 @@ class Reader:
         found = {f.name: self.read(str(f.type), given[f.name], f"{where}.{f.name}") for f in own}
         if "name" in found and cls is not real.Const:  # the name of a constant is free text: pi/2
             named(found["name"], f"{where}.name")
-        return cls(**found)
+        try:
+            return cls(**found)
+        except ModelError as error:
+            raise error.within(where) from None
 
 
 def keyed(value: Any, keys: Sequence[str], where: str) -> dict[str, Any]:

@@ -47,8 +47,6 @@ class _Collect:
             return e
         if is_polynomial(e):
             return write(Reader(lambda v: v in self._params, self._atom).read(e))
-        if isinstance(e, ir.Spike):
-            return replace(e, arg=self._operand(e.arg))
         return ir.map_children(e, self._operand)
 
     def _is_prepared(self, e: Expr) -> bool:

@@ -45,8 +45,8 @@ class _Hoist:
             else:
                 body.append(replace(let, value=value))
         kernel = replace(kernel, body=tuple(body))
-        made = [let.target for let in self._new] + list(self._known.values())
-        kept = [v for v in dict.fromkeys([*params, *made]) if v in kernel.reads]
+        made, reads = [let.target for let in self._new], kernel.reads
+        kept = [v for v in dict.fromkeys((*params, *made, *self._known.values())) if v in reads]
         ports = [p for p in kernel.inputs if p.role is not Role.PARAM]
         return replace(kernel, inputs=(*ports, *(Port(v, Role.PARAM) for v in kept)))
 
