@@ -16,7 +16,7 @@ from lnm_codegen.backends.verilog.core.terms import multiplied
 from lnm_codegen.backends.verilog.folder.build import folder_files
 from lnm_codegen.backends.verilog.folder.manifest import Form, manifest
 from lnm_codegen.backends.verilog.formal.proofs import proofs
-from lnm_codegen.backends.verilog.parts import Design, check_names
+from lnm_codegen.backends.verilog.parts import CircuitDesign, check_names
 from lnm_codegen.backends.verilog.rtl import FORMS
 from lnm_codegen.backends.verilog.sequence.module import seq_module
 from lnm_codegen.backends.verilog.sequence.schedule import Sequence
@@ -42,7 +42,7 @@ class Verilog:
             UnsupportedError: A reserved name, a factor too wide for the multiplier, several
                 channels without a memory, an array without a state.
         """
-        design = Design(model)
+        design = CircuitDesign(model)
         check_names(design)
         check_factors(design)
         check_channels(design)
@@ -54,7 +54,7 @@ class Verilog:
         return Source(files, f"rtl/{design.name}_{forms[0].word}.v")
 
 
-def _forms(design: Design) -> tuple[dict[str, str], tuple[Form, ...]]:
+def _forms(design: CircuitDesign) -> tuple[dict[str, str], tuple[Form, ...]]:
     """Return modules, testbenches and golden vectors of every form."""
     name, count = design.name, design.rtl.vectors
     files = {f"rtl/{name}_next.v": next_module(design)}
@@ -100,7 +100,7 @@ def _forms(design: Design) -> tuple[dict[str, str], tuple[Form, ...]]:
     return files, tuple(sorted(forms, key=lambda form: FORMS.index(form.word)))
 
 
-def _array(design: Design, pipeline: Pipeline) -> tuple[dict[str, str], Form]:
+def _array(design: CircuitDesign, pipeline: Pipeline) -> tuple[dict[str, str], Form]:
     """Return the files of the array beside those of its core."""
     name, times = design.name, array_times(design, pipeline.latency)
     modules = array_modules(design, times)
@@ -124,7 +124,7 @@ def _array(design: Design, pipeline: Pipeline) -> tuple[dict[str, str], Form]:
     return files, form
 
 
-def _multipliers(design: Design) -> int:
+def _multipliers(design: CircuitDesign) -> int:
     """Return the number of multipliers in the combinational step."""
     printer = design.printer()
     return sum(len(multiplied(let.value, printer)) for let in design.kernel.body)

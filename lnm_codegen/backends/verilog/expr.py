@@ -19,10 +19,7 @@ from lnm_codegen.ir.types import Bits, Rounding
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A number in the text, and its width.
-
-    The text is an identifier, a literal or a concatenation.
-    """
+    """Text of a number (an identifier, a literal or a concatenation), and its width."""
 
     text: str
     width: int
@@ -95,9 +92,7 @@ class Printer:
         """Return a signal with its sign extended to a larger width."""
         if width == signal.width:
             return signal.text
-        if not signal.text.isidentifier():
-            signal = self.wire(f"{stem}_operand", signal.width, signal.text)
-        return sign_extended(signal.text, signal.width, width)
+        return sign_extended(self._identifier(signal, stem).text, signal.width, width)
 
     def at(self, e: fx.Expr, width: int, stem: str) -> str:
         """Return the text of a number at a width that holds it."""
@@ -107,7 +102,9 @@ class Printer:
 
     def named(self, e: fx.Expr, stem: str) -> Signal:
         """Return a number as an identifier."""
-        signal = self.number(e, stem)
+        return self._identifier(self.number(e, stem), stem)
+
+    def _identifier(self, signal: Signal, stem: str) -> Signal:
         if signal.text.isidentifier():
             return signal
         return self.wire(f"{stem}_operand", signal.width, signal.text)
@@ -194,9 +191,9 @@ class Printer:
             case fx.Saturate():
                 return "clamped", self._saturated(e, stem)
             case fx.Select(cond, then, orelse):
-                chosen = self.condition(cond, stem)
+                selector = self.condition(cond, stem)
                 yes, no = self.at(then, width, stem), self.at(orelse, width, stem)
-                return "choice", f"{chosen} ? {yes} : {no}"
+                return "selected", f"{selector} ? {yes} : {no}"
             case _:
                 raise TypeError(f"{type(e).__name__} is not an operator on numbers")
 
@@ -292,10 +289,3 @@ def sign_extended(name: str, width: int, wider: int) -> str:
     if more == 0:
         return name
     return f"{{{sign}, {name}}}" if more == 1 else f"{{{{{more}{{{sign}}}}}, {name}}}"
-
-
-def saturated(name: str, inner: int, width: int) -> str:
-    """Return an identifier of `inner` bits, saturated to `width` bits."""
-    top = f"{name}[{inner - 1}:{width - 1}]"
-    limit = f"{{{name}[{inner - 1}], {{{width - 1}{{~{name}[{inner - 1}]}}}}}}"
-    return f"(&{top} || ~|{top}) ? {name}[{width - 1}:0] : {limit}"

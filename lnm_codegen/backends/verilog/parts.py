@@ -1,7 +1,7 @@
 """Parts that all modules of one circuit share: its variables, ports, constants and names.
 
-A user's name stands as it is, or behind `in_` or `out_`. In a module with user's names, a signal of
-the generator has the name of a public port or begins with `_`, as no user's name does.
+A user's name appears unchanged, or with the prefix `in_` or `out_`. In a module with such names, a
+signal of the generator has the name of a public port or a leading `_`, which no user's name has.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Signals: TypeAlias = tuple[tuple[str, fx.Var], ...]
 
 
 @dataclass(frozen=True)
-class Design:
+class CircuitDesign:
     """A neuron in fixed point, as its circuit is built from it."""
 
     model: FixedModel
@@ -189,7 +189,7 @@ def _meaning(c: Coefficient) -> str:
     return f"{exact!r}{source}, {c.bits}"
 
 
-def check_names(design: Design) -> None:
+def check_names(design: CircuitDesign) -> None:
     """Refuse the names of public ports and the words of Verilog and its tools.
 
     Raises:
@@ -212,7 +212,7 @@ def check_names(design: Design) -> None:
 
 
 def named(variables: Iterable[fx.Var], prefix: str = "") -> Signals:
-    """Return signals that have the names of their variables behind a prefix."""
+    """Return signals with the names of their variables and a prefix."""
     return tuple((f"{prefix}{v.name}", v) for v in variables)
 
 
@@ -232,7 +232,7 @@ def declarations(kind: str, signals: Signals) -> tuple[str, ...]:
 
 
 def separated(items: Iterable[str]) -> tuple[str, ...]:
-    """Return lines with a comma behind all but the last."""
+    """Return lines with a comma at the end of all but the last."""
     lines = tuple(items)
     return (*(f"{line}," for line in lines[:-1]), *lines[-1:])
 

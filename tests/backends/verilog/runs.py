@@ -16,7 +16,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.integer_c.model import FixedModel
 from lnm_codegen.backends.verilog import backend
 from lnm_codegen.backends.verilog.expr import declared, width_of
-from lnm_codegen.backends.verilog.parts import Design, connected, declarations, same_names
+from lnm_codegen.backends.verilog.parts import CircuitDesign, connected, declarations, same_names
 from lnm_codegen.backends.verilog.testbench.vectors import step_vectors
 from lnm_codegen.compiler.model import fixed_model_of
 from lnm_codegen.ir.fixed import nodes as fx
@@ -53,7 +53,7 @@ class Bench:
         """Write the circuit of a model, and a testbench of its `_next` beside those it has."""
         model = replace(model, rtl=replace(model.rtl, vectors=COUNT))
         files = backend.Verilog().emit(model).files
-        design = Design(model)
+        design = CircuitDesign(model)
         for path, text in files.items():
             name = Path(path).name
             if path.startswith("tb/") and not name.endswith((".hex", "_tb.v")):
@@ -106,7 +106,7 @@ def _stopping(text: str) -> str:
     return found
 
 
-def _next_bench(design: Design) -> str:
+def _next_bench(design: CircuitDesign) -> str:
     vectors = step_vectors(design, COUNT)
     inputs, results = design.inner_inputs, design.inner_results
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from lnm_codegen.backends.integer_c.model import Coefficient
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.expr import literal
-from lnm_codegen.backends.verilog.parts import Design, port, separated
+from lnm_codegen.backends.verilog.parts import CircuitDesign, port, separated
 from lnm_codegen.errors import UnsupportedError
 
 IN_LOGIC = 16
 """Most rows that one LUT4 a bit stores, which is better than a block RAM."""
 
 
-def check_channels(design: Design) -> None:
+def check_channels(design: CircuitDesign) -> None:
     """Refuse several channels without a memory that distinguishes them.
 
     Raises:
@@ -39,7 +39,7 @@ def check_channels(design: Design) -> None:
         )
 
 
-def in_memory(design: Design) -> tuple[Coefficient, ...]:
+def in_memory(design: CircuitDesign) -> tuple[Coefficient, ...]:
     """Return the coefficients in the memory of an array: those with one value per channel."""
     if design.rtl.coefficients != "memory":
         return ()
@@ -47,19 +47,19 @@ def in_memory(design: Design) -> tuple[Coefficient, ...]:
     return tuple(c for c in design.model.coefficients if len(c.integers) == channels)
 
 
-def channel_bits(design: Design) -> int:
+def channel_bits(design: CircuitDesign) -> int:
     """Return the width of a channel's number."""
     return max(1, (design.model.channels - 1).bit_length())
 
 
-def counts_channels(design: Design) -> bool:
+def counts_channels(design: CircuitDesign) -> bool:
     """Report whether the array counts channels: their number is no slice of the neuron's."""
     members = design.rtl.neurons // design.model.channels
     several = bool(in_memory(design)) and design.model.channels > 1
     return several and members & (members - 1) != 0
 
 
-def coefficient_memory(design: Design) -> str:
+def coefficient_memory(design: CircuitDesign) -> str:
     """Return the module that stores a row of coefficients for each channel."""
     held = in_memory(design)
     width = sum(c.bits.width for c in held)

@@ -1,6 +1,6 @@
 """Lines of the array's module: its ports, the delays beside the state memory, the core.
 
-Users' names stand behind `in_` and `out_` in this module. No other signal begins with these.
+Users' names have the prefix `in_` or `out_` in this module. No other signal begins with these.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from lnm_codegen.backends.verilog.array.channels import channel_bits, counts_cha
 from lnm_codegen.backends.verilog.array.stream import data_width, stream_fields
 from lnm_codegen.backends.verilog.expr import declared, literal, width_of
 from lnm_codegen.backends.verilog.parts import (
-    Design,
+    CircuitDesign,
     connected,
     named,
     port,
@@ -23,7 +23,7 @@ READ = 3
 """Cycles from an input to its neuron's states at the core."""
 
 
-def array_ports(design: Design) -> tuple[str, ...]:
+def array_ports(design: CircuitDesign) -> tuple[str, ...]:
     """Return the ports of the array."""
     inputs, results = stream_fields(design)
     held = design.coefficients if design.rtl.coefficients == "port" else ()
@@ -42,7 +42,7 @@ def array_ports(design: Design) -> tuple[str, ...]:
     )
 
 
-def travelling(design: Design, latency: int, bits: int) -> list[str]:
+def delay_lines(design: CircuitDesign, latency: int, bits: int) -> list[str]:
     """Return the delays of inputs and flags, and the memory of coefficients."""
     lines: list[str] = []
 
@@ -73,7 +73,7 @@ def travelling(design: Design, latency: int, bits: int) -> list[str]:
     return lines
 
 
-def _channel(design: Design, bits: int) -> str:
+def _channel(design: CircuitDesign, bits: int) -> str:
     """Return the number of the channel of `neuron_in`."""
     members = design.rtl.neurons // design.model.channels
     if design.model.channels == 1:
@@ -83,7 +83,7 @@ def _channel(design: Design, bits: int) -> str:
     return f"neuron_in[{bits - 1}:{members.bit_length() - 1}]"
 
 
-def state_updates(design: Design) -> list[str]:
+def state_updates(design: CircuitDesign) -> list[str]:
     """Return the selections between the initial and the stored states."""
     starts = {s.name: s.init for s in design.model.states}
     lines, high = [], sum(width_of(s) or 1 for s in design.states)
@@ -96,7 +96,7 @@ def state_updates(design: Design) -> list[str]:
     return lines
 
 
-def core_connections(design: Design) -> list[str]:
+def core_connections(design: CircuitDesign) -> list[str]:
     """Return the connections of the core, except its controls."""
     pairs = same_names(design.outer_inputs, design.outer_results)
     return textwrap.wrap(connected(pairs), 92)

@@ -21,12 +21,18 @@ from lnm_codegen.backends.verilog.array.lines import (
     READ,
     array_ports,
     core_connections,
+    delay_lines,
     state_updates,
-    travelling,
 )
 from lnm_codegen.backends.verilog.array.stream import stream_fields
 from lnm_codegen.backends.verilog.expr import width_of
-from lnm_codegen.backends.verilog.parts import Design, declarations, localparam, named, separated
+from lnm_codegen.backends.verilog.parts import (
+    CircuitDesign,
+    declarations,
+    localparam,
+    named,
+    separated,
+)
 from lnm_codegen.errors import UnsupportedError
 
 
@@ -39,13 +45,13 @@ class ArrayTimes:
     waits: bool
 
 
-def array_times(design: Design, core_latency: int) -> ArrayTimes:
+def array_times(design: CircuitDesign, core_latency: int) -> ArrayTimes:
     """Return the times of the array around a core."""
     latency, neurons = core_latency + READ, design.rtl.neurons
     return ArrayTimes(latency, max(neurons, latency + 1), neurons < latency + 1)
 
 
-def check_states(design: Design) -> None:
+def check_states(design: CircuitDesign) -> None:
     """Refuse an array of neurons without a state.
 
     Raises:
@@ -59,7 +65,7 @@ def check_states(design: Design) -> None:
         )
 
 
-def array_modules(design: Design, times: ArrayTimes) -> dict[str, str]:
+def array_modules(design: CircuitDesign, times: ArrayTimes) -> dict[str, str]:
     """Return the modules of the array beside those of its core, by their word."""
     modules = {"ram": render("verilog/array/ram.v.j2", design.heading)}
     if in_memory(design):
@@ -67,7 +73,7 @@ def array_modules(design: Design, times: ArrayTimes) -> dict[str, str]:
     return modules | {"array": _array(design, times)}
 
 
-def _array(design: Design, times: ArrayTimes) -> str:
+def _array(design: CircuitDesign, times: ArrayTimes) -> str:
     neurons = design.rtl.neurons
     bits = max(1, (neurons - 1).bit_length())
     members = neurons // design.model.channels
@@ -103,7 +109,7 @@ def _array(design: Design, times: ArrayTimes) -> str:
         "channel_bits": channel_bits(design),
         "word": sum(width_of(s) or 1 for s in design.states),
         "written": _joined([f"out_{s.name}" for s in design.states]),
-        "delays": travelling(design, times.latency, bits),
+        "delays": delay_lines(design, times.latency, bits),
         "state_registers": declarations("reg", named(design.states, "in_")),
         "state_updates": state_updates(design),
         "wires": declarations("wire", design.outer_results),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lnm_codegen.backends.verilog.expr import width_of
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.types import Bits
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class StreamField:
     """A number in the data of a stream, at bits low to low + width - 1."""
 
     var: fx.Var
@@ -54,21 +54,21 @@ class Field:
         return (integer & ((1 << self.padded) - 1)) << self.low
 
 
-def stream_fields(design: Design) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
+def stream_fields(design: CircuitDesign) -> tuple[tuple[StreamField, ...], tuple[StreamField, ...]]:
     """Return the fields of s_axis_tdata and of m_axis_tdata."""
     return _fields(design.inputs), _fields((*design.states, *design.outputs))
 
 
-def _fields(variables: tuple[fx.Var, ...]) -> tuple[Field, ...]:
-    found: list[Field] = []
+def _fields(variables: tuple[fx.Var, ...]) -> tuple[StreamField, ...]:
+    found: list[StreamField] = []
     low = 0
     for var in variables:
-        found.append(Field(var, low, width_of(var) or 1))
+        found.append(StreamField(var, low, width_of(var) or 1))
         low += found[-1].padded
     return tuple(found)
 
 
-def data_width(fields: tuple[Field, ...]) -> int:
+def data_width(fields: tuple[StreamField, ...]) -> int:
     """Return the bits of a word of the stream."""
     return sum(field.padded for field in fields)
 

@@ -6,7 +6,7 @@ import textwrap
 
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.core.terms import multiplied
-from lnm_codegen.backends.verilog.parts import Design, separated
+from lnm_codegen.backends.verilog.parts import CircuitDesign, separated
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 
@@ -14,7 +14,7 @@ FACTOR_BITS, PRODUCT_BITS = 18, 36
 MODEL = "sim/MULT18X18D.v"
 
 
-def ecp5_leaf(design: Design) -> str:
+def ecp5_leaf(design: CircuitDesign) -> str:
     """Return `_mul` around a MULT18X18D with its output register."""
     pins = [f".A{k}(wide_a[{k}])" for k in range(FACTOR_BITS)]
     pins += [f".B{k}(wide_b[{k}])" for k in range(FACTOR_BITS)]
@@ -23,7 +23,7 @@ def ecp5_leaf(design: Design) -> str:
     return render("verilog/core/mul_ecp5.v.j2", {**design.heading, "connections": connections})
 
 
-def ecp5_model(design: Design) -> str:
+def ecp5_model(design: CircuitDesign) -> str:
     """Return a module that behaves as a MULT18X18D within `ecp5_leaf`."""
     a, b = ([f"{word}{k}" for k in range(FACTOR_BITS)] for word in "AB")
     inputs = [*a, *b, "SIGNEDA", "SIGNEDB", "SOURCEA", "SOURCEB"]
@@ -40,12 +40,12 @@ def ecp5_model(design: Design) -> str:
     return render("verilog/core/mult18x18d.v.j2", view)
 
 
-def simulation_files(design: Design) -> tuple[str, ...]:
+def simulation_files(design: CircuitDesign) -> tuple[str, ...]:
     """Return the files that simulators and linters read beside rtl/."""
     return (MODEL,) if design.rtl.multiplier == "ecp5" else ()
 
 
-def check_factors(design: Design) -> None:
+def check_factors(design: CircuitDesign) -> None:
     """Refuse factors that are too wide for the multiplier of ECP5, where the circuit uses it.
 
     Raises:

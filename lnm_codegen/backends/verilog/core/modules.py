@@ -7,7 +7,7 @@ from lnm_codegen.backends.verilog.core.ecp5 import ecp5_leaf
 from lnm_codegen.backends.verilog.core.pipeline import Pipeline
 from lnm_codegen.backends.verilog.expr import declared, literal, width_of
 from lnm_codegen.backends.verilog.parts import (
-    Design,
+    CircuitDesign,
     connected,
     declarations,
     indented,
@@ -19,14 +19,14 @@ from lnm_codegen.backends.verilog.parts import (
 )
 
 
-def leaf(design: Design, word: str) -> str:
+def leaf(design: CircuitDesign, word: str) -> str:
     """Return a module that depends only on its parameters: mul, delay, clamp, step."""
     if word == "mul" and design.rtl.multiplier == "ecp5":
         return ecp5_leaf(design)
     return render(f"verilog/core/{word}.v.j2", design.heading)
 
 
-def next_module(design: Design) -> str:
+def next_module(design: CircuitDesign) -> str:
     """Return the combinational step."""
     names = {v.name: f"in_{v.name}" for v in design.coefficients}
     printer = design.printer(names, design.names())
@@ -52,7 +52,7 @@ def next_module(design: Design) -> str:
     return render("verilog/core/next.v.j2", view)
 
 
-def comb_module(design: Design) -> str:
+def comb_module(design: CircuitDesign) -> str:
     """Return the neuron that makes one step in each cycle."""
     start = {s.name: s.init for s in design.model.states}
     inputs = named(design.inputs) + named(design.coefficients, "in_")
@@ -87,7 +87,7 @@ def _zero(width: int | None) -> str:
     return "1'b0" if width is None else literal(0, width)
 
 
-def core_module(design: Design, pipeline: Pipeline) -> str:
+def core_module(design: CircuitDesign, pipeline: Pipeline) -> str:
     """Return the pipelined step."""
     latency = pipeline.latency
     several = latency > 1

@@ -1,10 +1,10 @@
 """Pipeline of one time step: the cycle in which each value is ready, and its Verilog lines.
 
 A product of two values that change takes one cycle in `_mul`, the sum around it a second, the clamp
-a third; a sum without products takes two. Conditions and selections are logic behind their
-operands, with at most one carry chain a cycle. A value that is read in a later cycle passes through
-`_delay`; coefficients on ports travel with their neuron. The pipeline stores no state: a neuron's
-next step begins when its last has left.
+a third. A sum without products takes two. Conditions and selections are logic, with at most one
+carry chain a cycle. A value that is read in a later cycle passes through `_delay`; coefficients on
+ports move with their neuron. The pipeline stores no state: a neuron's next step begins when its
+last one has left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from lnm_codegen.backends.verilog.core.terms import (
     Rounded,
     biased,
     biased_width,
-    emptied,
     fits,
     is_added,
     is_arithmetic,
@@ -25,9 +24,10 @@ from lnm_codegen.backends.verilog.core.terms import (
     replaced,
     rounded_parts,
     without,
+    zeroed,
 )
 from lnm_codegen.backends.verilog.expr import Printer, declared, width_of
-from lnm_codegen.backends.verilog.parts import Design, connected
+from lnm_codegen.backends.verilog.parts import CircuitDesign, connected
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.types import Rounding
@@ -59,7 +59,7 @@ class Pipeline:
         uses: Instantiated modules, without their prefix.
     """
 
-    design: Design
+    design: CircuitDesign
     latency: int = 0
     multipliers: int = 0
     lines: list[str] = field(default_factory=list)
@@ -179,7 +179,7 @@ class Pipeline:
     def _multiplied(self, let: fx.Let, parts: Rounded, products: tuple[fx.Product, ...]) -> None:
         """Define a value by `_mul`; `_step` has the last product of a rounded sum."""
         factors = {n for p in products for n in self._reads(p)}
-        others = [n for n in self._reads(emptied(let.value, products)) if n not in factors]
+        others = [n for n in self._reads(zeroed(let.value, products)) if n not in factors]
         cycle = max(self._ready(sorted(factors)), self._ready(others) - 1, 0)
         last = products[-1]
         stepped = parts.places > 0 and is_added(last, parts.exact) is not None

@@ -108,7 +108,7 @@ def replaced(e: fx.Expr, table: dict[fx.Expr, fx.Expr]) -> fx.Expr:
     return table.get(e) or fx.map_children(e, lambda c: replaced(c, table))
 
 
-def emptied(e: fx.Expr, products: tuple[fx.Product, ...]) -> fx.Expr:
+def zeroed(e: fx.Expr, products: tuple[fx.Product, ...]) -> fx.Expr:
     """Return `e` with zeros for its products."""
     return replaced(e, {p: fx.Const(0, fx.bits_of(p), Fraction(0)) for p in products})
 

@@ -11,7 +11,7 @@ from lnm_codegen.backends.verilog.core.ecp5 import simulation_files
 from lnm_codegen.backends.verilog.folder.harness import harness, module_ports
 from lnm_codegen.backends.verilog.folder.manifest import Form
 from lnm_codegen.backends.verilog.folder.readme import readme
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.backends.verilog.testbench.verilator import verilator_forms, verilator_program
 from lnm_codegen.ir.fixed.exchange import to_json
 
@@ -19,7 +19,7 @@ DEFAULT_FORM = "core"
 """The form that scripts build by default, if the folder has it."""
 
 
-class Target(NamedTuple):
+class SynthesisTarget(NamedTuple):
     """A device: its name, synthesis by Yosys, place and route with its options."""
 
     device: str
@@ -29,13 +29,13 @@ class Target(NamedTuple):
 
 
 TARGETS = {
-    "ecp5": Target(
+    "ecp5": SynthesisTarget(
         "ECP5-25k, speed 6",
         "synth_ecp5",
         "nextpnr-ecp5",
         "--25k --package CABGA381 --speed 6 --freq 250",
     ),
-    "ice40": Target(
+    "ice40": SynthesisTarget(
         "iCE40 UP5K",
         "synth_ice40 -dsp -abc9 -device u",
         "nextpnr-ice40",
@@ -44,14 +44,14 @@ TARGETS = {
 }
 
 
-def targets(design: Design) -> tuple[str, ...]:
+def targets(design: CircuitDesign) -> tuple[str, ...]:
     """Return the targets of a design: all, or the one whose multiplier it instantiates."""
     own = design.rtl.multiplier
     return (own,) if own in TARGETS else tuple(TARGETS)
 
 
 def folder_files(
-    design: Design, forms: tuple[Form, ...], circuit: Mapping[str, str]
+    design: CircuitDesign, forms: tuple[Form, ...], circuit: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the files beside modules, testbenches and proofs.
 
@@ -107,7 +107,7 @@ def folder_files(
     return files | {f"model/{p}": t for p, t in FixedC().emit(design.model).files.items()}
 
 
-def _synthesis(design: Design, sources: dict[str, str], default: str) -> dict[str, str]:
+def _synthesis(design: CircuitDesign, sources: dict[str, str], default: str) -> dict[str, str]:
     """Return the scripts for each target, and for Vivado where the multiplier is generic."""
     files = {}
     view = {**design.heading, "forms": ", ".join(sources)}

@@ -9,7 +9,7 @@ from typing import Any
 from lnm_codegen.backends.verilog.array.stream import data_width, stream_fields
 from lnm_codegen.backends.verilog.core.ecp5 import simulation_files
 from lnm_codegen.backends.verilog.expr import width_of
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.types import Bits
 
@@ -44,7 +44,7 @@ class Form:
     sequence: int = 0
 
 
-def manifest(design: Design, forms: tuple[Form, ...]) -> str:
+def manifest(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
     """Return the text of manifest.json."""
     model, spec = design.model, design.model.program.spec
     content: dict[str, Any] = {
@@ -81,7 +81,7 @@ def manifest(design: Design, forms: tuple[Form, ...]) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def _form(design: Design, form: Form) -> dict[str, Any]:
+def _form(design: CircuitDesign, form: Form) -> dict[str, Any]:
     return {
         "top": f"{design.name}_{form.word}",
         "files": [f"rtl/{design.name}_{module}.v" for module in form.modules],
@@ -99,7 +99,7 @@ def _form(design: Design, form: Form) -> dict[str, Any]:
     }
 
 
-def _stream(design: Design) -> dict[str, Any]:
+def _stream(design: CircuitDesign) -> dict[str, Any]:
     """Return the layout of the data of the array's streams."""
     return {
         f"{port}_tdata": {

@@ -7,7 +7,7 @@ from lnm_codegen.backends.verilog.array.stream import stream_fields
 from lnm_codegen.backends.verilog.core.ecp5 import simulation_files
 from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.folder.manifest import Form
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.types import Bits, Rounding
 
@@ -25,7 +25,7 @@ ROUNDINGS = {
 }
 
 
-def readme(design: Design, forms: tuple[Form, ...], proofs: bool) -> str:
+def readme(design: CircuitDesign, forms: tuple[Form, ...], proofs: bool) -> str:
     """Return the text; `proofs` states that the folder has proofs."""
     spec = design.model.program.spec
     default = spec.default
@@ -52,7 +52,7 @@ def readme(design: Design, forms: tuple[Form, ...], proofs: bool) -> str:
     return render("verilog/folder/readme.md.j2", view)
 
 
-def _form(design: Design, form: Form) -> str:
+def _form(design: CircuitDesign, form: Form) -> str:
     words = FORMS[form.word]
     if form.word == "array":
         words = f"{design.rtl.neurons} {words}"
@@ -60,7 +60,7 @@ def _form(design: Design, form: Form) -> str:
     return f"| `{design.name}_{form.word}` | {words} | {' | '.join(map(str, cells))} |"
 
 
-def _ports(design: Design) -> tuple[str, ...]:
+def _ports(design: CircuitDesign) -> tuple[str, ...]:
     roles = (
         ("state", design.states),
         ("input", design.inputs),
@@ -78,12 +78,12 @@ def _format(var: fx.Var) -> str:
     return str(var.type) if isinstance(var.type, Bits) else "a bit"
 
 
-def _stream(design: Design) -> tuple[str, ...]:
+def _stream(design: CircuitDesign) -> tuple[str, ...]:
     named = zip(("s_axis_tdata", "m_axis_tdata"), stream_fields(design), strict=True)
     return tuple(f"`{port}`: {', '.join(f.meaning for f in fields)}" for port, fields in named)
 
 
-def _coefficients(design: Design) -> tuple[str, ...]:
+def _coefficients(design: CircuitDesign) -> tuple[str, ...]:
     rows = []
     for c in design.model.coefficients:
         for k, (integer, real) in enumerate(zip(c.integers, c.reals, strict=True)):
@@ -93,7 +93,7 @@ def _coefficients(design: Design) -> tuple[str, ...]:
     return tuple(rows)
 
 
-def _roundings(design: Design) -> tuple[str, ...]:
+def _roundings(design: CircuitDesign) -> tuple[str, ...]:
     used = {
         node.rounding
         for let in design.model.program.kernel.body
@@ -107,7 +107,7 @@ def _roundings(design: Design) -> tuple[str, ...]:
     )
 
 
-def _folder(design: Design, proofs: bool) -> tuple[str, ...]:
+def _folder(design: CircuitDesign, proofs: bool) -> tuple[str, ...]:
     name = design.name
     generic = design.rtl.multiplier == "generic"
     vivado = "; `vivado.tcl`, not tested" if generic else ""

@@ -12,7 +12,7 @@ import re
 from lnm_codegen.backends.render import render, render_files
 from lnm_codegen.backends.verilog.formal.instances import Instance, base_names, widest
 from lnm_codegen.backends.verilog.parts import (
-    Design,
+    CircuitDesign,
     Signals,
     connected,
     declarations,
@@ -24,14 +24,14 @@ _PRODUCT = re.compile(r"(\w+) = \w+ \* \w+;")
 _FOLDER = "verilog/formal"
 
 
-def _flipped(design: Design) -> str:
+def _flipped(design: CircuitDesign) -> str:
     """Return the first input or state that a result depends on."""
     read = {v.name for v in design.kernel.reads}
     moving = [v.name for v in (*design.inputs, *design.states)]
     return next((n for n in moving if n in read), moving[0])
 
 
-def _flow(design: Design) -> str:
+def _flow(design: CircuitDesign) -> str:
     """Return the core with the ports of the combinational step."""
     outer = [name for name, _ in (*design.outer_inputs, *design.outer_results)]
     inner = [name for name, _ in (*design.inner_inputs, *design.inner_results)]
@@ -52,7 +52,7 @@ def _prefixed(prefix: str, signals: Signals) -> Signals:
 
 
 def pipeline_proof(
-    design: Design, instances: tuple[Instance, ...], sources: tuple[str, ...], latency: int
+    design: CircuitDesign, instances: tuple[Instance, ...], sources: tuple[str, ...], latency: int
 ) -> dict[str, str]:
     """Return the proof of the core against its own logic without registers."""
     name, inputs, results = design.name, design.inner_inputs, design.inner_results
@@ -102,7 +102,7 @@ def pipeline_proof(
 
 
 def next_proof(
-    design: Design, instances: tuple[Instance, ...], sources: tuple[str, ...], text: str
+    design: CircuitDesign, instances: tuple[Instance, ...], sources: tuple[str, ...], text: str
 ) -> dict[str, str]:
     """Return the proof of the core without registers against the step with a given text."""
     name = design.name

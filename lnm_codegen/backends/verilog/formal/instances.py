@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def widest(instances: tuple[Instance, ...]) -> int:
     return max(widths, default=1) + 1
 
 
-def sources_of(design: Design, files: Mapping[str, str]) -> tuple[str, ...]:
+def sources_of(design: CircuitDesign, files: Mapping[str, str]) -> tuple[str, ...]:
     """Return the files of the core, relative to formal/."""
     words = ("mul", "delay", "clamp", "step", "core")
     paths = [f"rtl/{design.name}_{word}.v" for word in words]

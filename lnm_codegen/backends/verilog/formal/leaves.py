@@ -5,14 +5,14 @@ from __future__ import annotations
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.core.ecp5 import FACTOR_BITS
 from lnm_codegen.backends.verilog.formal.instances import Instance, base_names
-from lnm_codegen.backends.verilog.parts import Design, connected
+from lnm_codegen.backends.verilog.parts import CircuitDesign, connected
 
 _ROUNDINGS = 3
 """Rounding modes of the checker of `_step`: 0 truncates, 1 rounds ties up, 2 to even."""
 
 
 def leaf_proofs(
-    design: Design, instances: tuple[Instance, ...], sources: tuple[str, ...]
+    design: CircuitDesign, instances: tuple[Instance, ...], sources: tuple[str, ...]
 ) -> dict[str, str]:
     """Return the proofs of `_step` and `_clamp` in every size that the core has of them."""
     found: dict[str, str] = {}
@@ -27,7 +27,7 @@ def leaf_proofs(
 
 
 def _leaf(
-    design: Design,
+    design: CircuitDesign,
     module: str,
     sizes: list[dict[str, int]],
     cycles: int,

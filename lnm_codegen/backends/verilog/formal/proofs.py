@@ -17,11 +17,11 @@ from lnm_codegen.backends.verilog.formal.instances import instances_of, sources_
 from lnm_codegen.backends.verilog.formal.leaves import leaf_proofs
 from lnm_codegen.backends.verilog.formal.state import state_proof
 from lnm_codegen.backends.verilog.formal.stream import stream_proof
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 
 
 def proofs(
-    design: Design, files: Mapping[str, str], latencies: Mapping[str, int]
+    design: CircuitDesign, files: Mapping[str, str], latencies: Mapping[str, int]
 ) -> dict[str, str]:
     """Return the files of formal/.
 

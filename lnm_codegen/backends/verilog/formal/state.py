@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lnm_codegen.backends.render import render_files
 from lnm_codegen.backends.verilog.expr import literal
 from lnm_codegen.backends.verilog.parts import (
-    Design,
+    CircuitDesign,
     connected,
     declarations,
     named,
@@ -40,7 +40,7 @@ class Reset:
     start: int
 
 
-def resets(design: Design) -> tuple[Reset, ...]:
+def resets(design: CircuitDesign) -> tuple[Reset, ...]:
     """Return the states whose reset has constants and a spike of the outputs as its condition.
 
     Hard reset: `where(h >= threshold, v_reset, h)`.
@@ -67,7 +67,7 @@ def resets(design: Design) -> tuple[Reset, ...]:
     return tuple(found)
 
 
-def _parts(design: Design, value: fx.Expr) -> tuple[fx.Expr, fx.Select, int] | None:
+def _parts(design: CircuitDesign, value: fx.Expr) -> tuple[fx.Expr, fx.Select, int] | None:
     """Return the value without a spike, the selection, and its constant at a spike.
 
     None unless `value` is `select(spike, constant, h)` or `h - select(spike, constant, 0)`.
@@ -98,18 +98,18 @@ def _root(values: dict[str, fx.Expr], e: fx.Expr) -> fx.Expr:
     return e
 
 
-def _constant(design: Design, e: fx.Expr) -> int | None:
+def _constant(design: CircuitDesign, e: fx.Expr) -> int | None:
     return design.printer().constant_of(e)
 
 
-def _threshold(design: Design, cond: fx.Expr, kept: fx.Expr) -> int | None:
+def _threshold(design: CircuitDesign, cond: fx.Expr, kept: fx.Expr) -> int | None:
     """Return the constant of the condition `kept >= constant`, None for any other."""
     if not isinstance(cond, fx.Compare) or cond.op is not CompareOp.GE or cond.lhs != kept:
         return None
     return _constant(design, cond.rhs)
 
 
-def state_proof(design: Design) -> dict[str, str]:
+def state_proof(design: CircuitDesign) -> dict[str, str]:
     """Return the proof of the bounds, no file where no bound is known."""
     found = resets(design)
     if not found:

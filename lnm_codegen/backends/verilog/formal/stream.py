@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lnm_codegen.backends.render import render_files
 from lnm_codegen.backends.verilog.folder.harness import module_ports
-from lnm_codegen.backends.verilog.parts import Design, connected
+from lnm_codegen.backends.verilog.parts import CircuitDesign, connected
 
 _NOT_OF_ARRAY = ("mul", "ram", "next", "comb", "seq")
 """Modules that the array lacks, and the two that the proof replaces by stubs."""
@@ -39,7 +39,7 @@ _AXIS = ("s_axis_tvalid", "s_axis_tready", "m_axis_tvalid", "m_axis_tready")
 
 
 def stream_proof(
-    design: Design, form: str, files: Mapping[str, str], latency: int
+    design: CircuitDesign, form: str, files: Mapping[str, str], latency: int
 ) -> dict[str, str]:
     """Return the proof of the stream of a form, "seq" or "array".
 
@@ -59,7 +59,7 @@ def stream_proof(
     return render_files(templates, _view(design, stream, files, latency))
 
 
-def _array(design: Design, files: Mapping[str, str]) -> _Stream:
+def _array(design: CircuitDesign, files: Mapping[str, str]) -> _Stream:
     """Return the array's stream: each neuron inside has a bit in a register of valid bits."""
     name, neurons = design.name, design.rtl.neurons
     inside = []
@@ -92,7 +92,7 @@ def _flat(name: str) -> str:
 
 
 def _view(
-    design: Design, stream: _Stream, files: Mapping[str, str], latency: int
+    design: CircuitDesign, stream: _Stream, files: Mapping[str, str], latency: int
 ) -> dict[str, object]:
     top = f"{design.name}_{stream.form}"
     found = module_ports(files[f"rtl/{top}.v"])

@@ -56,5 +56,5 @@ class Counter:
 
 
 def block(lines: list[str]) -> list[str]:
-    """Return lines behind an empty one; nothing for no lines."""
+    """Return an empty line and then the lines; nothing for no lines."""
     return ["", *lines] if lines else []

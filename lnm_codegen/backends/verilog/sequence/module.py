@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.expr import declared
-from lnm_codegen.backends.verilog.parts import Design, indented, port, ports, separated
+from lnm_codegen.backends.verilog.parts import CircuitDesign, indented, port, ports, separated
 from lnm_codegen.backends.verilog.sequence.adder import adder_lines, multiplier_lines
 from lnm_codegen.backends.verilog.sequence.counter import Counter, block
 from lnm_codegen.backends.verilog.sequence.schedule import Sequence
 
 
-def seq_module(design: Design, sequence: Sequence) -> str:
+def seq_module(design: CircuitDesign, sequence: Sequence) -> str:
     """Return the module of a schedule."""
     counter = Counter(sequence.count)
     lines = _lines(sequence, counter)

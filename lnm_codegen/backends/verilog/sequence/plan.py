@@ -21,7 +21,7 @@ from lnm_codegen.backends.verilog.core.terms import (
     rounded_parts,
 )
 from lnm_codegen.backends.verilog.expr import Printer
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, span
 from lnm_codegen.ir.fixed.nodes import SumOp
@@ -77,7 +77,7 @@ Task: TypeAlias = MultiplyAdd | Exact | Logic
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TaskPlan:
     """Tasks in the order of their dependencies.
 
     Attributes:
@@ -91,16 +91,16 @@ class Plan:
     names: Names
 
 
-def plan(design: Design) -> Plan:
+def plan(design: CircuitDesign) -> TaskPlan:
     """Return the tasks of a design."""
     planner = _Planner(design)
     for let in design.kernel.body:
         planner.add(let)
-    return Plan(tuple(planner.tasks), planner.spans, planner.names)
+    return TaskPlan(tuple(planner.tasks), planner.spans, planner.names)
 
 
 class _Planner:
-    def __init__(self, design: Design) -> None:
+    def __init__(self, design: CircuitDesign) -> None:
         self.spans, self.names = dict(design.spans), design.names()
         self.tasks: list[Task] = []
         self._printer = Printer({}, design.constants, design.rtl.shift_add, self.spans)
@@ -130,10 +130,10 @@ class _Planner:
                 table[product] = var
                 self.tasks.append(Exact(var, *factors))
             self.tasks.append(Logic(replace(let, value=replaced(let.value, table))))
-        elif not self._by_one(parts):
+        elif not self._multiply_by_one(parts):
             self.tasks.append(Logic(let))
 
-    def _by_one(self, parts: Rounded) -> bool:
+    def _multiply_by_one(self, parts: Rounded) -> bool:
         """Make a saturated sum a multiply-add by 1 or -1 if one fits; report whether it does."""
         if not self._chains or parts.places or not parts.width:
             return False

@@ -13,8 +13,8 @@ from fractions import Fraction
 from math import inf
 
 from lnm_codegen.backends.verilog.core.terms import is_arithmetic
-from lnm_codegen.backends.verilog.expr import Printer, Signal, literal, saturated, width_of
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.expr import Printer, Signal, literal, width_of
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.backends.verilog.sequence.plan import (
     Exact,
     Factors,
@@ -24,7 +24,7 @@ from lnm_codegen.backends.verilog.sequence.plan import (
     plan,
 )
 from lnm_codegen.backends.verilog.sequence.sums import Shape, Sums, addend, shape_of, sums_of
-from lnm_codegen.backends.verilog.sequence.values import ACCEPT, Value, Values
+from lnm_codegen.backends.verilog.sequence.values import ACCEPT, StepValues, Value
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import always_fits
 from lnm_codegen.ir.fixed.nodes import expr_text
@@ -89,7 +89,7 @@ class Sequence:
         values: Values by name, and their registers.
     """
 
-    design: Design
+    design: CircuitDesign
     steps: dict[int, Step] = field(default_factory=dict)
     count: int = 1
     loads: list[Load] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Sequence:
     comments: list[str] = field(default_factory=list)
     results: tuple[str, ...] = ()
     sums: Sums | None = None
-    values: Values = field(init=False)
+    values: StepValues = field(init=False)
     _in_factor: fx.Expr | None = None
     _feeds: bool = False
     _acc_widths: set[int] = field(default_factory=set)
@@ -106,7 +106,7 @@ class Sequence:
         """Schedule the whole step."""
         planned = plan(self.design)
         self.sums = sums_of(planned)
-        self.values = Values(self.design, planned.spans, planned.names)
+        self.values = StepValues(self.design, planned.spans, planned.names)
         self._feeds = _acc_feeds(planned.tasks)
         for task in planned.tasks:
             if isinstance(task, Logic):
@@ -167,7 +167,7 @@ class Sequence:
         total = values.names.fresh(f"{name}_sum")
         text = values.printer(value.arg, cycle).number(value.arg, name).text
         values.capture(cycle, total, inner, text)
-        values.capture(cycle + 1, name, value.width, saturated(total, inner, value.width))
+        values.capture(cycle + 1, name, value.width, _saturated(total, inner, value.width))
         values.table[name] = Value(cycle + 2, inf, 0, value.width, name)
 
     def _exact(self, task: Exact) -> None:
@@ -283,3 +283,10 @@ def _acc_feeds(tasks: tuple[Task, ...]) -> bool:
                 return True
             before = task.let.target
     return False
+
+
+def _saturated(name: str, inner: int, width: int) -> str:
+    """Return an identifier of `inner` bits, saturated to `width` bits."""
+    top = f"{name}[{inner - 1}:{width - 1}]"
+    limit = f"{{{name}[{inner - 1}], {{{width - 1}{{~{name}[{inner - 1}]}}}}}}"
+    return f"(&{top} || ~|{top}) ? {name}[{width - 1}:0] : {limit}"

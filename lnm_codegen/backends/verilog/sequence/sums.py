@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lnm_codegen.backends.verilog.expr import Printer, literal
-from lnm_codegen.backends.verilog.sequence.plan import Factors, MultiplyAdd, Plan
+from lnm_codegen.backends.verilog.sequence.plan import Factors, MultiplyAdd, TaskPlan
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, span
 from lnm_codegen.ir.types import Rounding
@@ -45,7 +45,7 @@ class Sums:
     fits: dict[Shape, bool]
 
 
-def sums_of(plan: Plan) -> Sums | None:
+def sums_of(plan: TaskPlan) -> Sums | None:
     """Return the shared adder of a plan, None for a plan without multiply-adds."""
     tasks = [t for t in plan.tasks if isinstance(t, MultiplyAdd)]
     if not tasks:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from lnm_codegen.backends.verilog.expr import Printer, declared, width_of
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span
 from lnm_codegen.ir.names import Names
@@ -55,10 +55,10 @@ class Capture:
 
 
 @dataclass(slots=True)
-class Values:
+class StepValues:
     """Values of one time step by name, and the registers that hold them."""
 
-    design: Design
+    design: CircuitDesign
     spans: dict[str, Span]
     names: Names
     table: dict[str, Value] = field(default_factory=dict)

@@ -8,9 +8,9 @@ import numpy as np
 
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.array.module import ArrayTimes
-from lnm_codegen.backends.verilog.array.stream import Field, data_width, stream_fields
+from lnm_codegen.backends.verilog.array.stream import StreamField, data_width, stream_fields
 from lnm_codegen.backends.verilog.expr import declared, literal
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.backends.verilog.testbench.vectors import SEED, Vectors, drawn
 from lnm_codegen.ir.fixed.interpret import Array, run
 
@@ -18,7 +18,7 @@ TICKS, MOST_UPDATES = 8, 1 << 15
 """Least number of random ticks, and most updates in them; at least two ticks in any case."""
 
 
-def array_vectors(design: Design, count: int) -> Vectors:
+def array_vectors(design: CircuitDesign, count: int) -> Vectors:
     """Return ticks of all neurons: the model's stimulus, or about `count` random updates.
 
     A word is the data of an input, then that of its result. Each sequence of a stimulus begins
@@ -46,7 +46,7 @@ def array_vectors(design: Design, count: int) -> Vectors:
     return Vectors((("taken", data_width(inputs)), ("given", width)), tuple(words))
 
 
-def _random_ticks(design: Design, count: int) -> dict[str, Array]:
+def _random_ticks(design: CircuitDesign, count: int) -> dict[str, Array]:
     """Return random inputs of at least `count` updates, shape (1, ticks, neurons)."""
     neurons = design.rtl.neurons
     ticks = max(2, min(max(TICKS, -(-count // neurons)), MOST_UPDATES // neurons))
@@ -55,7 +55,7 @@ def _random_ticks(design: Design, count: int) -> dict[str, Array]:
     return {v.name: drawn(v, ticks * neurons, rng).reshape(shape) for v in design.inputs}
 
 
-def _data(fields: tuple[Field, ...], values: dict[str, Array], count: int) -> list[int]:
+def _data(fields: tuple[StreamField, ...], values: dict[str, Array], count: int) -> list[int]:
     words = [0] * count
     for field in fields:
         column = np.broadcast_to(values[field.var.name], (count,)).tolist()
@@ -63,14 +63,14 @@ def _data(fields: tuple[Field, ...], values: dict[str, Array], count: int) -> li
     return words
 
 
-def sequence_length(design: Design, vectors: Vectors) -> int:
+def sequence_length(design: CircuitDesign, vectors: Vectors) -> int:
     """Return the vectors from one set of initial states to the next."""
     stimulus = design.model.stimulus
     sequences = 1 if stimulus is None else len(next(iter(stimulus.values())))
     return len(vectors.words) // sequences
 
 
-def array_testbench(design: Design, times: ArrayTimes, vectors: Vectors, file: str) -> str:
+def array_testbench(design: CircuitDesign, times: ArrayTimes, vectors: Vectors, file: str) -> str:
     """Return the testbench, which reads the vectors from `file`."""
     neurons, length = design.rtl.neurons, sequence_length(design, vectors)
     held = {v.name for v in design.coefficients if design.rtl.coefficients == "port"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.expr import declared, width_of
 from lnm_codegen.backends.verilog.parts import (
-    Design,
+    CircuitDesign,
     connected,
     declarations,
     named,
@@ -14,7 +14,9 @@ from lnm_codegen.backends.verilog.parts import (
 from lnm_codegen.backends.verilog.testbench.vectors import Vectors
 
 
-def testbench(design: Design, form: str, vectors: Vectors, file: str, pace: tuple[int, int]) -> str:
+def testbench(
+    design: CircuitDesign, form: str, vectors: Vectors, file: str, pace: tuple[int, int]
+) -> str:
     """Return the testbench of a form.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lnm_codegen.backends.verilog.expr import width_of
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, run
 from lnm_codegen.ir.types import Bits
@@ -52,7 +52,7 @@ class Vectors:
         raise KeyError(name)
 
 
-def step_vectors(design: Design, count: int) -> Vectors:
+def step_vectors(design: CircuitDesign, count: int) -> Vectors:
     """Return time steps from random states and inputs, corners included."""
     rng = np.random.default_rng(SEED)
     variables = (*design.states, *design.inputs)
@@ -63,7 +63,7 @@ def step_vectors(design: Design, count: int) -> Vectors:
     return _packed(design, values, run(design.kernel, values))
 
 
-def run_vectors(design: Design, count: int) -> Vectors:
+def run_vectors(design: CircuitDesign, count: int) -> Vectors:
     """Return consecutive time steps of one neuron from its initial states."""
     rng = np.random.default_rng(SEED)
     inputs = {v.name: drawn(v, count, rng) for v in design.inputs}
@@ -80,7 +80,9 @@ def run_vectors(design: Design, count: int) -> Vectors:
     return _packed(design, values, values)
 
 
-def _packed(design: Design, values: Mapping[str, Array], results: Mapping[str, Array]) -> Vectors:
+def _packed(
+    design: CircuitDesign, values: Mapping[str, Array], results: Mapping[str, Array]
+) -> Vectors:
     """Return states, inputs, coefficients on ports, outputs and next states as words."""
     columns = [(v, values[v.name]) for _, v in design.inner_inputs]
     columns += [(v, results[v.name]) for _, v in design.inner_results]

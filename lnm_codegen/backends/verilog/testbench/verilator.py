@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lnm_codegen.backends.integer_c.model import Coefficient
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.array.stream import Field, data_width, stream_fields
+from lnm_codegen.backends.verilog.array.stream import StreamField, data_width, stream_fields
 from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.folder.manifest import Form
-from lnm_codegen.backends.verilog.parts import Design
+from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
@@ -19,13 +19,13 @@ _PATIENCE = 16
 """Most cycles for a vector, gaps and stalls included, as a multiple of the interval."""
 
 
-def verilator_forms(design: Design, forms: tuple[Form, ...]) -> tuple[str, ...]:
+def verilator_forms(design: CircuitDesign, forms: tuple[Form, ...]) -> tuple[str, ...]:
     """Return the forms that the program drives: an array only where its data is one number."""
     wide = max(map(data_width, stream_fields(design))) > WIDEST
     return tuple(form.word for form in forms if not (form.word == "array" and wide))
 
 
-def verilator_program(design: Design, forms: tuple[Form, ...]) -> str:
+def verilator_program(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
     """Return a main program of Verilator that compares a form with the C model's step."""
     words = verilator_forms(design, forms)
     states, inputs, held = design.states, design.inputs, design.coefficients
@@ -67,7 +67,7 @@ def verilator_program(design: Design, forms: tuple[Form, ...]) -> str:
     return render("verilog/testbench/verilator.cpp.j2", view)
 
 
-def _results(design: Design) -> dict[fx.Var, fx.Var]:
+def _results(design: CircuitDesign) -> dict[fx.Var, fx.Var]:
     """Return output or state -> the result of the model that its port shows."""
     states = zip(design.states, design.next_states, strict=True)
     return {**{v: v for v in design.outputs}, **dict(states)}
@@ -78,7 +78,7 @@ def _drawn(var: fx.Var) -> str:
     return f"row.{var.name} = drawn({var.type.width}, {var.type.frac});"
 
 
-def _step(design: Design) -> str:
+def _step(design: CircuitDesign) -> str:
     """Return the call of the model's step, with the coefficients that are constants in it."""
     held = {v.name for v in design.coefficients}
     values = {c.name: c.integers[0] for c in design.model.coefficients}
@@ -106,7 +106,7 @@ def _equal(text: str, port: fx.Var, result: fx.Var) -> str:
     return f"number({text}, {width}) == expected.{result.name}"
 
 
-def _packed(field: Field) -> str:
+def _packed(field: StreamField) -> str:
     return f"bits(row.{field.var.name}, {field.padded}) << {field.low}"
 
 
@@ -114,6 +114,6 @@ def _table(c: Coefficient) -> str:
     return f"static const int32_t {c.name}_of[] = {{{', '.join(map(str, c.integers))}}};"
 
 
-def _channel(design: Design, c: Coefficient) -> str:
+def _channel(design: CircuitDesign, c: Coefficient) -> str:
     members = design.rtl.neurons // design.model.channels
     return f"n / {members}" if len(c.integers) > 1 else "0"
