@@ -18,8 +18,7 @@ from torch import Tensor
 
 from lnm_codegen.analysis import charge_spread
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train.engine import network_of
-from lnm_codegen.train.runs.runner import load_of
+from lnm_codegen.train.engine import dataset_of, network_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from plan import read_plan
@@ -28,7 +27,7 @@ from plan import read_plan
 def main() -> None:
     """Print the numbers of each layer and the mean of the widths."""
     config = read_plan("mnist1d_ablations").rows[0].config
-    data = load_of(config)
+    data = dataset_of(config)
     network = network_of(config, data)
     widths: list[float] = []
 

@@ -25,7 +25,8 @@ from filelock import FileLock, Timeout
 from lnm_codegen.bench.measure import keep_memory
 from lnm_codegen.errors import DivergedError, LnmError
 from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.runs.runner import RunResult, load_of, run
+from lnm_codegen.train.engine import dataset_of
+from lnm_codegen.train.runs.runner import RunResult, run
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
@@ -151,7 +152,7 @@ def train(plan: Plan, job: Job, data_dir: Path | None) -> RunResult:
         config = replace(config, neurons_from=folder_of(first))
     key = f"{config.data} {config.data_arguments} {config.limit} {config.validation}"
     if key not in DATA:
-        DATA[key] = load_of(config)
+        DATA[key] = dataset_of(config)
     return run(config, folder_of(job), resume=True, data=DATA[key])
 
 

@@ -1,21 +1,16 @@
-"""Training of spiking networks: data, networks, the loop, stability, what was learned."""
+"""Training of spiking networks: data, networks, the training loop, runs, stability.
 
-from lnm_codegen.train.data import Dataset as Dataset
-from lnm_codegen.train.data import load as load
-from lnm_codegen.train.engine import Epoch as Epoch
-from lnm_codegen.train.engine import fit as fit
-from lnm_codegen.train.figure import curves_figure as curves_figure
-from lnm_codegen.train.models import MODELS as MODELS
-from lnm_codegen.train.models import Network as Network
-from lnm_codegen.train.models import build as build
-from lnm_codegen.train.models.conv import ConvNet as ConvNet
-from lnm_codegen.train.runs.config import TrainConfig as TrainConfig
-from lnm_codegen.train.runs.runner import RunResult as RunResult
-from lnm_codegen.train.runs.runner import run as run
-from lnm_codegen.train.runs.saved import Run as Run
-from lnm_codegen.train.runs.saved import load_run as load_run
-from lnm_codegen.train.stability.curve import charge_curve as charge_curve
-from lnm_codegen.train.stability.curve import slope_penalty as slope_penalty
-from lnm_codegen.train.stability.stability import Certificate as Certificate
-from lnm_codegen.train.stability.stability import certificate as certificate
-from lnm_codegen.train.stability.stability import project as project
+`api` has the public names. It loads PyTorch, so it is imported when one of them is first used:
+`lnm train --help` reads the options of a run without it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lnm_codegen.train.api import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        api = import_module(f"{__name__}.api")
+        return globals()[name] if name in globals() else getattr(api, name)

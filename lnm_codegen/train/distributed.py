@@ -1,9 +1,9 @@
-"""The processes of a run: one, or as many as `torchrun` has started.
+"""Processes of a training run: one, or those that `torchrun` starts.
 
-Each takes its share of every batch; gradients are averaged by DistributedDataParallel, which with
-losses scaled by `share` gives the gradient of the whole batch's mean. Not so with what looks at a
-batch as a whole: batch norm takes each process's own statistics, of which process 0's are kept, and
-TET's pull towards the threshold counts unlabelled steps too.
+Each process takes its share of every batch. DistributedDataParallel averages the gradients; with
+losses scaled by `share` that gives the gradient of the whole batch's mean. Two quantities of a
+whole batch differ from those of one process: batch norm uses the statistics of each process (and
+keeps those of process 0), and the regulariser of TET also counts unlabelled time steps.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lnm_codegen.errors import LnmError, ModelError
+from lnm_codegen.validation import wrong
 
 _GROUPS: list[object] = []
-"""Process groups, kept until the interpreter ends: Gloo's destructor waits, holding Python's lock,
-for threads that may need that lock to give back the tensors of the last operation."""
+"""Process groups, kept until the interpreter ends. Gloo's destructor holds Python's lock while it
+waits for threads, and those may need the lock to free the tensors of the last operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """This process among `size`."""
+    """This process among `size` processes."""
 
     rank: int = 0
     size: int = 1
@@ -46,7 +47,7 @@ class World:
         return DistributedDataParallel(network, device_ids=ids)
 
     def share(self, count: int, whole: int) -> float:
-        """Return what scales a mean over `count` of the batch's `whole` samples here."""
+        """Return the factor of a mean over `count` of the batch's `whole` samples."""
         return 1.0 if self.size == 1 else count * self.size / whole
 
     def summed(self, numbers: Sequence[float]) -> list[float]:
@@ -57,31 +58,27 @@ class World:
         dist.all_reduce(sums)
         return [float(s) for s in sums.tolist()]
 
-    def alike(self, module: nn.Module) -> None:
-        """Give every process the buffers of process 0: each has its own running statistics."""
+    def synchronise(self, module: nn.Module) -> None:
+        """Copy the buffers of process 0, such as running statistics, to every process."""
         if self.size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Do in process 0 what may be refused; where it is, every process raises what that said."""
-        said: list[LnmError | None] = [None]
+    def synchronised_errors(self) -> Iterator[None]:
+        """Raise in every process the LnmError that the body raises in process 0."""
+        raised: list[LnmError | None] = [None]
         try:
             yield
         except LnmError as error:
-            said = [error]
+            raised = [error]
         if self.size > 1:
-            dist.broadcast_object_list(said, src=0)
-        if said[0] is not None:
-            raise said[0]
+            dist.broadcast_object_list(raised, src=0)
+        if raised[0] is not None:
+            raise raised[0]
 
-    def check_alike(self, epoch: int) -> None:
-        """Refuse to go on where processes would go on after different epochs.
-
-        Raises:
-            ModelError: Not all of them read the same checkpoint.
-        """
+    def require_same_epoch(self, epoch: int) -> None:
+        """Raise ModelError unless all processes resume after the same epoch."""
         if self.summed([epoch, epoch * epoch]) != [self.size * epoch, self.size * epoch * epoch]:
             raise ModelError(
                 "train: --resume",
@@ -93,23 +90,24 @@ class World:
 
 @contextmanager
 def joined(device: str) -> Iterator[World]:
-    """Give this process its place; under `torchrun`, join the others while this is open.
+    """Yield this process among the others; under `torchrun`, join them while the context is open.
 
     Args:
-        device: "cpu", "cuda" or "cuda:1"; with several processes on a machine, "cuda" is the one of
-            the process's number.
+        device: "cpu", "cuda" or "cuda:1". With several processes on a machine, process k takes GPU
+            k for "cuda".
 
     Raises:
-        ModelError: A device that is not there.
+        ModelError: A device that this machine does not have.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
+    unknown = wrong("train", "device", device, "cpu, cuda, cuda:1")
     try:
         place = torch.device(device)
     except RuntimeError:
-        raise ModelError("train", f"device is {device!r}", "cpu, cuda, cuda:1") from None
+        raise unknown from None
     if place.type not in ("cpu", "cuda"):
-        raise ModelError("train", f"device is {device!r}", "cpu, cuda, cuda:1")
+        raise unknown
     if place.type == "cuda":
         count = torch.cuda.device_count()
         index = local if place.index is None else place.index
@@ -124,6 +122,6 @@ def joined(device: str) -> Iterator[World]:
     _GROUPS.append(dist.group.WORLD)
     try:
         yield World(dist.get_rank(), size, place)
-        dist.barrier()  # what process 0 writes is there when any of them returns
+        dist.barrier()  # the files of process 0 exist when any process returns
     finally:
         dist.destroy_process_group()

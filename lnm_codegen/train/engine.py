@@ -1,4 +1,4 @@
-"""The training loop: `fit` yields one `Epoch` after another and writes nothing."""
+"""Training loop: `fit` yields one `Epoch` after another and writes no file."""
 
 from __future__ import annotations
 
@@ -9,38 +9,37 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from lnm_codegen.errors import LnmError, ModelError
+from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.train.data import Dataset, Split
+from lnm_codegen.train.data import Dataset, Split, load
 from lnm_codegen.train.distributed import World
-from lnm_codegen.train.losses import answers
+from lnm_codegen.train.losses import count_correct
 from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.models import Network, build
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.stability.curve import LOWEST
 from lnm_codegen.train.trainer import Trainer
 
-REMEMBERED = 1 << 16
+LARGEST_IN_HISTORY = 1 << 16
 OnBatch = Callable[[int, int, float], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one pass over the training samples came to.
+    """Results of one pass over the training samples.
 
     Attributes:
         number: 1 for the first.
-        loss: Mean loss over the training samples, as they were met, without penalty.
-        train_accuracy: Share of the training samples (of their steps, where each has a label)
-            that were right when they were met.
-        test_accuracy: Share of the test samples that are right after the epoch; None where it was
-            not tested. With `validation` they are the samples held out.
-        rates: Spikes per neuron and step in each neuron layer, on the test samples.
-        outside: Share of the charged potentials of each neuron layer at or below v_min, run away
+        loss: Mean loss over the training samples during the pass, without the penalty.
+        train_accuracy: Share of correct predictions on the training samples during the pass; one
+            prediction per sample, or per time step if each step has a label.
+        test_accuracy: Share of correct predictions on the test samples after the epoch; None if
+            the epoch was not tested. With `validation` it is the validation accuracy.
+        rates: Spikes per neuron and time step in each neuron layer, on the test samples.
+        outside: Share of the charged potentials of each neuron layer at or below v_min, diverged
             or NaN, on the test samples.
-        seconds: Of training, without the test.
+        seconds: Duration of the training, without the test.
     """
 
     number: int
@@ -54,23 +53,29 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """What a network came to on a split: see `Epoch`."""
+    """Results of a network on a split: see `Epoch`."""
 
     accuracy: float
     rates: tuple[float, ...]
     outside: tuple[float, ...]
 
 
+def dataset_of(config: TrainConfig) -> Dataset:
+    """Return the samples that a config names; the held-out ones, if any, are its test split."""
+    data = load(config.data, config.data_dir, config.limit, **config.data_arguments)
+    return data.held_out(config.validation) if config.validation else data
+
+
 def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None) -> Network:
-    """Return a network whose weights depend on the config alone; PyTorch's own seed stays.
+    """Return a network whose weights depend only on the config; PyTorch's own seed stays.
 
     Args:
-        config: How.
-        data: Its samples have the size that the network takes.
-        neuron: That of the config, where it is made already.
+        config: Its network, neuron, seed and backend.
+        data: Samples of the size that the network takes.
+        neuron: The neuron of the config, if it already exists.
 
     Raises:
-        ModelError: The network does not fit neuron or samples, or not into memory.
+        ModelError: The network does not fit the neuron, the samples, or the memory.
     """
     with torch.random.fork_rng(devices=_gpus()):
         torch.manual_seed(config.seed)
@@ -88,12 +93,14 @@ def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None)
         except LnmError:
             raise
         except (RuntimeError, MemoryError) as error:  # no memory for its weights
-            said = " ".join(str(error).split())[:120]
-            raise ModelError(
-                "train",
-                f"the network {config.network!r} cannot be made: {said}",
-                remedy="Give it smaller layers.",
-            ) from None
+            problem = f"the network {config.network!r} cannot be built: {reason(error)[:120]}"
+            raise ModelError("train", problem, remedy="Give it smaller layers.") from None
+
+
+def _gpus() -> list[int]:
+    """Return the GPUs whose random numbers `torch.manual_seed` would change."""
+    ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return list(range(torch.cuda.device_count())) if ready else []
 
 
 def fit(
@@ -106,15 +113,14 @@ def fit(
     """Train `network` in place, yielding after each epoch.
 
     Args:
-        config: How.
-        network: Of `network_of(config, data)`.
+        config: The config of the run.
+        network: `network_of(config, data)`.
         data: Samples.
-        on_batch: Called with the number of steps done, their total, and the last loss.
-        trainer: One to go on with; by default a new one.
+        on_batch: Function of the number of finished steps, their total, and the last loss.
+        trainer: A trainer to continue with; by default a new one.
 
     Raises:
-        ModelError: A loss or gradient is not finite. The network is left as it was before that
-            step.
+        ModelError: A loss or gradient is not finite. The network keeps its state before that step.
     """
     trainer = Trainer(config, network, data) if trainer is None else trainer
     world = trainer.world
@@ -125,22 +131,22 @@ def fit(
             data.train, config.batch, trainer.shuffle, config.augment, world.rank, world.size
         )
         for x, labels in batches:
-            loss, right, asked = trainer.step(x, labels)
-            sums = [sums[0] + loss * labels.shape[-1], sums[1] + right, sums[2] + asked]
+            loss, correct, predictions = trainer.step(x, labels)
+            added = (loss * labels.shape[-1], correct, predictions)
+            sums = [a + b for a, b in zip(sums, added, strict=True)]
             if on_batch is not None:
                 on_batch(trainer.done, trainer.total, loss)
         seconds = time.perf_counter() - began
-        loss_sum, hits, seen = world.summed(sums)
+        loss_sum, all_correct, all_predictions = world.summed(sums)
         trainer.end_epoch()
-        tested = None
-        every = config.evaluate_every
+        tested, every = None, config.evaluate_every
         if number == config.epochs or (every and number % every == 0):
             low = LOWEST if config.v_min is None else config.v_min
             tested = evaluate(trainer.averaged, data, data.test, config.batch, low, world)
         yield Epoch(
             number,
             loss_sum / len(data.train),
-            hits / max(seen, 1.0),
+            all_correct / max(all_predictions, 1.0),
             None if tested is None else tested.accuracy,
             () if tested is None else tested.rates,
             () if tested is None else tested.outside,
@@ -159,47 +165,43 @@ def evaluate(
     """Return accuracy, firing rates and shares outside the interval on a split.
 
     Args:
-        network: Any; it is put into eval mode.
-        data: Of the split.
-        split: What to test on.
-        batch: Samples at once.
+        network: Any network; it is put into eval mode.
+        data: The data set of the split.
+        split: The samples to test on.
+        batch: Number of samples per forward pass.
         low: Lower end of the interval.
         world: The processes that share the work.
     """
     world = World() if world is None else world
     network.eval()
-    right, seen = 0, 0
+    correct, predictions = 0, 0
     with torch.no_grad(), counting(network.neurons, low) as counts:
         for x, labels in data.batches(split, batch, rank=world.rank, world=world.size):
             if labels.numel():
                 logits = network(x.to(world.device))
-                found, asked = answers(logits, labels.to(world.device))
-                right, seen = right + found, seen + asked
+                found = count_correct(logits, labels.to(world.device))
+                correct, predictions = correct + found[0], predictions + found[1]
     layers = [n for c in counts for n in (c.fired, c.outside, c.seen)]
-    hits, total, *sums = world.summed([right, seen, *layers])
+    correct_sum, predictions_sum, *sums = world.summed([correct, predictions, *layers])
     fired, outside, each = sums[0::3], sums[1::3], [max(s, 1.0) for s in sums[2::3]]
     return Tested(
-        hits / max(total, 1.0),
+        correct_sum / max(predictions_sum, 1.0),
         tuple(f / s for f, s in zip(fired, each, strict=True)),
         tuple(o / s for o, s in zip(outside, each, strict=True)),
     )
 
 
-def _gpus() -> list[int]:
-    """Return the GPUs whose random numbers `torch.manual_seed` would change."""
-    ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return list(range(torch.cuda.device_count())) if ready else []
-
-
 @contextmanager
-def seeded(config: TrainConfig, device: torch.device) -> Iterator[None]:
-    """Give PyTorch the run's seed and its choice of algorithms, and back what it had."""
+def torch_settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """Apply the config's threads, seed and algorithms to PyTorch; restore the previous ones."""
+    threads = torch.get_num_threads()
     cudnn = torch.backends.cudnn.benchmark
-    before = torch.are_deterministic_algorithms_enabled()
-    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-        torch.manual_seed(config.seed)
         try:
+            torch.set_num_threads(config.threads or threads)
+            torch.manual_seed(config.seed)
             if config.deterministic:
                 if device.type == "cuda":  # without it cuBLAS, and so PyTorch, refuses
                     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -207,20 +209,20 @@ def seeded(config: TrainConfig, device: torch.device) -> Iterator[None]:
                 torch.backends.cudnn.benchmark = False
             yield
         finally:
-            torch.use_deterministic_algorithms(before, warn_only=warned)
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
             torch.backends.cudnn.benchmark = cudnn
 
 
-def learned_of(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return a copy of what the neurons have learned, `<layer>.<parameter>`.
+def learned_parameters(network: Network) -> dict[str, torch.Tensor]:
+    """Return a copy of the neurons' learned parameters, `<layer>.<parameter>`.
 
-    A parameter of more than `REMEMBERED` numbers, one for each neuron of a large layer, is left
-    out: kept after every epoch it would outgrow the weights.
+    A parameter of more than `LARGEST_IN_HISTORY` numbers, per neuron of a large layer, is left
+    out: a history of it would outgrow the weights.
     """
-    assert isinstance(network, Network)
     return {
         f"{k}.{name}": value.detach().cpu().clone()
         for k, layer in enumerate(network.neurons)
         for name, value in layer.named_parameters()
-        if value.numel() <= REMEMBERED
+        if value.numel() <= LARGEST_IN_HISTORY
     }

@@ -1,8 +1,7 @@
-"""Pictures of what neuron layers learned: the charge curve of each against the diagonal and LIF.
+"""Figures of learned neuron layers: the charge curve of each, the diagonal, and the LIF neuron.
 
-Where the curve meets the diagonal the potential stays as it is: a stable point if its slope there
-is between -1 and 1, else an unstable one. Above the diagonal a neuron charges itself; below it
-leaks.
+A crossing of curve and diagonal is a fixed point of the potential: stable if the slope there is
+between -1 and 1. Above the diagonal the potential rises without input; below it falls.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST)
 
     Args:
         networks: Title of a row -> network.
-        v_min: Where the axes begin; they end at the layer's threshold.
+        v_min: Lower end of the axes; the upper end is the layer's threshold.
     """
     columns = max(len(n.neurons) for n in networks.values())
     figure = Figure(figsize=(4.2 * columns, 3.6 * len(networks) + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a display
+    FigureCanvasAgg(figure)  # needs no display
     axes = figure.subplots(len(networks), columns, squeeze=False)
     for row, (name, network) in zip(axes, networks.items(), strict=True):
         for k, axis in enumerate(row):
@@ -48,9 +47,9 @@ def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST)
 
 
 def draw_curve(axis: Axes, layer: NeuronLayer, v_min: float = LOWEST) -> None:
-    """Draw one layer's curve over [v_min, v_threshold]; per channel or neuron, all and their mean.
+    """Draw one layer's curve over [v_min, v_threshold], flat where a clamp acts.
 
-    Where a clamp at `v_min` acts the curve is flat.
+    Per channel or neuron, draw up to 64 curves and their mean.
     """
     threshold = getattr(layer, "v_threshold", None)
     high = 1.0 if threshold is None else float(threshold.detach().mean())

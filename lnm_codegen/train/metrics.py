@@ -1,4 +1,4 @@
-"""What is counted in the neuron layers while a network runs: firing, and leaving an interval."""
+"""Counts in the neuron layers of a running network: spikes, and potentials outside an interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.func import functional_call
 from lnm_codegen.nn import NeuronLayer
 
 HIGH = 1e30
-"""Above it a potential has run away."""
+"""A potential above it has diverged."""
 
 
 @dataclass(slots=True)
@@ -22,9 +22,9 @@ class Counts:
     """Sums over neurons and steps of one layer.
 
     Attributes:
-        fired: What the layer put out: spikes, where its output is its spike.
-        outside: Charged potentials that are not inside the interval, NaN among them.
-        seen: Neurons times steps.
+        fired: Spikes, of either sign; 0 for a layer whose output is not its spike.
+        outside: Charged potentials outside the interval, including NaN.
+        seen: Neurons times time steps.
     """
 
     fired: float = 0.0
@@ -34,14 +34,14 @@ class Counts:
 
 @contextmanager
 def counting(layers: Sequence[NeuronLayer], low: float) -> Iterator[list[Counts]]:
-    """Count in each of `layers` while it is open.
+    """Count in each of `layers` while the context is open.
 
-    The second count is made by the kernels themselves, in a twin of the layer that shares its
-    parameters and sees the same input; so a pass costs the neuron layers twice.
+    The kernels of a second layer with the same parameters and input count the potentials, so a
+    pass runs each neuron layer twice.
 
     Args:
-        layers: Of a network, run in eval mode without gradients.
-        low: A potential at or below it is outside: it is where a clamp holds it.
+        layers: Layers of a network that runs in eval mode without gradients.
+        low: A potential at or below it is outside; a clamp holds potentials there.
     """
     counts = [Counts() for _ in layers]
     handles = [
@@ -77,6 +77,6 @@ class _Counter:
                 layer.neuron, channels=shape[0], shape=shape, backend=layer.backend,
                 step_mode=layer.step_mode, record=("stats",), interval=self._interval,
             )  # fmt: skip
-        held = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
-        *_, recorded = functional_call(self._twin, held, inputs, named)
+        tensors = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+        *_, recorded = functional_call(self._twin, tensors, inputs, named)
         self._counts.outside += recorded["stats"]["outside"]

@@ -1,24 +1,26 @@
-"""Progress on a terminal: a bar over the steps and a line per epoch."""
+"""Progress of a training run: on a terminal, and as events for TensorBoard."""
 
 from __future__ import annotations
 
-from types import TracebackType
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lnm_codegen.errors import ToolError
 from lnm_codegen.train.engine import Epoch
 
 
 class Report:
-    """Shows a run while it is open; a line per epoch where the output is no terminal.
+    """A progress bar over the steps and a line per epoch; the bar needs a terminal.
 
     Args:
-        console: Where to; None for silence.
-        title: What stands before the bar and each line.
-        epochs: How many there will be.
+        console: The console; None prints nothing.
+        title: Text before the bar and before each line.
+        epochs: Number of epochs of the run.
         lines: Print a line per epoch, beside the bar.
-        split: The word for the samples that are tested on.
+        split: Word for the samples that are tested on.
     """
 
     def __init__(
@@ -48,12 +50,7 @@ class Report:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def on_batch(self, done: int, total: int, loss: float) -> None:
@@ -61,28 +58,29 @@ class Report:
         self._bar.update(self._task, completed=done, total=total, loss=loss)
 
     def on_begin(self, done: int) -> None:
-        """Say where a run goes on."""
-        if self._lines and done:
-            said = f"{done} of {self._epochs} epochs are done"
-            self._console.print(f"{self._title}{said}", highlight=False)
+        """Print the number of epochs that a resumed run has behind it."""
+        if done:
+            self._print(f"{done} of {self._epochs} epochs are done")
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Print the epoch's line."""
+        self._print(epoch_text(epoch, self._epochs, self._split))
+
+    def _print(self, text: str) -> None:
         if self._lines:
-            said = epoch_text(epoch, self._epochs, self._split)
-            self._console.print(f"{self._title}{said}", highlight=False)
+            self._console.print(f"{self._title}{text}", highlight=False)
 
 
 def percent(share: float) -> str:
-    """Return a share in percent: two digits, and no exponent where it is large."""
+    """Return a share in percent: two digits, and no exponent if it is large."""
     return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.2g} %"
 
 
 def epoch_text(epoch: Epoch, epochs: int, split: str = "test") -> str:
     """Return an epoch as one line; `split` is the word for the samples it was tested on.
 
-    Rates are spikes per neuron and step, layer by layer; `outside`, said where it is not 0, is the
-    largest share of potentials outside the interval in any layer.
+    Rates are spikes per neuron and time step, layer by layer. `outside` is the largest share of
+    potentials outside the interval in any layer; 0 is left out.
     """
     text = (
         f"epoch {epoch.number:>{len(str(epochs))}}/{epochs}  loss {epoch.loss:.4f}"
@@ -94,3 +92,47 @@ def epoch_text(epoch: Epoch, epochs: int, split: str = "test") -> str:
         if any(epoch.outside):
             text += f"  outside {percent(max(epoch.outside))}"
     return f"{text}  {epoch.seconds:.1f} s"
+
+
+class Events:
+    """Curves of a run as TensorBoard events; the package `tensorboard` is an optional extra.
+
+    Args:
+        folder: Folder of the events; None writes nothing.
+
+    Raises:
+        ToolError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._writer: Any = None
+        if folder is None:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ToolError(
+                "train",
+                "tensorboard is not installed",
+                remedy="Run pip install tensorboard, or leave tensorboard out; metrics.csv has the"
+                " same numbers.",
+            ) from None
+        self._writer = SummaryWriter(str(folder))
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Write an epoch's numbers."""
+        if self._writer is None:
+            return
+        values = {"loss": epoch.loss, "accuracy/train": epoch.train_accuracy}
+        if epoch.test_accuracy is not None:
+            values["accuracy/test"] = epoch.test_accuracy
+        values |= {f"firing_rate/{k + 1}": r for k, r in enumerate(epoch.rates)}
+        values |= {f"outside/{k + 1}": r for k, r in enumerate(epoch.outside)}
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, epoch.number)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._writer is not None:
+            self._writer.close()

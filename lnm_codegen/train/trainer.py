@@ -1,4 +1,4 @@
-"""`Trainer`: all that changes while a network is trained, and one step of it."""
+"""State of a training run, and one training step."""
 
 from __future__ import annotations
 
@@ -13,34 +13,41 @@ from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
-from lnm_codegen.train.losses import IGNORED, answers, loss_of
+from lnm_codegen.train.losses import IGNORED, count_correct, loss_of
 from lnm_codegen.train.models import Network, parameter_groups
 from lnm_codegen.train.models.norm import threshold_of
-from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
-from lnm_codegen.train.runs import checkpoint
+from lnm_codegen.train.optimiser import (
+    clipped,
+    load_optimizer,
+    optimizer_of,
+    optimizer_tensors,
+    schedule_of,
+)
+from lnm_codegen.train.runs.checkpoint import under
 from lnm_codegen.train.runs.config import TrainConfig, takes_clamp
-from lnm_codegen.train.stability.curve import LOWEST, slope_penalty
-from lnm_codegen.train.stability.stability import check_projectable, project
+from lnm_codegen.train.stability.curve import LOWEST
+from lnm_codegen.train.stability.penalty import slope_penalty
+from lnm_codegen.train.stability.projection import project, require_projectable
 
-SKIPS = 20
-"""Steps that float16's scaler may skip in a row: from 2**16 it has then come down to 1/16."""
+MOST_SKIPPED = 20
+"""Steps that the float16 scaler may skip in a row; its scale then falls from 2**16 to 1/16."""
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Trainer:
-    """A network, its optimiser, schedule, average and random numbers.
+    """A network with its optimiser, schedule, moving average and random numbers.
 
     Args:
-        config: How.
-        network: Trained in place; already on the world's device.
-        data: What it is trained on.
-        world: This process among others.
+        config: The config of the run.
+        network: The network, on the world's device; it is trained in place.
+        data: The training samples.
+        world: This process among the others.
 
     Attributes:
-        epoch: Epochs that are complete.
-        done: Steps that are done.
-        total: Steps of the whole run.
-        shuffle: The random numbers of order and augmentation.
+        epoch: Number of complete epochs.
+        done: Number of steps so far.
+        total: Number of steps of the whole run.
+        shuffle: Random numbers for order and augmentation.
     """
 
     def __init__(
@@ -48,20 +55,20 @@ class Trainer:
     ) -> None:
         self.config, self.network = config, network
         self.world = World() if world is None else world
-        self._check_batches(len(data.train))
-        per_epoch = math.ceil(len(data.train) / config.batch)
+        self._samples = len(data.train)
+        self._check_batches()
+        per_epoch = math.ceil(self._samples / config.batch)
         self.epoch, self.done, self.total = 0, 0, per_epoch * config.epochs
         self._skipped = 0
         self._buffers = list(network.buffers())
         self._before = [b.detach().clone() for b in self._buffers]
-        self._samples = len(data.train)
         self._groups = parameter_groups(network)
         self._low = LOWEST if config.v_min is None else config.v_min
         self._high = [_threshold_of(layer) for layer in network.neurons]
         self._optimizer = optimizer_of(config, network)
         if config.project is not None:
             for layer in network.neurons:
-                check_projectable(layer, config.project, v_min=self._low)
+                require_projectable(layer, config.project, v_min=self._low)
         self._schedule = schedule_of(config, self._optimizer, per_epoch)
         self._loss = loss_of(config.loss, config.tet_weight, config.label_smoothing)
         self._average: AveragedModel | None = None
@@ -77,13 +84,16 @@ class Trainer:
 
     @property
     def averaged(self) -> Network:
-        """The network that is tested and kept: the moving average, if there is one."""
+        """The network to test and to save: the moving average, if there is one."""
         if self._average is None:
             return self.network
         return cast(Network, self._average.module)
 
     def step(self, x: Tensor, labels: Tensor) -> tuple[float, int, int]:
-        """Train on one batch; return its mean loss, without penalty, right answers, and answers.
+        """Train on one batch.
+
+        Returns:
+            Mean loss without the penalty, number of correct predictions, number of predictions.
 
         Raises:
             DivergedError: The loss or a gradient is not finite; nothing has changed then.
@@ -94,8 +104,8 @@ class Trainer:
         _copy(self._buffers, self._before)
         with torch.autocast(device.type, _TYPES.get(kind), enabled=kind in _TYPES):
             logits = self._run(x)
-        whole = min(self.config.batch, self._samples - self._met() * self.config.batch)
-        if self.world.size > 1 and labels.dim() > 1:  # the mean is over steps that have a label
+        whole = min(self.config.batch, self._samples - self._steps_this_epoch() * self.config.batch)
+        if self.world.size > 1 and labels.dim() > 1:  # the mean is over labelled time steps
             count = int((labels != IGNORED).sum())
             whole = max(int(self.world.summed([count])[0]), 1)
         loss = self._loss(logits, labels) if count else 0.0 * logits.sum()
@@ -105,20 +115,20 @@ class Trainer:
         self._scaler.unscale_(self._optimizer)
         finite = clipped(self._groups, self.config.clip)
         self._skipped = 0 if finite else self._skipped + 1
-        # A float16 gradient may overflow: the scaler then skips the step and lowers its scale.
-        if not finite:  # the pass has moved the statistics of normalisations
-            _copy(self._before, self._buffers)
-        if not finite and (not self._scaler.is_enabled() or self._skipped > SKIPS):
-            self._refuse(x)
+        if not finite:
+            _copy(self._before, self._buffers)  # the forward pass moved normalisation statistics
+            # A float16 gradient may overflow: the scaler then skips the step and lowers its scale.
+            if not self._scaler.is_enabled() or self._skipped > MOST_SKIPPED:
+                raise self._diverged(x)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self.done += 1
         if finite:
-            self._follow()
-        return loss.item(), *answers(logits.detach(), labels)
+            self._after_step()
+        return loss.item(), *count_correct(logits.detach(), labels)
 
-    def _follow(self) -> None:
-        """Do what follows a step of the optimiser: rates, projection, average."""
+    def _after_step(self) -> None:
+        """Update learning rates, project the neurons, and update the moving average."""
         self._schedule.step()
         if self.config.project is not None:
             for layer in self.network.neurons:
@@ -127,26 +137,26 @@ class Trainer:
             self._average.update_parameters(self.network)
 
     def end_epoch(self) -> None:
-        """Count a complete pass; the statistics of process 0 become those of all."""
+        """Count a complete epoch and synchronise the buffers of all processes."""
         self.epoch += 1
-        self.world.alike(self.network)
+        self.world.synchronise(self.network)
         if self._average is not None:
-            self.world.alike(self.averaged)
+            self.world.synchronise(self.averaged)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors that a checkpoint keeps."""
-        kept = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        kept |= checkpoint.optimizer_tensors(self._optimizer)
+        """Return the tensors of a checkpoint."""
+        found = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        found |= optimizer_tensors(self._optimizer)
         if self._average is not None:
-            kept |= {f"average.{k}": v for k, v in self._average.state_dict().items()}
-        kept["random.shuffle"] = self.shuffle.get_state()
-        kept["random.torch"] = torch.get_rng_state()
+            found |= {f"average.{k}": v for k, v in self._average.state_dict().items()}
+        found["random.shuffle"] = self.shuffle.get_state()
+        found["random.torch"] = torch.get_rng_state()
         if self.world.device.type == "cuda":
-            kept["random.cuda"] = torch.cuda.get_rng_state(self.world.device)
-        return kept
+            found["random.cuda"] = torch.cuda.get_rng_state(self.world.device)
+        return found
 
     def facts(self) -> dict[str, Any]:
-        """Return the rest, as JSON writes it."""
+        """Return the facts of a checkpoint, for JSON."""
         return {
             "epoch": self.epoch,
             "done": self.done,
@@ -155,11 +165,11 @@ class Trainer:
         }
 
     def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Go on where a checkpoint was written."""
-        self.network.load_state_dict(checkpoint.under("network", tensors))
-        checkpoint.load_optimizer(self._optimizer, tensors)
+        """Restore the state of a checkpoint."""
+        self.network.load_state_dict(under("network", tensors))
+        load_optimizer(self._optimizer, tensors)
         if self._average is not None:
-            self._average.load_state_dict(checkpoint.under("average", tensors))
+            self._average.load_state_dict(under("average", tensors))
         self.shuffle.set_state(tensors["random.shuffle"])
         torch.set_rng_state(tensors["random.torch"])
         if "random.cuda" in tensors and self.world.device.type == "cuda":
@@ -172,53 +182,50 @@ class Trainer:
         ):
             group["lr"] = rate
 
-    def _met(self) -> int:
-        """Return the steps that are done of this epoch."""
+    def _steps_this_epoch(self) -> int:
         return self.done - self.epoch * (self.total // self.config.epochs)
 
     def penalty(self) -> Tensor:
-        """Return what is added to the loss for slopes too steep."""
+        """Return the weighted penalty on steep slopes, a term of the loss."""
         if not self.config.penalty:
             return torch.zeros((), device=self.world.device)
         layers = zip(self.network.neurons, self._high, strict=True)
-        most = self.config.penalty_slope
-        terms = [slope_penalty(layer, self._low, high, most) for layer, high in layers]
+        allowed = self.config.penalty_slope
+        terms = [slope_penalty(layer, self._low, high, allowed) for layer, high in layers]
         return self.config.penalty * torch.stack(terms).sum()
 
-    def _check_batches(self, samples: int) -> None:
-        left = samples % self.config.batch or min(self.config.batch, samples)
-        if left < self.world.size:
+    def _check_batches(self) -> None:
+        batch, world = self.config.batch, self.world
+        last = self._samples % batch or min(batch, self._samples)
+        if last < world.size:
             raise ModelError(
                 "train",
-                (
-                    f"{samples} samples in batches of {self.config.batch} leave a last one of {left} "
-                    f"for {self.world.size} processes"
-                ),
-                "one sample or more for each",
+                f"the last of the batches of {batch} has {last} of {self._samples} samples, for"
+                f" {world.size} processes",
+                "one sample or more for each process",
                 "Choose another batch.",
             )
 
-    def _refuse(self, x: Tensor) -> None:
-        """Raise DivergedError, naming the last layer whose gradient is not finite.
+    def _diverged(self, x: Tensor) -> DivergedError:
+        """Return the error that names the last layer whose gradient is not finite.
 
-        Gradients run from the last layer to the first, so the last one that is not finite is where
-        it began.
+        The backward pass runs from the last layer to the first, so the error began there.
         """
-        where = ""
-        for name, parameter in self.network.named_parameters():
+        name = ""
+        for known, parameter in self.network.named_parameters():
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-                where = name
-        what = f"the gradient of {where}" if where else "the loss"
-        raise DivergedError(
+                name = known
+        place = f"the gradient of {name}" if name else "the loss"
+        return DivergedError(
             "train",
-            f"{what} is not finite at step {self.done + 1}, epoch {self.epoch + 1}",
+            f"{place} is not finite at step {self.done + 1}, epoch {self.epoch + 1}",
             remedy=f"The network is as it was before this step. {self._remedy(x)}",
         )
 
     def _remedy(self, x: Tensor) -> str:
-        """Return what to do, by what may be the cause."""
+        """Return the remedy for the likely cause."""
         if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-            return "Its samples hold numbers that are not finite: mend the data."
+            return "Some samples of the batch are not finite: correct the data."
         if not any(p.requires_grad for n in self.network.neurons for p in n.parameters()):
             return "Lower lr or clip."
         if takes_clamp(self.config.family) and self.config.v_min is None:
@@ -227,7 +234,7 @@ class Trainer:
 
 
 def _threshold_of(layer: NeuronLayer) -> float:
-    """Return the layer's threshold at the start, its mean over rows; see `threshold_of`."""
+    """Return the layer's initial threshold, its mean over the layer; see `threshold_of`."""
     threshold = getattr(layer, "v_threshold", None)
     return threshold_of(layer.neuron) if threshold is None else float(threshold.detach().mean())
 

@@ -58,7 +58,7 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--train", "project=5"], ("project: for |x| <= 5 even the leak", "or a lower v_min")),
         (["--epochs", "0"], ("train: epochs is 0", "Accepted: an integer >= 1.")),
         (["--epochs", "x"], ("--epochs", "lnm train --help")),
-        (["--data", "mnist"], ("'mnist'", "--data-dir")),
+        (["--data", "mnist"], ("mnist", "--data-dir")),
         (["--resume", "--force"], ("--resume --force", "Give one.")),
     ],
 )

@@ -1,4 +1,4 @@
-"""Two processes train what one does with the whole batch."""
+"""Two processes against one process with the whole batch."""
 
 from __future__ import annotations
 

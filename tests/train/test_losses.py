@@ -1,4 +1,4 @@
-"""Losses against their formulas, accuracy against counting."""
+"""Losses against their formulas, accuracy against a count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from torch import Tensor
 
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.train import losses
-from lnm_codegen.train.losses import accuracy, answers, hits, loss_of, mean_logit, per_step, tet
+from lnm_codegen.train.losses import (
+    accuracy,
+    count_correct,
+    is_correct,
+    loss_of,
+    mean_logit,
+    per_step,
+    tet,
+)
+from tests.refusals import refused
 
 T, N, C = 3, 5, 4
 
@@ -24,7 +33,7 @@ def labels_of(seed: int, *shape: int) -> Tensor:
 
 
 def entropy(logits: Tensor, label: Tensor, smoothing: float) -> Tensor:
-    """Cross entropy of one answer (C,) with the target (1 - s) one-hot + s / C."""
+    """Return the cross entropy of one prediction (C,) with the target (1 - s) one-hot + s / C."""
     target = torch.full((C,), smoothing / C, dtype=logits.dtype)
     target[label] += 1 - smoothing
     return -(target * (logits - logits.exp().sum().log())).sum()
@@ -53,29 +62,28 @@ def test_tet_of_one_step_is_cross_entropy() -> None:
     torch.testing.assert_close(tet(logits, labels, regulariser=0.0), expected)
 
 
-def test_hits_count_samples_or_steps() -> None:
+def test_correct_predictions_are_per_sample_or_per_step() -> None:
     """Per sample the mean logit decides; with labels per step it is the share of right steps."""
     logits = torch.zeros(2, 3, C)
     logits[0, :, 1], logits[1, :, 2] = 2.0, 1.0
     labels = torch.tensor([1, 2, 1])
-    assert hits(logits, labels).tolist() == [1, 0, 1]
-    assert hits(logits[1], labels).tolist() == [0, 1, 0]
+    assert is_correct(logits, labels).tolist() == [1, 0, 1]
+    assert is_correct(logits[1], labels).tolist() == [0, 1, 0]
     each = torch.stack([labels, torch.tensor([2, 2, 0])])
-    assert hits(logits, each).tolist() == [1.0, 0.5, 0.5]
+    assert is_correct(logits, each).tolist() == [1.0, 0.5, 0.5]
     assert accuracy(logits, each) == pytest.approx(2 / 3)
 
 
 def test_loss_of_a_name() -> None:
-    """Labels per step choose the loss per step, under either name."""
+    """Labels per step select the loss per step, under either name."""
     logits, labels, each = drawn(2, T, N, C), labels_of(3, N), labels_of(3, T, N)
     assert torch.equal(loss_of("mean")(logits, labels), mean_logit(logits, labels))
     assert torch.equal(loss_of("mean")(logits, each), per_step(logits, each))
     smooth = tet(logits, each, regulariser=0.3, smoothing=0.1)
     assert torch.equal(loss_of("tet", 0.3, 0.1)(logits, each), smooth)
     assert torch.equal(tet(logits, labels), tet(logits, labels.expand(T, N)))
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError, "losses", "name is 'mse'", "'mean', 'tet'"):
         loss_of("mse")
-    assert str(caught.value) == "losses: name is 'mse'. Accepted: 'mean', 'tet'."
 
 
 @pytest.mark.parametrize(
@@ -85,21 +93,19 @@ def test_loss_of_a_name() -> None:
         ("mean_logit", (T, N, C), (T,), "(N, C) or (T, N, C), and (N,)"),
         ("tet", (N, C), (N,), "(T, N, C), and (N,) or (T, N)"),
         ("per_step", (T, N, C), (N, T), "(T, N, C), and (N,) or (T, N)"),
-        ("hits", (N, C), (T, N), "(N, C) or (T, N, C), and (N,) or (T, N)"),
+        ("is_correct", (N, C), (T, N), "(N, C) or (T, N, C), and (N,) or (T, N)"),
     ],
 )
 def test_shapes_that_do_not_fit(
     name: str, logits: tuple[int, ...], labels: tuple[int, ...], expected: str
 ) -> None:
-    with pytest.raises(ShapeError) as caught:
+    problem = f"logits are {logits}, labels {labels}"
+    with refused(ShapeError, f"losses: {name}", problem, expected):
         getattr(losses, name)(torch.zeros(logits), torch.zeros(labels, dtype=torch.int64))
-    assert str(caught.value) == (
-        f"losses: {name}: logits are {logits}, labels {labels}; expected {expected}."
-    )
 
 
-def test_steps_without_a_label_are_not_asked() -> None:
-    """-100 counts neither as right nor as an answer, as in the loss."""
+def test_steps_without_a_label_do_not_count() -> None:
+    """A step labelled -100 is no prediction, as in the loss."""
     logits = torch.eye(3).reshape(3, 1, 3)
-    assert answers(logits, torch.tensor([[0], [-100], [1]])) == (1, 2)
-    assert answers(logits[0].expand(2, 3), torch.tensor([0, 2])) == (1, 2)
+    assert count_correct(logits, torch.tensor([[0], [-100], [1]])) == (1, 2)
+    assert count_correct(logits[0].expand(2, 3), torch.tensor([0, 2])) == (1, 2)

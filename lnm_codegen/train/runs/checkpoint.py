@@ -1,8 +1,7 @@
-"""`checkpoint.safetensors`: everything a run needs to go on as if it had never been stopped.
+"""Files of tensors in a run folder: the training checkpoint, weights and histories.
 
-One file, renamed into its place when it is whole, so that a process killed at any moment leaves the
-checkpoint of its last complete epoch. Tensors are tensors; the rest is JSON in the file's header.
-Nothing is pickled.
+The checkpoint holds everything that a run needs to resume: tensors, and JSON ("facts") in the
+header. A reader never unpickles anything.
 """
 
 from __future__ import annotations
@@ -12,37 +11,48 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from lnm_codegen.errors import ModelError
-from lnm_codegen.files import write_whole
+from lnm_codegen.errors import ModelError, reason
+from lnm_codegen.files import unreadable
 
 NAME = "checkpoint.safetensors"
-REMEDY = "Replace the run with --force in place of --resume, or choose another folder with --out."
+MODEL = "model.safetensors"
 HISTORY = "history.safetensors"
-"""What the neurons had learned after each epoch, beside it."""
+"""The neurons' parameters before training and after each epoch, `<layer>.<parameter>`."""
+REMEDY = "Replace the run with --force in place of --resume, or choose another folder with --out."
 
 
-def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write the checkpoint of a folder.
+def packed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> bytes:
+    """Return the bytes of a safetensors file; facts are JSON, which keeps floats exactly."""
+    copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    return save(copies, metadata=None if facts is None else {"facts": json.dumps(facts)})
 
-    Args:
-        folder: Of the run.
-        tensors: By name; a scalar is one too.
-        facts: What JSON can write; floats come back to the last bit.
+
+def read_tensors(task: str, path: Path, remedy: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; errors name the task and the path.
+
+    Raises:
+        ModelError: The file cannot be read, or is damaged.
     """
-    held = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    write_whole(folder / NAME, save(held, metadata={"facts": json.dumps(facts)}))
+    try:
+        with path.open("rb"):  # the error of safetensors would not name the path
+            pass
+        return load_file(path)
+    except OSError as error:
+        raise unreadable(f"{task}: {path}", error, remedy) from None
+    except (SafetensorError, ValueError, KeyError) as error:
+        problem = f"not a whole safetensors file: {reason(error)}"
+        raise ModelError(f"{task}: {path}", problem, remedy=remedy) from None
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return tensors and facts, or None where the folder has no checkpoint.
+    """Return tensors and facts, or None if the folder has no checkpoint.
 
     Raises:
-        ModelError: The file is damaged or another's.
+        ModelError: The file is damaged, or not a checkpoint.
     """
     path = folder / NAME
     if not path.is_file():
@@ -52,34 +62,11 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
             facts = json.loads((file.metadata() or {})["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         if not isinstance(facts, dict) or type(facts.get("epoch")) is not int:
-            raise ValueError("it does not say after which epoch it was written")
+            raise ValueError("the number of its last epoch is missing")
     except (OSError, SafetensorError, ValueError, KeyError) as error:
-        said = " ".join(str(error).split()).rstrip(".")
-        raise ModelError(f"train: {path}", f"no whole checkpoint: {said}", remedy=REMEDY) from None
+        problem = f"no whole checkpoint: {reason(error)}"
+        raise ModelError(f"train: {path}", problem, remedy=REMEDY) from None
     return tensors, facts
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the moments of an optimiser, `optimizer.<number of the parameter>.<name>`."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"optimizer.{k}.{name}": torch.as_tensor(value)
-        for k, held in state.items()
-        for name, value in held.items()
-        if value is not None
-    }
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put moments back; its groups and rates stay."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, number, word = name.split(".", 2)
-            state.setdefault(int(number), {})[word] = value
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

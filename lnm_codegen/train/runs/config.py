@@ -1,185 +1,223 @@
-"""What a training run is told: `TrainConfig`, and the neuron that it names."""
+"""Configuration of a training run: a dataclass whose fields declare every option once.
+
+The annotation of a field holds its type, help text, check, and place in an experiment file and on
+the command line. `config_file` and `lnm train` read all of them here.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.library import resolve, resolve_recorded
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.surrogate import SURROGATES
+from lnm_codegen.language.surrogate import SURROGATES, Surrogate
+from lnm_codegen.validation import require_integer, require_number, require_one_of, wrong
 
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "loss": ("mean", "tet"),
-    "optimizer": ("adam", "adamw", "sgd"),
-    "schedule": ("cosine", "constant"),
-    "precision": ("float32", "bfloat16", "float16"),
-    "backend": ("auto", "c", "torch", "triton", "cuda"),
-}
-"""The fields that are words, and what they accept."""
+Check = Callable[[str, str, Any], object]
+"""Argument validation: (place, name, value) raises ModelError."""
 
-MOST_THREADS = 1024
-COUNTS = ("epochs", "batch", "limit", "threads")
-NATURAL = ("validation", "warmup", "evaluate_every")
-AMOUNTS = ("lr", "lr_neuron", "weight_decay", "penalty", "penalty_slope")
-SHARES = ("ema", "label_smoothing", "tet_weight")
+
+@dataclass(frozen=True)
+class Option:
+    """Metadata of a field of `TrainConfig`.
+
+    Attributes:
+        help: Its meaning, for `--help` and for the docstring.
+        check: Its argument validation; None accepts every value of the field's type.
+        metavar: Placeholder of its command-line option; `--train` sets a field without one.
+        table: Its table in an experiment file.
+        key: Its key in that table, if not its name; "*" collects every other key.
+    """
+
+    help: str
+    check: Check | None = None
+    metavar: str = ""
+    table: str = "train"
+    key: str = ""
+
+
+def _optional(check: Check) -> Check:
+    return lambda where, name, value: None if value is None else check(where, name, value)
+
+
+def _one_of(*accepted: str) -> Check:
+    return partial(require_one_of, accepted=accepted)
+
+
+def _check_clip(where: str, name: str, value: Any) -> None:
+    if value != math.inf:
+        require_number(where, name, value, above=0)
+
+
+_COUNT = partial(require_integer, low=1)
+_NATURAL = partial(require_integer, low=0)
+_SEED = partial(require_integer, low=0, high=2**63 - 1)
+_THREADS = partial(require_integer, low=1, high=1024)
+_AMOUNT = partial(require_number, low=0)
+_SHARE = partial(require_number, low=0, below=1)
+_NUMBER_OR_NONE = partial(require_number, optional=True)
+_POSITIVE_OR_NONE = partial(require_number, above=0, optional=True)
+_LOSS = _one_of("mean", "tet")
+_OPTIMIZER = _one_of("adam", "adamw", "sgd")
+_SCHEDULE = _one_of("cosine", "constant")
+_PRECISION = _one_of("float32", "bfloat16", "float16")
+_BACKEND = _one_of("auto", "c", "torch", "triton", "cuda")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run, whole: the same config on the same machine gives the same numbers.
+    """Everything that decides the numbers of a training run on one machine."""
 
-    Attributes:
-        family: A built-in family, a .toml file, file.py:function or module:function.
-        arguments: What the family is called with, beside `v_min`.
-        v_min: Lower clamp of the charged potential, for a built-in family that takes one; without
-            it a polynomial of degree 2 or more may run away. None for none.
-        network: A name of `models.MODELS`.
-        network_arguments: Its options, such as {"channels": (16, 32), "time_steps": 4}.
-        data: A name of `data.DATASETS`.
-        data_dir: Folder of its files, where it has any.
-        data_arguments: Further options of the set.
-        limit: Use only so many training and test samples.
-        validation: Hold so many training samples out and test on them; the test set is then not
-            read. 0 tests on the test set.
-        augment: Crop, flip and shift the training samples, as the set defines it.
-        loss: "mean", cross-entropy of the mean logits, or "tet", of the logits of every step.
-        tet_weight: Lambda of `losses.tet`, 0 to 1.
-        label_smoothing: 0 to 1.
-        epochs: Passes over the training samples.
-        batch: Samples in a step of the optimiser, over all processes.
-        optimizer: "adam", "adamw", or "sgd" with momentum 0.9.
-        lr: Learning rate of the weights.
-        lr_neuron: Learning rate of what the neurons learn; 0 freezes it.
-        schedule: "cosine", a half cosine to 0, or "constant".
-        warmup: Epochs in which both rates rise from 0 first.
-        weight_decay: Of the weights; what the neurons learn has none.
-        clip: Largest gradient norm, of the weights and of the neurons' parameters apart.
-        penalty: Weight of `stability.slope_penalty`; 0 leaves it out.
-        penalty_slope: The slope up to which no penalty is due. Over a long sequence 1.05 to the
-            power of T is large: give 1 or less.
-        project: X: after each step bring theta back to where the potential stays in
-            [v_min, v_threshold] for |x| <= X; None leaves it out.
-        ema: Decay per step of an exponential moving average of all weights, which is then what
-            is tested and kept; 0 for none.
-        evaluate_every: Test after every so many epochs, and after the last; 0 the last alone.
-        neurons_from: A run folder whose learned neuron parameters this one begins with.
-        neurons_order: Which layer of that run each layer takes them from, 0 the first.
-        precision: "float32", or autocast to "bfloat16" or "float16".
-        compile: Put the network through `torch.compile`.
-        deterministic: Let PyTorch use deterministic algorithms alone.
-        device: "cpu", "cuda" or "cuda:1".
-        seed: Of weights, shuffling and augmentation.
-        backend: Of the neuron layers.
-        threads: CPU threads; None leaves PyTorch's number.
-        tensorboard: Write events for TensorBoard too.
-    """
-
-    family: str = "lnm"
-    arguments: dict[str, Any] = field(default_factory=dict)
-    v_min: float | None = -2.0
-    network: str = "conv"
-    network_arguments: dict[str, Any] = field(default_factory=dict)
-    data: str = "digits"
-    data_dir: Path | None = None
-    data_arguments: dict[str, Any] = field(default_factory=dict)
-    limit: int | None = None
-    validation: int = 0
-    augment: bool = False
-    loss: str = "mean"
-    tet_weight: float = 0.05
-    label_smoothing: float = 0.0
-    epochs: int = 10
-    batch: int = 32
-    optimizer: str = "adam"
-    lr: float = 1e-2
-    lr_neuron: float = 1e-2
-    schedule: str = "cosine"
-    warmup: int = 0
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    penalty: float = 0.0
-    penalty_slope: float = 1.05
-    project: float | None = None
-    ema: float = 0.0
-    evaluate_every: int = 1
-    neurons_from: Path | None = None
-    neurons_order: tuple[int, ...] | None = None
-    precision: str = "float32"
-    compile: bool = False
-    deterministic: bool = False
-    device: str = "cpu"
-    seed: int = 0
-    backend: str = "auto"
-    threads: int | None = None
-    tensorboard: bool = False
+    family: Annotated[
+        str,
+        Option(
+            "Built-in family, .toml file, file.py:function or module:function.",
+            None,
+            "FAMILY",
+            "neuron",
+        ),
+    ] = "lnm"
+    arguments: Annotated[
+        dict[str, Any], Option("Arguments of the family, except v_min.", table="neuron", key="*")
+    ] = field(default_factory=dict)
+    v_min: Annotated[
+        float | None,
+        Option(
+            "Lower clamp of the potential, if a built-in family takes one; or none.",
+            _NUMBER_OR_NONE,
+            "V",
+            "neuron",
+        ),
+    ] = -2.0
+    network: Annotated[
+        str, Option("Network; see docs/networks.md.", None, "NAME", "network", "name")
+    ] = "conv"
+    network_arguments: Annotated[
+        dict[str, Any], Option("Options of the network.", table="network", key="*")
+    ] = field(default_factory=dict)
+    data: Annotated[str, Option("Data set; see docs/data.md.", None, "NAME", "data", "name")] = (
+        "digits"
+    )
+    data_dir: Annotated[
+        Path | None, Option("Folder of the data set's files.", None, "DIR", "data", "folder")
+    ] = None
+    data_arguments: Annotated[
+        dict[str, Any], Option("Further options of the data set.", table="data", key="*")
+    ] = field(default_factory=dict)
+    limit: Annotated[
+        int | None,
+        Option("Use only N training and N test samples.", _optional(_COUNT), "N", "data"),
+    ] = None
+    validation: Annotated[
+        int,
+        Option("Test on N held-out training samples; 0: on the test set.", _NATURAL, table="data"),
+    ] = 0
+    augment: Annotated[
+        bool, Option("Crop, flip and shift training samples; see docs/data.md.", table="data")
+    ] = False
+    loss: Annotated[
+        str, Option("Cross entropy of mean logits (mean), or of each time step (tet).", _LOSS)
+    ] = "mean"
+    tet_weight: Annotated[float, Option("Lambda of the loss tet, from 0, below 1.", _SHARE)] = 0.05
+    label_smoothing: Annotated[
+        float, Option("Share of the target spread over all classes, from 0, below 1.", _SHARE)
+    ] = 0.0
+    epochs: Annotated[int, Option("Passes over the training samples.", _COUNT, "N")] = 10
+    batch: Annotated[int, Option("Samples in a step, over all processes.", _COUNT, "N")] = 32
+    optimizer: Annotated[str, Option("adam, adamw, or sgd with momentum 0.9.", _OPTIMIZER)] = "adam"
+    lr: Annotated[float, Option("Learning rate of the weights.", _AMOUNT, "X")] = 1e-2
+    lr_neuron: Annotated[
+        float, Option("Learning rate of the neurons' parameters; 0 freezes them.", _AMOUNT, "X")
+    ] = 1e-2
+    schedule: Annotated[
+        str, Option("Learning rates over time: half cosine to 0 (cosine), or constant.", _SCHEDULE)
+    ] = "cosine"
+    warmup: Annotated[int, Option("Epochs in which learning rates rise from 0.", _NATURAL)] = 0
+    weight_decay: Annotated[
+        float, Option("Weight decay, of the weights and not of the neurons.", _AMOUNT, "X")
+    ] = 0.0
+    clip: Annotated[
+        float,
+        Option("Largest gradient norm, of weights and of neurons separately.", _check_clip, "X"),
+    ] = 1.0
+    penalty: Annotated[
+        float, Option("Weight of the penalty on steep slopes of the charge.", _AMOUNT, "X")
+    ] = 0.0
+    penalty_slope: Annotated[
+        float, Option("Largest slope without a penalty; see docs/stability.md.", _AMOUNT)
+    ] = 1.05
+    project: Annotated[
+        float | None,
+        Option(
+            "X: project theta to where |x| <= X keeps the potential bounded; or none.",
+            _POSITIVE_OR_NONE,
+        ),
+    ] = None
+    ema: Annotated[
+        float, Option("Decay per step of a moving average of the weights to test and save.", _SHARE)
+    ] = 0.0
+    evaluate_every: Annotated[
+        int, Option("Test after every N epochs and after the last; 0: only the last.", _NATURAL)
+    ] = 1
+    neurons_from: Annotated[
+        Path | None, Option("Run folder whose learned neuron parameters this run starts from.")
+    ] = None
+    neurons_order: Annotated[
+        tuple[int, ...] | None,
+        Option("For each layer, the layer of that run that it starts from; the first is 0."),
+    ] = None
+    precision: Annotated[
+        str, Option("float32, or autocast to bfloat16 or float16.", _PRECISION)
+    ] = "float32"
+    compile: Annotated[bool, Option("Compile the network with torch.compile.")] = False
+    deterministic: Annotated[bool, Option("Use only deterministic algorithms of PyTorch.")] = False
+    device: Annotated[str, Option("cpu, cuda or cuda:1.")] = "cpu"
+    seed: Annotated[int, Option("Seed of weights, shuffling and augmentation.", _SEED, "N")] = 0
+    backend: Annotated[
+        str, Option("Backend of the neurons: auto, c, torch, triton, cuda.", _BACKEND, "NAME")
+    ] = "auto"
+    threads: Annotated[
+        int | None, Option("CPU threads; PyTorch's number by default.", _optional(_THREADS), "N")
+    ] = None
+    tensorboard: Annotated[bool, Option("Also write events for TensorBoard.")] = False
 
     def __post_init__(self) -> None:
-        for word in COUNTS:
-            value = getattr(self, word)
-            optional = word in ("limit", "threads") and value is None
-            sound = optional or (_is_int(value) and value >= 1)
-            _check(word, value, sound, "an integer >= 1")
-        for word in NATURAL:
-            value = getattr(self, word)
-            _check(word, value, _is_int(value) and value >= 0, "an integer >= 0")
-        for word in AMOUNTS:
-            value = getattr(self, word)
-            _check(word, value, _is_number(value) and value >= 0, "a number >= 0")
-        for word in SHARES:
-            value = getattr(self, word)
-            _check(word, value, _is_number(value) and 0 <= value < 1, "a number from 0, below 1")
-        for word, accepted in CHOICES.items():
-            value = getattr(self, word)
-            _check(word, value, value in accepted, ", ".join(accepted))
-        clamp = self.v_min is None or _is_number(self.v_min)
-        _check("v_min", self.v_min, clamp, 'a finite number or "none"')
-        clips = isinstance(self.clip, int | float) and not isinstance(self.clip, bool)
-        _check("clip", self.clip, clips and self.clip > 0, "a number > 0")
-        few = self.threads is None or self.threads <= MOST_THREADS
-        _check("threads", self.threads, few, f"an integer from 1 to {MOST_THREADS}")
-        ordered = self.neurons_order is None or self.neurons_from is not None
-        _check("neurons_order", self.neurons_order, ordered, "none where neurons_from is none")
-        bound = self.project is None or (_is_number(self.project) and self.project > 0)
-        _check("project", self.project, bound, 'a number > 0 or "none"')
-        seeds = _is_int(self.seed) and 0 <= self.seed < 2**63
-        _check("seed", self.seed, seeds, "an integer from 0 to 2**63 - 1")
-        if self.warmup >= self.epochs:
-            _check("warmup", self.warmup, self.warmup == 0, f"less than epochs, {self.epochs}")
+        for name, option in OPTIONS.items():
+            if option.check is not None:
+                option.check("train", name, getattr(self, name))
+        if self.neurons_order is not None and self.neurons_from is None:
+            accepted = "none where neurons_from is none"
+            raise wrong("train", "neurons_order", self.neurons_order, accepted)
+        if self.warmup and self.warmup >= self.epochs:
+            accepted = f"an integer below epochs, {self.epochs}"
+            raise wrong("train", "warmup", self.warmup, accepted)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what json can write."""
-        fields = asdict(self)
-        paths = {k: None if fields[k] is None else str(fields[k]) for k in PATHS}
-        order = None if self.neurons_order is None else list(self.neurons_order)
-        return {**fields, **paths, "neurons_order": order}
+        """Return the fields for JSON: paths are text."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
 
 
-PATHS = ("data_dir", "neurons_from")
-"""The fields that are paths, and text in a file."""
+_HINTS = get_type_hints(TrainConfig, include_extras=True)
+OPTIONS: Mapping[str, Option] = {name: get_args(hint)[1] for name, hint in _HINTS.items()}
+"""Metadata of each field, in order."""
 
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check(word: str, value: Any, sound: bool, accepted: str) -> None:
-    if not sound:
-        raise ModelError("train", f"{word} is {value!r}", accepted)
+TrainConfig.__doc__ = f"{TrainConfig.__doc__}\n\nAttributes:\n" + "\n".join(
+    textwrap.fill(f"{name}: {option.help}", 96, initial_indent=" " * 4, subsequent_indent=" " * 8)
+    for name, option in OPTIONS.items()
+)
 
 
 def takes_clamp(family: str) -> bool:
-    """Say whether `family` is a built-in one that takes `v_min`."""
+    """Report whether `family` is a built-in one that takes `v_min`."""
     found = FAMILIES.get(family)
     return found is not None and "v_min" in found.signature.parameters
 
@@ -188,18 +226,18 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
     """Return the neuron of every spiking layer.
 
     Args:
-        config: It names the family.
-        recorded: The config was read from a file; see `library.resolve_recorded`.
+        config: Its family and arguments name the neuron.
+        recorded: The config comes from a file; see `library.resolve_recorded`.
 
     Raises:
-        ModelError: No such family, arguments it does not take, or a neuron the network cannot
-            use: it must have one input and one output.
+        ModelError: No such family, arguments that it does not take, or a neuron without exactly
+            one input and one output.
     """
     arguments = dict(config.arguments)
-    if isinstance(arguments.get("surrogate"), str):
-        arguments["surrogate"] = {"kind": arguments["surrogate"]}
-    if isinstance(arguments.get("surrogate"), dict):
-        arguments["surrogate"] = _surrogate_of(arguments["surrogate"])
+    surrogate = arguments.get("surrogate")
+    if isinstance(surrogate, str | dict):
+        table = {"kind": surrogate} if isinstance(surrogate, str) else surrogate
+        arguments["surrogate"] = _surrogate_of(table)
     if takes_clamp(config.family):
         arguments.setdefault("v_min", config.v_min)
     if recorded:
@@ -215,17 +253,14 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
     return neuron
 
 
-def _surrogate_of(table: Mapping[str, Any]) -> Any:
+def _surrogate_of(table: Mapping[str, Any]) -> Surrogate:
     """Return the surrogate of {"kind": "atan", "alpha": 3.0}."""
     kind = table.get("kind")
     if kind not in SURROGATES:
-        raise ModelError(
-            "train",
-            f"surrogate kind is {kind!r}",
-            f"""{", ".join(SURROGATES)}, as in {{kind = "atan", alpha = 3.0}}""",
-        )
+        accepted = f'{", ".join(SURROGATES)}, as in {{kind = "atan", alpha = 3.0}}'
+        raise wrong("train", "surrogate kind", kind, accepted)
     try:
         return SURROGATES[kind](**{k: v for k, v in table.items() if k != "kind"})
     except TypeError as error:
-        taken = ", ".join(signature(SURROGATES[kind]).parameters) or "none"
+        taken = list(signature(SURROGATES[kind]).parameters) or "none"
         raise ModelError("train", f"surrogate {kind}: {error}", taken) from None

@@ -1,44 +1,47 @@
-"""A `TrainConfig` from a TOML file, or from the config.json of a run folder.
+"""Reading of a `TrainConfig` from an experiment file (TOML) or from config.json of a run folder.
 
-    [neuron]    family, and what the family is called with
-    [network]   name, and its options
-    [data]      name, folder, limit, validation, augment, and further options of the set
+    [neuron]    family, v_min, and arguments of the family
+    [network]   name, and options of the network
+    [data]      name, folder, limit, validation, augment, and options of the data set
     [train]     every other field of TrainConfig
 
-The word "none" stands for None, which TOML cannot write. Nothing of either file is executed.
+In TOML the word "none" stands for None. Neither file can execute code.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from lnm_codegen.errors import ModelError
-from lnm_codegen.files import toml_of
-from lnm_codegen.train.runs.config import PATHS, TrainConfig, takes_clamp
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.errors import ModelError, reason
+from lnm_codegen.files import toml_of, unreadable
+from lnm_codegen.train.runs.config import OPTIONS, TrainConfig, takes_clamp
+from lnm_codegen.validation import require_known, wrong
 
 TABLES: Mapping[str, dict[str, str]] = {
-    "neuron": {"family": "family", "v_min": "v_min"},
-    "network": {"name": "network"},
-    "data": {
-        "name": "data", "folder": "data_dir", "limit": "limit", "validation": "validation",
-        "augment": "augment",
-    },
-    "train": {},
-}  # fmt: skip
-"""Key of each table -> field; [train] has every field that no other table has."""
+    table: {o.key or n: n for n, o in OPTIONS.items() if o.table == table and o.key != "*"}
+    for table in dict.fromkeys(option.table for option in OPTIONS.values())
+}
+"""Table -> key -> field."""
+OPEN_TABLES = {option.table: name for name, option in OPTIONS.items() if option.key == "*"}
+"""Table -> the field that collects its other keys."""
 
-_REST = {"neuron": "arguments", "network": "network_arguments", "data": "data_arguments"}
-_HINTS = get_type_hints(TrainConfig)
-_FIELDS = tuple(f.name for f in fields(TrainConfig))
-_ELSEWHERE = {f for known in TABLES.values() for f in known.values()} | set(_REST.values())
-TRAIN_KEYS = tuple(f for f in _FIELDS if f not in _ELSEWHERE)
-"""What [train] and `lnm train --train` take."""
+_TYPES = {
+    str: "text", int: "an integer", float: "a number", bool: "true or false", Path: "a path",
+    tuple: "a list of integers", dict: "a table", NoneType: '"none"',
+}  # fmt: skip
+
+
+def _types_of(hint: Any) -> tuple[Any, ...]:
+    members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return tuple(get_origin(member) or member for member in members)
+
+
+FIELD_TYPES = {name: _types_of(hint) for name, hint in get_type_hints(TrainConfig).items()}
+"""Field -> the types that it accepts."""
 
 
 def read_toml(path: Path) -> TrainConfig:
@@ -48,124 +51,89 @@ def read_toml(path: Path) -> TrainConfig:
         ModelError: No such file, no TOML, or a key or value that is not accepted; the message
             names file, table and key.
     """
-    content = toml_of(path)
-    for key, table in content.items():
-        if key not in TABLES or not isinstance(table, dict):
-            raise ModelError(
-                path,
-                f"{key!r} is no table that is read",
-                "[neuron], [network], [data], [train]",
-                did_you_mean(key, TABLES),
-            )
     flat: dict[str, Any] = {}
-    for name, table in content.items():
-        known = TABLES[name] or {f: f for f in TRAIN_KEYS}
-        for key, value in table.items():
-            if key in known:
-                flat[known[key]] = _none(value)
-            elif name in _REST:
-                flat.setdefault(_REST[name], {})[key] = _none(value)
+    for name, table in toml_of(path).items():
+        require_known(str(path), "table", name, TABLES)
+        if not isinstance(table, dict):
+            raise wrong(str(path), name, table, "a table")
+        for key, given in table.items():
+            value = None if given == "none" else given
+            if key not in TABLES[name] and name in OPEN_TABLES:
+                flat.setdefault(OPEN_TABLES[name], {})[key] = value
             else:
-                raise ModelError(
-                    f"{path}: train",
-                    f"unknown key {key!r}",
-                    ", ".join(sorted(known)),
-                    did_you_mean(key, known),
-                )
-    if "v_min" in flat and not takes_clamp(flat.get("family", TrainConfig.family)):
-        if flat["v_min"] is not None:  # a family that takes none says so
-            flat.setdefault("arguments", {})["v_min"] = flat["v_min"]
+                require_known(f"{path}: {name}", "key", key, TABLES[name])
+                flat[TABLES[name][key]] = value
+    if "v_min" in flat:
+        pass_clamp(flat)
     return config_of(flat, str(path))
 
 
+def pass_clamp(flat: dict[str, Any]) -> None:
+    """Make a given v_min an argument of a family that takes none, which then refuses it."""
+    if flat["v_min"] is not None and not takes_clamp(flat.get("family", TrainConfig.family)):
+        flat["arguments"] = {**flat.get("arguments", {}), "v_min": flat["v_min"]}
+
+
 def read_json(path: Path, remedy: str) -> TrainConfig:
-    """Return the config of a config.json; see `read_toml`.
-
-    Args:
-        path: The file.
-        remedy: Ends each message.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise ModelError(
-                "run", f"{path.parent} holds no run: no {path.name} in it", remedy=remedy
-            ) from None
-        raise ModelError(
-            f"run: {path}", f"cannot be read: {error.strerror or error}", remedy=remedy
-        ) from None
-    except (ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise ModelError(f"run: {path}", f"not JSON: {said}", remedy=remedy) from None
-    table = content.get("config") if isinstance(content, dict) else None
-    if not isinstance(table, dict):
-        raise ModelError(f"run: {path}", "no table 'config' in it", remedy=remedy)
-    return config_of(table, f"run: {path}", remedy)
-
-
-def config_of(flat: Mapping[str, Any], where: str, remedy: str = "") -> TrainConfig:
-    """Return the config of fields as a file holds them.
+    """Return the config of a config.json; `remedy` ends each message.
 
     Raises:
-        ModelError: An unknown field, one of another type, or what TrainConfig refuses; `where`
-            begins the message.
+        ModelError: As for `read_toml`.
     """
-    begin = f"{where}: " if where else ""
-    known: dict[str, Any] = {}
-    for key, value in flat.items():
-        if key not in _FIELDS:
-            raise ModelError(
-                f"{begin}unknown key {key!r} in 'config'. Accepted: {', '.join(_FIELDS)}."
-                f"{did_you_mean(key, _FIELDS)}"
-            )
-        made = _plain(value)
-        if key in PATHS and isinstance(made, str):
-            made = Path(made)
-        if _HINTS[key] == tuple[int, ...] | None and type(made) is int:
-            made = (made,)
-        if isinstance(made, int) and _HINTS[key] in (float, float | None) and made is not True:
-            made = float(made) if abs(made) < 2**53 else made
-        if not _fits(made, _HINTS[key]):
-            said = f" {remedy}" if remedy else f" Accepted: {_kind(_HINTS[key])}."
-            raise ModelError(f"{begin}{key!r} is {_shown(value)}, of the wrong type.{said}")
-        known[key] = made
+    where = f"run: {path}"
     try:
-        return TrainConfig(**known)
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problem = f"{path.parent} holds no run: no {path.name} in it"
+        raise ModelError("run", problem, remedy=remedy) from None
+    except OSError as error:
+        raise unreadable(where, error, remedy) from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(where, f"not JSON: {reason(error)}", remedy=remedy) from None
+    table = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(table, dict):
+        raise ModelError(where, "no table 'config' in it", remedy=remedy)
+    return config_of(table, where, remedy)
+
+
+def config_of(flat: Mapping[str, Any], where: str = "", remedy: str = "") -> TrainConfig:
+    """Return the config of fields as a file holds them; `where` begins and `remedy` ends messages.
+
+    Raises:
+        ModelError: An unknown field, a value of another type, or one that TrainConfig refuses.
+    """
+    place, values = where or "train", {}
+    for key, given in flat.items():
+        types = FIELD_TYPES[require_known(place, "field", key, FIELD_TYPES)]
+        values[key] = _converted(given, types)
+        if not _fits(values[key], types):
+            accepted = " or ".join(_TYPES[one] for one in types)
+            raise wrong(place, key, given, accepted, remedy)
+    try:
+        return TrainConfig(**values)
     except ModelError as error:
-        raise ModelError(f"{begin}{error}") from None
+        raise (error.within(where) if where else error) from None
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as Python wrote it: JSON and TOML have lists where there were tuples."""
+def _converted(value: Any, types: tuple[Any, ...]) -> Any:
+    """Return a value as Python writes it: a path for text, a float for an integer, tuples."""
+    value = _tuples(value)
+    if isinstance(value, str) and Path in types:
+        return Path(value)
+    if type(value) is int and tuple in types:
+        return (value,)
+    if isinstance(value, int) and float in types and value is not True and abs(value) < 2**53:
+        return float(value)
+    return value
+
+
+def _tuples(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(_plain(v) for v in value)
-    return {k: _plain(v) for k, v in value.items()} if isinstance(value, dict) else value
+        return tuple(_tuples(v) for v in value)
+    return {k: _tuples(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _none(value: Any) -> Any:
-    return None if value == "none" else value
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if isinstance(hint, UnionType):
-        return any(_fits(value, one) for one in get_args(hint))
-    if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(type(v) is int for v in value)
-    kind = get_origin(hint) or hint
-    if kind is Path:
-        return isinstance(value, Path)
-    return type(value) is kind
-
-
-def _kind(hint: Any) -> str:
-    if isinstance(hint, UnionType):
-        return " or ".join(_kind(one) for one in get_args(hint))
-    words = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
-    words |= {type(None): '"none"', Path: "a path"}
-    return words.get(hint, "a list of integers" if get_origin(hint) is tuple else "a table")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _fits(value: Any, types: tuple[Any, ...]) -> bool:
+    if isinstance(value, tuple):
+        return tuple in types and all(type(v) is int for v in value)
+    return type(value) in types or (isinstance(value, Path) and Path in types)

@@ -1,15 +1,15 @@
-"""The folder of a run: what it was told, what came of it, and what it needs to go on.
+"""Folder of a training run.
 
     config.json               the config and the versions
     metrics.csv               a row per epoch
-    model.safetensors         the network that was tested last: weights, what the neurons learned
-    history.safetensors       what the neurons had learned after each epoch, `<layer>.<parameter>`
+    model.safetensors         the network that was tested last
+    history.safetensors       the neurons' parameters after each epoch, `<layer>.<parameter>`
     checkpoint.safetensors    everything that `--resume` needs
-    figure.png                the learned curves, at the end
-    events/                   for TensorBoard, where asked for
+    figure.png                the learned curves, written at the end
+    events/                   for TensorBoard, if the config asks for it
 
-Every file is written beside its place and renamed into it, so that a run that is stopped leaves
-whole files: those of its last complete epoch.
+Every file is written whole and then renamed, so an interrupted run leaves the files of its last
+complete epoch.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from lnm_codegen import __version__
 from lnm_codegen.errors import LnmError, ModelError
@@ -37,69 +36,60 @@ from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.train.runs.config_file import read_json
 
 FILES = (
-    "config.json", "metrics.csv", "model.safetensors", checkpoint.HISTORY, checkpoint.NAME,
+    "config.json", "metrics.csv", checkpoint.MODEL, checkpoint.HISTORY, checkpoint.NAME,
     "figure.png",
 )  # fmt: skip
 EVENTS = "events"
-_REMEDY = "Replace it with --force in place of --resume, or choose another folder with --out."
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run. `check` or `resumable` before the work, `create` when it begins."""
+    """The folder of one run. Call `check` or `resumable` first, then `create`, then `save_*`."""
 
     path: Path
 
     def check(self, force: bool = False) -> None:
-        """Refuse a folder that is none, that cannot be read, or is not empty."""
+        """Refuse a path that is not a folder or cannot be read, and without `force` a full one."""
         if self._is_taken() and not force:
             raise ModelError(
                 "train",
                 f"{self.path} is not empty",
-                remedy=(
-                    "Choose another folder with --out, go on with the run in it with --resume, or "
-                    "replace it with --force."
-                ),
+                remedy="Choose another folder with --out, resume the run in it with --resume, or"
+                " replace it with --force.",
             )
 
     def resumable(self, config: TrainConfig | None) -> TrainConfig | None:
-        """Return the config of the run in the folder; None where there is none yet.
+        """Return the config of the run in the folder, or None if the folder is empty.
 
         Raises:
-            ModelError: The folder holds something else, or a run of another config.
+            ModelError: The folder holds something else, or a run of another config than `config`.
         """
         if not self._is_taken():
             return None
-        held = read_json(self.path / "config.json", _REMEDY)
-        if (self.path / "model.safetensors").exists() and not (
-            self.path / checkpoint.NAME
-        ).exists():
-            raise ModelError(
-                "train",
-                f"{self.path} holds a trained network, but no {checkpoint.NAME} to go on from",
-                remedy=_REMEDY,
-            )
+        found = read_json(self.path / "config.json", checkpoint.REMEDY)
+        files = (self.path / checkpoint.MODEL, self.path / checkpoint.NAME)
+        if files[0].exists() and not files[1].exists():
+            problem = f"{self.path} holds a trained network, but no {checkpoint.NAME}"
+            raise ModelError("train", problem, remedy=checkpoint.REMEDY)
         if config is None:
-            return held
-        want, have = config.as_json(), held.as_json()
-        told = json.loads(json.dumps(want, default=str))
-        for word in want:
-            if told[word] != json.loads(json.dumps(have[word], default=str)):
+            return found
+        want, have = (json.loads(_json(c.as_json())) for c in (config, found))
+        for name, value in want.items():
+            if have[name] != value:
                 raise ModelError(
                     "train",
-                    f"{self.path} holds a run whose {word} is {have[word]!r}, not {want[word]!r}",
-                    remedy="Resume it with the config it began with, or choose another folder with --out.",
+                    f"{self.path} holds a run whose {name} is {have[name]!r}, not {value!r}",
+                    remedy="Resume it with its own config, or choose another folder with --out.",
                 )
         return config
 
     def create(self, config: TrainConfig) -> None:
-        """Make the folder, without the files of a run before, and write config.json."""
+        """Make the folder, delete the files of an earlier run, and write config.json."""
         versions = {
             "lnm_codegen": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        text = json.dumps({"config": config.as_json(), "versions": versions}, indent=2, default=str)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in (*FILES, "analysis.html"):
@@ -108,14 +98,7 @@ class RunFolder:
                 shutil.rmtree(self.path / EVENTS)
         except OSError as error:
             raise self._unusable(error) from None
-        self._write("config.json", f"{text}\n".encode())
-
-    def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
-        """Write checkpoint.safetensors."""
-        try:
-            checkpoint.write_checkpoint(self.path, tensors, facts)
-        except OSError as error:
-            raise self._unusable(error) from None
+        self._write("config.json", _json({"config": config.as_json(), "versions": versions}) + "\n")
 
     def save_metrics(self, epochs: Sequence[Epoch], layers: int) -> None:
         """Write metrics.csv: a row per epoch, numbers as the shortest text that reads back."""
@@ -132,15 +115,13 @@ class RunFolder:
             rows.writerow(
                 [e.number, e.loss, e.train_accuracy, accuracy, *tested, round(e.seconds, 3)]
             )
-        self._write("metrics.csv", text.getvalue().encode())
+        self._write("metrics.csv", text.getvalue())
 
-    def save_model(self, network: nn.Module) -> None:
-        """Write model.safetensors: the state dict."""
-        self._save("model.safetensors", network.state_dict())
-
-    def save_history(self, history: Mapping[str, Tensor]) -> None:
-        """Write history.safetensors: (epochs + 1, *shape) for each, before training first."""
-        self._save(checkpoint.HISTORY, history)
+    def save_tensors(
+        self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, object] | None = None
+    ) -> None:
+        """Write a safetensors file: the checkpoint, the model or the history."""
+        self._write(name, checkpoint.packed(tensors, facts))
 
     def save_figure(self, figure: Figure) -> None:
         """Write figure.png."""
@@ -158,16 +139,15 @@ class RunFolder:
         except OSError as error:
             raise self._unusable(error) from None
 
-    def _save(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        held = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        self._write(name, save(held))
-
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, name: str, data: str | bytes) -> None:
         try:
             write_whole(self.path / name, data)
         except OSError as error:
             raise self._unusable(error) from None
 
     def _unusable(self, error: OSError) -> LnmError:
-        remedy = "Choose another folder with --out."
-        return unwritable("train", self.path, error, remedy)
+        return unwritable("train", self.path, error, "Choose another folder with --out.")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, default=str)

@@ -1,42 +1,38 @@
-"""`load_run`: a trained network from its run folder.
+"""Trained networks and learned neuron parameters, read from a run folder.
 
-Nothing is unpickled and no text of the folder is executed: config.json is data, and the weights
-are a safetensors file, which holds numbers alone. Where the config names its family as
-file.py:function or module:function, loading the run imports that file, as training did: whoever
-names such a run runs that file.
+config.json and the safetensors files hold data only. If the config names its family as
+file.py:function or module:function, loading imports that module, as training does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.engine import network_of
+from lnm_codegen.train.engine import dataset_of, network_of
 from lnm_codegen.train.models import Network
+from lnm_codegen.train.runs.checkpoint import HISTORY, MODEL, read_tensors
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.runs.config_file import read_json
-from lnm_codegen.train.runs.runner import load_of
 
 _REMEDY = "Train again with lnm train, or name another run."
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained network and what it was trained on.
+    """A trained network and its data.
 
     Attributes:
-        folder: Where it was read.
-        config: How it was trained. A surrogate in the family's arguments is left out: it is no part
-            of what the network computes.
-        network: With its weights, in eval mode.
+        folder: The run folder.
+        config: The config of the training. It lacks a surrogate given as an object: the network's
+            output does not depend on it.
+        network: The network with its weights, in eval mode.
         data: The samples that the config names.
     """
 
@@ -50,89 +46,85 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     """Return the run of a folder that `lnm train` wrote.
 
     Args:
-        folder: It holds config.json and model.safetensors.
-        data: The images, where they are loaded already; by default what the config names.
+        folder: A folder with config.json and model.safetensors.
+        data: Samples that are already loaded; by default those that the config names.
 
     Raises:
-        ModelError: No such folder, a file that is missing, damaged or does not fit the other, a
-            family that is not there.
-        ToolError: The images are missing or malformed.
+        ModelError: No such folder; a file is missing, damaged or does not fit the other; the
+            family or the data cannot be loaded.
     """
     place = Path(folder)
     if not place.is_dir():
-        what = "not a folder" if place.exists() else "no such folder"
-        raise ModelError(f"run: {place}", str(what), remedy="Name the folder that lnm train wrote.")
-    config = read_config(place / "config.json")
-    weights = _weights(place / "model.safetensors")
-    where = place / "config.json"
+        problem = "not a folder" if place.exists() else "no such folder"
+        raise ModelError(f"run: {place}", problem, remedy="Name the folder that lnm train wrote.")
+    path = place / "config.json"
+    config = read_json(path, _REMEDY)
+    surrogate = config.arguments.get("surrogate")
+    if isinstance(surrogate, dict) and surrogate.keys() == {"name", "slope", "primitive"}:
+        rest = {k: v for k, v in config.arguments.items() if k != "surrogate"}
+        config = replace(config, arguments=rest)
+    if not (place / MODEL).exists():
+        problem = f"{place} holds no complete epoch: no {MODEL} in it"
+        raise ModelError("run", problem, remedy=_REMEDY)
+    weights = read_tensors("run", place / MODEL, _REMEDY)
     try:
         neuron = neuron_of(config, recorded=True)
-        if data is None:
-            data = load_of(config)
+        data = dataset_of(config) if data is None else data
         network = network_of(config, data, neuron)
     except (ModelError, ToolError) as error:
-        raise ModelError(f"run: {where}: {error}") from None
-    _check_weights(place / "model.safetensors", network.state_dict(), weights)
+        whole = f"run: {path}: {error.where}"
+        raise ModelError(whole, error.problem, error.accepted, error.remedy) from None
+    _check_weights(f"run: {place / MODEL}", network.state_dict(), weights)
     network.load_state_dict(weights)
     network.eval()
     return Run(place, config, network, data)
 
 
-def read_config(path: Path) -> TrainConfig:
-    """Return the config of a config.json.
-
-    Raises:
-        ModelError: The file is missing, no JSON, or says something that is no TrainConfig.
-    """
-    config = read_json(path, _REMEDY)
-    surrogate = config.arguments.get("surrogate")
-    if isinstance(surrogate, dict) and surrogate.keys() == {"name", "slope", "primitive"}:
-        rest = {k: v for k, v in config.arguments.items() if k != "surrogate"}
-        return replace(config, arguments=rest)
-    return config
-
-
-def _unreadable(path: Path, error: OSError) -> ModelError:
-    if isinstance(error, FileNotFoundError):
-        what = "no complete epoch" if path.suffix == ".safetensors" else "no run"
-        return ModelError(
-            "run", f"{path.parent} holds {what}: no {path.name} in it", remedy=_REMEDY
-        )
-    return ModelError(f"run: {path}", f"cannot be read: {error.strerror or error}", remedy=_REMEDY)
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file."""
-    try:
-        with path.open("rb"):
-            pass
-        return load_file(path)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    except (SafetensorError, ValueError, KeyError) as error:
-        said = " ".join(str(error).split()).rstrip(".")
-        raise ModelError(
-            f"run: {path}", f"not a whole safetensors file: {said}", remedy=_REMEDY
-        ) from None
-
-
-def _check_weights(path: Path, want: Mapping[str, Tensor], have: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not those of the network that the config describes."""
+def _check_weights(where: str, want: Mapping[str, Tensor], have: Mapping[str, Tensor]) -> None:
+    """Raise ModelError unless the weights fit the network of config.json and are finite."""
+    unfit = "the file does not fit config.json"
     for name in (*want, *have):
         if name not in have or name not in want:
-            where = "the file has no" if name not in have else "the network has no"
-            raise ModelError(
-                f"run: {path}", f"does not fit config.json: {where} tensor {name!r}", remedy=_REMEDY
-            )
+            owner = "file" if name not in have else "network"
+            problem = f"{unfit}: the {owner} has no tensor {name!r}"
+            raise ModelError(where, problem, remedy=_REMEDY)
         a, b = want[name], have[name]
         if a.shape != b.shape or a.dtype != b.dtype:
-            raise ModelError(
-                f"run: {path}",
-                (
-                    f"does not fit config.json: {name!r} is {tuple(b.shape)} {b.dtype}; expected "
-                    f"{tuple(a.shape)} {a.dtype}"
-                ),
-                remedy=_REMEDY,
-            )
+            problem = f"{unfit}: {name!r} is {tuple(b.shape)} {b.dtype}"
+            raise ModelError(where, problem, f"{tuple(a.shape)} {a.dtype}", _REMEDY)
         if not bool(torch.isfinite(b).all()):
-            raise ModelError(f"run: {path}", f"{name!r} is not finite", remedy=_REMEDY)
+            raise ModelError(where, f"{name!r} is not finite", remedy=_REMEDY)
+
+
+def load_neurons(network: Network, run: Path, order: Sequence[int] | None) -> None:
+    """Copy the learned neuron parameters of another run into `network`.
+
+    Args:
+        network: Changed in place.
+        run: The folder of the other run.
+        order: Layer k takes the parameters of layer order[k], the first is 0; None keeps the
+            order.
+
+    Raises:
+        ModelError: No such run, an order of another length, or parameters of another shape.
+    """
+    where = "train: neurons_from"
+    history = read_tensors(where, run / HISTORY, "Name a folder that lnm train wrote.")
+    count = len(network.neurons)
+    layers = tuple(range(count)) if order is None else tuple(order)
+    if len(layers) != count:
+        accepted = f"{count} numbers, one for each layer"
+        raise ModelError("train", f"neurons_order is {layers}", accepted)
+    with torch.no_grad():
+        for k, (layer, source) in enumerate(zip(network.neurons, layers, strict=True)):
+            for name, value in layer.named_parameters():
+                found = history.get(f"{source}.{name}")
+                if found is None or found.shape[1:] != value.shape:
+                    have = "none" if found is None else tuple(found.shape[1:])
+                    raise ModelError(
+                        f"{where}: {run / HISTORY}",
+                        f"layer {k} takes {name} of shape {tuple(value.shape)}; layer {source} of"
+                        f" the run has {have}",
+                        remedy="Name a run of the same neuron and sizes.",
+                    )
+                value.copy_(found[-1])

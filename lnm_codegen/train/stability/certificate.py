@@ -1,33 +1,35 @@
-"""What can be promised of a trained layer: intervals that its states never leave, row by row."""
+"""Certificate of a trained layer: intervals that its states never leave, for each parameter set."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.escape import Escape
 from lnm_codegen.analysis.invariant import Invariant, Undecided, invariant
-from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
+from lnm_codegen.validation import require_number
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """For |x| <= x_max, each step's states after the reset; proven in rationals (`analysis`).
+    """Bounds of the states after the reset for |x| <= x_max; proven in rationals (`analysis`).
 
     Attributes:
-        neuron: Its name.
+        neuron: Name of the neuron.
         x_max: X.
-        rows: How many rows the layer has: 1, or its channels or neurons.
-        certified: How many of them have an interval that their states never leave.
-        states: State -> (low, high) that holds the intervals of all certified rows; the outermost
-            floats.
-        worst: The row with the widest interval of the potential, or the first without one.
-        reason: Why it has none; empty where every row is certified.
-        inputs: Input -> the values, one a step, that drive it out, where such were found.
+        rows: Number of parameter sets of the layer: 1, or its channels or neurons.
+        certified: Number of sets with an interval that the states never leave.
+        states: State -> (low, high), the union of the intervals of all certified sets, rounded
+            outwards to floats.
+        worst: Index of the set with the widest interval of the potential, or of the first without
+            an interval.
+        reason: Why the set `worst` has no interval; empty if every set is certified.
+        inputs: Input -> a value per time step; the sequence drives a state out. Empty if none was
+            found.
     """
 
     neuron: str
@@ -41,50 +43,38 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether every row is certified."""
+        """Whether every parameter set is certified."""
         return self.certified == self.rows
 
     def __str__(self) -> str:
-        kept = ", ".join(
+        intervals = ", ".join(
             f"{n} in [{low:.6g}, {high:.6g}]" for n, (low, high) in self.states.items()
         )
         whole = f"{self.neuron}: for |x| <= {self.x_max:g} "
         if self.holds:
             row = f" (row {self.worst} is the widest)" if self.rows > 1 else ""
-            return f"{whole}the states stay: {kept}{row}"
+            return f"{whole}the states stay: {intervals}{row}"
         count = f"{self.certified} of {self.rows} rows stay; row {self.worst}: "
         return f"{whole}{count if self.rows > 1 else ''}{self.reason}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return what json can write."""
-        return {
-            "neuron": self.neuron,
-            "x_max": self.x_max,
-            "rows": self.rows,
-            "certified": self.certified,
-            "states": {n: list(ends) for n, ends in self.states.items()},
-            "worst": self.worst,
-            "reason": self.reason,
-            "inputs": {n: list(values) for n, values in self.inputs.items()},
-            "text": str(self),
-        }
+        """Return the fields and the text, for JSON."""
+        return {**asdict(self), "text": str(self)}
 
 
 def certificate(layer: NeuronLayer, x_max: float, *, bound: float = 100.0) -> Certificate:
-    """Return what holds of the layer's states for |x| <= X, of any family.
+    """Return the certificate of a layer of any family for |x| <= X.
 
     Args:
-        layer: Its states begin at numbers.
+        layer: A layer whose initial states are numbers.
         x_max: X >= 0, of every input.
-        bound: What a state must pass for an input sequence to count as breaking it.
+        bound: An input sequence counts as an escape if a state passes this bound.
 
     Raises:
-        ModelError: A parameter is not finite, or x_max is no number >= 0.
-        UnsupportedError: A function that is not monotone, a state whose start is drawn.
+        ModelError: A parameter is not finite, or x_max is not a number >= 0.
+        UnsupportedError: A function that is not monotone, or a random initial state.
     """
-    number = isinstance(x_max, int | float) and not isinstance(x_max, bool)
-    if not (number and math.isfinite(x_max) and x_max >= 0):
-        raise ModelError("certificate", f"x_max is {x_max!r}", "a finite number >= 0")
+    require_number("certificate", "x_max", x_max, low=0)
     neuron = layer.neuron.with_per({p.name: "layer" for p in layer.neuron.params})
     given = {s.name: (-x_max, x_max) for s in neuron.inputs}
     found: dict[Any, Invariant | Escape | Undecided] = {}
@@ -95,28 +85,26 @@ def certificate(layer: NeuronLayer, x_max: float, *, bound: float = 100.0) -> Ce
         if key not in found:
             found[key] = invariant(neuron, given, values=values, bound=bound)
         results.append(found[key])
-    return _gathered(layer, float(x_max), results)
+    return _certificate_of(layer, float(x_max), results)
 
 
-def _gathered(
+def _certificate_of(
     layer: NeuronLayer, x_max: float, results: list[Invariant | Escape | Undecided]
 ) -> Certificate:
-    kept = [(k, r) for k, r in enumerate(results) if isinstance(r, Invariant)]
+    bounded = [(k, r) for k, r in enumerate(results) if isinstance(r, Invariant)]
     states = {}
-    for s in layer.neuron.states:
-        ends = [r.states[s.name] for _, r in kept]
+    for state in layer.neuron.states:
+        ends = [r.states[state.name] for _, r in bounded]
         if ends:
             low, high = float(min(i.low for i in ends)), float(max(i.high for i in ends))
-            states[s.name] = (math.nextafter(low, -math.inf), math.nextafter(high, math.inf))
-    broken = [(k, r) for k, r in enumerate(results) if not isinstance(r, Invariant)]
-    name, rows = layer.neuron.name, len(results)
-    if not broken:
+            states[state.name] = (math.nextafter(low, -math.inf), math.nextafter(high, math.inf))
+    certified = (layer.neuron.name, x_max, len(results), len(bounded), states)
+    if len(bounded) == len(results):
         v = potential_of(layer.neuron).name
-        worst = max(kept, key=lambda pair: pair[1].states[v].width)[0]
-        return Certificate(name, x_max, rows, rows, states, worst)
-    driven = [(k, r) for k, r in broken if isinstance(r, Escape)]
-    k, result = (driven or broken)[0]
-    if isinstance(result, Escape):
-        return Certificate(name, x_max, rows, len(kept), states, k, str(result), result.inputs)
-    assert isinstance(result, Undecided)
-    return Certificate(name, x_max, rows, len(kept), states, k, result.reason)
+        return Certificate(*certified, max(bounded, key=lambda pair: pair[1].states[v].width)[0])
+    escapes = [(k, r) for k, r in enumerate(results) if isinstance(r, Escape)]
+    if escapes:
+        k, escape = escapes[0]
+        return Certificate(*certified, k, str(escape), escape.inputs)
+    undecided = [(k, r) for k, r in enumerate(results) if isinstance(r, Undecided)]
+    return Certificate(*certified, undecided[0][0], undecided[0][1].reason)

@@ -1,11 +1,11 @@
-"""A penalty on the slope of a neuron's charge, for training.
+"""Penalty on steep slopes of a neuron's charge, a term of the training loss.
 
     relu(max |f'| - 1.05)**2 over [v_min, V],   f(v) = h(v[t-1] = v, x = 0)
 
-A slope beyond 1 makes temporal gradients grow at each step. f' and its derivatives in the
-parameters are SymPy's, of any family, form and basis; a clamp in the charge is ignored
-(`analysis.charge`). By the envelope theorem the gradient of the largest slope is that of the slope
-where it is largest.
+A slope beyond 1 makes temporal gradients grow at each time step. SymPy derives f' and its
+derivatives in the parameters, for any family, form and basis; a clamp in the charge is ignored
+(`analysis.charge`). By the envelope theorem the gradient of the largest slope is the gradient of
+the slope at the point where it is largest.
 """
 
 from __future__ import annotations
@@ -23,26 +23,25 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import leading_axes
-from lnm_codegen.train.stability.probe import LOWEST, probed
+from lnm_codegen.train.stability.curve import LOWEST, evaluated
 
 ALLOWED = 1.05
-"""The slope up to which nothing is due, unless told otherwise."""
+"""The default of the largest slope without a penalty."""
 _POINTS = 49
-"""Of the grid that the largest slope is sought on, where it is no parabola."""
+"""Grid points of the search for the largest slope, unless the slope is a parabola."""
 
 
 def slope_penalty(
     layer: NeuronLayer, low: float = LOWEST, high: float = 1.0, allowed: float = ALLOWED
 ) -> Tensor:
-    """Return relu(max |f'| - allowed)**2 over [low, high], averaged over the layer's rows.
+    """Return relu(max |f'| - allowed)**2 over [low, high], averaged over the parameter sets.
 
-    Exact, up to rounding, where f' is a polynomial of degree 2 or less: an LNM to degree 3. Else
+    Exact, up to rounding, if f' is a polynomial of degree 2 or less (an LNM to degree 3). Otherwise
     the best of 49 points, improved by the parabola through its neighbours.
 
     Raises:
-        ModelError: An interval that is none.
+        ModelError: Not an interval.
     """
-    _check_interval(low, high)
     probe = slope_neuron(layer.neuron)
     with torch.no_grad():
         slope, *derivatives = _steepest(layer, probe, low, high, 1 + len(probe.learned))
@@ -54,26 +53,22 @@ def slope_penalty(
 
 def largest_slope(layer: NeuronLayer, low: float = LOWEST, high: float = 1.0) -> Tensor:
     """Return f' where |f'| is largest over [low, high]: (R,), without gradient."""
-    _check_interval(low, high)
     with torch.no_grad():
         (slope,) = _steepest(layer, slope_neuron(layer.neuron), low, high, 1)
     return slope[0].detach()
-
-
-def _check_interval(low: float, high: float) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ModelError("slope", f"the interval is [{low}, {high}]", "finite, low < high")
 
 
 def _steepest(
     layer: NeuronLayer, probe: SlopeNeuron, low: float, high: float, count: int
 ) -> tuple[Tensor, ...]:
     """Return the first outputs of the probe, (1, R) each, where in [low, high] |f'| is largest."""
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ModelError("slope", f"the interval is [{low}, {high}]", "finite, low < high")
     parabola = probe.degree is not None and probe.degree <= 2
     points = 3 if parabola else _POINTS
     like = next(chain(layer.parameters(), layer.buffers()), torch.zeros(()))
     z = torch.linspace(low, high, points, dtype=like.dtype, device=like.device)
-    at = probed(layer, probe.neuron, like.dtype)
+    at = evaluated(layer, probe.neuron, like.dtype)
     (slope,) = at(z.unsqueeze(1), 1)
     largest, best = slope.abs().max(0, keepdim=True)
     if points > 3:
@@ -112,8 +107,8 @@ class _Penalty(torch.autograd.Function):
             places = [k for k, (n, _) in enumerate(probe.learned) if n == name]
             elements = [probe.learned[k][1] for k in places]
             param = next(p for p in probe.neuron.params if p.name == name)
-            own = terms[places[0] : places[-1] + 1]  # those of a parameter lie side by side
-            ctx.grads.append(_gathered(own, elements, value, param))
+            own = terms[places[0] : places[-1] + 1]  # the elements of a parameter are consecutive
+            ctx.grads.append(_gradient(own, elements, value, param))
         return excess.square().mean()
 
     @staticmethod
@@ -121,8 +116,8 @@ class _Penalty(torch.autograd.Function):
         return (None,) * 5 + tuple(grad * g for g in ctx.grads)
 
 
-def _gathered(terms: Tensor, elements: Sequence[int], value: Tensor, param: Param) -> Tensor:
-    """Return the gradient of one parameter: terms (k, R), summed over shared rows."""
+def _gradient(terms: Tensor, elements: Sequence[int], value: Tensor, param: Param) -> Tensor:
+    """Return the gradient of a parameter: terms (k, R) summed over the sets that share it."""
     shared = terms.reshape(len(elements), *leading_axes(param, value), -1).sum(-1)
     if param.size is None:
         return shared[0]

@@ -1,4 +1,4 @@
-"""A run: its folder is whole, its numbers follow from its config, and it stops when they end."""
+"""Runs: a complete folder, numbers that follow from the config, an end at divergence."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from lnm_codegen import __version__
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.train import Epoch, TrainConfig, run
 from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.runs.config import neuron_of
 from lnm_codegen.train.runs.folder import FILES
+from tests.refusals import refused
 from tests.train.data.idx_files import write_fashion
 
 SMALL = TrainConfig(
@@ -41,10 +42,10 @@ def test_run_folder_is_complete(ema: float, tmp_path: Path) -> None:
     config = replace(SMALL, arguments=arguments, penalty=1.0, epochs=2, ema=ema)
     result = run(config, out)
     assert sorted(p.name for p in out.iterdir()) == sorted(FILES)
-    kept = json.loads((out / "config.json").read_text())
-    assert kept["config"]["arguments"] == {"degree": 2, "per": "channel"}
-    assert kept["versions"]["lnm_codegen"] == __version__
-    assert kept["versions"]["torch"] == torch.__version__
+    written = json.loads((out / "config.json").read_text())
+    assert written["config"]["arguments"] == {"degree": 2, "per": "channel"}
+    assert written["versions"]["lnm_codegen"] == __version__
+    assert written["versions"]["torch"] == torch.__version__
     rows = metrics(out)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert float(rows[1]["loss"]) == result.epochs[1].loss
@@ -123,12 +124,8 @@ def test_idx_data(tmp_path: Path) -> None:
 
 def test_a_taken_folder_is_kept(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError, "train", f"{tmp_path} is not empty", remedy="resume the run in it"):
         run(SMALL, tmp_path)
-    assert str(caught.value) == (
-        f"train: {tmp_path} is not empty. Choose another folder with --out, go on with the run in"
-        " it with --resume, or replace it with --force."
-    )
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -161,14 +158,10 @@ def test_what_cannot_run_replaces_nothing(wrong: dict[str, Any], tmp_path: Path)
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError, "train", f"{path} is not a folder", remedy="--out"):
         run(SMALL, path, force=True)
-    assert str(caught.value) == f"train: {path} is not a folder. Choose another with --out."
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError, "train", f"{path}/below: Not a directory", remedy="--out"):
         run(SMALL, path / "below")
-    assert str(caught.value) == (
-        f"train: cannot write to {path}/below: Not a directory. Choose another folder with --out."
-    )
 
 
 def test_bad_config_leaves_no_folder(tmp_path: Path) -> None:
@@ -184,47 +177,54 @@ def test_divergence_names_the_layer(tmp_path: Path) -> None:
     arguments = {"degree": 3, "v_reset": None, "theta": [0.0, 2.0, 1.0, 9.0]}
     network = {"channels": (4, 4), "time_steps": 8}
     config = replace(SMALL, arguments=arguments, v_min=None, network_arguments=network)
-    with pytest.raises(ModelError) as caught:
+    problem = "the gradient of blocks.1.neuron.theta is not finite at step 1, epoch 1"
+    with refused(DivergedError, "train", problem, remedy="Lower lr_neuron, or give v_min"):
         run(config, tmp_path)
-    assert str(caught.value) == (
-        "train: the gradient of blocks.1.neuron.theta is not finite at step 1, epoch 1. The"
-        " network is as it was before this step. Lower lr_neuron, or give v_min, such as -2."
-    )
 
 
 def test_divergence_keeps_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def diverging(*_: Any) -> Iterator[Epoch]:
         yield Epoch(1, 1.0, 0.5, 0.5, (0.1, 0.1), (0.0, 0.0), 0.1)
-        raise ModelError("train: gone.")
+        raise ModelError("train", "gone", remedy="Lower lr.")
 
     monkeypatch.setattr("lnm_codegen.train.runs.runner.fit", diverging)
-    with pytest.raises(ModelError) as caught:
+    saved = tmp_path / "out" / "model.safetensors"
+    with refused(ModelError, "train", "gone", remedy=f"Lower lr. Epoch 1 is saved in {saved}."):
         run(SMALL, tmp_path / "out")
-    kept = tmp_path / "out" / "model.safetensors"
-    assert str(caught.value) == f"train: gone. Epoch 1 is kept in {kept}."
-    assert kept.exists()
+    assert saved.exists()
     assert len(metrics(tmp_path / "out")) == 1
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("name", "value", "accepted"),
     [
-        ({"epochs": 0}, "train: epochs is 0. Accepted: an integer >= 1."),
-        ({"threads": 0}, "train: threads is 0. Accepted: an integer >= 1."),
-        ({"lr": float("nan")}, "train: lr is nan. Accepted: a number >= 0."),
-        ({"v_min": float("nan")}, 'train: v_min is nan. Accepted: a finite number or "none".'),
-        ({"clip": 0.0}, "train: clip is 0.0. Accepted: a number > 0."),
-        ({"loss": "mse"}, "train: loss is 'mse'. Accepted: mean, tet."),
-        ({"ema": 1.0}, "train: ema is 1.0. Accepted: a number from 0, below 1."),
-        ({"project": 0}, 'train: project is 0. Accepted: a number > 0 or "none".'),
-        ({"warmup": 10}, "train: warmup is 10. Accepted: less than epochs, 10."),
-        ({"seed": -1}, "train: seed is -1. Accepted: an integer from 0 to 2**63 - 1."),
+        ("epochs", 0, "an integer >= 1"),
+        ("batch", True, "an integer >= 1"),
+        ("limit", 0, "an integer >= 1"),
+        ("validation", -1, "an integer >= 0"),
+        ("threads", 0, "an integer from 1 to 1024"),
+        ("threads", 1025, "an integer from 1 to 1024"),
+        ("lr", float("nan"), "a number >= 0"),
+        ("v_min", float("nan"), "a finite number or None"),
+        ("clip", 0.0, "a number > 0"),
+        ("clip", True, "a number > 0"),
+        ("clip", float("nan"), "a number > 0"),
+        ("loss", "mse", "'mean', 'tet'"),
+        ("ema", 1.0, "a number >= 0 and < 1"),
+        ("project", 0, "a number > 0 or None"),
+        ("warmup", 10, "below epochs, 10"),
+        ("seed", -1, "an integer from 0 to"),
+        ("seed", 2**63, "an integer from 0 to"),
     ],
 )
-def test_config_is_checked(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(ModelError) as caught:
-        TrainConfig(**fields)
-    assert str(caught.value) == message
+def test_config_is_checked(name: str, value: Any, accepted: str) -> None:
+    with refused(ModelError, "train", f"{name} is {value!r}", accepted):
+        TrainConfig(**{name: value})
+
+
+def test_config_takes_the_ends_of_each_range() -> None:
+    TrainConfig(clip=float("inf"), ema=0.0, seed=2**63 - 1, threads=1024, warmup=9, validation=0)
+    TrainConfig(limit=None, v_min=None, project=None, lr=0, evaluate_every=0)
 
 
 def test_clamp_goes_to_the_families_that_take_it() -> None:
@@ -243,8 +243,5 @@ def test_a_neuron_must_have_one_output(tmp_path: Path) -> None:
         "    return lnm.Neuron({v: v + x}, v - 1, output={'spike': lnm.spike, 'v_out': v},"
         " name='two')\n"
     )
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError, "train", "two has 1 inputs and 2 outputs", "one of each"):
         run(replace(SMALL, family=f"{path}:two"))
-    assert str(caught.value) == (
-        "train: two has 1 inputs and 2 outputs. Accepted: a neuron with one of each."
-    )

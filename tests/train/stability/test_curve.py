@@ -1,4 +1,4 @@
-"""The charge curve of a layer is its neuron's own equation at x = 0."""
+"""Charge curves against the neuron's own equation at x = 0."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import charge_curve, curves_figure
 from lnm_codegen.train.models.conv import ConvNet
 from lnm_codegen.train.stability.curve import learned_text
+from tests.refusals import refused
 
 Z = torch.linspace(-2, 1, 7)
 THETA = torch.tensor([0.1, 0.5, -0.25])
@@ -34,11 +35,11 @@ def test_lif_is_the_line_of_its_decay() -> None:
     assert torch.allclose(charge_curve(layer, Z), 0.5 * Z.unsqueeze(1))
 
 
-@pytest.mark.parametrize(("per", "rows"), [("channel", (2,)), ("neuron", (2, 3))])
-def test_a_curve_per_row(per: str, rows: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("per", "axes"), [("channel", (2,)), ("neuron", (2, 3))])
+def test_a_curve_per_parameter_set(per: str, axes: tuple[int, ...]) -> None:
     layer = layer_of("lnm", degree=1, per=per)
     with torch.no_grad():
-        layer.theta[..., 1] = torch.rand(rows)
+        layer.theta[..., 1] = torch.rand(axes)
     want = Z.unsqueeze(1) * layer.theta[..., 1].flatten()
     assert torch.allclose(charge_curve(layer, Z), want)
 
@@ -50,9 +51,8 @@ def test_a_second_state_stays_at_its_start() -> None:
 def test_a_neuron_without_state_has_no_curve() -> None:
     x = lnm.input("x")
     layer = NeuronLayer(lnm.Neuron(fire=x - 1.0, name="threshold"), backend="torch")
-    with pytest.raises(UnsupportedError) as caught:
+    with refused(UnsupportedError, "threshold", "no state"):
         charge_curve(layer, Z)
-    assert str(caught.value) == "threshold: no state, so there is no curve to draw."
 
 
 def test_the_potential_is_the_state_named_v() -> None:

@@ -1,4 +1,4 @@
-"""Projection and certificates of layers: what is proven holds, and nothing moves without need."""
+"""Projection and certificates of layers: proven bounds hold, and nothing moves without need."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.analysis import keeps_potential
 from lnm_codegen.analysis.polynomial_charge import polynomial_charge
-from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.errors import LnmError, ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train.stability.stability import certificate, project
+from lnm_codegen.train.stability.certificate import certificate
+from lnm_codegen.train.stability.projection import project
+from tests.refusals import refused
 
 ROOT = Path(__file__).parents[3]
 CUBIC = (0.05, 0.6, -0.10, 0.15)
@@ -140,65 +143,40 @@ def test_per_layer_and_per_neuron() -> None:
         assert project(layer, 0.5) == 0
 
 
-def refusals() -> list[tuple[Any, type[Exception], str]]:
-    def lnm_layer(**arguments: Any) -> NeuronLayer:
-        return NeuronLayer(lnm.get("lnm", degree=2, **arguments), backend="torch")
-
-    shape = "Accepted: lnm, of any form and basis, and what has its shape."
-    return [
-        (
-            lambda: project(lnm_layer(), 1.5),
-            ModelError,
-            "project: for |x| <= 1.5 even the leak f(v) = 0.5*v leaves [-2, 1]. Accepted: a smaller"
-            " x_max, such as 0.9, or a lower v_min.",
-        ),
-        (
-            lambda: project(lnm_layer(), -1),
-            ModelError,
-            "project: x_max is -1. Accepted: a finite number >= 0.",
-        ),
-        (
-            lambda: project(lnm_layer(v_reset=-3.0), 0.5),
-            ModelError,
-            "project: lnm resets to -3. Accepted: a value in [v_min, v_threshold], [-2, 1].",
-        ),
-        (
-            lambda: project(lnm_layer(learn_threshold=True), 0.5),
-            UnsupportedError,
-            "lnm: v_threshold is learned or differs by row, and with it the interval that"
-            " projection keeps. Accepted: one fixed threshold; theta can scale instead.",
-        ),
-        (
-            lambda: project(NeuronLayer(lnm.get("lif"), backend="torch"), 0.5),
-            UnsupportedError,
-            f"lif: no charge f(v) + x or f(v + x), as a polynomial neuron has. {shape}",
-        ),
-        (
-            lambda: project(NeuronLayer(lnm.get("plif", decay_input=False), backend="torch"), 0.5),
-            UnsupportedError,
-            "plif: no polynomial whose coefficients are sums of one learned vector's elements, as a"
-            f" polynomial neuron has. {shape}",
-        ),
-        (
-            lambda: project(NeuronLayer(lnm.get("izhikevich"), backend="torch"), 0.5),
-            UnsupportedError,
-            "izhikevich: no one state, one input and one spike, as a polynomial neuron has."
-            f" {shape}",
-        ),
-        (
-            lambda: certificate(lnm_layer(), float("nan")),
-            ModelError,
-            "certificate: x_max is nan. Accepted: a finite number >= 0.",
-        ),
-    ]
+def lnm_layer(**arguments: Any) -> NeuronLayer:
+    return NeuronLayer(lnm.get("lnm", degree=2, **arguments), backend="torch")
 
 
-@pytest.mark.parametrize("k", range(len(refusals())))
-def test_refusals(k: int) -> None:
-    call, error, message = refusals()[k]
-    with pytest.raises(error) as caught:
+def family_layer(name: str, **arguments: Any) -> NeuronLayer:
+    return NeuronLayer(lnm.get(name, **arguments), backend="torch")
+
+
+REFUSALS: list[tuple[Callable[[], object], type[LnmError], str, str, str]] = [
+    (lambda: project(lnm_layer(), 1.5), ModelError, "project",
+     "for |x| <= 1.5 even the leak f(v) = 0.5*v leaves [-2, 1]", "a smaller x_max, such as 0.9"),
+    (lambda: project(lnm_layer(), -1), ModelError, "project", "x_max is -1", "a number >= 0"),
+    (lambda: project(lnm_layer(), 0.5, decay=float("nan")), ModelError, "project",
+     "decay is nan", "a finite number"),
+    (lambda: project(lnm_layer(v_reset=-3.0), 0.5), ModelError, "project",
+     "lnm resets to -3", "a value in [v_min, v_threshold], [-2, 1]"),
+    (lambda: project(lnm_layer(learn_threshold=True), 0.5), UnsupportedError, "lnm",
+     "v_threshold is learned", "one fixed threshold; theta can scale instead"),
+    (lambda: project(family_layer("lif"), 0.5), UnsupportedError, "lif", "f(v) + x", "lnm"),
+    (lambda: project(family_layer("plif", decay_input=False), 0.5), UnsupportedError, "plif",
+     "one learn", "lnm"),
+    (lambda: project(family_layer("izhikevich"), 0.5), UnsupportedError, "izhikevich",
+     "state", "lnm"),
+    (lambda: certificate(lnm_layer(), float("nan")), ModelError, "certificate",
+     "x_max is nan", "a number >= 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "kind", "where", "problem", "accepted"), REFUSALS)
+def test_refusals(
+    call: Callable[[], object], kind: type[LnmError], where: str, problem: str, accepted: str
+) -> None:
+    with refused(kind, where, problem, accepted):
         call()
-    assert str(caught.value) == message
 
 
 def test_nan_is_refused_and_nothing_is_changed() -> None:
@@ -206,11 +184,9 @@ def test_nan_is_refused_and_nothing_is_changed() -> None:
     with torch.no_grad():
         layer.theta[1, 2] = float("nan")
     before = layer.theta.detach().clone()
-    with pytest.raises(ModelError) as caught:
+    problem = "theta of lnm is not finite in row 1: [0.05"
+    with refused(ModelError, "project", problem, remedy="Go back to the last checkpoint."):
         project(layer, 0.5)
-    text = str(caught.value)
-    assert text.startswith("project: theta of lnm is not finite in row 1: [0.05")
-    assert text.endswith("Go back to the last checkpoint.")
     assert torch.equal(layer.theta.nan_to_num(7.0), before.nan_to_num(7.0))
 
 
