@@ -23,9 +23,9 @@ import sympy
 from sympy.core.relational import Relational
 
 from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir.declarations import Input, Param, State
 from lnm_codegen.language.functions import Where, as_expr
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.ir.declarations import Input, Param, State
 from lnm_codegen.language.symbols import Declared, input
 
 
@@ -46,11 +46,7 @@ class SlopeNeuron:
 
 
 def potential_of(neuron: Neuron) -> Declared:
-    """Return the state `v`, or the first state if none has that name.
-
-    Raises:
-        UnsupportedError: The neuron has no states.
-    """
+    """Return the state `v`, or else the first state, or raise UnsupportedError."""
     if not neuron.states:
         raise UnsupportedError(neuron.name, "no state, so there is no charge curve")
     return next((s for s in neuron.states if s.name == "v"), neuron.states[0])

@@ -30,7 +30,7 @@ from lnm_codegen.ir.types import BOOL, REAL, Bits, Fixed
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import did_you_mean
 
-_WIDE = FixedSpec(Fixed(30, 0))
+WIDE = FixedSpec(Fixed(30, 0))
 """Format that names the nodes; it holds constants up to 2**29."""
 
 
@@ -41,7 +41,7 @@ def nodes_of(program: ir.Program) -> ir.Kernel:
     A step without a fixed-point form (a function, a division) is returned unchanged.
     """
     try:
-        return exact(quantize(program, _WIDE).kernel)
+        return exact(quantize(program, WIDE).kernel)
     except (UnsupportedError, ModelError):
         return program.forward
 
@@ -95,11 +95,7 @@ def prepared_parameters(
 ) -> dict[str, Fraction]:
     """Return the prepared parameters of the step, exactly as `prepare` computes them in float64.
 
-    Args:
-        neuron: The definition.
-        values: Parameters by name, one value each (of one channel, say); the declared `init`
-            otherwise.
-        scheme: "horner" or "estrin".
+    `values` are parameters by name, one value each; the declared `init` otherwise.
 
     Raises:
         ModelError: A parameter is unknown or not finite.
@@ -114,11 +110,7 @@ def prepared_parameters(
 def parameters_for(
     name: str, kernel: ir.Kernel | fx.Kernel, given: Mapping[str, Any]
 ) -> dict[str, Fraction]:
-    """Return the given values of a kernel's prepared parameters.
-
-    Raises:
-        ModelError: A value is missing, or not a finite number.
-    """
+    """Return the given values of a kernel's prepared parameters, or raise ModelError."""
     names = kernel.input_names(Role.PARAM)
     for word in names:
         if word not in given:

@@ -25,11 +25,7 @@ _STYLES = {"stable": _INK, "unstable": "white", "neutral": _QUIET}
 
 
 def charge_figure(found: Analysis) -> Figure:
-    """Draw the charge without input and at both ends of the input.
-
-    Raises:
-        UnsupportedError: The neuron has several states, or none.
-    """
+    """Draw the charge without input and at both ends of the input."""
     state = only_state(found.neuron)
     figure = Figure(figsize=(5.6, 5.0), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display

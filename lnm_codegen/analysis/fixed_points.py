@@ -32,7 +32,7 @@ from lnm_codegen.analysis.arithmetic.univariate import (
     trimmed,
     value_range,
 )
-from lnm_codegen.analysis.exact import parameters_for, prepared_parameters
+from lnm_codegen.analysis.exact import prepared_parameters
 from lnm_codegen.analysis.ranges import Given, checked
 from lnm_codegen.analysis.symbolic import symbolic
 from lnm_codegen.compiler.pipeline import lower
@@ -152,9 +152,8 @@ def charge_pieces(
     neuron: Neuron, kernel: ir.Kernel, inputs: Given, values: Mapping[str, Any] | None
 ) -> Symbolic:
     """Return the pieces of `charge_kernel` over every potential."""
-    numbers = parameters_for(neuron.name, kernel, prepared_parameters(neuron, values))
     box = {n: interval_of(neuron.name, f"input {n!r}", given) for n, given in inputs.items()}
-    box |= {name: point(v) for name, v in numbers.items()}
+    box |= {name: point(v) for name, v in prepared_parameters(neuron, values).items()}
     wide = Interval(Fraction(-FARTHEST), Fraction(FARTHEST))
     return symbolic(kernel, box | {n: wide for n in kernel.input_names(Role.STATE)})
 

@@ -16,35 +16,24 @@ import sympy
 
 from lnm_codegen.analysis.arithmetic.univariate import Coefficients, fraction, to_sympy
 from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.functions import Where
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.symbols import Declared, is_spike
 
 
 @dataclass(frozen=True)
 class PolynomialCharge:
-    """A polynomial charge, its clamp, its threshold and its reset.
+    """A polynomial charge, its clamp, its threshold and its reset."""
 
-    Attributes:
-        state: Name of the potential.
-        theta: Name of the learnable vector parameter.
-        rows: Contribution of each theta_j to the coefficients, (size, degree + 1).
-        offset: Coefficients for theta = 0, (degree + 1,).
-        inside: The input is added before f.
-        v_min: The lower clamp, or None.
-        threshold: Name of the threshold parameter.
-        v_reset: The potential after a spike; None for a soft reset by the threshold.
-    """
-
-    state: str
-    theta: str
-    rows: tuple[Coefficients, ...]
-    offset: Coefficients
-    inside: bool
-    v_min: Fraction | None
-    threshold: str
-    v_reset: Fraction | None
+    state: str  # name of the potential
+    theta: str  # name of the learnable vector parameter
+    rows: tuple[Coefficients, ...]  # of each theta_j to the coefficients, (size, degree + 1)
+    offset: Coefficients  # coefficients for theta = 0, (degree + 1,)
+    inside: bool  # the input is added before f
+    v_min: Fraction | None  # the lower clamp, or None
+    threshold: str  # name of the threshold parameter
+    v_reset: Fraction | None  # the potential after a spike; None for a soft reset by the threshold
 
     def coefficients(self, theta: Any) -> Coefficients:
         """Return f's coefficients for theta; floats are exact."""
@@ -65,11 +54,7 @@ class PolynomialCharge:
 
 @lru_cache(maxsize=256)
 def polynomial_charge(neuron: Neuron) -> PolynomialCharge:
-    """Return the polynomial charge of a neuron.
-
-    Raises:
-        UnsupportedError: The neuron has another shape.
-    """
+    """Return the polynomial charge of a neuron, or raise UnsupportedError."""
     if any(len(p) != 1 for p in (neuron.states, neuron.inputs, neuron.charge, neuron.fire)):
         raise _other(neuron, "one state, one input and one spike")
     (v,), (x,) = neuron.states, neuron.inputs

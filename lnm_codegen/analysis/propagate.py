@@ -30,17 +30,11 @@ _ORDER = (CompareOp.LT, CompareOp.LE, CompareOp.GT, CompareOp.GE)
 
 @dataclass(frozen=True)
 class Propagated:
-    """Exact ranges and errors of every number of a kernel.
+    """Exact ranges and errors of every number of a kernel."""
 
-    Attributes:
-        ranges: Name -> exact range of the values that the errors are relative to.
-        errors: Name -> computed - exact.
-        rounding: Round nodes contribute errors; otherwise the rounding of constants does.
-    """
-
-    ranges: Mapping[str, Interval]
-    errors: dict[str, Interval]
-    rounding: bool
+    ranges: Mapping[str, Interval]  # name -> exact range that the errors are relative to
+    errors: dict[str, Interval]  # name -> computed - exact
+    rounding: bool  # round nodes contribute errors; otherwise the rounding of constants does
 
     def of(self, e: fx.Expr) -> Uncertain:
         """Return range and error of a number, if every decision agrees and nothing saturates.

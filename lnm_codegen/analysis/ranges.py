@@ -10,11 +10,12 @@ Ranges are those of exact arithmetic; `error_bounds` adds the effect of rounding
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from lnm_codegen.analysis.arithmetic.functions import applied, divided
 from lnm_codegen.analysis.arithmetic.interval import Interval, hull, interval_of, meet, point
-from lnm_codegen.analysis.exact import exact, nodes_of, parameters_for, prepared_parameters
+from lnm_codegen.analysis.exact import exact, nodes_of, prepared_parameters
 from lnm_codegen.analysis.symbolic import symbolic
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, UnsupportedError
@@ -57,7 +58,12 @@ def ranges(
         UnsupportedError: A function is not monotone, or is outside its domain.
     """
     kernel = kernel_of(of, scheme)
-    box = box_of(of, kernel, states=states, inputs=inputs, values=values, scheme=scheme)
+    box = checked(of.name, kernel, Role.STATE, states)
+    box |= checked(of.name, kernel, Role.INPUT, inputs)
+    if isinstance(of, Neuron):
+        box |= {n: point(v) for n, v in prepared_parameters(of, values, scheme).items()}
+    else:
+        box |= checked(of.name, kernel, Role.PARAM, values or {}, others=True)
     return kernel_ranges(kernel, box)
 
 
@@ -68,33 +74,10 @@ def kernel_of(of: Neuron | ir.Program | fx.Program, scheme: str = "horner") -> i
     return nodes_of(lower(of, scheme) if isinstance(of, Neuron) else of)
 
 
-def box_of(
-    of: Neuron | ir.Program | fx.Program,
-    kernel: ir.Kernel,
-    *,
-    states: Given,
-    inputs: Given,
-    values: Mapping[str, Any] | None,
-    scheme: str,
-) -> dict[str, Interval]:
-    """Return an interval of every input of `kernel`, or raise ModelError."""
-    box = checked(of.name, kernel, Role.STATE, states)
-    box |= checked(of.name, kernel, Role.INPUT, inputs)
-    if isinstance(of, Neuron):
-        prepared = prepared_parameters(of, values, scheme)
-        numbers = parameters_for(of.name, kernel, prepared)
-        return box | {name: point(v) for name, v in numbers.items()}
-    return box | checked(of.name, kernel, Role.PARAM, values or {}, others=True)
-
-
 def checked(
     where: str, kernel: ir.Kernel, role: Role, given: Given, *, others: bool = False
 ) -> dict[str, Interval]:
-    """Return an interval of each input of a role; `others` admits further names.
-
-    Raises:
-        ModelError: A name is missing or unknown, or an interval is not finite or upside down.
-    """
+    """Return an interval of each input of a role, or raise ModelError; `others` admits names."""
     names = kernel.input_names(role)
     for name in () if others else given:
         require_known(where, role.value, name, names)
@@ -113,15 +96,10 @@ def kernel_ranges(kernel: ir.Kernel, box: Mapping[str, Interval]) -> dict[str, I
         name = let.target.name
         table[name] = found.range(name)
         if not table[name].tight and let.target.type is not BOOL:
-            table[name] = _narrowed(table[name], let.value, table, f"{kernel.name}, {name}")
+            with suppress(UnsupportedError):  # independent operands may leave a domain
+                operands = from_operands(let.value, table, f"{kernel.name}, {name}")
+                table[name] = meet(table[name], operands) or table[name]
     return table
-
-
-def _narrowed(found: Interval, e: ir.Expr, table: Mapping[str, Interval], where: str) -> Interval:
-    try:
-        return meet(found, from_operands(e, table, where)) or found
-    except UnsupportedError:  # independent operands may leave a domain that dependent ones keep
-        return found
 
 
 def from_operands(e: ir.Expr, table: Mapping[str, Interval], where: str) -> Interval:

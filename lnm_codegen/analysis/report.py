@@ -13,7 +13,7 @@ from lnm_codegen.analysis.escape import Escape
 from lnm_codegen.analysis.exact import prepared_parameters
 from lnm_codegen.analysis.fixed_points import FixedPoints, fixed_points
 from lnm_codegen.analysis.invariant import Invariant, Undecided, invariant
-from lnm_codegen.analysis.ranges import Given, box_of, checked, kernel_of, kernel_ranges
+from lnm_codegen.analysis.ranges import Given, checked, kernel_of, ranges
 from lnm_codegen.compiler.fixed import quantize
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
@@ -25,43 +25,25 @@ from lnm_codegen.language.neuron import Neuron
 
 @dataclass(frozen=True)
 class FixedAnalysis:
-    """A neuron in a fixed-point format.
-
-    Attributes:
-        spec: The formats.
-        errors: Error bounds of every node.
-        cut: State or input -> its interval, if it was cut to its format.
-    """
+    """A neuron in a fixed-point format."""
 
     spec: Fixed | FixedSpec
     errors: ErrorBounds
-    cut: dict[str, Interval]
+    cut: dict[str, Interval]  # state or input -> its interval, if it was cut to its format
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Analysis of a neuron.
-
-    Attributes:
-        neuron: The definition.
-        values: Parameters by name that differ from their `init`.
-        scheme: "horner" or "estrin".
-        inputs: Input -> interval.
-        invariant: A certificate, an input sequence that breaks it, or neither.
-        states: State -> interval for `ranges`, or None if none is known.
-        ranges: Node -> range, or None without `states`.
-        fixed_points: Fixed points at input 0 and at both ends; or the reason why there are none.
-        fixed: Analysis in a fixed-point format, or None.
-    """
+    """Analysis of a neuron."""
 
     neuron: Neuron
-    values: Mapping[str, Any]
+    values: Mapping[str, Any]  # parameters by name that differ from their `init`
     scheme: str
     inputs: dict[str, Interval]
     invariant: Invariant | Escape | Undecided
-    states: dict[str, Interval] | None
-    ranges: dict[str, Interval] | None
-    fixed_points: tuple[FixedPoints, ...] | str
+    states: dict[str, Interval] | None  # over which `ranges` hold
+    ranges: dict[str, Interval] | None  # node -> range
+    fixed_points: tuple[FixedPoints, ...] | str  # at input 0 and at both ends; or why none
     fixed: FixedAnalysis | None
 
 
@@ -74,19 +56,12 @@ def analyze(
     values: Mapping[str, Any] | None = None,
     scheme: str = "horner",
 ) -> Analysis:
-    """Analyse a neuron.
+    """Analyse a neuron for inputs in intervals, with the arguments of `ranges`.
 
-    Args:
-        neuron: The definition.
-        inputs: Input -> (low, high).
-        states: State -> (low, high) for the ranges; the invariant intervals by default.
-        spec: Formats for error bounds; none by default.
-        values: Parameters by name; the declared `init` otherwise.
-        scheme: "horner" or "estrin".
+    `states` are the invariant intervals by default. `spec` are formats for error bounds.
 
     Raises:
-        ModelError: A name is missing or unknown, an interval is not finite or upside down, or a
-            `spec` is given although no interval of the states is known.
+        ModelError: As for `ranges`, or a `spec` is given and no interval of the states is known.
         UnsupportedError: A function is not monotone; with `spec`, there is no fixed-point form.
     """
     kernel = kernel_of(neuron, scheme)
@@ -99,8 +74,7 @@ def analyze(
         over = verdict.states
     found = None
     if over is not None:
-        whole = box_of(neuron, kernel, states=over, inputs=box, values=values, scheme=scheme)
-        found = kernel_ranges(kernel, whole)
+        found = ranges(neuron, states=over, inputs=box, values=values, scheme=scheme)
     return Analysis(
         neuron=neuron,
         values=values or {},
@@ -141,26 +115,20 @@ def _fixed(
             remedy="Give states, for example --state v=-2,1 on the command line.",
         )
     program = quantize(neuron, spec, scheme)
-    cut: dict[str, Interval] = {}
-    boxes = [
-        {n: _within(program, n, i, cut) for n, i in given.items()} for given in (states, inputs)
-    ]
-    parameters = prepared_parameters(neuron, values, scheme)
-    bounds = error_bounds(program, parameters=parameters, states=boxes[0], inputs=boxes[1])
-    return FixedAnalysis(spec, bounds, cut)
-
-
-def _within(program: fx.Program, name: str, given: Interval, cut: dict[str, Interval]) -> Interval:
-    """Return the part of an interval that the port's format holds."""
-    bits = next(fx.bits_of(p.var) for p in program.kernel.inputs if p.var.name == name)
-    inside = meet(given, Interval(*bits.interval))
-    if inside is None:
-        raise ModelError(
-            program.name,
-            f"{name!r} lies in {given}, outside {bits}",
-            f"values in {Interval(*bits.interval)}",
-            "Give more integer bits.",
-        )
-    if inside != given:
-        cut[name] = inside
-    return inside
+    formats = {p.var.name: fx.bits_of(p.var) for p in program.kernel.inputs}
+    whole, inside = {**states, **inputs}, {}
+    for name, given in whole.items():
+        holds = Interval(*formats[name].interval)
+        found = meet(given, holds)
+        if found is None:
+            problem = f"{name!r} lies in {given}, outside {formats[name]}"
+            accepted, remedy = f"values in {holds}", "Give more integer bits."
+            raise ModelError(program.name, problem, accepted, remedy)
+        inside[name] = found
+    bounds = error_bounds(
+        program,
+        parameters=prepared_parameters(neuron, values, scheme),
+        states={n: inside[n] for n in states},
+        inputs={n: inside[n] for n in inputs},
+    )
+    return FixedAnalysis(spec, bounds, {n: i for n, i in inside.items() if i != whole[n]})

@@ -37,11 +37,7 @@ MOST = 64
 
 
 def symbolic(kernel: ir.Kernel, box: Mapping[str, Interval]) -> Symbolic:
-    """Evaluate a kernel over a box of its inputs; an input of one value is a constant.
-
-    Raises:
-        UnsupportedError: A function is not monotone, or is outside its domain.
-    """
+    """Evaluate a kernel over a box of its inputs, or raise UnsupportedError."""
     return _Evaluator(kernel, box).run()
 
 

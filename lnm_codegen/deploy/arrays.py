@@ -2,20 +2,23 @@
 
 An array holds the neurons of one sample in the order of (C, H, W), channel 0 first. Its input is
 the layer's input x after normalisation, rounded to the format of x. Its golden vectors are the
-inputs that reached the layer for a few images; each image begins from the initial states.
+inputs that reached the layer for a few images; each image begins from the initial states. Files: a
+folder for each array, with README.md and network.json beside them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.rtl import MOST_NEURONS, Rtl
 from lnm_codegen.compiler.emit import emit
 from lnm_codegen.deploy.network import (
@@ -31,36 +34,24 @@ from lnm_codegen.ir.granularity import finest
 from lnm_codegen.ir.types import Fixed
 from lnm_codegen.nn import NeuronLayer
 
+VERSION = 1
 UPDATES, MOST_IMAGES = 1 << 15, 4
 """Limits of a layer's golden vectors: neuron updates (or one image), and images."""
 
 
 @dataclass(frozen=True)
 class LayerArray:
-    """The circuit of one layer.
+    """The circuit of one layer."""
 
-    Attributes:
-        path: Path of the layer in the network.
-        name: Name of the modules and the folder.
-        spec: The formats.
-        neurons: Neurons of one array.
-        copies: Arrays that hold the layer; 1 unless it has more neurons than an array can hold.
-        channels: Rows of coefficients; 1 where they are per layer.
-        time_steps: T, the ticks of an image.
-        images: Images of the golden vectors.
-        norm: The batch normalisation before the layer.
-        source: The files.
-    """
-
-    path: str
-    name: str
+    path: str  # path of the layer in the network
+    name: str  # name of the modules and the folder
     spec: FixedSpec
-    neurons: int
-    copies: int
-    channels: int
-    time_steps: int
-    images: int
-    norm: Normalisation | None
+    neurons: int  # neurons of one array
+    copies: int  # arrays that hold the layer; 1 unless it has more neurons than an array can hold
+    channels: int  # rows of coefficients; 1 where they are per layer
+    time_steps: int  # T, the ticks of an image
+    images: int  # images of the golden vectors
+    norm: Normalisation | None  # before the layer
     source: Source
 
     @property
@@ -90,14 +81,11 @@ def arrays_of(
 ) -> list[LayerArray]:
     """Return the circuit of every neuron layer, in the order of the network.
 
-    Args:
-        network: A network in eval mode.
-        specs: Path of each layer -> its formats.
-        images: (N, C, H, W); the golden vectors use the first ones.
+    Golden vectors use the first of the images, (N, C, H, W).
 
     Raises:
-        ModelError: A parameter that does not fit its format.
-        UnsupportedError: Parameters per neuron, a neuron without a circuit.
+        ModelError: A parameter does not fit its format.
+        UnsupportedError: A layer has parameters per neuron, or a neuron has no circuit.
     """
     _, traces = trace_layers(network, images)
     layers = neuron_layers(network)
@@ -152,3 +140,89 @@ def _copies(path: str, count: int, channels: int) -> int:
     while count % copies:
         copies += 1
     return copies
+
+
+def sources_of(
+    arrays: Sequence[LayerArray], title: str, origin: str, place: Path
+) -> dict[Path, Source]:
+    """Return the files of a network by folder: `place` and a subfolder for each array.
+
+    `origin` names the network in a sentence: "the run runs/lnm3".
+    """
+    view = {
+        "title": title,
+        "origin": origin,
+        "time_steps": arrays[0].time_steps,
+        "rows": tuple(_row(a) for a in arrays),
+        "layers": tuple((a.path, _lines(a)) for a in arrays),
+    }
+    network = {
+        "network": VERSION,
+        "origin": origin,
+        "time_steps": arrays[0].time_steps,
+        "layers": [_as_dict(a) for a in arrays],
+    }
+    shared = {
+        "README.md": render("verilog/array/network.md.j2", view),
+        "network.json": json.dumps(network, indent=2, allow_nan=False) + "\n",
+    }
+    return {place: Source(shared, "README.md"), **{place / a.name: a.source for a in arrays}}
+
+
+def _row(a: LayerArray) -> str:
+    neurons = f"{a.neurons}" if a.copies == 1 else f"{a.copies} x {a.neurons}"
+    cells = (a.path, f"`{a.name}/`", neurons, a.channels, a.input_format, a.cycles)
+    return f"| {' | '.join(str(c) for c in cells)} |"
+
+
+def _lines(a: LayerArray) -> tuple[str, ...]:
+    """Return the list items of a layer in the README."""
+    low, high = (float(end) for end in a.input_format.bits.interval)
+    lines = [f"* x: {a.input_format}, {low:g} to {high:g}."]
+    if a.norm is None:
+        lines.append("* No batch normalisation stands directly before the layer: x is its input.")
+    else:
+        scale, offset = (f"{v.min():.4g} to {v.max():.4g}" for v in (a.norm.scale, a.norm.offset))
+        lines.append(f"* Normalisation `{a.norm.name}`: scale {scale}, offset {offset}.")
+    if a.copies > 1:
+        lines.append(
+            f"* The layer has {a.copies * a.neurons} neurons, more than one array holds. It needs"
+            f" {a.copies} arrays of {a.neurons} neurons; the golden vectors are those of the first."
+        )
+    held = "one row per channel, in a memory" if a.channels > 1 else "constants in the source"
+    lines.append(f"* Coefficients: {held}.")
+    starts = (
+        f"{name} = {float(a.spec[name].bits.value(integer)):g}"
+        for name, integer in a.manifest["initial_states"].items()
+    )
+    lines.append(f"* Initial states: {', '.join(starts)}.")
+    lines.append(f"* Golden vectors: {a.images} images of {a.time_steps} ticks.")
+    return tuple(lines)
+
+
+def _as_dict(a: LayerArray) -> dict[str, Any]:
+    low, high = (float(end) for end in a.input_format.bits.interval)
+    norm = a.norm and {
+        "name": a.norm.name,
+        "scale": a.norm.scale.tolist(),
+        "offset": a.norm.offset.tolist(),
+    }
+    return {
+        "path": a.path,
+        "folder": a.name,
+        "neurons": a.neurons,
+        "copies": a.copies,
+        "channels": a.channels,
+        "x": {
+            "format": str(a.input_format),
+            "width": a.input_format.width,
+            "frac": a.input_format.frac,
+            "low": low,
+            "high": high,
+            "rounding": "half_up",
+        },
+        "normalisation": norm,
+        "initial_states": a.manifest["initial_states"],
+        "cycles_per_image": a.cycles,
+        "golden_images": a.images,
+    }

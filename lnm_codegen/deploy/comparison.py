@@ -11,39 +11,30 @@ from typing import Any
 
 from torch import nn
 
+from lnm_codegen.compiler.formats import format_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.deploy.arrays import LayerArray
 from lnm_codegen.deploy.mismatch import LayerCounts, QuantizationMismatch
 from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.synth import Device, Measured, measure
-from lnm_codegen.hardware.tools import missing, workshop
+from lnm_codegen.hardware.tools import workshop
 from lnm_codegen.ir.count import OPERATIONS, count
-from lnm_codegen.language.neuron import Neuron
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """A neuron layer: its circuit, its work and its spikes.
-
-    Attributes:
-        array: Its circuit.
-        state_bits: Bits of one neuron's states.
-        coefficient_bits: Bits of all coefficients of all channels.
-        operations: Kind -> operations of one neuron and step; a fused multiply-add is one.
-        counts: Spikes that differ, spikes that fire.
-        measured: Synthesis result; None where it was not measured.
-    """
+    """A neuron layer: its circuit, its work and its spikes."""
 
     array: LayerArray
-    state_bits: int
-    coefficient_bits: int
-    operations: dict[str, int]
+    state_bits: int  # of one neuron
+    coefficient_bits: int  # of all channels
+    operations: dict[str, int]  # kind -> number, of one neuron and step
     counts: LayerCounts
     measured: Measured | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form of --json."""
+        """Return the JSON object of --json."""
         counts, array = self.counts, self.array
         return {
             "neurons": array.neurons * array.copies,
@@ -77,7 +68,7 @@ class NetworkReport:
     layers: dict[str, LayerReport]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form of --json."""
+        """Return the JSON object of --json."""
         found = self.mismatch
         return {
             "neuron": self.neuron,
@@ -97,55 +88,30 @@ def network_report(
     arrays: Sequence[LayerArray],
     measured: Mapping[str, Measured],
 ) -> NetworkReport:
-    """Return the report of a network.
-
-    Args:
-        network: The network.
-        mismatch: From `measure_mismatch`.
-        arrays: From `arrays_of`.
-        measured: Path of a layer -> the synthesis result of its array; layers may be absent.
-    """
+    """Return the report of a network; `measured` may lack layers."""
     layers = neuron_layers(network)
     reports = {}
     for array in arrays:
-        ports = array.manifest["ports"]["states"]
-        held = array.manifest["coefficients"]
+        found = count(lower(layers[array.path].neuron).forward)
+        numbers = {word: getattr(found, word) for word in OPERATIONS} | dict(found.functions)
         reports[array.path] = LayerReport(
             array=array,
-            state_bits=sum(int(port["width"]) for port in ports),
-            coefficient_bits=sum(_width(c) * len(c["integers"]) for c in held),
-            operations=_operations(layers[array.path].neuron),
+            state_bits=sum(port["width"] for port in array.manifest["ports"]["states"]),
+            coefficient_bits=sum(
+                format_of(c["format"]).width * len(c["integers"])
+                for c in array.manifest["coefficients"]
+            ),
+            operations={word: number for word, number in numbers.items() if number},
             counts=mismatch.layers[array.path],
             measured=measured.get(array.path),
         )
     return NetworkReport(next(iter(layers.values())).neuron.name, mismatch, reports)
 
 
-def _width(coefficient: Mapping[str, Any]) -> int:
-    """Return the width of a coefficient of the manifest, whose format is Qm.n."""
-    whole, frac = str(coefficient["format"]).removeprefix("Q").split(".")
-    return int(whole) + int(frac)
-
-
-def _operations(neuron: Neuron) -> dict[str, int]:
-    found = count(lower(neuron).forward)
-    plain = {word: int(getattr(found, word)) for word in OPERATIONS}
-    return {word: n for word, n in (plain | dict(found.functions)).items() if n}
-
-
-def missing_for(device: Device) -> str | None:
-    """Return the missing tools of a device and how to install them, or None."""
-    return missing("yosys", *device.place[:1])
-
-
 def measured_arrays(
     arrays: Sequence[LayerArray], device: Device, seeds: int
 ) -> dict[str, Measured]:
-    """Return the synthesis result of each layer's array, by the layer's path.
-
-    Raises:
-        ToolError: A tool is missing or fails.
-    """
+    """Return the synthesis result of each layer's array, by the layer's path."""
     found = {}
     for array in arrays:
         with workshop() as folder:

@@ -36,25 +36,15 @@ from lnm_codegen.nn import NeuronLayer
 
 @dataclass(frozen=True, slots=True)
 class LayerCounts:
-    """Counts of one layer over images, neurons and time steps; they add.
+    """Counts of one layer over images, neurons and time steps; they add."""
 
-    Attributes:
-        steps: Steps of single neurons.
-        one_step: Outputs that differ from the same state and input.
-        free_running: Outputs that differ from the same input sequence.
-        in_network: Outputs that differ between the whole networks.
-        fired: Sum of the outputs in float.
-        fired_fixed: Sum of the outputs in the fixed-point network.
-        saturated: Inputs outside the format of x.
-    """
-
-    steps: int = 0
-    one_step: int = 0
-    free_running: int = 0
-    in_network: int = 0
-    fired: float = 0
-    fired_fixed: float = 0
-    saturated: int = 0
+    steps: int = 0  # of single neurons
+    one_step: int = 0  # outputs that differ from the same state and input
+    free_running: int = 0  # outputs that differ from the same input sequence
+    in_network: int = 0  # outputs that differ between the whole networks
+    fired: float = 0  # sum of the outputs in float
+    fired_fixed: float = 0  # sum of the outputs in the fixed-point network
+    saturated: int = 0  # inputs outside the format of x
 
     def __add__(self, other: LayerCounts) -> LayerCounts:
         return LayerCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -66,19 +56,12 @@ class LayerCounts:
 
 @dataclass(frozen=True)
 class QuantizationMismatch:
-    """A network in float and in fixed point on the same images.
-
-    Attributes:
-        images: Number of images.
-        correct: Correct predictions of the float network.
-        correct_fixed: Correct predictions of the fixed-point network.
-        layers: Path of a neuron layer -> its counts.
-    """
+    """A network in float and in fixed point on the same images."""
 
     images: int
-    correct: int
-    correct_fixed: int
-    layers: dict[str, LayerCounts]
+    correct: int  # correct predictions in float
+    correct_fixed: int  # correct predictions in fixed point
+    layers: dict[str, LayerCounts]  # path of a neuron layer -> its counts
 
     @property
     def accuracy(self) -> float:

@@ -26,32 +26,20 @@ from lnm_codegen.nn.parameters import finest_axes
 
 @dataclass(frozen=True, eq=False)
 class Normalisation:
-    """A folded batch normalisation: x = scale*y + offset, with one number of each per channel.
+    """A folded batch normalisation: x = scale*y + offset, with one number of each per channel."""
 
-    Attributes:
-        name: Path of the batch normalisation in the network.
-        scale: gamma / sqrt(variance + eps), (C,).
-        offset: beta - mean*scale, (C,).
-    """
-
-    name: str
-    scale: Array
-    offset: Array
+    name: str  # path of the batch normalisation in the network
+    scale: Array  # gamma / sqrt(variance + eps), (C,)
+    offset: Array  # beta - mean*scale, (C,)
 
 
 @dataclass(frozen=True, eq=False)
 class LayerTrace:
-    """Input and output of a neuron layer in one run of the network.
+    """Input and output of a neuron layer in one run of the network."""
 
-    Attributes:
-        x_seq: The input, (T, N, *).
-        out: The output, (T, N, *).
-        norm: The batch normalisation directly before the layer, or None.
-    """
-
-    x_seq: Tensor
-    out: Tensor
-    norm: Normalisation | None = field(repr=False)
+    x_seq: Tensor  # (T, N, *)
+    out: Tensor  # (T, N, *)
+    norm: Normalisation | None = field(repr=False)  # directly before the layer
 
     @property
     def neurons(self) -> int:
@@ -60,11 +48,7 @@ class LayerTrace:
 
 
 def neuron_layers(network: nn.Module) -> dict[str, NeuronLayer]:
-    """Return path in the network (`blocks.0.neuron`) -> neuron layer, in the network's order.
-
-    Raises:
-        ModelError: The network has no neuron layer.
-    """
+    """Return path (`blocks.0.neuron`) -> neuron layer, in order, or raise ModelError."""
     found = {n: m for n, m in network.named_modules() if isinstance(m, NeuronLayer)}
     if not found:
         raise ModelError("network", "it has no NeuronLayer", "a network with one or more")
@@ -80,11 +64,7 @@ def layer_parameters(layer: NeuronLayer) -> dict[str, Array]:
 
 
 def layer_like(layer: NeuronLayer, **changed: Any) -> NeuronLayer:
-    """Return a layer of the same neuron with the same parameters, but other arguments.
-
-    Raises:
-        ModelError: As for `NeuronLayer`.
-    """
+    """Return a layer of the same neuron and parameters, with other arguments."""
     arguments = {"shape": finest_axes(layer), "step_mode": layer.step_mode, **changed}
     made = NeuronLayer(layer.neuron, **arguments)
     with torch.no_grad():
@@ -119,22 +99,13 @@ def in_fixed_point(
 
 
 def fixed_layer(layer: NeuronLayer, spec: Fixed | FixedSpec, **changed: Any) -> NeuronLayer:
-    """Return the layer in fixed point: in NumPy for an eager layer, else in C if possible.
-
-    Raises:
-        ModelError: A parameter does not fit its format.
-        UnsupportedError: The neuron has no fixed-point form.
-    """
+    """Return the layer in fixed point: in NumPy for an eager layer, else in C if possible."""
     backend = "torch" if layer.backend == "torch" else "auto"
     return layer_like(layer, arithmetic=spec, backend=backend, **changed)
 
 
 def trace_layers(network: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, LayerTrace]]:
-    """Run a network without gradients; return its output and the trace of each neuron layer.
-
-    Raises:
-        UnsupportedError: A neuron layer ran more than once, or not at all.
-    """
+    """Run a network without gradients; return its output and each neuron layer's trace."""
     with torch.no_grad(), _hooked(network) as traces:
         out: Tensor = network(images)
     for name, runs in traces.items():

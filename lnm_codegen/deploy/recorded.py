@@ -20,8 +20,8 @@ from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers, prepared_integers, quantize
 from lnm_codegen.compiler.interpret import interpret
 from lnm_codegen.deploy.network import layer_parameters, neuron_layers, trace_layers
-from lnm_codegen.hardware.wordlength.sample import sample_of
-from lnm_codegen.hardware.wordlength.search import PrecisionTarget, search
+from lnm_codegen.hardware.wordlength.sample import sample_of, spread
+from lnm_codegen.hardware.wordlength.search import FormatSearch, PrecisionTarget
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, trace
 from lnm_codegen.ir.fixed.spec import FixedSpec
@@ -38,17 +38,11 @@ _MOST_VALUES = 1 << 16  # of a node and a step, for the quantiles
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Values of a node on the data.
-
-    Attributes:
-        low: The least value.
-        high: The greatest value.
-        quantiles: (share, value): that share of the values is at most the value.
-    """
+    """Values of a node on the data."""
 
     low: float
     high: float
-    quantiles: tuple[tuple[float, float], ...]
+    quantiles: tuple[tuple[float, float], ...]  # (share, value): that share is <= value
 
     @property
     def interval(self) -> Interval:
@@ -57,14 +51,10 @@ class Recorded:
 
 
 def recorded(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Recorded]:
-    """Return the recorded values of every node of a layer's step on an input sequence.
+    """Return the recorded values of every node of a layer's step on an input (T, N, *).
 
     The nodes are x, the states before and after the step, the coefficients and all intermediate
     values, under the names of `lnm.FixedSpec`.
-
-    Args:
-        layer: The layer, with its parameters.
-        x_seq: (T, N, *).
 
     Raises:
         ModelError: A parameter or constant is beyond +-8192, or a function initialises a state.
@@ -76,11 +66,7 @@ def recorded(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Recorded]:
     values: dict[str, Any] = layer_parameters(layer)
     extent = extent_of(neuron.params, x.shape)
     elements = parameters_of(neuron, values, extent, np.dtype(np.float64))
-    whole = (extent.batch, extent.channels, extent.inner)
-    held = {
-        name: np.broadcast_to(value, whole).reshape(-1)
-        for name, value in prepared_integers(program, elements).items()
-    }
+    held = {n: spread(a, extent) for n, a in prepared_integers(program, elements).items()}
     trajectory = interpret(neuron, x, **values).trajectory
     found = _Ranges(program.kernel)
     for t in range(len(x)):
@@ -117,13 +103,8 @@ def least_formats(
 ) -> dict[str, FixedSpec]:
     """Return formats of least total width for each neuron layer, by its path.
 
-    Integer bits follow from the ranges of the nodes on the images, so that nothing saturates on
-    them. Fraction bits are searched until the layer reaches the target on runs of these images.
-
-    Args:
-        network: A network in eval mode.
-        images: (N, C, H, W), preferably training images.
-        target: An error, or a share of spikes that differ.
+    Integer bits follow from the ranges of the nodes on the images, preferably training images, so
+    that nothing saturates on them. Fraction bits are searched until the layer reaches the target.
 
     Raises:
         ModelError: No format reaches the target; and as for `recorded`.
@@ -136,5 +117,5 @@ def least_formats(
         ranges = {name: r.interval for name, r in recorded(layer, x_seq).items()}
         x = x_seq.double().cpu().numpy()
         sample = sample_of(layer.neuron, x, values=layer_parameters(layer))
-        specs[path] = search(layer.neuron, sample, target, ranges).spec
+        specs[path] = FormatSearch(layer.neuron, sample, target, ranges).result().spec
     return specs

@@ -1,4 +1,7 @@
-"""Resources of a netlist: cells of each target as LUT, FF, DSP and BRAM; reports of the tools."""
+"""Resources of a netlist: cells of each target as LUT, FF, DSP and BRAM.
+
+Reports of the tools that cannot be read raise ToolError.
+"""
 
 from __future__ import annotations
 
@@ -62,11 +65,7 @@ def resources_of(cells: Mapping[str, int], target: str) -> Resources:
 
 
 def cells_of(statistics: str, top: str) -> dict[str, int]:
-    """Return type -> number of cells of a flat module, from `stat -json` of Yosys.
-
-    Raises:
-        ToolError: The text has another form.
-    """
+    """Return type -> number of cells of a flat module, from `stat -json` of Yosys."""
     with _reading("yosys", f"its statistics of {top} cannot be read"):
         modules = json.loads(statistics)["modules"]
         found = next(m for n, m in modules.items() if n.lstrip("\\") == top)
@@ -75,11 +74,7 @@ def cells_of(statistics: str, top: str) -> dict[str, int]:
 
 
 def ports_of(netlist: str, top: str) -> tuple[tuple[str, str, int], ...]:
-    """Return (name, direction, width) of each port, from a JSON netlist of Yosys.
-
-    Raises:
-        ToolError: The text has another form.
-    """
+    """Return (name, direction, width) of each port, from a JSON netlist of Yosys."""
     with _reading("yosys", f"its netlist of {top} cannot be read"):
         ports = json.loads(netlist)["modules"][top]["ports"]
         found = tuple((n, str(p["direction"]), len(p["bits"])) for n, p in ports.items())
@@ -87,11 +82,7 @@ def ports_of(netlist: str, top: str) -> tuple[tuple[str, str, int], ...]:
 
 
 def fmax_of(report: str) -> float:
-    """Return the frequency in MHz of the slowest clock in a report of nextpnr.
-
-    Raises:
-        ToolError: The text has another form, or no clock.
-    """
+    """Return the frequency in MHz of the slowest clock in a report of nextpnr."""
     with _reading("nextpnr", "its report cannot be read, or holds no clock"):
         fmax = min(float(clock["achieved"]) for clock in json.loads(report)["fmax"].values())
     return fmax

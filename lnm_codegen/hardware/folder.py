@@ -27,44 +27,26 @@ _EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR."
 
 @dataclass(frozen=True, slots=True)
 class CircuitForm:
-    """A form of the neuron in the manifest.
+    """A form of the neuron in the manifest."""
 
-    Attributes:
-        word: "comb", "core", "seq" or "array".
-        top: Its top module.
-        files: The sources, relative to the folder; the top module's is the last.
-        testbench: A file, relative to the folder.
-        latency: Cycles from an input to its result.
-        interval: Cycles from one input to the next.
-        multipliers: Multipliers in the source.
-    """
-
-    word: str
-    top: str
-    files: tuple[str, ...]
-    testbench: str
-    latency: int
-    interval: int
-    multipliers: int
+    word: str  # "comb", "core", "seq" or "array"
+    top: str  # top module
+    files: tuple[str, ...]  # sources, relative to the folder; the top module's is the last
+    testbench: str  # file, relative to the folder
+    latency: int  # cycles from an input to its result
+    interval: int  # cycles from one input to the next
+    multipliers: int  # in the source
 
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """A neuron's circuit on disk.
+    """A neuron's circuit on disk."""
 
-    Attributes:
-        folder: Its absolute path.
-        manifest: The content of manifest.json.
-        name: Prefix of every module.
-        forms: Word -> form.
-        program: The neuron in fixed point; None in a folder without program.json.
-    """
-
-    folder: Path
-    manifest: dict[str, Any]
-    name: str
-    forms: dict[str, CircuitForm]
-    program: fx.Program | None
+    folder: Path  # absolute path
+    manifest: dict[str, Any]  # content of manifest.json
+    name: str  # prefix of every module
+    forms: dict[str, CircuitForm]  # by word
+    program: fx.Program | None  # the neuron in fixed point; None in a folder without program.json
 
     def sources(self) -> tuple[str, ...]:
         """Return every file of rtl/, relative to the folder."""

@@ -21,12 +21,7 @@ _MANIFEST_KEYS = (
 
 
 def require_writable(circuit: Circuit, section: str) -> None:
-    """Raise the error of an unwritable report before minutes of work; leave nothing behind.
-
-    Raises:
-        ModelError: The folder cannot be written, or report.json is a folder.
-        ToolError: The disk fails.
-    """
+    """Raise the error of an unwritable report before minutes of work; leave nothing behind."""
     path = circuit.folder / REPORT
     try:
         if path.is_dir():
@@ -49,8 +44,24 @@ def update_report(
         ModelError: The folder cannot be written; the old report is left unchanged.
         ToolError: The disk fails.
     """
-    old = _valid_sections(circuit)
-    report = {**_head(circuit), **{s: dict(old.get(s, {})) for s in SECTIONS}}
+    old, manifest = _valid_sections(circuit), circuit.manifest
+    forms = {
+        word: {
+            "top": form.top,
+            "latency_cycles": form.latency,
+            "interval_cycles": form.interval,
+            "multipliers": form.multipliers,
+        }
+        for word, form in circuit.forms.items()
+    }
+    report = {
+        "report": VERSION,
+        "name": circuit.name,
+        **{key: manifest[key] for key in _MANIFEST_KEYS if key in manifest},
+        "source_sha256": circuit.digest(),
+        "forms": forms,
+        **{section: dict(old.get(section, {})) for section in SECTIONS},
+    }
     report[section].update(found)
     report["tools"].update(versions(tools))
     path = circuit.folder / REPORT
@@ -60,25 +71,6 @@ def update_report(
     except OSError as error:
         raise unwritable(section, path, error) from None
     return report
-
-
-def _head(circuit: Circuit) -> dict[str, Any]:
-    manifest = circuit.manifest
-    return {
-        "report": VERSION,
-        "name": circuit.name,
-        **{key: manifest[key] for key in _MANIFEST_KEYS if key in manifest},
-        "source_sha256": circuit.digest(),
-        "forms": {
-            word: {
-                "top": form.top,
-                "latency_cycles": form.latency,
-                "interval_cycles": form.interval,
-                "multipliers": form.multipliers,
-            }
-            for word, form in circuit.forms.items()
-        },
-    }
 
 
 def _valid_sections(circuit: Circuit) -> dict[str, Any]:

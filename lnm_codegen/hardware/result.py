@@ -17,38 +17,23 @@ SURVIVED = "survived"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One item of a verification step: a simulation, a proof, a lint run.
-
-    Attributes:
-        name: Its name.
-        status: "passed", "failed", "skipped" or "survived".
-        count: Number of vectors, files, cells or proofs.
-        seconds: Its duration.
-        detail: The finding, or the reason of a skip.
-    """
+    """One item of a verification step: a simulation, a proof, a lint run."""
 
     name: str
-    status: str
-    count: int = 0
+    status: str  # "passed", "failed", "skipped" or "survived"
+    count: int = 0  # of vectors, files, cells or proofs
     seconds: float = 0.0
-    detail: str = ""
+    detail: str = ""  # the finding, or the reason of a skip
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Result of a verification step.
-
-    Attributes:
-        name: Name of the step.
-        checks: Its items.
-        seconds: Duration of the whole step.
-        figures: Numbers about the whole step, such as a score.
-    """
+    """Result of a verification step."""
 
     name: str
     checks: tuple[Check, ...]
-    seconds: float = 0.0
-    figures: tuple[tuple[str, float], ...] = ()
+    seconds: float = 0.0  # of the whole step
+    figures: tuple[tuple[str, float], ...] = ()  # numbers about the whole step, such as a score
 
     @property
     def status(self) -> str:

@@ -28,19 +28,17 @@ It occurs on iCE40 where a circuit needs all eight global buffers, for three see
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A chip.
+    """A chip."""
 
-    Attributes:
-        target: "ecp5", "ice40" or "xilinx".
-        name: Its usual name.
-        synthesis: The Yosys pass with its options.
-        place: nextpnr and its options; empty without open place and route.
-    """
-
-    target: str
+    target: str  # "ecp5", "ice40" or "xilinx"
     name: str
-    synthesis: str
-    place: tuple[str, ...] = ()
+    synthesis: str  # Yosys pass with its options
+    place: tuple[str, ...] = ()  # nextpnr and its options; empty without open place and route
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Tools that measure a circuit on it."""
+        return ("yosys", *self.place[:1])
 
 
 DEVICES = {
@@ -78,23 +76,14 @@ NO_PLACE = "not placed: there is no open place and route for Xilinx, so no Fmax"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Resources and frequency of a form on a device.
-
-    Attributes:
-        form: The form.
-        device: The device.
-        resources: Resources of the bare module.
-        cells: Type -> cells of the bare module.
-        fmax: Seed -> MHz of the module in its harness; empty if it was not placed.
-        seconds: Duration of synthesis, place and route.
-    """
+    """Resources and frequency of a form on a device."""
 
     form: CircuitForm
     device: Device
-    resources: Resources
-    cells: Mapping[str, int]
-    fmax: Mapping[int, float]
-    seconds: float
+    resources: Resources  # of the bare module
+    cells: Mapping[str, int]  # type -> number, of the bare module
+    fmax: Mapping[int, float]  # seed -> MHz of the module in its harness; empty if not placed
+    seconds: float  # of synthesis, place and route
 
     @property
     def median(self) -> float | None:
@@ -128,11 +117,7 @@ class Measured:
 def synthesise(
     circuit: Circuit, form: CircuitForm, device: Device, folder: Path
 ) -> tuple[dict[str, int], float]:
-    """Synthesise a bare form into `folder`; return type -> number of cells, and seconds.
-
-    Raises:
-        ToolError: Yosys is missing or fails.
-    """
+    """Synthesise a bare form into `folder`; return type -> number of cells, and seconds."""
     need("synth", "yosys")
     _linked(circuit, form, folder)
     seconds = _yosys(" ".join(form.files), form.top, device, folder, "bare")
@@ -141,13 +126,8 @@ def synthesise(
 
 
 def measure(circuit: Circuit, form: CircuitForm, device: Device, seeds: int) -> Measured:
-    """Return resources of a form on a device, and its frequency for seeds 1 to `seeds`.
-
-    Raises:
-        ToolError: A tool is missing or fails.
-    """
-    if device.place:
-        need("synth", "yosys", device.place[0])
+    """Return resources of a form on a device, and its frequency for seeds 1 to `seeds`."""
+    need("synth", *device.tools)
     with workshop() as folder:
         cells, seconds = synthesise(circuit, form, device, folder)
         fmax: dict[int, float] = {}

@@ -33,18 +33,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A program.
+    """A program."""
 
-    Attributes:
-        program: Its file name.
-        version: Options that print its version.
-        install: The command that installs it.
-        needed_for: Its uses.
-    """
-
-    program: str
-    version: tuple[str, ...]
-    install: str
+    program: str  # file name
+    version: tuple[str, ...]  # options that print its version
+    install: str  # command that installs it
     needed_for: str
 
 
@@ -69,7 +62,7 @@ TOOLS = {
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A completed run of a program: its exit status, its output, its duration."""
+    """A completed run of a program."""
 
     status: int
     output: str
@@ -122,17 +115,10 @@ def run(
     environment: Mapping[str, str] | None = None,
     stdin: bytes | None = None,
 ) -> Completed:
-    """Run a program in a folder. A timeout kills it with its children; its status is then 124.
+    """Run a word of `TOOLS` or a path, with arguments, in a folder, or raise ToolError.
 
-    Args:
-        command: A word of `TOOLS` or a path, and arguments.
-        folder: Working folder.
-        timeout: Seconds.
-        environment: Variables that extend those of this process.
-        stdin: Standard input.
-
-    Raises:
-        ToolError: The program cannot be started.
+    A timeout (in seconds) kills the program with its children; the status is then 124. The
+    environment extends that of this process.
     """
     program = (find(command[0]) if command[0] in TOOLS else None) or command[0]
     begun = time.monotonic()
@@ -224,10 +210,7 @@ def versions(words: Iterable[str]) -> dict[str, str]:
 
 
 def in_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return `work` of each item in order, on one thread per available core.
-
-    The first error is raised after all items have ended.
-    """
+    """Return `work` of each item in order, on one thread per available core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
     with ThreadPoolExecutor(max(1, cores)) as pool:
         return list(pool.map(work, items))

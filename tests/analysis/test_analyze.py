@@ -1,4 +1,4 @@
-"""`lnm analyze`: what it prints and draws, and what it says when something is wrong."""
+"""`lnm analyze`: text, JSON, figure, and errors."""
 
 import json
 import math
@@ -12,6 +12,7 @@ from lnm_codegen.analysis.report import analyze
 from lnm_codegen.cli import run
 from lnm_codegen.cli.options import parse_format, parse_intervals
 from lnm_codegen.errors import ModelError
+from tests.refusals import assert_line
 
 CUBIC = ("lnm", "--set", "theta=0.02,0.85,0.11,-0.06")
 RUNAWAY = ("lnm", "--set", "theta=.05,.6,-.1,.15", "--x", ".35")
@@ -43,7 +44,7 @@ def test_a_neuron_that_runs_away(call):
     status, out, _ = call(*RUNAWAY)
     assert status == 0
     assert "  v is driven past 100: -552.787 after 13 steps\n    x = 13 times -0.35\n" in out
-    assert "none: no interval of the states is known. Give one, --state v=-2,1, say." in out
+    assert "none: no interval of the states is known" in out
 
 
 def test_errors_in_a_format(call):
@@ -51,7 +52,7 @@ def test_errors_in_a_format(call):
     assert status == 0
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "h_3 [-0.813503, 1.68] Q4.12 Q2.12 3.500 ulp 2.960 ulp 0.00158" in lines
-    assert any(line.endswith("bound where fired are decided alike") for line in lines)
+    assert any("bound if fired" in line for line in lines)
     status, out, _ = call(*CUBIC, "--state", "v=-9,9", "--format", "Q4.12")
     assert "v is cut to what its format holds, [-8, 7.99976]" in out
     assert "SATURATES; bound where it does not" in out
@@ -83,7 +84,8 @@ def test_a_figure_is_drawn_whole_or_not_at_all(call, tmp_path):
     assert "2 states (v, w)" in err
     status, _, err = call(*CUBIC, "--figure", tmp_path / "none" / "charge.png")
     assert status == 2
-    assert "none/charge.png: No such file or directory. Choose another file with --figure." in err
+    assert "none/charge.png: No such file or directory. " in err
+    assert "another file with --figure" in err
     assert [p.name for p in tmp_path.iterdir()] == ["charge.png"]
 
 
@@ -104,34 +106,26 @@ def test_the_figure_shows_curve_diagonal_threshold_and_points():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "parts"),
     [
-        (("lif", "--x", "1,-1"), "--x '1,-1': not an interval. Accepted: a number X >= 0 for -X,X,"
-         " or LOW,HIGH with LOW <= HIGH, finite."),
-        (("lif", "--x", "1e999"), "--x '1e999': not an interval. Accepted: a number X >= 0 for"
-         " -X,X, or LOW,HIGH with LOW <= HIGH, finite."),
-        (("lif", "--x", "y=1"), "--x 'y=1': no 'y'. Declared: x."),
-        (("lif", "--x", "1", "--x", "2"), "--x '2': x is given twice. Give it once."),
-        (("lif", "--state", "v=1"), "--state 'v=1': not an interval. Accepted: LOW,HIGH with LOW <="
-         " HIGH, finite."),
-        (("lif", "--format", "16"), "--format '16': not a format. Accepted: width.fraction, such as"
-         " 16.12, or Q4.12."),
-        (("lif", "--format", "4.12"), "--format '4.12': frac is 12. Accepted: an integer from"
-         " 0 to 3."),
-        ((*RUNAWAY, "--format", "16.12"), "lnm: no interval of the states is known, so errors have"
-         " no bound. Give states, on the command line --state v=-2,1, say."),
-        (("lif", "--set", "v_threshold=9", "--format", "16.12"), "lif: parameter 'v_threshold' is"
-         " 9, which does not fit Q4.12. Accepted: -8 to 7.99976. Give more integer bits."),
-        (("lif", "--figure", "h.pdf"), "analyze: --figure 'h.pdf': accepted: a file that ends in"
-         " .png."),
-        (("lif", "--set", "tao=2"), None),
+        (("lif", "--x", "1,-1"), ("--x '1,-1': not an interval", "LOW,HIGH with LOW <= HIGH")),
+        (("lif", "--x", "1e999"), ("--x '1e999': not an interval", "finite")),
+        (("lif", "--x", "y=1"), ("--x 'y=1': no 'y'", "x")),
+        (("lif", "--x", "1", "--x", "2"), ("--x '2': x is given twice",)),
+        (("lif", "--state", "v=1"), ("--state 'v=1': not an interval", "LOW,HIGH with LOW <=")),
+        (("lif", "--format", "16"), ("--format", "'16': not a format", "16.12, or Q4.12")),
+        (("lif", "--format", "4.12"), ("--format", "'4.12': frac is 12", "0 to 3")),
+        ((*RUNAWAY, "--format", "16.12"), ("lnm: no interval of the states", "--state v=-2,1")),
+        (("lif", "--set", "v_threshold=9", "--format", "16.12"),
+         ("lif: parameter 'v_threshold' is 9", "-8 to 7.99976", "more integer bits")),
+        (("lif", "--figure", "h.pdf"), ("analyze: --figure", "'h.pdf'", "a file", ".png")),
+        (("lif", "--set", "tao=2"), ("lif", "tao", "'tau'")),
     ],
 )  # fmt: skip
-def test_mistakes_are_one_line(call, arguments, message):
+def test_mistakes_are_one_line(call, arguments, parts):
     status, out, err = call(*arguments)
     assert (status, out) == (2, "")
-    assert err.count("\n") == 1
-    assert message is None or err == f"error: {message}\n"
+    assert_line(err, *parts)
 
 
 def test_formats_and_intervals_are_read():

@@ -10,6 +10,7 @@ from lnm_codegen.analysis import is_invariant, keeps_potential, ranges
 from lnm_codegen.analysis.charge import curve_neuron, slope_neuron
 from lnm_codegen.analysis.polynomial_charge import polynomial_charge
 from lnm_codegen.errors import ModelError
+from tests.refusals import refused
 
 
 def test_the_edge_belongs_to_the_set():
@@ -61,17 +62,21 @@ def test_an_asymmetric_input():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "problem", "accepted"),
     [
-        (((0, float("nan")), 1, -2, 1), "keeps_potential: theta[1] is nan. Accepted: finite numb"),
-        (((0, 1), -1, -2, 1), "keeps_potential: x is [1, -1], upside down. Accepted: low <= high."),
-        (((0, 1), 1, 2, 1), "keeps_potential: [v_min, v_threshold] is [2, 1], upside down."),
+        (((0, float("nan")), 1, -2, 1), "theta[1] is nan", "finite numbers"),
+        (((0, 1), -1, -2, 1), "x is [1, -1], upside down", "low <= high"),
+        (((0, 1), 1, 2, 1), "[v_min, v_threshold] is [2, 1], upside down", "low <= high"),
     ],
 )
-def test_mistakes_are_one_line(arguments, message):
-    with pytest.raises(ModelError) as caught:
+def test_mistakes_are_one_line(arguments, problem, accepted):
+    with refused(ModelError, "keeps_potential", problem, accepted):
         keeps_potential(*arguments)
-    assert str(caught.value).startswith(message)
+
+
+def test_a_soft_reset_needs_an_interval_with_0():
+    with refused(ModelError, "keeps_potential", "with a soft reset", "an interval that holds 0"):
+        keeps_potential((0, 0.5), 1, 0.5, 1, soft=True)
 
 
 @given(

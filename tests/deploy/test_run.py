@@ -1,4 +1,4 @@
-"""`lnm emit --run` and `lnm report`: from a run folder to arrays, and to what they cost."""
+"""`lnm emit --run` and `lnm report`: from a run folder to arrays and their resources."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify.icarus import simulate
 from lnm_codegen.train import Run, TrainConfig, load, load_run, run
+from tests.refusals import assert_line
 
 SMALL = TrainConfig(
     arguments={"degree": 2}, network_arguments={"channels": (3, 4), "time_steps": 3}, epochs=1,
@@ -112,41 +113,16 @@ def test_formats_that_quantize_wrote(runs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "message"),
+    ("name", "options", "parts"),
     [
-        ("none", (), "run: {runs}/none: no such folder. Name the folder that lnm train wrote."),
-        (
-            "neuron",
-            (),
-            "lnm: theta per neuron has no circuit. Accepted: per='layer' or per='channel'.",
-        ),
-        (
-            "lnm",
-            ("--format", "fine"),
-            "--format 'fine': not a format. Accepted: width.fraction, such as 16.12, or Q4.12.",
-        ),
-        (
-            "lnm",
-            ("--format", "8.7"),
-            "lnm.charge, h: the constant -2 does not fit Q1.7. Accepted: -1 to 0.992188. Give"
-            " more integer bits.",
-        ),
-        (
-            "lnm",
-            ("--degree", "3", "--set", "decay=0.5"),
-            "emit: --degree, --set: not with --run, whose neurons are trained. Leave it out.",
-        ),
-        (  # they were left out in silence
-            "lnm",
-            ("--dtype", "float64", "--scheme", "estrin"),
-            "emit: --dtype, --scheme: not with --run, whose neurons are trained. Leave it out.",
-        ),
-        (
-            "lnm",
-            ("--backend", "c"),
-            "emit: --run is for verilog, not c. Add --backend verilog.",
-        ),
-        ("lnm", ("lif",), "emit: give one of FAMILY and --run RUN."),
+        ("none", (), ("run: {runs}/none: ", "no such folder", "lnm train")),
+        ("neuron", (), ("lnm: theta per neuron has no circuit", "per='layer' or per='channel'")),
+        ("lnm", ("--format", "fine"), ("--format", "'fine': not a format", "16.12, or Q4.12")),
+        ("lnm", ("--format", "8.7"), ("lnm.charge, h: the constant -2", "more integer bits")),
+        ("lnm", ("--degree", "3", "--set", "decay=0.5"), ("emit: --degree, --set", "--run")),
+        ("lnm", ("--dtype", "float64", "--scheme", "estrin"), ("emit: --dtype, --scheme", "--run")),
+        ("lnm", ("--backend", "c"), ("emit: --run", "verilog", "Add --backend verilog")),
+        ("lnm", ("lif",), ("emit: ", "FAMILY", "--run")),
     ],
 )
 def test_mistakes_write_nothing(
@@ -154,11 +130,11 @@ def test_mistakes_write_nothing(
     tmp_path: Path,
     name: str,
     options: tuple[str, ...],
-    message: str,
+    parts: tuple[str, ...],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert emit(runs / name, "--out", tmp_path / "out", *options) == 2
-    assert capsys.readouterr().err == f"error: {message.format(runs=runs)}\n"
+    assert_line(capsys.readouterr().err, *(part.format(runs=runs) for part in parts))
     assert not (tmp_path / "out").exists()
 
 
@@ -167,12 +143,12 @@ def report(*words: str | Path) -> int:
 
 
 def test_report_as_json(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its figures are those of `compare` on the whole test set; none is of power or energy."""
+    """Its numbers are those of `measure_mismatch` on the test set; none is power or energy."""
     pair = (runs / "lnm", "--baseline", runs / "lif")
     assert report(*pair, "--no-synth", "--json", "--format", "12.8") == 0
     text = capsys.readouterr().out
     found = json.loads(text)
-    assert found["note"] == "resources and Fmax: left out, by --no-synth"
+    assert "--no-synth" in found["note"]
     back: Run = load_run(runs / "lnm")
     specs = specs_for(back.network, lnm.Fixed(12, 8))
     wanted = measure_mismatch(back.network, specs, back.data.batches(back.data.test, 128))
@@ -204,7 +180,7 @@ def test_report_as_a_table(runs: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert lines[2].split() == [str(runs / "per"), str(runs / "lif")]
     assert "blocks.1.neuron, 64 neurons" in lines
     assert any(line.startswith("outputs equal: one step from the same state") for line in lines)
-    assert lines[-1] == "resources and Fmax: left out, by --no-synth"
+    assert "--no-synth" in lines[-1]
 
 
 def test_missing_tools_are_named(
@@ -219,17 +195,17 @@ def test_missing_tools_are_named(
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "parts"),
     [
-        (("--target", "asic"), "report: --target 'asic': accepted: ecp5, ice40, xilinx."),
-        (("--seeds", "0"), "report: --seeds 0: accepted: 1 to 32."),
+        (("--target", "asic"), ("report: --target", "'asic'", "'ecp5', 'ice40', 'xilinx'")),
+        (("--seeds", "0"), ("report: --seeds is 0", "1 to 32")),
     ],
 )
 def test_mistakes_of_report(
-    runs: Path, options: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+    runs: Path, options: tuple[str, ...], parts: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert report(runs / "lnm", "--baseline", runs / "lif", *options) == 2
-    assert capsys.readouterr().err == f"error: {message}\n"
+    assert_line(capsys.readouterr().err, *parts)
 
 
 def test_runs_of_other_networks_are_refused(
@@ -240,10 +216,8 @@ def test_runs_of_other_networks_are_refused(
         tmp_path / "other",
     )
     assert report(runs / "lnm", "--baseline", tmp_path / "other") == 2
-    assert capsys.readouterr().err == (
-        f"error: report: limit is 128 in {runs}/lnm and 48 in {tmp_path}/other. Accepted: runs that"
-        " differ in their neuron alone.\n"
-    )
+    problem = f"report: limit is 128 in {runs}/lnm and 48 in {tmp_path}/other"
+    assert_line(capsys.readouterr().err, problem, "runs that differ ")
 
 
 @pytest.mark.slow

@@ -38,11 +38,7 @@ _RANGE = {Fn.TANH: (Fraction(-1), Fraction(1)), Fn.SIGMOID: (Fraction(0), Fracti
 
 
 def applied(fn: Fn, t: Interval, where: str) -> Interval:
-    """Return the range of a function over an interval; `where` names the Let.
-
-    Raises:
-        UnsupportedError: The function does not grow, or an argument is outside its domain.
-    """
+    """Return the range of a function over an interval, or raise UnsupportedError."""
     if fn not in _GROWING:
         raise UnsupportedError(
             where,
@@ -78,11 +74,7 @@ def _fraction(end: tuple[int, int, int, int]) -> Fraction:
 
 
 def divided(a: Interval, b: Interval, where: str) -> Interval:
-    """Return the range of a quotient of independent intervals.
-
-    Raises:
-        UnsupportedError: The divisor may be 0.
-    """
+    """Return the range of a quotient of independent intervals, or raise UnsupportedError."""
     if 0 in b:
         raise UnsupportedError(
             where, f"the divisor lies in {b}, which holds 0", remedy="Give narrower intervals."

@@ -112,11 +112,7 @@ def meet(a: Interval, b: Interval) -> Interval | None:
 
 
 def interval_of(where: str, word: str, value: Any) -> Interval:
-    """Return a user's interval: (low, high), or one number for [number, number].
-
-    Raises:
-        ModelError: The ends are not finite numbers, or low > high.
-    """
+    """Return (low, high), or [number, number] of one number, or raise ModelError."""
     if isinstance(value, Interval):
         return value
     ends = value if isinstance(value, tuple | list) else (value, value)
@@ -131,11 +127,7 @@ def interval_of(where: str, word: str, value: Any) -> Interval:
 
 
 def rational(where: str, word: str, value: Any) -> Fraction:
-    """Return a finite number exactly.
-
-    Raises:
-        ModelError: Any other value.
-    """
+    """Return a finite number exactly, or raise ModelError."""
     if isinstance(value, Rational) and not isinstance(value, bool):
         return Fraction(value)
     if isinstance(value, Real) and not isinstance(value, bool) and isfinite(value):

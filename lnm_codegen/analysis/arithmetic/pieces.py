@@ -71,16 +71,10 @@ def _cut(value: Interval, op: CompareOp) -> Interval | None:
 
 @dataclass(frozen=True, slots=True)
 class ConstrainedBox:
-    """The part of a box where all conditions hold.
+    """The part of a box where all conditions hold."""
 
-    Attributes:
-        box: Variable -> interval.
-        sources: Variable -> the independent quantities that determine it.
-        conditions: The conditions.
-    """
-
-    box: Mapping[str, Interval]
-    sources: Mapping[str, frozenset[str]]
+    box: Mapping[str, Interval]  # variable -> interval
+    sources: Mapping[str, frozenset[str]]  # variable -> independent quantities behind it
     conditions: tuple[Condition, ...]
 
     def range_of(self, q: Poly) -> Interval | None:

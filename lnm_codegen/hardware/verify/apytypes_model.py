@@ -24,17 +24,10 @@ _MODES = {
 
 
 def run(kernel: fx.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
-    """Evaluate `kernel` elementwise, as `ir.fixed.interpret.run` does, with apytypes.
+    """Evaluate a kernel from `quantize` elementwise, as `ir.fixed.interpret.run` does.
 
-    Args:
-        kernel: A kernel from `quantize`.
-        values: Integers for each input port, by name; they broadcast to one axis.
-
-    Returns:
-        Integers (or booleans, for a spike) for each result, by name.
-
-    Raises:
-        ToolError: apytypes is not installed.
+    `values` are integers for each input port, which broadcast to one axis. Results are integers, or
+    booleans for a spike. Without apytypes a ToolError is raised.
     """
     try:
         import apytypes

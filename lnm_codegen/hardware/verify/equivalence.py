@@ -19,14 +19,9 @@ SECONDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Equivalence:
-    """Result of a comparison.
+    """Result of a comparison."""
 
-    Attributes:
-        proven: The fault is proven to change no output.
-        detail: The finding in words.
-    """
-
-    proven: bool
+    proven: bool  # to change no output
     detail: str
 
 
@@ -35,12 +30,8 @@ def prove_equivalence(
 ) -> Equivalence:
     """Compare two circuits, files of RTLIL with a module `top`.
 
-    Args:
-        top: The module.
-        correct: The correct circuit.
-        fault: The circuit with a fault.
-        cycles: Cycles from registers at 0; None to replace the registers by wires.
-        environment: From `tools.solvers`.
+    `cycles` run from registers at 0; None replaces the registers by wires. `environment` comes from
+    `tools.solvers`.
     """
     place = fault.with_suffix(".proof")
     place.mkdir()

@@ -46,17 +46,11 @@ _MORE_CYCLES = 4  # beyond the latency, in a comparison from registers at 0
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A circuit with a fault.
-
-    Attributes:
-        number: Its number.
-        command: The Yosys command that inserts the fault.
-        of_logic: The faulty cell is not a register, and neither ce nor rst enters it.
-    """
+    """A circuit with a fault."""
 
     number: int
-    command: str
-    of_logic: bool
+    command: str  # Yosys command that inserts the fault
+    of_logic: bool  # the faulty cell is not a register, and neither ce nor rst enters it
 
     @property
     def source(self) -> str:
@@ -131,11 +125,7 @@ def _scored(
 
 
 def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> list[Mutant]:
-    """Draw faults; write base.il and correct.v, and fault<N>.il and .v for each, into a folder.
-
-    Raises:
-        ToolError: Yosys fails.
-    """
+    """Draw faults; write base.il, correct.v, fault<N>.il and fault<N>.v into a folder."""
     files = " ".join((*circuit.cell_models(), *form.files))
     script = (
         f"read_verilog {files}; prep -flatten -top {form.top}; opt_clean -purge;"

@@ -32,17 +32,11 @@ from lnm_codegen.language.neuron import Neuron
 
 @dataclass(frozen=True)
 class Sample:
-    """P runs of W steps of a neuron, in float64.
+    """P runs of W steps of a neuron, in float64."""
 
-    Attributes:
-        states: State -> values before the run, (P,).
-        inputs: Input -> values, (W, P).
-        coefficients: Prepared parameter -> value, or values (P,).
-    """
-
-    states: dict[str, Array]
-    inputs: dict[str, Array]
-    coefficients: dict[str, Array]
+    states: dict[str, Array]  # state -> values before the run, (P,)
+    inputs: dict[str, Array]  # input -> values, (W, P)
+    coefficients: dict[str, Array]  # prepared parameter -> value, or values (P,)
 
     @property
     def first(self) -> dict[str, Array]:
@@ -63,20 +57,16 @@ def sample_of(
     most: int = 20_000,
     seed: int = 0,
 ) -> Sample:
-    """Return runs of a neuron on sequences, in float64.
+    """Return runs of a neuron on sequences (T, N, *), one per input, in float64.
 
     Args:
         neuron: The definition.
-        x_seq: One array (T, N, *) per input.
+        x_seq: The sequences.
         values: Parameters by name, as for `lnm.interpret`; the declared `init` otherwise.
         scheme: "horner" or "estrin".
-        window: Steps of a run, at most as many as the sequences have.
+        window: Steps of a run, at most T.
         most: Largest number of runs; a random subset is drawn if there are more.
         seed: Seed of that draw.
-
-    Raises:
-        ModelError: As for `lnm.interpret`.
-        ShapeError: As for `lnm.interpret`, or the sequences have no step.
     """
     given = dict(values or {})
     result = interpret(neuron, *x_seq, scheme=scheme, **given)
@@ -104,15 +94,14 @@ def sample_of(
             s.name: np.stack([drawn(a, k) for k in range(window)])
             for s, a in zip(neuron.inputs, arrays, strict=True)
         },
-        coefficients={n: _spread(a, extent, lane) for n, a in prepared.items()},
+        coefficients={n: spread(a, extent)[lane] for n, a in prepared.items()},
     )
 
 
-def _spread(value: Array, extent: Extent, lane: Array) -> Array:
-    if value.size == 1:
-        return np.asarray(value.reshape(()))
-    whole = np.broadcast_to(value, (extent.batch, extent.channels, extent.inner)).reshape(-1)
-    return np.asarray(whole[lane])
+def spread(value: Array, extent: Extent) -> Array:
+    """Return a parameter's values for every neuron of one time step, (batch*channels*inner,)."""
+    whole = (extent.batch, extent.channels, extent.inner)
+    return np.asarray(np.broadcast_to(value, whole)).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -151,7 +140,8 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
     kernel, exactly = program.kernel, exact(program.kernel)
     bits = {p.var.name: fx.bits_of(p.var) for p in kernel.inputs}
     if on_grid:
-        sample = _rounded(sample, bits)
+        near = {n: integers(a, bits[n]) / 2.0 ** bits[n].frac for n, a in sample.states.items()}
+        sample = replace(sample, states=near)
     runs = next(iter(sample.inputs.values())).shape
     alive = np.ones(runs[1], np.bool_)
     steps = differing = 0
@@ -172,12 +162,6 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
         states = {n: np.broadcast_to(found[f"{n}_next"], runs[1:]) for n in states}
     assert first is not None
     return replace(first, mismatch=differing / steps)
-
-
-def _rounded(sample: Sample, bits: Mapping[str, Bits]) -> Sample:
-    """Return the sample with states rounded to their formats."""
-    near = {n: integers(a, bits[n]) / 2.0 ** bits[n].frac for n, a in sample.states.items()}
-    return replace(sample, states=near)
 
 
 def _differs(

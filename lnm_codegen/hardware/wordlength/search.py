@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, hull, integer_bits
+from lnm_codegen.analysis.exact import WIDE
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.hardware.wordlength.sample import Observed, Sample, observed
@@ -26,8 +27,6 @@ from lnm_codegen.ir.operators import Phase, Role
 from lnm_codegen.ir.types import Bits, Fixed
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import require_number
-
-_WIDE = FixedSpec(Fixed(30, 0))  # names the nodes; holds any constant up to 2**29
 
 Bounds = Callable[[fx.Program], Mapping[str, float]]
 """Program -> proven largest error of each node."""
@@ -76,46 +75,27 @@ DEFAULTS = SearchOptions()
 
 @dataclass(frozen=True, slots=True)
 class NodeFormat:
-    """Format of a node.
+    """Format of a node."""
 
-    Attributes:
-        name: Its name in `quantize`.
-        range: Range of its exact value.
-        fixed: Its format.
-        bound: Proven error; None for recorded ranges.
-        observed: Largest error on the sample.
-        saturated: Share of the sample's steps in which its exact value is outside its format.
-    """
-
-    name: str
-    range: Interval
+    name: str  # as in `quantize`
+    range: Interval  # of its exact value
     fixed: Fixed
-    bound: float | None
-    observed: float
-    saturated: float
+    bound: float | None  # proven error; None for recorded ranges
+    observed: float  # largest error on the sample
+    saturated: float  # share of the sample's steps in which its exact value is outside its format
 
 
 @dataclass(frozen=True, slots=True)
 class WordLengths:
-    """Result of a search.
-
-    Attributes:
-        spec: The formats.
-        program: The program in these formats.
-        nodes: The formats with their ranges and errors.
-        target: The target.
-        proven: `error` is proven; otherwise it is the largest on the sample.
-        error: Largest error of a state or of an operand of a spike's comparison.
-        mismatch: Share of the sample's steps in which a spike differs.
-    """
+    """Result of a search."""
 
     spec: FixedSpec
     program: fx.Program
     nodes: tuple[NodeFormat, ...]
     target: PrecisionTarget
-    proven: bool
-    error: float
-    mismatch: float
+    proven: bool  # `error` is proven; otherwise it is the largest on the sample
+    error: float  # largest error of a state or of an operand of a spike's comparison
+    mismatch: float  # share of the sample's steps in which a spike differs
 
     @property
     def total(self) -> int:
@@ -123,16 +103,8 @@ class WordLengths:
         return sum(node.fixed.width for node in self.nodes)
 
 
-def search(
-    neuron: Neuron,
-    sample: Sample,
-    target: PrecisionTarget,
-    ranges: Mapping[str, Interval],
-    *,
-    bounds: Bounds | None = None,
-    options: SearchOptions = DEFAULTS,
-) -> WordLengths:
-    """Return the word lengths of least total width that reach a target.
+class FormatSearch:
+    """Search of the word lengths of least total width that reach a target.
 
     Args:
         neuron: The definition.
@@ -141,34 +113,45 @@ def search(
         ranges: Node -> interval of its exact value, proven or recorded.
         bounds: Proven errors, if `ranges` is proven.
         options: Rounding, scheme and largest width.
-
-    Raises:
-        ModelError: No format of at most `options.most` bits reaches the target.
     """
-    found = _Search(neuron, sample, target, ranges, bounds, options)
-    return found.result(found.shrunk(found.uniform()))
 
-
-class _Search:
     def __init__(
         self,
         neuron: Neuron,
         sample: Sample,
         target: PrecisionTarget,
         ranges: Mapping[str, Interval],
-        bounds: Bounds | None,
-        options: SearchOptions,
+        *,
+        bounds: Bounds | None = None,
+        options: SearchOptions = DEFAULTS,
     ) -> None:
         self._program = lower(neuron, options.scheme)
         self._sample, self._target, self._bounds = sample, target, bounds
         self._rounding, self._most = options.rounding, options.most
-        kernel = quantize(self._program, _WIDE).kernel
+        kernel = quantize(self._program, WIDE).kernel
         self._ranges = {name: _range(name, ranges) for name in _nodes(kernel)}
         self._watched = [f"{v.name}_next" for v in kernel.input_vars(Role.STATE)]
         self._watched += _compared(kernel)
         self._tried: dict[tuple[int, ...], bool] = {}
 
-    def uniform(self) -> dict[str, int]:
+    def result(self) -> WordLengths:
+        """Return the word lengths, or raise ModelError if no format reaches the target."""
+        fracs = self._shrunk(self._uniform())
+        spec = self._spec(fracs)
+        program = quantize(self._program, spec)
+        proven = self._proven(program)
+        found = observed(program, self._sample, on_grid=proven is not None)
+        _confirm(program.name, found, proven)
+        bounds, errors = proven or {}, proven or found.errors
+        nodes = tuple(
+            NodeFormat(n, r, spec[n], bounds.get(n), found.errors[n], found.saturated[n])
+            for n, r in self._ranges.items()
+        )
+        error = max((errors[n] for n in self._watched), default=0.0)
+        is_proven = proven is not None
+        return WordLengths(spec, program, nodes, self._target, is_proven, error, found.mismatch)
+
+    def _uniform(self) -> dict[str, int]:
         """Return the least number of fraction bits, the same for every node."""
         for frac in range(self._most):
             fracs = dict.fromkeys(self._ranges, frac)
@@ -180,7 +163,7 @@ class _Search:
             remedy="Allow more bits, or narrow the range of the input.",
         )
 
-    def shrunk(self, fracs: dict[str, int]) -> dict[str, int]:
+    def _shrunk(self, fracs: dict[str, int]) -> dict[str, int]:
         """Return `fracs` without the bits that the target does not need."""
         changed = True
         while changed:  # a mismatch is not monotone: a rejected format may pass later
@@ -193,35 +176,10 @@ class _Search:
                     fracs, changed = fewer, True
         return fracs
 
-    def result(self, fracs: dict[str, int]) -> WordLengths:
-        spec = self._spec(fracs)
-        program = quantize(self._program, spec)
-        proven = self._proven(program)
-        found = observed(program, self._sample, on_grid=proven is not None)
-        _confirm(program.name, found, proven)
-        nodes = tuple(
-            NodeFormat(
-                name,
-                self._ranges[name],
-                spec[name],
-                proven.get(name) if proven else None,
-                found.errors[name],
-                found.saturated[name],
-            )
-            for name in self._ranges
-        )
-        error = max((found.errors[n] for n in self._watched), default=0.0)
-        if proven:
-            error = max((proven[n] for n in self._watched), default=0.0)
-        return WordLengths(
-            spec, program, nodes, self._target, proven is not None, error, found.mismatch
-        )
-
     def _meets(self, fracs: dict[str, int]) -> bool:
         key = tuple(fracs.values())
         if key not in self._tried:
-            program = quantize(self._program, self._spec(fracs))
-            self._tried[key] = self._reaches(program)
+            self._tried[key] = self._reaches(quantize(self._program, self._spec(fracs)))
         return self._tried[key]
 
     def _reaches(self, program: fx.Program) -> bool:
@@ -253,7 +211,7 @@ def _nodes(kernel: fx.Kernel) -> list[str]:
     """Return the nodes with a format of their own: not states after the step, not exact nodes."""
     after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}
     names = [p.var.name for p in kernel.inputs if isinstance(p.var.type, Bits)]
-    wide = _WIDE.default.bits
+    wide = WIDE.default.bits
     return names + [
         let.target.name
         for let in kernel.body

@@ -26,10 +26,10 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.wordlength.sample import Sample, real_nodes, sample_of
 from lnm_codegen.hardware.wordlength.search import (
     DEFAULTS,
+    FormatSearch,
     PrecisionTarget,
     SearchOptions,
     WordLengths,
-    search,
 )
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import Role
@@ -41,15 +41,10 @@ STEPS, NEURONS, SEED = 64, 512, 0
 
 @dataclass(frozen=True)
 class FormatSelection:
-    """Selected word lengths, and the origin of the ranges.
-
-    Attributes:
-        words: Result of the search.
-        invariant: The certificate of proven ranges, or the reason why there is none; None for data.
-    """
+    """Selected word lengths, with the certificate of proven ranges or the reason why none."""
 
     words: WordLengths
-    invariant: Invariant | Escape | Undecided | None
+    invariant: Invariant | Escape | Undecided | None  # None for recorded data
 
 
 def select_for_intervals(
@@ -81,20 +76,22 @@ def select_for_intervals(
     parameters = prepared_parameters(neuron, values, scheme)
 
     def bounds(program: fx.Program) -> dict[str, float]:
+        bits = {v.name: fx.bits_of(v) for v in program.kernel.input_vars(Role.INPUT)}
+        half = {n: (-Fraction(1, 2 << b.frac), Fraction(1, 2 << b.frac)) for n, b in bits.items()}
         proven = error_bounds(
             program,
             parameters=parameters,
             states=found.states,
             inputs=found.inputs,
-            errors={v.name: _half_units(v) for v in program.kernel.input_vars(Role.INPUT)},
+            errors=half,
         )
         return {
             name: inf if node.saturates or node.after else float(node.bound)
             for name, node in proven.nodes.items()
         }
 
-    words = search(neuron, sample, target, spans, bounds=bounds, options=options)
-    return FormatSelection(words, found)
+    search = FormatSearch(neuron, sample, target, spans, bounds=bounds, options=options)
+    return FormatSelection(search.result(), found)
 
 
 def select_for_data(
@@ -117,29 +114,17 @@ def select_for_data(
 def _on_sample(
     neuron: Neuron, sample: Sample, target: PrecisionTarget, options: SearchOptions
 ) -> WordLengths:
-    kernel = nodes_of(lower(neuron, options.scheme))
-    spans = {
-        name: _recorded(neuron.name, name, array)
-        for name, array in real_nodes(kernel, sample.first).items()
-    }
-    return search(neuron, sample, target, spans, options=options)
-
-
-def _recorded(where: str, node: str, array: Any) -> Interval:
-    low, high = float(np.min(array)), float(np.max(array))
-    if not (isfinite(low) and isfinite(high)):
-        raise ModelError(
-            where,
-            f"{node} is not finite on these inputs",
-            remedy="Narrow them, or give the family a clamp, such as v_min=-2.",
-        )
-    return Interval(Fraction(low), Fraction(high))
-
-
-def _half_units(var: fx.Var) -> tuple[Fraction, Fraction]:
-    """Return the interval of the error of a rounded input."""
-    half = Fraction(1, 2 << fx.bits_of(var).frac)
-    return -half, half
+    spans = {}
+    for node, array in real_nodes(nodes_of(lower(neuron, options.scheme)), sample.first).items():
+        low, high = float(np.min(array)), float(np.max(array))
+        if not (isfinite(low) and isfinite(high)):
+            raise ModelError(
+                neuron.name,
+                f"{node} is not finite on these inputs",
+                remedy="Narrow them, or give the family a clamp, such as v_min=-2.",
+            )
+        spans[node] = Interval(Fraction(low), Fraction(high))
+    return FormatSearch(neuron, sample, target, spans, options=options).result()
 
 
 def _widened(

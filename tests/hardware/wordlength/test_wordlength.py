@@ -148,7 +148,7 @@ def test_no_format_reaches_it():
     ("text", "said"),
     [
         ("2,1", "error: --x '2,1': not an interval. Accepted: a number X >= 0 for -X,X, or"),
-        ("y=1,2", "error: --x 'y=1,2': no 'y'. Declared: x."),
+        ("y=1,2", "error: --x 'y=1,2': no 'y'. Accepted: x."),
     ],
 )
 def test_the_command_reads_intervals_as_analyze_does(text, said, capsys):
