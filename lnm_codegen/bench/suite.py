@@ -1,25 +1,30 @@
-"""Cases of the benchmark: a measurement of every subject, with a row for each."""
+"""Cases of the benchmark: a row for each subject; the rows as a table, CSV and figure."""
 
 from __future__ import annotations
 
+import csv
+import io
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from math import prod
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from lnm_codegen.backends.plan import plan_of
-from lnm_codegen.bench.floor import copies
 from lnm_codegen.bench.measure import (
     Timing,
     Workload,
+    copies,
     peak_bytes,
     round_robin,
     start_seconds,
 )
 from lnm_codegen.bench.subjects import Subject, compiled, eager, hand_loop, layers, peers
 from lnm_codegen.compiler.model import model_of
+from lnm_codegen.files import write_whole
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import TYPES
@@ -32,43 +37,23 @@ from lnm_codegen.nn.select import kernels_of
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A neuron on a shape.
-
-    Attributes:
-        neuron: Neuron of our own layers.
-        label: Name of the neuron in the table.
-        shape: (T, N, C, *).
-        dtype: Type of the sequences.
-        device: "cpu" or "cuda".
-        loops: Also time the eager module and a hand-written loop.
-        compile: Also time the loop under `torch.compile`.
-        peers: Also time other libraries.
-        start: (family, arguments) for cold and cached starts, or None.
-        rounds: Rounds of the round-robin.
-    """
+    """A neuron on a shape, and what is timed beside our own layers."""
 
     neuron: Neuron
-    label: str
-    shape: tuple[int, ...]
+    label: str  # of the neuron in the table
+    shape: tuple[int, ...]  # (T, N, C, *)
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
-    loops: bool = True
-    compile: bool = True
-    peers: bool = True
-    start: tuple[str, dict[str, object]] | None = None
+    loops: bool = True  # the eager module and a hand-written loop
+    compile: bool = True  # the loop under `torch.compile`
+    peers: bool = True  # other libraries
+    start: tuple[str, dict[str, object]] | None = None  # (family, arguments) of cold starts
     rounds: int = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table. Times are in ns, and memory in bytes, per neuron and time step.
-
-    Attributes:
-        floor: Ratio of the time to that of the plan's memory traffic at the copy bandwidth.
-        layer: Ratio of the time to that of our first layer.
-        first_call: Seconds of the first call, compilation included.
-        cached: Seconds of the first call with a filled cache.
-    """
+    """A line of the table. Times are in ns, and memory in bytes, per neuron and time step."""
 
     neuron: str
     steps: int
@@ -82,11 +67,11 @@ class Row:
     ns: float
     low: float
     high: float
-    floor: float
-    layer: float
+    floor: float  # ratio to the plan's memory traffic at the copy bandwidth
+    layer: float  # ratio to our first layer
     peak_bytes: float | None = None
-    first_call: float | None = None
-    cached: float | None = None
+    first_call: float | None = None  # seconds, compilation included
+    cached: float | None = None  # seconds of a first call with a filled cache
 
 
 def measure(case: Case) -> list[Row]:
@@ -209,3 +194,68 @@ def _row(case: Case, what: str, timing: Timing, floor: float, layer: float) -> R
         floor=timing.median / floor,
         layer=timing.median / layer,
     )
+
+
+HEADER = (
+    "T", "what", "ns", "forward", "backward", "x floor", "x layer", "bytes", "first s", "cached s",
+)  # fmt: skip
+
+
+def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return the cells under `HEADER`; times are in ns per neuron and time step."""
+    return [
+        (
+            str(row.steps),
+            row.what,
+            f"{row.ns:.3f}",
+            f"{row.forward:.3f}" if row.forward else "",
+            f"{row.backward:.3f}" if row.backward else "",
+            f"{row.floor:.2f}",
+            f"{row.layer:.2f}",
+            *(_short(value) for value in (row.peak_bytes, row.first_call, row.cached)),
+        )
+        for row in rows
+    ]
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Write all fields of all rows as CSV."""
+    write_table([_rounded(asdict(row)) for row in rows], path)
+
+
+def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows with the same keys as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text.getvalue())
+
+
+def _rounded(row: dict[str, object]) -> dict[str, object]:
+    return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
+
+
+def write_figure(rows: Sequence[Row], path: Path) -> None:
+    """Plot the time of each subject and of the floor against T, with log scales."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for what in dict.fromkeys(row.what for row in rows):
+        points = sorted((row.steps, row.ns) for row in rows if row.what == what)
+        style = {"color": "black", "linestyle": "--"} if what == "floor" else {"marker": "o"}
+        axes.plot(*zip(*points, strict=True), label=what, **style)  # type: ignore[arg-type]
+    axes.set(xscale="log", yscale="log", xlabel="time steps T", ylabel="ns per neuron and step")
+    axes.set_title(f"{rows[0].neuron}, forward and backward, {rows[0].dtype}, {rows[0].device}")
+    axes.legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

@@ -68,7 +68,7 @@ def bench(
     kind = require_dtype("bench", dtype)
     measure.require_device(device)
     measure.keep_memory()
-    from lnm_codegen.bench import report, suite
+    from lnm_codegen.bench import suite
 
     rows = []
     for length in lengths:
@@ -87,7 +87,7 @@ def bench(
         found = suite.measure(case)
         rows += found
         if not json:
-            print_table(report.HEADER, report.table(found), numbers=True)
+            print_table(suite.HEADER, suite.table(found), numbers=True)
             typer.echo("")
     steps_of_a_network = []
     if network:
@@ -100,9 +100,9 @@ def bench(
         print_table(HEADER, [tuple(r.values()) for r in steps_of_a_network], numbers=True)
     if out is not None:
         try:
-            report.write_csv(rows, out / "bench.csv")
-            report.write_figure(rows, out / "bench.png")
+            suite.write_csv(rows, out / "bench.csv")
+            suite.write_figure(rows, out / "bench.png")
             if steps_of_a_network:
-                report.write_table(steps_of_a_network, out / "network.csv")
+                suite.write_table(steps_of_a_network, out / "network.csv")
         except OSError as error:
             raise unwritable("bench", out, error) from None

@@ -36,17 +36,11 @@ _DEVICES = {"triton": "cuda", "cuda": "cuda"}
 
 @dataclass(frozen=True)
 class BackendRun:
-    """Differences of one backend and type from the interpreter.
-
-    Attributes:
-        backend: Name of the backend.
-        dtype: "float32" or "float64".
-        differences: Quantity ("spike", "final v", "grad theta") -> largest difference.
-    """
+    """Differences of one backend and type from the interpreter."""
 
     backend: str
     dtype: str
-    differences: dict[str, float]
+    differences: dict[str, float]  # "spike", "final v", "grad theta" -> largest difference
 
     @property
     def limit(self) -> float:
@@ -61,23 +55,14 @@ class BackendRun:
 
 @dataclass(frozen=True)
 class BackendComparison:
-    """Result of `compare_backends`.
+    """Result of `compare_backends`."""
 
-    Attributes:
-        runs: One for each backend that ran and each type.
-        unavailable: Backend -> why it does not run here.
-        failed: Backend -> error where no tool is missing.
-        left_out: Neurons that came near a tie, or diverged, in every draw.
-        neurons: Neurons in a time step.
-        spikes: Spike -> fraction of neurons and time steps with that spike.
-    """
-
-    runs: tuple[BackendRun, ...]
-    unavailable: dict[str, str]
-    failed: dict[str, str]
-    left_out: int
-    neurons: int
-    spikes: dict[str, float]
+    runs: tuple[BackendRun, ...]  # one for each backend that ran and each type
+    unavailable: dict[str, str]  # backend -> why it does not run here
+    failed: dict[str, str]  # backend -> error where no tool is missing
+    left_out: int  # neurons that came near a tie, or diverged, in every draw
+    neurons: int  # in a time step
+    spikes: dict[str, float]  # spike -> fraction of neurons and time steps
 
     @property
     def agrees(self) -> bool:
@@ -89,16 +74,17 @@ class BackendComparison:
 class _Case:
     """A sequence in float32 numbers, exact in both types, with gradients of the loss."""
 
+    neuron: Neuron
     inputs: list[Array]
     state: dict[str, Array]
     params: dict[str, Array]
     grad_out: list[Array]
     grad_state: dict[str, Array]
 
-    def interpret(self, neuron: Neuron, dtype: str) -> Result:
+    def interpret(self, dtype: str) -> Result:
         given: dict[str, Any] = {**self.params, "state": self.state, "dtype": dtype}
         given |= {"grad_out": tuple(self.grad_out), "grad_state": self.grad_state}
-        return interpret(neuron, *self.inputs, **given)
+        return interpret(self.neuron, *self.inputs, **given)
 
 
 def compare_backends(neuron: Neuron, seed: int = 0) -> BackendComparison:
@@ -117,21 +103,21 @@ def compare_backends(neuron: Neuron, seed: int = 0) -> BackendComparison:
     runs: list[BackendRun] = []
     unavailable: dict[str, str] = {}
     failed: dict[str, str] = {}
-    expected = {dtype: _expected(neuron, case, dtype) for dtype in LIMITS}
+    expected = {dtype: _expected(case, dtype) for dtype in LIMITS}
     for backend in (b for b in BACKENDS if b != "auto"):
         if obstacle := _obstacle(backend):
             unavailable[backend] = obstacle
             continue
         try:
             for dtype, table in expected.items():
-                found = _run_layer(neuron, case, backend, dtype)
+                found = _run_layer(case, backend, dtype)
                 apart = {n: _difference(found[n], e, left_out) for n, e in table.items()}
                 runs.append(BackendRun(backend, dtype, apart))
         except UnsupportedError as error:
             unavailable[backend] = str(error)
         except ToolError as error:  # no tool is missing: our source does not build or run
             failed[backend] = str(error)
-    fired = _fired(neuron, case, ~left_out)
+    fired = _fired(case, ~left_out)
     counts = (int(left_out.sum()), left_out.size)
     return BackendComparison(tuple(runs), unavailable, failed, *counts, fired)
 
@@ -156,13 +142,14 @@ def _draw(neuron: Neuron, rng: np.random.Generator) -> tuple[_Case, Array]:
         return rng.uniform(low, high, shape).astype(np.float32)
 
     lanes = SHAPE[1:]
-    layer = NeuronLayer(neuron, channels=SHAPE[2], shape=SHAPE[2:])
+    layer = NeuronLayer(neuron, shape=SHAPE[2:])
     params = {}
     for p in neuron.params:
         value = getattr(layer, p.name).detach().numpy()
         nudge = uniform(-0.05, 0.05, value.shape)
         params[p.name] = (value + nudge * np.where(value == 0, 1, value)).astype(np.float32)
     case = _Case(
+        neuron=neuron,
         inputs=[np.zeros(SHAPE, np.float32) for _ in neuron.inputs],
         state={s.name: np.zeros(lanes, np.float32) for s in neuron.states},
         params=params,
@@ -175,7 +162,7 @@ def _draw(neuron: Neuron, rng: np.random.Generator) -> tuple[_Case, Array]:
             x[:, out] = uniform(-1.0, 2.0, (SHAPE[0], int(out.sum())))
         for value in case.state.values():
             value[out] = uniform(-0.5, 0.5, (int(out.sum()),))
-        out = _unfit(neuron, case)
+        out = _unfit(case)
         if not out.any():
             break
     for array in (*case.inputs, *case.grad_out):
@@ -185,9 +172,9 @@ def _draw(neuron: Neuron, rng: np.random.Generator) -> tuple[_Case, Array]:
     return case, out
 
 
-def _unfit(neuron: Neuron, case: _Case) -> Array:
+def _unfit(case: _Case) -> Array:
     """Return the neurons (N, C, *) that come near a tie or diverge."""
-    values, margins = _probe(neuron, case)
+    values, margins = _probe(case)
     unfit = np.zeros(SHAPE[1:], bool)
     for value in values.values():
         unfit |= (~(np.abs(value) <= BOUND)).any(axis=0)
@@ -197,23 +184,23 @@ def _unfit(neuron: Neuron, case: _Case) -> Array:
     return unfit
 
 
-def _fired(neuron: Neuron, case: _Case, kept: Array) -> dict[str, float]:
+def _fired(case: _Case, kept: Array) -> dict[str, float]:
     """Return the fraction of each spike."""
-    values, _ = _probe(neuron, case)
-    lets = lower(neuron).forward.body
+    values, _ = _probe(case)
+    lets = lower(case.neuron).forward.body
     names = [let.target.name for let in lets if isinstance(let.value, ir.Spike)]
     spikes = {n.removeprefix("fired").removeprefix("_") or "spike": values[n] for n in names}
     return {n: float(v[:, kept].mean()) for n, v in spikes.items()}
 
 
-def _probe(neuron: Neuron, case: _Case) -> tuple[dict[str, Array], dict[str, Array]]:
+def _probe(case: _Case) -> tuple[dict[str, Array], dict[str, Array]]:
     """Evaluate all steps at once, in float64, from the trajectory of the interpreter.
 
     Returns:
         The values of the forward kernel, and the distance of each comparison from a tie, each
         (T, N, C, *).
     """
-    program = lower(neuron)
+    neuron, program = case.neuron, lower(case.neuron)
     kernel = program.forward
     margins: list[ir.Let] = []
     for let in kernel.body:
@@ -232,17 +219,16 @@ def _probe(neuron: Neuron, case: _Case) -> tuple[dict[str, Array], dict[str, Arr
     raw = parameters_of(neuron, case.params, extent, np.dtype(np.float64))
     table = spread(run(program.prepare, raw), extent)
     inputs = {s.name: x for s, x in zip(neuron.inputs, case.inputs, strict=True)}
-    states = case.interpret(neuron, "float64").trajectory
+    states = case.interpret("float64").trajectory
     found = run(probe, {**{n: v.reshape(SHAPE[1:]) for n, v in table.items()}, **inputs, **states})
     found = {n: np.broadcast_to(v, SHAPE) for n, v in found.items()}
     near = {n: v for n, v in found.items() if n.startswith("margin.")}
     return {n: v for n, v in found.items() if n not in near}, near
 
 
-def _expected(neuron: Neuron, case: _Case, dtype: str) -> dict[str, Array]:
-    result = case.interpret(neuron, dtype)
-    learned = {p.name for p in neuron.params if p.learnable}
-    fixed = {p.name for p in neuron.params} - learned
+def _expected(case: _Case, dtype: str) -> dict[str, Array]:
+    neuron, result = case.neuron, case.interpret(dtype)
+    fixed = {p.name for p in neuron.params if not p.learnable}
     finals = {f"final {n}": v for n, v in result.states.items()}
     grads = {f"grad {n}": v for n, v in result.grads.items() if n not in fixed}
     # By position: the program renames an output that has the name of a state.
@@ -250,16 +236,14 @@ def _expected(neuron: Neuron, case: _Case, dtype: str) -> dict[str, Array]:
     return {**dict(outputs), **finals, **grads}
 
 
-def _run_layer(neuron: Neuron, case: _Case, backend: str, dtype: str) -> dict[str, Array]:
-    kind = getattr(torch, dtype)
+def _run_layer(case: _Case, backend: str, dtype: str) -> dict[str, Array]:
+    neuron, kind = case.neuron, getattr(torch, dtype)
     device = _DEVICES.get(backend, "cpu") if torch.cuda.is_available() else "cpu"
 
     def tensor(value: Array, learned: bool = False) -> torch.Tensor:
         return torch.tensor(value, dtype=kind, device=device, requires_grad=learned)
 
-    layer = NeuronLayer(neuron, channels=SHAPE[2], shape=SHAPE[2:], backend=backend, dtype=kind).to(
-        device
-    )
+    layer = NeuronLayer(neuron, shape=SHAPE[2:], backend=backend, dtype=kind).to(device)
     with torch.no_grad():
         for name, value in case.params.items():
             getattr(layer, name).copy_(tensor(value))
@@ -267,14 +251,14 @@ def _run_layer(neuron: Neuron, case: _Case, backend: str, dtype: str) -> dict[st
     state = {n: tensor(v, True) for n, v in case.state.items()}
     out, final = layer(*inputs, state=state, return_state=True)
     outputs = out if isinstance(out, tuple) else (out,)
-    seeds = [tensor(g) for g in (*case.grad_out, *case.grad_state.values())]
     ends = [*outputs, *(final[n] for n in case.grad_state)]
-    moved = [(e, g) for e, g in zip(ends, seeds, strict=True) if e.requires_grad]
+    seeds = (*case.grad_out, *case.grad_state.values())
+    moved = [(e, tensor(g)) for e, g in zip(ends, seeds, strict=True) if e.requires_grad]
     torch.autograd.backward([e for e, _ in moved], [g for _, g in moved])
     found = {n: o for (n, _), o in zip(neuron.output, outputs, strict=True)}
     found |= {f"final {n}": v for n, v in final.items()}
     leaves = {s.name: x for s, x in zip(neuron.inputs, inputs, strict=True)} | state
-    leaves |= {p.name: getattr(layer, p.name) for p in neuron.params if p.learnable}
+    leaves |= dict(layer.named_parameters())
     for name, leaf in leaves.items():
         found[f"grad {name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
     return {n: v.detach().cpu().numpy() for n, v in found.items()}

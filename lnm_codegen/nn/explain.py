@@ -29,16 +29,10 @@ from lnm_codegen.nn.select import FUSED, misplaced, missing
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Chunks of time, and launches, of a backend.
+    """Chunks of time, and kernel launches of a call, of a backend."""
 
-    Attributes:
-        chunk: Time steps of a chunk.
-        far: T from which on the states before some chunks are recomputed.
-        forward_launches, backward_launches: Kernel launches of a call.
-    """
-
-    chunk: int
-    far: int
+    chunk: int  # time steps
+    far: int  # T from which on the states before some chunks are recomputed
     forward_launches: int
     backward_launches: int
 
@@ -47,38 +41,24 @@ class Schedule:
 class Explanation:
     """Backend, schedule and memory traffic of a call; `str()` is a page to read.
 
-    Attributes:
-        model: Name of the neuron.
-        backend: Backend that runs.
-        reason: Reason for the backend.
-        others: Backend -> reason against it.
-        shape: (T, N, *) of the input.
-        dtype: Type of the sequences.
-        granularity: Parameter -> "layer", "channel" or "neuron".
-        schedule: Schedule of fused kernels; None for eager PyTorch.
-        chunks_per_checkpoint: Chunks from one saved state to the next.
-        bytes_moved: Memory traffic per neuron and time step, forward and backward.
-        bytes_kept: Bytes saved for the backward, beyond inputs and outputs.
-        copies: Tensors that are copied because of their layout.
-        operations: Arithmetic per neuron and time step, forward and backward.
-        floor_fraction: Fraction of the copy bandwidth that `lnm bench` last measured for a neuron
-            of this name, this backend, type and T; None where it did not.
+    `floor_fraction` is what `lnm bench` last measured for a neuron of this name, this backend, type
+    and T.
     """
 
-    model: str
+    model: str  # name of the neuron
     backend: str
-    reason: str
-    others: Mapping[str, str]
-    shape: tuple[int, ...]
-    dtype: str
-    granularity: Mapping[str, str]
-    schedule: Schedule | None
-    chunks_per_checkpoint: int
-    bytes_moved: tuple[float, float]
-    bytes_kept: int
-    copies: tuple[str, ...]
-    operations: tuple[int, int]
-    floor_fraction: float | None = None
+    reason: str  # for the backend
+    others: Mapping[str, str]  # backend -> reason against it
+    shape: tuple[int, ...]  # (T, N, *) of the input
+    dtype: str  # of the sequences
+    granularity: Mapping[str, str]  # parameter -> "layer", "channel" or "neuron"
+    schedule: Schedule | None  # None for eager PyTorch
+    chunks_per_checkpoint: int  # chunks from one saved state to the next
+    bytes_moved: tuple[float, float]  # per neuron and time step, forward and backward
+    bytes_kept: int  # saved for the backward, beyond inputs and outputs
+    copies: tuple[str, ...]  # tensors copied because of their layout
+    operations: tuple[int, int]  # per neuron and time step, forward and backward
+    floor_fraction: float | None = None  # of the copy bandwidth
 
     def __str__(self) -> str:
         forward, backward = self.bytes_moved
@@ -130,13 +110,9 @@ def bytes_moved(plan: Plan, schedule: Schedule, time_steps: int) -> tuple[float,
 
 
 def explain(neuron: Neuron, asked: str, backend: str, inputs: Sequence[Tensor]) -> Explanation:
-    """Return the explanation of a call.
+    """Return the explanation of a call with inputs (T, N, *).
 
-    Args:
-        neuron: The neuron with its records as outputs.
-        asked: Backend that the layer was made with.
-        backend: Backend that was selected.
-        inputs: (T, N, *).
+    `asked` is the layer's backend, `backend` the selected one; `neuron` has its records as outputs.
     """
     x = inputs[0]
     device = x.device.type

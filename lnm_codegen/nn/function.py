@@ -104,14 +104,21 @@ def saved_call(ctx: Any, where: str = "NeuronLayer") -> tuple[Any, tuple[Any, ..
 
 
 def empty_results(
-    kernels: Kernels, layout: Layout, x: Tensor, keeps_states: bool, trains: bool
+    kernels: Kernels,
+    layout: Layout,
+    x: Tensor,
+    keeps_states: bool,
+    trains: bool,
+    into: Tensor | None = None,
 ) -> Results:
     """Return memory for the results of a forward on the first input `x`."""
+    names = kernels.outputs if into is None else kernels.outputs[1:]
+    outputs = [layout.empty_sequence(x.dtype, x.device) for _ in names]
     device, real, count, size = x.device, kernels.real, len(kernels.counts), 0
     if trains:
         size = kernels.saved_size(layout.time_steps, layout.neurons)
     return Results(
-        [layout.empty_sequence(x.dtype, device) for _ in kernels.outputs],
+        outputs if into is None else [into, *outputs],
         [layout.empty_step(real, device) for _ in kernels.states if keeps_states],
         torch.empty(size, dtype=real, device=device) if trains else None,
         torch.zeros(count, dtype=torch.float64, device=device) if count else None,
@@ -130,9 +137,7 @@ def run_forward(
 
     The first output is written to `into`, which may be the first input.
     """
-    results = empty_results(kernels, layout, tensors[0], keeps_states, trains)
-    if into is not None:
-        results.outputs[0] = into
+    results = empty_results(kernels, layout, tensors[0], keeps_states, trains, into)
     arguments = [*_shared(kernels, layout, tensors), *results.outputs]
     arguments += results.finals or [None] * len(kernels.states)
     if results.counts is not None:
@@ -152,7 +157,11 @@ def run_over(
 
 
 def empty_gradients(
-    kernels: Kernels, layout: Layout, tensors: Sequence[Tensor], needed: Sequence[bool]
+    kernels: Kernels,
+    layout: Layout,
+    tensors: Sequence[Tensor],
+    needed: Sequence[bool],
+    into: Tensor | None = None,
 ) -> list[Tensor | None]:
     """Return memory for the gradients of `tensors`; None where none is needed or learned."""
     inputs, states = len(kernels.inputs), len(kernels.states)
@@ -161,6 +170,8 @@ def empty_gradients(
     for k, tensor in enumerate(tensors):
         if not (needed[k] and learns[k]):
             results.append(None)
+        elif k == 0 and into is not None:
+            results.append(into)
         elif k >= inputs + states:
             results.append(torch.empty_like(tensor))
         else:
@@ -178,16 +189,10 @@ def run_backward(
     needed: Sequence[bool],
     into: Tensor | None = None,
 ) -> list[Tensor | None]:
-    """Run the backward kernel and return the gradients of `tensors`.
+    """Run the backward kernel and return the gradients of the forward's `tensors`.
 
-    Args:
-        kernels: Those of the forward.
-        layout: That of the forward.
-        tensors: Those of the forward.
-        saved: States that the forward saved.
-        grads: Gradients of the outputs and, if the forward returned them, of the final states.
-        needed: For each of `tensors`, whether its gradient is wanted.
-        into: Memory for the gradient of the first input.
+    `grads` are those of the outputs and, if the forward returned them, of the final states. The
+    gradient of the first input is written to `into`.
     """
     like = tensors[0]
     outputs, inputs, states = len(kernels.outputs), len(kernels.inputs), len(kernels.states)
@@ -197,9 +202,7 @@ def run_backward(
         arguments += [sequence, time_stride(sequence, layout)]
     finals = [None if g is None else layout.step(g) for g in grads[outputs:]]
     arguments += finals or [None] * states
-    results = empty_gradients(kernels, layout, tensors, needed)
-    if into is not None:
-        results[0] = into
+    results = empty_gradients(kernels, layout, tensors, needed, into)
     own = inputs + states
     learned = zip(results[own:], kernels.learnable, strict=True)
     arguments += [*results[:own], *(grad for grad, learns in learned if learns)]

@@ -16,9 +16,13 @@ from lnm_codegen.nn.arguments import (
     REAL,
     TYPES,
     parameters_as,
+    recorded,
+    recording,
     require_axes,
     require_inputs,
     require_plain_memory,
+    require_record,
+    require_sizes,
     require_states,
     start_states,
 )
@@ -30,7 +34,6 @@ from lnm_codegen.nn.integer.eager import run_fixed_eager
 from lnm_codegen.nn.integer.function import run_fixed_c
 from lnm_codegen.nn.layout import arranged, is_rewritable
 from lnm_codegen.nn.operators import operator_of, run_operator
-from lnm_codegen.nn.options import recorded, recording, require_record, require_sizes
 from lnm_codegen.nn.parameters import declared_axes, register
 from lnm_codegen.nn.select import BACKENDS, kernels_of, select
 from lnm_codegen.validation import require_bool, require_known, require_one_of, wrong
@@ -61,13 +64,11 @@ class NeuronLayer(nn.Module):
         detach_reset: Overrides the neuron's own.
         record: Further results: names of states for their charged values, (T, N, *), and "stats"
             for counts made in the kernel (see `interval`).
-        interval: With record=("stats",): charged values of v, or of the first state where none is
-            named v, outside [low, high] are counted as "outside", NaN included. The default counts
-            diverged values.
+        interval: [low, high] of record=("stats",): charged values of v (or of the first state)
+            outside it, NaN included, are counted as "outside". The default counts diverged values.
         dtype: Type of the parameters; float32 by default.
-        inplace: Where no gradient is wanted, the output may overwrite x_seq. This applies to
-            generated kernels of one input and one output, and an x_seq that is dense and contiguous
-            in time.
+        inplace: Let the output overwrite x_seq, where no gradient is wanted, the generated kernels
+            have one input and one output, and x_seq is dense and contiguous in time.
 
     Shape:
         x_seq (T, N, *) -> (T, N, *), axis 2 being the channels of per-channel parameters; without
@@ -163,10 +164,7 @@ class NeuronLayer(nn.Module):
             dicts by name; recorded["stats"] is a dict of counts over steps and neurons: one for
             each spike, and "outside".
         """
-        inputs = require_inputs(self.neuron, (x_seq, *more_inputs), self.step_mode)
-        single = self.step_mode == "s"
-        if single:
-            inputs = tuple(x.unsqueeze(0) for x in inputs)
+        inputs, single = self._inputs(x_seq, *more_inputs), self.step_mode == "s"
         given = self._state if single and state is None else state
         keeps = single or return_state
         outputs, final, counts = self._run(inputs, require_states(self.neuron, given), keeps)
@@ -192,17 +190,13 @@ class NeuronLayer(nn.Module):
             ToolError: The named backend cannot run here.
             UnsupportedError: The layer computes in integers.
         """
-        inputs = require_inputs(self.neuron, (x_seq, *more_inputs), self.step_mode)
+        inputs = self._inputs(x_seq, *more_inputs)
         if self._arithmetic is not None:
             raise UnsupportedError(
                 self.neuron.name,
                 "explain describes floating-point kernels; this layer computes in integers",
                 remedy="Use a layer without arithmetic.",
             )
-        if self.step_mode == "s":
-            inputs = tuple(x.unsqueeze(0) for x in inputs)
-        if self._has_axes:
-            require_axes(self.neuron, self._axes, inputs[0].shape)
         backend = self._backend(inputs[0].device.type)
         return explain(self._recorded, self.backend, backend, inputs)
 
@@ -218,10 +212,17 @@ class NeuronLayer(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_state": None, "_kernels": {}, "_starts": {}, "_selected": {}}
 
+    def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Return the inputs of a call as sequences; T is 1 in single-step mode."""
+        inputs = require_inputs(self.neuron, tensors, self.step_mode)
+        if self.step_mode == "s":
+            inputs = tuple(x.unsqueeze(0) for x in inputs)
+        if self._has_axes:
+            require_axes(self.neuron, self._axes, inputs[0].shape)
+        return inputs
+
     def _run(self, inputs: tuple[Tensor, ...], given: dict[str, Any], keeps: bool) -> Ran:
         x, neuron = inputs[0], self.neuron
-        if self._has_axes:
-            require_axes(neuron, self._axes, x.shape)
         if self._arithmetic is not None:
             return self._run_fixed(self._arithmetic, inputs, given, keeps)  # type: ignore[no-any-return]
         traced = torch.compiler.is_compiling()

@@ -19,23 +19,16 @@ from lnm_codegen.ir.declarations import Param
 
 
 class Layout(NamedTuple):
-    """Sizes that kernels take, and the shape and strides of tensors.
-
-    Attributes:
-        time_steps, neurons, sample, channels, inner: See `lnm_codegen.backends.plan.SIZES`.
-        shape: (T, N, *).
-        strides: Strides of one time step.
-        order: Axes of a sample, outermost first; None where they are in order.
-    """
+    """Sizes that kernels take (`backends.plan.SIZES`), and the shape and strides of tensors."""
 
     time_steps: int
     neurons: int
     sample: int
     channels: int
     inner: int
-    shape: torch.Size
-    strides: tuple[int, ...]
-    order: tuple[int, ...] | None
+    shape: torch.Size  # (T, N, *)
+    strides: tuple[int, ...]  # of one time step
+    order: tuple[int, ...] | None  # axes of a sample, outermost first, unless they are in order
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int]:
@@ -112,11 +105,7 @@ def arranged(
 ) -> tuple[Layout, list[Tensor]]:
     """Return the layout of a call, and its tensors in that layout, copied where necessary.
 
-    Args:
-        params: Declarations of the parameters.
-        tensors: Inputs (T, N, *), initial states (N, *) or (1,), parameters.
-        inputs: Number of inputs.
-        states: Number of states.
+    The tensors are inputs (T, N, *), initial states (N, *) or (1,), and parameters.
     """
     x, layout = readable(params, tensors[0])
     own = inputs + states
@@ -137,9 +126,7 @@ def is_rewritable(x: Tensor, read: Tensor, layout: Layout) -> bool:
 def layout_of(x: Tensor, indexed: bool) -> Layout | None:
     """Return the layout of (T, N, *), or None where a step must be copied first.
 
-    Args:
-        x: First input.
-        indexed: A parameter is per channel or per neuron.
+    `indexed` tells that a parameter is per channel or per neuron.
     """
     shape = x.shape
     neurons = prod(shape[1:])

@@ -41,13 +41,7 @@ NAMESPACE = "lnm"
 
 
 class Operator:
-    """Forward operator of one neuron on one backend, with its backward.
-
-    Args:
-        model: The neuron; its `dtype` is ignored.
-        backend: Part of the name.
-        load: Returns the kernels for a type of sequences.
-    """
+    """Forward operator of one neuron on one backend, with its backward, for every type."""
 
     def __init__(self, model: Model, backend: str, load: Callable[[torch.dtype], Kernels]) -> None:
         self._load, self._params = load, model.params

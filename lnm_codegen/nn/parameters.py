@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError, ShapeError
-from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.ir.declarations import Param
+from lnm_codegen.language.neuron import Neuron
 
 
 class _Layer(Protocol):

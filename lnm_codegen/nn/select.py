@@ -66,12 +66,7 @@ def interpreting() -> bool:
 
 
 def select(neuron: str, backend: str, device: str) -> str:
-    """Return the backend that runs a call.
-
-    Args:
-        neuron: Name of the neuron.
-        backend: Backend of the layer.
-        device: Type of the device of the input.
+    """Return the backend that runs a call on a type of device.
 
     Raises:
         ToolError: The named backend cannot run.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.bench import report, suite
+from lnm_codegen.bench import suite
 from lnm_codegen.bench.network import measure_network
 from lnm_codegen.bench.subjects import lif_loop, lnm_loop, peers
 from lnm_codegen.nn import NeuronLayer
@@ -36,8 +36,8 @@ def test_rows(tmp_path, monkeypatch):
     assert rows[-1].floor == 1
     assert all(r.low <= r.ns <= r.high for r in rows)
     assert rows[1].peak_bytes >= 8  # the output and the gradient of x
-    report.write_csv(rows, tmp_path / "bench.csv")
-    report.write_figure(rows, tmp_path / "bench.png")
+    suite.write_csv(rows, tmp_path / "bench.csv")
+    suite.write_figure(rows, tmp_path / "bench.png")
     with (tmp_path / "bench.csv").open(newline="") as file:
         assert [r["what"] for r in csv.DictReader(file)] == [r.what for r in rows]
     assert (tmp_path / "bench.png").stat().st_size > 1000

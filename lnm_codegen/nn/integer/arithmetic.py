@@ -28,7 +28,7 @@ from lnm_codegen.ir.fixed.spec import FixedSpec, spec_of
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.types import Bits, Fixed
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.options import STATS
+from lnm_codegen.nn.arguments import STATS
 from lnm_codegen.validation import listed, wrong
 
 BACKENDS: Final = ("auto", "c", "torch")
@@ -59,11 +59,7 @@ class Arithmetic:
         return {v.name: 2.0**-v.type.frac if isinstance(v.type, Bits) else 1.0 for v in outputs}
 
     def parameters(self, values: Sequence[Tensor], shape: Sequence[int]) -> dict[str, Array]:
-        """Return the prepared parameters as integers (1, 1), (C, 1) or (C, I).
-
-        Args:
-            values: Parameters in order.
-            shape: (T, N, C, *) of the input.
+        """Return the prepared parameters, of an input (T, N, C, *), as (1, 1), (C, 1) or (C, I).
 
         Raises:
             ModelError: A parameter that does not fit its format.
@@ -80,11 +76,7 @@ def arithmetic_of(
 ) -> Arithmetic | None:
     """Return the arithmetic of a layer; None for floating point.
 
-    Args:
-        neuron: The neuron with its records as outputs.
-        arithmetic: A `Fixed`, a `FixedSpec` or None.
-        backend: Backend of the layer.
-        record: Records of the layer.
+    `neuron` has its records as outputs.
 
     Raises:
         ModelError: Another value, or a backend or record without integer arithmetic.

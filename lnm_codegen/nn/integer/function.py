@@ -53,14 +53,10 @@ def run_fixed_c(
     params: Sequence[Tensor],
     keeps_states: bool,
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Return the outputs (T, N, *) and the final states (N, *) by name.
+    """Return the outputs (T, N, *) and the final states (N, *) by name, none unless wanted.
 
-    Args:
-        arithmetic: Arithmetic of the layer.
-        inputs: (T, N, *), float32 or float64.
-        start: Initial states, (N, *) or (1,).
-        params: Parameters in the type of the inputs.
-        keeps_states: Return the final states; else none.
+    Inputs are (T, N, *), float32 or float64, initial states (N, *) or (1,); parameters have the
+    type of the inputs.
 
     Raises:
         ModelError: A parameter that does not fit its format.

@@ -141,10 +141,7 @@ def _run(function: Any, words: struct.Struct, sizes: Sequence[int], arguments: A
 def load_c(model: Model, chunk: int = CHUNK, far: int = FAR) -> CKernels:
     """Build (or find in the cache) and load the C kernels of a model.
 
-    Args:
-        model: The neuron and its types.
-        chunk: Steps between two saved states.
-        far: T from which on fewer states are saved; see `backends.plan.checkpoints`.
+    Each chunk has `chunk` steps; from `far` steps on, fewer states are saved (`backends.plan`).
 
     Raises:
         ToolError: There is no compiler, or it fails; the message has its first error.
@@ -170,12 +167,9 @@ def build(model: Model, chunk: int = CHUNK, far: int = FAR) -> Path:
 
 
 def built(name: str, source: Source, beside: str) -> Path:
-    """Return the library of a source, compiled if the cache has none that is sound.
+    """Return the library of a C++ source, compiled if the cache has none that is sound.
 
-    Args:
-        name: Name of the library.
-        source: C++.
-        beside: File of the source that is no part of the library.
+    The file `beside` is no part of the library.
     """
     tool, options = compiler(), flags()
     parts = [

@@ -52,13 +52,9 @@ class FixedLibrary:
     def run(
         self, time_steps: int, neurons: int, arguments: Mapping[str, Argument], dtype: torch.dtype
     ) -> None:
-        """Run T steps of N neurons.
+        """Run T steps of N neurons on fields of `run_fields` by name; missing ones are null.
 
-        Args:
-            time_steps: T.
-            neurons: N.
-            arguments: Fields of `run_fields` by name; missing ones are null.
-            dtype: Type of sequences and states: int32, float32 or float64.
+        Sequences and states are of type `dtype`: int32, float32 or float64.
         """
         values = (arguments.get(f.name) for f in self._fields)
         words = chain.from_iterable(

@@ -83,11 +83,8 @@ def _current(device: torch.device) -> AbstractContextManager[object]:
 def launch_sizes(key: str, elements: int, run: Run, device: torch.device) -> tuple[int, int] | None:
     """Return (block, warps) for a forward, or None for the defaults.
 
-    Args:
-        key: Kernel and type.
-        elements: Neurons times steps of this call.
-        run: Launches the forward with a block and warps; may be called many times.
-        device: The GPU.
+    The key names kernel and type; `elements` are neurons times steps of this call. The search calls
+    `run` many times.
     """
     if os.environ.get("LNM_TUNE") == "0" or device.type != "cuda":
         return None

@@ -24,9 +24,10 @@ from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run as run_kernel
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.nn.options import recording
+from lnm_codegen.nn.arguments import recording
 from tests.backends.cuda.host import decoded, encoded, host_kernels, model_in, run_host
 from tests.cases import CASES, Results, arguments, run
+from tests.refusals import refused
 from tests.strategies import Arguments
 from tests.test_agree import check, neuron_of, reference
 
@@ -596,5 +597,5 @@ def test_names_that_meet_are_refused() -> None:
     """As in C, whose arguments are the same."""
     v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("checkpoints", init=0.5)
     neuron = lnm.Neuron(charge={v: p * v + x}, fire=v - 1, reset=lnm.hard_reset(v), name="mine")
-    with pytest.raises(lnm.UnsupportedError, match="two arguments of the kernels"):
+    with refused(lnm.UnsupportedError, "mine", "have the name 'checkpoints'", remedy="Rename"):
         Cuda().emit(model_of(neuron))

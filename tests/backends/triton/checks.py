@@ -16,7 +16,7 @@ import torch
 from triton.runtime.interpreter import interpreter_builder as builder
 
 import lnm_codegen as lnm
-from lnm_codegen.nn.options import recording
+from lnm_codegen.nn.arguments import recording
 from tests.backends.triton.runs import Built, build, run, sizes_of
 from tests.cases import arguments
 from tests.test_agree import neuron_of, reference
