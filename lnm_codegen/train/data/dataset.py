@@ -143,7 +143,16 @@ class Dataset:
             ModelError: A size, rank or world out of range, an augmentation without a generator, or
                 a set without augmentation.
         """
-        self._check_batches(size, generator, augment, rank, world)
+        where = f"data: {self.name}"
+        if size < 1:
+            raise wrong(where, "size", size, "an integer >= 1")
+        if not 0 <= rank < world:
+            raise wrong(where, "rank", rank, f"0 to world - 1 = {world - 1}")
+        if augment and not self.draws:
+            raise ModelError(where, "the set has no augmentation", remedy="Set augment=False.")
+        if augment and generator is None:
+            problem = "augment=True draws random numbers"
+            raise ModelError(where, problem, remedy="Give a generator.")
         count, (mean, std) = len(split), self.scale
         order = (
             torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
@@ -182,19 +191,6 @@ class Dataset:
         drawn[_draw(self.train.labels, count, torch.Generator().manual_seed(seed))] = True
         rest, out = (~drawn).nonzero().flatten(), drawn.nonzero().flatten()
         return replace(self, train=self.train.subset(rest), test=self.train.subset(out))
-
-    def _check_batches(
-        self, size: int, generator: torch.Generator | None, augment: bool, rank: int, world: int
-    ) -> None:
-        where = f"data: {self.name}"
-        if size < 1:
-            raise wrong(where, "size", size, "an integer >= 1")
-        if not 0 <= rank < world:
-            raise wrong(where, "rank", rank, f"0 to world - 1 = {world - 1}")
-        if augment and not self.draws:
-            raise ModelError(where, "the set has no augmentation", remedy="Set augment=False.")
-        if augment and generator is None:
-            raise ModelError(where, "augment=True draws random numbers", remedy="Give a generator.")
 
 
 def _draw(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -26,10 +26,8 @@ def digits(limit: int | None = None) -> Dataset:
 def digits_rows(limit: int | None = None, split: str = "random", scale: str = "unit") -> Dataset:
     """Return the images row by row: T = 8 steps of 8 pixels.
 
-    Args:
-        limit: Largest number of samples in each split.
-        split: "random", that of `digits`; or "writers", the last 360, of other people.
-        scale: "unit" (0 to 1) or "standard".
+    `split` is "random", that of `digits`, or "writers": the last 360, of other people. `scale` is
+    "unit" (0 to 1) or "standard".
     """
     require_one_of("data: digits-rows", "split", split, ("random", "writers"))
     return pixel_sequences("digits-rows", *_digits(split), limit, scale, top=16)

@@ -26,13 +26,10 @@ IGNORED = -100
 
 
 def ecg_qtdb(folder: Path, limit: int | None = None, unlabelled: str = "first") -> Dataset:
-    """Return ECG-QTDB: T = 1,301 steps of 4 channels, labels (count, T).
+    """Return ECG-QTDB from QTDB_train.mat and QTDB_test.mat: T = 1,301 steps, labels (count, T).
 
-    Args:
-        folder: Folder of QTDB_train.mat and QTDB_test.mat.
-        limit: Largest number of samples in each split.
-        unlabelled: "first" makes a step without a label class 0, as in the published figures;
-            "ignore" makes it `IGNORED`.
+    A step without a label is class 0 if `unlabelled` is "first", as in the published figures, and
+    `IGNORED` if it is "ignore".
     """
     require_one_of("data: ecg-qtdb", "unlabelled", unlabelled, ("first", "ignore"))
     train, test = (_read(folder, word, unlabelled).first(limit) for word in ("train", "test"))

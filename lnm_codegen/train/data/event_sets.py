@@ -7,6 +7,7 @@ memory as 16-bit integers (`keep`), since counting can take longer than training
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,12 +15,12 @@ from torch import Tensor
 
 from lnm_codegen.errors import ToolError
 from lnm_codegen.train.data.augment import DRAWS, roll
-from lnm_codegen.train.data.dataset import LARGEST, Augment, Dataset, Split
+from lnm_codegen.train.data.dataset import LARGEST, Augment, Dataset, Split, source_split
 from lnm_codegen.train.data.encoders import saccade_events
-from lnm_codegen.train.data.framing import Framing, frame_split
+from lnm_codegen.train.data.framing import Framing, cached
 from lnm_codegen.train.data.mnist import DEBIAN_FOLDER, read_idx_folder
 from lnm_codegen.train.data.recordings import Part, class_folders, class_part, numbered, trials
-from lnm_codegen.train.data.store import class_files, missing, open_stores
+from lnm_codegen.train.data.store import Store, class_files, missing, open_stores
 from lnm_codegen.validation import require_bool, require_integer, require_number
 
 _AT_ONCE = 256
@@ -32,20 +33,16 @@ def n_mnist(
 ) -> Dataset:  # fmt: skip
     """Return N-MNIST: digits before a moving event camera, 34 x 34. Augmented by rolling.
 
-    Args:
-        folder: Folder of Train/ and Test/ with a folder of .bin or .npz files per digit; or of .bs2
-            files beside train1K.txt and test100.txt; or an archive of either.
-        limit: Largest number of samples in each split.
-        time_steps: T.
-        binning: "count" or "time": the quantity that is equal in all slices.
-        keep: Keep the frames in memory: 46 kB each at T = 10.
+    The options are those of `Framing`; a sample takes 46 kB at T = 10. The folder holds Train/ and
+    Test/ with a folder of .bin or .npz files per digit, or .bs2 files beside train1K.txt and
+    test100.txt. It may be an archive of either.
     """
     framing = Framing("n-mnist", time_steps, 34, 34, binning, keep)
-    for store in open_stores(folder, ("nmnist-small.tar.xz",)):
-        for base in ("", "extract/", "events_np/", "NMNISTsmall/", "test/test_files/NMNISTsmall/"):
-            parts = class_folders(store, base, (".bin", ".npz"), 10, 34) or numbered(store, base)
-            if parts is not None:
-                return _event_set(framing, *parts, 10, limit)
+    bases = ("", "extract/", "events_np/", "NMNISTsmall/", "test/test_files/NMNISTsmall/")
+    for store, base in _places(folder, bases, ("nmnist-small.tar.xz",)):
+        parts = class_folders(store, base, (".bin", ".npz"), 10, 34) or numbered(store, base)
+        if parts is not None:
+            return _event_set(framing, *parts, 10, limit)
     layouts = (
         "Train/<digit>/*.bin and Test/<digit>/*.bin, in the folder or in extract/",
         "train/<digit>/*.npz and test/<digit>/*.npz, in the folder or in events_np/",
@@ -61,38 +58,28 @@ def cifar10_dvs(
 ) -> Dataset:  # fmt: skip
     """Return CIFAR10-DVS: moving CIFAR-10 images before an event camera, 128 x 128.
 
-    There is no official split. As in most papers, the first 900 recordings of a class, by their
-    numbers, are the training split and the rest the test split. Augmented by rolling and flipping.
-
-    Args:
-        folder: Folder that holds a folder of .aedat or .npz files for each class.
-        limit: Largest number of samples in each split.
-        time_steps: T.
-        binning: "count" or "time": the quantity that is equal in all slices.
-        size: Pixels along a side of a frame, 128 or fewer (often 48).
-        keep: Keep the frames in memory: 655 kB each at T = 10, 92 kB at size 48.
-        train_per_class: Number of training recordings of each class.
+    There is no official split. As in most papers, the first 900 recordings of a class
+    (`train_per_class`), by their numbers, are the training split and the rest the test split.
+    Augmented by rolling and flipping. The other options are those of `Framing`; a sample takes
+    655 kB at T = 10, and 92 kB at the usual size of 48. The folder holds a folder of .aedat or .npz
+    files for each class.
     """
     framing = Framing("cifar10-dvs", time_steps, 128, size, binning, keep)
     cut = require_integer("data: cifar10-dvs", "train_per_class", train_per_class, 1, LARGEST)
-    for store in open_stores(folder):
-        for base in ("", "extract/", "events_np/"):
-            groups = list(class_files(store, base, (".aedat", ".npz")).values())
-            if len(groups) != 10:
-                continue
-            most = max(len(group) for group in groups)
-            if most <= cut:
-                raise ToolError(
-                    folder,
-                    f"at most {most} recordings in a class",
-                    f"more than train_per_class = {cut}",
-                    "Get the whole set, or lower train_per_class.",
-                )
-            train, test = (
-                class_part(store, [group[part] for group in groups], 128)
-                for part in (slice(None, cut), slice(cut, None))
-            )
-            return _event_set(framing, train, test, 10, limit, flip=True)
+    for store, base in _places(folder, ("", "extract/", "events_np/")):
+        groups = list(class_files(store, base, (".aedat", ".npz")).values())
+        if len(groups) != 10:
+            continue
+        most = max(len(group) for group in groups)
+        if most <= cut:
+            problem, accepted = f"at most {most} recordings in a class", f"more than {cut}"
+            remedy = "Get the whole set, or lower train_per_class."
+            raise ToolError(folder, problem, accepted, remedy)
+        train, test = (
+            class_part(store, [group[part] for group in groups], 128)
+            for part in (slice(None, cut), slice(cut, None))
+        )
+        return _event_set(framing, train, test, 10, limit, flip=True)
     layouts = (
         "ten folders <class>/*.aedat or <class>/*.npz, in the folder, in extract/ or in events_np/",
     )
@@ -106,29 +93,28 @@ def dvs_gesture(
     """Return DVS-Gesture: 11 gestures before an event camera, 128 x 128. Augmented by rolling.
 
     trials_to_train.txt and trials_to_test.txt list the recordings, whose tables give the start and
-    the end of each trial, the end excluded: 1,176 and 288 trials.
-
-    Args:
-        folder: Folder of these two, .aedat files and their _labels.csv; or of train/ and test/ with
-            a folder of .npz files for each class.
-        limit: Largest number of samples in each split.
-        time_steps: T.
-        binning: "count" or "time": the quantity that is equal in all slices.
-        size: Pixels along a side of a frame, 128 or fewer.
-        keep: Keep the frames in memory: 1 MB each at T = 16.
+    the end of each trial, the end excluded: 1,176 and 288 trials. The options are those of
+    `Framing`; a sample takes 1 MB at T = 16. The folder holds these two lists, .aedat files and
+    their _labels.csv; or train/ and test/ with a folder of .npz files for each class.
     """
     framing = Framing("dvs-gesture", time_steps, 128, size, binning, keep)
-    for store in open_stores(folder):
-        for base in ("", "DvsGesture/", "extract/DvsGesture/", "events_np/"):
-            parts = trials(store, base) or class_folders(store, base, (".npz",), 11, 128)
-            if parts is not None:
-                return _event_set(framing, *parts, 11, limit)
+    for store, base in _places(folder, ("", "DvsGesture/", "extract/DvsGesture/", "events_np/")):
+        parts = trials(store, base) or class_folders(store, base, (".npz",), 11, 128)
+        if parts is not None:
+            return _event_set(framing, *parts, 11, limit)
     layouts = (
         "trials_to_train.txt and trials_to_test.txt with the .aedat and _labels.csv files that they"
         " name, in the folder or in DvsGesture/",
         "train/<class>/*.npz and test/<class>/*.npz, in the folder or in events_np/",
     )
     raise missing("dvs-gesture", folder, layouts)
+
+
+def _places(
+    folder: Path, bases: Sequence[str], archives: Sequence[str] = ()
+) -> Iterator[tuple[Store, str]]:
+    """Yield each base of the folder, then those of each archive."""
+    return ((store, base) for store in open_stores(folder, archives) for base in bases)
 
 
 def _event_set(
@@ -149,14 +135,9 @@ def fashion_events(
     """Return Fashion-MNIST under simulated saccades, (T, 2, 34, 34). Augmented by rolling.
 
     No event camera recorded it: see `encoders.saccade_events`. It tests a network on event frames,
-    not its memory: every slice shows the class.
-
-    Args:
-        folder: Folder of the four idx files.
-        limit: Largest number of samples in each split.
-        time_steps: T, 1 to 90.
-        threshold: Contrast between levels, in (0, 10].
-        keep: Keep the frames in memory, 46 kB each at T = 10; the simulation of one takes 5 ms.
+    not its memory: every slice shows the class. T is 1 to 90, and the contrast `threshold` between
+    levels is in (0, 10]. `keep` holds the frames in memory, 46 kB a sample at T = 10; the
+    simulation of one takes 5 ms.
     """
     where = "data: fashion-events"
     require_integer(where, "time_steps", time_steps, 1, 90)
@@ -174,7 +155,9 @@ def fashion_events(
             ]
             return torch.cat(events, dim=1).transpose(0, 1).to(torch.int16)
 
-        return frame_split(simulate, labels[:limit], shape, keep, augment)
+        labels = labels[:limit]
+        source = cached(simulate, len(labels), shape) if keep else simulate
+        return source_split(source, labels, augment)
 
     train, test = split(*parts[0], roll(flip=False)), split(*parts[1], None)
     return Dataset("fashion-events", train, test, 10, "sequence", shape, draws=DRAWS)

@@ -95,26 +95,12 @@ class Framing:
                 counts[k] = torch.from_numpy(found)
             return counts
 
-        return frame_split(count, labels, self.shape, self.keep, augment)
-
-
-def frame_split(
-    source: Source, labels: Tensor, shape: tuple[int, ...], keep: bool, augment: Augment | None
-) -> Split:
-    """Return a split of int16 frames.
-
-    Args:
-        source: Function from rows (n,) to frames (n, *shape).
-        labels: Labels of all samples.
-        shape: Shape of one sample.
-        keep: Call `source` once for each row and keep its frames in memory.
-        augment: Augmentation of whole batches.
-    """
-    return source_split(cached(source, len(labels), shape) if keep else source, labels, augment)
+        source = cached(count, len(labels), self.shape) if self.keep else count
+        return source_split(source, labels, augment)
 
 
 def cached(source: Source, count: int, shape: tuple[int, ...]) -> Source:
-    """Return a source that calls `source` once for each row and keeps its frames."""
+    """Return a source that calls `source` once for each row and keeps its int16 frames."""
     cache = torch.empty((count, *shape), dtype=torch.int16)  # takes memory where it is written
     known = torch.zeros(count, dtype=torch.bool)
 

@@ -44,15 +44,9 @@ def imagenet(
     """Return ImageNet, (3, size, size); as many classes as there are folders (1,000).
 
     The augmentation of a training image is a random crop of 8 to 100 % of its area, resized, and a
-    flip. Without it, and in the test split (val/), the short side is resized to `short` and the
-    centre is cut out. `limit` keeps the classes balanced.
-
-    Args:
-        folder: Folder of train/<class>/*.JPEG and val/<class>/*.JPEG.
-        limit: Largest number of samples in each split.
-        size: Pixels along a side.
-        short: Pixels along the short side before the centre is cut out; `size` or more.
-        threads: Number of threads that decode.
+    flip. Without it, and in the test split (val/), the short side is resized to `short` pixels,
+    `size` or more, and the centre is cut out. `limit` keeps the classes balanced. Up to 1,024
+    `threads` decode.
     """
     where, words = "data: imagenet", ("train/", "val/")
     require_integer(where, "size", size, 1, LARGEST)

@@ -62,7 +62,7 @@ def load(
         name: One of `DATASETS`.
         folder: Folder of its files, for a set that reads files.
         limit: Largest number of samples in each split, for a quick try.
-        options: Options of that set; see its function in `SETS`.
+        options: Options of that set; its function in `SETS` describes them.
 
     Raises:
         ModelError: An unknown set, an option that it lacks or out of its range, a folder for a set

@@ -48,10 +48,7 @@ def fashion_columns(
 ) -> Dataset:
     """Return Fashion-MNIST column by column: T = 28 steps, from the left, of 28 rows.
 
-    Args:
-        folder: Folder of the four idx files.
-        limit: Largest number of samples in each split.
-        scale: "unit" (0 to 1, as in the published figures) or "standard".
+    `scale` is "unit" (0 to 1, as in the published figures) or "standard".
     """
     train, test = ((x.transpose(1, 2), y) for x, y in read_idx_folder("fashion-mnist", folder))
     return pixel_sequences("fashion-columns", train, test, limit, scale, top=255)
@@ -67,11 +64,8 @@ def mnist_sequential(
 ) -> Dataset:
     """Return MNIST pixel by pixel, row after row: T = 784 steps of one pixel (S-MNIST).
 
-    Args:
-        folder: Folder of the four idx files.
-        limit: Largest number of samples in each split.
-        pixels: Pixels in a step, a divisor of the pixels of an image. More than 1 is not standard.
-        scale: "unit" (0 to 1) or "standard".
+    A step may have more `pixels`, a divisor of those of an image; this is not the standard task.
+    `scale` is "unit" (0 to 1) or "standard".
     """
     return _pixel_by_pixel("mnist-sequential", folder, limit, pixels, scale, None)
 
@@ -82,7 +76,7 @@ def mnist_permuted(
     """Return MNIST pixel by pixel in an order drawn once for all images (PS-MNIST).
 
     The order is `torch.randperm` of `seed`. Each paper has its own order, so accuracies compare
-    only up to that draw.
+    only up to that draw. The other options are those of `mnist_sequential`.
     """
     require_integer("data: mnist-permuted", "seed", seed, 0, LARGEST)
     return _pixel_by_pixel("mnist-permuted", folder, limit, pixels, scale, seed)

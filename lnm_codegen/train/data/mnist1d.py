@@ -21,9 +21,7 @@ from lnm_codegen.validation import require_bool
 def mnist1d(limit: int | None = None, shuffled: bool = False) -> Dataset:
     """Return MNIST-1D: T = 40 steps of one number, a label per sequence.
 
-    Args:
-        limit: Largest number of samples in each split.
-        shuffled: Shuffle time, in one order for all: a control in which order carries nothing.
+    `shuffled` permutes time, in one order for all: a control without meaning in the order.
     """
     require_bool("data: mnist1d", "shuffled", shuffled)
     arrays = _generate(shuffled)

@@ -57,13 +57,8 @@ def time_series(
 
     Each dimension is standardised by the values of the training series. Series shorter than the
     longest of both splits start with zeros, the mean, so that all end together. A missing value
-    becomes zero too.
-
-    Args:
-        folder: Folder of <problem>/<problem>_TRAIN.ts and _TEST.ts, or of these two files; by
-            default that of the package aeon.
-        limit: Largest number of samples in each split.
-        problem: Its name in the archive.
+    becomes zero too. The folder holds <problem>/<problem>_TRAIN.ts and _TEST.ts, or these two
+    files; it is by default that of the package aeon.
     """
     if type(problem) is not str:
         raise wrong(_WHERE, "problem", problem, "a name")

@@ -31,16 +31,9 @@ def delayed_xor(
 ) -> Dataset:  # fmt: skip
     """Return two bursts of spikes, first and last, each at a rate of .2 or .6; the label is xor.
 
-    After Zheng et al. 2024 (Nature Communications 15, 277). A burst lasts 10 steps; noise between.
-
-    Args:
-        limit: Largest number of samples in each split.
-        time_steps: T, 20 or more.
-        channels: Number of channels, all with the same statistics.
-        noise: Probability of a noise spike per step and channel, in (0, 1].
-        train: Number of training sequences.
-        test: Number of test sequences.
-        seed: Seed of everything.
+    After Zheng et al. 2024 (Nature Communications 15, 277). A burst lasts 10 steps, with noise
+    between; T is 20 or more. All channels have the same statistics. `noise`, in (0, 1], is the
+    probability of a noise spike per step and channel. `train` and `test` are numbers of sequences.
     """
     name, burst, rates = "delayed-xor", 10, np.array([0.2, 0.6])
     _require_counts(name, train, test, seed, time_steps=(time_steps, 20), channels=(channels, 1))
@@ -62,18 +55,9 @@ def randman(
     """Return smooth random manifolds as spike times: each unit fires once, a class is a manifold.
 
     Zenke and Vogels 2021 (Neural Computation 33, 899): unit j of a class fires at the coordinate
-    that `manifold` gives for a random point, scaled to [0, 1] over all samples of the class.
-
-    Args:
-        limit: Largest number of samples in each split.
-        time_steps: T, 2 or more.
-        units: Number of channels.
-        classes: Number of classes, 2 or more.
-        dimensions: Dimensions of the manifolds.
-        alpha: Smoothness, in (0.1, 100]: the larger, the smoother.
-        train: Number of training sequences, at least `classes`.
-        test: Number of test sequences.
-        seed: Seed of the manifolds and the points on them.
+    that `manifold` gives for a random point, scaled to [0, 1] over all samples of the class. T and
+    `classes` are 2 or more. The manifolds have `dimensions`, and are the smoother the larger
+    `alpha`, in (0.1, 100], is. `train`, at least `classes`, and `test` are numbers of sequences.
     """
     name = "randman"
     _require_counts(
@@ -124,14 +108,8 @@ def yin_yang(
 
     Kriener, Göltz and Petrovici 2022 (arXiv 2102.08211). Channels x, y, 1 - x, 1 - y each spike
     once, later for larger values, and a fifth at step 0; classes are equally probable. Published
-    for networks without spikes: 97.6 with a hidden layer of 30, 63.8 without one.
-
-    Args:
-        limit: Largest number of samples in each split.
-        time_steps: T, 2 or more.
-        train: Number of training points.
-        test: Number of test points.
-        seed: Seed of the points.
+    for networks without spikes: 97.6 with a hidden layer of 30, 63.8 without one. T is 2 or more;
+    `train` and `test` are numbers of points.
     """
     _require_counts("yin-yang", train, test, seed, time_steps=(time_steps, 2))
     rng = np.random.default_rng(seed)

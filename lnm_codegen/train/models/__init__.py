@@ -1,6 +1,7 @@
 """Spiking networks by name, with any neuron.
 
-A constructor takes (neuron, task, *, backend, **options); docs/networks.md describes each network.
+Every constructor takes (neuron, task, *, backend, time_steps, **options). `time_steps` is T of an
+image, 4 by default; docs/networks.md describes each network.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class ConvNet(FrameNetwork):
         classes: Length of the readout.
         image: (C, H, W) of an image, or of an event frame.
         channels: Output channels of each block.
-        time_steps: T; None if the input is a sequence.
+        time_steps: T of an image; None for event frames.
         backend: Backend of the neuron layers.
         per_step: Read out each step.
 

@@ -137,16 +137,12 @@ class SewBlock(Block):
 class ResNet(FrameNetwork):
     """A ResNet of any design.
 
-    Args:
+    Args, besides those of every network:
         design: `RESNET18`, `RESNET19`, `RESNET20` or `RESNET34`.
-        neuron: Neuron of every layer, with one input and one output.
-        task: Images, or event frames.
-        backend: Backend of the neuron layers.
         shortcut: "tdbn", "ms" or "sew".
         connect: g of "sew": "add", "and" or "iand".
         stem: "cifar", a 3x3 convolution; or "imagenet", 7x7 with stride 2, then max pooling by 2.
         width: Channels of the first stage, the others in proportion; None for the design's.
-        time_steps: T of an image; 4 by default.
 
     Raises:
         ModelError: An option out of its range.

@@ -44,20 +44,11 @@ OVER: dict[str, Callable[[Tensor], Tensor]] = {
 class Dense(nn.Module):
     """Linear, norm, neuron: (T, N, inputs) -> (T, N, outputs)."""
 
-    def __init__(
-        self,
-        neuron: Neuron,
-        inputs: int,
-        outputs: int,
-        *,
-        norm: str = "none",
-        gain: float | None = None,
-        backend: str = "auto",
-    ) -> None:
+    def __init__(self, linear: nn.Linear, norm: str, neuron: Neuron, backend: str) -> None:
         super().__init__()
-        self.linear = _linear(inputs, outputs, gain)
-        self.norm = NORMS[norm](outputs)
-        self.neuron = NeuronLayer(neuron, channels=outputs, shape=(outputs,), backend=backend)
+        width = linear.out_features
+        self.linear, self.norm = linear, NORMS[norm](width)
+        self.neuron = NeuronLayer(neuron, channels=width, shape=(width,), backend=backend)
 
     def current(self, x_seq: Tensor) -> Tensor:
         """Return the currents of the neurons, without feedback."""
@@ -70,33 +61,21 @@ class Dense(nn.Module):
 
 
 class Readout(nn.Module):
-    """Readout of spikes (T, N, F): logits (N, classes), or (T, N, classes).
+    """Readout of spikes (T, N, F): logits (N, classes), or (T, N, classes) per step.
 
     Args:
-        features: F.
-        task: Its classes, and whether there is an output at each step.
-        kind: "li" or "linear".
+        linear: From F to the classes.
+        integrator: Leaky integrators of its outputs, or None.
         over: Reduction over time: "mean", "last" or "max".
-        tau: Time constant of the leaky integrators, in steps.
-        gain: As for `FeedForward`.
-        backend: Backend of the integrators.
+        per_step: Return the logits of each step.
     """
 
     def __init__(
-        self,
-        features: int,
-        task: Task,
-        *,
-        kind: str = "li",
-        over: str = "mean",
-        tau: float = 2.0,
-        gain: float | None = None,
-        backend: str = "auto",
+        self, linear: nn.Linear, integrator: NeuronLayer | None, over: str, per_step: bool
     ) -> None:
         super().__init__()
-        self.over, self.per_step = over, task.per_step
-        self.linear = _linear(features, task.classes, gain)
-        self.neuron = NeuronLayer(get("li", tau=tau), backend=backend) if kind == "li" else None
+        self.over, self.per_step = over, per_step
+        self.linear, self.neuron = linear, integrator
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return the logits."""
@@ -118,12 +97,9 @@ def _linear(inputs: int, outputs: int, gain: float | None) -> nn.Linear:
 
 
 class FeedForward(Network):
-    """Dense layers, then a readout.
+    """Dense layers, then a readout. The features of a step, or an image, are flattened.
 
-    Args:
-        neuron: Neuron of every layer, with one input and one output.
-        task: Sequences of any features, which are flattened; or images.
-        backend: Backend of the neuron layers.
+    Args, besides those of every network:
         hidden: Neurons of each layer.
         norm: Normalisation before the neurons: "none", "batch" (over T and N) or "layer".
         readout: "li" (leaky integrators) or "linear".
@@ -131,10 +107,6 @@ class FeedForward(Network):
         readout_tau: Time constant of "li", in steps, > 1.
         gain: Weights are uniform with standard deviation gain/sqrt(inputs); None keeps PyTorch's
             default, which is gain 0.577. Biases are PyTorch's.
-        time_steps: T of an image; 4 by default.
-
-    Shape:
-        (T, N, *features), or images (N, C, H, W) -> (N, classes), or (T, N, classes) per step.
 
     Raises:
         ModelError: An option out of its range.
@@ -158,21 +130,20 @@ class FeedForward(Network):
     ) -> None:
         super().__init__()
         require_one_port(neuron)
-        hidden = require_integers(self.name, "hidden", hidden)
+        self.widths = hidden = require_integers(self.name, "hidden", hidden)
         require_one_of(self.name, "norm", norm, tuple(NORMS))
         require_one_of(self.name, "readout", readout, ("li", "linear"))
         require_one_of(self.name, "over", over, tuple(OVER))
         require_number(self.name, "gain", gain, low=0, optional=True)
         self.time_steps = require_steps(self.name, task, time_steps)
         inputs = torch.Size(task.features).numel()
-        widths = zip((inputs, *hidden), hidden, strict=False)
-        options: dict[str, Any] = {"gain": gain, "backend": backend}
         self.layers = nn.ModuleList(
-            Dense(neuron, below, width, norm=norm, **options) for below, width in widths
+            Dense(_linear(below, width, gain), norm, neuron, backend)
+            for below, width in zip((inputs, *hidden), hidden, strict=False)
         )
-        self.readout = Readout(
-            hidden[-1], task, kind=readout, over=over, tau=readout_tau, **options
-        )
+        linear = _linear(hidden[-1], task.classes, gain)
+        li = NeuronLayer(get("li", tau=readout_tau), backend=backend) if readout == "li" else None
+        self.readout = Readout(linear, li, over, task.per_step)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of a batch."""
@@ -190,9 +161,7 @@ class FeedForward(Network):
 class Recurrent(FeedForward):
     """`FeedForward` whose layers also receive spikes of the previous step.
 
-    Args:
-        neuron: As for `FeedForward`, and so are `task` and `options`.
-        task: As there.
+    Args, besides those of `FeedForward`:
         feedback: Source of these spikes. "layer": the layer itself. "down": the layer above, none
             for the last layer; this needs two layers, and norm="none", because the currents of the
             layers above the first are then known only step by step.
@@ -201,7 +170,6 @@ class Recurrent(FeedForward):
             currents, in units of the largest gradient of a spike of the last layer; None for no
             bound. Over some hundred steps they may overflow, and clipping at the end is then too
             late.
-        options: As there.
 
     Raises:
         ModelError: An option out of its range.
@@ -225,32 +193,25 @@ class Recurrent(FeedForward):
         require_number(self.name, "carry_limit", carry_limit, low=0, optional=True)
         self.carry_limit = carry_limit
         self.feedback = feedback
-        widths = [layer.linear.out_features for layer in self._dense()]
-        sources = widths
+        sources = self.widths
         if feedback == "down":
-            sources, norm = widths[1:], options.get("norm", "none")
+            sources, norm = sources[1:], options.get("norm", "none")
             remedy = "Set feedback='layer'."
             if not sources:
                 problem = "feedback is 'down' with one hidden layer"
                 raise ModelError(self.name, problem, "two or more in hidden", remedy)
             if norm != "none":
                 raise wrong(self.name, "norm", norm, "'none' with feedback='down'", remedy)
-        self.recurrent = nn.ModuleList(
-            nn.Linear(source, width, bias=False)
-            for source, width in zip(sources, widths, strict=False)
-        )
-        for back in self._backs():
+        pairs = zip(sources, self.widths, strict=False)
+        backs = [nn.Linear(source, width, bias=False) for source, width in pairs]
+        for back in backs:
             nn.init.orthogonal_(back.weight, recurrent_gain)
-
-    def _dense(self) -> list[Dense]:
-        return [layer for layer in self.layers if isinstance(layer, Dense)]
-
-    def _backs(self) -> list[nn.Linear]:
-        return [back for back in self.recurrent if isinstance(back, nn.Linear)]
+        self.recurrent = nn.ModuleList(backs)
 
     def hidden(self, x_seq: Tensor) -> Tensor:
         """Return the spikes (T, N, H) of the last layer."""
-        layers, backs = self._dense(), self._backs()
+        layers: list[Any] = list(self.layers)
+        backs: list[Any] = list(self.recurrent)
         if self.feedback == "layer":
             for layer, back in zip(layers, backs, strict=True):
                 stage, current_seq = Stage(layer.neuron, back=back), layer.current(x_seq)

@@ -97,15 +97,11 @@ class Mlp(nn.Module):
 class Transformer(FrameNetwork):
     """Patches, `depth` times attention and MLP, a linear readout.
 
-    Args:
-        neuron: Neuron of every layer, with one input and one output.
-        task: Images, or event frames.
-        backend: Backend of the neuron layers.
+    Args, besides those of every network:
         width: D, channels of a token.
         depth: Number of blocks.
         expansion: Channels inside the MLP, in units of D.
         halvings: Number of poolings of the patches, 0 to 4; (H/2^h)*(W/2^h) tokens.
-        time_steps: T of an image; 4 by default.
 
     Raises:
         ModelError: An option out of its range.

@@ -49,14 +49,10 @@ class Unit(nn.Module):
 class Vgg(FrameNetwork):
     """A VGG of any design.
 
-    Args:
+    Args, besides those of every network:
         design: `VGG11` or `VGGSNN`.
-        neuron: Neuron of every layer, with one input and one output.
-        task: Images, or event frames.
-        backend: Backend of the neuron layers.
         width: Channels of the first convolution; the others are 2, 4 and 8 times as many.
         pool: "max" or "avg"; "max" in VGG-11, "avg" in VGGSNN by default.
-        time_steps: T of an image; 4 by default.
 
     Raises:
         ModelError: An option out of its range, or an image too small for the poolings.
