@@ -87,9 +87,9 @@ def package(
     Args:
         neuron: The definition.
         backend: "c", "triton" or "cuda".
-        name: Of the package; the neuron's own by default.
-        dtype: Of sequences; see `emit`.
-        scheme: "horner" or "estrin".
+        name: Name of the package; the neuron's own by default.
+        dtype: As for `emit`.
+        scheme: As for `emit`.
 
     Raises:
         ModelError: An unknown backend, type or scheme.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import TypeAlias
 
 from lnm_codegen.ir import kernel
@@ -85,7 +86,7 @@ class Compare(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Select(_Node):
-    """`then` where `cond` holds, else `orelse`."""
+    """`then` if `cond` holds, else `orelse`."""
 
     cond: Expr
     then: Expr
@@ -208,24 +209,9 @@ def const(value: int | Fraction) -> Const:
     return Const(Fraction(value))
 
 
-def add(a: Expr, b: Expr) -> Expr:
-    """Return a + b."""
-    return Binary(BinaryOp.ADD, a, b)
-
-
-def sub(a: Expr, b: Expr) -> Expr:
-    """Return a - b."""
-    return Binary(BinaryOp.SUB, a, b)
-
-
-def mul(a: Expr, b: Expr) -> Expr:
-    """Return a * b."""
-    return Binary(BinaryOp.MUL, a, b)
-
-
-def div(a: Expr, b: Expr) -> Expr:
-    """Return a / b."""
-    return Binary(BinaryOp.DIV, a, b)
+add, sub = partial(Binary, BinaryOp.ADD), partial(Binary, BinaryOp.SUB)
+mul, div = partial(Binary, BinaryOp.MUL), partial(Binary, BinaryOp.DIV)
+"""The sum, difference, product and quotient of two expressions."""
 
 
 def signed_sum(total: Expr | None, term: Expr, negative: bool) -> Expr:

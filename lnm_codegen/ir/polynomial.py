@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import TypeAlias
 
+from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import BinaryOp, Const, Expr, Fma, Power, Unary, UnaryOp, Var, number_text
 
@@ -18,9 +19,11 @@ Poly: TypeAlias = dict[Monomial, Expr]
 Atom: TypeAlias = Callable[[Expr], Var]
 
 
-def is_sum(e: Expr) -> bool:
-    """Report whether `e` is an addition or a subtraction."""
-    return isinstance(e, ir.Binary) and e.op in (BinaryOp.ADD, BinaryOp.SUB)
+def _not_collected(e: Expr) -> Var:
+    """Raise InternalError: `collect` leaves no such operator inside a polynomial."""
+    raise InternalError(
+        "polynomial", f"{type(e).__name__} inside a polynomial", remedy="Run collect first."
+    )
 
 
 def is_product(e: Expr) -> bool:
@@ -47,7 +50,7 @@ class Reader:
     becomes an atom, everywhere in the tree, so that f(v + x) remains a polynomial in v + x.
     """
 
-    def __init__(self, is_coefficient: Callable[[Var], bool], atom: Atom) -> None:
+    def __init__(self, is_coefficient: Callable[[Var], bool], atom: Atom = _not_collected) -> None:
         self._is_coefficient = is_coefficient
         self._atom = atom
         self._opaque: set[Expr] = set()
@@ -110,11 +113,15 @@ def _power(v: Var, n: int = 1) -> Poly:
 def _multiplied_sums(e: Expr) -> tuple[Expr, ...]:
     match e:
         case Power(base, _):
-            return (base,) if is_sum(base) else ()
-        case ir.Binary(BinaryOp.MUL, a, b) | Fma(a, b, _) if is_sum(a) and is_sum(b):
+            return (base,) if _is_sum(base) else ()
+        case ir.Binary(BinaryOp.MUL, a, b) | Fma(a, b, _) if _is_sum(a) and _is_sum(b):
             return (a, b)
         case _:
             return ()
+
+
+def _is_sum(e: Expr) -> bool:
+    return isinstance(e, ir.Binary) and e.op in (BinaryOp.ADD, BinaryOp.SUB)
 
 
 def _variables(p: Poly) -> set[Var]:

@@ -35,10 +35,7 @@ def kernel_faults(
 ) -> Iterator[str]:
     """Yield the faults of any kernel: names bound twice or too late, and types that differ.
 
-    Args:
-        kernel: Over any expressions.
-        value_faults: Faults of the value of one Let.
-        type_of: Type of a value that has none.
+    `value_faults` returns those within the value of one Let, `type_of` the type of a sound value.
     """
     for ports in (kernel.inputs, kernel.results):
         names = [p.var.name for p in ports]

@@ -33,7 +33,7 @@ class _Node(Node["Expr", "Var"]):
 
 @dataclass(frozen=True, slots=True)
 class Const(_Node):
-    """The integer nearest, ties up, to the exact `real` value."""
+    """The integer nearest to the exact value `real`, ties up."""
 
     integer: int
     bits: Bits
@@ -50,7 +50,7 @@ class Var(_Node, Variable):
 
 @dataclass(frozen=True, slots=True)
 class Negate(_Node):
-    """-arg, exact: one bit more."""
+    """`-arg`, exact: one bit wider."""
 
     arg: Expr
 
@@ -64,7 +64,7 @@ class SumOp(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sum(_Node):
-    """`lhs op rhs`, exact, of two numbers with the point at one place: one bit more."""
+    """`lhs op rhs`, exact: one bit wider. The points are aligned."""
 
     op: SumOp
     lhs: Expr
@@ -73,7 +73,7 @@ class Sum(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Product(_Node):
-    """lhs * rhs, exact: the widths add, and so do the fractions."""
+    """`lhs * rhs`, exact: the widths add, and so do the fraction bits."""
 
     lhs: Expr
     rhs: Expr
@@ -81,7 +81,7 @@ class Product(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Shift(_Node):
-    """`arg` with `places` zeros behind it, so that its point meets another's."""
+    """`arg` with `places` more fraction bits, all 0."""
 
     arg: Expr
     places: int
@@ -89,7 +89,7 @@ class Shift(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Round(_Node):
-    """`arg` without its last `places` bits: one bit wider than what is left, but for TRUNCATE."""
+    """`arg` without its last `places` bits; except for TRUNCATE, with one bit more for a carry."""
 
     arg: Expr
     places: int
@@ -98,7 +98,7 @@ class Round(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Saturate(_Node):
-    """`arg` brought to `width` bits: what does not fit becomes the nearest number that does."""
+    """`arg` clamped to the range of `width` bits."""
 
     arg: Expr
     width: int
@@ -106,7 +106,7 @@ class Saturate(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Compare(_Node):
-    """`lhs op rhs`, a condition, of two numbers with the point at one place."""
+    """`lhs op rhs`, a condition. The points are aligned."""
 
     op: CompareOp
     lhs: Expr
@@ -115,14 +115,14 @@ class Compare(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Not(_Node):
-    """The opposite of a condition."""
+    """Negation of a condition."""
 
     arg: Expr
 
 
 @dataclass(frozen=True, slots=True)
 class Both(_Node):
-    """Two conditions hold."""
+    """Conjunction of two conditions."""
 
     lhs: Expr
     rhs: Expr
@@ -130,7 +130,7 @@ class Both(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Either(_Node):
-    """One of two conditions holds, or both."""
+    """Disjunction of two conditions."""
 
     lhs: Expr
     rhs: Expr
@@ -138,7 +138,7 @@ class Either(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Select(_Node):
-    """`then` where `cond` holds, else `orelse`: two numbers with the point at one place."""
+    """`then` if `cond` holds, else `orelse`. The points are aligned."""
 
     cond: Expr
     then: Expr
@@ -146,22 +146,9 @@ class Select(_Node):
 
 
 Expr: TypeAlias = (
-    Const
-    | Var
-    | Negate
-    | Sum
-    | Product
-    | Shift
-    | Round
-    | Saturate
-    | Compare
-    | Not
-    | Both
-    | Either
-    | Select
-)
-
-
+    Const | Var | Negate | Sum | Product | Shift | Round | Saturate
+    | Compare | Not | Both | Either | Select
+)  # fmt: skip
 Let: TypeAlias = kernel.Let[Expr, Var]
 Port: TypeAlias = kernel.Port[Var]
 
@@ -180,10 +167,10 @@ class Program:
 
     Attributes:
         name: The neuron's name.
-        spec: The formats that were asked for.
-        prepare: Declared parameter elements -> prepared parameters, in real numbers; each of those
-            that `kernel` takes is then rounded once, to the bits of its port.
-        kernel: states of t-1, inputs of t, prepared parameters -> outputs and states of t.
+        spec: The formats of the nodes.
+        prepare: Declared parameter elements -> prepared parameters, in real numbers. Each parameter
+            of `kernel` is then rounded once, to the bits of its port.
+        kernel: States of t-1, inputs of t, prepared parameters -> outputs and states of t.
     """
 
     name: str
@@ -193,6 +180,11 @@ class Program:
 
     def __str__(self) -> str:
         return f"{self.prepare}\n\n{self.kernel}"
+
+
+def zero(bits: Bits) -> Const:
+    """Return the constant 0 of a format."""
+    return Const(0, bits, Fraction(0))
 
 
 def type_of(e: Expr) -> Bits | Type:
@@ -207,15 +199,14 @@ def type_of(e: Expr) -> Bits | Type:
 
 
 def bits_of(e: Expr) -> Bits:
-    """Return the bits of a number: wide enough for every value that its operands may have."""
+    """Return the bits of a number, wide enough for all values of its operands."""
     match e:
         case Const(_, bits, _):
             return bits
         case Var(_, Bits() as bits):
             return bits
         case Negate(arg):
-            inner = bits_of(arg)
-            return Bits(inner.width + 1, inner.frac)
+            return Bits(bits_of(arg).width + 1, bits_of(arg).frac)
         case Sum(_, lhs, rhs):
             a, b = bits_of(lhs), bits_of(rhs)
             return Bits(max(a.width, b.width) + 1, a.frac)

@@ -52,6 +52,9 @@ class _Term:
     magnitude: fx.Expr
     negative: bool = False
 
+    def negated(self) -> _Term:
+        return _Term(self.magnitude, not self.negative)
+
 
 class _Quantizer:
     def __init__(self, source: real.Kernel, spec: FixedSpec) -> None:
@@ -77,8 +80,7 @@ class _Quantizer:
         return fx.Kernel(source.name, tuple(inputs), tuple(self._body), results)
 
     def _bound(self, let: real.Let) -> fx.Var:
-        name = let.target.name
-        value = let.value
+        name, value = let.target.name, let.value
         if let.target.type is BOOL:
             return self._emit(name, self._condition(value))
         flag = self._flag(value)
@@ -86,7 +88,7 @@ class _Quantizer:
             return self._emit(name, flag)
         if name in self._exact:
             return self._emit(name, self._sum(value))
-        return self._emit(name, self._cast(self._sum(value), self._format(name)))
+        return self._emit(name, _cast(self._sum(value), self._format(name)))
 
     def _format(self, name: str) -> Fixed:
         """Return the format of a node; a state has one format before and after the step."""
@@ -104,8 +106,7 @@ class _Quantizer:
         return var
 
     def _where(self) -> str:
-        phase, name = self._let.phase.value, self._let.target.name
-        return f"{self._source.name}.{phase}, {name}"
+        return f"{self._source.name}.{self._let.phase.value}, {self._let.target.name}"
 
     def _condition(self, e: real.Expr) -> fx.Expr:
         match e:
@@ -131,8 +132,7 @@ class _Quantizer:
                 raise self._unsupported(type(e).__name__.lower())
 
     def _compare(self, op: CompareOp, lhs: real.Expr, rhs: real.Expr) -> fx.Expr:
-        a, b = self._aligned(self._sum(lhs), self._sum(rhs))
-        return fx.Compare(op, a, b)
+        return fx.Compare(op, *_aligned(self._sum(lhs), self._sum(rhs)))
 
     def _flag(self, e: real.Expr) -> fx.Expr | None:
         """Return the condition if `e` is one as the number 1 or 0, else None."""
@@ -155,20 +155,19 @@ class _Quantizer:
         match e:
             case real.Unary(UnaryOp.NEG, arg):
                 inner = self._term(arg) if is_product(arg) else _Term(self._node(arg))
-                return _Term(inner.magnitude, not inner.negative)
+                return inner.negated()
             case real.Binary(BinaryOp.ADD, lhs, rhs):
                 return self._added(self._addend(lhs), self._addend(rhs))
             case real.Binary(BinaryOp.SUB, lhs, rhs):
-                subtracted = self._addend(rhs)
-                negated = _Term(subtracted.magnitude, not subtracted.negative)
-                return self._added(self._addend(lhs), negated)
+                subtracted = self._addend(rhs).negated()
+                return self._added(self._addend(lhs), subtracted)
             case real.Binary(BinaryOp.MUL, lhs, rhs):
                 return self._product(lhs, rhs)
             case real.Fma(a, b, c):
                 return self._added(self._product(a, b), self._addend(c))
             case real.Select(cond, then, orelse) if self._flag(e) is None:
-                yes, no = self._aligned(self._node(then), self._node(orelse))
-                return _Term(fx.Select(self._condition(cond), yes, no))
+                branches = _aligned(self._node(then), self._node(orelse))
+                return _Term(fx.Select(self._condition(cond), *branches))
             case real.Detach(arg) if self._flag(e) is None:
                 return self._term(arg)
             case _:
@@ -180,7 +179,7 @@ class _Quantizer:
         return self._term(e) if negated or is_product(e) else _Term(self._node(e))
 
     def _added(self, a: _Term, b: _Term) -> _Term:
-        left, right = self._aligned(a.magnitude, b.magnitude)
+        left, right = _aligned(a.magnitude, b.magnitude)
         if a.negative and not b.negative:
             return _Term(fx.Sum(SumOp.SUB, right, left))
         op = SumOp.ADD if a.negative == b.negative else SumOp.SUB
@@ -194,8 +193,7 @@ class _Quantizer:
             flag = self._flag(factor)
             if flag is not None:
                 value = self._node(other)
-                zero = fx.Const(0, fx.bits_of(value), Fraction(0))
-                return _Term(fx.Select(flag, value, zero), negative)
+                return _Term(fx.Select(flag, value, fx.zero(fx.bits_of(value))), negative)
         return _Term(fx.Product(self._node(a), self._node(b)), negative)
 
     def _node(self, e: real.Expr) -> fx.Expr:
@@ -203,8 +201,7 @@ class _Quantizer:
         flag = self._flag(e)
         if flag is not None:
             bits = Bits(2, 0)
-            one, zero = (fx.Const(k, bits, Fraction(k)) for k in (1, 0))
-            return fx.Select(flag, one, zero)
+            return fx.Select(flag, fx.Const(1, bits, Fraction(1)), fx.zero(bits))
         match e:
             case real.Var(name, _):
                 return self._vars[name]
@@ -216,7 +213,7 @@ class _Quantizer:
                 raise self._unsupported("a division by a value that changes from step to step")
         exact = self._sum(e)
         name = self._names.numbered(f"{self._let.target.name}_", 1)
-        return self._emit(name, self._cast(exact, self._spec[name]))
+        return self._emit(name, _cast(exact, self._spec[name]))
 
     def _constant(self, value: Fraction) -> fx.Const:
         bits = self._format(self._let.target.name).bits
@@ -233,29 +230,25 @@ class _Quantizer:
             remedy="Use a polynomial, or a backend that computes in floating point.",
         )
 
-    @staticmethod
-    def _aligned(a: fx.Expr, b: fx.Expr) -> tuple[fx.Expr, fx.Expr]:
-        """Return both numbers with their points aligned."""
-        places = fx.bits_of(a).frac - fx.bits_of(b).frac
-        return _shifted(a, -places), _shifted(b, places)
 
-    @staticmethod
-    def _cast(e: fx.Expr, to: Fixed) -> fx.Expr:
-        """Return `e` rounded and saturated to a format, unless it has that format."""
-        places = fx.bits_of(e).frac - to.frac
-        if places > 0:
-            e = fx.Round(e, places, to.rounding)
-        e = _shifted(e, -places)
-        if fx.bits_of(e).width != to.width:
-            e = fx.Saturate(e, to.width)
-        return e
+def _aligned(a: fx.Expr, b: fx.Expr) -> tuple[fx.Expr, fx.Expr]:
+    """Return both numbers with their points aligned."""
+    places = fx.bits_of(a).frac - fx.bits_of(b).frac
+    return _shifted(a, -places), _shifted(b, places)
+
+
+def _cast(e: fx.Expr, to: Fixed) -> fx.Expr:
+    """Return `e` rounded and saturated to a format, unless it has that format."""
+    places = fx.bits_of(e).frac - to.frac
+    e = fx.Round(e, places, to.rounding) if places > 0 else _shifted(e, -places)
+    return e if fx.bits_of(e).width == to.width else fx.Saturate(e, to.width)
 
 
 def _shifted(e: fx.Expr, places: int) -> fx.Expr:
     if places <= 0:
         return e
     if isinstance(e, fx.Const) and not e.integer and not e.real:
-        return fx.Const(0, Bits(e.bits.width + places, e.bits.frac + places), e.real)
+        return fx.zero(Bits(e.bits.width + places, e.bits.frac + places))
     return fx.Shift(e, places)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
@@ -38,7 +37,7 @@ def fold_zeros(kernel: fx.Kernel, constants: Mapping[str, int]) -> fx.Kernel:
     Keeps: ports, results, the value and the bits of every Let.
 
     Args:
-        kernel: From `quantize`.
+        kernel: The kernel.
         constants: Integers of the parameters that do not change, by name.
     """
 
@@ -56,7 +55,7 @@ def fold_zeros(kernel: fx.Kernel, constants: Mapping[str, int]) -> fx.Kernel:
     def rewrite(e: fx.Expr) -> fx.Expr:
         e = fx.map_children(e, rewrite)
         if isinstance(e, fx.Product) and (is_zero(e.lhs) or is_zero(e.rhs)):
-            return fx.Const(0, fx.bits_of(e), Fraction(0))
+            return fx.zero(fx.bits_of(e))
         return e
 
     return kernel.map_values(rewrite)

@@ -111,7 +111,7 @@ class _Backward:
             self._give(cond, _scaled(grad, _difference(then, orelse)))
 
     def _polynomial(self, target: Var, grad: Expr, value: Expr) -> None:
-        p = Reader(lambda v: v.type is BOOL, self._refuse).read(value)
+        p = Reader(lambda v: v.type is BOOL).read(value)
         for var in dict.fromkeys(v for monomial in p for v, _ in monomial):
             self._give(var, _scaled(grad, self._partial(target, var, derivative(p, var))))
 
@@ -120,11 +120,6 @@ class _Backward:
             ((monomial, c),) = partial.items()
             return product(c, monomial)
         return self._let(f"d{target.name}_d{var.name}", write(partial))
-
-    def _refuse(self, e: Expr) -> Var:
-        raise InternalError(
-            "backward", f"{type(e).__name__} inside a polynomial", remedy="Run collect first."
-        )
 
 
 def _scaled(grad: Expr, factor: Expr) -> Expr:

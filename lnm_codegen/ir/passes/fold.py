@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import operator
+
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Binary, BinaryOp, Const, Expr, Kernel, Select, Unary, UnaryOp
+
+_EXACT = {
+    BinaryOp.ADD: operator.add, BinaryOp.SUB: operator.sub,
+    BinaryOp.MUL: operator.mul, BinaryOp.DIV: operator.truediv,
+}  # fmt: skip
 
 
 def fold(kernel: Kernel) -> Kernel:
@@ -30,23 +37,11 @@ def _fold(e: Expr) -> Expr:
             return x
         case Binary(BinaryOp.ADD | BinaryOp.SUB, x, Const(value=zero)) if zero == 0:
             return x
-        case Binary(op, Const() as a, Const() as b):
-            return _constants(op, a, b) or e
+        case Binary(BinaryOp.DIV, _, Const(value=zero)) if zero == 0:
+            return e
+        case Binary(op, Const(value=a), Const(value=b)) if op in _EXACT:
+            return Const(_EXACT[op](a, b))
         case Select(_, then, orelse) if then == orelse and isinstance(then, Const):
             return then
         case _:
             return e
-
-
-def _constants(op: BinaryOp, a: Const, b: Const) -> Const | None:
-    match op:
-        case BinaryOp.ADD:
-            return Const(a.value + b.value)
-        case BinaryOp.SUB:
-            return Const(a.value - b.value)
-        case BinaryOp.MUL:
-            return Const(a.value * b.value)
-        case BinaryOp.DIV if b.value != 0:
-            return Const(a.value / b.value)
-        case _:
-            return None

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Expr, Fma, Kernel, Phase, Role, Var
 from lnm_codegen.ir.polynomial import (
@@ -82,16 +81,10 @@ def _evaluated(kernel: Kernel, scheme: Scheme, in_params: bool) -> Kernel:
 
     def rewrite(e: Expr) -> Expr:
         if is_polynomial(e) and not (params and ir.variables(e) <= params):
-            return writer.write(Reader(lambda v: v in params, _not_collected).read(e))
+            return writer.write(Reader(lambda v: v in params).read(e))
         return ir.map_children(e, rewrite)
 
     return kernel.map_values(rewrite)
-
-
-def _not_collected(e: Expr) -> Var:
-    raise InternalError(
-        "schemes", f"{type(e).__name__} inside a polynomial", remedy="Run collect first."
-    )
 
 
 def _order(kernel: Kernel) -> Sequence[Var]:
