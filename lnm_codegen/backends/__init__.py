@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from lnm_codegen.backends.base import Backend
+from lnm_codegen.backends.base import Backend, Model
 from lnm_codegen.backends.c.backend import C
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.integer_c.backend import FixedC
-from lnm_codegen.backends.integer_c.model import FixedBackend
+from lnm_codegen.backends.integer_c.model import FixedModel
 from lnm_codegen.backends.torch.backend import Torch
 from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.verilog.backend import Verilog
 
-BACKENDS: dict[str, Backend] = {"torch": Torch(), "c": C(), "triton": Triton(), "cuda": Cuda()}
+BACKENDS: dict[str, Backend[Model]] = {
+    "torch": Torch(),
+    "c": C(),
+    "triton": Triton(),
+    "cuda": Cuda(),
+}
 """The floating-point backends of `lnm.emit` and the command line."""
 
-FIXED_BACKENDS: dict[str, FixedBackend] = {"c": FixedC(), "verilog": Verilog()}
+FIXED_BACKENDS: dict[str, Backend[FixedModel]] = {"c": FixedC(), "verilog": Verilog()}
 """The fixed-point backends."""

@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.ir.nodes import Program
+
+M_contra = TypeVar("M_contra", contravariant=True)
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 """Types of sequences."""
@@ -74,15 +76,15 @@ class Source:
         return paths
 
 
-class Backend(Protocol):
-    """A target of code generation. It decides operators and names; templates only place them."""
+class Backend(Protocol[M_contra]):
+    """A target of code generation: it decides operators and names; templates place them."""
 
     @property
     def name(self) -> str:
-        """Name in `BACKENDS`."""
+        """Name in `BACKENDS` or `FIXED_BACKENDS`."""
         ...
 
-    def emit(self, model: Model) -> Source:
+    def emit(self, model: M_contra) -> Source:
         """Return the source of `model`.
 
         Raises:

@@ -6,55 +6,55 @@ and Python share the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, assert_never
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, assert_never
 
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import BinaryOp, Call, Const, Detach, Expr, Phase, Select, Spike, UnaryOp
 
 LOOSEST, TERNARY, OR, AND, COMPARE, SUM, PRODUCT, UNARY, CALL = range(9)
 
-_LEVELS = {
-    BinaryOp.OR: OR,
-    BinaryOp.AND: AND,
-    BinaryOp.ADD: SUM,
-    BinaryOp.SUB: SUM,
-    BinaryOp.MUL: PRODUCT,
-    BinaryOp.DIV: PRODUCT,
+_OPERATORS = {
+    BinaryOp.OR: ("|", OR),
+    BinaryOp.AND: ("&", AND),
+    BinaryOp.ADD: ("+", SUM),
+    BinaryOp.SUB: ("-", SUM),
+    BinaryOp.MUL: ("*", PRODUCT),
+    BinaryOp.DIV: ("/", PRODUCT),
 }
 
 
-class Dialect(Protocol):
+class Dialect(ABC):
     """The constructs that languages write differently. Most return (text, level of precedence)."""
 
-    @property
-    def symbols(self) -> Mapping[BinaryOp | UnaryOp, str]:
-        """Text of the operators."""
-        ...
+    __slots__ = ()
+    NOT: ClassVar[str]
+    """The operator of a negated condition."""
 
+    @abstractmethod
     def number(self, c: Const) -> str:
         """Return a literal, rounded once, that reads back as the same number."""
-        ...
 
+    @abstractmethod
     def select(self, e: Select) -> tuple[str, int]:
         """Return `then` where `cond` else `orelse`."""
-        ...
 
+    @abstractmethod
     def fma(self, e: ir.Fma) -> tuple[str, int]:
         """Return a*b + c."""
-        ...
 
+    @abstractmethod
     def call(self, e: Call) -> tuple[str, int]:
         """Return a function applied to its argument."""
-        ...
 
+    @abstractmethod
     def spike(self, e: Spike) -> tuple[str, int]:
         """Return the condition of a spike."""
-        ...
 
     def detach(self, e: Detach) -> tuple[str, int]:
         """Return the operand without its derivative."""
-        ...
+        return text(e.arg, self, CALL), CALL
 
 
 def text(e: Expr, dialect: Dialect, parent: int = LOOSEST) -> str:
@@ -71,13 +71,14 @@ def _written(e: Expr, dialect: Dialect) -> tuple[str, int]:
         case ir.Var(name, _):
             return name, CALL
         case ir.Unary(op, arg):
-            return f"{dialect.symbols[op]}{text(arg, dialect, CALL)}", UNARY
+            symbol = dialect.NOT if op is UnaryOp.NOT else "-"
+            return f"{symbol}{text(arg, dialect, CALL)}", UNARY
         case ir.Binary(binary, lhs, rhs):
-            level = _LEVELS[binary]
+            symbol, level = _OPERATORS[binary]
             left, right = text(lhs, dialect, level), text(rhs, dialect, level + 1)
             if level in (OR, AND):  # languages rank them differently among comparisons
                 left, right = text(lhs, dialect, CALL), text(rhs, dialect, CALL)
-            return f"{left} {dialect.symbols[binary]} {right}", level
+            return f"{left} {symbol} {right}", level
         case ir.Power(base, exponent):
             factor = text(base, dialect, CALL)
             return " * ".join([factor] * exponent), PRODUCT

@@ -38,7 +38,7 @@ def renamed(model: Model, new: Callable[[str], str]) -> Model:
     }
 
     def name(old: str) -> str:
-        return variable_name(old, lambda base: elements.get(base) or new(base))
+        return elements.get(old) or variable_name(old, lambda b: elements.get(b) or new(b))
 
     program = model.program
     kernels = ("prepare", "prepare_backward", "forward", "backward")
@@ -106,6 +106,7 @@ def c_scopes(files: Mapping[str, str]) -> list[Scope]:
     for text in files.values():
         text = re.sub(r'/\*.*?\*/|//[^\n]*|"[^"\n]*"|^#[^\n]*', " ", text, flags=re.S | re.M)
         for line in text.splitlines():
+            line = re.sub(r"^(\S[^(]*\b)\w+\(", r"\1(", line)  # a function may hide its own name
             scopes[-1].update(re.findall(r"(?<![\w.>])[^\W\d]\w*", line))
             if re.match(r"\}|\S.*;$", line):  # the end of a block, or a declaration by itself
                 scopes.append(set())

@@ -78,7 +78,6 @@ _COMMENTS = {
         "The adjoint of prepare, on gradients summed over time steps and neurons.",
     ),
 }
-_ORDER = ("step_forward", "step_advance", "step_backward", "prepare", "prepare_backward")
 
 
 class _Function(NamedTuple):
@@ -89,10 +88,9 @@ class _Function(NamedTuple):
 
 def step_view(plan: Plan) -> dict[str, object]:
     """Return the view of the step header, which CUDA shares."""
-    dialect = CDialect(plan.model.real)
+    dialect, kernels = CDialect(plan.model.real), plan.functions
     functions = []
-    for name in sorted(plan.functions, key=_ORDER.index):
-        kernel = plan.functions[name]
+    for name, kernel in ((name, kernels[name]) for name in _COMMENTS if name in kernels):
         taken = [f"real {p.var.name}" for p in plan.read_inputs(kernel)]
         given = [f"real &{p.var.name}" for p in kernel.results]
         signature = f"NEURON_FUNCTION void {name}({', '.join([*taken, *given])}) {{"
@@ -102,7 +100,7 @@ def step_view(plan: Plan) -> dict[str, object]:
         family=plan.model.family,
         equations=plan.model.equations,
         real=dialect.real,
-        math=math_functions(tuple(plan.functions.values()), plan.model.real),
+        math=math_functions(tuple(kernels.values()), plan.model.real),
         functions=tuple(functions),
     )
 

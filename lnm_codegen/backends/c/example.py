@@ -31,15 +31,8 @@ def example_source(plan: Plan) -> str:
     ]
     shared = ["time_steps = TIME_STEPS", "neurons = NEURONS", "sample = CHANNELS * INNER"]
     shared += ["channels = CHANNELS", "inner = INNER", "threads = 2", "checkpoints = checkpoints"]
-    for x in model.inputs:
-        shared += [f"{x}_seq = {x}_seq", f"{x}_stride = NEURONS"]
-    shared += [f"{s}_init = &{s}_init" for s in plan.states]
-    shared += [f"{p.name} = {p.name}" for p in model.params]
-    gradients = []
-    for o in model.outputs:
-        gradients += [f"grad_{o}_seq = grad_{o}_seq", f"grad_{o}_stride = NEURONS"]
-    gradients += [f"grad_{x}_seq = grad_{x}_seq" for x in model.inputs]
-    gradients += [f"grad_{p.name} = grad_{p.name}" for p in plan.learnable]
+    same, gradients = settings(plan, "{0} = {0}", "{0} = &{0}", "{0} = {0}", "NEURONS")
+    shared += same
     printed = (*model.outputs, *(f"grad_{x}" for x in model.inputs))
     prints = [
         *(f'printf("sum of {q} %g\\n", (double)sum({q}_seq, {_SIZE}));' for q in printed),
@@ -63,6 +56,23 @@ def example_source(plan: Plan) -> str:
         prints=prints,
     )
     return render("c/example.c.j2", view)
+
+
+def settings(
+    plan: Plan, sequence: str, state: str, parameter: str, stride: str
+) -> tuple[list[str], list[str]]:
+    """Return the assignments of fields in both calls, and in the backward; `{0}` is a name."""
+    model = plan.model
+    shared, backward = [], []
+    for x in model.inputs:
+        shared += [sequence.format(f"{x}_seq"), f"{x}_stride = {stride}"]
+    shared += [state.format(f"{s}_init") for s in plan.states]
+    shared += [parameter.format(p.name) for p in model.params]
+    for o in model.outputs:
+        backward += [sequence.format(f"grad_{o}_seq"), f"grad_{o}_stride = {stride}"]
+    backward += [sequence.format(f"grad_{x}_seq") for x in model.inputs]
+    backward += [parameter.format(f"grad_{p.name}") for p in plan.learnable]
+    return shared, backward
 
 
 def _count(p: Param) -> str:

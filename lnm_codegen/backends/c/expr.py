@@ -14,20 +14,17 @@ from lnm_codegen.backends.plan import ROLES
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
-from lnm_codegen.ir.nodes import BinaryOp, Const, Kernel, Let, UnaryOp
+from lnm_codegen.ir.nodes import Const, Kernel, Let
 from lnm_codegen.ir.types import BOOL
 
 
 @dataclass(frozen=True, slots=True)
-class CDialect:
+class CDialect(expr.Dialect):
     """The dialect for one float type, "float32" or "float64"."""
 
     dtype: str
 
-    symbols: ClassVar[dict[BinaryOp | UnaryOp, str]] = {
-        BinaryOp.ADD: "+", BinaryOp.SUB: "-", BinaryOp.MUL: "*", BinaryOp.DIV: "/",
-        BinaryOp.AND: "&", BinaryOp.OR: "|", UnaryOp.NEG: "-", UnaryOp.NOT: "!",
-    }  # fmt: skip
+    NOT: ClassVar[str] = "!"
 
     @property
     def real(self) -> str:
@@ -65,10 +62,6 @@ class CDialect:
         """Return the condition of a spike."""
         zero = literal(0.0, self.dtype)
         return f"{expr.text(e.arg, self, expr.SUM)} >= {zero}", expr.COMPARE
-
-    def detach(self, e: ir.Detach) -> tuple[str, int]:
-        """Return the operand of a Detach."""
-        return expr.text(e.arg, self, expr.CALL), expr.CALL
 
 
 C_TYPES = {"float32": "float", "float64": "double"}

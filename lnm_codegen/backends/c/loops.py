@@ -23,6 +23,7 @@ TILE, BLOCK = 1024, 128
 """Neurons of a tile, and of a block."""
 
 _ROWS = {"layer": "1", "channel": "a.channels", "neuron": "a.sample"}
+_SHAPES = {"channel": "{a.channels, a.inner}", "neuron": "{a.sample, 1}"}
 
 
 class _Learnable(NamedTuple):
@@ -68,7 +69,7 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         state_count=len(plan.states),
         layer_parameters=layer_parameters,
         row_parameters=row_parameters,
-        row_shapes=tuple((q, _shape(plan.per[q])) for q in row_parameters),
+        row_shapes=tuple((q, _SHAPES[plan.per[q]]) for q in row_parameters),
         uniform_parameters=row_parameters if uniform else (),
         has_uniform=uniform,
         chunk_template=f"template <bool kStream{', bool kUniform' if uniform else ''}>",
@@ -91,10 +92,6 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         backward_streams=" && ".join(streamed),
     )
     return render("c/kernel.cpp.j2", view)
-
-
-def _shape(per: Granularity) -> str:
-    return "{a.sample, 1}" if per == "neuron" else "{a.channels, a.inner}"
 
 
 def _indices(plan: Plan) -> Rows:

@@ -13,9 +13,9 @@ from lnm_codegen.backends.c.backend import step_view
 from lnm_codegen.backends.c.expr import c_type
 from lnm_codegen.backends.cuda.example import example_source
 from lnm_codegen.backends.cuda.loops import kernels_source
-from lnm_codegen.backends.cuda.plan import MAX_GRID, SHARED, SUM_THREADS, CudaPlan
+from lnm_codegen.backends.cuda.plan import SUM_THREADS, CudaPlan
 from lnm_codegen.backends.names import c_scopes, marked, renamed, require_no_collision
-from lnm_codegen.backends.plan import FAR, SIZES, Field, plan_of
+from lnm_codegen.backends.plan import SIZES, Field, plan_of
 from lnm_codegen.backends.render import render, render_files
 
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
@@ -67,8 +67,7 @@ _IO_TEXTS = {
 def _interface_view(cuda: CudaPlan) -> dict[str, object]:
     plan, model = cuda.plan, cuda.plan.model
     return dict(
-        family=model.family,
-        name=model.name,
+        **cuda.constants,
         upper=model.name.upper(),
         equations=model.equations,
         io_text=_IO_TEXTS[model.dtype],
@@ -77,25 +76,14 @@ def _interface_view(cuda: CudaPlan) -> dict[str, object]:
         sizes=", ".join(SIZES),
         forward_fields=tuple(_declared(f, model) for f in plan.forward_fields),
         backward_fields=tuple(_declared(f, model) for f in plan.backward_fields),
-        chunk=cuda.chunk,
-        far=FAR,
         state_count=len(plan.states),
         layer_term_count=len(cuda.layer_terms),
         row_term_count=len(cuda.row_terms),
-        by_rows=cuda.by_rows,
         counts=plan.counts,
-        has_sums=cuda.sums,
         forward_lanes=cuda.forward_lanes,
         backward_lanes=cuda.backward_lanes,
         forward_bytes=cuda.forward_lanes * cuda.io_bytes,
         backward_bytes=cuda.backward_lanes * cuda.io_bytes,
-        forward_threads=cuda.forward_threads,
-        backward_threads=cuda.backward_threads,
-        forward_shared=cuda.forward_shared,
-        backward_shared=cuda.backward_shared,
-        shared=SHARED,
-        sum_threads=SUM_THREADS,
-        max_grid=MAX_GRID,
         sums_grid={
             "layer": "1",
             "channel": "a.channels",

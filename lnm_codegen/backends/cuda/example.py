@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lnm_codegen.backends.c.example import init_numbers, number_of
+from lnm_codegen.backends.c.example import init_numbers, number_of, settings
 from lnm_codegen.backends.c.expr import c_type
 from lnm_codegen.backends.cuda.plan import CudaPlan
 from lnm_codegen.backends.render import render
@@ -37,16 +37,8 @@ def example_source(cuda: CudaPlan) -> str:
         *(line for p in model.params for line in _parameter(p, model.real)),
         f"Array<{real}> checkpoints({model.name}_checkpoints(kTimeSteps, kNeurons));",
     ]
-    shared = ["checkpoints = checkpoints.data"]
-    for x in model.inputs:
-        shared += [f"{x}_seq = {x}_seq.bits()", f"{x}_stride = kNeurons"]
-    shared += [f"{s}_init = {s}_init.data" for s in plan.states]
-    shared += [f"{p.name} = {p.name}.data" for p in model.params]
-    backward = []
-    for o in model.outputs:
-        backward += [f"grad_{o}_seq = grad_{o}_seq.bits()", f"grad_{o}_stride = kNeurons"]
-    backward += [f"grad_{x}_seq = grad_{x}_seq.bits()" for x in model.inputs]
-    backward += [f"grad_{p.name} = grad_{p.name}.data" for p in plan.learnable]
+    sequence_bits, data = "{0} = {0}.bits()", "{0} = {0}.data"
+    shared, backward = settings(plan, sequence_bits, data, data, "kNeurons")
     prints = [
         *(f'print_sum("{o}", {o}_seq);' for o in model.outputs),
         *(f'print_sum("grad_{x}", grad_{x}_seq);' for x in model.inputs),
@@ -64,8 +56,8 @@ def example_source(cuda: CudaPlan) -> str:
         forward=names.fresh("forward"),
         backward=names.fresh("backward"),
         declarations=declarations,
-        shared_settings=shared,
-        forward_settings=tuple(f"{o}_seq = {o}_seq.bits()" for o in model.outputs),
+        shared_settings=[data.format("checkpoints"), *shared],
+        forward_settings=tuple(sequence_bits.format(f"{o}_seq") for o in model.outputs),
         backward_settings=backward,
         prints=prints,
     )

@@ -123,6 +123,25 @@ class CudaPlan:
         beside = words * (terms + len(pers) - shared + 2 * states)
         return self.backward_lanes * (chunk * step + beside) + words * shared
 
+    @property
+    def constants(self) -> dict[str, object]:
+        """The part of the views of the interface and of a package's launches."""
+        return dict(
+            family=self.plan.model.family,
+            name=self.name,
+            chunk=self.chunk,
+            far=FAR,
+            by_rows=self.by_rows,
+            has_sums=self.sums,
+            forward_threads=self.forward_threads,
+            backward_threads=self.backward_threads,
+            forward_shared=self.forward_shared,
+            backward_shared=self.backward_shared,
+            shared=SHARED,
+            sum_threads=SUM_THREADS,
+            max_grid=MAX_GRID,
+        )
+
     # ---- sizes ----
 
     def width(self, sample: int) -> int:

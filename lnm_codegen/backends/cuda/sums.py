@@ -128,27 +128,27 @@ def _direct(work: _Work) -> Job:
     return _job(work, comment, f"{work.per}_gradients", lines(work))
 
 
+_CHANNELS = "for (int64_t channel = blockIdx.x; channel < a.channels; channel += gridDim.x) {"
+
+
 def _layer(work: _Work) -> tuple[str, ...]:
-    count = len(work.terms)
-    sums = []
+    places, sums = [work.index(q) for q in work.terms], []
+    count, all_terms = len(places), places == list(range(len(places)))
     if count:
-        places = ", ".join(str(work.index(q)) for q in work.terms)
         sums = [
             f"const int64_t tiles = {work.cuda.name}_tiles(a.neurons, a.sample);",
-            f"constexpr int kTerms[] = {{{places}}};",
+            *[f"constexpr int kTerms[] = {{{', '.join(map(str, places))}}};"] * (not all_terms),
             f"double totals[{count}] = {{}};",
             "#pragma unroll 4",
             "for (int64_t tile = threadIdx.x; tile < tiles; tile += kSumThreads)",
             "#pragma unroll",
-            f"    for (int k = 0; k < {count}; ++k) totals[k] += sums[kTerms[k] * tiles + tile];",
+            f"    for (int k = 0; k < {count}; ++k)"
+            f" totals[k] += sums[{'k' if all_terms else 'kTerms[k]'} * tiles + tile];",
             *(
                 f"const double {q}_sum = block_total(totals[{k}]);"
                 for k, q in enumerate(work.terms)
             ),
         ]
-        if places == ", ".join(map(str, range(count))):
-            del sums[1]
-            sums[5] = sums[5].replace("kTerms[k]", "k")
     return (
         *sums,
         "if (threadIdx.x) return;",
@@ -169,8 +169,7 @@ def _channels(work: _Work) -> tuple[str, ...]:
         *indented(_writes(work, "channel", "grad_{}_value")),
         "}",
     ]
-    loop = "for (int64_t channel = blockIdx.x; channel < a.channels; channel += gridDim.x) {"
-    return (loop, *indented(body), "}")
+    return (_CHANNELS, *indented(body), "}")
 
 
 def _neurons(work: _Work) -> tuple[str, ...]:
@@ -217,8 +216,7 @@ def _gathered(work: _Work) -> Job:
     writes = _writes(work, "0" if work.per == "layer" else "channel", "real({}_gradient)")
     group += ["if (threadIdx.x == 0) {", *indented(writes), "}"]
     if work.per == "channel":
-        loop = "for (int64_t channel = blockIdx.x; channel < a.channels; channel += gridDim.x) {"
-        group = [loop, *indented(group), "}"]
+        group = [_CHANNELS, *indented(group), "}"]
     return _job(
         work,
         f"Gradients of parameters per {work.per}, to which {_NOUNS[work.source]} contribute.",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.verilog.rtl import Rtl
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
@@ -62,20 +60,3 @@ class FixedModel:
     def channels(self) -> int:
         """Number of values of a coefficient per channel; 1 if there is none."""
         return max((len(c.integers) for c in self.coefficients), default=1)
-
-
-class FixedBackend(Protocol):
-    """A target of fixed-point code generation."""
-
-    @property
-    def name(self) -> str:
-        """Name in `FIXED_BACKENDS`."""
-        ...
-
-    def emit(self, model: FixedModel) -> Source:
-        """Return the source of `model`.
-
-        Raises:
-            UnsupportedError: The target cannot express the model.
-        """
-        ...

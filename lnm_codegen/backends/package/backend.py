@@ -22,8 +22,8 @@ from lnm_codegen.backends.names import MARK, collisions, marked, python_scopes, 
 from lnm_codegen.backends.package.targets import TARGETS, Target
 from lnm_codegen.backends.package.view import package_view
 from lnm_codegen.backends.plan import Plan, plan_of
+from lnm_codegen.backends.python import function_name
 from lnm_codegen.backends.render import render_files
-from lnm_codegen.backends.triton.host import function_name
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.validation import listed, wrong
 
@@ -111,8 +111,9 @@ def _require_no_collision(model: Model, files: Mapping[str, str]) -> None:
             if word == model.name:
                 raise _hidden(model)
             problem = f"the package has another variable or function with the name {word!r}"
-            remedy = "Rename the parameter."
-            raise UnsupportedError(f"package: {model.name}", problem, remedy=remedy)
+            raise UnsupportedError(
+                f"package: {model.name}", problem, remedy="Rename the parameter."
+            )
 
 
 def _hidden(model: Model) -> ModelError:

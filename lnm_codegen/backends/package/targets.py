@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from lnm_codegen.backends.c.backend import FLAGS as C_FLAGS
 from lnm_codegen.backends.cuda.backend import FLAGS as CUDA_FLAGS
-from lnm_codegen.backends.cuda.plan import MAX_GRID, SHARED, SUM_THREADS, TILE, CudaPlan
-from lnm_codegen.backends.plan import FAR, Plan
+from lnm_codegen.backends.cuda.plan import TILE, CudaPlan
+from lnm_codegen.backends.plan import Plan
+from lnm_codegen.backends.python import function_name
 from lnm_codegen.backends.render import render, render_files
-from lnm_codegen.backends.triton.host import function_name
 from lnm_codegen.backends.triton.kernels import scaled
 
 Words = tuple[str, ...]
@@ -94,20 +94,8 @@ def launches_text(plan: Plan) -> str:
     """Return the formulas of `cuda/plan.py` for one model, as a module."""
     cuda = CudaPlan(plan)
     view = dict(
-        family=plan.model.family,
-        name=plan.model.name,
+        **cuda.constants,
         tile=TILE,
-        chunk=cuda.chunk,
-        far=FAR,
-        sum_threads=SUM_THREADS,
-        max_grid=MAX_GRID,
-        shared=SHARED,
-        by_rows=cuda.by_rows,
-        has_sums=cuda.sums,
-        forward_threads=cuda.forward_threads,
-        forward_shared=cuda.forward_shared,
-        backward_threads=cuda.backward_threads,
-        backward_shared=cuda.backward_shared,
         real_bytes=cuda.real_bytes,
         layer_sums=scaled(len(cuda.layer_terms), "tiles"),
         row_sums=scaled(len(cuda.row_terms), "_batch_tiles(neurons, sample)") + " * sample",

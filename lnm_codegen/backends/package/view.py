@@ -8,8 +8,7 @@ import textwrap
 
 from lnm_codegen.backends.package.targets import Target, Words, distribution
 from lnm_codegen.backends.plan import Plan
-from lnm_codegen.backends.triton.expr import enclosed
-from lnm_codegen.backends.triton.host import function_name
+from lnm_codegen.backends.python import enclosed, function_name, shape_text, tuple_text
 from lnm_codegen.ir.declarations import Param
 
 
@@ -52,11 +51,11 @@ def package_view(plan: Plan, target: Target) -> dict[str, object]:
             f" parameters and arithmetic are {model.real}.",
             *_rows_text(model.params),
         ),
-        outputs=_tuple(outputs),
+        outputs=tuple_text(tuple(map(_text, outputs))),
         states=f"{{{', '.join(f'{_text(s.name)}: {_number(s.init)}' for s in model.states)}}}",
         parameters=tuple(_declaration(p) for p in model.params),
         counts=f"*(None,) * {len(plan.counts)}, " if plan.counts else "",
-        parameter_texts=tuple((p.name, _shape_text(p)) for p in model.params),
+        parameter_texts=tuple((p.name, shape_text(p, "C", "*")) for p in model.params),
         start_names=starts,
         out_text=", ".join(outputs),
         one_output=len(outputs) == 1,
@@ -110,20 +109,20 @@ def _signature(plan: Plan) -> dict[str, object]:
     returned = ", ".join(
         (*(f"{o}_seq" for o in model.outputs), *(f"{s}_final" for s in plan.states))
     )
-    taken = [_bare_tuple(words) for words in (inputs, names, starts)]
+    taken = [tuple_text(words) for words in (inputs, names, starts)]
     return dict(
         use_text=_paragraph(
             f"`layer({', '.join(inputs)}, return_state=True)` also returns the states after the"
             " last step, by name; `state=` takes such a dict. The layer calls a function that"
             f" returns {returned}:"
         ),
-        inputs=_tuple(inputs),
+        inputs=tuple_text(tuple(map(_text, inputs))),
         head=enclosed(f"def {module}(", signature, "):"),
         run=enclosed("return run_sequence(", taken, ")", 4),
         input_names=inputs,
         returned_lines=_paragraph(f"{returned}."),
         inputs_text=", ".join(inputs),
-        inputs_tuple=_bare_tuple(inputs)[1:-1],
+        inputs_tuple=tuple_text(inputs)[1:-1],
         signature_lines=enclosed(f"{module}(", signature, ")", 4),
     )
 
@@ -145,21 +144,10 @@ def _rows_text(params: tuple[Param, ...]) -> Words:
     )
 
 
-def _shape_text(p: Param) -> str:
-    """Return the shape of a parameter in words."""
-    rows = {"layer": (), "channel": ("C",), "neuron": ("C", "*")}[p.per]
-    shape = (*rows, str(p.size)) if p.size is not None else rows
-    kind = f"({', '.join(shape)}{',' if len(shape) == 1 else ''})" if shape else "A number"
-    return kind if p.learnable else f"{kind}; has no gradient"
-
-
 def _declaration(p: Param) -> str:
     """Return the arguments of a `Parameter` in model.py."""
     size = "()" if p.size is None else f"({p.size},)"
-    if isinstance(p.init, tuple):
-        init = f"({', '.join(map(_number, p.init))}{',' if len(p.init) == 1 else ''})"
-    else:
-        init = _number(p.init)
+    init = tuple_text([*map(_number, p.init)]) if isinstance(p.init, tuple) else _number(p.init)
     return f"{_text(p.name)}, {_text(p.per)}, {size}, {init}, learnable={p.learnable}"
 
 
@@ -174,13 +162,3 @@ def _text(word: str) -> str:
 
 def _quoted(words: Words) -> str:
     return ", ".join(map(_text, words))
-
-
-def _tuple(words: Words) -> str:
-    """Return a tuple of strings in Python."""
-    return f"({_quoted(words)}{',' if len(words) == 1 else ''})"
-
-
-def _bare_tuple(words: Words) -> str:
-    """Return a tuple of names in Python."""
-    return f"({', '.join(words)}{',' if len(words) == 1 else ''})"

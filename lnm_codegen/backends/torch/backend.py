@@ -14,25 +14,23 @@ from lnm_codegen.backends import expr
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.names import marked, python_scopes, renamed, require_no_collision
 from lnm_codegen.backends.plan import require_distinct
+from lnm_codegen.backends.python import tuple_text
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
 from lnm_codegen.ir.names import spikes_of
-from lnm_codegen.ir.nodes import BinaryOp, Const, Kernel, Let, Role, UnaryOp
+from lnm_codegen.ir.nodes import Const, Kernel, Let, Role
 from lnm_codegen.ir.passes.dce import keep_results
 
 
 @dataclass(frozen=True, slots=True)
-class TorchDialect:
+class TorchDialect(expr.Dialect):
     """Python over tensors. `spikes` are tensors of 0 and 1 that carry a derivative."""
 
     spikes: frozenset[ir.Var]
     like: str
 
-    symbols: ClassVar[dict[BinaryOp | UnaryOp, str]] = {
-        BinaryOp.ADD: "+", BinaryOp.SUB: "-", BinaryOp.MUL: "*", BinaryOp.DIV: "/",
-        BinaryOp.AND: "&", BinaryOp.OR: "|", UnaryOp.NEG: "-", UnaryOp.NOT: "~",
-    }  # fmt: skip
+    NOT: ClassVar[str] = "~"
 
     def number(self, c: Const) -> str:
         """Return a literal."""
@@ -95,7 +93,9 @@ def _module(model: Model) -> str:
     taken, counts = forward.input_names(Role.PARAM), forward.result_names(Role.COUNT)
     results, kept = forward.result_names(*Role), (*outputs, *states, *counts)
     prepare = keep_results(model.program.prepare, set(taken))
-    unpack = (f"{_tuple(p.element_names)} = {p.name}.unbind(-1)" for p in model.params if p.size)
+    unpack = (
+        f"{tuple_text(p.element_names)} = {p.name}.unbind(-1)" for p in model.params if p.size
+    )
     steps = _lines(forward, (*inputs, *states)[0])
     sequences = tuple(f"{x}_seq" for x in inputs)
     signature = [*sequences, *states, *(["*"] if params else []), *params]
@@ -108,7 +108,7 @@ def _module(model: Model) -> str:
         params=params,
         prepare_signature=", ".join(params),
         prepare_lines=(*unpack, *_lines(prepare, (*prepare.input_names(Role.PARAM), "")[0])),
-        prepared=_tuple(taken),
+        prepared=tuple_text(taken),
         step_arguments=", ".join((*states, *inputs, *taken)),
         step_lines=steps,
         step_results=", ".join(results),
@@ -118,17 +118,12 @@ def _module(model: Model) -> str:
         outputs=outputs,
         counts=counts,
         sequence_signature=", ".join(signature),
-        loop=f"for {_tuple(inputs)} in zip({', '.join(f'{x}.unbind(0)' for x in sequences)})",
+        loop=f"for {tuple_text(inputs)} in zip({', '.join(f'{x}.unbind(0)' for x in sequences)})",
         step_call=f"{_targets(kept)} = step({', '.join((*states, *inputs))}, *_prepared)",
         returned=_targets([*stacked, *states, *(f"_{c}_sum" for c in counts)]),
         returned_text=", ".join(kept),
     )
     return render("torch/module.py.j2", view)
-
-
-def _tuple(names: tuple[str, ...]) -> str:
-    """Return names as a tuple of Python."""
-    return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
 
 
 def _targets(names: Sequence[str]) -> str:

@@ -17,9 +17,10 @@ from lnm_codegen.backends.names import (
     require_no_collision,
 )
 from lnm_codegen.backends.plan import FAR, ROLES, Plan, plan_of
+from lnm_codegen.backends.python import enclosed, function_name
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.triton.expr import TritonDialect, enclosed, lines, math_functions
-from lnm_codegen.backends.triton.host import autograd_source, function_name, host_source
+from lnm_codegen.backends.triton.expr import TritonDialect, lines, math_functions
+from lnm_codegen.backends.triton.host import autograd_source, host_source
 from lnm_codegen.backends.triton.kernels import (
     LANES,
     Arguments,

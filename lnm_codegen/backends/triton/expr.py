@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,19 +13,16 @@ from lnm_codegen.backends.elementary import FUNCTIONS, LN2_LOW, elementary_view
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
-from lnm_codegen.ir.nodes import BinaryOp, Const, Expr, Fn, Kernel, UnaryOp
+from lnm_codegen.ir.nodes import BinaryOp, Const, Expr, Fn, Kernel
 
 
 @dataclass(frozen=True, slots=True)
-class TritonDialect:
+class TritonDialect(expr.Dialect):
     """The dialect for one float type, "float32" or "float64"."""
 
     dtype: str
 
-    symbols: ClassVar[dict[BinaryOp | UnaryOp, str]] = {
-        BinaryOp.ADD: "+", BinaryOp.SUB: "-", BinaryOp.MUL: "*", BinaryOp.DIV: "/",
-        BinaryOp.AND: "&", BinaryOp.OR: "|", UnaryOp.NEG: "-", UnaryOp.NOT: "~",
-    }  # fmt: skip
+    NOT: ClassVar[str] = "~"
 
     @property
     def real(self) -> str:
@@ -59,10 +55,6 @@ class TritonDialect:
     def spike(self, e: ir.Spike) -> tuple[str, int]:
         """Return the condition of a spike."""
         return f"{expr.text(e.arg, self, expr.SUM)} >= 0.0", expr.COMPARE
-
-    def detach(self, e: ir.Detach) -> tuple[str, int]:
-        """Return the operand of a Detach."""
-        return expr.text(e.arg, self, expr.CALL), expr.CALL
 
     def text(self, e: Expr) -> str:
         """Return an expression; `/` of float32 is an approximation, so a quotient is a call."""
@@ -137,33 +129,3 @@ def lines(kernel: Kernel, dialect: TritonDialect) -> tuple[str, ...]:
     return expr.statements(
         kernel.phases(), "#", lambda let: [f"{let.target.name} = {dialect.text(let.value)}"]
     )
-
-
-def call(
-    targets: Sequence[str], function: str, arguments: Sequence[str], indent: int = 0
-) -> tuple[str, ...]:
-    """Return `a, b = function(c, d)` as lines of at most 100 columns once indented."""
-    given = ", ".join(targets)
-    line = f"{given} = {function}({', '.join(arguments)})"
-    if len(line) + indent <= 100:
-        return (line,)
-    head: tuple[str, ...] = (f"{given} = {function}(",)
-    if len(head[0]) + indent > 100:
-        head = ("(", *filled(targets, indent + 4), f") = {function}(")
-    return (*head, *filled(arguments, indent + 4), ")")
-
-
-def filled(words: Sequence[str], indent: int) -> tuple[str, ...]:
-    """Return words between commas, four columns in, as lines of at most 100 columns."""
-    whole = ", ".join(word.replace(" ", "\0") for word in words) + ","
-    wrapped = textwrap.wrap(whole, 100 - indent, break_long_words=False, break_on_hyphens=False)
-    return tuple("    " + line.replace("\0", " ") for line in wrapped)
-
-
-def enclosed(head: str, words: Sequence[str], tail: str = "", indent: int = 0) -> tuple[str, ...]:
-    """Return `head a, b tail` as one line, or as several lines in parentheses."""
-    line = f"{head}{', '.join(words)}{tail}"
-    if len(line) + indent <= 100:
-        return (line,)
-    opened, closed = (head, tail) if head.endswith("(") else (f"{head}(", f"){tail}")
-    return (opened, *filled(words, indent + 4), closed)

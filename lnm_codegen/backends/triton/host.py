@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import keyword
 import textwrap
 
 from lnm_codegen.backends.plan import SIZES, Field
+from lnm_codegen.backends.python import enclosed, function_name, shape_text
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.triton.expr import enclosed
 from lnm_codegen.backends.triton.kernels import Arguments, Lines, scaled
 from lnm_codegen.backends.triton.sums import sums_launch
 from lnm_codegen.ir.declarations import Param
-
-
-def function_name(name: str) -> str:
-    """Return the name of the differentiable function: `if_` for a keyword of Python."""
-    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def host_source(arguments: Arguments) -> str:
@@ -115,7 +109,7 @@ def autograd_source(arguments: Arguments) -> str:
         head=enclosed(
             f"def {function}(", [*inputs, *(p.name for p in model.params), *defaults], "):"
         ),
-        params=tuple((p.name, _shape_text(p)) for p in model.params),
+        params=tuple((p.name, shape_text(p, "channels", "*inner")) for p in model.params),
         applied=(
             *inputs,
             *(_parameter(p, inputs[0]) for p in model.params),
@@ -131,11 +125,3 @@ def _parameter(p: Param, x_seq: str) -> str:
     rows = {"layer": "1", "channel": "channels", "neuron": "sample"}[p.per]
     numbers = rows if p.size is None else f"{rows} * {p.size}".removeprefix("1 * ")
     return f"_parameter({p.name}, {numbers}, {x_seq}, learnable={p.learnable})"
-
-
-def _shape_text(p: Param) -> str:
-    """Return the shape of a parameter in words."""
-    rows = {"layer": (), "channel": ("channels",), "neuron": ("channels", "*inner")}[p.per]
-    shape = (*rows, str(p.size)) if p.size is not None else rows
-    kind = f"({', '.join(shape)}{',' if len(shape) == 1 else ''})" if shape else "A number"
-    return kind if p.learnable else f"{kind}; has no gradient"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from lnm_codegen.backends.plan import ROLES, SIZES, Field, Plan
+from lnm_codegen.backends.python import call
 from lnm_codegen.backends.render import render_files
-from lnm_codegen.backends.triton.expr import call
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.ir.nodes import Kernel, Port, Role

@@ -8,8 +8,8 @@ group of values for a parameter per channel among others per neuron, over all fo
 from __future__ import annotations
 
 from lnm_codegen.backends.plan import ROLES, Plan
+from lnm_codegen.backends.python import call
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.triton.expr import call
 from lnm_codegen.backends.triton.kernels import Arguments, Lines, place, quoted, scaled
 from lnm_codegen.ir.declarations import Granularity
 from lnm_codegen.ir.granularity import finest

@@ -17,14 +17,14 @@ import lnm_codegen as lnm
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.cuda.plan import CudaPlan
-from lnm_codegen.backends.package.backend import _MODULE_ATTRIBUTES, package
-from lnm_codegen.backends.package.targets import C_FLAGS, TARGETS, launches_text
+from lnm_codegen.backends.package.backend import MODULE_ATTRIBUTES, package
+from lnm_codegen.backends.package.targets import TARGETS, launches_text
 from lnm_codegen.backends.package.view import class_name
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.nn.load.c import FLAGS
 from tests.cases import CASES, dendrite
+from tests.refusals import refused
 
 MODELS = {
     "lnm": lambda: lnm.get("lnm", degree=3),
@@ -375,27 +375,32 @@ def test_can_be_installed(backend: str, tmp_path: Path) -> None:
 
 def test_refuses_what_it_cannot_hold() -> None:
     """In one line each."""
-    with pytest.raises(ModelError) as caught:
+    with refused(ModelError, "package", "backend is 'torch'", accepted="'c', 'cuda', 'triton'"):
         package(model("lif"), "torch")
-    assert str(caught.value) == "package: backend is 'torch'. Accepted: 'c', 'cuda', 'triton'."
-    with pytest.raises(ModelError, match="a package called 'math' would hide another module"):
-        package(model_of(lnm.get("lif"), name="math"), "c")
+    for name in ("math", "torch", "numpy", "reference", "kernels", "run_sequence"):
+        with refused(ModelError, "package", f"{name!r} would hide another module or function"):
+            package(model_of(lnm.get("lif"), name=name), "c")
     v, x = lnm.state("v"), lnm.input("x")
     drawn = lnm.param("w", init=lambda generator, shape: torch.zeros(shape))
     neuron = lnm.Neuron(charge={v: drawn * v + x}, fire=v - 1, reset={v: 0 * v}, name="drawn")
-    with pytest.raises(UnsupportedError, match="the init of 'w' is a function"):
+    with refused(UnsupportedError, "package: drawn", "the init of 'w' is a function"):
         package(model_of(neuron), "c")
-    bad = lnm.param("modules", init=0.5)
-    neuron = lnm.Neuron(charge={v: bad * v + x}, fire=v - 1, reset={v: 0 * v}, name="bad")
-    with pytest.raises(UnsupportedError, match="'modules' has the name of an attribute"):
-        package(model_of(neuron), "c")
+    for word in ("modules", "run_sequence"):
+        bad = lnm.param(word, init=0.5)
+        neuron = lnm.Neuron(charge={v: bad * v + x}, fire=v - 1, reset={v: 0 * v}, name="bad")
+        with refused(UnsupportedError, "package: bad", word, remedy="Rename the parameter."):
+            package(model_of(neuron), "c")
 
 
-def test_names_of_modules_are_known() -> None:
-    """The list holds what this PyTorch's modules have; the flags are those of the layer."""
-    public = {name for name in dir(torch.nn.Module()) if not name.startswith("_")}
-    assert public <= _MODULE_ATTRIBUTES
-    assert C_FLAGS == FLAGS
+def test_attributes_of_modules_are_known() -> None:
+    """The list has the names that every torch.nn.Module owns, and no others."""
+    module = torch.nn.Module()
+    assert {name for name in dir(module) if not name.startswith("_")} <= MODULE_ATTRIBUTES
+    assert [name for name in MODULE_ATTRIBUTES if not hasattr(module, name)] == []
+
+
+def test_class_names() -> None:
+    """CamelCase; a name in CamelCase gets a suffix."""
     assert class_name("cuba_lif") == "CubaLif"
     assert class_name("if_") == "If"
     assert class_name("Lif") == "LifLayer"

@@ -56,7 +56,7 @@ def test_every_file_stands_alone(case: str) -> None:
     imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
     assert [ast.unparse(n) for n in imports] == ["import torch"]
     functions = [n.name for n in tree.body if isinstance(n, ast.FunctionDef)]
-    assert functions[-4:] == ["prepare", "step", "stacked", "multi_step"]
+    assert functions[-4:] == ["prepare", "step", "_stacked", "multi_step"]
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name in functions:
             assert ast.get_docstring(node), node.name

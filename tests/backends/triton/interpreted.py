@@ -22,6 +22,7 @@ import lnm_codegen as lnm
 from tests.backends.triton import checks as triton_checks
 from tests.backends.triton.checks import constants
 from tests.backends.triton.runs import build, run
+from tests.backends.words import neurons
 from tests.cases import arguments
 from tests.test_agree import (
     BITWISE,
@@ -104,6 +105,20 @@ def edges() -> None:
                 np.testing.assert_array_equal(array, expected.states[name])
             for name, array in got.grads.items():
                 np.testing.assert_array_equal(array, expected.grads[name], err_msg=f"{name}{shape}")
+
+
+def words() -> None:
+    """Names of the kernels' variables as names of a neuron."""
+    shape = (17, 2, 3, 4)
+    for rotation in (0, 3, 5):
+        for _, neuron in neurons(rotation):
+            rng = np.random.default_rng(rotation)
+            try:
+                built = build(neuron)
+            except lnm.UnsupportedError:
+                continue
+            a, b = settle(neuron, arguments(neuron, rng, shape), rng)
+            check(run(built, a), b, "float32")
 
 
 def granularities() -> None:
