@@ -100,19 +100,15 @@ def _written(e: Expr, dialect: Dialect) -> tuple[str, int]:
 
 
 def statements(
-    body: Iterator[tuple[Phase, tuple[Any, ...]]], mark: str, statement: Callable[[Any], list[str]]
+    phases: Iterator[tuple[Phase, tuple[Any, ...]]],
+    mark: str,
+    statement: Callable[[Any], list[str]],
 ) -> tuple[str, ...]:
-    """Return the lines of a kernel's body, with a comment before each phase but PREPARE.
-
-    Args:
-        body: `Kernel.phases()`.
-        mark: Text that begins a comment, "//" or "#".
-        statement: A Let to its lines.
-    """
+    """Return the lines of `Kernel.phases()`, with a comment before each phase but PREPARE."""
     lines: list[str] = []
-    for phase, lets in body:
+    for phase, lets in phases:
         if phase is not Phase.PREPARE:
             lines.append(f"{mark} {phase.value}")
         for let in lets:
-            lines += statement(let)
+            lines += lines_of(let)
     return tuple(lines)

@@ -105,15 +105,14 @@ def _require_supported(model: Model) -> None:
 
 def _require_no_collision(model: Model, files: Mapping[str, str]) -> None:
     """Raise an error if two identifiers of a Python file, with marks, collide."""
+    where = f"package: {model.name}"
     for path, text in files.items():
         functions, module = python_scopes(text) if path.endswith(".py") else ({}, set())
         for word in collisions([*functions.values(), module]):
             if word == model.name:
                 raise _hidden(model)
             problem = f"the package has another variable or function with the name {word!r}"
-            raise UnsupportedError(
-                f"package: {model.name}", problem, remedy="Rename the parameter."
-            )
+            raise UnsupportedError(where, problem, remedy="Rename the parameter.")
 
 
 def _hidden(model: Model) -> ModelError:
