@@ -102,7 +102,7 @@ def _written(e: Expr, dialect: Dialect) -> tuple[str, int]:
 def statements(
     phases: Iterator[tuple[Phase, tuple[Any, ...]]],
     mark: str,
-    statement: Callable[[Any], list[str]],
+    lines_of: Callable[[Any], list[str]],
 ) -> tuple[str, ...]:
     """Return the lines of `Kernel.phases()`, with a comment before each phase but PREPARE."""
     lines: list[str] = []
