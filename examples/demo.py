@@ -23,7 +23,9 @@ from rich.table import Table
 
 import lnm_codegen as lnm
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep: others may work here
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "passive"
+)  # idle threads sleep
 CONSOLE = Console(highlight=False)
 DECAY = 0.5  # LIF's decay per step, 1 - 1/tau; LNM begins there too
 DEGREES = (1, 2, 3, 4)
@@ -44,7 +46,7 @@ def lnm_example(degree=3):
 
 
 def show_definition() -> None:
-    """Print the equations, and the step that the compiler makes of them."""
+    """Print the equations, and the time step that the compiler generates from them."""
     CONSOLE.rule("1. A neuron is three equations")
     neuron = lnm_example(degree=3)
     for phase in ("charge", "fire", "reset"):
@@ -99,7 +101,7 @@ def check_kernels() -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One model over all seeds."""
+    """Results of one model over all seeds."""
 
     name: str
     accuracies: tuple[float, ...]
@@ -171,10 +173,10 @@ def train_one(name: str, config: Any, data: Any, seeds: int) -> Outcome:
 
 
 def show_outcomes(outcomes: list[Outcome], images: int) -> None:
-    """Print the table, and say what it does and does not show."""
+    """Print the table, and for each model whether the difference from LIF is beyond chance."""
     from lnm_codegen.train.stability.curve import learned_text
 
-    CONSOLE.rule("4. What came out")
+    CONSOLE.rule("4. Results")
     table = Table(
         "neuron", "test accuracy", "theta of each layer, seed 0", "firing rates", "s/epoch"
     )
@@ -195,7 +197,7 @@ def show_outcomes(outcomes: list[Outcome], images: int) -> None:
 
 
 def verdict(model: Outcome, lif: Outcome, images: int) -> str:
-    """Say whether `model` beats LIF by more than chance: two standard errors, of seeds and images.
+    """Return whether `model` beats LIF by more than two standard errors, of seeds and images.
 
     The images alone give an accuracy p an error of sqrt(p*(1 - p)/images).
     """
@@ -205,15 +207,15 @@ def verdict(model: Outcome, lif: Outcome, images: int) -> str:
     )
     gap, noise = 100 * (model.mean - lif.mean), 200 * error
     if abs(gap) > noise:
-        said = f"beyond chance (±{noise:.2f}): it {'beats' if gap > 0 else 'is worse than'} LIF"
+        claim = f"beyond chance (±{noise:.2f}): it {'beats' if gap > 0 else 'is worse than'} LIF"
     else:
-        said = f"within chance (±{noise:.2f}): it {'is not shown to' if gap > 0 else 'does not'}"
-        said += " beat LIF"
-    return f"{model.name}: {gap:+.2f} points, {said} here."
+        claim = f"within chance (±{noise:.2f}): it {'is not shown to' if gap > 0 else 'does not'}"
+        claim += " beat LIF"
+    return f"{model.name}: {gap:+.2f} points, {claim} here."
 
 
 def save_figure(outcomes: list[Outcome], folder: Path) -> Path:
-    """Draw what every layer learned, and return the path."""
+    """Draw the learned curve of every layer, and return the path."""
     from lnm_codegen.train import curves_figure
 
     path = folder / "learned_dynamics.png"
@@ -222,14 +224,16 @@ def save_figure(outcomes: list[Outcome], folder: Path) -> Path:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the options; what is not given depends on the data."""
+    """Return the options; their defaults depend on the data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", choices=("digits", "fashion-mnist"), default="digits")
     parser.add_argument("--data-dir", type=Path, help="folder of the four idx files")
     parser.add_argument("--epochs", type=int, help="digits 10, fashion-mnist 2")
-    parser.add_argument("--seeds", type=int, help="how many: digits 3, fashion-mnist 1")
-    parser.add_argument("--threads", type=int, help="digits 1, as small images gain from no more")
-    parser.add_argument("--limit", type=int, help="use so many images: digits all, else 10000")
+    parser.add_argument("--seeds", type=int, help="number of seeds: digits 3, fashion-mnist 1")
+    parser.add_argument(
+        "--threads", type=int, help="CPU threads: digits 1, fashion-mnist all"
+    )
+    parser.add_argument("--limit", type=int, help="number of images: digits all, else 10000")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the figure")
     options = parser.parse_args(arguments)
     defaults = {"epochs": 10, "seeds": 3, "threads": 1, "batch": 32}

@@ -1,9 +1,9 @@
-"""How a cubic neuron loses its potential to -inf, and four ways to keep it.
+"""Divergence of a cubic neuron's potential to -inf, and four remedies.
 
     .venv/bin/python examples/stability.py
 
-theta = (.05, .6, -.10, .15), hard reset, input N(.35, .6**2): what share of the neurons is lost by
-T = 16, 64, 256, and whether theta still has a gradient then. docs/stability.md has the output.
+theta = (.05, .6, -.10, .15), hard reset, input N(.35, .6**2): the share of neurons lost by
+T = 16, 64, 256, and whether theta still has a finite gradient. docs/stability.md has the output.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ TIMES = (16, 64, 256)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one layer.
+    """Result of one layer.
 
     Attributes:
         lost: Share of neurons whose potential is not finite after each of TIMES.
         trains: Whether every element of theta has a finite gradient after the last.
-        rate: Spikes per step of the neurons that are left.
+        rate: Spikes per time step of the other neurons.
     """
 
     lost: tuple[float, ...]
@@ -41,19 +41,19 @@ class Outcome:
 
 
 def cubic(v_min: float | None = None) -> NeuronLayer:
-    """Return a layer of that neuron."""
+    """Return a layer of the cubic neuron."""
     return NeuronLayer(lnm.get("lnm", degree=3, theta=THETA, v_min=v_min))
 
 
 def projected(x_max: float) -> NeuronLayer:
-    """Return the layer with theta brought back, so that |x| <= x_max keeps v in [-2, 1]."""
+    """Return the layer with projected theta: |x| <= x_max keeps v in [-2, 1]."""
     layer = cubic()
     project(layer, x_max)
     return layer
 
 
 def penalised(v_min: float | None = None, steps: int = 300) -> NeuronLayer:
-    """Return the layer once steps down the slope penalty alone have brought it to 0."""
+    """Return the layer after gradient descent on the slope penalty until it is 0."""
     layer = cubic(v_min)
     optimizer = torch.optim.Adam(layer.parameters(), lr=1e-2)
     for _ in range(steps):
@@ -67,7 +67,7 @@ def penalised(v_min: float | None = None, steps: int = 300) -> NeuronLayer:
 
 
 def run(layer: NeuronLayer, neurons: int, seed: int = 0) -> Outcome:
-    """Show random input to a layer and count the neurons that are lost."""
+    """Run a layer on random input and count the lost neurons."""
     generator = torch.Generator().manual_seed(seed)
     x_seq = MEAN + DEVIATION * torch.randn(TIMES[-1], 1, neurons, generator=generator)
     state, begin, lost, spikes = None, 0, [], []
@@ -78,9 +78,9 @@ def run(layer: NeuronLayer, neurons: int, seed: int = 0) -> Outcome:
         begin = end
     fired = torch.cat(spikes)
     fired.sum().backward()
-    kept = torch.isfinite(state["v"].detach())
+    finite = torch.isfinite(state["v"].detach())
     trains = bool(torch.isfinite(layer.theta.grad).all())
-    return Outcome(tuple(lost), trains, float(fired.detach()[:, kept].mean()))
+    return Outcome(tuple(lost), trains, float(fired.detach()[:, finite].mean()))
 
 
 def condition(basis: str, degree: int) -> float:
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--neurons", type=int, default=100_000)
-    parser.add_argument("--steps", type=int, default=300, help="of the optimiser, for the penalty")
+    parser.add_argument("--steps", type=int, default=300, help="optimiser steps on the penalty")
     given = parser.parse_args(arguments)
     layers = {
         "as it is": cubic(),

@@ -1,10 +1,10 @@
-"""Train final runs of the table once more and say what came out beside what the table has.
+"""Repetition of final runs: train them again and print each accuracy with that of the table.
 
     python experiments/again.py mnist1d_feedforward --row "LIF, hard" --seed 3
     python experiments/again.py ecg_qtdb --data-dir folder --jobs 2
 
-It writes no result; the run folders that it leaves in experiments/runs are what energy.py,
-dynamics.py and `lnm analyze` take. A run whose folder is complete is not trained again.
+It writes no result. energy.py, dynamics.py and `lnm analyze` read the run folders that it leaves
+in experiments/runs. A run whose folder is complete is not trained again.
 """
 
 from __future__ import annotations
@@ -24,26 +24,30 @@ from lnm_codegen.errors import DivergedError, LnmError
 sys.path.insert(0, str(Path(__file__).parent))
 import results
 from plan import Job, Plan, read_plan, selected
-from run import complete, folder_of, some, train
+from run import complete, folder_of, process_count, train
 
 
 def main() -> None:
-    """Read the arguments, say what there is to do, and do it in `--jobs` processes."""
+    """Read the arguments and train in `--jobs` processes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", help="a TOML file of this folder, without .toml")
-    parser.add_argument("--row", help="the row of this name, or all whose name holds this text")
+    parser.add_argument(
+        "--row", help="a row, or a text in the names of several rows"
+    )
     parser.add_argument("--seed", type=int, help="only runs of this seed")
-    parser.add_argument("--jobs", type=some, default=1, help="processes, each with one thread")
-    parser.add_argument("--data-dir", type=Path, help="folder of the data, where they need one")
+    parser.add_argument(
+        "--jobs", type=process_count, default=1, help="processes of one thread"
+    )
+    parser.add_argument("--data-dir", type=Path, help="folder of the data, if they need one")
     options = parser.parse_args()
     plan = read_plan(options.plan)
-    asked = repeatable(plan, options.row, options.seed)
-    if not asked:
+    selected_jobs = repeatable(plan, options.row, options.seed)
+    if not selected_jobs:
         parser.error(f"the table of {plan.name} has no final run of this row and seed")
-    for job in asked:
+    for job in selected_jobs:
         if complete(job):
-            print(f"{named(job)}: not trained again, its run folder is here: {folder_of(job)}")
-    jobs = [job for job in asked if not complete(job)]
+            print(f"{named(job)}: not trained again, its run folder is complete: {folder_of(job)}")
+    jobs = [job for job in selected_jobs if not complete(job)]
     if options.jobs == 1:
         repeat(plan, jobs, options.data_dir)
         return
@@ -60,17 +64,17 @@ def main() -> None:
 
 
 def repeatable(plan: Plan, row: str | None, seed: int | None) -> list[Job]:
-    """Return the final runs asked for that the table has an accuracy of."""
+    """Return the selected final runs that have an accuracy in the table."""
     found = results.read(plan.name)
     whole = {r.key for r in found if not r.values["failed"]}
-    jobs = plan.finals(results.chosen(plan, found))
+    jobs = plan.finals(results.best_settings(plan, found))
     return [job for job in selected(plan, jobs, row, seed) if job.key in whole]
 
 
 def repeat(plan: Plan, jobs: list[Job], data_dir: Path | None) -> None:
     """Train each of `jobs` that no other process has trained or is training."""
     torch.set_num_threads(1)
-    said = {r.key: r.accuracy for r in results.read(plan.name)}
+    recorded = {r.key: r.accuracy for r in results.read(plan.name)}
     for job in jobs:
         folder_of(job).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -85,7 +89,7 @@ def repeat(plan: Plan, jobs: list[Job], data_dir: Path | None) -> None:
             continue
         except LnmError as error:
             sys.exit(f"{named(job)}: {error}")
-        print(f"{named(job)}: {accuracy:.4f}, in the table {said[job.key]:.4f}", flush=True)
+        print(f"{named(job)}: {accuracy:.4f}, in the table {recorded[job.key]:.4f}", flush=True)
 
 
 def named(job: Job) -> str:
@@ -94,5 +98,5 @@ def named(job: Job) -> str:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    keep_memory()  # a step makes and frees the same tensors again and again
+    keep_memory()  # each step allocates and frees the same tensors
     main()

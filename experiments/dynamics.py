@@ -1,14 +1,14 @@
-"""What the trained neurons do: the classes of behaviour in each layer, over the final seeds.
+"""Classes of behaviour of the trained neurons in each layer, over the final seeds.
 
     python experiments/dynamics.py mnist1d_feedforward --rows LNM
     python experiments/dynamics.py mnist1d_feedforward --rows "LNM degree 3, channel, soft" \
         --figure docs/dynamics.png
-    python experiments/dynamics.py --write docs/results.md      the tables of the page anew
+    python experiments/dynamics.py --write docs/results.md      rewrite the tables of the page
 
-Analyses the run folders of the final runs (`lnm analyze` does one) and writes
-results/<plan>.dynamics.csv, a line for each layer of each network; with --figure it draws the
-charge of every layer of the first seed of the first such row instead. A table of a page stands
-between `<!-- dynamics: NAME -->` and `<!-- end -->`.
+The script analyses the run folders of the final runs (`lnm analyze` does one) and writes
+results/<plan>.dynamics.csv, a line for each layer of each network. With --figure it only draws the
+charge of every layer, for the first seed of the first such row. A table of a page stands between
+`<!-- dynamics: NAME -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from plan import Job, read_plan
 from run import complete, folder_of
 
 SAMPLES = 200
-"""Test samples of a network: enough for what it visits."""
+"""Test samples of a network, enough for the potentials that it visits."""
 
 
 def main() -> None:
     """Read the arguments; analyse, draw, or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", nargs="?")
-    parser.add_argument("--rows", default="LNM", help="rows whose names begin so")
+    parser.add_argument("--rows", default="LNM", help="rows whose names begin with this text")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw one network instead")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="write a page's tables anew")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="rewrite the tables of a page")
     options = parser.parse_args()
     if options.write is not None:
         page = options.write.read_text(encoding="utf-8")
@@ -53,7 +53,7 @@ def main() -> None:
     elif options.figure is not None:
         job = next(whole(options.plan, options.rows), None)
         if job is None:
-            parser.error(f"no run folder of {options.plan} is here: again.py makes them")
+            parser.error(f"no run folder of {options.plan} is complete: again.py makes them")
         found = analyze_run(load_run(folder_of(job)), SAMPLES)
         options.figure.write_bytes(png(grid_figure(found)))
         print(f"{options.figure}: {job.row}, seed {job.seed}. {found.diversity}")
@@ -67,16 +67,16 @@ def path_of(plan: str) -> Path:
 
 
 def whole(name: str, rows: str) -> Iterator[Job]:
-    """Yield the final jobs of some rows that ended and whose folders are here, complete."""
+    """Yield the final jobs of some rows that have a result and a complete run folder."""
     plan, found = read_plan(name), results.read(name)
     ended = {r.key for r in found if not r.values["failed"]}
-    for job in plan.finals(results.chosen(plan, found)):
+    for job in plan.finals(results.best_settings(plan, found)):
         if job.row.startswith(rows) and job.key in ended and complete(job):
             yield job
 
 
 def count(name: str, rows: str) -> None:
-    """Analyse every such run that is not in the table and add its lines."""
+    """Analyse every such run that is not yet in the table, and add its lines."""
     known = {(line["row"], line["seed"]) for line in lines_of(path_of(name))}
     lines: list[dict[str, Any]] = list(lines_of(path_of(name)))
     for job in whole(name, rows):
@@ -107,7 +107,7 @@ def table(name: str) -> list[str]:
 
 
 def shares(lines: list[dict[str, str]]) -> str:
-    """Return the classes of some layers: how many of how many, or in percent beyond 20."""
+    """Return the classes of some layers as counts, or in percent beyond 20 neurons."""
     counts = Counter({label: sum(int(line[label]) for line in lines) for label in CLASSES})
     total = counts.total()
     words = [
@@ -119,7 +119,7 @@ def shares(lines: list[dict[str, str]]) -> str:
 
 
 def filled(page: str) -> str:
-    """Return the text of a page with these tables as they are counted so far."""
+    """Return the text of a page with its present tables."""
     return page_of(page, "dynamics", lambda name, _: table(name))
 
 

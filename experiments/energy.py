@@ -1,11 +1,11 @@
-"""Energy of an inference of every trained network, beside LIF in the same network (experiment 3).
+"""Energy of an inference of every trained network, compared with LIF in the same network.
 
     python experiments/energy.py mnist1d_feedforward --against "LIF, hard"
-    python experiments/energy.py --write docs/results.md      the tables of the page anew
+    python experiments/energy.py --write docs/results.md      rewrite the tables of the page
 
-Reads the run folders of the final runs and writes results/<plan>.energy.csv, a line for each
-network, compared with the LIF of its seed. Counts are means over the test set
-(`train/energy_table.py`).
+The script reads the run folders of the final runs and writes results/<plan>.energy.csv, a line for
+each network, compared with the LIF of its seed. Counts are means over the test set
+(`insight/energy`).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def main() -> None:
     """Read the arguments; count, or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", nargs="?")
-    parser.add_argument("--against", default="LIF", help="the row of the overheads")
-    parser.add_argument("--limit", type=int, help="use only so many test samples")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="write a page's tables anew")
+    parser.add_argument("--against", default="LIF", help="row that the overheads are relative to")
+    parser.add_argument("--limit", type=int, help="use only N test samples")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="rewrite the tables of a page")
     options = parser.parse_args()
     if options.write is not None:
         page = options.write.read_text(encoding="utf-8")
@@ -54,9 +54,9 @@ def path_of(plan: str) -> Path:
 
 
 def count(name: str, against: str, limit: int | None) -> None:
-    """Count every final run whose folder is here, seed by seed, and write the lines."""
+    """Count every final run with a complete folder, seed by seed, and write the lines."""
     plan, found = read_plan(name), results.read(name)
-    jobs = plan.finals(results.chosen(plan, found))
+    jobs = plan.finals(results.best_settings(plan, found))
     whole = {r.key for r in found if not r.values["failed"]}
     rows = []
     for seed in plan.seeds:
@@ -70,8 +70,8 @@ def count(name: str, against: str, limit: int | None) -> None:
                 {**line, "run": row, "seed": seed} for row, line in zip(names, lines, strict=True)
             ]
     made = {(row["run"], str(row["seed"])) for row in rows}
-    kept = [row for row in lines_of(path_of(name)) if (row["run"], row["seed"]) not in made]
-    path_of(name).write_text(as_csv([*kept, *rows]), encoding="utf-8")
+    others = [row for row in lines_of(path_of(name)) if (row["run"], row["seed"]) not in made]
+    path_of(name).write_text(as_csv([*others, *rows]), encoding="utf-8")
 
 
 def table(plan: str) -> list[str]:
@@ -100,7 +100,7 @@ def row(lines: list[dict[str, str]]) -> str:
 
 
 def filled(page: str) -> str:
-    """Return the text of a page with these tables as they are counted so far."""
+    """Return the text of a page with its present tables."""
     return page_of(page, "energy", lambda name, _: table(name))
 
 

@@ -1,8 +1,8 @@
-"""Draw the test accuracies of an experiment: a point for each seed, a bar for their mean.
+"""Figure of the test accuracies of an experiment: a point for each seed, a bar for the mean.
 
     python experiments/figures.py mnist1d_feedforward docs/mnist1d_feedforward.png
 
-Rows without a final run are left out. The figure is drawn from results/<plan>.csv alone.
+Rows without a final run are left out. The figure needs only results/<plan>.csv.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The width of a rectangular surrogate by the moment rule, for the base row of the ablations.
+"""Width of a rectangular surrogate by the moment rule, for the base row of the ablations.
 
     python experiments/moment_width.py
 
 For each layer of the untrained network of seed 0: mean and deviation of the potential after the
 reset and of the input, over the training samples; from them the deviation of the charged potential
-(`analysis.charge_spread`), which is half the window's width; alpha = 1 / (2 * half-width). The
-surrogate is one for all layers, so their mean is what the ablation takes.
+(`analysis.charge_spread`), which is half the window's width; alpha = 1 / (2 * half-width). All
+layers share one surrogate, so the ablation uses the mean of their widths.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def potentials(layer: NeuronLayer, x: Tensor) -> tuple[list[float], Tensor]:
-    """Return theta of the first channel and the potentials that the steps after the first meet."""
+    """Return theta of the first channel, and the potentials before each step after the first."""
     learned: Tensor = layer.get_parameter("theta").detach()
     theta = learned.reshape(-1, learned.shape[-1])[0].tolist()
     twin = NeuronLayer(layer.neuron, channels=x.shape[2], backend="c", record=("v",))

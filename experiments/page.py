@@ -1,4 +1,4 @@
-"""Tables of a page that scripts write anew, and the CSV files that they are written from.
+"""Tables of a page that scripts rewrite, and the CSV files behind them.
 
 A table stands between `<!-- KIND: NAME -->` (or `<!-- KIND: NAME against ROW -->`) and
 `<!-- end -->`.
@@ -24,7 +24,7 @@ def filled(page: str, kind: str, table: Callable[[str, str | None], list[str]]) 
 
 
 def lines_of(path: Path) -> list[dict[str, str]]:
-    """Return the lines of a CSV file; none where there is no such file."""
+    """Return the lines of a CSV file; none if there is no such file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:

@@ -1,16 +1,15 @@
-"""An experiment file: one training recipe, many neurons, and the settings searched for each.
+"""Experiment file: one training recipe, many neurons, and the searched settings of each.
 
     [data] [network] [train]      as `lnm train --config` takes them
-    [search]  seeds, validation,  settings are compared on samples held out of the training set,
-              epochs              in shorter runs
+    [search]  seeds, validation,  settings are compared on a held-out set, in shorter runs
+              epochs
     [final]   seeds               the best setting of each row, on all training samples, tested once
     [[row]]   name, family, ...   a neuron: arguments, `vary` (lists; every combination is a row),
-                                  `settings` (tables of what is searched; without, nothing is)
+                                  `settings` (tables of searched settings; by default no search)
 
-In `name`, {word} is the value of `vary.word`; a table in `vary` with a `name` of its own stands for
-the other keys in it. A key of a setting, or of `vary`, is an argument of
-the family, a field of [train], or `network.key`. `neurons_from = "row:NAME"` is the final run of
-that row with the same seed.
+In `name`, {word} is the value of `vary.word`. A table in `vary` with a `name` of its own stands for
+its other keys. A key of a setting, or of `vary`, is an argument of the family, a field of [train],
+or `network.key`. `neurons_from = "row:NAME"` is the final run of that row with the same seed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ TRAIN_FIELDS = {f.name for f in fields(TrainConfig)} - {"family", "arguments", "
 
 @dataclass(frozen=True)
 class Row:
-    """A neuron and the settings searched for it."""
+    """A neuron and its searched settings."""
 
     name: str
     config: TrainConfig
@@ -52,19 +51,19 @@ class Job:
 
     @property
     def key(self) -> tuple[str, str, int, int]:
-        """What tells it from the others of its plan."""
+        """The job's identity within its plan."""
         return self.row, self.phase, self.setting, self.seed
 
     @property
     def after(self) -> str | None:
-        """The row whose run of the same seed this one begins with."""
+        """The row whose run of the same seed this run starts from."""
         name = str(self.config.neurons_from or "")
         return name[4:] if name.startswith("row:") else None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment file, read."""
+    """The content of an experiment file."""
 
     name: str
     rows: tuple[Row, ...]
@@ -84,13 +83,13 @@ class Plan:
             if k < len(row.settings) > 1
         ]
 
-    def finals(self, chosen: Mapping[str, int]) -> list[Job]:
-        """Return the final jobs of the rows whose setting is chosen, seed by seed."""
+    def finals(self, settings: Mapping[str, int]) -> list[Job]:
+        """Return the final jobs of the rows with a setting, seed by seed."""
         return [
-            self._job(row, "final", chosen[row.name], seed)
+            self._job(row, "final", settings[row.name], seed)
             for seed in self.seeds
             for row in self.rows
-            if row.name in chosen
+            if row.name in settings
         ]
 
     def _job(self, row: Row, phase: str, setting: int, seed: int) -> Job:
@@ -119,7 +118,7 @@ def read_plan(name: str) -> Plan:
 
 
 def selected(plan: Plan, jobs: list[Job], row: str | None, seed: int | None) -> list[Job]:
-    """Return the jobs of a seed and of the row named, or of all rows whose name holds the text."""
+    """Return the jobs of a seed and of the row `row`, or of all rows whose name contains it."""
     names = [r.name for r in plan.rows]
     rows = {row} if row in names else {name for name in names if (row or "") in name}
     if not rows:
@@ -128,7 +127,7 @@ def selected(plan: Plan, jobs: list[Job], row: str | None, seed: int | None) -> 
 
 
 def _config(tables: Mapping[str, Any], path: Path) -> TrainConfig:
-    """Return the config of the three tables, through the reader of `lnm train --config`."""
+    """Return the config of the three tables, read as `lnm train --config` reads them."""
     import json
     import tempfile
 
@@ -185,7 +184,7 @@ def _changed(config: TrainConfig, changes: Mapping[str, Any], path: Path) -> Tra
 
 
 def _words(key: str, value: Any) -> list[tuple[str, str]]:
-    """Return what stands for {key} in a name, {key_part} where the value is a table."""
+    """Return the values of {key} in a name, or of {key_part} if the value is a table."""
     word = key.replace(".", "_")
     if isinstance(value, dict) and "name" in value:
         return [(word, value["name"])]

@@ -1,4 +1,4 @@
-"""The table of results, results/<plan>.csv: a row per run, added under a lock as runs end."""
+"""Table of results, results/<plan>.csv: a row per run, added under a lock when the run ends."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Result:
 
     @property
     def key(self) -> tuple[str, str, int, int]:
-        """That of its job."""
+        """The key of its job."""
         return self.row, self.phase, self.setting, self.seed
 
 
@@ -49,7 +49,9 @@ def read(plan: str) -> list[Result]:
     path = FOLDER / f"{plan}.csv"
     if not path.is_file():
         return []
-    text, _, _ = path.read_text(encoding="utf-8").rpartition("\n")  # the rest was cut off
+    text, _, _ = path.read_text(encoding="utf-8").rpartition(
+        "\n"
+    )  # no unfinished line
     return [
         Result(
             r["row"], r["phase"], int(r["setting"]), int(r["seed"]),
@@ -83,18 +85,18 @@ def add(job: Job, shown: str, values: dict[str, Any]) -> None:
 
 
 def _mend(path: Path) -> None:
-    """Cut off a last line that was not written whole."""
+    """Remove an unfinished last line."""
     data = path.read_bytes()
     if not data.endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(data.rfind(b"\n") + 1)
 
 
-def chosen(plan: Plan, results: list[Result]) -> dict[str, int]:
-    """Return the setting of each row whose search is complete: the best on held-out samples.
+def best_settings(plan: Plan, results: list[Result]) -> dict[str, int]:
+    """Return the setting of each row whose search is complete: the best on the held-out set.
 
     Raises:
-        ValueError: A result is of another setting than the plan has at its number.
+        ValueError: A result belongs to another setting than the plan has at its number.
     """
     shown = {row.name: row.shown for row in plan.rows}
     for r in results:
@@ -110,16 +112,16 @@ def chosen(plan: Plan, results: list[Result]) -> dict[str, int]:
         if len(row.settings) == 1:
             found[row.name] = 0
             continue
-        means = held_out(plan, results, row.name)
+        means = validation_accuracies(plan, results, row.name)
         if len(means) == len(row.settings):
             found[row.name] = max(means, key=lambda k: (means[k], -k))
     return found
 
 
-def held_out(plan: Plan, results: list[Result], row: str) -> dict[int, float]:
-    """Return the mean accuracy on held-out samples of each setting that all search seeds ran.
+def validation_accuracies(plan: Plan, results: list[Result], row: str) -> dict[int, float]:
+    """Return the mean validation accuracy of each setting that all search seeds ran.
 
-    A setting of which a run failed has -1, so that it loses.
+    A setting with a failed run has -1.
     """
     mine: dict[int, list[float]] = {}
     for r in results:
@@ -132,7 +134,7 @@ def held_out(plan: Plan, results: list[Result], row: str) -> dict[int, float]:
 
 
 def machine() -> str:
-    """Return the processor's name, and the GPU's where there is one."""
+    """Return the names of the processor and of the GPU, if there is one."""
     name = platform.processor() or platform.machine()
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -144,10 +146,10 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Return the commit that runs, with -dirty where files differ from it; nothing without git."""
-    kept = ("--", ".", ":!experiments/results", ":!docs")
+    """Return the commit, with -dirty if files differ from it; nothing without git."""
+    paths = ("--", ".", ":!experiments/results", ":!docs")
     head, changed = (
         subprocess.run(["git", *words], cwd=FOLDER.parent.parent, capture_output=True, text=True)
-        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno", *kept))
+        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno", *paths))
     )
     return head.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")

@@ -1,12 +1,12 @@
-"""Run an experiment: every job of its file that has no result yet, searches first.
+"""Queue of an experiment: every job of its file without a result, searches first.
 
     python experiments/run.py mnist1d_feedforward --jobs 2
     python experiments/run.py mnist1d_feedforward --row "LIF, hard" --seed 3     one run of a row
 
-What has a result is not run again; again.py repeats it. It may be stopped at any moment and started
-again, in several processes at once: a job is claimed by a lock, a result is written when the run
-has ended, and a run that was cut off goes on after its last epoch. Run folders lie in
-experiments/runs (not committed); results in experiments/results.
+A job with a result is not run again; again.py repeats it. The queue can be stopped at any moment
+and started again, also in several processes: a lock claims a job, the result is written when the
+run ends, and an interrupted run resumes after its last epoch. Run folders are in experiments/runs
+(not committed), results in experiments/results.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ DATA: dict[str, Dataset] = {}
 
 def main() -> None:
     """Read the arguments and work through the queue."""
-    keep_memory()  # a step makes and frees the same tensors again and again
+    keep_memory()  # each step allocates and frees the same tensors
     options = arguments()
     if not waiting(read_plan(options.plan), options):
-        print(f"{options.plan}: nothing left to run of what was asked for")
+        print(f"{options.plan}: nothing left to run of this selection")
         return
     if options.jobs == 1:
         work(options)
@@ -58,24 +58,27 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", help="a TOML file of this folder, without .toml")
-    parser.add_argument("--jobs", type=some, default=1, help="processes, each with one thread")
-    parser.add_argument("--row", help="the row of this name, or all whose name holds this text")
+    parser.add_argument(
+        "--jobs", type=process_count, default=1, help="processes of one thread"
+    )
+    parser.add_argument(
+        "--row", help="a row, or a text in the names of several rows"
+    )
     parser.add_argument("--seed", type=int, help="only final runs of this seed")
     parser.add_argument("--phase", choices=("search", "final"), help="only this phase")
-    parser.add_argument("--data-dir", type=Path, help="folder of the data, where they need one")
-    parser.add_argument("--minutes", type=float, help="begin no job after so many minutes")
+    parser.add_argument("--data-dir", type=Path, help="folder of the data, if they need one")
+    parser.add_argument("--minutes", type=float, help="start no job after N minutes")
     return parser.parse_args()
 
 
-def some(text: str) -> int:
-    """Return a number of processes."""
+def process_count(text: str) -> int:
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} processes. Accepted: 1 or more.")
     return int(text)
 
 
 def work(options: argparse.Namespace) -> None:
-    """Take one job after another until none is left."""
+    """Run one job after another until none is left."""
     torch.set_num_threads(1)
     plan, began = read_plan(options.plan), time.monotonic()
     while options.minutes is None or time.monotonic() - began < 60 * options.minutes:
@@ -83,7 +86,7 @@ def work(options: argparse.Namespace) -> None:
         if job is None or lock is None:
             if not waiting(plan, options):
                 return
-            time.sleep(2)  # others work on all that is left; what they find may make more
+            time.sleep(2)  # other processes have the rest; their results may add jobs
             continue
         try:
             do(plan, job, options.data_dir)
@@ -99,7 +102,7 @@ def waiting(plan: Plan, options: argparse.Namespace) -> list[Job]:
     done = {r.key for r in found}
     jobs = [] if options.phase == "final" or options.seed is not None else plan.searches()
     if options.phase != "search":
-        jobs += plan.finals(results.chosen(plan, found))
+        jobs += plan.finals(results.best_settings(plan, found))
     ended = {(r.row, r.seed) for r in found if r.phase == "final" and not r.values["failed"]}
     return [
         job
@@ -109,7 +112,7 @@ def waiting(plan: Plan, options: argparse.Namespace) -> list[Job]:
 
 
 def claim(plan: Plan, options: argparse.Namespace) -> tuple[Job | None, FileLock | None]:
-    """Return the first job that no other process works on."""
+    """Return the first job that no other process has claimed."""
     for job in waiting(plan, options):
         folder = folder_of(job)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -126,8 +129,8 @@ def claim(plan: Plan, options: argparse.Namespace) -> tuple[Job | None, FileLock
 
 
 def first_of(plan: Plan, job: Job) -> Job:
-    """Return the final run whose learned neurons a job begins with."""
-    jobs = plan.finals(results.chosen(plan, results.read(plan.name)))
+    """Return the final run whose learned neurons a job starts from."""
+    jobs = plan.finals(results.best_settings(plan, results.read(plan.name)))
     return next(j for j in jobs if (j.row, j.seed) == (job.after, job.seed))
 
 
@@ -137,12 +140,12 @@ def folder_of(job: Job) -> Path:
 
 
 def complete(job: Job) -> bool:
-    """Whether the folder of a job has a whole run: its figure is written last."""
+    """Report whether the folder of a job has a whole run: its figure is written last."""
     return (folder_of(job) / "figure.png").is_file()
 
 
 def train(plan: Plan, job: Job, data_dir: Path | None) -> RunResult:
-    """Run a job, from where it was cut off; first, if need be, the run that it begins with."""
+    """Run or resume a job, and before it the run that it starts from, if necessary."""
     config = replace(job.config, data_dir=data_dir or job.config.data_dir)
     if job.after is not None:
         first = first_of(plan, job)
@@ -157,14 +160,14 @@ def train(plan: Plan, job: Job, data_dir: Path | None) -> RunResult:
 
 
 def do(plan: Plan, job: Job, data_dir: Path | None) -> None:
-    """Run a job and write its result; a run that diverged has none but the reason."""
+    """Run a job and write its result; for a run that diverged, the reason."""
     row = next(r for r in plan.rows if r.name == job.row)
     shown, began = row.shown[job.setting], time.perf_counter()
     try:
         result = train(plan, job, data_dir)
     except DivergedError as error:
-        said, _, _ = str(error).partition(" Epoch ")  # what is kept where is of this machine
-        results.add(job, shown, {"failed": said})
+        reason, _, _ = str(error).partition(" Epoch ")  # without the path on this machine
+        results.add(job, shown, {"failed": reason})
         print(f"{job.plan} {job.row} {job.phase} {shown} seed {job.seed}: {error}", flush=True)
         return
     last, seconds = result.epochs[-1], [e.seconds for e in result.epochs]

@@ -1,11 +1,11 @@
-"""Print the table of an experiment as Markdown, with as many seeds as there are so far.
+"""Table of an experiment as Markdown, with the seeds finished so far.
 
     python experiments/table.py mnist1d_feedforward [--against "LIF, hard"] [--search]
-    python experiments/table.py --write docs/results.md     every table of the page anew
+    python experiments/table.py --write docs/results.md     rewrite every table of the page
 
 Accuracy is on the test set after the last epoch: mean and sample standard deviation over seeds. p
-is of a paired two-sided t-test over the seeds that both rows have, and not corrected for the number
-of rows.
+belongs to a paired two-sided t-test over the seeds that both rows have. It is not corrected for the
+number of rows.
 """
 
 from __future__ import annotations
@@ -30,11 +30,9 @@ def main() -> None:
     """Read the arguments and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", nargs="?")
-    parser.add_argument(
-        "--write", type=Path, metavar="PAGE", help="write the tables of a page anew"
-    )
-    parser.add_argument("--against", help="the row of the paired test; by default the best LIF")
-    parser.add_argument("--search", action="store_true", help="print what was searched instead")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="rewrite the tables of a page")
+    parser.add_argument("--against", help="row of the paired test; by default the best LIF")
+    parser.add_argument("--search", action="store_true", help="print the searched settings instead")
     options = parser.parse_args()
     if options.write is not None:
         page = options.write.read_text(encoding="utf-8")
@@ -49,7 +47,7 @@ def main() -> None:
 
 
 def filled(page: str) -> str:
-    """Return the text of a page with the tables of the results so far."""
+    """Return the text of a page with its present tables."""
 
     def one(name: str, against: str | None) -> list[str]:
         return table(read_plan(name), results.read(name), against)
@@ -63,15 +61,15 @@ def finals(found: list[Result], row: str) -> dict[int, Result]:
 
 
 def best_of(plan: Plan, found: list[Result], rows: list[Row]) -> str | None:
-    """Return the row that did best in the search; where there was none, the first of them."""
+    """Return the row with the best search result; without a search, the first row."""
     if not rows:
         return None
     return max(rows, key=lambda row: validation(plan, row, found) or 0.0).name
 
 
 def validation(plan: Plan, row: Row, found: list[Result]) -> float | None:
-    """Return the best accuracy on held-out samples that a row reached in its search."""
-    best = max(results.held_out(plan, found, row.name).values(), default=-1.0)
+    """Return the best validation accuracy of a row in its search."""
+    best = max(results.validation_accuracies(plan, found, row.name).values(), default=-1.0)
     return None if best < 0 else best
 
 
@@ -86,14 +84,14 @@ def table(plan: Plan, found: list[Result], against: str | None) -> list[str]:
     ]
     for row in plan.rows:
         mine = finals(found, row.name)
-        held = validation(plan, row, found)
-        lines.append(line(row.name, held, list(mine.values()), paired(mine, base)))
+        best = validation(plan, row, found)
+        lines.append(line(row.name, best, list(mine.values()), paired(mine, base)))
     return lines + picked(plan, found)
 
 
 def picked(plan: Plan, found: list[Result]) -> list[str]:
-    """Return a line that names the row of each family that its search chose, of those complete."""
-    ready, words = results.chosen(plan, found), []
+    """Return a line with the best row of each family, among the complete searches."""
+    ready, words = results.best_settings(plan, found), []
     for kind in dict.fromkeys(r.name.split()[0].rstrip(",") for r in plan.rows):
         rows = [r for r in plan.rows if r.name.split()[0].rstrip(",") == kind]
         whole = [r for r in rows if len(r.settings) > 1 and r.name in ready]
@@ -103,10 +101,10 @@ def picked(plan: Plan, found: list[Result]) -> list[str]:
     return ["", f"Chosen on held-out samples. {'; '.join(words)}."] if words else []
 
 
-def line(name: str, held: float | None, mine: list[Result], p: str) -> str:
+def line(name: str, best: float | None, mine: list[Result], p: str) -> str:
     """Return one line of the table."""
     whole = [r for r in mine if not r.values["failed"]]
-    shown = "" if held is None else f"{100 * held:.1f}"
+    shown = "" if best is None else f"{100 * best:.1f}"
     failed = f", {len(mine) - len(whole)} failed" if len(whole) < len(mine) else ""
     if not whole:
         return f"| {name} | | {shown} | n = 0{failed} | | | | | | | |"
@@ -147,7 +145,7 @@ def paired(mine: dict[int, Result], base: dict[int, Result]) -> str:
 
 
 def searched(plan: Plan, found: list[Result]) -> list[str]:
-    """Return every setting that was searched and what it came to."""
+    """Return every searched setting with its result."""
     lines = ["| neuron | setting | held out | train |", "| --- | --- | --- | --- |"]
     order = {row.name: k for k, row in enumerate(plan.rows)}
     known = [r for r in found if r.row in order and r.phase == "search"]

@@ -1,4 +1,4 @@
-"""The demo runs, on little."""
+"""The demo on little data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiment files are read, and their queue fills a table that can be cut off and gone on with."""
+"""Experiment files, and the queue that fills their table and survives interruption."""
 
 from __future__ import annotations
 
@@ -112,10 +112,10 @@ def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[s
     found = results.read("tiny")
     assert len(found) == 4 + 10
     plan = plans.read_plan("tiny")
-    chosen = results.chosen(plan, found)
+    chosen = results.best_settings(plan, found)
     for row in ("LNM degree 1", "LNM degree 2"):
-        held = {r.setting: r.accuracy for r in found if r.row == row and r.phase == "search"}
-        assert held[chosen[row]] == max(held.values())
+        accuracies = {r.setting: r.accuracy for r in found if r.row == row and r.phase == "search"}
+        assert accuracies[chosen[row]] == max(accuracies.values())
         assert {r.setting for r in found if r.row == row and r.phase == "final"} == {chosen[row]}
     failed = [r for r in found if r.values["failed"]]
     assert {r.row for r in failed} == {"diverges"}
@@ -196,7 +196,7 @@ def test_runs_are_repeated(
             once_more, first = line.rpartition(": ")[2].split(", in the table ")
             assert once_more == first
         else:
-            assert "not trained again, its run folder is here" in line
+            assert "not trained again, its run folder is complete" in line
     assert len(said("--row", "LNM", "--seed", "0")) == 3
     assert (folder / "results" / "tiny.csv").read_text() == table_before
     with pytest.raises(SystemExit):
@@ -207,7 +207,7 @@ def test_runs_are_repeated(
 
 @pytest.mark.slow
 @pytest.mark.needs_cc
-def test_what_is_for_a_gpu_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gpu_plan_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each network and neuron of gpu_cifar10.toml, two epochs of a few images, narrow, on a CPU.
 
     Everything else is as there: augmentation, TET, SGD with warm-up, bfloat16.
@@ -238,7 +238,7 @@ def test_a_plan_that_changed_is_noticed(folder: Path) -> None:
     with pytest.raises(
         ValueError, match=r"^tiny: LNM degree 1, setting 1: the result is of 'lr = "
     ):
-        results.chosen(plan, results.read("tiny"))
+        results.best_settings(plan, results.read("tiny"))
 
 
 def test_the_page_shows_the_results() -> None:
@@ -251,15 +251,15 @@ def test_the_page_shows_the_results() -> None:
     assert dynamics.filled(page) == page
 
 
-def test_a_plan_that_is_none() -> None:
+def test_an_unknown_plan_is_refused() -> None:
     with pytest.raises(SystemExit, match=r"^experiments: no plan 'nope'\. Accepted: ecg_qtdb, "):
         plans.read_plan("nope")
 
 
-def test_what_cannot_start_is_no_result(
+def test_a_run_that_cannot_start_has_no_result(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Data that are missing end the queue with a line and a status; so does a number of none."""
+    """Missing data end the queue with a line and a status; so does a count of 0."""
     text = TINY.replace('"digits-rows"', '"ecg-qtdb"')
     (folder / "tiny.toml").write_text(text)
     with pytest.raises(
@@ -273,7 +273,7 @@ def test_what_cannot_start_is_no_result(
     monkeypatch.setattr(sys, "argv", ["run.py", "tiny", "--row", "LIF, hard", "--seed", "9"])
     monkeypatch.setattr(queue, "keep_memory", lambda: None)  # it would begin the process anew
     queue.main()
-    assert capsys.readouterr().out == "tiny: nothing left to run of what was asked for\n"
+    assert capsys.readouterr().out == "tiny: nothing left to run of this selection\n"
 
 
 def test_a_command() -> None:

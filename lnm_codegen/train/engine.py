@@ -143,15 +143,12 @@ def fit(
         if number == config.epochs or (every and number % every == 0):
             low = LOWEST if config.v_min is None else config.v_min
             tested = evaluate(trainer.averaged, data, data.test, config.batch, low, world)
-        yield Epoch(
-            number,
-            loss_sum / len(data.train),
-            all_correct / max(all_predictions, 1.0),
-            None if tested is None else tested.accuracy,
-            () if tested is None else tested.rates,
-            () if tested is None else tested.outside,
-            seconds,
-        )
+        loss_mean, accuracy = loss_sum / len(data.train), all_correct / max(all_predictions, 1.0)
+        if tested is None:
+            yield Epoch(number, loss_mean, accuracy, None, (), (), seconds)
+        else:
+            results = (tested.accuracy, tested.rates, tested.outside)
+            yield Epoch(number, loss_mean, accuracy, *results, seconds)
 
 
 def evaluate(

@@ -55,15 +55,8 @@ def draw_curve(axis: Axes, layer: NeuronLayer, v_min: float = LOWEST) -> None:
     high = 1.0 if threshold is None else float(threshold.detach().mean())
     z = torch.linspace(v_min, high, 201)
     axis.plot(z, z, color=_QUIET, linewidth=1, label="diagonal, h = v")
-    axis.plot(
-        z,
-        LIF_DECAY * z,
-        "--",
-        color=_LIF,
-        linewidth=1.2,
-        zorder=3,
-        label=f"LIF, h = {LIF_DECAY:g}·v",
-    )
+    lif = f"LIF, h = {LIF_DECAY:g}·v"
+    axis.plot(z, LIF_DECAY * z, "--", color=_LIF, linewidth=1.2, zorder=3, label=lif)
     axis.axhline(high, color=_QUIET, linewidth=0.8, linestyle=":")
     axis.set_xlabel("v[t-1]")
     axis.set_ylabel("h[t] at x = 0")
