@@ -1,12 +1,11 @@
-"""How far rounding may move a result: running error analysis over the IR, in float64.
+"""Running error analysis over the IR, in float64: bounds of the rounding error of a result.
 
-`bounded` runs a neuron as `lnm.interpret` does and carries beside every value a first-order bound
-of its rounding error, in units of the machine epsilon of whatever type a backend computes in. So
-a tolerance follows from the kernel and the numbers, and it is small where nothing cancels. Within
-a step each operation adds its own rounding; from step to step errors are carried by the exact
-derivatives, so that a contracting neuron keeps a small bound over a long sequence. A comparison
-whose sides lie within their own rounding makes its lane *doubtful*: there a backend may rightly
-choose the other branch, or fire where the reference does not.
+`bounded` runs a neuron as `lnm.interpret` does. With every value it computes a first-order bound of
+its rounding error, in units of the machine epsilon of the backend's type. The tolerance of a test
+follows from the kernel and the numbers, and is small if nothing cancels. Within a step each
+operation adds its own rounding. From step to step the exact derivatives propagate errors, so that a
+contracting neuron has a small bound over a long sequence. A comparison whose sides differ by less
+than their rounding makes its lane *doubtful*: there a backend may select the other branch, or fire.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.interpret import extent_of
+from lnm_codegen.compiler.arguments import extent_of
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.interpret import rounded
-from lnm_codegen.ir.nodes import BinaryOp, CompareOp, Fn, Kernel, Role, UnaryOp
+from lnm_codegen.ir.interpret import COMPARE, rounded
+from lnm_codegen.ir.nodes import BinaryOp, Fn, Kernel, Role, UnaryOp
 
 ULP = 4
 """Error allowed to exp, log, tanh, sigmoid, sin and cos of a backend, in ulp."""
 
 
 class Num(NamedTuple):
-    """A value, the bound of the error made in this step, and derivatives by what came into it."""
+    """A value, the bound of its error in this step, and derivatives with respect to its inputs."""
 
     value: Any
     error: Any
@@ -36,10 +35,6 @@ class Num(NamedTuple):
 
 
 EXACT = np.float64(0)
-_COMPARE = {
-    CompareOp.LT: np.less, CompareOp.LE: np.less_equal, CompareOp.GT: np.greater,
-    CompareOp.GE: np.greater_equal, CompareOp.EQ: np.equal, CompareOp.NE: np.not_equal,
-}  # fmt: skip
 _CALL = {
     Fn.EXP: (np.exp, lambda x, y: y),
     Fn.LOG: (np.log, lambda x, y: 1 / x),
@@ -53,7 +48,7 @@ _CALL = {
 
 @dataclass
 class Bounds:
-    """Evaluates kernels; `doubtful` collects the lanes in which a comparison is open."""
+    """Evaluator of kernels; `doubtful` has the lanes in which a comparison is undecided."""
 
     epsilon: float
     doubtful: Any = False
@@ -62,7 +57,7 @@ class Bounds:
     def run(
         self, kernel: Kernel, exact: Mapping[str, Num], carried: Mapping[str, Num] | None = None
     ) -> dict[str, Num]:
-        """Return the results, errors in whole; `carried` come with the errors of earlier steps."""
+        """Return the results with total errors; `carried` have the errors of earlier steps."""
         carried = carried or {}
         self.incoming = {n: v.error for n, v in carried.items()}
         entering = {n: Num(v.value, EXACT, {n: np.ones_like(v.value)}) for n, v in carried.items()}
@@ -104,7 +99,7 @@ class Bounds:
                 a, b = self.evaluate(lhs, env), self.evaluate(rhs, env)
                 slopes = _sum(a.slopes, _scaled(b, -1))
                 self._open(Num(a.value - b.value, a.error + b.error, slopes))
-                return Num(_COMPARE[op](a.value, b.value), EXACT)
+                return Num(COMPARE[op](a.value, b.value), EXACT)
             case ir.Spike(arg, _):
                 z = self.evaluate(arg, env)
                 self._open(z)
@@ -159,7 +154,7 @@ def _binary(op: BinaryOp, a: Num, b: Num) -> Num:
 
 @dataclass
 class Reference:
-    """Results by name, each a `Num`; `doubtful` is (N, *), the lanes that are open."""
+    """Results by name, each a `Num`; `doubtful` (N, *) has the undecided lanes."""
 
     outputs: dict[str, Num]
     states: dict[str, Num]
@@ -176,7 +171,7 @@ def bounded(
     grad_state: Mapping[str, Any],
     epsilon: float,
 ) -> Reference:
-    """Run forward and backward. Every array is exact in the type that `epsilon` belongs to."""
+    """Run forward and backward. Every array is exact in the type whose epsilon is given."""
     program = lnm.lower(neuron)
     shape = x_seq[0].shape
     e = extent_of(neuron.params, shape)

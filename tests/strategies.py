@@ -1,7 +1,7 @@
-"""Random neurons from the grammar of the front end, and arguments that suit them.
+"""Random neurons of the language, and arguments for them.
 
 `neurons()` draws the definition, `arguments_for` the numbers, from a NumPy generator so that ties
-with a comparison or a threshold have probability zero. Values stay moderate for a few steps:
+in a comparison have probability zero. Values stay moderate for a few steps:
 states begin in [-1, 1], inputs lie in [-1.5, 1.5], parameters near their `init`, a polynomial of
 degree 3 or 4 is clamped, exponentials have bounded arguments and divisors keep away from 0.
 """
@@ -21,7 +21,7 @@ import lnm_codegen as lnm
 from lnm_codegen.language.symbols import Declared, Vector
 
 few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For properties of random neurons, each of which takes some 40 ms to draw and lower."""
+"""For properties of random neurons; drawing and lowering one takes about 40 ms."""
 
 PERS = ("layer", "channel", "neuron")
 SHAPES = ((3, 2, 3), (4, 1, 2, 2), (2, 3, 2), (3, 1, 1, 4))
@@ -45,7 +45,7 @@ SURROGATES = (
 
 @dataclass
 class Arguments:
-    """What `lnm.interpret`, or a layer, is called with: `x_seq`, and keywords."""
+    """Arguments of `lnm.interpret` or of a layer: `x_seq`, and keywords."""
 
     x_seq: tuple[np.ndarray, ...]
     state: dict[str, np.ndarray]
@@ -97,7 +97,7 @@ def shapes() -> st.SearchStrategy[tuple[int, ...]]:
 
 
 class _Grammar:
-    """Draws expressions over declared symbols."""
+    """Generator of expressions over declared symbols."""
 
     def __init__(
         self, draw: Any, smooth: bool, fixed: bool = False, pers: Sequence[str] = PERS
@@ -188,7 +188,7 @@ class _Grammar:
         return self.atom() * lnm.sigmoid(self.param(0.5) if self.chance() else self.atom() * 2)
 
     def _gain(self, depth: int) -> Any:
-        """Draw a product with what parameters alone decide."""
+        """Draw a product with an expression of parameters alone."""
         return self.atom() * self.pick((lnm.sigmoid(self.param(0.5)), lnm.exp(-self.param(0.6))))
 
     def _wave(self, depth: int) -> Any:
@@ -264,11 +264,11 @@ def neurons(
     """Draw a neuron.
 
     Args:
-        draw: Hypothesis gives it.
+        draw: From Hypothesis.
         spiking: Whether it has spikes; either by default.
-        smooth: Leave out what has a kink: where, min, max, abs, clip.
-        fixed: Leave out what has no fixed-point form: functions and divisions in the step.
-        pers: What granularities parameters have.
+        smooth: Without functions that have a kink: where, min, max, abs, clip.
+        fixed: Without functions and divisions in the step, which have no fixed-point form.
+        pers: Granularities of parameters.
     """
     g = _Grammar(draw, smooth, fixed, pers)
     states = [lnm.state(n, init=0.1) for n in draw(st.sampled_from((["v"], ["v", "w"])))]

@@ -20,14 +20,8 @@ from lnm_codegen.ir.nodes import BinaryOp, Expr, Kernel
 class Count:
     """Numbers of operations; counts add.
 
-    Attributes:
-        multiplications: Products outside fused multiply-adds.
-        additions: Sums and differences outside fused multiply-adds.
-        fused: Fused multiply-adds.
-        divisions: Quotients.
-        comparisons: Comparisons, including one for each spike.
-        selects: Selections between two values.
-        functions: (name, number) of each special function, by name.
+    A fused multiply-add counts as `fused` alone, a spike as a comparison. `functions` has (name,
+    number) of each special function, sorted by name.
     """
 
     multiplications: int = 0
@@ -50,6 +44,11 @@ class Count:
         return plain + sum(n for _, n in self.functions)
 
 
+_BINARY = {
+    BinaryOp.ADD: Count(additions=1), BinaryOp.SUB: Count(additions=1),
+    BinaryOp.MUL: Count(multiplications=1), BinaryOp.DIV: Count(divisions=1),
+    BinaryOp.AND: Count(), BinaryOp.OR: Count(),
+}  # fmt: skip
 OPERATIONS = tuple(f.name for f in fields(Count) if f.name != "functions")
 """The fields of a `Count` that are numbers."""
 
@@ -58,11 +57,8 @@ OPERATIONS = tuple(f.name for f in fields(Count) if f.name != "functions")
 class Values:
     """Numbers of values in one run of a kernel.
 
-    Attributes:
-        read: Input ports.
-        computed: Lets except copies.
-        written: Result ports.
-        live: Most values needed at once in the order of the Lets, inputs included: the registers.
+    Input ports are read, result ports written, Lets computed unless they copy. `live` is the most
+    values that are needed at once, in the order of the Lets.
     """
 
     read: int
@@ -109,13 +105,6 @@ def _own(e: Expr) -> Count:
             return Count(functions=((fn.value, 1),))
         case _:
             assert_never(e)
-
-
-_BINARY = {
-    BinaryOp.ADD: Count(additions=1), BinaryOp.SUB: Count(additions=1),
-    BinaryOp.MUL: Count(multiplications=1), BinaryOp.DIV: Count(divisions=1),
-    BinaryOp.AND: Count(), BinaryOp.OR: Count(),
-}  # fmt: skip
 
 
 def _live(kernel: Kernel) -> int:

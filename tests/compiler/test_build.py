@@ -1,4 +1,4 @@
-"""SymPy -> IR: the forward kernel as text, straight from the equations."""
+"""Translation of SymPy to the forward kernel, as text."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_charges_see_the_states_of_the_last_step():
 
 
 def test_resets_see_charged_states_and_not_each_other():
-    """A reset reads what charge made, so that w gets v before its reset."""
+    """A reset reads charged states, so that w gets v before its reset."""
     neuron = lnm.Neuron(charge={v: v + x}, fire=v - 1, reset={v: lnm.where(lnm.spike, 0, v), w: v})
     assert lines(neuron)[-3:] == ["# reset", "v_next = select(fired, 0, h)", "w_next = h"]
 
@@ -127,7 +127,7 @@ def test_detach_reset():
     ids=str,
 )
 def test_expressions(expr, text):
-    """Numbers first, then parameters; one division by what is none; a call or choice per Let."""
+    """Numbers first, then parameters; one division by other factors; a call or select per Let."""
     assert charge(expr) == text
 
 
@@ -148,7 +148,7 @@ def test_constants():
 
 
 def test_constants_are_real():
-    """What is no number of a machine is refused, with its name."""
+    """A constant that is not a finite real number is refused, with its name."""
     expr = v + x * sympy.sqrt(lnm.sin(sympy.Integer(4)))
     with pytest.raises(lnm.ModelError) as caught:
         build(lnm.Neuron(charge={v: expr}, output=v + x))
@@ -159,7 +159,7 @@ def test_constants_are_real():
 
 
 def test_shared_subexpressions_are_built_once():
-    """A select or a call that stands twice in a phase is one temporary."""
+    """A select or a call that occurs twice in a phase is one temporary."""
     e = lnm.exp(-(v**2))
     kernel = build(lnm.Neuron(charge={v: e * x + e, w: lnm.tanh(e)}, output=v))
     calls = [n for let in kernel.body for n in ir.walk(let.value) if isinstance(n, ir.Call)]
@@ -167,7 +167,7 @@ def test_shared_subexpressions_are_built_once():
 
 
 def test_names_step_aside():
-    """A port's name is kept; what build makes itself gets another."""
+    """A port keeps its name; a Let of `build` gets another."""
     h, z, fired, t0 = (lnm.input(n) for n in ("h", "z", "fired", "t0"))
     neuron = lnm.Neuron(charge={v: v + lnm.exp(x) * lnm.tanh(t0) + h + z + fired}, fire=v - 1)
     kernel = verify(build(neuron))

@@ -57,7 +57,7 @@ def test_the_integer_model_beside_it(tmp_path):
 
 
 def test_a_spec_from_a_file(tmp_path):
-    """What `lnm quantize` writes."""
+    """A file as `lnm quantize` writes it."""
     spec = tmp_path / "spec.toml"
     spec.write_text('default = "16.12"\nrounding = "truncate"\n[nodes]\nh = "18.12"\n')
     out = tmp_path / "out"

@@ -1,4 +1,4 @@
-"""`lnm.interpret` against finite differences, and what it says of bad arguments.
+"""`lnm.interpret` against finite differences, and its refusals of bad arguments.
 
 A spike has no derivative, so its *twin* is differentiated: a neuron without spikes in which each
 is the line c + k*z, where k is the surrogate's slope at the z met at that step and c makes the
@@ -196,7 +196,7 @@ def test_spikes_have_the_gradients_of_the_surrogate_rule(neuron, rng, shape):
 @few
 @given(neurons(), generators(), shapes())
 def test_estrin_and_horner_agree(neuron, rng, shape):
-    """The two schemes differ by rounding, unless a spike stands on the edge."""
+    """The two schemes differ by rounding, unless z is near 0."""
     a = arguments_for(neuron, rng, shape)
     one, other = a.interpret(neuron), a.interpret(neuron, scheme="estrin")
     for kind in ("outputs", "states", "grads"):
@@ -220,7 +220,7 @@ def test_float32_stays_float32_and_near(neuron, rng, shape):
 @few
 @given(neurons(), generators(), shapes())
 def test_a_sequence_may_be_cut(neuron, rng, shape):
-    """The states carry everything: two calls in a row give what one call gives, gradients too."""
+    """Two calls in a row equal one call, gradients too: states carry everything."""
     a = arguments_for(neuron, rng, shape)
     whole = a.interpret(neuron)
     first, second = [x[:1] for x in a.x_seq], [x[1:] for x in a.x_seq]
@@ -249,7 +249,7 @@ def test_a_sequence_may_be_cut(neuron, rng, shape):
 
 
 def cubic(per: dict[str, str]) -> lnm.Neuron:
-    """Return a smooth neuron in which the parameters of three granularities meet."""
+    """Return a smooth neuron with parameters of three granularities."""
     v, x = lnm.state("v"), lnm.input("x")
     theta = lnm.param("theta", size=4, init=[0.1, 0.5, 0.1, -0.1], per=per["theta"])
     tau = lnm.param("tau", init=2.0, per=per["tau"])
@@ -275,7 +275,7 @@ def test_any_mixture_of_granularities(theta, tau, gain, shape):
 
 @pytest.mark.parametrize("per", PERS)
 def test_shared_values_sum_their_gradients(per):
-    """The gradient of a shared value is the sum over what shares it of the gradients per neuron."""
+    """The gradient of a shared value is the sum of the gradients per neuron."""
     rng, shape = np.random.default_rng(2), (3, 2, 3, 2)
     fine = cubic(dict.fromkeys(("theta", "tau", "gain"), "neuron"))
     coarse = fine.with_per(per)

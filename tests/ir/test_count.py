@@ -1,4 +1,4 @@
-"""Operation counts: exact numbers, which the polynomial and the equations predict."""
+"""Operation counts: exact numbers that follow from the polynomial and the equations."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def kernel(*lets: tuple[str, ir.Expr], results: str) -> Kernel:
     ],
 )
 def test_every_node(expression, expected):
-    """A node costs what the module says, and its operands besides."""
+    """The cost of a node includes its operands."""
     assert count(kernel(("y", expression), results="y")) == expected
 
 

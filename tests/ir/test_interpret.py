@@ -1,4 +1,4 @@
-"""What each node means in NumPy: rounding, float32, NaN."""
+"""Meaning of each node in NumPy: rounding, float32, NaN."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_a_nan_potential_does_not_fire_and_stays():
 
 
 def test_run_broadcasts_and_warns_of_nothing():
-    """Ports of any shape meet; overflow and division by zero are values, not warnings."""
+    """Ports of any shapes broadcast; overflow and division by zero are values, not warnings."""
     kernel = Kernel(
         "k",
         (Port(A, Role.STATE), Port(B, Role.INPUT)),

@@ -1,4 +1,4 @@
-"""Kernels as text: no more parentheses than needed, and none too few."""
+"""Kernels as text, with the fewest parentheses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each rule of a well-formed kernel, and a kernel that breaks it."""
+"""Rules of a well-formed kernel, each with a kernel that breaks it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def kernel(*lets: tuple[Var, ir.Expr], results: tuple[Var, ...] = (A,), inputs=I
 
 
 def test_a_valid_kernel_is_returned():
-    """`verify` hands back the kernel itself, so that it may stand in a chain of passes."""
+    """`verify` returns the kernel itself, so that passes can be chained."""
     good = kernel((C, POSITIVE), (A, Select(C, V, X)))
     assert verify(good) is good
 

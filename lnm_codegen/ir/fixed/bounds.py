@@ -7,6 +7,7 @@ from typing import TypeAlias, assert_never
 
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits, Rounding
 
 Span: TypeAlias = tuple[int, int]
@@ -21,11 +22,10 @@ def spans(kernel: fx.Kernel, constants: Mapping[str, int]) -> dict[str, Span]:
         constants: Integers of the parameters that do not change, by name.
     """
     env: dict[str, Span] = {}
-    for port in kernel.inputs:
-        if isinstance(port.var.type, Bits):
-            name, bits = port.var.name, port.var.type
-            value = constants.get(name)
-            env[name] = (bits.low, bits.high) if value is None else (value, value)
+    for var in kernel.input_vars(*Role):
+        if isinstance(var.type, Bits):
+            value = constants.get(var.name)
+            env[var.name] = (var.type.low, var.type.high) if value is None else (value, value)
     for let in kernel.body:
         if isinstance(let.target.type, Bits):
             env[let.target.name] = span(let.value, env)

@@ -234,33 +234,32 @@ def _var_text(var: Var) -> str:
 
 
 def expr_text(e: Expr) -> str:
-    """Return an expression; operators of two operands stand in parentheses."""
+    """Return an expression, with parentheses around each operator of two operands."""
+    operands = [expr_text(child) for child in children(e)]
     match e:
         case Const(integer, bits, _):
             return f"{integer}:{bits}"
         case Var(name, _):
             return name
-        case Negate(arg):
-            return f"-{expr_text(arg)}"
-        case Sum(op, lhs, rhs):
-            return f"({expr_text(lhs)} {op.value} {expr_text(rhs)})"
-        case Product(lhs, rhs):
-            return f"({expr_text(lhs)} * {expr_text(rhs)})"
-        case Shift(arg, places):
-            return f"({expr_text(arg)} << {places})"
-        case Round(arg, places, rounding):
-            return f"{rounding.value}({expr_text(arg)}, {places})"
-        case Saturate(arg, width):
-            return f"saturate({expr_text(arg)}, {width})"
-        case Compare(op, lhs, rhs):
-            return f"({expr_text(lhs)} {op.value} {expr_text(rhs)})"
-        case Not(arg):
-            return f"not {expr_text(arg)}"
-        case Both(lhs, rhs):
-            return f"({expr_text(lhs)} and {expr_text(rhs)})"
-        case Either(lhs, rhs):
-            return f"({expr_text(lhs)} or {expr_text(rhs)})"
-        case Select(cond, then, orelse):
-            return f"select({', '.join(expr_text(x) for x in (cond, then, orelse))})"
+        case Negate():
+            return f"-{operands[0]}"
+        case Sum(op, _, _) | Compare(op, _, _):
+            return f"({operands[0]} {op.value} {operands[1]})"
+        case Product():
+            return f"({' * '.join(operands)})"
+        case Shift(_, places):
+            return f"({operands[0]} << {places})"
+        case Round(_, places, rounding):
+            return f"{rounding.value}({operands[0]}, {places})"
+        case Saturate(_, width):
+            return f"saturate({operands[0]}, {width})"
+        case Not():
+            return f"not {operands[0]}"
+        case Both():
+            return f"({' and '.join(operands)})"
+        case Either():
+            return f"({' or '.join(operands)})"
+        case Select():
+            return f"select({', '.join(operands)})"
         case _:
             assert_never(e)

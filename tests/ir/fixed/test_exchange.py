@@ -1,4 +1,4 @@
-"""Fixed-point programs as JSON: an exact round trip, and one line for whatever is no program."""
+"""Fixed-point programs as JSON: an exact round trip, and the refusal of any other content."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_random_programs_come_back(neuron):
 
 
 def test_the_layout():
-    """What has no list and no object in it stands on one line."""
+    """An object without a list or an object takes one line."""
     text = to_json(lnm.quantize(lnm.get("if"), Q4_12))
     assert '"default": { "width": 16, "frac": 12, "rounding": "half_up" },\n' in text
     assert '"var": { "node": "var", "name": "v", "type": "Q4.12" },\n' in text

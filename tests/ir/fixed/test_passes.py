@@ -110,7 +110,7 @@ def test_zeros_leave_what_is_none():
 @few
 @given(neurons(fixed=True), generators())
 def test_spans_hold_every_value(neuron, rng):
-    """Of random kernels; a clamp that is said never to act leaves its operand."""
+    """Of random kernels; a clamp that never acts can be removed."""
     plain = lnm.quantize(neuron, lnm.Fixed(14, 9)).kernel
     kernel = lnm.quantize(neuron, spec_of(plain, rng)).kernel
     values = inputs_of(kernel, rng)
@@ -163,7 +163,7 @@ def test_the_span_of_every_node(e, expected):
 
 
 def test_conditions_have_no_span():
-    """A mistake of ours is said."""
+    """The span of a condition is a mistake of the caller."""
     with pytest.raises(TypeError, match=r"^Compare is no number$"):
         span(fx.Compare(CompareOp.LT, V, W), ENV)
 

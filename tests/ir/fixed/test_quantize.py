@@ -218,7 +218,7 @@ def test_kernels(neuron, scheme, text):
 
 
 def test_a_program_is_printed_with_its_prepare():
-    """What parameters alone decide stays in real numbers."""
+    """`prepare` stays in real numbers."""
     text = str(lnm.quantize(lnm.get("lif"), Q4_12))
     assert text.startswith("kernel lif_prepare\n")
     assert text.endswith(LIF)
@@ -231,7 +231,7 @@ MIXED = {
 
 
 def test_a_mixed_spec():
-    """Points meet by shifts; each node is rounded by its own mode, a state by that of its name."""
+    """Shifts align points; each node has its own rounding, v_next that of v."""
     neuron = lnm.get("lnm", degree=3)
     kernel = lnm.quantize(neuron, lnm.FixedSpec(Q4_12, MIXED)).kernel
     assert str(verify(kernel)) == LNM_MIXED

@@ -1,8 +1,8 @@
-"""What a fixed-point kernel computes, against exact rationals and against apytypes.
+"""Values of fixed-point kernels, against exact rationals and against apytypes.
 
-The evaluator here reads the *real* kernel by the rules of fixed point and knows nothing of the
-fixed-point IR: products exact, a sum of products and nodes rounded once and saturated, comparisons
-exact, constants and parameters to the nearest, ties up.
+The evaluator of this module applies the rules of fixed point to the *real* kernel, without the
+fixed-point IR: products and comparisons are exact, a sum of products and nodes is rounded once and
+saturated, constants and parameters are rounded to the nearest, ties up.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Exact:
         return nearest(value / self.unit, "half_up") * self.unit
 
     def _only_compared(self) -> set[str]:
-        """A Let that stands beside a comparison and nowhere else."""
+        """A Let that only a comparison reads."""
         inside, outside = set(), {p.var.name for p in self.kernel.results}
 
         def visit(e: real.Expr, compared: bool) -> None:

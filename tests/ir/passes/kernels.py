@@ -1,4 +1,4 @@
-"""What the tests of passes share: kernels at each stage of a random neuron, and their values."""
+"""Kernels of a random neuron after each pass, and their values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def body(k: Kernel) -> list[str]:
 
 
 def identity(k: Kernel) -> Kernel:
-    """Return a prepare kernel that hands on the parameters of `k`."""
+    """Return a prepare kernel that returns the parameters of `k` unchanged."""
     ports = tuple(p for p in k.inputs if p.role is Role.PARAM)
     return Kernel("prepare", ports, (), ports)
 
@@ -77,13 +77,13 @@ class Stages:
         self.adjoint = collect(fold(self.raw_adjoint))
 
     def prepared(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return `values` with the prepared parameters beside the raw ones."""
+        """Return `values` and the prepared parameters."""
         inputs = self.prepare.input_names(Role.PARAM)
         return values | run(self.prepare, {n: values[n] for n in inputs})
 
 
 def evaluated(k: Kernel, values: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Run `k` on what it takes of `values`, and spread the results over N lanes."""
+    """Run `k` on its inputs in `values`, and broadcast the results over N lanes."""
     results = run(k, {p.var.name: values[p.var.name] for p in k.inputs})
     return {n: np.broadcast_to(x, (N,)) for n, x in results.items()}
 
@@ -111,7 +111,7 @@ def same_ports(before: Kernel, after: Kernel) -> None:
 
 
 def subexpressions(k: Kernel) -> Iterable[Expr]:
-    """Yield what each Let computes, operand by operand, with commutative operands in one order."""
+    """Yield the operations of each Let, with commutative operands in one order."""
 
     def key(e: Expr) -> Expr:
         e = ir.map_children(e, key)

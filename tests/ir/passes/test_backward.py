@@ -84,7 +84,7 @@ def test_detach_reset():
 
 
 def test_ports():
-    """Takes what the kernel takes and a gradient per result; gives one per input, same roles."""
+    """The ports are those of the kernel, a gradient per result, and a gradient per input."""
     k = adjoint(lnm.get("cuba_lif"))
     forward = build(lnm.get("cuba_lif"))
     assert k.inputs[: len(forward.inputs)] == forward.inputs
@@ -113,7 +113,7 @@ def test_seed():
 @few
 @given(neurons())
 def test_the_adjoint_is_linear_in_the_gradients(neuron):
-    """Twice the gradients give twice the result, and none gives none, bit for bit."""
+    """Gradients times 2 give results times 2, zeros give zeros, bit for bit."""
     k = Stages(neuron).adjoint
     rng = np.random.default_rng(0)
     values = {port.var.name: rng.uniform(0.5, 1.5, 8) for port in k.inputs}
@@ -129,7 +129,7 @@ def test_the_adjoint_is_linear_in_the_gradients(neuron):
 @few
 @given(neurons())
 def test_repeats_the_forward_kernel(neuron):
-    """It rebuilds what it needs of the step: nothing but the previous states is kept."""
+    """It recomputes the step from the previous states."""
     stages = Stages(neuron)
     forward = {let.target: let for let in stages.forward.body}
     for let in stages.raw_adjoint.body:

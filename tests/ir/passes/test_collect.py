@@ -92,7 +92,7 @@ def test_keeps_the_value_at_finite_arguments(neuron, rng):
 @few
 @given(neurons())
 def test_leaves_one_operator_on_atoms(neuron):
-    """What `backward` relies on: a Let is a polynomial, or one operator on atoms."""
+    """`backward` relies on it: a Let is a polynomial, or one operator on atoms."""
     stages = Stages(neuron)
     assert is_flat(stages.collected)
     assert is_flat(stages.adjoint)

@@ -1,4 +1,4 @@
-"""`cse`, `dce`, `inline`: nothing twice, nothing idle, temporaries where they are read."""
+"""`cse`, `dce`, `inline`: no repeated work, no dead code, temporaries inlined."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_copies_are_seen_through():
 
 
 def test_dce():
-    """What no result needs is gone, and what only that needed."""
+    """A Let that no result needs is dropped, and its operands with it."""
     k = lets((T0, mul(V, X)), (T1, add(T0, W)), (H, add(V, W)), results=(H,))
     assert body(dce(k)) == ["h = v + w"]
     assert body(keep_results(lets((T0, V), (H, W), results=(T0, H)), {"h"})) == ["h = w"]
 
 
 def test_inline():
-    """A temporary that is read once stands where it is read; one with a name of ours stays."""
+    """A temporary that is read once is inlined; a Let with another name stays."""
     k = lets((T0, mul(V, X)), (T1, add(T0, W)), (H, sub(T1, Y)), results=(H,))
     assert body(inline(k)) == ["h = v * x + w - y"]
     k = lets((T0, mul(V, X)), (H, add(T0, T0)), results=(H,))
@@ -105,7 +105,7 @@ def test_keep_every_bit(neuron, rng):
 
 
 def twice(k: Kernel) -> list[str]:
-    """Return what is computed more than once; a sign is no work."""
+    """Return the repeated operations; a sign does not count."""
     count = Counter(e for e in subexpressions(k) if not isinstance(e, Unary))
     return [ir_text(e) for e, n in count.items() if n > 1]
 
@@ -117,7 +117,7 @@ def ir_text(e: ir.Expr) -> str:
 @few
 @given(neurons())
 def test_nothing_is_computed_twice(neuron):
-    """No operation stands twice in a final kernel, and no Let is idle."""
+    """A final kernel repeats no operation and has no dead Let."""
     for scheme in ("horner", "estrin"):
         program = lnm.lower(neuron, scheme)
         for k in (program.forward, program.backward, program.prepare, program.prepare_backward):
@@ -128,7 +128,7 @@ def test_nothing_is_computed_twice(neuron):
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("scheme", ["horner", "estrin"])
 def test_nothing_is_computed_twice_in_a_family(name, scheme):
-    """The same for what people will read."""
+    """The same for the families."""
     program = lnm.lower(lnm.get(name), scheme)
     for k in (program.forward, program.backward, program.prepare, program.prepare_backward):
         assert twice(k) == []
@@ -149,7 +149,7 @@ def test_a_copy_seen_through_may_show_a_repetition():
 
 
 def test_what_stands_under_a_repeated_sign_is_shared():
-    """-(v*x) twice is v*x once: the sign is no work and gets no Let, what it stands on does."""
+    """-(v*x) twice is v*x once: the operand of the sign gets a Let, the sign does not."""
     product = ir.neg(mul(V, X))
     k = cse(kernel(Fma(product, W, Y), Fma(product, Y, W)))
     assert body(k) == ["t0 = v * x", "h0 = fma(-t0, w, y)", "h1 = fma(-t0, y, w)"]

@@ -85,7 +85,7 @@ def test_keeps(e):
     ],
 )
 def test_a_nan_reaches_the_result(e, expected):
-    """What a person would cancel by hand is not finite where v is not."""
+    """Terms that cancel by hand are not finite if v is not."""
     values = {p.var.name: 1.0 for p in kernel(e).inputs}
     values["v"] = np.resize([np.nan, np.inf, -np.inf, 3.0], N)
     np.testing.assert_array_equal(evaluated(fold(kernel(e)), values)["h0"][:4], expected)
@@ -101,7 +101,7 @@ def test_named_constants_fold_to_their_value():
 @few
 @given(neurons(), generators())
 def test_keeps_the_value(neuron, rng):
-    """Finite or not, each result is what it was, up to rounding; ports stay; twice is once."""
+    """Each result is unchanged up to rounding, finite or not; ports stay; a second fold is idle."""
     stages = Stages(neuron)
     for before in (stages.built, stages.raw_adjoint):
         after = verify(fold(before))

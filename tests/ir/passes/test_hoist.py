@@ -1,4 +1,4 @@
-"""`hoist`: what only parameters decide is prepared once per call."""
+"""`hoist`: expressions of parameters alone move to `prepare`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_same_expression_is_prepared_once():
 
 
 def test_ports_are_those_that_are_read():
-    """PARAM ports that no Let reads any more are gone; what is made joins at the end."""
+    """PARAM ports that no Let reads are dropped; the new ones come last."""
     _, _, moved = hoisted(mul(div(C0, Q), V), add(C1, V))
     assert moved.input_names(Role.PARAM) == ("c1", "p0")
     assert moved.input_names(Role.STATE) == ("v", "w")
@@ -117,7 +117,7 @@ def test_plif():
 @few
 @given(neurons(), generators())
 def test_keeps_every_bit(neuron, rng):
-    """prepare, then the step, is what the whole step was."""
+    """prepare, then the step, computes the values of the whole step."""
     stages = Stages(neuron)
     values = raw_values(neuron, rng, special=True)
     before = evaluated(stages.collected, values)

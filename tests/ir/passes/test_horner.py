@@ -130,7 +130,7 @@ def test_keeps_the_value_and_leaves_no_power(neuron, rng):
 @few
 @given(neurons())
 def test_a_program_holds_no_power(neuron):
-    """In none of the four kernels, under either scheme; the slope inside a Spike is no work."""
+    """In none of the four kernels, under either scheme; the slope inside a Spike does not count."""
     for scheme in ("horner", "estrin"):
         program = lnm.lower(neuron, scheme)
         for k in (program.forward, program.backward, program.prepare, program.prepare_backward):
