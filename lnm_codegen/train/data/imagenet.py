@@ -113,12 +113,7 @@ def random_box(width: int, height: int, numbers: Sequence[float]) -> Box:
 
     The part has 8 to 100 % of the area and a ratio of width to height of 3/4 to 4/3, uniform in
     the logarithm. It is the first of `TRIES` that fits. Otherwise it is the centre, as near to
-    these ratios as the image allows.
-
-    Args:
-        width: Width in pixels.
-        height: Height in pixels.
-        numbers: Uniform numbers in [0, 1); four for each try.
+    these ratios as the image allows. Each try takes four of the uniform `numbers` in [0, 1).
     """
     low, high = 3 / 4, 4 / 3
     for k in range(0, 4 * TRIES, 4):

@@ -25,10 +25,10 @@ AGAIN = "Get the file again."
 NAME_IT = "Name such a folder with --data-dir."
 
 
-def missing(name: str, folder: Path, layouts: Sequence[str], remedy: str = "") -> ToolError:
+def missing(name: str, folder: Path, layouts: Sequence[str], remedy: str = NAME_IT) -> ToolError:
     """Return the error of a folder that holds none of the layouts of set `name`."""
     problem = "holds no files of this set" if folder.exists() else "does not exist"
-    return ToolError(f"data: {name}", f"{folder} {problem}", "; ".join(layouts), remedy or NAME_IT)
+    return ToolError(f"data: {name}", f"{folder} {problem}", "; ".join(layouts), remedy)
 
 
 def damaged(path: object, problem: str | Exception, accepted: str = "") -> LnmError:
@@ -116,12 +116,7 @@ def read_archive(path: Path) -> Archive:
 
 
 def open_stores(path: Path, archives: Sequence[str] = ()) -> Iterator[Store]:
-    """Yield the places to search: the archive `path`, or the folder and the archives in it.
-
-    Args:
-        path: Folder or archive that the user named.
-        archives: Names of archives in the folder.
-    """
+    """Yield the archive `path`; or the folder `path` and those of the archives that it holds."""
     if path.is_file():
         yield read_archive(path)
         return
@@ -134,10 +129,7 @@ def open_stores(path: Path, archives: Sequence[str] = ()) -> Iterator[Store]:
 def class_files(store: Store, base: str, suffixes: Sequence[str]) -> dict[str, list[str]]:
     """Return the files of each class folder in `base`, sorted by the numbers in their names.
 
-    Args:
-        store: Place of the files.
-        base: The folder that holds a folder per class; ends in a slash, or is empty.
-        suffixes: Suffixes of the files, in lower case.
+    `base` ends in a slash or is empty, and `suffixes` are in lower case.
     """
     found = {}
     for name in sorted(store.names(base)):
@@ -171,11 +163,7 @@ def interleaved(groups: Sequence[Sequence[str]]) -> tuple[list[str], Tensor]:
 def read_image(store: Store, path: str, formats: tuple[str, ...]) -> Any:
     """Return an image file as a Pillow image in RGB.
 
-    Args:
-        store: Place of the file.
-        path: Path in the store.
-        formats: Pillow's names of the accepted formats, whatever the suffix of the file: Pillow
-            would pass EPS to another program.
+    Only `formats`, by Pillow's names, are decoded: Pillow would pass EPS to another program.
     """
     from PIL import Image
 

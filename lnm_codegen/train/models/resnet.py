@@ -56,18 +56,10 @@ def strided(shape: Shape, channels: int, stride: int) -> Shape:
 
 
 class Block(nn.Module):
-    """The convolutions of a block.
+    """The convolutions of a block, from frames of shape `before` to frames of shape `after`.
 
-    Args:
-        build: Constructor of its layers.
-        before: Shape of its input.
-        channels: Channels of its output.
-        stride: Stride of its first convolution.
-        alpha: Initial scale of F's last normalisation, in units of the threshold.
-        alpha_short: The same of S.
-
-    Attributes:
-        after: Shape of its output.
+    `alpha` and `alpha_short` are the initial scales, in units of the threshold, of F's last
+    normalisation and of S.
     """
 
     def __init__(
