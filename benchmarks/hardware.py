@@ -1,10 +1,10 @@
-"""Every figure of docs/hardware.md: each form of each neuron, synthesised, placed and routed.
+"""Measurements of docs/hardware.md: each form of each neuron, synthesised, placed and routed.
 
     python benchmarks/hardware.py [--only WORD] [--seeds 3] [--again]
 
-Rows go to benchmarks/results/hardware.csv as they come; one that is there is skipped unless --again
-is given, so that a run that was cut off goes on where it stopped. The tables are printed at the
-end, as docs/hardware.md has them, and drawn into docs/hardware.png. Needs yosys and nextpnr.
+Each measurement adds a row to benchmarks/results/hardware.csv. A row that exists is skipped unless
+--again is given, so an interrupted run resumes. At the end the script prints the tables of
+docs/hardware.md and draws docs/hardware.png. It needs yosys and nextpnr.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ THETA = {
     3: (0.02, 0.85, 0.11, -0.06),
     4: (0.02, 0.85, 0.11, -0.06, 0.013),
 }
-"""Coefficients of each degree; with constants, synthesis trims the first multiplier."""
+"""Coefficients of each degree. Synthesis trims the first multiplier of constant coefficients."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Case:
-    """A neuron, a form, and how it is emitted."""
+    """A neuron, a form, and the options of its circuit."""
 
     neuron: str
     form: str
@@ -99,10 +99,10 @@ def row_of(case: Case, seeds: int) -> Row:
         lnm.emit(neuron_of(case.neuron), "verilog", spec=spec, name=name, rtl=case.rtl).write(place)
         circuit = read_circuit(Path(place), "hardware")
         found = measure(circuit, circuit.forms[case.form], DEVICES[case.device], seeds)
-    speeds = sorted(found.fmax.values())
+    speeds, used = sorted(found.fmax.values()), found.resources
     return Row(
-        case.neuron, case.label, case.device, found.resources.lut, found.resources.ff, found.resources.dsp,
-        found.resources.bram, round(found.median or 0, 1), round(speeds[0], 1), round(speeds[-1], 1),
+        case.neuron, case.label, case.device, used.lut, used.ff, used.dsp, used.bram,
+        round(found.median or 0, 1), round(speeds[0], 1), round(speeds[-1], 1),
         found.form.latency, found.form.interval,
     )  # fmt: skip
 
@@ -149,7 +149,7 @@ def table(rows: list[Row], device: str) -> str:
 
 
 def speeds(row: Row) -> tuple[str, str]:
-    """Return MHz and updates; neither where nextpnr takes no time for the path that matters."""
+    """Return MHz and updates, or dashes where nextpnr does not time the critical path."""
     if DEVICES[row.device].target == "ice40" and row.form == "comb" and row.dsp:
         return "-", "-"
     mhz = f"{row.fmax:.0f} ({row.lowest:.0f} to {row.highest:.0f})"
@@ -175,11 +175,11 @@ def draw(rows: list[Row]) -> None:
 
 
 def main() -> None:
-    """Measure what has no row yet, then print the tables."""
+    """Measure the cases without a row, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="rows whose name holds this word")
+    parser.add_argument("--only", default="", help="only rows whose name contains this word")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--again", action="store_true", help="measure what has a row, too")
+    parser.add_argument("--again", action="store_true", help="also measure rows that exist")
     options = parser.parse_args()
     rows = read()
     for case in cases():
@@ -188,7 +188,7 @@ def main() -> None:
             print("#", *key, flush=True)
             try:
                 rows[key] = row_of(case, options.seeds)
-            except ToolError as error:  # too large for the device, say: no row
+            except ToolError as error:  # such as a circuit too large for the device: no row
                 print(error, flush=True)
                 continue
             write(rows)

@@ -1,9 +1,9 @@
-"""Host time of a warm eager training forward: a layer's beside that of a bare `autograd.Function`.
+"""Host time of an eager training forward: a layer beside a bare `autograd.Function`.
 
     python benchmarks/host.py [--calls 2000]
 
-A tiny tensor, so that nothing but the host's share is timed; calls of the two alternate, medians in
-microseconds.
+The tensor is tiny, so that the host's share dominates. Calls of the two alternate; the results are
+medians in microseconds.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ from lnm_codegen.nn import NeuronLayer
 
 
 class Bare(torch.autograd.Function):
-    """The least that PyTorch asks for: what it saves, and an output of its own."""
+    """Minimal function: it saves its inputs and allocates an output."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, theta: Tensor) -> Tensor:
-        """Return memory."""
+        """Return uninitialised memory."""
         ctx.save_for_backward(x, theta)
         return torch.empty_like(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what was given."""
+        """Return the gradient and a saved tensor."""
         return grad, ctx.saved_tensors[1]
 
 
 class BareLayer(torch.nn.Module):
-    """`Bare` in a module."""
+    """Module that applies `Bare`."""
 
     def __init__(self, theta: Tensor) -> None:
         super().__init__()
         self.theta = torch.nn.Parameter(theta)
 
     def forward(self, x: Tensor) -> Any:
-        """Apply it."""
+        """Apply `Bare`."""
         return Bare.apply(x, self.theta)  # type: ignore[no-untyped-call]
 
 
 def seconds(call: Callable[[Tensor], Any], x: Tensor) -> float:
-    """Time one call."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     call(x)
     return time.perf_counter() - start
 
 
 def main() -> None:
-    """Print both, and the difference."""
+    """Print both times and the difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=2000)
     calls = parser.parse_args().calls

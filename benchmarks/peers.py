@@ -1,4 +1,4 @@
-"""Neurons of other libraries that `lnm bench` leaves out: a learned leak, norse; on a CPU.
+"""Benchmark of neurons of other libraries that `lnm bench` omits, on a CPU: learned leak, norse.
 
     python benchmarks/peers.py [--rounds 5]
 
@@ -10,7 +10,6 @@ per neuron and step, and how many times ours.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,14 @@ from torch import Tensor
 
 import lnm_codegen as lnm
 from lnm_codegen.bench.measure import Workload, keep_memory, round_robin
+from lnm_codegen.bench.suite import write_table
 
 RESULTS = Path(__file__).parent / "results" / "peers.csv"
 NEURONS = 2**20
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure the neurons, print and write a row for each."""
     keep_memory()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -48,19 +48,16 @@ def main() -> None:
                        "times": round(timing.median / base, 2)}  # fmt: skip
                 rows.append(row)
                 print(row, flush=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(rows, RESULTS)
 
 
 def call(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Workload:
-    """Return what is timed."""
+    """Return the workload of a layer."""
     return Workload(lambda: run(x.detach().requires_grad_()), lambda out: out.backward(grad))
 
 
 def groups() -> dict[str, dict[str, Any]]:
-    """Return our layer and what stands beside it, by our name."""
+    """Return our layer's name -> our layer and the others to compare."""
     peer = sj.ParametricLIFNode(surrogate_function=surrogate.ATan(2.0), step_mode="m")
     box = norse.LIFBoxCell(norse.LIFBoxParameters(method="super"))
 

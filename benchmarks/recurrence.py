@@ -1,10 +1,11 @@
-"""What recurrence costs: a training step of the recurrent net beside the feed-forward one.
+"""Cost of recurrence: a training step of the recurrent net beside the feed-forward one.
 
     python benchmarks/recurrence.py [--threads 1] [--rounds 15]
 
-Forward and backward of three nets in turn, medians in milliseconds: feed-forward, its kernels fused
-over time; recurrent, on the C kernels step by step; recurrent through the layers and autograd, as
-it runs where there are no C kernels. LNM of degree 3, theta per channel.
+The script times forward and backward of three nets in turn and prints medians in milliseconds. They
+are a feed-forward net with kernels fused over time, a recurrent net on the C kernels step by step,
+and a recurrent net through the layers and autograd, as without C kernels. The neuron is LNM of
+degree 3 with theta per channel.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lnm_codegen.bench.measure import Workload, keep_memory, round_robin
 from lnm_codegen.train.models import Network, build, recurrence
 
 CASES = ((40, 100, 1, (128, 128)), (1301, 64, 4, (36,)))
-"""T, N, features and layers: those of MNIST-1D and of ECG-QTDB."""
+"""T, N, features and layers of MNIST-1D and of ECG-QTDB."""
 
 
 def step(network: Network, x: Tensor) -> Callable[[], None]:
@@ -36,7 +37,7 @@ def step(network: Network, x: Tensor) -> Callable[[], None]:
 
 
 def through_layers(run: Callable[[], None]) -> Callable[[], None]:
-    """Return the same without the function on the C kernels."""
+    """Return the same run through the layers and autograd."""
 
     def slowly() -> None:
         with mock.patch.object(recurrence, "_uses_c", return_value=False):

@@ -1,19 +1,18 @@
-"""What the neuron layers cost in a training step of a spiking ResNet-18 on real images.
+"""Cost of the neuron layers in a training step of a spiking ResNet-18 on real images.
 
     python benchmarks/resnet.py [--data-dir DIR] [--batch 16] [--time-steps 4] [--rounds 5]
 
-Three networks with the same weights in turn: neuron layers of LIF and of LNM of degree 3 by our C
-kernels, and SpikingJelly's `LIFNode` in their places. Then, for each, its neuron layers alone,
-forward and backward, on the currents that they met in a step. Images are CIFAR-10's from DIR
-(docs/data.md), or 32x32 cuts of the two photographs that come with scikit-learn.
+The script times three networks with the same weights in turn: LIF and LNM of degree 3 on our C
+kernels, and SpikingJelly's `LIFNode`. It then times each network's neuron layers alone, forward
+and backward, on their input currents in a step. Images are CIFAR-10's from DIR (docs/data.md), or
+32x32 crops of the two photographs of scikit-learn.
 
-Amdahl's limit is what the step would gain on SpikingJelly's if neurons took no time at all.
+Amdahl's limit is the speed-up over SpikingJelly's step if neurons took no time.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import platform
 import statistics
 import time
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import lnm_codegen as lnm
+from lnm_codegen.bench.suite import write_table
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.data import load
 from lnm_codegen.train.models import Network, build
@@ -41,7 +41,7 @@ NEURONS = {
 
 
 def main() -> None:
-    """Measure, print, write the table."""
+    """Measure the networks, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--batch", type=int, default=16)
@@ -60,10 +60,7 @@ def main() -> None:
     print(f"batch {options.batch}, T = {options.time_steps}")
     for row in rows:
         print(" | ".join(f"{k} {v}" for k, v in row.items()))
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(rows, RESULTS)
 
 
 def images_of(folder: Path | None, count: int) -> Tensor:
@@ -94,7 +91,7 @@ def network_of(name: str, time_steps: int) -> Network:
 
 
 def peer_layer() -> nn.Module:
-    """Return SpikingJelly's LIF of the same meaning, multi-step, on its PyTorch backend."""
+    """Return SpikingJelly's equivalent LIF, multi-step, on its PyTorch backend."""
     return peer.LIFNode(
         tau=2.0, decay_input=False, v_threshold=1.0, v_reset=0.0,
         surrogate_function=surrogate.ATan(2.0), step_mode="m",
@@ -106,7 +103,7 @@ def neurons_of(network: nn.Module) -> list[nn.Module]:
 
 
 def forget(network: nn.Module) -> None:
-    """SpikingJelly's nodes keep their state between calls."""
+    """Reset SpikingJelly's nodes, which keep their state between calls."""
     for layer in neurons_of(network):
         if isinstance(layer, peer.LIFNode):
             layer.reset()
@@ -126,10 +123,10 @@ def stepper(network: Network, images: Tensor, labels: Tensor) -> Callable[[], ob
 
 
 def neurons_alone(network: Network, images: Tensor) -> Callable[[], object]:
-    """Return a pass forward and backward of the neuron layers alone, on what they met."""
-    met: list[tuple[nn.Module, Tensor]] = []
+    """Return forward and backward of the neuron layers alone, on their inputs in a step."""
+    inputs: list[tuple[nn.Module, Tensor]] = []
     handles = [
-        layer.register_forward_hook(lambda m, i, o: met.append((m, i[0].detach())))
+        layer.register_forward_hook(lambda m, i, o: inputs.append((m, i[0].detach())))
         for layer in neurons_of(network)
     ]
     with torch.no_grad():
@@ -137,10 +134,10 @@ def neurons_alone(network: Network, images: Tensor) -> Callable[[], object]:
         network(images)
     for handle in handles:
         handle.remove()
-    grads = [torch.randn(x.shape) for _, x in met]
+    grads = [torch.randn(x.shape) for _, x in inputs]
 
     def run() -> None:
-        for (layer, x), grad in zip(met, grads, strict=True):
+        for (layer, x), grad in zip(inputs, grads, strict=True):
             if isinstance(layer, peer.LIFNode):
                 layer.reset()
             layer(x.detach().requires_grad_()).backward(grad)
@@ -149,7 +146,7 @@ def neurons_alone(network: Network, images: Tensor) -> Callable[[], object]:
 
 
 def round_robin(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each call, in turn, after one that is not counted."""
+    """Return the seconds of each call in each round, without the first round."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for k in range(rounds + 1):
         for name, call in calls.items():

@@ -1,11 +1,10 @@
-"""Every figure of docs/performance.md: `lnm bench` on a list of cases, one process each.
+"""Measurements of docs/performance.md: `lnm bench` on a list of cases, one process each.
 
     python benchmarks/run.py [--device cpu|cuda] [--only WORD] [--rounds 9] [--again]
 
-Results go to benchmarks/results/<device>/<case>.csv as they come. A case that has its file is
-skipped unless --again is given, so that a run that was cut off goes on where it stopped. A case
-that fails does not keep the others from being measured. The tables of all cases are printed at the
-end, with the machine and the versions.
+Each case writes benchmarks/results/<device>/<case>.csv. A case that has its file is skipped unless
+--again is given, so an interrupted run resumes. A case that fails does not stop the others. At the
+end the script prints the tables of all cases, with the machine and the versions.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ THETA = (0.05, 0.6, -0.10, 0.15, -0.02)
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments of `lnm bench`; `loops` times eager loops, torch.compile, peers, a network too."""
+    """Arguments of `lnm bench`; `loops` adds eager loops, torch.compile, peers and a network."""
 
     name: str
     family: str
@@ -63,7 +62,7 @@ GPU = [
 
 
 def run(case: Case, device: str, rounds: int, target: Path) -> None:
-    """Measure one case in a process of its own; the file appears whole or not at all."""
+    """Measure one case in another process, and write its file whole."""
     command = [sys.executable, "-m", "lnm_codegen.cli", "bench", case.family]
     for setting in case.settings:
         command += ["--set", setting]
@@ -76,12 +75,12 @@ def run(case: Case, device: str, rounds: int, target: Path) -> None:
         network = Path(folder, "network.csv")
         if network.exists():
             place(network, target.with_name(f"network-{target.name}"))
-        for suffix in (".png", ".csv"):  # the last says that the case is done
+        for suffix in (".png", ".csv"):  # the last one marks the case as done
             place(Path(folder, f"bench{suffix}"), target.with_suffix(suffix))
 
 
 def place(source: Path, target: Path) -> None:
-    """Copy a file so that the target appears whole or not at all."""
+    """Copy a file; the target is never half a file."""
     part = target.with_name(f".{target.name}.part")
     shutil.copyfile(source, part)
     os.replace(part, target)
@@ -106,12 +105,12 @@ def summary(folder: Path) -> str:
 
 
 def main() -> None:
-    """Measure what has no result yet, then print all of it."""
+    """Measure the cases without a result, then print all results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--only", default="", help="cases whose name holds this word")
+    parser.add_argument("--only", default="", help="only cases whose name contains this word")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--again", action="store_true", help="measure what has a result, too")
+    parser.add_argument("--again", action="store_true", help="also measure finished cases")
     options = parser.parse_args()
     folder = RESULTS / options.device
     failed = []
@@ -121,14 +120,14 @@ def main() -> None:
             print(f"# {case.name}", flush=True)
             try:
                 run(case, options.device, options.rounds, target)
-            except subprocess.CalledProcessError as error:  # it has said why
+            except subprocess.CalledProcessError as error:  # the process has printed the reason
                 failed.append(f"{case.name} (exit status {error.returncode})")
     import torch
 
     print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}")
     print(summary(folder))
     if failed:
-        sys.exit(f"not measured: {', '.join(failed)}. The next run tries again.")
+        sys.exit(f"not measured: {', '.join(failed)}. Run the script again.")
 
 
 if __name__ == "__main__":

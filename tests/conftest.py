@@ -1,4 +1,4 @@
-"""Options, markers and the cache of compiled kernels that all tests share."""
+"""Options, markers and the shared cache of compiled kernels."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden",
         action="store_true",
-        help="rewrite generated/ from what the compiler writes now, and compare after",
+        help="rewrite generated/ with the compiler's current output, then compare",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the session one cache; xdist workers inherit the variable, so a kernel is built once.
+    """Set one cache for the session; xdist workers inherit it, so a kernel is built once.
 
-    LNM_TEST_CACHE names a folder that outlives the session, for quick reruns.
+    LNM_TEST_CACHE names a cache that outlives the session, for quick reruns.
     """
     if hasattr(config, "workerinput"):
         return

@@ -1,9 +1,9 @@
-"""Every backend against `lnm.interpret`: the same kernel, so the same numbers up to rounding.
+"""Agreement of every backend with `lnm.interpret` up to rounding.
 
-The tolerance of each number is computed (`bounds.py`): a first-order bound of the error that its
-own operations may make, in the type of the backend. Backends may take other roads (the torch
-backend has no fused multiply-add, and derives by autograd), hence the factor SLACK. Inputs are
-drawn so that no comparison lies within rounding of a tie; spikes must then be equal.
+`bounds.py` computes the tolerance of each number: a first-order bound of the error of its own
+operations, in the type of the backend. The factor SLACK allows other operations: the torch backend
+has no fused multiply-add, and differentiates by autograd. Inputs are drawn so that no comparison
+lies within rounding of a tie; spikes must then be equal.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def neuron_of(case: str) -> lnm.Neuron:
 
 @cache
 def reference(case: str, shape: tuple[int, ...], wide: float = 1.0) -> tuple[Arguments, Reference]:
-    """Return arguments without doubtful lanes, and what the interpreter makes of them."""
+    """Return arguments without open comparisons, and the interpreter's results with bounds."""
     neuron = neuron_of(case)
     rng = np.random.default_rng(sum(map(ord, case)) + sum(shape))
     a = arguments(neuron, rng, shape)
@@ -57,7 +57,7 @@ def reference(case: str, shape: tuple[int, ...], wide: float = 1.0) -> tuple[Arg
 def settle(
     neuron: lnm.Neuron, a: Arguments, rng: np.random.Generator, epsilon: float = EPSILON["float32"]
 ) -> tuple[Arguments, Reference]:
-    """Draw the lanes anew in which a comparison is open, until none is."""
+    """Draw neurons with an open comparison again, until there is none."""
     for _ in range(20):
         b = bounded(neuron, a.x_seq, a.state, a.params, a.grad_out, a.grad_state, epsilon)
         if not b.doubtful.any():
@@ -69,7 +69,7 @@ def settle(
 
 
 def check_reference(neuron: lnm.Neuron, a: Arguments, b: Reference) -> None:
-    """The values that the bounds stand beside are those of the interpreter."""
+    """Assert that the values with bounds are those of the interpreter."""
     result = a.interpret(neuron)
     for mine, theirs in (
         (b.outputs, result.outputs), (b.states, result.states), (b.grads, result.grads)
@@ -80,7 +80,7 @@ def check_reference(neuron: lnm.Neuron, a: Arguments, b: Reference) -> None:
 
 
 def check(got: Results, b: Reference, dtype: str) -> None:
-    """Every number within its own bound."""
+    """Assert that every number is within its own bound."""
     for what, table, expected in (
         ("output", got.outputs, b.outputs),
         ("final", got.states, b.states),
@@ -105,7 +105,7 @@ def within(what: str, got: np.ndarray, expected: Num, dtype: str) -> None:
 
 
 def combinations() -> list[object]:
-    """Every case, backend and type; the float64 kernels of some cases are left to slow runs."""
+    """Return every case, backend and type; the float64 C kernels of most cases are slow tests."""
     found = []
     for case in CASES:
         for dtype in ("float32", "float64"):
@@ -131,7 +131,7 @@ def test_sequences(case, backend, dtype):
 
 @every
 def test_one_step_from_given_states(case, backend, dtype):
-    """From states and inputs four times as wide, where a sequence may run away, one step agrees."""
+    """One step from states and inputs four times as wide, where a sequence may diverge."""
     a, b = reference(case, (1, 40, 3, 5), wide=4.0)
     check(run(neuron_of(case), a, backend, dtype), b, dtype)
 
@@ -176,7 +176,7 @@ def test_long_sequences_of_some(case, backend):
 
 @every
 def test_empty(case, backend, dtype):
-    """T = 0 hands states and their gradients through; no neurons give empty results and zeros."""
+    """T = 0 returns states and their gradients unchanged; N = 0 gives empty results and zeros."""
     neuron = neuron_of(case)
     for shape in EMPTY:
         if 0 in shape[2:] and {p.per for p in neuron.params} != {"layer"}:
@@ -204,9 +204,9 @@ BITWISE = [c for c in CASES if not has_calls(CASES[c]())]
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("case", BITWISE)
 def test_float32_bits_of_c(case):
-    """Without exp and its kin, C gives the bits of the float32 interpreter, gradients included.
+    """Without exp and the like, C is bit-exact with the float32 interpreter, gradients included.
 
-    Sums of parameter gradients alone are ordered otherwise.
+    Only reductions of parameter gradients have another order.
     """
     neuron = neuron_of(case)
     for shape in SEQUENCES:
@@ -244,7 +244,7 @@ def test_exact_ties_fire(case, backend):
 
 @every
 def test_infinities_and_nans(case, backend, dtype):
-    """Not finite where the interpreter's result is not; a spike of NaN is 0; others undisturbed."""
+    """Finite exactly where the interpreter is; a spike of NaN is 0; other neurons do not change."""
     neuron = neuron_of(case)
     shape = (18, 2, 3, 6)
     a, _ = reference(case, shape)
@@ -295,7 +295,7 @@ def test_detach_reset_of_the_layer(case, detached):
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("case", ["lif", "lnm-4", "cuba_lif-learned", "izhikevich-learned"])
 def test_chunk_edges(case):
-    """Around multiples of the chunk: right, and the same bits with 1 and 2 threads."""
+    """Around multiples of the chunk: correct, and bit-exact with 1 and 2 threads."""
     threads = torch.get_num_threads()
     for steps in (15, 16, 17, 31, 32, 33, 48):
         neuron = neuron_of(case)
@@ -331,7 +331,7 @@ def drawn(count: int) -> settings:
 @drawn(60)
 @given(neurons(), st.integers(0, 2**32 - 1))
 def test_random_neurons_in_torch(neuron, seed):
-    """Autograd through random neurons is the symbolic backward; float64 and float32."""
+    """Autograd through random neurons equals the symbolic backward; float64 and float32."""
     check_random(neuron, seed, "torch", "float64")
     check_random(neuron, seed, "torch", "float32")
 
@@ -350,6 +350,6 @@ def test_random_neurons_in_c(neuron, seed):
 @drawn(60)
 @given(neurons(), st.integers(0, 2**32 - 1))
 def test_many_random_neurons_in_c(neuron, seed):
-    """More of them, in both types."""
+    """More random neurons, in both types."""
     check_random(neuron, seed, "c", "float64")
     check_random(neuron, seed, "c", "float32")

@@ -1,4 +1,4 @@
-"""`lnm bench` on tiny sizes: what it measures and writes; no time is asserted."""
+"""`lnm bench` on tiny sizes: rows, files and tuning; no time is asserted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def case(**options):
 
 
 def test_rows(tmp_path, monkeypatch):
-    """A row for kernels, layer, eager module, hand loop and floor; CSV and figure; a memory."""
+    """A row for kernels, layer, eager module, hand loop and floor; CSV, figure, saved speed."""
     monkeypatch.setenv("LNM_CACHE", str(tmp_path / "cache"))
     rows = suite.measure(case())
     assert [r.what for r in rows] == [
@@ -119,7 +119,7 @@ def test_command(tmp_path):
 
 
 def test_tuning(tmp_path, monkeypatch):
-    """The fastest candidate is kept for the GPU; the defaults serve where nothing can be timed."""
+    """The fastest candidate is saved for the GPU; defaults apply where nothing can be timed."""
     monkeypatch.setenv("LNM_CACHE", str(tmp_path))
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
 

@@ -1,4 +1,4 @@
-"""docs/hardware.md and `benchmarks/hardware.py` say the same."""
+"""Tables of docs/hardware.md against `benchmarks/hardware.py`."""
 
 from __future__ import annotations
 

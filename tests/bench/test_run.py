@@ -1,4 +1,4 @@
-"""`benchmarks/run.py` goes on where it stopped; `make bench-gpu` says what it lacks."""
+"""`benchmarks/run.py`, which resumes, and `make bench-gpu` on a machine without a GPU."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_goes_on_where_it_stopped(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A case that fails is told and tried again; one that has its file is not measured twice."""
+    """A case that fails is reported and measured again; one that has its file is not."""
     called, broken = [], {"first"}
 
     def measured(command: list[str], **options: Any) -> None:
@@ -54,7 +54,7 @@ def test_goes_on_where_it_stopped(
     monkeypatch.setattr(sys, "argv", ["run.py"])
     with pytest.raises(SystemExit) as caught:
         script.main()
-    assert str(caught.value) == ("not measured: first (exit status 1). The next run tries again.")
+    assert str(caught.value) == ("not measured: first (exit status 1). Run the script again.")
     names = ["network-second.csv", "second.csv", "second.png"]
     assert sorted(p.name for p in (tmp_path / "cpu").iterdir()) == names
     broken.clear()

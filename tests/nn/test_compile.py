@@ -1,4 +1,4 @@
-"""The layer inside `torch.compile`, `torch.export` and PyTorch's other machinery, on C kernels."""
+"""`NeuronLayer` under `torch.compile`, `torch.export` and other PyTorch tools, on C kernels."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_compiled_with_inductor() -> None:
 
 def test_one_graph_serves_every_length() -> None:
     """With dynamic shapes a new T or batch compiles nothing anew: one graph up to a chunk of steps,
-    whose checkpoints are empty, and one beyond.
+    whose saved states are empty, and one beyond.
     """
     net = network("lnm-3")
     counter = CompileCounterWithBackend("aot_eager")
@@ -130,7 +130,7 @@ def test_export() -> None:
 
 
 def test_one_operator_for_equal_neurons() -> None:
-    """The name hangs on the content alone, not on the object."""
+    """The name depends only on the content, not on the object."""
     name = operator_of(lnm.get("lnm", degree=2), "c").name
     assert operator_of(lnm.get("lnm", degree=2), "c").name == name
     assert operator_of(lnm.get("lnm", degree=3), "c").name != name

@@ -1,4 +1,4 @@
-"""Sizes that take memory and time: offsets beyond 2^31, long sums. All slow."""
+"""Large sizes: offsets beyond 2^31, long sums. All slow."""
 
 from __future__ import annotations
 

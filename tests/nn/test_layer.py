@@ -48,7 +48,7 @@ def equal(a: Any, b: Any) -> None:
         assert torch.equal(a, b)
 
 
-# ---- what it holds ----
+# ---- parameters ----
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_state_dict_round_trip(backend):
 @both
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies(backend, how):
-    """A copy, taken after a call, has its own parameters, no kept state, the same results."""
+    """A copy after a call has its own parameters, no state, and the same results."""
     layer = NeuronLayer(MIXED(), shape=(3, 4), backend=backend, step_mode="s")
     x = sequence(2, 3, 4)
     before = layer(x)
@@ -159,7 +159,7 @@ def test_repr():
 @both
 @pytest.mark.parametrize("case", ["lif", "lnm-4", "dendrite", "gate"])
 def test_single_steps_equal_a_sequence(case, backend):
-    """Step by step, the state kept, every output and the last state: the same bits."""
+    """Single-step, output by output and in the last state: bit-exact."""
     neuron = CASES[case]()
     options = {"channels": 3, "shape": (3, 4), "backend": backend}
     multi, single = (NeuronLayer(neuron, step_mode=m, **options) for m in "ms")
@@ -369,7 +369,7 @@ def test_a_strided_initial_state_and_its_gradient():
 @both
 @pytest.mark.parametrize("wanted", ["inputs", "params", "states", "final states only", "none"])
 def test_gradients_of_some_only(wanted, backend):
-    """What is not asked for stays None, and what is asked for does not depend on it."""
+    """Gradients that are not wanted stay None, and do not change the others."""
     neuron, x = lnm.get("lnm", degree=2, learn_threshold=True), sequence(18, 2, 3)
     full, some = (NeuronLayer(neuron, backend=backend) for _ in range(2))
     x_full, v_full = x.clone().requires_grad_(), torch.zeros(2, 3, requires_grad=True)
@@ -652,7 +652,7 @@ def test_a_new_batch_size_without_reset(backend):
 
 @both
 def test_a_refused_call_changes_nothing(backend):
-    """The kept state survives a call that fails."""
+    """The state survives a call that fails."""
     layer = NeuronLayer(lif(), backend=backend, step_mode="s")
     x = torch.full((2, 3), 0.5)
     layer(x)

@@ -1,4 +1,4 @@
-"""The layer with backend "triton", in Triton's interpreter, which needs a process of its own."""
+"""`NeuronLayer` with backend "triton", in Triton's interpreter, in another process."""
 
 from __future__ import annotations
 
