@@ -23,9 +23,7 @@ from rich.table import Table
 
 import lnm_codegen as lnm
 
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "passive"
-)  # idle threads sleep
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep
 CONSOLE = Console(highlight=False)
 DECAY = 0.5  # LIF's decay per step, 1 - 1/tau; LNM begins there too
 DEGREES = (1, 2, 3, 4)
@@ -230,9 +228,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="folder of the four idx files")
     parser.add_argument("--epochs", type=int, help="digits 10, fashion-mnist 2")
     parser.add_argument("--seeds", type=int, help="number of seeds: digits 3, fashion-mnist 1")
-    parser.add_argument(
-        "--threads", type=int, help="CPU threads: digits 1, fashion-mnist all"
-    )
+    parser.add_argument("--threads", type=int, help="CPU threads: digits 1, fashion-mnist all")
     parser.add_argument("--limit", type=int, help="number of images: digits all, else 10000")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the figure")
     options = parser.parse_args(arguments)

@@ -31,13 +31,9 @@ def main() -> None:
     """Read the arguments and train in `--jobs` processes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", help="a TOML file of this folder, without .toml")
-    parser.add_argument(
-        "--row", help="a row, or a text in the names of several rows"
-    )
+    parser.add_argument("--row", help="a row, or a text in the names of several rows")
     parser.add_argument("--seed", type=int, help="only runs of this seed")
-    parser.add_argument(
-        "--jobs", type=process_count, default=1, help="processes of one thread"
-    )
+    parser.add_argument("--jobs", type=process_count, default=1, help="processes of one thread")
     parser.add_argument("--data-dir", type=Path, help="folder of the data, if they need one")
     options = parser.parse_args()
     plan = read_plan(options.plan)

@@ -49,9 +49,7 @@ def read(plan: str) -> list[Result]:
     path = FOLDER / f"{plan}.csv"
     if not path.is_file():
         return []
-    text, _, _ = path.read_text(encoding="utf-8").rpartition(
-        "\n"
-    )  # no unfinished line
+    text, _, _ = path.read_text(encoding="utf-8").rpartition("\n")  # no unfinished line
     return [
         Result(
             r["row"], r["phase"], int(r["setting"]), int(r["seed"]),

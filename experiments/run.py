@@ -58,12 +58,8 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", help="a TOML file of this folder, without .toml")
-    parser.add_argument(
-        "--jobs", type=process_count, default=1, help="processes of one thread"
-    )
-    parser.add_argument(
-        "--row", help="a row, or a text in the names of several rows"
-    )
+    parser.add_argument("--jobs", type=process_count, default=1, help="processes of one thread")
+    parser.add_argument("--row", help="a row, or a text in the names of several rows")
     parser.add_argument("--seed", type=int, help="only final runs of this seed")
     parser.add_argument("--phase", choices=("search", "final"), help="only this phase")
     parser.add_argument("--data-dir", type=Path, help="folder of the data, if they need one")

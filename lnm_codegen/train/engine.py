@@ -141,8 +141,7 @@ def fit(
         trainer.end_epoch()
         tested, every = None, config.evaluate_every
         if number == config.epochs or (every and number % every == 0):
-            low = LOWEST if config.v_min is None else config.v_min
-            tested = evaluate(trainer.averaged, data, data.test, config.batch, low, world)
+            tested = evaluate(trainer.averaged, data, data.test, config.batch, trainer.low, world)
         loss_mean, accuracy = loss_sum / len(data.train), all_correct / max(all_predictions, 1.0)
         if tested is None:
             yield Epoch(number, loss_mean, accuracy, None, (), (), seconds)

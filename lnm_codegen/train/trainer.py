@@ -48,6 +48,7 @@ class Trainer:
         done: Number of steps so far.
         total: Number of steps of the whole run.
         shuffle: Random numbers for order and augmentation.
+        low: Lower end of the potential's interval: v_min, or -2 if it is None.
     """
 
     def __init__(
@@ -63,12 +64,12 @@ class Trainer:
         self._buffers = list(network.buffers())
         self._before = [b.detach().clone() for b in self._buffers]
         self._groups = parameter_groups(network)
-        self._low = LOWEST if config.v_min is None else config.v_min
+        self.low = LOWEST if config.v_min is None else config.v_min
         self._high = [_threshold_of(layer) for layer in network.neurons]
         self._optimizer = optimizer_of(config, network)
         if config.project is not None:
             for layer in network.neurons:
-                require_projectable(layer, config.project, v_min=self._low)
+                require_projectable(layer, config.project, v_min=self.low)
         self._schedule = schedule_of(config, self._optimizer, per_epoch)
         self._loss = loss_of(config.loss, config.tet_weight, config.label_smoothing)
         self._average: AveragedModel | None = None
@@ -132,7 +133,7 @@ class Trainer:
         self._schedule.step()
         if self.config.project is not None:
             for layer in self.network.neurons:
-                project(layer, self.config.project, v_min=self._low)
+                project(layer, self.config.project, v_min=self.low)
         if self._average is not None:
             self._average.update_parameters(self.network)
 
@@ -191,7 +192,7 @@ class Trainer:
             return torch.zeros((), device=self.world.device)
         layers = zip(self.network.neurons, self._high, strict=True)
         allowed = self.config.penalty_slope
-        terms = [slope_penalty(layer, self._low, high, allowed) for layer, high in layers]
+        terms = [slope_penalty(layer, self.low, high, allowed) for layer, high in layers]
         return self.config.penalty * torch.stack(terms).sum()
 
     def _check_batches(self) -> None:

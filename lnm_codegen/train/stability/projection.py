@@ -109,7 +109,7 @@ def _region(layer: NeuronLayer, x_max: float, v_min: float, decay: float) -> _Re
 
 
 def _shrunk(region: _Region, theta: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return sets (R, size) that are outside, moved to the leak until they are inside in `dtype`."""
+    """Return sets (R, size) outside, moved to the leak until they are inside in `dtype`."""
     leak = torch.tensor([float(t) for t in region.leak], dtype=torch.float64)
     at_leak, _ = region.bounds(leak.unsqueeze(0))
     found, rounding = region.bounds(theta)
