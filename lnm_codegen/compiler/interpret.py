@@ -125,17 +125,11 @@ def run_steps(
     table: Arrays,
     start: Arrays,
 ) -> tuple[Arrays, Arrays, Arrays, dict[str, float]]:
-    """Run a kernel, in real numbers or in integers, over a sequence.
+    """Run a kernel, in real numbers or in integers, over a sequence of inputs (T, N, *).
 
+    `step` evaluates the kernel, `dtype_of` has the NumPy type of an output, `table` the prepared
+    parameters of each neuron of a step, `start` the initial states (N, *).
     Return outputs and previous states (T, N, *), final states (N, *), and counts.
-
-    Args:
-        kernel: Of one time step.
-        step: Ports of `kernel` by name -> its results.
-        dtype_of: IR type of an output -> NumPy type.
-        inputs: Input -> (T, N, *), at least one.
-        table: Prepared parameter -> (number of neurons,).
-        start: State -> (N, *).
     """
     shape = next(iter(inputs.values())).shape
     lanes = (int(np.prod(shape[1:], dtype=int)),)

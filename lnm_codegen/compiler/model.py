@@ -89,12 +89,12 @@ def _name(neuron: Neuron, name: str | None) -> str:
 
 
 def _states(neuron: Neuron, program: fx.Program) -> tuple[FixedState, ...]:
-    found = []
-    for name, value in start_of(neuron, None, (), np.dtype("float64")).items():
-        bits = fixed.bits_of(program, name)
-        first = int(fixed.rounded(neuron.name, f"the initial value of state {name!r}", value, bits))
-        found.append(FixedState(name, bits, first))
-    return tuple(found)
+    def state(name: str, value: Array) -> FixedState:
+        bits, word = fixed.bits_of(program, name), f"the initial value of state {name!r}"
+        return FixedState(name, bits, int(fixed.rounded(neuron.name, word, value, bits)))
+
+    start = start_of(neuron, None, (), np.dtype("float64"))
+    return tuple(state(name, value) for name, value in start.items())
 
 
 def _coefficients(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 from lnm_codegen.errors import ModelError, reason
@@ -65,12 +66,10 @@ def from_json(text: str, where: str = "program.json") -> fx.Program:
 
 def _loaded(text: str, where: str) -> Any:
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [key for key, _ in pairs]
-            twice = next(key for key in names if names.count(key) > 1)
-            raise ModelError(where, f"the key {twice!r} occurs twice in an object")
-        return found
+        for key, number in Counter(key for key, _ in pairs).items():
+            if number > 1:
+                raise ModelError(where, f"the key {key!r} occurs twice in an object")
+        return dict(pairs)
 
     try:
         return json.loads(text, object_pairs_hook=distinct)

@@ -19,7 +19,7 @@ from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import names_of, spikes_of
 from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, UnaryOp, Var
-from lnm_codegen.ir.polynomial import Poly, Reader, derivative, is_polynomial, product, write
+from lnm_codegen.ir.polynomial import Reader, derivative, is_polynomial, product, write
 from lnm_codegen.ir.types import BOOL
 
 
@@ -113,13 +113,11 @@ class _Backward:
     def _polynomial(self, target: Var, grad: Expr, value: Expr) -> None:
         p = Reader(lambda v: v.type is BOOL).read(value)
         for var in dict.fromkeys(v for monomial in p for v, _ in monomial):
-            self._give(var, _scaled(grad, self._partial(target, var, derivative(p, var))))
-
-    def _partial(self, target: Var, var: Var, partial: Poly) -> Expr:
-        if len(partial) == 1:
-            ((monomial, c),) = partial.items()
-            return product(c, monomial)
-        return self._let(f"d{target.name}_d{var.name}", write(partial))
+            terms = derivative(p, var)
+            factor, *others = (product(c, monomial) for monomial, c in terms.items())
+            if others:
+                factor = self._let(f"d{target.name}_d{var.name}", write(terms))
+            self._give(var, _scaled(grad, factor))
 
 
 def _scaled(grad: Expr, factor: Expr) -> Expr:

@@ -54,7 +54,8 @@ class _Hoist:
         if isinstance(e, Var):
             return prepared.get(e, e)
         read = ir.variables(e)
-        if read and read <= prepared.keys() and ir.type_of(e) is REAL and not _is_negated(e):
+        negated = isinstance(e, ir.Unary) and isinstance(e.arg, Var)  # subtraction and fma negate
+        if read and read <= prepared.keys() and ir.type_of(e) is REAL and not negated:
             return self._param(ir.substitute(e, prepared))
         if isinstance(e, ir.Spike):  # the slope reads what the argument reads
             return ir.substitute(e, prepared)
@@ -83,8 +84,3 @@ class _Hoist:
     def prepared(self) -> Kernel:
         results = (*self._prepare.results, *(Port(x.target, Role.PARAM) for x in self._new))
         return replace(self._prepare, body=(*self._prepare.body, *self._new), results=results)
-
-
-def _is_negated(e: Expr) -> bool:
-    """Report whether `e` is -param: subtraction and fma have the sign for free."""
-    return isinstance(e, ir.Unary) and isinstance(e.arg, Var)

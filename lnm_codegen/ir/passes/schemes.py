@@ -151,17 +151,17 @@ class _Writer:
 
     def _sum(self, p: Poly, start: Expr | None) -> Expr:
         """Return start + p term by term: products last, but before those of the inputs."""
-        terms = [self._term(monomial, c) for monomial, c in p.items()]
+        terms = []
+        for monomial, c in p.items():
+            negative, magnitude = signed(c)
+            tree = product(magnitude, monomial, self.order)
+            terms.append(_Term(tree, negative, self._is_input(monomial)))
         terms.sort(key=lambda t: (t.is_input, is_product(t.magnitude), t.negative))
         if start is None and terms:
             terms.insert(0, terms.pop(_first(terms)))
         for term in terms:
             start = term.added_to(start)
         return ir.ZERO if start is None else start
-
-    def _term(self, monomial: Monomial, c: Expr) -> _Term:
-        negative, magnitude = signed(c)
-        return _Term(product(magnitude, monomial, self.order), negative, self._is_input(monomial))
 
 
 @dataclass(frozen=True, slots=True)
