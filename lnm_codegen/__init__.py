@@ -10,8 +10,7 @@ from lnm_codegen.compiler.interpret import interpret
 from lnm_codegen.compiler.interpret_fixed import interpret_fixed
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.families.library import get, load
-from lnm_codegen.ir.fixed.spec import FixedSpec
-from lnm_codegen.ir.types import Fixed
+from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language import surrogate
 from lnm_codegen.language.family import family
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset

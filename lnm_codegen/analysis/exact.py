@@ -22,11 +22,10 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.fixed.quantize import quantize
-from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
-from lnm_codegen.ir.types import BOOL, REAL, Bits, Fixed
+from lnm_codegen.ir.types import BOOL, REAL, Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import did_you_mean
 

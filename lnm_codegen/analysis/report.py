@@ -17,9 +17,8 @@ from lnm_codegen.analysis.ranges import Given, checked, kernel_of, ranges
 from lnm_codegen.compiler.fixed import quantize
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.ir.types import Fixed
+from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 
 

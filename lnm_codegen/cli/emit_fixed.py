@@ -13,8 +13,7 @@ from lnm_codegen.backends.verilog.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, R
 from lnm_codegen.cli.options import parse_format
 from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.fixed.spec import FixedSpec
-from lnm_codegen.ir.types import Fixed
+from lnm_codegen.ir.types import Fixed, FixedSpec
 
 DEFAULT = "16.12"
 """The default format of a circuit."""

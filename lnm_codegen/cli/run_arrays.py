@@ -12,7 +12,7 @@ from lnm_codegen.compiler.formats import load_spec
 
 if TYPE_CHECKING:
     from lnm_codegen.deploy.arrays import LayerArray
-    from lnm_codegen.ir.fixed.spec import FixedSpec
+    from lnm_codegen.ir.types import FixedSpec
     from lnm_codegen.train.runs.saved import Run
 
 AUTO = "auto"

@@ -11,8 +11,7 @@ from lnm_codegen.backends.package import backend as packages
 from lnm_codegen.backends.verilog.rtl import Rtl
 from lnm_codegen.compiler.model import fixed_model_of, model_of
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.fixed.spec import FixedSpec
-from lnm_codegen.ir.types import Fixed
+from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import require_one_of

@@ -13,10 +13,9 @@ from lnm_codegen.ir import interpret as real
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.fixed.quantize import quantize as quantized
-from lnm_codegen.ir.fixed.spec import FixedSpec, spec_of
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.passes.dce import keep_results
-from lnm_codegen.ir.types import Bits, Fixed
+from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
 

@@ -17,8 +17,7 @@ from pathlib import Path
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import toml_of
-from lnm_codegen.ir.fixed.spec import FixedSpec
-from lnm_codegen.ir.types import Fixed
+from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.text.content import Content, joined
 
 _FORMAT = re.compile(r"([Qq]?)(\d{1,3})\.(\d{1,3})", re.ASCII)

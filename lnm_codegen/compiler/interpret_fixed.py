@@ -16,9 +16,8 @@ from lnm_codegen.compiler.fixed import bits_of, integers, prepared_integers, qua
 from lnm_codegen.compiler.interpret import run_steps, spread
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, run
-from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.granularity import Extent
-from lnm_codegen.ir.types import Bits, Fixed
+from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 
 

@@ -16,10 +16,9 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ShapeError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
-from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.granularity import Extent, finest
 from lnm_codegen.ir.nodes import Role
-from lnm_codegen.ir.types import Fixed
+from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import require_name
 

@@ -29,9 +29,8 @@ from lnm_codegen.deploy.network import (
     trace_layers,
 )
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.granularity import finest
-from lnm_codegen.ir.types import Fixed
+from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.nn import NeuronLayer
 
 VERSION = 1

@@ -29,8 +29,7 @@ from lnm_codegen.deploy.network import (
     trace_layers,
 )
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.fixed.spec import FixedSpec, spec_of
-from lnm_codegen.ir.types import Bits, Fixed
+from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
 from lnm_codegen.nn import NeuronLayer
 
 

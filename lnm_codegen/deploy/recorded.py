@@ -24,8 +24,7 @@ from lnm_codegen.hardware.wordlength.sample import sample_of, spread
 from lnm_codegen.hardware.wordlength.search import FormatSearch, PrecisionTarget
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, trace
-from lnm_codegen.ir.fixed.spec import FixedSpec
-from lnm_codegen.ir.types import Bits, Fixed
+from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.nn import NeuronLayer
 
 QUANTILES = (0.001, 0.01, 0.5, 0.99, 0.999)

@@ -1,17 +1,18 @@
 """Types of IR values.
 
-REAL is the float type that a backend or `interpret` selects, BOOL a condition. `Fixed` and `Bits`
-are the formats of the fixed-point IR.
+REAL is the float type that a backend or `interpret` selects, BOOL a condition. `Bits`, `Fixed` and
+`FixedSpec` are the formats of the fixed-point IR.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from math import floor
 
-from lnm_codegen.validation import require_integer, require_one_of
+from lnm_codegen.validation import require_integer, require_one_of, wrong
 
 
 class Type(Enum):
@@ -121,3 +122,47 @@ class Fixed:
     def bits(self) -> Bits:
         """The format without its rounding."""
         return Bits(self.width, self.frac)
+
+
+@dataclass(frozen=True, slots=True)
+class FixedSpec:
+    """Formats by the names of nodes: states, inputs, prepared parameters and Lets.
+
+    A state has one format before and after the step. `print(lnm.quantize(neuron, spec))` shows the
+    names.
+
+    Args:
+        default: Format of constants and of every other node.
+        nodes: Name -> format.
+
+    Raises:
+        ModelError: A format that is no `Fixed`.
+    """
+
+    default: Fixed
+    nodes: tuple[tuple[str, Fixed], ...] = ()
+
+    def __init__(
+        self,
+        default: Fixed,
+        nodes: Mapping[str, Fixed] | tuple[tuple[str, Fixed], ...] = (),
+    ) -> None:
+        named = tuple(nodes.items()) if isinstance(nodes, Mapping) else tuple(nodes)
+        for word, value in (("default", default), *named):
+            if not isinstance(value, Fixed):
+                raise wrong("FixedSpec", word, value, "a format, such as lnm.Fixed(16, 12)")
+        object.__setattr__(self, "default", default)
+        object.__setattr__(self, "nodes", named)
+
+    def __getitem__(self, name: str) -> Fixed:
+        """Return the format of a node."""
+        return dict(self.nodes).get(name, self.default)
+
+
+def spec_of(spec: Fixed | FixedSpec, where: str) -> FixedSpec:
+    """Return a `Fixed` or a `FixedSpec` as a `FixedSpec`; anything else is a ModelError."""
+    if isinstance(spec, Fixed):
+        return FixedSpec(spec)
+    if not isinstance(spec, FixedSpec):
+        raise wrong(where, "spec", spec, "lnm.Fixed(16, 12) or an lnm.FixedSpec")
+    return spec

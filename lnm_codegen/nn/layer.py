@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.ir.fixed.spec import FixedSpec
-from lnm_codegen.ir.types import Fixed
+from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import (
     REAL,

@@ -22,8 +22,8 @@ from lnm_codegen.ir import verify as real
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed import verify as fixed
 from lnm_codegen.ir.fixed.records import FIXED, REAL, Reader, keyed, named, record
-from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.types import FixedSpec
 from lnm_codegen.validation import require_one_of, shown
 
 FORMAT, VERSION = "lnm_codegen.fixed", 1

@@ -17,14 +17,13 @@ from typing import TypeAlias, assert_never
 
 from lnm_codegen.ir import kernel
 from lnm_codegen.ir import nodes as real
-from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.kernel import Node, Variable
 from lnm_codegen.ir.kernel import children as children
 from lnm_codegen.ir.kernel import map_children as map_children
 from lnm_codegen.ir.kernel import variables as variables
 from lnm_codegen.ir.kernel import walk as walk
 from lnm_codegen.ir.operators import CompareOp
-from lnm_codegen.ir.types import BOOL, Bits, Rounding, Type
+from lnm_codegen.ir.types import BOOL, Bits, FixedSpec, Rounding, Type
 
 
 class _Node(Node["Expr", "Var"]):

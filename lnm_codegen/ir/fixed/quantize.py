@@ -16,12 +16,11 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir import nodes as real
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
-from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.names import names_of
 from lnm_codegen.ir.nodes import BinaryOp, UnaryOp
 from lnm_codegen.ir.operators import CompareOp, Phase, Role
 from lnm_codegen.ir.polynomial import is_product
-from lnm_codegen.ir.types import BOOL, MOST_BITS, REAL, Bits, Fixed
+from lnm_codegen.ir.types import BOOL, MOST_BITS, REAL, Bits, Fixed, FixedSpec
 
 
 def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:

@@ -24,9 +24,8 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.spec import FixedSpec, spec_of
 from lnm_codegen.ir.interpret import Array
-from lnm_codegen.ir.types import Bits, Fixed
+from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import STATS
 from lnm_codegen.validation import listed, wrong

@@ -17,7 +17,7 @@ from lnm_codegen.hardware.wordlength.sample import observed, real_nodes, sample_
 from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions
 from lnm_codegen.hardware.wordlength.select import select_for_data, select_for_intervals
 from lnm_codegen.ir.fixed.quantize import quantize
-from lnm_codegen.ir.fixed.spec import FixedSpec
+from lnm_codegen.ir.types import FixedSpec
 from tests.refusals import refused
 
 THETA = (0.02, 0.85, 0.11, -0.06)
