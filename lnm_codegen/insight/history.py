@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from lnm_codegen.errors import ModelError, reason
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train.runs.checkpoint import HISTORY
+from lnm_codegen.train.runs.checkpoint import HISTORY, read_tensors
 
 ABSENT = f"not known: the run has no {HISTORY}"
 
@@ -25,12 +22,7 @@ def read_history(folder: Path) -> dict[str, Tensor] | None:
     path = folder / HISTORY
     if not path.is_file():
         return None
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        problem = f"not a complete safetensors file: {reason(error)}"
-        remedy = "Delete it to continue without a history."
-        raise ModelError(f"run: {path}", problem, remedy=remedy) from None
+    return read_tensors("run", path, "Delete it to continue without a history.")
 
 
 def layer_history(

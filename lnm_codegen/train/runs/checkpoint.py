@@ -44,7 +44,7 @@ def read_tensors(task: str, path: Path, remedy: str) -> dict[str, Tensor]:
     except OSError as error:
         raise unreadable(f"{task}: {path}", error, remedy) from None
     except (SafetensorError, ValueError, KeyError) as error:
-        problem = f"not a whole safetensors file: {reason(error)}"
+        problem = f"not a complete safetensors file: {reason(error)}"
         raise ModelError(f"{task}: {path}", problem, remedy=remedy) from None
 
 

@@ -122,7 +122,7 @@ def _converted(value: Any, types: tuple[Any, ...]) -> Any:
         return Path(value)
     if type(value) is int and tuple in types:
         return (value,)
-    if isinstance(value, int) and float in types and value is not True and abs(value) < 2**53:
+    if type(value) is int and float in types and abs(value) < 2**53:
         return float(value)
     return value
 

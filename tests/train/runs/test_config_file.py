@@ -64,6 +64,7 @@ def test_tables(tmp_path: Path) -> None:
         ("[train]\nepochs = 0", ": train", "epochs is 0", "an integer >= 1"),
         ("[train]\nepochs = 1.5", "", "epochs is 1.5", "an integer"),
         ("[train]\ncompile = 1", "", "compile is 1", "true or false"),
+        ("[train]\nlr = false", "", "lr is False", "a number"),
         ("[data]\nlimit = 'a'", "", "limit is 'a'", 'an integer or "none"'),
         ("[network]\nname = 3", "", "network is 3", "text"),
     ],

@@ -155,7 +155,7 @@ def test_weights_that_are_damaged(folder: Path, data: Dataset) -> None:
     whole = path.read_bytes()
     for damaged in (whole[:-8], whole[:20], b"", pickle.dumps({"a": 1})):
         path.write_bytes(damaged)
-        unloadable(folder, data, f"run: {path}", "not a whole safetensors file: ", "", REMEDY)
+        unloadable(folder, data, f"run: {path}", "not a complete safetensors file: ", "", REMEDY)
     path.unlink()
     problem = f"{folder} holds no complete epoch: no model.safetensors in it"
     unloadable(folder, data, "run", problem, remedy=REMEDY)
