@@ -26,6 +26,6 @@ from lnm_codegen.analysis.invariant import Invariant as Invariant
 from lnm_codegen.analysis.invariant import Undecided as Undecided
 from lnm_codegen.analysis.invariant import invariant as invariant
 from lnm_codegen.analysis.invariant import is_invariant as is_invariant
-from lnm_codegen.analysis.moments import charge_spread as charge_spread
+from lnm_codegen.analysis.polynomial_charge import charge_spread as charge_spread
+from lnm_codegen.analysis.polynomial_charge import keeps_potential as keeps_potential
 from lnm_codegen.analysis.ranges import ranges as ranges
-from lnm_codegen.analysis.stability import keeps_potential as keeps_potential

@@ -31,18 +31,11 @@ from lnm_codegen.language.symbols import Declared, input
 
 @dataclass(frozen=True)
 class SlopeNeuron:
-    """Slope of a charge.
+    """Slope of a charge."""
 
-    Attributes:
-        neuron: Neuron whose outputs are the slope, its derivatives in `learned`, and the potential.
-        learned: (parameter, element) of each derivative, with element 0 for a scalar; parameters
-            that the slope does not depend on are absent.
-        degree: Degree of the slope as a polynomial in the potential, or None.
-    """
-
-    neuron: Neuron
-    learned: tuple[tuple[str, int], ...]
-    degree: int | None
+    neuron: Neuron  # outputs: the slope, its derivatives by `learned`, and the potential
+    learned: tuple[tuple[str, int], ...]  # (parameter, element) that the slope depends on
+    degree: int | None  # of the slope as a polynomial in the potential
 
 
 def potential_of(neuron: Neuron) -> Declared:
@@ -53,10 +46,7 @@ def potential_of(neuron: Neuron) -> Declared:
 
 
 def charge_without_input(neuron: Neuron) -> Any:
-    """Return the charged potential for inputs of 0 and initial values of the other states.
-
-    A random initial value counts as 0.
-    """
+    """Return the charged potential for inputs of 0; a random initial value counts as 0."""
     v = potential_of(neuron)
     table: dict[Any, Any] = {s: as_expr(0) for s in neuron.inputs}
     for state in neuron.states:
@@ -104,10 +94,7 @@ def _moves(expr: Any) -> bool:
 
 
 def substituted(expr: Any, table: Mapping[Any, Any]) -> Any:
-    """Return `expr` with symbols replaced, and comparisons of symbols left unevaluated.
-
-    SymPy would evaluate them by assumptions, which may take long.
-    """
+    """Return `expr` with symbols replaced, but comparisons of symbols not evaluated: that is slow."""
     if expr in table:
         return table[expr]
     if not expr.args:

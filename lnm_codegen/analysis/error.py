@@ -39,29 +39,20 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
+from lnm_codegen.validation import require_known
 
 
 @dataclass(frozen=True, slots=True)
 class NodeError:
-    """Error of one node: computed - exact.
+    """Error of one node: computed - exact."""
 
-    Attributes:
-        bits: The node's format.
-        range: Its exact range, with real coefficients.
-        arithmetic: Contribution of rounding in the kernel.
-        coefficients: Contribution of rounding the coefficients and constants.
-        saturates: It may leave its format.
-        after: Earlier nodes that may saturate; the bound does not hold where they do.
-        decisions: Earlier decisions that must agree for the bound to hold.
-    """
-
-    bits: Bits
-    range: Interval
-    arithmetic: Interval
-    coefficients: Interval
-    saturates: bool
-    after: tuple[str, ...]
-    decisions: tuple[str, ...]
+    bits: Bits  # the node's format
+    range: Interval  # exact, with real coefficients
+    arithmetic: Interval  # contribution of rounding in the kernel
+    coefficients: Interval  # contribution of rounding the coefficients and constants
+    saturates: bool  # it may leave its format
+    after: tuple[str, ...]  # earlier nodes that may saturate; where they do, no bound holds
+    decisions: tuple[str, ...]  # earlier decisions that must agree for the bound to hold
 
     @property
     def total(self) -> Interval:
@@ -86,23 +77,18 @@ class NodeError:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A comparison that may differ from the one in exact arithmetic.
+    """A comparison that may differ from the one in exact arithmetic."""
 
-    Attributes:
-        margin: It may differ only where its operands differ by at most this.
-        after: Earlier nodes that may saturate.
-    """
-
-    margin: Fraction
-    after: tuple[str, ...]
+    margin: Fraction  # it may differ only where its operands differ by at most this
+    after: tuple[str, ...]  # earlier nodes that may saturate
 
 
 @dataclass(frozen=True)
 class ErrorBounds:
-    """Name -> error of every node, in order; Let -> decision in it."""
+    """Errors and decisions of a fixed-point step."""
 
-    nodes: dict[str, NodeError]
-    decisions: dict[str, Decision]
+    nodes: dict[str, NodeError]  # by name, in order
+    decisions: dict[str, Decision]  # by the Let that holds the comparison
 
 
 def error_bounds(
@@ -138,7 +124,11 @@ def error_bounds(
     real_ranges = kernel_ranges(real_kernel, real_box)
     own_ranges = kernel_ranges(own_kernel, own_box)
     moved = {n: point(own[n] - real[n]) for n in own}
-    entering = _entering(program.name, box, errors or {})
+    for word in errors or {}:
+        require_known(program.name, "state or input", word, box)
+    entering = {
+        n: interval_of(program.name, f"error of {n!r}", e) for n, e in (errors or {}).items()
+    }
     arithmetic = propagate(kernel, own_ranges, entering, rounding=True)
     own_values, real_values = symbolic(own_kernel, own_box), symbolic(real_kernel, real_box)
     known = _differences(real_kernel, own_values, real_values)
@@ -160,13 +150,6 @@ def error_bounds(
             )
     found = {n: Decision(m, clipped[n]) for n, m in decisions.margins.items()}
     return ErrorBounds(nodes, found)
-
-
-def _entering(name: str, box: Mapping[str, Interval], errors: Given) -> dict[str, Interval]:
-    for word in errors:
-        if word not in box:
-            raise ModelError(name, f"errors names {word!r}, which is not a state or input", box)
-    return {n: interval_of(name, f"error of {n!r}", e) for n, e in errors.items()}
 
 
 def _rounded(name: str, var: fx.Var, value: Fraction) -> Fraction:

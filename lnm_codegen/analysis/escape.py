@@ -29,19 +29,12 @@ _FRONTIER, _STALE = 256, 64  # states of the frontier; steps without growth
 
 @dataclass(frozen=True)
 class Escape:
-    """Inputs that drive a state past a bound in float64, confirmed by `lnm.interpret`.
+    """Inputs that drive a state past a bound in float64, confirmed by `lnm.interpret`."""
 
-    Attributes:
-        inputs: Input -> its values, one per step.
-        state: The state that leaves.
-        value: Its value after the last step; it may be infinite.
-        bound: The bound on its absolute value.
-    """
-
-    inputs: dict[str, tuple[float, ...]] = field(repr=False)
+    inputs: dict[str, tuple[float, ...]] = field(repr=False)  # input -> its values, one per step
     state: str
-    value: float
-    bound: float
+    value: float  # of the state after the last step; it may be infinite
+    bound: float  # on the absolute value
 
     def __str__(self) -> str:
         return (

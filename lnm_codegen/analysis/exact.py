@@ -35,10 +35,7 @@ WIDE = FixedSpec(Fixed(30, 0))
 
 @lru_cache(maxsize=256)
 def nodes_of(program: ir.Program) -> ir.Kernel:
-    """Return the forward kernel with a Let for every node of `quantize`.
-
-    A step without a fixed-point form (a function, a division) is returned unchanged.
-    """
+    """Return the forward kernel with a Let for every node of `quantize`, if that accepts it."""
     try:
         return exact(quantize(program, WIDE).kernel)
     except (UnsupportedError, ModelError):

@@ -48,19 +48,12 @@ FARTHEST = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class FixedPoint:
-    """A potential that the charge does not change.
+    """A potential that the charge does not change."""
 
-    Attributes:
-        v: An interval with this one fixed point; a point if it is rational.
-        slope: An interval that contains dh/dv there.
-        kind: "stable", "unstable" or "neutral".
-        fires: The neuron fires there, so that the reset changes the potential; None without spikes.
-    """
-
-    v: Interval
-    slope: Interval
-    kind: str
-    fires: bool | None
+    v: Interval  # holds this one fixed point; a point if it is rational
+    slope: Interval  # holds dh/dv there
+    kind: str  # "stable", "unstable" or "neutral"
+    fires: bool | None  # the neuron fires there, and the reset follows; None without spikes
 
     @property
     def alternates(self) -> bool:
@@ -70,17 +63,11 @@ class FixedPoint:
 
 @dataclass(frozen=True)
 class FixedPoints:
-    """Fixed points at one constant input.
-
-    Attributes:
-        inputs: Input -> its constant value.
-        points: The isolated fixed points, in order.
-        everywhere: h(v) = v holds on a whole interval, as for a neuron without leak.
-    """
+    """Fixed points at one constant input."""
 
     inputs: dict[str, Fraction]
-    points: tuple[FixedPoint, ...]
-    everywhere: bool
+    points: tuple[FixedPoint, ...]  # isolated, in order
+    everywhere: bool  # h(v) = v holds on a whole interval, as for a neuron without leak
 
 
 def fixed_points(

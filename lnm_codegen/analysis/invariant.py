@@ -48,17 +48,13 @@ Box: TypeAlias = dict[str, Interval]
 class Invariant:
     """A certificate: states that begin in `states` stay there while inputs lie in `inputs`.
 
-    Attributes:
-        states: State -> interval, which holds the initial value.
-        inputs: Input -> interval.
-        values: Parameters of the step, exact.
-        reached: State -> interval that every invariant one contains, up to 2**-FINE. It equals
-            `states` if that is the least; otherwise no single end of `states` can move inward.
+    Every invariant box contains `reached`, up to 2**-FINE. It equals `states` if that is the least;
+    otherwise no single end of `states` can move inward.
     """
 
-    states: Box
+    states: Box  # each interval holds the initial value
     inputs: Box
-    values: dict[str, Fraction]
+    values: dict[str, Fraction]  # parameters of the step, exact
     reached: Box
 
 

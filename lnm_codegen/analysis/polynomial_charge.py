@@ -1,12 +1,34 @@
-"""Polynomial charges: coefficients of powers of v as exact sums of learnable numbers.
+"""Polynomial charges: exact coefficients, exact stability, and moments.
 
     h = f(v) + x,  or f(v + x);   coefficient k of f = offset_k + sum of theta_j * rows_jk
 
 Every `lnm` has this shape, in any form and basis. A user's neuron may have it too.
+
+*Stability.* For h = f(v) + x, a threshold V and |x| <= X, the potential after the reset stays in
+[v_min, V] if
+
+    hard reset, to a value inside:   f(v) - X >= v_min               on [v_min, V]
+    soft reset, by V:                the same, and f(v) + X <= 2*V   on [v_min, V]
+
+Below V the neuron does not fire, so only the reset acts on the upper side; a soft reset leaves
+h - V >= 0. For h = f(v + x) the conditions are f >= v_min and f <= 2*V on [v_min - X, V + X].
+Both state that a polynomial is nowhere negative, which Sturm's theorem decides in rationals. There
+is no tolerance, even where the polynomial touches 0.
+
+*Moments.* For a normal potential v ~ N(mu, sigma**2) and m_k = E v**k,
+
+    m_0 = 1,  m_1 = mu,  m_k = mu*m_(k-1) + (k-1)*sigma**2*m_(k-2)
+    E f(v)   = sum_i theta_i m_i
+    Var f(v) = sum_ij theta_i theta_j (m_(i+j) - m_i m_j)
+
+The quadratic neuron of the group behind LNM (arXiv 2510.05168) derives the width of its surrogate
+from the distribution of the potential. Half the width as this deviation is our reading of it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -14,12 +36,20 @@ from typing import Any
 
 import sympy
 
-from lnm_codegen.analysis.arithmetic.univariate import Coefficients, fraction, to_sympy
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.analysis.arithmetic.interval import Interval, interval_of, rational
+from lnm_codegen.analysis.arithmetic.univariate import (
+    Coefficients,
+    fraction,
+    is_nonnegative,
+    shifted,
+    to_sympy,
+)
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.functions import Where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Declared, is_spike
+from lnm_codegen.validation import wrong
 
 
 @dataclass(frozen=True)
@@ -130,3 +160,88 @@ def _reset(neuron: Neuron, v: Declared, threshold: Declared) -> Fraction | None:
     if after is not None and sympy.expand(after - v + spike * threshold) == 0:
         return None
     raise _other(neuron, "hard reset to a number, or soft reset by the threshold")
+
+
+def keeps_potential(
+    theta: Sequence[Any],
+    x: Any,
+    v_min: Any,
+    v_threshold: Any,
+    *,
+    soft: bool = False,
+    inside: bool = False,
+) -> bool:
+    """Report whether a polynomial neuron keeps its potential in [v_min, V].
+
+    Args:
+        theta: theta_0, ..., theta_d of f(v) = sum of theta_k * v**k; floats are exact.
+        x: X >= 0, the largest |x|; or (low, high).
+        v_min: The lowest potential.
+        v_threshold: V > v_min.
+        soft: The reset subtracts V, and V >= 0 >= v_min; otherwise the reset is hard.
+        inside: The input is added before f, h = f(v + x).
+
+    Raises:
+        ModelError: A number is not finite, or an interval is upside down.
+    """
+    f = tuple(rational("keeps_potential", f"theta[{k}]", t) for k, t in enumerate(theta))
+    if not isinstance(x, tuple | list):
+        most = rational("keeps_potential", "x", x)
+        x = (-most, most)
+    inputs = interval_of("keeps_potential", "x", x)
+    v = interval_of("keeps_potential", "[v_min, v_threshold]", (v_min, v_threshold))
+    if soft and not v.low <= 0 <= v.high:
+        raise ModelError(
+            "keeps_potential",
+            f"[v_min, v_threshold] is {v}, with a soft reset",
+            "an interval that holds 0",
+        )
+    return all(is_nonnegative(p, on) for p, on in conditions(f, inputs, v, soft, inside))
+
+
+def conditions(
+    f: Coefficients, x: Interval, v: Interval, soft: bool, inside: bool
+) -> tuple[tuple[Coefficients, Interval], ...]:
+    """Return (p, interval) of each polynomial that must be nowhere negative on its interval.
+
+    Each p is affine in the coefficients of f.
+    """
+    on = v + x if inside else v
+    low, high = (Fraction(0), Fraction(0)) if inside else (x.low, x.high)
+    lower = (shifted(f, low - v.low), on)
+    upper = (shifted(tuple(-c for c in f), 2 * v.high - high), on)
+    return (lower, upper) if soft else (lower,)
+
+
+def normal_moments(mean: float, deviation: float, count: int) -> list[float]:
+    """Return m_0, ..., m_count of N(mean, deviation**2)."""
+    moments = [1.0, mean]
+    for k in range(2, count + 1):
+        moments.append(mean * moments[-1] + (k - 1) * deviation**2 * moments[-2])
+    return moments[: count + 1]
+
+
+def charge_spread(
+    theta: Sequence[float], mean: float, deviation: float, x_deviation: float = 0.0
+) -> tuple[float, float]:
+    """Return mean and deviation of f_theta(v) + x; x has mean 0 and is independent of v.
+
+    Args:
+        theta: theta_0, theta_1, ...
+        mean: mu of the potential before the step.
+        deviation: sigma of the potential, >= 0.
+        x_deviation: Deviation of the input, >= 0.
+
+    Raises:
+        ModelError: A number is not finite, or a deviation is below 0.
+    """
+    for word, value in (("deviation", deviation), ("x_deviation", x_deviation), ("mean", mean)):
+        if not math.isfinite(value) or (value < 0 and word != "mean"):
+            number = "a finite number" if word == "mean" else "a finite number >= 0"
+            raise wrong("charge_spread", word, value, number)
+    m = normal_moments(mean, deviation, 2 * (len(theta) - 1))
+    centre = sum(a * m[i] for i, a in enumerate(theta))
+    variance = sum(
+        a * b * (m[i + j] - m[i] * m[j]) for i, a in enumerate(theta) for j, b in enumerate(theta)
+    )
+    return centre, math.sqrt(max(variance, 0.0) + x_deviation**2)

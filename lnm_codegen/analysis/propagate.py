@@ -95,14 +95,10 @@ def propagate(
     rounding: bool,
     known: Mapping[str, Interval] | None = None,
 ) -> Propagated:
-    """Return the errors of every Let.
+    """Return the errors of every Let of a kernel from `quantize`.
 
-    Args:
-        kernel: A kernel from `quantize`.
-        ranges: Name -> exact range.
-        inputs: Input -> its error; others have none.
-        rounding: As for `Propagated`.
-        known: Let -> an interval that contains its error.
+    `inputs` are the errors of inputs, others have none; `known` are intervals that contain the
+    errors of Lets.
     """
     errors = {p.var.name: inputs.get(p.var.name, _NONE) for p in kernel.inputs}
     found = Propagated(ranges, errors, rounding)
@@ -117,19 +113,12 @@ def propagate(
 
 @dataclass
 class Decisions:
-    """Undecided comparisons of a kernel.
-
-    Attributes:
-        kernel: The kernel.
-        parts: Errors that add up; their margins do too.
-        margins: Let with an undecided comparison -> its margin.
-        behind: Let -> the decisions that its value depends on.
-    """
+    """Undecided comparisons of a kernel; the errors of the parts add up."""
 
     kernel: fx.Kernel
     parts: tuple[Propagated, ...]
-    margins: dict[str, Fraction] = field(default_factory=dict)
-    behind: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    margins: dict[str, Fraction] = field(default_factory=dict)  # by undecided Let
+    behind: dict[str, tuple[str, ...]] = field(default_factory=dict)  # Let -> decisions before it
 
     def __post_init__(self) -> None:
         self._lets = {let.target.name: let.value for let in self.kernel.body}

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import reduce
+from operator import mul
 from typing import Any, TypeAlias
 
 from lnm_codegen.analysis.arithmetic.functions import applied, divided
@@ -128,9 +130,7 @@ def from_operands(e: ir.Expr, table: Mapping[str, Interval], where: str) -> Inte
         case ir.Fma(a, b, c):
             result = of(a) * of(b) + of(c)
         case ir.Power(base, exponent):
-            result = of(base)
-            for _ in range(exponent - 1):
-                result = result * of(base)
+            result = reduce(mul, [of(base)] * exponent)
         case ir.Select(_, then, orelse):
             result = hull((of(then), of(orelse)))
         case ir.Call(fn, arg):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import reduce
 from typing import TypeAlias
 
 from lnm_codegen.analysis.arithmetic.functions import applied, divided
@@ -94,11 +95,8 @@ class _Evaluator:
             case ir.Fma(a, b, c):
                 return self._both(self._product(a, b), self._number(c), Poly.__add__)
             case ir.Power(base, exponent):
-                factor = self._factor(base)
-                result = factor
-                for _ in range(exponent - 1):
-                    result = self._both(result, factor, Poly.__mul__)
-                return result
+                factors = [self._factor(base)] * exponent
+                return reduce(lambda a, b: self._both(a, b, Poly.__mul__), factors)
             case ir.Select(cond, then, orelse):
                 return self._select(self._condition(cond), self._number(then), self._number(orelse))
             case ir.Detach(arg):

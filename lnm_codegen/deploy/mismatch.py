@@ -88,12 +88,9 @@ def measure_mismatch(
     specs: Mapping[str, FixedSpec],
     batches: Iterable[tuple[Tensor, Tensor]],
 ) -> QuantizationMismatch:
-    """Run a network in float and in fixed point, and count differing outputs.
+    """Run a network in eval mode in float and in fixed point, and count differing outputs.
 
-    Args:
-        network: A network in eval mode; images (N, C, H, W) -> logits (N, classes).
-        specs: Path of each neuron layer -> its formats.
-        batches: Images and labels.
+    It maps images (N, C, H, W) to logits (N, classes); batches are images and labels.
 
     Raises:
         ModelError: A parameter does not fit its format, or there are no images.

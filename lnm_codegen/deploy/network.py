@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed.interpret import Array
-from lnm_codegen.ir.fixed.spec import FixedSpec
-from lnm_codegen.ir.types import Fixed
+from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import finest_axes
 
@@ -78,9 +78,7 @@ def in_fixed_point(
 ) -> nn.Module:
     """Return a copy of the network whose neuron layers compute in fixed point.
 
-    Args:
-        network: Everything but its neuron layers stays as it is.
-        specs: Formats of all neuron layers, or path of each -> its formats.
+    `specs` are the formats of all neuron layers, or path of each -> its formats.
 
     Raises:
         ModelError: A parameter does not fit its format, or a layer has no format.
@@ -125,32 +123,26 @@ def _hooked(network: nn.Module) -> Iterator[dict[str, list[LayerTrace]]]:
     traces: dict[str, list[LayerTrace]] = {name: [] for name in layers}
     norms: dict[int, tuple[str, _BatchNorm, Tensor]] = {}
 
-    def after_norm(name: str) -> Any:
-        def hook(module: nn.Module, _: Any, out: Tensor) -> None:
-            assert isinstance(module, _BatchNorm)
-            # A reference to the output keeps later tensors from reusing its address.
-            norms[out.untyped_storage().data_ptr()] = (name, module, out)
+    def after_norm(name: str, module: nn.Module, _: Any, out: Tensor) -> None:
+        assert isinstance(module, _BatchNorm)
+        # A reference to the output keeps later tensors from reusing its address.
+        norms[out.untyped_storage().data_ptr()] = (name, module, out)
 
-        return hook
+    def after_neuron(name: str, _: nn.Module, inputs: tuple[Tensor, ...], out: Any) -> None:
+        if len(inputs) != 1 or not isinstance(out, Tensor):
+            raise UnsupportedError(
+                "network",
+                f"{name} has {len(inputs)} inputs and returns a {type(out).__name__}",
+                "a neuron with one input and one output",
+            )
+        found = norms.get(inputs[0].untyped_storage().data_ptr())
+        norm = None if found is None else _folded(found[0], found[1])
+        traces[name].append(LayerTrace(inputs[0], out, norm))
 
-    def after_neuron(name: str) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], out: Any) -> None:
-            if len(inputs) != 1 or not isinstance(out, Tensor):
-                raise UnsupportedError(
-                    "network",
-                    f"{name} has {len(inputs)} inputs and returns a {type(out).__name__}",
-                    "a neuron with one input and one output",
-                )
-            found = norms.get(inputs[0].untyped_storage().data_ptr())
-            norm = None if found is None else _folded(found[0], found[1])
-            traces[name].append(LayerTrace(inputs[0], out, norm))
-
-        return hook
-
-    handles = [layer.register_forward_hook(after_neuron(n)) for n, layer in layers.items()]
+    handles = [m.register_forward_hook(partial(after_neuron, n)) for n, m in layers.items()]
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm):
-            handles.append(module.register_forward_hook(after_norm(name)))
+            handles.append(module.register_forward_hook(partial(after_norm, name)))
     try:
         yield traces
     finally:

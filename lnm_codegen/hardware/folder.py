@@ -88,12 +88,7 @@ class Circuit:
 
 
 def read_circuit(folder: Path, verb: str) -> Circuit:
-    """Read a folder of Verilog; `verb` names the command in messages.
-
-    Raises:
-        ModelError: There is no folder or manifest, or the manifest is damaged or names files that
-            do not exist.
-    """
+    """Read a folder of Verilog for a command, or raise ModelError for a damaged one."""
     where = f"{verb}: {folder}"
     if not folder.exists():
         raise ModelError(where, "no such folder", remedy=_EMIT)
@@ -176,9 +171,8 @@ def _form(where: str, word: str, form: Any, folder: Path, name: str) -> CircuitF
     _OBJECT.of(where, key, form)
     files = _FILES.of(where, f"{key}.files", form.get("files"))
     top = _IDENTIFIER.of(where, f"{key}.top", form.get("top"))
-    _Rule(lambda v: v == f"{name}_{word}", f"{name}_{word}, as name says").of(
-        where, f"{key}.top", top
-    )
+    if top != f"{name}_{word}":
+        raise wrong(where, f"{key}.top", top, f"{name}_{word}, as name says")
     testbench = form.get("testbench")
     for field, file in [*(("files", file) for file in files), ("testbench", testbench)]:
         _PATH.of(where, f"{key}.{field}", file)

@@ -65,9 +65,8 @@ def update_report(
     report[section].update(found)
     report["tools"].update(versions(tools))
     path = circuit.folder / REPORT
-    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     try:
-        write_whole(path, text)
+        write_whole(path, json.dumps(report, indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise unwritable(section, path, error) from None
     return report

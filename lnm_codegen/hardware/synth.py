@@ -1,20 +1,22 @@
-"""Synthesis by Yosys; place and route by nextpnr.
+"""Synthesis by Yosys; place and route by nextpnr; resources and frequency in their reports.
 
 Resources are those of the bare module. The frequency is that of the module in a harness, for
-several seeds.
+several seeds. A report that cannot be read raises ToolError.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lnm_codegen.backends.verilog.folder.harness import harness
 from lnm_codegen.errors import ToolError
-from lnm_codegen.hardware.cells import Resources, cells_of, fmax_of, ports_of, resources_of
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
 from lnm_codegen.hardware.tools import in_parallel, need, run, workshop
 
@@ -27,41 +29,85 @@ It occurs on iCE40 where a circuit needs all eight global buffers, for three see
 
 
 @dataclass(frozen=True, slots=True)
+class Resources:
+    """Resources of a module without a harness."""
+
+    lut: int
+    ff: int
+    dsp: int
+    bram: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Return them by their usual names."""
+        return {"LUT": self.lut, "FF": self.ff, "DSP": self.dsp, "BRAM": self.bram}
+
+
+KINDS: dict[str, tuple[tuple[str, str, int], ...]] = {
+    "ecp5": (
+        (r"LUT4", "lut", 1),
+        (r"CCU2C", "lut", 2),  # two LUTs with their carries
+        (r"TRELLIS_DPR16X4", "lut", 4),
+        (r"TRELLIS_FF", "ff", 1),
+        (r"MULT\d+X\d+D", "dsp", 1),
+        (r"DP16KD|PDPW16KD", "bram", 1),
+    ),
+    "ice40": (
+        (r"SB_LUT4", "lut", 1),
+        (r"SB_DFF\w*", "ff", 1),
+        (r"SB_MAC16", "dsp", 1),
+        (r"SB_RAM40_4K\w*|SB_SPRAM256KA", "bram", 1),
+    ),
+    "xilinx": (
+        (r"LUT[1-6]|SRL16E|SRLC16E|SRLC32E|RAM\d+\w*", "lut", 1),
+        (r"FD[RSCP]E(_1)?", "ff", 1),
+        (r"DSP48E1", "dsp", 1),
+        (r"RAMB(18|36)E1", "bram", 1),
+    ),
+}
+"""Target -> (pattern of a cell, resource, number of it); the first match counts."""
+
+
+def resources_of(cells: Mapping[str, int], target: str) -> Resources:
+    """Return the resources of cells; one without a row (a buffer, a carry of iCE40) has none."""
+    found = dict.fromkeys(("lut", "ff", "dsp", "bram"), 0)
+    for cell, count in cells.items():
+        for pattern, resource, each in KINDS[target]:
+            if re.fullmatch(pattern, cell):
+                found[resource] += each * count
+                break
+    return Resources(**found)
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """A chip."""
 
     target: str  # "ecp5", "ice40" or "xilinx"
     name: str
     synthesis: str  # Yosys pass with its options
-    place: tuple[str, ...] = ()  # nextpnr and its options; empty without open place and route
+    place: str = ""  # nextpnr and its options; empty without open place and route
 
     @property
     def tools(self) -> tuple[str, ...]:
         """Tools that measure a circuit on it."""
-        return ("yosys", *self.place[:1])
+        return ("yosys", *self.place.split()[:1])
 
 
 DEVICES = {
     "25k": Device(
-        "ecp5",
-        "LFE5U-25F CABGA381 speed 6",
-        "synth_ecp5",
-        ("nextpnr-ecp5", "--25k", "--package", "CABGA381", "--speed", "6", "--freq", "250"),
+        "ecp5", "LFE5U-25F CABGA381 speed 6", "synth_ecp5",
+        "nextpnr-ecp5 --25k --package CABGA381 --speed 6 --freq 250",
     ),
     "up5k": Device(
-        "ice40",
-        "iCE40UP5K SG48",
-        "synth_ice40 -dsp -abc9 -device u",
-        ("nextpnr-ice40", "--up5k", "--package", "sg48", "--freq", "100"),
+        "ice40", "iCE40UP5K SG48", "synth_ice40 -dsp -abc9 -device u",
+        "nextpnr-ice40 --up5k --package sg48 --freq 100",
     ),
     "hx8k": Device(
-        "ice40",
-        "iCE40HX8K CT256",
-        "synth_ice40 -abc9 -device hx",
-        ("nextpnr-ice40", "--hx8k", "--package", "ct256", "--freq", "200"),
+        "ice40", "iCE40HX8K CT256", "synth_ice40 -abc9 -device hx",
+        "nextpnr-ice40 --hx8k --package ct256 --freq 200",
     ),
     "xc7": Device("xilinx", "7 series (synthesis alone)", "synth_xilinx -flatten -family xc7"),
-}
+}  # fmt: skip
 """Word -> device."""
 
 TARGETS = {"ecp5": "25k", "ice40": "up5k", "xilinx": "xc7"}
@@ -109,7 +155,7 @@ class Measured:
             "latency_cycles": self.form.latency,
             "interval_cycles": self.form.interval,
             "cells": dict(self.cells),
-            "commands": [self.device.synthesis, " ".join(self.device.place)],
+            "commands": [self.device.synthesis, self.device.place],
             "seconds": round(self.seconds, 1),
         }
 
@@ -167,7 +213,7 @@ def _yosys(sources: str, top: str, device: Device, folder: Path, stem: str) -> f
 def _place(device: Device, folder: Path, seed: int) -> tuple[float, float]:
     report = f"seed{seed}.json"
     options = ("--json", "whole.json", "--seed", str(seed), "--report", report)
-    command = (*device.place, *options, "--timing-allow-fail")
+    command = (*device.place.split(), *options, "--timing-allow-fail")
     done = run(command, folder, timeout=SECONDS)
     seconds = done.seconds
     if not done.passed and _STUCK in done.output:
@@ -176,5 +222,37 @@ def _place(device: Device, folder: Path, seed: int) -> tuple[float, float]:
     if not done.passed:
         lines = [x for x in done.output.splitlines() if x.startswith("ERROR")]
         problem = lines[0] if lines else done.last_line()
-        raise ToolError("synth", f"{device.place[0]} fails: {problem}")
+        raise ToolError("synth", f"{command[0]} fails: {problem}")
     return fmax_of((folder / report).read_text(encoding="utf-8")), seconds
+
+
+def cells_of(statistics: str, top: str) -> dict[str, int]:
+    """Return type -> number of cells of a flat module, from `stat -json` of Yosys."""
+    with _reading("yosys", f"its statistics of {top} cannot be read"):
+        modules = json.loads(statistics)["modules"]
+        found = next(m for n, m in modules.items() if n.lstrip("\\") == top)
+        cells = {str(cell): int(count) for cell, count in found["num_cells_by_type"].items()}
+    return cells
+
+
+def ports_of(netlist: str, top: str) -> tuple[tuple[str, str, int], ...]:
+    """Return (name, direction, width) of each port, from a JSON netlist of Yosys."""
+    with _reading("yosys", f"its netlist of {top} cannot be read"):
+        ports = json.loads(netlist)["modules"][top]["ports"]
+        found = tuple((n, str(p["direction"]), len(p["bits"])) for n, p in ports.items())
+    return found
+
+
+def fmax_of(report: str) -> float:
+    """Return the frequency in MHz of the slowest clock in a report of nextpnr."""
+    with _reading("nextpnr", "its report cannot be read, or holds no clock"):
+        fmax = min(float(clock["achieved"]) for clock in json.loads(report)["fmax"].values())
+    return fmax
+
+
+@contextmanager
+def _reading(tool: str, problem: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        raise ToolError(tool, problem) from None

@@ -187,7 +187,7 @@ def test_errors_that_enter_with_the_input():
     half = Q(1, 1 << 13)
     assert error_bounds(program, **asked).nodes["h"].bound == 0
     assert error_bounds(program, **asked, errors={"x": (-half, half)}).nodes["h"].bound == half
-    with refused(ModelError, "if", "errors names 'y', which is not a state or input", "v, x"):
+    with refused(ModelError, "if", "no state or input 'y'", "v, x"):
         error_bounds(program, **asked, errors={"y": (0, 1)})
 
 

@@ -9,8 +9,18 @@ import pytest
 from lnm_codegen.cli import run
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware import synth, tools
-from lnm_codegen.hardware.cells import Resources, cells_of, fmax_of, ports_of, resources_of
-from lnm_codegen.hardware.synth import DEVICES, NO_PLACE, UNTIMED, Measured, synthesise
+from lnm_codegen.hardware.synth import (
+    DEVICES,
+    NO_PLACE,
+    UNTIMED,
+    Measured,
+    Resources,
+    cells_of,
+    fmax_of,
+    ports_of,
+    resources_of,
+    synthesise,
+)
 from lnm_codegen.hardware.tools import missing
 from tests.hardware.circuits import replace, write
 from tests.refusals import assert_line, refused

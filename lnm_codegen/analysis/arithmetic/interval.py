@@ -27,11 +27,8 @@ GRID = 64
 class Interval:
     """[low, high], with rational ends.
 
-    Attributes:
-        low: The lower end.
-        high: The upper end, >= low.
-        tight: Both ends are values that occur, or limits of such, up to 2**-60. Otherwise the
-            interval holds every value but may be too wide.
+    A tight interval has ends that are values that occur, or limits of such, up to 2**-60. Any other
+    interval holds every value but may be too wide.
     """
 
     low: Fraction

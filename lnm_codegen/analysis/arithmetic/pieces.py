@@ -169,11 +169,8 @@ Pieces: TypeAlias = tuple[Piece, ...]
 class Symbolic:
     """A kernel as pieces.
 
-    Attributes:
-        pieces: Input or Let -> its pieces, which together cover every value.
-        box: Variable of the polynomials -> interval.
-        sources: Variable -> the independent quantities that determine it.
-        definitions: Variable that stands for a sum -> that sum.
+    The pieces of an input or a Let together cover every value. A variable of the polynomials has an
+    interval, independent quantities that determine it, and a definition if it stands for a sum.
     """
 
     pieces: dict[str, Pieces] = field(default_factory=dict)

@@ -1,9 +1,13 @@
 """Verification step "mutation": faults in the circuit that its testbench must detect.
 
 Yosys draws faults (a bit inverted, stuck, or flipped by another), evenly over the circuit and from
-a fixed seed. Each faulty circuit runs in Icarus with its testbench. A fault that passes is compared
-with the correct circuit by a prover; if it changes no output, it is listed but does not count. The
-remaining faults run in Verilator against the C model.
+a fixed seed. Each faulty circuit runs in Icarus with its testbench. sby and Boolector compare a
+fault that passes with the correct circuit; if it changes no output, it is listed but does not
+count. The remaining faults run in Verilator against the C model.
+
+The comparison has two methods. If neither ce nor rst enters the faulty cell and the circuit is a
+pipeline, registers are replaced by wires: every value keeps its cycle, so the logic alone decides,
+for all inputs. Otherwise both circuits run from registers at 0, with any inputs, for some cycles.
 """
 
 from __future__ import annotations
@@ -26,13 +30,15 @@ from lnm_codegen.hardware.result import (
     verdict,
 )
 from lnm_codegen.hardware.tools import in_parallel, missing, run, solvers, workshop
-from lnm_codegen.hardware.verify.equivalence import Equivalence, prove_equivalence
 from lnm_codegen.hardware.verify.icarus import judged, run_testbench
 from lnm_codegen.hardware.verify.verilator import NEEDS, compare, driven_forms
 
 COUNT, SEED = 40, 1
 TARGET = 0.9
 """Share of the faults that change an output; more than this share must be detected."""
+
+PROOF_SECONDS = 20
+"""Time limit of a proof."""
 
 SLOWEST = 20
 """Time limit in seconds of a simulation with a fault; one that hangs counts as detected."""
@@ -64,6 +70,14 @@ class Mutant:
         named = dict(zip(words[1::2], words[2::2], strict=False))
         cell = named.get("-cell", "").replace("$flatten", "").replace("\\", "")
         return f"{named.get('-mode')} {cell}.{named.get('-port')}[{named.get('-portbit')}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalence:
+    """Result of a comparison."""
+
+    proven: bool  # to change no output
+    detail: str
 
 
 def mutation(circuit: Circuit) -> StepResult:
@@ -189,3 +203,78 @@ def _compared(form: CircuitForm, folder: Path, mutants: list[Mutant]) -> list[Eq
         return prove_equivalence(form.top, folder / "base.il", fault, cycles, environment)
 
     return in_parallel(prove, mutants)
+
+
+def prove_equivalence(
+    top: str, correct: Path, fault: Path, cycles: int | None, environment: Mapping[str, str]
+) -> Equivalence:
+    """Compare two circuits, files of RTLIL with a module `top`.
+
+    `cycles` run from registers at 0; None replaces the registers by wires. `environment` comes from
+    `tools.solvers`.
+    """
+    place = fault.with_suffix(".proof")
+    place.mkdir()
+    (place / "wires.v").write_text(_WIRES, encoding="utf-8")
+    script = _LOGIC if cycles is None else "setundef -init -zero\n" + _MITER
+    text = _SBY.format(depth=cycles or 1, top=top, right=correct, fault=fault, script=script)
+    (place / "equal.sby").write_text(text, encoding="utf-8")
+    done = run(("sby", "-f", "equal.sby"), place, timeout=PROOF_SECONDS, environment=environment)
+    if done.passed:
+        span = "all inputs" if cycles is None else f"any {cycles} cycles from registers at 0"
+        return Equivalence(True, f"changes no output, proven for {span}")
+    if "DONE (FAIL" in done.output:
+        return Equivalence(False, "not detected")
+    return Equivalence(False, "not detected, and not proven equivalent")
+
+
+_SBY = """[options]
+mode bmc
+depth {depth}
+
+[engines]
+smtbmc boolector
+
+[script]
+read_rtlil right.il
+rename {top} right
+read_rtlil fault.il
+rename {top} fault
+{script}
+
+[files]
+right.il {right}
+fault.il {fault}
+wires.v
+"""
+
+_MITER = """miter -equiv -flatten -make_assert right fault equal
+hierarchy -top equal
+opt_clean"""
+
+_LOGIC = (
+    _MITER
+    + """
+cd equal
+delete -port in_ce in_rst
+connect -set in_ce 1'1
+connect -set in_rst 1'0
+cd ..
+opt -nodffe -nosdff
+techmap -map wires.v t:$dff
+opt_clean
+select -assert-none t:$*dff* t:$*latch* t:$mem*"""
+)
+
+_WIRES = """(* techmap_celltype = "$dff" *)
+module wire_for_register #(
+    parameter WIDTH        = 1,
+    parameter CLK_POLARITY = 1
+) (
+    input  wire             CLK,
+    input  wire [WIDTH-1:0] D,
+    output wire [WIDTH-1:0] Q
+);
+    assign Q = D;
+endmodule
+"""

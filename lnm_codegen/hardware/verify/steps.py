@@ -38,11 +38,7 @@ TOOLS = ("g++", "iverilog", "verilator", "yosys", "sby", "boolector")
 
 
 def selected_steps(only: str | None, quick: bool = False) -> tuple[str, ...]:
-    """Return the names of the steps that `--only` and `--quick` select.
-
-    Raises:
-        ModelError: `only` names no step, or an unknown one.
-    """
+    """Return the names of the steps that `--only` and `--quick` select, or raise ModelError."""
     if only is None:
         return QUICK if quick else tuple(STEPS)
     names = [word.strip() for word in only.split(",") if word.strip()]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from lnm_codegen.errors import ToolError
-from lnm_codegen.hardware.cells import resources_of
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
 from lnm_codegen.hardware.result import Check, StepResult, step_result, verdict
-from lnm_codegen.hardware.synth import DEVICES, TARGETS, synthesise
+from lnm_codegen.hardware.synth import DEVICES, TARGETS, resources_of, synthesise
 from lnm_codegen.hardware.tools import missing, workshop
 from lnm_codegen.ir.fixed import nodes as fx
 

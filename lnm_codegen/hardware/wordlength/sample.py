@@ -59,14 +59,8 @@ def sample_of(
 ) -> Sample:
     """Return runs of a neuron on sequences (T, N, *), one per input, in float64.
 
-    Args:
-        neuron: The definition.
-        x_seq: The sequences.
-        values: Parameters by name, as for `lnm.interpret`; the declared `init` otherwise.
-        scheme: "horner" or "estrin".
-        window: Steps of a run, at most T.
-        most: Largest number of runs; a random subset is drawn if there are more.
-        seed: Seed of that draw.
+    `values` are those of `lnm.interpret`. A run has `window` steps, at most T. If there are more
+    than `most` runs, a random subset is drawn.
     """
     given = dict(values or {})
     result = interpret(neuron, *x_seq, scheme=scheme, **given)
@@ -108,18 +102,13 @@ def spread(value: Array, extent: Extent) -> Array:
 class Observed:
     """Differences between a fixed-point program and real arithmetic on a sample.
 
-    Attributes:
-        errors: Node -> largest difference in the first step. A node that depends on a spike counts
-            only the runs in which every spike agrees.
-        first: Share of the first steps in which a spike differs.
-        mismatch: Spikes that differ per step, over whole runs, each up to its first such step.
-        saturated: Node -> share of the first steps in which its exact value is outside its format.
+    A node that depends on a spike counts only the runs in which every spike agrees.
     """
 
-    errors: dict[str, float]
-    first: float
-    mismatch: float
-    saturated: dict[str, float]
+    errors: dict[str, float]  # node -> largest difference in the first step
+    first: float  # share of the first steps in which a spike differs
+    mismatch: float  # spikes that differ per step; a run counts up to its first such step
+    saturated: dict[str, float]  # node -> share of first steps with exact values outside its format
 
 
 def real_nodes(kernel: ir.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:

@@ -22,9 +22,8 @@ from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.hardware.wordlength.sample import Observed, Sample, observed
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.quantize import quantize
-from lnm_codegen.ir.fixed.spec import FixedSpec
 from lnm_codegen.ir.operators import Phase, Role
-from lnm_codegen.ir.types import Bits, Fixed
+from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import require_number
 
@@ -34,19 +33,10 @@ Bounds = Callable[[fx.Program], Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class PrecisionTarget:
-    """Target of a search: an error or a mismatch.
+    """Target of a search: either an error or a mismatch, or ModelError is raised."""
 
-    Attributes:
-        error: Largest absolute error of a state after one step and of the operands of a spike's
-            comparison; None for no such target.
-        mismatch: Largest share of steps in which a spike differs; None for no such target.
-
-    Raises:
-        ModelError: There is not exactly one target, or its value is out of range.
-    """
-
-    error: float | None = None
-    mismatch: float | None = None
+    error: float | None = None  # largest, of a state after a step or an operand of a spike
+    mismatch: float | None = None  # largest share of steps in which a spike differs
 
     def __post_init__(self) -> None:
         """Validate the target."""
@@ -106,13 +96,8 @@ class WordLengths:
 class FormatSearch:
     """Search of the word lengths of least total width that reach a target.
 
-    Args:
-        neuron: The definition.
-        sample: Runs for the simulation.
-        target: An error or a mismatch.
-        ranges: Node -> interval of its exact value, proven or recorded.
-        bounds: Proven errors, if `ranges` is proven.
-        options: Rounding, scheme and largest width.
+    Candidates run on the sample. `ranges` maps a node to the interval of its exact value, which is
+    recorded, or proven with `bounds`.
     """
 
     def __init__(

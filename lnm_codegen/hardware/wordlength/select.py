@@ -101,12 +101,7 @@ def select_for_data(
     values: Mapping[str, Any] | None = None,
     options: SearchOptions = DEFAULTS,
 ) -> FormatSelection:
-    """Select word lengths for recorded sequences (T, N, *).
-
-    Raises:
-        ModelError: A potential is not finite on them, or no format reaches the target.
-        UnsupportedError: The step has no fixed-point form.
-    """
+    """Select word lengths for recorded sequences (T, N, *), on which potentials must be finite."""
     sample = sample_of(neuron, *x_seq, values=values, scheme=options.scheme)
     return FormatSelection(_on_sample(neuron, sample, target, options), None)
 

@@ -1,9 +1,10 @@
 """Projection of a polynomial neuron's theta onto the set for which the potential stays bounded.
 
 theta is in the set if polynomials that are affine in it are nonnegative on an interval
-(`analysis.stability`). A quick test in floats splits the interval into PIECES parts. On each part
-a polynomial is at least its least Bernstein coefficient, and the coefficients are affine in theta:
-one product with a matrix tests every parameter set. With a bound on the rounding of that product,
+(`analysis.polynomial_charge`). A quick test in floats splits the interval into PIECES parts. On
+each part a polynomial is at least its least Bernstein coefficient, and the coefficients are affine
+in theta: one product with a matrix tests every parameter set. With a bound on the rounding of that
+product,
 
     every coefficient >= the bound                              proves a set inside;
     a coefficient at an end of a part, a value, < -the bound    proves it outside.
@@ -22,8 +23,12 @@ from torch import Tensor
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, interval_of
 from lnm_codegen.analysis.arithmetic.univariate import bernstein
-from lnm_codegen.analysis.polynomial_charge import PolynomialCharge, polynomial_charge
-from lnm_codegen.analysis.stability import conditions, keeps_potential
+from lnm_codegen.analysis.polynomial_charge import (
+    PolynomialCharge,
+    conditions,
+    keeps_potential,
+    polynomial_charge,
+)
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer

@@ -10,7 +10,7 @@ from lnm_codegen.cli import run
 from lnm_codegen.hardware.result import FAILED, PASSED, SURVIVED
 from lnm_codegen.hardware.tools import missing, workshop
 from lnm_codegen.hardware.verify import mutation as verify_mutation
-from lnm_codegen.hardware.verify.equivalence import Equivalence
+from lnm_codegen.hardware.verify.mutation import Equivalence
 from lnm_codegen.hardware.verify.steps import STEPS
 from tests.hardware.circuits import replace, write
 from tests.hardware.verify.test_verify import failures, one
