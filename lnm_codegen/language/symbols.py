@@ -24,20 +24,27 @@ from lnm_codegen.ir.declarations import Init as Init
 from lnm_codegen.validation import require_bool, require_one_of, wrong
 
 _RESERVED = frozenset(
-    # Keywords of C, C++ and Verilog-2005; macros of the headers of C.
-    """auto bool break case char const continue default do double else enum extern float for goto
-    if inline int long register restrict return short signed sizeof static struct switch typedef
-    union unsigned void volatile while catch class delete friend mutable namespace new operator
-    private protected public template this throw try using virtual export explicit typename and
-    or not xor asm half always assign begin buf cell config deassign defparam design disable edge
-    end endcase endfunction endmodule endtask event force forever fork function generate genvar
-    initial inout input instance integer join large library localparam medium module nand negedge
-    nor output parameter posedge primitive pull0 pull1 real realtime reg release repeat scalared
-    signal small specify strong0 strong1 supply0 supply1 table task time tri trireg vectored wait
-    wand weak0 weak1 wire wor xnor spike fma fmaf sqrt sqrtf sin cos sinf cosf torch step stacked
-    M_PI M_E NAN INFINITY HUGE_VAL INLINE NULL
-    """.split()
+    (
+        # Keywords of C and C++, and a type of CUDA.
+        "auto bool break case char const continue default do double else enum extern float for"
+        " goto if inline int long register restrict return short signed sizeof static struct switch"
+        " typedef union unsigned void volatile while catch class delete friend mutable namespace"
+        " new operator private protected public template this throw try using virtual export"
+        " explicit typename and or not xor asm half"
+        # Keywords of Verilog-2005.
+        " always assign begin buf cell config deassign defparam design disable edge end endcase"
+        " endfunction endmodule endtask event force forever fork function generate genvar initial"
+        " inout input instance integer join large library localparam medium module nand negedge nor"
+        " output parameter posedge primitive pull0 pull1 real realtime reg release repeat scalared"
+        " small specify strong0 strong1 supply0 supply1 table task time tri trireg vectored wait"
+        " wand weak0 weak1 wire wor xnor"
+        # Macros of the headers of C; INLINE is one of templates/c and templates/integer_c.
+        " M_PI M_E NAN INFINITY HUGE_VAL NULL INLINE"
+        # The default spike of a neuron.
+        " spike"
+    ).split()
 )
+"""Words that a declaration must not have. Each target refuses further names of its own."""
 
 
 class Declared(sympy.Symbol):

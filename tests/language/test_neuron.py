@@ -971,3 +971,21 @@ def test_a_copy_may_stand_beside_its_original() -> None:
     mixed = dict(first.charge)[v] + 2 * (dict(second.charge)[second.states[0]] - x) + x
     made = lnm.Neuron({v: mixed}, v - 1)
     assert [p.name for p in made.params] == ["theta"]
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("backend", ["torch", "c"])
+def test_names_of_functions_and_templates_are_free(backend: str) -> None:
+    """Generated code of float32 keeps these names apart from its own functions and variables."""
+    torch = pytest.importorskip("torch")
+    state, other = lnm.state("sqrt"), lnm.state("stacked", init=0.25)
+    current, gain = lnm.input("fma"), lnm.param("cos", init=0.3)
+    n = lnm.Neuron(
+        charge={state: state * lnm.sigmoid(gain) + current * lnm.cos(other), other: 0.5 * state},
+        fire={lnm.spike_named("signal"): state - lnm.sqrt(1 + other**2)},
+        output={"sin": lnm.sin(state)},
+    )
+    values = np.random.default_rng(0).normal(size=(4, 2, 3))
+    layer = lnm.nn.NeuronLayer(n, backend=backend, dtype=torch.float32)
+    out = layer(torch.tensor(values, dtype=torch.float32)).detach().numpy()
+    np.testing.assert_allclose(out, lnm.interpret(n, values).out, rtol=1e-5, atol=1e-6)
