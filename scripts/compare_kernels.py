@@ -30,6 +30,7 @@ HASH = re.compile(r"_[0-9a-f]{8,}")
 def dump() -> dict[str, str]:
     """Return every generated file: target/case/path -> text."""
     import lnm_codegen as lnm
+    from lnm_codegen.backends import BACKENDS
     from tests.cases import CASES
 
     files: dict[str, str] = {}
@@ -44,7 +45,7 @@ def dump() -> dict[str, str]:
 
     for name, make in CASES.items():
         neuron = make()
-        for backend in ("torch", "c", "triton", "cuda"):
+        for backend in BACKENDS:
             for dtype in ("float32", "float64", "bfloat16", "float16"):
                 key = f"{backend}-{dtype}/{name}"
                 add(key, lnm.emit, neuron=neuron, backend=backend, dtype=dtype)

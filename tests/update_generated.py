@@ -21,13 +21,14 @@ from functools import cache
 from pathlib import Path
 
 import lnm_codegen as lnm
+from lnm_codegen.backends import BACKENDS
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "generated"
 DIGESTS = "digests.json"
-BACKENDS = ("c", "cuda", "torch", "triton", "verilog")
+TARGETS = (*BACKENDS, "verilog")
 SPEC = lnm.Fixed(16, 12)
 RTL = lnm.Rtl(vectors=64, neurons=8)
 THETA = {
@@ -88,7 +89,7 @@ def written(below: str = "") -> dict[str, str]:
 @cache
 def _every_file() -> dict[str, str]:
     files = {"README.md": README}
-    for backend in BACKENDS:
+    for backend in TARGETS:
         circuit = backend == "verilog"
         fixed = {"spec": SPEC, "rtl": RTL} if circuit else {}
         for name, neuron in (circuits() if circuit else neurons()).items():

@@ -94,8 +94,7 @@ def package(
         ModelError: An unknown backend, type or scheme.
         UnsupportedError: The target, or a package, cannot express the neuron.
     """
-    require_neuron("emit", neuron)
-    require_one_of("emit", "backend", backend, tuple(BACKENDS))
+    require_neuron("package", neuron)
     return packages.package(_model(neuron, name, dtype, scheme), backend)
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import torch
 
 from lnm_codegen.compiler.model import model_of
-from lnm_codegen.errors import ToolError
+from lnm_codegen.errors import InternalError, ToolError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.function import Kernels
@@ -107,5 +107,7 @@ def kernels_of(neuron: Neuron, backend: str, dtype: torch.dtype) -> Kernels:
             from lnm_codegen.nn.load.cuda import load_cuda
 
             return load_cuda(model)
-        case _:
+        case "c":
             return load_c(model)
+        case _:
+            raise InternalError("NeuronLayer", f"no kernels for backend {backend!r}")

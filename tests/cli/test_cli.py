@@ -239,7 +239,7 @@ def test_mistakes_of_the_user(call, arguments, parts):
         ("--degree 0..2", ("lnm: degree is 0", "an integer from 1 to 8")),
         (
             "--backend c,rust",
-            ("emit: backend is 'rust'", "'torch', 'c', 'triton', 'cuda', 'verilog'"),
+            ("emit: backend is 'rust'", *(f"'{name}'" for name in BACKENDS), "'verilog'"),
         ),
         (
             "--dtype half",
