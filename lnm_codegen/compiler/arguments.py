@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,8 @@ def inputs_of(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> di
     """Return the inputs by name, of one shape (T, N, *)."""
     names = [s.name for s in neuron.inputs]
     if len(given) != len(names) or not given:
-        raise ShapeError(neuron.name, f"{len(given)} inputs given", _each(names))
+        accepted = f"one array for each of {', '.join(names) or 'no input'}"
+        raise ShapeError(neuron.name, f"{len(given)} inputs given", accepted)
     accepted = "an array (T, N, *)"
     arrays = {
         name: _array(neuron.name, f"input {name!r}", x, kind, accepted)
@@ -104,7 +105,8 @@ def output_gradients(
     """Return the gradient of each output, zero for None."""
     given = grad_out if isinstance(grad_out, tuple) else (grad_out,) * len(names)
     if len(given) != len(names):
-        raise ShapeError(neuron.name, f"grad_out has {len(given)} arrays", _each(names))
+        accepted = f"one array for each of {', '.join(names)}"
+        raise ShapeError(neuron.name, f"grad_out has {len(given)} arrays", accepted)
     return {
         n: _fitted(neuron.name, "grad_out", 0 if g is None else g, shape, kind)
         for n, g in zip(names, given, strict=True)
@@ -116,14 +118,8 @@ def state_gradients(
 ) -> dict[str, Array]:
     """Return the gradient of each final state, zero for an absent one."""
     given = _by_state(neuron, "grad_state", grad_state)
-    return {
-        s.name: _fitted(neuron.name, f"grad_state[{s.name!r}]", given.get(s.name, 0), shape, kind)
-        for s in neuron.states
-    }
-
-
-def _each(names: Sequence[str]) -> str:
-    return f"one array for each of {', '.join(names) or 'no input'}"
+    words = {s.name: f"grad_state[{s.name!r}]" for s in neuron.states}
+    return {n: _fitted(neuron.name, w, given.get(n, 0), shape, kind) for n, w in words.items()}
 
 
 def _by_state(neuron: Neuron, word: str, given: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -73,9 +73,7 @@ def bits_of(program: fx.Program, name: str) -> Bits:
 def prepared_integers(program: fx.Program, raw: Mapping[str, Any]) -> dict[str, Array]:
     """Return the prepared parameters of the kernel, each rounded once.
 
-    Args:
-        program: From `quantize`.
-        raw: The declared parameter elements by name, numbers or arrays that broadcast.
+    `raw` are the declared parameter elements by name, numbers or arrays that broadcast.
 
     Raises:
         ModelError: A parameter that does not fit its format.

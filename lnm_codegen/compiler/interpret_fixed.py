@@ -95,12 +95,8 @@ def run_sequence(
 ) -> FixedResult:
     """Run a program over a sequence of integers.
 
-    Args:
-        program: From `quantize`.
-        sequences: Input -> (T, N, *), at least one.
-        parameters: From `prepared_integers`: (1, 1), (C, 1) or (C, I).
-        start: State -> (N, *).
-        extent: Layout of the neurons of a step.
+    `sequences` are the inputs (T, N, *), `parameters` those of `prepared_integers`, `start` the
+    states (N, *).
     """
     outputs, trajectory, final, _ = run_steps(
         program.kernel,

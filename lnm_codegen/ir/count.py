@@ -69,7 +69,8 @@ class Values:
 
 def count(kernel: Kernel) -> Count:
     """Return the operations of one run of a kernel."""
-    return sum((_count(let.value) for let in kernel.body), Count())
+    nodes = (node for let in kernel.body for node in ir.walk(let.value))
+    return sum(map(_cost, nodes), Count())
 
 
 def values(kernel: Kernel) -> Values:
@@ -82,11 +83,7 @@ def values(kernel: Kernel) -> Values:
     )
 
 
-def _count(e: Expr) -> Count:
-    return sum((_count(child) for child in ir.children(e)), _own(e))
-
-
-def _own(e: Expr) -> Count:
+def _cost(e: Expr) -> Count:
     """Return the cost of a node without its operands."""
     match e:
         case ir.Const() | ir.Var() | ir.Unary() | ir.Detach():

@@ -39,7 +39,7 @@ MOST_BITS = 63
 
 @dataclass(frozen=True, slots=True)
 class Bits:
-    """Width and position of the binary point of an integer in a fixed-point kernel.
+    """Width and position of the binary point of an integer in a fixed-point kernel, such as Q4.12.
 
     Unlike a `Fixed`, it may be as wide as an exact product and has no rounding.
     """
@@ -48,7 +48,6 @@ class Bits:
     frac: int
 
     def __str__(self) -> str:
-        """Return the name of the format, Q4.12."""
         return f"Q{self.width - self.frac}.{self.frac}"
 
     @property
@@ -115,7 +114,6 @@ class Fixed:
         object.__setattr__(self, "rounding", Rounding(word))
 
     def __str__(self) -> str:
-        """Return the name of the format, Q4.12."""
         return str(self.bits)
 
     @property
@@ -155,7 +153,6 @@ class FixedSpec:
         object.__setattr__(self, "nodes", named)
 
     def __getitem__(self, name: str) -> Fixed:
-        """Return the format of a node."""
         return dict(self.nodes).get(name, self.default)
 
 

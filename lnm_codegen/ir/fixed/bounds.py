@@ -17,9 +17,7 @@ Span: TypeAlias = tuple[int, int]
 def spans(kernel: fx.Kernel, constants: Mapping[str, int]) -> dict[str, Span]:
     """Return the span of every number of a kernel by name.
 
-    Args:
-        kernel: From `quantize`; its inputs may be any integer of their bits.
-        constants: Integers of the parameters that do not change, by name.
+    An input may be any integer of its bits, or the constant of its name.
     """
     env: dict[str, Span] = {}
     for var in kernel.input_vars(*Role):

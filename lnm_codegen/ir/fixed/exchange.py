@@ -49,11 +49,7 @@ def to_json(program: fx.Program) -> str:
 
 
 def from_json(text: str, where: str = "program.json") -> fx.Program:
-    """Return the program of a JSON text that `to_json` wrote.
-
-    Args:
-        text: The content of the file.
-        where: Path of the file, for messages.
+    """Return the program of a JSON text; messages name the file `where`.
 
     Raises:
         ModelError: The text is not JSON, has an unknown key or word, or is not well formed.

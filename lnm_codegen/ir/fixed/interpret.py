@@ -17,9 +17,7 @@ from lnm_codegen.ir.types import Bits, Rounding
 def run(kernel: fx.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
     """Evaluate a kernel elementwise and return its results by name: integers, booleans for spikes.
 
-    Args:
-        kernel: From `quantize`.
-        values: Integers for each input port, by name; they broadcast.
+    `values` are integers for each input port, by name; they broadcast.
     """
     env = trace(kernel, values)
     return {p.var.name: env[p.var.name] for p in kernel.results}

@@ -61,12 +61,9 @@ class Reader:
         self._table = table
 
     def read(self, kind: str, value: Any, where: str) -> Any:
-        """Return the value of a field.
+        """Return the value of a field from its JSON content.
 
-        Args:
-            kind: Annotation of the field, such as "Expr", "tuple[Let[E, V], ...]", "Rounding".
-            value: JSON content.
-            where: Place of the field, for messages.
+        `kind` is the annotation of the field, such as "Expr" or "tuple[Let[E, V], ...]".
 
         Raises:
             ModelError: The content does not fit the annotation.

@@ -32,13 +32,9 @@ def compare_sides(kernel: fx.Kernel) -> fx.Kernel:
 
 
 def fold_zeros(kernel: fx.Kernel, constants: Mapping[str, int]) -> fx.Kernel:
-    """Rewrite as 0 each product with a factor that is always 0.
+    """Rewrite as 0 each product with a factor 0; `constants` are parameters that do not change.
 
     Keeps: ports, results, the value and the bits of every Let.
-
-    Args:
-        kernel: The kernel.
-        constants: Integers of the parameters that do not change, by name.
     """
 
     def is_zero(e: fx.Expr) -> bool:

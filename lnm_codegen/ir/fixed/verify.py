@@ -34,7 +34,7 @@ def _value_faults(value: fx.Expr) -> Iterator[str]:
 
 
 def _states(kernel: fx.Kernel) -> Iterator[str]:
-    """Each state leaves in its own format."""
+    """Yield a fault unless each state leaves in its own format."""
     before = [(f"{v.name}_next", v.type) for v in kernel.input_vars(Role.STATE)]
     after = [(v.name, v.type) for v in kernel.result_vars(Role.STATE)]
     if before != after:
@@ -45,7 +45,7 @@ def _states(kernel: fx.Kernel) -> Iterator[str]:
 
 
 def _operands(node: fx.Expr) -> Iterator[str]:
-    """Points align, conditions are where they may be, every width fits the integer models."""
+    """Yield faults of a node: points that differ, misplaced conditions, widths out of range."""
     types = [fx.type_of(child) for child in fx.children(node)]
     kind = type(node).__name__
     match node:
