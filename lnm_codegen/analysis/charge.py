@@ -94,7 +94,7 @@ def _moves(expr: Any) -> bool:
 
 
 def substituted(expr: Any, table: Mapping[Any, Any]) -> Any:
-    """Return `expr` with symbols replaced, but comparisons of symbols not evaluated: that is slow."""
+    """Return `expr` with symbols replaced; slow comparisons of symbols stay unevaluated."""
     if expr in table:
         return table[expr]
     if not expr.args:

@@ -75,10 +75,10 @@ class PolynomialCharge:
 
     def theta_of(self, coefficients: Coefficients) -> Coefficients:
         """Return the one theta with these coefficients of f, exactly."""
-        wanted = [c - o for c, o in zip(coefficients, self.offset, strict=True)]
+        expected = [c - o for c, o in zip(coefficients, self.offset, strict=True)]
         matrix = sympy.Matrix([[to_sympy(c) for c in row] for row in self.rows]).T
         symbols = sympy.symbols(f"t:{len(self.rows)}")
-        (found,) = sympy.linsolve((matrix, sympy.Matrix([to_sympy(w) for w in wanted])), *symbols)
+        (found,) = sympy.linsolve((matrix, sympy.Matrix([to_sympy(w) for w in expected])), *symbols)
         return tuple(fraction(t) for t in found)
 
 
@@ -100,10 +100,10 @@ def polynomial_charge(neuron: Neuron) -> PolynomialCharge:
     )
 
 
-def _other(neuron: Neuron, wanted: str) -> UnsupportedError:
+def _other(neuron: Neuron, expected: str) -> UnsupportedError:
     return UnsupportedError(
         neuron.name,
-        f"it has no {wanted}, as a polynomial neuron has",
+        f"it has no {expected}, as a polynomial neuron has",
         "lnm of any form and basis, or a neuron of its shape",
     )
 
@@ -125,18 +125,18 @@ def _coefficients(
 ) -> tuple[str, tuple[Coefficients, ...], Coefficients]:
     """Return the learnable vector's name, and rows and offset of f's coefficients."""
     vectors = [p for p in neuron.params if p.learnable and p.size is not None]
-    wanted = "polynomial whose coefficients are sums of one learnable vector's elements"
+    expected = "polynomial whose coefficients are sums of one learnable vector's elements"
     if len(vectors) != 1:
-        raise _other(neuron, wanted)
+        raise _other(neuron, expected)
     elements = [s for s in neuron.symbols if s.decl == vectors[0]]
     if not f.is_polynomial(v, *elements) or f.free_symbols - {v, *elements}:
-        raise _other(neuron, wanted)
+        raise _other(neuron, expected)
     degree = int(sympy.degree(f, v))
     rows = [[Fraction(0)] * (degree + 1) for _ in elements]
     offset = [Fraction(0)] * (degree + 1)
     for (power, *others), c in sympy.Poly(f, v, *elements).terms():
         if sum(others) > 1 or not c.is_Rational:
-            raise _other(neuron, wanted)
+            raise _other(neuron, expected)
         place = rows[others.index(1)] if sum(others) else offset
         place[power] = fraction(c)
     return vectors[0].name, tuple(tuple(r) for r in rows), tuple(offset)

@@ -234,7 +234,7 @@ class _Model:
             case fx.Either(lhs, rhs):
                 return of(lhs) | of(rhs)
             case fx.Select(cond, then, orelse):
-                chosen = np.where(of(cond), self.integers(of(then)), self.integers(of(orelse)))
-                return self.array(chosen, fx.bits_of(e))
+                selected = np.where(of(cond), self.integers(of(then)), self.integers(of(orelse)))
+                return self.array(selected, fx.bits_of(e))
             case _:
                 assert_never(e)

@@ -138,35 +138,35 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
     real_states: Mapping[str, Array] = sample.states
     states = {n: integers(v, bits[n]) for n, v in sample.states.items()}
     for t in range(runs[0]):
-        wanted = real_nodes(exactly, sample.at(t, real_states))
+        expected = real_nodes(exactly, sample.at(t, real_states))
         given = {n: integers(v, bits[n]) for n, v in sample.at(t, {}).items() if n in bits}
         found = fixed.trace(kernel, given | states)
-        differs = _differs(kernel, found, wanted, runs[1])
+        differs = _differs(kernel, found, expected, runs[1])
         if first is None:
-            first = _compared(kernel, found, wanted, differs)
+            first = _compared(kernel, found, expected, differs)
         steps += int(alive.sum())
         differing += int((alive & differs).sum())
         alive &= ~differs
-        real_states = {n: np.broadcast_to(wanted[f"{n}_next"], runs[1:]) for n in states}
+        real_states = {n: np.broadcast_to(expected[f"{n}_next"], runs[1:]) for n in states}
         states = {n: np.broadcast_to(found[f"{n}_next"], runs[1:]) for n in states}
     assert first is not None
     return replace(first, mismatch=differing / steps)
 
 
 def _differs(
-    kernel: fx.Kernel, found: Mapping[str, Array], wanted: Mapping[str, Array], count: int
+    kernel: fx.Kernel, found: Mapping[str, Array], expected: Mapping[str, Array], count: int
 ) -> Array:
     """Return for each run whether a spike of this step differs."""
     differs = np.zeros(count, np.bool_)
     for let in kernel.body:
         if not isinstance(let.target.type, Bits) and let.phase is Phase.FIRE:
             name = let.target.name
-            differs |= np.asarray(found[name], np.bool_) != np.asarray(wanted[name], np.bool_)
+            differs |= np.asarray(found[name], np.bool_) != np.asarray(expected[name], np.bool_)
     return differs
 
 
 def _compared(
-    kernel: fx.Kernel, found: Mapping[str, Array], wanted: Mapping[str, Array], differs: Array
+    kernel: fx.Kernel, found: Mapping[str, Array], expected: Mapping[str, Array], differs: Array
 ) -> Observed:
     decided = {let.target for let in kernel.body if let.phase in (Phase.RESET, Phase.OUTPUT)}
     variables = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
@@ -175,7 +175,7 @@ def _compared(
         if isinstance(var.type, Bits):
             low, high = (float(end) for end in var.type.interval)
             half = 2.0 ** -(var.type.frac + 1)
-            exactly = wanted[var.name]
+            exactly = expected[var.name]
             gap = np.abs(found[var.name] / 2.0**var.type.frac - exactly)
             gap = np.broadcast_to(gap, differs.shape)
             errors[var.name] = float((gap[~differs] if var in decided else gap).max(initial=0.0))
