@@ -5,11 +5,11 @@
  *     reset   v <- where(spike, 0, v)
  *     output  spike = spike
  *
- * Sequences are (time_steps, neurons): the neurons of a step lie side by side, and a stride says
- * how many numbers lie between two steps (0 reads one row again and again; what is written has the
- * stride `neurons`). A step holds samples of `sample` neurons; neuron m reads row
- * m / inner % channels of a parameter per channel, row m % sample of one per neuron. For a contiguous
- * (N, C, H, W): inner = H*W, channels = C, sample = C*H*W; for channels last inner = 1.
+ * Sequences are (time_steps, neurons). The numbers of a time step are adjacent; a stride is the
+ * distance from one step to the next (0 reads one step T times; outputs have the stride `neurons`).
+ * A step has samples of `sample` neurons. Neuron m reads value m / inner % channels of a parameter per
+ * channel, and value m % sample of one per neuron. For a contiguous (N, C, H, W): inner = H*W,
+ * channels = C, sample = C*H*W; for channels last: inner = 1.
  * Parameters: theta one value of 2 numbers, v_threshold one value.
  */
 #ifndef LNM_1_H
@@ -27,12 +27,12 @@ typedef struct {
     const float *x_seq;
     int64_t x_stride;
     const float *v_init;
-    int64_t v_init_stride; /* 1, or 0 where one number serves every neuron */
+    int64_t v_init_stride; /* 1, or 0 if all neurons begin with one number */
     const float *theta;
     const float *v_threshold;
     float *spike_seq;
     float *v_final; /* (neurons), or NULL */
-    float *checkpoints; /* for the backward, or NULL */
+    float *checkpoints; /* saved states, for the backward, or NULL */
 } lnm_1_forward_arguments;
 
 typedef struct {
@@ -41,7 +41,7 @@ typedef struct {
     const float *x_seq;
     int64_t x_stride;
     const float *v_init;
-    int64_t v_init_stride; /* 1, or 0 where one number serves every neuron */
+    int64_t v_init_stride; /* 1, or 0 if all neurons begin with one number */
     const float *theta;
     const float *v_threshold;
     const float *checkpoints;
@@ -53,10 +53,10 @@ typedef struct {
     float *grad_theta; /* or NULL */
 } lnm_1_backward_arguments;
 
-/* How many numbers `checkpoints` must hold: the states at every 16-th step but the first. */
+/* Return the length of `checkpoints`: the states before every 16-th step but the first. */
 int64_t lnm_1_checkpoints(int64_t time_steps, int64_t neurons);
 
-/* Both return 0, or 1 where memory ran out (then nothing useful was written). */
+/* Return 0, or 1 if memory ran out; the outputs are then undefined. */
 int lnm_1_forward(const lnm_1_forward_arguments *arguments);
 int lnm_1_backward(const lnm_1_backward_arguments *arguments);
 

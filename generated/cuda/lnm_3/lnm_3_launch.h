@@ -5,28 +5,28 @@
  *     reset   v <- where(spike, 0, v)
  *     output  spike = spike
  *
- * Shapes. Sequences are time_steps rows of `neurons` numbers side by side. A field that ends in _stride
- * says how many numbers lie between two steps that are read (0 reads one row again and again); what is
- * written has stride neurons.
- * sample, channels and inner are not read: every parameter has one value.
- * Element k of row r of a vector parameter lies at r * size + k. Parameters: theta one value of 4 numbers, v_threshold one value.
+ * Shapes. Sequences are (time_steps, neurons). The numbers of a time step are adjacent. A field that ends
+ * in _stride is the distance from one step to the next (0 reads one step T times); outputs have the
+ * stride neurons.
+ * sample, channels and inner are not read, because every parameter has one value.
+ * Element k of value r of a vector parameter is at r * size + k. Parameters: theta one value of 4 numbers, v_threshold one value.
  *
- * Types. Sequences: float. Everything else: float, and sums of counts double.
+ * Types. Sequences: float. All other numbers: float. Sums of counts: double.
  *
- * Alignment. None is needed beyond that of the types. Accesses are whole (16 bytes a thread forward,
- * 16 backward, 16 at once) where every sequence, stride and state is aligned to them and neurons
- * is a multiple of 4 and 4; else number by number, with the same results.
+ * Alignment. That of the types suffices. Accesses are wide (16 bytes a thread forward, 16
+ * backward, 16 at once) if every sequence, stride and state is aligned to them and neurons is a
+ * multiple of 4 and 4; else number by number, with equal results.
  *
  * Workspace. lnm_3_workspace bytes of device memory for the backward, aligned to 16 bytes,
- * uninitialised, not shared by calls that may run at once; the forward takes it, or null, and leaves it
- * alone. `checkpoints`, lnm_3_checkpoints numbers aligned like a state, must be kept from forward to
- * backward. Both sizes may be 0.
+ * uninitialised, not shared by concurrent calls. The forward does not use it and accepts null. Keep
+ * `checkpoints`, lnm_3_checkpoints numbers aligned like a state, from forward to backward. Both sizes may
+ * be 0.
  *
- * Limits. time_steps and neurons from 0 on, time_steps * neurons below 2**62; compute capability 8.0
- * and later. A forward is one launch, a backward two, of at most 1048576 blocks (longer work
- * is strided over), 256 threads a block forward, 256 backward, 1024 for the sums;
- * 16384 bytes of shared memory a block backward.
- * An output may be written over an input of stride neurons where no backward follows.
+ * Limits. time_steps and neurons are at least 0, time_steps * neurons is below 2**62; compute capability
+ * 8.0 or later. A forward is one launch, a backward two, of at most 1048576 blocks (which stride
+ * over longer work). A block has 256 threads forward, 256 backward, 1024 in the reduction, and
+ * 16384 bytes of shared memory backward.
+ * An output may overwrite an input of stride neurons if no backward follows.
  */
 #ifndef LNM_3_LAUNCH_H
 #define LNM_3_LAUNCH_H
@@ -37,19 +37,19 @@
 extern "C" {
 #endif
 
-/* How many numbers (float) `checkpoints` must hold. */
+/* Return the length of `checkpoints`, in numbers of type float. */
 int64_t lnm_3_checkpoints(int64_t time_steps, int64_t neurons);
 
-/* How many bytes the workspace of a backward must have. */
+/* Return the size of the workspace of a backward, in bytes. */
 int64_t lnm_3_workspace(int64_t time_steps, int64_t neurons, int64_t sample);
 
 enum {
-    LNM_3_BAD_SIZE = -1,     /* a size is out of the limits above */
-    LNM_3_NO_WORKSPACE = -2, /* workspace is null and would be needed */
+    LNM_3_BAD_SIZE = -1,     /* a size is outside the limits above */
+    LNM_3_NO_WORKSPACE = -2, /* workspace is null but needed */
 };
 
 /* Enqueue a direction on `stream`, a cudaStream_t (null for the default stream). Return 0, a code from
- * above, or the positive cudaError_t of the launch; errors while the kernels run come later. */
+ * above, or the positive cudaError_t of the launch; errors of running kernels are reported later. */
 int lnm_3_launch_forward(const lnm_3_forward_arguments *arguments, void *workspace, void *stream);
 int lnm_3_launch_backward(const lnm_3_backward_arguments *arguments, void *workspace, void *stream);
 

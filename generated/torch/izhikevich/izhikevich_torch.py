@@ -12,8 +12,8 @@
 import torch
 
 
-class Spike(torch.autograd.Function):
-    """1 where z >= 0, else 0; its derivative is the surrogate's slope."""
+class _Spike(torch.autograd.Function):
+    """Spike: 1 where z >= 0, else 0. Its derivative is the slope of the surrogate."""
 
     @staticmethod
     def forward(ctx, z):
@@ -26,8 +26,8 @@ class Spike(torch.autograd.Function):
         return grad * (1.0 / (9.869604401089358 * (z * z) + 1.0))
 
 
-class SelectOnSpike(torch.autograd.Function):
-    """a where a spike is 1, else b; the derivative is that of spike * a + (1 - spike) * b."""
+class _SelectOnSpike(torch.autograd.Function):
+    """Select: a where a spike is 1, else b. Its derivative is that of spike * a + (1 - spike) * b."""
 
     @staticmethod
     def forward(ctx, spike, a, b):
@@ -42,14 +42,14 @@ class SelectOnSpike(torch.autograd.Function):
         return (grad * (a - b)).sum_to_size(spike.shape), grad_a, grad_b
 
 
-def select_on_spike(spike, a, b):
-    """Return a where `spike` is 1, else b; a and b are tensors or numbers."""
+def _select_on_spike(spike, a, b):
+    """Return a where `spike` is 1, else b. Both are tensors or numbers."""
     a, b = (c if isinstance(c, torch.Tensor) else spike.new_tensor(c) for c in (a, b))
-    return SelectOnSpike.apply(spike, a, b)
+    return _SelectOnSpike.apply(spike, a, b)
 
 
 def prepare(tau, v_rest, v_c, a0, tau_w, a, b, v_threshold):
-    """Return what a step needs of the parameters; a vector's elements lie on its last axis."""
+    """Return the part of a step that depends on parameters alone. Elements are on the last axis."""
     inv_tau = 1.0 / tau
     p0 = (-v_rest - v_c) * a0 * inv_tau + 1.0
     p1 = a0 * inv_tau
@@ -72,19 +72,19 @@ def step(v, w, x, b, v_threshold, p0, p1, p2, inv_tau, p3, p4, p5, p6, p7):
     h_w = p7 * x + (p3 * w + ((p6 * v + p4) * v + p5))
     # fire
     z = h - v_threshold
-    fired = Spike.apply(z)
+    fired = _Spike.apply(z)
     # output
     spike = fired
     # reset
-    v_next = select_on_spike(fired, 0.0, h)
+    v_next = _select_on_spike(fired, 0.0, h)
     w_next = b * spike + h_w
     return spike, v_next, w_next
 
 
-def stacked(steps, like):
+def _stacked(steps, like):
     """Return the steps of a sequence as one tensor of the shape of `like`."""
     if not steps:
-        return like.clone()  # of no steps, with a gradient to send back
+        return like.clone()  # T = 0; the gradient still reaches `like`
     return torch.stack([torch.as_tensor(s, dtype=like.dtype).expand(like.shape[1:]) for s in steps])
 
 
@@ -95,21 +95,21 @@ def multi_step(x_seq, v, w, *, tau, v_rest, v_c, a0, tau_w, a, b, v_threshold):
         x_seq: (T, N, *).
         v: Initial state, (N, *) or a number in a tensor.
         w: Initial state, (N, *) or a number in a tensor.
-        tau: Parameter; broadcasts against (N, *), its elements, if a vector, on a last axis.
-        v_rest: Parameter; broadcasts against (N, *), its elements, if a vector, on a last axis.
-        v_c: Parameter; broadcasts against (N, *), its elements, if a vector, on a last axis.
-        a0: Parameter; broadcasts against (N, *), its elements, if a vector, on a last axis.
-        tau_w: Parameter; broadcasts against (N, *), its elements, if a vector, on a last axis.
-        a: Parameter; broadcasts against (N, *), its elements, if a vector, on a last axis.
-        b: Parameter; broadcasts against (N, *), its elements, if a vector, on a last axis.
-        v_threshold: Parameter; broadcasts against (N, *), its elements, if a vector, on a last axis.
+        tau: Parameter that broadcasts against (N, *); a vector has one more, last axis.
+        v_rest: Parameter that broadcasts against (N, *); a vector has one more, last axis.
+        v_c: Parameter that broadcasts against (N, *); a vector has one more, last axis.
+        a0: Parameter that broadcasts against (N, *); a vector has one more, last axis.
+        tau_w: Parameter that broadcasts against (N, *); a vector has one more, last axis.
+        a: Parameter that broadcasts against (N, *); a vector has one more, last axis.
+        b: Parameter that broadcasts against (N, *); a vector has one more, last axis.
+        v_threshold: Parameter that broadcasts against (N, *); a vector has one more, last axis.
 
     Returns:
         spike, v, w: outputs (T, N, *), then final states.
     """
-    prepared = prepare(tau, v_rest, v_c, a0, tau_w, a, b, v_threshold)
-    spike_seq = []
+    _prepared = prepare(tau, v_rest, v_c, a0, tau_w, a, b, v_threshold)
+    _spike_seq = []
     for (x,) in zip(x_seq.unbind(0)):
-        spike, v, w = step(v, w, x, *prepared)
-        spike_seq.append(spike)
-    return stacked(spike_seq, x_seq), v, w
+        spike, v, w = step(v, w, x, *_prepared)
+        _spike_seq.append(spike)
+    return _stacked(_spike_seq, x_seq), v, w

@@ -5,8 +5,8 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// The step as a pipeline: latency 3 cycles with ce, interval 1. There is no state inside: a
-// neuron's next step goes in when its last has come out, and other neurons fill the cycles between.
+// The time step as a pipeline: latency 3 cycles with ce, interval 1. The pipeline stores no
+// state. A neuron's next step enters after its last one has left; other neurons use the cycles between.
 `default_nettype none
 
 module lif_core (
@@ -20,9 +20,9 @@ module lif_core (
     output wire out_spike,
     output wire signed [15:0] out_v
 );
-    // V_THRESHOLD: 1.0, Q4.12
-    // P0: 0.5, Q4.12
-    // INV_TAU: 0.5, Q4.12
+    // _V_THRESHOLD: 1.0, Q4.12
+    // _P0: 0.5, Q4.12
+    // _INV_TAU: 0.5, Q4.12
 
     // h
     wire signed [26:0] h_operand = {in_x, 11'd0};
@@ -51,12 +51,12 @@ module lif_core (
     lif_delay #(.WIDTH(16), .CYCLES(1))
         v_next_at3_delay (.clk(clk), .ce(ce), .d(v_next), .q(v_next_at3));
 
-    reg [2:0] valid;
+    reg [2:0] _valid;
     always @(posedge clk)
-        if (rst) valid <= 3'd0;
-        else if (ce) valid <= {valid[1:0], in_valid};
+        if (rst) _valid <= 3'd0;
+        else if (ce) _valid <= {_valid[1:0], in_valid};
 
-    assign out_valid = valid[2];
+    assign out_valid = _valid[2];
     assign out_spike = spike_at3;
     assign out_v = v_next_at3;
 endmodule

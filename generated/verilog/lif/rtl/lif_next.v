@@ -5,7 +5,7 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// One step of one neuron, combinational: states, inputs -> outputs, the states after the step.
+// One time step of one neuron, combinational: states and inputs -> outputs and next states.
 `default_nettype none
 
 module lif_next (
@@ -14,9 +14,9 @@ module lif_next (
     output wire spike,
     output wire signed [15:0] v_next
 );
-    // V_THRESHOLD: 1.0, Q4.12
-    // P0: 0.5, Q4.12
-    // INV_TAU: 0.5, Q4.12
+    // _V_THRESHOLD: 1.0, Q4.12
+    // _P0: 0.5, Q4.12
+    // _INV_TAU: 0.5, Q4.12
 
     wire signed [26:0] h_operand = {x, 11'd0};
     wire signed [31:0] h_product = {{5{h_operand[26]}}, h_operand};

@@ -5,12 +5,12 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// The step on one multiplier: an update every 4 cycles, its result 5 cycles after its input.
-// Each step of the multiplier takes three cycles, multiplying, adding and clamping:
+// The time step on one multiplier: a result 5 cycles after its input, an input every 4 cycles.
+// A step of the multiplier takes three cycles: multiplying, adding, clamping.
 //
 //
-// in_ready comes from registers alone: it never hangs on out_ready in the same cycle. A result that
-// is not taken stays as it is, and the next one waits behind it.
+// in_ready depends on registers only, not on out_ready in the same cycle. A result stays until it is
+// accepted, and the next one waits behind it.
 `default_nettype none
 
 module lif_seq (
@@ -25,35 +25,35 @@ module lif_seq (
     output reg  out_spike,
     output reg  signed [15:0] out_v
 );
-    // V_THRESHOLD: 1.0, Q4.12
-    // P0: 0.5, Q4.12
-    // INV_TAU: 0.5, Q4.12
+    // _V_THRESHOLD: 1.0, Q4.12
+    // _P0: 0.5, Q4.12
+    // _INV_TAU: 0.5, Q4.12
 
-    reg idle;
-    reg multiplying;
-    reg adding;
-    reg clamping;
-    reg pending;  // the results are there, and not yet in the registers of the outputs
-    wire last  = 1'b1;
-    wire start = in_valid && in_ready;
-    wire done  = clamping && last;
-    assign in_ready = idle && !(pending && out_valid);
+    reg _idle;
+    reg _multiplying;
+    reg _adding;
+    reg _clamping;
+    reg _pending;  // the results are ready, and not yet in the registers of the outputs
+    wire _last  = 1'b1;
+    wire _start = in_valid && in_ready;
+    wire _done  = _clamping && _last;
+    assign in_ready = _idle && !(_pending && out_valid);
 
     always @(posedge clk)
         if (rst) begin
-            idle        <= 1'b1;
-            multiplying <= 1'b0;
-            adding      <= 1'b0;
-            clamping    <= 1'b0;
-            pending     <= 1'b0;
-            out_valid   <= 1'b0;
+            _idle        <= 1'b1;
+            _multiplying <= 1'b0;
+            _adding      <= 1'b0;
+            _clamping    <= 1'b0;
+            _pending     <= 1'b0;
+            out_valid    <= 1'b0;
         end else begin
-            idle        <= done || (idle && !start);
-            multiplying <= start || (clamping && !last);
-            adding      <= multiplying;
-            clamping    <= adding;
-            pending     <= done || (pending && !in_ready);
-            out_valid   <= (pending && in_ready) || (out_valid && !out_ready);
+            _idle        <= _done || (_idle && !_start);
+            _multiplying <= _start || (_clamping && !_last);
+            _adding      <= _multiplying;
+            _clamping    <= _adding;
+            _pending     <= _done || (_pending && !in_ready);
+            out_valid    <= (_pending && in_ready) || (out_valid && !out_ready);
         end
 
     reg signed [15:0] v;
@@ -82,15 +82,15 @@ module lif_seq (
             v <= in_v;
             x <= in_x;
         end
-        if (multiplying) h_kept <= h;
-        if (adding) begin
+        if (_multiplying) h_kept <= h;
+        if (_adding) begin
             spike_kept <= spike;
             v_next_kept <= v_next;
         end
     end
 
     always @(posedge clk)
-        if (pending && in_ready) begin
+        if (_pending && in_ready) begin
             out_spike <= spike_kept;
             out_v <= v_next_kept;
         end

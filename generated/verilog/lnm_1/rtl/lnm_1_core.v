@@ -5,8 +5,8 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// The step as a pipeline: latency 6 cycles with ce, interval 1. There is no state inside: a
-// neuron's next step goes in when its last has come out, and other neurons fill the cycles between.
+// The time step as a pipeline: latency 6 cycles with ce, interval 1. The pipeline stores no
+// state. A neuron's next step enters after its last one has left; other neurons use the cycles between.
 `default_nettype none
 
 module lnm_1_core (
@@ -20,15 +20,15 @@ module lnm_1_core (
     output wire out_spike,
     output wire signed [15:0] out_v
 );
-    localparam signed [15:0] THETA_0 = 16'sd0;  // 0.0, Q4.12
-    localparam signed [15:0] THETA_1 = 16'sd3686;  // 0.89990234375 for 0.9, Q4.12
-    // V_THRESHOLD: 1.0, Q4.12
+    localparam signed [15:0] _THETA_0 = 16'sd0;  // 0.0, Q4.12
+    localparam signed [15:0] _THETA_1 = 16'sd3686;  // 0.89990234375 for 0.9, Q4.12
+    // _V_THRESHOLD: 1.0, Q4.12
 
     // h_1
-    wire signed [27:0] h_1_addend = {THETA_0, 12'd2048};
+    wire signed [27:0] h_1_addend = {_THETA_0, 12'd2048};
     wire signed [15:0] h_1;
     lnm_1_step #(.A_WIDTH(16), .B_WIDTH(16), .SUM_WIDTH(33), .PLACES(12), .WIDTH(16), .FITS(1), .SUBTRACT(0), .CONVERGENT(0))
-        h_1_step (.clk(clk), .ce(ce), .a(THETA_1), .b(in_v), .addend({{5{h_1_addend[27]}}, h_1_addend}), .q(h_1));
+        h_1_step (.clk(clk), .ce(ce), .a(_THETA_1), .b(in_v), .addend({{5{h_1_addend[27]}}, h_1_addend}), .q(h_1));
 
     // h
     wire signed [15:0] x_at3;
@@ -55,12 +55,12 @@ module lnm_1_core (
     lnm_1_delay #(.WIDTH(16), .CYCLES(1))
         v_next_at6_delay (.clk(clk), .ce(ce), .d(v_next), .q(v_next_at6));
 
-    reg [5:0] valid;
+    reg [5:0] _valid;
     always @(posedge clk)
-        if (rst) valid <= 6'd0;
-        else if (ce) valid <= {valid[4:0], in_valid};
+        if (rst) _valid <= 6'd0;
+        else if (ce) _valid <= {_valid[4:0], in_valid};
 
-    assign out_valid = valid[5];
+    assign out_valid = _valid[5];
     assign out_spike = spike_at6;
     assign out_v = v_next_at6;
 endmodule

@@ -5,7 +5,7 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// One step of one neuron, combinational: states, inputs -> outputs, the states after the step.
+// One time step of one neuron, combinational: states and inputs -> outputs and next states.
 `default_nettype none
 
 module lnm_1_next (
@@ -14,12 +14,12 @@ module lnm_1_next (
     output wire spike,
     output wire signed [15:0] v_next
 );
-    localparam signed [15:0] THETA_0 = 16'sd0;  // 0.0, Q4.12
-    localparam signed [15:0] THETA_1 = 16'sd3686;  // 0.89990234375 for 0.9, Q4.12
-    // V_THRESHOLD: 1.0, Q4.12
+    localparam signed [15:0] _THETA_0 = 16'sd0;  // 0.0, Q4.12
+    localparam signed [15:0] _THETA_1 = 16'sd3686;  // 0.89990234375 for 0.9, Q4.12
+    // _V_THRESHOLD: 1.0, Q4.12
 
-    wire signed [31:0] h_1_product = THETA_1 * v;
-    wire signed [27:0] h_1_addend = {THETA_0, 12'd2048};
+    wire signed [31:0] h_1_product = _THETA_1 * v;
+    wire signed [27:0] h_1_addend = {_THETA_0, 12'd2048};
     wire signed [32:0] h_1_biased = {h_1_product[31], h_1_product} + {{5{h_1_addend[27]}}, h_1_addend};
     wire h_1_unused = &{1'b0, h_1_biased[11:0]};
     wire signed [21:0] h_1_rounded = {h_1_biased[32], h_1_biased[32:12]};

@@ -2,13 +2,13 @@
 //
 // q = saturate(round(a * b + addend)), three cycles after a and b:
 //
-//   1  the product, in lnm_1_mul
-//   2  plus addend, which comes a cycle after a and b and holds the rounding constant; the last
-//      PLACES bits are dropped
-//   3  the clamp to WIDTH bits; none where FITS says that it never acts
+//   1  lnm_1_mul computes the product
+//   2  addend is added, and the last PLACES bits are dropped; addend arrives one cycle after a and b
+//      and includes the rounding constant
+//   3  the clamp saturates to WIDTH bits, unless FITS != 0 states that it never acts
 //
-// SUBTRACT takes the product away instead. CONVERGENT makes the last bit 0 at a tie, so that ties
-// go to even; without it half an ulp in addend rounds ties up, and none truncates.
+// SUBTRACT != 0 subtracts the product. CONVERGENT != 0 clears the last bit at a tie, which rounds ties
+// to even. Otherwise a rounding constant of half an ulp rounds ties up, and a constant of 0 truncates.
 `default_nettype none
 
 module lnm_1_step #(

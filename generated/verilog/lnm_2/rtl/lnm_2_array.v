@@ -5,22 +5,23 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// 8 neurons one after another through lnm_2_core, their states in a memory. A tick is an
-// input for each of them, neuron 0 first, tlast with the last; the results leave in the same order.
-// Latency 12 cycles, interval 1; a tick takes 13 cycles or more.
-// An input waits until its neuron's last result has left: the pipeline holds 8 or less.
+// 8 neurons that pass through lnm_2_core in turn, with their states in a memory. A tick is one
+// input for each neuron, neuron 0 first, with tlast at the last; results leave in the same order.
+// Latency 12 cycles, interval 1; a tick takes at least 13 cycles.
+// An input waits until its neuron's last result has left: the pipeline has at most 8 neurons.
 //
 //   s_axis_tdata  x [15:0], Q4.12
 //   m_axis_tdata  v [15:0], Q4.12
 //   m_axis_tdata  spike [16], a bit
 //
-// Each in bytes of its own; the bits that fill a byte are copies of the sign, and are not read.
+// Each number has its own bytes. The bits that fill a byte are copies of the sign; the array ignores
+// them in its inputs.
 //
-// clear gives every neuron its initial states, in one cycle: it ends the tick that is coming in, and
-// the next begins from them, with neuron 0. s_axis_tready is low while clear is high and for the
-// cycle after it; results on their way still leave. rst does the same, and drops them.
-// tlast_error says, until clear, that an input's tlast was not at the last neuron. A result that is
-// not taken stops the pipeline, through logic from m_axis_tready to s_axis_tready.
+// clear resets every neuron to its initial states in one cycle. It ends the incoming tick; the next tick
+// begins with neuron 0. s_axis_tready is low while clear is high and for one cycle after it. Results in
+// the pipeline still leave. rst does the same, and drops the results in the pipeline.
+// tlast_error reports, until clear, that the tlast of an input was not at the last neuron. A result that
+// is not accepted stops the pipeline, by logic from m_axis_tready to s_axis_tready.
 `default_nettype none
 
 module lnm_2_array (
@@ -40,13 +41,13 @@ module lnm_2_array (
 
     wire ce = !m_axis_tvalid || m_axis_tready;
     reg restart;
-    reg [3:0] in_flight;
-    wire room = in_flight != 4'd8;
+    reg [3:0] _in_flight;
+    wire room = _in_flight != 4'd8;
     assign s_axis_tready = ce && !clear && !restart && room;
     wire take = s_axis_tvalid && s_axis_tready;
     wire give = m_axis_tvalid && m_axis_tready;
 
-    // Neurons come in: fresh says that this tick begins from the initial states.
+    // Inputs: fresh is 1 in a tick that begins from the initial states.
     reg [2:0] neuron_in;
     reg fresh;
     wire last_in = neuron_in == 3'd7;
@@ -66,11 +67,11 @@ module lnm_2_array (
         end
 
     always @(posedge clk)
-        if (rst) in_flight <= 4'd0;
-        else if (take && !give) in_flight <= in_flight + 4'd1;
-        else if (give && !take) in_flight <= in_flight - 4'd1;
+        if (rst) _in_flight <= 4'd0;
+        else if (take && !give) _in_flight <= _in_flight + 4'd1;
+        else if (give && !take) _in_flight <= _in_flight - 4'd1;
 
-    // Two cycles until the states are read, one to choose; then the step.
+    // The memory reads the states in two cycles, a third selects them; then the core makes the step.
     wire out_spike;
     wire signed [15:0] out_v;
     wire [15:0] stored;
@@ -80,18 +81,18 @@ module lnm_2_array (
             .write(give), .write_address(neuron_out), .d(out_v));
     wire signed [15:0] in_x;
     lnm_2_delay #(.WIDTH(16), .CYCLES(3))
-        in_x_delay (.clk(clk), .ce(ce), .d(s_axis_tdata[15:0]), .q(in_x));
+        _in_x_delay (.clk(clk), .ce(ce), .d(s_axis_tdata[15:0]), .q(in_x));
     wire fresh_out;
     lnm_2_delay #(.WIDTH(1), .CYCLES(2))
-        fresh_out_delay (.clk(clk), .ce(ce), .d(fresh), .q(fresh_out));
+        _fresh_out_delay (.clk(clk), .ce(ce), .d(fresh), .q(fresh_out));
     wire restart_out;
     lnm_2_delay #(.WIDTH(1), .CYCLES(12))
-        restart_out_delay (.clk(clk), .ce(ce), .d(restart), .q(restart_out));
+        _restart_out_delay (.clk(clk), .ce(ce), .d(restart), .q(restart_out));
 
-    reg [2:0] valid;
+    reg [2:0] _valid;
     always @(posedge clk)
-        if (rst) valid <= 3'd0;
-        else if (ce) valid <= {valid[1:0], take};
+        if (rst) _valid <= 3'd0;
+        else if (ce) _valid <= {_valid[1:0], take};
 
     reg signed [15:0] in_v;
     always @(posedge clk)
@@ -99,11 +100,11 @@ module lnm_2_array (
             in_v <= fresh_out ? 16'sd0 : stored[15:0];
         end
 
-    lnm_2_core core (.clk(clk), .rst(rst), .ce(ce), .in_valid(valid[2]), .out_valid(m_axis_tvalid),
+    lnm_2_core _core (.clk(clk), .rst(rst), .ce(ce), .in_valid(_valid[2]), .out_valid(m_axis_tvalid),
         .in_v(in_v), .in_x(in_x), .out_spike(out_spike), .out_v(out_v)
     );
 
-    // They leave: a restart counts from neuron 0 again.
+    // Results: a restart counts from neuron 0 again.
     always @(posedge clk)
         if (ce) begin
             if (restart_out) neuron_out <= 3'd0;

@@ -5,8 +5,8 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// One neuron, one step in each cycle with ce: latency 1, interval 1. The states are inside; rst sets
-// them to what they begin with.
+// One neuron with its states: one time step in each cycle with ce. Latency 1, interval 1. rst gives
+// the states their initial values.
 `default_nettype none
 
 module lnm_2_comb (
@@ -17,17 +17,17 @@ module lnm_2_comb (
     output reg  spike,
     output reg  signed [15:0] v
 );
-    wire spike_now;
+    wire spike_next;
     wire signed [15:0] v_next;
 
-    lnm_2_next step (.v(v), .x(x), .spike(spike_now), .v_next(v_next));
+    lnm_2_next _step (.v(v), .x(x), .spike(spike_next), .v_next(v_next));
 
     always @(posedge clk)
         if (rst) begin
             spike <= 1'b0;
             v <= 16'sd0;
         end else if (ce) begin
-            spike <= spike_now;
+            spike <= spike_next;
             v <= v_next;
         end
 endmodule

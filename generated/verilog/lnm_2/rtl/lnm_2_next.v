@@ -5,7 +5,7 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// One step of one neuron, combinational: states, inputs -> outputs, the states after the step.
+// One time step of one neuron, combinational: states and inputs -> outputs and next states.
 `default_nettype none
 
 module lnm_2_next (
@@ -14,13 +14,13 @@ module lnm_2_next (
     output wire spike,
     output wire signed [15:0] v_next
 );
-    localparam signed [15:0] THETA_0 = 16'sd82;  // 0.02001953125 for 0.02, Q4.12
-    localparam signed [15:0] THETA_1 = 16'sd3482;  // 0.85009765625 for 0.85, Q4.12
-    localparam signed [15:0] THETA_2 = 16'sd451;  // 0.110107421875 for 0.11, Q4.12
-    // V_THRESHOLD: 1.0, Q4.12
+    localparam signed [15:0] _THETA_0 = 16'sd82;  // 0.02001953125 for 0.02, Q4.12
+    localparam signed [15:0] _THETA_1 = 16'sd3482;  // 0.85009765625 for 0.85, Q4.12
+    localparam signed [15:0] _THETA_2 = 16'sd451;  // 0.110107421875 for 0.11, Q4.12
+    // _V_THRESHOLD: 1.0, Q4.12
 
-    wire signed [31:0] h_1_product = THETA_2 * v;
-    wire signed [27:0] h_1_addend = {THETA_1, 12'd2048};
+    wire signed [31:0] h_1_product = _THETA_2 * v;
+    wire signed [27:0] h_1_addend = {_THETA_1, 12'd2048};
     wire signed [32:0] h_1_biased = {h_1_product[31], h_1_product} + {{5{h_1_addend[27]}}, h_1_addend};
     wire h_1_unused = &{1'b0, h_1_biased[11:0]};
     wire signed [21:0] h_1_rounded = {h_1_biased[32], h_1_biased[32:12]};
@@ -28,7 +28,7 @@ module lnm_2_next (
     wire signed [15:0] h_1 = h_1_rounded[15:0];
 
     wire signed [31:0] h_2_product = h_1 * v;
-    wire signed [27:0] h_2_addend = {THETA_0, 12'd2048};
+    wire signed [27:0] h_2_addend = {_THETA_0, 12'd2048};
     wire signed [32:0] h_2_biased = {h_2_product[31], h_2_product} + {{5{h_2_addend[27]}}, h_2_addend};
     wire h_2_unused = &{1'b0, h_2_biased[11:0]};
     wire signed [21:0] h_2_rounded = {h_2_biased[32], h_2_biased[32:12]};

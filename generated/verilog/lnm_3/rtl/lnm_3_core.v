@@ -5,8 +5,8 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// The step as a pipeline: latency 12 cycles with ce, interval 1. There is no state inside: a
-// neuron's next step goes in when its last has come out, and other neurons fill the cycles between.
+// The time step as a pipeline: latency 12 cycles with ce, interval 1. The pipeline stores no
+// state. A neuron's next step enters after its last one has left; other neurons use the cycles between.
 `default_nettype none
 
 module lnm_3_core (
@@ -20,23 +20,23 @@ module lnm_3_core (
     output wire out_spike,
     output wire signed [15:0] out_v
 );
-    localparam signed [15:0] THETA_0 = 16'sd82;  // 0.02001953125 for 0.02, Q4.12
-    localparam signed [15:0] THETA_1 = 16'sd3482;  // 0.85009765625 for 0.85, Q4.12
-    localparam signed [15:0] THETA_2 = 16'sd451;  // 0.110107421875 for 0.11, Q4.12
-    localparam signed [15:0] THETA_3 = -16'sd246;  // -0.06005859375 for -0.06, Q4.12
-    // V_THRESHOLD: 1.0, Q4.12
+    localparam signed [15:0] _THETA_0 = 16'sd82;  // 0.02001953125 for 0.02, Q4.12
+    localparam signed [15:0] _THETA_1 = 16'sd3482;  // 0.85009765625 for 0.85, Q4.12
+    localparam signed [15:0] _THETA_2 = 16'sd451;  // 0.110107421875 for 0.11, Q4.12
+    localparam signed [15:0] _THETA_3 = -16'sd246;  // -0.06005859375 for -0.06, Q4.12
+    // _V_THRESHOLD: 1.0, Q4.12
 
     // h_1
-    wire signed [27:0] h_1_addend = {THETA_2, 12'd2048};
+    wire signed [27:0] h_1_addend = {_THETA_2, 12'd2048};
     wire signed [15:0] h_1;
     lnm_3_step #(.A_WIDTH(16), .B_WIDTH(16), .SUM_WIDTH(33), .PLACES(12), .WIDTH(16), .FITS(1), .SUBTRACT(0), .CONVERGENT(0))
-        h_1_step (.clk(clk), .ce(ce), .a(THETA_3), .b(in_v), .addend({{5{h_1_addend[27]}}, h_1_addend}), .q(h_1));
+        h_1_step (.clk(clk), .ce(ce), .a(_THETA_3), .b(in_v), .addend({{5{h_1_addend[27]}}, h_1_addend}), .q(h_1));
 
     // h_2
     wire signed [15:0] v_at3;
     lnm_3_delay #(.WIDTH(16), .CYCLES(3))
         v_at3_delay (.clk(clk), .ce(ce), .d(in_v), .q(v_at3));
-    wire signed [27:0] h_2_addend = {THETA_1, 12'd2048};
+    wire signed [27:0] h_2_addend = {_THETA_1, 12'd2048};
     wire signed [15:0] h_2;
     lnm_3_step #(.A_WIDTH(16), .B_WIDTH(16), .SUM_WIDTH(33), .PLACES(12), .WIDTH(16), .FITS(1), .SUBTRACT(0), .CONVERGENT(0))
         h_2_step (.clk(clk), .ce(ce), .a(h_1), .b(v_at3), .addend({{5{h_2_addend[27]}}, h_2_addend}), .q(h_2));
@@ -45,7 +45,7 @@ module lnm_3_core (
     wire signed [15:0] v_at6;
     lnm_3_delay #(.WIDTH(16), .CYCLES(3))
         v_at6_delay (.clk(clk), .ce(ce), .d(v_at3), .q(v_at6));
-    wire signed [27:0] h_3_addend = {THETA_0, 12'd2048};
+    wire signed [27:0] h_3_addend = {_THETA_0, 12'd2048};
     wire signed [15:0] h_3;
     lnm_3_step #(.A_WIDTH(16), .B_WIDTH(16), .SUM_WIDTH(33), .PLACES(12), .WIDTH(16), .FITS(0), .SUBTRACT(0), .CONVERGENT(0))
         h_3_step (.clk(clk), .ce(ce), .a(h_2), .b(v_at6), .addend({{5{h_3_addend[27]}}, h_3_addend}), .q(h_3));
@@ -75,12 +75,12 @@ module lnm_3_core (
     lnm_3_delay #(.WIDTH(16), .CYCLES(1))
         v_next_at12_delay (.clk(clk), .ce(ce), .d(v_next), .q(v_next_at12));
 
-    reg [11:0] valid;
+    reg [11:0] _valid;
     always @(posedge clk)
-        if (rst) valid <= 12'd0;
-        else if (ce) valid <= {valid[10:0], in_valid};
+        if (rst) _valid <= 12'd0;
+        else if (ce) _valid <= {_valid[10:0], in_valid};
 
-    assign out_valid = valid[11];
+    assign out_valid = _valid[11];
     assign out_spike = spike_at12;
     assign out_v = v_next_at12;
 endmodule

@@ -5,7 +5,7 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// One step of one neuron, combinational: states, inputs -> outputs, the states after the step.
+// One time step of one neuron, combinational: states and inputs -> outputs and next states.
 `default_nettype none
 
 module lnm_3_next (
@@ -14,14 +14,14 @@ module lnm_3_next (
     output wire spike,
     output wire signed [15:0] v_next
 );
-    localparam signed [15:0] THETA_0 = 16'sd82;  // 0.02001953125 for 0.02, Q4.12
-    localparam signed [15:0] THETA_1 = 16'sd3482;  // 0.85009765625 for 0.85, Q4.12
-    localparam signed [15:0] THETA_2 = 16'sd451;  // 0.110107421875 for 0.11, Q4.12
-    localparam signed [15:0] THETA_3 = -16'sd246;  // -0.06005859375 for -0.06, Q4.12
-    // V_THRESHOLD: 1.0, Q4.12
+    localparam signed [15:0] _THETA_0 = 16'sd82;  // 0.02001953125 for 0.02, Q4.12
+    localparam signed [15:0] _THETA_1 = 16'sd3482;  // 0.85009765625 for 0.85, Q4.12
+    localparam signed [15:0] _THETA_2 = 16'sd451;  // 0.110107421875 for 0.11, Q4.12
+    localparam signed [15:0] _THETA_3 = -16'sd246;  // -0.06005859375 for -0.06, Q4.12
+    // _V_THRESHOLD: 1.0, Q4.12
 
-    wire signed [31:0] h_1_product = THETA_3 * v;
-    wire signed [27:0] h_1_addend = {THETA_2, 12'd2048};
+    wire signed [31:0] h_1_product = _THETA_3 * v;
+    wire signed [27:0] h_1_addend = {_THETA_2, 12'd2048};
     wire signed [32:0] h_1_biased = {h_1_product[31], h_1_product} + {{5{h_1_addend[27]}}, h_1_addend};
     wire h_1_unused = &{1'b0, h_1_biased[11:0]};
     wire signed [21:0] h_1_rounded = {h_1_biased[32], h_1_biased[32:12]};
@@ -29,7 +29,7 @@ module lnm_3_next (
     wire signed [15:0] h_1 = h_1_rounded[15:0];
 
     wire signed [31:0] h_2_product = h_1 * v;
-    wire signed [27:0] h_2_addend = {THETA_1, 12'd2048};
+    wire signed [27:0] h_2_addend = {_THETA_1, 12'd2048};
     wire signed [32:0] h_2_biased = {h_2_product[31], h_2_product} + {{5{h_2_addend[27]}}, h_2_addend};
     wire h_2_unused = &{1'b0, h_2_biased[11:0]};
     wire signed [21:0] h_2_rounded = {h_2_biased[32], h_2_biased[32:12]};
@@ -37,7 +37,7 @@ module lnm_3_next (
     wire signed [15:0] h_2 = h_2_rounded[15:0];
 
     wire signed [31:0] h_3_product = h_2 * v;
-    wire signed [27:0] h_3_addend = {THETA_0, 12'd2048};
+    wire signed [27:0] h_3_addend = {_THETA_0, 12'd2048};
     wire signed [32:0] h_3_biased = {h_3_product[31], h_3_product} + {{5{h_3_addend[27]}}, h_3_addend};
     wire h_3_unused = &{1'b0, h_3_biased[11:0]};
     wire signed [21:0] h_3_rounded = {h_3_biased[32], h_3_biased[32:12]};

@@ -5,16 +5,16 @@
 //   reset   v <- where(spike, 0, v)
 //   output  spike = spike
 //
-// The step on one multiplier: an update every 13 cycles, its result 14 cycles after its input.
-// Each step of the multiplier takes three cycles, multiplying, adding and clamping:
+// The time step on one multiplier: a result 14 cycles after its input, an input every 13 cycles.
+// A step of the multiplier takes three cycles: multiplying, adding, clamping.
 //
 //   0: h_1 = saturate(half_up(((theta_3 * v) + (theta_2 << 12)), 12), 16)
 //   1: h_2 = saturate(half_up(((h_1 * v) + (theta_1 << 12)), 12), 16)
 //   2: h_3 = saturate(half_up(((h_2 * v) + (theta_0 << 12)), 12), 16)
 //   3: h = saturate((h_3 + x), 16)
 //
-// in_ready comes from registers alone: it never hangs on out_ready in the same cycle. A result that
-// is not taken stays as it is, and the next one waits behind it.
+// in_ready depends on registers only, not on out_ready in the same cycle. A result stays until it is
+// accepted, and the next one waits behind it.
 `default_nettype none
 
 module lnm_3_seq (
@@ -29,90 +29,90 @@ module lnm_3_seq (
     output reg  out_spike,
     output reg  signed [15:0] out_v
 );
-    localparam signed [15:0] THETA_0 = 16'sd82;  // 0.02001953125 for 0.02, Q4.12
-    localparam signed [15:0] THETA_1 = 16'sd3482;  // 0.85009765625 for 0.85, Q4.12
-    localparam signed [15:0] THETA_2 = 16'sd451;  // 0.110107421875 for 0.11, Q4.12
-    localparam signed [15:0] THETA_3 = -16'sd246;  // -0.06005859375 for -0.06, Q4.12
-    // V_THRESHOLD: 1.0, Q4.12
+    localparam signed [15:0] _THETA_0 = 16'sd82;  // 0.02001953125 for 0.02, Q4.12
+    localparam signed [15:0] _THETA_1 = 16'sd3482;  // 0.85009765625 for 0.85, Q4.12
+    localparam signed [15:0] _THETA_2 = 16'sd451;  // 0.110107421875 for 0.11, Q4.12
+    localparam signed [15:0] _THETA_3 = -16'sd246;  // -0.06005859375 for -0.06, Q4.12
+    // _V_THRESHOLD: 1.0, Q4.12
 
-    reg idle;
-    reg multiplying;
-    reg adding;
-    reg clamping;
-    reg pending;  // the results are there, and not yet in the registers of the outputs
-    reg [2-1:0] step;
-    wire last  = step == 2'd3;
-    wire start = in_valid && in_ready;
-    wire done  = clamping && last;
-    assign in_ready = idle && !(pending && out_valid);
+    reg _idle;
+    reg _multiplying;
+    reg _adding;
+    reg _clamping;
+    reg _pending;  // the results are ready, and not yet in the registers of the outputs
+    reg [2-1:0] _step;
+    wire _last  = _step == 2'd3;
+    wire _start = in_valid && in_ready;
+    wire _done  = _clamping && _last;
+    assign in_ready = _idle && !(_pending && out_valid);
 
     always @(posedge clk)
         if (rst) begin
-            idle        <= 1'b1;
-            multiplying <= 1'b0;
-            adding      <= 1'b0;
-            clamping    <= 1'b0;
-            pending     <= 1'b0;
-            out_valid   <= 1'b0;
+            _idle        <= 1'b1;
+            _multiplying <= 1'b0;
+            _adding      <= 1'b0;
+            _clamping    <= 1'b0;
+            _pending     <= 1'b0;
+            out_valid    <= 1'b0;
         end else begin
-            idle        <= done || (idle && !start);
-            multiplying <= start || (clamping && !last);
-            adding      <= multiplying;
-            clamping    <= adding;
-            pending     <= done || (pending && !in_ready);
-            out_valid   <= (pending && in_ready) || (out_valid && !out_ready);
+            _idle        <= _done || (_idle && !_start);
+            _multiplying <= _start || (_clamping && !_last);
+            _adding      <= _multiplying;
+            _clamping    <= _adding;
+            _pending     <= _done || (_pending && !in_ready);
+            out_valid    <= (_pending && in_ready) || (out_valid && !out_ready);
         end
 
     always @(posedge clk)
-        if (in_ready) step <= 2'd0;
-        else if (clamping) step <= step + 2'd1;
+        if (in_ready) _step <= 2'd0;
+        else if (_clamping) _step <= _step + 2'd1;
 
     reg signed [15:0] x;
-    reg signed [15:0] acc;
-    reg signed [15:0] factor;
+    reg signed [15:0] _acc;
+    reg signed [15:0] _factor;
 
-    wire signed [16:0] h_1_addend = {THETA_2, 1'd1};
-    wire signed [16:0] h_2_addend = {THETA_1, 1'd1};
-    wire signed [16:0] h_3_addend = {THETA_0, 1'd1};
+    wire signed [16:0] h_1_addend = {_THETA_2, 1'd1};
+    wire signed [16:0] h_2_addend = {_THETA_1, 1'd1};
+    wire signed [16:0] h_3_addend = {_THETA_0, 1'd1};
     wire signed [16:0] h_addend = {x, 1'd1};
-    wire fired_unused = &{1'b0, acc[11:0]};
-    wire fired = (!acc[15] && |acc[14:12]);
+    wire fired_unused = &{1'b0, _acc[11:0]};
+    wire fired = (!_acc[15] && |_acc[14:12]);
     wire spike = fired;
-    wire signed [15:0] v_next = fired ? 16'sd0 : acc;
+    wire signed [15:0] v_next = fired ? 16'sd0 : _acc;
 
     always @(posedge clk)
-        if (clamping && step == 2'd2) factor <= 16'sd4096;
-        else if (in_ready) factor <= in_v;
+        if (_clamping && _step == 2'd2) _factor <= 16'sd4096;
+        else if (in_ready) _factor <= in_v;
 
-    wire signed [15:0] factor_a = acc;
-    wire signed [15:0] factor_b = factor;
-    wire signed [31:0] product;
+    wire signed [15:0] _factor_a = _acc;
+    wire signed [15:0] _factor_b = _factor;
+    wire signed [31:0] _product;
     lnm_3_mul #(.A_WIDTH(16), .B_WIDTH(16))
-        multiplier (.clk(clk), .ce(1'b1), .a(factor_a), .b(factor_b), .p(product));
-    wire product_unused = &{1'b0, product};
+        _multiplier (.clk(clk), .ce(1'b1), .a(_factor_a), .b(_factor_b), .p(_product));
+    wire _product_unused = &{1'b0, _product};
 
-    reg signed [19:0] sum;
-    reg signed [19:0] addend;
+    reg signed [19:0] _sum;
+    reg signed [19:0] _addend;
     always @(*)
-        case (step)
-            2'd1: addend = {{3{h_2_addend[16]}}, h_2_addend};
-            2'd2: addend = {{3{h_3_addend[16]}}, h_3_addend};
-            2'd3: addend = {{3{h_addend[16]}}, h_addend};
-            default: addend = {{3{h_1_addend[16]}}, h_1_addend};
+        case (_step)
+            2'd1: _addend = {{3{h_2_addend[16]}}, h_2_addend};
+            2'd2: _addend = {{3{h_3_addend[16]}}, h_3_addend};
+            2'd3: _addend = {{3{h_addend[16]}}, h_addend};
+            default: _addend = {{3{h_1_addend[16]}}, h_1_addend};
         endcase
-    wire signed [19:0] wide = product[30:11];
-    wire signed [19:0] total = wide + addend;
+    wire signed [19:0] _wide = _product[30:11];
+    wire signed [19:0] _total = _wide + _addend;
     always @(posedge clk)
-        if (adding) sum <= total;
+        if (_adding) _sum <= _total;
 
-    wire sum_unused = &{1'b0, sum[0]};
-    wire above = !sum[19] && |sum[18:16];
-    wire below = sum[19] && !(&sum[18:16]);
+    wire _sum_unused = &{1'b0, _sum[0]};
+    wire _above = !_sum[19] && |_sum[18:16];
+    wire _below = _sum[19] && !(&_sum[18:16]);
     always @(posedge clk)
-        if (in_ready) acc <= THETA_3;
-        else if (clamping) begin
-            if (below) acc <= {1'b1, 15'd0};
-            else acc <= {sum[19], sum[15:1] | {15{above}}};
+        if (in_ready) _acc <= _THETA_3;
+        else if (_clamping) begin
+            if (_below) _acc <= {1'b1, 15'd0};
+            else _acc <= {_sum[19], _sum[15:1] | {15{_above}}};
         end
 
     always @(posedge clk) begin
@@ -120,7 +120,7 @@ module lnm_3_seq (
     end
 
     always @(posedge clk)
-        if (pending && in_ready) begin
+        if (_pending && in_ready) begin
             out_spike <= spike;
             out_v <= v_next;
         end

@@ -1,4 +1,4 @@
-// Around lnm_3_comb for place and route: inputs from a shift register, outputs to registers and one XOR.
+// lnm_3_comb for place and route: inputs from a shift register, outputs to registers and one XOR.
 `default_nettype none
 
 module lnm_3_comb_harness (

@@ -34,7 +34,7 @@ module lnm_3_core_tb;
         repeat (2) @(negedge clk);
         rst = 1'b0;
 
-        // inputs that a reset cuts off have no results
+        // a reset drops inputs on their way, which then have no results
         ce = 1'b1;
         in_valid = 1'b1;
         repeat (12) @(negedge clk);
@@ -45,7 +45,7 @@ module lnm_3_core_tb;
         repeat (12 + 1) begin
             if (out_valid !== 1'b0) begin
                 wrong = wrong + 1;
-                if (wrong < 10) $display("a result that a reset should have cut off");
+                if (wrong < 10) $display("a result that the reset must drop");
             end
             @(negedge clk);
         end

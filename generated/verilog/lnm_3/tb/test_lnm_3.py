@@ -3,8 +3,8 @@
 
     python test_lnm_3.py [FORM ...]
 
-runs the forms that manifest.json lists, or those named, each in the test of its name. The
-environment may say SIM=icarus or verilator, BUILD=folder, COUNT=vectors. Needs cocotb 2.
+runs the test of each form in manifest.json, or of the given forms. Environment variables: SIM is
+icarus or verilator, BUILD a folder, COUNT the number of vectors. Needs cocotb 2.
 """
 
 import json
@@ -28,12 +28,12 @@ PATIENCE = 200  # cycles without a result
 
 
 def vectors(form):
-    """Return the golden vectors of a form: a dict of unsigned numbers by field, each."""
-    told = MANIFEST["forms"][form]["vectors"]
+    """Return the golden vectors of a form: for each, field -> unsigned number."""
+    entry = MANIFEST["forms"][form]["vectors"]
     rows = []
-    for line in (FOLDER / told["file"]).read_text(encoding="utf-8").split()[:COUNT]:
+    for line in (FOLDER / entry["file"]).read_text(encoding="utf-8").split()[:COUNT]:
         word, row = int(line, 16), {}
-        for field in reversed(told["fields"]):
+        for field in reversed(entry["fields"]):
             row[field["name"]] = word & ((1 << field["width"]) - 1)
             word >>= field["width"]
         rows.append(row)
@@ -41,7 +41,7 @@ def vectors(form):
 
 
 def drive(port, bits):
-    """Set a port to a number that is given by its bits."""
+    """Set a port to a number, given as its bits."""
     width = len(port)
     signed = bits - (1 << width) if width > 1 and bits >> (width - 1) else bits
     try:
@@ -51,7 +51,7 @@ def drive(port, bits):
 
 
 def read(port):
-    """Return the bits of a port, which must all be 0 or 1."""
+    """Return the bits of a port; each must be 0 or 1."""
     return int(port.value.to_unsigned()) if len(port) > 1 else int(port.value)
 
 
@@ -63,7 +63,7 @@ def results(dut, prefix, row):
 
 
 async def started(dut, **low):
-    """Run the clock and a reset with these ports at 0."""
+    """Start the clock and apply a reset, with these ports at 0."""
     for name in low:
         getattr(dut, name).value = 0
     dut.rst.value = 1
@@ -75,7 +75,7 @@ async def started(dut, **low):
 
 @cocotb.test()
 async def comb(dut):
-    """One step in each cycle with ce, none without."""
+    """One step in each cycle with ce, no step without."""
     chance = random.Random(1)
     await started(dut, ce=0)
     for row in vectors("comb"):
@@ -114,7 +114,7 @@ async def core(dut):
 
 @cocotb.test()
 async def seq(dut):
-    """Valid and ready on both sides; a result stays while it is not taken."""
+    """Valid and ready on both sides; a result stays until it is accepted."""
     chance, rows = random.Random(1), vectors("seq")
     await started(dut, in_valid=0, out_ready=0)
     sent = seen = idle = 0
@@ -174,25 +174,25 @@ async def array(dut):
 
 
 def run(form):
-    """Build a form and run its test; say whether it passed."""
+    """Build a form and run its test; report whether it passed."""
     from cocotb_tools.check_results import get_results
     from cocotb_tools.runner import get_runner
 
-    told, simulator = MANIFEST["forms"][form], os.environ.get("SIM", "icarus")
+    entry, simulator = MANIFEST["forms"][form], os.environ.get("SIM", "icarus")
     build = Path(os.environ.get("BUILD", FOLDER / "build")).resolve() / f"cocotb_{simulator}_{form}"
-    sources = [FOLDER / file for file in (*MANIFEST["simulation_files"], *told["files"])]
+    sources = [FOLDER / file for file in (*MANIFEST["simulation_files"], *entry["files"])]
     os.environ.pop("PYTEST_CURRENT_TEST", None)  # under pytest a failure would raise
     runner = get_runner(simulator)
     runner.build(
         sources=sources,
-        hdl_toplevel=told["top"],
+        hdl_toplevel=entry["top"],
         build_dir=build,
         always=True,
         build_args=["-g2005"] if simulator == "icarus" else [],
         timescale=("1ns", "1ps"),
     )
     found = runner.test(
-        hdl_toplevel=told["top"],
+        hdl_toplevel=entry["top"],
         test_module=Path(__file__).stem,
         test_filter=f"{form}$",
         build_dir=build,
@@ -205,7 +205,7 @@ def run(form):
 
 
 def main(words):
-    """Run the forms that are named, or all of them."""
+    """Run the given forms, or all of them."""
     wrong = [word for word in words if word not in MANIFEST["forms"]]
     if wrong:
         print(f"no form {wrong[0]!r}. Accepted: {', '.join(MANIFEST['forms'])}.", file=sys.stderr)
