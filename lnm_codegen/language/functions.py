@@ -222,12 +222,7 @@ def poly(z: ExprLike, theta: Sequence[ExprLike] | Vector) -> sympy.Expr:
 
 
 CALLS: dict[Any, str] = {
-    sympy.exp: "exp",
-    sympy.log: "log",
-    sympy.tanh: "tanh",
-    sympy.sin: "sin",
-    sympy.cos: "cos",
-    sigmoid: "sigmoid",
+    f: f.__name__ for f in (sympy.exp, sympy.log, sympy.tanh, sympy.sin, sympy.cos, sigmoid)
 }
 """SymPy function -> its name in the IR, in text definitions and in every backend."""
 

@@ -86,15 +86,8 @@ class Neuron:
         slopes = surrogates(f"{name}.surrogate", surrogate, phases.fire)
         require_bool(name, "detach_reset", detach_reset)
         symbols = symbols_of(name, phases, scope.symbols if scope else None)
-        _set(
-            self,
-            name=name,
-            **phases._asdict(),
-            surrogates=slopes,
-            detach_reset=detach_reset,
-            counts=(),
-            **_by_kind(symbols),
-        )
+        _set(self, name=name, surrogates=slopes, detach_reset=detach_reset, counts=())
+        _set(self, **phases._asdict(), **_by_kind(symbols))
 
     def __repr__(self) -> str:
         return f"<neuron {self.name}: states {', '.join(s.name for s in self.states) or 'none'}>"

@@ -51,20 +51,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 _ARITY = {"min": 2, "max": 2, "clip": 3, "where": 3, "poly": 2}
 _LOGIC = (ast.BitAnd, ast.BitOr)
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
-}
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
+    ast.Div: operator.truediv, ast.Pow: operator.pow,
+}  # fmt: skip
 _COMPARISONS: dict[type, type] = {
-    ast.Lt: sympy.StrictLessThan,
-    ast.LtE: sympy.LessThan,
-    ast.Gt: sympy.StrictGreaterThan,
-    ast.GtE: sympy.GreaterThan,
-    ast.Eq: sympy.Equality,
-    ast.NotEq: sympy.Unequality,
-}
+    ast.Lt: sympy.Lt, ast.LtE: sympy.Le, ast.Gt: sympy.Gt, ast.GtE: sympy.Ge,
+    ast.Eq: sympy.Eq, ast.NotEq: sympy.Ne,
+}  # fmt: skip
 _GRAMMAR = (
     "numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~, and"
     f" {', '.join(FUNCTIONS)}"
