@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import pickle
 
@@ -97,3 +98,18 @@ def test_a_value_is_shown_on_one_short_line() -> None:
     assert val.shown("a" * 200) == f"'{'a' * 116}..."
     with refused(ModelError, "f", f"n is {'1' * 117}..."):
         val.require_integer("f", "n", int("1" * 200), 0, 9)
+
+
+def test_several_numbers() -> None:
+    val.require_numbers("f", x=1, y=None, optional=["y"])
+    with refused(ModelError, "f", "x is None", "a finite number"):
+        val.require_numbers("f", x=None, y=None, optional=["y"])
+
+
+def test_arguments_of_a_callable() -> None:
+    signature = inspect.signature(lambda degree=3: degree)
+    val.require_arguments("f", signature, (), {"degree": 2})
+    with refused(ModelError, "f", "'degre'", "degree", "Did you mean 'degree'?"):
+        val.require_arguments("f", signature, (), {"degre": 2})
+    with refused(ModelError, "f", "too many positional arguments", "degree"):
+        val.require_arguments("f", signature, (1, 2), {})

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from lnm_codegen.compiler.formats import format_of
-from lnm_codegen.errors import ModelError, reason
+from lnm_codegen.errors import ModelError
 from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.ir.types import Fixed
-from lnm_codegen.language.surrogate import SURROGATES, Surrogate
+from lnm_codegen.language.surrogate import SURROGATES, Surrogate, surrogate_named
 from lnm_codegen.validation import did_you_mean, wrong
 
 FAMILY_HELP = "A built-in name, a .toml file, file.py:function or module:function"
@@ -106,10 +106,7 @@ def _surrogate(text: str) -> Surrogate | None:
     if text.lower() == "none":
         return None
     table = surrogate_table(text)
-    try:
-        return SURROGATES[table.pop("kind")](**table)
-    except TypeError as error:
-        raise ModelError(f"--set surrogate={text}", reason(error)) from None
+    return surrogate_named(f"--set surrogate={text}", table.pop("kind"), table)
 
 
 def surrogate_table(text: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -19,7 +18,7 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.library import resolve, resolve_recorded
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.surrogate import SURROGATES, Surrogate
+from lnm_codegen.language.surrogate import surrogate_named
 from lnm_codegen.validation import require_integer, require_number, require_one_of, wrong
 
 Check = Callable[[str, str, Any], object]
@@ -236,8 +235,8 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
     arguments = dict(config.arguments)
     surrogate = arguments.get("surrogate")
     if isinstance(surrogate, str | dict):
-        table = {"kind": surrogate} if isinstance(surrogate, str) else surrogate
-        arguments["surrogate"] = _surrogate_of(table)
+        table = {"kind": surrogate} if isinstance(surrogate, str) else dict(surrogate)
+        arguments["surrogate"] = surrogate_named("train", table.pop("kind", None), table)
     if takes_clamp(config.family):
         arguments.setdefault("v_min", config.v_min)
     if recorded:
@@ -251,16 +250,3 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
             "a neuron with one of each",
         )
     return neuron
-
-
-def _surrogate_of(table: Mapping[str, Any]) -> Surrogate:
-    """Return the surrogate of {"kind": "atan", "alpha": 3.0}."""
-    kind = table.get("kind")
-    if kind not in SURROGATES:
-        accepted = f'{", ".join(SURROGATES)}, as in {{kind = "atan", alpha = 3.0}}'
-        raise wrong("train", "surrogate kind", kind, accepted)
-    try:
-        return SURROGATES[kind](**{k: v for k, v in table.items() if k != "kind"})
-    except TypeError as error:
-        taken = list(signature(SURROGATES[kind]).parameters) or "none"
-        raise ModelError("train", f"surrogate {kind}: {error}", taken) from None

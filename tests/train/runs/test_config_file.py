@@ -78,7 +78,7 @@ def test_mistakes(text: str, place: str, problem: str, accepted: str, tmp_path: 
 
 def test_an_unknown_surrogate_is_refused() -> None:
     config = TrainConfig(arguments={"surrogate": {"kind": "step"}})
-    with refused(ModelError, "train", "surrogate kind is 'step'", "atan, "):
+    with refused(ModelError, "train", "no surrogate 'step'", "atan, "):
         neuron_of(config)
     config = TrainConfig(arguments={"surrogate": {"kind": "atan", "width": 3}})
     with refused(ModelError, "train", "'width'", "alpha"):
