@@ -1,4 +1,4 @@
-"""The neurons that backends are compared on, with numbers that suit each."""
+"""Neurons on which backends are compared, with arguments for each."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def gate() -> lnm.Neuron:
 
 
 def decided() -> lnm.Neuron:
-    """Spikes and conditions that parameters alone decide, one and the other way."""
+    """Spikes and conditions that depend on parameters alone, true and false."""
     v, x = lnm.state("v"), lnm.input("x")
     w, b = lnm.param("w", init=0.5), lnm.param("b", init=-0.3, per="channel")
     on, off, low = lnm.spike, lnm.spike_named("s_off"), lnm.spike_named("s_low")
@@ -126,16 +126,16 @@ FEW = (
     "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "dendrite", "gated",
     "gate", "decided",
 )  # fmt: skip
-"""The cases whose text is compiled with warnings, and whose example is run, in quick runs too."""
+"""Cases that quick runs compile with warnings, and whose example they run."""
 
 FEW_IN_FLOAT64 = (
     "lif", "lif-learned", "plif", "lnm-3", "lnm-4", "lnm-C", "dendrite",
 )  # fmt: skip
-"""The cases whose float64 kernels are built in quick runs too."""
+"""Cases whose float64 kernels quick runs build."""
 
 
 def exact(array: Any) -> np.ndarray:
-    """Return float64 numbers that float32 holds too, so that every type gets the same arguments."""
+    """Return float64 numbers that float32 holds exactly, so that all types get the same arguments."""
     return np.asarray(array, np.float32).astype(np.float64)
 
 
@@ -161,14 +161,14 @@ def arguments(neuron: lnm.Neuron, rng: np.random.Generator, shape: tuple[int, ..
 
 @dataclass
 class Results:
-    """What a layer gave, as NumPy arrays by name."""
+    """Results of a layer, as NumPy arrays by name."""
 
     outputs: dict[str, np.ndarray]
     states: dict[str, np.ndarray]
     grads: dict[str, np.ndarray]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return everything under one dict, for comparisons of bits."""
+        """Return all results in one dict, for bit-exact comparisons."""
         return {
             **{f"output {n}": a for n, a in self.outputs.items()},
             **{f"final {n}": a for n, a in self.states.items()},

@@ -1,8 +1,7 @@
 """The interpreter against SpikingJelly, snnTorch and Norse, all in float64.
 
-Spikes must be equal except where a potential lies within rounding of its threshold; random inputs
-keep away from it, so here they are equal. SpikingJelly fires at >=, as we do; snnTorch and Norse
-fire at >, which the tests that use them state.
+Spikes must be equal unless a potential lies within rounding of its threshold, which random inputs
+avoid. SpikingJelly fires at >=, as we do; snnTorch and Norse fire at >.
 """
 
 from __future__ import annotations
@@ -130,10 +129,9 @@ class TestModels:
         agree(sj, node, neuron, *draw(1.0, 0.8))
 
     def test_izhikevich(self, sj, v_reset, detach_reset):
-        """IzhikevichNode. Under detach_reset it detaches the spike in v alone.
+        """IzhikevichNode, which under detach_reset detaches the spike in v alone.
 
-        Its recovery w keeps the gradient of b * spike, ours loses it as design asks of reset; so
-        b is 0 where detach_reset is on.
+        Its recovery variable w keeps the gradient of b * spike, ours detaches it, so b is 0 there.
         """
         ours, theirs = pair(sj, "atan")
         b = 0.0 if detach_reset else 0.3
@@ -172,7 +170,7 @@ def test_surrogates(sj, name, alpha):
     ["if", "lif", "plif", "qif", "cuba_lif", "izhikevich"],
 )
 def test_defaults_are_those_of_spikingjelly(sj, name):
-    """A family without arguments is the node without arguments, the surrogate apart."""
+    """A family without arguments equals the node without arguments, except for the surrogate."""
     node_class = {
         "if": "IFNode", "lif": "LIFNode", "plif": "ParametricLIFNode", "qif": "QIFNode",
         "cuba_lif": "CUBALIFNode", "izhikevich": "IzhikevichNode",

@@ -60,7 +60,7 @@ def nested(function: Any, count: int) -> Any:
 
 
 def words(**given: Any) -> Any:
-    """Return a family that takes a word, and one that returns no neuron."""
+    """Return a family of one argument that returns `result`."""
 
     @lnm.family
     def mine(degree: int = 3) -> Any:

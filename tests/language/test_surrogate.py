@@ -1,4 +1,4 @@
-"""Surrogates: the slope is the derivative of the primitive, and the formulas are the table's."""
+"""Surrogates: each slope is the derivative of its primitive and has the formula of the table."""
 
 from __future__ import annotations
 
