@@ -135,7 +135,7 @@ FEW_IN_FLOAT64 = (
 
 
 def exact(array: Any) -> np.ndarray:
-    """Return float64 numbers that float32 holds exactly, so that all types get the same arguments."""
+    """Return float64 numbers that float32 holds too: all types get the same arguments."""
     return np.asarray(array, np.float32).astype(np.float64)
 
 
