@@ -33,7 +33,7 @@ ARGUMENTS = {*SIZES, "threads", "checkpoints"}
 REFUSED = {
     "c": {*ARGUMENTS, "neuron_exp", "Rows", "kTile", "kChunk"},
     "cuda": {*ARGUMENTS, "neuron_exp", "kLanes"},
-    "torch": {"prepare", "zip"},
+    "torch": {"prepare", "step", "zip"},
 }
 """Arguments, functions, types and constants of the generated code, which a name would hide."""
 

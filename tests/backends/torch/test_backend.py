@@ -98,7 +98,7 @@ def test_select_on_spike_selects_and_differentiates() -> None:
     s = torch.tensor([1.0, 0.0], requires_grad=True)
     a = torch.tensor([2.0, float("nan")], requires_grad=True)
     b = torch.tensor([5.0, 7.0], requires_grad=True)
-    out = made.select_on_spike(s, a, b)
+    out = made._select_on_spike(s, a, b)
     assert out.tolist() == [2.0, 7.0]
     grads = torch.autograd.grad(out.sum(), (s, a, b))
     assert grads[0].tolist()[0] == -3.0
