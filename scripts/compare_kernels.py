@@ -6,8 +6,8 @@
 
 `dump` emits every neuron of `tests/cases.py` for every target. `compare` strips comments and
 docstrings, then compares token by token. An identifier may differ if the renaming is one to one
-within its file. The exit status is 1 where anything else differs. To dump an older checkout, copy
-this script there and set PYTHONPATH to the checkout.
+within its function (Python) or file (other languages). The exit status is 1 if anything else
+differs. To dump an older checkout, copy this script there and set PYTHONPATH to the checkout.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 sys.path.insert(0, str(Path.cwd()))
@@ -66,8 +67,8 @@ def dump() -> dict[str, str]:
     return files
 
 
-def tokens(path: str, text: str) -> list[str]:
-    """Return the tokens of a file without comments and docstrings."""
+def scopes(path: str, text: str) -> list[list[str]]:
+    """Return the tokens of a file without comments and docstrings, a list for each scope."""
     suffix = Path(path).suffix
     if suffix == ".py":
         tree = ast.parse(text)
@@ -75,13 +76,13 @@ def tokens(path: str, text: str) -> list[str]:
             body = getattr(node, "body", None)
             if isinstance(body, list):
                 node.body = [s for s in body if not _is_docstring(s)] or [ast.Pass()]  # type: ignore[attr-defined]
-        text = ast.unparse(tree)
-    elif suffix in {".c", ".cpp", ".cu", ".h", ".v"}:
+        return [TOKEN.findall(ast.unparse(statement)) for statement in tree.body]
+    if suffix in {".c", ".cpp", ".cu", ".h", ".v"}:
         text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.S)
         text = text.replace("\\\n", " ")
     else:
         text = re.sub(r"^\s*#[^\n]*", "", text, flags=re.M)
-    return TOKEN.findall(text)
+    return [TOKEN.findall(text)]
 
 
 def _is_docstring(statement: ast.stmt) -> bool:
@@ -89,7 +90,7 @@ def _is_docstring(statement: ast.stmt) -> bool:
 
 
 def differences(before: list[str], after: list[str], renamed: Counter[str]) -> Iterator[str]:
-    """Yield what differs beyond a one-to-one renaming of identifiers."""
+    """Yield the differences of a scope beyond a one-to-one renaming of identifiers."""
     if len(before) != len(after):
         yield f"{len(before)} tokens before, {len(after)} after"
         return
@@ -114,8 +115,10 @@ def compare(before: dict[str, str], after: dict[str, str]) -> int:
         elif Path(path).suffix in CODE or path.endswith("/refused"):
             compared += 1
             same += before[path] == after[path]
-            pair = (tokens(path, before[path]), tokens(path, after[path]))
-            found = list(differences(*pair, renamed))
+            pair = (scopes(path, before[path]), scopes(path, after[path]))
+            found = [
+                d for a, b in zip_longest(*pair, fillvalue=[]) for d in differences(a, b, renamed)
+            ]
             different += [f"{path}: {found[0]} ({len(found)} in all)"] if found else []
     print(f"{compared} files compared, {same} of them the same to the byte")
     for change, count in renamed.most_common():
