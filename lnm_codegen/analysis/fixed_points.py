@@ -57,7 +57,7 @@ class FixedPoint:
 
     @property
     def alternates(self) -> bool:
-        """Whether a deviation changes its sign at every step."""
+        """True if a deviation changes its sign at every step."""
         return self.slope.high < 0
 
 

@@ -23,8 +23,9 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 class Model:
     """A neuron for a backend: its program, and the declarations of the ports.
 
-    `dtype` is the type of sequences: inputs, outputs and their gradients. States, parameters and
-    reductions have the type `real`.
+    `name` is that of files and functions, `family` that of the definition, for headings. `dtype` is
+    the type of sequences: inputs, outputs and their gradients. States, parameters and reductions
+    have the type `real`.
     """
 
     name: str
@@ -82,7 +83,6 @@ class Backend(Protocol[M_contra]):
     @property
     def name(self) -> str:
         """Name in `BACKENDS` or `FIXED_BACKENDS`."""
-        ...
 
     def emit(self, model: M_contra) -> Source:
         """Return the source of `model`.
@@ -90,4 +90,3 @@ class Backend(Protocol[M_contra]):
         Raises:
             UnsupportedError: The target cannot express the model.
         """
-        ...

@@ -1,7 +1,7 @@
 """Constants of the elementary functions exp, log, tanh and sigmoid.
 
-Every target that brings its own functions computes them by the same formulas. Errors are a few
-units in the last place; infinities and NaN are those of libm.
+All targets that define these functions use the same formulas. Errors are a few units in the last
+place; infinities and NaN are those of libm.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ FUNCTIONS = {
 """The functions, by the names that they have in generated code."""
 
 LN2_LOW = {"float32": -1.9046543e-9, "float64": 2.3190468138462996e-17}
-"""ln(2) less its nearest number of the type."""
+"""ln(2) minus its nearest value of the type."""
 
 
 def elementary_view(
     kernels: Sequence[Kernel], dtype: str, number: Callable[[float], str]
 ) -> dict[str, object] | None:
-    """Return what the templates of all targets read, or None if no kernel calls a function.
+    """Return the template view of the elementary functions, or None if no kernel calls one.
 
     Args:
         kernels: Kernels that are printed.
@@ -39,7 +39,7 @@ def elementary_view(
     if not used & set(FUNCTIONS):
         return None
     single = dtype == "float32"
-    mantissa, degree, terms = (23, 8, 5) if single else (52, 14, 11)
+    mantissa, exp_degree, terms = (23, 7, 5) if single else (52, 13, 11)
     return dict(
         exp=bool(used & {Fn.EXP, Fn.SIGMOID}),
         sigmoid=Fn.SIGMOID in used,
@@ -47,11 +47,11 @@ def elementary_view(
         log=Fn.LOG in used,
         bias=127 if single else 1023,
         mantissa=mantissa,
-        large=number(large(dtype)),
+        rounding_constant=number(rounding_constant(dtype)),
         log2e=number(1.4426950408889634),
         minus_ln2_high=number(-ln2_high(dtype)),
         minus_ln2_low=number(-LN2_LOW[dtype]),
-        exp_coefficients=tuple(number(1 / factorial(k)) for k in range(degree - 1, 1, -1)),
+        exp_coefficients=tuple(number(1 / factorial(k)) for k in range(exp_degree, 1, -1)),
         exp_high=number(89.0 if single else 710.0),
         exp_low=number(-104.0 if single else -746.0),
         tanh_high=number(9.5 if single else 20.0),
@@ -62,10 +62,10 @@ def elementary_view(
 
 
 def ln2_high(dtype: str) -> float:
-    """Return the number of the type nearest to ln(2)."""
+    """Return the value of the type nearest to ln(2)."""
     return float(np.dtype(dtype).type(np.log(2)))
 
 
-def large(dtype: str) -> float:
-    """Return the number whose sum with a small one rounds to an integer."""
+def rounding_constant(dtype: str) -> float:
+    """Return the constant C for which (x + C) - C rounds x to an integer."""
     return 1.5 * 2.0 ** (23 if dtype == "float32" else 52)

@@ -58,7 +58,7 @@ class Dialect(ABC):
 
 
 def text(e: Expr, dialect: Dialect, parent: int = LOOSEST) -> str:
-    """Return `e` in a dialect, in parentheses where `parent` binds tighter."""
+    """Return `e` in a dialect; `parent` is the least level that needs no parentheses."""
     written, level = _written(e, dialect)
     return f"({written})" if level < parent else written
 
@@ -104,7 +104,7 @@ def statements(
     mark: str,
     lines_of: Callable[[Any], list[str]],
 ) -> tuple[str, ...]:
-    """Return the lines of `Kernel.phases()`, with a comment before each phase but PREPARE."""
+    """Return the lines of the phases, commented; PREPARE is already the name of its function."""
     lines: list[str] = []
     for phase, lets in phases:
         if phase is not Phase.PREPARE:

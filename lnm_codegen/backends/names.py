@@ -54,7 +54,7 @@ def renamed(model: Model, new: Callable[[str], str]) -> Model:
 
 
 def variable_name(old: str, new: Callable[[str], str]) -> str:
-    """Return the name of a variable with `new` applied inside what the compiler adds."""
+    """Return a variable's name with `new` applied, except to the compiler's prefix and suffix."""
     head = next((h for h in ("grad_", "sum_") if old.startswith(h)), "")
     tail = "_next" if old.endswith("_next") else ""
     return head + new(old[len(head) : len(old) - len(tail)]) + tail
@@ -95,6 +95,17 @@ def require_no_collision(where: str, scopes: Iterable[Scope]) -> None:
             f"the generated code has another variable or function with the name {word!r}",
             remedy="Rename the state, input, output or parameter.",
         )
+
+
+def require_distinct(where: str, arguments: list[str]) -> None:
+    """Raise UnsupportedError unless the arguments of a kernel have different names."""
+    for word in arguments:
+        if arguments.count(word) > 1:
+            raise UnsupportedError(
+                where,
+                f"two arguments of the kernels have the name {word!r}",
+                remedy="Rename a state, an input, an output or a parameter.",
+            )
 
 
 def c_scopes(files: Mapping[str, str]) -> list[Scope]:

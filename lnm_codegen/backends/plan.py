@@ -1,11 +1,11 @@
-"""Kernel plan of C, CUDA and Triton: a model cut to the needs of a layer, and kernel arguments."""
+"""Kernel plan of C, CUDA and Triton: kernels without unused gradients, and their arguments."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Model
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.backends.names import require_distinct
 from lnm_codegen.ir.declarations import Granularity, Param
 from lnm_codegen.ir.granularity import finest, learnable_terms, prepared_granularity
 from lnm_codegen.ir.nodes import Kernel, Port, Role
@@ -165,7 +165,7 @@ def _optional(name: str, kind: str, note: str = "") -> Field:
 
 
 def checkpoints(time_steps: int, neurons: int, states: int, chunk: int, far: int) -> int:
-    """Return the length of `checkpoints`: the states at the begin of every chunk but the first.
+    """Return the length of `checkpoints`: the states before every chunk but the first.
 
     Beyond `far` time steps, only every M-th chunk counts, M the square root of their number. The
     sizes may be symbolic, as under `torch.compile`.
@@ -207,14 +207,3 @@ def plan_of(model: Model) -> Plan:
     for fields in (plan.forward_fields, plan.backward_fields):
         require_distinct(model.name, [*SIZES, "threads", *(f.name for f in fields)])
     return plan
-
-
-def require_distinct(where: str, arguments: list[str]) -> None:
-    """Raise UnsupportedError unless the arguments of a kernel have different names."""
-    for word in arguments:
-        if arguments.count(word) > 1:
-            raise UnsupportedError(
-                where,
-                f"two arguments of the kernels have the name {word!r}",
-                remedy="Rename a state, an input, an output or a parameter.",
-            )

@@ -51,13 +51,13 @@ def load_spec(path: str | os.PathLike[str]) -> FixedSpec:
     file = Path(path)
     tables = toml_of(file)
     content = Content(str(file), tables, ("default", "rounding"))
-    content.keys(tables, "", ("default", "rounding", "nodes"))
+    content.require_keys(tables, "", ("default", "rounding", "nodes"))
     accepted = f"a format in quotes: {_ACCEPTED}"
     rounding = content.get(tables, "", "rounding", str, "a word in quotes", "half_up")
 
     def fixed(table: dict[str, object], where: str, key: str) -> Fixed:
         text = content.get(table, where, key, str, accepted)
-        found: Fixed = content.located(format_of, text, rounding, where=joined(where, key))
+        found: Fixed = content.with_source(format_of, text, rounding, where=joined(where, key))
         return found
 
     nodes = content.table("nodes")

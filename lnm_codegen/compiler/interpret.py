@@ -95,7 +95,7 @@ def interpret(
     shape = next(iter(inputs.values())).shape
     extent = extent_of(neuron.params, shape)
     raw = parameters_of(neuron, params, extent, kind)
-    table = spread(run(program.prepare, raw, kind), extent)
+    table = broadcast_to_neurons(run(program.prepare, raw, kind), extent)
     start = start_of(neuron, state, shape[1:], kind)
     outputs, trajectory, final, counts = run_steps(
         program.forward,
@@ -151,7 +151,7 @@ def run_steps(
     return outputs, trajectory, final, counts
 
 
-def spread(values: Mapping[str, Array], extent: Extent) -> Arrays:
+def broadcast_to_neurons(values: Mapping[str, Array], extent: Extent) -> Arrays:
     """Return parameters (1, 1), (C, 1) or (C, I) with a value for each neuron of a step."""
     return {n: np.array(np.broadcast_to(v, extent.shape)).reshape(-1) for n, v in values.items()}
 

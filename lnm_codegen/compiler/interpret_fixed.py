@@ -13,7 +13,7 @@ import numpy as np
 
 from lnm_codegen.compiler.arguments import extent_of, inputs_of, parameters_of, start_of
 from lnm_codegen.compiler.fixed import bits_of, integers, prepared_integers, quantize
-from lnm_codegen.compiler.interpret import run_steps, spread
+from lnm_codegen.compiler.interpret import broadcast_to_neurons, run_steps
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, run
 from lnm_codegen.ir.granularity import Extent
@@ -103,7 +103,7 @@ def run_sequence(
         lambda values: run(program.kernel, values),
         lambda type_: np.int64 if isinstance(type_, Bits) else np.bool_,
         dict(sequences),
-        spread(parameters, extent),
+        broadcast_to_neurons(parameters, extent),
         dict(start),
     )
     return FixedResult(program, outputs, final, trajectory)

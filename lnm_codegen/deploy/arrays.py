@@ -34,8 +34,8 @@ from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.nn import NeuronLayer
 
 VERSION = 1
-UPDATES, MOST_IMAGES = 1 << 15, 4
-"""Limits of a layer's golden vectors: neuron updates (or one image), and images."""
+MAX_UPDATES, MAX_IMAGES = 1 << 15, 4
+"""Maximum of neuron updates and of images in golden vectors; one image is always included."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LayerArray:
     spec: FixedSpec
     neurons: int  # neurons of one array
     copies: int  # arrays that hold the layer; 1 unless it has more neurons than an array can hold
-    channels: int  # rows of coefficients; 1 where they are per layer
+    channels: int  # channels with their own coefficients; 1 if coefficients are per layer
     time_steps: int  # T, the ticks of an image
     images: int  # images of the golden vectors
     norm: Normalisation | None  # before the layer
@@ -104,7 +104,7 @@ def _array(path: str, layer: NeuronLayer, spec: FixedSpec, trace: LayerTrace) ->
     channels = int(trace.x_seq.shape[2]) if per == "channel" else 1
     copies = _copies(path, count, channels)
     neurons = count // copies
-    images = min(len(trace.x_seq[0]), MOST_IMAGES, max(1, UPDATES // (steps * neurons)))
+    images = min(len(trace.x_seq[0]), MAX_IMAGES, max(1, MAX_UPDATES // (steps * neurons)))
     x = trace.x_seq[:, :images].flatten(2)[..., :neurons].double().cpu().numpy()
     source = emit(
         neuron,
@@ -125,13 +125,13 @@ def _array(path: str, layer: NeuronLayer, spec: FixedSpec, trace: LayerTrace) ->
 
 
 def _copies(path: str, count: int, channels: int) -> int:
-    """Return the number of arrays: the fewest of one size that hold the layer."""
+    """Return the smallest number of equally sized arrays that hold all neurons of the layer."""
     if count <= MOST_NEURONS:
         return 1
     if channels > 1:
         raise UnsupportedError(
             f"verilog: {path}",
-            f"an array of {count} neurons with coefficients per channel",
+            f"the layer has {count} neurons with coefficients per channel; it must fit one array",
             f"up to {MOST_NEURONS} neurons",
             "Use per='layer', or smaller images.",
         )
@@ -179,7 +179,7 @@ def _lines(a: LayerArray) -> tuple[str, ...]:
     low, high = (float(end) for end in a.input_format.bits.interval)
     lines = [f"* x: {a.input_format}, {low:g} to {high:g}."]
     if a.norm is None:
-        lines.append("* No batch normalisation stands directly before the layer: x is its input.")
+        lines.append("* No batch normalisation precedes the layer, so x is the layer's input.")
     else:
         scale, offset = (f"{v.min():.4g} to {v.max():.4g}" for v in (a.norm.scale, a.norm.offset))
         lines.append(f"* Normalisation `{a.norm.name}`: scale {scale}, offset {offset}.")

@@ -18,7 +18,7 @@ from lnm_codegen.deploy.mismatch import LayerCounts, QuantizationMismatch
 from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.synth import Device, Measured, measure
-from lnm_codegen.hardware.tools import workshop
+from lnm_codegen.hardware.tools import temporary_folder
 from lnm_codegen.ir.count import OPERATIONS, count
 
 
@@ -114,7 +114,7 @@ def measured_arrays(
     """Return the synthesis result of each layer's array, by the layer's path."""
     found = {}
     for array in arrays:
-        with workshop() as folder:
+        with temporary_folder() as folder:
             array.source.write(folder)
             circuit = read_circuit(folder, "report")
             found[array.path] = measure(circuit, circuit.forms["array"], device, seeds)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from lnm_codegen.analysis.arithmetic.interval import Interval
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers, prepared_integers, quantize
-from lnm_codegen.compiler.interpret import interpret
+from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
 from lnm_codegen.deploy.network import layer_parameters, neuron_layers, trace_layers
-from lnm_codegen.hardware.wordlength.sample import sample_of, spread
+from lnm_codegen.hardware.wordlength.sample import sample_of
 from lnm_codegen.hardware.wordlength.search import FormatSearch, PrecisionTarget
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, trace
@@ -65,7 +65,7 @@ def recorded(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Recorded]:
     values: dict[str, Any] = layer_parameters(layer)
     extent = extent_of(neuron.params, x.shape)
     elements = parameters_of(neuron, values, extent, np.dtype(np.float64))
-    held = {n: spread(a, extent) for n, a in prepared_integers(program, elements).items()}
+    held = broadcast_to_neurons(prepared_integers(program, elements), extent)
     trajectory = interpret(neuron, x, **values).trajectory
     found = _Ranges(program.kernel)
     for t in range(len(x)):

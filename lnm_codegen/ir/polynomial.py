@@ -21,9 +21,7 @@ Atom: TypeAlias = Callable[[Expr], Var]
 
 def _not_collected(e: Expr) -> Var:
     """Raise InternalError: `collect` leaves no such operator inside a polynomial."""
-    raise InternalError(
-        "polynomial", f"{type(e).__name__} inside a polynomial", remedy="Run collect first."
-    )
+    raise InternalError("polynomial", f"contains {type(e).__name__}", remedy="Run collect first.")
 
 
 def is_product(e: Expr) -> bool:
@@ -45,9 +43,9 @@ def is_polynomial(e: Expr) -> bool:
 class Reader:
     """Reader of trees as polynomials; any other operator becomes a Var through `atom`.
 
-    A product or a power is multiplied out only if that costs nothing: by a coefficient, by a
-    monomial of the same variable, or among polynomials of one variable. Any other sum in a product
-    becomes an atom, everywhere in the tree, so that f(v + x) remains a polynomial in v + x.
+    A product or a power is expanded only if a factor is a coefficient, all factors are monomials,
+    or all contain one common variable at most. Any other sum in a product becomes an atom,
+    everywhere in the tree, so that f(v + x) remains a polynomial in v + x.
     """
 
     def __init__(self, is_coefficient: Callable[[Var], bool], atom: Atom = _not_collected) -> None:
@@ -199,7 +197,7 @@ def product(c: Expr, monomial: Monomial, order: Sequence[Var] = ()) -> Expr:
     rank = {v: k for k, v in enumerate(order)}
     powers = sorted(monomial, key=lambda item: -rank.get(item[0], -1))
     if len(powers) == 1 and powers[0][1] >= 4:
-        factors = [_squared(*powers[0])]
+        factors = [_power_by_squaring(*powers[0])]
     else:
         factors = [v for v, n in powers for _ in range(n)]
     tree: Expr = c
@@ -208,16 +206,16 @@ def product(c: Expr, monomial: Monomial, order: Sequence[Var] = ()) -> Expr:
     return tree
 
 
-def _squared(v: Expr, n: int) -> Expr:
+def _power_by_squaring(v: Expr, n: int) -> Expr:
     if n == 1:
         return v
-    half = _squared(v, n // 2)
+    half = _power_by_squaring(v, n // 2)
     square = ir.mul(half, half)
     return ir.mul(square, v) if n % 2 else square
 
 
 def signed(c: Expr) -> tuple[bool, Expr]:
-    """Return whether a coefficient is written as negative, and its magnitude."""
+    """Return True for a coefficient that is written as negative, and its magnitude."""
     match c:
         case Const(value, name) if value < 0:
             return True, ir.neg(c) if not name else Const(-value, f"-({name})")

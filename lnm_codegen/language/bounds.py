@@ -96,7 +96,7 @@ def _size(node: Any, parts: list[_Size], where: str) -> _Size:
         problem = (
             f"the expression has more than {MAX_TREE} terms; abs, min, max and clip repeat theirs"
         )
-        raise ModelError(where, problem, f"at most {MAX_TREE}", "Split it up.")
+        raise ModelError(where, problem, f"at most {MAX_TREE}", "Split the expression.")
     if degree > MAX_EXPONENT:
         problem = f"a polynomial has degree {degree}"
         raise ModelError(where, problem, f"at most {MAX_EXPONENT}", "Lower its powers.")

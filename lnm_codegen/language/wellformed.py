@@ -188,8 +188,8 @@ def _check_read(
     for symbol in sorted(expr.free_symbols - known, key=str):
         if symbol in hidden:
             remedy = (
-                "Only reset and output may; to use the last spike, keep it in a state: "
-                "reset={s_prev: lnm.spike}."
+                "Only reset and output may; to read the spike of the previous step, store it in"
+                " a state: reset={s_prev: lnm.spike}."
             )
             raise ModelError(where, f"reads the spike {symbol.name!r}", remedy=remedy)
         names = sorted({s.name for s in known})

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
-from lnm_codegen.compiler.interpret import Result, interpret, spread
+from lnm_codegen.compiler.interpret import Result, broadcast_to_neurons, interpret
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, ToolError, UnsupportedError
 from lnm_codegen.ir import nodes as ir
@@ -49,7 +49,7 @@ class BackendRun:
 
     @property
     def agrees(self) -> bool:
-        """Whether every difference is within the limit, and none is NaN."""
+        """True if every difference is within the limit and none is NaN."""
         return all(d <= self.limit for d in self.differences.values())
 
 
@@ -66,7 +66,7 @@ class BackendComparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether at least one backend ran, every run agrees, and none failed."""
+        """True if at least one backend ran, every run agrees, and none failed."""
         return bool(self.runs) and not self.failed and all(r.agrees for r in self.runs)
 
 
@@ -217,7 +217,7 @@ def _probe(case: _Case) -> tuple[dict[str, Array], dict[str, Array]]:
     )
     extent = extent_of(neuron.params, SHAPE)
     raw = parameters_of(neuron, case.params, extent, np.dtype(np.float64))
-    table = spread(run(program.prepare, raw), extent)
+    table = broadcast_to_neurons(run(program.prepare, raw), extent)
     inputs = {s.name: x for s, x in zip(neuron.inputs, case.inputs, strict=True)}
     states = case.interpret("float64").trajectory
     found = run(probe, {**{n: v.reshape(SHAPE[1:]) for n, v in table.items()}, **inputs, **states})

@@ -91,7 +91,7 @@ def test_a_layer_larger_than_an_array_is_folded(monkeypatch: pytest.MonkeyPatch)
     assert (array.neurons, array.copies) == (16, 3)
     words = array.source.files["tb/neuron_array.hex"].split()
     assert len(words) == 4 * 3 * 16
-    problem = "an array of 48 neurons with coefficients per channel"
+    problem = "the layer has 48 neurons with coefficients per channel"
     with refused(UnsupportedError, "verilog: neuron", problem, "up to 20 neurons", "per='layer'"):
         array_of(per_channel())
 

@@ -57,7 +57,7 @@ def test_reports_of_the_tools_are_read_or_refused():
             cells_of(text, "top")
         with pytest.raises(ToolError, match="cannot be read"):
             ports_of(text, "top")
-        with pytest.raises(ToolError, match="cannot be read, or holds no clock"):
+        with pytest.raises(ToolError, match="cannot be read, or has no clock"):
             fmax_of(text)
 
 
@@ -167,7 +167,7 @@ def test_a_folder_of_any_name(tmp_path, monkeypatch, name):
     """Its path is no part of a script of Yosys, which once ran what stands behind a semicolon."""
     monkeypatch.chdir(tmp_path)
     circuit = write(tmp_path / name)
-    with tools.workshop() as folder:
+    with tools.temporary_folder() as folder:
         form = circuit.forms["comb"]
         cells, _ = synthesise(circuit, form, DEVICES["25k"], folder)
         assert cells["MULT18X18D"] == 1

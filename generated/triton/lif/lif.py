@@ -221,14 +221,15 @@ def _backward_kernel(
     tau = tl.load(tau_ptr)
     v_threshold = tl.load(v_threshold_ptr)
     p0, inv_tau = prepare(tau)
-    # A lane has the neurons `width` apart, which read the same values of the parameters.
+    # Each lane processes neurons that are `width` apart; they share their parameter values.
     for first in range(column, neurons, width):
         left = tl.minimum(tl.minimum(neurons - first, width - column), LANES)
         mask = _mask(lane, left.to(tl.int32), ALIGNED)
         grad_v = tl.zeros([LANES], tl.float32)
         if grad_v_final is not None:
             grad_v = _load(grad_v_final + first, lane, mask, ALIGNED)
-        for chunk in range(0, tl.cdiv(time_steps, CHUNK)):  # from the last; the first may be short
+        # Chunks in reverse order; the earliest may be shorter.
+        for chunk in range(0, tl.cdiv(time_steps, CHUNK)):
             begin = time_steps - (chunk + 1) * CHUNK
             end = begin + CHUNK - 1
             skip = tl.maximum(-begin, 0).to(tl.int32)
@@ -346,9 +347,9 @@ def forward(
     Arguments that may be None, and are then skipped: `v_final`, `checkpoints`.
     A program has `block` neurons, a power of two. Neither `block` nor `num_warps` changes a result.
     """
-    programs = triton.cdiv(neurons, block)
+    _programs = triton.cdiv(neurons, block)
     if neurons:
-        _forward_kernel[(programs,)](
+        _forward_kernel[(_programs,)](
             time_steps,
             neurons,
             sample,
@@ -398,17 +399,17 @@ def backward(
     Arguments that may be None, and are then omitted or skipped: `grad_v_final`, `grad_x_seq`,
     `grad_v_init`.
     """
-    section = _every(time_steps)[0]
-    width = 0
+    _section = _every(time_steps)[0]
+    _width = 0
     if neurons:
-        rows = max(1, min(ROWS, neurons // SPREAD))
-        width = triton.cdiv(triton.cdiv(neurons, rows), LANES) * LANES
-    programs = triton.cdiv(width, LANES)
-    slots = (section - 1) * neurons
-    workspace = torch.empty(slots, dtype=torch.float32, device=x_seq.device)
-    partials = None
+        _rows = max(1, min(ROWS, neurons // SPREAD))
+        _width = triton.cdiv(triton.cdiv(neurons, _rows), LANES) * LANES
+    _programs = triton.cdiv(_width, LANES)
+    _slots = (_section - 1) * neurons
+    _workspace = torch.empty(_slots, dtype=torch.float32, device=x_seq.device)
+    _partials = None
     if neurons:
-        _backward_kernel[(programs,)](
+        _backward_kernel[(_programs,)](
             time_steps,
             neurons,
             sample,
@@ -426,15 +427,15 @@ def backward(
             grad_v_final,
             grad_x_seq,
             grad_v_init,
-            width,
-            section,
-            workspace,
-            partials,
+            _width,
+            _section,
+            _workspace,
+            _partials,
             LANES=LANES,
             CHUNK=CHUNK,
             AHEAD=min(AHEAD, CHUNK),
             ALIGNED=_aligned(
-                (neurons, width, x_stride, grad_spike_stride),
+                (neurons, _width, x_stride, grad_spike_stride),
                 (x_seq, checkpoints, grad_spike_seq, grad_v_final, grad_x_seq, grad_v_init),
             ),
             num_warps=WARPS,
@@ -446,55 +447,55 @@ class Neuron(torch.autograd.Function):
     """A sequence as one differentiable operation; `lif` prepares its arguments."""
 
     @staticmethod
-    def forward(ctx, x_seq, tau, v_threshold, v_init):
+    def forward(_ctx, x_seq, tau, v_threshold, v_init):
         """Return the outputs and the states after the last step."""
-        time_steps, sizes = x_seq.shape[0], _sizes(x_seq)
+        time_steps, _shape = x_seq.shape[0], _sizes(x_seq)
         spike_seq = torch.empty_like(x_seq)
         v_final = x_seq.new_empty(x_seq.shape[1:], dtype=torch.float32)
-        checkpointed = None
-        if any(ctx.needs_input_grad):
-            checkpointed = x_seq.new_empty(checkpoints(time_steps, sizes[0]), dtype=torch.float32)
+        _saved = None
+        if any(_ctx.needs_input_grad):
+            _saved = x_seq.new_empty(checkpoints(time_steps, _shape[0]), dtype=torch.float32)
         with torch.cuda.device_of(x_seq):
             forward(
                 time_steps,
-                *sizes,
+                *_shape,
                 x_seq,
-                sizes[0],
+                _shape[0],
                 v_init,
                 1,
                 tau,
                 v_threshold,
                 spike_seq,
                 v_final,
-                checkpointed,
+                _saved,
             )
-        ctx.save_for_backward(x_seq, tau, v_threshold, v_init, checkpointed)
+        _ctx.save_for_backward(x_seq, tau, v_threshold, v_init, _saved)
         return spike_seq, v_final
 
     @staticmethod
-    def backward(ctx, grad_spike_seq, grad_v_final):
+    def backward(_ctx, grad_spike_seq, grad_v_final):
         """Return the gradient of every argument that requires one; differentiable once."""
         if torch.is_grad_enabled():
             raise RuntimeError("lif is differentiable once: call without create_graph=True")
-        x_seq, tau, v_threshold, v_init, checkpointed = ctx.saved_tensors
-        time_steps, sizes = x_seq.shape[0], _sizes(x_seq)
+        x_seq, tau, v_threshold, v_init, _saved = _ctx.saved_tensors
+        time_steps, _shape = x_seq.shape[0], _sizes(x_seq)
         grad_spike_seq = grad_spike_seq.contiguous()
         grad_v_final = grad_v_final.contiguous()
-        grad_x_seq = torch.empty_like(x_seq) if ctx.needs_input_grad[0] else None
-        grad_v_init = torch.empty_like(v_init) if ctx.needs_input_grad[3] else None
+        grad_x_seq = torch.empty_like(x_seq) if _ctx.needs_input_grad[0] else None
+        grad_v_init = torch.empty_like(v_init) if _ctx.needs_input_grad[3] else None
         with torch.cuda.device_of(x_seq):
             backward(
                 time_steps,
-                *sizes,
+                *_shape,
                 x_seq,
-                sizes[0],
+                _shape[0],
                 v_init,
                 1,
                 tau,
                 v_threshold,
-                checkpointed,
+                _saved,
                 grad_spike_seq,
-                sizes[0],
+                _shape[0],
                 grad_v_final,
                 grad_x_seq,
                 grad_v_init,

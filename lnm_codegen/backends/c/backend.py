@@ -22,17 +22,17 @@ FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-fopenmp",
     "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
 )  # fmt: skip
-"""Flags of the C++ compiler under which the kernels compute what the interpreter computes."""
+"""C++ compiler flags that keep the kernels consistent with the interpreter."""
 CHUNK = 16
-"""Time steps from one saved state to the next, and of the backward's unit of work."""
+"""Time steps between saved states; also the chunk of the backward."""
 
 
 @dataclass(frozen=True, slots=True)
 class C:
-    """The CPU backend. Sequences of 16-bit numbers are passed as their bits, without an example.
+    """The CPU backend. 16-bit sequences are passed as raw bits, and no example is generated.
 
     Attributes:
-        chunk: Time steps from one saved state to the next.
+        chunk: Time steps between saved states.
         far: Time steps beyond which fewer states are saved.
         name: Name in `BACKENDS`.
     """
@@ -68,7 +68,7 @@ _COMMENTS = {
     "step_forward": (
         "States of t-1, inputs of t, prepared parameters -> outputs of t, states of t.",
     ),
-    "step_advance": ("The same step, its states alone.",),
+    "step_advance": ("The same step; returns only the states.",),
     "step_backward": (
         "The adjoint of step_forward: gradients of outputs and states of t -> gradients of the",
         "states of t-1 and of the inputs of t, and a term of the gradient of each parameter.",
@@ -120,7 +120,7 @@ def _header(plan: Plan, chunk: int) -> str:
         equations=model.equations,
         granularity_text=plan.granularity_text,
         chunk=chunk,
-        io_note=f" of {model.dtype}, passed as their bits" if model.dtype not in C_TYPES else "",
+        io_note=f" of {model.dtype}, passed as raw bits" if model.dtype not in C_TYPES else "",
         forward_fields=tuple(_declared(f, model) for f in plan.forward_fields),
         backward_fields=tuple(_declared(f, model) for f in plan.backward_fields),
     )

@@ -19,11 +19,11 @@ from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel
 from lnm_codegen.backends.names import (
     c_scopes,
     marked,
+    require_distinct,
     require_no_collision,
     variable_name,
     with_names,
 )
-from lnm_codegen.backends.plan import require_distinct
 from lnm_codegen.backends.render import render, render_files
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import Role
@@ -44,7 +44,7 @@ class ModelField:
     Attributes:
         name: Name in C.
         kind: "number" (address of sequences or states), "coefficient" (three words) or "stride".
-        written: Whether the run writes there.
+        written: True if the run writes there.
         note: Comment.
     """
 

@@ -27,7 +27,7 @@ class Target(NamedTuple):
         test_text: Conditions under which the test is skipped, as a sentence.
         dependencies: Distributions that are installed with the package.
         data: Patterns of the files that are not Python.
-        on_gpu: Whether tensors are on a GPU.
+        on_gpu: True if tensors are on a GPU.
         files: A plan to the files of this target.
         module: Name of the backend's file in the package; "" keeps the names.
     """

@@ -12,8 +12,13 @@ from typing import ClassVar
 
 from lnm_codegen.backends import expr
 from lnm_codegen.backends.base import Model, Source
-from lnm_codegen.backends.names import marked, python_scopes, renamed, require_no_collision
-from lnm_codegen.backends.plan import require_distinct
+from lnm_codegen.backends.names import (
+    marked,
+    python_scopes,
+    renamed,
+    require_distinct,
+    require_no_collision,
+)
 from lnm_codegen.backends.python import tuple_text
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir

@@ -113,7 +113,7 @@ def math_functions(kernels: Sequence[Kernel], dtype: str) -> str:
     own = dict(
         real=f"tl.{dtype}",
         integer=f"tl.{whole}",
-        large_bits=pattern(elementary.large(dtype)),
+        rounding_constant_bits=pattern(elementary.rounding_constant(dtype)),
         root_half_bits=pattern(0.5**0.5),
         ln2_high=literal(elementary.ln2_high(dtype)),
         ln2_low=literal(LN2_LOW[dtype]),

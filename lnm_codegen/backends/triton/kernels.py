@@ -50,7 +50,7 @@ class Arguments:
 
     @property
     def by_rows(self) -> bool:
-        """Whether a parameter is per channel or neuron."""
+        """True if a parameter is per channel or neuron."""
         return self.plan.finest != "layer"
 
     @property
@@ -126,7 +126,7 @@ class Arguments:
         return state if state in self.plan.states else result
 
     def _target(self, kernel: Kernel, result: str) -> str:
-        """Return the variable of a result: what lives over steps must be a block of numbers."""
+        """Return the variable of a result; a value that steps carry must be a block of numbers."""
         variable = self._state(result)
         kept = variable.removeprefix("grad_") in self.plan.states
         return f"{result}_now" if kept and not _varies(kernel, result) else variable

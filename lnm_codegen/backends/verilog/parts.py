@@ -58,7 +58,7 @@ class CircuitDesign:
 
     @property
     def on_ports(self) -> bool:
-        """Whether coefficients are inputs of the modules, not constants in their source."""
+        """True if coefficients are inputs of the modules, not constants in their source."""
         return self.rtl.coefficients != "constant"
 
     @cached_property

@@ -7,9 +7,9 @@ import sys
 
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Check, StepResult, skipped, step_result, verdict
-from lnm_codegen.hardware.tools import missing, run, workshop
+from lnm_codegen.hardware.tools import missing, run, temporary_folder
 
-COUNT, SECONDS = 400, 300
+COUNT, TIMEOUT_SECONDS = 400, 300
 SIMULATORS = {"icarus": ("iverilog",), "verilator": ("verilator", "g++", "make")}
 STREAMS = ("seq", "array")
 
@@ -37,11 +37,11 @@ def _test(circuit: Circuit, test: str, simulator: str, form: str) -> Check:
     reason = missing(*SIMULATORS[simulator])
     if reason:
         return skipped(name, reason)
-    with workshop() as folder:
+    with temporary_folder() as folder:
         copy = circuit.copied(folder / "circuit").folder
         variables = {"SIM": simulator, "BUILD": str(folder / "build"), "COUNT": str(COUNT)}
         command = (sys.executable, "-B", test, form)
-        done = run(command, copy, timeout=SECONDS, environment=variables)
+        done = run(command, copy, timeout=TIMEOUT_SECONDS, environment=variables)
     good = done.passed and f"PASS {top}: cocotb" in done.output
     detail = "" if good else _first_error(done.output)
     return Check(name, verdict(good), int(good), done.seconds, detail)

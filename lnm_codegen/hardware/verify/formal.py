@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Check, StepResult, skipped, step_result, verdict
-from lnm_codegen.hardware.tools import missing, run, solvers, workshop
+from lnm_codegen.hardware.tools import missing, run, solvers, temporary_folder
 
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 """Time limit of a proof."""
 
 _DONE = re.compile(r"DONE \((\w+), rc=(\d+)\)")
@@ -24,7 +24,7 @@ def formal(circuit: Circuit) -> StepResult:
         reason = missing("sby", "yosys", "yosys-smtbmc", "boolector")
     if reason:
         return StepResult("formal", (skipped("formal", reason),))
-    with workshop() as folder:
+    with temporary_folder() as folder:
         environment = solvers(folder)
         tasks = [(f, task) for f in proofs for task in _tasks(circuit.folder / f)]
         # sby keeps a database beside its file, which two tasks must not share.
@@ -41,11 +41,11 @@ def _tasks(file: Path) -> list[str]:
 
 def _prove(file: Path, task: str, environment: dict[str, str]) -> Check:
     command = ("sby", "-f", file.name, *([task] if task else []))
-    done = run(command, file.parent, timeout=SECONDS, environment=environment)
+    done = run(command, file.parent, timeout=TIMEOUT_SECONDS, environment=environment)
     name = f"{file.stem}: {task or 'proof'}"
     result = _DONE.search(done.output)
     if result is None:
-        detail = f"no result in {SECONDS} s" if done.status == 124 else done.last_line()
+        detail = f"no result in {TIMEOUT_SECONDS} s" if done.status == 124 else done.last_line()
         return Check(name, verdict(False), 0, done.seconds, detail)
     good = done.passed and (result[1] == "FAIL") == (task == _CONTROL)
     detail = "" if good else _failure(result[1], task)

@@ -7,7 +7,7 @@ from functools import partial
 
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
 from lnm_codegen.hardware.result import Check, StepResult, step_result, verdict
-from lnm_codegen.hardware.tools import Completed, missing, run, workshop
+from lnm_codegen.hardware.tools import Completed, missing, run, temporary_folder
 
 _PASS = re.compile(r"^PASS \w+: (\d+)", re.MULTILINE)
 _FAIL = re.compile(r"^FAIL .*", re.MULTILINE)
@@ -29,7 +29,7 @@ def run_testbench(
     circuit: Circuit, form: CircuitForm, sources: tuple[str, ...], timeout: float = 300
 ) -> Completed:
     """Compile sources (paths relative to the folder, or absolute) with the testbench; run it."""
-    with workshop() as folder:
+    with temporary_folder() as folder:
         program = folder / "simulation.vvp"
         command = ("iverilog", "-g2005", "-Wall", "-Wno-timescale", "-o", str(program))
         compiled = run((*command, *sources, form.testbench), circuit.folder, timeout=timeout)

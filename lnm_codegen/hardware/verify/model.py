@@ -17,7 +17,7 @@ import numpy as np
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, verdict
-from lnm_codegen.hardware.tools import missing, run, workshop
+from lnm_codegen.hardware.tools import missing, run, temporary_folder
 from lnm_codegen.ir.fixed import interpret
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
@@ -104,7 +104,7 @@ def _c(
         return skipped(name, reason)
     begun = time.monotonic()
     given = np.stack([values[p.var.name] for p in kernel.inputs], axis=1).astype(np.int32)
-    with workshop() as folder:
+    with temporary_folder() as folder:
         (folder / "driver.cpp").write_text(driver(circuit.name, kernel), encoding="utf-8")
         (folder / "given").write_bytes(given.tobytes())
         flags = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror")

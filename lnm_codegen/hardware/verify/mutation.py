@@ -29,7 +29,7 @@ from lnm_codegen.hardware.result import (
     skipped,
     verdict,
 )
-from lnm_codegen.hardware.tools import in_parallel, missing, run, solvers, workshop
+from lnm_codegen.hardware.tools import in_parallel, missing, run, solvers, temporary_folder
 from lnm_codegen.hardware.verify.icarus import judged, run_testbench
 from lnm_codegen.hardware.verify.verilator import NEEDS, compare, driven_forms
 
@@ -87,7 +87,7 @@ def mutation(circuit: Circuit) -> StepResult:
         return StepResult("mutation", (skipped("mutation", reason),))
     form = circuit.forms.get(FORM) or next(iter(circuit.forms.values()))
     begun = time.monotonic()
-    with workshop() as folder:
+    with temporary_folder() as folder:
         try:
             mutants = draw_mutants(circuit, form, folder)
         except ToolError as error:

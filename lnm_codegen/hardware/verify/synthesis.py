@@ -8,7 +8,7 @@ from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
 from lnm_codegen.hardware.result import Check, StepResult, step_result, verdict
 from lnm_codegen.hardware.synth import DEVICES, TARGETS, resources_of, synthesise
-from lnm_codegen.hardware.tools import missing, workshop
+from lnm_codegen.hardware.tools import missing, temporary_folder
 from lnm_codegen.ir.fixed import nodes as fx
 
 DEVICE = DEVICES[TARGETS["ecp5"]]
@@ -40,7 +40,7 @@ def shift_products(circuit: Circuit) -> int:
 
 
 def _count_cells(circuit: Circuit, form: CircuitForm) -> Check:
-    with workshop() as folder:
+    with temporary_folder() as folder:
         try:
             cells, seconds = synthesise(circuit, form, DEVICE, folder)
         except ToolError as error:

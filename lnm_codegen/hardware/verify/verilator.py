@@ -6,9 +6,9 @@ import re
 
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
 from lnm_codegen.hardware.result import Check, StepResult, failed, step_result, verdict
-from lnm_codegen.hardware.tools import missing, run, workshop
+from lnm_codegen.hardware.tools import missing, run, temporary_folder
 
-VECTORS, SECONDS = 1_000_000, 300
+VECTORS, TIMEOUT_SECONDS = 1_000_000, 300
 NEEDS = ("verilator", "g++", "make")
 
 _RESULT = re.compile(r"^(PASS|FAIL) \w+: (\d+) vectors, (\d+) wrong", re.MULTILINE)
@@ -39,7 +39,7 @@ def compare(
     options: tuple[str, ...] = ("-Wall",),
 ) -> Check:
     """Compare sources of a form (paths relative to the folder, or absolute) with the C model."""
-    with workshop() as folder:
+    with temporary_folder() as folder:
         copy = circuit.copied(folder / "circuit").folder
         flags = f"-O2 -I{copy / 'model'} -DFORM_{form.word.upper()}"
         command = (
@@ -47,10 +47,10 @@ def compare(
             "--prefix", "Vdut", "--top-module", form.top, "--Mdir", str(folder / "build"),
             "-o", form.top, "-CFLAGS", flags, *circuit.cell_models(), *sources, _program(circuit),
         )  # fmt: skip
-        built = run(command, copy, timeout=SECONDS)
+        built = run(command, copy, timeout=TIMEOUT_SECONDS)
         if not built.passed:
             return failed(form.top, built)
-        done = run((str(folder / "build" / form.top), str(VECTORS)), copy, timeout=SECONDS)
+        done = run((str(folder / "build" / form.top), str(VECTORS)), copy, timeout=TIMEOUT_SECONDS)
     result = _RESULT.search(done.output)
     good = done.passed and result is not None and (result[1], result[3]) == ("PASS", "0")
     detail = "" if good else result[0] if result else done.last_line()

@@ -2,7 +2,7 @@
 
 Both arithmetics begin a run from the same states. A run ends when a spike differs, so that one
 difference does not cause later ones. A run is longer than one step, so that it also detects an
-error of a state that changes no spike at once.
+error of a state whose effect on a spike is delayed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from lnm_codegen.analysis.exact import exact
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers
-from lnm_codegen.compiler.interpret import interpret
+from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ShapeError
 from lnm_codegen.ir import interpret as real
@@ -24,7 +24,6 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import interpret as fixed
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
-from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.operators import Phase
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.language.neuron import Neuron
@@ -54,13 +53,13 @@ def sample_of(
     values: Mapping[str, Any] | None = None,
     scheme: str = "horner",
     window: int = 8,
-    most: int = 20_000,
+    max_runs: int = 20_000,
     seed: int = 0,
 ) -> Sample:
     """Return runs of a neuron on sequences (T, N, *), one per input, in float64.
 
-    `values` are those of `lnm.interpret`. A run has `window` steps, at most T. If there are more
-    than `most` runs, a random subset is drawn.
+    `values`: as for `lnm.interpret`. A run has `window` steps, at most T. If there are more than
+    `max_runs` runs, a random subset is drawn.
     """
     given = dict(values or {})
     result = interpret(neuron, *x_seq, scheme=scheme, **given)
@@ -74,10 +73,10 @@ def sample_of(
     runs = (shape[0] - window + 1) * lanes
     if window < 1 or lanes < 1:
         raise ShapeError(neuron.name, f"x_seq has shape {shape}: no step", "one step or more")
-    kept = np.arange(runs)
-    if runs > most:
-        kept = np.sort(np.random.default_rng(seed).choice(runs, most, replace=False))
-    start, lane = kept // lanes, kept % lanes
+    selected = np.arange(runs)
+    if runs > max_runs:
+        selected = np.sort(np.random.default_rng(seed).choice(runs, max_runs, replace=False))
+    start, lane = selected // lanes, selected % lanes
 
     def drawn(array: Array, step: int) -> Array:
         return np.asarray(np.broadcast_to(array, shape).reshape(shape[0], -1)[start + step, lane])
@@ -88,14 +87,8 @@ def sample_of(
             s.name: np.stack([drawn(a, k) for k in range(window)])
             for s, a in zip(neuron.inputs, arrays, strict=True)
         },
-        coefficients={n: spread(a, extent)[lane] for n, a in prepared.items()},
+        coefficients={n: a[lane] for n, a in broadcast_to_neurons(prepared, extent).items()},
     )
-
-
-def spread(value: Array, extent: Extent) -> Array:
-    """Return a parameter's values for every neuron of one time step, (batch*channels*inner,)."""
-    whole = (extent.batch, extent.channels, extent.inner)
-    return np.asarray(np.broadcast_to(value, whole)).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -106,8 +99,8 @@ class Observed:
     """
 
     errors: dict[str, float]  # node -> largest difference in the first step
-    first: float  # share of the first steps in which a spike differs
-    mismatch: float  # spikes that differ per step; a run counts up to its first such step
+    first_step_mismatch: float  # share of the first steps in which a spike differs
+    mismatch: float  # share of steps in which a spike differs; a run ends at its first such step
     saturated: dict[str, float]  # node -> share of first steps with exact values outside its format
 
 
@@ -156,7 +149,7 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
 def _differs(
     kernel: fx.Kernel, found: Mapping[str, Array], expected: Mapping[str, Array], count: int
 ) -> Array:
-    """Return for each run whether a spike of this step differs."""
+    """Report for each run whether a spike of this step differs."""
     differs = np.zeros(count, np.bool_)
     for let in kernel.body:
         if not isinstance(let.target.type, Bits) and let.phase is Phase.FIRE:

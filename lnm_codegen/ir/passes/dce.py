@@ -20,6 +20,6 @@ def dce(kernel: K) -> K:
 
 
 def keep_results(kernel: K, names: Set[str]) -> K:
-    """Return `kernel` with the results of these names and what they need."""
+    """Return `kernel` with the results of these names and the Lets that they need."""
     results = tuple(p for p in kernel.results if p.var.name in names)
     return dce(replace(kernel, results=results))

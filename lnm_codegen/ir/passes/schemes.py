@@ -1,4 +1,4 @@
-"""Horner's and Estrin's scheme: polynomials as trees of fused multiply-adds."""
+"""Horner's and Estrin's scheme; a product plus a term becomes a fused multiply-add (Fma)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _evaluated(kernel: Kernel, scheme: Scheme, in_params: bool) -> Kernel:
 
 
 def _order(kernel: Kernel) -> Sequence[Var]:
-    """Return the states, the inputs and what is computed from them, then the gradients."""
+    """Return the states, the targets of the Lets and the inputs, then the gradients."""
     ports = [(p.var, p.role is Role.GRAD) for p in kernel.inputs]
     lets = [(let.target, let.phase is Phase.ADJOINT) for let in kernel.body]
     states = [(v, False) for v in kernel.input_vars(Role.STATE)]
@@ -136,7 +136,8 @@ class _Writer:
         """Return the coefficient 0: terms of `rest`, which lacks the main variable.
 
         It is the constant term, so that f(v) is finished and may be shared. Without one it is
-        every term but those of the inputs. A term that is no product saves an addition.
+        every term but those of the inputs. A term x that is no product saves an addition:
+        fma(b, c, fma(a, v, x)) against fma(a, v, b*c) + x.
         """
         if () in rest:
             return {(): rest[()]}

@@ -26,7 +26,7 @@ class Content:
     def refuse(
         self, where: str, problem: str, accepted: str | Iterable[str] = "", remedy: str = ""
     ) -> NoReturn:
-        """Raise ModelError with the file before the place."""
+        """Raise ModelError; the message begins with the file."""
         place = f"{self.source}: {where}" if where else self.source
         raise ModelError(place, problem, accepted, remedy) from None
 
@@ -36,14 +36,14 @@ class Content:
         """Raise ModelError for a value that is not accepted."""
         self.refuse(where, f"the value is {shown(value)}", accepted, remedy)
 
-    def located(self, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def with_source(self, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call `make`; its errors begin with the file."""
         try:
             return make(*args, **kwargs)
         except ModelError as error:
             raise error.within(self.source) from None
 
-    def keys(self, table: Table, where: str, accepted: Iterable[str]) -> None:
+    def require_keys(self, table: Table, where: str, accepted: Iterable[str]) -> None:
         """Raise ModelError unless every key of `table` is accepted."""
         known = list(accepted)
         for key in table:
@@ -56,7 +56,7 @@ class Content:
     def get(
         self, table: Table, where: str, key: str, kind: type, accepted: str, default: Any = _MISSING
     ) -> Any:
-        """Return the value of a key, of type `kind`; an error has `accepted`."""
+        """Return the value of a key, of type `kind`. The error lists `accepted`."""
         value = table.get(key, default)
         if value is _MISSING:
             self.refuse(joined(where, key), "missing", accepted)

@@ -101,7 +101,7 @@ class Cost:
             self._refuse(
                 f"{self._show(node)} has more than {MAX_NODES} terms; abs, min, max, clip and poly"
                 " repeat theirs",
-                remedy="Split it up.",
+                remedy="Split the expression.",
             )
         if isinstance(value, sympy.exp):
             self.check_exponent(sympy.E, value.exp, node)

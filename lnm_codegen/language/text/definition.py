@@ -34,6 +34,7 @@ _KEYS = (
     "name", "inputs", "fire", "output", "surrogate", "detach_reset",
     "states", "params", "charge", "reset",
 )  # fmt: skip
+_PARAM_KEYS = ("size", "init", "learnable", "per")
 _EXPRESSION = 'an expression in quotes, such as "v - 1"'
 _MAX_SIZE = MAX_EXPONENT + 1
 _Names: TypeAlias = dict[str, Declared | Vector]
@@ -70,7 +71,7 @@ class _Definition:
 
     def neuron(self) -> Neuron:
         """Read every key and build the neuron."""
-        self._file.keys(self._top, "", _KEYS)
+        self._file.require_keys(self._top, "", _KEYS)
         accepted = 'a name in quotes, such as "my_lif"'
         name = self._file.get(self._top, "", "name", str, accepted)
         if not name.isidentifier():
@@ -88,11 +89,11 @@ class _Definition:
                 "surrogate": self._surrogate(),
                 "detach_reset": self._bool(self._top, "", "detach_reset", default=False),
             }
-            neuron: Neuron = self._file.located(Neuron, name=name, **fields)
+            neuron: Neuron = self._file.with_source(Neuron, name=name, **fields)
             return neuron
         except RecursionError:
             problem = "an expression is nested too deeply"
-            self._file.refuse("", problem, remedy="Split it up.")
+            self._file.refuse("", problem, remedy="Split the expression.")
         finally:
             SCOPE.reset(scope)
 
@@ -101,17 +102,17 @@ class _Definition:
 
     def _declare(self) -> None:
         for key, table in self._file.table("states").items():
-            where = self._begin("states", key, table, ("init",))
+            where = self._declaration_place("states", key, table, ("init",))
             init = self._init(table, where, None)
-            self._symbols[key] = self._states[key] = self._file.located(state, key, init)
+            self._symbols[key] = self._states[key] = self._file.with_source(state, key, init)
         inputs = self._top.get("inputs", [])
         if not isinstance(inputs, list) or not all(isinstance(n, str) for n in inputs):
             self._file.refuse_value("inputs", inputs, 'a list of names, such as ["x"]')
         for key in inputs:
-            self._check_word("inputs", key)
-            self._symbols[key] = self._file.located(input, key)
+            self._require_unused_name("inputs", key)
+            self._symbols[key] = self._file.with_source(input, key)
         for key, table in self._file.table("params").items():
-            where = self._begin("params", key, table, ("size", "init", "learnable", "per"))
+            where = self._declaration_place("params", key, table, _PARAM_KEYS)
             size = table.get("size")
             if size is not None and (type(size) is not int or not 1 <= size <= _MAX_SIZE):
                 accepted = f"an integer from 1 to {_MAX_SIZE}, or no size for a scalar"
@@ -119,22 +120,22 @@ class _Definition:
             init = self._init(table, where, size)
             learnable = self._bool(table, where, "learnable", default=True)
             per = table.get("per", "layer")
-            self._symbols[key] = self._file.located(param, key, size, init, learnable, per)
+            self._symbols[key] = self._file.with_source(param, key, size, init, learnable, per)
 
-    def _begin(self, group: str, key: str, table: Any, accepted: tuple[str, ...]) -> str:
+    def _declaration_place(self, group: str, key: str, table: Any, keys: tuple[str, ...]) -> str:
         """Validate the name and keys of one declaration; return its place."""
         where = joined(group, key)
         if not isinstance(table, dict):
             if key in _KEYS:
-                self._file.keys({key: table}, group, ())
+                self._file.require_keys({key: table}, group, ())
             self._file.refuse_value(where, table, f"a table, [{group}.name]")
-        self._check_word(group, key)
-        self._file.keys(table, where, accepted)
+        self._require_unused_name(group, key)
+        self._file.require_keys(table, where, keys)
         return where
 
-    def _check_word(self, where: str, word: str) -> None:
+    def _require_unused_name(self, where: str, word: str) -> None:
         if word in FUNCTIONS or word in CONSTANTS:
-            problem = f"{word!r} is a word of the expressions"
+            problem = f"{word!r} is a function or constant of the expression language"
             self._file.refuse(where, problem, remedy="Choose another name.")
         if word in self._symbols or word in self._spikes:
             problem = f"{word!r} is declared twice"
@@ -146,7 +147,7 @@ class _Definition:
         if is_number(init) or (is_list and len(init) == size and all(map(is_number, init))):
             return init
         accepted = "a finite number" if size is None else f"a finite number, or a list of {size}"
-        remedy = "A vector needs its size too." if size is None and is_list else ""
+        remedy = "Give size too." if size is None and is_list else ""
         self._file.refuse_value(joined(where, "init"), init, accepted, remedy)
 
     def _fire(self) -> dict[Declared, Any] | None:
@@ -154,8 +155,8 @@ class _Definition:
         if given is None:
             return None
         for key in given if isinstance(given, dict) else ("spike",):
-            self._check_word("fire", key)
-            self._spikes[key] = self._file.located(spike_named, key)
+            self._require_unused_name("fire", key)
+            self._spikes[key] = self._file.with_source(spike_named, key)
         if not isinstance(given, dict):
             return {self._spikes["spike"]: self._parse(given, "fire", self._symbols)}
         parsed = self._expressions("fire", given, self._symbols)
@@ -163,7 +164,7 @@ class _Definition:
 
     def _phase(self, key: str, names: _Names) -> dict[Declared, Any]:
         table = self._file.table(key)
-        self._file.keys(table, key, self._states)
+        self._file.require_keys(table, key, self._states)
         parsed = self._expressions(key, table, names)
         return {self._states[name]: expr for name, expr in parsed.items()}
 
@@ -182,7 +183,7 @@ class _Definition:
         return {key: self._parse(text, joined(where, key), names) for key, text in texts.items()}
 
     def _surrogate(self) -> Any:
-        """Return the argument `surrogate` of `Neuron`: a name, a table with `kind`, or by spike."""
+        """Read `surrogate`: a name, a table with `kind`, or a table from spike to either."""
         given = self._top.get("surrogate")
         if given is None:
             return None
@@ -191,7 +192,7 @@ class _Definition:
             self._file.refuse("surrogate", problem, remedy="Remove it, or give fire.")
         if not isinstance(given, dict) or not any(key in self._spikes for key in given):
             return self._one_surrogate(given, "surrogate")
-        self._file.keys(given, "surrogate", self._spikes)
+        self._file.require_keys(given, "surrogate", self._spikes)
         for key in self._spikes:
             if key not in given:
                 self._file.refuse(joined("surrogate", key), "missing", "one for every spike")
@@ -205,10 +206,10 @@ class _Definition:
         names = ", ".join(SURROGATES)
         if not isinstance(table, dict):
             self._file.refuse_value(where, table, f"{names}, or a table")
-        self._file.keys(table, where, ("kind", "alpha"))
+        self._file.require_keys(table, where, ("kind", "alpha"))
         kind = self._file.get(table, where, "kind", str, names)
         arguments = {key: value for key, value in table.items() if key != "kind"}
-        surrogate: Surrogate = self._file.located(surrogate_named, where, kind, arguments)
+        surrogate: Surrogate = self._file.with_source(surrogate_named, where, kind, arguments)
         return surrogate
 
     def _parse(self, text: Any, where: str, names: _Names) -> Any:
@@ -217,7 +218,8 @@ class _Definition:
         hidden = {
             key: (
                 f"{key!r} is a spike, which only reset and output may read",
-                f'To use the last spike, keep it in a state: [reset] s_prev = "{key}".',
+                "To read the spike of the previous step, store it in a state:"
+                f' [reset] s_prev = "{key}".',
             )
             for key in self._spikes
         }

@@ -92,7 +92,8 @@ class _Reader:
         try:
             return self._number(tree, 0)
         except RecursionError:
-            self._refuse(f"{quoted(self._text)} is nested too deeply", remedy="Split it up.")
+            problem = f"{quoted(self._text)} is nested too deeply"
+            self._refuse(problem, remedy="Split the expression.")
 
     def _refuse(
         self, problem: str, accepted: str | Iterable[str] = "", remedy: str = ""
@@ -105,7 +106,7 @@ class _Reader:
     def _deeper(self, depth: int) -> int:
         if depth >= MAX_DEPTH:
             problem = f"{quoted(self._text)} is nested more than {MAX_DEPTH} deep"
-            self._refuse(problem, remedy="Split it up.")
+            self._refuse(problem, remedy="Split the expression.")
         return depth + 1
 
     def _number(self, node: ast.expr, depth: int) -> sympy.Expr:

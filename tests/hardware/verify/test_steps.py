@@ -8,7 +8,7 @@ import pytest
 
 from lnm_codegen.cli import run
 from lnm_codegen.hardware.result import FAILED, PASSED, SURVIVED
-from lnm_codegen.hardware.tools import missing, workshop
+from lnm_codegen.hardware.tools import missing, temporary_folder
 from lnm_codegen.hardware.verify import mutation as verify_mutation
 from lnm_codegen.hardware.verify.mutation import Equivalence
 from lnm_codegen.hardware.verify.steps import STEPS
@@ -95,7 +95,7 @@ def test_a_detected_fault_is_not_proven_equivalent(tmp_path):
     """The prover distinguishes detected faults from the correct circuit, by both methods."""
     circuit = write(tmp_path, forms=("core",))
     form = circuit.forms["core"]
-    with workshop() as folder:
+    with temporary_folder() as folder:
         mutants = verify_mutation.draw_mutants(circuit, form, folder)
         assert len(mutants) == verify_mutation.COUNT
         detected = [
@@ -111,7 +111,7 @@ def test_a_detected_fault_is_not_proven_equivalent(tmp_path):
 def test_cells_that_ce_or_rst_enters_are_not_logic(tmp_path):
     """Wires for registers would hide a fault in the logic that holds them."""
     circuit = write(tmp_path, forms=("core",))
-    with workshop() as folder:
+    with temporary_folder() as folder:
         mutants = verify_mutation.draw_mutants(circuit, circuit.forms["core"], folder)
     logic = {m.label for m in mutants if m.of_logic}
     assert any("$add$" in label or "$mul$" in label for label in logic)

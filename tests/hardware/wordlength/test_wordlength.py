@@ -58,7 +58,7 @@ def test_wide_formats_differ_in_nothing():
     neuron = cubic()
     sample = sample_of(neuron, drive())
     fine = observed(lnm.quantize(neuron, lnm.Fixed(31, 28)), sample)
-    assert (fine.first, fine.mismatch) == (0.0, 0.0)
+    assert (fine.first_step_mismatch, fine.mismatch) == (0.0, 0.0)
     assert fine.errors["h"] < 2.0**-25
     coarse = observed(lnm.quantize(neuron, lnm.Fixed(6, 3)), sample)
     assert coarse.mismatch > 0.01

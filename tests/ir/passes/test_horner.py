@@ -139,5 +139,5 @@ def test_a_program_holds_no_power(neuron):
 
 def test_collect_comes_first():
     """A function inside a polynomial is a mistake of the pipeline."""
-    with refused(InternalError, "polynomial", "Call inside a polynomial", "", "Run collect first."):
+    with refused(InternalError, "polynomial", "contains Call", "", "Run collect first."):
         horner(kernel(add(mul(P, Call(Fn.EXP, V)), Y)))

@@ -51,7 +51,7 @@ GRAMMAR = (
 )
 CONDITION = "a comparison such as v > 0, or a spike"
 EXPRESSION = 'an expression in quotes, such as "v - 1"'
-SPLIT = "Split it up."
+SPLIT = "Split the expression."
 KEYS = "name, inputs, fire, output, surrogate, detach_reset, states, params, charge, reset"
 SURROGATES = (
     "atan, sigmoid, rectangle, triangle, fast_sigmoid, soft_sign, erf, piecewise_exponential,"
@@ -500,7 +500,7 @@ def changed(old: str, new: str) -> str:
             "params.tau.init",
             "the value is [1, 2]",
             "a finite number",
-            "A vector needs its size too.",
+            "Give size too.",
         ),
         (
             changed("init = 2.0", "size = 3\ninit = [1, 2]"),
@@ -530,7 +530,7 @@ def changed(old: str, new: str) -> str:
         (
             changed("[states.v]", "[states.v]\n[states.pi]"),
             "states",
-            "'pi' is a word of the expressions",
+            "'pi' is a function or constant of the expression language",
             "",
             "Choose another name.",
         ),
@@ -569,7 +569,7 @@ def changed(old: str, new: str) -> str:
             "charge.v",
             "'spike' is a spike, which only reset and output may read",
             "",
-            'To use the last spike, keep it in a state: [reset] s_prev = "spike".',
+            'To read the spike of the previous step, store it in a state: [reset] s_prev = "spike"',
         ),
         (
             changed('fire = "v - v_threshold"', "").replace("where(spike, 0, v)", "v"),

@@ -8,20 +8,20 @@
 // 8 neurons that pass through lnm_1_core in turn, with their states in a memory. A tick is one
 // input for each neuron, neuron 0 first, with tlast at the last; results leave in the same order.
 // Latency 9 cycles, interval 1; a tick takes at least 10 cycles.
-// An input waits until its neuron's last result has left: the pipeline has at most 8 neurons.
+// An input waits until the previous result of the same neuron has left: the pipeline has at most
+// 8 neurons.
 //
 //   s_axis_tdata  x [15:0], Q4.12
 //   m_axis_tdata  v [15:0], Q4.12
 //   m_axis_tdata  spike [16], a bit
 //
-// Each number has its own bytes. The bits that fill a byte are copies of the sign; the array ignores
-// them in its inputs.
+// Each number has its own bytes. Padding bits are sign extension; the array ignores them in its inputs.
 //
 // clear resets every neuron to its initial states in one cycle. It ends the incoming tick; the next tick
 // begins with neuron 0. s_axis_tready is low while clear is high and for one cycle after it. Results in
 // the pipeline still leave. rst does the same, and drops the results in the pipeline.
-// tlast_error reports, until clear, that the tlast of an input was not at the last neuron. A result that
-// is not accepted stops the pipeline, by logic from m_axis_tready to s_axis_tready.
+// tlast_error reports, until clear, that the tlast of an input was not at the last neuron. A stalled
+// output stops the pipeline: s_axis_tready depends combinationally on m_axis_tready.
 `default_nettype none
 
 module lnm_1_array (
@@ -42,10 +42,10 @@ module lnm_1_array (
     wire ce = !m_axis_tvalid || m_axis_tready;
     reg restart;
     reg [3:0] _in_flight;
-    wire room = _in_flight != 4'd8;
-    assign s_axis_tready = ce && !clear && !restart && room;
-    wire take = s_axis_tvalid && s_axis_tready;
-    wire give = m_axis_tvalid && m_axis_tready;
+    wire can_accept = _in_flight != 4'd8;
+    assign s_axis_tready = ce && !clear && !restart && can_accept;
+    wire s_axis_transfer = s_axis_tvalid && s_axis_tready;
+    wire m_axis_transfer = m_axis_tvalid && m_axis_tready;
 
     // Inputs: fresh is 1 in a tick that begins from the initial states.
     reg [2:0] neuron_in;
@@ -59,7 +59,7 @@ module lnm_1_array (
             tlast_error <= 1'b0;
         end else begin
             if (ce) restart <= 1'b0;
-            if (take) begin
+            if (s_axis_transfer) begin
                 neuron_in <= neuron_in + 3'd1;
                 if (last_in) fresh <= 1'b0;
                 if (last_in != s_axis_tlast) tlast_error <= 1'b1;
@@ -68,17 +68,17 @@ module lnm_1_array (
 
     always @(posedge clk)
         if (rst) _in_flight <= 4'd0;
-        else if (take && !give) _in_flight <= _in_flight + 4'd1;
-        else if (give && !take) _in_flight <= _in_flight - 4'd1;
+        else if (s_axis_transfer && !m_axis_transfer) _in_flight <= _in_flight + 4'd1;
+        else if (m_axis_transfer && !s_axis_transfer) _in_flight <= _in_flight - 4'd1;
 
-    // The memory reads the states in two cycles, a third selects them; then the core makes the step.
+    // Reading the states takes two cycles, selecting them a third. Then the core computes the step.
     wire out_spike;
     wire signed [15:0] out_v;
     wire [15:0] stored;
     reg [2:0] neuron_out;
     lnm_1_ram #(.WIDTH(16), .COUNT(8), .ADDRESS_BITS(3))
         states (.clk(clk), .ce(ce), .read_address(neuron_in), .q(stored),
-            .write(give), .write_address(neuron_out), .d(out_v));
+            .write(m_axis_transfer), .write_address(neuron_out), .d(out_v));
     wire signed [15:0] in_x;
     lnm_1_delay #(.WIDTH(16), .CYCLES(3))
         _in_x_delay (.clk(clk), .ce(ce), .d(s_axis_tdata[15:0]), .q(in_x));
@@ -92,7 +92,7 @@ module lnm_1_array (
     reg [2:0] _valid;
     always @(posedge clk)
         if (rst) _valid <= 3'd0;
-        else if (ce) _valid <= {_valid[1:0], take};
+        else if (ce) _valid <= {_valid[1:0], s_axis_transfer};
 
     reg signed [15:0] in_v;
     always @(posedge clk)

@@ -29,30 +29,30 @@ module lnm_3_array_check (
 `endif
         .clear(clear), .s_axis_tdata(s_axis_tdata), .s_axis_tlast(s_axis_tlast), .m_axis_tdata(m_axis_tdata), .m_axis_tlast(m_axis_tlast), .tlast_error(tlast_error), ._valid(_valid), ._core_valid(_core_valid), ._in_flight(_in_flight));
 
-    wire take = s_axis_tvalid && s_axis_tready;
-    wire give = m_axis_tvalid && m_axis_tready;
+    wire input_transfer = s_axis_tvalid && s_axis_tready;
+    wire output_transfer = m_axis_tvalid && m_axis_tready;
     wire [25-1:0] payload = {m_axis_tdata, m_axis_tlast};
 
     integer k;
-    reg [15:0] held;
+    reg [15:0] valid_count;
     always @* begin
-        held = 16'd0;
-        for (k = 0; k < 3; k = k + 1) held = held + _valid[k];
-        for (k = 0; k < 12; k = k + 1) held = held + _core_valid[k];
+        valid_count = 16'd0;
+        for (k = 0; k < 3; k = k + 1) valid_count = valid_count + _valid[k];
+        for (k = 0; k < 12; k = k + 1) valid_count = valid_count + _core_valid[k];
     end
 
     reg started = 1'b0;
     reg stalled;
-    reg [15:0] taken_less_given;
+    reg [15:0] inside_count;
     reg [25-1:0] payload_before;
     always @(posedge clk) begin
         stalled        <= m_axis_tvalid && !m_axis_tready && !rst;
         payload_before <= payload;
         if (rst) begin
             started          <= 1'b1;
-            taken_less_given <= 16'd0;
+            inside_count <= 16'd0;
         end else
-            taken_less_given <= taken_less_given + take - give;
+            inside_count <= inside_count + input_transfer - output_transfer;
     end
 
 `ifdef CONTROL
@@ -61,10 +61,10 @@ module lnm_3_array_check (
 
     always @* if (started) begin
         assert (!stalled || (m_axis_tvalid && payload == payload_before));
-        assert (taken_less_given == held);
-        assert (!take || taken_less_given < 8);
-        assert (taken_less_given == _in_flight);
+        assert (inside_count == valid_count);
+        assert (!input_transfer || inside_count < 8);
+        assert (inside_count == _in_flight);
         assert (_in_flight <= 8);
-        cover (stalled && give);
+        cover (stalled && output_transfer);
     end
 endmodule

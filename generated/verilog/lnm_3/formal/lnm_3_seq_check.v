@@ -29,29 +29,29 @@ module lnm_3_seq_check (
 `endif
         .in_v(in_v), .in_x(in_x), .out_spike(out_spike), .out_v(out_v), ._idle(_idle), ._multiplying(_multiplying), ._adding(_adding), ._clamping(_clamping), ._pending(_pending));
 
-    wire take = in_valid && in_ready;
-    wire give = out_valid && out_ready;
+    wire input_transfer = in_valid && in_ready;
+    wire output_transfer = out_valid && out_ready;
     wire [17-1:0] payload = {out_spike, out_v};
 
     integer k;
-    reg [15:0] held;
+    reg [15:0] valid_count;
     always @* begin
-        held = 16'd0;
-        held = {15'd0, !_idle} + {15'd0, _pending} + {15'd0, out_valid};
+        valid_count = 16'd0;
+        valid_count = {15'd0, !_idle} + {15'd0, _pending} + {15'd0, out_valid};
     end
 
     reg started = 1'b0;
     reg stalled;
-    reg [15:0] taken_less_given;
+    reg [15:0] inside_count;
     reg [17-1:0] payload_before;
     always @(posedge clk) begin
         stalled        <= out_valid && !out_ready && !rst;
         payload_before <= payload;
         if (rst) begin
             started          <= 1'b1;
-            taken_less_given <= 16'd0;
+            inside_count <= 16'd0;
         end else
-            taken_less_given <= taken_less_given + take - give;
+            inside_count <= inside_count + input_transfer - output_transfer;
     end
 
 `ifdef CONTROL
@@ -60,9 +60,9 @@ module lnm_3_seq_check (
 
     always @* if (started) begin
         assert (!stalled || (out_valid && payload == payload_before));
-        assert (taken_less_given == held);
+        assert (inside_count == valid_count);
         assert ({1'b0, _idle} + {1'b0, _multiplying} + {1'b0, _adding} + {1'b0, _clamping} == 2'd1);
         assert (!_pending || _idle);
-        cover (stalled && give);
+        cover (stalled && output_transfer);
     end
 endmodule

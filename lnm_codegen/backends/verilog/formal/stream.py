@@ -28,7 +28,7 @@ _SEQ = _Stream(
     "seq",
     ("in_valid", "in_ready", "out_valid", "out_ready"),
     tuple((word, 1) for word in ("_idle", "_multiplying", "_adding", "_clamping", "_pending")),
-    ("held = {15'd0, !_idle} + {15'd0, _pending} + {15'd0, out_valid};",),
+    ("valid_count = {15'd0, !_idle} + {15'd0, _pending} + {15'd0, out_valid};",),
     (
         "assert ({1'b0, _idle} + {1'b0, _multiplying} + {1'b0, _adding} + {1'b0, _clamping}"
         " == 2'd1);",
@@ -68,16 +68,16 @@ def _array(design: CircuitDesign, files: Mapping[str, str]) -> _Stream:
         assert width is not None, f"{name}_{word} has no valid bits"
         inside.append((register, width))
     counting = tuple(
-        f"for (k = 0; k < {width}; k = k + 1) held = held + {_flat(register)}[k];"
+        f"for (k = 0; k < {width}; k = k + 1) valid_count = valid_count + {_flat(register)}[k];"
         if width > 1
-        else f"held = held + {_flat(register)};"
+        else f"valid_count = valid_count + {_flat(register)};"
         for register, width in inside
     )
-    asserts = [f"assert (!take || taken_less_given < {neurons});"]
+    asserts = [f"assert (!input_transfer || inside_count < {neurons});"]
     waits = _register_width("_in_flight", files[f"rtl/{name}_array.v"])
     if waits is not None:
         inside.append(("_in_flight", waits))
-        asserts.append("assert (taken_less_given == _in_flight);")
+        asserts.append("assert (inside_count == _in_flight);")
         asserts.append(f"assert (_in_flight <= {neurons});")
     return _Stream("array", _AXIS, tuple(inside), counting, tuple(asserts))
 

@@ -25,7 +25,7 @@ def multiplier_lines(sequence: Sequence, counter: Counter) -> list[str]:
     b = {k: at(s.b, "_factor", factor, b_width, f"_step_{k}") for k, s in steps.items()}
     loads = [(x, x.operand.at(factor, printer, "_factor")) for x in sequence.loads]
     sums, width = sequence.sums, a_width + b_width
-    partly = sums is None or sums.dropped > 0 or sums.width < width
+    is_partly_unused = sums is None or sums.dropped > 0 or sums.width < width
     return [
         *block(lines),
         *_factor_clock(loads, counter),
@@ -35,7 +35,7 @@ def multiplier_lines(sequence: Sequence, counter: Counter) -> list[str]:
         f"{declared('wire', '_product', width)};",
         f"{sequence.design.name}_mul #(.A_WIDTH({a_width}), .B_WIDTH({b_width}))",
         "    _multiplier (.clk(clk), .ce(1'b1), .a(_factor_a), .b(_factor_b), .p(_product));",
-        *(["wire _product_unused = &{1'b0, _product};"] if partly else []),
+        *(["wire _product_unused = &{1'b0, _product};"] if is_partly_unused else []),
     ]
 
 
@@ -49,7 +49,7 @@ def factor_widths(sequence: Sequence) -> tuple[int, int]:
 
 
 def _factor_clock(loads: list[tuple[Load, str]], counter: Counter) -> list[str]:
-    """Return the assignments to `_factor`: constants first, which become sets and resets."""
+    """Return the assignments to `_factor`; constants first, as synchronous sets and resets."""
     if not loads:
         return []
     ordered = sorted(loads, key=lambda pair: (not pair[0].constant, -pair[0].cycle))
@@ -88,7 +88,7 @@ def adder_lines(sequence: Sequence, sums: Sums, counter: Counter) -> list[str]:
 
 
 def _wide(sequence: Sequence, sums: Sums) -> str:
-    """Return the product at the width of the sum, without the bits below every addend."""
+    """Return the product at the adder's width, without the low bits that bypass the adder."""
     width = sum(factor_widths(sequence))
     if width >= sums.width:
         return f"_product[{sums.width - 1}:{sums.zeros}]"
@@ -110,7 +110,7 @@ def _clamp(sequence: Sequence, sums: Sums, counter: Counter) -> list[str]:
                 f"        else _acc <= {value};",
                 "    end",
             ]
-        return [*_sunk(sums), *wires, "always @(posedge clk)", *first, *clamped]
+        return [*_unused_bits(sums), *wires, "always @(posedge clk)", *first, *clamped]
     lines: list[str] = []
     texts: dict[int, str] = {}
     for k, shape in enumerate(sums.fits):
@@ -122,7 +122,7 @@ def _clamp(sequence: Sequence, sums: Sums, counter: Counter) -> list[str]:
         texts |= {step: wide for step, s in sequence.steps.items() if s.shape == shape}
     texts = dict(sorted(texts.items()))
     return [
-        *_sunk(sums),
+        *_unused_bits(sums),
         *lines,
         *counter.selected("_clamped", sums.acc_width, texts),
         "always @(posedge clk)",
@@ -131,7 +131,7 @@ def _clamp(sequence: Sequence, sums: Sums, counter: Counter) -> list[str]:
     ]
 
 
-def _sunk(sums: Sums) -> list[str]:
+def _unused_bits(sums: Sums) -> list[str]:
     """Return a wire that reads the bits of the sum that no rounding or clamp reads."""
     bits = unread(sums)
     return [f"wire _sum_unused = &{{1'b0, {bits}}};"] if bits else []

@@ -31,7 +31,7 @@ from lnm_codegen.ir.types import Bits
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A product that a sum adds, or subtracts where `subtracted`."""
+    """A product that a sum adds, or subtracts if `subtracted`."""
 
     lhs: fx.Expr
     rhs: fx.Expr
@@ -45,9 +45,9 @@ class MultiplyAdd:
     Attributes:
         let: The Let that it computes.
         products: One or more; each uses the multiplier once.
-        rest: Further addend, logic without a carry chain; None for nothing.
+        rest: Further addend without a carry chain, or None.
         parts: The rounding and the clamp.
-        fits: Whether the clamp never acts.
+        fits: True if the clamp never acts.
     """
 
     let: fx.Let
@@ -59,7 +59,7 @@ class MultiplyAdd:
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """`var` = a product that nothing rounds."""
+    """`var` = a product that is not rounded."""
 
     var: fx.Var
     lhs: fx.Expr
@@ -134,7 +134,7 @@ class _Planner:
             self.tasks.append(Logic(let))
 
     def _multiply_by_one(self, parts: Rounded) -> bool:
-        """Make a saturated sum a multiply-add by 1 or -1 if one fits; report whether it does."""
+        """Make a saturated sum a multiply-add by 1 or -1; report whether a chain allows it."""
         if not self._chains or parts.places or not parts.width:
             return False
         shared = max(self._chains, key=lambda s: (s.width == parts.width, self._chains[s]))
@@ -162,7 +162,7 @@ class _Planner:
         return True
 
     def _factors(self, product: fx.Product, subtracted: bool) -> Factors:
-        """Return a product; a constant factor absorbs a subtraction where its format allows."""
+        """Return a product, added instead of subtracted if a constant factor can be negated."""
         lhs, rhs = self._hoisted(product.lhs), self._hoisted(product.rhs)
         if subtracted:
             for factor, other in ((lhs, rhs), (rhs, lhs)):
@@ -196,7 +196,7 @@ class _Planner:
         return fx.Var(name, fx.type_of(e))
 
     def _remaining(self, e: fx.Expr, taken: tuple[fx.Expr, ...]) -> fx.Expr | None:
-        """Return the sum `e` without the terms in `taken`, None for nothing."""
+        """Return the sum `e` without the terms in `taken`, or None if no term remains."""
         if e in taken:
             return None
         if not isinstance(e, fx.Sum):
@@ -207,7 +207,7 @@ class _Planner:
         return lhs if rhs is None else replace(e, lhs=lhs, rhs=rhs)
 
     def _negated(self, e: fx.Expr) -> fx.Expr:
-        """Return -e with the sign moved to the constants, where it costs nothing."""
+        """Return -e. Constants are negated directly; other terms get a Negate."""
         if isinstance(e, fx.Shift):
             return replace(e, arg=self._negated(e.arg))
         if isinstance(e, fx.Select):

@@ -54,7 +54,7 @@ class Step:
         a: A factor; None for `_acc`.
         b: The other factor; None for `_factor`.
         addend: Number to which the adder adds the product; None for an exact product.
-        subtracted: Whether the adder subtracts the product.
+        subtracted: True if the adder subtracts the product.
         shape: Rounding and clamp of the sum; None where another product follows.
     """
 
@@ -67,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Assignment to `_factor` at the end of a cycle; a `constant` can be a set or a reset."""
+    """Assignment to `_factor` at the end of a cycle; a `constant` needs only set and reset."""
 
     cycle: int
     operand: Operand
@@ -167,7 +167,7 @@ class Sequence:
         total = values.names.fresh(f"{name}_sum")
         text = values.printer(value.arg, cycle).number(value.arg, name).text
         values.capture(cycle, total, inner, text)
-        values.capture(cycle + 1, name, value.width, _saturated(total, inner, value.width))
+        values.capture(cycle + 1, name, value.width, _saturated_text(total, inner, value.width))
         values.table[name] = Value(cycle + 2, inf, 0, value.width, name)
 
     def _exact(self, task: Exact) -> None:
@@ -219,8 +219,7 @@ class Sequence:
     def _use(self, step: int, product: Factors, added: str | None, shape: Shape | None) -> None:
         """Assign a product to a step of the multiplier."""
         a, b = product.lhs, product.rhs
-        changes = self._is_acc(b, step) or (self._is_fixed(b) and not self._is_acc(a, step))
-        if changes:
+        if self._is_acc(b, step) or (self._is_fixed(b) and not self._is_acc(a, step)):
             a, b = b, a
         self.steps[step] = Step(
             self._factor_a(a, step), self._factor_b(b, step), added, product.subtracted, shape
@@ -285,7 +284,7 @@ def _acc_feeds(tasks: tuple[Task, ...]) -> bool:
     return False
 
 
-def _saturated(name: str, inner: int, width: int) -> str:
+def _saturated_text(name: str, inner: int, width: int) -> str:
     """Return an identifier of `inner` bits, saturated to `width` bits."""
     top = f"{name}[{inner - 1}:{width - 1}]"
     limit = f"{{{name}[{inner - 1}], {{{width - 1}{{~{name}[{inner - 1}]}}}}}}"

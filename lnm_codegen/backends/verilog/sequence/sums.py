@@ -35,7 +35,7 @@ class Sums:
         zeros: Last bits that are zeros in every addend.
         dropped: Last bits of the sum that no rounding reads, at most `zeros`.
         acc_width: Width of the widest result.
-        fits: Shape -> whether its clamp never acts.
+        fits: Shape -> True if its clamp never acts.
     """
 
     width: int

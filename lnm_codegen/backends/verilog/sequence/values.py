@@ -27,7 +27,7 @@ class Value:
         width: Bits; None for a condition.
         text: An identifier.
         kept: A register with the value from cycle `ready + 1` on; empty until it is needed.
-        is_acc: Whether `text` is the accumulator.
+        is_acc: True if `text` is the accumulator.
     """
 
     ready: int

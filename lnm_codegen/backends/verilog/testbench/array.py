@@ -14,15 +14,15 @@ from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.backends.verilog.testbench.vectors import SEED, Vectors, drawn
 from lnm_codegen.ir.fixed.interpret import Array, run
 
-TICKS, MOST_UPDATES = 8, 1 << 15
-"""Least number of random ticks, and most updates in them; at least two ticks in any case."""
+MIN_TICKS, MAX_UPDATES = 8, 1 << 15
+"""Minimum number of random ticks; maximum of neuron updates. There are at least two ticks."""
 
 
 def array_vectors(design: CircuitDesign, count: int) -> Vectors:
     """Return ticks of all neurons: the model's stimulus, or about `count` random updates.
 
-    A word is the data of an input, then that of its result. Each sequence of a stimulus begins
-    with the initial states; random inputs are one sequence.
+    A word concatenates the input data (left) and the result data. Each sequence of a stimulus
+    begins with the initial states; random inputs are one sequence.
     """
     neurons, channels = design.rtl.neurons, design.model.channels
     stimulus = design.model.stimulus or _random_ticks(design, count)
@@ -49,7 +49,7 @@ def array_vectors(design: CircuitDesign, count: int) -> Vectors:
 def _random_ticks(design: CircuitDesign, count: int) -> dict[str, Array]:
     """Return random inputs of at least `count` updates, shape (1, ticks, neurons)."""
     neurons = design.rtl.neurons
-    ticks = max(2, min(max(TICKS, -(-count // neurons)), MOST_UPDATES // neurons))
+    ticks = max(2, min(max(MIN_TICKS, -(-count // neurons)), MAX_UPDATES // neurons))
     rng = np.random.default_rng(SEED)
     shape = (1, ticks, neurons)
     return {v.name: drawn(v, ticks * neurons, rng).reshape(shape) for v in design.inputs}
@@ -64,7 +64,7 @@ def _data(fields: tuple[StreamField, ...], values: dict[str, Array], count: int)
 
 
 def sequence_length(design: CircuitDesign, vectors: Vectors) -> int:
-    """Return the vectors from one set of initial states to the next."""
+    """Return the number of vectors per sequence."""
     stimulus = design.model.stimulus
     sequences = 1 if stimulus is None else len(next(iter(stimulus.values())))
     return len(vectors.words) // sequences

@@ -108,7 +108,7 @@ def test_256_neurons_in_icarus(tmp_path: Path) -> None:
 FAULTS = {
     "a neuron comes in before it is written": ("_in_flight != ", "1'b1 || _in_flight != "),
     "results do not wait": ("!m_axis_tvalid || m_axis_tready", "1'b1"),
-    "written where nothing is taken": (".write(give)", ".write(take)"),
+    "written where nothing is taken": (".write(m_axis_transfer)", ".write(s_axis_transfer)"),
     "inputs during clear": ("ce && !clear && !restart", "ce && !restart"),
     "clear forgets nothing": ("fresh       <= 1'b1", "fresh       <= rst"),
     "clear counts on": ("if (restart_out)", "if (1'b0 && restart_out)"),
@@ -116,7 +116,7 @@ FAULTS = {
     "the wrong initial state": ("? 9'sd48 :", "? 9'sd47 :"),
     "an input is read elsewhere": (".d(s_axis_tdata[9:0])", ".d(s_axis_tdata[10:1])"),
     "tlast in the wrong place goes unseen": ("tlast_error <= 1'b1", "tlast_error <= 1'b0"),
-    "an input is lost": ("_valid[1:0], take}", "_valid[1:0], take && !restart_out}"),
+    "an input is lost": (", s_axis_transfer}", ", s_axis_transfer && !restart_out}"),
 }  # fmt: skip
 
 
