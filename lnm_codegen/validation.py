@@ -157,8 +157,9 @@ def require_arguments(
         signature.bind(*args, **kwargs)
     except TypeError as error:
         known = list(signature.parameters)
-        unknown = next((word for word in kwargs if word not in known), "")
-        raise ModelError(where, str(error), known or "none", did_you_mean(unknown, known)) from None
+        for word in kwargs:
+            require_known(where, "argument", word, known)
+        raise ModelError(where, str(error), known or "none") from None
 
 
 def is_number(value: Any) -> bool:

@@ -109,10 +109,8 @@ def emit(
     not need this package. With --format, backend c writes the integer model. With --run the files
     go to DIR/verilog/<layer>/, with golden vectors of the run's test images.
     """
-    if (out is None) == (package is None):
-        raise ModelError("emit", "both or neither of --out and --package", "one of them")
-    if (family is None) == (run is None):
-        raise ModelError("emit", "both or neither of FAMILY and --run", "one of them")
+    _require_one("--out DIR", out, "--package DIR", package)
+    _require_one("FAMILY", family, "--run RUN", run)
     circuit = {
         "--forms": forms, "--neurons": neurons, "--coefficients": coefficients,
         "--multiplier": multiplier, "--shift-add": shift_add, "--vectors": vectors,
@@ -166,6 +164,12 @@ def _packages(
         )
         for title, neuron in neurons
     }
+
+
+def _require_one(first: str, a: object, second: str, b: object) -> None:
+    if (a is None) == (b is None):
+        problem = f"{'neither' if a is None else 'both'} of {first} and {second} given"
+        raise ModelError("emit", problem, remedy=f"Give {first} or {second}.")
 
 
 def _refuse_package(backends: list[str], format_: str | None) -> None:

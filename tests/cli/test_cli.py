@@ -297,7 +297,7 @@ def test_a_full_disk_is_not_the_users_mistake(monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("lnm_codegen.files.os.replace", full)
-    with refused(lnm.ToolError, "emit", f"{tmp_path}/new: No space left", remedy="Make room"):
+    with refused(lnm.ToolError, "emit", f"{tmp_path}/new: No space left", remedy="Free disk space"):
         write_together({Path("c"): lnm.emit(lnm.get("lif"), "torch")}, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
 
@@ -528,8 +528,8 @@ def test_emit_a_package(call, tmp_path):
     call("emit", "lnm", "--degree", "1..2", "--backend", "triton", "--package", several)
     assert sorted(p.name for p in several.iterdir()) == ["lnm_degree1", "lnm_degree2"]
     for arguments, parts in (
-        (["--backend", "c"], ("emit: ", "--out", "--package", "one of them")),
-        (["--out", folder, "--package", folder], ("emit: ", "--out", "--package", "one of them")),
+        (["--backend", "c"], ("emit: neither", "--out", "--package")),
+        (["--out", folder, "--package", folder], ("emit: both", "--out", "--package")),
         (["--package", folder], ("emit: --package", "torch,c,triton,cuda", "Add --backend c")),
         (
             ["--backend", "torch", "--package", folder],

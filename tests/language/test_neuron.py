@@ -574,7 +574,7 @@ FAMILY = [
     (
         lambda: lnm.get("lif", taw=3),
         "lif",
-        "got an unexpected keyword argument 'taw'",
+        "no argument 'taw'",
         LIF,
         "Did you mean 'tau'?",
     ),

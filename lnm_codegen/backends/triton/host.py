@@ -30,9 +30,9 @@ def host_source(arguments: Arguments) -> str:
         backward_arguments=_names(backward),
         backward_passed=_names(arguments.backward_fields),
         backward_nullable=_nullable("omitted or skipped", backward),
-        backward_aligned=_aligned(arguments, arguments.backward_fields, "neurons", "width"),
+        backward_aligned=_aligned(arguments, arguments.backward_fields, "neurons", "_width"),
         unit="sample" if arguments.by_rows else "LANES",
-        columns="width" if arguments.by_rows else "programs",
+        columns="_width" if arguments.by_rows else "_programs",
         first=f"{(*plan.model.inputs, *plan.model.outputs)[0]}_seq",
         term_count=len(plan.terms),
         any_gradient=" or ".join(f"grad_{p.name} is not None" for p in plan.learnable),
@@ -79,12 +79,10 @@ def autograd_source(arguments: Arguments) -> str:
     defaults = [
         f"{s.name}_init={s.init if isinstance(s.init, float | int) else 0.0}" for s in model.states
     ]
-    passed = {f"{x}_stride": "sizes[0]" for x in model.inputs}
+    passed = {f"{x}_stride": "_shape[0]" for x in model.inputs}
     passed |= {f"{s}_stride": "1" for s in states} | {f"{q}_sum": "None" for q in plan.counts}
-    passed |= {f"grad_{o}_stride": "sizes[0]" for o in model.outputs} | {
-        "checkpoints": "checkpointed"
-    }
-    kept = [*taken, "checkpointed"]
+    passed |= {f"grad_{o}_stride": "_shape[0]" for o in model.outputs} | {"checkpoints": "_saved"}
+    kept = [*taken, "_saved"]
     received = [f"grad_{a}" for a in (*outputs, *finals)]
     given = [f"grad_{a}" if a in with_gradient else "None" for a in taken]
     view = dict(
@@ -96,10 +94,10 @@ def autograd_source(arguments: Arguments) -> str:
         outputs=outputs,
         states=plan.states,
         first=inputs[0],
-        forward_head=enclosed("def forward(", ["ctx", *taken], "):", indent=4),
-        save=enclosed("ctx.save_for_backward(", kept, ")", indent=8),
-        backward_head=enclosed("def backward(", ["ctx", *received], "):", indent=4),
-        restore=enclosed("", kept, " = ctx.saved_tensors", indent=8),
+        forward_head=enclosed("def forward(", ["_ctx", *taken], "):", indent=4),
+        save=enclosed("_ctx.save_for_backward(", kept, ")", indent=8),
+        backward_head=enclosed("def backward(", ["_ctx", *received], "):", indent=4),
+        restore=enclosed("", kept, " = _ctx.saved_tensors", indent=8),
         seeds=tuple(received),
         returned=", ".join((*outputs, *finals)),
         forward_passed=tuple(passed.get(f.name, f.name) for f in plan.forward_fields),

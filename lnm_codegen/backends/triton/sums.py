@@ -33,8 +33,8 @@ def sums_launch(plan: Plan) -> dict[str, object]:
         row_inner_text="inner" if fine == "channel" else "1",
         groups_text=groups[0],
         group_rows_text=groups[1],
-        programs_text="1" if whole else "groups",
-        unless_empty="" if whole or fine == "layer" else " and groups",
+        programs_text="1" if whole else "_groups",
+        unless_empty="" if whole or fine == "layer" else " and _groups",
     )
 
 
