@@ -60,7 +60,7 @@ class ToolError(LnmError, RuntimeError):
 
 
 class InternalError(LnmError):
-    """A bug of lnm_codegen. The message asks for a report."""
+    """A bug of lnm_codegen. The message requests a bug report."""
 
     def __str__(self) -> str:
         return f"{super().__str__()} This is a bug of lnm_codegen; please report it."

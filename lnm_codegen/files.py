@@ -83,7 +83,7 @@ def unwritable(
     """
     problem = f"cannot write {path}: {_why(error)}"
     if getattr(error, "errno", None) in _DISK:
-        return ToolError(where, problem, remedy="Make room, or use another disk.")
+        return ToolError(where, problem, remedy="Free disk space, or use another disk.")
     return ModelError(where, problem, remedy=remedy)
 
 

@@ -188,7 +188,7 @@ extern "C" void copy_stream(const float *a, float *b, int64_t n, int threads) {
 
 
 def copies(elements: int, itemsize: int, device: str = "cpu") -> dict[str, Workload]:
-    """Return workloads that copy `elements` numbers of `itemsize` bytes."""
+    """Return workloads that copy `elements` elements of `itemsize` bytes."""
     count = elements * itemsize // 4
     source, target = torch.rand(count + 16, device=device), torch.zeros(count + 16, device=device)
     offset = (-target.data_ptr() // 4) % 16  # to a line of 64 bytes

@@ -70,7 +70,7 @@ def eager(neuron: Neuron, shape: tuple[int, ...], device: str) -> Subject:
 
 
 def hand_loop(neuron: Neuron, device: str) -> Subject | None:
-    """Return a user's loop for the same neuron; None for a neuron without one here."""
+    """Return a hand-written loop, or None if this module defines no loop for the neuron."""
     if neuron.name == "lnm":
         start = next(p.init for p in neuron.params if p.name == "theta")
         theta = torch.tensor(start, device=device, requires_grad=True)
@@ -89,14 +89,14 @@ def compiled(subject: Subject) -> Subject:
 def peers(device: str, compiles: bool = False) -> Iterator[Subject]:
     """Yield LIF (tau = 2, hard reset, atan) and a learnable cubic of the installed libraries.
 
-    With `compiles`, their LIF under `torch.compile` follows.
+    With `compiles`, also yield each LIF under `torch.compile`.
     """
     yield from _spikingjelly(device, compiles)
     yield from _snntorch(compiles)
 
 
 class Resetting(nn.Module):
-    """SpikingJelly node that forgets its state before each call, as our layers do."""
+    """SpikingJelly node whose state is reset before each call, as in our layers."""
 
     def __init__(self, node: nn.Module, compiles: bool = False) -> None:
         super().__init__()

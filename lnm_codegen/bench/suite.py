@@ -29,7 +29,7 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.explain import bytes_moved, schedule_of
-from lnm_codegen.nn.function import run_backward, run_forward
+from lnm_codegen.nn.function import FusedCall, run_backward, run_forward
 from lnm_codegen.nn.layout import arranged
 from lnm_codegen.nn.load.cache import remember, speed_key
 from lnm_codegen.nn.select import kernels_of
@@ -37,7 +37,7 @@ from lnm_codegen.nn.select import kernels_of
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A neuron on a shape, and what is timed beside our own layers."""
+    """A neuron, a shape, and the implementations to compare."""
 
     neuron: Neuron
     label: str  # of the neuron in the table
@@ -80,11 +80,11 @@ def measure(case: Case) -> list[Row]:
     # A clamp in the neuron would change the work: a clamped input keeps it from diverging.
     x.normal_(0.35, 0.6).clamp_(min=-1.0)
     grad.normal_()
-    wanted = x.clone().requires_grad_()
+    differentiable = x.clone().requires_grad_()
     subjects = list(_subjects(case))
     first, workloads = {}, {}
     for subject in subjects:
-        workload = workloads[subject.name] = subject.workload(wanted, grad)
+        workload = workloads[subject.name] = subject.workload(differentiable, grad)
         begin = time.perf_counter()
         workload.backward(workload.forward())  # type: ignore[misc]
         first[subject.name] = time.perf_counter() - begin
@@ -155,15 +155,16 @@ def kernels_alone(case: Case, backend: str, x: torch.Tensor, grad: torch.Tensor)
     given = [x, *start, *(getattr(layer, p.name).detach() for p in case.neuron.params)]
     layout, tensors = arranged(case.neuron.params, given, 1, len(start))
     needed = [True, *([False] * len(start)), *([True] * len(case.neuron.params))]
+    call = FusedCall(kernels, layout, False, True, [])
     out, grad_x = aligned(case), aligned(case)
 
     def forward() -> torch.Tensor:
-        kept = run_forward(kernels, layout, tensors, False, True, into=out).saved
-        assert kept is not None
-        return kept
+        saved = run_forward(call, tensors, into=out).saved
+        assert saved is not None
+        return saved
 
-    def backward(kept: torch.Tensor) -> None:
-        run_backward(kernels, layout, tensors, kept, [grad], needed, into=grad_x)
+    def backward(saved: torch.Tensor) -> None:
+        run_backward(kernels, layout, tensors, saved, [grad], needed, into=grad_x)
 
     return Workload(forward, backward)
 

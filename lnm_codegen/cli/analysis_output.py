@@ -7,14 +7,7 @@ from typing import Any, assert_never
 
 import typer
 
-from lnm_codegen.analysis import (
-    Escape,
-    FixedPoints,
-    Interval,
-    Invariant,
-    NodeError,
-    Undecided,
-)
+from lnm_codegen.analysis import Escape, FixedPoints, Interval, Invariant, NodeError, Undecided
 from lnm_codegen.analysis.report import Analysis, FixedAnalysis
 from lnm_codegen.cli.output import print_heading, print_table
 from lnm_codegen.compiler.model import equations

@@ -72,18 +72,24 @@ def analyze(
         typer.Option(
             "--figure",
             metavar="FILE.png",
-            help="Draw the charge and the diagonal; of a run, for every layer.",
+            help="Plot the charge curve; for a run, one per layer.",
         ),
     ] = None,
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html", metavar="FILE.html", help="Page of a run.  [default: RUN/analysis.html]"
+            "--html",
+            metavar="FILE.html",
+            help="HTML report of a run.  [default: RUN/analysis.html]",
         ),
     ] = None,
     baseline: Annotated[
         Path | None,
-        typer.Option("--baseline", metavar="RUN", help="The same network with another neuron."),
+        typer.Option(
+            "--baseline",
+            metavar="RUN",
+            help="Run of the same network with another neuron, to compare energy.",
+        ),
     ] = None,
     samples: Annotated[
         int | None,
@@ -91,27 +97,27 @@ def analyze(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Prove properties of a neuron's step, or show what a run learned.
+    """Prove properties of a neuron's step, or report on a run.
 
-    For a family, in exact arithmetic: the range of every node; for bounded input an interval that
-    the states never leave, or an input sequence that drives them out; the fixed points of the
-    charge and their slopes. With --format also a bound on the error of a fixed-point step.
+    For a family, print the range of every node and the fixed points of the charge, in exact
+    arithmetic. For bounded input, print an interval that the states never leave, or an input
+    sequence that drives them out. With --format, bound the error of a fixed-point step.
 
-    For a run: the class of behaviour, fixed points, a certificate, firing rates and the visited
-    interval of each layer, on the test samples, and the energy of an inference, with --baseline
-    beside that of another run. A page with figures goes into the run, or to --html. With --json
-    the page is written only if --html is given.
+    For a run, print class of behaviour, fixed points, certificate, firing rates and visited
+    interval of each layer, on the test samples. Print the energy of an inference; --baseline
+    compares it with another run. Write an HTML report, with --json only if --html is given.
     """
     require_suffix("analyze", "--figure", figure, ".png")
     if is_run(subject):
-        given = {"--degree": degree, "--set": settings, "--x": x, "--state": state,
-                 "--format": format_}  # fmt: skip
-        _refuse(given, f"{subject} is a run, whose neurons are trained")
+        given: dict[str, Any] = {"--degree": degree, "--set": settings, "--x": x}
+        given |= {"--state": state, "--format": format_}
+        _refuse(given, f"applies to a family, but {subject} is a training run")
         from lnm_codegen.cli.analyze_run import Options, analyze_folder
 
         analyze_folder(Path(subject), Options(html, figure, baseline, samples, json))
         return
-    _refuse({"--html": html, "--baseline": baseline, "--samples": samples}, _no_run(subject))
+    given = {"--html": html, "--baseline": baseline, "--samples": samples}
+    _refuse(given, f"applies to a run, but {subject} is a family", _family_note(subject))
     from lnm_codegen.analysis.report import analyze as analyzed
     from lnm_codegen.cli.analysis_output import as_dict, print_analysis
 
@@ -136,23 +142,21 @@ def analyze(
         typer.echo(f"\n{figure}")
 
 
-def _no_run(subject: str) -> str:
-    """Return the reason why a subject is not a run. Refuse a subject that is neither."""
+def _family_note(subject: str) -> str:
+    """Print a note if a folder has the name of the family, and return the remedy that names it.
+
+    Raise ModelError if the subject is neither a family nor a path.
+    """
     known = subject in FAMILIES or ":" in subject or subject.endswith((".toml", ".py"))
     if not known and not Path(subject).exists():
-        raise ModelError(
-            "analyze",
-            f"no family, file or folder {subject!r}",
-            (
-                f"{', '.join(FAMILIES)}; a .toml file, file.py:function, module:function; a folder "
-                "that lnm train wrote"
-            ),
-            did_you_mean(subject, FAMILIES),
-        )
+        files = "a .toml file, file.py:function, module:function; a folder that lnm train wrote"
+        accepted = f"{', '.join(FAMILIES)}; {files}"
+        hint = did_you_mean(subject, FAMILIES)
+        raise ModelError("analyze", f"no family, file or folder {subject!r}", accepted, hint)
     if not Path(subject).is_dir():
-        return f"{subject} is a family, not the folder of a run"
+        return ""
     typer.echo(f"note: {subject} is the family; give ./{subject} for the folder.", err=True)
-    return f"{subject} is a family, not the folder of a run, which is ./{subject}"
+    return f" Give ./{subject} for the folder."
 
 
 def is_run(subject: str) -> bool:
@@ -160,10 +164,11 @@ def is_run(subject: str) -> bool:
     return subject not in FAMILIES and Path(subject).is_dir()
 
 
-def _refuse(options: dict[str, Any], what: str) -> None:
+def _refuse(options: dict[str, Any], conflict: str, alternative: str = "") -> None:
     for option, value in options.items():
         if value is not None:
-            raise ModelError("analyze", what, remedy=f"Omit {option}.")
+            remedy = f"Omit {option}.{alternative}"
+            raise ModelError("analyze", f"{option} {conflict}", remedy=remedy)
 
 
 def _draw(found: Analysis, path: Path) -> None:

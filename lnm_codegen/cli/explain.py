@@ -37,7 +37,7 @@ def explain(
     ] = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Show which kernel runs for a shape, and what it moves."""
+    """Show the kernel for a shape and its memory traffic."""
     from lnm_codegen.nn import NeuronLayer
     from lnm_codegen.nn.arguments import require_dtype
     from lnm_codegen.nn.explain import shaped

@@ -72,11 +72,11 @@ def _device(target: str, device: str | None) -> tuple[str, Device]:
 
 
 def _forms(circuit: Circuit, text: str | None) -> list[str]:
-    asked = list(circuit.forms) if text is None else [w.strip() for w in text.split(",")]
-    for word in asked:
+    requested = list(circuit.forms) if text is None else [w.strip() for w in text.split(",")]
+    for word in requested:
         if word not in circuit.forms:
             raise ModelError("synth", f"--form {word!r} is not in this folder", circuit.forms)
-    return asked
+    return requested
 
 
 def _print(circuit: Circuit, device: Device, found: dict[str, Measured]) -> None:

@@ -23,7 +23,13 @@ from lnm_codegen.cli.options import (
 )
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train.runs.config import OPTIONS, TrainConfig
-from lnm_codegen.train.runs.config_file import FIELD_TYPES, TABLES, config_of, pass_clamp, read_toml
+from lnm_codegen.train.runs.config_file import (
+    FIELD_TYPES,
+    TABLES,
+    config_of,
+    move_v_min_to_arguments,
+    read_toml,
+)
 from lnm_codegen.validation import require_known
 
 if TYPE_CHECKING:
@@ -120,7 +126,7 @@ def train(
 
     Writes config.json, metrics.csv, model.safetensors, a checkpoint, the history of the neurons'
     parameters, and figure.png into the run folder. The same options on the same machine give
-    the same numbers. Under torchrun every process takes its share of each batch.
+    the same results. Under torchrun every process takes its share of each batch.
     """
     from rich.console import Console
 
@@ -208,7 +214,7 @@ def _merged(
         flat["v_min"] = _clamp(v_min)
         if "v_min" in tables["arguments"]:
             raise ModelError(f"--v-min {v_min}", "--set gives v_min too", remedy="Give it once.")
-        pass_clamp(flat)
+        move_v_min_to_arguments(flat)
     return config_of(flat)
 
 

@@ -14,14 +14,7 @@ from torch import Tensor
 from lnm_codegen.compiler.model import equations
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.insight.classes import CLASSES
-from lnm_codegen.insight.dynamics import (
-    PLACES,
-    Response,
-    RowDynamics,
-    dynamics,
-    probe,
-    response,
-)
+from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, probe, response
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.history import layer_history, read_history
 from lnm_codegen.insight.record import Activity, record
@@ -44,7 +37,7 @@ class LayerAnalysis:
         name: Path in the network.
         layer: The layer.
         rows: Its parameters, row by row.
-        selected: Rows that are analysed one by one, evenly spread.
+        selected: Rows that are analysed one by one, evenly spaced.
         activity: Activity on the test samples; None for a layer without state.
         z: Potentials of the curve, from the least visited to beyond the threshold.
         curve: Charged potential at z without input, (P, selected); empty without state.
@@ -195,7 +188,7 @@ def _layer(
     most: int,
 ) -> LayerAnalysis:
     rows = parameter_sets(layer)
-    selected = rows.spread(most)
+    selected = rows.evenly_spaced_indices(most)
     absent = f"{layer.neuron.name} did not run, or has no state."
     found: tuple[RowDynamics, ...] | str = absent
     proven: Certificate | str = absent

@@ -50,11 +50,7 @@ class Comparison:
 
 
 def compare_energy(
-    report: EnergyReport,
-    neuron: Neuron,
-    baseline: EnergyReport,
-    other: Neuron,
-    folder: Path,
+    report: EnergyReport, neuron: Neuron, baseline: EnergyReport, other: Neuron, folder: Path
 ) -> Comparison:
     """Compare two networks that differ in their neuron alone.
 

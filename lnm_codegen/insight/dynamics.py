@@ -19,7 +19,7 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets
 from lnm_codegen.train.stability.curve import charge_curve
 
-STEPS, CURRENTS, PLACES = 256, 129, 201
+RESPONSE_STEPS, CURRENTS, PLACES = 256, 129, 201
 """Steps and currents of an f-I curve; potentials of a charge curve."""
 
 
@@ -90,7 +90,7 @@ class Response:
 
     Attributes:
         currents: Inputs, (P,).
-        rates: Spikes per step over `STEPS` steps, (P, R).
+        rates: Spikes per step over `RESPONSE_STEPS` steps, (P, R).
     """
 
     currents: Tensor
@@ -104,7 +104,7 @@ def response(
     low, high = currents
     x = torch.linspace(low, high if high > low else low + 1.0, CURRENTS)
     made = probe(layer.neuron, rows, selected, backend="torch")  # faster than to compile
-    x_seq = x[None, :, None].expand(STEPS, len(x), len(selected))
+    x_seq = x[None, :, None].expand(RESPONSE_STEPS, len(x), len(selected))
     with torch.no_grad():
         out = made(x_seq)
     spikes: Tensor = out[0] if isinstance(out, tuple) else out

@@ -17,7 +17,7 @@ class Histogram:
     Attributes:
         counts: Count of each bin, (BINS,) int64.
         width: Half of the interval.
-        lost: Numbers that are not finite or beyond 2**20.
+        lost: Number of values that are not finite, or 2**20 or more in magnitude.
     """
 
     def __init__(self) -> None:

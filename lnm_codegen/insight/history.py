@@ -10,7 +10,7 @@ from torch import Tensor
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.runs.checkpoint import HISTORY, read_tensors
 
-ABSENT = f"not known: the run has no {HISTORY}"
+ABSENT = f"unavailable: the run has no {HISTORY}"
 
 
 def read_history(folder: Path) -> dict[str, Tensor] | None:

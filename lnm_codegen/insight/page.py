@@ -1,4 +1,4 @@
-"""Report of an analysis as one HTML page: figures embedded as PNG, no script, no reference."""
+"""HTML report of an analysis, without scripts or external files; figures are embedded as PNG."""
 
 from __future__ import annotations
 
@@ -42,12 +42,15 @@ def page(found: RunAnalysis, notes: tuple[str, ...] = ()) -> str:
 
 def _section(layer: LayerAnalysis) -> str:
     notes = []
-    if len(layer.selected) < len(layer.rows):
-        notes.append(f"{len(layer.selected)} of {len(layer.rows)} rows are shown, evenly spread.")
+    shown, total = len(layer.selected), len(layer.rows)
+    if shown < total:
+        notes.append(f"{shown} of {total} parameter sets are shown, evenly spaced.")
     if layer.history is None:
-        notes.append(f"The history of its parameters is {ABSENT}.")
-    if layer.activity is not None and layer.activity.charged.lost:
-        notes.append(f"{layer.activity.charged.lost} potentials are not finite or beyond 2**20.")
+        notes.append(f"The history of the parameters is {ABSENT}.")
+    lost = 0 if layer.activity is None else layer.activity.charged.lost
+    if lost:
+        problem = "not finite, or 2**20 or more in magnitude"
+        notes.append(f"{lost} charged potentials are excluded from the histogram: {problem}.")
     view = {
         "name": html.escape(layer.name),
         "learned": html.escape(layer.learned),

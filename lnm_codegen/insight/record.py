@@ -161,8 +161,8 @@ def record(
             for hook in hooks:
                 if hook is not None:
                     hook.begin()
-            correct, asked = count_correct(network(x), labels)
-            right, count = right + correct, count + asked
+            correct, total = count_correct(network(x), labels)
+            right, count = right + correct, count + total
             samples += labels.shape[-1]
     found = tuple(None if hook is None else hook.result() for hook in hooks)
     return Recorded(found, samples, right / max(count, 1))

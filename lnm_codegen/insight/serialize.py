@@ -6,7 +6,7 @@ from typing import Any
 
 from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
 from lnm_codegen.insight.classes import FLAT, INTEGRATOR
-from lnm_codegen.insight.dynamics import STEPS, RowDynamics
+from lnm_codegen.insight.dynamics import RESPONSE_STEPS, RowDynamics
 from lnm_codegen.insight.history import ABSENT, summary
 from lnm_codegen.insight.record import Activity
 
@@ -47,7 +47,7 @@ def _layer(layer: LayerAnalysis) -> dict[str, Any]:
         "response": None
         if layer.response is None
         else {
-            "steps": STEPS,
+            "steps": RESPONSE_STEPS,
             "x": layer.response.currents.tolist(),
             "rates": layer.response.rates.T.tolist(),
         },

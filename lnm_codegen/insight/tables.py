@@ -37,7 +37,7 @@ def layers_table(found: RunAnalysis) -> Table:
                 f"[{activity.input[0]:.3g}, {activity.input[1]:.3g}]",
             )
         rows.append((layer.name, counted, classes or "-", *numbers, certificate_line(layer)))
-    header = ("layer", "rows", "classes", "rate", "silent", "v visited", "x met", "certificate")
+    header = ("layer", "rows", "classes", "rate", "silent", "v visited", "x range", "certificate")
     return Table(header, tuple(rows))
 
 

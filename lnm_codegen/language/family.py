@@ -11,7 +11,7 @@ from typing import Any
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import SCOPE, Scope, require_name
-from lnm_codegen.validation import require_arguments
+from lnm_codegen.validation import require_arguments, shown
 
 
 class Family:
@@ -67,6 +67,6 @@ def require_neuron(where: str, value: Any) -> None:
     if isinstance(value, Family):
         problem, remedy = f"{value.name} is a family, not a neuron", f"Call it: {value.__name__}()."
     else:
-        problem = f"{value!r} is not a neuron"
-        remedy = f"Write lnm.get({value!r})." if isinstance(value, str) else ""
+        problem = f"{shown(value)} is not a neuron"
+        remedy = f"Write lnm.get({shown(value)})." if isinstance(value, str) else ""
     raise ModelError(where, problem, "an lnm.Neuron", remedy)

@@ -203,11 +203,11 @@ def require_states(neuron: Neuron, given: Any) -> dict[str, Any]:
 
 
 def start_states(
-    neuron: Neuron, x: Tensor, given: dict[str, Any], *, kept: Mapping[str, Tensor]
+    neuron: Neuron, x: Tensor, given: dict[str, Any], *, previous: Mapping[str, Tensor]
 ) -> list[Tensor]:
     """Return the initial states, (N, *), or (1,) where every neuron begins with one number.
 
-    `kept` are the states of the step before, in single-step mode.
+    `previous` are the states of the previous step, in single-step mode.
 
     Raises:
         ShapeError: A value that does not broadcast to (N, *).
@@ -226,9 +226,9 @@ def start_states(
         if value.dim() == 0 and not value.requires_grad:
             value = value.reshape(1)
         elif value.shape != shape:
-            is_kept = value is kept.get(name)
+            is_previous = value is previous.get(name)
             try:
-                value = value if is_kept else value.expand(shape)
+                value = value if is_previous else value.expand(shape)
             except RuntimeError:
                 pass
             if value.shape != shape:
@@ -236,7 +236,7 @@ def start_states(
                     neuron.name,
                     f"state {name!r} has shape {tuple(value.shape)}",
                     str(tuple(shape)),
-                    "Call reset() before a new batch size." if is_kept else "",
+                    "Call reset() before a new batch size." if is_previous else "",
                 )
         start.append(value)
     return start

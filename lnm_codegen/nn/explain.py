@@ -24,7 +24,7 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.layout import Layout, layout_of, readable
 from lnm_codegen.nn.load.cache import recall, speed_key
-from lnm_codegen.nn.select import FUSED, misplaced, missing
+from lnm_codegen.nn.select import FUSED, device_mismatch, missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Explanation:
                 " saved",
                 f"  bytes moved     {forward:.4g} forward + {backward:.4g} backward ="
                 f" {forward + backward:.4g} per neuron and step",
-                f"  bytes kept      {self.bytes_kept} beyond inputs and outputs",
+                f"  bytes saved     {self.bytes_kept} beyond inputs and outputs",
             ]
         lines.append(
             f"  operations      {self.operations[0]} forward + {self.operations[1]} backward per"
@@ -109,10 +109,10 @@ def bytes_moved(plan: Plan, schedule: Schedule, time_steps: int) -> tuple[float,
     return forward, backward
 
 
-def explain(neuron: Neuron, asked: str, backend: str, inputs: Sequence[Tensor]) -> Explanation:
+def explain(neuron: Neuron, requested: str, backend: str, inputs: Sequence[Tensor]) -> Explanation:
     """Return the explanation of a call with inputs (T, N, *).
 
-    `asked` is the layer's backend, `backend` the selected one; `neuron` has its records as outputs.
+    `requested` is the layer's backend, `backend` the selected one. `neuron` outputs its records.
     """
     x = inputs[0]
     device = x.device.type
@@ -130,8 +130,8 @@ def explain(neuron: Neuron, asked: str, backend: str, inputs: Sequence[Tensor]) 
     return Explanation(
         model=neuron.name,
         backend=backend,
-        reason="as requested" if asked != "auto" else f"the selection of 'auto' on {device}",
-        others={b: _why_not(b, asked, device) for b in (*FUSED, "torch") if b != backend},
+        reason="as requested" if requested != "auto" else f"the selection of 'auto' on {device}",
+        others={b: _why_not(b, requested, device) for b in (*FUSED, "torch") if b != backend},
         shape=tuple(layout.shape),
         dtype=plan.model.dtype,
         granularity={p.name: p.per for p in plan.model.params},
@@ -165,13 +165,13 @@ def schedule_of(plan: Plan, backend: str) -> Schedule | None:
             return None
 
 
-def _why_not(backend: str, asked: str, device: str) -> str:
+def _why_not(backend: str, requested: str, device: str) -> str:
     error = missing(backend)
-    problem = misplaced(backend, device) or (error.problem if error else "")
+    problem = device_mismatch(backend, device) or (error.problem if error else "")
     if problem:
         return problem
-    if asked != "auto":
-        return f"{asked!r} was requested"
+    if requested != "auto":
+        return f"{requested!r} was requested"
     return "slower, several kernels for each operation and step" if backend == "torch" else "second"
 
 

@@ -16,8 +16,8 @@ from lnm_codegen.nn.layout import Layout
 Arguments: TypeAlias = Sequence[Tensor | int | None]
 """Fields of a kernel in order: tensors, strides, and None for null."""
 
-Ran: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]
-"""Results of a layer: outputs, final states (empty unless wanted), counts."""
+LayerResults: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]
+"""Results of a layer: outputs, final states (empty if not requested), counts."""
 
 
 class Kernels(ABC):
@@ -36,11 +36,14 @@ class Kernels(ABC):
 
     @abstractmethod
     def saved_size(self, time_steps: int, neurons: int) -> int:
-        """Return how many numbers the saved states have."""
+        """Return the number of elements in the saved states."""
 
     @abstractmethod
     def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
-        """Run the forward kernel, which adds its counts to zeros among the arguments."""
+        """Run the forward kernel.
+
+        The caller zeroes the count buffers in `arguments`; the kernel adds to them.
+        """
 
     @abstractmethod
     def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
@@ -58,17 +61,17 @@ def addresses(arguments: Arguments) -> list[int]:
 
 
 class FusedCall(NamedTuple):
-    """Arguments of `Fused` other than tensors. The kernel's counts are added to `counts`."""
+    """Arguments of a forward other than tensors. `Fused` adds the kernel's counts to `counts`."""
 
     kernels: Kernels
     layout: Layout
-    keeps_states: bool
-    trains: bool
+    returns_states: bool
+    saves_states: bool
     counts: list[float]
 
 
 class Results(NamedTuple):
-    """Results of the forward kernel; finals and saved states are empty unless wanted."""
+    """Results of the forward kernel; results that are not requested are empty or None."""
 
     outputs: list[Tensor]
     finals: list[Tensor]
@@ -92,7 +95,7 @@ def saved_call(ctx: Any, where: str = "NeuronLayer") -> tuple[Any, tuple[Any, ..
     """Return what `save_call` saved.
 
     Raises:
-        UnsupportedError: The backward itself is to be differentiated.
+        UnsupportedError: Double backward (create_graph=True) was requested.
     """
     if torch.is_grad_enabled():
         raise UnsupportedError(
@@ -103,41 +106,29 @@ def saved_call(ctx: Any, where: str = "NeuronLayer") -> tuple[Any, tuple[Any, ..
     return ctx.call, ctx.saved_tensors
 
 
-def empty_results(
-    kernels: Kernels,
-    layout: Layout,
-    x: Tensor,
-    keeps_states: bool,
-    trains: bool,
-    into: Tensor | None = None,
-) -> Results:
-    """Return memory for the results of a forward on the first input `x`."""
+def empty_results(call: FusedCall, x: Tensor, into: Tensor | None = None) -> Results:
+    """Allocate the results of a forward on the first input `x`."""
+    kernels, layout, returns_states, saves_states, _ = call
     names = kernels.outputs if into is None else kernels.outputs[1:]
     outputs = [layout.empty_sequence(x.dtype, x.device) for _ in names]
     device, real, count, size = x.device, kernels.real, len(kernels.counts), 0
-    if trains:
+    if saves_states:
         size = kernels.saved_size(layout.time_steps, layout.neurons)
     return Results(
         outputs if into is None else [into, *outputs],
-        [layout.empty_step(real, device) for _ in kernels.states if keeps_states],
-        torch.empty(size, dtype=real, device=device) if trains else None,
+        [layout.empty_step(real, device) for _ in kernels.states if returns_states],
+        torch.empty(size, dtype=real, device=device) if saves_states else None,
         torch.zeros(count, dtype=torch.float64, device=device) if count else None,
     )
 
 
-def run_forward(
-    kernels: Kernels,
-    layout: Layout,
-    tensors: Sequence[Tensor],
-    keeps_states: bool,
-    trains: bool,
-    into: Tensor | None = None,
-) -> Results:
+def run_forward(call: FusedCall, tensors: Sequence[Tensor], into: Tensor | None = None) -> Results:
     """Run the forward kernel on inputs (T, N, *), initial states and parameters.
 
     The first output is written to `into`, which may be the first input.
     """
-    results = empty_results(kernels, layout, tensors[0], keeps_states, trains, into)
+    kernels, layout = call.kernels, call.layout
+    results = empty_results(call, tensors[0], into)
     arguments = [*_shared(kernels, layout, tensors), *results.outputs]
     arguments += results.finals or [None] * len(kernels.states)
     if results.counts is not None:
@@ -146,14 +137,13 @@ def run_forward(
     return results
 
 
-def run_over(
-    kernels: Kernels, layout: Layout, tensors: Sequence[Tensor], keeps_states: bool, x: Tensor
-) -> Ran:
-    """Run the forward kernel for no backward; its output overwrites the first input."""
-    written = run_forward(kernels, layout, tensors, keeps_states, False, into=x)
+def run_in_place(call: FusedCall, tensors: Sequence[Tensor]) -> LayerResults:
+    """Run the forward kernel in place, without saving states for a backward."""
+    x = tensors[0]
+    written = run_forward(call, tensors, into=x)
     torch.autograd.graph.increment_version(x)
     counts = [] if written.counts is None else written.counts.tolist()
-    return (x,), dict(zip(kernels.states, written.finals, strict=False)), counts
+    return (x,), dict(zip(call.kernels.states, written.finals, strict=False)), counts
 
 
 def empty_gradients(
@@ -163,7 +153,10 @@ def empty_gradients(
     needed: Sequence[bool],
     into: Tensor | None = None,
 ) -> list[Tensor | None]:
-    """Return memory for the gradients of `tensors`; None where none is needed or learned."""
+    """Allocate the gradients of `tensors`.
+
+    An entry is None if its gradient is not needed or its parameter is not learnable.
+    """
     inputs, states = len(kernels.inputs), len(kernels.states)
     learns = (*[True] * (inputs + states), *kernels.learnable)
     results: list[Tensor | None] = []
@@ -221,7 +214,7 @@ def _shared(kernels: Kernels, layout: Layout, tensors: Sequence[Tensor]) -> list
 
 
 def time_stride(x: Tensor, layout: Layout) -> int:
-    """Return the stride of time in a sequence, in numbers."""
+    """Return the stride of time in a sequence, in elements."""
     return x.stride(0) if layout.time_steps > 1 else layout.neurons
 
 
@@ -235,17 +228,17 @@ class Fused(torch.autograd.Function):
     """Forward and backward of a sequence, one kernel call each.
 
     Takes a `FusedCall`, then inputs (T, N, *), initial states (N, *) or (1,) and parameters, all in
-    the layout of the call. Returns the outputs (T, N, *) and, if the call keeps states, the final
+    the layout of the call. Returns the outputs (T, N, *) and, if the call returns states, the final
     states (N, *).
     """
 
     @staticmethod
     def forward(ctx: Any, call: FusedCall, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the forward kernel."""
-        results = run_forward(call.kernels, call.layout, tensors, call.keeps_states, call.trains)
+        results = run_forward(call, tensors)
         if results.counts is not None:
             call.counts.extend(results.counts.tolist())
-        if call.trains:
+        if call.saves_states:
             save_call(ctx, call, *tensors, results.saved)
         return (*results.outputs, *results.finals)
 

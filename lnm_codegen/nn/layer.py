@@ -27,8 +27,15 @@ from lnm_codegen.nn.arguments import (
 )
 from lnm_codegen.nn.eager import run_eager
 from lnm_codegen.nn.explain import Explanation, explain
-from lnm_codegen.nn.function import Fused, FusedCall, Kernels, Ran, needs_backward, run_over
-from lnm_codegen.nn.integer.arithmetic import Arithmetic, arithmetic_of, require_cpu
+from lnm_codegen.nn.function import (
+    Fused,
+    FusedCall,
+    Kernels,
+    LayerResults,
+    needs_backward,
+    run_in_place,
+)
+from lnm_codegen.nn.integer.arithmetic import arithmetic_of, require_cpu
 from lnm_codegen.nn.integer.eager import run_fixed_eager
 from lnm_codegen.nn.integer.function import run_fixed_c
 from lnm_codegen.nn.layout import arranged, is_rewritable
@@ -51,32 +58,33 @@ class NeuronLayer(nn.Module):
         shape: Shape of one sample's neurons, (C, *), required by parameters per neuron.
         arithmetic: Compute in the integers of a circuit: `lnm.Fixed(16, 12)`, or an
             `lnm.FixedSpec`. x, states and parameters are rounded to their formats; outputs and
-            states are returned as numbers; gradients pass straight through
-            (`nn/integer/arithmetic.py`). NaN in x or in an initial state becomes 0, with gradient
-            0. CPU only: generated C with backend "c", NumPy step by step with "torch".
+            states are returned as numbers; gradients pass straight through. NaN in x or in an
+            initial state becomes 0, with gradient 0. CPU only: backend "c", or "torch" (NumPy).
         backend: "c" (fused CPU kernels), "triton" or "cuda" (fused GPU kernels), "torch" (eager,
-            any device), or "auto": "c" for CPU tensors and "triton" for CUDA tensors, "torch"
-            elsewhere and, with one warning, where a tool is missing.
+            any device), or "auto". "auto" selects "c" for CPU tensors, "triton" for CUDA tensors
+            and "torch" elsewhere. If a tool is missing, it selects "torch" and warns once.
         step_mode: "m" (multi-step): x is (T, N, *), and each call begins with the initial states
             unless `state` is given. "s" (single-step): x is (N, *), and the layer keeps its states
             until `reset()`; copies and pickles do not have them. May be changed later.
-        detach_reset: Overrides the neuron's own.
-        record: Further results: names of states for their charged values, (T, N, *), and "stats"
-            for counts made in the kernel (see `interval`).
+        detach_reset: Replaces `neuron.detach_reset`; None keeps it.
+        record: Names of states whose charged potential h is returned, (T, N, *); "stats" returns
+            counts (see `interval`).
         interval: [low, high] of record=("stats",): charged values of v (or of the first state)
             outside it, NaN included, are counted as "outside". The default counts diverged values.
         dtype: Type of the parameters; float32 by default.
-        inplace: Let the output overwrite x_seq, where no gradient is wanted, the generated kernels
-            have one input and one output, and x_seq is dense and contiguous in time.
+        inplace: Write the output into x_seq. Applies only if (1) no gradient is needed, (2) the
+            kernels have one input and one output, (3) x_seq is dense and contiguous in time.
 
     Shape:
-        x_seq (T, N, *) -> (T, N, *), axis 2 being the channels of per-channel parameters; without
-        T in single-step mode. float32, float64, bfloat16 or float16; states and arithmetic are
-        float32, float64 for float64. A tuple where the model names several outputs.
+        x_seq (T, N, *) -> (T, N, *). Axis 2 is the channel axis. In single-step mode T is absent. A
+        model with several outputs returns a tuple. x_seq is float32, float64, bfloat16 or float16.
+        States and arithmetic are float64 for float64, else float32.
 
     Raises:
-        ModelError: An argument outside these ranges.
-        ShapeError: At the call: an input that does not fit.
+        ModelError: An argument is outside these ranges.
+        ShapeError: An input of a call does not fit.
+        ToolError: The selected backend lacks a tool, or cannot run on the input's device.
+        UnsupportedError: The backend cannot run the model or this call.
 
     Example:
         >>> import torch, lnm_codegen as lnm
@@ -163,11 +171,11 @@ class NeuronLayer(nn.Module):
             dicts by name; recorded["stats"] is a dict of counts over steps and neurons: one for
             each spike, and "outside".
         """
-        inputs, single = self._inputs(x_seq, *more_inputs), self.step_mode == "s"
-        given = self._state if single and state is None else state
-        keeps = single or return_state
-        outputs, final, counts = self._run(inputs, require_states(self.neuron, given), keeps)
-        if single:
+        inputs, is_single_step = self._inputs(x_seq, *more_inputs), self.step_mode == "s"
+        given = self._state if is_single_step and state is None else state
+        start, returns_states = require_states(self.neuron, given), is_single_step or return_state
+        outputs, final, counts = self._run(inputs, start, returns_states)
+        if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
             self._state = final
         count = len(self.neuron.output)
@@ -178,24 +186,17 @@ class NeuronLayer(nn.Module):
         return (out, *extras) if extras else out
 
     def explain(self, x_seq: Tensor, *more_inputs: Tensor) -> Explanation:
-        """Return the backend, schedule and memory traffic of a call, without running it.
-
-        Args:
-            x_seq: First input, (T, N, *), or (N, *) in single-step mode.
-            more_inputs: Further inputs.
+        """Return the backend, schedule and memory traffic of `forward`, without running it.
 
         Raises:
-            ShapeError: An input that does not fit.
-            ToolError: The named backend cannot run here.
+            ShapeError, ToolError: As for a call.
             UnsupportedError: The layer computes in integers.
         """
         inputs = self._inputs(x_seq, *more_inputs)
         if self._arithmetic is not None:
-            raise UnsupportedError(
-                self.neuron.name,
-                "explain describes floating-point kernels; this layer computes in integers",
-                remedy="Use a layer without arithmetic.",
-            )
+            problem = "explain describes floating-point kernels; this layer computes in integers"
+            remedy = "Use a layer without arithmetic."
+            raise UnsupportedError(self.neuron.name, problem, remedy=remedy)
         backend = self._backend(inputs[0].device.type)
         return explain(self._recorded, self.backend, backend, inputs)
 
@@ -220,10 +221,12 @@ class NeuronLayer(nn.Module):
             require_axes(self.neuron, self._axes, inputs[0].shape)
         return inputs
 
-    def _run(self, inputs: tuple[Tensor, ...], given: dict[str, Any], keeps: bool) -> Ran:
+    def _run(
+        self, inputs: tuple[Tensor, ...], given: dict[str, Any], returns_states: bool
+    ) -> LayerResults:
         x, neuron = inputs[0], self.neuron
         if self._arithmetic is not None:
-            return self._run_fixed(self._arithmetic, inputs, given, keeps)  # type: ignore[no-any-return]
+            return self._run_fixed(inputs, given, returns_states)  # type: ignore[no-any-return]
         traced = torch.compiler.is_compiling()
         backend = self._traced_backend(x.device.type) if traced else self._backend(x.device.type)
         start = self._start(x, given)
@@ -231,50 +234,49 @@ class NeuronLayer(nn.Module):
         if backend == "torch":
             return run_eager(self._recorded, inputs, start, params)
         tensors: Sequence[Tensor] = (*inputs, *start, *params)
-        trains = needs_backward(tensors)
+        saves_states = needs_backward(tensors)
         if traced:
-            states = [s.name for s in neuron.states]
-            return run_operator(self._operator_name(backend), states, tensors, keeps, trains)
+            name, states = self._operator_name(backend), [s.name for s in neuron.states]
+            return run_operator(name, states, tensors, returns_states, saves_states)
         require_plain_memory(neuron, f"the generated kernels of backend {backend!r}", tensors)
         kernels = self._kernels_of(backend, x.dtype)
         layout, tensors = arranged(neuron.params, tensors, len(inputs), len(start))
         count = len(kernels.outputs)
-        free = self.inplace and not trains and len(inputs) == count == 1
-        if free and is_rewritable(x, tensors[0], layout):
-            return run_over(kernels, layout, tensors, keeps, x)
-        call = FusedCall(kernels, layout, keeps, trains, [])
+        call = FusedCall(kernels, layout, returns_states, saves_states, [])
+        may_overwrite = self.inplace and not saves_states and len(inputs) == count == 1
+        if may_overwrite and is_rewritable(x, tensors[0], layout):
+            return run_in_place(call, tensors)
         results = Fused.apply(call, *tensors)  # type: ignore[no-untyped-call]
-        final = dict(zip(kernels.states, results[count:], strict=True)) if keeps else {}
+        final = dict(zip(kernels.states, results[count:], strict=True)) if returns_states else {}
         return results[:count], final, call.counts
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _run_fixed(
-        self, arithmetic: Arithmetic, inputs: tuple[Tensor, ...], given: dict[str, Any], keeps: bool
-    ) -> Ran:
+        self, inputs: tuple[Tensor, ...], given: dict[str, Any], returns_states: bool
+    ) -> LayerResults:
         """Return the results of `_run`, computed in integers."""
-        x = inputs[0]
+        arithmetic, neuron, x = self._arithmetic, self.neuron, inputs[0]
+        assert arithmetic is not None
         require_cpu(arithmetic, x)
         start = self._start(x, given)
-        values = [getattr(self, n) for n in self._names]
-        params = parameters_as(self.neuron, self._shapes, values, x)
+        params = parameters_as(neuron, self._shapes, [getattr(self, n) for n in self._names], x)
         backend, tensors = self._backend("cpu"), (*inputs, *start, *params)
-        require_plain_memory(self.neuron, "the integer models", tensors, "Leave arithmetic out.")
+        require_plain_memory(neuron, "the integer models", tensors, "Leave arithmetic out.")
         run = run_fixed_eager if backend == "torch" else run_fixed_c
-        outputs, final = run(
-            arithmetic, [i.to(REAL[x.dtype]) for i in inputs], start, params, keeps
-        )
+        numbers = [i.to(REAL[x.dtype]) for i in inputs]
+        outputs, final = run(arithmetic, numbers, start, params, returns_states)
         return tuple(out.to(x.dtype) for out in outputs), final, []
 
     def _start(self, x: Tensor, given: dict[str, Any]) -> list[Tensor]:
-        """Return the initial states; those made of numbers alone are cached."""
+        """Return the initial states. Constant initial states are cached."""
         if given or self._draws_starts:
-            return start_states(self.neuron, x, given, kept=self._state or {})
+            return start_states(self.neuron, x, given, previous=self._state or {})
         if torch.compiler.is_compiling():
-            return start_states(self.neuron, x, given, kept={})
+            return start_states(self.neuron, x, given, previous={})
         key = (REAL[x.dtype], x.device)
         if key not in self._starts:
             with torch.inference_mode(False):  # so that later calls can train with them
-                self._starts[key] = start_states(self.neuron, x, given, kept={})
+                self._starts[key] = start_states(self.neuron, x, given, previous={})
         return self._starts[key]
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -1,6 +1,6 @@
 """Memory layout of the neurons of a call: any dense layout is read in place.
 
-A kernel sees a time step as `neurons` adjacent numbers, in samples of `sample` neurons. Neuron m
+A kernel sees a time step as `neurons` adjacent elements, in samples of `sample` neurons. Neuron m
 has element m / inner % channels of a parameter per channel, element m % sample of one per neuron.
 This holds for every dense layout whose outermost axis is the batch: contiguous (N, C, *), channels
 last and others. Time may have any stride; stride 0 repeats one frame.
@@ -126,7 +126,7 @@ def is_rewritable(x: Tensor, read: Tensor, layout: Layout) -> bool:
 def layout_of(x: Tensor, indexed: bool) -> Layout | None:
     """Return the layout of (T, N, *), or None where a step must be copied first.
 
-    `indexed` tells that a parameter is per channel or per neuron.
+    `indexed` is True if a parameter is per channel or per neuron.
     """
     shape = x.shape
     neurons = prod(shape[1:])

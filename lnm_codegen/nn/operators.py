@@ -4,10 +4,10 @@ Eager PyTorch calls the kernels through `autograd.Function`, which is faster. Th
 operator has its neuron and a hash of its program. Each operator has its own schema:
 
     lnm::<name>_<hash>(Tensor x_seq, ..., Tensor v_init, ..., Tensor theta, ...,
-                       bool keeps_states, bool trains)
+                       bool returns_states, bool saves_states)
         -> (Tensor spike_seq, ..., Tensor v_final, ..., Tensor checkpoints, Tensor counts)
 
-Results that a call does not want have no elements. The result `checkpoints` has the saved states.
+Results that are not requested have no elements. The result `checkpoints` has the saved states.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from lnm_codegen.compiler.model import model_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.function import (
+    FusedCall,
     Kernels,
-    Ran,
+    LayerResults,
     Results,
     empty_gradients,
     empty_results,
@@ -65,15 +66,16 @@ class Operator:
         return getattr(getattr(torch.ops, NAMESPACE), name).default
 
     def _run(self, *arguments: Any) -> tuple[Tensor, ...]:
-        *given, keeps_states, trains = arguments
-        kernels = self._load(given[0].dtype)
+        *given, returns_states, saves_states = arguments
         layout, tensors = arranged(self._params, given, self._inputs, self._states)
-        return self._flat(given[0], run_forward(kernels, layout, tensors, keeps_states, trains))
+        call = FusedCall(self._load(given[0].dtype), layout, returns_states, saves_states, [])
+        return self._flat(given[0], run_forward(call, tensors))
 
     def _fake(self, *arguments: Any) -> tuple[Tensor, ...]:
-        *given, keeps_states, trains = arguments
+        *given, returns_states, saves_states = arguments
         x, layout = readable(self._params, given[0])
-        return self._flat(x, empty_results(self._load(x.dtype), layout, x, keeps_states, trains))
+        call = FusedCall(self._load(x.dtype), layout, returns_states, saves_states, [])
+        return self._flat(x, empty_results(call, x))
 
     def _flat(self, x: Tensor, results: Results) -> tuple[Tensor, ...]:
         none = _nothing(x)
@@ -103,8 +105,8 @@ class Operator:
     def _gradients(self, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, saved = ctx.saved_tensors
         needed = list(ctx.needs_input_grad[: self._tensors])
-        keeps_states = ctx.call
-        sent = grads[: self._outputs + (self._states if keeps_states else 0)]
+        returns_states = ctx.call
+        sent = grads[: self._outputs + (self._states if returns_states else 0)]
         sent = (*sent, *[None] * (self._outputs + self._states - len(sent)))
         found = self._adjoint(*tensors, saved, *sent, needed)
         own = (g if need else None for g, need in zip(found, needed, strict=True))
@@ -112,8 +114,8 @@ class Operator:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, keeps_states, _ = inputs
-    save_call(ctx, keeps_states, *tensors, output[-2])
+    *tensors, returns_states, _ = inputs
+    save_call(ctx, returns_states, *tensors, output[-2])
 
 
 def _nothing(like: Tensor) -> Tensor:
@@ -125,7 +127,7 @@ def _forward_schema(model: Model) -> str:
     taken = ", ".join(f"Tensor {n}" for n in _taken(model))
     given = [f"{o}_seq" for o in model.outputs] + [f"{s.name}_final" for s in model.states]
     results = ", ".join(f"Tensor {n}" for n in (*given, "checkpoints", "counts"))
-    return f"({taken}, bool keeps_states, bool trains) -> ({results})"
+    return f"({taken}, bool returns_states, bool saves_states) -> ({results})"
 
 
 def _backward_schema(model: Model) -> str:
@@ -162,10 +164,14 @@ def operator_of(neuron: Neuron, backend: str) -> Operator:
 
 
 def run_operator(
-    name: str, states: Sequence[str], tensors: Sequence[Tensor], keeps: bool, trains: bool
-) -> Ran:
+    name: str,
+    states: Sequence[str],
+    tensors: Sequence[Tensor],
+    returns_states: bool,
+    saves_states: bool,
+) -> LayerResults:
     """Call the operator of a name; `states` are those of its neuron."""
-    *results, _, counts = getattr(torch.ops.lnm, name)(*tensors, keeps, trains)
+    *results, _, counts = getattr(torch.ops.lnm, name)(*tensors, returns_states, saves_states)
     count = len(results) - len(states)
-    final = dict(zip(states, results[count:], strict=True)) if keeps else {}
+    final = dict(zip(states, results[count:], strict=True)) if returns_states else {}
     return tuple(results[:count]), final, counts.unbind()

@@ -28,7 +28,7 @@ class _Layer(Protocol):
 class ParameterSets:
     """Parameter values of a layer: one set for the layer, for each channel or for each neuron.
 
-    The finest granularity decides; coarser parameters are repeated.
+    There is one set per element of the finest granularity; coarser parameters are repeated.
 
     Attributes:
         shape: (), (C,) or the shape of one sample's neurons. The number of sets R is its product.
@@ -46,7 +46,7 @@ class ParameterSets:
         """Granularity of the sets: "layer", "channel" or "neuron"."""
         return {0: "layer", 1: "channel"}.get(len(self.shape), "neuron")
 
-    def spread(self, most: int) -> list[int]:
+    def evenly_spaced_indices(self, most: int) -> list[int]:
         """Return the indices of at most `most` sets, evenly spaced."""
         if len(self) <= most:
             return list(range(len(self)))
@@ -86,7 +86,7 @@ def leading_axes(param: Param, value: Tensor) -> tuple[int, ...]:
 
 
 def broadcastable(param: Param, value: Tensor, axes: int) -> Tensor:
-    """Return a value whose leading axes, filled up with ones, broadcast to `axes` axes."""
+    """Insert axes of size 1 after the leading axes; the value then broadcasts to `axes` of them."""
     own = leading_axes(param, value)
     ones = (1,) * (axes - len(own)) if own else ()
     return value.reshape((*own, *ones, *value.shape[len(own) :]))
@@ -95,10 +95,10 @@ def broadcastable(param: Param, value: Tensor, axes: int) -> Tensor:
 def declared_axes(
     neuron: Neuron, param: Param, channels: int | None, shape: tuple[int, ...] | None
 ) -> tuple[int, ...]:
-    """Return the leading axes of a parameter of a layer with C `channels` or of a `shape`.
+    """Return the leading axes of a parameter, given `channels` or `shape`.
 
     Raises:
-        ModelError: Its granularity needs `channels` or `shape`, and neither is given.
+        ModelError: Its granularity needs `channels` or `shape`, which is not given.
     """
     if param.per == "layer":
         return ()
@@ -106,11 +106,11 @@ def declared_axes(
         return (channels,)
     if shape is not None:
         return shape[:1] if param.per == "channel" else shape
-    missing = "channels=C" if param.per == "channel" else "shape=(C, *)"
+    missing, value = ("channels", "C") if param.per == "channel" else ("shape", "(C, *)")
     raise ModelError(
         "NeuronLayer",
-        f"parameter {param.name!r} of {neuron.name} is per {param.per}",
-        remedy=f"Give {missing}.",
+        f"parameter {param.name!r} of {neuron.name} is per {param.per}, but {missing} is not given",
+        remedy=f"Give {missing}={value}.",
     )
 
 
@@ -118,7 +118,7 @@ def register(module: nn.Module, param: Param, shape: tuple[int, ...], dtype: tor
     """Add a parameter to a module: an `nn.Parameter` if it is learnable, else a buffer.
 
     Raises:
-        ModelError: The module has an attribute of that name.
+        ModelError: The module already has an attribute of that name.
         ShapeError: The tensor that its `init` returns has another shape.
     """
     if hasattr(module, param.name):

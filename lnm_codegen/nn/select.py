@@ -1,8 +1,8 @@
 """Selection of the backend of a call, and dispatch to its kernels.
 
-A backend named by the user is never replaced: where it cannot run, the call raises ToolError.
-"auto" selects "c" on a CPU and "triton" on a GPU. Where a tool is missing for those, it selects
-eager PyTorch, with one warning.
+A backend named by the user is never replaced: if it cannot run, the call raises ToolError.
+"auto" selects "c" on a CPU and "triton" on a GPU. If the compiler or Triton is missing, "auto"
+selects eager PyTorch and warns once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BACKENDS: Final = ("auto", *FUSED, "torch")
 _AUTO: Final = {"cpu": "c", "cuda": "triton"}
 
 
-def misplaced(backend: str, device: str) -> str:
+def device_mismatch(backend: str, device: str) -> str:
     """Return why a backend does not run on a type of device; empty if it does."""
     if backend == "torch" or device == ("cpu" if backend == "c" else "cuda"):
         return ""
@@ -41,7 +41,7 @@ def misplaced(backend: str, device: str) -> str:
 
 
 def missing(backend: str) -> ToolError | None:
-    """Return the error of a backend that lacks a tool on this machine; None if it lacks none."""
+    """Return a ToolError if a tool of the backend is missing, else None."""
     problem, remedy = "", ""
     match backend:
         case "c":
@@ -74,7 +74,7 @@ def select(neuron: str, backend: str, device: str) -> str:
     is_auto = backend == "auto"
     if is_auto:
         backend = _AUTO.get(device, "torch")
-    elif problem := misplaced(backend, device):
+    elif problem := device_mismatch(backend, device):
         remedy = "Use backend='torch', or move the input."
         raise ToolError(neuron, f"backend {backend!r} {problem}", remedy=remedy)
     error = missing(backend)

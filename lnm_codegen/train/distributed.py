@@ -36,7 +36,7 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process shows progress and writes files."""
+        """True if this process shows progress and writes files."""
         return self.rank == 0
 
     def wrapped(self, network: nn.Module) -> nn.Module:

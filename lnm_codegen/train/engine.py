@@ -213,7 +213,7 @@ def torch_settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
 def learned_parameters(network: Network) -> dict[str, torch.Tensor]:
     """Return a copy of the neurons' learned parameters, `<layer>.<parameter>`.
 
-    A parameter of more than `LARGEST_IN_HISTORY` numbers, per neuron of a large layer, is left
+    A parameter of more than `LARGEST_IN_HISTORY` elements, per neuron of a large layer, is left
     out: a history of it would outgrow the weights.
     """
     return {

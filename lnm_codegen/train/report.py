@@ -120,7 +120,7 @@ class Events:
         self._writer = SummaryWriter(str(folder))
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Write an epoch's numbers."""
+        """Write the metrics of an epoch."""
         if self._writer is None:
             return
         values = {"loss": epoch.loss, "accuracy/train": epoch.train_accuracy}

@@ -104,9 +104,9 @@ def test_a_family_of_the_name_of_a_folder_is_the_family(call: Call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (("lnm3", "--x", "1"), ("analyze: lnm3 is a run", "Omit --x.")),
-        (("lnm3", "--degree", "2"), ("analyze: lnm3 is a run", "Omit --degree.")),
-        (("plif", "--samples", "4"), ("analyze: plif is a family", "Omit --samples.")),
+        (("lnm3", "--x", "1"), ("analyze: --x applies", "lnm3 is a training run", "--x.")),
+        (("lnm3", "--degree", "2"), ("analyze: --degree applies to a family", "lnm3", "Omit")),
+        (("plif", "--samples", "4"), ("analyze: --samples applies", "plif is a family", "Omit")),
         (("lnm3", "--samples", "0"), ("analyze: --samples is 0", "an integer >= 1")),
         (("lnm3", "--html", "page.txt"), ("analyze: --html is 'page.txt'", ".html")),
         (("lnm3", "--html", "none/page.html", "--samples", "2"),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.insight import analyze_run
-from lnm_codegen.insight.dynamics import STEPS, dynamics, probe, response
+from lnm_codegen.insight.dynamics import RESPONSE_STEPS, dynamics, probe, response
 from lnm_codegen.insight.figures import grid_figure, layer_figure
 from lnm_codegen.insight.histogram import BINS, Histogram
 from lnm_codegen.insight.page import page
@@ -129,7 +129,7 @@ def test_rows_mix_granularities() -> None:
     assert rows.of(4) == {"theta": [8.0, 9.0], "v_threshold": 7.0}
     made = probe(neuron, rows, [4, 0])
     assert torch.equal(made.theta, torch.tensor([[8.0, 9.0], [0.0, 1.0]]))
-    assert rows.spread(3) == [0, 2, 5]
+    assert rows.evenly_spaced_indices(3) == [0, 2, 5]
     x = torch.arange(24.0).reshape(2, 2, 2, 3)
     assert torch.equal(by_row(x, rows)[4], x[:, :, 1, 1].flatten())
     assert parameter_sets(NeuronLayer(lnm.get("lif"))).place(0) == "layer"
@@ -141,12 +141,12 @@ def test_the_response_is_that_of_a_loop() -> None:
     found = response(layer, parameter_sets(layer), [0], (-1.0, 2.0))
     for x, rate in zip(found.currents.tolist(), found.rates[:, 0].tolist(), strict=True):
         v, fired = 0.0, 0
-        for _ in range(STEPS):
+        for _ in range(RESPONSE_STEPS):
             v = v / 2 + x
             fired += v >= 1
             v = 0.0 if v >= 1 else v
         if min(abs(x - edge) for edge in (0.5, 1.0)) > 1e-2:
-            assert rate == fired / STEPS
+            assert rate == fired / RESPONSE_STEPS
         if x >= 1:
             assert rate == 1
 
@@ -237,7 +237,7 @@ def test_the_page_stands_alone(folder: Path) -> None:
     assert text.count("data:image/png;base64,") == 1 + len(found.layers)
     assert text.count("<table>") == text.count("</table>") == 3 + len(found.layers)
     for word in ("blocks.1.neuron", "theta_0", "neuron operations", "beside &lt;another&gt;",
-                 "2 of 4 rows are shown, evenly spread."):  # fmt: skip
+                 "2 of 4 parameter sets are shown, evenly spaced."):  # fmt: skip
         assert word in text
     assert grid_figure(found).axes[0].get_title().startswith("1: blocks.0.neuron\n")
     assert len(layer_figure(found.layers[0]).axes) == 6
@@ -249,9 +249,9 @@ def test_a_run_of_old_says_what_it_lacks(folder: Path, tmp_path: Path) -> None:
     away = replace(old, folder=tmp_path)
     found = analyze_run(away, limit=4)
     assert found.layers[0].history is None
-    said = "not known: the run has no history.safetensors"
+    said = "unavailable: the run has no history.safetensors"
     assert as_dict(found)["layers"][0]["history"] == said
-    assert f"The history of its parameters is {said}." in page(found)
+    assert f"The history of the parameters is {said}." in page(found)
     (tmp_path / "history.safetensors").write_bytes(b"\x00")
     with pytest.raises(ModelError) as caught:
         analyze_run(away, limit=4)

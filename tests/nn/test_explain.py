@@ -47,7 +47,7 @@ def test_text():
             "  launches        1 forward, 1 backward",
             "  chunk           16 steps; the states before every chunk are saved",
             "  bytes moved     8.188 forward + 12.19 backward = 20.38 per neuron and step",
-            "  bytes kept      288 beyond inputs and outputs",
+            "  bytes saved     288 beyond inputs and outputs",
             "  operations      8 forward + 26 backward per neuron and step, the recomputed forward"
             " included",
             "  copied          gradients of the outputs, where they are expanded or have another"

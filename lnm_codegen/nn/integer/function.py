@@ -3,7 +3,7 @@
 The model writes the state before each step where the float backward kernel, compiled for chunks of
 one step, reads its saved states. That kernel then recomputes nothing, and takes the gradient of
 each step at the state of the integer model. A training forward saves every state and the rounded
-inputs, T * N numbers each.
+inputs, T * N elements each.
 """
 
 from __future__ import annotations
@@ -21,13 +21,7 @@ from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
-from lnm_codegen.nn.function import (
-    needs_backward,
-    run_backward,
-    save_call,
-    saved_call,
-    time_stride,
-)
+from lnm_codegen.nn.function import needs_backward, run_backward, save_call, saved_call, time_stride
 from lnm_codegen.nn.integer.arithmetic import Arithmetic, clipped
 from lnm_codegen.nn.layout import Layout, arranged
 from lnm_codegen.nn.load.c import CKernels, load_c
@@ -42,8 +36,8 @@ class FixedCall(NamedTuple):
     arithmetic: Arithmetic
     layout: Layout
     coefficients: dict[str, Argument]
-    keeps_states: bool
-    trains: bool
+    returns_states: bool
+    saves_states: bool
 
 
 def run_fixed_c(
@@ -51,9 +45,9 @@ def run_fixed_c(
     inputs: Sequence[Tensor],
     start: Sequence[Tensor],
     params: Sequence[Tensor],
-    keeps_states: bool,
+    returns_states: bool,
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Return the outputs (T, N, *) and the final states (N, *) by name, none unless wanted.
+    """Return the outputs (T, N, *) and the final states (N, *) by name, empty if not requested.
 
     Inputs are (T, N, *), float32 or float64, initial states (N, *) or (1,); parameters have the
     type of the inputs.
@@ -64,14 +58,14 @@ def run_fixed_c(
     neuron, like = arithmetic.neuron, inputs[0]
     table = arithmetic.parameters(params, like.shape)
     tensors: Sequence[Tensor] = (*inputs, *start, *params)
-    trains = needs_backward(tensors)
+    saves_states = needs_backward(tensors)
     layout, tensors = arranged(neuron.params, tensors, len(inputs), len(start))
     coefficients: dict[str, Argument] = {n: _coefficient(v, layout) for n, v in table.items()}
-    call = FixedCall(arithmetic, layout, coefficients, keeps_states, trains)
+    call = FixedCall(arithmetic, layout, coefficients, returns_states, saves_states)
     results = FixedFused.apply(call, *tensors)  # type: ignore[no-untyped-call]
     count = len(neuron.output)
     names = [s.name for s in neuron.states]
-    return results[:count], dict(zip(names, results[count:], strict=True)) if keeps_states else {}
+    return results[:count], dict(zip(names, results[count:], strict=True)) if returns_states else {}
 
 
 def _coefficient(table: Array, layout: Layout) -> Coefficient:
@@ -95,19 +89,20 @@ class FixedFused(torch.autograd.Function):
         like, count = tensors[0], layout.neurons
         arguments = dict(call.coefficients)
         rounded: list[Tensor] = []
-        saved = like.new_empty(max(layout.time_steps, 1) * states * count if call.trains else 0)
+        size = max(layout.time_steps, 1) * states * count if call.saves_states else 0
+        saved = like.new_empty(size)
         for symbol, x in zip(neuron.inputs, tensors[:inputs], strict=True):
             arguments |= {f"{symbol.name}_seq": x, f"{symbol.name}_stride": time_stride(x, layout)}
-            if call.trains:
+            if call.saves_states:
                 rounded.append(layout.empty_sequence(like.dtype, like.device))
                 arguments[f"{symbol.name}_rounded_seq"] = rounded[-1]
         finals = []
         for k, symbol in enumerate(neuron.states):
             name, value = symbol.name, tensors[inputs + k]
             arguments |= {f"{name}_init": value, f"{name}_init_stride": int(value.numel() > 1)}
-            if call.trains:
+            if call.saves_states:
                 arguments |= {f"{name}_seq": saved[k * count :], f"{name}_stride": states * count}
-            if call.keeps_states:
+            if call.returns_states:
                 finals.append(layout.empty_step(like.dtype, like.device))
                 arguments[f"{name}_final"] = finals[-1]
         outputs = []
@@ -115,7 +110,7 @@ class FixedFused(torch.autograd.Function):
             outputs.append(layout.empty_sequence(like.dtype, like.device))
             arguments |= {f"{port.var.name}_seq": outputs[-1], f"{port.var.name}_stride": count}
         _library(call.arithmetic).run(layout.time_steps, count, arguments, like.dtype)
-        if call.trains:
+        if call.saves_states:
             save_call(ctx, call, *tensors, *rounded, saved)
         return (*outputs, *finals)
 

@@ -76,9 +76,7 @@ def _with_version(command: tuple[str, ...]) -> Compiler:
         shown = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
     except OSError as error:
         raise ToolError(
-            "c",
-            f"{command[0]} cannot be run: {reason(error)}",
-            remedy="Set CXX to a C++ compiler.",
+            "c", f"{command[0]} cannot be run: {reason(error)}", remedy="Set CXX to a C++ compiler."
         ) from None
     return Compiler(command, shown.stdout.splitlines()[0] if shown.stdout else command[0])
 
@@ -120,7 +118,7 @@ class CKernels(Kernels):
         return function, struct.Struct(f"{len(SIZES) + 1 + len(fields)}q")
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
-        """Return how many numbers the saved states have."""
+        """Return the number of elements in the saved states."""
         return checkpoints(time_steps, neurons, len(self.states), self._chunk, self._far)
 
     def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:

@@ -1,4 +1,4 @@
-"""CUDA kernels: compiled by NVRTC for the GPU at hand, launched on PyTorch's current stream.
+"""CUDA kernels: compiled by NVRTC for the current GPU, launched on PyTorch's current stream.
 
 NVRTC and the driver are called through cuda-bindings. The key of a cubin in the cache is its
 source, the flags, NVRTC's version and the architecture.
@@ -33,11 +33,11 @@ class CudaKernels(Kernels):
         self._functions: dict[tuple[int, str], Any] = {}
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
-        """Return how many numbers the saved states have."""
+        """Return the number of elements in the saved states."""
         return self._plan.checkpoints(time_steps, neurons)
 
     def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
-        """Run the forward kernel, whose blocks add their counts to zeros among the arguments."""
+        """Run the forward kernel; its blocks add to the count buffers, which the caller zeroes."""
         _, neurons, sample, _, _ = sizes
         self._run(self._plan.forward_launches(neurons, sample), sizes, arguments, 0)
 

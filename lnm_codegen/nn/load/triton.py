@@ -1,4 +1,4 @@
-"""Triton kernels: the generated module, with launch sizes tuned on the GPU at hand.
+"""Triton kernels: the generated module, with launch sizes tuned on the current GPU.
 
 Results do not depend on launch sizes. A search runs once for each kernel, type and GPU, at the
 first forward that is large enough to time, and is saved in the cache folder. The module's own
@@ -44,7 +44,7 @@ class TritonKernels(Kernels):
         self._sizes: tuple[int, int] | None = None
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
-        """Return how many numbers the saved states have."""
+        """Return the number of elements in the saved states."""
         count: int = self._module.checkpoints(time_steps, neurons)
         return count
 

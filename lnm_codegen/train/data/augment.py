@@ -34,7 +34,7 @@ def crop_and_flip(images: Tensor, chance: Tensor) -> Tensor:
 def roll(flip: bool) -> Augment:
     """Return an augmentation that rolls frames (n, T, 2, H, W) by up to 5 pixels each way.
 
-    All steps of a sample move alike.
+    All time steps of a sample get the same shift.
 
     Args:
         flip: Mirror half of the samples too. Not for digits, nor for gestures of one hand.

@@ -6,7 +6,7 @@
 | `rate` | a random event with probability x, independent at each step |
 | `latency` | the time at which an integrator of x reaches its threshold, once |
 | `level_crossing` | a change of the input by `delta` since the last spike, up or down |
-| `saccade_events` | the same for log brightness of an image that moves as under saccades |
+| `saccade_events` | the same for log brightness of an image moved by simulated saccades |
 
 snnTorch's `delta` is not `level_crossing`: it compares with the previous sample, so a slow drift
 causes no spike.
@@ -77,7 +77,7 @@ def level_crossing(x_seq: Tensor, delta: float) -> Tensor:
 
     Channel 0 of axis 2 counts levels downward (OFF), channel 1 upward (ON), so that x[0] + delta
     times the sum of ON - OFF is within `delta` of x. Binary spikes are these counts clamped to 1;
-    they lose this property where a step crosses more than one level.
+    this bound fails for them once a step crosses more than one level.
 
     Args:
         x_seq: Samples; two axes or more, T >= 1.
@@ -87,7 +87,7 @@ def level_crossing(x_seq: Tensor, delta: float) -> Tensor:
         shape = tuple(x_seq.shape)
         raise ShapeError("level_crossing", f"x_seq has shape {shape}", "(T, N, *), T >= 1")
     require_number("level_crossing", "delta", float(delta), above=0)
-    level = torch.zeros_like(x_seq[0])  # in whole deltas: the reference gathers no rounding error
+    level = torch.zeros_like(x_seq[0])  # in whole deltas, so no rounding error accumulates
     counts = []
     for x in x_seq:
         moved = torch.trunc((x - x_seq[0]) / delta - level)
@@ -110,8 +110,8 @@ def saccade_events(
     in 3 * moves steps at constant speed. At each step a pixel counts the levels that its log
     brightness ln(0.1 + image) crosses (`level_crossing`; ON brighter, OFF darker). Call the result
     "simulated saccades", never "event camera": it has no noise and no refractory time, and a real
-    eye does not move at constant speed. Compared with 60 recordings of N-MNIST of the same digits,
-    the counts per pixel correlate by .85, at the best shift of up to 3 pixels.
+    eye does not move at constant speed. The counts per pixel correlate with 60 N-MNIST recordings
+    of the same digits: r = 0.85 at the best shift of up to 3 pixels.
 
     Args:
         images: (N, H, W), brightness 0 to 1.

@@ -136,7 +136,7 @@ def _run_kernels(
         width = current_seq.shape[2] if feed is None else feed.out_features
         step = current_seq.new_empty(1, current_seq.shape[1], width)
         _, layout = readable(neuron.params, step)
-        start = start_states(neuron, step, {}, kept={})
+        start = start_states(neuron, step, {}, previous={})
         kernels = kernels_of(neuron, "c", dtype)
         plans.append(StagePlan(kernels, layout.sizes, tuple(start), width, stage.source))
         weights = (None, None) if feed is None else (feed.weight, feed.bias)

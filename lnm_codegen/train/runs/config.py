@@ -1,7 +1,7 @@
 """Configuration of a training run: a dataclass whose fields declare every option once.
 
-The annotation of a field holds its type, help text, check, and place in an experiment file and on
-the command line. `config_file` and `lnm train` read all of them here.
+The annotation of a field holds its type, help text, validation, and place in an experiment file and
+on the command line. `config_file` and `lnm train` read all of them here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import surrogate_named
 from lnm_codegen.validation import require_integer, require_number, require_one_of, wrong
 
-Check = Callable[[str, str, Any], object]
+Validator = Callable[[str, str, Any], object]
 """Argument validation: (place, name, value) raises ModelError."""
 
 
@@ -31,28 +31,28 @@ class Option:
 
     Attributes:
         help: Its meaning, for `--help` and for the docstring.
-        check: Its argument validation; None accepts every value of the field's type.
+        validate: Its argument validation; None accepts every value of the field's type.
         metavar: Placeholder of its command-line option; `--train` sets a field without one.
         table: Its table in an experiment file.
         key: Its key in that table, if not its name; "*" collects every other key.
     """
 
     help: str
-    check: Check | None = None
+    validate: Validator | None = None
     metavar: str = ""
     table: str = "train"
     key: str = ""
 
 
-def _optional(check: Check) -> Check:
-    return lambda where, name, value: None if value is None else check(where, name, value)
+def _optional(validate: Validator) -> Validator:
+    return lambda where, name, value: None if value is None else validate(where, name, value)
 
 
-def _one_of(*accepted: str) -> Check:
+def _one_of(*accepted: str) -> Validator:
     return partial(require_one_of, accepted=accepted)
 
 
-def _check_clip(where: str, name: str, value: Any) -> None:
+def _require_clip(where: str, name: str, value: Any) -> None:
     if value != math.inf:
         require_number(where, name, value, above=0)
 
@@ -74,7 +74,7 @@ _BACKEND = _one_of("auto", "c", "torch", "triton", "cuda")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides the numbers of a training run on one machine."""
+    """Options of a training run; they determine its results on one machine."""
 
     family: Annotated[
         str,
@@ -146,7 +146,7 @@ class TrainConfig:
     ] = 0.0
     clip: Annotated[
         float,
-        Option("Largest gradient norm, of weights and of neurons separately.", _check_clip, "X"),
+        Option("Largest gradient norm, of weights and of neurons separately.", _require_clip, "X"),
     ] = 1.0
     penalty: Annotated[
         float, Option("Weight of the penalty on steep slopes of the charge.", _AMOUNT, "X")
@@ -191,8 +191,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():
-            if option.check is not None:
-                option.check("train", name, getattr(self, name))
+            if option.validate is not None:
+                option.validate("train", name, getattr(self, name))
         if self.neurons_order is not None and self.neurons_from is None:
             accepted = "none where neurons_from is none"
             raise wrong("train", "neurons_order", self.neurons_order, accepted)

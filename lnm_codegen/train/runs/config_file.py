@@ -64,18 +64,21 @@ def read_toml(path: Path) -> TrainConfig:
                 require_known(f"{path}: {name}", "key", key, TABLES[name])
                 flat[TABLES[name][key]] = value
     if "v_min" in flat:
-        pass_clamp(flat)
+        move_v_min_to_arguments(flat)
     return config_of(flat, str(path))
 
 
-def pass_clamp(flat: dict[str, Any]) -> None:
-    """Make a given v_min an argument of a family that takes none, which then refuses it."""
+def move_v_min_to_arguments(flat: dict[str, Any]) -> None:
+    """Move v_min to the arguments of a family that is not a built-in one with this clamp.
+
+    A family without an argument v_min then raises the error.
+    """
     if flat["v_min"] is not None and not takes_clamp(flat.get("family", TrainConfig.family)):
         flat["arguments"] = {**flat.get("arguments", {}), "v_min": flat["v_min"]}
 
 
 def read_json(path: Path, remedy: str) -> TrainConfig:
-    """Return the config of a config.json; `remedy` ends each message.
+    """Return the config of a config.json. Messages end with `remedy`.
 
     Raises:
         ModelError: As for `read_toml`.
@@ -97,10 +100,12 @@ def read_json(path: Path, remedy: str) -> TrainConfig:
 
 
 def config_of(flat: Mapping[str, Any], where: str = "", remedy: str = "") -> TrainConfig:
-    """Return the config of fields as a file holds them; `where` begins and `remedy` ends messages.
+    """Build a TrainConfig from the fields of a file.
+
+    Messages begin with `where` and end with `remedy`.
 
     Raises:
-        ModelError: An unknown field, a value of another type, or one that TrainConfig refuses.
+        ModelError: A field is unknown, or its value has another type or is out of range.
     """
     place, values = where or "train", {}
     for key, given in flat.items():
@@ -116,7 +121,7 @@ def config_of(flat: Mapping[str, Any], where: str = "", remedy: str = "") -> Tra
 
 
 def _converted(value: Any, types: tuple[Any, ...]) -> Any:
-    """Return a value as Python writes it: a path for text, a float for an integer, tuples."""
+    """Convert a value to the type of its field: text to Path, integer to float, list to tuple."""
     value = _tuples(value)
     if isinstance(value, str) and Path in types:
         return Path(value)

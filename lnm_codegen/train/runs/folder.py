@@ -6,7 +6,7 @@
     history.safetensors       the neurons' parameters after each epoch, `<layer>.<parameter>`
     checkpoint.safetensors    everything that `--resume` needs
     figure.png                the learned curves, written at the end
-    events/                   for TensorBoard, if the config asks for it
+    events/                   for TensorBoard, if `tensorboard` is set
 
 Every file is written whole and then renamed, so an interrupted run leaves the files of its last
 complete epoch.

@@ -55,10 +55,10 @@ def run(
     """Train a network as `config` says.
 
     Args:
-        config: Everything that decides the numbers.
+        config: Options of the run.
         out: Run folder; None writes nothing.
         force: Replace the run in a folder that is not empty.
-        resume: Continue the run in `out` after its last complete epoch, with the numbers of an
+        resume: Continue the run in `out` after its last complete epoch, with the results of an
             uninterrupted run. Start it if there is none.
         data: Samples that are already loaded; by default those that `config` names.
         console: Console for progress; None prints nothing.

@@ -43,7 +43,7 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether every parameter set is certified."""
+        """True if every parameter set is certified."""
         return self.certified == self.rows
 
     def __str__(self) -> str:

@@ -78,7 +78,7 @@ def project(layer: NeuronLayer, x_max: float, *, v_min: float = LOWEST, decay: f
                 "project",
                 f"{region.charge.theta} of {layer.neuron.name} is not finite in row {row}:"
                 f" {theta[row].tolist()}",
-                remedy="Go back to the last checkpoint.",
+                remedy="Resume from the last training checkpoint.",
             )
         outside = torch.nonzero(~region.holds(theta)).flatten()
         if len(outside):
@@ -146,7 +146,7 @@ class _Region:
         leak: theta of f(v) = decay*v, which is inside.
         matrix: Bernstein coefficients of each theta_j, (size, J).
         constant: Bernstein coefficients of theta = 0, (J,).
-        is_value: Whether a coefficient is a value of the polynomial, (J,).
+        is_value: True where a coefficient is a value of the polynomial, (J,).
     """
 
     charge: PolynomialCharge
@@ -163,12 +163,12 @@ class _Region:
         return self.constant + theta @ self.matrix, _ROUNDING * size
 
     def surely_inside(self, theta: Tensor) -> Tensor:
-        """Return which parameter sets the quick test proves inside, (R,)."""
+        """Return True for each parameter set that the quick test proves inside, (R,)."""
         found, rounding = self.bounds(theta)
         return (found >= rounding).all(1)
 
     def holds(self, theta: Tensor) -> Tensor:
-        """Return which parameter sets are inside, exactly, (R,)."""
+        """Return True for each parameter set that is inside, exactly, (R,)."""
         found, rounding = self.bounds(theta)
         inside = (found >= rounding).all(1)
         outside = ((found < -rounding) & self.is_value).any(1)

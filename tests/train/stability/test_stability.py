@@ -185,7 +185,9 @@ def test_nan_is_refused_and_nothing_is_changed() -> None:
         layer.theta[1, 2] = float("nan")
     before = layer.theta.detach().clone()
     problem = "theta of lnm is not finite in row 1: [0.05"
-    with refused(ModelError, "project", problem, remedy="Go back to the last checkpoint."):
+    with refused(
+        ModelError, "project", problem, remedy="Resume from the last training checkpoint."
+    ):
         project(layer, 0.5)
     assert torch.equal(layer.theta.nan_to_num(7.0), before.nan_to_num(7.0))
 
