@@ -38,8 +38,8 @@ _RESERVED = frozenset(
         " output parameter posedge primitive pull0 pull1 real realtime reg release repeat scalared"
         " small specify strong0 strong1 supply0 supply1 table task time tri trireg vectored wait"
         " wand weak0 weak1 wire wor xnor"
-        # Macros of the headers of C; INLINE is one of templates/c and templates/integer_c.
-        " M_PI M_E NAN INFINITY HUGE_VAL NULL INLINE"
+        # Macros of the headers of C.
+        " M_PI M_E NAN INFINITY HUGE_VAL NULL"
         # The default spike of a neuron.
         " spike"
     ).split()

@@ -30,13 +30,13 @@ constexpr int64_t kFar = 4096;  // steps beyond which fewer states are saved
 constexpr int64_t kSlabs = 64;  // maximum number of slabs of tiles; the results of reductions depend on it
 constexpr int64_t kStreamBytes = 8 << 20;  // bytes of a sequence from which stores bypass the caches
 
-#define INLINE inline __attribute__((always_inline))
+#define _inline inline __attribute__((always_inline))
 
 // ---- memory ----
 
 // Write the numbers of a block. Streaming stores bypass the caches and write whole lines of 64 bytes.
 template <bool kStream>
-INLINE void put(io *to, const io *row, int n) {
+_inline void put(io *to, const io *row, int n) {
 #if defined(__AVX512F__)
     if (kStream) {
         for (int i = 0; i < n; i += 64 / int(sizeof(io)))
@@ -54,14 +54,14 @@ INLINE void put(io *to, const io *row, int n) {
     memcpy(to, row, sizeof(io) * n);
 }
 
-INLINE void finish_streams() {
+_inline void finish_streams() {
 #if defined(__AVX__)
     _mm_sfence();
 #endif
 }
 
 template <bool kStream>
-INLINE void fetch(const io *row, int n) {
+_inline void fetch(const io *row, int n) {
     if (kStream)
         for (int i = 0; i < n; i += 64 / int(sizeof(io))) __builtin_prefetch(row + i, 0, 2);
 }
@@ -72,23 +72,23 @@ bool streams(const void *sequence, int64_t time_steps, int64_t neurons) {
     return aligned && time_steps * neurons * int64_t(sizeof(io)) >= kStreamBytes;
 }
 
-INLINE void load(real *to, const real *from, int n) { memcpy(to, from, sizeof(real) * n); }
+_inline void load(real *to, const real *from, int n) { memcpy(to, from, sizeof(real) * n); }
 
 // Load initial states: one for each neuron, or (stride 0) one number for all.
-INLINE void load_initial(real *to, const real *from, int64_t stride, int64_t first, int n) {
+_inline void load_initial(real *to, const real *from, int64_t stride, int64_t first, int n) {
     if (stride)
         load(to, from + first, n);
     else
         for (int i = 0; i < n; ++i) to[i] = *from;
 }
 
-INLINE void clear(real *to, int n) {
+_inline void clear(real *to, int n) {
     for (int i = 0; i < n; ++i) to[i] = 0;
 }
 // ---- sums ----
 
 // Add n numbers to interleaved sums: number i to sum i % kSums.
-INLINE void add_interleaved(real *sums, const real *terms, int n) {
+_inline void add_interleaved(real *sums, const real *terms, int n) {
     int i = 0;
     for (; i + kSums <= n; i += kSums) {
 #pragma omp simd
@@ -97,14 +97,14 @@ INLINE void add_interleaved(real *sums, const real *terms, int n) {
     for (int k = 0; i + k < n; ++k) sums[k] += terms[i + k];
 }
 
-INLINE real total(real *sums) {
+_inline real total(real *sums) {
     for (int width = kSums / 2; width; width /= 2)
         for (int k = 0; k < width; ++k) sums[k] += sums[k + width];
     return sums[0];
 }
 
 // Return the sum of n numbers, in an order that depends on kSums only.
-INLINE real lane_sum(const real *terms, int n) {
+_inline real lane_sum(const real *terms, int n) {
     alignas(64) real sums[kSums] = {};
     add_interleaved(sums, terms, n);
     return total(sums);
@@ -175,12 +175,12 @@ int64_t chunks_per_checkpoint(int64_t time_steps) {
 }
 
 // Offset in the saved states of state `state` at step `begin`, neuron 0.
-INLINE int64_t checkpoint(int64_t begin, int64_t every, int state, int64_t neurons) {
+_inline int64_t checkpoint(int64_t begin, int64_t every, int state, int64_t neurons) {
     return ((begin / kChunk / every - 1) * 1 + state) * neurons;
 }
 
 template <bool kStream>
-INLINE void forward_chunk(const lnm_2_forward_arguments &a, const Parameters &p, ForwardTile &tile,
+_inline void forward_chunk(const lnm_2_forward_arguments &a, const Parameters &p, ForwardTile &tile,
                           const Chunk &c, int64_t every, int n) {
     (void)p, (void)tile, (void)every;
     alignas(64) real v_now[kBlock];
@@ -219,7 +219,7 @@ struct alignas(64) Steps {
 };
 
 // Load the states before a chunk: recomputed ones, saved ones, or the initial ones.
-INLINE void begin_chunk(const lnm_2_backward_arguments &a, const real *starts, const Chunk &c, int64_t every,
+_inline void begin_chunk(const lnm_2_backward_arguments &a, const real *starts, const Chunk &c, int64_t every,
                         Steps &steps, int n) {
     const int64_t between = c.begin / kChunk % every;
     if (between) {
@@ -233,7 +233,7 @@ INLINE void begin_chunk(const lnm_2_backward_arguments &a, const real *starts, c
 
 // Recompute `count` steps of a chunk and keep their states.
 template <bool kStream>
-INLINE void recompute(const lnm_2_backward_arguments &a, const Parameters &p, const BackwardTile &tile,
+_inline void recompute(const lnm_2_backward_arguments &a, const Parameters &p, const BackwardTile &tile,
                       const Chunk &c, int count, Steps &steps, int n) {
     (void)p, (void)tile;
     for (int t = 0; t < count; ++t) {
@@ -262,7 +262,7 @@ void recompute_between(const lnm_2_backward_arguments &a, const Parameters &p, c
 }
 
 template <bool kStream>
-INLINE void backward_chunk(const lnm_2_backward_arguments &a, const Parameters &p, BackwardTile &tile,
+_inline void backward_chunk(const lnm_2_backward_arguments &a, const Parameters &p, BackwardTile &tile,
                            const real *starts, const Chunk &c, int64_t every, int n) {
     (void)p, (void)tile, (void)starts, (void)every;
     alignas(64) real grad_v[kBlock];

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kBlock = 256;
 
-#define INLINE inline __attribute__((always_inline))
+#define _inline inline __attribute__((always_inline))
 
 // Bits of a number, and bits after its binary point.
 struct Format {
@@ -24,10 +24,10 @@ constexpr Format k_spike = {2, 0};
 
 // ---- conversion of sequences to integers and back ----
 
-INLINE void take(int32_t *lanes, const int32_t *row, int n, Format) { std::copy_n(row, n, lanes); }
+_inline void take(int32_t *lanes, const int32_t *row, int n, Format) { std::copy_n(row, n, lanes); }
 
 template <class Real>
-INLINE void take(int32_t *lanes, const Real *row, int n, Format format) {
+_inline void take(int32_t *lanes, const Real *row, int n, Format format) {
     const double scale = std::ldexp(1.0, format.frac), high = std::ldexp(1.0, format.width - 1) - 1;
 #pragma omp simd
     for (int i = 0; i < n; ++i) {
@@ -38,10 +38,10 @@ INLINE void take(int32_t *lanes, const Real *row, int n, Format format) {
     }
 }
 
-INLINE void give(int32_t *row, const int32_t *lanes, int n, Format) { std::copy_n(lanes, n, row); }
+_inline void give(int32_t *row, const int32_t *lanes, int n, Format) { std::copy_n(lanes, n, row); }
 
 template <class Real>
-INLINE void give(Real *row, const int32_t *lanes, int n, Format format) {
+_inline void give(Real *row, const int32_t *lanes, int n, Format format) {
     const Real unit = Real(std::ldexp(1.0, -format.frac));
 #pragma omp simd
     for (int i = 0; i < n; ++i) row[i] = Real(lanes[i]) * unit;
@@ -49,7 +49,7 @@ INLINE void give(Real *row, const int32_t *lanes, int n, Format format) {
 
 // Load initial states: one for each neuron, or (stride 0) one number for all.
 template <class Number>
-INLINE void start(int32_t *lanes, const Number *from, int64_t stride, int64_t first, int n,
+_inline void start(int32_t *lanes, const Number *from, int64_t stride, int64_t first, int n,
                   Format format) {
     if (stride) return take(lanes, from + first, n, format);
     take(lanes, from, 1, format);
@@ -81,7 +81,7 @@ void spread(int32_t *lanes, const lnm_3_model_coefficient &c, int64_t first, int
 // ---- steps ----
 
 template <bool kRows, class Arguments>
-INLINE void run_block(const Arguments &a, int64_t first, int n) {
+_inline void run_block(const Arguments &a, int64_t first, int n) {
     alignas(64) int32_t v_now[kBlock];
     alignas(64) int32_t x_row[kBlock];
     alignas(64) int32_t spike_row[kBlock];
