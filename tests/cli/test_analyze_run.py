@@ -53,7 +53,7 @@ def call(capsys: pytest.CaptureFixture[str], runs: Path, monkeypatch: pytest.Mon
 
 
 def test_the_text_says_what_was_taken(call: Call, runs: Path) -> None:
-    """A folder is a run; the page is written into it; the energies stand beside the baseline's."""
+    """A folder is a run; the page is written into it; it lists the energies with the baseline's."""
     status, out, err = call("lnm3", "--baseline", "./lif", "--samples", "8")
     assert (status, err) == (0, "")
     lines = out.splitlines()

@@ -244,7 +244,7 @@ def test_the_page_stands_alone(folder: Path) -> None:
 
 
 def test_a_run_of_old_says_what_it_lacks(folder: Path, tmp_path: Path) -> None:
-    """Without history.safetensors everything else is told; a damaged one is refused."""
+    """Without history.safetensors the rest is reported; a damaged file is refused."""
     old = load_run(folder)
     away = replace(old, folder=tmp_path)
     found = analyze_run(away, limit=4)

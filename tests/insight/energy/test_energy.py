@@ -193,7 +193,7 @@ def test_resnet19_has_its_sizes() -> None:
 
 
 def test_overhead_is_split_whole() -> None:
-    """What the neurons' updates add hangs on no rate; the rest is spikes; both make the total."""
+    """The part of the updates does not depend on rates; spikes make the rest of the total."""
     lnm3 = lnm.get("lnm", degree=3)
     base, more = resnet19(LIF, 0.10), resnet19(lnm3, 0.12)
     found, same = overhead(more, base), overhead(resnet19(lnm3, 0.10), base)
