@@ -21,15 +21,13 @@ class LnmError(Exception):
     """
 
     def __init__(
-        self, where: object, problem: str = "", accepted: str | Iterable[str] = "", remedy: str = ""
+        self, where: object, problem: str, accepted: str | Iterable[str] = "", remedy: str = ""
     ) -> None:
         self.where, self.problem, self.remedy = str(where), problem, remedy
         self.accepted = accepted if isinstance(accepted, str) else ", ".join(accepted)
         super().__init__(self.where, problem, self.accepted, remedy)
 
     def __str__(self) -> str:
-        if not self.problem:  # one text: on its way out
-            return self.where
         accepted = f" Accepted: {self.accepted}." if self.accepted else ""
         remedy = f" {self.remedy}" if self.remedy else ""
         return f"{self.where}: {self.problem}.{accepted}{remedy}"
