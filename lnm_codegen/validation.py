@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, ToolError
 
 T = TypeVar("T")
 
@@ -160,6 +161,19 @@ def require_arguments(
         for word in kwargs:
             require_known(where, "argument", word, known)
         raise ModelError(where, str(error), known or "none") from None
+
+
+def require_package(where: str, module: str, package: str, extra: str) -> None:
+    """Import a module of a package that an extra of lnm_codegen installs.
+
+    Raises:
+        ToolError: The package is not installed. The remedy is the command that installs it.
+    """
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        remedy = f"Run pip install 'lnm_codegen[{extra}]'."
+        raise ToolError(where, f"{package} is not installed", remedy=remedy) from None
 
 
 def is_number(value: Any) -> bool:

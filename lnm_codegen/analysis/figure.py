@@ -7,18 +7,20 @@ if not. Below threshold a step goes from the diagonal to the curve and back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.analysis.exact import prepared_parameters
 from lnm_codegen.analysis.fixed_points import FixedPoints, charge_kernel, only_state
 from lnm_codegen.analysis.invariant import Invariant
 from lnm_codegen.analysis.report import Analysis
 from lnm_codegen.ir.interpret import Array, run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _INK, _QUIET, _WARM, _COOL = "#1f4e79", "#8c8c8c", "#c55a11", "#dbe7f3"
 _STYLES = {"stable": _INK, "unstable": "white", "neutral": _QUIET}
@@ -27,8 +29,7 @@ _STYLES = {"stable": _INK, "unstable": "white", "neutral": _QUIET}
 def charge_figure(found: Analysis) -> Figure:
     """Draw the charge without input and at both ends of the input."""
     state = only_state(found.neuron)
-    figure = Figure(figsize=(5.6, 5.0), layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a display
+    figure = new_figure("analyze", 5.6, 5.0)
     axis = figure.subplots()
     low, high = _extent(found, state)
     v = np.linspace(low, high, 401)

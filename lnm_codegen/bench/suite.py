@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.bench.measure import (
     Timing,
@@ -244,12 +245,8 @@ def _rounded(row: dict[str, object]) -> dict[str, object]:
 
 def write_figure(rows: Sequence[Row], path: Path) -> None:
     """Plot the time of each subject and of the floor against T, with log scales."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure("bench", 7, 4.5)
+    axes = figure.subplots()
     for what in dict.fromkeys(row.what for row in rows):
         points = sorted((row.steps, row.ns) for row in rows if row.what == what)
         style = {"color": "black", "linestyle": "--"} if what == "floor" else {"marker": "o"}
@@ -259,4 +256,3 @@ def write_figure(rows: Sequence[Row], path: Path) -> None:
     axes.legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
-    pyplot.close(figure)

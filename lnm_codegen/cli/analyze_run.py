@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.cli.options import require_suffix, write_file
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.validation import require_integer
@@ -46,6 +47,8 @@ def analyze_folder(folder: Path, options: Options) -> None:
     require_suffix("analyze", "--html", options.html, ".html", ".htm")
     if options.samples is not None:
         require_integer("analyze", "--samples", options.samples)
+    if options.html or options.figure or not options.json:
+        require_matplotlib("analyze")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
     from lnm_codegen.insight import analyze_run
     from lnm_codegen.insight.serialize import as_dict

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.cli.options import (
     DegreeOption,
     DeviceOption,
@@ -67,6 +68,8 @@ def bench(
     shape = parse_integers("bench", "neurons", neurons, "N,C,... >= 1, such as 32,128,256", count=2)
     kind = require_dtype("bench", dtype)
     measure.require_device(device)
+    if out is not None:
+        require_matplotlib("bench")
     measure.keep_memory()
     from lnm_codegen.bench import suite
 

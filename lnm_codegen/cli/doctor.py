@@ -50,6 +50,12 @@ def examine() -> list[Finding]:
         ("python", platform.python_version, "everything"),
         ("torch", lambda: _package("torch"), "layers, training, the torch backend"),
         ("triton", lambda: _package("triton"), "the triton backend"),
+        (
+            "matplotlib",
+            lambda: _package("matplotlib"),
+            "figures: lnm train, lnm analyze",
+        ),
+        ("scikit-learn", lambda: _package("sklearn", "scikit-learn"), "the data set digits"),
         ("CUDA device", _cuda, "running the triton and cuda backends"),
         ("C++ compiler", _compiler, "running the c backend (emitting works without)"),
         ("OpenMP", _openmp, "running the c backend"),
@@ -68,9 +74,9 @@ def _look(part: str, probe: Callable[[], str], needed_for: str) -> Finding:
         return Finding(part, False, " ".join(str(error).split()), needed_for)
 
 
-def _package(name: str) -> str:
-    importlib.import_module(name)
-    return metadata.version(name)
+def _package(module: str, name: str | None = None) -> str:
+    importlib.import_module(module)
+    return metadata.version(name or module)
 
 
 def _cuda() -> str:

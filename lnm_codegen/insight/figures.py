@@ -10,15 +10,18 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
 from lnm_codegen.train.figure import LIF_DECAY
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _INK, _QUIET, _LIF, _COOL = "#1f4e79", "#9a9a9a", "#c55a11", "#dbe7f3"
 _COLORS = {
@@ -34,8 +37,7 @@ def grid_figure(found: RunAnalysis, columns: int = 4) -> Figure:
     count = len(found.layers)
     across = min(columns, count)
     down = math.ceil(count / across)
-    figure = Figure(figsize=(3.1 * across, 3.0 * down), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure("analyze", 3.1 * across, 3.0 * down)
     axes = figure.subplots(down, across, squeeze=False).flatten()
     for axis in axes[count:]:
         axis.set_axis_off()
@@ -55,8 +57,7 @@ def layer_figure(layer: LayerAnalysis) -> Figure:
     """Return the panels of one layer: charge, f-I curve, potentials, rates, history."""
     learned = [(n, v) for n, v in (layer.history or {}).items() if len(v) > 1]
     across, down = (2, 2) if not learned else (3, 2)
-    figure = Figure(figsize=(3.7 * across, 3.1 * down), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure("analyze", 3.7 * across, 3.1 * down)
     axes: list[Axes] = list(figure.subplots(down, across).flatten())
     for axis in axes[4 + len(learned) :]:
         axis.set_axis_off()

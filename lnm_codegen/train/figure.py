@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.models import Network
 from lnm_codegen.train.stability.curve import LOWEST, charge_curve, learned_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LIF_DECAY = 0.5
 _INK, _QUIET, _LIF = "#1f4e79", "#b0b0b0", "#c55a11"
@@ -29,10 +32,12 @@ def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST)
     Args:
         networks: Title of a row -> network.
         v_min: Lower end of the axes; the upper end is the layer's threshold.
+
+    Raises:
+        ToolError: matplotlib is not installed.
     """
     columns = max(len(n.neurons) for n in networks.values())
-    figure = Figure(figsize=(4.2 * columns, 3.6 * len(networks) + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)  # needs no display
+    figure = new_figure("train", 4.2 * columns, 3.6 * len(networks) + 0.4)
     axes = figure.subplots(len(networks), columns, squeeze=False)
     for row, (name, network) in zip(axes, networks.items(), strict=True):
         for k, axis in enumerate(row):

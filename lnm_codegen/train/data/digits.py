@@ -12,7 +12,7 @@ import torch
 
 from lnm_codegen.train.data.dataset import Dataset, memory_split
 from lnm_codegen.train.data.pixels import Labelled, image_set, pixel_sequences
-from lnm_codegen.validation import require_one_of
+from lnm_codegen.validation import require_one_of, require_package
 
 TEST, SEED = 360, 0
 
@@ -34,6 +34,7 @@ def digits_rows(limit: int | None = None, split: str = "random", scale: str = "u
 
 
 def _digits(split: str) -> tuple[Labelled, Labelled]:
+    require_package("data: digits", "sklearn", "scikit-learn", extra="train")
     from sklearn.datasets import load_digits  # takes a second
     from sklearn.model_selection import train_test_split
 

@@ -22,9 +22,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from lnm_codegen import __version__
@@ -34,6 +34,9 @@ from lnm_codegen.train.engine import Epoch
 from lnm_codegen.train.runs import checkpoint
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.train.runs.config_file import read_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FILES = (
     "config.json", "metrics.csv", checkpoint.MODEL, checkpoint.HISTORY, checkpoint.NAME,

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import joined
@@ -68,11 +69,14 @@ def run(
     Raises:
         ModelError: The config does not fit the data or the neuron; the folder is taken or cannot
             be written; or training diverged, and a run folder keeps the last good epoch.
-        ToolError: The data are missing, or the disk is full.
+        ToolError: The data are missing, matplotlib is not installed (with `out`), or the disk is
+            full.
     """
     with ExitStack() as stack:
         world = stack.enter_context(joined(config.device))
         folder = None if out is None else RunFolder(Path(out))
+        if folder is not None:
+            require_matplotlib("train")  # for the figure at the end
         with world.synchronised_errors():
             if folder is not None and world.leads:
                 if not (resume and folder.resumable(config) is not None):

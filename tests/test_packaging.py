@@ -1,0 +1,127 @@
+"""Requirements of the package: the core runs without the packages of its extras."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.refusals import assert_line
+
+ROOT = Path(__file__).parents[1]
+EXTRA = "Run pip install 'lnm_codegen[train]'."
+WITHOUT = "import sys\nsys.modules.update(dict.fromkeys({blocked!r}))\n"
+COMMAND = "from lnm_codegen.cli import run\nsys.exit(run({arguments!r}))\n"
+
+
+def python(
+    code: str, *, without: tuple[str, ...] = ("matplotlib", "sklearn"), cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run code in another process, where importing the packages `without` fails."""
+    code = WITHOUT.format(blocked=without) + code
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        check=False,
+    )
+
+
+def lnm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return python(COMMAND.format(arguments=arguments), cwd=cwd)
+
+
+def quick_start() -> str:
+    """Return the first Python block of the README."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"## Quick start\n\n```python\n(.*?)```", text, re.DOTALL)
+    assert found
+    return found.group(1)
+
+
+@pytest.mark.needs_cc
+def test_the_quick_start_needs_no_extra() -> None:
+    """Neither matplotlib nor scikit-learn is imported by the package or by the README's code."""
+    done = python(quick_start())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "fma(" in done.stdout
+
+
+def test_a_block_of_imports_blocks() -> None:
+    """The packages are installed here, and the preamble hides them."""
+    for name in ("matplotlib", "sklearn"):
+        done = python(f"import {name}")
+        assert done.returncode == 1
+        assert "ModuleNotFoundError" in done.stderr
+
+
+@pytest.mark.needs_cc
+def test_training_on_ones_own_data_needs_no_extra() -> None:
+    """`lnm.train` is imported and trains; only a run folder has a figure."""
+    code = """
+import torch, lnm_codegen as lnm
+from lnm_codegen.train.data.dataset import memory_split
+x, y = torch.rand(32, 8, 4), torch.arange(32) % 2
+split = memory_split(x, y)
+data = lnm.train.Dataset("own", split, split, 2, "sequence", (8, 4))
+config = lnm.train.TrainConfig(family="lif", network="feedforward", epochs=1)
+print(len(lnm.train.run(config, data=data).epochs))
+"""
+    done = python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place", "package"),
+    [
+        (("train", "--epochs", "1", "--out", "run"), "train", "matplotlib"),
+        (("analyze", "lif", "--figure", "lif.png"), "analyze", "matplotlib"),
+        (("bench", "lif", "--steps", "2", "--neurons", "1,1", "--out", "b"), "bench", "matplotlib"),
+    ],
+)
+def test_what_a_verb_needs(
+    tmp_path: Path, arguments: tuple[str, ...], place: str, package: str
+) -> None:
+    """One line with the command that installs it, and no file is written."""
+    done = lnm(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    *_, line = done.stderr.splitlines()
+    assert len(done.stderr.splitlines()) == 1
+    assert_line(line, f"{place}: {package} is not installed", EXTRA)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digits_needs_scikit_learn() -> None:
+    """The set comes from that package."""
+    code = "from lnm_codegen.train.data import load\nload('digits')"
+    done = python(code)
+    assert done.stderr.splitlines()[-1] == (
+        f"lnm_codegen.errors.ToolError: data: digits: scikit-learn is not installed. {EXTRA}"
+    )
+
+
+def project() -> dict[str, object]:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        found: dict[str, object] = tomllib.load(file)["project"]
+    return found
+
+
+def test_the_core_and_its_extras() -> None:
+    """What only training and figures need is in `train`, which the tests bring."""
+    facts = project()
+    extras = facts["optional-dependencies"]
+    names = lambda lines: {re.match(r"[\w-]+", line).group() for line in lines}  # noqa: E731
+    assert not {"matplotlib", "scikit-learn"} & names(facts["dependencies"])
+    assert names(extras["train"]) == {"matplotlib", "scikit-learn"}
+    assert "train" in extras["test"][0]
+    assert [d for d in facts["dependencies"] if d.startswith("triton")] == [
+        "triton>=3.3; sys_platform == 'linux'"
+    ]
