@@ -18,8 +18,6 @@ from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.errors import LnmError
 
 _SIMD = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "asimd", "sve")
-_OPENMP = "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n"
-_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def examine() -> list[Finding]:
         ("scikit-learn", lambda: _package("sklearn", "scikit-learn"), "the data set digits"),
         ("CUDA device", _cuda, "running the triton and cuda backends"),
         ("C++ compiler", _compiler, "running the c backend (emitting works without)"),
-        ("OpenMP", _openmp, "running the c backend"),
+        ("OpenMP", _openmp, "several threads in the c backend"),
         ("CPU SIMD", _simd, "speed of the c backend"),
         ("cache folder", _cache, "keeping compiled kernels"),
         *_circuit_tools(),
@@ -89,25 +87,18 @@ def _cuda() -> str:
 
 
 def _compiler() -> str:
-    from lnm_codegen.nn.load.c import compiler
+    from lnm_codegen.nn.load.compiler import compiler
 
     found = compiler()
     return f"{' '.join(found.command)} ({found.version})"
 
 
 def _openmp() -> str:
-    from lnm_codegen.nn.load.c import compiler
+    from lnm_codegen.nn.load.compiler import OPENMP, compiler, openmp_error
 
-    with tempfile.TemporaryDirectory() as folder:
-        source, program = Path(folder, "probe.cpp"), Path(folder, "probe")
-        source.write_text(_OPENMP, encoding="utf-8")
-        command = [*compiler().command, "-fopenmp", str(source), "-o", str(program)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
-        if done.returncode:
-            raise OSError(f"the compiler refuses -fopenmp: {(done.stderr.splitlines() or [''])[0]}")
-        subprocess.run([program], timeout=_SECONDS, check=True)
+    problem = openmp_error(compiler())
+    if problem is not None:
+        raise OSError(f"the compiler refuses {OPENMP}: {problem}")
     return f"yes, {os.cpu_count()} CPUs"
 
 
@@ -128,7 +119,7 @@ def _cache() -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            return f"{folder}, writable"
+            return f"{folder}, writable; LNM_CACHE names another"
     except OSError as error:
         raise OSError(
             f"{folder}: {error.strerror}. Set LNM_CACHE to a folder that can be written."

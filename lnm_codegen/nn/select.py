@@ -1,15 +1,15 @@
 """Selection of the backend of a call, and dispatch to its kernels.
 
 A backend named by the user is never replaced: if it cannot run, the call raises ToolError.
-"auto" selects "c" on a CPU and "triton" on a GPU. If the compiler or Triton is missing, "auto"
-selects eager PyTorch and warns once.
+"auto" selects "c" on a CPU and "triton" on a GPU. If Triton is missing, or both the compiler and a
+library in the cache, "auto" selects eager PyTorch and warns once.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -19,7 +19,9 @@ from lnm_codegen.errors import InternalError, ToolError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.function import Kernels
-from lnm_codegen.nn.load.c import compiler, load_c
+from lnm_codegen.nn.load.c import load_c
+from lnm_codegen.nn.load.compiler import compiler
+from lnm_codegen.nn.warn import warn_once
 
 FUSED: Final = ("c", "triton", "cuda")
 """Backends of generated kernels."""
@@ -65,8 +67,12 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def select(neuron: str, backend: str, device: str) -> str:
+def select(
+    neuron: str, backend: str, device: str, is_built: Callable[[], bool] = lambda: False
+) -> str:
     """Return the backend that runs a call on a type of device.
+
+    `is_built` reports whether the cache has the C library of the call, which needs no compiler.
 
     Raises:
         ToolError: The named backend cannot run.
@@ -78,21 +84,12 @@ def select(neuron: str, backend: str, device: str) -> str:
         remedy = "Use backend='torch', or move the input."
         raise ToolError(neuron, f"backend {backend!r} {problem}", remedy=remedy)
     error = missing(backend)
-    if error is None:
+    if error is None or (backend == "c" and is_built()):
         return backend
     if not is_auto:
         raise error
-    _warn_once(f"{error} Eager PyTorch runs instead.")
+    warn_once(f"{error} Eager PyTorch runs instead.")
     return "torch"
-
-
-_WARNED: set[str] = set()
-
-
-def _warn_once(message: str) -> None:
-    if message not in _WARNED:
-        _WARNED.add(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=6)
 
 
 def kernels_of(neuron: Neuron, backend: str, dtype: torch.dtype) -> Kernels:

@@ -468,9 +468,9 @@ def test_doctor(call, monkeypatch, tmp_path):
     parts = {f["part"]: f for f in json.loads(out)}
     assert status == 0
     assert list(parts) == [
-        "python", "torch", "triton", "CUDA device", "C++ compiler", "OpenMP", "CPU SIMD",
-        "cache folder", "iverilog", "verilator", "yosys", "yosys-smtbmc", "nextpnr-ecp5",
-        "nextpnr-ice40", "sby", "boolector", "cocotb", "apytypes", "fashion-mnist",
+        "python", "torch", "triton", "matplotlib", "scikit-learn", "CUDA device", "C++ compiler",
+        "OpenMP", "CPU SIMD", "cache folder", "iverilog", "verilator", "yosys", "yosys-smtbmc",
+        "nextpnr-ecp5", "nextpnr-ice40", "sby", "boolector", "cocotb", "apytypes", "fashion-mnist",
     ]  # fmt: skip
     assert parts["python"]["found"]
     assert parts["torch"]["found"]
@@ -479,6 +479,11 @@ def test_doctor(call, monkeypatch, tmp_path):
         f"{tmp_path}/file/cache: Not a directory. Set LNM_CACHE to a folder that can be written."
     )
     assert all(p["needed_for"] and p["detail"] for p in parts.values())
+    monkeypatch.setenv("LNM_CACHE", str(tmp_path / "cache"))
+    parts = {f["part"]: f for f in json.loads(call("doctor", "--json")[1])}
+    assert parts["cache folder"]["detail"] == (
+        f"{tmp_path}/cache, writable; LNM_CACHE names another"
+    )
     assert len(call("doctor")[1].splitlines()) == len(parts) + 1
 
 

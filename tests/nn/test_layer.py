@@ -492,7 +492,7 @@ def no_compiler() -> load.Compiler:
 def test_auto_without_a_compiler_warns_once(monkeypatch):
     """Eager PyTorch runs, with one warning."""
     monkeypatch.setattr(select, "compiler", no_compiler)
-    monkeypatch.setattr(select, "_WARNED", set())
+    monkeypatch.setattr("lnm_codegen.nn.warn._WARNED", set())
     layer, x = NeuronLayer(lif()), sequence(3, 2, 2)
     expected = NeuronLayer(lif(), backend="torch")(x)
     with pytest.warns(RuntimeWarning) as caught:
@@ -500,6 +500,7 @@ def test_auto_without_a_compiler_warns_once(monkeypatch):
     assert [str(w.message) for w in caught] == [
         "c: no C++ compiler found (g++). Install g++. Eager PyTorch runs instead."
     ]
+    assert caught[0].filename == __file__  # the user's line
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         equal(layer(x), expected)

@@ -1,21 +1,20 @@
 """C kernels: generated C++, compiled to a shared library in the cache, called through ctypes.
 
-The key of a library is its source, the flags, the compiler's version and the CPU's features. A
-build has a temporary name until it is complete, so that several processes may build at once.
+The key of a library has two parts: its source, the flags and the CPU's features; and the compiler
+with its arguments and version. A build has a temporary name until it is complete, so that several
+processes may build at once.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
-import shlex
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence, Sized
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,77 +23,15 @@ import torch
 from filelock import FileLock
 
 from lnm_codegen.backends.base import Model, Source
-from lnm_codegen.backends.c.backend import CHUNK, FLAGS, C
+from lnm_codegen.backends.c.backend import CHUNK, C
 from lnm_codegen.backends.plan import FAR, SIZES, checkpoints, plan_of
 from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.nn.function import Arguments, Kernels, addresses
-from lnm_codegen.nn.load.cache import entry, sound_bytes, usable_cache, write_digest
+from lnm_codegen.nn.load.cache import digest, entry, sound_bytes, usable_cache, write_digest
+from lnm_codegen.nn.load.compiler import OPENMP, SIMD, Compiler, compiler, cpu, flags, openmp_error
+from lnm_codegen.nn.warn import warn_once
 
 _TIMEOUT = 300
-
-
-@dataclass(frozen=True)
-class Compiler:
-    """A C++ compiler: its command and the first line of its `--version`."""
-
-    command: tuple[str, ...]
-    version: str
-
-    @property
-    def path(self) -> str:
-        """The executable."""
-        return self.command[0]
-
-
-@cache
-def compiler() -> Compiler:
-    """Return the C++ compiler: $CXX (with arguments, such as "ccache g++"), g++ or clang++.
-
-    Raises:
-        ToolError: None is found.
-    """
-    wanted = os.environ.get("CXX")
-    try:
-        commands = [shlex.split(wanted)] if wanted else [["g++"], ["clang++"], ["c++"]]
-    except ValueError as error:
-        raise ToolError(
-            "c", f"CXX is {wanted!r}: {reason(error)}", remedy="Give a command, such as g++."
-        ) from None
-    for words in commands:
-        path = shutil.which(words[0]) if words else None
-        if path:
-            return _with_version((path, *words[1:]))
-    raise ToolError(
-        "c",
-        f"no C++ compiler found ({wanted or 'g++, clang++ or c++'})",
-        remedy="Install g++, or use backend='torch'.",
-    )
-
-
-def _with_version(command: tuple[str, ...]) -> Compiler:
-    try:
-        shown = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise ToolError(
-            "c", f"{command[0]} cannot be run: {reason(error)}", remedy="Set CXX to a C++ compiler."
-        ) from None
-    return Compiler(command, shown.stdout.splitlines()[0] if shown.stdout else command[0])
-
-
-def flags() -> tuple[str, ...]:
-    """Return the compiler flags: AVX-512 in whole vectors where the CPU has it."""
-    wide = ("-mprefer-vector-width=512",) if "avx512f" in _cpu() else ()
-    return (*FLAGS, *wide)
-
-
-@cache
-def _cpu() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    lines = [x for x in text.splitlines() if x.startswith(("flags", "Features", "model name"))]
-    return "\n".join(dict.fromkeys(lines))
 
 
 class CKernels(Kernels):
@@ -167,27 +104,74 @@ def build(model: Model, chunk: int = CHUNK, far: int = FAR) -> Path:
 def built(name: str, source: Source, beside: str) -> Path:
     """Return the library of a C++ source, compiled if the cache has none that is sound.
 
-    The file `beside` is no part of the library.
+    The file `beside` is no part of the library. Without a compiler, any compiler's library of this
+    source, these flags and this CPU is returned: results do not depend on the compiler.
+
+    Raises:
+        ToolError: There is neither a compiler nor such a library, or the compiler fails.
     """
-    tool, options = compiler(), flags()
-    parts = [
-        *(f"{n}\n{t}" for n, t in source.files.items() if n != beside),
-        *options,
-        *tool.command[1:],
-        tool.version,
-        _cpu(),
-    ]
-    folder = entry(name, parts)
-    library = folder / f"{name}.so"
+    base = _base(name, source, beside)
+    try:
+        tool = compiler()
+    except ToolError:
+        if (found := _newest(base, name)) is not None:
+            return found
+        raise
+    options = flags()
+    library = _library(base, name, tool, options)
     if sound_bytes(library) is not None:
         return library
+    problem = openmp_error(tool) if OPENMP in options else None
+    if problem is not None:
+        options = tuple(SIMD if option == OPENMP else option for option in options)
+        library = _library(base, name, tool, options)
+    _build(name, source, library, tool, options)
+    if problem is not None:
+        warn_once(
+            f"c: {tool.path} has no OpenMP ({problem}), so kernels run on one thread. Install"
+            " libomp-dev or g++, or set CXX to a compiler with OpenMP."
+        )
+    return library
+
+
+def is_built(model: Model) -> bool:
+    """Report whether the cache has a library of a model, of any compiler."""
+    base = _base(model.name, C().emit(model), beside="example.c")
+    return _newest(base, model.name) is not None
+
+
+def _base(name: str, source: Source, beside: str) -> Path:
+    """Return the path that the entries of a source have in common: it lacks the compiler's key."""
+    texts = (f"{n}\n{t}" for n, t in source.files.items() if n != beside)
+    return entry(name, [*texts, *flags(), cpu()])
+
+
+def _library(base: Path, name: str, tool: Compiler, options: tuple[str, ...]) -> Path:
+    """Return the path of the library that a compiler makes."""
+    key = digest("\0".join([*tool.command[1:], tool.version, *options]).encode())[:8]
+    return base.with_name(f"{base.name}-{key}") / f"{name}.so"
+
+
+def _newest(base: Path, name: str) -> Path | None:
+    """Return the sound library that was built last, of any compiler."""
+    found = (p for p in base.parent.glob(f"{base.name}-*/{name}.so") if sound_bytes(p) is not None)
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _build(
+    name: str, source: Source, library: Path, tool: Compiler, options: tuple[str, ...]
+) -> None:
+    """Compile a library, unless another process has done so."""
+    folder = library.parent
     with usable_cache("c"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if sound_bytes(library) is None:
                 shutil.rmtree(folder, ignore_errors=True)
+                if sys.stderr is not None and sys.stderr.isatty():
+                    note = f"compiling {name} for the CPU (once; kept in the cache folder)"
+                    print(f"lnm_codegen: {note}", file=sys.stderr)
                 _compile(source, library, tool, options)
-    return library
 
 
 def _compile(source: Source, library: Path, tool: Compiler, options: tuple[str, ...]) -> None:

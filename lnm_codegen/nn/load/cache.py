@@ -47,25 +47,26 @@ def usable_cache(where: str) -> Iterator[None]:
 
 def entry(name: str, parts: Iterable[str]) -> Path:
     """Return the folder of an entry whose content depends on `parts`."""
-    return cache_folder() / f"{name}-{_digest(chr(0).join(parts).encode())[:20]}"
+    return cache_folder() / f"{name}-{digest(chr(0).join(parts).encode())[:20]}"
 
 
 def sound_bytes(path: Path) -> bytes | None:
     """Return a binary of the cache, or None where it or its SHA-256 is missing or wrong."""
     try:
         data = path.read_bytes()
-        digest = path.with_suffix(".sha256").read_text(encoding="utf-8")
+        expected = path.with_suffix(".sha256").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-    return data if _digest(data) == digest else None
+    return data if digest(data) == expected else None
 
 
 def write_digest(path: Path) -> None:
     """Write the SHA-256 of a binary beside it."""
-    write_whole(path.with_suffix(".sha256"), _digest(path.read_bytes()))
+    write_whole(path.with_suffix(".sha256"), digest(path.read_bytes()))
 
 
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of data in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 

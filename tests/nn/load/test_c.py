@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
+from lnm_codegen.backends.c.backend import FLAGS
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.nn import eager
 from lnm_codegen.nn.load import c as load
@@ -149,7 +150,7 @@ def test_what_makes_another_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     newer = dataclasses.replace(tool, version=f"{tool.version} and a patch")
     monkeypatch.setattr(load, "compiler", lambda: newer)
     others.add(key(MODEL))
-    monkeypatch.setattr(load, "flags", lambda: (*load.FLAGS, "-O2"))
+    monkeypatch.setattr(load, "flags", lambda: (*FLAGS, "-O2"))
     others.add(key(MODEL))
     assert len({plain, *others}) == 6
     thetas = [lnm.get("lnm", theta=(0, t, 0, 0)) for t in (0.5, 0.75)]

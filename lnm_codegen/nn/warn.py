@@ -1,0 +1,37 @@
+"""Warnings that point at the user's line, each shown once in a process."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+_SKIPPED = (
+    f"{Path(__file__).parents[1]}{os.sep}",
+    f"{Path(torch.__file__).parent}{os.sep}",
+    contextlib.__file__,
+    functools.__file__,
+)
+"""Folders and files whose frames are not the user's."""
+
+_WARNED: set[str] = set()
+
+
+def warn_once(message: str) -> None:
+    """Show a RuntimeWarning at the innermost frame outside this package and PyTorch."""
+    if message not in _WARNED:
+        _WARNED.add(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=_user_level())
+
+
+def _user_level() -> int:
+    """Return the stack level of the user's frame for a `warnings.warn` of the caller."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_SKIPPED) and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    return level
