@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
@@ -54,6 +54,10 @@ def reference(case: str, shape: tuple[int, ...], wide: float = 1.0) -> tuple[Arg
     return settle(neuron, a, rng)
 
 
+class Unsettled(AssertionError):
+    """A neuron whose comparisons stay open, whatever the arguments."""
+
+
 def settle(
     neuron: lnm.Neuron, a: Arguments, rng: np.random.Generator, epsilon: float = EPSILON["float32"]
 ) -> tuple[Arguments, Reference]:
@@ -65,7 +69,7 @@ def settle(
             return a, b
         for array in (*a.x_seq, *a.state.values()):
             array[..., b.doubtful] = exact(rng.uniform(-1, 1, array[..., b.doubtful].shape))
-    raise AssertionError("no arguments without an open comparison in 20 draws")
+    raise Unsettled("no arguments without an open comparison in 20 draws")
 
 
 def check_reference(neuron: lnm.Neuron, a: Arguments, b: Reference) -> None:
@@ -312,9 +316,13 @@ def test_chunk_edges(case):
 
 
 def check_random(neuron: lnm.Neuron, seed: int, backend: str, dtype: str) -> None:
+    """Compare a drawn neuron; one that always ties, such as max(0.5*x, x/2), is not drawn."""
     rng = np.random.default_rng(seed)
     a = arguments(neuron, rng, (3, 2, 3, 5))
-    a, b = settle(neuron, a, rng, EPSILON[dtype])
+    try:
+        a, b = settle(neuron, a, rng, EPSILON[dtype])
+    except Unsettled:
+        reject()
     check(run(neuron, a, backend, dtype), b, dtype)
 
 

@@ -137,9 +137,9 @@ def require_inputs(
     return inputs
 
 
-def require_axes(neuron: Neuron, axes: dict[str, tuple[int, ...]], shape: torch.Size) -> None:
+def require_axes(neuron: Neuron, axes: Sequence[tuple[int, ...] | None], shape: torch.Size) -> None:
     """Raise ShapeError where parameters have other leading axes than (T, N, C, *) needs."""
-    for param in neuron.params:
+    for param, own in zip(neuron.params, axes, strict=True):
         if param.per == "layer":
             continue
         if param.per == "channel":
@@ -148,7 +148,6 @@ def require_axes(neuron: Neuron, axes: dict[str, tuple[int, ...]], shape: torch.
         else:
             given = tuple(shape[2:])
             found = f"neurons {given} in a sample (T, N, *)"
-        own = axes[param.name]
         if given != own:
             raise ShapeError(
                 neuron.name,
@@ -203,7 +202,7 @@ def require_states(neuron: Neuron, given: Any) -> dict[str, Any]:
 
 
 def start_states(
-    neuron: Neuron, x: Tensor, given: dict[str, Any], *, previous: Mapping[str, Tensor]
+    neuron: Neuron, x: Tensor, given: Mapping[str, Any], *, previous: Mapping[str, Tensor]
 ) -> list[Tensor]:
     """Return the initial states, (N, *), or (1,) where every neuron begins with one number.
 

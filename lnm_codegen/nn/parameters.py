@@ -1,4 +1,4 @@
-"""Parameters of a layer: shapes, registration, and values by granularity.
+"""Parameters of a layer: shapes, and values by granularity.
 
 The leading axes of a parameter are () per layer, (C,) per channel, and the shape of one sample's
 neurons, (C, *), per neuron. A vector has its size as the last axis.
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.neuron import Neuron
 
@@ -93,52 +92,21 @@ def broadcastable(param: Param, value: Tensor, axes: int) -> Tensor:
 
 
 def declared_axes(
-    neuron: Neuron, param: Param, channels: int | None, shape: tuple[int, ...] | None
-) -> tuple[int, ...]:
-    """Return the leading axes of a parameter, given `channels` or `shape`.
-
-    Raises:
-        ModelError: Its granularity needs `channels` or `shape`, which is not given.
-    """
+    param: Param, channels: int | None, shape: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    """Return the leading axes of a parameter, or None until the first input shows them."""
     if param.per == "layer":
         return ()
-    if param.per == "channel" and channels is not None:
-        return (channels,)
-    if shape is not None:
-        return shape[:1] if param.per == "channel" else shape
-    missing, value = ("channels", "C") if param.per == "channel" else ("shape", "(C, *)")
-    raise ModelError(
-        "NeuronLayer",
-        f"parameter {param.name!r} of {neuron.name} is per {param.per}, but {missing} is not given",
-        remedy=f"Give {missing}={value}.",
-    )
+    if param.per == "channel":
+        return (channels,) if channels is not None else None if shape is None else shape[:1]
+    return shape
 
 
-def register(module: nn.Module, param: Param, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """Add a parameter to a module: an `nn.Parameter` if it is learnable, else a buffer.
+def axes_in(param: Param, shape: torch.Size) -> tuple[int, ...]:
+    """Return the leading axes that an input of shape (T, N, C, *) gives to a parameter."""
+    return {"layer": (), "channel": tuple(shape[2:3]), "neuron": tuple(shape[2:])}[param.per]
 
-    Raises:
-        ModelError: The module already has an attribute of that name.
-        ShapeError: The tensor that its `init` returns has another shape.
-    """
-    if hasattr(module, param.name):
-        raise ModelError(
-            "NeuronLayer",
-            f"parameter {param.name!r} has the name of an attribute of nn.Module",
-            remedy="Rename it in the model.",
-        )
-    if callable(param.init):
-        value = torch.as_tensor(param.init(torch.default_generator, shape))
-        if value.shape != shape:
-            raise ShapeError(
-                "NeuronLayer",
-                f"the init of {param.name!r} returned shape {tuple(value.shape)}",
-                str(shape),
-            )
-    else:
-        value = torch.tensor(param.init, dtype=dtype).expand(shape)
-    value = value.to(dtype).clone()
-    if param.learnable:
-        module.register_parameter(param.name, nn.Parameter(value))
-    else:
-        module.register_buffer(param.name, value)
+
+def whole_shape(param: Param, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a parameter with these leading axes."""
+    return axes if param.size is None else (*axes, param.size)

@@ -1,0 +1,43 @@
+"""Summary of a neuron in a few words: degree of its charge, kind of its reset."""
+
+from __future__ import annotations
+
+import sympy
+
+from lnm_codegen.analysis.charge import unclamped
+from lnm_codegen.language.functions import Where
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import is_spike
+
+
+def degree_of(neuron: Neuron) -> int | None:
+    """Return the largest degree of a charge as a polynomial in the charged states, without its clamps.
+
+    None if a charge is not a polynomial, or if there is no charge.
+    """
+    states, degrees = [s for s, _ in neuron.charge], []
+    for _, charge in neuron.charge:
+        try:
+            degrees.append(int(sympy.Poly(unclamped(charge), *states).total_degree()))
+        except sympy.PolynomialError:
+            return None
+    return max(degrees, default=None)
+
+
+def reset_kind(neuron: Neuron) -> str:
+    """Return "hard", "soft", "none", or "custom" for the resets of the charged states.
+
+    A hard reset is `where(spike, value, state)`; a soft one subtracts a multiple of the spike.
+    """
+    charged = {state for state, _ in neuron.charge}
+    kinds = {_kind(state, value) for state, value in neuron.reset if state in charged}
+    return (kinds or {"none"}).pop() if len(kinds) < 2 else "custom"
+
+
+def _kind(state: sympy.Symbol, value: sympy.Expr) -> str:
+    if isinstance(value, Where):
+        condition, _, kept = value.args
+        return "hard" if is_spike(condition) and kept == state else "custom"
+    subtracted = state - value
+    spikes = [s for s in subtracted.free_symbols if is_spike(s)]
+    return "soft" if len(spikes) == 1 and subtracted.subs(spikes[0], 0) == 0 else "custom"

@@ -1,0 +1,147 @@
+"""Dispatch of a layer's calls: eager code, a fused kernel, an operator, or integer arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn.arguments import REAL, require_plain_memory, start_states
+from lnm_codegen.nn.eager import run_eager
+from lnm_codegen.nn.function import (
+    Fused,
+    FusedCall,
+    Kernels,
+    LayerResults,
+    needs_backward,
+    run_in_place,
+)
+from lnm_codegen.nn.integer.arithmetic import Arithmetic, require_cpu
+from lnm_codegen.nn.integer.eager import run_fixed_eager
+from lnm_codegen.nn.integer.function import run_fixed_c
+from lnm_codegen.nn.layout import arranged, is_rewritable
+from lnm_codegen.nn.operators import operator_of, run_operator
+from lnm_codegen.nn.select import kernels_of, select
+
+
+@dataclass(eq=False)
+class Dispatch:
+    """Runner of one neuron, with caches. A copy or a pickle has empty caches.
+
+    Attributes:
+        neuron: The neuron; its records are further outputs and counts.
+        backend: Backend that the user named, or "auto".
+        arithmetic: Integer arithmetic of the neuron, or None.
+    """
+
+    neuron: Neuron
+    backend: str
+    arithmetic: Arithmetic | None
+    _selected: dict[str, str] = field(default_factory=dict, init=False)
+    _kernels: dict[tuple[str, torch.dtype], Kernels] = field(default_factory=dict, init=False)
+    _starts: dict[tuple[torch.dtype, torch.device], list[Tensor]] = field(
+        default_factory=dict, init=False
+    )
+
+    def __post_init__(self) -> None:
+        self._draws_starts = any(callable(s.decl.init) for s in self.neuron.states)  # type: ignore[union-attr]
+        self._states = [s.name for s in self.neuron.states]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return the arguments of a copy."""
+        return Dispatch, (self.neuron, self.backend, self.arithmetic)
+
+    def run(
+        self,
+        inputs: tuple[Tensor, ...],
+        start: Sequence[Tensor],
+        params: Sequence[Tensor],
+        returns_states: bool,
+        inplace: bool,
+    ) -> LayerResults:
+        """Return the outputs (T, N, *), the final states (N, *) and the counts."""
+        if self.arithmetic is not None:
+            return self._run_integers(inputs, start, params, returns_states)  # type: ignore[no-any-return]
+        x, traced = inputs[0], torch.compiler.is_compiling()
+        backend = self._traced_backend(x.device.type) if traced else self.on(x.device.type)
+        if backend == "torch":
+            return run_eager(self.neuron, inputs, start, params)
+        tensors: Sequence[Tensor] = (*inputs, *start, *params)
+        saves_states = needs_backward(tensors)
+        if traced:
+            name = self._operator_name(backend)
+            return run_operator(name, self._states, tensors, returns_states, saves_states)
+        require_plain_memory(self.neuron, f"the generated kernels of backend {backend!r}", tensors)
+        kernels = self._kernels_of(backend, x.dtype)
+        layout, tensors = arranged(self.neuron.params, tensors, len(inputs), len(start))
+        count = len(kernels.outputs)
+        call = FusedCall(kernels, layout, returns_states, saves_states, [])
+        if inplace and not saves_states and len(inputs) == count == 1:
+            if is_rewritable(x, tensors[0], layout):
+                return run_in_place(call, tensors)
+        results = Fused.apply(call, *tensors)  # type: ignore[no-untyped-call]
+        final = dict(zip(kernels.states, results[count:], strict=True)) if returns_states else {}
+        return results[:count], final, call.counts
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _run_integers(
+        self,
+        inputs: tuple[Tensor, ...],
+        start: Sequence[Tensor],
+        params: Sequence[Tensor],
+        returns_states: bool,
+    ) -> LayerResults:
+        """Return the results of `run`, computed in integers."""
+        arithmetic, x = self.arithmetic, inputs[0]
+        assert arithmetic is not None
+        require_cpu(arithmetic, x)
+        backend, tensors = self.on("cpu"), (*inputs, *start, *params)
+        require_plain_memory(self.neuron, "the integer models", tensors, "Leave arithmetic out.")
+        run = run_fixed_eager if backend == "torch" else run_fixed_c
+        numbers = [i.to(REAL[x.dtype]) for i in inputs]
+        outputs, final = run(arithmetic, numbers, start, params, returns_states)
+        return tuple(out.to(x.dtype) for out in outputs), final, []
+
+    def start(
+        self, x: Tensor, given: Mapping[str, Any], previous: Mapping[str, Tensor]
+    ) -> Sequence[Tensor]:
+        """Return the initial states of a call on `x`. Constant initial states are cached.
+
+        `previous` are the final states of the last call, if the layer keeps them.
+        """
+        if given or self._draws_starts:
+            return start_states(self.neuron, x, given, previous=previous)
+        if torch.compiler.is_compiling():
+            return start_states(self.neuron, x, given, previous={})
+        key = (REAL[x.dtype], x.device)
+        found = self._starts.get(key)
+        if found is None:
+            with torch.inference_mode(False):  # so that later calls can train with them
+                found = self._starts[key] = start_states(self.neuron, x, given, previous={})
+        return found
+
+    def on(self, device: str) -> str:
+        """Return the backend that runs on a type of device, or raise ToolError."""
+        found = self._selected.get(device)
+        if found is None:
+            found = self._selected[device] = select(self.neuron.name, self.backend, device)
+        return found
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _operator_name(self, backend: str) -> str:
+        return operator_of(self.neuron, backend).name
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _traced_backend(self, device: str) -> str:
+        return self.on(device)
+
+    def _kernels_of(self, backend: str, dtype: torch.dtype) -> Kernels:
+        key = (backend, dtype)
+        found = self._kernels.get(key)
+        if found is None:
+            found = self._kernels[key] = kernels_of(self.neuron, backend, dtype)
+        return found

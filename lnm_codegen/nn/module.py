@@ -1,0 +1,146 @@
+"""Module whose parameters and buffers are the parameters of a neuron.
+
+A parameter per channel or per neuron whose size is not given is lazy, as in `nn.LazyLinear`: the
+first input, or a state_dict, gives it its shape, and then its initial value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
+
+from lnm_codegen.errors import ModelError, ShapeError
+from lnm_codegen.ir.declarations import Param
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn.arguments import require_axes
+from lnm_codegen.nn.parameters import axes_in, declared_axes, leading_axes, whole_shape
+
+
+class NeuronModule(nn.Module):
+    """Parameters of a neuron as attributes: an `nn.Parameter` if learnable, else a buffer."""
+
+    def __init__(
+        self, neuron: Neuron, channels: int | None, shape: tuple[int, ...] | None, **like: Any
+    ) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self._names = tuple(p.name for p in neuron.params)
+        self._axes = [declared_axes(p, channels, shape) for p in neuron.params]
+        self._has_axes = any(p.per != "layer" for p in neuron.params)
+        for param, axes in zip(neuron.params, self._axes, strict=True):
+            _register(self, param, axes, **like)
+        self._measure()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set every parameter and constant to its initial value; draw the random ones anew.
+
+        A lazy parameter stays lazy.
+        """
+        for param, axes in zip(self.neuron.params, self._axes, strict=True):
+            if axes is not None:
+                _initialise(param, getattr(self, param.name))
+
+    def _measure(self) -> None:
+        pairs = list(zip(self.neuron.params, self._axes, strict=True))
+        self._shapes = [() if axes is None else whole_shape(p, axes) for p, axes in pairs]
+        self._is_lazy = None in self._axes
+
+    def _values(self) -> list[Tensor]:
+        """Return the parameters in order. Their dicts are faster to read than attributes."""
+        learned, constants = self._parameters, self._buffers
+        values = (learned.get(n, constants.get(n)) for n in self._names)
+        return [
+            getattr(self, n) if v is None else v for n, v in zip(self._names, values, strict=True)
+        ]
+
+    def _require_axes(self, shape: torch.Size) -> None:
+        """Give lazy parameters the axes of an input (T, N, C, *), or raise ShapeError."""
+        params = self.neuron.params
+        if self._is_lazy:
+            self._materialise(
+                [
+                    axes_in(p, shape) if a is None else a
+                    for p, a in zip(params, self._axes, strict=True)
+                ]
+            )
+        require_axes(self.neuron, self._axes, shape)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _materialise(self, axes: Sequence[tuple[int, ...] | None]) -> None:
+        """Give lazy parameters the shape and the initial value that follow from known axes."""
+        with torch.inference_mode(False):  # so that later calls can train them
+            for k, (param, known) in enumerate(zip(self.neuron.params, axes, strict=True)):
+                if self._axes[k] is None and known is not None:
+                    value = getattr(self, param.name)
+                    value.materialize(whole_shape(param, known))
+                    self._axes[k] = known
+                    _initialise(param, value)
+        self._measure()
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Save the parameters as `nn.Module` does; lazy ones, which have no values, as they are."""
+        super()._save_to_state_dict(destination, prefix, keep_vars or self._is_lazy)
+        if self._is_lazy and not keep_vars:
+            for key in [prefix + name for name in self._names]:
+                value = destination[key]
+                destination[key] = value if is_lazy(value) else value.detach()
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool,
+        missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        """Load the parameters as `nn.Module` does.
+
+        Lazy ones first take the shape of the loaded value. Constants may be missing.
+        """
+        if self._is_lazy:
+            loaded = [state_dict.get(prefix + n) for n in self._names]
+            self._materialise(
+                [
+                    leading_axes(p, v) if isinstance(v, Tensor) and not is_lazy(v) else None
+                    for p, v in zip(self.neuron.params, loaded, strict=True)
+                ]
+            )
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        constants = {prefix + p.name for p in self.neuron.params if not p.learnable}
+        missing_keys[:] = [key for key in missing_keys if key not in constants]
+
+
+def _register(
+    module: nn.Module, param: Param, axes: tuple[int, ...] | None, dtype: Any, device: Any
+) -> None:
+    """Add a parameter to a module, without values, or raise ModelError if the name is taken."""
+    if hasattr(module, param.name):
+        raise ModelError(
+            "NeuronLayer",
+            f"parameter {param.name!r} has the name of an attribute of the layer",
+            remedy="Rename it in the model.",
+        )
+    like: dict[str, Any] = {"dtype": dtype, "device": device}
+    value = None if axes is None else torch.empty(whole_shape(param, axes), **like)
+    if param.learnable:
+        learned = nn.Parameter(value) if value is not None else UninitializedParameter(**like)
+        module.register_parameter(param.name, learned)
+    else:
+        module.register_buffer(param.name, UninitializedBuffer(**like) if value is None else value)
+
+
+@torch.no_grad()
+def _initialise(param: Param, value: Tensor) -> None:
+    """Write the initial value of a parameter, or raise ShapeError if `init` gives another shape."""
+    shape = tuple(value.shape)
+    if callable(param.init):
+        drawn = torch.as_tensor(param.init(torch.default_generator, shape))
+    else:
+        drawn = torch.tensor(param.init, dtype=torch.float64).expand(shape)
+    if drawn.shape != shape:
+        problem = f"the init of {param.name!r} returned shape {tuple(drawn.shape)}"
+        raise ShapeError("NeuronLayer", problem, str(shape))
+    value.copy_(drawn)
