@@ -41,7 +41,7 @@ class Dispatch:
     neuron: Neuron
     backend: str
     arithmetic: Arithmetic | None
-    _selected: dict[str, str] = field(default_factory=dict, init=False)
+    _selected: dict[tuple[str, torch.dtype | None], str] = field(default_factory=dict, init=False)
     _kernels: dict[tuple[str, torch.dtype], Kernels] = field(default_factory=dict, init=False)
     _starts: dict[tuple[torch.dtype, torch.device], list[Tensor]] = field(
         default_factory=dict, init=False
@@ -55,8 +55,17 @@ class Dispatch:
         """Return the arguments of a copy."""
         return Dispatch, (self.neuron, self.backend, self.arithmetic)
 
+    def backend_of(self, x: Tensor) -> str:
+        """Return the backend of a call on `x`, or raise ToolError."""
+        if self.arithmetic is not None:
+            require_cpu(self.arithmetic, x)
+            return self.on("cpu")
+        select_ = self._traced if torch.compiler.is_compiling() else self.on
+        return select_(x.device.type, x.dtype)
+
     def run(
         self,
+        backend: str,
         inputs: tuple[Tensor, ...],
         start: Sequence[Tensor],
         params: Sequence[Tensor],
@@ -65,14 +74,13 @@ class Dispatch:
     ) -> LayerResults:
         """Return the outputs (T, N, *), the final states (N, *) and the counts."""
         if self.arithmetic is not None:
-            return self._run_integers(inputs, start, params, returns_states)  # type: ignore[no-any-return]
-        x, traced = inputs[0], torch.compiler.is_compiling()
-        backend = self._traced_backend(x.device.type) if traced else self.on(x.device.type)
+            return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
+        x = inputs[0]
         if backend == "torch":
             return run_eager(self.neuron, inputs, start, params)
         tensors: Sequence[Tensor] = (*inputs, *start, *params)
         saves_states = needs_backward(tensors)
-        if traced:
+        if torch.compiler.is_compiling():
             name = self._operator_name(backend)
             return run_operator(name, self._states, tensors, returns_states, saves_states)
         require_plain_memory(self.neuron, f"the generated kernels of backend {backend!r}", tensors)
@@ -90,6 +98,7 @@ class Dispatch:
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _run_integers(
         self,
+        backend: str,
         inputs: tuple[Tensor, ...],
         start: Sequence[Tensor],
         params: Sequence[Tensor],
@@ -98,8 +107,7 @@ class Dispatch:
         """Return the results of `run`, computed in integers."""
         arithmetic, x = self.arithmetic, inputs[0]
         assert arithmetic is not None
-        require_cpu(arithmetic, x)
-        backend, tensors = self.on("cpu"), (*inputs, *start, *params)
+        tensors = (*inputs, *start, *params)
         require_plain_memory(self.neuron, "the integer models", tensors, "Leave arithmetic out.")
         run = run_fixed_eager if backend == "torch" else run_fixed_c
         numbers = [i.to(REAL[x.dtype]) for i in inputs]
@@ -124,11 +132,12 @@ class Dispatch:
                 found = self._starts[key] = start_states(self.neuron, x, given, previous={})
         return found
 
-    def on(self, device: str) -> str:
-        """Return the backend that runs on a type of device, or raise ToolError."""
-        found = self._selected.get(device)
+    def on(self, device: str, dtype: torch.dtype | None = None) -> str:
+        """Return the backend that runs on a type of device, or raise ToolError; see `select`."""
+        found = self._selected.get((device, dtype))
         if found is None:
-            found = self._selected[device] = select(self.neuron.name, self.backend, device)
+            found = select(self.neuron, self.backend, device, dtype)
+            self._selected[device, dtype] = found
         return found
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -136,8 +145,8 @@ class Dispatch:
         return operator_of(self.neuron, backend).name
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _traced_backend(self, device: str) -> str:
-        return self.on(device)
+    def _traced(self, device: str, dtype: torch.dtype) -> str:
+        return self.on(device, dtype)
 
     def _kernels_of(self, backend: str, dtype: torch.dtype) -> Kernels:
         key = (backend, dtype)

@@ -116,15 +116,16 @@ class NeuronLayer(NeuronModule):
             neuron = neuron.with_detach_reset(detach_reset)
         require_one_of("NeuronLayer", "dtype", dtype, (None, *TYPES))
         shape = require_sizes(shape, channels)
-        super().__init__(neuron, channels, shape, dtype=dtype or torch.float32, device=device)
+        super().__init__()
+        self.neuron, self.arithmetic, self._interval = neuron, arithmetic, interval
         self.step_mode = step_mode
         self.carry_state = require_bool("NeuronLayer", "carry_state", carry_state)
         self.return_recorded = require_bool("NeuronLayer", "return_recorded", return_recorded)
         self.inplace = require_bool("NeuronLayer", "inplace", inplace)
-        self.arithmetic, self._interval = arithmetic, interval
         self._state: dict[str, Tensor] = {}
         self.recorded: dict[str, Any] = {}
         self._set_up(backend, record)
+        self._declare(channels, shape, dtype=dtype or torch.float32, device=device)
 
     def _set_up(self, backend: str, record: Any) -> None:
         """Prepare calls with a backend and records, or raise ModelError."""
@@ -190,10 +191,12 @@ class NeuronLayer(NeuronModule):
         inputs, is_single_step = self._inputs(x_seq, *more_inputs), self._step_mode == "s"
         keeps_state, neuron = is_single_step or self.carry_state, self.neuron
         given = self._state if keeps_state and state is None else require_states(neuron, state)
-        start = self._dispatch.start(inputs[0], given, self._state)
-        params = parameters_as(neuron, self._shapes, self._values(), inputs[0])
-        outputs, final, counts = self._dispatch.run(
-            inputs, start, params, keeps_state or return_state, self.inplace
+        dispatch, x = self._dispatch, inputs[0]
+        backend = dispatch.backend_of(x)
+        start = dispatch.start(x, given, self._state)
+        params = parameters_as(neuron, self._shapes, self._values(), x)
+        outputs, final, counts = dispatch.run(
+            backend, inputs, start, params, keeps_state or return_state, self.inplace
         )
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
@@ -219,7 +222,7 @@ class NeuronLayer(NeuronModule):
             problem = "explain describes floating-point kernels; this layer computes in integers"
             remedy = "Use a layer without arithmetic."
             raise UnsupportedError(self.neuron.name, problem, remedy=remedy)
-        backend = self._dispatch.on(inputs[0].device.type)
+        backend = self._dispatch.on(inputs[0].device.type, inputs[0].dtype)
         return explain(self._dispatch.neuron, self.backend, backend, inputs)
 
     def reset(self) -> None:

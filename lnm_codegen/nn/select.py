@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -19,7 +18,7 @@ from lnm_codegen.errors import InternalError, ToolError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.function import Kernels
-from lnm_codegen.nn.load.c import load_c
+from lnm_codegen.nn.load.c import is_built, load_c
 from lnm_codegen.nn.load.compiler import compiler
 from lnm_codegen.nn.warn import warn_once
 
@@ -67,12 +66,10 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def select(
-    neuron: str, backend: str, device: str, is_built: Callable[[], bool] = lambda: False
-) -> str:
+def select(neuron: Neuron, backend: str, device: str, dtype: torch.dtype | None = None) -> str:
     """Return the backend that runs a call on a type of device.
 
-    `is_built` reports whether the cache has the C library of the call, which needs no compiler.
+    With the `dtype` of the sequences, "c" needs no compiler if the cache has its library.
 
     Raises:
         ToolError: The named backend cannot run.
@@ -82,14 +79,18 @@ def select(
         backend = _AUTO.get(device, "torch")
     elif problem := device_mismatch(backend, device):
         remedy = "Use backend='torch', or move the input."
-        raise ToolError(neuron, f"backend {backend!r} {problem}", remedy=remedy)
+        raise ToolError(neuron.name, f"backend {backend!r} {problem}", remedy=remedy)
     error = missing(backend)
-    if error is None or (backend == "c" and is_built()):
+    if error is None or (backend == "c" and _is_built(neuron, dtype)):
         return backend
     if not is_auto:
         raise error
     warn_once(f"{error} Eager PyTorch runs instead.")
     return "torch"
+
+
+def _is_built(neuron: Neuron, dtype: torch.dtype | None) -> bool:
+    return dtype is not None and is_built(model_of(neuron, dtype=TYPES[dtype]))
 
 
 def kernels_of(neuron: Neuron, backend: str, dtype: torch.dtype) -> Kernels:

@@ -92,7 +92,10 @@ def openmp_error(tool: Compiler) -> str | None:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return reason(error)
-    return None if done.returncode == 0 else (done.stderr.splitlines() or ["no message"])[0]
+    if done.returncode == 0:
+        return None
+    lines = [x for x in done.stderr.splitlines() if "error" in x] or ["no message"]
+    return lines[0].rpartition("error: ")[2]
 
 
 def flags() -> tuple[str, ...]:

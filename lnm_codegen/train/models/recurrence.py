@@ -73,7 +73,7 @@ def _is_hooked(module: nn.Module) -> bool:
 def _uses_c(layer: NeuronLayer, x: Tensor) -> bool:
     if torch.compiler.is_compiling() or layer.arithmetic is not None or x.device.type != "cpu":
         return False
-    return select(layer.neuron.name, layer.backend, "cpu") == "c"
+    return select(layer.neuron, layer.backend, "cpu") == "c"
 
 
 def _run_layers(
