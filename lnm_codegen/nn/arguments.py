@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
@@ -122,6 +123,8 @@ def require_inputs(
         remedy = ""
         if not isinstance(x, Tensor):
             found, accepted = f"is a {type(x).__name__}", "a tensor"
+            convert = "from_numpy" if isinstance(x, np.ndarray) else "tensor"
+            remedy = f"Use torch.{convert}({symbol.name})."
         elif x.dim() < axes:
             found, accepted = f"has shape {tuple(x.shape)}", expected
         elif x.shape != inputs[0].shape or x.dtype != inputs[0].dtype:
@@ -130,7 +133,11 @@ def require_inputs(
         elif x.device != inputs[0].device:
             found, accepted = f"is on {x.device}", f"{inputs[0].device}, as the first input"
         elif x.dtype not in TYPES:
-            found, accepted, remedy = f"is {x.dtype}", ", ".join(TYPES.values()), "Use x.float()."
+            found, accepted = f"is {x.dtype}", ", ".join(TYPES.values())
+            name = symbol.name
+            remedy = f"Use {name}.float()."
+            if x.is_complex():
+                remedy = f"Use {name}.real, {name}.imag or {name}.abs()."
         else:
             continue
         raise ShapeError(neuron.name, f"input {symbol.name!r} {found}", accepted, remedy)
@@ -152,8 +159,13 @@ def require_axes(neuron: Neuron, axes: Sequence[tuple[int, ...] | None], shape: 
             raise ShapeError(
                 neuron.name,
                 f"x_seq has shape {tuple(shape)}, {found}",
-                f"{own}, the size of parameter {param.name!r} per {param.per}",
+                f"{own or '(C,)'}, the size of parameter {param.name!r} per {param.per}",
             )
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Report whether a tensor outlives the transform of torch.func, or the trace, that made it."""
+    return type(tensor) is Tensor and not is_functorch_wrapped_tensor(tensor)
 
 
 def require_plain_memory(

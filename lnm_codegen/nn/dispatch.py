@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.arguments import REAL, require_plain_memory, start_states
-from lnm_codegen.nn.eager import run_eager
+from lnm_codegen.nn.arguments import REAL, is_plain, require_plain_memory, start_states
+from lnm_codegen.nn.eager import eager_module, run_eager
 from lnm_codegen.nn.function import (
     Fused,
     FusedCall,
@@ -57,11 +58,11 @@ class Dispatch:
 
     def backend_of(self, x: Tensor) -> str:
         """Return the backend of a call on `x`, or raise ToolError."""
-        if self.arithmetic is not None:
-            require_cpu(self.arithmetic, x)
-            return self.on("cpu")
         select_ = self._traced if torch.compiler.is_compiling() else self.on
-        return select_(x.device.type, x.dtype)
+        if self.arithmetic is None:
+            return select_(x.device.type, x.dtype)
+        require_cpu(self.arithmetic, x)
+        return select_("cpu", None)
 
     def run(
         self,
@@ -75,12 +76,13 @@ class Dispatch:
         """Return the outputs (T, N, *), the final states (N, *) and the counts."""
         if self.arithmetic is not None:
             return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
-        x = inputs[0]
+        x, traced = inputs[0], torch.compiler.is_compiling()
         if backend == "torch":
-            return run_eager(self.neuron, inputs, start, params)
+            module = sys.modules[self._module_name()] if traced else None
+            return run_eager(self.neuron, inputs, start, params, module)
         tensors: Sequence[Tensor] = (*inputs, *start, *params)
         saves_states = needs_backward(tensors)
-        if torch.compiler.is_compiling():
+        if traced:
             name = self._operator_name(backend)
             return run_operator(name, self._states, tensors, returns_states, saves_states)
         require_plain_memory(self.neuron, f"the generated kernels of backend {backend!r}", tensors)
@@ -129,7 +131,9 @@ class Dispatch:
         found = self._starts.get(key)
         if found is None:
             with torch.inference_mode(False):  # so that later calls can train with them
-                found = self._starts[key] = start_states(self.neuron, x, given, previous={})
+                found = start_states(self.neuron, x, given, previous={})
+            if all(is_plain(value) for value in found):
+                self._starts[key] = found
         return found
 
     def on(self, device: str, dtype: torch.dtype | None = None) -> str:
@@ -139,6 +143,10 @@ class Dispatch:
             found = select(self.neuron, self.backend, device, dtype)
             self._selected[device, dtype] = found
         return found
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _module_name(self) -> str:
+        return eager_module(self.neuron).__name__
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _operator_name(self, backend: str) -> str:

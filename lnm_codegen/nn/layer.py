@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lnm_codegen.analysis.summary import degree_of, reset_kind
 from lnm_codegen.errors import UnsupportedError
@@ -248,9 +248,9 @@ class NeuronLayer(NeuronModule):
             "step_mode": self.step_mode,
             "carry_state": self.carry_state or None,
             "record": self._record or None,
-            "arithmetic": self.arithmetic,
         }
-        given = (f"{word}={value!r}" for word, value in words.items() if value is not None)
+        given = [f"{word}={value!r}" for word, value in words.items() if value is not None]
+        given += [] if self.arithmetic is None else [f"arithmetic={self.arithmetic}"]
         return ", ".join([neuron.name, *given])
 
     def __getattr__(self, name: str) -> Any:
@@ -275,3 +275,16 @@ class NeuronLayer(NeuronModule):
         if self._has_axes:
             self._require_axes(inputs[0].shape)
         return inputs
+
+
+def reset(model: nn.Module) -> None:
+    """Discard the states that the neuron layers of a model keep, before a new sequence.
+
+    Raises:
+        ModelError: `model` is not a module.
+    """
+    if not isinstance(model, nn.Module):
+        raise wrong("reset", "model", model, "a torch.nn.Module")
+    for module in model.modules():
+        if isinstance(module, NeuronLayer):
+            module.reset()

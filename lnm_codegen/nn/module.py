@@ -23,17 +23,17 @@ from lnm_codegen.nn.parameters import axes_in, declared_axes, leading_axes, whol
 class NeuronModule(nn.Module):
     """Parameters of a neuron as attributes: an `nn.Parameter` if learnable, else a buffer."""
 
-    def __init__(
-        self, neuron: Neuron, channels: int | None, shape: tuple[int, ...] | None, **like: Any
-    ) -> None:
-        super().__init__()
-        self.neuron = neuron
-        self._names = tuple(p.name for p in neuron.params)
-        self._axes = [declared_axes(p, channels, shape) for p in neuron.params]
-        self._has_axes = any(p.per != "layer" for p in neuron.params)
-        for param, axes in zip(neuron.params, self._axes, strict=True):
-            _register(self, param, axes, **like)
+    neuron: Neuron
+
+    def _declare(self, channels: int | None, shape: tuple[int, ...] | None, **like: Any) -> None:
+        """Add the parameters of the neuron, after every other attribute; `like`: dtype, device."""
+        params = self.neuron.params
+        self._names = tuple(p.name for p in params)
+        self._axes = [declared_axes(p, channels, shape) for p in params]
+        self._has_axes = any(p.per != "layer" for p in params)
         self._measure()
+        for param, axes in zip(params, self._axes, strict=True):
+            _register(self, param, axes, **like)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -127,7 +127,7 @@ def _register(
     value = None if axes is None else torch.empty(whole_shape(param, axes), **like)
     if param.learnable:
         learned = nn.Parameter(value) if value is not None else UninitializedParameter(**like)
-        module.register_parameter(param.name, learned)
+        module.register_parameter(param.name, learned)  # type: ignore[arg-type]
     else:
         module.register_buffer(param.name, UninitializedBuffer(**like) if value is None else value)
 

@@ -102,9 +102,11 @@ def declared_axes(
     return shape
 
 
-def axes_in(param: Param, shape: torch.Size) -> tuple[int, ...]:
-    """Return the leading axes that an input of shape (T, N, C, *) gives to a parameter."""
-    return {"layer": (), "channel": tuple(shape[2:3]), "neuron": tuple(shape[2:])}[param.per]
+def axes_in(param: Param, shape: torch.Size) -> tuple[int, ...] | None:
+    """Return the leading axes that an input (T, N, C, *) gives to a parameter; None without C."""
+    if param.per == "layer":
+        return ()
+    return tuple(shape[2:]) if param.per == "neuron" else tuple(shape[2:3]) or None
 
 
 def whole_shape(param: Param, axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -537,6 +537,136 @@ def test_c_refuses_other_devices():
         layer(torch.empty(3, 2, 2, device="meta"))
 
 
+# ---- kept states and records ----
+
+
+@both
+@pytest.mark.parametrize("case", ["lif", "dendrite"])
+def test_two_halves_of_a_sequence_with_carried_states(case, backend):
+    """carry_state continues where the last call ended; otherwise each call begins anew."""
+    neuron = CASES[case]()
+    layer = NeuronLayer(neuron, backend=backend, shape=(3,), carry_state=True)
+    inputs = [sequence(6, 2, 3, seed=k) for k in range(len(neuron.inputs))]
+    whole, final = NeuronLayer(neuron, backend=backend, shape=(3,))(*inputs, return_state=True)
+    halves = [layer(*(x[:2] for x in inputs)), layer(*(x[2:] for x in inputs))]
+    several = isinstance(whole, tuple)
+    pairs = zip(*halves, strict=True) if several else [halves]
+    joined = tuple(torch.cat(pair) for pair in pairs)
+    equal(joined, whole if several else (whole,))
+    equal(layer.state, final)
+    layer.reset()
+    equal(layer(*inputs), whole)
+
+
+@both
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_states_are_attributes(mode, backend):
+    """`layer.state`, and each state by its name; nothing before the first call."""
+    layer = NeuronLayer(lif(), backend=backend, step_mode=mode, carry_state=True)
+    assert layer.state == {}
+    assert not hasattr(layer, "v")
+    layer(sequence(4, 2, 3)[0] if mode == "s" else sequence(4, 2, 3))
+    assert layer.state["v"] is layer.v
+    assert layer.v.shape == (2, 3)
+    layer.reset()
+    assert layer.state == {}
+    assert not hasattr(layer, "v")
+
+
+@both
+def test_detach_cuts_the_graph(backend):
+    """Truncated backpropagation: a second backward does not reach the first call."""
+    layer = NeuronLayer(lif(learn_tau=True), backend=backend, carry_state=True)
+    x, y = sequence(3, 2, 4).requires_grad_(), sequence(3, 2, 4, seed=1)
+    layer(x).sum().backward()
+    before, x.grad = layer.state, None
+    layer.detach()
+    layer(y).sum().backward()
+    assert x.grad is None
+    assert before["v"].requires_grad
+
+
+def test_reset_of_a_model():
+    """Every layer of a model; other modules are left alone, and anything else is refused."""
+    layers = [NeuronLayer(lif(), backend="torch", step_mode="s") for _ in range(2)]
+    model = nn.Sequential(layers[0], nn.Linear(3, 3), nn.Sequential(layers[1]))
+    first = model(sequence(2, 3))
+    lnm.nn.reset(model)
+    assert not any(layer.state for layer in layers)
+    equal(model(sequence(2, 3)), first)
+    with refused(lnm.ModelError, "reset", "model is 3", "a torch.nn.Module"):
+        lnm.nn.reset(3)
+
+
+@both
+def test_records_beside_a_sequential(backend):
+    """With return_recorded=False the output alone is returned; the records are an attribute."""
+    layer = NeuronLayer(lif(), backend=backend, record=("v", "stats"), return_recorded=False)
+    model, x = nn.Sequential(nn.Identity(), layer, nn.Identity()), sequence(4, 2, 3)
+    assert layer.recorded == {}
+    out = model(x)
+    expected, values = NeuronLayer(lif(), backend=backend, record=("v", "stats"))(x)
+    equal(out, expected)
+    equal(layer.recorded["v"], values["v"])
+    assert layer.recorded["stats"] == values["stats"]
+    layer.reset()
+    assert layer.recorded == {}
+
+
+@both
+def test_records_of_a_layer_that_was_made_without(backend):
+    """`record` and `backend` may be set later; a wrong value leaves the layer as it was."""
+    layer, x = NeuronLayer(lif(), backend=backend), sequence(4, 2, 3)
+    plain = layer(x)
+    layer.record = "v"
+    out, values = layer(x)
+    equal(out, plain)
+    assert layer.record == ("v",)
+    assert values["v"].shape == x.shape
+    with refused(lnm.ModelError, "NeuronLayer", "no record 'w'"):
+        layer.record = ("w",)
+    assert layer.record == ("v",)
+    layer.record, layer.backend = (), "torch"
+    equal(layer(x), plain)
+
+
+@both
+@pytest.mark.parametrize("how", [copy.deepcopy, copy.copy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_have_no_states(how, backend):
+    """Neither states nor records, whatever their graph."""
+    layer = NeuronLayer(lif(learn_tau=True), backend=backend, carry_state=True, record=("v",))
+    layer(sequence(3, 2, 4))
+    copied = how(layer)
+    assert copied.state == copied.recorded == {}
+    assert layer.state
+    layer.reset()
+    equal(copied(sequence(3, 2, 4)), layer(sequence(3, 2, 4)))
+
+
+class Positive(nn.Module):
+    """Parametrization."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.abs()
+
+
+@both
+def test_a_parametrized_layer(backend):
+    """`parametrize` moves the parameter; calls, gradients and deep copies go on."""
+    layer = NeuronLayer(lnm.get("lnm", degree=2), backend=backend, carry_state=True)
+    nn.utils.parametrize.register_parametrization(layer, "theta", Positive())
+    with torch.no_grad():
+        layer.parametrizations.theta.original.copy_(torch.tensor([0.1, -0.5, -0.25]))
+    x = sequence(4, 2, 3)
+    layer(x).sum().backward()
+    assert layer.parametrizations.theta.original.grad.abs().sum() > 0
+    copied = copy.deepcopy(layer)
+    layer.reset()
+    equal(copied(x), layer(x))
+    plain = NeuronLayer(lnm.get("lnm", degree=2, theta=[0.1, 0.5, 0.25]), backend=backend)
+    equal(plain(x), copied(x) if copied.reset() is None else None)
+
+
 # ---- refusals ----
 
 x_ = torch.zeros(4, 2, 3)
@@ -595,7 +725,12 @@ def test_refused_initial_values():
 SINGLE = {"step_mode": "s"}
 INPUTS = [
     (lambda: called(lif(), x_, x_), "lif", "the call has 2 inputs", "x", ""),
-    (lambda: called(lif(), [1.0]), "lif", "input 'x' is a list", "a tensor", ""),
+    (lambda: called(lif(), [1.0]), "lif", "input 'x' is a list", "a tensor",
+     "Use torch.tensor(x)."),
+    (lambda: called(lif(), x_.numpy()), "lif", "input 'x' is a ndarray", "a tensor",
+     "Use torch.from_numpy(x)."),
+    (lambda: called(lif(), x_ + 1j), "lif", "input 'x' is torch.complex64", "float32, float64",
+     "Use x.real, x.imag or x.abs()."),
     (lambda: called(lif(), torch.zeros(8)), "lif", "input 'x' has shape (8,)", "(T, N, *)", ""),
     (lambda: called(lif(), torch.zeros(()), options=SINGLE), "lif", "input 'x' has shape ()",
      "(N, *)", ""),

@@ -1,0 +1,161 @@
+"""`NeuronModule`: lazy parameters, initial values, state_dicts."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedParameter, is_lazy
+
+import lnm_codegen as lnm
+from lnm_codegen.nn.layer import NeuronLayer
+from tests.refusals import refused
+
+PER = {
+    "channel": {"theta": (5, 4), "v_threshold": ()},
+    "neuron": {"theta": (5, 7, 4), "v_threshold": ()},
+    "mixed": {"theta": (5, 4), "v_threshold": (5, 7)},
+}
+"""Granularity -> shapes of the parameters for x of shape (T, N, 5, 7)."""
+
+granularity = pytest.mark.parametrize("per", PER)
+
+
+def lnm_layer(per: Any, **options: Any) -> NeuronLayer:
+    words = {"theta": "channel", "v_threshold": "neuron"} if per == "mixed" else per
+    neuron = lnm.get("lnm", degree=3, per=words, learn_threshold=per == "mixed")
+    return NeuronLayer(neuron, **({"backend": "torch"} | options))
+
+
+@granularity
+def test_the_first_input_gives_the_shapes(per):
+    """As if channels and shape had been given; an optimiser made before the call trains them."""
+    layer, given = lnm_layer(per), lnm_layer(per, shape=(5, 7))
+    assert isinstance(layer.theta, UninitializedParameter)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
+    x = torch.rand(3, 2, 5, 7)
+    assert torch.equal(layer(x), given(x))
+    assert {n: tuple(getattr(layer, n).shape) for n in PER[per]} == PER[per]
+    before = layer.theta.detach().clone()
+    layer(x).sum().backward()
+    optimiser.step()
+    assert not torch.equal(layer.theta, before)
+
+
+@granularity
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_stay_lazy(per, how):
+    """Until their own first input."""
+    layer = how(lnm_layer(per))
+    assert is_lazy(layer.theta)
+    layer(torch.rand(3, 2, 5, 7))
+    assert not is_lazy(how(layer).theta)
+
+
+@granularity
+def test_a_state_dict_gives_the_shapes(per):
+    """Saved before or after the first input, loaded into lazy layers and others."""
+    source, x = lnm_layer(per, shape=(5, 7)), torch.rand(3, 2, 5, 7)
+    with torch.no_grad():
+        source.theta.add_(0.1)
+    loaded = lnm_layer(per)
+    loaded.load_state_dict(source.state_dict())
+    assert torch.equal(loaded(x), source(x))
+    lazy, file = lnm_layer(per), io.BytesIO()
+    torch.save(lazy.state_dict(), file)
+    file.seek(0)
+    loaded = lnm_layer(per)
+    loaded.load_state_dict(torch.load(file, weights_only=False))
+    assert is_lazy(loaded.theta)
+    loaded(x)
+
+
+def test_a_lazy_layer_in_another_type():
+    """`double()` and `dtype=` before the first input."""
+    for layer in (lnm_layer("channel").double(), lnm_layer("channel", dtype=torch.float64)):
+        layer(torch.rand(3, 2, 5))
+        assert layer.theta.dtype == torch.float64
+
+
+def test_no_axis_for_the_channels():
+    """A sequence (T, N) gives no size; the layer stays lazy."""
+    layer = lnm_layer("channel")
+    with refused(lnm.ShapeError, "lnm", "no channels (axis 2 of (T, N, C, *))"):
+        layer(torch.rand(3, 2))
+    assert is_lazy(layer.theta)
+    layer(torch.rand(3, 2, 5))
+
+
+def test_the_first_input_in_inference_mode():
+    """The parameters can be trained afterwards."""
+    layer, x = lnm_layer("channel"), torch.rand(3, 2, 5)
+    with torch.inference_mode():
+        layer(x)
+    layer(x).sum().backward()
+    assert layer.theta.grad is not None
+
+
+def test_a_lazy_layer_single_step():
+    """Axis 1 has the channels."""
+    layer = lnm_layer("channel", step_mode="s")
+    layer(torch.rand(2, 5))
+    assert layer.theta.shape == (5, 4)
+
+
+def test_reset_parameters():
+    """Initial values return, random ones are drawn anew, a frozen or lazy one stays so."""
+    neuron = lnm.get("lnm", degree=2, theta=lambda g, shape: torch.rand(shape, generator=g))
+    layer = NeuronLayer(neuron, backend="torch")
+    torch.manual_seed(3)
+    layer.reset_parameters()
+    first = layer.theta.detach().clone()
+    layer.v_threshold.fill_(7.0)
+    layer.reset_parameters()
+    assert not torch.equal(layer.theta, first)
+    assert float(layer.v_threshold) == 1.0
+    torch.manual_seed(3)
+    layer.reset_parameters()
+    assert torch.equal(layer.theta, first)
+    assert layer.theta.requires_grad
+    lazy = lnm_layer("channel")
+    lazy.reset_parameters()
+    assert is_lazy(lazy.theta)
+
+
+def test_a_state_dict_without_constants():
+    """Constants stay in the state_dict; one without them loads, one without theta does not."""
+    model = nn.Sequential(nn.Linear(3, 5), lnm_layer("channel", channels=5))
+    saved = model.state_dict()
+    assert "1.v_threshold" in saved
+    del saved["1.v_threshold"]
+    model[1].v_threshold.fill_(0.5)
+    model.load_state_dict(saved)
+    assert float(model[1].v_threshold) == 0.5
+    del saved["1.theta"]
+    with pytest.raises(RuntimeError, match="theta"):
+        model.load_state_dict(saved)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta", torch.device("meta")])
+def test_the_device_of_the_parameters(device):
+    """Given, or PyTorch's default device; lazy parameters too."""
+    layer = lnm_layer("channel", channels=5, device=device)
+    assert {p.device for p in (layer.theta, layer.v_threshold)} == {torch.device(device)}
+    with torch.device(device):
+        layer = lnm_layer("channel", channels=5)
+    assert layer.theta.device == layer.v_threshold.device == torch.device(device)
+    lazy = lnm_layer("channel", device=device)
+    assert lazy.theta.data.device == torch.device(device)
+
+
+@pytest.mark.parametrize("name", ["training", "state", "recorded", "carry_state", "detach"])
+def test_names_of_attributes_are_refused(name):
+    """A parameter that would hide an attribute of the layer."""
+    neuron = lnm.Neuron(fire=lnm.input("x") - lnm.param(name, init=1.0), name="clash")
+    with refused(lnm.ModelError, "NeuronLayer", f"parameter {name!r} has the name of an attribute"):
+        NeuronLayer(neuron)
