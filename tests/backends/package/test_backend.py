@@ -155,6 +155,29 @@ def test_runs_its_own_test_on_a_gpu(key: str, backend: str, tmp_path: Path) -> N
     assert "9 passed" in own_test(tmp_path)
 
 
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("openmp", [True, False])
+def test_c_with_clang(openmp: bool, tmp_path: Path) -> None:
+    """The kernels run; without OpenMP on one thread, with one warning."""
+    clang = shutil.which("clang++")
+    if clang is None:
+        pytest.skip("clang++ is not installed")
+    made("lnm", "c").write(tmp_path)
+    refuses = 'for w in "$@"; do [ "$w" = -fopenmp ] && exit 1; done\n'
+    tool = tmp_path / "clang"
+    tool.write_text(f'#!/bin/sh\n{"" if openmp else refuses}exec {clang} "$@"\n', encoding="utf-8")
+    tool.chmod(0o755)
+    code = """
+import torch, warnings, lnm_3
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    outputs = [lnm_3.Lnm3()(torch.ones(2, 3, 4)).shape for _ in range(2)]
+print(outputs[0], *(w.message for w in caught))
+"""
+    warned = "" if openmp else f" lnm_3: {tool} has no OpenMP, so kernels run on one thread."
+    assert python(tmp_path, f"exec({code!r})", CXX=str(tool)) == f"torch.Size([2, 3, 4]){warned}\n"
+
+
 def test_c_skips_where_there_is_no_compiler(tmp_path: Path) -> None:
     """And says which command it looked for."""
     made("li", "c").write(tmp_path)
