@@ -1,7 +1,12 @@
-"""Eager PyTorch backend of a layer: the generated module, on any device."""
+"""Eager PyTorch backend of a layer: the generated module, on any device.
+
+The module as it is written serves `torch.compile` and the transforms of `torch.func`. A copy with
+quicker Functions serves plain autograd.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
@@ -9,25 +14,35 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from lnm_codegen.compiler.emit import emit
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
+from lnm_codegen.nn.exported import is_exporting, scan_steps
 from lnm_codegen.nn.load.cache import import_source
 from lnm_codegen.nn.parameters import broadcastable
 
 
 @cache
 def eager_module(neuron: Neuron) -> ModuleType:
-    """Return the generated PyTorch module of a neuron."""
-    return import_source(emit(neuron, "torch"), "torch", neuron.name)
+    """Return the generated PyTorch module of a neuron. `torch.compile` finds it by its name."""
+    module = import_source(emit(neuron, "torch"), "torch", neuron.name)
+    return sys.modules.setdefault(module.__name__, module)
 
 
 def run_eager(
-    neuron: Neuron, inputs: tuple[Tensor, ...], start: list[Tensor], params: list[Tensor]
+    neuron: Neuron,
+    inputs: tuple[Tensor, ...],
+    start: Sequence[Tensor],
+    params: Sequence[Tensor],
+    module: ModuleType | None = None,
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
-    """Return the outputs (T, N, *), the final states (N, *) and the counts."""
-    module = eager_module(neuron)
+    """Return the outputs (T, N, *), the final states (N, *) and the counts.
+
+    `module` is `eager_module(neuron)` in a traced call, which cannot load it.
+    """
+    module = module or _untraced_module(neuron)
     dtype = inputs[0].dtype
     inputs = tuple(x.to(REAL[dtype]) for x in inputs)
     axes = inputs[0].dim() - 2
@@ -35,36 +50,92 @@ def run_eager(
         p.name: broadcastable(p, value, axes)
         for p, value in zip(neuron.params, params, strict=True)
     }
-    results = module.multi_step(*inputs, *start, **shaped)
-    count = len(neuron.output)
-    results = _anchored(results, count, count + len(neuron.states))
+    count, ends = len(neuron.output), len(neuron.output) + len(neuron.states)
+    if torch.compiler.is_compiling() and is_exporting():
+        results = scan_steps(module, inputs, start, shaped, count, len(neuron.counts))
+    else:
+        results = _anchored(module.multi_step(*inputs, *start, **shaped), count, ends)
     states = {
         s.name: r.expand(inputs[0].shape[1:])
         for s, r in zip(neuron.states, results[count:], strict=False)
     }
     outputs = tuple(out.to(dtype) for out in results[:count])
-    return outputs, states, results[count + len(states) :]
+    return outputs, states, results[ends:]
 
 
-class _Anchor(torch.autograd.Function):
+def _untraced_module(neuron: Neuron) -> ModuleType:
+    return eager_module(neuron) if _is_transformed() else _quick_module(neuron)
+
+
+def _is_transformed() -> bool:
+    """Report whether the call is inside a transform of `torch.func`."""
+    return torch._C._are_functorch_transforms_active()
+
+
+@cache
+def _quick_module(neuron: Neuron) -> ModuleType:
+    module = import_source(emit(neuron, "torch"), "torch", neuron.name)
+    for name, value in list(vars(module).items()):
+        if isinstance(value, type) and issubclass(value, Function):
+            setattr(module, name, _quick(value))
+    return module
+
+
+def _quick(function: type[Function]) -> type[Function]:
+    """Return the same Function for calls outside of `torch.compile` and `torch.func`.
+
+    PyTorch inspects the signature of `forward` at each call of a Function with `setup_context`,
+    which takes 14 us.
+    """
+
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = function.forward(*inputs)
+        function.setup_context(ctx, inputs, output)
+        return output
+
+    none = Function.setup_context
+    members = {"forward": staticmethod(forward), "setup_context": staticmethod(none)}
+    return type(function.__name__, (function,), members)
+
+
+class _Anchor(Function):
     """Outputs whose backward adds a zero gradient to the final states.
 
     The backward kernels begin with that zero. So 0 * inf is NaN in both backends, or in neither.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.count = count
-        ctx.save_for_backward(*tensors[count:])
+    def forward(count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tuple(t.view_as(t) for t in tensors[:count])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.count, *tensors = inputs
+        ctx.save_for_backward(*tensors[ctx.count :])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return (None, *grads, *(torch.zeros_like(s) for s in ctx.saved_tensors))
 
 
+class _DualAnchor(_Anchor):
+    """The same with forward mode. `torch.compile` traces no Function that has it."""
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor) -> tuple[Tensor, ...]:
+        return tuple(t.view_as(t) for t in tangents[: ctx.count])
+
+
+_QUICK_ANCHOR = _quick(_DualAnchor)
+
+
 def _anchored(results: tuple[Any, ...], outputs: int, states: int) -> tuple[Any, ...]:
     if not any(s.requires_grad for s in results[outputs:states]):
         return results
-    anchored = _Anchor.apply(outputs, *results[:states])  # type: ignore[no-untyped-call]
-    return (*anchored, *results[outputs:])
+    if torch.compiler.is_compiling():
+        anchor: type[Function] = _Anchor
+    else:
+        anchor = _DualAnchor if _is_transformed() else _QUICK_ANCHOR
+    return (*anchor.apply(outputs, *results[:states]), *results[outputs:])  # type: ignore[no-untyped-call]

@@ -174,4 +174,5 @@ def run_operator(
     *results, _, counts = getattr(torch.ops.lnm, name)(*tensors, returns_states, saves_states)
     count = len(results) - len(states)
     final = dict(zip(states, results[count:], strict=True)) if returns_states else {}
-    return tuple(results[:count]), final, counts.unbind()
+    # A program with an unbind into nothing cannot be loaded.
+    return tuple(results[:count]), final, counts.unbind() if counts.shape[0] else ()

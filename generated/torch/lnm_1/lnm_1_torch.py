@@ -10,12 +10,23 @@
 import torch
 
 
-class _Spike(torch.autograd.Function):
+class _Function(torch.autograd.Function):
+    """Function that saves its inputs. torch.func can transform it."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        if not torch.compiler.is_compiling():  # torch.compile has no forward mode
+            ctx.save_for_forward(*inputs)
+
+
+class _Spike(_Function):
     """Spike: 1 where z >= 0, else 0. Its derivative is the slope of the surrogate."""
 
     @staticmethod
-    def forward(ctx, z):
-        ctx.save_for_backward(z)
+    def forward(z):
         return (z >= 0).to(z.dtype)
 
     @staticmethod
@@ -24,12 +35,24 @@ class _Spike(torch.autograd.Function):
         return grad * (1.0 / (9.869604401089358 * (z * z) + 1.0))
 
 
-class _SelectOnSpike(torch.autograd.Function):
+class _SpikeDual(_Spike):
+    """The same with forward mode. torch.compile traces no Function that has it."""
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return _Spike.backward(ctx, tangent)
+
+
+def _spike(z):
+    """Return 1 where z >= 0, else 0."""
+    return (_Spike if torch.compiler.is_compiling() else _SpikeDual).apply(z)
+
+
+class _SelectOnSpike(_Function):
     """Select: a where a spike is 1, else b. Its derivative is that of spike * a + (1 - spike) * b."""
 
     @staticmethod
-    def forward(ctx, spike, a, b):
-        ctx.save_for_backward(spike, a, b)
+    def forward(spike, a, b):
         return torch.where(spike > 0, a, b)
 
     @staticmethod
@@ -40,10 +63,20 @@ class _SelectOnSpike(torch.autograd.Function):
         return (grad * (a - b)).sum_to_size(spike.shape), grad_a, grad_b
 
 
+class _SelectOnSpikeDual(_SelectOnSpike):
+    """The same with forward mode. torch.compile traces no Function that has it."""
+
+    @staticmethod
+    def jvp(ctx, tangent_spike, tangent_a, tangent_b):
+        spike, a, b = ctx.saved_tensors
+        return tangent_spike * (a - b) + torch.where(spike > 0, tangent_a, tangent_b)
+
+
 def _select_on_spike(spike, a, b):
     """Return a where `spike` is 1, else b. Both are tensors or numbers."""
-    a, b = (c if isinstance(c, torch.Tensor) else spike.new_tensor(c) for c in (a, b))
-    return _SelectOnSpike.apply(spike, a, b)
+    a, b = (c if isinstance(c, torch.Tensor) else spike.new_full((), c) for c in (a, b))
+    select = _SelectOnSpike if torch.compiler.is_compiling() else _SelectOnSpikeDual
+    return select.apply(spike, a, b)
 
 
 def prepare(theta, v_threshold):
@@ -58,7 +91,7 @@ def step(v, x, theta_0, theta_1, v_threshold):
     h = theta_1 * v + theta_0 + x
     # fire
     z = h - v_threshold
-    fired = _Spike.apply(z)
+    fired = _spike(z)
     # output
     spike = fired
     # reset

@@ -135,20 +135,20 @@ def _targets(names: Sequence[str]) -> str:
     return f"{names[0]}," if len(names) == 1 else ", ".join(names)
 
 
-def _spikes(kernel: Kernel) -> tuple[tuple[str, str, str], ...]:
-    """Return (class name, argument, slope) of each spike."""
+def _spikes(kernel: Kernel) -> tuple[tuple[str, str, str, str], ...]:
+    """Return (function, class, argument, slope) of each spike."""
     found = []
     for let in kernel.body:
         if isinstance(let.value, ir.Spike) and isinstance(let.value.arg, ir.Var):
             z = let.value.arg.name
             slope = expr.text(let.value.slope, TorchDialect(frozenset(), z))
-            found.append((_class_name(let.target.name), z, slope))
+            name = _function_name(let.target.name)
+            found.append((name, "_" + name.title().replace("_", ""), z, slope))
     return tuple(found)
 
 
-def _class_name(fired: str) -> str:
-    words = fired.removeprefix("fired").split("_")
-    return "_Spike" + "".join(w.title() for w in words if w)
+def _function_name(fired: str) -> str:
+    return "_spike" + fired.removeprefix("fired")
 
 
 def _lines(kernel: Kernel, like: str) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ def _lines(kernel: Kernel, like: str) -> tuple[str, ...]:
     def statement(let: Let) -> list[str]:
         match let.value:
             case ir.Spike(arg, _):
-                value = f"{_class_name(let.target.name)}.apply({expr.text(arg, dialect)})"
+                value = f"{_function_name(let.target.name)}({expr.text(arg, dialect)})"
             case Const() if like:
                 value = f"torch.full_like({like}, {expr.text(let.value, dialect)})"
             case _:
