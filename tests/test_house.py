@@ -20,7 +20,7 @@ MODULES = sorted(p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py"
 
 LEVELS = (
     ("errors",),
-    ("validation", "files"),
+    ("validation", "files", "options"),
     ("ir",),
     ("language", "backends"),
     ("families", "compiler"),

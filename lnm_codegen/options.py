@@ -1,0 +1,29 @@
+"""Words that options accept, as types. `typing.get_args` returns them as a tuple."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+SchemeName: TypeAlias = Literal["horner", "estrin"]
+"""Evaluation of polynomials."""
+
+DtypeName: TypeAlias = Literal["float32", "float64", "bfloat16", "float16"]
+"""Type of sequences."""
+
+RealName: TypeAlias = Literal["float64", "float32"]
+"""Type of the arithmetic of `lnm.interpret`."""
+
+RoundingName: TypeAlias = Literal["half_up", "truncate", "convergent"]
+"""Rounding of `lnm.Fixed`."""
+
+TargetName: TypeAlias = Literal["torch", "c", "triton", "cuda", "verilog"]
+"""Target of `lnm.emit`."""
+
+PackageName: TypeAlias = Literal["c", "cuda", "triton"]
+"""Target of `lnm.package`."""
+
+BackendName: TypeAlias = Literal["auto", "c", "triton", "cuda", "torch"]
+"""Backend of `lnm.nn.NeuronLayer`."""
+
+StepMode: TypeAlias = Literal["m", "s"]
+"""Mode of `lnm.nn.NeuronLayer`: multi-step or single-step."""
