@@ -1,11 +1,13 @@
-"""Files: whole writes, TOML, and the errors of paths that cannot be read or written."""
+"""Files: whole writes, TOML, JSON, and the errors of paths that cannot be read or written."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,58 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # an integer of 5000 digits, nested arrays
         raise ModelError(where, f"not TOML: {reason(error)}") from None
+
+
+def json_of(file: Path, where: str, remedy: str = "", *, finite: bool = False) -> Any:
+    """Return the content of a JSON file, as `parse_json` does.
+
+    Raises:
+        ModelError: The file cannot be read, or is not JSON.
+    """
+    return parse_json(text_of(file, where, remedy), where, remedy, finite=finite)
+
+
+def text_of(file: Path, where: str, remedy: str = "") -> str:
+    """Return a UTF-8 text; errors begin with `where` and end with `remedy`.
+
+    Raises:
+        ModelError: The file cannot be read, or is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 text (byte {error.start})"
+        raise ModelError(where, problem, remedy=remedy) from None
+    except OSError as error:
+        raise unreadable(where, error, remedy) from None
+
+
+def parse_json(text: str, where: str, remedy: str = "", *, finite: bool = False) -> Any:
+    """Return the content of a JSON text; errors begin with `where` and end with `remedy`.
+
+    An object that has a key twice is refused. NaN and Infinity are refused where the content must
+    be `finite`.
+    """
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for key, number in Counter(key for key, _ in pairs).items():
+            if number > 1:
+                raise ModelError(where, f"the key {key!r} occurs twice in an object", remedy=remedy)
+        return dict(pairs)
+
+    def constant(word: str) -> float:
+        if finite:
+            raise ValueError(f"it holds {word}")
+        return float(word)
+
+    try:
+        return json.loads(text, object_pairs_hook=distinct, parse_constant=constant)
+    except ModelError:
+        raise
+    except RecursionError:
+        raise ModelError(where, "not JSON: nested too deep", remedy=remedy) from None
+    except ValueError as error:  # also an integer of 5000 digits
+        raise ModelError(where, f"not JSON: {reason(error)}", remedy=remedy) from None
 
 
 def unwritable(

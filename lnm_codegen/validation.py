@@ -45,7 +45,7 @@ def require_known(where: str, kind: str, name: Any, known: Iterable[str]) -> str
     """Return `name`, one of the `known` names of a `kind`: "family", "option".
 
     Raises:
-        ModelError: Another name. The message lists the known ones and suggests the nearest.
+        ModelError: The name is unknown. The message lists the known ones and suggests the nearest.
     """
     known = list(known)
     if not isinstance(name, str) or name not in known:
@@ -57,7 +57,7 @@ def require_one_of(where: str, word: str, value: T, accepted: Sequence[Any]) -> 
     """Return `value`, equal to one of `accepted` and of its type.
 
     Raises:
-        ModelError: Any other value.
+        ModelError: The value is not accepted.
     """
     if not any(type(value) is type(one) and value == one for one in accepted):
         words = [one for one in accepted if isinstance(one, str)]
@@ -70,22 +70,31 @@ def require_bool(where: str, word: str, value: Any) -> bool:
     """Return `value`, True or False. The word "no" would count as True.
 
     Raises:
-        ModelError: Any other value.
+        ModelError: The value is not accepted.
     """
     return bool(require_one_of(where, word, value, (True, False)))
 
 
 def require_integer(
-    where: str, word: str, value: Any, low: int = 1, high: int | None = None
-) -> int:
-    """Return `value`, an integer of at least `low` and at most `high`.
+    where: str,
+    word: str,
+    value: Any,
+    low: int = 1,
+    high: int | None = None,
+    *,
+    optional: bool = False,
+) -> Any:
+    """Return `value`, an integer of at least `low` and at most `high`, or None if `optional`.
 
     Raises:
-        ModelError: Any other value, a bool among them.
+        ModelError: The value is not accepted. A bool is not an integer.
     """
-    if not _is_integer(value) or value < low or (high is not None and value > high):
+    if optional and value is None:
+        return None
+    if not is_integer(value) or value < low or (high is not None and value > high):
         span = f">= {low}" if high is None else f"from {low} to {high}"
-        raise wrong(where, word, value, f"an integer {span}")
+        integer = f"an integer {span}"
+        raise wrong(where, word, value, f"{integer} or None" if optional else integer)
     return int(value)
 
 
@@ -93,11 +102,11 @@ def require_integers(where: str, word: str, values: Any, low: int = 1) -> tuple[
     """Return one integer, or a sequence of one or more, as a tuple; each is at least `low`.
 
     Raises:
-        ModelError: Any other value.
+        ModelError: The value is not accepted.
     """
-    many = (values,) if _is_integer(values) else values
+    many = (values,) if is_integer(values) else values
     is_sequence = isinstance(many, Sequence) and not isinstance(many, str) and len(many) > 0
-    if not is_sequence or not all(_is_integer(value) and value >= low for value in many):
+    if not is_sequence or not all(is_integer(value) and value >= low for value in many):
         raise wrong(where, word, values, f"one or more integers >= {low}")
     return tuple(int(value) for value in many)
 
@@ -126,7 +135,7 @@ def require_number(
         optional: None is accepted too.
 
     Raises:
-        ModelError: Any other value, a bool among them.
+        ModelError: The value is not accepted. A bool is not a number.
     """
     if optional and value is None:
         return None
@@ -142,6 +151,18 @@ def require_number(
         number = f"a number {spans}" if spans else "a finite number"
         raise wrong(where, word, value, f"{number} or None" if optional else number)
     return value
+
+
+def require_interval(where: str, word: str, value: Any) -> tuple[float, float]:
+    """Return `value`, a pair (low, high) of finite numbers with low < high.
+
+    Raises:
+        ModelError: The value is not accepted.
+    """
+    pair = isinstance(value, Sequence) and len(value) == 2 and all(is_number(v) for v in value)
+    if not pair or value[0] >= value[1]:
+        raise wrong(where, word, value, "(low, high) with low < high, finite")
+    return value[0], value[1]
 
 
 def require_numbers(where: str, *, optional: Collection[str] = (), **values: Any) -> None:
@@ -186,5 +207,6 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def _is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
+    """Report whether `value` is an int and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)

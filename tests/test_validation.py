@@ -56,6 +56,19 @@ def test_other_integers(value: object) -> None:
         val.require_integer("f", "n", -1, 0)
 
 
+def test_optional_integers() -> None:
+    assert val.require_integer("f", "n", None, optional=True) is None
+    with refused(ModelError, "f", "n is 0", "an integer >= 1 or None"):
+        val.require_integer("f", "n", 0, optional=True)
+
+
+def test_intervals() -> None:
+    assert val.require_interval("f", "x", [-1, 2.5]) == (-1, 2.5)
+    for value in ((1, 1), (2, 1), (0, math.inf), (math.nan, 1), (0,), "01", 3, (True, 2)):
+        with refused(ModelError, "f", f"x is {value!r}", "(low, high) with low < high, finite"):
+            val.require_interval("f", "x", value)
+
+
 def test_sequences_of_integers() -> None:
     assert val.require_integers("f", "n", 3) == (3,)
     assert val.require_integers("f", "n", [3, 4]) == (3, 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -11,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lnm_codegen.errors import ModelError, reason
+from lnm_codegen.errors import ModelError
+from lnm_codegen.files import json_of, text_of
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import from_json
-from lnm_codegen.validation import wrong
+from lnm_codegen.validation import is_integer, require_integer, wrong
 
 MANIFEST, PROGRAM = "manifest.json", "program.json"
 PARTS = ("rtl", "sim", "tb", "formal", "model")
@@ -97,37 +97,16 @@ def read_circuit(folder: Path, verb: str) -> Circuit:
     path, program = folder / MANIFEST, folder / PROGRAM
     if not path.is_file():
         raise ModelError(where, f"there is no {MANIFEST} in it", remedy=_EMIT)
-    manifest, place = _json(path, where), f"{where}: {MANIFEST}"
+    place = f"{verb}: {path}"
+    manifest = _OBJECT.of(place, "the content", json_of(path, place, finite=True))
     name = _IDENTIFIER.of(place, "name", manifest.get("name"))
     forms = _FORMS.of(place, "forms", manifest.get("forms"))
     found = {word: _form(place, word, form, folder, name) for word, form in forms.items()}
     _validate_coefficients(place, manifest.get("coefficients"))
-    whole = from_json(_text(program, where), str(program)) if program.is_file() else None
+    whole = None
+    if program.is_file():
+        whole = from_json(text_of(program, f"{verb}: {program}"), str(program))
     return Circuit(folder.resolve(), manifest, name, found, whole)
-
-
-def _text(path: Path, where: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ModelError(where, f"{path.name} is not UTF-8 text") from None
-    except OSError as error:
-        raise ModelError(where, f"cannot read {path.name}: {reason(error)}") from None
-
-
-def _json(path: Path, where: str) -> dict[str, Any]:
-    text = _text(path, where)
-    try:
-        content = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(where, f"{path.name} is not JSON: {reason(error)}") from None
-    if not isinstance(content, dict):
-        raise ModelError(where, f"{path.name} holds a {type(content).__name__}", "an object")
-    return content
-
-
-def _refuse_constant(word: str) -> None:
-    raise ValueError(f"it holds {word}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +123,12 @@ class _Rule:
         return value
 
 
-def _is_integer(value: Any, low: int, high: int) -> bool:
-    return type(value) is int and low <= value < high
-
-
 def _is_text(value: Any, pattern: re.Pattern[str]) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_word(value: Any) -> bool:
+    return is_integer(value) and -(1 << 31) <= value < 1 << 31
 
 
 _OBJECT = _Rule(lambda v: isinstance(v, dict), "an object")
@@ -158,9 +137,8 @@ _LIST = _Rule(lambda v: isinstance(v, list), "a list of objects")
 _FILES = _Rule(lambda v: isinstance(v, list) and bool(v), "a list of files")
 _IDENTIFIER = _Rule(lambda v: _is_text(v, _NAME), "letters, digits and _")
 _PATH = _Rule(lambda v: _is_text(v, _FILE), "a file of this folder, such as rtl/NAME_core.v")
-_COUNT = _Rule(lambda v: _is_integer(v, 0, 1 << 32), "a whole number")
 _INTEGERS = _Rule(
-    lambda v: isinstance(v, list) and v != [] and all(_is_integer(i, -1 << 31, 1 << 31) for i in v),
+    lambda v: isinstance(v, list) and v != [] and all(_is_word(i) for i in v),
     "a list of integers of 32 bits",
 )
 
@@ -181,7 +159,7 @@ def _form(where: str, word: str, form: Any, folder: Path, name: str) -> CircuitF
                 where, f"{key}.{field}: {file} does not exist", remedy="Write the folder again."
             )
     counts = {
-        field: _COUNT.of(where, f"{key}.{field}", form.get(field))
+        field: require_integer(where, f"{key}.{field}", form.get(field), 0, 2**32 - 1)
         for field in ("latency", "interval", "multipliers")
     }
     return CircuitForm(word, top, tuple(files), testbench, **counts)

@@ -15,15 +15,17 @@ from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.functions import where
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import DtypeName
 from lnm_codegen.validation import (
     did_you_mean,
     require_integer,
+    require_interval,
     require_known,
     require_one_of,
     wrong,
 )
 
-TYPES = {
+TYPES: dict[torch.dtype, DtypeName] = {
     torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16",
     torch.float16: "float16",
 }  # fmt: skip
@@ -78,11 +80,7 @@ def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, fl
     neuron = neuron.with_outputs(**{f"{n}_recorded": states[n] for n in record if n != STATS})
     if STATS not in record:
         return neuron
-    pair = isinstance(interval, Sequence) and len(interval) == 2
-    numbers = pair and all(isinstance(end, int | float) for end in interval)
-    if not (numbers and interval[0] < interval[1]):
-        raise wrong("NeuronLayer", "interval", interval, "(low, high) with low < high")
-    low, high = interval
+    low, high = require_interval("NeuronLayer", "interval", interval)
     counts = {f"{s.name}_count": s for s, _ in neuron.fire}
     if states:
         v = potential_of(neuron)

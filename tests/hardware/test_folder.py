@@ -69,9 +69,9 @@ def test_a_path_that_is_not_a_circuit_folder(tmp_path, capsys, verb):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("{", "manifest.json is not JSON: "),
-        ("[]", "manifest.json holds a list. Accepted: an object."),
-        ("[" * 100_000, "manifest.json is not JSON: "),
+        ("{", "manifest.json: not JSON: "),
+        ("[]", "manifest.json: the content is []. Accepted: an object."),
+        ("[" * 100_000, "manifest.json: not JSON: nested too deep"),
         ({"name": "x; exec rm"}, "manifest.json: name is 'x; exec rm'. Accepted: letters,"),
         ({"forms": {}}, "manifest.json: forms is {}. Accepted: an object by form."),
         ({"top": "$x"}, "manifest.json: forms.core.top is '$x'. Accepted: letters, digits and _."),
@@ -86,9 +86,9 @@ def test_a_path_that_is_not_a_circuit_folder(tmp_path, capsys, verb):
             "forms.core.files: rtl/gone.v does not exist. Write the folder",
         ),
         ({"testbench": 3}, "forms.core.testbench is 3. Accepted: a file of this folder,"),
-        ({"latency": -1}, "forms.core.latency is -1. Accepted: a whole number."),
-        ({"multipliers": True}, "forms.core.multipliers is True. Accepted: a whole number."),
-        ({"latency": float("nan")}, "manifest.json is not JSON: it holds NaN."),
+        ({"latency": -1}, "forms.core.latency is -1. Accepted: an integer from 0 to 4294967295."),
+        ({"multipliers": True}, "forms.core.multipliers is True. Accepted: an integer from 0 to"),
+        ({"latency": float("nan")}, "manifest.json: not JSON: it holds NaN."),
         ({"top": "other"}, "forms.core.top is 'other'. Accepted: unit_core, as name says."),
         ({"name": "other"}, "forms.comb.top is 'unit_comb'. Accepted: other_comb, as name says."),
         ({"coefficients": None}, "manifest.json: coefficients is None. Accepted: a list of"),
@@ -125,12 +125,12 @@ def test_a_damaged_manifest(tmp_path, change, message):
     with refused(ModelError) as caught:
         read_circuit(tmp_path, "verify")
     assert message in str(caught.value)
-    assert str(caught.value).startswith(f"verify: {tmp_path}: ")
+    assert str(caught.value).startswith(f"verify: {tmp_path / 'manifest.json'}: ")
     assert listed(tmp_path) == before
 
 
 def test_bytes_that_are_no_text(tmp_path):
     write(tmp_path)
     (tmp_path / "manifest.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(ModelError, match=r"manifest\.json is not UTF-8 text\.$"):
+    with pytest.raises(ModelError, match=r"manifest\.json: not UTF-8 text \(byte 0\)\.$"):
         read_circuit(tmp_path, "synth")

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from typing import Any
 
-from lnm_codegen.errors import ModelError, reason
+from lnm_codegen.errors import ModelError
+from lnm_codegen.files import parse_json
 from lnm_codegen.ir import verify as real
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed import verify as fixed
@@ -55,26 +55,9 @@ def from_json(text: str, where: str = "program.json") -> fx.Program:
         ModelError: The text is not JSON, has an unknown key or word, or is not well formed.
     """
     try:
-        return _program(_loaded(text, where), where)
+        return _program(parse_json(text, where), where)
     except RecursionError:
         raise ModelError(where, "nested too deep") from None
-
-
-def _loaded(text: str, where: str) -> Any:
-    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        for key, number in Counter(key for key, _ in pairs).items():
-            if number > 1:
-                raise ModelError(where, f"the key {key!r} occurs twice in an object")
-        return dict(pairs)
-
-    try:
-        return json.loads(text, object_pairs_hook=distinct)
-    except ModelError:
-        raise
-    except json.JSONDecodeError as error:
-        raise ModelError(where, f"not JSON: {reason(error)}") from None
-    except ValueError:
-        raise ModelError(where, "a number has too many digits") from None
 
 
 def _program(content: Any, where: str) -> fx.Program:

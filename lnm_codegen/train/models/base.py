@@ -144,7 +144,8 @@ def require_one_port(neuron: Neuron) -> None:
 def require_steps(where: str, task: Task, time_steps: int | None) -> int | None:
     """Return T of an image, 4 by default, or None for a sequence; or raise ModelError."""
     if task.kind == "image":
-        return require_integer(where, "time_steps", 4 if time_steps is None else time_steps)
+        steps: int = require_integer(where, "time_steps", 4 if time_steps is None else time_steps)
+        return steps
     if time_steps is not None:
         accepted = "None for a sequence, which has its own number of steps"
         raise wrong(where, "time_steps", time_steps, accepted, "Leave time_steps out.")

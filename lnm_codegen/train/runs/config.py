@@ -44,10 +44,6 @@ class Option:
     key: str = ""
 
 
-def _optional(validate: Validator) -> Validator:
-    return lambda where, name, value: None if value is None else validate(where, name, value)
-
-
 def _one_of(*accepted: str) -> Validator:
     return partial(require_one_of, accepted=accepted)
 
@@ -58,9 +54,10 @@ def _require_clip(where: str, name: str, value: Any) -> None:
 
 
 _COUNT = partial(require_integer, low=1)
+_COUNT_OR_NONE = partial(require_integer, low=1, optional=True)
 _NATURAL = partial(require_integer, low=0)
 _SEED = partial(require_integer, low=0, high=2**63 - 1)
-_THREADS = partial(require_integer, low=1, high=1024)
+_THREADS = partial(require_integer, low=1, high=1024, optional=True)
 _AMOUNT = partial(require_number, low=0)
 _SHARE = partial(require_number, low=0, below=1)
 _NUMBER_OR_NONE = partial(require_number, optional=True)
@@ -114,7 +111,7 @@ class TrainConfig:
     ] = field(default_factory=dict)
     limit: Annotated[
         int | None,
-        Option("Use only N training and N test samples.", _optional(_COUNT), "N", "data"),
+        Option("Use only N training and N test samples.", _COUNT_OR_NONE, "N", "data"),
     ] = None
     validation: Annotated[
         int,
@@ -185,7 +182,7 @@ class TrainConfig:
         str, Option("Backend of the neurons: auto, c, torch, triton, cuda.", _BACKEND, "NAME")
     ] = "auto"
     threads: Annotated[
-        int | None, Option("CPU threads; PyTorch's number by default.", _optional(_THREADS), "N")
+        int | None, Option("CPU threads; PyTorch's number by default.", _THREADS, "N")
     ] = None
     tensorboard: Annotated[bool, Option("Also write events for TensorBoard.")] = False
 

@@ -10,14 +10,13 @@ In TOML the word "none" stands for None. Neither file can execute code.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from lnm_codegen.errors import ModelError, reason
-from lnm_codegen.files import toml_of, unreadable
+from lnm_codegen.errors import ModelError
+from lnm_codegen.files import json_of, toml_of
 from lnm_codegen.train.runs.config import OPTIONS, TrainConfig, takes_clamp
 from lnm_codegen.validation import require_known, wrong
 
@@ -84,15 +83,10 @@ def read_json(path: Path, remedy: str) -> TrainConfig:
         ModelError: As for `read_toml`.
     """
     where = f"run: {path}"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         problem = f"{path.parent} holds no run: no {path.name} in it"
-        raise ModelError("run", problem, remedy=remedy) from None
-    except OSError as error:
-        raise unreadable(where, error, remedy) from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(where, f"not JSON: {reason(error)}", remedy=remedy) from None
+        raise ModelError("run", problem, remedy=remedy)
+    content = json_of(path, where, remedy)
     table = content.get("config") if isinstance(content, dict) else None
     if not isinstance(table, dict):
         raise ModelError(where, "no table 'config' in it", remedy=remedy)

@@ -10,7 +10,6 @@ the slope at the point where it is largest.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -19,11 +18,11 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.analysis.charge import SlopeNeuron, slope_neuron
-from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import leading_axes
 from lnm_codegen.train.stability.curve import LOWEST, evaluated
+from lnm_codegen.validation import require_interval
 
 ALLOWED = 1.05
 """The default of the largest slope without a penalty."""
@@ -40,7 +39,7 @@ def slope_penalty(
     the best of 49 points, improved by the parabola through its neighbours.
 
     Raises:
-        ModelError: Not an interval.
+        ModelError: `low` and `high` are not finite, or low >= high.
     """
     probe = slope_neuron(layer.neuron)
     with torch.no_grad():
@@ -62,8 +61,7 @@ def _steepest(
     layer: NeuronLayer, probe: SlopeNeuron, low: float, high: float, count: int
 ) -> tuple[Tensor, ...]:
     """Return the first outputs of the probe, (1, R) each, where in [low, high] |f'| is largest."""
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ModelError("slope", f"the interval is [{low}, {high}]", "finite, low < high")
+    require_interval("slope", "the interval", (low, high))
     parabola = probe.degree is not None and probe.degree <= 2
     points = 3 if parabola else _POINTS
     like = next(chain(layer.parameters(), layer.buffers()), torch.zeros(()))

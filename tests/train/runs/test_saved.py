@@ -89,9 +89,10 @@ def test_no_folder(tmp_path: Path, data: Dataset) -> None:
 
 def test_damaged_json(folder: Path, data: Dataset) -> None:
     path = folder / "config.json"
-    for damaged in (path.read_bytes()[:50], b"\xff\xfe{}", b"[" * 100_000):
-        path.write_bytes(damaged)
-        unloadable(folder, data, f"run: {path}", "not JSON: ", remedy=REMEDY)
+    damaged = {path.read_bytes()[:50]: "not JSON", b"\xff{}": "not UTF-8", b"[" * 9**6: "not JSON"}
+    for content, problem in damaged.items():
+        path.write_bytes(content)
+        unloadable(folder, data, f"run: {path}", problem, remedy=REMEDY)
     path.write_text("[]")
     unloadable(folder, data, f"run: {path}", "no table 'config' in it", remedy=REMEDY)
 

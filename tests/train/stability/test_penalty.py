@@ -171,5 +171,5 @@ def test_a_charge_that_forgets_has_slope_0() -> None:
 @pytest.mark.parametrize("ends", [(1.0, -2.0), (float("nan"), 1.0), (-float("inf"), 1.0)])
 def test_an_interval_that_is_empty_or_not_finite_is_refused(ends: tuple[float, float]) -> None:
     layer = NeuronLayer(lnm.get("lnm"), backend="torch")
-    with refused(ModelError, "slope", f"the interval is [{ends[0]}, {ends[1]}]", "low < high"):
+    with refused(ModelError, "slope", f"the interval is ({ends[0]}, {ends[1]})", "low < high"):
         slope_penalty(layer, *ends)
