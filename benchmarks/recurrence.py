@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 import lnm_codegen as lnm
-from lnm_codegen.bench.measure import Workload, keep_memory, round_robin
+from lnm_codegen.bench.measure import Workload, round_robin
+from lnm_codegen.nn import keep_pages
 from lnm_codegen.train.models import Network, build, recurrence
 
 CASES = ((40, 100, 1, (128, 128)), (1301, 64, 4, (36,)))
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
-    keep_memory()
+    keep_pages()
     torch.set_num_threads(arguments.threads)
     print(f"{platform.machine()}, PyTorch {torch.__version__}, {arguments.threads} threads")
     print("T, N, layers: net, ms, low, high, times the first, microseconds per layer and step")

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from lnm_codegen.bench.measure import keep_memory
 from lnm_codegen.errors import DivergedError, LnmError
+from lnm_codegen.nn import keep_pages
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
@@ -94,5 +94,5 @@ def named(job: Job) -> str:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    keep_memory()  # each step allocates and frees the same tensors
+    keep_pages()  # each step allocates and frees the same tensors
     main()

@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from lnm_codegen.bench.measure import keep_memory
 from lnm_codegen.errors import DivergedError, LnmError
+from lnm_codegen.nn import keep_pages
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.engine import dataset_of
 from lnm_codegen.train.runs.runner import RunResult, run
@@ -38,7 +38,7 @@ DATA: dict[str, Dataset] = {}
 
 def main() -> None:
     """Read the arguments and work through the queue."""
-    keep_memory()  # each step allocates and frees the same tensors
+    keep_pages()  # each step allocates and frees the same tensors
     options = arguments()
     if not waiting(read_plan(options.plan), options):
         print(f"{options.plan}: nothing left to run of this selection")

@@ -271,7 +271,7 @@ def test_a_run_that_cannot_start_has_no_result(
         options("--jobs", "0")
     assert "argument --jobs: 0 processes. Accepted: 1 or more." in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["run.py", "tiny", "--row", "LIF, hard", "--seed", "9"])
-    monkeypatch.setattr(queue, "keep_memory", lambda: None)  # it would begin the process anew
+    monkeypatch.setattr(queue, "keep_pages", lambda: None)  # the test process keeps its allocator
     queue.main()
     assert capsys.readouterr().out == "tiny: nothing left to run of this selection\n"
 

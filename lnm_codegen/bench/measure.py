@@ -14,14 +14,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from lnm_codegen.errors import ToolError
+from lnm_codegen.nn.memory import keep_pages
 from lnm_codegen.validation import require_one_of
 
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+Result = TypeVar("Result")
 
 
 def require_device(device: str) -> None:
@@ -31,13 +32,14 @@ def require_device(device: str) -> None:
         raise ToolError("bench", "PyTorch finds no GPU", remedy="Use --device cpu.")
 
 
-def keep_memory() -> None:
-    """Restart this process with an allocator that keeps its pages.
+def by_allocator(device: str, run: Callable[[bool], Result]) -> tuple[Result, Result | None]:
+    """Return `run(False)`, as a user gets it, and `run(True)` with pages kept.
 
-    New pages are slow on a virtual machine, and would dominate the measurement.
+    Pages are kept from then on (`lnm.nn.keep_pages`). The second result is None on a GPU, and where
+    the C library cannot keep pages.
     """
-    if any(os.environ.get(k) != v for k, v in KEEP_MEMORY.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
+    plain = run(False)
+    return plain, run(True) if device == "cpu" and keep_pages() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from lnm_codegen.nn.select import FUSED
 from lnm_codegen.train.models.conv import Block, ConvNet
 
 IMAGE, CLASSES, CHANNELS, BATCH = (1, 28, 28), 10, (16, 32), 64
-HEADER = ("T", "network of", "ms", "low", "high", "x first")
 
 
 def measure_network(

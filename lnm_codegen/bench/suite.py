@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -18,11 +18,13 @@ from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.bench.measure import (
     Timing,
     Workload,
+    by_allocator,
     copies,
     peak_bytes,
     round_robin,
     start_seconds,
 )
+from lnm_codegen.bench.network import measure_network
 from lnm_codegen.bench.subjects import Subject, compiled, eager, hand_loop, layers, peers
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.files import write_whole
@@ -34,6 +36,7 @@ from lnm_codegen.nn.function import FusedCall, run_backward, run_forward
 from lnm_codegen.nn.layout import arranged
 from lnm_codegen.nn.load.cache import remember, speed_key
 from lnm_codegen.nn.select import kernels_of
+from lnm_codegen.options import BackendName
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,33 @@ class Row:
     high: float
     floor: float  # ratio to the plan's memory traffic at the copy bandwidth
     layer: float  # ratio to our first layer
+    kept: float | None = None  # ns with pages kept (`lnm.nn.keep_pages`)
     peak_bytes: float | None = None
     first_call: float | None = None  # seconds, compilation included
     cached: float | None = None  # seconds of a first call with a filled cache
+
+
+def measure_all(
+    cases: Sequence[Case], network: bool = False
+) -> tuple[list[Row], list[dict[str, Any]]]:
+    """Return the rows of cases of one neuron on one device, and those of a network.
+
+    Each has its time as a user gets it, and its time with pages kept.
+    """
+    one = cases[0]
+    lengths = [case.shape[0] for case in cases]
+
+    def run(kept: bool) -> tuple[list[Row], list[dict[str, Any]]]:
+        rows = [r for case in cases for r in measure(replace(case, start=None) if kept else case)]
+        if not network:
+            return rows, []
+        return rows, measure_network(one.neuron, lengths, one.device, one.rounds, one.peers)
+
+    (rows, steps), again = by_allocator(one.device, run)
+    if again is not None:
+        rows = [replace(row, kept=other.ns) for row, other in zip(rows, again[0], strict=True)]
+        steps = [row | {"kept ms": x["ms"]} for row, x in zip(steps, again[1], strict=True)]
+    return rows, steps
 
 
 def measure(case: Case) -> list[Row]:
@@ -149,7 +176,8 @@ def _subjects(case: Case) -> Iterator[Subject]:
 
 def kernels_alone(case: Case, backend: str, x: torch.Tensor, grad: torch.Tensor) -> Workload:
     """Return both kernels on buffers allocated before."""
-    layer = NeuronLayer(case.neuron, channels=x.shape[2], shape=x.shape[2:], backend=backend)
+    name, channels = cast("BackendName", backend), x.shape[2]
+    layer = NeuronLayer(case.neuron, channels=channels, shape=x.shape[2:], backend=name)
     layer = layer.to(case.device)
     kernels = kernels_of(case.neuron, backend, x.dtype)
     start = [torch.zeros(1, device=x.device, dtype=kernels.real) for _ in case.neuron.states]
@@ -199,7 +227,8 @@ def _row(case: Case, what: str, timing: Timing, floor: float, layer: float) -> R
 
 
 HEADER = (
-    "T", "what", "ns", "forward", "backward", "x floor", "x layer", "bytes", "first s", "cached s",
+    "T", "what", "ns", "forward", "backward", "x floor", "x layer", "kept ns", "bytes", "first s",
+    "cached s",
 )  # fmt: skip
 
 
@@ -214,6 +243,7 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             f"{row.backward:.3f}" if row.backward else "",
             f"{row.floor:.2f}",
             f"{row.layer:.2f}",
+            "" if row.kept is None else f"{row.kept:.3f}",
             *(_short(value) for value in (row.peak_bytes, row.first_call, row.cached)),
         )
         for row in rows

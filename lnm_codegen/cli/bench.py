@@ -70,12 +70,10 @@ def bench(
     measure.require_device(device)
     if out is not None:
         require_matplotlib("bench")
-    measure.keep_memory()
     from lnm_codegen.bench import suite
 
-    rows = []
-    for length in lengths:
-        case = suite.Case(
+    cases = [
+        suite.Case(
             neuron=neuron,
             label=family if degree is None else f"{family} degree {degree}",
             shape=(length, *shape),
@@ -87,20 +85,17 @@ def bench(
             start=(family, arguments) if starts and family.isidentifier() else None,
             rounds=rounds,
         )
-        found = suite.measure(case)
-        rows += found
-        if not json:
-            print_table(suite.HEADER, suite.table(found), numbers=True)
-            typer.echo("")
-    steps_of_a_network = []
-    if network:
-        from lnm_codegen.bench.network import HEADER, measure_network
-
-        steps_of_a_network = measure_network(neuron, lengths, device, rounds, peers)
+        for length in lengths
+    ]
+    rows, steps_of_a_network = suite.measure_all(cases, network)
     if json:
         print_json({"layers": [asdict(r) for r in rows], "network": steps_of_a_network})
-    elif network:
-        print_table(HEADER, [tuple(r.values()) for r in steps_of_a_network], numbers=True)
+    else:
+        print_table(suite.HEADER, suite.table(rows), numbers=True)
+        if network:
+            typer.echo("")
+            cells = [tuple(map(str, r.values())) for r in steps_of_a_network]
+            print_table(tuple(steps_of_a_network[0]), cells, numbers=True)
     if out is not None:
         try:
             suite.write_csv(rows, out / "bench.csv")

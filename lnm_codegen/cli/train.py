@@ -227,9 +227,11 @@ def _clamp(text: str) -> float | None:
 
 def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: Console) -> None:
     """Train, and print what the neurons learned."""
+    from lnm_codegen.nn import keep_pages
     from lnm_codegen.train.runs.runner import run
     from lnm_codegen.train.stability.curve import learned_text
 
+    keep_pages()  # each step allocates and frees the same tensors
     try:
         result = run(config, folder, force=force, resume=resume, console=console)
     except KeyboardInterrupt:

@@ -32,6 +32,7 @@ from tests.test_agree import (
     check,
     neuron_of,
     reference,
+    Unsettled,
     settle,
 )  # fmt: skip
 
@@ -89,7 +90,7 @@ def edges() -> None:
     """Time steps around a chunk and neurons around a program; nothing at all."""
     neuron = lnm.get("lnm", degree=2, v_min=-1.0, theta=(0.1, 0.5, -0.1), per="channel")
     built = build(neuron)
-    chunk = built.module.CHUNK
+    chunk = built.module._CHUNK
     for steps in (0, 1, chunk, chunk + 1, 40):
         for shape in ((steps, 1, 1, 1), (steps, 5, 4, 5), (steps, 5, 3, 100)):
             if steps in (chunk, 40) and shape[-1] == 100:
@@ -131,7 +132,7 @@ def granularities() -> None:
         for shape, spread in (((5, 3, 4, 6), 131072), ((4, 40, 3, 5), 64), ((3, 7, 1, 1), 1)):
             a = arguments(neuron, np.random.default_rng(3), shape)
             a, b = settle(neuron, a, np.random.default_rng(4))
-            with constants(built, SPREAD=spread):
+            with constants(built, _SPREAD=spread):
                 check(run(built, a), b, "float32")
 
 
