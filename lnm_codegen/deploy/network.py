@@ -6,8 +6,7 @@ A network is any `torch.nn.Module` that contains `NeuronLayer`s and runs on whol
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,7 +20,8 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.nn.parameters import finest_axes
+from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.parameters import finest_axes, values_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +57,8 @@ def neuron_layers(network: nn.Module) -> dict[str, NeuronLayer]:
 
 def layer_parameters(layer: NeuronLayer) -> dict[str, Array]:
     """Return the parameters of a layer by name, in float64."""
-    return {
-        p.name: getattr(layer, p.name).detach().to("cpu", torch.float64).numpy()
-        for p in layer.neuron.params
-    }
+    found = values_of(layer).items()
+    return {name: value.detach().to("cpu", torch.float64).numpy() for name, value in found}
 
 
 def layer_like(layer: NeuronLayer, **changed: Any) -> NeuronLayer:
@@ -68,8 +66,8 @@ def layer_like(layer: NeuronLayer, **changed: Any) -> NeuronLayer:
     arguments = {"shape": finest_axes(layer), "step_mode": layer.step_mode, **changed}
     made = NeuronLayer(layer.neuron, **arguments)
     with torch.no_grad():
-        for p in layer.neuron.params:
-            getattr(made, p.name).copy_(getattr(layer, p.name))
+        for name, value in values_of(layer).items():
+            getattr(made, name).copy_(value)
     return made.train(layer.training)
 
 
@@ -104,7 +102,8 @@ def fixed_layer(layer: NeuronLayer, spec: Fixed | FixedSpec, **changed: Any) -> 
 
 def trace_layers(network: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, LayerTrace]]:
     """Run a network without gradients; return its output and each neuron layer's trace."""
-    with torch.no_grad(), _hooked(network) as traces:
+    traces, hooks = _tracing(network)
+    with torch.no_grad(), hooked(hooks):
         out: Tensor = network(images)
     for name, runs in traces.items():
         if len(runs) != 1:
@@ -116,9 +115,10 @@ def trace_layers(network: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, 
     return out, {name: runs[0] for name, runs in traces.items()}
 
 
-@contextmanager
-def _hooked(network: nn.Module) -> Iterator[dict[str, list[LayerTrace]]]:
-    """Collect a trace at every run of a neuron layer within the context."""
+def _tracing(
+    network: nn.Module,
+) -> tuple[dict[str, list[LayerTrace]], list[tuple[nn.Module, Callable[..., None]]]]:
+    """Return a list of traces for each neuron layer, and the hooks that fill it."""
     layers = neuron_layers(network)
     traces: dict[str, list[LayerTrace]] = {name: [] for name in layers}
     norms: dict[int, tuple[str, _BatchNorm, Tensor]] = {}
@@ -139,15 +139,9 @@ def _hooked(network: nn.Module) -> Iterator[dict[str, list[LayerTrace]]]:
         norm = None if found is None else _folded(found[0], found[1])
         traces[name].append(LayerTrace(inputs[0], out, norm))
 
-    handles = [m.register_forward_hook(partial(after_neuron, n)) for n, m in layers.items()]
-    for name, module in network.named_modules():
-        if isinstance(module, _BatchNorm):
-            handles.append(module.register_forward_hook(partial(after_norm, name)))
-    try:
-        yield traces
-    finally:
-        for handle in handles:
-            handle.remove()
+    norm_modules = ((n, m) for n, m in network.named_modules() if isinstance(m, _BatchNorm))
+    hooks = [(m, partial(after_neuron, n)) for n, m in layers.items()]
+    return traces, hooks + [(m, partial(after_norm, n)) for n, m in norm_modules]
 
 
 def _folded(name: str, norm: _BatchNorm) -> Normalisation | None:

@@ -6,8 +6,7 @@ after the charge and after the reset. Only counts and extremes of a batch are ke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.insight.histogram import Histogram
 from lnm_codegen.ir.names import Names
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
 from lnm_codegen.train.losses import count_correct
 
@@ -154,29 +154,16 @@ def record(
         layers: Neuron layers of the network.
         batches: Inputs and labels (N,) or (T, N).
     """
+    layers = tuple(layers)
     hooks = [_Recorder(layer) if layer.neuron.states else None for layer in layers]
     samples, right, count = 0, 0, 0
-    with torch.no_grad(), _hooked(layers, hooks):
+    running = [(one, hook) for one, hook in zip(layers, hooks, strict=True) if hook is not None]
+    with torch.no_grad(), hooked(running, with_kwargs=True):
         for x, labels in batches:
-            for hook in hooks:
-                if hook is not None:
-                    hook.begin()
+            for _, hook in running:
+                hook.begin()
             correct, total = count_correct(network(x), labels)
             right, count = right + correct, count + total
             samples += labels.shape[-1]
     found = tuple(None if hook is None else hook.result() for hook in hooks)
     return Recorded(found, samples, right / max(count, 1))
-
-
-@contextmanager
-def _hooked(layers: Iterable[NeuronLayer], hooks: list[_Recorder | None]) -> Iterator[None]:
-    handles = [
-        layer.register_forward_hook(hook, with_kwargs=True)
-        for layer, hook in zip(layers, hooks, strict=True)
-        if hook is not None
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

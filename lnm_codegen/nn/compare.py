@@ -21,6 +21,7 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.select import BACKENDS, interpreting, missing
 
 SHAPE = (37, 3, 5, 71)
@@ -144,10 +145,10 @@ def _draw(neuron: Neuron, rng: np.random.Generator) -> tuple[_Case, Array]:
     lanes = SHAPE[1:]
     layer = NeuronLayer(neuron, shape=SHAPE[2:])
     params = {}
-    for p in neuron.params:
-        value = getattr(layer, p.name).detach().numpy()
+    for name, start in values_of(layer).items():
+        value = start.detach().numpy()
         nudge = uniform(-0.05, 0.05, value.shape)
-        params[p.name] = (value + nudge * np.where(value == 0, 1, value)).astype(np.float32)
+        params[name] = (value + nudge * np.where(value == 0, 1, value)).astype(np.float32)
     case = _Case(
         neuron=neuron,
         inputs=[np.zeros(SHAPE, np.float32) for _ in neuron.inputs],

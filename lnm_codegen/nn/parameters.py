@@ -65,17 +65,23 @@ class ParameterSets:
 
 def parameter_sets(layer: _Layer) -> ParameterSets:
     """Return the parameter values of a layer, repeated to its finest granularity."""
-    shape, values = finest_axes(layer), {}
+    shape, given, values = finest_axes(layer), values_of(layer), {}
     for param in layer.neuron.params:
-        value = broadcastable(param, getattr(layer, param.name).detach().cpu(), len(shape))
+        value = broadcastable(param, given[param.name].detach().cpu(), len(shape))
         size = () if param.size is None else (param.size,)
         values[param.name] = value.expand((*shape, *size)).reshape(-1, *size)
     return ParameterSets(shape, values)
 
 
+def values_of(layer: _Layer) -> dict[str, Tensor]:
+    """Return the parameters of a layer by name, in their order: learnable ones and constants."""
+    return {p.name: getattr(layer, p.name) for p in layer.neuron.params}
+
+
 def finest_axes(layer: _Layer) -> tuple[int, ...]:
     """Return the leading axes of a layer's finest parameter."""
-    found = (leading_axes(p, getattr(layer, p.name)) for p in layer.neuron.params)
+    pairs = zip(layer.neuron.params, values_of(layer).values(), strict=True)
+    found = (leading_axes(param, value) for param, value in pairs)
     return max(found, key=len, default=())
 
 

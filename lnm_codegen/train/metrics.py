@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.hooks import hooked
 
 HIGH = 1e30
 """A potential above it has diverged."""
@@ -44,15 +45,9 @@ def counting(layers: Sequence[NeuronLayer], low: float) -> Iterator[list[Counts]
         low: A potential at or below it is outside; a clamp holds potentials there.
     """
     counts = [Counts() for _ in layers]
-    handles = [
-        layer.register_forward_hook(_Counter(total, low), with_kwargs=True)
-        for layer, total in zip(layers, counts, strict=True)
-    ]
-    try:
+    hooks = [(layer, _Counter(one, low)) for layer, one in zip(layers, counts, strict=True)]
+    with hooked(hooks, with_kwargs=True):
         yield counts
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Counter:

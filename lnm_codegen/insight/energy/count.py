@@ -17,8 +17,7 @@ The fan-out of a convolution is exact: near a border a spike reaches fewer outpu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +35,8 @@ from lnm_codegen.insight.energy.reach import (
     taps_of,
 )
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.parameters import values_of
 
 POOLS = (
     nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
@@ -56,7 +57,7 @@ def counted(
         ModelError: No samples.
     """
     counter, samples = _Counter(), 0
-    with torch.no_grad(), _hooked(network, counter):
+    with torch.no_grad(), hooked(_hooks(network, counter)):
         for x, number in batches:
             counter.begin()
             network(x)
@@ -123,7 +124,6 @@ class _Neuron:
 
     def result(self, name: str, samples: int) -> Neurons:
         neuron, steps = self.layer.neuron, self.steps
-        values = [getattr(self.layer, p.name) for p in neuron.params]
         return Neurons(
             name=name,
             neuron=neuron.name,
@@ -132,7 +132,7 @@ class _Neuron:
             spikes=self.spikes / samples,
             operations=neuron_operations(neuron),
             states=len(neuron.states),
-            parameters=sum(v.numel() for v in values),
+            parameters=sum(v.numel() for v in values_of(self.layer).values()),
             fires=bool(neuron.spikes),
         )
 
@@ -188,9 +188,8 @@ def _first(out: Any) -> Tensor:
     return out
 
 
-@contextmanager
-def _hooked(network: nn.Module, counter: _Counter) -> Iterator[None]:
-    """Pass every call to a counter."""
+def _hooks(network: nn.Module, counter: _Counter) -> list[tuple[nn.Module, Callable[..., None]]]:
+    """Return the hooks that pass every call to a counter."""
 
     def after(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], out: Any) -> None:
@@ -204,13 +203,4 @@ def _hooked(network: nn.Module, counter: _Counter) -> Iterator[None]:
         return hook
 
     kinds = (NeuronLayer, nn.Linear, *CONVOLUTIONS, *POOLS)
-    handles = [
-        m.register_forward_hook(after(n))
-        for n, m in network.named_modules()
-        if isinstance(m, kinds)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return [(m, after(n)) for n, m in network.named_modules() if isinstance(m, kinds)]

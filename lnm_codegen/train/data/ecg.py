@@ -19,10 +19,8 @@ import torch
 from lnm_codegen.errors import ToolError
 from lnm_codegen.train.data.dataset import Dataset, Split, memory_split
 from lnm_codegen.train.data.store import damaged, missing
+from lnm_codegen.train.losses import IGNORED
 from lnm_codegen.validation import require_one_of
-
-IGNORED = -100
-"""The label that PyTorch's cross entropy ignores."""
 
 
 def ecg_qtdb(folder: Path, limit: int | None = None, unlabelled: str = "first") -> Dataset:

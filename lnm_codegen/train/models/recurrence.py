@@ -20,6 +20,7 @@ from torch.nn.functional import linear
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import REAL, start_states
 from lnm_codegen.nn.layout import readable
+from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.select import kernels_of, select
 from lnm_codegen.train.models.loop import Loop, StagePlan
 
@@ -142,7 +143,7 @@ def _run_kernels(
         weights = (None, None) if feed is None else (feed.weight, feed.bias)
         given = (*weights, None if back is None else back.weight)
         tensors += [None if w is None else w.to(dtype) for w in given]
-        values = (getattr(stage.neuron, p.name) for p in neuron.params)
+        values = values_of(stage.neuron).values()
         tensors += [p.to(REAL[dtype]).contiguous() for p in values]
     found = Loop.apply(tuple(plans), carry_limit, current_seq, *tensors)  # type: ignore[no-untyped-call]
     return list(found[: len(plans)]), list(found[len(plans) :])
