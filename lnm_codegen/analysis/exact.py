@@ -27,6 +27,7 @@ from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
 from lnm_codegen.ir.types import BOOL, REAL, Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import SchemeName
 from lnm_codegen.validation import did_you_mean
 
 WIDE = FixedSpec(Fixed(30, 0))
@@ -87,7 +88,7 @@ def exact(kernel: fx.Kernel, *, rounded_constants: bool = False) -> ir.Kernel:
 
 
 def prepared_parameters(
-    neuron: Neuron, values: Mapping[str, Any] | None = None, scheme: str = "horner"
+    neuron: Neuron, values: Mapping[str, Any] | None = None, scheme: SchemeName = "horner"
 ) -> dict[str, Fraction]:
     """Return the prepared parameters of the step, exactly as `prepare` computes them in float64.
 

@@ -26,6 +26,7 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
 from lnm_codegen.ir.types import BOOL
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import SchemeName
 from lnm_codegen.validation import require_known
 
 Given: TypeAlias = Mapping[str, Any]
@@ -38,7 +39,7 @@ def ranges(
     states: Given,
     inputs: Given,
     values: Mapping[str, Any] | None = None,
-    scheme: str = "horner",
+    scheme: SchemeName = "horner",
 ) -> dict[str, Interval]:
     """Return the range of every port and node of a forward step.
 
@@ -69,7 +70,7 @@ def ranges(
     return kernel_ranges(kernel, box)
 
 
-def kernel_of(of: Neuron | ir.Program | fx.Program, scheme: str = "horner") -> ir.Kernel:
+def kernel_of(of: Neuron | ir.Program | fx.Program, scheme: SchemeName = "horner") -> ir.Kernel:
     """Return the kernel with the nodes of `quantize`."""
     if isinstance(of, fx.Program):
         return exact(of.kernel)

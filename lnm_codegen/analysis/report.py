@@ -20,6 +20,7 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import SchemeName
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Analysis:
 
     neuron: Neuron
     values: Mapping[str, Any]  # parameters by name that differ from their `init`
-    scheme: str
+    scheme: SchemeName
     inputs: dict[str, Interval]
     invariant: Invariant | Escape | Undecided
     states: dict[str, Interval] | None  # over which `ranges` hold
@@ -53,7 +54,7 @@ def analyze(
     states: Given | None = None,
     spec: Fixed | FixedSpec | None = None,
     values: Mapping[str, Any] | None = None,
-    scheme: str = "horner",
+    scheme: SchemeName = "horner",
 ) -> Analysis:
     """Analyse a neuron for inputs in intervals, with the arguments of `ranges`.
 
@@ -105,7 +106,7 @@ def _fixed(
     states: Mapping[str, Interval] | None,
     inputs: Mapping[str, Interval],
     values: Mapping[str, Any] | None,
-    scheme: str,
+    scheme: SchemeName,
 ) -> FixedAnalysis:
     if states is None:
         raise ModelError(

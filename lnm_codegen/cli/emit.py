@@ -7,7 +7,7 @@ import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -39,6 +39,7 @@ from lnm_codegen.families.library import resolve
 from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import require_name
+from lnm_codegen.options import DtypeName, PackageName, SchemeName, TargetName
 
 MOST_DEGREES = 64
 FLOATING = ",".join(BACKENDS)
@@ -142,13 +143,18 @@ def emit(
 def _emitted(
     neurons: list[tuple[str, Neuron]],
     backends: list[str],
-    dtype: str,
-    scheme: str,
+    dtype: DtypeName,
+    scheme: SchemeName,
     fixed: FixedOptions,
 ) -> dict[Path, Source]:
     return {
         Path(target) / title: emission.emit(
-            neuron, target, name=title, dtype=dtype, scheme=scheme, **fixed.options(target)
+            neuron,
+            cast("TargetName", target),
+            name=title,
+            dtype=dtype,
+            scheme=scheme,
+            **fixed.options(target),
         )
         for title, neuron in neurons
         for target in backends
@@ -156,11 +162,11 @@ def _emitted(
 
 
 def _packages(
-    neurons: list[tuple[str, Neuron]], backend: str, dtype: str, scheme: str
+    neurons: list[tuple[str, Neuron]], backend: str, dtype: DtypeName, scheme: SchemeName
 ) -> dict[Path, Source]:
     return {
         Path(title if len(neurons) > 1 else "."): emission.package(
-            neuron, backend, name=title, dtype=dtype, scheme=scheme
+            neuron, cast("PackageName", backend), name=title, dtype=dtype, scheme=scheme
         )
         for title, neuron in neurons
     }

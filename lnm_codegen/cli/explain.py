@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -19,6 +19,7 @@ from lnm_codegen.cli.options import (
 )
 from lnm_codegen.cli.output import print_json
 from lnm_codegen.families.library import resolve
+from lnm_codegen.options import BackendName
 from lnm_codegen.validation import require_one_of
 
 
@@ -47,7 +48,8 @@ def explain(
     require_one_of("explain", "device", device, ("cpu", "cuda"))
     neuron = resolve(family, **family_arguments(settings, degree))
     rows = sizes[2:] or (1,)
-    layer = NeuronLayer(neuron, channels=rows[0], shape=rows, backend=backend)
+    name = cast("BackendName", backend)  # which the layer validates
+    layer = NeuronLayer(neuron, channels=rows[0], shape=rows, backend=name)
     found = layer.explain(*(shaped(sizes, kind, device) for _ in neuron.inputs))
     if json:
         print_json(asdict(found))

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.ir.types import Fixed
 from lnm_codegen.language.surrogate import SURROGATES, Surrogate, surrogate_named
+from lnm_codegen.options import DtypeName, SchemeName
 from lnm_codegen.validation import did_you_mean, wrong
 
 FAMILY_HELP = "A built-in name, a .toml file, file.py:function or module:function"
@@ -35,12 +36,17 @@ SetOption = Annotated[
         " or several with commas, theta=0,0.5; surrogate=atan or surrogate=atan(alpha=3).",
     ),
 ]
-SchemeOption = Annotated[
-    str, typer.Option("--scheme", help="Evaluation of polynomials: horner or estrin.")
-]
-DtypeOption = Annotated[
-    str, typer.Option("--dtype", help="Type of sequences: float32, float64, bfloat16 or float16.")
-]
+if TYPE_CHECKING:  # a verb passes on any word, and the function that it calls validates it
+    SchemeOption = SchemeName
+    DtypeOption = DtypeName
+else:
+    SchemeOption = Annotated[
+        str, typer.Option("--scheme", help="Evaluation of polynomials: horner or estrin.")
+    ]
+    DtypeOption = Annotated[
+        str,
+        typer.Option("--dtype", help="Type of sequences: float32, float64, bfloat16 or float16."),
+    ]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 TargetOption = Annotated[
     str, typer.Option("--target", metavar="NAME", help="ecp5, ice40 or xilinx.")

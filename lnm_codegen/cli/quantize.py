@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -23,6 +23,7 @@ from lnm_codegen.compiler.formats import spec_text
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import RoundingName
 
 if TYPE_CHECKING:
     from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions, WordLengths
@@ -87,7 +88,7 @@ def quantize(
     if error is None and mismatch is None:
         mismatch = 1e-3
     target = PrecisionTarget(error, mismatch)
-    options = SearchOptions(rounding, scheme, most)
+    options = SearchOptions(cast("RoundingName", rounding), scheme, most)
     if Path(subject).is_dir():
         found = _of_run(Path(subject), target, degree, settings, options)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.base import DTYPES, Model, Source
@@ -14,16 +14,17 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import DtypeName, PackageName, SchemeName, TargetName
 from lnm_codegen.validation import require_one_of
 
 
 def emit(
     neuron: Neuron,
-    backend: str,
+    backend: TargetName,
     *,
     name: str | None = None,
-    dtype: str = "float32",
-    scheme: str = "horner",
+    dtype: DtypeName = "float32",
+    scheme: SchemeName = "horner",
     spec: Fixed | FixedSpec | None = None,
     values: Mapping[str, Any] | None = None,
     rtl: Rtl | None = None,
@@ -55,8 +56,7 @@ def emit(
         ShapeError: Values or a stimulus of other shapes.
         UnsupportedError: The target cannot express the neuron.
     """
-    known = tuple(dict.fromkeys((*BACKENDS, *FIXED_BACKENDS)))
-    require_one_of("emit", "backend", backend, known)
+    require_one_of("emit", "backend", backend, get_args(TargetName))
     require_neuron("emit", neuron)
     in_floating_point = all(given is None for given in (spec, values, rtl, stimulus))
     if in_floating_point and backend in BACKENDS:
@@ -73,11 +73,11 @@ def emit(
 
 def package(
     neuron: Neuron,
-    backend: str,
+    backend: PackageName,
     *,
     name: str | None = None,
-    dtype: str = "float32",
-    scheme: str = "horner",
+    dtype: DtypeName = "float32",
+    scheme: SchemeName = "horner",
 ) -> Source:
     """Generate an installable folder: a function, a layer, sources and a numeric test.
 
@@ -98,7 +98,7 @@ def package(
     return packages.package(_model(neuron, name, dtype, scheme), backend)
 
 
-def _model(neuron: Neuron, name: str | None, dtype: str, scheme: str) -> Model:
+def _model(neuron: Neuron, name: str | None, dtype: DtypeName, scheme: SchemeName) -> Model:
     require_one_of("emit", "dtype", dtype, DTYPES)
     return model_of(neuron, name=name, dtype=dtype, scheme=scheme)
 

@@ -18,9 +18,10 @@ from lnm_codegen.ir.passes.dce import keep_results
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import SchemeName
 
 
-def quantize(neuron: Neuron, spec: Fixed | FixedSpec, scheme: str = "horner") -> fx.Program:
+def quantize(neuron: Neuron, spec: Fixed | FixedSpec, scheme: SchemeName = "horner") -> fx.Program:
     """Lower a neuron's time step to fixed point.
 
     Args:

@@ -14,11 +14,13 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import toml_of
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.text.content import Content, joined
+from lnm_codegen.options import RoundingName
 
 _FORMAT = re.compile(r"([Qq]?)(\d{1,3})\.(\d{1,3})", re.ASCII)
 _ACCEPTED = "width.fraction, such as 16.12, or Q4.12"
@@ -36,7 +38,8 @@ def format_of(text: str, rounding: str = "half_up", where: str = "format") -> Fi
         raise ModelError(place, "not a format", _ACCEPTED)
     whole, frac = int(found[2]), int(found[3])
     try:
-        return Fixed(whole + frac if found[1] else whole, frac, rounding)
+        width = whole + frac if found[1] else whole
+        return Fixed(width, frac, cast("RoundingName", rounding))
     except ModelError as error:
         raise ModelError(place, error.problem, error.accepted) from None
 

@@ -29,6 +29,7 @@ from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.nodes import Kernel, Program, Role
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import RealName, SchemeName
 
 Arrays = dict[str, Array]
 
@@ -65,8 +66,8 @@ def interpret(
     state: Mapping[str, Any] | None = None,
     grad_out: Any = None,
     grad_state: Mapping[str, Any] | None = None,
-    dtype: str = "float64",
-    scheme: str = "horner",
+    dtype: RealName = "float64",
+    scheme: SchemeName = "horner",
     **params: Any,
 ) -> Result:
     """Run a neuron over a sequence.

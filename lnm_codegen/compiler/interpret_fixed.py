@@ -19,6 +19,7 @@ from lnm_codegen.ir.fixed.interpret import Array, run
 from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import SchemeName
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def interpret_fixed(
     *x_seq: Any,
     spec: Fixed | FixedSpec,
     state: Mapping[str, Any] | None = None,
-    scheme: str = "horner",
+    scheme: SchemeName = "horner",
     **params: Any,
 ) -> FixedResult:
     """Run a neuron over a sequence in fixed point.

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import get_args
 
 from lnm_codegen.compiler.build import build
 from lnm_codegen.ir.nodes import Kernel, Program, Role
@@ -38,12 +39,13 @@ from lnm_codegen.ir.passes.hoist import hoist
 from lnm_codegen.ir.passes.schemes import SCHEMES, horner
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import SchemeName
 from lnm_codegen.validation import require_one_of
 
 OnPass = Callable[[str, Kernel], object]
 
 
-def lower(neuron: Neuron, scheme: str = "horner", on_pass: OnPass | None = None) -> Program:
+def lower(neuron: Neuron, scheme: SchemeName = "horner", on_pass: OnPass | None = None) -> Program:
     """Lower a neuron to the program that every backend receives.
 
     Args:
@@ -56,18 +58,18 @@ def lower(neuron: Neuron, scheme: str = "horner", on_pass: OnPass | None = None)
         ModelError: No neuron, or an unknown scheme.
     """
     require_neuron("lower", neuron)
-    require_one_of("lower", "scheme", scheme, tuple(SCHEMES))
+    require_one_of("lower", "scheme", scheme, get_args(SchemeName))
     if on_pass is None:
         return _lowered(neuron, scheme)
     return _run_passes(neuron, scheme, on_pass)
 
 
 @lru_cache(maxsize=256)
-def _lowered(neuron: Neuron, scheme: str) -> Program:
+def _lowered(neuron: Neuron, scheme: SchemeName) -> Program:
     return _run_passes(neuron, scheme, lambda name, kernel: None)
 
 
-def _run_passes(neuron: Neuron, scheme: str, on_pass: OnPass) -> Program:
+def _run_passes(neuron: Neuron, scheme: SchemeName, on_pass: OnPass) -> Program:
     def after(name: str, kernel: Kernel) -> Kernel:
         on_pass(name, kernel)
         return kernel

@@ -12,6 +12,7 @@ from enum import Enum
 from fractions import Fraction
 from math import floor
 
+from lnm_codegen.options import RoundingName
 from lnm_codegen.validation import require_integer, require_one_of, wrong
 
 
@@ -104,7 +105,9 @@ class Fixed:
     frac: int
     rounding: Rounding = Rounding.HALF_UP
 
-    def __init__(self, width: int, frac: int, rounding: Rounding | str = "half_up") -> None:
+    def __init__(
+        self, width: int, frac: int, rounding: Rounding | RoundingName = "half_up"
+    ) -> None:
         require_integer("Fixed", "width", width, 2, 32)
         require_integer("Fixed", "frac", frac, 0, width - 1)
         word = rounding.value if isinstance(rounding, Rounding) else rounding

@@ -27,6 +27,7 @@ from lnm_codegen.nn.integer.function import run_fixed_c
 from lnm_codegen.nn.layout import arranged, is_rewritable
 from lnm_codegen.nn.operators import operator_of, run_operator
 from lnm_codegen.nn.select import kernels_of, select
+from lnm_codegen.options import BackendName
 
 
 @dataclass(eq=False)
@@ -40,7 +41,7 @@ class Dispatch:
     """
 
     neuron: Neuron
-    backend: str
+    backend: BackendName
     arithmetic: Arithmetic | None
     _selected: dict[tuple[str, torch.dtype | None], str] = field(default_factory=dict, init=False)
     _kernels: dict[tuple[str, torch.dtype], Kernels] = field(default_factory=dict, init=False)

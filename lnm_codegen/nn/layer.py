@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +23,13 @@ from lnm_codegen.nn.arguments import (
     require_sizes,
     require_states,
 )
+from lnm_codegen.nn.call import Call, States, typed_call
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation, explain
 from lnm_codegen.nn.integer.arithmetic import arithmetic_of
 from lnm_codegen.nn.module import NeuronModule
 from lnm_codegen.nn.select import BACKENDS
+from lnm_codegen.options import BackendName, StepMode
 from lnm_codegen.validation import require_bool, require_known, require_one_of, wrong
 
 
@@ -99,8 +100,8 @@ class NeuronLayer(NeuronModule):
         channels: int | None = None,
         shape: tuple[int, ...] | None = None,
         arithmetic: Fixed | FixedSpec | None = None,
-        backend: str = "auto",
-        step_mode: str = "m",
+        backend: BackendName = "auto",
+        step_mode: StepMode = "m",
         carry_state: bool = False,
         detach_reset: bool | None = None,
         record: tuple[str, ...] = (),
@@ -127,7 +128,7 @@ class NeuronLayer(NeuronModule):
         self._set_up(backend, record)
         self._declare(channels, shape, dtype=dtype or torch.float32, device=device)
 
-    def _set_up(self, backend: str, record: Any) -> None:
+    def _set_up(self, backend: BackendName, record: Any) -> None:
         """Prepare calls with a backend and records, or raise ModelError."""
         require_known("NeuronLayer", "backend", backend, BACKENDS)
         names = require_record(record)
@@ -136,21 +137,21 @@ class NeuronLayer(NeuronModule):
         self._record, self._dispatch = names, Dispatch(neuron, backend, arithmetic)
 
     @property
-    def step_mode(self) -> str:
+    def step_mode(self) -> StepMode:
         """Multi-step ("m") or single-step ("s")."""
         return self._step_mode
 
     @step_mode.setter
-    def step_mode(self, mode: str) -> None:
-        self._step_mode = require_one_of("NeuronLayer", "step_mode", mode, ("m", "s"))
+    def step_mode(self, mode: StepMode) -> None:
+        self._step_mode = require_one_of("NeuronLayer", "step_mode", mode, get_args(StepMode))
 
     @property
-    def backend(self) -> str:
+    def backend(self) -> BackendName:
         """Backend that the user named, or "auto"."""
         return self._dispatch.backend
 
     @backend.setter
-    def backend(self, backend: str) -> None:
+    def backend(self, backend: BackendName) -> None:
         self._set_up(backend, self._record)
 
     @property
@@ -168,11 +169,14 @@ class NeuronLayer(NeuronModule):
         """States after the last call, (N, *), if the layer keeps them; empty before."""
         return self._state
 
+    __call__: Call  # `forward` and its hooks
+
+    @typed_call
     def forward(
         self,
         x_seq: Tensor,
         *more_inputs: Tensor,
-        state: Mapping[str, Any] | None = None,
+        state: States | None = None,
         return_state: bool = False,
     ) -> Any:
         """Run the layer.

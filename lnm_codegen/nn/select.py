@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Final
+from typing import Final, get_args
 
 import torch
 
@@ -21,11 +21,12 @@ from lnm_codegen.nn.function import Kernels
 from lnm_codegen.nn.load.c import is_built, load_c
 from lnm_codegen.nn.load.compiler import compiler
 from lnm_codegen.nn.warn import warn_once
+from lnm_codegen.options import BackendName
 
 FUSED: Final = ("c", "triton", "cuda")
 """Backends of generated kernels."""
 
-BACKENDS: Final = ("auto", *FUSED, "torch")
+BACKENDS: Final[tuple[BackendName, ...]] = get_args(BackendName)
 """Backends that a layer accepts."""
 
 _AUTO: Final = {"cpu": "c", "cuda": "triton"}

@@ -7,18 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
 from lnm_codegen.errors import LnmError, ModelError, reason
+from lnm_codegen.families.common import LOWEST
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import BackendName
 from lnm_codegen.train.data import Dataset, Split, load
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import count_correct
 from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.models import Network, build
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
-from lnm_codegen.train.stability.curve import LOWEST
 from lnm_codegen.train.trainer import Trainer
 
 LARGEST_IN_HISTORY = 1 << 16
@@ -87,7 +89,7 @@ def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None)
                 data.classes,
                 kind=data.kind,
                 per_step=data.per_step or config.loss == "tet",
-                backend=config.backend,
+                backend=cast("BackendName", config.backend),
                 **config.network_arguments,
             )
         except LnmError:

@@ -25,6 +25,7 @@ from lnm_codegen.backends.plan import Plan, plan_of
 from lnm_codegen.backends.python import function_name
 from lnm_codegen.backends.render import render_files
 from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.options import PackageName
 from lnm_codegen.validation import listed, wrong
 
 _REQUIRED = ("torch", "triton", "numpy", "pytest", "setuptools", "cuda")
@@ -44,7 +45,7 @@ MODULE_ATTRIBUTES = frozenset(
 """Attributes of every torch.nn.Module: no parameter of a layer can have their names."""
 
 
-def package(model: Model, backend: str) -> Source:
+def package(model: Model, backend: PackageName) -> Source:
     """Return an installable folder: a function, a layer, sources and a test.
 
     Args:

@@ -27,6 +27,7 @@ from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.operators import Phase
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import SchemeName
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def sample_of(
     neuron: Neuron,
     *x_seq: Any,
     values: Mapping[str, Any] | None = None,
-    scheme: str = "horner",
+    scheme: SchemeName = "horner",
     window: int = 8,
     max_runs: int = 20_000,
     seed: int = 0,

@@ -25,6 +25,7 @@ from lnm_codegen.ir.fixed.quantize import quantize
 from lnm_codegen.ir.operators import Phase, Role
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import RoundingName, SchemeName
 from lnm_codegen.validation import require_number
 
 Bounds = Callable[[fx.Program], Mapping[str, float]]
@@ -55,8 +56,8 @@ class PrecisionTarget:
 class SearchOptions:
     """Options of a search: rounding of every format, "horner" or "estrin", largest width."""
 
-    rounding: str = "half_up"
-    scheme: str = "horner"
+    rounding: RoundingName = "half_up"
+    scheme: SchemeName = "horner"
     most: int = 32
 
 

@@ -17,6 +17,7 @@ from lnm_codegen.ir.polynomial import (
     product,
     signed,
 )
+from lnm_codegen.options import SchemeName
 
 Scheme: TypeAlias = Callable[[dict[int, Expr], Var], Expr]
 """Coefficients by exponent, and the variable -> a tree."""
@@ -39,7 +40,7 @@ def estrin(kernel: Kernel, *, in_params: bool = False) -> Kernel:
     return _evaluated(kernel, _estrin, in_params)
 
 
-SCHEMES: dict[str, Callable[[Kernel], Kernel]] = {"horner": horner, "estrin": estrin}
+SCHEMES: dict[SchemeName, Callable[[Kernel], Kernel]] = {"horner": horner, "estrin": estrin}
 
 
 def _horner(coefficients: dict[int, Expr], v: Var) -> Expr:

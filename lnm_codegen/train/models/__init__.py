@@ -13,6 +13,7 @@ from typing import Any
 
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.select import BACKENDS
+from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import Network as Network
 from lnm_codegen.train.models.base import Task as Task
 from lnm_codegen.train.models.base import parameter_groups as parameter_groups
@@ -45,7 +46,7 @@ def build(
     *,
     kind: str,
     per_step: bool = False,
-    backend: str = "auto",
+    backend: BackendName = "auto",
     **options: Any,
 ) -> Network:
     """Return a network with fresh weights.

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import FrameNetwork, Shape, Task, over_steps, require_frames
 from lnm_codegen.train.models.norm import ConvNorm
 from lnm_codegen.validation import require_integers
@@ -16,7 +17,7 @@ class Block(ConvNorm):
     """Convolution, batch norm, neuron, pooling: (T, N, C, H, W) -> (T, N, C', H/2, W/2)."""
 
     def __init__(
-        self, neuron: Neuron, inputs: int, outputs: int, size: tuple[int, int], backend: str
+        self, neuron: Neuron, inputs: int, outputs: int, size: tuple[int, int], backend: BackendName
     ) -> None:
         super().__init__(inputs, outputs)
         self.neuron = NeuronLayer(neuron, channels=outputs, shape=(outputs, *size), backend=backend)
@@ -53,7 +54,7 @@ class ConvNet(FrameNetwork):
         image: Shape,
         channels: tuple[int, ...] = (16, 32),
         time_steps: int | None = 4,
-        backend: str = "auto",
+        backend: BackendName = "auto",
         per_step: bool = False,
     ) -> None:
         super().__init__(time_steps, per_step)
@@ -78,7 +79,7 @@ def conv_net(
     neuron: Neuron,
     task: Task,
     *,
-    backend: str = "auto",
+    backend: BackendName = "auto",
     channels: tuple[int, ...] = (16, 32),
     time_steps: int | None = None,
 ) -> ConvNet:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import over_steps
 
 
@@ -60,7 +61,7 @@ class ConvNorm(nn.Module):
 class Builder:
     """Constructor of the layers of a network around one neuron."""
 
-    def __init__(self, neuron: Neuron, backend: str) -> None:
+    def __init__(self, neuron: Neuron, backend: BackendName) -> None:
         self._neuron, self._backend = neuron, backend
         self.threshold = threshold_of(neuron)
 

@@ -22,6 +22,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import FrameNetwork, Shape, Task, over_steps, require_frames
 from lnm_codegen.train.models.norm import Builder
 from lnm_codegen.validation import require_integer, require_one_of
@@ -146,7 +147,7 @@ class ResNet(FrameNetwork):
         neuron: Neuron,
         task: Task,
         *,
-        backend: str = "auto",
+        backend: BackendName = "auto",
         shortcut: str = "tdbn",
         connect: str = "add",
         stem: str = "cifar",

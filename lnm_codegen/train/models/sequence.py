@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import get
-from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import (
     Network,
     Task,
     over_steps,
     repeated,
-    require_one_port,
     require_steps,
 )
 from lnm_codegen.train.models.recurrence import Stage, run_stages
@@ -44,7 +44,7 @@ OVER: dict[str, Callable[[Tensor], Tensor]] = {
 class Dense(nn.Module):
     """Linear, norm, neuron: (T, N, inputs) -> (T, N, outputs)."""
 
-    def __init__(self, linear: nn.Linear, norm: str, neuron: Neuron, backend: str) -> None:
+    def __init__(self, linear: nn.Linear, norm: str, neuron: Neuron, backend: BackendName) -> None:
         super().__init__()
         width = linear.out_features
         self.linear, self.norm = linear, NORMS[norm](width)
@@ -119,7 +119,7 @@ class FeedForward(Network):
         neuron: Neuron,
         task: Task,
         *,
-        backend: str = "auto",
+        backend: BackendName = "auto",
         hidden: tuple[int, ...] = (128, 128),
         norm: str = "none",
         readout: str = "li",
@@ -129,7 +129,7 @@ class FeedForward(Network):
         time_steps: int | None = None,
     ) -> None:
         super().__init__()
-        require_one_port(neuron)
+        require_one_port(self.name, neuron)
         self.widths = hidden = require_integers(self.name, "hidden", hidden)
         require_one_of(self.name, "norm", norm, tuple(NORMS))
         require_one_of(self.name, "readout", readout, ("li", "linear"))

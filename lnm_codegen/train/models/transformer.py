@@ -19,6 +19,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import FrameNetwork, Shape, Task, over_steps, require_frames
 from lnm_codegen.train.models.norm import Builder
 from lnm_codegen.validation import require_integer, wrong
@@ -112,7 +113,7 @@ class Transformer(FrameNetwork):
         neuron: Neuron,
         task: Task,
         *,
-        backend: str = "auto",
+        backend: BackendName = "auto",
         width: int = 128,
         depth: int = 2,
         expansion: int = 4,

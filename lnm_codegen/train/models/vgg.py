@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import FrameNetwork, Shape, Task, over_steps, require_frames
 from lnm_codegen.train.models.norm import Builder
 from lnm_codegen.validation import require_integer, require_one_of
@@ -64,7 +65,7 @@ class Vgg(FrameNetwork):
         neuron: Neuron,
         task: Task,
         *,
-        backend: str = "auto",
+        backend: BackendName = "auto",
         width: int = 64,
         pool: str | None = None,
         time_steps: int | None = None,
