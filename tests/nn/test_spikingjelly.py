@@ -39,6 +39,7 @@ def torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def small(name: str, **factory: Any) -> nn.Module:
     """Return a model of SpikingJelly, multi-step, for images of 32 x 32."""
+    from spikingjelly.activation_based import layer as jelly_layer
     from spikingjelly.activation_based.model import (
         sew_resnet,
         spikformer,
@@ -60,7 +61,7 @@ def small(name: str, **factory: Any) -> nn.Module:
         sizes |= {"T": T, "img_size_h": 32, "img_size_w": 32, "embed_dims": 64, "num_heads": 4,
                   "depths": 1, "mlp_ratio": 2}  # fmt: skip
     if name == "spiking_vgg11_bn":
-        sizes["norm_layer"] = nn.BatchNorm2d
+        sizes["norm_layer"] = jelly_layer.BatchNorm2d
     model = makers[name](**sizes, **factory)
     functional.set_step_mode(model, "m")
     return model
