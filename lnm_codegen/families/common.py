@@ -9,6 +9,9 @@ from lnm_codegen.language.neuron import hard_reset, soft_reset
 from lnm_codegen.language.symbols import Declared
 from lnm_codegen.validation import wrong
 
+LOWEST = -2.0
+"""Lower end of the potential's interval where a neuron has no clamp."""
+
 
 def reset_of(v: Declared, v_threshold: ExprLike, v_reset: ExprLike | None) -> dict[Any, Any]:
     """Return a hard reset to `v_reset`, or a soft reset by `v_threshold` where it is None."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.families.common import clamped, reset_of
+from lnm_codegen.families.common import LOWEST, clamped, reset_of
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import ExprLike, as_expr, poly
 from lnm_codegen.language.neuron import Neuron
@@ -23,8 +23,6 @@ from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, Init, input, param, state
 from lnm_codegen.validation import require_integer, require_numbers, require_one_of
 
-LOWEST = -2.0
-"""Lower end of the interval of a basis without a clamp."""
 BASES: dict[str, Any] = {
     "monomial": lambda k, t: t**k,
     "chebyshev": sympy.chebyshevt_poly,

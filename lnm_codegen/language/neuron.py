@@ -148,6 +148,13 @@ class Neuron:
         return _copy(self, **phases, **_by_kind(tuple(table.get(s, s) for s in self.symbols)))
 
 
+def require_one_port(where: str, neuron: Neuron) -> None:
+    """Raise ModelError unless a neuron has one input and one output."""
+    if len(neuron.inputs) != 1 or len(neuron.output) != 1:
+        problem = f"{neuron.name} has {len(neuron.inputs)} inputs and {len(neuron.output)} outputs"
+        raise ModelError(where, problem, "a neuron with one of each")
+
+
 def _granularities(neuron: Neuron, per: Any) -> dict[str, Granularity]:
     """Return the valid granularities of `with_per` by parameter name."""
     if not isinstance(per, str | Mapping):

@@ -14,9 +14,10 @@ import torch
 
 from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.families.common import LOWEST
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.models import Network
-from lnm_codegen.train.stability.curve import LOWEST, charge_curve, learned_text
+from lnm_codegen.train.stability.curve import charge_curve, learned_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

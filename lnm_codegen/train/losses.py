@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lnm_codegen.errors import ShapeError
+from lnm_codegen.train.runs.config import LOSSES
 from lnm_codegen.validation import require_one_of
 
 IGNORED = -100
@@ -28,9 +29,9 @@ def loss_of(
         label_smoothing: `smoothing` of each.
 
     Raises:
-        ModelError: Another name.
+        ModelError: The name is unknown.
     """
-    require_one_of("losses", "name", name, ("mean", "tet"))
+    require_one_of("losses", "name", name, LOSSES)
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         if name == "tet":
@@ -49,7 +50,7 @@ def mean_logit(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Ten
         labels: (N,).
         smoothing: Share of the target that is spread over all classes, 0 to 1.
     """
-    _check_shapes("mean_logit", logits, labels, (1,))
+    _require_shapes("mean_logit", logits, labels, (1,))
     mean = logits.mean(0) if logits.dim() == 3 else logits
     return cross_entropy(mean, labels, label_smoothing=smoothing)
 
@@ -62,7 +63,7 @@ def per_step(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tenso
         labels: (T, N), or (N,) for every step.
         smoothing: As for `mean_logit`.
     """
-    _check_shapes("per_step", logits, labels, (1, 2), steps=True)
+    _require_shapes("per_step", logits, labels, (1, 2), steps=True)
     each = labels.expand(logits.shape[:2]).flatten()
     return cross_entropy(logits.flatten(0, 1), each, label_smoothing=smoothing)
 
@@ -86,7 +87,7 @@ def tet(
         regulariser: lambda, 0 to 1.
         level: Target of every logit in the second term; the paper takes the firing threshold.
     """
-    _check_shapes("tet", logits, labels, (1, 2), steps=True)
+    _require_shapes("tet", logits, labels, (1, 2), steps=True)
     pull = (logits - level).square().mean()
     each = per_step(logits, labels, smoothing=smoothing)
     return (1 - regulariser) * each + regulariser * pull
@@ -99,7 +100,7 @@ def is_correct(logits: Tensor, labels: Tensor) -> Tensor:
         logits: (N, C), or (T, N, C): for labels (N,) their mean over time is the prediction.
         labels: (N,), or (T, N) with a label per step.
     """
-    _check_shapes("is_correct", logits, labels, (1, 2))
+    _require_shapes("is_correct", logits, labels, (1, 2))
     if labels.dim() == 2:
         return (logits.argmax(2) == labels).float().mean(0)
     mean = logits.mean(0) if logits.dim() == 3 else logits
@@ -117,7 +118,7 @@ def count_correct(logits: Tensor, labels: Tensor) -> tuple[int, int]:
     """
     if labels.dim() == 1:
         return int(is_correct(logits, labels).sum()), len(labels)
-    _check_shapes("count_correct", logits, labels, (2,))
+    _require_shapes("count_correct", logits, labels, (2,))
     labelled = labels != IGNORED
     correct = (logits.argmax(2) == labels).logical_and(labelled)
     return int(correct.sum()), int(labelled.sum())
@@ -128,7 +129,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     return is_correct(logits, labels).mean().item()
 
 
-def _check_shapes(
+def _require_shapes(
     name: str, logits: Tensor, labels: Tensor, of: tuple[int, ...], steps: bool = False
 ) -> None:
     """Raise ShapeError unless labels have `of` axes, the last ones of logits before C."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lnm_codegen.errors import DivergedError, ModelError
+from lnm_codegen.families.common import LOWEST
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
@@ -25,7 +26,6 @@ from lnm_codegen.train.optimiser import (
 )
 from lnm_codegen.train.runs.checkpoint import under
 from lnm_codegen.train.runs.config import TrainConfig, takes_clamp
-from lnm_codegen.train.stability.curve import LOWEST
 from lnm_codegen.train.stability.penalty import slope_penalty
 from lnm_codegen.train.stability.projection import project, require_projectable
 

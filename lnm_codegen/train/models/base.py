@@ -8,8 +8,7 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from lnm_codegen.errors import ModelError
-from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.validation import (
     require_bool,
@@ -131,16 +130,6 @@ def over_steps(module: Callable[[Tensor], Tensor], x_seq: Tensor) -> Tensor:
     return out.reshape(steps, batch, *out.shape[1:])
 
 
-def require_one_port(neuron: Neuron) -> None:
-    """Raise ModelError unless a neuron has one input and one output."""
-    if len(neuron.inputs) != 1 or len(neuron.output) != 1:
-        raise ModelError(
-            "models",
-            f"{neuron.name} has {len(neuron.inputs)} inputs and {len(neuron.output)} outputs",
-            "a neuron with one of each",
-        )
-
-
 def require_steps(where: str, task: Task, time_steps: int | None) -> int | None:
     """Return T of an image, 4 by default, or None for a sequence; or raise ModelError."""
     if task.kind == "image":
@@ -156,7 +145,7 @@ def require_frames(
     where: str, neuron: Neuron, task: Task, time_steps: int | None
 ) -> tuple[Shape, int | None]:
     """Return (C, H, W) of one step, and T of an image; or raise ModelError."""
-    require_one_port(neuron)
+    require_one_port(where, neuron)
     if len(task.features) != 3:
         accepted = "images (C, H, W) or event frames (T, C, H, W)"
         raise wrong(where, "the shape of one step", task.features, accepted)

@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
+from lnm_codegen.families.common import LOWEST
 from lnm_codegen.families.library import resolve, resolve_recorded
-from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.language.surrogate import surrogate_named
 from lnm_codegen.validation import require_integer, require_number, require_one_of, wrong
 
+LOSSES = ("mean", "tet")
 Validator = Callable[[str, str, Any], object]
 """Argument validation: (place, name, value) raises ModelError."""
 
@@ -62,7 +63,7 @@ _AMOUNT = partial(require_number, low=0)
 _SHARE = partial(require_number, low=0, below=1)
 _NUMBER_OR_NONE = partial(require_number, optional=True)
 _POSITIVE_OR_NONE = partial(require_number, above=0, optional=True)
-_LOSS = _one_of("mean", "tet")
+_LOSS = _one_of(*LOSSES)
 _OPTIMIZER = _one_of("adam", "adamw", "sgd")
 _SCHEDULE = _one_of("cosine", "constant")
 _PRECISION = _one_of("float32", "bfloat16", "float16")
@@ -93,7 +94,7 @@ class TrainConfig:
             "V",
             "neuron",
         ),
-    ] = -2.0
+    ] = LOWEST
     network: Annotated[
         str, Option("Network; see docs/networks.md.", None, "NAME", "network", "name")
     ] = "conv"
@@ -240,10 +241,5 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
         neuron = resolve_recorded(config.family, arguments)
     else:
         neuron = resolve(config.family, **arguments)
-    if len(neuron.inputs) != 1 or len(neuron.output) != 1:
-        raise ModelError(
-            "train",
-            f"{neuron.name} has {len(neuron.inputs)} inputs and {len(neuron.output)} outputs",
-            "a neuron with one of each",
-        )
+    require_one_port("train", neuron)
     return neuron

@@ -19,9 +19,6 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.eager import eager_module
 from lnm_codegen.nn.parameters import broadcastable, finest_axes
 
-LOWEST = -2.0
-"""Lower end of a curve if the neuron has no clamp of its own."""
-
 
 def charge_curve(layer: NeuronLayer, z: Tensor) -> Tensor:
     """Return the charged potential one time step after `z`, without input.

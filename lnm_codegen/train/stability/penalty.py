@@ -18,13 +18,15 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.analysis.charge import SlopeNeuron, slope_neuron
+from lnm_codegen.families.common import LOWEST
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import leading_axes
-from lnm_codegen.train.stability.curve import LOWEST, evaluated
+from lnm_codegen.train.runs.config import TrainConfig
+from lnm_codegen.train.stability.curve import evaluated
 from lnm_codegen.validation import require_interval
 
-ALLOWED = 1.05
+ALLOWED = TrainConfig.penalty_slope
 """The default of the largest slope without a penalty."""
 _POINTS = 49
 """Grid points of the search for the largest slope, unless the slope is a parabola."""

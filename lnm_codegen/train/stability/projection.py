@@ -30,9 +30,9 @@ from lnm_codegen.analysis.polynomial_charge import (
     polynomial_charge,
 )
 from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.families.common import LOWEST
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train.stability.curve import LOWEST
 from lnm_codegen.validation import require_number
 
 PIECES = 64

@@ -328,7 +328,7 @@ def test_tasks_that_are_refused(
 def test_neuron_of_two_inputs_is_refused() -> None:
     v, x, g = lnm.state("v"), lnm.input("x"), lnm.input("g")
     neuron = lnm.Neuron(charge={v: v * g + x}, fire=v - 1, reset=lnm.hard_reset(v), name="gated")
-    with refused(ModelError, "models", "gated has 2 inputs and 1 outputs", "one of each"):
+    with refused(ModelError, "feedforward", "gated has 2 inputs and 1 outputs", "one of each"):
         build("feedforward", neuron, (T, F), C, kind="sequence")
 
 
