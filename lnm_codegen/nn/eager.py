@@ -2,24 +2,27 @@
 
 The module as it is written serves `torch.compile` and the transforms of `torch.func`. A copy with
 quicker Functions serves plain autograd.
+
+`torch.export` records one scan over time, so that T stays dynamic. Such a program needs PyTorch
+alone. Its outputs have no gradient, since `torch.export` keeps only the forward of a Function.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._higher_order_ops.scan import scan
 from torch.autograd import Function
 
 from lnm_codegen.compiler.emit import emit
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
-from lnm_codegen.nn.exported import is_exporting, scan_steps
 from lnm_codegen.nn.load.cache import import_source
 from lnm_codegen.nn.parameters import broadcastable
 
@@ -51,8 +54,8 @@ def run_eager(
         for p, value in zip(neuron.params, params, strict=True)
     }
     count, ends = len(neuron.output), len(neuron.output) + len(neuron.states)
-    if torch.compiler.is_compiling() and is_exporting():
-        results = scan_steps(module, inputs, start, shaped, count, len(neuron.counts))
+    if torch.compiler.is_compiling() and _is_exporting():
+        results = _scan_steps(module, inputs, start, shaped, count, len(neuron.counts))
     else:
         results = _anchored(module.multi_step(*inputs, *start, **shaped), count, ends)
     states = {
@@ -61,6 +64,58 @@ def run_eager(
     }
     outputs = tuple(out.to(dtype) for out in results[:count])
     return outputs, states, results[ends:]
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_exporting() -> bool:
+    """Report whether `torch.export` traces the call.
+
+    The answer is found outside the trace, since `torch.compile` of PyTorch 2.11 gives True there.
+    PyTorch 2.6 has no answer.
+    """
+    asked = getattr(torch.compiler, "is_exporting", None)
+    return asked is not None and bool(asked())
+
+
+def _scan_steps(
+    module: ModuleType,
+    inputs: Sequence[Tensor],
+    start: Sequence[Tensor],
+    params: Mapping[str, Tensor],
+    outputs: int,
+    counts: int,
+) -> tuple[Tensor, ...]:
+    """Return what `multi_step` of a generated module returns, for T >= 1.
+
+    Args:
+        module: The generated module.
+        inputs: Inputs, (T, N, *).
+        start: Initial states, which broadcast to (N, *).
+        params: Parameter -> value that broadcasts against (N, *).
+        outputs: Number of outputs.
+        counts: Number of counts.
+    """
+    x, states, ends = inputs[0], len(start), outputs + len(start)
+    prepared = module.prepare(**{name: value.detach() for name, value in params.items()})
+    own = [value.clone() for value in prepared]  # a scan takes no two views of one tensor
+
+    def step(carried: list[Tensor], given: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        results, like = module.step(*carried[:states], *given, *own), given[0]
+        whole = [
+            torch.as_tensor(r, dtype=like.dtype).expand_as(like).clone() for r in results[:ends]
+        ]
+        sums = [
+            total + added.sum(dtype=total.dtype)
+            for total, added in zip(carried[states:], results[ends:], strict=False)
+        ]
+        unused = [c.clone() for c in carried[states + counts :]]
+        return [*whole[outputs:], *sums, *unused], whole[:outputs]
+
+    carried = [v.detach().expand(x.shape[1:]).clone() for v in start]
+    scalars = counts if carried else max(counts, 1)  # a scan carries at least one tensor
+    carried += [x.new_zeros((), dtype=torch.float64) for _ in range(scalars)]
+    ended, sequences = scan(step, carried, [x.detach().clone() for x in inputs])
+    return (*sequences, *ended[: states + counts])
 
 
 def _untraced_module(neuron: Neuron) -> ModuleType:

@@ -1,0 +1,334 @@
+"""Backend "torch" under `torch.compile`, `torch.export` and `torch.func`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.export import Dim
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
+
+import lnm_codegen as lnm
+from lnm_codegen.nn import NeuronLayer
+from tests.cases import CASES
+
+# torch.compile itself instantiates each Function that it traces.
+pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+
+LEARNABLE = {
+    "lif": {"learn_tau": True}, "plif": {}, "lnm": {}, "izhikevich": {"learnable": True},
+    "cuba_lif": {"learnable": True}, "alif": {},
+}  # fmt: skip
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return 2 * torch.randn(shape, dtype=dtype)
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+
+
+# ---- torch.compile ----
+
+
+def sequence_of(layer: NeuronLayer) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """Return a function that runs a layer on (T, N, *), step by step in single-step mode."""
+
+    def run(x: Tensor) -> tuple[Tensor, ...]:
+        if layer.step_mode == "m":
+            out, state = layer(x, return_state=True)
+        else:
+            layer.reset()
+            steps = [layer(step, return_state=True) for step in x.unbind(0)]
+            out, state = torch.stack([out for out, _ in steps]), steps[-1][1]
+        return (out, *state.values())
+
+    return run
+
+
+def with_gradients(run: Any, layer: nn.Module, x: Tensor) -> list[Tensor]:
+    """Return the results of a run and the gradients of input and parameters."""
+    x = x.clone().requires_grad_()
+    results = run(x)
+    loss = sum((r * r).sum() for r in results)
+    return [*results, *torch.autograd.grad(loss, [x, *layer.parameters()])]
+
+
+def assert_compiled(family: str, step_mode: str, backend: str, fullgraph: bool = True) -> None:
+    """Compile a layer. Results and gradients are bit-exact to eager PyTorch."""
+    neuron = lnm.get(family, **LEARNABLE[family])
+    layer = NeuronLayer(neuron, backend="torch", step_mode=step_mode)
+    run, x = sequence_of(layer), draw(3, 2, 3)
+    compiled = torch.compile(run, backend=backend, fullgraph=fullgraph)
+    expected, got = with_gradients(run, layer, x), with_gradients(compiled, layer, x)
+    assert expected[0].sum() > 0
+    for mine, theirs in zip(got, expected, strict=True):
+        assert torch.equal(mine, theirs)
+    with torch.no_grad():
+        for mine, theirs in zip(compiled(x), run(x), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("family", LEARNABLE)
+def test_compiled_families(family: str) -> None:
+    """A whole graph of a sequence. Dynamo once found no module of the generated code."""
+    assert_compiled(family, "m", "aot_eager")
+
+
+@pytest.mark.parametrize("step_mode", ["m", "s"])
+@pytest.mark.parametrize("fullgraph", [True, False])
+def test_compiled_modes(step_mode: str, fullgraph: bool) -> None:
+    """Multi-step and single-step, with and without `fullgraph`."""
+    assert_compiled("izhikevich", step_mode, "eager", fullgraph)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_with_inductor() -> None:
+    """The default backend of `torch.compile`."""
+    layer, x = NeuronLayer(lnm.get("lnm"), backend="torch"), draw(3, 2, 3)
+    run = sequence_of(layer)
+    compiled = torch.compile(run, fullgraph=True)
+    expected, got = with_gradients(run, layer, x), with_gradients(compiled, layer, x)
+    for mine, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_compiled_records_and_states() -> None:
+    """`state`, `return_state`, `record` of potentials and of counts, in bfloat16."""
+    layer = NeuronLayer(lnm.get("lif"), backend="torch", record=("v", "stats"))
+    x, start = draw(3, 2, 3).bfloat16(), {"v": torch.rand(2, 3)}
+
+    def run(x: Tensor) -> Any:
+        return layer(x, state=start, return_state=True)
+
+    out, state, seen = torch.compile(run, backend="eager", fullgraph=True)(x)
+    expected = run(x)
+    assert torch.equal(out, expected[0])
+    assert torch.equal(state["v"], expected[1]["v"])
+    assert torch.equal(seen["v"], expected[2]["v"])
+    assert {n: float(c) for n, c in seen["stats"].items()} == expected[2]["stats"]
+
+
+# ---- torch.export ----
+
+
+class Twice(nn.Module):
+    """A layer whose inputs are one projection of x, with its final states."""
+
+    def __init__(self, layer: NeuronLayer) -> None:
+        super().__init__()
+        self.project, self.layer = nn.Linear(3, 3), layer
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        inputs = [self.project(x)] * len(self.layer.neuron.inputs)
+        out, state = self.layer(*inputs, return_state=True)
+        return (*(out if isinstance(out, tuple) else (out,)), *state.values())
+
+
+EXPORTED = [("lif-learned", True), ("lnm-4", False), ("dendrite", False), ("gate", False)]
+
+
+@pytest.mark.parametrize(("case", "strict"), EXPORTED)
+def test_exported_for_any_length(case: str, strict: bool, tmp_path: Path) -> None:
+    """One program serves every T >= 1 and N, bit-exact, also saved and loaded."""
+    net = Twice(NeuronLayer(CASES[case](), shape=(3,), backend="torch"))
+    sizes = {"x": {0: Dim("T"), 1: Dim("N")}}
+    program = torch.export.export(net, (draw(4, 2, 3),), dynamic_shapes=sizes, strict=strict)
+    torch.export.save(program, tmp_path / "net.pt2")
+    loaded = torch.export.load(tmp_path / "net.pt2").module()
+    for steps, batch in ((4, 2), (1, 1), (9, 5)):
+        x = draw(steps, batch, 3)
+        for mine, theirs in zip(loaded(x), net(x), strict=True):
+            assert torch.equal(mine, theirs)
+            assert not mine.requires_grad  # a program has no surrogates
+
+
+def test_an_exported_step(tmp_path: Path) -> None:
+    """Single-step mode with `state` and `return_state`; the layer keeps no state of the trace."""
+    layer = NeuronLayer(lnm.get("lif"), backend="torch", step_mode="s")
+
+    class Step(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor, v: Tensor) -> Any:
+            out, state = self.layer(x, state={"v": v}, return_state=True)
+            return out, state["v"]
+
+    step, x = Step(), draw(3, 2, 3)
+    with pytest.warns(UserWarning, match="assigned during export"):
+        program = torch.export.export(step, (x[0], torch.zeros(2, 3)))
+    assert not layer.state
+    torch.export.save(program, tmp_path / "step.pt2")
+    loaded = torch.export.load(tmp_path / "step.pt2").module()
+    v = torch.zeros(2, 3)
+    for t in range(3):
+        out, v = loaded(x[t], v)
+        assert torch.equal(out, layer(x[t]))
+
+
+def test_a_program_needs_pytorch_alone(tmp_path: Path) -> None:
+    """It runs in a process that has not imported this package."""
+    layer, x = NeuronLayer(lnm.get("lnm"), backend="torch"), draw(6, 2, 3)
+    sizes = ({0: Dim("T"), 1: Dim("N")},)
+    program = torch.export.export(nn.Sequential(layer), (x[:4],), dynamic_shapes=sizes)
+    torch.export.save(program, tmp_path / "net.pt2")
+    torch.save((x, layer(x).detach()), tmp_path / "expected.pt")
+    code = f"""
+import sys, torch
+net = torch.export.load({str(tmp_path / "net.pt2")!r}).module()
+x, expected = torch.load({str(tmp_path / "expected.pt")!r})
+assert torch.equal(net(x), expected)
+assert not any(name.startswith("lnm_codegen") for name in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+# ---- torch.func ----
+
+TRANSFORMED = ["lif", "lif-learned", "lnm-4", "izhikevich-learned", "dendrite"]
+
+
+def smooth() -> lnm.Neuron:
+    """Two states, parameters of two granularities, no spike."""
+    v, u, x = lnm.state("v"), lnm.state("u"), lnm.input("x")
+    theta, b = lnm.param("theta", size=3, init=(0.1, 0.5, 0.2)), lnm.param("b", init=0.3)
+    return lnm.Neuron(
+        charge={v: lnm.poly(v, theta) + lnm.tanh(x) - b * u, u: lnm.sin(u) + b * v},
+        output={"out": v * u + v},
+        name="smooth",
+    )
+
+
+def double(neuron: lnm.Neuron) -> NeuronLayer:
+    return NeuronLayer(neuron, shape=(3,), backend="torch", dtype=torch.float64)
+
+
+def weighted(layer: NeuronLayer) -> Callable[..., Tensor]:
+    """Return a loss of the inputs: a weighted sum of outputs and final states."""
+
+    def loss(*inputs: Tensor) -> Tensor:
+        out, state = layer(*inputs, return_state=True)
+        results = (*(out if isinstance(out, tuple) else (out,)), *state.values())
+        return sum((r * torch.linspace(1, 2, r.numel()).view(r.shape)).sum() for r in results)
+
+    return loss
+
+
+def autograd(loss: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, ...]:
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    return torch.autograd.grad(loss(*leaves), leaves)
+
+
+def numeric(function: Callable[[Tensor], Tensor], x: Tensor, step: float = 1e-5) -> Tensor:
+    """Return the Jacobian by central differences, (*results, *inputs)."""
+    columns = []
+    for k in range(x.numel()):
+        shift = torch.zeros_like(x).view(-1)
+        shift[k] = step
+        shift = shift.view(x.shape)
+        columns.append((function(x + shift) - function(x - shift)).detach() / (2 * step))
+    return torch.stack(columns, -1).view(*columns[0].shape, *x.shape)
+
+
+@pytest.fixture(params=TRANSFORMED)
+def transformed(request: pytest.FixtureRequest) -> tuple[Any, list[Tensor], tuple[Tensor, ...]]:
+    """Return a loss, its inputs (4, 2, 3), and their gradients by plain autograd."""
+    neuron = CASES[request.param]()
+    inputs = [draw(4, 2, 3, dtype=torch.float64) for _ in neuron.inputs]
+    loss = weighted(double(neuron))
+    return loss, inputs, autograd(loss, *inputs)
+
+
+def test_grad_and_vmap(transformed: Any) -> None:
+    """`grad`, `vmap` and their composition are bit-exact to plain autograd."""
+    loss, inputs, expected = transformed
+    every = tuple(range(len(inputs)))
+    got = grad(loss, argnums=every)(*inputs)
+    assert all(g.abs().sum() > 0 for g in got)
+    assert all(torch.equal(g, e) for g, e in zip(got, expected, strict=True))
+    batches = [torch.stack([x, x / 2, -x]) for x in inputs]
+    values, slopes = vmap(loss)(*batches), vmap(grad(loss, argnums=every))(*batches)
+    for k in range(3):
+        sample = [b[k] for b in batches]
+        assert torch.equal(values[k], loss(*sample))
+        for got_, expected_ in zip(slopes, autograd(loss, *sample), strict=True):
+            assert torch.equal(got_[k], expected_)
+
+
+def test_forward_mode(transformed: Any) -> None:
+    """`jvp`, dual numbers and both Jacobians agree with plain autograd."""
+    loss, inputs, expected = transformed
+    tangents = [torch.randn_like(x) for x in inputs]
+    slope = sum((g * t).sum() for g, t in zip(expected, tangents, strict=True))
+    torch.testing.assert_close(jvp(loss, tuple(inputs), tuple(tangents))[1], slope)
+    with forward_ad.dual_level():
+        dual = loss(*map(forward_ad.make_dual, inputs, tangents))
+        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, slope)
+    every = tuple(range(len(inputs)))
+    for jacobian in (jacrev, jacfwd):
+        for got, gradient in zip(jacobian(loss, every)(*inputs), expected, strict=True):
+            torch.testing.assert_close(got, gradient)
+
+
+def test_second_derivatives(transformed: Any) -> None:
+    """`hessian` (forward over reverse) agrees with double backward through plain autograd."""
+    loss, inputs, _ = transformed
+    x, *others = inputs
+    direction = torch.randn_like(x)
+    leaf = x.clone().requires_grad_()
+    (first,) = torch.autograd.grad(loss(leaf, *others), leaf, create_graph=True)
+    (second,) = torch.autograd.grad((first * direction).sum(), leaf)
+    whole = hessian(loss)(x, *others)  # of surrogates, so not symmetric
+    torch.testing.assert_close(torch.tensordot(direction, whole, 3), second)
+
+
+def test_transforms_agree_with_finite_differences() -> None:
+    """Each transform, of a neuron that is smooth."""
+    layer, x = double(smooth()), draw(3, 2, 3, dtype=torch.float64)
+    loss = weighted(layer)
+    expected, whole = numeric(loss, x), numeric(layer, x)
+    tangent = torch.randn_like(x)
+    for got, true in (
+        (grad(loss)(x), expected),
+        (vmap(grad(loss))(torch.stack([x, x]))[1], expected),
+        (jvp(loss, (x,), (tangent,))[1], (expected * tangent).sum()),
+        (jacrev(layer)(x), whole),
+        (jacfwd(layer)(x), whole),
+        (hessian(loss)(x), numeric(grad(loss), x)),
+    ):
+        torch.testing.assert_close(got, true, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("neuron", [smooth(), lnm.get("lnm"), CASES["lif-learned"]()], ids=str)
+def test_gradients_of_parameters_for_each_sample(neuron: lnm.Neuron) -> None:
+    """vmap(grad(functional_call)) equals a loop over the samples."""
+    layer, x = double(neuron), draw(4, 5, 3, dtype=torch.float64)
+    params = {name: p.detach() for name, p in layer.named_parameters()}
+
+    def loss(params: dict[str, Tensor], sample: Tensor) -> Tensor:
+        return functional_call(layer, params, (sample.unsqueeze(1),)).square().sum()
+
+    got = vmap(grad(loss), in_dims=(None, 1))(params, x)
+    for k in range(5):
+        for name, expected in zip(got, autograd_of(layer, x[:, k : k + 1]), strict=True):
+            torch.testing.assert_close(got[name][k], expected, rtol=1e-12, atol=1e-14)
+    assert all(g.abs().sum() > 0 for g in got.values())
+
+
+def autograd_of(layer: NeuronLayer, x: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
