@@ -20,7 +20,7 @@ from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.function import Kernels
 from lnm_codegen.nn.load.c import is_built, load_c
 from lnm_codegen.nn.load.compiler import compiler
-from lnm_codegen.nn.warn import warn_once
+from lnm_codegen.nn.load.warn import warn_once
 from lnm_codegen.options import BackendName
 
 FUSED: Final = ("c", "triton", "cuda")

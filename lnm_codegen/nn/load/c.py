@@ -29,7 +29,7 @@ from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.nn.function import Arguments, Kernels, addresses
 from lnm_codegen.nn.load.cache import digest, entry, sound_bytes, usable_cache, write_digest
 from lnm_codegen.nn.load.compiler import OPENMP, SIMD, Compiler, compiler, cpu, flags, openmp_error
-from lnm_codegen.nn.warn import warn_once
+from lnm_codegen.nn.load.warn import warn_once
 
 _TIMEOUT = 300
 

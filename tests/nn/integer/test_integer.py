@@ -309,7 +309,7 @@ def test_without_a_compiler(monkeypatch):
     loading.compiler.cache_clear()
     monkeypatch.setenv("CXX", "no-such-compiler")
     try:
-        monkeypatch.setattr("lnm_codegen.nn.warn._WARNED", set())
+        monkeypatch.setattr("lnm_codegen.nn.load.warn._WARNED", set())
         x = torch.randn(4, 2, 3)
         with pytest.warns(RuntimeWarning, match=r"^c: no C\+\+ compiler found"):
             out = layer(x)

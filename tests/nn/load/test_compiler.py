@@ -31,7 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache of the test's own; no compiler and no warning is remembered."""
     monkeypatch.setenv("LNM_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr("lnm_codegen.nn.warn._WARNED", set())
+    monkeypatch.setattr("lnm_codegen.nn.load.warn._WARNED", set())
     compiler.cache_clear()
     yield tmp_path / "cache"
     compiler.cache_clear()

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 _SKIPPED = (
-    f"{Path(__file__).parents[1]}{os.sep}",
+    f"{Path(__file__).parents[2]}{os.sep}",
     f"{Path(torch.__file__).parent}{os.sep}",
     contextlib.__file__,
     functools.__file__,
