@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lnm_codegen.cli.options import (
-    FAMILY_HELP,
+    FORMAT_HELP,
     DegreeOption,
     JsonOption,
+    RoundingOption,
     SchemeOption,
     SetOption,
+    SubjectArgument,
     family_arguments,
     parse_format,
     parse_intervals,
     require_suffix,
     write_file,
+    x_option,
 )
 from lnm_codegen.cli.output import print_json
 from lnm_codegen.errors import ModelError
@@ -31,23 +34,12 @@ if TYPE_CHECKING:
 
 
 def analyze(
-    subject: Annotated[
-        str,
-        typer.Argument(
-            metavar="FAMILY|RUN",
-            help=f"{FAMILY_HELP}; or a folder that `lnm train` wrote.",
-        ),
-    ],
+    subject: SubjectArgument,
     degree: DegreeOption = None,
     settings: SetOption = None,
     x: Annotated[
         list[str] | None,
-        typer.Option(
-            "--x",
-            metavar="X|LOW,HIGH",
-            help="Interval of every input: X for |x| <= X, or LOW,HIGH; NAME=LOW,HIGH for one of"
-            " several inputs. A run's inputs are those of its test samples.  [default: 1]",
-        ),
+        x_option("A run's inputs are those of its test samples.  [default: 1]"),
     ] = None,
     state: Annotated[
         list[str] | None,
@@ -60,12 +52,10 @@ def analyze(
     format_: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="FORMAT", help="Bound errors in fixed point: 16.12, or Q4.12."
+            "--format", metavar="FORMAT", help=f"Bound errors in fixed point: {FORMAT_HELP}."
         ),
     ] = None,
-    rounding: Annotated[
-        str, typer.Option("--rounding", help="half_up, truncate or convergent.")
-    ] = "half_up",
+    rounding: RoundingOption = "half_up",
     scheme: SchemeOption = "horner",
     figure: Annotated[
         Path | None,

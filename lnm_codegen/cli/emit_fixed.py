@@ -10,7 +10,7 @@ import typer
 
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.verilog.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, Rtl
-from lnm_codegen.cli.options import parse_format
+from lnm_codegen.cli.options import FORMAT_HELP, ROUNDING_HELP, parse_format
 from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.types import Fixed, FixedSpec
@@ -23,14 +23,12 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT|FILE.toml",
-        help="Fixed point: 16.12 (width.fraction) or Q4.12 for every node, or a file that `lnm"
-        f" quantize` wrote. The default of verilog is {DEFAULT}. With --run also auto, the smallest"
-        " width on the run's data.",
+        help=f"Fixed point: {FORMAT_HELP}, or a file that `lnm quantize` wrote. The default of"
+        f" verilog is {DEFAULT}. With --run also auto, the smallest width on the run's data.",
     ),
 ]
-RoundingOption = Annotated[
-    str | None,
-    typer.Option("--rounding", help="half_up, truncate or convergent.  [default: half_up]"),
+OptionalRoundingOption = Annotated[
+    str | None, typer.Option("--rounding", help=f"{ROUNDING_HELP}.  [default: half_up]")
 ]
 FormsOption = Annotated[
     str | None,

@@ -19,11 +19,22 @@ from lnm_codegen.options import DtypeName, SchemeName
 from lnm_codegen.validation import did_you_mean, wrong
 
 FAMILY_HELP = "A built-in name, a .toml file, file.py:function or module:function"
+FORMAT_HELP = "16.12 (width.fraction) or Q4.12 for every node"
+ROUNDING_HELP = "half_up, truncate or convergent"
 MOST_SEEDS = 32
 
 _FAMILY = typer.Argument(metavar="FAMILY", help=f"{FAMILY_HELP}.")
 FamilyArgument = Annotated[str, _FAMILY]
 OptionalFamilyArgument = Annotated[str | None, _FAMILY]
+SubjectArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="FAMILY|RUN", help=f"{FAMILY_HELP}; or a folder that `lnm train` wrote."
+    ),
+]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A folder that `lnm train` wrote.")
+]
 DegreeOption = Annotated[
     int | None, typer.Option("--degree", metavar="D", help="Degree, if the family takes one.")
 ]
@@ -47,6 +58,7 @@ else:
         str,
         typer.Option("--dtype", help="Type of sequences: float32, float64, bfloat16 or float16."),
     ]
+RoundingOption = Annotated[str, typer.Option("--rounding", help=f"{ROUNDING_HELP}.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 TargetOption = Annotated[
     str, typer.Option("--target", metavar="NAME", help="ecp5, ice40 or xilinx.")
@@ -55,6 +67,17 @@ SeedsOption = Annotated[
     int, typer.Option("--seeds", metavar="N", help="Place and route for seeds 1 to N.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def x_option(note: str) -> Any:
+    """Return the option `--x` of a verb; `note` is the end of its help."""
+    return typer.Option(
+        "--x",
+        metavar="X|LOW,HIGH",
+        help="Interval of every input: X for |x| <= X, or LOW,HIGH; NAME=LOW,HIGH for one of"
+        f" several inputs. {note}",
+    )
+
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?")

@@ -10,13 +10,15 @@ import typer
 from lnm_codegen.backends.base import Source
 from lnm_codegen.cli.emit import write_together
 from lnm_codegen.cli.options import (
-    FAMILY_HELP,
     DegreeOption,
     JsonOption,
+    RoundingOption,
     SchemeOption,
     SetOption,
+    SubjectArgument,
     family_arguments,
     parse_intervals,
+    x_option,
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.compiler.formats import spec_text
@@ -31,24 +33,10 @@ if TYPE_CHECKING:
 
 
 def quantize(
-    subject: Annotated[
-        str,
-        typer.Argument(
-            metavar="FAMILY|RUN",
-            help=f"{FAMILY_HELP}; or a folder that `lnm train` wrote.",
-        ),
-    ],
+    subject: SubjectArgument,
     degree: DegreeOption = None,
     settings: SetOption = None,
-    x: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--x",
-            metavar="X|LOW,HIGH",
-            help="Interval of every input: X for |x| <= X, or LOW,HIGH; NAME=LOW,HIGH for one of"
-            " several inputs.  [default: 2]",
-        ),
-    ] = None,
+    x: Annotated[list[str] | None, x_option(" [default: 2]")] = None,
     error: Annotated[
         float | None,
         typer.Option("--error", help="Target: largest error of a state after a step."),
@@ -59,9 +47,7 @@ def quantize(
             "--mismatch", help="Target: largest share of spikes that differ.  [default: 0.001]"
         ),
     ] = None,
-    rounding: Annotated[
-        str, typer.Option("--rounding", help="half_up, truncate or convergent.")
-    ] = "half_up",
+    rounding: RoundingOption = "half_up",
     most: Annotated[
         int, typer.Option("--most", metavar="BITS", min=2, max=32, help="Largest width of a node.")
     ] = 32,

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lnm_codegen.cli.options import MOST_SEEDS, JsonOption, SeedsOption, TargetOption
+from lnm_codegen.cli.options import (
+    FORMAT_HELP,
+    MOST_SEEDS,
+    JsonOption,
+    RunArgument,
+    SeedsOption,
+    TargetOption,
+)
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.cli.run_arrays import arrays_of_run, read_run, specs_of
 from lnm_codegen.errors import ModelError
@@ -25,7 +32,7 @@ SAME = (
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `lnm train` wrote.")],
+    run: RunArgument,
     baseline: Annotated[
         Path,
         typer.Option("--baseline", metavar="RUN", help="The same network with another neuron."),
@@ -35,8 +42,8 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="16.12 (width.fraction) or Q4.12 for every node; what `lnm quantize` wrote; or"
-            " auto, the smallest width on the run's data.",
+            help=f"{FORMAT_HELP}; what `lnm quantize` wrote; or auto, the smallest width on the"
+            " run's data.",
         ),
     ] = "16.12",
     target: TargetOption = "ecp5",

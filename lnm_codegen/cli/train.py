@@ -178,9 +178,8 @@ def _taken(
     """Remove from `settings`, and return, the fields of the config among them."""
     for key in settings:
         if known.get(key) in given:
-            raise ModelError(
-                f"{option} {key}", "an option of its own gives it too", remedy="Give it once."
-            )
+            flag = f"--{known[key].replace('_', '-')}"
+            raise ModelError(f"{option} {key}", f"{flag} is given too", remedy="Give it once.")
     return {known[key]: settings.pop(key) for key in set(settings) & set(known)}
 
 

@@ -35,8 +35,8 @@ def verify(
     The steps: model (NumPy = C = apytypes), lint (no warning, no latch), icarus (testbenches),
     cocotb, verilator (against the C model), formal (proofs, each with a control that must fail),
     synthesis (multipliers counted), mutation (faults that the testbenches notice). A step whose
-    tool is missing is skipped with what to install. Writes DIR/report.json. Exits with 1 if a step
-    fails.
+    tool is missing is skipped; the report says how to install it. Writes DIR/report.json. Exits
+    with 1 if a step fails.
     """
     from lnm_codegen.hardware.folder import read_circuit
     from lnm_codegen.hardware.report import require_writable, update_report
