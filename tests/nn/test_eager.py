@@ -314,7 +314,9 @@ def test_transforms_agree_with_finite_differences() -> None:
         torch.testing.assert_close(got, true, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("neuron", [smooth(), lnm.get("lnm"), CASES["lif-learned"]()], ids=str)
+@pytest.mark.parametrize(
+    "neuron", [smooth(), lnm.get("lnm"), CASES["lif-learned"]()], ids=lambda n: n.name
+)
 def test_gradients_of_parameters_for_each_sample(neuron: lnm.Neuron) -> None:
     """vmap(grad(functional_call)) equals a loop over the samples."""
     layer, x = double(neuron), draw(4, 5, 3, dtype=torch.float64)

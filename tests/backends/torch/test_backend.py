@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -126,6 +129,47 @@ def test_double_backward() -> None:
     z = (x - 1).detach()
     assert torch.allclose(grad, 1 / (1 + (torch.pi * z) ** 2))
     assert torch.allclose(second, -2 * torch.pi**2 * z / (1 + (torch.pi * z) ** 2) ** 2)
+
+
+def of_sequence(made: ModuleType, v_threshold: float = 1.0) -> Callable[[torch.Tensor], Any]:
+    """Return the sum of the spikes of a sequence, as a function of x."""
+    threshold = torch.tensor(v_threshold, dtype=torch.float64)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        start = torch.zeros(x.shape[1:], dtype=x.dtype)
+        return made.multi_step(x, start, tau=2 * threshold, v_threshold=threshold)[0].sum()
+
+    return run
+
+
+X = torch.linspace(-0.5, 3.5, 24, dtype=torch.float64).reshape(4, 2, 3)
+
+
+def test_the_file_alone_under_torch_func() -> None:
+    """Derivatives in reverse and in forward mode, for one sequence and for several."""
+    run = of_sequence(module(lnm.get("lif")))
+    leaf = X.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(run(leaf), leaf)
+    assert run(X) > 0
+    assert torch.equal(torch.func.grad(run)(X), expected)
+    assert torch.equal(torch.func.vmap(torch.func.grad(run))(torch.stack([X, -X]))[0], expected)
+    torch.testing.assert_close(torch.func.jacfwd(run)(X), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_the_file_alone_under_torch_compile(tmp_path: Path, monkeypatch: Any) -> None:
+    """One graph, forward and backward, although a Function with forward mode is not traced."""
+    source = lnm.emit(lnm.get("lif"), "torch", name="compiled_alone")
+    source.write(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    torch._dynamo.reset()
+    run = of_sequence(importlib.import_module("compiled_alone_torch"))
+    compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
+    gradients = []
+    for function in (run, compiled):
+        leaf = X.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(function(leaf), leaf)[0])
+    assert torch.equal(*gradients)
 
 
 def test_no_steps_have_a_gradient() -> None:
