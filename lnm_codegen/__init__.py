@@ -1,7 +1,7 @@
 """lnm_codegen: a compiler for spiking-neuron models."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lnm_codegen.backends.verilog.rtl import Rtl
 from lnm_codegen.compiler.emit import emit, package
@@ -35,9 +35,21 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:
+    from lnm_codegen import nn as nn
+    from lnm_codegen import train as train
 
-def __getattr__(name: str) -> Any:
-    """Import `lnm.nn` and `lnm.train`, which load PyTorch, when they are first used."""
-    if name in ("nn", "train"):
-        return importlib.import_module(f"lnm_codegen.{name}")
-    raise AttributeError(f"module 'lnm_codegen' has no attribute {name!r}")
+
+_LAZY = ("nn", "train")
+"""Folders that load PyTorch, and are imported when they are first used."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _LAZY:
+            return importlib.import_module(f"lnm_codegen.{name}")
+        raise AttributeError(f"module 'lnm_codegen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_LAZY, "__version__"])

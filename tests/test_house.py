@@ -41,6 +41,9 @@ ONLY_IN = {
 }
 """Library -> where it may be imported."""
 
+LAZY = ("__init__.py", "lnm_codegen")
+"""File and module of imports that only type checkers see."""
+
 LARGE_FOLDERS = {"families", "train/data", "cli"}
 """Folders with a file for each neuron, data set or verb."""
 
@@ -62,8 +65,13 @@ def level_of(layer: str) -> int:
 
 
 def imported(path: str) -> Iterator[str]:
-    """Yield the full name of every module that a file imports, also inside functions."""
+    """Yield the full name of every module that a file imports, also inside functions.
+
+    `lnm` names `lnm.nn` and `lnm.train` for type checkers; it imports them when they are used.
+    """
     for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and (path, node.module) == LAZY:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

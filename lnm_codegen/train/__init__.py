@@ -4,8 +4,16 @@
 `lnm train --help` reads the options of a run without it.
 """
 
+# ruff: noqa: F405 (the names of the star import are those of __all__, by a test)
+
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+__all__ = [
+    "MODELS", "Certificate", "ConvNet", "Dataset", "Epoch", "Network", "Run", "RunResult",
+    "TrainConfig", "build", "certificate", "charge_curve", "curves_figure", "fit", "load",
+    "load_run", "project", "run", "slope_penalty",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from lnm_codegen.train.api import *  # noqa: F403
@@ -14,3 +22,7 @@ else:
     def __getattr__(name: str) -> object:
         api = import_module(f"{__name__}.api")
         return globals()[name] if name in globals() else getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return __all__
