@@ -51,6 +51,8 @@ class _Verbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
+            if ctx.resilient_parsing:  # a shell completes the line
+                return None
             hint = did_you_mean(cmd_name, VERBS)
             raise ModelError("lnm", f"no command {cmd_name!r}", VERBS, hint)
         module, function = VERBS[cmd_name].split(":")
@@ -59,7 +61,7 @@ class _Verbs(TyperGroup):
         return typer.main.get_command(one)
 
 
-app = typer.Typer(cls=_Verbs, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(cls=_Verbs, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
