@@ -13,15 +13,21 @@ import lnm_codegen.nn.layer
 ROOT = Path(__file__).parent.parent
 
 
+PAGES = ["README.md", "docs/architecture.md", "docs/pytorch.md", "docs/training.md"]
+
+
 def blocks(path: str) -> str:
     """Return the Python blocks of a page, in order."""
     text = (ROOT / path).read_text(encoding="utf-8")
     return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/architecture.md", "docs/training.md"])
-def test_the_python_of_a_page_runs(path, capsys):
+# torch.export itself instantiates each autograd Function that it traces.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("path", PAGES)
+def test_the_python_of_a_page_runs(path, tmp_path, monkeypatch, capsys):
     """A page's code is true today; architecture.md asserts what it tells."""
+    monkeypatch.chdir(tmp_path)
     code = blocks(path)
     assert re.search(r"import lnm_codegen|from lnm_codegen", code)
     exec(compile(code, path, "exec"), {"__name__": "page"})

@@ -19,8 +19,11 @@ import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer
 from tests.cases import CASES
 
-# torch.compile itself instantiates each Function that it traces.
-pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+# torch.compile itself instantiates each Function that it traces; torch.export.load of 2.11 warns.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning"),
+]
 
 LEARNABLE = {
     "lif": {"learn_tau": True}, "plif": {}, "lnm": {}, "izhikevich": {"learnable": True},

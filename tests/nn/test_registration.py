@@ -16,6 +16,9 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.operators import operator_of
 from tests.refusals import refused
 
+# torch.export.load of PyTorch 2.11 warns of its own buffer.
+pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")
+
 OTHER_PROCESS = """
 import torch, lnm_codegen as lnm
 lnm.nn.NeuronLayer(lnm.get("lif", learn_tau=True), backend="c")(torch.ones(2, 1, 3))
