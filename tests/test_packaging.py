@@ -6,7 +6,10 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
+import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -125,3 +128,92 @@ def test_the_core_and_its_extras() -> None:
     assert [d for d in facts["dependencies"] if d.startswith("triton")] == [
         "triton>=3.3; sys_platform == 'linux'"
     ]
+
+
+# ---- wheel and sdist ----
+
+
+def shell(*command: object, cwd: Path, **environment: str) -> str:
+    """Run a command without this checkout on the path; return what it prints."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def built(source: Path, target: str, folder: Path) -> Path:
+    """Build a wheel or an sdist of a source tree."""
+    pytest.importorskip("hatchling", reason="hatchling, which builds the package, is not installed")
+    backend = "from hatchling.cli import hatchling; import sys; sys.exit(hatchling())"
+    path = os.pathsep.join(sys.path)
+    command = (sys.executable, "-c", backend, "build", "-t", target, "-d", folder)
+    shell(*command, cwd=source, PYTHONPATH=path)
+    (made,) = folder.glob({"wheel": "*.whl", "sdist": "*.tar.gz"}[target])
+    return made
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    return built(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.mark.slow
+def test_the_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    """Templates and `py.typed` are in both."""
+    archive = built(ROOT, "sdist", tmp_path / "dist")
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.glob("lnm_codegen-*")
+    again = built(source, "wheel", tmp_path / "again")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert set(zipfile.ZipFile(again).namelist()) == names
+    files = {f"lnm_codegen/{p.relative_to(ROOT / 'lnm_codegen')}" for p in templates()}
+    assert {"lnm_codegen/py.typed", *files} <= names
+    assert not [name for name in names if "tests" in name or "__pycache__" in name]
+
+
+def templates() -> list[Path]:
+    return [p for p in (ROOT / "lnm_codegen/templates").rglob("*") if p.is_file()]
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+def test_the_wheel_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
+    """The quick start, `lnm check lnm` and the metadata; dependencies are those installed here."""
+    venv.create(tmp_path / "env", with_pip=False)
+    bin_ = tmp_path / "env" / "bin"
+    own = shell(
+        bin_ / "python",
+        "-c",
+        "import sysconfig; print(sysconfig.get_path('purelib'))",
+        cwd=tmp_path,
+    ).strip()
+    here = [p for p in sys.path if p.endswith("site-packages")]
+    install = (sys.executable, "-m", "pip", "--python", bin_ / "python", "install", "--no-deps")
+    shell(*install, "--no-index", "--quiet", wheel, cwd=tmp_path)
+    Path(own, "dependencies.pth").write_text("\n".join(here) + "\n", encoding="utf-8")
+
+    def run(*words: object) -> str:
+        return shell(*words, cwd=tmp_path, LNM_CACHE=str(tmp_path / "cache"))
+
+    found = run(bin_ / "python", "-c", "import lnm_codegen; print(lnm_codegen.__file__)")
+    assert found.strip() == f"{own}/lnm_codegen/__init__.py"
+    (tmp_path / "quick_start.py").write_text(quick_start(), encoding="utf-8")
+    assert "fma(" in run(bin_ / "python", "quick_start.py")
+    assert run(bin_ / "lnm", "check", "lnm").startswith("lnm: 37 steps")
+    assert run(bin_ / "lnm", "--version") == "lnm_codegen 0.1.0\n"
+    metadata = "from importlib.metadata import requires; print(*requires('lnm_codegen'), sep='\\n')"
+    core = [r for r in run(bin_ / "python", "-c", metadata).splitlines() if "extra ==" not in r]
+    required = project()["dependencies"]
+    assert len(core) == len(required)
+    assert {re.match(r"[\w-]+", r).group() for r in core} == {
+        re.match(r"[\w-]+", r).group() for r in required
+    }
