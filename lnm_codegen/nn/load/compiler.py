@@ -7,6 +7,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -49,8 +50,10 @@ def compiler() -> Compiler:
     """Return the C++ compiler: $CXX (with arguments, such as "ccache g++"), g++ or clang++.
 
     Raises:
-        ToolError: None is found.
+        ToolError: None is found, or the system is Windows.
     """
+    if sys.platform == "win32":
+        raise ToolError("c", "Windows has no C kernels", remedy="Use backend='torch'.")
     wanted = os.environ.get("CXX")
     try:
         commands = [shlex.split(wanted)] if wanted else [["g++"], ["clang++"], ["c++"]]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.c.backend import FLAGS
@@ -96,6 +97,16 @@ def test_the_newest_library_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(set(libraries)) == 3
     use(monkeypatch, tmp_path / "none")
     assert load.build(MODEL) == libraries[-1]
+
+
+def test_windows_has_the_backend_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` runs it, with one warning."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    compiler.cache_clear()
+    layer, x = lnm.nn.NeuronLayer(lnm.get("if")), torch.ones(2, 1, 2)
+    with pytest.warns(RuntimeWarning, match="^c: Windows has no C kernels. Use backend='torch'"):
+        out = layer(x)
+    assert out.tolist() == [[[1.0, 1.0]]] * 2
 
 
 LAYER = """
