@@ -98,16 +98,16 @@ def require_integer(
     return int(value)
 
 
-def require_integers(where: str, word: str, values: Any, low: int = 1) -> tuple[int, ...]:
-    """Return one integer, or a sequence of one or more, as a tuple; each is at least `low`.
+def require_integers(where: str, word: str, values: Any) -> tuple[int, ...]:
+    """Return one integer, or a sequence of one or more, as a tuple; each is at least 1.
 
     Raises:
         ModelError: The value is not accepted.
     """
     many = (values,) if is_integer(values) else values
     is_sequence = isinstance(many, Sequence) and not isinstance(many, str) and len(many) > 0
-    if not is_sequence or not all(is_integer(value) and value >= low for value in many):
-        raise wrong(where, word, values, f"one or more integers >= {low}")
+    if not is_sequence or not all(is_integer(value) and value >= 1 for value in many):
+        raise wrong(where, word, values, "one or more integers >= 1")
     return tuple(int(value) for value in many)
 
 

@@ -110,8 +110,8 @@ def error_bounds(
             a rounded real input; 0 otherwise.
 
     Raises:
-        ModelError: A name is missing or unknown, an interval is not finite or upside down, or a
-            parameter does not fit its format.
+        ModelError: A name is missing or unknown; an interval is not finite, or its low exceeds its
+            high; a parameter does not fit its format.
     """
     kernel = program.kernel
     real_kernel, own_kernel = exact(kernel), exact(kernel, rounded_constants=True)

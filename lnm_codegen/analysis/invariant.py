@@ -81,7 +81,8 @@ def invariant(
         bound: Absolute value that a state must exceed in an input sequence.
 
     Raises:
-        ModelError: A name is missing or unknown, or an interval is not finite or upside down.
+        ModelError: A name is missing or unknown, or an interval is not finite or its low exceeds
+            its high.
         UnsupportedError: A function is not monotone.
     """
     step = _Step(neuron, inputs, values)

@@ -182,7 +182,7 @@ def keeps_potential(
         inside: The input is added before f, h = f(v + x).
 
     Raises:
-        ModelError: A number is not finite, or an interval is upside down.
+        ModelError: A number is not finite, or an interval's low exceeds its high.
     """
     f = tuple(rational("keeps_potential", f"theta[{k}]", t) for k, t in enumerate(theta))
     if not isinstance(x, tuple | list):

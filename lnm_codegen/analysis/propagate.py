@@ -16,6 +16,7 @@ from typing import TypeAlias, assert_never
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, hull, meet, point
 from lnm_codegen.analysis.arithmetic.polynomial import Poly, constant, variable
+from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.operators import CompareOp
@@ -68,7 +69,7 @@ class Propagated:
                 (a, e_a), (b, e_b) = self.of(then), self.of(orelse)
                 return hull((a, b)), hull((e_a, e_b))
             case fx.Compare() | fx.Not() | fx.Both() | fx.Either():
-                raise TypeError(f"{type(e).__name__} is not a number")
+                raise InternalError("propagate", f"{type(e).__name__} is not a number")
             case _:
                 assert_never(e)
 

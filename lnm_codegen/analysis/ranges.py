@@ -57,7 +57,8 @@ def ranges(
         `quantize`. A condition is in [0, 1].
 
     Raises:
-        ModelError: A name is missing or unknown, or an interval is not finite or upside down.
+        ModelError: A name is missing or unknown, or an interval is not finite or its low exceeds
+            its high.
         UnsupportedError: A function is not monotone, or is outside its domain.
     """
     kernel = kernel_of(of, scheme)

@@ -1,10 +1,13 @@
 """Symbolic evaluation of a kernel: each value as polynomials of the inputs under conditions.
 
 A Select splits a value by its condition; a Spike or a Compare splits a condition into true and
-false. A piece whose conditions exclude each other is dropped. A value that is not polynomial
-becomes a variable with an interval of its own: a monotone function of an interval, a quotient, and
-a Let with more than `MOST` pieces. A sum such as t0 = v + x that is multiplied becomes a variable
-too, so that f(v + x) is univariate.
+false. A piece whose conditions exclude each other is dropped. Four kinds of values become
+variables, each with an interval of its own:
+
+* a monotone function of an interval;
+* a quotient;
+* a Let with more than `MOST` pieces;
+* a sum that is multiplied, such as t0 = v + x, so that f(v + x) is univariate.
 """
 
 from __future__ import annotations

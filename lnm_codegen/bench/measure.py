@@ -58,6 +58,10 @@ class Timing:
     high: float
 
 
+LIMIT = 60.0
+"""Seconds after which `round_robin` begins no round."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """Functions that are timed: `forward`, then `backward` on its result unless that is None."""
@@ -67,11 +71,11 @@ class Workload:
 
 
 def round_robin(
-    workloads: Mapping[str, Workload], rounds: int, device: str = "cpu", limit: float = 60.0
+    workloads: Mapping[str, Workload], rounds: int, device: str = "cpu"
 ) -> dict[str, Timing]:
     """Time every workload once a round, so that a drift of the machine affects all equally.
 
-    Two rounds warm up. After `limit` seconds and at least three rounds, no round begins.
+    Two rounds warm up. After `LIMIT` seconds and at least three rounds, no round begins.
     """
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in workloads}
     began = time.perf_counter()
@@ -86,7 +90,7 @@ def round_robin(
             del out
             if k >= 2:
                 times[name].append((middle - start, end - middle))
-        if k >= 4 and time.perf_counter() - began > limit:
+        if k >= 4 and time.perf_counter() - began > LIMIT:
             break
     return {name: _timing(found) for name, found in times.items()}
 

@@ -154,8 +154,8 @@ def _share(word: str, places: int = 4) -> Any:
 _WHOLE: tuple[tuple[str, Any], ...] = (
     ("accuracy in float", lambda a: _percent(a.accuracy)),
     ("accuracy in fixed point", lambda a: _percent(a.accuracy_fixed)),
-    ("outputs equal: one step from the same state", lambda a: _percent(a.one_step_agreement, 4)),
-    ("outputs equal: free running", lambda a: _percent(a.free_running_agreement, 4)),
+    ("outputs equal: one step from the same state", lambda a: _percent(1 - a.one_step_mismatch, 4)),
+    ("outputs equal: free running", lambda a: _percent(1 - a.free_running_mismatch, 4)),
 )
 """Rows of a network's table: title, cell of a `QuantizationMismatch`."""
 

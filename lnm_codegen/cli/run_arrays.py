@@ -47,7 +47,7 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
     """
     from lnm_codegen.deploy.mismatch import specs_for
     from lnm_codegen.deploy.network import neuron_layers
-    from lnm_codegen.deploy.recorded import least_formats
+    from lnm_codegen.deploy.ranges import least_formats
 
     if text == AUTO:
         images, _ = next(run.data.batches(run.data.train, RANGED))

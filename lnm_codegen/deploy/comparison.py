@@ -75,8 +75,8 @@ class NetworkReport:
             "images": found.images,
             "accuracy": found.accuracy,
             "accuracy_fixed": found.accuracy_fixed,
-            "agreement_one_step": found.one_step_agreement,
-            "agreement_free_running": found.free_running_agreement,
+            "agreement_one_step": 1.0 - found.one_step_mismatch,
+            "agreement_free_running": 1.0 - found.free_running_mismatch,
             "cycles_per_image": max(r.array.cycles for r in self.layers.values()),
             "layers": {path: layer.as_dict() for path, layer in self.layers.items()},
         }

@@ -73,14 +73,14 @@ class QuantizationMismatch:
         return self.correct_fixed / self.images
 
     @property
-    def one_step_agreement(self) -> float:
-        """Share of all steps whose output is the same from the same state."""
-        return 1.0 - sum(self.layers.values(), LayerCounts()).share("one_step")
+    def one_step_mismatch(self) -> float:
+        """Share of all steps whose output differs from the same state."""
+        return sum(self.layers.values(), LayerCounts()).share("one_step")
 
     @property
-    def free_running_agreement(self) -> float:
-        """Share of all steps whose output is the same from the same input sequence."""
-        return 1.0 - sum(self.layers.values(), LayerCounts()).share("free_running")
+    def free_running_mismatch(self) -> float:
+        """Share of all steps whose output differs from the same input sequence."""
+        return sum(self.layers.values(), LayerCounts()).share("free_running")
 
 
 def measure_mismatch(

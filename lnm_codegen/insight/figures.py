@@ -28,14 +28,15 @@ _COLORS = {
     "leaky": "#1f4e79", "integrator": "#2a9d8f", "quadratic-like": "#b5179e",
     "bistable": "#e63946", "self-exciting": "#f4a261", "oscillating": "#6a994e", "other": "#777777",
 }  # fmt: skip
+_COLUMNS = 4
 _DRAWN = 64
 """Largest number of curves in one panel."""
 
 
-def grid_figure(found: RunAnalysis, columns: int = 4) -> Figure:
+def grid_figure(found: RunAnalysis) -> Figure:
     """Return the charge of every layer, a panel for each."""
     count = len(found.layers)
-    across = min(columns, count)
+    across = min(_COLUMNS, count)
     down = math.ceil(count / across)
     figure = new_figure("analyze", 3.1 * across, 3.0 * down)
     axes = figure.subplots(down, across, squeeze=False).flatten()

@@ -9,6 +9,9 @@ from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE
 from lnm_codegen.insight.energy.layers import Synapses
 from lnm_codegen.insight.energy.report import EnergyReport
 
+_MOST_SETS = 16
+"""Largest number of parameter sets in a table of fixed points."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -52,10 +55,10 @@ def certificate_line(layer: LayerAnalysis) -> str:
     return f"{found.certified} of {found.rows} rows for |x| <= {found.x_max:.3g}; {found.reason}"
 
 
-def points_table(layer: LayerAnalysis, most: int = 16) -> Table:
+def points_table(layer: LayerAnalysis) -> Table:
     """Return the fixed points of the first rows of a layer."""
     rows = []
-    for row in () if isinstance(layer.dynamics, str) else layer.dynamics[:most]:
+    for row in () if isinstance(layer.dynamics, str) else layer.dynamics[:_MOST_SETS]:
         points = "; ".join(f"{p.v:.4g} ({p.kind}, {p.slope:.3g})" for p in row.points)
         slopes = f"[{row.slopes[0]:.3g}, {row.slopes[1]:.3g}]"
         over = f"[{row.interval[0]:.3g}, {row.interval[1]:.3g}]"

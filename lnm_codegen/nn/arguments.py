@@ -42,7 +42,7 @@ def require_sizes(shape: Any, channels: Any) -> tuple[int, ...] | None:
     """Return the shape of one sample's neurons, or None where it is not given.
 
     Raises:
-        ModelError: A size that is no integer >= 1, or a shape that begins with other channels.
+        ModelError: A size is not an integer >= 1, or the shape begins with other channels.
     """
     if channels is not None:
         require_integer("NeuronLayer", "channels", channels)
@@ -72,7 +72,7 @@ def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, fl
     """Return the neuron with its records as further outputs and counts.
 
     Raises:
-        ModelError: A name that is no state, or an empty interval.
+        ModelError: A name is not that of a state, or the interval is empty.
     """
     states = {s.name: s for s in neuron.states}
     for name in record:

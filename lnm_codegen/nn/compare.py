@@ -88,13 +88,13 @@ class _Case:
         return interpret(self.neuron, *self.inputs, **given)
 
 
-def compare_backends(neuron: Neuron, seed: int = 0) -> BackendComparison:
+def compare_backends(neuron: Neuron) -> BackendComparison:
     """Run a neuron with every backend and both types, and compare with `interpret`.
 
     Raises:
         ModelError: In every draw, all neurons diverge or sit on a tie.
     """
-    case, left_out = _draw(neuron, np.random.default_rng(seed))
+    case, left_out = _draw(neuron, np.random.default_rng(0))
     if left_out.all():
         raise ModelError(
             "check",

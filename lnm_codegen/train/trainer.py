@@ -24,13 +24,16 @@ from lnm_codegen.train.optimiser import (
     optimizer_tensors,
     schedule_of,
 )
-from lnm_codegen.train.runs.checkpoint import under
+from lnm_codegen.train.runs.checkpoint import without_prefix
 from lnm_codegen.train.runs.config import TrainConfig, takes_clamp
 from lnm_codegen.train.stability.penalty import slope_penalty
 from lnm_codegen.train.stability.projection import project, require_projectable
 
 MOST_SKIPPED = 20
-"""Steps that the float16 scaler may skip in a row; its scale then falls from 2**16 to 1/16."""
+"""Largest number of consecutive steps that the float16 scaler may skip.
+
+Each skipped step halves its scale: 20 steps lower it from 2**16 to 1/16.
+"""
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -57,7 +60,7 @@ class Trainer:
         self.config, self.network = config, network
         self.world = World() if world is None else world
         self._samples = len(data.train)
-        self._check_batches()
+        self._require_batches()
         per_epoch = math.ceil(self._samples / config.batch)
         self.epoch, self.done, self.total = 0, 0, per_epoch * config.epochs
         self._skipped = 0
@@ -69,7 +72,7 @@ class Trainer:
         self._optimizer = optimizer_of(config, network)
         if config.project is not None:
             for layer in network.neurons:
-                require_projectable(layer, config.project, v_min=self.low)
+                require_projectable(layer, config.project, self.low)
         self._schedule = schedule_of(config, self._optimizer, per_epoch)
         self._loss = loss_of(config.loss, config.tet_weight, config.label_smoothing)
         self._average: AveragedModel | None = None
@@ -167,10 +170,10 @@ class Trainer:
 
     def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
-        self.network.load_state_dict(under("network", tensors))
+        self.network.load_state_dict(without_prefix("network", tensors))
         load_optimizer(self._optimizer, tensors)
         if self._average is not None:
-            self._average.load_state_dict(under("average", tensors))
+            self._average.load_state_dict(without_prefix("average", tensors))
         self.shuffle.set_state(tensors["random.shuffle"])
         torch.set_rng_state(tensors["random.torch"])
         if "random.cuda" in tensors and self.world.device.type == "cuda":
@@ -195,7 +198,8 @@ class Trainer:
         terms = [slope_penalty(layer, self.low, high, allowed) for layer, high in layers]
         return self.config.penalty * torch.stack(terms).sum()
 
-    def _check_batches(self) -> None:
+    def _require_batches(self) -> None:
+        """Raise ModelError unless every batch has a sample for each process."""
         batch, world = self.config.batch, self.world
         last = self._samples % batch or min(batch, self._samples)
         if last < world.size:
@@ -219,8 +223,9 @@ class Trainer:
         place = f"the gradient of {name}" if name else "the loss"
         return DivergedError(
             "train",
-            f"{place} is not finite at step {self.done + 1}, epoch {self.epoch + 1}",
-            remedy=f"The network is as it was before this step. {self._remedy(x)}",
+            f"{place} is not finite at step {self.done + 1}, epoch {self.epoch + 1}; the network is"
+            " as it was before this step",
+            remedy=self._remedy(x),
         )
 
     def _remedy(self, x: Tensor) -> str:

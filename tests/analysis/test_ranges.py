@@ -160,7 +160,7 @@ BOX = {"states": {"v": (-1, 1)}, "inputs": {"x": (-1, 1)}}
     [
         ({"states": {}}, ModelError, "no interval for state 'v'", "", "Give v = (low, high)."),
         ({"states": {"v": (0, 1), "w": 0}}, ModelError, "no state 'w'", "v", ""),
-        ({"inputs": {"x": (1, -1)}}, ModelError, "input 'x' is [1, -1], upside down",
+        ({"inputs": {"x": (1, -1)}}, ModelError, "input 'x' is [1, -1]: low exceeds high",
          "low <= high", ""),
         ({"inputs": {"x": (0, float("inf"))}}, ModelError, "input 'x' is inf", "finite", ""),
         ({"inputs": {"x": (0, 1, 2)}}, ModelError, "input 'x' is (0, 1, 2)",

@@ -65,8 +65,8 @@ def test_an_asymmetric_input():
     ("arguments", "problem", "accepted"),
     [
         (((0, float("nan")), 1, -2, 1), "theta[1] is nan", "finite numbers"),
-        (((0, 1), -1, -2, 1), "x is [1, -1], upside down", "low <= high"),
-        (((0, 1), 1, 2, 1), "[v_min, v_threshold] is [2, 1], upside down", "low <= high"),
+        (((0, 1), -1, -2, 1), "x is [1, -1]: low exceeds high", "low <= high"),
+        (((0, 1), 1, 2, 1), "[v_min, v_threshold] is [2, 1]: low exceeds high", "low <= high"),
     ],
 )
 def test_mistakes_are_one_line(arguments, problem, accepted):

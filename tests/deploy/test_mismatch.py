@@ -44,7 +44,7 @@ def test_counts_are_those_of_the_models() -> None:
     assert layer.one_step > 0
     assert layer.saturated > 0
     assert 0 < layer.share("free_running") < 0.2
-    assert found.one_step_agreement == 1 - layer.one_step / layer.steps
+    assert found.one_step_mismatch == layer.one_step / layer.steps
     assert found.accuracy == float((logits.argmax(1) == labels).double().mean())
     assert found.accuracy_fixed == float((fires[0].argmax(1) == labels).double().mean())
 
@@ -65,7 +65,7 @@ def test_wide_formats_agree_but_for_the_last_bits() -> None:
     found = measure_mismatch(
         network, specs_for(network, lnm.Fixed(28, 20)), [(images(), torch.zeros(8))]
     )
-    assert found.one_step_agreement == found.free_running_agreement == 1.0
+    assert found.one_step_mismatch == found.free_running_mismatch == 0.0
 
 
 def test_rounding_to_a_format() -> None:

@@ -117,9 +117,8 @@ def interval_of(where: str, word: str, value: Any) -> Interval:
         raise wrong(where, word, value, "a number, or a pair (low, high)")
     low, high = (rational(where, word, end) for end in ends)
     if low > high:
-        raise ModelError(
-            where, f"{word} is [{float(low):g}, {float(high):g}], upside down", "low <= high"
-        )
+        problem = f"{word} is [{float(low):g}, {float(high):g}]: low exceeds high"
+        raise ModelError(where, problem, "low <= high")
     return Interval(low, high)
 
 

@@ -13,7 +13,7 @@ ICARUS = ("iverilog", "-g2005", "-Wall", "-t", "null", "-s")
 
 
 def tops(circuit: Circuit) -> dict[str, tuple[str, ...]]:
-    """Return top module -> files of every form, and of each module outside all forms."""
+    """Return top module -> its files, for each form and each module that belongs to no form."""
     found = {form.top: form.files for form in circuit.forms.values()}
     used = {file for files in found.values() for file in files}
     library = tuple(file for file in circuit.sources() if file not in used)

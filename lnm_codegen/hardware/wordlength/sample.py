@@ -100,7 +100,6 @@ class Observed:
     """
 
     errors: dict[str, float]  # node -> largest difference in the first step
-    first_step_mismatch: float  # share of the first steps in which a spike differs
     mismatch: float  # share of steps in which a spike differs; a run ends at its first such step
     saturated: dict[str, float]  # node -> share of first steps with exact values outside its format
 
@@ -128,7 +127,6 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
     runs = next(iter(sample.inputs.values())).shape
     alive = np.ones(runs[1], np.bool_)
     steps = differing = 0
-    first: Observed | None = None
     real_states: Mapping[str, Array] = sample.states
     states = {n: integers(v, bits[n]) for n, v in sample.states.items()}
     for t in range(runs[0]):
@@ -136,15 +134,14 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
         given = {n: integers(v, bits[n]) for n, v in sample.at(t, {}).items() if n in bits}
         found = fixed.trace(kernel, given | states)
         differs = _differs(kernel, found, expected, runs[1])
-        if first is None:
-            first = _compared(kernel, found, expected, differs)
+        if t == 0:
+            errors, saturated = _compared(kernel, found, expected, differs)
         steps += int(alive.sum())
         differing += int((alive & differs).sum())
         alive &= ~differs
         real_states = {n: np.broadcast_to(expected[f"{n}_next"], runs[1:]) for n in states}
         states = {n: np.broadcast_to(found[f"{n}_next"], runs[1:]) for n in states}
-    assert first is not None
-    return replace(first, mismatch=differing / steps)
+    return Observed(errors, differing / steps, saturated)
 
 
 def _differs(
@@ -161,9 +158,10 @@ def _differs(
 
 def _compared(
     kernel: fx.Kernel, found: Mapping[str, Array], expected: Mapping[str, Array], differs: Array
-) -> Observed:
+) -> tuple[dict[str, float], dict[str, float]]:
     decided = {let.target for let in kernel.body if let.phase in (Phase.RESET, Phase.OUTPUT)}
     variables = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
+    """Return the errors and the saturated shares of `Observed`."""
     errors, saturated = {}, {}
     for var in variables:
         if isinstance(var.type, Bits):
@@ -175,5 +173,4 @@ def _compared(
             errors[var.name] = float((gap[~differs] if var in decided else gap).max(initial=0.0))
             outside = (exactly < low - half) | (exactly > high + half)
             saturated[var.name] = float(np.mean(outside))
-    share = float(np.mean(differs))
-    return Observed(errors, share, share, saturated)
+    return errors, saturated

@@ -42,7 +42,8 @@ class PrecisionTarget:
     def __post_init__(self) -> None:
         """Validate the target."""
         if (self.error is None) == (self.mismatch is None):
-            raise ModelError("quantize", "give one target, an error or a mismatch")
+            given = "are both None" if self.error is None else "are both given"
+            raise ModelError("quantize", f"error and mismatch {given}", "one of them")
         require_number("quantize", "error", self.error, low=0, below=1e9, optional=True)
         require_number("quantize", "mismatch", self.mismatch, low=0, below=1, optional=True)
 

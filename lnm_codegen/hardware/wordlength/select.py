@@ -52,7 +52,6 @@ def select_for_intervals(
     inputs: Mapping[str, tuple[float, float]],
     target: PrecisionTarget,
     *,
-    values: Mapping[str, Any] | None = None,
     options: SearchOptions = DEFAULTS,
 ) -> FormatSelection:
     """Select word lengths for inputs in given intervals.
@@ -64,16 +63,16 @@ def select_for_intervals(
         ModelError: An interval is invalid, or no format reaches the target.
         UnsupportedError: The step has no fixed-point form.
     """
-    found = invariant(neuron, inputs, values=values)
+    found = invariant(neuron, inputs)
     rng = np.random.default_rng(SEED)
     x_seq = [rng.uniform(*inputs[s.name], (STEPS, 1, NEURONS)) for s in neuron.inputs]
-    sample = sample_of(neuron, *x_seq, values=values, scheme=options.scheme)
+    sample = sample_of(neuron, *x_seq, scheme=options.scheme)
     if not isinstance(found, Invariant):
         return FormatSelection(_on_sample(neuron, sample, target, options), found)
     scheme = options.scheme
-    spans = ranges(neuron, states=found.states, inputs=found.inputs, values=values, scheme=scheme)
+    spans = ranges(neuron, states=found.states, inputs=found.inputs, scheme=scheme)
     spans = _widened(spans, target, {s.name for s in neuron.inputs})
-    parameters = prepared_parameters(neuron, values, scheme)
+    parameters = prepared_parameters(neuron, scheme=scheme)
 
     def bounds(program: fx.Program) -> dict[str, float]:
         bits = {v.name: fx.bits_of(v) for v in program.kernel.input_vars(Role.INPUT)}

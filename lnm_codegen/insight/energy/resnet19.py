@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.insight.energy.cost import FP32, Convention
 from lnm_codegen.insight.energy.layers import (
     Layer,
     NeuronOperations,
@@ -38,6 +37,10 @@ _ORDER = (
 """The layers, each after the neuron layer whose spikes enter it."""
 
 
+CLASSES = 10
+"""Outputs of the last layer."""
+
+
 class _Size(NamedTuple):
     """A layer: input and output values of a frame, and the shape of its weights; () for neurons."""
 
@@ -48,7 +51,7 @@ class _Size(NamedTuple):
 
 
 @cache
-def _sizes(classes: int) -> tuple[_Size, ...]:
+def _sizes() -> tuple[_Size, ...]:
     """Return the layers of the network in `_ORDER`, from a run of one step on the meta device."""
     found: list[_Size] = []
 
@@ -60,7 +63,7 @@ def _sizes(classes: int) -> tuple[_Size, ...]:
 
         return hook
 
-    task = Task((3, 32, 32), classes)
+    task = Task((3, 32, 32), CLASSES)
     with torch.device("meta"), torch.no_grad():
         network = ResNet(RESNET19, FAMILIES["lif"](), task, backend="torch", time_steps=1)
         for name, module in network.named_modules():
@@ -70,21 +73,18 @@ def _sizes(classes: int) -> tuple[_Size, ...]:
     return tuple(sorted(found, key=lambda size: _ORDER.index(size.name)))
 
 
-def resnet19(
-    neuron: Neuron, rates: float | Sequence[float], steps: int = 4, classes: int = 10
-) -> EnergyReport:
+def resnet19(neuron: Neuron, rates: float | Sequence[float], steps: int = 4) -> EnergyReport:
     """Return the counts of one inference.
 
     Args:
         neuron: Neuron of every layer.
         rates: Spikes per neuron and step: one number, or one for each of the 18 neuron layers.
         steps: T.
-        classes: Outputs of the last layer.
 
     Raises:
         ModelError: Another number of rates, or one that is negative.
     """
-    sizes = _sizes(classes)
+    sizes = _sizes()
     count = sum(not size.weights for size in sizes)
     given = [float(rates)] * count if isinstance(rates, int | float) else list(rates)
     if len(given) != count or not all(rate >= 0 for rate in given):
@@ -125,27 +125,16 @@ def _neurons(
     )  # fmt: skip
 
 
-def resnet19_overhead(
-    rates: float | Sequence[float],
-    degree: int,
-    *,
-    baseline_rates: float | Sequence[float] | None = None,
-    steps: int = 4,
-    by: Convention = FP32,
-) -> Overhead:
-    """Return the overhead of an LNM over LIF, h = lambda*v + x, in ResNet-19.
+def resnet19_overhead(rates: float | Sequence[float], degree: int) -> Overhead:
+    """Return the overhead of an LNM over LIF, h = lambda*v + x, at the same rates, in FP32.
 
     The LNM has no theta_0, because the bias of the normalisation before it has the same effect. It
     takes d multiplications and d additions a step, LIF one of each.
 
     Args:
-        rates: Rates of the LNM, as for `resnet19`.
+        rates: Rates of both, as for `resnet19`.
         degree: d.
-        baseline_rates: Rates of LIF; the same by default.
-        steps: T.
-        by: Energy convention.
     """
     neuron = FAMILIES["lnm"](degree=degree, learn_theta_0=False)
     lif = FAMILIES["lif"](decay_input=False)
-    same = rates if baseline_rates is None else baseline_rates
-    return overhead(resnet19(neuron, rates, steps), resnet19(lif, same, steps), by)
+    return overhead(resnet19(neuron, rates), resnet19(lif, rates))

@@ -21,10 +21,12 @@ def energy_rows(
     """Return a row for the baseline and one for each run.
 
     A row has the counts of an inference on the test split, and for each convention the energy in
-    pJ and the overhead over the baseline. It also has fp32 overheads in the layer sizes of
-    ResNet-19, T = 4, at the measured mean rates: `resnet19` with the neurons as they are, each at
-    its rate; `resnet19_folded` for an LNM without theta_0, against LIF h = lambda*v + x at the same
-    rate, which compares with figures derived from operation counts.
+    pJ and the overhead over the baseline. Two columns are fp32 overheads in the layer sizes of
+    ResNet-19, T = 4, at the measured mean rates:
+
+    * `resnet19`: the neurons as they are, each at its own rate.
+    * `resnet19_folded`: an LNM without theta_0 against LIF, h = lambda*v + x, both at the rate of
+      the LNM. It compares with published figures, which are derived from operation counts.
 
     Args:
         folders: Runs that differ from the baseline in their neuron alone.

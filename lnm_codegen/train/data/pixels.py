@@ -42,7 +42,7 @@ def pixel_sequences(
         limit: Largest number of samples in each split.
         scale: "unit" divides by `top`, so that black is 0; "standard" normalises by mean and
             deviation of all training values.
-        top: The largest value.
+        top: The value of white.
     """
     require_one_of(f"data: {name}", "scale", scale, ("standard", "unit"))
     first, second = (memory_split(*part).first(limit) for part in (train, test))

@@ -94,7 +94,7 @@ def read_archive(path: Path) -> Archive:
     """Return a tar archive, compressed or not.
 
     Raises:
-        ToolError: The file is no tar archive, is broken, or has a sparse member.
+        ToolError: The file is not a tar archive, is broken, or has a sparse member.
     """
     files: dict[str, bytes] = {}
     folders: dict[str, set[str]] = {}

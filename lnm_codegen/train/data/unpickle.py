@@ -53,7 +53,7 @@ class _Array:
 class _Latin1:
     """Stand-in for `_codecs.encode`, by which Python 3 writes bytes in old protocols.
 
-    It is no function: a pickle could change a function's defaults for the whole process.
+    It is not a function: a pickle could change a function's defaults for the whole process.
     """
 
     def __new__(cls, text: str, encoding: str = "latin1") -> bytes:  # type: ignore[misc]

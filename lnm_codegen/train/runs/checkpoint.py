@@ -64,11 +64,11 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
         if not isinstance(facts, dict) or type(facts.get("epoch")) is not int:
             raise ValueError("the number of its last epoch is missing")
     except (OSError, SafetensorError, ValueError, KeyError) as error:
-        problem = f"no whole checkpoint: {reason(error)}"
+        problem = f"incomplete checkpoint: {reason(error)}"
         raise ModelError(f"train: {path}", problem, remedy=REMEDY) from None
     return tensors, facts
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose name begins with `prefix.`, without it."""
+def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix.`, under the rest of their names."""
     return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{prefix}.")}

@@ -26,7 +26,14 @@ from lnm_codegen.train.engine import (
 from lnm_codegen.train.figure import curves_figure
 from lnm_codegen.train.models import Network
 from lnm_codegen.train.report import Events, Report
-from lnm_codegen.train.runs.checkpoint import HISTORY, MODEL, NAME, REMEDY, read_checkpoint, under
+from lnm_codegen.train.runs.checkpoint import (
+    HISTORY,
+    MODEL,
+    NAME,
+    REMEDY,
+    read_checkpoint,
+    without_prefix,
+)
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.train.runs.folder import EVENTS, RunFolder
 from lnm_codegen.train.runs.saved import load_neurons
@@ -164,7 +171,7 @@ class _Record:
         try:
             self._trainer.load(tensors, facts)
             self.epochs = [_epoch(e) for e in facts["epochs"]]
-            history = under("history", tensors)
+            history = without_prefix("history", tensors)
             every = range(len(self.epochs) + 1)
             self._history = [{k: v[e] for k, v in history.items()} for e in every]
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:

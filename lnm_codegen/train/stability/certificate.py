@@ -52,9 +52,9 @@ class Certificate:
         )
         whole = f"{self.neuron}: for |x| <= {self.x_max:g} "
         if self.holds:
-            row = f" (row {self.worst} is the widest)" if self.rows > 1 else ""
-            return f"{whole}the states stay: {intervals}{row}"
-        count = f"{self.certified} of {self.rows} rows stay; row {self.worst}: "
+            widest = f" (set {self.worst} is the widest)" if self.rows > 1 else ""
+            return f"{whole}the states stay: {intervals}{widest}"
+        count = f"{self.certified} of {self.rows} parameter sets stay; set {self.worst}: "
         return f"{whole}{count if self.rows > 1 else ''}{self.reason}"
 
     def as_json(self) -> dict[str, Any]:

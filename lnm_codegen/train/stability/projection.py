@@ -1,15 +1,18 @@
 """Projection of a polynomial neuron's theta onto the set for which the potential stays bounded.
 
-theta is in the set if polynomials that are affine in it are nonnegative on an interval
-(`analysis.polynomial_charge`). A quick test in floats splits the interval into PIECES parts. On
-each part a polynomial is at least its least Bernstein coefficient, and the coefficients are affine
-in theta: one product with a matrix tests every parameter set. With a bound on the rounding of that
-product,
+theta is in the set if certain polynomials are nonnegative on an interval
+(`analysis.polynomial_charge`). Their coefficients are affine in theta.
 
-    every coefficient >= the bound                              proves a set inside;
-    a coefficient at an end of a part, a value, < -the bound    proves it outside.
+A quick test in floats decides most cases. It splits the interval into PIECES parts. On each part
+it compares the Bernstein coefficients of the polynomials with a bound of their rounding:
 
-In all other cases `analysis.keeps_potential` decides.
+* Every coefficient is at least the bound. A polynomial is at least its least coefficient, so the
+  parameter set is inside.
+* A coefficient at an end of a part is below -bound. It is a value of the polynomial, so the
+  parameter set is outside.
+
+In all other cases `analysis.keeps_potential` decides. The Bernstein coefficients are affine in
+theta too, so one product with a matrix tests every parameter set.
 """
 
 from __future__ import annotations
@@ -35,13 +38,17 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.validation import require_number
 
+DECAY = 0.5
+"""The default decay of the leak."""
 PIECES = 64
 """Parts of the interval: the bound is below the least value by some 3e-4 of the curvature."""
 _ROUNDING = 32 * 2.0**-53
 """Relative rounding of a sum of at most 10 products, each factor rounded once."""
 
 
-def project(layer: NeuronLayer, x_max: float, *, v_min: float = LOWEST, decay: float = 0.5) -> int:
+def project(
+    layer: NeuronLayer, x_max: float, *, v_min: float = LOWEST, decay: float = DECAY
+) -> int:
     """Project theta to where the potential after the reset stays in [v_min, V] for |x| <= X.
 
         hard reset   f(v) - X >= v_min on [v_min, V]
@@ -73,11 +80,11 @@ def project(layer: NeuronLayer, x_max: float, *, v_min: float = LOWEST, decay: f
         if bool(region.surely_inside(theta).all()):  # the common case
             return 0
         if not bool(torch.isfinite(theta).all()):
-            row = int(torch.nonzero(~torch.isfinite(theta).all(1))[0])
+            index = int(torch.nonzero(~torch.isfinite(theta).all(1))[0])
             raise ModelError(
                 "project",
-                f"{region.charge.theta} of {layer.neuron.name} is not finite in row {row}:"
-                f" {theta[row].tolist()}",
+                f"{region.charge.theta} of {layer.neuron.name} is not finite in parameter set"
+                f" {index}: {theta[index].tolist()}",
                 remedy="Resume from the last training checkpoint.",
             )
         outside = torch.nonzero(~region.holds(theta)).flatten()
@@ -89,11 +96,9 @@ def project(layer: NeuronLayer, x_max: float, *, v_min: float = LOWEST, decay: f
     return len(outside)
 
 
-def require_projectable(
-    layer: NeuronLayer, x_max: float, *, v_min: float = LOWEST, decay: float = 0.5
-) -> None:
+def require_projectable(layer: NeuronLayer, x_max: float, v_min: float) -> None:
     """Raise the error of `project` for a layer that it cannot project, whatever its theta."""
-    _region(layer, x_max, v_min, decay)
+    _region(layer, x_max, v_min, DECAY)
 
 
 def _region(layer: NeuronLayer, x_max: float, v_min: float, decay: float) -> _Region:

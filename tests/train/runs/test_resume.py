@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint(tmp_path: Path, data: Dataset) -> None:
     path = tmp_path / "run" / NAME
     path.write_bytes(path.read_bytes()[:100])
     remedy = "Replace the run with --force in place of --resume"
-    with refused(ModelError, f"train: {path}", "no whole checkpoint: ", remedy=remedy):
+    with refused(ModelError, f"train: {path}", "incomplete checkpoint: ", remedy=remedy):
         run(config, tmp_path / "run", data=data, resume=True)
 
 

@@ -184,7 +184,7 @@ def test_nan_is_refused_and_nothing_is_changed() -> None:
     with torch.no_grad():
         layer.theta[1, 2] = float("nan")
     before = layer.theta.detach().clone()
-    problem = "theta of lnm is not finite in row 1: [0.05"
+    problem = "theta of lnm is not finite in parameter set 1: [0.05"
     with refused(
         ModelError, "project", problem, remedy="Resume from the last training checkpoint."
     ):
@@ -202,7 +202,7 @@ def test_a_projected_layer_has_a_certificate() -> None:
     low, high = found.states["v"]
     assert -2 <= low < 0 < high <= 1 + 1e-6
     assert str(found).startswith("lnm: for |x| <= 0.5 the states stay: v in [-1.3")
-    assert str(found).endswith("(row 0 is the widest)")
+    assert str(found).endswith("(set 0 is the widest)")
     assert json.loads(json.dumps(found.as_json()))["states"]["v"] == [low, high]
 
 
@@ -212,7 +212,7 @@ def test_a_row_that_runs_away_is_named_with_inputs_that_drive_it_out() -> None:
     found = certificate(layer, 1.5)
     assert not found.holds
     assert (found.rows, found.certified, found.worst) == (2, 1, 1)
-    assert str(found).startswith("lnm: for |x| <= 1.5 1 of 2 rows stay; row 1: v is driven past")
+    assert str(found).startswith("lnm: for |x| <= 1.5 1 of 2 parameter sets stay; set 1: v is driven past")
     x = np.array(found.inputs["x"]).reshape(-1, 1)
     assert np.abs(x).max() <= 1.5
     result = lnm.interpret(lnm.get("lnm", degree=3), x, theta=layer.theta[1].tolist())

@@ -8,8 +8,6 @@ enough to be effectively exact: a recorded value is within a few 2**-14 of the e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -27,30 +25,14 @@ from lnm_codegen.ir.fixed.interpret import Array, trace
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.nn import NeuronLayer
 
-QUANTILES = (0.001, 0.01, 0.5, 0.99, 0.999)
 TARGET = PrecisionTarget(mismatch=1e-3)
 """Default target of `least_formats`."""
 
 _WIDE = Fixed(28, 14)
-_MOST_VALUES = 1 << 16  # of a node and a step, for the quantiles
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """Values of a node on the data."""
-
-    low: float
-    high: float
-    quantiles: tuple[tuple[float, float], ...]  # (share, value): that share is <= value
-
-    @property
-    def interval(self) -> Interval:
-        """[low, high] in rational numbers."""
-        return Interval(Fraction(self.low), Fraction(self.high))
-
-
-def recorded(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Recorded]:
-    """Return the recorded values of every node of a layer's step on an input (T, N, *).
+def recorded_ranges(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Interval]:
+    """Return the least and the greatest value of every node of a layer's step on (T, N, *).
 
     The nodes are x, the states before and after the step, the coefficients and all intermediate
     values, under the names of `lnm.FixedSpec`.
@@ -76,25 +58,23 @@ def recorded(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Recorded]:
 
 
 class _Ranges:
+    """Least and greatest integers of the nodes of a kernel, step by step."""
+
     def __init__(self, kernel: fx.Kernel) -> None:
         variables = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
-        self._scales = {v.name: 2.0**v.type.frac for v in variables if isinstance(v.type, Bits)}
-        self._ends: dict[str, list[float]] = {name: [] for name in self._scales}
-        self._sampled: dict[str, list[Array]] = {name: [] for name in self._scales}
+        self._bits = {v.name: v.type for v in variables if isinstance(v.type, Bits)}
+        self._ends: dict[str, list[int]] = {name: [] for name in self._bits}
 
     def add(self, values: Mapping[str, Array]) -> None:
         """Record the nodes of one step."""
-        for name, scale in self._scales.items():
-            flat = np.ravel(values[name]) / scale
-            self._ends[name] += [float(flat.min()), float(flat.max())]
-            self._sampled[name].append(flat[:: -(-flat.size // _MOST_VALUES)])
+        for name, ends in self._ends.items():
+            ends += [int(np.min(values[name])), int(np.max(values[name]))]
 
-    def result(self) -> dict[str, Recorded]:
-        return {n: Recorded(min(e), max(e), self._quantiles(n)) for n, e in self._ends.items()}
-
-    def _quantiles(self, name: str) -> tuple[tuple[float, float], ...]:
-        found = np.quantile(np.concatenate(self._sampled[name]), QUANTILES)
-        return tuple((q, float(v)) for q, v in zip(QUANTILES, found, strict=True))
+    def result(self) -> dict[str, Interval]:
+        return {
+            name: Interval(bits.value(min(self._ends[name])), bits.value(max(self._ends[name])))
+            for name, bits in self._bits.items()
+        }
 
 
 def least_formats(
@@ -106,14 +86,14 @@ def least_formats(
     that nothing saturates on them. Fraction bits are searched until the layer reaches the target.
 
     Raises:
-        ModelError: No format reaches the target; and as for `recorded`.
+        ModelError: No format reaches the target; and as for `recorded_ranges`.
         UnsupportedError: A neuron has no fixed-point form.
     """
     _, traces = trace_layers(network, images)
     specs = {}
     for path, layer in neuron_layers(network).items():
         x_seq = traces[path].x_seq
-        ranges = {name: r.interval for name, r in recorded(layer, x_seq).items()}
+        ranges = recorded_ranges(layer, x_seq)
         x = x_seq.double().cpu().numpy()
         sample = sample_of(layer.neuron, x, values=layer_parameters(layer))
         specs[path] = FormatSearch(layer.neuron, sample, target, ranges).result().spec
