@@ -17,7 +17,7 @@ from pathlib import Path
 
 from scipy.stats import ttest_rel
 
-from lnm_codegen.train.report import percent
+from lnm_codegen.train.progress import percent
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results

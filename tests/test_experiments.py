@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lnm_codegen.train.report import Report
+from lnm_codegen.train.progress import ProgressBar
 from tests.train.data.image_files import write_cifar
 
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -183,7 +183,7 @@ def test_runs_are_repeated(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Report, "on_epoch", stopped)
+        patch.setattr(ProgressBar, "on_epoch", stopped)
         with pytest.raises(KeyboardInterrupt):
             said("--row", "LNM degree 1", "--seed", "1")
     assert list((folder / "runs" / "tiny").glob("*/model.safetensors"))  # of one epoch of two

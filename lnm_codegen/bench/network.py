@@ -15,7 +15,7 @@ from lnm_codegen.errors import LnmError
 from lnm_codegen.families.library import get
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.select import FUSED
-from lnm_codegen.train.models.conv import Block, ConvNet
+from lnm_codegen.train.models.conv import ConvBlock, ConvNet
 
 IMAGE, CLASSES, CHANNELS, BATCH = (1, 28, 28), 10, (16, 32), 64
 
@@ -75,6 +75,6 @@ def _networks(
     if peer is not None:
         net = ConvNet(get("lif", tau=2.0), CLASSES, IMAGE, CHANNELS, time_steps, "torch")
         for module in net.modules():
-            if isinstance(module, Block):
+            if isinstance(module, ConvBlock):
                 module.neuron = Resetting(copy.deepcopy(peer))  # type: ignore[assignment]
         yield "SpikingJelly LIFNode", net

@@ -78,8 +78,8 @@ def lnm(
         v_min: Lower clamp of the charged potential, < v_threshold, or None.
         v_max: Upper clamp of the charged potential, > v_threshold, or None.
         decay: Initial slope of f (decay - 1 in form C), without `theta`.
-        decay_spread: Standard deviation of the logit of the decay: each row draws its decay from
-            sigmoid(N(logit(decay), decay_spread**2)). 0 gives every row the same decay.
+        decay_spread: Standard deviation of the logit of the decay: each parameter set draws its
+            decay from sigmoid(N(logit(decay), decay_spread**2)). 0 gives every set the same decay.
         basis: Basis of theta on [v_min, v_threshold], or from -2 without a clamp; the interval does
             not follow a learnable threshold. theta is converted to powers once per call, so a time
             step costs the same in every basis; the basis conditions the gradient.
@@ -166,7 +166,7 @@ def _leak(
 
 @dataclass(frozen=True, slots=True)
 class DrawnLeak:
-    """Initial theta of f(v) = (decay - shift)*v, with decay = sigmoid(N(mean, spread**2)) by row.
+    """Initial theta of f(v) = (decay - shift)*v, with decay = sigmoid(N(mean, spread**2)) by set.
 
     Attributes:
         mean: Mean of the logit of the decay.

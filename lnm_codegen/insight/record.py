@@ -130,7 +130,7 @@ def by_row(values: Tensor, rows: ParameterSets) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RunRecord:
     """Results of a network on samples.
 
     Attributes:
@@ -146,7 +146,7 @@ class Recorded:
 
 def record(
     network: nn.Module, layers: Iterable[NeuronLayer], batches: Iterable[tuple[Tensor, Tensor]]
-) -> Recorded:
+) -> RunRecord:
     """Run a network without gradients and record its neuron layers.
 
     Args:
@@ -166,4 +166,4 @@ def record(
             right, count = right + correct, count + total
             samples += labels.shape[-1]
     found = tuple(None if hook is None else hook.result() for hook in hooks)
-    return Recorded(found, samples, right / max(count, 1))
+    return RunRecord(found, samples, right / max(count, 1))

@@ -62,15 +62,15 @@ CONVENTIONS = (FP32, INT8, LEMAIRE)
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class EnergyCost:
     """Energy in pJ. Costs can be added."""
 
     arithmetic: float = 0.0
     memory: float = 0.0
     addressing: float = 0.0
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
+    def __add__(self, other: EnergyCost) -> EnergyCost:
+        return EnergyCost(
             self.arithmetic + other.arithmetic,
             self.memory + other.memory,
             self.addressing + other.addressing,
@@ -90,7 +90,7 @@ def access(size: float) -> float:
     return _MEMORIES[-1][1]
 
 
-def synapse_cost(layer: Synapses, steps: float, operations: float, by: Convention) -> Cost:
+def synapse_cost(layer: Synapses, steps: float, operations: float, by: Convention) -> EnergyCost:
     """Return the energy of a synaptic layer.
 
     Args:
@@ -102,38 +102,38 @@ def synapse_cost(layer: Synapses, steps: float, operations: float, by: Conventio
     if not layer.spiking:
         multiplied = by.arithmetic(operations, operations)
         if not by.memory:
-            return Cost(multiplied)
+            return EnergyCost(multiplied)
         frames = max(layer.frames, 1.0)
         read = operations * (access(layer.inputs / frames * WORD) + access(layer.weights * WORD))
-        return Cost(
+        return EnergyCost(
             multiplied, read, (layer.inputs + layer.outputs + layer.filters * frames) * by.add
         )
     added = by.arithmetic(0, operations)
     if not by.memory:
-        return Cost(added)
+        return EnergyCost(added)
     potentials = layer.outputs / min(max(layer.frames, 1.0), max(steps, 1.0))
     touched = access(layer.weights * WORD) + 2 * access(potentials * WORD)
     first = 2 * layer.events * (by.mul + by.add) if layer.filters else 0.0
-    return Cost(
+    return EnergyCost(
         added,
         layer.events * access(QUEUE * WORD) + operations * touched,
         first + operations * by.add,
     )
 
 
-def update_cost(layer: Neurons, by: Convention) -> Cost:
+def update_cost(layer: Neurons, by: Convention) -> EnergyCost:
     """Return the energy of a neuron layer's updates, which does not depend on spikes."""
     done = layer.operations
     worked = layer.updates * by.arithmetic(done.mul, done.add)
     if not by.memory:
-        return Cost(worked)
+        return EnergyCost(worked)
     states = layer.neurons * layer.states
     moved = 2 * states * layer.steps * access(states * WORD)
     read = layer.parameters * layer.steps * access(layer.parameters * WORD)
-    return Cost(worked, moved + read)
+    return EnergyCost(worked, moved + read)
 
 
-def spike_cost(layer: Neurons, by: Convention) -> Cost:
+def spike_cost(layer: Neurons, by: Convention) -> EnergyCost:
     """Return the energy of a neuron layer's spikes: a reset and a message for each."""
     reset = layer.spikes * layer.operations.reset_add * by.add
-    return Cost(reset, layer.spikes * access(QUEUE * WORD) if by.memory else 0.0)
+    return EnergyCost(reset, layer.spikes * access(QUEUE * WORD) if by.memory else 0.0)

@@ -23,7 +23,7 @@ from lnm_codegen.insight.energy.cost import (
     CONVENTIONS,
     FP32,
     Convention,
-    Cost,
+    EnergyCost,
     spike_cost,
     synapse_cost,
     update_cost,
@@ -105,22 +105,22 @@ class EnergyReport:
             return layer
         return layer.repeated(self.steps / layer.frames)
 
-    def cost(self, layer: Layer, by: Convention = FP32) -> Cost:
+    def cost(self, layer: Layer, by: Convention = FP32) -> EnergyCost:
         """Return the energy of a layer."""
         if isinstance(layer, Synapses):
             return synapse_cost(self._counted(layer), self.steps, self.operations(layer), by)
         return update_cost(layer, by) + spike_cost(layer, by)
 
-    def updates(self, by: Convention = FP32) -> Cost:
+    def updates(self, by: Convention = FP32) -> EnergyCost:
         """Return the energy of all neuron updates, which does not depend on spikes."""
-        return sum((update_cost(layer, by) for layer in self.neurons), Cost())
+        return sum((update_cost(layer, by) for layer in self.neurons), EnergyCost())
 
-    def driven(self, by: Convention = FP32) -> Cost:
+    def driven(self, by: Convention = FP32) -> EnergyCost:
         """Return the energy of synapses and spikes."""
         synapses = (self.cost(layer, by) for layer in self.synapses)
-        return sum((*synapses, *(spike_cost(layer, by) for layer in self.neurons)), Cost())
+        return sum((*synapses, *(spike_cost(layer, by) for layer in self.neurons)), EnergyCost())
 
-    def total(self, by: Convention = FP32) -> Cost:
+    def total(self, by: Convention = FP32) -> EnergyCost:
         """Return the energy of an inference."""
         return self.updates(by) + self.driven(by)
 
@@ -162,7 +162,7 @@ class EnergyReport:
         }  # fmt: skip
 
 
-def _pj(cost: Cost) -> dict[str, float]:
+def _pj(cost: EnergyCost) -> dict[str, float]:
     return {"arithmetic": cost.arithmetic, "memory": cost.memory, "addressing": cost.addressing,
             "total": cost.total}  # fmt: skip
 

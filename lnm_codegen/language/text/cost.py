@@ -58,7 +58,7 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
-class Cost:
+class ExpressionCost:
     """Bounds of one expression.
 
     Args:
@@ -71,7 +71,7 @@ class Cost:
         self._show = show
         self._weights: dict[sympy.Basic, int] = {}
 
-    def check_exponent(self, base: sympy.Expr, exponent: sympy.Expr, node: ast.expr) -> None:
+    def require_exponent(self, base: sympy.Expr, exponent: sympy.Expr, node: ast.expr) -> None:
         """Refuse a power that SymPy would compute for minutes: 9**9**9, exp(1e300*log(2))."""
         limit = _MAX_FACTOR if base == sympy.E else MAX_EXPONENT
         if exponent.is_number and abs(exponent.evalf(15)) > limit:
@@ -104,9 +104,9 @@ class Cost:
                 remedy="Split the expression.",
             )
         if isinstance(value, sympy.exp):
-            self.check_exponent(sympy.E, value.exp, node)
+            self.require_exponent(sympy.E, value.exp, node)
         elif isinstance(value, sympy.Pow):
-            self.check_exponent(value.base, value.exp, node)
+            self.require_exponent(value.base, value.exp, node)
         if isinstance(value, sympy.Expr) and value.is_number:
             if _degree(value) > MAX_DEGREE:
                 self._refuse_roots(node)

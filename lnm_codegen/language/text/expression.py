@@ -30,7 +30,7 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
 from lnm_codegen.language.bounds import MAX_EXPONENT
 from lnm_codegen.language.symbols import Declared, Vector, is_spike
-from lnm_codegen.language.text.cost import Cost, applied, exact_decimal, quoted, tree_of
+from lnm_codegen.language.text.cost import ExpressionCost, applied, exact_decimal, quoted, tree_of
 from lnm_codegen.validation import did_you_mean
 
 Names: TypeAlias = Mapping[str, "Declared | Vector"]
@@ -85,7 +85,7 @@ class _Reader:
         self._names = names
         self._where = where
         self._hidden = hidden
-        self._cost = Cost(self._refuse, self._show)
+        self._cost = ExpressionCost(self._refuse, self._show)
 
     def read(self) -> sympy.Expr:
         tree = tree_of(self._text, self._refuse, _GRAMMAR)
@@ -225,7 +225,7 @@ class _Reader:
         if isinstance(node.op, ast.Div) and b == 0:
             self._refuse(f"{self._show(node)} divides by zero")
         if isinstance(node.op, ast.Pow):
-            self._cost.check_exponent(a, b, node)
+            self._cost.require_exponent(a, b, node)
             if a.is_number and not b.is_Integer and not a.is_positive:
                 problem = f"{self._show(node)} is not a real number for every exponent"
                 self._refuse(problem, "a base > 0, or an integer exponent")
@@ -249,7 +249,7 @@ class _Reader:
             self._refuse(f"{self._show(node)} has {len(node.args)} arguments", accepted)
         first = (self._condition if word == "where" else self._number)(node.args[0], depth)
         if word == "exp":
-            self._cost.check_exponent(sympy.E, first, node)
+            self._cost.require_exponent(sympy.E, first, node)
         if word == "poly":
             return fn.poly(first, self._coefficients(node.args[1], depth))
         rest = (self._number(a, depth) for a in node.args[1:])

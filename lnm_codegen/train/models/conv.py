@@ -13,7 +13,7 @@ from lnm_codegen.train.models.norm import ConvNorm
 from lnm_codegen.validation import require_integers
 
 
-class Block(ConvNorm):
+class ConvBlock(ConvNorm):
     """Convolution, batch norm, neuron, pooling: (T, N, C, H, W) -> (T, N, C', H/2, W/2)."""
 
     def __init__(
@@ -59,12 +59,12 @@ class ConvNet(FrameNetwork):
     ) -> None:
         super().__init__(time_steps, per_step)
         inputs, height, width = image
-        blocks: list[Block] = []
+        blocks: list[ConvBlock] = []
         for outputs in channels:
             if min(height, width) < 2:
                 problem = f"{len(channels)} blocks each halve an image of {image[1]}x{image[2]}"
                 raise ModelError("conv", problem, f"at most {len(blocks)} channels here")
-            blocks.append(Block(neuron, inputs, outputs, (height, width), backend))
+            blocks.append(ConvBlock(neuron, inputs, outputs, (height, width), backend))
             inputs, height, width = outputs, height // 2, width // 2
         self.blocks = nn.Sequential(*blocks)
         self.readout = nn.Linear(inputs * height * width, classes)

@@ -29,7 +29,7 @@ from lnm_codegen.validation import require_integer, require_one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Design:
+class ResNetDesign:
     """A ResNet: blocks and channels of each stage, and neurons before the readout, if any."""
 
     name: str
@@ -38,10 +38,10 @@ class Design:
     hidden: int = 0
 
 
-RESNET18 = Design("resnet18", (2, 2, 2, 2), (64, 128, 256, 512))
-RESNET34 = Design("resnet34", (3, 4, 6, 3), (64, 128, 256, 512))
-RESNET20 = Design("resnet20", (3, 3, 3), (16, 32, 64))
-RESNET19 = Design("resnet19", (3, 3, 2), (128, 256, 512), hidden=256)
+RESNET18 = ResNetDesign("resnet18", (2, 2, 2, 2), (64, 128, 256, 512))
+RESNET34 = ResNetDesign("resnet34", (3, 4, 6, 3), (64, 128, 256, 512))
+RESNET20 = ResNetDesign("resnet20", (3, 3, 3), (16, 32, 64))
+RESNET19 = ResNetDesign("resnet19", (3, 3, 2), (128, 256, 512), hidden=256)
 
 CONNECT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": lambda a, s: a + s,
@@ -56,7 +56,7 @@ def strided(shape: Shape, channels: int, stride: int) -> Shape:
     return channels, -(-shape[1] // stride), -(-shape[2] // stride)
 
 
-class Block(nn.Module):
+class ResNetBlock(nn.Module):
     """The convolutions of a block, from frames of shape `before` to frames of shape `after`.
 
     `alpha` and `alpha_short` are the initial scales, in units of the threshold, of F's last
@@ -81,7 +81,7 @@ class Block(nn.Module):
             self.short = build.conv(before[0], channels, 1, stride=stride, alpha=alpha_short)
 
 
-class TdBlock(Block):
+class TdBlock(ResNetBlock):
     """The block "tdbn": spikes to spikes."""
 
     def __init__(self, build: Builder, before: Shape, channels: int, stride: int) -> None:
@@ -95,7 +95,7 @@ class TdBlock(Block):
         return spikes
 
 
-class MsBlock(Block):
+class MsBlock(ResNetBlock):
     """The block "ms": currents to currents."""
 
     def __init__(self, build: Builder, before: Shape, channels: int, stride: int) -> None:
@@ -109,7 +109,7 @@ class MsBlock(Block):
         return current_seq
 
 
-class SewBlock(Block):
+class SewBlock(ResNetBlock):
     """The block "sew": spikes to spikes, or to counts of them if g adds them."""
 
     def __init__(
@@ -143,7 +143,7 @@ class ResNet(FrameNetwork):
 
     def __init__(
         self,
-        design: Design,
+        design: ResNetDesign,
         neuron: Neuron,
         task: Task,
         *,
@@ -156,7 +156,7 @@ class ResNet(FrameNetwork):
     ) -> None:
         frame, steps = require_frames(design.name, neuron, task, time_steps)
         super().__init__(steps, task.per_step)
-        kinds: dict[str, Callable[..., Block]] = {
+        kinds: dict[str, Callable[..., ResNetBlock]] = {
             "tdbn": TdBlock,
             "ms": MsBlock,
             "sew": partial(SewBlock, connect=connect),

@@ -21,7 +21,7 @@ POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 
 
 @dataclass(frozen=True, slots=True)
-class Design:
+class VggDesign:
     """A VGG: channels of each convolution in units of the first one's, 0 for a pooling by 2."""
 
     name: str
@@ -29,8 +29,8 @@ class Design:
     pool: str
 
 
-VGG11 = Design("vgg11", (1, 0, 2, 0, 4, 4, 0, 8, 8, 0, 8, 8, 0), "max")
-VGGSNN = Design("vggsnn", (1, 2, 0, 4, 4, 0, 8, 8, 0, 8, 8, 0), "avg")
+VGG11 = VggDesign("vgg11", (1, 0, 2, 0, 4, 4, 0, 8, 8, 0, 8, 8, 0), "max")
+VGGSNN = VggDesign("vggsnn", (1, 2, 0, 4, 4, 0, 8, 8, 0, 8, 8, 0), "avg")
 
 
 class Unit(nn.Module):
@@ -61,7 +61,7 @@ class Vgg(FrameNetwork):
 
     def __init__(
         self,
-        design: Design,
+        design: VggDesign,
         neuron: Neuron,
         task: Task,
         *,

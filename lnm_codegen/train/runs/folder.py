@@ -47,12 +47,12 @@ EVENTS = "events"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run. Call `check` or `resumable` first, then `create`, then `save_*`."""
+    """The folder of one run. Call `require_free` or `resumable`, then `create`, then `save_*`."""
 
     path: Path
 
-    def check(self, force: bool = False) -> None:
-        """Refuse a path that is not a folder or cannot be read, and without `force` a full one."""
+    def require_free(self, force: bool = False) -> None:
+        """Raise ModelError unless the folder is empty or absent; with `force` it may hold files."""
         if self._is_taken() and not force:
             raise ModelError(
                 "train",

@@ -25,7 +25,7 @@ from lnm_codegen.train.engine import (
 )
 from lnm_codegen.train.figure import curves_figure
 from lnm_codegen.train.models import Network
-from lnm_codegen.train.report import Events, Report
+from lnm_codegen.train.progress import ProgressBar, TensorBoardEvents
 from lnm_codegen.train.runs.checkpoint import (
     HISTORY,
     MODEL,
@@ -87,7 +87,7 @@ def run(
         with world.synchronised_errors():
             if folder is not None and world.leads:
                 if not (resume and folder.resumable(config) is not None):
-                    folder.check(force)
+                    folder.require_free(force)
         data = dataset_of(config) if data is None else data
         stack.enter_context(torch_settings(config, world.device))
         network = network_of(config, data).to(world.device)
@@ -105,9 +105,11 @@ def run(
             record.load(*saved)
         split = "held out" if config.validation else "test"
         shown = console if world.leads else None
-        report = stack.enter_context(Report(shown, title, config.epochs, lines, split))
+        report = stack.enter_context(ProgressBar(shown, title, config.epochs, lines, split))
         report.on_begin(len(record.epochs))
-        events = Events(written.path / EVENTS if written and config.tensorboard else None)
+        events = TensorBoardEvents(
+            written.path / EVENTS if written and config.tensorboard else None
+        )
         stack.enter_context(closing(events))
         try:
             for epoch in fit(config, network, data, report.on_batch, trainer):

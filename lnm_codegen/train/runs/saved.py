@@ -74,13 +74,13 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     except (ModelError, ToolError) as error:
         whole = f"run: {path}: {error.where}"
         raise ModelError(whole, error.problem, error.accepted, error.remedy) from None
-    _check_weights(f"run: {place / MODEL}", network.state_dict(), weights)
+    _require_weights(f"run: {place / MODEL}", network.state_dict(), weights)
     network.load_state_dict(weights)
     network.eval()
     return Run(place, config, network, data)
 
 
-def _check_weights(where: str, want: Mapping[str, Tensor], have: Mapping[str, Tensor]) -> None:
+def _require_weights(where: str, want: Mapping[str, Tensor], have: Mapping[str, Tensor]) -> None:
     """Raise ModelError unless the weights fit the network of config.json and are finite."""
     unfit = "the file does not fit config.json"
     for name in (*want, *have):

@@ -12,7 +12,7 @@ from lnm_codegen.errors import ToolError
 from lnm_codegen.train.engine import Epoch
 
 
-class Report:
+class ProgressBar:
     """A progress bar over the steps and a line per epoch; the bar needs a terminal.
 
     Args:
@@ -46,7 +46,7 @@ class Report:
         )
         self._task = self._bar.add_task(title, total=None, loss=float("nan"))
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> ProgressBar:
         self._bar.start()
         return self
 
@@ -94,7 +94,7 @@ def epoch_text(epoch: Epoch, epochs: int, split: str = "test") -> str:
     return f"{text}  {epoch.seconds:.1f} s"
 
 
-class Events:
+class TensorBoardEvents:
     """Curves of a run as TensorBoard events; the package `tensorboard` is an optional extra.
 
     Args:
