@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
-from lnm_codegen.language.functions import where
+from lnm_codegen.language.functions import ExprLike, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import DtypeName
 from lnm_codegen.validation import (
@@ -33,6 +33,8 @@ TYPES: dict[torch.dtype, DtypeName] = {
 
 REAL = {t: torch.float64 if t is torch.float64 else torch.float32 for t in TYPES}
 """Type of sequences -> type of the arithmetic, states and parameters."""
+
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 STATS = "stats"
 """Name that stands for counts in `record`."""
@@ -81,7 +83,7 @@ def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, fl
     if STATS not in record:
         return neuron
     low, high = require_interval("NeuronLayer", "interval", interval)
-    counts = {f"{s.name}_count": s for s, _ in neuron.fire}
+    counts: dict[str, ExprLike] = {f"{s.name}_count": s for s, _ in neuron.fire}
     if states:
         v = potential_of(neuron)
         counts["outside_count"] = where(v >= low, where(v <= high, 0, 1), 1)
@@ -170,6 +172,15 @@ def require_plain_memory(
     neuron: Neuron, reader: str, tensors: Sequence[Tensor], remedy: str = "Use backend='torch'."
 ) -> None:
     """Raise UnsupportedError where a tensor has no plain memory that a `reader` can read."""
+    for tensor in tensors:
+        if (
+            type(tensor) not in _PLAIN
+            or tensor.layout is not torch.strided
+            or is_functorch_wrapped_tensor(tensor)
+        ):
+            break
+    else:
+        return  # the usual call, without the cost of the rest
     for tensor in tensors:
         if is_functorch_wrapped_tensor(tensor):
             problem = f"{reader} have no torch.func transforms (vmap, grad, jvp)"

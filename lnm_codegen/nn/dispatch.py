@@ -14,11 +14,11 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, is_plain, require_plain_memory, start_states
 from lnm_codegen.nn.eager import eager_module, run_eager
 from lnm_codegen.nn.function import (
-    Fused,
     FusedCall,
     Kernels,
     LayerResults,
     needs_backward,
+    run_fused,
     run_in_place,
 )
 from lnm_codegen.nn.integer.arithmetic import Arithmetic, require_cpu
@@ -26,8 +26,10 @@ from lnm_codegen.nn.integer.eager import run_fixed_eager
 from lnm_codegen.nn.integer.function import run_fixed_c
 from lnm_codegen.nn.layout import arranged, is_rewritable
 from lnm_codegen.nn.operators import operator_of, run_operator
-from lnm_codegen.nn.select import kernels_of, select
+from lnm_codegen.nn.select import FUSED, kernels_of, select
 from lnm_codegen.options import BackendName
+
+_READER = {name: f"the generated kernels of backend {name!r}" for name in FUSED}
 
 
 @dataclass(eq=False)
@@ -86,7 +88,7 @@ class Dispatch:
         if traced:
             name = self._operator_name(backend)
             return run_operator(name, self._states, tensors, returns_states, saves_states)
-        require_plain_memory(self.neuron, f"the generated kernels of backend {backend!r}", tensors)
+        require_plain_memory(self.neuron, _READER[backend], tensors)
         kernels = self._kernels_of(backend, x.dtype)
         layout, tensors = arranged(self.neuron.params, tensors, len(inputs), len(start))
         count = len(kernels.outputs)
@@ -94,7 +96,7 @@ class Dispatch:
         if inplace and not saves_states and len(inputs) == count == 1:
             if is_rewritable(x, tensors[0], layout):
                 return run_in_place(call, tensors)
-        results = Fused.apply(call, *tensors)  # type: ignore[no-untyped-call]
+        results = run_fused(call, *tensors)
         final = dict(zip(kernels.states, results[count:], strict=True)) if returns_states else {}
         return results[:count], final, call.counts
 
@@ -128,7 +130,7 @@ class Dispatch:
             return start_states(self.neuron, x, given, previous=previous)
         if torch.compiler.is_compiling():
             return start_states(self.neuron, x, given, previous={})
-        key = (REAL[x.dtype], x.device)
+        key = (x.dtype, x.device)
         found = self._starts.get(key)
         if found is None:
             with torch.inference_mode(False):  # so that later calls can train with them

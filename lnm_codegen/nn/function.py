@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -71,7 +71,7 @@ class FusedCall(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Results of the forward kernel; results that are not requested are empty or None."""
+    """Results of the forward kernel; those that are not requested, or empty, are [] or None."""
 
     outputs: list[Tensor]
     finals: list[Tensor]
@@ -81,7 +81,11 @@ class Results(NamedTuple):
 
 def needs_backward(tensors: Sequence[Tensor]) -> bool:
     """Report whether a backward may follow."""
-    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor.requires_grad:
+                return True
+    return False
 
 
 def save_call(ctx: Any, call: Any, *tensors: Tensor | None) -> None:
@@ -110,14 +114,18 @@ def empty_results(call: FusedCall, x: Tensor, into: Tensor | None = None) -> Res
     """Allocate the results of a forward on the first input `x`."""
     kernels, layout, returns_states, saves_states, _ = call
     names = kernels.outputs if into is None else kernels.outputs[1:]
-    outputs = [layout.empty_sequence(x.dtype, x.device) for _ in names]
-    device, real, count, size = x.device, kernels.real, len(kernels.counts), 0
+    device, real, count, saved = x.device, kernels.real, len(kernels.counts), None
+    if into is None and len(names) == 1 and x.is_contiguous():
+        outputs = [torch.empty_like(x)]  # the usual call, faster than with strides
+    else:
+        outputs = [layout.empty_sequence(x.dtype, device) for _ in names]
     if saves_states:
         size = kernels.saved_size(layout.time_steps, layout.neurons)
+        saved = torch.empty(size, dtype=real, device=device) if size else None
     return Results(
         outputs if into is None else [into, *outputs],
-        [layout.empty_step(real, device) for _ in kernels.states if returns_states],
-        torch.empty(size, dtype=real, device=device) if saves_states else None,
+        [layout.empty_step(real, device) for _ in kernels.states] if returns_states else [],
+        saved,
         torch.zeros(count, dtype=torch.float64, device=device) if count else None,
     )
 
@@ -177,7 +185,7 @@ def run_backward(
     kernels: Kernels,
     layout: Layout,
     tensors: Sequence[Tensor],
-    saved: Tensor,
+    saved: Tensor | None,
     grads: Sequence[Tensor | None],
     needed: Sequence[bool],
     into: Tensor | None = None,
@@ -248,3 +256,7 @@ class Fused(torch.autograd.Function):
         call, (*tensors, saved) = saved_call(ctx)
         needed = ctx.needs_input_grad[1:]
         return (None, *run_backward(call.kernels, call.layout, tensors, saved, grads, needed))
+
+
+run_fused: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, Fused).apply
+"""`Fused.apply` without its support for torch.func, whose tensors do not reach it. It is faster."""

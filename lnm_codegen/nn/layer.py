@@ -194,7 +194,9 @@ class NeuronLayer(NeuronModule):
         """
         inputs, is_single_step = self._inputs(x_seq, *more_inputs), self._step_mode == "s"
         keeps_state, neuron = is_single_step or self.carry_state, self.neuron
-        given = self._state if keeps_state and state is None else require_states(neuron, state)
+        given = self._state if keeps_state else {}
+        if state is not None:
+            given = require_states(neuron, state)
         dispatch, x = self._dispatch, inputs[0]
         backend = dispatch.backend_of(x)
         start = dispatch.start(x, given, self._state)

@@ -8,7 +8,8 @@ last and others. Time may have any stride; stride 0 repeats one frame.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ class Layout(NamedTuple):
     shape: torch.Size  # (T, N, *)
     strides: tuple[int, ...]  # of one time step
     order: tuple[int, ...] | None  # axes of a sample, outermost first, unless they are in order
+    step_shape: torch.Size  # (N, *)
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int]:
@@ -42,7 +44,7 @@ class Layout(NamedTuple):
 
     def empty_step(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return an uninitialised (N, *)."""
-        return torch.empty_strided(self.shape[1:], self.strides, dtype=dtype, device=device)
+        return torch.empty_strided(self.step_shape, self.strides, dtype=dtype, device=device)
 
     def sequence(self, x: Tensor) -> Tensor:
         """Return `x`, (T, N, *), or a copy whose steps have this layout."""
@@ -56,7 +58,7 @@ class Layout(NamedTuple):
         """Return `value`, (N, *) or one number, or a copy that has this layout."""
         if value.is_neg():
             value = value.resolve_neg()
-        if value.shape != self.shape[1:] or _matches(self, value.shape, value.stride()):
+        if value.shape != self.step_shape or _matches(self, value.shape, value.stride()):
             return value
         return self.empty_step(value.dtype, value.device).copy_(value)
 
@@ -88,16 +90,11 @@ class Layout(NamedTuple):
 
 
 def readable(params: Sequence[Param], x: Tensor) -> tuple[Tensor, Layout]:
-    """Return the first input, copied where its steps have gaps, and its layout."""
-    indexed = any(p.per != "layer" for p in params)
-    if x.is_neg():
-        x = x.resolve_neg()
-    layout = layout_of(x, indexed)
-    if layout is None:
-        x = x.contiguous()
-        layout = layout_of(x, indexed)
-        assert layout is not None
-    return x, layout
+    """Return the first input, copied where its steps have gaps, and its layout.
+
+    For a traced tensor, whose sizes are symbols; `arranged` is for the others.
+    """
+    return _readable(params, x, _layout)
 
 
 def arranged(
@@ -107,15 +104,39 @@ def arranged(
 
     The tensors are inputs (T, N, *), initial states (N, *) or (1,), and parameters.
     """
-    x, layout = readable(params, tensors[0])
+    x, layout = _readable(params, tensors[0], _known_layout)
     own = inputs + states
-    values = layout.in_memory_order(params, tensors[own:])
+    values = tensors[own:]
+    if layout.order is not None:
+        values = layout.in_memory_order(params, values)
     return layout, [
         x,
-        *(layout.sequence(other) for other in tensors[1:inputs]),
-        *(layout.step(value) for value in tensors[inputs:own]),
-        *(p if p.is_contiguous() else p.contiguous() for p in values),
+        *[layout.sequence(other) for other in tensors[1:inputs]],
+        *[layout.step(value) for value in tensors[inputs:own]],
+        *[p if p.is_contiguous() else p.contiguous() for p in values],
     ]
+
+
+def _readable(
+    params: Sequence[Param], x: Tensor, find: Callable[..., Layout | None]
+) -> tuple[Tensor, Layout]:
+    if x.is_neg():
+        x = x.resolve_neg()
+    indexed = is_indexed(params)
+    layout = find(x.shape, x.stride(), x.is_contiguous(), indexed)
+    if layout is None:
+        x = x.contiguous()
+        layout = find(x.shape, x.stride(), True, indexed)
+        assert layout is not None
+    return x, layout
+
+
+def is_indexed(params: Sequence[Param]) -> bool:
+    """Report whether a parameter is per channel or per neuron."""
+    for param in params:  # a loop is faster than any()
+        if param.per != "layer":
+            return True
+    return False
 
 
 def is_rewritable(x: Tensor, read: Tensor, layout: Layout) -> bool:
@@ -128,13 +149,18 @@ def layout_of(x: Tensor, indexed: bool) -> Layout | None:
 
     `indexed` is True if a parameter is per channel or per neuron.
     """
-    shape = x.shape
+    return _layout(x.shape, x.stride(), x.is_contiguous(), indexed)
+
+
+def _layout(
+    shape: torch.Size, strides: tuple[int, ...], contiguous: bool, indexed: bool
+) -> Layout | None:
     neurons = prod(shape[1:])
     order = None
-    if x.is_contiguous():
+    if contiguous:
         strides = _contiguous(shape[1:])
     else:
-        strides = x.stride()[1:]
+        strides = strides[1:]
         axes = _dense_order(shape[1:], strides)
         if axes is None or (indexed and shape[1] > 1 and axes[0] != 0):
             return None
@@ -142,11 +168,14 @@ def layout_of(x: Tensor, indexed: bool) -> Layout | None:
         if ranked != list(range(1, len(strides))):
             order = tuple(k - 1 for k in ranked)
     if not indexed:
-        return Layout(shape[0], neurons, 1, 1, max(neurons, 1), shape, strides, None)
+        return Layout(shape[0], neurons, 1, 1, max(neurons, 1), shape, strides, None, shape[1:])
     sample = prod(shape[2:])
     channels = shape[2] if len(shape) > 2 else 1
     inner = strides[1] if channels > 1 else max(sample, 1)
-    return Layout(shape[0], neurons, sample, channels, inner, shape, strides, order)
+    return Layout(shape[0], neurons, sample, channels, inner, shape, strides, order, shape[1:])
+
+
+_known_layout = lru_cache(maxsize=1024)(_layout)
 
 
 def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ class NeuronModule(nn.Module):
         """Add the parameters of the neuron, after every other attribute; `like`: dtype, device."""
         params = self.neuron.params
         self._names = tuple(p.name for p in params)
+        self._places = tuple((p.name, p.learnable) for p in params)
         self._axes = [declared_axes(p, channels, shape) for p in params]
         self._has_axes = any(p.per != "layer" for p in params)
         self._measure()
@@ -53,10 +54,10 @@ class NeuronModule(nn.Module):
     def _values(self) -> list[Tensor]:
         """Return the parameters in order. Their dicts are faster to read than attributes."""
         learned, constants = self._parameters, self._buffers
-        values = (learned.get(n, constants.get(n)) for n in self._names)
-        return [
-            getattr(self, n) if v is None else v for n, v in zip(self._names, values, strict=True)
-        ]
+        try:
+            return [learned[n] if own else constants[n] for n, own in self._places]  # type: ignore[misc]
+        except KeyError:  # `parametrize` and others move a parameter
+            return [getattr(self, n) for n in self._names]
 
     def _require_axes(self, shape: torch.Size) -> None:
         """Give lazy parameters the axes of an input (T, N, C, *), or raise ShapeError."""

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence, Sized
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ from lnm_codegen.nn.load.warn import warn_once
 _TIMEOUT = 300
 
 
+_saved_size = lru_cache(maxsize=1024)(checkpoints)
+
+
 class CKernels(Kernels):
     """Kernels of a model in a loaded library.
 
@@ -49,27 +52,28 @@ class CKernels(Kernels):
         self._backward = self._function(loaded, f"{model.name}_backward", plan.backward_fields)
 
     @staticmethod
-    def _function(loaded: ctypes.CDLL, name: str, fields: Sized) -> tuple[Any, struct.Struct]:
+    def _function(loaded: ctypes.CDLL, name: str, fields: Sized) -> tuple[Any, Any]:
         function = getattr(loaded, name)
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
-        return function, struct.Struct(f"{len(SIZES) + 1 + len(fields)}q")
+        return function, struct.Struct(f"{len(SIZES) + 1 + len(fields)}q").pack
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
         """Return the number of elements in the saved states."""
-        return checkpoints(time_steps, neurons, len(self.states), self._chunk, self._far)
+        return _saved_size(time_steps, neurons, len(self.states), self._chunk, self._far)
 
     def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the forward kernel."""
-        _run(*self._forward, sizes, arguments)
+        self._run(self._forward, sizes, arguments)
 
     def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the backward kernel."""
-        _run(*self._backward, sizes, arguments)
+        self._run(self._backward, sizes, arguments)
 
-
-def _run(function: Any, words: struct.Struct, sizes: Sequence[int], arguments: Arguments) -> None:
-    if function(words.pack(*sizes, torch.get_num_threads(), *addresses(arguments))):
-        raise ToolError("c", "the kernel runs out of memory", remedy="Use a smaller batch.")
+    @staticmethod
+    def _run(kernel: Any, sizes: Sequence[int], arguments: Arguments) -> None:
+        function, pack = kernel
+        if function(pack(*sizes, torch.get_num_threads(), *addresses(arguments))):
+            raise ToolError("c", "the kernel runs out of memory", remedy="Use a smaller batch.")
 
 
 @cache

@@ -42,6 +42,7 @@ class TritonKernels(Kernels):
         digest = hashlib.sha256(source.files[source.entry].encode()).hexdigest()[:16]
         self._key = f"{model.name}-{digest}"
         self._sizes: tuple[int, int] | None = None
+        self._saved = 2 * len(self.inputs) + 2 * len(self.states) + len(model.params)
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
         """Return the number of elements in the saved states."""
@@ -65,7 +66,11 @@ class TritonKernels(Kernels):
 
     def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the backward kernels."""
-        with _current(device_of(arguments)):
+        device, place = device_of(arguments), self._saved
+        if arguments[place] is None:  # the kernel computes an address from it
+            nothing = torch.empty(0, dtype=self.real, device=device)
+            arguments = [*arguments[:place], nothing, *arguments[place + 1 :]]
+        with _current(device):
             self._module.backward(*sizes, *arguments)
 
 
