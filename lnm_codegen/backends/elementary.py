@@ -15,8 +15,8 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Fn, Kernel
 
 FUNCTIONS = {
-    Fn.EXP: "neuron_exp", Fn.LOG: "neuron_log", Fn.TANH: "neuron_tanh",
-    Fn.SIGMOID: "neuron_sigmoid",
+    Fn.EXP: "_neuron_exp", Fn.LOG: "_neuron_log", Fn.TANH: "_neuron_tanh",
+    Fn.SIGMOID: "_neuron_sigmoid",
 }  # fmt: skip
 """The functions, by the names that they have in generated code."""
 

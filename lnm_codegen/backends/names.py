@@ -1,7 +1,8 @@
 """Names of a model in generated code, compared with the names that the code itself has.
 
-A collision is found without a list of words: the code is generated once more from a model whose
-names carry a mark. Two identifiers of one scope collide if they are equal without the mark.
+The code is generated once more from a model whose names carry a mark. Two identifiers of one scope
+collide if they are equal without the mark. An identifier with a mark collides with the target
+language if it is a word of the language without the mark.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -83,18 +84,34 @@ def marked(name: str) -> str:
 
 def collisions(scopes: Iterable[Scope]) -> list[str]:
     """Return the identifiers that stand for two things in a scope, marks removed."""
-    plain = (Counter(re.sub(MARK, "", w, flags=re.I) for w in scope) for scope in scopes)
+    plain = (Counter(map(_plain, scope)) for scope in scopes)
     return sorted({word for counts in plain for word, count in counts.items() if count > 1})
 
 
-def require_no_collision(where: str, scopes: Iterable[Scope]) -> None:
-    """Raise UnsupportedError if two identifiers of a scope, of code with marks, collide."""
-    for word in collisions(scopes):
-        raise UnsupportedError(
-            where,
-            f"the generated code has another variable or function with the name {word!r}",
-            remedy="Rename the state, input, output or parameter.",
-        )
+def require_no_collision(
+    where: str, scopes: Sequence[Scope], meaning: Callable[[str], str] = lambda word: ""
+) -> None:
+    """Raise UnsupportedError if an identifier of code with marks collides.
+
+    Args:
+        where: Place in the message.
+        scopes: Scopes of the code.
+        meaning: Meaning of a word in the target language; empty if the language has no such word.
+    """
+    given = {_plain(w) for scope in scopes for w in scope if w != _plain(w)}
+    problems = [f"{w!r} is {meaning(w)}" for w in sorted(given) if meaning(w)]
+    problems += [
+        f"the generated code has another variable or function with the name {w!r}"
+        for w in collisions(scopes)
+    ]
+    for problem in problems:
+        remedy = "Rename the state, input, output or parameter."
+        raise UnsupportedError(where, problem, remedy=remedy)
+
+
+def _plain(identifier: str) -> str:
+    """Return an identifier without marks."""
+    return re.sub(MARK, "", identifier, flags=re.I)
 
 
 def require_distinct(where: str, arguments: list[str]) -> None:
@@ -111,14 +128,15 @@ def require_distinct(where: str, arguments: list[str]) -> None:
 def c_scopes(files: Mapping[str, str]) -> list[Scope]:
     """Return the scopes of C, C++ and CUDA files: every function and every struct.
 
-    Members of structs count where they are declared, not where they are read.
+    Members of structs count where they are declared, not where they are read. A scope lacks the
+    names of its own function or struct, which its other names may hide, and names after `::`.
     """
     scopes: list[Scope] = [set()]
     for text in files.values():
         text = re.sub(r'/\*.*?\*/|//[^\n]*|"[^"\n]*"|^#[^\n]*', " ", text, flags=re.S | re.M)
         for line in text.splitlines():
-            line = re.sub(r"^(\S[^(]*\b)\w+\(", r"\1(", line)  # a function may hide its own name
-            scopes[-1].update(re.findall(r"(?<![\w.>])[^\W\d]\w*", line))
+            line = re.sub(r"^(?:(struct .*\b)\w+ \{|(\S[^(]*\b)\w+\()", r"\1\2(", line)
+            scopes[-1].update(re.findall(r"(?<![\w.>:])[^\W\d]\w*", line))
             if re.match(r"\}|\S.*;$", line):  # the end of a block, or a declaration by itself
                 scopes.append(set())
     return scopes

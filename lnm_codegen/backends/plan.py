@@ -25,6 +25,12 @@ FAR = 4096
 BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 """Bytes of a number."""
 
+
+def values_text(per: Granularity, channels: str, sample: str) -> str:
+    """Return the number of values of a parameter as an expression, given two of the sizes."""
+    return {"layer": "1", "channel": channels, "neuron": sample}[per]
+
+
 _SHARES = {"layer": "one value", "channel": "one per channel", "neuron": "one per neuron"}
 
 
@@ -48,6 +54,12 @@ class Field:
             return f"int64_t {self.name}"
         kind = {"io": io, "real": real}.get(self.kind, self.kind)
         return f"{'' if self.written else 'const '}{kind} *{self.name}"
+
+    @property
+    def comment(self) -> str:
+        """The note, and the effect of null; an empty string for neither."""
+        null = f"null: {'skipped' if self.written else 'omitted'}" if self.nullable else ""
+        return "; ".join(text for text in (self.note, null) if text)
 
 
 @dataclass(frozen=True, slots=True)

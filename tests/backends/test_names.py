@@ -18,6 +18,7 @@ from lnm_codegen.backends.names import (
     marked,
     python_scopes,
     renamed,
+    require_no_collision,
 )
 from lnm_codegen.backends.plan import SIZES
 from lnm_codegen.compiler.model import model_of
@@ -31,11 +32,11 @@ from tests.test_agree import check, settle
 
 ARGUMENTS = {*SIZES, "threads", "checkpoints"}
 REFUSED = {
-    "c": {*ARGUMENTS, "neuron_exp", "Rows", "kTile", "kChunk"},
-    "cuda": {*ARGUMENTS, "neuron_exp", "kLanes"},
+    "c": ARGUMENTS | {"std"},
+    "cuda": ARGUMENTS,
     "torch": {"prepare", "step", "zip"},
 }
-"""Arguments, functions, types and constants of the generated code, which a name would hide."""
+"""Arguments and functions of the generated code, which a name would hide."""
 
 SHAPE = (5, 2, 3, 4)
 
@@ -106,15 +107,14 @@ def test_the_torch_module_agrees_with_the_interpreter(rotation: int) -> None:
 
 @pytest.mark.needs_cc
 def test_the_integer_model_compiles(tmp_path: Path) -> None:
-    """As C++; the words of the interface and of its functions are refused."""
+    """As C++; the words of the interface are refused."""
     import subprocess
 
     accepted = 0
     for words, neuron in neurons(0, "channel"):
         source = emitted(neuron, "c", spec=lnm.Fixed(16, 12))
         if isinstance(source, UnsupportedError):
-            known = {"time_steps", "neurons", "threads", "half_up_32", "saturate_64"}
-            assert {w for w in words if repr(w) in source.problem} <= known
+            assert {w for w in words if repr(w) in source.problem} <= ARGUMENTS
             continue
         shutil.rmtree(tmp_path)
         source.write(tmp_path)
@@ -141,14 +141,26 @@ def test_renamed_keeps_the_affixes_of_the_compiler() -> None:
 
 
 def test_collisions_are_equal_identifiers() -> None:
-    """A name meets a word of the code, or a word that is made of another name."""
+    """A name equals a word of the code, or a word that is made of another name."""
     assert collisions([{"ñlaneñ", "lane", "mask"}]) == ["lane"]
     assert collisions([{"ñx_rowñ", "ñxñ_row"}, {"ñtotal_vñ", "total_ñvñ"}]) == ["total_v", "x_row"]
     assert collisions([{"ñlaneñ"}, {"lane"}]) == []
 
 
+def test_words_of_the_language() -> None:
+    """Identifiers with a mark alone count, also if they contain other letters than the name's."""
+
+    def meaning(word: str) -> str:
+        return "a keyword" if word in {"int", "x_int"} else ""
+
+    require_no_collision("here", [{"int", "ñxñ"}], meaning)
+    for word, marked_word in (("int", "ñintñ"), ("x_int", "ñxñ_int"), ("int", "ÑINTÑ".lower())):
+        with refused(UnsupportedError, "here", f"{word!r} is a keyword", remedy="Rename the state"):
+            require_no_collision("here", [{"char"}, {marked_word}], meaning)
+
+
 def test_scopes_of_c() -> None:
-    """Functions and structs; no comment, text, directive, member or suffix of a number."""
+    """Functions and structs; no comment, text, directive, member, suffix of a number, own name."""
     text = """
 #define WORD 1
 typedef float real;
@@ -159,14 +171,14 @@ struct Tile {  // lanes
 
 inline real step(const Tile &tile, real step) {
     const char *text = "quoted";
-    return tile.v[0] + step * 0.5f; /* more */
+    return std::min(tile.v[0], step * 0.5f); /* more */
 }
 """
     scopes = [scope for scope in c_scopes({"a.h": text}) if scope]
     assert scopes[0] == {"typedef", "float", "real"}
-    assert scopes[1] == {"struct", "Tile", "real", "v"}
-    assert {"tile", "step", "text", "char"} < scopes[2]
-    assert not {"v", "quoted", "more", "f", "WORD", "lanes"} & scopes[2]
+    assert scopes[1] == {"struct", "real", "v"}
+    assert {"tile", "Tile", "text", "char", "std"} < scopes[2]
+    assert not {"v", "quoted", "more", "f", "WORD", "lanes", "min"} & scopes[2]
 
 
 def test_scopes_of_python() -> None:

@@ -9,6 +9,7 @@ from lnm_codegen.errors import ModelError
 
 WORDS = """
     INLINE
+    sum malloc printf free main backward std vector ramp ones Array check repeated print_all
     lane mask column first row chunk place origin left slot channel part inside step every
     section skip width workspace partials groups group group_rows wanted row_inner rows member at
     other slab slabs tile tiles total total_v x_row x_rows v_now v_steps x_ahead t n i k p a c io

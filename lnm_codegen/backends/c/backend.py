@@ -14,6 +14,7 @@ from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.c.example import example_source
 from lnm_codegen.backends.c.expr import C_TYPES, CDialect, c_type, lines, math_functions
 from lnm_codegen.backends.c.loops import loops_source
+from lnm_codegen.backends.c.words import c_meaning
 from lnm_codegen.backends.names import c_scopes, marked, renamed, require_no_collision
 from lnm_codegen.backends.plan import FAR, Field, Plan, plan_of
 from lnm_codegen.backends.render import render
@@ -45,23 +46,23 @@ class C:
         """Return step, loops, header and example.
 
         Raises:
-            UnsupportedError: Two names collide in the generated code.
+            UnsupportedError: Two names collide in the generated code, or C or C++ reserves one.
         """
-        plan = plan_of(model)
-        files = self._files(plan)
+        files = self._files(plan_of(model))
         scopes = c_scopes(self._files(plan_of(renamed(model, marked))))
-        require_no_collision(f"c: {model.name}", scopes)
-        if model.dtype in C_TYPES:  # C has no arithmetic with 16 bits
-            files["example.c"] = example_source(plan)
+        require_no_collision(f"c: {model.name}", scopes, c_meaning)
         return Source(files, f"{model.name}.cpp")
 
     def _files(self, plan: Plan) -> dict[str, str]:
         name = plan.model.name
-        return {
+        files = {
             f"{name}_step.h": render("c/step.h.j2", step_view(plan)),
             f"{name}.h": _header(plan, self.chunk),
             f"{name}.cpp": loops_source(plan, self.chunk, self.far),
         }
+        if plan.model.dtype in C_TYPES:  # C has no arithmetic with 16 bits
+            files["example.c"] = example_source(plan)
+        return files
 
 
 _COMMENTS = {
@@ -129,7 +130,5 @@ def _header(plan: Plan, chunk: int) -> str:
 
 def _declared(field: Field, model: Model) -> str:
     """Return the declaration of a field, with a comment."""
-    notes = [field.note] if field.note else []
-    notes += ["or NULL"] if field.nullable else []
     declaration = field.declaration(c_type(model.dtype), c_type(model.real))
-    return f"{declaration};" + (f" /* {', '.join(notes)} */" if notes else "")
+    return f"{declaration};" + (f" /* {field.comment} */" if field.comment else "")

@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 from lnm_codegen.backends.c.expr import c_type, literal
-from lnm_codegen.backends.plan import Plan
+from lnm_codegen.backends.plan import Plan, values_text
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir.declarations import Param
-from lnm_codegen.ir.names import Names
 
 _SIZE = "TIME_STEPS * NEURONS"
-_ROWS = {"layer": "1", "channel": "CHANNELS", "neuron": "CHANNELS * INNER"}
 
 
 def example_source(plan: Plan) -> str:
     """Return `example.c`."""
     model, real = plan.model, c_type(plan.model.real)
-    names = Names(p.name for p in model.params)
-    k, forward, backward = (names.fresh(word) for word in ("k", "forward", "backward"))
     sequences = (*model.inputs, *model.outputs)
     declarations = [
         *(f"static {real} {q}_seq[{_SIZE}], grad_{q}_seq[{_SIZE}];" for q in sequences),
         *(f"const {real} {s.name}_init = {number_of(s.init, model.real)};" for s in model.states),
-        *(line for p in model.params for line in _parameter(p, model.real, k)),
+        *(line for p in model.params for line in _parameter(p, model.real)),
         f"{real} *checkpoints = ({real} *)malloc(sizeof({real}) *"
         f" {model.name}_checkpoints(TIME_STEPS, NEURONS) + 1);",
     ]
     fills = [
-        *(f"{x}_seq[{k}] = ({real})({k} % 97) / 48 - ({real})0.5;" for x in model.inputs),
-        *(f"grad_{o}_seq[{k}] = 1;" for o in model.outputs),
+        *(f"{x}_seq[k] = ({real})(k % 97) / 48 - ({real})0.5;" for x in model.inputs),
+        *(f"grad_{o}_seq[k] = 1;" for o in model.outputs),
     ]
     shared = ["time_steps = TIME_STEPS", "neurons = NEURONS", "sample = CHANNELS * INNER"]
     shared += ["channels = CHANNELS", "inner = INNER", "threads = 2", "checkpoints = checkpoints"]
-    same, gradients = settings(plan, "{0} = {0}", "{0} = &{0}", "{0} = {0}", "NEURONS")
-    shared += same
+    both, gradients = settings(plan, "{0} = {0}", "{0} = &{0}", "{0} = {1}", "NEURONS")
+    shared += both
     printed = (*model.outputs, *(f"grad_{x}" for x in model.inputs))
     prints = [
         *(f'printf("sum of {q} %g\\n", (double)sum({q}_seq, {_SIZE}));' for q in printed),
         *(
-            f"for (int {k} = 0; {k} < {_count(p)}; ++{k})"
-            f' printf("grad_{p.name}[%d] %g\\n", {k}, (double)grad_{p.name}[{k}]);'
+            f"for (int k = 0; k < {_count(p)}; ++k)"
+            f' printf("grad_{p.name}[%d] %g\\n", k, (double)grad_{p.name}[k]);'
             for p in plan.learnable
         ),
     ]
@@ -46,9 +42,6 @@ def example_source(plan: Plan) -> str:
         family=model.family,
         name=model.name,
         real=real,
-        k=k,
-        forward=forward,
-        backward=backward,
         declarations=declarations,
         fills=fills,
         forward_settings=(*shared, *(f"{o}_seq = {o}_seq" for o in model.outputs)),
@@ -61,33 +54,43 @@ def example_source(plan: Plan) -> str:
 def settings(
     plan: Plan, sequence: str, state: str, parameter: str, stride: str
 ) -> tuple[list[str], list[str]]:
-    """Return the assignments of fields in both calls, and in the backward; `{0}` is a name."""
+    """Return the assignments that both calls share, and those of the backward call alone.
+
+    Args:
+        plan: The plan.
+        sequence: Assignment of a sequence, with `{0}` for the name of the field.
+        state: Assignment of a state.
+        parameter: Assignment of a parameter or its gradient; `{1}` is the variable.
+        stride: The stride of every sequence.
+    """
     model = plan.model
     shared, backward = [], []
     for x in model.inputs:
         shared += [sequence.format(f"{x}_seq"), f"{x}_stride = {stride}"]
     shared += [state.format(f"{s}_init") for s in plan.states]
-    shared += [parameter.format(p.name) for p in model.params]
+    shared += [parameter.format(p.name, f"{p.name}_values") for p in model.params]
     for o in model.outputs:
         backward += [sequence.format(f"grad_{o}_seq"), f"grad_{o}_stride = {stride}"]
     backward += [sequence.format(f"grad_{x}_seq") for x in model.inputs]
-    backward += [parameter.format(f"grad_{p.name}") for p in plan.learnable]
+    backward += [parameter.format(*[f"grad_{p.name}"] * 2) for p in plan.learnable]
     return shared, backward
 
 
 def _count(p: Param) -> str:
-    return f"{_ROWS[p.per]} * {p.size}" if p.size else _ROWS[p.per]
+    values = values_text(p.per, "CHANNELS", "CHANNELS * INNER")
+    return f"{values} * {p.size}" if p.size else values
 
 
-def _parameter(p: Param, real: str, k: str) -> tuple[str, ...]:
+def _parameter(p: Param, real: str) -> tuple[str, ...]:
+    """Return the declaration of a parameter's values; a user's name alone would hide others."""
     kind, start = c_type(real), init_numbers(p, real)
     grad = (f"{kind} grad_{p.name}[{_count(p)}] = {{0}};",) if p.learnable else ()
     if p.per == "layer":
-        return (f"const {kind} {p.name}[] = {start};", *grad)
-    fill = f"for (int {k} = 0; {k} < {_count(p)}; ++{k})"
+        return (f"const {kind} {p.name}_values[] = {start};", *grad)
+    fill = f"for (int k = 0; k < {_count(p)}; ++k)"
     return (
-        f"{kind} {p.name}[{_count(p)}];",
-        f"{fill} {p.name}[{k}] = (const {kind}[]){start}[{k} % {p.size or 1}];",
+        f"{kind} {p.name}_values[{_count(p)}];",
+        f"{fill} {p.name}_values[k] = (const {kind}[]){start}[k % {p.size or 1}];",
         *grad,
     )
 

@@ -14,7 +14,7 @@ from lnm_codegen.backends.loops import (
     result_variables,
     step_call,
 )
-from lnm_codegen.backends.plan import Plan
+from lnm_codegen.backends.plan import Plan, values_text
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir.declarations import Granularity
 from lnm_codegen.ir.nodes import Role
@@ -22,7 +22,7 @@ from lnm_codegen.ir.nodes import Role
 TILE, BLOCK = 1024, 128
 """Neurons of a tile, and of a block."""
 
-_ROWS = {"layer": "1", "channel": "a.channels", "neuron": "a.sample"}
+_SIZES = ("a.channels", "a.sample")
 _SHAPES = {"channel": "{a.channels, a.inner}", "neuron": "{a.sample, 1}"}
 
 
@@ -79,14 +79,16 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         row_terms=row_terms,
         layer_term_count=len(layer_terms),
         prepared_loop=prepared_lines(plan, _indices(plan), _indices(plan), indent=8),
-        finest_rows=_ROWS[plan.finest],
+        finest_rows=values_text(plan.finest, *_SIZES),
         forward_locals=result_variables(plan.forward, indent=12),
         forward_call=step_call(plan, plan.forward, now, indent=12),
         advance_locals=result_variables(plan.advance, indent=12),
         advance_call=step_call(plan, plan.advance, saved, indent=12),
         backward_locals=result_variables(plan.backward, indent=12),
         backward_call=step_call(plan, plan.backward, saved, indent=12),
-        learnable=tuple(_Learnable(p.name, _ROWS[p.per], p.size or 1) for p in plan.learnable),
+        learnable=tuple(
+            _Learnable(p.name, values_text(p.per, *_SIZES), p.size or 1) for p in plan.learnable
+        ),
         gradient_loop=_gradient_loop(plan, layer_terms),
         forward_streams=" && ".join(f"streams(a.{o}_seq, {size})" for o in model.outputs),
         backward_streams=" && ".join(streamed),

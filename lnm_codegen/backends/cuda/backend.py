@@ -11,11 +11,12 @@ from __future__ import annotations
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.c.backend import step_view
 from lnm_codegen.backends.c.expr import c_type
+from lnm_codegen.backends.c.words import cuda_meaning
 from lnm_codegen.backends.cuda.example import example_source
 from lnm_codegen.backends.cuda.loops import kernels_source
 from lnm_codegen.backends.cuda.plan import SUM_THREADS, CudaPlan
 from lnm_codegen.backends.names import c_scopes, marked, renamed, require_no_collision
-from lnm_codegen.backends.plan import SIZES, Field, plan_of
+from lnm_codegen.backends.plan import SIZES, Field, plan_of, values_text
 from lnm_codegen.backends.render import render, render_files
 
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
@@ -31,17 +32,16 @@ class Cuda:
         """Return step, layout, kernels, launcher and example.
 
         Raises:
-            UnsupportedError: Two names collide in the generated code.
+            UnsupportedError: Two names collide in the generated code, or CUDA or C++ reserves one.
         """
-        cuda = CudaPlan(plan_of(model))
-        files = _files(cuda)
+        files = _files(CudaPlan(plan_of(model)))
         scopes = c_scopes(_files(CudaPlan(plan_of(renamed(model, marked)))))
-        require_no_collision(f"cuda: {model.name}", scopes)
-        return Source(files | {"example.cpp": example_source(cuda)}, f"{model.name}.cu")
+        require_no_collision(f"cuda: {model.name}", scopes, cuda_meaning)
+        return Source(files, f"{model.name}.cu")
 
 
 def _files(cuda: CudaPlan) -> dict[str, str]:
-    """Return every file but the example, in the order in which they are best read."""
+    """Return every file, in the order in which they are best read."""
     name = cuda.name
     interface = render_files(
         {
@@ -53,7 +53,8 @@ def _files(cuda: CudaPlan) -> dict[str, str]:
     )
     step = {f"{name}_step.h": render("cuda/step.h.j2", step_view(cuda.plan))}
     layout = {f"{name}_layout.h": interface.pop(f"{name}_layout.h")}
-    return step | layout | {f"{name}.cu": kernels_source(cuda)} | interface
+    kernels = {f"{name}.cu": kernels_source(cuda)}
+    return step | layout | kernels | interface | {"example.cpp": example_source(cuda)}
 
 
 _IO_TEXTS = {
@@ -84,17 +85,15 @@ def _interface_view(cuda: CudaPlan) -> dict[str, object]:
         backward_lanes=cuda.backward_lanes,
         forward_bytes=cuda.forward_lanes * cuda.io_bytes,
         backward_bytes=cuda.backward_lanes * cuda.io_bytes,
-        sums_grid={
-            "layer": "1",
-            "channel": "a.channels",
-            "neuron": f"std::max(a.channels, (a.sample + {SUM_THREADS - 1}) / {SUM_THREADS})",
-        }[plan.finest],
+        sums_grid=values_text(
+            plan.finest,
+            "a.channels",
+            f"std::max(a.channels, (a.sample + {SUM_THREADS - 1}) / {SUM_THREADS})",
+        ),
     )
 
 
 def _declared(field: Field, model: Model) -> str:
     """Return the declaration of a field, with a comment."""
-    text = f"{field.declaration(c_type(model.dtype), c_type(model.real))};"
-    null = "null if not wanted" if field.written else "null for zeros"
-    note = "; ".join(n for n in (field.note, null if field.nullable else "") if n)
-    return f"{text} // {note}" if note else text
+    declaration = field.declaration(c_type(model.dtype), c_type(model.real))
+    return f"{declaration};" + (f" // {field.comment}" if field.comment else "")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from lnm_codegen.backends.c.example import init_numbers, number_of, settings
 from lnm_codegen.backends.c.expr import c_type
 from lnm_codegen.backends.cuda.plan import CudaPlan
+from lnm_codegen.backends.plan import values_text
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir.declarations import Param
-from lnm_codegen.ir.names import Names
 
-_ROWS = {"layer": "1", "channel": "kChannels", "neuron": "kSample"}
 _NUMBERS = {
     "float32": ("float", "", "float(number)"),
     "float64": ("double", "", "number"),
@@ -22,7 +21,6 @@ def example_source(cuda: CudaPlan) -> str:
     """Return `example.cpp`."""
     plan, model = cuda.plan, cuda.plan.model
     real = c_type(model.real)
-    names = Names(p.name for p in model.params)
     number, header, value = _NUMBERS[model.dtype]
     sequence = "kTimeSteps * kNeurons"
     declarations = [
@@ -38,7 +36,7 @@ def example_source(cuda: CudaPlan) -> str:
         f"Array<{real}> checkpoints({model.name}_checkpoints(kTimeSteps, kNeurons));",
     ]
     sequence_bits, data = "{0} = {0}.bits()", "{0} = {0}.data"
-    shared, backward = settings(plan, sequence_bits, data, data, "kNeurons")
+    shared, backward = settings(plan, sequence_bits, data, "{0} = {1}.data", "kNeurons")
     prints = [
         *(f'print_sum("{o}", {o}_seq);' for o in model.outputs),
         *(f'print_sum("grad_{x}", grad_{x}_seq);' for x in model.inputs),
@@ -52,9 +50,6 @@ def example_source(cuda: CudaPlan) -> str:
         number_value=value,
         halves=bool(header),
         flags="-O3 -std=c++17 -fmad=false",
-        workspace=names.fresh("workspace"),
-        forward=names.fresh("forward"),
-        backward=names.fresh("backward"),
         declarations=declarations,
         shared_settings=[data.format("checkpoints"), *shared],
         forward_settings=tuple(sequence_bits.format(f"{o}_seq") for o in model.outputs),
@@ -65,9 +60,9 @@ def example_source(cuda: CudaPlan) -> str:
 
 
 def _parameter(p: Param, dtype: str) -> tuple[str, ...]:
-    real, rows = c_type(dtype), _ROWS[p.per]
+    real, rows = c_type(dtype), values_text(p.per, "kChannels", "kSample")
     numbers = f"std::vector<{real}>{init_numbers(p, dtype)}"
     value = numbers if p.per == "layer" else f"repeated({numbers}, {rows})"
     count = rows if p.size is None else f"{rows} * {p.size}"
     grad = (f"Array<{real}> grad_{p.name}({count});",) if p.learnable else ()
-    return (f"Array<{real}> {p.name}({value});", *grad)
+    return (f"Array<{real}> {p.name}_values({value});", *grad)

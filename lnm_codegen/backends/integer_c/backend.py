@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.c.backend import wrapped_signature
+from lnm_codegen.backends.c.words import c_meaning
 from lnm_codegen.backends.integer_c.expr import c_sizes, c_type, lines
 from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel
 from lnm_codegen.backends.names import (
@@ -98,13 +99,14 @@ class FixedC:
         """Return step, run, interface and values.
 
         Raises:
-            UnsupportedError: Two names collide in the generated code.
+            UnsupportedError: Two names collide in the generated code, or C or C++ reserves one.
         """
         where, kernel = f"c: {model.name}", model.program.kernel
         require_distinct(where, [*WORDS, *(f.name for f in run_fields(kernel))])
         twin = with_names(kernel, lambda name: variable_name(name, marked))
         program = replace(model.program, kernel=twin)
-        require_no_collision(where, c_scopes(_code(replace(model, program=program))))
+        scopes = c_scopes(_code(replace(model, program=program)))
+        require_no_collision(where, scopes, c_meaning)
         values = {f"{model.name}_model_coefficients.h": _coefficients(model)}
         return Source(_code(model) | values, f"{model.name}_model.cpp")
 

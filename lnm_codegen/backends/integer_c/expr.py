@@ -106,7 +106,7 @@ def _written(e: fx.Expr, found: Mapping[str, Span], sizes: Sizes) -> _Text:
         case fx.Saturate(arg, width):
             value = of(arg)
             assert width <= 32, "quantize saturates to the width of a Fixed"
-            return _Text(f"saturate_{value.size}({value.at(0)}, {width})", expr.CALL, 32)
+            return _Text(f"_saturate_{value.size}({value.at(0)}, {width})", expr.CALL, 32)
         case fx.Compare(compare, lhs, rhs):
             a, b = of(lhs), of(rhs)
             return _Text(f"{a.at(expr.SUM)} {compare.value} {b.at(expr.SUM)}", expr.COMPARE, 0)
@@ -145,8 +145,8 @@ def _binary(symbol: str, level: int, a: _Text, b: _Text, size: int) -> _Text:
 
 def _round(value: _Text, values: Span, places: int, rounding: Rounding) -> _Text:
     if rounding is Rounding.TRUNCATE:
-        return _Text(f"truncate_{value.size}({value.at(0)}, {places})", expr.CALL, value.size)
+        return _Text(f"_truncate_{value.size}({value.at(0)}, {places})", expr.CALL, value.size)
     half = 1 << (places - 1)  # the sum before the shift must fit too
     size = max(value.size, _size((values[0], values[1] + half)))
     name = {Rounding.HALF_UP: "half_up", Rounding.CONVERGENT: "convergent"}[rounding]
-    return _Text(f"{name}_{size}({value.at(0)}, {places})", expr.CALL, size)
+    return _Text(f"_{name}_{size}({value.at(0)}, {places})", expr.CALL, size)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lnm_codegen.backends.c.backend import FLAGS as C_FLAGS
 from lnm_codegen.backends.cuda.backend import FLAGS as CUDA_FLAGS
 from lnm_codegen.backends.cuda.plan import TILE, CudaPlan
-from lnm_codegen.backends.plan import Plan
+from lnm_codegen.backends.plan import Plan, values_text
 from lnm_codegen.backends.python import function_name
 from lnm_codegen.backends.render import render, render_files
 from lnm_codegen.backends.triton.kernels import scaled
@@ -100,11 +100,7 @@ def launches_text(plan: Plan) -> str:
         layer_sums=scaled(len(cuda.layer_terms), "tiles"),
         row_sums=scaled(len(cuda.row_terms), "_batch_tiles(neurons, sample)") + " * sample",
         state_rows=scaled(len(plan.states), "neurons"),
-        groups={
-            "layer": "1",
-            "channel": "channels",
-            "neuron": "max(channels, -(-sample // SUM_THREADS))",
-        }[plan.finest],
+        groups=values_text(plan.finest, "channels", "max(channels, -(-sample // SUM_THREADS))"),
     )
     return render("package/cuda/launches.py.j2", view)
 

@@ -117,7 +117,7 @@ def math_functions(kernels: Sequence[Kernel], dtype: str) -> str:
         root_half_bits=pattern(0.5**0.5),
         ln2_high=literal(elementary.ln2_high(dtype)),
         ln2_low=literal(LN2_LOW[dtype]),
-        one_over=quotient("1.0", "1.0 + neuron_exp(-x)"),
+        one_over=quotient("1.0", "1.0 + _neuron_exp(-x)"),
         tanh_quotient=quotient("minus", "2.0 + minus"),
         log_quotient=quotient("m - 1.0", "m + 1.0"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from lnm_codegen.backends.plan import SIZES, Field
+from lnm_codegen.backends.plan import SIZES, Field, values_text
 from lnm_codegen.backends.python import enclosed, function_name, shape_text
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.triton.kernels import Arguments, Lines, scaled
@@ -31,7 +31,7 @@ def host_source(arguments: Arguments) -> str:
         backward_passed=_names(arguments.backward_fields),
         backward_nullable=_nullable("omitted or skipped", backward),
         backward_aligned=_aligned(arguments, arguments.backward_fields, "neurons", "_width"),
-        unit="sample" if arguments.by_rows else "LANES",
+        unit="sample" if arguments.by_rows else "_LANES",
         columns="_width" if arguments.by_rows else "_programs",
         first=f"{(*plan.model.inputs, *plan.model.outputs)[0]}_seq",
         term_count=len(plan.terms),
@@ -120,6 +120,6 @@ def autograd_source(arguments: Arguments) -> str:
 
 
 def _parameter(p: Param, x_seq: str) -> str:
-    rows = {"layer": "1", "channel": "channels", "neuron": "sample"}[p.per]
+    rows = values_text(p.per, "channels", "sample")
     numbers = rows if p.size is None else f"{rows} * {p.size}".removeprefix("1 * ")
     return f"_parameter({p.name}, {numbers}, {x_seq}, learnable={p.learnable})"

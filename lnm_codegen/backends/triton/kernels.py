@@ -116,7 +116,7 @@ class Arguments:
             case Role.GRAD if name.endswith("_next"):
                 return name.removesuffix("_next")
             case Role.GRAD:
-                return f"{name}_steps[CHUNK - 1 - step]{self.as_real}"
+                return f"{name}_steps[_CHUNK - 1 - step]{self.as_real}"
             case _:
                 return name
 

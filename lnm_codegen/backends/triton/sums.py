@@ -7,7 +7,7 @@ group of values for a parameter per channel among others per neuron, over all fo
 
 from __future__ import annotations
 
-from lnm_codegen.backends.plan import ROLES, Plan
+from lnm_codegen.backends.plan import ROLES, Plan, values_text
 from lnm_codegen.backends.python import call
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.triton.kernels import Arguments, Lines, place, quoted, scaled
@@ -20,16 +20,17 @@ _SIZES = ("inner", "width", "rows", "row_inner", "groups", "group_rows", "partia
 def sums_launch(plan: Plan) -> dict[str, object]:
     """Return the part of the host's view that launches the reduction."""
     fine, pers = _finest(plan), {p.per for p in plan.learnable}
+    values = values_text(fine, "channels", "sample")
     whole = fine != "layer" and "layer" in pers
     if fine == "neuron" and "channel" in pers:
         groups = ("channels", "inner")
     elif fine == "neuron":
-        groups = ("triton.cdiv(sample, SUM_ROWS)", "SUM_ROWS")
+        groups = ("triton.cdiv(sample, _SUM_ROWS)", "_SUM_ROWS")
     else:
-        groups = ({"layer": "1", "channel": "channels"}[fine], "1")
+        groups = (values, "1")
     return dict(
         sum_arguments=_arguments(plan),
-        rows_text={"layer": "1", "channel": "channels", "neuron": "sample"}[fine],
+        rows_text=values,
         row_inner_text="inner" if fine == "channel" else "1",
         groups_text=groups[0],
         group_rows_text=groups[1],
@@ -39,7 +40,7 @@ def sums_launch(plan: Plan) -> dict[str, object]:
 
 
 def sums_block(plan: Plan) -> str:
-    """Return the values of MEMBERS, SUM_ROWS and SUM_WARPS."""
+    """Return the values of _MEMBERS, _SUM_ROWS and _SUM_WARPS."""
     fine = _finest(plan)
     members, rows = {"layer": (2048, 1), "channel": (1024, 1), "neuron": (32, 32)}[fine]
     if fine == "neuron" and "layer" in {p.per for p in plan.learnable}:
@@ -110,7 +111,7 @@ def _totals(plan: Plan, per: Granularity, fine: Granularity) -> Lines:
     """Return lines that begin the sums of a granularity coarser than the finest."""
     coarse = (p for p in plan.learnable if p.per == per != fine)
     return tuple(
-        f"total_{name} = tl.zeros([SUM_ROWS], tl.float64)"
+        f"total_{name} = tl.zeros([_SUM_ROWS], tl.float64)"
         for p in coarse
         for name in p.element_names
     )

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel
 from lnm_codegen.backends.verilog.expr import Printer, declared, literal, width_of
 from lnm_codegen.backends.verilog.rtl import Rtl
-from lnm_codegen.backends.verilog.words import TAKEN
+from lnm_codegen.backends.verilog.words import verilog_meaning
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, spans
@@ -190,7 +190,7 @@ def _meaning(c: Coefficient) -> str:
 
 
 def check_names(design: CircuitDesign) -> None:
-    """Refuse the names of public ports and the words of Verilog and its tools.
+    """Refuse the names of public ports, and words that Verilog or its tools reserve.
 
     Raises:
         UnsupportedError: A state, input or coefficient called `clk` or `logic`, for example.
@@ -199,8 +199,8 @@ def check_names(design: CircuitDesign) -> None:
     public |= {name for name, _ in design.outer_results}
     handshakes = ("valid", "ready") if "seq" in design.rtl.forms else ("valid",)
     for name in sorted(design.kernel.names):
-        if name in TAKEN:
-            problem = f"{name!r} is a word of Verilog, of SystemVerilog or of Verilator"
+        if meaning := verilog_meaning(name):
+            problem = f"{name!r} is {meaning}"
         elif name in public or name in _CONTROLS or name.startswith(_STREAMS):
             problem = f"{name!r} is the name of a port of the circuit"
         elif name in handshakes:

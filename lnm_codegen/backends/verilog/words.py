@@ -1,10 +1,13 @@
-"""Words that no state, input or parameter of a circuit may have as its name.
+"""Words that have a meaning in Verilog or its tools, so that no name in a circuit may be one.
 
-VERILOG has the keywords of IEEE 1364-2005, SYSTEM_VERILOG those that IEEE 1800-2017 adds: most
+VERILOG has the keywords of IEEE 1364-2005. SYSTEM_VERILOG has those that IEEE 1800-2017 adds: most
 tools read a `.v` file as SystemVerilog by default. STD has the classes of its package `std`.
-ICARUS has words of Verilog-AMS that Icarus keeps in every mode. Verilator makes a member of a C++
-class of every port: CPP and VERILATOR have the words that C++ and that class keep.
+ICARUS has words of Verilog-AMS that Icarus reserves in every mode. Verilator makes each port a
+member of a C++ class. Keywords and macros of C++ are therefore refused too. VERILATOR has its other
+words: names of the C++ library and of SystemC, and the other members of the class.
 """
+
+from lnm_codegen.backends.c.words import c_meaning
 
 VERILOG = frozenset(
     """always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config
@@ -34,19 +37,25 @@ SYSTEM_VERILOG = frozenset(
 )
 STD = frozenset({"mailbox", "process", "randomize", "semaphore", "std"})
 ICARUS = frozenset({"bool", "wone", "wreal"})
-CPP = frozenset(
-    """abort alignas alignof and_eq asm atomic_cancel atomic_commit atomic_noexcept auto bit_vector
-    bitand bitor catch cdecl char char16_t char32_t compl complex concept const_cast const_iterator
-    const_reference constexpr decltype delete deque double dynamic_cast explicit false far float
-    friend goto huge inline interrupt iterator list long map multimap multiset mutable namespace
-    near noexcept not_eq nullptr operator or_eq override pascal private public queue reference
-    register reinterpret_cast requires set short sizeof stack static_assert static_cast switch
-    synchronized template thread_local throw transaction_safe transaction_safe_dynamic true try
-    type_info typeid typename uint16_t uint32_t uint8_t using vector volatile wchar_t xor_eq
-    sc_clock sc_in sc_inout sc_out sc_signal sensitive sensitive_neg sensitive_pos""".split()
-)
 VERILATOR = frozenset(
-    """atClone contextp eval eval_end_step eval_step eventsPending final hierName modelName name
+    """abort atomic_cancel atomic_commit atomic_noexcept bit_vector cdecl complex const_iterator
+    const_reference deque far huge interrupt iterator list map multimap multiset near override
+    pascal queue reference sc_clock sc_in sc_inout sc_out sc_signal sensitive sensitive_neg
+    sensitive_pos set stack synchronized transaction_safe transaction_safe_dynamic type_info
+    uint16_t uint32_t uint8_t vector
+    atClone contextp eval eval_end_step eval_step eventsPending final hierName modelName name
     nextTimeSlot prepareClone rootp threads trace traceCapable vlSymsp""".split()
 )
-TAKEN = VERILOG | SYSTEM_VERILOG | STD | ICARUS | CPP | VERILATOR
+
+
+def verilog_meaning(word: str) -> str:
+    """Return the meaning of a word: "a keyword of Verilog"; an empty string for none."""
+    if word in VERILOG:
+        return "a keyword of Verilog"
+    if word in SYSTEM_VERILOG or word in STD:
+        return f"a {'keyword' if word in SYSTEM_VERILOG else 'class'} of SystemVerilog"
+    if word in ICARUS:
+        return "a keyword of Icarus Verilog"
+    if c_meaning(word):
+        return f"{c_meaning(word)}, and Verilator translates circuits to C++"
+    return "a word of Verilator" if word in VERILATOR else ""

@@ -16,13 +16,14 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends import expr
+from lnm_codegen.backends.c.backend import FLAGS
 from lnm_codegen.backends.c.expr import CDialect, math_functions
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import evaluate
 from lnm_codegen.ir.nodes import Kernel, Let, Phase, Port, Role, Var
 from lnm_codegen.ir.types import BOOL
-from lnm_codegen.nn.load.c import FLAGS, build, compiler
+from lnm_codegen.nn.load.c import build, compiler
 from tests.backends.test_expr import TABLE
 from tests.cases import CASES, FEW
 from tests.refusals import refused

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
+from lnm_codegen.backends.c.backend import FLAGS
 from lnm_codegen.compiler.arguments import parameters_of
 from lnm_codegen.compiler.fixed import integers, prepared_integers
 from lnm_codegen.compiler.interpret_fixed import interpret_fixed
@@ -19,7 +20,7 @@ from lnm_codegen.ir.fixed.interpret import run
 from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.types import Bits
-from lnm_codegen.nn.load.c import FLAGS, compiler
+from lnm_codegen.nn.load.c import compiler
 from lnm_codegen.nn.load.fixed import Coefficient, load_fixed
 from tests.cases import CASES, arguments
 from tests.refusals import refused
@@ -312,9 +313,9 @@ def test_the_step():
 
 LNM_STEP = """\
     // charge
-    const int32_t t0_1 = saturate_32(half_up_32(theta_2 * v + theta_1 * (1 << 12), 12), 16);  // Q4.12
-    const int32_t t0_2 = saturate_32(half_up_32(t0_1 * v + theta_0 * (1 << 12), 12), 16);  // Q4.12
-    const int32_t t0 = saturate_32(t0_2 + x, 16);  // Q4.12
+    const int32_t t0_1 = _saturate_32(_half_up_32(theta_2 * v + theta_1 * (1 << 12), 12), 16);  // Q4.12
+    const int32_t t0_2 = _saturate_32(_half_up_32(t0_1 * v + theta_0 * (1 << 12), 12), 16);  // Q4.12
+    const int32_t t0 = _saturate_32(t0_2 + x, 16);  // Q4.12
     const int32_t h = t0 < -8192 /* -2 in Q4.12 */ ? -8192 /* -2 in Q4.12 */ : t0;  // Q4.12
     // fire
     const int32_t z = h - v_threshold;  // Q5.12
@@ -326,14 +327,14 @@ LNM_STEP = """\
 """  # noqa: E501
 LIF_STEP = """\
     // charge
-    const int32_t h = saturate_64(convergent_64((int64_t)inv_tau * x + (int64_t)p0 * v, 12), 18);  // Q6.12
+    const int32_t h = _saturate_64(_convergent_64((int64_t)inv_tau * x + (int64_t)p0 * v, 12), 18);  // Q6.12
     // fire
     const int32_t z = h - v_threshold;  // Q7.12
     const int fired = z >= 0;
     // output
     const int spike = fired;
     // reset
-    const int32_t v_next = saturate_32(h - (spike ? v_threshold : 0), 18);  // Q6.12
+    const int32_t v_next = _saturate_32(h - (spike ? v_threshold : 0), 18);  // Q6.12
 """  # noqa: E501
 
 
@@ -377,9 +378,9 @@ def clash(state, **more):
     ("call", "kind", "parts"),
     [
         (
-            lambda: emitted(clash("half_up_32")),
+            lambda: emitted(clash("int32_t")),
             lnm.UnsupportedError,
-            {"where": "c: own", "problem": "the name 'half_up_32'", "remedy": "Rename the state"},
+            {"where": "c: own", "problem": "the name 'int32_t'", "remedy": "Rename the state"},
         ),
         (
             lambda: lnm.emit(lnm.get("lif"), "c", values={"tau": 3.0}),

@@ -65,9 +65,9 @@ def two_levels() -> None:
         for chunk in (4, 3) if case == "lif" else (4,):
             for steps in (5, 40, 47):
                 a = arguments(neuron, np.random.default_rng(0), (steps, 2, 3, 5))
-                with constants(built, CHUNK=chunk):
+                with constants(built, _CHUNK=chunk):
                     plain = run(built, a)
-                    with constants(built, ONE_LEVEL=4):
+                    with constants(built, _ONE_LEVEL=4):
                         same(run(built, a), plain)
                         if steps == 40 and neuron.states:
                             section, every = built.module._every(steps)
@@ -97,7 +97,7 @@ def traffic() -> None:
     assert bytes_per_step("lif", "float32") == 20
     assert bytes_per_step("lnm-B", "float32") == 20
     assert bytes_per_step("lif", "float64") == 40
-    chunk = build(neuron_of("lnm-3")).module.CHUNK
+    chunk = build(neuron_of("lnm-3")).module._CHUNK
     assert bytes_per_step("lnm-3", "float32", 3 * chunk, 4 * chunk) == 20 + 2 * 4 / chunk
 
 

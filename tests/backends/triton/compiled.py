@@ -52,12 +52,13 @@ def constants_of(built: Built, kernel: str, **changed: Any) -> dict[str, Any]:
     """Return the compile-time arguments of a kernel, as the module itself would launch it."""
     m = built.module
     table = {
-        "_forward_kernel": {"LANES": m.FORWARD_LANES, "ALIGNED": True},
+        "_forward_kernel": {"_LANES": m._FORWARD_LANES, "_ALIGNED": True},
         "_backward_kernel": {
-            "LANES": m.LANES, "CHUNK": m.CHUNK, "AHEAD": min(m.AHEAD, m.CHUNK), "ALIGNED": True,
+            "_LANES": m._LANES, "_CHUNK": m._CHUNK, "_AHEAD": min(m._AHEAD, m._CHUNK),
+            "_ALIGNED": True,
         },
-        "_sums_kernel": {"MEMBERS": m.MEMBERS, "SUM_ROWS": m.SUM_ROWS}
-        if hasattr(m, "MEMBERS") else {},
+        "_sums_kernel": {"_MEMBERS": m._MEMBERS, "_SUM_ROWS": m._SUM_ROWS}
+        if hasattr(m, "_MEMBERS") else {},
     }[kernel]  # fmt: skip
     return table | changed
 
@@ -65,8 +66,8 @@ def constants_of(built: Built, kernel: str, **changed: Any) -> dict[str, Any]:
 def warps_of(built: Built, kernel: str) -> int:
     m = built.module
     if kernel == "_sums_kernel":
-        return int(m.SUM_WARPS)
-    return int(m.FORWARD_WARPS if kernel == "_forward_kernel" else m.WARPS)
+        return int(m._SUM_WARPS)
+    return int(m._FORWARD_WARPS if kernel == "_forward_kernel" else m._WARPS)
 
 
 def compile_kernel(
@@ -111,7 +112,7 @@ def outcome(job: dict[str, Any]) -> dict[str, Any]:
     if not hasattr(built.module, kernel):
         return job | {"absent": True}
     compiled = compile_kernel(built, kernel, target, job.get("warps"), **job.get("changed", {}))
-    said: dict[str, Any] = {"kinds": sorted(compiled.asm), "chunk": built.module.CHUNK}
+    said: dict[str, Any] = {"kinds": sorted(compiled.asm), "chunk": built.module._CHUNK}
     if "ptx" in compiled.asm:
         ptx = compiled.asm["ptx"]
         said |= ptxas(ptx, target) | {"fused": len(re.findall(r"fma\.rn", ptx))}

@@ -29,10 +29,10 @@ from tests.test_agree import (
     EMPTY,
     EPSILON,
     SLACK,
+    Unsettled,
     check,
     neuron_of,
     reference,
-    Unsettled,
     settle,
 )  # fmt: skip
 

@@ -113,8 +113,8 @@ def test_interpreted_at_length(check):
 
 LNM4 = {"family": "lnm", "options": {"degree": 4}}
 BACKWARD = LNM4 | {"kernel": "_backward_kernel"}
-CONTROL = BACKWARD | {"target": "sm_80", "changed": {"LANES": 512}}
-UNALIGNED = BACKWARD | {"target": "sm_80", "changed": {"ALIGNED": False}}
+CONTROL = BACKWARD | {"target": "sm_80", "changed": {"_LANES": 512}}
+UNALIGNED = BACKWARD | {"target": "sm_80", "changed": {"_ALIGNED": False}}
 QUICK_JOBS = (
     BACKWARD | {"target": "sm_80"},
     LNM4 | {"kernel": "_forward_kernel", "target": "sm_80"},
@@ -151,10 +151,10 @@ def check_compiled(outcomes: list[dict[str, Any]]) -> None:
         assert "cubin" in o["kinds"]
         assert o["approximate"] == [], o
         changed = o.get("changed", {})
-        assert (o["spilled"] > 0) == ("LANES" in changed), o
+        assert (o["spilled"] > 0) == ("_LANES" in changed), o
         if o["kernel"] != "_sums_kernel":
             assert o["fused"] > 0, o
-            assert (o["wide"]["ld"] > 0) == changed.get("ALIGNED", True), o
+            assert (o["wide"]["ld"] > 0) == changed.get("_ALIGNED", True), o
         if o.get("dtype") == "bfloat16" and o["kernel"] == "_backward_kernel":
             assert o["narrowed"], o
             assert all(word.startswith("cvt.rn.bf16") for word in o["narrowed"]), o

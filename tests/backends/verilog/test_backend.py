@@ -298,7 +298,7 @@ def leaky(v="v", x="x", output="spike", leak="leak", gain="gain") -> lnm.Neuron:
     )
 
 
-PORT, WORD = "is the name of a port", "is a word of Verilog"
+PORT = "is the name of a port"
 REFUSED = [
     ("a state clk", {"v": "clk"}, f"'clk' {PORT}"),
     ("an input rst", {"x": "rst"}, f"'rst' {PORT}"),
@@ -307,9 +307,9 @@ REFUSED = [
     ("a stream", {"output": "s_axis_tdata"}, f"'s_axis_tdata' {PORT}"),
     ("the handshake valid", {"v": "valid"}, "'in_valid', a handshake"),
     ("the handshake ready", {"leak": "ready"}, "'in_ready', a handshake"),
-    ("an input casex", {"x": "casex"}, f"'casex' {WORD}"),
-    ("an input logic", {"x": "logic"}, f"'logic' {WORD}"),
-    ("an input eval", {"x": "eval"}, f"'eval' {WORD}"),
+    ("an input casex", {"x": "casex"}, "'casex' is a keyword of Verilog"),
+    ("an input logic", {"x": "logic"}, "'logic' is a keyword of SystemVerilog"),
+    ("an input eval", {"x": "eval"}, "'eval' is a word of Verilator"),
 ]
 
 

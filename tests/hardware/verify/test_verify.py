@@ -95,7 +95,7 @@ def test_models_refuse_a_wrong_one(tmp_path):
     """Truncation in the C model, which differs from half up for v < 0."""
     circuit = write(tmp_path)
     assert one(circuit, "model").status == PASSED
-    replace(tmp_path / "model" / "unit_model_step.h", "half_up_32(theta", "truncate_32(theta")
+    replace(tmp_path / "model" / "unit_model_step.h", "_half_up_32(theta", "_truncate_32(theta")
     found = failures(one(circuit, "model"))
     assert list(found) == ["NumPy = C"]
     assert " of 20000 differ in " in found["NumPy = C"]

@@ -31,7 +31,7 @@ def array_vectors(design: CircuitDesign, count: int) -> Vectors:
         c.name: np.repeat(c.integers, neurons // channels) if len(c.integers) > 1 else c.integers[0]
         for c in design.model.coefficients
     }
-    start = {s.name: np.full(neurons, s.init) for s in design.model.states}
+    start: dict[str, Array] = {s.name: np.full(neurons, s.init) for s in design.model.states}
     inputs, outputs = stream_fields(design)
     width = data_width(outputs)
     words: list[int] = []

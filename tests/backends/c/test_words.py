@@ -1,0 +1,204 @@
+"""Words of C, C++ and CUDA: refused as names, with the language; every accepted name compiles."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.c.words import c_meaning, cuda_meaning
+from lnm_codegen.compiler.model import model_of
+from lnm_codegen.nn.load.c import compiler
+from tests.backends.cuda.host import host_text, run_host
+from tests.refusals import refused
+
+C23 = """alignas alignof auto bool break case char const constexpr continue default do double else
+    enum extern false float for goto if inline int long nullptr register restrict return short
+    signed sizeof static static_assert struct switch thread_local true typedef typeof typeof_unqual
+    union unsigned void volatile while _Atomic _BitInt _Complex _Decimal128 _Decimal32 _Decimal64
+    _Generic _Imaginary _Noreturn""".split()
+"""Keywords of ISO/IEC 9899:2024."""
+
+CPP20 = """alignas alignof asm auto bool break case catch char char8_t char16_t char32_t class
+    concept const consteval constexpr constinit const_cast continue co_await co_return co_yield
+    decltype default delete do double dynamic_cast else enum explicit export extern false float for
+    friend goto if inline int long mutable namespace new noexcept nullptr operator private protected
+    public register reinterpret_cast requires return short signed sizeof static static_assert
+    static_cast struct switch template this thread_local throw true try typedef typeid typename
+    union unsigned using virtual void volatile wchar_t while
+    and and_eq bitand bitor compl not not_eq or or_eq xor xor_eq""".split()
+"""Keywords and alternative tokens of ISO/IEC 14882:2020."""
+
+CUDA = """__global__ __device__ __host__ __shared__ __constant__ __managed__ __restrict__
+    __noinline__ __forceinline__ __launch_bounds__ __grid_constant__
+    threadIdx blockIdx blockDim gridDim warpSize""".split()
+"""Execution spaces, memory spaces and variables of the CUDA C++ programming guide."""
+
+MACROS = """BUFSIZ EOF EXIT_FAILURE EXIT_SUCCESS FILENAME_MAX FOPEN_MAX FP_NAN HUGE_VAL HUGE_VALF
+    INFINITY INT8_MAX INT_FAST16_MIN INTPTR_MAX MATH_ERRNO MB_CUR_MAX M_E M_LN2 M_PI M_PI_2
+    M_SQRT1_2 NAN NULL PTRDIFF_MAX RAND_MAX SEEK_SET SIG_ATOMIC_MIN SIZE_MAX TMP_MAX UINT64_MAX
+    UINTMAX_MAX WCHAR_MAX WINT_MIN errno stderr stdin stdout""".split()
+"""Macros without arguments of ISO/IEC 9899 in the headers that the generated files include."""
+
+FREE = """
+    E I V TAU INT V_MAX N_MIN RATE_WIDTH M_X FP_ CLOCK_0 NAN_rate null eof final override string
+    std_dev array list signed_rate isnan signbit alloca main module half table task reg wire
+    small sum malloc free printf exit abs gamma y0 j1 index remove time clock memcpy swap vector
+    size_t min max dim3 cudarate
+""".split()
+"""Words that look reserved, and functions and types of libraries."""
+
+FIXED: dict[str, Any] = {"spec": lnm.Fixed(16, 12)}
+
+
+def neuron_with(word: str) -> lnm.Neuron:
+    """Return a neuron whose parameter has this name."""
+    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param(word, init=0.5)
+    return lnm.Neuron(charge={v: p * v + x}, fire=v - 1, reset=lnm.hard_reset(v), name="own")
+
+
+TARGETS = {
+    "c": ("c", {}),
+    "integer c": ("c", FIXED),
+    "cuda": ("cuda", {}),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("words", "meaning"),
+    [(C23, "a keyword of C"), (CPP20, "a keyword of C"), (MACROS, "a macro of C")],
+    ids=["C", "C++", "macros"],
+)
+def test_every_reserved_word_is_refused(target: str, words: list[str], meaning: str) -> None:
+    """By the declaration if Python reserves it too, else by the target, with the language."""
+    backend, options = TARGETS[target]
+    for word in words:
+        try:
+            neuron = neuron_with(word)
+        except lnm.ModelError:
+            continue
+        with refused(lnm.UnsupportedError, f"{backend}: own", f"{word!r} is {meaning}", "", "Rena"):
+            lnm.emit(neuron, backend, **options)  # type: ignore[arg-type]
+
+
+def test_every_word_of_cuda_is_refused() -> None:
+    """Those with a leading `_` by the declaration."""
+    for word in CUDA:
+        try:
+            neuron = neuron_with(word)
+        except lnm.ModelError:
+            assert word.startswith("_")
+            continue
+        problem = f"{word!r} is a variable of CUDA"
+        with refused(lnm.UnsupportedError, "cuda: own", problem, remedy="Rename the state"):
+            lnm.emit(neuron, "cuda")
+
+
+@pytest.mark.parametrize("role", ["state", "input", "output", "vector"])
+def test_in_every_role(role: str) -> None:
+    """The name of a state, an input, an output or a vector; the name of a spike is free."""
+    names = {"state": "v", "input": "x", "output": "y", "vector": "w"}
+    names[role] = "constexpr"
+    v, x = lnm.state(names["state"]), lnm.input(names["input"])
+    w, s = lnm.param(names["vector"], size=2), lnm.spike_named("nullptr")
+    neuron = lnm.Neuron(
+        charge={v: w[0] * v + w[1] * x}, fire={s: v - 1}, reset={v: v - s},
+        output={names["output"]: s + v}, name="own",
+    )  # fmt: skip
+    for backend in ("c", "cuda"):
+        with refused(lnm.UnsupportedError, f"{backend}: own", "'constexpr' is a keyword of C"):
+            lnm.emit(neuron, backend)  # type: ignore[arg-type]
+
+
+def test_other_words_are_free() -> None:
+    """Only whole words count, and functions and types do not."""
+    for word in FREE:
+        assert not cuda_meaning(word), word
+        assert lnm.emit(neuron_with(word), "c").files
+        assert lnm.emit(neuron_with(word), "c", **FIXED).files
+        assert lnm.emit(neuron_with(word), "cuda").files
+
+
+# ---- with compilers ----
+
+
+def ran(*command: str, folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout[:1000]}{done.stderr[:2000]}"
+    return done.stdout
+
+
+def includes() -> list[list[str]]:
+    """Return the options for the headers of CUDA's runtime; none if they are missing."""
+    triton = pytest.importorskip("triton", reason="its wheel has the headers of CUDA's runtime")
+    folder = Path(triton.__file__).parent / "backends/nvidia/include"
+    return [["-I", str(folder)]] if (folder / "cuda_runtime_api.h").exists() else []
+
+
+def commands(cuda: bool) -> Iterator[list[str]]:
+    """Yield compilers with a language standard, C++ first."""
+    for standard in ("c++17", "gnu++17", "gnu++20"):
+        yield [compiler().path, "-x", "c++", f"-std={standard}"]
+    path = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
+    if path and not cuda:
+        for standard in ("c99", "gnu17"):
+            yield [path, "-x", "c", f"-std={standard}"]
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("backend", ["c", "integer c", "cuda"])
+def test_macros_of_the_included_headers(backend: str, tmp_path: Path) -> None:
+    """Every macro that replaces a word, and that a name could be, is refused."""
+    target, options = TARGETS[backend]
+    meaning = cuda_meaning if target == "cuda" else c_meaning
+    files = lnm.emit(lnm.get("lif"), target, **options).files.values()  # type: ignore[arg-type]
+    lines = {line for text in files for line in text.splitlines() if line.startswith("#include <")}
+    lines |= {"#include <omp.h>", "#include <time.h>", "#include <limits.h>"}
+    c_headers = {line for line in lines if line.endswith(".h>")}
+    paths = includes() if target == "cuda" else [[]]
+    found = set()
+    for command in [c for path in paths for c in ([*x, *path] for x in commands(bool(path)))]:
+        shown = lines if "c++" in command else c_headers - {"#include <immintrin.h>"}
+        (tmp_path / "all.h").write_text("\n".join(sorted(shown)))
+        text = ran(*command, "-fopenmp", "-E", "-dM", "all.h", folder=tmp_path)
+        found |= {line.split()[1] for line in text.splitlines() if line.startswith("#define ")}
+    names = {word for word in found if word.isidentifier() and not word.startswith("_")}
+    assert len(names) > 200 or not paths
+    assert [word for word in sorted(names) if not meaning(word)] == []
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("backend", ["c", "integer c", "cuda"])
+def test_free_words_compile(backend: str, tmp_path: Path) -> None:
+    """Kernels and examples, in C++17 and C++20; the example of C in C99."""
+    target, options = TARGETS[backend]
+    for k in range(0, len(FREE) - 6, 7):
+        words = FREE[k : k + 7]
+        v, u, x = lnm.state(words[0]), lnm.state(words[1]), lnm.input(words[2])
+        a, b = lnm.param(words[3], init=0.5), lnm.param(words[4], size=2, per="channel")
+        neuron = lnm.Neuron(
+            charge={v: a * v + b[0] * x, u: lnm.param(words[5]) * u + b[1] * x},
+            fire=v - 1, reset={v: lnm.where(lnm.spike, 0, v)},
+            output={words[6]: lnm.spike + u}, name="own",
+        )  # fmt: skip
+        source = lnm.emit(neuron, target, **options)  # type: ignore[arg-type]
+        source.write(tmp_path)
+        cpp = [compiler().path, "-fopenmp", "-fsyntax-only"]
+        if target == "cuda":
+            for path in includes():
+                ran(*cpp, "-std=c++17", *path, "example.cpp", "own_launch.cpp", folder=tmp_path)
+            host = Path(run_host.__code__.co_filename).with_name("host.h")
+            (tmp_path / "own.cu").write_text(host_text(model_of(neuron)))
+            ran(*cpp, "-std=c++17", "-include", str(host), "-x", "c++", "own.cu", folder=tmp_path)
+            continue
+        for standard in ("-std=c++17", "-std=gnu++20"):
+            ran(*cpp, standard, source.entry, folder=tmp_path)
+        c = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
+        if c and "example.c" in source.files:
+            ran(c, "-std=c99", "-fsyntax-only", "example.c", folder=tmp_path)
