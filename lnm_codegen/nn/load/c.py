@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.c.backend import CHUNK, C
-from lnm_codegen.backends.plan import FAR, SIZES, checkpoints, plan_of
+from lnm_codegen.backends.plan import FAR, SIZES, plan_of, saved_size
 from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.nn.function import Arguments, Kernels, addresses
 from lnm_codegen.nn.load.cache import digest, entry, sound_bytes, usable_cache, write_digest
@@ -59,7 +59,8 @@ class CKernels(Kernels):
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
         """Return the number of elements in the saved states."""
-        return _saved_size(time_steps, neurons, len(self.states), self._chunk, self._far)
+        find = _saved_size if type(neurons) is type(time_steps) is int else checkpoints  # or SymInt
+        return find(time_steps, neurons, len(self.states), self._chunk, self._far)
 
     def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the forward kernel."""
@@ -192,8 +193,6 @@ def _compile(source: Source, library: Path, tool: Compiler, options: tuple[str, 
             raise ToolError("c", f"{tool.path} cannot run: {reason(error)}") from None
         if done.returncode:
             lines = [x for x in done.stderr.splitlines() if "error" in x] or ["no message"]
-            raise ToolError(
-                "c", f"{tool.path} failed: {lines[0]}", remedy=f"Command: {' '.join(command)}."
-            )
+            raise ToolError("c", f"{tool.path} failed: {lines[0]} (command: {' '.join(command)})")
         write_digest(work / library.name)
         os.replace(work, target)
