@@ -6,16 +6,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, get_args
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.ir.nodes import Program
+from lnm_codegen.ir.notebook import folded
+from lnm_codegen.options import DtypeName, RealName
 
 M_contra = TypeVar("M_contra", contravariant=True)
 
-DTYPES = ("float32", "float64", "bfloat16", "float16")
+DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)
 """Types of sequences."""
 
 
@@ -36,10 +38,10 @@ class Model:
     params: tuple[Param, ...]
     outputs: tuple[str, ...]
     equations: tuple[str, ...]
-    dtype: str
+    dtype: DtypeName
 
     @property
-    def real(self) -> str:
+    def real(self) -> RealName:
         """Type of the arithmetic: "float64" for float64 sequences, else "float32"."""
         return "float64" if self.dtype == "float64" else "float32"
 
@@ -55,6 +57,11 @@ class Source:
 
     files: Mapping[str, str]
     entry: str
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            folded(path, text, is_open=path == self.entry) for path, text in self.files.items()
+        )
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write every file below `folder`, each as a whole, and return their paths.

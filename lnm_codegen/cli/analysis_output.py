@@ -10,7 +10,7 @@ import typer
 from lnm_codegen.analysis import Escape, FixedPoints, Interval, Invariant, NodeError, Undecided
 from lnm_codegen.analysis.report import Analysis, FixedAnalysis
 from lnm_codegen.cli.output import print_heading, print_table
-from lnm_codegen.compiler.model import equations
+from lnm_codegen.language.display import equations
 
 
 def print_analysis(found: Analysis) -> None:

@@ -16,14 +16,15 @@ from lnm_codegen.cli.options import (
     family_arguments,
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
-from lnm_codegen.compiler.model import equations
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.families.library import resolve
 from lnm_codegen.ir.count import OPERATIONS, count, values
 from lnm_codegen.ir.granularity import learnable_terms
 from lnm_codegen.ir.nodes import Kernel, Program, Role
 from lnm_codegen.ir.passes.dce import keep_results
+from lnm_codegen.language.display import equations
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import SchemeName
 
 
 def show(
@@ -48,7 +49,7 @@ def show(
         _print(neuron, scheme, kernels)
 
 
-def _show_passes(neuron: Neuron, scheme: str, json: bool) -> None:
+def _show_passes(neuron: Neuron, scheme: SchemeName, json: bool) -> None:
     passes: list[tuple[str, Kernel]] = []
     lower(neuron, scheme, on_pass=lambda name, kernel: passes.append((name, kernel)))
     if json:
@@ -57,7 +58,7 @@ def _show_passes(neuron: Neuron, scheme: str, json: bool) -> None:
     typer.echo("\n\n".join(f"after {name}\n{kernel}" for name, kernel in passes))
 
 
-def _kernels(neuron: Neuron, scheme: str) -> dict[str, Kernel]:
+def _kernels(neuron: Neuron, scheme: SchemeName) -> dict[str, Kernel]:
     """Return the kernels, with gradients of learnable parameters only."""
     program: Program = lower(neuron, scheme)
     terms = {f"grad_{n}" for n in learnable_terms(program, neuron.params)}
@@ -87,7 +88,7 @@ def _declared(neuron: Neuron) -> dict[str, Any]:
     }
 
 
-def _as_dict(neuron: Neuron, scheme: str, kernels: dict[str, Kernel]) -> dict[str, Any]:
+def _as_dict(neuron: Neuron, scheme: SchemeName, kernels: dict[str, Kernel]) -> dict[str, Any]:
     counts = {word: count(kernel) for word, kernel in kernels.items()}
     return {
         "name": neuron.name,
@@ -103,7 +104,7 @@ def _as_dict(neuron: Neuron, scheme: str, kernels: dict[str, Kernel]) -> dict[st
     }
 
 
-def _print(neuron: Neuron, scheme: str, kernels: dict[str, Kernel]) -> None:
+def _print(neuron: Neuron, scheme: SchemeName, kernels: dict[str, Kernel]) -> None:
     declared = _declared(neuron)
     typer.secho(f"{neuron.name}: equations", bold=True)
     for line in equations(neuron):

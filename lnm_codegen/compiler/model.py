@@ -19,12 +19,18 @@ from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.granularity import Extent, finest
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.types import Fixed, FixedSpec
+from lnm_codegen.language.display import equations
+from lnm_codegen.language.names import require_name
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import require_name
+from lnm_codegen.options import DtypeName, SchemeName
 
 
 def model_of(
-    neuron: Neuron, *, name: str | None = None, dtype: str = "float32", scheme: str = "horner"
+    neuron: Neuron,
+    *,
+    name: str | None = None,
+    dtype: DtypeName = "float32",
+    scheme: SchemeName = "horner",
 ) -> Model:
     """Return the model of a neuron in floating point; see `emit` for the arguments."""
     program = lower(neuron, scheme)
@@ -46,7 +52,7 @@ def fixed_model_of(
     spec: Fixed | FixedSpec,
     *,
     name: str | None = None,
-    scheme: str = "horner",
+    scheme: SchemeName = "horner",
     values: Mapping[str, Any] | None = None,
     rtl: Rtl | None = None,
     stimulus: Mapping[str, Any] | None = None,
@@ -71,14 +77,6 @@ def fixed_model_of(
         rtl=rtl,
         stimulus=None if stimulus is None else _stimulus(neuron, program, stimulus, rtl.neurons),
     )
-
-
-def equations(neuron: Neuron) -> tuple[str, ...]:
-    """Return the definition as lines of text: phase, symbol, expression."""
-    lines = [f"charge  {s} <- {e}" for s, e in neuron.charge]
-    lines += [f"fire    {s} = [{e} >= 0]" for s, e in neuron.fire]
-    lines += [f"reset   {s} <- {e}" for s, e in neuron.reset]
-    return (*lines, *(f"output  {name} = {e}" for name, e in neuron.output))
 
 
 def _name(neuron: Neuron, name: str | None) -> str:

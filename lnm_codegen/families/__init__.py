@@ -15,7 +15,7 @@ from lnm_codegen.families.qif import qif
 from lnm_codegen.families.ternary import ternary
 from lnm_codegen.language.family import Family
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, Family[...]] = {
     f.name: f for f in (if_, lif, plif, glif, alif, qif, cuba_lif, izhikevich, li, ternary, lnm)
 }
 """Built-in families by the name that `lnm.get` and the command line take."""

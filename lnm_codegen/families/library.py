@@ -6,6 +6,7 @@ import importlib
 import importlib.machinery
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.language.family import Family, require_returned
+from lnm_codegen.language.foreign import building
+from lnm_codegen.language.misuse import as_numbers
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.definition import load as load
 from lnm_codegen.validation import did_you_mean, require_arguments, require_known
@@ -23,10 +26,13 @@ from lnm_codegen.validation import did_you_mean, require_arguments, require_know
 def get(name: str, **arguments: Any) -> Neuron:
     """Return a neuron of a built-in family, `get("lnm", degree=3)`.
 
+    Numbers may be given as arrays or tensors too, `get("lif", tau=torch.tensor(4.0))`.
+
     Raises:
         ModelError: An unknown family, or an argument that it does not take.
     """
-    return FAMILIES[require_known("get", "family", name, FAMILIES)](**arguments)
+    build = FAMILIES[require_known("get", "family", name, FAMILIES)]
+    return build(**{word: as_numbers(value) for word, value in arguments.items()})
 
 
 def resolve(reference: str, /, **arguments: Any) -> Neuron:
@@ -43,7 +49,7 @@ def resolve(reference: str, /, **arguments: Any) -> Neuron:
 
     Raises:
         ModelError: An unknown reference, an argument that is not taken, or an exception of the
-            user's code. Errors of lnm_codegen pass unchanged.
+            user's code, with file and line.
     """
     if reference.endswith(".toml"):
         _refuse_arguments(reference, "a text definition", arguments)
@@ -100,7 +106,7 @@ def _from_python(
                 "a family, where a file records arguments",
                 "Write @lnm.family above it.",
             )
-        return _neuron(reference, target, arguments)
+        return _neuron(module, reference, target, arguments)
 
 
 @contextmanager
@@ -128,7 +134,7 @@ def _import_file(file: Path) -> ModuleType:
     module.__file__, module.__loader__ = loader.path, loader
     sys.modules[name] = module  # for dataclasses and pickle
     try:
-        _guarded(str(file), "importing it", loader.exec_module, module)
+        _guarded(module, str(file), "importing it", loader.exec_module, module)
     except BaseException:
         del sys.modules[name]
         raise
@@ -141,7 +147,7 @@ def _import_module(name: str) -> ModuleType:
         raise ModelError(repr(name), "neither a Python file nor a module", accepted)
     importlib.invalidate_caches()  # a file written since the last import
     try:
-        module: ModuleType = _guarded(name, "importing it", importlib.import_module, name)
+        module: ModuleType = _guarded(None, name, "importing it", importlib.import_module, name)
     except ModelError as error:
         cause = error.__cause__
         if isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}."):
@@ -152,16 +158,43 @@ def _import_module(name: str) -> ModuleType:
     return module
 
 
-def _guarded(where: str, doing: str, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run the user's code; its exception becomes one line and remains as the cause."""
+def _guarded(
+    module: ModuleType | None,
+    where: str,
+    doing: str,
+    run: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Run the user's code; its exception becomes one line and remains as the cause.
+
+    The line begins with the file of `module`, if that is given, and the number of its last line
+    in the traceback.
+    """
     try:
-        return run(*args, **kwargs)
-    except LnmError:
-        raise
+        with building():
+            return run(*args, **kwargs)
+    except LnmError as error:
+        line = _line(module, error.__cause__) or _line(module, error)
+        if not line:
+            raise
+        raise error.within(line) from error
     except (Exception, SystemExit) as error:
         message = " ".join(str(error).split()).rstrip(".") or "no message"
         problem = f"{doing} raised {type(error).__name__}: {message}"
-        raise ModelError(where, problem) from error
+        raise ModelError(_line(module, error) or where, problem) from error
+
+
+def _line(module: ModuleType | None, error: BaseException | None) -> str:
+    """Return "file.py:12", the last line of the module in a traceback, or an empty string."""
+    file = getattr(module, "__file__", None)
+    if file is None or error is None:
+        return ""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return f"{file}:{error.lineno}"
+    lines = traceback.walk_tb(error.__traceback__)
+    numbers = [number for frame, number in lines if frame.f_code.co_filename == file]
+    return f"{file}:{numbers[-1]}" if numbers else ""
 
 
 def _member(module: ModuleType, place: str, name: str) -> Any:
@@ -179,7 +212,7 @@ def _is_offered(module: ModuleType, key: str, value: Any) -> bool:
     return not key.startswith("_") and (own or isinstance(value, Family | Neuron))
 
 
-def _neuron(reference: str, target: Any, arguments: dict[str, Any]) -> Neuron:
+def _neuron(module: ModuleType, reference: str, target: Any, arguments: dict[str, Any]) -> Neuron:
     if isinstance(target, Neuron):
         _refuse_arguments(reference, "a neuron", arguments)
         return target
@@ -193,4 +226,5 @@ def _neuron(reference: str, target: Any, arguments: dict[str, Any]) -> Neuron:
             signature = None
         if signature is not None:
             require_arguments(reference, signature, (), arguments)
-    return require_returned(reference, _guarded(reference, "calling it", target, **arguments))
+    made = _guarded(module, reference, "calling it", target, **arguments)
+    return require_returned(reference, made)

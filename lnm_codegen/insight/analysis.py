@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnm_codegen.compiler.model import equations
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.insight.classes import CLASSES
 from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, probe, response
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.history import layer_history, read_history
 from lnm_codegen.insight.record import Activity, record
+from lnm_codegen.language.display import equations
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
 from lnm_codegen.train.runs.saved import Run

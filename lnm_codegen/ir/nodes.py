@@ -22,6 +22,7 @@ from lnm_codegen.ir.kernel import children as children
 from lnm_codegen.ir.kernel import map_children as map_children
 from lnm_codegen.ir.kernel import variables as variables
 from lnm_codegen.ir.kernel import walk as walk
+from lnm_codegen.ir.notebook import preformatted
 from lnm_codegen.ir.operators import BinaryOp as BinaryOp
 from lnm_codegen.ir.operators import CompareOp as CompareOp
 from lnm_codegen.ir.operators import Fn as Fn
@@ -164,6 +165,9 @@ class Program:
     prepare_backward: Kernel
     forward: Kernel
     backward: Kernel
+
+    def _repr_html_(self) -> str:
+        return preformatted(str(self))
 
     def __str__(self) -> str:
         kernels = (self.prepare, self.forward, self.backward, self.prepare_backward)

@@ -11,6 +11,7 @@ from sympy.logic.boolalg import Boolean
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.functions import CALLS, Where, as_expr
+from lnm_codegen.language.misuse import instead_of
 from lnm_codegen.validation import did_you_mean
 
 MAX_LEVELS = 100
@@ -57,7 +58,7 @@ def _require_functions(where: str, expr: sympy.Expr) -> None:
                 where,
                 f"{name!r} in {node} is not a function of the language",
                 f"{', '.join(_LANGUAGE)}, poly and + - * / **",
-                did_you_mean(name.lower(), CALLS.values()),
+                instead_of(name) or did_you_mean(name.lower(), CALLS.values()),
             )
 
 

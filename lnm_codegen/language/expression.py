@@ -1,14 +1,14 @@
 """Types of expressions for type checkers, because SymPy ships none.
 
-At run time `Expression` and `Condition` are SymPy's classes. Checkers see the operators below; every
-other attribute is SymPy's, of type Any.
+At run time `Expression` and `Condition` are SymPy's classes. Checkers see the operators below;
+every other attribute is SymPy's, of type Any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import sympy
 from sympy.logic.boolalg import Boolean
@@ -53,6 +53,13 @@ else:
 
 ExprLike: TypeAlias = "Expression | int | float | Fraction"
 """An expression or a number."""
+
+class Numbers(Protocol):
+    """An array or a tensor."""
+
+    def tolist(self) -> Any:
+        """Return its numbers as Python's."""
+
 
 Unary: TypeAlias = "Callable[[ExprLike], Expression]"
 """A function of one expression."""

@@ -6,22 +6,26 @@ import functools
 import inspect
 import keyword
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, ParamSpec
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.language.foreign import building
+from lnm_codegen.language.names import require_name
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import SCOPE, Scope, require_name
+from lnm_codegen.language.symbols import SCOPE, Scope
 from lnm_codegen.validation import require_arguments, shown
 
+P = ParamSpec("P")
 
-class Family:
+
+class Family(Generic[P]):
     """A neuron family: called with its arguments, it returns a `Neuron` of the family's name.
 
     The function declares symbols; their order is the order of states, inputs and ports. A trailing
     underscore is not part of the name: `if_` makes the family `if`.
     """
 
-    def __init__(self, build: Callable[..., Neuron]) -> None:
+    def __init__(self, build: Callable[P, Neuron]) -> None:
         self._build = build
         self.name: str = build.__name__.rstrip("_")
         if self.name == build.__name__ or not keyword.iskeyword(self.name):
@@ -30,16 +34,19 @@ class Family:
         functools.update_wrapper(self, build)
         self.__name__: str = build.__name__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Neuron:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Neuron:
         """Build the neuron.
 
         Raises:
-            ModelError: An argument that the family does not take, or an invalid definition.
+            ModelError: An argument that the family does not take, or an invalid definition; an
+                expression in `if`, `max` or a function of math, NumPy or PyTorch; a tensor in an
+                expression.
         """
         require_arguments(self.name, self.signature, args, kwargs)
         token = SCOPE.set(Scope(self.name, []))
         try:
-            neuron = self._build(*args, **kwargs)
+            with building(self.name):
+                neuron = self._build(*args, **kwargs)
         finally:
             SCOPE.reset(token)
         return require_returned(self.name, neuron)
@@ -48,7 +55,7 @@ class Family:
         return f"<family {self.name}{self.signature}>"
 
 
-def family(build: Callable[..., Neuron]) -> Family:
+def family(build: Callable[P, Neuron]) -> Family[P]:
     """Return the family of a function that declares symbols and returns a Neuron."""
     return Family(build)
 

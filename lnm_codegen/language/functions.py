@@ -17,28 +17,32 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any
 
+import numpy as np
 import sympy
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean, BooleanAtom
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.language.comparison import plain
+from lnm_codegen.language.expression import Expression
+from lnm_codegen.language.expression import ExprLike as ExprLike
+from lnm_codegen.language.misuse import operand
 from lnm_codegen.language.symbols import Vector, is_spike
 from lnm_codegen.validation import wrong
-
-ExprLike: TypeAlias = "sympy.Expr | int | float | Fraction"
 
 
 def as_expr(value: Any, where: str = "expression") -> sympy.Expr:
     """Return `value` as a SymPy expression; a float becomes its decimal, 0.1 the rational 1/10.
 
     Raises:
-        ModelError: `value` is neither a finite number nor a SymPy expression.
+        ModelError: `value` is neither a finite number nor a SymPy expression; an array, a tensor.
     """
     if isinstance(value, sympy.Expr):
         return value
-    if isinstance(value, bool | Boolean):
+    value = operand(value, where)
+    if isinstance(value, bool | np.bool_ | Boolean):
         raise ModelError(
             where, f"{value} is a condition, not a number", remedy="Use lnm.where(condition, a, b)."
         )
@@ -141,12 +145,13 @@ class sigmoid(_Opaque, sympy.Function):
         return self * (1 - self)
 
 
-def sqrt(a: ExprLike) -> sympy.Expr:
+def sqrt(a: ExprLike) -> Expression:
     """Return the square root of a."""
-    return sympy.sqrt(as_expr(a, "sqrt"))
+    root: Expression = sympy.sqrt(as_expr(a, "sqrt"))
+    return root
 
 
-def where(cond: Any, then: ExprLike, orelse: ExprLike) -> sympy.Expr:
+def where(cond: Any, then: ExprLike, orelse: ExprLike) -> Expression:
     """Return `then` where `cond` holds, `orelse` elsewhere, also where `cond` compares a NaN.
 
     SymPy evaluates `v == 0` to False at once: write `sympy.Eq(v, 0)`. It turns `~(v > 0)` into
@@ -163,14 +168,15 @@ def where(cond: Any, then: ExprLike, orelse: ExprLike) -> sympy.Expr:
     if isinstance(cond, bool):
         raise ModelError(
             "where",
-            f"the condition is the Python value {cond}",
-            remedy="SymPy decides == and != at once; write sympy.Eq(a, b) or sympy.Ne(a, b).",
+            f"the condition is the Python value {cond}, because SymPy decides == and != at once",
+            remedy="Write sympy.Eq(a, b) or sympy.Ne(a, b).",
         )
     if not (_is_condition(cond) or is_spike(cond)):
         raise ModelError(
             "where", f"{cond!r} is not a condition", "a comparison such as v > 0, or a spike"
         )
-    return Where(cond, as_expr(then, "where"), as_expr(orelse, "where"))
+    node: Expression = Where(plain(cond), as_expr(then, "where"), as_expr(orelse, "where"))
+    return node
 
 
 def _is_condition(cond: Any) -> bool:
@@ -184,32 +190,32 @@ def compared(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
     return relation(a, b, evaluate=bool(a.is_Number and b.is_Number))
 
 
-def max(a: ExprLike, b: ExprLike) -> sympy.Expr:
+def max(a: ExprLike, b: ExprLike) -> Expression:
     """Return where(a >= b, a, b)."""
     a, b = as_expr(a, "max"), as_expr(b, "max")
     return where(compared(sympy.Ge, a, b), a, b)
 
 
-def min(a: ExprLike, b: ExprLike) -> sympy.Expr:
+def min(a: ExprLike, b: ExprLike) -> Expression:
     """Return where(a <= b, a, b)."""
     a, b = as_expr(a, "min"), as_expr(b, "min")
     return where(compared(sympy.Le, a, b), a, b)
 
 
-def abs(a: ExprLike) -> sympy.Expr:
+def abs(a: ExprLike) -> Expression:
     """Return where(a >= 0, a, -a)."""
     a = as_expr(a, "abs")
     return where(compared(sympy.Ge, a, sympy.S.Zero), a, -a)
 
 
-def clip(a: ExprLike, low: ExprLike, high: ExprLike) -> sympy.Expr:
+def clip(a: ExprLike, low: ExprLike, high: ExprLike) -> Expression:
     """Return where(a < low, low, where(a > high, high, a)); a NaN stays a NaN."""
     a, low, high = as_expr(a, "clip"), as_expr(low, "clip"), as_expr(high, "clip")
     above = where(compared(sympy.Gt, a, high), high, a)
     return where(compared(sympy.Lt, a, low), low, above)
 
 
-def poly(z: ExprLike, theta: Sequence[ExprLike] | Vector) -> sympy.Expr:
+def poly(z: ExprLike, theta: Sequence[ExprLike] | Vector) -> Expression:
     """Return the polynomial theta[0] + theta[1]*z + ... + theta[d]*z**d."""
     z = as_expr(z, "poly")
     if not isinstance(theta, Iterable):
@@ -218,7 +224,8 @@ def poly(z: ExprLike, theta: Sequence[ExprLike] | Vector) -> sympy.Expr:
     terms = [as_expr(c, "poly") * z**k for k, c in enumerate(theta)]
     if not terms:
         raise ModelError("poly", "theta is empty", remedy="Give at least one coefficient.")
-    return sympy.Add(*terms)
+    total: Expression = sympy.Add(*terms)
+    return total
 
 
 CALLS: dict[Any, str] = {

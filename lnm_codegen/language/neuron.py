@@ -20,9 +20,11 @@ import sympy
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Granularity, Input, Param, State
+from lnm_codegen.language import display
 from lnm_codegen.language.functions import ExprLike, Where, as_expr, replaced
+from lnm_codegen.language.names import require_name
 from lnm_codegen.language.surrogate import Surrogate
-from lnm_codegen.language.symbols import SCOPE, Assignments, Declared, Named, require_name, spike
+from lnm_codegen.language.symbols import SCOPE, Assignments, Declared, Named, spike
 from lnm_codegen.language.wellformed import Phases, added, phases_of, surrogates, symbols_of
 from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, wrong
 
@@ -90,7 +92,10 @@ class Neuron:
         _set(self, **phases._asdict(), **_by_kind(symbols))
 
     def __repr__(self) -> str:
-        return f"<neuron {self.name}: states {', '.join(s.name for s in self.states) or 'none'}>"
+        return display.text(self)
+
+    def _repr_latex_(self) -> str:
+        return display.latex(self)
 
     @property
     def spikes(self) -> tuple[str, ...]:
@@ -164,7 +169,7 @@ def _granularities(neuron: Neuron, per: Any) -> dict[str, Granularity]:
     for word in table:
         if word not in known:
             remedy = did_you_mean(word, known) if known else "Leave per out."
-            problem = f"per names {word!r}, which is no parameter"
+            problem = f"per names {word!r}, which is not a parameter"
             raise ModelError(neuron.name, problem, known or "an empty dict", remedy)
     for word in (per,) if isinstance(per, str) else per.values():
         require_one_of(neuron.name, "per", word, get_args(Granularity))

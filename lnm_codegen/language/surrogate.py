@@ -15,6 +15,8 @@ import sympy
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
+from lnm_codegen.language.foreign import building
+from lnm_codegen.language.misuse import as_numbers
 from lnm_codegen.validation import require_arguments, require_known, require_numbers, wrong
 
 Z = sympy.Symbol("z")
@@ -35,13 +37,20 @@ class Surrogate:
 
 def from_primitive(g: Callable[[Any], Any], name: str = "custom") -> Surrogate:
     """Return the surrogate with the slope g'(z); `g` maps an expression to an expression."""
-    primitive = _in_z(fn.as_expr(g(Z), f"surrogate {name!r}"), name)
+    primitive = _formula(g, name)
     return Surrogate(name, _in_z(primitive.diff(Z), name), primitive)
 
 
 def from_slope(slope: Callable[[Any], Any], name: str = "custom") -> Surrogate:
     """Return the surrogate with the slope `slope(z)`."""
-    return Surrogate(name, _in_z(fn.as_expr(slope(Z), f"surrogate {name!r}"), name))
+    return Surrogate(name, _formula(slope, name))
+
+
+def _formula(function: Callable[[Any], Any], name: str) -> sympy.Expr:
+    where = f"surrogate {name!r}"
+    with building(where):
+        value = function(Z)
+    return _in_z(fn.as_expr(value, where), name)
 
 
 def _in_z(expr: sympy.Expr, name: str) -> sympy.Expr:
@@ -54,7 +63,7 @@ def _in_z(expr: sympy.Expr, name: str) -> sympy.Expr:
 
 
 def _positive(alpha: Any, name: str) -> sympy.Expr:
-    value = fn.as_expr(alpha, f"surrogate.{name}: alpha")
+    value = fn.as_expr(as_numbers(alpha), f"surrogate.{name}: alpha")
     if not (value.is_number and value.is_real and value.is_positive):
         raise wrong(f"surrogate.{name}", "alpha", alpha, "a number > 0")
     return value

@@ -7,13 +7,12 @@ side. Spikes alone are equal by name. A family (see `family.py`) collects declar
 from __future__ import annotations
 
 import itertools
-import keyword
 import math
 import numbers
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args, overload
 
 import sympy
 
@@ -21,34 +20,35 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Declaration, Input, Param, Spike, State
 from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
+from lnm_codegen.language.comparison import undecidable
+from lnm_codegen.language.expression import Numbers, Symbol
+from lnm_codegen.language.misuse import Symbolic, as_numbers, operand
+from lnm_codegen.language.names import require_name
 from lnm_codegen.validation import require_bool, require_one_of, wrong
 
-_RESERVED = frozenset(
-    (
-        # Keywords of C and C++, and a type of CUDA.
-        "auto bool break case char const continue default do double else enum extern float for"
-        " goto if inline int long register restrict return short signed sizeof static struct switch"
-        " typedef union unsigned void volatile while catch class delete friend mutable namespace"
-        " new operator private protected public template this throw try using virtual export"
-        " explicit typename and or not xor asm half"
-        # Keywords of Verilog-2005.
-        " always assign begin buf cell config deassign defparam design disable edge end endcase"
-        " endfunction endmodule endtask event force forever fork function generate genvar initial"
-        " inout input instance integer join large library localparam medium module nand negedge nor"
-        " output parameter posedge primitive pull0 pull1 real realtime reg release repeat scalared"
-        " small specify strong0 strong1 supply0 supply1 table task time tri trireg vectored wait"
-        " wand weak0 weak1 wire wor xnor"
-        # Macros of the headers of C.
-        " M_PI M_E NAN INFINITY HUGE_VAL NULL"
-        # The default spike of a neuron.
-        " spike"
-    ).split()
-)
-"""Words that a declaration must not have. Each target refuses further names of its own."""
+
+def _arithmetic(name: str) -> Callable[[Any, Any], Any]:
+    """Return SymPy's operator of that name, which then refuses arrays and tensors."""
+    method = getattr(sympy.Symbol, name)
+
+    def operate(symbol: Declared, other: Any) -> Any:
+        return method(symbol, operand(other))
+
+    return operate
 
 
-class Declared(sympy.Symbol):
-    """A SymPy symbol with its declaration and its place in the order of declarations."""
+def _comparison(name: str) -> Callable[[Any, Any], Any]:
+    """Return the operator of a comparison whose truth value raises an error of this package."""
+    method = _arithmetic(name)
+    return lambda symbol, other: undecidable(method(symbol, other))
+
+
+class Declared(Symbolic, Symbol):
+    """A SymPy symbol with its declaration and its place in the order of declarations.
+
+    It has no value: Python's truth values and the functions of math, NumPy and PyTorch refuse it,
+    and it refuses arrays and tensors.
+    """
 
     __slots__ = ("decl", "order")
     decl: Declaration
@@ -68,7 +68,17 @@ class Declared(sympy.Symbol):
     def _hashable_content(self) -> tuple[Any, ...]:
         return (self.name, self.order, repr(self.decl))
 
+    if not TYPE_CHECKING:  # which sees the operators of `Expression`
+        __add__, __radd__ = _arithmetic("__add__"), _arithmetic("__radd__")
+        __sub__, __rsub__ = _arithmetic("__sub__"), _arithmetic("__rsub__")
+        __mul__, __rmul__ = _arithmetic("__mul__"), _arithmetic("__rmul__")
+        __truediv__, __rtruediv__ = _arithmetic("__truediv__"), _arithmetic("__rtruediv__")
+        __pow__, __rpow__ = _arithmetic("__pow__"), _arithmetic("__rpow__")
+        __lt__, __le__ = _comparison("__lt__"), _comparison("__le__")
+        __gt__, __ge__ = _comparison("__gt__"), _comparison("__ge__")
 
+
+Start: TypeAlias = "Init | Sequence[float] | Numbers"
 Assignments: TypeAlias = tuple[tuple[Declared, sympy.Expr], ...]
 Named: TypeAlias = tuple[tuple[str, sympy.Expr], ...]
 
@@ -93,6 +103,10 @@ class Vector(Sequence[Declared]):
         self.decl = decl
         self._elements = elements
 
+    @overload
+    def __getitem__(self, index: int) -> Declared: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Declared, ...]: ...
     def __getitem__(self, index: Any) -> Any:
         """Return the element, or a tuple of elements for a slice."""
         where, accepted = f"{self.decl.name}[{index!r}]", f"an integer from 0 to {len(self) - 1}"
@@ -140,34 +154,16 @@ def _declare(name: str, decl: Declaration) -> Declared:
     return symbol
 
 
-def require_name(kind: str, name: Any) -> str:
-    """Return `name`, an identifier that generated code may use for a `kind`: "state", "input".
-
-    Raises:
-        ModelError: No identifier, a word that a target language reserves, or a name of the forms
-            that kernels use: `_x`, `grad_x`, `sum_x`, `x_next`.
-    """
-    where = f"{kind} {name!r}"
-    if not isinstance(name, str) or not name.isascii() or not name.isidentifier():
-        raise ModelError(
-            where, "not an identifier", "letters, digits and '_', not beginning with a digit"
-        )
-    port = name.startswith(("_", "grad_", "sum_")) or name.endswith("_next")
-    if port or keyword.iskeyword(name) or name in _RESERVED:
-        raise ModelError(
-            where, "the word is reserved in generated code", remedy="Choose another name."
-        )
-    return name
-
-
 def _require_init(where: str, init: Any, size: int | None = None) -> Init:
     if callable(init):
         return cast("Init", init)
-    if _is_finite(init):
-        return float(init)
-    if size is not None and isinstance(init, Sequence) and len(init) == size:
-        if all(_is_finite(value) for value in init):
-            return tuple(float(value) for value in init)
+    given = as_numbers(init)
+    if _is_finite(given):
+        return float(given)
+    if size is not None and isinstance(given, Sequence) and len(given) == size:
+        values = [as_numbers(value) for value in given]
+        if all(_is_finite(value) for value in values):
+            return tuple(float(value) for value in values)
     numbers = "a finite number" if size is None else f"a finite number or {size} of them"
     raise wrong(where, "init", init, f"{numbers}, or a function (generator, shape) -> tensor")
 
@@ -181,13 +177,13 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def state(name: str, init: Init = 0.0) -> Declared:
+def state(name: str, init: Init | Numbers = 0.0) -> Declared:
     """Declare a state of the neuron.
 
     Args:
         name: An identifier; `v` for the membrane potential.
-        init: Value before the first time step: a number, or a function (generator, shape) ->
-            tensor.
+        init: Value before the first time step: a number, an array or tensor of one, or a function
+            (generator, shape) -> tensor.
     """
     require_name("state", name)
     return _declare(name, State(name, _require_init(f"state {name!r}", init)))
@@ -198,19 +194,32 @@ def input(name: str) -> Declared:
     return _declare(name, Input(require_name("input", name)))
 
 
+@overload
+def param(
+    name: str, size: None = ..., init: Start = ..., learnable: bool = ..., per: Granularity = ...
+) -> Declared: ...
+
+
+@overload
+def param(
+    name: str, size: int, init: Start = ..., learnable: bool = ..., per: Granularity = ...
+) -> Vector: ...
+
+
 def param(
     name: str,
     size: int | None = None,
-    init: Init | Sequence[float] = 0.0,
+    init: Start = 0.0,
     learnable: bool = True,
     per: Granularity = "layer",
-) -> Any:
+) -> Declared | Vector:
     """Declare a parameter.
 
     Args:
         name: An identifier; the layer has an attribute of this name.
         size: None for a scalar, else the length of a vector, which is indexed: `theta[2]`.
-        init: A number, `size` numbers, or a function (generator, shape) -> tensor.
+        init: A number, `size` numbers, an array or tensor of them, or a function (generator,
+            shape) -> tensor. A tensor's values are copied.
         learnable: True makes it an `nn.Parameter`, False a buffer without a gradient.
         per: Granularity: one value per "layer", "channel" or "neuron".
 

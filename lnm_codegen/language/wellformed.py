@@ -12,9 +12,13 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Input, Param, Spike, State
 from lnm_codegen.language.bounds import require_expression
 from lnm_codegen.language.functions import as_expr, replaced
+from lnm_codegen.language.names import require_name
 from lnm_codegen.language.surrogate import Surrogate, atan
-from lnm_codegen.language.symbols import Assignments, Declared, Named, is_spike, require_name, spike
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.language.symbols import Assignments, Declared, Named, is_spike, spike
+from lnm_codegen.validation import did_you_mean, shown
+
+_RESETS = "Write lnm.hard_reset(v, 0.0), lnm.soft_reset(v, 1.0), or None for no reset."
+_SURROGATES = "a surrogate such as lnm.surrogate.atan(), or one for each spike of fire"
 
 
 class Phases(NamedTuple):
@@ -30,16 +34,16 @@ def phases_of(name: str, charge: Any, fire: Any, reset: Any, output: Any) -> Pha
     """Return the arguments of `Neuron` as phases; see there."""
     if not isinstance(fire, Mapping):
         fire = {} if fire is None else {spike: fire}
-    charged = _assignments(f"{name}.charge", charge or {}, State)
+    charged = _assignments(f"{name}.charge", {} if charge is None else charge, State)
     fired = _assignments(f"{name}.fire", fire, Spike)
-    after = _assignments(f"{name}.reset", reset or {}, State)
+    after = _assignments(f"{name}.reset", {} if reset is None else reset, State, _RESETS)
     return Phases(charged, fired, after, _outputs(f"{name}.output", output, fired))
 
 
-def _assignments(where: str, given: Any, kind: type) -> Assignments:
+def _assignments(where: str, given: Any, kind: type, remedy: str = "") -> Assignments:
     """Return {symbol: expression} as pairs; every symbol is declared as `kind`, State or Spike."""
     if not isinstance(given, Mapping):
-        raise ModelError(where, f"{given!r} is not a dict", "{symbol: expression}")
+        raise ModelError(where, f"{shown(given)} is not a dict", "{symbol: expression}", remedy)
     for key in given:
         if not (isinstance(key, Declared) and isinstance(key.decl, kind)):
             problem = f"the key {key!r} is not a {kind.__name__.lower()}"
@@ -71,11 +75,12 @@ def _named(where: str, given: Mapping[Any, Any]) -> Named:
 def surrogates(where: str, given: Any, fire: Assignments) -> tuple[tuple[str, Surrogate], ...]:
     """Return one surrogate per spike, in the order of `fire`."""
     given = atan() if given is None else given
+    if not isinstance(given, Surrogate | Mapping):
+        raise ModelError(where, f"{shown(given)} is not a surrogate", _SURROGATES)
     table = given if isinstance(given, Mapping) else {s: given for s, _ in fire}
     for key, value in table.items():
         if key not in dict(fire) or not isinstance(value, Surrogate):
-            accepted = "a surrogate such as lnm.surrogate.atan(), or one for each spike of fire"
-            raise ModelError(where, f"{key!r} has {value!r}", accepted)
+            raise ModelError(where, f"{key!r} has {value!r}", _SURROGATES)
         require_expression(f"{where}[{key}]", value.slope)
     missing = [s.name for s, _ in fire if s not in table]
     if missing:
@@ -129,12 +134,16 @@ def symbols_of(
     names += [p.name for p in params if p.size is not None]
     for word in names:
         if names.count(word) > 1:
-            raise ModelError(name, f"{word!r} is declared twice", remedy="Rename one of them.")
+            remedy = "Rename one of them. A neuron cannot read the symbols of another neuron."
+            raise ModelError(name, f"{word!r} is declared twice", remedy=remedy)
+    for phase in ("charge", "reset"):
+        for state, _ in getattr(phases, phase):
+            _require_read(f"{name}.{phase}", state, {*symbols})
     for phase, pairs in phases._asdict().items():
         reads_spikes = phase in ("reset", "output")
         known = {*symbols, *(spikes if reads_spikes else ())}
         for _, expr in pairs:
-            _check_read(f"{name}.{phase}", expr, known, () if reads_spikes else spikes)
+            _require_read(f"{name}.{phase}", expr, known, () if reads_spikes else spikes)
     for problem, remedy in _omissions(phases, symbols, used):
         raise ModelError(name, problem, remedy=remedy)
     return symbols
@@ -177,12 +186,12 @@ def added(
     for word, expr in pairs:
         if word in taken:
             accepted = f"names other than {', '.join(taken)}"
-            raise ModelError(where, f"{word!r} is there already", accepted)
-        _check_read(f"{where}[{word}]", expr, {*symbols, *(s for s, _ in fire)})
+            raise ModelError(where, f"{word!r} already exists", accepted)
+        _require_read(f"{where}[{word}]", expr, {*symbols, *(s for s, _ in fire)})
     return pairs
 
 
-def _check_read(
+def _require_read(
     where: str, expr: Any, known: set[Declared], hidden: Collection[Declared] = ()
 ) -> None:
     for symbol in sorted(expr.free_symbols - known, key=str):
@@ -192,8 +201,13 @@ def _check_read(
                 " a state: reset={s_prev: lnm.spike}."
             )
             raise ModelError(where, f"reads the spike {symbol.name!r}", remedy=remedy)
-        names = sorted({s.name for s in known})
-        remedy = did_you_mean(symbol.name, names)
-        if symbol.name in names:
-            remedy = f"Use this neuron's own {symbol.name!r}; another declaration has its name."
-        raise ModelError(where, f"unknown symbol {symbol.name!r}", names, remedy)
+        names, word = sorted({s.name for s in known}), symbol.name
+        problem, remedy = f"unknown symbol {word!r}", did_you_mean(word, names)
+        if isinstance(symbol, Declared) and not is_spike(symbol):
+            problem = f"{word!r} is a symbol of another neuron, or declared outside this one"
+            remedy = (
+                f"Use this neuron's own {word!r}." if word in names else "Declare it in this one."
+            )
+        elif word in names:
+            remedy = f"Use the declared symbol, not sympy.Symbol({word!r})."
+        raise ModelError(where, problem, names, remedy)

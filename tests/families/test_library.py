@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.families import FAMILIES
@@ -166,8 +168,8 @@ def test_resolve_module(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
             "a family, a function that returns an lnm.Neuron, or an lnm.Neuron",
         ),
         ("neurons.py:nothing", {}, "neurons.py:nothing", "it returned NoneType", "an lnm.Neuron"),
-        ("neurons.py:breaks", {}, "neurons.py:breaks", "calling it raised KeyError: 'no\\nkey'"),
-        ("neurons.py:wrong", {}, "lnm", "degree is 0", "an integer from 1 to 8"),
+        ("neurons.py:breaks", {}, "neurons.py:20", "calling it raised KeyError: 'no\\nkey'"),
+        ("neurons.py:wrong", {}, "neurons.py:24: lnm", "degree is 0", "an integer from 1 to 8"),
         (
             "neurons.py:plain",
             {"degre": 2},
@@ -192,13 +194,13 @@ def test_resolve_module(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
             "",
             "Write the values into it.",
         ),
-        ("raises.py:f", {}, "raises.py", "importing it raised ZeroDivisionError: a b"),
-        ("silent.py:f", {}, "silent.py", "importing it raised ValueError: no message"),
-        ("leaves.py:f", {}, "leaves.py", "importing it raised SystemExit: 3"),
+        ("raises.py:f", {}, "raises.py:1", "importing it raised ZeroDivisionError: a b"),
+        ("silent.py:f", {}, "silent.py:1", "importing it raised ValueError: no message"),
+        ("leaves.py:f", {}, "leaves.py:1", "importing it raised SystemExit: 3"),
         (
             "lacks.py:f",
             {},
-            "lacks.py",
+            "lacks.py:1",
             "importing it raised ModuleNotFoundError: No module named 'lnm_no_such'",
         ),
         (
@@ -268,5 +270,99 @@ def test_the_cause_is_kept(code: str) -> None:
 def test_syntax_error(code: str) -> None:
     """A file with a syntax error says so in one line."""
     Path(code).write_text("def f(:\n", encoding="utf-8")
-    with refused(lnm.ModelError, code, "importing it raised SyntaxError: "):
+    with refused(lnm.ModelError, f"{code}:1", "importing it raised SyntaxError: "):
         resolve(f"{code}:f")
+
+
+MISUSES = """\
+import math
+
+import torch
+
+import lnm_codegen as lnm
+
+WEIGHT = torch.nn.Parameter(torch.tensor(2.5))
+v, x = lnm.state("v"), lnm.input("x")
+
+
+def helper(v):
+    return math.exp(v)
+
+
+@lnm.family
+def branch():
+    v, x = lnm.state("v"), lnm.input("x")
+    if 2 * v > 0:
+        x = x + 1
+    return lnm.Neuron(charge={v: v + x}, fire=v - 1)
+
+
+def plain():
+    return lnm.Neuron(charge={v: helper(v) + x}, fire=v - 1)
+
+
+def compound():
+    return lnm.Neuron(charge={v: helper(2 * v) + x}, fire=v - 1)
+
+
+@lnm.family
+def frozen():
+    v, x = lnm.state("v"), lnm.input("x")
+    return lnm.Neuron(
+        charge={v: v + (v - x) / WEIGHT},
+        fire=v - 1,
+    )
+
+
+def unknown():
+    return lnm.get("lif").with_outputs(y=v)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "problem"),
+    [
+        ("branch", "misuses.py:18: branch: 2*v > 0", "no truth value"),
+        ("plain", "misuses.py:12: v", "not a number"),
+        ("compound", "misuses.py:12: an expression", "not a number"),
+        ("frozen", "misuses.py:35: frozen: expression", "it reads an array or tensor"),
+        ("unknown", "misuses.py:41: lif.with_outputs[y]", "'v' is a symbol of another neuron"),
+    ],
+)
+def test_the_line_of_a_mistake(code: str, name: str, where: str, problem: str) -> None:
+    """An error within the user's file begins with the file and its last line in the traceback."""
+    Path("misuses.py").write_text(MISUSES, encoding="utf-8")
+    with refused(lnm.ModelError, where, problem):
+        resolve(f"misuses.py:{name}")
+
+
+def test_the_line_of_an_import(code: str) -> None:
+    """Expressions of the module itself count too."""
+    Path(code).write_text(
+        "import lnm_codegen as lnm\nv = lnm.state('v')\ny = 1 if v + 1 > 0 else 0\n",
+        encoding="utf-8",
+    )
+    with refused(lnm.ModelError, f"{code}:3: v + 1 > 0", "no truth value"):
+        resolve(f"{code}:y")
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "options"),
+    [
+        ("lif", {"tau": 4.0, "v_threshold": 0.75}, {}),
+        ("glif", {"tau": 0.5, "v_threshold": 0.75}, {}),
+        ("qif", {"tau": 4.0, "v_threshold": 0.75, "v_min": -2.0}, {"learnable": True}),
+        ("lnm", {"theta": [0.0, 0.5, 0.25], "v_threshold": 0.75}, {"degree": 2}),
+    ],
+)
+def test_arguments_may_be_arrays_and_tensors(
+    name: str, numbers: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """`get` takes their numbers."""
+    expected = [(p.name, p.init) for p in get(name, **numbers, **options).params]
+    for make in (torch.tensor, np.array, lambda n: torch.nn.Parameter(torch.tensor(n))):
+        made = get(name, **{word: make(n) for word, n in numbers.items()}, **options)
+        assert [(p.name, p.init) for p in made.params] == expected
+    assert get("if", v_threshold=np.float32(0.75)).params[0].init == 0.75
+    with refused(lnm.ModelError, "lif", "tau is [4.0, 4.0]", "a number > 1"):
+        get("lif", tau=torch.tensor([4.0, 4.0]))

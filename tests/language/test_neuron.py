@@ -110,7 +110,25 @@ PHASES = [
     ),
     (lambda: neuron(output={"out": "a"}), "neuron.output[out]", "'a' is a str", NUMBERS),
     (lambda: neuron(v + x), "neuron.charge", "v + x is not a dict", "{symbol: expression}"),
-    (lambda: neuron(reset=[v]), "neuron.reset", "[v] is not a dict", "{symbol: expression}"),
+    *(
+        (
+            lambda phase=phase, bad=bad: neuron(**{phase: bad}),
+            f"neuron.{phase}",
+            f"{bad!r} is not a dict",
+            "{symbol: expression}",
+            "lnm.hard_reset(v, 0.0), lnm.soft_reset(v, 1.0), or None" if phase == "reset" else "",
+        )
+        for phase in ("charge", "reset")
+        for bad in (0.0, 0, 1.0, "", [], (), False, set(), [v])
+    ),
+    *(
+        (lambda bad=bad: neuron(output=bad), "neuron.output", f"{bad!r} is a {kind}", accepted)
+        for bad, kind, accepted in (
+            ("", "str", NUMBERS),
+            ([], "list", NUMBERS),
+            (False, "condition, not a number", ""),
+        )
+    ),
     (
         lambda: neuron({x: v + x}),
         "neuron.charge",
@@ -165,7 +183,25 @@ PHASES = [
         "neuron.output[out]",
         "'sign' in sign(v) is not a function of the language",
         LANGUAGE,
-        "Did you mean 'sin'?",
+        "Use lnm.where(a > 0, 1, lnm.where(a < 0, -1, 0)).",
+    ),
+    *(
+        (
+            lambda e=e: plain(v + e),
+            "neuron.charge[v]",
+            f"{type(e).__name__!r} in {e} is not a function of the language",
+            LANGUAGE,
+            f"Use {ours}.",
+        )
+        for e, ours in (
+            (sympy.Max(x, 0), "lnm.max(a, b)"),
+            (sympy.Min(x, 0), "lnm.min(a, b)"),
+            (sympy.Abs(x), "lnm.abs(a)"),
+            (abs(x), "lnm.abs(a)"),
+            (sympy.Heaviside(x), "lnm.where(a >= 0, 1, 0)"),
+            (sympy.Piecewise((v, x > 0), (0, True)), "lnm.where(condition, a, b)"),
+            (sympy.tan(x), "lnm.sin(a)/lnm.cos(a)"),
+        )
     ),
     (
         lambda: plain(x / sympy.Integer(0)),
@@ -360,7 +396,16 @@ SYMBOLS = [
     (lambda: neuron(output={"1a": v}), "neuron.output '1a'", "not an identifier"),
     (lambda: neuron(output={v: v}), "neuron.output v", "not an identifier"),
     (lambda: neuron(output={"output": v}), "neuron.output 'output'", RESERVED),
-    (lambda: neuron(surrogate=3), "neuron.surrogate", "spike has 3", SURROGATE),
+    *(
+        (
+            lambda bad=bad, fire=fire: neuron(fire=fire, output=v, surrogate=bad),
+            "neuron.surrogate",
+            f"{bad!r} is not a surrogate",
+            SURROGATE,
+        )
+        for bad in (3, 0, "", [], False)
+        for fire in (v, None)
+    ),
     (
         lambda: neuron(surrogate={other: lnm.surrogate.straight_through()}),
         "neuron.surrogate",
@@ -388,14 +433,36 @@ SYMBOLS = [
     (
         lambda: plain(v + x).with_outputs(y=p),
         "neuron.with_outputs[y]",
-        "unknown symbol 'p'",
+        "'p' is a symbol of another neuron, or declared outside this one",
         "spike, v, x",
+        "Declare it in this one.",
+    ),
+    (
+        lambda: plain(v + x).with_outputs(y=lnm.get("lif").states[0]),
+        "neuron.with_outputs[y]",
+        "'v' is a symbol of another neuron, or declared outside this one",
+        "spike, v, x",
+        "Use this neuron's own 'v'.",
+    ),
+    (
+        lambda: plain(v + x + sympy.Symbol("v")),
+        "neuron.charge",
+        "unknown symbol 'v'",
+        "v, x",
+        "Use the declared symbol, not sympy.Symbol('v').",
+    ),
+    (
+        lambda: plain(v + x + lnm.get("lif").states[0]),
+        "neuron",
+        "'v' is declared twice",
+        "",
+        "Rename one of them. A neuron cannot read the symbols of another neuron.",
     ),
     (lambda: plain(v + x).with_outputs(y="v"), "neuron.with_outputs[y]", "'v' is a str", NUMBERS),
     (
         lambda: plain(v + x).with_outputs(spike=v),
         "neuron.with_outputs",
-        "'spike' is there already",
+        "'spike' already exists",
         "names other than spike",
     ),
     (lambda: plain(v + x).with_outputs(wire=v), "neuron.with_outputs 'wire'", RESERVED),
@@ -408,7 +475,7 @@ SYMBOLS = [
     (
         lambda: plain(v + x).with_per({"theta": "layer"}),
         "neuron",
-        "per names 'theta', which is no parameter",
+        "per names 'theta', which is not a parameter",
         "an empty dict",
         "Leave per out.",
     ),
@@ -417,7 +484,7 @@ SYMBOLS = [
     (
         lambda: plain(v * theta[0] + p + x).with_per({"tehta": "layer"}),
         "neuron",
-        "per names 'tehta', which is no parameter",
+        "per names 'tehta', which is not a parameter",
         "p, theta",
         "Did you mean 'theta'?",
     ),
@@ -621,7 +688,7 @@ FAMILY = [
     (
         lambda: lnm.get("lnm", per={"teta": "layer"}),
         "lnm",
-        "per names 'teta', which is no parameter",
+        "per names 'teta', which is not a parameter",
         "theta, v_threshold",
         "Did you mean 'theta'?",
     ),
@@ -663,8 +730,25 @@ def test_a_symbol_from_outside_the_family_is_unknown():
         own, x = lnm.state("v"), lnm.input("x")
         return lnm.Neuron(charge={own: v + x + own}, fire=own)
 
-    remedy = "Use this neuron's own 'v'; another declaration has its name."
-    with refused(lnm.ModelError, "outside.charge", "unknown symbol 'v'", "v, x", remedy):
+    problem = "'v' is a symbol of another neuron, or declared outside this one"
+    remedy = "Use this neuron's own 'v'."
+    with refused(lnm.ModelError, "outside.charge", problem, "v, x", remedy):
+        outside()
+
+
+@pytest.mark.parametrize("phase", ["charge", "reset"])
+def test_a_state_from_outside_the_family_is_not_set(phase: str) -> None:
+    """Its expression was dropped in silence."""
+
+    @lnm.family
+    def outside() -> lnm.Neuron:
+        own, x = lnm.state("v"), lnm.input("x")
+        phases: dict[str, Any] = {"charge": {own: own + x}, "reset": {}}
+        phases[phase] = phases[phase] | {v: own}
+        return lnm.Neuron(fire=own, **phases)
+
+    problem = "'v' is a symbol of another neuron, or declared outside this one"
+    with refused(lnm.ModelError, f"outside.{phase}", problem, "v, x", "Use this neuron's own 'v'."):
         outside()
 
 
@@ -740,9 +824,7 @@ def test_a_trailing_underscore_is_no_part_of_a_family_name(name, shown):
 
 
 def test_reprs():
-    """A neuron, a family and a vector say what they are."""
-    assert repr(lnm.get("izhikevich")) == "<neuron izhikevich: states v, w>"
-    assert repr(lnm.Neuron(fire=x)) == "<neuron neuron: states none>"
+    """A family and a vector say what they are."""
     assert repr(words()) == "<family mine(degree: 'int' = 3) -> 'Any'>"
     assert repr(theta) == "Vector('theta', size=2)"
 
@@ -881,7 +963,7 @@ def test_arguments_keep_their_order():
 
 def test_a_python_bool_is_no_condition():
     """`v == 0` is False at once in SymPy, so that a silent `orelse` would be the wrong neuron."""
-    remedy = "write sympy.Eq(a, b) or sympy.Ne(a, b)."
+    remedy = "Write sympy.Eq(a, b) or sympy.Ne(a, b)."
     with refused(lnm.ModelError, "where", "the Python value False", remedy=remedy):
         lnm.where(v == 0, 1, v)
 

@@ -7,6 +7,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.compiler.model import model_of
+from lnm_codegen.ir.notebook import preformatted
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.load.c import load_c
 from tests.cases import CASES
@@ -54,6 +55,12 @@ def test_text():
             " layout",
         ]
     )
+
+
+def test_html():
+    """Jupyter shows the same page."""
+    found = NeuronLayer(lnm.get("lif"), backend="torch").explain(torch.empty(4, 2))
+    assert found._repr_html_() == preformatted(str(found))
 
 
 def test_copies():

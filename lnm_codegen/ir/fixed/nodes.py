@@ -22,6 +22,7 @@ from lnm_codegen.ir.kernel import children as children
 from lnm_codegen.ir.kernel import map_children as map_children
 from lnm_codegen.ir.kernel import variables as variables
 from lnm_codegen.ir.kernel import walk as walk
+from lnm_codegen.ir.notebook import preformatted
 from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import BOOL, Bits, FixedSpec, Rounding, Type
 
@@ -176,6 +177,9 @@ class Program:
     spec: FixedSpec
     prepare: real.Kernel
     kernel: Kernel
+
+    def _repr_html_(self) -> str:
+        return preformatted(str(self))
 
     def __str__(self) -> str:
         return f"{self.prepare}\n\n{self.kernel}"

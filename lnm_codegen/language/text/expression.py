@@ -123,7 +123,7 @@ class _Reader:
         return value
 
     def _condition(self, node: ast.expr, depth: int, *, joined: bool = False) -> Any:
-        """Return the value of a node that must be a condition; a joined one is no spike."""
+        """Return the value of a node that must be a condition; a joined one is not a spike."""
         value = self._value(node, self._deeper(depth))
         if isinstance(value, Boolean) and not isinstance(value, Declared):
             self._cost.weigh(value, node)

@@ -1,0 +1,192 @@
+"""Refusals on symbols: truth values, functions of numbers, arrays and tensors.
+
+A symbol has no value while a neuron is defined. Python, NumPy and PyTorch ask for one through the
+methods of `Symbolic`, which raise an error that names the function of the language. PyTorch is not
+imported: it calls `__torch_function__` itself.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.validation import shown
+
+FUNCTIONS = (
+    "exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos",
+    "abs", "min", "max", "clip", "where", "poly",
+)  # fmt: skip
+"""Functions of the language, by their name in `lnm`."""
+
+_CALLS = {word: f"lnm.{word}(a)" for word in FUNCTIONS} | {
+    "min": "lnm.min(a, b)",
+    "max": "lnm.max(a, b)",
+    "clip": "lnm.clip(a, low, high)",
+    "where": "lnm.where(condition, a, b)",
+    "poly": "lnm.poly(z, theta)",
+}
+_STEP = "lnm.where(a >= 0, 1, 0)"
+_INSTEAD = _CALLS | {
+    "absolute": _CALLS["abs"], "fabs": _CALLS["abs"],
+    "maximum": _CALLS["max"], "fmax": _CALLS["max"], "amax": _CALLS["max"],
+    "minimum": _CALLS["min"], "fmin": _CALLS["min"], "amin": _CALLS["min"],
+    "clamp": _CALLS["clip"], "relu": "lnm.max(a, 0)", "expit": _CALLS["sigmoid"],
+    "piecewise": _CALLS["where"], "ite": _CALLS["where"], "select": _CALLS["where"],
+    "heaviside": _STEP, "sign": "lnm.where(a > 0, 1, lnm.where(a < 0, -1, 0))",
+    "tan": "lnm.sin(a)/lnm.cos(a)", "polyval": _CALLS["poly"],
+    "pow": "a**b", "power": "a**b", "float_power": "a**b", "square": "a**2",
+}  # fmt: skip
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul,
+    "divide": operator.truediv, "true_divide": operator.truediv, "power": operator.pow,
+    "less": operator.lt, "less_equal": operator.le,
+    "greater": operator.gt, "greater_equal": operator.ge,
+    "equal": operator.eq, "not_equal": operator.ne,
+}  # fmt: skip
+"""NumPy's name of an operator between one of its numbers and a symbol -> the operator."""
+
+
+def instead_of(function: str) -> str:
+    """Return "Use lnm.max(a, b)." for the name of another library's function, or an empty string.
+
+    The case of letters does not matter: SymPy's `Max`, NumPy's `maximum`, PyTorch's `relu_`.
+    """
+    call = _INSTEAD.get(function.strip("_").lower())
+    return f"Use {call}." if call else ""
+
+
+def undecided(condition: object) -> ModelError:
+    """Return the error of a condition that Python asked to be true or false."""
+    return ModelError(
+        shown(condition),
+        "no truth value, because symbols have no values while a neuron is defined",
+        remedy=(
+            f"In place of if, max, min and a < b < c use {_CALLS['where']}, {_CALLS['max']},"
+            f" {_CALLS['min']} or {_CALLS['clip']}; in place of and, or, not use & | ~."
+        ),
+    )
+
+
+def valueless(expression: object) -> ModelError:
+    """Return the error of an expression that Python asked to be a number."""
+    calls = ", ".join(f"lnm.{word}" for word in FUNCTIONS if word not in ("where", "poly"))
+    return ModelError(
+        shown(expression),
+        "not a number, because symbols have no values while a neuron is defined",
+        remedy=f"In place of float, int, round and functions of math use {calls}.",
+    )
+
+
+def foreign(function: str) -> ModelError:
+    """Return the error of another library's function that received an expression."""
+    return ModelError(
+        function,
+        "a function of numbers received an expression",
+        ", ".join(f"lnm.{word}" for word in FUNCTIONS),
+        instead_of(function.rpartition(".")[2]),
+    )
+
+
+def frozen(value: Any, where: str = "expression") -> ModelError:
+    """Return the error of an array or a tensor in an expression.
+
+    Its present value would become a constant of the kernel, which no training changes.
+    """
+    shape = tuple(getattr(value, "shape", ()))
+    return ModelError(
+        where,
+        f"it reads an array or tensor, {type(value).__name__} of shape {shape}",
+        "numbers and declared symbols",
+        "Declare it with lnm.param(name, init=...), or give a number.",
+    )
+
+
+def is_array(value: Any) -> bool:
+    """Report whether `value` is an array or a tensor; a number of NumPy is neither."""
+    return hasattr(type(value), "__array__") and not isinstance(value, np.generic)
+
+
+def as_numbers(value: Any) -> Any:
+    """Return the numbers of an array, a tensor or a number of NumPy; else `value` itself."""
+    return value.tolist() if is_array(value) or isinstance(value, np.generic) else value
+
+
+def operand(value: Any, where: str = "expression") -> Any:
+    """Return `value`, or the number of a NumPy array without axes.
+
+    Raises:
+        ModelError: Any other array, or a tensor.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return value.item()
+    if is_array(value):
+        raise frozen(value, where)
+    return value
+
+
+class Symbolic:
+    """Base of symbols and of their comparisons: raises the errors above where a value is needed.
+
+    SymPy's own code, which may ask too, gets SymPy's answers: true, or TypeError.
+    """
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        if not _asked_by_sympy():
+            raise undecided(self)
+        inherited = getattr(super(), "__bool__", None)
+        return True if inherited is None else bool(inherited())
+
+    def __float__(self) -> float:
+        raise self._no_number(_asked_by_sympy())
+
+    def __int__(self) -> int:
+        raise self._no_number(_asked_by_sympy())
+
+    def __complex__(self) -> complex:
+        raise self._no_number(_asked_by_sympy())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        raise self._no_number(_asked_by_sympy())
+
+    def _no_number(self, asked_by_sympy: bool) -> Exception:
+        error = valueless(self)
+        return TypeError(str(error)) if asked_by_sympy else error
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """Apply an operator of NumPy to numbers and symbols; refuse its other functions."""
+        operate = _OPERATORS.get(ufunc.__name__)
+        if operate is not None and method == "__call__":
+            return operate(*(as_numbers(operand(value)) for value in inputs))
+        for value in inputs:
+            operand(value)
+        raise foreign(f"numpy.{ufunc.__name__}")
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        """Refuse a function of NumPy."""
+        raise foreign(f"numpy.{function.__name__}")
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), options: Any = None
+    ) -> Any:
+        """Refuse an operator between a tensor and a symbol, and every function of PyTorch."""
+        for value in args:
+            operand(value)
+        raise foreign(f"torch.{function.__name__}")
+
+
+def in_sympy(frame: Any) -> bool:
+    """Report whether a frame of the call stack runs code of SymPy."""
+    return str(frame.f_globals.get("__name__", "")).startswith("sympy.")
+
+
+def _asked_by_sympy() -> bool:
+    """Report whether SymPy called the method that calls this."""
+    return in_sympy(sys._getframe(2))

@@ -1,0 +1,124 @@
+"""Text and LaTeX of a neuron."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+import lnm_codegen as lnm
+from lnm_codegen.families import FAMILIES
+from lnm_codegen.language.display import equations
+from tests.strategies import few, neurons
+
+
+def test_repr() -> None:
+    """Equations, slopes and declarations, a line each."""
+    n = lnm.get("lnm", degree=1, v_reset=None, per="channel", detach_reset=True)
+    assert repr(n).splitlines() == [
+        "neuron lnm",
+        "  charge  v <- theta_0 + theta_1*v + x",
+        "  fire    spike = [v - v_threshold >= 0]",
+        "  reset   v <- -spike*v_threshold + v",
+        "  output  spike = spike",
+        "  slope   d spike/dz = 1/(pi**2*z**2 + 1)  (atan)",
+        "  reset   spikes inside it have no derivative (detach_reset)",
+        "  state   v = 0",
+        "  input   x",
+        "  param   theta = [0, 0.5], learnable per channel",
+        "  param   v_threshold = 1, constant",
+    ]
+
+
+def test_long_values_are_cut() -> None:
+    """At most six numbers of a vector, and lines of at most 160 characters."""
+    v, x = lnm.state("v"), lnm.input("x")
+    theta = lnm.param("theta", size=40, init=[0.125] * 40)
+    n = lnm.Neuron(charge={v: lnm.poly(v, theta) + x}, fire=v - 1)
+    lines = repr(n).splitlines()
+    numbers = ", ".join(["0.125"] * 6)
+    assert f"  param   theta = [{numbers}, ...], learnable per layer" in lines
+    assert len(lines[1]) == 162
+    assert lines[1].endswith("...")
+    assert r"\left[" not in n._repr_latex_().split("parameters")[1]
+    assert rf"\theta = [{numbers}, \ldots]" in n._repr_latex_()
+
+
+def test_a_drawn_value() -> None:
+    """An `init` that is a function is shown by its name."""
+
+    def my_draw(generator: Any, shape: Any) -> Any:
+        raise AssertionError
+
+    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=my_draw)
+    n = lnm.Neuron(charge={v: p * v + x}, fire=v - 1)
+    assert "  param   p drawn by my_draw, learnable per layer" in repr(n).splitlines()
+    assert r"p \sim \mathrm{my\_draw}" in n._repr_latex_()
+
+
+def test_latex() -> None:
+    """Symbols of the field: theta, v_threshold; names of several letters stand upright."""
+    n = lnm.get("cuba_lif")
+    assert n._repr_latex_().splitlines() == [
+        r"$\displaystyle \begin{array}{ll}",
+        r"\mathrm{cuba\_lif} & \\",
+        r"\text{charge} & \mathrm{current} \leftarrow \mathrm{current} \, \mathrm{current}_{decay}"
+        r" + x \\",
+        r"\text{charge} & v \leftarrow \mathrm{current} \, \mathrm{current}_{decay} + v \,"
+        r" \mathrm{voltage}_{decay} + x \\",
+        r"\text{fire} & \mathrm{spike} = \left[v - v_{threshold} \geq 0\right] \\",
+        r"\text{reset} & v \leftarrow \begin{cases} 0 & \mathrm{spike} \\ v & \text{otherwise}"
+        r" \end{cases} \\",
+        r"\text{output} & \mathrm{spike} = \mathrm{spike} \\",
+        r"\text{states} & \mathrm{current} = 0,\; v = 0 \\",
+        r"\text{inputs} & x \\",
+        r"\text{parameters} & \mathrm{current}_{decay} = 0.5,\; \mathrm{voltage}_{decay} = 0.75,\;"
+        r" v_{threshold} = 0.5",
+        r"\end{array}$",
+    ]
+    assert r"\theta_{0} + \theta_{1} \, v" in lnm.get("lnm", degree=1)._repr_latex_()
+    assert r"\theta = [0, 0.5]" in lnm.get("lnm", degree=1)._repr_latex_()
+
+
+def is_balanced(latex: str) -> bool:
+    """Report whether braces, `left`, `begin` and `$` of LaTeX have their ends."""
+    text = re.sub(r"\\[{}\\$]", "", latex)
+    depth = 0
+    for sign in text:
+        depth += {"{": 1, "}": -1}.get(sign, 0)
+        if depth < 0:
+            return False
+    begins, ends = (re.findall(rf"\\{word}{{(\w+)}}", latex) for word in ("begin", "end"))
+    sides = [len(re.findall(rf"\\{word}(?![a-z])", latex)) for word in ("left", "right")]
+    return not depth and sorted(begins) == sorted(ends) and sides[0] == sides[1]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families(name: str) -> None:
+    """Every built-in family is displayed with its equations and parameters."""
+    n = lnm.get(name)
+    assert repr(n).startswith(f"neuron {name}\n")
+    for line in equations(n):
+        assert line[:150] in repr(n)
+    for p in n.params:
+        assert f"  param   {p.name} " in repr(n)
+    assert is_balanced(n._repr_latex_())
+
+
+@few
+@given(neurons())
+def test_random_neurons(n: lnm.Neuron) -> None:
+    """Any neuron has both forms, in lines of bounded length."""
+    assert all(len(line) <= 162 for line in repr(n).splitlines())
+    latex = n._repr_latex_()
+    assert is_balanced(latex)
+    assert (latex[0], latex[-1], latex.count("$")) == ("$", "$", 2)
+
+
+def test_the_balance_can_fail() -> None:
+    """The check of the tests above finds what it looks for."""
+    assert is_balanced(r"\left[\frac{a}{b}\right]")
+    for wrong in ("{", "}{", r"\left[a]", r"\begin{array}", r"\begin{a}\end{b}"):
+        assert not is_balanced(wrong)
