@@ -20,10 +20,18 @@ from lnm_codegen.language.symbols import input, param, spike, spike_named, state
 from lnm_codegen.errors import (
     InternalError, LnmError, ModelError, ShapeError, ToolError, UnsupportedError,
 )  # fmt: skip
-from lnm_codegen.language.functions import (
-    abs, clip, cos, exp, log, max, min, poly, sigmoid, sin, sqrt, tanh, where,
-)  # fmt: skip
+from lnm_codegen.language.functions import abs, clip, max, min, poly, sqrt, where
+from lnm_codegen.language import functions as _functions
+from lnm_codegen.language.expression import Unary
 # isort: on
+
+# Classes of SymPy's functions, which type checkers see as functions.
+cos: Unary = _functions.cos
+exp: Unary = _functions.exp
+log: Unary = _functions.log
+sigmoid: Unary = _functions.sigmoid
+sin: Unary = _functions.sin
+tanh: Unary = _functions.tanh
 
 __all__ = [
     "Fixed", "FixedSpec", "InternalError", "LnmError", "ModelError", "Neuron", "Rtl", "ShapeError",

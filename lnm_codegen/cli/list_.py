@@ -26,11 +26,11 @@ def list_families(json: JsonOption = False) -> None:
     )
 
 
-def _summary(family: Family) -> str:
+def _summary(family: Family[...]) -> str:
     return (inspect.getdoc(family) or "").partition("\n")[0]
 
 
-def _arguments(family: Family) -> dict[str, Any]:
+def _arguments(family: Family[...]) -> dict[str, Any]:
     """Return each argument and its default."""
     return {p.name: p.default for p in family.signature.parameters.values()}
 

@@ -137,7 +137,7 @@ def run_steps(
     outputs = {v.name: np.zeros(shape, dtype_of(v.type)) for v in kernel.result_vars(Role.OUTPUT)}
     trajectory = {n: np.zeros(shape, v.dtype) for n, v in start.items()}
     counts = dict.fromkeys(kernel.result_names(Role.COUNT), 0.0)
-    now = {n: v.reshape(-1) for n, v in start.items()}
+    now: Arrays = {n: v.reshape(-1) for n, v in start.items()}
     for t in range(shape[0]):
         results = step({**table, **now, **{n: x[t].reshape(-1) for n, x in inputs.items()}})
         results = {n: np.broadcast_to(value, lanes) for n, value in results.items()}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import BinaryOp, CompareOp, Expr, Fn, Kernel, UnaryOp
 
-Array = np.ndarray[Any, np.dtype[Any]]
+Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 _BINARY = {
     BinaryOp.ADD: np.add, BinaryOp.SUB: np.subtract, BinaryOp.MUL: np.multiply,

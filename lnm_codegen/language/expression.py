@@ -54,6 +54,7 @@ else:
 ExprLike: TypeAlias = "Expression | int | float | Fraction"
 """An expression or a number."""
 
+
 class Numbers(Protocol):
     """An array or a tensor."""
 

@@ -24,7 +24,7 @@ def threshold_of(neuron: Neuron) -> float:
     """
     z = neuron.fire[0][1] if neuron.fire else None
     read = [s for s in neuron.states if z is not None and s in z.free_symbols]
-    if not read:
+    if z is None or not read:
         return 1.0
     probe = neuron.with_outputs(potential_probe=read[0], fire_probe=z)
     with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.no_grad():
