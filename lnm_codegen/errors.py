@@ -1,7 +1,7 @@
 """Exceptions of this package.
 
-A message is built here, from four parts: *where: what is wrong, with the value. Accepted: what is
-accepted. What to do.*
+A message is built here, from four parts: *place: problem with the value. Accepted: values.
+Remedy.*
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ class LnmError(Exception):
 
     Args:
         where: Place of the mistake: a function, a neuron and its phase, a file.
-        problem: What is wrong, with the value, without a full stop.
-        accepted: What is accepted instead; words are joined with commas.
-        remedy: What to do, as whole sentences.
+        problem: Problem with the value, without a full stop.
+        accepted: Accepted values; words are joined with commas.
+        remedy: Advice in the imperative, as whole sentences.
     """
 
     def __init__(

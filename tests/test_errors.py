@@ -96,7 +96,7 @@ MESSAGES: list[tuple[type[lnm.LnmError], Callable[[Path], object], str]] = [
     (
         DivergedError,
         diverged,
-        "train: the gradient of blocks.1.neuron.theta is not finite at step 1, epoch 1. The network"
+        "train: the gradient of blocks.1.neuron.theta is not finite at step 1, epoch 1; the network"
         " is as it was before this step. Lower lr_neuron, or give v_min, such as -2.",
     ),
 ]

@@ -209,7 +209,7 @@ def parse_integers(
     """Return the integers of `1,2,3`: `count` or more of them, each at least `low`.
 
     Raises:
-        ModelError: Anything else; `accepted` describes the form.
+        ModelError: The text has another form; `accepted` describes the right one.
     """
     words = [w.strip() for w in text.split(",")]
     if len(words) < count or not all(w.isdecimal() and int(w) >= low for w in words):

@@ -172,7 +172,9 @@ def _why_not(backend: str, requested: str, device: str) -> str:
         return problem
     if requested != "auto":
         return f"{requested!r} was requested"
-    return "slower, several kernels for each operation and step" if backend == "torch" else "second"
+    if backend == "torch":
+        return "slower, several kernels for each operation and step"
+    return f"'auto' never selects it on {device}"
 
 
 def _copies(plan: Plan, layout: Layout, inputs: Sequence[Tensor]) -> tuple[str, ...]:

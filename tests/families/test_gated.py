@@ -149,7 +149,7 @@ def test_mistakes_of_glif(row: tuple[Any, ...]) -> None:
 
 
 def yin_loop(x: np.ndarray, tau_m: Any, tau_adp: Any, rest: float, beta: float) -> Any:
-    """Yin et al.'s update as facts/neurons.md has it, dt = R = 1: spikes and the final v and b."""
+    """Yin et al.'s update (2021), with dt = R = 1: spikes and the final v and b."""
     alpha, rho = np.exp(-1 / np.asarray(tau_m)), np.exp(-1 / np.asarray(tau_adp))
     v = b = s = np.zeros(x.shape[1:])
     spikes = []

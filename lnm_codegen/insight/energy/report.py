@@ -188,7 +188,8 @@ def energy(
         encoder: "as run" or "every step".
 
     Raises:
-        ModelError: Another word, no samples, or a convolution with padding other than zeros.
+        ModelError: A word is unknown, there are no samples, or a convolution pads with other values
+            than zeros.
     """
     require_one_of("energy", "fan_out", fan_out, FAN_OUTS)
     require_one_of("energy", "encoder", encoder, ENCODERS)

@@ -82,7 +82,7 @@ def resnet19(neuron: Neuron, rates: float | Sequence[float], steps: int = 4) -> 
         steps: T.
 
     Raises:
-        ModelError: Another number of rates, or one that is negative.
+        ModelError: The number of rates is wrong, or a rate is negative.
     """
     sizes = _sizes()
     count = sum(not size.weights for size in sizes)

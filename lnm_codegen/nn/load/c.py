@@ -34,7 +34,7 @@ from lnm_codegen.nn.load.warn import warn_once
 _TIMEOUT = 300
 
 
-_saved_size = lru_cache(maxsize=1024)(checkpoints)
+_saved_size = lru_cache(maxsize=1024)(saved_size)
 
 
 class CKernels(Kernels):
@@ -59,7 +59,7 @@ class CKernels(Kernels):
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
         """Return the number of elements in the saved states."""
-        find = _saved_size if type(neurons) is type(time_steps) is int else checkpoints  # or SymInt
+        find = _saved_size if type(neurons) is type(time_steps) is int else saved_size  # or SymInt
         return find(time_steps, neurons, len(self.states), self._chunk, self._far)
 
     def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:

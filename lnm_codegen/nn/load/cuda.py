@@ -34,7 +34,7 @@ class CudaKernels(Kernels):
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
         """Return the number of elements in the saved states."""
-        return self._plan.checkpoints(time_steps, neurons)
+        return self._plan.saved_size(time_steps, neurons)
 
     def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the forward kernel; its blocks add to the count buffers, which the caller zeroes."""
@@ -146,9 +146,7 @@ def _compiled(files: dict[str, str], entry: str, options: list[str]) -> bytes:
         log = bytes(size)
         _check(nvrtc.nvrtcGetProgramLog(program, log))
         lines = [x for x in log.decode().splitlines() if "error" in x] or [error.name]
-        raise ToolError(
-            "cuda", f"NVRTC failed: {lines[0]}", remedy=f"Options: {' '.join(options)}."
-        )
+        raise ToolError("cuda", f"NVRTC failed: {lines[0]} (options: {' '.join(options)})")
     (size,) = _check(nvrtc.nvrtcGetCUBINSize(program))
     image = bytes(size)
     _check(nvrtc.nvrtcGetCUBIN(program, image))

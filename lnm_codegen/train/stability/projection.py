@@ -70,7 +70,7 @@ def project(
 
     Raises:
         ModelError: theta is not finite, or the leak is outside. Nothing changes then.
-        UnsupportedError: Another neuron, or a neuron with a learned threshold.
+        UnsupportedError: The charge is not a polynomial, or the threshold is learned.
     """
     region = _region(layer, x_max, v_min, decay)
     parameter: Tensor = getattr(layer, region.charge.theta)

@@ -219,8 +219,8 @@ def test_a_compiler_that_fails(
 ) -> None:
     """The first error and the command, and nothing in the cache."""
     tool = failing(tmp_path / "cxx", monkeypatch, f"cat >&2 <<'EOF'\n{said}\nEOF\nexit 1")
-    command = f"Command: {tool} -O3 -o if.so if.cpp."
-    with refused(lnm.ToolError, "c", f"{tool} failed: {shown}", remedy=command):
+    problem = f"{tool} failed: {shown} (command: {tool} -O3 -o if.so if.cpp)"
+    with refused(lnm.ToolError, "c", problem):
         load.build(MODEL)
     assert [p for p in cache.iterdir() if p.suffix != ".lock"] == []
 

@@ -45,8 +45,10 @@ def test_a_cubin_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_what_nvrtc_refuses_is_one_line() -> None:
     """An architecture that does not exist."""
     problem = "NVRTC failed: nvrtc: error: invalid value for --gpu-architecture (-arch)"
-    with refused(lnm.ToolError, "cuda", problem, remedy="--gpu-architecture=sm_1."):
+    with refused(lnm.ToolError, "cuda", problem) as caught:
         load_cuda.cubin(model_of(lnm.get("if")), "sm_1")
+    assert "(options: " in caught.value.problem
+    assert "--gpu-architecture=sm_1" in caught.value.problem
 
 
 def test_a_cpu_tensor_is_refused() -> None:

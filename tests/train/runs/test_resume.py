@@ -195,7 +195,7 @@ def test_resume_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 HERE = Path(__file__).parent
-"""old_run: a run folder of the code before the refactoring, stopped after epoch 2 of 4.
+"""old_run: a run folder written at commit 06c9ac1, stopped after epoch 2 of 4.
 old_run_metrics.csv: the metrics of the same run, uninterrupted."""
 
 
