@@ -24,7 +24,7 @@ from lnm_codegen.language.comparison import undecidable
 from lnm_codegen.language.expression import Numbers, Symbol
 from lnm_codegen.language.misuse import Symbolic, as_numbers, operand
 from lnm_codegen.language.names import require_name
-from lnm_codegen.validation import require_bool, require_one_of, wrong
+from lnm_codegen.validation import require_bool, require_integer, require_one_of, wrong
 
 
 def _arithmetic(name: str) -> Callable[[Any, Any], Any]:
@@ -228,8 +228,7 @@ def param(
     """
     where = f"parameter {require_name('parameter', name)!r}"
     require_one_of(where, "per", per, get_args(Granularity))
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise wrong(where, "size", size, "None or an integer >= 1")
+    require_integer(where, "size", size, optional=True)
     require_bool(where, "learnable", learnable)
     decl = Param(name, size, _require_init(where, init, size), learnable, per)
     elements = tuple(_declare(n, decl) for n in decl.element_names)

@@ -523,9 +523,9 @@ DECLARATIONS = [
         for bad in ("no", 1, None)
     ),
     (lambda: neuron().with_detach_reset("no"), "neuron", "detach_reset is 'no'", "True, False"),
-    (lambda: lnm.param("a", size=0), "parameter 'a'", "size is 0", "None or an integer >= 1"),
-    (lambda: lnm.param("a", size=True), "parameter 'a'", "size is True", "None or an integer >= 1"),
-    (lambda: lnm.param("a", size=2.0), "parameter 'a'", "size is 2.0", "None or an integer >= 1"),
+    (lambda: lnm.param("a", size=0), "parameter 'a'", "size is 0", "an integer >= 1 or None"),
+    (lambda: lnm.param("a", size=True), "parameter 'a'", "size is True", "an integer >= 1 or None"),
+    (lambda: lnm.param("a", size=2.0), "parameter 'a'", "size is 2.0", "an integer >= 1 or None"),
     (lambda: lnm.param("a", init="x"), "parameter 'a'", "init is 'x'", INIT),
     (lambda: lnm.param("a", size=2, init=[1]), "parameter 'a'", "init is [1]", INITS),
     (lambda: lnm.param("a", size=2, init=[1, "b"]), "parameter 'a'", "init is [1, 'b']", INITS),
