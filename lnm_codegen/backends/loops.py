@@ -70,7 +70,7 @@ def prepared_lines(plan: Plan, rows: Rows, at: Rows, indent: int) -> tuple[str, 
         at: Indices in `p`.
         indent: Column of the statements.
     """
-    raw, made = raw_values(plan, rows), plan.made
+    raw, made = raw_values(plan, rows), plan.computed_prepare
     lines: list[str] = []
     if made.results:
         taken = [raw[p.var.name] for p in plan.read_inputs(made)]

@@ -76,7 +76,7 @@ class Plan:
     terms: tuple[str, ...]
 
     @property
-    def made(self) -> Kernel:
+    def computed_prepare(self) -> Kernel:
         """`prepare` without the parameters that it returns unchanged."""
         taken = set(self.prepare.input_names(Role.PARAM))
         return keep_results(self.prepare, set(self.prepared) - taken)
@@ -85,7 +85,7 @@ class Plan:
     def functions(self) -> dict[str, Kernel]:
         """The kernels that are printed, by the names of their functions."""
         kernels = {
-            "prepare": self.made,
+            "prepare": self.computed_prepare,
             "step_forward": self.forward,
             "step_advance": self.advance,
             "step_backward": self.backward,
@@ -117,6 +117,11 @@ class Plan:
     def finest(self) -> Granularity:
         """The finest granularity of any parameter."""
         return finest(p.per for p in self.model.params)
+
+    @property
+    def backward_launches(self) -> int:
+        """Launches of a backward on a GPU: two if a parameter is learnable, for the reduction."""
+        return 2 if self.learnable else 1
 
     @property
     def granularity_text(self) -> str:
@@ -176,17 +181,17 @@ def _optional(name: str, kind: str, note: str = "") -> Field:
     return Field(name, kind, written=True, nullable=True, note=note)
 
 
-def checkpoints(time_steps: int, neurons: int, states: int, chunk: int, far: int) -> int:
-    """Return the length of `checkpoints`: the states before every chunk but the first.
+def saved_size(time_steps: int, neurons: int, states: int, chunk: int, far: int) -> int:
+    """Return the length of the saved states: those before every chunk but the first.
 
     Beyond `far` time steps, only every M-th chunk counts, M the square root of their number. The
     sizes may be symbolic, as under `torch.compile`.
     """
-    every = chunks_per_checkpoint(time_steps, chunk, far)
+    every = chunks_per_saved_state(time_steps, chunk, far)
     return max(time_steps - 1, 0) // chunk // every * states * neurons
 
 
-def chunks_per_checkpoint(time_steps: int, chunk: int, far: int) -> int:
+def chunks_per_saved_state(time_steps: int, chunk: int, far: int) -> int:
     """Return the number of chunks from one saved state to the next."""
     every = 1
     if time_steps > far:

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lnm_codegen.backends.c.backend import CHUNK
 from lnm_codegen.backends.cuda.plan import CudaPlan
-from lnm_codegen.backends.plan import BYTES, FAR, Plan, checkpoints, chunks_per_checkpoint, plan_of
+from lnm_codegen.backends.plan import BYTES, FAR, Plan, chunks_per_saved_state, plan_of, saved_size
 from lnm_codegen.backends.triton.kernels import chunk_of
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir.count import count
@@ -100,9 +100,9 @@ def bytes_moved(plan: Plan, schedule: Schedule, time_steps: int) -> tuple[float,
     model = plan.model
     io, real = BYTES[model.dtype], BYTES[model.real]
     inputs, outputs, states = len(model.inputs), len(model.outputs), len(plan.states)
-    numbers = checkpoints(time_steps, 1, states, schedule.chunk, schedule.far)
+    numbers = saved_size(time_steps, 1, states, schedule.chunk, schedule.far)
     saved = real * numbers / max(time_steps, 1)
-    between = chunks_per_checkpoint(time_steps, schedule.chunk, schedule.far)
+    between = chunks_per_saved_state(time_steps, schedule.chunk, schedule.far)
     recomputed = io * inputs if between > 1 else 0
     forward = io * (inputs + outputs) + saved
     backward = io * (2 * inputs + outputs) + saved + recomputed
@@ -123,9 +123,9 @@ def explain(neuron: Neuron, requested: str, backend: str, inputs: Sequence[Tenso
     if schedule is not None:
         moved = bytes_moved(plan, schedule, steps)
         recomputed = count(plan.advance).total
-        between = chunks_per_checkpoint(steps, schedule.chunk, schedule.far)
+        between = chunks_per_saved_state(steps, schedule.chunk, schedule.far)
         states = len(plan.states)
-        numbers = checkpoints(steps, layout.neurons, states, schedule.chunk, schedule.far)
+        numbers = saved_size(steps, layout.neurons, states, schedule.chunk, schedule.far)
         saved = BYTES[plan.model.real] * numbers
     return Explanation(
         model=neuron.name,
@@ -153,14 +153,13 @@ def shaped(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Tensor:
 
 def schedule_of(plan: Plan, backend: str) -> Schedule | None:
     """Return the schedule of a backend; None for eager PyTorch."""
-    backward_launches = 2 if plan.terms else 1
     match backend:
         case "c":
             return Schedule(CHUNK, FAR, 1, 1)
         case "triton":
-            return Schedule(chunk_of(plan), FAR, 1, backward_launches)
+            return Schedule(chunk_of(plan), FAR, 1, plan.backward_launches)
         case "cuda":
-            return Schedule(CudaPlan(plan).chunk, FAR, 1, backward_launches)
+            return Schedule(CudaPlan(plan).chunk, FAR, 1, plan.backward_launches)
         case _:
             return None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lnm_codegen.backends.plan import BYTES, FAR, Plan, checkpoints, chunks_per_checkpoint
+from lnm_codegen.backends.plan import BYTES, FAR, Plan, chunks_per_saved_state, saved_size
 
 TILE = 1024
 SUM_THREADS = 1024
@@ -164,11 +164,11 @@ class CudaPlan:
 
     def spacing(self, time_steps: int) -> int:
         """Return the time steps from one saved state to the next."""
-        return chunks_per_checkpoint(time_steps, self.chunk, FAR) * self.chunk
+        return chunks_per_saved_state(time_steps, self.chunk, FAR) * self.chunk
 
-    def checkpoints(self, time_steps: int, neurons: int) -> int:
-        """Return the length of `checkpoints`, in numbers of `real`."""
-        return checkpoints(time_steps, neurons, len(self.plan.states), self.chunk, FAR)
+    def saved_size(self, time_steps: int, neurons: int) -> int:
+        """Return the length of the saved states, in numbers of `real`."""
+        return saved_size(time_steps, neurons, len(self.plan.states), self.chunk, FAR)
 
     def backward_workspace(self, time_steps: int, neurons: int, sample: int) -> int:
         """Return the bytes of the backward's workspace."""
@@ -202,7 +202,7 @@ class CudaPlan:
         first = Launch(
             f"{self.name}_backward_kernel", grid, self.backward_threads, self.backward_shared
         )
-        if not self.sums:
+        if self.plan.backward_launches == 1:
             return (first,)
         groups = {
             "layer": 1,

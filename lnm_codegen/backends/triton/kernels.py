@@ -76,8 +76,8 @@ class Arguments:
     def prepared(self) -> Lines:
         """Return lines that load the parameters of a step and call `prepare`."""
         plan = self.plan
-        made = plan.made.result_names(Role.PARAM)
-        taken = [p.var.name for p in plan.read_inputs(plan.made)]
+        made = plan.computed_prepare.result_names(Role.PARAM)
+        taken = [p.var.name for p in plan.read_inputs(plan.computed_prepare)]
         read = {*taken, *plan.prepared} - {*made}
         params, pers = plan.model.params, {p.per for p in plan.model.params}
         lines = []

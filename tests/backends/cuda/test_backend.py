@@ -25,6 +25,7 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run as run_kernel
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.nn.arguments import recording
+from lnm_codegen.nn.explain import schedule_of
 from tests.backends.cuda.host import decoded, encoded, host_kernels, model_in, run_host
 from tests.cases import CASES, Results, arguments, run
 from tests.refusals import refused
@@ -347,7 +348,7 @@ def test_sizes_are_those_of_the_layout(case: str) -> None:
         sample = max(sample, 1)
         assert cuda.spacing(steps) == of("spacing", steps)
         assert cuda.tiles(neurons, sample) == of("tiles", neurons, sample)
-        assert cuda.checkpoints(steps, neurons) == of("checkpoints", steps, neurons)
+        assert cuda.saved_size(steps, neurons) == of("checkpoints", steps, neurons)
         numbers = of("numbers", steps, neurons, sample)
         assert cuda.backward_workspace(steps, neurons, sample) == 4 * numbers
     states = len(cuda.plan.states)
@@ -359,8 +360,8 @@ def test_sizes_are_those_of_the_layout(case: str) -> None:
 def test_memory_far_out() -> None:
     """Beyond 4096 steps what is kept grows like a square root; at 4096, 1/16 of every state."""
     cuda = CudaPlan(plan_of(model_of(lnm.get("lnm", degree=3))))
-    assert cuda.checkpoints(4096, 1000) <= 4096 * 1000 // 16
-    far = cuda.checkpoints(65536, 1000) * 4 + cuda.backward_workspace(65536, 1000, 1)
+    assert cuda.saved_size(4096, 1000) <= 4096 * 1000 // 16
+    far = cuda.saved_size(65536, 1000) * 4 + cuda.backward_workspace(65536, 1000, 1)
     assert far <= 4 * 1000 * 2 * 64 + 4096
 
 
@@ -377,6 +378,19 @@ def test_offsets_are_64_bit() -> None:
                 assert re.search(r"_offset\((begin|step|latest)", line), line
         assert re.search(r"int64_t begin\b", text)
         assert re.search(r"const int64_t latest\b", text)
+
+
+def test_explain_counts_these_launches() -> None:
+    """Of every case, and of a learnable parameter whose gradient is zero everywhere."""
+    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p")
+    compared = lnm.Neuron(charge={v: v / 2 + x}, output={"y": lnm.where(x > p, v, 0)})
+    for neuron in (compared, *(make() for make in CASES.values())):
+        plan = plan_of(model_of(neuron))
+        launches = CudaPlan(plan).backward_launches(4096, 64, 4)
+        for backend in ("cuda", "triton"):
+            schedule = schedule_of(plan, backend)
+            assert schedule is not None
+            assert schedule.backward_launches == len(launches)
 
 
 def test_launches() -> None:

@@ -342,7 +342,7 @@ def test_launches_are_those_of_the_plan(key: str) -> None:
                 for x in plan.backward_launches(neurons, sample, channels)
             ]
             kept = printed["checkpoints"](time_steps, neurons)
-            assert kept == plan.checkpoints(time_steps, neurons)
+            assert kept == plan.saved_size(time_steps, neurons)
 
 
 @pytest.mark.parametrize("backend", TARGETS)
