@@ -28,7 +28,7 @@ from fractions import Fraction
 from typing import Any
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, integer_bits, interval_of, point
-from lnm_codegen.analysis.arithmetic.pieces import ConstrainedBox, Symbolic
+from lnm_codegen.analysis.arithmetic.pieces import ConstrainedBox, SymbolicKernel
 from lnm_codegen.analysis.arithmetic.polynomial import Poly, substituted
 from lnm_codegen.analysis.exact import exact, parameters_for
 from lnm_codegen.analysis.propagate import Decisions, propagate, saturating
@@ -167,7 +167,9 @@ def _rounded(name: str, var: fx.Var, value: Fraction) -> Fraction:
     return bits.value(integer)
 
 
-def _differences(kernel: ir.Kernel, own: Symbolic, real: Symbolic) -> dict[str, Interval]:
+def _differences(
+    kernel: ir.Kernel, own: SymbolicKernel, real: SymbolicKernel
+) -> dict[str, Interval]:
     """Return the exact coefficient error of each Let that is one polynomial of the inputs."""
     found: dict[str, Interval] = {}
     whole = ConstrainedBox(real.box, real.sources, ())
@@ -183,7 +185,7 @@ def _differences(kernel: ir.Kernel, own: Symbolic, real: Symbolic) -> dict[str, 
     return found
 
 
-def _only(values: Symbolic, name: str) -> Poly | None:
+def _only(values: SymbolicKernel, name: str) -> Poly | None:
     """Return the polynomial of a Let that has one piece without conditions, or None."""
     first, *others = values.pieces[name]
     if others or first.conditions or isinstance(first.value, bool):

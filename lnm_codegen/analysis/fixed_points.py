@@ -19,7 +19,7 @@ from fractions import Fraction
 from typing import Any
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, interval_of, point
-from lnm_codegen.analysis.arithmetic.pieces import Piece, Symbolic, truth
+from lnm_codegen.analysis.arithmetic.pieces import Piece, SymbolicKernel, truth
 from lnm_codegen.analysis.arithmetic.polynomial import Poly, substituted, univariate
 from lnm_codegen.analysis.arithmetic.univariate import (
     Coefficients,
@@ -137,7 +137,7 @@ def charge_kernel(neuron: Neuron) -> tuple[ir.Kernel, str]:
 
 def charge_pieces(
     neuron: Neuron, kernel: ir.Kernel, inputs: Given, values: Mapping[str, Any] | None
-) -> Symbolic:
+) -> SymbolicKernel:
     """Return the pieces of `charge_kernel` over every potential."""
     box = {n: interval_of(neuron.name, f"input {n!r}", given) for n, given in inputs.items()}
     box |= {name: point(v) for name, v in prepared_parameters(neuron, values).items()}
@@ -166,13 +166,13 @@ class _Place:
         self.root = refined(self._polynomial, self.root)
 
 
-def _in_state(found: Symbolic, piece: Piece, name: str, state: str) -> Coefficients:
+def _in_state(found: SymbolicKernel, piece: Piece, name: str, state: str) -> Coefficients:
     if isinstance(piece.value, bool):
         raise UnsupportedError(name, "the charge is a condition")
     return _coefficients(piece.value, found, name, state)
 
 
-def _coefficients(p: Poly, found: Symbolic, name: str, state: str) -> Coefficients:
+def _coefficients(p: Poly, found: SymbolicKernel, name: str, state: str) -> Coefficients:
     expanded = substituted(p, found.definitions)
     if not expanded.variables <= {state}:
         raise _no_polynomial(name, state)
@@ -185,7 +185,7 @@ def _no_polynomial(name: str, state: str) -> UnsupportedError:
     )
 
 
-def _holds(here: _Place, piece: Piece, found: Symbolic, state: str) -> bool:
+def _holds(here: _Place, piece: Piece, found: SymbolicKernel, state: str) -> bool:
     """Report whether the conditions of a piece hold at a place."""
     return all(
         truth(point(Fraction(here.sign(_coefficients(c.poly, found, "fire", state)))), c.op)
@@ -193,7 +193,7 @@ def _holds(here: _Place, piece: Piece, found: Symbolic, state: str) -> bool:
     )
 
 
-def _fires(here: _Place, kernel: ir.Kernel, found: Symbolic, state: str) -> bool | None:
+def _fires(here: _Place, kernel: ir.Kernel, found: SymbolicKernel, state: str) -> bool | None:
     """Report whether any spike fires at a place; None for a neuron without spikes."""
     spikes = [let.target.name for let in kernel.body if isinstance(let.value, ir.Spike)]
     if not spikes:

@@ -11,7 +11,7 @@ from lnm_codegen.language.symbols import is_spike
 
 
 def degree_of(neuron: Neuron) -> int | None:
-    """Return the largest degree of a charge as a polynomial in the charged states, without its clamps.
+    """Return the largest degree of a charge, without clamps, as a polynomial in the charged states.
 
     None if a charge is not a polynomial, or if there is no charge.
     """

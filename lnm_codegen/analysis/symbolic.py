@@ -24,7 +24,7 @@ from lnm_codegen.analysis.arithmetic.pieces import (
     ConstrainedBox,
     Piece,
     Pieces,
-    Symbolic,
+    SymbolicKernel,
     condition,
     truth,
 )
@@ -40,7 +40,7 @@ MOST = 64
 """Largest number of pieces of one value."""
 
 
-def symbolic(kernel: ir.Kernel, box: Mapping[str, Interval]) -> Symbolic:
+def symbolic(kernel: ir.Kernel, box: Mapping[str, Interval]) -> SymbolicKernel:
     """Evaluate a kernel over a box of its inputs, or raise UnsupportedError."""
     return _Evaluator(kernel, box).run()
 
@@ -50,7 +50,7 @@ class _Evaluator:
         self._kernel = kernel
         self._let = ""
         self._made: dict[tuple[object, ...], str] = {}
-        self._state = Symbolic()
+        self._state = SymbolicKernel()
         for port in kernel.inputs:
             name = port.var.name
             inside = box[name]
@@ -61,7 +61,7 @@ class _Evaluator:
             self._state.sources[name] = frozenset((name,))
             self._state.pieces[name] = (Piece(variable(name)),)
 
-    def run(self) -> Symbolic:
+    def run(self) -> SymbolicKernel:
         for let in self._kernel.body:
             self._let = let.target.name
             boolean = let.target.type is BOOL

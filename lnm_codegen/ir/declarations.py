@@ -54,10 +54,10 @@ class Param:
 
 
 @dataclass(frozen=True, slots=True)
-class Spike:
+class SpikeDeclaration:
     """A named spike: 1 where its fire expression is >= 0, else 0."""
 
     name: str
 
 
-Declaration: TypeAlias = State | Input | Param | Spike
+Declaration: TypeAlias = State | Input | Param | SpikeDeclaration

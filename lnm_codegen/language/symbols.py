@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args, overload
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.declarations import Declaration, Input, Param, Spike, State
+from lnm_codegen.ir.declarations import Declaration, Input, Param, SpikeDeclaration, State
 from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
 from lnm_codegen.language.comparison import undecidable
@@ -239,7 +239,7 @@ def spike_named(name: str) -> Declared:
     """Return the spike of that name, for neurons with several spikes."""
     if name != "spike":
         require_name("spike", name)
-    return Declared(name, Spike(name), 0)
+    return Declared(name, SpikeDeclaration(name), 0)
 
 
 spike = spike_named("spike")
@@ -248,4 +248,4 @@ spike = spike_named("spike")
 
 def is_spike(value: Any) -> bool:
     """Report whether `value` is a spike, which `where` takes as a condition."""
-    return isinstance(value, Declared) and isinstance(value.decl, Spike)
+    return isinstance(value, Declared) and isinstance(value.decl, SpikeDeclaration)

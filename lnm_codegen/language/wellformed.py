@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.declarations import Input, Param, Spike, State
+from lnm_codegen.ir.declarations import Input, Param, SpikeDeclaration, State
 from lnm_codegen.language.bounds import require_expression
 from lnm_codegen.language.functions import as_expr, replaced
 from lnm_codegen.language.names import require_name
@@ -35,13 +35,13 @@ def phases_of(name: str, charge: Any, fire: Any, reset: Any, output: Any) -> Pha
     if not isinstance(fire, Mapping):
         fire = {} if fire is None else {spike: fire}
     charged = _assignments(f"{name}.charge", {} if charge is None else charge, State)
-    fired = _assignments(f"{name}.fire", fire, Spike)
+    fired = _assignments(f"{name}.fire", fire, SpikeDeclaration)
     after = _assignments(f"{name}.reset", {} if reset is None else reset, State, _RESETS)
     return Phases(charged, fired, after, _outputs(f"{name}.output", output, fired))
 
 
 def _assignments(where: str, given: Any, kind: type, remedy: str = "") -> Assignments:
-    """Return {symbol: expression} as pairs; every symbol is declared as `kind`, State or Spike."""
+    """Return {symbol: expression} as pairs; every symbol is declared as `kind`: state or spike."""
     if not isinstance(given, Mapping):
         raise ModelError(where, f"{shown(given)} is not a dict", "{symbol: expression}", remedy)
     for key in given:

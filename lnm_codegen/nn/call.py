@@ -11,7 +11,7 @@ States: TypeAlias = Mapping[str, Tensor | float]
 """State -> initial value, (N, *) or a number."""
 
 
-class Call(Protocol):
+class LayerCall(Protocol):
     """Signature of `NeuronLayer.forward`, for a neuron with one output and without records.
 
     A layer that returns records, or whose neuron has several outputs, returns a tuple in place of
@@ -46,6 +46,6 @@ class Call(Protocol):
         """Run the layer."""
 
 
-def typed_call(forward: Callable[..., Any]) -> Call:
-    """Return a method of a layer as it is, with the types of `Call`."""
-    return cast("Call", forward)
+def typed_call(forward: Callable[..., Any]) -> LayerCall:
+    """Return a method of a layer as it is, with the types of `LayerCall`."""
+    return cast("LayerCall", forward)

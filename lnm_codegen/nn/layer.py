@@ -23,7 +23,7 @@ from lnm_codegen.nn.arguments import (
     require_sizes,
     require_states,
 )
-from lnm_codegen.nn.call import Call, States, typed_call
+from lnm_codegen.nn.call import LayerCall, States, typed_call
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation, explain
 from lnm_codegen.nn.integer.arithmetic import arithmetic_of
@@ -169,7 +169,7 @@ class NeuronLayer(NeuronModule):
         """States after the last call, (N, *), if the layer keeps them; empty before."""
         return self._state
 
-    __call__: Call  # `forward` and its hooks
+    __call__: LayerCall  # `forward` and its hooks
 
     @typed_call
     def forward(

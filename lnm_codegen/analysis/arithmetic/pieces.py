@@ -166,7 +166,7 @@ Pieces: TypeAlias = tuple[Piece, ...]
 
 
 @dataclass(frozen=True)
-class Symbolic:
+class SymbolicKernel:
     """A kernel as pieces.
 
     The pieces of an input or a Let together cover every value. A variable of the polynomials has an

@@ -21,7 +21,7 @@ from lnm_codegen.files import parse_json
 from lnm_codegen.ir import verify as real
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed import verify as fixed
-from lnm_codegen.ir.fixed.records import FIXED, REAL, Reader, keyed, named, record
+from lnm_codegen.ir.fixed.json_objects import FIXED, REAL, JsonReader, keyed, named, record
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import FixedSpec
 from lnm_codegen.validation import require_one_of, shown
@@ -65,8 +65,8 @@ def _program(content: Any, where: str) -> fx.Program:
     given = keyed(content, keys, where)
     require_one_of(where, "format", given["format"], (FORMAT,))
     require_one_of(where, "version", given["version"], (VERSION,))
-    prepare = Reader(REAL).read("Kernel", given["prepare"], f"{where}: prepare")
-    kernel = Reader(FIXED).read("Kernel", given["kernel"], f"{where}: kernel")
+    prepare = JsonReader(REAL).read("Kernel", given["prepare"], f"{where}: prepare")
+    kernel = JsonReader(FIXED).read("Kernel", given["kernel"], f"{where}: kernel")
     for part, faults in (("prepare", real.faults(prepare)), ("kernel", fixed.faults(kernel))):
         for fault in faults:
             raise ModelError(f"{where}: {part}", fault)
@@ -84,7 +84,7 @@ def _spec(value: Any, where: str) -> FixedSpec:
         raise ModelError(where, f"nodes is {shown(nodes)}", "an object of formats by name")
 
     def fixed(content: Any, place: str) -> Any:
-        return Reader(FIXED).read("Fixed", content, f"{where}.{place}")
+        return JsonReader(FIXED).read("Fixed", content, f"{where}.{place}")
 
     formats = {named(n, f"{where}.nodes"): fixed(f, f"nodes.{n}") for n, f in nodes.items()}
     return FixedSpec(fixed(given["default"], "default"), formats)

@@ -19,7 +19,7 @@ from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import names_of, spikes_of
 from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, UnaryOp, Var
-from lnm_codegen.ir.polynomial import Reader, derivative, is_polynomial, product, write
+from lnm_codegen.ir.polynomial import PolynomialReader, derivative, is_polynomial, product, write
 from lnm_codegen.ir.types import BOOL
 
 
@@ -27,7 +27,8 @@ def backward(kernel: Kernel, *, seed: str = "grad_") -> Kernel:
     """Return the adjoint of a kernel that `collect` has split.
 
     Takes: the inputs of `kernel` and, as GRAD ports `<seed><result>`, a gradient per result.
-    Gives: `grad_<input>` for each input. The body repeats that of `kernel`, without `Detach`.
+    Gives: `grad_<input>` for each input. The body begins with the Lets of `kernel`; each Detach
+    becomes its operand.
     """
     return _Backward(kernel, seed).run()
 
@@ -70,7 +71,7 @@ class _Backward:
         terms = self._terms.get(var)
         return reduce(ir.add, terms) if terms else None
 
-    def _give(self, var: Expr, term: Expr) -> None:
+    def _accumulate(self, var: Expr, term: Expr) -> None:
         if isinstance(var, Var):
             self._terms.setdefault(var, []).append(term)
 
@@ -79,22 +80,22 @@ class _Backward:
         if total is None or isinstance(let.value, ir.Const | ir.Detach):
             return
         if isinstance(let.value, Var):  # a copy passes its gradient on
-            self._give(let.value, total)
+            self._accumulate(let.value, total)
             return
         grad = total if isinstance(total, Var) else self._let(f"grad_{let.target.name}", total)
         match let.value:
             case ir.Spike(arg, slope):
                 if not ir.is_atom(slope):
                     slope = self._let(f"slope_{let.target.name}", slope)
-                self._give(arg, _scaled(grad, slope))
+                self._accumulate(arg, _scaled(grad, slope))
             case ir.Select(cond, then, orelse):
                 self._select(grad, cond, then, orelse)
             case ir.Binary(BinaryOp.DIV, a, b):
                 quotient = self._let(f"grad_{let.target.name}_div", ir.div(grad, b))
-                self._give(a, quotient)
-                self._give(b, ir.neg(ir.mul(quotient, let.target)))
+                self._accumulate(a, quotient)
+                self._accumulate(b, ir.neg(ir.mul(quotient, let.target)))
             case ir.Call(fn, arg):
-                self._give(arg, _call(fn, grad, arg, let.target))
+                self._accumulate(arg, _call(fn, grad, arg, let.target))
             case ir.Compare() | ir.Unary(UnaryOp.NOT, _) | ir.Binary(BinaryOp.AND | BinaryOp.OR):
                 pass
             case value if is_polynomial(value):
@@ -104,20 +105,20 @@ class _Backward:
 
     def _select(self, grad: Expr, cond: Expr, then: Expr, orelse: Expr) -> None:
         if isinstance(then, Var):
-            self._give(then, ir.Select(cond, grad, ir.ZERO))
+            self._accumulate(then, ir.Select(cond, grad, ir.ZERO))
         if isinstance(orelse, Var):
-            self._give(orelse, ir.Select(cond, ir.ZERO, grad))
+            self._accumulate(orelse, ir.Select(cond, ir.ZERO, grad))
         if isinstance(cond, Var) and self._spikes.get(cond) is not None:
-            self._give(cond, _scaled(grad, _difference(then, orelse)))
+            self._accumulate(cond, _scaled(grad, _difference(then, orelse)))
 
     def _polynomial(self, target: Var, grad: Expr, value: Expr) -> None:
-        p = Reader(lambda v: v.type is BOOL).read(value)
+        p = PolynomialReader(lambda v: v.type is BOOL).read(value)
         for var in dict.fromkeys(v for monomial in p for v, _ in monomial):
             terms = derivative(p, var)
             factor, *others = (product(c, monomial) for monomial, c in terms.items())
             if others:
                 factor = self._let(f"d{target.name}_d{var.name}", write(terms))
-            self._give(var, _scaled(grad, factor))
+            self._accumulate(var, _scaled(grad, factor))
 
 
 def _scaled(grad: Expr, factor: Expr) -> Expr:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import names_of
 from lnm_codegen.ir.nodes import Expr, Kernel, Let, Phase, Role, Var
-from lnm_codegen.ir.polynomial import Reader, is_polynomial, write
+from lnm_codegen.ir.polynomial import PolynomialReader, is_polynomial, write
 from lnm_codegen.ir.types import REAL
 
 
@@ -46,7 +46,7 @@ class _Collect:
         if ir.is_atom(e) or self._is_prepared(e):
             return e
         if is_polynomial(e):
-            return write(Reader(lambda v: v in self._params, self._atom).read(e))
+            return write(PolynomialReader(lambda v: v in self._params, self._atom).read(e))
         return ir.map_children(e, self._operand)
 
     def _is_prepared(self, e: Expr) -> bool:

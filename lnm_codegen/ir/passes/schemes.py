@@ -11,7 +11,7 @@ from lnm_codegen.ir.nodes import Expr, Fma, Kernel, Phase, Role, Var
 from lnm_codegen.ir.polynomial import (
     Monomial,
     Poly,
-    Reader,
+    PolynomialReader,
     is_polynomial,
     is_product,
     product,
@@ -82,7 +82,7 @@ def _evaluated(kernel: Kernel, scheme: Scheme, in_params: bool) -> Kernel:
 
     def rewrite(e: Expr) -> Expr:
         if is_polynomial(e) and not (params and ir.variables(e) <= params):
-            return writer.write(Reader(lambda v: v in params).read(e))
+            return writer.write(PolynomialReader(lambda v: v in params).read(e))
         return ir.map_children(e, rewrite)
 
     return kernel.map_values(rewrite)
@@ -136,9 +136,10 @@ class _Writer:
     def _lowest(self, rest: Poly) -> Poly:
         """Return the coefficient 0: terms of `rest`, which lacks the main variable.
 
-        It is the constant term, so that f(v) is finished and may be shared. Without one it is
-        every term but those of the inputs. A term x that is no product saves an addition:
-        fma(b, c, fma(a, v, x)) against fma(a, v, b*c) + x.
+        If `rest` has a constant term, the coefficient is that term alone: f(v) is then complete and
+        may be shared. Otherwise it is every term that does not consist of inputs. It also takes one
+        input x that is not a product, if it has no such term yet, which saves an addition:
+        fma(b, c, fma(a, v, x)) instead of fma(a, v, b*c) + x.
         """
         if () in rest:
             return {(): rest[()]}
@@ -183,8 +184,8 @@ class _Term:
 def _first(terms: Sequence[_Term]) -> int:
     """Return the index of the term to begin with.
 
-    A term that is no product takes one addition less. It has no minus, unless an input would then
-    precede a product of states.
+    A term that is not a product saves an addition. Among these, a term without a minus is first if
+    all products of the sum consist of inputs.
     """
     plain = [k for k, t in enumerate(terms) if not is_product(t.magnitude)]
     if not any(is_product(t.magnitude) and not t.is_input for t in terms):

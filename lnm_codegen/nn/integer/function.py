@@ -25,7 +25,7 @@ from lnm_codegen.nn.function import needs_backward, run_backward, save_call, sav
 from lnm_codegen.nn.integer.arithmetic import Arithmetic, clipped
 from lnm_codegen.nn.layout import Layout, arranged
 from lnm_codegen.nn.load.c import CKernels, load_c
-from lnm_codegen.nn.load.fixed import Argument, Coefficient, FixedLibrary, load_fixed
+from lnm_codegen.nn.load.fixed import Argument, CoefficientArgument, FixedLibrary, load_fixed
 
 _NEVER = 1 << 40  # no sequence has this T: the backward finds every state saved
 
@@ -68,13 +68,13 @@ def run_fixed_c(
     return results[:count], dict(zip(names, results[count:], strict=True)) if returns_states else {}
 
 
-def _coefficient(table: Array, layout: Layout) -> Coefficient:
+def _coefficient(table: Array, layout: Layout) -> CoefficientArgument:
     """Return (1, 1), (C, 1) or (C, I) as an argument of the C model, in the order of memory."""
     if table.shape[1] > 1 and layout.order is not None:
         table = table.reshape(layout.shape[2:]).transpose(layout.order)
     inner = layout.inner if table.ndim == 2 and table.shape[1] == 1 else 1
     values = np.ascontiguousarray(table.reshape(-1), dtype=np.int32)
-    return Coefficient(torch.from_numpy(values), inner)
+    return CoefficientArgument(torch.from_numpy(values), inner)
 
 
 class FixedFused(torch.autograd.Function):

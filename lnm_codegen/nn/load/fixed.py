@@ -21,14 +21,14 @@ from lnm_codegen.nn.function import addresses
 from lnm_codegen.nn.load.c import built, load_library
 
 
-class Coefficient(NamedTuple):
+class CoefficientArgument(NamedTuple):
     """Coefficient of the C model: neuron n has values[n // inner % len(values)], int32."""
 
     values: Tensor
     inner: int
 
 
-Argument: TypeAlias = Tensor | Coefficient | int | None
+Argument: TypeAlias = Tensor | CoefficientArgument | int | None
 
 _RUNS = {torch.int32: "", torch.float32: "_float", torch.float64: "_double"}
 
@@ -58,7 +58,7 @@ class FixedLibrary:
         """
         values = (arguments.get(f.name) for f in self._fields)
         words = chain.from_iterable(
-            (v.values, len(v.values), v.inner) if isinstance(v, Coefficient) else (v,)
+            (v.values, len(v.values), v.inner) if isinstance(v, CoefficientArgument) else (v,)
             for v in values
         )
         head = time_steps, neurons, torch.get_num_threads()

@@ -54,7 +54,7 @@ def record(value: Any, table: Table) -> Any:
     return written if word[0].isupper() else {"node": word, **written}
 
 
-class Reader:
+class JsonReader:
     """Reader of the content that `record` writes with one table."""
 
     def __init__(self, table: Table) -> None:
