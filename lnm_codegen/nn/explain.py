@@ -20,9 +20,10 @@ from lnm_codegen.backends.plan import BYTES, FAR, Plan, chunks_per_saved_state, 
 from lnm_codegen.backends.triton.kernels import chunk_of
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir.count import count
+from lnm_codegen.ir.notebook import preformatted
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
-from lnm_codegen.nn.layout import Layout, layout_of, readable
+from lnm_codegen.nn.layout import Layout, is_indexed, layout_of, readable
 from lnm_codegen.nn.load.cache import recall, speed_key
 from lnm_codegen.nn.select import FUSED, device_mismatch, missing
 
@@ -59,6 +60,9 @@ class Explanation:
     copies: tuple[str, ...]  # tensors copied because of their layout
     operations: tuple[int, int]  # per neuron and time step, forward and backward
     floor_fraction: float | None = None  # of the copy bandwidth
+
+    def _repr_html_(self) -> str:
+        return preformatted(str(self))
 
     def __str__(self) -> str:
         forward, backward = self.bytes_moved
@@ -179,7 +183,7 @@ def _why_not(backend: str, requested: str, device: str) -> str:
 def _copies(plan: Plan, layout: Layout, inputs: Sequence[Tensor]) -> tuple[str, ...]:
     """Return the tensors that a call copies because of their layout."""
     found = []
-    if layout_of(inputs[0], any(p.per != "layer" for p in plan.model.params)) is None:
+    if layout_of(inputs[0], is_indexed(plan.model.params)) is None:
         found.append(f"{plan.model.inputs[0]}: a step has gaps, or its outermost axis is not N")
     for name, other in zip(plan.model.inputs[1:], inputs[1:], strict=True):
         if layout.sequence(other) is not other:
