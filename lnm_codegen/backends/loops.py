@@ -92,6 +92,14 @@ def raw_values(plan: Plan, rows: Rows) -> dict[str, str]:
     }
 
 
+def counted_once(value: str, first: str) -> str:
+    """Return a sum at the first of the values that share it, and 0 at the others.
+
+    `first` is the condition of the first value.
+    """
+    return f"{first} ? {value} : 0"
+
+
 def place(row: str, p: Param, k: int) -> str:
     """Return the index of element k of a parameter, at the index `row` of its values."""
     if p.size is None:

@@ -12,7 +12,7 @@ from lnm_codegen.ir.declarations import Param
 def call(
     targets: Sequence[str], function: str, arguments: Sequence[str], indent: int = 0
 ) -> tuple[str, ...]:
-    """Return `a, b = function(c, d)` as lines of at most 100 columns once indented."""
+    """Return `a, b = function(c, d)` as lines of at most 100 columns, `indent` included."""
     given = ", ".join(targets)
     line = f"{given} = {function}({', '.join(arguments)})"
     if len(line) + indent <= 100:
@@ -24,7 +24,10 @@ def call(
 
 
 def filled(words: Sequence[str], indent: int) -> tuple[str, ...]:
-    """Return words between commas, four columns in, as lines of at most 100 columns."""
+    """Return words between commas as lines, indented by four columns.
+
+    Lines have at most 100 columns, `indent` included.
+    """
     whole = ", ".join(word.replace(" ", "\0") for word in words) + ","
     wrapped = textwrap.wrap(whole, 100 - indent, break_long_words=False, break_on_hyphens=False)
     return tuple("    " + line.replace("\0", " ") for line in wrapped)
@@ -40,12 +43,12 @@ def enclosed(head: str, words: Sequence[str], tail: str = "", indent: int = 0) -
 
 
 def tuple_text(words: Sequence[str]) -> str:
-    """Return words as a tuple of Python."""
+    """Return words as a Python tuple."""
     return f"({', '.join(words)}{',' if len(words) == 1 else ''})"
 
 
 def shape_text(p: Param, channels: str, inner: str) -> str:
-    """Return the shape of a parameter in words, given the words for two axes."""
+    """Return the shape of a parameter in words; `channels` and `inner` name the axes."""
     rows = {"layer": (), "channel": (channels,), "neuron": (channels, inner)}[p.per]
     shape = (*rows, str(p.size)) if p.size is not None else rows
     text = tuple_text(shape) if shape else "A number"

@@ -16,6 +16,7 @@ from fractions import Fraction
 from functools import partial
 from typing import TypeAlias
 
+from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import kernel
 from lnm_codegen.ir.kernel import Node, Variable
 from lnm_codegen.ir.kernel import children as children
@@ -116,7 +117,7 @@ class Call(_Node):
 class Spike(_Node):
     """A BOOL, `arg >= 0`, whose derivative is `slope`, an expression of `arg` alone.
 
-    The slope is no operand, because the step does not compute it.
+    The slope is not an operand, because the step does not compute it.
     """
 
     arg: Expr

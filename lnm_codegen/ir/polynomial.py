@@ -43,10 +43,10 @@ def is_polynomial(e: Expr) -> bool:
 class PolynomialReader:
     """Reader of trees as polynomials; any other operator becomes a Var through `atom`.
 
-    A product or a power is expanded only if a factor is a coefficient, if all factors are monomials,
-    or if the factors contain at most one variable in all. Otherwise each sum among the factors
-    becomes an atom. A sum of several variables that is a factor anywhere is an atom everywhere.
-    Thus f(v + x) remains a polynomial in v + x.
+    A product or a power is expanded only if a factor is a coefficient, all factors are monomials,
+    or the factors contain at most one variable in all. Otherwise each sum among the factors becomes
+    an atom. A sum of several variables that is a factor anywhere is an atom everywhere. Thus
+    f(v + x) remains a polynomial in v + x.
     """
 
     def __init__(self, is_coefficient: Callable[[Var], bool], atom: Atom = _not_collected) -> None:

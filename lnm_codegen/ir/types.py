@@ -27,7 +27,7 @@ REAL, BOOL = Type.REAL, Type.BOOL
 
 
 class Rounding(Enum):
-    """Rounding of the bits below the last fraction bit; comments have the name in ap_fixed."""
+    """Rounding of the bits below the last fraction bit; the comments give the ap_fixed name."""
 
     HALF_UP = "half_up"  # AP_RND: to the nearest, ties towards plus infinity
     TRUNCATE = "truncate"  # AP_TRN: towards minus infinity
@@ -77,7 +77,7 @@ class Bits:
         return Fraction(integer, 1 << self.frac)
 
     def nearest(self, value: Fraction) -> int:
-        """Return the integer nearest to a value, ties up; it may not fit."""
+        """Return the integer nearest to a value, ties up; it may exceed the width."""
         return floor(value * (1 << self.frac) + Fraction(1, 2))
 
     def holds(self, integer: int) -> bool:
@@ -137,7 +137,7 @@ class FixedSpec:
         nodes: Name -> format.
 
     Raises:
-        ModelError: A format that is no `Fixed`.
+        ModelError: A format is not a `Fixed`.
     """
 
     default: Fixed

@@ -102,5 +102,5 @@ def init_numbers(p: Param, real: str) -> str:
 
 
 def number_of(init: object, real: str) -> str:
-    """Return an initial number as a literal; 0 for a function."""
+    """Return an initial number as a literal; 0 if a function computes it."""
     return literal(init if isinstance(init, float) else 0.0, real)

@@ -8,6 +8,7 @@ from lnm_codegen.backends.c.expr import c_type
 from lnm_codegen.backends.loops import (
     Places,
     Rows,
+    counted_once,
     place,
     prepared_lines,
     raw_values,
@@ -122,12 +123,12 @@ def _gradient_loop(plan: Plan, layer_terms: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _seed(plan: Plan, port: str, layer_terms: tuple[str, ...]) -> str:
-    """Return a sum at the first of the values that share it, and 0 at the others."""
+    """Return the input `port` of the adjoint of prepare, for one value of the finest parameter."""
     q = port.removeprefix("sum_")
     if plan.per[q] == "layer":
         value = f"real(sums.tiles[{layer_terms.index(q)}])"
-        return f"row == 0 && tiles ? {value} : 0"
+        return counted_once(value, "row == 0 && tiles")
     if plan.per[q] == plan.finest:
         return f"real(sums.sum_{q}[row])"
     first = "row % a.inner == 0 && row / a.inner < a.channels"
-    return f"{first} ? real(sums.sum_{q}[row / a.inner]) : 0"
+    return counted_once(f"real(sums.sum_{q}[row / a.inner])", first)

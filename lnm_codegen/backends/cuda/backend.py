@@ -85,7 +85,7 @@ def _interface_view(cuda: CudaPlan) -> dict[str, object]:
         backward_lanes=cuda.backward_lanes,
         forward_bytes=cuda.forward_lanes * cuda.io_bytes,
         backward_bytes=cuda.backward_lanes * cuda.io_bytes,
-        sums_grid=values_text(
+        reduction_grid=values_text(
             plan.finest,
             "a.channels",
             f"std::max(a.channels, (a.sample + {SUM_THREADS - 1}) / {SUM_THREADS})",

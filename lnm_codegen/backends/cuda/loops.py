@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lnm_codegen.backends.c.expr import c_type
 from lnm_codegen.backends.cuda.plan import SUM_THREADS, TILE, CudaPlan
-from lnm_codegen.backends.cuda.sums import Job, jobs_of
+from lnm_codegen.backends.cuda.reduction import Job, jobs_of
 from lnm_codegen.backends.loops import Places, prepared_lines, result_variables, step_call
 from lnm_codegen.backends.plan import Field
 from lnm_codegen.backends.render import render

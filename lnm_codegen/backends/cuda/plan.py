@@ -133,7 +133,7 @@ class CudaPlan:
             chunk=self.chunk,
             far=FAR,
             by_rows=self.by_rows,
-            has_sums=self.sums,
+            has_reduction=self.plan.backward_launches == 2,
             forward_threads=self.forward_threads,
             backward_threads=self.backward_threads,
             forward_shared=self.forward_shared,
@@ -209,13 +209,8 @@ class CudaPlan:
             "channel": channels,
             "neuron": max(channels, -(-sample // SUM_THREADS)),
         }[self.plan.finest]
-        sums = Launch(f"{self.name}_sums_kernel", max(1, min(groups, MAX_GRID)), SUM_THREADS)
-        return first, sums
-
-    @property
-    def sums(self) -> bool:
-        """True if a parameter is learnable, so that a second launch computes its gradient."""
-        return bool(self.plan.learnable)
+        grid = max(1, min(groups, MAX_GRID))
+        return first, Launch(f"{self.name}_sums_kernel", grid, SUM_THREADS)
 
     def _grid(self, neurons: int, sample: int) -> int:
         return max(1, min(self.tiles(neurons, sample), MAX_GRID))

@@ -1,4 +1,4 @@
-"""Printer of fixed-point kernels in C: 32 bits if every integer fits them, else 64 bits.
+"""Printer of fixed-point kernels in C. Each value has 32 bits if its range fits, else 64.
 
 A shift to the left is a multiplication, which C defines for negative numbers too.
 """
@@ -99,7 +99,7 @@ def _written(e: fx.Expr, found: Mapping[str, Span], sizes: Sizes) -> _Text:
             return _binary("*", expr.PRODUCT, of(lhs), of(rhs), _size(span(e, found)))
         case fx.Shift(arg, places):
             one = "1" if places < 31 else "INT64_C(1)"
-            power = _Text(f"(1 << {places})".replace("1 ", f"{one} ", 1), expr.CALL, 32)
+            power = _Text(f"({one} << {places})", expr.CALL, 32)
             return _binary("*", expr.PRODUCT, of(arg), power, _size(span(e, found)))
         case fx.Round(arg, places, rounding):
             return _round(of(arg), span(arg, found), places, rounding)

@@ -28,7 +28,7 @@ from lnm_codegen.backends.triton.kernels import (
     kernels_source,
     warps_of,
 )
-from lnm_codegen.backends.triton.sums import sums_block, sums_source
+from lnm_codegen.backends.triton.reduction import reduction_block, reduction_source
 
 AHEAD, FORWARD_LANES, FORWARD_WARPS = 4, 512, 4
 
@@ -93,8 +93,8 @@ def _module(model: Model, inner: Model) -> str:
         math=math_functions(tuple(plan.functions.values()), model.real),
         functions=_functions(arguments.plan),
         kernels=kernels_source(arguments),
-        sums=sums_source(arguments),
-        sums_block=sums_block(plan),
+        reduction=reduction_source(arguments),
+        reduction_block=reduction_block(plan),
         host=host_source(outer),
         autograd=autograd_source(outer),
     )

@@ -8,7 +8,7 @@ from lnm_codegen.backends.plan import SIZES, Field, values_text
 from lnm_codegen.backends.python import enclosed, function_name, shape_text
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.triton.kernels import Arguments, Lines, scaled
-from lnm_codegen.backends.triton.sums import sums_launch
+from lnm_codegen.backends.triton.reduction import reduction_launch
 from lnm_codegen.ir.declarations import Param
 
 
@@ -37,7 +37,7 @@ def host_source(arguments: Arguments) -> str:
         term_count=len(plan.terms),
         any_gradient=" or ".join(f"grad_{p.name} is not None" for p in plan.learnable),
         adjoint_only=not plan.learnable,
-        **sums_launch(plan),
+        **reduction_launch(plan),
     )
     return render("triton/host.py.j2", view)
 

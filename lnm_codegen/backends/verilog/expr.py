@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, always_fits
 from lnm_codegen.ir.fixed.nodes import SumOp
@@ -123,7 +124,7 @@ class Printer:
             case fx.Compare(op, lhs, rhs):
                 return f"({self._comparison(op, lhs, rhs, stem)})"
             case _:
-                raise TypeError(f"{type(e).__name__} is not a condition")
+                raise InternalError("verilog", f"{type(e).__name__} is not a condition")
 
     def _comparison(self, op: CompareOp, lhs: fx.Expr, rhs: fx.Expr, stem: str) -> str:
         limit = self.constant_of(rhs)
@@ -195,7 +196,7 @@ class Printer:
                 yes, no = self.at(then, width, stem), self.at(orelse, width, stem)
                 return "selected", f"{selector} ? {yes} : {no}"
             case _:
-                raise TypeError(f"{type(e).__name__} is not an operator on numbers")
+                raise InternalError("verilog", f"{type(e).__name__} is not an operator on numbers")
 
     def constant_of(self, e: fx.Expr) -> int | None:
         """Return the integer of a constant, None for any other expression."""

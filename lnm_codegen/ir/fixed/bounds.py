@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias, assert_never
 
+from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.operators import Role
@@ -62,7 +63,7 @@ def span(e: fx.Expr, env: Mapping[str, Span]) -> Span:
             a, b = span(then, env), span(orelse, env)
             return min(a[0], b[0]), max(a[1], b[1])
         case fx.Compare() | fx.Not() | fx.Both() | fx.Either():
-            raise TypeError(f"{type(e).__name__} is no number")
+            raise InternalError("spans", f"{type(e).__name__} is not a number")
         case _:
             assert_never(e)
 

@@ -5,7 +5,8 @@
     Program = name, spec, prepare, kernel
 
 `ir/kernel.py` has Let, Port and Kernel. Every number is an integer of known `Bits`. Only Round,
-Shift and Saturate round, shift and saturate: the interpreter, C and Verilog decide no number.
+Shift and Saturate round, shift and saturate, so the interpreter and the printers make no numeric
+decision.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import TypeAlias, assert_never
 
+from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import kernel
 from lnm_codegen.ir import nodes as real
 from lnm_codegen.ir.kernel import Node, Variable
@@ -64,7 +66,7 @@ class SumOp(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sum(_Node):
-    """`lhs op rhs`, exact: one bit wider. The points are aligned."""
+    """`lhs op rhs`, exact: one bit wider. Both operands have the same number of fraction bits."""
 
     op: SumOp
     lhs: Expr
@@ -89,7 +91,7 @@ class Shift(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Round(_Node):
-    """`arg` without its last `places` bits; except for TRUNCATE, with one bit more for a carry."""
+    """`arg` without its last `places` bits. Every mode but TRUNCATE adds a bit for the carry."""
 
     arg: Expr
     places: int
@@ -106,7 +108,7 @@ class Saturate(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Compare(_Node):
-    """`lhs op rhs`, a condition. The points are aligned."""
+    """`lhs op rhs`, a condition. Both operands have the same number of fraction bits."""
 
     op: CompareOp
     lhs: Expr
@@ -138,7 +140,7 @@ class Either(_Node):
 
 @dataclass(frozen=True, slots=True)
 class Select(_Node):
-    """`then` if `cond` holds, else `orelse`. The points are aligned."""
+    """`then` if `cond` holds, else `orelse`. Both have the same number of fraction bits."""
 
     cond: Expr
     then: Expr
@@ -229,7 +231,7 @@ def bits_of(e: Expr) -> Bits:
             a, b = bits_of(then), bits_of(orelse)
             return Bits(max(a.width, b.width), a.frac)
         case _:
-            raise TypeError(f"{type(e).__name__} is no number")
+            raise InternalError("bits_of", f"{type(e).__name__} is not a number")
 
 
 def _var_text(var: Var) -> str:

@@ -29,7 +29,8 @@ def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
     Raises:
         UnsupportedError: A function or a division in the step; an intermediate of more than
             `MOST_BITS` bits.
-        ModelError: A constant that does not fit its format; a name of the spec that is no node.
+        ModelError: A constant that does not fit its format; a name of the spec that is not a
+            node.
     """
     kernel = _Quantizer(program.forward, spec).kernel()
     after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}  # these have v's format
@@ -38,9 +39,8 @@ def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
     for name, _ in spec.nodes:
         if name not in names:
             remedy = "Name one of these, or give the neuron the arguments that the spec is for."
-            raise ModelError(
-                program.name, f"the spec has a format for {name!r}, which is no node", names, remedy
-            )
+            problem = f"the spec has a format for {name!r}, which is not a node"
+            raise ModelError(program.name, problem, names, remedy)
     return fx.Program(program.name, spec, program.prepare, kernel)
 
 

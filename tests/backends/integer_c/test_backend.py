@@ -21,7 +21,7 @@ from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.nn.load.c import compiler
-from lnm_codegen.nn.load.fixed import Coefficient, load_fixed
+from lnm_codegen.nn.load.fixed import CoefficientArgument, load_fixed
 from tests.cases import CASES, arguments
 from tests.refusals import refused
 from tests.strategies import few, generators, neurons
@@ -43,7 +43,7 @@ def run_c(program: fx.Program, neuron: lnm.Neuron, a, dtype=torch.int32, threads
     given_: dict = {}
     for name, table in prepared_integers(program, raw).items():
         values = torch.tensor(table.reshape(-1), dtype=torch.int32)
-        given_[name] = Coefficient(values, extent.inner if table.shape[1] == 1 else 1)
+        given_[name] = CoefficientArgument(values, extent.inner if table.shape[1] == 1 else 1)
 
     def number(array, name):
         real = dtype is not torch.int32
@@ -165,7 +165,7 @@ def assert_step_equal(program: fx.Program, rng: np.random.Generator) -> None:
         values = torch.tensor(table[port.var.name], dtype=torch.int32)
         match port.role:
             case Role.PARAM:
-                given_[port.var.name] = Coefficient(values, 1)
+                given_[port.var.name] = CoefficientArgument(values, 1)
             case Role.STATE:
                 given_ |= {f"{port.var.name}_init": values, f"{port.var.name}_init_stride": 1}
             case _:
@@ -219,7 +219,7 @@ def test_edges():
     library = load_fixed(program)
     raw = parameters_of(neuron, {}, Extent(1, 1, 1), np.dtype("float64"))
     table = {
-        n: Coefficient(torch.tensor(v.reshape(-1), dtype=torch.int32), 1)
+        n: CoefficientArgument(torch.tensor(v.reshape(-1), dtype=torch.int32), 1)
         for n, v in prepared_integers(program, raw).items()
     }
     start = torch.tensor([1024], dtype=torch.int32)

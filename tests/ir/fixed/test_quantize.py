@@ -347,11 +347,11 @@ REFUSED = [
     ),
     (
         lambda: lnm.quantize(lnm.get("lif"), lnm.FixedSpec(Q4_12, {"u": Q4_12})),
-        ("lif", "'u', which is no node", NODES, "Name one of these"),
+        ("lif", "'u', which is not a node", NODES, "Name one of these"),
     ),
     (  # the format of v_next is that of v: this name once had no effect
         lambda: lnm.quantize(lnm.get("lif"), lnm.FixedSpec(Q4_12, {"v_next": Q4_12})),
-        ("lif", "'v_next', which is no node", NODES, "Name one of these"),
+        ("lif", "'v_next', which is not a node", NODES, "Name one of these"),
     ),
     (
         lambda: lnm.quantize(lnm.get("lif"), (16, 12)),

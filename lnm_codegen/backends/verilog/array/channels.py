@@ -53,7 +53,7 @@ def channel_bits(design: CircuitDesign) -> int:
 
 
 def counts_channels(design: CircuitDesign) -> bool:
-    """Report whether the array counts channels: their number is no slice of the neuron's."""
+    """Report whether the array counts channels: the number is not a slice of the neuron's."""
     members = design.rtl.neurons // design.model.channels
     several = bool(in_memory(design)) and design.model.channels > 1
     return several and members & (members - 1) != 0

@@ -1,9 +1,9 @@
 """Array of many neurons that pass through one core in turn, with their states in a memory.
 
-The array reads a neuron's states when its input arrives; they reach the core three cycles later.
-The memory stores a result as it leaves, so a neuron's next input may arrive four cycles more than
-the core's latency after its last one. With at least that many neurons, the order of a tick
-guarantees it. With fewer, the array counts the neurons in the pipeline and lets an input wait.
+The array reads the states of a neuron when its input arrives. They reach the core three cycles
+later. The memory stores the result when it leaves the core. Two inputs of a neuron are therefore at
+least L + 4 cycles apart, for a core of latency L. The order of a tick ensures this in an array of
+at least L + 4 neurons. A smaller array counts the neurons in the pipeline and delays inputs.
 """
 
 from __future__ import annotations

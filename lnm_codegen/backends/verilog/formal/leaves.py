@@ -1,4 +1,4 @@
-"""Proofs of the leaves against independent models that are written as comparisons."""
+"""Proofs of the modules `_step` and `_clamp` against independent reference models."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.core.ecp5 import FACTOR_BITS
 from lnm_codegen.backends.verilog.formal.instances import Instance, base_names
 from lnm_codegen.backends.verilog.parts import CircuitDesign, connected
-
-_ROUNDINGS = 3
-"""Rounding modes of the checker of `_step`: 0 truncates, 1 rounds ties up, 2 to even."""
+from lnm_codegen.ir.types import Rounding
 
 
 def leaf_proofs(
     design: CircuitDesign, instances: tuple[Instance, ...], sources: tuple[str, ...]
 ) -> dict[str, str]:
-    """Return the proofs of `_step` and `_clamp` in every size that the core has of them."""
+    """Return the proofs of `_step` and `_clamp` for every size used in the core."""
     found: dict[str, str] = {}
     for module, keys, cycles in (
         ("step", ("A_WIDTH", "B_WIDTH", "SUM_WIDTH", "PLACES", "WIDTH", "SUBTRACT"), 4),
@@ -37,7 +35,7 @@ def _leaf(
     checker, top = f"{name}_{module}_check", f"{name}_{module}_sizes"
     modes: list[dict[str, int]] = [{}]
     if module == "step":
-        modes = [{"ROUNDING": k} for k in range(_ROUNDINGS)]
+        modes = [{"ROUNDING": k} for k in range(len(Rounding))]
     given = dict.fromkeys(
         _parameters(size | mode | {"FITS": fits})
         for size in sizes

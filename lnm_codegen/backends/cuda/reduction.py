@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lnm_codegen.backends.cuda.plan import CudaPlan
-from lnm_codegen.backends.loops import Rows, indented, joined, place, raw_values
+from lnm_codegen.backends.loops import Rows, counted_once, indented, joined, place, raw_values
 from lnm_codegen.backends.plan import Plan
 from lnm_codegen.ir.declarations import Granularity, Param
 from lnm_codegen.ir.granularity import finest
@@ -21,8 +21,6 @@ from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.passes.dce import keep_results
 
 _ORDER: tuple[Granularity, ...] = ("layer", "channel", "neuron")
-
-
 _NOUNS = {"layer": "layer", "channel": "channels", "neuron": "neurons"}
 
 
@@ -235,11 +233,11 @@ def _row_of_group(work: _Work) -> tuple[str, ...]:
 
 
 def _seed(work: _Work, q: str) -> str:
-    """Return a sum at the first of the values that share it, and 0 at the others."""
+    """Return the sum of a term for the k-th value of a group."""
     k = work.index(q)
     match work.cuda.plan.per[q]:
         case "layer":
-            return f"k == 0 ? sum_of(sums + {k} * tiles, tiles, 0, 1) : 0"
+            return counted_once(f"sum_of(sums + {k} * tiles, tiles, 0, 1)", "k == 0")
         case "neuron":
             return f"rows.of_neuron({k}, row)"
         case "channel":
@@ -247,4 +245,4 @@ def _seed(work: _Work, q: str) -> str:
             if work.source == "channel":
                 return whole
             first = "k == 0" if work.per == "channel" else "row == channel * a.inner"
-            return f"{first} ? {whole} : 0"
+            return counted_once(whole, first)

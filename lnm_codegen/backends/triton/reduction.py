@@ -17,7 +17,7 @@ from lnm_codegen.ir.granularity import finest
 _SIZES = ("inner", "width", "rows", "row_inner", "groups", "group_rows", "partials")
 
 
-def sums_launch(plan: Plan) -> dict[str, object]:
+def reduction_launch(plan: Plan) -> dict[str, object]:
     """Return the part of the host's view that launches the reduction."""
     fine, pers = _finest(plan), {p.per for p in plan.learnable}
     values = values_text(fine, "channels", "sample")
@@ -39,7 +39,7 @@ def sums_launch(plan: Plan) -> dict[str, object]:
     )
 
 
-def sums_block(plan: Plan) -> str:
+def reduction_block(plan: Plan) -> str:
     """Return the values of _MEMBERS, _SUM_ROWS and _SUM_WARPS."""
     fine = _finest(plan)
     members, rows = {"layer": (2048, 1), "channel": (1024, 1), "neuron": (32, 32)}[fine]
@@ -48,7 +48,7 @@ def sums_block(plan: Plan) -> str:
     return f"{members}, {rows}, {16 if fine == 'layer' else 4}"
 
 
-def sums_source(arguments: Arguments) -> str:
+def reduction_source(arguments: Arguments) -> str:
     """Return the kernel of the reduction; an empty string if no parameter is learnable."""
     plan, real = arguments.plan, arguments.real
     if not plan.learnable:
@@ -72,7 +72,7 @@ def sums_source(arguments: Arguments) -> str:
         group_stores=stores["channel"],
         layer_stores=stores["layer"],
     )
-    return render("triton/sums.py.j2", view)
+    return render("triton/reduction.py.j2", view)
 
 
 def _finest(plan: Plan) -> Granularity:
