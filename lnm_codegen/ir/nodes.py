@@ -16,7 +16,6 @@ from fractions import Fraction
 from functools import partial
 from typing import TypeAlias
 
-from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import kernel
 from lnm_codegen.ir.kernel import Node, Variable
 from lnm_codegen.ir.kernel import children as children
