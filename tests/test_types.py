@@ -24,7 +24,7 @@ MISTAKES = {
     'lnm.package(lnm.get("lif"), "verilog")': 'Argument 2 to "package"',
     'lnm.param("tau", per="synapse")': '"param"',
     'lnm.Fixed(16, 12, rounding="up")': '"Fixed"',
-    'lnm.nn.NeuronLayer(lnm.get("lif"))("x")': '"__call__" of "Call"',
+    'lnm.nn.NeuronLayer(lnm.get("lif"))("x")': 'No overload variant of "__call__"',
     'lnm.state("v") + "x"': "operand types",
     'lnm.exp("v")': "incompatible type",
     "lnm.no_such_name": "no attribute",
