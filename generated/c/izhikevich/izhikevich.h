@@ -41,9 +41,9 @@ typedef struct {
     const float *b;
     const float *v_threshold;
     float *spike_seq;
-    float *v_final; /* (neurons), or NULL */
-    float *w_final; /* (neurons), or NULL */
-    float *checkpoints; /* saved states, for the backward, or NULL */
+    float *v_final; /* (neurons); null: skipped */
+    float *w_final; /* (neurons); null: skipped */
+    float *checkpoints; /* saved states, for the backward; null: skipped */
 } izhikevich_forward_arguments;
 
 typedef struct {
@@ -66,11 +66,11 @@ typedef struct {
     const float *checkpoints;
     const float *grad_spike_seq;
     int64_t grad_spike_stride;
-    const float *grad_v_final; /* (neurons), or NULL */
-    const float *grad_w_final; /* (neurons), or NULL */
-    float *grad_x_seq; /* or NULL */
-    float *grad_v_init; /* (neurons), or NULL */
-    float *grad_w_init; /* (neurons), or NULL */
+    const float *grad_v_final; /* (neurons); null: omitted */
+    const float *grad_w_final; /* (neurons); null: omitted */
+    float *grad_x_seq; /* null: skipped */
+    float *grad_v_init; /* (neurons); null: skipped */
+    float *grad_w_init; /* (neurons); null: skipped */
 } izhikevich_backward_arguments;
 
 /* Return the length of `checkpoints`: the states before every 16-th step but the first. */

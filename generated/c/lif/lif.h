@@ -31,8 +31,8 @@ typedef struct {
     const float *tau;
     const float *v_threshold;
     float *spike_seq;
-    float *v_final; /* (neurons), or NULL */
-    float *checkpoints; /* saved states, for the backward, or NULL */
+    float *v_final; /* (neurons); null: skipped */
+    float *checkpoints; /* saved states, for the backward; null: skipped */
 } lif_forward_arguments;
 
 typedef struct {
@@ -47,9 +47,9 @@ typedef struct {
     const float *checkpoints;
     const float *grad_spike_seq;
     int64_t grad_spike_stride;
-    const float *grad_v_final; /* (neurons), or NULL */
-    float *grad_x_seq; /* or NULL */
-    float *grad_v_init; /* (neurons), or NULL */
+    const float *grad_v_final; /* (neurons); null: omitted */
+    float *grad_x_seq; /* null: skipped */
+    float *grad_v_init; /* (neurons); null: skipped */
 } lif_backward_arguments;
 
 /* Return the length of `checkpoints`: the states before every 16-th step but the first. */

@@ -22,10 +22,10 @@ namespace {
 
 typedef float io;  // type of sequences; `real` is the type of the arithmetic
 
-constexpr int kTile = 1024;  // the results of reductions depend on it
-constexpr int kBlock = 128;
-constexpr int kChunk = 16;
-constexpr int kSums = 64;  // interleaved sums over a tile; their results depend on it
+constexpr int _tile = 1024;  // the results of reductions depend on it
+constexpr int _block = 128;
+constexpr int _chunk = 16;
+constexpr int _sums = 64;  // interleaved sums over a tile; their results depend on it
 constexpr int64_t kFar = 4096;  // steps beyond which fewer states are saved
 constexpr int64_t kSlabs = 64;  // maximum number of slabs of tiles; the results of reductions depend on it
 constexpr int64_t kStreamBytes = 8 << 20;  // bytes of a sequence from which stores bypass the caches
@@ -85,27 +85,27 @@ _inline void load_initial(real *to, const real *from, int64_t stride, int64_t fi
 _inline void clear(real *to, int n) {
     for (int i = 0; i < n; ++i) to[i] = 0;
 }
-// ---- sums ----
+// ---- reduction ----
 
-// Add n numbers to interleaved sums: number i to sum i % kSums.
+// Add n numbers to interleaved sums: number i to sum i % _sums.
 _inline void add_interleaved(real *sums, const real *terms, int n) {
     int i = 0;
-    for (; i + kSums <= n; i += kSums) {
+    for (; i + _sums <= n; i += _sums) {
 #pragma omp simd
-        for (int k = 0; k < kSums; ++k) sums[k] += terms[i + k];
+        for (int k = 0; k < _sums; ++k) sums[k] += terms[i + k];
     }
     for (int k = 0; i + k < n; ++k) sums[k] += terms[i + k];
 }
 
 _inline real total(real *sums) {
-    for (int width = kSums / 2; width; width /= 2)
+    for (int width = _sums / 2; width; width /= 2)
         for (int k = 0; k < width; ++k) sums[k] += sums[k + width];
     return sums[0];
 }
 
-// Return the sum of n numbers, in an order that depends on kSums only.
+// Return the sum of n numbers, in an order that depends on _sums only.
 _inline real lane_sum(const real *terms, int n) {
-    alignas(64) real sums[kSums] = {};
+    alignas(64) real sums[_sums] = {};
     add_interleaved(sums, terms, n);
     return total(sums);
 }
@@ -144,17 +144,17 @@ Parameters prepared(const Arguments &a) {
 
 // Data of a tile carried from one chunk to the next.
 struct alignas(64) ForwardTile {
-    real v[kTile];
+    real v[_tile];
 };
 
 struct alignas(64) BackwardTile {
-    real grad_v[kTile];
-    real sum_theta_0[kTile];
-    real sum_theta_1[kTile];
-    real sum_theta_2[kTile];
-    real _total_theta_0[kSums];
-    real _total_theta_1[kSums];
-    real _total_theta_2[kSums];
+    real grad_v[_tile];
+    real sum_theta_0[_tile];
+    real sum_theta_1[_tile];
+    real sum_theta_2[_tile];
+    real _total_theta_0[_sums];
+    real _total_theta_1[_sums];
+    real _total_theta_2[_sums];
 };
 
 // One chunk of one block.
@@ -167,36 +167,36 @@ struct Chunk {
 };
 
 // Number of chunks from one saved state to the next.
-int64_t chunks_per_checkpoint(int64_t time_steps) {
+int64_t chunks_per_saved_state(int64_t time_steps) {
     int64_t every = 1;
     if (time_steps > kFar)
-        while (every * every * kChunk < time_steps) ++every;
+        while (every * every * _chunk < time_steps) ++every;
     return every;
 }
 
 // Offset in the saved states of state `state` at step `begin`, neuron 0.
-_inline int64_t checkpoint(int64_t begin, int64_t every, int state, int64_t neurons) {
-    return ((begin / kChunk / every - 1) * 1 + state) * neurons;
+_inline int64_t saved_at(int64_t begin, int64_t every, int state, int64_t neurons) {
+    return ((begin / _chunk / every - 1) * 1 + state) * neurons;
 }
 
 template <bool kStream>
 _inline void forward_chunk(const lnm_2_forward_arguments &a, const Parameters &p, ForwardTile &tile,
                           const Chunk &c, int64_t every, int n) {
     (void)p, (void)tile, (void)every;
-    alignas(64) real v_now[kBlock];
-    alignas(64) real spike_row[kBlock];
+    alignas(64) real v_now[_block];
+    alignas(64) real spike_row[_block];
     if (c.is_first) {
         load_initial(v_now, a.v_init, a.v_init_stride, c.first, n);
     } else {
         load(v_now, tile.v + c.at, n);
-        if (a.checkpoints && c.begin / kChunk % every == 0) {
-            load(a.checkpoints + checkpoint(c.begin, every, 0, a.neurons) + c.first, v_now, n);
+        if (a.checkpoints && c.begin / _chunk % every == 0) {
+            load(a.checkpoints + saved_at(c.begin, every, 0, a.neurons) + c.first, v_now, n);
         }
     }
     for (int t = 0; t < c.steps; ++t) {
         const int64_t time = c.begin + t;
         const io *x_row = a.x_seq + time * a.x_stride + c.first;
-        fetch<kStream>(x_row + (t + 4 < c.steps ? 4 * a.x_stride : kBlock + (4 - c.steps) * a.x_stride), n);
+        fetch<kStream>(x_row + (t + 4 < c.steps ? 4 * a.x_stride : _block + (4 - c.steps) * a.x_stride), n);
 #pragma omp simd
         for (int i = 0; i < n; ++i) {
             real spike_value, v_next_value;
@@ -215,17 +215,17 @@ _inline void forward_chunk(const lnm_2_forward_arguments &a, const Parameters &p
 
 // The states before each step of a chunk, and after the last one.
 struct alignas(64) Steps {
-    real v[kChunk + 1][kBlock];
+    real v[_chunk + 1][_block];
 };
 
 // Load the states before a chunk: recomputed ones, saved ones, or the initial ones.
 _inline void begin_chunk(const lnm_2_backward_arguments &a, const real *starts, const Chunk &c, int64_t every,
                         Steps &steps, int n) {
-    const int64_t between = c.begin / kChunk % every;
+    const int64_t between = c.begin / _chunk % every;
     if (between) {
-        load(steps.v[0], starts + (between * 1 + 0) * kTile + c.at, n);
+        load(steps.v[0], starts + (between * 1 + 0) * _tile + c.at, n);
     } else if (c.begin) {
-        load(steps.v[0], a.checkpoints + checkpoint(c.begin, every, 0, a.neurons) + c.first, n);
+        load(steps.v[0], a.checkpoints + saved_at(c.begin, every, 0, a.neurons) + c.first, n);
     } else {
         load_initial(steps.v[0], a.v_init, a.v_init_stride, c.first, n);
     }
@@ -253,11 +253,11 @@ _inline void recompute(const lnm_2_backward_arguments &a, const Parameters &p, c
 // Recompute the states before each chunk, from one saved state to the next.
 void recompute_between(const lnm_2_backward_arguments &a, const Parameters &p, const BackwardTile &tile,
                        Chunk c, int64_t end, int64_t every, real *starts, int n) {
-    for (int64_t between = 1; c.begin + kChunk < end; c.begin += kChunk, ++between) {
+    for (int64_t between = 1; c.begin + _chunk < end; c.begin += _chunk, ++between) {
         Steps steps;
         begin_chunk(a, starts, c, every, steps, n);
-        recompute<false>(a, p, tile, c, kChunk, steps, n);
-        load(starts + (between * 1 + 0) * kTile + c.at, steps.v[kChunk], n);
+        recompute<false>(a, p, tile, c, _chunk, steps, n);
+        load(starts + (between * 1 + 0) * _tile + c.at, steps.v[_chunk], n);
     }
 }
 
@@ -265,11 +265,11 @@ template <bool kStream>
 _inline void backward_chunk(const lnm_2_backward_arguments &a, const Parameters &p, BackwardTile &tile,
                            const real *starts, const Chunk &c, int64_t every, int n) {
     (void)p, (void)tile, (void)starts, (void)every;
-    alignas(64) real grad_v[kBlock];
-    alignas(64) real grad_x_row[kBlock];
-    alignas(64) real sum_theta_0[kBlock];
-    alignas(64) real sum_theta_1[kBlock];
-    alignas(64) real sum_theta_2[kBlock];
+    alignas(64) real grad_v[_block];
+    alignas(64) real grad_x_row[_block];
+    alignas(64) real sum_theta_0[_block];
+    alignas(64) real sum_theta_1[_block];
+    alignas(64) real sum_theta_2[_block];
     Steps steps;
     begin_chunk(a, starts, c, every, steps, n);
     recompute<kStream>(a, p, tile, c, c.steps - 1, steps, n);
@@ -290,7 +290,7 @@ _inline void backward_chunk(const lnm_2_backward_arguments &a, const Parameters 
     for (int t = c.steps - 1; t >= 0; --t) {
         const int64_t time = c.begin + t;
         const io *x_row = a.x_seq + time * a.x_stride + c.first;
-        fetch<kStream>(x_row + kBlock + (c.steps - 1 - 2 * t) * a.x_stride, n);
+        fetch<kStream>(x_row + _block + (c.steps - 1 - 2 * t) * a.x_stride, n);
         const io *grad_spike_row = a.grad_spike_seq + time * a.grad_spike_stride + c.first;
 #pragma omp simd
         for (int i = 0; i < n; ++i) {
@@ -331,20 +331,20 @@ int team(int64_t threads, int64_t pieces) {
 
 template <bool kStream>
 void forward(const lnm_2_forward_arguments &a, const Parameters &p) {
-    const int64_t tiles = (a.neurons + kTile - 1) / kTile, every = chunks_per_checkpoint(a.time_steps);
+    const int64_t tiles = (a.neurons + _tile - 1) / _tile, every = chunks_per_saved_state(a.time_steps);
 #pragma omp parallel num_threads(team(a.threads, tiles))
     {
 #pragma omp for schedule(static)
         for (int64_t index = 0; index < tiles; ++index) {
-            const int64_t first = index * kTile;
-            const int width = int(std::min<int64_t>(kTile, a.neurons - first));
+            const int64_t first = index * _tile;
+            const int width = int(std::min<int64_t>(_tile, a.neurons - first));
             ForwardTile tile;
-            for (int64_t begin = 0; begin < a.time_steps || begin == 0; begin += kChunk) {
-                const int steps = int(std::min<int64_t>(kChunk, a.time_steps - begin));
-                for (int at = 0; at < width; at += kBlock) {
-                    const Chunk c{first + at, at, begin, steps, begin == 0, begin + kChunk >= a.time_steps};
-                    if (width - at >= kBlock)
-                        forward_chunk<kStream>(a, p, tile, c, every, kBlock);
+            for (int64_t begin = 0; begin < a.time_steps || begin == 0; begin += _chunk) {
+                const int steps = int(std::min<int64_t>(_chunk, a.time_steps - begin));
+                for (int at = 0; at < width; at += _block) {
+                    const Chunk c{first + at, at, begin, steps, begin == 0, begin + _chunk >= a.time_steps};
+                    if (width - at >= _block)
+                        forward_chunk<kStream>(a, p, tile, c, every, _block);
                     else
                         forward_chunk<false>(a, p, tile, c, every, width - at);
                 }
@@ -366,40 +366,40 @@ Sums make_sums(const Parameters &p, int64_t tiles) {
     Sums sums;
     sums.tiles.resize(tiles * 3);
     int64_t rows = 0;
-    if (rows) sums.tiles_per_slab = std::max((tiles + kSlabs - 1) / kSlabs, (4 * rows + kTile - 1) / kTile);
+    if (rows) sums.tiles_per_slab = std::max((tiles + kSlabs - 1) / kSlabs, (4 * rows + _tile - 1) / _tile);
     sums.slabs = (tiles + sums.tiles_per_slab - 1) / sums.tiles_per_slab;
     return sums;
 }
 
 template <bool kStream>
 void backward(const lnm_2_backward_arguments &a, const Parameters &p, Sums &sums) {
-    const int64_t tiles = (a.neurons + kTile - 1) / kTile, every = chunks_per_checkpoint(a.time_steps);
-    const int64_t last = a.time_steps ? (a.time_steps - 1) / kChunk * kChunk : 0;
+    const int64_t tiles = (a.neurons + _tile - 1) / _tile, every = chunks_per_saved_state(a.time_steps);
+    const int64_t last = a.time_steps ? (a.time_steps - 1) / _chunk * _chunk : 0;
 #pragma omp parallel num_threads(team(a.threads, sums.slabs))
     {
-        std::vector<real> starts(every > 1 ? every * 1 * kTile : 0);
+        std::vector<real> starts(every > 1 ? every * 1 * _tile : 0);
 #pragma omp for schedule(static)
         for (int64_t slab = 0; slab < sums.slabs; ++slab) {
             const int64_t end = std::min(tiles, (slab + 1) * sums.tiles_per_slab);
             for (int64_t index = slab * sums.tiles_per_slab; index < end; ++index) {
-                const int64_t first = index * kTile;
-                const int width = int(std::min<int64_t>(kTile, a.neurons - first));
+                const int64_t first = index * _tile;
+                const int width = int(std::min<int64_t>(_tile, a.neurons - first));
                 BackwardTile tile;
-                clear(tile._total_theta_0, kSums);
-                clear(tile._total_theta_1, kSums);
-                clear(tile._total_theta_2, kSums);
-                for (int64_t begin = last; begin >= 0; begin -= kChunk) {
-                    const int steps = int(std::min<int64_t>(kChunk, a.time_steps - begin));
-                    for (int at = 0; at < width; at += kBlock) {
-                        const int n = std::min(kBlock, width - at);
+                clear(tile._total_theta_0, _sums);
+                clear(tile._total_theta_1, _sums);
+                clear(tile._total_theta_2, _sums);
+                for (int64_t begin = last; begin >= 0; begin -= _chunk) {
+                    const int steps = int(std::min<int64_t>(_chunk, a.time_steps - begin));
+                    for (int at = 0; at < width; at += _block) {
+                        const int n = std::min(_block, width - at);
                         const Chunk c{first + at, at, begin, steps, begin == last, begin == 0};
-                        if (every > 1 && (begin == last || (begin / kChunk + 1) % every == 0)) {
+                        if (every > 1 && (begin == last || (begin / _chunk + 1) % every == 0)) {
                             Chunk from = c;
-                            from.begin = begin / kChunk / every * every * kChunk;
-                            recompute_between(a, p, tile, from, begin + kChunk, every, starts.data(), n);
+                            from.begin = begin / _chunk / every * every * _chunk;
+                            recompute_between(a, p, tile, from, begin + _chunk, every, starts.data(), n);
                         }
-                        if (n == kBlock)
-                            backward_chunk<kStream>(a, p, tile, starts.data(), c, every, kBlock);
+                        if (n == _block)
+                            backward_chunk<kStream>(a, p, tile, starts.data(), c, every, _block);
                         else
                             backward_chunk<false>(a, p, tile, starts.data(), c, every, n);
                     }
@@ -432,8 +432,8 @@ void parameter_gradients(const lnm_2_backward_arguments &a, const Parameters &p,
 }  // namespace
 
 extern "C" int64_t lnm_2_checkpoints(int64_t time_steps, int64_t neurons) {
-    if (time_steps <= kChunk) return 0;
-    return (time_steps - 1) / kChunk / chunks_per_checkpoint(time_steps) * 1 * neurons;
+    if (time_steps <= _chunk) return 0;
+    return (time_steps - 1) / _chunk / chunks_per_saved_state(time_steps) * 1 * neurons;
 }
 
 extern "C" int lnm_2_forward(const lnm_2_forward_arguments *arguments) {
@@ -450,7 +450,7 @@ extern "C" int lnm_2_forward(const lnm_2_forward_arguments *arguments) {
 
 extern "C" int lnm_2_backward(const lnm_2_backward_arguments *arguments) {
     const lnm_2_backward_arguments &a = *arguments;
-    const int64_t tiles = (a.neurons + kTile - 1) / kTile;
+    const int64_t tiles = (a.neurons + _tile - 1) / _tile;
     try {
         const Parameters p = prepared(a);
         Sums sums = make_sums(p, tiles);

@@ -31,8 +31,8 @@ typedef struct {
     const float *theta;
     const float *v_threshold;
     float *spike_seq;
-    float *v_final; /* (neurons), or NULL */
-    float *checkpoints; /* saved states, for the backward, or NULL */
+    float *v_final; /* (neurons); null: skipped */
+    float *checkpoints; /* saved states, for the backward; null: skipped */
 } lnm_2_forward_arguments;
 
 typedef struct {
@@ -47,10 +47,10 @@ typedef struct {
     const float *checkpoints;
     const float *grad_spike_seq;
     int64_t grad_spike_stride;
-    const float *grad_v_final; /* (neurons), or NULL */
-    float *grad_x_seq; /* or NULL */
-    float *grad_v_init; /* (neurons), or NULL */
-    float *grad_theta; /* or NULL */
+    const float *grad_v_final; /* (neurons); null: omitted */
+    float *grad_x_seq; /* null: skipped */
+    float *grad_v_init; /* (neurons); null: skipped */
+    float *grad_theta; /* null: skipped */
 } lnm_2_backward_arguments;
 
 /* Return the length of `checkpoints`: the states before every 16-th step but the first. */

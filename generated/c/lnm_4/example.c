@@ -22,9 +22,9 @@ int main(void) {
     static float x_seq[TIME_STEPS * NEURONS], grad_x_seq[TIME_STEPS * NEURONS];
     static float spike_seq[TIME_STEPS * NEURONS], grad_spike_seq[TIME_STEPS * NEURONS];
     const float v_init = 0.0f;
-    const float theta[] = {0.0f, 0.5f, 0.0f, 0.0f, 0.0f};
+    const float theta_values[] = {0.0f, 0.5f, 0.0f, 0.0f, 0.0f};
     float grad_theta[1 * 5] = {0};
-    const float v_threshold[] = {1.0f};
+    const float v_threshold_values[] = {1.0f};
     float *checkpoints = (float *)malloc(sizeof(float) * lnm_4_checkpoints(TIME_STEPS, NEURONS) + 1);
     for (int k = 0; k < TIME_STEPS * NEURONS; ++k) {
         x_seq[k] = (float)(k % 97) / 48 - (float)0.5;
@@ -42,8 +42,8 @@ int main(void) {
     forward.x_seq = x_seq;
     forward.x_stride = NEURONS;
     forward.v_init = &v_init;
-    forward.theta = theta;
-    forward.v_threshold = v_threshold;
+    forward.theta = theta_values;
+    forward.v_threshold = v_threshold_values;
     forward.spike_seq = spike_seq;
     if (lnm_4_forward(&forward)) return 1;
 
@@ -58,8 +58,8 @@ int main(void) {
     backward.x_seq = x_seq;
     backward.x_stride = NEURONS;
     backward.v_init = &v_init;
-    backward.theta = theta;
-    backward.v_threshold = v_threshold;
+    backward.theta = theta_values;
+    backward.v_threshold = v_threshold_values;
     backward.grad_spike_seq = grad_spike_seq;
     backward.grad_spike_stride = NEURONS;
     backward.grad_x_seq = grad_x_seq;

@@ -100,8 +100,8 @@ int main() {
     Array<number> spike_seq(kTimeSteps * kNeurons);
     Array<number> grad_spike_seq(ones<number>(kTimeSteps * kNeurons));
     Array<float> v_init(std::vector<float>{0.0f});
-    Array<float> tau(std::vector<float>{2.0f});
-    Array<float> v_threshold(std::vector<float>{1.0f});
+    Array<float> tau_values(std::vector<float>{2.0f});
+    Array<float> v_threshold_values(std::vector<float>{1.0f});
     Array<float> checkpoints(lif_checkpoints(kTimeSteps, kNeurons));
     Array<char> workspace(lif_workspace(kTimeSteps, kNeurons, kSample));
 
@@ -111,8 +111,8 @@ int main() {
     forward.x_seq = x_seq.bits();
     forward.x_stride = kNeurons;
     forward.v_init = v_init.data;
-    forward.tau = tau.data;
-    forward.v_threshold = v_threshold.data;
+    forward.tau = tau_values.data;
+    forward.v_threshold = v_threshold_values.data;
     forward.spike_seq = spike_seq.bits();
     check(lif_launch_forward(&forward, workspace.data, nullptr), "forward");
 
@@ -122,8 +122,8 @@ int main() {
     backward.x_seq = x_seq.bits();
     backward.x_stride = kNeurons;
     backward.v_init = v_init.data;
-    backward.tau = tau.data;
-    backward.v_threshold = v_threshold.data;
+    backward.tau = tau_values.data;
+    backward.v_threshold = v_threshold_values.data;
     backward.grad_spike_seq = grad_spike_seq.bits();
     backward.grad_spike_stride = kNeurons;
     backward.grad_x_seq = grad_x_seq.bits();

@@ -75,7 +75,7 @@ DEVICE Place place(const Arguments &a, int64_t tile, int number) {
 }
 
 // Prepared parameters.
-template <int kLanes>
+template <int _lanes>
 struct Parameters {
     real v_threshold;
     real p0;

@@ -76,7 +76,7 @@ DEVICE Place place(const Arguments &a, int64_t tile, int number) {
 }
 
 // Prepared parameters.
-template <int kLanes>
+template <int _lanes>
 struct Parameters {
     real theta_0;
     real theta_1;
@@ -100,7 +100,7 @@ DEVICE void start(Pack<real, kLanes> &to, const real *init, int64_t stride, cons
     for (int i = 0; i < kLanes; ++i) to.at[i] = init[(at.first + i) * stride];
 }
 
-// ---- sums ----
+// ---- reduction ----
 
 template <class T>
 DEVICE T warp_total(T value) {

@@ -100,9 +100,9 @@ int main() {
     Array<number> spike_seq(kTimeSteps * kNeurons);
     Array<number> grad_spike_seq(ones<number>(kTimeSteps * kNeurons));
     Array<float> v_init(std::vector<float>{0.0f});
-    Array<float> theta(std::vector<float>{0.0f, 0.5f, 0.0f, 0.0f});
+    Array<float> theta_values(std::vector<float>{0.0f, 0.5f, 0.0f, 0.0f});
     Array<float> grad_theta(1 * 4);
-    Array<float> v_threshold(std::vector<float>{1.0f});
+    Array<float> v_threshold_values(std::vector<float>{1.0f});
     Array<float> checkpoints(lnm_3_checkpoints(kTimeSteps, kNeurons));
     Array<char> workspace(lnm_3_workspace(kTimeSteps, kNeurons, kSample));
 
@@ -112,8 +112,8 @@ int main() {
     forward.x_seq = x_seq.bits();
     forward.x_stride = kNeurons;
     forward.v_init = v_init.data;
-    forward.theta = theta.data;
-    forward.v_threshold = v_threshold.data;
+    forward.theta = theta_values.data;
+    forward.v_threshold = v_threshold_values.data;
     forward.spike_seq = spike_seq.bits();
     check(lnm_3_launch_forward(&forward, workspace.data, nullptr), "forward");
 
@@ -123,8 +123,8 @@ int main() {
     backward.x_seq = x_seq.bits();
     backward.x_stride = kNeurons;
     backward.v_init = v_init.data;
-    backward.theta = theta.data;
-    backward.v_threshold = v_threshold.data;
+    backward.theta = theta_values.data;
+    backward.v_threshold = v_threshold_values.data;
     backward.grad_spike_seq = grad_spike_seq.bits();
     backward.grad_spike_stride = kNeurons;
     backward.grad_x_seq = grad_x_seq.bits();

@@ -34,8 +34,8 @@ typedef struct {
     const float *theta;
     const float *v_threshold;
     float *spike_seq;
-    float *v_final; // (neurons); null if not wanted
-    float *checkpoints; // saved states, for the backward; null if not wanted
+    float *v_final; // (neurons); null: skipped
+    float *checkpoints; // saved states, for the backward; null: skipped
 } lnm_4_forward_arguments;
 
 typedef struct {
@@ -49,10 +49,10 @@ typedef struct {
     const float *checkpoints;
     const float *grad_spike_seq;
     int64_t grad_spike_stride;
-    const float *grad_v_final; // (neurons); null for zeros
-    float *grad_x_seq; // null if not wanted
-    float *grad_v_init; // (neurons); null if not wanted
-    float *grad_theta; // null if not wanted
+    const float *grad_v_final; // (neurons); null: omitted
+    float *grad_x_seq; // null: skipped
+    float *grad_v_init; // (neurons); null: skipped
+    float *grad_theta; // null: skipped
 } lnm_4_backward_arguments;
 
 // Return the offset of a neuron at a step in a sequence.

@@ -25,13 +25,13 @@ import torch
 import triton
 import triton.language as tl
 
-CHUNK = 16  # steps whose states the backward holds in registers
-AHEAD = 4  # steps between the load of a gradient and its use, in the backward
-ONE_LEVEL = 4096  # time steps beyond which states are saved every sqrt(chunks)-th chunk only
-LANES, WARPS = 256, 2  # neurons and warps of a backward program
-FORWARD_LANES, FORWARD_WARPS = 512, 4
-ROWS, SPREAD = 4, 131072  # most neurons of a lane; least number of lanes for more than one
-MEMBERS, SUM_ROWS, SUM_WARPS = 2048, 1, 16  # partial sums, and values of parameters, at a time
+_CHUNK = 16  # steps whose states the backward holds in registers
+_AHEAD = 4  # steps between the load of a gradient and its use, in the backward
+_ONE_LEVEL = 4096  # time steps beyond which states are saved every sqrt(chunks)-th chunk only
+_LANES, _WARPS = 256, 2  # neurons and warps of a backward program
+_FORWARD_LANES, _FORWARD_WARPS = 512, 4
+_ROWS, _SPREAD = 4, 131072  # most neurons of a lane; least number of lanes for more than one
+_MEMBERS, _SUM_ROWS, _SUM_WARPS = 2048, 1, 16  # partial sums, and values of parameters, at a time
 
 
 @triton.jit
@@ -108,38 +108,38 @@ def prepare_backward(sum_theta_0, sum_theta_1, sum_theta_2, sum_theta_3):
 
 
 @triton.jit
-def _load(row, lane, mask, ALIGNED: tl.constexpr):
+def _load(row, lane, mask, _ALIGNED: tl.constexpr):
     """Return the numbers of a row, 16 bytes at a time if rows begin at multiples of 16."""
     at = row + lane
-    if ALIGNED:
+    if _ALIGNED:
         at = tl.multiple_of(at, 16)
     return tl.load(at, mask=mask, other=0.0)
 
 
 @triton.jit
-def _store(row, lane, value, mask, ALIGNED: tl.constexpr):
+def _store(row, lane, value, mask, _ALIGNED: tl.constexpr):
     """Write the numbers of a row."""
     at = row + lane
-    if ALIGNED:
+    if _ALIGNED:
         at = tl.multiple_of(at, 16)
     tl.store(at, value, mask=mask)
 
 
 @triton.jit
-def _take(wanted, row, stride, lane, mask, ALIGNED: tl.constexpr):
+def _take(wanted, row, stride, lane, mask, _ALIGNED: tl.constexpr):
     """Return the numbers of a row and the next row if wanted; else zeros and the row."""
     value = tl.zeros(lane.shape, row.dtype.element_ty)
     if wanted:
-        value = _load(row, lane, mask, ALIGNED)
+        value = _load(row, lane, mask, _ALIGNED)
         row += stride
     return value, row
 
 
 @triton.jit
-def _mask(lane, count, ALIGNED: tl.constexpr):
+def _mask(lane, count, _ALIGNED: tl.constexpr):
     """Return the mask of the first `count` lanes, which have a neuron."""
     mask = lane < count
-    if ALIGNED:
+    if _ALIGNED:
         mask = tl.max_constancy(mask, 16)
     return mask
 
@@ -167,12 +167,12 @@ def _forward_kernel(
     v_final,
     checkpoints,
     every: tl.int64,
-    LANES: tl.constexpr,
-    ALIGNED: tl.constexpr,
+    _LANES: tl.constexpr,
+    _ALIGNED: tl.constexpr,
 ):
-    column = tl.program_id(0).to(tl.int64) * LANES
-    lane = tl.arange(0, LANES)
-    mask = _mask(lane, tl.minimum(neurons - column, LANES).to(tl.int32), ALIGNED)
+    column = tl.program_id(0).to(tl.int64) * _LANES
+    lane = tl.arange(0, _LANES)
+    mask = _mask(lane, tl.minimum(neurons - column, _LANES).to(tl.int32), _ALIGNED)
     theta_0 = tl.load(theta_ptr)
     theta_1 = tl.load(theta_ptr + 1)
     theta_2 = tl.load(theta_ptr + 2)
@@ -181,7 +181,7 @@ def _forward_kernel(
     theta_3_x3, theta_2_x2 = prepare(theta_2, theta_3)
     v = tl.load(v_init + (column + lane) * v_init_stride, mask=mask, other=0.0)
     x_row = x_seq + column
-    x_ahead, x_row = _take(time_steps > 0, x_row, x_stride, lane, mask, ALIGNED)
+    x_ahead, x_row = _take(time_steps > 0, x_row, x_stride, lane, mask, _ALIGNED)
     spike_row = spike_seq + column
     # States are saved `every` steps before the end, and so on backwards; the last come first.
     left = (time_steps - 1) % every + 1
@@ -192,16 +192,16 @@ def _forward_kernel(
                 slot -= 1
                 left = every
                 table = checkpoints + slot * neurons + column
-                _store(table, lane, v, mask, ALIGNED)
+                _store(table, lane, v, mask, _ALIGNED)
             left -= 1
         x = x_ahead
         wanted = step + 1 < time_steps
-        x_ahead, x_row = _take(wanted, x_row, x_stride, lane, mask, ALIGNED)
+        x_ahead, x_row = _take(wanted, x_row, x_stride, lane, mask, _ALIGNED)
         spike, v = step_forward(v, x, theta_0, theta_1, theta_2, theta_3, v_threshold)
-        _store(spike_row, lane, spike, mask, ALIGNED)
+        _store(spike_row, lane, spike, mask, _ALIGNED)
         spike_row += neurons
     if v_final is not None:
-        _store(v_final + column, lane, v, mask, ALIGNED)
+        _store(v_final + column, lane, v, mask, _ALIGNED)
 
 
 @triton.jit(
@@ -234,57 +234,57 @@ def _backward_kernel(
     section: tl.int64,
     workspace,
     partials,
-    LANES: tl.constexpr,
-    CHUNK: tl.constexpr,
-    AHEAD: tl.constexpr,
-    ALIGNED: tl.constexpr,
+    _LANES: tl.constexpr,
+    _CHUNK: tl.constexpr,
+    _AHEAD: tl.constexpr,
+    _ALIGNED: tl.constexpr,
 ):
-    column = tl.program_id(0).to(tl.int64) * LANES
-    lane = tl.arange(0, LANES)
+    column = tl.program_id(0).to(tl.int64) * _LANES
+    lane = tl.arange(0, _LANES)
     theta_0 = tl.load(theta_ptr)
     theta_1 = tl.load(theta_ptr + 1)
     theta_2 = tl.load(theta_ptr + 2)
     theta_3 = tl.load(theta_ptr + 3)
     v_threshold = tl.load(v_threshold_ptr)
     theta_3_x3, theta_2_x2 = prepare(theta_2, theta_3)
-    total_theta_0 = tl.zeros([LANES], tl.float32)
-    total_theta_1 = tl.zeros([LANES], tl.float32)
-    total_theta_2 = tl.zeros([LANES], tl.float32)
-    total_theta_3 = tl.zeros([LANES], tl.float32)
+    total_theta_0 = tl.zeros([_LANES], tl.float32)
+    total_theta_1 = tl.zeros([_LANES], tl.float32)
+    total_theta_2 = tl.zeros([_LANES], tl.float32)
+    total_theta_3 = tl.zeros([_LANES], tl.float32)
     # Each lane processes neurons that are `width` apart; they share their parameter values.
     for first in range(column, neurons, width):
-        left = tl.minimum(tl.minimum(neurons - first, width - column), LANES)
-        mask = _mask(lane, left.to(tl.int32), ALIGNED)
-        grad_v = tl.zeros([LANES], tl.float32)
+        left = tl.minimum(tl.minimum(neurons - first, width - column), _LANES)
+        mask = _mask(lane, left.to(tl.int32), _ALIGNED)
+        grad_v = tl.zeros([_LANES], tl.float32)
         if grad_v_final is not None:
-            grad_v = _load(grad_v_final + first, lane, mask, ALIGNED)
+            grad_v = _load(grad_v_final + first, lane, mask, _ALIGNED)
         # Chunks in reverse order; the earliest may be shorter.
-        for chunk in range(0, tl.cdiv(time_steps, CHUNK)):
-            begin = time_steps - (chunk + 1) * CHUNK
-            end = begin + CHUNK - 1
+        for chunk in range(0, tl.cdiv(time_steps, _CHUNK)):
+            begin = time_steps - (chunk + 1) * _CHUNK
+            end = begin + _CHUNK - 1
             skip = tl.maximum(-begin, 0).to(tl.int32)
 
             # The states before the chunk: from the workspace, or recomputed from saved states.
             place = chunk % section
             if (place > 0) & (begin > 0):
                 slot = workspace + (place - 1) * neurons + first
-                v = _load(slot, lane, mask, ALIGNED)
+                v = _load(slot, lane, mask, _ALIGNED)
             else:
-                origin = begin - (section - 1) * CHUNK
+                origin = begin - (section - 1) * _CHUNK
                 if origin <= 0:
                     at = v_init + (first + lane) * v_init_stride
                     v = tl.load(at, mask=mask, other=0.0)
                 else:
                     slot = checkpoints + chunk // section * neurons + first
-                    v = _load(slot, lane, mask, ALIGNED)
+                    v = _load(slot, lane, mask, _ALIGNED)
                 origin = tl.maximum(origin, 0)
                 x_row = x_seq + origin * x_stride + first
                 for step in range(origin, begin):
-                    place = (begin - step) // CHUNK
-                    if (begin - step) == place * CHUNK:
+                    place = (begin - step) // _CHUNK
+                    if (begin - step) == place * _CHUNK:
                         slot = workspace + (place - 1) * neurons + first
-                        _store(slot, lane, v, mask, ALIGNED)
-                    x = _load(x_row, lane, mask, ALIGNED)
+                        _store(slot, lane, v, mask, _ALIGNED)
+                    x = _load(x_row, lane, mask, _ALIGNED)
                     x_row += x_stride
                     v = step_advance(v, x, theta_0, theta_1, theta_2, theta_3, v_threshold)
                 if section > 1:
@@ -293,20 +293,20 @@ def _backward_kernel(
             # Load every input of the chunk, and the gradients of its last outputs, at once.
             x_row = x_seq + tl.maximum(begin, 0) * x_stride + first
             x_steps = ()
-            for step in tl.static_range(CHUNK):
-                x, x_row = _take(step >= skip, x_row, x_stride, lane, mask, ALIGNED)
+            for step in tl.static_range(_CHUNK):
+                x, x_row = _take(step >= skip, x_row, x_stride, lane, mask, _ALIGNED)
                 x_steps = x_steps + (x,)
             grad_spike_row = grad_spike_seq + end * grad_spike_stride + first
             grad_spike_steps = ()
-            for step in tl.static_range(CHUNK - 1, CHUNK - 1 - AHEAD, -1):
+            for step in tl.static_range(_CHUNK - 1, _CHUNK - 1 - _AHEAD, -1):
                 grad_spike, grad_spike_row = _take(
-                    step >= skip, grad_spike_row, -grad_spike_stride, lane, mask, ALIGNED
+                    step >= skip, grad_spike_row, -grad_spike_stride, lane, mask, _ALIGNED
                 )
                 grad_spike_steps = grad_spike_steps + (grad_spike,)
 
             # Recompute the chunk and keep the states before each step.
             v_steps = ()
-            for step in tl.static_range(CHUNK):
+            for step in tl.static_range(_CHUNK):
                 v_steps = v_steps + (v,)
                 if step >= skip:
                     v = step_advance(
@@ -314,29 +314,29 @@ def _backward_kernel(
                     )
 
             # The adjoint, from the last step.
-            sum_theta_0 = tl.zeros([LANES], tl.float32)
-            sum_theta_1 = tl.zeros([LANES], tl.float32)
-            sum_theta_2 = tl.zeros([LANES], tl.float32)
-            sum_theta_3 = tl.zeros([LANES], tl.float32)
+            sum_theta_0 = tl.zeros([_LANES], tl.float32)
+            sum_theta_1 = tl.zeros([_LANES], tl.float32)
+            sum_theta_2 = tl.zeros([_LANES], tl.float32)
+            sum_theta_3 = tl.zeros([_LANES], tl.float32)
             grad_x_row = grad_x_seq
             if grad_x_seq is not None:
                 grad_x_row = grad_x_seq + end * neurons + first
-            for step in tl.static_range(CHUNK - 1, -1, -1):
-                if step >= AHEAD:
-                    wanted = step - AHEAD >= skip
+            for step in tl.static_range(_CHUNK - 1, -1, -1):
+                if step >= _AHEAD:
+                    wanted = step - _AHEAD >= skip
                     grad_spike, grad_spike_row = _take(
-                        wanted, grad_spike_row, -grad_spike_stride, lane, mask, ALIGNED
+                        wanted, grad_spike_row, -grad_spike_stride, lane, mask, _ALIGNED
                     )
                     grad_spike_steps = grad_spike_steps + (grad_spike,)
                 if step >= skip:
                     (
                         grad_v, grad_x, grad_theta_0, grad_theta_1, grad_theta_2, grad_theta_3,
                     ) = step_backward(
-                        v_steps[step], x_steps[step], grad_spike_steps[CHUNK - 1 - step], grad_v,
+                        v_steps[step], x_steps[step], grad_spike_steps[_CHUNK - 1 - step], grad_v,
                         theta_0, theta_1, theta_2, theta_3, v_threshold, theta_3_x3, theta_2_x2,
                     )
                     if grad_x_seq is not None:
-                        _store(grad_x_row, lane, grad_x, mask, ALIGNED)
+                        _store(grad_x_row, lane, grad_x, mask, _ALIGNED)
                         grad_x_row -= neurons
                     sum_theta_0 += grad_theta_0
                     sum_theta_1 += grad_theta_1
@@ -347,7 +347,7 @@ def _backward_kernel(
             total_theta_2 += tl.where(mask, sum_theta_2, 0.0)
             total_theta_3 += tl.where(mask, sum_theta_3, 0.0)
         if grad_v_init is not None:
-            _store(grad_v_init + first, lane, grad_v, mask, ALIGNED)
+            _store(grad_v_init + first, lane, grad_v, mask, _ALIGNED)
     if partials is not None:
         slot = partials + tl.program_id(0)
         tl.store(slot, tl.sum(total_theta_0))
@@ -371,22 +371,22 @@ def _sums_kernel(
     group_rows: tl.int64,
     partials,
     grad_theta_ptr,
-    MEMBERS: tl.constexpr,
-    SUM_ROWS: tl.constexpr,
+    _MEMBERS: tl.constexpr,
+    _SUM_ROWS: tl.constexpr,
 ):
     # Column c of the partial sums of a term belongs to value c // row_inner % rows.
     members = width // tl.maximum(rows, 1)
     for group in range(tl.program_id(0).to(tl.int64), groups, tl.num_programs(0)):
         end = tl.minimum((group + 1) * group_rows, rows)
-        for first in range(group * group_rows, end, SUM_ROWS):
-            row = first + tl.arange(0, SUM_ROWS)
+        for first in range(group * group_rows, end, _SUM_ROWS):
+            row = first + tl.arange(0, _SUM_ROWS)
             inside = row < end
-            sum_theta_0 = tl.zeros([MEMBERS, SUM_ROWS], tl.float64)
-            sum_theta_1 = tl.zeros([MEMBERS, SUM_ROWS], tl.float64)
-            sum_theta_2 = tl.zeros([MEMBERS, SUM_ROWS], tl.float64)
-            sum_theta_3 = tl.zeros([MEMBERS, SUM_ROWS], tl.float64)
-            for begin in range(0, members, MEMBERS):
-                member = begin + tl.arange(0, MEMBERS)[:, None]
+            sum_theta_0 = tl.zeros([_MEMBERS, _SUM_ROWS], tl.float64)
+            sum_theta_1 = tl.zeros([_MEMBERS, _SUM_ROWS], tl.float64)
+            sum_theta_2 = tl.zeros([_MEMBERS, _SUM_ROWS], tl.float64)
+            sum_theta_3 = tl.zeros([_MEMBERS, _SUM_ROWS], tl.float64)
+            for begin in range(0, members, _MEMBERS):
+                member = begin + tl.arange(0, _MEMBERS)[:, None]
                 column = member // row_inner * rows + row[None, :]
                 column = column * row_inner + member % row_inner
                 mask = (member < members) & inside[None, :]
@@ -415,9 +415,9 @@ def _sums_kernel(
 def _every(time_steps):
     """Return the chunks, and the steps, from one saved state to the next."""
     section = 1
-    if time_steps > ONE_LEVEL:
-        section = math.isqrt(triton.cdiv(time_steps, CHUNK) - 1) + 1
-    return section, section * CHUNK
+    if time_steps > _ONE_LEVEL:
+        section = math.isqrt(triton.cdiv(time_steps, _CHUNK) - 1) + 1
+    return section, section * _CHUNK
 
 
 def _aligned(sizes, tensors):
@@ -447,8 +447,8 @@ def forward(
     v_final,
     checkpoints,
     *,
-    block=FORWARD_LANES,
-    num_warps=FORWARD_WARPS,
+    block=_FORWARD_LANES,
+    num_warps=_FORWARD_WARPS,
 ):
     """Run a sequence: one launch.
 
@@ -473,8 +473,8 @@ def forward(
             v_final,
             checkpoints,
             _every(time_steps)[1],
-            LANES=block,
-            ALIGNED=_aligned(
+            _LANES=block,
+            _ALIGNED=_aligned(
                 (neurons, x_stride),
                 (x_seq, spike_seq, v_final, checkpoints),
             ),
@@ -511,9 +511,9 @@ def backward(
     _section = _every(time_steps)[0]
     _width = 0
     if neurons:
-        _rows = max(1, min(ROWS, neurons // SPREAD))
-        _width = triton.cdiv(triton.cdiv(neurons, _rows), LANES) * LANES
-    _programs = triton.cdiv(_width, LANES)
+        _rows = max(1, min(_ROWS, neurons // _SPREAD))
+        _width = triton.cdiv(triton.cdiv(neurons, _rows), _LANES) * _LANES
+    _programs = triton.cdiv(_width, _LANES)
     _slots = (_section - 1) * neurons
     _workspace = torch.empty(_slots, dtype=torch.float32, device=x_seq.device)
     _partials = None
@@ -544,14 +544,14 @@ def backward(
             _section,
             _workspace,
             _partials,
-            LANES=LANES,
-            CHUNK=CHUNK,
-            AHEAD=min(AHEAD, CHUNK),
-            ALIGNED=_aligned(
+            _LANES=_LANES,
+            _CHUNK=_CHUNK,
+            _AHEAD=min(_AHEAD, _CHUNK),
+            _ALIGNED=_aligned(
                 (neurons, _width, x_stride, grad_spike_stride),
                 (x_seq, checkpoints, grad_spike_seq, grad_v_final, grad_x_seq, grad_v_init),
             ),
-            num_warps=WARPS,
+            num_warps=_WARPS,
             enable_fp_fusion=False,
         )
     _groups = 1
@@ -565,14 +565,14 @@ def backward(
             1,
             _partials,
             grad_theta,
-            MEMBERS=MEMBERS,
-            SUM_ROWS=SUM_ROWS,
-            num_warps=SUM_WARPS,
+            _MEMBERS=_MEMBERS,
+            _SUM_ROWS=_SUM_ROWS,
+            num_warps=_SUM_WARPS,
             enable_fp_fusion=False,
         )
 
 
-class Neuron(torch.autograd.Function):
+class _Neuron(torch.autograd.Function):
     """A sequence as one differentiable operation; `lnm_3` prepares its arguments."""
 
     @staticmethod
@@ -671,7 +671,7 @@ def lnm_3(x_seq, theta, v_threshold, v_init=0.0):
     if x_seq.dtype != torch.float32:
         raise TypeError(f"x_seq is {x_seq.dtype}; this module is for torch.float32")
     x_seq = x_seq.contiguous()
-    return Neuron.apply(
+    return _Neuron.apply(
         x_seq,
         _parameter(theta, 4, x_seq, learnable=True),
         _parameter(v_threshold, 1, x_seq, learnable=False),

@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr int kBlock = 256;
+constexpr int _block = 256;
 
 #define _inline inline __attribute__((always_inline))
 
@@ -59,11 +59,11 @@ _inline void start(int32_t *lanes, const Number *from, int64_t stride, int64_t f
 // ---- coefficients ----
 
 struct alignas(64) Lanes {
-    int32_t theta_0[kBlock];
-    int32_t theta_1[kBlock];
-    int32_t theta_2[kBlock];
-    int32_t theta_3[kBlock];
-    int32_t v_threshold[kBlock];
+    int32_t theta_0[_block];
+    int32_t theta_1[_block];
+    int32_t theta_2[_block];
+    int32_t theta_3[_block];
+    int32_t v_threshold[_block];
 };
 
 // Write the values of a coefficient to the neurons of a block.
@@ -82,9 +82,9 @@ void spread(int32_t *lanes, const lnm_3_model_coefficient &c, int64_t first, int
 
 template <bool kRows, class Arguments>
 _inline void run_block(const Arguments &a, int64_t first, int n) {
-    alignas(64) int32_t v_now[kBlock];
-    alignas(64) int32_t x_row[kBlock];
-    alignas(64) int32_t spike_row[kBlock];
+    alignas(64) int32_t v_now[_block];
+    alignas(64) int32_t x_row[_block];
+    alignas(64) int32_t spike_row[_block];
     Lanes lanes;
     if (kRows) {
         spread(lanes.theta_0, a.theta_0, first, n);
@@ -121,12 +121,12 @@ _inline void run_block(const Arguments &a, int64_t first, int n) {
 
 template <bool kRows, class Arguments>
 void run_blocks(const Arguments &a) {
-    const int64_t blocks = (a.neurons + kBlock - 1) / kBlock;
+    const int64_t blocks = (a.neurons + _block - 1) / _block;
     const int team = int(std::max<int64_t>(1, std::min(a.threads, blocks)));
 #pragma omp parallel for schedule(static) num_threads(team)
     for (int64_t index = 0; index < blocks; ++index) {
-        const int64_t first = index * kBlock;
-        run_block<kRows>(a, first, int(std::min<int64_t>(kBlock, a.neurons - first)));
+        const int64_t first = index * _block;
+        run_block<kRows>(a, first, int(std::min<int64_t>(_block, a.neurons - first)));
     }
 }
 
