@@ -38,7 +38,7 @@ def test_the_contents() -> None:
 def test_the_gallery_can_be_read() -> None:
     """At most 220 files and 24,000 lines, and 64 golden vectors in a file."""
     files = {name: text for name, text in found().items() if name != DIGESTS}
-    assert len(files) < MOST_FILES
+    assert len(files) <= MOST_FILES
     assert sum(text.count("\n") for text in files.values()) <= MOST_LINES
     for name, text in files.items():
         assert not name.endswith(".hex") or text.count("\n") <= 64, name

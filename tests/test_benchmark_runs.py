@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 TABLE = "steps,what,ns,floor,layer\n4,lnm c,0.5,1.2,1\n"
 
 
