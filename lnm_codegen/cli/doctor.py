@@ -1,4 +1,4 @@
-"""`lnm doctor`: parts that this machine has, and their purposes. The exit status is always 0."""
+"""`lnm doctor`: report on the machine. The exit status is always 0."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIMD = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "asimd", "sve")
 
 @dataclass(frozen=True)
 class Finding:
-    """One part: whether it is there, its version or what is missing, and its purpose."""
+    """A part: found or not, its version or the reason, its purpose."""
 
     part: str
     found: bool
@@ -31,7 +31,7 @@ class Finding:
 
 
 def doctor(json: JsonOption = False) -> None:
-    """List the parts that this machine has, and their purposes."""
+    """Report on the tools, packages and devices of this machine."""
     findings = examine()
     if json:
         print_json([asdict(f) for f in findings])
@@ -55,7 +55,7 @@ def examine() -> list[Finding]:
         ),
         ("scikit-learn", lambda: _package("sklearn", "scikit-learn"), "the data set digits"),
         ("CUDA device", _cuda, "running the triton and cuda backends"),
-        ("C++ compiler", _compiler, "running the c backend (emitting works without)"),
+        ("C++ compiler", _compiler, "running the c backend (code generation works without it)"),
         ("OpenMP", _openmp, "several threads in the c backend"),
         ("CPU SIMD", _simd, "speed of the c backend"),
         ("cache folder", _cache, "keeping compiled kernels"),
