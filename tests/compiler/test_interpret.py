@@ -485,9 +485,9 @@ OTHER = [
     *(
         (
             lambda name=name: lnm.emit(LIF, "c", name=name),
-            (lnm.ModelError, f"emit: name {name!r}", "reserved", "", "Choose another name."),
+            (lnm.ModelError, f"emit: name {name!r}", problem, "", "Choose another name."),
         )
-        for name in ("int", "if", "_lif")
+        for name, problem in (("if", "a keyword of Python"), ("_lif", "names of the forms _x"))
     ),
     (
         lambda: lnm.emit(LIF, "c").write(None),

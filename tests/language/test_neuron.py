@@ -28,7 +28,8 @@ other = lnm.spike_named("other")
 Z = lnm.surrogate.Z
 
 NUMBERS = "numbers and expressions of declared states, inputs, parameters and spikes"
-RESERVED = "the word is reserved in generated code"
+KEYWORD = "the word is a keyword of Python"
+FORM = "generated code makes names of the forms _x, grad_x, sum_x and x_next"
 LANGUAGE = (
     "abs, cos, exp, log, max, min, sigmoid, sin, sqrt, tanh, where, clip, poly and + - * / **"
 )
@@ -395,7 +396,7 @@ SYMBOLS = [
     ),
     (lambda: neuron(output={"1a": v}), "neuron.output '1a'", "not an identifier"),
     (lambda: neuron(output={v: v}), "neuron.output v", "not an identifier"),
-    (lambda: neuron(output={"output": v}), "neuron.output 'output'", RESERVED),
+    (lambda: neuron(output={"class": v}), "neuron.output 'class'", KEYWORD),
     *(
         (
             lambda bad=bad, fire=fire: neuron(fire=fire, output=v, surrogate=bad),
@@ -421,8 +422,8 @@ SYMBOLS = [
     ),
     (lambda: neuron(name="1x"), "neuron '1x'", "not an identifier"),
     *(
-        (lambda word=word: neuron(name=word), f"neuron {word!r}", RESERVED)
-        for word in ("class", "int", "module", "sum_v")
+        (lambda word=word: neuron(name=word), f"neuron {word!r}", problem)
+        for word, problem in (("class", KEYWORD), ("sum_v", FORM))
     ),
     (
         lambda: plain(v + x).with_outputs(y=sympy.Symbol("q") + v),
@@ -465,7 +466,7 @@ SYMBOLS = [
         "'spike' already exists",
         "names other than spike",
     ),
-    (lambda: plain(v + x).with_outputs(wire=v), "neuron.with_outputs 'wire'", RESERVED),
+    (lambda: plain(v + x).with_outputs(_y=v), "neuron.with_outputs '_y'", FORM),
     (
         lambda: plain(v + x).with_counts(n=other),
         "neuron.with_counts[n]",
@@ -491,17 +492,16 @@ SYMBOLS = [
 ]
 
 DECLARATIONS = [
-    (lambda: lnm.state("_a"), "state '_a'", RESERVED),
-    (lambda: lnm.state("spike"), "state 'spike'", RESERVED),
-    (lambda: lnm.state("v_next"), "state 'v_next'", RESERVED),
+    (lambda: lnm.state("_a"), "state '_a'", FORM),
+    (lambda: lnm.state("spike"), "state 'spike'", "the default spike has this name"),
+    (lambda: lnm.state("v_next"), "state 'v_next'", FORM),
     (lambda: lnm.state(3), "state 3", "not an identifier"),
     (lambda: lnm.state(""), "state ''", "not an identifier"),
     (lambda: lnm.input("é"), "input 'é'", "not an identifier"),
-    (lambda: lnm.input("grad_x"), "input 'grad_x'", RESERVED),
-    (lambda: lnm.param("lambda"), "parameter 'lambda'", RESERVED),
-    (lambda: lnm.param("sum_tau"), "parameter 'sum_tau'", RESERVED),
-    (lambda: lnm.param("reg"), "parameter 'reg'", RESERVED),
-    (lambda: lnm.spike_named("wire"), "spike 'wire'", RESERVED),
+    (lambda: lnm.input("grad_x"), "input 'grad_x'", FORM),
+    (lambda: lnm.param("lambda"), "parameter 'lambda'", KEYWORD),
+    (lambda: lnm.param("sum_tau"), "parameter 'sum_tau'", FORM),
+    (lambda: lnm.spike_named("while"), "spike 'while'", KEYWORD),
     (lambda: lnm.spike_named("a b"), "spike 'a b'", "not an identifier"),
     (lambda: lnm.param("a", per="all"), "parameter 'a'", "per is 'all'", GRANULARITY),
     *(
@@ -645,9 +645,8 @@ FAMILY = [
         LIF,
         "Did you mean 'tau'?",
     ),
-    (lambda: named_family("module"), "family 'module'", RESERVED),
-    (lambda: named_family("int"), "family 'int'", RESERVED),
-    (lambda: named_family("int_"), "family 'int'", RESERVED),
+    (lambda: named_family("lambda"), "family 'lambda'", KEYWORD),
+    (lambda: named_family("sum_v"), "family 'sum_v'", FORM),
     (lambda: named_family("<lambda>"), "family '<lambda>'", "not an identifier"),
     (lambda: words()(1, 2), "mine", "too many positional arguments", "degree"),
     (lambda: words(result=3)(), "mine", "it returned int", "an lnm.Neuron"),

@@ -431,9 +431,9 @@ def changed(old: str, new: str) -> str:
         (changed("my_lif", ""), "name", "the value is ''", "an identifier"),
         (changed("my_lif", "my lif"), "name", "the value is 'my lif'", "an identifier"),
         (
-            changed("my_lif", "module"),
-            "neuron 'module'",
-            "the word is reserved in generated code",
+            changed("my_lif", "class"),
+            "neuron 'class'",
+            "the word is a keyword of Python",
             "",
             "Choose another name.",
         ),
