@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, cast
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -34,7 +34,7 @@ def explain(
     dtype: DtypeOption = "float32",
     device: DeviceOption = "cpu",
     backend: Annotated[
-        str, typer.Option("--backend", help="auto, c, triton, cuda or torch.")
+        str, typer.Option("--backend", help=f"{', '.join(get_args(BackendName))}.")
     ] = "auto",
     json: JsonOption = False,
 ) -> None:

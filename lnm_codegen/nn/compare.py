@@ -22,7 +22,8 @@ from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import values_of
-from lnm_codegen.nn.select import BACKENDS, interpreting, missing
+from lnm_codegen.nn.select import BACKENDS, DEVICES, interpreting, missing
+from lnm_codegen.options import BackendName
 
 SHAPE = (37, 3, 5, 71)
 """(T, N, C, *): over two chunks of steps and a tile of neurons, all sizes odd."""
@@ -31,8 +32,6 @@ MARGIN, BOUND, ROUNDS = 1e-3, 100.0, 20
 LIMITS = {"float32": 1e-4, "float64": 1e-11}
 """Limits of rounding, relative to the largest value where that exceeds 1: ten times the largest
 difference of the built-in families. A wrong term causes 1e-3 or more."""
-
-_DEVICES = {"triton": "cuda", "cuda": "cuda"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def compare_backends(neuron: Neuron) -> BackendComparison:
 
 def _obstacle(backend: str) -> str:
     """Return why a backend cannot run on this machine; empty if it can."""
-    if backend in _DEVICES and not torch.cuda.is_available() and not interpreting():
+    if DEVICES.get(backend) == "cuda" and not torch.cuda.is_available() and not interpreting():
         return "needs a GPU, and PyTorch finds none."
     error = missing(backend)
     return f"{error.problem}. {error.remedy}" if error else ""
@@ -237,9 +236,9 @@ def _expected(case: _Case, dtype: str) -> dict[str, Array]:
     return {**dict(outputs), **finals, **grads}
 
 
-def _run_layer(case: _Case, backend: str, dtype: str) -> dict[str, Array]:
+def _run_layer(case: _Case, backend: BackendName, dtype: str) -> dict[str, Array]:
     neuron, kind = case.neuron, getattr(torch, dtype)
-    device = _DEVICES.get(backend, "cpu") if torch.cuda.is_available() else "cpu"
+    device = DEVICES.get(backend, "cpu") if torch.cuda.is_available() else "cpu"
 
     def tensor(value: Array, learned: bool = False) -> torch.Tensor:
         return torch.tensor(value, dtype=kind, device=device, requires_grad=learned)

@@ -29,7 +29,7 @@ from lnm_codegen.nn.operators import operator_of, run_operator
 from lnm_codegen.nn.select import FUSED, kernels_of, select
 from lnm_codegen.options import BackendName
 
-_READER = {name: f"the generated kernels of backend {name!r}" for name in FUSED}
+_READER: dict[str, str] = {name: f"the generated kernels of backend {name!r}" for name in FUSED}
 
 
 @dataclass(eq=False)

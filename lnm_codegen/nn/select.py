@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Final, get_args
+from typing import Final, cast, get_args
 
 import torch
 
@@ -23,23 +23,25 @@ from lnm_codegen.nn.load.compiler import compiler
 from lnm_codegen.nn.load.warn import warn_once
 from lnm_codegen.options import BackendName
 
-FUSED: Final = ("c", "triton", "cuda")
+DEVICES: Final = {"c": "cpu", "triton": "cuda", "cuda": "cuda"}
+"""Backend of generated kernels -> type of device. "auto" selects the first of a device."""
+
+FUSED: Final = cast("tuple[BackendName, ...]", tuple(DEVICES))
 """Backends of generated kernels."""
 
 BACKENDS: Final[tuple[BackendName, ...]] = get_args(BackendName)
 """Backends that a layer accepts."""
 
-_AUTO: Final = {"cpu": "c", "cuda": "triton"}
+_PLACES: Final = {"c": "the CPU", "triton": "a GPU", "cuda": "an NVIDIA GPU"}
 
 
 def device_mismatch(backend: str, device: str) -> str:
     """Return why a backend does not run on a type of device; empty if it does."""
-    if backend == "torch" or device == ("cpu" if backend == "c" else "cuda"):
+    if backend == "torch" or device == DEVICES[backend]:
         return ""
     if backend == "triton" and interpreting():
         return ""
-    place = {"c": "the CPU", "triton": "a GPU", "cuda": "an NVIDIA GPU"}[backend]
-    return f"runs on {place}; the input is on {device}"
+    return f"runs on {_PLACES[backend]}; the input is on {device}"
 
 
 def missing(backend: str) -> ToolError | None:
@@ -77,7 +79,7 @@ def select(neuron: Neuron, backend: str, device: str, dtype: torch.dtype | None 
     """
     is_auto = backend == "auto"
     if is_auto:
-        backend = _AUTO.get(device, "torch")
+        backend = next((name for name, one in DEVICES.items() if one == device), "torch")
     elif problem := device_mismatch(backend, device):
         remedy = "Use backend='torch', or move the input."
         raise ToolError(neuron.name, f"backend {backend!r} {problem}", remedy=remedy)

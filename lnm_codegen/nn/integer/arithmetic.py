@@ -30,7 +30,7 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import STATS
 from lnm_codegen.validation import listed, wrong
 
-BACKENDS: Final = ("auto", "c", "torch")
+INTEGER_BACKENDS: Final = ("auto", "c", "torch")
 """Backends that a layer with integer arithmetic accepts."""
 
 
@@ -86,11 +86,11 @@ def arithmetic_of(
     if not isinstance(arithmetic, Fixed | FixedSpec):
         accepted = "lnm.Fixed(16, 12), an lnm.FixedSpec, or None for floating point"
         raise wrong("NeuronLayer", "arithmetic", arithmetic, accepted)
-    if backend not in BACKENDS:
+    if backend not in INTEGER_BACKENDS:
         raise ModelError(
             "NeuronLayer",
             f"backend is {backend!r}, which has no integer arithmetic",
-            listed(BACKENDS),
+            listed(INTEGER_BACKENDS),
             "Change the backend, or leave arithmetic out.",
         )
     if STATS in record:

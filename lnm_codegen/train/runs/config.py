@@ -19,6 +19,7 @@ from lnm_codegen.families.common import LOWEST
 from lnm_codegen.families.library import resolve, resolve_recorded
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.language.surrogate import surrogate_named
+from lnm_codegen.options import BackendName
 from lnm_codegen.validation import require_integer, require_number, require_one_of, wrong
 
 LOSSES = ("mean", "tet")
@@ -67,7 +68,8 @@ _LOSS = _one_of(*LOSSES)
 _OPTIMIZER = _one_of("adam", "adamw", "sgd")
 _SCHEDULE = _one_of("cosine", "constant")
 _PRECISION = _one_of("float32", "bfloat16", "float16")
-_BACKEND = _one_of("auto", "c", "torch", "triton", "cuda")
+_BACKENDS = get_args(BackendName)
+_BACKEND = _one_of(*_BACKENDS)
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,8 @@ class TrainConfig:
     device: Annotated[str, Option("cpu, cuda or cuda:1.")] = "cpu"
     seed: Annotated[int, Option("Seed of weights, shuffling and augmentation.", _SEED, "N")] = 0
     backend: Annotated[
-        str, Option("Backend of the neurons: auto, c, torch, triton, cuda.", _BACKEND, "NAME")
+        str,
+        Option(f"Backend of the neurons: {', '.join(_BACKENDS)}.", _BACKEND, "NAME"),
     ] = "auto"
     threads: Annotated[
         int | None, Option("CPU threads; PyTorch's number by default.", _THREADS, "N")
