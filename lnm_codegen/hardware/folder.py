@@ -29,7 +29,7 @@ _EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR."
 class CircuitForm:
     """A form of the neuron in the manifest."""
 
-    word: str  # "comb", "core", "seq" or "array"
+    name: str  # "comb", "core", "seq" or "array"
     top: str  # top module
     files: tuple[str, ...]  # sources, relative to the folder; the top module's is the last
     testbench: str  # file, relative to the folder
@@ -45,7 +45,7 @@ class Circuit:
     folder: Path  # absolute path
     manifest: dict[str, Any]  # content of manifest.json
     name: str  # prefix of every module
-    forms: dict[str, CircuitForm]  # by word
+    forms: dict[str, CircuitForm]  # by name
     program: fx.Program | None  # the neuron in fixed point; None in a folder without program.json
 
     def sources(self) -> tuple[str, ...]:

@@ -141,7 +141,7 @@ class Measured:
         """Caveat about the frequency, or the reason why no frequency was measured."""
         if not self.device.place:
             return NO_PLACE
-        combinational = self.device.target == "ice40" and self.form.word == "comb"
+        combinational = self.device.target == "ice40" and self.form.name == "comb"
         return UNTIMED if combinational and self.resources.dsp else None
 
     def as_dict(self) -> dict[str, Any]:

@@ -48,10 +48,10 @@ class Verilog:
         check_channels(design)
         check_states(design)
         files, forms = _forms(design)
-        files |= proofs(design, files, {form.word: form.latency for form in forms})
+        files |= proofs(design, files, {form.name: form.latency for form in forms})
         files |= folder_files(design, forms, files)
         files["manifest.json"] = manifest(design, forms)
-        return Source(files, f"rtl/{design.name}_{forms[0].word}.v")
+        return Source(files, f"rtl/{design.name}_{forms[0].name}.v")
 
 
 def _forms(design: CircuitDesign) -> tuple[dict[str, str], tuple[Form, ...]]:
@@ -62,12 +62,12 @@ def _forms(design: CircuitDesign) -> tuple[dict[str, str], tuple[Form, ...]]:
     step, run = step_vectors(design, count), run_vectors(design, count)
 
     def add(form: Form) -> None:
-        vectors, file = (run, "run.hex") if form.word == "comb" else (step, "step.hex")
+        vectors, file = (run, "run.hex") if form.name == "comb" else (step, "step.hex")
         form = replace(form, vectors=f"{name}_{file}", fields=vectors.fields)
         forms.append(form)
         files[f"tb/{form.vectors}"] = vectors.text
-        files[f"tb/{name}_{form.word}_tb.v"] = testbench(
-            design, form.word, vectors, form.vectors, (form.latency, form.interval)
+        files[f"tb/{name}_{form.name}_tb.v"] = testbench(
+            design, form.name, vectors, form.vectors, (form.latency, form.interval)
         )
 
     def add_leaves(words: Iterable[str]) -> None:
@@ -97,7 +97,7 @@ def _forms(design: CircuitDesign) -> tuple[dict[str, str], tuple[Form, ...]]:
         add(Form("seq", (*leaves, "seq"), sequence.latency, sequence.interval, len(leaves)))
     if "mul" in {module for form in forms for module in form.modules}:
         files |= {path: ecp5_model(design) for path in simulation_files(design)}
-    return files, tuple(sorted(forms, key=lambda form: FORMS.index(form.word)))
+    return files, tuple(sorted(forms, key=lambda form: FORMS.index(form.name)))
 
 
 def _array(design: CircuitDesign, pipeline: Pipeline) -> tuple[dict[str, str], Form]:
@@ -107,7 +107,7 @@ def _array(design: CircuitDesign, pipeline: Pipeline) -> tuple[dict[str, str], F
     leaves = (*sorted(pipeline.uses), *(word for word in modules if word != "array"), "delay")
     vectors, file = array_vectors(design, design.rtl.vectors), f"{name}_array.hex"
     form = Form(
-        word="array",
+        name="array",
         modules=(*dict.fromkeys(leaves), "core", "array"),
         latency=times.latency,
         interval=1,

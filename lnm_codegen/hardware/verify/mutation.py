@@ -183,7 +183,7 @@ def is_detected(circuit: Circuit, form: CircuitForm, source: Path) -> bool:
 
 def _differs(circuit: Circuit, form: CircuitForm, folder: Path, mutant: Mutant) -> bool:
     """Report whether Verilator detects a fault; it must be installed and its program must run."""
-    if missing(*NEEDS) or form.word not in driven_forms(circuit):
+    if missing(*NEEDS) or form.name not in driven_forms(circuit):
         return False
     check = compare(circuit, form, (str(folder / mutant.source),), ("-Wno-fatal",))
     return check.status == FAILED and check.count > 0
@@ -198,7 +198,7 @@ def _compared(form: CircuitForm, folder: Path, mutants: list[Mutant]) -> list[Eq
 
     def prove(mutant: Mutant) -> Equivalence:
         fault = folder / f"fault{mutant.number}.il"
-        wires = mutant.of_logic and form.word == "core"
+        wires = mutant.of_logic and form.name == "core"
         cycles = None if wires else form.latency + _MORE_CYCLES
         return prove_equivalence(form.top, folder / "base.il", fault, cycles, environment)
 

@@ -41,7 +41,7 @@ def compare(
     """Compare sources of a form (paths relative to the folder, or absolute) with the C model."""
     with temporary_folder() as folder:
         copy = circuit.copied(folder / "circuit").folder
-        flags = f"-O2 -I{copy / 'model'} -DFORM_{form.word.upper()}"
+        flags = f"-O2 -I{copy / 'model'} -DFORM_{form.name.upper()}"
         command = (
             "verilator", "--cc", "--exe", "--build", "-O3", *options, "--language", "1364-2005",
             "--prefix", "Vdut", "--top-module", form.top, "--Mdir", str(folder / "build"),

@@ -61,9 +61,9 @@ def folder_files(
         circuit: Modules, testbenches and proofs, path -> text.
     """
     name = design.name
-    words = [form.word for form in forms]
+    words = [form.name for form in forms]
     sources = {
-        form.word: " ".join(f"rtl/{name}_{module}.v" for module in form.modules) for form in forms
+        form.name: " ".join(f"rtl/{name}_{module}.v" for module in form.modules) for form in forms
     }
     default = DEFAULT_FORM if DEFAULT_FORM in words else words[0]
     models = simulation_files(design)

@@ -21,7 +21,7 @@ class Form:
     """A form of the circuit, with its cycles and multipliers.
 
     Attributes:
-        word: "comb", "core", "seq" or "array".
+        name: "comb", "core", "seq" or "array".
         modules: Its modules in rtl/, without the prefix; the last one is the top.
         latency: Cycles from an input to its result.
         interval: Cycles from one input to the next.
@@ -33,7 +33,7 @@ class Form:
             a single run.
     """
 
-    word: str
+    name: str
     modules: tuple[str, ...]
     latency: int
     interval: int
@@ -58,7 +58,7 @@ def manifest(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
         "neurons": design.rtl.neurons,
         "coefficients_on": design.rtl.coefficients,
         "multiplier": design.rtl.multiplier,
-        "forms": {form.word: _form(design, form) for form in forms},
+        "forms": {form.name: _form(design, form) for form in forms},
         "simulation_files": list(simulation_files(design)),
         "ports": {
             "states": [_port(v) for v in design.states],
@@ -83,9 +83,9 @@ def manifest(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
 
 def _form(design: CircuitDesign, form: Form) -> dict[str, Any]:
     return {
-        "top": f"{design.name}_{form.word}",
+        "top": f"{design.name}_{form.name}",
         "files": [f"rtl/{design.name}_{module}.v" for module in form.modules],
-        "testbench": f"tb/{design.name}_{form.word}_tb.v",
+        "testbench": f"tb/{design.name}_{form.name}_tb.v",
         "latency": form.latency,
         "interval": form.interval,
         "multipliers": form.multipliers,
@@ -95,7 +95,7 @@ def _form(design: CircuitDesign, form: Form) -> dict[str, Any]:
             "fields": [{"name": name, "width": width} for name, width in form.fields],
             **({"sequence": form.sequence} if form.sequence else {}),
         },
-        **(_stream(design) if form.word == "array" else {}),
+        **(_stream(design) if form.name == "array" else {}),
     }
 
 

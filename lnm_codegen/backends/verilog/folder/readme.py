@@ -36,7 +36,7 @@ def readme(design: CircuitDesign, forms: tuple[Form, ...], proofs: bool) -> str:
     if spec.nodes:
         listed = ", ".join(f"`{n}` {f} ({f.rounding.value})" for n, f in spec.nodes)
         numbers.append(f"Nodes with their own format: {listed}.")
-    has_array = any(form.word == "array" for form in forms)
+    has_array = any(form.name == "array" for form in forms)
     view = {
         **design.heading,
         "equations": design.model.equations,
@@ -53,11 +53,11 @@ def readme(design: CircuitDesign, forms: tuple[Form, ...], proofs: bool) -> str:
 
 
 def _form(design: CircuitDesign, form: Form) -> str:
-    words = FORMS[form.word]
-    if form.word == "array":
+    words = FORMS[form.name]
+    if form.name == "array":
         words = f"{design.rtl.neurons} {words}"
     cells = (form.latency, form.interval, form.multipliers)
-    return f"| `{design.name}_{form.word}` | {words} | {' | '.join(map(str, cells))} |"
+    return f"| `{design.name}_{form.name}` | {words} | {' | '.join(map(str, cells))} |"
 
 
 def _ports(design: CircuitDesign) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ _PATIENCE = 16
 def verilator_forms(design: CircuitDesign, forms: tuple[Form, ...]) -> tuple[str, ...]:
     """Return the forms that the program drives: an array only where its data is one number."""
     wide = max(map(data_width, stream_fields(design))) > WIDEST
-    return tuple(form.word for form in forms if not (form.word == "array" and wide))
+    return tuple(form.name for form in forms if not (form.name == "array" and wide))
 
 
 def verilator_program(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
