@@ -35,6 +35,7 @@ from lnm_codegen.nn.explain import bytes_moved, schedule_of
 from lnm_codegen.nn.function import FusedCall, run_backward, run_forward
 from lnm_codegen.nn.layout import arranged
 from lnm_codegen.nn.load.cache import remember, speed_key
+from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.select import kernels_of
 from lnm_codegen.options import BackendName
 
@@ -181,18 +182,16 @@ def kernels_alone(case: Case, backend: str, x: torch.Tensor, grad: torch.Tensor)
     layer = layer.to(case.device)
     kernels = kernels_of(case.neuron, backend, x.dtype)
     start = [torch.zeros(1, device=x.device, dtype=kernels.real) for _ in case.neuron.states]
-    given = [x, *start, *(getattr(layer, p.name).detach() for p in case.neuron.params)]
+    given = [x, *start, *(value.detach() for value in values_of(layer).values())]
     layout, tensors = arranged(case.neuron.params, given, 1, len(start))
     needed = [True, *([False] * len(start)), *([True] * len(case.neuron.params))]
     call = FusedCall(kernels, layout, False, True, [])
     out, grad_x = aligned(case), aligned(case)
 
-    def forward() -> torch.Tensor:
-        saved = run_forward(call, tensors, into=out).saved
-        assert saved is not None
-        return saved
+    def forward() -> torch.Tensor | None:
+        return run_forward(call, tensors, into=out).saved
 
-    def backward(saved: torch.Tensor) -> None:
+    def backward(saved: torch.Tensor | None) -> None:
         run_backward(kernels, layout, tensors, saved, [grad], needed, into=grad_x)
 
     return Workload(forward, backward)

@@ -78,7 +78,7 @@ def arithmetic_of(
     `neuron` has its records as outputs.
 
     Raises:
-        ModelError: Another value, or a backend or record without integer arithmetic.
+        ModelError: The value is not accepted, or the backend or a record has no integer arithmetic.
         UnsupportedError: The neuron has no fixed-point form.
     """
     if arithmetic is None:

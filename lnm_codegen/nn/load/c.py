@@ -109,7 +109,7 @@ def build(model: Model, chunk: int = CHUNK, far: int = FAR) -> Path:
 def built(name: str, source: Source, beside: str) -> Path:
     """Return the library of a C++ source, compiled if the cache has none that is sound.
 
-    The file `beside` is no part of the library. Without a compiler, any compiler's library of this
+    The file `beside` is not part of the library. Without a compiler, any compiler's library of this
     source, these flags and this CPU is returned: results do not depend on the compiler.
 
     Raises:
