@@ -78,12 +78,12 @@ class Operator:
         return self._flat(x, empty_results(call, x))
 
     def _flat(self, x: Tensor, results: Results) -> tuple[Tensor, ...]:
-        none = _nothing(x)
+        # The results of an operator must not share memory, so each absent one is a tensor of its own.
         return (
             *results.outputs,
             *(results.finals or [_nothing(x) for _ in range(self._states)]),
-            none if results.saved is None else results.saved,
-            none.double() if results.counts is None else results.counts,
+            _nothing(x) if results.saved is None else results.saved,
+            x.new_empty(0, dtype=torch.float64) if results.counts is None else results.counts,
         )
 
     def _run_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
