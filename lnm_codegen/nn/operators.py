@@ -78,7 +78,7 @@ class Operator:
         return self._flat(x, empty_results(call, x))
 
     def _flat(self, x: Tensor, results: Results) -> tuple[Tensor, ...]:
-        # The results of an operator must not share memory, so each absent one is a tensor of its own.
+        # Results of an operator must not share memory: each absent one is a tensor of its own.
         return (
             *results.outputs,
             *(results.finals or [_nothing(x) for _ in range(self._states)]),
