@@ -212,7 +212,8 @@ def test_a_row_that_runs_away_is_named_with_inputs_that_drive_it_out() -> None:
     found = certificate(layer, 1.5)
     assert not found.holds
     assert (found.rows, found.certified, found.worst) == (2, 1, 1)
-    assert str(found).startswith("lnm: for |x| <= 1.5 1 of 2 parameter sets stay; set 1: v is driven past")
+    text = "lnm: for |x| <= 1.5 1 of 2 parameter sets stay; set 1: v is driven past"
+    assert str(found).startswith(text)
     x = np.array(found.inputs["x"]).reshape(-1, 1)
     assert np.abs(x).max() <= 1.5
     result = lnm.interpret(lnm.get("lnm", degree=3), x, theta=layer.theta[1].tolist())
