@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
@@ -122,9 +123,11 @@ def require_inputs(
     for symbol, x in zip(neuron.inputs, inputs, strict=True):
         remedy = ""
         if not isinstance(x, Tensor):
-            found, accepted = f"is a {type(x).__name__}", "a tensor"
-            convert = "from_numpy" if isinstance(x, np.ndarray) else "tensor"
-            remedy = f"Use torch.{convert}({symbol.name})."
+            found, accepted = f"is of type {type(x).__name__}", "a tensor"
+            if isinstance(x, np.ndarray):
+                remedy = f"Use torch.from_numpy({symbol.name})."
+            elif isinstance(x, list | tuple | int | float):
+                remedy = f"Use torch.tensor({symbol.name})."
         elif x.dim() < axes:
             found, accepted = f"has shape {tuple(x.shape)}", expected
         elif x.shape != inputs[0].shape or x.dtype != inputs[0].dtype:
@@ -168,6 +171,13 @@ def is_plain(tensor: Tensor) -> bool:
     return type(tensor) is Tensor and not is_functorch_wrapped_tensor(tensor)
 
 
+def _has_memory(tensor: Tensor) -> bool:
+    """Report whether a tensor has memory of its own: no fake tensor and no wrapper of others."""
+    if isinstance(tensor, FakeTensor) or is_traceable_wrapper_subclass(tensor):
+        return False
+    return tensor.data_ptr() != 0
+
+
 def require_plain_memory(
     neuron: Neuron, reader: str, tensors: Sequence[Tensor], remedy: str = "Use backend='torch'."
 ) -> None:
@@ -184,7 +194,7 @@ def require_plain_memory(
     for tensor in tensors:
         if is_functorch_wrapped_tensor(tensor):
             problem = f"{reader} have no torch.func transforms (vmap, grad, jvp)"
-        elif isinstance(tensor, FakeTensor) or tensor.layout is not torch.strided:
+        elif tensor.layout is not torch.strided or (tensor.numel() and not _has_memory(tensor)):
             problem = f"{reader} cannot read a {type(tensor).__name__} of layout {tensor.layout}"
         else:
             continue
@@ -236,6 +246,7 @@ def start_states(
     for symbol in neuron.states:
         name = symbol.name
         value = given.get(name, symbol.decl.init)  # type: ignore[union-attr]
+        is_previous = name in previous and value is previous[name]
         if callable(value):
             value = value(torch.default_generator, tuple(shape))
         try:
@@ -246,7 +257,6 @@ def start_states(
         if value.dim() == 0 and not value.requires_grad:
             value = value.reshape(1)
         elif value.shape != shape:
-            is_previous = value is previous.get(name)
             try:
                 value = value if is_previous else value.expand(shape)
             except RuntimeError:
@@ -260,3 +270,19 @@ def start_states(
                 )
         start.append(value)
     return start
+
+
+def require_usable(neuron: Neuron, kept: Mapping[str, Tensor]) -> None:
+    """Raise UnsupportedError if a call cannot begin with the states that a layer keeps."""
+    remedy = "Call reset()."
+    trains = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    if torch._C._current_graph_task_id() != -1:
+        problem = "a layer that keeps its states is called in a backward (activation checkpointing)"
+        remedy = "Give state= and return_state=True."
+    elif peek_interpreter_stack() is None and any(map(is_functorch_wrapped_tensor, kept.values())):
+        problem = "the kept states belong to a transform of torch.func that has ended"
+    elif trains and any(value.is_inference() for value in kept.values()):
+        problem = "the kept states come from torch.inference_mode, so no gradient can pass them"
+    else:
+        return
+    raise UnsupportedError(neuron.name, problem, remedy=remedy)

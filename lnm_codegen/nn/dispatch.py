@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.arguments import REAL, is_plain, require_plain_memory, start_states
+from lnm_codegen.nn.arguments import (
+    REAL,
+    is_plain,
+    require_plain_memory,
+    require_usable,
+    start_states,
+)
 from lnm_codegen.nn.eager import eager_module, run_eager
 from lnm_codegen.nn.function import (
     FusedCall,
@@ -126,6 +132,8 @@ class Dispatch:
 
         `previous` are the final states of the last call, if the layer keeps them.
         """
+        if given is previous and given and not torch.compiler.is_compiling():
+            require_usable(self.neuron, previous)
         if given or self._draws_starts:
             return start_states(self.neuron, x, given, previous=previous)
         if torch.compiler.is_compiling():

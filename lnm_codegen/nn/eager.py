@@ -46,7 +46,7 @@ def run_eager(
     `module` is `eager_module(neuron)` in a traced call, which cannot load it.
     """
     module = module or _untraced_module(neuron)
-    dtype = inputs[0].dtype
+    dtype, shape = inputs[0].dtype, inputs[0].shape
     inputs = tuple(x.to(REAL[dtype]) for x in inputs)
     axes = inputs[0].dim() - 2
     shaped = {
@@ -59,7 +59,7 @@ def run_eager(
     else:
         results = _anchored(module.multi_step(*inputs, *start, **shaped), count, ends)
     states = {
-        s.name: r.expand(inputs[0].shape[1:])
+        s.name: r.expand(shape[1:]) if shape[0] else r.expand(shape[1:]).clone()
         for s, r in zip(neuron.states, results[count:], strict=False)
     }
     outputs = tuple(out.to(dtype) for out in results[:count])

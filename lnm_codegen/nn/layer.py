@@ -200,6 +200,8 @@ class NeuronLayer(NeuronModule):
         dispatch, x = self._dispatch, inputs[0]
         backend = dispatch.backend_of(x)
         start = dispatch.start(x, given, self._state)
+        if self._has_axes:
+            self._require_axes(x.shape)
         params = parameters_as(neuron, self._shapes, self._values(), x)
         outputs, final, counts = dispatch.run(
             backend, inputs, start, params, keeps_state or return_state, self.inplace
@@ -210,7 +212,7 @@ class NeuronLayer(NeuronModule):
             self._state = final
         count = len(neuron.output)
         out = outputs[0] if count == 1 else outputs[:count]
-        extras: list[Any] = [final] if return_state else []
+        extras: list[Any] = [dict(final)] if return_state else []
         if self._record:
             self.recorded = recorded(neuron, self._record, outputs[count:], counts)
             extras += [self.recorded] if self.return_recorded else []
@@ -224,6 +226,8 @@ class NeuronLayer(NeuronModule):
             UnsupportedError: The layer computes in integers.
         """
         inputs = self._inputs(x_seq, *more_inputs)
+        if self._has_axes:
+            self._require_axes(inputs[0].shape)
         if self.arithmetic is not None:
             problem = "explain describes floating-point kernels; this layer computes in integers"
             remedy = "Use a layer without arithmetic."
@@ -278,8 +282,6 @@ class NeuronLayer(NeuronModule):
         inputs = require_inputs(self.neuron, tensors, self._step_mode)
         if self._step_mode == "s":
             inputs = tuple(x.unsqueeze(0) for x in inputs)
-        if self._has_axes:
-            self._require_axes(inputs[0].shape)
         return inputs
 
 

@@ -113,7 +113,10 @@ def arranged(
         x,
         *[layout.sequence(other) for other in tensors[1:inputs]],
         *[layout.step(value) for value in tensors[inputs:own]],
-        *[p if p.is_contiguous() else p.contiguous() for p in values],
+        *[
+            p if p.is_contiguous() and not p.is_neg() else p.resolve_neg().contiguous()
+            for p in values
+        ],
     ]
 
 

@@ -6,6 +6,7 @@ first input, or a state_dict, gives it its shape, and then its initial value.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,11 @@ from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import require_axes
 from lnm_codegen.nn.parameters import axes_in, declared_axes, leading_axes, whole_shape
+
+_LOCK = threading.Lock()
+"""Held while lazy parameters get their sizes, which several threads may find at once."""
+
+_LAZY = "call the layer once first: its parameters are lazy"
 
 
 class NeuronModule(nn.Module):
@@ -71,17 +77,17 @@ class NeuronModule(nn.Module):
             )
         require_axes(self.neuron, self._axes, shape)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.compiler.disable(reason=_LAZY)  # type: ignore[untyped-decorator, no-untyped-call]
     def _materialise(self, axes: Sequence[tuple[int, ...] | None]) -> None:
         """Give lazy parameters the shape and the initial value that follow from known axes."""
-        with torch.inference_mode(False):  # so that later calls can train them
+        with _LOCK, torch.inference_mode(False):  # so that later calls can train them
             for k, (param, known) in enumerate(zip(self.neuron.params, axes, strict=True)):
                 if self._axes[k] is None and known is not None:
                     value = getattr(self, param.name)
                     value.materialize(whole_shape(param, known))
-                    self._axes[k] = known
                     _initialise(param, value)
-        self._measure()
+                    self._axes[k] = known
+            self._measure()
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Save the parameters as `nn.Module` does; lazy ones, which have no values, as they are."""
@@ -103,7 +109,7 @@ class NeuronModule(nn.Module):
             loaded = [state_dict.get(prefix + n) for n in self._names]
             self._materialise(
                 [
-                    leading_axes(p, v) if isinstance(v, Tensor) and not is_lazy(v) else None
+                    _axes_of(p, v) if isinstance(v, Tensor) and not is_lazy(v) else None
                     for p, v in zip(self.neuron.params, loaded, strict=True)
                 ]
             )
@@ -112,6 +118,14 @@ class NeuronModule(nn.Module):
         )
         constants = {prefix + p.name for p in self.neuron.params if not p.learnable}
         missing_keys[:] = [key for key in missing_keys if key not in constants]
+
+
+def _axes_of(param: Param, value: Tensor) -> tuple[int, ...] | None:
+    """Return the leading axes of a loaded value, or None where it has no value of `param`."""
+    if param.size is not None and value.shape[-1:] != (param.size,):
+        return None
+    axes = leading_axes(param, value)
+    return None if param.per == "channel" and len(axes) != 1 else axes
 
 
 def _register(

@@ -13,6 +13,7 @@ Results that are not requested have no elements. The result `checkpoints` has th
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -92,8 +93,9 @@ class Operator:
         kernels = self._load(given[0].dtype)
         layout, own = arranged(self._params, given, self._inputs, self._states)
         found = run_backward(kernels, layout, own, saved, grads, needed)
-        back = layout.from_memory_order(self._params, found[-len(self._params) :])
-        found = [*found[: len(found) - len(self._params)], *back]
+        first = self._inputs + self._states
+        back = layout.from_memory_order(self._params, found[first:])
+        found = [*found[:first], *back]
         return tuple(_nothing(given[0]) if g is None else g for g in found)
 
     def _fake_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
@@ -152,15 +154,17 @@ def _name(model: Model, backend: str) -> str:
 
 
 _DEFINED: dict[str, Operator] = {}
+_LOCK = threading.Lock()
 
 
 def operator_of(neuron: Neuron, backend: str) -> Operator:
     """Return the operator of a neuron; equal neurons share one."""
     model = model_of(neuron)
     name = _name(model, backend)
-    if name not in _DEFINED:
-        _DEFINED[name] = Operator(model, backend, partial(kernels_of, neuron, backend))
-    return _DEFINED[name]
+    with _LOCK:
+        if name not in _DEFINED:
+            _DEFINED[name] = Operator(model, backend, partial(kernels_of, neuron, backend))
+        return _DEFINED[name]
 
 
 def run_operator(

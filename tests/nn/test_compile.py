@@ -54,6 +54,21 @@ def test_compiled_whole(case: str, dynamic: bool) -> None:
         torch.testing.assert_close(compiled(x), net(x))
 
 
+@pytest.mark.parametrize("shape", [(5, 2, 3), (5, 2, 3, 4)])
+def test_a_neuron_without_parameters(shape: tuple[int, ...]) -> None:
+    """The operator's backward has the gradients of inputs and initial states alone."""
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: v * 0.5 + x}, fire=v - 1, reset=lnm.hard_reset(v), name="bare")
+    layer = NeuronLayer(neuron, backend="c")
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    given = torch.randn(shape)
+    for y in (given, given.transpose(1, 2)):
+        for mine, theirs in zip(
+            gradients(compiled, layer, y), gradients(layer, layer, y), strict=True
+        ):
+            assert torch.equal(mine, theirs)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_with_inductor() -> None:

@@ -643,6 +643,78 @@ def test_copies_have_no_states(how, backend):
     equal(copied(sequence(3, 2, 4)), layer(sequence(3, 2, 4)))
 
 
+def test_activation_checkpointing_with_kept_states():
+    """The recomputation would begin with the final states: refused, and exact with `state=`."""
+    from torch.utils.checkpoint import checkpoint
+
+    layer, x = NeuronLayer(lif(), backend="torch", carry_state=True), sequence(4, 2, 3)
+    layer(x)
+    out = checkpoint(layer, x.requires_grad_(), use_reentrant=False)
+    problem = "a layer that keeps its states is called in a backward"
+    with refused(lnm.UnsupportedError, "lif", problem, remedy="Give state= and return_state=True."):
+        out.sum().backward()
+
+
+@both
+def test_kept_states_that_cannot_be_read_again(backend):
+    """Of an ended transform, or of inference mode: one line, and reset() helps."""
+    layer, x = NeuronLayer(lif(), backend=backend, carry_state=True), sequence(4, 2, 3)
+    with torch.inference_mode():
+        layer(x)
+    with refused(lnm.UnsupportedError, "lif", "torch.inference_mode", remedy="Call reset()."):
+        layer(x)
+    layer.reset()
+    layer(x)
+    if backend == "torch":
+        layer.reset()
+        torch.func.vmap(lambda y: layer(y))(torch.stack([x, x]))
+        with refused(lnm.UnsupportedError, "lif", "a transform", remedy="Call reset()."):
+            layer(x)
+
+
+@both
+def test_kept_states_of_another_type_and_batch(backend):
+    """A batch of one is not broadcast to the next batch, whatever the types."""
+    layer = NeuronLayer(lif(), backend=backend, carry_state=True)
+    layer(sequence(4, 1, 3))
+    with refused(lnm.ShapeError, "lif", "state 'v' has shape (1, 3)", remedy="Call reset()"):
+        layer(sequence(4, 5, 3, dtype=torch.float64))
+
+
+@both
+def test_a_sequence_of_no_steps_shares_nothing(backend):
+    """The final states are not the initial ones that later calls begin with."""
+    layer = NeuronLayer(lif(), backend=backend, carry_state=True)
+    expected = layer(sequence(4, 2, 3))
+    layer.reset()
+    layer(sequence(0, 2, 3))
+    layer.state["v"].add_(100.0)
+    layer.reset()
+    equal(layer(sequence(4, 2, 3)), expected)
+
+
+@needs_cc
+def test_wrappers_of_other_tensors_are_refused():
+    """A tensor that has no memory of its own."""
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    layer, x = NeuronLayer(lif(), backend="c"), sequence(4, 2, 3)
+    with refused(lnm.UnsupportedError, "lif", "cannot read a TwoTensor", remedy="backend='torch'"):
+        layer(TwoTensor(x, x))
+
+
+@needs_cc
+def test_the_negative_bit_of_a_parameter():
+    """A lazy negation, as of the imaginary part of a conjugate."""
+    layer, x = NeuronLayer(lif(), backend="c"), sequence(4, 2, 3)
+    negated = torch.complex(torch.tensor(0.0), torch.tensor(5.0)).conj().imag
+    assert negated.is_neg()
+    given = {"v_threshold": negated, "tau": torch.tensor(2.0)}
+    out = torch.func.functional_call(layer, given, (x,))
+    equal(out, torch.func.functional_call(layer, given | {"v_threshold": torch.tensor(-5.0)}, (x,)))
+    assert out.sum() > 0
+
+
 class Positive(nn.Module):
     """Parametrization."""
 
@@ -725,9 +797,9 @@ def test_refused_initial_values():
 SINGLE = {"step_mode": "s"}
 INPUTS = [
     (lambda: called(lif(), x_, x_), "lif", "the call has 2 inputs", "x", ""),
-    (lambda: called(lif(), [1.0]), "lif", "input 'x' is a list", "a tensor",
+    (lambda: called(lif(), [1.0]), "lif", "input 'x' is of type list", "a tensor",
      "Use torch.tensor(x)."),
-    (lambda: called(lif(), x_.numpy()), "lif", "input 'x' is a ndarray", "a tensor",
+    (lambda: called(lif(), x_.numpy()), "lif", "input 'x' is of type ndarray", "a tensor",
      "Use torch.from_numpy(x)."),
     (lambda: called(lif(), x_ + 1j), "lif", "input 'x' is torch.complex64", "float32, float64",
      "Use x.real, x.imag or x.abs()."),

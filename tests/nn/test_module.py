@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -98,6 +99,30 @@ def test_the_first_input_in_inference_mode():
         layer(x)
     layer(x).sum().backward()
     assert layer.theta.grad is not None
+
+
+def test_a_refused_first_call_leaves_a_layer_lazy():
+    """A wrong state, or a value of another shape to load, fixes no size."""
+    layer, x = lnm_layer("channel"), torch.rand(3, 2, 5)
+    with refused(lnm.ShapeError, "lnm", "no state 'q'"):
+        layer(x, state={"q": 1.0})
+    with refused(lnm.ShapeError, "lnm", "state 'v' has shape (9,)"):
+        layer(x, state={"v": torch.zeros(9)})
+    for wrong in (torch.zeros(4), torch.zeros(8, 3), torch.zeros(2, 8, 4)):
+        with pytest.raises(RuntimeError, match="theta"):
+            layer.load_state_dict({"theta": wrong})
+    assert is_lazy(layer.theta)
+    layer(x)
+
+
+def test_first_calls_in_several_threads():
+    """Each thread computes the same; the parameters are made once."""
+    x = torch.rand(3, 2, 5)
+    expected = lnm_layer("channel", channels=5)(x)
+    for _ in range(20):
+        layer = lnm_layer("channel")
+        with ThreadPoolExecutor(8) as pool:
+            assert all(torch.equal(out, expected) for out in pool.map(layer, [x] * 8))
 
 
 def test_a_lazy_layer_single_step():

@@ -187,8 +187,9 @@ def _compile(source: Source, library: Path, tool: Compiler, options: tuple[str, 
         command = [*tool.command, *options, "-o", library.name, source.entry]
         try:
             done = subprocess.run(
-                command, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT, check=False
-            )
+                command, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT, check=False,
+                env={**os.environ, "LC_ALL": "C"},  # the word "error" is looked for
+            )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ToolError("c", f"{tool.path} cannot run: {reason(error)}") from None
         if done.returncode:
