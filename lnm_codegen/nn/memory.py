@@ -132,13 +132,17 @@ def empty(
     On the CPU, a large one takes memory of the pool, unless `like` is of a subclass (in a trace).
     """
     dtype = dtype or like.dtype
-    poolable = type(like) is Tensor and like.is_cpu and _POOL.enabled  # sizes of a trace are symbols
-    if poolable and prod(shape) * dtype.itemsize >= _LEAST:
+    # The type first: in a trace, where sizes are symbols, a comparison of sizes restricts the graph.
+    if type(like) is Tensor and like.is_cpu and _POOL.enabled and _is_large(shape, dtype):
         try:
             return _POOL.empty(shape, strides, dtype)
         except MemoryError:
             _POOL.clear()  # PyTorch tries again, and has its own message
     return torch.empty_strided(shape, strides, dtype=dtype, device=like.device)
+
+
+def _is_large(shape: Sequence[int], dtype: torch.dtype) -> bool:
+    return prod(shape) * dtype.itemsize >= _LEAST
 
 
 def empty_like(x: Tensor) -> Tensor:

@@ -42,8 +42,10 @@ def test_blocks_in_use_are_never_handed_out(steps):
         if what == "new":
             shape = (1 + drawn % 3, 100 + drawn // 3 % 40)
             tensor = pool.empty(shape, strides(shape), torch.float32)
-            assert not tensor._is_view() and tensor.is_contiguous()
-            assert tensor.data_ptr() % 64 == 0 and not tensor.requires_grad
+            assert not tensor._is_view()
+            assert tensor.is_contiguous()
+            assert tensor.data_ptr() % 64 == 0
+            assert not tensor.requires_grad
             live.append((tensor.fill_(number), number))
         elif what == "clear":
             pool.clear()
@@ -93,7 +95,8 @@ def test_what_a_call_returned_stays():
     for _ in range(5):
         out = layer(torch.randn_like(x).requires_grad_())
         out.backward(torch.randn_like(out))
-    assert torch.equal(first, expected) and torch.equal(gradient, kept)
+    assert torch.equal(first, expected)
+    assert torch.equal(gradient, kept)
     assert all(np.array_equal(np.asarray(h), expected[1:].numpy()) for h in held)
     (again,) = torch.autograd.grad(first.sum(), x)
     assert torch.equal(again, kept)
@@ -114,7 +117,8 @@ def test_outputs_are_ordinary_tensors():
     file.seek(0)
     assert torch.equal(torch.load(file), out)
     shared = out.clone()
-    assert out.share_memory_().is_shared() and torch.equal(out, shared)
+    assert out.share_memory_().is_shared()
+    assert torch.equal(out, shared)
 
 
 def test_memory_returns():
