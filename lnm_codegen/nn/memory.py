@@ -132,7 +132,7 @@ def empty(
     On the CPU, a large one takes memory of the pool, unless `like` is of a subclass (in a trace).
     """
     dtype = dtype or like.dtype
-    # The type first: in a trace, where sizes are symbols, a comparison of sizes restricts the graph.
+    # The type comes first: in a trace, to compare sizes, which are symbols, restricts the graph.
     if type(like) is Tensor and like.is_cpu and _POOL.enabled and _is_large(shape, dtype):
         try:
             return _POOL.empty(shape, strides, dtype)
