@@ -33,10 +33,10 @@ def require_device(device: str) -> None:
 
 
 def by_allocator(device: str, run: Callable[[bool], Result]) -> tuple[Result, Result | None]:
-    """Return `run(False)`, as a user gets it, and `run(True)` with pages kept.
+    """Return `run(False)`, under default allocation, and then `run(True)`, with pages kept.
 
-    Pages are kept from then on (`lnm.nn.keep_pages`). The second result is None on a GPU, and where
-    the C library cannot keep pages.
+    The process keeps its pages from then on (`lnm.nn.keep_pages`). The second result is None on a
+    GPU, and where the C library cannot keep pages.
     """
     plain = run(False)
     return plain, run(True) if device == "cpu" and keep_pages() else None
