@@ -325,7 +325,7 @@ def unknown():
         ("branch", "misuses.py:18: branch: 2*v > 0", "no truth value"),
         ("plain", "misuses.py:12: v", "not a number"),
         ("compound", "misuses.py:12: an expression", "not a number"),
-        ("frozen", "misuses.py:35: frozen: expression", "it reads an array or tensor"),
+        ("frozen", "misuses.py:35: frozen: expression", "would become a constant"),
         ("unknown", "misuses.py:41: lif.with_outputs[y]", "'v' is a symbol of another neuron"),
     ],
 )
