@@ -7,6 +7,7 @@ imported: it calls `__torch_function__` itself.
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 import sys
@@ -153,6 +154,13 @@ def is_array(value: Any) -> bool:
 def as_numbers(value: Any) -> Any:
     """Return the numbers of an array, a tensor or a number of NumPy; else `value` itself."""
     return value.tolist() if is_array(value) or isinstance(value, np.generic) else value
+
+
+def as_number(value: Any) -> Any:
+    """Return the number of an array or a tensor of one element; else as `as_numbers`."""
+    if is_array(value) and math.prod(getattr(value, "shape", (0,))) == 1:
+        return value.item()
+    return as_numbers(value)
 
 
 def no_array(value: Any, where: str = "expression") -> Any:

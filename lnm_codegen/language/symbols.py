@@ -22,7 +22,7 @@ from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
 from lnm_codegen.language.comparison import undecidable
 from lnm_codegen.language.expression import Numbers, Symbol
-from lnm_codegen.language.misuse import Symbolic, as_numbers, operand, refuse_number
+from lnm_codegen.language.misuse import Symbolic, as_number, as_numbers, operand, refuse_number
 from lnm_codegen.language.names import require_name
 from lnm_codegen.validation import require_bool, require_integer, require_one_of, wrong
 
@@ -167,7 +167,7 @@ def _declare(name: str, decl: Declaration) -> Declared:
 def _require_init(where: str, init: Any, size: int | None = None) -> Init:
     if callable(init):
         return cast("Init", init)
-    given = as_numbers(init)
+    given = as_number(init) if size is None else as_numbers(init)
     if _is_finite(given):
         return float(given)
     if size is not None and isinstance(given, Sequence) and len(given) == size:

@@ -264,6 +264,9 @@ def test_operators_and_functions_outside_of_the_language(sign: str, expression: 
         (None, torch.tensor(0.5), 0.5),
         (None, torch.nn.Parameter(torch.tensor(0.5)), 0.5),
         (None, np.array(0.5), 0.5),
+        (None, np.array([0.5]), 0.5),
+        (None, torch.tensor([[0.5]]), 0.5),
+        (1, np.array([0.5]), (0.5,)),
         (None, torch.tensor(2), 2.0),
         (2, torch.tensor([0.5, 0.25], dtype=torch.float64), (0.5, 0.25)),
         (2, torch.nn.Parameter(torch.tensor([0.5, 0.25])), (0.5, 0.25)),
@@ -290,7 +293,8 @@ def test_an_init_of_another_shape_is_refused(given: Any) -> None:
 
 def test_an_alpha_may_be_a_tensor() -> None:
     """It was truncated to 2."""
-    assert lnm.surrogate.atan(torch.tensor(2.5)) == lnm.surrogate.atan(2.5)
+    for alpha in (torch.tensor(2.5), torch.tensor([2.5]), np.array([2.5])):
+        assert lnm.surrogate.atan(alpha) == lnm.surrogate.atan(2.5)
 
 
 def test_sympy_keeps_its_own_answers() -> None:
