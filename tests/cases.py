@@ -114,6 +114,26 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
         "lnm", degree=4, basis="legendre", theta=(-0.2, 0.75, 0.125, -0.0625, 0.03), v_min=-1.0,
         per="channel",
     ),
+    "lnm-matrix": lambda: lnm.get(
+        "lnm", states=2, degree=1, radius=0.9, angle=0.6, v_threshold=0.5, per="channel"
+    ),
+    "lnm-cubic": lambda: lnm.get(
+        "lnm", states=2, degree=3, learn_theta_0=True, learn_threshold=True,
+        theta_v=(0.05, 0.4, -0.35, 0.1, -0.05, 0.04, -0.03, 0.02, -0.02, 0.01),
+        theta_w=(-0.05, 0.35, 0.4, -0.04, 0.1, 0.05, 0.01, -0.02, 0.02, -0.03),
+        v_min=-1.5, w_min=-1.0, w_max=1.25, per={"theta_v": "channel", "theta_w": "neuron"},
+    ),
+    "lnm-pole": lambda: lnm.get(
+        "lnm", states=2, degree=2, parametrisation="pole", radius=0.8, angle=0.7, reset="both",
+        v_reset=-0.125, theta_v=(0.1, -0.05, 0.04), theta_w=(-0.04, 0.1, 0.05), v_threshold=0.5,
+        v_min=-1.5, v_max=2.0, per={"rho": "neuron", "phi": "channel"},
+    ),
+    "brf": lambda: lnm.get(
+        "brf", omega=3.0, b_offset=2.0, dt=0.125, v_threshold=0.25, per={"omega": "channel"}
+    ),
+    "adlif": lambda: lnm.get(
+        "adlif", tau_v=3.0, tau_w=8.0, a=0.3, b=0.8, q=4.0, v_threshold=0.25, per="channel"
+    ),
     "lnm-detached": _lnm(3, v_reset=None, v_min=-1.5, learn_threshold=True, detach_reset=True),
     "dendrite": dendrite,
     "gated": gated,
@@ -123,13 +143,14 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
 
 FEW = (
     "lif", "lif-learned", "plif", "qif-learned", "izhikevich-learned", "cuba_lif-learned",
-    "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "dendrite", "gated",
+    "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "lnm-matrix",
+    "lnm-cubic", "dendrite", "gated",
     "gate", "decided",
 )  # fmt: skip
 """Cases that quick runs compile with warnings, and whose example they run."""
 
 FEW_IN_FLOAT64 = (
-    "lif", "lif-learned", "plif", "lnm-3", "lnm-4", "lnm-C", "dendrite",
+    "lif", "lif-learned", "plif", "lnm-3", "lnm-4", "lnm-C", "lnm-matrix", "dendrite",
 )  # fmt: skip
 """Cases whose float64 kernels quick runs build."""
 

@@ -340,3 +340,44 @@ def _outputs(g: _Grammar, states: list[Any], spikes: list[Any]) -> Any:
     if any(s.name == "spike" for s in spikes):
         choices += [None, None, None]
     return g.pick(choices)
+
+
+@st.composite
+def two_state_arguments(draw: Any, degrees: Sequence[int] = (1, 2, 3, 4, 5)) -> dict[str, Any]:
+    """Draw arguments of `lnm.get("lnm", states=2, ...)`.
+
+    The coefficients are numbers: terms of a higher degree are smaller, and states that could
+    diverge within a few steps are clamped.
+    """
+    pole, constant = draw(st.booleans()), draw(st.booleans())
+    degree = draw(st.sampled_from(degrees))
+    names = [*(("rho", "phi") if pole else ()), "theta_v", "theta_w", "v_threshold"]
+    totals = [0] * constant + [k for k in range(2 if pole else 1, degree + 1) for _ in range(k + 1)]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    sizes = [0.5 if k < 2 else 0.3**k for k in totals]
+    given: dict[str, Any] = {
+        name: tuple(float(c) for c in rng.uniform(0.3, 1.0, len(sizes)) * signs * sizes)
+        for name in ("theta_v", "theta_w")
+        if (signs := rng.choice([-1.0, 1.0], len(sizes))).size
+    }
+    if not given:
+        names = [name for name in names if not name.startswith("theta")]
+    clamps = {"v_min": -1.5, "v_max": 2.0, "w_min": -1.25, "w_max": 1.75}
+    if degree < 3:
+        clamps = {name: end for name, end in clamps.items() if draw(st.booleans())}
+    return {
+        "states": 2,
+        "degree": degree,
+        "parametrisation": "pole" if pole else "free",
+        "reset": draw(st.sampled_from(("v", "both"))),
+        "v_reset": draw(st.sampled_from((None, 0.0, -0.25))),
+        "radius": float(rng.uniform(0.5, 0.95)),
+        "angle": float(rng.uniform(0.0, 1.5)),
+        "learn_theta_0": constant,
+        "learn_threshold": draw(st.booleans()),
+        "v_threshold": 0.5,
+        "detach_reset": draw(st.booleans()),
+        "per": {name: draw(st.sampled_from(PERS)) for name in names},
+        **clamps,
+        **given,
+    }

@@ -5,12 +5,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 Init: TypeAlias = "float | tuple[float, ...] | Callable[[Any, tuple[int, ...]], Any]"
 Granularity: TypeAlias = Literal["layer", "channel", "neuron"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Random initial values of a parameter in a layer: one part of a joint draw.
+
+    Attributes:
+        sample: Function (generator, axes) -> a tensor for each part. `axes` are the leading axes of
+            the parameters, (), (C,) or (C, *); a vector has its size after them. The parameters of
+            a layer with equal samples and different parts come from one call.
+        part: Index of the part.
+    """
+
+    sample: Callable[[Any, tuple[int, ...]], Sequence[Any]]
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +47,8 @@ class Input:
 class Param:
     """A parameter: a scalar (`size` None) or a vector, learnable or not.
 
-    `per` is its granularity: one value per layer, per channel or per neuron.
+    `per` is its granularity: one value per layer, per channel or per neuron. A layer begins with
+    the values of `draw` where that is given; everything else uses `init`.
     """
 
     name: str
@@ -40,6 +56,7 @@ class Param:
     init: Init = 0.0
     learnable: bool = True
     per: Granularity = "layer"
+    draw: Draw | None = None
 
     @property
     def element_names(self) -> tuple[str, ...]:

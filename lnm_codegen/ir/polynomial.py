@@ -65,8 +65,11 @@ class PolynomialReader:
     def _plain_variables(self, e: Expr) -> set[Var]:
         return {v for v in ir.variables(e) if not self._is_coefficient(v)}
 
+    def _is_constant(self, e: Expr) -> bool:
+        return all(self._is_coefficient(v) for v in ir.walk(e) if isinstance(v, Var))
+
     def _read(self, e: Expr) -> Poly:
-        if not self._plain_variables(e):
+        if self._is_constant(e):
             return {(): e}
         if e in self._opaque:
             return _power(self._atom(e))

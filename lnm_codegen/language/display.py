@@ -33,7 +33,7 @@ def text(neuron: Any) -> str:
         lines.append("reset   spikes inside it have no derivative (detach_reset)")
     lines += [f"state   {s} {_start(s.decl.init)}" for s in neuron.states]
     lines += [f"input   {s}" for s in neuron.inputs]
-    lines += [f"param   {p.name} {_start(p.init)}, {_kind(p)}" for p in neuron.params]
+    lines += [f"param   {p.name} {_start(p.init)}{_drawn(p)}, {_kind(p)}" for p in neuron.params]
     return "\n".join([f"neuron {neuron.name}", *(f"  {_cut(line)}" for line in lines)])
 
 
@@ -52,6 +52,10 @@ def latex(neuron: Any) -> str:
     lines = [rf"{_upright(neuron.name)} &", *(rf"\text{{{kind}}} & {row}" for kind, row in rows)]
     body = " \\\\\n".join(lines)
     return f"$\\displaystyle \\begin{{array}}{{ll}}\n{body}\n\\end{{array}}$"
+
+
+def _drawn(param: Param) -> str:
+    return "" if param.draw is None else ", drawn in a layer"
 
 
 def _kind(param: Param) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args, overload
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.declarations import Declaration, Input, Param, SpikeDeclaration, State
+from lnm_codegen.ir.declarations import Declaration, Draw, Input, Param, SpikeDeclaration, State
 from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
 from lnm_codegen.language.comparison import undecidable
@@ -206,13 +206,23 @@ def input(name: str) -> Declared:
 
 @overload
 def param(
-    name: str, size: None = ..., init: Start = ..., learnable: bool = ..., per: Granularity = ...
+    name: str,
+    size: None = ...,
+    init: Start = ...,
+    learnable: bool = ...,
+    per: Granularity = ...,
+    draw: Draw | None = ...,
 ) -> Declared: ...
 
 
 @overload
 def param(
-    name: str, size: int, init: Start = ..., learnable: bool = ..., per: Granularity = ...
+    name: str,
+    size: int,
+    init: Start = ...,
+    learnable: bool = ...,
+    per: Granularity = ...,
+    draw: Draw | None = ...,
 ) -> Vector: ...
 
 
@@ -222,6 +232,7 @@ def param(
     init: Start = 0.0,
     learnable: bool = True,
     per: Granularity = "layer",
+    draw: Draw | None = None,
 ) -> Declared | Vector:
     """Declare a parameter.
 
@@ -232,6 +243,8 @@ def param(
             shape) -> tensor. A tensor's values are copied.
         learnable: True makes it an `nn.Parameter`, False a buffer without a gradient.
         per: Granularity: one value per "layer", "channel" or "neuron".
+        draw: Random initial values in a layer, drawn jointly with other parameters. Without a
+            layer, `init` counts.
 
     Raises:
         ModelError: An argument has another value.
@@ -240,7 +253,9 @@ def param(
     require_one_of(where, "per", per, get_args(Granularity))
     require_integer(where, "size", size, optional=True)
     require_bool(where, "learnable", learnable)
-    decl = Param(name, size, _require_init(where, init, size), learnable, per)
+    if not (draw is None or isinstance(draw, Draw)):
+        raise wrong(where, "draw", draw, "a Draw, or None")
+    decl = Param(name, size, _require_init(where, init, size), learnable, per, draw)
     elements = tuple(_declare(n, decl) for n in decl.element_names)
     return elements[0] if size is None else Vector(decl, elements)
 

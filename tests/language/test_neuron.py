@@ -524,6 +524,7 @@ DECLARATIONS = [
     (lambda: lnm.param("a", size=0), "parameter 'a'", "size is 0", "an integer >= 1 or None"),
     (lambda: lnm.param("a", size=True), "parameter 'a'", "size is True", "an integer >= 1 or None"),
     (lambda: lnm.param("a", size=2.0), "parameter 'a'", "size is 2.0", "an integer >= 1 or None"),
+    (lambda: lnm.param("a", draw=abs), "parameter 'a'", "draw is <built-in", "a Draw, or None"),
     (lambda: lnm.param("a", init="x"), "parameter 'a'", "init is 'x'", INIT),
     (lambda: lnm.param("a", size=2, init=[1]), "parameter 'a'", "init is [1]", INITS),
     (lambda: lnm.param("a", size=2, init=[1, "b"]), "parameter 'a'", "init is [1, 'b']", INITS),
@@ -630,7 +631,7 @@ FUNCTIONS = [
     (lambda: lnm.soft_reset(v, math.nan), "soft_reset", "nan is not finite", "finite numbers"),
 ]
 
-BUILT_IN = "if, lif, plif, glif, alif, qif, cuba_lif, izhikevich, li, ternary, lnm"
+BUILT_IN = "if, lif, plif, glif, alif, adlif, qif, cuba_lif, izhikevich, rf, brf, li, ternary, lnm"
 LIF = "tau, decay_input, v_threshold, v_reset, v_rest, learn_tau, per, surrogate"
 FAMILY = [
     (lambda: lnm.get("lfi"), "get", "no family 'lfi'", BUILT_IN, "Did you mean 'li'?"),

@@ -158,8 +158,9 @@ class _Writer:
         for monomial, c in p.items():
             negative, magnitude = signed(c)
             tree = product(magnitude, monomial, self.order)
-            terms.append(_Term(tree, negative, self._is_input(monomial)))
-        terms.sort(key=lambda t: (t.is_input, is_product(t.magnitude), t.negative))
+            multiplies = bool(monomial) and is_product(tree)  # `hoist` moves a coefficient alone
+            terms.append(_Term(tree, negative, self._is_input(monomial), multiplies))
+        terms.sort(key=lambda t: (t.is_input, t.is_product, t.negative))
         if start is None and terms:
             terms.insert(0, terms.pop(_first(terms)))
         for term in terms:
@@ -172,10 +173,11 @@ class _Term:
     magnitude: Expr
     negative: bool
     is_input: bool
+    is_product: bool
 
     def added_to(self, total: Expr | None) -> Expr:
         match self.magnitude:
-            case ir.Binary(ir.BinaryOp.MUL, a, b) if total is not None:
+            case ir.Binary(ir.BinaryOp.MUL, a, b) if self.is_product and total is not None:
                 return Fma(ir.neg(a) if self.negative else a, b, total)
             case e:
                 return ir.signed_sum(total, e, self.negative)
@@ -187,8 +189,8 @@ def _first(terms: Sequence[_Term]) -> int:
     A term that is not a product saves an addition. Among these, a term without a minus is first if
     all products of the sum consist of inputs.
     """
-    plain = [k for k, t in enumerate(terms) if not is_product(t.magnitude)]
-    if not any(is_product(t.magnitude) and not t.is_input for t in terms):
+    plain = [k for k, t in enumerate(terms) if not t.is_product]
+    if not any(t.is_product and not t.is_input for t in terms):
         plain.sort(key=lambda k: terms[k].negative)
     return plain[0] if plain else 0
 
