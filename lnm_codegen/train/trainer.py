@@ -234,7 +234,7 @@ class Trainer:
             return "Some samples of the batch are not finite: correct the data."
         if not any(p.requires_grad for n in self.network.neurons for p in n.parameters()):
             return "Lower lr or clip."
-        if takes_clamp(self.config.family) and self.config.v_min is None:
+        if takes_clamp(self.config.family, self.config.arguments) and self.config.v_min is None:
             return "Lower lr_neuron, or give v_min, such as -2."
         return "Lower lr_neuron or lr."
 

@@ -91,7 +91,7 @@ class TrainConfig:
     v_min: Annotated[
         float | None,
         Option(
-            "Lower clamp of the potential, if a built-in family takes one; or none.",
+            "Lower clamp of the potential, if a built-in family of one state takes one; or none.",
             _NUMBER_OR_NONE,
             "V",
             "neuron",
@@ -216,10 +216,15 @@ TrainConfig.__doc__ = f"{TrainConfig.__doc__}\n\nAttributes:\n" + "\n".join(
 )
 
 
-def takes_clamp(family: str) -> bool:
-    """Report whether `family` is a built-in one that takes `v_min`."""
+def takes_clamp(family: str, arguments: Mapping[str, Any]) -> bool:
+    """Report whether the config's clamp `v_min` applies: a built-in family of one state with one.
+
+    Neurons of two states have no clamp by default; for them, v_min is an argument of the family.
+    """
     found = FAMILIES.get(family)
-    return found is not None and "v_min" in found.signature.parameters
+    if found is None or arguments.get("states", 1) != 1:
+        return False
+    return "v_min" in found.signature.parameters
 
 
 def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
@@ -238,7 +243,7 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
     if isinstance(surrogate, str | dict):
         table = {"kind": surrogate} if isinstance(surrogate, str) else dict(surrogate)
         arguments["surrogate"] = surrogate_named("train", table.pop("kind", None), table)
-    if takes_clamp(config.family):
+    if takes_clamp(config.family, arguments):
         arguments.setdefault("v_min", config.v_min)
     if recorded:
         neuron = resolve_recorded(config.family, arguments)
