@@ -31,6 +31,7 @@ exp: Unary = _functions.exp
 log: Unary = _functions.log
 sigmoid: Unary = _functions.sigmoid
 sin: Unary = _functions.sin
+stop_gradient: Unary = _functions.stop_gradient
 tanh: Unary = _functions.tanh
 
 __all__ = [
@@ -38,7 +39,7 @@ __all__ = [
     "ToolError", "UnsupportedError", "abs", "clip", "cos", "emit", "exp", "family", "get",
     "hard_reset", "input", "interpret", "interpret_fixed", "load", "log", "lower", "max", "min",
     "package", "param", "poly", "quantize", "sigmoid", "sin", "soft_reset", "spike", "spike_named",
-    "sqrt", "state", "surrogate", "tanh", "where",
+    "sqrt", "state", "stop_gradient", "surrogate", "tanh", "where",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -69,6 +69,20 @@ def decided() -> lnm.Neuron:
     )
 
 
+def held() -> lnm.Neuron:
+    """Gradients that stop: in the step, in an expression of parameters, at a spike, used twice."""
+    v, x = lnm.state("v"), lnm.input("x")
+    a, b = lnm.param("a", init=0.5, per="channel"), lnm.param("b", init=0.25)
+    stop = lnm.stop_gradient
+    return lnm.Neuron(
+        charge={v: (a + stop(a) * b) * v - v * stop(v * v) / 8 + stop(b) * x},
+        fire=v - stop(b) - 0.5,
+        reset={v: v - stop(lnm.spike) * (v - stop(v) / 4)},
+        output={"spike": lnm.spike, "kept": v * stop(v), "still": stop(v)},
+        name="held",
+    )
+
+
 def _lnm(degree: int, **arguments: Any) -> Callable[[], lnm.Neuron]:
     theta = (0.05, 0.5, 0.125, -0.0625, 0.03, -0.02, 0.015, 0.01, -0.005)[: degree + 1]
     return lambda: lnm.get("lnm", degree=degree, **({"theta": theta} | arguments))
@@ -139,13 +153,13 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
     "gated": gated,
     "gate": gate,
     "decided": decided,
+    "held": held,
 }  # fmt: skip
 
 FEW = (
     "lif", "lif-learned", "plif", "qif-learned", "izhikevich-learned", "cuba_lif-learned",
     "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "lnm-matrix",
-    "lnm-cubic", "dendrite", "gated",
-    "gate", "decided",
+    "lnm-cubic", "dendrite", "gated", "gate", "decided", "held",
 )  # fmt: skip
 """Cases that quick runs compile with warnings, and whose example they run."""
 

@@ -100,12 +100,18 @@ class _Grammar:
     """Generator of expressions over declared symbols."""
 
     def __init__(
-        self, draw: Any, smooth: bool, fixed: bool = False, pers: Sequence[str] = PERS
+        self,
+        draw: Any,
+        smooth: bool,
+        fixed: bool = False,
+        pers: Sequence[str] = PERS,
+        stops: bool = False,
     ) -> None:
         self.draw = draw
         self.smooth = smooth
         self.fixed = fixed
         self.pers = pers
+        self.stops = stops
         self._count = itertools.count()
         self.atoms: list[Declared] = []
 
@@ -173,7 +179,15 @@ class _Grammar:
         kinked = (self._where, self._extremum, self._abs, self._clip)
         if self.fixed:
             smooth = (self._linear, self._product, self._decay, self._square, self._gain)
+        if self.stops:
+            smooth += (self._stopped, self._stopped)
         return self.pick(smooth if self.smooth else smooth + kinked)(depth)
+
+    def _stopped(self, depth: int) -> Any:
+        """Draw a value whose gradient stops, in a product with the value itself or another one."""
+        inner = self.pick((self.term(depth - 1), self.param(0.4)))
+        other = self.pick((inner, self.atom(), self.coefficient()))
+        return other * lnm.stop_gradient(inner) / 2
 
     def _linear(self, depth: int) -> Any:
         return self.coefficient() * self.atom() + self.coefficient() * self.atom()
@@ -260,6 +274,7 @@ def neurons(
     smooth: bool = False,
     fixed: bool = False,
     pers: Sequence[str] = PERS,
+    stops: bool = False,
 ) -> lnm.Neuron:
     """Draw a neuron.
 
@@ -269,8 +284,9 @@ def neurons(
         smooth: Without functions that have a kink: where, min, max, abs, clip.
         fixed: Without functions and divisions in the step, which have no fixed-point form.
         pers: Granularities of parameters.
+        stops: With stop_gradient.
     """
-    g = _Grammar(draw, smooth, fixed, pers)
+    g = _Grammar(draw, smooth, fixed, pers, stops)
     states = [lnm.state(n, init=0.1) for n in draw(st.sampled_from((["v"], ["v", "w"])))]
     inputs = [lnm.input(n) for n in draw(st.sampled_from((["x"], ["x"], ["x", "drive"])))]
     g.atoms = [*states, *inputs]

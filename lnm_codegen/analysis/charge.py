@@ -9,7 +9,8 @@ their input is the potential before the step.
 
 The slope ignores clamps: a `where` with exactly one branch that depends on a state or an input is
 replaced by that branch. The clamped branch has slope 0 and passes no gradient. If it counted, the
-largest slope would jump where the edge of the clamp moves.
+largest slope would jump where the edge of the clamp moves. A stopped gradient is a constant, as in
+the backward.
 """
 
 from __future__ import annotations

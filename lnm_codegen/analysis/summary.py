@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy
 
 from lnm_codegen.analysis.charge import unclamped
-from lnm_codegen.language.functions import Where
+from lnm_codegen.language.functions import Where, attached
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import is_spike
 
@@ -18,7 +18,7 @@ def degree_of(neuron: Neuron) -> int | None:
     states, degrees = [s for s, _ in neuron.charge], []
     for _, charge in neuron.charge:
         try:
-            degrees.append(int(sympy.Poly(unclamped(charge), *states).total_degree()))
+            degrees.append(int(sympy.Poly(unclamped(attached(charge)), *states).total_degree()))
         except sympy.PolynomialError:
             return None
     return max(degrees, default=None)

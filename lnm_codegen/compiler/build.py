@@ -14,7 +14,7 @@ from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import Names, is_temporary
 from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, Var
-from lnm_codegen.language.functions import CALLS, Where
+from lnm_codegen.language.functions import CALLS, Where, stop_gradient
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate, Z
 from lnm_codegen.language.symbols import Declared, is_spike
@@ -128,7 +128,8 @@ class _Builder:
     def _lower(self, e: Any) -> Expr:
         if e not in self._memo:
             value = self._node(e)
-            if isinstance(value, ir.Select | ir.Call) and not isinstance(e, sympy.Symbol):
+            named = isinstance(value, ir.Select | ir.Call | ir.Detach)
+            if named and not isinstance(e, sympy.Symbol):
                 value = self._bind(self._names.temporary(), value, fresh=False)
             self._memo[e] = value
         return self._memo[e]
@@ -147,6 +148,8 @@ class _Builder:
         if isinstance(e, Where):
             cond, then, orelse = e.operands
             return ir.Select(self._condition(cond), self._lower(then), self._lower(orelse))
+        if isinstance(e, stop_gradient):
+            return ir.Detach(self._lower(e.args[0]))
         for kind, name in CALLS.items():
             if isinstance(e, kind):  # a function of one argument
                 return ir.Call(Fn(name), self._lower(e.args[0]))

@@ -23,7 +23,7 @@ from lnm_codegen.validation import shown
 
 FUNCTIONS = (
     "exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos",
-    "abs", "min", "max", "clip", "where", "poly",
+    "abs", "min", "max", "clip", "where", "poly", "stop_gradient",
 )  # fmt: skip
 """Functions of the language, by their name in `lnm`."""
 
@@ -43,6 +43,7 @@ _INSTEAD = _CALLS | {
     "piecewise": _CALLS["where"], "ite": _CALLS["where"], "select": _CALLS["where"],
     "heaviside": _STEP, "sign": "lnm.where(a > 0, 1, lnm.where(a < 0, -1, 0))",
     "tan": "lnm.sin(a)/lnm.cos(a)", "polyval": _CALLS["poly"],
+    "detach": _CALLS["stop_gradient"],
     "pow": "a**b", "power": "a**b", "float_power": "a**b", "square": "a**2",
 }  # fmt: skip
 _OPERATORS: dict[str, Callable[..., Any]] = {

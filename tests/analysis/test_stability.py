@@ -9,6 +9,7 @@ import lnm_codegen as lnm
 from lnm_codegen.analysis import is_invariant, keeps_potential, ranges
 from lnm_codegen.analysis.charge import curve_neuron, slope_neuron
 from lnm_codegen.analysis.polynomial_charge import polynomial_charge
+from lnm_codegen.analysis.summary import degree_of
 from lnm_codegen.errors import ModelError
 from tests.refusals import refused
 
@@ -134,3 +135,20 @@ def test_slope_and_curve_come_from_the_charge():
     (name, curve), _ = curve_neuron(neuron).output
     assert name == "curve"
     assert "< -2" in str(curve)
+
+
+def test_a_stopped_gradient_has_a_value_and_no_slope():
+    """The curve and the coefficients have the value; the slope is that of the backward."""
+    v, x = lnm.state("v"), lnm.input("x")
+    theta, v_threshold = lnm.param("theta", size=2), lnm.param("v_threshold", learnable=False)
+    stop = lnm.stop_gradient
+    neuron = lnm.Neuron(
+        charge={v: theta[0] * v + theta[1] * stop(v) * v + x},
+        fire=v - v_threshold,
+        reset=lnm.hard_reset(v),
+    )
+    assert polynomial_charge(neuron).coefficients((0.5, 0.25)) == (0, Q(1, 2), Q(1, 4))
+    assert degree_of(neuron) == 2
+    slope, *more = (e for _, e in slope_neuron(neuron).neuron.output)
+    assert str(slope) == "theta_0 + theta_1*stop_gradient(v)"
+    assert [str(e) for e in more] == ["1", "stop_gradient(v)", "v"]

@@ -78,6 +78,7 @@ def test_a_symbol_is_no_number(f: Any) -> None:
         ("numpy.where", lambda: np.where(v > 0, v, 0), "lnm.where(condition, a, b)"),
         ("torch.tanh", lambda: torch.tanh(v), "lnm.tanh(a)"),
         ("torch.sigmoid", lambda: torch.sigmoid(v), "lnm.sigmoid(a)"),
+        ("torch.detach", lambda: torch.detach(v), "lnm.stop_gradient(a)"),
         ("torch.relu", lambda: torch.nn.functional.relu(v), "lnm.max(a, 0)"),
         ("torch.clamp", lambda: torch.clamp(v, 0, 1), "lnm.clip(a, low, high)"),
         ("torch.where", lambda: torch.where(v > 0, v, x), "lnm.where(condition, a, b)"),

@@ -111,7 +111,7 @@ def test_seed():
 
 
 @few
-@given(neurons())
+@given(neurons(stops=True))
 def test_the_adjoint_is_linear_in_the_gradients(neuron):
     """Gradients times 2 give results times 2, zeros give zeros, bit for bit."""
     k = Stages(neuron).adjoint
@@ -127,7 +127,7 @@ def test_the_adjoint_is_linear_in_the_gradients(neuron):
 
 
 @few
-@given(neurons())
+@given(neurons(stops=True))
 def test_repeats_the_forward_kernel(neuron):
     """It recomputes the step from the previous states."""
     stages = Stages(neuron)

@@ -45,7 +45,7 @@ v = "where(spike, 0, v)"
 """
 
 SIZES = "0, and sizes from 2.3e-308 to 1.7e308"
-CALLS = "exp, log, sqrt, tanh, sigmoid, sin, cos, abs, min, max, clip, where, poly"
+CALLS = "exp, log, sqrt, tanh, sigmoid, sin, cos, abs, min, max, clip, where, poly, stop_gradient"
 GRAMMAR = (
     "numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~, and " + CALLS
 )
@@ -267,6 +267,8 @@ NAMES: dict[str, Declared | Vector] = {
         ("where(0 < v < 1, v, x)", lnm.where((sympy.Integer(0) < V) & (V < 1), V, X)),
         ("where(1 < 2, v, x)", V),
         ("spike*v", lnm.spike * V),
+        ("v*stop_gradient(v - x)", V * lnm.stop_gradient(V - X)),
+        ("stop_gradient(spike)", lnm.stop_gradient(lnm.spike)),
         ("+".join(["v"] * 400), 400 * V),
     ],
 )
