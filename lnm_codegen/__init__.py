@@ -46,11 +46,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lnm_codegen import nn as nn
+    from lnm_codegen import plot as plot
     from lnm_codegen import train as train
 
 
-_LAZY = ("nn", "train")
-"""Folders that load PyTorch, and are imported when they are first used."""
+_LAZY = ("nn", "plot", "train")
+"""Folders that load PyTorch or the analysis, and are imported when they are first used."""
 
 if not TYPE_CHECKING:
 

@@ -28,6 +28,7 @@ LEVELS = (
     ("__init__",),
     ("analysis",),
     ("nn", "hardware"),
+    ("plot",),
     ("train", "deploy"),
     ("insight", "bench"),
     ("cli",),

@@ -27,7 +27,7 @@ from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.declarations import Input, Param, State
 from lnm_codegen.language.functions import Where, as_expr
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import Declared, input
+from lnm_codegen.language.symbols import Declared, input, is_spike
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,20 @@ def unclamped(expr: Any) -> Any:
     if not expr.args or isinstance(expr, Relational):
         return expr
     return expr.func(*(unclamped(a) for a in expr.args))
+
+
+def without_spikes(expr: Any) -> Any:
+    """Return the value of an expression of a reset in a step without spikes: each spike is 0."""
+    if is_spike(expr):
+        return as_expr(0)
+    if isinstance(expr, Where) and is_spike(expr.operands[0]):
+        return without_spikes(expr.operands[2])
+    if not expr.args:
+        return expr
+    args = [without_spikes(a) for a in expr.args]
+    if isinstance(expr, Relational):
+        return expr.func(*args, evaluate=False)
+    return expr.func(*args)
 
 
 def _moves(expr: Any) -> bool:

@@ -13,6 +13,7 @@ from lnm_codegen.analysis.escape import Escape
 from lnm_codegen.analysis.exact import prepared_parameters
 from lnm_codegen.analysis.fixed_points import FixedPoints, fixed_points
 from lnm_codegen.analysis.invariant import Invariant, Undecided, invariant
+from lnm_codegen.analysis.linear.report import LinearAnalysis, linear_analysis
 from lnm_codegen.analysis.ranges import Given, checked, kernel_of, ranges
 from lnm_codegen.compiler.fixed import quantize
 from lnm_codegen.errors import ModelError, UnsupportedError
@@ -44,6 +45,7 @@ class Analysis:
     states: dict[str, Interval] | None  # over which `ranges` hold
     ranges: dict[str, Interval] | None  # node -> range
     fixed_points: tuple[FixedPoints, ...] | str  # at input 0 and at both ends; or why none
+    linear: LinearAnalysis | None  # of a neuron with several states
     fixed: FixedAnalysis | None
 
 
@@ -84,6 +86,7 @@ def analyze(
         states=over,
         ranges=found,
         fixed_points=_fixed_points(neuron, box, values),
+        linear=linear_analysis(neuron, _constants(box), values) if len(neuron.states) > 1 else None,
         fixed=None if spec is None else _fixed(neuron, spec, over, box, values, scheme),
     )
 
@@ -91,13 +94,17 @@ def analyze(
 def _fixed_points(
     neuron: Neuron, inputs: Mapping[str, Interval], values: Mapping[str, Any] | None
 ) -> tuple[FixedPoints, ...] | str:
-    constants = [dict.fromkeys(inputs, Fraction(0))]
-    constants += [{n: i.low for n, i in inputs.items()}, {n: i.high for n, i in inputs.items()}]
-    different = [c for k, c in enumerate(constants) if c not in constants[:k]]
     try:
-        return tuple(fixed_points(neuron, c, values=values) for c in different)
+        return tuple(fixed_points(neuron, c, values=values) for c in _constants(inputs))
     except UnsupportedError as error:
         return str(error)
+
+
+def _constants(inputs: Mapping[str, Interval]) -> list[dict[str, Fraction]]:
+    """Return the constant inputs of fixed points: 0, and both ends."""
+    found = [dict.fromkeys(inputs, Fraction(0))]
+    found += [{n: i.low for n, i in inputs.items()}, {n: i.high for n, i in inputs.items()}]
+    return [c for k, c in enumerate(found) if c not in found[:k]]
 
 
 def _fixed(

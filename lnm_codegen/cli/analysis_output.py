@@ -9,6 +9,7 @@ import typer
 
 from lnm_codegen.analysis import Escape, FixedPoints, Interval, Invariant, NodeError, Undecided
 from lnm_codegen.analysis.report import Analysis, FixedAnalysis
+from lnm_codegen.cli.linear_output import linear_as_dict, print_linear
 from lnm_codegen.cli.output import print_heading, print_table
 from lnm_codegen.language.display import equations
 
@@ -20,8 +21,11 @@ def print_analysis(found: Analysis) -> None:
         typer.echo(f"  {line}")
     print_heading("States")
     typer.echo("\n".join(f"  {line}" for line in verdict_lines(found.invariant)))
-    print_heading("Fixed points of the charge, h = v")
-    _print_fixed_points(found.fixed_points)
+    if found.linear is None:
+        print_heading("Fixed points of the charge, h = v")
+        _print_fixed_points(found.fixed_points)
+    else:
+        print_linear(found.linear)
     if found.fixed is not None and found.states is not None:
         _print_errors(found.fixed, _box(found.states | found.inputs))
         return
@@ -148,6 +152,7 @@ def as_dict(found: Analysis) -> dict[str, Any]:
         "fixed_points": found.fixed_points
         if isinstance(found.fixed_points, str)
         else [_points(at) for at in found.fixed_points],
+        "linear": None if found.linear is None else linear_as_dict(found.linear),
         "ranges": None if found.ranges is None else _intervals(found.ranges),
         "fixed": None if found.fixed is None else _errors(found.fixed),
     }

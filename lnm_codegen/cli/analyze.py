@@ -62,7 +62,7 @@ def analyze(
         typer.Option(
             "--figure",
             metavar="FILE.png",
-            help="Plot the charge curve; for a run, one per layer.",
+            help="Plot the charge curve, or poles and phase plane; for a run, one panel per layer.",
         ),
     ] = None,
     html: Annotated[
@@ -162,8 +162,8 @@ def _refuse(options: dict[str, Any], conflict: str, alternative: str = "") -> No
 
 
 def _draw(found: Analysis, path: Path) -> None:
-    from lnm_codegen.analysis.figure import charge_figure
+    from lnm_codegen.plot.family import family_figure
 
     data = io.BytesIO()
-    charge_figure(found).savefig(data, format="png", dpi=150)
+    family_figure(found).savefig(data, format="png", dpi=150)
     write_file("analyze", "--figure", path, data.getvalue())

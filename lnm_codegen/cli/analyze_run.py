@@ -110,7 +110,7 @@ def _print(found: RunAnalysis, beside: Comparison | None) -> None:
     _table(layers_table(found))
     for layer in found.layers:
         typer.echo(f"{layer.name}: {layer.learned}")
-        if isinstance(layer.dynamics, str):
+        if not layer.labels:
             typer.echo(f"{layer.name}: no classes: {layer.dynamics}")
     typer.echo(found.diversity)
     print_heading("Energy of an inference")

@@ -11,11 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lnm_codegen.analysis.charge import potential_of
+from lnm_codegen.analysis.linear.classes import POLE_CLASSES
+from lnm_codegen.analysis.linear.modes import Modes
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.insight.classes import CLASSES
 from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, probe, response
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.history import layer_history, read_history
+from lnm_codegen.insight.modes import Movement, layer_modes, movement
 from lnm_codegen.insight.record import Activity, record
 from lnm_codegen.language.display import equations
 from lnm_codegen.nn import NeuronLayer
@@ -25,6 +29,8 @@ from lnm_codegen.train.stability.certificate import Certificate, certificate
 from lnm_codegen.train.stability.curve import charge_curve, learned_text
 from lnm_codegen.validation import require_integer
 
+ALL_CLASSES = tuple(dict.fromkeys((*CLASSES, *POLE_CLASSES)))
+"""Classes of charge maps and of poles."""
 ROWS = 128
 """Largest number of rows of a layer that are analysed one by one."""
 
@@ -42,6 +48,8 @@ class LayerAnalysis:
         z: Potentials of the curve, from the least visited to beyond the threshold.
         curve: Charged potential at z without input, (P, selected); empty without state.
         dynamics: Dynamics of each selected row, or the reason for their absence.
+        modes: Linear behaviour of the selected rows of a neuron with several states, or None.
+        movement: How training moved it, or None.
         certificate: Certificate for inputs up to the largest observed, or the reason.
         response: f-I curves of the selected rows, or None.
         history: Parameter -> (epochs + 1, rows, elements), or None without a recorded history.
@@ -55,6 +63,8 @@ class LayerAnalysis:
     z: Tensor = field(repr=False)
     curve: Tensor = field(repr=False)
     dynamics: tuple[RowDynamics, ...] | str
+    modes: Modes | None
+    movement: Movement | None
     certificate: Certificate | str
     response: Response | None
     history: dict[str, Tensor] | None
@@ -62,11 +72,21 @@ class LayerAnalysis:
     @property
     def classes(self) -> dict[str, int]:
         """Class -> number of selected rows, the most frequent first."""
-        if isinstance(self.dynamics, str):
-            return {}
-        found = Counter(row.label for row in self.dynamics)
-        order = sorted(found, key=lambda label: (-found[label], CLASSES.index(label)))
+        found = Counter(self.labels)
+        order = sorted(found, key=lambda label: (-found[label], ALL_CLASSES.index(label)))
         return {label: found[label] for label in order}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class of each selected row; empty without classes."""
+        if self.modes is not None:
+            return self.modes.labels
+        return () if isinstance(self.dynamics, str) else tuple(row.label for row in self.dynamics)
+
+    @property
+    def potential(self) -> str:
+        """Name of the potential: the state v, or else the first."""
+        return str(potential_of(self.layer.neuron).name)
 
     @property
     def learned(self) -> str:
@@ -111,7 +131,7 @@ class RunAnalysis:
             total.update(layer.classes)
         rows, other = sum(total.values()), total.pop("other", 0)
         rest = f"; {other} of no class" if other else ""
-        parts = ", ".join(f"{label} {total[label]}" for label in CLASSES if total[label])
+        parts = ", ".join(f"{label} {total[label]}" for label in ALL_CLASSES if total[label])
         layers = f"{len(classified)} layer" + ("s" if len(classified) > 1 else "")
         if len(total) < 2:
             only = next(iter(total), "none")
@@ -193,8 +213,12 @@ def _layer(
     found: tuple[RowDynamics, ...] | str = absent
     proven: Certificate | str = absent
     z, curve, rates = torch.empty(0), torch.empty(0, len(selected)), None
+    modes, moved = None, None
     if activity is not None:
         found = dynamics(layer, rows, selected, activity)
+        if len(layer.neuron.states) > 1:
+            modes = layer_modes(layer, rows, selected)
+            moved = movement(layer, selected, history)
         z = _potentials(layer, activity)
         with torch.no_grad():
             curve = charge_curve(probe(layer.neuron, rows, selected), z)
@@ -207,7 +231,8 @@ def _layer(
             rates = response(layer, rows, selected, activity.input)
     return LayerAnalysis(
         name=name, layer=layer, rows=rows, selected=selected, activity=activity, z=z,
-        curve=curve, dynamics=found, certificate=proven, response=rates, history=history,
+        curve=curve, dynamics=found, modes=modes, movement=moved, certificate=proven,
+        response=rates, history=history,
     )  # fmt: skip
 
 

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.fixed_points import fixed_points
+from lnm_codegen.analysis.linear.response import firing_rates
+from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.errors import LnmError
 from lnm_codegen.insight.classes import Point, Portrait, classify
+from lnm_codegen.insight.modes import numbers_of
 from lnm_codegen.insight.record import Activity
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
@@ -103,12 +106,9 @@ def response(
     """Return the f-I curves of the selected rows, over an interval of inputs."""
     low, high = currents
     x = torch.linspace(low, high if high > low else low + 1.0, CURRENTS)
-    made = probe(layer.neuron, rows, selected, backend="torch")  # faster than to compile
-    x_seq = x[None, :, None].expand(RESPONSE_STEPS, len(x), len(selected))
-    with torch.no_grad():
-        out = made(x_seq)
-    spikes: Tensor = out[0] if isinstance(out, tuple) else out
-    return Response(x, (spikes != 0).float().mean(0))
+    step = StepMap(layer.neuron, numbers_of(rows, selected), len(selected))
+    rates = firing_rates(step, x.double().numpy(), RESPONSE_STEPS)
+    return Response(x, torch.from_numpy(rates))
 
 
 def probe(

@@ -12,10 +12,10 @@ from lnm_codegen.insight.history import ABSENT
 from lnm_codegen.insight.tables import (
     Table,
     certificate_line,
+    dynamics_table,
     energy_note,
     energy_table,
     layers_table,
-    points_table,
 )
 
 
@@ -35,6 +35,7 @@ def page(found: RunAnalysis, notes: tuple[str, ...] = ()) -> str:
         "table": _table(layers_table(found)),
         "energy": _table(energy_table(found.energy)),
         "energy_notes": tuple(html.escape(n) for n in (energy_note(found.energy), *notes)),
+        "poles": any(layer.modes is not None for layer in found.layers),
         "sections": tuple(_section(layer) for layer in found.layers),
     }
     return render("report/run.html.j2", view)
@@ -55,8 +56,8 @@ def _section(layer: LayerAnalysis) -> str:
         "name": html.escape(layer.name),
         "learned": html.escape(layer.learned),
         "figure": _embedded(png(layer_figure(layer), dpi=90)),
-        "dynamics": html.escape(layer.dynamics) if isinstance(layer.dynamics, str) else "",
-        "points": _table(points_table(layer)),
+        "dynamics": "" if layer.labels else html.escape(str(layer.dynamics)),
+        "points": _table(dynamics_table(layer)),
         "certificate": html.escape(certificate_line(layer)),
         "notes": tuple(html.escape(note) for note in notes),
     }

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lnm_codegen.analysis.linear.classes import EDGE, SLOW
+from lnm_codegen.analysis.linear.classes import FLAT as ALTERNATING
+from lnm_codegen.analysis.linear.modes import Modes
+from lnm_codegen.analysis.linear.poles import poles_as_list
 from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
 from lnm_codegen.insight.classes import FLAT, INTEGRATOR
 from lnm_codegen.insight.dynamics import RESPONSE_STEPS, RowDynamics
@@ -22,7 +26,13 @@ def as_dict(found: RunAnalysis) -> dict[str, Any]:
         "samples": found.samples,
         "accuracy": found.accuracy,
         "diversity": found.diversity,
-        "thresholds": {"integrator": INTEGRATOR, "flat": FLAT},
+        "thresholds": {
+            "integrator": INTEGRATOR,
+            "flat": FLAT,
+            "slow_pole": SLOW,
+            "alternating_pole": -ALTERNATING,
+            "unstable_pole": 1 + EDGE,
+        },
         "layers": [_layer(layer) for layer in found.layers],
         "energy": found.energy.as_dict(),
     }
@@ -38,9 +48,10 @@ def _layer(layer: LayerAnalysis) -> dict[str, Any]:
         "rows": len(layer.rows),
         "analyzed_rows": layer.selected,
         "classes": layer.classes,
-        "dynamics": layer.dynamics
-        if isinstance(layer.dynamics, str)
-        else [_row(row) for row in layer.dynamics],
+        "dynamics": _dynamics(layer),
+        "movement": None
+        if layer.movement is None
+        else {"epochs": list(layer.movement.epochs), "classes": layer.movement.classes},
         "curve": {"v": layer.z.tolist(), "h": layer.curve.T.tolist()},
         "certificate": proven if isinstance(proven, str) else proven.as_json(),
         "seen": None if layer.activity is None else _activity(layer.activity),
@@ -54,6 +65,27 @@ def _layer(layer: LayerAnalysis) -> dict[str, Any]:
         "history": ABSENT
         if layer.history is None
         else {name: summary(values) for name, values in layer.history.items()},
+    }
+
+
+def _dynamics(layer: LayerAnalysis) -> str | list[dict[str, Any]]:
+    if layer.modes is not None:
+        return [_mode(layer, layer.modes, k) for k in range(len(layer.selected))]
+    if isinstance(layer.dynamics, str):
+        return layer.dynamics
+    return [_row(row) for row in layer.dynamics]
+
+
+def _mode(layer: LayerAnalysis, modes: Modes, k: int) -> dict[str, Any]:
+    return {
+        "row": layer.selected[k],
+        "place": layer.rows.place(layer.selected[k]),
+        "class": modes.labels[k],
+        "at": modes.at(k),
+        "fixed_point": bool(modes.fixed[k]),
+        "fires": bool(modes.fires[k]),
+        "matrix": modes.matrix[k].tolist(),
+        "eigenvalues": poles_as_list(modes.poles(k)),
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lnm_codegen.analysis.linear.modes import Modes
+from lnm_codegen.analysis.linear.poles import number
 from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
 from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE
 from lnm_codegen.insight.energy.layers import Synapses
@@ -55,8 +57,28 @@ def certificate_line(layer: LayerAnalysis) -> str:
     return f"{found.certified} of {found.rows} rows for |x| <= {found.x_max:.3g}; {found.reason}"
 
 
-def points_table(layer: LayerAnalysis) -> Table:
-    """Return the fixed points of the first rows of a layer."""
+def dynamics_table(layer: LayerAnalysis) -> Table:
+    """Return the fixed points, or the poles, of the first rows of a layer."""
+    return _points_table(layer) if layer.modes is None else _poles_table(layer, layer.modes)
+
+
+def _poles_table(layer: LayerAnalysis, modes: Modes) -> Table:
+    rows = []
+    for k, row in enumerate(layer.selected[:_MOST_SETS]):
+        at = ", ".join(f"{n} = {v:.4g}" for n, v in modes.at(k).items())
+        where = at if modes.fixed[k] else f"{at} (no fixed point)"
+        poles = modes.poles(k)
+        values = "; ".join(number(p.value, 4) for p in poles)
+        first = poles[0]
+        rows.append(
+            (layer.rows.place(row), modes.labels[k], where, values, f"{first.radius:.4g}",
+             f"{first.frequency:.4g}", f"{first.damping_time:.4g}")
+        )  # fmt: skip
+    header = ("row", "class", "point", "eigenvalues", "radius", "cycles a step", "damping time")
+    return Table(header, tuple(rows))
+
+
+def _points_table(layer: LayerAnalysis) -> Table:
     rows = []
     for row in () if isinstance(layer.dynamics, str) else layer.dynamics[:_MOST_SETS]:
         points = "; ".join(f"{p.v:.4g} ({p.kind}, {p.slope:.3g})" for p in row.points)

@@ -7,11 +7,12 @@ from fractions import Fraction
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.figure import charge_figure
 from lnm_codegen.analysis.report import analyze
 from lnm_codegen.cli import run
 from lnm_codegen.cli.options import parse_format, parse_intervals
 from lnm_codegen.errors import ModelError
+from lnm_codegen.plot.family import family_figure
+from tests.analysis.linear.matrices import free
 from tests.refusals import assert_line
 
 CUBIC = ("lnm", "--set", "theta=0.02,0.85,0.11,-0.06")
@@ -71,38 +72,95 @@ def test_json_is_complete_and_strict(call):
     found = json.loads(out)
     assert found["invariant"]["steps"] == 13
     assert found["ranges"] is None
-    _, out, _ = call("izhikevich", "--x", "0.1", "--json")
-    assert "2 states" in json.loads(out)["fixed_points"]
+    assert found["linear"] is None
+
+
+MATRIX = """
+import lnm_codegen as lnm
+
+@lnm.family
+def free(a: tuple[float, ...] = (0.5, -0.6, 0.6, 0.5)) -> lnm.Neuron:
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    m = lnm.param("A", 4, init=a)
+    charge = {v: m[0] * v + m[1] * w + x, w: m[2] * v + m[3] * w}
+    return lnm.Neuron(charge=charge, fire=v - 1, reset=lnm.soft_reset(v, 1.0))
+"""
+
+
+def test_two_states_have_poles_responses_and_points(call, tmp_path):
+    (tmp_path / "free.py").write_text(MATRIX)
+    subject = (f"{tmp_path}/free.py:free", "--x", "0.5")
+    status, out, _ = call(*subject)
+    assert status == 0
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert (
+        "Linear step without a spike at v = 0, w = 0 (a fixed point without input): oscillator"
+    ) in lines
+    assert "0.5 + 0.6i 0.781025 0.139429 4.04616" in lines
+    assert any(x.startswith("v after an impulse of 1: 1, 0.5, -0.11, -0.415,") for x in lines)
+    assert any(x.startswith("v after a step of 1: 1, 1.5, 1.39, 0.975,") for x in lines)
+    assert "x = 0.5 0.409836 0.491803 0.5 + 0.6i, 0.5 - 0.6i stable" in lines
+    _, out, _ = call(*subject, "--json")
+    found = json.loads(out, parse_constant=lambda word: pytest.fail(word))["linear"]
+    assert found["class"] == "oscillator"
+    assert found["matrix"] == [[0.5, -0.6], [0.6, 0.5]]
+    assert found["gain"] == {"x": [1, 0]}
+    first = found["eigenvalues"][0]
+    assert (first["real"], first["imag"]) == pytest.approx((0.5, 0.6))
+    assert first["radius"] == pytest.approx(math.hypot(0.5, 0.6))
+    assert first["frequency"] == pytest.approx(math.atan2(0.6, 0.5) / (2 * math.pi))
+    assert first["damping_time"] == pytest.approx(-1 / math.log(first["radius"]))
+    assert found["impulse_response"]["w"][:3] == pytest.approx([0, 0.6, 0.6])
+    assert [at["inputs"]["x"] for at in found["fixed_points"]] == [0, -0.5, 0.5]
+    assert found["fixed_points"][2]["points"][0]["kind"] == "stable"
+    assert (found["at"], found["fixed_point"], found["fires"]) == ({"v": 0, "w": 0}, True, False)
+
+
+def test_other_neurons_of_several_states_are_analysed(call):
+    """The same code serves built-in families, polynomial or not."""
+    for family, label in (("izhikevich", "real poles"), ("alif", "integrator")):
+        status, out, _ = call(family, "--x", "0.1", "--json")
+        assert status == 0
+        assert json.loads(out)["linear"]["class"] == label
 
 
 def test_a_figure_is_drawn_whole_or_not_at_all(call, tmp_path):
     path = tmp_path / "charge.png"
     assert call(*CUBIC, "--figure", path)[0] == 0
     assert path.read_bytes().startswith(b"\x89PNG")
-    status, out, err = call("izhikevich", "--x", "0.1", "--figure", tmp_path / "two.png")
-    assert (status, out) == (2, "")
-    assert "2 states (v, w)" in err
+    two, three = tmp_path / "two.png", tmp_path / "three.png"
+    assert call("izhikevich", "--x", "0.1", "--figure", two)[0] == 0
+    assert call("alif", "--x", "0.1", "--figure", three)[0] == 0
     status, _, err = call(*CUBIC, "--figure", tmp_path / "none" / "charge.png")
     assert status == 2
     assert "none/charge.png: No such file or directory. " in err
     assert "another file with --figure" in err
-    assert [p.name for p in tmp_path.iterdir()] == ["charge.png"]
+    assert {p.name for p in tmp_path.iterdir()} == {"charge.png", "two.png", "three.png"}
 
 
 def test_the_figure_shows_curve_diagonal_threshold_and_points():
     found = analyze(
         lnm.get("lnm", degree=3, theta=(0.05, 0.6, -0.1, 0.15), v_min=-2.0), {"x": (-1, 1)}
     )
-    axis = charge_figure(found).axes[0]
+    axis = family_figure(found).axes[0]
     _, labels = axis.get_legend_handles_labels()
     assert labels == [
-        "diagonal, h = v", "between the ends of x in [-1, 1]", "h without input", "v_threshold",
+        "h for x in [-1, 1]", "diagonal, h = v", "h without input", "threshold",
         "invariant [-2, 1]", "stable fixed point", "unstable fixed point",
     ]  # fmt: skip
     curve = next(line for line in axis.lines if line.get_label() == "h without input")
     v, h = curve.get_data()
     expected = (0.05 + 0.6 * v - 0.1 * v**2 + 0.15 * v**3).clip(min=-2)
     assert abs(h - expected).max() < 1e-12
+
+
+def test_the_figure_of_two_states_has_four_panels():
+    """Poles, response, f-I curve over the given inputs, and phase plane."""
+    axes = family_figure(analyze(free(), {"x": (-0.5, 0.5)})).axes
+    titles = [axis.get_title() for axis in axes]
+    assert titles == ["poles", "x = 0.5", "firing rate", "phase plane without input"]
+    assert axes[2].lines[0].get_xdata()[[0, -1]].tolist() == [-0.5, 0.5]
+    assert all(axis.get_xlabel() and axis.get_ylabel() for axis in axes)
 
 
 @pytest.mark.parametrize(

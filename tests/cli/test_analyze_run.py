@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from lnm_codegen.analysis.linear.classes import FLAT as ALTERNATING
+from lnm_codegen.analysis.linear.classes import POLE_CLASSES, SLOW
+from lnm_codegen.analysis.linear.modes import BOUND, RUN_STEPS, STARTS
 from lnm_codegen.cli import run as command
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.insight.classes import CLASSES, FLAT, INTEGRATOR
 from lnm_codegen.insight.energy.resnet19 import resnet19_overhead
+from lnm_codegen.insight.modes import MOST_EPOCHS
 from lnm_codegen.train import TrainConfig, load, run
 from tests.refusals import assert_line
 
@@ -142,7 +146,18 @@ def test_the_page_says_what_the_code_does() -> None:
     text = (Path(__file__).parents[2] / "docs" / "understanding.md").read_text()
     assert f"<= {INTEGRATOR:g} everywhere" in text
     assert f"f' < \N{MINUS SIGN}{FLAT:g} at" in text
-    assert all(f"| {word} |" in text for word in CLASSES)
+    assert all(f"| {word} |" in text for word in (*CLASSES, *POLE_CLASSES))
+    minus = "\N{MINUS SIGN}"
+    for line in (
+        f"| integrator | a₁ real, \\|a₁ {minus} 1\\| <= {SLOW:g} |",
+        f"| resonator | a₁ complex, r >= {1 - SLOW:g} |",
+        f"| oscillator | a₁ complex, r < {1 - SLOW:g} |",
+        f"| alternating | a₁ real, a₁ < {minus}{ALTERNATING:g} |",
+        f"Free runs are {RUN_STEPS} steps of the whole neuron without input, from {STARTS} states",
+        f"further than {BOUND:g} scales",
+        f"(at most {MOST_EPOCHS} epochs, evenly spaced)",
+    ):
+        assert line in text
     for degree in (2, 3):
         cells = (f"{resnet19_overhead(r, degree).total:+.1f} %" for r in (0.10, 0.15, 0.20))
         assert f"| degree {degree} | {' | '.join(cells)} |" in text

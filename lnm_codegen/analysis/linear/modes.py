@@ -1,0 +1,103 @@
+"""Point, Jacobian, eigenvalues and class of each parameter set of a neuron.
+
+The point is the fixed point without input that is nearest to the initial states, or else the
+initial states. Only where an eigenvalue lies outside the unit circle are free runs simulated:
+RUN_STEPS steps without input, with spikes and resets, from STARTS states on a circle around the
+point, in the plane of the dominant eigenvector. Its radius is KICK times the scale, the distance
+to the threshold at the initial states. They stay if no state moves further than BOUND scales away.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lnm_codegen.analysis.linear.classes import EDGE, classify_poles
+from lnm_codegen.analysis.linear.points import find_points, nearest_point
+from lnm_codegen.analysis.linear.poles import Pole, eigenvalues
+from lnm_codegen.analysis.linear.response import farthest
+from lnm_codegen.analysis.linear.step import StepMap, Values
+from lnm_codegen.ir.interpret import Array
+from lnm_codegen.language.neuron import Neuron
+
+RUN_STEPS, STARTS, KICK, BOUND = 1000, 8, 0.5, 100.0
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Linear behaviour of R parameter sets of a neuron with n states.
+
+    Attributes:
+        neuron: The neuron.
+        states: The point of each set, (n, R).
+        fixed: The point is a fixed point, (R,).
+        fires: The neuron fires in the step from there, (R,).
+        matrix: Jacobian dF/ds of the step without a spike, (R, n, n).
+        gain: dF/dx of each input, (R, n, m).
+        eigenvalues: Of the Jacobian, by falling modulus, (R, n).
+        labels: Class of each set, one of `classes.POLE_CLASSES`.
+    """
+
+    neuron: Neuron
+    states: Array
+    fixed: Array
+    fires: Array
+    matrix: Array
+    gain: Array
+    eigenvalues: Array
+    labels: tuple[str, ...]
+
+    def poles(self, row: int = 0) -> tuple[Pole, ...]:
+        """Return the poles of one set."""
+        return tuple(Pole(complex(value)) for value in self.eigenvalues[row])
+
+    def at(self, row: int = 0) -> dict[str, float]:
+        """Return the point of one set, by state."""
+        names = (s.name for s in self.neuron.states)
+        return {name: float(v) for name, v in zip(names, self.states[:, row], strict=True)}
+
+
+def modes_of(neuron: Neuron, values: Values | None = None, rows: int = 1) -> Modes:
+    """Return the linear behaviour of a neuron with R parameter sets.
+
+    Args:
+        neuron: A neuron with one state or more.
+        values: Parameters; the declared `init` otherwise.
+        rows: R.
+
+    Raises:
+        ModelError: An unknown parameter, or one that a function initialises and `values` lacks.
+        UnsupportedError: The neuron has no state.
+    """
+    return modes_of_step(StepMap(neuron, values, rows))
+
+
+def modes_of_step(step: StepMap) -> Modes:
+    """Return the linear behaviour of the parameter sets of a step."""
+    rows = step.rows
+    at, fixed = nearest_point(step, find_points(step))
+    matrix, gain = step.jacobian(at)
+    found = eigenvalues(matrix)
+    bounded = np.ones(rows, bool)
+    unstable = np.flatnonzero(~(np.abs(found[:, 0]) <= 1 + EDGE))
+    if len(unstable):
+        bounded[unstable] = _stays(step.select(unstable), at[:, unstable], matrix[unstable])
+    labels = tuple(classify_poles(found[r], bool(bounded[r])) for r in range(rows))
+    fires = step.margin(at) >= 0
+    return Modes(step.neuron, at, fixed, np.asarray(fires), matrix, gain, found, labels)
+
+
+def _stays(step: StepMap, at: Array, matrix: Array) -> Array:
+    """Report whether free runs stay within the bound, (R,)."""
+    finite = np.asarray(np.isfinite(matrix).all((-2, -1)))
+    values, vectors = np.linalg.eig(np.where(finite[:, None, None], matrix, 0.0))
+    largest = np.abs(values).argmax(-1)
+    dominant = np.take_along_axis(vectors, largest[:, None, None], -1)[:, :, 0].T
+    turns = np.exp(2j * math.pi * np.arange(STARTS) / STARTS)[None, :, None]
+    kicks = (dominant[:, None] * turns).real
+    kicks /= np.maximum(np.linalg.norm(kicks, axis=0), 1e-12)
+    scale, centre = step.scale(), at[:, None]
+    away = farthest(step, centre, centre + KICK * scale * kicks, RUN_STEPS)
+    return np.asarray(finite & (away <= BOUND * scale))

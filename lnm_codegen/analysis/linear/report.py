@@ -1,0 +1,106 @@
+"""Linear part of `lnm analyze FAMILY`: poles, fixed points and responses, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lnm_codegen.analysis.linear.classes import stability
+from lnm_codegen.analysis.linear.modes import Modes, modes_of_step
+from lnm_codegen.analysis.linear.points import distinct_points, find_points
+from lnm_codegen.analysis.linear.poles import Pole, eigenvalues
+from lnm_codegen.analysis.linear.response import impulse_response, linear_step_response
+from lnm_codegen.analysis.linear.step import StepMap, Values
+from lnm_codegen.language.neuron import Neuron
+
+RESPONSE_STEPS = 64
+"""Steps of the responses."""
+
+
+@dataclass(frozen=True)
+class StatePoint:
+    """A fixed point of the step without a spike.
+
+    Attributes:
+        states: State -> its value.
+        poles: Poles of the Jacobian there, by falling modulus.
+        kind: "stable", "unstable" or "neutral": the greatest modulus against 1.
+        fires: The neuron fires there, and the reset follows.
+    """
+
+    states: dict[str, float]
+    poles: tuple[Pole, ...]
+    kind: str
+    fires: bool
+
+
+@dataclass(frozen=True)
+class LinearAnalysis:
+    """Linear analysis of a neuron with several states.
+
+    Attributes:
+        modes: Point, Jacobian, poles and class; R = 1.
+        points: Fixed points found at each constant input; see `points` for the search.
+        impulse: State -> its deviation after each of `RESPONSE_STEPS` steps of the linear step at
+            the point, for an impulse of 1 of the first input.
+        step: The same for a constant 1.
+    """
+
+    modes: Modes
+    points: tuple[tuple[dict[str, float], tuple[StatePoint, ...]], ...]
+    impulse: dict[str, list[float]]
+    step: dict[str, list[float]]
+
+    @property
+    def poles(self) -> tuple[Pole, ...]:
+        """Poles at the point."""
+        return self.modes.poles()
+
+    @property
+    def label(self) -> str:
+        """Class, one of `classes.POLE_CLASSES`."""
+        return self.modes.labels[0]
+
+
+def linear_analysis(
+    neuron: Neuron, constants: Iterable[Mapping[str, Any]], values: Values | None = None
+) -> LinearAnalysis:
+    """Return the linear analysis of a neuron.
+
+    Args:
+        neuron: A neuron with one state or more.
+        constants: Constant inputs at which fixed points are searched.
+        values: Parameters, one value each; the declared `init` otherwise.
+
+    Raises:
+        ModelError: A parameter is unknown, or a function initialises it.
+        UnsupportedError: The neuron has no state.
+    """
+    step = StepMap(neuron, values)
+    modes = modes_of_step(step)
+    found = []
+    for constant in constants:
+        x = {n: float(v) for n, v in constant.items()}
+        found.append((x, _points(step, x)))
+    gain = modes.gain[:, :, 0]
+    responses = (impulse_response, linear_step_response)
+    impulse, constant_ = (
+        {n: f(modes.matrix, gain, RESPONSE_STEPS)[:, k, 0].tolist()
+         for k, n in enumerate(step.states)}
+        for f in responses
+    )  # fmt: skip
+    return LinearAnalysis(modes, tuple(found), impulse, constant_)
+
+
+def _points(step: StepMap, x: dict[str, float]) -> tuple[StatePoint, ...]:
+    found = []
+    for at in distinct_points(step, find_points(step, x), x).T:
+        values = eigenvalues(step.jacobian(at[:, None], x)[0])[0]
+        fires = bool(step.margin(at[:, None], x)[0] >= 0)
+        poles = tuple(Pole(complex(v)) for v in values)
+        states = dict(zip(step.states, np.asarray(at).tolist(), strict=True))
+        found.append(StatePoint(states, poles, stability(poles[0].radius), fires))
+    return tuple(found)

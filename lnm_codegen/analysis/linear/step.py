@@ -1,0 +1,178 @@
+"""The step of a neuron without a spike, s[t] = F(s[t-1], x[t]), and its Jacobian, in NumPy.
+
+F is the charge, then the reset with every spike set to 0. The compiler lowers it as a neuron
+without spikes; its backward kernel gives the Jacobian. An array of states has the shape
+(n, *, R): the states in the order of declaration first, the R parameter sets last.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from keyword import iskeyword
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from lnm_codegen.analysis.charge import without_spikes
+from lnm_codegen.compiler.arguments import parameters_of
+from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir.granularity import Extent
+from lnm_codegen.ir.interpret import Array, run
+from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.nodes import Program
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.validation import require_known
+
+Values: TypeAlias = Mapping[str, Any]
+"""Parameters by name: a number or (size,) for all sets, or (R,) and (R, size)."""
+Inputs: TypeAlias = Mapping[str, Any]
+"""Inputs of a step by name: numbers, or arrays that broadcast to (*, R)."""
+
+
+@dataclass(frozen=True)
+class _Kernels:
+    """A neuron's program and its prepared parameters, an array (R,) each."""
+
+    program: Program
+    table: dict[str, Array]
+
+    def select(self, rows: Array) -> _Kernels:
+        return _Kernels(self.program, {n: v[rows] for n, v in self.table.items()})
+
+
+@lru_cache(maxsize=256)
+def silent_neuron(neuron: Neuron) -> Neuron:
+    """Return the neuron without spikes; its outputs are the z of each spike."""
+    if not neuron.states:
+        raise UnsupportedError(neuron.name, "no state, so there is no step to analyse")
+    charged = {s: s for s in neuron.states} | dict(neuron.charge)
+    after = {s: without_spikes(e) for s, e in neuron.reset}
+    names = Names({s.name for s in neuron.symbols})
+    output: dict[str, Any] = {names.fresh("z"): z for _, z in neuron.fire}
+    return Neuron(
+        charge=charged,
+        reset={s: e for s, e in after.items() if e is not s},
+        output=output or neuron.states[0],
+        name=None if iskeyword(neuron.name) else neuron.name,  # the family `if`
+    )
+
+
+@lru_cache(maxsize=256)
+def _watched_neuron(neuron: Neuron) -> tuple[Neuron, tuple[str, ...], tuple[str, ...]]:
+    """Return the neuron with charged states and spikes as outputs, and the names of these."""
+    names = Names({s.name for s in neuron.symbols} | {n for n, _ in neuron.output})
+    charged = {names.fresh("charged"): s for s in neuron.states}
+    fired = {names.fresh("fired"): spike for spike, _ in neuron.fire}
+    return neuron.with_outputs(**charged, **fired), tuple(charged), tuple(fired)
+
+
+def _kernels(neuron: Neuron, values: Values, rows: int) -> _Kernels:
+    known = {p.name for p in neuron.params}
+    given = {n: v for n, v in values.items() if n in known}
+    apart = neuron.with_per({p.name: "channel" for p in neuron.params})
+    program = lower(apart)
+    raw = parameters_of(apart, given, Extent(1, rows, 1), np.dtype("float64"))
+    found = run(program.prepare, raw)
+    return _Kernels(program, {n: np.broadcast_to(v.reshape(-1), (rows,)) for n, v in found.items()})
+
+
+class StepMap:
+    """A neuron with R parameter sets: F and its Jacobian, and the step with spikes and resets.
+
+    Attributes:
+        neuron: The neuron.
+        states: Names of its n states.
+        inputs: Names of its inputs.
+        rows: R.
+
+    Raises:
+        ModelError: An unknown parameter, or one that a function initialises and `values` lacks.
+        ShapeError: A parameter has another shape.
+        UnsupportedError: The neuron has no state.
+    """
+
+    def __init__(self, neuron: Neuron, values: Values | None = None, rows: int = 1) -> None:
+        silent, given = silent_neuron(neuron), dict(values or {})
+        for name in given:
+            require_known(neuron.name, "parameter", name, (p.name for p in neuron.params))
+        self.neuron, self.rows = neuron, rows
+        self.states = tuple(s.name for s in neuron.states)
+        self.inputs = tuple(s.name for s in neuron.inputs)
+        self._outputs = tuple(n for n, _ in silent.output)
+        watched, self._charged, self._fired = _watched_neuron(neuron)
+        self._silent = _kernels(silent, given, rows)
+        self._whole = _kernels(watched, given, rows)
+
+    def select(self, rows: Array) -> StepMap:
+        """Return the step of these parameter sets, which may repeat."""
+        chosen = copy.copy(self)
+        chosen.rows = len(rows)
+        chosen._silent, chosen._whole = self._silent.select(rows), self._whole.select(rows)
+        return chosen
+
+    def start(self) -> Array:
+        """Return the declared initial states, (n, R); a random one counts as 0."""
+        starts = [s.decl.init for s in self.neuron.states]  # type: ignore[union-attr]
+        numbers = [float(init) if isinstance(init, int | float) else 0.0 for init in starts]
+        return np.repeat(np.array(numbers)[:, None], self.rows, axis=1)
+
+    def next(self, states: Array, x: Inputs | None = None) -> Array:
+        """Return F(s, x), (n, *, R); an input that `x` lacks is 0."""
+        found = run(self._silent.program.forward, self._values(self._silent, states, x))
+        return self._stacked([found[f"{n}_next"] for n in self.states], states)
+
+    def margin(self, states: Array, x: Inputs | None = None) -> Array:
+        """Return the greatest z of the spikes in the step from s, (*, R); it fires where z >= 0.
+
+        It is -inf for a neuron without spikes.
+        """
+        if not self.neuron.fire:
+            return np.full(states.shape[1:], -np.inf)
+        found = run(self._silent.program.forward, self._values(self._silent, states, x))
+        return np.asarray(self._stacked([found[n] for n in self._outputs], states).max(0))
+
+    def fire(self, states: Array, x: Inputs | None = None) -> tuple[Array, Array, Array]:
+        """Return a step with spikes and resets: states after it, charged states, and spikes.
+
+        The states are (n, *, R), the spikes (*, R): True where any spike fires.
+        """
+        found = run(self._whole.program.forward, self._values(self._whole, states, x))
+        after = self._stacked([found[f"{n}_next"] for n in self.states], states)
+        spikes = np.zeros(states.shape[1:], bool)
+        for name in self._fired:
+            spikes |= found[name] != 0
+        return after, self._stacked([found[n] for n in self._charged], states), spikes
+
+    def jacobian(self, states: Array, x: Inputs | None = None) -> tuple[Array, Array]:
+        """Return dF/ds, (*, R, n, n), and dF/dx, (*, R, n, m), at s and x."""
+        given = self._values(self._silent, states, x) | {f"grad_{n}": 0.0 for n in self._outputs}
+        count = len(self.states)
+        by_state = np.zeros((*states.shape[1:], count, count))
+        by_input = np.zeros((*states.shape[1:], count, len(self.inputs)))
+        for i, own in enumerate(self.states):
+            seeds = {f"grad_{n}_next": float(n == own) for n in self.states}
+            found = run(self._silent.program.backward, given | seeds)
+            for j, name in enumerate(self.states):
+                by_state[..., i, j] = found[f"grad_{name}"]
+            for j, name in enumerate(self.inputs):
+                by_input[..., i, j] = found[f"grad_{name}"]
+        return by_state, by_input
+
+    def scale(self) -> Array:
+        """Return the distance to the threshold in the step from the initial states, (R,).
+
+        It is |z|, or 1 where z is 0 or not finite, or without spikes.
+        """
+        distance = np.abs(self.margin(self.start()))
+        return np.where(np.isfinite(distance) & (distance > 0), distance, 1.0)
+
+    def _values(self, kernels: _Kernels, states: Array, x: Inputs | None) -> dict[str, Any]:
+        inputs = dict.fromkeys(self.inputs, 0.0) | dict(x or {})
+        return {**kernels.table, **dict(zip(self.states, states, strict=True)), **inputs}
+
+    def _stacked(self, arrays: Sequence[Array], states: Array) -> Array:
+        return np.stack([np.broadcast_to(a, states.shape[1:]) for a in arrays])

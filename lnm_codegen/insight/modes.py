@@ -1,0 +1,98 @@
+"""Linear behaviour of the rows of a layer with several states, and how training moved it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnm_codegen.analysis.linear.classes import POLE_CLASSES
+from lnm_codegen.analysis.linear.modes import Modes, modes_of
+from lnm_codegen.ir.interpret import Array
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
+
+MOST_EPOCHS = 17
+"""Largest number of epochs whose poles are computed, evenly spaced, with the first and the last."""
+
+
+def numbers_of(rows: ParameterSets, selected: Sequence[int]) -> dict[str, Array]:
+    """Return the parameters of these rows, (R,) or (R, size), as float64."""
+    return {n: v[list(selected)].double().numpy() for n, v in rows.values.items()}
+
+
+def layer_modes(layer: NeuronLayer, rows: ParameterSets, selected: Sequence[int]) -> Modes:
+    """Return the linear behaviour of the selected rows."""
+    return modes_of(layer.neuron, numbers_of(rows, selected), len(selected))
+
+
+@dataclass(frozen=True)
+class Movement:
+    """Poles of the selected rows during training.
+
+    Attributes:
+        epochs: E epochs; 0 is before the first.
+        eigenvalues: (E, R, n).
+        labels: Class of each row, for each of these epochs.
+    """
+
+    epochs: tuple[int, ...]
+    eigenvalues: Array
+    labels: tuple[tuple[str, ...], ...]
+
+    @property
+    def classes(self) -> dict[str, list[int]]:
+        """Class -> number of rows in each epoch."""
+        counts = [Counter(row) for row in self.labels]
+        found = {label: [c[label] for c in counts] for label in POLE_CLASSES}
+        return {label: numbers for label, numbers in found.items() if any(numbers)}
+
+
+def movement(
+    layer: NeuronLayer, selected: Sequence[int], history: dict[str, Tensor] | None
+) -> Movement | None:
+    """Return the movement of the poles, or None without a history of the parameters."""
+    if not history:
+        return None
+    count = min(len(values) for values in history.values())
+    epochs = np.unique(np.linspace(0, count - 1, MOST_EPOCHS).round().astype(int)).tolist()
+    past = [numbers_of(_past_sets(layer, history, epoch), selected) for epoch in epochs]
+    values = {n: np.concatenate([one[n] for one in past]) for n in past[0]}
+    found = modes_of(layer.neuron, values, len(epochs) * len(selected))
+    rows = len(selected)
+    labels = tuple(found.labels[k * rows : (k + 1) * rows] for k in range(len(epochs)))
+    eigenvalues = found.eigenvalues.reshape(len(epochs), rows, -1)
+    return Movement(tuple(epochs), eigenvalues, labels)
+
+
+class _Past:
+    """Parameters of a layer after an epoch, as attributes."""
+
+    def __init__(self, neuron: Neuron, values: dict[str, Any]) -> None:
+        self.neuron = neuron
+        self.__dict__.update(values)
+
+
+def _past_sets(layer: NeuronLayer, history: dict[str, Tensor], epoch: int) -> ParameterSets:
+    values = {}
+    for decl in layer.neuron.params:
+        now: Tensor = getattr(layer, decl.name)
+        known = history.get(decl.name)
+        values[decl.name] = now if known is None else known[epoch].reshape(now.shape)
+    with torch.no_grad():
+        return parameter_sets(_Past(layer.neuron, values))
+
+
+def typical_row(modes: Modes) -> int:
+    """Return the row of the most frequent class whose first eigenvalue is nearest to the median."""
+    (label, _), *_ = Counter(modes.labels).most_common(1)
+    rows = np.array([k for k, one in enumerate(modes.labels) if one == label])
+    first = modes.eigenvalues[rows, 0]
+    middle = complex(np.median(first.real), np.median(first.imag))
+    return int(rows[np.abs(first - middle).argmin()])

@@ -1,0 +1,175 @@
+"""Phase plane of a neuron with two states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from lnm_codegen.analysis.linear.classes import stability
+from lnm_codegen.analysis.linear.points import distinct_points, find_points, nearest_point
+from lnm_codegen.analysis.linear.poles import eigenvalues
+from lnm_codegen.analysis.linear.response import Trajectory, simulate
+from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.ir.interpret import Array
+from lnm_codegen.plot.style import INK, KIND_FACES, QUIET, STATE_COLORS, WARM
+from lnm_codegen.plot.subject import Subject, axes_of, require_states, step_of
+from lnm_codegen.validation import require_integer, require_interval, require_number, wrong
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Ends: TypeAlias = Sequence[tuple[float, float]]
+"""Least and greatest value of each state."""
+_GRID, _ARROWS, _STARTS = 201, 15, 3
+_PATH_COLORS = ("#1b1b1b", "#7a4fa3", "#2e7d5b")
+
+
+def phase_plane(
+    subject: Subject,
+    x: float = 0.0,
+    *,
+    starts: Sequence[Sequence[float]] | None = None,
+    steps: int = 60,
+    span: Sequence[Sequence[float]] | None = None,
+    row: int = 0,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the plane of two states: nullclines, trajectories, resets and fixed points.
+
+    On a nullcline the step without a spike keeps that state. Where the plane is shaded, the neuron
+    fires in the next step. A trajectory shows the states after each step, with spikes; a dotted
+    line is a reset, from the charged states to the states after it. Arrows show the direction of
+    a step without a spike.
+
+    Args:
+        subject: A neuron or a layer with two states.
+        x: The constant input; of several inputs, the first.
+        starts: Initial states (v, w) of the trajectories; by default three around the fixed point.
+        steps: Length of a trajectory.
+        span: ((low, high), (low, high)) of the states; by default that of the trajectories.
+        row: Number of the parameter set.
+        ax: Axes to draw into; a new figure by default.
+
+    Raises:
+        ModelError: An argument has another value.
+        UnsupportedError: The neuron has another number of states.
+        ToolError: matplotlib is not installed.
+    """
+    where = "plot.phase_plane"
+    require_number(where, "x", x)
+    require_integer(where, "steps", steps)
+    step = step_of("phase_plane", subject, row)
+    require_states("phase_plane", step, 2)
+    begin = None if starts is None else _given(where, starts)
+    ends = None if span is None else [require_interval(where, "span", side) for side in span]
+    axes = axes_of("phase_plane", ax)
+    draw_plane(axes, step, {step.inputs[0]: float(x)}, begin, steps, ends)
+    axes.set_title(f"{step.neuron.name}: {step.inputs[0]} = {x:g}")
+    return axes
+
+
+def draw_plane(
+    axes: Axes,
+    step: StepMap,
+    x: dict[str, float],
+    starts: Array | None = None,
+    steps: int = 60,
+    span: Ends | None = None,
+) -> None:
+    """Draw the plane of one parameter set; starts are (2, S). See `phase_plane`."""
+    begin = _starts(step, x) if starts is None else starts
+    path = simulate(step, x, steps, begin[:, :, None])
+    points = distinct_points(step, find_points(step, x), x)
+    ends = _span(step, path, points) if span is None else span
+    _draw_field(axes, step, x, ends)
+    _draw_paths(axes, path)
+    _draw_points(axes, step, points, x, ends)
+    axes.set_xlim(*ends[0])
+    axes.set_ylim(*ends[1])
+    axes.set_xlabel(step.states[0])
+    axes.set_ylabel(step.states[1])
+    axes.legend(fontsize="x-small", loc="best", framealpha=0.8)
+
+
+def _starts(step: StepMap, x: dict[str, float]) -> Array:
+    """Return states around the point, at 0.9 of the distance to the threshold, (2, S)."""
+    at = nearest_point(step, find_points(step, x))[0]
+    angle = 0.4 + 2 * np.pi * np.arange(_STARTS) / _STARTS
+    return np.asarray(at + 0.9 * step.scale() * np.array([np.cos(angle), np.sin(angle)]))
+
+
+def _given(where: str, starts: Sequence[Sequence[float]]) -> Array:
+    found = np.asarray(starts, float)
+    if found.ndim != 2 or found.shape[1] != 2 or not np.isfinite(found).all():
+        raise wrong(where, "starts", starts, "pairs of numbers, ((v, w), ...)")
+    return found.T
+
+
+def _span(step: StepMap, path: Trajectory, points: Array) -> list[tuple[float, float]]:
+    """Return the extent of trajectories, fixed points and threshold, within 3 scales."""
+    scale, start = float(step.scale()[0]), step.start()[:, 0]
+    ends = []
+    for k in range(2):
+        near = np.concatenate([path.states[:, k].ravel(), path.charged[:, k].ravel(), points[k]])
+        near = near[np.abs(near - start[k]) <= 3 * scale]
+        low, high = float(near.min(initial=start[k])), float(near.max(initial=start[k]))
+        margin = max(0.08 * (high - low), 0.05 * scale)
+        ends.append((low - margin, high + margin))
+    return ends
+
+
+def _draw_field(axes: Axes, step: StepMap, x: dict[str, float], ends: Ends) -> None:
+    """Draw nullclines, the region that fires, and arrows."""
+    v, w = (np.linspace(low, high, _GRID) for low, high in ends)
+    grid = np.stack(np.meshgrid(v, w))[..., None]
+    change, margin = (step.next(grid, x) - grid)[..., 0], step.margin(grid, x)[..., 0]
+    if (margin >= 0).any():
+        axes.contourf(v, w, margin, levels=[0, np.inf], colors=[WARM], alpha=0.13)
+        axes.fill_between([], [], [], color=WARM, alpha=0.13, label="fires in the next step")
+    for k, name in enumerate(step.states):
+        if change[k].min() < 0 < change[k].max():
+            axes.contour(v, w, change[k], levels=[0], colors=[STATE_COLORS[k]], linewidths=1.6)
+        axes.plot([], [], color=STATE_COLORS[k], linewidth=1.6, label=f"nullcline of {name}")
+    pick = np.linspace(0, _GRID - 1, _ARROWS + 2).round().astype(int)[1:-1]
+    arrows = change[:, pick][:, :, pick]
+    arrows = arrows / np.array([np.ptp(v), np.ptp(w)])[:, None, None]
+    arrows /= np.maximum(np.hypot(*arrows), 1e-12)
+    axes.quiver(v[pick], w[pick], *arrows, color=QUIET, alpha=0.5, angles="uv", scale=30,
+                width=0.0025, zorder=1)  # fmt: skip
+
+
+def _draw_paths(axes: Axes, path: Trajectory) -> None:
+    """Draw trajectories (T + 1, 2, S, 1), broken where a reset changes them."""
+    fired = False
+    for k in range(path.states.shape[2]):
+        color = _PATH_COLORS[k % len(_PATH_COLORS)]
+        states, charged = path.states[..., k, 0], path.charged[..., k, 0]
+        line, jumps = [states[0]], []
+        for after, before in zip(states[1:], charged, strict=True):
+            if not np.array_equal(after, before):
+                line += [before, np.full(2, np.nan)]
+                jumps += [before, after, np.full(2, np.nan)]
+            line.append(after)
+        v, w = np.array(line).T
+        label = "trajectory" if k == 0 else None
+        axes.plot(v, w, ".-", color=color, linewidth=0.9, markersize=3, zorder=3, label=label)
+        axes.plot(*states[0], "s", color=color, markersize=4, zorder=3)
+        if jumps:
+            v, w = np.array(jumps).T
+            label = None if fired else "reset"
+            axes.plot(v, w, ":", color=WARM, linewidth=1.2, zorder=3, label=label)
+            fired = True
+
+
+def _draw_points(axes: Axes, step: StepMap, points: Array, x: dict[str, float], ends: Ends) -> None:
+    first = eigenvalues(step.jacobian(points[:, :, None], x)[0])[:, 0, 0]
+    kinds = np.array([stability(abs(complex(value))) for value in first])
+    inside = np.array([np.all([low <= v <= high for v, (low, high) in zip(at, ends, strict=True)])
+                       for at in points.T], bool)  # fmt: skip
+    for kind, face in KIND_FACES.items():
+        own = points[:, inside & (kinds == kind)] if len(kinds) else points
+        if own.size:
+            axes.plot(*own, "o", color=INK, markerfacecolor=face, zorder=4,
+                      label=f"{kind} fixed point")  # fmt: skip

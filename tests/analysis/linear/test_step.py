@@ -1,0 +1,80 @@
+"""The step without a spike, its Jacobian, and the step with resets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import lnm_codegen as lnm
+from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.errors import ModelError, UnsupportedError
+from tests.analysis.linear.matrices import entries, fitzhugh_nagumo, free
+from tests.refusals import refused
+
+
+@settings(deadline=None, max_examples=30)
+@given(entries)
+def test_the_jacobian_of_a_linear_charge_is_its_matrix(a):
+    step = StepMap(free(), {"A": np.array(a)})
+    matrix, gain = step.jacobian(np.array([[0.3], [-0.2]]))
+    assert matrix[0] == pytest.approx(np.reshape(a, (2, 2)))
+    assert gain[0].tolist() == [[1.0], [0.0]]
+
+
+@pytest.mark.parametrize("name", ["izhikevich", "cuba_lif", "alif", "glif", "qif", "fhn"])
+def test_the_jacobian_is_the_derivative_of_the_step(name):
+    """Central differences of `next`, where no spike and no clamp acts."""
+    step = StepMap(fitzhugh_nagumo() if name == "fhn" else lnm.get(name))
+    rng = np.random.default_rng(0)
+    at = rng.uniform(-0.2, 0.2, (len(step.states), 3, 1))
+    matrix, gain = step.jacobian(at, {step.inputs[0]: 0.1})
+    for j in range(len(step.states)):
+        move = np.zeros_like(at)
+        move[j] = 1e-6
+        slope = (step.next(at + move, {"x": 0.1}) - step.next(at - move, {"x": 0.1})) / 2e-6
+        assert matrix[..., :, j] == pytest.approx(np.moveaxis(slope, 0, -1), abs=1e-7)
+    slope = (step.next(at, {"x": 0.1 + 1e-6}) - step.next(at, {"x": 0.1 - 1e-6})) / 2e-6
+    assert gain[..., :, 0] == pytest.approx(np.moveaxis(slope, 0, -1), abs=1e-7)
+
+
+def test_no_spike_resets_anything():
+    """`next` leaves a state above threshold; `fire` is the step that `interpret` makes."""
+    neuron = lnm.get("izhikevich", b=0.25)
+    step = StepMap(neuron)
+    at = np.array([[0.95], [0.1]])
+    free_, (after, charged, spikes) = step.next(at, {"x": 1.0}), step.fire(at, {"x": 1.0})
+    assert step.margin(at, {"x": 1.0})[0] == pytest.approx(charged[0, 0] - 1)
+    assert spikes[0]
+    assert free_[:, 0] == pytest.approx(charged[:, 0])
+    found = lnm.interpret(neuron, np.ones((1, 1, 1)), state={"v": 0.95, "w": 0.1})
+    assert after[:, 0] == pytest.approx([found.states["v"].item(), found.states["w"].item()])
+    assert after[1, 0] == pytest.approx(charged[1, 0] + 0.25)
+
+
+def test_a_state_that_stores_the_spike_becomes_0():
+    """alif stores the spike of a step, which has no charge: without spikes it is 0."""
+    step = StepMap(lnm.get("alif"))
+    after = step.next(np.array([[0.0], [0.0], [1.0]]))
+    assert after[step.states.index("s_prev"), 0] == 0
+
+
+def test_rows_are_their_own():
+    """Parameter sets, their selection, and numbers for all sets."""
+    a = np.array([[0.5, 0.0, 0.0, 0.25], [1.0, 2.0, 3.0, 4.0]])
+    step = StepMap(free(), {"A": a}, 2)
+    assert step.jacobian(step.start())[0] == pytest.approx(a.reshape(2, 2, 2))
+    assert step.select(np.array([1, 1, 0])).jacobian(np.zeros((2, 3)))[0] == pytest.approx(
+        a[[1, 1, 0]].reshape(3, 2, 2)
+    )
+    assert StepMap(free(), {"A": a[0]}, 3).jacobian(np.zeros((2, 3)))[0].shape == (3, 2, 2)
+    assert StepMap(lnm.get("lif", v_threshold=7.0)).scale().tolist() == [7.0]
+    assert StepMap(lnm.get("li")).scale().tolist() == [1.0]
+
+
+def test_what_has_no_step_is_refused():
+    with refused(UnsupportedError, "curve", "no state"):
+        x = lnm.input("x")
+        StepMap(lnm.Neuron(output=x, name="curve"))
+    with refused(ModelError, "free", "no parameter 'B'", "A"):
+        StepMap(free(), {"B": 1.0})

@@ -1,0 +1,154 @@
+"""Layers with several states: poles, classes, their movement in training, and figures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lnm_codegen.cli import run as command
+from lnm_codegen.insight import analyze_run
+from lnm_codegen.insight.analysis import RunAnalysis
+from lnm_codegen.insight.figures import grid_figure, layer_figure
+from lnm_codegen.insight.modes import layer_modes, movement, typical_row
+from lnm_codegen.insight.page import page
+from lnm_codegen.insight.serialize import as_dict
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.parameters import parameter_sets
+from lnm_codegen.train import TrainConfig, load, load_run, run
+from tests.analysis.linear.matrices import free
+
+FAMILY = """
+import lnm_codegen as lnm
+
+@lnm.family
+def free(per: str = "channel") -> lnm.Neuron:
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    m = lnm.param("A", 4, init=(0.5, -0.6, 0.6, 0.5), per=per)
+    charge = {v: m[0] * v + m[1] * w + x, w: m[2] * v + m[3] * w}
+    return lnm.Neuron(charge=charge, fire=v - 1, reset=lnm.soft_reset(v, 1.0))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("modes")
+    (base / "free.py").write_text(FAMILY)
+    config = TrainConfig(
+        family=f"{base}/free.py:free", network_arguments={"channels": (3, 4)}, epochs=2, batch=16,
+        limit=32, backend="torch", threads=1, lr_neuron=0.1,
+    )  # fmt: skip
+    run(config, base / "run", data=load("digits", limit=32))
+    return base / "run"
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> RunAnalysis:
+    return analyze_run(load_run(folder), limit=8)
+
+
+def test_a_row_has_its_own_poles(found: RunAnalysis) -> None:
+    for layer in found.layers:
+        a = layer.layer.A.detach().double().numpy()
+        expected = np.linalg.eigvals(a.reshape(-1, 2, 2))
+        assert layer.modes is not None
+        assert np.sort(layer.modes.eigenvalues, -1) == pytest.approx(np.sort(expected, -1))
+        assert sum(layer.classes.values()) == len(layer.rows) == len(a)
+        assert layer.labels == layer.modes.labels
+    assert found.diversity.split()[0] in ("One", "2", "3", "4")
+
+
+def test_training_moved_them(found: RunAnalysis) -> None:
+    """The first epoch has the initial matrix; the last one the learned matrix."""
+    layer = found.layers[0]
+    assert layer.movement is not None
+    assert layer.movement.epochs == (0, 1, 2)
+    first = layer.movement.eigenvalues[0]
+    assert first == pytest.approx(np.broadcast_to([0.5 + 0.6j, 0.5 - 0.6j], first.shape), abs=1e-6)
+    assert layer.modes is not None
+    assert layer.movement.eigenvalues[-1] == pytest.approx(layer.modes.eigenvalues)
+    assert layer.movement.labels[-1] == layer.modes.labels
+    counts = layer.movement.classes
+    assert counts["oscillator"][0] == 3
+    assert [sum(column) for column in zip(*counts.values(), strict=True)] == [3, 3, 3]
+
+
+def test_json_and_page_have_the_poles(found: RunAnalysis) -> None:
+    data = as_dict(found)["layers"][0]
+    row = data["dynamics"][0]
+    assert row["place"] == "channel 0"
+    assert row["class"] == found.layers[0].labels[0]
+    assert row["at"] == {"v": 0, "w": 0}
+    assert len(row["eigenvalues"]) == 2
+    assert data["movement"]["epochs"] == [0, 1, 2]
+    assert as_dict(found)["thresholds"]["slow_pole"] == 0.1
+    json.dumps(data)
+    text = page(found)
+    assert "eigenvalues" in text
+    assert "off the real axis it oscillates" in text
+    assert "No fixed points" not in text
+
+
+def test_figures_have_poles_plane_and_classes(found: RunAnalysis) -> None:
+    layer = found.layers[0]
+    axes = layer_figure(layer).axes
+    titles = [axis.get_title() for axis in axes if axis.get_title()]
+    assert titles[0] == "poles"
+    assert titles[1].startswith("phase plane of channel ")
+    assert titles[-2:] == ["classes in training", "A in training"]
+    grid = grid_figure(found)
+    assert grid.get_suptitle() == f"{found.folder.name}: {found.network}"
+    assert grid.axes[0].get_xlabel() == "real part of the eigenvalue"
+    before = next(x for x in grid.axes[0].lines if x.get_label() == "before training")
+    assert before.get_xdata() == pytest.approx(np.full(6, 0.5))
+    counts = {
+        x.get_label(): list(x.get_ydata()) for x in axes[titles.index("classes in training")].lines
+    }
+    assert layer.movement is not None
+    assert counts == layer.movement.classes
+
+
+def test_the_text_has_classes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert command(["analyze", "run", "--samples", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "no classes" not in out
+    assert "of behaviour in 2 layers" in out
+
+
+def test_without_history_nothing_moved(folder: Path, tmp_path: Path) -> None:
+    layer = analyze_run(replace(load_run(folder), folder=tmp_path), limit=2).layers[0]
+    assert layer.movement is None
+    assert layer.modes is not None
+    assert all("training" not in axis.get_title() for axis in layer_figure(layer).axes)
+
+
+def test_a_parameter_per_layer_serves_every_row() -> None:
+    """The history of a coarser parameter is repeated to the rows of the finest."""
+    neuron = free()
+    layer = NeuronLayer(neuron, channels=2)
+    history = {"A": torch.tensor([[[0.5, 0, 0, 0.25]], [[0.5, -0.6, 0.6, 0.5]]]).double()}
+    moved = movement(layer, [0], history)
+    assert moved is not None
+    assert moved.labels == (("real poles",), ("oscillator",))
+    assert moved.classes == {"real poles": [1, 0], "oscillator": [0, 1]}
+    assert movement(layer, [0], {}) is None
+    assert movement(layer, [0], None) is None
+
+
+def test_the_typical_row_is_in_the_middle_of_the_largest_class() -> None:
+    layer = NeuronLayer(free().with_per("channel"), channels=5)
+    radii = (0.2, 0.5, 0.55, 0.8)
+    with torch.no_grad():
+        for row, r in enumerate(radii):
+            layer.A[row] = torch.tensor([0.0, -r, r, 0.0])
+        layer.A[4] = torch.tensor([0.5, 0.0, 0.0, 0.2])
+    rows = parameter_sets(layer)
+    assert typical_row(layer_modes(layer, rows, range(5))) in (1, 2)
+    assert typical_row(layer_modes(layer, rows, [4, 0, 1, 3])) == 2
