@@ -1,4 +1,8 @@
-"""Invariant intervals of the states for bounded input, or an input sequence that breaks them.
+"""Invariant sets of the states for bounded input, or an input sequence that breaks them.
+
+Two states whose step is affine in pieces, such as a matrix with a reset, stay in a convex polygon
+(`plane.search`); its bounding box gives an interval for each state. A polygon holds rotations that
+no box holds. For any other step, or without a polygon, a box is searched:
 
 Let F(B) be the least box that holds every state after a step from states in B and inputs in X. A
 box B is invariant if it holds the initial states and F(B) lies in B. The least invariant box is the
@@ -22,8 +26,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, hull, interval_of, point, rational
+from lnm_codegen.analysis.arithmetic.pieces import SymbolicKernel
 from lnm_codegen.analysis.escape import Escape, escape
 from lnm_codegen.analysis.exact import nodes_of, parameters_for, prepared_parameters
+from lnm_codegen.analysis.plane.polygon import Polygon
+from lnm_codegen.analysis.plane.search import FARTHEST, invariant_polygon, is_invariant_polygon
+from lnm_codegen.analysis.plane.step import PlaneStep, plane_step
 from lnm_codegen.analysis.ranges import Given, checked
 from lnm_codegen.analysis.symbolic import symbolic
 from lnm_codegen.compiler.arguments import start_of
@@ -46,16 +54,20 @@ Box: TypeAlias = dict[str, Interval]
 
 @dataclass(frozen=True)
 class Invariant:
-    """A certificate: states that begin in `states` stay there while inputs lie in `inputs`.
+    """A certificate: the states never leave `states` while inputs lie in `inputs`.
 
-    Every invariant box contains `reached`, up to 2**-FINE. It equals `states` if that is the least;
-    otherwise no single end of `states` can move inward.
+    States that begin in `polygon` stay there, and `states` holds the initial values and every step
+    from it. Without a polygon, states that begin in `states` stay there.
+
+    Every invariant set reaches to the ends of `reached`, up to 2**-FINE. Without a polygon it
+    equals `states` if that is the least; otherwise no single end of `states` can move inward.
     """
 
     states: Box  # each interval holds the initial value
     inputs: Box
     values: dict[str, Fraction]  # parameters of the step, exact
     reached: Box
+    polygon: Polygon[Fraction] = ()  # corners (first state, second state), counterclockwise
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,7 @@ def invariant(
     values: Mapping[str, Any] | None = None,
     bound: float = 100.0,
 ) -> Invariant | Escape | Undecided:
-    """Return an invariant interval of each state, or an input sequence that breaks it.
+    """Return an interval that each state never leaves, or an input sequence that breaks it.
 
     Args:
         neuron: The definition; its initial states must be numbers.
@@ -91,7 +103,7 @@ def invariant(
         raise wrong(neuron.name, "bound", bound, "a number > 0")
     found = _search(step)
     if isinstance(found, Invariant):
-        if not is_invariant(neuron, found.states, inputs, values=values):
+        if not found.polygon and not is_invariant(neuron, found.states, inputs, values=values):
             raise InternalError(neuron.name, f"{found.states} is not an invariant box")
         return found
     broken = escape(neuron, step.inputs, values or {}, float(limit))
@@ -127,13 +139,16 @@ class _Step:
         self.names = nodes.input_names(Role.STATE)
         start = start_of(neuron, None, (), np.dtype("float64"))
         self.start = {n: interval_of(neuron.name, f"state {n!r}", float(start[n])) for n in start}
-        self._fixed = {**self.inputs, **{n: point(v) for n, v in self.values.items()}}
+        self._fixed: Box = {**self.inputs, **{n: point(v) for n, v in self.values.items()}}
 
     def __call__(self, box: Mapping[str, Interval]) -> Box:
+        found = self.pieces(box)
+        return {n: found.range(f"{n}_next") for n in self.names}
+
+    def pieces(self, box: Mapping[str, Interval]) -> SymbolicKernel:
         table = {**self._fixed, **box}
         ports = {p.var.name for p in self.kernel.inputs}
-        found = symbolic(self.kernel, {n: table[n] for n in ports})
-        return {n: found.range(f"{n}_next") for n in self.names}
+        return symbolic(self.kernel, {n: table[n] for n in ports})
 
     def keeps(self, box: Mapping[str, Interval]) -> bool:
         try:
@@ -145,6 +160,36 @@ class _Step:
 
 def _search(step: _Step) -> Invariant | str:
     """Return a certificate, or the reason why none is found."""
+    if len(step.names) != 2:
+        return _search_box(step)
+    plane = _plane(step)
+    found = plane if isinstance(plane, str) else _search_polygon(step, plane)
+    if isinstance(found, Invariant):
+        return found
+    boxed = _search_box(step)
+    return f"{boxed}; {found}" if isinstance(boxed, str) else boxed
+
+
+def _plane(step: _Step) -> PlaneStep[Fraction] | str:
+    """Return the step as one that is affine in pieces, or the reason why it is none."""
+    around = Interval(Fraction(-FARTHEST), Fraction(FARTHEST))
+    return plane_step(step.pieces(dict.fromkeys(step.names, around)), step.names, step.inputs)
+
+
+def _search_polygon(step: _Step, plane: PlaneStep[Fraction]) -> Invariant | str:
+    start = (step.start[step.names[0]].low, step.start[step.names[1]].low)
+    found = invariant_polygon(plane, start)
+    if isinstance(found, str):
+        return found
+    if not is_invariant_polygon(plane, found, start):
+        raise InternalError(step.name, f"{found} is not an invariant polygon")
+    columns = zip(step.names, zip(start, *plane.image(found), strict=True), strict=True)
+    states = {n: Interval(min(ends), max(ends)) for n, ends in columns}
+    return Invariant(states, step.inputs, step.values, step.start, found)
+
+
+def _search_box(step: _Step) -> Invariant | str:
+    """Return a box as a certificate, or the reason why none is found."""
     box, before = dict(step.start), dict(step.start)
     cause = "the interval still grows"
     for k in range(1, _STEPS + 1):

@@ -62,6 +62,7 @@ _SEED = partial(require_integer, low=0, high=2**63 - 1)
 _THREADS = partial(require_integer, low=1, high=1024, optional=True)
 _AMOUNT = partial(require_number, low=0)
 _SHARE = partial(require_number, low=0, below=1)
+_INSIDE = partial(require_number, above=0, below=1)
 _NUMBER_OR_NONE = partial(require_number, optional=True)
 _POSITIVE_OR_NONE = partial(require_number, above=0, optional=True)
 _LOSS = _one_of(*LOSSES)
@@ -152,15 +153,19 @@ class TrainConfig:
         float, Option("Weight of the penalty on steep slopes of the charge.", _AMOUNT, "X")
     ] = 0.0
     penalty_slope: Annotated[
-        float, Option("Largest slope without a penalty; see docs/stability.md.", _AMOUNT)
+        float, Option("Largest slope, or spectral radius, without a penalty.", _AMOUNT)
     ] = 1.05
     project: Annotated[
         float | None,
         Option(
-            "X: project theta to where |x| <= X keeps the potential bounded; or none.",
+            "X: project theta to where |x| <= X keeps the potential bounded; or none. Two states:"
+            " to a spectral radius of project_radius, for any X.",
             _POSITIVE_OR_NONE,
         ),
     ] = None
+    project_radius: Annotated[
+        float, Option("Largest spectral radius of two states under project.", _INSIDE)
+    ] = 0.999
     ema: Annotated[
         float, Option("Decay per step of a moving average of the weights to test and save.", _SHARE)
     ] = 0.0
