@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,40 @@ def held() -> lnm.Neuron:
     )
 
 
+def fitzhugh(
+    k: int = 2, bind: Callable[[Any, str], Any] = lnm.bind, dt: Fraction = Fraction(1, 4)
+) -> lnm.Neuron:
+    """FitzHugh-Nagumo: k sub-steps of the classical Runge-Kutta method in a time step.
+
+    dv/dt = v - v**3/3 - w + x        dw/dt = epsilon*(v + a - 4*w/5)
+    """
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    a, epsilon = lnm.param("a", init=0.75, per="channel"), lnm.param("epsilon", init=0.125)
+    half = dt / k / 2
+
+    def slopes(v: Any, w: Any) -> tuple[Any, Any]:
+        return v - v**3 / 3 - w + x, epsilon * (v + a - 4 * w / 5)
+
+    def step(*now: Any) -> tuple[Any, ...]:
+        stages = [now]
+        for n, reach in enumerate((0, half, half, 2 * half)):
+            at = (s + reach * d if reach else s for s, d in zip(now, stages[-1], strict=True))
+            stages.append(
+                tuple(bind(e, f"k{n + 1}_{s}") for s, e in zip("vw", slopes(*at), strict=True))
+            )
+        steps = zip(now, *stages[1:], strict=True)
+        return tuple(s + (d1 + 2 * d2 + 2 * d3 + d4) * half / 3 for s, d1, d2, d3, d4 in steps)
+
+    after = {v: v, w: w}
+    if bind is lnm.bind:
+        after = dict(zip(after, lnm.substeps(k, step, v=v, w=w), strict=True))
+    else:
+        after = dict(zip(after, step(v, w), strict=True))
+    return lnm.Neuron(
+        charge=after, fire=v - 1, output={"spike": lnm.spike, "potential": v}, name="fitzhugh"
+    )
+
+
 def _lnm(degree: int, **arguments: Any) -> Callable[[], lnm.Neuron]:
     theta = (0.05, 0.5, 0.125, -0.0625, 0.03, -0.02, 0.015, 0.01, -0.005)[: degree + 1]
     return lambda: lnm.get("lnm", degree=degree, **({"theta": theta} | arguments))
@@ -154,12 +189,14 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
     "gate": gate,
     "decided": decided,
     "held": held,
+    "fitzhugh": fitzhugh,
 }  # fmt: skip
 
 FEW = (
     "lif", "lif-learned", "plif", "qif-learned", "izhikevich-learned", "cuba_lif-learned",
     "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "lnm-matrix",
     "lnm-cubic", "dendrite", "gated", "gate", "decided", "held",
+    "fitzhugh",
 )  # fmt: skip
 """Cases that quick runs compile with warnings, and whose example they run."""
 

@@ -106,12 +106,14 @@ class _Grammar:
         fixed: bool = False,
         pers: Sequence[str] = PERS,
         stops: bool = False,
+        binds: bool = False,
     ) -> None:
         self.draw = draw
         self.smooth = smooth
         self.fixed = fixed
         self.pers = pers
         self.stops = stops
+        self.binds = binds
         self._count = itertools.count()
         self.atoms: list[Declared] = []
 
@@ -170,6 +172,11 @@ class _Grammar:
 
     def term(self, depth: int) -> Any:
         """Draw a term whose value is at most about 2 where atoms are."""
+        if self.binds and self.chance():
+            return lnm.bind(self._term(depth), self.pick(("k", "k", "stage")))
+        return self._term(depth)
+
+    def _term(self, depth: int) -> Any:
         if depth <= 0:
             return self.coefficient() * self.atom()
         smooth = (
@@ -275,6 +282,7 @@ def neurons(
     fixed: bool = False,
     pers: Sequence[str] = PERS,
     stops: bool = False,
+    binds: bool = False,
 ) -> lnm.Neuron:
     """Draw a neuron.
 
@@ -285,8 +293,9 @@ def neurons(
         fixed: Without functions and divisions in the step, which have no fixed-point form.
         pers: Granularities of parameters.
         stops: With stop_gradient.
+        binds: With bound values.
     """
-    g = _Grammar(draw, smooth, fixed, pers, stops)
+    g = _Grammar(draw, smooth, fixed, pers, stops, binds)
     states = [lnm.state(n, init=0.1) for n in draw(st.sampled_from((["v"], ["v", "w"])))]
     inputs = [lnm.input(n) for n in draw(st.sampled_from((["x"], ["x"], ["x", "drive"])))]
     g.atoms = [*states, *inputs]

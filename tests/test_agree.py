@@ -337,7 +337,7 @@ def drawn(count: int) -> settings:
 
 
 @drawn(60)
-@given(neurons(stops=True), st.integers(0, 2**32 - 1))
+@given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
 def test_random_neurons_in_torch(neuron, seed):
     """Autograd through random neurons equals the symbolic backward; float64 and float32."""
     check_random(neuron, seed, "torch", "float64")
@@ -363,7 +363,7 @@ def test_random_polynomials_of_two_states_in_c(arguments, seed):
 
 @pytest.mark.needs_cc
 @drawn(5)
-@given(neurons(stops=True), st.integers(0, 2**32 - 1))
+@given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
 def test_random_neurons_in_c(neuron, seed):
     """Random neurons, each compiled once."""
     check_random(neuron, seed, "c", "float64")
@@ -373,7 +373,7 @@ def test_random_neurons_in_c(neuron, seed):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @drawn(60)
-@given(neurons(stops=True), st.integers(0, 2**32 - 1))
+@given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
 def test_many_random_neurons_in_c(neuron, seed):
     """More random neurons, in both types."""
     check_random(neuron, seed, "c", "float64")

@@ -14,6 +14,7 @@ from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import Names, is_temporary
 from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, Var
+from lnm_codegen.language.binding import bindings_of
 from lnm_codegen.language.functions import CALLS, Where, stop_gradient
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate, Z
@@ -52,6 +53,7 @@ class _Builder:
         self._env: dict[sympy.Symbol, Expr] = {
             s: Var(s.name) for s in neuron.symbols if not is_spike(s)
         }
+        self._bindings = dict(neuron.bindings)
         self._memo: dict[sympy.Basic, Expr] = {}
         self._conditions: dict[Any, Var] = {}
 
@@ -70,7 +72,7 @@ class _Builder:
         results = [Port(v, Role.OUTPUT) for v in outputs]
         reset = dict(self._neuron.reset)
         for state in self._neuron.states:
-            value = self._lower(reset.get(state, state))
+            value = self._value(reset.get(state, state))
             results.append(Port(self._bind(f"{state.name}_next", value, fresh=False), Role.STATE))
         results += [Port(v, Role.COUNT) for v in counts]
         return Kernel(self._neuron.name, self._inputs, tuple(self._body), tuple(results))
@@ -79,7 +81,7 @@ class _Builder:
         charged = {}
         for state, expr in self._neuron.charge:
             name = "h" if state.name == "v" else f"h_{state.name}"
-            charged[state] = self._bind(self._names.fresh(name), self._lower(expr), fresh=False)
+            charged[state] = self._bind(self._names.fresh(name), self._value(expr), fresh=False)
         self._env.update(charged)
 
     def _fire(self) -> dict[Declared, Var]:
@@ -88,7 +90,7 @@ class _Builder:
         fired = {}
         for spike, expr in self._neuron.fire:
             suffix = "" if spike.name == "spike" else f"_{spike.name}"
-            z = self._bind(f"z{suffix}", self._lower(expr))
+            z = self._bind(f"z{suffix}", self._value(expr))
             node = ir.Spike(z, self._slope(surrogates[spike.name], z))
             fired[spike] = self._bind(f"fired{suffix}", node)
         return fired
@@ -103,7 +105,7 @@ class _Builder:
         return slope
 
     def _output(self, name: str, expr: sympy.Expr) -> Var:
-        value = self._lower(expr)
+        value = self._value(expr)
         ports = {p.var.name for p in self._inputs}
         target = name if name not in ports else self._names.fresh(f"{name}_out")
         return self._bind(target, value, fresh=False)
@@ -124,6 +126,13 @@ class _Builder:
         else:
             self._body.append(Let(target, value, self._phase))
         return target
+
+    def _value(self, e: Any) -> Expr:
+        """Lower an expression after the bound values that it reads, in their order."""
+        for symbol, definition in bindings_of([e], self._bindings):
+            if symbol not in self._memo:
+                self._memo[symbol] = self._bind(symbol.name, self._lower(definition))
+        return self._lower(e)
 
     def _lower(self, e: Any) -> Expr:
         if e not in self._memo:

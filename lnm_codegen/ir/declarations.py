@@ -77,4 +77,11 @@ class SpikeDeclaration:
     name: str
 
 
-Declaration: TypeAlias = State | Input | Param | SpikeDeclaration
+@dataclass(frozen=True, slots=True)
+class BoundValue:
+    """A name for the value of an expression."""
+
+    name: str
+
+
+Declaration: TypeAlias = State | Input | Param | SpikeDeclaration | BoundValue

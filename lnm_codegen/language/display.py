@@ -19,7 +19,8 @@ _LONGEST_VECTOR = 6
 
 def equations(neuron: Any) -> tuple[str, ...]:
     """Return the definition as lines of text: phase, symbol, expression."""
-    lines = [f"charge  {s} <- {e}" for s, e in neuron.charge]
+    lines = [f"bound   {s} = {e}" for s, e in neuron.bindings]
+    lines += [f"charge  {s} <- {e}" for s, e in neuron.charge]
     lines += [f"fire    {s} = [{e} >= 0]" for s, e in neuron.fire]
     lines += [f"reset   {s} <- {e}" for s, e in neuron.reset]
     return (*lines, *(f"output  {name} = {e}" for name, e in neuron.output))
@@ -39,7 +40,8 @@ def text(neuron: Any) -> str:
 
 def latex(neuron: Any) -> str:
     """Return equations and declarations as an array in LaTeX, a row each, between `$` signs."""
-    rows = [("charge", rf"{_tex(s)} \leftarrow {_tex(e)}") for s, e in neuron.charge]
+    rows = [("bound", f"{_tex(s)} = {_tex(e)}") for s, e in neuron.bindings]
+    rows += [("charge", rf"{_tex(s)} \leftarrow {_tex(e)}") for s, e in neuron.charge]
     rows += [("fire", rf"{_tex(s)} = \left[{_tex(e)} \geq 0\right]") for s, e in neuron.fire]
     rows += [("reset", rf"{_tex(s)} \leftarrow {_tex(e)}") for s, e in neuron.reset]
     rows += [("output", f"{_tex_name(name)} = {_tex(e)}") for name, e in neuron.output]

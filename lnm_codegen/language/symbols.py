@@ -153,11 +153,12 @@ class Scope:
 
 
 SCOPE: ContextVar[Scope | None] = ContextVar("lnm_family", default=None)
-_ORDER = itertools.count(1)
+ORDER = itertools.count(1)
+"""Numbers of declarations and bound values, in the order in which they are made."""
 
 
 def _declare(name: str, decl: Declaration) -> Declared:
-    symbol = Declared(name, decl, next(_ORDER))
+    symbol = Declared(name, decl, next(ORDER))
     scope = SCOPE.get()
     if scope is not None:
         scope.symbols.append(symbol)

@@ -167,14 +167,14 @@ def _replace(e: Any, table: dict[Any, Any]) -> Any:
 
 
 @few
-@given(neurons(spiking=False, smooth=True), generators(), shapes())
+@given(neurons(spiking=False, smooth=True, binds=True), generators(), shapes())
 def test_smooth_neurons_have_the_gradients_of_finite_differences(neuron, rng, shape):
     """Inputs, initial states and parameters of any granularity, through outputs and states."""
     check_gradients(neuron, arguments_for(neuron, rng, shape), rng)
 
 
 @few
-@given(neurons(spiking=False), generators(), shapes())
+@given(neurons(spiking=False, binds=True), generators(), shapes())
 def test_choices_pass_the_gradient_to_the_branch_taken(neuron, rng, shape):
     """where, min, max, abs and clip, away from their kinks."""
     check_gradients(neuron, arguments_for(neuron, rng, shape), rng, steps=(1e-3, 1e-4, 1e-5))

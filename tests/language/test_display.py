@@ -115,7 +115,7 @@ def test_families(name: str) -> None:
 
 
 @few
-@given(neurons(stops=True))
+@given(neurons(stops=True, binds=True))
 def test_random_neurons(n: lnm.Neuron) -> None:
     """Any neuron has both forms, in lines of bounded length."""
     assert all(len(line) <= 162 for line in repr(n).splitlines())

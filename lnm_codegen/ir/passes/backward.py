@@ -25,6 +25,9 @@ from lnm_codegen.ir.passes.nest import Nested, nested_form
 from lnm_codegen.ir.polynomial import PolynomialReader, derivative, is_polynomial, product, write
 from lnm_codegen.ir.types import BOOL
 
+_LONGEST_SUM = 32
+"""Terms of a gradient in one Let. The passes take more than linear time in the size of a Let."""
+
 
 def backward(kernel: Kernel, *, seed: str = "grad_", nested: Set[Var] = frozenset()) -> Kernel:
     """Return the adjoint of a kernel that `collect` has split.
@@ -81,7 +84,10 @@ class _Backward:
 
     def _accumulate(self, var: Expr, term: Expr) -> None:
         if isinstance(var, Var):
-            self._terms.setdefault(var, []).append(term)
+            terms = self._terms.setdefault(var, [])
+            terms.append(term)
+            if len(terms) >= _LONGEST_SUM:
+                self._terms[var] = [self._let(f"grad_{var.name}_part", reduce(ir.add, terms))]
 
     def _reverse(self, let: Let) -> None:
         total = self._total(let.target)

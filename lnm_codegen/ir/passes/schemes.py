@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -78,7 +79,7 @@ def _evaluated(kernel: Kernel, scheme: Scheme, in_params: bool) -> Kernel:
     no constant term, an input takes its place and saves an addition: fma(theta_1, v, x).
     """
     params = frozenset() if in_params else frozenset(kernel.input_vars(Role.PARAM))
-    writer = _Writer(_order(kernel), frozenset(kernel.input_vars(Role.INPUT)), scheme)
+    writer = _Writer(_ranks(kernel), frozenset(kernel.input_vars(Role.INPUT)), scheme)
 
     def rewrite(e: Expr) -> Expr:
         if is_polynomial(e) and not (params and ir.variables(e) <= params):
@@ -88,20 +89,20 @@ def _evaluated(kernel: Kernel, scheme: Scheme, in_params: bool) -> Kernel:
     return kernel.map_values(rewrite)
 
 
-def _order(kernel: Kernel) -> Sequence[Var]:
-    """Return the states, the targets of the Lets and the inputs, then the gradients."""
+def _ranks(kernel: Kernel) -> dict[Var, int]:
+    """Return the order of variables: states, targets of the Lets and inputs, then gradients."""
     ports = [(p.var, p.role is Role.GRAD) for p in kernel.inputs]
     lets = [(let.target, let.phase is Phase.ADJOINT) for let in kernel.body]
     states = [(v, False) for v in kernel.input_vars(Role.STATE)]
     ranked = sorted([*states, *lets, *ports], key=lambda item: item[1])
-    return tuple(dict.fromkeys(var for var, _ in ranked))
+    return {v: k for k, v in enumerate(dict.fromkeys(var for var, _ in ranked))}
 
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
     """Writer of polynomials: by the scheme where a power repeats, else as a sum."""
 
-    order: Sequence[Var]
+    rank: Mapping[Var, int]
     inputs: frozenset[Var]
     scheme: Scheme
 
@@ -126,12 +127,14 @@ class _Writer:
         return tree
 
     def _main_variable(self, p: Poly) -> Var | None:
-        """Return the first variable of `order` that is worth factoring out, or None."""
-        for v in self.order:
-            exponents = [n for monomial in p for u, n in monomial if u == v]
-            if len(exponents) > 1 or any(n > 1 for n in exponents):
-                return v if len(p) > 1 else None
-        return None
+        """Return the variable of the lowest rank that is worth factoring out, or None."""
+        if len(p) <= 1:
+            return None
+        powers = Counter[Var]()
+        for monomial in p:
+            powers.update(dict(monomial))
+        repeated = [v for v, n in powers.items() if n > 1 and v in self.rank]
+        return min(repeated, key=self.rank.__getitem__, default=None)
 
     def _lowest(self, rest: Poly) -> Poly:
         """Return the coefficient 0: terms of `rest`, which lacks the main variable.
@@ -157,7 +160,7 @@ class _Writer:
         terms = []
         for monomial, c in p.items():
             negative, magnitude = signed(c)
-            tree = product(magnitude, monomial, self.order)
+            tree = product(magnitude, monomial, self.rank)
             multiplies = bool(monomial) and is_product(tree)  # `hoist` moves a coefficient alone
             terms.append(_Term(tree, negative, self._is_input(monomial), multiplies))
         terms.sort(key=lambda t: (t.is_input, t.is_product, t.negative))

@@ -142,7 +142,7 @@ def test_every_family_equals_numpy(case, rounding):
 @pytest.mark.slow
 @pytest.mark.needs_cc
 @settings(few, max_examples=12)
-@given(neurons(fixed=True, stops=True), generators(), st.sampled_from(MODES))
+@given(neurons(fixed=True, stops=True, binds=True), generators(), st.sampled_from(MODES))
 def test_random_neurons_equal_numpy(neuron, rng, rounding):
     """With formats that differ from node to node."""
     plain = lnm.quantize(neuron, lnm.Fixed(16, 12)).kernel

@@ -308,7 +308,7 @@ def test_kernels_are_well_formed(case, scheme):
 
 
 @few
-@given(neurons(fixed=True, stops=True))
+@given(neurons(fixed=True, stops=True, binds=True))
 def test_random_kernels_are_well_formed(neuron):
     """With formats that differ from node to node too."""
     plain = lnm.quantize(neuron, Q4_12).kernel

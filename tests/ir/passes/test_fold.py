@@ -100,7 +100,7 @@ def test_named_constants_fold_to_their_value():
 
 
 @few
-@given(neurons(stops=True), generators())
+@given(neurons(stops=True, binds=True), generators())
 def test_keeps_the_value(neuron, rng):
     """Each result is unchanged up to rounding, finite or not; ports stay; a second fold is idle."""
     stages = Stages(neuron)
@@ -113,7 +113,7 @@ def test_keeps_the_value(neuron, rng):
 
 
 @few
-@given(neurons(stops=True), generators())
+@given(neurons(stops=True, binds=True), generators())
 def test_a_folded_kernel_is_folded(neuron, rng):
     """The second fold changes no bit."""
     k = Stages(neuron).folded

@@ -29,7 +29,7 @@ def test_nothing_to_do():
 
 
 @few
-@given(neurons(stops=True), generators())
+@given(neurons(stops=True, binds=True), generators())
 def test_keeps_every_bit(neuron, rng):
     """Ports stay, results keep their bits, no Detach of a number is left."""
     stages = Stages(neuron)
