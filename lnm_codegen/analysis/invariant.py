@@ -27,11 +27,13 @@ import numpy as np
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, hull, interval_of, point, rational
 from lnm_codegen.analysis.arithmetic.pieces import SymbolicKernel
-from lnm_codegen.analysis.escape import Escape, escape
+from lnm_codegen.analysis.escape import Escape, escape, escape_plane
 from lnm_codegen.analysis.exact import nodes_of, parameters_for, prepared_parameters
+from lnm_codegen.analysis.plane.drive import reached
+from lnm_codegen.analysis.plane.matrix import is_stable
 from lnm_codegen.analysis.plane.polygon import Polygon
 from lnm_codegen.analysis.plane.search import FARTHEST, invariant_polygon, is_invariant_polygon
-from lnm_codegen.analysis.plane.step import PlaneStep, plane_step
+from lnm_codegen.analysis.plane.step import PlaneStep, in_floats, plane_step
 from lnm_codegen.analysis.ranges import Given, checked
 from lnm_codegen.analysis.symbolic import symbolic
 from lnm_codegen.compiler.arguments import start_of
@@ -59,8 +61,9 @@ class Invariant:
     States that begin in `polygon` stay there, and `states` holds the initial values and every step
     from it. Without a polygon, states that begin in `states` stay there.
 
-    Every invariant set reaches to the ends of `reached`, up to 2**-FINE. Without a polygon it
-    equals `states` if that is the least; otherwise no single end of `states` can move inward.
+    Runs go to the ends of `reached`, up to 2**-FINE of their size, so every invariant set does.
+    Without a polygon it equals `states` if that is the least; otherwise no single end of `states`
+    can move inward.
     """
 
     states: Box  # each interval holds the initial value
@@ -101,15 +104,22 @@ def invariant(
     limit = rational(neuron.name, "bound", bound)
     if limit <= 0:
         raise wrong(neuron.name, "bound", bound, "a number > 0")
-    found = _search(step)
-    if isinstance(found, Invariant):
-        if not found.polygon and not is_invariant(neuron, found.states, inputs, values=values):
-            raise InternalError(neuron.name, f"{found.states} is not an invariant box")
+    plane = _plane(step)
+    found = None if plane is None else _decided(neuron, step, values or {}, float(limit), plane)
+    if isinstance(found, Invariant) or (isinstance(found, Escape) and found.diverges):
         return found
-    broken = escape(neuron, step.inputs, values or {}, float(limit))
+    boxed = _search(step)
+    if isinstance(boxed, Invariant):
+        if not is_invariant(neuron, boxed.states, inputs, values=values):
+            raise InternalError(neuron.name, f"{boxed.states} is not an invariant box")
+        return boxed
+    broken = found if isinstance(found, Escape) else None
+    broken = broken or escape(neuron, step.inputs, values or {}, float(limit))
     if broken is not None:
         return broken
-    return Undecided(f"{found}, and no input sequence was found that drives a state past {bound:g}")
+    if len(step.names) == 2:
+        boxed += f"; {found}" if plane is not None else "; its step is not affine in pieces"
+    return Undecided(f"{boxed}, and no input sequence was found that drives a state past {bound:g}")
 
 
 def is_invariant(
@@ -158,37 +168,46 @@ class _Step:
         return all(box[n].holds(after[n]) for n in self.names)
 
 
-def _search(step: _Step) -> Invariant | str:
-    """Return a certificate, or the reason why none is found."""
+def _decided(
+    neuron: Neuron,
+    step: _Step,
+    values: Mapping[str, Any],
+    bound: float,
+    plane: PlaneStep[Fraction],
+) -> Invariant | Escape | str:
+    """Return a polygon as a certificate, an escape, or the reason why neither is found."""
+    start = (step.start[step.names[0]].low, step.start[step.names[1]].low)
+    broken = None
+    if not is_stable(plane.linear(plane.mode_at(start))):
+        broken = escape_plane(neuron, step.inputs, values, bound, plane)
+        if broken is not None and broken.diverges:
+            return broken
+    found = invariant_polygon(plane, start)
+    if isinstance(found, str):
+        return broken or escape_plane(neuron, step.inputs, values, bound, plane) or found
+    if not is_invariant_polygon(plane, found, start):
+        raise InternalError(step.name, f"{found} is not an invariant polygon")
+    low, high = reached(in_floats(plane), (float(start[0]), float(start[1])))
+    inner = zip(step.names, map(Fraction, low), map(Fraction, high), strict=True)
+    outer = zip(step.names, zip(start, *plane.image(found), strict=True), strict=True)
+    return Invariant(
+        {n: Interval(min(ends), max(ends)) for n, ends in outer},
+        step.inputs,
+        step.values,
+        {n: Interval(a, b, tight=False) for n, a, b in inner},
+        found,
+    )
+
+
+def _plane(step: _Step) -> PlaneStep[Fraction] | None:
+    """Return the step of two states as one that is affine in pieces, or None."""
     if len(step.names) != 2:
-        return _search_box(step)
-    plane = _plane(step)
-    found = plane if isinstance(plane, str) else _search_polygon(step, plane)
-    if isinstance(found, Invariant):
-        return found
-    boxed = _search_box(step)
-    return f"{boxed}; {found}" if isinstance(boxed, str) else boxed
-
-
-def _plane(step: _Step) -> PlaneStep[Fraction] | str:
-    """Return the step as one that is affine in pieces, or the reason why it is none."""
+        return None
     around = Interval(Fraction(-FARTHEST), Fraction(FARTHEST))
     return plane_step(step.pieces(dict.fromkeys(step.names, around)), step.names, step.inputs)
 
 
-def _search_polygon(step: _Step, plane: PlaneStep[Fraction]) -> Invariant | str:
-    start = (step.start[step.names[0]].low, step.start[step.names[1]].low)
-    found = invariant_polygon(plane, start)
-    if isinstance(found, str):
-        return found
-    if not is_invariant_polygon(plane, found, start):
-        raise InternalError(step.name, f"{found} is not an invariant polygon")
-    columns = zip(step.names, zip(start, *plane.image(found), strict=True), strict=True)
-    states = {n: Interval(min(ends), max(ends)) for n, ends in columns}
-    return Invariant(states, step.inputs, step.values, step.start, found)
-
-
-def _search_box(step: _Step) -> Invariant | str:
+def _search(step: _Step) -> Invariant | str:
     """Return a box as a certificate, or the reason why none is found."""
     box, before = dict(step.start), dict(step.start)
     cause = "the interval still grows"

@@ -51,3 +51,12 @@ def shrinking(matrix: Matrix[float]) -> NDArray[np.float64]:
     ]
     p, q, r = np.linalg.solve(np.eye(3) - np.array(rows), np.array([1.0, 0.0, 1.0]))
     return np.linalg.cholesky(np.array([[p, q], [q, r]])).T
+
+
+def box_shrinking(matrix: Matrix[float]) -> NDArray[np.float64]:
+    """Return a diagonal W such that the step shrinks max |W*s|, if |A| has a radius below 1."""
+    a = np.abs(np.array(matrix))
+    radius = radius_of(((a[0, 0], a[0, 1]), (a[1, 0], a[1, 1])))
+    if not radius < 1:
+        return np.eye(2)
+    return np.diag(1 / np.linalg.solve(np.eye(2) - a * (2 / (1 + radius)), np.ones(2)))

@@ -64,6 +64,15 @@ def clipped(polygon: Polygon[Number], half: HalfPlane[Number]) -> Polygon[Number
     return tuple(dict.fromkeys(found))
 
 
+def meet(polygon: Polygon[Number], other: Polygon[Number]) -> Polygon[Number]:
+    """Return the part of a polygon in another one with three corners or more; () if it is empty."""
+    for k, (c, d) in enumerate(other):
+        a, b = other[k - 1]
+        if polygon:
+            polygon = clipped(polygon, (b - d, c - a, a * d - b * c))
+    return polygon
+
+
 def swept(polygon: Polygon[Number], low: Point[Number], high: Point[Number]) -> Polygon[Number]:
     """Return the sum of a polygon and the segment from `low` to `high`."""
     dx, dy = high[0] - low[0], high[1] - low[1]

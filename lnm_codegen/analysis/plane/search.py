@@ -1,14 +1,15 @@
 """Invariant polygons of an affine step: guessed in floats, proven in rationals.
 
 Let F(P) be the convex hull of all states after a step from P. A polygon P is invariant if it holds
-the initial states and F(P) lies in P. The guess has edges in given directions:
+the initial states and F(P) lies in P. Two are searched, and their intersection is invariant too:
 
-* those in which the step shrinks nearly all distances alike (`matrix.shrinking`);
-* the axes, and where the step takes them.
+* a box;
+* a polygon with edges in an even fan of directions, for coordinates in which the step shrinks
+  nearly all distances alike (`matrix.shrinking`), along the axes, and where the step takes the
+  axes.
 
-The sum of the step's responses to bounded inputs is widened until F maps it inside, with a margin.
-Then P <- F(P), with the same margin, is repeated: F is monotone, so every P is invariant. The proof
-is one step of the result in rationals.
+A guess is widened until F maps it inside, with a margin. Then P <- F(P), with the same margin, is
+repeated: F is monotone, so every P is invariant. The proof is one step of the result in rationals.
 """
 
 from __future__ import annotations
@@ -22,33 +23,45 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lnm_codegen.analysis.plane.matrix import is_stable, radius_of, shrinking
-from lnm_codegen.analysis.plane.polygon import Point, Polygon, holds, hull_of
-from lnm_codegen.analysis.plane.step import PlaneStep, in_floats
+from lnm_codegen.analysis.plane.matrix import box_shrinking, is_stable, radius_of, shrinking
+from lnm_codegen.analysis.plane.polygon import Point, Polygon, holds, hull_of, meet
+from lnm_codegen.analysis.plane.step import Mode, PlaneStep, in_floats
 
 Array: TypeAlias = NDArray[np.float64]
 
 FARTHEST = 2.0**24
 """Polygons stay within +-FARTHEST."""
-_FEWEST, _MOST = 24, 256  # directions
-_GROWTH, _TIGHTEN = 64, 64
-_WIDTHS = (-24, -16, *range(-12, 25))
-"""Binary logarithms of the widths to try, as shares of the size."""
+_FEWEST, _MOST = 24, 256  # directions of a fan
+_FAN_STEPS, _BOX_STEPS = 64, 256
+_WIDTHS = (0.0, 2.0**-24, 2.0**-16, *(2.0**k for k in range(-12, 25)))
+"""Widths to try, as shares of the size."""
 _MARGIN = 2.0**-30  # of the size, for the rounding of the guess
+_AXES = np.array([(-1.0, 0.0), (0.0, -1.0), (1.0, 0.0), (0.0, 1.0)])
 
 
 def invariant_polygon(step: PlaneStep[Fraction], start: Point[Fraction]) -> Polygon[Fraction] | str:
     """Return an invariant polygon that holds `start`, or the reason why none is found."""
     near, first = in_floats(step), (float(start[0]), float(start[1]))
-    search = _Search(near, first)
-    for guess in search.guesses():
-        found = search.widened(guess)
-        if found is None:
-            continue
-        corners = hull_of((Fraction(v), Fraction(w)) for v, w in search.polygon(found))
+    matrix = near.linear(near.mode_at(first))
+    whitening = shrinking(matrix)
+    directions = _directions(np.array(matrix), whitening, radius_of(matrix))
+    box = _Search(near, first, box_shrinking(matrix), _AXES, _BOX_STEPS)
+    fan = _Search(near, first, whitening, directions, _FAN_STEPS)
+    found = [p for search in (fan, box) if (p := _proven(step, start, search))]
+    if len(found) == 2:
+        return hull_of(meet(*found))
+    return found[0] if found else _reason(step, start)
+
+
+def _proven(
+    step: PlaneStep[Fraction], start: Point[Fraction], search: _Search
+) -> Polygon[Fraction] | None:
+    found = [b for guess in search.guesses() if (b := search.widened(guess)) is not None]
+    for b in sorted(found, key=search.area):
+        corners = hull_of((Fraction(v), Fraction(w)) for v, w in search.polygon(b))
         if is_invariant_polygon(step, corners, start):
             return corners
-    return _reason(step, start)
+    return None
 
 
 def is_invariant_polygon(
@@ -69,23 +82,25 @@ def _reason(step: PlaneStep[Fraction], start: Point[Fraction]) -> str:
 
 @dataclass
 class _Search:
-    """Polygons with edges in fixed directions, as their supports b: direction*s <= b."""
+    """Polygons with edges in fixed directions, as their supports b: direction*s <= b.
+
+    Attributes:
+        step: The step.
+        start: The initial states.
+        whitening: W of `shrinking` or `box_shrinking`.
+        directions: Unit vectors by angle, of W*s.
+        steps: Most steps of F for a guess, and to tighten it.
+    """
 
     step: PlaneStep[float]
     start: Point[float]
+    whitening: Array
+    directions: Array
+    steps: int
 
     def __post_init__(self) -> None:
-        self.matrix = np.array(self.step.linear(self.step.mode_at(self.start)))
-        self.radius = radius_of(self.step.linear(self.step.mode_at(self.start)))
-        whitening = shrinking(self.step.linear(self.step.mode_at(self.start)))  # keeps orientation
-        self._unwhitened = np.linalg.inv(whitening)
-        self.directions = _directions(self.matrix, whitening, self.radius)
-        self.normals = self.directions @ whitening  # of the edges, for the states themselves
-
-    def support(self, points: Array) -> Array:
-        """Return the largest direction*point for each direction."""
-        largest: Array = (self.normals @ points.T).max(1)
-        return largest
+        self._unwhitened = np.linalg.inv(self.whitening)
+        self._normals = self.directions @ self.whitening  # of the edges, for s
 
     def polygon(self, b: Array) -> Polygon[float]:
         """Return the polygon with these supports."""
@@ -94,56 +109,70 @@ class _Search:
         corners = np.stack([b * v - c * y, c * x - b * u], 1) / (x * v - y * u)[:, None]
         return tuple((v, w) for v, w in (corners @ self._unwhitened.T).tolist())
 
-    def after(self, b: Array) -> Array:
-        """Return the supports of F of the polygon, and of the start."""
-        return self.support(np.array([*self.step.image(self.polygon(b)), self.start]))
+    def area(self, b: Array) -> float:
+        """Return the area of the polygon's bounding box."""
+        corners = np.array(self.polygon(b))
+        return float(np.prod(corners.max(0) - corners.min(0)))
 
     def guesses(self) -> Iterator[Array]:
-        """Yield supports to widen: without resets, then as reached in some steps."""
-        start = self.support(np.array([self.start]))
-        if self.radius < 1:
-            yield np.maximum(start, self._free())
-        b = start
-        for _ in range(_GROWTH):
-            grown = np.maximum(b, self.after(b))
-            if not np.abs(grown).max() < FARTHEST or np.array_equal(grown, b):
+        """Yield supports to widen: as reached in some steps, then without resets."""
+        b = start = self._support(np.array([self.start]))
+        settled = False
+        for _ in range(self.steps):
+            after = self._after(b) + 2 * _margin(b)
+            settled = bool((after <= b).all())
+            b = np.maximum(b, after)
+            if settled or not np.abs(b).max() < FARTHEST:
                 break
-            b = grown
         yield b
-
-    def _free(self) -> Array:
-        """Return the supports of the states that inputs reach while one mode holds."""
         mode = self.step.mode_at(self.start)
-        m, offset = np.array(mode.matrix), np.array(mode.offset)
-        count = min(4096, math.ceil(7 / max(1 - self.radius, 1e-9)))
-        total, normals = np.zeros(len(self.normals)), self.normals
-        for _ in range(count):
-            total += normals @ offset
-            for ends in self.step.inputs:
-                total += (normals @ m @ np.array(ends).T).max(1)
-            normals = normals @ self.matrix
-        return total
+        radius = radius_of(self.step.linear(mode))
+        if not settled and radius < 1:
+            yield np.maximum(start, self._free(mode, radius))
 
     def widened(self, guess: Array) -> Array | None:
         """Return supports of a polygon around the guess that F maps inside, or None."""
-        size = max(float(np.abs(guess).max()), 1e-6)
-        margin = _MARGIN * size
-        for k in _WIDTHS:
-            b = guess + math.ldexp(size, k)
+        margin = _margin(guess)
+        for width in _WIDTHS:
+            b = guess + width * margin / _MARGIN
             if not np.abs(b).max() < FARTHEST:
                 return None
-            after = self.after(b) + margin
+            after = self._after(b) + margin
             if (after <= b).all():
                 return self._tightened(after, margin)
         return None
 
     def _tightened(self, b: Array, margin: float) -> Array:
-        for _ in range(_TIGHTEN):
-            after = self.after(b) + margin
+        for _ in range(self.steps):
+            after = self._after(b) + margin
             if (b - after).max() < 1e-7 * np.abs(b).max():
                 return after
             b = after
         return b
+
+    def _support(self, points: Array) -> Array:
+        """Return the largest normal*point for each direction."""
+        largest: Array = (self._normals @ points.T).max(1)
+        return largest
+
+    def _after(self, b: Array) -> Array:
+        """Return the supports of F of the polygon, and of the start."""
+        return self._support(np.array([*self.step.image(self.polygon(b)), self.start]))
+
+    def _free(self, mode: Mode[float], radius: float) -> Array:
+        """Return the supports of the states that inputs reach while one mode holds."""
+        matrix, m = np.array(self.step.linear(mode)), np.array(mode.matrix)
+        total, normals = np.zeros(len(self._normals)), self._normals
+        for _ in range(min(4096, math.ceil(7 / (1 - radius)))):
+            total += normals @ np.array(mode.offset)
+            for ends in self.step.inputs:
+                total += (normals @ m @ np.array(ends).T).max(1)
+            normals = normals @ matrix
+        return total
+
+
+def _margin(b: Array) -> float:
+    return _MARGIN * max(float(np.abs(b).max()), 1e-6)
 
 
 def _directions(matrix: Array, whitening: Array, radius: float) -> Array:

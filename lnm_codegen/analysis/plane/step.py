@@ -79,8 +79,13 @@ class PlaneStep(Generic[Number]):
         y = mapped(self.forms, s)
         for low, high in self.inputs:
             y = (y[0] + (low[0] + high[0]) / 2, y[1] + (low[1] + high[1]) / 2)
-        return next(
-            m for m in self.modes if all(a * y[0] + b * y[1] + c >= 0 for a, b, c in m.where)
+        return self.mode_of(y)
+
+    def mode_of(self, y: Point[Number]) -> Mode[Number]:
+        """Return a mode that holds at y, the nearest to it where rounding leaves none."""
+        return max(
+            self.modes,
+            key=lambda m: min((a * y[0] + b * y[1] + c for a, b, c in m.where), default=0),
         )
 
     def linear(self, mode: Mode[Number]) -> Matrix[Number]:
@@ -113,10 +118,8 @@ def in_floats(step: PlaneStep[Fraction]) -> PlaneStep[float]:
 
 def plane_step(
     found: SymbolicKernel, states: Sequence[str], inputs: Mapping[str, Interval]
-) -> PlaneStep[Fraction] | str:
-    """Return the step of a symbolic kernel, or the reason why it is no such step."""
-    if len(states) != 2:
-        return f"it has {len(states)} states"
+) -> PlaneStep[Fraction] | None:
+    """Return the step of a symbolic kernel of two states, or None if it is not affine in pieces."""
     names = (*states, *(n for n, i in inputs.items() if i.low != i.high))
     rows: list[tuple[list[tuple[Fraction, ...]], tuple[Condition, ...]]] = []
     for pair in product(*(found.pieces[f"{n}_next"] for n in states)):
@@ -127,11 +130,11 @@ def plane_step(
         polys = [piece.polynomial for piece in pair] + [c.poly for c in kept]
         affine = [_affine(_expanded(p, found), names) for p in polys]
         if None in affine:
-            return "its step is not affine in pieces"
+            return None
         rows.append(([a for a in affine if a is not None], kept))
     basis = _basis(row[:-1] for affine, _ in rows for row in affine)
     if basis is None:
-        return "its reset or clamp depends on more than the two charged states"
+        return None
     modes = tuple(_mode(affine, kept, basis) for affine, kept in rows)
     segments = []
     for k, name in enumerate(names[2:], start=2):

@@ -15,7 +15,7 @@ from lnm_codegen.analysis.invariant import _plane, _Step
 from lnm_codegen.analysis.plane.polygon import hull_of
 from lnm_codegen.analysis.plane.search import is_invariant_polygon
 from lnm_codegen.analysis.plane.step import PlaneStep
-from tests.two_states import RESETS, Matrix, driven, matrices, matrix_neuron, rotation
+from tests.two_states import RESETS, Matrix, driven, matrices, matrix_neuron, rotation, stepped
 
 
 def plane_of(neuron: lnm.Neuron, x_max: float) -> PlaneStep[Q]:
@@ -34,6 +34,8 @@ def leaves(found: Invariant, states: np.ndarray) -> bool:
             return True
         if not (states[..., k].max() <= float(inside.high) + size):
             return True
+    if not found.polygon:
+        return False
     edges = np.roll(corners, -1, 0) - corners
     normals = np.stack([edges[:, 1], -edges[:, 0]], 1)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
@@ -62,6 +64,7 @@ def test_a_certified_polygon_is_not_left(
     if isinstance(found, Invariant):
         states, _ = driven(theta, reset, x_max, v_reset=v_reset)
         assert not leaves(found, states)
+        assert all(found.states[n].holds(found.reached[n]) for n in found.states)
 
 
 def check_escape(neuron: lnm.Neuron, found: Escape, x_max: float) -> None:
@@ -80,6 +83,47 @@ def test_a_matrix_outside_the_circle_has_an_escape(radius: float, angle: float, 
     found = invariant(neuron, {"x": (-1, 1)})
     assert isinstance(found, Escape)
     check_escape(neuron, found, 1.0)
+    assert found.diverges
+    assert str(found).endswith("steps, and grows without bound from there for any input")
+    check_divergence(rotation(radius, angle), reset, found)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.floats(1.02, 1.5), st.floats(-0.9, 0.9), st.floats(-1, 1), st.booleans(),
+    st.sampled_from(RESETS),
+)  # fmt: skip
+def test_a_real_eigenvalue_outside_the_circle(
+    large: float, small: float, shear: float, negative: bool, reset: str
+) -> None:
+    """Also under a hard reset, where v runs away below the threshold."""
+    theta = (-large if negative else large, shear, 0.0, small)
+    neuron = matrix_neuron(theta, reset)
+    found = invariant(neuron, {"x": (-1, 1)})
+    if not negative:
+        assert isinstance(found, Escape)
+        assert found.diverges
+    if isinstance(found, Escape):
+        check_escape(neuron, found, 1.0)
+        check_divergence(theta, reset, found)
+    elif isinstance(found, Invariant):
+        assert not leaves(found, driven(theta, reset, 1.0)[0])
+
+
+def check_divergence(theta: Matrix, reset: str, found: Escape) -> None:
+    """After an escape that is proven to diverge, no bang-bang or random input brings it back."""
+    if not found.diverges:
+        return
+    start = lnm.interpret(matrix_neuron(theta, reset), np.array(found.inputs["x"])[:, None]).states
+    a, rng = np.array(theta).reshape(2, 2), np.random.default_rng(0)
+    v, w = np.full(64, start["v"][0]), np.full(64, start["w"][0])
+    step, sizes = stepped(theta, reset), [np.hypot(v, w)]
+    for _ in range(400):
+        back = -np.sign(a[0, 0] * v + a[0, 1] * w)
+        x = np.where(rng.random(64) < np.linspace(0, 1, 64), back, rng.uniform(-1, 1, 64))
+        v, w = step(v, w, x)
+        sizes.append(np.hypot(v, w))
+    assert (sizes[-1] > 10 * sizes[0]).all()
 
 
 @pytest.mark.parametrize(("radius", "angle"), [(0.5, 0.8), (0.9, 1.5), (0.95, 0.05), (0.99, 0.8)])
@@ -147,16 +191,39 @@ def test_clamps_hold_a_matrix_outside_the_circle() -> None:
     assert found.states["w"].magnitude <= 2.01
 
 
-def test_a_polynomial_of_two_states_is_unknown_without_clamps() -> None:
-    """A quadratic term: the reason names it where no box is found and no input escapes."""
+@pytest.mark.parametrize("clamped", [False, True])
+def test_a_polynomial_of_two_states_needs_clamps(clamped: bool) -> None:
+    """A quadratic term: unknown, and the reason names it; clamps of both states prove a box."""
     v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
-    neuron = lnm.Neuron(
-        charge={v: 0.9 * v - 0.4 * w + 2**-20 * v * w + x, w: 0.4 * v + 0.9 * w}, fire=v - 1,
-        reset=lnm.soft_reset(v, 1.0), name="bent",
-    )  # fmt: skip
+    h, c = 0.9 * v - 0.4 * w + 2**-20 * v * w + x, 0.4 * v + 0.9 * w
+    if clamped:
+        h, c = lnm.clip(h, -4, 2), lnm.clip(c, -3, 3)
+    neuron = lnm.Neuron(charge={v: h, w: c}, fire=v - 1, reset=lnm.soft_reset(v, 1), name="bent")
     found = invariant(neuron, {"x": (-1, 1)})
-    assert isinstance(found, Undecided)
-    assert "its step is not affine in pieces" in found.reason
+    if clamped:
+        assert isinstance(found, Invariant)
+        assert found.polygon == ()
+        assert Interval(Q(-4), Q(1)).holds(found.states["v"])
+    else:
+        assert isinstance(found, Undecided)
+        assert "its step is not affine in pieces" in found.reason
+
+
+def test_a_box_is_found_where_the_edges_of_a_fan_fail() -> None:
+    """A slow leak that reads another state: both ends are exact, X/(1 - 0.95) and the threshold."""
+    found = invariant(matrix_neuron((0.95, 0.5, 0.0, 0.9), "hard"), {"x": (-1, 1)})
+    assert isinstance(found, Invariant)
+    assert float(found.states["v"].low) == pytest.approx(-20, abs=1e-4)
+    assert float(found.states["v"].high) == 1.0
+    assert float(found.states["w"].magnitude) < 1e-6
+
+
+@pytest.mark.parametrize("angle", [0.05, 0.8, 2.5])
+def test_what_is_reached_is_nearly_all_without_a_reset(angle: float) -> None:
+    found = invariant(matrix_neuron(rotation(0.9, angle), "none"), {"x": (-1, 1)})
+    assert isinstance(found, Invariant)
+    for name in ("v", "w"):
+        assert found.reached[name].width >= Q(95, 100) * found.states[name].width
 
 
 def test_a_pole_near_the_circle_is_unknown_and_says_so() -> None:
