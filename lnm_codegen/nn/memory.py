@@ -24,6 +24,8 @@ from torch import Tensor
 
 _LEAST = 1 << 17
 """Least number of bytes of a block; glibc's `malloc` reuses the memory of smaller tensors."""
+_MOST = 1 << 31
+"""Greatest number of bytes of all blocks together; beyond it, PyTorch allocates."""
 _ALIGNMENT = 64
 """Bytes; PyTorch aligns its own tensors to as many."""
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -59,20 +61,25 @@ _FREE = getrefcount(_PROBE[0])
 class Pool:
     """Blocks of memory for tensors, each used by one storage at a time.
 
-    Together they have at most twice the bytes that storages have used at once.
+    Together they have at most twice the bytes that storages have used at once, and at most `most`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _MOST) -> None:
         self.enabled = True
+        self._most = most
         self._blocks: dict[int, list[Block]] = {}  # by size
         self._peak = 0
         self._lock = Lock()
 
-    def empty(self, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Return an uninitialised dense tensor on the CPU."""
+    def empty(
+        self, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype
+    ) -> Tensor | None:
+        """Return an uninitialised dense tensor on the CPU, or None if no block can be had."""
         count = prod(shape)
         with self._lock:
             block = self._block(_rounded(count * dtype.itemsize))
+            if block is None:
+                return None
             flat = torch.frombuffer(block, dtype=dtype, count=count)
         # A view could not be changed in place after it has left an autograd.Function.
         return torch.empty(0, dtype=dtype).set_(flat.untyped_storage(), 0, shape, strides)
@@ -83,15 +90,21 @@ class Pool:
             self._drop(0)
             self._peak = 0
 
-    def _block(self, size: int) -> Block:
+    def _block(self, size: int) -> Block | None:
         blocks = self._blocks.setdefault(size, [])
         for k in reversed(range(len(blocks))):
             if _is_free(blocks, k):
                 return blocks[k]
         used = sum(n * (not _is_free(b, k)) for n, b in self._blocks.items() for k in range(len(b)))
+        if used + size > self._most:
+            return None
         self._peak = max(self._peak, used + size)
-        self._drop(2 * self._peak - size)
-        blocks.append(_aligned(size))
+        self._drop(min(2 * self._peak, self._most) - size)
+        try:
+            blocks.append(_aligned(size))
+        except MemoryError:
+            self._drop(0)
+            return None
         return blocks[-1]
 
     def _drop(self, limit: int) -> None:
@@ -134,10 +147,8 @@ def empty(
     dtype = dtype or like.dtype
     # The type comes first: in a trace, to compare sizes, which are symbols, restricts the graph.
     if type(like) is Tensor and like.is_cpu and _POOL.enabled and _is_large(shape, dtype):
-        try:
-            return _POOL.empty(shape, strides, dtype)
-        except MemoryError:
-            _POOL.clear()  # PyTorch tries again, and has its own message
+        if (found := _POOL.empty(shape, strides, dtype)) is not None:
+            return found
     return torch.empty_strided(shape, strides, dtype=dtype, device=like.device)
 
 
@@ -166,7 +177,7 @@ def empty_cache() -> None:
     """Return unused memory of layers on the CPU to the system.
 
     Large outputs, saved states and gradients of neuron layers take their memory from a pool, which
-    keeps at most twice what they have used at once. `torch.cuda.empty_cache` does the same on a
-    GPU.
+    keeps at most twice what they have used at once, and at most 2 GiB. This drops the unused part,
+    as `torch.cuda.empty_cache` does on a GPU.
     """
     _POOL.clear()
