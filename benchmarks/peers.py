@@ -5,7 +5,7 @@
 Forward and backward of x (T, 2**20), round-robin, medians: our `plif` beside SpikingJelly's
 ParametricLIFNode (also under torch.compile), our `lif` beside norse's LIFBoxCell loop, our `lif`
 beside SpikingJelly's LIFNode for T = 40 and 128 x 128 neurons. Nanoseconds per neuron and step, and
-how many times ours: as a user gets it, then with pages kept (`lnm.nn.keep_pages`).
+the ratio to ours, under default allocation and with pages kept (`lnm.nn.keep_pages`).
 """
 
 from __future__ import annotations

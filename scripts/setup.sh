@@ -63,13 +63,14 @@ make_venv() {
   "$python" -m venv --clear $VENV
 }
 
-# The compiler, the Python headers (for torch.compile and Triton) and the Verilog tools. Each has tests that are skipped
+# The compilers, the Python headers (for torch.compile and Triton) and the Verilog tools. Each has tests that are skipped
 # without it, so one that cannot be had is reported and no more.
 install_tools() {
   local missing=() tool version
   for tool in "${TOOLS[@]}"; do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
+  command -v clang++ >/dev/null || missing+=(clang libomp-dev)
   if ! $VENV/bin/python -c 'import sysconfig; open(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null; then
     version=$($VENV/bin/python -c 'import sys; print("{}.{}".format(*sys.version_info))')
     missing+=("python$version-dev")

@@ -1,8 +1,9 @@
-"""Types that a user's checker sees: `mypy --strict` on a script, and on mistakes."""
+"""Types that a user's checker sees: mypy and basedpyright on a script, and on mistakes."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,10 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "user_script.py"
 needs_mypy = pytest.mark.skipif(
     importlib.util.find_spec("mypy") is None, reason="mypy, of the extra dev, is not installed"
+)
+needs_basedpyright = pytest.mark.skipif(
+    importlib.util.find_spec("basedpyright") is None,
+    reason="basedpyright, of the extra test, is not installed",
 )
 MISTAKES = {
     'lnm.nn.NeuronLayer(lnm.get("lif"), backend="cpp")': '"backend" to "NeuronLayer"',
@@ -47,16 +52,41 @@ def mypy(path: Path, cache: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def scripts(folder: Path) -> tuple[Path, Path]:
+    """Return a copy of the user's script, and one with a mistake in each line but the first."""
+    script, wrong = folder / "script.py", folder / "wrong.py"
+    script.write_text(SCRIPT.read_text(encoding="utf-8"), encoding="utf-8")
+    lines = ["import lnm_codegen as lnm", *(f"_{k} = {m}" for k, m in enumerate(MISTAKES))]
+    wrong.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return script, wrong
+
+
+@needs_basedpyright
+def test_basedpyright_accepts_a_users_script(tmp_path: Path) -> None:
+    """With its recommended rules and no warning; it notices each mistake."""
+    script, wrong = scripts(tmp_path)
+    settings = {"extraPaths": [str(ROOT)], "pythonVersion": "3.11"}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
+    options = ("--outputjson", "--pythonpath", sys.executable)
+    done = subprocess.run(
+        [sys.executable, "-m", "basedpyright", *options, str(script), str(wrong)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    assert [d for d in found if Path(d["file"]).name == script.name] == []
+    lines = {d["range"]["start"]["line"] for d in found if d["severity"] == "error"}
+    assert [m for k, m in enumerate(MISTAKES, start=1) if k not in lines] == []
+
+
 @needs_mypy
 @pytest.mark.slow
 def test_mypy_accepts_a_users_script(tmp_path: Path) -> None:
     """And it notices each mistake in an option, a call, an operator or a name."""
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.read_text(encoding="utf-8"), encoding="utf-8")
+    script, wrong = scripts(tmp_path)
     assert mypy(script, tmp_path / "cache") == (0, "Success: no issues found in 1 source file\n")
-    wrong = tmp_path / "wrong.py"
-    lines = ["import lnm_codegen as lnm", *(f"_{k} = {m}" for k, m in enumerate(MISTAKES))]
-    wrong.write_text("\n".join(lines) + "\n", encoding="utf-8")
     status, output = mypy(wrong, tmp_path / "cache")
     assert status == 1
     for number, (mistake, part) in enumerate(MISTAKES.items(), start=2):

@@ -1,6 +1,6 @@
 """A user's script, fully typed: define a neuron, train it, generate code, run the reference.
 
-`tests/test_types.py` runs it, and has mypy check it.
+`tests/test_types.py` runs it, and has mypy and basedpyright check it.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,10 @@ MARK = "ñ"
 
 Scope = set[str]
 """The identifiers that are visible together."""
+
+_PARSING = threading.Lock()
+"""CPython 3.11 counts the depth of a tree once for all threads: `ast.parse` in two of them, with
+another switch of threads during garbage collection, raises SystemError."""
 
 
 def renamed(model: Model, new: Callable[[str], str]) -> Model:
@@ -148,7 +153,8 @@ def python_scopes(text: str) -> tuple[dict[str, Scope], Scope]:
     The scope of the module has its own names, the modules that it imports, and the names that
     functions read from outside.
     """
-    tree = ast.parse(text)
+    with _PARSING:
+        tree = ast.parse(text)
     functions: dict[str, Scope] = {}
     outer: Scope = set()
     for node in ast.walk(tree):

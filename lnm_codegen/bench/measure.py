@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 
 from lnm_codegen.errors import ToolError
-from lnm_codegen.nn.memory import keep_pages
+from lnm_codegen.nn.memory import keep_pages, without_pool
 from lnm_codegen.validation import require_one_of
 
 Result = TypeVar("Result")
@@ -33,10 +33,10 @@ def require_device(device: str) -> None:
 
 
 def by_allocator(device: str, run: Callable[[bool], Result]) -> tuple[Result, Result | None]:
-    """Return `run(False)`, as a user gets it, and `run(True)` with pages kept.
+    """Return `run(False)`, under default allocation, and then `run(True)`, with pages kept.
 
-    Pages are kept from then on (`lnm.nn.keep_pages`). The second result is None on a GPU, and where
-    the C library cannot keep pages.
+    The process keeps its pages from then on (`lnm.nn.keep_pages`). The second result is None on a
+    GPU, and where the C library cannot keep pages.
     """
     plain = run(False)
     return plain, run(True) if device == "cpu" and keep_pages() else None
@@ -115,7 +115,7 @@ def peak_bytes(workload: Workload, device: str = "cpu") -> int:
         _run(workload)
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(profile_memory=True) as profile:
+    with without_pool(), torch.profiler.profile(profile_memory=True) as profile:
         _run(workload)
     level = peak = 0
     for event in profile.profiler.kineto_results.events():

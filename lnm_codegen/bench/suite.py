@@ -85,7 +85,7 @@ def measure_all(
 ) -> tuple[list[Row], list[dict[str, Any]]]:
     """Return the rows of cases of one neuron on one device, and those of a network.
 
-    Each has its time as a user gets it, and its time with pages kept.
+    Each row has its time under default allocation and its time with pages kept.
     """
     one = cases[0]
     lengths = [case.shape[0] for case in cases]

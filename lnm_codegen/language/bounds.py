@@ -12,7 +12,6 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.functions import CALLS, Where, as_expr, stop_gradient
 from lnm_codegen.language.misuse import instead_of
-from lnm_codegen.validation import did_you_mean
 
 MAX_LEVELS = 100
 """Largest depth of a SymPy tree; text has its own bound, in brackets."""
@@ -56,11 +55,12 @@ def _require_functions(where: str, expr: sympy.Expr) -> None:
             continue
         if isinstance(node, sympy.Expr | Boolean):
             name = type(node).__name__
+            sign = {"Mod": "%", "floor": "//"}.get(name, name)
             raise ModelError(
                 where,
-                f"{name!r} in {node} is not a function of the language",
+                f"{sign!r} in {node} is not a function of the language",
                 f"{', '.join(_LANGUAGE)}, poly and + - * / **",
-                instead_of(name) or did_you_mean(name.lower(), CALLS.values()),
+                instead_of(name),
             )
 
 

@@ -16,13 +16,36 @@ from typing import Any
 import sympy
 
 from lnm_codegen.errors import LnmError, ModelError
-from lnm_codegen.language.misuse import foreign, frozen, in_sympy, undecided, valueless
+from lnm_codegen.language.misuse import (
+    Text,
+    foreign,
+    frozen,
+    in_sympy,
+    instead_of,
+    no_method,
+    no_number,
+    undecided,
+    valueless,
+)
 
-_MESSAGES: tuple[tuple[str, Callable[[re.Match[str]], ModelError]], ...] = (
-    (r"cannot determine truth value of Relational:? ?(.*)", lambda m: undecided(_Text(m[1]))),
+_CONDITIONS = (
+    "bool", "StrictGreaterThan", "GreaterThan", "StrictLessThan", "LessThan", "Equality",
+    "Unequality", "And", "Or", "Not",
+)  # fmt: skip
+
+
+def _condition(match: re.Match[str]) -> ModelError | None:
+    """Return the error of an operator between an expression and a condition, else None."""
+    kinds = match.groups()
+    conditions = [kind for kind in kinds if kind in _CONDITIONS]
+    return no_number(Text(conditions[0])) if conditions and any(map(_is_sympy, kinds)) else None
+
+
+_MESSAGES: tuple[tuple[str, Callable[[re.Match[str]], ModelError | None]], ...] = (
+    (r"cannot determine truth value of Relational:? ?(.*)", lambda m: undecided(Text(m[1]))),
     (
         r"^Cannot (convert (expression|symbols|complex) to (float|int)|round symbolic expression)",
-        lambda m: valueless(_Text("an expression")),
+        lambda m: valueless(Text("an expression")),
     ),
     (
         r"ufunc does not support argument \d+ of type (?P<type>\w+) which has no callable (\w+)",
@@ -36,15 +59,9 @@ _MESSAGES: tuple[tuple[str, Callable[[re.Match[str]], ModelError]], ...] = (
         r"^(\w+)\(\) received an invalid combination of arguments - got \(.*?(?P<type>[A-Z]\w+)",
         lambda m: foreign(f"torch.{m[1]}"),
     ),
+    (r"^unsupported operand type\(s\) for [^:]*: '(\w+)' and '(\w+)'", _condition),
 )
 """Message of a TypeError -> the error in its place. The group `type` is a class of SymPy."""
-
-
-class _Text(str):
-    """Text that is its own `repr`."""
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 @contextmanager
@@ -56,13 +73,14 @@ def building(where: str = "") -> Iterator[None]:
 
     Raises:
         ModelError: The function asks for the value of an expression, gives one to a function of
-            math, NumPy or PyTorch, or puts a tensor into one.
+            math, NumPy or PyTorch, calls a method of tensors, or puts a tensor or a condition into
+            one.
     """
     watch = _watch()
     try:
         with watch or nullcontext():
             yield
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         found = watch.found if watch and watch.found else _translated(error)
         if found is None:
             raise
@@ -71,8 +89,12 @@ def building(where: str = "") -> Iterator[None]:
         raise watch.found
 
 
-def _translated(error: TypeError) -> LnmError | None:
+def _translated(error: TypeError | AttributeError) -> LnmError | None:
     """Return the error of this package for one over an expression, or None for any other."""
+    if isinstance(error, AttributeError):
+        name = error.name or ""
+        lacks = isinstance(error.obj, sympy.Basic) and instead_of(name)
+        return no_method(error.obj, name) if lacks else None
     message = " ".join(str(error).split())
     for pattern, make in _MESSAGES:
         match = re.search(pattern, message)

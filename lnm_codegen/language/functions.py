@@ -23,30 +23,26 @@ from typing import Any
 import numpy as np
 import sympy
 from sympy.core.relational import Relational
-from sympy.logic.boolalg import Boolean, BooleanAtom
+from sympy.logic.boolalg import BooleanAtom
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.comparison import plain
 from lnm_codegen.language.expression import Expression
 from lnm_codegen.language.expression import ExprLike as ExprLike
-from lnm_codegen.language.misuse import operand
+from lnm_codegen.language.misuse import EQUALITY, OPERANDS, no_array, operand
 from lnm_codegen.language.symbols import Vector, is_spike
-from lnm_codegen.validation import wrong
+from lnm_codegen.validation import shown, wrong
 
 
 def as_expr(value: Any, where: str = "expression") -> sympy.Expr:
     """Return `value` as a SymPy expression; a float becomes its decimal, 0.1 the rational 1/10.
 
     Raises:
-        ModelError: `value` is neither a finite number nor a SymPy expression; an array, a tensor.
+        ModelError: `value` is neither a finite number nor a SymPy expression. An array is neither.
     """
+    value = operand(value, where)
     if isinstance(value, sympy.Expr):
         return value
-    value = operand(value, where)
-    if isinstance(value, bool | np.bool_ | Boolean):
-        raise ModelError(
-            where, f"{value} is a condition, not a number", remedy="Use lnm.where(condition, a, b)."
-        )
     if hasattr(value, "__index__"):
         return sympy.Integer(int(value))
     if not isinstance(value, Fraction) and hasattr(value, "__float__"):
@@ -55,11 +51,7 @@ def as_expr(value: Any, where: str = "expression") -> sympy.Expr:
         value = Fraction(repr(float(value)))
     if isinstance(value, Fraction):
         return sympy.Rational(value.numerator, value.denominator)
-    raise ModelError(
-        where,
-        f"{value!r} is a {type(value).__name__}",
-        "numbers and expressions of declared states, inputs, parameters and spikes",
-    )
+    raise ModelError(where, f"{shown(value)} is a {type(value).__name__}", OPERANDS)
 
 
 class Where(sympy.Expr):
@@ -69,7 +61,7 @@ class Where(sympy.Expr):
 
     def __new__(cls, cond: Any, then: Any, orelse: Any) -> sympy.Expr:
         """Build the node, or return the branch that a constant condition selects."""
-        if cond in (True, False):
+        if isinstance(cond, bool | BooleanAtom):
             return then if cond else orelse
         return super().__new__(cls, cond, then, orelse)
 
@@ -173,8 +165,8 @@ def sqrt(a: ExprLike) -> Expression:
 def where(cond: Any, then: ExprLike, orelse: ExprLike) -> Expression:
     """Return `then` where `cond` holds, `orelse` elsewhere, also where `cond` compares a NaN.
 
-    SymPy evaluates `v == 0` to False at once: write `sympy.Eq(v, 0)`. It turns `~(v > 0)` into
-    `v <= 0`, so that a NaN selects the other branch there.
+    Write `sympy.Eq(v, 0)` for `v == 0`: SymPy evaluates `2*v == 0` to False at once. It turns
+    `~(v > 0)` into `v <= 0`, so that a NaN selects the other branch there.
 
     Args:
         cond: A comparison, several joined by `&`, `|`, `~`, or one spike.
@@ -184,16 +176,12 @@ def where(cond: Any, then: ExprLike, orelse: ExprLike) -> Expression:
     Raises:
         ModelError: `cond` is not a condition.
     """
-    if isinstance(cond, bool):
-        raise ModelError(
-            "where",
-            f"the condition is the Python value {cond}, because SymPy decides == and != at once",
-            remedy="Write sympy.Eq(a, b) or sympy.Ne(a, b).",
-        )
+    accepted = "a comparison such as v > 0, or a spike"
+    if isinstance(cond, bool | np.bool_):
+        remedy = f"{EQUALITY}. For a flag write a if flag else b."
+        raise ModelError("where", f"the condition is {cond}, a bool of Python", accepted, remedy)
     if not (_is_condition(cond) or is_spike(cond)):
-        raise ModelError(
-            "where", f"{cond!r} is not a condition", "a comparison such as v > 0, or a spike"
-        )
+        raise ModelError("where", f"{cond!r} is not a condition", accepted)
     node: Expression = Where(plain(cond), as_expr(then, "where"), as_expr(orelse, "where"))
     return node
 
@@ -235,9 +223,13 @@ def clip(a: ExprLike, low: ExprLike, high: ExprLike) -> Expression:
 
 
 def poly(z: ExprLike, theta: Sequence[ExprLike] | Vector) -> Expression:
-    """Return the polynomial theta[0] + theta[1]*z + ... + theta[d]*z**d."""
+    """Return the polynomial theta[0] + theta[1]*z + ... + theta[d]*z**d.
+
+    Raises:
+        ModelError: `theta` is empty, or an array or a tensor.
+    """
     z = as_expr(z, "poly")
-    if not isinstance(theta, Iterable):
+    if not isinstance(no_array(theta, "poly"), Iterable):
         accepted = "a vector parameter, or a list of coefficients, [a, b, c]"
         raise wrong("poly", "theta", theta, accepted)
     terms = [as_expr(c, "poly") * z**k for k, c in enumerate(theta)]

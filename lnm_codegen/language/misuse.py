@@ -1,4 +1,4 @@
-"""Refusals on symbols: truth values, functions of numbers, arrays and tensors.
+"""Refusals on symbols: truth values, equality with numbers, functions of numbers, arrays, tensors.
 
 A symbol has no value while a neuron is defined. Python, NumPy and PyTorch ask for one through the
 methods of `Symbolic`, which raise an error that names the function of the language. PyTorch is not
@@ -7,12 +7,16 @@ imported: it calls `__torch_function__` itself.
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sympy import Basic, Expr
+from sympy.logic.boolalg import Boolean
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.validation import shown
@@ -47,9 +51,21 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "divide": operator.truediv, "true_divide": operator.truediv, "power": operator.pow,
     "less": operator.lt, "less_equal": operator.le,
     "greater": operator.gt, "greater_equal": operator.ge,
-    "equal": operator.eq, "not_equal": operator.ne,
 }  # fmt: skip
 """NumPy's name of an operator between one of its numbers and a symbol -> the operator."""
+_EQUALITIES = {"equal": "==", "not_equal": "!="}
+_NO_TRUTH = "no truth value, because symbols have no values while a neuron is defined"
+EQUALITY = "Write sympy.Eq(a, b) for a == b and sympy.Ne(a, b) for a != b"
+OPERANDS = "numbers and expressions of declared states, inputs, parameters and spikes"
+
+
+class Text(str):
+    """Text that is its own `repr`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def instead_of(function: str) -> str:
@@ -65,12 +81,18 @@ def undecided(condition: object) -> ModelError:
     """Return the error of a condition that Python asked to be true or false."""
     return ModelError(
         shown(condition),
-        "no truth value, because symbols have no values while a neuron is defined",
+        _NO_TRUTH,
         remedy=(
             f"In place of if, max, min and a < b < c use {_CALLS['where']}, {_CALLS['max']},"
             f" {_CALLS['min']} or {_CALLS['clip']}; in place of and, or, not use & | ~."
         ),
     )
+
+
+def undecided_equality(comparison: object) -> ModelError:
+    """Return the error of == or != with a number, which SymPy decides at once: it is unequal."""
+    remedy = f"{EQUALITY}, as the condition of {_CALLS['where']}."
+    return ModelError(shown(comparison), _NO_TRUTH, remedy=remedy)
 
 
 def valueless(expression: object) -> ModelError:
@@ -93,17 +115,35 @@ def foreign(function: str) -> ModelError:
     )
 
 
-def frozen(value: Any, where: str = "expression") -> ModelError:
-    """Return the error of an array or a tensor in an expression.
+class MethodError(ModelError, AttributeError):
+    """A method that expressions lack. SymPy asks for attributes, and expects AttributeError."""
 
-    Its present value would become a constant of the kernel, which no training changes.
-    """
+
+def no_method(expression: object, name: str) -> MethodError:
+    """Return the error of a method of tensors or arrays, `v.tanh()`."""
+    return MethodError(
+        f"({expression}).{name}" if " " in str(expression) else f"{expression}.{name}",
+        "expressions have no such method",
+        ", ".join(f"lnm.{word}" for word in FUNCTIONS),
+        instead_of(name),
+    )
+
+
+def no_number(condition: object, where: str = "expression") -> ModelError:
+    """Return the error of a condition, True or False where an expression wants a number."""
+    problem = f"{shown(condition)} is a condition, not a number"
+    return ModelError(where, problem, remedy=f"Use {_CALLS['where']}.")
+
+
+def frozen(value: Any, where: str = "expression") -> ModelError:
+    """Return the error of an array or a tensor in an expression."""
     shape = tuple(getattr(value, "shape", ()))
+    kind = f"{type(value).__name__} of shape {shape}"
     return ModelError(
         where,
-        f"it reads an array or tensor, {type(value).__name__} of shape {shape}",
-        "numbers and declared symbols",
-        "Declare it with lnm.param(name, init=...), or give a number.",
+        f"{kind} would become a constant, which no training changes",
+        OPERANDS,
+        "Declare it with lnm.param(name, init=...); for constants write value.tolist().",
     )
 
 
@@ -117,17 +157,35 @@ def as_numbers(value: Any) -> Any:
     return value.tolist() if is_array(value) or isinstance(value, np.generic) else value
 
 
-def operand(value: Any, where: str = "expression") -> Any:
-    """Return `value`, or the number of a NumPy array without axes.
-
-    Raises:
-        ModelError: Any other array, or a tensor.
-    """
-    if isinstance(value, np.ndarray) and value.ndim == 0:
+def as_number(value: Any) -> Any:
+    """Return the number of an array or a tensor of one element; else as `as_numbers`."""
+    if is_array(value) and math.prod(getattr(value, "shape", (0,))) == 1:
         return value.item()
+    return as_numbers(value)
+
+
+def no_array(value: Any, where: str = "expression") -> Any:
+    """Return `value`; raise ModelError for an array or a tensor, of any shape."""
     if is_array(value):
         raise frozen(value, where)
     return value
+
+
+def operand(value: Any, where: str = "expression") -> Any:
+    """Return `value`, an operand of an expression, or the number in a NumPy array without axes.
+
+    NumPy itself turns its numbers into such arrays.
+
+    Raises:
+        ModelError: Any other array, a tensor, a condition, text, None or a collection.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool | np.bool_ | Boolean) and not isinstance(value, Expr):
+        raise no_number(value, where)
+    if isinstance(value, str | bytes | list | tuple | dict | set | None):
+        raise ModelError(where, f"{shown(value)} is a {type(value).__name__}", OPERANDS)
+    return no_array(value, where)
 
 
 class Symbolic:
@@ -143,6 +201,11 @@ class Symbolic:
             raise undecided(self)
         inherited = getattr(super(), "__bool__", None)
         return True if inherited is None else bool(inherited())
+
+    def __getattr__(self, name: str) -> Any:
+        if instead_of(name):
+            raise no_method(self, name)
+        return object.__getattribute__(self, name)  # raises AttributeError
 
     def __float__(self) -> float:
         raise self._no_number(_asked_by_sympy())
@@ -165,8 +228,11 @@ class Symbolic:
         operate = _OPERATORS.get(ufunc.__name__)
         if operate is not None and method == "__call__":
             return operate(*(as_numbers(operand(value)) for value in inputs))
+        if ufunc.__name__ in _EQUALITIES:
+            sides = (str(operand(value)) for value in inputs)
+            raise undecided_equality(Text(f" {_EQUALITIES[ufunc.__name__]} ".join(sides)))
         for value in inputs:
-            operand(value)
+            no_array(value)
         raise foreign(f"numpy.{ufunc.__name__}")
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
@@ -179,13 +245,24 @@ class Symbolic:
     ) -> Any:
         """Refuse an operator between a tensor and a symbol, and every function of PyTorch."""
         for value in args:
-            operand(value)
+            no_array(value)
         raise foreign(f"torch.{function.__name__}")
 
 
 def in_sympy(frame: Any) -> bool:
     """Report whether a frame of the call stack runs code of SymPy."""
     return str(frame.f_globals.get("__name__", "")).startswith("sympy.")
+
+
+def refuse_number(symbol: object, sign: str, other: object) -> None:
+    """Raise ModelError if a user's code compares a symbol with a number of Python or NumPy.
+
+    `__eq__` and `__ne__` of the symbol call this. SymPy and this package compare by form.
+    """
+    if isinstance(other, numbers.Number | np.bool_) and not isinstance(other, Basic):
+        caller = str(sys._getframe(2).f_globals.get("__name__", ""))
+        if not caller.startswith(("sympy.", "lnm_codegen.")):
+            raise undecided_equality(Text(f"{symbol} {sign} {other}"))
 
 
 def _asked_by_sympy() -> bool:

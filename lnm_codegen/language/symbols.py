@@ -22,7 +22,7 @@ from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
 from lnm_codegen.language.comparison import undecidable
 from lnm_codegen.language.expression import Numbers, Symbol
-from lnm_codegen.language.misuse import Symbolic, as_numbers, operand
+from lnm_codegen.language.misuse import Symbolic, as_number, as_numbers, operand, refuse_number
 from lnm_codegen.language.names import require_name
 from lnm_codegen.validation import require_bool, require_integer, require_one_of, wrong
 
@@ -46,8 +46,8 @@ def _comparison(name: str) -> Callable[[Any, Any], Any]:
 class Declared(Symbolic, Symbol):
     """A SymPy symbol with its declaration and its place in the order of declarations.
 
-    It has no value: Python's truth values and the functions of math, NumPy and PyTorch refuse it,
-    and it refuses arrays and tensors.
+    It has no value: it refuses Python's truth values, equality with a number, the functions of
+    math, NumPy and PyTorch, and arrays and tensors.
     """
 
     __slots__ = ("decl", "order")
@@ -69,6 +69,16 @@ class Declared(Symbolic, Symbol):
         return (self.name, self.order, repr(self.decl))
 
     if not TYPE_CHECKING:  # which sees the operators of `Expression`
+
+        def __eq__(self, other: object) -> Any:
+            refuse_number(self, "==", other)
+            return super().__eq__(other)
+
+        def __ne__(self, other: object) -> Any:
+            refuse_number(self, "!=", other)
+            return super().__ne__(other)
+
+        __hash__ = sympy.Symbol.__hash__
         __add__, __radd__ = _arithmetic("__add__"), _arithmetic("__radd__")
         __sub__, __rsub__ = _arithmetic("__sub__"), _arithmetic("__rsub__")
         __mul__, __rmul__ = _arithmetic("__mul__"), _arithmetic("__rmul__")
@@ -158,7 +168,7 @@ def _declare(name: str, decl: Declaration) -> Declared:
 def _require_init(where: str, init: Any, size: int | None = None) -> Init:
     if callable(init):
         return cast("Init", init)
-    given = as_numbers(init)
+    given = as_number(init) if size is None else as_numbers(init)
     if _is_finite(given):
         return float(given)
     if size is not None and isinstance(given, Sequence) and len(given) == size:

@@ -10,15 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.arguments import (
-    REAL,
-    is_plain,
-    require_plain_memory,
-    require_usable,
-    start_states,
-)
-from lnm_codegen.nn.eager import eager_module, run_eager
+from lnm_codegen.nn.arguments import REAL, is_plain, require_plain_memory
+from lnm_codegen.nn.call import require_usable, start_states
+from lnm_codegen.nn.eager import eager_module, is_exporting, run_eager
 from lnm_codegen.nn.function import (
     FusedCall,
     Kernels,
@@ -151,9 +147,19 @@ class Dispatch:
         """Return the backend that runs on a type of device, or raise ToolError; see `select`."""
         found = self._selected.get((device, dtype))
         if found is None:
-            found = select(self.neuron, self.backend, device, dtype)
+            program = None if self.arithmetic is None else self.arithmetic.program
+            found = select(self.neuron, self.backend, device, dtype, program)
             self._selected[device, dtype] = found
         return found
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def require_not_exporting(self) -> None:
+        """Raise UnsupportedError if `torch.export` traces a call that begins with kept states."""
+        if is_exporting():
+            problem = "torch.export keeps no states from call to call, but the layer does"
+            accepted = "state= and return_state=True"
+            remedy = "Give them, or step_mode='m' and carry_state=False."
+            raise UnsupportedError(self.neuron.name, problem, accepted, remedy)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _module_name(self) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lnm_codegen.backends.plan import Plan
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.layout import Layout
+from lnm_codegen.nn.memory import empty, empty_like
 
 Arguments: TypeAlias = Sequence[Tensor | int | None]
 """Fields of a kernel in order: tensors, strides, and None for null."""
@@ -116,12 +117,12 @@ def empty_results(call: FusedCall, x: Tensor, into: Tensor | None = None) -> Res
     names = kernels.outputs if into is None else kernels.outputs[1:]
     device, real, count, saved = x.device, kernels.real, len(kernels.counts), None
     if into is None and len(names) == 1 and x.is_contiguous():
-        outputs = [torch.empty_like(x)]  # the usual call, faster than with strides
+        outputs = [empty_like(x)]  # the usual call, faster than with strides
     else:
-        outputs = [layout.empty_sequence(x.dtype, device) for _ in names]
+        outputs = [layout.empty_sequence(x) for _ in names]
     if saves_states:
         size = kernels.saved_size(layout.time_steps, layout.neurons)
-        saved = torch.empty(size, dtype=real, device=device) if size else None
+        saved = empty(x, (size,), (1,), real) if size else None
     return Results(
         outputs if into is None else [into, *outputs],
         [layout.empty_step(real, device) for _ in kernels.states] if returns_states else [],
@@ -175,9 +176,10 @@ def empty_gradients(
             results.append(into)
         elif k >= inputs + states:
             results.append(torch.empty_like(tensor))
+        elif k < inputs:
+            results.append(layout.empty_sequence(tensor))
         else:
-            empty = layout.empty_sequence if k < inputs else layout.empty_step
-            results.append(empty(tensor.dtype, tensor.device))
+            results.append(layout.empty_step(tensor.dtype, tensor.device))
     return results
 
 

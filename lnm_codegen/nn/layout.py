@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.ir.declarations import Param
+from lnm_codegen.nn.memory import empty
 
 
 class Layout(NamedTuple):
@@ -37,10 +38,9 @@ class Layout(NamedTuple):
         """First arguments of every kernel."""
         return self[:5]
 
-    def empty_sequence(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return an uninitialised (T, N, *)."""
-        strides = (self.neurons, *self.strides)
-        return torch.empty_strided(self.shape, strides, dtype=dtype, device=device)
+    def empty_sequence(self, like: Tensor) -> Tensor:
+        """Return an uninitialised (T, N, *) of the type and on the device of `like`."""
+        return empty(like, self.shape, (self.neurons, *self.strides))
 
     def empty_step(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return an uninitialised (N, *)."""
@@ -52,7 +52,7 @@ class Layout(NamedTuple):
             x = x.resolve_neg()
         if _matches(self, x.shape[1:], x.stride()[1:]):
             return x
-        return self.empty_sequence(x.dtype, x.device).copy_(x)
+        return self.empty_sequence(x).copy_(x)
 
     def step(self, value: Tensor) -> Tensor:
         """Return `value`, (N, *) or one number, or a copy that has this layout."""

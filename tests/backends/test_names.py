@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -189,6 +192,27 @@ def test_scopes_of_python() -> None:
     )
     assert functions == {"f": {"a", "b", "c", "max", "LIMIT", "math"}}
     assert module == {"math", "os", "j", "LIMIT", "f", "max"}
+
+
+def test_scopes_of_python_in_several_threads() -> None:
+    """Python code that runs during garbage collection lets another thread parse."""
+    text = Path(__file__).read_text()
+    expected = python_scopes(text)
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+
+    def collecting(phase: str, info: dict[str, int]) -> None:
+        sum(range(2000))
+
+    gc.callbacks.append(collecting)
+    try:
+        sys.setswitchinterval(1e-6)
+        gc.set_threshold(10, 2, 2)
+        with ThreadPoolExecutor(8) as pool:
+            assert all(found == expected for found in pool.map(python_scopes, [text] * 50))
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(collecting)
 
 
 def test_a_collision_is_refused_in_one_line() -> None:

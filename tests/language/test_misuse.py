@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.language.functions import as_expr
-from lnm_codegen.language.misuse import FUNCTIONS, instead_of
+from lnm_codegen.language.misuse import FUNCTIONS, MethodError, instead_of
 from lnm_codegen.language.text import expression
 from tests.refusals import refused
 
@@ -21,7 +23,10 @@ v, x = lnm.state("v"), lnm.input("x")
 NO_TRUTH = "no truth value, because symbols have no values while a neuron is defined"
 NO_NUMBER = "not a number, because symbols have no values while a neuron is defined"
 FOREIGN = "a function of numbers received an expression"
-DECLARE = "Declare it with lnm.param(name, init=...), or give a number."
+FROZEN = "would become a constant, which no training changes"
+DECLARE = "Declare it with lnm.param(name, init=...); for constants write value.tolist()."
+OPERANDS = "numbers and expressions of declared states, inputs, parameters and spikes"
+USE_WHERE = "Use lnm.where(condition, a, b)."
 
 TRUTH: dict[str, Any] = {
     "v > 0": lambda: 1 if v > 0 else 0,
@@ -107,9 +112,9 @@ TENSORS = [
 @pytest.mark.parametrize("operate", OPERATORS)
 def test_a_tensor_enters_no_expression(operate: Any, value: Any) -> None:
     """A tensor became the number that it then was, and no training changed it."""
-    problem = f"it reads an array or tensor, {type(value).__name__} of shape {tuple(value.shape)}"
+    problem = f"{type(value).__name__} of shape {tuple(value.shape)} {FROZEN}"
     for a, b in ((v, value), (value, v)):
-        with refused(lnm.ModelError, "expression", problem, "declared symbols", DECLARE):
+        with refused(lnm.ModelError, "expression", problem, OPERANDS, DECLARE):
             operate(a, b)
 
 
@@ -130,8 +135,20 @@ def test_a_tensor_enters_no_expression(operate: Any, value: Any) -> None:
 @pytest.mark.parametrize("value", TENSORS, ids=lambda t: f"{type(t).__name__}{tuple(t.shape)}")
 def test_a_tensor_is_no_expression(where: str, call: Any, value: Any) -> None:
     """`lnm.tanh(torch.tensor(2.5))` was tanh(2): a tensor has `__index__`, which truncates."""
-    with refused(lnm.ModelError, where, "it reads an array or tensor", "", DECLARE):
+    with refused(lnm.ModelError, where, FROZEN, OPERANDS, DECLARE):
         call(value)
+
+
+@pytest.mark.parametrize(
+    "theta", [np.ones(2), np.ones((1, 2)), np.array(2.0), torch.ones(2), np.array([v, x])], ids=repr
+)
+def test_an_array_of_coefficients(theta: Any) -> None:
+    """An array of numbers became constants in silence."""
+    with refused(lnm.ModelError, "poly", FROZEN, OPERANDS, DECLARE):
+        lnm.poly(v, theta)
+    if theta.ndim == 1:
+        a, b = theta.tolist()
+        assert lnm.poly(v, [a, b]) == as_expr(a) + as_expr(b) * v
 
 
 @pytest.mark.parametrize("operate", OPERATORS)
@@ -139,10 +156,107 @@ def test_a_tensor_is_no_expression(where: str, call: Any, value: Any) -> None:
     "value", [np.float64(2.5), np.float32(2.5), np.int64(3), np.uint8(3), np.array(2.5)], ids=repr
 )
 def test_numbers_of_numpy_are_numbers(operate: Any, value: Any) -> None:
-    """So is an array without axes: each operator gives what it gives for Python's number."""
+    """So is an array without axes: each operator gives what it gives for Python's number.
+
+    NumPy turns its numbers into such arrays when it compares them.
+    """
     assert sympy.nsimplify(operate(v, value)) == sympy.nsimplify(operate(v, value.item()))
     assert sympy.nsimplify(operate(value, v)) == sympy.nsimplify(operate(value.item(), v))
     assert as_expr(value) == as_expr(value.item())
+
+
+def test_an_array_without_axes_may_hold_a_symbol() -> None:
+    """The message was that v is no number, or, before, that v is a condition."""
+    assert lnm.exp(np.array(v)) == lnm.exp(v)
+    assert v + np.array(x) == v + x
+
+
+@pytest.mark.parametrize("number", [1, 0.5, True, 1j, Fraction(1, 2), np.float64(2), np.int32(0)])
+def test_equality_with_a_number(number: Any) -> None:
+    """It was False at once, so that Python took one branch in silence."""
+    remedy = (
+        "Write sympy.Eq(a, b) for a == b and sympy.Ne(a, b) for a != b, as the condition of"
+        " lnm.where(condition, a, b)."
+    )
+    equal, unequal = {f"v == {number}", f"{number} == v"}, {f"v != {number}", f"{number} != v"}
+    calls: list[tuple[set[str], Any]] = [
+        (equal, lambda: v == number),
+        (equal, lambda: number == v),
+        (unequal, lambda: v != number),
+        (unequal, lambda: number != v),
+        (equal, lambda: v in (number, x)),
+        (equal, lambda: v not in [number]),
+    ]
+    for texts, call in calls:
+        with refused(lnm.ModelError, None, NO_TRUTH, remedy=remedy) as caught:
+            call()
+        assert caught.value.where in texts
+
+
+def test_equality_with_anything_else() -> None:
+    """Symbols are compared by declaration, as keys and in SymPy; no text or None equals one."""
+    assert v in (x, v)
+    assert v in {x: 0, v: 1, 1: 2}
+    assert v not in (x, "v", None, v + 1)
+    assert v != lnm.state("v")
+    assert {v: 1, x: 2} == {x: 2, v: 1}
+    assert hash(v) == hash(copy.deepcopy(v))
+    assert v == copy.deepcopy(v)
+    assert not v != copy.deepcopy(v)
+    assert sympy.Add(v, -v) == 0
+    assert sympy.Integer(1) != v
+
+
+@pytest.mark.parametrize("operate", OPERATORS)
+@pytest.mark.parametrize("condition", [True, np.True_, v > 0, 2 * v > 0], ids=str)
+def test_a_condition_is_no_operand(operate: Any, condition: Any) -> None:
+    """`v * True` raised a TypeError."""
+    for a, b in ((v, condition), (condition, v)):
+        with refused(lnm.ModelError, "expression", " is a condition, not a number", "", USE_WHERE):
+            operate(a, b)
+
+
+@pytest.mark.parametrize("operate", OPERATORS)
+@pytest.mark.parametrize("value", ["2", None, [1, 2], (1,), {}], ids=repr)
+def test_no_operand(operate: Any, value: Any) -> None:
+    """`v * "2"` raised "can't multiply sequence by non-int of type 'Declared'"."""
+    for a, b in ((v, value), (value, v)):
+        problem = f"{value!r} is a {type(value).__name__}"
+        with refused(lnm.ModelError, "expression", problem, OPERANDS):
+            operate(a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("tanh", "Use lnm.tanh(a)."),
+        ("clamp", "Use lnm.clip(a, low, high)."),
+        ("clamp_", "Use lnm.clip(a, low, high)."),
+        ("relu", "Use lnm.max(a, 0)."),
+    ],
+)
+def test_methods_of_tensors(name: str, remedy: str) -> None:
+    """Python said that 'Declared' has no such attribute."""
+    problem, accepted = "expressions have no such method", "lnm.exp, lnm.log"
+    with refused(MethodError, f"v.{name}", problem, accepted, remedy):
+        getattr(v, name)
+    assert not hasattr(v, name)
+    assert not hasattr(v, "no_such_name")
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        _ = v.no_such_name
+
+
+@pytest.mark.parametrize(
+    ("sign", "expression"),
+    [("%", v % 2), ("%", 2 * v % 3), ("//", v // 2), ("Abs", abs(v)), ("sinh", sympy.sinh(v))],
+)
+def test_operators_and_functions_outside_of_the_language(sign: str, expression: Any) -> None:
+    """`v % 2` was answered with "Did you mean 'sigmoid'?"."""
+    problem = f"{sign!r} in {expression} is not a function of the language"
+    remedy = "Use lnm.abs(a)." if sign == "Abs" else ""
+    with refused(lnm.ModelError, "neuron.charge[v]", problem, "+ - * / **") as caught:
+        lnm.Neuron({v: expression + x}, v)
+    assert caught.value.remedy == remedy
 
 
 @pytest.mark.parametrize(
@@ -151,6 +265,9 @@ def test_numbers_of_numpy_are_numbers(operate: Any, value: Any) -> None:
         (None, torch.tensor(0.5), 0.5),
         (None, torch.nn.Parameter(torch.tensor(0.5)), 0.5),
         (None, np.array(0.5), 0.5),
+        (None, np.array([0.5]), 0.5),
+        (None, torch.tensor([[0.5]]), 0.5),
+        (1, np.array([0.5]), (0.5,)),
         (None, torch.tensor(2), 2.0),
         (2, torch.tensor([0.5, 0.25], dtype=torch.float64), (0.5, 0.25)),
         (2, torch.nn.Parameter(torch.tensor([0.5, 0.25])), (0.5, 0.25)),
@@ -177,7 +294,8 @@ def test_an_init_of_another_shape_is_refused(given: Any) -> None:
 
 def test_an_alpha_may_be_a_tensor() -> None:
     """It was truncated to 2."""
-    assert lnm.surrogate.atan(torch.tensor(2.5)) == lnm.surrogate.atan(2.5)
+    for alpha in (torch.tensor(2.5), torch.tensor([2.5]), np.array([2.5])):
+        assert lnm.surrogate.atan(alpha) == lnm.surrogate.atan(2.5)
 
 
 def test_sympy_keeps_its_own_answers() -> None:

@@ -92,7 +92,7 @@ def test_what_is_copied(name, rows, copied):
     layout = layout_of(x, rows)
     assert (layout is None) == copied
     if layout is not None:
-        assert layout.empty_sequence(x.dtype, x.device).stride() == x.stride()
+        assert layout.empty_sequence(x).stride() == x.stride()
         shown_again = x[:1].expand(SHAPE)
         assert layout_of(shown_again, rows) == layout
         assert layout.sequence(shown_again) is shown_again

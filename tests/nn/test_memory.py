@@ -1,14 +1,175 @@
-"""`keep_pages`: a process keeps the pages of freed tensors."""
+"""Memory: results of layers reuse blocks that nothing refers to; `keep_pages`."""
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import io
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lnm_codegen.nn import keep_pages, memory
+import lnm_codegen as lnm
+from lnm_codegen.nn import empty_cache, keep_pages, memory
+from lnm_codegen.nn.memory import Pool
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["new", "view", "drop", "clear"]), st.integers(0, 10**6)),
+    max_size=60,
+)
+
+
+def held(pool):
+    return sum(size * len(blocks) for size, blocks in pool._blocks.items())
+
+
+def strides(shape):
+    return [prod(shape[k + 1 :]) for k in range(len(shape))]
+
+
+@given(STEPS)
+def test_blocks_in_use_are_never_handed_out(steps):
+    """Each live tensor, or view of a dead one, keeps its number; memory is bounded."""
+    pool, live, peak = Pool(), [], 0
+    for number, (what, drawn) in enumerate(steps):
+        if what == "new":
+            shape = (1 + drawn % 3, 100 + drawn // 3 % 40)
+            tensor = pool.empty(shape, strides(shape), torch.float32)
+            assert not tensor._is_view()
+            assert tensor.is_contiguous()
+            assert tensor.data_ptr() % 64 == 0
+            assert not tensor.requires_grad
+            live.append((tensor.fill_(number), number))
+        elif what == "clear":
+            pool.clear()
+            peak = 0
+        elif live:
+            k = drawn % len(live)
+            tensor, own = live[k]
+            live[k : k + 1] = [(tensor[-1:, 1:], own)] if what == "view" else []
+        tensor = None
+        assert all((t == own).all() for t, own in live)
+        used = sum(memory._rounded(t.untyped_storage().nbytes()) for t, _ in live)
+        peak = max(peak, used)
+        assert used <= held(pool) <= 2 * peak
+    live.clear()
+    pool.clear()
+    assert held(pool) == 0
+
+
+def test_blocks_in_several_threads():
+    """No two threads have one block."""
+    pool = Pool()
+
+    def work(number):
+        for _ in range(200):
+            tensors = [pool.empty((500,), (1,), torch.float64).fill_(number) for _ in range(3)]
+            assert all((t == number).all() for t in tensors)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+
+
+def large_layer():
+    torch.manual_seed(0)
+    return lnm.nn.NeuronLayer(lnm.get("lif"), backend="c"), torch.randn(4, 64, 1024)
+
+
+def test_what_a_call_returned_stays():
+    """Later calls change no output, gradient, view, array or graph of an earlier one."""
+    layer, x = large_layer()
+    x.requires_grad_()
+    first = layer(x)
+    expected = first.detach().clone()
+    (gradient,) = torch.autograd.grad(first.sum(), x, retain_graph=True)
+    kept = gradient.clone()
+    held = [first.detach()[1:], first.detach().numpy()[1:], np.from_dlpack(first.detach())[1:]]
+    held += [copy.deepcopy(first.detach())[1:]]
+    for _ in range(5):
+        out = layer(torch.randn_like(x).requires_grad_())
+        out.backward(torch.randn_like(out))
+    assert torch.equal(first, expected)
+    assert torch.equal(gradient, kept)
+    assert all(np.array_equal(np.asarray(h), expected[1:].numpy()) for h in held)
+    (again,) = torch.autograd.grad(first.sum(), x)
+    assert torch.equal(again, kept)
+
+
+def test_outputs_are_ordinary_tensors():
+    """They are changed in place under autograd, saved and shared between processes."""
+    layer, x = large_layer()
+    x.requires_grad_()
+    out = layer(x)
+    assert out.untyped_storage().nbytes() == out.numel() * 4
+    (expected,) = torch.autograd.grad(3 * out.sum(), x, retain_graph=True)
+    out.mul_(3)
+    assert torch.equal(torch.autograd.grad(out.sum(), x)[0], expected)
+    out = layer(x).detach()
+    file = io.BytesIO()
+    torch.save(out, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file), out)
+    shared = out.clone()
+    assert out.share_memory_().is_shared()
+    assert torch.equal(out, shared)
+
+
+def test_memory_returns():
+    """`empty_cache` drops the blocks of results that are gone, and no others."""
+    layer, x = large_layer()
+    empty_cache()
+    out, gone = layer(x), layer(x)
+    before = held(memory._POOL)
+    del gone
+    empty_cache()
+    assert before - held(memory._POOL) == memory._rounded(out.numel() * 4)
+
+
+def test_without_memory(monkeypatch):
+    """PyTorch allocates where the pool cannot, after the pool has dropped its blocks."""
+
+    def nothing(size):
+        raise MemoryError
+
+    layer, x = large_layer()
+    expected = layer(x)
+    empty_cache()
+    monkeypatch.setattr(memory, "_aligned", nothing)
+    assert torch.equal(layer(x), expected)
+
+
+TRAINED = """
+import resource, torch
+import lnm_codegen as lnm
+layer = lnm.nn.NeuronLayer(lnm.get("lif"), backend="c")
+x, grad = torch.randn(16, 1 << 19), torch.randn(16, 1 << 19)
+def step():
+    layer(x.detach().requires_grad_()).backward(grad)
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    step()
+before = faults()
+for _ in range(10):
+    step()
+print(faults() - before)
+"""
+
+
+def test_a_layer_takes_no_new_pages():
+    """Output and gradient of 32 MiB: ten steps touch fewer pages than one tensor has."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINED], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < (1 << 25) // (1 << 21)
+
 
 REPEATED = """
 import resource, sys, torch

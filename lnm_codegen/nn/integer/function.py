@@ -94,7 +94,7 @@ class FixedFused(torch.autograd.Function):
         for symbol, x in zip(neuron.inputs, tensors[:inputs], strict=True):
             arguments |= {f"{symbol.name}_seq": x, f"{symbol.name}_stride": time_stride(x, layout)}
             if call.saves_states:
-                rounded.append(layout.empty_sequence(like.dtype, like.device))
+                rounded.append(layout.empty_sequence(like))
                 arguments[f"{symbol.name}_rounded_seq"] = rounded[-1]
         finals = []
         for k, symbol in enumerate(neuron.states):
@@ -107,7 +107,7 @@ class FixedFused(torch.autograd.Function):
                 arguments[f"{name}_final"] = finals[-1]
         outputs = []
         for port in kernel.results[: len(neuron.output)]:
-            outputs.append(layout.empty_sequence(like.dtype, like.device))
+            outputs.append(layout.empty_sequence(like))
             arguments |= {f"{port.var.name}_seq": outputs[-1], f"{port.var.name}_stride": count}
         _library(call.arithmetic).run(layout.time_steps, count, arguments, like.dtype)
         if call.saves_states:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.nn.arguments import REAL, start_states
+from lnm_codegen.nn.arguments import REAL
+from lnm_codegen.nn.call import start_states
 from lnm_codegen.nn.layout import readable
 from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.select import kernels_of, select
