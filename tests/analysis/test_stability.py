@@ -157,7 +157,7 @@ def test_a_stopped_gradient_has_a_value_and_no_slope():
 
 def test_slopes_pass_through_bound_values():
     """The chain rule, against finite differences: in the potential and in the parameters."""
-    neuron = fitzhugh(3).with_per("layer")
+    neuron = fitzhugh(1).with_per("layer")
     curve, found = curve_neuron(neuron), slope_neuron(neuron)
     assert (found.degree, found.learned) == (None, (("a", 0), ("epsilon", 0)))
     z, h = np.linspace(-1.5, 1.5, 9).reshape(1, 1, 9), 1e-4

@@ -242,7 +242,7 @@ for name, arguments in {cases!r}:
 
 @needs_clang
 @needs_cc
-@pytest.mark.parametrize("openmp", [True, False])
+@pytest.mark.parametrize("openmp", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_clang_builds_what_gcc_builds(tmp_path: Path, openmp: bool) -> None:
     """Outputs and gradients are bit-exact; without libomp there is one warning."""
     code = PROGRAM.format(cases=CASES)
