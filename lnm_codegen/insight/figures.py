@@ -133,7 +133,7 @@ def draw_layer(axis: Axes, layer: LayerAnalysis) -> None:
 def _draw_first(axis: Axes, layer: LayerAnalysis) -> None:
     draw_layer(axis, layer)
     axis.set_title("charge without input" if layer.modes is None else "poles")
-    axis.legend(fontsize=6, loc="best", framealpha=0.7)
+    axis.legend(fontsize=6, loc="best" if layer.modes is None else "center left", framealpha=0.7)
 
 
 def _draw_plane(axis: Axes, layer: LayerAnalysis) -> None:

@@ -30,6 +30,7 @@ from lnm_codegen.language.comparison import plain
 from lnm_codegen.language.expression import Expression
 from lnm_codegen.language.expression import ExprLike as ExprLike
 from lnm_codegen.language.misuse import EQUALITY, OPERANDS, no_array, operand
+from lnm_codegen.language.spelling import spelled
 from lnm_codegen.language.symbols import Vector, is_spike
 from lnm_codegen.validation import shown, wrong
 
@@ -76,9 +77,20 @@ class Where(sympy.Expr):
         return Where(cond, then.diff(symbol), orelse.diff(symbol))
 
     def _sympystr(self, printer: Any) -> str:
-        return f"where({', '.join(printer._print(a) for a in self.args)})"
+        name, args = spelled(*self.operands) or ("where", self.args)
+        words = ("inf" if a == sympy.oo else "-inf" if a == -sympy.oo else None for a in args)
+        text = (word or printer._print(a) for word, a in zip(words, args, strict=True))
+        return f"{name}({', '.join(text)})"
 
     def _latex(self, printer: Any) -> str:
+        found = spelled(*self.operands)
+        if found is not None:
+            name, args = found
+            text = ", ".join(printer._print(a) for a in args)
+            if name == "abs":
+                return rf"\left|{text}\right|"
+            word = r"\operatorname{clip}" if name == "clip" else f"\\{name}"
+            return rf"{word}\left({text}\right)"
         cond, then, orelse = (printer._print(a) for a in self.args)
         return rf"\begin{{cases}} {then} & {cond} \\ {orelse} & \text{{otherwise}} \end{{cases}}"
 

@@ -20,7 +20,7 @@ from lnm_codegen.plot.charge import charged, draw_charge, draw_marks, draw_thres
 from lnm_codegen.plot.plane import draw_plane
 from lnm_codegen.plot.poles import draw_poles
 from lnm_codegen.plot.response import CURRENTS, RATE_STEPS, draw_rates, draw_response
-from lnm_codegen.plot.style import COOL, QUIET
+from lnm_codegen.plot.style import COOL, GREEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,8 +84,8 @@ def _draw_charge(axes: Axes, found: Analysis, step: StepMap) -> None:
     draw_threshold(axes, step, v, h[:, 0])
     if isinstance(found.invariant, Invariant):
         inside = found.invariant.states[state]
-        axes.axvspan(float(inside.low), float(inside.high), color=QUIET, alpha=0.12, linewidth=0,
-                     label=f"invariant {inside}")  # fmt: skip
+        for end, label in ((inside.low, f"invariant {inside}"), (inside.high, None)):
+            axes.axvline(float(end), color=GREEN, linewidth=1.2, linestyle=":", label=label)
     draw_marks(axes, [(float(p.v.low), p.kind) for p in _at_rest(found)])
     drawn = np.concatenate([v, lowest, highest, h[:, 0]])
     axes.set_ylim(float(drawn.min()), float(drawn.max()))

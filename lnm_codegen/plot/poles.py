@@ -37,7 +37,7 @@ def poles(subject: Subject, *, row: int | None = None, ax: Axes | None = None) -
     axes = axes_of("poles", ax)
     draw_poles(axes, modes_of_step(step))
     axes.set_title(f"{step.neuron.name}: poles")
-    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
     return axes
 
 

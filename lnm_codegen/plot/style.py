@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-INK, QUIET, WARM, COOL = "#0072B2", "#8c8c8c", "#D55E00", "#dbe7f3"
-"""Main curve; reference lines; threshold; shaded interval."""
+INK, QUIET, WARM, COOL, GREEN = "#0072B2", "#8c8c8c", "#D55E00", "#dbe7f3", "#009E73"
+"""Main curve; reference lines; threshold; shaded interval; ends of an invariant interval."""
 STATE_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 """Of the states, in the order of declaration."""
 CLASS_COLORS = {

@@ -1,5 +1,7 @@
 """Figures of learned neuron layers: the charge curve of each, the diagonal, and the LIF neuron.
 
+A layer with several states shows its poles in the unit disc.
+
 A crossing of curve and diagonal is a fixed point of the potential: stable if the slope there is
 between -1 and 1. Above the diagonal the potential rises without input; below it falls.
 """
@@ -10,21 +12,26 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from lnm_codegen.analysis.canvas import new_figure
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.analysis.linear.modes import modes_of_step
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.plot.charge import charged, draw_charge
+from lnm_codegen.plot.poles import draw_poles
+from lnm_codegen.plot.style import QUIET, WARM
+from lnm_codegen.plot.subject import MOST_CURVES, step_of
 from lnm_codegen.train.models import Network
-from lnm_codegen.train.stability.curve import charge_curve, learned_text
+from lnm_codegen.train.stability.curve import learned_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LIF_DECAY = 0.5
-_INK, _QUIET, _LIF = "#1f4e79", "#b0b0b0", "#c55a11"
+_ROWS, _NEAR = "#56B4E9", 8.0
+"""Colour of single parameter sets; distances to the threshold within which `v_min` is drawn."""
 
 
 def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST) -> Figure:
@@ -32,7 +39,7 @@ def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST)
 
     Args:
         networks: Title of a row -> network.
-        v_min: Lower end of the axes; the upper end is the layer's threshold.
+        v_min: Lower end of the axes where it suits the neuron; see `draw_curve`.
 
     Raises:
         ToolError: matplotlib is not installed.
@@ -45,34 +52,43 @@ def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST)
             if k >= len(network.neurons):
                 axis.set_axis_off()
                 continue
-            draw_curve(axis, network.neurons[k], LOWEST if v_min is None else v_min)
+            draw_curve(axis, network.neurons[k], v_min)
             learned = textwrap.fill(learned_text(network.neurons[k]), 52)
             axis.set_title(f"{name}, layer {k + 1}\n{learned}", fontsize=9)
-    axes[0][0].legend(fontsize=8, loc="upper left")
+    if axes[0][0].get_legend() is None:
+        axes[0][0].legend(fontsize=8, loc="upper left")
     return figure
 
 
-def draw_curve(axis: Axes, layer: NeuronLayer, v_min: float = LOWEST) -> None:
-    """Draw one layer's curve over [v_min, v_threshold], flat where a clamp acts.
+def draw_curve(axis: Axes, layer: NeuronLayer, v_min: float | None = None) -> None:
+    """Draw one layer: its charge up to the threshold, or the poles of a layer with several states.
 
-    Per channel or neuron, draw up to 64 curves and their mean.
+    The charge is flat where a clamp acts. Per channel or neuron, draw up to 64 curves and their
+    mean. The lower end is `v_min` if that is below the initial potential and near it, or else lies
+    two distances to the threshold below.
     """
-    threshold = getattr(layer, "v_threshold", None)
-    high = 1.0 if threshold is None else float(threshold.detach().mean())
-    z = torch.linspace(v_min, high, 201)
-    axis.plot(z, z, color=_QUIET, linewidth=1, label="diagonal, h = v")
-    lif = f"LIF, h = {LIF_DECAY:g}·v"
-    axis.plot(z, LIF_DECAY * z, "--", color=_LIF, linewidth=1.2, zorder=3, label=lif)
-    axis.axhline(high, color=_QUIET, linewidth=0.8, linestyle=":")
-    axis.set_xlabel("v[t-1]")
-    axis.set_ylabel("h[t] at x = 0")
-    try:
-        with torch.no_grad():
-            curves = charge_curve(layer, z)
-    except UnsupportedError as error:
-        axis.text(0.5, 0.1, str(error), transform=axis.transAxes, ha="center", fontsize=7)
+    if not layer.neuron.states:
+        axis.text(0.5, 0.5, "no state", transform=axis.transAxes, ha="center", fontsize=7)
         return
-    if curves.shape[1] > 1:
-        axis.plot(z, curves[:, :64], color=_INK, linewidth=0.5, alpha=0.3)
-    axis.plot(z, curves.mean(1), color=_INK, linewidth=2, label="this layer")
-    axis.set_ylim(v_min - 0.2, max(high, float(curves.mean(1).max())) + 0.3)
+    if len(layer.neuron.states) > 1:
+        draw_poles(axis, modes_of_step(step_of("poles", layer, None)))
+        axis.legend(fontsize=6, loc="center left", framealpha=0.7)
+        return
+    step = step_of("charge", layer, None, MOST_CURVES)
+    start, scale = float(step.start()[0, 0]), float(step.scale().max())
+    near = v_min is not None and start - _NEAR * scale <= v_min < start
+    low = v_min if near and v_min is not None else start - 2 * scale
+    z = np.linspace(low, start + scale, 201)
+    curves = charged(step, z)
+    if step.rows > 1:
+        axis.plot(z, curves, color=_ROWS, linewidth=0.6, alpha=0.6)
+    draw_charge(axis, z, curves.mean(1, keepdims=True), step.states[0], "this layer")
+    if start == 0:
+        text = f"LIF, h = {LIF_DECAY:g}·v"
+        axis.plot(z, LIF_DECAY * z, "--", color=WARM, linewidth=1.4, zorder=4, label=text)
+    axis.axhline(start + scale, color=QUIET, linewidth=0.8, linestyle=":", label="threshold")
+    axis.set_ylabel("h[t] at x = 0")
+    height = float(z[-1] - z[0])
+    inside = curves[np.isfinite(curves) & (np.abs(curves - z.mean()) <= height)]
+    low, high = float(inside.min(initial=z[0])), float(inside.max(initial=z[-1]))
+    axis.set_ylim(low - 0.05 * height, high + 0.05 * height)

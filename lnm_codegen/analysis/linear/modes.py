@@ -4,7 +4,7 @@ The point is the fixed point without input that is nearest to the initial states
 initial states. Only where an eigenvalue lies outside the unit circle are free runs simulated:
 RUN_STEPS steps without input, with spikes and resets, from STARTS states on a circle around the
 point, in the plane of the dominant eigenvector. Its radius is KICK times the scale, the distance
-to the threshold at the initial states. They stay if no state moves further than BOUND scales away.
+of the initial states to the threshold. They stay if no state moves further than BOUND scales away.
 """
 
 from __future__ import annotations

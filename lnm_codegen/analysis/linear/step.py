@@ -62,6 +62,15 @@ def silent_neuron(neuron: Neuron) -> Neuron:
 
 
 @lru_cache(maxsize=256)
+def _fire_neuron(neuron: Neuron) -> Neuron:
+    """Return the neuron that keeps its states; its outputs are the z of each spike, and inputs."""
+    names = Names({s.name for s in neuron.symbols})
+    output: dict[str, Any] = {names.fresh("z"): z for _, z in neuron.fire}
+    output |= {names.fresh("seen"): x for x in neuron.inputs}
+    return Neuron(charge={s: s for s in neuron.states}, output=output, name="fire")
+
+
+@lru_cache(maxsize=256)
 def _watched_neuron(neuron: Neuron) -> tuple[Neuron, tuple[str, ...], tuple[str, ...]]:
     """Return the neuron with charged states and spikes as outputs, and the names of these."""
     names = Names({s.name for s in neuron.symbols} | {n for n, _ in neuron.output})
@@ -106,12 +115,14 @@ class StepMap:
         watched, self._charged, self._fired = _watched_neuron(neuron)
         self._silent = _kernels(silent, given, rows)
         self._whole = _kernels(watched, given, rows)
+        self._fire = _kernels(_fire_neuron(neuron), given, rows)
 
     def select(self, rows: Array) -> StepMap:
         """Return the step of these parameter sets, which may repeat."""
         chosen = copy.copy(self)
         chosen.rows = len(rows)
         chosen._silent, chosen._whole = self._silent.select(rows), self._whole.select(rows)
+        chosen._fire = self._fire.select(rows)
         return chosen
 
     def start(self) -> Array:
@@ -163,12 +174,16 @@ class StepMap:
         return by_state, by_input
 
     def scale(self) -> Array:
-        """Return the distance to the threshold in the step from the initial states, (R,).
+        """Return the distance of the initial states to the threshold, (R,).
 
-        It is |z|, or 1 where z is 0 or not finite, or without spikes.
+        It is |z| there, of the nearest of several spikes; 1 where that is 0 or not finite, or
+        without spikes.
         """
-        distance = np.abs(self.margin(self.start()))
-        return np.where(np.isfinite(distance) & (distance > 0), distance, 1.0)
+        found = run(self._fire.program.forward, self._values(self._fire, self.start(), None))
+        each = [np.abs(found[n]) for n in self._outputs] if self.neuron.fire else []
+        distance = np.min(self._stacked(each, self.start()), axis=0) if each else np.zeros(1)
+        usable = np.isfinite(distance) & (distance > 0)
+        return np.broadcast_to(np.where(usable, distance, 1.0), (self.rows,))
 
     def _values(self, kernels: _Kernels, states: Array, x: Inputs | None) -> dict[str, Any]:
         inputs = dict.fromkeys(self.inputs, 0.0) | dict(x or {})

@@ -123,8 +123,8 @@ def run(
             remedy = f"{error.remedy} {saved_at}".lstrip()
             raise type(error)(error.where, error.problem, error.accepted, remedy) from None
         if written is not None:
-            name = network.neurons[0].neuron.name
-            written.save_figure(curves_figure({name: trainer.averaged}, config.v_min))
+            figure = curves_figure({written.path.name: trainer.averaged}, config.v_min)
+            written.save_figure(figure)
         return RunResult(config, trainer.averaged, tuple(record.epochs))
 
 

@@ -78,3 +78,11 @@ def test_what_has_no_step_is_refused():
         StepMap(lnm.Neuron(output=x, name="curve"))
     with refused(ModelError, "free", "no parameter 'B'", "A"):
         StepMap(free(), {"B": 1.0})
+
+
+def test_the_scale_is_the_distance_of_the_start_to_the_threshold():
+    """A charge at rest does not count: theta_0 moves the charged potential."""
+    assert StepMap(lnm.get("lnm", degree=1, theta=(0.4, 0.5))).scale().tolist() == [1.0]
+    assert StepMap(lnm.get("ternary")).scale().tolist() == [0.5]
+    step = StepMap(lnm.get("lif", v_reset=-65.0, v_threshold=-50.0))
+    assert step.scale().tolist() == [15.0]

@@ -91,3 +91,19 @@ def test_figure_has_a_row_per_network_and_a_column_per_layer() -> None:
         "two, layer 1\ntheta = (0, 0.5, 0)",
         "two, layer 2\ntheta = (0, 0.5, 0)",
     ]
+
+
+def test_a_figure_follows_the_scale_of_the_neuron() -> None:
+    """In mV the curve spans rest to threshold; the default v_min of -2 is not its lower end."""
+    neuron = lnm.get("lif", v_reset=-65.0, v_threshold=-50.0)
+    axis = curves_figure({"run": ConvNet(neuron, 10, (1, 8, 8), (2,))}, -2.0).axes[0]
+    assert axis.get_xlim() == (-95, -50)
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels == ["diagonal, h = v", "this layer", "threshold"]
+
+
+def test_a_figure_of_several_states_shows_poles() -> None:
+    network = ConvNet(lnm.get("cuba_lif"), 10, (1, 8, 8), (2,))
+    axis = curves_figure({"run": network}).axes[0]
+    assert axis.get_xlabel() == "real part of the eigenvalue"
+    assert "real poles" in [text.get_text() for text in axis.get_legend().get_texts()]
