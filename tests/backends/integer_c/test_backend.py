@@ -115,6 +115,8 @@ def agrees(case, form, rounding, scheme, dtype=torch.int32):
     ("case", "form", "rounding", "scheme", "dtype"),
     [
         ("lnm-3", (16, 12), "half_up", "horner", torch.int32),
+        ("lnm-matrix", (16, 12), "half_up", "horner", torch.int32),
+        ("lnm-matrix", (18, 13), "half_up", "horner", torch.float32),
         pytest.param(
             *("gated", (24, 18), "convergent", "estrin", torch.float32), marks=pytest.mark.slow
         ),

@@ -159,6 +159,9 @@ def test_operations_come_from_the_ir() -> None:
         folded = neuron_operations(lnm.get("lnm", degree=degree, learn_theta_0=False, v_reset=None))
         assert (folded.mul, folded.add, folded.reset_add) == (degree, degree, 1)
     assert neuron_operations(lnm.get("lif", decay_input=True)).mul == 2
+    for parametrisation in ("free", "pole"):
+        two = lnm.get("lnm", states=2, degree=1, parametrisation=parametrisation)
+        assert neuron_operations(two) == NeuronOperations(4, 3, 1)
     v, x = lnm.state("v", init=0.0), lnm.input("x")
     bare = lnm.Neuron(charge={v: lnm.exp(v) / (1 + x)}, fire=v - 1, reset=lnm.hard_reset(v, 0.0))
     assert neuron_operations(bare).unpriced == (("division", 1), ("exp", 1))

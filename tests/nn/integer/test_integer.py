@@ -21,7 +21,7 @@ from tests.refusals import refused
 Q4_12 = lnm.Fixed(16, 12)
 SHAPE = (7, 3, 4, 5)
 FIXED = tuple(name for name in CASES if name != "dendrite")
-QUICK = ("lnm-4",)
+QUICK = ("lnm-4", "lnm-matrix")
 BACKENDS = [pytest.param("c", marks=pytest.mark.needs_cc), "torch"]
 MIXED = lnm.FixedSpec(Q4_12, {"v": lnm.Fixed(18, 13), "x": lnm.Fixed(10, 6)})
 
