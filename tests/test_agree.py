@@ -344,7 +344,7 @@ def test_random_neurons_in_torch(neuron, seed):
     check_random(neuron, seed, "torch", "float32")
 
 
-@drawn(30)
+@drawn(15)
 @given(two_state_arguments(), st.integers(0, 2**32 - 1))
 def test_random_polynomials_of_two_states_in_torch(arguments, seed):
     """Autograd through any parametrisation, reset, clamp and granularity."""
@@ -354,7 +354,7 @@ def test_random_polynomials_of_two_states_in_torch(arguments, seed):
 
 
 @pytest.mark.needs_cc
-@drawn(3)
+@drawn(2)
 @given(two_state_arguments(degrees=(1, 2)), st.integers(0, 2**32 - 1))
 def test_random_polynomials_of_two_states_in_c(arguments, seed):
     """A degree of 3 is among the cases; a compiler takes long for higher ones."""

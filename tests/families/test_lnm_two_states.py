@@ -83,7 +83,7 @@ def step_of(arguments: dict[str, Any]) -> Any:
     return step
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(two_state_arguments(), st.sampled_from([(5, 2, 3, 2), (6, 1, 2, 3)]), st.integers(0, 2**32))
 def test_it_is_the_loop(arguments: dict[str, Any], shape: tuple[int, ...], seed: int) -> None:
     """Any degree, parametrisation, reset, granularity and clamp: values and gradients."""

@@ -241,6 +241,7 @@ def test_kernels_grow_in_proportion_to_the_sub_steps():
     assert eight[4] == more[4]
 
 
+@pytest.mark.slow
 def test_many_sub_steps_do_not_exhaust_the_stack():
     """100 sub-steps of ten bound values."""
     n = fitzhugh(100)

@@ -79,11 +79,47 @@ def test_blocks_in_several_threads():
 
     def work(number):
         for _ in range(200):
-            tensors = [pool.empty((500,), (1,), torch.float64).fill_(number) for _ in range(3)]
+            found = [pool.empty((500,), (1,), torch.float64) for _ in range(3)]
+            tensors = [t.fill_(number) for t in found if t is not None]
             assert all((t == number).all() for t in tensors)
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))
+
+
+def test_a_call_looks_at_few_blocks(monkeypatch):
+    """A thousand live tensors: the number of looks does not grow with them, but for doublings."""
+    looks = 0
+
+    def counted(blocks, k, look=memory._is_free):
+        nonlocal looks
+        looks += 1
+        return look(blocks, k)
+
+    monkeypatch.setattr(memory, "_is_free", counted)
+    pool = Pool()
+    live = [pool.empty((100,), (1,), torch.float32) for _ in range(1000)]
+    assert looks < 1000 * (2 * memory._LOOKS + 4)
+    del live[3:997]
+    assert pool.empty((100,), (1,), torch.float32) is not None
+    assert len({t.data_ptr() for t in live}) == len(live) == 6
+
+
+def test_a_pool_in_use_does_not_wait():
+    """PyTorch allocates for a signal handler, a finaliser and a forked process."""
+    pool = Pool()
+    with pool._lock:
+        assert pool.empty((9,), (1,), torch.float32) is None
+        pool.clear()
+    assert pool.empty((9,), (1,), torch.float32) is not None
+
+
+def test_another_default_device():
+    """Results are on the device of the input."""
+    layer, x = large_layer()
+    expected = layer(x)
+    with torch.device("meta"):
+        assert torch.equal(layer(x), expected)
 
 
 def large_layer():

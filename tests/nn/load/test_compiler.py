@@ -226,7 +226,7 @@ def test_without_openmp_one_thread_and_one_warning(
     assert commands[2:] == [(*QUICK, OPENMP)]
 
 
-CASES = [("lif", {}), ("lnm", {"degree": 3, "per": "channel"}), ("izhikevich", {})]
+CASES = [("lif", {}), ("lnm", {"degree": 3, "per": "channel"})]
 PROGRAM = """
 import sys, torch, lnm_codegen as lnm
 torch.manual_seed(0)
@@ -254,7 +254,7 @@ def test_clang_builds_what_gcc_builds(tmp_path: Path, openmp: bool) -> None:
     expected, found = run(code), run(code, CXX=command)
     assert (expected.returncode, expected.stderr) == (0, "")
     assert found.returncode == 0, found.stderr
-    assert len(found.stdout.splitlines()) > 6
+    assert len(found.stdout.splitlines()) > 4
     assert found.stdout == expected.stdout
     assert found.stderr.count("RuntimeWarning: c: ") == (not openmp)
 
