@@ -1,4 +1,4 @@
-"""Refusals on symbols: truth values, equality with numbers, functions of numbers, arrays, tensors.
+"""Refusals on symbols: truth values, functions of numbers, arrays, tensors.
 
 A symbol has no value while a neuron is defined. Python, NumPy and PyTorch ask for one through the
 methods of `Symbolic`, which raise an error that names the function of the language. PyTorch is not
@@ -8,14 +8,13 @@ imported: it calls `__torch_function__` itself.
 from __future__ import annotations
 
 import math
-import numbers
 import operator
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sympy import Basic, Expr
+from sympy import Expr
 from sympy.logic.boolalg import Boolean
 
 from lnm_codegen.errors import ModelError
@@ -51,9 +50,9 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "divide": operator.truediv, "true_divide": operator.truediv, "power": operator.pow,
     "less": operator.lt, "less_equal": operator.le,
     "greater": operator.gt, "greater_equal": operator.ge,
+    "equal": operator.eq, "not_equal": operator.ne,
 }  # fmt: skip
 """NumPy's name of an operator between one of its numbers and a symbol -> the operator."""
-_EQUALITIES = {"equal": "==", "not_equal": "!="}
 _NO_TRUTH = "no truth value, because symbols have no values while a neuron is defined"
 EQUALITY = "Write sympy.Eq(a, b) for a == b and sympy.Ne(a, b) for a != b"
 OPERANDS = "numbers and expressions of declared states, inputs, parameters and spikes"
@@ -87,12 +86,6 @@ def undecided(condition: object) -> ModelError:
             f" {_CALLS['min']} or {_CALLS['clip']}; in place of and, or, not use & | ~."
         ),
     )
-
-
-def undecided_equality(comparison: object) -> ModelError:
-    """Return the error of == or != with a number, which SymPy decides at once: it is unequal."""
-    remedy = f"{EQUALITY}, as the condition of {_CALLS['where']}."
-    return ModelError(shown(comparison), _NO_TRUTH, remedy=remedy)
 
 
 def valueless(expression: object) -> ModelError:
@@ -228,9 +221,6 @@ class Symbolic:
         operate = _OPERATORS.get(ufunc.__name__)
         if operate is not None and method == "__call__":
             return operate(*(as_numbers(operand(value)) for value in inputs))
-        if ufunc.__name__ in _EQUALITIES:
-            sides = (str(operand(value)) for value in inputs)
-            raise undecided_equality(Text(f" {_EQUALITIES[ufunc.__name__]} ".join(sides)))
         for value in inputs:
             no_array(value)
         raise foreign(f"numpy.{ufunc.__name__}")
@@ -252,17 +242,6 @@ class Symbolic:
 def in_sympy(frame: Any) -> bool:
     """Report whether a frame of the call stack runs code of SymPy."""
     return str(frame.f_globals.get("__name__", "")).startswith("sympy.")
-
-
-def refuse_number(symbol: object, sign: str, other: object) -> None:
-    """Raise ModelError if a user's code compares a symbol with a number of Python or NumPy.
-
-    `__eq__` and `__ne__` of the symbol call this. SymPy and this package compare by form.
-    """
-    if isinstance(other, numbers.Number | np.bool_) and not isinstance(other, Basic):
-        caller = str(sys._getframe(2).f_globals.get("__name__", ""))
-        if not caller.startswith(("sympy.", "lnm_codegen.")):
-            raise undecided_equality(Text(f"{symbol} {sign} {other}"))
 
 
 def _asked_by_sympy() -> bool:

@@ -22,7 +22,7 @@ from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
 from lnm_codegen.language.comparison import undecidable
 from lnm_codegen.language.expression import Numbers, Symbol
-from lnm_codegen.language.misuse import Symbolic, as_number, as_numbers, operand, refuse_number
+from lnm_codegen.language.misuse import Symbolic, as_number, as_numbers, operand
 from lnm_codegen.language.names import require_name
 from lnm_codegen.validation import require_bool, require_integer, require_one_of, wrong
 
@@ -69,16 +69,6 @@ class Declared(Symbolic, Symbol):
         return (self.name, self.order, repr(self.decl))
 
     if not TYPE_CHECKING:  # which sees the operators of `Expression`
-
-        def __eq__(self, other: object) -> Any:
-            refuse_number(self, "==", other)
-            return super().__eq__(other)
-
-        def __ne__(self, other: object) -> Any:
-            refuse_number(self, "!=", other)
-            return super().__ne__(other)
-
-        __hash__ = sympy.Symbol.__hash__
         __add__, __radd__ = _arithmetic("__add__"), _arithmetic("__radd__")
         __sub__, __rsub__ = _arithmetic("__sub__"), _arithmetic("__rsub__")
         __mul__, __rmul__ = _arithmetic("__mul__"), _arithmetic("__rmul__")

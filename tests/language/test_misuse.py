@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -171,26 +170,16 @@ def test_an_array_without_axes_may_hold_a_symbol() -> None:
     assert v + np.array(x) == v + x
 
 
-@pytest.mark.parametrize("number", [1, 0.5, True, 1j, Fraction(1, 2), np.float64(2), np.int32(0)])
-def test_equality_with_a_number(number: Any) -> None:
-    """It was False at once, so that Python took one branch in silence."""
-    remedy = (
-        "Write sympy.Eq(a, b) for a == b and sympy.Ne(a, b) for a != b, as the condition of"
-        " lnm.where(condition, a, b)."
-    )
-    equal, unequal = {f"v == {number}", f"{number} == v"}, {f"v != {number}", f"{number} != v"}
-    calls: list[tuple[set[str], Any]] = [
-        (equal, lambda: v == number),
-        (equal, lambda: number == v),
-        (unequal, lambda: v != number),
-        (unequal, lambda: number != v),
-        (equal, lambda: v in (number, x)),
-        (equal, lambda: v not in [number]),
-    ]
-    for texts, call in calls:
-        with refused(lnm.ModelError, None, NO_TRUTH, remedy=remedy) as caught:
-            call()
-        assert caught.value.where in texts
+def test_equality_with_a_number() -> None:
+    """A symbol equals no number: helpers that take either skip a term only for a number."""
+    terms = [1, v, x]
+    assert x in terms
+    assert terms.index(x) == 2
+    assert v not in (0, 1)
+    assert v != 0
+    assert not v == 1
+    assert [v, x] != [0, x]
+    assert np.float64(0) != v
 
 
 def test_equality_with_anything_else() -> None:
