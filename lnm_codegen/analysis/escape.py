@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.analysis.arithmetic.interval import Interval
-from lnm_codegen.compiler.arguments import parameters_of, start_of
+from lnm_codegen.compiler.arguments import SINGLE, parameters_of, start_of
 from lnm_codegen.compiler.interpret import interpret
 from lnm_codegen.compiler.pipeline import lower
-from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.language.neuron import Neuron
 
@@ -72,9 +71,10 @@ def _searched(
 ) -> list[tuple[float, ...]] | None:
     kind = np.dtype("float64")
     program = lower(neuron)
-    prepared = run(program.prepare, parameters_of(neuron, values, Extent(1, 1, 1), kind), kind)
+    raw = parameters_of(neuron, values, SINGLE, kind)
+    prepared = run(program.prepare, raw, kind)
     table = {name: np.asarray(v).reshape(-1)[0] for name, v in prepared.items()}
-    start = start_of(neuron, None, (), kind)
+    start = start_of(neuron, None, (), kind, raw)
     states = list(start)
     frontier = np.array([[float(start[s]) for s in states]])
     drives = np.array(list(product(*(_drives(inputs[s.name]) for s in neuron.inputs))))
