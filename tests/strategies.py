@@ -283,6 +283,7 @@ def neurons(
     pers: Sequence[str] = PERS,
     stops: bool = False,
     binds: bool = False,
+    starts: bool = False,
 ) -> lnm.Neuron:
     """Draw a neuron.
 
@@ -294,9 +295,13 @@ def neurons(
         pers: Granularities of parameters.
         stops: With stop_gradient.
         binds: With bound values.
+        starts: With parameters as initial states.
     """
     g = _Grammar(draw, smooth, fixed, pers, stops, binds)
-    states = [lnm.state(n, init=0.1) for n in draw(st.sampled_from((["v"], ["v", "w"])))]
+    states = [
+        lnm.state(n, init=g.param(0.1) if starts else 0.1)
+        for n in draw(st.sampled_from((["v"], ["v", "w"])))
+    ]
     inputs = [lnm.input(n) for n in draw(st.sampled_from((["x"], ["x"], ["x", "drive"])))]
     g.atoms = [*states, *inputs]
     charge = {states[0]: g.charge(states[0], inputs[0])}

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import sympy
 from sympy.core.relational import Relational
@@ -48,12 +48,17 @@ def potential_of(neuron: Neuron) -> Declared:
 
 
 def charge_without_input(neuron: Neuron) -> Any:
-    """Return the charged potential for inputs of 0; a random initial value counts as 0."""
+    """Return the charged potential for inputs of 0; a random initial value counts as 0.
+
+    An initial value that is a parameter stays one.
+    """
     v = potential_of(neuron)
+    params = {s.name: s for s in neuron.symbols}
     table: dict[Any, Any] = {s: as_expr(0) for s in neuron.inputs}
     for state in neuron.states:
         if state != v:
-            init = state.decl.init  # type: ignore[union-attr]
+            decl = cast("State", state.decl)
+            init = params[decl.param] if decl.param else decl.init
             table[state] = as_expr(0 if callable(init) else init)
     charge, own = dict(neuron.charge).get(v, v), dict(neuron.bindings)
     return rebound(charge, lambda e: substituted(e, table), own)

@@ -22,10 +22,9 @@ from lnm_codegen.analysis.arithmetic.interval import Interval
 from lnm_codegen.analysis.plane.divergence import diverges
 from lnm_codegen.analysis.plane.drive import driven
 from lnm_codegen.analysis.plane.step import PlaneStep, in_floats
-from lnm_codegen.compiler.arguments import parameters_of, start_of
+from lnm_codegen.compiler.arguments import SINGLE, parameters_of, start_of
 from lnm_codegen.compiler.interpret import interpret
 from lnm_codegen.compiler.pipeline import lower
-from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.language.neuron import Neuron
 
@@ -77,7 +76,7 @@ def escape_plane(
     """Return inputs that drive two states past `bound`, or None; `plane` is the neuron's step."""
     if not neuron.inputs:
         return None
-    for sequence, proven in _driven(neuron, inputs, bound, plane):
+    for sequence, proven in _driven(neuron, inputs, values, bound, plane):
         found = _confirmed(neuron, values, sequence, bound)
         if found is not None:
             return replace(found, diverges=proven)
@@ -100,14 +99,18 @@ def _confirmed(
 
 
 def _driven(
-    neuron: Neuron, inputs: Mapping[str, Interval], bound: float, plane: PlaneStep[Fraction]
+    neuron: Neuron,
+    inputs: Mapping[str, Interval],
+    values: Mapping[str, Any],
+    bound: float,
+    plane: PlaneStep[Fraction],
 ) -> Iterator[tuple[list[tuple[float, ...]], bool]]:
     """Yield input sequences of two states that pass the bound, and whether they provably diverge.
 
     A run goes on to twice, four times, ... its length where that gives a proof.
     """
     kind = np.dtype("float64")
-    first = start_of(neuron, None, (), kind)
+    first = start_of(neuron, None, (), kind, parameters_of(neuron, values, SINGLE, kind))
     v, w = (float(first[s.name]) for s in neuron.states)
     drives = [_drives(inputs[s.name]) for s in neuron.inputs]
     for goal in driven(in_floats(plane), (v, w), STEPS):
@@ -135,9 +138,10 @@ def _searched(
 ) -> list[tuple[float, ...]] | None:
     kind = np.dtype("float64")
     program = lower(neuron)
-    prepared = run(program.prepare, parameters_of(neuron, values, Extent(1, 1, 1), kind), kind)
+    raw = parameters_of(neuron, values, SINGLE, kind)
+    prepared = run(program.prepare, raw, kind)
     table = {name: np.asarray(v).reshape(-1)[0] for name, v in prepared.items()}
-    start = start_of(neuron, None, (), kind)
+    start = start_of(neuron, None, (), kind, raw)
     states = list(start)
     frontier = np.array([[float(start[s]) for s in states]])
     drives = np.array(list(product(*(_drives(inputs[s.name]) for s in neuron.inputs))))

@@ -36,7 +36,7 @@ from lnm_codegen.analysis.plane.search import FARTHEST, invariant_polygon, is_in
 from lnm_codegen.analysis.plane.step import PlaneStep, in_floats, plane_step
 from lnm_codegen.analysis.ranges import Given, checked
 from lnm_codegen.analysis.symbolic import symbolic
-from lnm_codegen.compiler.arguments import start_of
+from lnm_codegen.compiler.arguments import SINGLE, parameters_of, start_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError, UnsupportedError, reason
 from lnm_codegen.ir import nodes as ir
@@ -147,7 +147,9 @@ class _Step:
         self.inputs = checked(neuron.name, nodes, Role.INPUT, inputs)
         self.values = parameters_for(neuron.name, nodes, prepared_parameters(neuron, values))
         self.names = nodes.input_names(Role.STATE)
-        start = start_of(neuron, None, (), np.dtype("float64"))
+        kind = np.dtype("float64")
+        raw = parameters_of(neuron, values or {}, SINGLE, kind)
+        start = start_of(neuron, None, (), kind, raw)
         self.start = {n: interval_of(neuron.name, f"state {n!r}", float(start[n])) for n in start}
         self._fixed: Box = {**self.inputs, **{n: point(v) for n, v in self.values.items()}}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -19,7 +19,7 @@ from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.families.library import resolve
 from lnm_codegen.ir.count import OPERATIONS, count, values
-from lnm_codegen.ir.declarations import Param
+from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.ir.granularity import learnable_terms
 from lnm_codegen.ir.nodes import Kernel, Program, Role
 from lnm_codegen.ir.passes.dce import keep_results
@@ -77,8 +77,9 @@ def _declared(neuron: Neuron) -> dict[str, Any]:
     def init(value: Any) -> Any:
         return getattr(value, "__name__", "function") if callable(value) else value
 
+    states = [cast("State", s.decl) for s in neuron.states]
     return {
-        "states": [{"name": s.name, "init": init(s.decl.init)} for s in neuron.states],  # type: ignore[union-attr]
+        "states": [{"name": d.name, "init": d.param or init(d.init)} for d in states],
         "inputs": [s.name for s in neuron.inputs],
         "outputs": [name for name, _ in neuron.output],
         "parameters": [_parameter(p) | {"init": init(p.init)} for p in neuron.params],

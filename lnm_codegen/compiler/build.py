@@ -36,7 +36,7 @@ def build(neuron: Neuron) -> Kernel:
 class _Builder:
     def __init__(self, neuron: Neuron) -> None:
         self._neuron = neuron
-        params = [name for p in neuron.params for name in p.element_names]
+        params = [name for p in neuron.step_params for name in p.element_names]
         states = [s.name for s in neuron.states]
         inputs = [s.name for s in neuron.inputs]
         self._inputs = tuple(
@@ -191,7 +191,7 @@ class _Builder:
         return ir.div(tree, _chain([self._lower(f) for f in below])) if below else tree
 
     def _only_params(self, e: sympy.Basic) -> bool:
-        params = {n for p in self._neuron.params for n in p.element_names}
+        params = {n for p in self._neuron.step_params for n in p.element_names}
         return all(s.name in params for s in e.free_symbols)
 
     def _power(self, base: sympy.Expr, exponent: sympy.Expr) -> Expr:

@@ -30,10 +30,15 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state of one neuron, carried from step to step. `init` is a number or a function."""
+    """A state of one neuron, carried from step to step. `init` is a number or a function.
+
+    `param` is the name of the parameter that is the initial value, or empty; `init` is then that
+    parameter's own.
+    """
 
     name: str
     init: Init = 0.0
+    param: str = ""
 
 
 @dataclass(frozen=True, slots=True)

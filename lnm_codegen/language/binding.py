@@ -44,6 +44,10 @@ class Bound(Declared):
         symbol.definition = definition
         return symbol  # type: ignore[no-any-return]
 
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of `__new__` without the definition, for pickle."""
+        return (self.name, self.decl, self.order), {}
+
     def __deepcopy__(self, memo: Any) -> Bound:
         return self
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, get_args
 
 import sympy
@@ -106,6 +107,16 @@ class Neuron:
 
     def _repr_latex_(self) -> str:
         return display.latex(self)
+
+    @cached_property
+    def step_params(self) -> tuple[Param, ...]:
+        """The parameters that a time step reads: all but those that are only initial values."""
+        starts = {s.decl.param for s in self.states}  # type: ignore[union-attr]
+        if starts == {""}:
+            return self.params
+        parts = (self.charge, self.fire, self.reset, self.output, self.counts, self.bindings)
+        read = {s.name for pairs in parts for _, e in pairs for s in e.free_symbols}
+        return tuple(p for p in self.params if p.name not in starts or p.name in read)
 
     @property
     def spikes(self) -> tuple[str, ...]:

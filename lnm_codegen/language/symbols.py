@@ -46,24 +46,30 @@ def _comparison(name: str) -> Callable[[Any, Any], Any]:
 class Declared(Symbolic, Symbol):
     """A SymPy symbol with its declaration and its place in the order of declarations.
 
+    `start` is the parameter that is the initial value of a state, or None.
+
     It has no value: it refuses Python's truth values, equality with a number, the functions of
     math, NumPy and PyTorch, and arrays and tensors.
     """
 
-    __slots__ = ("decl", "order")
+    __slots__ = ("decl", "order", "start")
     decl: Declaration
     order: int
+    start: Declared | None
 
-    def __new__(cls, name: str, decl: Declaration, order: int) -> Declared:
+    def __new__(
+        cls, name: str, decl: Declaration, order: int, start: Declared | None = None
+    ) -> Declared:
         """Make a symbol that differs from every symbol of another order."""
         symbol = sympy.Symbol.__xnew__(cls, name)
         symbol.decl = decl
         symbol.order = order
+        symbol.start = start
         return symbol  # type: ignore[no-any-return]
 
-    def __getnewargs_ex__(self) -> tuple[tuple[str, Declaration, int], dict[str, Any]]:
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of `__new__`, for pickle and copy."""
-        return (self.name, self.decl, self.order), {}
+        return (self.name, self.decl, self.order, self.start), {}
 
     def _hashable_content(self) -> tuple[Any, ...]:
         return (self.name, self.order, repr(self.decl))
@@ -147,8 +153,8 @@ ORDER = itertools.count(1)
 """Numbers of declarations and bound values, in the order in which they are made."""
 
 
-def _declare(name: str, decl: Declaration) -> Declared:
-    symbol = Declared(name, decl, next(ORDER))
+def _declare(name: str, decl: Declaration, start: Declared | None = None) -> Declared:
+    symbol = Declared(name, decl, next(ORDER), start)
     scope = SCOPE.get()
     if scope is not None:
         scope.symbols.append(symbol)
@@ -178,16 +184,29 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def state(name: str, init: Init | Numbers = 0.0) -> Declared:
+def state(name: str, init: Init | Numbers | Declared = 0.0) -> Declared:
     """Declare a state of the neuron.
 
     Args:
         name: An identifier; `v` for the membrane potential.
-        init: Value before the first time step: a number, an array or tensor of one, or a function
-            (generator, shape) -> tensor.
+        init: Value before the first time step: a number, an array or tensor of one, a function
+            (generator, shape) -> tensor, or a scalar parameter. A layer then learns the initial
+            value, per layer, channel or neuron, unless a call gives the state.
+
+    Raises:
+        ModelError: An argument has another value.
     """
-    require_name("state", name)
-    return _declare(name, State(name, _require_init(f"state {name!r}", init)))
+    where = f"state {require_name('state', name)!r}"
+    if isinstance(init, Declared | Vector):
+        if not isinstance(init, Declared) or not _is_scalar_param(init.decl):
+            raise wrong(where, "init", init, "a number, a function, or a scalar lnm.param")
+        decl = State(name, cast("Param", init.decl).init, init.name)
+        return _declare(name, decl, init)
+    return _declare(name, State(name, _require_init(where, init)))
+
+
+def _is_scalar_param(decl: Declaration) -> bool:
+    return isinstance(decl, Param) and decl.size is None
 
 
 def input(name: str) -> Declared:

@@ -149,6 +149,7 @@ def symbols_of(
     found = {s for s, _ in (*phases.charge, *phases.reset)}
     for _, expr in (pair for phase in phases for pair in phase):
         found |= {s for s in _declared_in(expr) if not is_spike(s)}
+    found |= {s.start for s in found if s.start is not None}
     used = _with_whole_vectors(found)
     symbols = used if declared is None else tuple(declared)
     spikes = [s for s, _ in phases.fire]
@@ -160,6 +161,9 @@ def symbols_of(
     for phase in ("charge", "reset"):
         for state, _ in getattr(phases, phase):
             _require_read(f"{name}.{phase}", state, {*symbols})
+    for state in symbols:
+        if state.start is not None:
+            _require_read(f"state {state.name!r}", state.start, {*symbols})
     for phase, pairs in phases._asdict().items():
         reads_spikes = phase in ("reset", "output")
         known = {*symbols, *(spikes if reads_spikes else ())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self, TypeAlias, cast, get_args, overload
 
 import torch
@@ -11,9 +11,11 @@ from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
+from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.module import NeuronModule
+from lnm_codegen.nn.parameters import broadcastable
 from lnm_codegen.options import StepMode
 from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, shown
 
@@ -173,19 +175,30 @@ def _is_real(value: Any) -> bool:
 
 
 def start_states(
-    neuron: Neuron, x: Tensor, given: Mapping[str, Any], *, previous: Mapping[str, Tensor]
+    neuron: Neuron,
+    x: Tensor,
+    given: Mapping[str, Any],
+    params: Sequence[Tensor],
+    *,
+    previous: Mapping[str, Tensor],
 ) -> list[Tensor]:
     """Return the initial states, (N, *), or (1,) where every neuron begins with one number.
 
-    `previous` are the states of the previous step, in single-step mode.
+    `params` are the parameters in order, some of which may be initial values. `previous` are the
+    states of the previous step, in single-step mode.
 
     Raises:
         ShapeError: A value that does not broadcast to (N, *).
     """
     shape, start = x.shape[1:], []
     for symbol in neuron.states:
-        name = symbol.name
-        value = given.get(name, symbol.decl.init)  # type: ignore[union-attr]
+        name, decl = symbol.name, cast("State", symbol.decl)
+        if name in given:
+            value = given[name]
+        elif decl.param:
+            value = _learned_start(neuron, params, decl.param, axes=len(shape) - 1)
+        else:
+            value = decl.init
         is_previous = name in previous and value is previous[name]
         if callable(value):
             value = value(torch.default_generator, tuple(shape))
@@ -210,6 +223,12 @@ def start_states(
                 )
         start.append(value)
     return start
+
+
+def _learned_start(neuron: Neuron, params: Sequence[Tensor], name: str, axes: int) -> Tensor:
+    """Return the parameter of that name, which broadcasts to (N, *), * having `axes` axes."""
+    pairs = zip(neuron.params, params, strict=True)
+    return next(broadcastable(p, value, axes) for p, value in pairs if p.name == name)
 
 
 def require_usable(neuron: Neuron, kept: Mapping[str, Tensor]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import compress
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, is_plain, require_plain_memory
 from lnm_codegen.nn.call import require_usable, start_states
@@ -54,8 +56,11 @@ class Dispatch:
     )
 
     def __post_init__(self) -> None:
-        self._draws_starts = any(callable(s.decl.init) for s in self.neuron.states)  # type: ignore[union-attr]
-        self._states = [s.name for s in self.neuron.states]
+        starts = [cast("State", s.decl) for s in self.neuron.states]
+        self._changes_starts = any(callable(s.init) or s.param for s in starts)
+        self._states = [s.name for s in starts]
+        params, read = self.neuron.params, self.neuron.step_params
+        self._selectors = [p in read for p in params] if len(read) < len(params) else []
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the arguments of a copy."""
@@ -79,6 +84,8 @@ class Dispatch:
         inplace: bool,
     ) -> LayerResults:
         """Return the outputs (T, N, *), the final states (N, *) and the counts."""
+        if self._selectors:
+            params = list(compress(params, self._selectors))
         if self.arithmetic is not None:
             return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
         x, traced = inputs[0], torch.compiler.is_compiling()
@@ -92,7 +99,7 @@ class Dispatch:
             return run_operator(name, self._states, tensors, returns_states, saves_states)
         require_plain_memory(self.neuron, _READER[backend], tensors)
         kernels = self._kernels_of(backend, x.dtype)
-        layout, tensors = arranged(self.neuron.params, tensors, len(inputs), len(start))
+        layout, tensors = arranged(self.neuron.step_params, tensors, len(inputs), len(start))
         count = len(kernels.outputs)
         call = FusedCall(kernels, layout, returns_states, saves_states, [])
         if inplace and not saves_states and len(inputs) == count == 1:
@@ -122,23 +129,28 @@ class Dispatch:
         return tuple(out.to(x.dtype) for out in outputs), final, []
 
     def start(
-        self, x: Tensor, given: Mapping[str, Any], previous: Mapping[str, Tensor]
+        self,
+        x: Tensor,
+        given: Mapping[str, Any],
+        previous: Mapping[str, Tensor],
+        params: Sequence[Tensor],
     ) -> Sequence[Tensor]:
         """Return the initial states of a call on `x`. Constant initial states are cached.
 
-        `previous` are the final states of the last call, if the layer keeps them.
+        `previous` are the final states of the last call, if the layer keeps them, and `params` the
+        parameters in order.
         """
         if given is previous and given and not torch.compiler.is_compiling():
             require_usable(self.neuron, previous)
-        if given or self._draws_starts:
-            return start_states(self.neuron, x, given, previous=previous)
+        if given or self._changes_starts:
+            return start_states(self.neuron, x, given, params, previous=previous)
         if torch.compiler.is_compiling():
-            return start_states(self.neuron, x, given, previous={})
+            return start_states(self.neuron, x, given, params, previous={})
         key = (x.dtype, x.device)
         found = self._starts.get(key)
         if found is None:
             with torch.inference_mode(False):  # so that later calls can train with them
-                found = start_states(self.neuron, x, given, previous={})
+                found = start_states(self.neuron, x, given, params, previous={})
             if all(is_plain(value) for value in found):
                 self._starts[key] = found
         return found

@@ -51,7 +51,7 @@ def run_eager(
     axes = inputs[0].dim() - 2
     shaped = {
         p.name: broadcastable(p, value, axes)
-        for p, value in zip(neuron.params, params, strict=True)
+        for p, value in zip(neuron.step_params, params, strict=True)
     }
     count, ends = len(neuron.output), len(neuron.output) + len(neuron.states)
     if torch.compiler.is_compiling() and is_exporting():

@@ -204,10 +204,10 @@ class NeuronLayer(StatefulModule):
         elif keeps_state and torch.compiler.is_compiling():
             dispatch.require_not_exporting()
         backend = dispatch.backend_of(x)
-        start = dispatch.start(x, given, self._state)
         if self._has_axes:
             self._require_axes(x.shape)
         params = parameters_as(neuron, self._shapes, self._values(), x)
+        start = dispatch.start(x, given, self._state, params)
         outputs, final, counts = dispatch.run(
             backend, inputs, start, params, keeps_state or return_state, self.inplace
         )

@@ -133,6 +133,22 @@ def test_show_drawn_values(call):
     assert "draw" not in threshold
 
 
+def test_show_a_learned_initial_value(call, tmp_path):
+    """The state shows the parameter, and the parameter its own value."""
+    (tmp_path / "mine.toml").write_text(
+        'name = "mine"\ninputs = ["x"]\nfire = "v - 1"\n[states.v]\ninit = "v_init"\n'
+        '[params.v_init]\ninit = 0.25\nper = "channel"\n[charge]\nv = "v/2 + x"\n',
+        encoding="utf-8",
+    )
+    _, out, _ = call("show", tmp_path / "mine.toml")
+    rows = [line.split() for line in out.splitlines()]
+    assert ["state", "v", "v_init"] in rows
+    assert ["parameter", "v_init", "0.25", "per", "channel", "yes"] in rows
+    shown = json.loads(call("show", tmp_path / "mine.toml", "--json")[1])
+    assert shown["states"] == [{"name": "v", "init": "v_init"}]
+    assert [p["name"] for p in shown["parameters"]] == ["v_init"]
+
+
 def test_show_scheme(call):
     """Estrin's form of a cubic pairs its terms."""
     forward = json.loads(call("show", "lnm", "--scheme", "estrin", "--json")[1])["kernels"]

@@ -270,6 +270,31 @@ def test_stop_gradient_of_a_parameter():
 
 
 @few
+@given(neurons(spiking=False, smooth=True, starts=True), generators(), shapes())
+def test_learned_initial_states_have_the_gradients_of_finite_differences(neuron, rng, shape):
+    """A parameter that is an initial value, of any granularity; a given state takes its place."""
+    a = arguments_for(neuron, rng, shape)
+    given, a.state = a.state, {}
+    check_gradients(neuron, a, rng)
+    unread = {p.name for p in neuron.params} - {p.name for p in neuron.step_params}
+    assert unread
+    a.state = given
+    for name in unread:
+        assert not a.interpret(neuron).grads[name].any()
+
+
+def test_an_initial_state_may_be_a_parameter_that_the_step_reads():
+    """Its gradients from both uses add up; two states may share one parameter."""
+    rest = lnm.param("rest", init=0.5)
+    v, w, i = lnm.state("v", init=rest), lnm.state("w", init=rest), lnm.input("i")
+    n = lnm.Neuron(charge={v: 2 * v - rest + i, w: 3 * w}, output={"out": v, "other": w})
+    found = lnm.interpret(n, np.zeros((2, 1)), grad_state={"v": [1.0], "w": [1.0]})
+    assert (found.states["v"][0], found.states["w"][0]) == (0.5, 4.5)
+    assert found.grads["rest"] == (4 - 2 - 1) + 9
+    assert n.step_params == n.params
+
+
+@few
 @given(neurons(), generators(), shapes())
 def test_estrin_and_horner_agree(neuron, rng, shape):
     """The two schemes differ by rounding, unless z is near 0."""

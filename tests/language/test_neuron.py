@@ -914,6 +914,53 @@ def test_with_per_leaves_no_old_declaration_behind():
     lnm.lower(twice)
 
 
+def test_a_parameter_as_initial_value():
+    """It belongs to the neuron, not to the step; its granularity changes as that of the others."""
+    start = lnm.param("v_init", init=0.25)
+    a, b = lnm.state("a", init=start), lnm.state("b", init=1.0)
+    n = lnm.Neuron(charge={a: a * p + x, b: b / 2}, output=a)
+    assert [d.name for d in n.params] == ["p", "v_init"]
+    assert [d.name for d in n.step_params] == ["p"]
+    assert [d.name for d in n.with_outputs(more=start).step_params] == ["p", "v_init"]
+    assert (a.decl.init, a.decl.param) == (0.25, "v_init")
+    assert {d.name: d.per for d in n.with_per("channel").params} == dict.fromkeys(
+        ("p", "v_init"), "channel"
+    )
+    assert "  state   a = v_init" in repr(n).splitlines()
+    assert "a = v_{init}" in n._repr_latex_()
+    for twin in (pickle.loads(pickle.dumps(n)), copy.deepcopy(n)):
+        assert twin == n
+        assert twin.step_params == n.step_params
+        assert lnm.Neuron(charge=dict(twin.charge), output=twin.states[0]).params == n.params
+
+    @lnm.family
+    def mine():
+        v = lnm.state("v", init=lnm.param("rest", init=-0.5))
+        return lnm.Neuron(charge={v: v / 2 + lnm.input("i")}, fire=v - 1)
+
+    assert [d.name for d in mine().params] == ["rest"]
+    assert mine().step_params == ()
+    plain = lnm.state("v", init=-0.5)
+    other = lnm.Neuron(charge={plain: plain / 2 + x}, fire=plain - 1, name="mine")
+    assert str(lnm.lower(mine())) == str(lnm.lower(other)).replace(" x", " i").replace("_x", "_i")
+
+
+def test_initial_values_that_are_refused():
+    """A vector, its element, a state; a parameter of another family."""
+    accepted = "a number, a function, or a scalar lnm.param"
+    for bad in (theta, theta[0], x, lnm.spike):
+        with refused(lnm.ModelError, "state 'a'", f"init is {bad!r}", accepted):
+            lnm.state("a", init=bad)
+
+    @lnm.family
+    def mine():
+        v = lnm.state("v", init=p)
+        return lnm.Neuron(charge={v: v / 2 + lnm.input("i")}, fire=v - 1)
+
+    with refused(lnm.ModelError, "state 'v'", "'p' is a symbol of another neuron"):
+        mine()
+
+
 def test_a_neuron_is_immutable():
     """Fields cannot be set: a lowered program is cached by the neuron."""
     with pytest.raises(AttributeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.stability.curve import charge_curve
 from lnm_codegen.train.stability.penalty import largest_slope, slope_penalty
+from tests.cases import fitzhugh
 from tests.refusals import refused
 
 LEARNED = {
@@ -32,6 +34,8 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
     "lnm-B": lambda: lnm.get("lnm", degree=3, form="B", per="channel"),
     "lnm-C": lambda: lnm.get("lnm", degree=3, form="C", learn_theta_0=False, per="neuron"),
     "sine": lambda: sine(),
+    "gate": lambda: gate(),
+    "sub-steps": lambda: fitzhugh(2, dt=Fraction(1, 2)),
 }
 
 
@@ -42,6 +46,13 @@ def sine(bent: bool = False) -> lnm.Neuron:
     wave, line = gain[0] * lnm.sin(w * v), gain[1] * v
     h = (lnm.where(v > 0, wave, line) if bent else wave + line) + x
     return lnm.Neuron(charge={v: lnm.clip(h, -3, 3)}, fire=v - 1, name="sine")
+
+
+def gate() -> lnm.Neuron:
+    """Return a slope that a second state sets, whose initial value is learned per channel."""
+    start = lnm.param("start", init=1.5, per="channel")
+    v, w, x = lnm.state("v"), lnm.state("w", init=start), lnm.input("x")
+    return lnm.Neuron(charge={v: v * w + x, w: w / 2}, fire=v - 1, name="gate")
 
 
 def layer_of(case: str, seed: int = 0, spread: float = 0.4) -> NeuronLayer:
