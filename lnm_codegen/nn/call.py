@@ -76,14 +76,15 @@ class StatefulModule(NeuronModule):
     def state(self) -> dict[str, Tensor]:
         """States after the last call, (N, *), if the layer keeps them; empty before.
 
-        Setting replaces them. A state that is not given begins with its initial value.
+        A new dict at each access. Setting replaces the states. A state that is not given begins
+        with its initial value.
 
         Raises:
             ModelError: The layer keeps no states.
             ShapeError: A name or a value is not accepted, as for `state=`. The next call compares
                 the shape of a value with its input: a number, or (N, *).
         """
-        return self._state
+        return dict(self._state)
 
     @state.setter
     def state(self, given: States) -> None:
@@ -92,10 +93,11 @@ class StatefulModule(NeuronModule):
             problem = f"state {next(iter(states))!r} is set, but the layer keeps no states"
             remedy = "Give state= to the call, or set carry_state=True."
             raise ModelError(self.neuron.name, problem, remedy=remedy)
-        self._state = {
-            name: value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.double)
-            for name, value in states.items()
-        }
+        with torch.inference_mode(False):  # so that later calls can train with them
+            self._state = {
+                n: v if isinstance(v, Tensor) else torch.as_tensor(v, dtype=torch.double)
+                for n, v in states.items()
+            }
 
     def reset(self) -> None:
         """Discard the states that the layer keeps, and the records of the last call."""
@@ -144,6 +146,7 @@ class StatefulModule(NeuronModule):
 
 _FLAGS = ("carry_state", "return_recorded", "inplace")
 """Attributes that are True or False."""
+_NEW_SIZE = "Call reset() before a new batch size. A set state is a number or has this shape."
 _MODES = ("step_mode", "carry_state")
 """Attributes that decide whether a layer keeps states."""
 
@@ -219,7 +222,7 @@ def start_states(
                     neuron.name,
                     f"state {name!r} has shape {tuple(value.shape)}",
                     str(tuple(shape)),
-                    "Call reset() before a new batch size." if is_previous else "",
+                    _NEW_SIZE if is_previous else "",
                 )
         start.append(value)
     return start

@@ -66,6 +66,25 @@ def test_any_number(number: float, options: Any) -> None:
     assert_equal(run(layer, x), run(other, x, state={"v": number}))
 
 
+def test_the_dict_of_states_is_a_copy() -> None:
+    """Its items do not change the layer, so that every change is validated."""
+    layer, x = lif(backend="torch", carry_state=True), torch.rand(4, 2, 3)
+    layer(x)
+    layer.state["v"] = None
+    layer.state["w"] = 1.0
+    assert isinstance(layer.v, torch.Tensor)
+    assert list(layer.state) == ["v"]
+
+
+def test_a_number_set_in_inference_mode() -> None:
+    """Later calls train with it."""
+    layer, x = lif(backend="torch", carry_state=True), torch.rand(4, 2, 3, requires_grad=True)
+    with torch.inference_mode():
+        layer.v = 0.5
+    layer(x).sum().backward()
+    assert x.grad is not None
+
+
 def test_one_of_two_states() -> None:
     """The other one stays, or begins with its initial value."""
     layer, x = NeuronLayer(lnm.get("cuba_lif"), backend="torch", carry_state=True), torch.rand(4, 3)
