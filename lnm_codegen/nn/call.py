@@ -202,29 +202,45 @@ def start_states(
             value = _learned_start(neuron, params, decl.param, axes=len(shape) - 1)
         else:
             value = decl.init
-        is_previous = name in previous and value is previous[name]
         if callable(value):
             value = value(torch.default_generator, tuple(shape))
+        start.append(_start_of(neuron, name, value, x, previous))
+    return start
+
+
+def require_starts(
+    neuron: Neuron, x: Tensor, given: Mapping[str, Any], previous: Mapping[str, Tensor]
+) -> None:
+    """Raise ShapeError unless each given value can be an initial state; see `start_states`."""
+    for name, value in given.items():
+        _start_of(neuron, name, value, x, previous)
+
+
+def _start_of(
+    neuron: Neuron, name: str, value: Any, x: Tensor, previous: Mapping[str, Tensor]
+) -> Tensor:
+    """Return a value as the initial state of a call on `x`."""
+    shape = x.shape[1:]
+    is_previous = name in previous and value is previous[name]
+    try:
+        start: Tensor = torch.as_tensor(value, dtype=REAL[x.dtype], device=x.device)
+    except (TypeError, ValueError, RuntimeError):
+        problem = f"state {name!r} is {value!r}"
+        raise ShapeError(neuron.name, problem, "a number or a tensor") from None
+    if start.dim() == 0 and not start.requires_grad:
+        start = start.reshape(1)
+    elif start.shape != shape:
         try:
-            value = torch.as_tensor(value, dtype=REAL[x.dtype], device=x.device)
-        except (TypeError, ValueError, RuntimeError):
-            problem = f"state {name!r} is {value!r}"
-            raise ShapeError(neuron.name, problem, "a number or a tensor") from None
-        if value.dim() == 0 and not value.requires_grad:
-            value = value.reshape(1)
-        elif value.shape != shape:
-            try:
-                value = value if is_previous and value.dim() else value.expand(shape)
-            except RuntimeError:
-                pass
-            if value.shape != shape:
-                raise ShapeError(
-                    neuron.name,
-                    f"state {name!r} has shape {tuple(value.shape)}",
-                    str(tuple(shape)),
-                    _NEW_SIZE if is_previous else "",
-                )
-        start.append(value)
+            start = start if is_previous and start.dim() else start.expand(shape)
+        except RuntimeError:
+            pass
+        if start.shape != shape:
+            raise ShapeError(
+                neuron.name,
+                f"state {name!r} has shape {tuple(start.shape)}",
+                str(tuple(shape)),
+                _NEW_SIZE if is_previous else "",
+            )
     return start
 
 

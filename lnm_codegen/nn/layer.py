@@ -21,7 +21,14 @@ from lnm_codegen.nn.arguments import (
     require_record,
     require_sizes,
 )
-from lnm_codegen.nn.call import LayerCall, StatefulModule, States, require_states, typed_call
+from lnm_codegen.nn.call import (
+    LayerCall,
+    StatefulModule,
+    States,
+    require_starts,
+    require_states,
+    typed_call,
+)
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation, explain
 from lnm_codegen.nn.integer.arithmetic import arithmetic_of
@@ -205,6 +212,8 @@ class NeuronLayer(StatefulModule):
             dispatch.require_not_exporting()
         backend = dispatch.backend_of(x)
         if self._has_axes:
+            if self._is_lazy:  # a refused state fixes no size
+                require_starts(neuron, x, given, self._state)
             self._require_axes(x.shape)
         params = parameters_as(neuron, self._shapes, self._values(), x)
         start = dispatch.start(x, given, self._state, params)
