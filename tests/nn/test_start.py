@@ -241,3 +241,13 @@ def test_a_circuit_begins_with_the_learned_value() -> None:
         files(simple("neuron"), [0.5])
     with refused(lnm.ModelError, "simple", "the initial value of state 'v' is 9"):
         files(simple(), 9.0)
+
+
+@pytest.mark.parametrize("backend", ["c", "cuda", "triton"])
+def test_a_start_that_a_step_reads_needs_a_name_of_its_own(backend: str) -> None:
+    """Kernels call the initial state of v `v_init`; the layer and `interpret` have both values."""
+    start = lnm.param("v_init", init=0.25)
+    v, x = lnm.state("v", init=start), lnm.input("x")
+    neuron = lnm.Neuron({v: v / 2 + x}, v - 1, lnm.hard_reset(v, start), name="mine")
+    with refused(lnm.UnsupportedError, None, "v_init", remedy="Rename"):
+        lnm.emit(neuron, backend)
