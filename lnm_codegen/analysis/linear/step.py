@@ -34,14 +34,15 @@ Inputs: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class _Kernels:
+class RowKernels:
     """A neuron's program and its prepared parameters, an array (R,) each."""
 
     program: Program
     table: dict[str, Array]
 
-    def select(self, rows: Array) -> _Kernels:
-        return _Kernels(self.program, {n: v[rows] for n, v in self.table.items()})
+    def select(self, rows: Array) -> RowKernels:
+        """Return those of these parameter sets."""
+        return RowKernels(self.program, {n: v[rows] for n, v in self.table.items()})
 
 
 @lru_cache(maxsize=256)
@@ -79,14 +80,22 @@ def _watched_neuron(neuron: Neuron) -> tuple[Neuron, tuple[str, ...], tuple[str,
     return neuron.with_outputs(**charged, **fired), tuple(charged), tuple(fired)
 
 
-def _kernels(neuron: Neuron, values: Values, rows: int) -> _Kernels:
+def kernels_of(neuron: Neuron, values: Values, rows: int) -> RowKernels:
+    """Return the program of a neuron with its prepared parameters; unknown `values` are ignored.
+
+    Raises:
+        ModelError: A function initialises a parameter that `values` lacks.
+        ShapeError: A parameter has another shape.
+    """
     known = {p.name for p in neuron.params}
     given = {n: v for n, v in values.items() if n in known}
     apart = neuron.with_per({p.name: "channel" for p in neuron.params})
     program = lower(apart)
     raw = parameters_of(apart, given, Extent(1, rows, 1), np.dtype("float64"))
     found = run(program.prepare, raw)
-    return _Kernels(program, {n: np.broadcast_to(v.reshape(-1), (rows,)) for n, v in found.items()})
+    return RowKernels(
+        program, {n: np.broadcast_to(v.reshape(-1), (rows,)) for n, v in found.items()}
+    )
 
 
 class StepMap:
@@ -113,9 +122,9 @@ class StepMap:
         self.inputs = tuple(s.name for s in neuron.inputs)
         self._outputs = tuple(n for n, _ in silent.output)
         watched, self._charged, self._fired = _watched_neuron(neuron)
-        self._silent = _kernels(silent, given, rows)
-        self._whole = _kernels(watched, given, rows)
-        self._fire = _kernels(_fire_neuron(neuron), given, rows)
+        self._silent = kernels_of(silent, given, rows)
+        self._whole = kernels_of(watched, given, rows)
+        self._fire = kernels_of(_fire_neuron(neuron), given, rows)
 
     def select(self, rows: Array) -> StepMap:
         """Return the step of these parameter sets, which may repeat."""
@@ -185,7 +194,7 @@ class StepMap:
         usable = np.isfinite(distance) & (distance > 0)
         return np.broadcast_to(np.where(usable, distance, 1.0), (self.rows,))
 
-    def _values(self, kernels: _Kernels, states: Array, x: Inputs | None) -> dict[str, Any]:
+    def _values(self, kernels: RowKernels, states: Array, x: Inputs | None) -> dict[str, Any]:
         inputs = dict.fromkeys(self.inputs, 0.0) | dict(x or {})
         return {**kernels.table, **dict(zip(self.states, states, strict=True)), **inputs}
 
