@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -69,6 +70,8 @@ def neuron_of(name: str) -> lnm.Neuron:
     if name.startswith("lnm"):
         degree = int(name[-1])
         return lnm.get("lnm", degree=degree, theta=THETA[degree])
+    if name.startswith("two-state"):
+        return lnm.get("lnm", states=2, degree=1)
     if name.startswith("izhikevich"):
         return lnm.get("izhikevich", a=0.1, b=0.2)
     return lnm.get(name)
@@ -89,13 +92,26 @@ def cases() -> list[Case]:
         for name in ("izhikevich", "cuba_lif"):
             for form in FORMS:
                 found.append(Case(name, form, device, form, lnm.Rtl(forms=(form,))))
+    return found + two_state_cases()
+
+
+def two_state_cases() -> list[Case]:
+    """Return `lnm` of two states and degree 1, in Q4.12 and in Q5.13."""
+    circuits = [(form, lnm.Rtl(forms=(form,))) for form in FORMS]
+    circuits.append(("core, coefficients on ports", lnm.Rtl(forms=("core",), coefficients="port")))
+    ecp5 = ("core, ECP5 multiplier", lnm.Rtl(forms=("core",), multiplier="ecp5"))
+    found = []
+    for name, width, frac in (("two-state 1", 16, 12), ("two-state 1 Q5.13", 18, 13)):
+        for device in ("25k", "up5k"):
+            for label, rtl in (*circuits, ecp5) if device == "25k" else circuits:
+                found.append(Case(name, rtl.forms[0], device, label, rtl, width, frac))
     return found
 
 
 def row_of(case: Case, seeds: int) -> Row:
     with tempfile.TemporaryDirectory(prefix="lnm-hardware-") as place:
         spec = lnm.Fixed(case.width, case.frac)
-        name = case.neuron.replace(" ", "_")
+        name = re.sub(r"\W", "_", case.neuron)
         lnm.emit(neuron_of(case.neuron), "verilog", spec=spec, name=name, rtl=case.rtl).write(place)
         circuit = read_circuit(Path(place), "hardware")
         found = measure(circuit, circuit.forms[case.form], DEVICES[case.device], seeds)

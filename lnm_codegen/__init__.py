@@ -12,6 +12,7 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.families.library import get, load
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language import surrogate
+from lnm_codegen.language.binding import bind, substeps
 from lnm_codegen.language.family import family
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
 from lnm_codegen.language.symbols import input, param, spike, spike_named, state
@@ -31,14 +32,15 @@ exp: Unary = _functions.exp
 log: Unary = _functions.log
 sigmoid: Unary = _functions.sigmoid
 sin: Unary = _functions.sin
+stop_gradient: Unary = _functions.stop_gradient
 tanh: Unary = _functions.tanh
 
 __all__ = [
     "Fixed", "FixedSpec", "InternalError", "LnmError", "ModelError", "Neuron", "Rtl", "ShapeError",
-    "ToolError", "UnsupportedError", "abs", "clip", "cos", "emit", "exp", "family", "get",
+    "ToolError", "UnsupportedError", "abs", "bind", "clip", "cos", "emit", "exp", "family", "get",
     "hard_reset", "input", "interpret", "interpret_fixed", "load", "log", "lower", "max", "min",
     "package", "param", "poly", "quantize", "sigmoid", "sin", "soft_reset", "spike", "spike_named",
-    "sqrt", "state", "surrogate", "tanh", "where",
+    "sqrt", "state", "stop_gradient", "substeps", "surrogate", "tanh", "where",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,54 @@ def decided() -> lnm.Neuron:
     )
 
 
+def held() -> lnm.Neuron:
+    """Gradients that stop: in the step, in an expression of parameters, at a spike, used twice."""
+    v, x = lnm.state("v"), lnm.input("x")
+    a, b = lnm.param("a", init=0.5, per="channel"), lnm.param("b", init=0.25)
+    stop = lnm.stop_gradient
+    return lnm.Neuron(
+        charge={v: (a + stop(a) * b) * v - v * stop(v * v) / 8 + stop(b) * x},
+        fire=v - stop(b) - 0.5,
+        reset={v: v - stop(lnm.spike) * (v - stop(v) / 4)},
+        output={"spike": lnm.spike, "kept": v * stop(v), "still": stop(v)},
+        name="held",
+    )
+
+
+def fitzhugh(
+    k: int = 2, bind: Callable[[Any, str], Any] = lnm.bind, dt: Fraction = Fraction(1, 4)
+) -> lnm.Neuron:
+    """FitzHugh-Nagumo: k sub-steps of the classical Runge-Kutta method in a time step.
+
+    dv/dt = v - v**3/3 - w + x        dw/dt = epsilon*(v + a - 4*w/5)
+    """
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    a, epsilon = lnm.param("a", init=0.75, per="channel"), lnm.param("epsilon", init=0.125)
+    half = dt / k / 2
+
+    def slopes(v: Any, w: Any) -> tuple[Any, Any]:
+        return v - v**3 / 3 - w + x, epsilon * (v + a - 4 * w / 5)
+
+    def step(*now: Any) -> tuple[Any, ...]:
+        stages = [now]
+        for n, reach in enumerate((0, half, half, 2 * half)):
+            at = (s + reach * d if reach else s for s, d in zip(now, stages[-1], strict=True))
+            stages.append(
+                tuple(bind(e, f"k{n + 1}_{s}") for s, e in zip("vw", slopes(*at), strict=True))
+            )
+        steps = zip(now, *stages[1:], strict=True)
+        return tuple(s + (d1 + 2 * d2 + 2 * d3 + d4) * half / 3 for s, d1, d2, d3, d4 in steps)
+
+    after = {v: v, w: w}
+    if bind is lnm.bind:
+        after = dict(zip(after, lnm.substeps(k, step, v=v, w=w), strict=True))
+    else:
+        after = dict(zip(after, step(v, w), strict=True))
+    return lnm.Neuron(
+        charge=after, fire=v - 1, output={"spike": lnm.spike, "potential": v}, name="fitzhugh"
+    )
+
+
 def _lnm(degree: int, **arguments: Any) -> Callable[[], lnm.Neuron]:
     theta = (0.05, 0.5, 0.125, -0.0625, 0.03, -0.02, 0.015, 0.01, -0.005)[: degree + 1]
     return lambda: lnm.get("lnm", degree=degree, **({"theta": theta} | arguments))
@@ -114,22 +163,45 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
         "lnm", degree=4, basis="legendre", theta=(-0.2, 0.75, 0.125, -0.0625, 0.03), v_min=-1.0,
         per="channel",
     ),
+    "lnm-matrix": lambda: lnm.get(
+        "lnm", states=2, degree=1, radius=0.9, angle=0.6, v_threshold=0.5, per="channel"
+    ),
+    "lnm-cubic": lambda: lnm.get(
+        "lnm", states=2, degree=3, learn_theta_0=True, learn_threshold=True,
+        theta_v=(0.05, 0.4, -0.35, 0.1, -0.05, 0.04, -0.03, 0.02, -0.02, 0.01),
+        theta_w=(-0.05, 0.35, 0.4, -0.04, 0.1, 0.05, 0.01, -0.02, 0.02, -0.03),
+        v_min=-1.5, w_min=-1.0, w_max=1.25, per={"theta_v": "channel", "theta_w": "neuron"},
+    ),
+    "lnm-pole": lambda: lnm.get(
+        "lnm", states=2, degree=2, parametrisation="pole", radius=0.8, angle=0.7, reset="both",
+        v_reset=-0.125, theta_v=(0.1, -0.05, 0.04), theta_w=(-0.04, 0.1, 0.05), v_threshold=0.5,
+        v_min=-1.5, v_max=2.0, per={"rho": "neuron", "phi": "channel"},
+    ),
+    "brf": lambda: lnm.get(
+        "brf", omega=3.0, b_offset=2.0, dt=0.125, v_threshold=0.25, per={"omega": "channel"}
+    ),
+    "adlif": lambda: lnm.get(
+        "adlif", tau_v=3.0, tau_w=8.0, a=0.3, b=0.8, q=4.0, v_threshold=0.25, per="channel"
+    ),
     "lnm-detached": _lnm(3, v_reset=None, v_min=-1.5, learn_threshold=True, detach_reset=True),
     "dendrite": dendrite,
     "gated": gated,
     "gate": gate,
     "decided": decided,
+    "held": held,
+    "fitzhugh": fitzhugh,
 }  # fmt: skip
 
 FEW = (
     "lif", "lif-learned", "plif", "qif-learned", "izhikevich-learned", "cuba_lif-learned",
-    "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "dendrite", "gated",
-    "gate", "decided",
+    "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "lnm-matrix",
+    "lnm-cubic", "dendrite", "gated", "gate", "decided", "held",
+    "fitzhugh",
 )  # fmt: skip
 """Cases that quick runs compile with warnings, and whose example they run."""
 
 FEW_IN_FLOAT64 = (
-    "lif", "lif-learned", "plif", "lnm-3", "lnm-4", "lnm-C", "dendrite",
+    "lif", "lif-learned", "plif", "lnm-3", "lnm-4", "lnm-C", "lnm-matrix", "dendrite",
 )  # fmt: skip
 """Cases whose float64 kernels quick runs build."""
 

@@ -8,6 +8,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test asserts a time: on a busy machine an example may take longer than hypothesis allows.
+settings.register_profile("lnm", deadline=None)
+settings.load_profile("lnm")
 
 # Workers share the cores with the threads of the kernels: idle OpenMP threads must sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -100,12 +100,20 @@ class _Grammar:
     """Generator of expressions over declared symbols."""
 
     def __init__(
-        self, draw: Any, smooth: bool, fixed: bool = False, pers: Sequence[str] = PERS
+        self,
+        draw: Any,
+        smooth: bool,
+        fixed: bool = False,
+        pers: Sequence[str] = PERS,
+        stops: bool = False,
+        binds: bool = False,
     ) -> None:
         self.draw = draw
         self.smooth = smooth
         self.fixed = fixed
         self.pers = pers
+        self.stops = stops
+        self.binds = binds
         self._count = itertools.count()
         self.atoms: list[Declared] = []
 
@@ -164,6 +172,11 @@ class _Grammar:
 
     def term(self, depth: int) -> Any:
         """Draw a term whose value is at most about 2 where atoms are."""
+        if self.binds and self.chance():
+            return lnm.bind(self._term(depth), self.pick(("k", "k", "stage")))
+        return self._term(depth)
+
+    def _term(self, depth: int) -> Any:
         if depth <= 0:
             return self.coefficient() * self.atom()
         smooth = (
@@ -173,7 +186,15 @@ class _Grammar:
         kinked = (self._where, self._extremum, self._abs, self._clip)
         if self.fixed:
             smooth = (self._linear, self._product, self._decay, self._square, self._gain)
+        if self.stops:
+            smooth += (self._stopped, self._stopped)
         return self.pick(smooth if self.smooth else smooth + kinked)(depth)
+
+    def _stopped(self, depth: int) -> Any:
+        """Draw a value whose gradient stops, in a product with the value itself or another one."""
+        inner = self.pick((self.term(depth - 1), self.param(0.4)))
+        other = self.pick((inner, self.atom(), self.coefficient()))
+        return other * lnm.stop_gradient(inner) / 2
 
     def _linear(self, depth: int) -> Any:
         return self.coefficient() * self.atom() + self.coefficient() * self.atom()
@@ -260,6 +281,9 @@ def neurons(
     smooth: bool = False,
     fixed: bool = False,
     pers: Sequence[str] = PERS,
+    stops: bool = False,
+    binds: bool = False,
+    starts: bool = False,
 ) -> lnm.Neuron:
     """Draw a neuron.
 
@@ -269,9 +293,15 @@ def neurons(
         smooth: Without functions that have a kink: where, min, max, abs, clip.
         fixed: Without functions and divisions in the step, which have no fixed-point form.
         pers: Granularities of parameters.
+        stops: With stop_gradient.
+        binds: With bound values.
+        starts: With parameters as initial states.
     """
-    g = _Grammar(draw, smooth, fixed, pers)
-    states = [lnm.state(n, init=0.1) for n in draw(st.sampled_from((["v"], ["v", "w"])))]
+    g = _Grammar(draw, smooth, fixed, pers, stops, binds)
+    states = [
+        lnm.state(n, init=g.param(0.1) if starts else 0.1)
+        for n in draw(st.sampled_from((["v"], ["v", "w"])))
+    ]
     inputs = [lnm.input(n) for n in draw(st.sampled_from((["x"], ["x"], ["x", "drive"])))]
     g.atoms = [*states, *inputs]
     charge = {states[0]: g.charge(states[0], inputs[0])}
@@ -340,3 +370,44 @@ def _outputs(g: _Grammar, states: list[Any], spikes: list[Any]) -> Any:
     if any(s.name == "spike" for s in spikes):
         choices += [None, None, None]
     return g.pick(choices)
+
+
+@st.composite
+def two_state_arguments(draw: Any, degrees: Sequence[int] = (1, 2, 3, 4, 5)) -> dict[str, Any]:
+    """Draw arguments of `lnm.get("lnm", states=2, ...)`.
+
+    The coefficients are numbers: terms of a higher degree are smaller, and states that could
+    diverge within a few steps are clamped.
+    """
+    pole, constant = draw(st.booleans()), draw(st.booleans())
+    degree = draw(st.sampled_from(degrees))
+    names = [*(("rho", "phi") if pole else ()), "theta_v", "theta_w", "v_threshold"]
+    totals = [0] * constant + [k for k in range(2 if pole else 1, degree + 1) for _ in range(k + 1)]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    sizes = [0.5 if k < 2 else 0.3**k for k in totals]
+    given: dict[str, Any] = {
+        name: tuple(float(c) for c in rng.uniform(0.3, 1.0, len(sizes)) * signs * sizes)
+        for name in ("theta_v", "theta_w")
+        if (signs := rng.choice([-1.0, 1.0], len(sizes))).size
+    }
+    if not given:
+        names = [name for name in names if not name.startswith("theta")]
+    clamps = {"v_min": -1.5, "v_max": 2.0, "w_min": -1.25, "w_max": 1.75}
+    if degree < 3:
+        clamps = {name: end for name, end in clamps.items() if draw(st.booleans())}
+    return {
+        "states": 2,
+        "degree": degree,
+        "parametrisation": "pole" if pole else "free",
+        "reset": draw(st.sampled_from(("v", "both"))),
+        "v_reset": draw(st.sampled_from((None, 0.0, -0.25))),
+        "radius": float(rng.uniform(0.5, 0.95)),
+        "angle": float(rng.uniform(0.0, 1.5)),
+        "learn_theta_0": constant,
+        "learn_threshold": draw(st.booleans()),
+        "v_threshold": 0.5,
+        "detach_reset": draw(st.booleans()),
+        "per": {name: draw(st.sampled_from(PERS)) for name in names},
+        **clamps,
+        **given,
+    }

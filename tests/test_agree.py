@@ -20,7 +20,7 @@ import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
 from tests.bounds import Num, Reference, bounded
 from tests.cases import CASES, FEW_IN_FLOAT64, Results, arguments, exact, run
-from tests.strategies import Arguments, neurons
+from tests.strategies import Arguments, neurons, two_state_arguments
 
 SLACK = 3
 EPSILON = {"float32": float(np.finfo("float32").eps), "float64": float(np.finfo("float64").eps)}
@@ -337,16 +337,33 @@ def drawn(count: int) -> settings:
 
 
 @drawn(60)
-@given(neurons(), st.integers(0, 2**32 - 1))
+@given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
 def test_random_neurons_in_torch(neuron, seed):
     """Autograd through random neurons equals the symbolic backward; float64 and float32."""
     check_random(neuron, seed, "torch", "float64")
     check_random(neuron, seed, "torch", "float32")
 
 
+@drawn(15)
+@given(two_state_arguments(), st.integers(0, 2**32 - 1))
+def test_random_polynomials_of_two_states_in_torch(arguments, seed):
+    """Autograd through any parametrisation, reset, clamp and granularity."""
+    neuron = lnm.get("lnm", **arguments)
+    check_random(neuron, seed, "torch", "float64")
+    check_random(neuron, seed, "torch", "float32")
+
+
+@pytest.mark.needs_cc
+@drawn(2)
+@given(two_state_arguments(degrees=(1, 2)), st.integers(0, 2**32 - 1))
+def test_random_polynomials_of_two_states_in_c(arguments, seed):
+    """A degree of 3 is among the cases; a compiler takes long for higher ones."""
+    check_random(lnm.get("lnm", **arguments), seed, "c", "float64")
+
+
 @pytest.mark.needs_cc
 @drawn(5)
-@given(neurons(), st.integers(0, 2**32 - 1))
+@given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
 def test_random_neurons_in_c(neuron, seed):
     """Random neurons, each compiled once."""
     check_random(neuron, seed, "c", "float64")
@@ -356,7 +373,7 @@ def test_random_neurons_in_c(neuron, seed):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @drawn(60)
-@given(neurons(), st.integers(0, 2**32 - 1))
+@given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
 def test_many_random_neurons_in_c(neuron, seed):
     """More random neurons, in both types."""
     check_random(neuron, seed, "c", "float64")

@@ -13,7 +13,13 @@ import lnm_codegen.nn.layer
 ROOT = Path(__file__).parent.parent
 
 
-PAGES = ["README.md", "docs/architecture.md", "docs/pytorch.md", "docs/training.md"]
+PAGES = [
+    "README.md",
+    "docs/architecture.md",
+    "docs/definitions.md",
+    "docs/pytorch.md",
+    "docs/training.md",
+]
 
 
 def blocks(path: str) -> str:

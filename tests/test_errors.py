@@ -23,7 +23,7 @@ from lnm_codegen.train.runs.config import TrainConfig
 
 V, X = lnm.state("v"), lnm.input("x")
 LIF = lnm.get("lif")
-FAMILIES = "if, lif, plif, glif, alif, qif, cuba_lif, izhikevich, li, ternary, lnm"
+FAMILIES = "if, lif, plif, glif, alif, adlif, qif, cuba_lif, izhikevich, rf, brf, li, ternary, lnm"
 
 
 def layer(*arguments: Any, **more: Any) -> torch.Tensor:

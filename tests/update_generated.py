@@ -72,6 +72,7 @@ today, so a change of the compiler shows as a change of its output.
 def neurons() -> dict[str, lnm.Neuron]:
     """Return the neurons of the software targets by the name of their files."""
     found = {name: lnm.get(name) for name in FAMILIES if name != "lnm"}
+    found["lnm_two_states"] = lnm.get("lnm", states=2, degree=1)
     return found | {f"lnm_{d}": lnm.get("lnm", degree=d) for d in range(1, 5)}
 
 

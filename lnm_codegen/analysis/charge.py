@@ -9,7 +9,8 @@ their input is the potential before the step.
 
 The slope ignores clamps: a `where` with exactly one branch that depends on a state or an input is
 replaced by that branch. The clamped branch has slope 0 and passes no gradient. If it counted, the
-largest slope would jump where the edge of the clamp moves.
+largest slope would jump where the edge of the clamp moves. A stopped gradient is a constant, as in
+the backward.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import sympy
 from sympy.core.relational import Relational
 
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.declarations import Input, Param, State
+from lnm_codegen.language.binding import bind, bindings_of, read_by, rebound
 from lnm_codegen.language.functions import Where, as_expr
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Declared, input, is_spike
@@ -46,14 +48,20 @@ def potential_of(neuron: Neuron) -> Declared:
 
 
 def charge_without_input(neuron: Neuron) -> Any:
-    """Return the charged potential for inputs of 0; a random initial value counts as 0."""
+    """Return the charged potential for inputs of 0; a random initial value counts as 0.
+
+    An initial value that is a parameter stays one.
+    """
     v = potential_of(neuron)
+    params = {s.name: s for s in neuron.symbols}
     table: dict[Any, Any] = {s: as_expr(0) for s in neuron.inputs}
     for state in neuron.states:
         if state != v:
-            init = state.decl.init  # type: ignore[union-attr]
+            decl = cast("State", state.decl)
+            init = params[decl.param] if decl.param else decl.init
             table[state] = as_expr(0 if callable(init) else init)
-    return substituted(dict(neuron.charge).get(v, v), table)
+    charge, own = dict(neuron.charge).get(v, v), dict(neuron.bindings)
+    return rebound(charge, lambda e: substituted(e, table), own)
 
 
 @lru_cache(maxsize=256)
@@ -67,14 +75,28 @@ def curve_neuron(neuron: Neuron) -> Neuron:
 def slope_neuron(neuron: Neuron) -> SlopeNeuron:
     """Return the slope of the charge curve without clamps."""
     v = potential_of(neuron)
-    slope = unclamped(charge_without_input(neuron)).diff(v)
+    slope = derivative(rebound(charge_without_input(neuron), unclamped), v)
     learnable = (s for s in neuron.symbols if isinstance(s.decl, Param) and s.decl.learnable)
-    read = [s for s in learnable if s in slope.free_symbols]
+    read = [s for s in learnable if s in read_by(slope)]
     learned = tuple((s.decl.name, s.decl.element_names.index(s.name)) for s in read)  # type: ignore[union-attr]
-    outputs = {"slope": slope} | {f"d{k}": slope.diff(s) for k, s in enumerate(read)}
-    degree = sympy.degree(slope, v) if slope.is_polynomial(v) else None
+    outputs = {"slope": slope} | {f"d{k}": derivative(slope, s) for k, s in enumerate(read)}
+    is_polynomial = slope.is_polynomial(v) and not bindings_of([slope])
+    degree = sympy.degree(slope, v) if is_polynomial else None
     least = None if degree is None else int(max(degree, 0))  # SymPy returns -oo for a slope of 0
     return SlopeNeuron(_probe(neuron, v, outputs), learned, least)
+
+
+def derivative(expr: Any, symbol: Declared) -> Any:
+    """Return the derivative by a symbol, also through bound values: the chain rule."""
+    rates: dict[Any, Any] = {}
+
+    def total(e: Any) -> Any:
+        inner = sorted(e.free_symbols & rates.keys(), key=lambda b: b.order)
+        return sympy.Add(e.diff(symbol), *(e.diff(b) * rates[b] for b in inner))
+
+    for bound, definition in bindings_of([expr]):
+        rates[bound] = bind(total(definition), f"d_{bound.name}")
+    return total(expr)
 
 
 def unclamped(expr: Any) -> Any:
@@ -104,7 +126,7 @@ def without_spikes(expr: Any) -> Any:
 
 def _moves(expr: Any) -> bool:
     """Report whether the value depends on a state or an input."""
-    return any(isinstance(getattr(s, "decl", None), State | Input) for s in expr.free_symbols)
+    return any(isinstance(getattr(s, "decl", None), State | Input) for s in read_by(expr))
 
 
 def substituted(expr: Any, table: Mapping[Any, Any]) -> Any:
@@ -122,5 +144,7 @@ def substituted(expr: Any, table: Mapping[Any, Any]) -> Any:
 def _probe(neuron: Neuron, v: Declared, outputs: Mapping[str, Any]) -> Neuron:
     """Return the neuron with these outputs, whose input has the potential's name."""
     z = input(v.name)
-    moved = {name: substituted(as_expr(e), {v: z}) for name, e in outputs.items()}
+    moved = {
+        name: rebound(as_expr(e), lambda e: substituted(e, {v: z})) for name, e in outputs.items()
+    }
     return Neuron(output={**moved, "at": z}, name="curve")

@@ -3,22 +3,28 @@
 The search steps a frontier of reachable states under the ends and the middle of every input. It
 keeps one of states that lie close together, and always the extreme ones, with their predecessors.
 The first state past the bound is traced back to its inputs, and `lnm.interpret` runs them.
+
+Two states whose step is affine in pieces are first driven by the inputs that are best without
+resets (`plane.drive`). `plane.divergence` may then prove that they never come back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import product
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import product, takewhile
 from typing import Any
 
 import numpy as np
 
 from lnm_codegen.analysis.arithmetic.interval import Interval
-from lnm_codegen.compiler.arguments import parameters_of, start_of
+from lnm_codegen.analysis.plane.divergence import diverges
+from lnm_codegen.analysis.plane.drive import driven
+from lnm_codegen.analysis.plane.step import PlaneStep, in_floats
+from lnm_codegen.compiler.arguments import SINGLE, parameters_of, start_of
 from lnm_codegen.compiler.interpret import interpret
 from lnm_codegen.compiler.pipeline import lower
-from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.language.neuron import Neuron
 
@@ -35,10 +41,13 @@ class Escape:
     state: str
     value: float  # of the state after the last step; it may be infinite
     bound: float  # on the absolute value
+    diverges: bool = False  # proven: from there on the states grow without bound for any inputs
 
     def __str__(self) -> str:
+        proven = ", and grows without bound from there for any input" if self.diverges else ""
         return (
             f"{self.state} is driven past {self.bound:g}: {self.value:g} after {self.steps} steps"
+            f"{proven}"
         )
 
     @property
@@ -51,12 +60,34 @@ def escape(
     neuron: Neuron, inputs: Mapping[str, Interval], values: Mapping[str, Any], bound: float
 ) -> Escape | None:
     """Return inputs that drive a state past `bound`, or None if the search finds none."""
-    names = [s.name for s in neuron.inputs]
-    if not names or not neuron.states:
+    if not neuron.inputs or not neuron.states:
         return None
     sequence = _searched(neuron, inputs, values, bound)
-    if sequence is None:
+    return None if sequence is None else _confirmed(neuron, values, sequence, bound)
+
+
+def escape_plane(
+    neuron: Neuron,
+    inputs: Mapping[str, Interval],
+    values: Mapping[str, Any],
+    bound: float,
+    plane: PlaneStep[Fraction],
+) -> Escape | None:
+    """Return inputs that drive two states past `bound`, or None; `plane` is the neuron's step."""
+    if not neuron.inputs:
         return None
+    for sequence, proven in _driven(neuron, inputs, values, bound, plane):
+        found = _confirmed(neuron, values, sequence, bound)
+        if found is not None:
+            return replace(found, diverges=proven)
+    return None
+
+
+def _confirmed(
+    neuron: Neuron, values: Mapping[str, Any], sequence: list[tuple[float, ...]], bound: float
+) -> Escape | None:
+    """Run inputs and return them if a state passes the bound."""
+    names = [s.name for s in neuron.inputs]
     arrays = [np.array(column).reshape(-1, 1) for column in zip(*sequence, strict=True)]
     result = interpret(neuron, *arrays, **values)
     for state in result.states:
@@ -67,14 +98,50 @@ def escape(
     return None
 
 
+def _driven(
+    neuron: Neuron,
+    inputs: Mapping[str, Interval],
+    values: Mapping[str, Any],
+    bound: float,
+    plane: PlaneStep[Fraction],
+) -> Iterator[tuple[list[tuple[float, ...]], bool]]:
+    """Yield input sequences of two states that pass the bound, and whether they provably diverge.
+
+    A run goes on to twice, four times, ... its length where that gives a proof.
+    """
+    kind = np.dtype("float64")
+    first = start_of(neuron, None, (), kind, parameters_of(neuron, values, SINGLE, kind))
+    v, w = (float(first[s.name]) for s in neuron.states)
+    drives = [_drives(inputs[s.name]) for s in neuron.inputs]
+    for goal in driven(in_floats(plane), (v, w), STEPS):
+        steps = list(takewhile(lambda step: max(map(abs, step[1])) <= 2.0**20 * bound, goal))
+        sizes = [max(map(abs, s)) for _, s in steps]
+        past = next((k for k, size in enumerate(sizes, 1) if size > bound), None)
+        if past is None:
+            continue
+        ends = [iter(e) for e, _ in steps]
+        sequence = [tuple(d[-1 if len(d) > 1 and next(e) else 0] for d in drives) for e in ends]
+        lengths = [past << k for k in range(len(steps).bit_length()) if past << k <= len(steps)]
+        proven = (n for n in lengths if _diverges(plane, steps[n - 1][1]))
+        length = next(proven, None)
+        if length is not None:
+            yield sequence[:length], True
+        yield sequence[:past], False
+
+
+def _diverges(plane: PlaneStep[Fraction], s: tuple[float, float]) -> bool:
+    return diverges(plane, (Fraction(s[0]), Fraction(s[1])))
+
+
 def _searched(
     neuron: Neuron, inputs: Mapping[str, Interval], values: Mapping[str, Any], bound: float
 ) -> list[tuple[float, ...]] | None:
     kind = np.dtype("float64")
     program = lower(neuron)
-    prepared = run(program.prepare, parameters_of(neuron, values, Extent(1, 1, 1), kind), kind)
+    raw = parameters_of(neuron, values, SINGLE, kind)
+    prepared = run(program.prepare, raw, kind)
     table = {name: np.asarray(v).reshape(-1)[0] for name, v in prepared.items()}
-    start = start_of(neuron, None, (), kind)
+    start = start_of(neuron, None, (), kind, raw)
     states = list(start)
     frontier = np.array([[float(start[s]) for s in states]])
     drives = np.array(list(product(*(_drives(inputs[s.name]) for s in neuron.inputs))))

@@ -1,4 +1,8 @@
-"""Invariant intervals of the states for bounded input, or an input sequence that breaks them.
+"""Invariant sets of the states for bounded input, or an input sequence that breaks them.
+
+Two states whose step is affine in pieces, such as a matrix with a reset, stay in a convex polygon
+(`plane.search`); its bounding box gives an interval for each state. A polygon holds rotations that
+no box holds. For any other step, or without a polygon, a box is searched:
 
 Let F(B) be the least box that holds every state after a step from states in B and inputs in X. A
 box B is invariant if it holds the initial states and F(B) lies in B. The least invariant box is the
@@ -22,11 +26,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, hull, interval_of, point, rational
-from lnm_codegen.analysis.escape import Escape, escape
+from lnm_codegen.analysis.arithmetic.pieces import SymbolicKernel
+from lnm_codegen.analysis.escape import Escape, escape, escape_plane
 from lnm_codegen.analysis.exact import nodes_of, parameters_for, prepared_parameters
+from lnm_codegen.analysis.plane.drive import reached
+from lnm_codegen.analysis.plane.matrix import is_stable
+from lnm_codegen.analysis.plane.polygon import Polygon
+from lnm_codegen.analysis.plane.search import FARTHEST, invariant_polygon, is_invariant_polygon
+from lnm_codegen.analysis.plane.step import PlaneStep, in_floats, plane_step
 from lnm_codegen.analysis.ranges import Given, checked
 from lnm_codegen.analysis.symbolic import symbolic
-from lnm_codegen.compiler.arguments import start_of
+from lnm_codegen.compiler.arguments import SINGLE, parameters_of, start_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError, UnsupportedError, reason
 from lnm_codegen.ir import nodes as ir
@@ -46,16 +56,21 @@ Box: TypeAlias = dict[str, Interval]
 
 @dataclass(frozen=True)
 class Invariant:
-    """A certificate: states that begin in `states` stay there while inputs lie in `inputs`.
+    """A certificate: the states never leave `states` while inputs lie in `inputs`.
 
-    Every invariant box contains `reached`, up to 2**-FINE. It equals `states` if that is the least;
-    otherwise no single end of `states` can move inward.
+    States that begin in `polygon` stay there, and `states` holds the initial values and every step
+    from it. Without a polygon, states that begin in `states` stay there.
+
+    Runs go to the ends of `reached`, up to 2**-FINE of their size, so every invariant set does.
+    Without a polygon it equals `states` if that is the least; otherwise no single end of `states`
+    can move inward.
     """
 
     states: Box  # each interval holds the initial value
     inputs: Box
     values: dict[str, Fraction]  # parameters of the step, exact
     reached: Box
+    polygon: Polygon[Fraction] = ()  # corners (first state, second state), counterclockwise
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ def invariant(
     values: Mapping[str, Any] | None = None,
     bound: float = 100.0,
 ) -> Invariant | Escape | Undecided:
-    """Return an invariant interval of each state, or an input sequence that breaks it.
+    """Return an interval that each state never leaves, or an input sequence that breaks it.
 
     Args:
         neuron: The definition; its initial states must be numbers.
@@ -89,15 +104,22 @@ def invariant(
     limit = rational(neuron.name, "bound", bound)
     if limit <= 0:
         raise wrong(neuron.name, "bound", bound, "a number > 0")
-    found = _search(step)
-    if isinstance(found, Invariant):
-        if not is_invariant(neuron, found.states, inputs, values=values):
-            raise InternalError(neuron.name, f"{found.states} is not an invariant box")
+    plane = _plane(step)
+    found = None if plane is None else _decided(neuron, step, values or {}, float(limit), plane)
+    if isinstance(found, Invariant) or (isinstance(found, Escape) and found.diverges):
         return found
-    broken = escape(neuron, step.inputs, values or {}, float(limit))
+    boxed = _search(step)
+    if isinstance(boxed, Invariant):
+        if not is_invariant(neuron, boxed.states, inputs, values=values):
+            raise InternalError(neuron.name, f"{boxed.states} is not an invariant box")
+        return boxed
+    broken = found if isinstance(found, Escape) else None
+    broken = broken or escape(neuron, step.inputs, values or {}, float(limit))
     if broken is not None:
         return broken
-    return Undecided(f"{found}, and no input sequence was found that drives a state past {bound:g}")
+    if len(step.names) == 2:
+        boxed += f"; {found}" if plane is not None else "; its step is not affine in pieces"
+    return Undecided(f"{boxed}, and no input sequence was found that drives a state past {bound:g}")
 
 
 def is_invariant(
@@ -125,15 +147,20 @@ class _Step:
         self.inputs = checked(neuron.name, nodes, Role.INPUT, inputs)
         self.values = parameters_for(neuron.name, nodes, prepared_parameters(neuron, values))
         self.names = nodes.input_names(Role.STATE)
-        start = start_of(neuron, None, (), np.dtype("float64"))
+        kind = np.dtype("float64")
+        raw = parameters_of(neuron, values or {}, SINGLE, kind)
+        start = start_of(neuron, None, (), kind, raw)
         self.start = {n: interval_of(neuron.name, f"state {n!r}", float(start[n])) for n in start}
-        self._fixed = {**self.inputs, **{n: point(v) for n, v in self.values.items()}}
+        self._fixed: Box = {**self.inputs, **{n: point(v) for n, v in self.values.items()}}
 
     def __call__(self, box: Mapping[str, Interval]) -> Box:
+        found = self.pieces(box)
+        return {n: found.range(f"{n}_next") for n in self.names}
+
+    def pieces(self, box: Mapping[str, Interval]) -> SymbolicKernel:
         table = {**self._fixed, **box}
         ports = {p.var.name for p in self.kernel.inputs}
-        found = symbolic(self.kernel, {n: table[n] for n in ports})
-        return {n: found.range(f"{n}_next") for n in self.names}
+        return symbolic(self.kernel, {n: table[n] for n in ports})
 
     def keeps(self, box: Mapping[str, Interval]) -> bool:
         try:
@@ -143,8 +170,47 @@ class _Step:
         return all(box[n].holds(after[n]) for n in self.names)
 
 
+def _decided(
+    neuron: Neuron,
+    step: _Step,
+    values: Mapping[str, Any],
+    bound: float,
+    plane: PlaneStep[Fraction],
+) -> Invariant | Escape | str:
+    """Return a polygon as a certificate, an escape, or the reason why neither is found."""
+    start = (step.start[step.names[0]].low, step.start[step.names[1]].low)
+    broken = None
+    if not is_stable(plane.linear(plane.mode_at(start))):
+        broken = escape_plane(neuron, step.inputs, values, bound, plane)
+        if broken is not None and broken.diverges:
+            return broken
+    found = invariant_polygon(plane, start)
+    if isinstance(found, str):
+        return broken or escape_plane(neuron, step.inputs, values, bound, plane) or found
+    if not is_invariant_polygon(plane, found, start):
+        raise InternalError(step.name, f"{found} is not an invariant polygon")
+    low, high = reached(in_floats(plane), (float(start[0]), float(start[1])))
+    inner = zip(step.names, map(Fraction, low), map(Fraction, high), strict=True)
+    outer = zip(step.names, zip(start, *plane.image(found), strict=True), strict=True)
+    return Invariant(
+        {n: Interval(min(ends), max(ends)) for n, ends in outer},
+        step.inputs,
+        step.values,
+        {n: Interval(a, b, tight=False) for n, a, b in inner},
+        found,
+    )
+
+
+def _plane(step: _Step) -> PlaneStep[Fraction] | None:
+    """Return the step of two states as one that is affine in pieces, or None."""
+    if len(step.names) != 2:
+        return None
+    around = Interval(Fraction(-FARTHEST), Fraction(FARTHEST))
+    return plane_step(step.pieces(dict.fromkeys(step.names, around)), step.names, step.inputs)
+
+
 def _search(step: _Step) -> Invariant | str:
-    """Return a certificate, or the reason why none is found."""
+    """Return a box as a certificate, or the reason why none is found."""
     box, before = dict(step.start), dict(step.start)
     cause = "the interval still grows"
     for k in range(1, _STEPS + 1):

@@ -46,7 +46,7 @@ from lnm_codegen.analysis.arithmetic.univariate import (
 )
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.declarations import Param
-from lnm_codegen.language.functions import Where
+from lnm_codegen.language.functions import Where, attached
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Declared, is_spike
 from lnm_codegen.validation import wrong
@@ -88,7 +88,7 @@ def polynomial_charge(neuron: Neuron) -> PolynomialCharge:
     if any(len(p) != 1 for p in (neuron.states, neuron.inputs, neuron.charge, neuron.fire)):
         raise _other(neuron, "one state, one input and one spike")
     (v,), (x,) = neuron.states, neuron.inputs
-    h, v_min = _without_clamp(neuron.charge[0][1])
+    h, v_min = _without_clamp(attached(neuron.charge[0][1]))
     f = sympy.expand(h.xreplace({x: sympy.S.Zero}))
     inside = sympy.expand(h - f - x) != 0
     if inside and sympy.expand(h - f.xreplace({v: v + x})) != 0:

@@ -102,7 +102,7 @@ def kernel_ranges(kernel: ir.Kernel, box: Mapping[str, Interval]) -> dict[str, I
         if not table[name].tight and let.target.type is not BOOL:
             with suppress(UnsupportedError):  # independent operands may leave a domain
                 operands = from_operands(let.value, table, f"{kernel.name}, {name}")
-                table[name] = meet(table[name], operands) or table[name]
+                table[name] = (meet(table[name], operands) or table[name]).shortened()
     return table
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sympy
 
 from lnm_codegen.analysis.charge import unclamped
-from lnm_codegen.language.functions import Where
+from lnm_codegen.language.binding import bindings_of
+from lnm_codegen.language.functions import Where, attached
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import is_spike
 
@@ -13,12 +14,14 @@ from lnm_codegen.language.symbols import is_spike
 def degree_of(neuron: Neuron) -> int | None:
     """Return the largest degree of a charge, without clamps, as a polynomial in the charged states.
 
-    None if a charge is not a polynomial, or if there is no charge.
+    None if a charge is not a polynomial or reads a bound value, or if there is no charge.
     """
     states, degrees = [s for s, _ in neuron.charge], []
+    if bindings_of(charge for _, charge in neuron.charge):
+        return None
     for _, charge in neuron.charge:
         try:
-            degrees.append(int(sympy.Poly(unclamped(charge), *states).total_degree()))
+            degrees.append(int(sympy.Poly(unclamped(attached(charge)), *states).total_degree()))
         except sympy.PolynomialError:
             return None
     return max(degrees, default=None)

@@ -6,7 +6,7 @@ variables, each with an interval of its own:
 
 * a monotone function of an interval;
 * a quotient;
-* a Let with more than `MOST` pieces;
+* a Let with more than `MOST` pieces, or with a polynomial beyond `MOST_TERMS` or `MOST_DEGREE`;
 * a sum that is multiplied, such as t0 = v + x, so that f(v + x) is univariate.
 """
 
@@ -18,7 +18,7 @@ from functools import reduce
 from typing import TypeAlias
 
 from lnm_codegen.analysis.arithmetic.functions import applied, divided
-from lnm_codegen.analysis.arithmetic.interval import Interval, point
+from lnm_codegen.analysis.arithmetic.interval import GRID, Interval, point
 from lnm_codegen.analysis.arithmetic.pieces import (
     Condition,
     ConstrainedBox,
@@ -38,6 +38,10 @@ Conditions: TypeAlias = tuple[Condition, ...]
 
 MOST = 64
 """Largest number of pieces of one value."""
+FARTHEST = 1 << 64
+"""Largest magnitude of a polynomial that becomes a variable."""
+MOST_TERMS, MOST_DEGREE, MOST_FACTOR = 128, 64, 16
+"""Largest polynomial of a piece. Those of bound values would grow with each that they read."""
 
 
 def symbolic(kernel: ir.Kernel, box: Mapping[str, Interval]) -> SymbolicKernel:
@@ -70,14 +74,23 @@ class _Evaluator:
         return self._state
 
     def _bounded(self, pieces: Pieces) -> Pieces:
-        if len(pieces) <= MOST:
+        if len(pieces) <= MOST and not any(map(_is_large, pieces)):
             return pieces
         if isinstance(pieces[0].value, bool):
             return (Piece(True), Piece(False))
         self._state.pieces[self._let] = pieces
         inside = self._state.range(self._let).loose()
+        if any(map(_is_large, pieces)):
+            inside = self._coarse(inside)
         used = {n for p in pieces for n in p.variables}
         return (Piece(self._opaque((self._let,), inside, used)),)
+
+    def _coarse(self, inside: Interval) -> Interval:
+        """Return an interval around it whose ends are short, so that later ones stay so."""
+        if inside.magnitude > FARTHEST:
+            problem = f"its range exceeds {float(FARTHEST):g}"
+            raise UnsupportedError(self._where(), problem, remedy="Give narrower intervals.")
+        return inside.outward(GRID).loose()
 
     def _number(self, e: ir.Expr) -> Pieces:
         match e:
@@ -142,11 +155,15 @@ class _Evaluator:
 
     def _named(self, name: str, piece: Piece) -> Piece:
         value = piece.polynomial
-        if value.degree != 1 or len(value.variables) < 2:
+        is_long = len(value.terms) > MOST_FACTOR
+        if not is_long and (value.degree != 1 or len(value.variables) < 2):
             return piece
         inside = self._state.range_of(piece)
         if inside is None:
             return piece
+        if is_long:
+            made = self._opaque((name, piece), self._coarse(inside), piece.variables)
+            return Piece(made, piece.conditions)
         made = self._opaque((name, piece), inside, piece.variables)
         (made_name,) = made.variables
         self._state.definitions[made_name] = value
@@ -235,3 +252,10 @@ class _Evaluator:
 
     def _unsupported(self, what: str) -> UnsupportedError:
         return UnsupportedError(self._where(), f"{what} has no range")
+
+
+def _is_large(piece: Piece) -> bool:
+    value = piece.value
+    if isinstance(value, bool):
+        return False
+    return len(value.terms) > MOST_TERMS or value.degree > MOST_DEGREE

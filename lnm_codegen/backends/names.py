@@ -110,7 +110,7 @@ def require_no_collision(
         for w in collisions(scopes)
     ]
     for problem in problems:
-        remedy = "Rename the state, input, output or parameter."
+        remedy = "Rename the state, input, output, parameter or bound value."
         raise UnsupportedError(where, problem, remedy=remedy)
 
 

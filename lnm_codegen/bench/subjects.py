@@ -71,7 +71,7 @@ def eager(neuron: Neuron, shape: tuple[int, ...], device: str) -> Subject:
 
 def hand_loop(neuron: Neuron, device: str) -> Subject | None:
     """Return a hand-written loop, or None if this module defines no loop for the neuron."""
-    if neuron.name == "lnm":
+    if neuron.name == "lnm" and len(neuron.states) == 1:
         start = next(p.init for p in neuron.params if p.name == "theta")
         theta = torch.tensor(start, device=device, requires_grad=True)
         return Subject("lnm hand loop", lambda x: lnm_loop(x, theta.to(x.dtype)), [theta])

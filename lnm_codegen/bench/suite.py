@@ -180,11 +180,11 @@ def kernels_alone(case: Case, backend: str, x: torch.Tensor, grad: torch.Tensor)
     name, channels = cast("BackendName", backend), x.shape[2]
     layer = NeuronLayer(case.neuron, channels=channels, shape=x.shape[2:], backend=name)
     layer = layer.to(case.device)
-    kernels = kernels_of(case.neuron, backend, x.dtype)
+    kernels, params = kernels_of(case.neuron, backend, x.dtype), case.neuron.step_params
     start = [torch.zeros(1, device=x.device, dtype=kernels.real) for _ in case.neuron.states]
-    given = [x, *start, *(value.detach() for value in values_of(layer).values())]
-    layout, tensors = arranged(case.neuron.params, given, 1, len(start))
-    needed = [True, *([False] * len(start)), *([True] * len(case.neuron.params))]
+    given = [x, *start, *(values_of(layer)[p.name].detach() for p in params)]
+    layout, tensors = arranged(params, given, 1, len(start))
+    needed = [True, *([False] * len(start)), *([True] * len(params))]
     call = FusedCall(kernels, layout, False, True, [])
     out, grad_x = aligned(case), aligned(case)
 

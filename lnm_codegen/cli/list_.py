@@ -37,4 +37,6 @@ def _arguments(family: Family[...]) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     """Return a default in the spelling of `--set`."""
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)

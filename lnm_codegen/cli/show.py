@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Any
+from dataclasses import asdict, replace
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -19,6 +19,7 @@ from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.families.library import resolve
 from lnm_codegen.ir.count import OPERATIONS, count, values
+from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.ir.granularity import learnable_terms
 from lnm_codegen.ir.nodes import Kernel, Program, Role
 from lnm_codegen.ir.passes.dce import keep_results
@@ -76,16 +77,27 @@ def _declared(neuron: Neuron) -> dict[str, Any]:
     def init(value: Any) -> Any:
         return getattr(value, "__name__", "function") if callable(value) else value
 
+    states = [cast("State", s.decl) for s in neuron.states]
     return {
-        "states": [{"name": s.name, "init": init(s.decl.init)} for s in neuron.states],  # type: ignore[union-attr]
+        "states": [{"name": d.name, "init": d.param or init(d.init)} for d in states],
         "inputs": [s.name for s in neuron.inputs],
         "outputs": [name for name, _ in neuron.output],
-        "parameters": [{**asdict(p), "init": init(p.init)} for p in neuron.params],
+        "parameters": [_parameter(p) | {"init": init(p.init)} for p in neuron.params],
         "surrogates": {
             spike: {"name": s.name, "slope": str(s.slope)} for spike, s in neuron.surrogates
         },
         "detach_reset": neuron.detach_reset,
     }
+
+
+def _parameter(param: Param) -> dict[str, Any]:
+    """Return the fields of a parameter; `draw`, only where it has one, as text."""
+    found = asdict(replace(param, draw=None))
+    del found["draw"]
+    if param.draw is not None:
+        sample = param.draw.sample
+        found["draw"] = getattr(sample, "__name__", str(sample))
+    return found
 
 
 def _as_dict(neuron: Neuron, scheme: SchemeName, kernels: dict[str, Kernel]) -> dict[str, Any]:
@@ -116,7 +128,7 @@ def _print(neuron: Neuron, scheme: SchemeName, kernels: dict[str, Kernel]) -> No
     rows = [("state", s["name"], _number(s["init"]), "", "") for s in declared["states"]]
     rows += [("input", name, "", "", "") for name in declared["inputs"]]
     rows += [
-        ("parameter", p["name"], _number(p["init"]), f"per {p['per']}", _learned(p["learnable"]))
+        ("parameter", p["name"], _start(p), f"per {p['per']}", _learned(p["learnable"]))
         for p in declared["parameters"]
     ]
     typer.echo("")
@@ -158,6 +170,10 @@ def _number(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_number(v) for v in value) + "]"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _start(parameter: dict[str, Any]) -> str:
+    return _number(parameter["init"]) + (" (drawn in a layer)" if "draw" in parameter else "")
 
 
 def _learned(learnable: bool) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from lnm_codegen.errors import ModelError, ShapeError, reason
-from lnm_codegen.ir.declarations import Param
+from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import require_known, shown, wrong
+
+SINGLE = Extent(1, 1, 1)
+"""One neuron."""
 
 
 def kind_of(dtype: Any) -> np.dtype[Any]:
@@ -59,18 +62,24 @@ def inputs_of(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> di
 
 
 def parameters_of(
-    neuron: Neuron, given: Mapping[str, Any], extent: Extent, kind: np.dtype[Any]
+    neuron: Neuron,
+    given: Mapping[str, Any],
+    extent: Extent,
+    kind: np.dtype[Any],
+    params: tuple[Param, ...] | None = None,
 ) -> dict[str, Array]:
     """Return every scalar parameter by name, as (1, 1), (C, 1) or (C, I).
 
-    Parameters of different granularity then combine by broadcasting.
+    Parameters of different granularity then combine by broadcasting. `params` are those of the
+    neuron by default.
     """
+    params = neuron.params if params is None else params
     for name in given:
-        require_known(neuron.name, "parameter", name, (p.name for p in neuron.params))
+        require_known(neuron.name, "parameter", name, (p.name for p in params))
     axes = {"layer": (1, 1), "channel": (extent.channels, 1)}
     axes["neuron"] = (extent.channels, extent.inner)
     raw: dict[str, Array] = {}
-    for decl in neuron.params:
+    for decl in params:
         word, count = f"parameter {decl.name!r}", extent.values(decl.per)
         value = _value(neuron, word, given.get(decl.name, decl.init), f"{decl.name}=...")
         array = _array(neuron.name, word, value, kind, "a number, or an array of them")
@@ -86,14 +95,28 @@ def parameters_of(
 
 
 def start_of(
-    neuron: Neuron, state: Mapping[str, Any] | None, shape: tuple[int, ...], kind: np.dtype[Any]
+    neuron: Neuron,
+    state: Mapping[str, Any] | None,
+    shape: tuple[int, ...],
+    kind: np.dtype[Any],
+    raw: Mapping[str, Array],
+    extent: Extent = SINGLE,
 ) -> dict[str, Array]:
-    """Return the initial states, (N, *): the given ones, and the declared `init` otherwise."""
+    """Return the initial states, (N, *): given ones, then parameters, then the declared `init`.
+
+    `raw` are the parameters of `parameters_of` for this extent.
+    """
     given = _by_state(neuron, "state", state)
     start = {}
     for symbol in neuron.states:
+        decl = cast("State", symbol.decl)
         name, word = symbol.name, f"state {symbol.name!r}"
-        value = given.get(name, symbol.decl.init)  # type: ignore[union-attr]
+        if name in given:
+            value = given[name]
+        elif decl.param:
+            value = np.broadcast_to(raw[decl.param], extent.shape).reshape(shape)
+        else:
+            value = decl.init
         value = _value(neuron, word, value, f"state={{{name!r}: ...}}")
         start[name] = _fitted(neuron.name, word, value, shape, kind)
     return start

@@ -14,7 +14,8 @@ from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import Names, is_temporary
 from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, Var
-from lnm_codegen.language.functions import CALLS, Where
+from lnm_codegen.language.binding import bindings_of
+from lnm_codegen.language.functions import CALLS, Where, stop_gradient
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate, Z
 from lnm_codegen.language.symbols import Declared, is_spike
@@ -35,7 +36,7 @@ def build(neuron: Neuron) -> Kernel:
 class _Builder:
     def __init__(self, neuron: Neuron) -> None:
         self._neuron = neuron
-        params = [name for p in neuron.params for name in p.element_names]
+        params = [name for p in neuron.step_params for name in p.element_names]
         states = [s.name for s in neuron.states]
         inputs = [s.name for s in neuron.inputs]
         self._inputs = tuple(
@@ -52,6 +53,7 @@ class _Builder:
         self._env: dict[sympy.Symbol, Expr] = {
             s: Var(s.name) for s in neuron.symbols if not is_spike(s)
         }
+        self._bindings = dict(neuron.bindings)
         self._memo: dict[sympy.Basic, Expr] = {}
         self._conditions: dict[Any, Var] = {}
 
@@ -70,7 +72,7 @@ class _Builder:
         results = [Port(v, Role.OUTPUT) for v in outputs]
         reset = dict(self._neuron.reset)
         for state in self._neuron.states:
-            value = self._lower(reset.get(state, state))
+            value = self._value(reset.get(state, state))
             results.append(Port(self._bind(f"{state.name}_next", value, fresh=False), Role.STATE))
         results += [Port(v, Role.COUNT) for v in counts]
         return Kernel(self._neuron.name, self._inputs, tuple(self._body), tuple(results))
@@ -79,7 +81,7 @@ class _Builder:
         charged = {}
         for state, expr in self._neuron.charge:
             name = "h" if state.name == "v" else f"h_{state.name}"
-            charged[state] = self._bind(self._names.fresh(name), self._lower(expr), fresh=False)
+            charged[state] = self._bind(self._names.fresh(name), self._value(expr), fresh=False)
         self._env.update(charged)
 
     def _fire(self) -> dict[Declared, Var]:
@@ -88,7 +90,7 @@ class _Builder:
         fired = {}
         for spike, expr in self._neuron.fire:
             suffix = "" if spike.name == "spike" else f"_{spike.name}"
-            z = self._bind(f"z{suffix}", self._lower(expr))
+            z = self._bind(f"z{suffix}", self._value(expr))
             node = ir.Spike(z, self._slope(surrogates[spike.name], z))
             fired[spike] = self._bind(f"fired{suffix}", node)
         return fired
@@ -103,7 +105,7 @@ class _Builder:
         return slope
 
     def _output(self, name: str, expr: sympy.Expr) -> Var:
-        value = self._lower(expr)
+        value = self._value(expr)
         ports = {p.var.name for p in self._inputs}
         target = name if name not in ports else self._names.fresh(f"{name}_out")
         return self._bind(target, value, fresh=False)
@@ -125,10 +127,18 @@ class _Builder:
             self._body.append(Let(target, value, self._phase))
         return target
 
+    def _value(self, e: Any) -> Expr:
+        """Lower an expression after the bound values that it reads, in their order."""
+        for symbol, definition in bindings_of([e], self._bindings):
+            if symbol not in self._memo:
+                self._memo[symbol] = self._bind(symbol.name, self._lower(definition))
+        return self._lower(e)
+
     def _lower(self, e: Any) -> Expr:
         if e not in self._memo:
             value = self._node(e)
-            if isinstance(value, ir.Select | ir.Call) and not isinstance(e, sympy.Symbol):
+            named = isinstance(value, ir.Select | ir.Call | ir.Detach)
+            if named and not isinstance(e, sympy.Symbol):
                 value = self._bind(self._names.temporary(), value, fresh=False)
             self._memo[e] = value
         return self._memo[e]
@@ -147,6 +157,8 @@ class _Builder:
         if isinstance(e, Where):
             cond, then, orelse = e.operands
             return ir.Select(self._condition(cond), self._lower(then), self._lower(orelse))
+        if isinstance(e, stop_gradient):
+            return ir.Detach(self._lower(e.args[0]))
         for kind, name in CALLS.items():
             if isinstance(e, kind):  # a function of one argument
                 return ir.Call(Fn(name), self._lower(e.args[0]))
@@ -179,7 +191,7 @@ class _Builder:
         return ir.div(tree, _chain([self._lower(f) for f in below])) if below else tree
 
     def _only_params(self, e: sympy.Basic) -> bool:
-        params = {n for p in self._neuron.params for n in p.element_names}
+        params = {n for p in self._neuron.step_params for n in p.element_names}
         return all(s.name in params for s in e.free_symbols)
 
     def _power(self, base: sympy.Expr, exponent: sympy.Expr) -> Expr:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from lnm_codegen.compiler.arguments import (
 )
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.ir import kernel as generic
-from lnm_codegen.ir.declarations import Granularity, Param
+from lnm_codegen.ir.declarations import Granularity, Param, State
 from lnm_codegen.ir.granularity import Extent, prepared_granularity
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.nodes import Kernel, Program, Role
@@ -32,6 +32,10 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import RealName, SchemeName
 
 Arrays = dict[str, Array]
+_SHARED: dict[Granularity, tuple[int, ...]] = {
+    "layer": (0, 1, 2), "channel": (0, 2), "neuron": (0,)
+}  # fmt: skip
+"""Granularity -> the axes (batch, channels, inner) over which neurons share a value."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def interpret(
     Args:
         neuron: The definition.
         x_seq: One array (T, N, *) per input, in the order of declaration.
-        state: Initial values by state name; the declared `init` otherwise.
+        state: Initial values by state name; the declared `init`, or the parameter that is the
+            initial value, otherwise.
         grad_out: Gradient of the loss with respect to the output (a tuple for several); with it
             the result has `grads`.
         grad_state: Gradient with respect to final states, by name.
@@ -97,7 +102,7 @@ def interpret(
     extent = extent_of(neuron.params, shape)
     raw = parameters_of(neuron, params, extent, kind)
     table = broadcast_to_neurons(run(program.prepare, raw, kind), extent)
-    start = start_of(neuron, state, shape[1:], kind)
+    start = start_of(neuron, state, shape[1:], kind, raw, extent)
     outputs, trajectory, final, counts = run_steps(
         program.forward,
         lambda values: run(program.forward, values, kind),
@@ -114,8 +119,22 @@ def interpret(
         grads, terms = _backward(program.backward, sequences, table, seeds, last, kind)
         sums = _shared_sums(terms, prepared_granularity(program, neuron.params), extent)
         grads |= _parameter_gradients(program, neuron.params, raw, sums, shape, kind)
+        _add_start_gradients(neuron, state or {}, grads, extent)
     named = zip((name for name, _ in neuron.output), outputs.values(), strict=True)
     return Result(dict(named), final, trajectory, grads, counts)
+
+
+def _add_start_gradients(
+    neuron: Neuron, given: Mapping[str, Any], grads: Arrays, extent: Extent
+) -> None:
+    """Add the gradients of initial states to those of the parameters that are their values."""
+    params = {p.name: p for p in neuron.params}
+    for symbol in neuron.states:
+        word = cast("State", symbol.decl).param
+        if word and symbol.name not in given:
+            grad = grads[symbol.name].astype(np.float64).reshape(extent.shape)
+            total = grad.sum(axis=_SHARED[params[word].per]).reshape(grads[word].shape)
+            grads[word] = (grads[word] + total).astype(grads[word].dtype)
 
 
 def run_steps(
@@ -184,9 +203,8 @@ def _backward(
 
 def _shared_sums(terms: Arrays, per: Mapping[str, Granularity], extent: Extent) -> Arrays:
     """Sum terms (N,) in float64 to (1, 1), (C, 1) or (C, I)."""
-    axes = {"layer": (0, 1, 2), "channel": (0, 2), "neuron": (0,)}
     return {
-        n: term.astype(np.float64).reshape(extent.shape).sum(axis=axes[per[n]], keepdims=True)[0]
+        n: term.astype(np.float64).reshape(extent.shape).sum(axis=_SHARED[per[n]], keepdims=True)[0]
         for n, term in terms.items()
     }
 

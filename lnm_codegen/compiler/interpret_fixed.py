@@ -81,7 +81,7 @@ def interpret_fixed(
     extent = extent_of(neuron.params, shape)
     raw = parameters_of(neuron, params, extent, kind)
     table = prepared_integers(program, raw)
-    start = start_of(neuron, state, shape[1:], kind)
+    start = start_of(neuron, state, shape[1:], kind, raw, extent)
     now = {n: integers(v, bits_of(program, n)) for n, v in start.items()}
     sequences = {n: integers(x, bits_of(program, n)) for n, x in inputs.items()}
     return run_sequence(program, sequences, table, now, extent)

@@ -40,7 +40,7 @@ def model_of(
         program=program,
         states=tuple(s.decl for s in neuron.states),  # type: ignore[misc]
         inputs=tuple(s.name for s in neuron.inputs),
-        params=neuron.params,
+        params=neuron.step_params,
         outputs=program.forward.result_names(Role.OUTPUT),
         equations=equations(neuron),
         dtype=dtype,
@@ -66,13 +66,14 @@ def fixed_model_of(
         UnsupportedError: As for `quantize`; a parameter per neuron.
     """
     own_name, rtl = _name(neuron, name), rtl or Rtl()
-    program = fixed.quantize(neuron, spec, scheme)
+    program, given = fixed.quantize(neuron, spec, scheme), values or {}
+    coefficients = _coefficients(neuron, program, given)
     return FixedModel(
         name=own_name,
         family=neuron.name,
         program=program,
-        states=_states(neuron, program),
-        coefficients=_coefficients(neuron, program, values or {}),
+        states=_states(neuron, program, given),
+        coefficients=coefficients,
         equations=equations(neuron),
         rtl=rtl,
         stimulus=None if stimulus is None else _stimulus(neuron, program, stimulus, rtl.neurons),
@@ -85,13 +86,25 @@ def _name(neuron: Neuron, name: str | None) -> str:
     return require_name("emit: name", name)
 
 
-def _states(neuron: Neuron, program: fx.Program) -> tuple[FixedState, ...]:
-    def state(name: str, value: Array) -> FixedState:
-        bits, word = fixed.bits_of(program, name), f"the initial value of state {name!r}"
-        return FixedState(name, bits, int(fixed.rounded(neuron.name, word, value, bits)))
+def _states(
+    neuron: Neuron, program: fx.Program, given: Mapping[str, Any]
+) -> tuple[FixedState, ...]:
+    """Return the states with their initial values, one for every neuron of a circuit."""
+    kind = np.dtype("float64")
+    extent = Extent(1, _channels(neuron, given), 1)
+    raw = parameters_of(neuron, given, extent, kind)
+    start = start_of(neuron, None, (extent.channels,), kind, raw, extent)
 
-    start = start_of(neuron, None, (), np.dtype("float64"))
-    return tuple(state(name, value) for name, value in start.items())
+    def state(name: str, values: Array) -> FixedState:
+        bits, word = fixed.bits_of(program, name), f"the initial value of state {name!r}"
+        integers = np.unique(fixed.rounded(neuron.name, word, values, bits))
+        if len(integers) > 1:
+            problem = f"{word} has {len(integers)} values, and a circuit begins with one"
+            remedy = "Use per='layer'."
+            raise UnsupportedError(neuron.name, problem, "one value in the format", remedy)
+        return FixedState(name, bits, int(integers[0]))
+
+    return tuple(state(name, values) for name, values in start.items())
 
 
 def _coefficients(

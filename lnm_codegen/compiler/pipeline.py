@@ -15,6 +15,7 @@ kernels of straight-line scalar code (`ir/nodes.py`):
     collect            polynomials to sums of products             forward
     hoist              expressions of parameters to `prepare`      prepare, forward
     backward           reverse-mode differentiation                backward
+    nest               sums that derivatives read to Lets          forward
     horner | estrin    polynomials to fused multiply-adds          forward, backward
     cse, inline        common subexpressions to one Let            all four
 
@@ -24,18 +25,19 @@ and defines its meaning. A backend prints it as source code; `emit` selects the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Set
+from functools import lru_cache, partial
 from typing import get_args
 
 from lnm_codegen.compiler.build import build
-from lnm_codegen.ir.nodes import Kernel, Program, Role
+from lnm_codegen.ir.nodes import Kernel, Program, Role, Var
 from lnm_codegen.ir.passes.backward import backward
 from lnm_codegen.ir.passes.collect import collect
 from lnm_codegen.ir.passes.cse import cse, inline
 from lnm_codegen.ir.passes.dce import dce, keep_results
 from lnm_codegen.ir.passes.fold import fold
 from lnm_codegen.ir.passes.hoist import hoist
+from lnm_codegen.ir.passes.nest import nest, worth_nesting
 from lnm_codegen.ir.passes.schemes import SCHEMES, horner
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
@@ -43,6 +45,7 @@ from lnm_codegen.options import SchemeName
 from lnm_codegen.validation import require_one_of
 
 OnPass = Callable[[str, Kernel], object]
+After = Callable[[str, Kernel], Kernel]
 
 
 def lower(neuron: Neuron, scheme: SchemeName = "horner", on_pass: OnPass | None = None) -> Program:
@@ -82,10 +85,12 @@ def _run_passes(neuron: Neuron, scheme: SchemeName, on_pass: OnPass) -> Program:
     after("hoist", forward)
     differentiated = set(forward.input_names(Role.PARAM))
 
-    # Its adjoint, which recomputes the step from the previous states.
-    adjoint = after("backward", dce(backward(forward)))
-    adjoint = after("fold", fold(adjoint))
-    adjoint = after("collect", collect(adjoint))
+    # Its adjoint, which recomputes the step from the previous states, in the same operations.
+    shared: Set[Var] = frozenset()
+    if scheme == "horner":
+        shared = worth_nesting(forward, partial(_final_adjoint, forward))
+    adjoint = _adjoint(forward, shared, after)
+    forward = after("nest", nest(forward, shared))
 
     # Polynomials by the scheme. Both kernels share `prepare`, and each computes nothing twice.
     forward = after(scheme, SCHEMES[scheme](forward))
@@ -102,6 +107,19 @@ def _run_passes(neuron: Neuron, scheme: SchemeName, on_pass: OnPass) -> Program:
     prepare = after("prepare", inline(cse(horner(prepare, in_params=True))))
     sums = after("prepare_backward", inline(cse(fold(sums))))
     return Program(neuron.name, prepare, sums, forward, adjoint)
+
+
+def _adjoint(forward: Kernel, shared: Set[Var], after: After) -> Kernel:
+    """Return the adjoint of a step, with its polynomials as sums of products."""
+    adjoint = after("backward", dce(backward(forward, nested=shared)))
+    adjoint = after("fold", fold(adjoint))
+    return after("collect", collect(adjoint))
+
+
+def _final_adjoint(forward: Kernel, shared: Set[Var]) -> Kernel:
+    """Return the adjoint of a step by Horner's scheme, without repeated operations."""
+    adjoint = horner(_adjoint(forward, shared, lambda _, kernel: kernel))
+    return cse(hoist(_identity(forward), adjoint)[1])
 
 
 def _identity(forward: Kernel) -> Kernel:

@@ -15,11 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lnm_codegen.compiler.arguments import start_of
 from lnm_codegen.compiler.fixed import integers
 from lnm_codegen.deploy.network import (
     fixed_layer,
@@ -31,6 +29,8 @@ from lnm_codegen.deploy.network import (
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.call import start_states
+from lnm_codegen.nn.parameters import values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +136,7 @@ class _Pair:
         self._real = layer_like(layer, backend="torch", dtype=torch.float64)
         self._fixed = fixed_layer(layer, spec, dtype=torch.float64)
         self._input = spec[neuron.inputs[0].name].bits
-        self._start = {
-            name: quantized(torch.as_tensor(start), spec[name].bits)
-            for name, start in start_of(neuron, None, (), np.dtype(np.float64)).items()
-        }
+        self._bits = {s.name: spec[s.name].bits for s in neuron.states}
 
     def counted(self, x_seq: Tensor) -> LayerCounts:
         """Return the counts of a batch, without those of the whole networks."""
@@ -156,7 +153,10 @@ class _Pair:
 
     def _steps(self, x_seq: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the float and fixed-point outputs of each step from the fixed-point states."""
-        state = {n: v.expand(x_seq.shape[1:]) for n, v in self._start.items()}
+        params = list(values_of(self._real).values())
+        start = start_states(self._real.neuron, x_seq, {}, params, previous={})
+        pairs = zip(self._bits.items(), start, strict=True)
+        state = {n: quantized(v, bits).expand(x_seq.shape[1:]) for (n, bits), v in pairs}
         for t in range(len(x_seq)):
             x = x_seq[t : t + 1]
             expected = self._real(x, state=state)

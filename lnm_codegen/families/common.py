@@ -27,14 +27,17 @@ def clamped(
         ModelError: `v_max` <= `v_threshold`, so that the neuron never spikes, or `v_min` >=
             `v_threshold`, so that it always spikes.
     """
-    if v_min is not None:
-        if not v_min < v_threshold:
-            accepted = f"a number < v_threshold, {v_threshold!r}, or None"
-            raise wrong(family, "v_min", v_min, accepted)
-        charged = where(charged < v_min, v_min, charged)
-    if v_max is not None:
-        if not v_max > v_threshold:
-            accepted = f"a number > v_threshold, {v_threshold!r}, or None"
-            raise wrong(family, "v_max", v_max, accepted)
-        charged = where(charged > v_max, v_max, charged)
-    return charged
+    if v_min is not None and not v_min < v_threshold:
+        raise wrong(family, "v_min", v_min, f"a number < v_threshold, {v_threshold!r}, or None")
+    if v_max is not None and not v_max > v_threshold:
+        raise wrong(family, "v_max", v_max, f"a number > v_threshold, {v_threshold!r}, or None")
+    return within(charged, v_min, v_max)
+
+
+def within(value: ExprLike, low: float | None, high: float | None) -> ExprLike:
+    """Return a value clamped to [low, high]; None leaves a side open."""
+    if low is not None:
+        value = where(value < low, low, value)
+    if high is not None:
+        value = where(value > high, high, value)
+    return value

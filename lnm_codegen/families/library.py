@@ -17,7 +17,7 @@ from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.language.family import Family, require_returned
 from lnm_codegen.language.foreign import building
-from lnm_codegen.language.misuse import as_numbers
+from lnm_codegen.language.misuse import as_number, as_numbers
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.definition import load as load
 from lnm_codegen.validation import did_you_mean, require_arguments, require_known
@@ -26,13 +26,20 @@ from lnm_codegen.validation import did_you_mean, require_arguments, require_know
 def get(name: str, **arguments: Any) -> Neuron:
     """Return a neuron of a built-in family, `get("lnm", degree=3)`.
 
-    Numbers may be given as arrays or tensors too, `get("lif", tau=torch.tensor(4.0))`.
+    Numbers may be given as arrays or tensors too, `get("lif", tau=torch.tensor(4.0))`. One element
+    in any shape is a number, except in an argument that takes a sequence.
 
     Raises:
         ModelError: An unknown family, or an argument that it does not take.
     """
     build = FAMILIES[require_known("get", "family", name, FAMILIES)]
-    return build(**{word: as_numbers(value) for word, value in arguments.items()})
+    kinds = {p.name: str(p.annotation) for p in build.signature.parameters.values()}
+    return build(
+        **{
+            word: as_numbers(value) if "Sequence" in kinds.get(word, "") else as_number(value)
+            for word, value in arguments.items()
+        }
+    )
 
 
 def resolve(reference: str, /, **arguments: Any) -> Neuron:

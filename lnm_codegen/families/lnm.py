@@ -16,7 +16,8 @@ import sympy
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.common import LOWEST, clamped, reset_of
-from lnm_codegen.language.family import family
+from lnm_codegen.families.lnm_two_states import lnm as two_states
+from lnm_codegen.language.family import family_by
 from lnm_codegen.language.functions import ExprLike, as_expr, poly
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
@@ -32,7 +33,7 @@ BASES: dict[str, Any] = {
 _Z = sympy.Symbol("z")
 
 
-@family
+@family_by("states", {2: two_states})
 def lnm(
     degree: int = 3,
     form: Literal["A", "B", "C"] = "A",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from lnm_codegen.errors import LnmError
 from lnm_codegen.insight.classes import Point, Portrait, classify
 from lnm_codegen.insight.modes import numbers_of
 from lnm_codegen.insight.record import Activity
+from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets
@@ -60,11 +61,12 @@ def dynamics(
         activity: Activity of the layer, for the interval.
     """
     neuron = layer.neuron.with_per({p.name: "layer" for p in layer.neuron.params})
-    start = potential_of(layer.neuron).decl.init  # type: ignore[union-attr]
-    rest = float(start) if isinstance(start, int | float) else 0.0
+    start = cast("State", potential_of(layer.neuron).decl)
     found = []
     for row in selected:
         values = rows.of(row)
+        init = values[start.param] if start.param else start.init
+        rest = float(init) if isinstance(init, int | float) else 0.0
         try:
             at = fixed_points(neuron, values=values)
         except LnmError as error:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -14,11 +14,31 @@ Granularity: TypeAlias = Literal["layer", "channel", "neuron"]
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """Random initial values of a parameter in a layer: one part of a joint draw.
+
+    Attributes:
+        sample: Function (generator, axes) -> a tensor for each part. `axes` are the leading axes of
+            the parameters, (), (C,) or (C, *); a vector has its size after them. The parameters of
+            a layer with equal samples and different parts come from one call.
+        part: Index of the part.
+    """
+
+    sample: Callable[[Any, tuple[int, ...]], Sequence[Any]]
+    part: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """A state of one neuron, carried from step to step. `init` is a number or a function."""
+    """A state of one neuron, carried from step to step. `init` is a number or a function.
+
+    `param` is the name of the parameter that is the initial value, or empty; `init` is then that
+    parameter's own.
+    """
 
     name: str
     init: Init = 0.0
+    param: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +52,8 @@ class Input:
 class Param:
     """A parameter: a scalar (`size` None) or a vector, learnable or not.
 
-    `per` is its granularity: one value per layer, per channel or per neuron.
+    `per` is its granularity: one value per layer, per channel or per neuron. A layer begins with
+    the values of `draw` where that is given; everything else uses `init`.
     """
 
     name: str
@@ -40,6 +61,7 @@ class Param:
     init: Init = 0.0
     learnable: bool = True
     per: Granularity = "layer"
+    draw: Draw | None = None
 
     @property
     def element_names(self) -> tuple[str, ...]:
@@ -60,4 +82,11 @@ class SpikeDeclaration:
     name: str
 
 
-Declaration: TypeAlias = State | Input | Param | SpikeDeclaration
+@dataclass(frozen=True, slots=True)
+class BoundValue:
+    """A name for the value of an expression."""
+
+    name: str
+
+
+Declaration: TypeAlias = State | Input | Param | SpikeDeclaration | BoundValue

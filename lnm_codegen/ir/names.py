@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain, count
 from typing import Any
 
 from lnm_codegen.ir import kernel as generic
@@ -15,23 +14,27 @@ class Names:
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken = set(taken)
+        self._numbers: dict[tuple[str, int], int] = {}  # none below is free
 
     def fresh(self, wanted: str) -> str:
         """Return `wanted`, or `wanted_2`, `wanted_3`, ... if it is taken, and take it."""
-        return self._first(chain([wanted], (f"{wanted}_{k}" for k in count(2))))
+        if wanted in self._taken:
+            return self.numbered(f"{wanted}_", 2)
+        self._taken.add(wanted)
+        return wanted
 
     def numbered(self, prefix: str, start: int = 0) -> str:
         """Return the first free name of prefix and number, from `start` on, and take it."""
-        return self._first(f"{prefix}{k}" for k in count(start))
+        k = self._numbers.get((prefix, start), start)
+        while f"{prefix}{k}" in self._taken:
+            k += 1
+        self._numbers[prefix, start] = k + 1
+        self._taken.add(f"{prefix}{k}")
+        return f"{prefix}{k}"
 
     def temporary(self) -> str:
         """Return the first free of `t0`, `t1`, ..., which `inline` may remove."""
         return self.numbered("t")
-
-    def _first(self, candidates: Iterable[str]) -> str:
-        name = next(c for c in candidates if c not in self._taken)
-        self._taken.add(name)
-        return name
 
 
 def names_of(*kernels: generic.Kernel[Any, Any]) -> Names:

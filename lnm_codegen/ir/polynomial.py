@@ -6,7 +6,7 @@ back. A coefficient that cancels to zero stays, so that a NaN or an infinity rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TypeAlias
 
@@ -65,8 +65,11 @@ class PolynomialReader:
     def _plain_variables(self, e: Expr) -> set[Var]:
         return {v for v in ir.variables(e) if not self._is_coefficient(v)}
 
+    def _is_constant(self, e: Expr) -> bool:
+        return all(self._is_coefficient(v) for v in ir.walk(e) if isinstance(v, Var))
+
     def _read(self, e: Expr) -> Poly:
-        if not self._plain_variables(e):
+        if self._is_constant(e):
             return {(): e}
         if e in self._opaque:
             return _power(self._atom(e))
@@ -193,9 +196,9 @@ def derivative(p: Poly, v: Var) -> Poly:
     return result
 
 
-def product(c: Expr, monomial: Monomial, order: Sequence[Var] = ()) -> Expr:
-    """Return coefficient times monomial as a tree; variables late in `order` come first."""
-    rank = {v: k for k, v in enumerate(order)}
+def product(c: Expr, monomial: Monomial, rank: Mapping[Var, int] | None = None) -> Expr:
+    """Return coefficient times monomial as a tree; variables of a high rank come first."""
+    rank = rank or {}
     powers = sorted(monomial, key=lambda item: -rank.get(item[0], -1))
     if len(powers) == 1 and powers[0][1] >= 4:
         factors = [_power_by_squaring(*powers[0])]

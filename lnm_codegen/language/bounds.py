@@ -10,7 +10,7 @@ from sympy.logic.boolalg import Boolean
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Param
-from lnm_codegen.language.functions import CALLS, Where, as_expr
+from lnm_codegen.language.functions import CALLS, Where, as_expr, stop_gradient
 from lnm_codegen.language.misuse import instead_of
 
 MAX_LEVELS = 100
@@ -23,7 +23,9 @@ MAX_EXPONENT = 64
 _ALGEBRA = (sympy.Add, sympy.Mul, sympy.Pow, sympy.Symbol, sympy.Number, sympy.NumberSymbol, Where)
 _LOGIC = (Relational, sympy.And, sympy.Or, sympy.Not)
 _NOT_FINITE = (sympy.nan, sympy.oo, -sympy.oo, sympy.zoo)
-_LANGUAGE = (*sorted({*CALLS.values(), "sqrt", "where", "max", "min", "abs"}), "clip")
+_LANGUAGE = (
+    *sorted({*CALLS.values(), "sqrt", "where", "max", "min", "abs", "stop_gradient"}), "clip"
+)  # fmt: skip
 
 
 def require_expression(where: str, value: Any) -> sympy.Expr:
@@ -49,7 +51,7 @@ def _require_functions(where: str, expr: sympy.Expr) -> None:
         if node in _NOT_FINITE:
             inside = "" if node == expr else f" in {expr}"
             raise ModelError(where, f"{node}{inside} is not finite", "finite numbers")
-        if isinstance(node, (*_ALGEBRA, *_LOGIC, *CALLS)):
+        if isinstance(node, (*_ALGEBRA, *_LOGIC, *CALLS, stop_gradient)):
             continue
         if isinstance(node, sympy.Expr | Boolean):
             name = type(node).__name__

@@ -11,7 +11,7 @@ from typing import Any
 
 import sympy
 
-from lnm_codegen.ir.declarations import Init, Param
+from lnm_codegen.ir.declarations import Init, Param, State
 
 _LONGEST_LINE = 160
 _LONGEST_VECTOR = 6
@@ -19,7 +19,8 @@ _LONGEST_VECTOR = 6
 
 def equations(neuron: Any) -> tuple[str, ...]:
     """Return the definition as lines of text: phase, symbol, expression."""
-    lines = [f"charge  {s} <- {e}" for s, e in neuron.charge]
+    lines = [f"bound   {s} = {e}" for s, e in neuron.bindings]
+    lines += [f"charge  {s} <- {e}" for s, e in neuron.charge]
     lines += [f"fire    {s} = [{e} >= 0]" for s, e in neuron.fire]
     lines += [f"reset   {s} <- {e}" for s, e in neuron.reset]
     return (*lines, *(f"output  {name} = {e}" for name, e in neuron.output))
@@ -31,20 +32,21 @@ def text(neuron: Any) -> str:
     lines += [f"slope   d {spike}/dz = {s.slope}  ({s.name})" for spike, s in neuron.surrogates]
     if neuron.detach_reset:
         lines.append("reset   spikes inside it have no derivative (detach_reset)")
-    lines += [f"state   {s} {_start(s.decl.init)}" for s in neuron.states]
+    lines += [f"state   {s} {_initial(s.decl)}" for s in neuron.states]
     lines += [f"input   {s}" for s in neuron.inputs]
-    lines += [f"param   {p.name} {_start(p.init)}, {_kind(p)}" for p in neuron.params]
+    lines += [f"param   {p.name} {_start(p.init)}{_drawn(p)}, {_kind(p)}" for p in neuron.params]
     return "\n".join([f"neuron {neuron.name}", *(f"  {_cut(line)}" for line in lines)])
 
 
 def latex(neuron: Any) -> str:
     """Return equations and declarations as an array in LaTeX, a row each, between `$` signs."""
-    rows = [("charge", rf"{_tex(s)} \leftarrow {_tex(e)}") for s, e in neuron.charge]
+    rows = [("bound", f"{_tex(s)} = {_tex(e)}") for s, e in neuron.bindings]
+    rows += [("charge", rf"{_tex(s)} \leftarrow {_tex(e)}") for s, e in neuron.charge]
     rows += [("fire", rf"{_tex(s)} = \left[{_tex(e)} \geq 0\right]") for s, e in neuron.fire]
     rows += [("reset", rf"{_tex(s)} \leftarrow {_tex(e)}") for s, e in neuron.reset]
     rows += [("output", f"{_tex_name(name)} = {_tex(e)}") for name, e in neuron.output]
     declared = (
-        ("states", [_tex(s) + _tex_start(s.decl.init) for s in neuron.states]),
+        ("states", [_tex(s) + _tex_initial(s.decl) for s in neuron.states]),
         ("inputs", [_tex(s) for s in neuron.inputs]),
         ("parameters", [_tex_name(p.name) + _tex_start(p.init) for p in neuron.params]),
     )
@@ -54,6 +56,10 @@ def latex(neuron: Any) -> str:
     return f"$\\displaystyle \\begin{{array}}{{ll}}\n{body}\n\\end{{array}}$"
 
 
+def _drawn(param: Param) -> str:
+    return "" if param.draw is None else ", drawn in a layer"
+
+
 def _kind(param: Param) -> str:
     per = "" if param.per == "layer" and not param.learnable else f" per {param.per}"
     return ("learnable" if param.learnable else "constant") + per
@@ -61,6 +67,14 @@ def _kind(param: Param) -> str:
 
 def _cut(line: str) -> str:
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..."
+
+
+def _initial(state: State) -> str:
+    return f"= {state.param}" if state.param else _start(state.init)
+
+
+def _tex_initial(state: State) -> str:
+    return f" = {_tex_name(state.param)}" if state.param else _tex_start(state.init)
 
 
 def _start(init: Init) -> str:

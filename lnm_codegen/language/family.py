@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import keyword
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec
 
 from lnm_codegen.errors import ModelError
@@ -13,7 +13,7 @@ from lnm_codegen.language.foreign import building
 from lnm_codegen.language.names import require_name
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import SCOPE, Scope
-from lnm_codegen.validation import require_arguments, shown
+from lnm_codegen.validation import require_arguments, require_known, require_one_of, shown
 
 P = ParamSpec("P")
 
@@ -58,6 +58,59 @@ class Family(Generic[P]):
 def family(build: Callable[P, Neuron]) -> Family[P]:
     """Return the family of a function that declares symbols and returns a Neuron."""
     return Family(build)
+
+
+class FamilyByArgument(Family[...]):
+    """Families of one name; the value of a keyword argument selects one of them.
+
+    Each has its own arguments and defaults, and refuses those of the others. `signature` has the
+    arguments of the first, then the selecting one, then the arguments that only the others take.
+    """
+
+    def __init__(self, word: str, families: Mapping[Any, Family[...]]) -> None:
+        (default, first), *others = families.items()
+        super().__init__(first._build)
+        self._word, self._families = word, dict(families)
+        docs = (f"With {word}={key!r}:\n\n{inspect.getdoc(other)}" for key, other in others)
+        self.__doc__ = "\n\n".join((inspect.getdoc(first) or "", *docs))
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        found = dict(first.signature.parameters)
+        found[word] = inspect.Parameter(word, keyword, default=default)
+        for _, other in others:
+            for name, parameter in other.signature.parameters.items():
+                found.setdefault(name, parameter.replace(kind=keyword))
+        self.signature = self.__signature__ = inspect.Signature(list(found.values()))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Neuron:
+        """Build the neuron with the selected family.
+
+        Raises:
+            ModelError: See `Family`; another value of the selecting argument, or an argument that
+                the selected family does not take.
+        """
+        key = kwargs.pop(self._word, self.signature.parameters[self._word].default)
+        require_one_of(self.name, self._word, key, tuple(self._families))
+        family: Family[...] = self._families[key]
+        known = [*family.signature.parameters, self._word]
+        for argument in kwargs:
+            if argument in self.signature.parameters and argument not in known:
+                problem = f"{argument} is given, which {self._word}={key!r} does not take"
+                raise ModelError(self.name, problem, known, f"Omit {argument}.")
+            require_known(self.name, "argument", argument, known)
+        return family(*args, **kwargs)
+
+
+def family_by(
+    word: str, others: Mapping[Any, Family[...]], own: Any = 1
+) -> Callable[[Callable[..., Neuron]], FamilyByArgument]:
+    """Return a decorator for the family of a function and of others of its name.
+
+    Args:
+        word: Keyword argument that selects one of them.
+        others: The other families, by its value.
+        own: Value for the function itself, and the default.
+    """
+    return lambda build: FamilyByArgument(word, {own: Family(build), **others})
 
 
 def require_returned(where: str, value: Any) -> Neuron:

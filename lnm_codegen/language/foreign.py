@@ -105,7 +105,8 @@ def _translated(error: TypeError | AttributeError) -> LnmError | None:
 
 def _is_sympy(name: str) -> bool:
     """Report whether a class of that name may be an expression."""
-    return hasattr(sympy, name) or name in ("Where", "sigmoid", "Declared")
+    own = ("Where", "sigmoid", "stop_gradient", "Declared", "Bound")
+    return hasattr(sympy, name) or name in own
 
 
 def _watch() -> Any:

@@ -9,7 +9,8 @@ and `clip` below keep them and are defined by `where`, also at NaN and at ties:
     clip(a, lo, hi)  = where(a < lo, lo, where(a > hi, hi, a))
 
 The gradient goes to the selected branch; a comparison has none. `where(spike, a, b)` selects in
-value and has the derivative of `spike*a + (1 - spike)*b`.
+value and has the derivative of `spike*a + (1 - spike)*b`. `stop_gradient(a)` has the value of `a`
+and the derivative zero.
 """
 
 from __future__ import annotations
@@ -149,6 +150,24 @@ class sigmoid(_Opaque, sympy.Function):
         return self * (1 - self)
 
 
+class stop_gradient(_Opaque, sympy.Function):
+    """The value of `a`, with derivative zero: v*stop_gradient(v) is v**2 with derivative v."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, a: sympy.Expr) -> Any:
+        """Return a number, or an expression that has no derivative already, unchanged."""
+        return a if a.is_number or isinstance(a, stop_gradient) else None
+
+    def fdiff(self, argindex: int = 1) -> sympy.Expr:
+        """Return the derivative, 0."""
+        return sympy.S.Zero
+
+    def _latex(self, printer: Any) -> str:
+        return rf"\operatorname{{sg}}\left({printer._print(self.args[0])}\right)"
+
+
 def sqrt(a: ExprLike) -> Expression:
     """Return the square root of a."""
     root: Expression = sympy.sqrt(as_expr(a, "sqrt"))
@@ -243,7 +262,18 @@ def replaced(expr: Any, table: Mapping[Any, Any]) -> Any:
 
     SymPy's `xreplace` would decide comparisons again, which may take minutes.
     """
-    args = [replaced(a, table) for a in expr.args]
+    rebuilt = _with_arguments(expr, [replaced(a, table) for a in expr.args])
+    return table.get(expr, expr) if rebuilt is expr else rebuilt
+
+
+def attached(expr: Any) -> Any:
+    """Return `expr` with each stop_gradient(a) replaced by a, for uses of its value alone."""
+    args = [attached(a) for a in expr.args]
+    return args[0] if isinstance(expr, stop_gradient) else _with_arguments(expr, args)
+
+
+def _with_arguments(expr: Any, args: list[Any]) -> Any:
+    """Return `expr` with these arguments, unevaluated; `expr` itself if they are its own."""
     if all(new is old for new, old in zip(args, expr.args, strict=True)):
-        return table.get(expr, expr)
+        return expr
     return expr.func(*args) if isinstance(expr, Where) else expr.func(*args, evaluate=False)

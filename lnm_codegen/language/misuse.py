@@ -1,4 +1,4 @@
-"""Refusals on symbols: truth values, equality with numbers, functions of numbers, arrays, tensors.
+"""Refusals on symbols: truth values, functions of numbers, arrays, tensors.
 
 A symbol has no value while a neuron is defined. Python, NumPy and PyTorch ask for one through the
 methods of `Symbolic`, which raise an error that names the function of the language. PyTorch is not
@@ -7,14 +7,14 @@ imported: it calls `__torch_function__` itself.
 
 from __future__ import annotations
 
-import numbers
+import math
 import operator
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sympy import Basic, Expr
+from sympy import Expr
 from sympy.logic.boolalg import Boolean
 
 from lnm_codegen.errors import ModelError
@@ -22,7 +22,7 @@ from lnm_codegen.validation import shown
 
 FUNCTIONS = (
     "exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos",
-    "abs", "min", "max", "clip", "where", "poly",
+    "abs", "min", "max", "clip", "where", "poly", "stop_gradient",
 )  # fmt: skip
 """Functions of the language, by their name in `lnm`."""
 
@@ -42,6 +42,7 @@ _INSTEAD = _CALLS | {
     "piecewise": _CALLS["where"], "ite": _CALLS["where"], "select": _CALLS["where"],
     "heaviside": _STEP, "sign": "lnm.where(a > 0, 1, lnm.where(a < 0, -1, 0))",
     "tan": "lnm.sin(a)/lnm.cos(a)", "polyval": _CALLS["poly"],
+    "detach": _CALLS["stop_gradient"],
     "pow": "a**b", "power": "a**b", "float_power": "a**b", "square": "a**2",
 }  # fmt: skip
 _OPERATORS: dict[str, Callable[..., Any]] = {
@@ -49,9 +50,9 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "divide": operator.truediv, "true_divide": operator.truediv, "power": operator.pow,
     "less": operator.lt, "less_equal": operator.le,
     "greater": operator.gt, "greater_equal": operator.ge,
+    "equal": operator.eq, "not_equal": operator.ne,
 }  # fmt: skip
 """NumPy's name of an operator between one of its numbers and a symbol -> the operator."""
-_EQUALITIES = {"equal": "==", "not_equal": "!="}
 _NO_TRUTH = "no truth value, because symbols have no values while a neuron is defined"
 EQUALITY = "Write sympy.Eq(a, b) for a == b and sympy.Ne(a, b) for a != b"
 OPERANDS = "numbers and expressions of declared states, inputs, parameters and spikes"
@@ -85,12 +86,6 @@ def undecided(condition: object) -> ModelError:
             f" {_CALLS['min']} or {_CALLS['clip']}; in place of and, or, not use & | ~."
         ),
     )
-
-
-def undecided_equality(comparison: object) -> ModelError:
-    """Return the error of == or != with a number, which SymPy decides at once: it is unequal."""
-    remedy = f"{EQUALITY}, as the condition of {_CALLS['where']}."
-    return ModelError(shown(comparison), _NO_TRUTH, remedy=remedy)
 
 
 def valueless(expression: object) -> ModelError:
@@ -153,6 +148,13 @@ def is_array(value: Any) -> bool:
 def as_numbers(value: Any) -> Any:
     """Return the numbers of an array, a tensor or a number of NumPy; else `value` itself."""
     return value.tolist() if is_array(value) or isinstance(value, np.generic) else value
+
+
+def as_number(value: Any) -> Any:
+    """Return the number of an array or a tensor of one element; else as `as_numbers`."""
+    if is_array(value) and math.prod(getattr(value, "shape", (0,))) == 1:
+        return value.item()
+    return as_numbers(value)
 
 
 def no_array(value: Any, where: str = "expression") -> Any:
@@ -219,9 +221,6 @@ class Symbolic:
         operate = _OPERATORS.get(ufunc.__name__)
         if operate is not None and method == "__call__":
             return operate(*(as_numbers(operand(value)) for value in inputs))
-        if ufunc.__name__ in _EQUALITIES:
-            sides = (str(operand(value)) for value in inputs)
-            raise undecided_equality(Text(f" {_EQUALITIES[ufunc.__name__]} ".join(sides)))
         for value in inputs:
             no_array(value)
         raise foreign(f"numpy.{ufunc.__name__}")
@@ -243,17 +242,6 @@ class Symbolic:
 def in_sympy(frame: Any) -> bool:
     """Report whether a frame of the call stack runs code of SymPy."""
     return str(frame.f_globals.get("__name__", "")).startswith("sympy.")
-
-
-def refuse_number(symbol: object, sign: str, other: object) -> None:
-    """Raise ModelError if a user's code compares a symbol with a number of Python or NumPy.
-
-    `__eq__` and `__ne__` of the symbol call this. SymPy and this package compare by form.
-    """
-    if isinstance(other, numbers.Number | np.bool_) and not isinstance(other, Basic):
-        caller = str(sys._getframe(2).f_globals.get("__name__", ""))
-        if not caller.startswith(("sympy.", "lnm_codegen.")):
-            raise undecided_equality(Text(f"{symbol} {sign} {other}"))
 
 
 def _asked_by_sympy() -> bool:

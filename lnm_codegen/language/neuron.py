@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, get_args
 
 import sympy
@@ -21,11 +22,19 @@ import sympy
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Granularity, Input, Param, State
 from lnm_codegen.language import display
+from lnm_codegen.language.binding import Bindings
 from lnm_codegen.language.functions import ExprLike, Where, as_expr, replaced
 from lnm_codegen.language.names import require_name
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import SCOPE, Assignments, Declared, Named, spike
-from lnm_codegen.language.wellformed import Phases, added, phases_of, surrogates, symbols_of
+from lnm_codegen.language.wellformed import (
+    Phases,
+    added,
+    phases_of,
+    surrogates,
+    symbols_of,
+    with_bindings,
+)
 from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, wrong
 
 
@@ -68,6 +77,7 @@ class Neuron:
     surrogates: tuple[tuple[str, Surrogate], ...]
     detach_reset: bool
     counts: Named
+    bindings: Bindings
     symbols: tuple[Declared, ...]
 
     def __init__(
@@ -88,14 +98,25 @@ class Neuron:
         slopes = surrogates(f"{name}.surrogate", surrogate, phases.fire)
         require_bool(name, "detach_reset", detach_reset)
         symbols = symbols_of(name, phases, scope.symbols if scope else None)
+        phases, bindings = with_bindings(name, phases, symbols)
         _set(self, name=name, surrogates=slopes, detach_reset=detach_reset, counts=())
-        _set(self, **phases._asdict(), **_by_kind(symbols))
+        _set(self, **phases._asdict(), bindings=bindings, **_by_kind(symbols))
 
     def __repr__(self) -> str:
         return display.text(self)
 
     def _repr_latex_(self) -> str:
         return display.latex(self)
+
+    @cached_property
+    def step_params(self) -> tuple[Param, ...]:
+        """The parameters that a time step reads: all but those that are only initial values."""
+        starts = {s.decl.param for s in self.states}  # type: ignore[union-attr]
+        if starts == {""}:
+            return self.params
+        parts = (self.charge, self.fire, self.reset, self.output, self.counts, self.bindings)
+        read = {s.name for pairs in parts for _, e in pairs for s in e.free_symbols}
+        return tuple(p for p in self.params if p.name not in starts or p.name in read)
 
     @property
     def spikes(self) -> tuple[str, ...]:
@@ -113,7 +134,8 @@ class Neuron:
             ModelError: A name that is taken or reserved, no expression, or a symbol that the neuron
                 does not declare.
         """
-        return _copy(self, output=self.output + self._added("with_outputs", more))
+        outputs, bindings = self._added("with_outputs", more)
+        return _copy(self, output=self.output + outputs, bindings=bindings)
 
     def with_counts(self, **counts: ExprLike) -> Neuron:
         """Return the same neuron with expressions that are summed over time steps and neurons.
@@ -121,11 +143,13 @@ class Neuron:
         Raises:
             ModelError: See `with_outputs`.
         """
-        return _copy(self, counts=self.counts + self._added("with_counts", counts))
+        more, bindings = self._added("with_counts", counts)
+        return _copy(self, counts=self.counts + more, bindings=bindings)
 
-    def _added(self, method: str, more: Mapping[str, ExprLike]) -> Named:
+    def _added(self, method: str, more: Mapping[str, ExprLike]) -> tuple[Named, Bindings]:
         taken = [word for word, _ in (*self.output, *self.counts)]
-        return added(f"{self.name}.{method}", more, taken, self.symbols, self.fire)
+        where = f"{self.name}.{method}"
+        return added(where, more, taken, self.symbols, self.fire, self.bindings)
 
     def with_per(self, per: Granularity | Mapping[str, Granularity]) -> Neuron:
         """Return the same neuron with its learnable parameters at another granularity.
@@ -149,8 +173,9 @@ class Neuron:
         def moved(pairs: tuple[tuple[Any, sympy.Expr], ...]) -> tuple[tuple[Any, Any], ...]:
             return tuple((key, replaced(e, table)) for key, e in pairs)
 
-        phases = {phase: moved(getattr(self, phase)) for phase in (*Phases._fields, "counts")}
-        return _copy(self, **phases, **_by_kind(tuple(table.get(s, s) for s in self.symbols)))
+        words = (*Phases._fields, "counts", "bindings")
+        parts = {word: moved(getattr(self, word)) for word in words}
+        return _copy(self, **parts, **_by_kind(tuple(table.get(s, s) for s in self.symbols)))
 
 
 def require_one_port(where: str, neuron: Neuron) -> None:

@@ -16,7 +16,7 @@ import sympy
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
 from lnm_codegen.language.foreign import building
-from lnm_codegen.language.misuse import as_numbers
+from lnm_codegen.language.misuse import as_number
 from lnm_codegen.validation import require_arguments, require_known, require_numbers, wrong
 
 Z = sympy.Symbol("z")
@@ -63,7 +63,7 @@ def _in_z(expr: sympy.Expr, name: str) -> sympy.Expr:
 
 
 def _positive(alpha: Any, name: str) -> sympy.Expr:
-    value = fn.as_expr(as_numbers(alpha), f"surrogate.{name}: alpha")
+    value = fn.as_expr(as_number(alpha), f"surrogate.{name}: alpha")
     if not (value.is_number and value.is_real and value.is_positive):
         raise wrong(f"surrogate.{name}", "alpha", alpha, "a number > 0")
     return value

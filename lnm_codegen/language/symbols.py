@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args, overload
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.declarations import Declaration, Input, Param, SpikeDeclaration, State
+from lnm_codegen.ir.declarations import Declaration, Draw, Input, Param, SpikeDeclaration, State
 from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
 from lnm_codegen.language.comparison import undecidable
 from lnm_codegen.language.expression import Numbers, Symbol
-from lnm_codegen.language.misuse import Symbolic, as_numbers, operand, refuse_number
+from lnm_codegen.language.misuse import Symbolic, as_number, as_numbers, operand
 from lnm_codegen.language.names import require_name
 from lnm_codegen.validation import require_bool, require_integer, require_one_of, wrong
 
@@ -46,39 +46,35 @@ def _comparison(name: str) -> Callable[[Any, Any], Any]:
 class Declared(Symbolic, Symbol):
     """A SymPy symbol with its declaration and its place in the order of declarations.
 
+    `start` is the parameter that is the initial value of a state, or None.
+
     It has no value: it refuses Python's truth values, equality with a number, the functions of
     math, NumPy and PyTorch, and arrays and tensors.
     """
 
-    __slots__ = ("decl", "order")
+    __slots__ = ("decl", "order", "start")
     decl: Declaration
     order: int
+    start: Declared | None
 
-    def __new__(cls, name: str, decl: Declaration, order: int) -> Declared:
+    def __new__(
+        cls, name: str, decl: Declaration, order: int, start: Declared | None = None
+    ) -> Declared:
         """Make a symbol that differs from every symbol of another order."""
         symbol = sympy.Symbol.__xnew__(cls, name)
         symbol.decl = decl
         symbol.order = order
+        symbol.start = start
         return symbol  # type: ignore[no-any-return]
 
-    def __getnewargs_ex__(self) -> tuple[tuple[str, Declaration, int], dict[str, Any]]:
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of `__new__`, for pickle and copy."""
-        return (self.name, self.decl, self.order), {}
+        return (self.name, self.decl, self.order, self.start), {}
 
     def _hashable_content(self) -> tuple[Any, ...]:
         return (self.name, self.order, repr(self.decl))
 
     if not TYPE_CHECKING:  # which sees the operators of `Expression`
-
-        def __eq__(self, other: object) -> Any:
-            refuse_number(self, "==", other)
-            return super().__eq__(other)
-
-        def __ne__(self, other: object) -> Any:
-            refuse_number(self, "!=", other)
-            return super().__ne__(other)
-
-        __hash__ = sympy.Symbol.__hash__
         __add__, __radd__ = _arithmetic("__add__"), _arithmetic("__radd__")
         __sub__, __rsub__ = _arithmetic("__sub__"), _arithmetic("__rsub__")
         __mul__, __rmul__ = _arithmetic("__mul__"), _arithmetic("__rmul__")
@@ -153,11 +149,12 @@ class Scope:
 
 
 SCOPE: ContextVar[Scope | None] = ContextVar("lnm_family", default=None)
-_ORDER = itertools.count(1)
+ORDER = itertools.count(1)
+"""Numbers of declarations and bound values, in the order in which they are made."""
 
 
-def _declare(name: str, decl: Declaration) -> Declared:
-    symbol = Declared(name, decl, next(_ORDER))
+def _declare(name: str, decl: Declaration, start: Declared | None = None) -> Declared:
+    symbol = Declared(name, decl, next(ORDER), start)
     scope = SCOPE.get()
     if scope is not None:
         scope.symbols.append(symbol)
@@ -167,7 +164,7 @@ def _declare(name: str, decl: Declaration) -> Declared:
 def _require_init(where: str, init: Any, size: int | None = None) -> Init:
     if callable(init):
         return cast("Init", init)
-    given = as_numbers(init)
+    given = as_number(init) if size is None else as_numbers(init)
     if _is_finite(given):
         return float(given)
     if size is not None and isinstance(given, Sequence) and len(given) == size:
@@ -187,16 +184,29 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def state(name: str, init: Init | Numbers = 0.0) -> Declared:
+def state(name: str, init: Init | Numbers | Declared = 0.0) -> Declared:
     """Declare a state of the neuron.
 
     Args:
         name: An identifier; `v` for the membrane potential.
-        init: Value before the first time step: a number, an array or tensor of one, or a function
-            (generator, shape) -> tensor.
+        init: Value before the first time step: a number, an array or tensor of one, a function
+            (generator, shape) -> tensor, or a scalar parameter. A layer then learns the initial
+            value, per layer, channel or neuron, unless a call gives the state.
+
+    Raises:
+        ModelError: An argument has another value.
     """
-    require_name("state", name)
-    return _declare(name, State(name, _require_init(f"state {name!r}", init)))
+    where = f"state {require_name('state', name)!r}"
+    if isinstance(init, Declared | Vector):
+        if not isinstance(init, Declared) or not _is_scalar_param(init.decl):
+            raise wrong(where, "init", init, "a number, a function, or a scalar lnm.param")
+        decl = State(name, cast("Param", init.decl).init, init.name)
+        return _declare(name, decl, init)
+    return _declare(name, State(name, _require_init(where, init)))
+
+
+def _is_scalar_param(decl: Declaration) -> bool:
+    return isinstance(decl, Param) and decl.size is None
 
 
 def input(name: str) -> Declared:
@@ -206,13 +216,23 @@ def input(name: str) -> Declared:
 
 @overload
 def param(
-    name: str, size: None = ..., init: Start = ..., learnable: bool = ..., per: Granularity = ...
+    name: str,
+    size: None = ...,
+    init: Start = ...,
+    learnable: bool = ...,
+    per: Granularity = ...,
+    draw: Draw | None = ...,
 ) -> Declared: ...
 
 
 @overload
 def param(
-    name: str, size: int, init: Start = ..., learnable: bool = ..., per: Granularity = ...
+    name: str,
+    size: int,
+    init: Start = ...,
+    learnable: bool = ...,
+    per: Granularity = ...,
+    draw: Draw | None = ...,
 ) -> Vector: ...
 
 
@@ -222,6 +242,7 @@ def param(
     init: Start = 0.0,
     learnable: bool = True,
     per: Granularity = "layer",
+    draw: Draw | None = None,
 ) -> Declared | Vector:
     """Declare a parameter.
 
@@ -232,6 +253,8 @@ def param(
             shape) -> tensor. A tensor's values are copied.
         learnable: True makes it an `nn.Parameter`, False a buffer without a gradient.
         per: Granularity: one value per "layer", "channel" or "neuron".
+        draw: Random initial values in a layer, drawn jointly with other parameters. Without a
+            layer, `init` counts.
 
     Raises:
         ModelError: An argument has another value.
@@ -240,7 +263,9 @@ def param(
     require_one_of(where, "per", per, get_args(Granularity))
     require_integer(where, "size", size, optional=True)
     require_bool(where, "learnable", learnable)
-    decl = Param(name, size, _require_init(where, init, size), learnable, per)
+    if not (draw is None or isinstance(draw, Draw)):
+        raise wrong(where, "draw", draw, "a Draw, or None")
+    decl = Param(name, size, _require_init(where, init, size), learnable, per, draw)
     elements = tuple(_declare(n, decl) for n in decl.element_names)
     return elements[0] if size is None else Vector(decl, elements)
 

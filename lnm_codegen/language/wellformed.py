@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Input, Param, SpikeDeclaration, State
+from lnm_codegen.language.binding import Bindings, Bound, bindings_of, numbered, read_by
 from lnm_codegen.language.bounds import require_expression
 from lnm_codegen.language.functions import as_expr, replaced
 from lnm_codegen.language.names import require_name
@@ -90,7 +91,29 @@ def surrogates(where: str, given: Any, fire: Assignments) -> tuple[tuple[str, Su
 
 def _declared_in(expr: Any) -> set[Declared]:
     """Return the declared symbols that an expression reads, spikes too."""
-    return {s for s in expr.free_symbols if isinstance(s, Declared)}
+    return {s for s in read_by(expr) if isinstance(s, Declared) and not isinstance(s, Bound)}
+
+
+def with_bindings(
+    where: str, phases: Phases, symbols: Sequence[Declared]
+) -> tuple[Phases, Bindings]:
+    """Return the phases and the bound values that they read, with names of their own."""
+    bindings = bindings_of(e for pairs in phases for _, e in pairs)
+    taken = [*_names_of(symbols), *(s.name for s, _ in phases.fire), *(n for n, _ in phases.output)]
+    table = numbered(where, bindings, taken)
+    if not table:
+        return phases, bindings
+
+    def moved(pairs: Any) -> Any:
+        return tuple((table.get(key, key), replaced(e, table)) for key, e in pairs)
+
+    return Phases(*map(moved, phases)), moved(bindings)
+
+
+def _names_of(symbols: Sequence[Declared]) -> list[str]:
+    """Return the names of symbols, and those of vectors."""
+    params = dict.fromkeys(s.decl for s in symbols if isinstance(s.decl, Param))
+    return [*(s.name for s in symbols), *(p.name for p in params if p.size is not None)]
 
 
 def _with_whole_vectors(found: Iterable[Declared]) -> tuple[Declared, ...]:
@@ -126,12 +149,11 @@ def symbols_of(
     found = {s for s, _ in (*phases.charge, *phases.reset)}
     for _, expr in (pair for phase in phases for pair in phase):
         found |= {s for s in _declared_in(expr) if not is_spike(s)}
+    found |= {s.start for s in found if s.start is not None}
     used = _with_whole_vectors(found)
     symbols = used if declared is None else tuple(declared)
     spikes = [s for s, _ in phases.fire]
-    names = [s.name for s in (*symbols, *spikes)]
-    params = dict.fromkeys(s.decl for s in symbols if isinstance(s.decl, Param))
-    names += [p.name for p in params if p.size is not None]
+    names = [*_names_of(symbols), *(s.name for s in spikes)]
     for word in names:
         if names.count(word) > 1:
             remedy = "Rename one of them. A neuron cannot read the symbols of another neuron."
@@ -139,6 +161,9 @@ def symbols_of(
     for phase in ("charge", "reset"):
         for state, _ in getattr(phases, phase):
             _require_read(f"{name}.{phase}", state, {*symbols})
+    for state in symbols:
+        if state.start is not None:
+            _require_read(f"state {state.name!r}", state.start, {*symbols})
     for phase, pairs in phases._asdict().items():
         reads_spikes = phase in ("reset", "output")
         known = {*symbols, *(spikes if reads_spikes else ())}
@@ -173,28 +198,39 @@ def added(
     taken: Collection[str],
     symbols: Sequence[Declared],
     fire: Assignments,
-) -> Named:
-    """Return further outputs or counts of a neuron as pairs.
+    bindings: Bindings,
+) -> tuple[Named, Bindings]:
+    """Return further outputs or counts of a neuron as pairs, and all its bound values.
 
     A symbol that was declared before `with_per` stands for its present declaration.
     """
-    own = {(s.name, s.order): s for s in symbols}
-    pairs = tuple(
-        (word, replaced(e, {s: own.get((s.name, s.order), s) for s in _declared_in(e)}))
-        for word, e in _named(where, given)
-    )
+    named, spikes = _named(where, given), tuple(s for s, _ in fire)
+    present = {(s.name, s.order): s for s in symbols}
+    bound = {s.order: s for s, _ in bindings}
+    read = bindings_of(e for _, e in named)
+    more = tuple(pair for pair in read if pair[0].order not in bound)
+    names = [*_names_of(symbols), *(s.name for s in (*spikes, *bound.values())), *taken, *given]
+    table: dict[Any, Any] = {s: bound[s.order] for s, _ in read if s.order in bound}
+    table |= {s: present.get((s.name, s.order), s) for _, e in named for s in _declared_in(e)}
+    table |= numbered(where, more, names)
+    bindings += tuple((table.get(s, s), replaced(e, table)) for s, e in more)
+    pairs = tuple((word, replaced(e, table)) for word, e in named)
     for word, expr in pairs:
         if word in taken:
             accepted = f"names other than {', '.join(taken)}"
             raise ModelError(where, f"{word!r} already exists", accepted)
-        _require_read(f"{where}[{word}]", expr, {*symbols, *(s for s, _ in fire)})
-    return pairs
+        _require_read(f"{where}[{word}]", expr, {*symbols, *spikes}, own=dict(bindings))
+    return pairs, bindings
 
 
 def _require_read(
-    where: str, expr: Any, known: set[Declared], hidden: Collection[Declared] = ()
+    where: str,
+    expr: Any,
+    known: set[Declared],
+    hidden: Collection[Declared] = (),
+    own: Mapping[Any, Any] | None = None,
 ) -> None:
-    for symbol in sorted(expr.free_symbols - known, key=str):
+    for symbol in sorted(read_by(expr, own) - known, key=str):
         if symbol in hidden:
             remedy = (
                 "Only reset and output may; to read the spike of the previous step, store it in"

@@ -1,15 +1,16 @@
-"""Arguments of a layer and of its calls: validation, types, records and initial states."""
+"""Arguments of a layer and of its calls: validation, types and records."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lnm_codegen.analysis.charge import potential_of
@@ -18,7 +19,6 @@ from lnm_codegen.language.functions import ExprLike, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import DtypeName
 from lnm_codegen.validation import (
-    did_you_mean,
     require_integer,
     require_interval,
     require_known,
@@ -77,13 +77,13 @@ def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, fl
     Raises:
         ModelError: A name is not that of a state, or the interval is empty.
     """
+    low, high = require_interval("NeuronLayer", "interval", interval)
     states = {s.name: s for s in neuron.states}
     for name in record:
         require_known("NeuronLayer", "record", name, (*states, STATS))
     neuron = neuron.with_outputs(**{f"{n}_recorded": states[n] for n in record if n != STATS})
     if STATS not in record:
         return neuron
-    low, high = require_interval("NeuronLayer", "interval", interval)
     counts: dict[str, ExprLike] = {f"{s.name}_count": s for s, _ in neuron.fire}
     if states:
         v = potential_of(neuron)
@@ -94,11 +94,13 @@ def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, fl
 def recorded(
     neuron: Neuron, record: tuple[str, ...], outputs: tuple[Tensor, ...], counts: Sequence[Any]
 ) -> dict[str, Any]:
-    """Return the records of a call by name."""
+    """Return the records of a call by name; in a graph of a compiler, the counts stay tensors."""
     values: dict[str, Any] = dict(zip((n for n in record if n != STATS), outputs, strict=True))
     if STATS in record:
         names = [*neuron.spikes, *(("outside",) if neuron.states else ())]
-        values[STATS] = {n: float(c) for n, c in zip(names, counts, strict=True)}
+        traced = torch.compiler.is_compiling()  # where a count without steps is a number
+        found = [c.detach() if traced and isinstance(c, Tensor) else float(c) for c in counts]
+        values[STATS] = dict(zip(names, found, strict=True))
     return values
 
 
@@ -178,6 +180,10 @@ def _has_memory(tensor: Tensor) -> bool:
     return tensor.data_ptr() != 0
 
 
+def _tangent_of(tensor: Tensor) -> Tensor | None:
+    return forward_ad.unpack_dual(tensor).tangent  # type: ignore[no-untyped-call, no-any-return]
+
+
 def require_plain_memory(
     neuron: Neuron, reader: str, tensors: Sequence[Tensor], remedy: str = "Use backend='torch'."
 ) -> None:
@@ -190,10 +196,13 @@ def require_plain_memory(
         ):
             break
     else:
-        return  # the usual call, without the cost of the rest
+        if forward_ad._current_level < 0:
+            return  # the usual call, without the cost of the rest
     for tensor in tensors:
         if is_functorch_wrapped_tensor(tensor):
             problem = f"{reader} have no torch.func transforms (vmap, grad, jvp)"
+        elif forward_ad._current_level >= 0 and _tangent_of(tensor) is not None:
+            problem = f"{reader} have no forward-mode derivatives (torch.autograd.forward_ad)"
         elif tensor.layout is not torch.strided or (tensor.numel() and not _has_memory(tensor)):
             problem = f"{reader} cannot read a {type(tensor).__name__} of layout {tensor.layout}"
         else:
@@ -217,72 +226,3 @@ def parameters_as(
                 f"{shapes[k]} on {device}, the device of the input",
             )
     return [value if value.dtype is real else value.to(real) for value in values]
-
-
-def require_states(neuron: Neuron, given: Any) -> dict[str, Any]:
-    """Return the `state` argument of a call as a dict, or raise ShapeError."""
-    states = [s.name for s in neuron.states]
-    if given is not None and not isinstance(given, Mapping):
-        accepted = f"a dict with names among {', '.join(states) or 'none'}"
-        raise ShapeError(neuron.name, f"state is a {type(given).__name__}", accepted)
-    for name in given or {}:
-        if name not in states:
-            hint = did_you_mean(name, states)
-            raise ShapeError(neuron.name, f"no state {name!r}", states or "none", hint)
-    return dict(given or {})
-
-
-def start_states(
-    neuron: Neuron, x: Tensor, given: Mapping[str, Any], *, previous: Mapping[str, Tensor]
-) -> list[Tensor]:
-    """Return the initial states, (N, *), or (1,) where every neuron begins with one number.
-
-    `previous` are the states of the previous step, in single-step mode.
-
-    Raises:
-        ShapeError: A value that does not broadcast to (N, *).
-    """
-    shape, start = x.shape[1:], []
-    for symbol in neuron.states:
-        name = symbol.name
-        value = given.get(name, symbol.decl.init)  # type: ignore[union-attr]
-        is_previous = name in previous and value is previous[name]
-        if callable(value):
-            value = value(torch.default_generator, tuple(shape))
-        try:
-            value = torch.as_tensor(value, dtype=REAL[x.dtype], device=x.device)
-        except (TypeError, ValueError, RuntimeError):
-            problem = f"state {name!r} is {value!r}"
-            raise ShapeError(neuron.name, problem, "a number or a tensor") from None
-        if value.dim() == 0 and not value.requires_grad:
-            value = value.reshape(1)
-        elif value.shape != shape:
-            try:
-                value = value if is_previous else value.expand(shape)
-            except RuntimeError:
-                pass
-            if value.shape != shape:
-                raise ShapeError(
-                    neuron.name,
-                    f"state {name!r} has shape {tuple(value.shape)}",
-                    str(tuple(shape)),
-                    "Call reset() before a new batch size." if is_previous else "",
-                )
-        start.append(value)
-    return start
-
-
-def require_usable(neuron: Neuron, kept: Mapping[str, Tensor]) -> None:
-    """Raise UnsupportedError if a call cannot begin with the states that a layer keeps."""
-    remedy = "Call reset()."
-    trains = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
-    if torch._C._current_graph_task_id() != -1:
-        problem = "a layer that keeps its states is called in a backward (activation checkpointing)"
-        remedy = "Give state= and return_state=True."
-    elif peek_interpreter_stack() is None and any(map(is_functorch_wrapped_tensor, kept.values())):
-        problem = "the kept states belong to a transform of torch.func that has ended"
-    elif trains and any(value.is_inference() for value in kept.values()):
-        problem = "the kept states come from torch.inference_mode, so no gradient can pass them"
-    else:
-        return
-    raise UnsupportedError(neuron.name, problem, remedy=remedy)

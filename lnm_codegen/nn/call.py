@@ -1,11 +1,23 @@
-"""Types of a call of a layer, for type checkers."""
+"""Calls of a layer: their types, their initial states, and the states kept for the next call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, TypeAlias, cast, overload
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, Self, TypeAlias, cast, get_args, overload
 
+import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
+
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
+from lnm_codegen.ir.declarations import State
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn.arguments import REAL
+from lnm_codegen.nn.module import NeuronModule
+from lnm_codegen.nn.parameters import broadcastable
+from lnm_codegen.options import StepMode
+from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, shown
 
 States: TypeAlias = Mapping[str, Tensor | float]
 """State -> initial value, (N, *) or a number."""
@@ -49,3 +61,206 @@ class LayerCall(Protocol):
 def typed_call(forward: Callable[..., Any]) -> LayerCall:
     """Return a method of a layer as it is, with the types of `LayerCall`."""
     return cast("LayerCall", forward)
+
+
+class StatefulModule(NeuronModule):
+    """A neuron's parameters, and the states and records that a layer keeps from call to call."""
+
+    step_mode: StepMode = "m"
+    carry_state: bool = False
+    recorded: dict[str, Any]
+    _state: dict[str, Tensor]
+    _state_names: frozenset[str] = frozenset()
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """States after the last call, (N, *), if the layer keeps them; empty before.
+
+        A new dict at each access. Setting replaces the states. A state that is not given begins
+        with its initial value.
+
+        Raises:
+            ModelError: The layer keeps no states.
+            ShapeError: A name or a value is not accepted, as for `state=`. The next call compares
+                the shape of a value with its input: a number, or (N, *).
+        """
+        return dict(self._state)
+
+    @state.setter
+    def state(self, given: States) -> None:
+        states = require_states(self.neuron, given)
+        if states and not self._keeps_states():
+            problem = f"state {next(iter(states))!r} is set, but the layer keeps no states"
+            remedy = "Give state= to the call, or set carry_state=True."
+            raise ModelError(self.neuron.name, problem, remedy=remedy)
+        with torch.inference_mode(False):  # so that later calls can train with them
+            self._state = {
+                n: v if isinstance(v, Tensor) else torch.as_tensor(v, dtype=torch.double)
+                for n, v in states.items()
+            }
+
+    def reset(self) -> None:
+        """Discard the states that the layer keeps, and the records of the last call."""
+        self._state, self.recorded = {}, {}
+
+    def detach(self) -> None:
+        """Cut the states that the layer keeps from the graph, for truncated backpropagation."""
+        self._state = {name: value.detach() for name, value in self._state.items()}
+
+    def _keeps_states(self) -> bool:
+        return self.step_mode == "s" or self.carry_state
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a state that the layer keeps, or else what `nn.Module` has of that name."""
+        state = self.__dict__.get("_state")
+        return state[name] if state and name in state else super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an option, which is validated, a state that the layer keeps, or any other attribute.
+
+        A mode that keeps no states discards them.
+        """
+        if name in self._state_names:
+            self.state = {**self._state, name: value}
+            return
+        if name in _FLAGS:
+            value = require_bool("NeuronLayer", name, value)
+        elif name == "step_mode":
+            value = require_one_of("NeuronLayer", name, value, get_args(StepMode))
+        elif name == "neuron" and name in self.__dict__:
+            remedy = "Make another layer."
+            raise ModelError("NeuronLayer", "neuron cannot be replaced", remedy=remedy)
+        super().__setattr__(name, value)
+        if name in _MODES and not self._keeps_states():
+            self._state = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_state": {}, "recorded": {}}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy without states and records, also under `torch.nn.utils.parametrize`."""
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__dict__.update(copy.deepcopy({**self.__dict__, "_state": {}, "recorded": {}}, memo))
+        return copied
+
+
+_FLAGS = ("carry_state", "return_recorded", "inplace")
+"""Attributes that are True or False."""
+_NEW_SIZE = "Call reset() before a new batch size. A set state is a number or has this shape."
+_MODES = ("step_mode", "carry_state")
+"""Attributes that decide whether a layer keeps states."""
+
+
+def require_states(neuron: Neuron, given: Any) -> dict[str, Any]:
+    """Return the `state` argument of a call as a dict, or raise ShapeError."""
+    states = [s.name for s in neuron.states]
+    if given is not None and not isinstance(given, Mapping):
+        accepted = f"a dict with names among {', '.join(states) or 'none'}"
+        raise ShapeError(neuron.name, f"state is a {type(given).__name__}", accepted)
+    for name, value in (given or {}).items():
+        if name not in states:
+            hint = did_you_mean(name, states)
+            raise ShapeError(neuron.name, f"no state {name!r}", states or "none", hint)
+        if not _is_real(value):
+            found = value.dtype if isinstance(value, Tensor) else shown(value)
+            accepted = "a number or a tensor, real and not bool"
+            raise ShapeError(neuron.name, f"state {name!r} is {found}", accepted)
+    return dict(given or {})
+
+
+def _is_real(value: Any) -> bool:
+    """Report whether a value is a real number, or a tensor, an array or a list of them."""
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return not tensor.is_complex() and tensor.dtype is not torch.bool
+
+
+def start_states(
+    neuron: Neuron,
+    x: Tensor,
+    given: Mapping[str, Any],
+    params: Sequence[Tensor],
+    *,
+    previous: Mapping[str, Tensor],
+) -> list[Tensor]:
+    """Return the initial states, (N, *), or (1,) where every neuron begins with one number.
+
+    `params` are the parameters in order, some of which may be initial values. `previous` are the
+    states of the previous step, in single-step mode.
+
+    Raises:
+        ShapeError: A value that does not broadcast to (N, *).
+    """
+    shape, start = x.shape[1:], []
+    for symbol in neuron.states:
+        name, decl = symbol.name, cast("State", symbol.decl)
+        if name in given:
+            value = given[name]
+        elif decl.param:
+            value = _learned_start(neuron, params, decl.param, axes=len(shape) - 1)
+        else:
+            value = decl.init
+        if callable(value):
+            value = value(torch.default_generator, tuple(shape))
+        start.append(_start_of(neuron, name, value, x, previous))
+    return start
+
+
+def require_starts(
+    neuron: Neuron, x: Tensor, given: Mapping[str, Any], previous: Mapping[str, Tensor]
+) -> None:
+    """Raise ShapeError unless each given value can be an initial state; see `start_states`."""
+    for name, value in given.items():
+        _start_of(neuron, name, value, x, previous)
+
+
+def _start_of(
+    neuron: Neuron, name: str, value: Any, x: Tensor, previous: Mapping[str, Tensor]
+) -> Tensor:
+    """Return a value as the initial state of a call on `x`."""
+    shape = x.shape[1:]
+    is_previous = name in previous and value is previous[name]
+    try:
+        start: Tensor = torch.as_tensor(value, dtype=REAL[x.dtype], device=x.device)
+    except (TypeError, ValueError, RuntimeError):
+        problem = f"state {name!r} is {value!r}"
+        raise ShapeError(neuron.name, problem, "a number or a tensor") from None
+    if start.dim() == 0 and not start.requires_grad:
+        start = start.reshape(1)
+    elif start.shape != shape:
+        try:
+            start = start if is_previous and start.dim() else start.expand(shape)
+        except RuntimeError:
+            pass
+        if start.shape != shape:
+            raise ShapeError(
+                neuron.name,
+                f"state {name!r} has shape {tuple(start.shape)}",
+                str(tuple(shape)),
+                _NEW_SIZE if is_previous else "",
+            )
+    return start
+
+
+def _learned_start(neuron: Neuron, params: Sequence[Tensor], name: str, axes: int) -> Tensor:
+    """Return the parameter of that name, which broadcasts to (N, *), * having `axes` axes."""
+    pairs = zip(neuron.params, params, strict=True)
+    return next(broadcastable(p, value, axes) for p, value in pairs if p.name == name)
+
+
+def require_usable(neuron: Neuron, kept: Mapping[str, Tensor]) -> None:
+    """Raise UnsupportedError if a call cannot begin with the states that a layer keeps."""
+    remedy = "Call reset()."
+    trains = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    if torch._C._current_graph_task_id() != -1:
+        problem = "a layer that keeps its states is called in a backward (activation checkpointing)"
+        remedy = "Give state= and return_state=True."
+    elif peek_interpreter_stack() is None and any(map(is_functorch_wrapped_tensor, kept.values())):
+        problem = "the kept states belong to a transform of torch.func that has ended"
+    elif trains and any(value.is_inference() for value in kept.values()):
+        problem = "the kept states come from torch.inference_mode, so no gradient can pass them"
+    else:
+        return
+    raise UnsupportedError(neuron.name, problem, remedy=remedy)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import compress
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.arguments import (
-    REAL,
-    is_plain,
-    require_plain_memory,
-    require_usable,
-    start_states,
-)
-from lnm_codegen.nn.eager import eager_module, run_eager
+from lnm_codegen.nn.arguments import REAL, is_plain, require_plain_memory
+from lnm_codegen.nn.call import require_usable, start_states
+from lnm_codegen.nn.eager import eager_module, is_exporting, run_eager
 from lnm_codegen.nn.function import (
     FusedCall,
     Kernels,
@@ -58,8 +56,11 @@ class Dispatch:
     )
 
     def __post_init__(self) -> None:
-        self._draws_starts = any(callable(s.decl.init) for s in self.neuron.states)  # type: ignore[union-attr]
-        self._states = [s.name for s in self.neuron.states]
+        starts = [cast("State", s.decl) for s in self.neuron.states]
+        self._changes_starts = any(callable(s.init) or s.param for s in starts)
+        self._states = [s.name for s in starts]
+        params, read = self.neuron.params, self.neuron.step_params
+        self._selectors = [p in read for p in params] if len(read) < len(params) else []
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the arguments of a copy."""
@@ -83,6 +84,8 @@ class Dispatch:
         inplace: bool,
     ) -> LayerResults:
         """Return the outputs (T, N, *), the final states (N, *) and the counts."""
+        if self._selectors:
+            params = list(compress(params, self._selectors))
         if self.arithmetic is not None:
             return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
         x, traced = inputs[0], torch.compiler.is_compiling()
@@ -96,7 +99,7 @@ class Dispatch:
             return run_operator(name, self._states, tensors, returns_states, saves_states)
         require_plain_memory(self.neuron, _READER[backend], tensors)
         kernels = self._kernels_of(backend, x.dtype)
-        layout, tensors = arranged(self.neuron.params, tensors, len(inputs), len(start))
+        layout, tensors = arranged(self.neuron.step_params, tensors, len(inputs), len(start))
         count = len(kernels.outputs)
         call = FusedCall(kernels, layout, returns_states, saves_states, [])
         if inplace and not saves_states and len(inputs) == count == 1:
@@ -126,23 +129,28 @@ class Dispatch:
         return tuple(out.to(x.dtype) for out in outputs), final, []
 
     def start(
-        self, x: Tensor, given: Mapping[str, Any], previous: Mapping[str, Tensor]
+        self,
+        x: Tensor,
+        given: Mapping[str, Any],
+        previous: Mapping[str, Tensor],
+        params: Sequence[Tensor],
     ) -> Sequence[Tensor]:
         """Return the initial states of a call on `x`. Constant initial states are cached.
 
-        `previous` are the final states of the last call, if the layer keeps them.
+        `previous` are the final states of the last call, if the layer keeps them, and `params` the
+        parameters in order.
         """
         if given is previous and given and not torch.compiler.is_compiling():
             require_usable(self.neuron, previous)
-        if given or self._draws_starts:
-            return start_states(self.neuron, x, given, previous=previous)
+        if given or self._changes_starts:
+            return start_states(self.neuron, x, given, params, previous=previous)
         if torch.compiler.is_compiling():
-            return start_states(self.neuron, x, given, previous={})
+            return start_states(self.neuron, x, given, params, previous={})
         key = (x.dtype, x.device)
         found = self._starts.get(key)
         if found is None:
             with torch.inference_mode(False):  # so that later calls can train with them
-                found = start_states(self.neuron, x, given, previous={})
+                found = start_states(self.neuron, x, given, params, previous={})
             if all(is_plain(value) for value in found):
                 self._starts[key] = found
         return found
@@ -151,9 +159,19 @@ class Dispatch:
         """Return the backend that runs on a type of device, or raise ToolError; see `select`."""
         found = self._selected.get((device, dtype))
         if found is None:
-            found = select(self.neuron, self.backend, device, dtype)
+            program = None if self.arithmetic is None else self.arithmetic.program
+            found = select(self.neuron, self.backend, device, dtype, program)
             self._selected[device, dtype] = found
         return found
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def require_not_exporting(self) -> None:
+        """Raise UnsupportedError if `torch.export` traces a call that begins with kept states."""
+        if is_exporting():
+            problem = "torch.export keeps no states from call to call, but the layer does"
+            accepted = "state= and return_state=True"
+            remedy = "Give them, or step_mode='m' and carry_state=False."
+            raise UnsupportedError(self.neuron.name, problem, accepted, remedy)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _module_name(self) -> str:

@@ -51,10 +51,10 @@ def run_eager(
     axes = inputs[0].dim() - 2
     shaped = {
         p.name: broadcastable(p, value, axes)
-        for p, value in zip(neuron.params, params, strict=True)
+        for p, value in zip(neuron.step_params, params, strict=True)
     }
     count, ends = len(neuron.output), len(neuron.output) + len(neuron.states)
-    if torch.compiler.is_compiling() and _is_exporting():
+    if torch.compiler.is_compiling() and is_exporting():
         results = _scan_steps(module, inputs, start, shaped, count, len(neuron.counts))
     else:
         results = _anchored(module.multi_step(*inputs, *start, **shaped), count, ends)
@@ -67,7 +67,7 @@ def run_eager(
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _is_exporting() -> bool:
+def is_exporting() -> bool:
     """Report whether `torch.export` traces the call.
 
     The answer is found outside the trace, since `torch.compile` of PyTorch 2.11 gives True there.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any, Self, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,24 +20,30 @@ from lnm_codegen.nn.arguments import (
     require_inputs,
     require_record,
     require_sizes,
-    require_states,
 )
-from lnm_codegen.nn.call import LayerCall, States, typed_call
+from lnm_codegen.nn.call import (
+    LayerCall,
+    StatefulModule,
+    States,
+    require_starts,
+    require_states,
+    typed_call,
+)
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation, explain
 from lnm_codegen.nn.integer.arithmetic import arithmetic_of
-from lnm_codegen.nn.module import NeuronModule
 from lnm_codegen.nn.select import BACKENDS
 from lnm_codegen.options import BackendName, StepMode
-from lnm_codegen.validation import require_bool, require_known, require_one_of, wrong
+from lnm_codegen.validation import require_known, require_one_of, wrong
 
 
-class NeuronLayer(NeuronModule):
+class NeuronLayer(StatefulModule):
     """A layer of neurons of one model, over a sequence or step by step.
 
     Every parameter of the model is an attribute of its name: an `nn.Parameter` if it is
     learnable, else a buffer. Its shape is () or (size,) per layer, (C,) or (C, size) per channel,
-    `shape` or (*shape, size) per neuron.
+    `shape` or (*shape, size) per neuron. `arithmetic`, `backend`, `step_mode`, `carry_state`,
+    `record`, `return_recorded`, `interval` and `inplace` are attributes that may be set later.
 
     Args:
         neuron: The model, `lnm.get("lnm", degree=3)` or your own.
@@ -52,14 +57,13 @@ class NeuronLayer(NeuronModule):
         backend: "c" (fused CPU kernels), "triton" or "cuda" (fused GPU kernels), "torch" (eager,
             any device), or "auto". "auto" selects "c" for CPU tensors, "triton" for CUDA tensors
             and "torch" elsewhere. If a tool is missing, it selects "torch" and warns once.
-            May be changed later.
         step_mode: "m" (multi-step): x is (T, N, *). "s" (single-step): x is (N, *), and the layer
-            keeps its states from call to call until `reset()`. May be changed later.
+            keeps its states from call to call until `reset()`.
         carry_state: Keep the states from call to call in multi-step mode too. Otherwise each call
             begins with the initial states, unless `state` is given.
         detach_reset: Replaces `neuron.detach_reset`; None keeps it.
         record: Names of states whose charged potential h is recorded, (T, N, *); "stats" records
-            counts (see `interval`). May be changed later.
+            counts (see `interval`).
         return_recorded: Return the records of a call beside its output. False leaves them in
             `layer.recorded` alone, so that the layer fits into `nn.Sequential`.
         interval: [low, high] of record=("stats",): charged values of v (or of the first state)
@@ -71,7 +75,9 @@ class NeuronLayer(NeuronModule):
 
     Attributes:
         state: State -> value after the last call, (N, *), if the layer keeps its states; empty
-            before the first call. Each is also an attribute of its name: `layer.v`.
+            before the first call. Each is also an attribute of its name: `layer.v`. Both may be
+            set: the next call begins with that number or (N, *). A mode that keeps no states
+            discards them.
         recorded: Records of the last call by name; empty before the first call. Copies and pickles
             have neither.
 
@@ -118,32 +124,23 @@ class NeuronLayer(NeuronModule):
         require_one_of("NeuronLayer", "dtype", dtype, (None, *TYPES))
         shape = require_sizes(shape, channels)
         super().__init__()
-        self.neuron, self.arithmetic, self._interval = neuron, arithmetic, interval
-        self.step_mode = step_mode
-        self.carry_state = require_bool("NeuronLayer", "carry_state", carry_state)
-        self.return_recorded = require_bool("NeuronLayer", "return_recorded", return_recorded)
-        self.inplace = require_bool("NeuronLayer", "inplace", inplace)
-        self._state: dict[str, Tensor] = {}
-        self.recorded: dict[str, Any] = {}
-        self._set_up(backend, record)
+        self.neuron = neuron
+        self.reset()
+        self.step_mode, self.carry_state = step_mode, carry_state
+        self.return_recorded, self.inplace = return_recorded, inplace
+        self._set_up(backend, record, interval, arithmetic)
         self._declare(channels, shape, dtype=dtype or torch.float32, device=device)
+        self._state_names = frozenset(s.name for s in neuron.states if not hasattr(self, s.name))
 
-    def _set_up(self, backend: BackendName, record: Any) -> None:
-        """Prepare calls with a backend and records, or raise ModelError."""
+    def _set_up(self, backend: BackendName, record: Any, interval: Any, arithmetic: Any) -> None:
+        """Prepare calls with these options, or raise an error and change nothing."""
         require_known("NeuronLayer", "backend", backend, BACKENDS)
         names = require_record(record)
-        neuron = recording(self.neuron, names, self._interval)
-        arithmetic = arithmetic_of(neuron, self.arithmetic, backend, names)
-        self._record, self._dispatch = names, Dispatch(neuron, backend, arithmetic)
-
-    @property
-    def step_mode(self) -> StepMode:
-        """Multi-step ("m") or single-step ("s")."""
-        return self._step_mode
-
-    @step_mode.setter
-    def step_mode(self, mode: StepMode) -> None:
-        self._step_mode = require_one_of("NeuronLayer", "step_mode", mode, get_args(StepMode))
+        neuron = recording(self.neuron, names, interval)
+        integers = arithmetic_of(neuron, arithmetic, backend, names)
+        self._interval: tuple[float, float] = interval
+        self._arithmetic: Fixed | FixedSpec | None = arithmetic
+        self._record, self._dispatch = names, Dispatch(neuron, backend, integers)
 
     @property
     def backend(self) -> BackendName:
@@ -152,7 +149,7 @@ class NeuronLayer(NeuronModule):
 
     @backend.setter
     def backend(self, backend: BackendName) -> None:
-        self._set_up(backend, self._record)
+        self._set_up(backend, self._record, self._interval, self._arithmetic)
 
     @property
     def record(self) -> tuple[str, ...]:
@@ -161,13 +158,26 @@ class NeuronLayer(NeuronModule):
 
     @record.setter
     def record(self, record: tuple[str, ...]) -> None:
-        self._set_up(self.backend, record)
+        self._set_up(self.backend, record, self._interval, self._arithmetic)
         self.recorded = {}
 
     @property
-    def state(self) -> dict[str, Tensor]:
-        """States after the last call, (N, *), if the layer keeps them; empty before."""
-        return self._state
+    def interval(self) -> tuple[float, float]:
+        """Interval of record=("stats",)."""
+        return self._interval
+
+    @interval.setter
+    def interval(self, interval: tuple[float, float]) -> None:
+        self._set_up(self.backend, self._record, interval, self._arithmetic)
+
+    @property
+    def arithmetic(self) -> Fixed | FixedSpec | None:
+        """Format of integer arithmetic, or None."""
+        return self._arithmetic
+
+    @arithmetic.setter
+    def arithmetic(self, arithmetic: Fixed | FixedSpec | None) -> None:
+        self._set_up(self.backend, self._record, self._interval, arithmetic)
 
     __call__: LayerCall  # `forward` and its hooks
 
@@ -192,17 +202,21 @@ class NeuronLayer(NeuronModule):
             dicts by name; recorded["stats"] is a dict of counts over steps and neurons: one for
             each spike, and "outside".
         """
-        inputs, is_single_step = self._inputs(x_seq, *more_inputs), self._step_mode == "s"
+        inputs, is_single_step = self._inputs(x_seq, *more_inputs), self.step_mode == "s"
         keeps_state, neuron = is_single_step or self.carry_state, self.neuron
+        dispatch, x = self._dispatch, inputs[0]
         given = self._state if keeps_state else {}
         if state is not None:
             given = require_states(neuron, state)
-        dispatch, x = self._dispatch, inputs[0]
+        elif keeps_state and torch.compiler.is_compiling():
+            dispatch.require_not_exporting()
         backend = dispatch.backend_of(x)
-        start = dispatch.start(x, given, self._state)
         if self._has_axes:
+            if self._is_lazy:  # a refused state fixes no size
+                require_starts(neuron, x, given, self._state)
             self._require_axes(x.shape)
         params = parameters_as(neuron, self._shapes, self._values(), x)
+        start = dispatch.start(x, given, self._state, params)
         outputs, final, counts = dispatch.run(
             backend, inputs, start, params, keeps_state or return_state, self.inplace
         )
@@ -235,24 +249,18 @@ class NeuronLayer(NeuronModule):
         backend = self._dispatch.on(inputs[0].device.type, inputs[0].dtype)
         return explain(self._dispatch.neuron, self.backend, backend, inputs)
 
-    def reset(self) -> None:
-        """Discard the states that the layer keeps, and the records of the last call."""
-        self._state, self.recorded = {}, {}
-
-    def detach(self) -> None:
-        """Cut the states that the layer keeps from the graph, for truncated backpropagation."""
-        self._state = {name: value.detach() for name, value in self._state.items()}
-
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def extra_repr(self) -> str:
         """Describe the layer in `print(network)`."""
         neuron = self.neuron
         per = finest(p.per for p in neuron.params)
         axes = next((a for p, a in zip(neuron.params, self._axes, strict=True) if p.per == per), ())
+        lazy = "lazy" if axes is None else None
         words = {
             "degree": degree_of(neuron),
             "per": per,
-            "channels": (axes[0] if axes else None) if per == "channel" else None,
-            "shape": axes if per == "neuron" else None,
+            "channels": (axes[0] if axes else lazy) if per == "channel" else None,
+            "shape": (lazy or axes) if per == "neuron" else None,
             "reset": reset_kind(neuron),
             "backend": self.backend,
             "step_mode": self.step_mode,
@@ -263,24 +271,10 @@ class NeuronLayer(NeuronModule):
         given += [] if self.arithmetic is None else [f"arithmetic={self.arithmetic}"]
         return ", ".join([neuron.name, *given])
 
-    def __getattr__(self, name: str) -> Any:
-        """Return a state that the layer keeps, or else what `nn.Module` has of that name."""
-        state = self.__dict__.get("_state")
-        return state[name] if state and name in state else super().__getattr__(name)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_state": {}, "recorded": {}}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a copy without states and records, also under `torch.nn.utils.parametrize`."""
-        copied = memo[id(self)] = type(self).__new__(type(self))
-        copied.__dict__.update(copy.deepcopy({**self.__dict__, "_state": {}, "recorded": {}}, memo))
-        return copied
-
     def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the inputs of a call as sequences; T is 1 in single-step mode."""
-        inputs = require_inputs(self.neuron, tensors, self._step_mode)
-        if self._step_mode == "s":
+        inputs = require_inputs(self.neuron, tensors, self.step_mode)
+        if self.step_mode == "s":
             inputs = tuple(x.unsqueeze(0) for x in inputs)
         return inputs
 

@@ -24,6 +24,10 @@ from torch import Tensor
 
 _LEAST = 1 << 17
 """Least number of bytes of a block; glibc's `malloc` reuses the memory of smaller tensors."""
+_MOST = 1 << 31
+"""Greatest number of bytes of all blocks together; beyond it, PyTorch allocates."""
+_LOOKS = 16
+"""Number of blocks at each end of a list that are looked at, so that a call takes bounded time."""
 _ALIGNMENT = 64
 """Bytes; PyTorch aligns its own tensors to as many."""
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -59,49 +63,83 @@ _FREE = getrefcount(_PROBE[0])
 class Pool:
     """Blocks of memory for tensors, each used by one storage at a time.
 
-    Together they have at most twice the bytes that storages have used at once.
+    Together they have at most twice the bytes that storages have used at once, and at most `most`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _MOST) -> None:
         self.enabled = True
-        self._blocks: dict[int, list[Block]] = {}  # by size
-        self._peak = 0
+        self._most = most
+        self._blocks: dict[int, list[Block]] = {}  # by size; the block handed out last is the last
+        self._held = self._peak = 0
         self._lock = Lock()
 
-    def empty(self, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Return an uninitialised dense tensor on the CPU."""
+    def empty(
+        self, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype
+    ) -> Tensor | None:
+        """Return an uninitialised dense tensor on the CPU, or None if no block can be had.
+
+        That is so where memory ends, and while another thread, an interrupted call or the process
+        that this one was forked from is in here.
+        """
         count = prod(shape)
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
             block = self._block(_rounded(count * dtype.itemsize))
+            if block is None:
+                return None
             flat = torch.frombuffer(block, dtype=dtype, count=count)
+        finally:
+            self._lock.release()
         # A view could not be changed in place after it has left an autograd.Function.
-        return torch.empty(0, dtype=dtype).set_(flat.untyped_storage(), 0, shape, strides)
+        like = torch.empty(0, dtype=dtype, device="cpu")
+        return like.set_(flat.untyped_storage(), 0, shape, strides)
 
     def clear(self) -> None:
-        """Drop the blocks that no storage uses."""
-        with self._lock:
-            self._drop(0)
-            self._peak = 0
+        """Drop the blocks that no storage uses, unless a call of `empty` is under way."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._drop(0)
+                self._peak = 0
+            finally:
+                self._lock.release()
 
-    def _block(self, size: int) -> Block:
+    def _block(self, size: int) -> Block | None:
         blocks = self._blocks.setdefault(size, [])
-        for k in reversed(range(len(blocks))):
+        ends = (*range(len(blocks) - 1, -1, -1)[:_LOOKS], *range(len(blocks))[:_LOOKS])
+        for k in ends:
             if _is_free(blocks, k):
-                return blocks[k]
-        used = sum(n * (not _is_free(b, k)) for n, b in self._blocks.items() for k in range(len(b)))
-        self._peak = max(self._peak, used + size)
-        self._drop(2 * self._peak - size)
-        blocks.append(_aligned(size))
+                blocks.append(blocks.pop(k))
+                return blocks[-1]
+        if self._held + size > min(2 * self._peak, self._most):
+            used = self._used()
+            if used + size > self._most:
+                return None
+            self._peak = max(self._peak, used + size)
+            self._drop(min(2 * self._peak, self._most) - size)
+        try:
+            blocks.append(_aligned(size))
+        except MemoryError:
+            self._drop(0)
+            return None
+        self._held += size
         return blocks[-1]
+
+    def _used(self) -> int:
+        """Return the number of bytes of the blocks that storages use."""
+        found = 0
+        for size, blocks in self._blocks.items():
+            for k in range(len(blocks)):
+                found += 0 if _is_free(blocks, k) else size
+        return found
 
     def _drop(self, limit: int) -> None:
         """Drop free blocks until all together have at most `limit` bytes."""
-        held = sum(size * len(blocks) for size, blocks in self._blocks.items())
         for size, blocks in self._blocks.items():
             for k in reversed(range(len(blocks))):
-                if held > limit and _is_free(blocks, k):
+                if self._held > limit and _is_free(blocks, k):
                     del blocks[k]
-                    held -= size
+                    self._held -= size
 
 
 def _is_free(blocks: list[Block], k: int) -> bool:
@@ -134,10 +172,8 @@ def empty(
     dtype = dtype or like.dtype
     # The type comes first: in a trace, to compare sizes, which are symbols, restricts the graph.
     if type(like) is Tensor and like.is_cpu and _POOL.enabled and _is_large(shape, dtype):
-        try:
-            return _POOL.empty(shape, strides, dtype)
-        except MemoryError:
-            _POOL.clear()  # PyTorch tries again, and has its own message
+        if (found := _POOL.empty(shape, strides, dtype)) is not None:
+            return found
     return torch.empty_strided(shape, strides, dtype=dtype, device=like.device)
 
 
@@ -166,7 +202,7 @@ def empty_cache() -> None:
     """Return unused memory of layers on the CPU to the system.
 
     Large outputs, saved states and gradients of neuron layers take their memory from a pool, which
-    keeps at most twice what they have used at once. `torch.cuda.empty_cache` does the same on a
-    GPU.
+    keeps at most twice what they have used at once, and at most 2 GiB. This drops the unused part,
+    as `torch.cuda.empty_cache` does on a GPU.
     """
     _POOL.clear()

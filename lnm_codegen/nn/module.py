@@ -14,11 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 
-from lnm_codegen.errors import ModelError, ShapeError
+from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import require_axes
-from lnm_codegen.nn.parameters import axes_in, declared_axes, leading_axes, whole_shape
+from lnm_codegen.nn.parameters import (
+    axes_in,
+    declared_axes,
+    initial_values,
+    leading_axes,
+    require_drawable,
+    whole_shape,
+)
 
 _LOCK = threading.Lock()
 """Held while lazy parameters get their sizes, which several threads may find at once."""
@@ -34,6 +41,7 @@ class NeuronModule(nn.Module):
     def _declare(self, channels: int | None, shape: tuple[int, ...] | None, **like: Any) -> None:
         """Add the parameters of the neuron, after every other attribute; `like`: dtype, device."""
         params = self.neuron.params
+        require_drawable(params)
         self._names = tuple(p.name for p in params)
         self._places = tuple((p.name, p.learnable) for p in params)
         self._axes = [declared_axes(p, channels, shape) for p in params]
@@ -43,14 +51,16 @@ class NeuronModule(nn.Module):
             _register(self, param, axes, **like)
         self.reset_parameters()
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Set every parameter and constant to its initial value; draw the random ones anew.
 
         A lazy parameter stays lazy.
         """
-        for param, axes in zip(self.neuron.params, self._axes, strict=True):
-            if axes is not None:
-                _initialise(param, getattr(self, param.name))
+        pairs = zip(self.neuron.params, self._axes, strict=True)
+        known = [(param, axes) for param, axes in pairs if axes is not None]
+        for (param, _), start in zip(known, initial_values(known), strict=True):
+            getattr(self, param.name).copy_(start)
 
     def _measure(self) -> None:
         pairs = list(zip(self.neuron.params, self._axes, strict=True))
@@ -80,13 +90,15 @@ class NeuronModule(nn.Module):
     @torch.compiler.disable(reason=_LAZY)  # type: ignore[untyped-decorator, no-untyped-call]
     def _materialise(self, axes: Sequence[tuple[int, ...] | None]) -> None:
         """Give lazy parameters the shape and the initial value that follow from known axes."""
-        with _LOCK, torch.inference_mode(False):  # so that later calls can train them
-            for k, (param, known) in enumerate(zip(self.neuron.params, axes, strict=True)):
-                if self._axes[k] is None and known is not None:
-                    value = getattr(self, param.name)
-                    value.materialize(whole_shape(param, known))
-                    _initialise(param, value)
-                    self._axes[k] = known
+        # Values made in inference mode could not train; leaving that mode turns gradients on.
+        with _LOCK, torch.inference_mode(False), torch.no_grad():
+            triples = zip(self.neuron.params, self._axes, axes, strict=True)
+            found = [(p, new) for p, own, new in triples if own is None and new is not None]
+            for (param, known), start in zip(found, initial_values(found), strict=True):
+                value = getattr(self, param.name)
+                value.materialize(whole_shape(param, known))
+                value.copy_(start)
+                self._axes[self.neuron.params.index(param)] = known
             self._measure()
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -145,17 +157,3 @@ def _register(
         module.register_parameter(param.name, learned)  # type: ignore[arg-type]
     else:
         module.register_buffer(param.name, UninitializedBuffer(**like) if value is None else value)
-
-
-@torch.no_grad()
-def _initialise(param: Param, value: Tensor) -> None:
-    """Write the initial value of a parameter, or raise ShapeError if `init` gives another shape."""
-    shape = tuple(value.shape)
-    if callable(param.init):
-        drawn = torch.as_tensor(param.init(torch.default_generator, shape))
-    else:
-        drawn = torch.tensor(param.init, dtype=torch.float64).expand(shape)
-    if drawn.shape != shape:
-        problem = f"the init of {param.name!r} returned shape {tuple(drawn.shape)}"
-        raise ShapeError("NeuronLayer", problem, str(shape))
-    value.copy_(drawn)

@@ -6,13 +6,16 @@ neurons, (C, *), per neuron. A vector has its size as the last axis.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.neuron import Neuron
 
@@ -118,3 +121,46 @@ def axes_in(param: Param, shape: torch.Size) -> tuple[int, ...] | None:
 def whole_shape(param: Param, axes: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a parameter with these leading axes."""
     return axes if param.size is None else (*axes, param.size)
+
+
+def initial_values(known: Sequence[tuple[Param, tuple[int, ...]]]) -> list[Tensor]:
+    """Return the initial values of parameters with known leading axes.
+
+    Parameters with equal `sample` and axes take different parts of one draw.
+
+    Raises:
+        ShapeError: `init` or `draw` gives another shape.
+    """
+    drawn: dict[Any, dict[int, Any]] = {}
+    starts = []
+    for param, axes in known:
+        shape = whole_shape(param, axes)
+        if param.draw is not None:
+            joint = (param.draw.sample, axes)
+            if param.draw.part not in drawn.get(joint, {}):
+                drawn[joint] = dict(enumerate(param.draw.sample(torch.default_generator, axes)))
+            start = torch.as_tensor(drawn[joint].pop(param.draw.part))
+        elif callable(param.init):
+            start = torch.as_tensor(param.init(torch.default_generator, shape))
+        else:
+            start = torch.tensor(param.init, dtype=torch.float64).expand(shape)
+        if start.shape != shape:
+            problem = f"the init of {param.name!r} returned shape {tuple(start.shape)}"
+            raise ShapeError("NeuronLayer", problem, str(shape))
+        starts.append(start)
+    return starts
+
+
+def require_drawable(params: Sequence[Param]) -> None:
+    """Raise ModelError if one draw initialises parameters of different granularity."""
+    for one, other in itertools.combinations(params, 2):
+        if one.draw is None or other.draw is None or one.per == other.per:
+            continue
+        if one.draw.sample == other.draw.sample and one.draw.part != other.draw.part:
+            problem = f"{one.name!r} per {one.per} and {other.name!r} per {other.per}"
+            raise ModelError(
+                "NeuronLayer",
+                f"{problem} are initialised by one random draw",
+                "one granularity for both",
+                "Change per, or give initial values that are not drawn.",
+            )

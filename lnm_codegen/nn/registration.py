@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import recording, require_record
 from lnm_codegen.nn.layer import NeuronLayer
@@ -31,6 +32,7 @@ def register(
 
     Raises:
         ModelError: An argument is outside these ranges.
+        UnsupportedError: The layer computes in integers.
 
     Example:
         >>> import lnm_codegen as lnm
@@ -41,8 +43,12 @@ def register(
     require_known(where, "backend with operators", backend, FUSED)
     names = require_record(record)
     if isinstance(neuron_or_layer, NeuronLayer):
-        neuron, interval = neuron_or_layer.neuron, neuron_or_layer._interval
+        neuron, interval = neuron_or_layer.neuron, neuron_or_layer.interval
         names = names or neuron_or_layer.record
+        if neuron_or_layer.arithmetic is not None:
+            problem = "this layer computes in integers, which have no operator"
+            remedy = "Use a layer without arithmetic."
+            raise UnsupportedError(neuron.name, problem, remedy=remedy)
     elif isinstance(neuron_or_layer, Neuron):
         neuron, interval = neuron_or_layer, (-1e30, 1e30)
     else:

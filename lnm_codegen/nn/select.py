@@ -15,11 +15,13 @@ import torch
 
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import InternalError, ToolError
+from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.function import Kernels
 from lnm_codegen.nn.load.c import is_built, load_c
 from lnm_codegen.nn.load.compiler import compiler
+from lnm_codegen.nn.load.fixed import is_fixed_built
 from lnm_codegen.nn.load.warn import warn_once
 from lnm_codegen.options import BackendName
 
@@ -69,10 +71,17 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def select(neuron: Neuron, backend: str, device: str, dtype: torch.dtype | None = None) -> str:
+def select(
+    neuron: Neuron,
+    backend: str,
+    device: str,
+    dtype: torch.dtype | None = None,
+    program: fx.Program | None = None,
+) -> str:
     """Return the backend that runs a call on a type of device.
 
-    With the `dtype` of the sequences, "c" needs no compiler if the cache has its library.
+    With the `dtype` of the sequences, or the integer `program` of the neuron, "c" needs no compiler
+    if the cache has its library.
 
     Raises:
         ToolError: The named backend cannot run.
@@ -84,7 +93,7 @@ def select(neuron: Neuron, backend: str, device: str, dtype: torch.dtype | None 
         remedy = "Use backend='torch', or move the input."
         raise ToolError(neuron.name, f"backend {backend!r} {problem}", remedy=remedy)
     error = missing(backend)
-    if error is None or (backend == "c" and _is_built(neuron, dtype)):
+    if error is None or (backend == "c" and _is_built(neuron, dtype, program)):
         return backend
     if not is_auto:
         raise error
@@ -92,7 +101,9 @@ def select(neuron: Neuron, backend: str, device: str, dtype: torch.dtype | None 
     return "torch"
 
 
-def _is_built(neuron: Neuron, dtype: torch.dtype | None) -> bool:
+def _is_built(neuron: Neuron, dtype: torch.dtype | None, program: fx.Program | None) -> bool:
+    if program is not None:
+        return is_fixed_built(program)
     return dtype is not None and is_built(model_of(neuron, dtype=TYPES[dtype]))
 
 

@@ -72,7 +72,7 @@ class Trainer:
         self._optimizer = optimizer_of(config, network)
         if config.project is not None:
             for layer in network.neurons:
-                require_projectable(layer, config.project, self.low)
+                require_projectable(layer, config.project, self.low, config.project_radius)
         self._schedule = schedule_of(config, self._optimizer, per_epoch)
         self._loss = loss_of(config.loss, config.tet_weight, config.label_smoothing)
         self._average: AveragedModel | None = None
@@ -136,7 +136,8 @@ class Trainer:
         self._schedule.step()
         if self.config.project is not None:
             for layer in self.network.neurons:
-                project(layer, self.config.project, v_min=self.low)
+                radius = self.config.project_radius
+                project(layer, self.config.project, v_min=self.low, r_max=radius)
         if self._average is not None:
             self._average.update_parameters(self.network)
 
@@ -234,7 +235,7 @@ class Trainer:
             return "Some samples of the batch are not finite: correct the data."
         if not any(p.requires_grad for n in self.network.neurons for p in n.parameters()):
             return "Lower lr or clip."
-        if takes_clamp(self.config.family) and self.config.v_min is None:
+        if takes_clamp(self.config.family, self.config.arguments) and self.config.v_min is None:
             return "Lower lr_neuron, or give v_min, such as -2."
         return "Lower lr_neuron or lr."
 

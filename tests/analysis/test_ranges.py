@@ -11,6 +11,7 @@ from lnm_codegen.analysis.exact import nodes_of
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.ir import interpret
 from tests.analysis.exactly import families, inside, intervals, trace
+from tests.cases import fitzhugh
 from tests.refusals import refused
 from tests.strategies import arguments_for, few, generators, neurons
 
@@ -77,7 +78,7 @@ def test_values_of_the_families_lie_inside(neuron, scheme, data):
 
 
 @few
-@given(neurons(), generators())
+@given(neurons(stops=True, binds=True), generators())
 def test_values_of_random_neurons_lie_inside(neuron, rng):
     """Floating point, so within rounding; functions that are not monotone are refused."""
     arguments = arguments_for(neuron, rng, (1, 64, 1))  # one value of each parameter
@@ -216,3 +217,25 @@ def test_a_range_that_may_be_too_wide_is_not_tight():
     v, w, x = (a.reshape(-1) for a in grid)
     after = lnm.interpret(neuron, x.reshape(1, -1), state={"v": v, "w": w}).states["w"]
     assert float(found.low) <= after.min() < after.max() <= float(found.high)
+
+
+def test_bound_values_cost_the_same_each():
+    """Ranges of a chain of them hold what occurs; written out it has a degree beyond any memory."""
+    neuron = fitzhugh(8)
+    states, inputs = {"v": (-0.5, 0.5), "w": (-0.25, 0.25)}, {"x": (-0.25, 0.25)}
+    found = ranges(neuron, states=states, inputs=inputs)
+    rng = np.random.default_rng(0)
+    x = rng.uniform(*inputs["x"], (1, 2000, 1))
+    start = {n: rng.uniform(low, high, (2000, 1)) for n, (low, high) in states.items()}
+    for name, value in lnm.interpret(neuron, x, state=start).states.items():
+        reached = found[f"{name}_next"]
+        assert value.min() in reached
+        assert value.max() in reached
+        assert reached.width < 4
+
+
+def test_a_range_beyond_use_is_refused():
+    """Intervals of a chain that diverges grow without bound; their ends would fill the memory."""
+    wide = {"states": {"v": (-9, 9), "w": (-9, 9)}, "inputs": {"x": (-9, 9)}}
+    with refused(UnsupportedError, problem="its range exceeds 1.84467e+19", remedy="narrower"):
+        ranges(fitzhugh(8), **wide)

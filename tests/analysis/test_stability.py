@@ -9,7 +9,9 @@ import lnm_codegen as lnm
 from lnm_codegen.analysis import is_invariant, keeps_potential, ranges
 from lnm_codegen.analysis.charge import curve_neuron, slope_neuron
 from lnm_codegen.analysis.polynomial_charge import polynomial_charge
-from lnm_codegen.errors import ModelError
+from lnm_codegen.analysis.summary import degree_of
+from lnm_codegen.errors import ModelError, UnsupportedError
+from tests.cases import fitzhugh
 from tests.refusals import refused
 
 
@@ -133,4 +135,62 @@ def test_slope_and_curve_come_from_the_charge():
     ]  # fmt: skip
     (name, curve), _ = curve_neuron(neuron).output
     assert name == "curve"
-    assert "< -2" in str(curve)
+    assert str(curve).startswith("clip(")
+    assert "-2, inf" in str(curve)
+
+
+def test_a_stopped_gradient_has_a_value_and_no_slope():
+    """The curve and the coefficients have the value; the slope is that of the backward."""
+    v, x = lnm.state("v"), lnm.input("x")
+    theta, v_threshold = lnm.param("theta", size=2), lnm.param("v_threshold", learnable=False)
+    stop = lnm.stop_gradient
+    neuron = lnm.Neuron(
+        charge={v: theta[0] * v + theta[1] * stop(v) * v + x},
+        fire=v - v_threshold,
+        reset=lnm.hard_reset(v),
+    )
+    assert polynomial_charge(neuron).coefficients((0.5, 0.25)) == (0, Q(1, 2), Q(1, 4))
+    assert degree_of(neuron) == 2
+    slope, *more = (e for _, e in slope_neuron(neuron).neuron.output)
+    assert str(slope) == "theta_0 + theta_1*stop_gradient(v)"
+    assert [str(e) for e in more] == ["1", "stop_gradient(v)", "v"]
+
+
+def test_slopes_pass_through_bound_values():
+    """The chain rule, against finite differences: in the potential and in the parameters."""
+    neuron = fitzhugh(1).with_per("layer")
+    curve, found = curve_neuron(neuron), slope_neuron(neuron)
+    assert (found.degree, found.learned) == (None, (("a", 0), ("epsilon", 0)))
+    z, h = np.linspace(-1.5, 1.5, 9).reshape(1, 1, 9), 1e-4
+    outputs = lnm.interpret(found.neuron, z).outputs
+
+    def slope(of, name, **more):
+        low, high = ({word: value + d for word, value in more.items()} for d in (-h, h))
+        at = (z, z) if more else (z - h, z + h)
+        ends = (
+            lnm.interpret(of, x, **p).outputs[name] for x, p in zip(at, (low, high), strict=True)
+        )
+        low, high = ends
+        return (high - low) / (2 * h)
+
+    np.testing.assert_allclose(outputs["slope"], slope(curve, "curve"), rtol=1e-6)
+    for k, p in enumerate(neuron.params):
+        by = slope(found.neuron, "slope", **{p.name: p.init})
+        np.testing.assert_allclose(outputs[f"d{k}"], by, rtol=1e-6, atol=1e-9)
+    assert degree_of(neuron) is None
+    with refused(UnsupportedError, "neuron", "it has no polynomial whose coefficients"):
+        v, x = lnm.state("v"), lnm.input("x")
+        theta, v_threshold = lnm.param("theta", size=2), lnm.param("v_threshold", learnable=False)
+        charge = {v: theta[0] + theta[1] * lnm.bind(v + x)}
+        polynomial_charge(lnm.Neuron(charge=charge, fire=v - v_threshold))
+
+
+def test_a_clamp_of_a_bound_value_has_no_slope_of_its_own():
+    """The branch that moves is found through the name."""
+    v, x = lnm.state("v"), lnm.input("x")
+    low = lnm.bind(2 * lnm.param("p"), "low")
+    inner = lnm.bind(v**2 / 4 + x, "inner")
+    neuron = lnm.Neuron(charge={v: lnm.max(inner, low)}, fire=v - 1)
+    (_, slope), *_ = slope_neuron(neuron).neuron.output
+    assert "where" not in str(slope)
+    assert str(curve_neuron(neuron).output[0][1]) == "max(inner, low)"

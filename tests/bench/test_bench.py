@@ -12,7 +12,7 @@ import torch
 import lnm_codegen as lnm
 from lnm_codegen.bench import suite
 from lnm_codegen.bench.network import measure_network
-from lnm_codegen.bench.subjects import lif_loop, lnm_loop, peers
+from lnm_codegen.bench.subjects import hand_loop, lif_loop, lnm_loop, peers
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.load import cache, triton
 
@@ -71,6 +71,7 @@ def test_loops_mean_what_the_layers_mean():
         expected.sum().backward()
         torch.testing.assert_close(a.grad, b.grad)
     torch.testing.assert_close(layer.theta.grad, learned.grad)
+    assert hand_loop(lnm.get("lnm", states=2), "cpu") is None
 
 
 @pytest.mark.peers

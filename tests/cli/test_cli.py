@@ -74,6 +74,12 @@ def test_list(call):
     )
 
 
+def test_list_shows_ranges_as_set_takes_them(call):
+    """Several numbers have commas, no parentheses."""
+    out = call("list")[1]
+    assert ", states=1, parametrisation=free, reset=v, radius=0.5,0.95, angle=0.0,1.5," in out
+
+
 def test_list_json(call):
     """The same for a script."""
     families = json.loads(call("list", "--json")[1])
@@ -112,6 +118,35 @@ def test_show_json(call):
         "per": "channel",
     }
     assert list(shown["kernels"]) == ["forward", "backward", "prepare", "prepare_backward"]
+
+
+def test_show_drawn_values(call):
+    """Numbers that a layer draws are marked, with the sample in JSON."""
+    given = ("show", "lnm", "--degree", 1, "--set", "states=2", "--set", "radius=0.5")
+    row = next(line for line in call(*given)[1].splitlines() if line.startswith("parameter"))
+    text = "theta_v [0.365844, -0.340819] (drawn in a layer) per layer yes"
+    assert " ".join(row.split()[1:]) == text
+    first, *_, threshold = json.loads(call(*given, "--json")[1])["parameters"]
+    assert first["draw"] == (
+        "Matrix(poles=Poles(radius=(0.5, 0.5), angle=(0.0, 1.5)), first=0, size=2)"
+    )
+    assert "draw" not in threshold
+
+
+def test_show_a_learned_initial_value(call, tmp_path):
+    """The state shows the parameter, and the parameter its own value."""
+    (tmp_path / "mine.toml").write_text(
+        'name = "mine"\ninputs = ["x"]\nfire = "v - 1"\n[states.v]\ninit = "v_init"\n'
+        '[params.v_init]\ninit = 0.25\nper = "channel"\n[charge]\nv = "v/2 + x"\n',
+        encoding="utf-8",
+    )
+    _, out, _ = call("show", tmp_path / "mine.toml")
+    rows = [line.split() for line in out.splitlines()]
+    assert ["state", "v", "v_init"] in rows
+    assert ["parameter", "v_init", "0.25", "per", "channel", "yes"] in rows
+    shown = json.loads(call("show", tmp_path / "mine.toml", "--json")[1])
+    assert shown["states"] == [{"name": "v", "init": "v_init"}]
+    assert [p["name"] for p in shown["parameters"]] == ["v_init"]
 
 
 def test_show_scheme(call):

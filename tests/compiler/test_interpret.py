@@ -20,7 +20,7 @@ from hypothesis import given
 
 import lnm_codegen as lnm
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.language.functions import Where
+from lnm_codegen.language.functions import Where, stop_gradient
 from tests.refusals import refused
 from tests.strategies import (
     PERS,
@@ -33,6 +33,8 @@ from tests.strategies import (
     rows_of,
     shapes,
 )
+
+v, x = lnm.state("v"), lnm.input("x")
 
 SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "atan": lambda z: 1 / (1 + (math.pi * z) ** 2),
@@ -165,14 +167,14 @@ def _replace(e: Any, table: dict[Any, Any]) -> Any:
 
 
 @few
-@given(neurons(spiking=False, smooth=True), generators(), shapes())
+@given(neurons(spiking=False, smooth=True, binds=True), generators(), shapes())
 def test_smooth_neurons_have_the_gradients_of_finite_differences(neuron, rng, shape):
     """Inputs, initial states and parameters of any granularity, through outputs and states."""
     check_gradients(neuron, arguments_for(neuron, rng, shape), rng)
 
 
 @few
-@given(neurons(spiking=False), generators(), shapes())
+@given(neurons(spiking=False, binds=True), generators(), shapes())
 def test_choices_pass_the_gradient_to_the_branch_taken(neuron, rng, shape):
     """where, min, max, abs and clip, away from their kinks."""
     check_gradients(neuron, arguments_for(neuron, rng, shape), rng, steps=(1e-3, 1e-4, 1e-5))
@@ -191,6 +193,105 @@ def test_spikes_have_the_gradients_of_the_surrogate_rule(neuron, rng, shape):
         scale = max(1.0, float(np.abs(ours.grads[name]).max()))
         np.testing.assert_allclose(theirs.grads[name], ours.grads[name], atol=1e-9 * scale)
     check_gradients(line, b, rng, steps=(1e-3, 1e-4, 1e-5))
+
+
+def charge_alone(neuron: lnm.Neuron, charge: dict[Any, Any]) -> lnm.Neuron:
+    """Return a neuron with this charge, whose outputs are its states and inputs."""
+    symbols = (*neuron.states, *neuron.inputs)
+    return lnm.Neuron(
+        charge=charge,
+        reset={s: s for s in neuron.states if s not in charge},
+        output={f"{s.name}_out": s for s in symbols},
+    )
+
+
+def held_constant(neuron: lnm.Neuron, a: Arguments) -> tuple[lnm.Neuron, Arguments]:
+    """Return the neuron and arguments in which an input has the value of each stopped gradient."""
+    stops = {s for _, e in neuron.charge for s in e.atoms(stop_gradient)}
+    held = {s: lnm.input(f"held{k}") for k, s in enumerate(sorted(stops, key=str))}
+    twin = charge_alone(neuron, {s: _replace(e, held) for s, e in neuron.charge})
+    seen = {s: lnm.input(s.name) for s in neuron.states}
+    values = {h.name: _replace(s.args[0], seen) for s, h in held.items()}
+    kept = {f"{s.name}_seen": s for s in (*seen.values(), *neuron.inputs)}
+    probe = lnm.Neuron(output=values | kept)
+    given = {s.name: array for s, array in zip(neuron.inputs, a.x_seq, strict=True)}
+    given |= {n: v[None] for n, v in a.state.items()}
+    params = {p.name: a.params[p.name] for p in probe.params}
+    given |= lnm.interpret(probe, *(given[s.name] for s in probe.inputs), **params).outputs
+    inputs = tuple(given[s.name] for s in twin.inputs)
+    params = {p.name: a.params[p.name] for p in twin.params}
+    return twin, Arguments(inputs, a.state, params, a.grad_out, a.grad_state)
+
+
+@few
+@given(neurons(spiking=False, stops=True), generators())
+def test_a_stopped_gradient_is_that_of_a_constant(neuron, rng):
+    """stop_gradient(a) has the gradients of an input with the values of a."""
+    neuron = charge_alone(neuron, dict(neuron.charge))
+    a = arguments_for(neuron, rng, (1, 2, 3))
+    line, b = held_constant(neuron, a)
+    ours, theirs = a.interpret(neuron), b.interpret(line)
+    for name, value in ours.outputs.items():
+        np.testing.assert_allclose(theirs.outputs[name], value, rtol=1e-12, atol=1e-12)
+    for name, value in ours.grads.items():
+        wanted = theirs.grads.get(name, np.zeros(value.shape))
+        np.testing.assert_allclose(value, wanted, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("expr", "value", "grad"),
+    [
+        (v * stop_gradient(v), 0.36, 0.6),
+        (stop_gradient(v) ** 3, 0.216, 0.0),
+        (stop_gradient(v**2) - v**2, 0.0, -1.2),
+        (v + stop_gradient(v) - v, 0.6, 0.0),
+        (lnm.tanh(stop_gradient(2 * v) + v), math.tanh(1.8), 1 - math.tanh(1.8) ** 2),
+        (lnm.where(stop_gradient(v) > 0, v, 0), 0.6, 1.0),
+    ],
+    ids=str,
+)
+def test_stop_gradient(expr, value, grad):
+    """The value of the argument, and no derivative, also where the argument is used beside it."""
+    n = lnm.Neuron(charge={v: expr}, output={"out": v, "given": x})
+    found = lnm.interpret(n, np.zeros((1, 1)), state={"v": [0.6]}, grad_out=(1.0, 0.0))
+    assert found.out[0, 0] == pytest.approx(value, rel=1e-14, abs=1e-15)
+    assert found.grads["v"][0] == pytest.approx(grad, rel=1e-14, abs=1e-15)
+
+
+def test_stop_gradient_of_a_parameter():
+    """In prepare: p*stop_gradient(p) has the derivative p; what reads it alone has none."""
+    p, q = lnm.param("p", init=3.0), lnm.param("q", init=2.0)
+    stopped = stop_gradient(p) * p + stop_gradient(lnm.exp(q))
+    n = lnm.Neuron(charge={v: stopped * x}, output=v)
+    found = lnm.interpret(n, np.ones((1, 1)), grad_out=1.0)
+    assert found.out[0, 0] == pytest.approx(9 + math.exp(2))
+    assert found.grads["p"] == 3
+    assert found.grads["q"] == 0
+
+
+@few
+@given(neurons(spiking=False, smooth=True, starts=True), generators(), shapes())
+def test_learned_initial_states_have_the_gradients_of_finite_differences(neuron, rng, shape):
+    """A parameter that is an initial value, of any granularity; a given state takes its place."""
+    a = arguments_for(neuron, rng, shape)
+    given, a.state = a.state, {}
+    check_gradients(neuron, a, rng)
+    unread = {p.name for p in neuron.params} - {p.name for p in neuron.step_params}
+    assert unread
+    a.state = given
+    for name in unread:
+        assert not a.interpret(neuron).grads[name].any()
+
+
+def test_an_initial_state_may_be_a_parameter_that_the_step_reads():
+    """Its gradients from both uses add up; two states may share one parameter."""
+    rest = lnm.param("rest", init=0.5)
+    v, w, i = lnm.state("v", init=rest), lnm.state("w", init=rest), lnm.input("i")
+    n = lnm.Neuron(charge={v: 2 * v - rest + i, w: 3 * w}, output={"out": v, "other": w})
+    found = lnm.interpret(n, np.zeros((2, 1)), grad_state={"v": [1.0], "w": [1.0]})
+    assert (found.states["v"][0], found.states["w"][0]) == (0.5, 4.5)
+    assert found.grads["rest"] == (4 - 2 - 1) + 9
+    assert n.step_params == n.params
 
 
 @few

@@ -70,6 +70,25 @@ def test_the_manifest_of_an_array() -> None:
 
 
 @needs_iverilog
+@pytest.mark.parametrize("parametrisation", ["free", "pole"])
+def test_a_layer_of_two_states(parametrisation: str, tmp_path: Path) -> None:
+    """Coefficients per channel; the testbench detects a wrong bit of w, the last one of a word."""
+    neuron = lnm.get(
+        "lnm", states=2, degree=1, parametrisation=parametrisation, per="channel", v_threshold=0.5
+    )
+    array = array_of(small(neuron))
+    assert (array.manifest["coefficients_on"], array.channels) == ("memory", 3)
+    array.source.write(tmp_path)
+    circuit = read_circuit(tmp_path, "test")
+    assert simulate(circuit, circuit.forms["array"]).status == "passed"
+    path = tmp_path / "tb/neuron_array.hex"
+    lines = path.read_text().split()
+    lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
+    path.write_text("\n".join(lines) + "\n")
+    assert simulate(circuit, circuit.forms["array"]).status == "failed"
+
+
+@needs_iverilog
 @pytest.mark.parametrize("make", [lambda: small(NEURON), per_channel])
 def test_the_testbench_applies_them(make: object, tmp_path: Path) -> None:
     """In Icarus, which detects one wrong bit of one word."""

@@ -85,3 +85,18 @@ def test_refusals() -> None:
     with pytest.raises(UnsupportedError) as caught:
         in_fixed_point(small(growing), COARSE)
     assert "growing" in str(caught.value)
+
+
+@pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
+def test_steps_begin_with_learned_initial_values(per: str) -> None:
+    """In a wide format nothing differs from the layer, whose potential begins at the parameter."""
+    v, x = lnm.state("v", init=lnm.param("start", per=per)), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: v / 2 + x}, fire=v - 1, reset=lnm.hard_reset(v), name="begun")
+    network = small(neuron)
+    with torch.no_grad():
+        network.neuron.start += 1 + torch.rand(network.neuron.start.shape)
+    labels = torch.arange(8) % 3
+    wide = specs_for(network, lnm.Fixed(30, 22))
+    (layer,) = measure_mismatch(network, wide, [(images(), labels)]).layers.values()
+    assert (layer.one_step, layer.free_running, layer.in_network) == (0, 0, 0)
+    assert layer.fired > 0

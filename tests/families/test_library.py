@@ -366,3 +366,13 @@ def test_arguments_may_be_arrays_and_tensors(
     assert get("if", v_threshold=np.float32(0.75)).params[0].init == 0.75
     with refused(lnm.ModelError, "lif", "tau is [4.0, 4.0]", "a number > 1"):
         get("lif", tau=torch.tensor([4.0, 4.0]))
+
+
+@pytest.mark.parametrize("one", [np.array([4.0]), np.array([[4.0]]), torch.tensor([4.0])])
+def test_one_element_is_a_number(one: Any) -> None:
+    """In any shape; but not where a family takes a sequence, which another length would fill."""
+    assert get("lif", tau=one, v_threshold=one).params[0].init == 4.0
+    assert get("lif", v_reset=one).states[0].decl.init == 4.0
+    assert get("lnm", degree=np.array([2])).params[0].size == 3
+    with refused(lnm.ModelError, "parameter 'theta'", f"init is {one.tolist()}", "or 3 of them"):
+        get("lnm", degree=2, theta=one)

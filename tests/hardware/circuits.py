@@ -7,6 +7,7 @@ from pathlib import Path
 import lnm_codegen as lnm
 from lnm_codegen.hardware.folder import Circuit, read_circuit
 
+Q4_12 = lnm.Fixed(16, 12)
 THETA = {1: (0.0, 0.9), 2: (0.02, 0.85, 0.11), 3: (0.02, 0.85, 0.11, -0.06)}
 
 
@@ -19,8 +20,19 @@ def write(
 ) -> Circuit:
     """Write a circuit of lnm and read it back."""
     neuron = lnm.get("lnm", degree=degree, theta=THETA[degree], **options)
+    return write_neuron(folder, neuron, forms=forms, name=name)
+
+
+def write_neuron(
+    folder: Path,
+    neuron: lnm.Neuron,
+    spec: lnm.Fixed = Q4_12,
+    forms: tuple[str, ...] = ("comb", "core", "seq", "array"),
+    name: str = "unit",
+) -> Circuit:
+    """Write a circuit of a neuron and read it back."""
     rtl = lnm.Rtl(forms=forms, neurons=16)
-    lnm.emit(neuron, "verilog", spec=lnm.Fixed(16, 12), name=name, rtl=rtl).write(folder)
+    lnm.emit(neuron, "verilog", spec=spec, name=name, rtl=rtl).write(folder)
     return read_circuit(folder, "verify")
 
 

@@ -124,7 +124,7 @@ def test_every_pass_leaves_a_valid_kernel(neuron):
         program = lnm.lower(neuron, scheme, on_pass=check)
         for made in (program.prepare, program.prepare_backward, program.forward, program.backward):
             verify(made)
-    steps = ["build", "fold", "collect", "hoist", "backward", "fold", "collect"]
+    steps = ["build", "fold", "collect", "hoist", "backward", "fold", "collect", "nest"]
     end = ["cse", "cse", "prepare", "prepare_backward"]
     assert seen == [*steps, "horner", "horner", *end, *steps, "estrin", "estrin", *end]
 

@@ -82,6 +82,13 @@ def test_latex() -> None:
     assert r"\theta = [0, 0.5]" in lnm.get("lnm", degree=1)._repr_latex_()
 
 
+def test_drawn_values() -> None:
+    """The numbers of a neuron without a layer are marked where a layer draws others."""
+    text = repr(lnm.get("rf", omega=(2.0, 4.0), b_offset=1.0, per="channel"))
+    assert "  param   omega = 3, drawn in a layer, learnable per channel\n" in text
+    assert "  param   b_offset = 1, learnable per channel\n" in text
+
+
 def is_balanced(latex: str) -> bool:
     """Report whether braces, `left`, `begin` and `$` of LaTeX have their ends."""
     text = re.sub(r"\\[{}\\$]", "", latex)
@@ -108,7 +115,7 @@ def test_families(name: str) -> None:
 
 
 @few
-@given(neurons())
+@given(neurons(stops=True, binds=True))
 def test_random_neurons(n: lnm.Neuron) -> None:
     """Any neuron has both forms, in lines of bounded length."""
     assert all(len(line) <= 162 for line in repr(n).splitlines())

@@ -76,7 +76,6 @@ def family_of(f: Any) -> Any:
         ),
         (lambda v: (2 * v <= 0) * 2 * v, "expression", "LessThan is a condition", "lnm.where"),
         (lambda v: 1 - (v > 0), "expression", "StrictGreaterThan is a condition", "lnm.where"),
-        (lambda v: v == 1 or v, "v == 1", NO_TRUTH, "lnm.where(condition, a, b)"),
     ],
 )
 def test_misuse_in_a_family(f: Any, where: str, problem: str, remedy: str) -> None:
@@ -191,6 +190,7 @@ ARRAY = np.array([0.5, 0.25])
         (lambda v: (v + 1) or 2, lambda v: v + 1),
         (lambda v: 1 if (v + 1 > 0) & (v < 2) else 2, lambda v: 1),
         (lambda v: 1 if (v + 1 > 0) | (2 * v > 2) else 2, lambda v: 1),
+        (lambda v: 1 if v == 1 else 2, lambda v: 2),
         (lambda v: 1 if v + 1 == 1 else 2, lambda v: 2),
         (lambda v: 1 if v + 1 in (0, 1) else 2, lambda v: 2),
         (lambda v: 1 if v == lnm.spike else 2, lambda v: 2),

@@ -31,7 +31,8 @@ NUMBERS = "numbers and expressions of declared states, inputs, parameters and sp
 KEYWORD = "the word is a keyword of Python"
 FORM = "generated code makes names of the forms _x, grad_x, sum_x and x_next"
 LANGUAGE = (
-    "abs, cos, exp, log, max, min, sigmoid, sin, sqrt, tanh, where, clip, poly and + - * / **"
+    "abs, cos, exp, log, max, min, sigmoid, sin, sqrt, stop_gradient, tanh, where, clip, poly"
+    " and + - * / **"
 )
 LAST_SPIKE = (
     "to read the spike of the previous step, store it in a state: reset={s_prev: lnm.spike}."
@@ -524,6 +525,7 @@ DECLARATIONS = [
     (lambda: lnm.param("a", size=0), "parameter 'a'", "size is 0", "an integer >= 1 or None"),
     (lambda: lnm.param("a", size=True), "parameter 'a'", "size is True", "an integer >= 1 or None"),
     (lambda: lnm.param("a", size=2.0), "parameter 'a'", "size is 2.0", "an integer >= 1 or None"),
+    (lambda: lnm.param("a", draw=abs), "parameter 'a'", "draw is <built-in", "a Draw, or None"),
     (lambda: lnm.param("a", init="x"), "parameter 'a'", "init is 'x'", INIT),
     (lambda: lnm.param("a", size=2, init=[1]), "parameter 'a'", "init is [1]", INITS),
     (lambda: lnm.param("a", size=2, init=[1, "b"]), "parameter 'a'", "init is [1, 'b']", INITS),
@@ -619,7 +621,7 @@ FUNCTIONS = [
             f"{bad!r} is a {type(bad).__name__}",
             NUMBERS,
         )
-        for f in (lnm.exp, lnm.log, lnm.sqrt, lnm.tanh, lnm.sigmoid, lnm.sin, lnm.cos)
+        for f in (lnm.exp, lnm.log, lnm.sqrt, lnm.tanh, lnm.sigmoid, lnm.sin, lnm.stop_gradient)
         for bad in ("a", theta, None)
     ),
     (lambda: lnm.max(v, "a"), "max", "'a' is a str", NUMBERS),
@@ -630,7 +632,7 @@ FUNCTIONS = [
     (lambda: lnm.soft_reset(v, math.nan), "soft_reset", "nan is not finite", "finite numbers"),
 ]
 
-BUILT_IN = "if, lif, plif, glif, alif, qif, cuba_lif, izhikevich, li, ternary, lnm"
+BUILT_IN = "if, lif, plif, glif, alif, adlif, qif, cuba_lif, izhikevich, rf, brf, li, ternary, lnm"
 LIF = "tau, decay_input, v_threshold, v_reset, v_rest, learn_tau, per, surrogate"
 FAMILY = [
     (lambda: lnm.get("lfi"), "get", "no family 'lfi'", BUILT_IN, "Did you mean 'li'?"),
@@ -912,6 +914,53 @@ def test_with_per_leaves_no_old_declaration_behind():
     lnm.lower(twice)
 
 
+def test_a_parameter_as_initial_value():
+    """It belongs to the neuron, not to the step; its granularity changes as that of the others."""
+    start = lnm.param("v_init", init=0.25)
+    a, b = lnm.state("a", init=start), lnm.state("b", init=1.0)
+    n = lnm.Neuron(charge={a: a * p + x, b: b / 2}, output=a)
+    assert [d.name for d in n.params] == ["p", "v_init"]
+    assert [d.name for d in n.step_params] == ["p"]
+    assert [d.name for d in n.with_outputs(more=start).step_params] == ["p", "v_init"]
+    assert (a.decl.init, a.decl.param) == (0.25, "v_init")
+    assert {d.name: d.per for d in n.with_per("channel").params} == dict.fromkeys(
+        ("p", "v_init"), "channel"
+    )
+    assert "  state   a = v_init" in repr(n).splitlines()
+    assert "a = v_{init}" in n._repr_latex_()
+    for twin in (pickle.loads(pickle.dumps(n)), copy.deepcopy(n)):
+        assert twin == n
+        assert twin.step_params == n.step_params
+        assert lnm.Neuron(charge=dict(twin.charge), output=twin.states[0]).params == n.params
+
+    @lnm.family
+    def mine():
+        v = lnm.state("v", init=lnm.param("rest", init=-0.5))
+        return lnm.Neuron(charge={v: v / 2 + lnm.input("i")}, fire=v - 1)
+
+    assert [d.name for d in mine().params] == ["rest"]
+    assert mine().step_params == ()
+    plain = lnm.state("v", init=-0.5)
+    other = lnm.Neuron(charge={plain: plain / 2 + x}, fire=plain - 1, name="mine")
+    assert str(lnm.lower(mine())) == str(lnm.lower(other)).replace(" x", " i").replace("_x", "_i")
+
+
+def test_initial_values_that_are_refused():
+    """A vector, its element, a state; a parameter of another family."""
+    accepted = "a number, a function, or a scalar lnm.param"
+    for bad in (theta, theta[0], x, lnm.spike):
+        with refused(lnm.ModelError, "state 'a'", f"init is {bad!r}", accepted):
+            lnm.state("a", init=bad)
+
+    @lnm.family
+    def mine():
+        v = lnm.state("v", init=p)
+        return lnm.Neuron(charge={v: v / 2 + lnm.input("i")}, fire=v - 1)
+
+    with refused(lnm.ModelError, "state 'v'", "'p' is a symbol of another neuron"):
+        mine()
+
+
 def test_a_neuron_is_immutable():
     """Fields cannot be set: a lowered program is cached by the neuron."""
     with pytest.raises(AttributeError):
@@ -919,7 +968,7 @@ def test_a_neuron_is_immutable():
 
 
 @few
-@given(neurons())
+@given(neurons(stops=True))
 def test_pickle_and_deepcopy_give_the_same_neuron(n):
     """A copy is equal, hashes alike and lowers to the same text."""
     for twin in (pickle.loads(pickle.dumps(n)), copy.deepcopy(n), copy.copy(n)):

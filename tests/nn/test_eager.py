@@ -18,6 +18,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer
 from tests.cases import CASES
+from tests.refusals import refused
 
 # torch.compile itself instantiates each Function that it traces; torch.export.load of 2.11 warns.
 pytestmark = [
@@ -124,6 +125,18 @@ def test_compiled_records_and_states() -> None:
     assert {n: float(c) for n, c in seen["stats"].items()} == expected[2]["stats"]
 
 
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@pytest.mark.parametrize("steps", [0, 4])
+def test_counts_do_not_break_the_graph(backend: str, steps: int) -> None:
+    """Counts were once read on the host in the graph, which a break ended."""
+    layer = NeuronLayer(CASES["lnm-3"](), backend=backend, record=("stats",))
+    model = nn.Sequential(nn.Identity(), layer)
+    x = draw(steps, 2, 3)
+    assert not torch._dynamo.explain(model)(x).break_reasons
+    got = torch.compile(model, backend="aot_eager")(x)[1]["stats"]
+    assert {name: float(count) for name, count in got.items()} == layer(x)[1]["stats"]
+
+
 # ---- torch.export ----
 
 
@@ -201,7 +214,42 @@ assert not any(name.startswith("lnm_codegen") for name in sys.modules)
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@pytest.mark.parametrize("options", [{"step_mode": "s"}, {"carry_state": True}])
+@pytest.mark.parametrize("strict", [False, True])
+def test_kept_states_are_not_exported(backend: str, options: Any, strict: bool) -> None:
+    """A program would begin each call with the initial states; once it did so in silence."""
+    layer = NeuronLayer(lnm.get("lif"), backend=backend, **options)
+    problem = "torch.export keeps no states from call to call"
+    accepted = "state= and return_state=True"
+    with refused(lnm.UnsupportedError, "lif", problem, accepted, "carry_state=False"):
+        torch.export.export(nn.Sequential(layer), (draw(4, 2, 3),), strict=strict)
+    layer(draw(4, 2, 3))
+    assert layer.state
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+def test_exported_counts(backend: str) -> None:
+    """A program returns them as tensors."""
+    layer = NeuronLayer(lnm.get("lif"), backend=backend, record=("stats",))
+    program = torch.export.export(nn.Sequential(layer), (draw(4, 2, 3),)).module()
+    x = draw(4, 2, 3)
+    (out, got), (expected, stats) = program(x), layer(x)
+    assert torch.equal(out, expected)
+    assert {name: float(count) for name, count in got["stats"].items()} == stats["stats"]
+    assert stats["stats"]["spike"] > 0
+
+
 # ---- torch.func ----
+
+
+@pytest.mark.parametrize("case", ["lif", "lif-learned", "lnm-4"])
+def test_compiled_vmap_of_a_layer(case: str) -> None:
+    """`vmap` takes the name of a module from its repr, which Dynamo could not trace."""
+    layer, x = NeuronLayer(CASES[case](), shape=(3,), backend="torch"), draw(5, 4, 2, 3)
+    compiled = torch.compile(vmap(layer), backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(x), torch.stack([layer(sample) for sample in x]))
+
 
 TRANSFORMED = ["lif", "lif-learned", "lnm-4", "izhikevich-learned", "dendrite"]
 

@@ -9,6 +9,7 @@ import lnm_codegen as lnm
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir.notebook import preformatted
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.explain import explain, shaped
 from lnm_codegen.nn.load.c import load_c
 from tests.cases import CASES
 
@@ -33,6 +34,29 @@ def test_bytes(dtype, steps, moved):
     assert found.bytes_moved == pytest.approx(moved)
     saved = load_c(model_of(layer.neuron)).saved_size(steps, 10)
     assert found.bytes_kept == saved * (8 if dtype is torch.float64 else 4)
+
+
+@pytest.mark.parametrize("parametrisation", ["free", "pole"])
+@pytest.mark.parametrize(
+    ("steps", "moved"), [(4, (8, 12)), (16, (8, 12)), (64, (8 + 8 * 3 / 64, 12 + 8 * 3 / 64))]
+)
+def test_bytes_of_two_states(parametrisation, steps, moved):
+    """Two coupled states move 20 bytes up to a chunk, and beyond it both before every chunk."""
+    neuron = lnm.get("lnm", states=2, degree=1, parametrisation=parametrisation)
+    found = NeuronLayer(neuron, backend="c").explain(torch.empty(steps, 2, 5))
+    assert found.bytes_moved == pytest.approx(moved)
+    assert found.bytes_kept == 4 * load_c(model_of(neuron)).saved_size(steps, 10)
+
+
+@pytest.mark.parametrize("backend", ["triton", "cuda"])
+def test_bytes_of_two_states_on_a_gpu(backend):
+    """Chunks of 8 steps: 20 bytes at T = 8, and a save of two states more for each chunk."""
+    neuron = lnm.get("lnm", states=2, degree=1)
+    for steps, moved in ((8, (8, 12)), (64, (8 + 8 * 7 / 64, 12 + 8 * 7 / 64))):
+        found = explain(neuron, "auto", backend, [shaped((steps, 2, 5), torch.float32, "cuda")])
+        assert found.schedule is not None
+        assert found.schedule.chunk == 8
+        assert found.bytes_moved == pytest.approx(moved)
 
 
 def test_text():

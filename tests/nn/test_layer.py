@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import dispatch, select
@@ -150,6 +151,18 @@ def test_repr():
     assert repr(NeuronLayer(lif(), backend="torch")) == (
         "NeuronLayer(lif, degree=1, per='layer', reset='hard', backend='torch', step_mode='m')"
     )
+
+
+@pytest.mark.parametrize(
+    ("per", "known", "lazy"),
+    [("channel", "channels=3", "channels='lazy'"), ("neuron", "shape=(3, 2)", "shape='lazy'")],
+)
+def test_repr_of_lazy_sizes(per, known, lazy):
+    """Unknown until the first input."""
+    layer = NeuronLayer(lif(learn_tau=True, per=per), backend="torch")
+    assert f"per='{per}', {lazy}, reset" in repr(layer)
+    layer(torch.zeros(1, 1, 3, 2))
+    assert f"per='{per}', {known}, reset" in repr(layer)
 
 
 # ---- what it returns ----
@@ -829,6 +842,14 @@ INPUTS = [
      "no state 'curent'", "current, v", "Did you mean 'current'?"),
     (lambda: called(lif(), x_, state={"v": "rest"}), "lif", "state 'v' is 'rest'",
      "a number or a tensor", ""),
+    (lambda: called(lif(), x_, state={"v": torch.zeros(2, 3, dtype=torch.complex64)}), "lif",
+     "state 'v' is torch.complex64", "a number or a tensor, real and not bool", ""),
+    (lambda: called(lif(), x_, state={"v": x_[0] > 0}), "lif", "state 'v' is torch.bool",
+     "a number or a tensor, real and not bool", ""),
+    (lambda: called(lif(), x_, state={"v": np.ones(3, complex)}), "lif", "state 'v' is array(",
+     "a number or a tensor, real and not bool", ""),
+    (lambda: called(lif(), x_, state={"v": True}), "lif", "state 'v' is True",
+     "a number or a tensor, real and not bool", ""),
     (lambda: called(lif(), x_, state={"v": torch.zeros(5)}), "lif", "state 'v' has shape (5,)",
      "(2, 3)", ""),
 ]  # fmt: skip
@@ -939,6 +960,42 @@ def test_transforms_of_torch_func_are_refused(transformed):
         transformed(NeuronLayer(lif(), backend="c"), sequence(4, 2, 3))
 
 
+INTEGERS = {"arithmetic": lnm.Fixed(16, 12)}
+
+
+@pytest.mark.parametrize(
+    ("options", "reader", "remedy"),
+    [
+        pytest.param(
+            {"backend": "c"}, "kernels of backend 'c'", "Use backend='torch'.", marks=needs_cc
+        ),
+        ({"backend": "torch"} | INTEGERS, "the integer models", "Leave arithmetic out."),
+        pytest.param(
+            {"backend": "c"} | INTEGERS, "the integer models", "Leave arithmetic out.",
+            marks=needs_cc,
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("which", ["input", "state", "parameter"])
+def test_dual_numbers_are_refused(options, reader, remedy, which):
+    """Forward mode once failed with PyTorch's own message; without tangents a call runs."""
+    layer, x = NeuronLayer(lif(), **options), sequence(4, 2, 3)
+    expected = layer(x)
+    with forward_ad.dual_level():
+        equal(layer(x), expected)
+        v, tau = torch.zeros(2, 3), torch.tensor(2.0)
+        if which == "input":
+            x = forward_ad.make_dual(x, x)
+        elif which == "state":
+            v = forward_ad.make_dual(v, v)
+        else:
+            tau = forward_ad.make_dual(tau, tau)
+        given = {"tau": tau, "v_threshold": torch.tensor(1.0)}
+        problem = f"{reader} have no forward-mode derivatives"
+        with refused(lnm.UnsupportedError, "lif", problem, remedy=remedy):
+            torch.func.functional_call(layer, given, (x,), {"state": {"v": v}})
+
+
 @needs_cc
 def test_tensors_without_plain_memory_are_refused():
     """A fake tensor, which once ended the process, and a sparse one."""
@@ -978,12 +1035,58 @@ def test_inplace_leaves_two_inputs_alone(backend):
         assert torch.equal(layer(a[1:], a[:-1]), expected)
 
 
-def test_step_mode_is_checked_when_set():
-    """Also after the layer was made."""
-    layer = NeuronLayer(lif(), backend="torch")
-    layer.step_mode = "s"
-    assert layer(sequence(2, 3)).shape == (2, 3)
-    with refused(lnm.ModelError, "NeuronLayer", "step_mode is 'q'", "'m', 's'"):
-        layer.step_mode = "q"
-    with refused(lnm.ModelError, "NeuronLayer", "no backend 'nope'"):
-        layer.backend = "nope"
+WRONG_LATER = [
+    ("step_mode", "q", "step_mode is 'q'", "'m', 's'"),
+    ("backend", "nope", "no backend 'nope'", "auto, c"),
+    ("record", ("w",), "no record 'w'", "v, stats"),
+    ("carry_state", "no", "carry_state is 'no'", "True, False"),
+    ("return_recorded", 1, "return_recorded is 1", "True, False"),
+    ("inplace", None, "inplace is None", "True, False"),
+    ("interval", (2.0, 1.0), "interval is (2.0, 1.0)", "(low, high) with low < high"),
+    ("arithmetic", 16, "arithmetic is 16", "lnm.Fixed(16, 12)"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "problem", "accepted"), WRONG_LATER)
+def test_options_are_validated_when_set(name, value, problem, accepted):
+    """As in the constructor; a wrong value leaves the layer as it was."""
+    layer, x = NeuronLayer(lif(), backend="torch", record=("v",)), sequence(4, 2, 3)
+    before, out = getattr(layer, name), layer(x)
+    with refused(lnm.ModelError, "NeuronLayer", problem, accepted):
+        setattr(layer, name, value)
+    assert getattr(layer, name) == before
+    equal(layer(x), out)
+
+
+def test_an_interval_set_later():
+    """It counts, and is the one that `register` reads."""
+    layer, x = NeuronLayer(lif(), backend="torch", record=("stats",)), sequence(5, 2, 3)
+    assert layer.interval == (-1e30, 1e30)
+    assert layer(x)[1]["stats"]["outside"] == 0
+    layer.interval = (-0.25, 0.75)
+    given = NeuronLayer(lif(), backend="torch", record=("stats",), interval=(-0.25, 0.75))
+    assert layer(x)[1]["stats"] == given(x)[1]["stats"]
+    assert layer(x)[1]["stats"]["outside"] > 0
+
+
+@both
+def test_arithmetic_set_later(backend):
+    """The layer computes in integers, and in floating point again."""
+    layer, x = NeuronLayer(lif(tau=3.3), backend=backend), sequence(9, 2, 3)
+    integers = NeuronLayer(lif(tau=3.3), backend=backend, arithmetic=lnm.Fixed(6, 3))
+    expected = layer(x, return_state=True), integers(x, return_state=True)
+    assert not torch.equal(expected[0][1]["v"], expected[1][1]["v"])
+    layer.arithmetic = lnm.Fixed(6, 3)
+    assert "arithmetic=Q3.3" in repr(layer)
+    equal(layer(x, return_state=True), expected[1])
+    layer.arithmetic = None
+    equal(layer(x, return_state=True), expected[0])
+
+
+def test_the_neuron_cannot_be_replaced():
+    """Its parameters are those of the layer."""
+    neuron = lif()
+    layer, remedy = NeuronLayer(neuron, backend="torch"), "Make another layer."
+    with refused(lnm.ModelError, "NeuronLayer", "neuron cannot be replaced", remedy=remedy):
+        layer.neuron = lif(tau=4.0)
+    assert layer.neuron is neuron

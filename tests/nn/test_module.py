@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter, is_lazy
 
 import lnm_codegen as lnm
+from lnm_codegen.ir.declarations import Draw
 from lnm_codegen.nn.layer import NeuronLayer
 from tests.refusals import refused
 
@@ -184,3 +185,77 @@ def test_names_of_attributes_are_refused(name):
     neuron = lnm.Neuron(fire=lnm.input("x") - lnm.param(name, init=1.0), name="clash")
     with refused(lnm.ModelError, "NeuronLayer", f"parameter {name!r} has the name of an attribute"):
         NeuronLayer(neuron)
+
+
+def pair(sample: Any, per: Any = "channel") -> lnm.Neuron:
+    """A neuron with a scalar `a` and a vector `b`, the two parts of one draw."""
+    v, x = lnm.state("v"), lnm.input("x")
+    a = lnm.param("a", init=0.5, per=per, draw=Draw(sample, 0))
+    b = lnm.param("b", size=2, init=(0.5, 1.0), per=per, draw=Draw(sample, 1))
+    return lnm.Neuron(charge={v: a * v + b[0] * x + b[1]}, fire=v - 1, name="pair")
+
+
+def multiples(generator: Any, axes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw a, and b = (2*a, 3*a)."""
+    a = torch.rand(axes, generator=generator)
+    return a, torch.stack((2 * a, 3 * a), dim=-1)
+
+
+@pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
+def test_a_joint_draw(per):
+    """Parameters of one draw fit each other: at once, lazy, loaded, and after a reset."""
+
+    def fits(layer: NeuronLayer) -> bool:
+        factors = torch.tensor([2.0, 3.0])
+        return torch.equal(layer.b, factors * layer.a.unsqueeze(-1)) and bool(layer.a.all())
+
+    x = torch.rand(3, 2, 5, 7)
+    torch.manual_seed(1)
+    given = NeuronLayer(pair(multiples, per), shape=(5, 7), backend="torch")
+    assert fits(given)
+    torch.manual_seed(1)
+    lazy = NeuronLayer(pair(multiples, per), backend="torch")
+    lazy(x)
+    assert fits(lazy)
+    assert torch.equal(lazy.a, given.a)
+    lazy.reset_parameters()
+    assert fits(lazy)
+    assert not torch.equal(lazy.a, given.a)
+    loaded = NeuronLayer(pair(multiples, per), backend="torch")
+    loaded.load_state_dict(given.state_dict())
+    assert torch.equal(loaded.b, given.b)
+    found = lnm.interpret(pair(multiples, per), torch.ones(1, 2, 5).numpy())
+    assert (found.states["v"] == 1.5).all()  # without a layer `init` counts
+
+
+def test_equal_parts_are_drawn_apart():
+    """A part of a draw serves one parameter."""
+    v, x, draw = lnm.state("v"), lnm.input("x"), Draw(multiples, 0)
+    a, b = lnm.param("a", draw=draw), lnm.param("b", draw=draw)
+    layer = NeuronLayer(lnm.Neuron(charge={v: a * v + b * x}, fire=v - 1), backend="torch")
+    assert not torch.equal(layer.a, layer.b)
+
+
+def test_a_draw_of_another_shape_is_refused():
+    """The layer stays lazy, and works once the function is corrected."""
+    shapes = [(1,)]
+    neuron = pair(lambda generator, axes: multiples(generator, shapes[-1] or axes))
+    layer = NeuronLayer(neuron, backend="torch")
+    with refused(lnm.ShapeError, "NeuronLayer", "init of 'a' returned shape (1,)", "(5,)"):
+        layer(torch.rand(3, 2, 5))
+    assert is_lazy(layer.a)
+    shapes.append(())
+    layer(torch.rand(3, 2, 5))
+    assert torch.equal(layer.b[:, 1], 3 * layer.a)
+
+
+def test_a_joint_draw_has_one_granularity():
+    """Otherwise no set of `b` would fit those of `a`."""
+    with refused(
+        lnm.ModelError,
+        "NeuronLayer",
+        "'a' per layer and 'b' per channel are initialised by one random draw",
+        "one granularity for both",
+        "Change per",
+    ):
+        NeuronLayer(pair(multiples).with_per({"a": "layer"}))

@@ -101,5 +101,9 @@ def test_refusals() -> None:
         lnm.nn.register(neuron, backend="torch")
     with refused(lnm.ModelError, "register", "detach_reset is 'no'", "True, False"):
         lnm.nn.register(neuron, detach_reset="no")
+    integers = NeuronLayer(neuron, arithmetic=lnm.Fixed(16, 12))
+    problem = "computes in integers, which have no operator"
+    with refused(lnm.UnsupportedError, "lif", problem, remedy="Use a layer without arithmetic."):
+        lnm.nn.register(integers)
     with refused(lnm.ModelError, "NeuronLayer", "no record 'h'", "v, stats"):
         lnm.nn.register(neuron, record=("h",))

@@ -21,6 +21,8 @@ from lnm_codegen.validation import wrong
 
 GRID = 64
 """Ends that are not rational move outward to the next multiple of 2**-GRID."""
+LONGEST = 2048
+"""Largest number of bits of the denominator of an end that is carried on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,11 @@ class Interval:
         unit = 1 << bits
         low, high = Fraction(floor(self.low * unit), unit), Fraction(ceil(self.high * unit), unit)
         return Interval(low, high, self.tight)
+
+    def shortened(self) -> Interval:
+        """Return the interval itself, or the one outward of it on the grid if an end is long."""
+        bits = max(end.denominator.bit_length() for end in (self.low, self.high))
+        return self if bits <= LONGEST else self.outward(GRID)
 
 
 def point(value: Fraction) -> Interval:

@@ -48,6 +48,7 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
     now = Places("{}_now[i]", "{}_row[i]", row)
     saved = Places("steps.{}[t][i]", "{}_row[i]", row, "{}[i]", "{}_row[i]")
     size = "a.time_steps, a.neurons"
+    read = {p.var.name for p in plan.read_inputs(plan.backward)}
     streamed = [f"(!a.grad_{x}_seq || streams(a.grad_{x}_seq, {size}))" for x in model.inputs]
     view = dict(
         family=model.family,
@@ -65,6 +66,7 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         states=plan.states,
         inputs=model.inputs,
         outputs=model.outputs,
+        graded_outputs=tuple(o for o in model.outputs if f"grad_{o}" in read),
         counts=plan.counts,
         terms=plan.terms,
         state_count=len(plan.states),

@@ -7,7 +7,7 @@ error of a state whose effect on a spike is delayed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,11 +38,6 @@ class Sample:
     inputs: dict[str, Array]  # input -> values, (W, P)
     coefficients: dict[str, Array]  # prepared parameter -> value, or values (P,)
 
-    @property
-    def first(self) -> dict[str, Array]:
-        """Every input of the first step by name."""
-        return self.at(0, self.states)
-
     def at(self, step: int, states: Mapping[str, Array]) -> dict[str, Array]:
         """Return every input of a step by name, given the states before it."""
         return {**states, **{n: x[step] for n, x in self.inputs.items()}, **self.coefficients}
@@ -59,8 +54,9 @@ def sample_of(
 ) -> Sample:
     """Return runs of a neuron on sequences (T, N, *), one per input, in float64.
 
-    `values`: as for `lnm.interpret`. A run has `window` steps, at most T. If there are more than
-    `max_runs` runs, a random subset is drawn.
+    `values`: as for `lnm.interpret`. A run has `window` steps, at most T/2 (or 1), so that runs of
+    short sequences also begin from later states. If there are more than `max_runs` runs, a random
+    subset is drawn.
     """
     given = dict(values or {})
     result = interpret(neuron, *x_seq, scheme=scheme, **given)
@@ -69,7 +65,7 @@ def sample_of(
     extent = extent_of(neuron.params, shape)
     raw = parameters_of(neuron, given, extent, np.dtype("float64"))
     prepared = real.run(lower(neuron, scheme).prepare, raw, np.float64)
-    window = min(window, shape[0])
+    window = min(window, (shape[0] + 1) // 2)
     lanes = int(np.prod(shape[1:], dtype=int))
     runs = (shape[0] - window + 1) * lanes
     if window < 1 or lanes < 1:
@@ -111,6 +107,15 @@ def real_nodes(kernel: ir.Kernel, values: Mapping[str, Any]) -> dict[str, Array]
         for let in kernel.body:
             env[let.target.name] = real.evaluate(let.value, env, np.dtype("float64"))
     return env
+
+
+def real_steps(kernel: ir.Kernel, sample: Sample) -> Iterator[dict[str, Array]]:
+    """Yield `real_nodes` of every step of the runs, each from the states that the last one left."""
+    states: Mapping[str, Array] = sample.states
+    for t in range(len(next(iter(sample.inputs.values())))):
+        nodes = real_nodes(kernel, sample.at(t, states))
+        yield nodes
+        states = {name: nodes[f"{name}_next"] for name in states}
 
 
 def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> Observed:

@@ -20,10 +20,11 @@ from lnm_codegen.analysis import (
     prepared_parameters,
     ranges,
 )
+from lnm_codegen.analysis.arithmetic.interval import hull
 from lnm_codegen.analysis.exact import nodes_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError
-from lnm_codegen.hardware.wordlength.sample import Sample, real_nodes, sample_of
+from lnm_codegen.hardware.wordlength.sample import Sample, real_steps, sample_of
 from lnm_codegen.hardware.wordlength.search import (
     DEFAULTS,
     FormatSearch,
@@ -108,16 +109,18 @@ def select_for_data(
 def _on_sample(
     neuron: Neuron, sample: Sample, target: PrecisionTarget, options: SearchOptions
 ) -> WordLengths:
-    spans = {}
-    for node, array in real_nodes(nodes_of(lower(neuron, options.scheme)), sample.first).items():
-        low, high = float(np.min(array)), float(np.max(array))
-        if not (isfinite(low) and isfinite(high)):
-            raise ModelError(
-                neuron.name,
-                f"{node} is not finite on these inputs",
-                remedy="Narrow them, or give the family a clamp, such as v_min=-2.",
-            )
-        spans[node] = Interval(Fraction(low), Fraction(high))
+    spans: dict[str, Interval] = {}
+    for nodes in real_steps(nodes_of(lower(neuron, options.scheme)), sample):
+        for node, array in nodes.items():
+            low, high = float(np.min(array)), float(np.max(array))
+            if not (isfinite(low) and isfinite(high)):
+                raise ModelError(
+                    neuron.name,
+                    f"{node} is not finite on these inputs",
+                    remedy="Narrow them, or give the family a clamp, such as v_min=-2.",
+                )
+            span = Interval(Fraction(low), Fraction(high))
+            spans[node] = hull([spans[node], span]) if node in spans else span
     return FormatSearch(neuron, sample, target, spans, options=options).result()
 
 

@@ -75,7 +75,7 @@ def _row(run: Run, report: EnergyReport, base: Run, counts: EnergyReport) -> dic
     large = overhead(resnet19(neuron, report.rate), resnet19(other, counts.rate))
     row |= {"resnet19": large.total, "resnet19_neuron": large.neuron, "resnet19_rates": large.rates}
     row["resnet19_folded"] = ""
-    if run.config.family == "lnm":
+    if run.config.family == "lnm" and run.config.arguments.get("states", 1) == 1:
         degree = int(run.config.arguments.get("degree", 3))
         row["resnet19_folded"] = resnet19_overhead(report.rate, degree).total
     return row

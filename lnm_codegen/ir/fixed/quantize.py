@@ -19,6 +19,7 @@ from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.names import names_of
 from lnm_codegen.ir.nodes import BinaryOp, UnaryOp
 from lnm_codegen.ir.operators import CompareOp, Phase, Role
+from lnm_codegen.ir.passes.undetach import undetach
 from lnm_codegen.ir.polynomial import is_product
 from lnm_codegen.ir.types import BOOL, MOST_BITS, REAL, Bits, Fixed, FixedSpec
 
@@ -32,7 +33,7 @@ def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
         ModelError: A constant that does not fit its format; a name of the spec that is not a
             node.
     """
-    kernel = _Quantizer(program.forward, spec).kernel()
+    kernel = _Quantizer(undetach(program.forward), spec).kernel()
     after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}  # these have v's format
     names = [p.var.name for p in kernel.inputs]
     names += [let.target.name for let in kernel.body if let.target.name not in after]

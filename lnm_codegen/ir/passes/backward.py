@@ -13,37 +13,48 @@ For a Let y = e(u, ...) with adjoint grad_y, every u receives grad_y * de/du:
 
 from __future__ import annotations
 
+from collections.abc import Set
+from dataclasses import replace
 from functools import reduce
 
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import names_of, spikes_of
 from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, UnaryOp, Var
+from lnm_codegen.ir.passes.nest import Nested, nested_form
 from lnm_codegen.ir.polynomial import PolynomialReader, derivative, is_polynomial, product, write
 from lnm_codegen.ir.types import BOOL
 
+_LONGEST_SUM = 32
+"""Terms of a gradient in one Let. The passes take more than linear time in the size of a Let."""
 
-def backward(kernel: Kernel, *, seed: str = "grad_") -> Kernel:
+
+def backward(kernel: Kernel, *, seed: str = "grad_", nested: Set[Var] = frozenset()) -> Kernel:
     """Return the adjoint of a kernel that `collect` has split.
 
     Takes: the inputs of `kernel` and, as GRAD ports `<seed><result>`, a gradient per result.
     Gives: `grad_<input>` for each input. The body begins with the Lets of `kernel`; each Detach
-    becomes its operand.
+    becomes its operand. Derivatives of the polynomials of `nested` read the sums of `nest`.
     """
-    return _Backward(kernel, seed).run()
+    return _Backward(kernel, seed, nested).run()
 
 
 class _Backward:
-    def __init__(self, kernel: Kernel, seed: str) -> None:
+    def __init__(self, kernel: Kernel, seed: str, nested: Set[Var]) -> None:
         self._kernel = kernel
         self._seed = seed
         self._names = names_of(kernel)
         self._spikes = spikes_of(kernel)
         self._terms: dict[Var, list[Expr]] = {}
-        self._body: list[Let] = [
-            Let(x.target, x.value.arg if isinstance(x.value, ir.Detach) else x.value, x.phase)
-            for x in kernel.body
-        ]
+        self._nested: dict[Var, Nested] = {}
+        self._body: list[Let] = []
+        for let in kernel.body:
+            if let.target in nested:
+                self._nested[let.target] = nested_form(kernel, let, self._names)
+                self._body += self._nested[let.target].lets
+            else:
+                value = let.value.arg if isinstance(let.value, ir.Detach) else let.value
+                self._body.append(replace(let, value=value))
 
     def run(self) -> Kernel:
         kernel = self._kernel
@@ -73,7 +84,10 @@ class _Backward:
 
     def _accumulate(self, var: Expr, term: Expr) -> None:
         if isinstance(var, Var):
-            self._terms.setdefault(var, []).append(term)
+            terms = self._terms.setdefault(var, [])
+            terms.append(term)
+            if len(terms) >= _LONGEST_SUM:
+                self._terms[var] = [self._let(f"grad_{var.name}_part", reduce(ir.add, terms))]
 
     def _reverse(self, let: Let) -> None:
         total = self._total(let.target)
@@ -117,7 +131,9 @@ class _Backward:
             terms = derivative(p, var)
             factor, *others = (product(c, monomial) for monomial, c in terms.items())
             if others:
-                factor = self._let(f"d{target.name}_d{var.name}", write(terms))
+                form = self._nested.get(target)
+                slope = form.derivative(var) if form else write(terms)
+                factor = self._let(f"d{target.name}_d{var.name}", slope)
             self._accumulate(var, _scaled(grad, factor))
 
 

@@ -14,7 +14,7 @@ _EXACT = {
 
 
 def fold(kernel: Kernel) -> Kernel:
-    """Fold constants, 1*x, x/1, x + 0 and double negations; return `kernel` if nothing changes.
+    """Fold constants, 1*x, x/1, x + 0, -(-x), detach(1); return `kernel` if nothing changes.
 
     Keeps: 0*x, x - x and x/x, whose value is NaN where x is not finite.
     """
@@ -41,6 +41,8 @@ def _fold(e: Expr) -> Expr:
             return e
         case Binary(op, Const(value=a), Const(value=b)) if op in _EXACT:
             return Const(_EXACT[op](a, b))
+        case ir.Detach(arg) if isinstance(arg, Const | ir.Detach):
+            return arg
         case Select(_, then, orelse) if then == orelse and isinstance(then, Const):
             return then
         case _:

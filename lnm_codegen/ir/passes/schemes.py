@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -78,7 +79,7 @@ def _evaluated(kernel: Kernel, scheme: Scheme, in_params: bool) -> Kernel:
     no constant term, an input takes its place and saves an addition: fma(theta_1, v, x).
     """
     params = frozenset() if in_params else frozenset(kernel.input_vars(Role.PARAM))
-    writer = _Writer(_order(kernel), frozenset(kernel.input_vars(Role.INPUT)), scheme)
+    writer = _Writer(_ranks(kernel), frozenset(kernel.input_vars(Role.INPUT)), scheme)
 
     def rewrite(e: Expr) -> Expr:
         if is_polynomial(e) and not (params and ir.variables(e) <= params):
@@ -88,20 +89,20 @@ def _evaluated(kernel: Kernel, scheme: Scheme, in_params: bool) -> Kernel:
     return kernel.map_values(rewrite)
 
 
-def _order(kernel: Kernel) -> Sequence[Var]:
-    """Return the states, the targets of the Lets and the inputs, then the gradients."""
+def _ranks(kernel: Kernel) -> dict[Var, int]:
+    """Return the order of variables: states, targets of the Lets and inputs, then gradients."""
     ports = [(p.var, p.role is Role.GRAD) for p in kernel.inputs]
     lets = [(let.target, let.phase is Phase.ADJOINT) for let in kernel.body]
     states = [(v, False) for v in kernel.input_vars(Role.STATE)]
     ranked = sorted([*states, *lets, *ports], key=lambda item: item[1])
-    return tuple(dict.fromkeys(var for var, _ in ranked))
+    return {v: k for k, v in enumerate(dict.fromkeys(var for var, _ in ranked))}
 
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
     """Writer of polynomials: by the scheme where a power repeats, else as a sum."""
 
-    order: Sequence[Var]
+    rank: Mapping[Var, int]
     inputs: frozenset[Var]
     scheme: Scheme
 
@@ -126,12 +127,14 @@ class _Writer:
         return tree
 
     def _main_variable(self, p: Poly) -> Var | None:
-        """Return the first variable of `order` that is worth factoring out, or None."""
-        for v in self.order:
-            exponents = [n for monomial in p for u, n in monomial if u == v]
-            if len(exponents) > 1 or any(n > 1 for n in exponents):
-                return v if len(p) > 1 else None
-        return None
+        """Return the variable of the lowest rank that is worth factoring out, or None."""
+        if len(p) <= 1:
+            return None
+        powers = Counter[Var]()
+        for monomial in p:
+            powers.update(dict(monomial))
+        repeated = [v for v, n in powers.items() if n > 1 and v in self.rank]
+        return min(repeated, key=self.rank.__getitem__, default=None)
 
     def _lowest(self, rest: Poly) -> Poly:
         """Return the coefficient 0: terms of `rest`, which lacks the main variable.
@@ -157,9 +160,10 @@ class _Writer:
         terms = []
         for monomial, c in p.items():
             negative, magnitude = signed(c)
-            tree = product(magnitude, monomial, self.order)
-            terms.append(_Term(tree, negative, self._is_input(monomial)))
-        terms.sort(key=lambda t: (t.is_input, is_product(t.magnitude), t.negative))
+            tree = product(magnitude, monomial, self.rank)
+            multiplies = bool(monomial) and is_product(tree)  # `hoist` moves a coefficient alone
+            terms.append(_Term(tree, negative, self._is_input(monomial), multiplies))
+        terms.sort(key=lambda t: (t.is_input, t.is_product, t.negative))
         if start is None and terms:
             terms.insert(0, terms.pop(_first(terms)))
         for term in terms:
@@ -172,10 +176,11 @@ class _Term:
     magnitude: Expr
     negative: bool
     is_input: bool
+    is_product: bool
 
     def added_to(self, total: Expr | None) -> Expr:
         match self.magnitude:
-            case ir.Binary(ir.BinaryOp.MUL, a, b) if total is not None:
+            case ir.Binary(ir.BinaryOp.MUL, a, b) if self.is_product and total is not None:
                 return Fma(ir.neg(a) if self.negative else a, b, total)
             case e:
                 return ir.signed_sum(total, e, self.negative)
@@ -187,8 +192,8 @@ def _first(terms: Sequence[_Term]) -> int:
     A term that is not a product saves an addition. Among these, a term without a minus is first if
     all products of the sum consist of inputs.
     """
-    plain = [k for k, t in enumerate(terms) if not is_product(t.magnitude)]
-    if not any(is_product(t.magnitude) and not t.is_input for t in terms):
+    plain = [k for k, t in enumerate(terms) if not t.is_product]
+    if not any(t.is_product and not t.is_input for t in terms):
         plain.sort(key=lambda k: terms[k].negative)
     return plain[0] if plain else 0
 

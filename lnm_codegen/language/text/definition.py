@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import parse_toml, toml_of
+from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.bounds import MAX_EXPONENT
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import SURROGATES, Surrogate, surrogate_named
@@ -101,16 +102,44 @@ class _Definition:
         return bool(self._file.get(table, where, key, bool, "true or false", default=default))
 
     def _declare(self) -> None:
-        for key, table in self._file.table("states").items():
+        states = self._file.table("states")
+        learned = any(
+            isinstance(t, dict) and isinstance(t.get("init"), str) for t in states.values()
+        )
+        if learned:  # a state names a parameter, which is declared before it
+            self._declare_params()
+        for key, table in states.items():
             where = self._declaration_place("states", key, table, ("init",))
-            init = self._init(table, where, None)
+            init = self._start(table, where)
             self._symbols[key] = self._states[key] = self._file.with_source(state, key, init)
+        self._declare_inputs()
+        if not learned:
+            self._declare_params()
+
+    def _start(self, table: dict[str, Any], where: str) -> Any:
+        """Return the initial value of a state: a number, or a scalar parameter that it names."""
+        given = table.get("init", 0.0)
+        if not isinstance(given, str):
+            return self._init(table, where, None)
+        scalars = {
+            name: symbol
+            for name, symbol in self._symbols.items()
+            if isinstance(symbol, Declared) and isinstance(symbol.decl, Param)
+        }
+        if given not in scalars:
+            accepted = f"a finite number, or a scalar parameter: {', '.join(scalars) or 'none'}"
+            self._file.refuse_value(joined(where, "init"), given, accepted)
+        return scalars[given]
+
+    def _declare_inputs(self) -> None:
         inputs = self._top.get("inputs", [])
         if not isinstance(inputs, list) or not all(isinstance(n, str) for n in inputs):
             self._file.refuse_value("inputs", inputs, 'a list of names, such as ["x"]')
         for key in inputs:
             self._require_unused_name("inputs", key)
             self._symbols[key] = self._file.with_source(input, key)
+
+    def _declare_params(self) -> None:
         for key, table in self._file.table("params").items():
             where = self._declaration_place("params", key, table, _PARAM_KEYS)
             size = table.get("size")

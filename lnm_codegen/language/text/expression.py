@@ -9,7 +9,7 @@ Python's `ast` parses the text; the reader accepts the nodes of a closed list:
     conditions    < <= > >= == !=, joined by & | ~ or by and or not; or one spike alone.
                   a < b < c means a < b and b < c, as in Python
     functions     exp log sqrt tanh sigmoid sin cos abs, min max of two, clip(a, low, high),
-                  where(condition, a, b), poly(z, theta), poly(z, [a, b, c])
+                  where(condition, a, b), poly(z, theta), poly(z, [a, b, c]), stop_gradient(a)
 
 No text reaches `eval`, `exec` or `sympify`. `cost.py` bounds the time that a text may take: 9**9**9
 is refused, not computed.
@@ -43,7 +43,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     f: getattr(fn, f)
     for f in (
         "exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos",
-        "abs", "min", "max", "clip", "where", "poly",
+        "abs", "min", "max", "clip", "where", "poly", "stop_gradient",
     )
 }  # fmt: skip
 """Functions of the language, by their name in `lnm`."""

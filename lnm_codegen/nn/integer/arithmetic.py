@@ -63,10 +63,10 @@ class Arithmetic:
         Raises:
             ModelError: A parameter that does not fit its format.
         """
-        names = [p.name for p in self.neuron.params]
-        given = {n: v.detach().numpy() for n, v in zip(names, values, strict=True)}
-        extent = extent_of(self.neuron.params, tuple(shape))
-        raw = parameters_of(self.neuron, given, extent, np.dtype(np.float64))
+        params = self.neuron.step_params
+        given = {p.name: v.detach().numpy() for p, v in zip(params, values, strict=True)}
+        extent = extent_of(params, tuple(shape))
+        raw = parameters_of(self.neuron, given, extent, np.dtype(np.float64), params)
         return prepared_integers(self.program, raw)
 
 

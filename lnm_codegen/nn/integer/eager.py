@@ -60,7 +60,7 @@ def run_fixed_eager(
         {n: integers(x, arithmetic.bits(n)) for n, x in numbers.items()},
         arithmetic.parameters(params, shape),
         {n: integers(v, arithmetic.bits(n)) for n, v in before.items()},
-        extent_of(neuron.params, shape),
+        extent_of(neuron.step_params, shape),
     )
     units = {n: 2.0 ** -arithmetic.bits(n).frac for n in (*names[0], *names[1])}
     units |= arithmetic.units()

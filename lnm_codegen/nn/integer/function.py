@@ -59,7 +59,7 @@ def run_fixed_c(
     table = arithmetic.parameters(params, like.shape)
     tensors: Sequence[Tensor] = (*inputs, *start, *params)
     saves_states = needs_backward(tensors)
-    layout, tensors = arranged(neuron.params, tensors, len(inputs), len(start))
+    layout, tensors = arranged(neuron.step_params, tensors, len(inputs), len(start))
     coefficients: dict[str, Argument] = {n: _coefficient(v, layout) for n, v in table.items()}
     call = FixedCall(arithmetic, layout, coefficients, returns_states, saves_states)
     results = FixedFused.apply(call, *tensors)  # type: ignore[no-untyped-call]
@@ -121,7 +121,7 @@ class FixedFused(torch.autograd.Function):
         neuron, layout = call.arithmetic.neuron, call.layout
         inputs, states = len(neuron.inputs), len(neuron.states)
         own = inputs + states
-        count = own + len(neuron.params)
+        count = own + len(neuron.step_params)
         tensors, rounded = given[:count], given[count:]
         start = tensors[inputs:own]
         if layout.time_steps:

@@ -16,6 +16,7 @@ from torch import Tensor
 from lnm_codegen.backends.integer_c.backend import WORDS, FixedC, run_fields
 from lnm_codegen.backends.integer_c.model import FixedModel
 from lnm_codegen.backends.verilog.rtl import Rtl
+from lnm_codegen.errors import ToolError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.nn.function import addresses
 from lnm_codegen.nn.load.c import built, load_library
@@ -77,3 +78,12 @@ def load_fixed(program: fx.Program) -> FixedLibrary:
     values = f"{name}_model_coefficients.h"
     path = built(f"{name}_model", FixedC().emit(model), beside=values)
     return FixedLibrary(program.kernel, name, path)
+
+
+def is_fixed_built(program: fx.Program) -> bool:
+    """Report whether the cache has a library of a program. Call it where no compiler is."""
+    try:
+        load_fixed(program)
+    except ToolError:
+        return False
+    return True

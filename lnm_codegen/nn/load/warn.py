@@ -25,8 +25,8 @@ _WARNED: set[str] = set()
 def warn_once(message: str) -> None:
     """Show a RuntimeWarning at the innermost frame outside this package and PyTorch."""
     if message not in _WARNED:
-        _WARNED.add(message)
         warnings.warn(message, RuntimeWarning, stacklevel=_user_level())
+        _WARNED.add(message)  # after it, since a filter may turn it into an error
 
 
 def _user_level() -> int:

@@ -22,25 +22,28 @@ class StagePlan(NamedTuple):
     Attributes:
         kernels: Kernels of its neuron.
         sizes: Sizes of one step, `plan.SIZES`.
-        start: Initial states, (N, H) or (1,).
         width: H.
         source: Index of the stage whose spikes of the previous step U multiplies.
     """
 
     kernels: Kernels
     sizes: tuple[int, int, int, int, int]
-    start: tuple[Tensor, ...]
     width: int
     source: int
 
 
 class Learnable(NamedTuple):
-    """The tensors of a stage that may have gradients: W, b, U and the neuron's parameters."""
+    """The tensors of a stage that may have gradients.
+
+    W, b, U, the parameters that the neuron's step reads, and its initial states, (N, H) or (1,).
+    Those of shape (1,) are constants.
+    """
 
     weight: Tensor | None
     bias: Tensor | None
     back: Tensor | None
     params: tuple[Tensor, ...]
+    start: tuple[Tensor, ...]
 
 
 class Sequences(NamedTuple):
@@ -54,17 +57,17 @@ class Sequences(NamedTuple):
 def _learnable(plans: Sequence[StagePlan], tensors: Sequence[Any]) -> list[Learnable]:
     found, at = [], 0
     for plan in plans:
-        end = at + 3 + len(plan.kernels.learnable)
-        weight, bias, back, *params = tensors[at:end]
-        found.append(Learnable(weight, bias, back, tuple(params)))
-        at = end
+        begin = at + 3 + len(plan.kernels.learnable)
+        weight, bias, back, *params = tensors[at:begin]
+        at = begin + len(plan.kernels.states)
+        found.append(Learnable(weight, bias, back, tuple(params), tuple(tensors[begin:at])))
     return found
 
 
-def _empty_sequences(plan: StagePlan, steps: int, like: Tensor) -> Sequences:
+def _empty_sequences(plan: StagePlan, own: Learnable, steps: int, like: Tensor) -> Sequences:
     shape = (like.shape[1], plan.width)
     states = []
-    for start in plan.start:
+    for start in own.start:
         state = like.new_empty(steps + 1, *shape, dtype=plan.kernels.real)
         state[0] = start
         states.append(state)
@@ -75,8 +78,8 @@ class Loop(torch.autograd.Function):
     """Every stage at every step.
 
     The inputs are the plans, the bound of gradients carried back over time
-    (`Recurrent.carry_limit`), the current of stage 0 (T, N, H), then W, b, U (or None) and the
-    parameters of each stage. The outputs are the spikes of each stage, then the current of each.
+    (`Recurrent.carry_limit`), the current of stage 0 (T, N, H), then the tensors of each stage,
+    `Learnable`. The outputs are the spikes of each stage, then the current of each.
     Only the spikes of the last stage are differentiable.
     """
 
@@ -91,7 +94,8 @@ class Loop(torch.autograd.Function):
         """Run the forward kernels, step after step."""
         steps = current_seq.shape[0]
         learnable = _learnable(plans, tensors)
-        seqs = [_empty_sequences(plan, steps, current_seq) for plan in plans]
+        pairs = zip(plans, learnable, strict=True)
+        seqs = [_empty_sequences(plan, own, steps, current_seq) for plan, own in pairs]
         given = current_seq.unbind(0)
         xs = [own.x.unbind(0) for own in seqs]
         spikes = [own.spikes.unbind(0) for own in seqs]
@@ -124,8 +128,8 @@ class Loop(torch.autograd.Function):
         if grad_seq is None:
             return (None, None, None, *(None for _ in tensors))
         learnable, seqs = _learnable(plans, tensors), []
-        for plan in plans:
-            end = 2 + len(plan.start)
+        for own in learnable:
+            end = 2 + len(own.start)
             x, spikes, *states = sequences[:end]
             seqs.append(Sequences(x, spikes, tuple(states)))
             sequences = sequences[end:]
@@ -156,7 +160,7 @@ class Loop(torch.autograd.Function):
         for k, (plan, own, adjoint) in enumerate(zip(plans, learnable, adjoints, strict=True)):
             below = seqs[k - 1].spikes if own.weight is not None else None
             found += adjoint.weights(own, below, seqs[plan.source].spikes)
-            found += adjoint.parameters()
+            found += [*adjoint.parameters(), *adjoint.starts(own)]
         return tuple(found)
 
 
@@ -222,7 +226,7 @@ class _Adjoint:
 
     def clamp(self, t: int, limit: float) -> None:
         """Clamp the gradients that step t carries back to [-limit, limit]."""
-        for carried in (self.rows[t], *self._after):
+        for carried in (self.rows[t], *(self._after if t else ())):
             carried.clamp_(-limit, limit)
 
     def weights(self, own: Learnable, below: Tensor | None, source: Tensor) -> list[Tensor | None]:
@@ -237,3 +241,8 @@ class _Adjoint:
     def parameters(self) -> list[Tensor | None]:
         """Return the gradients of the neuron's parameters, None for one that is not learned."""
         return [None if p is None else p.sum(0) for p in self._params]
+
+    def starts(self, own: Learnable) -> list[Tensor | None]:
+        """Return the gradients of the initial states, None for constants."""
+        pairs = zip(own.start, self._after, strict=True)
+        return [after if start.dim() > 1 else None for start, after in pairs]

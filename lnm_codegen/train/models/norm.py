@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lnm_codegen.language.binding import read_by
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.options import BackendName
@@ -23,7 +24,7 @@ def threshold_of(neuron: Neuron) -> float:
     the neuron fires at z >= 0. It is 1 for a neuron that never fires.
     """
     z = neuron.fire[0][1] if neuron.fire else None
-    read = [s for s in neuron.states if z is not None and s in z.free_symbols]
+    read = [s for s in neuron.states if z is not None and s in read_by(z)]
     if z is None or not read:
         return 1.0
     probe = neuron.with_outputs(potential_probe=read[0], fire_probe=z)

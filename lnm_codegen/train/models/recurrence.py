@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.nn.arguments import REAL, start_states
+from lnm_codegen.nn.arguments import REAL
+from lnm_codegen.nn.call import start_states
 from lnm_codegen.nn.layout import readable
 from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.select import kernels_of, select
@@ -136,14 +137,15 @@ def _run_kernels(
         neuron, feed, back = stage.neuron.neuron, stage.feed, stage.back
         width = current_seq.shape[2] if feed is None else feed.out_features
         step = current_seq.new_empty(1, current_seq.shape[1], width)
-        _, layout = readable(neuron.params, step)
-        start = start_states(neuron, step, {}, previous={})
+        values = {n: p.to(REAL[dtype]) for n, p in values_of(stage.neuron).items()}
+        _, layout = readable(neuron.step_params, step)
+        start = start_states(neuron, step, {}, list(values.values()), previous={})
         kernels = kernels_of(neuron, "c", dtype)
-        plans.append(StagePlan(kernels, layout.sizes, tuple(start), width, stage.source))
+        plans.append(StagePlan(kernels, layout.sizes, width, stage.source))
         weights = (None, None) if feed is None else (feed.weight, feed.bias)
         given = (*weights, None if back is None else back.weight)
         tensors += [None if w is None else w.to(dtype) for w in given]
-        values = values_of(stage.neuron).values()
-        tensors += [p.to(REAL[dtype]).contiguous() for p in values]
+        tensors += [values[p.name].contiguous() for p in neuron.step_params]
+        tensors += start
     found = Loop.apply(tuple(plans), carry_limit, current_seq, *tensors)  # type: ignore[no-untyped-call]
     return list(found[: len(plans)]), list(found[len(plans) :])

@@ -62,6 +62,7 @@ _SEED = partial(require_integer, low=0, high=2**63 - 1)
 _THREADS = partial(require_integer, low=1, high=1024, optional=True)
 _AMOUNT = partial(require_number, low=0)
 _SHARE = partial(require_number, low=0, below=1)
+_INSIDE = partial(require_number, above=0, below=1)
 _NUMBER_OR_NONE = partial(require_number, optional=True)
 _POSITIVE_OR_NONE = partial(require_number, above=0, optional=True)
 _LOSS = _one_of(*LOSSES)
@@ -91,7 +92,7 @@ class TrainConfig:
     v_min: Annotated[
         float | None,
         Option(
-            "Lower clamp of the potential, if a built-in family takes one; or none.",
+            "Lower clamp of the potential, if a built-in family of one state takes one; or none.",
             _NUMBER_OR_NONE,
             "V",
             "neuron",
@@ -152,15 +153,19 @@ class TrainConfig:
         float, Option("Weight of the penalty on steep slopes of the charge.", _AMOUNT, "X")
     ] = 0.0
     penalty_slope: Annotated[
-        float, Option("Largest slope without a penalty; see docs/stability.md.", _AMOUNT)
+        float, Option("Largest slope, or spectral radius, without a penalty.", _AMOUNT)
     ] = 1.05
     project: Annotated[
         float | None,
         Option(
-            "X: project theta to where |x| <= X keeps the potential bounded; or none.",
+            "X: project theta to where |x| <= X keeps the potential bounded; or none. Two states:"
+            " to a spectral radius of project_radius, for any X.",
             _POSITIVE_OR_NONE,
         ),
     ] = None
+    project_radius: Annotated[
+        float, Option("Largest spectral radius of two states under project.", _INSIDE)
+    ] = 0.999
     ema: Annotated[
         float, Option("Decay per step of a moving average of the weights to test and save.", _SHARE)
     ] = 0.0
@@ -216,10 +221,15 @@ TrainConfig.__doc__ = f"{TrainConfig.__doc__}\n\nAttributes:\n" + "\n".join(
 )
 
 
-def takes_clamp(family: str) -> bool:
-    """Report whether `family` is a built-in one that takes `v_min`."""
+def takes_clamp(family: str, arguments: Mapping[str, Any]) -> bool:
+    """Report whether the config's clamp `v_min` applies: a built-in family of one state with one.
+
+    Neurons of two states have no clamp by default; for them, v_min is an argument of the family.
+    """
     found = FAMILIES.get(family)
-    return found is not None and "v_min" in found.signature.parameters
+    if found is None or arguments.get("states", 1) != 1:
+        return False
+    return "v_min" in found.signature.parameters
 
 
 def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
@@ -238,7 +248,7 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
     if isinstance(surrogate, str | dict):
         table = {"kind": surrogate} if isinstance(surrogate, str) else dict(surrogate)
         arguments["surrogate"] = surrogate_named("train", table.pop("kind", None), table)
-    if takes_clamp(config.family):
+    if takes_clamp(config.family, arguments):
         arguments.setdefault("v_min", config.v_min)
     if recorded:
         neuron = resolve_recorded(config.family, arguments)

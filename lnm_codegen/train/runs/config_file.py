@@ -72,8 +72,9 @@ def move_v_min_to_arguments(flat: dict[str, Any]) -> None:
 
     A family without an argument v_min then raises the error.
     """
-    if flat["v_min"] is not None and not takes_clamp(flat.get("family", TrainConfig.family)):
-        flat["arguments"] = {**flat.get("arguments", {}), "v_min": flat["v_min"]}
+    family, arguments = flat.get("family", TrainConfig.family), flat.get("arguments", {})
+    if flat["v_min"] is not None and not takes_clamp(family, arguments):
+        flat["arguments"] = {**arguments, "v_min": flat["v_min"]}
 
 
 def read_json(path: Path, remedy: str) -> TrainConfig:

@@ -6,6 +6,9 @@ A slope beyond 1 makes temporal gradients grow at each time step. SymPy derives 
 derivatives in the parameters, for any family, form and basis; a clamp in the charge is ignored
 (`analysis.charge`). By the envelope theorem the gradient of the largest slope is the gradient of
 the slope at the point where it is largest.
+
+Two coupled states with a matrix (`analysis.plane.linear`) have its spectral radius in place of the
+slope (`matrix.radius_penalty`).
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.analysis.charge import SlopeNeuron, slope_neuron
+from lnm_codegen.analysis.plane.linear import linear_part
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import leading_axes
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.train.stability.curve import evaluated
+from lnm_codegen.train.stability.matrix import radius_penalty
 from lnm_codegen.validation import require_interval
 
 ALLOWED = TrainConfig.penalty_slope
@@ -37,12 +42,20 @@ def slope_penalty(
 ) -> Tensor:
     """Return relu(max |f'| - allowed)**2 over [low, high], averaged over the parameter sets.
 
+    For two states with a matrix, a penalty on a spectral radius above `allowed`, whatever the
+    interval; see `matrix.radius_penalty`.
+
     Exact, up to rounding, if f' is a polynomial of degree 2 or less (an LNM to degree 3). Otherwise
     the best of 49 points, improved by the parabola through its neighbours.
 
     Raises:
-        ModelError: `low` and `high` are not finite, or low >= high.
+        ModelError: `low` and `high` are not finite, or low >= high; `allowed` is not above 0 for
+            two states.
     """
+    part = linear_part(layer.neuron)
+    if part is not None and part.decides:
+        require_interval("slope", "the interval", (low, high))
+        return radius_penalty(layer, part, allowed)
     probe = slope_neuron(layer.neuron)
     with torch.no_grad():
         slope, *derivatives = _steepest(layer, probe, low, high, 1 + len(probe.learned))

@@ -1,5 +1,8 @@
 """Projection of a polynomial neuron's theta onto the set for which the potential stays bounded.
 
+Two coupled states have a bound of their matrix's spectral radius instead (`matrix`). The rest of
+this module is about one state.
+
 theta is in the set if certain polynomials are nonnegative on an interval
 (`analysis.polynomial_charge`). Their coefficients are affine in theta.
 
@@ -36,10 +39,14 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train.runs.config import TrainConfig
+from lnm_codegen.train.stability.matrix import project_matrix, scalable_part
 from lnm_codegen.validation import require_number
 
 DECAY = 0.5
 """The default decay of the leak."""
+R_MAX = TrainConfig.project_radius
+"""The default of the largest spectral radius of two states."""
 PIECES = 64
 """Parts of the interval: the bound is below the least value by some 3e-4 of the curvature."""
 _ROUNDING = 32 * 2.0**-53
@@ -47,7 +54,12 @@ _ROUNDING = 32 * 2.0**-53
 
 
 def project(
-    layer: NeuronLayer, x_max: float, *, v_min: float = LOWEST, decay: float = DECAY
+    layer: NeuronLayer,
+    x_max: float,
+    *,
+    v_min: float = LOWEST,
+    decay: float = DECAY,
+    r_max: float = R_MAX,
 ) -> int:
     """Project theta to where the potential after the reset stays in [v_min, V] for |x| <= X.
 
@@ -59,19 +71,28 @@ def project(
     quick test (some 3e-4 of the curvature). The result as stored is proven to be inside. A
     parameter set inside does not move, so a second call moves none.
 
+    Two states: a matrix A of a spectral radius above r_max is scaled, A <- A*r_max/radius. That
+    keeps eigenvectors and frequencies. Coefficients of degree 2 and more do not change. x_max,
+    v_min and decay have no meaning there.
+
     Args:
-        layer: A layer of a polynomial neuron: lnm, of any form, basis and granularity.
+        layer: A layer of a polynomial neuron: lnm, of any form, basis and granularity; or of two
+            states whose matrix is linear in learnable parameters, such as a free one.
         x_max: X.
         v_min: Lower end, if the neuron has no clamp of its own.
         decay: Decay of the leak.
+        r_max: Largest spectral radius of two states, between 0 and 1.
 
     Returns:
         Number of parameter sets (1, or channels or neurons) that moved.
 
     Raises:
         ModelError: theta is not finite, or the leak is outside. Nothing changes then.
-        UnsupportedError: The charge is not a polynomial, or the threshold is learned.
+        UnsupportedError: The charge is not a polynomial, or the threshold is learned; the matrix of
+            two states is not linear in learnable parameters.
     """
+    if len(layer.neuron.states) == 2:
+        return project_matrix(layer, scalable_part(layer, r_max), r_max)
     region = _region(layer, x_max, v_min, decay)
     parameter: Tensor = getattr(layer, region.charge.theta)
     with torch.no_grad():
@@ -96,9 +117,14 @@ def project(
     return len(outside)
 
 
-def require_projectable(layer: NeuronLayer, x_max: float, v_min: float) -> None:
+def require_projectable(
+    layer: NeuronLayer, x_max: float, v_min: float, r_max: float = R_MAX
+) -> None:
     """Raise the error of `project` for a layer that it cannot project, whatever its theta."""
-    _region(layer, x_max, v_min, DECAY)
+    if len(layer.neuron.states) == 2:
+        scalable_part(layer, r_max)
+    else:
+        _region(layer, x_max, v_min, DECAY)
 
 
 def _region(layer: NeuronLayer, x_max: float, v_min: float, decay: float) -> _Region:

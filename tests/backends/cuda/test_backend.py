@@ -500,6 +500,27 @@ def test_no_spills(case: str, arch: str, tmp_path: Path) -> None:
 
 
 @needs_nvcc
+@pytest.mark.parametrize(
+    ("options", "arch"),
+    [
+        ({}, "sm_90"),
+        *(
+            pytest.param(options, arch, marks=pytest.mark.slow)
+            for options in ({}, {"per": "channel"}, {"parametrisation": "pole"})
+            for arch in ("sm_80", "sm_90")
+        ),
+    ],
+)
+def test_two_states_do_not_spill(options: dict[str, str], arch: str, tmp_path: Path) -> None:
+    """Two coupled states of degree 1 in float32: chunks of 8 steps, in registers alone."""
+    model = model_of(lnm.get("lnm", states=2, degree=1, **options))
+    assert CudaPlan(plan_of(model)).chunk == 8
+    Cuda().emit(model).write(tmp_path)
+    for name, (used, spilled) in built(tmp_path, model.name, arch).items():
+        assert spilled == 0, (name, used, spilled)
+
+
+@needs_nvcc
 def test_spills_show(tmp_path: Path) -> None:
     """The negative control: chunks of 32 steps are more than registers hold."""
     source = Cuda().emit(model_of(lnm.get("lnm", degree=4)))

@@ -115,6 +115,8 @@ def agrees(case, form, rounding, scheme, dtype=torch.int32):
     ("case", "form", "rounding", "scheme", "dtype"),
     [
         ("lnm-3", (16, 12), "half_up", "horner", torch.int32),
+        ("lnm-matrix", (16, 12), "half_up", "horner", torch.int32),
+        ("lnm-matrix", (18, 13), "half_up", "horner", torch.float32),
         pytest.param(
             *("gated", (24, 18), "convergent", "estrin", torch.float32), marks=pytest.mark.slow
         ),
@@ -142,7 +144,7 @@ def test_every_family_equals_numpy(case, rounding):
 @pytest.mark.slow
 @pytest.mark.needs_cc
 @settings(few, max_examples=12)
-@given(neurons(fixed=True), generators(), st.sampled_from(MODES))
+@given(neurons(fixed=True, stops=True, binds=True), generators(), st.sampled_from(MODES))
 def test_random_neurons_equal_numpy(neuron, rng, rounding):
     """With formats that differ from node to node."""
     plain = lnm.quantize(neuron, lnm.Fixed(16, 12)).kernel

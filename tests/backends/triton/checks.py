@@ -99,6 +99,10 @@ def traffic() -> None:
     assert bytes_per_step("lif", "float64") == 40
     chunk = build(neuron_of("lnm-3")).module._CHUNK
     assert bytes_per_step("lnm-3", "float32", 3 * chunk, 4 * chunk) == 20 + 2 * 4 / chunk
+    chunk = build(neuron_of("lnm-matrix")).module._CHUNK
+    assert bytes_per_step("lnm-matrix", "float32", chunk // 2, chunk) == 20
+    two_states = bytes_per_step("lnm-matrix", "float32", 3 * chunk, 4 * chunk)
+    assert two_states == 20 + 2 * 2 * 4 / chunk
 
 
 def bytes_per_step(case: str, dtype: str, fewer: int = 4, more: int = 16) -> float:

@@ -209,7 +209,7 @@ def random_neurons(count: str) -> None:
 
     @settings(max_examples=int(count), deadline=None, derandomize=True, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(neurons(), st.integers(0, 2**32 - 1))
+    @given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
     def every(neuron: lnm.Neuron, seed: int) -> None:
         rng = np.random.default_rng(seed)
         a = arguments(neuron, rng, (3, 2, 3, 5))

@@ -115,11 +115,20 @@ LNM4 = {"family": "lnm", "options": {"degree": 4}}
 BACKWARD = LNM4 | {"kernel": "_backward_kernel"}
 CONTROL = BACKWARD | {"target": "sm_80", "changed": {"_LANES": 512}}
 UNALIGNED = BACKWARD | {"target": "sm_80", "changed": {"_ALIGNED": False}}
+TWO_STATES = {"family": "lnm", "options": {"states": 2, "degree": 1}}
 QUICK_JOBS = (
     BACKWARD | {"target": "sm_80"},
     LNM4 | {"kernel": "_forward_kernel", "target": "sm_80"},
     LNM4 | {"kernel": "_sums_kernel", "target": "sm_80"},
+    TWO_STATES | {"kernel": "_backward_kernel", "target": "sm_90"},
 )
+TWO_STATE_JOBS = tuple(
+    {"family": "lnm", "options": {"states": 2, "degree": 1} | options, "kernel": kernel,
+     "target": target}
+    for options in ({}, {"per": "channel"}, {"parametrisation": "pole"})
+    for kernel in ("_forward_kernel", "_backward_kernel", "_sums_kernel")
+    for target in ("sm_80", "sm_90", "gfx942")
+)  # fmt: skip
 ALL_JOBS = (
     *(
         {"family": family, "options": options, "dtype": dtype, "kernel": kernel, "target": target}
@@ -161,10 +170,11 @@ def check_compiled(outcomes: list[dict[str, Any]]) -> None:
 
 
 def test_compiled_quick(tmp_path):
-    """`lnm` of degree 4 for sm_80: no spill at 4 neurons a thread and 16 steps a chunk."""
+    """No spill at 4 neurons a thread and 16 steps a chunk for degree 4, 8 for two states."""
     outcomes = compiled(QUICK_JOBS, tmp_path)
     check_compiled(outcomes)
     assert outcomes[0]["chunk"] == 16
+    assert outcomes[-1]["chunk"] == 8
 
 
 @pytest.mark.slow
@@ -174,6 +184,15 @@ def test_compiled(tmp_path):
     outcomes = compiled(ALL_JOBS, tmp_path)
     check_compiled(outcomes)
     assert {o["chunk"] for o in outcomes} == {16}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_states_compile(tmp_path):
+    """Two coupled states of degree 1 spill no register with chunks of 8 steps."""
+    outcomes = compiled(TWO_STATE_JOBS, tmp_path)
+    check_compiled(outcomes)
+    assert {o["chunk"] for o in outcomes} == {8}
 
 
 @pytest.mark.slow

@@ -25,7 +25,13 @@ NEURONS = {
     **{f"lnm_{d}": lnm.get("lnm", degree=d, theta=t) for d, t in THETA.items()},
     "izhikevich": lnm.get("izhikevich", a=0.1, b=0.2),
     "cuba_lif": lnm.get("cuba_lif"),
-}
+    "two_states_1": lnm.get("lnm", states=2, degree=1),
+    "two_states_3": lnm.get(
+        "lnm", states=2, degree=3, parametrisation="pole", v_reset=0.0, reset="both",
+        theta_v=(0.1, -0.05, 0.04, 0.02, -0.03, 0.01, 0.03),
+        theta_w=(-0.04, 0.1, 0.05, -0.02, 0.01, 0.04, -0.01),
+    ),
+}  # fmt: skip
 Q4_12 = lnm.Fixed(16, 12)
 CASES = [(name, Q4_12) for name in NEURONS] + [
     ("lnm_3", lnm.Fixed(8, 5)),
@@ -33,6 +39,7 @@ CASES = [(name, Q4_12) for name in NEURONS] + [
     ("lnm_3", lnm.Fixed(18, 14)),
     ("lnm_3", lnm.Fixed(16, 12, "truncate")),
     ("lnm_3", lnm.Fixed(16, 12, "convergent")),
+    ("two_states_1", lnm.Fixed(18, 13)),
 ]
 FORMS = ("comb", "core", "seq", "array")
 

@@ -6,13 +6,14 @@ import json
 
 import pytest
 
+import lnm_codegen as lnm
 from lnm_codegen.cli import run
 from lnm_codegen.hardware.result import FAILED, PASSED, SURVIVED
 from lnm_codegen.hardware.tools import missing, temporary_folder
 from lnm_codegen.hardware.verify import mutation as verify_mutation
 from lnm_codegen.hardware.verify.mutation import Equivalence
 from lnm_codegen.hardware.verify.steps import STEPS
-from tests.hardware.circuits import replace, write
+from tests.hardware.circuits import replace, write, write_neuron
 from tests.hardware.verify.test_verify import failures, one
 
 ALL = ("g++", "make", "iverilog", "verilator", "yosys", "yosys-smtbmc", "sby", "boolector")
@@ -28,6 +29,18 @@ FORMS = ("comb", "core", "seq", "array")
 def test_every_step_passes(tmp_path, capsys, reset):
     """Every step passes and none is skipped; each proof has a control; mutations are detected."""
     write(tmp_path, degree=2, forms=FORMS, v_reset=0.0 if reset == "hard" else None)
+    assert_every_step_passes(tmp_path, capsys)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("spec", [lnm.Fixed(16, 12), lnm.Fixed(18, 13)], ids=str)
+def test_every_step_passes_for_two_states(tmp_path, capsys, spec):
+    """`lnm` of two states and degree 1 with its initial values, in Q4.12 and in Q5.13."""
+    write_neuron(tmp_path, lnm.get("lnm", states=2, degree=1), spec)
+    assert_every_step_passes(tmp_path, capsys)
+
+
+def assert_every_step_passes(tmp_path, capsys):
     status = run(["verify", str(tmp_path), "--json"])
     report = json.loads(capsys.readouterr().out)
     found = report["verification"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import lnm_codegen as lnm
 from lnm_codegen.cli import run
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware import tools
@@ -15,7 +16,7 @@ from lnm_codegen.hardware.result import FAILED, PASSED, SKIPPED, Check, StepResu
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify import formal as verify_formal
 from lnm_codegen.hardware.verify.steps import QUICK, STEPS, run_steps, selected_steps
-from tests.hardware.circuits import replace, write
+from tests.hardware.circuits import replace, write, write_neuron
 from tests.refusals import assert_line, refused
 
 needs_simulators = pytest.mark.skipif(
@@ -51,6 +52,23 @@ def test_the_quick_steps_in_text_and_json(tmp_path, capsys):
     assert report["format"] == "Q4.12"
     assert report["verification"]["model"]["count"] == 40_000
     assert {"python", "iverilog", "verilator", "yosys"} <= set(report["tools"])
+
+
+@needs_simulators
+@pytest.mark.parametrize(
+    ("name", "arguments", "form"),
+    [
+        ("lnm", {"states": 2, "degree": 1}, "seq"),
+        ("lnm", {"states": 2, "degree": 2, "parametrisation": "pole"}, "comb"),
+        ("lnm", {"states": 2, "degree": 3}, "core"),
+        ("izhikevich", {}, "array"),
+    ],
+)
+def test_the_quick_steps_of_two_states(tmp_path, name, arguments, form):
+    circuit = write_neuron(tmp_path, lnm.get(name, **arguments), forms=(form,))
+    assert {step.name: step.status for step in run_steps(circuit, QUICK)} == dict.fromkeys(
+        QUICK, PASSED
+    )
 
 
 @needs_simulators

@@ -48,6 +48,34 @@ def test_a_sample_starts_where_the_neuron_was():
     assert np.allclose(np.sort(states["v"]), np.sort(after.reshape(-1)), atol=1e-12)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 15, 16, 40])
+def test_short_sequences_begin_from_later_states(steps):
+    """Runs reach the last step, and half of them or more begin after the initial states."""
+    sample = sample_of(cubic(v_reset=None), drive(steps, neurons=3))
+    window = len(sample.inputs["x"])
+    assert window == min(8, max(1, (steps + 1) // 2))
+    assert len(sample.states["v"]) == 3 * (steps - window + 1)
+    assert (sample.states["v"] != 0).sum() == 3 * (steps - window)
+
+
+@pytest.mark.parametrize("steps", [2, 4, 40])
+def test_recorded_ranges_hold_every_step(steps):
+    """Ranges of nodes on data cover all steps, as the interpreter has them.
+
+    The ranges of a state, and of what follows from it, were once those of the first step alone if
+    sequences had at most 8 steps: the second state of a network had the range [0, 0].
+    """
+    neuron = lnm.get("lnm", states=2, degree=1, radius=0.9, angle=0.7)
+    x = drive(steps)
+    words = select_for_data(neuron, x, target=PrecisionTarget(mismatch=0.01)).words
+    whole = lnm.interpret(neuron, x)
+    for node in words.nodes:
+        if node.name in whole.trajectory:
+            seen = np.append(whole.trajectory[node.name], whole.states[node.name])
+            assert float(node.range.low) == pytest.approx(seen.min(), abs=1e-12), node.name
+            assert float(node.range.high) == pytest.approx(seen.max(), abs=1e-12), node.name
+
+
 def test_a_sample_needs_a_step():
     with refused(ShapeError, "lnm", "x_seq has shape (0, 1, 3): no step", "one step or more"):
         sample_of(cubic(), np.zeros((0, 1, 3)))

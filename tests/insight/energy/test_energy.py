@@ -159,6 +159,9 @@ def test_operations_come_from_the_ir() -> None:
         folded = neuron_operations(lnm.get("lnm", degree=degree, learn_theta_0=False, v_reset=None))
         assert (folded.mul, folded.add, folded.reset_add) == (degree, degree, 1)
     assert neuron_operations(lnm.get("lif", decay_input=True)).mul == 2
+    for parametrisation in ("free", "pole"):
+        two = lnm.get("lnm", states=2, degree=1, parametrisation=parametrisation)
+        assert neuron_operations(two) == NeuronOperations(4, 3, 1)
     v, x = lnm.state("v", init=0.0), lnm.input("x")
     bare = lnm.Neuron(charge={v: lnm.exp(v) / (1 + x)}, fire=v - 1, reset=lnm.hard_reset(v, 0.0))
     assert neuron_operations(bare).unpriced == (("division", 1), ("exp", 1))
@@ -283,10 +286,11 @@ def test_a_table_of_runs(tmp_path: Path) -> None:
         epochs=1, limit=24, backend="torch", threads=1,
     )  # fmt: skip
     lnm2 = replace(base, family="lnm", arguments={"degree": 2})
-    for name, config in (("lif", base), ("lnm2", lnm2)):
+    two = replace(base, family="lnm", arguments={"degree": 1, "states": 2})
+    for name, config in (("lif", base), ("lnm2", lnm2), ("two", two)):
         run(config, tmp_path / name, data=data)
-    rows = energy_rows([tmp_path / "lnm2"], tmp_path / "lif", limit=10)
-    assert [row["samples"] for row in rows] == [10, 10]
+    rows = energy_rows([tmp_path / "lnm2", tmp_path / "two"], tmp_path / "lif", limit=10)
+    assert [row["samples"] for row in rows] == [10, 10, 10]
     assert rows[0]["overhead_fp32"] == rows[0]["resnet19"] == 0
     assert rows[0]["resnet19_folded"] == ""
     found = rows[1]
@@ -295,8 +299,9 @@ def test_a_table_of_runs(tmp_path: Path) -> None:
         100 * (found["pj_fp32"] / rows[0]["pj_fp32"] - 1)
     )
     assert found["resnet19_folded"] == resnet19_overhead(found["rate"], 2).total
+    assert rows[2]["resnet19_folded"] == ""  # a figure of one state
     lines = as_csv(rows).splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[0].startswith("run,family,data,network,seed,samples,steps,rate,mac,ac,spikes,")
     assert all(line.count(",") == lines[0].count(",") for line in lines)
 

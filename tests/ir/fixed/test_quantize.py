@@ -257,6 +257,27 @@ kernel lnm, fixed point
   gives output: spike
   gives state: v_next:Q6.12"""
 
+
+def test_a_stopped_gradient_is_its_value():
+    """No node, no rounding and no saturation of its own, and the format of its argument."""
+    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=0.5)
+    stop = lnm.stop_gradient
+    neuron = lnm.Neuron(
+        charge={v: p * v + stop(v) / 4 + stop(x)},
+        fire=stop(v) - 1,
+        reset={v: v - lnm.spike * stop(v)},
+    )
+    kernel = lnm.quantize(neuron, lnm.FixedSpec(Q4_12, {"x": lnm.Fixed(24, 8)})).kernel
+    assert [let for let in str(kernel).splitlines() if " = " in let] == [
+        "  h_1:Q4.12 = saturate(half_up(((p * v) + (x << 16)), 12), 16)",
+        "  h:Q4.12 = saturate(half_up(((1024:Q4.12 * v) + (h_1 << 12)), 12), 16)",
+        "  z:Q5.12 = (h - 4096:Q4.12)",
+        "  fired = (z >= 0:Q4.12)",
+        "  spike = fired",
+        "  v_next:Q4.12 = saturate((h - select(spike, h, 0:Q4.12)), 16)",
+    ]
+
+
 FIXED = tuple(name for name in CASES if name != "dendrite")
 FORMATS = (
     lnm.Fixed(2, 0), lnm.Fixed(8, 5), lnm.Fixed(12, 11), lnm.Fixed(16, 12), lnm.Fixed(18, 0),
@@ -287,7 +308,7 @@ def test_kernels_are_well_formed(case, scheme):
 
 
 @few
-@given(neurons(fixed=True))
+@given(neurons(fixed=True, stops=True, binds=True))
 def test_random_kernels_are_well_formed(neuron):
     """With formats that differ from node to node too."""
     plain = lnm.quantize(neuron, Q4_12).kernel

@@ -110,8 +110,21 @@ def test_seed():
     )  # fmt: skip
 
 
+def test_a_long_sum_of_gradients_is_split():
+    """A value that 100 others read: parts of at most 32 terms, and the whole sum."""
+    terms = [lnm.bind(v * x + k) for k in range(100)]
+    k = adjoint(lnm.Neuron(charge={v: lnm.bind(sum(terms))}, output={"out": v, "x": x}))
+    lines = [line for line in body(k) if line.startswith("grad_v")]
+    assert [line.split(" = ")[0] for line in lines] == [
+        "grad_v_part", "grad_v_part_2", "grad_v_part_3", "grad_v",
+    ]  # fmt: skip
+    assert max(line.count("+") for line in lines) < 32
+    found = run(k, dict.fromkeys(k.input_names(*Role), 0.0) | {"v": 2, "x": 3, "grad_out": 1})
+    assert (found["grad_v"], found["grad_x"]) == (300, 200)
+
+
 @few
-@given(neurons())
+@given(neurons(stops=True, binds=True))
 def test_the_adjoint_is_linear_in_the_gradients(neuron):
     """Gradients times 2 give results times 2, zeros give zeros, bit for bit."""
     k = Stages(neuron).adjoint
@@ -127,7 +140,7 @@ def test_the_adjoint_is_linear_in_the_gradients(neuron):
 
 
 @few
-@given(neurons())
+@given(neurons(stops=True, binds=True))
 def test_repeats_the_forward_kernel(neuron):
     """It recomputes the step from the previous states."""
     stages = Stages(neuron)

@@ -78,7 +78,7 @@ def is_flat(k) -> bool:
 
 
 @few
-@given(neurons(), generators())
+@given(neurons(stops=True, binds=True), generators())
 def test_keeps_the_value_at_finite_arguments(neuron, rng):
     """Up to rounding, on the forward and the adjoint kernel."""
     stages = Stages(neuron)
@@ -90,7 +90,7 @@ def test_keeps_the_value_at_finite_arguments(neuron, rng):
 
 
 @few
-@given(neurons())
+@given(neurons(stops=True, binds=True))
 def test_leaves_one_operator_on_atoms(neuron):
     """`backward` relies on it: a Let is a polynomial, or one operator on atoms."""
     stages = Stages(neuron)

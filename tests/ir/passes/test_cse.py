@@ -89,7 +89,7 @@ def test_inline():
 
 
 @few
-@given(neurons(), generators())
+@given(neurons(stops=True, binds=True), generators())
 def test_keep_every_bit(neuron, rng):
     """On every kind of number, forward and adjoint; the ports stay."""
     stages = Stages(neuron)
@@ -115,7 +115,7 @@ def ir_text(e: ir.Expr) -> str:
 
 
 @few
-@given(neurons())
+@given(neurons(stops=True, binds=True))
 def test_nothing_is_computed_twice(neuron):
     """A final kernel repeats no operation and has no dead Let."""
     for scheme in ("horner", "estrin"):

@@ -43,6 +43,7 @@ pi = Const(Fraction("3.141592653589793238462643383279502884197"), "pi")
         (Unary(UnaryOp.NEG, two), "-2"),
         (ir.mul(ir.add(one, zero), ir.add(V, ir.mul(zero, two))), "v"),
         (Select(ir.Compare(ir.CompareOp.LT, V, X), zero, zero), "0"),
+        (ir.Detach(third), "1/3"), (ir.Detach(ir.Detach(V)), "detach(v)"),
     ],
 )  # fmt: skip
 def test_folds(e, text):
@@ -99,7 +100,7 @@ def test_named_constants_fold_to_their_value():
 
 
 @few
-@given(neurons(), generators())
+@given(neurons(stops=True, binds=True), generators())
 def test_keeps_the_value(neuron, rng):
     """Each result is unchanged up to rounding, finite or not; ports stay; a second fold is idle."""
     stages = Stages(neuron)
@@ -112,7 +113,7 @@ def test_keeps_the_value(neuron, rng):
 
 
 @few
-@given(neurons(), generators())
+@given(neurons(stops=True, binds=True), generators())
 def test_a_folded_kernel_is_folded(neuron, rng):
     """The second fold changes no bit."""
     k = Stages(neuron).folded

@@ -115,7 +115,7 @@ def test_plif():
 
 
 @few
-@given(neurons(), generators())
+@given(neurons(stops=True, binds=True), generators())
 def test_keeps_every_bit(neuron, rng):
     """prepare, then the step, computes the values of the whole step."""
     stages = Stages(neuron)
@@ -129,7 +129,7 @@ def test_keeps_every_bit(neuron, rng):
 
 
 @few
-@given(neurons())
+@given(neurons(stops=True, binds=True))
 def test_leaves_no_work_of_parameters_in_the_step(neuron):
     """No operator of the final step kernels has only parameters under it, a sign excepted."""
     program = lnm.lower(neuron)

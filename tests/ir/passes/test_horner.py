@@ -115,7 +115,7 @@ def test_gradients_of_theta_share_the_powers(degree):
 
 
 @few
-@given(neurons(), generators())
+@given(neurons(stops=True, binds=True), generators())
 def test_keeps_the_value_and_leaves_no_power(neuron, rng):
     """Forward and adjoint, at finite arguments, up to rounding."""
     stages = Stages(neuron)
@@ -128,7 +128,7 @@ def test_keeps_the_value_and_leaves_no_power(neuron, rng):
 
 
 @few
-@given(neurons())
+@given(neurons(stops=True, binds=True))
 def test_a_program_holds_no_power(neuron):
     """In none of the four kernels, under either scheme; the slope inside a Spike does not count."""
     for scheme in ("horner", "estrin"):

@@ -45,7 +45,7 @@ v = "where(spike, 0, v)"
 """
 
 SIZES = "0, and sizes from 2.3e-308 to 1.7e308"
-CALLS = "exp, log, sqrt, tanh, sigmoid, sin, cos, abs, min, max, clip, where, poly"
+CALLS = "exp, log, sqrt, tanh, sigmoid, sin, cos, abs, min, max, clip, where, poly, stop_gradient"
 GRAMMAR = (
     "numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~, and " + CALLS
 )
@@ -172,6 +172,23 @@ def test_vector_parameter() -> None:
     assert neuron.params[0].init == 0.5
 
 
+def test_a_learned_initial_value() -> None:
+    """A state names a scalar parameter of the file; parameters keep their order."""
+    neuron = read(
+        'name = "n"\ninputs = ["x"]\nfire = "v - 1"\n[states.v]\ninit = "start"\n'
+        "[states.w]\ninit = 0.5\n[params.tau]\ninit = 2.0\n[params.start]\ninit = 0.25\n"
+        'per = "channel"\n[charge]\nv = "v + (x - v)/tau"\nw = "w/2"\n',
+        "f",
+    )
+    assert [p.name for p in neuron.params] == ["tau", "start"]
+    assert [p.name for p in neuron.step_params] == ["tau"]
+    assert [(s.decl.param, s.decl.init) for s in neuron.states] == [("start", 0.25), ("", 0.5)]
+    x = np.full((1, 1, 2), 2.0)
+    found = lnm.interpret(neuron, x, start=[0.0, 1.0], grad_state={"v": [[1.0, 3.0]]})
+    assert found.states["v"].tolist() == [[1.0, 1.5]]
+    assert found.grads["start"].tolist() == [0.5, 1.5]
+
+
 @pytest.mark.parametrize(
     ("top", "wanted"),
     [
@@ -267,6 +284,8 @@ NAMES: dict[str, Declared | Vector] = {
         ("where(0 < v < 1, v, x)", lnm.where((sympy.Integer(0) < V) & (V < 1), V, X)),
         ("where(1 < 2, v, x)", V),
         ("spike*v", lnm.spike * V),
+        ("v*stop_gradient(v - x)", V * lnm.stop_gradient(V - X)),
+        ("stop_gradient(spike)", lnm.stop_gradient(lnm.spike)),
         ("+".join(["v"] * 400), 400 * V),
     ],
 )
@@ -482,6 +501,15 @@ def changed(old: str, new: str) -> str:
             "states.v.init",
             "the value is True",
             "a finite number",
+        ),
+        *(
+            (
+                changed("[states.v]", f'[states.v]\ninit = "{bad}"'),
+                "states.v.init",
+                f"the value is '{bad}'",
+                "a finite number, or a scalar parameter: tau, v_threshold",
+            )
+            for bad in ("2", "v", "x")
         ),
         (
             changed("init = 2.0", 'init = "2"'),

@@ -21,7 +21,7 @@ from tests.refusals import refused
 Q4_12 = lnm.Fixed(16, 12)
 SHAPE = (7, 3, 4, 5)
 FIXED = tuple(name for name in CASES if name != "dendrite")
-QUICK = ("lnm-4",)
+QUICK = ("lnm-4", "lnm-matrix")
 BACKENDS = [pytest.param("c", marks=pytest.mark.needs_cc), "torch"]
 MIXED = lnm.FixedSpec(Q4_12, {"v": lnm.Fixed(18, 13), "x": lnm.Fixed(10, 6)})
 
@@ -303,9 +303,10 @@ def test_copies_and_files():
     assert layer.arithmetic == Q4_12
 
 
-def test_without_a_compiler(monkeypatch):
+def test_without_a_compiler(monkeypatch, tmp_path):
     """`auto` says that it runs another model, once, and computes the same."""
-    layer = NeuronLayer(lnm.get("lif"), arithmetic=Q4_12)
+    monkeypatch.setenv("LNM_CACHE", str(tmp_path))
+    layer = NeuronLayer(lnm.get("lif", tau=6.25), arithmetic=Q4_12)
     loading.compiler.cache_clear()
     monkeypatch.setenv("CXX", "no-such-compiler")
     try:
@@ -315,7 +316,7 @@ def test_without_a_compiler(monkeypatch):
             out = layer(x)
         assert (out.numpy() == lnm.interpret_fixed(layer.neuron, x.numpy(), spec=Q4_12).out).all()
         with refused(lnm.ToolError, "c", "no C++ compiler found"):
-            NeuronLayer(lnm.get("lif"), arithmetic=Q4_12, backend="c")(x)
+            NeuronLayer(layer.neuron, arithmetic=Q4_12, backend="c")(x)
     finally:
         loading.compiler.cache_clear()
 

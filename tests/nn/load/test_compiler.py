@@ -111,9 +111,9 @@ def test_windows_has_the_backend_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 LAYER = """
 import torch, lnm_codegen as lnm
-layer = lnm.nn.NeuronLayer(lnm.get("if"))
+layer = lnm.nn.NeuronLayer(lnm.get("if"), arithmetic={arithmetic})
 x = torch.full((3, 1, 2), 0.6)
-print(layer(x).flatten().tolist(), layer.explain(x).backend)
+print(layer(x).flatten().tolist(), layer._dispatch.backend_of(x))
 """
 
 
@@ -128,11 +128,12 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_cc
-def test_auto_runs_a_library_without_a_compiler(tmp_path: Path) -> None:
-    """A process that compiles, then one that has no compiler."""
+@pytest.mark.parametrize("arithmetic", ["None", "lnm.Fixed(16, 12)"])
+def test_auto_runs_a_library_without_a_compiler(tmp_path: Path, arithmetic: str) -> None:
+    """A process that compiles, then one that has no compiler, in floating point and in integers."""
     spikes = "[0.0, 0.0, 1.0, 1.0, 0.0, 0.0]"
     for environment in ({}, {"CXX": str(tmp_path / "none")}):
-        done = run(LAYER, **environment)
+        done = run(LAYER.format(arithmetic=arithmetic), **environment)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{spikes} c\n", "")
 
 
@@ -225,7 +226,7 @@ def test_without_openmp_one_thread_and_one_warning(
     assert commands[2:] == [(*QUICK, OPENMP)]
 
 
-CASES = [("lif", {}), ("lnm", {"degree": 3, "per": "channel"}), ("izhikevich", {})]
+CASES = [("lif", {}), ("lnm", {"degree": 3, "per": "channel"})]
 PROGRAM = """
 import sys, torch, lnm_codegen as lnm
 torch.manual_seed(0)
@@ -241,7 +242,7 @@ for name, arguments in {cases!r}:
 
 @needs_clang
 @needs_cc
-@pytest.mark.parametrize("openmp", [True, False])
+@pytest.mark.parametrize("openmp", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_clang_builds_what_gcc_builds(tmp_path: Path, openmp: bool) -> None:
     """Outputs and gradients are bit-exact; without libomp there is one warning."""
     code = PROGRAM.format(cases=CASES)
@@ -253,7 +254,7 @@ def test_clang_builds_what_gcc_builds(tmp_path: Path, openmp: bool) -> None:
     expected, found = run(code), run(code, CXX=command)
     assert (expected.returncode, expected.stderr) == (0, "")
     assert found.returncode == 0, found.stderr
-    assert len(found.stdout.splitlines()) > 6
+    assert len(found.stdout.splitlines()) > 4
     assert found.stdout == expected.stdout
     assert found.stderr.count("RuntimeWarning: c: ") == (not openmp)
 

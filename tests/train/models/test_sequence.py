@@ -25,8 +25,20 @@ FAMILIES = {
 }
 
 
+def learned_start() -> lnm.Neuron:
+    """Initial states that are learned, one of a parameter that the step reads."""
+    rest, start = lnm.param("rest", init=0.25, per="neuron"), lnm.param("start", init=-0.125)
+    v, w, x = lnm.state("v", init=rest), lnm.state("w", init=start), lnm.input("x")
+    return lnm.Neuron(
+        charge={v: v + (x - v) / 2 - w / 4, w: w * 0.75 + v / 8},
+        fire=v - 1,
+        reset=lnm.hard_reset(v, rest),
+        name="learned_start",
+    )
+
+
 def neuron_of(name: str) -> lnm.Neuron:
-    return lnm.get(name, **FAMILIES[name])
+    return learned_start() if name == "learned_start" else lnm.get(name, **FAMILIES[name])
 
 
 def net(name: str = "recurrent", neuron: Any = None, backend: str = "torch", **options: Any) -> Any:
@@ -137,7 +149,7 @@ def test_recurrent_net_is_the_loop_written_by_hand(feedback: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", [*FAMILIES, "learned_start"])
 def test_any_family(family: str) -> None:
     """Neurons of several states, of signed spikes, with parameters per neuron."""
     network = net(neuron=neuron_of(family))
@@ -148,13 +160,15 @@ def test_any_family(family: str) -> None:
 
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("feedback", ["layer", "down"])
-@pytest.mark.parametrize("family", ["plif", "alif"])
-def test_backends_agree(family: str, feedback: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "limit"),
+    [("plif", None), ("alif", None), ("learned_start", None), ("learned_start", 0.01)],
+)
+def test_backends_agree(family: str, limit: float | None, feedback: str) -> None:
     """The function on the C kernels, and autograd through the layers."""
-    x = inputs()
+    x, options = inputs(), {"feedback": feedback, "readout": "linear", "carry_limit": limit}
     found, expected = (
-        gradients(net("recurrent", neuron_of(family), b, feedback=feedback, readout="linear"), x)
-        for b in ("c", "torch")
+        gradients(net("recurrent", neuron_of(family), b, **options), x) for b in ("c", "torch")
     )
     assert any(g.abs().max() > 1e-6 for n, g in found[1].items() if n.startswith("recurrent."))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)

@@ -231,6 +231,9 @@ def test_clamp_goes_to_the_families_that_take_it() -> None:
     assert "-2" in str(neuron_of(SMALL).charge)
     assert "-2" not in str(neuron_of(replace(SMALL, v_min=None)).charge)
     assert "-3" in str(neuron_of(replace(SMALL, arguments={"v_min": -3.0})).charge)
+    two = {"states": 2, "degree": 1}
+    assert "-2" not in str(neuron_of(replace(SMALL, arguments=two)).charge)
+    assert "-3" in str(neuron_of(replace(SMALL, arguments={**two, "v_min": -3.0})).charge)
     neuron_of(replace(SMALL, family="lif"))
 
 

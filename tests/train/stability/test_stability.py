@@ -286,3 +286,15 @@ def test_a_line_is_inside_up_to_its_leak(slope: float, x_max: float) -> None:
     layer = layer_of([(0.0, slope)], torch.float64)
     assert are_inside(layer, x_max * (1 - 1e-12)) == [True]
     assert are_inside(layer, x_max * (1 + 1e-12)) == [False]
+
+
+def test_a_certificate_holds_the_learned_initial_value() -> None:
+    """Of each parameter set: the interval reaches from the least to the greatest."""
+    v, x = lnm.state("v", init=lnm.param("start", per="channel")), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: v / 2 + x}, fire=v - 9, reset=lnm.hard_reset(v))
+    layer = NeuronLayer(neuron, channels=3, backend="torch")
+    with torch.no_grad():
+        layer.start.copy_(torch.tensor([-2.0, 0.0, 3.0]))
+    found = certificate(layer, 0.25)
+    assert found.holds
+    assert found.states["v"] == pytest.approx((-2.0, 3.0))

@@ -80,6 +80,7 @@ def test_arrays_in_icarus_and_without_a_warning(tmp_path: Path) -> None:
     bench.add(model(cubic(), Q4_12, "ports", array(7, coefficients="port")))
     bench.add(model(several(), MIXED, "several", array(6)))
     bench.add(model(lnm.get("izhikevich"), lnm.Fixed(18, 8), "izhikevich", array(20)))
+    bench.add(model(lnm.get("lnm", states=2, degree=1), Q4_12, "two_states", array(20)))
     bench.simulate()
     bench.lint()
 

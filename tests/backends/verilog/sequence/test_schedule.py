@@ -73,6 +73,8 @@ def some() -> list[FixedModel]:
         seq(lnm.get("li", tau=3.0), "two_products", "convergent"),
         seq(lnm.get("izhikevich", **FAMILIES["izhikevich"]), "izhikevich"),
         seq(lnm.get("ternary", decay=0.3), "ternary"),
+        seq(lnm.get("lnm", states=2, degree=1), "two_states"),
+        seq(lnm.get("lnm", states=2, degree=3, v_reset=0.0), "two_states_cubic", "truncate"),
         seq(named_as_the_circuit(), "names"),
     ]
 
@@ -169,6 +171,12 @@ def test_each_product_is_a_step():
     """Eight multiply-adds and the saturated sum of the jump of w, which shares their adder."""
     each = seq(lnm.get("izhikevich", **FAMILIES["izhikevich"]), "neuron", coefficients="port")
     assert emitted(each)[1]["interval"] == 3 * (8 + 1) + 1
+
+
+def test_two_states_take_four_products_and_a_reset():
+    """The input is part of the first multiply-add, and one sum has two products."""
+    form = emitted(seq(lnm.get("lnm", states=2, degree=1), "neuron"))[1]
+    assert (form["interval"], form["latency"], form["multipliers"]) == (16, 17, 1)
 
 
 @pytest.mark.parametrize("family", ["if", "cuba_lif"])

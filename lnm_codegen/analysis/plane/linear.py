@@ -1,0 +1,99 @@
+"""Matrix of two coupled states: the linear part of a step without a spike.
+
+SymPy differentiates charge and reset, with clamps ignored (`charge.unclamped`), in the states:
+
+    s' = A*s + B*x + ...,   A_ij = d s'_i / d s_j at s = 0
+
+The matrix exists if the step is a polynomial in the states. It decides about stability if the step
+is affine, or if it has no constant, so that s = 0 stays where x = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import sympy
+
+from lnm_codegen.analysis.charge import substituted, unclamped
+from lnm_codegen.ir.declarations import Param
+from lnm_codegen.language.functions import Where, as_expr
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import Declared, input, is_spike
+
+
+@dataclass(frozen=True)
+class LinearPart:
+    """The matrix A of a neuron of two states, as a function of its parameters.
+
+    Attributes:
+        neuron: Neuron without states; its first outputs are A_00, A_01, A_10, A_11.
+        scaled: (parameter, element) such that scaling all of them scales A, and changes nothing
+            else in the neuron; element 0 of a scalar. None if no such elements exist.
+        decides: The step is affine in the states, or a polynomial without a constant.
+    """
+
+    neuron: Neuron
+    scaled: tuple[tuple[str, int], ...] | None
+    decides: bool
+
+
+@lru_cache(maxsize=256)
+def linear_part(neuron: Neuron) -> LinearPart | None:
+    """Return the matrix of a neuron of two states, or None where it does not exist."""
+    if len(neuron.states) != 2:
+        return None
+    states = neuron.states
+    after = [_unforced(neuron, s) for s in states]
+    nothing = dict.fromkeys(states, as_expr(0))
+    entries = [after[i].diff(states[j]) for i in range(2) for j in range(2)]
+    affine = not any(e.free_symbols & set(states) for e in entries)
+    if not affine and not all(e.is_polynomial(*states) for e in after):
+        return None
+    rests = affine or all(sympy.expand(substituted(e, nothing)) == 0 for e in after)
+    matrix = [sympy.expand(substituted(e, nothing)) for e in entries]
+    z = input("z")
+    outputs = {f"matrix_{k}": e for k, e in enumerate(matrix)}
+    probe = Neuron(output={**outputs, "at": z}, name="matrix")
+    return LinearPart(probe, _scaled(neuron, matrix, after), rests)
+
+
+def _unforced(neuron: Neuron, state: Declared) -> Any:
+    """Return a state after a step without input and spike, in the states before it."""
+    charge = {s: unclamped(e) for s, e in neuron.charge}
+    reset = dict(neuron.reset).get(state, state)
+    quiet = _without_spikes(unclamped(reset))
+    silent: Mapping[Any, Any] = dict.fromkeys(neuron.inputs, as_expr(0))
+    return substituted(substituted(quiet, charge), silent)
+
+
+def _without_spikes(expr: Any) -> Any:
+    """Return the expression where no neuron fires."""
+    if is_spike(expr):
+        return as_expr(0)
+    if isinstance(expr, Where) and is_spike(expr.operands[0]):
+        return _without_spikes(expr.operands[2])
+    return expr.func(*(_without_spikes(a) for a in expr.args)) if expr.args else expr
+
+
+def _scaled(
+    neuron: Neuron, matrix: list[Any], after: list[Any]
+) -> tuple[tuple[str, int], ...] | None:
+    """Return the learnable elements in which A is linear, if they occur nowhere else."""
+    read = set().union(*(e.free_symbols for e in matrix))
+    factors = [s for s in neuron.symbols if s in read]
+    if not factors or not all(isinstance(s.decl, Param) and s.decl.learnable for s in factors):
+        return None
+    for e in matrix:
+        if sympy.expand(sum(s * e.diff(s) for s in factors) - e) != 0:
+            return None
+        if any(e.diff(s).free_symbols & set(factors) for s in factors):
+            return None
+    linear = [sum(matrix[2 * i + j] * s for j, s in enumerate(neuron.states)) for i in range(2)]
+    others = [sympy.expand(e - part) for e, part in zip(after, linear, strict=True)]
+    others += [e for _, e in (*neuron.fire, *neuron.reset)]
+    if any(e.free_symbols & set(factors) for e in others if hasattr(e, "free_symbols")):
+        return None
+    return tuple((s.decl.name, s.decl.element_names.index(s.name)) for s in factors)  # type: ignore[union-attr]

@@ -1,0 +1,71 @@
+"""`brf`: the balanced resonate-and-fire neuron."""
+
+from __future__ import annotations
+
+from lnm_codegen.families.draws import Range, param_in
+from lnm_codegen.language.family import family
+from lnm_codegen.language.functions import abs, as_expr, sqrt
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.surrogate import Surrogate
+from lnm_codegen.language.symbols import Granularity, input, param, spike, state
+from lnm_codegen.validation import require_number, require_numbers
+
+
+@family
+def brf(
+    omega: Range = (5.0, 10.0),
+    b_offset: Range = (0.0, 3.0),
+    dt: float = 0.01,
+    gamma: float = 0.9,
+    v_threshold: float = 1.0,
+    learnable: bool = True,
+    per: Granularity | dict[str, Granularity] = "layer",
+    detach_reset: bool = False,
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Balanced resonate-and-fire neuron (Higuchi et al. 2024, arXiv 2402.14603).
+
+        charge   p  = (sqrt(1 - (dt*omega)**2) - 1)/dt,  b = p - |b_offset| - q
+                 h  = v + dt*(b*v - |omega|*w + x)
+                 w' = w + dt*(|omega|*v + b*w)
+        fire     spike = H(h - v_threshold - q)
+        reset    q' = gamma*q + spike
+
+    Also github.com/AdaptiveAILab/brf-neurons. v and w are the real and imaginary part of the
+    potential, which they call u and v. A spike raises q, which raises the threshold (refractory
+    period) and the damping (smooth reset). At b = p the linear part neither grows nor decays (the
+    divergence boundary).
+
+    Args:
+        omega: Angular frequency in radians per unit of dt, |omega| <= 1/dt: a number, or a range
+            (low, high). A layer draws it uniformly for each parameter set. Without a layer the
+            middle counts. Beyond 1/dt the potential is NaN.
+        b_offset: Damping beyond the boundary, per unit of dt, given as `omega`.
+        dt: Time step, > 0. The authors' omega is in radians per second for dt in seconds.
+        gamma: Decay of q per time step, 0 to 1.
+        v_threshold: Firing threshold at rest.
+        learnable: Make omega and b_offset learnable.
+        per: Granularity of the learnable parameters, a word or a dict by name.
+        detach_reset: Treat the spike in q as a constant.
+        surrogate: Slope of the spike; atan(alpha=2) by default. The authors use a difference of two
+            Gaussians.
+    """
+    require_number("brf", "dt", dt, above=0)
+    require_number("brf", "gamma", gamma, low=0, high=1)
+    require_numbers("brf", v_threshold=v_threshold)
+    v, w, q, x, step = state("v"), state("w"), state("q"), input("x"), as_expr(dt)
+    turn = param_in("brf", "omega", omega, learnable=learnable, low=-1 / dt, high=1 / dt)
+    offset = abs(param_in("brf", "b_offset", b_offset, learnable=learnable))
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    kept = param("gamma", init=gamma, learnable=False)
+    growth = sqrt(1 - (step * turn) ** 2) - step * offset - step * q  # 1 + dt*b
+    return Neuron(
+        charge={
+            v: growth * v + step * (x - abs(turn) * w),
+            w: growth * w + step * abs(turn) * v,
+        },
+        fire=v - threshold - q,
+        reset={q: kept * q + spike},
+        surrogate=surrogate,
+        detach_reset=detach_reset,
+    ).with_per(per)

@@ -1,0 +1,148 @@
+"""Matrices of layers of two states: spectral radius, projection, and penalty.
+
+Trace t and determinant d of a matrix give its radius in closed form, and decide whether it is at
+most r (Jury): |d| <= r**2 and r*|t| <= r**2 + d.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lnm_codegen.analysis.plane.linear import LinearPart, linear_part
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.ir.declarations import Param
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.parameters import finest_axes, leading_axes
+from lnm_codegen.train.stability.curve import evaluated
+from lnm_codegen.validation import require_number
+
+
+def state_matrix(layer: NeuronLayer, part: LinearPart) -> Tensor:
+    """Return A_00, A_01, A_10, A_11 of each parameter set, (4, R) float64, differentiable."""
+    like = next(iter((*layer.parameters(), *layer.buffers())), torch.zeros(()))
+    z = torch.zeros(1, 1, dtype=torch.float64, device=like.device)
+    return torch.cat(evaluated(layer, part.neuron, torch.float64)(z, 4))
+
+
+def spectral_radius(matrix: Tensor) -> Tensor:
+    """Return the largest |eigenvalue| of (4, R) matrices, (R,), from trace and determinant."""
+    a, b, c, d = matrix
+    middle, inside = (a + d) / 2, ((a - d) / 2) ** 2 + b * c
+    real = middle.abs() + inside.clamp(min=0).sqrt()
+    return torch.where(inside < 0, (a * d - b * c).abs().sqrt(), real)
+
+
+def radius_penalty(layer: NeuronLayer, part: LinearPart, allowed: float) -> Tensor:
+    """Return a smooth penalty on matrices of a spectral radius above `allowed`, averaged.
+
+        relu(|d|/r - r)**2 + relu(|t| - r - d/r)**2,    r = allowed
+
+    It is 0 if and only if the radius is at most r. For eigenvalues s and 0 it is
+    relu(|s| - r)**2, as for the slope of one state. It is a polynomial of the matrix in pieces, so
+    its gradient is finite and continuous, also at double eigenvalues.
+
+    Raises:
+        ModelError: `allowed` is not above 0.
+    """
+    require_number("slope", "allowed", allowed, above=0)
+    a, b, c, d = state_matrix(layer, part)
+    trace, determinant = a + d, a * d - b * c
+    size = torch.relu(determinant.abs() / allowed - allowed)
+    slope = torch.relu(trace.abs() - allowed - determinant / allowed)
+    like = next(iter(layer.parameters()), a)
+    return (size.square() + slope.square()).mean().to(like.dtype)
+
+
+def scalable_part(layer: NeuronLayer, r_max: float) -> LinearPart:
+    """Return the linear part of a layer whose matrix can be scaled, whatever its values.
+
+    Raises:
+        UnsupportedError: The matrix is not linear in learnable parameters that occur only there.
+        ModelError: `r_max` is not between 0 and 1.
+    """
+    require_number("project", "r_max", r_max, above=0, below=1)
+    part = linear_part(layer.neuron)
+    if part is None or part.scaled is None:
+        raise UnsupportedError(
+            layer.neuron.name,
+            "the matrix of its two states is not linear in learnable parameters that occur only"
+            " there",
+            "lnm of two states with parametrisation 'free', or a neuron of its shape; 'pole' is"
+            " stable without a projection",
+        )
+    return part
+
+
+def project_matrix(layer: NeuronLayer, part: LinearPart, r_max: float) -> int:
+    """Scale each matrix of a spectral radius above r_max to that radius: A <- A*r_max/radius.
+
+    Eigenvectors and the angle of the eigenvalues stay. Parameters that several sets share are
+    scaled by the least of their factors. The radius as stored is at most r_max, up to the rounding
+    of float64; a set inside does not move.
+
+    Returns:
+        Number of parameter sets that moved.
+
+    Raises:
+        ModelError: A matrix is not finite. Nothing changes then.
+    """
+    assert part.scaled is not None
+    elements: dict[str, list[int]] = {}
+    for name, element in part.scaled:
+        elements.setdefault(name, []).append(element)
+    params = [p for p in layer.neuron.params if p.name in elements]
+    with torch.no_grad():
+        radius = spectral_radius(state_matrix(layer, part))
+        if bool((radius <= r_max).all()):  # the common case
+            return 0
+        _require_finite(layer, radius, params)
+        scale = _shared(layer, (r_max / radius).clamp(max=1.0), params)
+        before = {p.name: getattr(layer, p.name).detach().clone() for p in params}
+        eps = max(torch.finfo(value.dtype).eps for value in before.values())
+        back = torch.zeros_like(scale)
+        while True:  # rounding to the stored type may leave a radius above r_max
+            for p in params:
+                _write(layer, p, elements[p.name], before[p.name], scale * (1 - back))
+            inside = (spectral_radius(state_matrix(layer, part)) <= r_max).to(scale.dtype)
+            if bool(inside.all()):
+                return int((scale < 1).expand(finest_axes(layer)).sum())
+            left = _shared(layer, inside, params) == 0
+            back = torch.where(left, (8 * back).clamp(min=eps, max=1.0), back)
+
+
+def _require_finite(layer: NeuronLayer, radius: Tensor, params: list[Param]) -> None:
+    if not bool(torch.isfinite(radius).all()):
+        index = int(torch.nonzero(~torch.isfinite(radius))[0])
+        names = " and ".join(p.name for p in params)
+        raise ModelError(
+            "project",
+            f"the matrix of {names} of {layer.neuron.name} is not finite in parameter set {index}",
+            remedy="Resume from the last training checkpoint.",
+        )
+
+
+def _shared(layer: NeuronLayer, scale: Tensor, params: list[Param]) -> Tensor:
+    """Return the least factor of all sets that share a parameter, with axes of size 1 for them."""
+    found = scale.reshape(finest_axes(layer))
+    for p in params:
+        own = len(leading_axes(p, getattr(layer, p.name)))
+        for axis in range(own, found.dim()):
+            found = found.amin(axis, keepdim=True)
+    return found
+
+
+def _write(
+    layer: NeuronLayer, param: Param, elements: list[int], before: Tensor, scale: Tensor
+) -> None:
+    """Set a parameter to its former value, the given elements scaled."""
+    own = leading_axes(param, before)
+    factor = scale.reshape((*scale.shape[: len(own)],)) if own else scale.reshape(())
+    value = before.to(torch.float64)
+    if param.size is None:
+        value = value * factor
+    else:
+        for k in elements:
+            value[..., k] = value[..., k] * factor
+    target: Tensor = getattr(layer, param.name)
+    target.copy_(value.to(target.dtype))

@@ -1,0 +1,106 @@
+"""Matrix of two states: against steps of `interpret` without input and spike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.analysis.plane.linear import linear_part
+from tests.two_states import matrix_neuron
+
+
+def symplectic() -> lnm.Neuron:
+    """Return an adaptive LIF neuron whose w is set by reset alone, from v after the reset."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    d, r, a = lnm.param("d", init=0.8), lnm.param("r", init=0.95), lnm.param("a", init=0.5)
+    after = lnm.where(lnm.spike, 0, v)
+    return lnm.Neuron(
+        charge={v: d * v + (1 - d) * (x - w)},
+        fire=v - 1,
+        reset={v: after, w: r * w + (1 - r) * (a * lnm.clip(after, -9, 9) + 0.25 * lnm.spike)},
+        name="symplectic",
+    )
+
+
+def clamped_parameter() -> lnm.Neuron:
+    """Return coefficients that are clipped: conditions of parameters stay."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    tau = lnm.max(lnm.param("tau", init=0.5), 2)
+    return lnm.Neuron(
+        charge={v: lnm.clip(v / tau - w + x, -9, 9), w: lnm.exp(-1 / tau) * w + v + 0.125 * v * w},
+        fire=v - 1,
+        name="clamped",
+    )
+
+
+def bent() -> lnm.Neuron:
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    return lnm.Neuron(charge={v: lnm.tanh(v) + x, w: 0.5 * w + v}, fire=v - 1, name="bent")
+
+
+CASES: dict[str, Callable[[], lnm.Neuron]] = {
+    "free": lambda: matrix_neuron((0.5, -0.25, 0.75, 0.875)),
+    "both": lambda: matrix_neuron((0.5, -0.25, 0.75, 0.875), "both"),
+    "clamps": lambda: matrix_neuron((0.5, -0.25, 0.75, 0.875), low=-4.0, high=4.0),
+    "cuba_lif": lambda: lnm.get("cuba_lif"),
+    "alif": lambda: lnm.get("alif", form="lsnn"),
+    "symplectic": symplectic,
+    "parameter": clamped_parameter,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_matrix_is_that_of_a_step_without_a_spike(case: str) -> None:
+    """Differences of steps from small states, all below the threshold, at input 0."""
+    neuron = CASES[case]()
+    part = linear_part(neuron)
+    assert part is not None
+    assert part.decides
+    # The outputs of the neuron without states are the entries.
+    names = {p.name for p in part.neuron.params}
+    values = {p.name: p.init for p in neuron.params if p.name in names}
+    outputs = lnm.interpret(part.neuron, np.zeros((1, 1)), **values).outputs
+    found = [float(np.squeeze(outputs[f"matrix_{k}"])) for k in range(4)]
+    h, rest = 2.0**-10, [float(s.decl.init) for s in neuron.states]  # type: ignore[union-attr]
+    starts = {
+        s.name: np.array([rest[k] + h * (k == j) for j in (0, 1, 2)])
+        for k, s in enumerate(neuron.states)
+    }
+    after = lnm.interpret(neuron, np.zeros((1, 3)), state=starts).states
+    columns = [after[s.name] for s in neuron.states]
+    expected = [(c[j] - c[2]) / h for c in columns for j in (0, 1)]
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("neuron", [bent(), lnm.get("lif"), lnm.get("alif")])
+def test_other_steps_have_no_matrix(neuron: lnm.Neuron) -> None:
+    """A function of a state; one state; three states."""
+    assert linear_part(neuron) is None
+
+
+def test_a_polynomial_with_a_constant_has_a_matrix_that_decides_nothing() -> None:
+    part = linear_part(lnm.get("izhikevich", learnable=True))
+    assert part is not None
+    assert not part.decides
+    assert part.scaled is None
+
+
+def test_parameters_that_occur_elsewhere_are_not_scaled() -> None:
+    """theta_v is the threshold too, or enters squared, or beside a number."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    a, b = lnm.param("a", init=0.5), lnm.param("b", init=0.5)
+    for h, c, fire in (
+        (a * v, b * w, v - a),
+        (a * a * v, b * w, v - 1),
+        (v + a * w, b * w, v - 1),
+        (a * b * v, a * w, v - 1),
+    ):
+        part = linear_part(lnm.Neuron(charge={v: h + x, w: c}, fire=fire, name="shared"))
+        assert part is not None
+        assert part.scaled is None
+    part = linear_part(lnm.Neuron(charge={v: a * v + x, w: b * w}, fire=v - 1, name="own"))
+    assert part is not None
+    assert part.scaled == (("a", 0), ("b", 0))

@@ -1,0 +1,249 @@
+"""Bound values and sub-steps: meaning, names, copies, refusals, and a cost linear in k."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+import lnm_codegen as lnm
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.language.binding import MOST, Bound, bindings_of
+from lnm_codegen.language.display import equations
+from tests.cases import fitzhugh
+from tests.refusals import refused
+from tests.strategies import arguments_for, few, generators, neurons, shapes
+
+v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+p = lnm.param("p", init=0.5)
+
+
+def neuron(charge: Any, **more: Any) -> lnm.Neuron:
+    return lnm.Neuron(charge=charge, **({"output": {"out": v, "given": x}} | more))
+
+
+def written_out(neuron: lnm.Neuron) -> lnm.Neuron:
+    """Return the neuron with each bound value replaced by its definition."""
+    table: dict[Any, Any] = {}
+
+    def whole(e: Any) -> Any:
+        args = [whole(a) for a in e.args]
+        return table.get(e, e) if not args else e.func(*args)
+
+    for symbol, definition in neuron.bindings:
+        table[symbol] = whole(definition)
+    return lnm.Neuron(
+        charge={s: whole(e) for s, e in neuron.charge},
+        fire={s: whole(e) for s, e in neuron.fire},
+        reset={s: whole(e) for s, e in neuron.reset},
+        output={n: whole(e) for n, e in neuron.output},
+        surrogate={s: dict(neuron.surrogates)[s.name] for s, _ in neuron.fire},
+        detach_reset=neuron.detach_reset,
+        name=neuron.name,
+    )
+
+
+@few
+@given(neurons(binds=True), generators(), shapes())
+def test_a_bound_value_is_its_expression(n, rng, shape):
+    """Values and gradients are those of the neuron without bound values, in every phase."""
+    plain = written_out(n)
+    assert not plain.bindings
+    a = arguments_for(n, rng, shape)
+    ours, theirs = a.interpret(n), a.interpret(plain)
+    for kind in ("outputs", "states", "grads"):
+        for name, value in getattr(ours, kind).items():
+            other = getattr(theirs, kind)[name]
+            np.testing.assert_allclose(other, value, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@few
+@given(neurons(binds=True, stops=True))
+def test_pickle_and_deepcopy(n):
+    """A copy is equal, hashes alike and lowers to the same text; so does another granularity."""
+    for twin in (pickle.loads(pickle.dumps(n)), copy.deepcopy(n), copy.copy(n)):
+        assert twin == n
+        assert hash(twin) == hash(n)
+        assert str(lnm.lower(twin)) == str(lnm.lower(n))
+        assert repr(twin) == repr(n)
+        assert n._repr_latex_() == twin._repr_latex_()
+    channels = n.with_per("channel")
+    assert str(lnm.lower(channels)) == str(lnm.lower(n))
+    read = {s for _, e in channels.bindings for s in e.free_symbols}
+    assert read <= {*channels.symbols, *(s for s, _ in channels.bindings)} | set(dict(n.fire))
+
+
+def test_a_phase_computes_a_bound_value_once():
+    """Two charges share it; a phase after the charge computes it from the charged states."""
+    b = lnm.bind(v * x, "b")
+    n = neuron({v: v + b, w: w - b}, reset={v: b}, output={"out": b})
+    lets = [f"{let.target.name} = {ir.expr_text(let.value)}" for let in lnm.lower(n).forward.body]
+    assert lets == ["b = x * v", "h = b + v", "h_w = w - b", "b_2 = x * h", "out = b_2",
+                    "v_next = b_2", "w_next = h_w"]  # fmt: skip
+    result = lnm.interpret(n, np.full((1, 1), 2.0), state={"v": [3.0], "w": [1.0]})
+    assert (result.out[0, 0], result.states["v"][0], result.states["w"][0]) == (18, 18, -5)
+
+
+def test_what_needs_no_name_is_returned():
+    """A number, a symbol, a bound value."""
+    assert lnm.bind(2) == 2
+    assert lnm.bind(v) is v
+    assert lnm.bind(lnm.spike) is lnm.spike
+    b = lnm.bind(v + x)
+    assert lnm.bind(b) is b
+
+
+def test_no_pass_expands_it():
+    """A power of a sum of powers: degree 4096 written out, two short Lets here."""
+    inner = v**64 + x
+    with refused(lnm.ModelError, "neuron.charge[v]", "a polynomial has degree 4096"):
+        neuron({v: inner**64})
+    n = neuron({v: lnm.bind(inner) ** 64})
+    assert len(lnm.lower(n).forward.body) < 24
+    found = lnm.interpret(n, np.zeros((1, 1)), state={"v": [1.0]}, grad_out=(1.0, 0.0))
+    assert found.out[0, 0] == 1
+    assert found.grads["v"][0] == 4096
+
+
+def test_names():
+    """Equal names are numbered in the order of their making, beside the names of the neuron."""
+    first, second = lnm.bind(v + x, "k"), lnm.bind(v - x, "k")
+    third, taken = lnm.bind(first * second, "k"), lnm.bind(v * x, "w")
+    n = neuron({v: third + taken, w: w / 2})
+    assert equations(n)[:6] == (
+        "bound   k = v + x", "bound   k_2 = v - x", "bound   k_3 = k*k_2", "bound   w_2 = v*x",
+        "charge  v <- k_3 + w_2", "charge  w <- w/2",
+    )  # fmt: skip
+    assert "k_3 = k_2 * k" in str(lnm.lower(n).forward)
+    assert "\\text{bound} & k_{3} = k \\, k_{2}" in n._repr_latex_()
+    assert str(lnm.bind(v + 1)) == "bound"
+
+
+def test_further_outputs():
+    """They read bound values of the neuron, before and after a change of it, and new ones."""
+    old, again = lnm.bind(p * v, "k"), lnm.bind(p * x, "k")
+    n = neuron({v: old + again}).with_per("channel")
+    new = lnm.bind(again + 1, "k")
+    n = n.with_outputs(a=2 * old, b=new + again).with_counts(c=lnm.bind(3 * new, "k"))
+    assert [f"{s} = {e}" for s, e in n.bindings] == [
+        "k = p*v", "k_2 = p*x", "k_3 = k_2 + 1", "k_4 = 3*k_3",
+    ]  # fmt: skip
+    assert str(dict(n.output)["b"]) == "k_2 + k_3"
+    read = {s for _, e in n.bindings for s in e.free_symbols}
+    assert read <= {*n.symbols, *(s for s, _ in n.bindings)}
+    result = lnm.interpret(n, np.full((1, 1, 1), 4.0), state={"v": [[2.0]]})
+    assert [float(o[0, 0, 0]) for o in result.outputs.values()] == [3, 4, 3, 5]
+    assert result.counts == {"c": 9}
+    with refused(lnm.ModelError, "neuron.with_outputs[d]", "'w' is a symbol of another neuron"):
+        n.with_outputs(d=lnm.bind(w + v))
+
+
+def test_a_symbol_from_a_pickle_has_no_definition():
+    """Alone it is a symbol of another neuron; its own neuron knows it."""
+    b = lnm.bind(v + x, "b")
+    n = pickle.loads(pickle.dumps(neuron({v: b * 2})))
+    (stranger,) = (s for s, _ in n.bindings)
+    assert isinstance(stranger, Bound)
+    assert stranger.definition is None
+    assert bindings_of([stranger]) == ()
+    assert str(dict(n.with_outputs(more=stranger).output)["more"]) == "b"
+    with refused(lnm.ModelError, "neuron.charge", "'b' is a symbol of another neuron"):
+        neuron({v: stranger + 1})
+
+
+def test_substeps():
+    """The values of each sub-step are bound; the words name them, with the number of the step."""
+    seen = []
+
+    def euler(a, b):
+        seen.append((str(a), str(b)))
+        return a + (b + x) / 4, b - a / 4
+
+    last = lnm.substeps(2, euler, v=v, w=w)
+    assert seen == [("v", "w"), ("v_1", "w_1")]
+    assert [str(e) for e in last] == ["v_2", "w_2"]
+    n = neuron({v: last[0], w: last[1]})
+    a, b, i = 0.5, -0.25, 2.0
+    found = lnm.interpret(n, np.full((1, 1), i), state={"v": [a], "w": [b]})
+    for _ in range(2):
+        a, b = a + (b + i) / 4, b - a / 4
+    assert (found.states["v"][0], found.states["w"][0]) == (a, b)
+    (alone,) = lnm.substeps(1, lambda a: a / 2, v=v)
+    assert str(alone) == "v_1"
+    assert lnm.substeps(3, lambda a: [a], v=v) == (v,)
+
+
+REFUSALS: list[tuple[Callable[[], Any], str, str, str]] = [
+    (lambda: lnm.substeps(0, lambda a: a, v=v), "substeps", "k is 0", f"from 1 to {MOST}"),
+    (lambda: lnm.substeps(MOST + 1, lambda a: a, v=v), "substeps", "k is 1001", "from 1 to"),
+    (lambda: lnm.substeps(2.0, lambda a: a, v=v), "substeps", "k is 2.0", "an integer"),
+    (lambda: lnm.substeps(2, v, v=v), "substeps", "step is v", "a function of expressions"),
+    (lambda: lnm.substeps(2, lambda: v), "substeps", "no values", "v=v, w=w"),
+    (
+        lambda: lnm.substeps(2, lambda a, b: (a, b, a), v=v, w=w),
+        "substeps",
+        "step returned 3 expressions",
+        "one for each of v, w",
+    ),
+    (lambda: lnm.substeps(1, lambda a: "a", v=v), "bind 'v_1'", "'a' is a str", "numbers"),
+    (lambda: lnm.bind(v + 1, "a b"), "bound value 'a b'", "not an identifier", ""),
+    (lambda: lnm.bind(v + 1, "grad_v"), "bound value 'grad_v'", "generated code makes names", ""),
+    (lambda: lnm.bind(v**65, "k"), "bind 'k'", "the exponent in v**65 is too large", ""),
+    (lambda: neuron({v: lnm.bind(v + lnm.spike)}, fire=v), "neuron.charge", "the spike", ""),
+    (
+        lambda: lnm.surrogate.from_slope(lambda z: lnm.bind(1 / (1 + z**2), "k")),
+        "surrogate 'custom'",
+        "the formula reads k",
+        "z and numbers",
+    ),
+    (
+        lambda: neuron({v: lnm.substeps(MOST, lambda a: a / 2 + x, v=lnm.bind(v + x))[0]}),
+        "neuron",
+        "it reads 1001 bound values",
+        "at most 1000",
+    ),
+]
+
+
+@pytest.mark.parametrize("row", REFUSALS, ids=lambda row: f"{row[1]}: {row[2]}"[:50])
+def test_refusals(row: tuple[Any, ...]) -> None:
+    """Each row has a call and the parts of its error."""
+    call, *parts = row
+    with refused(lnm.ModelError, *parts):
+        call()
+
+
+def test_a_runge_kutta_step_was_refused():
+    """Written out, the RK4 step of FitzHugh-Nagumo has degree 81."""
+    with refused(lnm.ModelError, problem="a polynomial has degree 81", accepted="at most 64"):
+        fitzhugh(1, lambda value, name: value)
+    lnm.lower(fitzhugh(1))
+
+
+def sizes(k: int) -> tuple[int, ...]:
+    program = lnm.lower(fitzhugh(k))
+    kernels = (program.forward, program.backward)
+    longest = (max(len(str(x.value)) for x in kernel.body) for kernel in kernels)
+    return (*(len(kernel.body) for kernel in kernels), *longest, len(program.prepare.body))
+
+
+def test_kernels_grow_in_proportion_to_the_sub_steps():
+    """Lets are added, not enlarged, also in sums of gradients; `prepare` stays as it is."""
+    eight, sixteen, more = sizes(8), sizes(16), sizes(32)
+    for low, middle, high in zip(eight[:2], sixteen[:2], more[:2], strict=True):
+        assert high - middle <= 2 * (middle - low) + 8
+    assert max(more[2:4]) <= 1.5 * max(eight[2:4])
+    assert eight[4] == more[4]
+
+
+@pytest.mark.slow
+def test_many_sub_steps_do_not_exhaust_the_stack():
+    """100 sub-steps of ten bound values."""
+    n = fitzhugh(100)
+    lnm.lower(n)
+    assert pickle.loads(pickle.dumps(n)) == copy.deepcopy(n)

@@ -1,0 +1,311 @@
+"""Two states: spectral radius, projection and penalty of free matrices, and their certificates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lnm_codegen as lnm
+from lnm_codegen.analysis.plane.linear import linear_part
+from lnm_codegen.errors import LnmError, ModelError, UnsupportedError
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train.stability.certificate import certificate
+from lnm_codegen.train.stability.matrix import spectral_radius, state_matrix
+from lnm_codegen.train.stability.penalty import slope_penalty
+from lnm_codegen.train.stability.projection import R_MAX, project, require_projectable
+from tests.refusals import refused
+from tests.two_states import Matrix, matrices, matrix_neuron, rotation
+
+numbers = st.floats(-3, 3, width=32)
+
+
+def layer_of(
+    rows: list[Any], reset: str = "soft", dtype: torch.dtype = torch.float32, **arguments: Any
+) -> NeuronLayer:
+    """Return a layer with a free matrix (A0, A1, A2, A3) per channel."""
+    neuron = matrix_neuron((0.5, 0.0, 0.0, 0.5), reset, per="channel")
+    layer = NeuronLayer(neuron, channels=len(rows), backend="torch", dtype=dtype, **arguments)
+    values = torch.tensor(rows, dtype=dtype)
+    with torch.no_grad():
+        layer.theta_v.copy_(values[:, :2])
+        layer.theta_w.copy_(values[:, 2:])
+    return layer
+
+
+def matrices_of(layer: NeuronLayer) -> np.ndarray:
+    """Return the matrices (R, 2, 2) of any layer of two states, in float64."""
+    part = linear_part(layer.neuron)
+    assert part is not None
+    return state_matrix(layer, part).detach().T.reshape(-1, 2, 2).numpy()
+
+
+def radii(matrix: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.abs(np.linalg.eigvals(matrix)).max(-1)
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max_size=20))
+def test_the_radius_is_that_of_the_eigenvalues(rows: list[Matrix]) -> None:
+    """Closed form against LAPACK; a double eigenvalue moves by the root of the rounding."""
+    found = spectral_radius(torch.tensor(rows, dtype=torch.float64).T)
+    expected = radii(np.array(rows, np.float64).reshape(-1, 2, 2))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-7, atol=2e-7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(matrices(2.0), min_size=1, max_size=8),
+    st.sampled_from([0.5, 0.9, 0.999, 1 - 2**-12]),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_a_matrix_outside_is_scaled_to_the_radius_and_one_inside_stays(
+    rows: list[Matrix], r_max: float, dtype: torch.dtype
+) -> None:
+    """The radius is at most r_max, the frequency is kept, and a second projection moves nothing."""
+    layer = layer_of(rows, dtype=dtype)
+    before = matrices_of(layer)
+    inside = spectral_radius(torch.as_tensor(before).reshape(-1, 4).T).numpy() <= r_max
+    assert project(layer, 1.0, r_max=r_max) == int((~inside).sum())
+    after = matrices_of(layer)
+    assert (radii(after) <= r_max * (1 + 1e-7)).all()
+    np.testing.assert_array_equal(after[inside], before[inside])
+    assert project(layer, 1.0, r_max=r_max) == 0
+    np.testing.assert_array_equal(matrices_of(layer), after)
+    rounding = 8 * torch.finfo(dtype).eps
+    for a, b in zip(before[~inside], after[~inside], strict=True):
+        scale = np.abs(b).max() / np.abs(a).max()
+        np.testing.assert_allclose(b, scale * a, rtol=rounding, atol=rounding * np.abs(a).max())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(1.0, 3.0), st.floats(0.05, 3.0))
+def test_a_projected_pole_pair_lies_at_the_radius_and_keeps_its_angle(
+    radius: float, angle: float
+) -> None:
+    layer = layer_of([rotation(radius, angle)])
+    assert project(layer, 1.0) == 1
+    (found,) = np.linalg.eigvals(matrices_of(layer))
+    assert np.abs(found) == pytest.approx([R_MAX] * 2, rel=1e-6)
+    assert np.abs(np.angle(found)) == pytest.approx([angle] * 2, abs=1e-5)
+
+
+def test_per_layer_per_neuron_and_mixed() -> None:
+    """Shared numbers are scaled by the least factor of all sets that share them."""
+    for per, rows in (("layer", 1), ("neuron", 6)):
+        layer = NeuronLayer(matrix_neuron((1.5, 0, 0, 0.5), per=per), shape=(2, 3), backend="torch")
+        held = layer.theta_v
+        assert project(layer, 1.0) == rows
+        assert layer.theta_v is held
+        assert project(layer, 1.0) == 0
+    mixed = matrix_neuron((1.5, 0, 0, 0.5)).with_per({"theta_v": "channel"})
+    layer = NeuronLayer(mixed, channels=2, backend="torch")
+    with torch.no_grad():
+        layer.theta_v[1, 0] = 0.5
+    assert project(layer, 1.0, r_max=0.75) == 2
+    np.testing.assert_allclose(matrices_of(layer)[:, 0, 0], [0.75, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(matrices_of(layer)[:, 1, 1], [0.25, 0.25], rtol=1e-6)
+
+
+def test_other_families_of_this_shape() -> None:
+    """`cuba_lif` is linear in its two decays; both are scaled."""
+    layer = NeuronLayer(lnm.get("cuba_lif", learnable=True), backend="torch")
+    with torch.no_grad():
+        layer.current_decay.fill_(1.25)
+        layer.voltage_decay.fill_(0.5)
+    assert project(layer, 1.0, r_max=0.75) == 1
+    assert layer.current_decay.item() == pytest.approx(0.75)
+    assert layer.voltage_decay.item() == pytest.approx(0.3)
+
+
+def bent(constant: bool = False) -> lnm.Neuron:
+    """Return a quadratic neuron of two states, with or without learned constants."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    a = lnm.param("theta_v", size=3, init=(1.5, 0.0, 0.25))
+    b = lnm.param("theta_w", size=2, init=(0.0, 0.5))
+    c = lnm.param("theta_0", init=0.125)
+    rest = c if constant else 0.0
+    h = a[0] * v + a[1] * w + a[2] * v * w + rest + x
+    return lnm.Neuron(charge={v: h, w: b[0] * v + b[1] * w}, fire=v - 1, name="bent")
+
+
+def test_of_a_polynomial_the_linear_part_alone_is_projected() -> None:
+    layer = NeuronLayer(bent(), backend="torch")
+    require_projectable(layer, 1.0, -2.0)
+    assert project(layer, 1.0, r_max=0.75) == 1
+    assert layer.theta_v.tolist() == pytest.approx([0.75, 0.0, 0.25])
+    assert layer.theta_w.tolist() == pytest.approx([0.0, 0.25])
+    for constant in (False, True):
+        part = linear_part(bent(constant))
+        assert part is not None
+        assert part.decides is not constant
+
+
+def test_a_nan_is_refused_and_nothing_is_changed() -> None:
+    layer = layer_of([rotation(0.9, 1), rotation(2.0, 1), rotation(2.0, 1)])
+    with torch.no_grad():
+        layer.theta_w[1, 0] = float("nan")
+    before = layer.theta_v.detach().clone()
+    problem = "the matrix of theta_v and theta_w of free is not finite in parameter set 1"
+    remedy = "Resume from the last training checkpoint."
+    with refused(ModelError, "project", problem, remedy=remedy):
+        project(layer, 1.0)
+    assert torch.equal(layer.theta_v, before)
+
+
+def pole() -> lnm.Neuron:
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    r, phi = lnm.sigmoid(lnm.param("rho", init=3.0)), lnm.param("phi", init=0.8)
+    c, s = r * lnm.cos(phi), r * lnm.sin(phi)
+    return lnm.Neuron(
+        charge={v: c * v - s * w + x, w: s * v + c * w}, fire=v - 1, reset=lnm.soft_reset(v, 1.0),
+        name="pole",
+    )  # fmt: skip
+
+
+def of(neuron: lnm.Neuron) -> NeuronLayer:
+    return NeuronLayer(neuron, backend="torch")
+
+
+REFUSALS: list[tuple[Callable[[], object], type[LnmError], str, str, str]] = [
+    (lambda: project(of(pole()), 1.0), UnsupportedError, "pole",
+     "not linear in learnable parameters", "'pole' is stable without a projection"),
+    (lambda: project(of(lnm.get("izhikevich", learnable=True)), 1.0), UnsupportedError,
+     "izhikevich", "not linear", "'free'"),
+    (lambda: require_projectable(of(lnm.get("alif", form="lsnn")), 1.0, -2.0), UnsupportedError,
+     "alif", "not linear", "'free'"),
+    (lambda: project(of(matrix_neuron((1, 0, 0, 1))), 1.0, r_max=1.0), ModelError, "project",
+     "r_max is 1", "a number > 0 and < 1"),
+    (lambda: slope_penalty(of(matrix_neuron((1, 0, 0, 1))), allowed=0.0), ModelError, "slope",
+     "allowed is 0", "a number > 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "kind", "where", "problem", "accepted"), REFUSALS)
+def test_refusals(
+    call: Callable[[], object], kind: type[LnmError], where: str, problem: str, accepted: str
+) -> None:
+    with refused(kind, where, problem, accepted):
+        call()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(matrices(2.0), min_size=1, max_size=6), st.sampled_from([0.75, 1.0, 1.05]))
+def test_the_penalty_is_0_inside_and_only_there(rows: list[Matrix], allowed: float) -> None:
+    layer = layer_of(rows, dtype=torch.float64)
+    found, radius = float(slope_penalty(layer, allowed=allowed).detach()), radii(matrices_of(layer))
+    if (radius < allowed - 1e-6).all():
+        assert found == 0.0
+    if (radius > allowed + 1e-3).any():
+        assert found > 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(matrices(2.0), min_size=1, max_size=3), st.sampled_from([0.75, 1.0]))
+def test_gradients_are_those_of_finite_differences(rows: list[Matrix], allowed: float) -> None:
+    """Also at double eigenvalues, which `matrices` draws: shears of them, 0, equal diagonals."""
+    double = [(1.5, 1.0, 0.0, 1.5), (1.5, 0.0, 0.0, 1.5), (0.0, 0.0, 0.0, 0.0)]
+    layer = layer_of([*rows, *double], dtype=torch.float64)
+    slope_penalty(layer, allowed=allowed).backward()
+    for p in (layer.theta_v, layer.theta_w):
+        for k in range(p.numel()):
+            flat, step = p.data.view(-1), 1e-6
+            kept, found = float(flat[k]), []
+            for moved in (kept + step, kept - step):
+                flat[k] = moved
+                found.append(float(slope_penalty(layer, allowed=allowed).detach()))
+            flat[k] = kept
+            expected = (found[0] - found[1]) / (2 * step)
+            assert float(p.grad.view(-1)[k]) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_the_penalty_of_eigenvalues_s_and_0_is_that_of_a_slope() -> None:
+    layer = layer_of([(1.55, 0.3, 0.0, 0.0)])
+    penalty = slope_penalty(layer)
+    penalty.backward()
+    assert penalty.item() == pytest.approx(0.25, abs=1e-6)
+    assert float(layer.theta_v.grad[0, 0]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_steps_down_the_penalty_bring_the_radius_inside() -> None:
+    """A descent of the penalty alone ends within the allowed radius, from every kind of pair."""
+    layer = layer_of([rotation(1.4, 0.8), (1.5, 0.2, 0.1, -0.9), (-1.2, 1.0, 0.0, -1.2)])
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.2)
+    for _ in range(400):
+        optimiser.zero_grad()
+        slope_penalty(layer, allowed=0.95).backward()
+        optimiser.step()
+    assert (radii(matrices_of(layer)) < 0.96).all()
+
+
+def trained(projected: bool, steps: int = 12, time: int = 784) -> Tensor:
+    """Return the losses of an optimisation that rewards slow decay, over 784 time steps."""
+    layer = layer_of([rotation(0.99, 0.3), rotation(0.98, 0.05), rotation(0.97, 1.2)], "none")
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(time, 4, 3, generator=generator)
+    optimiser, losses = torch.optim.Adam(layer.parameters(), lr=0.02), []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        _, state = layer(x, return_state=True)
+        loss = -torch.log1p(state["v"].square()).mean()
+        loss.backward()
+        losses.append(loss.detach())
+        optimiser.step()
+        if projected:
+            project(layer, 1.0)
+    return torch.stack([*losses, *(p.detach().abs().max() for p in layer.parameters())])
+
+
+def test_at_784_steps_a_free_matrix_diverges_and_a_projected_one_does_not() -> None:
+    """An eigenvalue leaves the circle in training; the projection holds it at 0.999."""
+    assert not bool(torch.isfinite(trained(projected=False)).all())
+    found = trained(projected=True)
+    assert bool(torch.isfinite(found).all())
+    assert float(found.abs().max()) < 20
+
+
+def test_the_projection_leaves_training_differentiable() -> None:
+    """Parameters stay leaves with their gradients, and modules that share them see the values."""
+    layer = layer_of([rotation(1.5, 1.0)])
+    whole = nn.Sequential(layer)
+    whole(torch.ones(5, 1, 1)).sum().backward()
+    grad = layer.theta_v.grad
+    assert project(layer, 1.0) == 1
+    assert layer.theta_v.grad is grad
+    assert layer.theta_v.requires_grad
+    assert layer.theta_v.is_leaf
+
+
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_a_projected_layer_has_a_certificate(reset: str) -> None:
+    """Every row, and runs of the layer itself stay in it."""
+    layer = layer_of([rotation(1.3, 0.8), (1.5, 0.2, 0.1, 0.9), rotation(0.5, 0.3)], reset)
+    project(layer, 1.0, r_max=0.9)
+    found = certificate(layer, 1.0)
+    assert found.holds
+    assert (found.rows, found.certified, found.reason) == (3, 3, "")
+    x = torch.randint(0, 2, (400, 64, 3), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    with torch.no_grad():
+        state = layer(x, return_state=True)[1]
+    for name, (low, high) in found.states.items():
+        assert low - 1e-5 <= float(state[name].min()) <= float(state[name].max()) <= high + 1e-5
+    assert "the states stay: v in [" in str(found)
+    assert json.loads(json.dumps(found.as_json()))["text"] == str(found)
+
+
+def test_a_matrix_outside_the_circle_is_named_with_inputs_that_drive_it_out() -> None:
+    layer = layer_of([rotation(0.9, 0.8), rotation(1.1, 0.8)])
+    found = certificate(layer, 1.0)
+    assert (found.rows, found.certified, found.worst) == (2, 1, 1)
+    x = np.array(found.inputs["x"]).reshape(-1, 1)
+    values = {n: getattr(layer, n)[1].tolist() for n in ("theta_v", "theta_w")}
+    result = lnm.interpret(matrix_neuron((0, 0, 0, 0)), x, **values)
+    assert max(abs(float(s[0])) for s in result.states.values()) > 100
