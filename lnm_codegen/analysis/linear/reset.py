@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.analysis.linear.step import RowKernels, Values, kernels_of
+from lnm_codegen.analysis.linear.step import RowKernels, Values, initial_states, kernels_of
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
 from lnm_codegen.language.neuron import Neuron
@@ -51,9 +51,7 @@ def reset_gain(neuron: Neuron, values: Values | None = None, rows: int = 1) -> A
         return np.zeros(rows)
     probe, names = _reset_neuron(neuron)
     kernels = kernels_of(probe, values or {}, rows)
-    starts = [s.decl.init for s in neuron.states]  # type: ignore[union-attr]
-    start = np.array([float(v) if isinstance(v, int | float) else 0.0 for v in starts])
-    at = np.repeat(start[:, None], rows, axis=1)
+    at = initial_states(neuron, values or {}, rows)
     return np.asarray(np.max([_gain(neuron, kernels, name, at) for name in names], axis=0))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from keyword import iskeyword
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -20,10 +20,13 @@ from lnm_codegen.analysis.charge import without_spikes
 from lnm_codegen.compiler.arguments import parameters_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir.declarations import State
 from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.nodes import Program
+from lnm_codegen.language.binding import rebound
+from lnm_codegen.language.functions import attached
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import require_known
 
@@ -50,10 +53,12 @@ def silent_neuron(neuron: Neuron) -> Neuron:
     """Return the neuron without spikes; its outputs are the z of each spike."""
     if not neuron.states:
         raise UnsupportedError(neuron.name, "no state, so there is no step to analyse")
-    charged = {s: s for s in neuron.states} | dict(neuron.charge)
-    after = {s: without_spikes(e) for s, e in neuron.reset}
+    own = dict(neuron.bindings)
+    charged: dict[Any, Any] = {s: s for s in neuron.states}
+    charged |= {s: rebound(e, attached, own) for s, e in neuron.charge}
+    after = {s: rebound(e, lambda e: attached(without_spikes(e)), own) for s, e in neuron.reset}
     names = Names({s.name for s in neuron.symbols})
-    output: dict[str, Any] = {names.fresh("z"): z for _, z in neuron.fire}
+    output: dict[str, Any] = {names.fresh("z"): rebound(z, attached, own) for _, z in neuron.fire}
     return Neuron(
         charge=charged,
         reset={s: e for s, e in after.items() if e is not s},
@@ -66,7 +71,8 @@ def silent_neuron(neuron: Neuron) -> Neuron:
 def _fire_neuron(neuron: Neuron) -> Neuron:
     """Return the neuron that keeps its states; its outputs are the z of each spike, and inputs."""
     names = Names({s.name for s in neuron.symbols})
-    output: dict[str, Any] = {names.fresh("z"): z for _, z in neuron.fire}
+    own = dict(neuron.bindings)
+    output: dict[str, Any] = {names.fresh("z"): rebound(z, attached, own) for _, z in neuron.fire}
     output |= {names.fresh("seen"): x for x in neuron.inputs}
     return Neuron(charge={s: s for s in neuron.states}, output=output, name="fire")
 
@@ -98,6 +104,17 @@ def kernels_of(neuron: Neuron, values: Values, rows: int) -> RowKernels:
     )
 
 
+def initial_states(neuron: Neuron, values: Values, rows: int) -> Array:
+    """Return the initial states, (n, R): parameters, or declared numbers; a random one is 0."""
+    found = np.zeros((len(neuron.states), rows))
+    for k, symbol in enumerate(neuron.states):
+        decl = cast("State", symbol.decl)
+        start = values.get(decl.param, decl.init)
+        if not callable(start):
+            found[k] = np.asarray(start, float)
+    return found
+
+
 class StepMap:
     """A neuron with R parameter sets: F and its Jacobian, and the step with spikes and resets.
 
@@ -125,20 +142,19 @@ class StepMap:
         self._silent = kernels_of(silent, given, rows)
         self._whole = kernels_of(watched, given, rows)
         self._fire = kernels_of(_fire_neuron(neuron), given, rows)
+        self._start = initial_states(neuron, given, rows)
 
     def select(self, rows: Array) -> StepMap:
         """Return the step of these parameter sets, which may repeat."""
         chosen = copy.copy(self)
         chosen.rows = len(rows)
         chosen._silent, chosen._whole = self._silent.select(rows), self._whole.select(rows)
-        chosen._fire = self._fire.select(rows)
+        chosen._fire, chosen._start = self._fire.select(rows), self._start[:, rows]
         return chosen
 
     def start(self) -> Array:
-        """Return the declared initial states, (n, R); a random one counts as 0."""
-        starts = [s.decl.init for s in self.neuron.states]  # type: ignore[union-attr]
-        numbers = [float(init) if isinstance(init, int | float) else 0.0 for init in starts]
-        return np.repeat(np.array(numbers)[:, None], self.rows, axis=1)
+        """Return the initial states, (n, R); a random one counts as 0."""
+        return self._start
 
     def next(self, states: Array, x: Inputs | None = None) -> Array:
         """Return F(s, x), (n, *, R); an input that `x` lacks is 0."""
