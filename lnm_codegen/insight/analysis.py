@@ -34,7 +34,7 @@ ALL_CLASSES = tuple(dict.fromkeys((*CLASSES, *POLE_CLASSES)))
 """Classes of charge maps and of poles."""
 ROWS = 128
 """Largest number of rows of a layer that are analysed one by one."""
-PROVEN_ROWS = 32
+PROVEN_ROWS = 16
 """Largest number of rows of a layer with several states that its certificate examines."""
 
 

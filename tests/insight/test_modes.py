@@ -13,7 +13,7 @@ import torch
 import lnm_codegen as lnm
 from lnm_codegen.cli import run as command
 from lnm_codegen.insight import analyze_run
-from lnm_codegen.insight.analysis import RunAnalysis, _examined
+from lnm_codegen.insight.analysis import PROVEN_ROWS, RunAnalysis, _examined
 from lnm_codegen.insight.figures import grid_figure, layer_figure
 from lnm_codegen.insight.modes import layer_modes, movement, typical_row
 from lnm_codegen.insight.page import page
@@ -159,7 +159,9 @@ def test_the_typical_row_is_in_the_middle_of_the_largest_class() -> None:
 def test_a_certificate_of_several_states_examines_some_rows(found: RunAnalysis) -> None:
     """A proof of two states takes long; the line says how many rows it covers."""
     layer = found.layers[0]
-    assert _examined(layer.layer, list(range(100))) == [round(99 * k / 31) for k in range(32)]
+    assert _examined(layer.layer, list(range(100))) == [
+        round(99 * k / (PROVEN_ROWS - 1)) for k in range(PROVEN_ROWS)
+    ]
     assert _examined(layer.layer, [3, 4]) == [3, 4]
     one = NeuronLayer(lnm.get("lnm", per="channel"), channels=100)
     assert _examined(one, list(range(100))) == list(range(100))
