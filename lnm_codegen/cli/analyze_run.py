@@ -110,6 +110,8 @@ def _print(found: RunAnalysis, beside: Comparison | None) -> None:
     _table(layers_table(found))
     for layer in found.layers:
         typer.echo(f"{layer.name}: {layer.learned}")
+        if layer.advice:
+            typer.echo(f"{layer.name}: {layer.advice}")
         if not layer.labels:
             typer.echo(f"{layer.name}: no classes: {layer.dynamics}")
     typer.echo(found.diversity)

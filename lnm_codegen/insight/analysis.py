@@ -14,12 +14,13 @@ from torch import Tensor
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.linear.classes import POLE_CLASSES
 from lnm_codegen.analysis.linear.modes import Modes
+from lnm_codegen.analysis.linear.reset import advice, reset_gain
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.insight.classes import CLASSES
 from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, probe, response
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.history import layer_history, read_history
-from lnm_codegen.insight.modes import Movement, layer_modes, movement
+from lnm_codegen.insight.modes import Movement, layer_modes, movement, numbers_of
 from lnm_codegen.insight.record import Activity, record
 from lnm_codegen.language.display import equations
 from lnm_codegen.nn import NeuronLayer
@@ -33,6 +34,8 @@ ALL_CLASSES = tuple(dict.fromkeys((*CLASSES, *POLE_CLASSES)))
 """Classes of charge maps and of poles."""
 ROWS = 128
 """Largest number of rows of a layer that are analysed one by one."""
+PROVEN_ROWS = 16
+"""Largest number of rows of a layer with several states that its certificate examines."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,10 @@ class LayerAnalysis:
         dynamics: Dynamics of each selected row, or the reason for their absence.
         modes: Linear behaviour of the selected rows of a neuron with several states, or None.
         movement: How training moved it, or None.
-        certificate: Certificate for inputs up to the largest observed, or the reason.
+        certificate: Certificate for inputs up to the largest observed, of all selected rows or of
+            `PROVEN_ROWS` of several states; or the reason.
         response: f-I curves of the selected rows, or None.
+        reset_gain: Largest gain of gradients at the threshold; see `analysis.linear.reset`.
         history: Parameter -> (epochs + 1, rows, elements), or None without a recorded history.
     """
 
@@ -67,6 +72,7 @@ class LayerAnalysis:
     movement: Movement | None
     certificate: Certificate | str
     response: Response | None
+    reset_gain: float
     history: dict[str, Tensor] | None
 
     @property
@@ -82,6 +88,11 @@ class LayerAnalysis:
         if self.modes is not None:
             return self.modes.labels
         return () if isinstance(self.dynamics, str) else tuple(row.label for row in self.dynamics)
+
+    @property
+    def advice(self) -> str:
+        """Advice on the surrogate, or an empty text."""
+        return advice(self.layer.neuron, self.reset_gain)
 
     @property
     def potential(self) -> str:
@@ -224,7 +235,7 @@ def _layer(
             curve = charge_curve(probe(layer.neuron, rows, selected), z)
         try:
             largest = max(abs(end) for end in activity.input)
-            proven = certificate(probe(layer.neuron, rows, selected), largest)
+            proven = certificate(probe(layer.neuron, rows, _examined(layer, selected)), largest)
         except LnmError as error:
             proven = str(error)
         if len(layer.neuron.inputs) == 1 and layer.neuron.spikes:
@@ -233,7 +244,16 @@ def _layer(
         name=name, layer=layer, rows=rows, selected=selected, activity=activity, z=z,
         curve=curve, dynamics=found, modes=modes, movement=moved, certificate=proven,
         response=rates, history=history,
+        reset_gain=float(reset_gain(layer.neuron, numbers_of(rows, selected), len(selected)).max()),
     )  # fmt: skip
+
+
+def _examined(layer: NeuronLayer, selected: list[int]) -> list[int]:
+    """Return the rows for the certificate: fewer of several states, where a proof takes longer."""
+    if len(layer.neuron.states) == 1 or len(selected) <= PROVEN_ROWS:
+        return selected
+    places = torch.linspace(0, len(selected) - 1, PROVEN_ROWS).round().long()
+    return [selected[k] for k in places.tolist()]
 
 
 def _potentials(layer: NeuronLayer, activity: Activity) -> Tensor:

@@ -48,6 +48,8 @@ def _section(layer: LayerAnalysis) -> str:
         notes.append(f"{shown} of {total} parameter sets are shown, evenly spaced.")
     if layer.history is None:
         notes.append(f"The history of the parameters is {ABSENT}.")
+    if layer.advice:
+        notes.append(layer.advice)
     lost = 0 if layer.activity is None else layer.activity.charged.lost
     if lost:
         problem = "not finite, or 2**20 or more in magnitude"

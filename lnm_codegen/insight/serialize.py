@@ -54,6 +54,7 @@ def _layer(layer: LayerAnalysis) -> dict[str, Any]:
         else {"epochs": list(layer.movement.epochs), "classes": layer.movement.classes},
         "curve": {"v": layer.z.tolist(), "h": layer.curve.T.tolist()},
         "certificate": proven if isinstance(proven, str) else proven.as_json(),
+        "reset_gain": layer.reset_gain,
         "seen": None if layer.activity is None else _activity(layer.activity),
         "response": None
         if layer.response is None

@@ -53,7 +53,8 @@ def certificate_line(layer: LayerAnalysis) -> str:
         return found
     if found.holds:
         kept = ", ".join(f"{n} in [{a:.4g}, {b:.4g}]" for n, (a, b) in found.states.items())
-        return f"{kept} for |x| <= {found.x_max:.3g}"
+        part = f" ({found.rows} rows examined)" if found.rows < len(layer.rows) else ""
+        return f"{kept} for |x| <= {found.x_max:.3g}{part}"
     return f"{found.certified} of {found.rows} rows for |x| <= {found.x_max:.3g}; {found.reason}"
 
 

@@ -192,3 +192,13 @@ def test_formats_and_intervals_are_read():
     assert parse_intervals("--x", ["x=0,1", "y=-2,3"], ["x", "y"]) == {"x": (0, 1), "y": (-2, 3)}
     with pytest.raises(ModelError):
         parse_intervals("--x", ["-1"], ["x"], symmetric=True)
+
+
+def test_a_surrogate_too_narrow_for_the_scale_is_reported(call):
+    """In mV; not at a threshold of 1."""
+    _, out, _ = call("lif", "--set", "v_threshold=15")
+    (line,) = (x for x in out.splitlines() if "detach_reset=True" in x)
+    assert line.startswith("Near the threshold the reset multiplies gradients by 1 - 15 ")
+    assert "detach_reset" not in call("lif")[1]
+    _, out, _ = call("lif", "--set", "v_threshold=15", "--json")
+    assert json.loads(out)["reset_gain"] == pytest.approx(15, rel=1e-4)

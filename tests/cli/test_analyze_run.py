@@ -15,6 +15,7 @@ from lnm_codegen.analysis.linear.classes import POLE_CLASSES, SLOW
 from lnm_codegen.analysis.linear.modes import BOUND, RUN_STEPS, STARTS
 from lnm_codegen.cli import run as command
 from lnm_codegen.families import FAMILIES
+from lnm_codegen.insight.analysis import PROVEN_ROWS
 from lnm_codegen.insight.classes import CLASSES, FLAT, INTEGRATOR
 from lnm_codegen.insight.energy.resnet19 import resnet19_overhead
 from lnm_codegen.insight.modes import MOST_EPOCHS
@@ -156,6 +157,7 @@ def test_the_page_says_what_the_code_does() -> None:
         f"Free runs are {RUN_STEPS} steps of the whole neuron without input, from {STARTS} states",
         f"further than {BOUND:g} scales",
         f"(at most {MOST_EPOCHS} epochs, evenly spaced)",
+        f"of several states at most {PROVEN_ROWS}:",
     ):
         assert line in text
     for degree in (2, 3):

@@ -276,3 +276,14 @@ def test_recurrent_networks_are_watched_on_whole_sequences(family: str) -> None:
     assert seen.steps == 9
     assert torch.allclose(seen.fired, kept[0].double().mean((0, 1)))
     assert sum(seen.charged.trimmed()[1]) == 9 * 2 * 5
+
+
+def test_a_layer_whose_surrogate_is_too_narrow_says_so(folder: Path) -> None:
+    """The largest gain of the rows; the page has the advice as a note."""
+    loaded = load_run(folder)
+    found = analyze_run(loaded, limit=2)
+    assert found.layers[0].reset_gain == pytest.approx(1, abs=1e-4)
+    assert found.layers[0].advice == ""
+    wide = replace(found.layers[0], reset_gain=15.0)
+    assert as_dict(replace(found, layers=(wide,)))["layers"][0]["reset_gain"] == 15
+    assert "by 1 - 15 in every step" in page(replace(found, layers=(wide,)))

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+import lnm_codegen as lnm
 from lnm_codegen.cli import run as command
 from lnm_codegen.insight import analyze_run
-from lnm_codegen.insight.analysis import RunAnalysis
+from lnm_codegen.insight.analysis import PROVEN_ROWS, RunAnalysis, _examined
 from lnm_codegen.insight.figures import grid_figure, layer_figure
 from lnm_codegen.insight.modes import layer_modes, movement, typical_row
 from lnm_codegen.insight.page import page
 from lnm_codegen.insight.serialize import as_dict
+from lnm_codegen.insight.tables import certificate_line
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.train import TrainConfig, load, load_run, run
@@ -152,3 +154,19 @@ def test_the_typical_row_is_in_the_middle_of_the_largest_class() -> None:
     rows = parameter_sets(layer)
     assert typical_row(layer_modes(layer, rows, range(5))) in (1, 2)
     assert typical_row(layer_modes(layer, rows, [4, 0, 1, 3])) == 2
+
+
+def test_a_certificate_of_several_states_examines_some_rows(found: RunAnalysis) -> None:
+    """A proof of two states takes long; the line says how many rows it covers."""
+    layer = found.layers[0]
+    assert _examined(layer.layer, list(range(100))) == [
+        round(99 * k / (PROVEN_ROWS - 1)) for k in range(PROVEN_ROWS)
+    ]
+    assert _examined(layer.layer, [3, 4]) == [3, 4]
+    one = NeuronLayer(lnm.get("lnm", per="channel"), channels=100)
+    assert _examined(one, list(range(100))) == list(range(100))
+    assert not isinstance(layer.certificate, str)
+    states = {"v": (-1.0, 1.0)}
+    known = replace(layer.certificate, rows=2, certified=2, states=states, x_max=1.0)
+    line = certificate_line(replace(layer, certificate=known))
+    assert line == "v in [-1, 1] for |x| <= 1 (2 rows examined)"

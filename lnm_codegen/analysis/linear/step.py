@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from keyword import iskeyword
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -20,10 +20,13 @@ from lnm_codegen.analysis.charge import without_spikes
 from lnm_codegen.compiler.arguments import parameters_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir.declarations import State
 from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.nodes import Program
+from lnm_codegen.language.binding import rebound
+from lnm_codegen.language.functions import attached
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import require_known
 
@@ -34,14 +37,15 @@ Inputs: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class _Kernels:
+class RowKernels:
     """A neuron's program and its prepared parameters, an array (R,) each."""
 
     program: Program
     table: dict[str, Array]
 
-    def select(self, rows: Array) -> _Kernels:
-        return _Kernels(self.program, {n: v[rows] for n, v in self.table.items()})
+    def select(self, rows: Array) -> RowKernels:
+        """Return those of these parameter sets."""
+        return RowKernels(self.program, {n: v[rows] for n, v in self.table.items()})
 
 
 @lru_cache(maxsize=256)
@@ -49,10 +53,12 @@ def silent_neuron(neuron: Neuron) -> Neuron:
     """Return the neuron without spikes; its outputs are the z of each spike."""
     if not neuron.states:
         raise UnsupportedError(neuron.name, "no state, so there is no step to analyse")
-    charged = {s: s for s in neuron.states} | dict(neuron.charge)
-    after = {s: without_spikes(e) for s, e in neuron.reset}
+    own = dict(neuron.bindings)
+    charged: dict[Any, Any] = {s: s for s in neuron.states}
+    charged |= {s: rebound(e, attached, own) for s, e in neuron.charge}
+    after = {s: rebound(e, lambda e: attached(without_spikes(e)), own) for s, e in neuron.reset}
     names = Names({s.name for s in neuron.symbols})
-    output: dict[str, Any] = {names.fresh("z"): z for _, z in neuron.fire}
+    output: dict[str, Any] = {names.fresh("z"): rebound(z, attached, own) for _, z in neuron.fire}
     return Neuron(
         charge=charged,
         reset={s: e for s, e in after.items() if e is not s},
@@ -65,7 +71,8 @@ def silent_neuron(neuron: Neuron) -> Neuron:
 def _fire_neuron(neuron: Neuron) -> Neuron:
     """Return the neuron that keeps its states; its outputs are the z of each spike, and inputs."""
     names = Names({s.name for s in neuron.symbols})
-    output: dict[str, Any] = {names.fresh("z"): z for _, z in neuron.fire}
+    own = dict(neuron.bindings)
+    output: dict[str, Any] = {names.fresh("z"): rebound(z, attached, own) for _, z in neuron.fire}
     output |= {names.fresh("seen"): x for x in neuron.inputs}
     return Neuron(charge={s: s for s in neuron.states}, output=output, name="fire")
 
@@ -79,14 +86,33 @@ def _watched_neuron(neuron: Neuron) -> tuple[Neuron, tuple[str, ...], tuple[str,
     return neuron.with_outputs(**charged, **fired), tuple(charged), tuple(fired)
 
 
-def _kernels(neuron: Neuron, values: Values, rows: int) -> _Kernels:
+def kernels_of(neuron: Neuron, values: Values, rows: int) -> RowKernels:
+    """Return the program of a neuron with its prepared parameters; unknown `values` are ignored.
+
+    Raises:
+        ModelError: A function initialises a parameter that `values` lacks.
+        ShapeError: A parameter has another shape.
+    """
     known = {p.name for p in neuron.params}
     given = {n: v for n, v in values.items() if n in known}
     apart = neuron.with_per({p.name: "channel" for p in neuron.params})
     program = lower(apart)
     raw = parameters_of(apart, given, Extent(1, rows, 1), np.dtype("float64"))
     found = run(program.prepare, raw)
-    return _Kernels(program, {n: np.broadcast_to(v.reshape(-1), (rows,)) for n, v in found.items()})
+    return RowKernels(
+        program, {n: np.broadcast_to(v.reshape(-1), (rows,)) for n, v in found.items()}
+    )
+
+
+def initial_states(neuron: Neuron, values: Values, rows: int) -> Array:
+    """Return the initial states, (n, R): parameters, or declared numbers; a random one is 0."""
+    found = np.zeros((len(neuron.states), rows))
+    for k, symbol in enumerate(neuron.states):
+        decl = cast("State", symbol.decl)
+        start = values.get(decl.param, decl.init)
+        if not callable(start):
+            found[k] = np.asarray(start, float)
+    return found
 
 
 class StepMap:
@@ -113,23 +139,22 @@ class StepMap:
         self.inputs = tuple(s.name for s in neuron.inputs)
         self._outputs = tuple(n for n, _ in silent.output)
         watched, self._charged, self._fired = _watched_neuron(neuron)
-        self._silent = _kernels(silent, given, rows)
-        self._whole = _kernels(watched, given, rows)
-        self._fire = _kernels(_fire_neuron(neuron), given, rows)
+        self._silent = kernels_of(silent, given, rows)
+        self._whole = kernels_of(watched, given, rows)
+        self._fire = kernels_of(_fire_neuron(neuron), given, rows)
+        self._start = initial_states(neuron, given, rows)
 
     def select(self, rows: Array) -> StepMap:
         """Return the step of these parameter sets, which may repeat."""
         chosen = copy.copy(self)
         chosen.rows = len(rows)
         chosen._silent, chosen._whole = self._silent.select(rows), self._whole.select(rows)
-        chosen._fire = self._fire.select(rows)
+        chosen._fire, chosen._start = self._fire.select(rows), self._start[:, rows]
         return chosen
 
     def start(self) -> Array:
-        """Return the declared initial states, (n, R); a random one counts as 0."""
-        starts = [s.decl.init for s in self.neuron.states]  # type: ignore[union-attr]
-        numbers = [float(init) if isinstance(init, int | float) else 0.0 for init in starts]
-        return np.repeat(np.array(numbers)[:, None], self.rows, axis=1)
+        """Return the initial states, (n, R); a random one counts as 0."""
+        return self._start
 
     def next(self, states: Array, x: Inputs | None = None) -> Array:
         """Return F(s, x), (n, *, R); an input that `x` lacks is 0."""
@@ -185,7 +210,7 @@ class StepMap:
         usable = np.isfinite(distance) & (distance > 0)
         return np.broadcast_to(np.where(usable, distance, 1.0), (self.rows,))
 
-    def _values(self, kernels: _Kernels, states: Array, x: Inputs | None) -> dict[str, Any]:
+    def _values(self, kernels: RowKernels, states: Array, x: Inputs | None) -> dict[str, Any]:
         inputs = dict.fromkeys(self.inputs, 0.0) | dict(x or {})
         return {**kernels.table, **dict(zip(self.states, states, strict=True)), **inputs}
 

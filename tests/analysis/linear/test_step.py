@@ -86,3 +86,31 @@ def test_the_scale_is_the_distance_of_the_start_to_the_threshold():
     assert StepMap(lnm.get("ternary")).scale().tolist() == [0.5]
     step = StepMap(lnm.get("lif", v_reset=-65.0, v_threshold=-50.0))
     assert step.scale().tolist() == [15.0]
+
+
+def test_initial_states_may_be_parameters():
+    """A set begins at its own value; a random state counts as 0."""
+    start = lnm.param("start", init=0.25)
+    v, w, x = lnm.state("v", init=start), lnm.state("w", init=lambda g, s: None), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: 0.5 * v + x, w: 0.5 * w}, fire=v - 1)
+    assert StepMap(neuron).start().tolist() == [[0.25], [0.0]]
+    step = StepMap(neuron, {"start": np.array([0.5, -1.0])}, 2)
+    assert step.start().tolist() == [[0.5, -1.0], [0.0, 0.0]]
+    assert step.select(np.array([1])).scale().tolist() == [2.0]
+
+
+def test_the_jacobian_sees_through_bound_values_and_stopped_gradients():
+    """Two sub-steps of halves, and a stopped factor: derivatives of the values."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    (half,) = lnm.substeps(2, lambda v: 0.5 * v + 0.1 * v**2, v=v)
+    after = lnm.bind(w * lnm.spike + 0.5 * w, "after")
+    neuron = lnm.Neuron(
+        charge={v: half + x, w: w * lnm.stop_gradient(w)}, fire=v - 1, reset={w: after}
+    )
+    step = StepMap(neuron)
+    at = np.array([[0.4], [0.3]])
+    matrix, _ = step.jacobian(at)
+    inner = 0.5 * 0.4 + 0.1 * 0.16
+    slope = (0.5 + 0.2 * inner) * (0.5 + 0.2 * 0.4)
+    assert matrix[0] == pytest.approx(np.array([[slope, 0], [0, 0.5 * 0.6]]))
+    assert step.next(at)[1, 0] == pytest.approx(0.5 * 0.09)

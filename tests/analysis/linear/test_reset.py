@@ -1,0 +1,102 @@
+"""Gain of gradients through the reset, and what a surrogate's tail does where nothing fires."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.analysis.linear.reset import MOST_GAIN, advice, reset_gain
+from tests.analysis.linear.matrices import free
+
+
+def millivolts(surrogate: lnm.surrogate.Surrogate | None = None, detach: bool = False):
+    """Return a LIF neuron at rest at -65 mV with threshold -50 mV and time constant 20."""
+    v, x = lnm.state("v", init=-65.0), lnm.input("x")
+    return lnm.Neuron(
+        charge={v: v + (-65 - v + x) / 20},
+        fire=v + 50,
+        reset=lnm.hard_reset(v, -65.0),
+        output={"v": v, "s": lnm.spike},
+        surrogate=surrogate,
+        detach_reset=detach,
+    )
+
+
+@pytest.mark.parametrize(
+    ("neuron", "gain"),
+    [
+        (lnm.get("lif"), 1),
+        (lnm.get("lif", v_reset=-65.0, v_threshold=-50.0), 15),
+        (lnm.get("lif", v_reset=None, v_threshold=15.0), 15),
+        (lnm.get("lif", v_threshold=15.0, surrogate=lnm.surrogate.atan(alpha=2 / 15)), 1),
+        (lnm.get("lif", v_threshold=15.0, surrogate=lnm.surrogate.triangle()), 15),
+        (lnm.get("lif", v_threshold=15.0).with_detach_reset(True), 0),
+        (lnm.get("li"), 0),
+        (lnm.get("cuba_lif"), 0.5),
+        (lnm.get("izhikevich", b=0.4), 1),
+        (free(), 1),
+    ],
+)
+def test_gains(neuron, gain):
+    assert reset_gain(neuron).tolist() == pytest.approx([gain], rel=1e-3, abs=1e-9)
+
+
+def test_a_threshold_that_moves_adds_its_jump():
+    """lsnn: b rises by beta at a spike, and z = v - b falls by it as well."""
+    neuron = lnm.get("alif", form="lsnn", v_threshold=1.0, beta=0.5)
+    assert reset_gain(neuron)[0] == pytest.approx(1.5, abs=1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(threshold=st.floats(0.5, 40), alpha=st.floats(0.2, 10))
+def test_a_silent_step_at_the_threshold_multiplies_a_gradient_by_1_minus_the_gain(threshold, alpha):
+    """A step of `interpret` from just below the threshold, whose charge keeps the potential."""
+    v, x = lnm.state("v"), lnm.input("x")
+    p = lnm.param("v_threshold", init=threshold)
+    surrogate = lnm.surrogate.atan(alpha=alpha)
+    neuron = lnm.Neuron(
+        charge={v: v + x}, fire=v - p, reset=lnm.hard_reset(v, 0.0), output=v, surrogate=surrogate
+    )
+    below = {"v": threshold * (1 - 1e-9)}
+    found = lnm.interpret(neuron, np.zeros((1, 1, 1)), state=below, grad_state={"v": 1.0})
+    gain = reset_gain(neuron)[0]
+    assert found.grads["v"].item() == pytest.approx(1 - gain, rel=1e-3, abs=1e-3)
+    rows = reset_gain(neuron, {"v_threshold": np.array([threshold, 2 * threshold])}, 2)
+    assert rows == pytest.approx([gain, 2 * gain], rel=1e-3)
+
+
+def test_advice():
+    """Beyond a gain of 2, with the width that brings it back to 1."""
+    assert advice(lnm.get("lif"), MOST_GAIN) == ""
+    text = advice(lnm.get("lif"), 15.0)
+    assert "by 1 - 15 in every step" in text
+    assert text.endswith(
+        "Use detach_reset=True, or a surrogate 15 times as wide, atan(alpha=0.133)."
+    )
+    other = lnm.get("lif", surrogate=lnm.surrogate.triangle())
+    assert advice(other, 4.0).endswith("a surrogate 4 times as wide.")
+
+
+def test_the_table_of_the_page():
+    """The gradients in docs/understanding.md: 200 steps of a constant input, no spike."""
+    page = (Path(__file__).parents[3] / "docs" / "understanding.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) mV \| (.*) \|$", page, re.M)
+    assert [current for current, _ in rows] == ["5", "10", "12"]
+    neurons = (
+        millivolts(detach=True),
+        millivolts(),
+        millivolts(lnm.surrogate.atan(alpha=2 / 15)),
+        millivolts(lnm.surrogate.triangle()),
+    )
+    for current, cells in rows:
+        x = np.full((200, 1, 1), float(current))
+        for neuron, cell in zip(neurons, cells.split(" | "), strict=True):
+            found = lnm.interpret(neuron, x, grad_out=(np.ones_like(x), None))
+            assert not found.outputs["s"].any()
+            assert f"{found.grads['x'].sum():.0f}" == cell
