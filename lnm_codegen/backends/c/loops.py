@@ -64,6 +64,7 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         put="put_rounded" if narrow else "put",
         states=plan.states,
         inputs=model.inputs,
+        further=model.inputs[1:],
         outputs=model.outputs,
         counts=plan.counts,
         terms=plan.terms,
