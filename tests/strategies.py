@@ -60,6 +60,17 @@ class Arguments:
         return lnm.interpret(neuron, *self.x_seq, **(given | options))
 
 
+def shared(x: np.ndarray, inner: int, count: int) -> np.ndarray:
+    """Return a sequence in which neuron m has the number of neuron m / inner % count * inner."""
+    flat = x.reshape(len(x), -1)
+    return flat[:, np.arange(flat.shape[1]) // inner % count * inner].reshape(x.shape)
+
+
+def distinct(x: np.ndarray, inner: int, count: int) -> np.ndarray:
+    """Return the numbers (T, count) of a result of `shared`."""
+    return np.ascontiguousarray(x.reshape(len(x), -1)[:, : count * inner : inner])
+
+
 def rows_of(per: str, shape: Sequence[int]) -> tuple[int, ...]:
     """Return the leading axes of a parameter of that granularity, for x_seq of `shape`."""
     return {"layer": (), "channel": tuple(shape[2:3]), "neuron": tuple(shape[2:])}[per]

@@ -169,12 +169,23 @@ class Plan:
 
     def _shared_fields(self) -> list[Field]:
         fields = []
-        for x in self.model.inputs:
+        for k, x in enumerate(self.model.inputs):
             fields += [Field(f"{x}_seq", "io"), Field(f"{x}_stride", "int64_t")]
+            if k:
+                fields += [Field(name, "int64_t", note=note) for name, note in sharing_fields(x)]
         note = "1, or 0 if all neurons begin with one number"
         for s in self.states:
             fields += [Field(f"{s}_init", "real"), Field(f"{s}_init_stride", "int64_t", note=note)]
         return [*fields, *(Field(p.name, "real") for p in self.model.params)]
+
+
+def sharing_fields(x: str) -> tuple[tuple[str, str], ...]:
+    """Return the names and notes of the fields that say which neurons share a number of input `x`.
+
+    They follow the stride of every input but the first.
+    """
+    note = f"neuron m reads number m / {x}_inner % {x}_count of a step"
+    return (f"{x}_inner", note), (f"{x}_count", "0: neuron m reads number m")
 
 
 def _optional(name: str, kind: str, note: str = "") -> Field:

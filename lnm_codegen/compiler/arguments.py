@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from lnm_codegen.validation import require_known, shown, wrong
 
 SINGLE = Extent(1, 1, 1)
 """One neuron."""
+AXES_REMEDY = "Give an axis of length 1 where the input repeats."
 
 
 def kind_of(dtype: Any) -> np.dtype[Any]:
@@ -43,8 +44,30 @@ def extent_of(params: tuple[Param, ...], shape: tuple[int, ...]) -> Extent:
     return Extent(1, 1, int(np.prod(shape[1:], dtype=int)))
 
 
+def input_shape(
+    own: Sequence[int], shape: Sequence[int], has_time: bool = True
+) -> tuple[int, ...] | None:
+    """Return the shape of a further input with as many axes as the first input's, or None.
+
+    Args:
+        own: Shape of the further input. (T,) has one number for each time step, also where the
+            last axis of `shape` has T elements; any other shape is aligned at the last axis.
+        shape: Shape of the first input, (T, N, *).
+        has_time: False for one time step, `shape` (N, *).
+
+    Returns:
+        A shape in which each axis has length 1 or that of `shape`; None if there is no such shape.
+    """
+    missing = len(shape) - len(own)
+    if has_time and len(own) == 1 and own[0] == shape[0]:
+        return (own[0], *(1,) * missing)
+    padded = (*(1,) * missing, *own)
+    pairs = zip(padded, shape, strict=False)
+    return padded if missing >= 0 and all(n in (1, full) for n, full in pairs) else None
+
+
 def inputs_of(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> dict[str, Array]:
-    """Return the inputs by name, of one shape (T, N, *)."""
+    """Return the inputs by name, expanded to the shape of the first, (T, N, *), without copies."""
     names = [s.name for s in neuron.inputs]
     if len(given) != len(names) or not given:
         accepted = f"one array for each of {', '.join(names) or 'no input'}"
@@ -54,10 +77,17 @@ def inputs_of(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> di
         name: _array(neuron.name, f"input {name!r}", x, kind, accepted)
         for name, x in zip(names, given, strict=True)
     }
-    shapes = [array.shape for array in arrays.values()]
-    if len(shapes[0]) < 2 or len(set(shapes)) > 1:
-        problem = f"inputs have shapes {', '.join(map(str, shapes))}"
-        raise ShapeError(neuron.name, problem, "one shape (T, N, *)")
+    shape = arrays[names[0]].shape
+    if len(shape) < 2:
+        problem = f"input {names[0]!r} has shape {shape}"
+        raise ShapeError(neuron.name, problem, "(T, N, *), two axes or more")
+    for name, array in arrays.items():
+        own = input_shape(array.shape, shape)
+        if own is None:
+            problem = f"input {name!r} has shape {array.shape}"
+            accepted = f"({shape[0]},), or a shape that broadcasts to {shape}"
+            raise ShapeError(neuron.name, problem, accepted, AXES_REMEDY)
+        arrays[name] = np.broadcast_to(array.reshape(own), shape)
     return arrays
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from lnm_codegen.compiler.arguments import (
     extent_of,
+    input_shape,
     inputs_of,
     kind_of,
     output_gradients,
@@ -47,7 +48,7 @@ class Result:
         states: State name -> its value after the last step, (N, *).
         counts: Count name -> its sum over steps and neurons.
         trajectory: State name -> its value before each step, (T, N, *).
-        grads: Name of an input (T, N, *), a parameter (its own shape) or a state (the gradient of
+        grads: Name of an input, a parameter (both of their own shape) or a state (the gradient of
             its initial value, (N, *)) -> gradient; empty without `grad_out`.
     """
 
@@ -78,7 +79,8 @@ def interpret(
 
     Args:
         neuron: The definition.
-        x_seq: One array (T, N, *) per input, in the order of declaration.
+        x_seq: One array per input, in the order of declaration. The first is (T, N, *). Others may
+            have any shape that broadcasts to it, or (T,), one number for each step.
         state: Initial values by state name; the declared `init`, or the parameter that is the
             initial value, otherwise.
         grad_out: Gradient of the loss with respect to the output (a tuple for several); with it
@@ -117,6 +119,7 @@ def interpret(
         last = state_gradients(neuron, grad_state, shape[1:], kind)
         sequences = inputs | trajectory
         grads, terms = _backward(program.backward, sequences, table, seeds, last, kind)
+        grads |= {n: _summed(grads[n], np.shape(x)) for n, x in zip(inputs, x_seq, strict=True)}
         sums = _shared_sums(terms, prepared_granularity(program, neuron.params), extent)
         grads |= _parameter_gradients(program, neuron.params, raw, sums, shape, kind)
         _add_start_gradients(neuron, state or {}, grads, extent)
@@ -199,6 +202,14 @@ def _backward(
         carried = {n: np.broadcast_to(results[f"grad_{n}"], lanes.shape) for n in carried}
     grads |= {n: np.array(g).reshape(shape[1:]) for n, g in carried.items()}
     return grads, totals
+
+
+def _summed(grad: Array, own: tuple[int, ...]) -> Array:
+    """Sum the gradient of an input of shape `own`, in float64, along the axes where it repeats."""
+    padded = input_shape(own, grad.shape)
+    assert padded is not None
+    axes = tuple(k for k, n in enumerate(padded) if n != grad.shape[k])
+    return grad.sum(axis=axes, dtype=np.float64).astype(grad.dtype).reshape(own) if axes else grad
 
 
 def _shared_sums(terms: Arrays, per: Mapping[str, Granularity], extent: Extent) -> Arrays:

@@ -63,8 +63,8 @@ def interpret_fixed(
 
     Args:
         neuron: The definition.
-        x_seq: One array (T, N, *) per input, in real numbers; each is rounded to the nearest number
-            of its format, ties up, and saturated; NaN becomes 0.
+        x_seq: One array per input, of shapes as for `lnm.interpret`, in real numbers; each is
+            rounded to the nearest number of its format, ties up, and saturated; NaN becomes 0.
         spec: A `Fixed`, or a `FixedSpec`.
         state: Initial values by state name, in real numbers, rounded likewise.
         scheme: "horner" or "estrin".

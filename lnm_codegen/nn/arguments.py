@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lnm_codegen.analysis.charge import potential_of
+from lnm_codegen.compiler.arguments import AXES_REMEDY, input_shape
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.functions import ExprLike, where
 from lnm_codegen.language.neuron import Neuron
@@ -113,7 +114,10 @@ def require_dtype(place: str, name: str) -> torch.dtype:
 def require_inputs(
     neuron: Neuron, inputs: tuple[Tensor, ...], step_mode: str
 ) -> tuple[Tensor, ...]:
-    """Return the inputs of a call, or raise ShapeError."""
+    """Return the inputs of a call, expanded to the shape of the first, or raise ShapeError.
+
+    Expanded inputs are views, with stride 0 on the axes along which they repeat.
+    """
     first, axes = inputs[0] if inputs else None, 2 if step_mode == "m" else 1
     if len(inputs) == len(neuron.inputs) == 1 and isinstance(first, Tensor):
         if first.dim() >= axes and first.dtype in TYPES:
@@ -122,6 +126,7 @@ def require_inputs(
         names = [s.name for s in neuron.inputs]
         raise ShapeError(neuron.name, f"the call has {len(inputs)} inputs", names or "none")
     expected = "(T, N, *)" if axes == 2 else "(N, *)"
+    expanded: list[Tensor] = []
     for symbol, x in zip(neuron.inputs, inputs, strict=True):
         remedy = ""
         if not isinstance(x, Tensor):
@@ -130,11 +135,10 @@ def require_inputs(
                 remedy = f"Use torch.from_numpy({symbol.name})."
             elif isinstance(x, list | tuple | int | float):
                 remedy = f"Use torch.tensor({symbol.name})."
-        elif x.dim() < axes:
+        elif x is first and x.dim() < axes:
             found, accepted = f"has shape {tuple(x.shape)}", expected
-        elif x.shape != inputs[0].shape or x.dtype != inputs[0].dtype:
-            found = f"is {tuple(x.shape)} {x.dtype}"
-            accepted = f"{tuple(inputs[0].shape)} {inputs[0].dtype}, as the first input"
+        elif x.dtype != inputs[0].dtype:
+            found, accepted = f"is {x.dtype}", f"{inputs[0].dtype}, as the first input"
         elif x.device != inputs[0].device:
             found, accepted = f"is on {x.device}", f"{inputs[0].device}, as the first input"
         elif x.dtype not in TYPES:
@@ -144,9 +148,25 @@ def require_inputs(
             if x.is_complex():
                 remedy = f"Use {name}.real, {name}.imag or {name}.abs()."
         else:
-            continue
+            shape = tuple(inputs[0].shape)
+            own = input_shape(x.shape, shape, step_mode == "m")
+            if own is not None:
+                # Under autograd, the gradient of `expand` is the sum over the axes of length 1.
+                expanded.append(x if x.shape == shape else x.reshape(own).expand(shape))
+                continue
+            time = f"({shape[0]},), or " if step_mode == "m" else ""
+            found = f"has shape {tuple(x.shape)}"
+            accepted, remedy = f"{time}a shape that broadcasts to {shape}", AXES_REMEDY
         raise ShapeError(neuron.name, f"input {symbol.name!r} {found}", accepted, remedy)
-    return inputs
+    return tuple(expanded)
+
+
+def converted(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return an input in another type; it repeats where `x` does, with stride 0."""
+    if x.dtype is dtype:
+        return x
+    varying = x[tuple(slice(None if stride else 1) for stride in x.stride())]
+    return varying.to(dtype).expand(x.shape)
 
 
 def require_axes(neuron: Neuron, axes: Sequence[tuple[int, ...] | None], shape: torch.Size) -> None:

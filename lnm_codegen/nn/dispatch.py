@@ -14,7 +14,7 @@ from torch import Tensor
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.arguments import REAL, is_plain, require_plain_memory
+from lnm_codegen.nn.arguments import REAL, converted, is_plain, require_plain_memory
 from lnm_codegen.nn.call import require_usable, start_states
 from lnm_codegen.nn.eager import eager_module, is_exporting, run_eager
 from lnm_codegen.nn.function import (
@@ -124,7 +124,7 @@ class Dispatch:
         tensors = (*inputs, *start, *params)
         require_plain_memory(self.neuron, "the integer models", tensors, "Leave arithmetic out.")
         run = run_fixed_eager if backend == "torch" else run_fixed_c
-        numbers = [i.to(REAL[x.dtype]) for i in inputs]
+        numbers = [converted(i, REAL[x.dtype]) for i in inputs]
         outputs, final = run(arithmetic, numbers, start, params, returns_states)
         return tuple(out.to(x.dtype) for out in outputs), final, []
 

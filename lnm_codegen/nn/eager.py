@@ -22,7 +22,7 @@ from torch.autograd import Function
 
 from lnm_codegen.compiler.emit import emit
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.arguments import REAL
+from lnm_codegen.nn.arguments import REAL, converted
 from lnm_codegen.nn.load.cache import import_source
 from lnm_codegen.nn.parameters import broadcastable
 
@@ -47,7 +47,7 @@ def run_eager(
     """
     module = module or _untraced_module(neuron)
     dtype, shape = inputs[0].dtype, inputs[0].shape
-    inputs = tuple(x.to(REAL[dtype]) for x in inputs)
+    inputs = tuple(converted(x, REAL[dtype]) for x in inputs)
     axes = inputs[0].dim() - 2
     shaped = {
         p.name: broadcastable(p, value, axes)

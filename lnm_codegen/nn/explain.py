@@ -2,7 +2,8 @@
 
 Bytes are counted from the kernel plan. A forward reads the inputs and writes the outputs. A
 backward reads the inputs and the gradients of the outputs, and writes the gradients of the inputs.
-States are written and read once in a chunk.
+States are written and read once in a chunk. Of a further input that repeats, each number is read
+once. If it requires a gradient, the kernel writes T * N numbers, and their sum reads them again.
 """
 
 from __future__ import annotations
@@ -96,20 +97,32 @@ class Explanation:
         return "\n".join(lines)
 
 
-def bytes_moved(plan: Plan, schedule: Schedule, time_steps: int) -> tuple[float, float]:
+def bytes_moved(
+    plan: Plan,
+    schedule: Schedule,
+    time_steps: int,
+    shares: Sequence[float] = (),
+    needed: Sequence[bool] = (),
+) -> tuple[float, float]:
     """Return the memory traffic in bytes per neuron and time step, forward and backward.
 
-    Shared parameters, initial states and final states do not count.
+    Shared parameters, initial states and final states do not count. `shares` are the numbers of
+    each input per neuron and step (1 by default), `needed` says whether its gradient is needed.
     """
     model = plan.model
     io, real = BYTES[model.dtype], BYTES[model.real]
-    inputs, outputs, states = len(model.inputs), len(model.outputs), len(plan.states)
+    shares = shares or (1.0,) * len(model.inputs)
+    needed = needed or (True,) * len(model.inputs)
+    inputs, outputs, states = sum(shares), len(model.outputs), len(plan.states)
+    written = sum(
+        1 if share == 1 else 2 for share, need in zip(shares, needed, strict=True) if need
+    )
     numbers = saved_size(time_steps, 1, states, schedule.chunk, schedule.far)
     saved = real * numbers / max(time_steps, 1)
     between = chunks_per_saved_state(time_steps, schedule.chunk, schedule.far)
     recomputed = io * inputs if between > 1 else 0
     forward = io * (inputs + outputs) + saved
-    backward = io * (2 * inputs + outputs) + saved + recomputed
+    backward = io * (inputs + written + outputs) + saved + recomputed
     return forward, backward
 
 
@@ -125,7 +138,11 @@ def explain(neuron: Neuron, requested: str, backend: str, inputs: Sequence[Tenso
     schedule = schedule_of(plan, backend)
     steps, saved, moved, between, recomputed = layout.time_steps, 0, (0.0, 0.0), 1, 0
     if schedule is not None:
-        moved = bytes_moved(plan, schedule, steps)
+        shares = [1.0, *(_share(layout, other) for other in inputs[1:])]
+        needed = [
+            other.requires_grad or share == 1 for other, share in zip(inputs, shares, strict=True)
+        ]
+        moved = bytes_moved(plan, schedule, steps, shares, needed)
         recomputed = count(plan.advance).total
         between = chunks_per_saved_state(steps, schedule.chunk, schedule.far)
         states = len(plan.states)
@@ -147,6 +164,13 @@ def explain(neuron: Neuron, requested: str, backend: str, inputs: Sequence[Tenso
         operations=(count(plan.forward).total, count(plan.backward).total + recomputed),
         floor_fraction=recall(speed_key(neuron.name, backend, plan.model.dtype, steps)),
     )
+
+
+def _share(layout: Layout, x: Tensor) -> float:
+    """Return the numbers of a further input that a kernel reads, per neuron and step."""
+    count = layout.sharing(x)[1]
+    share = count / max(layout.neurons, 1) if count else 1.0
+    return share if x.stride(0) or layout.time_steps < 2 else share / layout.time_steps
 
 
 def shaped(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Tensor:
@@ -186,8 +210,8 @@ def _copies(plan: Plan, layout: Layout, inputs: Sequence[Tensor]) -> tuple[str, 
     if layout_of(inputs[0], is_indexed(plan.model.params)) is None:
         found.append(f"{plan.model.inputs[0]}: a step has gaps, or its outermost axis is not N")
     for name, other in zip(plan.model.inputs[1:], inputs[1:], strict=True):
-        if layout.sequence(other) is not other:
-            found.append(f"{name}: another layout than {plan.model.inputs[0]}")
+        if layout.further(other) is not other:
+            found.append(f"{name}: another layout than {plan.model.inputs[0]}, or axes with gaps")
     if layout.order is not None and any(p.per == "neuron" for p in plan.model.params):
         found.append("parameters per neuron: into the order of x in memory")
     return (*found, "gradients of the outputs, where they are expanded or have another layout")

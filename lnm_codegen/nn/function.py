@@ -216,8 +216,10 @@ def run_backward(
 def _shared(kernels: Kernels, layout: Layout, tensors: Sequence[Tensor]) -> list[Any]:
     inputs, states = len(kernels.inputs), len(kernels.states)
     arguments: list[Any] = []
-    for x in tensors[:inputs]:
+    for k, x in enumerate(tensors[:inputs]):
         arguments += (x, time_stride(x, layout))
+        if k:
+            arguments += layout.sharing(x)
     for value in tensors[inputs : inputs + states]:
         arguments += (value, int(value.numel() > 1))
     return [*arguments, *tensors[inputs + states :]]

@@ -4,6 +4,9 @@ A kernel sees a time step as `neurons` adjacent elements, in samples of `sample`
 has element m / inner % channels of a parameter per channel, element m % sample of one per neuron.
 This holds for every dense layout whose outermost axis is the batch: contiguous (N, C, *), channels
 last and others. Time may have any stride; stride 0 repeats one frame.
+
+A further input arrives expanded to (T, N, *), with stride 0 on the axes along which it repeats. A
+step of its memory has `count` numbers, and neuron m reads number m / inner % count (`sharing`).
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,15 +53,39 @@ class Layout(NamedTuple):
         """Return `x`, (T, N, *), or a copy whose steps have this layout."""
         if x.is_neg():
             x = x.resolve_neg()
-        if _matches(self, x.shape[1:], x.stride()[1:]):
+        if _matches(self.strides, x.shape[1:], x.stride()[1:]):
             return x
         return self.empty_sequence(x).copy_(x)
+
+    def further(self, x: Tensor) -> Tensor:
+        """Return `x`, (T, N, *) with stride 0 where it repeats, or a copy that has a `sharing`.
+
+        The copy repeats along time where `x` does, and along axes outside those that `x` varies on.
+        """
+        if x.is_neg():
+            x = x.resolve_neg()
+        shared = self._shared(x)
+        if _matches(shared.strides, x.shape[1:], x.stride()[1:]):
+            return x
+        strides = (shared.numbers or self.neurons, *shared.strides)
+        copy: Tensor = _Copy.apply(x, strides, (x.stride(0), *shared.strides))  # type: ignore[no-untyped-call]
+        return copy
+
+    def sharing(self, x: Tensor) -> tuple[int, int]:
+        """Return `inner` and `count` of a result of `further`; (0, 0) if neurons share nothing."""
+        if x.stride()[1:] == self.strides:
+            return 0, 0  # the usual case
+        shared = self._shared(x)
+        return shared.inner, shared.numbers
+
+    def _shared(self, x: Tensor) -> _Shared:
+        return _shared(self.step_shape, self.strides, x.stride()[1:])
 
     def step(self, value: Tensor) -> Tensor:
         """Return `value`, (N, *) or one number, or a copy that has this layout."""
         if value.is_neg():
             value = value.resolve_neg()
-        if value.shape != self.step_shape or _matches(self, value.shape, value.stride()):
+        if value.shape != self.step_shape or _matches(self.strides, value.shape, value.stride()):
             return value
         return self.empty_step(value.dtype, value.device).copy_(value)
 
@@ -111,7 +138,7 @@ def arranged(
         values = layout.in_memory_order(params, values)
     return layout, [
         x,
-        *[layout.sequence(other) for other in tensors[1:inputs]],
+        *[layout.further(other) for other in tensors[1:inputs]],
         *[layout.step(value) for value in tensors[inputs:own]],
         *[
             p if p.is_contiguous() and not p.is_neg() else p.resolve_neg().contiguous()
@@ -181,6 +208,47 @@ def _layout(
 _known_layout = lru_cache(maxsize=1024)(_layout)
 
 
+class _Shared(NamedTuple):
+    """Numbers that neurons share: neuron m has number m / inner % numbers; 0, 0 if they do not."""
+
+    inner: int
+    numbers: int
+    strides: tuple[int, ...]  # of a step that the kernels can read
+
+
+class _Copy(torch.autograd.Function):
+    """Copy of a further input, expanded to its shape; the gradient passes unchanged.
+
+    `strides` are those of the copy. It has length 1 on the axes that have stride 0 in `own`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, strides: tuple[int, ...], own: tuple[int, ...]) -> Tensor:
+        varying = x[tuple(slice(None if stride else 1) for stride in own)]
+        return empty(x, varying.shape, strides).copy_(varying).expand(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad, None, None
+
+
+@lru_cache(maxsize=1024)
+def _shared(shape: torch.Size, strides: tuple[int, ...], given: tuple[int, ...]) -> _Shared:
+    """Return how neurons share the numbers of a step.
+
+    The input varies on the axes of stride > 0 in `given`. Axes of the layout between them in memory
+    count as varying.
+    """
+    axes = sorted((k for k, n in enumerate(shape) if n != 1), key=lambda k: -strides[k])
+    varying = [place for place, k in enumerate(axes) if given[k]]
+    block = axes[varying[0] : varying[-1] + 1] if varying else []
+    if len(block) == len(axes) > 0:
+        return _Shared(0, 0, strides)
+    inner = strides[block[-1]] if block else max(prod(shape), 1)
+    own = (strides[k] // inner if k in block else 0 for k in range(len(shape)))
+    return _Shared(inner, prod(shape[k] for k in block), tuple(own))
+
+
 def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
     strides, step = [], 1
     for size in reversed(shape):
@@ -200,7 +268,7 @@ def _dense_order(shape: Sequence[int], strides: Sequence[int]) -> list[int] | No
     return axes
 
 
-def _matches(layout: Layout, shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Report whether a step has the layout; strides of axes of length 1 are ignored."""
-    pairs = zip(shape, strides, layout.strides, strict=True)
-    return strides == layout.strides or all(n == 1 or a == b for n, a, b in pairs)
+def _matches(expected: tuple[int, ...], shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Report whether a step has the strides `expected`, where axes of length 1 may have any."""
+    pairs = zip(shape, strides, expected, strict=True)
+    return strides == expected or all(n == 1 or a == b for n, a, b in pairs)

@@ -507,7 +507,7 @@ NOT_REAL = [
 SHAPES = [
     (lambda: lnm.interpret(LIF), "0 inputs given", "one array for each of x"),
     (lambda: lnm.interpret(LIF, X, X), "2 inputs given", "one array for each of x"),
-    (lambda: lnm.interpret(LIF, np.zeros(8)), "inputs have shapes (8,)", "one shape (T, N, *)"),
+    (lambda: lnm.interpret(LIF, np.zeros(8)), "input 'x' has shape (8,)", "(T, N, *), two axes"),
     (lambda: lnm.interpret(LIF, X, grad_out=(X, X)), "grad_out has 2 arrays", "each of spike"),
     (lambda: lnm.interpret(LIF, X, grad_out=X[0, 0, :3]), "grad_out has shape (3,)", "(2, 3, 4)"),
     (

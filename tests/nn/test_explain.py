@@ -94,7 +94,10 @@ def test_copies():
     turned = torch.empty(5, 2, 4, 3).transpose(2, 3)
     grads = "gradients of the outputs, where they are expanded or have another layout"
     assert layer.explain(x, x).copies == (grads,)
-    assert layer.explain(x, turned).copies == ("drive: another layout than x", grads)
+    assert layer.explain(x, turned).copies == (
+        "drive: another layout than x, or axes with gaps",
+        grads,
+    )
     assert layer.explain(turned, turned).copies == (
         "parameters per neuron: into the order of x in memory", grads,
     )  # fmt: skip
@@ -110,3 +113,23 @@ def test_eager():
     assert found.schedule is None
     assert found.others["c"] == "'torch' was requested"
     assert "PyTorch's own, several for each operation and step" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("own", "numbers"),
+    [((16,), 1 / 60), ((16, 1, 3, 1), 1 / 20), ((1, 5, 3, 4), 1 / 16), ((), 1 / 960)],
+)
+def test_bytes_of_a_further_input(own, numbers):
+    """A number that neurons or steps share is read once; a gradient is written and summed."""
+    layer = NeuronLayer(CASES["glif-steps"](), backend="c")
+    x, gain = torch.empty(16, 5, 3, 4), torch.empty(own)
+    whole, found = layer.explain(x, torch.empty(x.shape)), layer.explain(x, gain)
+    forward, backward = whole.bytes_moved
+    assert found.bytes_moved == pytest.approx(
+        (forward - 4 + 4 * numbers, backward - 8 + 4 * numbers)
+    )
+    trained = layer.explain(x, gain.requires_grad_()).bytes_moved
+    assert trained == pytest.approx((forward - 4 + 4 * numbers, backward + 4 * numbers))
+    assert found.copies == whole.copies
+    gaps = layer.explain(x, torch.empty(16, 5, 1, 4))
+    assert gaps.copies[0] == "g: another layout than x, or axes with gaps"

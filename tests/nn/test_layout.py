@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lnm_codegen as lnm
+from lnm_codegen.bench.measure import Workload, peak_bytes
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.layout import layout_of
@@ -169,3 +173,182 @@ def test_saved_states_grow_as_the_root_of_time(steps, saved):
     kernels = load_c(model_of(lnm.get("lif")))
     assert kernels.saved_size(steps, 10) == 10 * saved
     assert 16 * saved <= steps
+
+
+# ---- further inputs, expanded to the shape of the first ----
+
+
+def modulated() -> lnm.Neuron:
+    """A neuron with two inputs, one of which multiplies the state; derivatives stay moderate."""
+    v, x, gain = lnm.state("v"), lnm.input("x"), lnm.input("gain")
+    theta = lnm.param("theta", init=0.5, per="channel")
+    return lnm.Neuron(
+        charge={v: theta * v * gain + x - gain**2 / 4},
+        fire=v - 1,
+        reset=lnm.soft_reset(v, 1),
+        name="modulated",
+    )
+
+
+@st.composite
+def further(draw: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Draw a shape (T, N, C, *) and one that broadcasts to it, or (T,)."""
+    shape = tuple(draw(st.sampled_from((1, 2, 3, 7, 20))) for _ in range(draw(st.integers(3, 5))))
+    if draw(st.booleans()) and draw(st.booleans()):
+        return (*shape[:-1], shape[0]), shape[:1]  # the last axis has T elements
+    own = tuple(n if draw(st.booleans()) else 1 for n in shape)
+    kept = own[draw(st.integers(0, 2)) :]
+    return shape, own if len(kept) == 1 and kept[0] > 1 else kept
+
+
+def expanded(own: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return a further input in full, by the rule that the documentation states."""
+    if own.dim() == 1 and len(own) == shape[0]:
+        own = own.reshape(-1, *(1,) * (len(shape) - 1))
+    return own.expand(shape).contiguous()
+
+
+def both(layer: Any, x: torch.Tensor, own: torch.Tensor, whole: bool, seed: int = 3) -> Any:
+    """Return outputs, final state, gradients of x, theta and the further input."""
+    given_x, gain = x.clone().requires_grad_(), own.clone().requires_grad_()
+    wide = expanded(gain, tuple(x.shape)) if whole else gain
+    out, final = layer(given_x, wide, return_state=True)
+    draw = torch.Generator().manual_seed(seed)
+    grads = [torch.randn(t.shape, generator=draw).to(t) for t in (out, final["v"])]
+    wanted = [given_x, layer.theta, gain]
+    return out, final["v"], *torch.autograd.grad([out, final["v"]], wanted, grads)
+
+
+def assert_same(got: Any, expected: Any) -> None:
+    """Assert equal bits, but for the last: gradients of a further input, equal up to rounding."""
+    for mine, theirs in zip(got[:-1], expected[:-1], strict=True):
+        assert torch.equal(mine, theirs)
+    assert got[-1].shape == expected[-1].shape
+    unit = torch.finfo(got[-1].dtype).eps
+    scale = float(expected[-1].abs().max()) if expected[-1].numel() else 0
+    # The sum of n numbers of one sign or not, each rounded; values of the draw are about 1.
+    torch.testing.assert_close(got[-1], expected[-1], rtol=64 * unit, atol=64 * unit * (1 + scale))
+
+
+@pytest.mark.parametrize("backend", ["c", "torch"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@settings(max_examples=40, deadline=None)
+@given(further(), st.permutations(range(3)), st.integers(0, 2**32 - 1))
+def test_further_inputs_of_any_shape(
+    backend: str, dtype: torch.dtype, shapes: Any, axes: list[int], seed: int
+) -> None:
+    """Any kept axes, any layout of both: the bits of the expanded input."""
+    shape, own = shapes
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, generator=draw).to(dtype)
+    gain = torch.rand(own, generator=draw).to(dtype)
+    if seed % 2:
+        x = laid_out(x, (0, 1, *(2 + k for k in axes if k < len(shape) - 2)))
+    layer = NeuronLayer(modulated(), channels=shape[2], backend=backend)
+    assert_same(both(layer, x, gain, False), both(layer, x, gain, True))
+
+
+@settings(max_examples=15, deadline=None)
+@given(further(), st.integers(0, 2**32 - 1))
+def test_further_inputs_in_integers(shapes: Any, seed: int) -> None:
+    """The integer models: the bits of the expanded input."""
+    shape, own = shapes
+    draw = torch.Generator().manual_seed(seed)
+    x, gain = torch.randn(shape, generator=draw), torch.rand(own, generator=draw)
+    for backend in ("c", "torch"):
+        layer = NeuronLayer(
+            modulated(), channels=shape[2], backend=backend, arithmetic=lnm.Fixed(16, 12)
+        )
+        assert_same(both(layer, x, gain, False), both(layer, x, gain, True))
+
+
+@settings(max_examples=30, deadline=None)
+@given(further(), st.integers(0, 2**32 - 1))
+def test_further_inputs_of_the_interpreter(shapes: Any, seed: int) -> None:
+    """`lnm.interpret` has the rule of the layer, and gradients of the given shape."""
+    shape, own = shapes
+    rng = np.random.default_rng(seed)
+    x, gain, grad = rng.standard_normal(shape), rng.random(own), rng.standard_normal(shape)
+    wide = expanded(torch.as_tensor(gain), shape).numpy()
+    got = lnm.interpret(modulated(), x, gain, grad_out=grad)
+    expected = lnm.interpret(modulated(), x, wide, grad_out=grad)
+    np.testing.assert_array_equal(got.out, expected.out)
+    np.testing.assert_array_equal(got.grads["x"], expected.grads["x"])
+    leaf = torch.zeros(own, dtype=torch.float64, requires_grad=True)
+    expanded(leaf, shape).backward(torch.as_tensor(expected.grads["gain"]))
+    np.testing.assert_allclose(got.grads["gain"], leaf.grad.numpy(), rtol=1e-9, atol=1e-9)
+    spec = lnm.Fixed(16, 12)
+    fixed = [lnm.interpret_fixed(modulated(), x, g, spec=spec).out for g in (gain, wide)]
+    np.testing.assert_array_equal(*fixed)
+
+
+def test_one_number_a_step_is_time() -> None:
+    """(T,) where the last axis has T elements too; (1, 1, T) is the last axis."""
+    layer = NeuronLayer(modulated(), channels=6, backend="c")
+    x, gain = torch.randn(6, 2, 6), torch.rand(6)
+
+    def potential(gain: torch.Tensor) -> torch.Tensor:
+        return layer(x, gain, return_state=True)[1]["v"]
+
+    by_time, last = potential(gain), potential(gain.reshape(1, 1, 6))
+    assert torch.equal(by_time, potential(gain.reshape(6, 1, 1).expand(6, 2, 6)))
+    assert torch.equal(last, potential(gain.expand(6, 2, 6).contiguous()))
+    assert not torch.equal(by_time, last)
+
+
+@pytest.mark.parametrize("own", [(), (1,), (3,), (2, 1), (1, 3), (2, 3)])
+def test_further_inputs_step_by_step(own: tuple[int, ...]) -> None:
+    """In single-step mode a further input broadcasts to (N, *), and (C,) is the last axis."""
+    layer = NeuronLayer(modulated(), channels=3, backend="c", step_mode="s")
+    whole = NeuronLayer(modulated(), channels=3, backend="c", step_mode="s")
+    for _ in range(3):
+        x, gain = torch.randn(2, 3), torch.rand(own)
+        assert torch.equal(layer(x, gain), whole(x, gain.expand(2, 3).contiguous()))
+        assert torch.equal(layer.v, whole.v)
+
+
+@pytest.mark.parametrize("axes", [(0,), (), (2,), (0, 2), (0, 3), (1, 3)])
+def test_further_inputs_are_not_expanded_in_memory(axes: tuple[int, ...]) -> None:
+    """A call allocates its output, and for axes with others between them less than an eighth."""
+    shape = (16, 16, 8, 64)
+    layer = NeuronLayer(modulated(), channels=shape[2], backend="c")
+    x, gain = torch.randn(shape), torch.rand([n if k in axes else 1 for k, n in enumerate(shape)])
+    layer(x, gain)
+
+    def call() -> Any:
+        with torch.no_grad():
+            return layer(x, gain)
+
+    step = x.numel() * x.element_size()
+    assert step <= peak_bytes(Workload(call)) <= step * 1.125
+
+    def train() -> Any:
+        return layer(x.requires_grad_(), gain).sum()
+
+    moved = peak_bytes(Workload(train, lambda out: out.backward()))
+    assert moved < 4 * step  # output, its gradient, that of x; none of the further input
+
+
+def test_operators_take_further_inputs() -> None:
+    """`torch.compile` and `torch.export`: the bits of the eager call; T stays dynamic."""
+    layer = NeuronLayer(modulated(), channels=3, backend="c")
+    x = torch.randn(5, 2, 3, 4)
+    for own in ((5,), (5, 1, 3, 1), (1, 2, 1, 4), ()):
+        gain = torch.rand(own)
+        torch._dynamo.reset()
+        compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+        assert_same(both_of(compiled, layer, x, gain), both_of(layer, layer, x, gain))
+    steps = torch.export.Dim("T", min=2, max=100)
+    shapes = {"x_seq": {0: steps}, "more_inputs": ({0: steps},)}
+    with torch.no_grad():
+        program = torch.export.export(layer, (x, torch.rand(5)), dynamic_shapes=shapes)
+    x, gain = torch.randn(9, 2, 3, 4), torch.rand(9)
+    assert torch.equal(program.module()(x, gain), layer(x, gain))
+
+
+def both_of(run: Any, layer: NeuronLayer, x: torch.Tensor, own: torch.Tensor) -> Any:
+    """Return the output, and the gradients of x, theta and the further input."""
+    given_x, gain = x.clone().requires_grad_(), own.clone().requires_grad_()
+    out = run(given_x, gain)
+    grads = torch.autograd.grad((out * x).sum(), [given_x, layer.theta, gain])
+    return out.detach(), *grads

@@ -34,6 +34,19 @@ turned = torch.randn(6, 2, 5, 3).transpose(2, 3)
 pairs = zip(*(gradients(make(b), turned, torch.rand(2, 3, 5) * 0) for b in ("triton", "c")))
 for mine, theirs in pairs:
     torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+v, x, gain = lnm.state("v"), lnm.input("x"), lnm.input("gain")
+two = lnm.Neuron(charge={v: v * gain / 2 + x}, fire=v - 1, reset=lnm.soft_reset(v, 1), name="two")
+layer, x = NeuronLayer(two, backend="triton"), torch.randn(20, 2, 3, 8)
+for own in ((20,), (20, 1, 3, 1), (1, 2, 1, 8), (8,), x.shape):
+    given = torch.rand(own).requires_grad_()
+    whole = given.reshape(20, 1, 1, 1) if own == (20,) else given
+    found = []
+    for g in (given, whole.expand(x.shape).contiguous()):
+        out, final = layer(x, g, return_state=True)
+        grad, = torch.autograd.grad((out * x).sum() + (final["v"] * x[0]).sum(), [given])
+        found.append((out, final["v"], grad))
+    assert all(map(torch.equal, *(pair[:2] for pair in found)))
+    torch.testing.assert_close(found[0][2], found[1][2], rtol=1e-5, atol=1e-5)
 with torch.no_grad():
     layer, x = NeuronLayer(lnm.get("lif"), backend="triton", inplace=True), torch.randn(4, 2, 9)
     expected = NeuronLayer(lnm.get("lif"), backend="c")(x)

@@ -65,6 +65,7 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         put="put_rounded" if narrow else "put",
         states=plan.states,
         inputs=model.inputs,
+        further=model.inputs[1:],
         outputs=model.outputs,
         graded_outputs=tuple(o for o in model.outputs if f"grad_{o}" in read),
         counts=plan.counts,

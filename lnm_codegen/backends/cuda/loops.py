@@ -60,6 +60,7 @@ def kernels_source(cuda: CudaPlan) -> str:
         sums_tiles=_calls(jobs, "sum_of("),
         states=plan.states,
         inputs=model.inputs,
+        further=model.inputs[1:],
         outputs=model.outputs,
         counts=plan.counts,
         terms=plan.terms,
@@ -102,12 +103,17 @@ def _alignment(cuda: CudaPlan, lanes: int, arguments: tuple[Field, ...]) -> str:
     tests = [f"{'a.sample' if cuda.by_rows else 'a.neurons'} % {lanes} == 0"]
     strides = {f"{x}_seq": f"a.{x}_stride" for x in plan.model.inputs}
     strides |= {f"grad_{o}_seq": f"a.grad_{o}_stride" for o in plan.model.outputs}
+    further = {
+        f"{x}_seq": f"(a.{x}_count ? a.{x}_inner % {lanes} == 0 : {{}})"
+        for x in plan.model.inputs[1:]
+    }
     packed = {"checkpoints", *(f"{s}_final" for s in plan.states)}
     packed |= {f"grad_{s}_{end}" for s in plan.states for end in ("final", "init")}
     for field in arguments:
         name = field.name
         if field.kind == "io":
-            tests.append(f"aligned(a.{name}, {strides.get(name, '0')}, kBytes)")
+            test = f"aligned(a.{name}, {strides.get(name, '0')}, kBytes)"
+            tests.append(further[name].format(test) if name in further else test)
         elif name in packed:
             tests.append(f"aligned(a.{name}, 0, 16)")
     return " &&\n                       ".join(tests)

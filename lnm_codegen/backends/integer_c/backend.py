@@ -25,6 +25,7 @@ from lnm_codegen.backends.names import (
     variable_name,
     with_names,
 )
+from lnm_codegen.backends.plan import sharing_fields
 from lnm_codegen.backends.render import render, render_files
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import Role
@@ -69,8 +70,10 @@ def run_fields(kernel: fx.Kernel) -> tuple[ModelField, ...]:
     """Return the arguments of a run after `WORDS`, in order."""
     inputs, states = kernel.input_names(Role.INPUT), kernel.input_names(Role.STATE)
     fields: list[ModelField] = []
-    for x in inputs:
+    for k, x in enumerate(inputs):
         fields += [ModelField(f"{x}_seq", "number"), ModelField(f"{x}_stride", "stride")]
+        if k:
+            fields += [ModelField(name, "stride", note=note) for name, note in sharing_fields(x)]
     note = "1, or 0 if all neurons begin with one number"
     for s in states:
         fields.append(ModelField(f"{s}_init", "number", note="(N)"))
@@ -177,6 +180,7 @@ def _model_view(model: FixedModel) -> dict[str, object]:
         block=BLOCK,
         states=kernel.input_names(Role.STATE),
         inputs=kernel.input_names(Role.INPUT),
+        further=kernel.input_names(Role.INPUT)[1:],
         outputs=kernel.result_names(Role.OUTPUT),
         coefficients=coefficients,
         integer_fields=declared("int32_t"),

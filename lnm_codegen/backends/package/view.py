@@ -51,6 +51,7 @@ def package_view(plan: Plan, target: Target) -> dict[str, object]:
             f" parameters and arithmetic are {model.real}.",
             *_rows_text(model.params),
         ),
+        has_further=len(model.inputs) > 1,
         outputs=tuple_text(tuple(map(_text, outputs))),
         states=f"{{{', '.join(f'{_text(s.name)}: {_number(s.init)}' for s in model.states)}}}",
         parameters=tuple(_declaration(p) for p in model.params),

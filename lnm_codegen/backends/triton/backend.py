@@ -81,6 +81,7 @@ def _module(model: Model, inner: Model) -> str:
         equations=model.equations,
         dtype=model.dtype,
         real_name=model.real,
+        further=plan.model.inputs[1:],
         granularity_text=plan.granularity_text,
         chunk=chunk_of(plan),
         far=FAR,

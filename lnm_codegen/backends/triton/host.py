@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from lnm_codegen.backends.plan import SIZES, Field, values_text
+from lnm_codegen.backends.plan import SIZES, Field, sharing_fields, values_text
 from lnm_codegen.backends.python import enclosed, function_name, shape_text
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.triton.kernels import Arguments, Lines, scaled
@@ -21,6 +21,7 @@ def host_source(arguments: Arguments) -> str:
         real=f"torch.{plan.model.real}",
         state_rows=scaled(len(plan.states), "neurons"),
         counts=plan.counts,
+        further=plan.model.inputs[1:],
         forward_arguments=_names(forward),
         forward_passed=tuple(
             f"{a.removesuffix('_sum')}_parts" if a in sums else a for a in _names(forward)
@@ -57,8 +58,17 @@ def _aligned(arguments: Arguments, fields: tuple[Field, ...], *sizes: str) -> Li
     plan = arguments.plan
     apart = {p.name for p in plan.model.params} | {f"{q}_sum" for q in plan.counts}
     apart |= {f"{s}_init" for s in plan.states}
-    strides = [f.name for f in fields if f.kind == "int64_t" and not f.name.endswith("init_stride")]
-    rows = [f.name for f in fields if f.kind != "int64_t" and f.name not in apart]
+    apart |= {f"{s}_init_stride" for s in plan.states}
+    further = plan.model.inputs[1:]
+    apart |= {name for x in further for name, _ in sharing_fields(x)}
+    words = {f"{x}_seq": f"None if {x}_count else {x}_seq" for x in further}
+    words |= {f"{x}_stride": f"0 if {x}_count else {x}_stride" for x in further}
+    strides = [
+        words.get(f.name, f.name) for f in fields if f.kind == "int64_t" and f.name not in apart
+    ]
+    rows = [
+        words.get(f.name, f.name) for f in fields if f.kind != "int64_t" and f.name not in apart
+    ]
     return (
         *enclosed("(", [*sizes, *strides], "),", indent=16),
         *enclosed("(", rows, ",)," if len(rows) == 1 else "),", indent=16),
@@ -81,6 +91,7 @@ def autograd_source(arguments: Arguments) -> str:
     ]
     passed = {f"{x}_stride": "_shape[0]" for x in model.inputs}
     passed |= {f"{s}_stride": "1" for s in states} | {f"{q}_sum": "None" for q in plan.counts}
+    passed |= {name: "0" for x in model.inputs[1:] for name, _ in sharing_fields(x)}
     passed |= {f"grad_{o}_stride": "_shape[0]" for o in model.outputs} | {"checkpoints": "_saved"}
     kept = [*taken, "_saved"]
     received = [f"grad_{a}" for a in (*outputs, *finals)]

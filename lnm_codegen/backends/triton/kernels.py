@@ -154,6 +154,8 @@ def kernels_source(arguments: Arguments) -> str:
         real=arguments.real,
         states=plan.states,
         inputs=plan.model.inputs,
+        further=plan.model.inputs[1:],
+        lanes=_lanes(plan.model.inputs),
         outputs=plan.model.outputs,
         terms=plan.terms,
         counts=plan.counts,
@@ -173,6 +175,12 @@ def kernels_source(arguments: Arguments) -> str:
     )
     templates = {way: f"triton/{way}.py.j2" for way in ("forward", "backward")}
     return "".join(render_files(templates, view).values())
+
+
+def _lanes(inputs: Sequence[str]) -> dict[str, str]:
+    """Return the last arguments of `_load` and `_take` for each input."""
+    shared = {x: f"{x}_lane, mask, _ALIGNED and not _{x}_SHARED" for x in inputs[1:]}
+    return dict.fromkeys(inputs, "lane, mask, _ALIGNED") | shared
 
 
 def scaled(count: int, size: str) -> str:

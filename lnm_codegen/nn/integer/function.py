@@ -91,11 +91,15 @@ class FixedFused(torch.autograd.Function):
         rounded: list[Tensor] = []
         size = max(layout.time_steps, 1) * states * count if call.saves_states else 0
         saved = like.new_empty(size)
-        for symbol, x in zip(neuron.inputs, tensors[:inputs], strict=True):
-            arguments |= {f"{symbol.name}_seq": x, f"{symbol.name}_stride": time_stride(x, layout)}
+        for k, symbol in enumerate(neuron.inputs):
+            name, x = symbol.name, tensors[k]
+            arguments |= {f"{name}_seq": x, f"{name}_stride": time_stride(x, layout)}
+            if k:
+                inner, count_ = layout.sharing(x)
+                arguments |= {f"{name}_inner": inner, f"{name}_count": count_}
             if call.saves_states:
                 rounded.append(layout.empty_sequence(like))
-                arguments[f"{symbol.name}_rounded_seq"] = rounded[-1]
+                arguments[f"{name}_rounded_seq"] = rounded[-1]
         finals = []
         for k, symbol in enumerate(neuron.states):
             name, value = symbol.name, tensors[inputs + k]

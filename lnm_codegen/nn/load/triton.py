@@ -36,13 +36,14 @@ class TritonKernels(Kernels):
     """Kernels of a model on a GPU, or in Triton's interpreter."""
 
     def __init__(self, model: Model) -> None:
-        super().__init__(plan_of(model))
+        plan = plan_of(model)
+        super().__init__(plan)
         source = BACKENDS["triton"].emit(model)
         self._module = import_source(source, "triton", model.name)
         digest = hashlib.sha256(source.files[source.entry].encode()).hexdigest()[:16]
         self._key = f"{model.name}-{digest}"
         self._sizes: tuple[int, int] | None = None
-        self._saved = 2 * len(self.inputs) + 2 * len(self.states) + len(model.params)
+        self._saved = [field.name for field in plan.backward_fields].index("checkpoints")
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
         """Return the number of elements in the saved states."""

@@ -8,11 +8,12 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from lnm_codegen.backends.plan import SIZES, Field, plan_of
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.nn.load.c import compiler
 from tests.cases import Results
-from tests.strategies import Arguments
+from tests.strategies import Arguments, distinct
 
 HERE = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O1", "-march=native", "-fPIC", "-shared", "-ffp-contract=off",
@@ -194,6 +195,7 @@ def run_host(
     repeated: bool = False,
     grid: int | None = None,
     ends: bool = True,
+    sharing: Mapping[str, tuple[int, int]] = MappingProxyType({}),
 ) -> Results:
     """Run forward and backward on `a`.
 
@@ -205,6 +207,7 @@ def run_host(
         repeated: Read the first row of every sequence at every step (stride 0).
         grid: Blocks of the large kernels, if not what the plan says.
         ends: Take the final states, pass their gradients, and take those of the initial ones.
+        sharing: Further input -> inner, count: neuron m reads number m / inner % count of a step.
     """
     kernels = host_kernels(neuron, dtype)
     cuda, plan, memory = kernels.cuda, kernels.cuda.plan, Memory(dtype, shift)
@@ -217,6 +220,10 @@ def run_host(
     stride = 0 if repeated else neurons
     values: dict[str, Any] = dict(sizes)
     for s, x in zip(neuron.inputs, a.x_seq, strict=True):
+        if s.name in sharing:
+            inner, count = sharing[s.name]
+            values |= {f"{s.name}_inner": inner, f"{s.name}_count": count}
+            x, stride = distinct(x, inner, count), count
         values |= {f"{s.name}_seq": memory.sequence(x), f"{s.name}_stride": stride}
     for name, state in a.state.items():
         values |= {f"{name}_init": memory.numbers(state), f"{name}_init_stride": 1}
@@ -245,6 +252,7 @@ def run_host(
     memory.check()
 
     grads: dict[str, np.ndarray] = {}
+    stride = 0 if repeated else neurons
     for o, g in zip(plan.model.outputs, a.grad_out, strict=True):
         values |= {f"grad_{o}_seq": memory.sequence(g), f"grad_{o}_stride": stride}
     for x in plan.model.inputs:

@@ -29,7 +29,7 @@ from lnm_codegen.nn.explain import schedule_of
 from tests.backends.cuda.host import decoded, encoded, host_kernels, model_in, run_host
 from tests.cases import CASES, Results, arguments, run
 from tests.refusals import refused
-from tests.strategies import Arguments
+from tests.strategies import Arguments, shared
 from tests.test_agree import check, neuron_of, reference
 
 QUICK = ("lif", "izhikevich-learned", "lnm-3", "lnm-4", "lnm-B", "dendrite", "gate")
@@ -197,6 +197,29 @@ def test_one_row_for_every_step() -> None:
     a.x_seq = tuple(np.broadcast_to(x[:1], x.shape) for x in a.x_seq)
     a.grad_out = tuple(np.broadcast_to(g[:1], g.shape) for g in a.grad_out)
     same(run_host(neuron, a, repeated=True), run_host(neuron, a))
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    ("inner", "count"), [(600, 1), (300, 2), (100, 3), (50, 3), (1, 300), (2, 75)]
+)
+@pytest.mark.parametrize("case", ["dendrite", "glif-steps"])
+def test_shared_numbers_of_a_further_input(case: str, inner: int, count: int) -> None:
+    """Bit-exact to the expanded input; whole accesses where a thread's neurons share a number."""
+    neuron, a = neuron_of(case), drawn(case, (20, 2, 3, 100))
+    name = neuron.inputs[1].name
+    a.x_seq = (a.x_seq[0], shared(a.x_seq[1], inner, count))
+    kernels = host_kernels(neuron, "float32")
+    narrow = kernels.counter("narrow")
+    narrow.value = 0
+    sharing = {name: (inner, count)}
+    got, expected = run_host(neuron, a, sharing=sharing), run_host(neuron, a)
+    same(got, expected)
+    lanes = kernels.cuda.backward_lanes
+    assert (narrow.value == 0) == (inner % lanes == 0)
+    same(run_host(neuron, a, shift=1, sharing=sharing), expected)
+    with kernels.far(8):
+        same(run_host(neuron, a, sharing=sharing), expected)
 
 
 @needs_cc

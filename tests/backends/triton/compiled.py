@@ -60,6 +60,8 @@ def constants_of(built: Built, kernel: str, **changed: Any) -> dict[str, Any]:
         "_sums_kernel": {"_MEMBERS": m._MEMBERS, "_SUM_ROWS": m._SUM_ROWS}
         if hasattr(m, "_MEMBERS") else {},
     }[kernel]  # fmt: skip
+    if kernel != "_sums_kernel":
+        table |= {f"_{x}_SHARED": False for x in built.plan.model.inputs[1:]}
     return table | changed
 
 

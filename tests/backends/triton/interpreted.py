@@ -24,6 +24,7 @@ from tests.backends.triton.checks import constants
 from tests.backends.triton.runs import build, run
 from tests.backends.words import neurons
 from tests.cases import arguments
+from tests.strategies import shared
 from tests.test_agree import (
     BITWISE,
     EMPTY,
@@ -134,6 +135,22 @@ def granularities() -> None:
             a, b = settle(neuron, a, np.random.default_rng(4))
             with constants(built, _SPREAD=spread):
                 check(run(built, a), b, "float32")
+
+
+def sharing() -> None:
+    """Numbers of a further input that neurons share: bit-exact to the expanded input."""
+    for case in ("dendrite", "glif-steps"):
+        neuron, shape = neuron_of(case), (17, 2, 3, 16)
+        name, built = neuron.inputs[1].name, build(neuron)
+        for inner, count in ((96, 1), (48, 2), (16, 3), (1, 48), (2, 8)):
+            a = arguments(neuron, np.random.default_rng(count), shape)
+            a = replace(a, x_seq=(a.x_seq[0], shared(a.x_seq[1], inner, count)))
+            for level in (4096, 4):
+                with constants(built, _ONE_LEVEL=level):
+                    got, expected = run(built, a, sharing={name: (inner, count)}), run(built, a)
+                others = expected.arrays()
+                for word, array in got.arrays().items():
+                    np.testing.assert_array_equal(array, others[word], err_msg=word)
 
 
 def small_types(dtype: str) -> None:

@@ -7,10 +7,11 @@ import importlib.util
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from lnm_codegen.compiler.interpret import extent_of
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir.nodes import Role
 from tests.cases import Results
-from tests.strategies import Arguments, rows_of
+from tests.strategies import Arguments, distinct, rows_of
 
 FOLDER = Path(tempfile.mkdtemp(prefix="lnm-triton-"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
@@ -66,9 +67,13 @@ def run(
     stretch: int = 1,
     wanted: bool = True,
     scalar_state: bool = False,
+    sharing: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     **layout: Any,
 ) -> Results:
-    """Run forward and backward; `stretch` spaces the rows of sequences, 0 for one row of x."""
+    """Run forward and backward; `stretch` spaces the rows of sequences, 0 for one row of x.
+
+    `sharing` has inner and count of further inputs that neurons share.
+    """
     plan, module = built.plan, built.module
     io, real = getattr(torch, plan.model.dtype), getattr(torch, plan.model.real)
     shape = a.x_seq[0].shape
@@ -91,7 +96,12 @@ def run(
 
     table: dict[str, Any] = dict(sizes)
     for s, x in zip(built.neuron.inputs, a.x_seq, strict=True):
+        inner, count = sharing.get(s.name, (0, 0))
+        table |= {f"{s.name}_inner": inner, f"{s.name}_count": count}
         table[f"{s.name}_seq"], table[f"{s.name}_stride"] = sequence(x)
+        if count:
+            numbers = torch.as_tensor(distinct(x, inner, count)).to(io)
+            table[f"{s.name}_seq"], table[f"{s.name}_stride"] = numbers, count
     for name, value in a.state.items():
         table[f"{name}_init"], table[f"{name}_init_stride"] = tensor(value), 1
         if scalar_state:

@@ -32,7 +32,8 @@ from tests.test_agree import BITWISE
 ROOT = Path(__file__).parents[3]
 CHECKS = (
     "edges", "granularities", "small_types:bfloat16", "small_types:float16", "layouts",
-    "two_levels", "counts", "non_finite", "traffic", "function", "words", "random_neurons:5",
+    "two_levels", "sharing", "counts", "non_finite", "traffic", "function",
+    "words", "random_neurons:5",
 )  # fmt: skip
 QUICK = ("lif", "plif", "lnm-3", "lnm-4", "dendrite")
 QUICK_BITS = ("lif", "lnm-4")
