@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.count import count
 from lnm_codegen.ir.names import Names, names_of
 from lnm_codegen.ir.nodes import Expr, Kernel, Let, Role, Var
 from lnm_codegen.ir.polynomial import Poly, PolynomialReader, derivative, is_polynomial, write
+
+_UNITS = (ir.ONE, ir.Const(Fraction(-1)))
 
 
 def nest(kernel: Kernel, targets: Set[Var]) -> Kernel:
@@ -127,8 +130,18 @@ def _multiplies_variables(kernel: Kernel, let: Let) -> bool:
     params = frozenset(kernel.input_vars(Role.PARAM))
     if not is_polynomial(let.value) or ir.variables(let.value) <= params:
         return False
-    variables = frozenset(_variables(kernel))
-    return any(len(variables & dict(m).keys()) > 1 for m in _polynomial(kernel, let))
+    p, variables = _polynomial(kernel, let), _variables(kernel)
+    used = [v for v in variables if any(v in dict(m) for m in p)]
+    mixed = any(len(frozenset(used) & dict(m).keys()) > 1 for m in p)
+    return mixed and any(_takes_operations(_quotient(p, v)) for v in used)
+
+
+def _takes_operations(p: Poly) -> bool:
+    """Return whether p is more than a number, a variable or its negative."""
+    if len(p) != 1:
+        return True
+    [(monomial, c)] = p.items()
+    return sum(n for _, n in monomial) > 1 or (monomial != () and c not in _UNITS)
 
 
 def _variables(kernel: Kernel) -> tuple[Var, ...]:

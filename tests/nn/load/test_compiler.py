@@ -137,32 +137,35 @@ def test_auto_runs_a_library_without_a_compiler(tmp_path: Path, arithmetic: str)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{spikes} c\n", "")
 
 
-def test_the_warning_of_a_missing_compiler_shows_the_users_line(tmp_path: Path) -> None:
-    """From eager mode, from `nn.Sequential` and from `torch.compile`."""
-    for call in (
+@pytest.mark.parametrize(
+    "call",
+    [
         "layer(x)",
         "torch.nn.Sequential(layer)(x)",
-        "torch.compile(layer, backend='eager')(x)",
-    ):
-        script = tmp_path / "mine.py"
-        script.write_text(
-            "import torch, lnm_codegen as lnm\n"
-            "layer, x = lnm.nn.NeuronLayer(lnm.get('if')), torch.ones(2, 1, 2)\n"
-            f"def forward():\n    return {call}\n"
-            "forward()\n",
-            encoding="utf-8",
-        )
-        done = subprocess.run(
-            [sys.executable, str(script)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "CXX": str(tmp_path / "none")},
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        first, line = done.stderr.splitlines()
-        assert first.startswith(f"{script}:4: RuntimeWarning: c: no C++ compiler found")
-        assert line.strip() == f"return {call}"
+        pytest.param("torch.compile(layer, backend='eager')(x)", marks=pytest.mark.slow),
+    ],
+)
+def test_the_warning_of_a_missing_compiler_shows_the_users_line(tmp_path: Path, call: str) -> None:
+    """From eager mode, from `nn.Sequential` and from `torch.compile`."""
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import torch, lnm_codegen as lnm\n"
+        "layer, x = lnm.nn.NeuronLayer(lnm.get('if')), torch.ones(2, 1, 2)\n"
+        f"def forward():\n    return {call}\n"
+        "forward()\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CXX": str(tmp_path / "none")},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, line = done.stderr.splitlines()
+    assert first.startswith(f"{script}:4: RuntimeWarning: c: no C++ compiler found")
+    assert line.strip() == f"return {call}"
 
 
 # ---- the first compilation ----
@@ -242,7 +245,8 @@ for name, arguments in {cases!r}:
 
 @needs_clang
 @needs_cc
-@pytest.mark.parametrize("openmp", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("openmp", [True, False])
 def test_clang_builds_what_gcc_builds(tmp_path: Path, openmp: bool) -> None:
     """Outputs and gradients are bit-exact; without libomp there is one warning."""
     code = PROGRAM.format(cases=CASES)
