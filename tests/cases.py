@@ -164,7 +164,7 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
         per="channel",
     ),
     "lnm-matrix": lambda: lnm.get(
-        "lnm", states=2, degree=1, radius=0.9, angle=0.6, v_threshold=0.5, per="channel"
+        "lnm", states=2, degree=1, radius=0.65, angle=0.6, v_threshold=0.5, per="channel"
     ),
     "lnm-cubic": lambda: lnm.get(
         "lnm", states=2, degree=3, learn_theta_0=True, learn_threshold=True,

@@ -209,7 +209,8 @@ def _summed(grad: Array, own: tuple[int, ...]) -> Array:
     padded = input_shape(own, grad.shape)
     assert padded is not None
     axes = tuple(k for k, n in enumerate(padded) if n != grad.shape[k])
-    return grad.sum(axis=axes, dtype=np.float64).astype(grad.dtype).reshape(own) if axes else grad
+    total = grad.sum(axis=axes, dtype=np.float64).astype(grad.dtype) if axes else grad
+    return total.reshape(own)
 
 
 def _shared_sums(terms: Arrays, per: Mapping[str, Granularity], extent: Extent) -> Arrays:

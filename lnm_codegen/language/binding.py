@@ -7,6 +7,7 @@ time in proportion to its length, whatever degree the composed polynomial has.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
@@ -98,8 +99,12 @@ def substeps(k: int, step: Callable[..., Any], **values: ExprLike) -> tuple[Expr
         **values: Expressions to begin with. The word of each, with a number, names its results:
             v_1, v_2, ...
 
+    Returns:
+        A tuple of the values, also for one value.
+
     Raises:
-        ModelError: An argument has another value, or `step` returns another number of expressions.
+        ModelError: An argument has another value, or `step` takes or returns another number of
+            expressions.
     """
     k = require_integer("substeps", "k", k, 1, MOST)
     if not callable(step):
@@ -107,6 +112,7 @@ def substeps(k: int, step: Callable[..., Any], **values: ExprLike) -> tuple[Expr
     if not values:
         raise ModelError("substeps", "no values", "v=v, w=w", "Give what the step changes.")
     now: tuple[Any, ...] = tuple(values.values())
+    _require_takes(step, values)
     for j in range(1, k + 1):
         after = step(*now)
         after = after if isinstance(after, tuple | list) else (after,)
@@ -115,6 +121,15 @@ def substeps(k: int, step: Callable[..., Any], **values: ExprLike) -> tuple[Expr
             raise ModelError("substeps", problem, f"one for each of {', '.join(values)}")
         now = tuple(bind(e, f"{word}_{j}") for word, e in zip(values, after, strict=True))
     return now
+
+
+def _require_takes(step: Callable[..., Any], values: Mapping[str, ExprLike]) -> None:
+    """Raise ModelError if `step` cannot be called with the values, in their order."""
+    try:
+        inspect.signature(step).bind(*values)
+    except TypeError as error:
+        accepted = f"a function of {', '.join(values)}"
+        raise ModelError("substeps", f"step: {error}", accepted) from None
 
 
 def bindings_of(

@@ -395,6 +395,28 @@ def test_shared_values_sum_their_gradients(per):
     np.testing.assert_array_equal(one.grads["x"], other.grads["x"])
 
 
+@pytest.mark.parametrize(
+    ("full", "own"),
+    [
+        ((5, 1), (5,)), ((5, 3), (5,)), ((5, 5), (5,)), ((5, 5), (1, 5)), ((1, 3, 4), (3, 4)),
+        ((1, 1, 1), ()), ((4, 2, 3), (2, 1)), ((4, 2, 3), (4, 2, 3)), ((1, 2, 3), (1,)),
+    ],
+)  # fmt: skip
+def test_the_gradient_of_a_further_input_has_its_shape(full, own):
+    """Also where its number of elements equals that of the first input."""
+    rng = np.random.default_rng(0)
+    a, b, g = rng.normal(size=full), rng.normal(size=own), rng.normal(size=full)
+    y = lnm.input("y")
+    neuron = lnm.Neuron(charge={v: v / 2 + x * y}, output={"v": v})
+    expanded = b.reshape(own + (1,) * (len(full) - 1)) if own == full[:1] else b
+    whole = lnm.interpret(neuron, a, np.broadcast_to(expanded, full), grad_out=g).grads["y"]
+    found = lnm.interpret(neuron, a, b, grad_out=g).grads["y"]
+    axes = (1,) * (len(full) - np.ndim(expanded)) + np.shape(expanded)
+    summed = tuple(k for k, n in enumerate(axes) if n == 1 and full[k] > 1)
+    assert found.shape == own
+    np.testing.assert_allclose(found, whole.sum(axis=summed).reshape(own), rtol=1e-12)
+
+
 def test_gradients_of_final_states_alone():
     """With grad_state and no grad_out, the loss is that of the final states."""
     neuron = lnm.get("li", learn_tau=True)

@@ -190,6 +190,12 @@ REFUSALS: list[tuple[Callable[[], Any], str, str, str]] = [
         "step returned 3 expressions",
         "one for each of v, w",
     ),
+    (
+        lambda: lnm.substeps(2, lambda a: a, v=v, w=w),
+        "substeps",
+        "step: too many positional arguments",
+        "a function of v, w",
+    ),
     (lambda: lnm.substeps(1, lambda a: "a", v=v), "bind 'v_1'", "'a' is a str", "numbers"),
     (lambda: lnm.bind(v + 1, "a b"), "bound value 'a b'", "not an identifier", ""),
     (lambda: lnm.bind(v + 1, "grad_v"), "bound value 'grad_v'", "generated code makes names", ""),

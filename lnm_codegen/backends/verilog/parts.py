@@ -207,7 +207,7 @@ def check_names(design: CircuitDesign) -> None:
             problem = f"the port of {name!r} is 'in_{name}', a handshake of the circuit"
         else:
             continue
-        remedy = "Rename the state, input or parameter."
+        remedy = "Rename the state, input, parameter or bound value."
         raise UnsupportedError(f"verilog: {design.name}", problem, remedy=remedy)
 
 

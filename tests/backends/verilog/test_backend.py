@@ -318,7 +318,7 @@ REFUSED = [
 )
 def test_refused_names(names, problem):
     """One line each, before a file is written."""
-    remedy = "Rename the state, input or parameter."
+    remedy = "Rename the state, input, parameter or bound value."
     with refused(UnsupportedError, "verilog: drawn", problem, remedy=remedy):
         lnm.emit(leaky(**names), "verilog", spec=Q4_12)
 

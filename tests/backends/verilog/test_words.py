@@ -112,7 +112,10 @@ def neuron_with(word: str) -> lnm.Neuron:
 @pytest.mark.parametrize("word", MEANINGS)
 def test_the_refusal_names_the_language(word: str) -> None:
     """In one line, before a file is written."""
-    problem, remedy = f"{word!r} is {MEANINGS[word]}", "Rename the state, input or parameter."
+    problem, remedy = (
+        f"{word!r} is {MEANINGS[word]}",
+        "Rename the state, input, parameter or bound value.",
+    )
     with refused(lnm.UnsupportedError, where="verilog: unit", problem=problem, remedy=remedy):
         lnm.emit(neuron_with(word), "verilog", spec=lnm.Fixed(16, 12))
 
