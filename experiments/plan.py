@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lnm_codegen.train.runs.config import TrainConfig
-from lnm_codegen.train.runs.config_file import config_of, read_toml
+from lnm_codegen.train.runs.config_file import config_of, move_v_min_to_arguments, read_toml
 
 FOLDER = Path(__file__).parent
 TRAIN_FIELDS = {f.name for f in fields(TrainConfig)} - {"family", "arguments", "v_min"}
@@ -188,6 +188,8 @@ def _changed(config: TrainConfig, changes: Mapping[str, Any], path: Path) -> Tra
             flat["network_arguments"] = {**flat["network_arguments"], key[8:]: value}
         else:
             flat["arguments"] = {**flat["arguments"], key: value}
+    if "v_min" in changes:
+        move_v_min_to_arguments(flat)
     return config_of(flat, str(path))
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import lnm_codegen as lnm
 from lnm_codegen.train.progress import ProgressBar
+from lnm_codegen.train.runs.config import neuron_of
 from tests.train.data.image_files import write_cifar
 
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -103,6 +105,17 @@ def test_rows_and_settings(folder: Path) -> None:
     jobs = plan.searches()
     assert [(j.row[-1], j.setting) for j in jobs] == [("1", 0), ("2", 0), ("1", 1), ("2", 1)]
     assert {(j.config.validation, j.config.epochs, j.config.seed) for j in jobs} == {(20, 1, 7)}
+
+
+def test_a_clamp_of_two_states_is_an_argument(folder: Path) -> None:
+    """A row of two states trained without its v_min, since training has one for one state alone."""
+    row = '[[row]]\nname = "two"\nfamily = "lnm"\nstates = 2\nv_min = -4.0\n'
+    (folder / "tiny.toml").write_text(TINY + row + "settings = [{ lr = 1e-2 }, { v_min = -3.0 }]")
+    first, second = plans.read_plan("tiny").rows[-1].settings
+    assert first.arguments == {"states": 2, "v_min": -4.0}
+    assert second.arguments == {"states": 2, "v_min": -3.0}
+    expected = lnm.get("lnm", states=2, v_min=-4.0)
+    assert str(neuron_of(first).charge) == str(expected.charge)
 
 
 def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
