@@ -55,18 +55,34 @@ class Stage:
         )  # fmt: skip
 
 
-LEADING = (
+MNIST1D = (
     "LNM two states, degree 1, free, channel", "LIF", "PLIF", "LNM degree 3, channel",
     "LNM two states, degree 1, pole, channel", "LNM degree 1, channel", "GLIF", "cuba_lif",
     "adlif", "brf", "rf", "LIF, drawn leaks", "LNM two states, degree 1, frozen as drawn, channel",
 )  # fmt: skip
 """Rows of mnist1d_neurons on which a sentence of the README rests."""
+ECG = (
+    "LNM two states, degree 1, pole", "LIF", "ALIF", "brf", "LNM degree 1",
+    "LNM two states, degree 1, free",
+)  # fmt: skip
+"""The same of ecg_qtdb_neurons."""
+RECURRENT = ("LNM two states, degree 1, pole", "LIF", "PLIF")
 
 STAGES = (
-    Stage("mnist1d_neurons", 3, LEADING),
-    Stage("mnist1d_neurons", 10, LEADING),
+    Stage("mnist1d_neurons", 3, MNIST1D),
+    Stage("ecg_qtdb_neurons", 3, ECG, files=True),
+    Stage("mnist1d_neurons", 10, MNIST1D),
+    Stage("curvature", 3, ("first bound", "gated memory", "delayed XOR")),
+    Stage("ecg_qtdb_neurons", 10, ECG, files=True),
     Stage("mnist1d_neurons", 3),
+    Stage("mnist_permuted", 1, files=True),
+    Stage("fashion_conv_neurons", 3),
+    Stage("mnist1d_recurrent_neurons", 3),
+    Stage("curvature", 10),
+    Stage("ecg_qtdb_neurons", 3, files=True),
+    Stage("mnist1d_recurrent_neurons", 10, RECURRENT),
     Stage("mnist1d_neurons", 10),
+    Stage("mnist_permuted", 2, files=True),
 )
 
 

@@ -391,13 +391,13 @@ def test_the_queue_of_all_plans(
 
 
 def test_the_stages_name_rows_of_their_plans() -> None:
-    """Every plan of a stage has the rows and the seeds; a table never has fewer than named."""
+    """A stage has no more seeds than its plan, and leads to a run that --list counts."""
     for stage in run_all.STAGES:
         plan = plans.read_plan(stage.plan)
-        assert stage.seeds <= len(plan.seeds)
-        assert all(plans.names_of(plan, row) for row in stage.rows)
-        for row in stage.rows:
-            assert row == "" or row in [r.name for r in plan.rows]
+        assert 1 <= stage.seeds <= len(plan.seeds)
+        assert stage.files == (plan.rows[0].config.data in ("ecg-qtdb", "mnist-permuted"))
+        done, total = run_all.progress(stage)
+        assert 0 <= done <= total >= stage.seeds * len(stage.rows)
 
 
 def test_a_command() -> None:
