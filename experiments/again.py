@@ -24,7 +24,7 @@ from lnm_codegen.nn import keep_pages
 sys.path.insert(0, str(Path(__file__).parent))
 import results
 from plan import Job, Plan, read_plan, selected
-from run import complete, folder_of, process_count, train
+from run import at_least_one, complete, folder_of, train
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("plan", help="a TOML file of this folder, without .toml")
     parser.add_argument("--row", help="a row, or a text in the names of several rows")
     parser.add_argument("--seed", type=int, help="only runs of this seed")
-    parser.add_argument("--jobs", type=process_count, default=1, help="processes of one thread")
+    parser.add_argument("--jobs", type=at_least_one, default=1, help="processes of one thread")
     parser.add_argument("--data-dir", type=Path, help="folder of the data, if they need one")
     options = parser.parse_args()
     plan = read_plan(options.plan)

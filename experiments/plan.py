@@ -9,20 +9,21 @@
 
 In `name`, {word} is the value of `vary.word`. A table in `vary` with a `name` of its own stands for
 its other keys. A key of a setting, or of `vary`, is an argument of the family, a field of [train],
-or `network.key`. `neurons_from = "row:NAME"` is the final run of that row with the same seed.
+or `network.key`. `neurons_from = "row:NAME"` is the final run of that row with the same seed; in a
+search, the run of that row's best setting.
 """
 
 from __future__ import annotations
 
 import itertools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from lnm_codegen.train.runs.config import TrainConfig
-from lnm_codegen.train.runs.config_file import config_of, read_toml
+from lnm_codegen.train.runs.config_file import config_of, move_v_min_to_arguments, read_toml
 
 FOLDER = Path(__file__).parent
 TRAIN_FIELDS = {f.name for f in fields(TrainConfig)} - {"family", "arguments", "v_min"}
@@ -76,23 +77,24 @@ class Plan:
         """Return the search jobs, the same setting of every row before the next setting."""
         most = max(len(row.settings) for row in self.rows)
         return [
-            self._job(row, "search", k, seed)
+            self.job(row, "search", k, seed)
             for seed in self.search_seeds
             for k in range(most)
             for row in self.rows
             if k < len(row.settings) > 1
         ]
 
-    def finals(self, settings: Mapping[str, int]) -> list[Job]:
-        """Return the final jobs of the rows with a setting, seed by seed."""
+    def finals(self, settings: Mapping[str, int], seeds: Sequence[int] | None = None) -> list[Job]:
+        """Return the final jobs of the rows with a setting, seed by seed; `seeds` replace ours."""
         return [
-            self._job(row, "final", settings[row.name], seed)
-            for seed in self.seeds
+            self.job(row, "final", settings[row.name], seed)
+            for seed in (self.seeds if seeds is None else seeds)
             for row in self.rows
             if row.name in settings
         ]
 
-    def _job(self, row: Row, phase: str, setting: int, seed: int) -> Job:
+    def job(self, row: Row, phase: str, setting: int, seed: int) -> Job:
+        """Return a run of a row; a search trains on fewer samples, for as long as it says."""
         config = replace(row.settings[setting], seed=seed)
         if phase == "search":
             epochs = self.search_epochs or config.epochs
@@ -117,12 +119,18 @@ def read_plan(name: str) -> Plan:
     )  # fmt: skip
 
 
+def names_of(plan: Plan, row: str | None) -> list[str]:
+    """Return the row `row`, or all rows whose name contains it."""
+    names = [r.name for r in plan.rows]
+    found = [row] if row in names else [name for name in names if (row or "") in name]
+    if not found:
+        raise SystemExit(f"experiments: {plan.name} has no row {row!r}. Accepted: {names}.")
+    return found
+
+
 def selected(plan: Plan, jobs: list[Job], row: str | None, seed: int | None) -> list[Job]:
     """Return the jobs of a seed and of the row `row`, or of all rows whose name contains it."""
-    names = [r.name for r in plan.rows]
-    rows = {row} if row in names else {name for name in names if (row or "") in name}
-    if not rows:
-        raise SystemExit(f"experiments: {plan.name} has no row {row!r}. Accepted: {names}.")
+    rows = names_of(plan, row)
     return [job for job in jobs if job.row in rows and (seed is None or job.seed == seed)]
 
 
@@ -180,6 +188,8 @@ def _changed(config: TrainConfig, changes: Mapping[str, Any], path: Path) -> Tra
             flat["network_arguments"] = {**flat["network_arguments"], key[8:]: value}
         else:
             flat["arguments"] = {**flat["arguments"], key: value}
+    if "v_min" in changes:
+        move_v_min_to_arguments(flat)
     return config_of(flat, str(path))
 
 

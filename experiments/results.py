@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import platform
+import statistics
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -129,6 +130,20 @@ def validation_accuracies(plan: Plan, results: list[Result], row: str) -> dict[i
         k: sum(v) / len(v) for k, v in sorted(mine.items()) if len(v) == len(plan.search_seeds)
     }
     return {k: mean if mean == mean else -1.0 for k, mean in means.items()}
+
+
+def place(accuracy: float, others: list[float]) -> str:
+    """Return an accuracy in percent, with the place that it has among others."""
+    said = f"{100 * accuracy:.1f}"
+    if not others:
+        return f"{said}; the table has no seed of this row"
+    low, high, mean = (100 * f(others) for f in (min, max, statistics.mean))
+    spread = f" ± {100 * statistics.stdev(others):.1f}" if len(others) > 1 else ""
+    below = sum(other < accuracy for other in others)
+    return (
+        f"{said}; the table has n = {len(others)}, {low:.1f} to {high:.1f},"
+        f" mean {mean:.1f}{spread}; {below} of them are below"
+    )
 
 
 def machine() -> str:

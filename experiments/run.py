@@ -2,11 +2,14 @@
 
     python experiments/run.py mnist1d_feedforward --jobs 2
     python experiments/run.py mnist1d_feedforward --row "LIF, hard" --seed 3     one run of a row
+    python experiments/run.py mnist1d_feedforward --row "LIF, hard" --seed 11    of a further seed
 
-A job with a result is not run again; again.py repeats it. The queue can be stopped at any moment
-and started again, also in several processes: a lock claims a job, the result is written when the
-run ends, and an interrupted run resumes after its last epoch. Run folders are in experiments/runs
-(not committed), results in experiments/results.
+A job with a result is not run again; again.py repeats it. A seed that the plan lacks is run in the
+setting that the search chose; its place among the others is printed, and no result is written.
+
+The queue can be stopped at any moment and started again, also in several processes: a lock claims a
+job, the result is written when the run ends, and an interrupted run resumes after its last epoch.
+Run folders are in experiments/runs (not committed), results in experiments/results.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +44,11 @@ def main() -> None:
     """Read the arguments and work through the queue."""
     keep_pages()  # each step allocates and frees the same tensors
     options = arguments()
-    if not waiting(read_plan(options.plan), options):
+    plan = read_plan(options.plan)
+    if options.seed is not None and options.seed not in plan.seeds:
+        beyond(plan, options)
+        return
+    if not waiting(plan, options):
         print(f"{options.plan}: nothing left to run of this selection")
         return
     if options.jobs == 1:
@@ -58,18 +66,23 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", help="a TOML file of this folder, without .toml")
-    parser.add_argument("--jobs", type=process_count, default=1, help="processes of one thread")
+    parser.add_argument("--jobs", type=at_least_one, default=1, help="processes of one thread")
     parser.add_argument("--row", help="a row, or a text in the names of several rows")
-    parser.add_argument("--seed", type=int, help="only final runs of this seed")
+    parser.add_argument(
+        "--seed", type=int, help="only final runs of this seed, or of a further one"
+    )
+    parser.add_argument(
+        "--seeds", metavar="N", type=at_least_one, help="only the first N seeds of the plan"
+    )
     parser.add_argument("--phase", choices=("search", "final"), help="only this phase")
     parser.add_argument("--data-dir", type=Path, help="folder of the data, if they need one")
     parser.add_argument("--minutes", type=float, help="start no job after N minutes")
     return parser.parse_args()
 
 
-def process_count(text: str) -> int:
+def at_least_one(text: str) -> int:
     if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} processes. Accepted: 1 or more.")
+        raise argparse.ArgumentTypeError(f"{text}. Accepted: 1 or more.")
     return int(text)
 
 
@@ -95,16 +108,27 @@ def work(options: argparse.Namespace) -> None:
 def waiting(plan: Plan, options: argparse.Namespace) -> list[Job]:
     """Return the jobs without a result, in order."""
     found = results.read(plan.name)
-    done = {r.key for r in found}
+    best = results.best_settings(plan, found)
     jobs = [] if options.phase == "final" or options.seed is not None else plan.searches()
     if options.phase != "search":
-        jobs += plan.finals(results.best_settings(plan, found))
-    ended = {(r.row, r.seed) for r in found if r.phase == "final" and not r.values["failed"]}
+        jobs += plan.finals(best, plan.seeds[: options.seeds])
+    ended = {r.key: not r.values["failed"] for r in found}
     return [
         job
         for job in selected(plan, jobs, options.row, options.seed)
-        if job.key not in done and (job.after is None or (job.after, job.seed) in ended)
+        if job.key not in ended and ready(plan, job, best, ended)
     ]
+
+
+def ready(
+    plan: Plan, job: Job, best: Mapping[str, int], ended: Mapping[tuple[str, str, int, int], bool]
+) -> bool:
+    """Report whether the run that a job starts from, if any, is known and has not diverged."""
+    if job.after is None:
+        return True
+    if job.after not in best:
+        return False
+    return ended.get(first_of(plan, job, best).key, job.phase == "search")
 
 
 def claim(plan: Plan, options: argparse.Namespace) -> tuple[Job | None, FileLock | None]:
@@ -124,10 +148,10 @@ def claim(plan: Plan, options: argparse.Namespace) -> tuple[Job | None, FileLock
     return None, None
 
 
-def first_of(plan: Plan, job: Job) -> Job:
-    """Return the final run whose learned neurons a job starts from."""
-    jobs = plan.finals(results.best_settings(plan, results.read(plan.name)))
-    return next(j for j in jobs if (j.row, j.seed) == (job.after, job.seed))
+def first_of(plan: Plan, job: Job, best: Mapping[str, int]) -> Job:
+    """Return the run whose learned neurons a job starts from, of the same phase and seed."""
+    row = next(row for row in plan.rows if row.name == job.after)
+    return plan.job(row, job.phase, best[row.name], job.seed)
 
 
 def folder_of(job: Job) -> Path:
@@ -144,7 +168,7 @@ def train(plan: Plan, job: Job, data_dir: Path | None) -> RunResult:
     """Run or resume a job, and before it the run that it starts from, if necessary."""
     config = replace(job.config, data_dir=data_dir or job.config.data_dir)
     if job.after is not None:
-        first = first_of(plan, job)
+        first = first_of(plan, job, results.best_settings(plan, results.read(plan.name)))
         with FileLock(f"{folder_of(first)}.lock"):
             if not complete(first):
                 train(plan, first, data_dir)
@@ -181,6 +205,34 @@ def do(plan: Plan, job: Job, data_dir: Path | None) -> None:
         f" train {values['train_accuracy']:.4f} in {time.perf_counter() - began:.0f} s",
         flush=True,
     )
+
+
+def beyond(plan: Plan, options: argparse.Namespace) -> None:
+    """Train a row with a seed that the plan lacks and print where the accuracy falls."""
+    if options.row is None:
+        sys.exit(f"{plan.name}: seed {options.seed} is not in the plan. Name a row with --row.")
+    torch.set_num_threads(1)
+    found = results.read(plan.name)
+    jobs = plan.finals(results.best_settings(plan, found), (options.seed,))
+    jobs = selected(plan, jobs, options.row, None)
+    if not jobs:
+        sys.exit(f"{plan.name}: {options.row}: no setting is chosen; its search is not complete.")
+    for job in jobs:
+        others = [
+            r.accuracy
+            for r in found
+            if (r.row, r.phase) == (job.row, "final") and not r.values["failed"]
+        ]
+        folder_of(job).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(f"{folder_of(job)}.lock"):
+                accuracy = train(plan, job, options.data_dir).epochs[-1].test_accuracy or 0.0
+            said = results.place(accuracy, others)
+        except DivergedError as error:
+            said = str(error)
+        except LnmError as error:
+            sys.exit(f"{plan.name}: {job.row}: {error}")
+        print(f"{job.plan} {job.row} seed {job.seed}, not in the plan: {said}", flush=True)
 
 
 if __name__ == "__main__":

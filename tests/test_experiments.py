@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import lnm_codegen as lnm
 from lnm_codegen.train.progress import ProgressBar
+from lnm_codegen.train.runs.config import neuron_of
 from tests.train.data.image_files import write_cifar
 
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -23,6 +27,7 @@ import figures  # noqa: E402
 import plan as plans  # noqa: E402
 import results  # noqa: E402
 import run as queue  # noqa: E402
+import run_all  # noqa: E402
 import table  # noqa: E402
 
 PLANS = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -100,6 +105,17 @@ def test_rows_and_settings(folder: Path) -> None:
     jobs = plan.searches()
     assert [(j.row[-1], j.setting) for j in jobs] == [("1", 0), ("2", 0), ("1", 1), ("2", 1)]
     assert {(j.config.validation, j.config.epochs, j.config.seed) for j in jobs} == {(20, 1, 7)}
+
+
+def test_a_clamp_of_two_states_is_an_argument(folder: Path) -> None:
+    """A row of two states trained without its v_min, since training has one for one state alone."""
+    row = '[[row]]\nname = "two"\nfamily = "lnm"\nstates = 2\nv_min = -4.0\n'
+    (folder / "tiny.toml").write_text(TINY + row + "settings = [{ lr = 1e-2 }, { v_min = -3.0 }]")
+    first, second = plans.read_plan("tiny").rows[-1].settings
+    assert first.arguments == {"states": 2, "v_min": -4.0}
+    assert second.arguments == {"states": 2, "v_min": -3.0}
+    expected = lnm.get("lnm", states=2, v_min=-4.0)
+    assert str(neuron_of(first).charge) == str(expected.charge)
 
 
 def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,7 +268,7 @@ def test_the_page_shows_the_results() -> None:
 
 
 def test_an_unknown_plan_is_refused() -> None:
-    with pytest.raises(SystemExit, match=r"^experiments: no plan 'nope'\. Accepted: ecg_qtdb, "):
+    with pytest.raises(SystemExit, match=r"^experiments: no plan 'nope'\. Accepted: curvature, "):
         plans.read_plan("nope")
 
 
@@ -269,11 +285,119 @@ def test_a_run_that_cannot_start_has_no_result(
     assert results.read("tiny") == []
     with pytest.raises(SystemExit):
         options("--jobs", "0")
-    assert "argument --jobs: 0 processes. Accepted: 1 or more." in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["run.py", "tiny", "--row", "LIF, hard", "--seed", "9"])
+    assert "argument --jobs: 0. Accepted: 1 or more." in capsys.readouterr().err
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(queue, "keep_pages", lambda: None)  # the test process keeps its allocator
-    queue.main()
+
+    def run(*words: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["run.py", "tiny", *words])
+        queue.main()
+
+    return run
+
+
+def test_a_seed_that_the_plan_lacks(
+    folder: Path, command: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is trained, also from the learned neurons of its own seed, and no result is written."""
+    (folder / "tiny.toml").write_text(TINY + FROZEN)
+    with pytest.raises(SystemExit, match=r"^tiny: LNM degree 2: no setting is chosen; its search"):
+        command("--row", "LNM degree 2", "--seed", "9")
+    with pytest.raises(SystemExit, match=r"^tiny: seed 9 is not in the plan\. Name a row"):
+        command("--seed", "9")
+    command("--row", "degree 1")
+    before = (folder / "results" / "tiny.csv").read_text()
+    capsys.readouterr()
+    for row in ("LNM degree 1", "LNM degree 1, frozen"):
+        command("--row", row, "--seed", "9")
+        mine = [r.accuracy for r in results.read("tiny") if (r.row, r.phase) == (row, "final")]
+        (line,) = capsys.readouterr().out.splitlines()
+        begins = f"tiny {row} seed 9, not in the plan: "
+        assert line.startswith(begins)
+        accuracy, _, rest = line.removeprefix(begins).partition("; ")
+        assert rest.startswith("the table has n = 2, ")
+        below = sum(round(100 * m, 1) < float(accuracy) for m in mine)
+        assert rest.endswith(f"; {below} of them are below")
+    assert (folder / "results" / "tiny.csv").read_text() == before
+    command("--row", "diverges", "--seed", "9")
+    assert "seed 9, not in the plan: train: the gradient" in capsys.readouterr().out
+    command("--row", "LNM degree 1", "--seed", "1")
     assert capsys.readouterr().out == "tiny: nothing left to run of this selection\n"
+
+
+def test_the_place_of_an_accuracy() -> None:
+    assert results.place(0.5, []) == "50.0; the table has no seed of this row"
+    said = "95.5; the table has n = 3, 94.0 to 96.0, mean 95.0 ± 1.0; 2 of them are below"
+    assert results.place(0.955, [0.94, 0.95, 0.96]) == said
+    assert results.place(0.95, [0.95]).endswith("mean 95.0; 0 of them are below")
+
+
+FROZEN_SEARCH = """
+[[row]]
+name = "LNM degree 1, frozen"
+family = "lnm"
+degree = 1
+lr_neuron = 0.0
+neurons_from = "row:LNM degree 1"
+settings = [{ lr = 1e-2 }, { lr = 2e-2, decay = 0.6 }]
+"""
+
+
+def test_a_search_starts_from_the_search_of_another_row(folder: Path) -> None:
+    """From its best setting, of the same seed, so that no held-out sample has been seen."""
+    (folder / "tiny.toml").write_text(TINY + FROZEN_SEARCH)
+    plan = plans.read_plan("tiny")
+    assert [j.row for j in plan.searches()].count("LNM degree 1, frozen") == 2
+    queue.work(options("--phase", "search", "--row", "LNM degree 1, frozen"))
+    assert results.read("tiny") == []  # the row that it starts from has no setting yet
+    queue.work(options("--phase", "search"))
+    found = results.read("tiny")
+    assert len(found) == 6
+    best = results.best_settings(plan, found)["LNM degree 1"]
+    for job in plan.searches():
+        if job.row == "LNM degree 1, frozen":
+            config = json.loads((queue.folder_of(job) / "config.json").read_text())["config"]
+            first = Path(config["neurons_from"])
+            assert first.name == f"LNM-degree-1_search{best}_seed7"
+            assert (config["validation"], config["seed"]) == (20, 7)
+
+
+def test_the_queue_of_all_plans(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows in order, each with its first seeds; a plan that cannot start stops no other."""
+    (folder / "ecg.toml").write_text(TINY.replace('"digits-rows"', '"ecg-qtdb"'))
+    stages = (
+        run_all.Stage("ecg", 1, ("LIF, hard", "LIF, soft"), files=True),
+        run_all.Stage("tiny", 1, ("LIF, soft", "LNM")),
+        run_all.Stage("tiny", 2, ("LIF",)),
+    )
+    monkeypatch.setattr(run_all, "STAGES", stages)
+    assert run_all.run_stages(folder / "nope", None) == 1
+    assert capsys.readouterr().out.count("ecg: LIF, hard: data: ecg-qtdb: ") == 1
+    found = [(r.row, r.phase, r.seed) for r in results.read("tiny")]
+    assert found[0] == ("LIF, soft", "final", 0)
+    assert found[1:5] == [(f"LNM degree {d}", "search", 7) for d in (1, 2)] * 2
+    assert found[5:7] == [(f"LNM degree {d}", "final", 0) for d in (1, 2)]
+    assert found[7:] == [("LIF, hard", "final", 0)] + [
+        (f"LIF, {reset}", "final", 1) for reset in ("hard", "soft")
+    ]
+    assert [run_all.progress(stage) for stage in stages] == [(0, 2), (7, 7), (4, 4)]
+    assert run_all.run_stages(folder / "nope", 0.0) == 0
+    assert len(results.read("tiny")) == 10
+
+
+def test_the_stages_name_rows_of_their_plans() -> None:
+    """A stage has no more seeds than its plan, and leads to a run that --list counts."""
+    for stage in run_all.STAGES:
+        plan = plans.read_plan(stage.plan)
+        assert 1 <= stage.seeds <= len(plan.seeds)
+        assert stage.files == (plan.rows[0].config.data in ("ecg-qtdb", "mnist-permuted"))
+        done, total = run_all.progress(stage)
+        assert 0 <= done <= total >= stage.seeds * len(stage.rows)
 
 
 def test_a_command() -> None:

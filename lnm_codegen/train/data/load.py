@@ -23,7 +23,13 @@ from lnm_codegen.train.data.mnist import (
 )
 from lnm_codegen.train.data.mnist1d import mnist1d
 from lnm_codegen.train.data.series import time_series
-from lnm_codegen.train.data.synthetic import delayed_xor, randman, yin_yang
+from lnm_codegen.train.data.synthetic import (
+    delayed_xor,
+    first_bound,
+    gated_memory,
+    randman,
+    yin_yang,
+)
 from lnm_codegen.validation import require_integer, require_known
 
 SETS: Mapping[str, Callable[..., Dataset]] = {
@@ -40,6 +46,8 @@ SETS: Mapping[str, Callable[..., Dataset]] = {
     "delayed-xor": delayed_xor,
     "randman": randman,
     "yin-yang": yin_yang,
+    "first-bound": first_bound,
+    "gated-memory": gated_memory,
     "ecg-qtdb": ecg_qtdb,
     "cifar10": cifar10,
     "cifar100": cifar100,

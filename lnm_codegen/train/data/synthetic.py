@@ -5,6 +5,8 @@
 | `delayed-xor` | a memory of the first burst until the second | any linear function: .52 |
 | `randman` | spike times, to a few steps | spike counts: every unit fires once |
 | `yin-yang` | the order of four spikes, by more than one layer | one linear layer: .66 |
+| `first-bound` | a sum that stays at its first bound | a linear function: .86, the sum: .75 |
+| `gated-memory` | a memory that large pulses replace, small ones leave | a linear function: .66 |
 """
 
 from __future__ import annotations
@@ -46,6 +48,57 @@ def delayed_xor(
         drawn = rng.random((count, burst, channels))
         spikes[:, when] |= drawn < rates[bits][:, None, None]
     return _sequences(name, spikes, first ^ second, train, 2, limit)
+
+
+def first_bound(
+    limit: int | None = None, time_steps: int = 100, bound: float = 4.0,
+    train: int = 4000, test: int = 2000, seed: int = 0,
+) -> Dataset:  # fmt: skip
+    """Return random evidence; the label says whether its sum reaches +bound or -bound first.
+
+    One channel: 0 until an onset, uniform in the first half of the T >= 4 steps, then independent
+    numbers N(0, 1). What follows the first passage does not count. A sum that reaches no bound is
+    labelled by its sign at the end. `bound` > 0; 1 is the label of the upper one. `train` and
+    `test` are numbers of sequences.
+    """
+    name = "first-bound"
+    _require_counts(name, train, test, seed, time_steps=(time_steps, 4))
+    require_number(f"data: {name}", "bound", bound, above=0)
+    rng = np.random.default_rng(seed)
+    count = train + test
+    onset = rng.integers(0, time_steps // 2, count)
+    x = rng.standard_normal((count, time_steps))
+    x[np.arange(time_steps) < onset[:, None]] = 0
+    total = x.cumsum(1)
+    passed = np.abs(total) >= bound
+    first = np.where(passed.any(1), passed.argmax(1), time_steps - 1)
+    labels = total[np.arange(count), first] > 0
+    return _sequences(name, x[..., None], labels, train, 2, limit)
+
+
+def gated_memory(
+    limit: int | None = None, time_steps: int = 100, pulses: int = 3, distractor: float = 0.8,
+    train: int = 4000, test: int = 2000, seed: int = 0,
+) -> Dataset:  # fmt: skip
+    """Return pulses of either sign; the label is the sign of the last large one.
+
+    One channel. `pulses` >= 1 steps of the first half, at different places, have an amplitude
+    uniform in [1, 1.5]; every other step has one in [0, `distractor`], which is below 1. All signs
+    are independent. T is at least 2*`pulses`; `train` and `test` are numbers of sequences.
+    """
+    name = "gated-memory"
+    _require_counts(name, train, test, seed, pulses=(pulses, 1))
+    _require_counts(name, train, test, seed, time_steps=(time_steps, 2 * pulses))
+    require_number(f"data: {name}", "distractor", distractor, low=0, below=1)
+    rng = np.random.default_rng(seed)
+    count = train + test
+    x = rng.uniform(0, distractor, (count, time_steps))
+    places = rng.random((count, time_steps // 2)).argsort(1)[:, :pulses]
+    rows = np.arange(count)
+    x[rows[:, None], places] = rng.uniform(1, 1.5, (count, pulses))
+    x *= rng.choice([-1.0, 1.0], x.shape)
+    labels = x[rows, places.max(1)] > 0
+    return _sequences(name, x[..., None], labels, train, 2, limit)
 
 
 def randman(
@@ -153,11 +206,11 @@ def one_spike(values: Floats, time_steps: int) -> NDArray[np.bool_]:
 
 
 def _sequences(
-    name: str, spikes: NDArray[np.bool_], labels: NDArray[Any], train: int, classes: int,
+    name: str, values: NDArray[Any], labels: NDArray[Any], train: int, classes: int,
     limit: int | None,
 ) -> Dataset:  # fmt: skip
-    """Return a set whose first `train` sequences are the training split."""
-    inputs = torch.from_numpy(spikes.view(np.uint8))
+    """Return a set of spikes or numbers whose first `train` sequences are the training split."""
+    inputs = torch.from_numpy(values.astype(np.uint8 if values.dtype == np.bool_ else np.float32))
     targets = torch.from_numpy(labels.astype(np.int64))
     first, second = (
         memory_split(inputs[part], targets[part]).first(limit)
