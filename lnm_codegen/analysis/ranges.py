@@ -88,7 +88,9 @@ def checked(
     for name in names:
         if name not in given:
             problem = f"no interval for {role.value} {name!r}"
-            raise ModelError(where, problem, remedy=f"Give {name} = (low, high).")
+            raise ModelError(
+                where, problem, remedy=f"Give {name} = (low, high); in text, {name}=LOW,HIGH."
+            )
     return {n: interval_of(where, f"{role.value} {n!r}", given[n]) for n in names}
 
 

@@ -62,7 +62,8 @@ def analyze(
         typer.Option(
             "--figure",
             metavar="FILE.png",
-            help="Plot the charge curve, or poles and phase plane; for a run, one panel per layer.",
+            help="Plot of a family: charge, or poles, responses, firing rate and phase plane. "
+            "Of a run: one panel per layer.",
         ),
     ] = None,
     html: Annotated[

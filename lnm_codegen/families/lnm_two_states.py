@@ -80,12 +80,12 @@ def lnm(
             theta_w; "pole", rho and phi.
         reset: States that a spike resets, "v" or "both".
         v_reset: State after a spike; None for a soft reset. A state with a hard reset begins there,
-            another one at 0.
+            other states begin at 0.
         radius: Initial modulus r of the pole pair: a number, or a range (low, high). At least 0
             for "free"; between 0 and 1, both excluded, for "pole".
         angle: Initial angle phi of the pole pair in radians per step: a number or a range. In a
             layer, one uniform draw of (r, phi) for each parameter set gives all its linear
-            coefficients. Without a layer the middle of each range counts.
+            coefficients. Without a layer, the middle of each range is used.
         theta_v: Initial coefficients of P, as many as monomials, or a function (generator, shape)
             -> tensor. By default the linear ones are those of the pole pair, the others 0.
         theta_w: Initial coefficients of Q, likewise.

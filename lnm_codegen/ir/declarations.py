@@ -32,8 +32,8 @@ class Draw:
 class State:
     """A state of one neuron, carried from step to step. `init` is a number or a function.
 
-    `param` is the name of the parameter that is the initial value, or empty; `init` is then that
-    parameter's own.
+    `param` is the name of the parameter that is the initial value, or empty; `init` is then the
+    parameter's `init`.
     """
 
     name: str

@@ -58,7 +58,7 @@ Bindings: TypeAlias = tuple[tuple[Bound, sympy.Expr], ...]
 
 
 def bind(value: ExprLike, name: str = "bound") -> Expression:
-    """Return a name for the value of an expression, which no pass expands into what reads it.
+    """Return a name for the value of an expression, which no pass replaces by the expression.
 
     The name has the value and the derivative of the expression, wherever it is used. It counts as
     one variable in the degree and the size of an expression that reads it. A number or a symbol is

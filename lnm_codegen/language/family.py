@@ -95,7 +95,11 @@ class FamilyByArgument(Family[...]):
         for argument in kwargs:
             if argument in self.signature.parameters and argument not in known:
                 problem = f"{argument} is given, which {self._word}={key!r} does not take"
-                raise ModelError(self.name, problem, known, f"Omit {argument}.")
+                takers = (
+                    k for k, f in self._families.items() if argument in f.signature.parameters
+                )
+                remedy = f"Give {self._word}={next(takers)!r}, or omit {argument}."
+                raise ModelError(self.name, problem, known, remedy)
             require_known(self.name, "argument", argument, known)
         return family(*args, **kwargs)
 

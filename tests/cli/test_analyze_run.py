@@ -157,7 +157,7 @@ def test_the_page_says_what_the_code_does() -> None:
         f"Free runs are {RUN_STEPS} steps of the whole neuron without input, from {STARTS} states",
         f"further than {BOUND:g} scales",
         f"(at most {MOST_EPOCHS} epochs, evenly spaced)",
-        f"of several states at most {PROVEN_ROWS}:",
+        f"At most {PROVEN_ROWS} rows are examined for several states",
     ):
         assert line in text
     for degree in (2, 3):

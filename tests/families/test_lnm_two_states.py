@@ -174,7 +174,7 @@ def test_arguments_of_one_state_are_refused(word: str) -> None:
     """Also with their default value."""
     with refused(
         lnm.ModelError, "lnm", f"{word} is given, which states=2 does not take",
-        "degree, parametrisation, reset", f"Omit {word}.",
+        "degree, parametrisation, reset", f"Give states=1, or omit {word}.",
     ):  # fmt: skip
         two(**{word: ONE_STATE[word]})
 
@@ -185,7 +185,7 @@ def test_arguments_of_two_states_are_refused(word: str) -> None:
     for more in ({}, {"states": 1}):
         with refused(
             lnm.ModelError, "lnm", f"{word} is given, which states=1 does not take",
-            "degree, form, theta", f"Omit {word}.",
+            "degree, form, theta", f"Give states=2, or omit {word}.",
         ):  # fmt: skip
             lnm.get("lnm", **{word: TWO_STATES[word]}, **more)
 

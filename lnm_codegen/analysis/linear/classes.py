@@ -11,7 +11,7 @@ applies wins, in this order:
     alternating         a_1 is real and below -0.05: a deviation changes its sign at every step
     real poles          a_1 is real and otherwise: leaks without an oscillation of a_1
 
-r > 1 is meant beyond 1e-6, the rounding of learned numbers. Free runs: see `modes`.
+r > 1 means r > 1 + 1e-6, for the rounding of learned numbers. Free runs: see `modes`.
 """
 
 from __future__ import annotations

@@ -64,9 +64,10 @@ class Content:
             self.refuse_value(joined(where, key), value, accepted)
         return value
 
-    def table(self, key: str) -> Table:
-        """Return a table of the file, or an empty one."""
-        value: Table = self.get(self.tables, "", key, dict, f"a table, [{key}]", {})
+    def table(self, key: str, each: str = "") -> Table:
+        """Return a table of the file, or an empty one; one of tables, for each state, say."""
+        accepted = f"a table [{key}.NAME] for each {each}" if each else f"a table, [{key}]"
+        value: Table = self.get(self.tables, "", key, dict, accepted, {})
         return value
 
 

@@ -102,7 +102,7 @@ class _Definition:
         return bool(self._file.get(table, where, key, bool, "true or false", default=default))
 
     def _declare(self) -> None:
-        states = self._file.table("states")
+        states = self._file.table("states", "state")
         learned = any(
             isinstance(t, dict) and isinstance(t.get("init"), str) for t in states.values()
         )
@@ -127,7 +127,8 @@ class _Definition:
             if isinstance(symbol, Declared) and isinstance(symbol.decl, Param)
         }
         if given not in scalars:
-            accepted = f"a finite number, or a scalar parameter: {', '.join(scalars) or 'none'}"
+            names = ", ".join(scalars) or "the file declares none"
+            accepted = f"a finite number, or a scalar parameter: {names}"
             self._file.refuse_value(joined(where, "init"), given, accepted)
         return scalars[given]
 
@@ -140,7 +141,7 @@ class _Definition:
             self._symbols[key] = self._file.with_source(input, key)
 
     def _declare_params(self) -> None:
-        for key, table in self._file.table("params").items():
+        for key, table in self._file.table("params", "parameter").items():
             where = self._declaration_place("params", key, table, _PARAM_KEYS)
             size = table.get("size")
             if size is not None and (type(size) is not int or not 1 <= size <= _MAX_SIZE):

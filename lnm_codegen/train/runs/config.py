@@ -92,7 +92,8 @@ class TrainConfig:
     v_min: Annotated[
         float | None,
         Option(
-            "Lower clamp of the potential, if a built-in family of one state takes one; or none.",
+            "Lower clamp of the potential, or none. The default applies to built-in families of "
+            "one state that take a clamp.",
             _NUMBER_OR_NONE,
             "V",
             "neuron",
@@ -153,7 +154,8 @@ class TrainConfig:
         float, Option("Weight of the penalty on steep slopes of the charge.", _AMOUNT, "X")
     ] = 0.0
     penalty_slope: Annotated[
-        float, Option("Largest slope, or spectral radius, without a penalty.", _AMOUNT)
+        float,
+        Option("Slope, or spectral radius of two states, beyond which a penalty is due.", _AMOUNT),
     ] = 1.05
     project: Annotated[
         float | None,
