@@ -159,7 +159,8 @@ BOX = {"states": {"v": (-1, 1)}, "inputs": {"x": (-1, 1)}}
 @pytest.mark.parametrize(
     ("changed", "error", "problem", "accepted", "remedy"),
     [
-        ({"states": {}}, ModelError, "no interval for state 'v'", "", "Give v = (low, high); in text, v=LOW,HIGH."),
+        ({"states": {}}, ModelError, "no interval for state 'v'", "",
+         "Give v = (low, high); in text, v=LOW,HIGH."),
         ({"states": {"v": (0, 1), "w": 0}}, ModelError, "no state 'w'", "v", ""),
         ({"inputs": {"x": (1, -1)}}, ModelError, "input 'x' is [1, -1]: low exceeds high",
          "low <= high", ""),
