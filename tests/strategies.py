@@ -403,6 +403,7 @@ def two_state_arguments(draw: Any, degrees: Sequence[int] = (1, 2, 3, 4, 5)) -> 
     }
     if not given:
         names = [name for name in names if not name.startswith("theta")]
+    radius, angle = float(rng.uniform(0.5, 0.95)), float(rng.uniform(0.0, 1.5))
     clamps = {"v_min": -1.5, "v_max": 2.0, "w_min": -1.25, "w_max": 1.75}
     if degree < 3:
         clamps = {name: end for name, end in clamps.items() if draw(st.booleans())}
@@ -412,8 +413,7 @@ def two_state_arguments(draw: Any, degrees: Sequence[int] = (1, 2, 3, 4, 5)) -> 
         "parametrisation": "pole" if pole else "free",
         "reset": draw(st.sampled_from(("v", "both"))),
         "v_reset": draw(st.sampled_from((None, 0.0, -0.25))),
-        "radius": float(rng.uniform(0.5, 0.95)),
-        "angle": float(rng.uniform(0.0, 1.5)),
+        **({"radius": radius, "angle": angle} if pole else {}),
         "learn_theta_0": constant,
         "learn_threshold": draw(st.booleans()),
         "v_threshold": 0.5,

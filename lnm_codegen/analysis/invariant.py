@@ -119,6 +119,8 @@ def invariant(
         return broken
     if len(step.names) == 2:
         boxed += f"; {found}" if plane is not None else "; its step is not affine in pieces"
+    if neuron.bindings:
+        boxed += "; intervals of bound values contain more than the values that occur"
     return Undecided(f"{boxed}, and no input sequence was found that drives a state past {bound:g}")
 
 
@@ -206,7 +208,11 @@ def _plane(step: _Step) -> PlaneStep[Fraction] | None:
     if len(step.names) != 2:
         return None
     around = Interval(Fraction(-FARTHEST), Fraction(FARTHEST))
-    return plane_step(step.pieces(dict.fromkeys(step.names, around)), step.names, step.inputs)
+    try:
+        pieces = step.pieces(dict.fromkeys(step.names, around))
+    except UnsupportedError:  # a chain of bound values has no finite range so far away
+        return None
+    return plane_step(pieces, step.names, step.inputs)
 
 
 def _search(step: _Step) -> Invariant | str:

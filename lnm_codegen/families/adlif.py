@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from lnm_codegen.families.draws import Range, param_in
 from lnm_codegen.language.family import family
-from lnm_codegen.language.functions import clip, exp, max, where
+from lnm_codegen.language.functions import clip, exp, max, stop_gradient, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
-from lnm_codegen.validation import require_number, require_numbers
+from lnm_codegen.validation import require_bool, require_number, require_numbers
 
 
 @family
@@ -46,8 +46,9 @@ def adlif(
         v_threshold: Firing threshold.
         learnable: Make tau_v, tau_w, a and b learnable.
         per: Granularity of the learnable parameters, a word or a dict by name.
-        detach_reset: Treat the spike as a constant in v' and w'. The authors' code does so in v'
-            alone.
+        detach_reset: Treat the spike as a constant in v' = h*(1 - spike), as the authors' code
+            always does. The jump b*spike of w' keeps its gradient, since it is not a reset.
+            `with_detach_reset(True)` of the neuron detaches both.
         surrogate: Slope of the spike; atan(alpha=2) by default. The authors use an exponential.
     """
     require_number("adlif", "q", q, above=0)
@@ -60,11 +61,12 @@ def adlif(
     factor = param("q", init=q, learnable=False)
     threshold = param("v_threshold", init=v_threshold, learnable=False)
     d_v, d_w = exp(-1 / t_v), exp(-1 / t_w)
-    after = where(spike, 0, v)
+    require_bool("adlif", "detach_reset", detach_reset)
+    fired = stop_gradient(spike) > 0 if detach_reset else spike
+    after = where(fired, 0, v)
     return Neuron(
         charge={v: d_v * v + (1 - d_v) * (x - w)},
         fire=v - threshold,
         reset={v: after, w: d_w * w + (1 - d_w) * factor * (coupling * after + jump * spike)},
         surrogate=surrogate,
-        detach_reset=detach_reset,
     ).with_per(per)

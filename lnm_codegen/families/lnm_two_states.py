@@ -32,6 +32,9 @@ Powers: TypeAlias = tuple[tuple[int, int], ...]
 """Exponents (i, j) of monomials v**i * w**j."""
 Start: TypeAlias = "Sequence[float] | Init | None"
 
+RADIUS, ANGLE = (0.5, 0.95), (0.0, 1.5)
+"""Ranges of the initial pole pair."""
+
 
 @family
 def lnm(
@@ -40,8 +43,8 @@ def lnm(
     parametrisation: Literal["free", "pole"] = "free",
     reset: Literal["v", "both"] = "v",
     v_reset: float | None = None,
-    radius: Range = (0.5, 0.95),
-    angle: Range = (0.0, 1.5),
+    radius: Range | None = None,
+    angle: Range | None = None,
     theta_v: Start = None,
     theta_w: Start = None,
     learn_theta_0: bool = False,
@@ -74,6 +77,9 @@ def lnm(
     Degree 1 with "pole" is stable for any rho and phi. A free matrix diverges where an eigenvalue
     leaves the unit circle, and so can every polynomial of degree >= 2: clamp both states.
 
+    The neuron's name is `lnm_states2`, or `lnm_states2_pole`, since files of different neurons
+    need different names.
+
     Args:
         degree: Total degree, 1 to 5. A C++ compiler takes longer with each degree.
         parametrisation: Parameters of the linear part: "free", its coefficients in theta_v and
@@ -81,11 +87,12 @@ def lnm(
         reset: States that a spike resets, "v" or "both".
         v_reset: State after a spike; None for a soft reset. A state with a hard reset begins there,
             other states begin at 0.
-        radius: Initial modulus r of the pole pair: a number, or a range (low, high). At least 0
-            for "free"; between 0 and 1, both excluded, for "pole".
-        angle: Initial angle phi of the pole pair in radians per step: a number or a range. In a
-            layer, one uniform draw of (r, phi) for each parameter set gives all its linear
-            coefficients. Without a layer, the middle of each range is used.
+        radius: Initial modulus r of the pole pair: a number, or a range (low, high), by default
+            (0.5, 0.95). At least 0 for "free"; between 0 and 1, both excluded, for "pole". Refused
+            where theta_v and theta_w give the whole linear part.
+        angle: Initial angle phi of the pole pair in radians per step, given as `radius`; by default
+            (0, 1.5). In a layer, one uniform draw of (r, phi) for each parameter set gives all its
+            linear coefficients. Without a layer, the middle of each range is used.
         theta_v: Initial coefficients of P, as many as monomials, or a function (generator, shape)
             -> tensor. By default the linear ones are those of the pole pair, the others 0.
         theta_w: Initial coefficients of Q, likewise.
@@ -110,13 +117,17 @@ def lnm(
     require_numbers("lnm", **optional, optional=optional)
     if w_min is not None and w_max is not None and not w_max > w_min:
         raise wrong("lnm", "w_max", w_max, f"a number > w_min, {w_min!r}, or None")
-    bound = {"above": 0, "below": 1} if parametrisation == "pole" else {"low": 0}
+    pole = parametrisation == "pole"
+    if not pole and theta_v is not None and theta_w is not None:
+        _refuse_poles(radius=radius, angle=angle)
+    bound = {"above": 0, "below": 1} if pole else {"low": 0}
     poles = Poles(
-        require_range("lnm", "radius", radius, **bound), require_range("lnm", "angle", angle)
+        require_range("lnm", "radius", RADIUS if radius is None else radius, **bound),
+        require_range("lnm", "angle", ANGLE if angle is None else angle),
     )
     v, x = state("v", init=v_reset or 0.0), input("x")
     w = state("w", init=(v_reset or 0.0) if reset == "both" else 0.0)
-    terms = _pole_pair if parametrisation == "pole" else _free
+    terms = _pole_pair if pole else _free
     p, q = terms(v, w, degree, learn_theta_0, poles, (theta_v, theta_w))
     threshold = param("v_threshold", init=v_threshold, learnable=learn_threshold)
     after = reset_of(v, threshold, v_reset)
@@ -126,7 +137,19 @@ def lnm(
         reset=after | reset_of(w, threshold, v_reset) if reset == "both" else after,
         surrogate=surrogate,
         detach_reset=detach_reset,
+        name="lnm_states2_pole" if pole else "lnm_states2",
     ).with_per(per)
+
+
+def _refuse_poles(**given: Range | None) -> None:
+    """Raise ModelError if an initial pole is given, which nothing would read."""
+    words = [word for word, value in given.items() if value is not None]
+    if words:
+        raise ModelError(
+            "lnm",
+            f"{' and '.join(words)} given with theta_v and theta_w, which are the linear part",
+            remedy=f"Omit {' and '.join(words)}, or one of theta_v and theta_w.",
+        )
 
 
 def monomials(degree: int, least: int = 0) -> Powers:

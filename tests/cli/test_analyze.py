@@ -4,6 +4,7 @@ import json
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 import lnm_codegen as lnm
@@ -46,6 +47,27 @@ def test_a_neuron_that_runs_away(call):
     assert status == 0
     assert "  v is driven past 100: -552.787 after 13 steps\n    x = 13 times -0.35\n" in out
     assert "none: no interval of the states is known" in out
+
+
+def test_bound_values(call):
+    """A Runge-Kutta step has its eigenvalues, and the reason why no interval is known.
+
+    It was refused: "its range exceeds 1.84467e+19". At a fixed point of ds/dt = g(s), a sub-step of
+    length h takes an eigenvalue z/h of g's Jacobian to 1 + z + z**2/2 + z**3/6 + z**4/24.
+    """
+    status, out, _ = call("tests/cases.py:fitzhugh", "--json")
+    assert status == 0
+    shown = json.loads(out)
+    assert shown["invariant"]["verdict"] == "undecided"
+    reason = "its step is not affine in pieces; intervals of bound values contain more than"
+    assert reason in shown["invariant"]["reason"]
+    linear = shown["linear"]
+    assert linear["fixed_point"]
+    v = linear["at"]["v"]
+    z = np.linalg.eigvals([[1 - v**2, -1.0], [0.125, -0.1]]) / 8
+    wanted = sorted((1 + z + z**2 / 2 + z**3 / 6 + z**4 / 24) ** 2, key=lambda p: p.imag)
+    found = [complex(p["real"], p["imag"]) for p in linear["eigenvalues"]]
+    assert sorted(found, key=lambda p: p.imag) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_errors_in_a_format(call):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -229,6 +230,91 @@ def test_a_runge_kutta_step_was_refused():
     with refused(lnm.ModelError, problem="a polynomial has degree 81", accepted="at most 64"):
         fitzhugh(1, lambda value, name: value)
     lnm.lower(fitzhugh(1))
+
+
+def runge_kutta(x: Any, start: Any, a: float, epsilon: float, k: int) -> tuple[Any, Any]:
+    """Return the trajectory (T + 1, 2, N) of FitzHugh-Nagumo and the states it fires in, by NumPy.
+
+    Each time step has the length 1/4 and k sub-steps of the classical Runge-Kutta method.
+    """
+    h = 0.25 / k
+
+    def slope(s: Any, x: Any) -> Any:
+        return np.stack([s[0] - s[0] ** 3 / 3 - s[1] + x, epsilon * (s[0] + a - 0.8 * s[1])])
+
+    states = [np.array(start)]
+    for now in x:
+        s = states[-1]
+        for _ in range(k):
+            first = slope(s, now)
+            second = slope(s + h / 2 * first, now)
+            third = slope(s + h / 2 * second, now)
+            fourth = slope(s + h * third, now)
+            s = s + h / 6 * (first + 2 * second + 2 * third + fourth)
+        states.append(s)
+    return np.array(states), np.array(states)[1:, 0] >= 1
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_fitzhugh_nagumo_is_its_runge_kutta_method(k: int) -> None:
+    """States and spikes of 200 steps, which fire, are those of a loop in NumPy."""
+    rng = np.random.default_rng(0)
+    x, start = rng.normal(0.6, 0.3, (200, 3)), rng.normal(0, 0.5, (2, 3))
+    neuron, first = fitzhugh(k).with_per("layer"), {"v": start[0], "w": start[1]}
+    found = lnm.interpret(neuron, x, state=first, a=0.7, epsilon=0.08)
+    states, fires = runge_kutta(x, start, 0.7, 0.08, k)
+    assert 0.05 < fires.mean() < 0.95
+    np.testing.assert_array_equal(found.outputs["spike"], fires)
+    for n, name in enumerate("vw"):
+        np.testing.assert_allclose(found.trajectory[name], states[:-1, n], rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(found.states[name], states[-1, n], rtol=1e-11, atol=1e-11)
+
+
+def test_sub_steps_converge_to_the_differential_equation() -> None:
+    """The error falls with the fourth power of the length: 16 times for twice the sub-steps."""
+    x, start = np.full((40, 1), 0.7), np.array([[0.1], [0.2]])
+    exact = runge_kutta(x, start, 0.75, 0.125, 256)[0][-1, :, 0]
+    errors = []
+    for k in (1, 2, 4):
+        found = lnm.interpret(
+            fitzhugh(k).with_per("layer"), x, state={"v": start[0], "w": start[1]}
+        ).states
+        errors.append(max(abs(found["v"][0] - exact[0]), abs(found["w"][0] - exact[1])))
+    ratios = [coarse / fine for coarse, fine in itertools.pairwise(errors)]
+    assert all(12 < ratio < 22 for ratio in ratios), ratios
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_gradients_of_sub_steps_are_finite_differences(k: int) -> None:
+    """Of the loop in NumPy, of a sum of potentials: each input, initial state and parameter."""
+    rng = np.random.default_rng(1)
+    x, start, given = rng.normal(0.5, 0.4, (12, 2)), rng.normal(0, 0.6, (2, 2)), (0.7, 0.08)
+    weights, last = rng.normal(size=(12, 2)), rng.normal(size=(2, 2))
+
+    def loss(x: Any, start: Any, a: float, epsilon: float) -> float:
+        states = runge_kutta(x, start, a, epsilon, k)[0]
+        return float((weights * states[1:, 0]).sum() + (last * states[-1]).sum())
+
+    def slope(place: int, index: tuple[int, ...] = ()) -> float:
+        ends = []
+        for step in (1e-5, -1e-5):
+            moved = [np.array(e) for e in (x, start, *given)]
+            moved[place][index] += step
+            ends.append(loss(*moved))  # type: ignore[arg-type]
+        return (ends[0] - ends[1]) / 2e-5
+
+    grads = lnm.interpret(
+        fitzhugh(k).with_per("layer"), x, state={"v": start[0], "w": start[1]}, a=given[0],
+        epsilon=given[1], grad_out=(0.0, weights), grad_state={"v": last[0], "w": last[1]},
+    ).grads  # fmt: skip
+    for index in np.ndindex(x.shape):
+        assert grads["x"][index] == pytest.approx(slope(0, index), rel=1e-6, abs=1e-8)
+    for n, name in enumerate("vw"):
+        for lane in range(2):
+            wanted = slope(1, (n, lane))
+            assert grads[name][lane] == pytest.approx(wanted, rel=1e-6, abs=1e-8)
+    assert grads["epsilon"].sum() == pytest.approx(slope(3), rel=1e-6, abs=1e-8)
+    assert grads["a"].sum() == pytest.approx(slope(2), rel=1e-6, abs=1e-8)
 
 
 def sizes(k: int) -> tuple[int, ...]:

@@ -135,6 +135,22 @@ def test_a_proof_and_its_control(tmp_path, monkeypatch):
     assert failures(one(circuit, "formal")) == {"unit_next: proof": "refuted"}
 
 
+@needs_provers
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("lif", {}), ("lif", {"tau": 60.0}), ("adlif", {})]
+)
+def test_the_control_of_the_bounds_is_refuted_however_slow_the_state(tmp_path, name, arguments):
+    """It takes as many steps as the state takes to its bound; 2 did not suffice for `adlif`."""
+    circuit = write_neuron(tmp_path, lnm.get(name, **arguments), forms=("comb",))
+    for path in (tmp_path / "formal").glob("*.sby"):
+        if path.stem != "unit_state":
+            path.unlink()
+    found = one(circuit, "formal")
+    assert [(c.name, c.status) for c in found.checks] == [
+        ("unit_state: proof", PASSED), ("unit_state: control", PASSED),
+    ]  # fmt: skip
+
+
 def test_every_step_names_missing_tools(tmp_path, monkeypatch):
     """Without tools a step is skipped, with the command that installs them."""
     circuit = write(tmp_path, degree=1)

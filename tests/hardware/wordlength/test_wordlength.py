@@ -139,6 +139,52 @@ def test_a_clamped_neuron_has_proven_words():
     assert all(n.saturated == 0 for n in chosen.words.nodes)
 
 
+TWO_STATES = {
+    "free": ("lnm", {"states": 2, "degree": 1}),
+    "pole": ("lnm", {"states": 2, "degree": 1, "parametrisation": "pole", "v_reset": 0.0}),
+    "rf": ("rf", {}),
+    "adlif": ("adlif", {}),
+    "adlif, detached": ("adlif", {"detach_reset": True}),
+}
+
+
+@pytest.mark.parametrize("name", TWO_STATES)
+def test_two_states_in_a_polygon_have_proven_words(name):
+    """No box holds a rotation, but a polygon does: ranges and errors are proven for |x| <= 2.
+
+    A long run with inputs at both ends stays in the intervals, and no node saturates.
+    """
+    family, arguments = TWO_STATES[name]
+    neuron = lnm.get(family, **arguments)
+    chosen = select_for_intervals(neuron, {"x": (-2, 2)}, PrecisionTarget(error=0.05))
+    assert isinstance(chosen.invariant, Invariant)
+    assert chosen.invariant.polygon
+    words = chosen.words
+    assert words.proven
+    assert words.error <= 0.05
+    found = {node.name: node for node in words.nodes}
+    for node in found.values():
+        assert node.saturated == 0
+        assert node.bound is None or node.observed <= node.bound
+    ends = np.random.default_rng(0).choice([-2.0, 2.0], (400, 50, 1))
+    seen = lnm.interpret(neuron, ends).trajectory
+    for state, interval in chosen.invariant.states.items():
+        assert found[state].range.holds(interval)
+        assert interval.low <= seen[state].min()
+        assert seen[state].max() <= interval.high
+
+
+def test_the_command_says_where_ranges_come_from(capsys):
+    """Proven, with the intervals; or simulated, with the reason of "unknown"."""
+    assert run(["quantize", "rf", "--error", "0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "ranges and errors: proven, as the states stay in v in [-1.09299, 1.09299], w in" in out
+    assert run(["quantize", "brf", "--error", "0.1"]) == 0
+    out = capsys.readouterr().out
+    wanted = "ranges and errors: of simulated steps; no invariant interval is known: the interval"
+    assert wanted in out
+
+
 def test_what_runs_away_is_refused():
     wild = lnm.get("lnm", degree=3, theta=(0.05, 0.6, -0.1, 0.15))
     with refused(ModelError, "lnm", "is not finite on these inputs", remedy="Narrow them, or give"):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
 
 from lnm_codegen.backends.render import render_files
 from lnm_codegen.backends.verilog.expr import literal
@@ -14,9 +18,13 @@ from lnm_codegen.backends.verilog.parts import (
     same_names,
 )
 from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.interpret import run
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import Bits
+
+MOST_STEPS = 64
+"""Most steps that the control of a proof takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,27 @@ def _threshold(design: CircuitDesign, cond: fx.Expr, kept: fx.Expr) -> int | Non
     return _constant(design, cond.rhs)
 
 
+def _steps_to_spike(design: CircuitDesign, found: tuple[Reset, ...]) -> int:
+    """Return the fewest steps to a spike of constant inputs at the ends of their formats.
+
+    The control needs as many from the initial states to break its bound. It is at most `MOST_STEPS`
+    and 1 where coefficients are ports, which may have any value.
+    """
+    if design.on_ports:
+        return 1
+    ends = ((bits.low, bits.high) for bits in map(fx.bits_of, design.inputs))
+    drives = np.array(list(product(*ends)), np.int64).T
+    fixed: dict[str, Any] = {v.name: x for v, x in zip(design.inputs, drives, strict=True)}
+    fixed |= design.constants
+    states: dict[str, Any] = {s.name: s.init for s in design.model.states}
+    for steps in range(1, MOST_STEPS):
+        after = run(design.kernel, fixed | states)
+        if any(np.any(after[r.spike.name]) for r in found):
+            return steps
+        states = {name: after[f"{name}_next"] for name in states}
+    return MOST_STEPS
+
+
 def state_proof(design: CircuitDesign) -> dict[str, str]:
     """Return the proof of the bounds, no file where no bound is known."""
     found = resets(design)
@@ -143,7 +172,7 @@ def state_proof(design: CircuitDesign) -> dict[str, str]:
         "results": declarations("wire", results),
         "connections": connected(same_names(inputs, results)),
         "asserts": asserts,
-        "depth": 4,
+        "depth": max(4, _steps_to_spike(design, found) + 3),
     }
     files = {
         f"formal/{design.name}_state_check.v": "verilog/formal/state_check.v.j2",
