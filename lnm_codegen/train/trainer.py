@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lnm_codegen.analysis.plane.linear import linear_part
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.nn import NeuronLayer
@@ -237,6 +238,9 @@ class Trainer:
             return "Lower lr or clip."
         if takes_clamp(self.config.family, self.config.arguments) and self.config.v_min is None:
             return "Lower lr_neuron, or give v_min, such as -2."
+        parts = (linear_part(n.neuron) for n in self.network.neurons)
+        if self.config.project is None and any(p and p.scaled is not None for p in parts):
+            return "Lower lr_neuron, or give project, such as 1.0."
         return "Lower lr_neuron or lr."
 
 

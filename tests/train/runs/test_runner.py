@@ -182,6 +182,23 @@ def test_divergence_names_the_layer(tmp_path: Path) -> None:
         run(config, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("parametrisation", "remedy"),
+    [
+        ("free", "Lower lr_neuron, or give project, such as 1.0."),
+        ("pole", "Lower lr_neuron or lr."),
+    ],
+)
+def test_divergence_of_two_states(tmp_path: Path, parametrisation: str, remedy: str) -> None:
+    """A free matrix is kept stable by `project`; a clamp of v alone would not do it."""
+    arguments = {"states": 2, "degree": 2, "parametrisation": parametrisation}
+    arguments |= {"theta_w": [9e9] * (5 if parametrisation == "free" else 3)}
+    network = {"channels": (4, 4), "time_steps": 8}
+    config = replace(SMALL, arguments=arguments, v_min=None, network_arguments=network)
+    with refused(DivergedError, "train", "is not finite", remedy=remedy):
+        run(config, tmp_path)
+
+
 def test_divergence_keeps_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def diverging(*_: Any) -> Iterator[Epoch]:
         yield Epoch(1, 1.0, 0.5, 0.5, (0.1, 0.1), (0.0, 0.0), 0.1)
