@@ -77,7 +77,9 @@ def own_test(folder: Path, **environment: str) -> str:
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("key", ["lnm", "lif", "li"])
+@pytest.mark.parametrize(
+    "key", ["lnm", *(pytest.param(key, marks=pytest.mark.slow) for key in ("lif", "li"))]
+)
 def test_c_runs_its_own_test(key: str, tmp_path: Path) -> None:
     """Forward and gradients agree with plain PyTorch."""
     made(key, "c").write(tmp_path)
