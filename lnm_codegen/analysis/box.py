@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import ceil, floor
+from operator import attrgetter
 
 import numpy as np
 
@@ -27,9 +28,11 @@ from lnm_codegen.errors import UnsupportedError, reason
 
 FINE = 32
 """Ends are multiples of 2**-FINE, or values that occur."""
-WORK = 20_000
+WORK = 12_000
 """The search for a box evaluates no other one after so much work (`Step.work`)."""
-_STEPS, _EVERY, _SAMPLED = 256, 64, 512
+_STEPS, _EVERY, _SAMPLED = 256, 4, 512
+_FAR = Fraction(1024)  # steps like the last one: a slope up to 0.999
+_ENDS = (attrgetter("low"), attrgetter("high"))
 _SETTLED = 2.0**-44  # of the size: the grid's box moves no more
 _FARTHEST = 24
 """Boxes stay within +-2**_FARTHEST."""
@@ -50,7 +53,7 @@ def invariant_box(step: Step) -> tuple[Box, Box] | str:
     if sampled is None:
         return _GROWS
     box, before = sampled
-    guess = _extrapolated(before, box)
+    guess = _extrapolated(before, before, box)
     if guess != box and _keeps(step, guess):
         return _shrunk(step, box, guess)
     found = _iterated(step, box)
@@ -58,7 +61,7 @@ def invariant_box(step: Step) -> tuple[Box, Box] | str:
 
 
 def _iterated(step: Step, box: Box) -> tuple[Box, Box] | str:
-    cause = _GROWS
+    cause, before = _GROWS, box
     for k in range(1, _STEPS + 1):
         if _is_spent(step):
             return _SPENT
@@ -67,12 +70,12 @@ def _iterated(step: Step, box: Box) -> tuple[Box, Box] | str:
         except UnsupportedError as error:
             cause = reason(error)
             break
-        before, box = box, {n: _grown(box[n], after[n]) for n in step.names}
+        older, before, box = before, box, {n: _grown(box[n], after[n]) for n in step.names}
         if before == box:
             return box, box
         if any(i.magnitude > 1 << _FARTHEST for i in box.values()):
             return cause
-        if k % _EVERY == 0 and _keeps(step, guess := _extrapolated(before, box)):
+        if k % _EVERY == 0 and _keeps(step, guess := _extrapolated(older, before, box)):
             return _shrunk(step, box, guess)
     for k in range(_FARTHEST):
         wide = {n: _widened(i, Fraction(2) ** k) for n, i in box.items()}
@@ -128,14 +131,22 @@ def _grown(box: Interval, after: Interval) -> Interval:
     return Interval(low, high)
 
 
-def _extrapolated(before: Box, box: Box) -> Box:
+def _extrapolated(older: Box, before: Box, box: Box) -> Box:
     """Return the widened limits of ends that move in a geometric series."""
-    far = Fraction(1024)  # times the last step: a slope up to 0.999
     found = {}
     for name, i in box.items():
-        low, high = (i.low - before[name].low) * far, (i.high - before[name].high) * far
-        found[name] = Interval(i.low + low, i.high + high).outward(FINE)
+        low, high = (
+            end(i) + (end(i) - end(before[name])) * _far(*map(end, (older[name], before[name], i)))
+            for end in _ENDS
+        )
+        found[name] = Interval(low, high).outward(FINE)
     return found
+
+
+def _far(older: Fraction, before: Fraction, now: Fraction) -> Fraction:
+    """Return twice the rest of the series in units of its last step; at most _FAR."""
+    first, last = abs(before - older), abs(now - before)
+    return min(_FAR, 2 * last / (first - last)) if last < first else _FAR
 
 
 def _widened(box: Interval, amount: Fraction) -> Interval:

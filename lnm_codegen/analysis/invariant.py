@@ -121,14 +121,16 @@ def _decided(
 ) -> Invariant | Escape | str:
     """Return a polygon as a certificate, an escape, or the reason why neither is found."""
     start = (step.start[step.names[0]].low, step.start[step.names[1]].low)
-    broken = None
-    if not is_stable(plane.linear(plane.mode_at(start))):
+    broken, stable = None, is_stable(plane.linear(plane.mode_at(start)))
+    if not stable:
         broken = escape_plane(neuron, step.inputs, values, bound, plane)
         if broken is not None and broken.diverges:
             return broken
     found = invariant_polygon(plane, start)
     if isinstance(found, str):
-        return broken or escape_plane(neuron, step.inputs, values, bound, plane) or found
+        if stable:
+            broken = escape_plane(neuron, step.inputs, values, bound, plane)
+        return broken or found
     if not is_invariant_polygon(plane, found, start):
         raise InternalError(step.name, f"{found} is not an invariant polygon")
     low, high = reached(in_floats(plane), (float(start[0]), float(start[1])))
