@@ -6,12 +6,12 @@ limit of
 
     B <- hull(B, F(B)),   from the initial states.
 
-The first steps are those of a grid of states, in floats. Their box lies in every invariant box, so
-that none exists where it passes 2**FARTHEST. The exact iteration starts from it, and reaches the
+The first steps are those of a grid of states, in floats. Their box lies in every invariant box, up
+to rounding, so that none exists where it passes 2**_FARTHEST. The exact iteration starts from it, and reaches the
 limit because ends move outward to multiples of 2**-FINE. Where convergence is slow (a slope a near
 1 takes 1/(1 - a) steps), a larger box is guessed and tested, and bisection moves its ends inward. A
 box that a state of the grid leaves is not tested exactly. The exact evaluations have a budget,
-`WORK`, in units of `Step.work`.
+`WORK`, which counts rational numbers and never time.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from lnm_codegen.errors import UnsupportedError, reason
 
 FINE = 32
 """Ends are multiples of 2**-FINE, or values that occur."""
-WORK = 12_000
-"""The search for a box evaluates no other one after so much work (`Step.work`)."""
-_STEPS, _EVERY, _SAMPLED = 256, 4, 512
+WORK = 16_000
+"""After so much work (`Step.work`) no other box is evaluated: some 50 microseconds a unit."""
+_STEPS, _EVERY, _SAMPLED, _CONTRACTIONS = 256, 4, 512, 8
 _FAR = Fraction(1024)  # steps like the last one: a slope up to 0.999
 _ENDS = (attrgetter("low"), attrgetter("high"))
 _SETTLED = 2.0**-44  # of the size: the grid's box moves no more
@@ -75,7 +75,8 @@ def _iterated(step: Step, box: Box) -> tuple[Box, Box] | str:
             return box, box
         if any(i.magnitude > 1 << _FARTHEST for i in box.values()):
             return cause
-        if k % _EVERY == 0 and _keeps(step, guess := _extrapolated(older, before, box)):
+        guess = _extrapolated(older, before, box)
+        if k % _EVERY == 0 and guess != box and _keeps(step, guess):
             return _shrunk(step, box, guess)
     for k in range(_FARTHEST):
         wide = {n: _widened(i, Fraction(2) ** k) for n, i in box.items()}
@@ -132,21 +133,20 @@ def _grown(box: Interval, after: Interval) -> Interval:
 
 
 def _extrapolated(older: Box, before: Box, box: Box) -> Box:
-    """Return the widened limits of ends that move in a geometric series."""
+    """Return the widened limits of ends that move in a geometric series; the box if one does not.
+
+    Ends of which one step alone is known go on for _FAR steps like it.
+    """
     found = {}
     for name, i in box.items():
-        low, high = (
-            end(i) + (end(i) - end(before[name])) * _far(*map(end, (older[name], before[name], i)))
-            for end in _ENDS
-        )
-        found[name] = Interval(low, high).outward(FINE)
+        limits = []
+        for end in _ENDS:
+            first, last = end(before[name]) - end(older[name]), end(i) - end(before[name])
+            if first and abs(last) >= abs(first):
+                return box
+            limits.append(end(i) + last * min(_FAR, 2 * last / (first - last) if first else _FAR))
+        found[name] = Interval(*limits).outward(FINE)
     return found
-
-
-def _far(older: Fraction, before: Fraction, now: Fraction) -> Fraction:
-    """Return twice the rest of the series in units of its last step; at most _FAR."""
-    first, last = abs(before - older), abs(now - before)
-    return min(_FAR, 2 * last / (first - last)) if last < first else _FAR
 
 
 def _widened(box: Interval, amount: Fraction) -> Interval:
@@ -156,7 +156,9 @@ def _widened(box: Interval, amount: Fraction) -> Interval:
 def _shrunk(step: Step, inner: Box, outer: Box) -> tuple[Box, Box]:
     """Return an invariant box between `inner`, which is not, and `outer`, which is: bisection."""
     best = dict(outer)
-    for _ in range(3):
+    for _ in range(_CONTRACTIONS):
+        if _is_spent(step):
+            break
         smaller = step(best)  # if B is invariant, so are F(B) and its hull with the start
         best = {n: hull((smaller[n], step.start[n])).outward(FINE) for n in step.names}
     for name in step.names:

@@ -2,8 +2,8 @@
 
 Two states whose step is affine in pieces, such as a matrix with a reset, stay in a convex polygon
 (`plane.search`); its bounding box gives an interval for each state. A polygon holds rotations that
-no box holds. For any other step, or without a polygon, a box is searched (`box`).
-Each result is tested once more, in rationals, on itself alone.
+no box holds. For any other step, or without a polygon, a box is searched (`box`). Each result is tested once
+more, in rationals, on itself alone.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Invariant:
     from it. Without a polygon, states that begin in `states` stay there.
 
     Runs go to the ends of `reached`, up to 2**-FINE of their size, so every invariant set does.
-    Without a polygon it equals `states` if that is the least; otherwise no single end of `states`
-    can move inward.
+    Without a polygon it equals `states` if that is the least. Otherwise no single end of `states`
+    can move inward, unless the search reached the limit of its work (`box.WORK`).
     """
 
     states: Box  # each interval holds the initial value
@@ -52,7 +52,7 @@ class Invariant:
 class Undecided:
     """Result if neither an invariant interval nor a sequence that breaks it is found."""
 
-    reason: str
+    reason: str  # an unstable matrix, an interval that grows, or a search at the limit of its work
 
 
 def invariant(
