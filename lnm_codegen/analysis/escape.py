@@ -5,7 +5,9 @@ keeps one of states that lie close together, and always the extreme ones, with t
 The first state past the bound is traced back to its inputs, and `lnm.interpret` runs them.
 
 Two states whose step is affine in pieces are first driven by the inputs that are best without
-resets (`plane.drive`). `plane.divergence` may then prove that they never come back.
+resets (`plane.drive`). `plane.divergence` may then prove that they never come back. Without that
+proof, a state that passes the bound at the last step is a fact of one run in float64, no more. It
+is so for a spectral radius of exactly 1, where inputs can always bring the states back.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ import numpy as np
 
 from lnm_codegen.analysis.arithmetic.interval import Interval
 from lnm_codegen.analysis.plane.divergence import diverges
-from lnm_codegen.analysis.plane.drive import driven
+from lnm_codegen.analysis.plane.drive import Ends, driven, shortest
+from lnm_codegen.analysis.plane.matrix import radius_of
+from lnm_codegen.analysis.plane.polygon import Point
 from lnm_codegen.analysis.plane.step import PlaneStep, in_floats
 from lnm_codegen.compiler.arguments import SINGLE, parameters_of, start_of
 from lnm_codegen.compiler.interpret import interpret
@@ -30,7 +34,10 @@ from lnm_codegen.language.neuron import Neuron
 
 STEPS = 2048
 """Longest sequence."""
-_FRONTIER, _STALE = 256, 64  # states of the frontier; steps without growth
+LONGEST = 8192
+"""Longest sequence of a matrix near the unit circle or outside, where no spike or clamp acts."""
+_ROTATES = 1 - 2.0**-10  # spectral radius
+_FRONTIER, _STALE = 256, 128  # states of the frontier; steps without growth
 
 
 @dataclass(frozen=True)
@@ -113,20 +120,32 @@ def _driven(
     first = start_of(neuron, None, (), kind, parameters_of(neuron, values, SINGLE, kind))
     v, w = (float(first[s.name]) for s in neuron.states)
     drives = [_drives(inputs[s.name]) for s in neuron.inputs]
-    for goal in driven(in_floats(plane), (v, w), STEPS):
+    near = in_floats(plane)
+    for goal in driven(near, (v, w), STEPS):
         steps = list(takewhile(lambda step: max(map(abs, step[1])) <= 2.0**20 * bound, goal))
         sizes = [max(map(abs, s)) for _, s in steps]
         past = next((k for k, size in enumerate(sizes, 1) if size > bound), None)
         if past is None:
             continue
-        ends = [iter(e) for e, _ in steps]
-        sequence = [tuple(d[-1 if len(d) > 1 and next(e) else 0] for d in drives) for e in ends]
+        sequence = _sequence(steps, drives)
         lengths = [past << k for k in range(len(steps).bit_length()) if past << k <= len(steps)]
         proven = (n for n in lengths if _diverges(plane, steps[n - 1][1]))
         length = next(proven, None)
         if length is not None:
             yield sequence[:length], True
         yield sequence[:past], False
+    if radius_of(near.linear(near.mode_at((v, w)))) > _ROTATES:
+        steps = shortest(near, (v, w), bound, LONGEST)
+        if steps:
+            yield _sequence(steps, drives), _diverges(plane, steps[-1][1])
+
+
+def _sequence(
+    steps: list[tuple[Ends, Point[float]]], drives: list[list[float]]
+) -> list[tuple[float, ...]]:
+    """Return the inputs of a run; an input whose ends are equal has none in its steps."""
+    ends = [iter(e) for e, _ in steps]
+    return [tuple(d[-1 if len(d) > 1 and next(e) else 0] for d in drives) for e in ends]
 
 
 def _diverges(plane: PlaneStep[Fraction], s: tuple[float, float]) -> bool:
@@ -146,7 +165,7 @@ def _searched(
     frontier = np.array([[float(start[s]) for s in states]])
     drives = np.array(list(product(*(_drives(inputs[s.name]) for s in neuron.inputs))))
     history: list[tuple[Array, Array]] = []
-    widest, stale = np.zeros((2, len(states))), 0
+    widest, stale = np.repeat(frontier, 2, axis=0), 0
     for _ in range(STEPS):
         parents = np.repeat(np.arange(len(frontier)), len(drives))
         applied = np.tile(np.arange(len(drives)), len(frontier))
@@ -162,7 +181,9 @@ def _searched(
         kept = _representatives(reached)
         history.append((parents[kept], applied[kept]))
         frontier = reached[kept]
-        extent = np.stack([frontier.min(axis=0), frontier.max(axis=0)])
+        low = np.minimum(widest[0], frontier.min(axis=0))
+        high = np.maximum(widest[1], frontier.max(axis=0))
+        extent = np.stack([low, high])
         moved = bool((np.abs(extent - widest) > 1e-9).any())
         widest, stale = extent, 0 if moved else stale + 1
         if stale > _STALE:

@@ -39,7 +39,7 @@ class Poly:
 
     def scaled(self, factor: Fraction) -> Poly:
         """Return factor * self."""
-        return poly_of((m, factor * c) for m, c in self.terms)
+        return Poly(tuple((m, factor * c) for m, c in self.terms) if factor else ())
 
     @property
     def constant(self) -> Fraction | None:
@@ -64,7 +64,7 @@ def poly_of(terms: Iterable[tuple[Monomial, Fraction]]) -> Poly:
     """Return the sum of terms, in which a monomial may occur several times."""
     total: dict[Monomial, Fraction] = {}
     for monomial, c in terms:
-        total[monomial] = total.get(monomial, Fraction(0)) + c
+        total[monomial] = total[monomial] + c if monomial in total else c
     return Poly(tuple(sorted((m, c) for m, c in total.items() if c)))
 
 

@@ -27,6 +27,46 @@ def driven(
         yield _run(step, start, _plan(step, step.mode_at(start), goal, steps))
 
 
+def shortest(
+    step: PlaneStep[float], start: Point[float], bound: float, most: int
+) -> list[tuple[Ends, Point[float]]]:
+    """Return the shortest run that passes a bound while no spike or clamp acts; [] if none does.
+
+    The largest goal*s after n steps is goal*A**n*start plus, for k < n, the best input through
+    goal*A**k. At a pole pair on the unit circle the inputs are in resonance with it. A real
+    eigenvalue weighs its left eigenvector alone as n grows.
+    """
+    mode = step.mode_at(start)
+    lengths = {goal: _steps_to(step, mode, start, goal, bound, most) for goal in _GOALS}
+    goal = min(lengths, key=lambda g: lengths[g])
+    if lengths[goal] > most:
+        return []
+    found = list(_run(step, start, _plan(step, mode, goal, lengths[goal])))
+    return found if max(map(abs, found[-1][1])) > bound else []
+
+
+def _steps_to(
+    step: PlaneStep[float],
+    mode: Mode[float],
+    start: Point[float],
+    goal: Point[float],
+    bound: float,
+    most: int,
+) -> int:
+    """Return the least number of steps to goal*s > bound in one mode, or most + 1."""
+    (a, b), (c, d) = step.linear(mode)
+    (m, n), (o, p) = mode.matrix
+    (x, y), total = goal, 0.0
+    for k in range(1, most + 1):
+        u, v = x * m + y * o, x * n + y * p
+        total += x * mode.offset[0] + y * mode.offset[1]
+        total += sum(max(u * e + v * f for e, f in ends) for ends in step.inputs)
+        x, y = x * a + y * c, x * b + y * d
+        if not total + x * start[0] + y * start[1] <= bound:
+            return k
+    return most + 1
+
+
 def reached(step: PlaneStep[float], start: Point[float]) -> tuple[Point[float], Point[float]]:
     """Return the least and the largest of each state in such runs, moved in by their rounding."""
     slack = max(1 - radius_of(step.linear(step.mode_at(start))), 1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from lnm_codegen.analysis.charge import potential_of
@@ -96,8 +97,8 @@ def _certificate_of(
     for state in layer.neuron.states:
         ends = [r.states[state.name] for _, r in bounded]
         if ends:
-            low, high = float(min(i.low for i in ends)), float(max(i.high for i in ends))
-            states[state.name] = (math.nextafter(low, -math.inf), math.nextafter(high, math.inf))
+            low, high = min(i.low for i in ends), max(i.high for i in ends)
+            states[state.name] = (0.0 - _rounded_up(-low), _rounded_up(high))
     certified = (layer.neuron.name, x_max, len(results), len(bounded), states)
     if len(bounded) == len(results):
         v = potential_of(layer.neuron).name
@@ -108,3 +109,9 @@ def _certificate_of(
         return Certificate(*certified, k, str(escape), escape.inputs)
     undecided = [(k, r) for k, r in enumerate(results) if isinstance(r, Undecided)]
     return Certificate(*certified, undecided[0][0], undecided[0][1].reason)
+
+
+def _rounded_up(value: Fraction) -> float:
+    """Return the least float >= value."""
+    nearest = float(value)
+    return nearest if nearest >= value else math.nextafter(nearest, math.inf)

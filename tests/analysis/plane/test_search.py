@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis import Escape, Interval, Invariant, Undecided, invariant
-from lnm_codegen.analysis.invariant import _plane, _Step
 from lnm_codegen.analysis.plane.polygon import hull_of
 from lnm_codegen.analysis.plane.search import is_invariant_polygon
 from lnm_codegen.analysis.plane.step import PlaneStep
+from lnm_codegen.analysis.step import Step
 from tests.two_states import RESETS, Matrix, driven, matrices, matrix_neuron, rotation, stepped
 
 
 def plane_of(neuron: lnm.Neuron, x_max: float) -> PlaneStep[Q]:
-    plane = _plane(_Step(neuron, {"x": (-x_max, x_max)}, None))
+    plane = Step(neuron, {"x": (-x_max, x_max)}, None).plane
     assert isinstance(plane, PlaneStep)
     return plane
 

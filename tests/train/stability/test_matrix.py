@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
+from lnm_codegen.analysis import Invariant, invariant
 from lnm_codegen.analysis.plane.linear import linear_part
 from lnm_codegen.errors import LnmError, ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
@@ -309,3 +310,21 @@ def test_a_matrix_outside_the_circle_is_named_with_inputs_that_drive_it_out() ->
     values = {n: getattr(layer, n)[1].tolist() for n in ("theta_v", "theta_w")}
     result = lnm.interpret(matrix_neuron((0, 0, 0, 0)), x, **values)
     assert max(abs(float(s[0])) for s in result.states.values()) > 100
+
+
+def test_ends_are_the_nearest_floats_outside() -> None:
+    """An end that is a float is itself: an exact 0 once was 4.94066e-324."""
+    layer = of(lnm.get("lnm", states=2, degree=1, theta_v=(0.5, 0.1), theta_w=(0, 1.1)))
+    found = certificate(layer, 1.0)
+    assert str(found) == "lnm: for |x| <= 1 the states stay: v in [-2, 1], w in [0, 0]"
+    assert certificate(of(lnm.get("alif")), 1.0).states["b"][0] == 0.0
+    layer = layer_of([rotation(0.9, 0.8)], dtype=torch.float64)
+    exact = invariant(
+        layer.neuron.with_per(dict.fromkeys(("theta_v", "theta_w"), "layer")), {"x": (-1.0, 1.0)},
+        values={n: getattr(layer, n)[0].tolist() for n in ("theta_v", "theta_w")},
+    )  # fmt: skip
+    assert isinstance(exact, Invariant)
+    for name, (low, high) in certificate(layer, 1.0).states.items():
+        inside = exact.states[name]
+        assert low <= inside.low < np.nextafter(low, np.inf)
+        assert np.nextafter(high, -np.inf) < inside.high <= high
