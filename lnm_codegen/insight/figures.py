@@ -12,7 +12,7 @@ import io
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from lnm_codegen.insight.pole_panels import (
     draw_typical_response,
     pole_entries,
 )
+from lnm_codegen.ir.declarations import State
 from lnm_codegen.plot.charge import draw_charge, draw_marks
 from lnm_codegen.plot.response import draw_rates
 from lnm_codegen.plot.style import COOL, INK, STATE_COLORS, WARM
@@ -147,7 +148,7 @@ def draw_layer(axis: Axes, layer: LayerAnalysis) -> None:
     z, visited = layer.z.numpy(), layer.activity.visited
     low, high = float(visited[:, 0].min()), float(visited[:, 1].max())
     axis.axvspan(low, high, color=COOL, linewidth=0, label="visited")
-    if potential_of(layer.layer.neuron).decl.init == 0:
+    if cast("State", potential_of(layer.layer.neuron).decl).init == 0:
         axis.plot(z, LIF_DECAY * z, "--", color=WARM, linewidth=1, label=f"LIF, {LIF_DECAY:g}·v")
     columns = _spread(layer.curve.shape[1])
     h = layer.curve[:, columns].detach().numpy()

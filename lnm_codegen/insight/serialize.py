@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lnm_codegen.analysis.linear.classes import SLOW
 from lnm_codegen.analysis.linear.classes import FLAT as ALTERNATING
+from lnm_codegen.analysis.linear.classes import SLOW
 from lnm_codegen.analysis.linear.modes import Modes
 from lnm_codegen.analysis.linear.poles import EDGE, poles_as_list
 from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis

@@ -25,7 +25,7 @@ from lnm_codegen.analysis.linear.poles import EDGE, is_real
 from lnm_codegen.ir.interpret import Array
 
 SLOW, FLAT = 0.1, 0.05
-"""Distance of a slow pole from 1 or the circle; a real eigenvalue above -FLAT does not alternate."""
+"""Distance of a slow pole from 1 or the circle; a real pole above -FLAT does not alternate."""
 RESET = "unstable but reset"
 """The class whose free runs stay although the point is unstable."""
 POLE_CLASSES = (
