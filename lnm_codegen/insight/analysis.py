@@ -161,22 +161,21 @@ class RunAnalysis:
         rows, other = sum(total.values()), total.pop("other", 0)
         rest = f"; {other} of no class" if other else ""
         parts = ", ".join(f"{label} {total[label]}" for label in ALL_CLASSES if total[label])
-        layers, counted = _counted(len(classified), "layer"), _counted(rows, "row")
+        layers, all_rows = counted(len(classified), "layer"), counted(rows, "row")
         if len(total) < 2:
             only = next(iter(total), "none")
-            return f"One class of behaviour in {layers} ({counted}{rest}): {only}."
+            return f"One class of behaviour in {layers} ({all_rows}{rest}): {only}."
         heads = list(dict.fromkeys(next(iter(layer.classes)) for layer in classified))
         across = (
             f"the most frequent class differs between layers: {', '.join(heads)}"
             if len(heads) > 1
             else f"the most frequent class is {heads[0]} in every layer"
         )
-        return (
-            f"{len(total)} classes of behaviour in {layers} ({parts} of {counted}{rest}); {across}."
-        )
+        return f"{len(total)} classes of behaviour in {layers} ({parts} of {all_rows}{rest}); {across}."
 
 
-def _counted(number: int, word: str) -> str:
+def counted(number: int, word: str) -> str:
+    """Return a number with its noun."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 

@@ -34,7 +34,7 @@ def pole_entries(axis: Axes, layer: LayerAnalysis) -> tuple[list[Artist], list[A
     """Return handles and labels of the legend of a panel of poles."""
     handles, labels = axis.get_legend_handles_labels()
     if layer.movement is not None and len(layer.movement.epochs) > 1:
-        return _with_line(handles, labels, "path in training", color=QUIET, linewidth=0.8)
+        return _with_line(handles, labels, "path in training", color=QUIET, linewidth=0.5)
     return handles, labels
 
 

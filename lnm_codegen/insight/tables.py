@@ -10,7 +10,7 @@ from lnm_codegen.analysis.linear.classes import class_note
 from lnm_codegen.analysis.linear.modes import Modes
 from lnm_codegen.analysis.linear.poles import number
 from lnm_codegen.analysis.linear.report import response_lines
-from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
+from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis, counted
 from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE
 from lnm_codegen.insight.energy.layers import Synapses
 from lnm_codegen.insight.energy.report import EnergyReport
@@ -34,9 +34,9 @@ def layers_table(found: RunAnalysis) -> Table:
     for layer in found.layers:
         activity = layer.activity
         classes = ", ".join(f"{name} {n}" for name, n in layer.classes.items())
-        counted = str(len(layer.rows))
+        total = str(len(layer.rows))
         if len(layer.selected) < len(layer.rows):
-            counted = f"{len(layer.selected)} of {counted}"
+            total = f"{len(layer.selected)} of {total}"
         numbers = ("-", "-", "-", "-")
         if activity is not None:
             numbers = (
@@ -45,7 +45,7 @@ def layers_table(found: RunAnalysis) -> Table:
                 ", ".join(f"{n} in {_interval(ends)}" for n, ends in activity.states.items()),
                 f"[{activity.input[0]:.3g}, {activity.input[1]:.3g}]",
             )
-        rows.append((layer.name, counted, classes or "-", *numbers, certificate_line(layer)))
+        rows.append((layer.name, total, classes or "-", *numbers, certificate_line(layer)))
     header = ("layer", "rows", "classes", "rate", "silent", "visited", "x range", "certificate")
     return Table(header, tuple(rows))
 
@@ -72,9 +72,9 @@ def typical_lines(layer: LayerAnalysis) -> tuple[str, ...]:
     """Return the responses of the typical row of a layer with several states."""
     if layer.typical is None or layer.responses is None:
         return ()
-    head = f"typical row {layer.place(layer.typical)}, {layer.labels[layer.typical]}"
+    row = f"{layer.place(layer.typical)} ({layer.labels[layer.typical]})"
     lines = response_lines(layer.layer.neuron, *layer.responses)
-    return tuple(f"{head}: {line}" for line in lines)
+    return tuple(f"linear step of the typical row, {row}: {line}" for line in lines)
 
 
 def classes_note(found: RunAnalysis) -> str:
@@ -89,9 +89,10 @@ def certificate_line(layer: LayerAnalysis) -> str:
         return found
     if found.holds:
         kept = ", ".join(f"{n} in [{a:.4g}, {b:.4g}]" for n, (a, b) in found.states.items())
-        part = f" ({found.rows} rows examined)" if found.rows < len(layer.rows) else ""
+        part = f" ({counted(found.rows, 'row')} examined)" if found.rows < len(layer.rows) else ""
         return f"{kept} for |x| <= {found.x_max:.3g}{part}"
-    return f"{found.certified} of {found.rows} rows for |x| <= {found.x_max:.3g}; {found.reason}"
+    part = f"proven for {found.certified} of {counted(found.rows, 'row')}"
+    return f"{part}, |x| <= {found.x_max:.3g}; {found.reason}"
 
 
 def dynamics_table(layer: LayerAnalysis) -> Table:

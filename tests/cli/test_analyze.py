@@ -116,6 +116,20 @@ def test_two_states_have_poles_responses_and_points(call, tmp_path):
     assert (found["at"], found["fixed_point"], found["fires"]) == ({"v": 0, "w": 0}, True, False)
 
 
+def test_a_reset_that_holds_free_runs_is_no_proof(call):
+    """With inputs the states grow without bound; both lines are printed and do not contradict."""
+    status, out, _ = call("lnm", "--set", "states=2", "--degree", 1, "--set", "radius=1.02",
+                          "--set", "angle=.3")  # fmt: skip
+    assert status == 0
+    assert "for any input" in out
+    assert out.count("unstable but reset") == 2
+    assert '"unstable but reset" describes runs without input from states near the point' in out
+    _, out, _ = call("lnm", "--set", "states=2", "--degree", 1, "--set", "radius=1", "--set",
+                     "angle=.3")  # fmt: skip
+    assert "0.955336 + 0.29552i 1 0.0477465 inf" in " ".join(out.split())
+    assert "describes runs" not in out
+
+
 def test_other_neurons_of_several_states_are_analysed(call):
     """The same code serves built-in families, polynomial or not."""
     for family, label in (("izhikevich", "real poles"), ("alif", "integrator")):
