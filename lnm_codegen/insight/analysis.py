@@ -171,7 +171,8 @@ class RunAnalysis:
             if len(heads) > 1
             else f"the most frequent class is {heads[0]} in every layer"
         )
-        return f"{len(total)} classes of behaviour in {layers} ({parts} of {all_rows}{rest}); {across}."
+        many = f"{len(total)} classes of behaviour in {layers}"
+        return f"{many} ({parts} of {all_rows}{rest}); {across}."
 
 
 def counted(number: int, word: str) -> str:

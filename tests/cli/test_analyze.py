@@ -212,7 +212,7 @@ def test_a_surrogate_too_narrow_for_the_scale_is_reported(call):
     """In mV; not at a threshold of 1."""
     _, out, _ = call("lif", "--set", "v_threshold=15")
     (line,) = (x for x in out.splitlines() if "detach_reset=True" in x)
-    assert line.startswith("Near the threshold the reset multiplies gradients by 1 - 15 ")
+    assert line.startswith("Near the threshold, each step multiplies gradients by -14, ")
     assert "detach_reset" not in call("lif")[1]
     _, out, _ = call("lif", "--set", "v_threshold=15", "--json")
     assert json.loads(out)["reset_gain"] == pytest.approx(15, rel=1e-4)

@@ -393,7 +393,20 @@ def test_potentials_in_millivolts_are_not_compared_with_lif() -> None:
         rows = parameter_sets(layer)
         z = torch.linspace(rest - 1, threshold, 5)
         found = LayerAnalysis(
-            "one", layer, rows, [0], activity, z, z[:, None], (), None, None, "", None, 0.0, None
+            "one",
+            layer,
+            rows,
+            [0],
+            activity,
+            z,
+            z[:, None],
+            "unknown",
+            None,
+            None,
+            "",
+            None,
+            0.0,
+            None,
         )
         axis = Figure().subplots()
         draw_layer(axis, found)

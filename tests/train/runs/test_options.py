@@ -192,7 +192,11 @@ def test_a_run_without_a_clamp_has_nothing_outside(data: Dataset) -> None:
     two = {"states": 2, "degree": 1, "radius": 0.99, "angle": 0.7}
     shares = [
         run(replace(SMALL, family=family, arguments=arguments), data=data).epochs[-1].outside
-        for family, arguments in (("lif", lif), ("lnm", two), ("lnm", {"theta": (-3.0, 0.5)}))
+        for family, arguments in (
+            ("lif", lif),
+            ("lnm", two),
+            ("lnm", {"degree": 1, "theta": (-3.0, 0.5)}),
+        )
     ]
     assert [any(share) for share in shares] == [False, False, True]
 
