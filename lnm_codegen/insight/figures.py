@@ -12,7 +12,7 @@ import io
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from lnm_codegen.insight.pole_panels import (
     draw_layer_poles,
     draw_typical_plane,
     draw_typical_response,
-    pole_entries,
 )
 from lnm_codegen.ir.declarations import State
 from lnm_codegen.plot.charge import draw_charge, draw_marks
@@ -60,18 +59,18 @@ def grid_figure(found: RunAnalysis) -> Figure:
         row, column = divmod(k, across)
         axis, *below = axes[len(heights) * row : len(heights) * (row + 1), column]
         draw_layer(axis, layer)
-        handles, labels = _entries(axis, layer)
+        handles, labels = axis.get_legend_handles_labels()
         names = (str(label).partition(" (")[0] for label in labels)  # without a layer's counts
         named |= dict(zip(names, handles, strict=True))
         axis.set_title(f"{k + 1}: {layer.name}\n{_classes_text(layer)}")
         if layer.modes is not None:
             for other, impulse in zip(below, (True, False), strict=True):
                 draw_typical_response(other, layer, impulse)
-        for one in (axis, *below):
-            _shrink(one, 8)
     for axis in axes.flatten():
         if not axis.has_data():
             axis.set_axis_off()
+    for axis in figure.axes:
+        _shrink(axis, 8)
     figure.legend(list(named.values()), list(named), fontsize=7, loc="outside lower center",
                   ncols=min(len(named), 3 * across))  # fmt: skip
     return figure
@@ -81,13 +80,6 @@ def _classes_text(layer: LayerAnalysis) -> str:
     """Return the most frequent classes with their numbers of rows; the rest is "..."."""
     parts = [f"{name} {n}" for name, n in layer.classes.items()]
     return ", ".join(parts[:_CLASSES] + ["..."] * (len(parts) > _CLASSES)) or "no class"
-
-
-def _entries(axis: Axes, layer: LayerAnalysis) -> tuple[list[Artist], list[Any]]:
-    """Return handles and labels of the legend of the first panel of a layer."""
-    if layer.modes is None:
-        return axis.get_legend_handles_labels()
-    return pole_entries(axis, layer)
 
 
 def layer_figure(layer: LayerAnalysis) -> Figure:
@@ -116,9 +108,10 @@ def layer_figure(layer: LayerAnalysis) -> Figure:
     axes: list[Axes] = list(figure.subplots(down, across, squeeze=False).flatten())
     for axis, draw in zip(axes, panels, strict=False):
         draw(axis)
-        _shrink(axis)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
+    for axis in figure.axes:
+        _shrink(axis)
     return figure
 
 
@@ -166,13 +159,12 @@ def draw_layer(axis: Axes, layer: LayerAnalysis) -> None:
 
 def _draw_first(axis: Axes, layer: LayerAnalysis) -> None:
     draw_layer(axis, layer)
-    entries = _entries(axis, layer)
     if layer.modes is None:
         axis.set_title("charge without input")
-        axis.legend(*entries, fontsize=6, loc="best", framealpha=0.7)
+        axis.legend(fontsize=6, loc="best", framealpha=0.7)
     else:  # beside the disc
         axis.set_title("poles")
-        axis.legend(*entries, fontsize=6, loc="upper left", bbox_to_anchor=(1.02, 1.0))
+        axis.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.02, 1.0))
 
 
 def _spread(count: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from lnm_codegen.insight.modes import numbers_of
 from lnm_codegen.plot.plane import draw_plane
 from lnm_codegen.plot.poles import draw_poles
 from lnm_codegen.plot.response import draw_response
-from lnm_codegen.plot.style import CLASS_COLORS, QUIET
+from lnm_codegen.plot.style import CLASS_COLORS
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-TICKS = 5
-"""Largest number of intervals between ticks on an axis of poles."""
+TICKS, PART = 5, 0.7
+"""Largest number of intervals between ticks on an axis of poles; input of a response over the
+distance to the threshold."""
 
 
 def draw_layer_poles(axis: Axes, layer: LayerAnalysis) -> None:
@@ -30,36 +30,28 @@ def draw_layer_poles(axis: Axes, layer: LayerAnalysis) -> None:
     axis.locator_params(nbins=TICKS)
 
 
-def pole_entries(axis: Axes, layer: LayerAnalysis) -> tuple[list[Artist], list[Any]]:
-    """Return handles and labels of the legend of a panel of poles."""
-    handles, labels = axis.get_legend_handles_labels()
-    if layer.movement is not None and len(layer.movement.epochs) > 1:
-        return _with_line(handles, labels, "path in training", color=QUIET, linewidth=0.5)
-    return handles, labels
-
-
 def draw_typical_plane(axis: Axes, layer: LayerAnalysis) -> None:
     """Draw the phase plane of the typical row of two states."""
     draw_plane(axis, _typical_step(layer), {})
-    entries = _with_line(
-        *axis.get_legend_handles_labels(), "start", color="black", marker="s", linestyle="none"
-    )
-    axis.legend(*entries, fontsize=6, loc="best", framealpha=0.7)
+    axis.legend(fontsize=6, loc="best", framealpha=0.7)
     axis.set_title(f"phase plane of {_typical_name(layer)}")
 
 
 def draw_typical_response(axis: Axes, layer: LayerAnalysis, impulse: bool) -> None:
     """Draw the states of the typical row after an input in one step, or under a constant input.
 
-    The input is half the distance of the initial states to the threshold.
+    The input is `PART` of the distance of the initial states to the threshold.
     """
     step = _typical_step(layer)
-    size = float(step.scale()[0]) / 2
+    size = PART * float(step.scale()[0])
     x_seq = np.full((RESPONSE_STEPS, 1), size)
     if impulse:
         x_seq[1:] = 0
     draw_response(axis, step, x_seq)
-    axis.legend(fontsize=6, framealpha=0.7)
+    entries = [one.get_legend_handles_labels() for one in _same_place(axis)]
+    handles = [handle for own, _ in entries for handle in own]
+    labels = [label for _, own in entries for label in own]
+    axis.legend(handles, labels, fontsize=6, framealpha=0.7)
     when = " once" if impulse else ""
     kind = "impulse" if impulse else "step"
     axis.set_title(
@@ -90,10 +82,6 @@ def _typical_name(layer: LayerAnalysis) -> str:
     return f"{layer.place(layer.typical)}, {layer.labels[layer.typical]}"
 
 
-def _with_line(
-    handles: list[Artist], labels: list[Any], label: str, **style: Any
-) -> tuple[list[Artist], list[Any]]:
-    """Return the entries of a legend with one more line."""
-    from matplotlib.lines import Line2D
-
-    return [*handles, Line2D([], [], **style)], [*labels, label]
+def _same_place(axis: Axes) -> list[Axes]:
+    """Return the axes in the place of a panel: the panel, and axes of other scales."""
+    return [one for one in axis.figure.axes if one.get_subplotspec() is axis.get_subplotspec()]

@@ -169,18 +169,18 @@ def test_figures_have_poles_plane_and_classes(found: RunAnalysis) -> None:
     assert k is not None
     name = f"channel {k}, {layer.labels[k]}"
     assert titles[2:4] == [
-        f"impulse response of {name}\nx = 0.5 once", f"step response of {name}\nx = 0.5"
+        f"impulse response of {name}\nx = 0.7 once", f"step response of {name}\nx = 0.7"
     ]  # fmt: skip
     impulse, constant = (
         next(x for x in axis.lines if x.get_label() == "v").get_ydata() for axis in axes[2:4]
     )
     a = layer.layer.A.detach().double().numpy()[k].reshape(2, 2)
-    assert impulse[1:3] == pytest.approx(0.5 * np.array([1, a[0, 0]]))
-    assert constant[1] == pytest.approx(0.5)
+    assert impulse[1:3] == pytest.approx(0.7 * np.array([1, a[0, 0]]))
+    assert constant[1] == pytest.approx(0.7)
     _assert_beside_the_disc(axes[0])
     _assert_readable_ticks(axes[0])
     grid = grid_figure(found)
-    assert [axis.get_title().partition(" of ")[0] for axis in grid.axes[2:]] == [
+    assert [axis.get_title().partition(" of ")[0] for axis in grid.axes[2:6]] == [
         "impulse response", "impulse response", "step response", "step response",
     ]  # fmt: skip
     _assert_readable_ticks(grid.axes[0])
