@@ -107,7 +107,7 @@ def test_json_and_page_have_the_poles(found: RunAnalysis) -> None:
     for word in ('alt="The poles of every neuron layer"', "those off the real axis",
                  'alt="Poles, responses, rate'):  # fmt: skip
         assert word in text
-    for word in ("No fixed points", "Each curve", "LIF", "The charge of"):
+    for word in ("No fixed points", "Each curve", "LIF, h", "The charge of"):
         assert word not in text
 
 
