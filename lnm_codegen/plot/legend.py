@@ -1,0 +1,55 @@
+"""Legends of plots: below the axes in figures of our own, small and inside given axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+MOST_COVERED = 0.25
+"""Largest share of given axes that a legend covers; a larger one is omitted."""
+_BELOW = 0.5
+"""Height of the tick labels and the label of the x axis, in inches."""
+
+
+def legend_below(axes: Axes, *twins: Axes, columns: int = 3, size: str = "small") -> None:
+    """Put the legend of axes, and of axes that share their x axis, below the axes.
+
+    A constrained layout leaves space for it.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
+    down = ScaledTranslation(0, -_BELOW, axes.figure.dpi_scale_trans)
+    axes.legend(*_entries(axes, *twins), fontsize=size, loc="upper center", ncols=columns,
+                bbox_to_anchor=(0.5, 0), bbox_transform=axes.transAxes + down,
+                borderaxespad=0, frameon=False)  # fmt: skip
+
+
+def legend_inside(axes: Axes, *twins: Axes) -> None:
+    """Put a small legend inside given axes, or none if it covers over a quarter of them."""
+    legend = axes.legend(*_entries(axes, *twins), fontsize="x-small", framealpha=0.7, loc="best")
+    axes.apply_aspect()
+    box, inside = legend.get_window_extent(), axes.get_window_extent()
+    if box.width * box.height > MOST_COVERED * inside.width * inside.height:
+        legend.remove()
+
+
+def add_legend(axes: Axes, *twins: Axes, given: bool) -> None:
+    """Put a legend inside the axes that a caller has `given`, or below axes of our own."""
+    if given:
+        legend_inside(axes, *twins)
+    else:
+        legend_below(axes, *twins)
+
+
+def _entries(*axes: Axes) -> tuple[list[Artist], list[str]]:
+    """Return the handles and labels of all axes."""
+    handles: list[Artist] = []
+    labels: list[str] = []
+    for one in axes:
+        own, names = one.get_legend_handles_labels()
+        handles += own
+        labels += [str(name) for name in names]
+    return handles, labels
