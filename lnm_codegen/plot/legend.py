@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-MOST_COVERED = 0.25
+MOST_COVERED = 0.15
 """Largest share of given axes that a legend covers; a larger one is omitted."""
 _BELOW = 0.5
 """Height of the tick labels and the label of the x axis, in inches."""
@@ -27,19 +27,19 @@ def legend_below(axes: Axes, *twins: Axes, columns: int = 3, size: str = "small"
                 borderaxespad=0, frameon=False)  # fmt: skip
 
 
-def legend_inside(axes: Axes, *twins: Axes) -> None:
-    """Put a small legend inside given axes, or none if it covers over a quarter of them."""
-    legend = axes.legend(*_entries(axes, *twins), fontsize="x-small", framealpha=0.7, loc="best")
+def legend_inside(axes: Axes, *twins: Axes, place: str = "best") -> None:
+    """Put a small legend inside given axes, or none if it covers too much of them."""
+    legend = axes.legend(*_entries(axes, *twins), fontsize="x-small", framealpha=0.7, loc=place)
     axes.apply_aspect()
     box, inside = legend.get_window_extent(), axes.get_window_extent()
     if box.width * box.height > MOST_COVERED * inside.width * inside.height:
         legend.remove()
 
 
-def add_legend(axes: Axes, *twins: Axes, given: bool) -> None:
+def add_legend(axes: Axes, *twins: Axes, given: bool, place: str = "best") -> None:
     """Put a legend inside the axes that a caller has `given`, or below axes of our own."""
     if given:
-        legend_inside(axes, *twins)
+        legend_inside(axes, *twins, place=place)
     else:
         legend_below(axes, *twins)
 

@@ -152,8 +152,8 @@ def _draw_field(axes: Axes, step: StepMap, x: dict[str, float], ends: Ends) -> N
     arrows = change[:, pick][:, :, pick]
     arrows = arrows / np.array([np.ptp(v), np.ptp(w)])[:, None, None]
     arrows /= np.maximum(np.hypot(*arrows), 1e-12)
-    axes.quiver(v[pick], w[pick], *arrows, color=QUIET, alpha=0.5, angles="uv", scale=30,
-                width=0.0025, zorder=1)  # fmt: skip
+    axes.quiver(v[pick], w[pick], *arrows, color=QUIET, alpha=0.5, angles="uv", units="height",
+                scale=22, width=0.003, zorder=1)  # fmt: skip
 
 
 def _draw_paths(axes: Axes, path: Trajectory) -> None:

@@ -39,7 +39,7 @@ def poles(subject: Subject, *, row: int | None = None, ax: Axes | None = None) -
     axes = axes_of("poles", ax)
     draw_poles(axes, modes_of_step(step))
     axes.set_title(f"{step.neuron.name}: poles")
-    add_legend(axes, given=ax is not None)
+    add_legend(axes, given=ax is not None, place="upper left")
     return axes
 
 

@@ -130,7 +130,8 @@ def draw_response(axes: Axes, step: StepMap, x_seq: Array) -> list[Axes]:
         for k in group:
             name, color = step.states[k], STATE_COLORS[k % len(STATE_COLORS)]
             own.plot(*lines[k], color=color, linewidth=1.6, label=name)
-            if not np.array_equal(silent[:, k], found.states[:, k, 0]) and fired.any():
+            known = np.isfinite(silent[:, k])
+            if fired.any() and (silent[:, k] != found.states[:, k, 0])[known].any():
                 own.plot(times, silent[:, k], "--", color=color, linewidth=0.9,
                          label=f"{name} without spikes")  # fmt: skip
         _set_height(own, np.concatenate([lines[k][1] for k in group]), silent[:, group])
@@ -205,9 +206,7 @@ def fi_curve(
     step = step_of("fi_curve", subject, row, MOST_CURVES)
     if not step.neuron.fire:
         accepted, remedy = "a neuron with spikes", "Call lnm.plot.step_response."
-        raise UnsupportedError(
-            f"{where}: {step.neuron.name}", "no spikes", "a neuron with spikes", remedy
-        )
+        raise UnsupportedError(f"{where}: {step.neuron.name}", "no spikes", accepted, remedy)
     low, high = inputs_of(step) if x is None else interval_of(where, "x", x)
     axes = axes_of("fi_curve", ax)
     currents = np.linspace(low, high, CURRENTS)
@@ -227,6 +226,7 @@ def draw_rates(
     axes.axhline(0, color=QUIET, linewidth=0.5, zorder=1)
     axes.set_xlabel(f"constant input {name}")
     axes.set_ylabel("spikes per step")
+    axes.locator_params(axis="x", nbins=6)
     if not rates.any():
         text = f"silent for {currents[0]:.4g} <= {name} <= {currents[-1]:.4g}"
         axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", fontsize="small")
