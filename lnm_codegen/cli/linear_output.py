@@ -26,8 +26,8 @@ def print_linear(found: LinearAnalysis) -> None:
     ]
     print_table(("eigenvalue", "radius", "cycles a step", "damping time in steps"), rows)
     name = potential_of(found.modes.neuron).name
-    inputs = found.modes.neuron.inputs
-    of_input = f" in {inputs[0]}" if len(inputs) > 1 else ""
+    declared = found.modes.neuron.inputs
+    of_input = f" in {declared[0]}" if len(declared) > 1 else ""
     for title, response in (("an impulse", found.impulse), ("a step", found.step)):
         shown = ", ".join(f"{round(v, 3) + 0:g}" for v in response[name][:_SHOWN])
         typer.echo(f"{name} after {title} of 1{of_input}: {shown}, ...")

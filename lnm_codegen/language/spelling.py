@@ -54,8 +54,9 @@ def _clamp(cond: Any, then: Any, orelse: Any) -> tuple[Any, Any, Any] | None:
 def _clamp_of(expr: Any) -> tuple[Any, Any, Any] | None:
     """Return the argument and the bounds of a node that is a clamp, or None for another node."""
     operands = getattr(expr, "operands", None)
-    is_comparison = operands and isinstance(operands[0], sympy.core.relational.Relational)
-    return _clamp(*operands) if is_comparison else None
+    if operands is None or not isinstance(operands[0], sympy.core.relational.Relational):
+        return None
+    return _clamp(*operands)
 
 
 def _same(a: Any, b: Any) -> bool:

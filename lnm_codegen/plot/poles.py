@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_WIDE = 2.0
+"""Least side of axes with more than three ticks, in inches."""
+
+
 def poles(subject: Subject, *, row: int | None = None, ax: Axes | None = None) -> Axes:
     """Draw the eigenvalues of the step without a spike, coloured by class, and the unit circle.
 
@@ -77,7 +81,9 @@ def draw_circle(axes: Axes) -> None:
     axes.axvline(0, color=QUIET, linewidth=0.5, zorder=1)
     axes.plot(np.cos(angle), np.sin(angle), color=QUIET, linewidth=1, zorder=1, label="unit circle")
     axes.set_aspect("equal")
-    axes.locator_params(nbins=5)
+    box = axes.get_window_extent()
+    wide = min(box.width, box.height) >= _WIDE * axes.figure.dpi
+    axes.locator_params(nbins=5 if wide else 2)
     axes.set_xlabel("real part of the eigenvalue")
     axes.set_ylabel("imaginary part")
 

@@ -136,6 +136,8 @@ def draw_response(axes: Axes, step: StepMap, x_seq: Array) -> list[Axes]:
                          label=f"{name} without spikes")  # fmt: skip
         _set_height(own, np.concatenate([lines[k][1] for k in group]), silent[:, group])
         own.set_ylabel("state" if len(groups) == 1 else ", ".join(step.states[k] for k in group))
+        if len(group) == 1 < len(groups):
+            own.yaxis.label.set_color(STATE_COLORS[group[0] % len(STATE_COLORS)])
     if fired.any():
         at = np.flatnonzero(fired) + 1
         axes.plot(at, np.full(len(at), 0.97), "|", color=WARM, markersize=9,

@@ -16,7 +16,7 @@ Ends: TypeAlias = tuple[float, float]
 """Least and greatest value."""
 MOST_RATIO = 5.0
 """Largest ratio of the range of shared axes to the range of a state on them."""
-_APART = 44
+_APART = 50
 """Distance between the second y axis and each further one, in points."""
 
 
