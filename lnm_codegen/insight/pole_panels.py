@@ -12,22 +12,18 @@ from lnm_codegen.insight.analysis import LayerAnalysis
 from lnm_codegen.insight.modes import numbers_of
 from lnm_codegen.plot.plane import draw_plane
 from lnm_codegen.plot.poles import draw_poles
-from lnm_codegen.plot.response import draw_response
+from lnm_codegen.plot.response import default_input, draw_response
+from lnm_codegen.plot.response import impulse as impulse_of
 from lnm_codegen.plot.style import CLASS_COLORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-TICKS, PART = 5, 0.7
-"""Largest number of intervals between ticks on an axis of poles; input of a response over the
-distance to the threshold."""
 
 
 def draw_layer_poles(axis: Axes, layer: LayerAnalysis) -> None:
     """Draw the poles of a layer, and their paths in training."""
     assert layer.modes is not None
     draw_poles(axis, layer.modes, None if layer.movement is None else layer.movement.eigenvalues)
-    axis.locator_params(nbins=TICKS)
 
 
 def draw_typical_plane(axis: Axes, layer: LayerAnalysis) -> None:
@@ -40,15 +36,13 @@ def draw_typical_plane(axis: Axes, layer: LayerAnalysis) -> None:
 def draw_typical_response(axis: Axes, layer: LayerAnalysis, impulse: bool) -> None:
     """Draw the states of the typical row after an input in one step, or under a constant input.
 
-    The input is `PART` of the distance of the initial states to the threshold.
+    The input is that of `plot.step_response`.
     """
     step = _typical_step(layer)
-    size = PART * float(step.scale()[0])
-    x_seq = np.full((RESPONSE_STEPS, 1), size)
-    if impulse:
-        x_seq[1:] = 0
-    draw_response(axis, step, x_seq)
-    entries = [one.get_legend_handles_labels() for one in _same_place(axis)]
+    size = default_input(step)
+    constant = np.full((RESPONSE_STEPS, 1), size)
+    twins = draw_response(axis, step, impulse_of(size, RESPONSE_STEPS) if impulse else constant)
+    entries = [one.get_legend_handles_labels() for one in (axis, *twins)]
     handles = [handle for own, _ in entries for handle in own]
     labels = [label for _, own in entries for label in own]
     axis.legend(handles, labels, fontsize=6, framealpha=0.7)
@@ -80,8 +74,3 @@ def _typical_step(layer: LayerAnalysis) -> StepMap:
 def _typical_name(layer: LayerAnalysis) -> str:
     assert layer.typical is not None
     return f"{layer.place(layer.typical)}, {layer.labels[layer.typical]}"
-
-
-def _same_place(axis: Axes) -> list[Axes]:
-    """Return the axes in the place of a panel: the panel, and axes of other scales."""
-    return [one for one in axis.figure.axes if one.get_subplotspec() is axis.get_subplotspec()]

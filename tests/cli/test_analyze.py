@@ -168,13 +168,28 @@ def test_the_figure_shows_curve_diagonal_threshold_and_points():
     assert abs(h - expected).max() < 1e-12
 
 
-def test_the_figure_of_two_states_has_four_panels():
-    """Poles, response, f-I curve over the given inputs, and phase plane."""
-    axes = family_figure(analyze(free(), {"x": (-0.5, 0.5)})).axes
+def test_the_figure_of_two_states_has_five_panels():
+    """Poles, both responses, f-I curve over the given inputs, and phase plane."""
+    axes = family_figure(analyze(free(), {"x": (-2, 2)})).axes
     titles = [axis.get_title() for axis in axes]
-    assert titles == ["poles", "x = 0.5", "firing rate", "phase plane without input"]
-    assert axes[2].lines[0].get_xdata()[[0, -1]].tolist() == [-0.5, 0.5]
+    assert titles == [
+        "poles", "step response: x = 0.7", "impulse response: x = 0.7 in the first step",
+        "firing rate", "phase plane without input",
+    ]  # fmt: skip
+    assert axes[3].lines[0].get_xdata()[[0, -1]].tolist() == [-2, 2]
     assert all(axis.get_xlabel() and axis.get_ylabel() for axis in axes)
+
+
+def test_an_impulse_names_its_input_among_several(call, tmp_path):
+    path = tmp_path / "two.toml"
+    path.write_text(
+        'name = "two"\ninputs = ["a", "b"]\nfire = "v - 1"\n[states.v]\n[states.w]\n'
+        '[charge]\nv = "0.5*v + a"\nw = "0.5*w + v + b"\n'
+    )
+    _, out, _ = call(path)
+    assert "v after an impulse of 1 in a: 1, 0.5," in out
+    _, out, _ = call("rf")
+    assert "v after an impulse of 1: " in out
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import lnm_codegen as lnm
+from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.analysis.linear.classes import RESET
 from lnm_codegen.analysis.linear.report import RESPONSE_STEPS
 from lnm_codegen.cli import run as command
 from lnm_codegen.insight import analyze_run
-from lnm_codegen.insight.analysis import PROVEN_ROWS, RunAnalysis, _examined
+from lnm_codegen.insight.analysis import PROVEN_ROWS, LayerAnalysis, RunAnalysis, _examined
 from lnm_codegen.insight.figures import grid_figure, layer_figure
 from lnm_codegen.insight.modes import layer_modes, movement, typical_row
+from lnm_codegen.insight.pole_panels import draw_typical_response
 from lnm_codegen.insight.page import page
 from lnm_codegen.insight.serialize import as_dict
 from lnm_codegen.insight.tables import (
@@ -147,6 +149,23 @@ def test_the_page_says_which_rows_it_shows(found: RunAnalysis) -> None:
     assert rows_note(found.layers[0]) == ""
 
 
+def test_states_of_two_scales_are_in_one_legend() -> None:
+    """A second y axis holds the smaller state; the legend of the panel names it."""
+    layer = NeuronLayer(free().with_per("channel"), channels=1)
+    with torch.no_grad():
+        layer.A[0] = torch.tensor([0.5, 0.0, 0.001, 0.5])
+    rows = parameter_sets(layer)
+    modes = layer_modes(layer, rows, [0])
+    found = LayerAnalysis(
+        "one", layer, rows, [0], None, torch.empty(0), torch.empty(0, 1), "", modes, None, "",
+        None, 0.0, None,
+    )  # fmt: skip
+    axis = new_figure("test", 4, 3).subplots()
+    draw_typical_response(axis, found, impulse=True)
+    assert len(axis.get_figure().axes) == 2
+    assert _legend_words(axis) == {"v", "w"}
+
+
 def test_a_class_of_free_runs_is_explained(found: RunAnalysis) -> None:
     """Inputs may drive out what is unstable but reset."""
     assert classes_note(found) == ""
@@ -179,6 +198,9 @@ def test_figures_have_poles_plane_and_classes(found: RunAnalysis) -> None:
     assert constant[1] == pytest.approx(0.7)
     _assert_beside_the_disc(axes[0])
     _assert_readable_ticks(axes[0])
+    assert {"path in training", "before training"} <= _legend_words(axes[0])
+    assert {"trajectory", "start"} <= _legend_words(axes[1])
+    assert {"v", "w"} <= _legend_words(axes[2])
     grid = grid_figure(found)
     assert [axis.get_title().partition(" of ")[0] for axis in grid.axes[2:6]] == [
         "impulse response", "impulse response", "step response", "step response",
@@ -203,6 +225,12 @@ def _assert_beside_the_disc(axis: Axes) -> None:
     legend = axis.get_legend()
     assert legend is not None
     assert not legend.get_window_extent().overlaps(axis.get_window_extent())
+
+
+def _legend_words(axis: Axes) -> set[str]:
+    legend = axis.get_legend()
+    assert legend is not None
+    return {text.get_text() for text in legend.get_texts()}
 
 
 def _assert_readable_ticks(axis: Axes) -> None:

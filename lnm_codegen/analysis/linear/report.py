@@ -105,9 +105,10 @@ def linear_responses(modes: Modes, row: int = 0) -> tuple[Deviations, Deviations
 
 def response_lines(neuron: Neuron, impulse: Deviations, step: Deviations) -> tuple[str, str]:
     """Return the first values of both responses of the potential, as text."""
-    name = potential_of(neuron).name
+    name, inputs = potential_of(neuron).name, neuron.inputs
+    of_input = f" in {inputs[0]}" if len(inputs) > 1 else ""
     first, second = (
-        f"{name} after {title} of 1: "
+        f"{name} after {title} of 1{of_input}: "
         + "".join(f"{round(v, 3) + 0:g}, " for v in response[name][:_SHOWN])
         + "..."
         for title, response in (("an impulse", impulse), ("a step", step))
