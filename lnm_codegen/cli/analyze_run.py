@@ -100,7 +100,13 @@ def _written(found: RunAnalysis, beside: Comparison | None, options: Options) ->
 
 
 def _print(found: RunAnalysis, beside: Comparison | None) -> None:
-    from lnm_codegen.insight.tables import energy_note, energy_table, layers_table
+    from lnm_codegen.insight.tables import (
+        classes_note,
+        energy_note,
+        energy_table,
+        layers_table,
+        typical_lines,
+    )
 
     typer.secho(f"run {found.folder}: {found.network}", bold=True)
     typer.echo(f"  accuracy {100 * found.accuracy:.2f} % of {found.samples} {found.split} samples")
@@ -114,7 +120,11 @@ def _print(found: RunAnalysis, beside: Comparison | None) -> None:
             typer.echo(f"{layer.name}: {layer.advice}")
         if not layer.labels:
             typer.echo(f"{layer.name}: no classes: {layer.dynamics}")
+        for line in typical_lines(layer):
+            typer.echo(f"{layer.name}: {line}")
     typer.echo(found.diversity)
+    if note := classes_note(found):
+        typer.echo(note)
     print_heading("Energy of an inference")
     _table(energy_table(found.energy))
     typer.echo(energy_note(found.energy))

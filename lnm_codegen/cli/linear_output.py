@@ -6,13 +6,10 @@ from typing import Any
 
 import typer
 
-from lnm_codegen.analysis.charge import potential_of
+from lnm_codegen.analysis.linear.classes import class_note
 from lnm_codegen.analysis.linear.poles import number, poles_as_list
-from lnm_codegen.analysis.linear.report import LinearAnalysis, StatePoint
+from lnm_codegen.analysis.linear.report import LinearAnalysis, StatePoint, response_lines
 from lnm_codegen.cli.output import print_heading, print_table
-
-_SHOWN = 12
-"""Steps of a response in the text."""
 
 
 def print_linear(found: LinearAnalysis) -> None:
@@ -25,10 +22,10 @@ def print_linear(found: LinearAnalysis) -> None:
         for p in found.poles
     ]
     print_table(("eigenvalue", "radius", "cycles a step", "damping time in steps"), rows)
-    name = potential_of(found.modes.neuron).name
-    for title, response in (("an impulse", found.impulse), ("a step", found.step)):
-        shown = ", ".join(f"{round(v, 3) + 0:g}" for v in response[name][:_SHOWN])
-        typer.echo(f"{name} after {title} of 1: {shown}, ...")
+    for line in response_lines(found.modes.neuron, found.impulse, found.step):
+        typer.echo(line)
+    if note := class_note((found.label,)):
+        typer.echo(note)
     print_heading("Fixed points of the step without a spike, by Newton's method")
     states = tuple(found.modes.at())
     table = []

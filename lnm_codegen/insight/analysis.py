@@ -14,17 +14,19 @@ from torch import Tensor
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.linear.classes import POLE_CLASSES
 from lnm_codegen.analysis.linear.modes import Modes
+from lnm_codegen.analysis.linear.report import Deviations, linear_responses
 from lnm_codegen.analysis.linear.reset import advice, reset_gain
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.insight.classes import CLASSES
 from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, probe, response
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.history import layer_history, read_history
-from lnm_codegen.insight.modes import Movement, layer_modes, movement, numbers_of
+from lnm_codegen.insight.modes import Movement, layer_modes, movement, numbers_of, typical_row
 from lnm_codegen.insight.record import Activity, record
 from lnm_codegen.language.display import equations
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
+from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.train.runs.saved import Run
 from lnm_codegen.train.stability.certificate import Certificate, certificate
 from lnm_codegen.train.stability.curve import charge_curve, learned_text
@@ -89,6 +91,22 @@ class LayerAnalysis:
             return self.modes.labels
         return () if isinstance(self.dynamics, str) else tuple(row.label for row in self.dynamics)
 
+    def place(self, k: int) -> str:
+        """Return the place of selected row k: "layer", "channel 3", "neuron (1, 2)"."""
+        return self.rows.place(self.selected[k])
+
+    @property
+    def typical(self) -> int | None:
+        """Number of the typical row among the selected ones, or None with one state."""
+        return None if self.modes is None else typical_row(self.modes)
+
+    @property
+    def responses(self) -> tuple[Deviations, Deviations] | None:
+        """Impulse and step response of the typical row; see `analysis.linear.report`."""
+        if self.modes is None or self.typical is None:
+            return None
+        return linear_responses(self.modes, self.typical)
+
     @property
     def advice(self) -> str:
         """Advice on the surrogate, or an empty text."""
@@ -113,7 +131,7 @@ class RunAnalysis:
         folder: Run folder.
         network: Names of the network, its neuron and its data.
         equations: Equations of the neuron.
-        config: Configuration of the run, as plain data.
+        config: Configuration of the run, as plain data; `v_min` is None without a clamp.
         split: "test", or "held-out" if the run holds out validation samples.
         samples: Number of samples of that split.
         accuracy: Accuracy on them.
@@ -143,20 +161,23 @@ class RunAnalysis:
         rows, other = sum(total.values()), total.pop("other", 0)
         rest = f"; {other} of no class" if other else ""
         parts = ", ".join(f"{label} {total[label]}" for label in ALL_CLASSES if total[label])
-        layers = f"{len(classified)} layer" + ("s" if len(classified) > 1 else "")
+        layers, all_rows = counted(len(classified), "layer"), counted(rows, "row")
         if len(total) < 2:
             only = next(iter(total), "none")
-            return f"One class of behaviour in {layers} ({rows} rows{rest}): {only}."
+            return f"One class of behaviour in {layers} ({all_rows}{rest}): {only}."
         heads = list(dict.fromkeys(next(iter(layer.classes)) for layer in classified))
         across = (
             f"the most frequent class differs between layers: {', '.join(heads)}"
             if len(heads) > 1
             else f"the most frequent class is {heads[0]} in every layer"
         )
-        return (
-            f"{len(total)} classes of behaviour in {layers} ({parts} of {rows} rows{rest});"
-            f" {across}."
-        )
+        many = f"{len(total)} classes of behaviour in {layers}"
+        return f"{many} ({parts} of {all_rows}{rest}); {across}."
+
+
+def counted(number: int, word: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnalysis:
@@ -185,7 +206,7 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
         _layer(paths[id(layer)], layer, activity, layer_history(history, k, layer), rows)
         for k, (layer, activity) in enumerate(zip(layers, recorded.layers, strict=True))
     ]
-    config = run.config.as_json()
+    config = run.config.as_json() | {"v_min": clamp_of(run.config)}
     return RunAnalysis(
         folder=run.folder,
         network=f"{type(run.network).__name__} of {layers[0].neuron.name} on {run.data.name}",

@@ -12,10 +12,13 @@ from lnm_codegen.insight.history import ABSENT
 from lnm_codegen.insight.tables import (
     Table,
     certificate_line,
+    classes_note,
     dynamics_table,
     energy_note,
     energy_table,
     layers_table,
+    rows_note,
+    typical_lines,
 )
 
 
@@ -35,6 +38,8 @@ def page(found: RunAnalysis, notes: tuple[str, ...] = ()) -> str:
         "table": _table(layers_table(found)),
         "energy": _table(energy_table(found.energy)),
         "energy_notes": tuple(html.escape(n) for n in (energy_note(found.energy), *notes)),
+        "note": html.escape(classes_note(found)),
+        "curves": any(layer.modes is None for layer in found.layers),
         "poles": any(layer.modes is not None for layer in found.layers),
         "sections": tuple(_section(layer) for layer in found.layers),
     }
@@ -42,26 +47,23 @@ def page(found: RunAnalysis, notes: tuple[str, ...] = ()) -> str:
 
 
 def _section(layer: LayerAnalysis) -> str:
-    notes = []
-    shown, total = len(layer.selected), len(layer.rows)
-    if shown < total:
-        notes.append(f"{shown} of {total} parameter sets are shown, evenly spaced.")
+    notes = [rows_note(layer), *typical_lines(layer)]
     if layer.history is None:
         notes.append(f"The history of the parameters is {ABSENT}.")
-    if layer.advice:
-        notes.append(layer.advice)
+    notes.append(layer.advice)
     lost = 0 if layer.activity is None else layer.activity.charged.lost
     if lost:
         problem = "not finite, or 2**20 or more in magnitude"
         notes.append(f"{lost} charged potentials are excluded from the histogram: {problem}.")
     view = {
         "name": html.escape(layer.name),
+        "poles": layer.modes is not None,
         "learned": html.escape(layer.learned),
         "figure": _embedded(png(layer_figure(layer), dpi=90)),
         "dynamics": "" if layer.labels else html.escape(str(layer.dynamics)),
         "points": _table(dynamics_table(layer)),
         "certificate": html.escape(certificate_line(layer)),
-        "notes": tuple(html.escape(note) for note in notes),
+        "notes": tuple(html.escape(note) for note in notes if note),
     }
     return render("report/layer.html.j2", view)
 

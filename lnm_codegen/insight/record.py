@@ -1,7 +1,7 @@
 """Recording of the activity of neuron layers while a network runs.
 
 A forward hook runs a copy of the layer on the same inputs. The copy also returns the potential
-after the charge and after the reset. Only counts and extremes of a batch are kept.
+after the charge, and every state after the reset. Only counts and extremes of a batch are kept.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Activity:
         input: Least and greatest input.
         charged: Histogram of the potentials after the charge.
         visited: Least and greatest potential after the reset in each row, (R, 2).
+        states: The same of every state, by name.
         fired: Spikes of each neuron per step and sample, of shape `shape`.
     """
 
@@ -44,6 +45,7 @@ class Activity:
     input: tuple[float, float]
     charged: Histogram
     visited: Tensor
+    states: dict[str, Tensor]
     fired: Tensor
 
 
@@ -51,18 +53,19 @@ class _Recorder:
     """Forward hook of one layer."""
 
     def __init__(self, layer: NeuronLayer) -> None:
-        self._v = potential_of(layer.neuron)
+        potential = potential_of(layer.neuron)
         taken = {s.name for s in layer.neuron.symbols} | {n for n, _ in layer.neuron.output}
-        names = Names(taken)
-        more = {names.fresh("charged"): self._v}
-        more[names.fresh("after")] = dict(layer.neuron.reset).get(self._v, self._v)
+        names, after = Names(taken), dict(layer.neuron.reset)
+        more = {names.fresh("charged"): potential}
+        more |= {names.fresh("after"): after.get(s, s) for s in layer.neuron.states}
         self._neuron = layer.neuron.with_outputs(**more)
         self._outputs = len(layer.neuron.output)
         self._rows = parameter_sets(layer)
+        self._potential, self._states = potential.name, [s.name for s in layer.neuron.states]
         self._copy: NeuronLayer | None = None
         self._input = (float("inf"), float("-inf"))
         self._charged = Histogram()
-        self._low = torch.full((len(self._rows),), float("inf"))
+        self._low = torch.full((len(self._states), len(self._rows)), float("inf"))
         self._high = -self._low
         self._fired: Tensor | None = None
         self._updates, self.steps, self._most = 0, 0, 0
@@ -89,11 +92,11 @@ class _Recorder:
         self._input = (min(self._input[0], float(x.min())), max(self._input[1], float(x.max())))
         self._add(*(r.unsqueeze(0) if single else r for r in found))
 
-    def _add(self, spikes: Tensor, charged: Tensor, after: Tensor) -> None:
+    def _add(self, spikes: Tensor, charged: Tensor, *after: Tensor) -> None:
         self._charged.add(charged)
-        apart = by_row(after, self._rows).cpu()
-        self._low = torch.minimum(self._low, apart.amin(1).float())
-        self._high = torch.maximum(self._high, apart.amax(1).float())
+        apart = torch.stack([by_row(state, self._rows).cpu() for state in after])
+        self._low = torch.minimum(self._low, apart.amin(2).float())
+        self._high = torch.maximum(self._high, apart.amax(2).float())
         fired = (spikes != 0).sum((0, 1)).cpu()
         self._fired = fired if self._fired is None else self._fired + fired
         self._updates += spikes.shape[0] * spikes.shape[1]
@@ -110,12 +113,15 @@ class _Recorder:
         """Return the activity, or None if the layer did not run."""
         if self._fired is None:
             return None
+        ends = torch.stack([self._low, self._high], 2)
+        states = dict(zip(self._states, ends, strict=True))
         return Activity(
             shape=tuple(self._fired.shape),
             steps=self._most,
             input=self._input,
             charged=self._charged,
-            visited=torch.stack([self._low, self._high], 1),
+            visited=states[self._potential],
+            states=states,
             fired=self._fired.double() / self._updates,
         )
 

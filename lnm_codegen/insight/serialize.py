@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from lnm_codegen.analysis.linear.classes import EDGE, SLOW
+from torch import Tensor
+
 from lnm_codegen.analysis.linear.classes import FLAT as ALTERNATING
+from lnm_codegen.analysis.linear.classes import SLOW
 from lnm_codegen.analysis.linear.modes import Modes
-from lnm_codegen.analysis.linear.poles import poles_as_list
+from lnm_codegen.analysis.linear.poles import EDGE, poles_as_list
 from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
 from lnm_codegen.insight.classes import FLAT, INTEGRATOR
 from lnm_codegen.insight.dynamics import RESPONSE_STEPS, RowDynamics
@@ -49,6 +51,7 @@ def _layer(layer: LayerAnalysis) -> dict[str, Any]:
         "analyzed_rows": layer.selected,
         "classes": layer.classes,
         "dynamics": _dynamics(layer),
+        "typical": _typical(layer),
         "movement": None
         if layer.movement is None
         else {"epochs": list(layer.movement.epochs), "classes": layer.movement.classes},
@@ -77,10 +80,22 @@ def _dynamics(layer: LayerAnalysis) -> str | list[dict[str, Any]]:
     return [_row(row) for row in layer.dynamics]
 
 
+def _typical(layer: LayerAnalysis) -> dict[str, Any] | None:
+    if layer.typical is None or layer.responses is None:
+        return None
+    impulse, step = layer.responses
+    return {
+        "row": layer.selected[layer.typical],
+        "place": layer.place(layer.typical),
+        "impulse_response": impulse,
+        "step_response": step,
+    }
+
+
 def _mode(layer: LayerAnalysis, modes: Modes, k: int) -> dict[str, Any]:
     return {
         "row": layer.selected[k],
-        "place": layer.rows.place(layer.selected[k]),
+        "place": layer.place(k),
         "class": modes.labels[k],
         "at": modes.at(k),
         "fixed_point": bool(modes.fixed[k]),
@@ -101,14 +116,20 @@ def _row(row: RowDynamics) -> dict[str, Any]:
     }
 
 
+def _extent(ends: Tensor) -> list[float]:
+    return [float(ends[:, 0].min()), float(ends[:, 1].max())]
+
+
 def _activity(activity: Activity) -> dict[str, Any]:
     edges, counts = activity.charged.trimmed()
     return {
         "shape": list(activity.shape),
         "steps": activity.steps,
         "x": list(activity.input),
-        "v": [float(activity.visited[:, 0].min()), float(activity.visited[:, 1].max())],
+        "v": _extent(activity.visited),
         "v_by_row": activity.visited.tolist(),
+        "states": {name: _extent(ends) for name, ends in activity.states.items()},
+        "states_by_row": {name: ends.tolist() for name, ends in activity.states.items()},
         "charged": {"edges": edges, "counts": counts, "not_finite": activity.charged.lost},
         "firing_rate": float(activity.fired.mean()),
         "silent": float((activity.fired == 0).double().mean()),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from lnm_codegen.analysis.linear.classes import class_note
 from lnm_codegen.analysis.linear.modes import Modes
 from lnm_codegen.analysis.linear.poles import number
-from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
+from lnm_codegen.analysis.linear.report import response_lines
+from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis, counted
 from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE
 from lnm_codegen.insight.energy.layers import Synapses
 from lnm_codegen.insight.energy.report import EnergyReport
+from lnm_codegen.plot.subject import MOST_CURVES
 
 _MOST_SETS = 16
 """Largest number of parameter sets in a table of fixed points."""
@@ -24,26 +29,57 @@ class Table:
 
 
 def layers_table(found: RunAnalysis) -> Table:
-    """Return a row for each neuron layer."""
+    """Return a row for each neuron layer; the states visited are those after the reset."""
     rows = []
     for layer in found.layers:
         activity = layer.activity
         classes = ", ".join(f"{name} {n}" for name, n in layer.classes.items())
-        counted = str(len(layer.rows))
+        total = str(len(layer.rows))
         if len(layer.selected) < len(layer.rows):
-            counted = f"{len(layer.selected)} of {counted}"
+            total = f"{len(layer.selected)} of {total}"
         numbers = ("-", "-", "-", "-")
         if activity is not None:
-            low, high = float(activity.visited[:, 0].min()), float(activity.visited[:, 1].max())
             numbers = (
                 f"{float(activity.fired.mean()):.4f}",
                 f"{100 * float((activity.fired == 0).double().mean()):.1f} %",
-                f"[{low:.3g}, {high:.3g}]",
+                ", ".join(f"{n} in {_interval(ends)}" for n, ends in activity.states.items()),
                 f"[{activity.input[0]:.3g}, {activity.input[1]:.3g}]",
             )
-        rows.append((layer.name, counted, classes or "-", *numbers, certificate_line(layer)))
-    header = ("layer", "rows", "classes", "rate", "silent", "v visited", "x range", "certificate")
+        rows.append((layer.name, total, classes or "-", *numbers, certificate_line(layer)))
+    header = ("layer", "rows", "classes", "rate", "silent", "visited", "x range", "certificate")
     return Table(header, tuple(rows))
+
+
+def _interval(ends: Tensor) -> str:
+    return f"[{float(ends[:, 0].min()):.3g}, {float(ends[:, 1].max()):.3g}]"
+
+
+def rows_note(layer: LayerAnalysis) -> str:
+    """Return which rows are analysed, listed and drawn, if that is not all of them."""
+    total, analysed = len(layer.rows), len(layer.selected)
+    parts = []
+    if analysed < total:
+        parts.append(f"{analysed} of {total} rows are analysed, evenly spaced.")
+    if layer.labels and analysed > _MOST_SETS:
+        ends = f"{layer.place(0)} to {layer.place(_MOST_SETS - 1)}"
+        parts.append(f"The table lists the first {_MOST_SETS} of {analysed} rows: {ends}.")
+    if analysed > MOST_CURVES:
+        parts.append(f"A panel draws the curves of {MOST_CURVES} rows, evenly spaced.")
+    return " ".join(parts)
+
+
+def typical_lines(layer: LayerAnalysis) -> tuple[str, ...]:
+    """Return the responses of the typical row of a layer with several states."""
+    if layer.typical is None or layer.responses is None:
+        return ()
+    row = f"{layer.place(layer.typical)} ({layer.labels[layer.typical]})"
+    lines = response_lines(layer.layer.neuron, *layer.responses)
+    return tuple(f"linear step of the typical row, {row}: {line}" for line in lines)
+
+
+def classes_note(found: RunAnalysis) -> str:
+    """Return a note on the classes of the layers, or an empty text."""
+    return class_note([label for layer in found.layers for label in layer.labels])
 
 
 def certificate_line(layer: LayerAnalysis) -> str:
@@ -53,9 +89,10 @@ def certificate_line(layer: LayerAnalysis) -> str:
         return found
     if found.holds:
         kept = ", ".join(f"{n} in [{a:.4g}, {b:.4g}]" for n, (a, b) in found.states.items())
-        part = f" ({found.rows} rows examined)" if found.rows < len(layer.rows) else ""
+        part = f" ({counted(found.rows, 'row')} examined)" if found.rows < len(layer.rows) else ""
         return f"{kept} for |x| <= {found.x_max:.3g}{part}"
-    return f"{found.certified} of {found.rows} rows for |x| <= {found.x_max:.3g}; {found.reason}"
+    part = f"proven for {found.certified} of {counted(found.rows, 'row')}"
+    return f"{part}, |x| <= {found.x_max:.3g}; {found.reason}"
 
 
 def dynamics_table(layer: LayerAnalysis) -> Table:

@@ -78,9 +78,7 @@ class Where(sympy.Expr):
 
     def _sympystr(self, printer: Any) -> str:
         name, args = spelled(*self.operands) or ("where", self.args)
-        words = ("inf" if a == sympy.oo else "-inf" if a == -sympy.oo else None for a in args)
-        text = (word or printer._print(a) for word, a in zip(words, args, strict=True))
-        return f"{name}({', '.join(text)})"
+        return f"{name}({', '.join(printer._print(a) for a in args)})"
 
     def _latex(self, printer: Any) -> str:
         found = spelled(*self.operands)

@@ -8,8 +8,9 @@
     poles(neuron)              eigenvalues in the unit disc
 
 Each takes a neuron or a `NeuronLayer`, draws into `ax` or a new figure, and returns the axes. A
-layer is drawn for all its parameter sets, or for the set `row`. The extra `train` installs
-matplotlib, which is imported when a function draws.
+layer is drawn for all its parameter sets, or for the set `row`. A new figure has its legend below
+the axes. Given axes have a small legend inside, or none if it would cover over 15 % of them. The
+extra `train` installs matplotlib, which is imported when a function draws.
 """
 
 from lnm_codegen.plot.charge import charge as charge

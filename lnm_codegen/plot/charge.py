@@ -12,10 +12,11 @@ from lnm_codegen.analysis.linear.classes import stability
 from lnm_codegen.analysis.linear.points import distinct_points, find_points
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.ir.interpret import Array
+from lnm_codegen.plot.arguments import axes_of, interval_of, number_of
 from lnm_codegen.plot.curves import draw_curves
+from lnm_codegen.plot.legend import add_legend
 from lnm_codegen.plot.style import INK, KIND_FACES, QUIET, WARM
-from lnm_codegen.plot.subject import MOST_CURVES, Subject, axes_of, step_of
-from lnm_codegen.validation import require_interval, require_number
+from lnm_codegen.plot.subject import MOST_CURVES, Subject, step_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,12 +49,12 @@ def charge(
         UnsupportedError: The neuron has no state.
         ToolError: matplotlib is not installed.
     """
-    require_number("plot.charge", "x", x)
+    x = number_of("plot.charge", "x", x)
     step = step_of("charge", subject, row, MOST_CURVES)
-    low, high = _span(step) if span is None else require_interval("plot.charge", "span", span)
+    low, high = _span(step) if span is None else interval_of("plot.charge", "span", span)
     axes = axes_of("charge", ax)
     v = np.linspace(low, high, _PLACES)
-    inputs = {step.inputs[0]: float(x)}
+    inputs = {step.inputs[0]: x}
     h = charged(step, v, inputs)
     draw_charge(axes, v, h, potential_of(step.neuron).name)
     if step.rows == 1:
@@ -61,7 +62,7 @@ def charge(
         if len(step.states) == 1:
             draw_marks(axes, [p for p in _found_points(step, inputs) if low <= p[0] <= high])
     axes.set_title(f"{step.neuron.name}: charge at {step.inputs[0]} = {x:g}")
-    axes.legend(fontsize="small", loc="upper left")
+    add_legend(axes, given=ax is not None)
     return axes
 
 

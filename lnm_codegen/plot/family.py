@@ -1,7 +1,7 @@
 """Figure of `lnm analyze FAMILY`.
 
-One state: the charge v[t-1] -> h[t] against the diagonal. Several states: poles, responses, f-I
-curve, and of two states the phase plane.
+One state: the charge v[t-1] -> h[t] against the diagonal. Several states: poles, step and impulse
+response, f-I curve, and of two states the phase plane.
 """
 
 from __future__ import annotations
@@ -13,13 +13,23 @@ import numpy as np
 from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.analysis.fixed_points import FixedPoint, FixedPoints
 from lnm_codegen.analysis.invariant import Invariant
+from lnm_codegen.analysis.linear.report import LinearAnalysis
 from lnm_codegen.analysis.linear.response import firing_rates
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.analysis.report import Analysis
 from lnm_codegen.plot.charge import charged, draw_charge, draw_marks, draw_threshold
+from lnm_codegen.plot.legend import legend_below
 from lnm_codegen.plot.plane import draw_plane
 from lnm_codegen.plot.poles import draw_poles
-from lnm_codegen.plot.response import CURRENTS, RATE_STEPS, draw_rates, draw_response
+from lnm_codegen.plot.response import (
+    CURRENTS,
+    RATE_STEPS,
+    default_input,
+    draw_rates,
+    draw_response,
+    impulse,
+    inputs_of,
+)
 from lnm_codegen.plot.style import COOL, GREEN
 
 if TYPE_CHECKING:
@@ -39,35 +49,60 @@ def family_figure(found: Analysis) -> Figure:
         figure = new_figure("analyze", 5.6, 5.0)
         _draw_charge(figure.subplots(), found, step)
         return figure
-    figure = new_figure("analyze", 10.0, 8.4)
-    figure.suptitle(f"{found.neuron.name}: {found.linear.label}")
-    axes = figure.subplots(2, 2)
-    draw_poles(axes[0][0], found.linear.modes)
-    axes[0][0].legend(fontsize="small", loc="upper left")
-    axes[0][0].set_title("poles")
-    _draw_step_response(axes[0][1], step)
-    _draw_rates(axes[1][0], found, step)
-    if len(step.states) == 2:
-        draw_plane(axes[1][1], step, {})
-        axes[1][1].set_title("phase plane without input")
-    else:
-        axes[1][1].set_axis_off()
+    return _panels(found, found.linear, step)
+
+
+def _panels(found: Analysis, linear: LinearAnalysis, step: StepMap) -> Figure:
+    """Draw poles, responses and f-I curve; of two states, the phase plane is twice as wide."""
+    plane = len(step.states) == 2
+    figure = new_figure("analyze", 13.5 if plane else 10.0, 9.0)
+    figure.suptitle(f"{found.neuron.name}: {linear.label}")
+    axes = figure.subplot_mosaic("PSI;RLL" if plane else "PS;RI")
+    draw_poles(axes["P"], linear.modes)
+    axes["P"].set_title("poles")
+    legend_below(axes["P"], columns=2)
+    _draw_response(axes["S"], step, constant=True)
+    _draw_response(axes["I"], step, constant=False)
+    _draw_rates(axes["R"], found, step)
+    if plane:
+        draw_plane(axes["L"], step, {})
+        axes["L"].set_title("phase plane without input")
+        legend_below(axes["L"], columns=4)
     return figure
 
 
-def _draw_step_response(axes: Axes, step: StepMap) -> None:
-    size = float(step.scale()[0]) / 2
-    draw_response(axes, step, np.full((64, 1), size))
-    axes.set_title(f"{step.inputs[0]} = {size:.4g}")
+def _draw_response(axes: Axes, step: StepMap, *, constant: bool) -> None:
+    size, steps = default_input(step), 64
+    x_seq = np.full((steps, 1), size) if constant else impulse(size, steps)
+    twins = draw_response(axes, step, x_seq)
+    kind = ("step", "") if constant else ("impulse", " in the first step")
+    axes.set_title(f"{kind[0]} response: {step.inputs[0]} = {size:.4g}{kind[1]}")
+    legend_below(axes, *twins, columns=2)
 
 
 def _draw_rates(axes: Axes, found: Analysis, step: StepMap) -> None:
+    """Draw the f-I curve over the given inputs; if nothing fires there, over those of `fi_curve`.
+
+    Then the given inputs are shaded.
+    """
     axes.set_title("firing rate")
-    inside = found.inputs[step.inputs[0]]
+    name = step.inputs[0]
+    if not step.neuron.fire:
+        axes.text(0.5, 0.5, "no spikes", transform=axes.transAxes, ha="center")
+        axes.set_axis_off()
+        return
+    inside = found.inputs[name]
     low, high = float(inside.low), float(inside.high)
     currents = np.linspace(low, high if high > low else low + 1.0, CURRENTS)
-    draw_rates(axes, currents, firing_rates(step, currents, RATE_STEPS))
-    axes.set_xlabel(f"constant input {step.inputs[0]}")
+    rates = firing_rates(step, currents, RATE_STEPS)
+    if not rates.any():
+        least, most = inputs_of(step)
+        currents = np.linspace(min(low, least), max(high, most), CURRENTS)
+        rates = firing_rates(step, currents, RATE_STEPS)
+    draw_rates(axes, currents, rates, name=name)
+    if currents[-1] > high > low:
+        axes.axvspan(low, high, color=COOL, linewidth=0, zorder=0, label=f"{name} in {inside}")
+        legend_below(axes, columns=1)
 
 
 def _draw_charge(axes: Axes, found: Analysis, step: StepMap) -> None:

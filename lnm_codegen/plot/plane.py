@@ -13,9 +13,10 @@ from lnm_codegen.analysis.linear.poles import eigenvalues
 from lnm_codegen.analysis.linear.response import Trajectory, simulate
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.ir.interpret import Array
+from lnm_codegen.plot.arguments import axes_of, integer_of, intervals_of, number_of, points_of
+from lnm_codegen.plot.legend import add_legend
 from lnm_codegen.plot.style import INK, KIND_FACES, QUIET, STATE_COLORS, WARM
-from lnm_codegen.plot.subject import Subject, axes_of, require_states, step_of
-from lnm_codegen.validation import require_integer, require_interval, require_number, wrong
+from lnm_codegen.plot.subject import Subject, require_states, step_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 Ends: TypeAlias = Sequence[tuple[float, float]]
 """Least and greatest value of each state."""
 _GRID, _ARROWS, _STARTS = 201, 15, 3
+_REACH, _PLACES, _DEEP = 3.0, 61, 0.05
+"""Largest distance of a drawn state to the initial ones, in scales; places of each state where a
+firing start is searched; least z of that start, in scales."""
 _PATH_COLORS = ("#1b1b1b", "#7a4fa3", "#2e7d5b")
 
 
@@ -39,16 +43,20 @@ def phase_plane(
     """Draw the plane of two states: nullclines, trajectories, resets and fixed points.
 
     On a nullcline the step without a spike keeps that state. Where the plane is shaded, the neuron
-    fires in the next step. A trajectory shows the states after each step, with spikes; a dotted
-    line is a reset, from the charged states to the states after it. Arrows show the direction of
-    a step without a spike.
+    fires in the next step. A trajectory shows the states after each step, with spikes; a square is
+    its start. A dotted line is the reset of a spike, from the charged states to the states after
+    it. Arrows show the direction of a step without a spike.
 
     Args:
         subject: A neuron or a layer with two states.
         x: The constant input; of several inputs, the first.
-        starts: Initial states (v, w) of the trajectories; by default three around the fixed point.
+        starts: Initial states (v, w) of the trajectories. By default three around the fixed point:
+            the first where the neuron fires, if it fires within 3 scales of the initial states; the
+            others at 0.9 scales. The scale is the distance |z| of the initial states to the
+            threshold.
         steps: Length of a trajectory.
-        span: ((low, high), (low, high)) of the states; by default that of the trajectories.
+        span: ((low, high), (low, high)) of the states; by default that of the trajectories and the
+            nearest part of the threshold.
         row: Number of the parameter set.
         ax: Axes to draw into; a new figure by default.
 
@@ -58,15 +66,15 @@ def phase_plane(
         ToolError: matplotlib is not installed.
     """
     where = "plot.phase_plane"
-    require_number(where, "x", x)
-    require_integer(where, "steps", steps)
+    x, steps = number_of(where, "x", x), integer_of(where, "steps", steps)
     step = step_of("phase_plane", subject, row)
     require_states("phase_plane", step, 2)
-    begin = None if starts is None else _given(where, starts)
-    ends = None if span is None else [require_interval(where, "span", side) for side in span]
+    begin = None if starts is None else points_of(where, "starts", starts)
+    ends = None if span is None else intervals_of(where, "span", span, 2)
     axes = axes_of("phase_plane", ax)
-    draw_plane(axes, step, {step.inputs[0]: float(x)}, begin, steps, ends)
+    draw_plane(axes, step, {step.inputs[0]: x}, begin, steps, ends)
     axes.set_title(f"{step.neuron.name}: {step.inputs[0]} = {x:g}")
+    add_legend(axes, given=ax is not None)
     return axes
 
 
@@ -79,10 +87,13 @@ def draw_plane(
     span: Ends | None = None,
 ) -> None:
     """Draw the plane of one parameter set; starts are (2, S). See `phase_plane`."""
-    begin = _starts(step, x) if starts is None else starts
+    found = find_points(step, x)
+    centre = nearest_point(step, found)[0]
+    firing = _firing(step, x, centre)
+    begin = _starts(step, centre, firing) if starts is None else starts
     path = simulate(step, x, steps, begin[:, :, None])
-    points = distinct_points(step, find_points(step, x), x)
-    ends = _span(step, path, points) if span is None else span
+    points = distinct_points(step, found, x)
+    ends = _span(step, path, np.hstack([points, firing])) if span is None else span
     _draw_field(axes, step, x, ends)
     _draw_paths(axes, path)
     _draw_points(axes, step, points, x, ends)
@@ -93,27 +104,32 @@ def draw_plane(
     axes.legend(fontsize="x-small", loc="best", framealpha=0.8)
 
 
-def _starts(step: StepMap, x: dict[str, float]) -> Array:
-    """Return states around the point, at 0.9 of the distance to the threshold, (2, S)."""
-    at = nearest_point(step, find_points(step, x))[0]
-    angle = 0.4 + 2 * np.pi * np.arange(_STARTS) / _STARTS
-    return np.asarray(at + 0.9 * step.scale() * np.array([np.cos(angle), np.sin(angle)]))
+def _firing(step: StepMap, x: dict[str, float], centre: Array) -> Array:
+    """Return the states nearest to a centre in which the neuron fires, (2, 1); (2, 0) if none."""
+    scale = float(step.scale()[0])
+    sides = np.meshgrid(*[np.linspace(-_REACH, _REACH, _PLACES) * scale] * 2)
+    places = step.start() + np.stack(sides).reshape(2, -1)
+    fires = step.margin(places[..., None], x)[:, 0] >= _DEEP * scale
+    distance = np.where(fires, np.hypot(*(places - centre)), np.inf)
+    best = distance.argmin()
+    return places[:, [best] if fires[best] else []]
 
 
-def _given(where: str, starts: Sequence[Sequence[float]]) -> Array:
-    found = np.asarray(starts, float)
-    if found.ndim != 2 or found.shape[1] != 2 or not np.isfinite(found).all():
-        raise wrong(where, "starts", starts, "pairs of numbers, ((v, w), ...)")
-    return found.T
+def _starts(step: StepMap, centre: Array, firing: Array) -> Array:
+    """Return the firing states, and others around the centre at 0.9 scales, (2, S)."""
+    first = 0.4 if not firing.size else float(np.arctan2(*(firing - centre)[::-1, 0]))
+    angle = first + 2 * np.pi * np.arange(_STARTS) / _STARTS
+    around = centre + 0.9 * step.scale() * np.array([np.cos(angle), np.sin(angle)])
+    return np.hstack([firing, around[:, firing.shape[1] :]])
 
 
 def _span(step: StepMap, path: Trajectory, points: Array) -> list[tuple[float, float]]:
-    """Return the extent of trajectories, fixed points and threshold, within 3 scales."""
+    """Return the extent of trajectories and points, within 3 scales of the initial states."""
     scale, start = float(step.scale()[0]), step.start()[:, 0]
     ends = []
     for k in range(2):
         near = np.concatenate([path.states[:, k].ravel(), path.charged[:, k].ravel(), points[k]])
-        near = near[np.abs(near - start[k]) <= 3 * scale]
+        near = near[np.abs(near - start[k]) <= (_REACH + 1e-9) * scale]
         low, high = float(near.min(initial=start[k])), float(near.max(initial=start[k]))
         margin = max(0.08 * (high - low), 0.05 * scale)
         ends.append((low - margin, high + margin))
@@ -136,26 +152,27 @@ def _draw_field(axes: Axes, step: StepMap, x: dict[str, float], ends: Ends) -> N
     arrows = change[:, pick][:, :, pick]
     arrows = arrows / np.array([np.ptp(v), np.ptp(w)])[:, None, None]
     arrows /= np.maximum(np.hypot(*arrows), 1e-12)
-    axes.quiver(v[pick], w[pick], *arrows, color=QUIET, alpha=0.5, angles="uv", scale=30,
-                width=0.0025, zorder=1)  # fmt: skip
+    axes.quiver(v[pick], w[pick], *arrows, color=QUIET, alpha=0.5, angles="uv", units="height",
+                scale=22, width=0.003, zorder=1)  # fmt: skip
 
 
 def _draw_paths(axes: Axes, path: Trajectory) -> None:
-    """Draw trajectories (T + 1, 2, S, 1), broken where a reset changes them."""
+    """Draw trajectories (T + 1, 2, S, 1), broken where the reset of a spike changes them."""
     fired = False
     for k in range(path.states.shape[2]):
         color = _PATH_COLORS[k % len(_PATH_COLORS)]
         states, charged = path.states[..., k, 0], path.charged[..., k, 0]
         line, jumps = [states[0]], []
-        for after, before in zip(states[1:], charged, strict=True):
-            if not np.array_equal(after, before):
+        spikes = path.spikes[:, k, 0]
+        for after, before, spike in zip(states[1:], charged, spikes, strict=True):
+            if spike and not np.array_equal(after, before):
                 line += [before, np.full(2, np.nan)]
                 jumps += [before, after, np.full(2, np.nan)]
             line.append(after)
         v, w = np.array(line).T
-        label = "trajectory" if k == 0 else None
-        axes.plot(v, w, ".-", color=color, linewidth=0.9, markersize=3, zorder=3, label=label)
-        axes.plot(*states[0], "s", color=color, markersize=4, zorder=3)
+        path_label, start_label = (None, None) if k else ("trajectory", "start")
+        axes.plot(v, w, ".-", color=color, linewidth=0.9, markersize=3, zorder=3, label=path_label)
+        axes.plot(*states[:1].T, "s", color=color, markersize=4, zorder=3, label=start_label)
         if jumps:
             v, w = np.array(jumps).T
             label = None if fired else "reset"

@@ -10,11 +10,17 @@ import numpy as np
 from lnm_codegen.analysis.linear.classes import POLE_CLASSES
 from lnm_codegen.analysis.linear.modes import Modes, modes_of_step
 from lnm_codegen.ir.interpret import Array
+from lnm_codegen.plot.arguments import axes_of
+from lnm_codegen.plot.legend import add_legend
 from lnm_codegen.plot.style import CLASS_COLORS, QUIET
-from lnm_codegen.plot.subject import Subject, axes_of, step_of
+from lnm_codegen.plot.subject import Subject, step_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_WIDE = 2.0
+"""Least side of axes with more than three ticks, in inches."""
 
 
 def poles(subject: Subject, *, row: int | None = None, ax: Axes | None = None) -> Axes:
@@ -37,7 +43,7 @@ def poles(subject: Subject, *, row: int | None = None, ax: Axes | None = None) -
     axes = axes_of("poles", ax)
     draw_poles(axes, modes_of_step(step))
     axes.set_title(f"{step.neuron.name}: poles")
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    add_legend(axes, given=ax is not None, place="upper left")
     return axes
 
 
@@ -51,8 +57,9 @@ def draw_poles(axes: Axes, modes: Modes, history: Array | None = None) -> None:
     """
     draw_circle(axes)
     if history is not None:
-        for path in continued(history).reshape(len(history), -1).T:
-            axes.plot(path.real, path.imag, color=QUIET, linewidth=0.5, alpha=0.6, zorder=2)
+        for k, path in enumerate(continued(history).reshape(len(history), -1).T):
+            axes.plot(path.real, path.imag, color=QUIET, linewidth=0.5, alpha=0.6, zorder=2,
+                      label=None if k else "path in training")  # fmt: skip
         first = history[0].ravel()
         axes.plot(first.real, first.imag, "o", color=QUIET, markerfacecolor="none", markersize=2.5,
                   markeredgewidth=0.6, zorder=2, label="before training")  # fmt: skip
@@ -74,6 +81,9 @@ def draw_circle(axes: Axes) -> None:
     axes.axvline(0, color=QUIET, linewidth=0.5, zorder=1)
     axes.plot(np.cos(angle), np.sin(angle), color=QUIET, linewidth=1, zorder=1, label="unit circle")
     axes.set_aspect("equal")
+    box = axes.get_window_extent()
+    wide = min(box.width, box.height) >= _WIDE * axes.figure.dpi
+    axes.locator_params(nbins=5 if wide else 2)
     axes.set_xlabel("real part of the eigenvalue")
     axes.set_ylabel("imaginary part")
 

@@ -10,17 +10,23 @@ import numpy as np
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.linear.response import firing_rates, simulate
 from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.interpret import Array
+from lnm_codegen.plot.arguments import axes_of, integer_of, interval_of, number_of
 from lnm_codegen.plot.curves import draw_curves
+from lnm_codegen.plot.legend import add_legend
+from lnm_codegen.plot.scales import ends_of, grouped, padded, twin_axes
 from lnm_codegen.plot.style import QUIET, STATE_COLORS, WARM
-from lnm_codegen.plot.subject import MOST_CURVES, Subject, axes_of, step_of
-from lnm_codegen.validation import require_integer, require_interval, require_number
+from lnm_codegen.plot.subject import MOST_CURVES, Subject, step_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CURRENTS, RATE_STEPS = 129, 256
 """Inputs of an f-I curve, and steps of each."""
+_PART = 0.7
+"""Default input over the distance to the threshold. With 1/2, the potential of a leak of 1/2 tends
+to the threshold itself, and rounding would decide about spikes."""
 
 
 def step_response(
@@ -34,13 +40,14 @@ def step_response(
     """Draw the states under a constant input, from the initial states.
 
     Of one parameter set, draw every state, and dashed its response without spikes where that
-    differs. At a spike the line goes to the charged state, then to the state after the reset. Of
+    differs. At a spike the line goes to the charged state, then to the state after the reset.
+    States whose ranges differ by more than a factor of 5 have a y axis each, at the right. Of
     several sets, draw the potential after each step, of at most 64.
 
     Args:
         subject: A neuron or a layer.
-        x: The input in every step, of several inputs the first. By default half the distance from
-            the initial states to the threshold.
+        x: The input in every step, of several inputs the first. By default 0.7 times the distance
+            from the initial states to the threshold.
         steps: Number of steps.
         row: Number of a parameter set, or None for all.
         ax: Axes to draw into; a new figure by default.
@@ -50,8 +57,9 @@ def step_response(
         UnsupportedError: The neuron has no state.
         ToolError: matplotlib is not installed.
     """
-    step, axes, size = _begun("step_response", subject, x, steps, row, ax)
-    draw_response(axes, step, np.full((steps, 1), size))
+    step, axes, size, steps = _begun("step_response", subject, x, steps, row, ax)
+    twins = draw_response(axes, step, np.full((steps, 1), size))
+    _finish(axes, step, twins, ax)
     axes.set_title(f"{step.neuron.name}: {step.inputs[0]} = {size:.4g}")
     return axes
 
@@ -65,27 +73,42 @@ def impulse_response(
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the states for an input in the first step alone; see `step_response`."""
-    step, axes, size = _begun("impulse_response", subject, x, steps, row, ax)
-    x_seq = np.zeros((steps, 1))
-    x_seq[0] = size
-    draw_response(axes, step, x_seq)
+    step, axes, size, steps = _begun("impulse_response", subject, x, steps, row, ax)
+    twins = draw_response(axes, step, impulse(size, steps))
+    _finish(axes, step, twins, ax)
     axes.set_title(f"{step.neuron.name}: {step.inputs[0]} = {size:.4g} in the first step")
     return axes
 
 
 def _begun(
     where: str, subject: Subject, x: float | None, steps: int, row: int | None, ax: Axes | None
-) -> tuple[StepMap, Axes, float]:
-    """Validate arguments; return the step, the axes and the input."""
-    require_integer(f"plot.{where}", "steps", steps)
-    require_number(f"plot.{where}", "x", x, optional=True)
+) -> tuple[StepMap, Axes, float, int]:
+    """Validate arguments; return the step, the axes, the input and the number of steps."""
+    steps = integer_of(f"plot.{where}", "steps", steps)
+    size = number_of(f"plot.{where}", "x", x, optional=True)
     step = step_of(where, subject, row, MOST_CURVES)
-    size = float(np.median(step.scale())) / 2 if x is None else float(x)
-    return step, axes_of(where, ax), size
+    return step, axes_of(where, ax), default_input(step) if size is None else size, steps
 
 
-def draw_response(axes: Axes, step: StepMap, x_seq: Array) -> None:
-    """Draw the response to an input (T, 1)."""
+def _finish(axes: Axes, step: StepMap, twins: list[Axes], given: Axes | None) -> None:
+    if step.rows == 1:
+        add_legend(axes, *twins, given=given is not None)
+
+
+def default_input(step: StepMap) -> float:
+    """Return the input of a response that no argument gives: a part of the median scale."""
+    return _PART * float(np.median(step.scale()))
+
+
+def impulse(size: float, steps: int) -> Array:
+    """Return an input (T, 1) in the first step alone."""
+    x_seq = np.zeros((steps, 1))
+    x_seq[0] = size
+    return x_seq
+
+
+def draw_response(axes: Axes, step: StepMap, x_seq: Array) -> list[Axes]:
+    """Draw the response to an input (T, 1); return further axes, of states of another scale."""
     times = np.arange(len(x_seq) + 1)
     found = simulate(step, {step.inputs[0]: x_seq}, len(x_seq))
     axes.set_xlabel("time step")
@@ -94,45 +117,52 @@ def draw_response(axes: Axes, step: StepMap, x_seq: Array) -> None:
         states = found.states[:, step.states.index(name)]
         draw_curves(axes, times, states)
         axes.set_ylabel(f"{name} after the step")
-        return
+        return []
+    fired = found.spikes[:, 0]
     silent = without_spikes(step, x_seq)
-    spread: list[Array] = []
-    for k, name in enumerate(step.states):
-        color = STATE_COLORS[k % len(STATE_COLORS)]
-        t, values = with_resets(found.states[:, k, 0], found.charged[:, k, 0])
-        axes.plot(t, values, color=color, linewidth=1.6, label=name)
-        spread.append(values)
-        if not np.array_equal(silent[:, k], found.states[:, k, 0]):
-            axes.plot(times, silent[:, k], "--", color=color, linewidth=0.9,
-                      label=f"{name} without spikes")  # fmt: skip
-    _set_height(axes, np.concatenate(spread), silent)
-    fired = np.flatnonzero(found.spikes[:, 0]) + 1
-    if len(fired):
-        axes.plot(fired, np.full(len(fired), 0.97), "|", color=WARM, markersize=9,
+    lines = [
+        with_resets(found.states[:, k, 0], found.charged[:, k, 0], fired)
+        for k in range(len(step.states))
+    ]
+    groups = grouped([ends_of(values) for _, values in lines])
+    every = twin_axes(axes, len(groups))
+    for own, group in zip(every, groups, strict=True):
+        for k in group:
+            name, color = step.states[k], STATE_COLORS[k % len(STATE_COLORS)]
+            own.plot(*lines[k], color=color, linewidth=1.6, label=name)
+            known = np.isfinite(silent[:, k])
+            if fired.any() and (silent[:, k] != found.states[:, k, 0])[known].any():
+                own.plot(times, silent[:, k], "--", color=color, linewidth=0.9,
+                         label=f"{name} without spikes")  # fmt: skip
+        _set_height(own, np.concatenate([lines[k][1] for k in group]), silent[:, group])
+        own.set_ylabel("state" if len(groups) == 1 else ", ".join(step.states[k] for k in group))
+        if len(group) == 1 < len(groups):
+            own.yaxis.label.set_color(STATE_COLORS[group[0] % len(STATE_COLORS)])
+    if fired.any():
+        at = np.flatnonzero(fired) + 1
+        axes.plot(at, np.full(len(at), 0.97), "|", color=WARM, markersize=9,
                   transform=axes.get_xaxis_transform(), label="spike")  # fmt: skip
-    axes.set_ylabel("state")
-    axes.legend(fontsize="small")
+    return every[1:]
 
 
 def _set_height(axes: Axes, values: Array, silent: Array) -> None:
-    """Show the states, and what lies within twice their extent of the response without spikes."""
-    finite = values[np.isfinite(values)]
-    low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
-    height = max(high - low, 1e-9)
-    near = silent[np.isfinite(silent) & (silent >= low - height) & (silent <= high + height)]
-    low, high = float(near.min(initial=low)), float(near.max(initial=high))
-    margin = 0.08 * max(high - low, 1e-9)
-    axes.set_ylim(low - margin, high + 1.5 * margin)
+    """Show the states, and what lies within twice their range of the response without spikes."""
+    low, high = ends_of(values)
+    size = high - low
+    near = silent[np.isfinite(silent) & (silent >= low - size) & (silent <= high + size)]
+    axes.set_ylim(padded((float(near.min(initial=low)), float(near.max(initial=high)))))
 
 
-def with_resets(after: Array, charged: Array) -> tuple[Array, Array]:
+def with_resets(after: Array, charged: Array, spikes: Array) -> tuple[Array, Array]:
     """Return times and values of a line through the states after each step, (T + 1,).
 
-    Where a reset changed the state, the charged value (T,) comes first, at the same time.
+    Where the reset of a spike (T,) changed the state, the charged value (T,) comes first, at the
+    same time. A reset without a spike is a part of the step.
     """
     times, values = [0], [after[0]]
-    for t, (before, now) in enumerate(zip(charged, after[1:], strict=True), start=1):
-        if before != now:
+    steps = zip(charged, after[1:], spikes, strict=True)
+    for t, (before, now, spike) in enumerate(steps, start=1):
+        if spike and before != now:
             times.append(t)
             values.append(before)
         times.append(t)
@@ -170,31 +200,43 @@ def fi_curve(
 
     Raises:
         ModelError: An argument has another value.
-        UnsupportedError: The neuron has no state.
+        UnsupportedError: The neuron has no state, or no spikes.
         ToolError: matplotlib is not installed.
     """
-    require_integer("plot.fi_curve", "steps", steps)
+    where = "plot.fi_curve"
+    steps = integer_of(where, "steps", steps)
     step = step_of("fi_curve", subject, row, MOST_CURVES)
-    low, high = _inputs_of(step) if x is None else require_interval("plot.fi_curve", "x", x)
+    if not step.neuron.fire:
+        accepted, remedy = "a neuron with spikes", "Call lnm.plot.step_response."
+        raise UnsupportedError(f"{where}: {step.neuron.name}", "no spikes", accepted, remedy)
+    low, high = inputs_of(step) if x is None else interval_of(where, "x", x)
     axes = axes_of("fi_curve", ax)
     currents = np.linspace(low, high, CURRENTS)
-    draw_rates(axes, currents, firing_rates(step, currents, steps))
-    axes.set_xlabel(f"constant input {step.inputs[0]}")
+    draw_rates(axes, currents, firing_rates(step, currents, steps), name=step.inputs[0])
     axes.set_title(f"{step.neuron.name}: firing rate")
     return axes
 
 
-def draw_rates(axes: Axes, currents: Array, rates: Array, labels: Sequence[str] = ()) -> None:
-    """Draw the rates (P, R) of parameter sets over the inputs (P,); see `draw_curves`."""
+def draw_rates(
+    axes: Axes, currents: Array, rates: Array, labels: Sequence[str] = (), name: str = "x"
+) -> None:
+    """Draw the rates (P, R) of parameter sets over an input (P,); see `draw_curves`.
+
+    Without a spike, say so.
+    """
     draw_curves(axes, currents, rates, labels)
     axes.axhline(0, color=QUIET, linewidth=0.5, zorder=1)
-    axes.set_xlabel("constant input x")
+    axes.set_xlabel(f"constant input {name}")
     axes.set_ylabel("spikes per step")
+    axes.locator_params(axis="x", nbins=6)
+    if not rates.any():
+        text = f"silent for {currents[0]:.4g} <= {name} <= {currents[-1]:.4g}"
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", fontsize="small")
     top = float(rates.max(initial=0.0))
     axes.set_ylim(-0.03 * max(top, 0.02), 1.08 * max(top, 0.02))
 
 
-def _inputs_of(step: StepMap) -> tuple[float, float]:
+def inputs_of(step: StepMap) -> tuple[float, float]:
     """Return 0 and four times the least power-of-two multiple of the scale that fires half."""
     scale = float(np.median(step.scale()))
     tried = scale * 2.0 ** np.arange(-6, 8)

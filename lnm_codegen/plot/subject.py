@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.validation import require_integer, wrong
+from lnm_codegen.plot.arguments import integer_of
+from lnm_codegen.validation import wrong
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from lnm_codegen.nn import NeuronLayer
 
 Subject: TypeAlias = "Neuron | NeuronLayer"
@@ -44,7 +42,7 @@ def step_of(where: str, subject: Subject, row: int | None, most: int | None = No
     else:
         raise wrong(place, "subject", subject, "a neuron or a NeuronLayer")
     if row is not None:
-        return step.select(np.array([require_integer(place, "row", row, 0, step.rows - 1)]))
+        return step.select(np.array([integer_of(place, "row", row, 0, step.rows - 1)]))
     if most is None or step.rows <= most:
         return step
     return step.select(np.unique(np.linspace(0, step.rows - 1, most).round().astype(int)))
@@ -64,20 +62,6 @@ def _layer_step(place: str, layer: NeuronLayer) -> StepMap:
 
 def _tensors(layer: NeuronLayer) -> list[Any]:
     return [getattr(layer, p.name) for p in layer.neuron.params]
-
-
-def axes_of(where: str, ax: Axes | None) -> Axes:
-    """Return the given axes, or those of a new figure of pyplot.
-
-    Raises:
-        ToolError: matplotlib is not installed.
-    """
-    if ax is not None:
-        return ax
-    require_matplotlib(f"plot.{where}")
-    from matplotlib import pyplot
-
-    return pyplot.subplots(layout="constrained")[1]
 
 
 def require_states(where: str, step: StepMap, count: int) -> None:

@@ -12,7 +12,6 @@ from typing import cast
 import torch
 
 from lnm_codegen.errors import LnmError, ModelError, reason
-from lnm_codegen.families.common import LOWEST
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.data import Dataset, Split, load
@@ -20,7 +19,7 @@ from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import count_correct
 from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.models import Network, build
-from lnm_codegen.train.runs.config import TrainConfig, neuron_of
+from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of
 from lnm_codegen.train.trainer import Trainer
 
 LARGEST_IN_HISTORY = 1 << 16
@@ -39,8 +38,8 @@ class Epoch:
         test_accuracy: Share of correct predictions on the test samples after the epoch; None if
             the epoch was not tested. With `validation` it is the validation accuracy.
         rates: Spikes per neuron and time step in each neuron layer, on the test samples.
-        outside: Share of the charged potentials of each neuron layer at or below v_min, diverged
-            or NaN, on the test samples.
+        outside: Share of the charged potentials of each neuron layer that a clamp v_min holds,
+            diverged or NaN, on the test samples.
         seconds: Duration of the training, without the test.
     """
 
@@ -143,7 +142,8 @@ def fit(
         trainer.end_epoch()
         tested, every = None, config.evaluate_every
         if number == config.epochs or (every and number % every == 0):
-            tested = evaluate(trainer.averaged, data, data.test, config.batch, trainer.low, world)
+            clamp = clamp_of(config)
+            tested = evaluate(trainer.averaged, data, data.test, config.batch, clamp, world)
         loss_mean, accuracy = loss_sum / len(data.train), all_correct / max(all_predictions, 1.0)
         if tested is None:
             yield Epoch(number, loss_mean, accuracy, None, (), (), seconds)
@@ -157,7 +157,7 @@ def evaluate(
     data: Dataset,
     split: Split,
     batch: int = 256,
-    low: float = LOWEST,
+    clamp: float | None = None,
     world: World | None = None,
 ) -> Tested:
     """Return accuracy, firing rates and shares outside the interval on a split.
@@ -167,13 +167,13 @@ def evaluate(
         data: The data set of the split.
         split: The samples to test on.
         batch: Number of samples per forward pass.
-        low: Lower end of the interval.
+        clamp: Lower clamp of the potential; None counts only diverged potentials as outside.
         world: The processes that share the work.
     """
     world = World() if world is None else world
     network.eval()
     correct, predictions = 0, 0
-    with torch.no_grad(), counting(network.neurons, low) as counts:
+    with torch.no_grad(), counting(network.neurons, clamp) as counts:
         for x, labels in data.batches(split, batch, rank=world.rank, world=world.size):
             if labels.numel():
                 logits = network(x.to(world.device))

@@ -72,7 +72,7 @@ def draw_curve(axis: Axes, layer: NeuronLayer, v_min: float | None = None) -> No
         return
     if len(layer.neuron.states) > 1:
         draw_poles(axis, modes_of_step(step_of("poles", layer, None)))
-        axis.legend(fontsize=6, loc="center left", framealpha=0.7)
+        axis.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.02, 1.0))  # beside the disc
         return
     step = step_of("charge", layer, None, MOST_CURVES)
     start, scale = float(step.start()[0, 0]), float(step.scale().max())

@@ -15,7 +15,7 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.hooks import hooked
 
 HIGH = 1e30
-"""A potential above it has diverged."""
+"""A potential of greater magnitude has diverged."""
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class Counts:
 
     Attributes:
         fired: Spikes, of either sign; 0 for a layer whose output is not its spike.
-        outside: Charged potentials outside the interval, including NaN.
+        outside: Charged potentials at or below the clamp, diverged, or NaN.
         seen: Neurons times time steps.
     """
 
@@ -34,7 +34,7 @@ class Counts:
 
 
 @contextmanager
-def counting(layers: Sequence[NeuronLayer], low: float) -> Iterator[list[Counts]]:
+def counting(layers: Sequence[NeuronLayer], clamp: float | None) -> Iterator[list[Counts]]:
     """Count in each of `layers` while the context is open.
 
     The kernels of a second layer with the same parameters and input count the potentials, so a
@@ -42,10 +42,10 @@ def counting(layers: Sequence[NeuronLayer], low: float) -> Iterator[list[Counts]
 
     Args:
         layers: Layers of a network that runs in eval mode without gradients.
-        low: A potential at or below it is outside; a clamp holds potentials there.
+        clamp: Lower clamp, which holds potentials; None counts only those that diverged.
     """
     counts = [Counts() for _ in layers]
-    hooks = [(layer, _Counter(one, low)) for layer, one in zip(layers, counts, strict=True)]
+    hooks = [(layer, _Counter(one, clamp)) for layer, one in zip(layers, counts, strict=True)]
     with hooked(hooks, with_kwargs=True):
         yield counts
 
@@ -53,9 +53,10 @@ def counting(layers: Sequence[NeuronLayer], low: float) -> Iterator[list[Counts]
 class _Counter:
     """The forward hook of one layer."""
 
-    def __init__(self, counts: Counts, low: float) -> None:
+    def __init__(self, counts: Counts, clamp: float | None) -> None:
         self._counts = counts
         self._twin: NeuronLayer | None = None
+        low = -HIGH if clamp is None else clamp
         self._interval = (float(torch.nextafter(torch.tensor(low), torch.tensor(HIGH))), HIGH)
 
     def __call__(self, layer: NeuronLayer, inputs: Any, named: dict[str, Any], out: Any) -> None:

@@ -138,6 +138,20 @@ def test_two_states_have_poles_responses_and_points(call, tmp_path):
     assert (found["at"], found["fixed_point"], found["fires"]) == ({"v": 0, "w": 0}, True, False)
 
 
+def test_a_reset_that_holds_free_runs_is_no_proof(call):
+    """With inputs the states grow without bound; both lines are printed and do not contradict."""
+    status, out, _ = call("lnm", "--set", "states=2", "--degree", 1, "--set", "radius=1.02",
+                          "--set", "angle=.3")  # fmt: skip
+    assert status == 0
+    assert "for any input" in out
+    assert out.count("unstable but reset") == 2
+    assert '"unstable but reset" describes runs without input from states near the point' in out
+    _, out, _ = call("lnm", "--set", "states=2", "--degree", 1, "--set", "radius=1", "--set",
+                     "angle=.3")  # fmt: skip
+    assert "0.955336 + 0.29552i 1 0.0477465 inf" in " ".join(out.split())
+    assert "describes runs" not in out
+
+
 def test_other_neurons_of_several_states_are_analysed(call):
     """The same code serves built-in families, polynomial or not."""
     for family, label in (("izhikevich", "real poles"), ("alif", "integrator")):
@@ -176,13 +190,28 @@ def test_the_figure_shows_curve_diagonal_threshold_and_points():
     assert abs(h - expected).max() < 1e-12
 
 
-def test_the_figure_of_two_states_has_four_panels():
-    """Poles, response, f-I curve over the given inputs, and phase plane."""
-    axes = family_figure(analyze(free(), {"x": (-0.5, 0.5)})).axes
+def test_the_figure_of_two_states_has_five_panels():
+    """Poles, both responses, f-I curve over the given inputs, and phase plane."""
+    axes = family_figure(analyze(free(), {"x": (-2, 2)})).axes
     titles = [axis.get_title() for axis in axes]
-    assert titles == ["poles", "x = 0.5", "firing rate", "phase plane without input"]
-    assert axes[2].lines[0].get_xdata()[[0, -1]].tolist() == [-0.5, 0.5]
+    assert titles == [
+        "poles", "step response: x = 0.7", "impulse response: x = 0.7 in the first step",
+        "firing rate", "phase plane without input",
+    ]  # fmt: skip
+    assert axes[3].lines[0].get_xdata()[[0, -1]].tolist() == [-2, 2]
     assert all(axis.get_xlabel() and axis.get_ylabel() for axis in axes)
+
+
+def test_an_impulse_names_its_input_among_several(call, tmp_path):
+    path = tmp_path / "two.toml"
+    path.write_text(
+        'name = "two"\ninputs = ["a", "b"]\nfire = "v - 1"\n[states.v]\n[states.w]\n'
+        '[charge]\nv = "0.5*v + a"\nw = "0.5*w + v + b"\n'
+    )
+    _, out, _ = call(path)
+    assert "v after an impulse of 1 in a: 1, 0.5," in out
+    _, out, _ = call("rf")
+    assert "v after an impulse of 1: " in out
 
 
 @pytest.mark.parametrize(
@@ -220,7 +249,7 @@ def test_a_surrogate_too_narrow_for_the_scale_is_reported(call):
     """In mV; not at a threshold of 1."""
     _, out, _ = call("lif", "--set", "v_threshold=15")
     (line,) = (x for x in out.splitlines() if "detach_reset=True" in x)
-    assert line.startswith("Near the threshold the reset multiplies gradients by 1 - 15 ")
+    assert line.startswith("Near the threshold, each step multiplies gradients by -14, ")
     assert "detach_reset" not in call("lif")[1]
     _, out, _ = call("lif", "--set", "v_threshold=15", "--json")
     assert json.loads(out)["reset_gain"] == pytest.approx(15, rel=1e-4)

@@ -11,21 +11,32 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
-from lnm_codegen.insight import analyze_run
+from lnm_codegen.insight import LayerAnalysis, RunAnalysis, analyze_run
 from lnm_codegen.insight.dynamics import RESPONSE_STEPS, dynamics, probe, response
-from lnm_codegen.insight.figures import grid_figure, layer_figure
+from lnm_codegen.insight.figures import (
+    _classes_text,
+    _draw_history,
+    draw_layer,
+    grid_figure,
+    layer_figure,
+)
 from lnm_codegen.insight.histogram import BINS, Histogram
 from lnm_codegen.insight.page import page
 from lnm_codegen.insight.record import Activity, by_row, record
 from lnm_codegen.insight.serialize import as_dict
+from lnm_codegen.insight.tables import certificate_line, layers_table
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
+from lnm_codegen.plot.style import STATE_COLORS
 from lnm_codegen.train import TrainConfig, load, load_run, run
 from lnm_codegen.train.models import build
+from lnm_codegen.train.stability.certificate import Certificate
 
 SMALL = TrainConfig(
     arguments={"degree": 2, "per": "channel"}, network_arguments={"channels": (3, 4)}, epochs=1,
@@ -38,6 +49,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("insight") / "run"
     run(SMALL, path, data=load("digits", limit=48))
     return path
+
+
+@pytest.fixture(scope="module")
+def found_lif(tmp_path_factory: pytest.TempPathFactory) -> RunAnalysis:
+    """A run of one LIF layer."""
+    path = tmp_path_factory.mktemp("lif") / "run"
+    config = replace(
+        SMALL, family="lif", arguments={}, network="feedforward", network_arguments={"hidden": (4,)}
+    )
+    run(config, path, data=load("digits", limit=48))
+    return analyze_run(load_run(path), limit=4)
 
 
 @settings(deadline=None, max_examples=30)
@@ -158,7 +180,7 @@ def test_dynamics_of_rows_are_their_own() -> None:
     with torch.no_grad():
         layer.theta.copy_(torch.tensor([[0, 0.5, 0.8, 0], [0, 0.5, 0, 0], [0, -0.5, 0, 0]]))
     visited = torch.tensor([[-0.5, 0.9], [-1.0, 0.5], [0.2, 0.6]])
-    seen = Activity((3,), 1, (-1.0, 1.0), Histogram(), visited, torch.zeros(3))
+    seen = Activity((3,), 1, (-1.0, 1.0), Histogram(), visited, {"v": visited}, torch.zeros(3))
     found = dynamics(layer, parameter_sets(layer), [0, 1, 2], seen)
     assert not isinstance(found, str)
     assert [row.label for row in found] == ["quadratic-like", "leaky", "oscillating"]
@@ -237,8 +259,12 @@ def test_the_page_stands_alone(folder: Path) -> None:
     assert text.count("data:image/png;base64,") == 1 + len(found.layers)
     assert text.count("<table>") == text.count("</table>") == 3 + len(found.layers)
     for word in ("blocks.1.neuron", "theta_0", "neuron operations", "beside &lt;another&gt;",
-                 "2 of 4 parameter sets are shown, evenly spaced."):  # fmt: skip
+                 "2 of 4 rows are analysed, evenly spaced."):  # fmt: skip
         assert word in text
+    assert "The table lists" not in text
+    for word in ('alt="The charge of every neuron layer"', "Each curve is", 'alt="Charge, rate'):
+        assert word in text
+    assert "eigenvalues" not in text
     assert grid_figure(found).axes[0].get_title().startswith("1: blocks.0.neuron\n")
     assert len(layer_figure(found.layers[0]).axes) == 6
 
@@ -286,4 +312,102 @@ def test_a_layer_whose_surrogate_is_too_narrow_says_so(folder: Path) -> None:
     assert found.layers[0].advice == ""
     wide = replace(found.layers[0], reset_gain=15.0)
     assert as_dict(replace(found, layers=(wide,)))["layers"][0]["reset_gain"] == 15
-    assert "by 1 - 15 in every step" in page(replace(found, layers=(wide,)))
+    assert "each step multiplies gradients by -14, even" in page(replace(found, layers=(wide,)))
+
+
+@pytest.mark.parametrize("per", ["layer", "neuron"])
+def test_every_state_has_its_extent(per: Any) -> None:
+    """Both states of adlif after the reset, row by row, against `interpret`; its w moves there."""
+    torch.manual_seed(2)
+    neuron = lnm.get("adlif", per=per, tau_v=3.0, tau_w=9.0, a=0.5, b=1.5)
+    layer = NeuronLayer(neuron, channels=2, shape=(2,), backend="torch")
+    x = 6 * torch.rand(9, 4, 2)
+    seen = seen_of(layer, x)
+    assert list(seen.states) == ["v", "w"]
+    assert torch.equal(seen.visited, seen.states["v"])
+    assert float(seen.fired.max()) > 0
+    bare = lnm.get("adlif", tau_v=3.0, tau_w=9.0, a=0.5, b=1.5)
+    state, found = None, []
+    for now in x.double().numpy():
+        state = lnm.interpret(bare, now[None], state=state).states
+        found.append(state)
+    for name, ends in seen.states.items():
+        values = np.stack([one[name] for one in found])
+        axes = (0, 1) if per == "neuron" else (0, 1, 2)
+        expected = np.stack([np.min(values, axes).reshape(-1), np.max(values, axes).reshape(-1)], 1)
+        assert ends.numpy() == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_layer_and_one_row_are_singular(found_lif: RunAnalysis) -> None:
+    assert found_lif.diversity == "One class of behaviour in 1 layer (1 row): leaky."
+    (line,) = layers_table(found_lif).rows
+    low, high = as_dict(found_lif)["layers"][0]["seen"]["states"]["v"]
+    assert line[5] == f"v in [{low:.3g}, {high:.3g}]"
+    failed = Certificate("lif", 1.0, 1, 0, {}, 0, "it grows")
+    layer = replace(found_lif.layers[0], certificate=failed)
+    assert certificate_line(layer) == "proven for 0 of 1 row, |x| <= 1; it grows"
+
+
+def test_the_settings_have_no_clamp_that_the_neuron_lacks(
+    folder: Path, found_lif: RunAnalysis
+) -> None:
+    """LIF has no clamp: no v_min in the settings, and null in JSON."""
+    assert as_dict(found_lif)["config"]["v_min"] is None
+    assert "<td>v_min</td>" not in page(found_lif)
+    with_clamp = analyze_run(load_run(folder), limit=2)
+    assert "<td>v_min</td><td>-2.0</td>" in page(with_clamp)
+
+
+def test_the_history_has_our_colours() -> None:
+    """Nine elements: five colours, then the same five dashed; the band has the line's colour."""
+    figure = Figure()
+    axis = figure.subplots()
+    _draw_history(axis, "theta", torch.rand(3, 2, 9).double())
+    colors = [line.get_color() for line in axis.lines]
+    assert colors == [*STATE_COLORS, *STATE_COLORS[:4]]
+    assert [line.get_linestyle() for line in axis.lines] == ["-"] * 5 + ["--"] * 4
+    bands = [to_hex(band.get_facecolor()[0]) for band in axis.collections]
+    assert [band.upper() for band in bands] == [color.upper() for color in colors]
+
+
+def test_a_title_says_that_classes_are_left_out(found_lif: RunAnalysis) -> None:
+    layer = found_lif.layers[0]
+    assert isinstance(layer.dynamics, tuple)
+    labels = ["leaky"] * 4 + ["bistable"] * 3 + ["integrator"] * 2
+    rows = tuple(replace(layer.dynamics[0], label=label) for label in labels)
+    shown = "leaky 4, bistable 3, integrator 2"
+    assert _classes_text(replace(layer, dynamics=rows)) == shown
+    more = (*rows, replace(rows[0], label="other"))
+    assert _classes_text(replace(layer, dynamics=more)) == f"{shown}, ..."
+
+
+def test_potentials_in_millivolts_are_not_compared_with_lif() -> None:
+    """0.5*v is a LIF neuron with rest 0 alone."""
+    for rest, threshold, drawn in ((0.0, 1.0, True), (-65.0, -50.0, False)):
+        v, x = lnm.state("v", init=rest), lnm.input("x")
+        neuron = lnm.Neuron(
+            charge={v: v + (rest - v + x) / 20}, fire=v - threshold, reset=lnm.hard_reset(v, rest)
+        )
+        layer = NeuronLayer(neuron, backend="torch")
+        activity = seen_of(layer, torch.rand(3, 2, 4))
+        rows = parameter_sets(layer)
+        z = torch.linspace(rest - 1, threshold, 5)
+        found = LayerAnalysis(
+            "one",
+            layer,
+            rows,
+            [0],
+            activity,
+            z,
+            z[:, None],
+            "unknown",
+            None,
+            None,
+            "",
+            None,
+            0.0,
+            None,
+        )
+        axis = Figure().subplots()
+        draw_layer(axis, found)
+        assert any("LIF" in str(line.get_label()) for line in axis.lines) == drawn

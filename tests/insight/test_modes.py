@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,19 +11,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 import lnm_codegen as lnm
+from lnm_codegen.analysis.canvas import new_figure
+from lnm_codegen.analysis.linear.classes import RESET
+from lnm_codegen.analysis.linear.report import RESPONSE_STEPS
 from lnm_codegen.cli import run as command
 from lnm_codegen.insight import analyze_run
-from lnm_codegen.insight.analysis import PROVEN_ROWS, RunAnalysis, _examined
+from lnm_codegen.insight.analysis import PROVEN_ROWS, LayerAnalysis, RunAnalysis, _examined
 from lnm_codegen.insight.figures import grid_figure, layer_figure
 from lnm_codegen.insight.modes import layer_modes, movement, typical_row
+from lnm_codegen.insight.pole_panels import draw_typical_response
 from lnm_codegen.insight.page import page
 from lnm_codegen.insight.serialize import as_dict
-from lnm_codegen.insight.tables import certificate_line
+from lnm_codegen.insight.tables import (
+    certificate_line,
+    classes_note,
+    dynamics_table,
+    rows_note,
+    typical_lines,
+)
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.train import TrainConfig, load, load_run, run
+from lnm_codegen.train.figure import curves_figure
 from tests.analysis.linear.matrices import free
 
 FAMILY = """
@@ -91,8 +106,75 @@ def test_json_and_page_have_the_poles(found: RunAnalysis) -> None:
     json.dumps(data)
     text = page(found)
     assert "eigenvalues" in text
-    assert "off the real axis it oscillates" in text
-    assert "No fixed points" not in text
+    for word in ('alt="The poles of every neuron layer"', "those off the real axis",
+                 'alt="Poles, responses, rate'):  # fmt: skip
+        assert word in text
+    for word in ("No fixed points", "Each curve", "LIF, h", "The charge of"):
+        assert word not in text
+
+
+def test_the_typical_row_has_responses(found: RunAnalysis) -> None:
+    """Text and JSON: A**t B of that row, and the sums of it, as `lnm analyze FAMILY` has them."""
+    layer = found.layers[1]
+    assert layer.modes is not None
+    assert layer.typical == typical_row(layer.modes)
+    data = as_dict(found)["layers"][1]["typical"]
+    assert (data["row"], data["place"]) == (layer.typical, f"channel {layer.typical}")
+    a = layer.layer.A.detach().double().numpy()[layer.typical].reshape(2, 2)
+    state, total = np.array([1.0, 0.0]), np.zeros(2)
+    for t in range(RESPONSE_STEPS):
+        total = total + state
+        for k, name in enumerate(("v", "w")):
+            assert data["impulse_response"][name][t] == pytest.approx(state[k], abs=1e-9)
+            assert data["step_response"][name][t] == pytest.approx(total[k], abs=1e-9)
+        state = a @ state
+    first, second = typical_lines(layer)
+    row = f"linear step of the typical row, channel {layer.typical} ({layer.labels[layer.typical]})"
+    assert first.startswith(f"{row}: v after an impulse of 1: 1, {round(a[0, 0], 3):g}, ")
+    assert second.startswith(f"{row}: v after a step of 1: 1, {round(1 + a[0, 0], 3):g}, ")
+    assert html.escape(first) in page(found)
+
+
+def test_the_page_says_which_rows_it_shows(found: RunAnalysis) -> None:
+    layer = NeuronLayer(free().with_per("channel"), channels=400)
+    rows = parameter_sets(layer)
+    selected = rows.evenly_spaced_indices(128)
+    modes = layer_modes(layer, rows, selected)
+    other = replace(found.layers[0], layer=layer, rows=rows, selected=selected, modes=modes)
+    assert rows_note(other) == (
+        "128 of 400 rows are analysed, evenly spaced. The table lists the first 16 of 128 rows:"
+        f" channel 0 to channel {selected[15]}. A panel draws the curves of 64 rows, evenly spaced."
+    )
+    assert len(dynamics_table(other).rows) == 16
+    assert rows_note(found.layers[0]) == ""
+
+
+def test_states_of_two_scales_are_in_one_legend() -> None:
+    """A second y axis holds the smaller state; the legend of the panel names it."""
+    layer = NeuronLayer(free().with_per("channel"), channels=1)
+    with torch.no_grad():
+        layer.A[0] = torch.tensor([0.5, 0.0, 0.001, 0.5])
+    rows = parameter_sets(layer)
+    modes = layer_modes(layer, rows, [0])
+    found = LayerAnalysis(
+        "one", layer, rows, [0], None, torch.empty(0), torch.empty(0, 1), "", modes, None, "",
+        None, 0.0, None,
+    )  # fmt: skip
+    axis = new_figure("test", 4, 3).subplots()
+    draw_typical_response(axis, found, impulse=True)
+    assert len(axis.get_figure().axes) == 2
+    assert _legend_words(axis) == {"v", "w"}
+
+
+def test_a_class_of_free_runs_is_explained(found: RunAnalysis) -> None:
+    """Inputs may drive out what is unstable but reset."""
+    assert classes_note(found) == ""
+    assert found.layers[0].modes is not None
+    labels = ("oscillator", RESET, "oscillator")
+    layer = replace(found.layers[0], modes=replace(found.layers[0].modes, labels=labels))
+    text = page(replace(found, layers=(layer,)))
+    assert f"<p>{html.escape(classes_note(replace(found, layers=(layer,))))}</p>" in text
+    assert "runs without input from states near the point" in text
 
 
 def test_figures_have_poles_plane_and_classes(found: RunAnalysis) -> None:
@@ -102,7 +184,28 @@ def test_figures_have_poles_plane_and_classes(found: RunAnalysis) -> None:
     assert titles[0] == "poles"
     assert titles[1].startswith("phase plane of channel ")
     assert titles[-2:] == ["classes in training", "A in training"]
+    k = layer.typical
+    assert k is not None
+    name = f"channel {k}, {layer.labels[k]}"
+    assert titles[2:4] == [
+        f"impulse response of {name}\nx = 0.7 once", f"step response of {name}\nx = 0.7"
+    ]  # fmt: skip
+    impulse, constant = (
+        next(x for x in axis.lines if x.get_label() == "v").get_ydata() for axis in axes[2:4]
+    )
+    a = layer.layer.A.detach().double().numpy()[k].reshape(2, 2)
+    assert impulse[1:3] == pytest.approx(0.7 * np.array([1, a[0, 0]]))
+    assert constant[1] == pytest.approx(0.7)
+    _assert_beside_the_disc(axes[0])
+    _assert_readable_ticks(axes[0])
+    assert {"path in training", "before training"} <= _legend_words(axes[0])
+    assert {"trajectory", "start"} <= _legend_words(axes[1])
+    assert {"v", "w"} <= _legend_words(axes[2])
     grid = grid_figure(found)
+    assert [axis.get_title().partition(" of ")[0] for axis in grid.axes[2:6]] == [
+        "impulse response", "impulse response", "step response", "step response",
+    ]  # fmt: skip
+    _assert_readable_ticks(grid.axes[0])
     assert grid.get_suptitle() == f"{found.folder.name}: {found.network}"
     assert grid.axes[0].get_xlabel() == "real part of the eigenvalue"
     before = next(x for x in grid.axes[0].lines if x.get_label() == "before training")
@@ -114,6 +217,40 @@ def test_figures_have_poles_plane_and_classes(found: RunAnalysis) -> None:
     assert counts == layer.movement.classes
 
 
+def _assert_beside_the_disc(axis: Axes) -> None:
+    """No part of the legend lies over the axes."""
+    figure = axis.get_figure()
+    assert isinstance(figure, Figure)
+    figure.canvas.draw()
+    legend = axis.get_legend()
+    assert legend is not None
+    assert not legend.get_window_extent().overlaps(axis.get_window_extent())
+
+
+def _legend_words(axis: Axes) -> set[str]:
+    legend = axis.get_legend()
+    assert legend is not None
+    return {text.get_text() for text in legend.get_texts()}
+
+
+def _assert_readable_ticks(axis: Axes) -> None:
+    """The texts of neighbouring ticks do not touch."""
+    figure = axis.get_figure()
+    assert isinstance(figure, Figure)
+    figure.canvas.draw()
+    low, high = axis.get_xlim()
+    boxes = [t.get_window_extent() for t in axis.get_xticklabels()
+             if low <= t.get_position()[0] <= high]  # fmt: skip
+    assert len(boxes) >= 3
+    assert all(a.x1 + 2 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
+def test_the_figure_of_a_run_has_its_legend_beside_the_disc(folder: Path) -> None:
+    for axis in curves_figure({"run": load_run(folder).network}).axes:
+        _assert_beside_the_disc(axis)
+        _assert_readable_ticks(axis)
+
+
 def test_the_text_has_classes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +259,7 @@ def test_the_text_has_classes(
     out = capsys.readouterr().out
     assert "no classes" not in out
     assert "of behaviour in 2 layers" in out
+    assert out.count("linear step of the typical row, channel") == 4
 
 
 def test_without_history_nothing_moved(folder: Path, tmp_path: Path) -> None:

@@ -112,11 +112,11 @@ def test_a_step_response_is_that_of_interpret(ax):
 
 
 def test_a_quiet_response_has_one_line_a_state(ax):
-    """By default the input is half the distance to the threshold."""
+    """By default the input is 0.7 times the distance to the threshold."""
     lnm.plot.impulse_response(free(), steps=5, ax=ax)
     assert labels(ax) == ["v", "w"]
-    assert line(ax, "v").get_ydata() == pytest.approx([0, 0.5, 0.25, -0.055, -0.2075, -0.17395])
-    assert ax.get_title() == "free: x = 0.5 in the first step"
+    assert line(ax, "v").get_ydata() == pytest.approx([0, 0.7, 0.35, -0.077, -0.2905, -0.24353])
+    assert ax.get_title() == "free: x = 0.7 in the first step"
 
 
 def test_the_height_of_a_response_is_that_of_the_states(ax):

@@ -11,22 +11,25 @@ applies wins, in this order:
     alternating         a_1 is real and below -0.05: a deviation changes its sign at every step
     real poles          a_1 is real and otherwise: leaks without an oscillation of a_1
 
-r > 1 means r > 1 + 1e-6, for the rounding of learned numbers. Free runs: see `modes`.
+r > 1 means r > 1 + `poles.EDGE`, the rounding of learned numbers. Free runs have no input and
+begin near the point: see `modes`. Inputs may still drive the states out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from lnm_codegen.analysis.linear.poles import is_real
+from lnm_codegen.analysis.linear.poles import EDGE, is_real
 from lnm_codegen.ir.interpret import Array
 
-SLOW, FLAT, EDGE = 0.1, 0.05, 1e-6
-"""Distance of a slow pole from 1 or the circle; a real eigenvalue above -FLAT does not alternate;
-excess of r over 1 that counts as rounding."""
+SLOW, FLAT = 0.1, 0.05
+"""Distance of a slow pole from 1 or the circle; a real pole above -FLAT does not alternate."""
+RESET = "unstable but reset"
+"""The class whose free runs stay although the point is unstable."""
 POLE_CLASSES = (
-    "real poles", "integrator", "oscillator", "resonator", "alternating", "unstable but reset",
-    "diverging",
+    "real poles", "integrator", "oscillator", "resonator", "alternating", RESET, "diverging",
 )  # fmt: skip
 
 
@@ -40,12 +43,22 @@ def classify_poles(values: Array, bounded: bool) -> str:
     first = complex(values[0])
     radius = abs(first)
     if not radius <= 1 + EDGE:
-        return "unstable but reset" if bounded and np.isfinite(radius) else "diverging"
+        return RESET if bounded and np.isfinite(radius) else "diverging"
     if bool(is_real(np.array(first))):
         if abs(first.real - 1) <= SLOW:
             return "integrator"
         return "alternating" if first.real < -FLAT else "real poles"
     return "resonator" if radius >= 1 - SLOW else "oscillator"
+
+
+def class_note(labels: Iterable[str]) -> str:
+    """Return a note on "unstable but reset" if that is one of the classes, or an empty text."""
+    if RESET not in labels:
+        return ""
+    return (
+        f'"{RESET}" describes runs without input from states near the point: resets or clamps hold'
+        " them. Inputs may still drive the states out."
+    )
 
 
 def stability(radius: float) -> str:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lnm_codegen.analysis.linear.classes import EDGE, classify_poles
+from lnm_codegen.analysis.linear.classes import classify_poles
 from lnm_codegen.analysis.linear.points import find_points, nearest_point
-from lnm_codegen.analysis.linear.poles import Pole, eigenvalues
+from lnm_codegen.analysis.linear.poles import EDGE, Pole, eigenvalues
 from lnm_codegen.analysis.linear.response import farthest
 from lnm_codegen.analysis.linear.step import StepMap, Values
 from lnm_codegen.ir.interpret import Array

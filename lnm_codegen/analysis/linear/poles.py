@@ -5,7 +5,8 @@ A small deviation along the eigenvector is multiplied by a in every step.
     radius          |a|; the deviation dies out if |a| < 1
     frequency       |arg a| / (2*pi), cycles a step, 0 to 1/2
     damping time    -1 / ln|a|: the steps in which the deviation falls to 1/e. Infinite for
-                    |a| = 1; negative for |a| > 1, where the deviation grows by e in as many steps
+                    | |a| - 1 | <= EDGE; negative for a greater |a|, where the deviation grows by e
+                    in as many steps
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import numpy as np
 
 from lnm_codegen.ir.interpret import Array
 
-REAL = 1e-6
-"""An eigenvalue a with |Im a| <= REAL * |a| counts as real: rounding splits a double one."""
+REAL, EDGE = 1e-6, 1e-6
+"""An eigenvalue a with |Im a| <= REAL * |a| counts as real: rounding splits a double one. A modulus
+within EDGE of 1 counts as 1: learned numbers are rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,10 @@ def frequencies(values: Array) -> Array:
 
 def damping_times(values: Array) -> Array:
     """Return the damping time of each eigenvalue in steps."""
+    radius = np.abs(values)
     with np.errstate(divide="ignore"):
-        logarithm = np.log(np.abs(values))
-        return np.asarray(np.where(logarithm == 0, np.inf, -1 / np.asarray(logarithm)))
+        times = -1 / np.asarray(np.log(radius))
+    return np.asarray(np.where(np.abs(radius - 1) <= EDGE, np.inf, times))
 
 
 def number(value: complex, digits: int = 6) -> str:

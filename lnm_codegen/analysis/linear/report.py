@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.linear.classes import stability
 from lnm_codegen.analysis.linear.modes import Modes, modes_of_step
 from lnm_codegen.analysis.linear.points import distinct_points, find_points
@@ -16,8 +17,11 @@ from lnm_codegen.analysis.linear.response import impulse_response, linear_step_r
 from lnm_codegen.analysis.linear.step import StepMap, Values
 from lnm_codegen.language.neuron import Neuron
 
-RESPONSE_STEPS = 64
-"""Steps of the responses."""
+RESPONSE_STEPS, _SHOWN = 64, 12
+"""Steps of the responses, and of a response as text."""
+
+Deviations: TypeAlias = dict[str, list[float]]
+"""State -> its deviation after each step."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ class LinearAnalysis:
 
     modes: Modes
     points: tuple[tuple[dict[str, float], tuple[StatePoint, ...]], ...]
-    impulse: dict[str, list[float]]
-    step: dict[str, list[float]]
+    impulse: Deviations
+    step: Deviations
 
     @property
     def poles(self) -> tuple[Pole, ...]:
@@ -85,14 +89,31 @@ def linear_analysis(
     for constant in constants:
         x = {n: float(v) for n, v in constant.items()}
         found.append((x, _points(step, x)))
-    gain = modes.gain[:, :, 0]
-    responses = (impulse_response, linear_step_response)
-    impulse, constant_ = (
-        {n: f(modes.matrix, gain, RESPONSE_STEPS)[:, k, 0].tolist()
-         for k, n in enumerate(step.states)}
-        for f in responses
+    return LinearAnalysis(modes, tuple(found), *linear_responses(modes))
+
+
+def linear_responses(modes: Modes, row: int = 0) -> tuple[Deviations, Deviations]:
+    """Return the impulse response and the step response of one set; see `LinearAnalysis`."""
+    matrix, gain = modes.matrix[row : row + 1], modes.gain[row : row + 1, :, 0]
+    impulse, constant = (
+        {s.name: f(matrix, gain, RESPONSE_STEPS)[:, k, 0].tolist()
+         for k, s in enumerate(modes.neuron.states)}
+        for f in (impulse_response, linear_step_response)
     )  # fmt: skip
-    return LinearAnalysis(modes, tuple(found), impulse, constant_)
+    return impulse, constant
+
+
+def response_lines(neuron: Neuron, impulse: Deviations, step: Deviations) -> tuple[str, str]:
+    """Return the first values of both responses of the potential, as text."""
+    name, inputs = potential_of(neuron).name, neuron.inputs
+    of_input = f" in {inputs[0]}" if len(inputs) > 1 else ""
+    first, second = (
+        f"{name} after {title} of 1{of_input}: "
+        + "".join(f"{round(v, 3) + 0:g}, " for v in response[name][:_SHOWN])
+        + "..."
+        for title, response in (("an impulse", impulse), ("a step", step))
+    )
+    return first, second
 
 
 def _points(step: StepMap, x: dict[str, float]) -> tuple[StatePoint, ...]:

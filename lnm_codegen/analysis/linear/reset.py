@@ -9,7 +9,11 @@ also in steps without a spike, whose z is a little below 0. Its one eigenvalue t
 is 1 - G, with the gain G = -g(0) * (grad z . J). For a LIF neuron G is g(0) times the jump of the
 reset: v_threshold - v_reset, or v_threshold if it is soft. A threshold of 1 and atan(alpha=2) give
 G = 1. Beyond G = 2 the factor 1 - G is below -1: gradients of silent steps near the threshold
-change sign and grow.
+change sign and grow. `detach_reset` makes the matrix I.
+
+A surrogate that is G times as wide has a gain of 1, so nothing grows. It does not correct the
+gradients of silent steps: its tail reaches G times as far, and each factor 1 - g(z) * jump below
+the threshold shrinks them.
 """
 
 from __future__ import annotations
@@ -59,13 +63,14 @@ def advice(neuron: Neuron, gain: float) -> str:
     """Return what to change in a neuron whose gain is above `MOST_GAIN`, or an empty text."""
     if gain <= MOST_GAIN:
         return ""
-    wider = f"a surrogate {gain:.3g} times as wide"
+    wider = f"A surrogate {gain:.3g} times as wide"
     first = neuron.surrogates[0][1]
     if first.name == "atan":
-        wider += f", atan(alpha={2 * float(first.slope.subs(Z, 0)) / gain:.3g})"
+        wider += f", atan(alpha={2 * float(first.slope.subs(Z, 0)) / gain:.3g}),"
     return (
-        f"Near the threshold the reset multiplies gradients by 1 - {gain:.3g} in every step, also"
-        f" where nothing fires. Use detach_reset=True, or {wider}."
+        f"Near the threshold, each step multiplies gradients by {1 - gain:.3g}, even without a"
+        f" spike. Set detach_reset=True. {wider} prevents this growth, but shrinks the gradients"
+        " of silent steps."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from lnm_codegen.analysis.linear.step import silent_neuron
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.ir.count import Count, count
 from lnm_codegen.ir.operators import Phase
@@ -15,13 +16,14 @@ from lnm_codegen.language.neuron import Neuron
 class NeuronOperations:
     """Operations of one neuron, counted in the IR.
 
-    They are the arithmetic of the charge and of a moving threshold. By custom, selects and the
-    threshold comparison (a difference and a comparison for each spike) are not counted.
+    They are the arithmetic of the charge, of a moving threshold, and of the reset without a spike,
+    such as the decay of an adaptation. By custom, selects and the threshold comparison (a
+    difference and a comparison for each spike) are not counted.
 
     Attributes:
         mul: Multiplications in a step. A fused multiply-add is one multiplication, one addition.
         add: Additions in a step.
-        reset_add: Additions in the reset, for each spike.
+        reset_add: Additions in the reset that only a spike needs, for each spike.
         unpriced: (name, number) in a step: divisions and functions, which have no energy.
     """
 
@@ -45,15 +47,28 @@ def neuron_operations(neuron: Neuron) -> NeuronOperations:
             tests -= free
         elif let.phase is Phase.RESET:
             reset += one
+    silent = _silent_reset(neuron)
+    step += silent
     unpriced = dict(step.functions)
     if step.divisions:
         unpriced["division"] = step.divisions
     return NeuronOperations(
         mul=step.multiplications + step.fused,
         add=step.additions + step.fused,
-        reset_add=reset.additions + reset.fused,
+        reset_add=max(reset.additions + reset.fused - silent.additions - silent.fused, 0),
         unpriced=tuple(sorted(unpriced.items())),
     )
+
+
+def _silent_reset(neuron: Neuron) -> Count:
+    """Return the operations of the reset in a step without a spike."""
+    found = Count()
+    if neuron.states:
+        kernel = lower(silent_neuron(neuron)).forward
+        for let in kernel.body:
+            if let.phase is Phase.RESET:
+                found += count(replace(kernel, body=(let,)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

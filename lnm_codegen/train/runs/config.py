@@ -234,6 +234,19 @@ def takes_clamp(family: str, arguments: Mapping[str, Any]) -> bool:
     return "v_min" in found.signature.parameters
 
 
+def clamp_of(config: TrainConfig) -> float | None:
+    """Return the lower clamp of the potential of a config's neuron, or None without one.
+
+    Neurons of files and modules count as neurons without a clamp.
+    """
+    found = FAMILIES.get(config.family)
+    if found is None or "v_min" not in found.signature.parameters:
+        return None
+    default = config.v_min if takes_clamp(config.family, config.arguments) else None
+    clamp: float | None = config.arguments.get("v_min", default)
+    return clamp
+
+
 def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
     """Return the neuron of every spiking layer.
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lnm_codegen.analysis.linear.poles import Pole, eigenvalues, number
+from lnm_codegen.analysis.linear.classes import stability
+from lnm_codegen.analysis.linear.poles import EDGE, Pole, eigenvalues, number
 from tests.analysis.linear.matrices import entries
 
 
@@ -44,6 +45,17 @@ def test_frequency_and_damping_time_are_those_of_a_rotation(r, phi):
     assert pole.frequency == pytest.approx(phi / (2 * math.pi), abs=1e-6)
     turned = np.exp(1j * 2 * math.pi * pole.frequency)
     assert abs(turned - pole.value / abs(pole.value)) < 1e-5
+
+
+@settings(deadline=None)
+@given(share=st.floats(-0.99, 0.99), phi=st.floats(0, math.pi))
+def test_a_modulus_of_1_up_to_rounding_never_dies_out(share, phi):
+    """Also 1 - 2**-53, which a rotation gives; so `stability` calls it neutral."""
+    pole = Pole((1 + share * EDGE) * complex(math.cos(phi), math.sin(phi)))
+    assert pole.damping_time == math.inf
+    assert stability(pole.radius) == "neutral"
+    for r in (1 - 2 * EDGE, 1 + 2 * EDGE):
+        assert Pole(r * 1j).damping_time == pytest.approx(-1 / math.log(r))
 
 
 def test_poles_on_the_real_axis():

@@ -162,6 +162,9 @@ def test_operations_come_from_the_ir() -> None:
     for parametrisation in ("free", "pole"):
         two = lnm.get("lnm", states=2, degree=1, parametrisation=parametrisation)
         assert neuron_operations(two) == NeuronOperations(4, 3, 1)
+    # w' = p*v + r*w, and beta at a spike; q' = gamma*q, and 1 at a spike.
+    assert neuron_operations(lnm.get("adlif")) == NeuronOperations(2 + 2, 2 + 1, 1)
+    assert neuron_operations(lnm.get("brf")) == NeuronOperations(6 + 1, 5, 1)
     v, x = lnm.state("v", init=0.0), lnm.input("x")
     bare = lnm.Neuron(charge={v: lnm.exp(v) / (1 + x)}, fire=v - 1, reset=lnm.hard_reset(v, 0.0))
     assert neuron_operations(bare).unpriced == (("division", 1), ("exp", 1))

@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import lnm_codegen as lnm
 from lnm_codegen.errors import DivergedError, ModelError, UnsupportedError
+from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import Dataset, TrainConfig, load, run
 from lnm_codegen.train.engine import fit, network_of
-from lnm_codegen.train.metrics import counting
+from lnm_codegen.train.metrics import HIGH, counting
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
 from lnm_codegen.train.runs.checkpoint import HISTORY
+from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.train.runs.folder import RunFolder
 from lnm_codegen.train.trainer import Trainer
 from tests.refusals import refused
@@ -148,6 +153,52 @@ def test_counts_outside_the_interval(backend: str, data: Dataset) -> None:
         handle.remove()
     assert [c.outside for c in counts] == pytest.approx([float(s) for s in seen], abs=2)
     assert min(c.outside for c in counts) > 100
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(width=32) | st.floats(-3, 3, width=32), min_size=1, max_size=8))
+def test_without_a_clamp_only_diverged_potentials_count(values: list[float]) -> None:
+    v, x = lnm.state("v"), lnm.input("x")
+    layer = NeuronLayer(lnm.Neuron(charge={v: x}, fire=v - 1), backend="torch")
+    x_seq = torch.tensor(values).reshape(1, 1, -1)
+    for clamp, least in ((None, -HIGH), (-2.0, -2.0)):
+        with torch.no_grad(), counting((layer,), clamp) as counts:
+            layer(x_seq)
+        inside = (x_seq > least) & (x_seq <= HIGH)
+        assert counts[0].outside == int((~inside).sum())
+
+
+@pytest.mark.parametrize(
+    ("fields", "clamp"),
+    [
+        ({}, -2.0),
+        ({"v_min": -1.0}, -1.0),
+        ({"v_min": None}, None),
+        ({"arguments": {"v_min": -3.0}}, -3.0),
+        ({"arguments": {"states": 2, "degree": 1}}, None),
+        ({"arguments": {"states": 2, "degree": 1, "v_min": -4.0}}, -4.0),
+        ({"family": "qif"}, -2.0),
+        ({"family": "lif"}, None),
+        ({"family": "neuron.toml"}, None),
+    ],
+)
+def test_the_clamp_of_a_config(fields: dict[str, Any], clamp: float | None) -> None:
+    assert clamp_of(TrainConfig(**fields)) == clamp
+
+
+def test_a_run_without_a_clamp_has_nothing_outside(data: Dataset) -> None:
+    """Potentials in mV lie far below -2; two states swing below it."""
+    lif = {"v_reset": -65.0, "v_threshold": -50.0}
+    two = {"states": 2, "degree": 1, "radius": 0.99, "angle": 0.7}
+    shares = [
+        run(replace(SMALL, family=family, arguments=arguments), data=data).epochs[-1].outside
+        for family, arguments in (
+            ("lif", lif),
+            ("lnm", two),
+            ("lnm", {"degree": 1, "theta": (-3.0, 0.5)}),
+        )
+    ]
+    assert [any(share) for share in shares] == [False, False, True]
 
 
 def test_neurons_of_another_run(tmp_path: Path, data: Dataset) -> None:

@@ -1,0 +1,71 @@
+"""Figure of `lnm analyze FAMILY --figure`: panels of a neuron with several states."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import lnm_codegen as lnm
+from lnm_codegen.analysis.report import analyze
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.plot.family import family_figure
+from tests.analysis.linear.matrices import free
+
+
+def panels(neuron: Neuron, x: float = 1.0) -> dict[str, Axes]:
+    figure: Figure = family_figure(analyze(neuron, {s.name: (-x, x) for s in neuron.inputs}))
+    return {axes.get_title().partition(":")[0]: axes for axes in figure.axes}
+
+
+@pytest.mark.parametrize(
+    ("family", "plane"), [("rf", ["phase plane without input"]), ("alif", []), ("brf", [])]
+)
+def test_both_responses_are_drawn(family, plane):
+    found = panels(lnm.get(family))
+    assert {"poles", "step response", "impulse response", "firing rate", *plane} <= set(found)
+    for name, draw in (("step", lnm.plot.step_response), ("impulse", lnm.plot.impulse_response)):
+        ours = found[f"{name} response"]
+        alone = draw(lnm.get(family), ax=Figure().subplots())
+        assert len(ours.lines) == len(alone.lines)
+        for one, other in zip(ours.lines, alone.lines, strict=True):
+            np.testing.assert_array_equal(one.get_xydata(), other.get_xydata())
+
+
+def test_a_response_without_spikes_has_no_resets():
+    """adlif changes w in its reset at every step."""
+    (v, w) = panels(lnm.get("adlif"))["step response"].lines
+    assert len(v.get_xdata()) == len(w.get_xdata()) == 65
+
+
+@pytest.mark.parametrize("family", ["rf", "brf", "adlif"])
+def test_a_neuron_silent_over_the_given_inputs_has_the_range_of_its_curve(family):
+    """The given inputs are shaded, and named in the legend."""
+    axes = panels(lnm.get(family))["firing rate"]
+    curve = axes.lines[0]
+    expected = lnm.plot.fi_curve(lnm.get(family), ax=Figure().subplots()).lines[0]
+    assert curve.get_xdata()[[0, -1]].tolist() == [-1, expected.get_xdata()[-1]]
+    assert curve.get_ydata().max() > 0
+    assert axes.get_legend_handles_labels()[1] == ["x in [-1, 1]"]
+    assert not axes.texts
+
+
+def test_a_neuron_that_fires_has_the_given_inputs():
+    axes = panels(free(), 2.0)["firing rate"]
+    assert axes.lines[0].get_xdata()[[0, -1]].tolist() == [-2, 2]
+    assert axes.get_legend() is None
+
+
+def test_a_neuron_that_never_fires_says_so():
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    charge = {v: lnm.clip(0.5 * v - 0.6 * w + x, -1, 1), w: 0.6 * v + 0.5 * w}
+    texts = panels(lnm.Neuron(charge=charge, fire=v - 2, name="n"))["firing rate"].texts
+    assert [text.get_text() for text in texts] == ["silent for -1 <= x <= 8"]
+    texts = panels(lnm.Neuron(charge=charge, output=v, name="n"))["firing rate"].texts
+    assert [text.get_text() for text in texts] == ["no spikes"]
+
+
+def test_one_trajectory_of_the_plane_fires():
+    axes = panels(lnm.get("lnm", states=2, degree=1))["phase plane without input"]
+    assert "reset" in axes.get_legend_handles_labels()[1]
