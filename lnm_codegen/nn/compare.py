@@ -1,34 +1,49 @@
 """Comparison of every backend with the interpreter: outputs, states and gradients of a sequence.
 
 Spikes are discontinuous: where z, or a comparison, is within rounding of a tie, two correct
-backends may differ at all later steps. A neuron within `MARGIN` of a tie at any step, or beyond
-+-`BOUND`, is therefore drawn again. After `ROUNDS` draws it is left out of the comparison.
+backends may differ at all later steps. A neuron within `MARGIN` of a tie at any step, or one that
+diverges, is therefore drawn again. After `ROUNDS` draws it is left out of the comparison.
+
+Inputs are drawn in [-1, 2] times a scale at which the neuron spikes (`compiler/stimulus.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from lnm_codegen.compiler.arguments import extent_of, parameters_of
-from lnm_codegen.compiler.interpret import Result, broadcast_to_neurons, interpret
+from lnm_codegen.compiler.interpret import Result, interpret
 from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.compiler.stimulus import (
+    BOUND,
+    bound_of,
+    init_of,
+    spike_names,
+    spiking_scale,
+    step_values,
+    unit_of,
+)
 from lnm_codegen.errors import ModelError, ToolError, UnsupportedError
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.interpret import Array, run
+from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import Declared
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.select import BACKENDS, DEVICES, interpreting, missing
 from lnm_codegen.options import BackendName
+from lnm_codegen.validation import require_number
 
 SHAPE = (37, 3, 5, 71)
 """(T, N, C, *): over two chunks of steps and a tile of neurons, all sizes odd."""
 
-MARGIN, BOUND, ROUNDS = 1e-3, 100.0, 20
+LOW, HIGH = -1.0, 2.0
+"""Interval of inputs, times the scale."""
+
+MARGIN, ROUNDS = 1e-3, 20
 LIMITS = {"float32": 1e-4, "float64": 1e-11}
 """Limits of rounding, relative to the largest value where that exceeds 1: ten times the largest
 difference of the built-in families. A wrong term causes 1e-3 or more."""
@@ -63,6 +78,12 @@ class BackendComparison:
     left_out: int  # neurons that came near a tie, or diverged, in every draw
     neurons: int  # in a time step
     spikes: dict[str, float]  # spike -> fraction of neurons and time steps
+    scale: float  # of the inputs, which are in [LOW, HIGH] times it
+
+    @property
+    def constant_spikes(self) -> tuple[str, ...]:
+        """The spikes that always or never occur: one branch of each is not compared."""
+        return tuple(name for name, rate in self.spikes.items() if rate in (0, 1))
 
     @property
     def agrees(self) -> bool:
@@ -75,6 +96,7 @@ class _Case:
     """A sequence in float32 numbers, exact in both types, with gradients of the loss."""
 
     neuron: Neuron
+    scale: float
     inputs: list[Array]
     state: dict[str, Array]
     params: dict[str, Array]
@@ -87,18 +109,25 @@ class _Case:
         return interpret(self.neuron, *self.inputs, **given)
 
 
-def compare_backends(neuron: Neuron) -> BackendComparison:
+def compare_backends(neuron: Neuron, scale: float | None = None) -> BackendComparison:
     """Run a neuron with every backend and both types, and compare with `interpret`.
 
+    Args:
+        neuron: The definition.
+        scale: Inputs are drawn in [-1, 2] times this number, > 0; by default 1, or the power of 2
+            at which the neuron spikes if it does not at 1.
+
     Raises:
-        ModelError: In every draw, all neurons diverge or sit on a tie.
+        ModelError: In every draw, all neurons diverge or sit on a tie; or an invalid scale.
     """
-    case, left_out = _draw(neuron, np.random.default_rng(0))
+    require_number("check", "scale", scale, above=0, high=1e9, optional=True)
+    case, left_out = _draw(neuron, np.random.default_rng(0), scale)
     if left_out.all():
         raise ModelError(
             "check",
-            f"{neuron.name} diverges, or is within rounding of a tie, for every input drawn",
-            remedy="Use other parameters.",
+            f"{neuron.name} diverges, or is within rounding of a tie, for every input drawn"
+            f" in {interval_of(case.scale)}",
+            remedy="Use other parameters, or another --scale.",
         )
     runs: list[BackendRun] = []
     unavailable: dict[str, str] = {}
@@ -119,7 +148,7 @@ def compare_backends(neuron: Neuron) -> BackendComparison:
             failed[backend] = str(error)
     fired = _fired(case, ~left_out)
     counts = (int(left_out.sum()), left_out.size)
-    return BackendComparison(tuple(runs), unavailable, failed, *counts, fired)
+    return BackendComparison(tuple(runs), unavailable, failed, *counts, fired, case.scale)
 
 
 def _obstacle(backend: str) -> str:
@@ -135,14 +164,23 @@ def cuda_device() -> str | None:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
-def _draw(neuron: Neuron, rng: np.random.Generator) -> tuple[_Case, Array]:
+def interval_of(scale: float) -> str:
+    """Return the interval of the inputs, "[-1, 2]" for scale 1."""
+    return f"[{LOW * scale:g}, {HIGH * scale:g}]"
+
+
+def _draw(
+    neuron: Neuron, rng: np.random.Generator, scale: float | None = None
+) -> tuple[_Case, Array]:
     """Return a case, and the neurons (N, C, *) that the comparison leaves out."""
 
     def uniform(low: float, high: float, shape: tuple[int, ...]) -> Array:
         return rng.uniform(low, high, shape).astype(np.float32)
 
     lanes = SHAPE[1:]
-    layer = NeuronLayer(neuron, shape=SHAPE[2:])
+    with torch.random.fork_rng(devices=[]):  # some families draw their parameters
+        torch.manual_seed(0)
+        layer = NeuronLayer(neuron, shape=SHAPE[2:])
     params = {}
     for name, start in values_of(layer).items():
         value = start.detach().numpy()
@@ -150,6 +188,7 @@ def _draw(neuron: Neuron, rng: np.random.Generator) -> tuple[_Case, Array]:
         params[name] = (value + nudge * np.where(value == 0, 1, value)).astype(np.float32)
     case = _Case(
         neuron=neuron,
+        scale=_scale(neuron, params) if scale is None else scale,
         inputs=[np.zeros(SHAPE, np.float32) for _ in neuron.inputs],
         state={s.name: np.zeros(lanes, np.float32) for s in neuron.states},
         params=params,
@@ -159,9 +198,9 @@ def _draw(neuron: Neuron, rng: np.random.Generator) -> tuple[_Case, Array]:
     out = np.ones(lanes, bool)
     for _ in range(ROUNDS):
         for x in case.inputs:
-            x[:, out] = uniform(-1.0, 2.0, (SHAPE[0], int(out.sum())))
-        for value in case.state.values():
-            value[out] = uniform(-0.5, 0.5, (int(out.sum()),))
+            x[:, out] = case.scale * uniform(LOW, HIGH, (SHAPE[0], int(out.sum())))
+        for state, value in zip(neuron.states, case.state.values(), strict=True):
+            value[out] = _centre(state) + uniform(-0.5, 0.5, (int(out.sum()),))
         out = _unfit(case)
         if not out.any():
             break
@@ -172,25 +211,39 @@ def _draw(neuron: Neuron, rng: np.random.Generator) -> tuple[_Case, Array]:
     return case, out
 
 
+def _scale(neuron: Neuron, params: dict[str, Array]) -> float:
+    """Return the scale of the inputs, by trial on one sample of each neuron."""
+    rng, shape = np.random.default_rng(1), (SHAPE[0], 1, *SHAPE[2:])
+    inputs = [rng.uniform(LOW, HIGH, shape) for _ in neuron.inputs]
+    start = {s.name: _centre(s) + rng.uniform(-0.5, 0.5, shape[1:]) for s in neuron.states}
+    return spiking_scale(neuron, *inputs, values=params, state=start, least_kept=0.5).scale
+
+
+def _centre(state: Declared) -> float:
+    """Return the middle of the initial values drawn: the declared one where it is large, or 0."""
+    init = init_of(state)
+    return init if abs(init) > 0.5 else 0.0
+
+
 def _unfit(case: _Case) -> Array:
     """Return the neurons (N, C, *) that come near a tie or diverge."""
     values, margins = _probe(case)
     unfit = np.zeros(SHAPE[1:], bool)
-    for value in values.values():
-        unfit |= (~(np.abs(value) <= BOUND)).any(axis=0)
+    bound, ends = bound_of(case.neuron, case.scale), {f"{s.name}_next" for s in case.neuron.states}
+    for name, value in values.items():  # a product of two states has the square of their unit
+        largest = bound if name in ends else bound**2 / BOUND
+        unfit |= (~(np.abs(value) <= largest)).any(axis=0)
     for margin in margins.values():
         # A difference of exactly 0, such as v >= 0 after a reset to 0, has no rounding error.
-        unfit |= ((margin != 0) & (np.abs(margin) < MARGIN)).any(axis=0)
+        near = np.abs(margin) < MARGIN * unit_of(case.neuron)
+        unfit |= ((margin != 0) & near).any(axis=0)
     return unfit
 
 
 def _fired(case: _Case, kept: Array) -> dict[str, float]:
     """Return the fraction of each spike."""
     values, _ = _probe(case)
-    lets = lower(case.neuron).forward.body
-    names = [let.target.name for let in lets if isinstance(let.value, ir.Spike)]
-    spikes = {n.removeprefix("fired").removeprefix("_") or "spike": values[n] for n in names}
-    return {n: float(v[:, kept].mean()) for n, v in spikes.items()}
+    return {n: float(values[let][:, kept].mean()) for let, n in spike_names(case.neuron).items()}
 
 
 def _probe(case: _Case) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -200,10 +253,8 @@ def _probe(case: _Case) -> tuple[dict[str, Array], dict[str, Array]]:
         The values of the forward kernel, and the distance of each comparison from a tie, each
         (T, N, C, *).
     """
-    neuron, program = case.neuron, lower(case.neuron)
-    kernel = program.forward
     margins: list[ir.Let] = []
-    for let in kernel.body:
+    for let in lower(case.neuron).forward.body:
         nodes = list(ir.walk(let.value))
         if isinstance(let.value, ir.Spike):
             nodes += ir.walk(let.value.slope)  # a rectangle has jumps too
@@ -211,17 +262,7 @@ def _probe(case: _Case) -> tuple[dict[str, Array], dict[str, Array]]:
             if isinstance(node, ir.Compare | ir.Spike):
                 apart = node.arg if isinstance(node, ir.Spike) else ir.sub(node.lhs, node.rhs)
                 margins.append(ir.Let(ir.Var(f"margin.{len(margins)}"), apart, let.phase))
-    body = (*kernel.body, *margins)
-    probe = replace(
-        kernel, body=body, results=tuple(ir.Port(let.target, ir.Role.OUTPUT) for let in body)
-    )
-    extent = extent_of(neuron.params, SHAPE)
-    raw = parameters_of(neuron, case.params, extent, np.dtype(np.float64))
-    table = broadcast_to_neurons(run(program.prepare, raw), extent)
-    inputs = {s.name: x for s, x in zip(neuron.inputs, case.inputs, strict=True)}
-    states = case.interpret("float64").trajectory
-    found = run(probe, {**{n: v.reshape(SHAPE[1:]) for n, v in table.items()}, **inputs, **states})
-    found = {n: np.broadcast_to(v, SHAPE) for n, v in found.items()}
+    found = step_values(case.neuron, case.inputs, case.params, case.state, margins)
     near = {n: v for n, v in found.items() if n.startswith("margin.")}
     return {n: v for n, v in found.items() if n not in near}, near
 
