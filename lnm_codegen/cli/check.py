@@ -17,7 +17,7 @@ from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.families.library import resolve
 
 if TYPE_CHECKING:
-    from lnm_codegen.nn.compare import BackendComparison
+    from lnm_codegen.nn.check.compare import BackendComparison
 
 
 def check(
@@ -44,7 +44,8 @@ def check(
     difference.
     """
     neuron = resolve(family, **family_arguments(settings, degree))
-    from lnm_codegen.nn.compare import SHAPE, compare_backends  # loads PyTorch
+    from lnm_codegen.nn.check.compare import compare_backends  # loads PyTorch
+    from lnm_codegen.nn.check.draw import SHAPE
 
     found = compare_backends(neuron, scale)
     if json:
@@ -79,14 +80,14 @@ def _as_dict(found: BackendComparison) -> dict[str, Any]:
 
 
 def _print(name: str, shape: tuple[int, ...], fixed: list[str], found: BackendComparison) -> None:
-    from lnm_codegen.nn.compare import interval_of
+    from lnm_codegen.nn.check.draw import interval_of
 
     rates = ", ".join(f"{spike} in {100 * rate:.3g} %" for spike, rate in found.spikes.items())
     typer.echo(
         f"{name}: {shape[0]} steps of {found.neurons} neurons"
         + (f", {rates} of them" if rates else "")
         + f"; inputs drawn in {interval_of(found.scale)}, scale {found.scale:g}"
-        + (f"; {found.left_out} left out, within rounding of a threshold" if found.left_out else "")
+        + (f"; {found.left_out} left out, near a threshold or divergent" if found.left_out else "")
     )
     for spike in found.constant_spikes:
         typer.echo(_not_compared(spike, found.spikes[spike]))

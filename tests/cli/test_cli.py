@@ -466,7 +466,7 @@ def test_check(call, arguments):
 def test_check_finds_a_difference_and_lists_what_is_missing(monkeypatch):
     """Exit status 1 and NO where a gradient is off by 1e-3; a missing compiler is named."""
     code = (
-        "import lnm_codegen.nn.compare as agree\nplain = agree._run_layer\n"
+        "import lnm_codegen.nn.check.compare as agree\nplain = agree._run_layer\n"
         "def wrong(*args):\n"
         "    found = plain(*args)\n"
         "    found['grad x'] = found['grad x'] * 1.001\n"
