@@ -126,7 +126,8 @@ def diverged(neuron: Neuron, found: Mapping[str, Array], scale: float) -> Array:
     """Return the neurons (N, *) of `step_values` with a state beyond the bound, or NaN."""
     bound = bound_of(neuron, scale)
     ends = [found[f"{s.name}_next"] for s in neuron.states]
-    return np.any([(~(np.abs(v) <= bound)).any(axis=0) for v in ends], axis=0)
+    kept: Array = np.all([np.abs(v) <= bound for v in ends], axis=(0, 1))
+    return ~kept
 
 
 def bound_of(neuron: Neuron, scale: float) -> float:
@@ -142,4 +143,4 @@ def unit_of(neuron: Neuron) -> float:
 def init_of(state: Declared) -> float:
     """Return the declared initial value of a state; 0 for a function."""
     init = cast("State", state.decl).init
-    return float(init) if is_number(init) else 0.0
+    return float(cast("float", init)) if is_number(init) else 0.0
