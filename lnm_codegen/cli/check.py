@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,13 +17,21 @@ from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.families.library import resolve
 
 if TYPE_CHECKING:
-    from lnm_codegen.nn.compare import BackendComparison
+    from lnm_codegen.nn.check.compare import BackendComparison
 
 
 def check(
     family: FamilyArgument,
     degree: DegreeOption = None,
     settings: SetOption = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            "--scale",
+            metavar="S",
+            help="Draw inputs in [-S, 2 S].  [default: 1, or a power of 2 at which it spikes]",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Compare every backend with the interpreter.
@@ -31,12 +39,15 @@ def check(
     Runs a neuron forward and backward in float32 and float64 on every backend that can run here.
     Shows the largest differences of outputs, final states and gradients; they are relative where
     values exceed 1. Neurons within rounding of a threshold are drawn again, so every spike must be
-    equal. Exits with 1 if rounding cannot explain a difference.
+    equal. Inputs are drawn at a scale at which spikes occur. Where no such scale is found, the
+    verdict names the spikes that are not compared. Exits with 1 if rounding cannot explain a
+    difference.
     """
     neuron = resolve(family, **family_arguments(settings, degree))
-    from lnm_codegen.nn.compare import SHAPE, compare_backends  # loads PyTorch
+    from lnm_codegen.nn.check.compare import compare_backends  # loads PyTorch
+    from lnm_codegen.nn.check.draw import SHAPE
 
-    found = compare_backends(neuron)
+    found = compare_backends(neuron, scale)
     if json:
         print_json({"name": neuron.name, "shape": SHAPE, **_as_dict(found)})
     else:
@@ -49,7 +60,9 @@ def check(
 def _as_dict(found: BackendComparison) -> dict[str, Any]:
     return {
         "left_out": found.left_out,
+        "scale": found.scale,
         "spike_rates": found.spikes,
+        "constant_spikes": found.constant_spikes,
         "runs": [
             {
                 "backend": r.backend,
@@ -67,12 +80,17 @@ def _as_dict(found: BackendComparison) -> dict[str, Any]:
 
 
 def _print(name: str, shape: tuple[int, ...], fixed: list[str], found: BackendComparison) -> None:
-    rates = ", ".join(f"{spike} in {rate:.1%}" for spike, rate in found.spikes.items())
+    from lnm_codegen.nn.check.draw import interval_of
+
+    rates = ", ".join(f"{spike} in {100 * rate:.3g} %" for spike, rate in found.spikes.items())
     typer.echo(
         f"{name}: {shape[0]} steps of {found.neurons} neurons"
         + (f", {rates} of them" if rates else "")
-        + (f"; {found.left_out} left out, within rounding of a threshold" if found.left_out else "")
+        + f"; inputs drawn in {interval_of(found.scale)}, scale {found.scale:g}"
+        + (f"; {found.left_out} left out, near a threshold or divergent" if found.left_out else "")
     )
+    for spike in found.constant_spikes:
+        typer.echo(_not_compared(spike, found.spikes[spike]))
     if found.runs:
         typer.echo("Largest difference from the interpreter in the same type:\n")
         quantities = found.runs[0].differences
@@ -80,7 +98,9 @@ def _print(name: str, shape: tuple[int, ...], fixed: list[str], found: BackendCo
             (q, *(f"{r.differences[q]:.1e}" for r in found.runs)) for q in quantities
         ]
         rows.append(("limit", *(f"{r.limit:.0e}" for r in found.runs)))
-        rows.append(("agrees", *("yes" if r.agrees else "NO" for r in found.runs)))
+        without = f", but for {' and '.join(found.constant_spikes)}"
+        yes = f"yes{without if found.constant_spikes else ''}"
+        rows.append(("agrees", *(yes if r.agrees else "NO" for r in found.runs)))
         print_table(("", *(f"{r.backend} {r.dtype}" for r in found.runs)), rows, numbers=True)
     if fixed:
         typer.echo(f"\nNot learnable, so without a gradient: {', '.join(fixed)}.")
@@ -88,3 +108,11 @@ def _print(name: str, shape: tuple[int, ...], fixed: list[str], found: BackendCo
         typer.echo(f"\n{backend} did not run: {reason}")
     for backend, reason in found.failed.items():
         typer.echo(f"\n{backend} FAILED: {reason}")
+
+
+def _not_compared(spike: str, rate: float) -> str:
+    """Return a sentence on a spike that always or never occurs."""
+    subject = "it spike" if spike == "spike" else f"{spike} spike"
+    if rate == 0:
+        return f"No input drawn makes {subject}: the reset is not compared."
+    return f"Every input drawn makes {subject}: a step without a spike is not compared."

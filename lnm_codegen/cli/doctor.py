@@ -78,7 +78,7 @@ def _package(module: str, name: str | None = None) -> str:
 
 
 def _cuda() -> str:
-    from lnm_codegen.nn.compare import cuda_device
+    from lnm_codegen.nn.check.compare import cuda_device
 
     name = cuda_device()
     if name is None:

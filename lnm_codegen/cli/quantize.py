@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -36,7 +37,9 @@ def quantize(
     subject: SubjectArgument,
     degree: DegreeOption = None,
     settings: SetOption = None,
-    x: Annotated[list[str] | None, x_option(" [default: 2]")] = None,
+    x: Annotated[
+        list[str] | None, x_option(" [default: 2, or 2 times a power of 2 at which it spikes]")
+    ] = None,
     error: Annotated[
         float | None,
         typer.Option("--error", help="Target: largest error of a state after a step."),
@@ -79,7 +82,7 @@ def quantize(
         found = _of_run(Path(subject), target, degree, settings, options)
     else:
         neuron = resolve(subject, **family_arguments(settings, degree))
-        found = {neuron.name: _of_family(neuron, x or ["2"], target, options)}
+        found = {neuron.name: _of_family(neuron, x, target, options)}
     if out is not None:
         files = {f"{name}.toml": _text(name, chosen) for name, chosen in found.items()}
         write_together({Path("."): Source(files, next(iter(files)))}, out, "quantize")
@@ -94,11 +97,13 @@ def quantize(
 
 
 def _of_family(
-    neuron: Neuron, x: list[str], target: PrecisionTarget, options: SearchOptions
+    neuron: Neuron, x: list[str] | None, target: PrecisionTarget, options: SearchOptions
 ) -> FormatSelection:
-    from lnm_codegen.hardware.wordlength.select import select_for_intervals
+    from lnm_codegen.hardware.wordlength.select import select_for_intervals, spiking_inputs
 
-    inputs = parse_intervals("--x", x, [s.name for s in neuron.inputs], symmetric=True)
+    names = [s.name for s in neuron.inputs]
+    given = parse_intervals("--x", x, names, symmetric=True) if x else None
+    inputs = spiking_inputs(neuron) if given is None else given
     return select_for_intervals(neuron, inputs, target, options=options)
 
 
@@ -139,15 +144,24 @@ def _print(name: str, chosen: FormatSelection) -> None:
     print_heading(f"{name}: {words.total} bits in all nodes, for {words.target}")
     rows = []
     for node in words.nodes:
-        bound = "" if node.bound is None else f"{node.bound:.3g}"
+        bound = (
+            "" if node.bound is None else f"{node.bound:.3g}" if isfinite(node.bound) else "none"
+        )
         rows.append(
             [node.name, str(node.range), str(node.fixed), node.fixed.width, bound,
              f"{node.observed:.3g}", f"{100 * node.saturated:.3g} %"]
         )  # fmt: skip
     header = ["node", "range", "format", "bits", "proven error", "observed", "saturated"]
     print_table(header, rows)
-    typer.echo(f"ranges and errors: {_origin(chosen)}")
-    typer.echo(f"largest error {words.error:.3g}, spike mismatch per step {words.mismatch:.3g}")
+    given = ", ".join(f"{n} in [{low:g}, {high:g}]" for n, (low, high) in chosen.inputs.items())
+    rates = ", ".join(f"{spike} in {100 * r:.3g} %" for spike, r in chosen.rates.items())
+    typer.echo(f"inputs: {given}" + (f"; {rates} of the sample's steps" if rates else ""))
+    bounded = isfinite(words.error)
+    typer.echo(f"ranges{' and errors' if bounded else ''}: {_origin(chosen)}")
+    error = f"{words.error:.3g}" if bounded else f"{words.observed:.3g} in simulation"
+    if not bounded:
+        typer.echo("errors: no bound is proven, as nodes may saturate where no bound is listed")
+    typer.echo(f"largest error {error}, spike mismatch per step {words.mismatch:.3g}")
 
 
 def _origin(chosen: FormatSelection) -> str:
@@ -179,10 +193,13 @@ def _as_dict(chosen: FormatSelection) -> dict[str, Any]:
     words = chosen.words
     return {
         "target": str(words.target),
+        "inputs": chosen.inputs,
+        "spike_rates": chosen.rates,
         "proven": words.proven,
         "ranges": _origin(chosen),
         "total_bits": words.total,
         "error": words.error,
+        "observed_error": words.observed,
         "mismatch": words.mismatch,
         "default": str(words.spec.default),
         "nodes": {

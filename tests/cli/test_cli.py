@@ -487,7 +487,7 @@ def test_check(call, arguments):
 def test_check_finds_a_difference_and_lists_what_is_missing(monkeypatch):
     """Exit status 1 and NO where a gradient is off by 1e-3; a missing compiler is named."""
     code = (
-        "import lnm_codegen.nn.compare as agree\nplain = agree._run_layer\n"
+        "import lnm_codegen.nn.check.compare as agree\nplain = agree._run_layer\n"
         "def wrong(*args):\n"
         "    found = plain(*args)\n"
         "    found['grad x'] = found['grad x'] * 1.001\n"
@@ -504,6 +504,33 @@ def test_check_finds_a_difference_and_lists_what_is_missing(monkeypatch):
         " backend='torch'." in lines
     )
     assert "triton did not run: needs a GPU, and PyTorch finds none." in lines
+
+
+def test_check_reports_the_scale_and_what_is_not_compared(call, monkeypatch):
+    """A spike that never occurs is in the verdict; it once read "yes" as if it were compared."""
+    from lnm_codegen.nn.check import compare
+
+    monkeypatch.setattr(compare, "BACKENDS", ("auto", "torch"))
+    status, out, err = call("check", "rf")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("rf: 37 steps of 1065 neurons, spike in ")
+    assert lines[0].endswith(" % of them; inputs drawn in [-16, 32], scale 16")
+    assert [x.split() for x in lines if x.startswith("agrees")] == [["agrees", "yes", "yes"]]
+    status, out, _ = call("check", "rf", "--scale", "1")
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[0].endswith(" spike in 0 % of them; inputs drawn in [-1, 2], scale 1")
+    assert lines[1] == "No input drawn makes it spike: the reset is not compared."
+    assert [x.split("  ")[-1] for x in lines if x.startswith("agrees")] == ["yes, but for spike"]
+    found = json.loads(call("check", "rf", "--scale", "1", "--json")[1])
+    assert (found["scale"], found["constant_spikes"]) == (1, ["spike"])
+
+
+def test_check_refuses_a_scale(call):
+    status, line = failing(call, "check", "lif", "--scale", "-1")
+    assert status == 2
+    assert_line(line, "check: scale is -1.0", "a number > 0 and <= 1e+09")
 
 
 def test_check_tells_a_failure_from_what_is_missing():

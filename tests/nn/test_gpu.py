@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.nn import NeuronLayer, compare
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.check import compare
 from lnm_codegen.nn.select import missing
 from tests.cases import CASES
 

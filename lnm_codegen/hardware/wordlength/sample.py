@@ -18,6 +18,7 @@ from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
 from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.compiler.stimulus import spike_names
 from lnm_codegen.errors import ShapeError
 from lnm_codegen.ir import interpret as real
 from lnm_codegen.ir import nodes as ir
@@ -116,6 +117,18 @@ def real_steps(kernel: ir.Kernel, sample: Sample) -> Iterator[dict[str, Array]]:
         nodes = real_nodes(kernel, sample.at(t, states))
         yield nodes
         states = {name: nodes[f"{name}_next"] for name in states}
+
+
+def sampled_rates(
+    neuron: Neuron, sample: Sample, scheme: SchemeName = "horner"
+) -> dict[str, float]:
+    """Return spike -> share of the sample's steps in which it occurs, in float64."""
+    steps = list(real_steps(lower(neuron, scheme).forward, sample))
+    shape = next(iter(sample.inputs.values())).shape
+    return {
+        spike: float(np.mean([np.broadcast_to(nodes[let], shape[1:]) for nodes in steps]))
+        for let, spike in spike_names(neuron).items()
+    }
 
 
 def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> Observed:

@@ -85,8 +85,9 @@ class WordLengths:
     program: fx.Program
     nodes: tuple[NodeFormat, ...]
     target: PrecisionTarget
-    proven: bool  # `error` is proven; otherwise it is the largest on the sample
-    error: float  # largest error of a state or of an operand of a spike's comparison
+    proven: bool  # ranges and `error` are proven; otherwise they are those of the sample
+    error: float  # largest of a state or of an operand of a spike's comparison; inf is unbounded
+    observed: float  # the same error on the sample
     mismatch: float  # share of the sample's steps in which a spike differs
 
     @property
@@ -134,9 +135,13 @@ class FormatSearch:
             NodeFormat(n, r, spec[n], bounds.get(n), found.errors[n], found.saturated[n])
             for n, r in self._ranges.items()
         )
-        error = max((errors[n] for n in self._watched), default=0.0)
+        error, seen = (
+            max((e[n] for n in self._watched), default=0.0) for e in (errors, found.errors)
+        )
         is_proven = proven is not None
-        return WordLengths(spec, program, nodes, self._target, is_proven, error, found.mismatch)
+        return WordLengths(
+            spec, program, nodes, self._target, is_proven, error, seen, found.mismatch
+        )
 
     def _uniform(self) -> dict[str, int]:
         """Return the least number of fraction bits, the same for every node."""

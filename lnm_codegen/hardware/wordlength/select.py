@@ -23,8 +23,14 @@ from lnm_codegen.analysis import (
 from lnm_codegen.analysis.arithmetic.interval import hull
 from lnm_codegen.analysis.exact import nodes_of
 from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.compiler.stimulus import spiking_scale
 from lnm_codegen.errors import ModelError
-from lnm_codegen.hardware.wordlength.sample import Sample, real_steps, sample_of
+from lnm_codegen.hardware.wordlength.sample import (
+    Sample,
+    real_steps,
+    sample_of,
+    sampled_rates,
+)
 from lnm_codegen.hardware.wordlength.search import (
     DEFAULTS,
     FormatSearch,
@@ -39,6 +45,9 @@ from lnm_codegen.language.neuron import Neuron
 STEPS, NEURONS, SEED = 64, 512, 0
 """Size and seed of simulated inputs, which are uniform in the interval of each input."""
 
+WIDTH, TRIALS = 2.0, 64
+"""Largest input by default, and neurons on which the scale of another one is tried."""
+
 
 @dataclass(frozen=True)
 class FormatSelection:
@@ -46,6 +55,19 @@ class FormatSelection:
 
     words: WordLengths
     invariant: Invariant | Escape | Undecided | None  # None for recorded data
+    inputs: dict[str, tuple[float, float]]  # input -> interval, or its range in recorded data
+    rates: dict[str, float]  # spike -> share of the sample's steps in which it occurs
+
+
+def spiking_inputs(neuron: Neuron) -> dict[str, tuple[float, float]]:
+    """Return an interval [-X, X] for each input, in which uniform inputs make a neuron spike.
+
+    X is 2, or 2 times the power of 2 that `spiking_scale` finds.
+    """
+    rng = np.random.default_rng(SEED)
+    x_seq = [rng.uniform(-WIDTH, WIDTH, (STEPS, 1, TRIALS)) for _ in neuron.inputs]
+    largest = WIDTH * spiking_scale(neuron, *x_seq).scale
+    return {s.name: (-largest, largest) for s in neuron.inputs}
 
 
 def select_for_intervals(
@@ -61,15 +83,20 @@ def select_for_intervals(
     come from simulated steps, with inputs drawn uniformly.
 
     Raises:
-        ModelError: An interval is invalid, or no format reaches the target.
+        ModelError: An interval is invalid, no format reaches the target, or the neuron does not
+            spike in the sample on which the result depends.
         UnsupportedError: The step has no fixed-point form.
     """
     found = invariant(neuron, inputs)
     rng = np.random.default_rng(SEED)
     x_seq = [rng.uniform(*inputs[s.name], (STEPS, 1, NEURONS)) for s in neuron.inputs]
     sample = sample_of(neuron, *x_seq, scheme=options.scheme)
+    rates = sampled_rates(neuron, sample, options.scheme)
+    if target.error is None or not isinstance(found, Invariant):
+        _require_spikes(neuron, inputs, rates, target)
+    given = {s.name: inputs[s.name] for s in neuron.inputs}
     if not isinstance(found, Invariant):
-        return FormatSelection(_on_sample(neuron, sample, target, options), found)
+        return FormatSelection(_on_sample(neuron, sample, target, options), found, given, rates)
     scheme = options.scheme
     spans = ranges(neuron, states=found.states, inputs=found.inputs, scheme=scheme)
     spans = _widened(spans, target, {s.name for s in neuron.inputs})
@@ -91,7 +118,29 @@ def select_for_intervals(
         }
 
     search = FormatSearch(neuron, sample, target, spans, bounds=bounds, options=options)
-    return FormatSelection(search.result(), found)
+    return FormatSelection(search.result(), found, given, rates)
+
+
+def _require_spikes(
+    neuron: Neuron,
+    inputs: Mapping[str, tuple[float, float]],
+    rates: Mapping[str, float],
+    target: PrecisionTarget,
+) -> None:
+    """Raise ModelError if a circuit that never spikes would meet a mismatch on the sample.
+
+    Where the target is an error, ranges of the sample need a spike for the nodes of a reset.
+    """
+    if not neuron.fire and target.mismatch is not None:
+        problem = "the neuron has no spike, so that every format has a mismatch of 0"
+        raise ModelError(neuron.name, problem, remedy="Give an error as the target, --error.")
+    most = max(rates.values(), default=1.0)
+    if most <= (target.mismatch or 0.0):
+        given = ", ".join(f"{name} in [{low:g}, {high:g}]" for name, (low, high) in inputs.items())
+        problem = f"{100 * most:.3g} % of steps have a spike for {given}"
+        if target.mismatch is not None:
+            problem += f", no more than the mismatch of {100 * target.mismatch:.3g} %"
+        raise ModelError(neuron.name, problem, remedy="Give inputs that make it spike with --x.")
 
 
 def select_for_data(
@@ -103,7 +152,9 @@ def select_for_data(
 ) -> FormatSelection:
     """Select word lengths for recorded sequences (T, N, *), on which potentials must be finite."""
     sample = sample_of(neuron, *x_seq, values=values, scheme=options.scheme)
-    return FormatSelection(_on_sample(neuron, sample, target, options), None)
+    spans = {n: (float(x.min()), float(x.max())) for n, x in sample.inputs.items()}
+    rates = sampled_rates(neuron, sample, options.scheme)
+    return FormatSelection(_on_sample(neuron, sample, target, options), None, spans, rates)
 
 
 def _on_sample(

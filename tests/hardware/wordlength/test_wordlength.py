@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,13 @@ from lnm_codegen.analysis.exact import exact
 from lnm_codegen.cli import run
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, ShapeError
-from lnm_codegen.hardware.wordlength.sample import observed, real_nodes, sample_of
+from lnm_codegen.hardware.wordlength.sample import observed, real_nodes, sample_of, sampled_rates
 from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions
-from lnm_codegen.hardware.wordlength.select import select_for_data, select_for_intervals
+from lnm_codegen.hardware.wordlength.select import (
+    select_for_data,
+    select_for_intervals,
+    spiking_inputs,
+)
 from lnm_codegen.ir.fixed.quantize import quantize
 from lnm_codegen.ir.types import FixedSpec
 from tests.refusals import refused
@@ -189,6 +194,92 @@ def test_what_runs_away_is_refused():
     wild = lnm.get("lnm", degree=3, theta=(0.05, 0.6, -0.1, 0.15))
     with refused(ModelError, "lnm", "is not finite on these inputs", remedy="Narrow them, or give"):
         select_for_intervals(wild, {"x": (-3, 3)}, PrecisionTarget(error=0.01))
+
+
+@pytest.mark.parametrize("name", ["if", "lif", "qif", "cuba_lif", "ternary", "lnm", "li"])
+def test_a_neuron_that_spikes_keeps_the_interval_of_2(name):
+    neuron = lnm.get(name)
+    assert spiking_inputs(neuron) == {s.name: (-2.0, 2.0) for s in neuron.inputs}
+
+
+@pytest.mark.parametrize("name", ["rf", "brf", "adlif"])
+def test_slow_neurons_spike_in_the_default_interval(name):
+    """With |x| <= 2 none spiked: no format had a mismatch, and 2 bits for each node sufficed.
+
+    A format of 2 to 4 bits now differs in spikes.
+    """
+    neuron = lnm.get(name)
+    inputs = spiking_inputs(neuron)
+    assert inputs["x"][1] > 2
+    target = PrecisionTarget(mismatch=0.01)
+    problem = "0 % of steps have a spike for x in [-2, 2], no more than the mismatch of 1 %"
+    with refused(ModelError, name, problem, remedy="Give inputs that make it spike with --x."):
+        select_for_intervals(neuron, {"x": (-2, 2)}, PrecisionTarget(mismatch=0.01))
+    chosen = select_for_intervals(neuron, inputs, target)
+    assert chosen.rates["spike"] > 0.02
+    assert chosen.inputs == inputs
+    assert max(n.fixed.width for n in chosen.words.nodes) > 8
+    x = np.random.default_rng(1).uniform(*inputs["x"], (64, 1, 64))
+    spec = FixedSpec(lnm.Fixed(8, 2), {n.name: lnm.Fixed(8, 2) for n in chosen.words.nodes})
+    coarse = observed(lnm.quantize(neuron, spec), sample_of(neuron, x))
+    assert coarse.mismatch > 0.01
+
+
+def test_rates_of_a_sample_are_those_of_the_run():
+    """Windows of one sample cover every step of a run that is as long as a window twice."""
+    neuron, x = lnm.get("ternary"), drive()
+    rates = sampled_rates(neuron, sample_of(neuron, x, window=1))
+    out = lnm.interpret(neuron, x).out
+    assert rates == {"up": pytest.approx((out > 0).mean()), "down": pytest.approx((out < 0).mean())}
+
+
+def test_an_error_that_is_proven_needs_no_spike():
+    """Ranges and errors hold for every input of the interval; without proof they are recorded."""
+    target = PrecisionTarget(error=0.05)
+    chosen = select_for_intervals(lnm.get("rf"), {"x": (-2, 2)}, target)
+    assert chosen.words.proven
+    assert chosen.rates == {"spike": 0.0}
+    problem = "0 % of steps have a spike for x in [-2, 2]"
+    with refused(ModelError, "brf", problem, remedy="Give inputs that make it spike with --x."):
+        select_for_intervals(lnm.get("brf"), {"x": (-2, 2)}, target)
+
+
+def test_a_mismatch_needs_a_spike():
+    """A neuron without spikes had 2 bits for each coefficient, at an error of 2.24."""
+    problem = "the neuron has no spike, so that every format has a mismatch of 0"
+    with refused(ModelError, "li", problem, remedy="Give an error as the target, --error."):
+        select_for_intervals(lnm.get("li"), {"x": (-2, 2)}, PrecisionTarget(mismatch=0.01))
+
+
+def test_the_command_reports_inputs_and_rates(capsys):
+    """The interval that was drawn from, and the share of steps with a spike; --x wins."""
+    assert run(["quantize", "rf", "--mismatch", "0.02"]) == 0
+    assert (
+        "inputs: x in [-32, 32]; spike in 5.58 % of the sample's steps" in capsys.readouterr().out
+    )
+    assert run(["quantize", "rf", "--x", "0,40", "--mismatch", "0.02", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["rf"]
+    assert found["inputs"] == {"x": [0, 40]}
+    assert 0.02 < found["spike_rates"]["spike"] < 0.98
+    assert run(["quantize", "rf", "--x", "2"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("error: rf: 0 % of steps have a spike for x in [-2, 2], no more than")
+
+
+def test_an_unbounded_error_is_no_proven_one(capsys):
+    """It was printed as "ranges and errors: proven ... largest error inf"."""
+    arguments = ["quantize", "lnm", "--degree", "3"]
+    assert run(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not any("inf" in line.split() for line in lines)
+    assert "ranges: proven, as the states stay in v in [-4, 1]" in lines
+    assert "errors: no bound is proven, as nodes may saturate where no bound is listed" in lines
+    assert lines[-1].startswith("largest error 0.00976 in simulation, spike mismatch")
+    assert run([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["lnm"]
+    assert found["error"] is None
+    assert found["observed_error"] == pytest.approx(0.00976, abs=1e-5)
 
 
 @pytest.mark.parametrize(

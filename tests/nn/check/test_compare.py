@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.nn import compare
+from lnm_codegen.errors import ModelError
+from lnm_codegen.nn.check import compare
+from tests.refusals import refused
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +83,58 @@ def test_finds(monkeypatch, name, wrong):
         assert not run.differences[name] <= run.limit
         others = [d for n, d in run.differences.items() if n != name]
         assert max(others) <= run.limit
+
+
+@pytest.mark.parametrize("name", ["rf", "brf", "adlif"])
+def test_slow_neurons_spike(name):
+    """No input in [-1, 2] makes these spike, so spikes and resets were once not compared."""
+    found = compare.compare_backends(lnm.get(name))
+    assert found.agrees
+    assert found.scale > 1
+    assert 0.02 <= found.spikes["spike"] <= 0.98
+    assert found.constant_spikes == ()
+
+
+def test_a_wrong_reset_is_found(monkeypatch):
+    """A backend that omits adlif's jump b of w at a spike; without spikes w agreed."""
+    plain = compare._run_layer
+
+    def without_jump(case, *arguments):
+        params = case.params | {"b": np.zeros_like(case.params["b"])}
+        return plain(replace(case, params=params), *arguments)
+
+    monkeypatch.setattr(compare, "_run_layer", without_jump)
+    neuron = lnm.get("adlif", b=1.0)
+    found, silent = (compare.compare_backends(neuron, scale=scale) for scale in (None, 1))
+    assert not found.agrees
+    assert all(r.differences["final w"] > 0.01 for r in found.runs)
+    assert all(r.differences["final w"] <= r.limit for r in silent.runs)
+    assert silent.constant_spikes == ("spike",)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "constant", "rate"), [(0.9, (), None), (2, ("spike",), 0), (-2, ("spike",), 1)]
+)
+def test_a_spike_that_is_not_compared(threshold, constant, rate):
+    """A potential in [-1, 1] never reaches 2 and always exceeds -2, at any scale."""
+    v, x = lnm.state("v"), lnm.input("x")
+    found = compare.compare_backends(lnm.Neuron(charge={v: lnm.tanh(x)}, fire=v - threshold))
+    assert found.agrees
+    assert found.constant_spikes == constant
+    assert rate is None or found.spikes == {"spike": rate}
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, float("nan"), 1e10, "2"])
+def test_an_invalid_scale(scale):
+    with refused(ModelError, "check", f"scale is {scale!r}", "a number > 0 and <= 1e+09 or None"):
+        compare.compare_backends(lnm.get("lif"), scale=scale)
+
+
+def test_an_input_that_diverges_at_the_scale():
+    """The message has the interval of the inputs."""
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: 2 * v + x}, fire=v - 1, name="doubling")
+    problem = "doubling diverges, is within rounding of a tie, or amplifies rounding, for most"
+    problem += " inputs drawn in [-1, 2]"
+    with refused(ModelError, "check", problem, remedy="Use other parameters, or another --scale."):
+        compare.compare_backends(neuron)

@@ -1,0 +1,1 @@
+"""Comparison of backends with the interpreter, on inputs at which a neuron spikes."""
