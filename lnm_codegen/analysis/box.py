@@ -7,11 +7,11 @@ limit of
     B <- hull(B, F(B)),   from the initial states.
 
 The first steps are those of a grid of states, in floats. Their box lies in every invariant box, up
-to rounding, so that none exists where it passes 2**_FARTHEST. The exact iteration starts from it, and reaches the
-limit because ends move outward to multiples of 2**-FINE. Where convergence is slow (a slope a near
-1 takes 1/(1 - a) steps), a larger box is guessed and tested, and bisection moves its ends inward. A
-box that a state of the grid leaves is not tested exactly. The exact evaluations have a budget,
-`WORK`, which counts rational numbers and never time.
+to rounding, so that none exists where it passes 2**_FARTHEST. The exact iteration starts from it,
+and reaches the limit because ends move outward to multiples of 2**-FINE. Where convergence is slow
+(a slope a near 1 takes 1/(1 - a) steps), a larger box is guessed and tested, and bisection moves
+its ends inward. A box that a state of the grid leaves is not tested exactly. The exact evaluations
+have a budget, `WORK`, which counts rational numbers and never time.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from operator import attrgetter
 import numpy as np
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, hull
-from lnm_codegen.analysis.step import Box, Ends, Step
+from lnm_codegen.analysis.step import Box, BoxStep, Ends
 from lnm_codegen.errors import UnsupportedError, reason
 
 FINE = 32
 """Ends are multiples of 2**-FINE, or values that occur."""
 WORK = 16_000
-"""After so much work (`Step.work`) no other box is evaluated: some 50 microseconds a unit."""
+"""After so much work (`BoxStep.work`) no other box is evaluated: some 50 microseconds a unit."""
 _STEPS, _EVERY, _SAMPLED, _CONTRACTIONS = 256, 4, 512, 8
 _FAR = Fraction(1024)  # steps like the last one: a slope up to 0.999
 _ENDS = (attrgetter("low"), attrgetter("high"))
@@ -40,7 +40,7 @@ _GROWS = "the interval still grows"
 _SPENT = "no interval is found within the work of the search"
 
 
-def invariant_box(step: Step) -> tuple[Box, Box] | str:
+def invariant_box(step: BoxStep) -> tuple[Box, Box] | str:
     """Return an invariant box and a box inside every other one, or the reason why none is found.
 
     The two are equal if the box is the least.
@@ -60,7 +60,7 @@ def invariant_box(step: Step) -> tuple[Box, Box] | str:
     return _SPENT if isinstance(found, str) and _is_spent(step) else found
 
 
-def _iterated(step: Step, box: Box) -> tuple[Box, Box] | str:
+def _iterated(step: BoxStep, box: Box) -> tuple[Box, Box] | str:
     cause, before = _GROWS, box
     for k in range(1, _STEPS + 1):
         if _is_spent(step):
@@ -85,16 +85,16 @@ def _iterated(step: Step, box: Box) -> tuple[Box, Box] | str:
     return cause
 
 
-def _is_spent(step: Step) -> bool:
+def _is_spent(step: BoxStep) -> bool:
     return step.work > WORK
 
 
-def _keeps(step: Step, box: Box) -> bool:
+def _keeps(step: BoxStep, box: Box) -> bool:
     """Report whether a box is proven to be invariant, at no cost beyond the budget."""
     return not _is_spent(step) and not step.leaves(box) and step.keeps(box)
 
 
-def _sampled(step: Step) -> tuple[Box, Box] | None:
+def _sampled(step: BoxStep) -> tuple[Box, Box] | None:
     """Return a box that nearly all invariant boxes hold, and the one a step before; None if far.
 
     The two are equal where the iteration settles.
@@ -114,7 +114,7 @@ def _sampled(step: Step) -> tuple[Box, Box] | None:
     return _inward(step, ends), _inward(step, before)
 
 
-def _inward(step: Step, ends: Ends) -> Box:
+def _inward(step: BoxStep, ends: Ends) -> Box:
     """Return ends as multiples of 2**-FINE inside, where they are not those of the start."""
     unit, box = 1 << FINE, {}
     for name, low, high in zip(step.names, *ends.tolist(), strict=True):
@@ -153,7 +153,7 @@ def _widened(box: Interval, amount: Fraction) -> Interval:
     return Interval(box.low - amount, box.high + amount).outward(FINE)
 
 
-def _shrunk(step: Step, inner: Box, outer: Box) -> tuple[Box, Box]:
+def _shrunk(step: BoxStep, inner: Box, outer: Box) -> tuple[Box, Box]:
     """Return an invariant box between `inner`, which is not, and `outer`, which is: bisection."""
     best = dict(outer)
     for _ in range(_CONTRACTIONS):
@@ -167,7 +167,7 @@ def _shrunk(step: Step, inner: Box, outer: Box) -> tuple[Box, Box]:
     return best, inner
 
 
-def _bisected(step: Step, best: Box, least: Box, name: str, side: str) -> Box:
+def _bisected(step: BoxStep, best: Box, least: Box, name: str, side: str) -> Box:
     inside, outside = getattr(least[name], side), getattr(best[name], side)
     unit = Fraction(1, 1 << FINE)
     while abs(outside - inside) > unit:

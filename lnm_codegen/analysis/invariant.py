@@ -2,8 +2,8 @@
 
 Two states whose step is affine in pieces, such as a matrix with a reset, stay in a convex polygon
 (`plane.search`); its bounding box gives an interval for each state. A polygon holds rotations that
-no box holds. For any other step, or without a polygon, a box is searched (`box`). Each result is tested once
-more, in rationals, on itself alone.
+no box holds. For any other step, or without a polygon, a box is searched (`box`). Each result is
+tested once more, in rationals, on itself alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lnm_codegen.analysis.plane.polygon import Polygon
 from lnm_codegen.analysis.plane.search import invariant_polygon, is_invariant_polygon
 from lnm_codegen.analysis.plane.step import PlaneStep, in_floats
 from lnm_codegen.analysis.ranges import Given, checked
-from lnm_codegen.analysis.step import Box, Step
+from lnm_codegen.analysis.step import Box, BoxStep
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.language.neuron import Neuron
@@ -75,7 +75,7 @@ def invariant(
             its high.
         UnsupportedError: A function is not monotone.
     """
-    step = Step(neuron, inputs, values)
+    step = BoxStep(neuron, inputs, values)
     limit = rational(neuron.name, "bound", bound)
     if limit <= 0:
         raise wrong(neuron.name, "bound", bound, "a number > 0")
@@ -110,13 +110,13 @@ def is_invariant(
     Raises:
         ModelError, UnsupportedError: As for `invariant`.
     """
-    step = Step(neuron, inputs, values)
+    step = BoxStep(neuron, inputs, values)
     return step.keeps(checked(neuron.name, step.kernel, Role.STATE, states))
 
 
 def _decided(
     neuron: Neuron,
-    step: Step,
+    step: BoxStep,
     values: Mapping[str, Any],
     bound: float,
     plane: PlaneStep[Fraction],

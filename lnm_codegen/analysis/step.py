@@ -36,7 +36,7 @@ _ROUNDING = 2.0**-30  # of the size, for floats
 _NEAR = Fraction(1, 1 << 20)
 
 
-class Step:
+class BoxStep:
     """F: box of states -> box of the states after a step.
 
     Two states whose step is affine in pieces have the exact F, from the corners of the box. Any

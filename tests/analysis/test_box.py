@@ -14,7 +14,7 @@ import lnm_codegen as lnm
 from lnm_codegen.analysis import Interval, Undecided, invariant
 from lnm_codegen.analysis.box import WORK, invariant_box
 from lnm_codegen.analysis.escape import STEPS
-from lnm_codegen.analysis.step import Box, Step
+from lnm_codegen.analysis.step import Box, BoxStep
 from tests.two_states import RESETS, matrix_neuron
 
 CLAMPS = {"v_min": -1.0, "v_max": 1.5, "w_min": -0.5, "w_max": 2.0}
@@ -24,7 +24,7 @@ TURNED = (0.8495, 0.6943, 0.8899, -0.4774)
 """Another one, of 1.21."""
 
 
-class Counted(Step):
+class Counted(BoxStep):
     """A step that keeps the work of each exact evaluation, in order."""
 
     def __init__(self, neuron: lnm.Neuron, x_max: float) -> None:
@@ -84,7 +84,7 @@ def test_the_search_ends_at_its_budget_and_says_so() -> None:
 
 
 def test_clamps_of_both_states_are_found_at_once() -> None:
-    """Floats find the box of a quintic nearly; exact evaluations confirm it, 4 at most in place of 9."""
+    """Floats nearly find the box of a quintic; 4 exact evaluations confirm it, once 9."""
     theta_v, theta_w = [1.1, 0.7, *[0.0] * 18], [-0.8, 0.9, *[0.0] * 18]
     theta_v[14], theta_v[17], theta_w[10] = 0.2, 0.3, 0.3
     neuron = lnm.get("lnm", states=2, degree=5, theta_v=theta_v, theta_w=theta_w, **CLAMPS)
@@ -95,7 +95,7 @@ def test_clamps_of_both_states_are_found_at_once() -> None:
 
 
 def test_a_slow_leak_is_extrapolated() -> None:
-    """A slope of 0.99 takes 2,200 steps to the limit, which a guess and bisection reach; once by 110 evaluations."""
+    """A slope of 0.99 takes 2,200 steps to the limit; the search once took 110 evaluations."""
     step = Counted(lnm.get("lif", tau=100.0, decay_input=False), 1.0)
     found = invariant_box(step)
     assert isinstance(found, tuple)
@@ -121,7 +121,7 @@ def test_the_step_in_floats_lies_in_the_exact_one(
     neuron: lnm.Neuron, v: Interval, w: Interval
 ) -> None:
     """So a box that a state of the grid leaves by more than rounding is not invariant."""
-    step = Step(neuron, {s.name: (-1, 1) for s in neuron.inputs}, None)
+    step = BoxStep(neuron, {s.name: (-1, 1) for s in neuron.inputs}, None)
     box = dict(zip(step.names, (v, w), strict=True))
     exact, near = step.ends(step(box)), step.sampled(step.ends(box))
     slack = 1e-9 * (1 + abs(exact).max())
@@ -134,7 +134,7 @@ def test_the_step_in_floats_lies_in_the_exact_one(
 @given(steps, intervals, intervals)
 def test_corners_give_a_box_inside_the_ranges(neuron: lnm.Neuron, v: Interval, w: Interval) -> None:
     """Of two states that are affine in pieces; the image of the corners is exact."""
-    step = Step(neuron, {s.name: (-1, 1) for s in neuron.inputs}, None)
+    step = BoxStep(neuron, {s.name: (-1, 1) for s in neuron.inputs}, None)
     assume(step.plane is not None)
     box = dict(zip(step.names, (v, w), strict=True))
     found = step.pieces(box)

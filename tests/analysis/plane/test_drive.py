@@ -12,7 +12,7 @@ from lnm_codegen.analysis import Escape, Invariant, invariant
 from lnm_codegen.analysis.escape import LONGEST, STEPS
 from lnm_codegen.analysis.plane.drive import shortest
 from lnm_codegen.analysis.plane.step import in_floats
-from lnm_codegen.analysis.step import Step
+from lnm_codegen.analysis.step import BoxStep
 from tests.two_states import Matrix, matrices, matrix_neuron, rotation
 
 
@@ -31,7 +31,7 @@ def least_steps(theta: Matrix, x_max: float, bound: float, most: int) -> int:
 @given(matrices(1.3), st.sampled_from([0.0625, 1.0]))
 def test_no_shorter_sequence_passes_the_bound(theta: Matrix, x_max: float) -> None:
     """Without a reset the largest state after n steps is X times a sum of absolute values."""
-    plane = Step(matrix_neuron(theta, "none"), {"x": (-x_max, x_max)}, None).plane
+    plane = BoxStep(matrix_neuron(theta, "none"), {"x": (-x_max, x_max)}, None).plane
     assert plane is not None
     found = shortest(in_floats(plane), (0.0, 0.0), 50.0, 400)
     expected = least_steps(theta, x_max, 50.0, 400)
@@ -63,7 +63,7 @@ def test_small_inputs_in_resonance_drive_a_pole_pair_out(
 def test_resets_that_act_are_no_escape() -> None:
     """A hard reset at 1 holds the same rotation, in a proven polygon."""
     neuron = matrix_neuron(rotation(1.0, 0.3), "both")
-    plane = Step(neuron, {"x": (-0.05, 0.05)}, None).plane
+    plane = BoxStep(neuron, {"x": (-0.05, 0.05)}, None).plane
     assert plane is not None
     assert shortest(in_floats(plane), (0.0, 0.0), 100.0, LONGEST) == []
     assert isinstance(invariant(neuron, {"x": (-0.05, 0.05)}), Invariant)

@@ -14,12 +14,12 @@ from lnm_codegen.analysis import Escape, Interval, Invariant, Undecided, invaria
 from lnm_codegen.analysis.plane.polygon import hull_of
 from lnm_codegen.analysis.plane.search import is_invariant_polygon
 from lnm_codegen.analysis.plane.step import PlaneStep
-from lnm_codegen.analysis.step import Step
+from lnm_codegen.analysis.step import BoxStep
 from tests.two_states import RESETS, Matrix, driven, matrices, matrix_neuron, rotation, stepped
 
 
 def plane_of(neuron: lnm.Neuron, x_max: float) -> PlaneStep[Q]:
-    plane = Step(neuron, {"x": (-x_max, x_max)}, None).plane
+    plane = BoxStep(neuron, {"x": (-x_max, x_max)}, None).plane
     assert isinstance(plane, PlaneStep)
     return plane
 
