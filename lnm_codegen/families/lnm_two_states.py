@@ -33,7 +33,7 @@ Powers: TypeAlias = tuple[tuple[int, int], ...]
 Start: TypeAlias = "Sequence[float] | Init | None"
 
 RADIUS, ANGLE = (0.5, 0.95), (0.0, 1.5)
-"""Ranges of the initial pole pair."""
+"""Ranges of the initial pole pair. Another tuple is an argument that a caller gives."""
 
 
 @family
@@ -43,8 +43,8 @@ def lnm(
     parametrisation: Literal["free", "pole"] = "free",
     reset: Literal["v", "both"] = "v",
     v_reset: float | None = None,
-    radius: Range | None = None,
-    angle: Range | None = None,
+    radius: Range = RADIUS,
+    angle: Range = ANGLE,
     theta_v: Start = None,
     theta_w: Start = None,
     learn_theta_0: bool = False,
@@ -87,12 +87,12 @@ def lnm(
         reset: States that a spike resets, "v" or "both".
         v_reset: State after a spike; None for a soft reset. A state with a hard reset begins there,
             other states begin at 0.
-        radius: Initial modulus r of the pole pair: a number, or a range (low, high), by default
-            (0.5, 0.95). At least 0 for "free"; between 0 and 1, both excluded, for "pole". Refused
-            where theta_v and theta_w give the whole linear part.
-        angle: Initial angle phi of the pole pair in radians per step, given as `radius`; by default
-            (0, 1.5). In a layer, one uniform draw of (r, phi) for each parameter set gives all its
-            linear coefficients. Without a layer, the middle of each range is used.
+        radius: Initial modulus r of the pole pair: a number, or a range (low, high). At least 0
+            for "free"; between 0 and 1, both excluded, for "pole".
+        angle: Initial angle phi of the pole pair in radians per step: a number or a range. In a
+            layer, one uniform draw of (r, phi) for each parameter set gives all its linear
+            coefficients. Without a layer, the middle of each range is used. `radius` and `angle`
+            are refused where theta_v and theta_w give the whole linear part.
         theta_v: Initial coefficients of P, as many as monomials, or a function (generator, shape)
             -> tensor. By default the linear ones are those of the pole pair, the others 0.
         theta_w: Initial coefficients of Q, likewise.
@@ -119,11 +119,10 @@ def lnm(
         raise wrong("lnm", "w_max", w_max, f"a number > w_min, {w_min!r}, or None")
     pole = parametrisation == "pole"
     if not pole and theta_v is not None and theta_w is not None:
-        _refuse_poles(radius=radius, angle=angle)
+        _refuse_poles(radius=radius is not RADIUS, angle=angle is not ANGLE)
     bound = {"above": 0, "below": 1} if pole else {"low": 0}
     poles = Poles(
-        require_range("lnm", "radius", RADIUS if radius is None else radius, **bound),
-        require_range("lnm", "angle", ANGLE if angle is None else angle),
+        require_range("lnm", "radius", radius, **bound), require_range("lnm", "angle", angle)
     )
     v, x = state("v", init=v_reset or 0.0), input("x")
     w = state("w", init=(v_reset or 0.0) if reset == "both" else 0.0)
@@ -141,15 +140,13 @@ def lnm(
     ).with_per(per)
 
 
-def _refuse_poles(**given: Range | None) -> None:
+def _refuse_poles(**given: bool) -> None:
     """Raise ModelError if an initial pole is given, which nothing would read."""
-    words = [word for word, value in given.items() if value is not None]
+    words = " and ".join(word for word, is_given in given.items() if is_given)
     if words:
-        raise ModelError(
-            "lnm",
-            f"{' and '.join(words)} given with theta_v and theta_w, which are the linear part",
-            remedy=f"Omit {' and '.join(words)}, or one of theta_v and theta_w.",
-        )
+        problem = f"{words} given with theta_v and theta_w, which are the linear part"
+        remedy = f"Omit {words}, or one of theta_v and theta_w."
+        raise ModelError("lnm", problem, remedy=remedy)
 
 
 def monomials(degree: int, least: int = 0) -> Powers:

@@ -141,5 +141,7 @@ def test_mistakes_are_one_line():
         invariant(get("lif"), {"x": (-1, 1)}, bound=0)
     with refused(UnsupportedError, "with_sine, h", "'sin' is not monotone"):
         invariant(with_sine(), {"x": (-1, 1)})
-    with refused(ModelError, "lif", "no interval for input 'x'", remedy="Give x = (low, high)."):
+    with refused(
+        ModelError, "lif", "no interval for input 'x'", remedy="Give x = (low, high); in text"
+    ):
         invariant(get("lif"), {})

@@ -316,7 +316,7 @@ def test_ends_are_the_nearest_floats_outside() -> None:
     """An end that is a float is itself: an exact 0 once was 4.94066e-324."""
     layer = of(lnm.get("lnm", states=2, degree=1, theta_v=(0.5, 0.1), theta_w=(0, 1.1)))
     found = certificate(layer, 1.0)
-    assert str(found) == "lnm: for |x| <= 1 the states stay: v in [-2, 1], w in [0, 0]"
+    assert str(found) == "lnm_states2: for |x| <= 1 the states stay: v in [-2, 1], w in [0, 0]"
     assert certificate(of(lnm.get("alif")), 1.0).states["b"][0] == 0.0
     layer = layer_of([rotation(0.9, 0.8)], dtype=torch.float64)
     exact = invariant(
