@@ -84,14 +84,14 @@ class BoxStep:
             return None
         middle = {n: point((i.low + i.high) / 2) for n, i in self.inputs.items()}
         near = {n: Interval(i.low - _NEAR, i.high + _NEAR) for n, i in self.start.items()}
-        around = Interval(Fraction(-FARTHEST), Fraction(FARTHEST))
+        around = dict.fromkeys(self.names, Interval(Fraction(-FARTHEST), Fraction(FARTHEST)))
         try:
+            # Few pieces hold so near to the start, where most other steps show that they are none.
             if plane_step(self.pieces({**middle, **near}), self.names, middle) is None:
-                return None  # few pieces hold so near to the start, which is cheap to find out
-            found = self.pieces(dict.fromkeys(self.names, around))
+                return None
+            return plane_step(self.pieces(around), self.names, self.inputs)
         except UnsupportedError:  # a chain of bound values has no finite range so far away
             return None
-        return plane_step(found, self.names, self.inputs)
 
     def pieces(self, box: Mapping[str, Interval]) -> SymbolicKernel:
         """Return the kernel over a box, or raise UnsupportedError."""
@@ -102,8 +102,8 @@ class BoxStep:
         return found
 
     def _image(self, plane: PlaneStep[Fraction], box: Mapping[str, Interval]) -> Box:
-        ends = ((box[n].low, box[n].high) for n in self.names)
-        image = plane.image(hull_of(product(*ends)))
+        v, w = ((box[n].low, box[n].high) for n in self.names)
+        image = plane.image(hull_of(product(v, w)))
         self.work += len(image)
         columns = zip(*image, strict=True)
         return {n: Interval(min(c), max(c)) for n, c in zip(self.names, columns, strict=True)}

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis import Interval, Undecided, invariant
+from lnm_codegen.analysis import Interval, Invariant, Undecided, invariant, is_invariant
 from lnm_codegen.analysis.box import WORK, invariant_box
 from lnm_codegen.analysis.escape import STEPS
 from lnm_codegen.analysis.step import Box, BoxStep
@@ -101,6 +101,18 @@ def test_a_slow_leak_is_extrapolated() -> None:
     assert isinstance(found, tuple)
     assert float(found[0]["v"].low) == pytest.approx(-100, abs=1e-5)
     assert len(step.evaluations) < 60
+
+
+def test_a_step_without_a_range_far_away_is_decided_near() -> None:
+    """Affine up to 50, exponential beyond: the plane as a whole has no range."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    h = lnm.where(v < 50, 0.5 * v + x, lnm.exp(v) * lnm.exp(v))
+    neuron = lnm.Neuron(charge={v: h, w: 0.5 * w + v}, fire=v - 1, name="far")
+    assert BoxStep(neuron, {"x": (-1, 1)}, None).plane is None
+    assert is_invariant(neuron, {"v": (-2, 2), "w": (-4, 4)}, {"x": (-1, 1)})
+    found = invariant(neuron, {"x": (-1, 1)})
+    assert isinstance(found, Invariant)
+    assert float(found.states["w"].high) == pytest.approx(4, abs=1e-5)
 
 
 numbers = st.integers(-64, 64).map(lambda k: Q(k, 32))
