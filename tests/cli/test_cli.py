@@ -254,7 +254,7 @@ VALUE = "a number, true, false, none, a word or path, or several of them with co
             ("--set surrogate=atna: ", *SURROGATES, "atan(alpha=3)", "'atan'?"),
         ),
         ("show lif --set surrogate=atan(beta=1)", ("--set surrogate=atan(beta=1): ", "'beta'")),
-        ("check qif --set v_c=-50", ("check: qif", "Use other parameters.")),
+        ("check qif --set v_c=-50", ("check: qif", "Use other parameters, or another --scale.")),
     ],
 )
 def test_mistakes_of_the_user(call, arguments, parts):
