@@ -23,8 +23,8 @@ from lnm_codegen.insight import analyze_run
 from lnm_codegen.insight.analysis import PROVEN_ROWS, LayerAnalysis, RunAnalysis, _examined
 from lnm_codegen.insight.figures import grid_figure, layer_figure
 from lnm_codegen.insight.modes import layer_modes, movement, typical_row
-from lnm_codegen.insight.pole_panels import draw_typical_response
 from lnm_codegen.insight.page import page
+from lnm_codegen.insight.pole_panels import draw_typical_response
 from lnm_codegen.insight.serialize import as_dict
 from lnm_codegen.insight.tables import (
     certificate_line,
