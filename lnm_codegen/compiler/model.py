@@ -22,8 +22,8 @@ from lnm_codegen.ir.passes.unit import at_unit_gradient
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.display import equations
 from lnm_codegen.language.names import require_name
-from lnm_codegen.language.normalisation import channel_sums, input_correction
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.normalisation import channel_sums, input_correction
 from lnm_codegen.options import DtypeName, SchemeName
 
 

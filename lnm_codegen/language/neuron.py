@@ -17,8 +17,6 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, get_args
 
-import sympy
-
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Granularity, Input, Param, Prologue, State
 from lnm_codegen.language import display

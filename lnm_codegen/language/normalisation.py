@@ -38,8 +38,9 @@ def normalised(neuron: Neuron, shortcut: bool = False) -> Neuron:
     if not neuron.inputs:
         raise ModelError(neuron.name, "a neuron without inputs cannot be normalised")
     x = neuron.inputs[0]
-    spikes = (*neuron.spikes, *(name for name, _ in neuron.output))
-    names = Names((*(s.name for s in neuron.symbols), *(s.name for s, _ in neuron.bindings), *spikes))
+    taken = [*neuron.spikes, *(name for name, _ in neuron.output)]
+    taken += [s.name for s in (*neuron.symbols, *(bound for bound, _ in neuron.bindings))]
+    names = Names(taken)
 
     def declared(word: str, make: Any, **options: Any) -> Declared:
         name = names.fresh(f"{x.name}_{word}")

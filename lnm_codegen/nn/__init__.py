@@ -1,10 +1,12 @@
 """`torch.nn` layers that run generated kernels."""
 
-from lnm_codegen.nn.layer import NeuronLayer, reset
+from lnm_codegen.nn.call import reset
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.memory import empty_cache, keep_pages
+from lnm_codegen.nn.norm.layer import NormNeuron
 from lnm_codegen.nn.registration import register
 
-__all__ = ["NeuronLayer", "empty_cache", "keep_pages", "register", "reset"]
+__all__ = ["NeuronLayer", "NormNeuron", "empty_cache", "keep_pages", "register", "reset"]
 
 
 def __dir__() -> list[str]:

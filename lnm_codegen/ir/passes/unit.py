@@ -16,7 +16,7 @@ def at_unit_gradient(program: Program) -> Program:
     The gradients of its inputs are 0, so that it computes the gradients of parameters alone.
     """
     backward = program.backward
-    ones = {v: ir.ONE for v in backward.input_vars(Role.GRAD)}
+    ones: dict[ir.Var, ir.Expr] = {v: ir.ONE for v in backward.input_vars(Role.GRAD)}
     given = set(backward.result_vars(Role.INPUT))
     body = tuple(
         replace(let, value=ir.ZERO if let.target in given else ir.substitute(let.value, ones))

@@ -1,0 +1,138 @@
+"""Batch statistics, a neuron over a sequence and their gradients as one autograd Function.
+
+The backward kernel of the neuron writes scale*e to the gradient of c, e being the gradient of its
+normalised input, and sums e and e*(c - mean) for each channel. A second pass corrects the gradient
+in place. Gradients of weight and bias are those of this process, as in SyncBatchNorm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lnm_codegen.ir.declarations import Param
+from lnm_codegen.language.normalisation import channel_sums, input_correction
+from lnm_codegen.nn.function import (
+    FusedCall,
+    Results,
+    run_backward,
+    run_forward,
+    save_call,
+    saved_call,
+)
+from lnm_codegen.nn.layout import Layout, arranged
+from lnm_codegen.nn.norm.statistics import (
+    Gradients,
+    Passes,
+    batch_moments,
+    centred_sums,
+    coefficients,
+    correct,
+    process_group,
+)
+from lnm_codegen.nn.select import kernels_of
+
+
+class NormCall(NamedTuple):
+    """A call of a neuron's kernels, and of the two passes of its prologue.
+
+    `group` names the processes whose statistics are combined, or is None.
+    """
+
+    fused: FusedCall
+    passes: Passes
+    eps: float
+    group: str | None
+
+
+def passes_of(backend: str, dtype: torch.dtype) -> Passes:
+    """Return the kernels of both passes for a type of sequences."""
+    return Passes(*(kernels_of(n(), backend, dtype) for n in (channel_sums, input_correction)))
+
+
+def arranged_call(
+    params: Sequence[Param], tensors: Sequence[Tensor], inputs: int, states: int
+) -> tuple[Layout, list[Tensor]]:
+    """Return the layout of a call, and its tensors in that layout; see `layout.arranged`.
+
+    The tensors end with weight and bias, where `params` end with mean, scale and shift.
+    """
+    *own, weight, bias = tensors
+    layout, given = arranged(params, [*own, weight, weight, bias], inputs, states)
+    return layout, [*given[:-3], *given[-2:]]
+
+
+def run_normalised(call: NormCall, tensors: Sequence[Tensor]) -> tuple[Results, Tensor]:
+    """Return the results of a forward, and the moments.
+
+    The tensors are inputs, initial states, parameters of the neuron, weight and bias.
+    """
+    *own, weight, bias = tensors
+    fused = call.fused
+    moments = batch_moments(call.passes, fused.layout, own[0], call.group)
+    used = coefficients(moments, weight, bias, call.eps, fused.kernels.real)
+    return run_forward(fused, [*own, *used]), moments
+
+
+def run_normalised_backward(
+    call: NormCall,
+    tensors: Sequence[Tensor],
+    moments: Tensor,
+    saved: Tensor | None,
+    grads: Sequence[Tensor | None],
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return the gradients of the tensors of `run_normalised`."""
+    *own, weight, bias = tensors
+    (kernels, layout, *_), c = call.fused, own[0]
+    used = coefficients(moments, weight, bias, call.eps, kernels.real)
+    sums_needed = needed[0] or needed[-2] or needed[-1]
+    wanted = (*needed[:-2], False, sums_needed, sums_needed)
+    *found, _, scale, shift = run_backward(kernels, layout, [*own, *used], saved, grads, wanted)
+    if scale is None or shift is None:
+        return [*found, None, None]
+    sums = centred_sums(moments, used.mean, scale, shift)
+    grad = found[0]
+    if grad is not None:
+        whole = sums if call.group is None else _summed(sums, call.group)
+        correct(call.passes.correction, layout, grad, c, moments, used, call.eps, whole)
+    of_weight = sums.of_scale * (moments[1] + call.eps).rsqrt()
+    return [*found, of_weight.to(weight.dtype), sums.of_shift.to(bias.dtype)]
+
+
+def _summed(sums: Gradients, group: str) -> Gradients:
+    """Return the sums over the elements of all processes."""
+    both = torch.stack(sums)
+    dist.all_reduce(both, group=process_group(group))
+    return Gradients(*both)
+
+
+class Normalised(torch.autograd.Function):
+    """The forward and the backward above.
+
+    Takes a `NormCall` and the tensors, in the layout of the call. Returns the outputs (T, N, *), if
+    the call returns states the final states (N, *), and the moments (3, C), without a gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, call: NormCall, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Compute the statistics and run the forward kernel."""
+        results, moments = run_normalised(call, tensors)
+        if results.counts is not None:
+            call.fused.counts.extend(results.counts.tolist())
+        if call.fused.saves_states:
+            save_call(ctx, call, *tensors, moments, results.saved)
+        ctx.mark_non_differentiable(moments)
+        return (*results.outputs, *results.finals, moments)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Run the backward kernel, and correct the gradient of the input."""
+        call, (*tensors, moments, saved) = saved_call(ctx, "NormNeuron")
+        needed = ctx.needs_input_grad[1:]
+        found = run_normalised_backward(call, tensors, moments, saved, grads[:-1], needed)
+        return (None, *found)
