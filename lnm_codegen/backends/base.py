@@ -51,6 +51,14 @@ class Model:
         return "float64" if self.dtype == "float64" else "float32"
 
 
+def pass_files(
+    backend: Backend[Model], model: Model, beside: frozenset[str] = frozenset()
+) -> dict[str, str]:
+    """Return the files of the passes of a model, except for those named in `beside`."""
+    sources = (backend.emit(one) for one in model.passes)
+    return {path: text for s in sources for path, text in s.files.items() if path not in beside}
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Generated files, in the order in which they are best read.

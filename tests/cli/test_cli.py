@@ -396,6 +396,27 @@ def test_emit_names(call, tmp_path, degree, name, folder):
     assert list(files_below(tmp_path)) == [f"torch/{folder}/{folder}_torch.py"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "stem"),
+    [
+        ([], "lnm"),
+        (["states=1"], "lnm"),
+        (["states=2"], "lnm_states2"),
+        (["states=2", "parametrisation=pole"], "lnm_states2_pole"),
+    ],
+)
+def test_emit_names_different_neurons_differently(call, tmp_path, settings, stem):
+    """Files, packages and circuits of two states once had the names of those of one state."""
+    given = ["lnm", "--degree", "1", *(word for s in settings for word in ("--set", s))]
+    for backend in ("c", "verilog"):
+        call("emit", *given, "--backend", backend, "--out", tmp_path)
+        assert [p.name for p in (tmp_path / backend).iterdir()] == [f"{stem}_degree1"]
+    circuit = tmp_path / "verilog" / f"{stem}_degree1" / "rtl"
+    assert (circuit / f"{stem}_degree1_comb.v").is_file()
+    call("emit", *given, "--backend", "c", "--package", tmp_path / "package")
+    assert (tmp_path / "package" / f"{stem}_degree1").is_dir()
+
+
 def test_degrees():
     """One degree, a range of one, a range."""
     assert parse_degrees(None) == ([None], False)

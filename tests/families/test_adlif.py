@@ -15,7 +15,10 @@ GIVEN = {"tau_v": 6.0, "tau_w": 20.0, "a": 0.4, "b": 0.9, "q": 12.0, "v_threshol
 
 
 def step_of(detach: bool = False) -> Any:
-    """Return the equations of SE-adLIF: the reset comes first, then w with the new potential."""
+    """Return the equations of SE-adLIF: the reset comes first, then w with the new potential.
+
+    With `detach` the reset has no gradient; the jump of w keeps its own, as in the authors' code.
+    """
 
     def step(x: Any, state: Any, p: Any) -> Any:
         alpha = (-1 / p["tau_v"].clamp(min=1)).exp()
@@ -25,7 +28,7 @@ def step_of(detach: bool = False) -> Any:
         z = Spike.apply(u - p["v_threshold"])
         kept = z.detach() if detach else z
         u = u * (1 - kept)
-        return z, {"v": u, "w": beta * state["w"] + (1 - beta) * (a * u + b * kept)}
+        return z, {"v": u, "w": beta * state["w"] + (1 - beta) * (a * u + b * z)}
 
     return step
 
@@ -33,12 +36,26 @@ def step_of(detach: bool = False) -> Any:
 @pytest.mark.parametrize("per", ["layer", "channel", "neuron", {"a": "neuron", "tau_w": "channel"}])
 @pytest.mark.parametrize("detach", [False, True])
 def test_adlif_is_that_of_its_paper(per: Any, detach: bool) -> None:
-    """Spikes, both states and gradients, also of the spikes in the reset, or with them detached."""
+    """Spikes, both states and gradients, also of the spike in the reset of v, or detached there."""
     neuron = lnm.get("adlif", per=per, detach_reset=detach, **GIVEN)
     for seed in range(3):
         a = drawn(neuron, np.random.default_rng(seed), (30, 2, 3, 4))
         a.x_seq = (3 * a.x_seq[0] + 1,)
         assert 0.05 < check(neuron, step_of(detach), a).mean() < 0.9
+
+
+def test_a_detached_neuron_keeps_no_gradient_of_a_spike() -> None:
+    """`detach_reset` of the family leaves that of the jump of w; the neuron's method takes both."""
+    x = np.random.default_rng(1).normal(1.0, 2.0, (30, 2, 4))
+    found = []
+    for neuron in (lnm.get("adlif", detach_reset=True, **GIVEN), lnm.get("adlif", **GIVEN)):
+        result = lnm.interpret(neuron.with_detach_reset(True), x, grad_out=1.0)
+        assert result.out.any()
+        found.append(result.grads)
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(value, found[1][name], err_msg=name)
+    jump = lnm.interpret(lnm.get("adlif", detach_reset=True, **GIVEN), x, grad_out=1.0).grads
+    assert not np.allclose(jump["x"], found[0]["x"])
 
 
 def test_values_out_of_bounds_count_as_the_bound() -> None:
@@ -80,6 +97,7 @@ def test_the_defaults_are_those_of_the_authors() -> None:
         ({"a": (0.0, 1.5)}, "a is 1.5", "a number >= 0 and <= 1"),
         ({"b": -1}, "b is -1", "a number >= 0 and <= 2"),
         ({"q": 0}, "q is 0", "a number > 0"),
+        ({"detach_reset": 1}, "detach_reset is 1", "True, False"),
     ],
 )
 def test_mistakes(row: tuple[Any, ...]) -> None:

@@ -30,8 +30,8 @@ ONE_STATE = {
     "surrogate": None,
 }  # fmt: skip
 TWO_STATES = {
-    "degree": 3, "parametrisation": "free", "reset": "v", "v_reset": None, "radius": (0.5, 0.95),
-    "angle": (0.0, 1.5), "theta_v": None, "theta_w": None, "learn_theta_0": False,
+    "degree": 3, "parametrisation": "free", "reset": "v", "v_reset": None, "radius": None,
+    "angle": None, "theta_v": None, "theta_w": None, "learn_theta_0": False,
     "v_threshold": 1.0, "learn_threshold": False, "v_min": None, "v_max": None, "w_min": None,
     "w_max": None, "detach_reset": False, "per": "layer", "surrogate": None,
 }  # fmt: skip
@@ -237,6 +237,36 @@ def test_coefficients_have_their_number() -> None:
     assert [p.draw for p in neuron.params[:2]] == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("poles", "words"),
+    [
+        ({"radius": (0.5, 0.95)}, "radius"),
+        ({"angle": 0.3}, "angle"),
+        ({"radius": 0.9, "angle": (0.0, 1.5)}, "radius and angle"),
+    ],
+)
+def test_poles_that_nothing_reads_are_refused(poles: dict[str, Any], words: str) -> None:
+    """Both thetas are the whole linear part. One of them is not, and beside a pole none is."""
+    linear = {"theta_v": (0.5, -0.25), "theta_w": (0.25, 0.5)}
+    with refused(
+        lnm.ModelError, "lnm",
+        f"{words} given with theta_v and theta_w, which are the linear part",
+        remedy=f"Omit {words}, or one of theta_v and theta_w.",
+    ):  # fmt: skip
+        two(degree=1, **linear, **poles)
+    for word, value in linear.items():
+        two(degree=1, **{word: value}, **poles)
+    quadratic = {"theta_v": (0.1, 0.0, 0.0), "theta_w": (0.0, 0.0, 0.1)}
+    two(degree=2, parametrisation="pole", **quadratic, **poles)
+
+
+def test_different_neurons_have_different_names() -> None:
+    """Files are named after the neuron: one state, a free matrix and a pole pair."""
+    found = [two(degree=1), two(degree=1, parametrisation="pole"), lnm.get("lnm", degree=1)]
+    assert [n.name for n in found] == ["lnm_states2", "lnm_states2_pole", "lnm"]
+    assert len({file for n in found for file in lnm.emit(n, "torch").files}) == 3
+
+
 @pytest.mark.parametrize("learn_theta_0", [False, True])
 def test_without_a_layer_the_middle_counts(learn_theta_0: bool) -> None:
     """Of radius and of angle, in interpret and in emitted files alike."""
@@ -342,7 +372,7 @@ def test_networks_draw_each_layer(network: str, parametrisation: Any) -> None:
     neuron = two(degree=1, parametrisation=parametrisation, per="channel")
     made = build(network, neuron, (10, 3), 4, kind="sequence", hidden=(16, 16), backend="torch")
     found = [poles_of(layer) for layer in made.modules() if isinstance(layer, lnm.nn.NeuronLayer)
-             and layer.neuron.name == "lnm"]  # fmt: skip
+             and layer.neuron.name.startswith("lnm")]  # fmt: skip
     assert [r.shape for r, _ in found] == [(16,), (16,)]
     assert len(np.unique([r for r, _ in found])) == 32
 

@@ -72,7 +72,7 @@ def _pivot(c: Tensor, real: torch.dtype) -> Tensor:
 
 def process_group(name: str) -> dist.ProcessGroup:
     """Return the process group of a name."""
-    return dist.distributed_c10d._resolve_process_group(name)  # type: ignore[arg-type]
+    return dist.distributed_c10d._resolve_process_group(name)  # type: ignore[attr-defined, arg-type]
 
 
 def _combined(own: Tensor, group: str) -> Tensor:
