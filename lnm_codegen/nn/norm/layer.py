@@ -29,7 +29,8 @@ NormName: TypeAlias = Literal["batch", "tdbn", "affine"]
 """Normalisation of a block."""
 
 _WHERE = "NormNeuron"
-_TRACKED = ("running_mean", "running_var", "num_batches_tracked")
+_OWN = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+"""Keys of a BatchNorm2d."""
 
 
 class NormNeuron(NeuronLayer):
@@ -113,10 +114,6 @@ class NormNeuron(NeuronLayer):
 
     def _register(self, **like: Any) -> None:
         """Add weight, bias and the running statistics."""
-        for name in ("weight", "bias", *_TRACKED):
-            if hasattr(self, name):
-                problem = f"the neuron has a parameter {name!r}, as the normalisation does"
-                raise ModelError(_WHERE, problem, remedy="Rename it in the model.")
         self.weight = nn.Parameter(torch.empty(self.channels, **like))
         self.bias = nn.Parameter(torch.empty(self.channels, **like))
         if self.norm != "affine":
@@ -162,6 +159,9 @@ class NormNeuron(NeuronLayer):
         if arithmetic is not None:
             problem = "a normalised neuron has no integer arithmetic"
             raise UnsupportedError(_WHERE, problem, remedy="Use BatchNorm and a NeuronLayer.")
+        for name in {p.name for p in self.neuron.params} & _OWN:
+            problem = f"the neuron has a parameter {name!r}, as the normalisation does"
+            raise ModelError(_WHERE, problem, remedy="Rename it in the model.")
         self._reference = Dispatch(recording(self.neuron, names, interval), backend, None)
         block = recording(normalised(self.neuron, self.shortcut), names, interval)
         return NormDispatch(block, backend, None)
