@@ -23,8 +23,8 @@ def register(
     """Register the operator of a neuron with PyTorch, and return its name.
 
     `torch.export.load` of a program with this operator needs it in a process that has not exported
-    such a layer. Parameters are inputs of the operator, so their values do not matter. For a
-    `NormNeuron`, it registers the operators of training and evaluation, and returns the latter's name.
+    such a layer. Parameters are inputs of the operator, so their values do not matter. The operator
+    of training of a `NormNeuron` is registered with that of evaluation.
 
     Args:
         neuron_or_layer: The neuron of the exported layer, or an equal layer.

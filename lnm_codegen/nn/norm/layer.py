@@ -252,7 +252,6 @@ class NormNeuron(NeuronLayer):
         group = dist.group.WORLD
         return None if group is None or group.size() == 1 else group.group_name
 
-    @torch.no_grad()
     def _track(self, moments: Tensor) -> None:
         """Update the running statistics, unless the batch was empty in all processes."""
         mean, var, count = moments.detach().unbind()

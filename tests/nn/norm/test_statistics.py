@@ -1,4 +1,4 @@
-"""Statistics of a batch and the sums of its backward: accuracy where |mean| >> std, 16-bit types."""
+"""Statistics of a batch and sums of its backward: |mean| >> std, 16-bit types, processes."""
 
 from __future__ import annotations
 
