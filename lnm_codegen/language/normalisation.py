@@ -15,7 +15,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Input, Param, Prologue
 from lnm_codegen.ir.names import Names
 from lnm_codegen.language.binding import bind
@@ -31,12 +30,7 @@ def normalised(neuron: Neuron, shortcut: bool = False) -> Neuron:
     Its last three parameters are mean, scale and shift of x, per channel. Of these, scale and shift
     are learnable: their gradients are the sums of e*(c - mean) and e for each channel, where e is
     the gradient of x.
-
-    Raises:
-        ModelError: The neuron has no input.
     """
-    if not neuron.inputs:
-        raise ModelError(neuron.name, "a neuron without inputs cannot be normalised")
     x = neuron.inputs[0]
     taken = [*neuron.spikes, *(name for name, _ in neuron.output)]
     taken += [s.name for s in (*neuron.symbols, *(bound for bound, _ in neuron.bindings))]

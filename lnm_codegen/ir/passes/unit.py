@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Program, Role
-from lnm_codegen.ir.passes.dce import keep_results
+from lnm_codegen.ir.passes.dce import dce, keep_results
 from lnm_codegen.ir.passes.fold import fold
 
 
@@ -22,8 +22,6 @@ def at_unit_gradient(program: Program) -> Program:
         replace(let, value=ir.ZERO if let.target in given else ir.substitute(let.value, ones))
         for let in backward.body
     )
-    learned = {f"grad_{name}" for name in program.prepare_backward.input_names(Role.PARAM)}
-    names = learned | {v.name for v in given}
-    backward = fold(keep_results(replace(backward, body=body), names))
+    backward = fold(dce(replace(backward, body=body)))
     read = set(program.forward.input_names(Role.PARAM))
     return replace(program, backward=backward, prepare=keep_results(program.prepare, read))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from math import prod
 from typing import Any, Literal, TypeAlias, get_args
@@ -11,12 +12,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lnm_codegen.backends.plan import BYTES
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.normalisation import normalised
 from lnm_codegen.nn.arguments import REAL, recording
 from lnm_codegen.nn.call import States
 from lnm_codegen.nn.dispatch import Dispatch
+from lnm_codegen.nn.explain import Explanation
 from lnm_codegen.nn.function import LayerResults
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.dispatch import NormDispatch
@@ -194,7 +197,7 @@ class NormNeuron(NeuronLayer):
         start = self._reference.start(c, given, self._state, params)
         weight, bias = self.weight.to(real), self.bias.to(real)
         call = (inputs, start, params, returns_states)
-        if not (self.training and self.norm != "affine" and self._has_values(c, group)):
+        if not (self._uses_batch() and self._has_values(c, group)):
             used = self._coefficients(weight, bias, real)
             if backend == "torch":
                 return self._run_reference(normalised_by(c, used), *call)
@@ -247,7 +250,7 @@ class NormNeuron(NeuronLayer):
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _group(self) -> str | None:
         """Return the name of the processes whose statistics are combined, if there are several."""
-        if not (self.sync and self.training and dist.is_available() and dist.is_initialized()):
+        if not (self.sync and self._uses_batch() and dist.is_available() and dist.is_initialized()):
             return None
         group = dist.group.WORLD
         return None if group is None or group.size() == 1 else group.group_name
@@ -265,6 +268,25 @@ class NormNeuron(NeuronLayer):
         for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
             old = running.double()
             running.copy_(old + weight * (new - old))
+
+    def explain(self, x_seq: Tensor, *more_inputs: Tensor) -> Explanation:
+        """Return the explanation of `forward`, in training with both passes; see `NeuronLayer`."""
+        found = super().explain(x_seq, *more_inputs)
+        if found.schedule is None or not self._uses_batch():
+            return found
+        sums, size = 1 if found.backend == "c" else 2, BYTES[found.dtype]
+        schedule = replace(
+            found.schedule,
+            forward_launches=found.schedule.forward_launches + sums,
+            backward_launches=found.schedule.backward_launches + 1,
+        )
+        forward, backward = found.bytes_moved
+        moved = (forward + size, backward + 3 * size * x_seq.requires_grad)
+        return replace(found, schedule=schedule, bytes_moved=moved)
+
+    def _uses_batch(self) -> bool:
+        """Report whether calls use the statistics of the batch."""
+        return self.training and self.norm != "affine"
 
     def extra_repr(self) -> str:
         """Describe the layer in `print(network)`."""

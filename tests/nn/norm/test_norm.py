@@ -16,6 +16,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.base import Source
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.language.normalisation import channel_sums, input_correction
+from lnm_codegen.nn.load.cuda import cubin
 from tests.backends.cuda.host import host_kernels, run_host
 from tests.cases import arguments, exact
 from tests.strategies import Arguments, rows_of
@@ -117,6 +118,15 @@ def test_bytes_of_an_element_step_in_cuda() -> None:
     assert moved["channel_sums"] == sums
     assert moved[BLOCK.name] == 20
     assert moved["input_correction"] == 12 + 20  # its backward is not used
+
+
+@pytest.mark.parametrize("neuron", [*PASSES, lnm.normalised(lnm.get("lif"), True)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_nvrtc_compiles_the_kernels(neuron: lnm.Neuron, dtype: Any) -> None:
+    """To machine code of sm_80 and sm_90."""
+    pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
+    for arch in ("sm_80", "sm_90"):
+        assert cubin(model_of(neuron, dtype=dtype), arch)[:4] == b"\x7fELF"
 
 
 def test_the_sums_read_no_gradient() -> None:
