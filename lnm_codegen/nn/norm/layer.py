@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import reduce
-from math import prod
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lnm_codegen.backends.plan import BYTES
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.normalisation import normalised
@@ -22,9 +19,11 @@ from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation
 from lnm_codegen.nn.function import LayerResults
 from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.norm.deferred import DeferredNorm, Normalisation, reset_statistics, track
 from lnm_codegen.nn.norm.dispatch import NormDispatch
 from lnm_codegen.nn.norm.eager import batch_normalised, normalised_by
-from lnm_codegen.nn.norm.statistics import Coefficients, coefficients
+from lnm_codegen.nn.norm.explain import with_passes
+from lnm_codegen.nn.norm.statistics import Coefficients, coefficients, elements, has_values
 from lnm_codegen.options import BackendName
 from lnm_codegen.validation import require_bool, require_integer, require_number, require_one_of
 
@@ -82,6 +81,9 @@ class NormNeuron(NeuronLayer):
     """
 
     _dispatch: NormDispatch
+    _deferred: tuple[DeferredNorm, ...] = ()  # in a tuple, so that it is no submodule
+    weight: Tensor
+    bias: Tensor
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
@@ -143,9 +145,30 @@ class NormNeuron(NeuronLayer):
     def reset_running_stats(self) -> None:
         """Set the running statistics to mean 0 and variance 1, as `BatchNorm2d` does."""
         if self.norm != "affine":
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-            self.num_batches_tracked.zero_()
+            reset_statistics(self.normalisation)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """The module that has weight, bias and running statistics.
+
+        It is the layer itself, or, in a layer that `lnm.nn.fuse` made, what was the batch
+        normalisation before it.
+        """
+        return self._deferred[0] if self._deferred else self
+
+    def normalised_inputs(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return a*c + b, in the type of the arithmetic, then the other inputs of a call.
+
+        Running statistics stay as they are.
+        """
+        c, *more = self._inputs(*inputs)
+        norm, real = self.normalisation, REAL[c.dtype]
+        weight, bias = norm.weight.to(real), norm.bias.to(real)
+        if self._uses_batch():
+            x, _ = batch_normalised(c, weight, bias, norm.eps, self._group())
+        else:
+            x = normalised_by(c, self._coefficients(weight, bias, real))
+        return (x, *more) if self.step_mode == "m" else (x[0], *(one[0] for one in more))
 
     def _threshold(self) -> Tensor:
         """Return the threshold of the layer or of each channel, or raise ModelError."""
@@ -162,7 +185,8 @@ class NormNeuron(NeuronLayer):
         if arithmetic is not None:
             problem = "a normalised neuron has no integer arithmetic"
             raise UnsupportedError(_WHERE, problem, remedy="Use BatchNorm and a NeuronLayer.")
-        for name in {p.name for p in self.neuron.params} & _OWN:
+        taken = set() if self._deferred else _OWN
+        for name in {p.name for p in self.neuron.params} & taken:
             problem = f"the neuron has a parameter {name!r}, as the normalisation does"
             raise ModelError(_WHERE, problem, remedy="Rename it in the model.")
         self._reference = Dispatch(recording(self.neuron, names, interval), backend, None)
@@ -194,10 +218,11 @@ class NormNeuron(NeuronLayer):
     ) -> LayerResults:
         """Return outputs, final states and counts of a call; `given` are initial states."""
         c, real, group = inputs[0], REAL[inputs[0].dtype], self._group()
+        norm = self.normalisation
         start = self._reference.start(c, given, self._state, params)
-        weight, bias = self.weight.to(real), self.bias.to(real)
+        weight, bias = norm.weight.to(real), norm.bias.to(real)
         call = (inputs, start, params, returns_states)
-        if not (self._uses_batch() and self._has_values(c, group)):
+        if not (self._uses_batch() and has_values(self.neuron.name, c, group)):
             used = self._coefficients(weight, bias, real)
             if backend == "torch":
                 return self._run_reference(normalised_by(c, used), *call)
@@ -205,13 +230,13 @@ class NormNeuron(NeuronLayer):
                 backend, inputs, start, [*params, *used], returns_states, False
             )
         if backend == "torch":
-            x, moments = batch_normalised(c, weight, bias, self.eps, group)
+            x, moments = batch_normalised(c, weight, bias, norm.eps, group)
             results = self._run_reference(x, *call)
         else:
             results, moments = self._dispatch.run_batch(
-                backend, *call, weight=weight, bias=bias, eps=self.eps, group=group
+                backend, *call, weight=weight, bias=bias, eps=norm.eps, group=group
             )
-        self._track(moments)
+        track(norm, moments, elements(c) if group is None else None)
         return results
 
     def _run_reference(
@@ -235,17 +260,9 @@ class NormNeuron(NeuronLayer):
         """Return mean, scale and shift of an evaluation."""
         if self.norm == "affine":
             return Coefficients(torch.zeros_like(weight.detach()), weight, bias)
-        running = torch.stack((self.running_mean, self.running_var)).double()
-        return coefficients(running, weight, bias, self.eps, real)
-
-    def _has_values(self, c: Tensor, group: str | None) -> bool:
-        """Report whether a channel of a batch has values, or raise ShapeError if it has one."""
-        count = prod(c.shape[:2]) * prod(c.shape[3:])
-        if count == 1 and group is None:
-            problem = f"training on shape {tuple(c.shape)}, one value in a channel"
-            remedy = "Use a larger batch, or call eval()."
-            raise ShapeError(self.neuron.name, problem, "at least 2 values in a channel", remedy)
-        return count > 0 or group is not None
+        norm = self.normalisation
+        running = torch.stack((norm.running_mean, norm.running_var)).double()
+        return coefficients(running, weight, bias, norm.eps, real)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _group(self) -> str | None:
@@ -255,43 +272,21 @@ class NormNeuron(NeuronLayer):
         group = dist.group.WORLD
         return None if group is None or group.size() == 1 else group.group_name
 
-    def _track(self, moments: Tensor) -> None:
-        """Update the running statistics, unless the batch was empty in all processes."""
-        mean, var, count = moments.detach().unbind()
-        some = count > 0
-        self.num_batches_tracked.add_(some[0].long())
-        if self.momentum is None:
-            weight = some / self.num_batches_tracked.clamp(min=1).double()
-        else:
-            weight = some * self.momentum
-        unbiased = var * count / (count - 1).clamp(min=1)
-        for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
-            old = running.double()
-            running.copy_(old + weight * (new - old))
-
     def explain(self, x_seq: Tensor, *more_inputs: Tensor) -> Explanation:
         """Return the explanation of `forward`, in training with both passes; see `NeuronLayer`."""
         found = super().explain(x_seq, *more_inputs)
-        if found.schedule is None or not self._uses_batch():
-            return found
-        sums, size = 1 if found.backend == "c" else 2, BYTES[found.dtype]
-        schedule = replace(
-            found.schedule,
-            forward_launches=found.schedule.forward_launches + sums,
-            backward_launches=found.schedule.backward_launches + 1,
-        )
-        forward, backward = found.bytes_moved
-        moved = (forward + size, backward + 3 * size * x_seq.requires_grad)
-        return replace(found, schedule=schedule, bytes_moved=moved)
+        return with_passes(found, x_seq.requires_grad) if self._uses_batch() else found
 
     def _uses_batch(self) -> bool:
         """Report whether calls use the statistics of the batch."""
-        return self.training and self.norm != "affine"
+        return self.norm != "affine" and self.normalisation.training
 
     def extra_repr(self) -> str:
         """Describe the layer in `print(network)`."""
-        own = f"norm={self.norm!r}, shortcut={self.shortcut}, eps={self.eps}"
-        return f"{super().extra_repr()}, channels={self.channels}, {own}, momentum={self.momentum}"
+        own = f"channels={self.channels}, norm={self.norm!r}, shortcut={self.shortcut}"
+        if not self._deferred:
+            own += f", eps={self.eps}, momentum={self.momentum}"
+        return f"{super().extra_repr()}, {own}"
 
 
 def _is_autocast(x: Tensor) -> bool:

@@ -11,17 +11,34 @@ where `mean` is the mean mu in the type of the arithmetic. The rounding of mu th
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lnm_codegen.errors import ShapeError
 from lnm_codegen.nn.function import FusedCall, Kernels, run_backward, run_forward
 from lnm_codegen.nn.layout import Layout
 
 _SAMPLES = 4
 """Numbers of each axis, evenly spaced, from which the pivot is computed."""
+
+
+def elements(c: Tensor) -> int:
+    """Return M, the number of elements of a channel."""
+    return prod(c.shape[:2]) * prod(c.shape[3:])
+
+
+def has_values(where: str, c: Tensor, group: str | None) -> bool:
+    """Report whether a channel of a batch has values, or raise ShapeError if it has one."""
+    count = elements(c)
+    if count == 1 and group is None:
+        problem = f"training on shape {tuple(c.shape)}, one value in a channel"
+        remedy = "Use a larger batch, or call eval()."
+        raise ShapeError(where, problem, "at least 2 values in a channel", remedy)
+    return count > 0 or group is not None
 
 
 class Passes(NamedTuple):

@@ -1,0 +1,83 @@
+"""Where the numbers of a normalisation are: in its `NormNeuron`, or in a module before it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalisation(Protocol):
+    """A module with the parameters and the running statistics of a `BatchNorm2d`."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    eps: float
+    momentum: float | None
+    training: bool
+
+
+class DeferredNorm(nn.Module):
+    """A batch normalisation that the `NormNeuron` after it computes: its output is its input.
+
+    `lnm.nn.fuse` changes a batch normalisation into this class. Parameters, running statistics,
+    their keys in the state_dict, and the mode (`train`, `eval`) stay those of this module.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    num_features: int
+    eps: float
+    momentum: float | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x."""
+        return x
+
+    def reset_running_stats(self) -> None:
+        """Set the running statistics to mean 0 and variance 1."""
+        reset_statistics(self)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set the weight to 1, the bias to 0, and the running statistics to their start."""
+        self.weight.fill_(1)
+        self.bias.zero_()
+        reset_statistics(self)
+
+    def extra_repr(self) -> str:
+        """Describe the module in `print(network)`."""
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+
+
+def reset_statistics(norm: Normalisation) -> None:
+    """Set running statistics to mean 0 and variance 1, as `BatchNorm2d` does."""
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1)
+    norm.num_batches_tracked.zero_()
+
+
+def track(norm: Normalisation, moments: Tensor, count: int | None) -> None:
+    """Update running statistics from the moments of a batch; see `statistics`.
+
+    `count` is the number M of elements of a channel, greater than 0. None reads it from the
+    moments, and changes nothing where it is 0.
+    """
+    mean, var, total = moments.detach().unbind()
+    some = 1 if count is not None else total[0] > 0
+    elements = total.clamp(min=2) if count is None else max(count, 2)
+    norm.num_batches_tracked.add_(some)
+    rate = norm.momentum
+    weight = some / norm.num_batches_tracked.clamp(min=1) if rate is None else some * rate
+    unbiased = var * (elements / (elements - 1))
+    for running, new in ((norm.running_mean, mean), (norm.running_var, unbiased)):
+        if isinstance(weight, Tensor):
+            weight = weight.to(running.dtype)
+        running.lerp_(new.to(running.dtype), weight)
