@@ -147,6 +147,12 @@ class NormNeuron(NeuronLayer):
         if self.norm != "affine":
             reset_statistics(self.normalisation)
 
+    def defer(self, norm: DeferredNorm, channels: int, *, shortcut: bool, sync: bool) -> None:
+        """Become the layer that computes `norm`; `fuse` calls this on a former `NeuronLayer`."""
+        self.channels, self.norm, self.shortcut, self.sync = channels, "batch", shortcut, sync
+        self._deferred = (norm,)
+        self._set_up(self.backend, self._record, self._interval, None)
+
     @property
     def normalisation(self) -> Normalisation:
         """The module that has weight, bias and running statistics.
