@@ -150,7 +150,9 @@ def _name_of(user: fx.Node, module: nn.Module | None) -> str:
     """Return a module's class, or the name of a function, a method or the output."""
     if module is not None:
         return type(module).__name__
-    return "the output" if user.op == "output" else getattr(user.target, "__name__", str(user.target))
+    return (
+        "the output" if user.op == "output" else getattr(user.target, "__name__", str(user.target))
+    )
 
 
 def _sum_of(user: fx.Node, value: fx.Node) -> _Sum | None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from lnm_codegen.nn.arguments import is_plain
 
 
 class Normalisation(Protocol):
@@ -70,6 +74,12 @@ def track(norm: Normalisation, moments: Tensor, count: int | None) -> None:
     `count` is the number M of elements of a channel, greater than 0. None reads it from the
     moments, and changes nothing where it is 0.
     """
+    if count is not None and norm.momentum is not None and _is_array(norm.running_mean):
+        mean_array, var_array, _ = moments.detach().numpy()
+        _move(norm.running_mean, mean_array, norm.momentum)
+        _move(norm.running_var, var_array * (max(count, 2) / (max(count, 2) - 1)), norm.momentum)
+        norm.num_batches_tracked.add_(1)
+        return
     mean, var, total = moments.detach().unbind()
     some = 1 if count is not None else total[0] > 0
     elements = total.clamp(min=2) if count is None else max(count, 2)
@@ -78,6 +88,18 @@ def track(norm: Normalisation, moments: Tensor, count: int | None) -> None:
     weight = some / norm.num_batches_tracked.clamp(min=1) if rate is None else some * rate
     unbiased = var * (elements / (elements - 1))
     for running, new in ((norm.running_mean, mean), (norm.running_var, unbiased)):
-        if isinstance(weight, Tensor):
-            weight = weight.to(running.dtype)
-        running.lerp_(new.to(running.dtype), weight)
+        old = running.double()
+        running.copy_(old + weight * (new - old))
+
+
+def _is_array(running: Tensor) -> bool:
+    """Report whether NumPy can change running statistics, in less time than PyTorch."""
+    is_real = running.dtype in (torch.float32, torch.float64)
+    return running.is_cpu and is_real and not torch.compiler.is_compiling() and is_plain(running)
+
+
+def _move(running: Tensor, new: NDArray[np.float64], weight: float) -> None:
+    """Add weight*(new - running) in place."""
+    values = running.numpy()
+    values += weight * (new - values)
+    torch.autograd.graph.increment_version(running)

@@ -12,7 +12,7 @@ from torch import Tensor
 from lnm_codegen.nn.arguments import require_plain_memory
 from lnm_codegen.nn.dispatch import READER, Dispatch
 from lnm_codegen.nn.function import FusedCall, LayerResults, needs_backward
-from lnm_codegen.nn.norm.function import Normalised, NormCall, arranged_call, passes_of
+from lnm_codegen.nn.norm.function import NormCall, arranged_call, passes_of, run_norm
 from lnm_codegen.nn.norm.operators import norm_operator_of, run_norm_operator
 from lnm_codegen.nn.norm.statistics import Passes
 
@@ -55,7 +55,7 @@ class NormDispatch(Dispatch):
             self.neuron.step_params, tensors, len(kernels.inputs), len(kernels.states)
         )
         fused = FusedCall(kernels, layout, returns_states, saves_states, [])
-        *results, moments = Normalised.apply(NormCall(fused, passes, eps, group), *own)  # type: ignore[no-untyped-call]
+        *results, moments = run_norm(NormCall(fused, passes, eps, group), *own)
         count = len(kernels.outputs)
         final = dict(zip(kernels.states, results[count:], strict=True)) if returns_states else {}
         return (tuple(results[:count]), final, fused.counts), moments

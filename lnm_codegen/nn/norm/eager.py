@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
 from lnm_codegen.nn.arguments import REAL
-from lnm_codegen.nn.norm.statistics import Coefficients, process_group
+from lnm_codegen.nn.norm.numbers import Coefficients
+from lnm_codegen.nn.norm.statistics import process_group
 
 
-def normalised_by(c: Tensor, used: Coefficients) -> Tensor:
+def normalised_by(c: Tensor, used: Coefficients[Tensor]) -> Tensor:
     """Return scale*(c - mean) + shift, in the type of the arithmetic."""
     mean, scale, shift = (_by_channel(value, c) for value in used)
     return (c.to(REAL[c.dtype]) - mean) * scale + shift

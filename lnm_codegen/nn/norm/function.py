@@ -7,7 +7,7 @@ in place. Gradients of weight and bias are those of this process, as in SyncBatc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,15 +25,17 @@ from lnm_codegen.nn.function import (
     saved_call,
 )
 from lnm_codegen.nn.layout import Layout, arranged
-from lnm_codegen.nn.norm.statistics import (
+from lnm_codegen.nn.norm.numbers import (
     Gradients,
-    Passes,
-    batch_moments,
     centred_sums,
     coefficients,
-    correct,
-    process_group,
+    correction,
+    inverse_deviation,
+    numbers,
+    rounded,
+    tensors,
 )
+from lnm_codegen.nn.norm.statistics import Passes, batch_moments, correct, process_group
 from lnm_codegen.nn.select import kernels_of
 
 
@@ -66,49 +68,52 @@ def arranged_call(
     return layout, [*given[:-3], *given[-2:]]
 
 
-def run_normalised(call: NormCall, tensors: Sequence[Tensor]) -> tuple[Results, Tensor]:
+def run_normalised(call: NormCall, given: Sequence[Tensor]) -> tuple[Results, Tensor]:
     """Return the results of a forward, and the moments.
 
-    The tensors are inputs, initial states, parameters of the neuron, weight and bias.
+    `given` are inputs, initial states, parameters of the neuron, weight and bias.
     """
-    *own, weight, bias = tensors
+    *own, weight, bias = given
     fused = call.fused
     moments = batch_moments(call.passes, fused.layout, own[0], call.group)
-    used = coefficients(moments, weight, bias, call.eps, fused.kernels.real)
-    return run_forward(fused, [*own, *used]), moments
+    used = coefficients(call.eps, fused.kernels.real, *numbers(moments, weight, bias))
+    return run_forward(fused, [*own, *tensors(*used)]), moments
 
 
 def run_normalised_backward(
     call: NormCall,
-    tensors: Sequence[Tensor],
+    given: Sequence[Tensor],
     moments: Tensor,
     saved: Tensor | None,
     grads: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Return the gradients of the tensors of `run_normalised`."""
-    *own, weight, bias = tensors
+    """Return the gradients of `given` of `run_normalised`."""
+    *own, weight, bias = given
     (kernels, layout, *_), c = call.fused, own[0]
-    used = coefficients(moments, weight, bias, call.eps, kernels.real)
+    found, real = numbers(moments, weight, bias), kernels.real
+    used = coefficients(call.eps, real, *found)
+    constants = tensors(*used)
     sums_needed = needed[0] or needed[-2] or needed[-1]
     wanted = (*needed[:-2], False, sums_needed, sums_needed)
-    *found, _, scale, shift = run_backward(kernels, layout, [*own, *used], saved, grads, wanted)
+    own_grads = run_backward(kernels, layout, [*own, *constants], saved, grads, wanted)
+    *results, _, scale, shift = own_grads
     if scale is None or shift is None:
-        return [*found, None, None]
-    sums = centred_sums(moments, used.mean, scale, shift)
-    grad = found[0]
-    if grad is not None:
+        return [*results, None, None]
+    sums = centred_sums(found[0], used.mean, *numbers(scale, shift))
+    if results[0] is not None:
         whole = sums if call.group is None else _summed(sums, call.group)
-        correct(call.passes.correction, layout, grad, c, moments, used, call.eps, whole)
-    of_weight = sums.of_scale * (moments[1] + call.eps).rsqrt()
-    return [*found, of_weight.to(weight.dtype), sums.of_shift.to(bias.dtype)]
+        parts = tensors(*correction(found[0], used, call.eps, whole, real))
+        correct(call.passes.correction, layout, results[0], c, (constants[0], *parts))
+    of_weight = sums.of_scale * inverse_deviation(found[0], call.eps)
+    return [*results, *tensors(rounded(of_weight, real), rounded(sums.of_shift, real))]
 
 
-def _summed(sums: Gradients, group: str) -> Gradients:
+def _summed(sums: Gradients[Any], group: str) -> Gradients[Any]:
     """Return the sums over the elements of all processes."""
-    both = torch.stack(sums)
+    both = torch.stack(tensors(*sums))
     dist.all_reduce(both, group=process_group(group))
-    return Gradients(*both)
+    return Gradients(*numbers(*both.unbind()))
 
 
 class Normalised(torch.autograd.Function):
@@ -119,20 +124,24 @@ class Normalised(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, call: NormCall, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, call: NormCall, *given: Tensor) -> tuple[Tensor, ...]:
         """Compute the statistics and run the forward kernel."""
-        results, moments = run_normalised(call, tensors)
+        results, moments = run_normalised(call, given)
         if results.counts is not None:
             call.fused.counts.extend(results.counts.tolist())
         if call.fused.saves_states:
-            save_call(ctx, call, *tensors, moments, results.saved)
+            save_call(ctx, call, *given, moments, results.saved)
         ctx.mark_non_differentiable(moments)
         return (*results.outputs, *results.finals, moments)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernel, and correct the gradient of the input."""
-        call, (*tensors, moments, saved) = saved_call(ctx, "NormNeuron")
+        call, (*given, moments, saved) = saved_call(ctx, "NormNeuron")
         needed = ctx.needs_input_grad[1:]
-        found = run_normalised_backward(call, tensors, moments, saved, grads[:-1], needed)
+        found = run_normalised_backward(call, given, moments, saved, grads[:-1], needed)
         return (None, *found)
+
+
+run_norm: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, Normalised).apply
+"""`Normalised.apply` without its support for torch.func; see `nn.function.run_fused`."""

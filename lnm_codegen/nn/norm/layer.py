@@ -23,7 +23,8 @@ from lnm_codegen.nn.norm.deferred import DeferredNorm, Normalisation, reset_stat
 from lnm_codegen.nn.norm.dispatch import NormDispatch
 from lnm_codegen.nn.norm.eager import batch_normalised, normalised_by
 from lnm_codegen.nn.norm.explain import with_passes
-from lnm_codegen.nn.norm.statistics import Coefficients, coefficients, elements, has_values
+from lnm_codegen.nn.norm.numbers import Coefficients, coefficients
+from lnm_codegen.nn.norm.statistics import elements, has_values
 from lnm_codegen.options import BackendName
 from lnm_codegen.validation import require_bool, require_integer, require_number, require_one_of
 
@@ -262,13 +263,13 @@ class NormNeuron(NeuronLayer):
         )
         return tuple(out.to(inputs[0].dtype) for out in outputs), final, counts
 
-    def _coefficients(self, weight: Tensor, bias: Tensor, real: torch.dtype) -> Coefficients:
+    def _coefficients(self, weight: Tensor, bias: Tensor, real: torch.dtype) -> Coefficients[Tensor]:
         """Return mean, scale and shift of an evaluation."""
         if self.norm == "affine":
             return Coefficients(torch.zeros_like(weight.detach()), weight, bias)
         norm = self.normalisation
         running = torch.stack((norm.running_mean, norm.running_var)).double()
-        return coefficients(running, weight, bias, norm.eps, real)
+        return coefficients(norm.eps, real, running, weight.double(), bias.double())
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _group(self) -> str | None:

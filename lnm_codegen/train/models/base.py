@@ -74,7 +74,6 @@ class Network(nn.Module):
             if isinstance(module, NeuronLayer) and not name.startswith("readout.")
         )
 
-
     def fuse(self, fused: bool) -> None:
         """Change normalisations and the neurons after them into `NormNeuron`s, if `fused`."""
         if require_bool("models", "fused", fused):

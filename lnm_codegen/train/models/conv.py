@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.options import BackendName
 from lnm_codegen.nn.fusion.pair import Pair
+from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import (
     FrameNetwork,
     Shape,

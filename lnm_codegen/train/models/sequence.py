@@ -157,9 +157,7 @@ class FeedForward(Network):
         """Return the normalisations over T and N, and their neurons."""
         has_batch = isinstance(self.layers[0].norm, nn.BatchNorm1d)
         count = len(self.layers) if has_batch else 0
-        return tuple(
-            before_neuron(f"layers.{k}.norm", f"layers.{k}.neuron") for k in range(count)
-        )
+        return tuple(before_neuron(f"layers.{k}.norm", f"layers.{k}.neuron") for k in range(count))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of a batch."""

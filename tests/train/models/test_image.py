@@ -12,6 +12,7 @@ from torch.nn.functional import conv2d
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
+from lnm_codegen.nn.norm.deferred import DeferredNorm
 from lnm_codegen.train.models import Network, build
 from lnm_codegen.train.models.base import over_steps
 from lnm_codegen.train.models.norm import Builder, ConvNorm, threshold_of
@@ -45,7 +46,7 @@ def net(which: str, backend: str = "torch", family: str = "lif", **more: Any) ->
     neuron = lnm.get(family, **arguments)
     network = build(name, neuron, sample, C, kind=kind, backend=backend, **options, **more)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | DeferredNorm):
             nn.init.constant_(module.weight, 2.0)
             nn.init.uniform_(module.bias, -0.5, 1.0)
         if isinstance(module, nn.Linear):
