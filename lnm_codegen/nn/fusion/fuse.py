@@ -32,7 +32,7 @@ class HasNormPairs(Protocol):
 
 
 def fuse(model: nn.Module) -> FuseReport:
-    """Change batch normalisations and the neuron layers that read them into `NormNeuron`s, in place.
+    """Change batch normalisations and the layers that read them into `NormNeuron`s, in place.
 
         x = norm(c), s = neuron(x)           ->  s = neuron(c)
         x = norm(c) + r, s = neuron(x)       ->  s = neuron(c, r)

@@ -63,7 +63,8 @@ class Trace:
         found: list[Pair] = []
         reasons: dict[str, str] = {}
         for node in self._graph.nodes:
-            last = last_norm(self._called(node)) if node.op == "call_module" else None
+            module = self._called(node)
+            last = None if module is None else last_norm(module)
             if last is None:
                 continue
             norm = joined(node.target, last[0])

@@ -68,6 +68,7 @@ def reset_statistics(norm: Normalisation) -> None:
     norm.num_batches_tracked.zero_()
 
 
+@np.errstate(all="ignore")
 def track(norm: Normalisation, moments: Tensor, count: int | None) -> None:
     """Update running statistics from the moments of a batch; see `statistics`.
 

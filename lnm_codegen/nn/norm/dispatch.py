@@ -55,7 +55,7 @@ class NormDispatch(Dispatch):
             self.neuron.step_params, tensors, len(kernels.inputs), len(kernels.states)
         )
         fused = FusedCall(kernels, layout, returns_states, saves_states, [])
-        *results, moments = run_norm(NormCall(fused, passes, eps, group), *own)
+        *results, moments = run_norm(NormCall(fused, passes, eps, group, []), *own)
         count = len(kernels.outputs)
         final = dict(zip(kernels.states, results[count:], strict=True)) if returns_states else {}
         return (tuple(results[:count]), final, fused.counts), moments

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -26,6 +27,7 @@ from lnm_codegen.nn.function import (
 )
 from lnm_codegen.nn.layout import Layout, arranged
 from lnm_codegen.nn.norm.numbers import (
+    Coefficients,
     Gradients,
     centred_sums,
     coefficients,
@@ -39,16 +41,26 @@ from lnm_codegen.nn.norm.statistics import Passes, batch_moments, correct, proce
 from lnm_codegen.nn.select import kernels_of
 
 
+class _Kept(NamedTuple):
+    """Numbers of a forward that its backward reads too."""
+
+    found: Sequence[Any]  # moments, weight and bias in float64
+    used: Coefficients[Any]
+    constants: Sequence[Tensor]  # `used` as tensors
+
+
 class NormCall(NamedTuple):
     """A call of a neuron's kernels, and of the two passes of its prologue.
 
-    `group` names the processes whose statistics are combined, or is None.
+    `group` names the processes whose statistics are combined, or is None. `kept` has the numbers of
+    a forward (`_Kept`) for its backward; if it is empty, the backward computes them anew.
     """
 
     fused: FusedCall
     passes: Passes
     eps: float
     group: str | None
+    kept: list[_Kept]
 
 
 def passes_of(backend: str, dtype: torch.dtype) -> Passes:
@@ -68,6 +80,7 @@ def arranged_call(
     return layout, [*given[:-3], *given[-2:]]
 
 
+@np.errstate(all="ignore")  # NaN and infinity pass, as in PyTorch
 def run_normalised(call: NormCall, given: Sequence[Tensor]) -> tuple[Results, Tensor]:
     """Return the results of a forward, and the moments.
 
@@ -76,10 +89,18 @@ def run_normalised(call: NormCall, given: Sequence[Tensor]) -> tuple[Results, Te
     *own, weight, bias = given
     fused = call.fused
     moments = batch_moments(call.passes, fused.layout, own[0], call.group)
-    used = coefficients(call.eps, fused.kernels.real, *numbers(moments, weight, bias))
-    return run_forward(fused, [*own, *tensors(*used)]), moments
+    kept = _numbers_of(call, moments, weight, bias)
+    call.kept.append(kept)
+    return run_forward(fused, [*own, *kept.constants]), moments
 
 
+def _numbers_of(call: NormCall, moments: Tensor, weight: Tensor, bias: Tensor) -> _Kept:
+    found = numbers(moments, weight, bias)
+    used = coefficients(call.eps, call.fused.kernels.real, *found)
+    return _Kept(found, used, tensors(*used))
+
+
+@np.errstate(all="ignore")
 def run_normalised_backward(
     call: NormCall,
     given: Sequence[Tensor],
@@ -91,9 +112,8 @@ def run_normalised_backward(
     """Return the gradients of `given` of `run_normalised`."""
     *own, weight, bias = given
     (kernels, layout, *_), c = call.fused, own[0]
-    found, real = numbers(moments, weight, bias), kernels.real
-    used = coefficients(call.eps, real, *found)
-    constants = tensors(*used)
+    kept = call.kept[0] if call.kept else _numbers_of(call, moments, weight, bias)
+    (found, used, constants), real = kept, kernels.real
     sums_needed = needed[0] or needed[-2] or needed[-1]
     wanted = (*needed[:-2], False, sums_needed, sums_needed)
     own_grads = run_backward(kernels, layout, [*own, *constants], saved, grads, wanted)

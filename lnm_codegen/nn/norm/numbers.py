@@ -42,9 +42,13 @@ class Gradients(NamedTuple, Generic[Numbers]):
 def numbers(*tensors: Tensor) -> Sequence[Any]:
     """Return detached values in float64: NumPy arrays on the CPU, else tensors."""
     if tensors[0].is_cpu:
-        plain = (t.detach() if t.requires_grad else t for t in tensors)
-        return [t.numpy().astype(np.float64, copy=False) for t in plain]
+        return [array_of(t).astype(np.float64, copy=False) for t in tensors]
     return [t.detach().double() for t in tensors]
+
+
+def array_of(tensor: Tensor) -> Array:
+    """Return the values of a tensor on the CPU, in its memory."""
+    return (tensor.detach() if tensor.requires_grad else tensor).numpy()
 
 
 def tensors(*values: Tensor | Array) -> list[Tensor]:

@@ -94,7 +94,7 @@ class NormOperator:
         dtype = given[0].dtype
         layout, tensors = arranged_call(self._params, given, self._inputs, self._states)
         fused = FusedCall(self._load(dtype), layout, returns_states, saves_states, [])
-        return NormCall(fused, passes_of(self._backend, dtype), eps, group), tensors
+        return NormCall(fused, passes_of(self._backend, dtype), eps, group, []), tensors
 
     def _run(self, *arguments: Any) -> tuple[Tensor, ...]:
         given, options = arguments[:-_OPTIONS], arguments[-_OPTIONS:]

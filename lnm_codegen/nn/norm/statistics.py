@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from lnm_codegen.errors import ShapeError
 from lnm_codegen.nn.function import Kernels, time_stride
 from lnm_codegen.nn.layout import Layout
-from lnm_codegen.nn.norm.numbers import moments_of, numbers, tensors
+from lnm_codegen.nn.norm.numbers import array_of, moments_of, numbers, tensors
 
 _SAMPLES = 2
 """Numbers of each axis, evenly spaced, from which the pivot is computed."""
@@ -61,14 +63,22 @@ def batch_moments(passes: Passes, layout: Layout, c: Tensor, group: str | None) 
 
 
 def _pivot(c: Tensor, real: torch.dtype) -> Tensor:
-    few = tuple(
-        slice(None, None, None if axis == 2 else -(-size // _SAMPLES) or None)
-        for axis, size in enumerate(c.shape)
-    )
-    axes = tuple(axis for axis in range(c.dim()) if axis != 2)
     if c.numel() == 0:
         return torch.zeros(c.shape[2], dtype=real, device=c.device)
+    few, axes, count = _sample(c.shape)
+    if c.dtype is real and c.is_cpu:
+        mean = np.add.reduce(array_of(c)[few], axes) / count
+        return tensors(mean)[0]
     return c[few].to(real).mean(axes)
+
+
+@lru_cache(maxsize=1024)
+def _sample(shape: torch.Size) -> tuple[tuple[slice, ...], tuple[int, ...], int]:
+    """Return the index of a few numbers of each channel, the axes other than C, and their count."""
+    axes = tuple(axis for axis in range(len(shape)) if axis != 2)
+    steps = [-(-size // _SAMPLES) for size in shape]
+    few = tuple(slice(None, None, None if k == 2 else step) for k, step in enumerate(steps))
+    return few, axes, prod(len(range(0, shape[k], steps[k])) for k in axes)
 
 
 def process_group(name: str) -> dist.ProcessGroup:
