@@ -55,8 +55,10 @@ class Trace:
             self.problem = f"torch.fx cannot trace it: {reason(error).splitlines()[0]}"
         module.training = training
         after = vars(module)
-        if not self.problem and any(after.get(k) is not v for k, v in before.items()):
-            self.problem = "its forward changes its attributes"
+        if after.keys() != before.keys() or any(after[k] is not v for k, v in before.items()):
+            self.problem = self.problem or "its forward changes its attributes"
+            after.clear()
+            after.update(before)
 
     def pairs(self) -> tuple[list[Pair], dict[str, str]]:
         """Return the pairs, and the reasons of the other normalisations, by path."""
@@ -120,7 +122,9 @@ class Trace:
         named = user.op == "call_method" and user.target == "unflatten"
         if not (named or user.target is torch.unflatten) or user.kwargs or len(user.args) != 3:
             return False
-        return user.args[0] is value and user.args[1] == 0 and len(user.args[2]) == 2  # type: ignore[arg-type]
+        first, axis, sizes = user.args
+        is_pair = isinstance(sizes, tuple | list) and len(sizes) == 2
+        return first is value and isinstance(axis, int) and axis == 0 and is_pair
 
     def pass_shortcuts(self, pairs: list[Pair]) -> None:
         """Change the class of the module, so that its forward passes shortcuts to their neurons.

@@ -6,7 +6,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lnm_codegen.nn.arguments import is_plain
@@ -68,7 +67,6 @@ def reset_statistics(norm: Normalisation) -> None:
     norm.num_batches_tracked.zero_()
 
 
-@np.errstate(all="ignore")
 def track(norm: Normalisation, moments: Tensor, count: int | None) -> None:
     """Update running statistics from the moments of a batch; see `statistics`.
 
@@ -76,10 +74,7 @@ def track(norm: Normalisation, moments: Tensor, count: int | None) -> None:
     moments, and changes nothing where it is 0.
     """
     if count is not None and norm.momentum is not None and _is_array(norm.running_mean):
-        mean_array, var_array, _ = moments.detach().numpy()
-        _move(norm.running_mean, mean_array, norm.momentum)
-        _move(norm.running_var, var_array * (max(count, 2) / (max(count, 2) - 1)), norm.momentum)
-        norm.num_batches_tracked.add_(1)
+        _track_arrays(norm, moments, norm.momentum, max(count, 2))
         return
     mean, var, total = moments.detach().unbind()
     some = 1 if count is not None else total[0] > 0
@@ -95,12 +90,17 @@ def track(norm: Normalisation, moments: Tensor, count: int | None) -> None:
 
 def _is_array(running: Tensor) -> bool:
     """Report whether NumPy can change running statistics, in less time than PyTorch."""
-    is_real = running.dtype in (torch.float32, torch.float64)
-    return running.is_cpu and is_real and not torch.compiler.is_compiling() and is_plain(running)
+    if torch.compiler.is_compiling() or not running.is_cpu:
+        return False
+    return running.dtype in (torch.float32, torch.float64) and is_plain(running)
 
 
-def _move(running: Tensor, new: NDArray[np.float64], weight: float) -> None:
-    """Add weight*(new - running) in place."""
-    values = running.numpy()
-    values += weight * (new - values)
-    torch.autograd.graph.increment_version(running)
+@np.errstate(all="ignore")  # NaN and infinity pass, as in PyTorch
+def _track_arrays(norm: Normalisation, moments: Tensor, weight: float, elements: int) -> None:
+    mean, var, _ = moments.detach().numpy()
+    unbiased = var * (elements / (elements - 1))
+    for running, new in ((norm.running_mean, mean), (norm.running_var, unbiased)):
+        values = running.numpy()
+        values += weight * (new - values)
+        torch.autograd.graph.increment_version(running)
+    norm.num_batches_tracked.add_(1)

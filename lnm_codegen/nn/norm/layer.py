@@ -263,7 +263,9 @@ class NormNeuron(NeuronLayer):
         )
         return tuple(out.to(inputs[0].dtype) for out in outputs), final, counts
 
-    def _coefficients(self, weight: Tensor, bias: Tensor, real: torch.dtype) -> Coefficients[Tensor]:
+    def _coefficients(
+        self, weight: Tensor, bias: Tensor, real: torch.dtype
+    ) -> Coefficients[Tensor]:
         """Return mean, scale and shift of an evaluation."""
         if self.norm == "affine":
             return Coefficients(torch.zeros_like(weight.detach()), weight, bias)

@@ -87,8 +87,10 @@ def coefficients(
 
 def inverse_deviation(moments: Numbers, eps: float) -> Numbers:
     """Return 1/sqrt(var + eps)."""
-    shifted = moments[1] + eps
-    return shifted.rsqrt() if isinstance(shifted, Tensor) else 1 / np.sqrt(shifted)
+    if isinstance(moments, Tensor):
+        return (moments[1] + eps).rsqrt()
+    found: Array = 1 / np.sqrt(moments[1] + eps)
+    return found
 
 
 def centred_sums(
