@@ -168,6 +168,64 @@ def test_any_shape_layout_and_type(
     torch.testing.assert_close(block.running_var, same.running_var, rtol=1e-5, atol=1e-5)
 
 
+def settled(whole: Composition, c: torch.Tensor, distance: float) -> torch.Tensor:
+    """Return c, changed where a potential is within `distance` of the threshold."""
+    c = c.clone()
+    for _ in range(100):
+        with torch.no_grad():
+            _, recorded = copy.deepcopy(whole)(c)
+        near = (recorded["v"] - whole.layer.v_threshold).abs() <= distance
+        if not near.any():
+            return c
+        c[near] += 10 * distance
+    raise AssertionError("no input far from the threshold")
+
+
+@pytest.mark.parametrize("backend", ["c", "torch"])
+def test_gradients_agree_where_spikes_do(backend: str) -> None:
+    """In float32, away from the threshold: every spike, and gradients to 2e-5 of the largest.
+
+    So the larger differences of other inputs are those of the spikes below.
+    """
+    block, whole = pair(LIF, 16, torch.float32, backend=backend)
+    c = settled(whole, draw(4, 8, 16, 16, 16, dtype=torch.float32), 1e-4)
+    weight = draw(*c.shape, dtype=torch.float32, seed=1)
+    got, expected = gradients(block, [c], weight), gradients(whole, [c], weight)
+    assert torch.equal(got[0], expected[0])
+    assert 0.05 < got[0].mean() < 0.95
+    for mine, theirs in zip(got[1], expected[1], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-5 * theirs.abs().max().item())
+
+
+def test_a_spike_at_the_threshold_changes_its_gradient() -> None:
+    """In float64, the composition alone: a change of 1e-12 moves one spike, and one gradient.
+
+    The gradient of that neuron changes by more than 0.01, and others by less than 0.001.
+    """
+    _, whole = pair(LIF, 3)
+    c, weight = draw(4, 8, 3, 8, 8), draw(4, 8, 3, 8, 8, seed=1)
+    where = (0, 2, 1, 3, 4)
+
+    def at(value: float) -> torch.Tensor:
+        changed = c.clone()
+        changed[where] = value
+        return changed
+
+    low, high = -20.0, 20.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        with torch.no_grad():
+            out, _ = copy.deepcopy(whole)(at(middle))
+        low, high = (low, middle) if out[where] else (middle, high)
+    below, above = (gradients(copy.deepcopy(whole), [at(v)], weight) for v in (low, high))
+    assert (below[0] != above[0]).sum() <= 4
+    assert below[0][where] != above[0][where]
+    change = (below[1][0] - above[1][0]).abs()
+    assert change[:, where[1], where[2], where[3], where[4]].max() > 0.01
+    change[:, where[1], where[2], where[3], where[4]] = 0
+    assert change.max() < 0.001
+
+
 @pytest.mark.parametrize("norm", ["batch", "affine"])
 @pytest.mark.parametrize("training", [True, False])
 def test_gradcheck(norm: Any, training: bool) -> None:
