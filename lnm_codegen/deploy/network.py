@@ -21,7 +21,7 @@ from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.hooks import hooked
-from lnm_codegen.nn.norm.deferred import Normalisation as NormModule
+from lnm_codegen.nn.norm.deferred import NormModule
 from lnm_codegen.nn.norm.inputs import neuron_inputs
 from lnm_codegen.nn.parameters import finest_axes, values_of
 

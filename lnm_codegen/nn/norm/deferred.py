@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lnm_codegen.nn.arguments import is_plain
 
 
-class Normalisation(Protocol):
+class NormModule(Protocol):
     """A module with the parameters and the running statistics of a `BatchNorm2d`."""
 
     weight: Tensor
@@ -60,14 +60,14 @@ class DeferredNorm(nn.Module):
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
 
-def reset_statistics(norm: Normalisation) -> None:
+def reset_statistics(norm: NormModule) -> None:
     """Set running statistics to mean 0 and variance 1, as `BatchNorm2d` does."""
     norm.running_mean.zero_()
     norm.running_var.fill_(1)
     norm.num_batches_tracked.zero_()
 
 
-def track(norm: Normalisation, moments: Tensor, count: int | None) -> None:
+def track(norm: NormModule, moments: Tensor, count: int | None) -> None:
     """Update running statistics from the moments of a batch; see `statistics`.
 
     `count` is the number M of elements of a channel, greater than 0. None reads it from the
@@ -96,7 +96,7 @@ def _is_array(running: Tensor) -> bool:
 
 
 @np.errstate(all="ignore")  # NaN and infinity pass, as in PyTorch
-def _track_arrays(norm: Normalisation, moments: Tensor, weight: float, elements: int) -> None:
+def _track_arrays(norm: NormModule, moments: Tensor, weight: float, elements: int) -> None:
     mean, var, _ = moments.detach().numpy()
     unbiased = var * (elements / (elements - 1))
     for running, new in ((norm.running_mean, mean), (norm.running_var, unbiased)):

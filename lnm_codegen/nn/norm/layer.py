@@ -19,7 +19,7 @@ from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation
 from lnm_codegen.nn.function import LayerResults
 from lnm_codegen.nn.layer import NeuronLayer
-from lnm_codegen.nn.norm.deferred import DeferredNorm, Normalisation, reset_statistics, track
+from lnm_codegen.nn.norm.deferred import DeferredNorm, NormModule, reset_statistics, track
 from lnm_codegen.nn.norm.dispatch import NormDispatch
 from lnm_codegen.nn.norm.eager import batch_normalised, normalised_by
 from lnm_codegen.nn.norm.explain import with_passes
@@ -29,7 +29,7 @@ from lnm_codegen.options import BackendName
 from lnm_codegen.validation import require_bool, require_integer, require_number, require_one_of
 
 NormName: TypeAlias = Literal["batch", "tdbn", "affine"]
-"""Normalisation of a block."""
+"""NormModule of a block."""
 
 _WHERE = "NormNeuron"
 _OWN = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
@@ -48,7 +48,8 @@ class NormNeuron(NeuronLayer):
 
     The forward reads c twice and r once. What is saved for the backward is c and r, not x. The
     state_dict has the keys of `torch.nn.BatchNorm2d` beside those of the neuron, so that it loads
-    the state_dict of such a layer (`strict=False`, if the neuron has parameters that learn).
+    the state_dict of such a layer (`strict=False`, if the neuron has parameters that learn). A
+    layer that `lnm.nn.fuse` made has only those of the neuron; see `normalisation`.
 
     Under `torch.distributed`, the statistics are those of all processes, as in
     `torch.nn.SyncBatchNorm`, unless `sync=False`.
@@ -155,19 +156,15 @@ class NormNeuron(NeuronLayer):
         self._set_up(self.backend, self._record, self._interval, None)
 
     @property
-    def normalisation(self) -> Normalisation:
+    def normalisation(self) -> NormModule:
         """The module that has weight, bias and running statistics.
 
-        It is the layer itself, or, in a layer that `lnm.nn.fuse` made, what was the batch
-        normalisation before it.
+        It is the layer itself; in a layer that `lnm.nn.fuse` made, the batch normalisation before.
         """
         return self._deferred[0] if self._deferred else self
 
     def normalised_inputs(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return a*c + b, in the type of the arithmetic, then the other inputs of a call.
-
-        Running statistics stay as they are.
-        """
+        """Return a*c + b, in the type of the arithmetic, then the other inputs; track nothing."""
         c, *more = self._inputs(*inputs)
         norm, real = self.normalisation, REAL[c.dtype]
         weight, bias = norm.weight.to(real), norm.bias.to(real)
@@ -225,8 +222,7 @@ class NormNeuron(NeuronLayer):
     ) -> LayerResults:
         """Return outputs, final states and counts of a call; `given` are initial states."""
         c, real, group = inputs[0], REAL[inputs[0].dtype], self._group()
-        norm = self.normalisation
-        start = self._reference.start(c, given, self._state, params)
+        norm, start = self.normalisation, self._reference.start(c, given, self._state, params)
         weight, bias = norm.weight.to(real), norm.bias.to(real)
         call = (inputs, start, params, returns_states)
         if not (self._uses_batch() and has_values(self.neuron.name, c, group)):
