@@ -15,6 +15,7 @@ from lnm_codegen.language import surrogate
 from lnm_codegen.language.binding import bind, substeps
 from lnm_codegen.language.family import family
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
+from lnm_codegen.language.normalisation import normalised
 from lnm_codegen.language.symbols import input, param, spike, spike_named, state
 
 # isort: off
@@ -39,8 +40,8 @@ __all__ = [
     "Fixed", "FixedSpec", "InternalError", "LnmError", "ModelError", "Neuron", "Rtl", "ShapeError",
     "ToolError", "UnsupportedError", "abs", "bind", "clip", "cos", "emit", "exp", "family", "get",
     "hard_reset", "input", "interpret", "interpret_fixed", "load", "log", "lower", "max", "min",
-    "package", "param", "poly", "quantize", "sigmoid", "sin", "soft_reset", "spike", "spike_named",
-    "sqrt", "state", "stop_gradient", "substeps", "surrogate", "tanh", "where",
+    "normalised", "package", "param", "poly", "quantize", "sigmoid", "sin", "soft_reset", "spike",
+    "spike_named", "sqrt", "state", "stop_gradient", "substeps", "surrogate", "tanh", "where",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar, get_args
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import unwritable, write_whole
-from lnm_codegen.ir.declarations import Param, State
+from lnm_codegen.ir.declarations import Param, Prologue, State
 from lnm_codegen.ir.nodes import Program
 from lnm_codegen.ir.notebook import folded
 from lnm_codegen.options import DtypeName, RealName
@@ -28,6 +28,9 @@ class Model:
     `name` is that of files and functions, `family` that of the definition, for headings. `dtype` is
     the type of sequences: inputs, outputs and their gradients. States, parameters and reductions
     have the type `real`.
+
+    `prologue` says that the first input is normalised. `passes` are then the two models that batch
+    statistics need (`backends.plan`); a backend writes their files beside those of the model.
     """
 
     name: str
@@ -39,11 +42,21 @@ class Model:
     outputs: tuple[str, ...]
     equations: tuple[str, ...]
     dtype: DtypeName
+    prologue: Prologue | None = None
+    passes: tuple[Model, ...] = ()
 
     @property
     def real(self) -> RealName:
         """Type of the arithmetic: "float64" for float64 sequences, else "float32"."""
         return "float64" if self.dtype == "float64" else "float32"
+
+
+def pass_files(
+    backend: Backend[Model], model: Model, beside: frozenset[str] = frozenset()
+) -> dict[str, str]:
+    """Return the files of the passes of a model, except for those named in `beside`."""
+    sources = (backend.emit(one) for one in model.passes)
+    return {path: text for s in sources for path, text in s.files.items() if path not in beside}
 
 
 @dataclass(frozen=True, slots=True)

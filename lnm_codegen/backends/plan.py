@@ -109,6 +109,13 @@ class Plan:
         return self.forward.result_names(Role.COUNT)
 
     @property
+    def graded_outputs(self) -> tuple[str, ...]:
+        """The outputs whose gradient a backward loads: none if no result depends on any of them."""
+        grads = {f"grad_{o}" for o in self.model.outputs}
+        reads = {p.var.name for p in self.read_inputs(self.backward)}
+        return self.model.outputs if reads & grads or self.states else ()
+
+    @property
     def learnable(self) -> tuple[Param, ...]:
         """The parameters that receive a gradient."""
         return tuple(p for p in self.model.params if p.learnable)

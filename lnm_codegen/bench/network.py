@@ -73,7 +73,9 @@ def _networks(
             yield f"{one.name} {backend}", net
     peer = spikingjelly_lif() if peers else None
     if peer is not None:
-        net = ConvNet(get("lif", tau=2.0), CLASSES, IMAGE, CHANNELS, time_steps, "torch")
+        net = ConvNet(
+            get("lif", tau=2.0), CLASSES, IMAGE, CHANNELS, time_steps, "torch", fused=False
+        )
         for module in net.modules():
             if isinstance(module, ConvBlock):
                 module.neuron = Resetting(copy.deepcopy(peer))  # type: ignore[assignment]

@@ -18,10 +18,12 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.granularity import Extent, finest
 from lnm_codegen.ir.nodes import Role
+from lnm_codegen.ir.passes.unit import at_unit_gradient
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.display import equations
 from lnm_codegen.language.names import require_name
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.normalisation import channel_sums, input_correction
 from lnm_codegen.options import DtypeName, SchemeName
 
 
@@ -34,6 +36,11 @@ def model_of(
 ) -> Model:
     """Return the model of a neuron in floating point; see `emit` for the arguments."""
     program = lower(neuron, scheme)
+    definition = equations(neuron)
+    if neuron is channel_sums():
+        program = at_unit_gradient(program)
+        definition = (*definition, "backward takes the gradient of y as 1")
+    passes = (channel_sums(), input_correction()) if neuron.prologue else ()
     return Model(
         name=_name(neuron, name),
         family=neuron.name,
@@ -42,8 +49,10 @@ def model_of(
         inputs=tuple(s.name for s in neuron.inputs),
         params=neuron.step_params,
         outputs=program.forward.result_names(Role.OUTPUT),
-        equations=equations(neuron),
+        equations=definition,
         dtype=dtype,
+        prologue=neuron.prologue,
+        passes=tuple(model_of(p, dtype=dtype) for p in passes),
     )
 
 

@@ -19,8 +19,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.types import Fixed, FixedSpec
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.norm.deferred import NormModule
+from lnm_codegen.nn.norm.inputs import neuron_inputs
 from lnm_codegen.nn.parameters import finest_axes, values_of
 
 
@@ -90,8 +92,16 @@ def in_fixed_point(
             raise ModelError(
                 "network", f"no format for {name!r}", remedy="Give one for each neuron layer."
             )
-        setattr(made.get_submodule(parent), last, fixed_layer(layer, spec))
+        fixed, own = fixed_layer(layer, spec), made.get_submodule(name)
+        if isinstance(own, NormNeuron):  # it normalises in float
+            fixed.register_forward_pre_hook(partial(_normalised, own))
+        setattr(made.get_submodule(parent), last, fixed)
     return made
+
+
+def _normalised(layer: NormNeuron, _: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """Return the inputs of the neuron, in the type of c."""
+    return tuple(x.to(inputs[0].dtype) for x in neuron_inputs(layer, inputs))
 
 
 def fixed_layer(layer: NeuronLayer, spec: Fixed | FixedSpec, **changed: Any) -> NeuronLayer:
@@ -128,7 +138,8 @@ def _tracing(
         # A reference to the output keeps later tensors from reusing its address.
         norms[out.untyped_storage().data_ptr()] = (name, module, out)
 
-    def after_neuron(name: str, _: nn.Module, inputs: tuple[Tensor, ...], out: Any) -> None:
+    def after_neuron(name: str, layer: Any, inputs: tuple[Tensor, ...], out: Any) -> None:
+        inputs = neuron_inputs(layer, inputs)
         if len(inputs) != 1 or not isinstance(out, Tensor):
             raise UnsupportedError(
                 "network",
@@ -137,6 +148,9 @@ def _tracing(
             )
         found = norms.get(inputs[0].untyped_storage().data_ptr())
         norm = None if found is None else _folded(found[0], found[1])
+        if isinstance(layer, NormNeuron) and layer.norm != "affine" and not layer.shortcut:
+            own = layer.normalisation
+            norm = _folded(next(n for n, m in network.named_modules() if m is own), own)
         traces[name].append(LayerTrace(inputs[0], out, norm))
 
     norm_modules = ((n, m) for n, m in network.named_modules() if isinstance(m, _BatchNorm))
@@ -144,13 +158,13 @@ def _tracing(
     return traces, hooks + [(m, partial(after_norm, n)) for n, m in norm_modules]
 
 
-def _folded(name: str, norm: _BatchNorm) -> Normalisation | None:
+def _folded(name: str, norm: _BatchNorm | NormModule) -> Normalisation | None:
     """Return a normalisation in eval mode as scale and offset, or None in training mode."""
     if norm.training or norm.running_mean is None or norm.running_var is None:
         return None
     double = torch.float64
     scale = (norm.running_var.to(double) + norm.eps).rsqrt()
     offset = -norm.running_mean.to(double) * scale
-    if norm.affine:
+    if norm.weight is not None:
         scale, offset = scale * norm.weight, offset * norm.weight + norm.bias
     return Normalisation(name, scale.detach().cpu().numpy(), offset.detach().cpu().numpy())

@@ -19,7 +19,8 @@ from lnm_codegen.insight.histogram import Histogram
 from lnm_codegen.ir.names import Names
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.hooks import hooked
-from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
+from lnm_codegen.nn.norm.inputs import neuron_inputs
+from lnm_codegen.nn.parameters import ParameterSets, parameter_sets, values_of
 from lnm_codegen.train.losses import count_correct
 
 EAGER = 1 << 18
@@ -72,7 +73,7 @@ class _Recorder:
 
     def __call__(self, layer: NeuronLayer, inputs: Any, named: dict[str, Any], out: Any) -> None:
         """Record a call of the layer."""
-        single = layer.step_mode == "s"
+        single, inputs = layer.step_mode == "s", neuron_inputs(layer, inputs)
         if self._copy is None:
             shape = tuple(inputs[0].shape[1 if single else 2 :])
             neurons = inputs[0].numel() // (1 if single else len(inputs[0]))
@@ -81,8 +82,7 @@ class _Recorder:
                 self._neuron, channels=shape[0], shape=shape, backend=backend,
                 step_mode=layer.step_mode,
             )  # fmt: skip
-        held = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
-        results = functional_call(self._copy, held, inputs, named)
+        results = functional_call(self._copy, values_of(layer), inputs, named)
         if named.get("return_state"):
             results = results[0]
         while isinstance(out, tuple):

@@ -76,6 +76,23 @@ class Param:
 
 
 @dataclass(frozen=True, slots=True)
+class Prologue:
+    """Normalisation of the first input before the step: x = scale*(raw - mean) + shift.
+
+    Attributes:
+        raw: Name of the input that is normalised.
+        mean: Name of the parameter that is subtracted, one value per channel, as the next two.
+        scale: Name of the factor; its gradient is the sum of e*(raw - mean), e that of x.
+        shift: Name of the summand; its gradient is the sum of e.
+    """
+
+    raw: str
+    mean: str
+    scale: str
+    shift: str
+
+
+@dataclass(frozen=True, slots=True)
 class SpikeDeclaration:
     """A named spike: 1 where its fire expression is >= 0, else 0."""
 

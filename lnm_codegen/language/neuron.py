@@ -17,10 +17,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, get_args
 
-import sympy
-
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.declarations import Granularity, Input, Param, State
+from lnm_codegen.ir.declarations import Granularity, Input, Param, Prologue, State
 from lnm_codegen.language import display
 from lnm_codegen.language.binding import Bindings
 from lnm_codegen.language.functions import ExprLike, Where, as_expr, replaced
@@ -79,6 +77,7 @@ class Neuron:
     counts: Named
     bindings: Bindings
     symbols: tuple[Declared, ...]
+    prologue: Prologue | None
 
     def __init__(
         self,
@@ -100,6 +99,7 @@ class Neuron:
         symbols = symbols_of(name, phases, scope.symbols if scope else None)
         phases, bindings = with_bindings(name, phases, symbols)
         _set(self, name=name, surrogates=slopes, detach_reset=detach_reset, counts=())
+        _set(self, prologue=None)
         _set(self, **phases._asdict(), bindings=bindings, **_by_kind(symbols))
 
     def __repr__(self) -> str:
@@ -169,13 +169,36 @@ class Neuron:
         }
         if not table:
             return self
-
-        def moved(pairs: tuple[tuple[Any, sympy.Expr], ...]) -> tuple[tuple[Any, Any], ...]:
-            return tuple((key, replaced(e, table)) for key, e in pairs)
-
-        words = (*Phases._fields, "counts", "bindings")
-        parts = {word: moved(getattr(self, word)) for word in words}
+        parts = self._parts(table)
         return _copy(self, **parts, **_by_kind(tuple(table.get(s, s) for s in self.symbols)))
+
+    def with_prologue(
+        self,
+        prologue: Prologue,
+        bindings: Bindings,
+        table: Mapping[Any, Any],
+        symbols: tuple[Declared, ...],
+        name: str,
+    ) -> Neuron:
+        """Return a neuron whose first input is a bound value; see `normalisation.normalised`.
+
+        Args:
+            prologue: The input and the parameters that the value reads.
+            bindings: All bound values of the new neuron, in order.
+            table: The input and the present bound values -> what replaces them.
+            symbols: The declared symbols of the new neuron.
+            name: Its name.
+        """
+        parts = self._parts(table) | {"bindings": bindings}
+        return _copy(self, **parts, prologue=prologue, name=name, **_by_kind(symbols))
+
+    def _parts(self, table: Mapping[Any, Any]) -> dict[str, Any]:
+        """Return phases, counts and bound values with the symbols of a table replaced."""
+        words = (*Phases._fields, "counts", "bindings")
+        return {
+            word: tuple((key, replaced(e, table)) for key, e in getattr(self, word))
+            for word in words
+        }
 
 
 def require_one_port(where: str, neuron: Neuron) -> None:

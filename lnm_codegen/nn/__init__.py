@@ -1,10 +1,23 @@
 """`torch.nn` layers that run generated kernels."""
 
-from lnm_codegen.nn.layer import NeuronLayer, reset
+from lnm_codegen.nn.call import reset
+from lnm_codegen.nn.fusion.fuse import fuse
+from lnm_codegen.nn.fusion.report import FuseReport
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.memory import empty_cache, keep_pages
+from lnm_codegen.nn.norm.layer import NormNeuron
 from lnm_codegen.nn.registration import register
 
-__all__ = ["NeuronLayer", "empty_cache", "keep_pages", "register", "reset"]
+__all__ = [
+    "FuseReport",
+    "NeuronLayer",
+    "NormNeuron",
+    "empty_cache",
+    "fuse",
+    "keep_pages",
+    "register",
+    "reset",
+]
 
 
 def __dir__() -> list[str]:

@@ -33,7 +33,8 @@ from lnm_codegen.nn.operators import operator_of, run_operator
 from lnm_codegen.nn.select import FUSED, kernels_of, select
 from lnm_codegen.options import BackendName
 
-_READER: dict[str, str] = {name: f"the generated kernels of backend {name!r}" for name in FUSED}
+READER: dict[str, str] = {name: f"the generated kernels of backend {name!r}" for name in FUSED}
+"""Backend -> its kernels, in the words of an error."""
 
 
 @dataclass(eq=False)
@@ -64,7 +65,7 @@ class Dispatch:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the arguments of a copy."""
-        return Dispatch, (self.neuron, self.backend, self.arithmetic)
+        return type(self), (self.neuron, self.backend, self.arithmetic)
 
     def backend_of(self, x: Tensor) -> str:
         """Return the backend of a call on `x`, or raise ToolError."""
@@ -97,7 +98,7 @@ class Dispatch:
         if traced:
             name = self._operator_name(backend)
             return run_operator(name, self._states, tensors, returns_states, saves_states)
-        require_plain_memory(self.neuron, _READER[backend], tensors)
+        require_plain_memory(self.neuron, READER[backend], tensors)
         kernels = self._kernels_of(backend, x.dtype)
         layout, tensors = arranged(self.neuron.step_params, tensors, len(inputs), len(start))
         count = len(kernels.outputs)

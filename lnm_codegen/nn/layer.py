@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lnm_codegen.analysis.summary import degree_of, reset_kind
 from lnm_codegen.errors import UnsupportedError
@@ -31,6 +31,7 @@ from lnm_codegen.nn.call import (
 )
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation, explain
+from lnm_codegen.nn.function import LayerResults
 from lnm_codegen.nn.integer.arithmetic import arithmetic_of
 from lnm_codegen.nn.select import BACKENDS
 from lnm_codegen.options import BackendName, StepMode
@@ -136,11 +137,17 @@ class NeuronLayer(StatefulModule):
         """Prepare calls with these options, or raise an error and change nothing."""
         require_known("NeuronLayer", "backend", backend, BACKENDS)
         names = require_record(record)
-        neuron = recording(self.neuron, names, interval)
-        integers = arithmetic_of(neuron, arithmetic, backend, names)
+        self._dispatch: Dispatch = self._dispatch_of(names, backend, interval, arithmetic)
         self._interval: tuple[float, float] = interval
         self._arithmetic: Fixed | FixedSpec | None = arithmetic
-        self._record, self._dispatch = names, Dispatch(neuron, backend, integers)
+        self._record = names
+
+    def _dispatch_of(
+        self, names: tuple[str, ...], backend: BackendName, interval: Any, arithmetic: Any
+    ) -> Dispatch:
+        """Return the runner of calls with these records."""
+        neuron = recording(self.neuron, names, interval)
+        return Dispatch(neuron, backend, arithmetic_of(neuron, arithmetic, backend, names))
 
     @property
     def backend(self) -> BackendName:
@@ -208,7 +215,7 @@ class NeuronLayer(StatefulModule):
         inputs, is_single_step = self._inputs(x_seq, *more_inputs), self.step_mode == "s"
         keeps_state, neuron = is_single_step or self.carry_state, self.neuron
         dispatch, x = self._dispatch, inputs[0]
-        given = self._state if keeps_state else {}
+        given: States = self._state if keeps_state else {}
         if state is not None:
             given = require_states(neuron, state)
         elif keeps_state and torch.compiler.is_compiling():
@@ -219,9 +226,8 @@ class NeuronLayer(StatefulModule):
                 require_starts(neuron, x, given, self._state)
             self._require_axes(x.shape)
         params = parameters_as(neuron, self._shapes, self._values(), x)
-        start = dispatch.start(x, given, self._state, params)
-        outputs, final, counts = dispatch.run(
-            backend, inputs, start, params, keeps_state or return_state, self.inplace
+        outputs, final, counts = self._run(
+            backend, inputs, given, params, keeps_state or return_state
         )
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
@@ -234,6 +240,18 @@ class NeuronLayer(StatefulModule):
             self.recorded = recorded(neuron, self._record, outputs[count:], counts)
             extras += [self.recorded] if self.return_recorded else []
         return (out, *extras) if extras else out
+
+    def _run(
+        self,
+        backend: str,
+        inputs: tuple[Tensor, ...],
+        given: States,
+        params: list[Tensor],
+        returns_states: bool,
+    ) -> LayerResults:
+        """Return outputs, final states and counts of a call; `given` are initial states."""
+        start = self._dispatch.start(inputs[0], given, self._state, params)
+        return self._dispatch.run(backend, inputs, start, params, returns_states, self.inplace)
 
     def explain(self, x_seq: Tensor, *more_inputs: Tensor) -> Explanation:
         """Return the backend, schedule and memory traffic of `forward`, without running it.
@@ -276,20 +294,7 @@ class NeuronLayer(StatefulModule):
 
     def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the inputs of a call as sequences; T is 1 in single-step mode."""
-        inputs = require_inputs(self.neuron, tensors, self.step_mode)
+        inputs = require_inputs(self._dispatch.neuron, tensors, self.step_mode)
         if self.step_mode == "s":
             inputs = tuple(x.unsqueeze(0) for x in inputs)
         return inputs
-
-
-def reset(model: nn.Module) -> None:
-    """Discard the states that the neuron layers of a model keep, before a new sequence.
-
-    Raises:
-        ModelError: `model` is not a module.
-    """
-    if not isinstance(model, nn.Module):
-        raise wrong("reset", "model", model, "a torch.nn.Module")
-    for module in model.modules():
-        if isinstance(module, NeuronLayer):
-            module.reset()

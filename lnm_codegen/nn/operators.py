@@ -50,42 +50,26 @@ class Operator:
         self._inputs, self._states = len(model.inputs), len(model.states)
         self._outputs = len(model.outputs)
         self._tensors = self._inputs + self._states + len(model.params)
-        self.name = name = _name(model, backend)
+        self.name = name = operator_name(model, backend)
         self._library = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
-        self._define(name, _forward_schema(model), self._run, self._fake)
-        self._adjoint = self._define(
-            f"{name}_backward", _backward_schema(model), self._run_adjoint, self._fake_adjoint
-        )
+        define(self._library, name, _forward_schema(model), self._run, self._fake)
+        schema, adjoint = _backward_schema(model), (self._run_adjoint, self._fake_adjoint)
+        self._adjoint = define(self._library, f"{name}_backward", schema, *adjoint)
         torch.library.register_autograd(
             f"{NAMESPACE}::{name}", self._gradients, setup_context=_keep, lib=self._library
         )
-
-    def _define(self, name: str, schema: str, run: Any, fake: Any) -> Any:
-        self._library.define(f"{name}{schema}")  # type: ignore[no-untyped-call]
-        self._library.impl(name, run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-        torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=self._library)
-        return getattr(getattr(torch.ops, NAMESPACE), name).default
 
     def _run(self, *arguments: Any) -> tuple[Tensor, ...]:
         *given, returns_states, saves_states = arguments
         layout, tensors = arranged(self._params, given, self._inputs, self._states)
         call = FusedCall(self._load(given[0].dtype), layout, returns_states, saves_states, [])
-        return self._flat(given[0], run_forward(call, tensors))
+        return flat_results(given[0], run_forward(call, tensors), self._states)
 
     def _fake(self, *arguments: Any) -> tuple[Tensor, ...]:
         *given, returns_states, saves_states = arguments
         x, layout = readable(self._params, given[0])
         call = FusedCall(self._load(x.dtype), layout, returns_states, saves_states, [])
-        return self._flat(x, empty_results(call, x))
-
-    def _flat(self, x: Tensor, results: Results) -> tuple[Tensor, ...]:
-        # Results of an operator must not share memory: each absent one is a tensor of its own.
-        return (
-            *results.outputs,
-            *(results.finals or [_nothing(x) for _ in range(self._states)]),
-            _nothing(x) if results.saved is None else results.saved,
-            x.new_empty(0, dtype=torch.float64) if results.counts is None else results.counts,
-        )
+        return flat_results(x, empty_results(call, x), self._states)
 
     def _run_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
         *tensors, needed = arguments
@@ -96,13 +80,13 @@ class Operator:
         first = self._inputs + self._states
         back = layout.from_memory_order(self._params, found[first:])
         found = [*found[:first], *back]
-        return tuple(_nothing(given[0]) if g is None else g for g in found)
+        return tuple(nothing(given[0]) if g is None else g for g in found)
 
     def _fake_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
         *tensors, needed = arguments
         x, layout = readable(self._params, tensors[0])
         found = empty_gradients(self._load(x.dtype), layout, tensors[: self._tensors], needed)
-        return tuple(_nothing(x) if g is None else g for g in found)
+        return tuple(nothing(x) if g is None else g for g in found)
 
     def _gradients(self, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, saved = ctx.saved_tensors
@@ -120,33 +104,56 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     save_call(ctx, returns_states, *tensors, output[-2])
 
 
-def _nothing(like: Tensor) -> Tensor:
+def define(library: torch.library.Library, name: str, schema: str, run: Any, fake: Any) -> Any:
+    """Define an operator with its implementation and its shapes, and return it."""
+    library.define(f"{name}{schema}")  # type: ignore[no-untyped-call]
+    library.impl(name, run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=library)
+    return getattr(getattr(torch.ops, NAMESPACE), name).default
+
+
+def flat_results(x: Tensor, results: Results, states: int) -> tuple[Tensor, ...]:
+    """Return results as those of an operator, of a neuron with so many states.
+
+    They must not share memory: each absent one is a tensor of its own.
+    """
+    return (
+        *results.outputs,
+        *(results.finals or [nothing(x) for _ in range(states)]),
+        nothing(x) if results.saved is None else results.saved,
+        x.new_empty(0, dtype=torch.float64) if results.counts is None else results.counts,
+    )
+
+
+def nothing(like: Tensor) -> Tensor:
     """Return a tensor without elements, in the type of the arithmetic."""
     return like.new_empty(0, dtype=REAL[like.dtype])
 
 
 def _forward_schema(model: Model) -> str:
-    taken = ", ".join(f"Tensor {n}" for n in _taken(model))
+    taken = ", ".join(f"Tensor {n}" for n in taken_names(model))
     given = [f"{o}_seq" for o in model.outputs] + [f"{s.name}_final" for s in model.states]
     results = ", ".join(f"Tensor {n}" for n in (*given, "checkpoints", "counts"))
     return f"({taken}, bool returns_states, bool saves_states) -> ({results})"
 
 
 def _backward_schema(model: Model) -> str:
-    taken = [f"Tensor {n}" for n in (*_taken(model), "checkpoints")]
+    taken = [f"Tensor {n}" for n in (*taken_names(model), "checkpoints")]
     taken += [f"Tensor? grad_{o}_seq" for o in model.outputs]
     taken += [f"Tensor? grad_{s.name}_final" for s in model.states]
-    results = ", ".join(f"Tensor grad_{n}" for n in _taken(model))
+    results = ", ".join(f"Tensor grad_{n}" for n in taken_names(model))
     return f"({', '.join(taken)}, bool[] needed) -> ({results})"
 
 
-def _taken(model: Model) -> list[str]:
+def taken_names(model: Model) -> list[str]:
+    """Return the names of the tensors that an operator takes."""
     names = [f"{x}_seq" for x in model.inputs]
     names += [f"{s.name}_init" for s in model.states]
     return names + [p.name for p in model.params]
 
 
-def _name(model: Model, backend: str) -> str:
+def operator_name(model: Model, backend: str) -> str:
+    """Return the name of the operator of a model, with a hash of its content."""
     shapes = [(p.name, p.size, p.per, p.learnable) for p in model.params]
     states = [s.name for s in model.states]
     content = f"{model.program}\n{shapes}\n{states}\n{model.inputs}\n{model.outputs}"
@@ -154,14 +161,15 @@ def _name(model: Model, backend: str) -> str:
 
 
 _DEFINED: dict[str, Operator] = {}
-_LOCK = threading.Lock()
+LOCK = threading.Lock()
+"""Held while an operator is defined."""
 
 
 def operator_of(neuron: Neuron, backend: str) -> Operator:
     """Return the operator of a neuron; equal neurons share one."""
     model = model_of(neuron)
-    name = _name(model, backend)
-    with _LOCK:
+    name = operator_name(model, backend)
+    with LOCK:
         if name not in _DEFINED:
             _DEFINED[name] = Operator(model, backend, partial(kernels_of, neuron, backend))
         return _DEFINED[name]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.normalisation import normalised
 from lnm_codegen.nn.arguments import recording, require_record
 from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.norm.layer import NormNeuron
+from lnm_codegen.nn.norm.operators import norm_operator_of
 from lnm_codegen.nn.operators import NAMESPACE, operator_of
 from lnm_codegen.nn.select import FUSED
 from lnm_codegen.validation import require_bool, require_known, wrong
@@ -20,7 +23,8 @@ def register(
     """Register the operator of a neuron with PyTorch, and return its name.
 
     `torch.export.load` of a program with this operator needs it in a process that has not exported
-    such a layer. Parameters are inputs of the operator, so their values do not matter.
+    such a layer. Parameters are inputs of the operator, so their values do not matter. The operator
+    of training of a `NormNeuron` is registered with that of evaluation.
 
     Args:
         neuron_or_layer: The neuron of the exported layer, or an equal layer.
@@ -55,4 +59,9 @@ def register(
         raise wrong(where, "neuron_or_layer", neuron_or_layer, "an lnm.Neuron or a NeuronLayer")
     if detach_reset is not None:
         neuron = neuron.with_detach_reset(require_bool(where, "detach_reset", detach_reset))
-    return f"{NAMESPACE}::{operator_of(recording(neuron, names, interval), backend).name}"
+    if isinstance(neuron_or_layer, NormNeuron):
+        neuron = normalised(neuron, neuron_or_layer.shortcut)
+    neuron = recording(neuron, names, interval)
+    if neuron.prologue is not None:
+        norm_operator_of(neuron, backend)
+    return f"{NAMESPACE}::{operator_of(neuron, backend).name}"

@@ -13,6 +13,8 @@ from torch.func import functional_call
 
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.norm.inputs import neuron_inputs
+from lnm_codegen.nn.parameters import values_of
 
 HIGH = 1e30
 """A potential of greater magnitude has diverged."""
@@ -66,6 +68,7 @@ class _Counter:
         self._counts.seen += spikes.numel()
         if not layer.neuron.states:
             return
+        inputs = neuron_inputs(layer, inputs)
         if self._twin is None:
             skipped = 2 if layer.step_mode == "m" else 1
             shape = tuple(inputs[0].shape[skipped:])
@@ -73,6 +76,5 @@ class _Counter:
                 layer.neuron, channels=shape[0], shape=shape, backend=layer.backend,
                 step_mode=layer.step_mode, record=("stats",), interval=self._interval,
             )  # fmt: skip
-        tensors = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
-        *_, recorded = functional_call(self._twin, tensors, inputs, named)
+        *_, recorded = functional_call(self._twin, values_of(layer), inputs, named)
         self._counts.outside += recorded["stats"]["outside"]

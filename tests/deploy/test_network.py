@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
-from lnm_codegen.deploy.mismatch import measure_mismatch
+from lnm_codegen.deploy.mismatch import measure_mismatch, specs_for
 from lnm_codegen.deploy.network import layer_like, layer_parameters, neuron_layers, trace_layers
 from lnm_codegen.deploy.ranges import least_formats, recorded_ranges
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.hardware.wordlength.search import PrecisionTarget
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train.models import build
 from tests.refusals import refused
 
 
@@ -62,6 +63,39 @@ def test_the_trace_of_a_layer() -> None:
     scale, offset = (a[:, None, None] for a in (layer.norm.scale, layer.norm.offset))
     np.testing.assert_allclose(scale * current + offset, layer.x_seq[0].numpy(), atol=1e-6)
     assert not network.neuron._forward_hooks
+
+
+def test_fused_layers_are_traced_as_separate_ones() -> None:
+    """Inputs, folded normalisations and counts of a fused network are those of the other form."""
+    networks = []
+    for fused in (True, False):
+        torch.manual_seed(1)
+        options = {"channels": (3, 4), "fused": fused, "backend": "torch"}
+        made = build("conv", lnm.get("lif"), (2, 8, 8), 3, kind="image", **options)
+        with torch.no_grad():
+            for block in made.blocks:  # type: ignore[union-attr]
+                block.norm.weight *= 3.0
+        made(torch.randn(8, 2, 8, 8))
+        networks.append(made.eval())
+    networks[1].load_state_dict(networks[0].state_dict())
+    shown = torch.randn(4, 2, 8, 8)
+    (_, found), (_, expected) = (trace_layers(network, shown) for network in networks)
+    assert list(found) == list(expected) == ["blocks.0.neuron", "blocks.1.neuron"]
+    for name, trace in found.items():
+        other = expected[name]
+        torch.testing.assert_close(trace.x_seq, other.x_seq, rtol=1e-5, atol=1e-5)
+        assert trace.norm is not None
+        assert other.norm is not None
+        assert trace.norm.name == other.norm.name
+        np.testing.assert_allclose(trace.norm.scale, other.norm.scale)
+        np.testing.assert_allclose(trace.norm.offset, other.norm.offset)
+    network = networks[0]
+    counts = measure_mismatch(
+        network, specs_for(network, lnm.Fixed(24, 16)), [(shown, torch.zeros(4, dtype=torch.int64))]
+    )
+    assert counts.free_running_mismatch < 0.01
+    assert all(0.01 < c.share("fired") < 1 for c in counts.layers.values())
+    assert counts.layers["blocks.1.neuron"].share("in_network") < 0.02
 
 
 def test_a_layer_that_runs_twice_is_refused() -> None:

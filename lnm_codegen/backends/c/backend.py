@@ -10,7 +10,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lnm_codegen.backends.base import Model, Source
+from lnm_codegen.backends.base import Model, Source, pass_files
 from lnm_codegen.backends.c.example import example_source
 from lnm_codegen.backends.c.expr import C_TYPES, CDialect, c_type, lines, math_functions
 from lnm_codegen.backends.c.loops import loops_source
@@ -51,6 +51,7 @@ class C:
         files = self._files(plan_of(model))
         scopes = c_scopes(self._files(plan_of(renamed(model, marked))))
         require_no_collision(f"c: {model.name}", scopes, c_meaning)
+        files |= pass_files(self, model, frozenset({"example.c"}))
         return Source(files, f"{model.name}.cpp")
 
     def _files(self, plan: Plan) -> dict[str, str]:

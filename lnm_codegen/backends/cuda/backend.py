@@ -8,7 +8,7 @@ the kernels by `plan.py`.
 
 from __future__ import annotations
 
-from lnm_codegen.backends.base import Model, Source
+from lnm_codegen.backends.base import Model, Source, pass_files
 from lnm_codegen.backends.c.backend import step_view
 from lnm_codegen.backends.c.expr import c_type
 from lnm_codegen.backends.c.words import cuda_meaning
@@ -37,6 +37,7 @@ class Cuda:
         files = _files(CudaPlan(plan_of(model)))
         scopes = c_scopes(_files(CudaPlan(plan_of(renamed(model, marked)))))
         require_no_collision(f"cuda: {model.name}", scopes, cuda_meaning)
+        files |= pass_files(self, model, frozenset({"example.cpp"}))
         return Source(files, f"{model.name}.cu")
 
 

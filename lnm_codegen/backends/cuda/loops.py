@@ -62,6 +62,7 @@ def kernels_source(cuda: CudaPlan) -> str:
         inputs=model.inputs,
         further=model.inputs[1:],
         outputs=model.outputs,
+        graded_outputs=plan.graded_outputs,
         counts=plan.counts,
         terms=plan.terms,
         layer_terms=cuda.layer_terms,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lnm_codegen.backends.base import Model, Source
+from lnm_codegen.backends.base import Model, Source, pass_files
 from lnm_codegen.backends.names import (
     collisions,
     marked,
@@ -68,7 +68,8 @@ class Triton:
         require_no_collision(f"triton: {model.name}", [*functions.values(), module])
         inner = renamed(model, "own_{}_".format) if collisions(kernels) else model
         path = f"{model.name}.py"
-        return Source({path: _module(model, inner)}, path)
+        files = {path: _module(model, inner)} | pass_files(self, model)
+        return Source(files, path)
 
 
 def _module(model: Model, inner: Model) -> str:

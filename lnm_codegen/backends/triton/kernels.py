@@ -157,6 +157,7 @@ def kernels_source(arguments: Arguments) -> str:
         further=plan.model.inputs[1:],
         lanes=_lanes(plan.model.inputs),
         outputs=plan.model.outputs,
+        graded_outputs=plan.graded_outputs,
         terms=plan.terms,
         counts=plan.counts,
         by_rows=arguments.by_rows,

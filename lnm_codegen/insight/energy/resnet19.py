@@ -65,7 +65,8 @@ def _sizes() -> tuple[_Size, ...]:
 
     task = Task((3, 32, 32), CLASSES)
     with torch.device("meta"), torch.no_grad():
-        network = ResNet(RESNET19, FAMILIES["lif"](), task, backend="torch", time_steps=1)
+        lif = FAMILIES["lif"]()
+        network = ResNet(RESNET19, lif, task, backend="torch", time_steps=1, fused=False)
         for name, module in network.named_modules():
             if isinstance(module, NeuronLayer | nn.Conv2d | nn.Linear):
                 module.register_forward_hook(add(name))

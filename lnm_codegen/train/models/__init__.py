@@ -1,7 +1,8 @@
 """Spiking networks by name, with any neuron.
 
-Every constructor takes (neuron, task, *, backend, time_steps, **options). `time_steps` is T of an
-image, 4 by default; docs/networks.md describes each network.
+Every constructor takes (neuron, task, *, backend, time_steps, fused, **options). `time_steps` is T
+of an image, 4 by default. `fused`, True by default, runs normalisation and neurons as one kernel
+(`lnm.nn.fuse`). docs/networks.md describes each network.
 """
 
 from __future__ import annotations

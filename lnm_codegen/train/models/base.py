@@ -9,7 +9,8 @@ from typing import TypeAlias
 from torch import Tensor, nn
 
 from lnm_codegen.language.neuron import Neuron, require_one_port
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn import NeuronLayer, NormNeuron, fuse
+from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.validation import (
     require_bool,
     require_integer,
@@ -73,6 +74,11 @@ class Network(nn.Module):
             if isinstance(module, NeuronLayer) and not name.startswith("readout.")
         )
 
+    def fuse(self, fused: bool) -> None:
+        """Change normalisations and the neurons after them into `NormNeuron`s, if `fused`."""
+        if require_bool("models", "fused", fused):
+            fuse(self)
+
 
 class FrameNetwork(Network):
     """A network for images or event frames, with a linear readout of the features of each step.
@@ -104,11 +110,27 @@ class FrameNetwork(Network):
 
 
 def parameter_groups(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the weights, and separately the parameters of the neurons."""
+    """Return the weights, and separately the parameters of the neurons.
+
+    Weight and bias of a `NormNeuron` are weights.
+    """
     layers = [m for m in network.modules() if isinstance(m, NeuronLayer)]
-    learned = [p for layer in layers for p in layer.parameters()]
+    learned = [p for layer in layers for p in layer.parameters() if not _normalises(layer, p)]
     known = {id(p) for p in learned}
     return [p for p in network.parameters() if id(p) not in known], learned
+
+
+def _normalises(layer: NeuronLayer, parameter: nn.Parameter) -> bool:
+    """Report whether a parameter of a layer is weight or bias of its normalisation."""
+    if not isinstance(layer, NormNeuron):
+        return False
+    norm = layer.normalisation
+    return parameter is norm.weight or parameter is norm.bias
+
+
+def before_neuron(norm: str, neuron: str, shortcut: bool = False) -> Pair:
+    """Return the pair of a normalisation that runs `over_steps`, and the neurons after it."""
+    return Pair(norm, neuron, shortcut, flattened=True)
 
 
 def repeated(x: Tensor, time_steps: int | None) -> Tensor:

@@ -7,8 +7,16 @@ from torch import Tensor, nn
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.options import BackendName
-from lnm_codegen.train.models.base import FrameNetwork, Shape, Task, over_steps, require_frames
+from lnm_codegen.train.models.base import (
+    FrameNetwork,
+    Shape,
+    Task,
+    before_neuron,
+    over_steps,
+    require_frames,
+)
 from lnm_codegen.train.models.norm import ConvNorm
 from lnm_codegen.validation import require_integers
 
@@ -22,6 +30,10 @@ class ConvBlock(ConvNorm):
         super().__init__(inputs, outputs)
         self.neuron = NeuronLayer(neuron, channels=outputs, shape=(outputs, *size), backend=backend)
         self.pool = nn.MaxPool2d(2)
+
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return the normalisation and the neurons."""
+        return (before_neuron("norm", "neuron"),)
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Run the block."""
@@ -42,6 +54,7 @@ class ConvNet(FrameNetwork):
         time_steps: T of an image; None for event frames.
         backend: Backend of the neuron layers.
         per_step: Read out each step.
+        fused: Run normalisation and neurons as one kernel; see `lnm.nn.fuse`.
 
     Raises:
         ModelError: More blocks than times that the image can be halved.
@@ -56,6 +69,7 @@ class ConvNet(FrameNetwork):
         time_steps: int | None = 4,
         backend: BackendName = "auto",
         per_step: bool = False,
+        fused: bool = True,
     ) -> None:
         super().__init__(time_steps, per_step)
         inputs, height, width = image
@@ -68,6 +82,7 @@ class ConvNet(FrameNetwork):
             inputs, height, width = outputs, height // 2, width // 2
         self.blocks = nn.Sequential(*blocks)
         self.readout = nn.Linear(inputs * height * width, classes)
+        self.fuse(fused)
 
     def features(self, x_seq: Tensor) -> Tensor:
         """Return the spikes (T, N, F) of the last block."""
@@ -82,8 +97,9 @@ def conv_net(
     backend: BackendName = "auto",
     channels: tuple[int, ...] = (16, 32),
     time_steps: int | None = None,
+    fused: bool = True,
 ) -> ConvNet:
     """Return a ConvNet for a task: images, repeated for 4 steps by default, or event frames."""
     image, steps = require_frames("conv", neuron, task, time_steps)
     widths = require_integers("conv", "channels", channels)
-    return ConvNet(neuron, task.classes, image, widths, steps, backend, task.per_step)
+    return ConvNet(neuron, task.classes, image, widths, steps, backend, task.per_step, fused)

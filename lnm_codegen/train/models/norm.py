@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lnm_codegen.language.binding import read_by
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import over_steps
 
@@ -53,6 +54,10 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         nn.init.constant_(self.norm.weight, scale)
+
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return no pair: the neurons are in another module."""
+        return ()
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Run both; a repeated image is computed once."""

@@ -22,8 +22,17 @@ from functools import partial
 from torch import Tensor, nn
 
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn.fusion.pair import Pair
+from lnm_codegen.nn.norm.inputs import with_shortcut
 from lnm_codegen.options import BackendName
-from lnm_codegen.train.models.base import FrameNetwork, Shape, Task, over_steps, require_frames
+from lnm_codegen.train.models.base import (
+    FrameNetwork,
+    Shape,
+    Task,
+    before_neuron,
+    over_steps,
+    require_frames,
+)
 from lnm_codegen.train.models.norm import Builder
 from lnm_codegen.validation import require_integer, require_one_of
 
@@ -88,11 +97,15 @@ class TdBlock(ResNetBlock):
         super().__init__(build, before, channels, stride, alpha=0.5**0.5, alpha_short=0.5**0.5)
         self.neuron_1, self.neuron_2 = build.neurons(self.after), build.neurons(self.after)
 
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return the normalisations of F and their neurons."""
+        first = before_neuron("first.norm", "neuron_1")
+        return first, before_neuron("second.norm", "neuron_2", shortcut=True)
+
     def forward(self, x_seq: Tensor) -> Tensor:
         """Return spikes."""
         branch = self.second(self.neuron_1(self.first(x_seq)))
-        spikes: Tensor = self.neuron_2(branch + self.short(x_seq))
-        return spikes
+        return with_shortcut(self.neuron_2, branch, self.short(x_seq))
 
 
 class MsBlock(ResNetBlock):
@@ -101,6 +114,10 @@ class MsBlock(ResNetBlock):
     def __init__(self, build: Builder, before: Shape, channels: int, stride: int) -> None:
         super().__init__(build, before, channels, stride, alpha=0.0)
         self.neuron_1, self.neuron_2 = build.neurons(before), build.neurons(self.after)
+
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return the first normalisation and its neurons; the others' outputs are added."""
+        return (before_neuron("first.norm", "neuron_2"),)
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Return currents."""
@@ -120,6 +137,12 @@ class SewBlock(ResNetBlock):
         is_identity = isinstance(self.short, nn.Identity)
         self.neuron_short = nn.Identity() if is_identity else build.neurons(self.after)
         self.connect = connect
+
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return the normalisations and their neurons."""
+        words = [("first", "neuron_1"), ("second", "neuron_2"), ("short", "neuron_short")]
+        count = 2 if isinstance(self.short, nn.Identity) else 3
+        return tuple(before_neuron(f"{name}.norm", neuron) for name, neuron in words[:count])
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Return spikes, or counts."""
@@ -153,6 +176,7 @@ class ResNet(FrameNetwork):
         stem: str = "cifar",
         width: int | None = None,
         time_steps: int | None = None,
+        fused: bool = True,
     ) -> None:
         frame, steps = require_frames(design.name, neuron, task, time_steps)
         super().__init__(steps, task.per_step)
@@ -192,6 +216,12 @@ class ResNet(FrameNetwork):
             self.hidden_neuron = build.neurons((hidden,))
             features = hidden
         self.readout = nn.Linear(features, task.classes)
+        self.fuse(fused)
+
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return the normalisation and the neurons of the stem, if it has neurons."""
+        has_neurons = not isinstance(self.stem_neuron, nn.Identity)
+        return (before_neuron("stem.norm", "stem_neuron"),) if has_neurons else ()
 
     def features(self, x_seq: Tensor) -> Tensor:
         """Return the mean (T, N, F) over pixels, or the spikes of the hidden layer."""

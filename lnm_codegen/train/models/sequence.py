@@ -21,10 +21,12 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import get
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import (
     Network,
     Task,
+    before_neuron,
     over_steps,
     repeated,
     require_steps,
@@ -53,6 +55,10 @@ class Dense(nn.Module):
     def current(self, x_seq: Tensor) -> Tensor:
         """Return the currents of the neurons, without feedback."""
         return over_steps(lambda x: self.norm(self.linear(x)), x_seq)
+
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return no pair: a network may add feedback to the currents."""
+        return ()
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Run the layer."""
@@ -127,6 +133,7 @@ class FeedForward(Network):
         readout_tau: float = 2.0,
         gain: float | None = None,
         time_steps: int | None = None,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         require_one_port(self.name, neuron)
@@ -144,6 +151,13 @@ class FeedForward(Network):
         linear = _linear(hidden[-1], task.classes, gain)
         li = NeuronLayer(get("li", tau=readout_tau), backend=backend) if readout == "li" else None
         self.readout = Readout(linear, li, over, task.per_step)
+        self.fuse(fused)
+
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return the normalisations over T and N, and their neurons."""
+        has_batch = isinstance(self.layers[0].norm, nn.BatchNorm1d)
+        count = len(self.layers) if has_batch else 0
+        return tuple(before_neuron(f"layers.{k}.norm", f"layers.{k}.neuron") for k in range(count))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of a batch."""
@@ -207,6 +221,10 @@ class Recurrent(FeedForward):
         for back in backs:
             nn.init.orthogonal_(back.weight, recurrent_gain)
         self.recurrent = nn.ModuleList(backs)
+
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return no pair: the neurons receive feedback, step by step."""
+        return ()
 
     def hidden(self, x_seq: Tensor) -> Tensor:
         """Return the spikes (T, N, H) of the last layer."""

@@ -19,8 +19,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.options import BackendName
-from lnm_codegen.train.models.base import FrameNetwork, Shape, Task, over_steps, require_frames
+from lnm_codegen.train.models.base import (
+    FrameNetwork,
+    Shape,
+    Task,
+    before_neuron,
+    over_steps,
+    require_frames,
+)
 from lnm_codegen.train.models.norm import Builder
 from lnm_codegen.validation import require_integer, wrong
 
@@ -47,6 +55,10 @@ class Patches(nn.Module):
         self.shape = (width, height, pixels)
         self.position = build.conv(width, width)
 
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return the normalisations and their neurons; the last one's output is pooled first."""
+        return tuple(before_neuron(f"weights.{k}.norm", f"neurons.{k}") for k in range(3))
+
     def forward(self, x_seq: Tensor) -> Tensor:
         """Return currents (T, N, D, H, W)."""
         for k, (weights, pool) in enumerate(zip(self.weights, self.pools, strict=True)):
@@ -70,6 +82,10 @@ class Attention(nn.Module):
         self.mask_neuron = build.neurons((width, 1, 1))
         self.out = build.conv(width, width, 1)
 
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return the normalisations and their neurons."""
+        return tuple(before_neuron(f"{word}.norm", f"{word}_neuron") for word in "qkv")
+
     def forward(self, current_seq: Tensor) -> Tensor:
         """Return currents (T, N, D, H, W)."""
         spikes = self.neuron(current_seq)
@@ -88,6 +104,10 @@ class Mlp(nn.Module):
         width, inner = shape[0], shape[0] * expansion
         self.neuron_1, self.neuron_2 = build.neurons(shape), build.neurons((inner, *shape[1:]))
         self.first, self.second = build.conv(width, inner, 1), build.conv(inner, width, 1)
+
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return the first normalisation and its neurons."""
+        return (before_neuron("first.norm", "neuron_2"),)
 
     def forward(self, current_seq: Tensor) -> Tensor:
         """Return currents (T, N, D, H, W)."""
@@ -119,6 +139,7 @@ class Transformer(FrameNetwork):
         expansion: int = 4,
         halvings: int = 2,
         time_steps: int | None = None,
+        fused: bool = True,
     ) -> None:
         image, steps = require_frames("transformer", neuron, task, time_steps)
         super().__init__(steps, task.per_step)
@@ -135,6 +156,7 @@ class Transformer(FrameNetwork):
         self.last_neuron = build.neurons(shape)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.readout = nn.Linear(width, task.classes)
+        self.fuse(fused)
 
     def features(self, x_seq: Tensor) -> Tensor:
         """Return the mean of spikes (T, N, D) over tokens."""

@@ -12,8 +12,16 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.options import BackendName
-from lnm_codegen.train.models.base import FrameNetwork, Shape, Task, over_steps, require_frames
+from lnm_codegen.train.models.base import (
+    FrameNetwork,
+    Shape,
+    Task,
+    before_neuron,
+    over_steps,
+    require_frames,
+)
 from lnm_codegen.train.models.norm import Builder
 from lnm_codegen.validation import require_integer, require_one_of
 
@@ -40,6 +48,10 @@ class Unit(nn.Module):
         super().__init__()
         self.weights = build.conv(inputs, shape[0])
         self.neuron = build.neurons(shape)
+
+    def norm_pairs(self) -> tuple[Pair, ...]:
+        """Return the normalisation and the neurons."""
+        return (before_neuron("weights.norm", "neuron"),)
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Run the unit."""
@@ -69,6 +81,7 @@ class Vgg(FrameNetwork):
         width: int = 64,
         pool: str | None = None,
         time_steps: int | None = None,
+        fused: bool = True,
     ) -> None:
         (inputs, height, width_px), steps = require_frames(design.name, neuron, task, time_steps)
         super().__init__(steps, task.per_step)
@@ -89,6 +102,7 @@ class Vgg(FrameNetwork):
                 self.layers.append(POOLS[pool](2))
                 height, width_px = height // 2, width_px // 2
         self.readout = nn.Linear(inputs * height * width_px, task.classes)
+        self.fuse(fused)
 
     def features(self, x_seq: Tensor) -> Tensor:
         """Return the last pooled spikes (T, N, F)."""

@@ -12,6 +12,8 @@ from torch.nn.functional import conv2d
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
+from lnm_codegen.nn import NormNeuron
+from lnm_codegen.nn.norm.deferred import DeferredNorm
 from lnm_codegen.train.models import Network, build
 from lnm_codegen.train.models.base import over_steps
 from lnm_codegen.train.models.norm import Builder, ConvNorm, threshold_of
@@ -25,6 +27,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "vgg11": ("vgg11", {"width": 2}),
     "vggsnn": ("vggsnn", {"width": 2}),
     "resnet19": ("resnet19", {"width": 4}),
+    "resnet20": ("resnet20", {"width": 2}),
     "resnet20 ms": ("resnet20", {"width": 2, "shortcut": "ms"}),
     "resnet18 sew": ("resnet18", {"width": 2, "shortcut": "sew", "stem": "imagenet"}),
     "transformer": ("transformer", {"width": 8, "depth": 1, "expansion": 2}),
@@ -45,7 +48,7 @@ def net(which: str, backend: str = "torch", family: str = "lif", **more: Any) ->
     neuron = lnm.get(family, **arguments)
     network = build(name, neuron, sample, C, kind=kind, backend=backend, **options, **more)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | DeferredNorm):
             nn.init.constant_(module.weight, 2.0)
             nn.init.uniform_(module.bias, -0.5, 1.0)
         if isinstance(module, nn.Linear):
@@ -308,6 +311,24 @@ def test_over_steps_runs_modules_without_memory() -> None:
     torch.testing.assert_close(over_steps(linear, x_seq), linear(x_seq))
     shown = x_seq[:1].expand(T, N, 3)
     assert over_steps(linear, shown).stride(0) == 0
+
+
+@pytest.mark.parametrize("which", list(SMALL))
+def test_fused_networks_are_those_of_separate_modules(which: str) -> None:
+    """In float64: logits, gradients, parameters at the start, and keys; also in evaluation."""
+    fused, plain = (net(which, kind="sequence", fused=f).double() for f in (True, False))
+    assert any(isinstance(layer, NormNeuron) for layer in fused.neurons)
+    assert not any(isinstance(layer, NormNeuron) for layer in plain.neurons)
+    assert list(fused.state_dict()) == list(plain.state_dict())
+    names = [[n for n, _ in network.named_parameters()] for network in (fused, plain)]
+    assert names[0] == names[1]
+    x = frames(which, T, N).double()
+    found, expected = gradients(fused, x), gradients(plain, x)
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(dict(fused.state_dict()), dict(plain.state_dict()))
+    torch.testing.assert_close(fused.eval()(x), plain.eval()(x))
+    if which == "resnet20":
+        assert all(block.neuron_2.shortcut for block in fused.blocks)  # type: ignore[union-attr]
 
 
 def test_names_in_the_state_dict() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.nn import NormNeuron, fuse
 from lnm_codegen.train.models import MODELS, Network, build
 from tests.refusals import refused
 
@@ -291,7 +292,27 @@ def test_gains() -> None:
     torch.testing.assert_close(back @ back.T, 0.25 * torch.eye(200).double(), atol=1e-5, rtol=0)
 
 
-OPTIONS = "hidden, norm, readout, over, readout_tau, gain, time_steps, feedback, recurrent_gain"
+OPTIONS = "hidden, norm, readout, over, readout_tau, gain, time_steps, fused, feedback"
+
+
+def test_batch_normalisation_is_fused_without_feedback() -> None:
+    """`feedforward` equals its separate modules in float64; `recurrent` keeps them."""
+    task: Any = ((T, F), C)
+    networks = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        options = {"norm": "batch", "hidden": (7, 6), "gain": 2.0, "fused": fused}
+        made = build("feedforward", lnm.get("lif"), *task, kind="sequence", **options)
+        networks.append(made.double())
+    fused_net, plain = networks
+    assert [isinstance(layer, NormNeuron) for layer in fused_net.neurons] == [True, True]
+    assert list(fused_net.state_dict()) == list(plain.state_dict())
+    x = torch.randn(T, N, F, dtype=torch.float64)
+    torch.testing.assert_close(fused_net(x), plain(x))
+    torch.testing.assert_close(dict(fused_net.state_dict()), dict(plain.state_dict()))
+    recurrent = build("recurrent", lnm.get("lif"), *task, kind="sequence", norm="batch")
+    assert not any(isinstance(layer, NormNeuron) for layer in recurrent.neurons)
+    assert "no NeuronLayer follows it" in fuse(recurrent).left[0].reason
 
 
 @pytest.mark.parametrize(
@@ -309,6 +330,7 @@ OPTIONS = "hidden, norm, readout, over, readout_tau, gain, time_steps, feedback,
         ("recurrent", {"carry_limit": -1}, ("recurrent", "carry_limit is -1", ">= 0 or None")),
         ("feedforward", {"hidden": (4, 0)},
          ("feedforward", "hidden is (4, 0)", "one or more integers >= 1")),
+        ("feedforward", {"fused": 1}, ("models", "fused is 1", "True or False")),
         ("feedforward", {"readout_tau": 1.0}, ("li", "tau is 1.0", "a number > 1")),
         ("feedforward", {"time_steps": 4},
          ("feedforward", "time_steps is 4", "None for a sequence", "Leave time_steps out.")),

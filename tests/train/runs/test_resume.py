@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from lnm_codegen.cli import run as command
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import write_whole
+from lnm_codegen.nn import NormNeuron
 from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
+from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.runs.checkpoint import NAME, packed, read_checkpoint
+from lnm_codegen.train.runs.config import neuron_of
 from tests.refusals import refused
 from tests.train.runs.test_runner import metrics
 
@@ -192,6 +196,29 @@ def test_resume_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "error: --resume: no run named. Name the folder of a run with --out.\n"
         f"error: --resume: {tmp_path} holds no run. Name the folder of a run with --out.\n"
     )
+
+
+def test_a_run_of_separate_modules_resumes(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fused=False: bit-exact, and its weights are those of a fused network."""
+    options = {**CONFIG.network_arguments, "fused": False}
+    config = replace(CONFIG, network_arguments=options)
+    run(config, tmp_path / "whole", data=data)
+    monkeypatch.setattr("lnm_codegen.train.runs.folder.write_whole", _dying(7))
+    with pytest.raises(Killed):
+        run(config, tmp_path / "cut", data=data)
+    monkeypatch.undo()
+    run(config, tmp_path / "cut", data=data, resume=True)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    plain = load_run(tmp_path / "cut", data=data).network
+    assert not any(isinstance(layer, NormNeuron) for layer in plain.neurons)
+    fused = network_of(CONFIG, data, neuron_of(CONFIG))
+    fused.load_state_dict(plain.state_dict())
+    assert all(isinstance(layer, NormNeuron) for layer in fused.neurons)
+    x = next(iter(data.batches(data.test, 16)))[0]
+    with torch.no_grad():
+        torch.testing.assert_close(fused.eval()(x), plain(x))
 
 
 HERE = Path(__file__).parent

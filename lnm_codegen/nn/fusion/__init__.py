@@ -1,0 +1,1 @@
+"""Search for batch normalisations whose neurons can compute them."""

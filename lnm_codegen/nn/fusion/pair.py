@@ -1,0 +1,100 @@
+"""A batch normalisation and the neuron layer after it: conditions, and the change of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lnm_codegen.errors import LnmError
+from lnm_codegen.language.normalisation import normalised
+from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.norm.deferred import DeferredNorm
+from lnm_codegen.nn.norm.layer import NormNeuron
+
+_KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_SPIKINGJELLY = "spikingjelly.activation_based.layer."
+_NAMES = {
+    f"{kind}{axes}d" for kind in ("BatchNorm", "ThresholdDependentBatchNorm") for axes in (1, 2, 3)
+}
+"""Classes of SpikingJelly that compute what PyTorch's do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A normalisation and the layer that reads its output, by their paths in a module.
+
+    Attributes:
+        norm: Path of the normalisation.
+        neuron: Path of the layer.
+        shortcut: The layer reads the sum of that output and a shortcut.
+        flattened: The normalisation sees (T*N, C, *) and the layer (T, N, C, *).
+    """
+
+    norm: str
+    neuron: str
+    shortcut: bool = False
+    flattened: bool = False
+
+    def below(self, path: str) -> Pair:
+        """Return the pair with paths from a module that has this one's at `path`."""
+        norm, neuron = (joined(path, name) for name in (self.norm, self.neuron))
+        return Pair(norm, neuron, self.shortcut, self.flattened)
+
+
+def joined(path: str, name: str) -> str:
+    """Return the path of a submodule."""
+    return f"{path}.{name}" if path and name else path or name
+
+
+def obstacle(norm: nn.Module, layer: nn.Module, pair: Pair) -> str:
+    """Return why a layer cannot compute a normalisation; empty if it can."""
+    kind = type(norm)
+    is_known = kind in _KINDS or (
+        kind.__module__.startswith(_SPIKINGJELLY) and kind.__name__ in _NAMES
+    )
+    if not (is_known and isinstance(norm, _BatchNorm)):
+        return f"{kind.__name__} is not a class that fuse knows"
+    if type(layer) is not NeuronLayer:
+        return f"{pair.neuron} is a {type(layer).__name__}, not a NeuronLayer"
+    if not norm.affine:
+        return "it has no weight and no bias (affine=False)"
+    if norm.running_mean is None:
+        return "it has no running statistics (track_running_stats=False)"
+    if getattr(norm, "process_group", None) is not None:
+        return "its process_group is not the default one"
+    if layer.arithmetic is not None:
+        return f"{pair.neuron} computes in integers"
+    if _has_hooks(norm) or layer._forward_pre_hooks:
+        return f"it has hooks, or {pair.neuron} has forward pre-hooks"
+    is_multi = getattr(norm, "step_mode", "s") == "m"
+    if (layer.step_mode == "m") != (is_multi != pair.flattened) or (is_multi and pair.flattened):
+        axis = 2 if is_multi and not pair.flattened else 1
+        return f"it normalises axis {axis}, and {pair.neuron} has step_mode {layer.step_mode!r}"
+    try:
+        normalised(layer.neuron, pair.shortcut)
+    except LnmError as error:
+        return str(error)
+    return ""
+
+
+def _has_hooks(norm: nn.Module) -> bool:
+    hooks = (
+        norm._forward_hooks, norm._forward_pre_hooks,
+        norm._backward_hooks, norm._backward_pre_hooks,
+    )  # fmt: skip
+    return any(hooks)
+
+
+def join(norm: nn.Module, layer: NeuronLayer, shortcut: bool) -> None:
+    """Change the classes of both modules, so that the layer computes the normalisation.
+
+    The objects, their parameters, buffers and hooks stay.
+    """
+    assert isinstance(norm, _BatchNorm)
+    sync = isinstance(norm, nn.SyncBatchNorm)
+    norm.__class__ = DeferredNorm  # type: ignore[assignment]
+    layer.__class__ = NormNeuron
+    assert isinstance(layer, NormNeuron)
+    layer.defer(norm, norm.num_features, shortcut=shortcut, sync=sync)  # type: ignore[arg-type]

@@ -1,0 +1,61 @@
+"""Pairs in a `torch.nn.Sequential`, whose modules run one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lnm_codegen.nn.fusion.pair import Pair, joined
+from lnm_codegen.nn.layer import NeuronLayer
+
+
+def is_sequential(module: nn.Module) -> bool:
+    """Report whether a module runs its submodules one after the other, as they are."""
+    return type(module).forward is nn.Sequential.forward
+
+
+def last_norm(module: nn.Module) -> tuple[str, bool] | None:
+    """Return the path of the normalisation that makes the output of a module, or None.
+
+    The second result is True if the module flattens T and N before, and restores them after it.
+    """
+    if isinstance(module, _BatchNorm):
+        return "", False
+    if type(module).__name__ == "SeqToANNContainer" and len(module._modules):
+        name, last = list(module._modules.items())[-1]
+        if last is not None and isinstance(last, _BatchNorm):
+            return name, True
+    return None
+
+
+def restores_time(module: nn.Module) -> bool:
+    """Report whether a module is `nn.Unflatten(0, (T, N))`."""
+    if type(module) is not nn.Unflatten:
+        return False
+    return module.dim == 0 and len(tuple(module.unflattened_size)) == 2
+
+
+def sequence_pairs(path: str, module: nn.Module) -> Iterator[Pair]:
+    """Yield the pairs of a sequential module, those of nested ones included."""
+    norm: tuple[str, bool] | None = None
+    for place, step in _steps(path, module):
+        if isinstance(step, NeuronLayer) and norm is not None:
+            yield Pair(norm[0], place, flattened=norm[1])
+        if restores_time(step) and norm is not None and not norm[1]:
+            norm = norm[0], True
+            continue
+        found = last_norm(step)
+        norm = None if found is None else (joined(place, found[0]), found[1])
+
+
+def _steps(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in module._modules.items():
+        place = joined(path, name)
+        if child is None or type(child) is nn.Identity:
+            continue
+        if is_sequential(child) and not child._forward_hooks and not child._forward_pre_hooks:
+            yield from _steps(place, child)
+        else:
+            yield place, child

@@ -1,0 +1,1 @@
+"""Layers that normalise a sequence, add a shortcut and run a neuron in one kernel."""

@@ -1,0 +1,298 @@
+"""`NormNeuron`: normalisation, an optional shortcut and a neuron as one `torch.nn.Module`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.normalisation import normalised
+from lnm_codegen.nn.arguments import REAL, recording
+from lnm_codegen.nn.call import States
+from lnm_codegen.nn.dispatch import Dispatch
+from lnm_codegen.nn.explain import Explanation
+from lnm_codegen.nn.function import LayerResults
+from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.norm.deferred import DeferredNorm, NormModule, reset_statistics, track
+from lnm_codegen.nn.norm.dispatch import NormDispatch
+from lnm_codegen.nn.norm.eager import batch_normalised, normalised_by
+from lnm_codegen.nn.norm.explain import with_passes
+from lnm_codegen.nn.norm.numbers import Coefficients, coefficients
+from lnm_codegen.nn.norm.statistics import elements, has_values
+from lnm_codegen.options import BackendName
+from lnm_codegen.validation import require_bool, require_integer, require_number, require_one_of
+
+NormName: TypeAlias = Literal["batch", "tdbn", "affine"]
+"""NormModule of a block."""
+
+_WHERE = "NormNeuron"
+_OWN = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+"""Keys of a BatchNorm2d."""
+
+
+class NormNeuron(NeuronLayer):
+    """Batch normalisation, an optional shortcut and a layer of neurons in one kernel.
+
+        x = a*c + b (+ r)        a = weight/sqrt(var + eps)        b = bias - a*mean
+
+    c is the input (T, N, C, *), r the shortcut of the same shape, and x the input of the neuron.
+    In training, mean and biased variance are those of the call, for each channel over T, N and *.
+    In evaluation they are the running statistics. Gradients are those of the composition of
+    `torch.nn.BatchNorm2d`, an addition and a `NeuronLayer`.
+
+    The forward reads c twice and r once. What is saved for the backward is c and r, not x. The
+    state_dict has the keys of `torch.nn.BatchNorm2d` beside those of the neuron, so that it loads
+    the state_dict of such a layer (`strict=False`, if the neuron has parameters that learn). A
+    layer that `lnm.nn.fuse` made has only those of the neuron; see `normalisation`.
+
+    Under `torch.distributed`, the statistics are those of all processes, as in
+    `torch.nn.SyncBatchNorm`, unless `sync=False`.
+
+    Args:
+        neuron: The model. Its first input is x; further inputs follow c and r in a call.
+        channels: C.
+        norm: "batch"; "tdbn", the same with a weight that begins at alpha*v_threshold; or "affine",
+            x = weight*c + bias (+ r) without statistics.
+        shortcut: Read r, the second input of a call.
+        eps: Summand of the variance, > 0.
+        momentum: Weight of a new batch in the running statistics, 0 to 1; None for their mean over
+            all batches.
+        alpha: Factor of "tdbn", > 0.
+        sync: Combine the statistics of all processes.
+        options: Arguments of `NeuronLayer`, except for `channels`, `arithmetic` and `inplace`.
+
+    Shape:
+        c (T, N, C, *), r the same -> (T, N, C, *). In single-step mode T is absent.
+
+    Raises:
+        ModelError: An argument is outside these ranges, or the neuron has parameters named like
+            those of the normalisation.
+        ShapeError: In training, a channel has one value. Others as for `NeuronLayer`.
+
+    Example:
+        >>> import torch, lnm_codegen as lnm
+        >>> block = lnm.nn.NormNeuron(lnm.get("lif"), 3, shortcut=True, backend="torch")
+        >>> block(torch.rand(4, 2, 3, 5, 5), torch.rand(4, 2, 3, 5, 5)).shape
+        torch.Size([4, 2, 3, 5, 5])
+    """
+
+    _dispatch: NormDispatch
+    _deferred: tuple[DeferredNorm, ...] = ()  # in a tuple, so that it is no submodule
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self,
+        neuron: Neuron,
+        channels: int,
+        norm: NormName = "batch",
+        shortcut: bool = False,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        *,
+        alpha: float = 1.0,
+        sync: bool = True,
+        **options: Any,
+    ) -> None:
+        self.channels = require_integer(_WHERE, "channels", channels)
+        self.norm: NormName = require_one_of(_WHERE, "norm", norm, get_args(NormName))
+        self.shortcut = require_bool(_WHERE, "shortcut", shortcut)
+        self.eps = require_number(_WHERE, "eps", eps, above=0)
+        self.momentum: float | None = require_number(
+            _WHERE, "momentum", momentum, low=0, high=1, optional=True
+        )
+        self._alpha = require_number(_WHERE, "alpha", alpha, above=0)
+        self.sync = require_bool(_WHERE, "sync", sync)
+        for word in ("arithmetic", "inplace"):
+            if options.get(word):
+                raise ModelError(_WHERE, f"it takes no argument {word!r}", remedy="Leave it out.")
+        super().__init__(neuron, channels=channels, **options)
+        like = {"device": options.get("device"), "dtype": options.get("dtype")}
+        self._register(**like)
+
+    def _register(self, **like: Any) -> None:
+        """Add weight, bias and the running statistics."""
+        self.weight = nn.Parameter(torch.empty(self.channels, **like))
+        self.bias = nn.Parameter(torch.empty(self.channels, **like))
+        if self.norm != "affine":
+            self.register_buffer("running_mean", torch.zeros(self.channels, **like))
+            self.register_buffer("running_var", torch.ones(self.channels, **like))
+            count = torch.tensor(0, dtype=torch.long, device=like["device"])
+            self.register_buffer("num_batches_tracked", count)
+        self._reset_normalisation()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set every parameter, constant and running statistic to its initial value."""
+        super().reset_parameters()
+        if "weight" in self._parameters:
+            self._reset_normalisation()
+
+    def _reset_normalisation(self) -> None:
+        start: Any = 1.0 if self.norm != "tdbn" else self._alpha * self._threshold()
+        with torch.no_grad():
+            self.weight.copy_(torch.as_tensor(start))
+            self.bias.zero_()
+        self.reset_running_stats()
+
+    def reset_running_stats(self) -> None:
+        """Set the running statistics to mean 0 and variance 1, as `BatchNorm2d` does."""
+        if self.norm != "affine":
+            reset_statistics(self.normalisation)
+
+    def defer(self, norm: DeferredNorm, channels: int, *, shortcut: bool, sync: bool) -> None:
+        """Become the layer that computes `norm`; `fuse` calls this on a former `NeuronLayer`."""
+        self.channels, self.norm, self.shortcut, self.sync = channels, "batch", shortcut, sync
+        self._deferred = (norm,)
+        self._set_up(self.backend, self._record, self._interval, None)
+
+    @property
+    def normalisation(self) -> NormModule:
+        """The module that has weight, bias and running statistics.
+
+        It is the layer itself; in a layer that `lnm.nn.fuse` made, the batch normalisation before.
+        """
+        return self._deferred[0] if self._deferred else self
+
+    def normalised_inputs(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return a*c + b, in the type of the arithmetic, then the other inputs; track nothing."""
+        c, *more = self._inputs(*inputs)
+        norm, real = self.normalisation, REAL[c.dtype]
+        weight, bias = norm.weight.to(real), norm.bias.to(real)
+        if self._uses_batch():
+            x, _ = batch_normalised(c, weight, bias, norm.eps, self._group())
+        else:
+            x = normalised_by(c, self._coefficients(weight, bias, real))
+        return (x, *more) if self.step_mode == "m" else (x[0], *(one[0] for one in more))
+
+    def _threshold(self) -> Tensor:
+        """Return the threshold of the layer or of each channel, or raise ModelError."""
+        threshold = getattr(self, "v_threshold", None)
+        if not isinstance(threshold, Tensor) or threshold.dim() > 1:
+            problem = f"norm is 'tdbn', and {self.neuron.name} has no v_threshold"
+            accepted = "a neuron with a parameter v_threshold per layer or channel"
+            raise ModelError(_WHERE, problem, accepted, "Use norm='batch', and set weight.")
+        return threshold.detach()
+
+    def _dispatch_of(
+        self, names: tuple[str, ...], backend: BackendName, interval: Any, arithmetic: Any
+    ) -> Dispatch:
+        if arithmetic is not None:
+            problem = "a normalised neuron has no integer arithmetic"
+            raise UnsupportedError(_WHERE, problem, remedy="Use BatchNorm and a NeuronLayer.")
+        taken = set() if self._deferred else _OWN
+        for name in {p.name for p in self.neuron.params} & taken:
+            problem = f"the neuron has a parameter {name!r}, as the normalisation does"
+            raise ModelError(_WHERE, problem, remedy="Rename it in the model.")
+        self._reference = Dispatch(recording(self.neuron, names, interval), backend, None)
+        block = recording(normalised(self.neuron, self.shortcut), names, interval)
+        return NormDispatch(block, backend, None)
+
+    def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Return the inputs of a call as sequences of one type, with C channels."""
+        if all(isinstance(x, Tensor) for x in tensors) and tensors and _is_autocast(tensors[0]):
+            widest = reduce(torch.promote_types, (x.dtype for x in tensors))
+            tensors = tuple(x.to(widest) for x in tensors)
+        inputs = super()._inputs(*tensors)
+        shape = tuple(inputs[0].shape)
+        if len(shape) < 3 or shape[2] != self.channels:
+            expected = f"(T, N, {self.channels}, *)"
+            if self.step_mode == "s":
+                shape, expected = shape[1:], f"(N, {self.channels}, *)"
+            name = self._dispatch.neuron.inputs[0].name
+            raise ShapeError(self.neuron.name, f"input {name!r} has shape {shape}", expected)
+        return inputs
+
+    def _run(
+        self,
+        backend: str,
+        inputs: tuple[Tensor, ...],
+        given: States,
+        params: list[Tensor],
+        returns_states: bool,
+    ) -> LayerResults:
+        """Return outputs, final states and counts of a call; `given` are initial states."""
+        c, real, group = inputs[0], REAL[inputs[0].dtype], self._group()
+        norm, start = self.normalisation, self._reference.start(c, given, self._state, params)
+        weight, bias = norm.weight.to(real), norm.bias.to(real)
+        call = (inputs, start, params, returns_states)
+        if not (self._uses_batch() and has_values(self.neuron.name, c, group)):
+            used = self._coefficients(weight, bias, real)
+            if backend == "torch":
+                return self._run_reference(normalised_by(c, used), *call)
+            return self._dispatch.run(
+                backend, inputs, start, [*params, *used], returns_states, False
+            )
+        if backend == "torch":
+            x, moments = batch_normalised(c, weight, bias, norm.eps, group)
+            results = self._run_reference(x, *call)
+        else:
+            results, moments = self._dispatch.run_batch(
+                backend, *call, weight=weight, bias=bias, eps=norm.eps, group=group
+            )
+        track(norm, moments, elements(c) if group is None else None)
+        return results
+
+    def _run_reference(
+        self,
+        x: Tensor,
+        inputs: tuple[Tensor, ...],
+        start: Sequence[Tensor],
+        params: list[Tensor],
+        returns_states: bool,
+    ) -> LayerResults:
+        """Run the neuron as it is, in eager PyTorch, on its normalised input without shortcut."""
+        more = [other.to(x.dtype) for other in inputs[1:]]
+        if self.shortcut:
+            x = x + more.pop(0)
+        outputs, final, counts = self._reference.run(
+            "torch", (x, *more), start, params, returns_states, False
+        )
+        return tuple(out.to(inputs[0].dtype) for out in outputs), final, counts
+
+    def _coefficients(
+        self, weight: Tensor, bias: Tensor, real: torch.dtype
+    ) -> Coefficients[Tensor]:
+        """Return mean, scale and shift of an evaluation."""
+        if self.norm == "affine":
+            return Coefficients(torch.zeros_like(weight.detach()), weight, bias)
+        norm = self.normalisation
+        running = torch.stack((norm.running_mean, norm.running_var)).double()
+        return coefficients(norm.eps, real, running, weight.double(), bias.double())
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _group(self) -> str | None:
+        """Return the name of the processes whose statistics are combined, if there are several."""
+        if not (self.sync and self._uses_batch() and dist.is_available() and dist.is_initialized()):
+            return None
+        group = dist.group.WORLD
+        return None if group is None or group.size() == 1 else group.group_name
+
+    def explain(self, x_seq: Tensor, *more_inputs: Tensor) -> Explanation:
+        """Return the explanation of `forward`, in training with both passes; see `NeuronLayer`."""
+        found = super().explain(x_seq, *more_inputs)
+        return with_passes(found, x_seq.requires_grad) if self._uses_batch() else found
+
+    def _uses_batch(self) -> bool:
+        """Report whether calls use the statistics of the batch."""
+        return self.norm != "affine" and self.normalisation.training
+
+    def extra_repr(self) -> str:
+        """Describe the layer in `print(network)`."""
+        own = f"channels={self.channels}, norm={self.norm!r}, shortcut={self.shortcut}"
+        if not self._deferred:
+            own += f", eps={self.eps}, momentum={self.momentum}"
+        return f"{super().extra_repr()}, {own}"
+
+
+def _is_autocast(x: Tensor) -> bool:
+    return torch.is_autocast_enabled(x.device.type)

@@ -1,0 +1,296 @@
+"""`lnm.nn.fuse`: outputs, gradients, keys and reports of the models that it changes."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.nn import FuseReport, NeuronLayer, NormNeuron, fuse
+from lnm_codegen.nn.fusion.report import FusedPair
+from lnm_codegen.nn.norm.deferred import DeferredNorm
+from tests.refusals import refused
+
+T, N, C = 4, 2, 3
+SHAPE = (T, N, C, 6, 6)
+
+
+def layer(**options: Any) -> NeuronLayer:
+    return NeuronLayer(lnm.get("plif"), backend="torch", **options)
+
+
+def norm(kind: Callable[..., nn.Module] = nn.BatchNorm2d, **options: Any) -> Any:
+    """Return a normalisation whose neurons fire."""
+    made: Any = kind(C, **options)
+    if made.affine:
+        nn.init.constant_(made.weight, 2.0)
+        nn.init.constant_(made.bias, 0.5)
+    return made
+
+
+class Residual(nn.Module):
+    """Two normalised convolutions and a shortcut, as users write them."""
+
+    def __init__(self, down: bool, in_place: bool) -> None:
+        super().__init__()
+        self.conv_1, self.bn_1, self.sn_1 = nn.Conv2d(C, C, 3, padding=1), norm(), layer()
+        self.conv_2, self.bn_2, self.sn_2 = nn.Conv2d(C, C, 3, padding=1), norm(), layer()
+        self.down = nn.Sequential(nn.Conv2d(C, C, 1), norm()) if down else None
+        self.in_place, self.note = in_place, "kept"
+
+    def forward(self, x: Tensor) -> Tensor:
+        time = (x.shape[0], x.shape[1])
+        y = self.sn_1(self.bn_1(self.conv_1(x.flatten(0, 1))).unflatten(0, time))
+        y = self.bn_2(self.conv_2(y.flatten(0, 1))).unflatten(0, time)
+        short = x if self.down is None else self.down(x.flatten(0, 1)).unflatten(0, time)
+        if self.in_place:
+            y += short
+        else:
+            y = short + y
+        out: Tensor = self.sn_2(y)
+        return out
+
+
+def in_sequence(*norms: nn.Module, neuron: NeuronLayer | None = None) -> nn.Sequential:
+    conv = nn.Conv2d(C, C, 3, padding=1)
+    steps = nn.Flatten(0, 1), conv, *norms, nn.Unflatten(0, (T, N))
+    return nn.Sequential(*steps, layer() if neuron is None else neuron)
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "sequence": (lambda: in_sequence(norm()), 1),
+    "nested": (
+        lambda: nn.Sequential(nn.Sequential(*in_sequence(norm())[:-1]), nn.Identity(), layer()),
+        1,
+    ),
+    "residual": (lambda: Residual(down=False, in_place=False), 2),
+    "residual with a convolution": (lambda: Residual(down=True, in_place=True), 2),
+    "two blocks": (lambda: nn.Sequential(Residual(True, False), Residual(False, True)), 4),
+}
+
+
+def passes(model: nn.Module, x: Tensor, grad: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    out = model(x)
+    out.backward(grad)
+    return out.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+def drawn(seed: int = 0, shape: tuple[int, ...] = SHAPE) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("which", MODELS)
+def test_a_fused_model_is_the_model(which: str) -> None:
+    """In float64: spikes, gradients, running statistics, evaluation; every key and name stays."""
+    make, count = MODELS[which]
+    torch.manual_seed(1)
+    plain = make().double()
+    fused = copy.deepcopy(plain)
+    objects = {n: p for n, p in fused.named_parameters()}
+    report = fuse(fused)
+    assert len(report.fused) == count
+    assert sum(isinstance(m, NormNeuron) for m in fused.modules()) == count
+    assert all(p is objects[n] for n, p in fused.named_parameters())
+    for seed in range(2):
+        x, grad = drawn(seed), drawn(seed + 10)
+        got, expected = passes(fused, x, grad), passes(plain, x, grad)
+        assert torch.equal(got[0], expected[0])
+        assert 0.05 < got[0].mean() < 0.95
+        torch.testing.assert_close(got[1], expected[1], rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(dict(fused.state_dict()), dict(plain.state_dict()))
+    assert list(fused.state_dict()) == list(plain.state_dict())
+    x = drawn(5)
+    assert torch.equal(fused.eval()(x), plain.eval()(x))
+    assert torch.equal(copy.deepcopy(fused)(x), fused(x))
+    assert not fuse(fused).fused
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("which", ["sequence", "residual with a convolution"])
+def test_fused_models_compile(which: str) -> None:
+    """`torch.compile` without a graph break, on the C kernels."""
+    torch.manual_seed(1)
+    model = MODELS[which][0]()
+    fuse(model)
+    for module in model.modules():
+        if isinstance(module, NeuronLayer):
+            module.backend = "c"
+    x = drawn().float()
+    expected = copy.deepcopy(model)(x)
+    compiled: Any = torch.compile(model, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(x), expected)
+
+
+def test_a_traced_forward_keeps_its_object() -> None:
+    """Class name, attributes and `isinstance` stay; pickling is refused."""
+    block = Residual(down=False, in_place=False)
+    fuse(block)
+    assert isinstance(block, Residual)
+    assert (type(block).__name__, block.note) == ("Residual", "kept")
+    with refused(UnsupportedError, "fuse", "traced forward", remedy="state_dict"):
+        pickle.dumps(block)
+    whole = in_sequence(norm())
+    fuse(whole)
+    x = drawn().float()
+    assert torch.equal(pickle.loads(pickle.dumps(whole)).eval()(x), whole.eval()(x))
+
+
+def test_single_step() -> None:
+    """A plain BatchNorm directly before a layer that runs step by step."""
+    plain = nn.Sequential(norm(), layer(step_mode="s")).double()
+    fused = copy.deepcopy(plain)
+    assert fuse(fused).fused == (FusedPair("0", "1"),)
+    for x in drawn():
+        assert torch.equal(fused(x), plain(x))
+    torch.testing.assert_close(dict(fused.state_dict()), dict(plain.state_dict()))
+
+
+def test_frozen_statistics_stay_frozen() -> None:
+    """A normalisation in eval mode keeps its mode in a model that trains."""
+    plain = in_sequence(norm()).double()
+    plain[2].eval()
+    fused = copy.deepcopy(plain)
+    fuse(fused)
+    x = drawn()
+    assert torch.equal(fused(x), plain(x))
+    assert fused[2].num_batches_tracked == 0
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.sn, self.other = norm(), layer(step_mode="s"), layer(step_mode="s")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(x)
+        out: Tensor = self.sn(y) + self.other(y)
+        return out
+
+
+class Modal(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(x)
+        out: Tensor = self.sn(y) if self.training else self.other(y)
+        return out
+
+
+class Counting(Twice):
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls = self.calls + 1
+        out: Tensor = self.sn(self.bn(x))
+        return out
+
+
+class Dynamic(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.sn(self.bn(x if x.sum() > 0 else -x))
+        return out
+
+
+class Reader(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.sn(torch.relu(self.bn(x)))
+        return out
+
+
+class Other(NeuronLayer):
+    pass
+
+
+def hooked() -> nn.Module:
+    made = norm()
+    made.register_forward_hook(lambda *_: None)
+    return nn.Sequential(made, layer(step_mode="s"))
+
+
+def shared() -> nn.Module:
+    one = norm()
+    return nn.Sequential(one, layer(step_mode="s"), one, layer(step_mode="s"))
+
+
+LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "no layer": (lambda: nn.Sequential(norm(), nn.ReLU()), "no NeuronLayer follows it"),
+    "axis": (lambda: nn.Sequential(norm(nn.BatchNorm3d), layer()), "it normalises axis 1"),
+    "affine": (lambda: in_sequence(norm(affine=False)), "no weight and no bias"),
+    "tracking": (lambda: in_sequence(norm(track_running_stats=False)), "no running statistics"),
+    "hooks": (hooked, "it has hooks"),
+    "subclass": (
+        lambda: nn.Sequential(norm(), Other(lnm.get("lif"), step_mode="s")), "1 is a Other"
+    ),
+    "integers": (
+        lambda: nn.Sequential(norm(), layer(step_mode="s", arithmetic=lnm.Fixed(16, 12))),
+        "computes in integers",
+    ),
+    "shared": (shared, "several paths"),
+    "two readers": (Twice, "several readers"),
+    "mode": (Modal, "depends on the mode"),
+    "attributes": (Counting, "changes its attributes"),
+    "control flow": (Dynamic, "torch.fx cannot trace it"),
+    "function": (Reader, "its output goes to relu"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", LEFT)
+def test_what_is_left_and_why(which: str) -> None:
+    """The model stays as it is, and the report has the reason."""
+    make, reason = LEFT[which]
+    model = make()
+    kinds = [type(m) for m in model.modules()]
+    report = fuse(model)
+    assert not report.fused
+    assert reason in report.left[0].reason
+    assert [type(m) for m in model.modules()] == kinds
+    assert not any(isinstance(m, DeferredNorm) for m in model.modules())
+
+
+def test_the_report_in_words() -> None:
+    report = fuse(nn.Sequential(norm(), layer(step_mode="s"), norm(), nn.ReLU()))
+    first, pair, left, other = str(report).splitlines()
+    assert (first, pair, left) == ("Fused: 1.", "  0 -> 1", "Left as they are: 1.")
+    assert other.startswith("  2: no NeuronLayer follows it")
+    assert str(fuse(nn.Linear(2, 2))) == str(FuseReport()) == "No batch normalisation."
+    with refused(ModelError, "fuse", "model is 3", "a torch.nn.Module"):
+        fuse(3)  # type: ignore[arg-type]
+
+
+def test_an_optimiser_goes_on() -> None:
+    """It was made before; its parameters are those of the fused model."""
+    model = in_sequence(norm())
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    fuse(model)
+    before = model[2].weight.detach().clone()
+    model(drawn().float()).sum().backward()
+    optimiser.step()
+    assert not torch.equal(model[2].weight, before)
+
+
+@pytest.mark.parametrize("kind", ["BatchNorm2d", "ThresholdDependentBatchNorm2d", "container"])
+def test_spikingjelly(kind: str) -> None:
+    """Its normalisations in step mode m, and its container that flattens T and N."""
+    jelly = pytest.importorskip("spikingjelly.activation_based.layer")
+    first: nn.Module
+    if kind == "BatchNorm2d":
+        first = norm(jelly.BatchNorm2d, step_mode="m")
+    elif kind == "container":
+        first = jelly.SeqToANNContainer(nn.Conv2d(C, C, 3), norm())
+    else:
+        first = jelly.ThresholdDependentBatchNorm2d(1.0, 2.0, C)
+    plain = nn.Sequential(first, layer()).double()
+    fused = copy.deepcopy(plain)
+    report = fuse(fused)
+    assert [pair.neuron for pair in report.fused] == ["1"]
+    shape = plain(drawn()).shape
+    fused(drawn())
+    got, expected = (passes(m, drawn(), drawn(9, shape)) for m in (fused, plain))
+    assert torch.equal(got[0], expected[0])
+    torch.testing.assert_close(got[1], expected[1], rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(dict(fused.state_dict()), dict(plain.state_dict()))
