@@ -1,12 +1,15 @@
 """`torch.nn` layers that run generated kernels."""
 
+from lnm_codegen.nn.bits.saved import pack_spikes
 from lnm_codegen.nn.call import reset
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.memory import empty_cache, keep_pages
 from lnm_codegen.nn.norm.layer import NormNeuron
 from lnm_codegen.nn.registration import register
 
-__all__ = ["NeuronLayer", "NormNeuron", "empty_cache", "keep_pages", "register", "reset"]
+__all__ = [
+    "NeuronLayer", "NormNeuron", "empty_cache", "keep_pages", "pack_spikes", "register", "reset",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:
