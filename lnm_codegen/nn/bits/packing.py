@@ -44,7 +44,8 @@ def unpack(bits: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _packed(numbers: Tensor) -> Tensor | None:
     """Return the bits in plain PyTorch."""
-    rows = pad(numbers, (0, -numbers.numel() % BLOCK)).view(-1, ROWS, LANES)
+    missing = -numbers.numel() % BLOCK
+    rows = (pad(numbers, (0, missing)) if missing else numbers).view(-1, ROWS, LANES)
     fired = rows == 1
     if numbers.is_cpu and not torch.equal(fired.to(rows.dtype), rows):
         return None

@@ -352,6 +352,30 @@ def test_other_tensors_that_change() -> None:
     assert issubclass(UnsupportedError, RuntimeError)
 
 
+def test_changes_in_place_that_pytorch_allows() -> None:
+    """Operators save results after a change, and a second call updates running statistics."""
+    norm = nn.BatchNorm1d(8)
+    net = nn.Sequential(
+        lif(), nn.Flatten(0, 1), nn.Linear(8, 8), norm, nn.ReLU(inplace=True), norm,
+        nn.Sigmoid(), nn.Linear(8, 3), nn.Hardtanh(inplace=True),
+    )  # fmt: skip
+    x = torch.rand(4, 2, 8) * 3
+    assert_same(gradients(net, x, pack_spikes()), gradients(net, x))
+
+
+def test_the_context_ends_with_an_error() -> None:
+    """An exception in the forward leaves no hooks behind."""
+    with pytest.raises(KeyboardInterrupt), pack_spikes():
+        raise KeyboardInterrupt
+    spikes = lif()(torch.rand(4, 2, 8))
+    assert not hasattr(spikes.untyped_storage(), "_lnm_spikes")
+    current = torch.rand(4, 8, requires_grad=True) * 2
+    out = nn.Linear(8, 3)(current)
+    current.detach().mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
 def test_double_backward() -> None:
     """The gradient of a gradient reaches what the spikes depend on (backend "torch")."""
     net = nn.Sequential(lif(), nn.Linear(8, 5), nn.Tanh(), lif(), nn.Linear(5, 3))
