@@ -1,5 +1,6 @@
 """`torch.nn` layers that run generated kernels."""
 
+from lnm_codegen.nn.bits.saved import pack_spikes
 from lnm_codegen.nn.call import reset
 from lnm_codegen.nn.fusion.fuse import fuse
 from lnm_codegen.nn.fusion.report import FuseReport
@@ -15,6 +16,7 @@ __all__ = [
     "empty_cache",
     "fuse",
     "keep_pages",
+    "pack_spikes",
     "register",
     "reset",
 ]

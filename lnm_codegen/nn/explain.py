@@ -24,6 +24,7 @@ from lnm_codegen.ir.count import count
 from lnm_codegen.ir.notebook import preformatted
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
+from lnm_codegen.nn.bits.saved import packable
 from lnm_codegen.nn.layout import Layout, is_indexed, layout_of, readable
 from lnm_codegen.nn.load.cache import recall, speed_key
 from lnm_codegen.nn.select import FUSED, device_mismatch, missing
@@ -60,6 +61,7 @@ class Explanation:
     bytes_kept: int  # saved for the backward, beyond inputs and outputs
     copies: tuple[str, ...]  # tensors copied because of their layout
     operations: tuple[int, int]  # per neuron and time step, forward and backward
+    bits: Mapping[str, bool]  # output -> whether `pack_spikes` keeps it as bits
     floor_fraction: float | None = None  # of the copy bandwidth
 
     def _repr_html_(self) -> str:
@@ -91,6 +93,8 @@ class Explanation:
             f"  operations      {self.operations[0]} forward + {self.operations[1]} backward per"
             " neuron and step, the recomputed forward included"
         )
+        bits = (f"{n} {'as bits' if packed else 'whole'}" for n, packed in self.bits.items())
+        lines.append(f"  pack_spikes     keeps {', '.join(bits)}")
         lines += [f"  copied          {what}" for what in self.copies]
         if self.floor_fraction is not None:
             lines.append(f"  speed           {self.floor_fraction:.0%} of the copy bandwidth")
@@ -162,6 +166,7 @@ def explain(neuron: Neuron, requested: str, backend: str, inputs: Sequence[Tenso
         bytes_kept=saved,
         copies=_copies(plan, layout, inputs) if schedule is not None else (),
         operations=(count(plan.forward).total, count(plan.backward).total + recomputed),
+        bits={name: name in packable(neuron) for name, _ in neuron.output},
         floor_fraction=recall(speed_key(neuron.name, backend, plan.model.dtype, steps)),
     )
 

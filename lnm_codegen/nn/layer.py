@@ -21,6 +21,7 @@ from lnm_codegen.nn.arguments import (
     require_record,
     require_sizes,
 )
+from lnm_codegen.nn.bits.saved import mark_spikes
 from lnm_codegen.nn.call import (
     LayerCall,
     StatefulModule,
@@ -229,6 +230,7 @@ class NeuronLayer(StatefulModule):
         outputs, final, counts = self._run(
             backend, inputs, given, params, keeps_state or return_state
         )
+        mark_spikes(neuron, outputs)
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
         if keeps_state:
@@ -295,6 +297,4 @@ class NeuronLayer(StatefulModule):
     def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the inputs of a call as sequences; T is 1 in single-step mode."""
         inputs = require_inputs(self._dispatch.neuron, tensors, self.step_mode)
-        if self.step_mode == "s":
-            inputs = tuple(x.unsqueeze(0) for x in inputs)
-        return inputs
+        return tuple(x.unsqueeze(0) for x in inputs) if self.step_mode == "s" else inputs

@@ -75,6 +75,7 @@ def test_text():
             "  bytes saved     288 beyond inputs and outputs",
             "  operations      8 forward + 26 backward per neuron and step, the recomputed forward"
             " included",
+            "  pack_spikes     keeps spike as bits",
             "  copied          gradients of the outputs, where they are expanded or have another"
             " layout",
         ]
