@@ -20,14 +20,13 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
-import lnm_codegen as lnm
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import ToolError
@@ -38,7 +37,7 @@ from lnm_codegen.nn.load.c import compiler
 from tests.backends.cuda.host import host_kernels, run_host
 from tests.backends.cuda.test_backend import built
 from tests.cases import arguments
-from tests.hardware.circuits import THETA, write_neuron
+from tests.hardware.circuits import write_neuron
 from tests.test_agree import neuron_of
 
 Numbers = dict[str, float]
@@ -47,11 +46,12 @@ Numbers = dict[str, float]
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "resources"
 CASES = ("lif", "plif", "lnm-3", "lnm-matrix")
-"""Neurons of the kernels, of `tests/cases.py`: `lnm-matrix` has two states of degree 1."""
+"""Neurons of `tests/cases.py`; `lnm-matrix` has two states of degree 1."""
 ARCHITECTURES = ("sm_80", "sm_90")
 KERNELS = ("forward", "backward", "sums")
 FORMS = ("comb", "core")
 DEVICE, SEED = "25k", 1
+"""ECP5, and the only seed of nextpnr: `measure` takes the seeds from 1 on."""
 FEWER, MORE = 32, 64
 """Time steps of two runs, whole chunks of every kernel: their difference is counted."""
 COUNT_TRITON = f"""
@@ -191,23 +191,16 @@ def _yosys_and_nextpnr() -> str:
     return ", ".join(f"{w} {_matched(r'(?:Yosys |Version )([^ )]+)', found[w])}" for w in words)
 
 
-def _circuits() -> Iterator[tuple[str, lnm.Neuron]]:
-    yield "lif", lnm.get("lif")
-    yield "plif", lnm.get("plif")
-    yield "lnm-3", lnm.get("lnm", degree=3, theta=THETA[3])
-    yield "lnm-matrix", lnm.get("lnm", states=2, degree=1, radius=0.65, angle=0.6)
-
-
 def _verilog() -> Numbers:
     found: Numbers = {}
-    for name, neuron in _circuits():
+    for case in CASES:
         with tempfile.TemporaryDirectory() as folder:
-            circuit = write_neuron(Path(folder), neuron, forms=FORMS)
+            circuit = write_neuron(Path(folder), neuron_of(case), forms=FORMS)
             for form in FORMS:
                 got = measure(circuit, circuit.forms[form], DEVICES[DEVICE], seeds=SEED)
                 for unit, count in got.resources.as_dict().items():
-                    found[f"{name} {form} {unit}"] = count
-                found[f"{name} {form} MHz"] = round(got.fmax[SEED], 1)
+                    found[f"{case} {form} {unit}"] = count
+                found[f"{case} {form} MHz"] = round(got.fmax[SEED], 1)
     return found
 
 
@@ -237,13 +230,31 @@ def baselines(name: str) -> dict[str, Numbers]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
+def changed(
+    old: Numbers, new: Numbers, tolerance: Callable[[str], tuple[float, float]]
+) -> list[str]:
+    """Return a line for each number that changes by more than a tolerance, old and new in it.
+
+    `tolerance` returns, for a unit, the largest relative and the largest absolute change that are
+    accepted; the larger of both counts. A number that is new or gone is a change.
+    """
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if before is not None and after is not None:
+            relative, absolute = tolerance(name.split()[-1])
+            if abs(after - before) <= max(relative * abs(before), absolute):
+                continue
+        lines.append(f"{name}: {before} -> {after}")
+    return lines
+
+
 def update(name: str) -> None:
     """Measure a set and write its file; print each number that changes."""
     every, versions = baselines(name), SETS[name].versions()
     old, new = every.get(versions, {}), SETS[name].measure()
-    for number in sorted(old.keys() | new.keys()):
-        if old.get(number) != new.get(number):
-            print(f"{name}: {versions}: {number}: {old.get(number)} -> {new.get(number)}")
+    for number in changed(old, new, lambda unit: (0, 0)):
+        print(f"{name}: {versions}: {number}")
     FOLDER.mkdir(exist_ok=True)
     text = json.dumps(dict(sorted((every | {versions: new}).items())), indent=1)
     write_whole(FOLDER / f"{name}.json", text + "\n")
