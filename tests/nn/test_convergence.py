@@ -216,11 +216,14 @@ def median_difference(name: str, variant: Variant, base: str, error: str = "") -
 
 
 @pytest.fixture(autouse=True)
-def _exact_convolutions() -> Iterator[None]:
-    """On a GPU, convolutions in float32 round neither to TF32 nor differently in each run."""
+def _one_order_of_sums() -> Iterator[None]:
+    """PyTorch uses one thread; on a GPU, convolutions round to no TF32 and do not vary."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     exact = {"benchmark": False, "deterministic": True, "allow_tf32": False}
     with torch.backends.cudnn.flags(enabled=True, **exact):
         yield
+    torch.set_num_threads(threads)
 
 
 QUICK = {
