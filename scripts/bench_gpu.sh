@@ -38,7 +38,7 @@ if not torch.cuda.is_available():
 '
 mkdir -p $RESULTS
 status=0
-"$RUN" -m pytest -q -m needs_cuda tests/nn/test_gpu.py tests/backends/package/test_backend.py 2>&1 | tee $RESULTS/tests.txt || status=$?
+"$RUN" -m pytest -q -m needs_cuda tests/nn/test_gpu.py tests/nn/test_convergence.py tests/backends/package/test_backend.py 2>&1 | tee $RESULTS/tests.txt || status=$?
 # shellcheck disable=SC2086  # words of BENCH_ARGS are arguments
 "$RUN" benchmarks/run.py --device cuda ${BENCH_ARGS:-} || { [ $status -ne 0 ] || status=1; }
 exit $status

@@ -77,7 +77,7 @@ TOPICS = {
     "ir": "text",
     "ir/fixed": "passes values",
     "ir/passes": "estrin horner",
-    "nn": "compile gpu large spikingjelly start triton_layer",
+    "nn": "compile convergence gpu large spikingjelly start triton_layer",
     "train/data": "page",
     "train/models": "image",
     "train/runs": "options resume",
