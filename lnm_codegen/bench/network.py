@@ -75,7 +75,7 @@ class Contender:
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class Lineup:
     """Networks to compare, and a sentence for each one that is left out."""
 
     contenders: tuple[Contender, ...]
@@ -84,7 +84,7 @@ class Field:
 
 def contenders(
     design: Design, neuron: Neuron, steps: int, size: int, device: str, peers: bool, compiles: bool
-) -> Field:
+) -> Lineup:
     """Return SpikingJelly's networks, with LIF neurons, then ours with `neuron`.
 
     Ours are one with separate layers, one after `lnm.nn.fuse`, and one under `lnm.nn.pack_spikes`.
@@ -109,7 +109,7 @@ def contenders(
             node = Resetting(copy.deepcopy(peer), compiles=True).to(device)
             found.append(Contender("SpikingJelly LIFNode, torch.compile", with_node(net, node)))
     ours, others = _variants(net, neuron.name)
-    return Field((*found, *ours), (*left_out, *others))
+    return Lineup((*found, *ours), (*left_out, *others))
 
 
 def _built(design: Design, neuron: Neuron, steps: int, size: int, device: str) -> Network:

@@ -19,7 +19,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 from torch import get_num_threads
 
