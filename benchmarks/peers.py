@@ -23,7 +23,7 @@ from torch import Tensor
 
 import lnm_codegen as lnm
 from lnm_codegen.bench.measure import Workload, by_allocator, round_robin
-from lnm_codegen.bench.suite import write_table
+from lnm_codegen.bench.table import write_table
 
 RESULTS = Path(__file__).parent / "results" / "peers.csv"
 SHAPES = ((4, 2**20), (16, 2**20), (40, 128, 128))

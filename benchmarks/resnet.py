@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import lnm_codegen as lnm
-from lnm_codegen.bench.suite import write_table
+from lnm_codegen.bench.table import write_table
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.data import load
 from lnm_codegen.train.models import Network, build

@@ -26,7 +26,11 @@ THETA = (0.05, 0.6, -0.10, 0.15, -0.02)
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments of `lnm bench`; `loops` adds eager loops, torch.compile, peers and a network."""
+    """Arguments of `lnm bench`.
+
+    `loops` adds eager loops, torch.compile and peers. A case with a `network` compares training
+    steps of it; `steps` and `neurons` are then empty for the default sizes.
+    """
 
     name: str
     family: str
@@ -35,12 +39,18 @@ class Case:
     neurons: str
     dtype: str = "float32"
     loops: bool = True
+    network: str = ""
 
 
 def lnm(degree: int, *settings: str) -> tuple[str, ...]:
     theta = ",".join(str(t) for t in THETA[: degree + 1])
     return (f"degree={degree}", f"theta={theta}", *settings)
 
+
+NETWORKS = [
+    Case(f"step-{name}", "lif", ("tau=2.0",), "", "", network=name)
+    for name in ("resnet18", "sew_resnet18", "vgg11", "feedforward")
+]
 
 CPU = [
     Case("lnm3", "lnm", lnm(3), "4,16,64", "32,128,256"),
@@ -50,6 +60,7 @@ CPU = [
     Case("lnm3-bfloat16", "lnm", lnm(3), "4,16,64", "32,128,256", "bfloat16", loops=False),
     Case("lif", "lif", ("tau=2.0",), "4,16,64", "32,128,256"),
     Case("lnm3-small", "lnm", lnm(3), "4,16,64", "16,32,64"),
+    *NETWORKS,
 ]
 
 GPU = [
@@ -58,6 +69,7 @@ GPU = [
     Case("lnm3-bfloat16", "lnm", lnm(3), "4,16,32", "256,256,256", "bfloat16"),
     Case("lnm3-channel", "lnm", lnm(3, "per=channel"), "4,16", "256,256,256", loops=False),
     Case("lif", "lif", ("tau=2.0",), "4,16,32", "256,256,256"),
+    *NETWORKS,
 ]
 
 
@@ -66,17 +78,20 @@ def run(case: Case, device: str, rounds: int, target: Path) -> None:
     command = [sys.executable, "-m", "lnm_codegen.cli", "bench", case.family]
     for setting in case.settings:
         command += ["--set", setting]
-    command += ["--steps", case.steps, "--neurons", case.neurons, "--dtype", case.dtype]
     command += ["--device", device, "--rounds", str(rounds)]
-    command += ["--network"] if case.loops else ["--no-loops", "--no-peers", "--no-starts"]
+    if case.network:
+        command += ["--network", case.network]
+    else:
+        command += ["--steps", case.steps, "--neurons", case.neurons, "--dtype", case.dtype]
+    if not case.loops:
+        command += ["--no-loops", "--no-peers", "--no-starts"]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*command, "--out", folder], check=True, env=os.environ)
         target.parent.mkdir(parents=True, exist_ok=True)
-        network = Path(folder, "network.csv")
-        if network.exists():
-            place(network, target.with_name(f"network-{target.name}"))
-        for suffix in (".png", ".csv"):  # the last one marks the case as done
-            place(Path(folder, f"bench{suffix}"), target.with_suffix(suffix))
+        written = Path(folder, "network.csv" if case.network else "bench.csv")
+        if not case.network:
+            place(written.with_suffix(".png"), target.with_suffix(".png"))
+        place(written, target)  # the last one marks the case as done
 
 
 def place(source: Path, target: Path) -> None:
@@ -93,7 +108,7 @@ def summary(folder: Path) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for path in sorted(folder.glob("*.csv")):
-        if path.name.startswith("network-"):
+        if path.name.startswith(("network-", "step-")):
             continue
         with path.open(encoding="utf-8", newline="") as file:
             lines += [

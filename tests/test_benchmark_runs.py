@@ -18,14 +18,18 @@ TABLE = "steps,what,ns,floor,layer\n4,lnm c,0.5,1.2,1\n"
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script with two cases, results in a folder of the test."""
+    """The script with three cases, results in a folder of the test."""
     spec = importlib.util.spec_from_file_location("bench_run", ROOT / "benchmarks/run.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "bench_run", module)
     spec.loader.exec_module(module)
-    cases = [module.Case(n, n, (), "4", "2,3", loops=n == "second") for n in ("first", "second")]
+    cases = [
+        module.Case("first", "first", (), "4", "2,3", loops=False),
+        module.Case("second", "second", (), "4", "2,3"),
+        module.Case("step-third", "third", (), "", "", network="conv"),
+    ]
     monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(module, "CPU", cases)
     return module
@@ -45,23 +49,25 @@ def test_goes_on_where_it_stopped(
         called.append(family)
         if family in broken:
             raise subprocess.CalledProcessError(1, command)
-        (folder / "bench.csv").write_text(TABLE)
-        (folder / "bench.png").write_text("")
         if "--network" in command:
+            assert "--steps" not in command
             (folder / "network.csv").write_text("T\n4\n")
+        else:
+            (folder / "bench.csv").write_text(TABLE)
+            (folder / "bench.png").write_text("")
 
     monkeypatch.setattr(script.subprocess, "run", measured)
     monkeypatch.setattr(sys, "argv", ["run.py"])
     with pytest.raises(SystemExit) as caught:
         script.main()
     assert str(caught.value) == ("not measured: first (exit status 1). Run the script again.")
-    names = ["network-second.csv", "second.csv", "second.png"]
+    names = ["second.csv", "second.png", "step-third.csv"]
     assert sorted(p.name for p in (tmp_path / "cpu").iterdir()) == names
     broken.clear()
     script.main()
-    assert called == ["first", "second", "first"]
+    assert called == ["first", "second", "third", "first"]
     script.main()
-    assert called == ["first", "second", "first"]
+    assert called == ["first", "second", "third", "first"]
     assert "| second | 4 | lnm c | 0.500 | 1.20 | 1.00 |" in capsys.readouterr().out
 
 

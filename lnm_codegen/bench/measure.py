@@ -1,19 +1,15 @@
-"""Measurements of every benchmark: round-robin medians, memory, cold starts, copy bandwidth."""
+"""Measurements of every benchmark: round-robin, blocks of calls, memory, cold starts."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -23,6 +19,7 @@ from lnm_codegen.nn.memory import keep_pages, without_pool
 from lnm_codegen.validation import require_one_of
 
 Result = TypeVar("Result")
+Key = TypeVar("Key", bound=Hashable)
 
 
 def require_device(device: str) -> None:
@@ -71,28 +68,66 @@ class Workload:
 
 
 def round_robin(
-    workloads: Mapping[str, Workload], rounds: int, device: str = "cpu"
-) -> dict[str, Timing]:
+    workloads: Mapping[Key, Workload], rounds: int, device: str = "cpu"
+) -> dict[Key, Timing]:
     """Time every workload once a round, so that a drift of the machine affects all equally.
 
     Two rounds warm up. After `LIMIT` seconds and at least three rounds, no round begins.
     """
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in workloads}
+    times: dict[Key, list[tuple[float, float]]] = {name: [] for name in workloads}
     began = time.perf_counter()
     for k in range(2 + rounds):
         for name, workload in workloads.items():
-            start = _now(device)
-            out = workload.forward()
-            middle = _now(device)
-            if workload.backward is not None:
-                workload.backward(out)
-            end = _now(device)
-            del out
+            taken = _seconds(workload, device)
             if k >= 2:
-                times[name].append((middle - start, end - middle))
+                times[name].append(taken)
         if k >= 4 and time.perf_counter() - began > LIMIT:
             break
     return {name: _timing(found) for name, found in times.items()}
+
+
+BLOCK, FEWEST = 0.15, 3
+"""Seconds of a block of calls, and the fewest calls in it."""
+
+
+def in_blocks(
+    workloads: Mapping[str, Workload], blocks: int, device: str = "cpu"
+) -> dict[str, Timing]:
+    """Time every workload in blocks of consecutive calls: its steady state.
+
+    In a block the caches have what the workload itself left there. Before a block, one call warms
+    up. The blocks of all workloads alternate. Other work on the machine only adds time, so the
+    result is the block with the least median; `high` is the greatest median of a block. After
+    `LIMIT` seconds, no workload begins its second block or a later one.
+    """
+    times: dict[str, list[Timing]] = {name: [] for name in workloads}
+    began = time.perf_counter()
+    for k in range(blocks):
+        if k and time.perf_counter() - began > LIMIT:
+            break
+        for name, workload in workloads.items():
+            times[name].append(_block(workload, device))
+    least = {name: min(found, key=lambda t: t.median) for name, found in times.items()}
+    return {n: replace(t, high=max(b.median for b in times[n])) for n, t in least.items()}
+
+
+def _block(workload: Workload, device: str) -> Timing:
+    _run(workload)
+    found: list[tuple[float, float]] = []
+    began = time.perf_counter()
+    while len(found) < FEWEST or time.perf_counter() - began < BLOCK:
+        found.append(_seconds(workload, device))
+    return _timing(found)
+
+
+def _seconds(workload: Workload, device: str) -> tuple[float, float]:
+    """Return the seconds of a forward and of a backward."""
+    start = _now(device)
+    out = workload.forward()
+    middle = _now(device)
+    if workload.backward is not None:
+        workload.backward(out)
+    return middle - start, _now(device) - middle
 
 
 def _timing(found: list[tuple[float, float]]) -> Timing:
@@ -107,8 +142,15 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def peak_bytes(workload: Workload, device: str = "cpu") -> int:
-    """Return the largest rise of PyTorch's allocations during a workload."""
+def peak_bytes(
+    workload: Workload, device: str = "cpu", prepare: Callable[[], None] | None = None
+) -> int:
+    """Return the largest rise of PyTorch's allocations during a workload.
+
+    `prepare` first drops what an earlier run left and this one replaces.
+    """
+    if prepare is not None:
+        prepare()
     if device != "cpu":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -117,12 +159,38 @@ def peak_bytes(workload: Workload, device: str = "cpu") -> int:
         return torch.cuda.max_memory_allocated() - before
     with without_pool(), torch.profiler.profile(profile_memory=True) as profile:
         _run(workload)
-    level = peak = 0
+    return max(_levels(profile), default=0)
+
+
+def kept_bytes(
+    workload: Workload, device: str = "cpu", prepare: Callable[[], None] | None = None
+) -> int:
+    """Return the rise of PyTorch's allocations from before a forward to before its backward.
+
+    `prepare` is that of `peak_bytes`.
+    """
+    if prepare is not None:
+        prepare()
+    if device != "cpu":
+        before = torch.cuda.memory_allocated()
+        out = workload.forward()
+        kept = torch.cuda.memory_allocated() - before
+        del out
+        return kept
+    with without_pool(), torch.profiler.profile(profile_memory=True) as profile:
+        out = workload.forward()
+    *_, kept = (0, *_levels(profile))
+    del out
+    return kept
+
+
+def _levels(profile: Any) -> Iterator[int]:
+    """Yield the bytes allocated since the beginning of a profile, after each change."""
+    level = 0
     for event in profile.profiler.kineto_results.events():
         if event.name() == "[memory]":
             level += event.nbytes()
-            peak = max(peak, level)
-    return peak
+            yield level
 
 
 def _run(workload: Workload) -> None:
@@ -157,65 +225,3 @@ def start_seconds(code: Mapping[str, Any]) -> tuple[float, float]:
             )
             seconds.append(float(done.stdout))
     return seconds[0], seconds[1]
-
-
-# The floor of a kernel's time by its memory traffic is the fastest of several copies: on a CPU with
-# g++ a plain OpenMP loop, memcpy in each thread, streaming stores, and PyTorch's copy.
-_COPY = r"""
-#include <cstdint>
-#include <cstring>
-#if defined(__AVX__)
-#include <immintrin.h>
-#endif
-extern "C" void copy_plain(const float *a, float *b, int64_t n, int threads) {
-#pragma omp parallel for simd num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < n; ++i) b[i] = a[i];
-}
-extern "C" void copy_memcpy(const float *a, float *b, int64_t n, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int t = 0; t < threads; ++t) {
-        const int64_t first = n * t / threads, last = n * (t + 1) / threads;
-        memcpy(b + first, a + first, sizeof(float) * (last - first));
-    }
-}
-extern "C" void copy_stream(const float *a, float *b, int64_t n, int threads) {
-#if defined(__AVX__)
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < n; i += 8) _mm256_stream_ps(b + i, _mm256_loadu_ps(a + i));
-        _mm_sfence();
-    }
-#else
-    copy_plain(a, b, n, threads);
-#endif
-}
-"""
-
-
-def copies(elements: int, itemsize: int, device: str = "cpu") -> dict[str, Workload]:
-    """Return workloads that copy `elements` elements of `itemsize` bytes."""
-    count = elements * itemsize // 4
-    source, target = torch.rand(count + 16, device=device), torch.zeros(count + 16, device=device)
-    offset = (-target.data_ptr() // 4) % 16  # to a line of 64 bytes
-    a, b = source[offset : offset + count], target[offset : offset + count]
-    workloads = {"torch": Workload(lambda: b.copy_(a))}
-    if device != "cpu" or shutil.which("g++") is None:
-        return workloads
-    library = _library()
-    for name in ("plain", "memcpy", "stream"):
-        function = getattr(library, f"copy_{name}")
-        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int]
-        whole = count - count % 8  # a streamed store takes 8 numbers
-        arguments = (a.data_ptr(), b.data_ptr(), whole, torch.get_num_threads())
-        workloads[name] = Workload(partial(function, *arguments))
-    return workloads
-
-
-@cache
-def _library() -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "copy.cpp").write_text(_COPY, encoding="utf-8")
-        command = ["g++", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "copy.cpp"]
-        subprocess.run([*command, "-o", "copy.so"], cwd=folder, check=True)
-        return ctypes.CDLL(str(Path(folder, "copy.so")))

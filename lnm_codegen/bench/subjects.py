@@ -102,13 +102,19 @@ class Resetting(nn.Module):
         super().__init__()
         self.node = node
         self._call = torch.compile(node, dynamic=False) if compiles else node
+        if compiles:  # one graph for each shape; beyond the limit, calls would run eagerly
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
 
     def forward(self, x_seq: Tensor) -> Any:
         """Run the node from its initial state."""
+        self.reset()
+        return self._call(x_seq)
+
+    def reset(self) -> None:
+        """Return the node to its initial state."""
         from spikingjelly.activation_based import functional
 
         functional.reset_net(self.node)
-        return self._call(x_seq)
 
 
 def spikingjelly_lif() -> nn.Module | None:

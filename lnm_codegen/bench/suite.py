@@ -1,33 +1,29 @@
-"""Cases of the benchmark: a row for each subject; the rows as a table, CSV and figure."""
+"""Cases of the benchmark of layers: a row for each subject and floor."""
 
 from __future__ import annotations
 
-import csv
-import io
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import prod
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
-from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.backends.plan import plan_of
+from lnm_codegen.bench.floor import copies, streams
 from lnm_codegen.bench.measure import (
     Timing,
     Workload,
     by_allocator,
-    copies,
+    in_blocks,
     peak_bytes,
     round_robin,
     start_seconds,
 )
-from lnm_codegen.bench.network import measure_network
 from lnm_codegen.bench.subjects import Subject, compiled, eager, hand_loop, layers, peers
+from lnm_codegen.bench.table import COPIES, STREAMS, Row
 from lnm_codegen.compiler.model import model_of
-from lnm_codegen.files import write_whole
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import TYPES
@@ -54,53 +50,22 @@ class Case:
     peers: bool = True  # other libraries
     start: tuple[str, dict[str, object]] | None = None  # (family, arguments) of cold starts
     rounds: int = 9
+    blocks: int = 3  # of consecutive calls, for each subject
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A line of the table. Times are in ns, and memory in bytes, per neuron and time step."""
-
-    neuron: str
-    steps: int
-    neurons: int
-    dtype: str
-    device: str
-    threads: int
-    what: str
-    forward: float
-    backward: float
-    ns: float
-    low: float
-    high: float
-    floor: float  # ratio to the plan's memory traffic at the copy bandwidth
-    layer: float  # ratio to our first layer
-    kept: float | None = None  # ns with pages kept (`lnm.nn.keep_pages`)
-    peak_bytes: float | None = None
-    first_call: float | None = None  # seconds, compilation included
-    cached: float | None = None  # seconds of a first call with a filled cache
-
-
-def measure_all(
-    cases: Sequence[Case], network: bool = False
-) -> tuple[list[Row], list[dict[str, Any]]]:
-    """Return the rows of cases of one neuron on one device, and those of a network.
+def measure_all(cases: Sequence[Case]) -> list[Row]:
+    """Return the rows of cases of one neuron on one device.
 
     Each row has its time under default allocation and its time with pages kept.
     """
-    one = cases[0]
-    lengths = [case.shape[0] for case in cases]
 
-    def run(kept: bool) -> tuple[list[Row], list[dict[str, Any]]]:
-        rows = [r for case in cases for r in measure(replace(case, start=None) if kept else case)]
-        if not network:
-            return rows, []
-        return rows, measure_network(one.neuron, lengths, one.device, one.rounds, one.peers)
+    def run(kept: bool) -> list[Row]:
+        return [r for case in cases for r in measure(replace(case, start=None) if kept else case)]
 
-    (rows, steps), again = by_allocator(one.device, run)
+    rows, again = by_allocator(cases[0].device, run)
     if again is not None:
-        rows = [replace(row, kept=other.ns) for row, other in zip(rows, again[0], strict=True)]
-        steps = [row | {"kept ms": x["ms"]} for row, x in zip(steps, again[1], strict=True)]
-    return rows, steps
+        rows = [replace(row, kept=other.ns) for row, other in zip(rows, again, strict=True)]
+    return rows
 
 
 def measure(case: Case) -> list[Row]:
@@ -122,17 +87,16 @@ def measure(case: Case) -> list[Row]:
         for s in subjects
         if s.backend and s.name.startswith(case.neuron.name)
     }
-    elements = prod(case.shape)
-    itemsize = x.element_size()
-    copied = {f"copy {n}": c for n, c in copies(elements, itemsize, case.device).items()}
-    timings = round_robin({**bare, **workloads, **copied}, case.rounds, case.device)
-    best = min(timings[n].median for n in copied)
-    floor = best / (2 * itemsize) * floor_bytes(case)
-    layer = timings[subjects[0].name].median
-    rows = [_row(case, name, timings[name], floor, layer) for name in (*bare, *workloads)]
+    floors = _floors(case)
+    everything = {**bare, **workloads, **floors}
+    robin = _with_floors(case, round_robin(everything, case.rounds, case.device))
+    steady = _with_floors(case, in_blocks(everything, case.blocks, case.device))
+    layer = robin[subjects[0].name].median
+    names = (*bare, *workloads, COPIES, STREAMS)
+    rows = [_row(case, name, robin, steady, layer) for name in names]
     for k, row in enumerate(rows):
         if row.what in workloads:
-            peak = peak_bytes(workloads[row.what], case.device) / elements
+            peak = peak_bytes(workloads[row.what], case.device) / prod(case.shape)
             rows[k] = replace(row, peak_bytes=peak, first_call=first[row.what])
     rows = [_with_starts(case, row, subjects) for row in rows]
     for row in rows:
@@ -140,8 +104,7 @@ def measure(case: Case) -> list[Row]:
         if rest == " kernels alone":
             key = speed_key(case.neuron.name, backend, row.dtype, row.steps)
             remember(key, round(1 / row.floor, 3))
-    fraction = Timing(0.0, 0.0, floor, floor, floor)
-    return [*rows, _row(case, "floor", fraction, floor, layer)]
+    return rows
 
 
 def _with_starts(case: Case, row: Row, subjects: list[Subject]) -> Row:
@@ -153,6 +116,35 @@ def _with_starts(case: Case, row: Row, subjects: list[Subject]) -> Row:
     code = {"family": family, "arguments": arguments, "backend": backend, "device": case.device}
     cold, cached = start_seconds({**code, "steps": case.shape[0], "dtype": row.dtype})
     return replace(row, first_call=cold, cached=cached)
+
+
+def _floors(case: Case) -> dict[str, Workload]:
+    """Return the workloads of both floors; each name begins with that of its floor."""
+    elements, itemsize = prod(case.shape), case.dtype.itemsize
+    model = model_of(case.neuron)
+    ports = len(model.inputs), len(model.outputs)
+    return {
+        f"{name}, {kind}": workload
+        for name, found in (
+            (COPIES, copies(elements, itemsize, case.device)),
+            (STREAMS, streams(elements, itemsize, *ports, case.device)),
+        )
+        for kind, workload in found.items()
+    }
+
+
+def _with_floors(case: Case, timings: dict[str, Timing]) -> dict[str, Timing]:
+    """Return timings with those of the floors: the fastest copy, scaled, and the fastest streams.
+
+    A copy moves two sequences; its time is scaled to the bytes of the kernels.
+    """
+    fastest = {
+        floor: min((t for n, t in timings.items() if n.startswith(floor)), key=lambda t: t.median)
+        for floor in (COPIES, STREAMS)
+    }
+    seconds = fastest[COPIES].median * floor_bytes(case) / (2 * case.dtype.itemsize)
+    fastest[COPIES] = Timing(0.0, 0.0, seconds, seconds, seconds)
+    return {**timings, **fastest}
 
 
 def floor_bytes(case: Case) -> float:
@@ -205,8 +197,10 @@ def aligned(case: Case) -> torch.Tensor:
     return whole[offset : offset + count].view(case.shape)
 
 
-def _row(case: Case, what: str, timing: Timing, floor: float, layer: float) -> Row:
-    scale = 1e9 / prod(case.shape)
+def _row(
+    case: Case, what: str, robin: dict[str, Timing], steady: dict[str, Timing], layer: float
+) -> Row:
+    scale, timing, block = 1e9 / prod(case.shape), robin[what], steady[what]
     return Row(
         neuron=case.label,
         steps=case.shape[0],
@@ -220,68 +214,9 @@ def _row(case: Case, what: str, timing: Timing, floor: float, layer: float) -> R
         ns=timing.median * scale,
         low=timing.low * scale,
         high=timing.high * scale,
-        floor=timing.median / floor,
+        floor=timing.median / robin[COPIES].median,
+        streams=timing.median / robin[STREAMS].median,
+        steady=block.median * scale,
+        steady_streams=block.median / steady[STREAMS].median,
         layer=timing.median / layer,
     )
-
-
-HEADER = (
-    "T", "what", "ns", "forward", "backward", "x floor", "x layer", "kept ns", "bytes", "first s",
-    "cached s",
-)  # fmt: skip
-
-
-def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return the cells under `HEADER`; times are in ns per neuron and time step."""
-    return [
-        (
-            str(row.steps),
-            row.what,
-            f"{row.ns:.3f}",
-            f"{row.forward:.3f}" if row.forward else "",
-            f"{row.backward:.3f}" if row.backward else "",
-            f"{row.floor:.2f}",
-            f"{row.layer:.2f}",
-            "" if row.kept is None else f"{row.kept:.3f}",
-            *(_short(value) for value in (row.peak_bytes, row.first_call, row.cached)),
-        )
-        for row in rows
-    ]
-
-
-def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
-
-
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write all fields of all rows as CSV."""
-    write_table([_rounded(asdict(row)) for row in rows], path)
-
-
-def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows with the same keys as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text.getvalue())
-
-
-def _rounded(row: dict[str, object]) -> dict[str, object]:
-    return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
-
-
-def write_figure(rows: Sequence[Row], path: Path) -> None:
-    """Plot the time of each subject and of the floor against T, with log scales."""
-    figure = new_figure("bench", 7, 4.5)
-    axes = figure.subplots()
-    for what in dict.fromkeys(row.what for row in rows):
-        points = sorted((row.steps, row.ns) for row in rows if row.what == what)
-        style = {"color": "black", "linestyle": "--"} if what == "floor" else {"marker": "o"}
-        axes.plot(*zip(*points, strict=True), label=what, **style)  # type: ignore[arg-type]
-    axes.set(xscale="log", yscale="log", xlabel="time steps T", ylabel="ns per neuron and step")
-    axes.set_title(f"{rows[0].neuron}, forward and backward, {rows[0].dtype}, {rows[0].device}")
-    axes.legend(fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)

@@ -1,9 +1,10 @@
-"""`lnm bench`: times of kernels and layers beside the memory floor, loops and other libraries."""
+"""`lnm bench`: times of kernels, layers and networks beside the floors and other libraries."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,27 +13,37 @@ from lnm_codegen.cli.options import (
     DegreeOption,
     DeviceOption,
     DtypeOption,
-    FamilyArgument,
     JsonOption,
+    OptionalFamilyArgument,
     SetOption,
     family_arguments,
     parse_integers,
 )
 from lnm_codegen.cli.output import print_json, print_table
+from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
 from lnm_codegen.files import unwritable
+from lnm_codegen.validation import require_one_of
+
+if TYPE_CHECKING:
+    from lnm_codegen.bench.steps import StepCase
+    from lnm_codegen.bench.suite import Case
 
 
 def bench(
-    family: FamilyArgument = "lnm",
+    family: OptionalFamilyArgument = None,
     degree: DegreeOption = None,
     settings: SetOption = None,
     steps: Annotated[
-        str, typer.Option("--steps", help="Sequence lengths T, with commas.")
-    ] = "4,16,64",
+        str | None,
+        typer.Option(
+            "--steps", help="Sequence lengths T, with commas: 4,16,64, or those of the network."
+        ),
+    ] = None,
     neurons: Annotated[
-        str, typer.Option("--neurons", metavar="N,C,...", help="Shape of a step.")
-    ] = "32,128,256",
+        str | None,
+        typer.Option("--neurons", metavar="N,C,...", help="Shape of a step: 32,128,256."),
+    ] = None,
     dtype: DtypeOption = "float32",
     device: DeviceOption = "cpu",
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of the round-robin.")] = 9,
@@ -49,58 +60,113 @@ def bench(
         bool, typer.Option("--starts/--no-starts", help="Time cold and cached starts.")
     ] = True,
     network: Annotated[
-        bool, typer.Option("--network", help="Also time a training step of a small network.")
-    ] = False,
+        str | None,
+        typer.Option(
+            "--network",
+            metavar="NAME",
+            help="Compare training steps of a network instead: conv, resnet18, sew_resnet18, vgg11"
+            " or feedforward. FAMILY is lif then by default.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Samples in a step of the network.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=1, help="Side of the network's images, or its features."),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for bench.csv and bench.png.")
+        Path | None,
+        typer.Option("--out", help="Folder for bench.csv and bench.png, or network.csv."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Time a neuron beside the memory floor and other libraries."""
-    from dataclasses import asdict
-
+    """Time a neuron beside the memory floor and other libraries, or steps of a network."""
     from lnm_codegen.bench import measure
-    from lnm_codegen.nn.arguments import require_dtype
 
+    word = family or ("lnm" if network is None else "lif")
     arguments = family_arguments(settings, degree)
-    neuron = resolve(family, **arguments)
-    lengths = parse_integers("bench", "steps", steps, "integers >= 1 with commas")
-    shape = parse_integers("bench", "neurons", neurons, "N,C,... >= 1, such as 32,128,256", count=2)
-    kind = require_dtype("bench", dtype)
+    neuron = resolve(word, **arguments)
+    lengths = None if steps is None else _lengths(steps)
     measure.require_device(device)
+    if network is not None:
+        _require_absent("is no option of a network", neurons=neurons)
+        require_one_of("bench --network", "dtype", dtype, ("float32",))
+        from lnm_codegen.bench.steps import StepCase
+
+        case = StepCase(network, neuron, lengths, batch, size, device, peers, compile_, rounds)
+        return _bench_network(case, out, json)
+    _require_absent("needs --network", batch=batch, size=size)
+    shape = parse_integers(
+        "bench", "neurons", neurons or "32,128,256", "N,C,... >= 1, such as 32,128,256", count=2
+    )
     if out is not None:
         require_matplotlib("bench")
-    from lnm_codegen.bench import suite
+    from lnm_codegen.bench.suite import Case
+    from lnm_codegen.nn.arguments import require_dtype
 
     cases = [
-        suite.Case(
+        Case(
             neuron=neuron,
-            label=family if degree is None else f"{family} degree {degree}",
+            label=word if degree is None else f"{word} degree {degree}",
             shape=(length, *shape),
-            dtype=kind,
+            dtype=require_dtype("bench", dtype),
             device=device,
             loops=loops,
             compile=compile_,
             peers=peers,
-            start=(family, arguments) if starts and family.isidentifier() else None,
+            start=(word, arguments) if starts and word.isidentifier() else None,
             rounds=rounds,
         )
-        for length in lengths
+        for length in lengths or (4, 16, 64)
     ]
-    rows, steps_of_a_network = suite.measure_all(cases, network)
+    _bench_layers(cases, out, json)
+
+
+def _lengths(steps: str) -> tuple[int, ...]:
+    return parse_integers("bench", "steps", steps, "integers >= 1 with commas")
+
+
+def _require_absent(problem: str, **options: object) -> None:
+    """Raise ModelError if one of these options is given."""
+    for name, value in options.items():
+        if value is not None:
+            raise ModelError("bench", f"--{name} {problem}", remedy=f"Leave --{name} out.")
+
+
+def _bench_layers(cases: list[Case], out: Path | None, json: bool) -> None:
+    """Time a neuron; print its rows and write them into a folder."""
+    from lnm_codegen.bench import suite, table
+
+    rows = suite.measure_all(cases)
     if json:
-        print_json({"layers": [asdict(r) for r in rows], "network": steps_of_a_network})
+        print_json({"layers": [asdict(r) for r in rows]})
     else:
-        print_table(suite.HEADER, suite.table(rows), numbers=True)
-        if network:
-            typer.echo("")
-            cells = [tuple(map(str, r.values())) for r in steps_of_a_network]
-            print_table(tuple(steps_of_a_network[0]), cells, numbers=True)
+        print_table(table.HEADER, table.table(rows), numbers=True)
+        typer.echo(f"\n{table.LEGEND}")
     if out is not None:
         try:
-            suite.write_csv(rows, out / "bench.csv")
-            suite.write_figure(rows, out / "bench.png")
-            if steps_of_a_network:
-                suite.write_table(steps_of_a_network, out / "network.csv")
+            table.write_csv(rows, out / "bench.csv")
+            table.write_figure(rows, out / "bench.png")
+        except OSError as error:
+            raise unwritable("bench", out, error) from None
+
+
+def _bench_network(case: StepCase, out: Path | None, json: bool) -> None:
+    """Compare training steps; print the rows and write them into a folder."""
+    from lnm_codegen.bench import steps
+    from lnm_codegen.bench.table import write_csv
+
+    report = steps.measure_steps(case)
+    if json:
+        print_json(asdict(report))
+    else:
+        print_table(steps.HEADER, steps.table(report.rows), numbers=True)
+        load = " and ".join(f"{value:.1f}" for value in report.load)
+        lines = [steps.LEGEND, f"Load of the machine before and after: {load}."]
+        typer.echo("\n".join(["", *lines, *(f"Left out: {note}" for note in report.left_out)]))
+    if out is not None:
+        try:
+            write_csv(report.rows, out / "network.csv")
         except OSError as error:
             raise unwritable("bench", out, error) from None

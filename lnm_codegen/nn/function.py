@@ -32,6 +32,10 @@ class Kernels(ABC):
         model = plan.model
         self.inputs, self.states, self.outputs = model.inputs, plan.states, model.outputs
         self.learnable = tuple(p.learnable for p in model.params)
+        own = len(self.inputs) + len(self.states)
+        self.learns = (*[True] * own, *self.learnable)
+        self.grads = (*range(own), *(own + k for k, learns in enumerate(self.learnable) if learns))
+        self.no_states: list[Tensor | None] = [None] * len(self.states)
         self.counts = plan.counts
         self.real: torch.dtype = getattr(torch, model.real)
 
@@ -138,11 +142,13 @@ def run_forward(call: FusedCall, tensors: Sequence[Tensor], into: Tensor | None 
     """
     kernels, layout = call.kernels, call.layout
     results = empty_results(call, tensors[0], into)
-    arguments = [*_shared(kernels, layout, tensors), *results.outputs]
-    arguments += results.finals or [None] * len(kernels.states)
+    arguments = _shared(kernels, layout, tensors)
+    arguments += results.outputs
+    arguments += results.finals or kernels.no_states
     if results.counts is not None:
         arguments += [results.counts[k : k + 1] for k in range(len(kernels.counts))]
-    kernels.forward(layout.sizes, [*arguments, results.saved])
+    arguments.append(results.saved)
+    kernels.forward(layout[:5], arguments)
     return results
 
 
@@ -166,20 +172,21 @@ def empty_gradients(
 
     An entry is None if its gradient is not needed or its parameter is not learnable.
     """
-    inputs, states = len(kernels.inputs), len(kernels.states)
-    learns = (*[True] * (inputs + states), *kernels.learnable)
-    results: list[Tensor | None] = []
+    inputs, own = len(kernels.inputs), len(kernels.inputs) + len(kernels.states)
+    results: list[Tensor | None] = [None] * len(tensors)
     for k, tensor in enumerate(tensors):
-        if not (needed[k] and learns[k]):
-            results.append(None)
+        if not (needed[k] and kernels.learns[k]):
+            continue
+        if k >= own:
+            results[k] = torch.empty_like(tensor)
+        elif k >= inputs:
+            results[k] = layout.empty_step(tensor.dtype, tensor.device)
         elif k == 0 and into is not None:
-            results.append(into)
-        elif k >= inputs + states:
-            results.append(torch.empty_like(tensor))
-        elif k < inputs:
-            results.append(layout.empty_sequence(tensor))
+            results[k] = into
+        elif k == 0 and tensor.is_contiguous():
+            results[k] = empty_like(tensor)  # as in `empty_results`
         else:
-            results.append(layout.empty_step(tensor.dtype, tensor.device))
+            results[k] = layout.empty_sequence(tensor)
     return results
 
 
@@ -197,19 +204,17 @@ def run_backward(
     `grads` are those of the outputs and, if the forward returned them, of the final states. The
     gradient of the first input is written to `into`.
     """
-    like = tensors[0]
-    outputs, inputs, states = len(kernels.outputs), len(kernels.inputs), len(kernels.states)
-    arguments = [*_shared(kernels, layout, tensors), saved]
+    outputs = len(kernels.outputs)
+    arguments = _shared(kernels, layout, tensors)
+    arguments.append(saved)
     for grad in grads[:outputs]:
-        sequence = _zero_row(layout, like) if grad is None else layout.sequence(grad)
-        arguments += [sequence, time_stride(sequence, layout)]
+        sequence = _zero_row(layout, tensors[0]) if grad is None else layout.sequence(grad)
+        arguments += (sequence, time_stride(sequence, layout))
     finals = [None if g is None else layout.step(g) for g in grads[outputs:]]
-    arguments += finals or [None] * states
+    arguments += finals or kernels.no_states
     results = empty_gradients(kernels, layout, tensors, needed, into)
-    own = inputs + states
-    learned = zip(results[own:], kernels.learnable, strict=True)
-    arguments += [*results[:own], *(grad for grad, learns in learned if learns)]
-    kernels.backward(layout.sizes, arguments)
+    arguments += [results[k] for k in kernels.grads]
+    kernels.backward(layout[:5], arguments)
     return results
 
 
@@ -222,7 +227,8 @@ def _shared(kernels: Kernels, layout: Layout, tensors: Sequence[Tensor]) -> list
             arguments += layout.sharing(x)
     for value in tensors[inputs : inputs + states]:
         arguments += (value, int(value.numel() > 1))
-    return [*arguments, *tensors[inputs + states :]]
+    arguments += tensors[inputs + states :]
+    return arguments
 
 
 def time_stride(x: Tensor, layout: Layout) -> int:

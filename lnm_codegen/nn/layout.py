@@ -53,6 +53,8 @@ class Layout(NamedTuple):
         """Return `x`, (T, N, *), or a copy whose steps have this layout."""
         if x.is_neg():
             x = x.resolve_neg()
+        if x.stride()[1:] == self.strides:
+            return x  # the usual case
         if _matches(self.strides, x.shape[1:], x.stride()[1:]):
             return x
         return self.empty_sequence(x).copy_(x)

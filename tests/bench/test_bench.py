@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.bench import suite
-from lnm_codegen.bench.network import measure_network
+from lnm_codegen.bench import suite, table
 from lnm_codegen.bench.subjects import hand_loop, lif_loop, lnm_loop, peers
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.load import cache, triton
@@ -26,18 +25,25 @@ def case(**options):
 
 
 def test_rows(tmp_path, monkeypatch):
-    """A row for kernels, layer, eager module, hand loop and floor; CSV, figure, saved speed."""
+    """A row for kernels, layer, eager module, hand loop, floors; CSV, figure, saved speed."""
     monkeypatch.setenv("LNM_CACHE", str(tmp_path / "cache"))
     rows = suite.measure(case())
     assert [r.what for r in rows] == [
-        "lnm c, kernels alone", "lnm c", "lnm eager PyTorch", "lnm hand loop", "floor",
+        "lnm c, kernels alone", "lnm c", "lnm eager PyTorch", "lnm hand loop",
+        "floor by copies", "floor by streams",
     ]  # fmt: skip
     assert rows[1].layer == 1
-    assert rows[-1].floor == 1
+    copies, streams = rows[-2:]
+    assert copies.floor == streams.streams == streams.steady_streams == 1
+    for row in rows:
+        assert row.steady > 0
+        assert row.streams == pytest.approx(row.ns / streams.ns)
+        assert row.steady_streams == pytest.approx(row.steady / streams.steady)
+    assert all(len(cells) == len(table.HEADER) for cells in table.table(rows))
     assert all(r.low <= r.ns <= r.high for r in rows)
     assert rows[1].peak_bytes >= 8  # the output and the gradient of x
-    suite.write_csv(rows, tmp_path / "bench.csv")
-    suite.write_figure(rows, tmp_path / "bench.png")
+    table.write_csv(rows, tmp_path / "bench.csv")
+    table.write_figure(rows, tmp_path / "bench.png")
     with (tmp_path / "bench.csv").open(newline="") as file:
         assert [r["what"] for r in csv.DictReader(file)] == [r.what for r in rows]
     assert (tmp_path / "bench.png").stat().st_size > 1000
@@ -94,14 +100,6 @@ def test_peers_under_compile_fire_as_without():
     for name in ("SpikingJelly LIFNode", "snnTorch Leaky loop"):
         for out in found[f"{name}, torch.compile"]:
             assert torch.equal(out, found[name][0])
-
-
-def test_network():
-    """A training step of the small network with each backend."""
-    rows = measure_network(lnm.get("lnm", degree=2), (2,), "cpu", 1, False)
-    names = [r["network of"] for r in rows]
-    assert names == ["lnm c", "lnm torch", "lif c", "lif torch"]
-    assert rows[0]["x first"] == 1
 
 
 def test_command(tmp_path):

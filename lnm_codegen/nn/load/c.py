@@ -19,8 +19,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
+from torch import get_num_threads
 
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.c.backend import CHUNK, C
@@ -64,17 +64,19 @@ class CKernels(Kernels):
 
     def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the forward kernel."""
-        self._run(self._forward, sizes, arguments)
+        function, pack = self._forward
+        if function(pack(*sizes, get_num_threads(), *addresses(arguments))):
+            raise _memory_ends()
 
     def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the backward kernel."""
-        self._run(self._backward, sizes, arguments)
+        function, pack = self._backward
+        if function(pack(*sizes, get_num_threads(), *addresses(arguments))):
+            raise _memory_ends()
 
-    @staticmethod
-    def _run(kernel: Any, sizes: Sequence[int], arguments: Arguments) -> None:
-        function, pack = kernel
-        if function(pack(*sizes, torch.get_num_threads(), *addresses(arguments))):
-            raise ToolError("c", "the kernel runs out of memory", remedy="Use a smaller batch.")
+
+def _memory_ends() -> ToolError:
+    return ToolError("c", "the kernel runs out of memory", remedy="Use a smaller batch.")
 
 
 @cache

@@ -1,0 +1,56 @@
+"""Measurements on workloads of known behaviour; no time is asserted."""
+
+from __future__ import annotations
+
+import torch
+
+from lnm_codegen.bench.measure import FEWEST, Workload, in_blocks, kept_bytes, peak_bytes
+
+
+def test_blocks_are_consecutive_calls(monkeypatch):
+    """A block has one warm-up and at least `FEWEST` calls of one subject; blocks alternate."""
+    monkeypatch.setattr("lnm_codegen.bench.measure.BLOCK", 0.0)
+    called: list[str] = []
+    names = ("a", "b")
+    workloads = {n: Workload(lambda n=n: called.append(n)) for n in names}
+    timings = in_blocks(workloads, blocks=2)
+    block = 1 + FEWEST
+    assert called == (["a"] * block + ["b"] * block) * 2
+    assert all(t.low <= t.median <= t.high for t in timings.values())
+
+
+def test_the_steady_state_is_the_fastest_block(monkeypatch):
+    """The first block of a workload is slower here, as under another load."""
+    monkeypatch.setattr("lnm_codegen.bench.measure.BLOCK", 0.0)
+    clock = iter(range(10**6))
+    slow = iter([50] * (1 + FEWEST) + [0] * 100)
+    now = [0.0]
+
+    def passed(device: str) -> float:
+        now[0] += next(clock) * 0 + 1
+        return now[0]
+
+    def forward() -> None:
+        now[0] += next(slow)
+
+    monkeypatch.setattr("lnm_codegen.bench.measure._now", passed)
+    timing = in_blocks({"a": Workload(forward)}, blocks=2)["a"]
+    assert timing.median == 2
+    assert timing.high == 52
+
+
+def test_kept_and_peak_bytes():
+    """What a forward keeps, and the largest rise; what `prepare` drops counts for neither."""
+    elements, old = 1 << 12, [torch.empty(1 << 14)]
+
+    def forward() -> torch.Tensor:
+        old.clear()
+        temporary = torch.empty(3 * elements)
+        return temporary[:elements] * 2
+
+    def backward(_: torch.Tensor) -> None:
+        torch.empty(8 * elements)
+
+    workload = Workload(forward, backward)
+    assert kept_bytes(workload, prepare=old.clear) == 4 * elements
+    assert peak_bytes(workload, prepare=old.clear) == 9 * 4 * elements

@@ -1,0 +1,189 @@
+"""`lnm bench --network` on tiny networks: rows and sentences; no time is asserted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import nn
+
+import lnm_codegen as lnm
+import lnm_codegen.nn
+from lnm_codegen.bench import steps
+from lnm_codegen.bench.measure import Timing
+from lnm_codegen.bench.network import DESIGNS, contenders
+from lnm_codegen.bench.steps import StepCase, measure_steps
+from lnm_codegen.errors import ModelError
+from lnm_codegen.nn import NeuronLayer
+from tests.refusals import refused
+
+pytestmark = pytest.mark.needs_cc
+LIF = lnm.get("lif", tau=2.0)
+NO_FUSE = "lif fused: this version has no lnm.nn.fuse."
+NO_BITS = "lif layer, bits: this version has no lnm.nn.pack_spikes."
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """A version without `lnm.nn.fuse` and `lnm.nn.pack_spikes`."""
+    for name in ("fuse", "pack_spikes"):
+        monkeypatch.delattr(lnm_codegen.nn, name, raising=False)
+
+
+def small(name, **options):
+    return StepCase(name, LIF, batch=2, size=16, peers=False, rounds=1, **options)
+
+
+def test_rows(plain):
+    """A row for each T, with shares between 0 and 1, and a sentence for what is left out."""
+    report = measure_steps(small("feedforward", steps=(2, 3)))
+    assert [(r.steps, r.what) for r in report.rows] == [(2, "lif layer"), (3, "lif layer")]
+    assert report.left_out == (NO_FUSE, NO_BITS)
+    for row in report.rows:
+        assert 0 <= row.share <= 1
+        assert row.limit is None or math.isclose(row.limit, 1 / (1 - row.share))
+        assert row.ms <= row.median_ms
+        assert row.faster == report.rows[row.steps - 2].faster == 1
+        # Two layers of 128: their currents, and the spikes that the second one receives.
+        kept = row.steps * 2 * 4 * (3 * 128)
+        assert kept <= row.kept_bytes <= row.peak_bytes
+    assert len(report.load) == 2
+
+
+@pytest.mark.parametrize("name", ["resnet18", "sew_resnet18", "vgg11", "conv", "feedforward"])
+def test_designs(name):
+    """Every network has a shape for its default sizes, and one T or more."""
+    design = DESIGNS[name]
+    for length in design.steps:
+        sample = design.sample(length, design.size)
+        assert sample[0] == (3 if design.kind == "image" else length)
+    assert (design.options.get("shortcut") == "sew") == (name == "sew_resnet18")
+
+
+def test_fused_and_packed_networks_are_found_by_name(monkeypatch):
+    """`fuse` changes a copy of the network; `pack_spikes` is a context around its forward."""
+
+    class Other(nn.Identity):
+        pass
+
+    def fuse(net: nn.Module) -> str:
+        net.get_submodule("readout").add_module("other", Other())
+        return "report"
+
+    entered = []
+
+    @contextmanager
+    def pack_spikes():
+        entered.append(True)
+        yield
+
+    monkeypatch.setattr(lnm_codegen.nn, "fuse", fuse, raising=False)
+    monkeypatch.setattr(lnm_codegen.nn, "pack_spikes", pack_spikes, raising=False)
+    found = contenders(DESIGNS["feedforward"], LIF, 2, 4, "cpu", peers=False, compiles=False)
+    layer, fused, bits = found.contenders
+    names = [c.name for c in found.contenders]
+    assert names == ["lif layer", "lif fused", "lif fused, bits"]
+    assert not found.left_out
+    has_other = [any(isinstance(m, Other) for m in c.net.modules()) for c in (layer, fused, bits)]
+    assert has_other == [False, True, True]
+    data, labels = torch.randn(2, 3, 4), torch.zeros(3, dtype=torch.long)
+    steps.step_of(layer, data, labels)()
+    assert not entered
+    steps.step_of(bits, data, labels)()
+    assert entered
+
+    monkeypatch.setattr(lnm_codegen.nn, "fuse", lambda net: "nothing")
+    found = contenders(DESIGNS["feedforward"], LIF, 2, 4, "cpu", peers=False, compiles=False)
+    assert [c.name for c in found.contenders] == ["lif layer", "lif layer, bits"]
+    assert found.left_out == ("lif fused: lnm.nn.fuse finds nothing to fuse in this network.",)
+
+
+@pytest.mark.peers
+def test_peers(plain):
+    """SpikingJelly's network has the same weights; its LIF fires as ours, so the loss is equal."""
+    found = contenders(DESIGNS["feedforward"], LIF, 3, 4, "cpu", peers=True, compiles=False)
+    peer, ours = found.contenders
+    assert peer.name == "SpikingJelly LIFNode"
+    assert not any(isinstance(m, NeuronLayer) for m in peer.net.modules())
+    data, labels = 2 * torch.randn(3, 5, 4), torch.zeros(5, dtype=torch.long)
+    theirs, own = (steps.halves_of(c, data, labels) for c in (peer, ours))
+    assert torch.equal(theirs.forward(), own.forward())
+    report = measure_steps(StepCase("feedforward", LIF, (3,), 2, 4, rounds=1, compile=False))
+    assert [r.what for r in report.rows] == ["SpikingJelly LIFNode", "lif layer"]
+    assert report.rows[0].kept_bytes > report.rows[1].kept_bytes
+    long = contenders(DESIGNS["feedforward"], LIF, 784, 4, "cpu", peers=True, compiles=True)
+    assert [c.name for c in long.contenders] == ["SpikingJelly LIFNode", "lif layer"]
+    assert "torch.compile unrolls the loop over time" in long.left_out[0]
+
+
+@pytest.mark.parametrize(("neurons", "share"), [(1.0, 0.25), (4.0, 1.0), (9.0, 1.0)])
+def test_a_share_is_at_most_one(neurons, share):
+    """Also where another load made the neurons alone slower than the step."""
+
+    def timing(low):
+        return Timing(low, low, low, low, low)
+
+    assert steps.share_of(timing(neurons), timing(4.0)) == share
+
+
+def test_neurons_alone_calls_every_layer_once():
+    """On the inputs of a step, with gradients, which leave the parameters' gradients alone."""
+    neuron = lnm.get("lnm", degree=2)
+    found = contenders(DESIGNS["feedforward"], neuron, 2, 4, "cpu", peers=False, compiles=False)
+    net, data = found.contenders[0].net, torch.randn(2, 3, 4)
+    run = steps.neurons_alone(net, data)
+    called = []
+    for layer in net.neurons:
+        layer.register_forward_hook(lambda m, i, o: called.append((m, i[0].requires_grad)))
+    run()
+    assert called == [(layer, True) for layer in net.neurons]
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_unknown_network():
+    with refused(ModelError, "bench", "'resnet'", "resnet18", "Did you mean"):
+        measure_steps(small("resnet"))
+
+
+COMMAND = [sys.executable, "-m", "lnm_codegen.cli", "bench"]
+
+
+def test_command(tmp_path):
+    """JSON on standard output and network.csv in the folder."""
+    few = ["--network", "feedforward", "--steps", "2", "--batch", "2", "--size", "4"]
+    few += ["--rounds", "1", "--no-peers"]
+    done = subprocess.run(
+        [*COMMAND, *few, "--json", "--out", str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["rows"][0]["what"] == "lif layer"
+    assert 0 <= report["rows"][0]["share"] <= 1
+    with (tmp_path / "network.csv").open(newline="") as file:
+        assert [r["what"] for r in csv.DictReader(file)] == [r["what"] for r in report["rows"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--network", "resnet"], "network 'resnet'"),
+        (["--network", "conv", "--neurons", "2,3"], "--neurons is no option of a network"),
+        (["--network", "conv", "--dtype", "float64"], "dtype is 'float64'. Accepted: 'float32'"),
+        (["--network", "conv", "--steps", "0"], "steps is '0'"),
+        (["--batch", "3"], "--batch needs --network"),
+        (["--size", "3"], "--size needs --network"),
+        (["--network", "vgg11", "--size", "8"], "poolings of an image"),
+    ],
+)
+def test_wrong_options_are_one_line(options, message):
+    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
