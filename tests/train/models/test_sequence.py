@@ -330,7 +330,7 @@ def test_batch_normalisation_is_fused_without_feedback() -> None:
         ("recurrent", {"carry_limit": -1}, ("recurrent", "carry_limit is -1", ">= 0 or None")),
         ("feedforward", {"hidden": (4, 0)},
          ("feedforward", "hidden is (4, 0)", "one or more integers >= 1")),
-        ("feedforward", {"fused": 1}, ("models", "fused is 1", "True or False")),
+        ("feedforward", {"fused": 1}, ("models", "fused is 1", "True, False")),
         ("feedforward", {"readout_tau": 1.0}, ("li", "tau is 1.0", "a number > 1")),
         ("feedforward", {"time_steps": 4},
          ("feedforward", "time_steps is 4", "None for a sequence", "Leave time_steps out.")),
