@@ -62,7 +62,7 @@ def analyze(
         typer.Option(
             "--figure",
             metavar="FILE.png",
-            help="Plot the charge curve, or poles and phase plane; for a run, one panel per layer.",
+            help="Plot the charge curve, or poles and responses; for a run, of every layer.",
         ),
     ] = None,
     html: Annotated[
