@@ -30,8 +30,8 @@ ONE_STATE = {
     "surrogate": None,
 }  # fmt: skip
 TWO_STATES = {
-    "degree": 3, "parametrisation": "free", "reset": "v", "v_reset": None, "radius": None,
-    "angle": None, "theta_v": None, "theta_w": None, "learn_theta_0": False,
+    "degree": 3, "parametrisation": "free", "reset": "v", "v_reset": None, "radius": (0.5, 0.95),
+    "angle": (0.0, 1.5), "theta_v": None, "theta_w": None, "learn_theta_0": False,
     "v_threshold": 1.0, "learn_threshold": False, "v_min": None, "v_max": None, "w_min": None,
     "w_max": None, "detach_reset": False, "per": "layer", "surrogate": None,
 }  # fmt: skip
