@@ -19,7 +19,7 @@ from lnm_codegen.analysis.linear.points import distinct_points, find_points
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.errors import ModelError, ToolError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.plot.poles import continued
+from lnm_codegen.plot.poles import continued, draw_poles
 from lnm_codegen.plot.subject import MOST_CURVES
 from tests.analysis.linear.matrices import fitzhugh_nagumo, free
 from tests.refusals import refused
@@ -216,6 +216,13 @@ def test_paths_follow_an_eigenvalue():
     swapped = crossed.copy()
     swapped[1, 0] = swapped[1, 0, ::-1]
     assert np.array_equal(continued(swapped)[1, 0], crossed[1, 0])
+
+
+def test_paths_of_poles_are_named_once(ax):
+    modes = modes_of(free(), {"A": np.full((3, 4), 0.1)}, 3)
+    draw_poles(ax, modes, np.stack([modes.eigenvalues, 0.5 * modes.eigenvalues]))
+    names = ax.get_legend_handles_labels()[1]
+    assert [names.count(n) for n in ("path in training", "before training")] == [1, 1]
 
 
 def test_many_sets_are_thinned_to_curves(ax):
