@@ -81,7 +81,7 @@ def bench(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Time a neuron beside the memory floor and other libraries, or a network."""
+    """Time a neuron or network beside the floor and other libraries."""
     from lnm_codegen.bench import measure
 
     word = family or ("lnm" if network is None else "lif")
