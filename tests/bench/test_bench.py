@@ -102,6 +102,7 @@ def test_peers_under_compile_fire_as_without():
             assert torch.equal(out, found[name][0])
 
 
+@pytest.mark.slow
 def test_command(tmp_path):
     """`lnm bench` writes its files; wrong sizes are one line."""
     command = [sys.executable, "-m", "lnm_codegen.cli", "bench", "lnm", "--neurons"]

@@ -170,6 +170,7 @@ def test_command(tmp_path):
         assert [r["what"] for r in csv.DictReader(file)] == [r["what"] for r in report["rows"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

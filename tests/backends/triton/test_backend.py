@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[3]
 CHECKS = (
     "edges", "granularities", "small_types:bfloat16", "small_types:float16", "layouts",
     "two_levels", "sharing:dendrite:4096", "counts", "non_finite", "traffic", "function",
-    "words:0", "random_neurons:5",
+    "random_neurons:5",
 )  # fmt: skip
 QUICK = ("lif", "plif", "lnm-3", "lnm-4", "dendrite")
 QUICK_BITS = ("lif", "lnm-4")
@@ -47,7 +47,7 @@ def checks(slow: bool) -> tuple[str, ...]:
         *((f"bits:{c}", c in QUICK_BITS) for c in BITWISE),
         *((c, True) for c in CHECKS),
         *((f"sharing:{c}", False) for c in ("dendrite:4", "glif-steps:4096", "glif-steps:4")),
-        *((word, False) for word in ("words:3", "words:5", "random_neurons:150")),
+        *((word, False) for word in ("words:0", "words:3", "words:5", "random_neurons:150")),
     ]  # fmt: skip
     return tuple(word for word, quick in every if quick is not slow)
 

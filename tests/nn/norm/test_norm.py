@@ -164,6 +164,7 @@ for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 def test_the_block_runs_triton() -> None:
     """In Triton's interpreter, the numbers of the C kernels."""
