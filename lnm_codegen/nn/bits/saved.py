@@ -3,8 +3,10 @@
 A layer marks the storage of its spikes while `pack_spikes` is active. The mark is an attribute of
 the storage, so it ends with the storage, and a tensor that reuses the memory has none. A saved
 tensor whose storage is marked is a view of the spikes. It is kept as their bits, which all views
-share, and its strides. On the CPU, packing also compares every value with 0 and 1. On a GPU it
-relies on the version of the tensor, which changes in place through `.data` do not increment.
+share, and its strides.
+
+A change in place increments the version, and the changed spikes are kept whole. Changes through
+`.data` do not. On the CPU the first packing notices them, since it compares values with 0 and 1.
 """
 
 from __future__ import annotations

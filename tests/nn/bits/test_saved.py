@@ -339,6 +339,28 @@ def test_spikes_changed_after_a_layer() -> None:
         gradients(linear, x, run=forward)
 
 
+@pytest.mark.needs_cc
+def test_spikes_changed_between_layers() -> None:
+    """Each layer has the values that it read; the second does not share the bits of the first."""
+    net = nn.ModuleList([nn.Linear(8, 3), nn.Linear(8, 3)])
+    x, counter = torch.rand(4, 2, 8) * 3, Counter()
+
+    def changed(given: Tensor) -> Tensor:
+        spikes = lif(backend="c")(given)
+        out: Tensor = net[0](spikes)
+        spikes.neg_().add_(1)
+        return out + net[1](spikes)
+
+    def apart(given: Tensor) -> Tensor:
+        spikes = lif(backend="c")(given)
+        out: Tensor = net[0](spikes) + net[1](1 - spikes)
+        return out
+
+    found = gradients(net, x, counter.count(), pack_spikes(), run=changed)
+    assert len(counter.of(torch.uint8)) == 1
+    assert_same(found, gradients(net, x, run=apart))
+
+
 def test_other_tensors_that_change() -> None:
     """A changed tensor that was kept whole is refused, as PyTorch does without hooks."""
     x, linear = torch.rand(4, 8, requires_grad=True), nn.Linear(8, 3)
