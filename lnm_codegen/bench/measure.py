@@ -86,7 +86,7 @@ def round_robin(
     return {name: _timing(found) for name, found in times.items()}
 
 
-BLOCK, FEWEST = 0.15, 3
+BLOCK, FEWEST = 0.1, 3
 """Seconds of a block of calls, and the fewest calls in it."""
 
 

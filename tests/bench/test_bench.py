@@ -20,7 +20,13 @@ pytestmark = pytest.mark.needs_cc
 
 def case(**options):
     neuron = lnm.get("lnm", degree=2)
-    values = {"neuron": neuron, "label": "lnm degree 2", "shape": (3, 2, 4, 5), "rounds": 1}
+    values = {
+        "neuron": neuron,
+        "label": "lnm degree 2",
+        "shape": (3, 2, 4, 5),
+        "rounds": 1,
+        "blocks": 1,
+    }
     return suite.Case(**(values | {"compile": False, "peers": False} | options))
 
 
