@@ -335,15 +335,7 @@ def test_the_place_of_an_accuracy() -> None:
     assert results.place(0.95, [0.95]).endswith("mean 95.0; 0 of them are below")
 
 
-FROZEN_SEARCH = """
-[[row]]
-name = "LNM degree 1, frozen"
-family = "lnm"
-degree = 1
-lr_neuron = 0.0
-neurons_from = "row:LNM degree 1"
-settings = [{ lr = 1e-2 }, { lr = 2e-2, decay = 0.6 }]
-"""
+FROZEN_SEARCH = FROZEN + "settings = [{ lr = 1e-2 }, { lr = 2e-2, decay = 0.6 }]\n"
 
 
 def test_a_search_starts_from_the_search_of_another_row(folder: Path) -> None:

@@ -42,7 +42,7 @@ class Trace:
     def __init__(self, path: str, module: nn.Module) -> None:
         self._path, self._module, self.problem = path, module, ""
         self._graph, self._sums = fx.Graph(), dict[str, _Sum]()
-        training, before = module.training, dict(vars(module))
+        training, before, after = module.training, dict(vars(module)), vars(module)
         try:
             graphs = []
             for mode in (True, False):
@@ -53,12 +53,12 @@ class Trace:
                 self.problem = "its forward depends on the mode, train or eval"
         except Exception as error:  # a user's code may raise anything on a proxy
             self.problem = f"torch.fx cannot trace it: {reason(error).splitlines()[0]}"
-        module.training = training
-        after = vars(module)
-        if after.keys() != before.keys() or any(after[k] is not v for k, v in before.items()):
-            self.problem = self.problem or "its forward changes its attributes"
-            after.clear()
-            after.update(before)
+        finally:  # also where the user interrupts it
+            module.training = training
+            if after.keys() != before.keys() or any(after[k] is not v for k, v in before.items()):
+                self.problem = self.problem or "its forward changes its attributes"
+                after.clear()
+                after.update(before)
 
     def pairs(self) -> tuple[list[Pair], dict[str, str]]:
         """Return the pairs, and the reasons of the other normalisations, by path."""

@@ -252,6 +252,23 @@ def test_what_is_left_and_why(which: str) -> None:
     assert not any(isinstance(m, DeferredNorm) for m in model.modules())
 
 
+class Interrupted(Counting):
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls = self.calls + 1
+        if not self.training:
+            raise KeyboardInterrupt
+        return super().forward(x)
+
+
+def test_an_interrupt_leaves_the_model_as_it_was() -> None:
+    """The mode and the attributes of a module whose forward is traced."""
+    model = Interrupted()
+    before = dict(vars(model))
+    with pytest.raises(KeyboardInterrupt):
+        fuse(model)
+    assert vars(model) == before
+
+
 def test_the_report_in_words() -> None:
     report = fuse(nn.Sequential(norm(), layer(step_mode="s"), norm(), nn.ReLU()))
     first, pair, left, other = str(report).splitlines()
