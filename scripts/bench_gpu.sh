@@ -2,6 +2,7 @@
 # Every GPU figure, with no network: the tests that need a GPU, then the benchmark. Run by `make bench-gpu`.
 #
 #   GPU_PYTHON=python3   an interpreter that has PyTorch for this GPU and Triton
+#   SLICE=540            seconds after which no training step of SEW-ResNet-18 is begun (benchmarks/sew_resnet.py)
 #   WHEELS=folder        wheels of what else lnm_codegen needs, if that interpreter lacks it; offline
 #
 # Goes on where it stopped: a case that has its file in benchmarks/results/cuda is not measured again. A test that
@@ -39,6 +40,8 @@ if not torch.cuda.is_available():
 mkdir -p $RESULTS
 status=0
 "$RUN" -m pytest -q -m needs_cuda tests/nn/test_gpu.py tests/nn/test_convergence.py tests/backends/package/test_backend.py 2>&1 | tee $RESULTS/tests.txt || status=$?
+# A row whose compilation failed has its reason in the table; the other figures follow anyway.
+"$RUN" benchmarks/sew_resnet.py --slice "${SLICE:-540}" || true
 # shellcheck disable=SC2086  # words of BENCH_ARGS are arguments
 "$RUN" benchmarks/run.py --device cuda ${BENCH_ARGS:-} || { [ $status -ne 0 ] || status=1; }
 exit $status

@@ -18,6 +18,9 @@ from lnm_codegen.errors import ToolError
 from lnm_codegen.nn.memory import keep_pages, without_pool
 from lnm_codegen.validation import require_one_of
 
+# PyTorch's profiler otherwise prints lines to stderr when it begins and ends.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
 Result = TypeVar("Result")
 Key = TypeVar("Key", bound=Hashable)
 

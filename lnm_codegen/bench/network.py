@@ -49,9 +49,9 @@ class Design:
 
 DESIGNS = {
     "conv": Design("conv", (4,), 16, 28),
-    "resnet18": Design("resnet18", (4,), 4, 32),
-    "sew_resnet18": Design("resnet18", (4,), 4, 32, options={"shortcut": "sew"}),
-    "vgg11": Design("vgg11", (4,), 4, 32),
+    "resnet18": Design("resnet18", (4,), 16, 32),
+    "sew_resnet18": Design("resnet18", (4,), 16, 32, options={"shortcut": "sew"}),
+    "vgg11": Design("vgg11", (4,), 16, 32),
     "feedforward": Design(
         "feedforward", (40, 784), 16, 64, kind="sequence", options={"readout": "linear"}
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lnm_codegen.analysis.plane.linear import linear_part
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.families.common import LOWEST
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn import NeuronLayer, pack_spikes
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import IGNORED, count_correct, loss_of
@@ -107,7 +108,8 @@ class Trainer:
         x, labels = x.to(device), labels.to(device)
         count = labels.shape[-1]  # labels are (N,), or (T, N)
         _copy(self._buffers, self._before)
-        with torch.autocast(device.type, _TYPES.get(kind), enabled=kind in _TYPES):
+        as_bits = pack_spikes() if self.config.pack_spikes else nullcontext()
+        with torch.autocast(device.type, _TYPES.get(kind), enabled=kind in _TYPES), as_bits:
             logits = self._run(x)
         whole = min(self.config.batch, self._samples - self._steps_this_epoch() * self.config.batch)
         if self.world.size > 1 and labels.dim() > 1:  # the mean is over labelled time steps

@@ -1,4 +1,4 @@
-"""32 training steps of five small networks, on every backend and type, against eager PyTorch.
+"""32 training steps of small networks, on every backend and type, against eager PyTorch.
 
 Two runs of one network and one seed are compared in two numbers: the largest difference of their
 losses, and the largest distance of a parameter tensor, relative to the distance that training moved
@@ -44,12 +44,19 @@ NEURONS = {
     ),
     "lnm-two-states": partial(lnm.get, "lnm", states=2, degree=1),
     "conv": partial(lnm.get, "lif"),
+    "conv-separate": partial(lnm.get, "lif"),
 }
-"""Network -> its neuron."""
+"""Network -> its neuron. `conv` fuses normalisation and neurons; `conv-separate` does not."""
+
+SEPARATE = "-separate"
+"""End of the name of a network whose reference is the fused one, in bfloat16 apart.
+
+In bfloat16 the fused network does not round what passes from the normalisation to the neuron.
+"""
 
 SEEDS = {
     "lif": (2, 1, 3), "plif": (0, 4, 2), "lnm": (4, 0, 2), "lnm-two-states": (4, 3, 5),
-    "conv": (7, 3, 4),
+    "conv": (7, 3, 4), "conv-separate": (7, 3, 4),
 }  # fmt: skip
 """Seeds of a network. float32 and float64 use the first one, which has the margin."""
 
@@ -79,7 +86,11 @@ TOLERANCES = {
     "bfloat16": Tolerance(1e-3, 1e-3),
 }
 WIDE = Tolerance(0.15, 0.5)
-"""For bfloat16 against float64. Spikes differ. Measured: 0.08 and 0.2; half of a slope: 0.7."""
+"""For bfloat16 against float64. Spikes differ. Measured: 0.08 and 0.2; half of a slope: 0.7.
+
+Also for fused normalisation in bfloat16: its kernels round the gradient of the input before and
+after the correction, and eager PyTorch rounds it once. Measured: 0.08 and 0.26.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +128,9 @@ class Difference:
 def network_of(name: str, backend: str, **options: object) -> Network:
     """Return a network; `options` go to its neuron."""
     neuron = NEURONS[name](**options)
-    if name == "conv":
-        task = Task(FRAMES, CLASSES, "sequence")
-        return conv_net(neuron, task, backend=backend, channels=(4, 8))
+    if name.startswith("conv"):
+        task, fused = Task(FRAMES, CLASSES, "sequence"), not name.endswith(SEPARATE)
+        return conv_net(neuron, task, backend=backend, channels=(4, 8), fused=fused)
     task = Task(FEATURES, CLASSES, "sequence")
     widths = {"hidden": (16, 16), "readout": "linear", "gain": 2.0}
     return FeedForward(neuron, task, backend=backend, **widths)
@@ -128,7 +139,7 @@ def network_of(name: str, backend: str, **options: object) -> Network:
 def batches(name: str, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield inputs (T, N, *) around a random mean of each class, and labels (N,)."""
     generator = torch.Generator().manual_seed(seed)
-    steps, *features = FRAMES if name == "conv" else FEATURES
+    steps, *features = FRAMES if name.startswith("conv") else FEATURES
     means = torch.randn(CLASSES, *features, generator=generator)
     for _ in range(STEPS):
         labels = torch.randint(CLASSES, (BATCH,), generator=generator)
@@ -203,8 +214,9 @@ def difference(got: Trained, expected: Trained) -> Difference:
 def median_difference(name: str, variant: Variant, base: str, error: str = "") -> Difference:
     """Return the difference from the reference in type `base`, the median over the seeds."""
     seeds = SEEDS[name] if variant.dtype == "bfloat16" else SEEDS[name][:1]
+    whole = name if base == "bfloat16" else name.removesuffix(SEPARATE)
     found = [
-        difference(train(name, variant, seed, error), reference(name, base, variant.device, seed))
+        difference(train(name, variant, seed, error), reference(whole, base, variant.device, seed))
         for seed in seeds
     ]
     return Difference(
@@ -228,7 +240,7 @@ def _one_order_of_sums() -> Iterator[None]:
 
 QUICK = {
     ("lif", "c", "float32"), ("lif", "c", "float64"), ("plif", "c", "float32"),
-    ("conv", "c", "float32"),
+    ("conv", "c", "float32"), ("conv-separate", "c", "float32"),
 }  # fmt: skip
 DTYPES = ("float32", "bfloat16", "float64")
 
@@ -239,7 +251,8 @@ def cases() -> Iterator[object]:
         for backend in ("torch", "c", "triton", "cuda"):
             needs = {"cuda": "needs_cuda", "cpu": "needs_cc"}.get(DEVICES.get(backend, ""))
             for dtype in DTYPES:
-                if backend == "torch" and dtype == "float64":
+                is_separate = name.endswith(SEPARATE)
+                if backend == "torch" and dtype == "float64" and not is_separate:
                     continue  # the reference itself
                 case = (name, backend, dtype)
                 marks = [getattr(pytest.mark, needs)] if needs else []
@@ -255,7 +268,8 @@ def test_trains_like_eager_pytorch(name: str, backend: str, dtype: str) -> None:
     variant = Variant(backend, dtype, DEVICES.get(backend, "cpu"))
     is_half, is_eager = dtype == "bfloat16", backend == "torch"
     base = "bfloat16" if is_half and not is_eager else "float64"
-    tolerance = WIDE if is_half and is_eager else TOLERANCES[dtype]
+    is_wide = is_half and (is_eager or name == "conv")
+    tolerance = WIDE if is_wide else TOLERANCES[dtype]
     found = median_difference(name, variant, base)
     assert found.within(tolerance), (found, tolerance)
 

@@ -185,6 +185,9 @@ class TrainConfig:
         str, Option("float32, or autocast to bfloat16 or float16.", _PRECISION)
     ] = "float32"
     compile: Annotated[bool, Option("Compile the network with torch.compile.")] = False
+    pack_spikes: Annotated[
+        bool, Option("Keep spikes as bits from forward to backward: less memory, equal results.")
+    ] = False
     deterministic: Annotated[bool, Option("Use only deterministic algorithms of PyTorch.")] = False
     device: Annotated[str, Option("cpu, cuda or cuda:1.")] = "cpu"
     seed: Annotated[int, Option("Seed of weights, shuffling and augmentation.", _SEED, "N")] = 0

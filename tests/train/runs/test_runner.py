@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from safetensors.torch import load_file
 
 from lnm_codegen import __version__
 from lnm_codegen.errors import DivergedError, ModelError
-from lnm_codegen.train import Epoch, TrainConfig, run
+from lnm_codegen.nn import pack_spikes
+from lnm_codegen.train import Epoch, TrainConfig, run, trainer
 from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.runs.config import neuron_of
 from lnm_codegen.train.runs.folder import FILES
@@ -80,6 +82,26 @@ def test_same_seed_same_numbers(tmp_path: Path) -> None:
     assert first == second != other
     weights = [(f / "model.safetensors").read_bytes() for f in folders]
     assert weights[0] == weights[1] != weights[2]
+
+
+@pytest.mark.needs_cc
+def test_spikes_as_bits_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pack_spikes` runs every training step in the context, and leaves losses as they are."""
+    entered: list[int] = []
+
+    @contextmanager
+    def counting() -> Iterator[None]:
+        entered.append(1)
+        with pack_spikes():
+            yield
+
+    monkeypatch.setattr(trainer, "pack_spikes", counting)
+    config = replace(SMALL, backend="c")
+    plain = run(config)
+    assert not entered
+    packed = run(replace(config, pack_spikes=True))
+    assert len(entered) == 4
+    assert [e.loss for e in packed.epochs] == [e.loss for e in plain.epochs]
 
 
 def test_a_run_leaves_the_global_seed_and_threads_alone() -> None:
