@@ -187,6 +187,10 @@ def test_activation_checkpointing(use_reentrant: bool) -> None:
         assert torch.equal(mine, theirs)
 
 
+_GROUPS: list[Any] = []
+"""Groups that stay: the end of one waits for its thread, which may wait for Python's lock."""
+
+
 def test_distributed_data_parallel(tmp_path: Any) -> None:
     """One process of gloo: hooks on the parameters of the neuron fire."""
     import torch.distributed as dist
@@ -194,6 +198,7 @@ def test_distributed_data_parallel(tmp_path: Any) -> None:
 
     store = f"file://{tmp_path}/store"
     dist.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    _GROUPS.append(dist.group.WORLD)
     try:
         net, x = network("lnm-3"), torch.randn(SHAPE)
         parallel = DistributedDataParallel(copy.deepcopy(net))
