@@ -83,8 +83,8 @@ def test_exported(training: bool, tmp_path: Any) -> None:
     """A program of `torch.export` gives the bits of the block, also in another process."""
     block = NormNeuron(NEURONS["lif"], 3, shortcut=True, backend="c").train(training)
     c, r = draw(4, 2, 3, 5), draw(4, 2, 3, 5, seed=1)
-    batch = torch.export.Dim("batch", min=2)
-    shapes = {"c": {1: batch}, "r": {1: batch}}
+    sizes = {0: torch.export.Dim("steps", max=4096), 1: torch.export.Dim("batch")}
+    shapes = {"c": sizes, "r": sizes}
 
     class Named(torch.nn.Module):
         def __init__(self) -> None:
@@ -95,7 +95,7 @@ def test_exported(training: bool, tmp_path: Any) -> None:
             return self.block(c, r)
 
     program = torch.export.export(Named(), (c, r), dynamic_shapes=shapes)
-    wider = [draw(4, 7, 3, 5, seed=k) for k in (2, 3)]
+    wider = [draw(9, 7, 3, 5, seed=k) for k in (2, 3)]
     expected = block(*wider).detach()
     assert torch.equal(program.module()(*wider).detach(), expected)
     torch.export.save(program, tmp_path / "program.pt2")
