@@ -28,6 +28,9 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Run models, lint and simulation alone, in seconds.")
     ] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Exit with 0 although a tool is missing.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Verify a circuit from its folder alone.
@@ -36,11 +39,12 @@ def verify(
     cocotb, verilator (against the C model), formal (proofs, each with a control that must fail),
     synthesis (multipliers counted), mutation (faults that the testbenches notice). A step whose
     tool is missing is skipped; the report says how to install it. Writes DIR/report.json. Exits
-    with 1 if a step fails.
+    with 1 if a step fails, and with 3 if none fails and a tool is missing: the verification is
+    incomplete.
     """
     from lnm_codegen.hardware.folder import read_circuit
     from lnm_codegen.hardware.report import require_writable, update_report
-    from lnm_codegen.hardware.result import FAILED, SKIPPED, worst
+    from lnm_codegen.hardware.result import FAILED, INCOMPLETE, SKIPPED, verdict_of
     from lnm_codegen.hardware.verify.steps import TOOLS, run_steps, selected_steps
 
     if only is not None and quick:
@@ -56,15 +60,17 @@ def verify(
     report = update_report(
         circuit, "verification", {step.name: step.as_dict() for step in found}, TOOLS
     )
-    status = worst(found)
+    status = verdict_of(found)
     if json:
         print_json({"folder": str(folder), "status": status, **report})
     else:
-        left = [step.name for step in found if step.status == SKIPPED]
-        note = f", {', '.join(left)} skipped" if left and status != SKIPPED else ""
+        left = [s.name for s in found if any(check.status == SKIPPED for check in s.checks)]
+        note = f", tools are missing in {', '.join(left)}" if left else ""
         typer.echo(f"{circuit.name}: {status}{note}; written to {folder / 'report.json'}")
     if status == FAILED:
         raise typer.Exit(1)
+    if status == INCOMPLETE and not allow_missing:
+        raise typer.Exit(3)
 
 
 def _print(step: StepResult) -> None:

@@ -11,6 +11,8 @@ from lnm_codegen.hardware.tools import Completed, in_parallel
 T = TypeVar("T")
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
+INCOMPLETE = "incomplete"
+"""Status of several steps: a check could not run, and none failed."""
 SURVIVED = "survived"
 """Status of a fault that no testbench detects. It lowers the score, but does not fail by itself."""
 
@@ -84,6 +86,7 @@ def step_result(
     return StepResult(name, tuple(in_parallel(check, items)))
 
 
-def worst(results: Sequence[StepResult]) -> str:
-    """Return the status of several steps: failed, passed or skipped."""
-    return StepResult("", tuple(Check(r.name, r.status) for r in results)).status
+def verdict_of(results: Sequence[StepResult]) -> str:
+    """Return the status of several steps: failed, incomplete if a check was skipped, or passed."""
+    found = {check.status for result in results for check in result.checks}
+    return FAILED if FAILED in found else INCOMPLETE if SKIPPED in found else PASSED

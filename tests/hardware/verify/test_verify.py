@@ -12,7 +12,15 @@ from lnm_codegen.cli import run
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware import tools
 from lnm_codegen.hardware.folder import Circuit, read_circuit
-from lnm_codegen.hardware.result import FAILED, PASSED, SKIPPED, Check, StepResult, worst
+from lnm_codegen.hardware.result import (
+    FAILED,
+    INCOMPLETE,
+    PASSED,
+    SKIPPED,
+    Check,
+    StepResult,
+    verdict_of,
+)
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify import formal as verify_formal
 from lnm_codegen.hardware.verify.steps import QUICK, STEPS, run_steps, selected_steps
@@ -173,9 +181,15 @@ def test_every_step_names_missing_tools(tmp_path, monkeypatch):
 def test_skipped_steps_are_in_the_last_line(tmp_path, monkeypatch, capsys):
     write(tmp_path)
     monkeypatch.setattr(tools, "find", lambda word: None)
-    assert run(["verify", str(tmp_path), "--quick"]) == 0
+    arguments = ["verify", str(tmp_path), "--quick"]
+    assert run(arguments) == 3
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"unit: passed, lint, icarus skipped; written to {tmp_path}/report.json"
+    missing = "tools are missing in model, lint, icarus"
+    assert last == f"unit: incomplete, {missing}; written to {tmp_path}/report.json"
+    assert run([*arguments, "--allow-missing"]) == 0
+    capsys.readouterr()
+    assert run([*arguments, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["status"] == "incomplete"
     assert run(["verify", str(tmp_path), "--quick", "--only", "model"]) == 2
     assert_line(capsys.readouterr().err, "verify: ", "--only", "--quick")
 
@@ -199,8 +213,9 @@ def test_the_status_of_a_step():
     assert step(PASSED, FAILED, SKIPPED).status == FAILED
     assert step(SKIPPED).status == SKIPPED
     assert step(PASSED, FAILED, PASSED).count == 4
-    assert worst([step(PASSED), step(SKIPPED)]) == PASSED
-    assert worst([step(PASSED), step(FAILED)]) == FAILED
+    assert verdict_of([step(PASSED)]) == PASSED
+    assert verdict_of([step(PASSED), step(PASSED, SKIPPED)]) == INCOMPLETE
+    assert verdict_of([step(SKIPPED), step(FAILED)]) == FAILED
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
