@@ -86,7 +86,10 @@ def folder_files(
         "top": f"{name}_{default}",
         "forms": words,
         "rtl": sorted(path for path in circuit if path.startswith("rtl/")),
-        "models": ", ".join(models),
+        "models": ["models:", f"  files: [{', '.join(models)}]", "  file_type: verilogSource"]
+        if models
+        else [],  # FuseSoC refuses a set without files
+        "simulated": "rtl, models" if models else "rtl",
         "benches": [f"tb/{name}_{word}_tb.v" for word in words],
         "vectors": [
             f"tb/{file}: {{copyto: {file}}}"

@@ -89,6 +89,22 @@ def test_what_is_there(folder):
     assert (folder / "syn" / "vivado.tcl").read_text().startswith("# Not run: ")
 
 
+@needs("iverilog", "verilator", "make")
+@pytest.mark.parametrize("multiplier", ["generic", "ecp5"])
+def test_fusesoc_runs_the_targets(tmp_path, multiplier):
+    """Every form's testbench in Icarus and its lint, from the .core file."""
+    pytest.importorskip("fusesoc")
+    written(tmp_path / "cores", multiplier=multiplier)
+    run = [sys.executable, "-m", "fusesoc.main", "--cores-root", "cores", "run"]
+    for target in ("sim_array", "lint_comb"):
+        done = subprocess.run(
+            [*run, f"--target={target}", "lnm_codegen:neurons:quad:1.0.0"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (target, done.stdout, done.stderr)
+        assert said(done) == (["PASS quad_array"] if target == "sim_array" else [])
+
+
 def test_the_vectors_have_the_width_that_the_manifest_says(folder):
     """Fields from the left; an array's are the data of its two streams."""
     forms = json.loads((folder / "manifest.json").read_text())["forms"]
