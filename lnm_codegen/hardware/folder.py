@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lnm_codegen.backends.verilog.folder.manifest import VERSION
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import json_of, text_of
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import from_json
+from lnm_codegen.ir.operators import Role
 from lnm_codegen.validation import is_integer, require_integer, wrong
 
 MANIFEST, PROGRAM = "manifest.json", "program.json"
@@ -22,6 +24,7 @@ PARTS = ("rtl", "sim", "tb", "formal", "model")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _FILE = re.compile(rf"({'|'.join(PARTS)})/[A-Za-z0-9_]+\.[a-z]{{1,5}}")
+_AGAIN = "Write the folder again."
 _EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR."
 
 
@@ -99,6 +102,9 @@ def read_circuit(folder: Path, verb: str) -> Circuit:
         raise ModelError(where, f"there is no {MANIFEST} in it", remedy=_EMIT)
     place = f"{verb}: {path}"
     manifest = _OBJECT.of(place, "the content", json_of(path, place, finite=True))
+    if manifest.get("manifest") != VERSION:
+        accepted = f"{VERSION}, the version that this lnm reads"
+        raise wrong(place, "manifest", manifest.get("manifest"), accepted, _EMIT)
     name = _IDENTIFIER.of(place, "name", manifest.get("name"))
     forms = _FORMS.of(place, "forms", manifest.get("forms"))
     found = {word: _form(place, word, form, folder, name) for word, form in forms.items()}
@@ -106,6 +112,7 @@ def read_circuit(folder: Path, verb: str) -> Circuit:
     whole = None
     if program.is_file():
         whole = from_json(text_of(program, f"{verb}: {program}"), str(program))
+        _require_agreement(place, manifest, whole)
     return Circuit(folder.resolve(), manifest, name, found, whole)
 
 
@@ -155,14 +162,28 @@ def _form(where: str, word: str, form: Any, folder: Path, name: str) -> CircuitF
     for field, file in [*(("files", file) for file in files), ("testbench", testbench)]:
         _PATH.of(where, f"{key}.{field}", file)
         if not (folder / file).is_file():
-            raise ModelError(
-                where, f"{key}.{field}: {file} does not exist", remedy="Write the folder again."
-            )
+            raise ModelError(where, f"{key}.{field}: {file} does not exist", remedy=_AGAIN)
     counts = {
         field: require_integer(where, f"{key}.{field}", form.get(field), 0, 2**32 - 1)
         for field in ("latency", "interval", "multipliers")
     }
     return CircuitForm(word, top, tuple(files), testbench, **counts)
+
+
+def _require_agreement(where: str, manifest: dict[str, Any], program: fx.Program) -> None:
+    """Raise ModelError unless manifest and program state the same formats and coefficients."""
+    spec = program.spec
+    stated = {
+        "format": str(spec.default),
+        "rounding": spec.default.rounding.value,
+        "formats": {name: f"{fixed} {fixed.rounding.value}" for name, fixed in spec.nodes},
+        "coefficients": [[v.name, str(v.type)] for v in program.kernel.input_vars(Role.PARAM)],
+    }
+    found = {key: manifest.get(key) for key in stated}
+    found["coefficients"] = [[c["name"], c.get("format")] for c in manifest["coefficients"]]
+    for key, value in stated.items():
+        if found[key] != value:
+            raise wrong(where, key, found[key], f"{value!r}, as {PROGRAM} says", _AGAIN)
 
 
 def _validate_coefficients(where: str, coefficients: Any) -> None:

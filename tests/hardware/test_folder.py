@@ -72,6 +72,11 @@ def test_a_path_that_is_not_a_circuit_folder(tmp_path, capsys, verb):
         ("{", "manifest.json: not JSON: "),
         ("[]", "manifest.json: the content is []. Accepted: an object."),
         ("[" * 100_000, "manifest.json: not JSON: nested too deep"),
+        ({"manifest": 2}, "manifest.json: manifest is 2. Accepted: 1, the version that this lnm"),
+        ({"format": "Q5.11"}, "format is 'Q5.11'. Accepted: 'Q4.12', as program.json says."),
+        ({"rounding": "floor"}, "rounding is 'floor'. Accepted: 'half_up', as program.json"),
+        ({"formats": {"h": "Q5.11"}}, "Accepted: {}, as program.json says. Write the folder"),
+        ({"coefficients": []}, "coefficients is []. Accepted: [['theta_0', 'Q4.12'],"),
         ({"name": "x; exec rm"}, "manifest.json: name is 'x; exec rm'. Accepted: letters,"),
         ({"forms": {}}, "manifest.json: forms is {}. Accepted: an object by form."),
         ({"top": "$x"}, "manifest.json: forms.core.top is '$x'. Accepted: letters, digits and _."),
@@ -116,7 +121,7 @@ def test_a_damaged_manifest(tmp_path, change, message):
     if isinstance(change, str):
         text = change
     else:
-        whole = change.keys() & {"name", "forms", "coefficients"}
+        whole = change.keys() & manifest.keys()
         place = manifest if whole else manifest["forms"]["core"]
         place.update(change)
         text = json.dumps(manifest)
