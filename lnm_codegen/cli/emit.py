@@ -26,6 +26,7 @@ from lnm_codegen.cli.emit_fixed import (
     ShiftAddOption,
     VectorsOption,
     fixed_options,
+    print_notes,
 )
 from lnm_codegen.cli.options import (
     DtypeOption,
@@ -138,6 +139,8 @@ def emit(
             sources = _emitted(models, backends, dtype, scheme, fixed)
     for path in write_together(sources, out or package or Path()):
         typer.echo(path)
+    for place, source in sources.items():
+        print_notes(place.name, source)
 
 
 def _emitted(

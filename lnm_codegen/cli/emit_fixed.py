@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,10 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
+from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.verilog.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, Rtl
 from lnm_codegen.cli.options import FORMAT_HELP, ROUNDING_HELP, parse_format
 from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.errors import ModelError
+from lnm_codegen.hardware.notes import width_note, zero_note
+from lnm_codegen.ir.fixed.exchange import from_json
 from lnm_codegen.ir.types import Fixed, FixedSpec
 
 DEFAULT = "16.12"
@@ -120,6 +124,17 @@ def fixed_options(
     spec = None if format_ is None else _spec(format_, rounding)
     rtl = Rtl(**{o.removeprefix("--").replace("-", "_"): v for o, v in given.items()})
     return FixedOptions(spec, rounding or "half_up", rtl)
+
+
+def print_notes(name: str, source: Source) -> None:
+    """Print what a circuit costs without need, on standard error."""
+    if "manifest.json" not in source.files:
+        return
+    manifest = json.loads(source.files["manifest.json"])
+    zeros = zero_note({c["name"]: c["integers"] for c in manifest["coefficients"]})
+    for note in (zeros, width_note(from_json(source.files["program.json"], "program.json"))):
+        if note is not None:
+            typer.echo(f"note: {name}: {note}.", err=True)
 
 
 def _spec(text: str, rounding: str | None) -> Fixed | FixedSpec:

@@ -25,6 +25,7 @@ from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.compiler.formats import spec_text
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
+from lnm_codegen.hardware.notes import width_note
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import RoundingName
 
@@ -162,6 +163,8 @@ def _print(name: str, chosen: FormatSelection) -> None:
     if not bounded:
         typer.echo("errors: no bound is proven, as nodes may saturate where no bound is listed")
     typer.echo(f"largest error {error}, spike mismatch per step {words.mismatch:.3g}")
+    if (note := width_note(words.program)) is not None:
+        typer.echo(f"note: {note}.")
 
 
 def _origin(chosen: FormatSelection) -> str:

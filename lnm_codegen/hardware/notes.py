@@ -1,0 +1,55 @@
+"""Notes on the cost of a circuit: products wider than a multiplier, coefficients that are 0."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from lnm_codegen.ir.fixed import nodes as fx
+
+MULTIPLIERS = {18: "18 x 18 bits (ECP5)", 16: "16 x 16 bits (iCE40)"}
+"""Widest factor of a target's multiplier -> its name, from the widest."""
+
+_ELEMENT = re.compile(r"(\w+)_(\d+)")
+
+
+def width_note(program: fx.Program) -> str | None:
+    """Return a sentence about products that take several multipliers each, or None.
+
+    A product with a factor one bit wider than a multiplier takes two to four of them, and logic.
+    """
+    found = [node for let in program.kernel.body for node in fx.walk(let.value)]
+    widths = [
+        max(fx.bits_of(node.lhs).width, fx.bits_of(node.rhs).width)
+        for node in dict.fromkeys(found)
+        if isinstance(node, fx.Product)
+    ]
+    for limit, name in MULTIPLIERS.items():
+        wide = [width for width in widths if width > limit]
+        if wide:
+            return (
+                f"{len(wide)} of {len(widths)} products have a factor of more than {limit} bits"
+                f" (up to {max(wide)}), so that each takes several multipliers of {name}"
+            )
+    return None
+
+
+def zero_note(coefficients: Mapping[str, Sequence[int]]) -> str | None:
+    """Return a sentence about the last coefficients of a polynomial that are 0, or None.
+
+    Args:
+        coefficients: Name -> integers, such as theta_0, theta_1, theta_2.
+    """
+    elements: dict[str, dict[int, bool]] = defaultdict(dict)
+    for name, integers in coefficients.items():
+        if match := _ELEMENT.fullmatch(name):
+            elements[match[1]][int(match[2])] = any(integers)
+    idle: list[str] = []
+    for base, used in elements.items():
+        last = max((k for k, is_used in used.items() if is_used), default=-1)
+        idle += [f"{base}_{k}" for k in sorted(used) if k > last]
+    if not idle:
+        return None
+    verb = "is" if len(idle) == 1 else "are"
+    return f"{', '.join(idle)} {verb} 0 in this format, so that the circuit multiplies by 0"

@@ -1,0 +1,79 @@
+"""Notes on what a circuit costs."""
+
+from __future__ import annotations
+
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.cli import run
+from lnm_codegen.hardware.notes import width_note, zero_note
+
+
+def note_of(width: int, frac: int, degree: int = 3) -> str | None:
+    return width_note(lnm.quantize(lnm.get("lnm", degree=degree), lnm.Fixed(width, frac)))
+
+
+def test_widths_at_the_edges_of_multipliers() -> None:
+    """16 and 18 bits fit; a neuron without a product has no note."""
+    assert note_of(16, 12) is None
+    for width, limit in ((17, "16 x 16"), (18, "16 x 16"), (19, "18 x 18"), (24, "18 x 18")):
+        note = note_of(width, 12)
+        assert note is not None
+        assert limit in note, note
+        assert "3 of 3 products" in note
+        assert f"(up to {width})" in note
+    assert width_note(lnm.quantize(lnm.get("if"), lnm.Fixed(32, 16))) is None
+
+
+@pytest.mark.parametrize(
+    ("integers", "expected"),
+    [
+        ((82, 3482, 451, -246), None),
+        ((0, 3482, 0, -246), None),
+        ((0, 2048, 0, 0), "theta_2, theta_3 are 0"),
+        ((0, 2048, 1, 0), "theta_3 is 0"),
+        ((0, 0, 0, 0), "theta_0, theta_1, theta_2, theta_3 are 0"),
+    ],
+)
+def test_last_coefficients(integers: tuple[int, ...], expected: str | None) -> None:
+    """Those after the last one that is not 0; other parameters do not count."""
+    coefficients = {f"theta_{k}": (n,) for k, n in enumerate(integers)} | {"v_threshold": (0,)}
+    note = zero_note(coefficients)
+    assert (note is None) is (expected is None)
+    assert expected is None or (note is not None and note.startswith(expected))
+    assert zero_note({"theta_0": (1,), "theta_1": (0, 5)}) is None  # one channel uses it
+
+
+def test_emit_prints_them(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error; the paths stay alone on standard output."""
+    command = ["emit", "lnm", "--degree", "2", "--backend", "verilog", "--forms", "comb"]
+    assert run([*command, "--format", "20.14", "--out", str(tmp_path / "a")]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == [
+        "note: lnm_degree2: theta_2 is 0 in this format, so that the circuit multiplies by 0.",
+        "note: lnm_degree2: 2 of 2 products have a factor of more than 18 bits (up to 20), so that"
+        " each takes several multipliers of 18 x 18 bits (ECP5).",
+    ]
+    assert "note" not in shown.out
+    theta = ["--set", "theta=.02,.85,.11"]
+    assert run([*command, *theta, "--out", str(tmp_path / "b")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_quantize_prints_the_width(capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "quantize",
+        "lnm",
+        "--degree",
+        "2",
+        "--set",
+        "theta=.02,.85,.11",
+        "--set",
+        "v_min=-2",
+    ]
+    assert run([*command, "--error", "1e-5"]) == 0
+    assert (
+        capsys.readouterr().out.splitlines()[-1].startswith("note: 2 of 2 products have a factor")
+    )
+    assert run([*command, "--error", "0.01"]) == 0
+    assert "note" not in capsys.readouterr().out
