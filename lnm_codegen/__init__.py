@@ -17,6 +17,7 @@ from lnm_codegen.language.family import family
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
 from lnm_codegen.language.normalisation import normalised
 from lnm_codegen.language.symbols import input, param, spike, spike_named, state
+from lnm_codegen.version import __version__ as __version__
 
 # isort: off
 from lnm_codegen.errors import (
@@ -43,8 +44,6 @@ __all__ = [
     "normalised", "package", "param", "poly", "quantize", "sigmoid", "sin", "soft_reset", "spike",
     "spike_named", "sqrt", "state", "stop_gradient", "substeps", "surrogate", "tanh", "where",
 ]  # fmt: skip
-
-__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lnm_codegen import nn as nn

@@ -179,7 +179,7 @@ def measure(circuit: Circuit, form: CircuitForm, device: Device, seeds: int) -> 
         fmax: dict[int, float] = {}
         if device.place:
             netlist = (folder / "bare.json").read_text(encoding="utf-8")
-            text = harness(form.top, ports_of(netlist, form.top))
+            text = harness(circuit.name, form.top, ports_of(netlist, form.top))
             (folder / "harness.v").write_text(text, encoding="utf-8")
             sources, top = (*form.files, "harness.v"), f"{form.top}_harness"
             seconds += _yosys(" ".join(sources), top, device, folder, "whole")

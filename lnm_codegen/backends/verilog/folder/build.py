@@ -106,7 +106,9 @@ def folder_files(
         **_synthesis(design, sources, default),
     }
     for top in (f"{name}_{word}" for word in words):
-        files[f"syn/{top}_harness.v"] = harness(top, module_ports(circuit[f"rtl/{top}.v"]))
+        files[f"syn/{top}_harness.v"] = harness(
+            design.model.family, top, module_ports(circuit[f"rtl/{top}.v"])
+        )
     return files | {f"model/{p}": t for p, t in FixedC().emit(design.model).files.items()}
 
 

@@ -12,10 +12,11 @@ _PORT = re.compile(
 )
 
 
-def harness(top: str, ports: Sequence[tuple[str, str, int]]) -> str:
+def harness(family: str, top: str, ports: Sequence[tuple[str, str, int]]) -> str:
     """Return `<top>_harness`: inputs from a shift register, outputs to registers and one XOR.
 
     Args:
+        family: Name of the neuron.
         top: The measured module.
         ports: (name, direction, width) of each port; "clk" is the clock.
     """
@@ -30,6 +31,7 @@ def harness(top: str, ports: Sequence[tuple[str, str, int]]) -> str:
             pairs.append(f".{name}(results[{outputs + width - 1}:{outputs}])")
             outputs += width
     view = {
+        "family": family,
         "top": top,
         "inputs": max(inputs, 1),
         "outputs": max(outputs, 1),

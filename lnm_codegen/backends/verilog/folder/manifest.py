@@ -12,6 +12,7 @@ from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.types import Bits
+from lnm_codegen.version import __version__
 
 VERSION = 1
 
@@ -49,6 +50,8 @@ def manifest(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
     model, spec = design.model, design.model.program.spec
     content: dict[str, Any] = {
         "manifest": VERSION,
+        "generator": f"lnm_codegen {__version__}",
+        "license": "0BSD",
         "name": design.name,
         "family": model.family,
         "equations": list(model.equations),
@@ -58,6 +61,8 @@ def manifest(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
         "neurons": design.rtl.neurons,
         "coefficients_on": design.rtl.coefficients,
         "multiplier": design.rtl.multiplier,
+        "shift_add": design.rtl.shift_add,
+        "vectors": design.rtl.vectors,
         "forms": {form.name: _form(design, form) for form in forms},
         "simulation_files": list(simulation_files(design)),
         "ports": {
