@@ -18,6 +18,7 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.granularity import Extent, finest
 from lnm_codegen.ir.nodes import Role
+from lnm_codegen.ir.passes.formulas import formulas
 from lnm_codegen.ir.passes.unit import at_unit_gradient
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.display import equations
@@ -126,13 +127,14 @@ def _coefficients(
         )
     extent = Extent(1, _channels(neuron, given), 1)
     raw = parameters_of(neuron, given, extent, np.dtype("float64"))
-    reals = fixed.prepared_values(program, raw)
+    reals, formula = fixed.prepared_values(program, raw), formulas(program.prepare)
     return tuple(
         Coefficient(
             name,
             fixed.bits_of(program, name),
             tuple(int(k) for k in array.reshape(-1)),
             tuple(float(r) for r in np.broadcast_to(reals[name], array.shape).reshape(-1)),
+            formula.get(name, ""),
         )
         for name, array in fixed.prepared_integers(program, raw).items()
     )

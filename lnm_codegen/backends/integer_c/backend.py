@@ -244,7 +244,8 @@ def _table(model: str, c: Coefficient) -> _Table:
         f"{k},  // {f'[{n}] ' if many else ''}{_shown(r)}"
         for n, (k, r) in enumerate(zip(c.integers, c.reals, strict=True))
     )
-    return _Table(f"{model}_{c.name}", len(c.integers), str(c.bits), rows)
+    meaning = f"{c.bits}, {c.formula}" if c.formula else str(c.bits)
+    return _Table(f"{model}_{c.name}", len(c.integers), meaning, rows)
 
 
 def _shown(value: float) -> str:

@@ -20,12 +20,15 @@ class Coefficient:
         bits: Format.
         integers: Values in the circuit.
         reals: Values before rounding.
+        formula: Its value in declared parameters and other coefficients, such as `1 / tau`; empty
+            for a declared parameter.
     """
 
     name: str
     bits: Bits
     integers: tuple[int, ...]
     reals: tuple[float, ...]
+    formula: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,8 @@ def localparam(c: Coefficient, name: str) -> str:
 def _meaning(c: Coefficient) -> str:
     exact = float(c.bits.value(c.integers[0]))
     source = "" if exact == c.reals[0] else f" for {c.reals[0]!r}"
-    return f"{exact!r}{source}, {c.bits}"
+    formula = f"; {c.formula}" if c.formula else ""
+    return f"{exact!r}{source}, {c.bits}{formula}"
 
 
 def check_names(design: CircuitDesign) -> None:

@@ -22,8 +22,8 @@ module lif_core (
     output wire signed [15:0] out_v
 );
     // _V_THRESHOLD: 1.0, Q4.12
-    // _P0: 0.5, Q4.12
-    // _INV_TAU: 0.5, Q4.12
+    // _P0: 0.5, Q4.12; 1 - inv_tau
+    // _INV_TAU: 0.5, Q4.12; 1 / tau
 
     // h
     wire signed [26:0] h_operand = {in_x, 11'd0};

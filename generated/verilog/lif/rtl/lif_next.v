@@ -16,8 +16,8 @@ module lif_next (
     output wire signed [15:0] v_next
 );
     // _V_THRESHOLD: 1.0, Q4.12
-    // _P0: 0.5, Q4.12
-    // _INV_TAU: 0.5, Q4.12
+    // _P0: 0.5, Q4.12; 1 - inv_tau
+    // _INV_TAU: 0.5, Q4.12; 1 / tau
 
     wire signed [26:0] h_operand = {x, 11'd0};
     wire signed [31:0] h_product = {{5{h_operand[26]}}, h_operand};

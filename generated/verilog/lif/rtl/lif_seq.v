@@ -27,8 +27,8 @@ module lif_seq (
     output reg  signed [15:0] out_v
 );
     // _V_THRESHOLD: 1.0, Q4.12
-    // _P0: 0.5, Q4.12
-    // _INV_TAU: 0.5, Q4.12
+    // _P0: 0.5, Q4.12; 1 - inv_tau
+    // _INV_TAU: 0.5, Q4.12; 1 / tau
 
     reg _idle;
     reg _multiplying;

@@ -78,6 +78,7 @@ def manifest(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
                 "integers": list(c.integers),
                 "values": [float(c.bits.value(k)) for k in c.integers],
                 "rounded_from": list(c.reals),
+                **({"formula": c.formula} if c.formula else {}),
             }
             for c in model.coefficients
         ],
