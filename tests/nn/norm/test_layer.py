@@ -124,7 +124,7 @@ def test_evaluation_is_the_composition(backend: str) -> None:
     assert all(torch.equal(v, before[k]) for k, v in block.state_dict().items())
 
 
-@settings(max_examples=15)
+@settings(max_examples=5)
 @given(
     shape=st.tuples(*(st.integers(1, most) for most in (4, 4, 5, 9, 9))),
     wide=st.booleans(),
