@@ -143,7 +143,7 @@ def test_auto_runs_a_library_without_a_compiler(tmp_path: Path, arithmetic: str)
     "call",
     [
         "layer(x)",
-        "torch.nn.Sequential(layer)(x)",
+        pytest.param("torch.nn.Sequential(layer)(x)", marks=pytest.mark.slow),
         pytest.param("torch.compile(layer, backend='eager')(x)", marks=pytest.mark.slow),
     ],
 )

@@ -91,7 +91,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("backend", ["c", "torch"])
-@pytest.mark.parametrize("shortcut", [False, True])
+@pytest.mark.parametrize("shortcut", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NEURONS)
 def test_training_is_the_composition(name: str, shortcut: bool, backend: str) -> None:
     """Equal spikes, running statistics and gradients in float64, also of the neuron."""
