@@ -198,7 +198,7 @@ FEW = (
     "lnm-cubic", "dendrite", "gated", "gate", "decided", "held",
     "fitzhugh",
 )  # fmt: skip
-"""Cases that quick runs compile with warnings, and whose example they run."""
+"""Cases that quick runs compile with warnings."""
 
 FEW_IN_FLOAT64 = (
     "lif", "lif-learned", "plif", "lnm-3", "lnm-4", "lnm-C", "lnm-matrix", "dendrite",

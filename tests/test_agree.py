@@ -362,7 +362,7 @@ def test_random_polynomials_of_two_states_in_c(arguments, seed):
 
 
 @pytest.mark.needs_cc
-@drawn(5)
+@drawn(3)
 @given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
 def test_random_neurons_in_c(neuron, seed):
     """Random neurons, each compiled once."""

@@ -180,6 +180,7 @@ neurons_from = "row:LNM degree 1"
 """
 
 
+@pytest.mark.slow
 def test_runs_are_repeated(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def test_show_and_diff_print_a_file(monkeypatch, capsys) -> None:
         assert "+other" in update_generated.diff("README.md")
 
 
+@pytest.mark.slow
 def test_the_text_depends_on_no_hash() -> None:
     """Other seeds of Python's hash, in processes of their own, write the same files."""
     code = (

@@ -68,6 +68,7 @@ def test_a_block_of_imports_blocks() -> None:
 
 
 @pytest.mark.needs_cc
+@pytest.mark.slow
 def test_training_on_ones_own_data_needs_no_extra() -> None:
     """`lnm.train` is imported and trains; only a run folder has a figure."""
     code = """

@@ -77,9 +77,8 @@ def test_triton_refuses_parameters_alone(rotation: int) -> None:
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize(
-    "rotation", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (3, 5))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("rotation", [0, 3, 5])
 def test_c_and_cuda_agree_with_the_interpreter(rotation: int) -> None:
     """The code compiles, and no value is read in place of another."""
     for neuron in usable("c", rotation)[: 3 if rotation == 0 else None]:

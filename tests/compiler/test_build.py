@@ -199,6 +199,7 @@ print(lnm.lower(neuron, on_pass=lambda word, kernel: print(word, kernel)))
 """
 
 
+@pytest.mark.slow
 def test_text_does_not_hang_on_the_hash_seed():
     """Every pass of every family gives the same text whatever PYTHONHASHSEED."""
     texts = set()

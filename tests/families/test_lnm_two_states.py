@@ -91,7 +91,7 @@ def test_it_is_the_loop(arguments: dict[str, Any], shape: tuple[int, ...], seed:
     check(neuron, step_of(arguments), drawn(neuron, np.random.default_rng(seed), shape))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(two_state_arguments(), st.integers(0, 2**32))
 def test_schemes_agree(arguments: dict[str, Any], seed: int) -> None:
     """Horner's and Estrin's form are equal up to rounding."""

@@ -324,6 +324,7 @@ def sizes(k: int) -> tuple[int, ...]:
     return (*(len(kernel.body) for kernel in kernels), *longest, len(program.prepare.body))
 
 
+@pytest.mark.slow
 def test_kernels_grow_in_proportion_to_the_sub_steps():
     """Lets are added, not enlarged, also in sums of gradients; `prepare` stays as it is."""
     eight, sixteen, more = sizes(8), sizes(16), sizes(32)

@@ -90,7 +90,7 @@ def test_compiled_families(family: str) -> None:
 
 
 @pytest.mark.parametrize("step_mode", ["m", "s"])
-@pytest.mark.parametrize("fullgraph", [True, False])
+@pytest.mark.parametrize("fullgraph", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_compiled_modes(step_mode: str, fullgraph: bool) -> None:
     """Multi-step and single-step, with and without `fullgraph`."""
     assert_compiled("izhikevich", step_mode, "eager", fullgraph)

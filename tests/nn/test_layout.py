@@ -102,7 +102,9 @@ def test_what_is_copied(name, rows, copied):
         assert layout.sequence(shown_again) is shown_again
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("shape", [(20, 3, 5), (3, 70, 64), (0, 2, 2), (5, 0, 2)])
 def test_16_bit_sequences(dtype, shape):
     """Arithmetic in float32, rounded once on the way out: the bits of a float32 layer, rounded."""
@@ -231,7 +233,13 @@ def assert_same(got: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("backend", ["c", "torch"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.bfloat16,
+        *(pytest.param(d, marks=pytest.mark.slow) for d in (torch.float, torch.double)),
+    ],
+)
 @settings(max_examples=40, deadline=None)
 @given(further(), st.permutations(range(3)), st.integers(0, 2**32 - 1))
 def test_further_inputs_of_any_shape(

@@ -239,6 +239,7 @@ def faults(how: str) -> tuple[bool, int]:
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+@pytest.mark.slow
 def test_pages_are_reused():
     """Ten tensors of 64 MiB: the default takes new pages for each, a keeping process none."""
     huge_pages = 10 * (1 << 26) // (1 << 21)  # the fewest that the system can hand out

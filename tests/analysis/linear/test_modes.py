@@ -56,7 +56,7 @@ def test_a_matrix_that_is_not_finite_diverges():
     assert [stability(r) for r in (0.9, 1 + 1e-7, 1.1)] == ["stable", "neutral", "unstable"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=10)
 @given(entries, entries)
 def test_rows_do_not_disturb_each_other(a, b):
     """Two sets at once give what each gives alone."""

@@ -34,6 +34,9 @@ some = pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c in FEW else pytest.mark.slow) for c in CASES]
 )
 
+EXAMPLES = ("lif-learned", "lnm-matrix", "fitzhugh")
+"""Cases whose example quick runs compile and run."""
+
 
 def check_output(command: list[Any], folder: Path) -> str:
     """Run a command; a failure shows what it said."""
@@ -85,7 +88,9 @@ def test_no_warning_of_the_optimiser(case: str, tmp_path: Path) -> None:
     check_output([compiler().path, *FLAGS, *strict, "-o", "x.so", source.entry], tmp_path)
 
 
-@pytest.mark.parametrize("case", FEW)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in EXAMPLES else pytest.mark.slow) for c in FEW]
+)
 def test_the_example_prints_what_the_layer_computes(case: str, tmp_path: Path) -> None:
     """The caller in C99 against the layer: sums of outputs and input gradients."""
     neuron = CASES[case]()

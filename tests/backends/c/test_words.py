@@ -152,7 +152,9 @@ def commands(cuda: bool) -> Iterator[list[str]]:
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("backend", ["c", "integer c", "cuda"])
+@pytest.mark.parametrize(
+    "backend", ["c", *(pytest.param(b, marks=pytest.mark.slow) for b in ("integer c", "cuda"))]
+)
 def test_macros_of_the_included_headers(backend: str, tmp_path: Path) -> None:
     """Every macro that replaces a word, and that a name could be, is refused."""
     target, options = TARGETS[backend]

@@ -130,7 +130,7 @@ def test_triton_runs_its_own_test_in_the_interpreter(key: str, tmp_path: Path) -
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-@pytest.mark.parametrize("backend", ["cuda", "triton"])
+@pytest.mark.parametrize("backend", ["triton", pytest.param("cuda", marks=pytest.mark.slow)])
 def test_skips_with_the_reason_where_there_is_no_gpu(backend: str, tmp_path: Path) -> None:
     """The package can be imported all the same, and refuses a tensor of the CPU in one line."""
     made("lnm", backend).write(tmp_path)
@@ -158,7 +158,7 @@ def test_runs_its_own_test_on_a_gpu(key: str, backend: str, tmp_path: Path) -> N
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("openmp", [True, False])
+@pytest.mark.parametrize("openmp", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_c_with_clang(openmp: bool, tmp_path: Path) -> None:
     """The kernels run; without OpenMP on one thread, with one warning."""
     clang = shutil.which("clang++")

@@ -35,6 +35,9 @@ CHECKS = (
     "two_levels", "sharing:dendrite:4096", "counts", "non_finite", "traffic", "function",
     "random_neurons:5",
 )  # fmt: skip
+QUICK_CHECKS = (
+    "granularities", "small_types:bfloat16", "counts", "traffic", "function", "random_neurons:5"
+)  # fmt: skip
 QUICK = ("lif", "plif", "lnm-3", "lnm-4", "dendrite")
 QUICK_BITS = ("lif", "lnm-4")
 
@@ -45,7 +48,7 @@ def checks(slow: bool) -> tuple[str, ...]:
         *((f"sequences:{c}:{d}", (c in QUICK and d == "float32") or c == "lif")
           for c in CASES for d in ("float32", "float64")),
         *((f"bits:{c}", c in QUICK_BITS) for c in BITWISE),
-        *((c, True) for c in CHECKS),
+        *((c, c in QUICK_CHECKS) for c in CHECKS),
         *((f"sharing:{c}", False) for c in ("dendrite:4", "glif-steps:4096", "glif-steps:4")),
         *((word, False) for word in ("words:0", "words:3", "words:5", "random_neurons:150")),
     ]  # fmt: skip

@@ -122,6 +122,7 @@ def families(tmp_path_factory):
 
 
 @needs_iverilog
+@pytest.mark.slow
 def test_families(families):
     """Every family, its variants, `gate` without a state, `decided` by parameters alone."""
     families.simulate()

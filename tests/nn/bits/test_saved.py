@@ -134,7 +134,13 @@ def test_gradients_are_bit_exact(
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float32,
+        *(pytest.param(d, marks=pytest.mark.slow) for d in (torch.double, torch.bfloat16)),
+    ],
+)
 @pytest.mark.parametrize("is_last", [False, True])
 def test_gradients_of_c_kernels(dtype: torch.dtype, is_last: bool) -> None:
     """The kernels' own inputs may be bits too: the shortcut of the block."""

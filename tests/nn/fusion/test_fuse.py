@@ -113,7 +113,9 @@ def test_a_fused_model_is_the_model(which: str) -> None:
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("which", ["sequence", "residual with a convolution"])
+@pytest.mark.parametrize(
+    "which", ["sequence", pytest.param("residual with a convolution", marks=pytest.mark.slow)]
+)
 def test_fused_models_compile(which: str) -> None:
     """`torch.compile` without a graph break, on the C kernels."""
     torch.manual_seed(1)

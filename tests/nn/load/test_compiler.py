@@ -128,7 +128,9 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_cc
-@pytest.mark.parametrize("arithmetic", ["None", "lnm.Fixed(16, 12)"])
+@pytest.mark.parametrize(
+    "arithmetic", ["None", pytest.param("lnm.Fixed(16, 12)", marks=pytest.mark.slow)]
+)
 def test_auto_runs_a_library_without_a_compiler(tmp_path: Path, arithmetic: str) -> None:
     """A process that compiles, then one that has no compiler, in floating point and in integers."""
     spikes = "[0.0, 0.0, 1.0, 1.0, 0.0, 0.0]"
@@ -141,7 +143,7 @@ def test_auto_runs_a_library_without_a_compiler(tmp_path: Path, arithmetic: str)
     "call",
     [
         "layer(x)",
-        "torch.nn.Sequential(layer)(x)",
+        pytest.param("torch.nn.Sequential(layer)(x)", marks=pytest.mark.slow),
         pytest.param("torch.compile(layer, backend='eager')(x)", marks=pytest.mark.slow),
     ],
 )

@@ -91,7 +91,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("backend", ["c", "torch"])
-@pytest.mark.parametrize("shortcut", [False, True])
+@pytest.mark.parametrize("shortcut", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NEURONS)
 def test_training_is_the_composition(name: str, shortcut: bool, backend: str) -> None:
     """Equal spikes, running statistics and gradients in float64, also of the neuron."""
@@ -124,7 +124,7 @@ def test_evaluation_is_the_composition(backend: str) -> None:
     assert all(torch.equal(v, before[k]) for k, v in block.state_dict().items())
 
 
-@settings(max_examples=15)
+@settings(max_examples=5)
 @given(
     shape=st.tuples(*(st.integers(1, most) for most in (4, 4, 5, 9, 9))),
     wide=st.booleans(),

@@ -121,7 +121,7 @@ def test_bytes_of_an_element_step_in_cuda() -> None:
 
 
 @pytest.mark.parametrize("neuron", [*PASSES, lnm.normalised(lnm.get("lif"), True)], ids=str)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_nvrtc_compiles_the_kernels(neuron: lnm.Neuron, dtype: Any) -> None:
     """To machine code of sm_80 and sm_90."""
     pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")

@@ -39,9 +39,9 @@ def gradients(run: Any, block: NormNeuron, *inputs: torch.Tensor) -> list[torch.
 
 
 @pytest.mark.parametrize("name", NEURONS)
-@pytest.mark.parametrize("norm", ["batch", "affine"])
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("norm", ["batch", pytest.param("affine", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("training", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_compiled_whole(name: str, norm: Any, training: bool, dynamic: bool) -> None:
     """No graph break, and the bits of eager mode, running statistics included."""
     options = {"shape": (3, 4, 5)} if name == "per neuron" else {}
@@ -78,7 +78,7 @@ assert torch.equal(program.module()(c, r), expected)
 """
 
 
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("training", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_exported(training: bool, tmp_path: Any) -> None:
     """A program of `torch.export` gives the bits of the block, also in another process."""
     block = NormNeuron(NEURONS["lif"], 3, shortcut=True, backend="c").train(training)

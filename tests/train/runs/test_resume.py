@@ -57,7 +57,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("sgd", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("call", [1, 5, 7, 14])
 def test_a_run_that_dies_at_any_write(
     call: int, optimizer: str, tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
