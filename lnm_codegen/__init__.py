@@ -17,13 +17,13 @@ from lnm_codegen.language.family import family
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
 from lnm_codegen.language.normalisation import normalised
 from lnm_codegen.language.symbols import input, param, spike, spike_named, state
-from lnm_codegen.version import __version__ as __version__
 
 # isort: off
 from lnm_codegen.errors import (
     InternalError, LnmError, ModelError, ShapeError, ToolError, UnsupportedError,
 )  # fmt: skip
 from lnm_codegen.language.functions import abs, clip, max, min, poly, sqrt, where
+from lnm_codegen import options as _options
 from lnm_codegen.language import functions as _functions
 from lnm_codegen.language.expression import Unary
 # isort: on
@@ -44,6 +44,8 @@ __all__ = [
     "normalised", "package", "param", "poly", "quantize", "sigmoid", "sin", "soft_reset", "spike",
     "spike_named", "sqrt", "state", "stop_gradient", "substeps", "surrogate", "tanh", "where",
 ]  # fmt: skip
+
+__version__ = _options.VERSION
 
 if TYPE_CHECKING:
     from lnm_codegen import nn as nn

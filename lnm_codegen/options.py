@@ -1,8 +1,11 @@
-"""Words that options accept, as types. `typing.get_args` returns them as a tuple."""
+"""Version, and words that options accept as types: `typing.get_args` returns them as a tuple."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
+
+VERSION = "0.1.0"
+"""Version of the package."""
 
 SchemeName: TypeAlias = Literal["horner", "estrin"]
 """Evaluation of polynomials."""

@@ -70,7 +70,7 @@ UNMIRRORED = {f"backends/verilog/{part}" for part in ("core", "formal", "testben
 
 TOPICS = {
     "analysis": "moments stability",
-    "backends/c": "determinism",
+    "backends/c": "determinism interface",
     "cli": "completion",
     "families": "basis gated",
     "hardware/verify": "matrix",

@@ -12,6 +12,8 @@ from lnm_codegen.ir.nodes import Kernel, Port, Role
 from lnm_codegen.ir.passes.dce import keep_results
 
 ROLES = tuple(Role)
+HEAD = ("struct_size", "struct_version")
+"""First fields of a struct of arguments in C."""
 SIZES = ("time_steps", "neurons", "sample", "channels", "inner")
 """First arguments of every call, int64_t each.
 
@@ -240,5 +242,5 @@ def plan_of(model: Model) -> Plan:
         terms=terms,
     )
     for fields in (plan.forward_fields, plan.backward_fields):
-        require_distinct(model.name, [*SIZES, "threads", *(f.name for f in fields)])
+        require_distinct(model.name, [*HEAD, *SIZES, "threads", *(f.name for f in fields)])
     return plan

@@ -39,6 +39,8 @@ int main(void) {
     }
 
     izhikevich_forward_arguments forward = {0};
+    forward.struct_size = sizeof forward;
+    forward.struct_version = IZHIKEVICH_ABI;
     forward.time_steps = TIME_STEPS;
     forward.neurons = NEURONS;
     forward.sample = CHANNELS * INNER;
@@ -62,6 +64,8 @@ int main(void) {
     if (izhikevich_forward(&forward)) return 1;
 
     izhikevich_backward_arguments backward = {0};
+    backward.struct_size = sizeof backward;
+    backward.struct_version = IZHIKEVICH_ABI;
     backward.time_steps = TIME_STEPS;
     backward.neurons = NEURONS;
     backward.sample = CHANNELS * INNER;

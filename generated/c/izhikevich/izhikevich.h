@@ -24,7 +24,20 @@
 extern "C" {
 #endif
 
+/* Version of the structs below. A caller sets both first words: struct_size to the sizeof of the struct. */
+enum { IZHIKEVICH_ABI = 2 };
+
+/* What the functions return beside 0. The outputs are then undefined.
+ * BAD_DIMENSION: time_steps or neurons is negative, or sample, channels or inner is less than 1. */
+enum {
+    IZHIKEVICH_OUT_OF_MEMORY = 1,
+    IZHIKEVICH_BAD_STRUCT = 2,
+    IZHIKEVICH_BAD_DIMENSION = 3,
+    IZHIKEVICH_NULL_POINTER = 4
+};
+
 typedef struct {
+    int64_t struct_size, struct_version;
     int64_t time_steps, neurons, sample, channels, inner;
     int64_t threads; /* OpenMP threads; the result does not depend on it */
     const float *x_seq;
@@ -48,6 +61,7 @@ typedef struct {
 } izhikevich_forward_arguments;
 
 typedef struct {
+    int64_t struct_size, struct_version;
     int64_t time_steps, neurons, sample, channels, inner;
     int64_t threads;
     const float *x_seq;
@@ -77,7 +91,7 @@ typedef struct {
 /* Return the length of `checkpoints`: the states before every 16-th step but the first. */
 int64_t izhikevich_checkpoints(int64_t time_steps, int64_t neurons);
 
-/* Return 0, or 1 if memory ran out; the outputs are then undefined. */
+/* Return 0, or one of the errors above. */
 int izhikevich_forward(const izhikevich_forward_arguments *arguments);
 int izhikevich_backward(const izhikevich_backward_arguments *arguments);
 

@@ -32,6 +32,8 @@ int main(void) {
     }
 
     lif_forward_arguments forward = {0};
+    forward.struct_size = sizeof forward;
+    forward.struct_version = LIF_ABI;
     forward.time_steps = TIME_STEPS;
     forward.neurons = NEURONS;
     forward.sample = CHANNELS * INNER;
@@ -48,6 +50,8 @@ int main(void) {
     if (lif_forward(&forward)) return 1;
 
     lif_backward_arguments backward = {0};
+    backward.struct_size = sizeof backward;
+    backward.struct_version = LIF_ABI;
     backward.time_steps = TIME_STEPS;
     backward.neurons = NEURONS;
     backward.sample = CHANNELS * INNER;

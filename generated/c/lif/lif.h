@@ -22,7 +22,20 @@
 extern "C" {
 #endif
 
+/* Version of the structs below. A caller sets both first words: struct_size to the sizeof of the struct. */
+enum { LIF_ABI = 2 };
+
+/* What the functions return beside 0. The outputs are then undefined.
+ * BAD_DIMENSION: time_steps or neurons is negative, or sample, channels or inner is less than 1. */
+enum {
+    LIF_OUT_OF_MEMORY = 1,
+    LIF_BAD_STRUCT = 2,
+    LIF_BAD_DIMENSION = 3,
+    LIF_NULL_POINTER = 4
+};
+
 typedef struct {
+    int64_t struct_size, struct_version;
     int64_t time_steps, neurons, sample, channels, inner;
     int64_t threads; /* OpenMP threads; the result does not depend on it */
     const float *x_seq;
@@ -37,6 +50,7 @@ typedef struct {
 } lif_forward_arguments;
 
 typedef struct {
+    int64_t struct_size, struct_version;
     int64_t time_steps, neurons, sample, channels, inner;
     int64_t threads;
     const float *x_seq;
@@ -56,7 +70,7 @@ typedef struct {
 /* Return the length of `checkpoints`: the states before every 16-th step but the first. */
 int64_t lif_checkpoints(int64_t time_steps, int64_t neurons);
 
-/* Return 0, or 1 if memory ran out; the outputs are then undefined. */
+/* Return 0, or one of the errors above. */
 int lif_forward(const lif_forward_arguments *arguments);
 int lif_backward(const lif_backward_arguments *arguments);
 

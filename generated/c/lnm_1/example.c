@@ -33,6 +33,8 @@ int main(void) {
     }
 
     lnm_1_forward_arguments forward = {0};
+    forward.struct_size = sizeof forward;
+    forward.struct_version = LNM_1_ABI;
     forward.time_steps = TIME_STEPS;
     forward.neurons = NEURONS;
     forward.sample = CHANNELS * INNER;
@@ -49,6 +51,8 @@ int main(void) {
     if (lnm_1_forward(&forward)) return 1;
 
     lnm_1_backward_arguments backward = {0};
+    backward.struct_size = sizeof backward;
+    backward.struct_version = LNM_1_ABI;
     backward.time_steps = TIME_STEPS;
     backward.neurons = NEURONS;
     backward.sample = CHANNELS * INNER;

@@ -430,26 +430,58 @@ void parameter_gradients(const lnm_2_backward_arguments &a, const Parameters &p,
     if (a.grad_theta) std::copy(grad_theta.begin(), grad_theta.end(), a.grad_theta);
 }
 
-}  // namespace
-
-extern "C" int64_t lnm_2_checkpoints(int64_t time_steps, int64_t neurons) {
+// Length of the saved states.
+int64_t saved_numbers(int64_t time_steps, int64_t neurons) {
     if (time_steps <= _chunk) return 0;
     return (time_steps - 1) / _chunk / chunks_per_saved_state(time_steps) * 1 * neurons;
 }
 
+// ---- arguments ----
+
+// Return the error of a struct's first words or of a dimension, or 0.
+template <class Arguments>
+int problem_of(const Arguments *a) {
+    if (!a || a->struct_size != int64_t(sizeof(Arguments)) || a->struct_version != LNM_2_ABI)
+        return LNM_2_BAD_STRUCT;
+    const int64_t least = a->neurons > 0;
+    const bool fits = a->time_steps >= 0 && a->neurons >= 0 && a->sample >= least && a->channels >= least &&
+                      a->inner >= least;
+    return fits ? 0 : LNM_2_BAD_DIMENSION;
+}
+
+int problem_of_forward(const lnm_2_forward_arguments *a) {
+    if (const int problem = problem_of(a)) return problem;
+    const bool lacks = (a->time_steps && a->neurons && (!a->x_seq || !a->spike_seq)) || (a->neurons && (!a->v_init)) || (true && (!a->theta || !a->v_threshold));
+    return lacks ? LNM_2_NULL_POINTER : 0;
+}
+
+int problem_of_backward(const lnm_2_backward_arguments *a) {
+    if (const int problem = problem_of(a)) return problem;
+    const bool lacks = (a->time_steps && a->neurons && (!a->x_seq || !a->grad_spike_seq)) || (a->neurons && (!a->v_init)) || (true && (!a->theta || !a->v_threshold)) || (saved_numbers(a->time_steps, a->neurons) && !a->checkpoints);
+    return lacks ? LNM_2_NULL_POINTER : 0;
+}
+
+}  // namespace
+
+extern "C" int64_t lnm_2_checkpoints(int64_t time_steps, int64_t neurons) {
+    return saved_numbers(time_steps, neurons);
+}
+
 extern "C" int lnm_2_forward(const lnm_2_forward_arguments *arguments) {
+    if (const int problem = problem_of_forward(arguments)) return problem;
     const lnm_2_forward_arguments &a = *arguments;
     try {
         const Parameters p = prepared(a);
         const bool stream = streams(a.spike_seq, a.time_steps, a.neurons);
         stream ? forward<true>(a, p) : forward<false>(a, p);
     } catch (const std::bad_alloc &) {
-        return 1;
+        return LNM_2_OUT_OF_MEMORY;
     }
     return 0;
 }
 
 extern "C" int lnm_2_backward(const lnm_2_backward_arguments *arguments) {
+    if (const int problem = problem_of_backward(arguments)) return problem;
     const lnm_2_backward_arguments &a = *arguments;
     const int64_t tiles = (a.neurons + _tile - 1) / _tile;
     try {
@@ -459,7 +491,7 @@ extern "C" int lnm_2_backward(const lnm_2_backward_arguments *arguments) {
         stream ? backward<true>(a, p, sums) : backward<false>(a, p, sums);
         parameter_gradients(a, p, sums, tiles);
     } catch (const std::bad_alloc &) {
-        return 1;
+        return LNM_2_OUT_OF_MEMORY;
     }
     return 0;
 }

@@ -33,6 +33,8 @@ int main(void) {
     }
 
     lnm_3_forward_arguments forward = {0};
+    forward.struct_size = sizeof forward;
+    forward.struct_version = LNM_3_ABI;
     forward.time_steps = TIME_STEPS;
     forward.neurons = NEURONS;
     forward.sample = CHANNELS * INNER;
@@ -49,6 +51,8 @@ int main(void) {
     if (lnm_3_forward(&forward)) return 1;
 
     lnm_3_backward_arguments backward = {0};
+    backward.struct_size = sizeof backward;
+    backward.struct_version = LNM_3_ABI;
     backward.time_steps = TIME_STEPS;
     backward.neurons = NEURONS;
     backward.sample = CHANNELS * INNER;

@@ -22,7 +22,20 @@
 extern "C" {
 #endif
 
+/* Version of the structs below. A caller sets both first words: struct_size to the sizeof of the struct. */
+enum { LNM_4_ABI = 2 };
+
+/* What the functions return beside 0. The outputs are then undefined.
+ * BAD_DIMENSION: time_steps or neurons is negative, or sample, channels or inner is less than 1. */
+enum {
+    LNM_4_OUT_OF_MEMORY = 1,
+    LNM_4_BAD_STRUCT = 2,
+    LNM_4_BAD_DIMENSION = 3,
+    LNM_4_NULL_POINTER = 4
+};
+
 typedef struct {
+    int64_t struct_size, struct_version;
     int64_t time_steps, neurons, sample, channels, inner;
     int64_t threads; /* OpenMP threads; the result does not depend on it */
     const float *x_seq;
@@ -37,6 +50,7 @@ typedef struct {
 } lnm_4_forward_arguments;
 
 typedef struct {
+    int64_t struct_size, struct_version;
     int64_t time_steps, neurons, sample, channels, inner;
     int64_t threads;
     const float *x_seq;
@@ -57,7 +71,7 @@ typedef struct {
 /* Return the length of `checkpoints`: the states before every 16-th step but the first. */
 int64_t lnm_4_checkpoints(int64_t time_steps, int64_t neurons);
 
-/* Return 0, or 1 if memory ran out; the outputs are then undefined. */
+/* Return 0, or one of the errors above. */
 int lnm_4_forward(const lnm_4_forward_arguments *arguments);
 int lnm_4_backward(const lnm_4_backward_arguments *arguments);
 

@@ -24,6 +24,8 @@ FLAGS = (
     "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
 )  # fmt: skip
 """C++ compiler flags that keep the kernels consistent with the interpreter."""
+ABI = 2
+"""Version of the structs of the C interface. Version 1 had neither size nor version."""
 CHUNK = 16
 """Time steps between saved states; also the chunk of the backward."""
 
@@ -119,6 +121,8 @@ def _header(plan: Plan, chunk: int) -> str:
         family=model.family,
         name=model.name,
         guard=f"{model.name.upper()}_H",
+        prefix=model.name.upper(),
+        abi=ABI,
         equations=model.equations,
         granularity_text=plan.granularity_text,
         chunk=chunk,

@@ -41,6 +41,7 @@ def example_source(plan: Plan) -> str:
     view = dict(
         family=model.family,
         name=model.name,
+        prefix=model.name.upper(),
         real=real,
         declarations=declarations,
         fills=fills,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from lnm_codegen.backends.c.expr import c_type
@@ -49,10 +50,12 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
     saved = Places("steps.{}[t][i]", "{}_row[i]", row, "{}[i]", "{}_row[i]")
     size = "a.time_steps, a.neurons"
     read = {p.var.name for p in plan.read_inputs(plan.backward)}
+    graded = tuple(o for o in model.outputs if f"grad_{o}" in read)
     streamed = [f"(!a.grad_{x}_seq || streams(a.grad_{x}_seq, {size}))" for x in model.inputs]
     view = dict(
         family=model.family,
         name=model.name,
+        prefix=model.name.upper(),
         tile=TILE,
         block=BLOCK,
         chunk=chunk,
@@ -67,7 +70,7 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         inputs=model.inputs,
         further=model.inputs[1:],
         outputs=model.outputs,
-        graded_outputs=tuple(o for o in model.outputs if f"grad_{o}" in read),
+        graded_outputs=graded,
         counts=plan.counts,
         terms=plan.terms,
         state_count=len(plan.states),
@@ -96,8 +99,41 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         gradient_loop=_gradient_loop(plan, layer_terms),
         forward_streams=" && ".join(f"streams(a.{o}_seq, {size})" for o in model.outputs),
         backward_streams=" && ".join(streamed),
+        **_checks(plan, graded),
     )
     return render("c/kernel.cpp.j2", view)
+
+
+def _checks(plan: Plan, graded: Sequence[str]) -> dict[str, str]:
+    """Return conditions on the arguments of a call: sizes that fit, pointers that are null."""
+    saved = "saved_numbers(a->time_steps, a->neurons)"
+    sizes = "(a->{0}_count == 0 || (a->{0}_count > 0 && a->{0}_inner > 0))"
+    backward = _lacks(plan, [f"grad_{o}_seq" for o in graded])
+    return {
+        "shared_fit": "".join(f" && {sizes.format(x)}" for x in plan.model.inputs[1:]),
+        "forward_lacks": _lacks(plan, [f"{o}_seq" for o in plan.model.outputs]),
+        "backward_lacks": f"{backward} || ({saved} && !a->checkpoints)"
+        if plan.states
+        else backward,
+    }
+
+
+def _lacks(plan: Plan, sequences: Sequence[str]) -> str:
+    """Return the condition that a pointer which a kernel reads or writes is null.
+
+    The inputs are such pointers, the `sequences`, the initial states and the parameters.
+    """
+    model = plan.model
+    pointers = [f"{x}_seq" for x in model.inputs] + list(sequences)
+    groups = {
+        "a->time_steps && a->neurons": pointers,
+        "a->neurons": [f"{s}_init" for s in plan.states],
+        "a->sample": [p.name for p in model.params if p.per == "neuron"],
+        "a->channels": [p.name for p in model.params if p.per == "channel"],
+        "true": [p.name for p in model.params if p.per == "layer"],
+    }
+    null = {k: " || ".join(f"!a->{name}" for name in names) for k, names in groups.items()}
+    return " || ".join(f"({k} && ({text}))" for k, text in null.items() if text)
 
 
 def _indices(plan: Plan) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from lnm_codegen.backends.c.backend import ABI
 from lnm_codegen.backends.c.backend import FLAGS as C_FLAGS
 from lnm_codegen.backends.cuda.backend import FLAGS as CUDA_FLAGS
 from lnm_codegen.backends.cuda.plan import TILE, CudaPlan
@@ -70,6 +71,7 @@ def _c_files(plan: Plan) -> dict[str, str]:
         plan,
         sources=f'"{name}.cpp", "{name}.h", "{name}_step.h"',
         flags=_flag_lines(C_FLAGS),
+        abi=ABI,
     )
 
 

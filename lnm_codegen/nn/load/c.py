@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence, Sized
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from filelock import FileLock
 from torch import get_num_threads
 
 from lnm_codegen.backends.base import Model, Source
-from lnm_codegen.backends.c.backend import CHUNK, C
+from lnm_codegen.backends.c.backend import ABI, CHUNK, C
 from lnm_codegen.backends.plan import FAR, SIZES, plan_of, saved_size
-from lnm_codegen.errors import ToolError, reason
+from lnm_codegen.errors import InternalError, ToolError, reason
 from lnm_codegen.nn.function import Arguments, Kernels, addresses
 from lnm_codegen.nn.load.cache import digest, entry, sound_bytes, usable_cache, write_digest
 from lnm_codegen.nn.load.compiler import OPENMP, SIMD, Compiler, compiler, cpu, flags, openmp_error
@@ -40,7 +40,8 @@ _saved_size = lru_cache(maxsize=1024)(saved_size)
 class CKernels(Kernels):
     """Kernels of a model in a loaded library.
 
-    Both functions take one struct of 64-bit words: sizes, threads, addresses and strides.
+    Both functions take one struct of 64-bit words: its size and version, sizes, threads, addresses
+    and strides.
     """
 
     def __init__(self, model: Model, library: Path, chunk: int, far: int) -> None:
@@ -55,7 +56,8 @@ class CKernels(Kernels):
     def _function(loaded: ctypes.CDLL, name: str, fields: Sized) -> tuple[Any, Any]:
         function = getattr(loaded, name)
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
-        return function, struct.Struct(f"{len(SIZES) + 1 + len(fields)}q").pack
+        words = struct.Struct(f"{3 + len(SIZES) + len(fields)}q")
+        return function, partial(words.pack, words.size, ABI)
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
         """Return the number of elements in the saved states."""
@@ -65,18 +67,20 @@ class CKernels(Kernels):
     def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the forward kernel."""
         function, pack = self._forward
-        if function(pack(*sizes, get_num_threads(), *addresses(arguments))):
-            raise _memory_ends()
+        if problem := function(pack(*sizes, get_num_threads(), *addresses(arguments))):
+            raise _error(problem)
 
     def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the backward kernel."""
         function, pack = self._backward
-        if function(pack(*sizes, get_num_threads(), *addresses(arguments))):
-            raise _memory_ends()
+        if problem := function(pack(*sizes, get_num_threads(), *addresses(arguments))):
+            raise _error(problem)
 
 
-def _memory_ends() -> ToolError:
-    return ToolError("c", "the kernel runs out of memory", remedy="Use a smaller batch.")
+def _error(problem: int) -> ToolError | InternalError:
+    if problem == 1:
+        return ToolError("c", "the kernel runs out of memory", remedy="Use a smaller batch.")
+    return InternalError("c", f"the kernel refuses its arguments with error {problem}")
 
 
 @cache

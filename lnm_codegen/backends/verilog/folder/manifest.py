@@ -12,7 +12,7 @@ from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.types import Bits
-from lnm_codegen.version import __version__
+from lnm_codegen.options import VERSION as PACKAGE_VERSION
 
 VERSION = 1
 
@@ -50,7 +50,7 @@ def manifest(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
     model, spec = design.model, design.model.program.spec
     content: dict[str, Any] = {
         "manifest": VERSION,
-        "generator": f"lnm_codegen {__version__}",
+        "generator": f"lnm_codegen {PACKAGE_VERSION}",
         "license": "0BSD",
         "name": design.name,
         "family": model.family,

@@ -1,0 +1,91 @@
+"""The C interface: bad arguments give an error code, and the kernel does not run."""
+
+from __future__ import annotations
+
+import ctypes
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.c.backend import ABI
+from lnm_codegen.backends.plan import HEAD, SIZES, plan_of
+from lnm_codegen.compiler.model import model_of
+from lnm_codegen.nn.load.c import build, load_library
+
+pytestmark = pytest.mark.needs_cc
+
+MODEL = model_of(lnm.get("lnm", degree=2, theta=(0.1, 0.5, -0.1), per="channel"))
+PLAN = plan_of(MODEL)
+STEPS, NEURONS, CHANNELS = 20, 6, 3
+OK, BAD_STRUCT, BAD_DIMENSION, NULL_POINTER = 0, 2, 3, 4
+
+
+class Call:
+    """A struct of arguments by name, over arrays that live as long as it does."""
+
+    def __init__(self, fields: tuple[Any, ...]) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+        self.words = dict.fromkeys((*HEAD, *SIZES, "threads", *(f.name for f in fields)), 0)
+        sizes = (STEPS, NEURONS, NEURONS, CHANNELS, 2)
+        self.words |= dict(zip(SIZES, sizes, strict=True))
+        self.words |= {"struct_size": 8 * len(self.words), "struct_version": ABI, "threads": 1}
+        for field in fields:
+            if field.kind != "int64_t":
+                kind = "f8" if field.kind == "double" else "f4"
+                self.arrays[field.name] = np.zeros(4 * STEPS * NEURONS, kind)
+                self.words[field.name] = self.arrays[field.name].ctypes.data
+
+    def run(self, function: Any, **changes: int) -> int:
+        """Return what a function returns on the words with some changes."""
+        words = (self.words | changes).values()
+        return int(function((ctypes.c_int64 * len(words))(*words)))
+
+
+@pytest.fixture(scope="module")
+def functions() -> tuple[Any, Any]:
+    library = load_library(build(MODEL))
+    found = tuple(getattr(library, f"{MODEL.name}_{word}") for word in ("forward", "backward"))
+    for function in found:
+        function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["forward", "backward"])
+def test_bad_arguments(functions: tuple[Any, Any], which: int) -> None:
+    """Each has its code, whatever is right beside it; nothing is written."""
+    fields = (PLAN.forward_fields, PLAN.backward_fields)[which]
+    call, function = Call(fields), functions[which]
+    for name, array in call.arrays.items():
+        if not next(f for f in fields if f.name == name).written:
+            array[:] = 0.25
+    before = {name: array.copy() for name, array in call.arrays.items()}
+    assert function(None) == BAD_STRUCT
+    assert call.run(function, struct_size=call.words["struct_size"] - 8) == BAD_STRUCT
+    assert call.run(function, struct_version=ABI - 1) == BAD_STRUCT
+    for name, value in chain.from_iterable(((n, -3), (n, -1)) for n in SIZES):
+        assert call.run(function, **{name: value}) == BAD_DIMENSION, (name, value)
+    for name in ("sample", "channels", "inner"):
+        assert call.run(function, **{name: 0}) == BAD_DIMENSION
+    for field in fields:
+        if field.kind != "int64_t" and not field.nullable:
+            assert call.run(function, **{field.name: 0}) == NULL_POINTER, field.name
+    assert all(np.array_equal(call.arrays[name], before[name]) for name in before)
+    nullable = {f.name: 0 for f in fields if f.nullable}
+    assert call.run(function, **nullable) == OK
+    assert call.run(function) == OK
+    assert not all(np.array_equal(call.arrays[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["forward", "backward"])
+def test_nothing_to_do(functions: tuple[Any, Any], which: int) -> None:
+    """T = 0 and no neuron need no sequence; the parameters are read."""
+    fields = (PLAN.forward_fields, PLAN.backward_fields)[which]
+    call, function = Call(fields), functions[which]
+    sequences = {f.name: 0 for f in fields if f.name.endswith("_seq") or f.name == "checkpoints"}
+    assert call.run(function, time_steps=0, **sequences) == OK
+    assert call.run(function, neurons=0, **sequences, v_init=0) == OK
+    assert call.run(function, neurons=0, **sequences, theta=0) == NULL_POINTER
+    assert call.run(function, neurons=0, sample=0, channels=0, inner=0, **sequences) == OK
