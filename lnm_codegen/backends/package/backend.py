@@ -19,10 +19,9 @@ from dataclasses import replace
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.names import MARK, collisions, marked, python_scopes, renamed
-from lnm_codegen.backends.package.targets import TARGETS, Target
+from lnm_codegen.backends.package.targets import TARGETS, Target, module_name
 from lnm_codegen.backends.package.view import package_view
 from lnm_codegen.backends.plan import Plan, plan_of
-from lnm_codegen.backends.python import function_name
 from lnm_codegen.backends.render import render_files
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.options import PackageName
@@ -63,7 +62,7 @@ def package(model: Model, backend: PackageName) -> Source:
     target, sources = TARGETS[backend], BACKENDS[backend].emit(model).files
     twin = replace(renamed(model, marked), name=model.name + MARK)
     _require_no_collision(model, _files(plan_of(twin), target))
-    folder = function_name(model.name)
+    folder = module_name(model.name, target.name)
     reference = BACKENDS["torch"].emit(model)
     files = _files(plan_of(model), target)
     files |= {f"{folder}/{target.module or path}": text for path, text in sources.items()}
@@ -74,7 +73,7 @@ def package(model: Model, backend: PackageName) -> Source:
 
 def _files(plan: Plan, target: Target) -> dict[str, str]:
     """Return every file but the sources and the reference, in the order of reading."""
-    folder = function_name(plan.model.name)
+    folder = module_name(plan.model.name, target.name)
     templates = {
         "README.md": "readme.md.j2",
         "pyproject.toml": "pyproject.toml.j2",

@@ -31,6 +31,8 @@ class Target(NamedTuple):
         on_gpu: True if tensors are on a GPU.
         files: A plan to the files of this target.
         module: Name of the backend's file in the package; "" keeps the names.
+        name: The backend, the end of the package's name: packages of one neuron on several
+            backends can be installed together.
     """
 
     summary: str
@@ -40,20 +42,29 @@ class Target(NamedTuple):
     data: Words
     on_gpu: bool
     files: Callable[[Plan], dict[str, str]]
+    name: str
     module: str = ""
 
 
-def distribution(plan: Plan) -> str:
+def module_name(name: str, backend: str) -> str:
+    """Return the name of the module that is imported, for a neuron's name."""
+    return f"{function_name(name)}_{backend}"
+
+
+def distribution(name: str, backend: str) -> str:
     """Return the name of the distribution."""
-    return f"{function_name(plan.model.name)}-neuron"
+    return f"{function_name(name)}-neuron-{backend}"
 
 
-def _loaders(templates: dict[str, str], plan: Plan, **words: object) -> dict[str, str]:
+def _loaders(
+    backend: str, templates: dict[str, str], plan: Plan, **words: object
+) -> dict[str, str]:
+    name = plan.model.name
     shared = dict(
         family=plan.model.family,
-        name=plan.model.name,
-        module=function_name(plan.model.name),
-        distribution=distribution(plan),
+        name=name,
+        module=module_name(name, backend),
+        distribution=distribution(name, backend),
     )
     return render_files({f: f"package/{t}" for f, t in templates.items()}, shared | words)
 
@@ -67,6 +78,7 @@ def _flag_lines(flags: Words) -> Words:
 def _c_files(plan: Plan) -> dict[str, str]:
     name = plan.model.name
     return _loaders(
+        "c",
         {"kernels.py": "c_kernels.py.j2", "build.py": "c_build.py.j2", "cache.py": "cache.py.j2"},
         plan,
         sources=f'"{name}.cpp", "{name}.h", "{name}_step.h"',
@@ -84,6 +96,7 @@ def _cuda_files(plan: Plan) -> dict[str, str]:
     name = plan.model.name
     templates = {"kernels.py": "cuda/kernels.py.j2", "build.py": "cuda/build.py.j2"}
     loaders = _loaders(
+        "cuda",
         templates | {"cache.py": "cache.py.j2"},
         plan,
         headers=f'"{name}_layout.h", "{name}_step.h"',
@@ -118,6 +131,7 @@ TARGETS = {
         data=("*.cpp", "*.h", "*.c"),
         on_gpu=False,
         files=_c_files,
+        name="c",
     ),
     "cuda": Target(
         summary="CUDA C kernels for NVIDIA GPUs",
@@ -130,6 +144,7 @@ TARGETS = {
         data=("*.cu", "*.cpp", "*.h"),
         on_gpu=True,
         files=_cuda_files,
+        name="cuda",
     ),
     "triton": Target(
         summary="Triton kernels for NVIDIA and AMD GPUs",
@@ -140,6 +155,7 @@ TARGETS = {
         data=(),
         on_gpu=True,
         files=_triton_files,
+        name="triton",
         module="generated.py",  # the neuron's own name may be a keyword, and is the function's
     ),
 }

@@ -6,7 +6,7 @@ import json
 import re
 import textwrap
 
-from lnm_codegen.backends.package.targets import Target, Words, distribution
+from lnm_codegen.backends.package.targets import Target, Words, distribution, module_name
 from lnm_codegen.backends.plan import Plan
 from lnm_codegen.backends.python import enclosed, function_name, shape_text, tuple_text
 from lnm_codegen.ir.declarations import Param
@@ -21,14 +21,15 @@ def class_name(module: str) -> str:
 def package_view(plan: Plan, target: Target) -> dict[str, object]:
     """Return the view of a model on a target."""
     model = plan.model
-    module = function_name(model.name)
+    module = module_name(model.name, target.name)
     outputs = tuple(f"{o}_seq" for o in model.outputs)
     starts = tuple(f"{s}_init" for s in plan.states)
     return dict(
         family=model.family,
         module=module,
-        layer=class_name(module),
-        distribution=distribution(plan),
+        function=function_name(model.name),
+        layer=class_name(function_name(model.name)),
+        distribution=distribution(model.name, target.name),
         equations=model.equations,
         summary=target.summary,
         requirements=_paragraph(target.requirements),
@@ -101,7 +102,7 @@ def _shapes(plan: Plan, target: Target) -> dict[str, object]:
 def _signature(plan: Plan) -> dict[str, object]:
     """Return the part of the view that has the arguments and the results of the function."""
     model = plan.model
-    module = function_name(model.name)
+    function = function_name(model.name)
     inputs = tuple(f"{x}_seq" for x in model.inputs)
     starts = tuple(f"{s}_init" for s in plan.states)
     names = tuple(p.name for p in model.params)
@@ -118,13 +119,13 @@ def _signature(plan: Plan) -> dict[str, object]:
             f" returns {returned}:"
         ),
         inputs=tuple_text(tuple(map(_text, inputs))),
-        head=enclosed(f"def {module}(", signature, "):"),
+        head=enclosed(f"def {function}(", signature, "):"),
         run=enclosed("return run_sequence(", taken, ")", 4),
         input_names=inputs,
         returned_lines=_paragraph(f"{returned}."),
         inputs_text=", ".join(inputs),
         inputs_tuple=tuple_text(inputs)[1:-1],
-        signature_lines=enclosed(f"{module}(", signature, ")", 4),
+        signature_lines=enclosed(f"{function}(", signature, ")", 4),
     )
 
 

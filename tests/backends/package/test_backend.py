@@ -137,8 +137,8 @@ def test_skips_with_the_reason_where_there_is_no_gpu(backend: str, tmp_path: Pat
     shown = own_test(tmp_path)
     assert "9 skipped" in shown
     assert "PyTorch finds no GPU" in shown
-    call = """
-import torch, lnm_3
+    call = f"""
+import torch, lnm_3_{backend} as lnm_3
 try:
     lnm_3.Lnm3()(torch.ones(2, 3, 4))
 except ValueError as error:
@@ -170,13 +170,13 @@ def test_c_with_clang(openmp: bool, tmp_path: Path) -> None:
     tool.write_text(f'#!/bin/sh\n{"" if openmp else refuses}exec {clang} "$@"\n', encoding="utf-8")
     tool.chmod(0o755)
     code = """
-import torch, warnings, lnm_3
+import torch, warnings, lnm_3_c
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    outputs = [lnm_3.Lnm3()(torch.ones(2, 3, 4)).shape for _ in range(2)]
+    outputs = [lnm_3_c.Lnm3()(torch.ones(2, 3, 4)).shape for _ in range(2)]
 print(outputs[0], *(w.message for w in caught))
 """
-    warned = "" if openmp else f" lnm_3: {tool} has no OpenMP, so kernels run on one thread."
+    warned = "" if openmp else f" lnm_3_c: {tool} has no OpenMP, so kernels run on one thread."
     assert python(tmp_path, f"exec({code!r})", CXX=str(tool)) == f"torch.Size([2, 3, 4]){warned}\n"
 
 
@@ -193,7 +193,7 @@ def test_c_skips_where_there_is_no_compiler(tmp_path: Path) -> None:
 def test_a_truncated_library_is_built_again(tmp_path: Path) -> None:
     """And a sound one is not; where the cache cannot be written, the process has its own."""
     made("li", "c").write(tmp_path)
-    code = "import li.build; path = li.build.library(); print(path, path.stat().st_mtime_ns)"
+    code = "import li_c.build; path = li_c.build.library(); print(path, path.stat().st_mtime_ns)"
     first = python(tmp_path, code)
     assert python(tmp_path, code) == first
     path = Path(first.split()[0])
@@ -213,9 +213,9 @@ def test_cuda_compiles_with_nvcc_and_nvrtc(tmp_path: Path) -> None:
     code = """
 import tempfile
 from pathlib import Path
-from lif import build
+from lif_cuda import build
 names = (build.SOURCE, *build.HEADERS)
-texts = {n: (Path("lif") / n).read_text() for n in names}
+texts = {n: (Path("lif_cuda") / n).read_text() for n in names}
 with tempfile.TemporaryDirectory() as work:
     image = build._nvcc(Path(work), texts, "sm_90")
 assert image.startswith(b"\\x7fELF") and b"lif_forward_kernel" in image
@@ -224,7 +224,7 @@ assert image.startswith(b"\\x7fELF") and b"lif_sums_kernel" in image
 _, version = build.compiler()
 build.compiler = lambda: (None, version)  # not called again
 assert build.cubin("sm_90") == image
-print(len(list(Path("cache/lif-neuron").iterdir())))
+print(len(list(Path("cache/lif-neuron-cuda").iterdir())))
 """
     assert python(tmp_path, f"exec({code!r})") == "1\n"
 
@@ -274,7 +274,7 @@ def test_cuda_calls_the_driver_as_its_header_says(tmp_path: Path) -> None:
     subprocess.run(build, cwd=tmp_path, check=True)
     code = """
 import ctypes, contextlib, types, torch
-from dendrite import kernels, launches
+from dendrite_cuda import kernels, launches
 driver = ctypes.CDLL("./driver.so")
 kernels._driver = lambda: driver
 kernels.cubin = lambda arch: f"cubin of {arch}".encode()
@@ -313,7 +313,7 @@ print(x.data_ptr())
             f" 0x700000000300 0: 17 6000 2000 4 500 {words} 1"
         )
     assert [x for x in lines if x.startswith("launch")][:3] == expected
-    assert lines[-1] == "dendrite: cuLaunchKernel: CUDA_ERROR_OF_THE_TEST."
+    assert lines[-1] == "dendrite_cuda: cuLaunchKernel: CUDA_ERROR_OF_THE_TEST."
     names = [x.split()[1] for x in lines if x.startswith("function")]
     assert names == [*(k.kernel for k in (*forward, *backward)), "bad"]
 
@@ -387,7 +387,7 @@ def test_can_be_installed(backend: str, tmp_path: Path) -> None:
     call += ["--quiet", "--target", str(target), str(tmp_path / "package")]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    files = [p for p in made("lnm", backend).files if p.startswith("lnm_3/")]
+    files = [p for p in made("lnm", backend).files if p.startswith(f"lnm_3_{backend}/")]
     for path in files:
         assert (target / path).read_text() == made("lnm", backend).files[path]
     shutil.copytree(tmp_path / "package" / "tests", tmp_path / "alone" / "tests")
@@ -402,7 +402,7 @@ def test_refuses_what_it_cannot_hold() -> None:
     """In one line each."""
     with refused(ModelError, "package", "backend is 'torch'", accepted="'c', 'cuda', 'triton'"):
         package(model("lif"), "torch")
-    for name in ("math", "torch", "numpy", "reference", "kernels", "run_sequence"):
+    for name in ("math", "torch", "numpy", "kernels", "run_sequence"):
         with refused(ModelError, "package", f"{name!r} would hide another module or function"):
             package(model_of(lnm.get("lif"), name=name), "c")
     v, x = lnm.state("v"), lnm.input("x")
