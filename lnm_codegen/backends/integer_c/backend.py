@@ -35,7 +35,9 @@ BLOCK = 256
 """Neurons of a block."""
 REALS = ("float", "double")
 """Types of real sequences."""
-WORDS = ("time_steps", "neurons", "threads")
+ABI = 2
+"""Version of the structs of the C interface. Version 1 had neither size nor version."""
+WORDS = ("struct_size", "struct_version", "time_steps", "neurons", "threads")
 """First arguments of every run."""
 
 
@@ -175,6 +177,8 @@ def _model_view(model: FixedModel) -> dict[str, object]:
         family=model.family,
         name=name,
         guard=f"{name.upper()}_MODEL_H",
+        prefix=f"{name.upper()}_MODEL",
+        abi=ABI,
         equations=model.equations,
         formats=_formats(kernel),
         block=BLOCK,
@@ -189,7 +193,22 @@ def _model_view(model: FixedModel) -> dict[str, object]:
         step_arguments=_wrapped([_argument(p) for p in kernel.inputs], ", ", 16),
         block_flag="<kRows>" if coefficients else "",
         has_rows=_wrapped([f"a.{c}.rows > 1" for c in coefficients], " || ", 8),
+        **_checks(kernel),
     )
+
+
+def _checks(kernel: fx.Kernel) -> dict[str, str]:
+    """Return conditions on the arguments of a run: dimensions that fit, pointers that are null."""
+    inputs, states = kernel.input_names(Role.INPUT), kernel.input_names(Role.STATE)
+    coefficients = kernel.input_names(Role.PARAM)
+    fits = ["a->time_steps >= 0", "a->neurons >= 0"]
+    fits += [f"a->{c}.rows > 0 && a->{c}.inner > 0" for c in coefficients]
+    fits += [f"(a->{x}_count == 0 || (a->{x}_count > 0 && a->{x}_inner > 0))" for x in inputs[1:]]
+    sequences = [f"!a->{q}_seq" for q in (*inputs, *kernel.result_names(Role.OUTPUT))]
+    lacks = [f"!a->{c}.values" for c in coefficients]
+    lacks += [f"(a->neurons && !a->{s}_init)" for s in states]
+    lacks.append(f"(a->time_steps && a->neurons && ({' || '.join(sequences)}))")
+    return {"fits": _wrapped(fits, " && ", 8), "lacks": _wrapped(lacks, " || ", 8)}
 
 
 def _wrapped(parts: list[str], between: str, indent: int) -> str:

@@ -13,10 +13,10 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lnm_codegen.backends.integer_c.backend import WORDS, FixedC, run_fields
+from lnm_codegen.backends.integer_c.backend import ABI, WORDS, FixedC, run_fields
 from lnm_codegen.backends.integer_c.model import FixedModel
 from lnm_codegen.backends.verilog.rtl import Rtl
-from lnm_codegen.errors import ToolError
+from lnm_codegen.errors import InternalError, ToolError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.nn.function import addresses
 from lnm_codegen.nn.load.c import built, load_library
@@ -48,7 +48,7 @@ class FixedLibrary:
             dtype: getattr(loaded, f"{name}_model_run{suffix}") for dtype, suffix in _RUNS.items()
         }
         for run in self._runs.values():
-            run.argtypes, run.restype = [ctypes.c_void_p], None
+            run.argtypes, run.restype = [ctypes.c_void_p], ctypes.c_int
 
     def run(
         self, time_steps: int, neurons: int, arguments: Mapping[str, Argument], dtype: torch.dtype
@@ -62,8 +62,9 @@ class FixedLibrary:
             (v.values, len(v.values), v.inner) if isinstance(v, CoefficientArgument) else (v,)
             for v in values
         )
-        head = time_steps, neurons, torch.get_num_threads()
-        self._runs[dtype](self._words.pack(*head, *addresses(list(words))))
+        head = self._words.size, ABI, time_steps, neurons, torch.get_num_threads()
+        if problem := self._runs[dtype](self._words.pack(*head, *addresses(list(words)))):
+            raise InternalError("c", f"the integer model refuses its arguments: error {problem}")
 
 
 @cache

@@ -257,7 +257,8 @@ CALLER = """\
 
 int main(void) {
     int32_t x[6] = {2048, 4096, -512, 8192, 0, 3072}, v[6], spike[6], now = lnm_v_init;
-    lnm_model_arguments a = {0};
+    lnm_model_arguments a = {0}, bad;
+    a.struct_size = sizeof a, a.struct_version = LNM_MODEL_ABI;
     a.time_steps = 6, a.neurons = 1, a.threads = 1;
     a.x_seq = x, a.x_stride = 1, a.v_init = &lnm_v_init, a.v_seq = v, a.v_stride = 1;
     a.spike_seq = spike, a.spike_stride = 1;
@@ -266,7 +267,24 @@ int main(void) {
     a.theta_2 = (lnm_model_coefficient){lnm_theta_2, 1, 1};
     a.theta_3 = (lnm_model_coefficient){lnm_theta_3, 1, 1};
     a.v_threshold = (lnm_model_coefficient){lnm_v_threshold, 1, 1};
-    lnm_model_run(&a);
+    if (lnm_model_run(&a)) return 1;
+    bad = a, bad.struct_size -= 8;
+    printf("%d ", lnm_model_run(&bad));
+    bad = a, bad.struct_version = 1;
+    printf("%d ", lnm_model_run(&bad));
+    bad = a, bad.time_steps = -3;
+    printf("%d ", lnm_model_run(&bad));
+    bad = a, bad.theta_1.rows = 0;
+    printf("%d ", lnm_model_run(&bad));
+    bad = a, bad.theta_1.inner = 0;
+    printf("%d ", lnm_model_run(&bad));
+    bad = a, bad.theta_1.values = 0;
+    printf("%d ", lnm_model_run(&bad));
+    bad = a, bad.spike_seq = 0;
+    printf("%d ", lnm_model_run(&bad));
+    bad = a, bad.v_init = 0;
+    printf("%d ", lnm_model_run(&bad));
+    printf("%d\\n", lnm_model_run(0));
     for (int t = 0; t < 6; ++t) {
         lnm_model_result r = lnm_model_step(now, x[t], lnm_theta_0[0], lnm_theta_1[0],
                                             lnm_theta_2[0], lnm_theta_3[0], lnm_v_threshold[0]);
@@ -293,7 +311,8 @@ def test_a_caller_in_c(tmp_path):
     call(*compiler().command, *options, *strict, "-c", "lnm_model.cpp")
     call("cc", "-std=c99", "-pedantic", "-O2", *strict, "-c", "caller.c")
     call(*compiler().command, "-fopenmp", "caller.o", "lnm_model.o", "-o", "caller")
-    lines = call("./caller").stdout.split("\n")[:-1]
+    errors, *lines = call("./caller").stdout.split("\n")[:-1]
+    assert errors == "2 2 3 3 3 4 4 4 2"  # bad struct, bad dimension, null pointer
     x = np.array([2048, 4096, -512, 8192, 0, 3072])[:, None] / 4096
     result = interpret_fixed(neuron, x, spec=lnm.Fixed(16, 12))
     v, spike = result.trajectory["v"][:, 0], result.outputs["spike"][:, 0].astype(int)
@@ -343,7 +362,7 @@ LIF_STEP = """\
 def test_coefficients():
     """One value, or one for each channel, with the numbers they were rounded from."""
     text = emitted(lnm.get("lif", tau=3.0))["lif_model_coefficients.h"]
-    assert "static const int32_t lif_inv_tau[1] = {  // Q4.12\n    1365,  // 0.333" in text
+    assert "static const int32_t lif_inv_tau[1] = {  // Q4.12, 1 / tau\n    1365,  // 0.333" in text
     assert "static const int32_t lif_v_init = 0;  // 0 in Q4.12\n" in text
     rows = emitted(lnm.get("lnm", degree=1, per="channel"), theta=[[0, 0.5], [0.25, -0.1]])
     assert LNM_ROWS in rows["lnm_model_coefficients.h"]

@@ -131,21 +131,43 @@ void run_blocks(const Arguments &a) {
     }
 }
 
+// Return the error of the arguments, or 0.
 template <class Arguments>
-void run(const Arguments &a) {
+int problem_of(const Arguments *a) {
+    if (!a || a->struct_size != int64_t(sizeof(Arguments)) || a->struct_version != LNM_3_MODEL_ABI)
+        return LNM_3_MODEL_BAD_STRUCT;
+    const bool fits =
+        a->time_steps >= 0 && a->neurons >= 0 && a->theta_0.rows > 0 && a->theta_0.inner > 0 &&
+        a->theta_1.rows > 0 && a->theta_1.inner > 0 &&
+        a->theta_2.rows > 0 && a->theta_2.inner > 0 &&
+        a->theta_3.rows > 0 && a->theta_3.inner > 0 &&
+        a->v_threshold.rows > 0 && a->v_threshold.inner > 0;
+    if (!fits) return LNM_3_MODEL_BAD_DIMENSION;
+    const bool lacks =
+        !a->theta_0.values || !a->theta_1.values || !a->theta_2.values || !a->theta_3.values ||
+        !a->v_threshold.values || (a->neurons && !a->v_init) ||
+        (a->time_steps && a->neurons && (!a->x_seq || !a->spike_seq));
+    return lacks ? LNM_3_MODEL_NULL_POINTER : 0;
+}
+
+template <class Arguments>
+int run(const Arguments *arguments) {
+    if (const int problem = problem_of(arguments)) return problem;
+    const Arguments &a = *arguments;
     if (a.theta_0.rows > 1 || a.theta_1.rows > 1 || a.theta_2.rows > 1 || a.theta_3.rows > 1 ||
         a.v_threshold.rows > 1)
         run_blocks<true>(a);
     else
         run_blocks<false>(a);
+    return 0;
 }
 
 }  // namespace
 
-extern "C" void lnm_3_model_run(const lnm_3_model_arguments *a) { run(*a); }
-extern "C" void lnm_3_model_run_float(const lnm_3_model_float_arguments *a) {
-    run(*a);
+extern "C" int lnm_3_model_run(const lnm_3_model_arguments *a) { return run(a); }
+extern "C" int lnm_3_model_run_float(const lnm_3_model_float_arguments *a) {
+    return run(a);
 }
-extern "C" void lnm_3_model_run_double(const lnm_3_model_double_arguments *a) {
-    run(*a);
+extern "C" int lnm_3_model_run_double(const lnm_3_model_double_arguments *a) {
+    return run(a);
 }

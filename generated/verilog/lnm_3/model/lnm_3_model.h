@@ -34,9 +34,16 @@ typedef struct {
     int64_t rows, inner;
 } lnm_3_model_coefficient;
 
+/* Version of the structs below. A caller sets both first words: struct_size to the sizeof of the struct. */
+enum { LNM_3_MODEL_ABI = 2 };
+
+/* What the functions return beside 0; nothing has run then.
+ * BAD_DIMENSION: time_steps or neurons is negative, or rows or inner of a coefficient is less than 1. */
+enum { LNM_3_MODEL_BAD_STRUCT = 2, LNM_3_MODEL_BAD_DIMENSION = 3, LNM_3_MODEL_NULL_POINTER = 4 };
+
 /* Every field has 64 bits. */
 typedef struct {
-    int64_t time_steps, neurons, threads;
+    int64_t struct_size, struct_version, time_steps, neurons, threads;
     const int32_t *x_seq;
     int64_t x_stride;
     const int32_t *v_init; /* (N) */
@@ -54,12 +61,12 @@ typedef struct {
     int32_t *x_rounded_seq; /* x rounded to its format, contiguous (T, N), or NULL */
 } lnm_3_model_arguments;
 
-void lnm_3_model_run(const lnm_3_model_arguments *a);
+int lnm_3_model_run(const lnm_3_model_arguments *a);
 
 /* The same for sequences of real numbers. Each number is rounded to the nearest one of its format,
  * ties up, and saturated; NaN becomes 0. Outputs are exact if the type can represent them. */
 typedef struct {
-    int64_t time_steps, neurons, threads;
+    int64_t struct_size, struct_version, time_steps, neurons, threads;
     const float *x_seq;
     int64_t x_stride;
     const float *v_init; /* (N) */
@@ -77,10 +84,10 @@ typedef struct {
     float *x_rounded_seq; /* x rounded to its format, contiguous (T, N), or NULL */
 } lnm_3_model_float_arguments;
 
-void lnm_3_model_run_float(const lnm_3_model_float_arguments *a);
+int lnm_3_model_run_float(const lnm_3_model_float_arguments *a);
 
 typedef struct {
-    int64_t time_steps, neurons, threads;
+    int64_t struct_size, struct_version, time_steps, neurons, threads;
     const double *x_seq;
     int64_t x_stride;
     const double *v_init; /* (N) */
@@ -98,7 +105,7 @@ typedef struct {
     double *x_rounded_seq; /* x rounded to its format, contiguous (T, N), or NULL */
 } lnm_3_model_double_arguments;
 
-void lnm_3_model_run_double(const lnm_3_model_double_arguments *a);
+int lnm_3_model_run_double(const lnm_3_model_double_arguments *a);
 
 #ifdef __cplusplus
 }
