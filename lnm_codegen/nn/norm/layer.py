@@ -116,8 +116,7 @@ class NormNeuron(NeuronLayer):
             if options.get(word):
                 raise ModelError(_WHERE, f"it takes no argument {word!r}", remedy="Leave it out.")
         super().__init__(neuron, channels=channels, **options)
-        like = {"device": options.get("device"), "dtype": options.get("dtype")}
-        self._register(**like)
+        self._register(device=options.get("device"), dtype=options.get("dtype"))
 
     def _register(self, **like: Any) -> None:
         """Add weight, bias and the running statistics."""
