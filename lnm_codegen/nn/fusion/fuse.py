@@ -51,7 +51,7 @@ def fuse(model: nn.Module) -> FuseReport:
       layer has step_mode="s";
     * in the forward of a module, if `torch.fx` can trace it, also with the addition of a shortcut.
       The class of a module with such an addition becomes a subclass, whose forward is the traced
-      one; it can be copied, but not pickled;
+      one; it can be copied, but not pickled, and its attributes select no other branch later;
     * in the networks of `lnm_codegen.train.models`.
 
     `fuse` reads only these forwards. It does not see other code that calls a normalisation or a
@@ -95,7 +95,7 @@ class _Search:
         modules = list(self.model.named_modules(remove_duplicate=False))
         self._paths = Counter(id(module) for _, module in modules)
         self._norms = [n for n, m in self.model.named_modules() if isinstance(m, _BatchNorm)]
-        self._inner: set[str] = set()  # sequential modules that are steps of another
+        self._alone: set[str] = set()  # normalisations that a forward also uses on their own
 
     def visit(self, path: str, module: nn.Module) -> None:
         """Fuse the pairs that one module calls."""
@@ -115,7 +115,8 @@ class _Search:
                 if isinstance(called, _BatchNorm):
                     self.reasons.setdefault(name, f"{path or 'the model'}: {trace.problem}")
             return
-        pairs, reasons = trace.pairs()
+        pairs, reasons, alone = trace.pairs()
+        self._alone |= {joined(path, name) for name in alone}
         fused = [pair for pair in pairs if self._fuse(pair.below(path))]
         self.reasons |= {joined(path, name): reason for name, reason in reasons.items()}
         if any(pair.shortcut for pair in fused):
@@ -124,7 +125,7 @@ class _Search:
     def _fuse(self, pair: Pair) -> bool:
         """Fuse a pair, or keep the reason; report whether it was fused."""
         norm, layer = self.model.get_submodule(pair.norm), self.model.get_submodule(pair.neuron)
-        if pair.norm in self.fused:
+        if pair.norm in self.fused or pair.norm in self._alone:
             return False
         reason = obstacle(norm, layer, pair)
         for path, module in ((pair.norm, norm), (pair.neuron, layer)):

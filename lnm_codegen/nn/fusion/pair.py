@@ -60,14 +60,16 @@ def obstacle(norm: nn.Module, layer: nn.Module, pair: Pair) -> str:
         return f"{pair.neuron} is a {type(layer).__name__}, not a NeuronLayer"
     if not norm.affine:
         return "it has no weight and no bias (affine=False)"
-    if norm.running_mean is None:
-        return "it has no running statistics (track_running_stats=False)"
+    if norm.running_mean is None or not norm.track_running_stats:
+        return "it keeps no running statistics (track_running_stats=False)"
     if getattr(norm, "process_group", None) is not None:
         return "its process_group is not the default one"
     if layer.arithmetic is not None:
         return f"{pair.neuron} computes in integers"
     if _has_hooks(norm) or layer._forward_pre_hooks:
         return f"it has hooks, or {pair.neuron} has forward pre-hooks"
+    if "forward" in vars(norm) or "forward" in vars(layer):
+        return f"its forward, or that of {pair.neuron}, was replaced on the object"
     is_multi = getattr(norm, "step_mode", "s") == "m"
     if (layer.step_mode == "m") != (is_multi != pair.flattened) or (is_multi and pair.flattened):
         axis = 2 if is_multi and not pair.flattened else 1

@@ -13,7 +13,7 @@ from lnm_codegen.nn.layer import NeuronLayer
 
 def is_sequential(module: nn.Module) -> bool:
     """Report whether a module runs its submodules one after the other, as they are."""
-    return type(module).forward is nn.Sequential.forward
+    return type(module).forward is nn.Sequential.forward and "forward" not in vars(module)
 
 
 def last_norm(module: nn.Module) -> tuple[str, bool] | None:

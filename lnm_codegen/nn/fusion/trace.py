@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -15,6 +16,8 @@ from lnm_codegen.nn.fusion.sequence import is_sequential, last_norm, restores_ti
 from lnm_codegen.nn.layer import NeuronLayer
 
 _ADD = (operator.add, operator.iadd, torch.add)
+_IN_PLACE = {n: getattr(operator, n) for n in ("iadd", "isub", "imul", "itruediv", "ipow")}
+"""Functions of `operator` that change their first argument."""
 
 
 class _Sum(NamedTuple):
@@ -25,8 +28,26 @@ class _Sum(NamedTuple):
     shortcut: fx.Node
 
 
+class _Proxy(fx.Proxy):
+    """Value of a trace for which `a += b` changes a, as for a tensor; a new value in fx."""
+
+
+def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+    def record(a: fx.Proxy, b: Any) -> fx.Proxy:
+        return a.tracer.create_proxy("call_function", function, (a, b), {})
+
+    return record
+
+
+for _name, _function in _IN_PLACE.items():
+    setattr(_Proxy, f"__{_name}__", _recorded(_function))
+
+
 class _Tracer(fx.Tracer):
     """Tracer that records a call of every module but a sequential one."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return not is_sequential(m)
@@ -42,6 +63,9 @@ class Trace:
     def __init__(self, path: str, module: nn.Module) -> None:
         self._path, self._module, self.problem = path, module, ""
         self._graph, self._sums = fx.Graph(), dict[str, _Sum]()
+        if "forward" in vars(module):
+            self.problem = "its forward was replaced on the object"
+            return
         training, before, after = module.training, dict(vars(module)), vars(module)
         try:
             graphs = []
@@ -60,29 +84,39 @@ class Trace:
                 after.clear()
                 after.update(before)
 
-    def pairs(self) -> tuple[list[Pair], dict[str, str]]:
-        """Return the pairs, and the reasons of the other normalisations, by path."""
+    def pairs(self) -> tuple[list[Pair], dict[str, str], set[str]]:
+        """Return the pairs, the reasons of the other normalisations, and those read by others.
+
+        Normalisations are paths. The last are those whose output, or whose neurons, a call of this
+        forward uses on their own.
+        """
         found: list[Pair] = []
         reasons: dict[str, str] = {}
+        alone: set[str] = set()
         for node in self._graph.nodes:
             module = self._called(node)
             last = None if module is None else last_norm(module)
             if last is None:
                 continue
             norm = joined(node.target, last[0])
-            result = self._follow(node, norm, last[1])
+            result, calls = self._follow(node, norm, last[1]), self._calls(str(node.target))
             if isinstance(result, str):
                 reasons[norm] = result
+                alone.add(norm)
+            elif calls != (others := self._calls(result.neuron)):
+                called = norm if calls > others else result.neuron
+                reasons[norm] = f"{joined(self._path, called)} runs more than once in a call"
+                alone.add(norm)
+            elif calls > 1:
+                reasons.setdefault(norm, "it runs more than once in a call")
             elif result.neuron in (pair.neuron for pair in found):
                 reasons[norm] = f"its output is the shortcut of {joined(self._path, result.neuron)}"
             else:
                 found.append(result)
-        return found, reasons
+        return found, reasons, alone
 
     def _follow(self, node: fx.Node, norm: str, flattened: bool) -> Pair | str:
         """Return the pair of a normalisation, or the reason why it has none."""
-        if self._calls(str(node.target)) > 1:
-            return "it runs more than once in a call"
         value: fx.Node = node
         total: _Sum | None = None
         while True:
@@ -103,11 +137,34 @@ class Trace:
             value = user
         if user.args != (value,) or user.kwargs:
             return f"{joined(self._path, str(user.target))} has further inputs or options"
-        if self._calls(str(user.target)) > 1:
-            return f"{joined(self._path, str(user.target))} runs more than once in a call"
+        if self._is_changed(node, total, user):
+            return f"its input or a shortcut is changed in place before {user.target} runs"
         if total is not None:
             self._sums.setdefault(str(user.target), total)
         return Pair(norm, str(user.target), total is not None, flattened)
+
+    def _is_changed(self, norm: fx.Node, total: _Sum | None, neuron: fx.Node) -> bool:
+        """Report whether an input of the fused neuron changes between its old and new reader."""
+        read: set[Any] = set(norm.args)
+        node = norm.next
+        while node is not neuron:
+            if total is not None and node is total.node:
+                read.add(total.shortcut)
+            elif node.args and node.args[0] in read and self._is_in_place(node):
+                return True
+            node = node.next
+        return False
+
+    def _is_in_place(self, node: fx.Node) -> bool:
+        """Report whether a node changes its first argument, by the names of PyTorch and Python."""
+        if node.op == "call_module":
+            return bool(getattr(self._called(node), "inplace", False))
+        name = getattr(node.target, "__name__", str(node.target))
+        return (
+            node.target in _IN_PLACE.values()
+            or name.endswith("_")
+            or bool(node.kwargs.get("inplace"))
+        )
 
     def _called(self, node: fx.Node) -> nn.Module | None:
         return self._module.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -124,6 +181,7 @@ class Trace:
             return False
         first, axis, sizes = user.args
         is_pair = isinstance(sizes, tuple | list) and len(sizes) == 2
+        is_pair |= isinstance(sizes, fx.Node) and _is_first_two(sizes)
         return first is value and isinstance(axis, int) and axis == 0 and is_pair
 
     def pass_shortcuts(self, pairs: list[Pair]) -> None:
@@ -149,6 +207,14 @@ class Trace:
             "__reduce_ex__": _refuse,
         }
         self._module.__class__ = type(own.__name__, (own,), methods)
+
+
+def _is_first_two(sizes: fx.Node) -> bool:
+    """Report whether a node is `x.shape[:2]`."""
+    if sizes.target is not operator.getitem or sizes.args[1] not in (slice(2), slice(0, 2)):
+        return False
+    shape = sizes.args[0]
+    return isinstance(shape, fx.Node) and shape.target is getattr and shape.args[1] == "shape"
 
 
 def _name_of(user: fx.Node, module: nn.Module | None) -> str:

@@ -7,7 +7,9 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.arguments import is_plain
 
 
@@ -72,7 +74,14 @@ def track(norm: NormModule, moments: Tensor, count: int | None) -> None:
 
     `count` is the number M of elements of a channel, greater than 0. None reads it from the
     moments, and changes nothing where it is 0.
+
+    Raises:
+        UnsupportedError: A transform of `torch.func` would change statistics outside of it.
     """
+    if not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(moments):
+        if not is_functorch_wrapped_tensor(norm.running_mean):
+            problem = "in training, a transform of torch.func would change the running statistics"
+            raise UnsupportedError("NormNeuron", problem, remedy="Call eval().")
     if count is not None and norm.momentum is not None and _is_array(norm.running_mean):
         _track_arrays(norm, moments, norm.momentum, max(count, 2))
         return
@@ -81,7 +90,8 @@ def track(norm: NormModule, moments: Tensor, count: int | None) -> None:
     elements = total.clamp(min=2) if count is None else max(count, 2)
     norm.num_batches_tracked.add_(some)
     rate = norm.momentum
-    weight = some / norm.num_batches_tracked.clamp(min=1) if rate is None else some * rate
+    batches = norm.num_batches_tracked.clamp(min=1).double()
+    weight = some / batches if rate is None else some * rate
     unbiased = var * (elements / (elements - 1))
     for running, new in ((norm.running_mean, mean), (norm.running_var, unbiased)):
         old = running.double()

@@ -71,8 +71,8 @@ class NormNeuron(NeuronLayer):
         c (T, N, C, *), r the same -> (T, N, C, *). In single-step mode T is absent.
 
     Raises:
-        ModelError: An argument is outside these ranges, or the neuron has parameters named like
-            those of the normalisation.
+        ModelError: An argument is outside these ranges, or the neuron has states or parameters
+            named like parameters of the normalisation.
         ShapeError: In training, a channel has one value. Others as for `NeuronLayer`.
 
     Example:
@@ -116,8 +116,7 @@ class NormNeuron(NeuronLayer):
             if options.get(word):
                 raise ModelError(_WHERE, f"it takes no argument {word!r}", remedy="Leave it out.")
         super().__init__(neuron, channels=channels, **options)
-        like = {"device": options.get("device"), "dtype": options.get("dtype")}
-        self._register(**like)
+        self._register(device=options.get("device"), dtype=options.get("dtype"))
 
     def _register(self, **like: Any) -> None:
         """Add weight, bias and the running statistics."""
@@ -190,8 +189,9 @@ class NormNeuron(NeuronLayer):
             problem = "a normalised neuron has no integer arithmetic"
             raise UnsupportedError(_WHERE, problem, remedy="Use BatchNorm and a NeuronLayer.")
         taken = set() if self._deferred else _OWN
-        for name in {p.name for p in self.neuron.params} & taken:
-            problem = f"the neuron has a parameter {name!r}, as the normalisation does"
+        named = {p.name for p in self.neuron.params} | {s.name for s in self.neuron.states}
+        for name in named & taken:
+            problem = f"the neuron has a state or parameter {name!r}, as the normalisation does"
             raise ModelError(_WHERE, problem, remedy="Rename it in the model.")
         self._reference = Dispatch(recording(self.neuron, names, interval), backend, None)
         block = recording(normalised(self.neuron, self.shortcut), names, interval)
@@ -202,6 +202,8 @@ class NormNeuron(NeuronLayer):
         if all(isinstance(x, Tensor) for x in tensors) and tensors and _is_autocast(tensors[0]):
             widest = reduce(torch.promote_types, (x.dtype for x in tensors))
             tensors = tuple(x.to(widest) for x in tensors)
+        if self._deferred and self.shortcut and len(tensors) > 1 and tensors[1].dim() == 1:
+            tensors = (tensors[0], tensors[1][None], *tensors[2:])  # as a summand: the last axis
         inputs = super()._inputs(*tensors)
         shape = tuple(inputs[0].shape)
         if len(shape) < 3 or shape[2] != self.channels:

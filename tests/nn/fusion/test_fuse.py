@@ -64,12 +64,39 @@ def in_sequence(*norms: nn.Module, neuron: NeuronLayer | None = None) -> nn.Sequ
     return nn.Sequential(*steps, layer() if neuron is None else neuron)
 
 
+class Vector(nn.Module):
+    """`x.shape[:2]` restores time, and the shortcut has T numbers on the last axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.sn = nn.Conv2d(C, C, (3, 5), padding=1), norm(), layer()
+        self.shortcut = nn.Parameter(torch.tensor([0.5, -0.5, 1.0, 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(self.conv(x.flatten(0, 1))).unflatten(0, x.shape[:2])
+        return nn.functional.pad(self.sn(y + self.shortcut), (0, 2))
+
+
+class Tied(nn.Module):
+    """A sequence of modules that runs twice in a call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = in_sequence(norm())
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.steps(2 * self.steps(x))
+        return out
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "sequence": (lambda: in_sequence(norm()), 1),
     "nested": (
         lambda: nn.Sequential(nn.Sequential(*in_sequence(norm())[:-1]), nn.Identity(), layer()),
         1,
     ),
+    "vector as shortcut": (Vector, 1),
+    "twice in a call": (Tied, 1),
     "residual": (lambda: Residual(down=False, in_place=False), 2),
     "residual with a convolution": (lambda: Residual(down=True, in_place=True), 2),
     "two blocks": (lambda: nn.Sequential(Residual(True, False), Residual(False, True)), 4),
@@ -144,6 +171,29 @@ def test_a_traced_forward_keeps_its_object() -> None:
     assert torch.equal(pickle.loads(pickle.dumps(whole)).eval()(x), whole.eval()(x))
 
 
+class Aliased(nn.Module):
+    """`x += y` changes a tensor that has another name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.sn = norm(), layer(step_mode="s")
+
+    def forward(self, x: Tensor) -> Tensor:
+        doubled = 2 * x
+        same = doubled
+        doubled += 1
+        doubled *= 3
+        out: Tensor = self.sn(self.bn(x) + same)
+        return out
+
+
+def test_a_traced_forward_changes_in_place() -> None:
+    plain = Aliased().double()
+    fused = copy.deepcopy(plain)
+    assert len(fuse(fused).fused) == 1
+    assert torch.equal(fused(drawn()[0]), plain(drawn()[0]))
+
+
 def test_single_step() -> None:
     """A plain BatchNorm directly before a layer that runs step by step."""
     plain = nn.Sequential(norm(), layer(step_mode="s")).double()
@@ -204,6 +254,52 @@ class Reader(Twice):
         return out
 
 
+class Before(nn.Module):
+    """The shortcut changes in place after the addition and before the neurons."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.sn = norm(), layer(step_mode="s")
+
+    def forward(self, x: Tensor) -> Tensor:
+        other = 2 * x
+        y = self.bn(x) + other
+        other *= 0
+        out: Tensor = self.sn(y)
+        return out
+
+
+class Stray(Tied):
+    """The normalisation of a sequence of modules also runs on its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        alone: Tensor = self.steps[2](x.flatten(0, 1)).unflatten(0, (T, N))
+        return torch.cat((self.steps(x), alone))
+
+
+class StrayNeurons(Tied):
+    """The neurons of a sequence of modules also run on their own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((self.steps(x), self.steps[4](x)))
+
+
+def replaced(*path: str) -> nn.Module:
+    """Return a model in which an object has a forward of its own."""
+    model = nn.Sequential(Tied())
+    module = model.get_submodule(".".join(path))
+    forward = module.forward
+    module.forward = lambda *inputs: forward(*inputs)  # type: ignore[method-assign]
+    return model
+
+
+def untracked() -> nn.Module:
+    """Return a model whose statistics are no longer tracked."""
+    made = norm()
+    made.track_running_stats = False
+    return in_sequence(made)
+
+
 class Other(NeuronLayer):
     pass
 
@@ -224,6 +320,15 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "axis": (lambda: nn.Sequential(norm(nn.BatchNorm3d), layer()), "it normalises axis 1"),
     "affine": (lambda: in_sequence(norm(affine=False)), "no weight and no bias"),
     "tracking": (lambda: in_sequence(norm(track_running_stats=False)), "no running statistics"),
+    "tracking ended": (untracked, "no running statistics"),
+    "changed in place": (Before, "changed in place before sn runs"),
+    "also alone": (Stray, "steps.2 runs more than once"),
+    "neurons also alone": (StrayNeurons, "steps.4 runs more than once"),
+    "forward of a normalisation": (
+        lambda: replaced("0", "steps", "2"), "was replaced on the object"
+    ),
+    "forward of neurons": (lambda: replaced("0", "steps", "4"), "was replaced on the object"),
+    "forward of a sequence": (lambda: replaced("0", "steps"), "was replaced on the object"),
     "hooks": (hooked, "it has hooks"),
     "subclass": (
         lambda: nn.Sequential(norm(), Other(lnm.get("lif"), step_mode="s")), "1 is a Other"

@@ -11,6 +11,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.func import functional_call, grad
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer, NormNeuron
@@ -320,14 +321,34 @@ def test_initial_values() -> None:
 
 
 def test_momentum_none_is_the_mean_over_batches() -> None:
-    """As in BatchNorm2d."""
-    block = NormNeuron(LIF, 3, momentum=None, backend="c")
-    norm = nn.BatchNorm2d(3, momentum=None)
+    """As in BatchNorm2d, in float64."""
+    block = NormNeuron(LIF, 3, momentum=None, backend="c", dtype=torch.float64)
+    norm = nn.BatchNorm2d(3, momentum=None, dtype=torch.float64)
     for seed in range(3):
-        c = draw(2, 4, 3, 5, 5, dtype=torch.float32, seed=seed)
+        c = draw(2, 4, 3, 5, 5, seed=seed)
         block(c), norm(c.flatten(0, 1))
-    torch.testing.assert_close(block.running_mean, norm.running_mean)
-    torch.testing.assert_close(block.running_var, norm.running_var)
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(block.running_mean, norm.running_mean, **close)
+    torch.testing.assert_close(block.running_var, norm.running_var, **close)
+
+
+def test_transforms_of_torch_func() -> None:
+    """In training, a transform may change running statistics only where it receives them."""
+    block, c = NormNeuron(LIF, 3, backend="torch"), draw(4, 2, 3, dtype=torch.float32)
+    params, buffers = dict(block.named_parameters()), dict(block.named_buffers())
+
+    def loss(params: Any, buffers: Any) -> torch.Tensor:
+        return functional_call(block, {**params, **buffers}, (c,)).square().sum()
+
+    with refused(lnm.UnsupportedError, "NormNeuron", "running statistics", "", "eval"):
+        grad(loss)(params, {})
+    assert block.num_batches_tracked == 0
+    assert not block.running_mean.any()
+    found = grad(loss)(params, {k: v.clone() for k, v in buffers.items()})
+    block(c).square().sum().backward()
+    torch.testing.assert_close(found["weight"], block.weight.grad)
+    evaluated = grad(loss)(dict(block.eval().named_parameters()), {})
+    assert evaluated["weight"].any()
 
 
 def test_states_and_records() -> None:
@@ -400,6 +421,10 @@ def test_refusals() -> None:
     v, x, w = lnm.state("v"), lnm.input("x"), lnm.param("weight", init=1.0)
     named = lnm.Neuron(charge={v: v * w + x}, fire=v - 1, reset=lnm.hard_reset(v), name="named")
     with refused(lnm.ModelError, "NormNeuron", "'weight'", "", "Rename"):
+        NormNeuron(named, 3)
+    bias = lnm.state("bias")
+    named = lnm.Neuron(charge={bias: bias / 2 + x}, fire=bias - 1, reset=lnm.hard_reset(bias))
+    with refused(lnm.ModelError, "NormNeuron", "'bias'", "", "Rename"):
         NormNeuron(named, 3)
     with refused(lnm.UnsupportedError, "NormNeuron", "integer"):
         NormNeuron(LIF, 3).arithmetic = lnm.Fixed(16, 12)
