@@ -14,18 +14,19 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeAlias
+from contextlib import _GeneratorContextManager, contextmanager
+from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C._functorch import peek_interpreter_stack
 from torch.autograd.graph import saved_tensors_hooks
 
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.bits.packing import BLOCK, pack, unpack
 
+Model = TypeVar("Model", bound=nn.Module)
 Hooks: TypeAlias = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
 """Functions that pack and unpack a saved tensor."""
 
@@ -34,9 +35,11 @@ _MARK = "_lnm_spikes"
 
 
 class Thread(threading.local):
-    """Number of `pack_spikes` contexts that a thread is in."""
+    """Number of `pack_spikes` contexts that a thread is in, and those of forwards of models."""
 
-    depth = 0
+    def __init__(self) -> None:
+        self.depth = 0
+        self.contexts: list[_GeneratorContextManager[None]] = []
 
 
 _THREAD = Thread()
@@ -121,17 +124,26 @@ def mark_spikes(neuron: Neuron, outputs: Sequence[Tensor]) -> None:
             setattr(out.untyped_storage(), _MARK, Mark(out))
 
 
-@contextmanager
-def pack_spikes() -> Iterator[None]:
-    """Keep the spikes that a backward needs as bits, in the forwards of this context.
+@overload
+def pack_spikes() -> _GeneratorContextManager[None]: ...
+
+
+@overload
+def pack_spikes(model: Model) -> Model: ...
+
+
+def pack_spikes(model: Model | None = None) -> Model | _GeneratorContextManager[None]:
+    """Keep the spikes that a backward needs as bits: in a context, or in the forwards of a model.
 
     A convolution or linear layer saves its input for the gradient of its weight. If that input is
     the output of a `NeuronLayer` or `NormNeuron`, one bit a spike is saved instead, and unpacked in
     the backward. This holds for every operation that saves spikes or a view of them. Gradients are
     bit-exact to those without this context. The backward may run outside of the context.
 
-    A function that it decorates, such as `forward` of a module, packs in each thread of
-    `torch.nn.DataParallel`. Hooks of saved tensors around the context receive what it keeps.
+    `pack_spikes(model)` registers hooks by which every forward of the model is such a context, and
+    returns the model. `pack_spikes()` is a context. A function that it decorates, such as `forward`
+    of a module, packs in each thread of `torch.nn.DataParallel`. Hooks of saved tensors around the
+    context receive what it keeps.
 
     Saved as they are:
 
@@ -140,7 +152,11 @@ def pack_spikes() -> Iterator[None]:
     * Spikes of a layer inside `torch.compile` or `torch.func`. PyTorch refuses transforms of
       `torch.func` that begin inside the context.
 
+    Args:
+        model: A module, or None for a context.
+
     Raises:
+        ModelError: `model` is no module.
         UnsupportedError: In the backward: a tensor that was saved as it is was changed in place.
 
     Example:
@@ -151,6 +167,33 @@ def pack_spikes() -> Iterator[None]:
         ...     out = readout(layer(torch.ones(4, 1, 3)))
         >>> out.sum().backward()
     """
+    if model is None:
+        return _packing()
+    if not isinstance(model, nn.Module):
+        problem = f"model is {type(model).__name__}"
+        raise ModelError("pack_spikes", problem, "a torch.nn.Module, or nothing for a context")
+    if _begin not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(_begin, prepend=True)
+        model.register_forward_hook(_end, always_call=True)
+    return model
+
+
+def _begin(model: nn.Module, inputs: object) -> None:
+    """Enter the context of a forward."""
+    if not torch.compiler.is_compiling():
+        context = _packing()
+        context.__enter__()
+        _THREAD.contexts.append(context)
+
+
+def _end(model: nn.Module, inputs: object, output: object) -> None:
+    """Leave the context of a forward, also after an error."""
+    if not torch.compiler.is_compiling() and _THREAD.contexts:
+        _THREAD.contexts.pop().__exit__(None, None, None)
+
+
+@contextmanager
+def _packing() -> Iterator[None]:
     if torch.compiler.is_compiling() or peek_interpreter_stack() is not None:
         yield
         return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,9 +20,9 @@ from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer, NormNeuron, pack_spikes
-from lnm_codegen.nn.bits import packing
+from lnm_codegen.nn.bits import packing, saved
 from lnm_codegen.nn.bits.packing import BLOCK, LANES
 from lnm_codegen.nn.bits.saved import packable
 from tests.cases import CASES
@@ -389,6 +391,25 @@ def test_changes_in_place_that_pytorch_allows() -> None:
     )  # fmt: skip
     x = torch.rand(4, 2, 8) * 3
     assert_same(gradients(net, x, pack_spikes()), gradients(net, x))
+
+
+def test_every_forward_of_a_model() -> None:
+    """`pack_spikes(model)` packs as the context does, also in a copy, and ends with an error."""
+    net, x = Net("torch"), torch.randn(3, 2, 3, 5, 5) + 0.8
+    net(x)
+    expected = gradients(net, x)
+    model = pack_spikes(copy.deepcopy(net))
+    assert pack_spikes(model) is model  # the second call adds nothing
+    for one in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        counter = Counter()
+        assert_same(gradients(one, x, counter.count()), expected)
+        assert len(counter.of(torch.uint8)) == 3
+        with pytest.raises(RuntimeError):
+            one(torch.ones(1, 1, 1, 1, 1))
+        assert saved._THREAD.depth == 0
+        assert not saved._THREAD.contexts
+    with refused(ModelError, "pack_spikes", "model is int", "a torch.nn.Module"):
+        pack_spikes(3)
 
 
 def test_the_context_ends_with_an_error() -> None:
