@@ -414,7 +414,7 @@ def test_emit_names_different_neurons_differently(call, tmp_path, settings, stem
     circuit = tmp_path / "verilog" / f"{stem}_degree1" / "rtl"
     assert (circuit / f"{stem}_degree1_comb.v").is_file()
     call("emit", *given, "--backend", "c", "--package", tmp_path / "package")
-    assert (tmp_path / "package" / f"{stem}_degree1").is_dir()
+    assert (tmp_path / "package" / f"{stem}_degree1_c").is_dir()
 
 
 def test_degrees():
