@@ -178,15 +178,15 @@ class _Walk:
         if not self._table.agree(left, right):
             shown = [spelled(self._table.resolved(dims)) for dims in (left, right)]
             self._refuse(
-                f"{self._show(a)} is in {shown[0]} and {relation} {self._show(b)}, which is in"
-                f" {shown[1]}",
+                f"{self._show(a)} has the unit {shown[0]} and {relation} {self._show(b)}, which has"
+                f" the unit {shown[1]}",
                 "one unit on both sides",
             )
 
     def _require_plain(self, node: ast.expr, dims: Dims, role: str) -> None:
         if not self._table.agree(dims, none()):
             shown = spelled(self._table.resolved(dims))
-            self._refuse(f"{role}, {self._show(node)}, is in {shown}", "a number without a unit")
+            self._refuse(f"{role}, {self._show(node)}, has the unit {shown}", "a number without a unit")
 
 
 def _constant(node: ast.expr) -> Fraction | None:

@@ -9,7 +9,8 @@ Y = exp - 1, and s doublings lead to A:
 
     P <- P + Y*P/2,    Y <- 2*Y + Y*Y
 
-Y holds exp - 1, since squaring exp itself would double its rounding error s times.
+Y holds exp - 1, since squaring exp itself would double its rounding error s times. `balance.py`
+scales the states before, so that A does not depend on their units.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Input, Param
 from lnm_codegen.language.binding import bind, bindings_of, read_by
 from lnm_codegen.language.functions import exp, where
+from lnm_codegen.language.ode.balance import balance, scaled
 from lnm_codegen.language.ode.functions import exprel_of
 from lnm_codegen.language.ode.linear import LinearForms
 from lnm_codegen.language.ode.system import System
@@ -39,6 +41,8 @@ LARGEST_NORM = Fraction(1, 64)
 """Bound on the norm of A/2**s at the initial parameters. The polynomial has the precision of a
 float64 up to 1/2, so while learned parameters make the norm of A at most 32 times larger."""
 MOST_DOUBLINGS = 60
+MOST_STATES = 24
+"""Largest number of coupled states."""
 MOST_ENTRIES = 900
 """Largest number of named entries of all matrices; a neuron has at most 1000 bound values."""
 
@@ -104,6 +108,9 @@ class _Solution:
         return [s for s in self._rows if s in found]
 
     def _coupled_after(self, states: Sequence[Declared], now: Point) -> Point:
+        if len(states) > MOST_STATES:
+            problem = f"{len(states)} states are coupled"
+            raise ModelError(_WHERE, problem, f"at most {MOST_STATES}", _REMEDY)
         driven = [j for j, s in enumerate(states) if self._drive[s] != 0]
         rates = [[self._dt * self._rows[s].get(t, sympy.S.Zero) for t in states] for s in states]
         y, p = self._exponential(rates, driven)
@@ -116,9 +123,12 @@ class _Solution:
 
     def _exponential(self, a: Matrix, driven: Sequence[int]) -> tuple[Matrix, Matrix]:
         """Return exp(A) - 1 and the driven columns of phi(A)."""
-        doublings = _doublings(a)
         size = range(len(a))
-        b = self._named([[e / 2**doublings for e in row] for row in a], "scaled")
+        initial = [[_initial(e) for e in row] for row in a]
+        units = balance(initial)
+        doublings = _doublings(scaled(initial, units))
+        b = [[e / 2**doublings for e in row] for row in scaled(a, units)]
+        b = self._named(b, "scaled")
         p = _identity(len(a))
         for k in range(DEGREE + 1, 1, -1):
             product = _product(b, p)
@@ -129,7 +139,8 @@ class _Solution:
             half, square = _product(y, p), _product(y, y)
             p = self._named([[p[i][j] + half[i][j] / 2 for j in size] for i in size], "phi")
             y = self._named([[2 * y[i][j] + square[i][j] for j in size] for i in size], "growth")
-        return y, p
+        inverse = [-unit for unit in units]
+        return scaled(y, inverse), scaled(p, inverse)
 
     def _named(self, matrix: Matrix, word: str) -> Matrix:
         """Return the matrix with each entry bound, or rounded to 40 digits if it is a number."""
@@ -146,7 +157,9 @@ def _product(a: Matrix, b: Matrix) -> Matrix:
 
 
 def _dot(row: Iterable[Any], column: Iterable[Any]) -> Any:
-    return sympy.Add(*(x * y for x, y in zip(row, column, strict=True)))
+    zero = sympy.S.Zero
+    pairs = zip(row, column, strict=True)
+    return sympy.Add(*(x * y for x, y in pairs if x is not zero and y is not zero))
 
 
 def _identity(n: int) -> Matrix:
@@ -160,9 +173,9 @@ def _rounded(value: Any) -> Any:
     return sympy.Rational(str(value.evalf(_DIGITS)))
 
 
-def _doublings(a: Matrix) -> int:
-    """Return s, so that A/2**s is small at the initial values of the parameters."""
-    norm = max(sum(abs(_initial(e)) for e in row) for row in a)
+def _doublings(a: Sequence[Sequence[float]]) -> int:
+    """Return s, so that A/2**s is small."""
+    norm = max(sum(map(abs, row)) for row in a)
     if not norm <= float(LARGEST_NORM) * 2**MOST_DOUBLINGS:
         problem = f"the rates times dt are {norm:g} at the initial parameters"
         raise ModelError(_WHERE, problem, "finite numbers up to 1e16", "Check units and dt.")

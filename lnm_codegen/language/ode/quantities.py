@@ -15,9 +15,14 @@ from lnm_codegen.language.ode.functions import FUNCTIONS
 from lnm_codegen.language.ode.units import EXAMPLES, Dims, none, unit_named
 from lnm_codegen.language.text.cost import quoted, tree_of
 from lnm_codegen.language.text.expression import CONSTANTS, parse
-from lnm_codegen.validation import is_number, wrong
+from lnm_codegen.validation import did_you_mean, is_number, wrong
 
 Value: TypeAlias = "int | float | str"
+_COMMON = (
+    "mV", "mA", "uA", "nA", "pA", "pF", "uF", "nF", "nS", "uS", "mS", "ms", "us", "Hz", "kHz", "cm",
+    "mm", "um", "mM", "uM", "Mohm", "Gohm", "kohm", "volt", "amp", "siemens", "ohm", "farad",
+    "second", "hertz", "metre", "meter", "metre2", "molar", "mole", "kelvin", "coulomb",
+)  # fmt: skip
 ACCEPTED = 'a number, or text with units such as "10*ms"'
 
 
@@ -41,7 +46,7 @@ def quantity(where: str, word: str, given: Any) -> Quantity:
     """
     if isinstance(given, str):
         place = f"{where}: {word}"
-        value = parse(given, unit_sizes(names_in(given, place)), place, functions=FUNCTIONS)
+        value = parse(given, _sizes(given, place), place, functions=FUNCTIONS)
         return Quantity(value, Dimensions().settled(given, place))
     number = as_number(given)
     if isinstance(number, bool) or not hasattr(number, "__float__") or not is_number(float(number)):
@@ -57,7 +62,7 @@ def unit_dims(text: str, where: str) -> Dims:
     """
     if text in ("boolean", "integer"):
         raise ModelError(where, f"the unit is {text!r}", EXAMPLES, "Write 1.")
-    size = parse(text, unit_sizes(names_in(text, where)), where, functions={})
+    size = parse(text, _sizes(text, where), where, functions={})
     if size != 1:
         problem = f"the unit {quoted(text)} is not 1 in SI units"
         remedy = "Write the SI unit; values may have multiples, 10*mV."
@@ -81,6 +86,17 @@ def names_in(text: str, where: str) -> list[str]:
     names = [n for n in nodes if isinstance(n, ast.Name) and id(n) not in called]
     names.sort(key=lambda n: n.col_offset)
     return list(dict.fromkeys(n.id for n in names))
+
+
+def _sizes(text: str, where: str) -> dict[str, sympy.Expr]:
+    """Return the sizes of the units in a text that has no other names."""
+    names = names_in(text, where)
+    sizes = unit_sizes(names)
+    for name in names:
+        if name not in sizes and name not in CONSTANTS:
+            hint = did_you_mean(name, _COMMON)
+            raise ModelError(where, f"unknown unit {quoted(name)}", EXAMPLES, hint)
+    return sizes
 
 
 def unit_sizes(names: list[str]) -> dict[str, sympy.Expr]:

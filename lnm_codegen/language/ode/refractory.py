@@ -86,7 +86,7 @@ def period_of(given: Any, values: Mapping[str, Quantity], dt: Quantity) -> Perio
     else:
         time, read = quantity("ode", "refractory", given), []
     if time.dims != dt.dims and time.value != 0:
-        problem = f"the time is in {spelled(time.dims)}, dt in {spelled(dt.dims)}"
+        problem = f"the time has the unit {spelled(time.dims)}, dt the unit {spelled(dt.dims)}"
         raise ModelError(PLACE, problem, "one unit on both sides")
     steps = float(time.value / dt.value + _TOLERANCE)
     if not 0 <= steps < MOST_STEPS:

@@ -214,7 +214,7 @@ class NameTable:
     def _require_unit(self, word: str, name: str, given: Quantity) -> None:
         own = self.dims.of_name(name)
         if given.dims != own and not (given.value == 0 and given.dims == none()):
-            problem = f"{name} is in {spelled(own)}, its value in {spelled(given.dims)}"
+            problem = f"{name} has the unit {spelled(own)}, its value the unit {spelled(given.dims)}"
             raise ModelError(f"ode: {word}", problem, "one unit on both sides")
 
 

@@ -43,7 +43,7 @@ _POWER = r"([23])?\Z"
 _LONG_UNIT = re.compile(f"({'|'.join(_PREFIXES)})({'|'.join(_NAMES)}){_POWER}")
 _SHORT_UNIT = re.compile(f"([kMmunpc]?)({'|'.join(_SHORT)}){_POWER}")
 _SHOWN = (
-    "volt", "amp", "siemens", "ohm", "farad", "coulomb", "second", "hertz", "metre", "metre**2",
+    "volt", "amp", "siemens", "ohm", "farad", "coulomb", "second", "metre", "metre**2",
     "metre**3", "kilogram", "mole", "kelvin", "joule", "watt", "newton",
 )  # fmt: skip
 _BASES = {
@@ -120,9 +120,9 @@ def unknowns(dims: Dims) -> list[str]:
 
 
 def spelled(dims: Dims) -> str:
-    """Return dimensions as SI units: "volt/second"; "no unit" for none."""
+    """Return dimensions as SI units: "volt/second"; "1" for a plain number."""
     if not dims:
-        return "no unit"
+        return "1"
     known = _spellings()
     if dims in known:
         return known[dims]
