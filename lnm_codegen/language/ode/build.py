@@ -120,7 +120,9 @@ class _Build:
         dims = self._scope.dims
         if not dims.agree(left, right):
             left, right = dims.resolved(left), dims.resolved(right)
-            problem = f"{name} has the unit {spelled(left)}, {quoted(text)} the unit {spelled(right)}"
+            problem = (
+                f"{name} has the unit {spelled(left)}, {quoted(text)} the unit {spelled(right)}"
+            )
             raise ModelError(where_, problem, "one unit on both sides")
 
     def _ordered(self) -> tuple[Part, ...]:

@@ -26,8 +26,6 @@ from lnm_codegen.language.ode.units import (
 )
 from lnm_codegen.language.text.cost import quoted, tree_of
 
-_LARGEST_POWER = 100
-
 
 class Dimensions:
     """Dimensions of names. Each check may determine unknown ones."""
@@ -149,9 +147,6 @@ class _Walk:
         if value is None:
             self._require_plain(node.left, base, "the base of a varying exponent")
             return none()
-        if base and abs(value) > _LARGEST_POWER:
-            problem = f"the exponent in {self._show(node)} is too large for a unit"
-            self._refuse(problem, f"-{_LARGEST_POWER} to {_LARGEST_POWER}")
         return power(base, value)
 
     def _call(self, word: str, args: list[ast.expr]) -> Dims:
@@ -186,7 +181,9 @@ class _Walk:
     def _require_plain(self, node: ast.expr, dims: Dims, role: str) -> None:
         if not self._table.agree(dims, none()):
             shown = spelled(self._table.resolved(dims))
-            self._refuse(f"{role}, {self._show(node)}, has the unit {shown}", "a number without a unit")
+            self._refuse(
+                f"{role}, {self._show(node)}, has the unit {shown}", "a number without a unit"
+            )
 
 
 def _constant(node: ast.expr) -> Fraction | None:

@@ -144,9 +144,8 @@ class NameTable:
             self._require_unit("init", name, given)
 
     def _declare_inputs(self) -> None:
-        inputs = 0
-        for equation in self._equations.values():
-            name = equation.name
+        """Declare the free names as inputs, in the order of their first use."""
+        for name, equation in self._equations.items():
             if equation.kind != "parameter" or name in self.states or name in self._values:
                 continue
             if "constant" in equation.flags:
@@ -155,24 +154,24 @@ class NameTable:
             if name not in self._read:
                 problem = f"{name!r} is declared but no expression reads it"
                 raise ModelError(equation.where, problem, remedy="Remove the line.")
+        free = [name for name in self._read if self._is_free(name)]
+        for name in free:
+            if name not in self._equations and (name in _REFUSED or name.startswith("xi_")):
+                problem, remedy = _REFUSED.get(name, (f"{name!r} is a random number", _RANDOM))
+                raise ModelError(self._read[name], problem, remedy=remedy)
             self._set(name, input(name))
-            inputs += 1
-        for name, where in self._read.items():
-            if self._is_free(name):
-                if name in _REFUSED or name.startswith("xi_"):
-                    problem, remedy = _REFUSED.get(name, (f"{name!r} is noise", _RANDOM))
-                    raise ModelError(where, problem, remedy=remedy)
-                self._set(name, input(name))
-                inputs += 1
-        if not inputs:
+        if not free:
             if "x" in (*self._equations, *self._values):
                 problem = "no name is free, and 'x', the input that then sets the shape, is taken"
                 raise ModelError("ode", problem, remedy="Rename 'x'.")
             undriven("x")
 
     def _is_free(self, name: str) -> bool:
-        known = name in self._equations or name in self._values or name in FUNCTIONS
-        return not (known or name in CONSTANTS or name == "dt" or unit_named(name))
+        if name in self._equations:
+            declared = self._equations[name].kind == "parameter"
+            return declared and name not in self.states and name not in self._values
+        known = name in self._values or name in FUNCTIONS or name in CONSTANTS
+        return not (known or name == "dt" or unit_named(name))
 
     def _declare_params(self) -> None:
         for name, given in self._values.items():
@@ -214,7 +213,9 @@ class NameTable:
     def _require_unit(self, word: str, name: str, given: Quantity) -> None:
         own = self.dims.of_name(name)
         if given.dims != own and not (given.value == 0 and given.dims == none()):
-            problem = f"{name} has the unit {spelled(own)}, its value the unit {spelled(given.dims)}"
+            problem = (
+                f"{name} has the unit {spelled(own)}, its value the unit {spelled(given.dims)}"
+            )
             raise ModelError(f"ode: {word}", problem, "one unit on both sides")
 
 

@@ -68,7 +68,20 @@ _PIECES = [
     "(unless refractory)", "\x00", "\u00b5", "a", "b",
 ]  # fmt: skip
 _OPERATORS = ["+", "-", "*", "/", "**", "<", ">", " and ", " or "]
-_CALLS = ["exp", "sin", "abs", "exprel", "tanh", "sqrt", "log", "sign", "int", "sinh", "f", "__import__"]
+_CALLS = [
+    "exp",
+    "sin",
+    "abs",
+    "exprel",
+    "tanh",
+    "sqrt",
+    "log",
+    "sign",
+    "int",
+    "sinh",
+    "f",
+    "__import__",
+]
 
 
 def _grown(children: Any) -> Any:
@@ -81,7 +94,9 @@ def _grown(children: Any) -> Any:
     )
 
 
-_LEAVES = st.sampled_from(["v", "w", "x", "tau", "a", "0", "1", "2", "0.3", "1e9", "mV", "ms", "pi"])
+_LEAVES = st.sampled_from(
+    ["v", "w", "x", "tau", "a", "0", "1", "2", "0.3", "1e9", "mV", "ms", "pi"]
+)
 _EXPRESSIONS = st.recursive(_LEAVES, _grown, max_leaves=14)
 
 _SOUP = st.lists(st.sampled_from(_PIECES), max_size=40).map("".join)
@@ -102,7 +117,9 @@ texts = st.one_of(
 conditions = st.one_of(_SOUP, _EXPRESSIONS, _EXPRESSIONS.map(lambda e: f"v > {e}"))
 """Texts of thresholds and refractory periods."""
 
-resets = st.one_of(_SOUP, _EXPRESSIONS.map(lambda e: f"v = {e}"), _EXPRESSIONS.map(lambda e: f"v -= {e}; v *= 2"))
+resets = st.one_of(
+    _SOUP, _EXPRESSIONS.map(lambda e: f"v = {e}"), _EXPRESSIONS.map(lambda e: f"v -= {e}; v *= 2")
+)
 """Texts of resets."""
 
 
