@@ -1,7 +1,7 @@
 """Balancing of a matrix: units of the states, powers of two, in which its entries are small.
 
-State i is measured in 2**k[i]. Then entry (i, j) becomes a[i][j]*2**(k[j] - k[i]), and a capacity in
-farads does not inflate the norm. The rows and columns approach each other as in Osborne's method
+State i is measured in 2**k[i]. Then entry (i, j) becomes a[i][j]*2**(k[j] - k[i]), and a capacity
+in farads does not inflate the norm. The rows and columns approach each other as in Osborne's method
 (J. ACM 7, 1960).
 """
 

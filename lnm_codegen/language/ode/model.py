@@ -53,8 +53,8 @@ def ode(
             occurs at equality too, for `>` as for `>=`. None for a neuron that never spikes, whose
             output is the first state.
         reset: Assignments at a spike, "v = Vr; w += b", one after the other.
-        refractory: Time after a spike without another one, "5*ms", of round(time/dt) steps; or
-            the condition while which it lasts, "v > -20*mV".
+        refractory: Time from a spike to the next one at least, "5*ms", rounded down to steps; or a
+            condition, "v > -20*mV", that blocks spikes as long as it holds after one.
         learnable: Names of parameters that are learnable.
         init: State -> its value before the first step, 0 by default.
         substeps: Number of steps of `method` in one step dt.
