@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +20,23 @@ from lnm_codegen.language.ode.equations import (
     Kind,
     equations_of,
 )
+from lnm_codegen.language.ode.functions import exprel
 from lnm_codegen.language.ode.methods import METHODS, MethodName
 from lnm_codegen.language.ode.quantities import Quantity
 from lnm_codegen.language.ode.refractory import PLACE as REFRACTORY
 from lnm_codegen.language.ode.refractory import Blocking, blocking, period_of
 from lnm_codegen.language.ode.scope import NameTable
 from lnm_codegen.language.ode.spiking import Statement, margin, statements_of
-from lnm_codegen.language.ode.system import Part, System, value_of
+from lnm_codegen.language.ode.system import Part, System, needed, value_of
 from lnm_codegen.language.ode.units import Dims, spelled
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Declared, spike
 from lnm_codegen.language.text.cost import quoted
 from lnm_codegen.validation import shown
+
+MAX_TERMS = 4000
+"""Largest number of nodes of all equations together."""
+_EXPREL_TERMS = 50
 
 _THRESHOLD, _RESET = "ode: threshold", "ode: reset"
 
@@ -74,6 +79,7 @@ class _Build:
         self._templates = {
             e.name: self._template(e) for e in self._equations if e.kind != "parameter"
         }
+        _require_size(self._templates.values())
         self._parts = self._ordered()
 
     def neuron(self, method: MethodName, substeps: int, surrogate: Surrogate | None) -> Neuron:
@@ -95,7 +101,9 @@ class _Build:
 
     def _texts(self) -> dict[str, list[str]]:
         """Return the texts beside the equations by their place."""
-        texts = {s.where: [s.value] for s in self._statements}
+        texts: dict[str, list[str]] = {}
+        for statement in self._statements:
+            texts.setdefault(statement.where, []).append(statement.value)
         if self._given.threshold is not None:
             texts[_THRESHOLD] = [self._given.threshold]
         if self._period.condition:
@@ -107,12 +115,11 @@ class _Build:
 
     def _template(self, equation: Equation) -> sympy.Expr:
         """Return the right side of an equation, whose unit is that of the left side."""
-        template = self._scope.parse(equation.text, equation.where)
+        template, right = self._scope.parse(equation.text, equation.where)
         left = self._scope.dims.of_name(equation.name)
         name = equation.name
         if equation.kind == "rate":
             left, name = left / self._given.dt.dims, f"d{equation.name}/dt"
-        right = self._scope.dims.of_text(equation.text, equation.where)
         self._require_unit(equation.where, name, left, equation.text, right)
         return template
 
@@ -151,7 +158,7 @@ class _Build:
     def _fire(self, table: Mapping[Any, Any]) -> Any:
         if self._given.threshold is None:
             return None
-        condition = self._scope.parse(self._given.threshold, _THRESHOLD, condition=True)
+        condition, _ = self._scope.parse(self._given.threshold, _THRESHOLD, condition=True)
         return margin(value_of(condition, table), _THRESHOLD)
 
     def _resets(self, table: Mapping[Any, Any]) -> dict[Declared, Any]:
@@ -163,18 +170,17 @@ class _Build:
                 problem = f"{quoted(statement.name)} is not a state"
                 raise ModelError(statement.where, problem, ", ".join(states))
             place = statement.where
-            value = self._scope.parse(statement.value, place)
+            value, right = self._scope.parse(statement.value, place)
             left = self._scope.dims.of_name(statement.name)
-            right = self._scope.dims.of_text(statement.value, place)
             self._require_unit(place, statement.name, left, statement.text, right)
-            now = System({}, self._parts).table(after) if after else table
+            now = System({}, needed(self._parts, value)).table(after) if after else table
             after[states[statement.name]] = value_of(value, now)
         return {state: where(spike, value, state) for state, value in after.items()}
 
     def _blocking(self, table: Mapping[Any, Any]) -> Blocking | None:
         condition = None
         if self._period.condition:
-            condition = self._scope.parse(self._period.condition, REFRACTORY, condition=True)
+            condition, _ = self._scope.parse(self._period.condition, REFRACTORY, condition=True)
         return blocking(self._period, condition, table, Names(self._scope.table))
 
     def _charge(
@@ -193,6 +199,17 @@ class _Build:
             return dict(zip(states, step(*states), strict=True))
         words = {f"{s.name}_at" if s.name in ("k", "step") else s.name: s for s in states}
         return dict(zip(states, repeated(count, step, **words), strict=True))
+
+
+def _require_size(templates: Iterable[sympy.Expr]) -> None:
+    """Refuse equations that are too large together; a method repeats each of them."""
+    terms = 0
+    for template in templates:
+        for node in sympy.preorder_traversal(template):
+            terms += _EXPREL_TERMS if isinstance(node, exprel) else 1
+        if terms > MAX_TERMS:
+            problem = f"the equations have more than {MAX_TERMS} terms together"
+            raise ModelError("ode: text", problem, remedy="Leave some out.")
 
 
 def _require_spikes(given: Given) -> list[Statement]:

@@ -21,7 +21,7 @@ from lnm_codegen.language.functions import where
 from lnm_codegen.language.ode.exact import solved
 from lnm_codegen.language.ode.functions import exprel_of
 from lnm_codegen.language.ode.linear import LinearForms
-from lnm_codegen.language.ode.system import System
+from lnm_codegen.language.ode.system import System, needed
 from lnm_codegen.language.symbols import Declared
 
 MethodName: TypeAlias = Literal["euler", "exponential_euler", "exact", "rk2", "rk4"]
@@ -59,12 +59,12 @@ def exponential_euler(system: System, now: Point, dt: sympy.Expr, held: Held) ->
     Raises:
         ModelError: A rate that is not linear in its own state.
     """
-    after = {}
+    table, after = system.table(now, held), {}
     for state, rate in system.rates.items():
-        table = system.table({s: v for s, v in now.items() if s is not state}, held)
         remedy = "Use method='rk4', or 'euler'."
         place = f"ode: d{state.name}/dt with method='exponential_euler'"
-        form = LinearForms([state], system.parts, table, place, remedy).of(rate)
+        parts = needed(system.parts, rate)
+        form = LinearForms([state], parts, table, place, remedy).of(rate)
         slope = bind(form.get(state, sympy.S.Zero), f"slope_{state.name}")
         speed = form.get(None, sympy.S.Zero) + slope * now[state]
         change = dt * bind(exprel_of(slope * dt), f"factor_{state.name}") * speed

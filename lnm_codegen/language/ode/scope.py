@@ -23,7 +23,7 @@ from lnm_codegen.language.ode.equations import Equation
 from lnm_codegen.language.ode.functions import FUNCTIONS
 from lnm_codegen.language.ode.quantities import Quantity, names_in, unit_dims, unit_sizes
 from lnm_codegen.language.ode.system import placeholder
-from lnm_codegen.language.ode.units import none, spelled, unit_named
+from lnm_codegen.language.ode.units import Dims, none, spelled, unit_named
 from lnm_codegen.language.symbols import Declared, input, param, state, undriven
 from lnm_codegen.language.text.cost import quoted
 from lnm_codegen.language.text.expression import CONSTANTS, parse
@@ -92,11 +92,10 @@ class NameTable:
         units = unit_sizes(list(self._read))
         self.table |= {word: size for word, size in units.items() if word not in self.table}
 
-    def parse(self, text: str, where: str, *, condition: bool = False) -> Any:
-        """Return the template of a text, whose units have been checked."""
+    def parse(self, text: str, where: str, *, condition: bool = False) -> tuple[Any, Dims]:
+        """Return the template of a text and its dimensions, which have been checked."""
         value = parse(text, self.table, where, functions=FUNCTIONS, condition=condition)
-        self.dims.of_text(text, where)
-        return value
+        return value, self.dims.of_text(text, where)
 
     def _reads(self, more: Mapping[str, list[str]]) -> dict[str, str]:
         """Return name -> place of its first use, in the order of the texts."""

@@ -17,7 +17,7 @@ from lnm_codegen.language.text.cost import quoted
 from lnm_codegen.validation import shown
 
 _STATEMENT = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\s*([-+*/]?)=(?!=)(.+)\Z")
-MAX_STATEMENTS = 100
+MAX_STATEMENTS = 20
 """Largest number of statements of a reset."""
 
 

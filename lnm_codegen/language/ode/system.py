@@ -41,6 +41,16 @@ class Part:
     held: bool = False
 
 
+def needed(parts: tuple[Part, ...], template: Any) -> tuple[Part, ...]:
+    """Return the subexpressions that a template reads, directly or through others."""
+    read, kept = set(template.free_symbols), []
+    for part in reversed(parts):
+        if part.symbol in read:
+            kept.append(part)
+            read |= part.value.free_symbols
+    return tuple(reversed(kept))
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """Rates and subexpressions.

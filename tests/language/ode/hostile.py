@@ -60,6 +60,12 @@ TEXTS = (
         + "\n".join(f"a{i} = {form.format(f'a{i - 1}')} : 1" for i in range(1, 91))
         for form in ("{0}*{0}", "{0}*x + {0}", "exp({0})", "where(x > 0, {0}, 2*{0})", "tanh({0})")
     ),
+    "\n".join(f"dv{i}/dt = {'+'.join(f'x*v{j}' for j in range(35))} : 1" for i in range(70)),
+    "\n".join(f"dv{i}/dt = {'exprel(' * 8}v0 + x{')' * 8} : 1" for i in range(100)),
+    "\n".join(f"dv{i}/dt = a49 + v{i} : 1" for i in range(50))
+    + "\na0 = v0 + v1 : 1\n"
+    + "\n".join(f"a{i} = a{i - 1} + v{i}*x : 1" for i in range(1, 50)),
+    "dv/dt = " + "+".join(f"v*x{i}*y{i}" for i in range(300)) + " : 1",
     "\n".join(f"p{i} : 1" for i in range(99)) + "\ndv/dt = -v : 1",
 )  # fmt: skip
 """Whole texts."""

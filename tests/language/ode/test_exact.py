@@ -137,6 +137,18 @@ def test_the_exponential_is_prepared_once_per_call() -> None:
     assert len(program.prepare.body) > 50
 
 
+def test_learned_rates_may_grow_thirtyfold() -> None:
+    """The number of doublings follows from the initial values, with a margin of 32."""
+    values = {"tau_s": "2*ms", "tau": "5*ms", "C": "250*pF"}
+    fast = {"tau_s": "0.07*ms", "tau": "0.17*ms", "C": "250*pF"}
+    x = np.random.default_rng(2).random((6, 1))
+    built, told = (lnm.ode(ALPHA, parameters=v, dt="2*ms", method="exact") for v in (fast, values))
+    wanted = lnm.interpret(built, x).states
+    got = lnm.interpret(told, x, tau_s=7e-5, tau=1.7e-4).states
+    for name in "ghv":
+        np.testing.assert_allclose(got[name], wanted[name], rtol=1e-12)
+
+
 def test_a_rate_of_zero_and_a_state_without_a_drive() -> None:
     """A rate of exactly 0 is no division by 0."""
     neuron = lnm.ode(

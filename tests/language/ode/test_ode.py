@@ -67,10 +67,10 @@ def test_names_and_numbers() -> None:
     """The order of the text, numbers in SI units, and a reset of two statements."""
     neuron = lnm.ode(
         "dv/dt = (R*(I + J) - v - w)/tau : volt\ndw/dt = -w/tau : volt\nJ : amp\ntau : second",
-        parameters=VALUES,
+        parameters={**VALUES, "jump": "0.5*mV"},
         dt="0.1*ms",
         threshold="v > 15*mV",
-        reset="w += 1*mV; v = w/2",
+        reset="w = jump; w += 0.5*mV; v = w/2",
         learnable=["tau"],
         init={"v": "5*mV"},
         surrogate=lnm.surrogate.atan(100),
@@ -80,7 +80,7 @@ def test_names_and_numbers() -> None:
     assert [s.name for s in neuron.inputs] == ["I", "J"]
     assert [(s.name, s.decl.init) for s in neuron.states] == [("v", 0.005), ("w", 0.0)]
     params = {p.name: (p.init, p.learnable) for p in neuron.params}
-    assert params == {"R": (5e7, False), "tau": (0.01, True)}
+    assert params == {"R": (5e7, False), "tau": (0.01, True), "jump": (0.0005, False)}
     big = np.full((1, 1), 4e-7)
     result = lnm.interpret(neuron, big, 0 * big)
     assert result.out[0, 0] == 1
