@@ -29,7 +29,7 @@ from lnm_codegen.language.functions import exp, where
 from lnm_codegen.language.ode.balance import balance, scaled
 from lnm_codegen.language.ode.functions import exprel_of
 from lnm_codegen.language.ode.linear import LinearForms
-from lnm_codegen.language.ode.system import System
+from lnm_codegen.language.ode.system import System, needed
 from lnm_codegen.language.symbols import Declared
 
 Matrix: TypeAlias = list[list[Any]]
@@ -58,6 +58,7 @@ def solved(system: System, now: Point, dt: sympy.Expr, held: Mapping[Any, Any]) 
         ModelError: A rate that is not linear; the message names the term. A coefficient between
             states that reads an input. Too many coupled states.
     """
+    _require_few(system)
     table = system.table({}, held)
     forms = {}
     for state, rate in system.rates.items():
@@ -70,6 +71,18 @@ def solved(system: System, now: Point, dt: sympy.Expr, held: Mapping[Any, Any]) 
         forms[state] = {}
     paused = _Solution(forms, dt).after(now)
     return {state: where(system.refractory, paused[state], free[state]) for state in now}
+
+
+def _require_few(system: System) -> None:
+    """Refuse a system whose matrix would be too large."""
+    coupled: set[Any] = set()
+    for state, rate in system.rates.items():
+        read = rate.free_symbols.union(*(p.value.free_symbols for p in needed(system.parts, rate)))
+        others = {s for s in read if s in system.rates} - {state}
+        coupled |= others | {state} if others else set()
+    if len(coupled) > MOST_STATES:
+        problem = f"{len(coupled)} states are coupled"
+        raise ModelError(_WHERE, problem, f"at most {MOST_STATES}", _REMEDY)
 
 
 class _Solution:
@@ -108,9 +121,6 @@ class _Solution:
         return [s for s in self._rows if s in found]
 
     def _coupled_after(self, states: Sequence[Declared], now: Point) -> Point:
-        if len(states) > MOST_STATES:
-            problem = f"{len(states)} states are coupled"
-            raise ModelError(_WHERE, problem, f"at most {MOST_STATES}", _REMEDY)
         driven = [j for j, s in enumerate(states) if self._drive[s] != 0]
         rates = [[self._dt * self._rows[s].get(t, sympy.S.Zero) for t in states] for s in states]
         y, p = self._exponential(rates, driven)

@@ -29,6 +29,9 @@ from lnm_codegen.language.text.cost import quoted
 from lnm_codegen.language.text.expression import CONSTANTS, parse
 from lnm_codegen.validation import did_you_mean
 
+MAX_NAMES = 300
+"""Largest number of names that the texts read, units among them."""
+
 _RANDOM = "Draw the noise in Python and give it as an input."
 _REFUSED = {
     "xi": ("'xi' is a random number", _RANDOM),
@@ -107,6 +110,8 @@ class NameTable:
         for where, texts in more.items():
             for name in (name for text in texts for name in names_in(text, where)):
                 found.setdefault(name, where)
+        if len(found) > MAX_NAMES:
+            raise ModelError("ode", f"the texts read {len(found)} names", f"at most {MAX_NAMES}")
         return found
 
     def _set(self, name: str, symbol: Any) -> None:
