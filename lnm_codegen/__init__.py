@@ -16,6 +16,7 @@ from lnm_codegen.language.binding import bind, substeps
 from lnm_codegen.language.family import family
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
 from lnm_codegen.language.normalisation import normalised
+from lnm_codegen.language.ode.model import ode
 from lnm_codegen.language.symbols import input, param, spike, spike_named, state
 
 # isort: off
@@ -41,8 +42,9 @@ __all__ = [
     "Fixed", "FixedSpec", "InternalError", "LnmError", "ModelError", "Neuron", "Rtl", "ShapeError",
     "ToolError", "UnsupportedError", "abs", "bind", "clip", "cos", "emit", "exp", "family", "get",
     "hard_reset", "input", "interpret", "interpret_fixed", "load", "log", "lower", "max", "min",
-    "normalised", "package", "param", "poly", "quantize", "sigmoid", "sin", "soft_reset", "spike",
-    "spike_named", "sqrt", "state", "stop_gradient", "substeps", "surrogate", "tanh", "where",
+    "normalised", "ode", "package", "param", "poly", "quantize", "sigmoid", "sin", "soft_reset",
+    "spike", "spike_named", "sqrt", "state", "stop_gradient", "substeps", "surrogate", "tanh",
+    "where",
 ]  # fmt: skip
 
 __version__ = _options.VERSION

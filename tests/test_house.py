@@ -74,6 +74,7 @@ TOPICS = {
     "cli": "completion",
     "families": "basis gated",
     "hardware/verify": "matrix",
+    "language/ode": "hostile",
     "ir": "text",
     "ir/fixed": "passes values",
     "ir/passes": "estrin horner",

@@ -43,9 +43,13 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An input of one neuron, new at every step."""
+    """An input of one neuron, new at every step.
+
+    `read` is False for one that no expression reads: it sets T and the shape of a layer.
+    """
 
     name: str
+    read: bool = True
 
 
 @dataclass(frozen=True, slots=True)

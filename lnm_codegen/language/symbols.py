@@ -214,6 +214,11 @@ def input(name: str) -> Declared:
     return _declare(name, Input(require_name("input", name)))
 
 
+def undriven(name: str) -> Declared:
+    """Declare an input that no expression reads; it sets T and the shape of a layer."""
+    return _declare(name, Input(require_name("input", name), read=False))
+
+
 @overload
 def param(
     name: str,

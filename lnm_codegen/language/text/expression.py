@@ -33,7 +33,8 @@ from lnm_codegen.language.symbols import Declared, Vector, is_spike
 from lnm_codegen.language.text.cost import ExpressionCost, applied, exact_decimal, quoted, tree_of
 from lnm_codegen.validation import did_you_mean
 
-Names: TypeAlias = Mapping[str, "Declared | Vector"]
+Names: TypeAlias = Mapping[str, "Declared | Vector | sympy.Expr"]
+Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 Hidden: TypeAlias = Mapping[str, tuple[str, str]]
 
 MAX_DEPTH = 30
@@ -48,6 +49,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 """Functions of the language, by their name in `lnm`."""
 
+_OF_CONDITIONS = ("where", "int")
 _ARITY = {"min": 2, "max": 2, "clip": 3, "where": 3, "poly": 2}
 _LOGIC = (ast.BitAnd, ast.BitOr)
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
@@ -58,39 +60,52 @@ _COMPARISONS: dict[type, type] = {
     ast.Lt: sympy.Lt, ast.LtE: sympy.Le, ast.Gt: sympy.Gt, ast.GtE: sympy.Ge,
     ast.Eq: sympy.Eq, ast.NotEq: sympy.Ne,
 }  # fmt: skip
-_GRAMMAR = (
-    "numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~, and"
-    f" {', '.join(FUNCTIONS)}"
-)
 
 
-def parse(text: str, names: Names, where: str, hidden: Hidden | None = None) -> sympy.Expr:
+def parse(
+    text: str,
+    names: Names,
+    where: str,
+    hidden: Hidden | None = None,
+    functions: Functions = FUNCTIONS,
+    *,
+    condition: bool = False,
+) -> Any:
     """Return the expression that `text` writes.
 
     Args:
         text: One expression; line breaks count as spaces.
-        names: Symbols that it may read.
+        names: Symbols and numbers that it may read.
         where: Place of the text, which begins every error: `my_lif.toml: charge.v`.
         hidden: Name -> problem and remedy, for a name that this expression may not read.
+        functions: Functions that it may call.
+        condition: Read a condition in place of a number.
 
     Raises:
         ModelError: The text is not in the grammar, or exceeds a bound.
     """
-    return _Reader(text, names, where, hidden or {}).read()
+    return _Reader(text, names, where, hidden or {}, functions).read(condition)
 
 
 class _Reader:
-    def __init__(self, text: str, names: Names, where: str, hidden: Hidden) -> None:
+    def __init__(
+        self, text: str, names: Names, where: str, hidden: Hidden, functions: Functions
+    ) -> None:
         self._text = " ".join(text.split())
         self._names = names
         self._where = where
         self._hidden = hidden
+        self._functions = functions
+        self._grammar = (
+            "numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~, and"
+            f" {', '.join(functions)}"
+        )
         self._cost = ExpressionCost(self._refuse, self._show)
 
-    def read(self) -> sympy.Expr:
-        tree = tree_of(self._text, self._refuse, _GRAMMAR)
+    def read(self, condition: bool) -> Any:
+        tree = tree_of(self._text, self._refuse, self._grammar)
         try:
-            return self._number(tree, 0)
+            return self._condition(tree, 0) if condition else self._number(tree, 0)
         except RecursionError:
             problem = f"{quoted(self._text)} is nested too deeply"
             self._refuse(problem, remedy="Split the expression.")
@@ -172,7 +187,7 @@ class _Reader:
             case ast.IfExp():
                 problem = f"{self._show(node)} is a conditional expression"
                 self._refuse(problem, remedy="Use where(condition, a, b).")
-        self._refuse(f"{self._show(node)} is not of the grammar", _GRAMMAR)
+        self._refuse(f"{self._show(node)} is not of the grammar", self._grammar)
 
     def _literal(self, node: ast.Constant) -> sympy.Expr:
         value: Any = node.value
@@ -194,7 +209,7 @@ class _Reader:
         if word in self._hidden:
             problem, remedy = self._hidden[word]
             self._refuse(problem, remedy=remedy)
-        if word in FUNCTIONS:
+        if word in self._functions:
             self._refuse(f"{word!r} is a function", remedy=f"Write {word}(...).")
         hint = did_you_mean(word, [*self._names, *CONSTANTS])
         self._refuse(f"unknown name {quoted(word)}", sorted(self._names), hint)
@@ -237,23 +252,23 @@ class _Reader:
         return sympy.And(*(fn.compared(_COMPARISONS[type(op)], a, b) for op, a, b in pairs))
 
     def _call(self, word: str, node: ast.Call, depth: int) -> Any:
-        if word not in FUNCTIONS:
-            hint = did_you_mean(word, FUNCTIONS)
-            self._refuse(f"no function {quoted(word)}", FUNCTIONS, hint)
-        arity = _ARITY.get(word, 1)
-        parameters = inspect.signature(FUNCTIONS[word]).parameters if arity > 1 else "a"
+        if word not in self._functions:
+            hint = did_you_mean(word, self._functions)
+            self._refuse(f"no function {quoted(word)}", self._functions, hint)
+        function, arity = self._functions[word], _ARITY.get(word, 1)
+        parameters = inspect.signature(function).parameters if arity > 1 else "a"
         accepted = f"{word}({', '.join(parameters)})"
         if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
             self._refuse(f"{self._show(node)} has arguments by name or by *", accepted)
         if len(node.args) != arity:
             self._refuse(f"{self._show(node)} has {len(node.args)} arguments", accepted)
-        first = (self._condition if word == "where" else self._number)(node.args[0], depth)
+        first = (self._condition if word in _OF_CONDITIONS else self._number)(node.args[0], depth)
         if word == "exp":
             self._cost.require_exponent(sympy.E, first, node)
         if word == "poly":
             return fn.poly(first, self._coefficients(node.args[1], depth))
         rest = (self._number(a, depth) for a in node.args[1:])
-        return applied(word, FUNCTIONS[word], first, *rest)
+        return applied(word, function, first, *rest)
 
     def _coefficients(self, node: ast.expr, depth: int) -> Any:
         if isinstance(node, ast.List) and 1 <= len(node.elts) <= MAX_EXPONENT + 1:

@@ -1,0 +1,1 @@
+"""Neurons from ordinary differential equations in text, as Brian2 writes them."""

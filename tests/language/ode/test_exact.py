@@ -1,0 +1,203 @@
+"""The exact method: matrix exponentials, equal time constants, gradients, refused terms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.linalg
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from tests.refusals import refused
+
+ALPHA = """
+    dg/dt = -g/tau_s + I/second : amp
+    dh/dt = (g - h)/tau_s : amp
+    dv/dt = -v/tau + h/C : volt
+"""
+"""iaf_psc_alpha between spikes: an alpha-shaped current h, integrated by the membrane."""
+
+
+def system(a: np.ndarray, b: np.ndarray, words: Any = None) -> str:
+    """Return s' = A*s + b*x as a text, or with the names of entries in place of numbers."""
+    lines = []
+    for i in range(len(a)):
+        row = [
+            f"({float(e)!r})*s{j}" if words is None else f"a{i}{j}*s{j}" for j, e in enumerate(a[i])
+        ]
+        lines.append(f"ds{i}/dt = {' + '.join(row)} + ({float(b[i])!r})*x : 1")
+    return "\n".join(lines)
+
+
+def steps(neuron: lnm.Neuron, start: np.ndarray, x: np.ndarray, **params: Any) -> np.ndarray:
+    """Return the states after every step, (T, n)."""
+    state = {f"s{i}": np.array([s]) for i, s in enumerate(start)}
+    result = lnm.interpret(neuron, x[:, None], state=state, **params)
+    after = [np.append(result.trajectory[k][1:, 0], result.states[k]) for k in state]
+    return np.stack(after, 1)
+
+
+def expected(a: np.ndarray, b: np.ndarray, start: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return the same by SciPy's exponential of the matrix with b as a further column."""
+    n = len(a)
+    found, now = [], start
+    for value in x:
+        matrix = np.zeros((n + 1, n + 1))
+        matrix[:n, :n], matrix[:n, n] = a, b * value
+        now = (scipy.linalg.expm(matrix) @ np.append(now, 1.0))[:n]
+        found.append(now)
+    return np.array(found)
+
+
+@st.composite
+def linear_systems(draw: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return a matrix of any structure, with equal and zero rates among them, and a drive."""
+    n = draw(st.integers(1, 4))
+    rates = st.sampled_from([0.0, -0.5, -0.5, 0.3, -1.0, 2.0, 0.01, -8.0])
+    entries = st.one_of(rates, st.floats(-3, 3).map(lambda e: round(e, 4)))
+    a = np.array([[draw(entries) for _ in range(n)] for _ in range(n)])
+    if draw(st.booleans()):
+        a = np.tril(a)
+    return a, np.array([1.0, *(draw(st.sampled_from([0.0, 1.0, -0.4])) for _ in range(n - 1))])
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(linear_systems())
+def test_random_linear_systems_are_scipys(case: tuple[np.ndarray, np.ndarray]) -> None:
+    """Two steps with different inputs, to rounding."""
+    a, b = case
+    start, x = np.linspace(-1, 1, len(a)) + 0.3, np.array([0.7, -1.1])
+    neuron = lnm.ode(system(a, b), dt=1, method="exact")
+    wanted = expected(a, b, start, x)
+    scale = np.exp(2 * np.linalg.norm(a, 2)) * 3
+    np.testing.assert_allclose(steps(neuron, start, x), wanted, rtol=0, atol=1e-13 * scale)
+
+
+@settings(max_examples=60, deadline=None)
+@given(linear_systems())
+@pytest.mark.slow
+def test_matrices_of_parameters_are_scipys(case: tuple[np.ndarray, np.ndarray]) -> None:
+    """The entries are learnable; half of their initial values is as good as the values."""
+    a, b = case
+    values = {f"a{i}{j}": float(e) for i, row in enumerate(a) for j, e in enumerate(row)}
+    neuron = lnm.ode(
+        system(a, b, "named"), parameters=values, dt=1, method="exact", learnable=values
+    )
+    start, x = np.linspace(-1, 1, len(a)) + 0.3, np.array([0.7, -1.1])
+    scale = np.exp(2 * np.linalg.norm(a, 2)) * 3
+    for factor in (1.0, 0.5, 1.5):
+        wanted = expected(factor * a, b, start, x)
+        got = steps(neuron, start, x, **{k: factor * v for k, v in values.items()})
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-13 * scale**factor)
+
+
+@pytest.mark.parametrize("tau", [2.0, 10.0])
+def test_iaf_psc_alpha_is_that_of_solve_ivp(tau: float) -> None:
+    """Three equal time constants are a removable singularity, and no special case here."""
+    values = {"tau_s": "2*ms", "tau": f"{tau}*ms", "C": "250*pF"}
+    neuron = lnm.ode(ALPHA, parameters=values, dt="0.5*ms", method="exact")
+    x = np.random.default_rng(0).random(20) * 1e-6 / 1e-3
+    result = lnm.interpret(neuron, x[:, None])
+
+    def rates(t: float, s: np.ndarray) -> list[float]:
+        now = x[min(int(t / 5e-4), 19)]
+        return [-s[0] / 2e-3 + now, (s[0] - s[1]) / 2e-3, -s[2] / (tau * 1e-3) + s[1] / 2.5e-10]
+
+    now = np.zeros(3)
+    for k in range(20):
+        span = (k * 5e-4 + 1e-12, (k + 1) * 5e-4 - 1e-12)
+        found = scipy.integrate.solve_ivp(rates, span, now, rtol=1e-10, atol=1e-18, method="DOP853")
+        now = found.y[:, -1]
+    final = [result.states[s][0] for s in "ghv"]
+    np.testing.assert_allclose(final, now, rtol=1e-7)
+
+
+def test_gradients_of_equal_time_constants() -> None:
+    """Learnable under the exact method: the gradient at tau = tau_s is that of differences."""
+    values = {"tau_s": "2*ms", "tau": "2*ms", "C": "250*pF"}
+    words = ["tau", "tau_s"]
+    neuron = lnm.ode(ALPHA, parameters=values, dt="0.5*ms", method="exact", learnable=words)
+    assert [p.name for p in neuron.params if p.learnable] == ["tau_s", "tau"]
+    x = np.random.default_rng(1).random((8, 1))
+    grads = lnm.interpret(neuron, x, grad_state={"v": np.ones(1)}).grads
+    for word in words:
+        moved = [lnm.interpret(neuron, x, **{word: 2e-3 + d}).states["v"][0] for d in (1e-8, -1e-8)]
+        assert grads[word] == pytest.approx((moved[0] - moved[1]) / 2e-8, rel=1e-6)
+
+
+def test_the_exponential_is_prepared_once_per_call() -> None:
+    """A step of the membrane is three products; its coefficients are in `prepare`."""
+    values = {"tau_s": "2*ms", "tau": "5*ms", "C": "250*pF"}
+    program = lnm.lower(lnm.ode(ALPHA, parameters=values, dt="0.5*ms", method="exact"))
+    assert len(program.forward.body) < 10
+    assert len(program.prepare.body) > 50
+
+
+def test_learned_rates_may_grow_thirtyfold() -> None:
+    """The number of doublings follows from the initial values, with a margin of 32."""
+    values = {"tau_s": "2*ms", "tau": "5*ms", "C": "250*pF"}
+    fast = {"tau_s": "0.07*ms", "tau": "0.17*ms", "C": "250*pF"}
+    x = np.random.default_rng(2).random((6, 1))
+    built, told = (lnm.ode(ALPHA, parameters=v, dt="2*ms", method="exact") for v in (fast, values))
+    wanted = lnm.interpret(built, x).states
+    got = lnm.interpret(told, x, tau_s=7e-5, tau=1.7e-4).states
+    for name in "ghv":
+        np.testing.assert_allclose(got[name], wanted[name], rtol=1e-12)
+
+
+def test_a_rate_of_zero_and_a_state_without_a_drive() -> None:
+    """A rate of exactly 0 is no division by 0."""
+    neuron = lnm.ode(
+        "dv/dt = a*v + x : 1\ndw/dt = b*w : 1", parameters={"a": 0, "b": -1}, dt=2, method="exact"
+    )
+    result = lnm.interpret(neuron, np.ones((1, 1)), state={"w": np.ones(1)}, grad_out=1.0)
+    assert result.out[0, 0] == 2
+    assert result.grads["a"] == pytest.approx(2.0)  # dt**2/2
+    assert result.states["w"][0] == pytest.approx(np.exp(-2))
+
+
+RK4 = "Use method='rk4', or 'exponential_euler'."
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("dv/dt = -v**2/tau : 1", "the term 'v**2' is not linear in v"),
+        ("dv/dt = v*w/tau : 1\ndw/dt = -w/tau : 1", "the term 'v*w/tau' is not linear in v, w"),
+        ("dv/dt = a/tau : 1\na = exp(v) : 1", "the term 'exp(v)' is not linear in v"),
+        (
+            "dv/dt = where(v > 0, -v, v)/tau : 1",
+            "the term 'where(v > 0, -v, v)' is not linear in v",
+        ),
+        ("dv/dt = 1/(v*tau) : 1", "the term '1/v' is not linear in v"),
+    ],
+)
+def test_a_nonlinear_term_is_named(text: str, problem: str) -> None:
+    """Subexpressions are followed."""
+    with refused(lnm.ModelError, "ode: dv/dt with method='exact'", problem, remedy=RK4):
+        lnm.ode(text, parameters={"tau": 5}, dt=1, method="exact")
+
+
+def test_a_linear_equation_in_disguise() -> None:
+    """Sums, subexpressions and conditions on inputs are linear."""
+    text = "dv/dt = (J - v)/tau : 1\nJ = 2*(K + x) : 1\nK = where(x > 0, v, 3*v)/4 : 1"
+    neuron = lnm.ode(text, parameters={"tau": 5}, dt=1, method="exact")
+    out = lnm.interpret(neuron, np.array([[1.0], [-1.0]])).out[:, 0]
+    first = 4 * (1 - np.exp(-0.1))
+    assert out[0] == pytest.approx(first)
+    assert out[1] == pytest.approx((first - 4) * np.exp(0.1) + 4, abs=1e-15)
+
+
+def test_an_input_between_states_and_too_many_states_are_refused() -> None:
+    """The bounds of the matrix."""
+    with refused(lnm.ModelError, "ode: method='exact'", "reads the input 'x'", remedy=RK4):
+        lnm.ode("dv/dt = x*w : 1\ndw/dt = -w : 1", dt=1, method="exact")
+    many = "\n".join(f"ds{i}/dt = s{(i + 1) % 30} : 1" for i in range(30))
+    with refused(lnm.ModelError, "ode: method='exact'", "30 states are coupled", "at most 24"):
+        lnm.ode(many, dt=1, method="exact")
+    with refused(lnm.ModelError, "ode: method='exact'", "6 coupled states", "fewer states"):
+        lnm.ode(system(np.ones((6, 6)), np.ones(6)), dt=1, method="exact")

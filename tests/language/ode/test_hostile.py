@@ -1,0 +1,105 @@
+"""Texts of unknown origin: no execution, no second of CPU time, no error but LnmError."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from tests.language.ode import hostile
+
+METHODS = ["euler", "exponential_euler", "exact", "rk2", "rk4"]
+SECOND = 1.0
+
+
+def attempt(text: str, **arguments: Any) -> bool:
+    """Return whether a text is accepted; a refusal is one line, within a second of CPU time."""
+    begin = time.process_time()
+    refusal = ""
+    try:
+        lnm.ode(text, **{"dt": 1, **arguments})
+    except lnm.ModelError as error:
+        refusal = str(error)
+    assert time.process_time() - begin < SECOND, (text, arguments)
+    assert "\n" not in refusal
+    return not refusal
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    """Import pint, which does not count."""
+    assert lnm.ode("dv/dt = (x - v)/(10*ms) : volt", dt="1*ms")
+
+
+@pytest.fixture
+def no_execution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse what executes text."""
+    import builtins
+
+    import sympy
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("text was executed")
+
+    monkeypatch.setattr(sympy, "sympify", refuse)
+    monkeypatch.setattr(builtins, "eval", refuse)
+
+
+@pytest.mark.usefixtures("no_execution")
+def test_the_corpus() -> None:
+    """Every text with Euler's method; every expression in each other place."""
+    accepted = [attempt(text) for text in hostile.corpus()]
+    assert 20 < sum(accepted) < len(accepted) / 2
+    for text in hostile.EXPRESSIONS[::4]:
+        attempt(hostile.LIF, threshold=f"v > {text}", reset=f"v = {text}", refractory=text)
+        attempt(hostile.LIF, parameters={"tau": text})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_whole_corpus(method: Any) -> None:
+    """Every text with every method, and in every other place."""
+    for text in hostile.corpus():
+        attempt(text, method=method)
+    for text in (*hostile.EXPRESSIONS, *hostile.TEXTS):
+        attempt(hostile.LIF, method=method, threshold=text, reset=text, refractory=text)
+        attempt(hostile.LIF, method=method, threshold=f"v > {text}", reset=f"v = {text}")
+        attempt(hostile.LIF, method=method, threshold="v > 1", refractory=text)
+        attempt(hostile.LIF, method=method, dt=text)
+        attempt(hostile.LIF, method=method, parameters={"tau": text})
+        attempt(hostile.LIF, method=method, init={"v": text})
+        attempt(hostile.LIF.replace(": 1", f": {text}"), method=method)
+
+
+ARGUMENTS = st.fixed_dictionaries(
+    {"method": st.sampled_from(METHODS)},
+    optional={
+        "threshold": hostile.conditions,
+        "reset": hostile.resets,
+        "refractory": hostile.conditions,
+        "substeps": st.integers(1, 3),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(hostile.texts, ARGUMENTS)
+def test_random_texts(text: str, arguments: dict[str, Any]) -> None:
+    """A small sample."""
+    attempt(text, **arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(10_000)
+@settings(
+    max_examples=100_000, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+@given(hostile.texts, ARGUMENTS)
+def test_a_hundred_thousand_texts(text: str, arguments: dict[str, Any]) -> None:
+    """The same, many times."""
+    attempt(text, **arguments)
