@@ -20,7 +20,7 @@ from lnm_codegen.analysis.linear.step import Values, kernels_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
-from lnm_codegen.language.functions import Where
+from lnm_codegen.language.functions import Where, min
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Declared, is_spike
 
@@ -189,14 +189,14 @@ class _Reader:
 
 
 def _inclusive(z: sympy.Expr) -> tuple[sympy.Expr, bool]:
-    """Return z of a spike, and whether it is `where(a > b, a - b, a - b - tiny)`, tiny > 0."""
+    """Return z of a spike, and whether it is `where(a > b, z, min(z, 0) - tiny)`, z = a - b."""
     if not isinstance(z, Where):
         return z, False
     condition, then, orelse = z.operands
     if isinstance(condition, sympy.StrictGreaterThan):
-        gap = sympy.expand(then - orelse)
-        if sympy.expand(condition.lhs - condition.rhs - then) == 0 and gap.is_positive:
-            return then, bool(gap <= sympy.Rational(1, 10**20))
+        tiny = sympy.expand(min(then, 0) - orelse)
+        if sympy.expand(condition.lhs - condition.rhs - then) == 0 and tiny.is_positive:
+            return then, bool(tiny <= sympy.Rational(1, 10**20))
     return z, False
 
 

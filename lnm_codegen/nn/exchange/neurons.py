@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
-from lnm_codegen.language.functions import where
+from lnm_codegen.language.functions import min, where
 from lnm_codegen.language.neuron import Neuron, hard_reset
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
 from lnm_codegen.nn.exchange.layers import Shape
@@ -51,8 +51,11 @@ TINY = 1e-30
 
 
 def strict(v: Any, v_threshold: Any) -> Any:
-    """Return z of a neuron that spikes where v > v_threshold."""
-    return where(v > v_threshold, v - v_threshold, v - v_threshold - TINY)
+    """Return z of a neuron that spikes where v > v_threshold; its derivative in v is 1.
+
+    The `min` keeps TINY apart from v_threshold, in whose sum it would be rounded away.
+    """
+    return where(v > v_threshold, v - v_threshold, min(v - v_threshold, 0) - TINY)
 
 
 def euler_neuron(kind: str, per: Mapping[str, Granularity], dt: float) -> Neuron:
@@ -109,7 +112,7 @@ def neuron_layer(
     )
     with torch.no_grad():
         for field, (_, value) in coarse.items():
-            getattr(layer, field).copy_(torch.as_tensor(value))
+            getattr(layer, field).copy_(torch.tensor(value))
     return layer
 
 
