@@ -95,11 +95,17 @@ def _param(param: Param) -> list[str]:
 
 def _quoted(neuron: Neuron, expr: Any) -> str:
     """Return an expression in quotes, with elements of vectors as theta[2]."""
-    text = str(expr)
+    text = str(_exact(expr))
     for param in neuron.params:
         for k, name in enumerate(param.element_names if param.size is not None else ()):
             text = re.sub(rf"\b{name}\b", f"{param.name}[{k}]", text)
     return f'"{text}"'
+
+
+def _exact(expr: Any) -> Any:
+    """Return an expression whose floats are the decimals that Python writes for them."""
+    floats = {number: sympy.Rational(repr(float(number))) for number in expr.atoms(sympy.Float)}
+    return replaced(expr, floats) if floats else expr
 
 
 def _name(neuron: Neuron) -> str:
@@ -126,7 +132,7 @@ def _summary(neuron: Neuron) -> tuple[Any, ...]:
     """Return what a neuron is, with symbols by name; initial values of parameters are left out."""
     plain = {s: sympy.Symbol(s.name) for s in (*neuron.symbols, *(s for s, _ in neuron.fire))}
     phases = tuple(
-        tuple((getattr(key, "name", key), replaced(e, plain)) for key, e in pairs)
+        tuple((getattr(key, "name", key), replaced(_exact(e), plain)) for key, e in pairs)
         for pairs in (neuron.charge, neuron.fire, neuron.reset, neuron.output)
     )
     starts = tuple((s.name, getattr(s.decl, "param", "")) for s in neuron.states)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import UnsupportedError
@@ -23,6 +25,17 @@ def test_a_family_is_read_back(name):
     assert [(p.name, p.per, p.learnable) for p in again.params] == [
         (p.name, p.per, p.learnable) for p in neuron.params
     ]
+
+
+@given(st.floats(-1, 1).filter(lambda a: a == 0 or abs(a) > 1e-9))
+@settings(max_examples=30)
+def test_a_float_is_written_with_all_its_digits(value):
+    """SymPy writes 15 of 17."""
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: v * value + x + 0.1}, fire=v - 1)
+    again = read(definition_of(neuron), "text")
+    charge = dict(again.charge)[again.states[0]]
+    assert float(charge.coeff(again.states[0])) == value
 
 
 def test_a_name_of_python_gets_an_underscore():
