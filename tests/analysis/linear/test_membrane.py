@@ -58,9 +58,7 @@ def test_a_current_is_found():
 
 def test_a_potential_that_reads_the_old_current_is_another_neuron():
     i, v, x = lnm.state("i"), lnm.state("v"), lnm.input("x")
-    neuron = lnm.Neuron(
-        charge={i: i / 2 + x, v: v / 2 + i}, fire=v - 1, reset=lnm.hard_reset(v, 0)
-    )
+    neuron = lnm.Neuron(charge={i: i / 2 + x, v: v / 2 + i}, fire=v - 1, reset=lnm.hard_reset(v, 0))
     with refused(UnsupportedError, "neuron", "reads i of the step before", "the new i"):
         membrane_of(neuron)
 

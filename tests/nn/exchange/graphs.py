@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ def chain(*nodes, shape, last=None):
     names = ["input", *named, "output"]
     ends = {"input": nir.Input({"input": np.array(shape)})}
     ends |= named | {"output": nir.Output({"output": None if last is None else np.array(last)})}
-    return nir.NIRGraph(ends, list(zip(names, names[1:], strict=False)), type_check=False)
+    return nir.NIRGraph(ends, list(pairwise(names)), type_check=False)
 
 
 def eager(network):
@@ -52,8 +54,10 @@ def euler(node, x, dt):
             out.append((now > p["threshold"]).astype(float))
             continue
         tau = p.get("tau", p.get("tau_mem"))
-        v = v + dt * p["r"] * drive if tau is None else v + dt / tau * (
-            p["v_leak"] - v + p["r"] * drive
+        v = (
+            v + dt * p["r"] * drive
+            if tau is None
+            else v + dt / tau * (p["v_leak"] - v + p["r"] * drive)
         )
         if "v_threshold" not in p:
             out.append(v)

@@ -214,8 +214,8 @@ def test_a_graph_of_spikingjelly_is_read():
 
     torch.manual_seed(0)
     net = nn.Sequential(
-        layer.Conv2d(2, 4, 3, padding=1), neuron.LIFNode(tau=3.0, v_threshold=0.3), layer.AvgPool2d(2),
-        layer.Flatten(), layer.Linear(36, 5), neuron.IFNode(),
+        layer.Conv2d(2, 4, 3, padding=1), neuron.LIFNode(tau=3.0, v_threshold=0.3),
+        layer.AvgPool2d(2), layer.Flatten(), layer.Linear(36, 5), neuron.IFNode(),
     )  # fmt: skip
     net[0].weight.data *= 3
     net[4].weight.data *= 3
@@ -226,7 +226,7 @@ def test_a_graph_of_spikingjelly_is_read():
     with torch.no_grad():
         theirs = net(x)
     functional.reset_net(net)
-    assert 0.01 < theirs.mean() < 0.9
+    assert 0.005 < theirs.mean() < 0.9
     assert torch.equal(eager(lnm.nn.from_nir(graph, STEP))(x).detach(), theirs)
 
 

@@ -94,7 +94,11 @@ def test_text_is_never_run(graph, charge):
     """Only the grammar of definitions reads it."""
     text = graph.nodes["0"].metadata["lnm"]["neuron"]
     head, _, _ = text.partition("[charge]")
-    hostile = f"{head}[charge]\nv = {charge!r}\n" if '"' in charge else f'{head}[charge]\nv = "{charge}"\n'
+    hostile = (
+        f"{head}[charge]\nv = {charge!r}\n"
+        if '"' in charge
+        else f'{head}[charge]\nv = "{charge}"\n'
+    )
     with pytest.raises(LnmError) as caught:
         lnm.nn.from_nir(changed(graph, neuron=hostile))
     assert "\n" not in str(caught.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ def wired(nodes, edges):
 def test_a_chain_runs_in_the_order_of_its_edges(names):
     """Whatever the order of the nodes."""
     path = ["in", *sorted(names), "out"]
-    found = wired(names, list(zip(path, path[1:], strict=False)))
+    found = wired(names, list(pairwise(path)))
     assert [g[0] for g in found.groups] == path
     assert not found.delayed
 

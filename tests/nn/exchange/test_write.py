@@ -267,7 +267,10 @@ MODULES = [
     (Masked(3, 3), "a Masked, a subclass of Linear"),
     (NeuronLayer(lnm.get("lif"), arithmetic=lnm.Fixed(16, 12), backend="torch"), "in integers"),
     (NeuronLayer(lnm.get("lif"), backend="torch", step_mode="s"), "step_mode is 's'"),
-    (nn.Sequential(nn.Flatten(0, 1), nn.BatchNorm1d(3), nn.Unflatten(0, (20, 3))), "something else"),
+    (
+        nn.Sequential(nn.Flatten(0, 1), nn.BatchNorm1d(3), nn.Unflatten(0, (20, 3))),
+        "something else",
+    ),
 ]
 
 
