@@ -16,6 +16,7 @@ from lnm_codegen.nn.exchange.parts import ForwardRecord
 from lnm_codegen.nn.exchange.read import network_of
 from lnm_codegen.nn.exchange.record import WHERE, record
 from lnm_codegen.nn.exchange.signals import Layout
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.validation import require_bool, require_number, wrong
 
 if TYPE_CHECKING:
@@ -79,16 +80,20 @@ def to_nir(
 
 
 def _recorded(model: nn.Module, sample: Tensor) -> tuple[ForwardRecord, nn.Module]:
-    """Return the record of a copy of the model, and the copy.
+    """Return the record of a copy of the model on the CPU, and the copy.
 
     The sample is a sequence (T, N, *) if the model accepts it as one, else an image (N, *).
     """
     first: LnmError | None = None
+    dtype = _dtype_of(model)
     layouts: tuple[Layout, ...] = ("steps", "once")
     for layout in layouts:
-        ran = copy.deepcopy(model).eval()
+        ran = copy.deepcopy(model).to("cpu", dtype).eval()
+        for module in ran.modules():
+            if isinstance(module, NeuronLayer) and module.backend not in ("auto", "c"):
+                module.backend = "torch"  # backends of a GPU refuse tensors of the CPU
         try:
-            return record(ran, sample.detach().clone(), layout), ran
+            return record(ran, sample.detach().to("cpu", dtype, copy=True), layout), ran
         except LnmError as error:
             first = first or error
     assert first is not None
@@ -130,6 +135,6 @@ def network_of_type(graph: Any, dt: float, dtype: torch.dtype, *, described: boo
 def different(network: nn.Module, found: ForwardRecord) -> float:
     """Return the share of outputs that differ by more than rounding."""
     with torch.no_grad():
-        out = network(found.frames.to(next(network.parameters(), found.frames).dtype))
+        out = network(found.frames)
     close = torch.isclose(out.double(), found.result.double(), 1e-3, 1e-4, equal_nan=True)
     return 1 - float(close.double().mean()) if close.numel() else 0.0

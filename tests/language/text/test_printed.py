@@ -28,7 +28,7 @@ def test_a_family_is_read_back(name):
 
 
 @given(st.floats(-1, 1).filter(lambda a: a == 0 or abs(a) > 1e-9))
-@settings(max_examples=30)
+@settings(max_examples=10)
 def test_a_float_is_written_with_all_its_digits(value):
     """SymPy writes 15 of 17."""
     v, x = lnm.state("v"), lnm.input("x")
