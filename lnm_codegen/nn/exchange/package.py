@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from lnm_codegen.errors import ModelError, reason
 from lnm_codegen.files import unreadable
@@ -49,6 +49,10 @@ def _read(where: str, package: Any, path: Path) -> nir.NIRGraph:
         graph = package.read(path, type_check=False)
     except FileNotFoundError as error:
         raise unreadable(path, error) from None
+    except AssertionError:  # nir asserts that it knows the class of a node, without a message
+        found = sorted(_classes(path) - set(dir(package)))
+        problem = f"a node of class {', '.join(found)}" if found else "not a NIR file"
+        raise ModelError(path, problem, "the nodes of NIR", remedy) from None
     except Exception as error:  # nir and h5py raise errors of many classes
         kind = f"not a NIR file: {type(error).__name__}: {reason(error)}"
         raise ModelError(path, kind, remedy=remedy) from None
@@ -58,6 +62,15 @@ def _read(where: str, package: Any, path: Path) -> nir.NIRGraph:
     return graph
 
 
-def is_array(value: Any) -> TypeGuard[Any]:
-    """Report whether a field of a node is an array or a number."""
-    return hasattr(value, "__array__") or isinstance(value, int | float)
+def _classes(path: Path) -> set[str]:
+    """Return the classes of the nodes of a file."""
+    h5py, found = importlib.import_module("h5py"), set[str]()
+
+    def visit(name: str, item: Any) -> None:
+        if name.rpartition("/")[2] == "type" and isinstance(item, h5py.Dataset):
+            value = item[()]
+            found.add(value.decode() if isinstance(value, bytes) else str(value))
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return found

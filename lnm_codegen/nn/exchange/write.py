@@ -96,6 +96,9 @@ def _recorded(model: nn.Module, sample: Tensor) -> tuple[ForwardRecord, nn.Modul
             return record(ran, sample.detach().to("cpu", dtype, copy=True), layout), ran
         except LnmError as error:
             first = first or error
+        except (RuntimeError, ValueError, IndexError) as error:  # of the model itself
+            problem = f"the model refuses the sample: {str(error).splitlines()[0].rstrip('.')}"
+            first = first or ShapeError(WHERE, problem, "an input of the model")
     assert first is not None
     raise first
 

@@ -189,6 +189,13 @@ def test_a_wrong_file_is_one_line(tmp_path):
     text.write_text("not HDF5")
     with refused(ModelError, text, "not a NIR file", remedy="nir.write"):
         lnm.nn.from_nir(text)
+    other = tmp_path / "other.nir"
+    nir.write(other, chain(lif(3), shape=(3,), last=(3,)))
+    with pytest.importorskip("h5py").File(other, "a") as file:
+        del file["node/nodes/n0/type"]
+        file["node/nodes/n0/type"] = "Izhikevich"
+    with refused(ModelError, other, "a node of class Izhikevich", "the nodes of NIR"):
+        lnm.nn.from_nir(other)
     with refused(ModelError, "from_nir", "dt is 0", "> 0"):
         lnm.nn.from_nir(text, dt=0)
 

@@ -296,6 +296,8 @@ def test_wrong_arguments_are_one_line():
         lnm.nn.to_nir(3, x)
     with refused(ShapeError, "to_nir", "sample is (4,)", "(T, N, *)"):
         lnm.nn.to_nir(net, torch.ones(4))
+    with refused(ShapeError, "to_nir", "the model refuses the sample: mat1 and mat2"):
+        lnm.nn.to_nir(net, sequence(5))
     with refused(ModelError, "to_nir", "dt is -1", "> 0"):
         lnm.nn.to_nir(net, x, dt=-1)
     with refused(ModelError, "to_nir", "approximate is 1"):
