@@ -18,6 +18,7 @@ PAGES = [
     "docs/architecture.md",
     "docs/definitions.md",
     "docs/ode.md",
+    "docs/nir.md",
     "docs/pytorch.md",
     "docs/training.md",
 ]

@@ -2,6 +2,8 @@
 
 from lnm_codegen.nn.bits.saved import pack_spikes
 from lnm_codegen.nn.call import reset
+from lnm_codegen.nn.exchange.read import from_nir
+from lnm_codegen.nn.exchange.write import to_nir
 from lnm_codegen.nn.fusion.fuse import fuse
 from lnm_codegen.nn.fusion.report import FuseReport
 from lnm_codegen.nn.layer import NeuronLayer
@@ -14,11 +16,13 @@ __all__ = [
     "NeuronLayer",
     "NormNeuron",
     "empty_cache",
+    "from_nir",
     "fuse",
     "keep_pages",
     "pack_spikes",
     "register",
     "reset",
+    "to_nir",
 ]
 
 

@@ -12,15 +12,17 @@ and the readout is W s[t] + b itself ("linear"), or its leaky integral ("li").
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.families.library import get
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.exchange.parts import Parts
 from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import (
@@ -143,6 +145,7 @@ class FeedForward(Network):
         require_one_of(self.name, "over", over, tuple(OVER))
         require_number(self.name, "gain", gain, low=0, optional=True)
         self.time_steps = require_steps(self.name, task, time_steps)
+        self._features = task.features
         inputs = torch.Size(task.features).numel()
         self.layers = nn.ModuleList(
             Dense(_linear(below, width, gain), norm, neuron, backend)
@@ -225,6 +228,46 @@ class Recurrent(FeedForward):
     def norm_pairs(self) -> tuple[Pair, ...]:
         """Return no pair: the neurons receive feedback, step by step."""
         return ()
+
+    def nir_parts(self) -> Parts:
+        """Return modules and edges for `lnm.nn.to_nir`.
+
+        Raises:
+            UnsupportedError: The network reads images, or reduces its readout over time.
+        """
+        if self.time_steps is not None or not self.readout.per_step:
+            problem = "a network for images, or with a readout over time"
+            raise UnsupportedError(self.name, problem, "sequences, with an output at each step")
+        chains = [["input"]]
+        modules: dict[str, nn.Module] = {}
+        if len(self._features) > 1:
+            modules["flatten"] = nn.Flatten()
+            chains[0].append("flatten")
+        for name in [f"layers.{k}" for k in range(len(self.layers))] + ["readout"]:
+            for part in ("linear", "norm", "neuron"):
+                module = getattr(self.get_submodule(name), part, None)
+                if module is not None and type(module) is not nn.Identity:
+                    modules[f"{name}.{part}"] = module
+                    chains[0].append(f"{name}.{part}")
+        chains[0].append("output")
+        for k in range(len(self.recurrent)):
+            source = k if self.feedback == "layer" else k + 1
+            modules[f"recurrent.{k}"] = self.recurrent[k]
+            ends = (f"layers.{source}.neuron", f"layers.{k}.neuron")
+            chains.append([ends[0], f"recurrent.{k}", ends[1]])
+        edges = [edge for chain in chains for edge in pairwise(chain)]
+        return Parts(modules, edges, self._shapes_of(modules))
+
+    def _shapes_of(self, modules: dict[str, nn.Module]) -> dict[str, tuple[int, ...]]:
+        """Return the features of the output of each module, which are those of its linear layer."""
+        inputs = self.layers[0].linear.in_features  # type: ignore[union-attr]
+        shapes: dict[str, tuple[int, ...]] = {"flatten": (int(inputs),)}  # type: ignore[arg-type]
+        for name, module in modules.items():
+            if isinstance(module, nn.Linear):
+                shapes[name] = (module.out_features,)
+            elif name != "flatten":
+                shapes[name] = shapes[name.rpartition(".")[0] + ".linear"]
+        return shapes
 
     def hidden(self, x_seq: Tensor) -> Tensor:
         """Return the spikes (T, N, H) of the last layer."""

@@ -1,0 +1,1 @@
+"""Exchange of networks with other libraries, through NIR graphs."""

@@ -1,0 +1,76 @@
+"""The package `nir`, which an extra installs: import, and files."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lnm_codegen.errors import ModelError, reason
+from lnm_codegen.files import unreadable
+from lnm_codegen.validation import require_package, wrong
+
+if TYPE_CHECKING:
+    import nir
+
+
+def nir_package(where: str) -> Any:
+    """Return the module `nir`, or raise ToolError."""
+    require_package(where, "nir", "nir", "nir")
+    return importlib.import_module("nir")
+
+
+def graph_of(where: str, graph: nir.NIRNode | str | os.PathLike[str]) -> nir.NIRGraph:
+    """Return a graph, or that of a .nir file; a node becomes a graph of its own.
+
+    Raises:
+        ModelError: No graph; a file that cannot be read, or is no NIR file.
+        ToolError: The package `nir` is not installed.
+    """
+    package = nir_package(where)
+    if isinstance(graph, str | os.PathLike):
+        return _read(where, package, Path(graph))
+    if isinstance(graph, package.NIRGraph):
+        return graph
+    if not isinstance(graph, package.NIRNode):
+        raise wrong(where, "graph", graph, "a nir.NIRGraph, or the path of a .nir file")
+    ends = {"input": package.Input(dict(graph.input_type)), "node": graph}
+    ends["output"] = package.Output({"output": None})
+    edges = [("input", "node"), ("node", "output")]
+    return package.NIRGraph(ends, edges, type_check=False)
+
+
+def _read(where: str, package: Any, path: Path) -> nir.NIRGraph:
+    remedy = "Write the file with nir.write."
+    try:
+        with path.open("rb"):  # h5py's own message of a missing file has several lines
+            pass
+        graph = package.read(path, type_check=False)
+    except FileNotFoundError as error:
+        raise unreadable(path, error) from None
+    except AssertionError:  # nir asserts that it knows the class of a node, without a message
+        found = sorted(_classes(path) - set(dir(package)))
+        problem = f"a node of class {', '.join(found)}" if found else "not a NIR file"
+        raise ModelError(path, problem, "the nodes of NIR", remedy) from None
+    except Exception as error:  # nir and h5py raise errors of many classes
+        kind = f"not a NIR file: {type(error).__name__}: {reason(error)}"
+        raise ModelError(path, kind, remedy=remedy) from None
+    if not isinstance(graph, package.NIRGraph):
+        kind = type(graph).__name__
+        raise ModelError(path, f"it contains a {kind}", "a NIRGraph", f"{remedy}")
+    return graph
+
+
+def _classes(path: Path) -> set[str]:
+    """Return the classes of the nodes of a file."""
+    h5py, found = importlib.import_module("h5py"), set[str]()
+
+    def visit(name: str, item: Any) -> None:
+        if name.rpartition("/")[2] == "type" and isinstance(item, h5py.Dataset):
+            value = item[()]
+            found.add(value.decode() if isinstance(value, bytes) else str(value))
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return found

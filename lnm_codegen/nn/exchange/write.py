@@ -1,0 +1,143 @@
+"""`lnm.nn.to_nir`: the NIR graph of a model."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lnm_codegen.errors import LnmError, ShapeError, UnsupportedError
+from lnm_codegen.nn.exchange.export import Exporter
+from lnm_codegen.nn.exchange.metadata import FORMAT, KEY
+from lnm_codegen.nn.exchange.package import nir_package
+from lnm_codegen.nn.exchange.parts import ForwardRecord
+from lnm_codegen.nn.exchange.read import network_of
+from lnm_codegen.nn.exchange.record import WHERE, record
+from lnm_codegen.nn.exchange.signals import Layout
+from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.validation import require_bool, require_number, wrong
+
+if TYPE_CHECKING:
+    import nir
+
+_MOST = 0.05  # share of outputs that rounding may change, by spikes near the threshold
+
+
+def to_nir(
+    model: nn.Module, sample: Tensor, dt: float = 1.0, approximate: bool = False
+) -> nir.NIRGraph:
+    """Return the NIR graph of a model in eval mode; `nir.write(path, graph)` writes it to a file.
+
+    A copy of the model runs once on the sample, which shows the order of the modules. Each becomes
+    a node: nn.Linear, Conv1d, Conv2d, AvgPool2d, Flatten, and those of `from_nir`. A batch
+    normalisation after a linear layer or a convolution is folded into its weights. A neuron layer
+    is a node if its step is that of NIR (`from_nir`) with step dt:
+
+        v <- decay*v + gain*x + drift    tau = dt/(1 - decay), r = gain/(1 - decay),
+                                         v_leak = drift/(1 - decay); IF with r = gain/dt for decay 1
+
+    and a hard reset. Any other is refused, or, if `approximate`, written as the nearest LIF or LI.
+    NIR spikes where v > v_threshold. A neuron that spikes where v >= v_threshold is written with
+    the largest number below its threshold: the same condition in its own type of numbers.
+
+    The metadata of a neuron's node, `node.metadata["lnm"]`, has our equations, its parameters, the
+    discretisation, the reset, and for an approximate node `spike_difference`: the share of neurons
+    and steps of the sample at which the node spikes differently. `from_nir` reads our equations
+    back. `graph.metadata["lnm"]["output_difference"]` is the share of outputs of the sample that
+    differ for a reader of the nodes alone.
+
+    Args:
+        model: A module from (T, N, *) to (T, N, *): modules, reshapes that keep T and N, and sums.
+            A network for images (N, *) is written with the image as input of each step.
+        sample: An input.
+        dt: Length of a time step in the graph's unit of time, > 0.
+        approximate: Write the nearest primitive where a neuron is none.
+
+    Raises:
+        ModelError: An argument is out of its range.
+        ShapeError: The sample has fewer than two axes.
+        ToolError: The package `nir` is not installed (extra "nir").
+        UnsupportedError: A module, an operation or a neuron that NIR does not have, by its name.
+    """
+    if not isinstance(model, nn.Module):
+        raise wrong(WHERE, "model", model, "a torch.nn.Module")
+    if not isinstance(sample, Tensor) or sample.dim() < 2:
+        shape = tuple(sample.shape) if isinstance(sample, Tensor) else type(sample).__name__
+        raise ShapeError(WHERE, f"sample is {shape}", "a tensor (T, N, *)")
+    step = float(require_number(WHERE, "dt", dt, above=0))
+    require_bool(WHERE, "approximate", approximate)
+    package = nir_package(WHERE)
+    found, ran = _recorded(model, sample)
+    exporter = Exporter(package, found, step, approximate)
+    graph = exporter.graph()
+    dtype = _dtype_of(ran)
+    own = {"format": FORMAT, "dt": step, "dtype": str(dtype).removeprefix("torch.")}
+    graph.metadata = {KEY: own}
+    own |= _proof(graph, found, step, dtype, is_exact=not exporter.approximated)
+    return graph
+
+
+def _recorded(model: nn.Module, sample: Tensor) -> tuple[ForwardRecord, nn.Module]:
+    """Return the record of a copy of the model on the CPU, and the copy.
+
+    The sample is a sequence (T, N, *) if the model accepts it as one, else an image (N, *).
+    """
+    first: LnmError | None = None
+    dtype = _dtype_of(model)
+    layouts: tuple[Layout, ...] = ("steps", "once")
+    for layout in layouts:
+        ran = copy.deepcopy(model).to("cpu", dtype).eval()
+        for module in ran.modules():
+            if isinstance(module, NeuronLayer) and module.backend not in ("auto", "c"):
+                module.backend = "torch"  # backends of a GPU refuse tensors of the CPU
+        try:
+            return record(ran, sample.detach().to("cpu", dtype, copy=True), layout), ran
+        except LnmError as error:
+            first = first or error
+        except (RuntimeError, ValueError, IndexError) as error:  # of the model itself
+            problem = f"the model refuses the sample: {str(error).splitlines()[0].rstrip('.')}"
+            first = first or ShapeError(WHERE, problem, "an input of the model")
+    assert first is not None
+    raise first
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    kinds = {value.dtype for value in (*model.parameters(), *model.buffers())}
+    return torch.float64 if torch.float64 in kinds else torch.float32
+
+
+def _proof(
+    graph: Any, found: ForwardRecord, dt: float, dtype: torch.dtype, *, is_exact: bool
+) -> dict[str, float]:
+    """Return the shares of outputs on the sample that differ from the model, after reading back.
+
+    Raises:
+        UnsupportedError: The graph is exact, and its outputs are others.
+    """
+    own = different(network_of_type(graph, dt, dtype, described=True), found)
+    plain = different(network_of_type(graph, dt, dtype, described=False), found)
+    if own > _MOST or (is_exact and plain > _MOST):
+        problem = f"{max(own, plain):.1%} of the outputs on the sample differ in the graph"
+        remedy = "Look for hooks, or for modules with a forward of their own."
+        raise UnsupportedError(WHERE, problem, "models that are their modules", remedy)
+    return {"output_difference": plain}
+
+
+def network_of_type(graph: Any, dt: float, dtype: torch.dtype, *, described: bool) -> nn.Module:
+    """Return the network of a graph on backend "torch"."""
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype)
+        return network_of(graph, dt, described=described, backend="torch")
+    finally:
+        torch.set_default_dtype(before)
+
+
+def different(network: nn.Module, found: ForwardRecord) -> float:
+    """Return the share of outputs that differ by more than rounding."""
+    with torch.no_grad():
+        out = network(found.frames)
+    close = torch.isclose(out.double(), found.result.double(), 1e-3, 1e-4, equal_nan=True)
+    return 1 - float(close.double().mean()) if close.numel() else 0.0

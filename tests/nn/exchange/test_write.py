@@ -1,0 +1,339 @@
+"""`to_nir`: nodes that are exact, neurons that are refused or approximate, and models."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
+from lnm_codegen.nn import NeuronLayer, NormNeuron
+from tests.nn.exchange.graphs import eager, euler, nir
+from tests.refusals import refused
+
+
+def layer(neuron, *shape):
+    return NeuronLayer(neuron, channels=shape[0] if shape else None, shape=shape, backend="torch")
+
+
+def model_of(neuron, inputs=3, outputs=8):
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(inputs, outputs), layer(neuron, outputs))
+    with torch.no_grad():
+        net[0].weight *= 4
+    return net
+
+
+def sequence(*shape, seed=0, steps=12):
+    return torch.randn(steps, 3, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def again(graph, dt=1.0):
+    return eager(lnm.nn.from_nir(graph, dt))
+
+
+EXACT = {
+    "lif": (lambda: lnm.get("lif", tau=4.0), "LIF"),
+    "resting": (lambda: lnm.get("lif", tau=4.0, v_reset=-0.2), "LIF"),
+    "undecayed": (lambda: lnm.get("lif", tau=4.0, decay_input=False), "LIF"),
+    "plif": (lambda: lnm.get("plif", tau=3.0, per="channel"), "LIF"),
+    "if": (lambda: lnm.get("if"), "IF"),
+    "li": (lambda: lnm.get("li", tau=4.0), "LI"),
+    "cuba_lif": (lambda: lnm.get("cuba_lif"), "CubaLIF"),
+    "lnm": (lambda: lnm.get("lnm", degree=1, per="neuron"), "LIF"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXACT))
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)]
+)
+def test_an_exact_node_has_the_outputs_of_its_layer(name, dtype):
+    """Through the equations of NIR in NumPy; with our metadata, spikes and gradients are ours."""
+    make, kind = EXACT[name]
+    net, x = model_of(make()).to(dtype), sequence(3).to(dtype)
+    graph = lnm.nn.to_nir(net, x, dt=1e-3)
+    node = graph.nodes["1"]
+    assert type(node).__name__ == kind
+    assert node.metadata["lnm"]["exact"]
+    assert graph.metadata["lnm"]["output_difference"] == 0
+    ours, currents = net(x), net[0](x).detach().double().numpy()
+    theirs = torch.tensor(euler(node, currents, 1e-3))
+    assert torch.allclose(ours.detach().double(), theirs, rtol=1e-4, atol=1e-4)
+    assert kind == "LI" or ours.mean() > 0.01, "spikes occur"
+    network = again(graph, 1e-3)
+    assert torch.equal(network(x), ours)
+    assert {p.dtype for p in network.parameters()} == {dtype}
+    grads = [torch.autograd.grad(m(x).square().sum(), m.parameters()) for m in (net, network)]
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+@settings(max_examples=4)
+@given(
+    tau=st.floats(1.2, 40),
+    dt=st.sampled_from([1.0, 1e-4, 0.3]),
+    threshold=st.floats(0.1, 2),
+    reset=st.floats(-1, 0),
+    seed=st.integers(0, 1000),
+)
+def test_random_neurons_are_written_exactly(tau, dt, threshold, reset, seed):
+    """Without the metadata too, in float64."""
+    neuron = lnm.get("lif", tau=tau, v_threshold=threshold, v_reset=reset)
+    net = layer(neuron, 4).double()
+    x = sequence(4, seed=seed).double() * 3
+    node = lnm.nn.to_nir(nn.Sequential(net), x, dt=dt).nodes["0"]
+    assert torch.equal(net(x), torch.tensor(euler(node, x.numpy(), dt)))
+    assert np.allclose(node.tau, tau * dt)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_tie_spikes_in_the_node_as_in_the_layer(dtype):
+    """v >= 3 and v > the number below 3 are one condition: integers reach 3 exactly."""
+    net = layer(lnm.get("if", v_threshold=3.0), 1).to(torch.tensor(np.zeros(1, dtype)).dtype)
+    x = torch.tensor(np.random.default_rng(0).integers(0, 2, (50, 2, 1)).astype(dtype))
+    node = lnm.nn.to_nir(nn.Sequential(net), x).nodes["0"]
+    assert node.v_threshold.dtype == dtype
+    assert node.v_threshold == np.nextafter(dtype(3), dtype(0))
+    spikes = net(x).double()
+    assert spikes.sum() > 10
+    assert torch.equal(spikes, torch.tensor(euler(node, x.numpy(), 1.0)))
+    node.v_threshold = np.array([3.0])
+    assert not torch.equal(spikes, torch.tensor(euler(node, x.numpy(), 1.0)))
+
+
+INEXACT = [
+    (lnm.get("lif", v_reset=None), "the reset of v", "a hard reset"),
+    (lnm.get("lif", v_rest=0.3), "state v begins at 0", "0.3, its rest"),
+    (lnm.get("lnm", degree=3), "the charge of v", "an affine function"),
+    (lnm.get("qif"), "the charge of v", "an affine function"),
+    pytest.param(lnm.get("alif"), "3 states", "at most two states", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("neuron", "problem", "accepted"), INEXACT)
+def test_other_neurons_are_refused_or_approximate(neuron, problem, accepted, tmp_path):
+    """The metadata have the difference on the sample, and the neuron, which is read back."""
+    net, x = model_of(neuron), sequence(3)
+    with refused(UnsupportedError, f"to_nir: 1: {neuron.name}", problem, accepted, "approximate"):
+        lnm.nn.to_nir(net, x)
+    graph = lnm.nn.to_nir(net, x, approximate=True)
+    node = graph.nodes["1"]
+    table = node.metadata["lnm"]
+    ours = net(x).detach().double()
+    theirs = torch.tensor(euler(node, net[0](x).detach().numpy(), 1.0))
+    assert not table["exact"]
+    assert table["spike_difference"] == pytest.approx(float((ours != theirs).double().mean()))
+    assert table["spike_difference"] < 0.2
+    assert table["discretisation"] == "forward Euler"
+    assert problem in table["why"]
+    nir.write(tmp_path / "a.nir", graph)
+    assert torch.equal(again(tmp_path / "a.nir")(x), net(x))
+
+
+def test_a_soft_reset_keeps_the_equations_and_changes_the_reset():
+    """The node resets to the mean of v - v_threshold at spikes of the sample."""
+    net, x = model_of(lnm.get("lif", tau=4.0, v_reset=None)), sequence(3)
+    node = lnm.nn.to_nir(net, x, approximate=True).nodes["1"]
+    assert np.allclose(node.tau, 4)
+    assert 0 < node.v_reset[0] < 1
+
+
+def test_outputs_that_are_no_spike_are_refused_always():
+    with refused(UnsupportedError, "to_nir: 1", "the output of ternary", "one spike"):
+        lnm.nn.to_nir(model_of(lnm.get("ternary")), sequence(3), approximate=True)
+
+
+class Convolutions(nn.Module):
+    """Reshapes as users write them, batch normalisations, and a shortcut."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.norm = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.spikes = layer(lnm.get("lif"), 4, 6, 6)
+        self.pool, self.second = nn.AvgPool2d(2), nn.Conv2d(4, 4, 1, bias=False)
+        self.sum = layer(lnm.get("if"), 4, 3, 3)
+        self.drop, self.last = nn.Dropout(), nn.Linear(36, 5)
+
+    def forward(self, x):
+        steps, batch = x.shape[:2]
+        frames = self.norm(self.first(x.flatten(0, 1)))
+        pooled = self.pool(self.spikes(frames.unflatten(0, (steps, batch))).flatten(0, 1))
+        total = (self.second(pooled) + pooled).view(steps, batch, 4, 3, 3)
+        return self.last(self.drop(self.sum(total).flatten(2)))
+
+
+def trained(net, x):
+    with torch.no_grad():
+        net.train()(x)
+    return net
+
+
+def test_a_model_with_reshapes_normalisation_and_a_shortcut(tmp_path):
+    """The copy that runs is in eval mode; the model itself keeps its mode and its statistics."""
+    x = 3 * sequence(2, 6, 6)
+    net = trained(Convolutions(), x)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    graph = lnm.nn.to_nir(net, x)
+    assert net.training
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+    assert not any(m._forward_hooks for m in net.modules())
+    assert sorted(graph.nodes) == sorted(
+        "input first spikes pool second sum flatten_0 last output".split()
+    )
+    assert ("pool", "sum") in graph.edges
+    assert graph.nodes["first"].metadata["lnm"]["folded"] == "norm"
+    nir.write(tmp_path / "c.nir", graph)
+    net.eval()
+    assert torch.allclose(again(tmp_path / "c.nir")(x), net(x), atol=1e-5)
+    lnm.nn.fuse(net)
+    fused = lnm.nn.to_nir(net, x)
+    assert np.allclose(fused.nodes["first"].weight, graph.nodes["first"].weight, rtol=1e-6)
+
+
+def test_a_norm_neuron_with_a_shortcut():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(2)
+            self.one, self.two = nn.Linear(3, 4), nn.Linear(4, 4)
+            self.mid = layer(lnm.get("if"), 4)
+            self.block = NormNeuron(lnm.get("lif"), 4, shortcut=True, backend="torch")
+
+        def forward(self, x):
+            spikes = self.mid(self.one(x))
+            return self.block(self.two(spikes), spikes)
+
+    x = 3 * sequence(3)
+    net = trained(Block(), x).eval()
+    assert torch.equal(again(lnm.nn.to_nir(net, x))(x), net(x))
+
+
+class Forward(nn.Module):
+    """A model of one linear layer and any function."""
+
+    def __init__(self, function, neuron="lif"):
+        super().__init__()
+        self.linear, self.spikes = nn.Linear(3, 3), layer(lnm.get(neuron), 3)
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+class Masked(nn.Linear):
+    """A linear layer with another forward."""
+
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+def changed(module, x):
+    out = module.linear(x)
+    out[0] = 0
+    return module.spikes(out)
+
+
+OTHER = [
+    (lambda m, x: m.spikes(torch.relu(m.linear(x))), "'relu' in the forward", "use a module"),
+    (lambda m, x: m.spikes(m.linear(x)).mean(0), "'mean'", "outside the model"),
+    (lambda m, x: m.spikes(m.linear(x) * 2), "'mul'", ""),
+    (lambda m, x: torch.cat([m.spikes(m.linear(x)), x]), "'cat'", ""),
+    (changed, "'__setitem__'", ""),
+    (lambda m, x: m.spikes(m.linear(x.permute(1, 0, 2))), "'permute'", ""),
+    (lambda m, x: m.spikes(m.linear(m.linear(x))), "runs more than once", ""),
+    (lambda m, x: m.spikes(m.linear(x) + m.linear.weight.sum()), "'add'", ""),
+    (lambda m, x: (m.spikes(m.linear(x)), x), "returns a tuple", ""),
+    (lambda m, x: m.spikes(m.linear(torch.tensor(x.numpy()))), "does not come from", ""),
+]
+
+
+@pytest.mark.parametrize(("function", "problem", "remedy"), OTHER)
+def test_other_operations_are_refused_by_name(function, problem, remedy):
+    with refused(UnsupportedError, None, problem) as caught:
+        lnm.nn.to_nir(Forward(function), sequence(3))
+    assert remedy.lower() in str(caught.value).lower()
+    assert caught.value.where.startswith("to_nir")
+
+
+MODULES = [
+    (nn.MaxPool1d(1), "a MaxPool1d has no node"),
+    (nn.ReLU(), "a ReLU has no node"),
+    (nn.LayerNorm(3), "a LayerNorm has no node"),
+    (Masked(3, 3), "a Masked, a subclass of Linear"),
+    (NeuronLayer(lnm.get("lif"), arithmetic=lnm.Fixed(16, 12), backend="torch"), "in integers"),
+    (NeuronLayer(lnm.get("lif"), backend="torch", step_mode="s"), "step_mode is 's'"),
+    (
+        nn.Sequential(nn.Flatten(0, 1), nn.BatchNorm1d(3), nn.Unflatten(0, (12, 3))),
+        "something else",
+    ),
+]
+
+
+@pytest.mark.parametrize(("module", "problem"), MODULES)
+def test_other_modules_are_refused_by_name(module, problem):
+    with refused(UnsupportedError, None, problem):
+        lnm.nn.to_nir(nn.Sequential(module, nn.Linear(3, 3)), sequence(3))
+
+
+def test_a_hook_that_changes_outputs_is_noticed():
+    """The graph is read back and compared on the sample."""
+    net = model_of(lnm.get("lif"))
+    net[1].register_forward_hook(lambda module, args, out: 1 - out)
+    with refused(UnsupportedError, "to_nir", "outputs on the sample differ", remedy="hooks"):
+        lnm.nn.to_nir(net, sequence(3))
+
+
+def test_wrong_arguments_are_one_line():
+    net, x = model_of(lnm.get("lif")), sequence(3)
+    with refused(ModelError, "to_nir", "model is 3"):
+        lnm.nn.to_nir(3, x)
+    with refused(ShapeError, "to_nir", "sample is (4,)", "(T, N, *)"):
+        lnm.nn.to_nir(net, torch.ones(4))
+    with refused(ShapeError, "to_nir", "the model refuses the sample: mat1 and mat2"):
+        lnm.nn.to_nir(net, sequence(5))
+    with refused(ModelError, "to_nir", "dt is -1", "> 0"):
+        lnm.nn.to_nir(net, x, dt=-1)
+    with refused(ModelError, "to_nir", "approximate is 1"):
+        lnm.nn.to_nir(net, x, approximate=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_of_16_bits_is_written_in_float32(dtype):
+    """Layers whose sizes are not known yet get them in the copy."""
+    lazy = NeuronLayer(lnm.get("plif", per="channel"), backend="torch")
+    net = nn.Sequential(nn.Linear(3, 4, dtype=dtype), lazy)
+    graph = lnm.nn.to_nir(net, sequence(3).to(dtype))
+    assert graph.nodes["0"].weight.dtype == np.float32
+    assert graph.nodes["1"].tau.shape == (4,)
+    assert torch.nn.parameter.is_lazy(lazy.w)
+
+
+def test_a_network_that_was_read_is_written_again():
+    """Cycles, delays and nested graphs too; copies of the network keep working."""
+    rng = np.random.default_rng(0)
+    ones = np.ones(3)
+    nodes = {
+        "input": nir.Input({"input": np.array([3])}),
+        "back": nir.Linear(rng.normal(size=(3, 3))),
+        "late": nir.Delay(2 * ones),
+        "lif": nir.CubaLIF(3 * ones, 4 * ones, 4 * ones, 0 * ones, 0.3 * ones, -0.1 * ones),
+        "output": nir.Output({"output": np.array([3])}),
+    }
+    edges = [("input", "lif"), ("lif", "late"), ("late", "back"), ("back", "lif")]
+    network = again(nir.NIRGraph(nodes, [*edges, ("lif", "output")], type_check=False))
+    x = sequence(3)
+    spikes = network(x)
+    assert 0.01 < spikes.mean() < 0.9
+    graph = lnm.nn.to_nir(network, x)
+    assert set(graph.edges) == {*edges, ("lif", "output")}
+    assert np.allclose(graph.nodes["late"].delay, 2)
+    assert graph.nodes["lif"].v_threshold[0] == np.float32(0.3), "> is kept"
+    assert torch.equal(again(graph)(x), spikes)
+    assert torch.equal(copy.deepcopy(network)(x), spikes)
