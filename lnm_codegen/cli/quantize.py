@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from lnm_codegen.backends.base import Source
-from lnm_codegen.cli.emit import write_together
 from lnm_codegen.cli.options import (
     DegreeOption,
     JsonOption,
@@ -22,6 +21,7 @@ from lnm_codegen.cli.options import (
     x_option,
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
+from lnm_codegen.cli.writing import write_together
 from lnm_codegen.compiler.formats import spec_text
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve

@@ -42,7 +42,7 @@ class WeightStage:
         y   = saturate(half_up(multiplier[o] * acc / 2**shift[o]))       to `output`
 
     A negative shift multiplies by 2**-shift. The real value of an integer weight w is
-    w * multiplier[o] / 2**(shift[o] + frac of a - frac of y); the multiplier is 1 for weights times
+    w * multiplier[o] / 2**(shift[o] + frac of y - frac of a); the multiplier is 1 for weights times
     a power of two.
 
     Attributes:
