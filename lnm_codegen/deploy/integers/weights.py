@@ -105,7 +105,9 @@ def _error(weights: Array, scale: float, most: int) -> float:
 def _stage(
     real: RealWeights, form: WeightFormat, inputs: ValueSpan, output: Bits, scales: Array
 ) -> WeightStage:
-    pairs = [_factor(s * 2.0 ** (output.frac - inputs.frac), form.multiplier) for s in scales]
+    ratio = 2.0 ** (output.frac - inputs.frac)
+    pairs = [_factor(s * ratio, form.multiplier) for s in scales]
+    scales = np.array([m / 2.0**s / ratio for m, s in pairs])  # with the rounded multiplier
     if len({*pairs}) == 1:
         pairs = pairs[:1]
     factors, shifts = (np.array(column) for column in zip(*pairs, strict=True))
