@@ -154,6 +154,7 @@ def _of_run(
 ) -> dict[str, FormatSelection]:
     _refuse_family_options(folder, degree, settings, None)
     from lnm_codegen.deploy.network import layer_parameters, neuron_layers, trace_layers
+    from lnm_codegen.deploy.ranges import target_of
     from lnm_codegen.hardware.wordlength.select import select_for_data
     from lnm_codegen.train.runs.saved import load_run
 
@@ -164,7 +165,7 @@ def _of_run(
         name: select_for_data(
             layer.neuron,
             traces[name].x_seq.double().numpy(),
-            target=target,
+            target=target_of(layer, traces[name].x_seq, target),
             values=layer_parameters(layer),
             options=options,
         )

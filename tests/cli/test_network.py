@@ -146,3 +146,52 @@ def test_dense_sums_have_the_same_scores(runs: Path, tmp_path: Path, capsys) -> 
     assert json.loads((tmp_path / "network.json").read_text())["stages"][0]["bits"] == 5
     done = subprocess.run(["make", "-C", tmp_path, "run"], capture_output=True, text=True)
     assert "0 of 4 samples differ" in done.stdout
+
+
+def test_quantize_chooses_for_an_accuracy(runs: Path, tmp_path: Path, capsys) -> None:
+    """The report is on other samples than the search; the folder is what emit takes."""
+    words = tmp_path / "words"
+    given = ["quantize", str(runs / "lif"), "--lost", "4", "--samples", "120", "--out", str(words)]
+    assert command([*given, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["chosen"]["samples"] == found["reported"]["samples"] == 60
+    assert found["chosen"]["points_lost"] <= 4
+    assert sorted(p.name for p in words.iterdir()) == [
+        "layers.0.neuron.toml", "network.json", "network.npz", "readout.neuron.toml",
+    ]  # fmt: skip
+    network = read_network(words)
+    saved = load_run(runs / "lif")
+    x, labels = next(saved.data.batches(saved.data.test, 120))
+    own = interpret_network(network, integer_samples(network, x.numpy())).labels == labels.numpy()
+    assert np.mean(own[0::2]) == pytest.approx(found["chosen"]["accuracy_integers"])
+    assert np.mean(own[1::2]) == pytest.approx(found["reported"]["accuracy_integers"])
+    out = tmp_path / "net"
+    net = ["emit", "--run", str(runs / "lif"), "--network", "--backend", "c", "--out", str(out)]
+    assert command([*net, "--format", str(words)]) == 0
+    assert (out / "network.json").read_text() == (words / "network.json").read_text()
+    capsys.readouterr()
+    line = refusal(capsys, *net, "--format", words, "--weights", "8")
+    assert_line(line, "emit: --weights with --format", "Omit --weights")
+
+
+def test_quantize_fine_tunes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["quantize", str(runs / "lif"), "--lost", "5", "--samples", "100", "--weights", "2"]
+    assert command([*given, "--epochs", "2", "--scale", "layer"]) == 0
+    printed = capsys.readouterr()
+    assert "fine-tuned for 2 epochs" in printed.out
+    assert printed.out.count(" 2 bits, accumulator") == 2
+    assert printed.out.count("points lost on 50 samples") == 2
+    assert "epoch 2/2" in printed.err
+
+
+def test_refused_options_of_quantize(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lif = runs / "lif"
+    line = refusal(capsys, "quantize", "lif", "--lost", "1")
+    assert_line(line, "quantize: --lost is for a run", "Omit --lost")
+    line = refusal(capsys, "quantize", lif, "--mismatch", "0.1", "--epochs", "1")
+    assert_line(line, "quantize: --epochs is for a run and its accuracy")
+    assert_line(refusal(capsys, "quantize", lif, "--degree", "1"), "quantize: ", "is a run")
+    assert_line(refusal(capsys, "quantize", lif, "--lost=-1"), "quantize: --lost is -1", ">= 0")
+    assert_line(refusal(capsys, "quantize", lif, "--weights", "17"), "quantize: --weights is 17")
+    assert_line(refusal(capsys, "quantize", lif, "--scale", "row"), "quantize: --scale is 'row'")
+    assert_line(refusal(capsys, "quantize", lif, "--samples", "1"), "quantize: --samples is 1")

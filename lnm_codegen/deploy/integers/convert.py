@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from lnm_codegen.deploy.integers.weights import WeightFormat, integer_readout, i
 from lnm_codegen.deploy.network import layer_parameters, trace_layers
 from lnm_codegen.deploy.ranges import recorded_ranges
 from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
     AnyStage,
     IntegerNetwork,
@@ -32,6 +33,8 @@ from lnm_codegen.nn.chain import Chain
 
 INPUT_BITS, NEURON_BITS = 12, 16
 """Default widths of the input and of the numbers of the neurons."""
+FEW = 8
+"""Fewer fraction bits make other integer bits worth a trial."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,25 +110,36 @@ def default_formats(
     width: int = NEURON_BITS,
     input_width: int = INPUT_BITS,
 ) -> NetworkFormats:
-    """Return formats of given widths, whose integer bits hold the values of some samples.
+    """Return formats of given widths, with the integer bits that some samples need.
 
-    Every node of a layer of neurons has one format; its integer bits follow from all of them.
+    Every node of a layer of neurons has one format. If the integer bits that hold every node leave
+    fewer than `FEW` fraction bits in a layer, smaller ones, at which nodes saturate, are tried too.
+    Those with the most predictions of the network in float are returned.
 
     Raises:
         ModelError: A value needs more integer bits than the width.
     """
-    _, traces = trace_layers(real.network, samples)
-    neurons = {
-        stage.name: FixedSpec(
-            _holding(stage.name, whole_bits(stage, traces[stage.name].x_seq), width)
-        )
-        for stage in real.neurons
-    }
-    return NetworkFormats(
-        input_format(samples, input_width),
-        {stage.name: weights or WeightFormat() for stage in real.weights},
-        neurons,
-    )
+    logits, traces = trace_layers(real.network, samples)
+    whole = {s.name: whole_bits(s, traces[s.name].x_seq) for s in real.neurons}
+    holding = {name: FixedSpec(_holding(name, bits, width)) for name, bits in whole.items()}
+    forms = {stage.name: weights or WeightFormat() for stage in real.weights}
+    formats = NetworkFormats(input_format(samples, input_width), forms, holding)
+    if all(width - bits >= FEW for bits in whole.values()):
+        return formats
+    labels = (logits.mean(0) if logits.dim() == 3 else logits).argmax(1).cpu().numpy()
+    best, most = formats, -1
+    for limit in range(max(whole.values()), 1, -1):
+        capped = {n: FixedSpec(_holding(n, min(b, limit), width)) for n, b in whole.items()}
+        candidate = replace(formats, neurons=capped)
+        try:
+            network = integer_network(real, candidate)
+        except ModelError:  # a parameter does not fit
+            break
+        found = interpret_network(network, integer_samples(network, samples.cpu().numpy()))
+        equal = int((found.labels == labels).sum())
+        if equal > most:
+            best, most = candidate, equal
+    return best
 
 
 def whole_bits(stage: RealNeurons, x_seq: Tensor) -> int:

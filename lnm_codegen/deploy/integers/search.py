@@ -1,8 +1,9 @@
 """Search of the widths of a network for a target in accuracy.
 
-Widths are those of the input, of the weights of each layer, and of the numbers of each layer of
-neurons. Integer bits follow from the values on training samples. A candidate is the whole network
-in integers on held-out samples.
+Widths are the bits of the input, the bits of the weights of each layer, and the integer and the
+fraction bits of each layer of neurons. The most integer bits are those that hold every value on
+training samples; with fewer, values saturate. A candidate is the whole network in integers on
+held-out samples.
 """
 
 from __future__ import annotations
@@ -27,11 +28,21 @@ from lnm_codegen.ir.types import Fixed, FixedSpec
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 Widths = Mapping[str, int]
-"""Layer, or "input" -> width."""
+"""Layer of weights, "input", `whole` or `frac` of a layer of neurons -> bits."""
 
 INPUT = "input"
-WEIGHTS, NEURONS, INPUTS = (2, 16), (4, 24), (2, 16)
-"""Smallest and largest widths."""
+WEIGHTS, INPUTS, FRACS, NEURON = (2, 16), (2, 16), (0, 14), 28
+"""Smallest and largest bits; the largest width of neurons."""
+
+
+def whole(name: str) -> str:
+    """Return the word of the integer bits of a layer of neurons, which count the sign."""
+    return f"{name}: integer bits"
+
+
+def frac(name: str) -> str:
+    """Return the word of the fraction bits of a layer of neurons."""
+    return f"{name}: fraction bits"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +85,7 @@ class WidthSearch:
         _, traces = trace_layers(real.network, ranged)
         self._real, self._batches, self._lost = real, batches, lost
         self._form, self._is_fixed = weights or WeightFormat(), fixed_bits
+        self._weights = tuple(s.name for s in real.weights)
         self._whole = {s.name: whole_bits(s, traces[s.name].x_seq) for s in real.neurons}
         self._ranged = ranged
         self._has_input = input_format(ranged, INPUTS[1]) is not None
@@ -84,31 +96,28 @@ class WidthSearch:
     def result(self) -> ChosenFormats:
         """Return the formats.
 
-        One width for the weights of all layers is searched first, then one for all neurons, then
-        one for the input. Then each layer loses bits while the target holds. Fixed bits of weights
-        follow last.
+        The bits of all weights are searched first, then the integer and the fraction bits of all
+        neurons, then those of the input. Then each layer loses bits while the target holds. Fixed
+        bits of weights follow last.
 
         Raises:
             ModelError: The largest widths do not reach the target.
         """
-        widths = {INPUT: INPUTS[1]}
-        widths |= {s.name: WEIGHTS[1] for s in self._real.weights}
-        widths |= {s.name: NEURONS[1] for s in self._real.neurons}
+        widths = {INPUT: INPUTS[1], **dict.fromkeys(self._weights, WEIGHTS[1])}
+        for name, bits in self._whole.items():
+            widths |= {whole(name): bits, frac(name): min(FRACS[1], NEURON - bits)}
         if not self._meets(widths):
             found = self._accuracy(widths)
             problem = f"the largest widths lose {found.lost:.2f} points"
-            remedy = "Allow more points with --lost, more bits, or fine-tune with --epochs."
+            remedy = "Allow more points with --lost."
             raise ModelError(self._real.name, problem, f"at most {self._lost:g}", remedy)
-        groups: list[tuple[tuple[str, ...], tuple[int, int]]] = [
-            (tuple(s.name for s in self._real.weights), WEIGHTS),
-            (tuple(s.name for s in self._real.neurons), NEURONS),
-            ((INPUT,) if self._has_input else (), INPUTS),
-        ]
-        groups = groups[1:] if self._is_fixed else groups
-        for names, ends in groups:
-            if names:
-                widths = self._least_of_group(widths, names, ends)
-        for names, (low, _) in groups:
+        groups = [] if self._is_fixed else [(self._weights, WEIGHTS[0])]
+        groups.append((tuple(map(whole, self._whole)), 1))
+        groups.append((tuple(map(frac, self._whole)), FRACS[0]))
+        groups += [((INPUT,), INPUTS[0])] if self._has_input else []
+        for names, low in groups:
+            widths = self._capped(widths, names, low)
+        for names, low in groups:
             for name in names:
                 while widths[name] > low:
                     fewer = {**widths, name: widths[name] - 1}
@@ -116,12 +125,12 @@ class WidthSearch:
                         break
                     widths = fewer
         if self._is_fixed:
-            widths |= {s.name: self._form.bits for s in self._real.weights}
+            widths |= dict.fromkeys(self._weights, self._form.bits)
             self._meets(widths)
         return ChosenFormats(self.formats(widths), self._accuracy(widths), len(self._tried))
 
     def formats(self, widths: Widths) -> NetworkFormats:
-        """Return the formats of some widths; neurons have at least their integer bits and one."""
+        """Return the formats of some widths."""
         form = self._form
         return NetworkFormats(
             input_format(self._ranged, widths[INPUT]) if self._has_input else None,
@@ -129,19 +138,19 @@ class WidthSearch:
                 s.name: WeightFormat(widths[s.name], form.per, form.multiplier)
                 for s in self._real.weights
             },
-            {name: _spec(widths[name], whole) for name, whole in self._whole.items()},
+            {name: _spec(widths[whole(name)], widths[frac(name)]) for name in self._whole},
         )
 
-    def _least_of_group(
-        self, widths: Mapping[str, int], names: tuple[str, ...], ends: tuple[int, int]
+    def _capped(
+        self, widths: Mapping[str, int], names: tuple[str, ...], low: int
     ) -> dict[str, int]:
-        """Return widths in which some layers share the least width that meets the target."""
+        """Return widths with the least common limit of some of them that meets the target."""
 
-        def shared(width: int) -> dict[str, int]:
-            return {**widths, **dict.fromkeys(names, width)}
+        def capped(limit: int) -> dict[str, int]:
+            return {**widths, **{name: min(widths[name], limit) for name in names}}
 
-        width = _least(ends, lambda w: self._meets(shared(w)))
-        return shared(width)
+        most = max(widths[name] for name in names)
+        return capped(_least((low, most), lambda limit: self._meets(capped(limit))))
 
     def _accuracy(self, widths: Widths) -> IntegerAccuracy:
         return IntegerAccuracy(self._count, self._correct, self._tried[tuple(widths.values())])
@@ -161,9 +170,8 @@ class WidthSearch:
         return count_integers(network, self._batches)[0]
 
 
-def _spec(width: int, whole: int) -> FixedSpec:
-    width = max(width, whole + 1)
-    return FixedSpec(Fixed(width, width - whole))
+def _spec(integer_bits: int, fraction_bits: int) -> FixedSpec:
+    return FixedSpec(Fixed(max(integer_bits + fraction_bits, 2), fraction_bits))
 
 
 def _least(ends: tuple[int, int], meets: Callable[[int], bool]) -> int:

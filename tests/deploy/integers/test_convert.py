@@ -17,6 +17,7 @@ from lnm_codegen.deploy.integers.convert import (
     integer_samples,
     real_network,
     sample_rows,
+    whole_bits,
 )
 from lnm_codegen.deploy.integers.real import RealWeights
 from lnm_codegen.deploy.integers.weights import (
@@ -25,6 +26,7 @@ from lnm_codegen.deploy.integers.weights import (
     integer_weights,
     weight_scales,
 )
+from lnm_codegen.deploy.network import trace_layers
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import FlattenStage, PoolStage, WeightStage
@@ -232,3 +234,24 @@ def test_rows_of_sequences() -> None:
     rows = sample_rows(made, integer_samples(made, x.numpy()))
     unit = 2.0**-made.input.frac
     np.testing.assert_array_equal(rows[0] * unit, np.array([0, 1, 2, 6, 7, 8]) / 16)
+
+
+def test_potentials_that_run_away_leave_fraction_bits() -> None:
+    """Integer bits that hold potentials of thousands would leave a threshold of 1 no precision."""
+    network = chained()
+    escaping = layer(lnm.get("lnm", states=2, degree=1), 4, 6, 6)
+    network.first = escaping.eval()
+    with torch.no_grad():
+        escaping.theta_v[..., 0] = 3.0
+    network.time_steps = 8
+    whole = real(network)
+    formats = default_formats(whole, images())
+    _, traces = trace_layers(network, images())
+    needed = whole_bits(whole.neurons[0], traces["first"].x_seq)
+    assert needed > 8
+    assert formats.neurons["first"].default.frac > 16 - needed
+    holding = formats.neurons | {"first": FixedSpec(lnm.Fixed(16, 16 - needed))}
+    expected, found = scores(whole, formats, images())
+    _, coarse = scores(whole, replace(formats, neurons=holding), images())
+    labels = expected.argmax(1)
+    assert np.mean(found.argmax(1) == labels) > np.mean(coarse.argmax(1) == labels)

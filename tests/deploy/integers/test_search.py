@@ -7,7 +7,7 @@ import torch
 
 from lnm_codegen.deploy.integers.accuracy import integer_accuracy
 from lnm_codegen.deploy.integers.convert import integer_network
-from lnm_codegen.deploy.integers.search import NEURONS, WEIGHTS, WidthSearch, _least
+from lnm_codegen.deploy.integers.search import NEURON, WEIGHTS, WidthSearch, _least
 from lnm_codegen.deploy.integers.weights import WeightFormat
 from lnm_codegen.errors import ModelError
 from tests.deploy.integers.runs import chained, images, real
@@ -32,7 +32,7 @@ def test_the_target_holds_and_bits_are_few(labelled) -> None:
     bits = [f.bits for f in found.formats.weights.values()]
     widths = [spec.default.width for spec in found.formats.neurons.values()]
     assert max(bits) < WEIGHTS[1]
-    assert max(widths) < NEURONS[1]
+    assert max(widths) < NEURON
     loose = WidthSearch(network, images(), batches, 60.0).result()
     fewer = [f.bits for f in loose.formats.weights.values()]
     assert sum(fewer) < sum(bits)
