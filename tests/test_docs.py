@@ -17,6 +17,7 @@ PAGES = [
     "README.md",
     "docs/architecture.md",
     "docs/definitions.md",
+    "docs/network.md",
     "docs/pytorch.md",
     "docs/training.md",
 ]

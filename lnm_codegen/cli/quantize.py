@@ -79,8 +79,8 @@ def quantize(
 ) -> None:
     """Search the smallest word lengths that meet a target.
 
-    For a RUN, the target is the accuracy: small widths of weights, neurons and input that lose at
-    most --lost points on held-out samples. --out DIR gets the network in integers, for
+    For a RUN, the target is the accuracy: small widths of weights, neurons and input that break at
+    most --lost percent of held-out samples. --out DIR gets the network in integers, for
     `lnm emit --run RUN --network --format DIR`. With --error or --mismatch, and for a FAMILY:
 
     The search minimises the total width of all nodes. Integer bits follow from the range of each

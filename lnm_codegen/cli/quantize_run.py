@@ -33,8 +33,8 @@ LostOption = Annotated[
     typer.Option(
         "--lost",
         metavar="POINTS",
-        help="Target of a RUN: largest loss of accuracy, in percentage points of held-out samples."
-        f"  [default: {LOST}]",
+        help="Target of a RUN: largest percentage of held-out samples that are correct in float and"
+        f" wrong in integers.  [default: {LOST}]",
     ),
 ]
 SamplesOption = Annotated[
@@ -127,8 +127,11 @@ def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json:
         print_json(_as_dict(network, chosen.formats, found))
         return
     _print(network, chosen.formats, found, options.epochs or 0)
-    if found["chosen"].lost > lost:
-        typer.echo(f"The loss exceeds the target of {lost:g} points. Give more bits, or --epochs.")
+    if found["chosen"].points_broken > lost:
+        typer.echo(
+            f"{found['chosen'].points_broken:.2f} % are correct in float alone, more than the target"
+            f" of {lost:g} %. Give more bits, or --epochs."
+        )
     if out is not None:
         typer.echo(f"\n{out / 'network.json'}")
 
@@ -149,7 +152,7 @@ def _held_out(run: Run, real: RealNetwork, count: int) -> tuple[Batches, Batches
 def _tuned(
     run: Run, real: RealNetwork, formats: NetworkFormats, epochs: int, held_out: Batches
 ) -> IntegerNetwork:
-    from lnm_codegen.deploy.integers.accuracy import count_integers
+    from lnm_codegen.deploy.integers.accuracy import is_correct_in_integers
     from lnm_codegen.deploy.integers.tune import IntegerTwin, fine_tune, shuffling
 
     generator = shuffling(run.config.seed)
@@ -164,7 +167,7 @@ def _tuned(
         IntegerTwin(real, formats),
         epochs,
         batches,
-        lambda network: count_integers(network, held_out)[0],
+        lambda network: int(is_correct_in_integers(network, held_out).sum()),
         RATE,
         shown,
     )
@@ -206,6 +209,7 @@ def _as_dict(
         word: {
             "samples": a.samples, "accuracy": a.accuracy,
             "accuracy_integers": a.accuracy_integers, "points_lost": a.lost,
+            "points_broken": a.points_broken,
         }
         for word, a in found.items()
     }  # fmt: skip

@@ -4,6 +4,9 @@ Widths are the bits of the input, the bits of the weights of each layer, and the
 fraction bits of each layer of neurons. The most integer bits are those that hold every value on
 training samples; with fewer, values saturate. A candidate is the whole network in integers on
 held-out samples.
+
+The target bounds the share of samples that are correct in float and wrong in integers. It bounds
+the loss of accuracy too, and samples that are correct by chance do not hide a coarse format.
 """
 
 from __future__ import annotations
@@ -13,7 +16,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy, count_float, count_integers
+from lnm_codegen.deploy.integers.accuracy import (
+    IntegerAccuracy,
+    compared,
+    is_correct_in_float,
+    is_correct_in_integers,
+)
 from lnm_codegen.deploy.integers.convert import (
     NetworkFormats,
     RealNetwork,
@@ -61,13 +69,13 @@ class ChosenFormats:
 
 
 class WidthSearch:
-    """Search of small widths that lose at most some percentage points of accuracy.
+    """Search of small widths that make at most some percent of the samples wrong.
 
     Args:
         real: The trained network.
         ranged: Training samples, for the integer bits.
         batches: Held-out samples with labels, for the accuracy.
-        lost: Largest loss of accuracy, in percentage points.
+        lost: Largest percentage of samples that are correct in float and wrong in integers.
         weights: Scale of the weights, and their bits where `fixed_bits`.
         fixed_bits: Give every layer the bits of `weights`, after the search of the other widths;
             the result may then miss the target.
@@ -89,9 +97,8 @@ class WidthSearch:
         self._whole = {s.name: whole_bits(s, traces[s.name].x_seq) for s in real.neurons}
         self._ranged = ranged
         self._has_input = input_format(ranged, INPUTS[1]) is not None
-        self._count = sum(len(labels) for _, labels in batches)
-        self._correct = count_float(real.network, batches)
-        self._tried: dict[tuple[int, ...], int] = {}
+        self._correct = is_correct_in_float(real.network, batches)
+        self._tried: dict[tuple[int, ...], IntegerAccuracy] = {}
 
     def result(self) -> ChosenFormats:
         """Return the formats.
@@ -108,7 +115,7 @@ class WidthSearch:
             widths |= {whole(name): bits, frac(name): min(FRACS[1], NEURON - bits)}
         if not self._meets(widths):
             found = self._accuracy(widths)
-            problem = f"the largest widths lose {found.lost:.2f} points"
+            problem = f"the largest widths lose {found.points_broken:.2f} points"
             remedy = "Allow more points with --lost."
             raise ModelError(self._real.name, problem, f"at most {self._lost:g}", remedy)
         groups = [] if self._is_fixed else [(self._weights, WEIGHTS[0])]
@@ -153,21 +160,21 @@ class WidthSearch:
         return capped(_least((low, most), lambda limit: self._meets(capped(limit))))
 
     def _accuracy(self, widths: Widths) -> IntegerAccuracy:
-        return IntegerAccuracy(self._count, self._correct, self._tried[tuple(widths.values())])
+        return self._tried[tuple(widths.values())]
 
     def _meets(self, widths: Widths) -> bool:
         key = tuple(widths.values())
         if key not in self._tried:
-            self._tried[key] = self._correct_of(widths)
-        return self._accuracy(widths).lost <= self._lost
+            self._tried[key] = self._accuracy_of(widths)
+        return self._tried[key].points_broken <= self._lost
 
-    def _correct_of(self, widths: Widths) -> int:
-        """Return the correct predictions; none, and less, if a number does not fit its format."""
+    def _accuracy_of(self, widths: Widths) -> IntegerAccuracy:
+        """Return the accuracy of a candidate; all is wrong if a number does not fit its format."""
         try:
             network = integer_network(self._real, self.formats(widths))
         except ModelError:
-            return -self._count
-        return count_integers(network, self._batches)[0]
+            return compared(self._correct, self._correct & False)
+        return compared(self._correct, is_correct_in_integers(network, self._batches))
 
 
 def _spec(integer_bits: int, fraction_bits: int) -> FixedSpec:

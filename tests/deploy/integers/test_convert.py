@@ -220,6 +220,7 @@ def test_accuracy() -> None:
     own = interpret_network(made, integer_samples(made, x.numpy())).labels
     assert found.correct_integers == int((own == labels.numpy()).sum())
     assert found.lost == pytest.approx(100 * (1 - found.correct_integers / 32))
+    assert found.broken == 32 - found.correct_integers
     assert "points lost on 32 samples" in str(found)
     with refused(ModelError, "accuracy", "no samples"):
         integer_accuracy(network.network, made, [])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lnm_codegen.deploy.integers.accuracy import count_integers
+from lnm_codegen.deploy.integers.accuracy import is_correct_in_integers
 from lnm_codegen.deploy.integers.convert import default_formats, integer_network, integer_samples
 from lnm_codegen.deploy.integers.tune import IntegerTwin, fine_tune
 from lnm_codegen.deploy.integers.weights import WeightFormat
@@ -46,7 +46,7 @@ def test_tuning_wins_accuracy_back() -> None:
     before = twin.integers
 
     def score(made) -> int:
-        return count_integers(made, [(x, labels)])[0]
+        return int(is_correct_in_integers(made, [(x, labels)]).sum())
 
     seen: list[int] = []
     tuned = fine_tune(
