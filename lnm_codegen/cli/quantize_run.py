@@ -127,10 +127,11 @@ def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json:
         print_json(_as_dict(network, chosen.formats, found))
         return
     _print(network, chosen.formats, found, options.epochs or 0)
-    if found["chosen"].points_broken > lost:
+    broken = found["chosen"].points_broken
+    if broken > lost:
         typer.echo(
-            f"{found['chosen'].points_broken:.2f} % are correct in float alone, more than the target"
-            f" of {lost:g} %. Give more bits, or --epochs."
+            f"{broken:.2f} % of the first are correct in float alone, and the target is {lost:g} %."
+            " Give more bits, or --epochs."
         )
     if out is not None:
         typer.echo(f"\n{out / 'network.json'}")
