@@ -554,7 +554,8 @@ def test_doctor(call, monkeypatch, tmp_path):
     assert list(parts) == [
         "python", "torch", "triton", "matplotlib", "scikit-learn", "CUDA device", "C++ compiler",
         "OpenMP", "CPU SIMD", "cache folder", "iverilog", "verilator", "yosys", "yosys-smtbmc",
-        "nextpnr-ecp5", "nextpnr-ice40", "sby", "boolector", "cocotb", "apytypes", "fashion-mnist",
+        "nextpnr-ecp5", "nextpnr-ice40", "sby", "arm-none-eabi-gcc", "qemu-system-arm",
+        "boolector", "cocotb", "apytypes", "fashion-mnist",
     ]  # fmt: skip
     assert parts["python"]["found"]
     assert parts["torch"]["found"]
