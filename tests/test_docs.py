@@ -19,6 +19,7 @@ PAGES = [
     "docs/definitions.md",
     "docs/ode.md",
     "docs/nir.md",
+    "docs/network.md",
     "docs/pytorch.md",
     "docs/training.md",
 ]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -28,6 +25,13 @@ from lnm_codegen.cli.emit_fixed import (
     fixed_options,
     print_notes,
 )
+from lnm_codegen.cli.network import (
+    AccumulateOption,
+    NetworkOption,
+    WeightsOption,
+    emit_network,
+    require_network,
+)
 from lnm_codegen.cli.options import (
     DtypeOption,
     OptionalFamilyArgument,
@@ -35,9 +39,9 @@ from lnm_codegen.cli.options import (
     SetOption,
     family_arguments,
 )
+from lnm_codegen.cli.writing import write_together
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
-from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.language.names import require_name
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import DtypeName, PackageName, SchemeName, TargetName
@@ -101,6 +105,9 @@ def emit(
     multiplier: MultiplierOption = None,
     shift_add: ShiftAddOption = None,
     vectors: VectorsOption = None,
+    network: NetworkOption = False,
+    weights: WeightsOption = None,
+    accumulate: AccumulateOption = None,
 ) -> None:
     """Write source for a neuron.
 
@@ -109,7 +116,8 @@ def emit(
     generated before the first is written. With --package, DIR (for a range of degrees DIR/<name>)
     becomes a folder that pip installs, with function, layer, sources and a numeric test; it does
     not need this package. With --format, backend c writes the integer model. With --run the files
-    go to DIR/verilog/<layer>/, with golden vectors of the run's test images.
+    go to DIR/verilog/<layer>/, with golden vectors of the run's test images. With --run and
+    --network DIR becomes the whole network in integers, network.json and its source.
     """
     _require_one("--out DIR", out, "--package DIR", package)
     _require_one("FAMILY", family, "--run RUN", run)
@@ -117,12 +125,20 @@ def emit(
         "--forms": forms, "--neurons": neurons, "--coefficients": coefficients,
         "--multiplier": multiplier, "--shift-add": shift_add, "--vectors": vectors,
     }  # fmt: skip
+    require_network(run, network, weights, accumulate)
     if run is not None:
-        given: dict[str, object] = {"--package": package, "--degree": degree, "--name": name}
+        given: dict[str, object] = {"--package": package, "--degree": degree}
         given |= {"--set": settings, "--rounding": rounding, **circuit}
         given |= {"--dtype": None if dtype == "float32" else dtype}
         given |= {"--scheme": None if scheme == "horner" else scheme}
-        _refuse_run(backend, [word for word, value in given.items() if value is not None])
+        given |= {} if network else {"--name": name}
+        _refuse_run([word for word, value in given.items() if value is not None])
+        if network:
+            emit_network(run, out or Path(), backend, name, format_, weights, accumulate)
+            return
+        if backend != "verilog":
+            problem, remedy = f"--run with --backend {backend}", "Add --backend verilog."
+            raise ModelError("emit", problem, "verilog; c with --network", remedy)
         from lnm_codegen.cli.run_arrays import run_sources
 
         sources = run_sources(run, format_ or DEFAULT)
@@ -193,12 +209,8 @@ def _refuse_package(backends: list[str], format_: str | None) -> None:
         raise ModelError("emit", "--package with --format", remedy="Omit --format.")
 
 
-def _refuse_run(backend: str, given: list[str]) -> None:
+def _refuse_run(given: list[str]) -> None:
     """Refuse options that do not apply to `--run`."""
-    if backend != "verilog":
-        raise ModelError(
-            "emit", f"--run with --backend {backend}", "verilog", "Add --backend verilog."
-        )
     if given:
         raise ModelError(
             "emit",
@@ -240,55 +252,3 @@ def parse_degrees(text: str | None) -> tuple[list[int | None], bool]:
             f"low..high with low <= high, at most {MOST_DEGREES} degrees",
         )
     return list(range(low, high + 1)), match[2] is not None
-
-
-def write_together(sources: dict[Path, Source], out: Path, verb: str = "emit") -> list[Path]:
-    """Write every source below `out`, after all files are complete in a staging folder.
-
-    Args:
-        sources: Folder below `out` -> its files.
-        out: Created if it is missing.
-        verb: The command, for messages.
-
-    Raises:
-        ModelError: The folder cannot be written. No file and no new folder remains.
-        ToolError: The disk is full or fails. No file and no new folder remains.
-    """
-    made: list[Path] = []
-    try:
-        _make(out, made)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".lnm-") as staging:
-            texts = {
-                folder / name: text
-                for folder, source in sources.items()
-                for name, text in source.files.items()
-            }
-            for path, text in texts.items():
-                (Path(staging) / path).parent.mkdir(parents=True, exist_ok=True)
-                write_whole(Path(staging) / path, text)
-            for path in texts:
-                _make((out / path).parent, made)
-                if (out / path).is_dir():
-                    raise ModelError(
-                        verb,
-                        f"cannot write {out / path}: it is a folder",
-                        remedy="Remove it, or give another folder with --out.",
-                    )
-            for path in texts:
-                os.replace(Path(staging) / path, out / path)
-    except BaseException as error:
-        for folder in reversed(made):
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise unwritable(verb, out, error) from None
-        raise
-    return [out / path for path in texts]
-
-
-def _make(folder: Path, made: list[Path]) -> None:
-    """Create a folder and its parents, and add the new ones to `made`."""
-    for place in reversed((folder, *folder.parents)):
-        if not place.exists():
-            place.mkdir(exist_ok=True)
-            made.append(place)

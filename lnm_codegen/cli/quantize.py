@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from lnm_codegen.backends.base import Source
-from lnm_codegen.cli.emit import write_together
 from lnm_codegen.cli.options import (
     DegreeOption,
     JsonOption,
@@ -22,6 +21,16 @@ from lnm_codegen.cli.options import (
     x_option,
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
+from lnm_codegen.cli.quantize_run import (
+    AccuracyOptions,
+    BitsOption,
+    EpochsOption,
+    LostOption,
+    SamplesOption,
+    ScaleOption,
+    quantize_run,
+)
+from lnm_codegen.cli.writing import write_together
 from lnm_codegen.compiler.formats import spec_text
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
@@ -63,8 +72,17 @@ def quantize(
         ),
     ] = None,
     json: JsonOption = False,
+    lost: LostOption = None,
+    samples: SamplesOption = None,
+    weights: BitsOption = None,
+    scale: ScaleOption = None,
+    epochs: EpochsOption = None,
 ) -> None:
     """Search the smallest word lengths that meet a target.
+
+    For a RUN, the target is the accuracy: small widths of weights, neurons and input that break at
+    most --lost percent of held-out samples. --out DIR gets the network in integers, for
+    `lnm emit --run RUN --network --format DIR`. With --error or --mismatch, and for a FAMILY:
 
     The search minimises the total width of all nodes. Integer bits follow from the range of each
     node. The range is proven if the states have an
@@ -75,6 +93,15 @@ def quantize(
     """
     from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions
 
+    accuracy = AccuracyOptions(lost, samples, weights, scale, epochs)
+    if Path(subject).is_dir() and error is None and mismatch is None:
+        _refuse_family_options(subject, degree, settings, x)
+        quantize_run(Path(subject), accuracy, out, json)
+        return
+    if accuracy.given:
+        option = accuracy.given[0]
+        problem = f"{option} is for a run and its accuracy"
+        raise ModelError("quantize", problem, remedy=f"Omit {option}, or --error and --mismatch.")
     if error is None and mismatch is None:
         mismatch = 1e-3
     target = PrecisionTarget(error, mismatch)
@@ -97,6 +124,17 @@ def quantize(
         typer.echo("\n".join(str(out / f"{name}.toml") for name in found))
 
 
+def _refuse_family_options(
+    folder: str | Path, degree: int | None, settings: list[str] | None, x: list[str] | None
+) -> None:
+    if degree is not None or settings or x:
+        raise ModelError(
+            "quantize",
+            f"{folder} is a run, whose neurons are trained",
+            remedy="Omit --degree, --set and --x.",
+        )
+
+
 def _of_family(
     neuron: Neuron, x: list[str] | None, target: PrecisionTarget, options: SearchOptions
 ) -> FormatSelection:
@@ -115,13 +153,9 @@ def _of_run(
     settings: list[str] | None,
     options: SearchOptions,
 ) -> dict[str, FormatSelection]:
-    if degree is not None or settings:
-        raise ModelError(
-            "quantize",
-            f"{folder} is a run, whose neurons are trained",
-            remedy="Omit --degree and --set.",
-        )
+    _refuse_family_options(folder, degree, settings, None)
     from lnm_codegen.deploy.network import layer_parameters, neuron_layers, trace_layers
+    from lnm_codegen.deploy.ranges import target_of
     from lnm_codegen.hardware.wordlength.select import select_for_data
     from lnm_codegen.train.runs.saved import load_run
 
@@ -132,7 +166,7 @@ def _of_run(
         name: select_for_data(
             layer.neuron,
             traces[name].x_seq.double().numpy(),
-            target=target,
+            target=target_of(layer, traces[name].x_seq, target),
             values=layer_parameters(layer),
             options=options,
         )

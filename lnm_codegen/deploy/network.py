@@ -147,10 +147,10 @@ def _tracing(
                 "a neuron with one input and one output",
             )
         found = norms.get(inputs[0].untyped_storage().data_ptr())
-        norm = None if found is None else _folded(found[0], found[1])
+        norm = None if found is None else folded(found[0], found[1])
         if isinstance(layer, NormNeuron) and layer.norm != "affine" and not layer.shortcut:
             own = layer.normalisation
-            norm = _folded(next(n for n, m in network.named_modules() if m is own), own)
+            norm = folded(next(n for n, m in network.named_modules() if m is own), own)
         traces[name].append(LayerTrace(inputs[0], out, norm))
 
     norm_modules = ((n, m) for n, m in network.named_modules() if isinstance(m, _BatchNorm))
@@ -158,7 +158,7 @@ def _tracing(
     return traces, hooks + [(m, partial(after_norm, n)) for n, m in norm_modules]
 
 
-def _folded(name: str, norm: _BatchNorm | NormModule) -> Normalisation | None:
+def folded(name: str, norm: _BatchNorm | NormModule) -> Normalisation | None:
     """Return a normalisation in eval mode as scale and offset, or None in training mode."""
     if norm.training or norm.running_mean is None or norm.running_var is None:
         return None

@@ -27,6 +27,8 @@ from lnm_codegen.nn import NeuronLayer
 
 TARGET = PrecisionTarget(mismatch=1e-3)
 """Default target of `least_formats`."""
+SHARE = 2.0**-8
+"""Error of the states of neurons without a spike, as a share of the largest magnitude."""
 
 _WIDE = Fixed(28, 14)
 
@@ -84,6 +86,7 @@ def least_formats(
 
     Integer bits follow from the ranges of the nodes on the images, preferably training images, so
     that nothing saturates on them. Fraction bits are searched until the layer reaches the target.
+    `target_of` has that of a readout, which never spikes.
 
     Raises:
         ModelError: No format reaches the target; and as for `recorded_ranges`.
@@ -96,5 +99,18 @@ def least_formats(
         ranges = recorded_ranges(layer, x_seq)
         x = x_seq.double().cpu().numpy()
         sample = sample_of(layer.neuron, x, values=layer_parameters(layer))
-        specs[path] = FormatSearch(layer.neuron, sample, target, ranges).result().spec
+        own = target_of(layer, x_seq, target)
+        specs[path] = FormatSearch(layer.neuron, sample, own, ranges).result().spec
     return specs
+
+
+def target_of(layer: NeuronLayer, x_seq: Tensor, target: PrecisionTarget) -> PrecisionTarget:
+    """Return the target of a layer: an error if it has no spike that could differ.
+
+    Its error is `SHARE` of the largest state on the inputs; a mismatch would be 0 in every format.
+    """
+    if layer.neuron.fire or target.mismatch is None:
+        return target
+    ranges = recorded_ranges(layer, x_seq)
+    largest = max(float(ranges[s.name].magnitude) for s in layer.neuron.states)
+    return PrecisionTarget(error=SHARE * largest if largest else SHARE)

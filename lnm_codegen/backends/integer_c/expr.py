@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import assert_never
 
 from lnm_codegen.backends import expr
@@ -19,13 +20,16 @@ from lnm_codegen.ir.types import BOOL, Bits, Rounding
 
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 
+NOTHING: Mapping[str, Span] = MappingProxyType({})
+"""No known spans: an input may be any integer of its bits."""
+
 Sizes = Mapping[str, int]
 """Name of a Let or a port -> the bits of its C variable, 32 or 64, or 0 for a condition."""
 
 
-def c_sizes(kernel: fx.Kernel) -> dict[str, int]:
-    """Return the size of the C variable of every name."""
-    found = spans(kernel, {})
+def c_sizes(kernel: fx.Kernel, known: Mapping[str, Span] = NOTHING) -> dict[str, int]:
+    """Return the size of the C variable of every name; `known` are spans of inputs by name."""
+    found = spans(kernel, known)
     names = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
     return {v.name: 0 if v.type is BOOL else _size(found[v.name]) for v in names}
 
@@ -35,9 +39,9 @@ def c_type(size: int) -> str:
     return f"int{size}_t" if size else "int"
 
 
-def lines(kernel: fx.Kernel) -> tuple[str, ...]:
+def lines(kernel: fx.Kernel, known: Mapping[str, Span] = NOTHING) -> tuple[str, ...]:
     """Return the body as C statements, each with the format of its number."""
-    sizes, found = c_sizes(kernel), spans(kernel, {})
+    sizes, found = c_sizes(kernel, known), spans(kernel, known)
 
     def statement(let: fx.Let) -> list[str]:
         name = let.target.name

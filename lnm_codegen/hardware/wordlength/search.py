@@ -86,7 +86,9 @@ class WordLengths:
     nodes: tuple[NodeFormat, ...]
     target: PrecisionTarget
     proven: bool  # ranges and `error` are proven; otherwise they are those of the sample
-    error: float  # largest of a state or of an operand of a spike's comparison; inf is unbounded
+    error: (
+        float  # largest of a state, an output or an operand of a spike's comparison; inf: unbounded
+    )
     observed: float  # the same error on the sample
     mismatch: float  # share of the sample's steps in which a spike differs
 
@@ -120,6 +122,8 @@ class FormatSearch:
         self._ranges = {name: _range(name, ranges) for name in _nodes(kernel)}
         self._watched = [f"{v.name}_next" for v in kernel.input_vars(Role.STATE)]
         self._watched += _compared(kernel)
+        numbers = (v for v in kernel.result_vars(Role.OUTPUT) if isinstance(v.type, Bits))
+        self._watched += [v.name for v in numbers if v.name in self._ranges]
         self._tried: dict[tuple[int, ...], bool] = {}
 
     def result(self) -> WordLengths:

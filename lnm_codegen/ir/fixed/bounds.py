@@ -15,16 +15,16 @@ Span: TypeAlias = tuple[int, int]
 """The least and the greatest integer."""
 
 
-def spans(kernel: fx.Kernel, constants: Mapping[str, int]) -> dict[str, Span]:
+def spans(kernel: fx.Kernel, known: Mapping[str, int | Span]) -> dict[str, Span]:
     """Return the span of every number of a kernel by name.
 
-    An input may be any integer of its bits, or the constant of its name.
+    An input may be any integer of its bits, or the `known` constant or span of its name.
     """
     env: dict[str, Span] = {}
     for var in kernel.input_vars(*Role):
         if isinstance(var.type, Bits):
-            value = constants.get(var.name)
-            env[var.name] = (var.type.low, var.type.high) if value is None else (value, value)
+            value = known.get(var.name, (var.type.low, var.type.high))
+            env[var.name] = value if isinstance(value, tuple) else (value, value)
     for let in kernel.body:
         if isinstance(let.target.type, Bits):
             env[let.target.name] = span(let.value, env)

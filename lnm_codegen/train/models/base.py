@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from torch import Tensor, nn
 
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.nn import NeuronLayer, NormNeuron, fuse
+from lnm_codegen.nn.chain import Chain
 from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.validation import (
     require_bool,
@@ -74,6 +76,18 @@ class Network(nn.Module):
             if isinstance(module, NeuronLayer) and not name.startswith("readout.")
         )
 
+    def chain(self) -> Chain:
+        """Return the network as a chain of modules.
+
+        Raises:
+            UnsupportedError: The network has branches or feedback.
+        """
+        raise UnsupportedError(
+            f"network: {type(self).__name__}",
+            "it is no chain of layers",
+            "the networks feedforward, conv, vgg11 and vggsnn",
+        )
+
     def fuse(self, fused: bool) -> None:
         """Change normalisations and the neurons after them into `NormNeuron`s, if `fused`."""
         if require_bool("models", "fused", fused):
@@ -101,6 +115,14 @@ class FrameNetwork(Network):
     def features(self, x_seq: Tensor) -> Tensor:
         """Return the features (T, N, F) of frames (T, N, C, H, W)."""
         raise NotImplementedError
+
+    def chained(self, modules: Iterable[tuple[str, nn.Module]]) -> Chain:
+        """Return the chain of modules that give the features, then the readout.
+
+        The readout is linear, so the mean of its outputs is its output for the mean.
+        """
+        last = (("", nn.Flatten()), ("readout", self.readout))
+        return Chain((*modules, *last), self.time_steps, "mean")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of a batch."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.chain import Chain
 from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import (
@@ -83,6 +84,15 @@ class ConvNet(FrameNetwork):
         self.blocks = nn.Sequential(*blocks)
         self.readout = nn.Linear(inputs * height * width, classes)
         self.fuse(fused)
+
+    def chain(self) -> Chain:
+        """Return the network as a chain of modules."""
+        words = ("conv", "norm", "neuron", "pool")
+        return self.chained(
+            (f"blocks.{k}.{word}", getattr(block, word))
+            for k, block in enumerate(self.blocks)
+            for word in words
+        )
 
     def features(self, x_seq: Tensor) -> Tensor:
         """Return the spikes (T, N, F) of the last block."""

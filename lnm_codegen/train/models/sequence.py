@@ -13,15 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.families.library import get
+from lnm_codegen.ir.network.nodes import OverTime
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.chain import Chain
 from lnm_codegen.nn.exchange.parts import Parts
 from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.options import BackendName
@@ -162,6 +164,18 @@ class FeedForward(Network):
         count = len(self.layers) if has_batch else 0
         return tuple(before_neuron(f"layers.{k}.norm", f"layers.{k}.neuron") for k in range(count))
 
+    def chain(self) -> Chain:
+        """Return the network as a chain of modules; "mean" reduces scores per step."""
+        modules: list[tuple[str, nn.Module]] = [("", nn.Flatten())]
+        for k in range(len(self.layers)):
+            names = (f"layers.{k}.{word}" for word in ("linear", "norm", "neuron"))
+            modules += [(name, self.get_submodule(name)) for name in names]
+        modules.append(("readout.linear", self.readout.linear))
+        if self.readout.neuron is not None:
+            modules.append(("readout.neuron", self.readout.neuron))
+        over = "mean" if self.readout.per_step else self.readout.over
+        return Chain(tuple(modules), self.time_steps, cast("OverTime", over))
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of a batch."""
         x_seq = repeated(x.flatten(1) if self.time_steps else x.flatten(2), self.time_steps)
@@ -224,6 +238,10 @@ class Recurrent(FeedForward):
         for back in backs:
             nn.init.orthogonal_(back.weight, recurrent_gain)
         self.recurrent = nn.ModuleList(backs)
+
+    def chain(self) -> Chain:
+        """Raise UnsupportedError: the network has feedback."""
+        return Network.chain(self)
 
     def norm_pairs(self) -> tuple[Pair, ...]:
         """Return no pair: the neurons receive feedback, step by step."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn.chain import Chain
 from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import (
@@ -103,6 +104,15 @@ class Vgg(FrameNetwork):
                 height, width_px = height // 2, width_px // 2
         self.readout = nn.Linear(inputs * height * width_px, task.classes)
         self.fuse(fused)
+
+    def chain(self) -> Chain:
+        """Return the network as a chain of modules."""
+        words = ("weights.conv", "weights.norm", "neuron")
+        return self.chained(
+            (f"layers.{k}.{word}".rstrip("."), layer.get_submodule(word))
+            for k, layer in enumerate(self.layers)
+            for word in (words if isinstance(layer, Unit) else ("",))
+        )
 
     def features(self, x_seq: Tensor) -> Tensor:
         """Return the last pooled spikes (T, N, F)."""

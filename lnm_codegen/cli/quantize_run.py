@@ -1,0 +1,225 @@
+"""`lnm quantize RUN`: formats of a trained network for a target in accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lnm_codegen.backends.base import Source
+from lnm_codegen.cli.network import RANGED, WEIGHT_BITS, real_of
+from lnm_codegen.cli.output import print_heading, print_json, print_table
+from lnm_codegen.cli.run_arrays import read_run
+from lnm_codegen.cli.writing import write_together
+from lnm_codegen.compiler.formats import spec_text
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.validation import require_integer, require_number, require_one_of
+
+if TYPE_CHECKING:
+    from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
+    from lnm_codegen.deploy.integers.convert import NetworkFormats, RealNetwork
+    from lnm_codegen.deploy.integers.search import Batches
+    from lnm_codegen.ir.network.nodes import IntegerNetwork
+    from lnm_codegen.train.runs.saved import Run
+
+LOST, SAMPLES, RATE = 0.5, 1000, 1e-3
+"""Defaults: points lost, held-out samples, learning rate of fine-tuning."""
+SCALES = ("channel", "layer", "multiplier")
+
+LostOption = Annotated[
+    float | None,
+    typer.Option(
+        "--lost",
+        metavar="POINTS",
+        help="Target of a RUN: largest percentage of held-out samples that are correct in float and"
+        f" wrong in integers.  [default: {LOST}]",
+    ),
+]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--samples",
+        metavar="N",
+        help="Held-out samples of a RUN: every second one for the search, the others for the"
+        f" reported accuracy.  [default: {SAMPLES}]",
+    ),
+]
+BitsOption = Annotated[
+    int | None,
+    typer.Option("--weights", metavar="BITS", help="Bits of every weight of a RUN; not searched."),
+]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scale",
+        help="Scale of the weights of a RUN: a power of two per channel or per layer, or an"
+        " integer multiplier and a shift per channel (multiplier).  [default: channel]",
+    ),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs",
+        metavar="N",
+        help="Fine-tune a RUN in these integers for N epochs.  [default: 0]",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class AccuracyOptions:
+    """Options of `lnm quantize RUN`; None is the default."""
+
+    lost: float | None = None
+    samples: int | None = None
+    weights: int | None = None
+    scale: str | None = None
+    epochs: int | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """The options that are given."""
+        return [f"--{word}" for word, value in vars(self).items() if value is not None]
+
+    def validated(self) -> None:
+        """Raise ModelError where a value is not accepted."""
+        require_number("quantize", "--lost", LOST if self.lost is None else self.lost, low=0)
+        require_integer("quantize", "--samples", self.samples, 2, optional=True)
+        require_integer("quantize", "--weights", self.weights, 2, 16, optional=True)
+        require_integer("quantize", "--epochs", self.epochs, 0, optional=True)
+        require_one_of("quantize", "--scale", self.scale or SCALES[0], SCALES)
+
+
+def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json: bool) -> None:
+    """Choose formats, fine-tune, print the accuracy, and write the network into `out`."""
+    from lnm_codegen.deploy.integers.accuracy import integer_accuracy
+    from lnm_codegen.deploy.integers.convert import integer_network
+    from lnm_codegen.deploy.integers.search import WidthSearch
+    from lnm_codegen.deploy.integers.weights import WeightFormat
+
+    options.validated()
+    run = read_run(folder)
+    try:
+        real = real_of(run)
+    except UnsupportedError as error:
+        remedy = "Give --mismatch 0.001 to choose formats of the neurons alone."
+        raise UnsupportedError(error.where, error.problem, error.accepted, remedy) from None
+    chosen_on, reported_on = _held_out(run, real, options.samples or SAMPLES)
+    ranged, _ = next(run.data.batches(run.data.train, RANGED))
+    scale = options.scale or SCALES[0]
+    per: Any = "layer" if scale == "layer" else "channel"
+    form = WeightFormat(options.weights or WEIGHT_BITS, per, scale == "multiplier")
+    lost = LOST if options.lost is None else options.lost
+    search = WidthSearch(real, ranged, chosen_on, lost, form, options.weights is not None)
+    chosen = search.result()
+    network = integer_network(real, chosen.formats)
+    if options.epochs:
+        network = _tuned(run, real, chosen.formats, options.epochs, chosen_on)
+    found = {
+        "chosen": integer_accuracy(run.network, network, chosen_on),
+        "reported": integer_accuracy(run.network, network, reported_on),
+    }
+    if out is not None:
+        _write(out, network, chosen.formats)
+    if json:
+        print_json(_as_dict(network, chosen.formats, found))
+        return
+    _print(network, chosen.formats, found, options.epochs or 0)
+    broken = found["chosen"].points_broken
+    if broken > lost:
+        typer.echo(
+            f"{broken:.2f} % of the first are correct in float alone, and the target is {lost:g} %."
+            " Give more bits, or --epochs."
+        )
+    if out is not None:
+        typer.echo(f"\n{out / 'network.json'}")
+
+
+def _held_out(run: Run, real: RealNetwork, count: int) -> tuple[Batches, Batches]:
+    """Return the samples of the search and those of the report: every second test sample."""
+    split = run.data.test.first(count)
+    if len(split) < 2:
+        raise ModelError("quantize", f"{len(split)} test samples", "2 or more")
+    found: tuple[Any, Any] = ([], [])
+    for x, labels in run.data.batches(split, RANGED):
+        for k, part in enumerate(found):
+            own = x[k::2] if real.repeated else x[:, k::2]
+            part.append((own, labels[k::2]))
+    return found
+
+
+def _tuned(
+    run: Run, real: RealNetwork, formats: NetworkFormats, epochs: int, held_out: Batches
+) -> IntegerNetwork:
+    from lnm_codegen.deploy.integers.accuracy import is_correct_in_integers
+    from lnm_codegen.deploy.integers.tune import IntegerTwin, fine_tune, shuffling
+
+    generator = shuffling(run.config.seed)
+
+    def batches() -> Any:
+        return run.data.batches(run.data.train, run.config.batch, generator)
+
+    def shown(epoch: int, correct: int) -> None:
+        typer.echo(f"epoch {epoch}/{epochs}  {correct} correct on held-out samples", err=True)
+
+    return fine_tune(
+        IntegerTwin(real, formats),
+        epochs,
+        batches,
+        lambda network: int(is_correct_in_integers(network, held_out).sum()),
+        RATE,
+        shown,
+    )
+
+
+def _rows(network: IntegerNetwork, formats: NetworkFormats) -> list[list[str]]:
+    """Return layer, kind and format, in the order of the network."""
+    from lnm_codegen.ir.network.nodes import NeuronStage, WeightStage
+
+    rows = [["input", "values", "spikes" if formats.input is None else str(formats.input)]]
+    for stage in network.stages:
+        if isinstance(stage, WeightStage):
+            text = f"{stage.bits} bits, accumulator {stage.accumulator} bits"
+            rows.append([stage.name, "weights", text])
+        elif isinstance(stage, NeuronStage):
+            rows.append([stage.name, "neurons", str(formats.neurons[stage.name].default)])
+    return rows
+
+
+def _print(
+    network: IntegerNetwork,
+    formats: NetworkFormats,
+    found: dict[str, IntegerAccuracy],
+    epochs: int,
+) -> None:
+    title = f", fine-tuned for {epochs} epochs" if epochs else ""
+    print_heading(f"{network.name} in integers{title}")
+    print_table(["layer", "kind", "format"], _rows(network, formats))
+    typer.echo(f"held-out samples of the search: {found['chosen']}")
+    typer.echo(f"other held-out samples:         {found['reported']}")
+
+
+def _as_dict(
+    network: IntegerNetwork, formats: NetworkFormats, found: dict[str, IntegerAccuracy]
+) -> dict[str, object]:
+    names = ("layer", "kind", "format")
+    rows = [dict(zip(names, row, strict=True)) for row in _rows(network, formats)]
+    return {"name": network.name, "formats": rows} | {
+        word: {
+            "samples": a.samples, "accuracy": a.accuracy,
+            "accuracy_integers": a.accuracy_integers, "points_lost": a.lost,
+            "points_broken": a.points_broken,
+        }
+        for word, a in found.items()
+    }  # fmt: skip
+
+
+def _write(out: Path, network: IntegerNetwork, formats: NetworkFormats) -> None:
+    from lnm_codegen.ir.network.exchange import network_files
+
+    comments = [f"Formats of the network {network.name}."]
+    texts = {f"{n}.toml": spec_text(spec, comments) for n, spec in formats.neurons.items()}
+    more = {Path(name): data for name, data in network_files(network).items()}
+    write_together({Path("."): Source(texts, "")}, out, "quantize", more)

@@ -1,0 +1,224 @@
+"""Conversion of a trained chain to a network in integers, and its formats by default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from lnm_codegen.analysis.arithmetic.interval import integer_bits, interval_of
+from lnm_codegen.compiler.fixed import integers
+from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.deploy.integers.real import RealNeurons, RealStage, RealWeights, real_stages
+from lnm_codegen.deploy.integers.weights import WeightFormat, integer_readout, integer_weights
+from lnm_codegen.deploy.network import layer_parameters, trace_layers
+from lnm_codegen.deploy.ranges import recorded_ranges
+from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.ir.network.nodes import (
+    AnyStage,
+    IntegerNetwork,
+    Integers,
+    Shape,
+    output_shape,
+    output_values,
+)
+from lnm_codegen.ir.network.values import SPIKES, values_of_bits
+from lnm_codegen.ir.network.verify import require_network
+from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
+from lnm_codegen.nn.chain import Chain
+
+INPUT_BITS, NEURON_BITS = 12, 16
+"""Default widths of the input and of the numbers of the neurons."""
+FEW = 8
+"""Fewer fraction bits make other integer bits worth a trial."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkFormats:
+    """Formats of a network.
+
+    Attributes:
+        input: Format of the input; None for spikes.
+        weights: Name of a layer of weights -> the format of its weights.
+        neurons: Name of a layer of neurons -> the formats of its nodes.
+    """
+
+    input: Fixed | None
+    weights: Mapping[str, WeightFormat]
+    neurons: Mapping[str, FixedSpec]
+
+
+@dataclass(frozen=True, eq=False)
+class RealNetwork:
+    """A trained chain as real stages.
+
+    Attributes:
+        name: A C identifier.
+        stages: First to last.
+        input_shape: Of one step.
+        time_steps: T.
+        repeated: The sample is one step, repeated.
+        chain: The modules.
+        network: The module that contains them.
+    """
+
+    name: str
+    stages: tuple[RealStage, ...]
+    input_shape: Shape
+    time_steps: int
+    repeated: bool
+    chain: Chain
+    network: nn.Module
+
+    @property
+    def weights(self) -> tuple[RealWeights, ...]:
+        """The layers of weights, in order."""
+        return tuple(s for s in self.stages if isinstance(s, RealWeights))
+
+    @property
+    def neurons(self) -> tuple[RealNeurons, ...]:
+        """The layers of neurons, in order."""
+        return tuple(s for s in self.stages if isinstance(s, RealNeurons))
+
+
+def real_network(name: str, network: nn.Module, chain: Chain, sample: Shape) -> RealNetwork:
+    """Return a trained chain as real stages.
+
+    Args:
+        name: A C identifier.
+        network: A module in eval mode that contains the chain.
+        chain: The chain.
+        sample: Shape of a sample: (C, H, W) if it is repeated, else (T, *features).
+
+    Raises:
+        UnsupportedError: A module that the description lacks.
+    """
+    repeated = chain.time_steps is not None
+    steps = chain.time_steps or sample[0]
+    shape, stages = real_stages(chain, sample if repeated else sample[1:])
+    return RealNetwork(name, stages, shape, steps, repeated, chain, network)
+
+
+def default_formats(
+    real: RealNetwork,
+    samples: Tensor,
+    weights: WeightFormat | None = None,
+    width: int = NEURON_BITS,
+    input_width: int = INPUT_BITS,
+) -> NetworkFormats:
+    """Return formats of given widths, with the integer bits that some samples need.
+
+    Every node of a layer of neurons has one format. If the integer bits that hold every node leave
+    fewer than `FEW` fraction bits in a layer, smaller ones, at which nodes saturate, are tried too.
+    Those with the most predictions of the network in float are returned.
+
+    Raises:
+        ModelError: A value needs more integer bits than the width.
+    """
+    logits, traces = trace_layers(real.network, samples)
+    whole = {s.name: whole_bits(s, traces[s.name].x_seq) for s in real.neurons}
+    holding = {name: FixedSpec(_holding(name, bits, width)) for name, bits in whole.items()}
+    forms = {stage.name: weights or WeightFormat() for stage in real.weights}
+    formats = NetworkFormats(input_format(samples, input_width), forms, holding)
+    if all(width - bits >= FEW for bits in whole.values()):
+        return formats
+    labels = (logits.mean(0) if logits.dim() == 3 else logits).argmax(1).cpu().numpy()
+    best, most = formats, -1
+    for limit in range(max(whole.values()), 1, -1):
+        capped = {n: FixedSpec(_holding(n, min(b, limit), width)) for n, b in whole.items()}
+        candidate = replace(formats, neurons=capped)
+        try:
+            network = integer_network(real, candidate)
+        except ModelError:  # a parameter does not fit
+            break
+        found = interpret_network(network, integer_samples(network, samples.cpu().numpy()))
+        equal = int((found.labels == labels).sum())
+        if equal > most:
+            best, most = candidate, equal
+    return best
+
+
+def whole_bits(stage: RealNeurons, x_seq: Tensor) -> int:
+    """Return the least integer bits, with the sign, that hold every node of neurons on inputs."""
+    return max(1, *(integer_bits(r, 14) for r in recorded_ranges(stage.layer, x_seq).values()))
+
+
+def input_format(samples: Tensor, width: int) -> Fixed | None:
+    """Return a format that holds samples, or None if they are spikes."""
+    if bool(((samples == 0) | (samples == 1)).all()):
+        return None
+    ends = (float(samples.min()), float(samples.max()))
+    interval = interval_of("input", "values", (min(ends[0], 0.0), max(ends[1], 0.0)))
+    return _holding("input", max(1, integer_bits(interval, width)), width)
+
+
+def _holding(name: str, whole: int, width: int) -> Fixed:
+    if whole > width:
+        problem = f"its values need {whole} integer bits"
+        raise ModelError(f"formats: {name}", problem, f"a width of {whole} or more")
+    return Fixed(width, width - whole)
+
+
+def integer_network(real: RealNetwork, formats: NetworkFormats) -> IntegerNetwork:
+    """Return the network in integers.
+
+    Raises:
+        ModelError: A number does not fit its format.
+        UnsupportedError: A neuron has no fixed-point form.
+    """
+    values = SPIKES if formats.input is None else values_of_bits(formats.input.bits)
+    shape, stages = real.input_shape, list[AnyStage]()
+    first = values
+    for stage, after in zip(real.stages, (*real.stages[1:], None), strict=True):
+        made: AnyStage
+        if isinstance(stage, RealWeights):
+            form = formats.weights[stage.name]
+            if isinstance(after, RealNeurons):
+                made = integer_weights(stage, form, values, _input_bits(after, formats))
+            else:
+                made = integer_readout(stage, form, values)
+        elif isinstance(stage, RealNeurons):
+            neuron, parameters = stage.layer.neuron, layer_parameters(stage.layer)
+            spec = formats.neurons[stage.name]
+            made = neuron_stage(stage.name, neuron, spec, shape, parameters)
+        else:
+            made = stage
+        stages.append(made)
+        shape, values = output_shape(made, shape), output_values(made, values)
+    network = IntegerNetwork(
+        name=real.name,
+        time_steps=real.time_steps,
+        repeated=real.repeated,
+        input_shape=real.input_shape,
+        input=first,
+        stages=tuple(stages),
+        over=real.chain.over,
+    )
+    return require_network(network)
+
+
+def _input_bits(neurons: RealNeurons, formats: NetworkFormats) -> Bits:
+    return formats.neurons[neurons.name][neurons.layer.neuron.inputs[0].name].bits
+
+
+def integer_samples(network: IntegerNetwork, x: Any) -> Integers:
+    """Return a batch of a data set as integers: (N, *), or (T, N, *); nearest, ties up, saturated.
+
+    Spikes other than 0 and 1 are refused by the interpreter.
+    """
+    array = np.asarray(x)
+    lead = 1 if network.repeated else 2
+    array = array.reshape(*array.shape[:lead], *network.input_shape)
+    if network.input == SPIKES:
+        return np.asarray(np.rint(array), np.int64)
+    return np.asarray(integers(array, Bits(network.input.width, network.input.frac)))
+
+
+def sample_rows(network: IntegerNetwork, samples: Integers) -> Integers:
+    """Return samples (N, values), the time steps of a sample one after another."""
+    rows = samples if network.repeated else np.moveaxis(samples, 0, 1)
+    return np.asarray(rows.reshape(len(rows), -1))

@@ -1,0 +1,182 @@
+"""Fine-tuning of a network in integers: a straight-through gradient through every rounding.
+
+The forward has the integers of the network: rounded inputs, weights and biases, and neurons in
+fixed point (`NeuronLayer(arithmetic=...)`). The backward passes each rounding unchanged; a clipped
+weight has no gradient. Weights and biases are trained; scales, formats and the parameters of the
+neurons stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lnm_codegen.deploy.integers.convert import NetworkFormats, RealNetwork, integer_network
+from lnm_codegen.deploy.integers.real import RealNeurons, RealWeights
+from lnm_codegen.deploy.integers.weights import weight_scales
+from lnm_codegen.deploy.network import fixed_layer
+from lnm_codegen.ir.network.nodes import IntegerNetwork, PoolStage, WeightStage
+from lnm_codegen.ir.network.values import ValueSpan, width_of
+from lnm_codegen.ir.network.verify import require_network
+
+
+class RoundedWeights(nn.Module):
+    """Weights and biases of a stage, rounded in the forward: (N, *) -> (N, outputs, *)."""
+
+    scale: Tensor
+    unit: Tensor
+
+    def __init__(self, real: RealWeights, stage: WeightStage, inputs: ValueSpan) -> None:
+        super().__init__()
+        self.stage, self.inputs = stage, inputs
+        scale = torch.tensor(weight_scales(stage, inputs), dtype=torch.float64)
+        self.register_buffer("scale", scale)
+        self.register_buffer("unit", scale * 2.0**-inputs.frac)
+        self.weight = nn.Parameter(torch.tensor(real.weight, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.tensor(real.bias, dtype=torch.float32))
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """Return weights and biases in float64, before rounding, in units of their integers."""
+        column = self.scale.reshape(-1, *(1,) * (self.weight.dim() - 1))
+        return self.weight.double() / column, self.bias.double() / self.unit
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layer in float32, on values that the integers encode."""
+        limit, (weight, bias) = 1 << (self.stage.bits - 1), self.integers()
+        column = self.scale.reshape(-1, *(1,) * (weight.dim() - 1))
+        weight = (_rounded(weight.clamp(-limit, limit - 1)) * column).float()
+        bias = (_rounded(bias) * self.unit).float()
+        if self.stage.kind == "linear":
+            return functional.linear(x, weight, bias)
+        return functional.conv2d(x, weight, bias, self.stage.stride, self.stage.padding)
+
+    def tuned(self) -> WeightStage:
+        """Return the stage with the present weights and biases."""
+        limit = 1 << (self.stage.bits - 1)
+        weight, bias = (torch.floor(v.detach() + 0.5) for v in self.integers())
+        made = replace(
+            self.stage,
+            weight=weight.clamp(-limit, limit - 1).long().numpy(),
+            bias=bias.long().numpy(),
+        )
+        bound = made.bound(self.inputs)
+        return replace(made, accumulator=max(2, width_of((-bound, bound))))
+
+
+class _Sums(nn.Module):
+    def __init__(self, stage: PoolStage) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = self.stage.size
+        if self.stage.kind == "max":
+            return functional.max_pool2d(x, size)
+        return functional.avg_pool2d(x, size, divisor_override=1)
+
+
+class IntegerTwin(nn.Module):
+    """A network in integers as a PyTorch module with a straight-through gradient.
+
+    Shape:
+        The samples of the network in float -> scores (N, classes), in float.
+    """
+
+    def __init__(self, real: RealNetwork, formats: NetworkFormats) -> None:
+        super().__init__()
+        self.integers = integer_network(real, formats)
+        self.input = formats.input
+        self.stages = nn.ModuleList()
+        for stage, made, inputs in zip(
+            real.stages, self.integers.stages, self.integers.values(), strict=False
+        ):
+            module: nn.Module
+            if isinstance(stage, RealWeights):
+                assert isinstance(made, WeightStage)
+                module = RoundedWeights(stage, made, inputs)
+            elif isinstance(stage, RealNeurons):
+                module = fixed_layer(stage.layer, formats.neurons[stage.name])
+                module.requires_grad_(False)
+            else:
+                module = _Sums(stage) if isinstance(stage, PoolStage) else nn.Flatten()
+            self.stages.append(module)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scores of a batch."""
+        network = self.integers
+        lead = 1 if network.repeated else 2
+        x = x.reshape(*x.shape[:lead], *network.input_shape)
+        if self.input is not None:
+            bits = self.input.bits
+            places = 2.0**bits.frac
+            x = torch.floor(x * places + 0.5).clamp(bits.low, bits.high) / places
+        x = x.expand(network.time_steps, *x.shape) if network.repeated else x
+        for module in self.stages:
+            is_layer = isinstance(module, RoundedWeights | _Sums | nn.Flatten)
+            x = module(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if is_layer else module(x)
+        over: dict[str, Callable[[Tensor], Tensor]] = {
+            "mean": lambda scores: scores.mean(0),
+            "last": lambda scores: scores[-1],
+            "max": lambda scores: scores.amax(0),
+        }
+        return over[network.over](x)
+
+    def tuned(self) -> IntegerNetwork:
+        """Return the network with the present weights."""
+        pairs = zip(self.stages, self.integers.stages, strict=True)
+        stages = tuple(m.tuned() if isinstance(m, RoundedWeights) else s for m, s in pairs)
+        return require_network(replace(self.integers, stages=stages))
+
+
+def _rounded(x: Tensor) -> Tensor:
+    """Return the nearest integers, ties up, with the gradient of the identity."""
+    return x + (torch.floor(x + 0.5) - x).detach()
+
+
+def shuffling(seed: int) -> torch.Generator:
+    """Return the source of the shuffling of training samples."""
+    return torch.Generator().manual_seed(seed)
+
+
+def fine_tune(
+    twin: IntegerTwin,
+    epochs: int,
+    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+    score: Callable[[IntegerNetwork], int],
+    rate: float = 1e-3,
+    on_epoch: Callable[[int, int], Any] | None = None,
+) -> IntegerNetwork:
+    """Train weights and biases with Adam and the cross entropy, and return the best network.
+
+    Args:
+        twin: Changed in place.
+        epochs: Passes over the training samples.
+        batches: Return the batches of an epoch: inputs and labels (N,).
+        score: Correct predictions of a network on held-out samples; the first best one is kept.
+        rate: Learning rate, which falls to 0 as a cosine.
+        on_epoch: Receives the number of each epoch and its score.
+    """
+    trained = [p for p in twin.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(trained, rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    best = twin.tuned()
+    most = score(best)
+    for epoch in range(1, epochs + 1):
+        for x, labels in batches():
+            optimiser.zero_grad()
+            loss = functional.cross_entropy(twin(x), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        schedule.step()
+        network = twin.tuned()
+        found = score(network)
+        if on_epoch is not None:
+            on_epoch(epoch, found)
+        if found > most:
+            best, most = network, found
+    return best

@@ -1,0 +1,1 @@
+"""A network in integers: description, validation, JSON, and the NumPy interpreter."""

@@ -1,0 +1,277 @@
+"""Description of a network in integers: stages from the input to the readout. Everything is frozen.
+
+    IntegerNetwork = name, time_steps, repeated, input_shape, input, stages, over
+    stage          = WeightStage | PoolStage | FlattenStage | NeuronStage
+
+A sample is T time steps of integers in the order of (C, H, W), or (F,). Every integer has a span
+[low, high] and a number of fraction bits, its `ValueSpan`. A spike is 1, without fraction bits. The
+stages decide every shift, rounding and saturation; C and Verilog decide none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.bounds import Span, spans
+from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits
+from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.types import Bits
+
+Integers: TypeAlias = NDArray[Any]
+"""An array of a signed integer type."""
+Shape: TypeAlias = tuple[int, ...]
+"""(C, H, W) or (F,): the values of one time step of one sample."""
+
+WeightKind = Literal["linear", "conv"]
+PoolKind = Literal["sum", "max"]
+OverTime = Literal["mean", "last", "max"]
+OVER: tuple[OverTime, ...] = ("mean", "last", "max")
+
+
+@dataclass(frozen=True, eq=False)
+class WeightStage:
+    """Weighted sums of a linear layer or a convolution, with a bias.
+
+        acc = bias[o] + sum_i weight[o, i] * a[i]                        exact
+        y   = saturate(half_up(multiplier[o] * acc / 2**shift[o]))       to `output`
+
+    A negative shift multiplies by 2**-shift. The real value of an integer weight w is
+    w * multiplier[o] / 2**(shift[o] + frac of y - frac of a); the multiplier is 1 for weights times
+    a power of two.
+
+    Attributes:
+        name: Name of the layer in the trained network.
+        kind: "linear" or "conv".
+        weight: (outputs, inputs), or (C', C, KH, KW).
+        bits: Width of a weight, 2 to 16.
+        bias: Integers of the accumulator, (outputs,) or (C',).
+        multiplier: (1,) or (outputs,); of at most 15 bits.
+        shift: (1,) or (outputs,), -31 to 62.
+        accumulator: Width of acc, proven to hold every partial sum.
+        output: Format of y.
+        stride: Of a convolution, in pixels.
+        padding: Zeros of a convolution on each side.
+    """
+
+    name: str
+    kind: WeightKind
+    weight: Integers = field(repr=False)
+    bits: int
+    bias: Integers = field(repr=False)
+    multiplier: Integers = field(repr=False)
+    shift: Integers = field(repr=False)
+    accumulator: int
+    output: Bits
+    stride: int = 1
+    padding: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Number of outputs, or of output channels."""
+        return int(self.weight.shape[0])
+
+    def bound(self, inputs: ValueSpan) -> int:
+        """Return the largest magnitude of an accumulator: max_o |bias| + sum |w| * max |a|.
+
+        Every partial sum, in any order of the addends, stays within it.
+        """
+        rows = np.abs(self.weight.reshape(self.channels, -1).astype(np.int64)).sum(1)
+        bounds = np.abs(self.bias.astype(np.int64)) + rows * inputs.magnitude
+        return int(bounds.max())
+
+    def scaled_span(self, inputs: ValueSpan, channel: int) -> Span:
+        """Return the span of multiplier * acc of a channel."""
+        row = self.weight[channel].astype(np.int64)
+        up, down = int(row[row > 0].sum()), int(row[row < 0].sum())
+        bias, factor = int(self.bias[channel]), self.multiplier_of(channel)
+        low = min(up * inputs.low + down * inputs.high, 0)  # a padded input is 0
+        high = max(up * inputs.high + down * inputs.low, 0)
+        return factor * (bias + low), factor * (bias + high)
+
+    def multiplier_of(self, channel: int) -> int:
+        """Return the multiplier of an output channel."""
+        return int(self.multiplier[channel if len(self.multiplier) > 1 else 0])
+
+    def shift_of(self, channel: int) -> int:
+        """Return the shift of an output channel."""
+        return int(self.shift[channel if len(self.shift) > 1 else 0])
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape of the outputs."""
+        if self.kind == "linear":
+            return (self.channels,)
+        sizes = zip(shape[1:], self.weight.shape[2:], strict=True)
+        return (self.channels, *((n + 2 * self.padding - k) // self.stride + 1 for n, k in sizes))
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStage:
+    """Sums or maxima of windows of `size` x `size`, which do not overlap; a rest is left out.
+
+    An average is a sum whose divisor is part of the next weights.
+    """
+
+    kind: PoolKind
+    size: int
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape of the outputs."""
+        return (shape[0], shape[1] // self.size, shape[2] // self.size)
+
+    def values(self, inputs: ValueSpan) -> ValueSpan:
+        """Return the values of the outputs."""
+        if self.kind == "max":
+            return inputs
+        count = self.size * self.size
+        return ValueSpan(count * inputs.low, count * inputs.high, inputs.frac)
+
+
+@dataclass(frozen=True, slots=True)
+class FlattenStage:
+    """(C, H, W) as (C*H*W,), in the same order."""
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronStage:
+    """Neurons with states: one step of `program` for each value of a time step.
+
+    Neuron n of shape (C, *) reads number 0, n // inner or n of a coefficient or an initial state
+    that has 1, C or all numbers; inner is the number of neurons of a channel.
+
+    Attributes:
+        name: Name of the layer in the trained network.
+        program: One step of one neuron, with one input and one output.
+        coefficients: Prepared parameter -> integers (1,), (C,) or (neurons,).
+        initial: State -> integers (1,), (C,) or (neurons,).
+    """
+
+    name: str
+    program: fx.Program = field(repr=False)
+    coefficients: tuple[tuple[str, Integers], ...] = field(repr=False)
+    initial: tuple[tuple[str, Integers], ...] = field(repr=False)
+
+    @property
+    def input(self) -> fx.Var:
+        """The input of the step."""
+        (var,) = self.program.kernel.input_vars(Role.INPUT)
+        return var
+
+    @property
+    def output(self) -> fx.Var:
+        """The output of the step: a condition (a spike) or a number."""
+        (var,) = self.program.kernel.result_vars(Role.OUTPUT)
+        return var
+
+    @property
+    def known(self) -> dict[str, Span]:
+        """Coefficient -> the span of its integers."""
+        return {name: (int(k.min()), int(k.max())) for name, k in self.coefficients}
+
+    @property
+    def values(self) -> ValueSpan:
+        """The values of the output."""
+        if not isinstance(self.output.type, Bits):
+            return SPIKES
+        kernel = self.program.kernel
+        low, high = spans(kernel, self.known)[self.output.name]
+        return ValueSpan(low, high, self.output.type.frac)
+
+
+AnyStage: TypeAlias = WeightStage | PoolStage | FlattenStage | NeuronStage
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerNetwork:
+    """A network in integers: from one sample to the scores of its classes.
+
+    The scores are the outputs of the last stage summed over time ("mean"; the division does not
+    change the largest), of the last step ("last"), or their maxima over time ("max"). The label is
+    the class of the largest score, the lowest one of equal scores.
+
+    Attributes:
+        name: A C identifier.
+        time_steps: T.
+        repeated: The sample is one step, repeated T times.
+        input_shape: (C, H, W) or (F,) of one step.
+        input: `SPIKES`, or all integers of a format.
+        stages: First to last.
+        over: Reduction over time: "mean", "last" or "max".
+    """
+
+    name: str
+    time_steps: int
+    repeated: bool
+    input_shape: Shape
+    input: ValueSpan
+    stages: tuple[AnyStage, ...]
+    over: OverTime
+
+    def shapes(self) -> tuple[Shape, ...]:
+        """Return the shape of the input, then of the output of each stage."""
+        found = [self.input_shape]
+        for stage in self.stages:
+            found.append(output_shape(stage, found[-1]))
+        return tuple(found)
+
+    def values(self) -> tuple[ValueSpan, ...]:
+        """Return the values of the input, then of the output of each stage."""
+        found = [self.input]
+        for stage in self.stages:
+            found.append(output_values(stage, found[-1]))
+        return tuple(found)
+
+    @property
+    def classes(self) -> int:
+        """Number of scores."""
+        return size_of(self.shapes()[-1])
+
+    @property
+    def scores(self) -> ValueSpan:
+        """The values of the scores."""
+        last = self.values()[-1]
+        if self.over != "mean":
+            return last
+        return ValueSpan(self.time_steps * last.low, self.time_steps * last.high, last.frac)
+
+    @property
+    def constant_stages(self) -> int:
+        """Number of stages whose output is the same in every time step of a sample."""
+        if not self.repeated:
+            return 0
+        kinds = [isinstance(stage, NeuronStage) for stage in self.stages]
+        return kinds.index(True) if True in kinds else len(kinds)
+
+
+def output_shape(stage: AnyStage, shape: Shape) -> Shape:
+    """Return the shape of the output of a stage."""
+    match stage:
+        case WeightStage() | PoolStage():
+            return stage.output_shape(shape)
+        case FlattenStage():
+            return (size_of(shape),)
+        case NeuronStage():
+            return shape
+
+
+def output_values(stage: AnyStage, inputs: ValueSpan) -> ValueSpan:
+    """Return the values of the output of a stage."""
+    match stage:
+        case WeightStage():
+            return values_of_bits(stage.output)
+        case PoolStage():
+            return stage.values(inputs)
+        case FlattenStage():
+            return inputs
+        case NeuronStage():
+            return stage.values
+
+
+def size_of(shape: Sequence[int]) -> int:
+    """Return the number of values of a shape."""
+    return int(np.prod(shape, dtype=int))

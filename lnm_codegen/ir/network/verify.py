@@ -1,0 +1,181 @@
+"""Validation of a network in integers: sizes, spans, widths, accumulators."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.fixed import verify as fixed
+from lnm_codegen.ir.network.nodes import (
+    OVER,
+    AnyStage,
+    FlattenStage,
+    IntegerNetwork,
+    Integers,
+    NeuronStage,
+    PoolStage,
+    Shape,
+    WeightStage,
+    output_shape,
+    output_values,
+    size_of,
+)
+from lnm_codegen.ir.network.values import ValueSpan, width_of
+from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.types import MOST_BITS, Bits
+from lnm_codegen.validation import (
+    require_bool,
+    require_integer,
+    require_integers,
+    require_one_of,
+    wrong,
+)
+
+MOST_STEPS, MOST_VALUES = 1 << 16, 1 << 20
+"""Largest T, and most values of a time step."""
+MULTIPLIER_BITS = 16
+SHIFTS = (-31, 62)
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def require_network(network: IntegerNetwork, where: str = "network") -> IntegerNetwork:
+    """Return the network if it is valid.
+
+    Raises:
+        ModelError: A size, a span or a width does not fit; the place names the stage.
+    """
+    if not isinstance(network.name, str) or not _NAME.fullmatch(network.name):
+        raise wrong(where, "name", network.name, "a to z, 0 to 9 and _, a letter first")
+    require_integer(where, "time_steps", network.time_steps, 1, MOST_STEPS)
+    require_bool(where, "repeated", network.repeated)
+    require_one_of(where, "over", network.over, OVER)
+    shape = require_integers(where, "the shape of the input", network.input_shape)
+    if len(shape) not in (1, 3):
+        raise wrong(where, "the shape of the input", shape, "(F,) or (C, H, W)")
+    if not network.stages:
+        raise ModelError(where, "no stages", "one or more")
+    values, names = network.input, [s.name for s in network.stages if hasattr(s, "name")]
+    _require_values(where, "the input", values, shape)
+    for k, stage in enumerate(network.stages):
+        place = f"{where}: stage {k}{_title(stage)}"
+        _require_stage(place, stage, shape, values)
+        shape, values = output_shape(stage, shape), output_values(stage, values)
+        _require_values(place, "the output", values, shape)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ModelError(where, f"two stages have the name {twice!r}", "names that differ")
+    if len(shape) != 1:
+        raise ModelError(where, f"the scores have shape {shape}", "(classes,)", "Add a flatten.")
+    if network.scores.width > MOST_BITS:
+        problem = f"a score has {network.scores.width} bits"
+        raise ModelError(where, problem, f"at most {MOST_BITS} bits")
+    return network
+
+
+def _title(stage: AnyStage) -> str:
+    return f", {stage.name}" if isinstance(stage, WeightStage | NeuronStage) else ""
+
+
+def _require_values(where: str, word: str, values: ValueSpan, shape: Shape) -> None:
+    if values.low > values.high or values.width > 32:
+        problem = f"{word} is {values.low} to {values.high}"
+        raise ModelError(where, problem, "integers of at most 32 bits")
+    if min(shape) < 1 or size_of(shape) > MOST_VALUES:
+        raise ModelError(where, f"{word} has shape {shape}", f"1 to {MOST_VALUES} values")
+
+
+def _require_stage(where: str, stage: AnyStage, shape: Shape, values: ValueSpan) -> None:
+    match stage:
+        case WeightStage():
+            _require_weights(where, stage, shape, values)
+        case PoolStage(kind, size):
+            require_one_of(where, "kind", kind, ("sum", "max"))
+            require_integer(where, "size", size)
+            _require_axes(where, shape, 3)
+        case FlattenStage():
+            _require_axes(where, shape, 3)
+        case NeuronStage():
+            _require_neurons(where, stage, shape, values)
+
+
+def _require_axes(where: str, shape: Shape, axes: int) -> None:
+    if len(shape) != axes:
+        accepted = "(C, H, W)" if axes == 3 else "(F,)"
+        raise ModelError(where, f"its input has shape {shape}", accepted)
+
+
+def _require_weights(where: str, stage: WeightStage, shape: Shape, values: ValueSpan) -> None:
+    require_one_of(where, "kind", stage.kind, ("linear", "conv"))
+    axes = 1 if stage.kind == "linear" else 3
+    _require_axes(where, shape, axes)
+    require_integer(where, "bits", stage.bits, 2, 16)
+    require_integer(where, "stride", stage.stride)
+    require_integer(where, "padding", stage.padding, 0)
+    weight = stage.weight
+    if weight.ndim != axes + 1 or weight.shape[1] != shape[0] or 0 in weight.shape:
+        accepted = f"(outputs, {shape[0]}{'' if axes == 1 else ', KH, KW'})"
+        raise ModelError(where, f"weight has shape {weight.shape}", accepted)
+    if axes == 3 and min(stage.output_shape(shape)) < 1:
+        problem = f"a kernel of {weight.shape[2]}x{weight.shape[3]} on {shape[1]}x{shape[2]} values"
+        raise ModelError(where, problem, "a kernel within the padded input")
+    outputs, limit = stage.channels, 1 << (stage.bits - 1)
+    _require_array(where, "weight", weight, [weight.shape], -limit, limit - 1)
+    _require_array(where, "bias", stage.bias, [(outputs,)], -(1 << 62), 1 << 62)
+    most, per = (1 << (MULTIPLIER_BITS - 1)) - 1, [(1,), (outputs,)]
+    _require_array(where, "multiplier", stage.multiplier, per, 1, most)
+    _require_array(where, "shift", stage.shift, per, *SHIFTS)
+    require_integer(where, "accumulator", stage.accumulator, 2, MOST_BITS)
+    bound = stage.bound(values)
+    need = width_of((-bound, bound))
+    if stage.accumulator < need:
+        problem = f"accumulator is {stage.accumulator} bits, and a sum can be {bound}"
+        raise ModelError(where, problem, f"{need} bits or more")
+    for channel in range(outputs):
+        factor, shift = stage.multiplier_of(channel), stage.shift_of(channel)
+        if width_of((-bound * factor, bound * factor)) + max(1, -shift) > MOST_BITS:
+            problem = f"a sum of {need} bits times {factor}, shifted by {shift}"
+            raise ModelError(where, problem, f"at most {MOST_BITS} bits")
+    if not 2 <= stage.output.width <= 32:
+        raise ModelError(where, f"output is {stage.output}", "a format of 2 to 32 bits")
+
+
+def _require_array(
+    where: str, word: str, array: Integers, shapes: Sequence[Shape], low: int, high: int
+) -> None:
+    if not np.issubdtype(array.dtype, np.signedinteger):
+        raise ModelError(where, f"{word} is of {array.dtype}", "signed integers")
+    if array.shape not in shapes:
+        accepted = " or ".join(map(str, dict.fromkeys(shapes)))
+        raise ModelError(where, f"{word} has shape {array.shape}", accepted)
+    outside = array[(array < low) | (array > high)]
+    if outside.size:
+        raise ModelError(where, f"{word} holds {outside.flat[0]}", f"{low} to {high}")
+
+
+def _require_neurons(where: str, stage: NeuronStage, shape: Shape, values: ValueSpan) -> None:
+    kernel: Any = stage.program.kernel
+    for fault in fixed.faults(kernel):
+        raise ModelError(where, fault)
+    inputs, outputs = kernel.input_vars(Role.INPUT), kernel.result_vars(Role.OUTPUT)
+    if len(inputs) != 1 or len(outputs) != 1:
+        problem = f"a neuron with {len(inputs)} inputs and {len(outputs)} outputs"
+        raise ModelError(where, problem, "one of each")
+    bits = inputs[0].type
+    assert isinstance(bits, Bits), "an input of a kernel is a number"
+    if values.frac != bits.frac or not (bits.low <= values.low and values.high <= bits.high):
+        problem = f"its input is {values.low} to {values.high} with {values.frac} fraction bits"
+        raise ModelError(where, problem, f"integers of {bits}")
+    types = {p.var.name: p.var.type for p in kernel.inputs}
+    given = (Role.PARAM, "coefficients", stage.coefficients), (Role.STATE, "states", stage.initial)
+    for role, word, table in given:
+        names = [name for name, _ in table]
+        if sorted(names) != sorted(kernel.input_names(role)):
+            expected = ", ".join(kernel.input_names(role)) or "none"
+            raise ModelError(where, f"{word} are {', '.join(names) or 'none'}", expected)
+        for name, integers in table:
+            bits, per = types[name], [(1,), (shape[0],), (size_of(shape),)]
+            _require_array(where, f"{word[:-1]} {name!r}", integers, per, bits.low, bits.high)

@@ -1,0 +1,95 @@
+"""Generated C of networks in integers: equality with NumPy, text, and an emulated Cortex-M4."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.hardware.microcontroller import program_size
+from lnm_codegen.hardware.tools import missing
+from lnm_codegen.ir.network.interpret import interpret_network
+from tests.backends.network_c.runs import FLAGS, c_results, emitted
+from tests.networks import random_network, random_samples
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 1 << 30), st.sampled_from(["events", "dense"]))
+def test_c_is_numpy(seed: int, accumulation: str) -> None:
+    rng = np.random.default_rng(seed)
+    network = random_network(rng)
+    samples = random_samples(rng, network, 5)
+    expected = interpret_network(network, samples)
+    with tempfile.TemporaryDirectory() as folder:
+        scores, labels = c_results(network, samples, Path(folder), accumulation)
+    np.testing.assert_array_equal(scores, expected.scores)
+    np.testing.assert_array_equal(labels, expected.labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulation", ["events", "dense"])
+def test_no_undefined_behaviour(tmp_path: Path, accumulation: str) -> None:
+    """The example of many networks, with samples at the ends of the input too."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        network = random_network(rng)
+        samples = random_samples(rng, network, 6)
+        if network.repeated:
+            samples[0], samples[1] = network.input.low, network.input.high
+        else:
+            samples[:, 0], samples[:, 1] = network.input.low, network.input.high
+        folder = tmp_path / str(seed)
+        emitted(network, samples, accumulation).source.write(folder)
+        build = ["gcc", *FLAGS, "-g", "-fsanitize=undefined,address", "-fno-sanitize-recover=all"]
+        files = [folder / f"{network.name}.c", folder / "main.c"]
+        done = subprocess.run(
+            [*build, "-o", folder / "net", *files], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        done = subprocess.run([folder / "net"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "0 of 6 samples differ" in done.stdout
+
+
+@pytest.mark.slow
+def test_many_networks_on_the_emulated_cortex_m4(tmp_path: Path) -> None:
+    if problem := missing("arm-none-eabi-gcc", "qemu-system-arm"):
+        pytest.skip(problem)
+    for seed in range(15):
+        rng = np.random.default_rng(100 + seed)
+        network = random_network(rng)
+        folder = tmp_path / str(seed)
+        emitted(network, random_samples(rng, network, 8)).source.write(folder)
+        done = subprocess.run(["make", "-C", folder, "qemu"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "0 of 8 samples differ" in done.stdout
+
+
+def test_files_depend_on_the_network_alone() -> None:
+    rng = np.random.default_rng(8)
+    network = random_network(rng)
+    samples = random_samples(rng, network, 2)
+    assert emitted(network, samples) == emitted(network, samples)
+
+
+def test_the_step_of_one_neuron_on_a_cortex_m4() -> None:
+    """`<name>_model_step.h` of a neuron compiles alone, to some hundred bytes."""
+    if problem := missing("arm-none-eabi-gcc"):
+        pytest.skip(problem)
+    source = lnm.emit(lnm.get("lif"), "c", spec=lnm.Fixed(16, 12))
+    files = {"lif_model_step.h": source.files["lif_model_step.h"]}
+    files["step.c"] = (
+        '#include "lif_model_step.h"\n'
+        "lif_model_result step(int32_t v, int32_t x, int32_t theta, int32_t p0, int32_t k) {\n"
+        "    return lif_model_step(v, x, theta, p0, k);\n}\n"
+    )
+    size = program_size(files, "step.c")
+    assert size is not None
+    assert size.code <= 184
+    assert size.constants == size.memory == 0

@@ -1,0 +1,197 @@
+"""`lnm emit --run RUN --network` and `lnm quantize RUN`: from a run folder to a network in C."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lnm_codegen.cli import run as command
+from lnm_codegen.deploy.integers.convert import integer_samples
+from lnm_codegen.hardware.tools import missing
+from lnm_codegen.ir.network.exchange import read_network
+from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.train import TrainConfig, load, load_run, run
+from tests.refusals import assert_line
+
+SMALL = TrainConfig(
+    family="lif", network="feedforward", network_arguments={"hidden": (24,), "time_steps": 3},
+    epochs=4, batch=32, limit=400, lr=0.02, backend="torch", threads=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    run(SMALL, folder / "lif", data=load("digits", limit=400))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def emitted(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of the network, and what the command printed."""
+    out = tmp_path_factory.mktemp("net")
+    words = ["emit", "--run", runs / "lif", "--network", "--backend", "c", "--out", out]
+    with redirect_stdout(io.StringIO()) as printed:
+        assert command([str(word) for word in words]) == 0
+    return out, printed.getvalue()
+
+
+def test_a_network_of_a_run(runs: Path, emitted: tuple[Path, str]) -> None:
+    """DIR itself is the folder; bytes and accuracy are printed; every file has the licence."""
+    folder, printed = emitted
+    assert {p.name for p in folder.iterdir()} == {
+        "network.json", "network.npz", "digits_lif.c", "digits_lif.h", "digits_lif_tables.h",
+        "digits_lif_vectors.h", "main.c", "Makefile", "cortex_m4",
+    }  # fmt: skip
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.name.startswith("network."):
+            text = path.read_text()
+            assert "SPDX-License-Identifier: 0BSD" in text
+            assert "`digits_lif`" in text
+            assert str(folder) not in text
+    source = (folder / "digits_lif.c").read_text()
+    code = re.sub(r"//[^\n]*|/\*.*?\*/|#[^\n]*", "", source, flags=re.S)
+    assert not re.search(r"malloc|float|double|/|%", code)
+    network = read_network(folder)
+    found = load_run(runs / "lif")
+    x, labels = next(found.data.batches(found.data.test, 400))
+    own = interpret_network(network, integer_samples(network, x.numpy())).labels
+    share = 100 * np.mean(own == labels.numpy())
+    assert f"integers {share:.2f} %" in printed
+    numbers = re.search(r"constants (\d+) bytes, RAM (\d+) bytes", printed)
+    assert numbers
+    tables = (folder / "digits_lif_tables.h").read_text()
+    sizes = re.findall(r"const int(\d+)_t \w+\[(\d+)\]", tables)
+    assert int(numbers[1]) == sum(int(w) // 8 * int(n) for w, n in sizes)
+    static = re.findall(r"^static int(\d+)_t \w+\[(\d+)\];", source, re.M)
+    assert int(numbers[2]) == sum(int(w) // 8 * int(n) for w, n in static)
+
+
+def test_the_example_on_the_host(emitted: tuple[Path, str]) -> None:
+    done = subprocess.run(["make", "-C", emitted[0], "run"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "0 of 4 samples differ" in done.stdout
+
+
+def test_the_example_on_an_emulated_cortex_m4(emitted: tuple[Path, str]) -> None:
+    """The same scores, the instructions of a sample, and the printed bytes of the code."""
+    if problem := missing("arm-none-eabi-gcc", "qemu-system-arm"):
+        pytest.skip(problem)
+    folder, printed = emitted
+    done = subprocess.run(
+        ["make", "-C", folder, "qemu", "size"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0 of 4 samples differ" in done.stdout
+    count = re.search(r"(\d+) instructions a sample", done.stdout)
+    assert count
+    assert 1000 < int(count[1]) < 200_000
+    code = sum(int(n) for n in re.findall(r"^\.text\S*\s+(\d+)", done.stdout, re.M))
+    assert abs(code - int(re.search(r"code (\d+) bytes", printed)[1])) <= 64
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    assert command([str(word) for word in words]) == 2
+    return capsys.readouterr().err
+
+
+def test_refused_options(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lif, out = runs / "lif", ("--out", tmp_path / "o")
+    net = ("emit", "--run", lif, "--network", *out)
+    assert_line(refusal(capsys, "emit", "lif", "--network", *out), "emit: --network without --run")
+    line = refusal(capsys, "emit", "--run", lif, "--backend", "verilog", "--weights", "4", *out)
+    assert_line(line, "emit: --weights is for a network", "Add --network")
+    assert_line(
+        refusal(capsys, *net), "emit: --network with --backend torch,c,", "c", "Add --backend c"
+    )
+    line = refusal(capsys, *net, "--backend", "c", "--weights", "1")
+    assert_line(line, "emit: --weights is 1", "2 to 16")
+    line = refusal(capsys, *net, "--backend", "c", "--accumulate", "event")
+    assert_line(
+        line, "emit: --accumulate is 'event'", "'events', 'dense'", "Did you mean 'events'?"
+    )
+    line = refusal(capsys, *net, "--backend", "c", "--forms", "array")
+    assert_line(line, "emit: --forms with --run")
+    line = refusal(capsys, *net, "--backend", "c", "--name", "9")
+    assert_line(line, "--name '9': not an identifier")
+    assert not (tmp_path / "o").exists()
+
+
+def test_another_network_is_named(runs: Path, tmp_path: Path, capsys) -> None:
+    folder = runs / "resnet"
+    config = replace(
+        SMALL, network="resnet20", network_arguments={"width": 2, "time_steps": 1}, epochs=1,
+        limit=32,
+    )  # fmt: skip
+    run(config, folder, data=load("digits", limit=32))
+    line = refusal(
+        capsys, "emit", "--run", folder, "--network", "--backend", "c", "--out", tmp_path
+    )
+    assert_line(line, "network: ResNet: it is no chain of layers", "feedforward, conv")
+
+
+def test_dense_sums_have_the_same_scores(runs: Path, tmp_path: Path, capsys) -> None:
+    words = ["emit", "--run", str(runs / "lif"), "--network", "--backend", "c", "--weights", "5",
+             "--accumulate", "dense", "--name", "other", "--out", str(tmp_path)]  # fmt: skip
+    assert command(words) == 0
+    assert (tmp_path / "other.c").exists()
+    assert json.loads((tmp_path / "network.json").read_text())["stages"][0]["bits"] == 5
+    done = subprocess.run(["make", "-C", tmp_path, "run"], capture_output=True, text=True)
+    assert "0 of 4 samples differ" in done.stdout
+
+
+def test_quantize_chooses_for_an_accuracy(runs: Path, tmp_path: Path, capsys) -> None:
+    """The report is on other samples than the search; the folder is what emit takes."""
+    words = tmp_path / "words"
+    given = ["quantize", str(runs / "lif"), "--lost", "4", "--samples", "120", "--out", str(words)]
+    assert command([*given, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["chosen"]["samples"] == found["reported"]["samples"] == 60
+    assert found["chosen"]["points_lost"] <= found["chosen"]["points_broken"] <= 4
+    assert sorted(p.name for p in words.iterdir()) == [
+        "layers.0.neuron.toml", "network.json", "network.npz", "readout.neuron.toml",
+    ]  # fmt: skip
+    network = read_network(words)
+    saved = load_run(runs / "lif")
+    x, labels = next(saved.data.batches(saved.data.test, 120))
+    own = interpret_network(network, integer_samples(network, x.numpy())).labels == labels.numpy()
+    assert np.mean(own[0::2]) == pytest.approx(found["chosen"]["accuracy_integers"])
+    assert np.mean(own[1::2]) == pytest.approx(found["reported"]["accuracy_integers"])
+    out = tmp_path / "net"
+    net = ["emit", "--run", str(runs / "lif"), "--network", "--backend", "c", "--out", str(out)]
+    assert command([*net, "--format", str(words)]) == 0
+    assert (out / "network.json").read_text() == (words / "network.json").read_text()
+    capsys.readouterr()
+    line = refusal(capsys, *net, "--format", words, "--weights", "8")
+    assert_line(line, "emit: --weights with --format", "Omit --weights")
+
+
+def test_quantize_fine_tunes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["quantize", str(runs / "lif"), "--lost", "5", "--samples", "100", "--weights", "2"]
+    assert command([*given, "--epochs", "2", "--scale", "layer"]) == 0
+    printed = capsys.readouterr()
+    assert "fine-tuned for 2 epochs" in printed.out
+    assert printed.out.count(" 2 bits, accumulator") == 2
+    assert printed.out.count("points lost on 50 samples") == 2
+    assert "epoch 2/2" in printed.err
+
+
+def test_refused_options_of_quantize(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lif = runs / "lif"
+    line = refusal(capsys, "quantize", "lif", "--lost", "1")
+    assert_line(line, "quantize: --lost is for a run", "Omit --lost")
+    line = refusal(capsys, "quantize", lif, "--mismatch", "0.1", "--epochs", "1")
+    assert_line(line, "quantize: --epochs is for a run and its accuracy")
+    assert_line(refusal(capsys, "quantize", lif, "--degree", "1"), "quantize: ", "is a run")
+    assert_line(refusal(capsys, "quantize", lif, "--lost=-1"), "quantize: --lost is -1", ">= 0")
+    assert_line(refusal(capsys, "quantize", lif, "--weights", "17"), "quantize: --weights is 17")
+    assert_line(refusal(capsys, "quantize", lif, "--scale", "row"), "quantize: --scale is 'row'")
+    assert_line(refusal(capsys, "quantize", lif, "--samples", "1"), "quantize: --samples is 1")

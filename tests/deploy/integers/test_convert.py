@@ -1,0 +1,258 @@
+"""Conversion of trained networks to integers: against the network in float."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lnm_codegen as lnm
+from lnm_codegen.deploy.integers.accuracy import integer_accuracy
+from lnm_codegen.deploy.integers.convert import (
+    default_formats,
+    integer_network,
+    integer_samples,
+    real_network,
+    sample_rows,
+    whole_bits,
+)
+from lnm_codegen.deploy.integers.real import RealWeights
+from lnm_codegen.deploy.integers.weights import (
+    WeightFormat,
+    integer_readout,
+    integer_weights,
+    weight_scales,
+)
+from lnm_codegen.deploy.network import trace_layers
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.ir.network.nodes import FlattenStage, PoolStage, WeightStage
+from lnm_codegen.ir.network.values import SPIKES, ValueSpan
+from lnm_codegen.ir.types import Bits, FixedSpec
+from tests.deploy.integers.runs import built, chained, images, layer, real
+from tests.refusals import refused
+
+WIDE = WeightFormat(16, "channel", multiplier=True)
+
+
+def scores(network, formats, x):
+    """Return the scores in float and in integers as real numbers, and the two labels."""
+    made = integer_network(network, formats)
+    found = interpret_network(made, integer_samples(made, x.numpy()))
+    with torch.no_grad():
+        expected = network.network(x).numpy()
+    count = made.time_steps if made.over == "mean" else 1
+    return expected, found.scores / 2.0**made.scores.frac / count
+
+
+@pytest.mark.parametrize("over", ["mean", "last", "max"])
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.MaxPool2d(2), nn.AvgPool2d(3)])
+def test_wide_formats_are_the_network(over: str, pool: nn.Module) -> None:
+    """With wide formats the scores are those in float: folded norms, averages and biases too."""
+    if pool.kernel_size == 3:
+        return test_scores_of_a_window_of_three()
+    network, x = real(chained(over, pool)), images()
+    formats = default_formats(network, x, WIDE, width=24, input_width=20)
+    expected, found = scores(network, formats, x)
+    assert np.mean(np.abs(expected - found) < 2e-3) > 0.95
+    assert np.ptp(expected) > 0.1
+
+
+def test_scores_of_a_window_of_three() -> None:
+    """The average of 9 values divides the next weights by 9."""
+    torch.manual_seed(0)
+    network = chained("mean", nn.AvgPool2d(3))
+    network.down = nn.Conv2d(4, 5, 2)
+    with torch.no_grad():
+        network.down.weight *= 8
+    whole = real(network)
+    formats = default_formats(whole, images(), WIDE, width=24, input_width=20)
+    expected, found = scores(whole, formats, images())
+    assert np.mean(np.abs(expected - found) < 2e-3) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "sample", "options"),
+    [
+        ("feedforward", "sequence", (6, 3), {"hidden": (7, 5)}),
+        ("feedforward", "image", (1, 3, 3), {"hidden": (8,), "norm": "batch", "readout": "linear"}),
+        ("feedforward", "image", (1, 3, 3), {"hidden": (8,), "norm": "batch", "fused": False}),
+        ("feedforward", "sequence", (6, 2, 2, 2), {"hidden": (8,), "over": "last"}),
+        ("conv", "image", (2, 6, 6), {"channels": (3, 4), "time_steps": 3}),
+        ("conv", "sequence", (4, 2, 6, 6), {"channels": (3,), "fused": False}),
+        ("vggsnn", "image", (1, 16, 16), {"width": 1, "time_steps": 2}),
+    ],
+)
+def test_networks_of_the_package(name: str, kind: str, sample: tuple, options: dict) -> None:
+    network = built(name, kind, sample, **options)
+    lead = (12,) if kind == "image" else (sample[0], 12)
+    own = sample if kind == "image" else sample[1:]
+    x = torch.randn(*lead, *own, generator=torch.Generator().manual_seed(3))
+    whole = real_network("net", network, network.chain(), sample)
+    expected, found = scores(whole, default_formats(whole, x, WIDE, 24, 20), x)
+    assert np.mean(np.abs(expected - found) < 2e-3) > 0.9
+
+
+@pytest.mark.parametrize("name", ["recurrent", "resnet20"])
+def test_networks_that_are_no_chain(name: str) -> None:
+    sample = (4, 3) if name == "recurrent" else (1, 8, 8)
+    network = built(name, "sequence" if name == "recurrent" else "image", sample)
+    with refused(UnsupportedError, None, "it is no chain of layers", "feedforward, conv"):
+        network.chain()
+
+
+def test_layer_norm_is_named() -> None:
+    network = built("feedforward", "sequence", (6, 3), hidden=(4,), norm="layer")
+    with refused(UnsupportedError, "network: layers.0.norm", "LayerNorm", "batch normalisations"):
+        real_network("net", network, network.chain(), (6, 3))
+
+
+@pytest.mark.parametrize(
+    ("module", "problem"),
+    [
+        (nn.Conv2d(2, 4, 3, padding=1, groups=2), "a convolution"),
+        (nn.Conv2d(2, 4, 3, padding=1, dilation=2), "a convolution"),
+        (nn.Conv2d(2, 4, 3, padding="same"), "a convolution"),
+        (nn.ConvTranspose2d(2, 4, 3), "ConvTranspose2d"),
+        (nn.AvgPool2d(2, 1), "a pooling"),
+        (nn.BatchNorm2d(2), "a normalisation without weights before it"),
+        (layer(lnm.get("lif"), 2, 6, 6), "neurons without weights before them"),
+    ],
+)
+def test_refused_modules(module: nn.Module, problem: str) -> None:
+    network = chained()
+    network.conv = module.eval()
+    with refused(UnsupportedError, "network: conv", problem):
+        real(network)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+@pytest.mark.parametrize("form", [("layer", False), ("channel", False), ("channel", True)])
+def test_weights_are_the_nearest_integers(bits: int, form: tuple) -> None:
+    """Real weights are within half a scale of integers times it, unless they are clipped."""
+    rng = np.random.default_rng(bits)
+    weight = rng.normal(0, 0.3, (6, 20)) * np.exp(rng.normal(0, 1, (6, 1)))
+    given = RealWeights("w", "linear", weight, rng.normal(0, 1, 6))
+    inputs, output = ValueSpan(-128, 127, 5), Bits(16, 12)
+    stage = integer_weights(given, WeightFormat(bits, *form), inputs, output)
+    scale = weight_scales(stage, inputs)[:, None]
+    limit = 1 << (bits - 1)
+    assert stage.weight.min() >= -limit
+    assert stage.weight.max() < limit
+    inside = (stage.weight > -limit) & (stage.weight < limit - 1)
+    error = np.abs(stage.weight * scale - weight) / scale
+    assert error[inside].max() <= 0.5 + 1e-9
+    shared = 1 if form[0] == "layer" else 6
+    assert len(np.unique(scale)) <= shared
+    assert bool((stage.multiplier == 1).all()) is not form[1]
+    bias = stage.bias * scale[:, 0] * 2.0**-inputs.frac
+    np.testing.assert_allclose(bias, given.bias, rtol=1e-4, atol=scale.max() * 2.0**-inputs.frac)
+
+
+def test_a_readout_has_one_scale_and_no_rounding() -> None:
+    given = RealWeights("r", "linear", np.array([[0.5, -0.25], [3.0, 0.1]]), np.array([0.1, 0.0]))
+    stage = integer_readout(given, WeightFormat(8), SPIKES)
+    assert stage.shift.tolist() == [0]
+    assert stage.output.frac == 5
+    assert stage.weight.tolist() == [[16, -8], [96, 3]]
+    assert stage.bias.tolist() == [3, 0]
+    large = replace(given, weight=given.weight * 1000)
+    stage = integer_readout(large, WeightFormat(8), SPIKES)
+    assert stage.output.frac == 0
+    assert stage.shift.tolist() == [-5]
+    wide = integer_readout(given, WeightFormat(16), ValueSpan(-(1 << 20), 1 << 20, 12))
+    assert stage.output.width <= wide.output.width <= 32
+    assert wide.shift_of(0) > 0
+
+
+def test_a_channel_without_weights() -> None:
+    given = RealWeights("w", "linear", np.zeros((2, 3)), np.array([0.0, 100.0]))
+    stage = integer_weights(given, WeightFormat(4), SPIKES, Bits(16, 4))
+    assert not stage.weight.any()
+    assert int(stage.bias[0]) == 0
+    assert stage.bias[1] * weight_scales(stage, SPIKES)[1] == pytest.approx(100, rel=1e-6)
+
+
+def test_default_formats_hold_the_samples() -> None:
+    network, x = real(chained()), images()
+    formats = default_formats(network, x)
+    assert formats.input is not None
+    assert formats.input.width == 12
+    low, high = formats.input.bits.interval
+    assert low <= float(x.min()) <= float(x.max()) <= high
+    assert formats.neurons["first"].default.width == 16
+    with refused(ModelError, "formats: input", "integer bits", "a width of"):
+        default_formats(network, x * 1000, input_width=8)
+    made = integer_network(network, formats)
+    kinds = [type(s) for s in made.stages]
+    assert kinds.count(WeightStage) == 3
+    assert kinds.count(PoolStage) == kinds.count(FlattenStage) == 1
+
+
+def test_spikes_are_found() -> None:
+    network, x = real(chained()), (images() > 0).float()
+    formats = default_formats(network, x)
+    assert formats.input is None
+    made = integer_network(network, formats)
+    assert made.input == SPIKES
+    assert integer_samples(made, x.numpy()).max() == 1
+
+
+def test_a_parameter_that_does_not_fit() -> None:
+    network = real(chained())
+    formats = default_formats(network, images())
+    neurons = formats.neurons | {"second": FixedSpec(lnm.Fixed(8, 7))}
+    with refused(ModelError, None, "does not fit Q1.7"):
+        integer_network(network, replace(formats, neurons=neurons))
+
+
+def test_accuracy() -> None:
+    """Both are counted on the same samples."""
+    network, x = real(chained()), images()
+    made = integer_network(network, default_formats(network, x))
+    with torch.no_grad():
+        labels = network.network(x).argmax(1)
+    found = integer_accuracy(network.network, made, [(x[:20], labels[:20]), (x[20:], labels[20:])])
+    assert found.samples == found.correct == 32
+    own = interpret_network(made, integer_samples(made, x.numpy())).labels
+    assert found.correct_integers == int((own == labels.numpy()).sum())
+    assert found.lost == pytest.approx(100 * (1 - found.correct_integers / 32))
+    assert found.broken == 32 - found.correct_integers
+    assert "points lost on 32 samples" in str(found)
+    with refused(ModelError, "accuracy", "no samples"):
+        integer_accuracy(network.network, made, [])
+
+
+def test_rows_of_sequences() -> None:
+    """A sample's time steps follow each other."""
+    network = built("feedforward", "sequence", (2, 3), hidden=(4,))
+    x = torch.arange(12.0).reshape(2, 2, 3) / 16
+    whole = real_network("net", network, network.chain(), (2, 3))
+    made = integer_network(whole, default_formats(whole, x))
+    rows = sample_rows(made, integer_samples(made, x.numpy()))
+    unit = 2.0**-made.input.frac
+    np.testing.assert_array_equal(rows[0] * unit, np.array([0, 1, 2, 6, 7, 8]) / 16)
+
+
+def test_potentials_that_run_away_leave_fraction_bits() -> None:
+    """Integer bits that hold potentials of thousands would leave a threshold of 1 no precision."""
+    network = chained()
+    escaping = layer(lnm.get("lnm", states=2, degree=1), 4, 6, 6)
+    network.first = escaping.eval()
+    with torch.no_grad():
+        escaping.theta_v[..., 0] = 3.0
+    network.time_steps = 8
+    whole = real(network)
+    formats = default_formats(whole, images())
+    _, traces = trace_layers(network, images())
+    needed = whole_bits(whole.neurons[0], traces["first"].x_seq)
+    assert needed > 8
+    assert formats.neurons["first"].default.frac > 16 - needed
+    holding = formats.neurons | {"first": FixedSpec(lnm.Fixed(16, 16 - needed))}
+    expected, found = scores(whole, formats, images())
+    _, coarse = scores(whole, replace(formats, neurons=holding), images())
+    labels = expected.argmax(1)
+    assert np.mean(found.argmax(1) == labels) > np.mean(coarse.argmax(1) == labels)

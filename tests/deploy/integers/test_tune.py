@@ -1,0 +1,75 @@
+"""Fine-tuning in integers: the forward is the network in integers, and its loss falls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lnm_codegen.deploy.integers.accuracy import is_correct_in_integers
+from lnm_codegen.deploy.integers.convert import default_formats, integer_network, integer_samples
+from lnm_codegen.deploy.integers.tune import IntegerTwin, fine_tune
+from lnm_codegen.deploy.integers.weights import WeightFormat
+from lnm_codegen.ir.network.exchange import network_files
+from lnm_codegen.ir.network.interpret import interpret_network
+from tests.deploy.integers.runs import chained, images, real
+
+
+@pytest.mark.parametrize("over", ["mean", "last", "max"])
+@pytest.mark.parametrize("form", [WeightFormat(8), WeightFormat(4, "channel", True)])
+def test_the_twin_is_the_network(over: str, form: WeightFormat) -> None:
+    """Scores are equal where sums are exact in float32; a multiplier is rounded to 15 bits."""
+    network, x = real(chained(over)), images()
+    formats = default_formats(network, x, form)
+    twin = IntegerTwin(network, formats)
+    made = integer_network(network, formats)
+    scores = interpret_network(made, integer_samples(made, x.numpy())).scores
+    found = twin(x).detach().numpy() * 2.0**made.scores.frac
+    found = found * (made.time_steps if over == "mean" else 1)
+    if form.multiplier:
+        assert np.mean(np.abs(found - scores) < 0.5) > 0.8
+    else:
+        np.testing.assert_allclose(found, scores, atol=0.01)
+    assert network_files(twin.tuned()) == network_files(made)
+
+
+def test_tuning_wins_accuracy_back() -> None:
+    """With two bits of weights; neurons, scales and formats stay."""
+    network, x = real(chained("mean", nn.MaxPool2d(2))), images(96)
+    with torch.no_grad():
+        labels = network.network(x).argmax(1)
+    formats = default_formats(network, x, WeightFormat(2))
+    twin = IntegerTwin(network, formats)
+    before = twin.integers
+
+    def score(made) -> int:
+        return int(is_correct_in_integers(made, [(x, labels)]).sum())
+
+    seen: list[int] = []
+    tuned = fine_tune(
+        twin, 12, lambda: [(x, labels)] * 4, score, 2e-2, lambda epoch, found: seen.append(found)
+    )
+    assert len(seen) == 12
+    assert score(tuned) == max(score(before), *seen)
+    assert score(tuned) > score(before)
+    for a, b in zip(before.stages, tuned.stages, strict=True):
+        if hasattr(a, "weight"):
+            same = replace(b, weight=a.weight, bias=a.bias, accumulator=a.accumulator)
+            assert vars(same).keys() == vars(a).keys()
+            assert np.array_equal(same.shift, a.shift)
+            assert np.array_equal(same.multiplier, a.multiplier)
+
+
+def test_a_worse_network_is_not_returned() -> None:
+    """A learning rate that destroys the network keeps the first one."""
+    network, x = real(chained()), images()
+    with torch.no_grad():
+        labels = network.network(x).argmax(1)
+    twin = IntegerTwin(network, default_formats(network, x))
+    first = network_files(twin.integers)
+    scores = iter([30, 3])
+    tuned = fine_tune(twin, 1, lambda: [(x, labels)], lambda made: next(scores), 10.0)
+    assert network_files(tuned) == first

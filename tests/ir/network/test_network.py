@@ -1,0 +1,227 @@
+"""Networks in integers: the interpreter, files, and refusals of what does not fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.errors import ModelError, ShapeError
+from lnm_codegen.ir.network.exchange import ARRAYS, JSON, network_files, read_network
+from lnm_codegen.ir.network.interpret import accumulated, interpret_network, requantized
+from lnm_codegen.ir.network.nodes import FlattenStage, IntegerNetwork, PoolStage, WeightStage
+from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits, width_of
+from lnm_codegen.ir.network.verify import require_network
+from lnm_codegen.ir.types import Bits
+from tests.networks import random_network, random_samples, random_weights
+from tests.refusals import refused
+
+generators = st.integers(0, 1 << 30).map(np.random.default_rng)
+
+
+def weights(**changed) -> WeightStage:
+    """Return 2 inputs to 3 outputs in Q8.4, weights times 2**-2."""
+    given_ = dict(
+        name="w", kind="linear", weight=np.array([[1, -2], [3, 0], [-8, 7]]), bits=4,
+        bias=np.array([1, 0, -3]), multiplier=np.array([1]), shift=np.array([-2]), accumulator=6,
+        output=Bits(12, 4),
+    )  # fmt: skip
+    return WeightStage(**(given_ | changed))
+
+
+def small(**changed) -> IntegerNetwork:
+    stage = neuron_stage("n", lnm.get("lif", tau=2.0), lnm.Fixed(12, 4), (3,))
+    readout = weights(name="r", weight=np.array([[1, 1, 1], [1, 1, 1]]), bias=np.array([0, 0]))
+    given_ = dict(
+        name="small", time_steps=2, repeated=False, input_shape=(2,), input=SPIKES,
+        stages=(weights(), stage, readout), over="mean",
+    )  # fmt: skip
+    return IntegerNetwork(**(given_ | changed))
+
+
+def folder_of(network: IntegerNetwork, folder: Path) -> Path:
+    for name, data in network_files(network).items():
+        (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
+    return folder
+
+
+def test_sums_by_hand() -> None:
+    """acc = bias + W a, then 2**2 * acc; ties of scores go to the lowest class."""
+    network = require_network(small())
+    found = interpret_network(network, [[[1, 1]], [[0, 1]]], trace=True)
+    np.testing.assert_array_equal(found.outputs[0][:, 0], [[0, 12, -16], [-4, 0, 16]])
+    assert found.outputs[1].shape == (2, 1, 3)
+    assert found.labels.tolist() == [0]
+    assert found.scores[0, 0] == found.scores[0, 1]
+
+
+def test_rounding_is_half_up_and_saturates() -> None:
+    stage = weights(weight=np.array([[1, 1]]), bias=np.array([0]), shift=np.array([1]),
+                    output=Bits(3, 0))  # fmt: skip
+    sums = np.array([[-9], [-3], [-1], [1], [3], [7]])
+    assert requantized(stage, sums)[:, 0].tolist() == [-4, -1, 0, 1, 2, 3]
+    scaled = replace(stage, multiplier=np.array([5]), shift=np.array([2]), output=Bits(8, 0))
+    assert requantized(scaled, sums)[:, 0].tolist() == [-11, -4, -1, 1, 4, 9]
+
+
+@settings(max_examples=40, deadline=None)
+@given(generators)
+def test_a_convolution_is_its_definition(rng: np.random.Generator) -> None:
+    shape, values = (2, 5, 6), values_of_bits(Bits(6, 2))
+    stage = random_weights(rng, "c", shape, values, Bits(16, 4))
+    x = rng.integers(values.low, values.high + 1, (3, *shape))
+    outputs, _, height, width = stage.weight.shape
+    _, down, across = stage.output_shape(shape)
+    padded = np.pad(x, ((0, 0), (0, 0), *((stage.padding,) * 2,) * 2))
+    expected = np.empty((3, outputs, down, across), np.int64)
+    for i in range(down):
+        for j in range(across):
+            top, left = i * stage.stride, j * stage.stride
+            window = padded[:, :, top : top + height, left : left + width]
+            expected[:, :, i, j] = np.einsum("nchw,ochw->no", window, stage.weight) + stage.bias
+    np.testing.assert_array_equal(accumulated(stage, x, values), expected)
+    assert np.abs(expected).max() <= stage.bound(values)
+
+
+@settings(max_examples=40, deadline=None)
+@given(generators)
+def test_no_sum_exceeds_its_bound(rng: np.random.Generator) -> None:
+    """The bound is reached by inputs of the largest magnitude and the signs of the weights."""
+    values = values_of_bits(Bits(int(rng.integers(2, 9)), 0))
+    stage = random_weights(rng, "w", (5,), values, Bits(16, 4))
+    worst = np.where(stage.weight < 0, values.high, values.low)
+    sums = accumulated(stage, np.concatenate([worst, -1 - worst]), values)
+    bound = stage.bound(values)
+    assert np.abs(sums).max() <= bound
+    assert width_of((int(sums.min()), int(sums.max()))) <= stage.accumulator
+
+
+def test_wide_sums_are_exact() -> None:
+    """Sums of 2**53 and more run in integers."""
+    stage = weights(weight=np.array([[32767, 1]]), bits=16, bias=np.array([1 << 54]),
+                    accumulator=60)  # fmt: skip
+    sums = accumulated(stage, np.array([[1, 1]]), SPIKES)
+    assert int(sums[0, 0]) == (1 << 54) + 32768
+
+
+@settings(max_examples=15, deadline=None)
+@given(generators)
+def test_files_keep_a_network(tmp_path_factory: pytest.TempPathFactory, rng) -> None:
+    network = random_network(rng)
+    folder = folder_of(network, tmp_path_factory.mktemp("net"))
+    again = read_network(folder)
+    assert network_files(again) == network_files(network)
+    samples = random_samples(rng, network, 3)
+    first, second = (interpret_network(n, samples) for n in (network, again))
+    np.testing.assert_array_equal(first.scores, second.scores)
+
+
+def test_samples_run_alone() -> None:
+    """A sample's scores depend on no other sample, over parts of 256 samples too."""
+    rng = np.random.default_rng(3)
+    network = random_network(rng)
+    samples = random_samples(rng, network, 300)
+    axis = 0 if network.repeated else 1
+    whole = interpret_network(network, samples, trace=True)
+    alone = interpret_network(network, np.take(samples, [299], axis), trace=True)
+    np.testing.assert_array_equal(whole.scores[299:], alone.scores)
+    for a, b in zip(whole.outputs, alone.outputs, strict=True):
+        np.testing.assert_array_equal(a[:, 299:], b)
+
+
+@pytest.mark.parametrize(
+    ("samples", "problem"),
+    [
+        (np.zeros((2, 1, 3), int), "samples are int64 (2, 1, 3)"),
+        (np.zeros((3, 1, 2), int), "samples are int64 (3, 1, 2)"),
+        (np.zeros((2, 1, 2)), "samples are float64 (2, 1, 2)"),
+        (np.zeros((2, 0, 2), int), "samples are int64 (2, 0, 2)"),
+        (np.full((2, 1, 2), 2), "a sample holds 2"),
+    ],
+)
+def test_refused_samples(samples: np.ndarray, problem: str) -> None:
+    accepted = "0 to 1" if "holds" in problem else "integers (2, N, 2), N >= 1"
+    with refused(ShapeError, "small", problem, accepted):
+        interpret_network(small(), samples)
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem", "accepted"),
+    [
+        ({"name": "9"}, "name is '9'", "a letter first"),
+        ({"time_steps": 0}, "time_steps is 0", "an integer from 1"),
+        ({"over": "min"}, "over is 'min'", "'mean', 'last', 'max'"),
+        ({"input_shape": (2, 2)}, "the shape of the input is (2, 2)", "(F,) or (C, H, W)"),
+        ({"stages": ()}, "no stages", "one or more"),
+        ({"input": ValueSpan(0, 1 << 32)}, "the input is 0 to", "32 bits"),
+        ({"stages": (weights(), weights(name="w2"))}, "weight has shape (3, 2)", "(outputs, 3)"),
+        ({"stages": (weights(bits=17),)}, "bits is 17", "2 to 16"),
+        ({"stages": (weights(bits=3),)}, "weight holds -8", "-4 to 3"),
+        ({"stages": (weights(accumulator=4),)}, "4 bits, and a sum can be 18", "6 bits or more"),
+        ({"stages": (weights(shift=np.array([0, 0])),)}, "shift has shape (2,)", "(1,) or (3,)"),
+        ({"stages": (weights(multiplier=np.array([0])),)}, "multiplier holds 0", "1 to 32767"),
+        ({"stages": (weights(bias=np.zeros(3)),)}, "bias is of float64", "signed integers"),
+        ({"stages": (weights(output=Bits(33, 4)),)}, "output is Q29.4", "2 to 32 bits"),
+        ({"stages": (PoolStage("sum", 2),)}, "its input has shape (2,)", "(C, H, W)"),
+        ({"input_shape": (2, 2, 2), "stages": (PoolStage("max", 2),)}, "have shape (2, 1, 1)", ""),
+        ({"input_shape": (2, 1, 1), "stages": (FlattenStage(), weights(), weights(
+            weight=np.ones((2, 3), int), bias=np.zeros(2, int), accumulator=20))},
+         "two stages have the name 'w'", "names that differ"),
+    ],
+)  # fmt: skip
+def test_refused_networks(changed: dict, problem: str, accepted: str) -> None:
+    with refused(ModelError, None, problem, accepted):
+        require_network(small(**changed))
+
+
+def test_neurons_are_compared_with_their_input() -> None:
+    first, neurons, last = small().stages
+    assert isinstance(first, WeightStage)
+    wide = replace(first, output=Bits(13, 4))
+    with refused(ModelError, "network: stage 1, n", "its input is -4096 to 4095", "of Q8.4"):
+        require_network(small(stages=(wide, neurons, last)))
+    fewer = replace(neurons, coefficients=neurons.coefficients[1:])
+    with refused(ModelError, "network: stage 1, n", "coefficients are"):
+        require_network(small(stages=(first, fewer, last)))
+    name = neurons.coefficients[0][0]
+    pair = replace(neurons, coefficients=((name, np.array([1, 2])), *neurons.coefficients[1:]))
+    with refused(ModelError, "network: stage 1, n", "has shape (2,)", "(1,) or (3,)"):
+        require_network(small(stages=(first, pair, last)))
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    """Whatever is wrong with a file is one line that names it."""
+    where = str(tmp_path / JSON)
+    with refused(ModelError, tmp_path / ARRAYS, "No such file", "", "lnm emit --network"):
+        read_network(tmp_path)
+    folder_of(small(), tmp_path)
+    content = json.loads((tmp_path / JSON).read_text())
+    for key, value, problem in (
+        ("version", 2, "version is 2"), ("format", "x", "format is 'x'"), ("over", 1, "over is 1"),
+        ("stages", {}, "stages is {}"), ("time_steps", True, "time_steps is True"),
+    ):  # fmt: skip
+        (tmp_path / JSON).write_text(json.dumps(content | {key: value}))
+        with refused(ModelError, where, problem):
+            read_network(tmp_path)
+    for key, value, problem in (
+        ("weight", "nothing", "no array 'nothing' in network.npz"), ("bits", 3.5, "bits is 3.5"),
+        ("output", "12.4", "12.4"), ("name", "a b", "name is 'a b'"), ("stage", "fc", "'fc'"),
+    ):  # fmt: skip
+        first = content["stages"][0] | {key: value}
+        stages = [first, *content["stages"][1:]]
+        (tmp_path / JSON).write_text(json.dumps(content | {"stages": stages}))
+        with refused(ModelError, f"{where}: stage 0", problem):
+            read_network(tmp_path)
+    (tmp_path / JSON).write_text("[]")
+    with refused(ModelError, where, "it holds []", "an object"):
+        read_network(tmp_path)
+    (tmp_path / ARRAYS).write_bytes(b"PK\x03\x04 no archive")
+    with refused(ModelError, tmp_path / ARRAYS, "not arrays of NumPy"):
+        read_network(tmp_path)

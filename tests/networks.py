@@ -1,0 +1,137 @@
+"""Random networks in integers, and samples for them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import lnm_codegen as lnm
+from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.ir.network.nodes import (
+    AnyStage,
+    FlattenStage,
+    IntegerNetwork,
+    NeuronStage,
+    PoolStage,
+    WeightStage,
+    output_shape,
+    output_values,
+)
+from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits, width_of
+from lnm_codegen.ir.network.verify import require_network
+from lnm_codegen.ir.types import Bits
+
+NEURONS = {
+    "lif": lambda: lnm.get("lif", tau=3.0),
+    "cubic": lambda: lnm.get("lnm", degree=3, v_min=-2.0),
+    "coupled": lambda: lnm.get("lnm", states=2, degree=2, v_min=-2.0, v_max=2.0),
+    "adlif": lambda: lnm.get("adlif"),
+    "ternary": lambda: lnm.get("ternary"),
+}
+SPECS = (lnm.Fixed(16, 12), lnm.Fixed(12, 8), lnm.Fixed(20, 14, "convergent"), lnm.Fixed(9, 5))
+
+
+def random_network(rng: np.random.Generator, name: str = "net") -> IntegerNetwork:
+    """Return a network of one to three layers of neurons, convolutional or not."""
+    is_conv = rng.random() < 0.4
+    shape: tuple[int, ...] = (2, 5, 6) if is_conv else (int(rng.integers(1, 9)),)
+    values = SPIKES if rng.random() < 0.3 else values_of_bits(Bits(int(rng.integers(4, 13)), 3))
+    start, stages = (shape, values), []
+
+    def add(stage: AnyStage) -> None:
+        nonlocal shape, values
+        stages.append(stage)
+        shape, values = output_shape(stage, shape), output_values(stage, values)
+
+    def add_neurons() -> None:
+        spec = SPECS[rng.integers(len(SPECS))]
+        neuron = NEURONS[list(NEURONS)[rng.integers(len(NEURONS))]]()
+        add(random_weights(rng, f"w{len(stages)}", shape, values, spec.bits))
+        add(_shifted(neuron_stage(f"n{len(stages)}", neuron, spec, shape), shape, rng))
+
+    if is_conv:
+        add_neurons()
+        add(PoolStage(("sum", "max")[rng.integers(2)], 2))
+        if rng.random() < 0.5:
+            add_neurons()
+        add(FlattenStage())
+    if not is_conv or rng.random() < 0.5:
+        add_neurons()
+    add(random_weights(rng, "readout", shape, values, Bits(int(rng.integers(8, 33)), 4), 4))
+    if rng.random() < 0.5:
+        spec = lnm.Fixed(stages[-1].output.width, 4)
+        add(neuron_stage("readout.neuron", lnm.get("li", tau=2.0), spec, shape))
+    over = ("mean", "last", "max")[rng.integers(3)]
+    steps, repeated = int(rng.integers(1, 6)), bool(rng.random() < 0.5)
+    network = IntegerNetwork(name, steps, repeated, *start, tuple(stages), over)
+    return require_network(network)
+
+
+def random_weights(
+    rng: np.random.Generator,
+    name: str,
+    shape: tuple[int, ...],
+    values: ValueSpan,
+    output: Bits,
+    outputs: int | None = None,
+) -> WeightStage:
+    """Return a linear layer or a convolution whose sums are of the size of its output."""
+    outputs = outputs or int(rng.integers(1, 7))
+    kernel = tuple(int(rng.integers(1, min(3, n) + 1)) for n in shape[1:])
+    bits = int(rng.integers(2, 17))
+    limit = 1 << (bits - 1)
+    weight = rng.integers(-limit, limit, (outputs, shape[0], *kernel))
+    count = int(np.prod(weight.shape[1:]))
+    per = outputs if rng.random() < 0.5 else 1
+    factor = rng.integers(1, 1 << 15, per) if rng.random() < 0.3 else np.ones(per, int)
+    size = np.log2(limit * max(values.magnitude, 1) * np.sqrt(count)) + np.log2(factor)
+    shift = np.round(size - output.width + rng.integers(0, 3, per)).astype(int)
+    bias = rng.integers(-count * limit, count * limit + 1, outputs)
+    made = WeightStage(
+        name=name,
+        kind="conv" if kernel else "linear",
+        weight=weight,
+        bits=bits,
+        bias=bias,
+        multiplier=factor,
+        shift=np.clip(shift, -8, 40),
+        accumulator=63,
+        output=output,
+        stride=int(rng.integers(1, 3)) if kernel else 1,
+        padding=int(rng.integers(0, 2)) if kernel else 0,
+    )
+    bound = made.bound(values)
+    object.__setattr__(made, "accumulator", width_of((-bound, bound)))
+    return made
+
+
+def _shifted(stage: NeuronStage, shape: tuple[int, ...], rng: np.random.Generator) -> NeuronStage:
+    """Return neurons some of whose coefficients and initial states differ by channel or neuron."""
+    counts = (1, shape[0], int(np.prod(shape)))
+    kernel = stage.program.kernel
+    bits = {p.var.name: p.var.type for p in kernel.inputs}
+
+    def spread(name: str, array: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+        count = sizes[rng.integers(len(sizes))]
+        near = array[0] + rng.integers(-9, 10, count) if count > 1 else array[:1]
+        return np.clip(near, bits[name].low, bits[name].high)
+
+    return NeuronStage(
+        stage.name,
+        stage.program,
+        tuple((n, spread(n, a, counts)) for n, a in stage.coefficients),
+        tuple((n, spread(n, a, counts)) for n, a in stage.initial),
+    )
+
+
+def random_samples(rng: np.random.Generator, network: IntegerNetwork, count: int) -> np.ndarray:
+    """Return samples: (N, *), or (T, N, *) for a network of sequences."""
+    lead = (count,) if network.repeated else (network.time_steps, count)
+    size = (*lead, *network.input_shape)
+    return rng.integers(network.input.low, network.input.high + 1, size)
+
+
+def rows(network: IntegerNetwork, samples: np.ndarray) -> np.ndarray:
+    """Return samples as the generated C reads them: (N, values), time before features."""
+    if network.repeated:
+        return samples.reshape(len(samples), -1)
+    return np.moveaxis(samples, 0, 1).reshape(samples.shape[1], -1)
