@@ -294,19 +294,20 @@ def test_equations_of_snntorch() -> None:
 @st.composite
 def terms(draw: Any, depth: int = 3) -> str:
     """Draw the text of an expression over x, v and p, of moderate values."""
-    leaf = st.sampled_from(("x", "v", "p", "0.5", "-0.25"))
+    leaf = st.sampled_from(("x", "v", "p", "torch.full_like(v, 0.5)"))
     if depth == 0:
         return draw(leaf)
     a, b = draw(terms(depth - 1)), draw(terms(depth - 1))
     forms = (
         "({a} + {b})", "({a} - {b})", "torch.mul({a}, {b}).tanh()", "torch.tanh(x + {a})",
-        "(x + {a}).sigmoid()", "torch.sin(v + {a})", "(p + {a}).cos()", "torch.exp(-torch.abs(v + {a}))",
+        "(x + {a}).sigmoid()", "torch.sin(v + {a})", "(p + {a}).cos()",
+        "torch.exp(-torch.abs(v + {a}))",
         "torch.log(1.5 + torch.tanh(v + {a}) ** 2)", "torch.sqrt(1 + torch.square(x + {a}))",
         "torch.clamp(x + {a}, -0.4, 0.7)", "(v + {a}).clamp(min=-0.3)", "torch.relu(x + {a})",
         "torch.maximum(x + {a}, v + {b})", "torch.min(x + {a}, {b} + v)", "torch.pow(v + {a}, 2)",
         "torch.where(x + {a} > v, {b} + x, v - {b})", "({a} + x) / (1.5 + torch.cos(v + {b}))",
         "torch.where((x > {a}) & ~(v < 0.1) | (x == {b}), x, v)", "(v + {a}).detach() * (x + {b})",
-        "torch.nn.functional.leaky_relu(x + {a})", "((x > 0.2).float() + {a}) * 0.5",
+        "torch.nn.functional.leaky_relu(x + {a})", "((x > 0.2).to(x) + {a}) * 0.5",
         "torch.lerp(x + {a}, v + {b}, 0.3)", "(v + {a}).masked_fill(x > 0, 0.3)",
         "torch.nn.functional.silu(v + {a})", "spiked(x + {a} - 0.2) * ({b} + v)",
     )  # fmt: skip
@@ -318,6 +319,7 @@ def terms(draw: Any, depth: int = 3) -> str:
 def test_operations_are_those_of_pytorch(out: str, after: str) -> None:
     """Random functions: values and gradients equal PyTorch's own, step after step."""
     names: dict[str, Any] = {"torch": torch, "spiked": spiked}
-    text = f"def f(x, v, p):\n    h = torch.tanh({after}) + 0 * (x + v + p)\n    return {out} + 0*h, h + x*v*p*0.1"
+    body = f"h = torch.tanh({after})\n    return {out}, h + x*v*p*0.1"
+    text = f"def f(x, v, p):\n    {body}"
     exec(text, names)
     assert_same(names["f"], {"v": 0.2}, {"p": 0.4})
