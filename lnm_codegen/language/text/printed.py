@@ -38,7 +38,7 @@ def _sum(expr: Any) -> tuple[str, int]:
         negative, text, binds = _term(expr)
         return (f"-{text}", _SUM) if negative else (text, binds)
     terms = [_term(e) for e in expr.args]
-    terms.sort(key=lambda term: term[0])  # the first one has no sign if possible
+    terms.sort(key=lambda term: (term[0], term[1][0].isdigit(), len(term[1]), term[1]))
     words = []
     for k, (negative, text, binds) in enumerate(terms):
         text = text if binds >= _PRODUCT else f"({text})"
@@ -56,16 +56,18 @@ def _term(expr: Any) -> tuple[bool, str, int]:
     if not isinstance(expr, sympy.Mul | sympy.Pow):
         return False, _atom(expr), _ATOM
     number, rest = expr.as_coeff_Mul()
-    above, below = [], []
+    if isinstance(number, sympy.Float):  # 1.0*v
+        number = sympy.Rational(repr(float(number)))
+    above: list[Any] = []
+    below: list[Any] = []
     for factor in sympy.Mul.make_args(rest):
         inverse = isinstance(factor, sympy.Pow) and factor.exp.could_extract_minus_sign()
         (below if inverse else above).append(1 / factor if inverse else factor)
-    above.sort(key=lambda e: isinstance(e, sympy.Add))  # a number times a sum would be expanded
+    above.sort(key=lambda e: (isinstance(e, sympy.Add), _factor(e)))  # 2*(a + b) is 2*a + 2*b
+    below.sort(key=_factor)
     size = abs(number)
     scale = "" if size == 1 else _number(size)
     first = [] if not scale or (above and isinstance(above[0], sympy.Add)) else [scale]
-    if first and not above and below and number < 0 and size == 1:
-        first = []
     words = [*first, *(_factor(e) for e in above)] or ["1"]
     text = "*".join(words) + "".join(f"/{_factor(e, _POWER)}" for e in below)
     if scale and not first:
@@ -96,7 +98,7 @@ def _power(expr: Any) -> str:
 def _number(value: Any) -> str:
     """Return a number >= 0: an integer, a decimal where it is exact, or a fraction."""
     if isinstance(value, sympy.Float):
-        return repr(float(value))
+        value = sympy.Rational(repr(float(value)))
     if value.q == 1:
         return str(value.p)
     exact = Context(prec=_DIGITS)
@@ -154,8 +156,5 @@ def _condition(cond: Any) -> str:
         return f"~({_condition(cond.args[0])})"
     if isinstance(cond, sympy.And | sympy.Or):
         sign = " & " if isinstance(cond, sympy.And) else " | "
-        return sign.join(f"({_condition(c)})" for c in cond.args)
+        return sign.join(sorted(f"({_condition(c)})" for c in cond.args))
     return _atom(cond)
-
-
-__all__ = ["printed"]

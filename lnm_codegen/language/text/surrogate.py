@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lnm_codegen.ir.declarations import Input
+from lnm_codegen.language.functions import replaced
 from lnm_codegen.language.surrogate import (
     SURROGATES,
     Surrogate,
@@ -53,6 +55,11 @@ def _slope(file: Content, table: dict[str, Any], where: str) -> Surrogate:
     name = file.get(table, where, "name", str, "a word in quotes", "custom")
     place = joined(where, "slope")
     text = file.get(table, where, "slope", str, 'an expression in z, such as "1/(1 + z**2)"')
-    symbols: Any = {"z": Z}
-    expr = parse(text, symbols, f"{file.source}: {place}")
+    expr = slope_of(text, f"{file.source}: {place}")
     return from_slope(lambda _: expr, name)
+
+
+def slope_of(text: str, where: str) -> Any:
+    """Return the expression in `Z` of a text in z; errors begin with `where`."""
+    z = Declared("z", Input("z"), 0)
+    return replaced(parse(text, {"z": z}, where), {z: Z})

@@ -11,11 +11,12 @@ from typing import Any
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Param, State
-from lnm_codegen.language.surrogate import Surrogate, Z
+from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Declared, Vector
 from lnm_codegen.language.text.draws import init_table, table_of
 from lnm_codegen.language.text.expression import CONSTANTS, FUNCTIONS, parse
 from lnm_codegen.language.text.printed import printed
+from lnm_codegen.language.text.surrogate import slope_of
 
 _SURROGATE_KEYS = ("kind", "alpha", "name", "slope")
 
@@ -82,10 +83,10 @@ class _Writer:
             lines += _table(f"surrogate.{spike}", slope)
         return "\n".join(lines) + "\n"
 
-    def _expression(self, place: str, expr: Any, names: Mapping[str, Any] | None = None) -> str:
+    def _expression(self, place: str, expr: Any) -> str:
         """Return the text of an expression that the grammar accepts."""
         text = printed(expr)
-        parse(text, names or self._names, f"{self._where}: {place}")
+        parse(text, self._names, f"{self._where}: {place}")
         return text
 
     def _phase(self, phase: str, pairs: Iterable[tuple[Any, Any]]) -> dict[str, str]:
@@ -145,7 +146,8 @@ class _Writer:
         if surrogate.arguments is not None:
             return {"kind": surrogate.name, **dict(surrogate.arguments)}
         place = f"surrogate.{spike}.slope"
-        slope = self._expression(place, surrogate.slope, {"z": Z})
+        slope = printed(surrogate.slope)
+        slope_of(slope, f"{self._where}: {place}")
         return {"name": surrogate.name, "slope": slope}
 
 

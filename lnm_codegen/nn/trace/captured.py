@@ -55,7 +55,12 @@ def _require(function: FunctionType, seen: set[FunctionType]) -> None:
         if problem:
             where = f"{function.__code__.co_filename}:{line}"
             accepted = "numbers in the text of the function, and its arguments"
-            raise ModelError(where, f"{name} is {problem}", accepted, f"Pass {name!r} in params.")
+            raise ModelError(
+                where,
+                f"{name} is {problem}",
+                accepted,
+                f"Pass {name.rpartition('.')[2]!r} in params.",
+            )
         if isinstance(value, FunctionType) and not is_library(value.__module__):
             _require(value, seen)
 
@@ -90,7 +95,8 @@ def _read(function: FunctionType) -> Iterator[tuple[str, Any, int]]:
         for step in dis.get_instructions(code):
             name = str(step.argval)
             if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and value is not _MISSING:
-                chain, value = f"{chain}.{name}", _member(value, name)
+                member = _member(value, name)
+                chain, value = chain if member is value else f"{chain}.{name}", member
                 continue
             if value is not _MISSING:
                 yield chain, value, line

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lnm_codegen.language.symbols import is_spike
-from lnm_codegen.nn.trace.operations import Condition, Value
+from lnm_codegen.nn.trace.operations import TracedCondition, Value
 
 MOST = 20_000
 """Largest number of combinations of nodes that are tried as charged states."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Node:
+class TraceNode:
     """A value of the function, and the operation that made it; a symbol or a number has none."""
 
     value: Value
@@ -28,37 +28,40 @@ class Node:
     operands: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def parts(self) -> Iterator[Node]:
+    def parts(self) -> Iterator[TraceNode]:
         """Yield the nodes that the operation reads."""
         for part in (*self.operands, *self.options.values()):
-            if isinstance(part, Node):
+            if isinstance(part, TraceNode):
                 yield part
 
 
-def applied_to(make: Callable[..., Value], *operands: Any, **options: Any) -> Node:
+def applied_to(make: Callable[..., Value], *operands: Any, **options: Any) -> TraceNode:
     """Return the node of an operation on nodes and numbers."""
     value = make(*map(_value, operands), **{k: _value(o) for k, o in options.items()})
-    return Node(value, make, operands, options)
+    return TraceNode(value, make, operands, options)
 
 
 def _value(part: Any) -> Any:
-    return part.value if isinstance(part, Node) else part
+    return part.value if isinstance(part, TraceNode) else part
 
 
-def replayed(node: Node, table: dict[Node, Value]) -> Any:
+def replayed(node: TraceNode, table: dict[TraceNode, Value]) -> Any:
     """Return the value of a node with the values of `table`, to which it adds those it computes."""
     if node not in table:
         if node.make is None:
             return node.value
-        operands = [replayed(p, table) if isinstance(p, Node) else p for p in node.operands]
+        operands = [replayed(p, table) if isinstance(p, TraceNode) else p for p in node.operands]
         options = {
-            k: replayed(p, table) if isinstance(p, Node) else p for k, p in node.options.items()
+            k: replayed(p, table) if isinstance(p, TraceNode) else p
+            for k, p in node.options.items()
         }
         table[node] = node.make(*operands, **options)
     return table[node]
 
 
-def charged(states: Sequence[Node], after: Sequence[Node], roots: Sequence[Node]) -> list[Any]:
+def charged(
+    states: Sequence[TraceNode], after: Sequence[TraceNode], roots: Sequence[TraceNode]
+) -> list[Any]:
     """Return a node for each state that holds its charged value, or None for no charge.
 
     No root depends on a state of step t-1 but through these nodes. Where several fit, each is the
@@ -83,24 +86,26 @@ class _Spiking:
     """Memo of the nodes that read a spike."""
 
     def __init__(self) -> None:
-        self._known: dict[Node, bool] = {}
+        self._known: dict[TraceNode, bool] = {}
 
-    def __call__(self, node: Node) -> bool:
+    def __call__(self, node: TraceNode) -> bool:
         if node not in self._known:
             own = node.make is None and is_spike(node.value)
             self._known[node] = own or any([self(p) for p in node.parts()])
         return self._known[node]
 
 
-def _is_charge(node: Node, spiking: Callable[[Node], bool]) -> bool:
-    return node.make is not None and not isinstance(node.value, Condition) and not spiking(node)
+def _is_charge(node: TraceNode, spiking: Callable[[TraceNode], bool]) -> bool:
+    return (
+        node.make is not None and not isinstance(node.value, TracedCondition) and not spiking(node)
+    )
 
 
-def _above(root: Node) -> list[Node]:
+def _above(root: TraceNode) -> list[TraceNode]:
     """Return the nodes that a root depends on, itself first, each before those that it reads."""
-    found: dict[Node, None] = {}
+    found: dict[TraceNode, None] = {}
 
-    def visit(node: Node) -> None:
+    def visit(node: TraceNode) -> None:
         if node not in found:
             for part in node.parts():
                 visit(part)
@@ -110,9 +115,11 @@ def _above(root: Node) -> list[Node]:
     return list(reversed(found))
 
 
-def _leaks(roots: Sequence[Node], cut: Collection[Node], states: Collection[Node]) -> bool:
+def _leaks(
+    roots: Sequence[TraceNode], cut: Collection[TraceNode], states: Collection[TraceNode]
+) -> bool:
     """Report whether a root reads a state on a path that avoids the nodes of the cut."""
-    seen: set[Node] = set()
+    seen: set[TraceNode] = set()
     stack = list(roots)
     while stack:
         node = stack.pop()

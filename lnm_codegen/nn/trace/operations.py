@@ -17,59 +17,61 @@ from lnm_codegen.language.symbols import is_spike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Condition:
+class TracedCondition:
     """A tensor of bool. `choose(a, b)` is the expression that is a where it holds, b elsewhere."""
 
     choose: Callable[[Any, Any], Expression]
 
 
-Value: TypeAlias = "Expression | Condition"
+Value: TypeAlias = "Expression | TracedCondition"
 
 
 def number(a: Any) -> Any:
     """Return an expression; a condition counts as 1 or 0."""
-    if isinstance(a, Condition):
+    if isinstance(a, TracedCondition):
         return a.choose(1, 0)
     return fn.as_expr(int(a) if isinstance(a, bool) else a)
 
 
-def condition(a: Any) -> Condition:
+def condition(a: Any) -> TracedCondition:
     """Return a condition; a number holds where it is not 0."""
-    if isinstance(a, Condition):
+    if isinstance(a, TracedCondition):
         return a
     whole = a.args[0] if isinstance(a, fn.stop_gradient) else a
     return _compared(">")(whole, 0) if is_spike(whole) else _not(_equal(a, 0))
 
 
-def _compared(sign: str) -> Callable[[Any, Any], Condition]:
-    def compare(input: Any, other: Any) -> Condition:
+def _compared(sign: str) -> Callable[[Any, Any], TracedCondition]:
+    def compare(input: Any, other: Any) -> TracedCondition:
         a, b = number(input), number(other)
-        return Condition(lambda then, orelse: fn.select(a, sign, b, then, orelse))
+        return TracedCondition(lambda then, orelse: fn.select(a, sign, b, then, orelse))
 
     return compare
 
 
-def _equal(input: Any, other: Any) -> Condition:
+def _equal(input: Any, other: Any) -> TracedCondition:
     return _and(_compared(">=")(input, other), _compared("<=")(input, other))
 
 
-def _not(input: Any) -> Condition:
+def _not(input: Any) -> TracedCondition:
     a = condition(input)
-    return Condition(lambda then, orelse: a.choose(orelse, then))
+    return TracedCondition(lambda then, orelse: a.choose(orelse, then))
 
 
-def _and(input: Any, other: Any) -> Condition:
+def _and(input: Any, other: Any) -> TracedCondition:
     a, b = condition(input), condition(other)
-    return Condition(lambda then, orelse: a.choose(b.choose(then, orelse), orelse))
+    return TracedCondition(lambda then, orelse: a.choose(b.choose(then, orelse), orelse))
 
 
-def _or(input: Any, other: Any) -> Condition:
+def _or(input: Any, other: Any) -> TracedCondition:
     return _not(_and(_not(input), _not(other)))
 
 
-def _xor(input: Any, other: Any) -> Condition:
+def _xor(input: Any, other: Any) -> TracedCondition:
     a, b = condition(input), condition(other)
-    return Condition(lambda then, orelse: a.choose(b.choose(orelse, then), b.choose(then, orelse)))
+    return TracedCondition(
+        lambda then, orelse: a.choose(b.choose(orelse, then), b.choose(then, orelse))
+    )
 
 
 def _add(input: Any, other: Any, *, alpha: Any = 1) -> Any:

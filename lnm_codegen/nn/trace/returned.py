@@ -6,7 +6,7 @@ So no state has a charge, and fire, reset and output read the states as they wer
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lnm_codegen.errors import ModelError
@@ -14,9 +14,9 @@ from lnm_codegen.language import functions as fn
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Declared, is_spike, spike, spike_named
-from lnm_codegen.nn.trace.graph import Node, charged, replayed
+from lnm_codegen.nn.trace.graph import TraceNode, charged, replayed
 from lnm_codegen.nn.trace.operations import number
-from lnm_codegen.nn.trace.spikes import Spike, Spikes, plain, settled
+from lnm_codegen.nn.trace.spikes import Spikes, TracedSpike, plain, settled
 from lnm_codegen.nn.trace.value import Traced, expression
 from lnm_codegen.validation import did_you_mean, shown
 
@@ -30,7 +30,7 @@ _PHASES = ("charge", "fire", "reset", "output")
 def neuron_of(
     name: str,
     found: Any,
-    states: Mapping[str, Node],
+    states: Mapping[str, TraceNode],
     spikes: Spikes,
     surrogate: Surrogate | None,
     detach_reset: bool,
@@ -102,10 +102,14 @@ def _by_state(where: str, given: Any, states: Mapping[str, Any]) -> dict[Any, An
     """Return {state: expression} of a dict by name."""
     if not isinstance(given, Mapping):
         raise ModelError(where, f"it is {shown(given)}", "a dict, {state: value}")
+    _require_states(where, given, states)
+    return {states[key]: _expr(f"{where}: {key}", value) for key, value in given.items()}
+
+
+def _require_states(where: str, given: Iterable[Any], states: Mapping[str, Any]) -> None:
     for key in given:
         if key not in states:
             raise ModelError(where, f"no state {key!r}", states, did_you_mean(key, states))
-    return {states[key]: _expr(f"{where}: {key}", value) for key, value in given.items()}
 
 
 def _outputs(where: str, given: Any) -> Any:
@@ -115,7 +119,7 @@ def _outputs(where: str, given: Any) -> Any:
 
 
 def _step(
-    where: str, found: Sequence[Any], states: Mapping[str, Node], spikes: Spikes
+    where: str, found: Sequence[Any], states: Mapping[str, TraceNode], spikes: Spikes
 ) -> dict[str, Any]:
     """Return the fields of a neuron whose function reads the states of step t-1."""
     given, after = _split(where, found, states)
@@ -125,7 +129,7 @@ def _step(
     read = _used([*outputs.values(), *new.values()], spikes)
     roots = [*outputs.values(), *new.values(), *(s.z for s in read)]
     at = charged(list(states.values()), list(new.values()), roots)
-    table: dict[Node, Any] = {
+    table: dict[TraceNode, Any] = {
         node: state.value for node, state in zip(at, states.values(), strict=True) if node
     }
     charge = {table[node]: number(node.value) for node in at if node}
@@ -149,11 +153,11 @@ def _step(
     }
 
 
-def _node(where: str, value: Any) -> Node:
+def _node(where: str, value: Any) -> TraceNode:
     """Return the node of a traced value or a number."""
     if isinstance(value, Traced):
         return value.node
-    return Node(_expr(where, value))
+    return TraceNode(_expr(where, value))
 
 
 def _listed(value: Any) -> Sequence[Any]:
@@ -168,6 +172,7 @@ def _split(
     if len(found) == 2 and any(isinstance(part, tuple | list | Mapping) for part in found):
         outputs, after = found
         if isinstance(after, Mapping):
+            _require_states(f"{where}: states", after, states)
             missing = [name for name in states if name not in after]
             if missing:
                 problem = f"f returns no value of the states {', '.join(missing)}"
@@ -182,9 +187,9 @@ def _split(
     return outputs, dict(zip(states, after, strict=True))
 
 
-def _used(roots: Sequence[Node], spikes: Spikes) -> list[Spike]:
+def _used(roots: Sequence[TraceNode], spikes: Spikes) -> list[TracedSpike]:
     """Return the spikes that outputs and states read, directly or through other spikes."""
-    used: dict[Spike, None] = {}
+    used: dict[TracedSpike, None] = {}
     left = list(roots)
     while left:
         read = number(left.pop().value).free_symbols
@@ -204,7 +209,9 @@ def _apart(where: str, expr: Any) -> Any:
     return expr
 
 
-def _spike_names(used: Sequence[Spike], outputs: Sequence[Any]) -> dict[Spike, Declared]:
+def _spike_names(
+    used: Sequence[TracedSpike], outputs: Sequence[Any]
+) -> dict[TracedSpike, Declared]:
     """Return the names of spikes: `spike` for the first that is an output, or else the first."""
     symbols = [s.symbol for s in used]
     first = next((e for e in outputs if e in symbols), symbols[0] if symbols else None)

@@ -19,7 +19,7 @@ from lnm_codegen.language import functions as fn
 from lnm_codegen.language import surrogate as slopes
 from lnm_codegen.language.surrogate import Surrogate, Z
 from lnm_codegen.language.symbols import Declared, spike_named
-from lnm_codegen.nn.trace.graph import Node
+from lnm_codegen.nn.trace.graph import TraceNode
 from lnm_codegen.nn.trace.operations import number
 from lnm_codegen.nn.trace.place import refusal
 from lnm_codegen.nn.trace.value import Traced, expression
@@ -45,11 +45,11 @@ TINY = 1.2e-38
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Spike:
+class TracedSpike:
     """A spike of a traced function: 1 where z >= 0, or where z > 0 if it is `strict`."""
 
     symbol: Declared
-    z: Node
+    z: TraceNode
     surrogate: Surrogate
     strict: bool
 
@@ -72,17 +72,17 @@ class Spike:
 class Spikes:
     """The spikes that a function has made so far; equal ones are one."""
 
-    made: list[Spike] = field(default_factory=list)
+    made: list[TracedSpike] = field(default_factory=list)
 
-    def add(self, z: Node, surrogate: Surrogate, strict: bool) -> Node:
+    def add(self, z: TraceNode, surrogate: Surrogate, strict: bool) -> TraceNode:
         """Return a node of the spike's symbol."""
         for known in self.made:
             same = (known.surrogate, known.strict) == (surrogate, strict)
             if same and number(known.z.value) == number(z.value):
-                return Node(known.symbol)
+                return TraceNode(known.symbol)
         symbol = spike_named(f"spike_{len(self.made) + 1}")
-        self.made.append(Spike(symbol, z, surrogate, strict))
-        return Node(symbol)
+        self.made.append(TracedSpike(symbol, z, surrogate, strict))
+        return TraceNode(symbol)
 
 
 class _Context:
@@ -107,7 +107,8 @@ def recorded() -> Iterator[Spikes]:
     `apply` of any subclass, also one that was stored before, calls that of the base class of
     `torch.autograd.Function`, which C++ implements. A method of that name takes its place.
     """
-    spikes, base = Spikes(), torch.autograd.Function.__mro__[1]
+    spikes = Spikes()
+    base: Any = torch.autograd.Function.__mro__[1]
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         if any(isinstance(a, Traced) for a in (*args, *kwargs.values())):
@@ -115,11 +116,11 @@ def recorded() -> Iterator[Spikes]:
         return super(base, cls).apply(*args, **kwargs)
 
     with _LOCK:
-        base.apply = classmethod(apply)  # type: ignore[attr-defined]
+        base.apply = classmethod(apply)
         try:
             yield spikes
         finally:
-            del base.apply  # type: ignore[attr-defined]
+            del base.apply
 
 
 def _spike(spikes: Spikes, function: Any, args: Any, kwargs: Any) -> Traced:
@@ -138,7 +139,7 @@ def _spike(spikes: Spikes, function: Any, args: Any, kwargs: Any) -> Traced:
 
 def _traced(name: str, function: Any, rest: Any, kwargs: Any) -> tuple[bool, Any]:
     """Return whether a spike function fires at z > 0 alone, and a function for its surrogate."""
-    z, context = Traced(Node(Z)), _Context()
+    z, context = Traced(TraceNode(Z)), _Context()
     if function.setup_context is torch.autograd.Function.setup_context:
         out = function.forward(context, z, *rest, **kwargs)
     else:
@@ -151,7 +152,7 @@ def _traced(name: str, function: Any, rest: Any, kwargs: Any) -> tuple[bool, Any
         raise refusal(f"the forward of {name} is {value} for z", accepted)
 
     def slope() -> Surrogate:
-        found = function.backward(context, Traced(Node(fn.as_expr(1))))
+        found = function.backward(context, Traced(TraceNode(fn.as_expr(1))))
         found = found[0] if isinstance(found, tuple) else found
         expr = expression(found)
         return slopes.from_slope(lambda _: expr, function.__name__.lower())

@@ -25,7 +25,7 @@ from lnm_codegen.language.symbols import (
     state,
 )
 from lnm_codegen.nn.trace.captured import require_no_captures
-from lnm_codegen.nn.trace.graph import Node
+from lnm_codegen.nn.trace.graph import TraceNode
 from lnm_codegen.nn.trace.returned import neuron_of
 from lnm_codegen.nn.trace.spikes import recorded
 from lnm_codegen.nn.trace.value import Traced, TracedVector, applied
@@ -145,8 +145,8 @@ def _adopt(symbol: Declared | Vector) -> Declared | Vector:
 
 def _traced(symbol: Declared | Vector) -> Traced | TracedVector:
     if isinstance(symbol, Vector):
-        return TracedVector(symbol.decl.name, tuple(Traced(Node(e)) for e in symbol))
-    return Traced(Node(symbol))
+        return TracedVector(symbol.decl.name, tuple(Traced(TraceNode(e)) for e in symbol))
+    return Traced(TraceNode(symbol))
 
 
 def _require_parameters(f: Callable[..., Any], given: Mapping[str, Any]) -> None:

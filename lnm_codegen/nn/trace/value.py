@@ -16,8 +16,8 @@ import torch
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.misuse import is_array
-from lnm_codegen.nn.trace.graph import Node, applied_to
-from lnm_codegen.nn.trace.operations import OPERATIONS, Condition, Value, number
+from lnm_codegen.nn.trace.graph import TraceNode, applied_to
+from lnm_codegen.nn.trace.operations import OPERATIONS, TracedCondition, Value, number
 from lnm_codegen.nn.trace.place import refusal, user_line
 from lnm_codegen.validation import did_you_mean, shown
 
@@ -35,6 +35,8 @@ def unwrapped(value: Any) -> Any:
     """
     if isinstance(value, Traced):
         return value.node
+    if isinstance(value, TracedVector):
+        value.refuse()
     if isinstance(value, np.ndarray | torch.Tensor) or is_array(value):
         kind = f"{type(value).__name__} of shape {tuple(value.shape)}"
         raise refusal(
@@ -118,7 +120,7 @@ class Traced:
 
     __slots__ = ("node",)
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: TraceNode) -> None:
         self.node = node
 
     @property
@@ -152,7 +154,7 @@ class Traced:
         if name.removesuffix("_") in OPERATIONS or callable(getattr(torch.Tensor, name, None)):
             return partial(applied, name, self)
         if name == "dtype":
-            return torch.bool if isinstance(self.value, Condition) else torch.float32
+            return torch.bool if isinstance(self.value, TracedCondition) else torch.float32
         if name == "device":
             return torch.device("cpu")
         problem = f"a traced tensor has no {name!r}: it is one neuron at one time step"
@@ -166,7 +168,7 @@ class Traced:
         )
 
     def __repr__(self) -> str:
-        is_condition = isinstance(self.value, Condition)
+        is_condition = isinstance(self.value, TracedCondition)
         return "a traced condition" if is_condition else f"the traced tensor {self.value}"
 
     def __hash__(self) -> int:
@@ -238,19 +240,20 @@ class TracedVector:
     def __iter__(self) -> Iterator[Traced]:
         return iter(self._elements)
 
-    def _whole(self, *_: Any) -> NoReturn:
+    def refuse(self, *_: Any) -> NoReturn:
+        """Raise the error of an operation on the vector."""
         last = len(self._elements) - 1
         accepted = f"its elements, {self._name}[0] to {self._name}[{last}]"
         raise refusal(f"an operation on the whole vector {self._name!r}", accepted, "Index it.")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = (
-        _whole
+        refuse
     )
-    __pow__ = __rpow__ = __neg__ = __lt__ = __le__ = __gt__ = __ge__ = __matmul__ = _whole
+    __pow__ = __rpow__ = __neg__ = __lt__ = __le__ = __gt__ = __ge__ = __matmul__ = refuse
 
     @classmethod
     def __torch_function__(
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Refuse a function of PyTorch."""
-        next(a for a in args if isinstance(a, cls))._whole()
+        next(a for a in args if isinstance(a, cls)).refuse()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import lnm_codegen as lnm
+from tests.refusals import refused
 from tests.strategies import few
 
 T, N = 12, 64
@@ -323,3 +327,254 @@ def test_operations_are_those_of_pytorch(out: str, after: str) -> None:
     text = f"def f(x, v, p):\n    {body}"
     exec(text, names)
     assert_same(names["f"], {"v": 0.2}, {"p": 0.4})
+
+
+def line_of(f: Callable[..., Any], text: str) -> str:
+    """Return "file:line" of the line of a function that contains a text."""
+    lines, first = inspect.getsourcelines(f)
+    return f"{__file__}:{first + next(k for k, line in enumerate(lines) if text in line)}"
+
+
+def traced(f: Callable[..., Any], **given: Any) -> lnm.Neuron:
+    return lnm.trace(f, **({"states": {"v": 0.0}, "inputs": ["x"]} | given))
+
+
+def branch(x, v):
+    if v > 1:  # HERE
+        v = v - 1
+    return v, v + x
+
+
+def largest(x, v):
+    return v, max(v, x)  # HERE
+
+
+def logged(x, v):
+    return v, torch.erfinv(v) + x  # HERE
+
+
+def summed(x, v):
+    h = v + x
+    return h, h.cumsum(0)  # HERE
+
+
+def modulo(x, v):
+    return v, (v + x) % 2  # HERE
+
+
+def helped(x, v):
+    return v, v + logged(x, v)[1]
+
+
+def of_math(x, v):
+    return v, math.exp(v) + x  # HERE
+
+
+def of_numpy(x, v):
+    return v, np.exp(v) + x  # HERE
+
+
+def to_integer(x, v):
+    return v, v + x.long()  # HERE
+
+
+def a_part(x, v):
+    return v, v[0] + x  # HERE
+
+
+def read_out(x, v):
+    return v, x + v.item()  # HERE
+
+
+@pytest.mark.parametrize(
+    ("f", "problem", "remedy"),
+    [
+        (branch, "needs the value of a traced condition", "torch.where"),
+        (largest, "needs the value of a traced condition", "torch.where"),
+        (logged, "torch.erfinv has no counterpart", ""),
+        (summed, "torch.cumsum has no counterpart", ""),
+        (modulo, "the operator % has no counterpart", ""),
+        (of_math, "float() needs the value", ""),
+        (of_numpy, "numpy.exp received a traced tensor", "torch.exp"),
+        (to_integer, "torch.long has no counterpart", ""),
+        (a_part, "the operator [] has no counterpart", ""),
+        (read_out, "item() needs the value", ""),
+    ],
+)
+def test_an_operation_without_a_counterpart(
+    f: Callable[..., Any], problem: str, remedy: str
+) -> None:
+    """The error begins with the user's line and names the operation."""
+    with refused(lnm.ModelError, line_of(f, "# HERE"), problem, remedy=remedy):
+        traced(f)
+
+
+def test_the_line_is_that_of_the_helper_that_fails() -> None:
+    with refused(lnm.ModelError, line_of(logged, "# HERE"), "torch.erfinv"):
+        traced(helped)
+
+
+WEIGHT, NUMBER, SETTINGS = torch.ones(3), 0.5, {"tau": 2.0}
+
+
+class Options:
+    tau = 2.0
+
+
+options = Options()
+
+
+def with_global_tensor(x, v):
+    return v, v * WEIGHT + x  # HERE
+
+
+def with_global_number(x, v):
+    return v, (lambda a: a * NUMBER)(v) + x  # HERE
+
+
+def with_collection(x, v):
+    return v, v / SETTINGS["tau"] + x  # HERE
+
+
+def with_object(x, v):
+    return v, v / options.tau + x  # HERE
+
+
+def with_class(x, v):
+    return v, v / Options.tau + x  # HERE
+
+
+@pytest.mark.parametrize(
+    ("f", "name", "problem"),
+    [
+        (with_global_tensor, "WEIGHT", "a captured Tensor of shape (3,)"),
+        (with_global_number, "NUMBER", "a captured number, 0.5"),
+        (with_collection, "SETTINGS", "a captured collection"),
+        (with_object, "options", "a captured object of class Options"),
+        (with_class, "Options.tau", "a captured number, 2.0"),
+    ],
+)
+def test_a_captured_value_is_named(f: Callable[..., Any], name: str, problem: str) -> None:
+    where, remedy = line_of(f, "# HERE"), f"Pass {name.removeprefix('Options.')!r} in params."
+    with refused(lnm.ModelError, where, f"{name} is {problem}", remedy=remedy):
+        traced(f)
+
+
+def test_captures_of_closures_defaults_partials_methods_and_helpers() -> None:
+    tau, array = 2.0, np.ones(2)
+
+    def closure(x, v):
+        return v, v / tau + x  # HERE
+
+    def helper(v):
+        return v * array  # HELP
+
+    def calls(x, v):
+        return v, helper(v) + x
+
+    with refused(lnm.ModelError, line_of(closure, "# HERE"), "tau is a captured number, 2.0"):
+        traced(closure)
+    with refused(lnm.ModelError, line_of(helper, "# HELP"), "array is a captured ndarray"):
+        traced(calls)
+    with refused(lnm.ModelError, "trace", "functools.partial", remedy="Pass them in params."):
+        traced(functools.partial(lambda x, v, a: (v, v * a + x), a=0.5))
+    with refused(lnm.ModelError, "trace", "'a', which is no state", remedy="params={'a': 0.5}"):
+        traced(lambda x, v, a=0.5: (v, v * a + x))
+    with refused(lnm.ModelError, "trace", "a method, which reads an object of class Linear"):
+        traced(torch.nn.Linear(1, 1).forward)
+    with refused(lnm.ModelError, "trace", accepted="a function of Python"):
+        traced(torch.nn.Linear(1, 1))
+
+
+def test_numbers_in_the_text_and_constants_of_libraries_are_no_captures() -> None:
+    def f(x, v):
+        a = torch.tensor(0.5)
+        return v, v * math.pi + torch.pi * x + a
+
+    assert str(dict(traced(f).charge)) == "{v: 0.5 + pi*v}" or traced(f).params == ()
+
+
+RESULTS: list[tuple[Callable[..., Any], str, str]] = [
+    (lambda x, v: v + x, "f returned the traced tensor v + x", "(outputs, states)"),
+    (lambda x, v: (v + x,), "f returned 1 values, for 1 states", "outputs, then one value"),
+    (lambda x, v: (v + x, {}), "f returns no value of the states v", "a value for each state"),
+    (lambda x, v: (v, {"v": x, "w": v}), "no state 'w'", "v"),
+    (lambda x, v: {"charge": {"v": x}, "fires": v}, "unknown key 'fires'", "fire"),
+    (lambda x, v: {"charge": v}, "it is the traced tensor v", "a dict"),
+    (lambda x, v: {"charge": {"w": v}}, "no state 'w'", "v"),
+    (lambda x, v: {"charge": {"v": x + v}, "reset": {"v": 0.0}}, "reset without fire", ""),
+    (lambda x, v: (v, "0"), "'0'", "numbers"),
+]
+
+
+@pytest.mark.parametrize(("f", "problem", "accepted"), RESULTS)
+def test_another_result_is_refused(f: Callable[..., Any], problem: str, accepted: str) -> None:
+    with pytest.raises(lnm.ModelError) as caught:
+        traced(f)
+    assert caught.value.where.startswith("trace traced")
+    assert problem in caught.value.problem
+    assert accepted in caught.value.accepted
+
+
+def test_a_spike_that_drives_a_spike_is_refused() -> None:
+    def f(x, v):
+        first = spiked(v - 1)
+        return spiked(v + x - first), v + x
+
+    problem = "a spike depends on another spike"
+    with refused(lnm.ModelError, "trace f", problem, remedy="Detach that spike"):
+        traced(f)
+
+
+def test_a_surrogate_that_is_no_step_is_refused() -> None:
+    class Soft(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, z: Tensor) -> Tensor:
+            return torch.sigmoid(z)
+
+    def f(x, v):
+        return Soft.apply(v), v + x  # HERE
+
+    with refused(lnm.ModelError, None, "Soft is sigmoid(z) for z", "1 where its first argument"):
+        traced(f)
+
+
+def test_arguments_are_validated() -> None:
+    """Names, their kinds, and a parameter that is declared with lnm.param."""
+
+    def f(x, v, theta):
+        return v, lnm_free(v, theta) + x
+
+    tau = lnm.param("theta", size=2, init=(0.1, 0.2), learnable=False, per="channel")
+    neuron = traced(f, params={"theta": tau})
+    assert [(p.name, p.size, p.learnable, p.per) for p in neuron.params] == [
+        ("theta", 2, False, "channel")
+    ]
+    assert traced(f, params={"theta": torch.ones(3)}).params[0].size == 3
+    with refused(lnm.ModelError, "trace", "f takes 'theta', which is no state"):
+        traced(f)
+    with refused(lnm.ModelError, "trace", "f takes no 'a'"):
+        traced(f, params={"theta": [1.0, 2.0], "a": 1.0})
+    with refused(lnm.ModelError, "trace", "'v' is declared twice"):
+        traced(f, params={"v": 1.0})
+    with refused(lnm.ModelError, "trace", "inputs is 'x'", "a list of names"):
+        traced(f, inputs="x")
+    with refused(lnm.ModelError, "trace", "the parameter 'theta' is given for 'b'"):
+        traced(f, params={"b": tau})
+    with refused(lnm.ModelError, None, "an operation on the whole vector 'theta'"):
+        traced(lambda x, v, theta: (v, v * theta + x), params={"theta": [1.0, 2.0]})
+
+
+def lnm_free(v, theta):
+    return theta[0] + theta[1] * v + theta[-1] * v**2
+
+
+def test_the_base_of_autograd_is_as_before() -> None:
+    """Tracing leaves no trace in PyTorch, also after an error."""
+    with pytest.raises(lnm.ModelError):
+        traced(branch)
+    assert "apply" not in vars(torch.autograd.Function.__mro__[1])
+    z = torch.ones(2, requires_grad=True)
+    spiked(z).sum().backward()
+    assert z.grad is not None
+    assert z.grad.tolist() == [0.5, 0.5]
