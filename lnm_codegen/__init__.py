@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from lnm_codegen import nn as nn
     from lnm_codegen import plot as plot
     from lnm_codegen import train as train
+    from lnm_codegen.nn.trace.trace import trace as trace
 
 
 _LAZY = ("nn", "plot", "train")
@@ -63,8 +64,10 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         if name in _LAZY:
             return importlib.import_module(f"lnm_codegen.{name}")
+        if name == "trace":
+            return importlib.import_module(f"lnm_codegen.nn.{name}.{name}").trace
         raise AttributeError(f"module 'lnm_codegen' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_LAZY, "__version__"])
+    return sorted([*__all__, *_LAZY, "trace", "__version__"])

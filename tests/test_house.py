@@ -43,7 +43,7 @@ ONLY_IN = {
 }
 """Library -> where it may be imported."""
 
-LAZY = ("__init__.py", "lnm_codegen")
+LAZY = {("__init__.py", "lnm_codegen"), ("__init__.py", "lnm_codegen.nn.trace.trace")}
 """File and module of imports that only type checkers see."""
 
 IMPORTERS = {"__import__", "import_module", "find_spec", "require_package"}
@@ -110,7 +110,7 @@ def level_of(layer: str) -> int:
 def imported(path: str) -> Iterator[str]:
     """Yield the full name of every module that a file imports, also inside functions.
 
-    `lnm` names `lnm.nn` and `lnm.train` for type checkers; it imports them when they are used. A
+    `lnm` names `lnm.nn`, `lnm.trace` and more for type checkers; it imports them when used. A
     string counts if it names a module of ours, also as "module:function", or if it is an argument
     of one of `IMPORTERS`.
     """
@@ -122,7 +122,7 @@ def imported(path: str) -> Iterator[str]:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
             if (called.id if isinstance(called, ast.Name) else called) in IMPORTERS:
                 yield from (str(a.value) for a in node.args if isinstance(a, ast.Constant))
-        if isinstance(node, ast.ImportFrom) and (path, node.module) == LAZY:
+        if isinstance(node, ast.ImportFrom) and (path, node.module) in LAZY:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

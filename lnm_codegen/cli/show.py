@@ -36,10 +36,16 @@ def show(
     ir: Annotated[
         bool, typer.Option("--ir", help="Print the kernel after each pass instead.")
     ] = False,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="Print a text definition instead, for a .toml file.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Show a neuron: equations, kernels, operation counts."""
     neuron = resolve(family, **family_arguments(settings, degree))
+    if toml:
+        typer.echo(neuron.to_toml(), nl=False)
+        return
     if ir:
         _show_passes(neuron, scheme, json)
         return

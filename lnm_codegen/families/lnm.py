@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import sympy
@@ -17,6 +16,7 @@ import sympy
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.common import LOWEST, clamped, reset_of
 from lnm_codegen.families.lnm_two_states import lnm as two_states
+from lnm_codegen.ir.draws import DrawnLeak
 from lnm_codegen.language.family import family_by
 from lnm_codegen.language.functions import ExprLike, as_expr, poly
 from lnm_codegen.language.neuron import Neuron
@@ -163,30 +163,3 @@ def _leak(
         )
     mean = math.log(decay / (1 - decay))
     return DrawnLeak(mean, float(spread), float(shift), tuple(map(float, ends)))
-
-
-@dataclass(frozen=True, slots=True)
-class DrawnLeak:
-    """Initial theta of f(v) = (decay - shift)*v, with decay = sigmoid(N(mean, spread**2)) by set.
-
-    Attributes:
-        mean: Mean of the logit of the decay.
-        spread: Standard deviation of the logit.
-        shift: 1 where the charge adds v itself (form C), else 0.
-        ends: Coefficients of v in the basis, those of P_0 and P_1, or of P_1 alone.
-    """
-
-    mean: float
-    spread: float
-    shift: float
-    ends: tuple[float, ...]
-
-    def __call__(self, generator: Any, shape: tuple[int, ...]) -> Any:
-        """Return theta of `shape`, (*rows, size), as a tensor of PyTorch."""
-        # Families do not import PyTorch: the generator's state makes the tensor.
-        theta = generator.get_state().double().new_zeros(shape)
-        logit = theta.new_empty(shape[:-1]).normal_(self.mean, self.spread, generator=generator)
-        slope = logit.sigmoid() - self.shift
-        for k, end in enumerate(self.ends):
-            theta[..., k] = end * slope
-        return theta

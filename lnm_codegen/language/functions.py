@@ -207,6 +207,14 @@ def compared(relation: Any, a: sympy.Expr, b: sympy.Expr) -> Any:
     return relation(a, b, evaluate=bool(a.is_Number and b.is_Number))
 
 
+_RELATIONS = {"<": sympy.Lt, "<=": sympy.Le, ">": sympy.Gt, ">=": sympy.Ge}
+
+
+def select(a: ExprLike, sign: str, b: ExprLike, then: ExprLike, orelse: ExprLike) -> Expression:
+    """Return where(a < b, then, orelse), for one of the signs < <= > >=."""
+    return where(compared(_RELATIONS[sign], as_expr(a), as_expr(b)), then, orelse)
+
+
 def max(a: ExprLike, b: ExprLike) -> Expression:
     """Return where(a >= b, a, b)."""
     a, b = as_expr(a, "max"), as_expr(b, "max")

@@ -25,6 +25,7 @@ from lnm_codegen.language.functions import ExprLike, Where, as_expr, replaced
 from lnm_codegen.language.names import require_name
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import SCOPE, Assignments, Declared, Named, spike
+from lnm_codegen.language.text.written import written
 from lnm_codegen.language.wellformed import (
     Phases,
     added,
@@ -107,6 +108,17 @@ class Neuron:
 
     def _repr_latex_(self) -> str:
         return display.latex(self)
+
+    def to_toml(self) -> str:
+        """Return a definition as text; `lnm.load` of a file with it gives the same neuron.
+
+        The kernels of both are equal. A surrogate by a formula is written as its slope.
+
+        Raises:
+            ModelError: A function as initial value, other than the draws of built-in families; a
+                normalised neuron; an expression beyond the bounds of text definitions.
+        """
+        return written(self)
 
     @cached_property
     def step_params(self) -> tuple[Param, ...]:

@@ -7,7 +7,7 @@ defaults are those of SpikingJelly (SJ) and snnTorch (ST), named behind each.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
@@ -25,11 +25,15 @@ Z = sympy.Symbol("z")
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A slope in the symbol `Z`, with its primitive where one is known."""
+    """A slope in the symbol `Z`, with its primitive where one is known.
+
+    `arguments` are those of the function of `SURROGATES` that made it, or None for another formula.
+    """
 
     name: str
     slope: sympy.Expr
     primitive: sympy.Expr | None = None
+    arguments: tuple[tuple[str, float], ...] | None = None
 
     def __repr__(self) -> str:
         return f"<surrogate {self.name}: {self.slope}>"
@@ -69,57 +73,71 @@ def _positive(alpha: Any, name: str) -> sympy.Expr:
     return value
 
 
+def _named(made: Surrogate, *alpha: Any) -> Surrogate:
+    """Return a surrogate with the argument of the function that made it, if a float holds it."""
+    exact = [fn.as_expr(as_number(a)) for a in alpha]
+    if any(fn.as_expr(float(a)) != a for a in exact):
+        return made
+    return replace(made, arguments=tuple(("alpha", float(a)) for a in exact))
+
+
 def atan(alpha: float = 2.0) -> Surrogate:
     """Return g = atan(pi*alpha*z/2)/pi, slope (alpha/2) / (1 + (pi*alpha*z/2)**2) (SJ, ST)."""
     a = _positive(alpha, "atan")
-    return from_primitive(lambda z: sympy.atan(sympy.pi * a * z / 2) / sympy.pi, "atan")
+    return _named(
+        from_primitive(lambda z: sympy.atan(sympy.pi * a * z / 2) / sympy.pi, "atan"), alpha
+    )
 
 
 def sigmoid(alpha: float = 4.0) -> Surrogate:
     """Return g = sigmoid(alpha*z), slope alpha*g*(1 - g) (SJ)."""
     a = _positive(alpha, "sigmoid")
-    return from_primitive(lambda z: fn.sigmoid(a * z), "sigmoid")
+    return _named(from_primitive(lambda z: fn.sigmoid(a * z), "sigmoid"), alpha)
 
 
 def rectangle(alpha: float = 1.0) -> Surrogate:
     """Return g = clip(alpha*z + 1/2, 0, 1), slope alpha where |z| <= 1/(2*alpha) (SJ Rect)."""
     a = _positive(alpha, "rectangle")
-    return from_primitive(lambda z: fn.clip(a * z + sympy.Rational(1, 2), 0, 1), "rectangle")
+    return _named(
+        from_primitive(lambda z: fn.clip(a * z + sympy.Rational(1, 2), 0, 1), "rectangle"), alpha
+    )
 
 
 def triangle(alpha: float = 1.0) -> Surrogate:
     """Return the slope max(0, alpha - alpha**2 * |z|) (SJ PiecewiseQuadratic)."""
     a = _positive(alpha, "triangle")
-    return from_slope(lambda z: fn.max(0, a - a**2 * fn.abs(z)), "triangle")
+    return _named(from_slope(lambda z: fn.max(0, a - a**2 * fn.abs(z)), "triangle"), alpha)
 
 
 def fast_sigmoid(alpha: float = 25.0) -> Surrogate:
     """Return the slope 1 / (1 + alpha*|z|)**2 (ST fast_sigmoid)."""
     a = _positive(alpha, "fast_sigmoid")
-    return from_slope(lambda z: 1 / (1 + a * fn.abs(z)) ** 2, "fast_sigmoid")
+    return _named(from_slope(lambda z: 1 / (1 + a * fn.abs(z)) ** 2, "fast_sigmoid"), alpha)
 
 
 def soft_sign(alpha: float = 2.0) -> Surrogate:
     """Return the slope alpha / (2 * (1 + alpha*|z|)**2) (SJ SoftSign)."""
     a = _positive(alpha, "soft_sign")
-    return from_slope(lambda z: a / (2 * (1 + a * fn.abs(z)) ** 2), "soft_sign")
+    return _named(from_slope(lambda z: a / (2 * (1 + a * fn.abs(z)) ** 2), "soft_sign"), alpha)
 
 
 def erf(alpha: float = 2.0) -> Surrogate:
     """Return g = (1 + erf(alpha*z))/2, slope alpha/sqrt(pi) * exp(-(alpha*z)**2) (SJ Erf)."""
     a = _positive(alpha, "erf")
-    return from_primitive(lambda z: (1 + sympy.erf(a * z)) / 2, "erf")
+    return _named(from_primitive(lambda z: (1 + sympy.erf(a * z)) / 2, "erf"), alpha)
 
 
 def piecewise_exponential(alpha: float = 1.0) -> Surrogate:
     """Return the slope (alpha/2) * exp(-alpha*|z|) (SJ PiecewiseExp)."""
     a = _positive(alpha, "piecewise_exponential")
-    return from_slope(lambda z: a / 2 * sympy.exp(-a * fn.abs(z)), "piecewise_exponential")
+    return _named(
+        from_slope(lambda z: a / 2 * sympy.exp(-a * fn.abs(z)), "piecewise_exponential"), alpha
+    )
 
 
 def straight_through() -> Surrogate:
     """Return g = z, slope 1 (ST straight_through_estimator)."""
-    return from_primitive(lambda z: z, "straight_through")
+    return _named(from_primitive(lambda z: z, "straight_through"))
 
 
 SURROGATES: dict[str, Callable[..., Surrogate]] = {

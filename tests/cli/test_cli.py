@@ -134,6 +134,17 @@ def test_show_drawn_values(call):
     assert "draw" not in threshold
 
 
+def test_show_toml(call, tmp_path):
+    """The text is a definition of the same neuron, which every verb takes."""
+    status, out, _ = call("show", "lnm", "--degree", 2, "--set", "per=channel", "--toml")
+    assert status == 0
+    (tmp_path / "mine.toml").write_text(out)
+    again = json.loads(call("show", tmp_path / "mine.toml", "--json")[1])
+    first = json.loads(call("show", "lnm", "--degree", 2, "--set", "per=channel", "--json")[1])
+    assert again["kernels"] == first["kernels"]
+    assert again["parameters"] == first["parameters"]
+
+
 def test_show_a_learned_initial_value(call, tmp_path):
     """The state shows the parameter, and the parameter its own value."""
     (tmp_path / "mine.toml").write_text(

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import parse_toml, toml_of
 from lnm_codegen.ir.declarations import Param
+from lnm_codegen.language.binding import bind
 from lnm_codegen.language.bounds import MAX_EXPONENT
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.surrogate import SURROGATES, Surrogate, surrogate_named
 from lnm_codegen.language.symbols import (
     SCOPE,
     Declared,
@@ -28,15 +28,19 @@ from lnm_codegen.language.symbols import (
     state,
 )
 from lnm_codegen.language.text.content import Content, joined
+from lnm_codegen.language.text.draws import draw_of, init_of
 from lnm_codegen.language.text.expression import CONSTANTS, FUNCTIONS, parse
+from lnm_codegen.language.text.surrogate import surrogates_of
 from lnm_codegen.validation import is_number
 
 _KEYS = (
     "name", "inputs", "fire", "output", "surrogate", "detach_reset",
-    "states", "params", "charge", "reset",
+    "states", "params", "bound", "charge", "reset",
 )  # fmt: skip
-_PARAM_KEYS = ("size", "init", "learnable", "per")
+_PARAM_KEYS = ("size", "init", "learnable", "per", "draw")
 _EXPRESSION = 'an expression in quotes, such as "v - 1"'
+_KEYWORDS = ("if",)
+"""Keywords of Python that name a built-in family."""
 _MAX_SIZE = MAX_EXPONENT + 1
 _Names: TypeAlias = dict[str, Declared | Vector]
 
@@ -77,9 +81,11 @@ class _Definition:
         name = self._file.get(self._top, "", "name", str, accepted)
         if not name.isidentifier():
             self._file.refuse_value("name", name, "an identifier")
-        scope = SCOPE.set(Scope("definition", []))
+        scope = SCOPE.set(Scope(name, []))
         try:
             self._declare()
+            self._declare_spikes()
+            self._bind()
             fire = self._fire()
             both = {**self._symbols, **self._spikes}
             fields: dict[str, Any] = {
@@ -87,10 +93,11 @@ class _Definition:
                 "fire": fire,
                 "reset": self._phase("reset", both),
                 "output": self._output(both),
-                "surrogate": self._surrogate(),
+                "surrogate": surrogates_of(self._file, self._top.get("surrogate"), self._spikes),
                 "detach_reset": self._bool(self._top, "", "detach_reset", default=False),
             }
-            neuron: Neuron = self._file.with_source(Neuron, name=name, **fields)
+            given = None if name in _KEYWORDS else name
+            neuron: Neuron = self._file.with_source(Neuron, name=given, **fields)
             return neuron
         except RecursionError:
             problem = "an expression is nested too deeply"
@@ -149,8 +156,11 @@ class _Definition:
                 self._file.refuse_value(joined(where, "size"), size, accepted)
             init = self._init(table, where, size)
             learnable = self._bool(table, where, "learnable", default=True)
-            per = table.get("per", "layer")
-            self._symbols[key] = self._file.with_source(param, key, size, init, learnable, per)
+            given = (key, size, init, learnable, table.get("per", "layer"))
+            draw = None
+            if "draw" in table:
+                draw = draw_of(self._file, table["draw"], joined(where, "draw"), size)
+            self._symbols[key] = self._file.with_source(param, *given, draw)
 
     def _declaration_place(self, group: str, key: str, table: Any, keys: tuple[str, ...]) -> str:
         """Validate the name and keys of one declaration; return its place."""
@@ -173,6 +183,8 @@ class _Definition:
 
     def _init(self, table: dict[str, Any], where: str, size: int | None) -> Any:
         init = table.get("init", 0.0)
+        if isinstance(init, dict):
+            return init_of(self._file, init, joined(where, "init"), size)
         is_list = isinstance(init, list)
         if is_number(init) or (is_list and len(init) == size and all(map(is_number, init))):
             return init
@@ -180,13 +192,25 @@ class _Definition:
         remedy = "Give size too." if size is None and is_list else ""
         self._file.refuse_value(joined(where, "init"), init, accepted, remedy)
 
+    def _declare_spikes(self) -> None:
+        given = self._top.get("fire")
+        for key in given if isinstance(given, dict) else () if given is None else ("spike",):
+            self._require_unused_name("fire", key)
+            self._spikes[key] = self._file.with_source(spike_named, key)
+
+    def _bind(self) -> None:
+        """Read `bound`: each value may read those before it, and spikes for reset and output."""
+        for key, text in self._file.table("bound").items():
+            self._require_unused_name("bound", key)
+            names = {**self._symbols, **self._spikes}
+            place = joined("bound", key)
+            value = self._file.with_source(bind, self._parse(text, place, names), key)
+            self._symbols[key] = value
+
     def _fire(self) -> dict[Declared, Any] | None:
         given = self._top.get("fire")
         if given is None:
             return None
-        for key in given if isinstance(given, dict) else ("spike",):
-            self._require_unused_name("fire", key)
-            self._spikes[key] = self._file.with_source(spike_named, key)
         if not isinstance(given, dict):
             return {self._spikes["spike"]: self._parse(given, "fire", self._symbols)}
         parsed = self._expressions("fire", given, self._symbols)
@@ -211,36 +235,6 @@ class _Definition:
 
     def _expressions(self, where: str, texts: dict[str, Any], names: _Names) -> dict[str, Any]:
         return {key: self._parse(text, joined(where, key), names) for key, text in texts.items()}
-
-    def _surrogate(self) -> Any:
-        """Read `surrogate`: a name, a table with `kind`, or a table from spike to either."""
-        given = self._top.get("surrogate")
-        if given is None:
-            return None
-        if not self._spikes:
-            problem = "given, but the neuron has no spike"
-            self._file.refuse("surrogate", problem, remedy="Remove it, or give fire.")
-        if not isinstance(given, dict) or not any(key in self._spikes for key in given):
-            return self._one_surrogate(given, "surrogate")
-        self._file.require_keys(given, "surrogate", self._spikes)
-        for key in self._spikes:
-            if key not in given:
-                self._file.refuse(joined("surrogate", key), "missing", "one for every spike")
-        return {
-            self._spikes[key]: self._one_surrogate(value, joined("surrogate", key))
-            for key, value in given.items()
-        }
-
-    def _one_surrogate(self, given: Any, where: str) -> Surrogate:
-        table = {"kind": given} if isinstance(given, str) else given
-        names = ", ".join(SURROGATES)
-        if not isinstance(table, dict):
-            self._file.refuse_value(where, table, f"{names}, or a table")
-        self._file.require_keys(table, where, ("kind", "alpha"))
-        kind = self._file.get(table, where, "kind", str, names)
-        arguments = {key: value for key, value in table.items() if key != "kind"}
-        surrogate: Surrogate = self._file.with_source(surrogate_named, where, kind, arguments)
-        return surrogate
 
     def _parse(self, text: Any, where: str, names: _Names) -> Any:
         if not isinstance(text, str):

@@ -1,142 +1,160 @@
-"""A neuron as the text of a definition, which `definition.read` reads back as the same neuron."""
+"""Expressions as text of the grammar: `printed(expr)`, which `expression.parse` reads back."""
 
 from __future__ import annotations
 
-import keyword
-import re
-from collections.abc import Iterable
+from decimal import Context, Decimal
 from typing import Any
 
 import sympy
+from sympy.core.relational import Relational
 
-from lnm_codegen.errors import LnmError, UnsupportedError
-from lnm_codegen.ir.declarations import Param, State
-from lnm_codegen.language.functions import replaced
-from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.surrogate import SURROGATES, Surrogate, Z
-from lnm_codegen.language.text.definition import read
+from lnm_codegen.errors import InternalError
+from lnm_codegen.ir.declarations import Param
+from lnm_codegen.language import functions as fn
+from lnm_codegen.language.functions import CALLS, Where, stop_gradient
+from lnm_codegen.language.symbols import Declared
+from lnm_codegen.language.text.cost import applied
 
-
-def definition_of(neuron: Neuron) -> str:
-    """Return a TOML text that defines the neuron.
-
-    A parameter that a function initialises begins at 0 in the text. The name gets a final
-    underscore if it is a word of Python.
-
-    Raises:
-        UnsupportedError: The text would define another neuron: bound values, a state that a
-            function initialises, a surrogate without a name.
-    """
-    if neuron.bindings or neuron.prologue or neuron.counts:
-        raise UnsupportedError(neuron.name, "bound values or a normalisation have no text form")
-    text = "\n".join([*_head(neuron), *_tables(neuron)]) + "\n"
-    try:
-        same = _summary(read(text, neuron.name)) == _summary(neuron)
-    except LnmError as error:
-        raise UnsupportedError(neuron.name, f"it has no text form: {error.problem}") from None
-    if not same:
-        raise UnsupportedError(neuron.name, "its text form would be another neuron")
-    return text
+_SUM, _PRODUCT, _POWER, _ATOM = range(4)
+"""How tightly the outermost operator of a text binds."""
+_DIGITS = 20
+"""Most digits of a rational number that is written as a decimal."""
 
 
-def _head(neuron: Neuron) -> list[str]:
-    lines = [f'name = "{_name(neuron)}"']
-    names = ", ".join(f'"{s.name}"' for s in neuron.inputs)
-    lines.append(f"inputs = [{names}]")
-    surrogates = {spike: _surrogate(neuron, s) for spike, s in neuron.surrogates}
-    if len(neuron.fire) == 1 and neuron.spikes == ("spike",):
-        lines.append(f"fire = {_quoted(neuron, neuron.fire[0][1])}")
-        lines.append(f"surrogate = {surrogates['spike']}")
-    elif surrogates:
-        pairs = ", ".join(f"{spike} = {text}" for spike, text in surrogates.items())
-        lines.append(f"surrogate = {{ {pairs} }}")
-    if neuron.detach_reset:
-        lines.append("detach_reset = true")
-    return lines
+def printed(expr: sympy.Expr) -> str:
+    """Return the text of an expression. A sum times a number becomes a sum when it is read."""
+    return _sum(expr)[0]
 
 
-def _tables(neuron: Neuron) -> list[str]:
-    lines: list[str] = []
-    for symbol in neuron.states:
-        decl = symbol.decl
-        assert isinstance(decl, State)
-        if callable(decl.init) and not decl.param:
-            raise UnsupportedError(neuron.name, f"a function initialises state {decl.name!r}")
-        init = f'"{decl.param}"' if decl.param else repr(decl.init)
-        lines += [f"[states.{decl.name}]", f"init = {init}"]
-    for param in neuron.params:
-        lines += [f"[params.{param.name}]", *_param(param)]
-    phases: list[tuple[str, Iterable[tuple[Any, Any]]]] = [
-        ("charge", neuron.charge),
-        ("reset", neuron.reset),
-        ("output", neuron.output),
-    ]
-    if neuron.fire and neuron.spikes != ("spike",):
-        phases.insert(0, ("fire", neuron.fire))
-    for phase, pairs in phases:
-        if pairs and not _is_default_output(neuron, phase):
-            lines.append(f"[{phase}]")
-            lines += [f"{getattr(key, 'name', key)} = {_quoted(neuron, e)}" for key, e in pairs]
-    return lines
+def _at(expr: Any, least: int) -> str:
+    """Return the text of an operand, in parentheses unless it binds as tightly as `least`."""
+    text, binds = _sum(expr)
+    return text if binds >= least else f"({text})"
 
 
-def _is_default_output(neuron: Neuron, phase: str) -> bool:
-    return phase == "output" and [n for n, _ in neuron.output] == ["spike"] == [
-        str(e) for _, e in neuron.output
-    ]
+def _sum(expr: Any) -> tuple[str, int]:
+    """Return a text and how tightly it binds."""
+    if not isinstance(expr, sympy.Add):
+        negative, text, binds = _term(expr)
+        return (f"-{text}", _SUM) if negative else (text, binds)
+    terms = [_term(e) for e in expr.args]
+    terms.sort(key=lambda term: (term[0], term[1][0].isdigit(), len(term[1]), term[1]))
+    words = []
+    for k, (negative, text, binds) in enumerate(terms):
+        text = text if binds >= _PRODUCT else f"({text})"
+        words.append((" - " if negative else " + ") + text if k else "-" * negative + text)
+    return "".join(words), _SUM
 
 
-def _param(param: Param) -> list[str]:
-    init = 0.0 if callable(param.init) else param.init
-    lines = [] if param.size is None else [f"size = {param.size}"]
-    lines.append(f"init = {list(init) if isinstance(init, tuple) else init!r}")
-    return [*lines, f"learnable = {str(param.learnable).lower()}", f'per = "{param.per}"']
+def _term(expr: Any) -> tuple[bool, str, int]:
+    """Return whether a term is negative, and the text and binding of its absolute value."""
+    if isinstance(expr, sympy.Add):
+        return False, *_sum(expr)
+    if isinstance(expr, sympy.Number):
+        text = _number(abs(expr))
+        return bool(expr < 0), text, _PRODUCT if "/" in text else _ATOM
+    if not isinstance(expr, sympy.Mul | sympy.Pow):
+        return False, _atom(expr), _ATOM
+    number, rest = expr.as_coeff_Mul()
+    if isinstance(number, sympy.Float):  # 1.0*v
+        number = sympy.Rational(repr(float(number)))
+    above: list[Any] = []
+    below: list[Any] = []
+    for factor in sympy.Mul.make_args(rest):
+        inverse = isinstance(factor, sympy.Pow) and factor.exp.could_extract_minus_sign()
+        (below if inverse else above).append(1 / factor if inverse else factor)
+    above.sort(key=lambda e: (isinstance(e, sympy.Add), _factor(e)))  # 2*(a + b) is 2*a + 2*b
+    below.sort(key=_factor)
+    size = abs(number)
+    scale = "" if size == 1 else _number(size)
+    first = [] if not scale or (above and isinstance(above[0], sympy.Add)) else [scale]
+    words = [*first, *(_factor(e) for e in above)] or ["1"]
+    text = "*".join(words) + "".join(f"/{_factor(e, _POWER)}" for e in below)
+    if scale and not first:
+        text += f"*{scale}" if "/" not in scale else f"*({scale})"
+    if number < 0 and above and isinstance(above[0], sympy.Add):
+        return False, f"{text}*(-1)", _PRODUCT
+    single = len(words) + len(below) == 1 and text == words[0]
+    return bool(number < 0), text, _binding(above[0]) if single and above else _PRODUCT
 
 
-def _quoted(neuron: Neuron, expr: Any) -> str:
-    """Return an expression in quotes, with elements of vectors as theta[2]."""
-    text = str(_exact(expr))
-    for param in neuron.params:
-        for k, name in enumerate(param.element_names if param.size is not None else ()):
-            text = re.sub(rf"\b{name}\b", f"{param.name}[{k}]", text)
-    return f'"{text}"'
+def _binding(expr: Any) -> int:
+    is_power = isinstance(expr, sympy.Pow) and expr.exp != sympy.Rational(1, 2)
+    return _POWER if is_power else _ATOM
 
 
-def _exact(expr: Any) -> Any:
-    """Return an expression whose floats are the decimals that Python writes for them."""
-    floats = {number: sympy.Rational(repr(float(number))) for number in expr.atoms(sympy.Float)}
-    return replaced(expr, floats) if floats else expr
+def _factor(expr: Any, least: int = _PRODUCT) -> str:
+    if isinstance(expr, sympy.Pow):
+        return _power(expr)
+    return _at(expr, least)
 
 
-def _name(neuron: Neuron) -> str:
-    return f"{neuron.name}_" if keyword.iskeyword(neuron.name) else neuron.name
+def _power(expr: Any) -> str:
+    if expr.exp == sympy.Rational(1, 2):
+        return f"sqrt({printed(expr.base)})"
+    return f"{_at(expr.base, _ATOM)}**{_at(expr.exp, _ATOM)}"
 
 
-def _surrogate(neuron: Neuron, surrogate: Surrogate) -> str:
-    """Return the table of a surrogate, whose alpha is read off its slope."""
-    make = SURROGATES.get(surrogate.name)
-    if make is SURROGATES["straight_through"]:
-        return f'"{surrogate.name}"'
-    half = sympy.Rational(1, 2)
-    at_zero, at_half = (sympy.nsimplify(surrogate.slope.subs(Z, z)) for z in (0, half))
-    candidates = [at_zero * k for k in (1, 2, 4)] + [at_zero * sympy.sqrt(sympy.pi)]
-    if at_half.is_positive:
-        candidates += [2 * (1 / sympy.sqrt(at_half) - 1)]
-    for alpha in candidates:
-        if make and alpha.is_Rational and alpha > 0 and make(float(alpha)) == surrogate:
-            return f'{{ kind = "{surrogate.name}", alpha = {float(alpha)!r} }}'
-    raise UnsupportedError(neuron.name, f"surrogate {surrogate.name!r} has no name in text")
+def _number(value: Any) -> str:
+    """Return a number >= 0: an integer, a decimal where it is exact, or a fraction."""
+    if isinstance(value, sympy.Float):
+        value = sympy.Rational(repr(float(value)))
+    if value.q == 1:
+        return str(value.p)
+    exact = Context(prec=_DIGITS)
+    decimal = exact.divide(Decimal(int(value.p)), Decimal(int(value.q)))
+    if sympy.Rational(str(decimal)) == value:
+        return str(decimal)
+    return f"{value.p}/{value.q}"
 
 
-def _summary(neuron: Neuron) -> tuple[Any, ...]:
-    """Return what a neuron is, with symbols by name; initial values of parameters are left out."""
-    plain = {s: sympy.Symbol(s.name) for s in (*neuron.symbols, *(s for s, _ in neuron.fire))}
-    phases = tuple(
-        tuple((getattr(key, "name", key), replaced(_exact(e), plain)) for key, e in pairs)
-        for pairs in (neuron.charge, neuron.fire, neuron.reset, neuron.output)
-    )
-    starts = tuple((s.name, getattr(s.decl, "param", "")) for s in neuron.states)
-    params = tuple((p.name, p.size, p.learnable, p.per) for p in neuron.params)
-    inputs = tuple(s.name for s in neuron.inputs)
-    surrogates = tuple((spike, s.slope) for spike, s in neuron.surrogates)
-    return (_name(neuron), phases, starts, params, inputs, surrogates, neuron.detach_reset)
+def _atom(expr: Any) -> str:
+    if isinstance(expr, Declared):
+        return _name(expr)
+    if isinstance(expr, sympy.Symbol):
+        return str(expr.name)
+    if expr == sympy.pi:
+        return "pi"
+    if expr == sympy.E:
+        return "exp(1)"
+    if isinstance(expr, Where):
+        return _where(expr)
+    if isinstance(expr, stop_gradient):
+        return f"stop_gradient({printed(expr.args[0])})"
+    for kind, name in CALLS.items():
+        if isinstance(expr, kind):
+            return f"{name}({printed(expr.args[0])})"
+    raise InternalError("to_toml", f"no text for {type(expr).__name__} in {expr}")
+
+
+def _name(symbol: Declared) -> str:
+    decl = symbol.decl
+    if isinstance(decl, Param) and decl.size is not None:
+        return f"{decl.name}[{decl.element_names.index(symbol.name)}]"
+    return symbol.name
+
+
+def _where(expr: Where) -> str:
+    """Return the call of a function of `where` that the grammar builds as this node, or `where`."""
+    cond, then, orelse = expr.operands
+    calls: list[tuple[str, tuple[Any, ...]]] = []
+    if isinstance(cond, Relational):
+        a, b = cond.args
+        calls = [("abs", (a,)), ("max", (a, b)), ("min", (a, b))]
+        if isinstance(orelse, Where) and isinstance(orelse.args[0], Relational):
+            calls.append(("clip", (a, b, orelse.args[0].args[1])))
+    for word, args in calls:
+        if applied(word, getattr(fn, word), *args) == expr:
+            return f"{word}({', '.join(map(printed, args))})"
+    return f"where({_condition(cond)}, {printed(then)}, {printed(orelse)})"
+
+
+def _condition(cond: Any) -> str:
+    if isinstance(cond, Relational):
+        return f"{printed(cond.lhs)} {cond.rel_op} {printed(cond.rhs)}"
+    if isinstance(cond, sympy.Not):
+        return f"~({_condition(cond.args[0])})"
+    if isinstance(cond, sympy.And | sympy.Or):
+        sign = " & " if isinstance(cond, sympy.And) else " | "
+        return sign.join(sorted(f"({_condition(c)})" for c in cond.args))
+    return _atom(cond)

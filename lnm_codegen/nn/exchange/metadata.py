@@ -22,7 +22,6 @@ import torch
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import require_one_port
 from lnm_codegen.language.text.definition import read
-from lnm_codegen.language.text.printed import definition_of
 from lnm_codegen.nn.exchange.layers import Shape
 from lnm_codegen.nn.exchange.neurons import FIELDS
 from lnm_codegen.nn.layer import NeuronLayer
@@ -53,7 +52,7 @@ def described(layer: NeuronLayer, node: Any, dt: float, **reports: Any) -> dict[
     params = {n: v.numpy() if v.dim() else v.item() for n, v in values.items()}  # HDF5's scalars
     return {
         "format": FORMAT,
-        "neuron": definition_of(layer.neuron),
+        "neuron": layer.neuron.to_toml(),
         "params": params,
         "dt": float(dt),
         "fields": _digest(node),

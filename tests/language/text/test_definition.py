@@ -52,7 +52,7 @@ GRAMMAR = (
 CONDITION = "a comparison such as v > 0, or a spike"
 EXPRESSION = 'an expression in quotes, such as "v - 1"'
 SPLIT = "Split the expression."
-KEYS = "name, inputs, fire, output, surrogate, detach_reset, states, params, charge, reset"
+KEYS = "name, inputs, fire, output, surrogate, detach_reset, states, params, bound, charge, reset"
 SURROGATES = (
     "atan, sigmoid, rectangle, triangle, fast_sigmoid, soft_sign, erf, piecewise_exponential,"
     " straight_through"

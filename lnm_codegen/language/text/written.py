@@ -1,0 +1,167 @@
+"""Neurons as text: `written(neuron)`, which `definition.load` reads back.
+
+`neuron.py` imports this module for `Neuron.to_toml`, so an argument `neuron` has no type here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.declarations import Param, State
+from lnm_codegen.language.surrogate import Surrogate
+from lnm_codegen.language.symbols import Declared, Vector
+from lnm_codegen.language.text.draws import init_table, table_of
+from lnm_codegen.language.text.expression import CONSTANTS, FUNCTIONS, parse
+from lnm_codegen.language.text.printed import printed
+from lnm_codegen.language.text.surrogate import slope_of
+
+_SURROGATE_KEYS = ("kind", "alpha", "name", "slope")
+
+
+def written(neuron: Any) -> str:
+    """Return the TOML definition of a neuron; see `Neuron.to_toml`."""
+    return _Writer(neuron).text()
+
+
+class _Writer:
+    """Writer of one neuron."""
+
+    def __init__(self, neuron: Any) -> None:
+        self._neuron = neuron
+        self._where = f"{neuron.name}.to_toml"
+        self._names: dict[str, Any] = {s.name: s for s in (*neuron.states, *neuron.inputs)}
+        for param in neuron.params:
+            own = tuple(s for s in neuron.symbols if s.decl == param)
+            self._names[param.name] = own[0] if param.size is None else Vector(param, own)
+        spikes = {s.name: s for s, _ in neuron.fire}
+        bound = {s.name: s for s, _ in neuron.bindings}
+        for word in (*self._names, *spikes, *bound):
+            if word in FUNCTIONS or word in CONSTANTS:
+                problem = f"{word!r} is a function or constant of text definitions"
+                self._refuse(problem, remedy="Rename it.")
+        self._names |= spikes | bound
+
+    def _refuse(self, problem: str, accepted: str = "", remedy: str = "") -> Any:
+        raise ModelError(self._where, problem, accepted, remedy)
+
+    def text(self) -> str:
+        """Return the file: keys of the neuron, then its tables."""
+        neuron = self._neuron
+        if neuron.prologue is not None or neuron.counts:
+            kind = "a normalised neuron" if neuron.prologue else "a neuron with counts"
+            self._refuse(
+                f"{kind} has no text", "a neuron of lnm.Neuron", "Write the neuron itself."
+            )
+        slopes, fire, output = self._surrogates(), self._fire(), self._output()
+        one_slope = len(slopes) == 1 and "" in slopes
+        top: dict[str, Any] = {
+            "name": neuron.name,
+            "inputs": [s.name for s in neuron.inputs],
+            "fire": fire if isinstance(fire, str) else None,
+            "output": output if isinstance(output, str) else None,
+            "surrogate": slopes[""] if one_slope else None,
+            "detach_reset": neuron.detach_reset or None,
+        }
+        lines = [f"{key} = {_toml(value)}" for key, value in top.items() if value is not None]
+        for state in neuron.states:
+            lines += _table(f"states.{state.name}", self._state(state.decl))
+        for param in neuron.params:
+            lines += _table(f"params.{param.name}", self._param(param))
+        phases = {
+            "bound": self._phase("bound", neuron.bindings),
+            "charge": self._phase("charge", neuron.charge),
+            "fire": fire if isinstance(fire, dict) else {},
+            "reset": self._phase("reset", neuron.reset),
+            "output": output if isinstance(output, dict) else {},
+        }
+        for phase, table in phases.items():
+            lines += _table(phase, table) if table else []
+        for spike, slope in {} if one_slope else slopes.items():
+            lines += _table(f"surrogate.{spike}", slope)
+        return "\n".join(lines) + "\n"
+
+    def _expression(self, place: str, expr: Any) -> str:
+        """Return the text of an expression that the grammar accepts."""
+        text = printed(expr)
+        parse(text, self._names, f"{self._where}: {place}")
+        return text
+
+    def _phase(self, phase: str, pairs: Iterable[tuple[Any, Any]]) -> dict[str, str]:
+        return {str(s): self._expression(f"{phase}.{s}", e) for s, e in pairs}
+
+    def _fire(self) -> Any:
+        fire = self._phase("fire", self._neuron.fire)
+        return (fire["spike"] if [*fire] == ["spike"] else fire) or None
+
+    def _output(self) -> Any:
+        pairs = self._neuron.output
+        name, expr = pairs[0]
+        is_spike = isinstance(expr, Declared) and expr.name in self._neuron.spikes
+        default = expr.name if is_spike else "out"
+        if len(pairs) > 1 or name != default:
+            return self._phase("output", pairs)
+        return None if name == "spike" else self._expression("output", expr)
+
+    def _state(self, decl: State) -> dict[str, Any]:
+        return {"init": decl.param or self._number(f"state {decl.name!r}", decl.init)}
+
+    def _number(self, what: str, init: Any) -> Any:
+        if callable(init):
+            name = getattr(init, "__name__", type(init).__name__)
+            self._refuse(
+                f"{what} begins with the function {name}",
+                "numbers, and draws of the built-in families",
+                "Give numbers, or keep the definition in Python.",
+            )
+        return list(init) if isinstance(init, tuple) else init
+
+    def _param(self, decl: Param) -> dict[str, Any]:
+        what = f"parameter {decl.name!r}"
+        found: dict[str, Any] = {} if decl.size is None else {"size": decl.size}
+        found["init"] = init_table(decl.init) or self._number(what, decl.init)
+        if not decl.learnable:
+            found["learnable"] = False
+        if decl.per != "layer":
+            found["per"] = decl.per
+        if decl.draw is not None:
+            found["draw"] = table_of(decl.draw) or self._number(what, decl.draw.sample)
+        return found
+
+    def _surrogates(self) -> dict[str, Any]:
+        """Return the surrogate of each spike; one that all have under an empty name."""
+        found = {spike: self._slope(spike, s) for spike, s in self._neuron.surrogates}
+        values = list(found.values())
+        if not found or any(value != values[0] for value in values):
+            return found
+        if values[0] == {"kind": "atan", "alpha": 2.0}:
+            return {}
+        if any(spike in _SURROGATE_KEYS for spike in found):
+            return found
+        return {"": values[0] if len(values[0]) > 1 else values[0]["kind"]}
+
+    def _slope(self, spike: str, surrogate: Surrogate) -> dict[str, Any]:
+        if surrogate.arguments is not None:
+            return {"kind": surrogate.name, **dict(surrogate.arguments)}
+        place = f"surrogate.{spike}.slope"
+        slope = printed(surrogate.slope)
+        slope_of(slope, f"{self._where}: {place}")
+        return {"name": surrogate.name, "slope": slope}
+
+
+def _table(name: str, content: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a table."""
+    return ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in content.items())]
+
+
+def _toml(value: Any) -> str:
+    """Return a value of TOML: text, a number, true or false, a list, or an inline table."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, bool | str):
+        return json.dumps(value)
+    return repr(value)

@@ -1,0 +1,217 @@
+"""PyTorch's operations as functions of expressions and conditions, by their names in PyTorch.
+
+Values and gradients are PyTorch's, except at the kinks of `abs`, `maximum` and `minimum`: there the
+gradient goes to one branch, as `lnm.abs`, `lnm.max` and `lnm.min` define it, which also select the
+second operand at NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from lnm_codegen.language import functions as fn
+from lnm_codegen.language.expression import Expression
+from lnm_codegen.language.symbols import is_spike
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TracedCondition:
+    """A tensor of bool. `choose(a, b)` is the expression that is a where it holds, b elsewhere."""
+
+    choose: Callable[[Any, Any], Expression]
+
+
+Value: TypeAlias = "Expression | TracedCondition"
+
+
+def number(a: Any) -> Any:
+    """Return an expression; a condition counts as 1 or 0."""
+    if isinstance(a, TracedCondition):
+        return a.choose(1, 0)
+    return fn.as_expr(int(a) if isinstance(a, bool) else a)
+
+
+def condition(a: Any) -> TracedCondition:
+    """Return a condition; a number holds where it is not 0."""
+    if isinstance(a, TracedCondition):
+        return a
+    whole = a.args[0] if isinstance(a, fn.stop_gradient) else a
+    return _compared(">")(whole, 0) if is_spike(whole) else _not(_equal(a, 0))
+
+
+def _compared(sign: str) -> Callable[[Any, Any], TracedCondition]:
+    def compare(input: Any, other: Any) -> TracedCondition:
+        a, b = number(input), number(other)
+        return TracedCondition(lambda then, orelse: fn.select(a, sign, b, then, orelse))
+
+    return compare
+
+
+def _equal(input: Any, other: Any) -> TracedCondition:
+    return _and(_compared(">=")(input, other), _compared("<=")(input, other))
+
+
+def _not(input: Any) -> TracedCondition:
+    a = condition(input)
+    return TracedCondition(lambda then, orelse: a.choose(orelse, then))
+
+
+def _and(input: Any, other: Any) -> TracedCondition:
+    a, b = condition(input), condition(other)
+    return TracedCondition(lambda then, orelse: a.choose(b.choose(then, orelse), orelse))
+
+
+def _or(input: Any, other: Any) -> TracedCondition:
+    return _not(_and(_not(input), _not(other)))
+
+
+def _xor(input: Any, other: Any) -> TracedCondition:
+    a, b = condition(input), condition(other)
+    return TracedCondition(
+        lambda then, orelse: a.choose(b.choose(orelse, then), b.choose(then, orelse))
+    )
+
+
+def _add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    return number(input) + number(other) * number(alpha)
+
+
+def _sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    return number(input) - number(other) * number(alpha)
+
+
+def _rsub(input: Any, other: Any) -> Any:
+    return _sub(other, input)
+
+
+def _mul(input: Any, other: Any) -> Any:
+    return number(input) * number(other)
+
+
+def _div(input: Any, other: Any) -> Any:
+    return number(input) / number(other)
+
+
+def _pow(input: Any, exponent: Any) -> Any:
+    return number(input) ** number(exponent)
+
+
+def _clamp(input: Any, min: Any = None, max: Any = None) -> Any:
+    a = number(input)
+    above = a if max is None else fn.select(a, ">", number(max), number(max), a)
+    return above if min is None else fn.select(a, "<", number(min), number(min), above)
+
+
+def _clamp_min(input: Any, min: Any) -> Any:
+    return _clamp(input, min)
+
+
+def _clamp_max(input: Any, max: Any) -> Any:
+    return _clamp(input, None, max)
+
+
+def _where(condition: Any, input: Any, other: Any) -> Any:
+    return _condition_of(condition).choose(number(input), number(other))
+
+
+_condition_of = condition
+
+
+def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
+    return _where(mask, value, input)
+
+
+def _relu(input: Any) -> Any:
+    a = number(input)
+    return fn.select(a, "<=", 0, 0, a)  # gradient 0 at 0
+
+
+def _leaky_relu(input: Any, negative_slope: Any = 0.01) -> Any:
+    a = number(input)
+    return fn.select(a, ">", 0, a, a * number(negative_slope))
+
+
+def _hardtanh(input: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Any:
+    a = number(input)
+    return fn.select(a, "<=", min_val, min_val, fn.select(a, ">=", max_val, max_val, a))
+
+
+def _sign(input: Any) -> Any:
+    a = number(input)
+    return fn.select(a, ">", 0, 1, fn.select(a, "<", 0, -1, 0))
+
+
+def _heaviside(input: Any, values: Any) -> Any:
+    a = number(input)
+    return fn.select(a, ">", 0, 1, fn.select(a, "<", 0, 0, number(values)))
+
+
+def _lerp(input: Any, end: Any, weight: Any) -> Any:
+    a = number(input)
+    return a + number(weight) * (number(end) - a)
+
+
+def _addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
+    return number(input) + number(value) * number(tensor1) * number(tensor2)
+
+
+def _filled(value: Any) -> Callable[..., Any]:
+    def fill(input: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        return number(value)
+
+    return fill
+
+
+def _full_like(input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+    return number(fill_value)
+
+
+def _unary(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def apply(input: Any) -> Any:
+        return function(number(input))
+
+    return apply
+
+
+def _binary(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def apply(input: Any, other: Any) -> Any:
+        return function(number(input), number(other))
+
+    return apply
+
+
+def _same(input: Any, *, memory_format: Any = None) -> Any:
+    return input
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": _add, "sub": _sub, "subtract": _sub, "rsub": _rsub, "mul": _mul, "multiply": _mul,
+    "div": _div, "divide": _div, "true_divide": _div, "pow": _pow, "addcmul": _addcmul,
+    "neg": _unary(lambda a: -1 * a), "negative": _unary(lambda a: -1 * a),
+    "positive": _unary(lambda a: a), "square": _unary(lambda a: a**2),
+    "reciprocal": _unary(lambda a: 1 / a), "rsqrt": _unary(lambda a: 1 / fn.sqrt(a)),
+    "sqrt": _unary(fn.sqrt), "exp": _unary(fn.exp), "log": _unary(fn.log),
+    "tanh": _unary(fn.tanh), "sin": _unary(fn.sin), "cos": _unary(fn.cos),
+    "sigmoid": _unary(fn.sigmoid), "expit": _unary(fn.sigmoid),
+    "special_expit": _unary(fn.sigmoid), "silu": _unary(lambda a: a * fn.sigmoid(a)),
+    "abs": _unary(fn.abs), "absolute": _unary(fn.abs), "sign": _sign, "relu": _relu,
+    "leaky_relu": _leaky_relu, "hardtanh": _hardtanh,
+    "relu6": lambda input: _hardtanh(input, 0.0, 6.0),
+    "clamp": _clamp, "clip": _clamp, "clamp_min": _clamp_min, "clamp_max": _clamp_max,
+    "maximum": _binary(fn.max), "minimum": _binary(fn.min), "max": _binary(fn.max),
+    "min": _binary(fn.min), "where": _where, "masked_fill": _masked_fill,
+    "heaviside": _heaviside, "lerp": _lerp,
+    "lt": _compared("<"), "less": _compared("<"), "le": _compared("<="),
+    "less_equal": _compared("<="), "gt": _compared(">"), "greater": _compared(">"),
+    "ge": _compared(">="), "greater_equal": _compared(">="),
+    "eq": _equal, "ne": lambda input, other: _not(_equal(input, other)),
+    "not_equal": lambda input, other: _not(_equal(input, other)),
+    "logical_and": _and, "logical_or": _or, "logical_not": _not, "logical_xor": _xor,
+    "bitwise_and": _and, "bitwise_or": _or, "bitwise_not": _not, "bitwise_xor": _xor,
+    "bool": condition, "float": number, "double": number, "clone": _same, "contiguous": _same,
+    "detach": _unary(fn.stop_gradient),
+    "zeros_like": _filled(0), "ones_like": _filled(1), "full_like": _full_like,
+}  # fmt: skip
+"""Name of a function or a method of tensors -> the function of expressions and conditions."""
