@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from lnm_codegen.families.common import reset_of
-from lnm_codegen.language.family import family
+from lnm_codegen.families.izhikevich_norse import izhikevich as norse
+from lnm_codegen.language.family import family_by
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
 from lnm_codegen.validation import require_number, require_numbers
 
 
-@family
+@family_by("form", {"norse": norse}, own="spikingjelly")
 def izhikevich(
     tau: float = 2.0,
     v_c: float = 0.8,
