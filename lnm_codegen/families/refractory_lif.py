@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lnm_codegen.language.family import family
-from lnm_codegen.language.functions import max, where
+from lnm_codegen.language.functions import max, stop_gradient, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
@@ -27,12 +27,12 @@ def refractory_lif(
     """LIF that neither charges nor fires for some steps after a spike (Norse `LIFRefrac`).
 
         charge   i' = i + x, of which i = i'*(1 - 1/tau_syn) remains    tau_syn; else i' = x
-                 h  = v where wait > 0, else v + (v_rest - v + i')/tau
-        fire     spike = H(h - v_threshold) where wait = 0, else 0
+                 h  = v where pause > 0, else v + (v_rest - v + i')/tau
+        fire     spike = H(h - v_threshold) where pause = 0, else 0
         reset    v hard to v_reset
-                 wait' = refractory at a spike, else max(wait - 1, 0)
+                 pause' = refractory at a spike, else max(pause - 1, 0)
 
-    The synaptic current goes on in the refractory period. `wait` has no gradient: Norse
+    The synaptic current goes on in the refractory period. `pause` has no gradient: Norse
     differentiates it with the surrogate of the spike.
 
     Args:
@@ -53,7 +53,7 @@ def refractory_lif(
     if not v_reset < v_threshold:
         accepted = f"a number < v_threshold, {v_threshold!r}"
         raise wrong("refractory_lif", "v_reset", v_reset, accepted)
-    v, wait, x = state("v", init=v_reset), state("wait"), input("x")
+    v, pause, x = state("v", init=v_reset), state("pause"), input("x")
     t = param("tau", init=tau, learnable=learn_tau, per=per)
     rest = param("v_rest", init=v_rest, learnable=False)
     threshold = param("v_threshold", init=v_threshold, learnable=False)
@@ -63,13 +63,14 @@ def refractory_lif(
         current, t_syn = state("i"), param("tau_syn", init=tau_syn, learnable=False)
         drive = current + x
         charge[current] = drive - drive / t_syn
-    charge[v] = where(wait > 0, v, v + (rest - v + drive) / t)
+    pauses = pause > 0.5  # between the integers, so that no rounding matters
+    charge[v] = where(pauses, v, v + (rest - v + drive) / t)
     return Neuron(
         charge=charge,
-        fire=where(wait > 0, v_reset - threshold, v - threshold),
+        fire=where(pauses, v_reset - threshold, v - threshold),
         reset={
             v: where(spike, v_reset, v),
-            wait: where(spike, refractory, max(wait - 1, 0)),
+            pause: stop_gradient(where(spike, refractory, max(pause - 1, 0))),
         },
         surrogate=surrogate,
     )

@@ -21,16 +21,15 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.compiler.stimulus import (
     BOUND,
     bound_of,
-    init_of,
     spike_names,
     spiking_scale,
+    starts_of,
     step_values,
     unit_of,
 )
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import Declared
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import values_of
 
@@ -100,7 +99,7 @@ def draw_case(
     for _ in range(ROUNDS):
         for x in case.inputs:
             x[:, out] = case.scale * uniform(LOW, HIGH, (SHAPE[0], int(out.sum())))
-        for name, (centre, width) in _starts(neuron).items():
+        for name, (centre, width) in starts_of(neuron).items():
             case.state[name][out] = centre + width * uniform(-1, 1, (int(out.sum()),))
         out = _unfit(case)
         if not out.any():
@@ -116,25 +115,8 @@ def _scale(neuron: Neuron, params: dict[str, Array]) -> float:
     """Return the scale of the inputs, by trial on one sample of each neuron."""
     rng, shape = np.random.default_rng(1), (SHAPE[0], 1, *SHAPE[2:])
     inputs = [rng.uniform(LOW, HIGH, shape) for _ in neuron.inputs]
-    start = {n: c + width * rng.uniform(-1, 1, shape[1:]) for n, (c, width) in _starts(neuron).items()}
+    start = {n: c + width * rng.uniform(-1, 1, shape[1:]) for n, (c, width) in starts_of(neuron).items()}
     return spiking_scale(neuron, *inputs, values=params, state=start, least_kept=0.5).scale
-
-
-def _starts(neuron: Neuron) -> dict[str, tuple[float, float]]:
-    """Return middle and half width of the initial values drawn for each state.
-
-    The half width is 1/2. The middle is the declared value where that is large, or 0. A neuron in
-    large units, such as mV, may have states in smaller ones, such as the gates of ion channels:
-    there the middle is every declared value, and the half width at most half of it.
-    """
-    found = {}
-    for state in neuron.states:
-        init = init_of(state)
-        if unit_of(neuron) == 1:
-            found[state.name] = (init if abs(init) > 0.5 else 0.0, 0.5)
-        else:
-            found[state.name] = (init, min(0.5, abs(init) / 2 or 0.5))
-    return found
 
 
 def _unfit(case: DrawnCase) -> Array:

@@ -1,0 +1,1 @@
+"""Families of the literature against transcriptions of their equations, and their mistakes."""
