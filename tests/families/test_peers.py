@@ -34,6 +34,7 @@ def agree(
     states: Callable[[Any], dict[str, Tensor]],
     start: Any = None,
     leaves: dict[str, Tensor] | None = None,
+    rtol: float = 1e-8,
     **given: Any,
 ) -> np.ndarray:
     """Assert equal outputs, close final states and gradients, and return the outputs.
@@ -46,6 +47,7 @@ def agree(
         states: Their last state -> ours by name.
         start: Their first state.
         leaves: Our parameter -> theirs, whose gradients are compared.
+        rtol: Tolerance of gradients, relative to the largest.
         **given: Parameters and states of ours.
     """
     leaf, state, out = torch.tensor(x, requires_grad=True), start, []
@@ -62,8 +64,8 @@ def agree(
     for name, other in {"x": leaf, **(leaves or {})}.items():
         theirs = other.grad.numpy()
         assert np.abs(theirs).max() > 0
-        close = 1e-8 * np.abs(theirs).max()
-        np.testing.assert_allclose(result.grads[name], theirs, 1e-8, close, err_msg=name)
+        close = rtol * np.abs(theirs).max()
+        np.testing.assert_allclose(result.grads[name], theirs, rtol, close, err_msg=name)
     return expected
 
 
@@ -157,6 +159,10 @@ def test_defaults_are_those_of_spikingjelly(name: str) -> None:
     np.testing.assert_array_equal(lnm.interpret(lnm.get(name), x).out, spikes)
 
 
+IN_FLOAT32 = 1e-6
+"""Tolerance of gradients of snnTorch, whose spikes are float32 in any type."""
+
+
 def snn(kind: str, *args: Any, **kwargs: Any) -> Any:
     """Return a layer of snnTorch in float64, with its default slope, which is ours."""
     pytest.importorskip("snntorch", reason="snntorch is not installed")
@@ -177,30 +183,28 @@ class TestSnnTorch:
     def test_leaky(self, reset: str, reset_delay: bool) -> None:
         """Leaky."""
         layer = snn(
-            "Leaky", beta=0.8, threshold=0.7, reset_mechanism=reset, reset_delay=reset_delay,
+            "Leaky", beta=0.8, threshold=0.75, reset_mechanism=reset, reset_delay=reset_delay,
             learn_beta=True, learn_threshold=True,
         )  # fmt: skip
         neuron = lnm.get(
-            "leaky", beta=0.8, v_threshold=0.7, reset=reset, reset_delay=reset_delay,
+            "leaky", beta=0.8, v_threshold=0.75, reset=reset, reset_delay=reset_delay,
             learn_beta=True, learn_threshold=True,
         )  # fmt: skip
         zero = torch.zeros(SHAPE[1:], dtype=torch.float64)
         agree(
             neuron, *draw(0.7, 0.1), layer, lambda v: {"v": v}, zero,
-            {"beta": layer.beta, "v_threshold": layer.threshold},
+            {"beta": layer.beta, "v_threshold": layer.threshold}, IN_FLOAT32,
         )  # fmt: skip
 
     def test_synaptic(self, reset: str, reset_delay: bool) -> None:
         """Synaptic."""
-        if not reset_delay:
-            pytest.skip("snnTorch 1.0 reads an attribute there that Synaptic may lack")
         layer = snn(
-            "Synaptic", alpha=0.6, beta=0.7, threshold=0.9, reset_mechanism=reset,
-            learn_alpha=True, learn_beta=True, learn_threshold=True,
+            "Synaptic", alpha=0.6, beta=0.7, threshold=0.75, reset_mechanism=reset,
+            reset_delay=reset_delay, learn_alpha=True, learn_beta=True, learn_threshold=True,
         )  # fmt: skip
         neuron = lnm.get(
-            "synaptic", alpha=0.6, beta=0.7, v_threshold=0.9, reset=reset,
-            learn_alpha=True, learn_beta=True, learn_threshold=True,
+            "synaptic", alpha=0.6, beta=0.7, v_threshold=0.75, reset=reset,
+            reset_delay=reset_delay, learn_alpha=True, learn_beta=True, learn_threshold=True,
         )  # fmt: skip
 
         def step(x: Tensor, state: Any) -> Any:
@@ -211,4 +215,130 @@ class TestSnnTorch:
         agree(
             neuron, *draw(0.5, 0.0), step, lambda s: {"i": s[0], "v": s[1]}, [zero, zero],
             {"alpha": layer.alpha, "beta": layer.beta, "v_threshold": layer.threshold},
+            IN_FLOAT32,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("circuit", [{"beta": 0.75}, {"r": 2.0, "c": 3.0}, {"r": 0.5, "beta": 0.5}])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+def test_lapicque_is_that_of_snntorch(reset: str, circuit: dict[str, float]) -> None:
+    """A circuit given by its resistance and capacitance, or by its decay."""
+    theirs = {word.upper() if word in "rc" else word: value for word, value in circuit.items()}
+    layer = snn("Lapicque", **theirs, time_step=0.5, threshold=0.25, reset_mechanism=reset)
+    neuron = lnm.get("lapicque", **circuit, dt=0.5, v_threshold=0.25, reset=reset)
+    if "beta" in circuit:  # float32 in snnTorch's constructor
+        found = float(layer.C)
+        capacitance = next(p.init for p in neuron.params if p.name == "c")
+        assert found == pytest.approx(capacitance, rel=1e-6)
+        layer.C.fill_(capacitance)
+    zero = torch.zeros(SHAPE[1:], dtype=torch.float64)
+    agree(neuron, *draw(1.0, 0.3), layer, lambda v: {"v": v}, zero, rtol=IN_FLOAT32)
+
+
+@pytest.mark.parametrize("name", ["leaky", "synaptic", "lapicque"])
+def test_a_delayed_reset_reads_the_potential_alone(name: str) -> None:
+    """A first state above the threshold resets in the first step, as in snnTorch."""
+    given = {"leaky": {}, "synaptic": {}, "lapicque": {"r": 1.0, "c": 5.0}}[name]
+    neuron = lnm.get(name, **given)
+    below, above = (
+        lnm.interpret(neuron, np.zeros((1, 1)), state={"v": np.full(1, v)}).states["v"]
+        for v in (0.999, 1.0)
+    )
+    assert below[0] > 0.7
+    assert above[0] < 0
+
+
+def norse(module: str) -> Any:
+    """Return a module of Norse."""
+    pytest.importorskip("norse", reason="norse is not installed")
+    return pytest.importorskip(f"norse.torch.functional.{module}")
+
+
+def double(**values: float) -> dict[str, Tensor]:
+    return {n: torch.tensor(x, dtype=torch.float64) for n, x in values.items()}
+
+
+SLOPE = lnm.surrogate.fast_sigmoid(alpha=1.0)
+"""Norse's SuperSpike, which ignores its alpha (1.1.0)."""
+
+
+@pytest.mark.parametrize("a", [0.0, 0.8])
+def test_adex_is_that_of_norse(a: float) -> None:
+    """LIFAdEx at time steps of 1 ms, with its synaptic current."""
+    module = norse("lif_adex")
+    p = module.LIFAdExParameters(
+        **double(
+            adaptation_current=a, adaptation_spike=0.3, delta_T=0.4, tau_ada_inv=50.0,
+            tau_syn_inv=250.0, tau_mem_inv=200.0, v_leak=0.05, v_th=0.6, v_reset=-0.1,
+        )
+    )  # fmt: skip
+    neuron = lnm.get(
+        "adex", tau=5.0, tau_w=20.0, tau_syn=4.0, a=a, b=0.3, delta_T=0.4, v_threshold=0.6,
+        v_rest=0.05, v_reset=-0.1, surrogate=SLOPE,
+    )  # fmt: skip
+    zero = torch.zeros(SHAPE[1:], dtype=torch.float64)
+    agree(
+        neuron, *draw(0.6, 0.3), lambda x, s: module.lif_adex_feed_forward_step(x, s, p),
+        lambda s: {"v": s.v, "i": s.i, "w": s.a},
+        module.LIFAdExFeedForwardState(v=zero, i=zero, a=zero),
+        state={"v": zero.numpy()},
+    )  # fmt: skip
+
+
+def test_the_defaults_of_adex_are_those_of_norse() -> None:
+    """LIFAdExParameters() at 1 ms."""
+    p = norse("lif_adex").LIFAdExParameters()
+    ours = {q.name: q.init for q in lnm.get("adex").params}
+    assert ours == pytest.approx(
+        {
+            "tau": float(1000 / p.tau_mem_inv), "tau_w": float(1000 / p.tau_ada_inv),
+            "a": float(p.adaptation_current), "b": float(p.adaptation_spike),
+            "delta_T": float(p.delta_T), "theta_rh": float(p.v_th), "v_rest": float(p.v_leak),
+            "v_threshold": float(p.v_th), "tau_syn": float(1000 / p.tau_syn_inv),
+        },
+        rel=1e-6,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [(0.02, 0.2, -65.0, 6.0), (0.02, 0.2, -50.0, 2.0), (1, 0.2, -60, -21)])
+def test_izhikevich_in_norse_s_form(row: tuple[float, ...]) -> None:
+    """Tonic spiking, bursts, and a depolarising after-potential, from the same states."""
+    module = norse("izhikevich")
+    a, b, c, d = row
+    p = module.IzhikevichParameters(
+        **double(a=a, b=b, c=c, d=d, sq=0.04, mn=5, bias=140, v_th=30, tau_inv=250)
+    )
+    neuron = lnm.get("izhikevich", form="norse", a=a, b=b, c=c, d=d, surrogate=SLOPE)
+    x, grad = draw(8.0, 2.5, (60, 2, 3))
+    start = {n: torch.full(x.shape[1:], v, dtype=torch.float64) for n, v in (("v", -70), ("u", -70 * b))}
+    agree(
+        neuron, x, grad, lambda x, s: module.izhikevich_feed_forward_step(x, s, p),
+        lambda s: {"v": s.v, "u": s.u}, module.IzhikevichState(**start), rtol=1e-6,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("refractory", [0, 1, 5])
+def test_refractory_lif_has_the_spikes_of_norse(refractory: int) -> None:
+    """LIFRefrac with its synaptic current; Norse differentiates the counter, so spikes alone."""
+    module, lif = norse("lif_refrac"), norse("lif")
+    p = module.LIFRefracParameters(
+        lif=lif.LIFParameters(
+            **double(tau_syn_inv=250, tau_mem_inv=200, v_leak=0.05, v_th=0.3, v_reset=-0.1)
+        ),
+        rho_reset=torch.tensor(float(refractory), dtype=torch.float64),
+    )
+    neuron = lnm.get(
+        "refractory_lif", tau=5.0, tau_syn=4.0, refractory=refractory, v_threshold=0.3,
+        v_rest=0.05, v_reset=-0.1,
+    )  # fmt: skip
+    x, _ = draw(0.6, 0.2, (60, 3, 5))
+    zero = torch.zeros(x.shape[1:], dtype=torch.float64)
+    state, out = module.LIFRefracFeedForwardState(lif.LIFFeedForwardState(v=zero, i=zero), zero), []
+    for now in torch.tensor(x):
+        spikes, state = module.lif_refrac_feed_forward_step(now, state, p)
+        out.append(spikes)
+    result = lnm.interpret(neuron, x, state={"v": zero.numpy()})
+    np.testing.assert_array_equal(result.out, torch.stack(out).numpy())
+    assert result.out.sum() > 30
+    for name, value in (("v", state.lif.v), ("i", state.lif.i), ("pause", state.rho)):
+        np.testing.assert_allclose(result.states[name], value.numpy(), 1e-10, 1e-12, err_msg=name)
