@@ -72,7 +72,7 @@ TOPICS = {
     "analysis": "moments stability",
     "backends/c": "determinism",
     "cli": "completion",
-    "families": "basis gated",
+    "families": "basis gated peers zoo",
     "hardware/verify": "matrix",
     "ir": "text",
     "ir/fixed": "passes values",

@@ -18,14 +18,15 @@ def clif(
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
 ) -> Neuron:
-    """Complementary LIF (Huang et al. 2024, arXiv 2402.04663; SpikingJelly 2 `ComplementaryLIFNode`).
+    """Complementary LIF (Huang et al. 2024, arXiv 2402.04663).
 
         charge   h = v - v/tau + x
         fire     spike = H(h - v_threshold)
         reset    m' = m*sigmoid(h/tau) + spike
                  v' = h - spike*(v_threshold + sigmoid(m'))
 
-    The complementary potential m adds to the soft reset, more so after recent spikes.
+    SpikingJelly 2 calls it `ComplementaryLIFNode`. The complementary potential m adds to the soft
+    reset, more so after recent spikes.
 
     Args:
         tau: Membrane time constant in time steps, > 1.

@@ -166,7 +166,9 @@ def lapicque(
         capacitance = dt / (r * math.log(1 / beta))
     v, x, threshold = _declared("lapicque", v_threshold, reset, True, learn_threshold)
     step = param("dt", init=dt, learnable=False)
-    ohms, farads = (param(n, init=z, learnable=learnable) for n, z in (("r", r), ("c", capacitance)))
+    ohms, farads = (
+        param(n, init=z, learnable=learnable) for n, z in (("r", r), ("c", capacitance))
+    )
     charged = (1 - step / (ohms * farads)) * v + step / farads * x
     return Neuron(
         charge={v: _late(charged, v, threshold, reset)}, fire=v - threshold, surrogate=surrogate
@@ -194,9 +196,7 @@ def _late(charged: ExprLike, v: Declared, threshold: Declared, reset: str) -> Ex
     return charged
 
 
-def _at_once(
-    v: Declared, threshold: Declared, reset: str
-) -> tuple[dict[Any, Any], dict[Any, Any]]:
+def _at_once(v: Declared, threshold: Declared, reset: str) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Return charge and reset that reset in the step of the spike, unless it was reset late."""
     if reset == "none":
         return {}, {}

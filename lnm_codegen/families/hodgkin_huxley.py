@@ -69,7 +69,8 @@ def hodgkin_huxley(
         surrogate: Slope of the spike; atan(alpha=0.1) by default, since potentials are in mV.
     """
     given = {"g_na": g_na, "g_k": g_k, "g_l": g_l, "e_na": e_na, "e_k": e_k, "e_l": e_l}
-    require_numbers("hodgkin_huxley", **given, v_threshold=v_threshold)
+    require_numbers("hodgkin_huxley", g_na=g_na, g_k=g_k, e_na=e_na, e_k=e_k, e_l=e_l)
+    require_numbers("hodgkin_huxley", v_threshold=v_threshold)
     for word, value in (("g_l", g_l), ("capacitance", capacitance), ("dt", dt)):
         require_number("hodgkin_huxley", word, value, above=0)
     require_integer("hodgkin_huxley", "sub_steps", sub_steps, 1, 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lnm_codegen.language.family import family
-from lnm_codegen.language.functions import max, stop_gradient, where
+from lnm_codegen.language.functions import stop_gradient, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
@@ -30,7 +30,7 @@ def refractory_lif(
                  h  = v where pause > 0, else v + (v_rest - v + i')/tau
         fire     spike = H(h - v_threshold) where pause = 0, else 0
         reset    v hard to v_reset
-                 pause' = refractory at a spike, else max(pause - 1, 0)
+                 pause' = refractory at a spike, else pause - 1 where pause > 0, else 0
 
     The synaptic current goes on in the refractory period. `pause` has no gradient: Norse
     differentiates it with the surrogate of the spike.
@@ -70,7 +70,7 @@ def refractory_lif(
         fire=where(pauses, v_reset - threshold, v - threshold),
         reset={
             v: where(spike, v_reset, v),
-            pause: stop_gradient(where(spike, refractory, max(pause - 1, 0))),
+            pause: stop_gradient(where(spike, refractory, where(pauses, pause - 1, 0))),
         },
         surrogate=surrogate,
     )

@@ -38,7 +38,7 @@ def tc_lif(
     Args:
         beta_d: Initial strength of the soma's effect on the dendrite, between 0 and 1.
         beta_s: Initial strength of the dendrite's effect on the soma, between 0 and 1.
-        gamma: Amount of the dendrite's soft reset.
+        gamma: Amount of the dendrite's soft reset; not read if v_reset is given.
         v_threshold: Firing threshold.
         v_reset: Potential of the soma after a spike; None for a soft reset.
         per: Granularity of w_d and w_s, a word or a dict by name.
@@ -53,12 +53,14 @@ def tc_lif(
         param(name, init=math.log(beta / (1 - beta)))
         for name, beta in (("w_d", beta_d), ("w_s", beta_s))
     )
-    amount = param("gamma", init=gamma, learnable=False)
     threshold = param("v_threshold", init=v_threshold, learnable=False)
     dendrite = d - sigmoid(w_d) * v + x
+    reset = reset_of(v, threshold, v_reset)
+    if v_reset is None:
+        reset |= soft_reset(d, param("gamma", init=gamma, learnable=False))
     return Neuron(
         charge={d: dendrite, v: v + sigmoid(w_s) * dendrite},
         fire=v - threshold,
-        reset=reset_of(v, threshold, v_reset) | (soft_reset(d, amount) if v_reset is None else {}),
+        reset=reset,
         surrogate=surrogate,
     ).with_per(per)

@@ -300,7 +300,9 @@ def test_the_defaults_of_adex_are_those_of_norse() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("row", [(0.02, 0.2, -65.0, 6.0), (0.02, 0.2, -50.0, 2.0), (1, 0.2, -60, -21)])
+@pytest.mark.parametrize(
+    "row", [(0.02, 0.2, -65.0, 6.0), (0.02, 0.2, -50.0, 2.0), (1, 0.2, -60, -21)]
+)
 def test_izhikevich_in_norse_s_form(row: tuple[float, ...]) -> None:
     """Tonic spiking, bursts, and a depolarising after-potential, from the same states."""
     module = norse("izhikevich")
@@ -310,7 +312,9 @@ def test_izhikevich_in_norse_s_form(row: tuple[float, ...]) -> None:
     )
     neuron = lnm.get("izhikevich", form="norse", a=a, b=b, c=c, d=d, surrogate=SLOPE)
     x, grad = draw(8.0, 2.5, (60, 2, 3))
-    start = {n: torch.full(x.shape[1:], v, dtype=torch.float64) for n, v in (("v", -70), ("u", -70 * b))}
+    start = {
+        n: torch.full(x.shape[1:], v, dtype=torch.float64) for n, v in (("v", -70), ("u", -70 * b))
+    }
     agree(
         neuron, x, grad, lambda x, s: module.izhikevich_feed_forward_step(x, s, p),
         lambda s: {"v": s.v, "u": s.u}, module.IzhikevichState(**start), rtol=1e-6,

@@ -155,9 +155,7 @@ def _run_layer(case: DrawnCase, backend: BackendName, dtype: str) -> dict[str, A
     return {n: v.detach().cpu().numpy() for n, v in found.items()}
 
 
-def _difference(
-    got: Array, expected: Array, left_out: Array, size: float | None = None
-) -> float:
+def _difference(got: Array, expected: Array, left_out: Array, size: float | None = None) -> float:
     """Return the largest difference, relative to `size` where that exceeds 1.
 
     By default `size` is the largest value.

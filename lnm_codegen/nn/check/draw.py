@@ -115,7 +115,7 @@ def _scale(neuron: Neuron, params: dict[str, Array]) -> float:
     """Return the scale of the inputs, by trial on one sample of each neuron."""
     rng, shape = np.random.default_rng(1), (SHAPE[0], 1, *SHAPE[2:])
     inputs = [rng.uniform(LOW, HIGH, shape) for _ in neuron.inputs]
-    start = {n: c + width * rng.uniform(-1, 1, shape[1:]) for n, (c, width) in starts_of(neuron).items()}
+    start = {n: c + w * rng.uniform(-1, 1, shape[1:]) for n, (c, w) in starts_of(neuron).items()}
     return spiking_scale(neuron, *inputs, values=params, state=start, least_kept=0.5).scale
 
 
