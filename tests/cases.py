@@ -212,6 +212,9 @@ ZOO: dict[str, Callable[[], lnm.Neuron]] = {
 `hodgkin_huxley` and `izhikevich` in mV need other arguments: `tests/nn/check` compares them.
 """
 
+FIXED_ZOO = tuple(name for name in ZOO if name not in ("eif", "adex", "clif"))
+"""Those that have a fixed-point form: no function of a state."""
+
 FEW_OF_ZOO = ("clif", "leaky-at-once")
 """Further families that quick runs compare too."""
 

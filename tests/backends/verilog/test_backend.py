@@ -29,7 +29,7 @@ from tests.backends.verilog.runs import (
     needs_yosys,
     with_random_coefficients,
 )
-from tests.cases import CASES
+from tests.cases import CASES, FIXED_ZOO, ZOO
 from tests.refusals import refused
 from tests.strategies import neurons
 
@@ -46,7 +46,7 @@ def layerwise(neuron: lnm.Neuron) -> lnm.Neuron:
 
 
 def some(name: str, **options) -> FixedModel:
-    neuron = layerwise(CASES[name]())
+    neuron = layerwise((CASES | ZOO)[name]())
     return model(neuron, options.pop("spec", Q4_12), options.pop("as_", neuron.name), **options)
 
 
