@@ -133,7 +133,7 @@ def test_equal_to_numpy(case, form, rounding, scheme, dtype):
 @pytest.mark.slow
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("rounding", MODES)
-@pytest.mark.parametrize("case", FIXED)
+@pytest.mark.parametrize("case", FIXED + FIXED_ZOO)
 def test_every_family_equals_numpy(case, rounding):
     """Every family and rounding in three formats, each with the other scheme; every type."""
     forms = (((10, 6), torch.int32), ((16, 12), torch.float32), ((31, 22), torch.float64))
