@@ -192,6 +192,32 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
     "fitzhugh": fitzhugh,
 }  # fmt: skip
 
+ZOO: dict[str, Callable[[], lnm.Neuron]] = {
+    "klif": lambda: lnm.get("klif", k=1.25, per="channel"),
+    "klif-scaled": lambda: lnm.get("klif", k=1.25, scale_reset=True, v_reset=None),
+    "eif": lambda: lnm.get("eif", learnable=True, per="channel"),
+    "adex": lambda: lnm.get("adex", tau=3.0, tau_w=8.0, a=0.5, tau_syn=2.0, learnable=True),
+    "clif": lambda: lnm.get("clif", learn_tau=True, per="neuron"),
+    "i_lif": lambda: lnm.get("i_lif", v_threshold=0.25, learn_tau=True, per="channel"),
+    "tc_lif": lambda: lnm.get("tc_lif", beta_d=0.4, per={"w_s": "neuron"}),
+    "refractory_lif": lambda: lnm.get("refractory_lif", tau=2.0, refractory=3, v_threshold=0.25),
+    "leaky": lambda: lnm.get("leaky", learn_beta=True, learn_threshold=True, per="channel"),
+    "leaky-at-once": lambda: lnm.get("leaky", reset="zero", reset_delay=False, learn_beta=True),
+    "lapicque": lambda: lnm.get("lapicque", v_threshold=0.25, learnable=True),
+    "synaptic": lambda: lnm.get("synaptic", reset="zero", learn_alpha=True, learn_beta=True),
+    "fitzhugh_nagumo": lambda: lnm.get("fitzhugh_nagumo", v_threshold=0.25, learnable=True),
+}
+"""Further families, which slow runs alone compare; two of them are in `FEW_OF_ZOO`.
+
+`hodgkin_huxley` and `izhikevich` in mV need other arguments: `tests/nn/check` compares them.
+"""
+
+FIXED_ZOO = tuple(name for name in ZOO if name not in ("eif", "adex", "clif"))
+"""Those that have a fixed-point form: no function of a state."""
+
+FEW_OF_ZOO = ("clif", "leaky-at-once")
+"""Further families that quick runs compare too."""
+
 FEW = (
     "lif", "lif-learned", "plif", "qif-learned", "izhikevich-learned", "cuba_lif-learned",
     "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "lnm-matrix",

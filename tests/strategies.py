@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
+from lnm_codegen.compiler.stimulus import starts_of, unit_of
 from lnm_codegen.language.symbols import Declared, Vector
 
 few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,7 +80,10 @@ def rows_of(per: str, shape: Sequence[int]) -> tuple[int, ...]:
 def arguments_for(
     neuron: lnm.Neuron, rng: np.random.Generator, shape: Sequence[int] = (3, 2, 3)
 ) -> Arguments:
-    """Draw inputs, initial states, parameters and gradients for x_seq of `shape`."""
+    """Draw inputs, initial states, parameters and gradients for x_seq of `shape`.
+
+    States are drawn in [-1, 1], or near their declared values for a neuron in other units.
+    """
 
     def uniform(size: Sequence[int], width: float) -> np.ndarray:
         return rng.uniform(-width, width, tuple(size))
@@ -88,9 +92,12 @@ def arguments_for(
     for decl in neuron.params:
         size = rows_of(decl.per, shape) + (() if decl.size is None else (decl.size,))
         params[decl.name] = np.asarray(decl.init) + uniform(size, 0.2)
+    starts = {s.name: (0.0, 1.0) for s in neuron.states}
+    if unit_of(neuron) > 1:
+        starts = starts_of(neuron)
     return Arguments(
         x_seq=tuple(uniform(shape, 1.5) for _ in neuron.inputs),
-        state={s.name: uniform(shape[1:], 1.0) for s in neuron.states},
+        state={n: c + uniform(shape[1:], w) for n, (c, w) in starts.items()},
         params=params,
         grad_out=tuple(uniform(shape, 1.0) for _ in neuron.output),
         grad_state={s.name: uniform(shape[1:], 1.0) for s in neuron.states},

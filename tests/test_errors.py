@@ -23,7 +23,11 @@ from lnm_codegen.train.runs.config import TrainConfig
 
 V, X = lnm.state("v"), lnm.input("x")
 LIF = lnm.get("lif")
-FAMILIES = "if, lif, plif, glif, alif, adlif, qif, cuba_lif, izhikevich, rf, brf, li, ternary, lnm"
+FAMILIES = (
+    "if, lif, plif, klif, glif, clif, tc_lif, i_lif, refractory_lif, leaky, lapicque, synaptic,"
+    " cuba_lif, alif, adlif, qif, eif, adex, izhikevich, fitzhugh_nagumo, hodgkin_huxley, rf, brf,"
+    " li, ternary, lnm"
+)
 
 
 def layer(*arguments: Any, **more: Any) -> torch.Tensor:

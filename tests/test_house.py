@@ -73,7 +73,7 @@ TOPICS = {
     "analysis": "moments stability",
     "backends/c": "determinism interface",
     "cli": "completion",
-    "families": "basis gated",
+    "families": "basis gated peers zoo",
     "hardware/verify": "matrix",
     "language/ode": "hostile",
     "ir": "text",

@@ -144,3 +144,20 @@ def init_of(state: Declared) -> float:
     """Return the declared initial value of a state; 0 for a function."""
     init = cast("State", state.decl).init
     return float(cast("float", init)) if is_number(init) else 0.0
+
+
+def starts_of(neuron: Neuron) -> dict[str, tuple[float, float]]:
+    """Return middle and half width of random initial values of each state.
+
+    The half width is 1/2. The middle is the declared value where that is large, or 0. A neuron in
+    large units, such as mV, may have states in smaller ones, such as the gates of ion channels:
+    there the middle is every declared value, and the half width at most half of it.
+    """
+    found = {}
+    for state in neuron.states:
+        init = init_of(state)
+        if unit_of(neuron) == 1:
+            found[state.name] = (init if abs(init) > 0.5 else 0.0, 0.5)
+        else:
+            found[state.name] = (init, min(0.5, abs(init) / 2 or 0.5))
+    return found

@@ -1,12 +1,12 @@
-"""Expressions that several families share: the reset and the clamp of the charged potential."""
+"""Expressions that several families share: spikes, resets and clamps of the charged potential."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from lnm_codegen.language.functions import ExprLike, where
+from lnm_codegen.language.functions import ExprLike, min, where
 from lnm_codegen.language.neuron import hard_reset, soft_reset
-from lnm_codegen.language.symbols import Declared
+from lnm_codegen.language.symbols import Declared, state
 from lnm_codegen.validation import wrong
 
 LOWEST = -2.0
@@ -41,3 +41,17 @@ def within(value: ExprLike, low: float | None, high: float | None) -> ExprLike:
     if high is not None:
         value = where(value > high, high, value)
     return value
+
+
+def spikes_at(
+    v: Declared, threshold: ExprLike, crossing: bool, start: float
+) -> tuple[ExprLike, dict[Any, Any]]:
+    """Return z and reset of a neuron without a reset of `v`, which begins at `start`.
+
+    At an upward crossing z = min(v - threshold, threshold - last), where the state `last` is the
+    potential of the previous step. Otherwise z = v - threshold.
+    """
+    if not crossing:
+        return v - threshold, {}
+    last = state("last", init=start)
+    return min(v - threshold, threshold - last), {last: v}

@@ -55,6 +55,8 @@ SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def slope_of(surrogate: Any, z: np.ndarray) -> np.ndarray:
     if surrogate == SURROGATES[1]:
         return 1.5 / (1 + (1.5 * math.pi * z) ** 2)
+    if surrogate == lnm.surrogate.atan(alpha=0.1):
+        return 0.05 / (1 + (0.05 * math.pi * z) ** 2)
     if surrogate == lnm.surrogate.rectangle():
         return np.where(np.abs(z) <= 0.5, 1.0, 0.0)
     return SLOPES[surrogate.name](z)

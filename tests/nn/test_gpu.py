@@ -9,17 +9,17 @@ import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.check import compare
 from lnm_codegen.nn.select import missing
-from tests.cases import CASES
+from tests.cases import CASES, ZOO
 
 pytestmark = pytest.mark.needs_cuda
 
 backends = pytest.mark.parametrize("backend", ["triton", "cuda"])
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES | ZOO)
 def test_agrees(case):
     """Outputs, states and gradients of both backends, float32 and float64."""
-    found = compare.compare_backends(CASES[case]())
+    found = compare.compare_backends((CASES | ZOO)[case]())
     assert found.agrees, found
     ran = {run.backend for run in found.runs}
     assert ran >= {b for b in ("triton", "cuda") if missing(b) is None}

@@ -82,12 +82,20 @@ class _Backward:
         terms = self._terms.get(var)
         return reduce(ir.add, terms) if terms else None
 
-    def _accumulate(self, var: Expr, term: Expr) -> None:
-        if isinstance(var, Var):
-            terms = self._terms.setdefault(var, [])
-            terms.append(term)
-            if len(terms) >= _LONGEST_SUM:
-                self._terms[var] = [self._let(f"grad_{var.name}_part", reduce(ir.add, terms))]
+    def _accumulate(self, atom: Expr, term: Expr) -> None:
+        """Add a term to the gradient of a variable, or of the variable that `atom` negates."""
+        match atom:
+            case ir.Unary(UnaryOp.NEG, arg):
+                self._accumulate(arg, ir.neg(term))
+            case Var() as var:
+                terms = self._terms.setdefault(var, [])
+                terms.append(term)
+                if len(terms) >= _LONGEST_SUM:
+                    self._terms[var] = [self._let(f"grad_{var.name}_part", reduce(ir.add, terms))]
+            case ir.Const():
+                pass
+            case _:
+                raise InternalError("backward", f"the operand {atom} is no atom")
 
     def _reverse(self, let: Let) -> None:
         total = self._total(let.target)
@@ -118,10 +126,8 @@ class _Backward:
                 raise InternalError("backward", f"no rule for {type(value).__name__}")
 
     def _select(self, grad: Expr, cond: Expr, then: Expr, orelse: Expr) -> None:
-        if isinstance(then, Var):
-            self._accumulate(then, ir.Select(cond, grad, ir.ZERO))
-        if isinstance(orelse, Var):
-            self._accumulate(orelse, ir.Select(cond, ir.ZERO, grad))
+        self._accumulate(then, ir.Select(cond, grad, ir.ZERO))
+        self._accumulate(orelse, ir.Select(cond, ir.ZERO, grad))
         if isinstance(cond, Var) and self._spikes.get(cond) is not None:
             self._accumulate(cond, _scaled(grad, _difference(then, orelse)))
 

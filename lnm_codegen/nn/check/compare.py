@@ -14,6 +14,7 @@ from lnm_codegen.nn.check.draw import (
     LIMITS,
     SHAPE,
     DrawnCase,
+    contributions,
     draw_case,
     expected,
     interval_of,
@@ -92,7 +93,7 @@ def compare_backends(neuron: Neuron, scale: float | None = None) -> BackendCompa
     runs: list[BackendRun] = []
     unavailable: dict[str, str] = {}
     failed: dict[str, str] = {}
-    tables = {dtype: expected(case, dtype) for dtype in LIMITS}
+    tables, sizes = {dtype: expected(case, dtype) for dtype in LIMITS}, contributions(case)
     for backend in (b for b in BACKENDS if b != "auto"):
         if obstacle := _obstacle(backend):
             unavailable[backend] = obstacle
@@ -100,7 +101,9 @@ def compare_backends(neuron: Neuron, scale: float | None = None) -> BackendCompa
         try:
             for dtype, table in tables.items():
                 found = _run_layer(case, backend, dtype)
-                apart = {n: _difference(found[n], e, left_out) for n, e in table.items()}
+                apart = {
+                    n: _difference(found[n], e, left_out, sizes.get(n)) for n, e in table.items()
+                }
                 runs.append(BackendRun(backend, dtype, apart))
         except UnsupportedError as error:
             unavailable[backend] = str(error)
@@ -152,12 +155,16 @@ def _run_layer(case: DrawnCase, backend: BackendName, dtype: str) -> dict[str, A
     return {n: v.detach().cpu().numpy() for n, v in found.items()}
 
 
-def _difference(got: Array, expected: Array, left_out: Array) -> float:
-    """Return the largest difference, relative to the largest value where that exceeds 1."""
+def _difference(got: Array, expected: Array, left_out: Array, size: float | None = None) -> float:
+    """Return the largest difference, relative to `size` where that exceeds 1.
+
+    By default `size` is the largest value.
+    """
     if got.shape != expected.shape:
         return float("inf")
     if got.shape[-left_out.ndim :] == left_out.shape:
         got, expected = got[..., ~left_out], expected[..., ~left_out]
     with np.errstate(invalid="ignore"):
         apart = np.abs(np.subtract(got, expected, dtype=np.float64)).max(initial=0)
-        return float(apart / max(1.0, np.abs(expected).max(initial=0)))
+        largest = np.abs(expected).max(initial=0) if size is None else size
+        return float(apart / max(1.0, largest))

@@ -21,16 +21,15 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.compiler.stimulus import (
     BOUND,
     bound_of,
-    init_of,
     spike_names,
     spiking_scale,
+    starts_of,
     step_values,
     unit_of,
 )
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import Declared
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import values_of
 
@@ -100,8 +99,8 @@ def draw_case(
     for _ in range(ROUNDS):
         for x in case.inputs:
             x[:, out] = case.scale * uniform(LOW, HIGH, (SHAPE[0], int(out.sum())))
-        for state, value in zip(neuron.states, case.state.values(), strict=True):
-            value[out] = _centre(state) + uniform(-0.5, 0.5, (int(out.sum()),))
+        for name, (centre, width) in starts_of(neuron).items():
+            case.state[name][out] = centre + width * uniform(-1, 1, (int(out.sum()),))
         out = _unfit(case)
         if not out.any():
             break
@@ -116,14 +115,8 @@ def _scale(neuron: Neuron, params: dict[str, Array]) -> float:
     """Return the scale of the inputs, by trial on one sample of each neuron."""
     rng, shape = np.random.default_rng(1), (SHAPE[0], 1, *SHAPE[2:])
     inputs = [rng.uniform(LOW, HIGH, shape) for _ in neuron.inputs]
-    start = {s.name: _centre(s) + rng.uniform(-0.5, 0.5, shape[1:]) for s in neuron.states}
+    start = {n: c + w * rng.uniform(-1, 1, shape[1:]) for n, (c, w) in starts_of(neuron).items()}
     return spiking_scale(neuron, *inputs, values=params, state=start, least_kept=0.5).scale
-
-
-def _centre(state: Declared) -> float:
-    """Return the middle of the initial values drawn: the declared one where it is large, or 0."""
-    init = init_of(state)
-    return init if abs(init) > 0.5 else 0.0
 
 
 def _unfit(case: DrawnCase) -> Array:
@@ -138,28 +131,68 @@ def _unfit(case: DrawnCase) -> Array:
         # A difference of exactly 0, such as v >= 0 after a reset to 0, has no rounding error.
         near = np.abs(margin) < MARGIN * unit_of(case.neuron)
         unfit |= ((margin != 0) & near).any(axis=0)
-    ordinary = case.scale == 1 and unit_of(case.neuron) == 1
-    return unfit if ordinary else unfit | _ill_conditioned(case, unfit)
+    return unfit if _is_ordinary(case) else unfit | _ill_conditioned(case, unfit)
+
+
+def _is_ordinary(case: DrawnCase) -> bool:
+    """Report whether inputs and states are of the order of 1, which amplifies no rounding."""
+    return case.scale == 1 and unit_of(case.neuron) == 1
 
 
 def _ill_conditioned(case: DrawnCase, unfit: Array) -> Array:
     """Return the neurons (N, C, *) where rounding to float32 alone takes a tenth of the limit.
 
     Large inputs and potentials may amplify rounding, as a spike of an ion-channel model does.
-    Inputs and states one unit in the last place away give a second sample of rounding errors.
+    Inputs and states one unit in the last place away give a second sample of rounding errors. The
+    gradient of a parameter counts where a neuron contributes to it.
     """
     ill = np.zeros(SHAPE[1:], bool)
+    case = _per_neuron(case)
     inputs = [np.nextafter(x, np.float32(np.inf)) for x in case.inputs]
     state = {n: np.nextafter(v, np.float32(np.inf)) for n, v in case.state.items()}
     singles = [expected(c, "float32") for c in (case, replace(case, inputs=inputs, state=state))]
     for name, value in ({} if unfit.all() else expected(case, "float64")).items():
-        if value.shape[-ill.ndim :] == ill.shape:
-            bound = LIMITS["float32"] / 10 * max(1.0, np.abs(value[..., ~unfit]).max())
-            for single in singles:
-                with np.errstate(invalid="ignore"):
-                    apart = np.abs(single[name] - value)
-                ill |= ~(apart <= bound).reshape(-1, *ill.shape).all(axis=0)
+        lanes = value.shape[-ill.ndim :] == ill.shape
+        largest = np.abs(value[..., ~unfit] if lanes else value[~unfit.all(axis=0)]).max()
+        for single in singles:
+            with np.errstate(invalid="ignore"):
+                apart = np.abs(single[name] - value)
+            exceeds = ~(apart <= LIMITS["float32"] / 10 * max(1.0, largest))
+            if lanes:
+                ill |= exceeds.reshape(-1, *ill.shape).any(axis=0)
+            else:  # (C, *), or (C, *, size) for a vector
+                ill |= exceeds.reshape(*ill.shape[1:], -1).any(axis=-1)
     return ill
+
+
+def contributions(case: DrawnCase) -> dict[str, float]:
+    """Return the sum of |contribution| of neurons to the gradient of each learnable parameter.
+
+    The gradient of a parameter is a sum, of which rounding has the size of the terms, and the terms
+    of a large neuron may cancel. Empty for a case whose inputs and states are of the order of 1.
+    """
+    found: dict[str, float] = {}
+    table = {} if _is_ordinary(case) else expected(_per_neuron(case), "float64")
+    for p in case.neuron.params:
+        if p.learnable and table:
+            kept = {"layer": 0, "channel": 1, "neuron": len(SHAPE) - 2}[p.per]
+            terms = np.abs(table[f"grad {p.name}"])
+            summed = terms.sum(axis=tuple(range(kept, len(SHAPE) - 2)))
+            found[f"grad {p.name}"] = float(summed.max())
+    return found
+
+
+def _per_neuron(case: DrawnCase) -> DrawnCase:
+    """Return the same case with every learnable parameter per neuron, (C, *) or (C, *, size)."""
+    params = dict(case.params)
+    for p in case.neuron.params:
+        if p.learnable:
+            value, axes = params[p.name], SHAPE[2:]
+            tail = () if p.size is None else (p.size,)
+            lead = value.shape[: value.ndim - len(tail)]
+            value = value.reshape(*lead, *(1,) * (len(axes) - len(lead)), *tail)
+            params[p.name] = np.broadcast_to(value, (*axes, *tail))
+    return replace(case, neuron=case.neuron.with_per("neuron"), params=params)
 
 
 def spike_rates(case: DrawnCase, kept: Array) -> dict[str, float]:

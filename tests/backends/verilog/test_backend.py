@@ -29,7 +29,7 @@ from tests.backends.verilog.runs import (
     needs_yosys,
     with_random_coefficients,
 )
-from tests.cases import CASES
+from tests.cases import CASES, FIXED_ZOO, ZOO
 from tests.refusals import refused
 from tests.strategies import neurons
 
@@ -46,7 +46,7 @@ def layerwise(neuron: lnm.Neuron) -> lnm.Neuron:
 
 
 def some(name: str, **options) -> FixedModel:
-    neuron = layerwise(CASES[name]())
+    neuron = layerwise((CASES | ZOO)[name]())
     return model(neuron, options.pop("spec", Q4_12), options.pop("as_", neuron.name), **options)
 
 
@@ -103,12 +103,11 @@ def test_random_kernels(count, tmp_path):
     bench.lint()
 
 
-@pytest.fixture(scope="module")
-def families(tmp_path_factory):
+def bench_of(folder, cases):
     """The cases in one folder: constants and ports, both schemes, each rounding in turn."""
-    bench = Bench(tmp_path_factory.mktemp("families"))
+    bench = Bench(folder)
     modes = ("half_up", "truncate", "convergent")
-    for k, case in enumerate(name for name in CASES if name != "dendrite"):
+    for k, case in enumerate(cases):
         for coefficients in ("constant", "port"):
             made = some(
                 case,
@@ -119,6 +118,23 @@ def families(tmp_path_factory):
             )
             bench.add(made)
     return bench
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory):
+    """The cases that have a fixed-point form."""
+    cases = [name for name in CASES if name != "dendrite"]
+    return bench_of(tmp_path_factory.mktemp("families"), cases)
+
+
+@pytest.mark.slow
+@needs_verilator
+@needs_iverilog
+def test_further_families(tmp_path):
+    """Simulation and lint of the families of `ZOO`."""
+    bench = bench_of(tmp_path, FIXED_ZOO)
+    bench.simulate()
+    bench.lint()
 
 
 @needs_iverilog

@@ -73,6 +73,39 @@ def test_hard_reset():
     ]
 
 
+NEGATED = [
+    lnm.where(x > 0, -p, v), lnm.where(x > 0, v, -p), lnm.where(x < 0, -p, v - p),
+    lnm.where(x > 0, -p, v - p) * p, lnm.max(-p, v), lnm.clip(v, -p, p), lnm.where(x > 0, -v, p),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("x_at", [1.3, -0.4])
+@pytest.mark.parametrize("e", NEGATED, ids=str)
+def test_a_negated_branch_passes_its_gradient(e, x_at):
+    """-p stays in the select, since a negation needs no preparation; its gradient was once 0."""
+    neuron = lnm.Neuron(charge={v: e}, output={"out": v, "x": x, "p": p})
+    for p_at in (0.7, -0.5):
+
+        def out(p_value, v_value, p_at=p_at):
+            state = {"v": np.full(1, v_value)}
+            return lnm.interpret(neuron, np.full((1, 1), x_at), state=state, p=p_value).outputs
+
+        values = {"grad_out": (1.0, 0.0, 0.0), "state": {"v": np.full(1, -0.9)}, "p": p_at}
+        found = lnm.interpret(neuron, np.full((1, 1), x_at), **values).grads
+        h = 1e-6
+        for name, more in (("p", (h, 0)), ("v", (0, h))):
+            ends = [out(p_at + k * more[0], -0.9 + k * more[1])["out"] for k in (1, -1)]
+            slope = float((ends[0] - ends[1]).sum()) / (2 * h)
+            assert float(found[name].sum()) == pytest.approx(slope, abs=1e-8), name
+
+
+def test_a_spike_of_a_negated_parameter():
+    """z = -p: the slope at -p, times -1."""
+    neuron = lnm.Neuron(charge={v: x}, fire=-p, surrogate=lnm.surrogate.straight_through())
+    found = lnm.interpret(neuron, np.zeros((1, 1)), p=0.7, grad_out=2.0).grads
+    assert float(found["p"]) == -2.0
+
+
 def test_detach_reset():
     """No term through the spike of reset; the copy is not in the adjoint."""
     neuron = lnm.Neuron(

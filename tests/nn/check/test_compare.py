@@ -9,6 +9,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
+from lnm_codegen.families import FAMILIES
 from lnm_codegen.nn.check import compare
 from tests.refusals import refused
 
@@ -110,6 +111,85 @@ def test_a_wrong_reset_is_found(monkeypatch):
     assert all(r.differences["final w"] > 0.01 for r in found.runs)
     assert all(r.differences["final w"] <= r.limit for r in silent.runs)
     assert silent.constant_spikes == ("spike",)
+
+
+MILLIVOLTS = {
+    "hodgkin_huxley": {"dt": 0.1},
+    "hodgkin_huxley-level": {"crossing": False},
+    "hodgkin_huxley-learned": {"learnable": True, "per": "channel"},
+    "izhikevich": {"form": "norse", "learnable": True},
+    "izhikevich-bursting": {"form": "norse", "c": -50.0, "d": 2.0},
+}
+QUICK = ("izhikevich",)
+
+
+def in_millivolts(case):
+    return lnm.get(case.partition("-")[0], **MILLIVOLTS[case])
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in MILLIVOLTS]
+)
+def test_neurons_in_millivolts_agree(case):
+    """They were called wrong, or compared without a spike.
+
+    Terms of the gradient of Izhikevich's d reach 343 and cancel to a sum of 229, of which rounding
+    in float32 took 6e-4. Gates of Hodgkin and Huxley's axon began in [-0.5, 0.5], and only axons
+    that did not spike were kept.
+    """
+    found = compare.compare_backends(in_millivolts(case))
+    assert found.agrees
+    assert found.left_out < found.neurons / 10
+    assert 0.01 < found.spikes["spike"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        ("izhikevich", "grad d"),
+        pytest.param("izhikevich", "final u", marks=pytest.mark.slow),
+        pytest.param("hodgkin_huxley-learned", "grad g_na", marks=pytest.mark.slow),
+        pytest.param("hodgkin_huxley-learned", "final m", marks=pytest.mark.slow),
+    ],
+)
+def test_a_wrong_result_in_millivolts_is_found(monkeypatch, case, name):
+    """A backend whose result is off by 0.1 %; its other results agree."""
+    plain = compare._run_layer
+
+    def spoilt(*arguments):
+        found = plain(*arguments)
+        return found | {name: found[name] * 1.001}
+
+    monkeypatch.setattr(compare, "_run_layer", spoilt)
+    found = compare.compare_backends(in_millivolts(case))
+    assert not found.agrees
+    wrong = {n for run in found.runs for n, d in run.differences.items() if not d <= run.limit}
+    assert wrong == {name}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["a", "d"])
+def test_a_backend_with_another_constant_in_millivolts_is_found(monkeypatch, word):
+    """A parameter that a backend reads 1 % too large."""
+    plain = compare._run_layer
+
+    def other(case, *arguments):
+        params = case.params | {word: case.params[word] * np.float32(1.01)}
+        return plain(replace(case, params=params), *arguments)
+
+    monkeypatch.setattr(compare, "_run_layer", other)
+    found = compare.compare_backends(in_millivolts("izhikevich"))
+    assert not any(run.agrees for run in found.runs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_agrees_at_its_defaults(name):
+    """It spikes, and at most a tenth of the neurons is left out."""
+    found = compare.compare_backends(lnm.get(name))
+    assert found.agrees
+    assert found.left_out <= found.neurons / 10
+    assert found.constant_spikes == ()
 
 
 @pytest.mark.parametrize(

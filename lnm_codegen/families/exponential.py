@@ -1,0 +1,137 @@
+"""`eif` and `adex`: neurons whose upstroke is exponential."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lnm_codegen.families.common import reset_of
+from lnm_codegen.language.family import family
+from lnm_codegen.language.functions import exp
+from lnm_codegen.language.neuron import Neuron, hard_reset
+from lnm_codegen.language.surrogate import Surrogate
+from lnm_codegen.language.symbols import Granularity, input, param, spike, state
+from lnm_codegen.validation import require_number, require_numbers
+
+
+@family
+def eif(
+    tau: float = 2.0,
+    delta_T: float = 1.0,
+    theta_rh: float = 0.8,
+    v_threshold: float = 1.0,
+    v_rest: float = 0.0,
+    v_reset: float | None = -0.1,
+    learnable: bool = False,
+    per: Granularity | dict[str, Granularity] = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Exponential integrate-and-fire (Fourcaud-Trocme et al. 2003; SpikingJelly `EIFNode`).
+
+        charge   h = v + (x + v_rest - v + delta_T*exp((v - theta_rh)/delta_T)) / tau
+        fire     spike = H(h - v_threshold)
+        reset    hard to v_reset; soft by v_threshold where v_reset is None
+
+    The default v_threshold, like SpikingJelly's, is close to theta_rh. A potential far above
+    theta_rh overflows in one step.
+
+    Args:
+        tau: Membrane time constant in time steps, > 1.
+        delta_T: Sharpness of the upstroke, > 0, in the units of v.
+        theta_rh: Rheobase threshold, where the exponential term begins to dominate.
+        v_threshold: Firing threshold.
+        v_rest: Potential at rest.
+        v_reset: Potential after a spike; None for a soft reset.
+        learnable: Make tau, delta_T, theta_rh and v_rest learnable.
+        per: Granularity of the learnable parameters, a word or a dict by name.
+        surrogate: Slope of the spike; atan(alpha=2) by default.
+    """
+    require_number("eif", "tau", tau, above=1)
+    require_number("eif", "delta_T", delta_T, above=0)
+    require_numbers("eif", theta_rh=theta_rh, v_threshold=v_threshold, v_rest=v_rest)
+    require_numbers("eif", v_reset=v_reset, optional=["v_reset"])
+    v, x = state("v", init=v_reset or 0.0), input("x")
+    t = param("tau", init=tau, learnable=learnable)
+    sharpness = param("delta_T", init=delta_T, learnable=learnable)
+    rheobase = param("theta_rh", init=theta_rh, learnable=learnable)
+    rest = param("v_rest", init=v_rest, learnable=learnable)
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    upstroke = sharpness * exp((v - rheobase) / sharpness)
+    return Neuron(
+        charge={v: v + (x + rest - v + upstroke) / t},
+        fire=v - threshold,
+        reset=reset_of(v, threshold, v_reset),
+        surrogate=surrogate,
+    ).with_per(per)
+
+
+@family
+def adex(
+    tau: float = 10.0,
+    tau_w: float = 500.0,
+    a: float = 4.0,
+    b: float = 0.02,
+    delta_T: float = 0.5,
+    theta_rh: float | None = None,
+    tau_syn: float | None = 5.0,
+    v_threshold: float = 1.0,
+    v_rest: float = 0.0,
+    v_reset: float = 0.0,
+    learnable: bool = False,
+    per: Granularity | dict[str, Granularity] = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Adaptive exponential integrate-and-fire (Brette and Gerstner 2005; Norse `LIFAdEx`).
+
+        charge   i' = i + x, of which i = i'*(1 - 1/tau_syn) remains    tau_syn; else i' = x
+                 h  = v + (v_rest - v + delta_T*exp((v - theta_rh)/delta_T) + i' - w) / tau
+                 w' = w + (a*(v - v_rest) - w) / tau_w
+        fire     spike = H(h - v_threshold)
+        reset    v hard to v_reset;  w' + b*spike
+
+    Time constants are in time steps, potentials and currents in one unit: Brette and Gerstner's
+    currents divided by their leak conductance. The defaults are Norse's at dt = 1 ms.
+
+    Args:
+        tau: Membrane time constant in time steps, > 1.
+        tau_w: Time constant of the adaptation w in time steps, > 1.
+        a: Coupling of w to v, over the leak conductance.
+        b: Jump of w at a spike.
+        delta_T: Sharpness of the upstroke, > 0.
+        theta_rh: Rheobase threshold; v_threshold by default, as in Norse.
+        tau_syn: Time constant of the synaptic current i in time steps, > 1; None for no current.
+        v_threshold: Firing threshold.
+        v_rest: Potential at rest.
+        v_reset: Potential after a spike.
+        learnable: Make tau, tau_w, a, b and delta_T learnable.
+        per: Granularity of the learnable parameters, a word or a dict by name.
+        surrogate: Slope of the spike; atan(alpha=2) by default.
+    """
+    require_number("adex", "tau", tau, above=1)
+    require_number("adex", "tau_w", tau_w, above=1)
+    require_number("adex", "tau_syn", tau_syn, above=1, optional=True)
+    require_number("adex", "delta_T", delta_T, above=0)
+    rheobase = v_threshold if theta_rh is None else theta_rh
+    require_numbers("adex", a=a, b=b, v_threshold=v_threshold, theta_rh=rheobase)
+    require_numbers("adex", v_rest=v_rest, v_reset=v_reset)
+    v, w, x = state("v", init=v_reset), state("w"), input("x")
+    t, t_w = (param(n, init=c, learnable=learnable) for n, c in (("tau", tau), ("tau_w", tau_w)))
+    coupling, jump = (param(n, init=c, learnable=learnable) for n, c in (("a", a), ("b", b)))
+    sharpness = param("delta_T", init=delta_T, learnable=learnable)
+    foot = param("theta_rh", init=rheobase, learnable=False)
+    rest = param("v_rest", init=v_rest, learnable=False)
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    charge: dict[Any, Any] = {}
+    drive: Any = x
+    if tau_syn is not None:
+        current, t_syn = state("i"), param("tau_syn", init=tau_syn, learnable=False)
+        drive = current + x
+        charge[current] = drive - drive / t_syn
+    upstroke = sharpness * exp((v - foot) / sharpness)
+    charge[v] = v + (rest - v + upstroke + drive - w) / t
+    charge[w] = w + (coupling * (v - rest) - w) / t_w
+    return Neuron(
+        charge=charge,
+        fire=v - threshold,
+        reset=hard_reset(v, v_reset) | {w: w + jump * spike},
+        surrogate=surrogate,
+    ).with_per(per)
