@@ -7,6 +7,7 @@ from lnm_codegen.nn.fusion.report import FuseReport
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.memory import empty_cache, keep_pages
 from lnm_codegen.nn.norm.layer import NormNeuron
+from lnm_codegen.nn.onnx.table import onnx_table
 from lnm_codegen.nn.registration import register
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "empty_cache",
     "fuse",
     "keep_pages",
+    "onnx_table",
     "pack_spikes",
     "register",
     "reset",

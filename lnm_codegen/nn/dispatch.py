@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, cast
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, converted, is_plain, require_plain_memory
 from lnm_codegen.nn.call import require_usable, start_states
 from lnm_codegen.nn.eager import eager_module, is_exporting, run_eager
+from lnm_codegen.nn.onnx.exporting import is_exporting_onnx, require_no_tracing
 from lnm_codegen.nn.function import (
     FusedCall,
     Kernels,
@@ -35,6 +37,10 @@ from lnm_codegen.options import BackendName
 
 READER: dict[str, str] = {name: f"the generated kernels of backend {name!r}" for name in FUSED}
 """Backend -> its kernels, in the words of an error."""
+
+
+LIVE: WeakSet[Dispatch] = WeakSet()
+"""The runners of all layers that exist: `onnx_table` registers their operators."""
 
 
 @dataclass(eq=False)
@@ -57,6 +63,7 @@ class Dispatch:
     )
 
     def __post_init__(self) -> None:
+        LIVE.add(self)
         starts = [cast("State", s.decl) for s in self.neuron.states]
         self._changes_starts = any(callable(s.init) or s.param for s in starts)
         self._states = [s.name for s in starts]
@@ -90,12 +97,15 @@ class Dispatch:
         if self.arithmetic is not None:
             return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
         x, traced = inputs[0], torch.compiler.is_compiling()
+        if torch.jit.is_tracing():
+            require_no_tracing(self.neuron.name)
         if backend == "torch":
             module = sys.modules[self._module_name()] if traced else None
             return run_eager(self.neuron, inputs, start, params, module)
         tensors: Sequence[Tensor] = (*inputs, *start, *params)
         saves_states = needs_backward(tensors)
         if traced:
+            saves_states = saves_states and not is_exporting_onnx()
             name = self._operator_name(backend)
             return run_operator(name, self._states, tensors, returns_states, saves_states)
         require_plain_memory(self.neuron, READER[backend], tensors)
