@@ -18,7 +18,6 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, converted, is_plain, require_plain_memory
 from lnm_codegen.nn.call import require_usable, start_states
 from lnm_codegen.nn.eager import eager_module, is_exporting, run_eager
-from lnm_codegen.nn.onnx.exporting import is_exporting_onnx, require_no_tracing
 from lnm_codegen.nn.function import (
     FusedCall,
     Kernels,
@@ -31,6 +30,7 @@ from lnm_codegen.nn.integer.arithmetic import Arithmetic, require_cpu
 from lnm_codegen.nn.integer.eager import run_fixed_eager
 from lnm_codegen.nn.integer.function import run_fixed_c
 from lnm_codegen.nn.layout import arranged, is_rewritable
+from lnm_codegen.nn.onnx.exporting import is_exporting_onnx, require_table
 from lnm_codegen.nn.operators import operator_of, run_operator
 from lnm_codegen.nn.select import FUSED, kernels_of, select
 from lnm_codegen.options import BackendName
@@ -97,15 +97,15 @@ class Dispatch:
         if self.arithmetic is not None:
             return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
         x, traced = inputs[0], torch.compiler.is_compiling()
-        if torch.jit.is_tracing():
-            require_no_tracing(self.neuron.name)
         if backend == "torch":
             module = sys.modules[self._module_name()] if traced else None
             return run_eager(self.neuron, inputs, start, params, module)
         tensors: Sequence[Tensor] = (*inputs, *start, *params)
         saves_states = needs_backward(tensors)
         if traced:
-            saves_states = saves_states and not is_exporting_onnx()
+            if is_exporting_onnx():
+                require_table(self.neuron.name)
+                saves_states = False  # ONNX has no backward, and T stays dynamic
             name = self._operator_name(backend)
             return run_operator(name, self._states, tensors, returns_states, saves_states)
         require_plain_memory(self.neuron, READER[backend], tensors)

@@ -6,7 +6,7 @@ the same Scan as a function of a domain, for a layer in the graph of a network (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -15,16 +15,16 @@ from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.onnx.expr import TYPES
 from lnm_codegen.backends.onnx.scan import SUM, Ports, ports_of, scan_view
 from lnm_codegen.backends.render import render
-from lnm_codegen.ir.declarations import Granularity, Init
+from lnm_codegen.ir.declarations import Granularity, Param
 
-IR_VERSION: Final = 10
-OPSET: Final = 20
-"""Versions of a model's format and operators; onnxruntime reads them from 1.18 on."""
+IR_VERSION: Final = 8
+OPSET: Final = 18
+"""Versions of the format of a model, and of its operators. PyTorch builds graphs in this opset."""
 
 AXES: Final = ("N", "C", "I")
 """Axes of a step in a model by itself: batch, channels, and the axes after them as one."""
 
-_SHARED: Final[dict[Granularity, tuple[str, ...]]] = {
+_OWN_AXES: Final[dict[Granularity, tuple[str, ...]]] = {
     "layer": (), "channel": ("C",), "neuron": ("C", "I"),
 }  # fmt: skip
 
@@ -57,7 +57,7 @@ class Onnx:
         return Source({path: render("onnx/model.onnxtxt.j2", own | view)}, path)
 
 
-def function(model: Model, name: str, domain: str, axes: int, opset: int) -> str:
+def function(model: Model, name: str, domain: str, axes: int) -> str:
     """Return a function as text: inputs, initial states, parameters -> outputs, finals, counts.
 
     Args:
@@ -65,13 +65,12 @@ def function(model: Model, name: str, domain: str, axes: int, opset: int) -> str
         name: Name of the function.
         domain: Its domain.
         axes: Axes of a step, (N, *).
-        opset: Version of the operators.
     """
     ports = ports_of(model)
     own = dict(
         name=name,
         domain=domain,
-        opset=opset,
+        opset=OPSET,
         takes=", ".join(ports.taken),
         gives=", ".join(ports.given),
     )
@@ -80,57 +79,61 @@ def function(model: Model, name: str, domain: str, axes: int, opset: int) -> str
 
 
 def _takes(model: Model, ports: Ports) -> Iterator[str]:
-    """Yield the inputs with their types."""
-    io, real, step = TYPES[model.dtype], TYPES[model.real], ", ".join(AXES)
+    """Yield the inputs with their types. Axes that may have length 1 have names of their own."""
+    io, real = TYPES[model.dtype], TYPES[model.real]
     first, *more = ports.inputs
-    yield f"{io}[T, {step}] {first}"
+    yield f"{_typed(io, ('T', *AXES))} {first}"
     for name in more:
-        axes = ", ".join(f"{name}_{axis}" for axis in ("T", *AXES))
-        yield f"{io}[{axes}] {name}"
+        yield f"{_typed(io, (f'{name}_{axis}' for axis in ('T', *AXES)))} {name}"
     for name in ports.states:
-        yield f"{real}[{', '.join(f'{name}_{axis}' for axis in AXES)}] {name}"
+        yield f"{_typed(real, (f'{name}_{axis}' for axis in AXES))} {name}"
     for p in model.params:
-        axes = ", ".join((*_SHARED[p.per], *([str(p.size)] if p.size else [])))
-        yield f"{real}{f'[{axes}]' if axes else ''} {p.name}"
+        axes = [f"{p.name}_{axis}" for axis in _OWN_AXES[p.per]]
+        yield f"{_typed(real, (*axes, *_size(p)))} {p.name}"
 
 
 def _gives(model: Model, ports: Ports) -> Iterator[str]:
     """Yield the outputs with their types."""
-    step = ", ".join(AXES)
-    yield from (f"{TYPES[model.dtype]}[T, {step}] {name}" for name in ports.outputs)
-    yield from (f"{TYPES[model.real]}[{step}] {name}" for name in ports.finals)
+    io, real = TYPES[model.dtype], TYPES[model.real]
+    yield from (f"{_typed(io, ('T', *AXES))} {name}" for name in ports.outputs)
+    yield from (f"{_typed(real, AXES)} {name}" for name in ports.finals)
     yield from (f"{TYPES[SUM]} {name}" for name in ports.counts)
 
 
 def _defaults(model: Model, ports: Ports) -> Iterator[str]:
-    """Yield the default values of the inputs that have one: numbers that broadcast."""
-    for state, name in zip(model.states, ports.states, strict=True):
-        yield from _default(model, name, state.init, (1,) * len(AXES))
-    for p in model.params:
-        size = () if p.size is None else (p.size,)
-        yield from _default(model, p.name, p.init, (*(1 for _ in _SHARED[p.per]), *size))
-
-
-def _default(model: Model, name: str, init: Init, axes: tuple[int, ...]) -> Iterator[str]:
-    if callable(init):
-        return
-    values = np.broadcast_to(np.asarray(init, model.real), axes).reshape(-1)
-    shape = f"[{', '.join(map(str, axes))}]" if axes else ""
-    yield f"{TYPES[model.real]}{shape} {name} = {{{', '.join(map(str, values))}}}"
+    """Yield the default values of the inputs that have one; they broadcast."""
+    pairs = zip(ports.states, model.states, strict=True)
+    inits = [(name, s.init, ["1"] * len(AXES)) for name, s in pairs]
+    inits += [(p.name, p.init, [*("1" for _ in _OWN_AXES[p.per]), *_size(p)]) for p in model.params]
+    for name, init, axes in inits:
+        if not callable(init):
+            values = np.broadcast_to(np.asarray(init, model.real), tuple(map(int, axes)))
+            numbers = ", ".join(map(str, values.reshape(-1)))
+            yield f"{_typed(TYPES[model.real], axes)} {name} = {{{numbers}}}"
 
 
 def _notes(model: Model, ports: Ports) -> Iterator[str]:
-    """Yield what each port is."""
-    yield f"{ports.inputs[0]} (T, N, C, I)."
-    if len(ports.inputs) > 1:
-        more = ", ".join(ports.inputs[1:])
-        yield f"{more}: the same, or an axis of length 1 where the input repeats."
+    """Yield the shapes of the inputs."""
+    first, *more = ports.inputs
+    yield f"{first}: (T, N, C, I)."
+    if more:
+        yield f"{', '.join(more)}: the same, with length 1 on axes along which the input repeats."
     if ports.states:
-        yield f"{', '.join(ports.states)}: (N, C, I), or axes of length 1."
+        yield f"{', '.join(ports.states)}: (N, C, I), or length 1 on any axis."
     for p in model.params:
-        if p.per != "layer":
-            shape = ", ".join((*_SHARED[p.per], *([str(p.size)] if p.size else [])))
-            yield f"{p.name}: ({shape}), or axes of length 1; one value per {p.per}."
+        shape = ", ".join((*_OWN_AXES[p.per], *_size(p)))
+        if shape:
+            yield f"{p.name}: ({shape}), one value per {p.per}; C and I may be 1."
+
+
+def _size(p: Param) -> tuple[str, ...]:
+    return () if p.size is None else (str(p.size),)
+
+
+def _typed(kind: str, axes: Iterable[str]) -> str:
+    """Return the type of a tensor."""
+    listed = ", ".join(axes)
+    return f"{kind}[{listed}]" if listed else kind
 
 
 def _listed(lines: Iterator[str]) -> tuple[str, ...]:

@@ -106,7 +106,9 @@ class Nodes:
             case ir.Power(base, exponent):
                 return self._power(self.value(base), exponent, wanted)
             case ir.Compare(CompareOp.NE, lhs, rhs):
-                return self.node("Not", self.value(ir.Compare(CompareOp.EQ, lhs, rhs)), wanted=wanted)
+                return self.node(
+                    "Not", self.value(ir.Compare(CompareOp.EQ, lhs, rhs)), wanted=wanted
+                )
             case ir.Compare(compare, lhs, rhs):
                 return node(_COMPARE[compare], lhs, rhs)
             case ir.Select(cond, then, orelse):
@@ -136,4 +138,3 @@ class Nodes:
 def literal(value: float, dtype: RealName) -> str:
     """Return a number in the type as a tensor without axes."""
     return f"{TYPES[dtype]} {{{value!s}}}"
-

@@ -6,6 +6,7 @@ Constants, initial states and the kernel `prepare` precede the Scan; its body re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.names import require_distinct
@@ -16,7 +17,7 @@ from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.nodes import Kernel, Role
 from lnm_codegen.ir.passes.dce import keep_results
 
-SUM = "float64"
+SUM: Final = "float64"
 """Type of counts."""
 
 

@@ -19,6 +19,7 @@ from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.onnx.backend import function
 from lnm_codegen.backends.onnx.expr import CODES
 from lnm_codegen.nn.dispatch import LIVE
+from lnm_codegen.nn.onnx.exporting import note_table
 from lnm_codegen.nn.operators import NAMESPACE, defined_operators, operator_of, taken_names
 from lnm_codegen.nn.select import FUSED
 from lnm_codegen.options import DtypeName
@@ -29,9 +30,6 @@ Entry: TypeAlias = Callable[..., Sequence[Any]]
 
 DOMAIN = NAMESPACE
 """Domain of the functions in an ONNX model."""
-
-OPSET = 18
-"""Version of the operators in which PyTorch builds a graph, before it converts the graph."""
 
 _TYPES: dict[int, DtypeName] = {code: name for name, code in CODES.items()}
 
@@ -65,6 +63,7 @@ class OnnxTable(dict[Callable[..., Any], Entry]):
 
     def __init__(self) -> None:
         super().__init__()
+        note_table()
         self.items()
 
     def items(self) -> ItemsView[Callable[..., Any], Entry]:  # type: ignore[override]
@@ -115,7 +114,7 @@ def _call(name: str, model: Model, tensors: Sequence[Any], returns_states: bool)
     x, opset = tensors[0], graph.opset
     typed, axes = replace(model, dtype=_TYPES[int(x.dtype)]), len(x.shape) - 1
     own = f"{name}_{typed.dtype}_{axes}"
-    text = function(typed, own, DOMAIN, axes, OPSET)
+    text = function(typed, own, DOMAIN, axes)
     made = ir.serde.deserialize_function(onnx.parser.parse_function(text))
     graph.functions[made.identifier()] = made
     node = ir.Node(DOMAIN, own, tensors, num_outputs=len(made.outputs))
