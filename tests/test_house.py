@@ -59,6 +59,7 @@ TARGETS = {
     "c": "backend example expr loops words",
     "cuda": "backend example loops plan reduction",
     "integer_c": "backend expr model",
+    "onnx": "backend expr scan",
     "package": "backend targets view",
     "torch": "backend",
     "triton": "backend expr host kernels reduction",
