@@ -29,8 +29,10 @@ from tests.backends.onnx.runs import session
 
 pytestmark = [
     pytest.mark.needs_cc,
-    # PyTorch copies its own trees.
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated"),
+    # Of PyTorch's exporter about itself.
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*was assigned during export:UserWarning"),
 ]
 
 TIME_AND_BATCH = {0: "T", 1: "N"}
@@ -325,7 +327,6 @@ def test_an_export_without_table_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert error.remedy == "Give it custom_translation_table=lnm.nn.onnx_table()."
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("backend", ["c", "torch"])
 def test_dynamo_false_is_refused(backend: Any) -> None:
     """TorchScript has no form for the operator, alone or in a network."""
