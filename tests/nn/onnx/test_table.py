@@ -33,6 +33,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*was assigned during export:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*shares the same shape constraints:UserWarning"),
 ]
 
 TIME_AND_BATCH = {0: "T", 1: "N"}
@@ -43,6 +44,7 @@ def export(model: nn.Module, *inputs: Tensor, shapes: Any = None, **options: Any
     if "custom_translation_table" not in options:
         options["custom_translation_table"] = lnm.nn.onnx_table()
     shapes = [TIME_AND_BATCH] * len(inputs) if shapes is None else shapes
+    inputs = tuple(x.contiguous() for x in inputs)  # PyTorch translates no strides
     return torch.onnx.export(
         model, inputs, dynamo=True, verbose=False, dynamic_shapes=tuple(shapes), **options
     )
@@ -117,7 +119,7 @@ class States(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, inputs: list[Tensor], states: dict[str, Tensor]) -> Any:
+    def forward(self, states: dict[str, Tensor], inputs: list[Tensor]) -> Any:
         return self.layer(*inputs, state=states, return_state=True)
 
 
@@ -128,16 +130,16 @@ def check_case(case: str, dtype: str) -> None:
     inputs = [torch.as_tensor(x, dtype=kind) for x in a.x_seq]
     states = {n: torch.as_tensor(v, dtype=kind) for n, v in a.state.items()}
     model = States(layer_of(neuron_of(case), a, "c", kind)).eval()
-    sizes = ([TIME_AND_BATCH] * len(inputs), {n: {0: "N"} for n in states})
+    sizes = ({n: {0: "N"} for n in states}, [TIME_AND_BATCH] * len(inputs))
     program = torch.onnx.export(
         model,
-        ([x[:4, :1] for x in inputs], {n: v[:1] for n, v in states.items()}),
+        ({n: v[:1] for n, v in states.items()}, [x[:4, :1].contiguous() for x in inputs]),
         dynamo=True,
         verbose=False,
         dynamic_shapes=sizes,
         custom_translation_table=lnm.nn.onnx_table(),
     )
-    got = run(program, *inputs, *states.values())
+    got = run(program, *states.values(), *inputs)
     expected = [*b.outputs.values(), *(b.states[n] for n in states)]
     for array, number in zip(got, expected, strict=True):
         within(case, array.numpy(), number, dtype)
@@ -262,7 +264,7 @@ def test_a_program_of_torch_export() -> None:
     with torch.no_grad():
         layer = NeuronLayer(lnm.get("lif"))
         sizes = ({0: torch.export.Dim("T"), 1: torch.export.Dim("N")},)
-        program = torch.export.export(layer, (x[:2, :2],), dynamic_shapes=sizes)
+        program = torch.export.export(layer, (x[:2, :2].contiguous(),), dynamic_shapes=sizes)
         expected = layer(x)
     del layer
     exported = torch.onnx.export(program, custom_translation_table=lnm.nn.onnx_table())
