@@ -19,7 +19,7 @@ RealName: TypeAlias = Literal["float64", "float32"]
 RoundingName: TypeAlias = Literal["half_up", "truncate", "convergent"]
 """Rounding of `lnm.Fixed`."""
 
-TargetName: TypeAlias = Literal["torch", "c", "triton", "cuda", "verilog"]
+TargetName: TypeAlias = Literal["torch", "c", "triton", "cuda", "onnx", "verilog"]
 """Target of `lnm.emit`."""
 
 PackageName: TypeAlias = Literal["c", "cuda", "triton"]

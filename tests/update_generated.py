@@ -54,6 +54,7 @@ Files to read, by target. `lif` and `izhikevich` have their defaults; `lnm` has 
 * `triton/<name>/`: one module for GPUs with a differentiable function named after the neuron, and
   `forward` and `backward` on buffers of the caller.
 * `torch/<name>/`: one PyTorch module, `multi_step(x_seq, v, theta=..., ...)`.
+* `onnx/<name>/`: one ONNX model as text, for inference.
 * `verilog/<name>/`: a circuit in Q4.12, with 8 neurons in its array. `lnm_3` is complete:
   testbenches, 64 golden vectors for each, proofs, the integer model in C, a Makefile, and a
   `README.md` that lists them. The other circuits show `rtl/` alone. A circuit holds its

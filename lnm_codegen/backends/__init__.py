@@ -7,6 +7,7 @@ from lnm_codegen.backends.c.backend import C
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.integer_c.backend import FixedC
 from lnm_codegen.backends.integer_c.model import FixedModel
+from lnm_codegen.backends.onnx.backend import Onnx
 from lnm_codegen.backends.torch.backend import Torch
 from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.verilog.backend import Verilog
@@ -16,6 +17,7 @@ BACKENDS: dict[str, Backend[Model]] = {
     "c": C(),
     "triton": Triton(),
     "cuda": Cuda(),
+    "onnx": Onnx(),
 }
 """The floating-point backends of `lnm.emit` and the command line."""
 

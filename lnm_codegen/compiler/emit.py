@@ -34,7 +34,7 @@ def emit(
 
     Args:
         neuron: The definition.
-        backend: "torch", "c", "triton", "cuda", or "verilog".
+        backend: "torch", "c", "triton", "cuda", "onnx", or "verilog".
         name: Name of the files and functions; the neuron's own by default.
         dtype: Of sequences, if the target is typed: "float32", "float64", "bfloat16" or
             "float16"; the arithmetic of the last two is float32.

@@ -9,6 +9,7 @@ from lnm_codegen.nn.fusion.report import FuseReport
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.memory import empty_cache, keep_pages
 from lnm_codegen.nn.norm.layer import NormNeuron
+from lnm_codegen.nn.onnx.table import onnx_table
 from lnm_codegen.nn.registration import register
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "from_nir",
     "fuse",
     "keep_pages",
+    "onnx_table",
     "pack_spikes",
     "register",
     "reset",

@@ -18,6 +18,7 @@ from lnm_codegen.compiler.arguments import AXES_REMEDY, input_shape
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.functions import ExprLike, where
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn.onnx.exporting import require_no_tracing
 from lnm_codegen.options import DtypeName
 from lnm_codegen.validation import (
     require_integer,
@@ -118,6 +119,8 @@ def require_inputs(
 
     Expanded inputs are views, with stride 0 on the axes along which they repeat.
     """
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        require_no_tracing(neuron.name)
     first, axes = inputs[0] if inputs else None, 2 if step_mode == "m" else 1
     if len(inputs) == len(neuron.inputs) == 1 and isinstance(first, Tensor):
         if first.dim() >= axes and first.dtype in TYPES:

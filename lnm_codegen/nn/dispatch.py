@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, cast
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -29,12 +30,17 @@ from lnm_codegen.nn.integer.arithmetic import Arithmetic, require_cpu
 from lnm_codegen.nn.integer.eager import run_fixed_eager
 from lnm_codegen.nn.integer.function import run_fixed_c
 from lnm_codegen.nn.layout import arranged, is_rewritable
+from lnm_codegen.nn.onnx.exporting import is_exporting_onnx, require_table
 from lnm_codegen.nn.operators import operator_of, run_operator
 from lnm_codegen.nn.select import FUSED, kernels_of, select
 from lnm_codegen.options import BackendName
 
 READER: dict[str, str] = {name: f"the generated kernels of backend {name!r}" for name in FUSED}
 """Backend -> its kernels, in the words of an error."""
+
+
+LIVE: WeakSet[Dispatch] = WeakSet()
+"""The runners of all layers that exist: `onnx_table` registers their operators."""
 
 
 @dataclass(eq=False)
@@ -57,6 +63,7 @@ class Dispatch:
     )
 
     def __post_init__(self) -> None:
+        LIVE.add(self)
         starts = [cast("State", s.decl) for s in self.neuron.states]
         self._changes_starts = any(callable(s.init) or s.param for s in starts)
         self._states = [s.name for s in starts]
@@ -96,6 +103,9 @@ class Dispatch:
         tensors: Sequence[Tensor] = (*inputs, *start, *params)
         saves_states = needs_backward(tensors)
         if traced:
+            if is_exporting_onnx():
+                require_table(self.neuron.name)
+                saves_states = False  # ONNX has no backward, and T stays dynamic
             name = self._operator_name(backend)
             return run_operator(name, self._states, tensors, returns_states, saves_states)
         require_plain_memory(self.neuron, READER[backend], tensors)

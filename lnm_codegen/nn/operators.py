@@ -48,7 +48,7 @@ class Operator:
     def __init__(self, model: Model, backend: str, load: Callable[[torch.dtype], Kernels]) -> None:
         self._load, self._params = load, model.params
         self._inputs, self._states = len(model.inputs), len(model.states)
-        self._outputs = len(model.outputs)
+        self._outputs, self.model = len(model.outputs), model
         self._tensors = self._inputs + self._states + len(model.params)
         self.name = name = operator_name(model, backend)
         self._library = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -173,6 +173,12 @@ def operator_of(neuron: Neuron, backend: str) -> Operator:
         if name not in _DEFINED:
             _DEFINED[name] = Operator(model, backend, partial(kernels_of, neuron, backend))
         return _DEFINED[name]
+
+
+def defined_operators() -> dict[str, Model]:
+    """Return the operators that are defined so far: name -> model."""
+    with LOCK:
+        return {name: operator.model for name, operator in _DEFINED.items()}
 
 
 def run_operator(

@@ -15,6 +15,7 @@ from lnm_codegen.nn.function import FusedCall, LayerResults, needs_backward
 from lnm_codegen.nn.norm.function import NormCall, arranged_call, passes_of, run_norm
 from lnm_codegen.nn.norm.operators import norm_operator_of, run_norm_operator
 from lnm_codegen.nn.norm.statistics import Passes
+from lnm_codegen.nn.onnx.exporting import require_evaluation
 
 
 @dataclass(eq=False)
@@ -45,6 +46,7 @@ class NormDispatch(Dispatch):
         tensors = (*inputs, *start, *params, weight, bias)
         saves_states = needs_backward(tensors)
         if torch.compiler.is_compiling():
+            require_evaluation(self.neuron.name)
             name = self._norm_operator_name(backend)
             flags = (returns_states, saves_states)
             return run_norm_operator(name, self._states, tensors, eps, group, *flags)
