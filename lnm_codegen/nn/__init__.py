@@ -2,6 +2,8 @@
 
 from lnm_codegen.nn.bits.saved import pack_spikes
 from lnm_codegen.nn.call import reset
+from lnm_codegen.nn.convert.convert import conversion_report, convert
+from lnm_codegen.nn.convert.report import ConversionReport
 from lnm_codegen.nn.fusion.fuse import fuse
 from lnm_codegen.nn.fusion.report import FuseReport
 from lnm_codegen.nn.layer import NeuronLayer
@@ -10,9 +12,12 @@ from lnm_codegen.nn.norm.layer import NormNeuron
 from lnm_codegen.nn.registration import register
 
 __all__ = [
+    "ConversionReport",
     "FuseReport",
     "NeuronLayer",
     "NormNeuron",
+    "conversion_report",
+    "convert",
     "empty_cache",
     "fuse",
     "keep_pages",
