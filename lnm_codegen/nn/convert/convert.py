@@ -28,8 +28,8 @@ _RECORD = "_conversion"
 """Attribute of a new layer that has its line of the report."""
 
 _RESET = (
-    "snntorch.utils.reset does not reset converted layers with init_hidden=True. "
-    "Use lnm.nn.reset(model)."
+    "snntorch.utils.reset and reset_hidden do not reset converted layers, which have "
+    "init_hidden=True. Use lnm.nn.reset(model)."
 )
 
 

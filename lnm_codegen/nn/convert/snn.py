@@ -38,9 +38,11 @@ class SnnTorchLayer(NeuronLayer):
         spk = layer(x)        init_hidden; with output=True also the states
 
     A state that is not given is that of the last call. A state of another shape than x becomes 0.
+    `words` are the states that a call takes, and `passes` those of the neuron for them.
     The keys of an old state_dict load; a value that differs from a fixed option is an error.
     """
 
+    words: tuple[str, ...] = ("mem",)
     passes: tuple[str, ...] = ("mem",)
     init_hidden: bool = False
     output: bool = False
@@ -50,14 +52,16 @@ class SnnTorchLayer(NeuronLayer):
         self, input_: Tensor, *states: Tensor | None, **named: Tensor | None
     ) -> Any:
         """Run one step."""
-        given = {n: v for n, v in zip(self.passes, states, strict=False) if v is not None}
-        given |= {n: v for n, v in named.items() if v is not None}
-        unknown = set(given) - set(self.passes)
-        if len(states) > len(self.passes) or unknown or (given and self.init_hidden):
-            accepted = ", ".join(() if self.init_hidden else self.passes) or "none (init_hidden)"
-            problem = f"the call has states {', '.join(given) or len(states)}"
-            raise ModelError(self.neuron.name, problem, accepted)
-        begun = {n: v for n, v in (self._state | given).items() if v.shape == input_.shape}
+        if len(states) > len(self.words) or set(named) - set(self.words):
+            problem = f"the call has states {', '.join(named) or len(states)}"
+            raise ModelError(self.neuron.name, problem, self.words)
+        given = dict(zip(self.words, states, strict=False)) | named
+        if self.init_hidden and any(value is not None for value in given.values()):
+            problem = f"the call has state {next(iter(given))!r}, and init_hidden is True"
+            raise ModelError(self.neuron.name, problem, remedy="Call layer(x).")
+        names = dict(zip(self.words, self.passes, strict=True))
+        begun = self._state | {names[w]: v for w, v in given.items() if v is not None}
+        begun = {n: v for n, v in begun.items() if v.shape == input_.shape}
         out = super().forward(input_, state=begun)
         if self.init_hidden and not self.output:
             return out
@@ -99,13 +103,14 @@ def protocol_of(old: Any, neuron: Neuron | None = None) -> Protocol:
     Raises:
         UnsupportedError: The layer returns more states than the neuron has.
     """
-    passes = STATES[kind_of(old, STATES)]
+    words = passes = STATES[kind_of(old, STATES)]
     if neuron is not None:
         own = tuple(s.name for s in neuron.states)
         found = f"its calls return {len(passes)} states, and {neuron.name} has {len(own)}"
         require(old, len(own) >= len(passes), found)
         passes = tuple(reversed(own[: len(passes)]))
-    attributes = {"passes": passes, "init_hidden": old.init_hidden, "output": old.output}
+    attributes: dict[str, Any] = {"words": words, "passes": passes}
+    attributes |= {"init_hidden": old.init_hidden, "output": old.output}
     return Protocol(SnnTorchLayer, "s", attributes=attributes)
 
 
