@@ -55,7 +55,8 @@ def built(
 
 def _keep(layer: NeuronLayer, own: Kept) -> None:
     """Give a layer the old values; an old parameter of the same shape stays the same object."""
-    for name, value in own.values.items():
+    for name in (p.name for p in layer.neuron.params if p.name in own.values):
+        value = own.values[name]
         given, new = own.given[name], getattr(layer, name)
         with torch.no_grad():
             new.copy_(value)

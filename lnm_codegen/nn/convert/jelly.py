@@ -17,7 +17,7 @@ from lnm_codegen.families.izhikevich import izhikevich
 from lnm_codegen.families.lif import lif
 from lnm_codegen.families.plif import plif
 from lnm_codegen.families.qif import qif
-from lnm_codegen.language.functions import exp, where
+from lnm_codegen.language.functions import exp, stop_gradient, where
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import input, param, spike, state
@@ -96,15 +96,34 @@ def recipe_of(old: Any) -> Recipe:
         "surrogate": slope.surrogate,
     }
     neuron, tensors, scale = NODES[kind_of(old, NODES)](old, common)
-    neuron = neuron.with_detach_reset(bool(old.detach_reset))
+    neuron = detached(neuron, v_reset) if old.detach_reset else neuron
     for state_name, value in old._memories_rv.items():
         own = {"c": "current"}.get(state_name, state_name)
         start = symbol_of(neuron, own).decl.init  # type: ignore[union-attr]
         require(old, value == start, f"its reset value of {state_name} is {value!r}, not {start!r}")
     if getattr(old, "store_v_seq", False):
         by = symbol_of(neuron, scale) if scale else 1
-        neuron = with_step_end(neuron, v_reset, by)
+        neuron = with_step_end(neuron, v_reset, bool(old.detach_reset), by)
     return Recipe(neuron, protocol_of(old), tensors, slope.reason)
+
+
+def detached(neuron: Neuron, v_reset: float | None) -> Neuron:
+    """Return the neuron with detach_reset, which in SpikingJelly concerns v alone.
+
+    w of an Izhikevich neuron keeps the gradient of its spike.
+    """
+    if len(neuron.reset) == 1:
+        return neuron.with_detach_reset(True)
+    v, s = symbol_of(neuron, "v"), stop_gradient(spike)
+    threshold = symbol_of(neuron, "v_threshold")
+    after = v - s * threshold if v_reset is None else s * v_reset + (1 - s) * v
+    return Neuron(
+        dict(neuron.charge),
+        dict(neuron.fire),
+        dict(neuron.reset) | {v: after},
+        surrogate=dict(neuron.surrogates)["spike"],
+        name=neuron.name,
+    )
 
 
 def _numbers(old: Any, *names: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from lnm_codegen.language.binding import bind
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
@@ -81,7 +82,10 @@ def recipe_of(old: Any) -> Recipe:
         UnsupportedError: A parameter or an option without an equal here.
     """
     made, names = NODES[kind_of(old, STATES).removesuffix("Cell")]
-    own = kept(name_of(old), {n: getattr(old.p, n) for n in names})
+    fields = {n: getattr(old.p, n) for n in names}
+    if made is _iaf and not isinstance(old.p.v_reset, nn.Parameter):
+        fields["v_reset"] = torch.as_tensor(old.p.v_reset).detach()  # a call makes it require one
+    own = kept(name_of(old), fields)
     neuron = made(old, own)
     return Recipe(neuron, protocol_of(old), own)
 

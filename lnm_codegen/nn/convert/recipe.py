@@ -87,15 +87,17 @@ def symbol_of(neuron: Neuron, name: str) -> Declared:
     return next(s for s in neuron.symbols if s.name == name)
 
 
-def with_step_end(neuron: Neuron, v_reset: float | None, scale: ExprLike = 1) -> Neuron:
+def with_step_end(
+    neuron: Neuron, v_reset: float | None, detach: bool, scale: ExprLike = 1
+) -> Neuron:
     """Return the neuron with a second output, v after the reset.
 
         v_seq = v/scale - s*v_threshold/scale, or s*v_reset + (1 - s)*v/scale
 
-    `s` is the spike, a constant to the derivative with detach_reset.
+    `s` is the spike; with `detach`, a constant to the derivative.
     """
     v, threshold = symbol_of(neuron, "v"), symbol_of(neuron, "v_threshold")
-    s: Any = stop_gradient(spike) if neuron.detach_reset else spike
+    s: Any = stop_gradient(spike) if detach else spike
     h = v / scale
     after = h - s * (threshold / scale) if v_reset is None else s * v_reset + (1 - s) * h
     return neuron.with_outputs(v_seq=after)

@@ -75,7 +75,10 @@ def kept(where: str, tensors: Mapping[str, Any]) -> Kept:
         UnsupportedError: A tensor that is neither, a value that is not finite, or shapes that
             contradict each other.
     """
-    given = {name: torch.as_tensor(value) for name, value in tensors.items()}
+    given = {
+        name: value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+        for name, value in tensors.items()
+    }
     values: dict[str, Tensor] = {}
     per: dict[str, Granularity] = {}
     shapes: set[tuple[int, ...]] = set()

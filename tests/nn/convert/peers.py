@@ -65,9 +65,9 @@ def assert_same(ours: Run, theirs: Run, rtol: float = 1e-8) -> None:
 
     `rtol` is relative to the largest gradient. snnTorch rounds gradients to float32.
     """
-    torch.testing.assert_close(ours.out, theirs.out, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(ours.out, theirs.out, rtol=rtol, atol=rtol)
     for own, their in zip(ours.states, theirs.states, strict=True):
-        torch.testing.assert_close(own, their, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(own, their, rtol=rtol, atol=rtol)
     scale = float(theirs.grad_x.abs().max())
     torch.testing.assert_close(ours.grad_x, theirs.grad_x, rtol=rtol, atol=rtol * (scale + 1e-9))
     for name, grad in theirs.grads.items():

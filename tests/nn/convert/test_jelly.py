@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -90,7 +90,8 @@ def assert_converts(node: Any, seed: int, calls: int) -> None:
     assert isinstance(layer, NeuronLayer)
     x = draw(seed, (T, *SHAPE), scale=1.5)
     expected = run(peer, x, calls)
-    assume(bool(expected.grad_x.isfinite().all()))  # EIF and QIF can diverge
+    if not bool(expected.grad_x.isfinite().all()):  # EIF and QIF can diverge
+        return
     assert_same(run(layer, x, calls), expected)
     (line,) = lnm.nn.conversion_report(layer).layers
     assert line.status == "exact"
@@ -98,7 +99,7 @@ def assert_converts(node: Any, seed: int, calls: int) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 @given(nodes(), st.integers(0, 10**6), st.sampled_from([1, 2]))
 def test_every_class_and_option(node: Any, seed: int, calls: int) -> None:
     assert_converts(node, seed, calls)
@@ -110,7 +111,7 @@ FEW: list[tuple[str, dict[str, Any]]] = [
     ("ParametricLIFNode", {"decay_input": False, "step_mode": "s", "v_threshold": 0.6}),
     ("KLIFNode", {"scale_reset": True, "v_reset": None, "step_mode": "m", "store_v_seq": True}),
     ("CUBALIFNode", {}),
-    ("IzhikevichNode", {"step_mode": "m", "v_reset": None}),
+    ("IzhikevichNode", {"step_mode": "m", "v_reset": None, "detach_reset": True}),
 ]  # fmt: skip
 
 

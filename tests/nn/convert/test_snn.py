@@ -86,7 +86,7 @@ def assert_converts(layer: Any, seed: int) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 @given(layers(), st.integers(0, 10**6))
 def test_every_class_and_option(layer: Any, seed: int) -> None:
     assert_converts(layer, seed)
