@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lnm_codegen.analysis.linear.start import matched_start
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.convert.recipe import NOTHING, Protocol, Recipe
 from lnm_codegen.nn.convert.values import Kept
@@ -66,9 +67,24 @@ def _keep(layer: NeuronLayer, own: Kept) -> None:
                 layer._parameters[name] = given
 
 
-def recipe_with(neuron: Neuron, protocol: Protocol) -> Recipe:
-    """Return the recipe of a neuron that the user gives."""
-    return Recipe(neuron, protocol, NOTHING, "the neuron is given")
+def recipe_with(neuron: Neuron, protocol: Protocol, target: Recipe | None) -> Recipe:
+    """Return the recipe of a neuron that the user gives.
+
+    Args:
+        neuron: The neuron.
+        protocol: Form of the calls.
+        target: Recipe of the old dynamics, with which the neuron begins if it can, or None.
+    """
+    start = None
+    if target is not None and set(target.kept.per.values()) <= {"layer"}:
+        values = {name: float(value.detach()) for name, value in target.kept.values.items()}
+        known = {p.name for p in target.neuron.params}
+        old = target.neuron.with_init(**{n: v for n, v in values.items() if n in known})
+        start = matched_start(neuron, old)
+    if start is None:
+        return Recipe(neuron, protocol, NOTHING, "the neuron is given")
+    reason = "the neuron is given, and begins with the old dynamics"
+    return Recipe(neuron.with_init(**start), protocol, NOTHING, reason)
 
 
 def move_hooks(old: nn.Module, new: nn.Module) -> None:

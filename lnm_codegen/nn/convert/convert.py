@@ -15,7 +15,7 @@ from lnm_codegen.nn.convert.build import built, move_hooks, recipe_with
 from lnm_codegen.nn.convert.measure import differences
 from lnm_codegen.nn.convert.recipe import Recipe
 from lnm_codegen.nn.convert.report import ConversionReport, LayerConversion
-from lnm_codegen.nn.convert.sources import Source, source_of
+from lnm_codegen.nn.convert.sources import Source, described, source_of
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.load.warn import warn_once
 from lnm_codegen.validation import wrong
@@ -132,14 +132,15 @@ class _Conversion:
         """Return the recipe of a layer, or why there is none."""
         given = self._given(old)
         try:
-            if given is not None:
-                return recipe_with(given, source.protocol_of(old, given))
-            if source.known_class(type(old)) is None:
-                return source.problem(type(old))
-            return source.recipe_of(old)
+            if given is None:
+                return source.known_recipe(old)
+            protocol = source.protocol_of(old, given)
         except UnsupportedError as error:
-            accepted = f" (accepted: {error.accepted})" if error.accepted else ""
-            return error.problem + accepted
+            return described(error)
+        try:
+            return recipe_with(given, protocol, source.known_recipe(old))
+        except UnsupportedError:  # the old dynamics have no recipe, so there is nothing to begin at
+            return recipe_with(given, protocol, None)
 
     def _given(self, old: nn.Module) -> Neuron | None:
         choice = self._choice

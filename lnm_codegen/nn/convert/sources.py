@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.convert import jelly, norse, snn
 from lnm_codegen.nn.convert.recipe import Protocol, Recipe
@@ -50,12 +51,25 @@ class Source:
                 return None
         return None
 
-    def problem(self, kind: type) -> str:
-        """Return why a class has no recipe."""
+    def known_recipe(self, old: nn.Module) -> Recipe:
+        """Return the recipe of a layer.
+
+        Raises:
+            UnsupportedError: A class or an option without an equal here.
+        """
+        kind = type(old)
+        if self.known_class(kind) is not None:
+            return self.recipe_of(old)
         base = next(base for base in kind.__mro__ if self.owns(base))
         if base is not kind and base.__name__ in self.known:
-            return f"a subclass of {base.__name__} with code of its own"
-        return f"no neuron for {base.__name__}; converted are {', '.join(self.known)}"
+            problem = f"a subclass of {base.__name__} with code of its own"
+            raise UnsupportedError(kind.__name__, problem)
+        raise UnsupportedError(kind.__name__, f"no neuron for {base.__name__}", self.known)
+
+
+def described(error: UnsupportedError) -> str:
+    """Return the reason that a report has for an error."""
+    return f"{error.problem} (accepted: {error.accepted})" if error.accepted else error.problem
 
 
 _HARMLESS = {
