@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.nn.convert.build import built, move_hooks, recipe_with
+from lnm_codegen.nn.convert.libraries import Library, described, library_of
 from lnm_codegen.nn.convert.measure import differences
 from lnm_codegen.nn.convert.recipe import Recipe
 from lnm_codegen.nn.convert.report import ConversionReport, LayerConversion
-from lnm_codegen.nn.convert.sources import Source, described, source_of
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.load.warn import warn_once
 from lnm_codegen.validation import wrong
@@ -66,15 +66,15 @@ def convert(model: Model, neuron: Choice = None) -> Model | NeuronLayer:
     if not (neuron is None or isinstance(neuron, Neuron) or callable(neuron)):
         raise wrong("convert", "neuron", neuron, "an lnm.Neuron, or a function of the old layer")
     conversion = _Conversion(_like(model), neuron)
-    layers = [(old, source) for _, old, source in _spiking(model)]
-    new = {id(old): conversion.layer(old, source) for old, source in layers}
+    layers = [(old, library) for _, old, library in _spiking(model)]
+    new = {id(old): conversion.layer(old, library) for old, library in layers}
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
             parent._modules[name] = new.get(id(child), child)
-    for (old, source), layer in zip(layers, new.values(), strict=True):
+    for (old, library), layer in zip(layers, new.values(), strict=True):
         if layer is not old:
             move_hooks(old, layer)
-            _forget(old, source, layer)
+            _forget(old, library, layer)
     _forget_caches(model)
     replaced = new.get(id(model), model)
     return replaced  # type: ignore[return-value]
@@ -92,22 +92,22 @@ def conversion_report(model: nn.Module) -> ConversionReport:
     lines: list[LayerConversion] = []
     for path, module in model.named_modules():
         record = getattr(module, _RECORD, None)
-        source = source_of(module)
+        library = library_of(module)
         if isinstance(record, LayerConversion):
             lines.append(record.at(path, converted=isinstance(module, NeuronLayer)))
-        elif source is not None and not isinstance(module, NeuronLayer):
-            lines.append(conversion.line(module, source).at(path, converted=False))
+        elif library is not None and not isinstance(module, NeuronLayer):
+            lines.append(conversion.line(module, library).at(path, converted=False))
     return ConversionReport(tuple(lines))
 
 
-def _spiking(model: nn.Module) -> Iterator[tuple[str, nn.Module, Source]]:
+def _spiking(model: nn.Module) -> Iterator[tuple[str, nn.Module, Library]]:
     """Yield the spiking layers of a model, each once, without those inside of another one."""
     inner: set[int] = set()
     for path, module in model.named_modules():
-        source = None if id(module) in inner else source_of(module)
-        if source is not None:
+        library = None if id(module) in inner else library_of(module)
+        if library is not None:
             inner |= {id(m) for m in module.modules()} - {id(module)}
-            yield path, module, source
+            yield path, module, library
 
 
 class _Conversion:
@@ -116,29 +116,29 @@ class _Conversion:
     def __init__(self, like: Tensor, choice: Choice, measured: bool = True) -> None:
         self._like, self._choice, self._measures = like, choice, measured
 
-    def layer(self, old: nn.Module, source: Source) -> nn.Module:
+    def layer(self, old: nn.Module, library: Library) -> nn.Module:
         """Return the layer in the place of an old one, or the old one."""
-        recipe = self._recipe(old, source)
-        record = self._record(old, source, recipe)
+        recipe = self._recipe(old, library)
+        record = self._record(old, library, recipe)
         layer = old if isinstance(recipe, str) else built(recipe, old, self._like)
         vars(layer)[_RECORD] = record
         return layer
 
-    def line(self, old: nn.Module, source: Source) -> LayerConversion:
+    def line(self, old: nn.Module, library: Library) -> LayerConversion:
         """Return the line of a layer that stays."""
-        return self._record(old, source, self._recipe(old, source))
+        return self._record(old, library, self._recipe(old, library))
 
-    def _recipe(self, old: nn.Module, source: Source) -> Recipe | str:
+    def _recipe(self, old: nn.Module, library: Library) -> Recipe | str:
         """Return the recipe of a layer, or why there is none."""
         given = self._given(old)
         try:
             if given is None:
-                return source.known_recipe(old)
-            protocol = source.protocol_of(old, given)
+                return library.known_recipe(old)
+            protocol = library.protocol_of(old, given)
         except UnsupportedError as error:
             return described(error)
         try:
-            return recipe_with(given, protocol, source.known_recipe(old))
+            return recipe_with(given, protocol, library.known_recipe(old))
         except UnsupportedError:  # the old dynamics have no recipe, so there is nothing to begin at
             return recipe_with(given, protocol, None)
 
@@ -152,8 +152,8 @@ class _Conversion:
         require_one_port("convert", given)
         return given
 
-    def _record(self, old: nn.Module, source: Source, recipe: Recipe | str) -> LayerConversion:
-        name = f"{source.name}.{type(old).__name__}"
+    def _record(self, old: nn.Module, library: Library, recipe: Recipe | str) -> LayerConversion:
+        name = f"{library.name}.{type(old).__name__}"
         if isinstance(recipe, str):
             return LayerConversion(name, "refused", recipe)
         status = "approximate" if recipe.reason else "exact"
@@ -177,10 +177,10 @@ def _like(model: nn.Module) -> Tensor:
     return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
 
 
-def _forget(old: nn.Module, source: Source, new: nn.Module) -> None:
+def _forget(old: nn.Module, library: Library, new: nn.Module) -> None:
     """Remove an old layer from the list that snnTorch keeps, and warn of its reset."""
     instances: list[Any] = getattr(type(old), "instances", [])
-    if source.name == "snntorch":
+    if library.name == "snntorch":
         instances[:] = [one for one in instances if one is not old]
         if getattr(new, "init_hidden", False):
             warn_once(_RESET)

@@ -15,7 +15,7 @@ from lnm_codegen.nn.convert.recipe import Protocol, Recipe
 
 
 @dataclass(frozen=True)
-class Source:
+class Library:
     """A library.
 
     Attributes:
@@ -78,8 +78,8 @@ _HARMLESS = {
 }  # fmt: skip
 """Attributes of a subclass that do not change its calls."""
 
-SOURCES = (
-    Source(
+LIBRARIES = (
+    Library(
         "spikingjelly",
         jelly.PREFIX,
         (),
@@ -87,7 +87,7 @@ SOURCES = (
         jelly.recipe_of,
         jelly.protocol_of,
     ),
-    Source(
+    Library(
         "snntorch",
         snn.PREFIX,
         ("SpikingNeuron", "LeakyParallel", "LeakyKernel"),
@@ -95,7 +95,7 @@ SOURCES = (
         snn.recipe_of,
         snn.protocol_of,
     ),
-    Source(
+    Library(
         "norse",
         norse.PREFIX,
         ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell", "CobaLIFCell", "LILinearCell",
@@ -108,10 +108,10 @@ SOURCES = (
 """The libraries."""
 
 
-def source_of(module: nn.Module) -> Source | None:
+def library_of(module: nn.Module) -> Library | None:
     """Return the library of a spiking layer, also of a subclass of one, or None."""
-    for source in SOURCES:
+    for library in LIBRARIES:
         for kind in type(module).__mro__:
-            if source.owns(kind) and (not source.bases or kind.__name__ in source.bases):
-                return source
+            if library.owns(kind) and (not library.bases or kind.__name__ in library.bases):
+                return library
     return None
