@@ -100,7 +100,8 @@ def recipe_of(old: Any) -> Recipe:
     for state_name, value in old._memories_rv.items():
         own = {"c": "current"}.get(state_name, state_name)
         start = symbol_of(neuron, own).decl.init  # type: ignore[union-attr]
-        require(old, value == start, f"its reset value of {state_name} is {value!r}, not {start!r}")
+        same = isinstance(value, int | float) and value == start
+        require(old, same, f"its reset value of {state_name} is {value!r}, not {start!r}")
     if getattr(old, "store_v_seq", False):
         by = symbol_of(neuron, scale) if scale else 1
         neuron = with_step_end(neuron, v_reset, bool(old.detach_reset), by)

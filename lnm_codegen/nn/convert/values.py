@@ -72,8 +72,8 @@ def kept(where: str, tensors: Mapping[str, Any]) -> Kept:
     A value for the last axes of (N, *) is per neuron, one of shape (C, 1, ...) per channel.
 
     Raises:
-        UnsupportedError: A tensor that is neither, a value that is not finite, or shapes that
-            contradict each other.
+        UnsupportedError: A tensor that is neither, or a result of other tensors under autograd; a
+            value that is not finite; or shapes that contradict each other.
     """
     given = {
         name: value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
@@ -91,6 +91,8 @@ def kept(where: str, tensors: Mapping[str, Any]) -> Kept:
             tensor = tensor.to(torch.get_default_dtype())
         if not bool(tensor.isfinite().all()):
             raise UnsupportedError(where, f"{name} is not finite")
+        if not given[name].is_leaf:
+            raise UnsupportedError(where, f"{name} is computed from a tensor with a gradient")
         if tensor.numel() == 1:
             own, per[name] = (), "layer"
         elif len(own) > 1 and set(own[1:]) == {1}:

@@ -212,6 +212,7 @@ class Strict(nn.Module):
         (lambda n: setattr(n, "v_threshold", nn.Parameter(torch.tensor(1.0))), "a gradient"),
         (lambda n: setattr(n, "_neuron_precision", ("fp16",) * 3), "precision"),
         (lambda n: n.set_reset_value("v", 0.5), "reset value of v is 0.5"),
+        (lambda n: n.set_reset_value("v", torch.zeros(3)), "reset value of v is tensor"),
         (lambda n: setattr(n, "tau", float("nan")), "tau is nan"),
         (lambda n: setattr(n, "surrogate_function", Strict()), "at > 0"),
     ],

@@ -191,6 +191,7 @@ def test_a_tensor_that_requires_a_gradient_becomes_a_parameter() -> None:
             "reset_method <lambda>",
         ),
         (lambda: norse.LIFBoxCell(box(v_leak=nn.Parameter(torch.zeros(())))), "v_leak"),
+        (lambda: norse.LIFCell(lif(tau_mem_inv=2 * nn.Parameter(torch.ones(())))), "computed from"),
         (lambda: norse.LIFRecurrentCell(3, 4), "no neuron for LIFRecurrentCell"),
         (lambda: norse.LSNNCell(), "no neuron for LSNNCell"),
     ],
