@@ -99,27 +99,30 @@ def jelly(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.slow
 @pytest.mark.needs_cc
 @pytest.mark.parametrize(
-    ("name", "neuron", "options", "layers"),
+    ("name", "neuron", "options"),
     [
-        ("spiking_resnet18", "IFNode", {"detach_reset": True}, 17),
-        ("sew_resnet18", "IFNode", {"v_reset": None}, 17),
-        ("sew_resnet18", "ParametricLIFNode", {"init_tau": 1.5, "decay_input": False}, 17),
-        ("spiking_vgg11_bn", "LIFNode", {"tau": 1.5}, 10),
-        ("spikformer", "LIFNode", {"detach_reset": True}, 11),
+        ("spiking_resnet18", "IFNode", {"detach_reset": True}),
+        ("sew_resnet18", "IFNode", {"v_reset": None}),
+        ("sew_resnet18", "ParametricLIFNode", {"init_tau": 1.5, "decay_input": False}),
+        ("spiking_vgg11_bn", "LIFNode", {"tau": 1.5}),
+        ("spikformer", "LIFNode", {"detach_reset": True}),
     ],
 )
 def test_models_of_spikingjelly(
-    jelly: Any, name: str, neuron: str, options: dict[str, Any], layers: int
+    jelly: Any, name: str, neuron: str, options: dict[str, Any]
 ) -> None:
+    from spikingjelly.activation_based import layer, surrogate
     from spikingjelly.activation_based import neuron as nodes
-    from spikingjelly.activation_based import surrogate
 
     def make() -> nn.Module:
         factory = {"spiking_neuron": getattr(nodes, neuron), **options}
-        return jelly.small(name, surrogate_function=surrogate.ATan(), **factory)  # type: ignore[no-any-return]
+        model = jelly.small(name, surrogate_function=surrogate.ATan(), **factory)
+        if name == "spiking_vgg11_bn":  # its own has 120 million weights
+            model.classifier = layer.Linear(512 * 7 * 7, 3, step_mode="m")
+        return model  # type: ignore[no-any-return]
 
     found = sum(isinstance(m, nodes.BaseNode) for m in make().modules())
-    assert found >= layers - 3
+    assert found > 7
     torch.manual_seed(2)
     assert_converts(make, jelly_forward, 2 * torch.rand(2, 2, 3, 32, 32), found)
 
