@@ -46,6 +46,22 @@ def test_the_python_of_a_page_runs(path, tmp_path, monkeypatch, capsys):
     exec(compile(code, path, "exec"), {"__name__": "page"})
 
 
+@pytest.mark.slow
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_the_python_of_the_conversion_page_runs(tmp_path, monkeypatch, capsys):
+    """Its printed reports are those that it shows."""
+    for library in ("spikingjelly.activation_based", "snntorch", "norse.torch"):
+        pytest.importorskip(library, exc_type=ImportError)
+    test_the_python_of_a_page_runs("docs/convert.md", tmp_path, monkeypatch, capsys)
+    text = (ROOT / "docs/convert.md").read_text(encoding="utf-8")
+    shown = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("#   ")]
+    printed = " ".join(capsys.readouterr().out.split())
+    for line in shown[:2]:
+        assert " ".join(line.split()) in printed
+    assert "0.00% of the spikes differ" in printed
+
+
 def test_the_experiment_file_of_the_page_trains(tmp_path):
     """docs/training.md shows a whole file."""
     from lnm_codegen.train import run

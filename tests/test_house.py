@@ -81,6 +81,7 @@ TOPICS = {
     "ir/fixed": "passes values",
     "ir/passes": "estrin horner",
     "nn": "compile convergence gpu large spikingjelly start triton_layer",
+    "nn/convert": "models",
     "train/data": "page",
     "train/models": "image",
     "train/runs": "options resume",

@@ -40,6 +40,10 @@ class State:
     init: Init = 0.0
     param: str = ""
 
+    def with_init(self, init: Init) -> State:
+        """Return this state with another initial value."""
+        return replace(self, init=init)
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -77,6 +81,10 @@ class Param:
     def with_per(self, per: Granularity) -> Param:
         """Return this parameter at another granularity."""
         return replace(self, per=per)
+
+    def with_init(self, init: Init) -> Param:
+        """Return this parameter with another initial value, which is not drawn."""
+        return replace(self, init=init, draw=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,14 @@ from lnm_codegen.language.binding import Bindings
 from lnm_codegen.language.functions import ExprLike, Where, as_expr, replaced
 from lnm_codegen.language.names import require_name
 from lnm_codegen.language.surrogate import Surrogate
-from lnm_codegen.language.symbols import SCOPE, Assignments, Declared, Named, spike
+from lnm_codegen.language.symbols import (
+    SCOPE,
+    Assignments,
+    Declared,
+    Named,
+    require_init,
+    spike,
+)
 from lnm_codegen.language.text.written import written
 from lnm_codegen.language.wellformed import (
     Phases,
@@ -34,7 +41,7 @@ from lnm_codegen.language.wellformed import (
     symbols_of,
     with_bindings,
 )
-from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, wrong
+from lnm_codegen.validation import did_you_mean, require_bool, require_known, require_one_of, wrong
 
 
 def hard_reset(state: Declared, v_reset: ExprLike = 0.0, on: Declared = spike) -> dict[Any, Any]:
@@ -182,6 +189,40 @@ class Neuron:
         if not table:
             return self
         parts = self._parts(table)
+        return _copy(self, **parts, **_by_kind(tuple(table.get(s, s) for s in self.symbols)))
+
+    def with_init(self, **values: Any) -> Neuron:
+        """Return the same neuron with other initial values of states or parameters.
+
+        Args:
+            **values: Name -> a number, or as many as a vector parameter has. A parameter is no
+                longer drawn at random.
+
+        Raises:
+            ModelError: An unknown name, or another value.
+        """
+        known = {s.name: s.decl for s in self.states} | {p.name: p for p in self.params}
+        decls: dict[Any, Any] = {}
+        for word, value in values.items():
+            old: Any = known[require_known(self.name, "with_init", word, known)]
+            where = f"{self.name}.with_init: {word}"
+            if isinstance(old, State) and old.param:
+                raise ModelError(
+                    where, "its initial value is a parameter", remedy=f"Set {old.param}."
+                )
+            size = old.size if isinstance(old, Param) else None
+            decls[old] = old.with_init(require_init(where, value, size))
+        for state in (s.decl for s in self.states):
+            if isinstance(state, State) and state.param in values:
+                decls[state] = state.with_init(decls[known[state.param]].init)
+        table: dict[Any, Any] = {}
+        for s in sorted(self.symbols, key=lambda s: s.start is not None):
+            if s.decl in decls:
+                table[s] = Declared(s.name, decls[s.decl], s.order, table.get(s.start, s.start))
+        parts = {
+            word: tuple((table.get(key, key), e) for key, e in pairs)
+            for word, pairs in self._parts(table).items()
+        }
         return _copy(self, **parts, **_by_kind(tuple(table.get(s, s) for s in self.symbols)))
 
     def with_prologue(

@@ -161,7 +161,8 @@ def _declare(name: str, decl: Declaration, start: Declared | None = None) -> Dec
     return symbol
 
 
-def _require_init(where: str, init: Any, size: int | None = None) -> Init:
+def require_init(where: str, init: Any, size: int | None = None) -> Init:
+    """Return an initial value of a state, or of a parameter of that size, or raise ModelError."""
     if callable(init):
         return cast("Init", init)
     given = as_number(init) if size is None else as_numbers(init)
@@ -202,7 +203,7 @@ def state(name: str, init: Init | Numbers | Declared = 0.0) -> Declared:
             raise wrong(where, "init", init, "a number, a function, or a scalar lnm.param")
         decl = State(name, cast("Param", init.decl).init, init.name)
         return _declare(name, decl, init)
-    return _declare(name, State(name, _require_init(where, init)))
+    return _declare(name, State(name, require_init(where, init)))
 
 
 def _is_scalar_param(decl: Declaration) -> bool:
@@ -270,7 +271,7 @@ def param(
     require_bool(where, "learnable", learnable)
     if not (draw is None or isinstance(draw, Draw)):
         raise wrong(where, "draw", draw, "a Draw, or None")
-    decl = Param(name, size, _require_init(where, init, size), learnable, per, draw)
+    decl = Param(name, size, require_init(where, init, size), learnable, per, draw)
     elements = tuple(_declare(n, decl) for n in decl.element_names)
     return elements[0] if size is None else Vector(decl, elements)
 

@@ -2,6 +2,8 @@
 
 from lnm_codegen.nn.bits.saved import pack_spikes
 from lnm_codegen.nn.call import reset
+from lnm_codegen.nn.convert.convert import conversion_report, convert
+from lnm_codegen.nn.convert.report import ConversionReport
 from lnm_codegen.nn.exchange.read import from_nir
 from lnm_codegen.nn.exchange.write import to_nir
 from lnm_codegen.nn.fusion.fuse import fuse
@@ -13,9 +15,12 @@ from lnm_codegen.nn.onnx.table import onnx_table
 from lnm_codegen.nn.registration import register
 
 __all__ = [
+    "ConversionReport",
     "FuseReport",
     "NeuronLayer",
     "NormNeuron",
+    "conversion_report",
+    "convert",
     "empty_cache",
     "from_nir",
     "fuse",

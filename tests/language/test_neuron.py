@@ -1129,3 +1129,42 @@ def test_names_of_functions_and_templates_are_free(backend: str) -> None:
     layer = lnm.nn.NeuronLayer(n, backend=backend, dtype=torch.float32)
     out = layer(torch.tensor(values, dtype=torch.float32)).detach().numpy()
     np.testing.assert_allclose(out, lnm.interpret(n, values).out, rtol=1e-5, atol=1e-6)
+
+
+def test_with_init_changes_initial_values_alone():
+    """Of states, scalars, vectors, and a parameter that a state begins with; nothing is drawn."""
+    start = lnm.param("start", init=0.1)
+    u = lnm.state("u", init=start)
+    n = lnm.Neuron(charge={v: p * v + theta[1] * x + u, u: theta[0] * u}, fire=v - 1)
+    new = n.with_init(v=0.25, p=0.75, theta=[1.0, 2.0], start=0.5)
+    inits = {one.name: one.init for one in new.params}
+    assert inits == {"p": 0.75, "theta": (1.0, 2.0), "start": 0.5}
+    assert {s.name: s.decl.init for s in new.states} == {"v": 0.25, "u": 0.5}
+    assert [s.name for s in new.symbols] == [s.name for s in n.symbols]
+    assert str(lnm.lower(new)) == str(lnm.lower(n))
+    seq = np.random.default_rng(0).normal(size=(5, 1, 3))
+    given = {"theta": np.array([1.0, 2.0]), "p": 0.75, "start": 0.5}
+    expected = lnm.interpret(n, seq, state={"v": 0.25, "u": 0.5}, **given)
+    result = lnm.interpret(new, seq)
+    np.testing.assert_array_equal(result.out, expected.out)
+    np.testing.assert_array_equal(result.states["u"], expected.states["u"])
+    drawn = lnm.get("lnm", states=2)
+    assert drawn.params[0].draw is not None
+    assert drawn.with_init(theta_v=0.0).params[0].draw is None
+
+
+@pytest.mark.parametrize(
+    ("values", "where", "problem"),
+    [
+        ({"q": 1.0}, None, "'q'"),
+        ({"p": "one"}, None, "'one'"),
+        ({"theta": [1.0]}, None, "[1.0]"),
+        ({"u": 1.0}, None, "a parameter"),
+    ],
+)
+def test_with_init_refuses_other_values(values, where, problem):
+    start = lnm.param("start", init=0.1)
+    u = lnm.state("u", init=start)
+    n = lnm.Neuron(charge={v: p * v + theta[1] * x + u, u: theta[0] * u}, fire=v - 1)
+    with refused(lnm.ModelError, where, problem):
+        n.with_init(**values)

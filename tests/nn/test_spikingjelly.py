@@ -29,6 +29,10 @@ def modules() -> Any:
 
 @pytest.fixture(autouse=True)
 def torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_for_torchvision(monkeypatch)
+
+
+def stand_in_for_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand in for torchvision, from which the models import one function, for downloads."""
     if importlib.util.find_spec("torchvision") is None:
         utils: Any = ModuleType("torchvision._internally_replaced_utils")

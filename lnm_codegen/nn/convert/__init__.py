@@ -1,0 +1,1 @@
+"""Conversion of the spiking layers of SpikingJelly, snnTorch and Norse."""

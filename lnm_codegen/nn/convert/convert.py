@@ -1,0 +1,195 @@
+"""`lnm.nn.convert`: spiking layers of other libraries become layers of this package."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.language.neuron import Neuron, require_one_port
+from lnm_codegen.nn.convert.build import built, move_hooks, recipe_with
+from lnm_codegen.nn.convert.libraries import Library, described, library_of
+from lnm_codegen.nn.convert.measure import differences
+from lnm_codegen.nn.convert.recipe import Recipe
+from lnm_codegen.nn.convert.report import ConversionReport, LayerConversion
+from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.load.warn import warn_once
+from lnm_codegen.validation import wrong
+
+Model = TypeVar("Model", bound=nn.Module)
+Choice: TypeAlias = "Neuron | Callable[[nn.Module], Neuron | None] | None"
+"""A neuron for every layer, or a function that returns one for an old layer, or None."""
+
+_RECORD = "_conversion"
+"""Attribute of a new layer that has its line of the report."""
+
+_RESET = (
+    "snntorch.utils.reset and reset_hidden do not reset converted layers, which have "
+    "init_hidden=True. Use lnm.nn.reset(model)."
+)
+
+
+def convert(model: Model, neuron: Choice = None) -> Model | NeuronLayer:
+    """Replace the spiking layers of SpikingJelly, snnTorch and Norse in a model, in place.
+
+    A new layer has the dynamics of the old one: the same spikes and gradients up to rounding. It
+    has the same calls, step mode, detach_reset and training mode, and it begins without states. Its
+    parameters have the old names and values; a parameter of the same shape stays the same object. A
+    state_dict of the old model loads. A layer that cannot be converted stays as it is; see
+    `conversion_report`.
+
+    Args:
+        model: A module, or a spiking layer itself.
+        neuron: Another neuron for the layers: an `lnm.Neuron`, or a function of the old layer that
+            returns one, or None for its own dynamics. Where its initial values can give the old
+            dynamics, the new layer begins with them.
+
+    Returns:
+        The model; the new layer, if `model` is a spiking layer.
+
+    Raises:
+        ModelError: `model` is not a module, or `neuron` is or returns another thing.
+
+    Example:
+        >>> import torch, lnm_codegen as lnm
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 8))
+        >>> model = lnm.nn.convert(model)
+        >>> print(lnm.nn.conversion_report(model))
+        No spiking layer of SpikingJelly, snnTorch or Norse.
+    """
+    if not isinstance(model, nn.Module):
+        raise wrong("convert", "model", model, "a torch.nn.Module")
+    if not (neuron is None or isinstance(neuron, Neuron) or callable(neuron)):
+        raise wrong("convert", "neuron", neuron, "an lnm.Neuron, or a function of the old layer")
+    conversion = _Conversion(_like(model), neuron)
+    layers = [(old, library) for _, old, library in _spiking(model)]
+    new = {id(old): conversion.layer(old, library) for old, library in layers}
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            parent._modules[name] = new.get(id(child), child)
+    for (old, library), layer in zip(layers, new.values(), strict=True):
+        if layer is not old:
+            move_hooks(old, layer)
+            _forget(old, library, layer)
+    _forget_caches(model)
+    replaced = new.get(id(model), model)
+    return replaced  # type: ignore[return-value]
+
+
+def conversion_report(model: nn.Module) -> ConversionReport:
+    """Return what `convert` made of each spiking layer of a model, or would make before it.
+
+    Raises:
+        ModelError: `model` is not a module.
+    """
+    if not isinstance(model, nn.Module):
+        raise wrong("conversion_report", "model", model, "a torch.nn.Module")
+    conversion = _Conversion(_like(model), None, measured=False)
+    lines: list[LayerConversion] = []
+    for path, module in model.named_modules():
+        record = getattr(module, _RECORD, None)
+        library = library_of(module)
+        if isinstance(record, LayerConversion):
+            lines.append(record.at(path, converted=isinstance(module, NeuronLayer)))
+        elif library is not None and not isinstance(module, NeuronLayer):
+            lines.append(conversion.line(module, library).at(path, converted=False))
+    return ConversionReport(tuple(lines))
+
+
+def _spiking(model: nn.Module) -> Iterator[tuple[str, nn.Module, Library]]:
+    """Yield the spiking layers of a model, each once, without those inside of another one."""
+    inner: set[int] = set()
+    for path, module in model.named_modules():
+        library = None if id(module) in inner else library_of(module)
+        if library is not None:
+            inner |= {id(m) for m in module.modules()} - {id(module)}
+            yield path, module, library
+
+
+class _Conversion:
+    """Conversion of layers with one choice of neurons."""
+
+    def __init__(self, like: Tensor, choice: Choice, measured: bool = True) -> None:
+        self._like, self._choice, self._measures = like, choice, measured
+
+    def layer(self, old: nn.Module, library: Library) -> nn.Module:
+        """Return the layer in the place of an old one, or the old one."""
+        recipe = self._recipe(old, library)
+        record = self._record(old, library, recipe)
+        layer = old if isinstance(recipe, str) else built(recipe, old, self._like)
+        vars(layer)[_RECORD] = record
+        return layer
+
+    def line(self, old: nn.Module, library: Library) -> LayerConversion:
+        """Return the line of a layer that stays."""
+        return self._record(old, library, self._recipe(old, library))
+
+    def _recipe(self, old: nn.Module, library: Library) -> Recipe | str:
+        """Return the recipe of a layer, or why there is none."""
+        given = self._given(old)
+        try:
+            if given is None:
+                return library.known_recipe(old)
+            protocol = library.protocol_of(old, given)
+        except UnsupportedError as error:
+            return described(error)
+        try:
+            return recipe_with(given, protocol, library.known_recipe(old))
+        except UnsupportedError:  # the old dynamics have no recipe, so there is nothing to begin at
+            return recipe_with(given, protocol, None)
+
+    def _given(self, old: nn.Module) -> Neuron | None:
+        choice = self._choice
+        given = choice if choice is None or isinstance(choice, Neuron) else choice(old)
+        if given is None:
+            return None
+        if not isinstance(given, Neuron):
+            raise wrong("convert", "neuron(layer)", given, "an lnm.Neuron, or None")
+        require_one_port("convert", given)
+        return given
+
+    def _record(self, old: nn.Module, library: Library, recipe: Recipe | str) -> LayerConversion:
+        name = f"{library.name}.{type(old).__name__}"
+        if isinstance(recipe, str):
+            return LayerConversion(name, "refused", recipe)
+        status = "approximate" if recipe.reason else "exact"
+        found = None
+        if recipe.reason and self._measures:
+            with torch.random.fork_rng(devices=[]):
+                found = differences(old, built(recipe, old, self._like, "torch"), recipe)
+        return LayerConversion(
+            name,
+            status,  # type: ignore[arg-type]
+            recipe.reason,
+            recipe.neuron.name,
+            None if found is None else found.spikes,
+            None if found is None else found.gradient,
+        )
+
+
+def _like(model: nn.Module) -> Tensor:
+    """Return a tensor with the type and device of a model's first floating-point parameter."""
+    tensors = (*model.parameters(), *model.buffers())
+    return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
+
+
+def _forget(old: nn.Module, library: Library, new: nn.Module) -> None:
+    """Remove an old layer from the list that snnTorch keeps, and warn of its reset."""
+    instances: list[Any] = getattr(type(old), "instances", [])
+    if library.name == "snntorch":
+        instances[:] = [one for one in instances if one is not old]
+        if getattr(new, "init_hidden", False):
+            warn_once(_RESET)
+
+
+def _forget_caches(model: nn.Module) -> None:
+    """Clear SpikingJelly's lists of the modules that its `reset_net` resets."""
+    config = sys.modules.get("spikingjelly.activation_based.functional.net_config")
+    invalidate = getattr(config, "invalidate_reset_cache", None)
+    if invalidate is not None:
+        for module in model.modules():
+            invalidate(module)

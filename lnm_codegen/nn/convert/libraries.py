@@ -1,0 +1,117 @@
+"""Libraries whose layers are converted. None is imported: a class is known by its module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn.convert import jelly, norse, snn
+from lnm_codegen.nn.convert.recipe import Protocol, Recipe
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library.
+
+    Attributes:
+        name: Its name.
+        prefix: Module or package of its spiking layers.
+        bases: Classes there from which the spiking layers derive; empty where every class is one.
+        known: Names of classes that are converted.
+        recipe_of: Function of a layer.
+        protocol_of: Function of a layer and, where the user gives a neuron, that neuron.
+    """
+
+    name: str
+    prefix: str
+    bases: Collection[str]
+    known: Collection[str]
+    recipe_of: Callable[[Any], Recipe]
+    protocol_of: Callable[[Any, Neuron | None], Protocol]
+
+    def owns(self, kind: type) -> bool:
+        """Report whether a class is one of the library's."""
+        module = f"{kind.__module__}."
+        return module.startswith(f"{self.prefix}.")
+
+    def known_class(self, kind: type) -> type | None:
+        """Return the converted class of a layer: its own, or one that it derives from unchanged.
+
+        A subclass that defines more than `__init__` and a description may compute anything.
+        """
+        for base in kind.__mro__:
+            if self.owns(base):
+                return base if base.__name__ in self.known else None
+            if set(vars(base)) - _HARMLESS:
+                return None
+        return None
+
+    def known_recipe(self, old: nn.Module) -> Recipe:
+        """Return the recipe of a layer.
+
+        Raises:
+            UnsupportedError: A class or an option without an equal here.
+        """
+        kind = type(old)
+        if self.known_class(kind) is not None:
+            return self.recipe_of(old)
+        base = next(base for base in kind.__mro__ if self.owns(base))
+        if base is not kind and base.__name__ in self.known:
+            problem = f"a subclass of {base.__name__} with code of its own"
+            raise UnsupportedError(kind.__name__, problem)
+        raise UnsupportedError(kind.__name__, f"no neuron for {base.__name__}", self.known)
+
+
+def described(error: UnsupportedError) -> str:
+    """Return the reason that a report has for an error."""
+    return f"{error.problem} (accepted: {error.accepted})" if error.accepted else error.problem
+
+
+_HARMLESS = {
+    "__init__", "__module__", "__doc__", "__qualname__", "__annotations__", "extra_repr",
+    "__parameters__", "__firstlineno__", "__static_attributes__", "__repr__",
+}  # fmt: skip
+"""Attributes of a subclass that do not change its calls."""
+
+LIBRARIES = (
+    Library(
+        "spikingjelly",
+        jelly.PREFIX,
+        (),
+        tuple(jelly.NODES),
+        jelly.recipe_of,
+        jelly.protocol_of,
+    ),
+    Library(
+        "snntorch",
+        snn.PREFIX,
+        ("SpikingNeuron", "LeakyParallel", "LeakyKernel"),
+        tuple(snn.STATES),
+        snn.recipe_of,
+        snn.protocol_of,
+    ),
+    Library(
+        "norse",
+        norse.PREFIX,
+        ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell", "CobaLIFCell", "LILinearCell",
+         "LIFCorrelation"),
+        tuple(norse.STATES),
+        norse.recipe_of,
+        norse.protocol_of,
+    ),
+)  # fmt: skip
+"""The libraries."""
+
+
+def library_of(module: nn.Module) -> Library | None:
+    """Return the library of a spiking layer, also of a subclass of one, or None."""
+    for library in LIBRARIES:
+        for kind in type(module).__mro__:
+            if library.owns(kind) and (not library.bases or kind.__name__ in library.bases):
+                return library
+    return None

@@ -1,0 +1,223 @@
+"""Layers of Norse 1.x: LIFBoxCell, LIFCell, LIF, LICell, LI, LIBoxCell, IAF and Izhikevich.
+
+They fire at >. A cell takes (x, state) and returns (out, state); without a state, each call begins
+anew. The others do the same with a sequence.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lnm_codegen.language.binding import bind
+from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
+from lnm_codegen.language.symbols import Declared, input, spike, state
+from lnm_codegen.nn.convert.recipe import (
+    Protocol,
+    Recipe,
+    kind_of,
+    name_of,
+    require,
+)  # fmt: skip
+from lnm_codegen.nn.convert.slopes import TINY, Slope, norse_slope
+from lnm_codegen.nn.convert.values import Kept, kept, number
+from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.options import StepMode
+
+PREFIX = "norse.torch.module"
+"""Package of the classes."""
+
+
+class NorseLayer(NeuronLayer):
+    """A layer with the calls of Norse: (x, state) -> (out, state).
+
+    `state` is a NamedTuple of the library where the neuron has its states, else a dict.
+    """
+
+    states_of: Callable[..., Any] = dict
+
+    def forward(self, input_tensor: Tensor, state: Any = None) -> Any:  # type: ignore[override]
+        """Run one step, or a sequence."""
+        given = {} if state is None else state if isinstance(state, dict) else state._asdict()
+        out, final = super().forward(input_tensor, state=given, return_state=True)
+        self._state = {}
+        return out, self.states_of(**final)
+
+
+STATES = {
+    "LIFCell": ("lif", "LIFFeedForwardState"),
+    "LIF": ("lif", "LIFFeedForwardState"),
+    "LIFBoxCell": ("lif_box", "LIFBoxFeedForwardState"),
+    "LICell": ("leaky_integrator", "LIState"),
+    "LI": ("leaky_integrator", "LIState"),
+    "LIBoxCell": ("leaky_integrator_box", "LIBoxState"),
+    "IAFCell": ("iaf", "IAFFeedForwardState"),
+    "IAF": ("iaf", "IAFFeedForwardState"),
+    "IzhikevichCell": ("izhikevich", "IzhikevichState"),
+    "Izhikevich": ("izhikevich", "IzhikevichState"),
+}
+"""Class -> module of `norse.torch.functional` and NamedTuple of its state."""
+
+
+def protocol_of(old: Any, neuron: Neuron | None = None) -> Protocol:
+    """Return the calls of a layer."""
+    name = kind_of(old, STATES)
+    step_mode: StepMode = "s" if name.endswith("Cell") else "m"
+    require(old, not getattr(old, "record_states", False), "record_states=True")
+    states_of: Any = dict
+    if neuron is None:
+        module, kind = STATES[name]
+        states_of = getattr(sys.modules[f"norse.torch.functional.{module}"], kind)
+    return Protocol(NorseLayer, step_mode, attributes={"states_of": states_of})
+
+
+def recipe_of(old: Any) -> Recipe:
+    """Return the recipe of a layer of Norse.
+
+    Raises:
+        UnsupportedError: A parameter or an option without an equal here.
+    """
+    made, names = NODES[kind_of(old, STATES).removesuffix("Cell")]
+    fields = {n: getattr(old.p, n) for n in names}
+    if made is _iaf and not isinstance(old.p.v_reset, nn.Parameter):
+        fields["v_reset"] = torch.as_tensor(old.p.v_reset).detach()  # a call makes it require one
+    own = kept(name_of(old), fields)
+    neuron = made(old, own)
+    return Recipe(neuron, protocol_of(old), own)
+
+
+def _start(old: Any, own: Kept, name: str) -> Declared:
+    """Declare a parameter that is also the initial potential, without a gradient as in Norse."""
+    require(old, not own.learns(name), f"{name}, also the initial potential, requires a gradient")
+    return own.symbol(name)
+
+
+def _slope(old: Any) -> Slope:
+    return norse_slope(name_of(old), old.p.method, old.p.alpha)
+
+
+def _strict(v: Any, threshold: Any) -> Any:
+    return bind(v - threshold, "above") - TINY
+
+
+def _lif(old: Any, own: Kept) -> Neuron:
+    """Return LIF with a current.
+
+    charge   i_new = i + x;  h = v + dt*tau_mem_inv*(v_leak - v + i_new);
+             i = i_new - dt*tau_syn_inv*i_new
+    fire     spike = H(h - v_th), at >
+    reset    hard to v_reset
+    """
+    rest = _start(old, own, "v_leak")
+    v, i, x = state("v", init=rest), state("i"), input("x")
+    syn, mem, threshold, reset = (own.symbol(n) for n in _LIF if n != "v_leak")
+    new = bind(i + x, "i_new")
+    return Neuron(
+        {v: v + old.dt * mem * (rest - v + new), i: new - old.dt * syn * new},
+        _strict(v, threshold),
+        hard_reset(v, reset),
+        surrogate=_slope(old).surrogate,
+        name="norse_lif",
+    )
+
+
+def _lif_box(old: Any, own: Kept) -> Neuron:
+    """Return LIF without a current.
+
+    charge   h = v + dt*tau_mem_inv*(x + v_leak - v)
+    fire     spike = H(h - v_th), at >
+    reset    hard to v_reset; with reset_subtract soft by v_th
+    """
+    rest = _start(old, own, "v_leak")
+    v, x = state("v", init=rest), input("x")
+    mem, threshold, reset = (own.symbol(n) for n in _BOX if n != "v_leak")
+    method = old.p.reset_method
+    found = (getattr(method, "__module__", ""), getattr(method, "__name__", repr(method)))
+    known = found[0] == "norse.torch.functional.reset"
+    soft = found[1] == "reset_subtract"
+    require(old, known and (soft or found[1] == "reset_value"), f"reset_method {found[1]}")
+    return Neuron(
+        {v: v + old.dt * mem * (x + rest - v)},
+        _strict(v, threshold),
+        soft_reset(v, threshold) if soft else hard_reset(v, reset),
+        surrogate=_slope(old).surrogate,
+        name="norse_lif_box",
+    )
+
+
+def _iaf(old: Any, own: Kept) -> Neuron:
+    """Return integrate-and-fire: h = v + x, which begins at v_reset."""
+    reset, threshold = _start(old, own, "v_reset"), own.symbol("v_th")
+    v, x = state("v", init=reset), input("x")
+    return Neuron(
+        {v: v + x},
+        _strict(v, threshold),
+        hard_reset(v, reset),
+        surrogate=_slope(old).surrogate,
+        name="norse_iaf",
+    )
+
+
+def _li(old: Any, own: Kept) -> Neuron:
+    """Return the leaky integrator, whose output is its potential.
+
+    charge   i_new = i + x;  v = v + dt*tau_mem_inv*(v_leak - v + i_new);
+             i = i_new - dt*tau_syn_inv*i_new
+    """
+    rest = _start(old, own, "v_leak")
+    v, i, x = state("v", init=rest), state("i"), input("x")
+    syn, mem = own.symbol("tau_syn_inv"), own.symbol("tau_mem_inv")
+    new = bind(i + x, "i_new")
+    charge = {v: v + old.dt * mem * (rest - v + new), i: new - old.dt * syn * new}
+    return Neuron(charge, output=v, name="norse_li")
+
+
+def _li_box(old: Any, own: Kept) -> Neuron:
+    """Return the leaky integrator without a current: v = v + dt*tau_mem_inv*(v_leak - v + x)."""
+    rest = _start(old, own, "v_leak")
+    v, x = state("v", init=rest), input("x")
+    charge = {v: v + old.dt * own.symbol("tau_mem_inv") * (rest - v + x)}
+    return Neuron(charge, output=v, name="norse_li_box")
+
+
+def _izhikevich(old: Any, own: Kept) -> Neuron:
+    """Return Izhikevich's neuron, h = tau_inv*dt.
+
+    charge   v' = v + h*(sq*v**2 + mn*v + bias - u + x);  u' = u + h*a*(b*v - u)
+    fire     spike = H(v' - v_th), at >
+    reset    v hard to c;  u' + d*spike
+    """
+    starts = {
+        n: number(name_of(old), n, s.detach()) for n, s in old.spiking_method.s._asdict().items()
+    }
+    v, u, x = state("v", init=starts["v"]), state("u", init=starts["u"]), input("x")
+    p = {n: own.symbol(n) for n in _IZHIKEVICH}
+    h = p["tau_inv"] * old.dt
+    return Neuron(
+        {
+            v: v + h * (p["sq"] * v**2 + p["mn"] * v + p["bias"] - u + x),
+            u: u + h * p["a"] * (p["b"] * v - u),
+        },
+        _strict(v, p["v_th"]),
+        hard_reset(v, p["c"]) | {u: u + p["d"] * spike},
+        surrogate=_slope(old).surrogate,
+        name="norse_izhikevich",
+    )
+
+
+_LIF = ("tau_syn_inv", "tau_mem_inv", "v_leak", "v_th", "v_reset")
+_BOX = ("tau_mem_inv", "v_leak", "v_th", "v_reset")
+_IZHIKEVICH = ("a", "b", "c", "d", "sq", "mn", "bias", "v_th", "tau_inv")
+NODES: dict[str, tuple[Callable[[Any, Kept], Neuron], tuple[str, ...]]] = {
+    "LIF": (_lif, _LIF),
+    "LIFBox": (_lif_box, _BOX),
+    "IAF": (_iaf, ("v_reset", "v_th")),
+    "LI": (_li, ("tau_syn_inv", "tau_mem_inv", "v_leak")),
+    "LIBox": (_li_box, ("tau_mem_inv", "v_leak")),
+    "Izhikevich": (_izhikevich, _IZHIKEVICH),
+}
+"""Class without "Cell" -> its neuron and the fields of `p` that the neuron reads."""

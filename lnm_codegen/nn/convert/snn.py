@@ -1,0 +1,189 @@
+"""Layers of snnTorch 1.x: Leaky, Synaptic and Lapicque.
+
+They fire at >. With the delayed reset, a step subtracts what the potential of the step before
+exceeded, so that the layer returns potentials above the threshold. `reset` in a formula is a
+constant to the derivative, as snnTorch's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.language.binding import bind
+from lnm_codegen.language.functions import clip, where
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import input, spike, state
+from lnm_codegen.nn.convert.recipe import Protocol, Recipe, kind_of, require
+from lnm_codegen.nn.convert.slopes import TINY, Slope, snn_slope
+from lnm_codegen.nn.convert.values import Kept, kept
+from lnm_codegen.nn.layer import NeuronLayer
+
+PREFIX = "snntorch._neurons"
+"""Package of the classes."""
+
+STATES = {"Leaky": ("mem",), "Lapicque": ("mem",), "Synaptic": ("syn", "mem")}
+"""Class -> states that a call takes and returns, in order."""
+
+
+class SnnTorchLayer(NeuronLayer):
+    """A single-step layer with the calls of snnTorch.
+
+        spk, mem = layer(x, mem)        Leaky, Lapicque
+        spk, syn, mem = layer(x, syn, mem)        Synaptic
+        spk = layer(x)        init_hidden; with output=True also the states
+
+    A state that is not given is that of the last call. A state of another shape than x becomes 0.
+    `words` are the states that a call takes, and `passes` those of the neuron for them.
+    The keys of an old state_dict load; a value that differs from a fixed option is an error.
+    """
+
+    words: tuple[str, ...] = ("mem",)
+    passes: tuple[str, ...] = ("mem",)
+    init_hidden: bool = False
+    output: bool = False
+    fixed: tuple[str, ...] = ()
+
+    def forward(  # type: ignore[override]
+        self, input_: Tensor, *states: Tensor | None, **named: Tensor | None
+    ) -> Any:
+        """Run one step."""
+        if len(states) > len(self.words) or set(named) - set(self.words):
+            problem = f"the call has states {', '.join(named) or len(states)}"
+            raise ModelError(self.neuron.name, problem, self.words)
+        given = dict(zip(self.words, states, strict=False)) | named
+        if self.init_hidden and any(value is not None for value in given.values()):
+            problem = f"the call has state {next(iter(given))!r}, and init_hidden is True"
+            raise ModelError(self.neuron.name, problem, remedy="Call layer(x).")
+        names = dict(zip(self.words, self.passes, strict=True))
+        begun = self._state | {names[w]: v for w, v in given.items() if v is not None}
+        begun = {n: v for n, v in begun.items() if v.shape == input_.shape}
+        out = super().forward(input_, state=begun)
+        if self.init_hidden and not self.output:
+            return out
+        return (out, *(self._state[name] for name in self.passes))
+
+    def reset_mem(self) -> Any:
+        """Discard the states, and return states of length 0 for the next call."""
+        self.reset()
+        device = next((v.device for v in self._values()), None)
+        empty = tuple(torch.zeros(0, device=device) for _ in self.passes)
+        return empty[0] if len(empty) == 1 else empty
+
+    init_leaky = init_lapicque = init_synaptic = reset_mem
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool,
+        missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        """Load values of other shapes with as many elements, and require the fixed options."""
+        own = dict(self.named_parameters(recurse=False)) | dict(self.named_buffers(recurse=False))
+        for name, value in own.items():
+            loaded = state_dict.get(prefix + name)
+            if not isinstance(loaded, Tensor) or loaded.numel() != value.numel():
+                continue
+            state_dict[prefix + name] = loaded.reshape(value.shape)
+            if name in self.fixed and not torch.equal(
+                loaded.reshape(-1).cpu(), value.reshape(-1).cpu()
+            ):
+                error_msgs.append(f"{prefix}{name} is {loaded.tolist()}, here {value.tolist()}.")
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        missing_keys[:] = [k for k in missing_keys if k.removeprefix(prefix) not in self.fixed]
+
+
+def protocol_of(old: Any, neuron: Neuron | None = None) -> Protocol:
+    """Return the calls of a layer.
+
+    Raises:
+        UnsupportedError: The layer returns more states than the neuron has.
+    """
+    words = passes = STATES[kind_of(old, STATES)]
+    if neuron is not None:
+        own = tuple(s.name for s in neuron.states)
+        found = f"its calls return {len(passes)} states, and {neuron.name} has {len(own)}"
+        require(old, len(own) >= len(passes), found)
+        passes = tuple(reversed(own[: len(passes)]))
+    attributes: dict[str, Any] = {"words": words, "passes": passes}
+    attributes |= {"init_hidden": old.init_hidden, "output": old.output}
+    return Protocol(SnnTorchLayer, "s", attributes=attributes)
+
+
+def recipe_of(old: Any) -> Recipe:
+    """Return the recipe of a layer of snnTorch.
+
+    Raises:
+        UnsupportedError: An option without an equal here.
+    """
+    name = kind_of(old, STATES)
+    require(old, not old.inhibition, "inhibition lets the neurons of a layer compete")
+    require(old, not old.state_quant, "state_quant quantizes the states")
+    slope = snn_slope(name, old.spike_grad)
+    names = {"Leaky": ("beta",), "Synaptic": ("alpha", "beta"), "Lapicque": ("R", "C", "time_step")}
+    tensors = {n: getattr(old, n) for n in (*names[name], "threshold")}
+    graded = kept(name, {"graded_spikes_factor": old.graded_spikes_factor})
+    is_graded = not graded.is_only("graded_spikes_factor", 1)
+    if is_graded:
+        tensors["graded_spikes_factor"] = old.graded_spikes_factor
+    if name == "Lapicque":
+        learns = old.beta.requires_grad
+        require(old, not learns, "learn_beta: C keeps one graph of beta, for a single backward")
+    tensors_kept = kept(name, tensors)
+    delayed = getattr(old, "reset_delay", True)
+    neuron = _neuron(name, tensors_kept, old.reset_mechanism, delayed, slope)
+    saved = old.state_dict()
+    buffers = [n for n, _ in old.named_buffers() if n in saved and n not in tensors]
+    protocol = replace(protocol_of(old), buffers=tuple(buffers))
+    return Recipe(neuron, protocol, tensors_kept, slope.reason)
+
+
+def _neuron(name: str, old: Kept, mechanism: str, delayed: bool, slope: Slope) -> Neuron:
+    """Return the neuron of a layer.
+
+    r = H(mem - threshold)
+    u = beta*mem + x, or the sum of Synaptic or Lapicque, and beta is clamped to [0, 1]
+    subtract: mem = u - r*threshold
+    zero: mem = beta*(1 - r)*mem + x (Leaky), or (1 - r)*u
+    spk = H(mem - threshold)
+    reset_delay=False: afterwards mem = mem - (spk - r)*threshold, or mem - (spk - r)*mem
+    """
+    x = input("x")
+    syn = state("syn") if name == "Synaptic" else None
+    mem, threshold = state("mem"), old.symbol("threshold")
+    fired = mem > threshold if slope.strict else mem >= threshold
+    zero = mechanism == "zero"
+    charge: dict[Any, Any] = {}
+    if name == "Lapicque":
+        r, c, step = (old.symbol(n) for n in ("R", "C", "time_step"))
+        u = x * r * (1 / (r * c)) * step + (1 - step / (r * c)) * mem
+        u = where(fired, 0, u) if zero else u
+    elif syn is not None:
+        charge[syn] = clip(old.symbol("alpha"), 0, 1) * syn + x
+        u = clip(old.symbol("beta"), 0, 1) * mem + bind(charge[syn], "new_syn")
+        u = where(fired, 0, u) if zero else u
+    else:
+        u = clip(old.symbol("beta"), 0, 1) * (where(fired, 0, mem) if zero else mem) + x
+    if mechanism == "subtract":
+        u = u - where(fired, threshold, 0)
+    charge[mem] = u
+    reset: dict[Any, Any] = {}
+    if not delayed and mechanism != "none":
+        before = state("reset_before")
+        charge[before] = where(fired, 1, 0)
+        reset[mem] = mem - (spike - before) * (mem if zero else threshold)
+    z: Any = mem - threshold
+    return Neuron(
+        charge,
+        bind(z, "above") - TINY if slope.strict else z,
+        reset,
+        output=spike * old.symbol("graded_spikes_factor")
+        if "graded_spikes_factor" in old.given
+        else spike,
+        surrogate=slope.surrogate,
+        name=name.lower(),
+    )

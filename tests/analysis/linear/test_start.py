@@ -1,0 +1,64 @@
+"""Initial values with which a neuron spikes like a linear one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.analysis.linear.start import matched_start
+
+X = np.random.default_rng(3).normal(0.4, 1.5, (30, 4, 5))
+
+TARGETS = {
+    "if": lnm.get("if"),
+    "lif": lnm.get("lif", tau=3.0, v_threshold=0.7),
+    "lif, sum": lnm.get("lif", tau=3.0, decay_input=False, v_reset=0.0),
+    "lif, soft": lnm.get("lif", tau=2.5, v_reset=None),
+    "plif": lnm.get("plif", tau=5.0, v_reset=None),
+}
+FORMS: list[dict[str, Any]] = [
+    {"degree": 3},
+    {"degree": 2, "form": "B", "v_min": -50.0},
+    {"degree": 2, "form": "C", "basis": "chebyshev"},
+    {"degree": 3, "basis": "legendre", "per": "channel", "learn_threshold": True},
+    {"states": 2, "degree": 2},
+    {"states": 2, "degree": 1, "learn_theta_0": True},
+]
+
+
+PAIRS = [(name, arguments) for arguments in FORMS for name in TARGETS]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [p if k % 6 == 0 else pytest.param(*p, marks=pytest.mark.slow) for k, p in enumerate(PAIRS)],
+)
+def test_the_spikes_are_those_of_the_target(name: str, arguments: dict[str, Any]) -> None:
+    target = TARGETS[name]
+    neuron = lnm.get("lnm", v_reset=None if "soft" in name or name == "plif" else 0.0, **arguments)
+    start = matched_start(neuron, target)
+    assert start is not None
+    expected = lnm.interpret(target, X).out
+    out = lnm.interpret(neuron.with_init(**start), X).out
+    assert 0.02 < expected.mean() < 0.95
+    assert (out != expected).mean() < 0.002  # ties alone
+
+
+@pytest.mark.parametrize(
+    ("neuron", "target"),
+    [
+        (lnm.get("lnm"), lnm.get("qif")),  # not linear
+        (lnm.get("lnm"), lnm.get("cuba_lif")),  # two states
+        (lnm.get("lnm", v_reset=None), lnm.get("lif")),  # another reset
+        (lnm.get("lnm"), lnm.get("lif", v_reset=-0.3)),
+        (lnm.get("lnm", learn_theta_0=False), lnm.get("lif", v_rest=0.3)),  # a constant
+        (lnm.get("lnm", states=2, parametrisation="pole"), lnm.get("lif", v_reset=None)),
+        (lnm.get("rf"), lnm.get("lif")),
+        (lnm.get("lnm"), lnm.get("li")),  # never spikes
+    ],
+)
+def test_none_where_there_are_no_such_values(neuron: lnm.Neuron, target: lnm.Neuron) -> None:
+    assert matched_start(neuron, target) is None

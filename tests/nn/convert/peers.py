@@ -1,0 +1,86 @@
+"""Runs of layers of other libraries and of converted ones, in float64."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import lnm_codegen as lnm
+from lnm_codegen.nn import NeuronLayer
+
+
+class Run(NamedTuple):
+    """Outputs of every step, states after each, the gradient of x and those of the parameters."""
+
+    out: Tensor
+    states: tuple[Tensor, ...]
+    grad_x: Tensor
+    grads: dict[str, Tensor]
+
+
+def draw(seed: int, shape: tuple[int, ...], scale: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return scale * (0.4 + torch.randn(shape, generator=generator, dtype=torch.float64))
+
+
+def eager(model: nn.Module) -> nn.Module:
+    """Select backend "torch" for every layer, so that no kernel is compiled."""
+    for layer in model.modules():
+        if isinstance(layer, NeuronLayer):
+            layer.backend = "torch"
+    return model
+
+
+class Holder(nn.Module):
+    """A model in float64 with one layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+
+def pair(layer: nn.Module) -> tuple[Any, Any]:
+    """Return a layer in float64 and the conversion of its copy, in a model of that type."""
+    layer = layer.double()
+    holder = Holder(copy.deepcopy(layer))
+    return layer, eager(lnm.nn.convert(holder)).layer
+
+
+def finished(layer: nn.Module, x: Tensor, out: Tensor, states: tuple[Tensor, ...]) -> Run:
+    """Return a run after a backward with fixed weights of outputs and states."""
+    loss = (out * draw(1, tuple(out.shape))).sum()
+    loss = loss + sum((s * draw(2 + k, tuple(s.shape))).sum() for k, s in enumerate(states))
+    params = dict(layer.named_parameters())
+    found = torch.autograd.grad(loss, [x, *params.values()], allow_unused=True)
+    grads = {n: g for n, g in zip(params, found[1:], strict=True) if g is not None}
+    return Run(out.detach(), tuple(s.detach() for s in states), found[0], grads)
+
+
+def assert_same(ours: Run, theirs: Run, rtol: float = 1e-8) -> None:
+    """Outputs are equal, states and gradients up to rounding.
+
+    `rtol` is relative to the largest gradient. snnTorch rounds gradients to float32.
+    """
+    torch.testing.assert_close(ours.out, theirs.out, rtol=rtol, atol=rtol)
+    for own, their in zip(ours.states, theirs.states, strict=True):
+        torch.testing.assert_close(own, their, rtol=rtol, atol=rtol)
+    scale = float(theirs.grad_x.abs().max())
+    torch.testing.assert_close(ours.grad_x, theirs.grad_x, rtol=rtol, atol=rtol * (scale + 1e-9))
+    for name, grad in theirs.grads.items():
+        size = float(grad.abs().max()) + 1e-9
+        own = ours.grads[name].reshape(grad.shape)
+        torch.testing.assert_close(own, grad, rtol=10 * rtol, atol=rtol * size)
+
+
+def spikes(run: Run) -> bool:
+    """Report whether some neurons spike and some do not."""
+    return 0.01 < float(run.out.ne(0).double().mean()) < 0.99
+
+
+def unrolled(layer: Any, x: Tensor) -> Tensor:
+    """Return the outputs of a layer called step by step that keeps its states."""
+    return torch.stack([layer(step) for step in x.unbind()])

@@ -1,0 +1,201 @@
+"""`convert` on models: replacement in place, other neurons, and the report."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError
+from lnm_codegen.nn import NeuronLayer
+from tests.nn.convert.peers import eager
+from tests.refusals import refused
+
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture
+def jelly() -> Any:
+    return pytest.importorskip("spikingjelly.activation_based.neuron", exc_type=ImportError)
+
+
+def test_the_model_is_changed_in_place(jelly: Any) -> None:
+    """In any container; a layer with two paths stays one layer; mode and type are kept."""
+    shared = jelly.LIFNode(step_mode="m")
+    block = nn.ModuleDict({"a": shared, "b": nn.ModuleList([shared, nn.ReLU()])})
+    model = nn.Sequential(nn.Linear(2, 2), block).double().eval()
+    returned = lnm.nn.convert(model)
+    assert returned is model
+    new = block["a"]
+    assert type(new) is NeuronLayer  # so that lnm.nn.fuse fuses it
+    assert block["b"][0] is new
+    assert (new.step_mode, new.carry_state, new.training) == ("m", True, False)
+    assert new.tau.dtype is torch.float64
+    assert [str(one.path) for one in lnm.nn.conversion_report(model).layers] == ["1.a"]
+
+
+def test_a_model_without_spiking_layers_and_a_converted_one_are_left(jelly: Any) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    assert lnm.nn.convert(model) is model
+    assert str(lnm.nn.conversion_report(model)) == (
+        "No spiking layer of SpikingJelly, snnTorch or Norse."
+    )
+    net = nn.Sequential(jelly.IFNode())
+    layer = lnm.nn.convert(net)[0]
+    assert lnm.nn.convert(net)[0] is layer
+    assert lnm.nn.convert(layer) is layer
+
+
+def test_hooks_move_with_their_handles(jelly: Any) -> None:
+    net = nn.Sequential(jelly.IFNode())
+    seen: list[float] = []
+    handle = net[0].register_forward_hook(lambda module, args, out: seen.append(float(out.sum())))
+    eager(lnm.nn.convert(net))
+    net(torch.ones(1, 3))
+    assert seen == [3.0]
+    handle.remove()
+    net(torch.ones(1, 3))
+    assert seen == [3.0]
+
+
+def test_the_report_before_and_after(jelly: Any) -> None:
+    net = nn.Sequential(jelly.LIFNode(), jelly.PSN(T=2, surrogate_function=None))
+    before = lnm.nn.conversion_report(net)
+    assert str(before).splitlines() == [
+        "Layers: 1 exact, 0 approximate, 1 refused. Not converted yet: 1.",
+        "  0: spikingjelly.LIFNode -> lif, exact",
+        "  1: spikingjelly.PSN, refused: no neuron for PSN (accepted: IFNode, LIFNode, "
+        "ParametricLIFNode, QIFNode, EIFNode, KLIFNode, IzhikevichNode, CUBALIFNode)",
+    ]
+    psn = net[1]
+    lnm.nn.convert(net)
+    assert net[1] is psn
+    after = lnm.nn.conversion_report(net)
+    assert str(after).splitlines()[0] == "Layers: 1 exact, 0 approximate, 1 refused."
+    assert str(after).splitlines()[1:] == str(before).splitlines()[1:]
+    assert after.layers[0].converted
+    assert lnm.nn.conversion_report(copy.deepcopy(net)) == after
+
+
+class Own(torch.autograd.Function):
+    """A spike of the user's, with slope 0.25."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        return (z >= 0).to(z)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return 0.25 * grad
+
+
+class OwnSurrogate(nn.Module):
+    """The same as a module, which SpikingJelly's layers take."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return Own.apply(z)  # type: ignore[no-any-return]
+
+
+def test_an_approximate_layer_is_measured(jelly: Any) -> None:
+    """Spikes are equal, and the gradient of another surrogate differs."""
+    for step_mode in "sm":
+        node = jelly.LIFNode(surrogate_function=OwnSurrogate(), step_mode=step_mode)
+        (line,) = lnm.nn.conversion_report(lnm.nn.convert(node)).layers
+        assert line.status == "approximate"
+        assert "OwnSurrogate is in no table" in line.reason
+        assert line.differing_spikes == 0
+        assert line.gradient_difference is not None
+        assert 0.1 < line.gradient_difference < 10
+        assert "0.00% of the spikes differ, gradient by" in str(line)
+
+
+def test_a_subclass_is_converted_where_it_changes_no_code(jelly: Any) -> None:
+    class Preset(jelly.LIFNode):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__(tau=4.0)
+
+    class Changed(jelly.LIFNode):  # type: ignore[name-defined, misc]
+        def single_step_functional_forward(self, *args: Any, **kwargs: Any) -> Any:
+            return super().single_step_functional_forward(*args, **kwargs)
+
+    assert float(lnm.nn.convert(Preset()).tau) == 4.0
+    changed = Changed()
+    assert lnm.nn.convert(changed) is changed
+    (line,) = lnm.nn.conversion_report(changed).layers
+    assert line.reason == "a subclass of LIFNode with code of its own"
+
+
+def test_a_given_neuron_begins_with_the_old_dynamics(jelly: Any) -> None:
+    """theta and the threshold give the old spikes; theta_w, which is drawn, stays drawn."""
+    net = nn.Sequential(jelly.ParametricLIFNode(step_mode="m", v_reset=None))
+    with torch.no_grad():
+        net[0].w.fill_(0.7)
+    old = copy.deepcopy(net)
+    choose = lambda node: lnm.get("lnm", states=2, degree=2, per="channel")  # noqa: E731
+    eager(lnm.nn.convert(net, neuron=choose))
+    x = 2 * torch.randn(12, 4, 6)
+    assert torch.equal(net(x), old(x))
+    assert net[0].theta_v.shape[0] == 6
+    assert net[0].theta_w.abs().sum() > 0
+    (line,) = lnm.nn.conversion_report(net).layers
+    assert (line.status, line.neuron, line.differing_spikes) == ("approximate", "lnm_states2", 0)
+    assert line.reason == "the neuron is given, and begins with the old dynamics"
+    loss = net(x).sum()
+    loss.backward()
+    assert net[0].theta_v.grad.abs().sum() > 0
+
+
+def test_a_neuron_for_every_layer_or_for_some(jelly: Any) -> None:
+    """A Neuron, or None for a layer that keeps its dynamics; also in place of unknown classes."""
+    net = nn.Sequential(jelly.LIFNode(), jelly.IFNode(), jelly.ILIFNode())
+    eager(lnm.nn.convert(net, neuron=lambda n: None if type(n) is jelly.IFNode else lnm.get("qif")))
+    assert [layer.neuron.name for layer in net] == ["qif", "if", "qif"]
+    assert [one.status for one in lnm.nn.conversion_report(net).layers] == [
+        "approximate",
+        "exact",
+        "approximate",
+    ]
+    other = lnm.nn.convert(nn.Sequential(jelly.LIFNode()), lnm.get("alif"))
+    assert other[0].neuron.name == "alif"
+
+
+def test_a_given_neuron_has_the_calls_of_the_library() -> None:
+    snn = pytest.importorskip("snntorch")
+    norse = pytest.importorskip("norse.torch")
+    two = lnm.get("lnm", states=2)
+    x = torch.ones(2, 3)
+    leaky: Any = eager(lnm.nn.convert(snn.Leaky(beta=0.9), two))
+    _, mem = leaky(x, leaky.init_leaky())
+    assert torch.equal(mem, leaky.v)
+    leaky(x, mem=mem)
+    cell: Any = eager(lnm.nn.convert(norse.LIFCell(), two))
+    out, state = cell(x)
+    assert set(state) == {"v", "w"}
+    assert cell(x, state)[0].shape == out.shape
+    synaptic = snn.Synaptic(alpha=0.9, beta=0.8)
+    assert lnm.nn.convert(synaptic, lnm.get("lif")) is synaptic
+    (line,) = lnm.nn.conversion_report(synaptic).layers
+    assert "2 states, and lif has 1" in line.reason
+
+
+@pytest.mark.parametrize("function", [lnm.nn.convert, lnm.nn.conversion_report])
+def test_only_modules(function: Any) -> None:
+    with refused(ModelError, function.__name__, "'net'", "torch.nn.Module"):
+        function("net")
+
+
+def test_only_neurons(jelly: Any) -> None:
+    with refused(ModelError, "convert", "'lif'", "an lnm.Neuron"):
+        lnm.nn.convert(jelly.IFNode(), neuron="lif")  # type: ignore[arg-type]
+    with refused(ModelError, "convert", "neuron(layer)", "or None"):
+        lnm.nn.convert(jelly.IFNode(), neuron=lambda old: 3)  # type: ignore[arg-type, return-value]
+    x, y = lnm.input("x"), lnm.input("y")
+    two = lnm.Neuron(fire=x + y - 1, name="two")
+    net = nn.Sequential(jelly.IFNode())
+    with refused(ModelError, "convert", "two has 2 inputs", "one of each"):
+        lnm.nn.convert(net, two)
+    assert type(net[0]) is jelly.IFNode  # nothing is changed

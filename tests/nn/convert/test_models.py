@@ -1,0 +1,250 @@
+"""Whole models of the libraries: the same spikes and gradients, old checkpoints, training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lnm_codegen as lnm
+from lnm_codegen.nn import NeuronLayer
+from tests.nn.convert.peers import eager
+
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
+
+Forward = Callable[[Any, Tensor], Tensor]
+"""Outputs of a model on x, from its initial states."""
+
+F32 = torch.float32
+
+
+def train(model: Any, forward: Forward, x: Tensor, steps: int) -> tuple[list[Tensor], list[float]]:
+    """Return the outputs before each step of SGD, and the losses."""
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.05)
+    outs, losses = [], []
+    for _ in range(steps):
+        out = forward(model, x)
+        loss = nn.functional.cross_entropy(out.flatten(1), torch.arange(len(out)) % out.shape[1])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        outs.append(out.detach())
+        losses.append(loss.item())
+    return outs, losses
+
+
+def assert_converts(
+    make: Callable[[], nn.Module],
+    forward: Forward,
+    x: Tensor,
+    layers: int,
+    steps: int = 3,
+    dtype: torch.dtype = torch.float64,
+) -> nn.Module:
+    """The converted model gives the outputs, the gradients and the training of the old one.
+
+    Its weights come from an old checkpoint, which is loaded after the conversion. The spikes of
+    snnTorch are float32, so that its models do not run in float64.
+    """
+    torch.manual_seed(0)
+    old = make().to(dtype)
+    saved = copy.deepcopy(old.state_dict())
+    torch.manual_seed(1)
+    new = lnm.nn.convert(make().to(dtype))
+    if steps == 1:
+        eager(new)
+    missing, unexpected = new.load_state_dict(saved)
+    assert not missing
+    assert not unexpected
+    report = lnm.nn.conversion_report(new)
+    assert len(report.of("exact")) == layers
+    assert len(report.layers) == layers
+    assert sum(isinstance(m, NeuronLayer) for m in new.modules()) == layers
+    x = x.to(dtype)
+    expected, their_losses = train(old, forward, x, steps)
+    outs, losses = train(new, forward, x, steps)
+    assert expected[0].unique().numel() > 1
+    for own, their in zip(outs, expected, strict=True):
+        torch.testing.assert_close(own, their, rtol=1e-4, atol=1e-5)
+    assert losses == pytest.approx(their_losses, rel=1e-4)
+    ours, theirs = dict(new.named_parameters()), dict(old.named_parameters())
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name].reshape(value.shape), value, rtol=1e-4, atol=1e-5)
+    return new
+
+
+def jelly_forward(model: Any, x: Tensor) -> Tensor:
+    from spikingjelly.activation_based import functional
+
+    functional.reset_net(model)
+    out = model(x)
+    return out.mean(0) if out.dim() == 3 else out
+
+
+@pytest.fixture
+def jelly(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """SpikingJelly's models, without the download function of torchvision."""
+    pytest.importorskip("spikingjelly.activation_based", exc_type=ImportError)
+    from tests.nn import test_spikingjelly
+
+    test_spikingjelly.stand_in_for_torchvision(monkeypatch)
+    return test_spikingjelly
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+@pytest.mark.parametrize(
+    ("name", "neuron", "options"),
+    [
+        ("spiking_resnet18", "IFNode", {"detach_reset": True}),
+        ("sew_resnet18", "IFNode", {"v_reset": None}),
+        ("sew_resnet18", "ParametricLIFNode", {"init_tau": 1.5, "decay_input": False}),
+        ("spiking_vgg11_bn", "LIFNode", {"tau": 1.5}),
+        ("spikformer", "LIFNode", {"detach_reset": True}),
+    ],
+)
+def test_models_of_spikingjelly(
+    jelly: Any, name: str, neuron: str, options: dict[str, Any]
+) -> None:
+    from spikingjelly.activation_based import layer, surrogate
+    from spikingjelly.activation_based import neuron as nodes
+
+    def make() -> nn.Module:
+        factory = {"spiking_neuron": getattr(nodes, neuron), **options}
+        model = jelly.small(name, surrogate_function=surrogate.ATan(), **factory)
+        if name == "spiking_vgg11_bn":  # its own has 120 million weights
+            model.classifier = layer.Linear(512 * 7 * 7, 3, step_mode="m")
+        return model  # type: ignore[no-any-return]
+
+    found = sum(isinstance(m, nodes.BaseNode) for m in make().modules())
+    assert found > 7
+    torch.manual_seed(2)
+    assert_converts(make, jelly_forward, 2 * torch.rand(2, 2, 3, 32, 32), found)
+
+
+def test_a_small_net_of_spikingjelly() -> None:
+    """SpikingJelly's MNIST tutorial net, with conv layers and step mode "m"."""
+    pytest.importorskip("spikingjelly.activation_based", exc_type=ImportError)
+    from spikingjelly.activation_based import functional, layer, neuron, surrogate
+
+    def make() -> nn.Module:
+        net = nn.Sequential(
+            layer.Conv2d(1, 3, 3, padding=1, bias=False), layer.BatchNorm2d(3),
+            neuron.IFNode(surrogate_function=surrogate.ATan()), layer.MaxPool2d(2, 2),
+            layer.Flatten(), layer.Linear(12, 4),
+            neuron.IFNode(surrogate_function=surrogate.ATan()),
+        )  # fmt: skip
+        functional.set_step_mode(net, "m")
+        return net
+
+    assert_converts(make, jelly_forward, 3 * torch.rand(4, 2, 1, 4, 4), 2, steps=1)
+
+
+class Dense(nn.Module):
+    """Net of snnTorch's tutorial 5: the forward loops over steps and passes `mem`."""
+
+    def __init__(self, make: Callable[..., nn.Module], inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1, self.lif1 = nn.Linear(inputs, hidden), make()
+        self.fc2, self.lif2 = nn.Linear(hidden, 3), make()
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()  # type: ignore[operator]
+        seen = []
+        for step in x:
+            spk1, mem1 = self.lif1(self.fc1(step), mem1)
+            _, mem2 = self.lif2(self.fc2(spk1), mem2)
+            seen.append(mem2)
+        return torch.stack(seen).sum(0)
+
+
+def test_a_dense_net_of_snntorch() -> None:
+    snn = pytest.importorskip("snntorch")
+    make = lambda: snn.Leaky(beta=0.9, learn_beta=True)  # noqa: E731
+    x = torch.rand(6, 4, 5) * 3
+    assert_converts(lambda: Dense(make, 5, 8), lambda m, x: m(x), x, 2, 1, F32)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+def test_a_convolutional_net_of_snntorch() -> None:
+    """Net of tutorials 6 and 7: nn.Sequential with hidden states, the last layer returns `mem`."""
+    snn = pytest.importorskip("snntorch")
+    from snntorch import surrogate
+    from snntorch import utils as snn_utils
+
+    def make() -> nn.Module:
+        grad = surrogate.fast_sigmoid(slope=25)
+        hidden = {"beta": 0.5, "spike_grad": grad, "init_hidden": True}
+        return nn.Sequential(
+            nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), snn.Leaky(**hidden), nn.Conv2d(6, 12, 5),
+            nn.MaxPool2d(2), snn.Leaky(**hidden), nn.Flatten(), nn.Linear(12 * 4 * 4, 10),
+            snn.Leaky(**hidden, output=True),
+        )  # fmt: skip
+
+    def forward(model: Any, x: Tensor) -> Tensor:
+        snn_utils.reset(model)
+        lnm.nn.reset(model)
+        return torch.stack([model(step)[1] for step in x]).sum(0)
+
+    assert_converts(make, forward, 2 * torch.rand(5, 3, 1, 28, 28), 3, dtype=F32)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+def test_a_synaptic_net_of_snntorch() -> None:
+    """Net of tutorial 4's second-order neuron."""
+    snn = pytest.importorskip("snntorch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1 = nn.Linear(8, 12)
+            self.lif1 = snn.Synaptic(alpha=0.9, beta=0.8, learn_alpha=True, learn_threshold=True)
+            self.fc2, self.lif2 = nn.Linear(12, 3), snn.Lapicque(R=1.0, C=2.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            syn1, mem1 = self.lif1.init_synaptic()
+            mem2 = self.lif2.init_lapicque()
+            outs = []
+            for step in x:
+                spk1, syn1, mem1 = self.lif1(self.fc1(step), syn1, mem1)
+                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+                outs.append(spk2 + mem2)
+            return torch.stack(outs).sum(0)
+
+    assert_converts(Net, lambda model, x: model(x), 2 * torch.rand(9, 4, 8), 2, dtype=F32)
+
+
+class NorseNet(nn.Module):
+    """Norse's convolutional net for MNIST, with LIF cells and a leaky readout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import norse.torch as norse
+
+        self.net = norse.SequentialState(
+            nn.Conv2d(1, 4, 3), norse.LIFCell(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3),
+            norse.LIFBoxCell(), nn.Flatten(), nn.Linear(6 * 9, 3), norse.LICell(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, seen = None, []
+        for step in x:
+            out, state = self.net(step, state)
+            seen.append(out)
+        return torch.stack(seen).amax(0)
+
+
+@pytest.mark.parametrize(
+    "steps", [1, pytest.param(3, marks=[pytest.mark.slow, pytest.mark.needs_cc])]
+)
+def test_a_convolutional_net_of_norse(steps: int) -> None:
+    pytest.importorskip("norse.torch")
+    x = 30 * torch.rand(8, 2, 1, 12, 12)
+    assert_converts(NorseNet, lambda model, x: model(x), x, 3, steps)

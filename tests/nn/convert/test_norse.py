@@ -1,0 +1,204 @@
+"""Layers of Norse against their conversions: spikes, states and gradients."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lnm_codegen as lnm
+from lnm_codegen.nn import NeuronLayer
+from tests.nn.convert.peers import Run, assert_same, draw, eager, finished, pair, spikes
+
+norse = pytest.importorskip("norse.torch")
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
+
+T, SHAPE = 8, (3, 4)
+SCALE = 12.0  # dt*tau_mem_inv is 0.1
+
+
+def box(**fields: Any) -> Any:
+    from norse.torch.functional.lif_box import LIFBoxParameters
+
+    return LIFBoxParameters(**{n: _tensor(v) for n, v in fields.items()})
+
+
+def lif(**fields: Any) -> Any:
+    return norse.LIFParameters(**{n: _tensor(v) for n, v in fields.items()})
+
+
+def _tensor(value: Any) -> Any:
+    return torch.tensor(value, dtype=torch.float64) if isinstance(value, float) else value
+
+
+def made(name: str) -> nn.Module:
+    """Return a layer with parameters of its own, in float64."""
+    from norse.torch.functional import izhikevich, leaky_integrator, leaky_integrator_box
+    from norse.torch.functional.reset import reset_subtract
+
+    decays = {"tau_mem_inv": 130.0, "tau_syn_inv": 170.0, "v_leak": 0.1}
+    li = leaky_integrator.LIParameters(**{n: _tensor(v) for n, v in decays.items()})
+    spiking = decays | {"v_th": 0.8, "v_reset": -0.1}
+    without = {n: v for n, v in spiking.items() if n != "tau_syn_inv"}
+    makers: dict[str, Any] = {
+        "LIFBoxCell": lambda: norse.LIFBoxCell(box(**without)),
+        "subtract": lambda: norse.LIFBoxCell(box(**without, reset_method=reset_subtract)),
+        "LIFCell": lambda: norse.LIFCell(lif(**spiking)),
+        "LIF": lambda: norse.LIF(lif(**spiking, method="tanh", alpha=1.5)),
+        "LICell": lambda: norse.LICell(li),
+        "LI": lambda: norse.LI(li),
+        "LIBoxCell": lambda: norse.LIBoxCell(
+            leaky_integrator_box.LIBoxParameters(_tensor(130.0), _tensor(0.1))
+        ),
+        "IAFCell": norse.IAFCell,
+        "IAF": norse.IAF,
+        "IzhikevichCell": lambda: norse.IzhikevichCell(izhikevich.tonic_spiking),
+        "Izhikevich": lambda: norse.Izhikevich(izhikevich.phasic_bursting),
+    }
+    return makers[name]()  # type: ignore[no-any-return]
+
+
+NAMES = (
+    "LIFBoxCell", "subtract", "LIFCell", "LIF", "LICell", "LI", "LIBoxCell", "IAFCell", "IAF",
+    "IzhikevichCell", "Izhikevich",
+)  # fmt: skip
+
+
+def run(layer: Any, x: Tensor, calls: int = 1) -> Run:
+    """Return a run with the states of the end, passed from call to call."""
+    x = x.clone().requires_grad_()
+    is_cell = type(layer).__name__.endswith("Cell") or getattr(layer, "step_mode", "m") == "s"
+    outs, state = [], None
+    for part in x.unbind() if is_cell else x.chunk(calls):
+        out, state = layer(part, state)
+        outs.append(out.unsqueeze(0) if is_cell else out)
+    assert state is not None
+    return finished(layer, x, torch.cat(outs), tuple(state))
+
+
+ROUNDED = ("LI", "Izhikevich", "IzhikevichCell")
+"""Layers with float32 states or parameters in Norse."""
+
+
+def scale_of(name: str) -> float:
+    return 1.0 if name.startswith("IAF") else 40.0 if name.startswith("Izh") else SCALE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_spikes_states_and_gradients(name: str) -> None:
+    """The state is the library's NamedTuple, with the same fields."""
+    peer, layer = pair(made(name))
+    assert isinstance(layer, NeuronLayer)
+    x = draw(3, (T, *SHAPE), scale_of(name))
+    expected = run(peer, x, 2)
+    assert (name.startswith("LI") and "F" not in name) or spikes(expected)
+    assert_same(run(layer, x, 2), expected, 1e-6 if name in ROUNDED else 1e-8)
+    step = x if layer.step_mode == "m" else x[0]
+    kinds = [type(one(step)[1]) for one in (peer, layer)]
+    assert kinds[0] is kinds[1]
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(["super", "tanh", "triangle", "circ", "heavi_erfc", "heaviside"]),
+    st.sampled_from([0.0, 0.2]),
+    st.sampled_from([0.5, 1.0]),
+    st.sampled_from([100.0, 2.0]),
+    st.booleans(),
+    st.integers(0, 10**6),
+)
+def test_every_option(
+    method: str, leak: float, threshold: float, alpha: float, per_neuron: bool, seed: int
+) -> None:
+    fields: dict[str, Any] = {"v_leak": leak, "v_th": threshold, "method": method, "alpha": alpha}
+    if per_neuron:
+        fields["tau_mem_inv"] = torch.linspace(80, 140, 4, dtype=torch.float64)
+    x = draw(seed, (T, *SHAPE), SCALE)
+    for layer in (norse.LIFBoxCell(box(**fields)), norse.LIFCell(lif(**fields))):
+        peer, converted = pair(layer)
+        assert_same(run(converted, x), run(peer, x))
+
+
+def test_a_potential_equal_to_the_threshold_does_not_spike() -> None:
+    peer, layer = pair(norse.IAFCell())
+    x = torch.tensor([[1.0, 1.0 + 2.0**-52], [1.0, 1.0]], dtype=torch.float64).reshape(2, 1, 2)
+    x[0, 0, 1] = 1.0 + 2.0**-52
+    expected = run(peer, x)
+    assert expected.out[:, 0].tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert_same(run(layer, x), expected)
+
+
+def test_a_sequential_state_passes_states() -> None:
+    """Without a state each call begins anew; with one it goes on."""
+    net = norse.SequentialState(
+        nn.Linear(4, 5),
+        norse.LIFCell(),
+        norse.Lift(nn.Linear(5, 5)),
+        nn.Linear(5, 2),
+        norse.LICell(),
+    )
+    del net[2]
+    net.stateful_layers.pop(2)
+    other = eager(lnm.nn.convert(copy.deepcopy(net)))
+    x, state, own = SCALE * torch.rand(T, 3, 4), None, None
+    for step in x:
+        expected, state = net(step, state)
+        out, own = other(step, own)
+        torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(other(x[0])[0], net(x[0])[0])
+    lines = lnm.nn.conversion_report(other).layers
+    assert [(one.path, one.source) for one in lines] == [
+        ("1", "norse.LIFCell"),
+        ("3", "norse.LICell"),
+    ]
+
+
+def test_lift_finds_the_state_of_a_converted_cell() -> None:
+    net = norse.Lift(norse.LIFBoxCell())
+    other = eager(lnm.nn.convert(copy.deepcopy(net)))
+    x = SCALE * torch.rand(T, 3, 4)
+    expected, _ = net(x)
+    out, state = other(x)
+    torch.testing.assert_close(out, expected)
+    assert state.v.shape == (3, 4)
+
+
+def test_a_tensor_that_requires_a_gradient_becomes_a_parameter() -> None:
+    """Norse does not list it; the converted layer does, as the same object."""
+    tau = nn.Parameter(torch.tensor(120.0))
+    cell = norse.LIFBoxCell(box(tau_mem_inv=tau))
+    assert not list(cell.parameters())
+    layer = eager(lnm.nn.convert(cell))
+    assert dict(layer.named_parameters()) == {"tau_mem_inv": tau}
+    assert layer.tau_mem_inv is tau
+    layer(SCALE * torch.ones(2, 3))[0].sum().backward()
+    assert tau.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: norse.LIFCell(lif(method="adjoint")), "method 'adjoint'"),
+        (lambda: norse.LIF(record_states=True), "record_states"),
+        (
+            lambda: norse.LIFBoxCell(box(reset_method=lambda z, v, r, th: v)),
+            "reset_method <lambda>",
+        ),
+        (lambda: norse.LIFBoxCell(box(v_leak=nn.Parameter(torch.zeros(())))), "v_leak"),
+        (lambda: norse.LIFCell(lif(tau_mem_inv=2 * nn.Parameter(torch.ones(())))), "computed from"),
+        (lambda: norse.LIFRecurrentCell(3, 4), "no neuron for LIFRecurrentCell"),
+        (lambda: norse.LSNNCell(), "no neuron for LSNNCell"),
+    ],
+)
+def test_options_without_an_equal_are_refused(make: Any, problem: str) -> None:
+    cell = make()
+    assert lnm.nn.convert(cell) is cell
+    (line,) = lnm.nn.conversion_report(cell).layers
+    assert line.status == "refused"
+    assert problem in line.reason

@@ -1,0 +1,226 @@
+"""Layers of snnTorch against their conversions: spikes, states and gradients, step by step."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError
+from lnm_codegen.nn import NeuronLayer
+from tests.nn.convert.peers import Run, assert_same, draw, eager, finished, pair, spikes
+from tests.refusals import refused
+
+snn = pytest.importorskip("snntorch")
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
+
+T, SHAPE = 6, (3, 4)
+RTOL = 1e-5
+DECAYS = {
+    "Leaky": {"beta": 0.8},
+    "Synaptic": {"alpha": 0.7, "beta": 0.8},
+    "Lapicque": {"R": 2.0, "C": 1.5},
+}
+
+
+def run(layer: Any, x: Tensor) -> Run:
+    """Return a run step by step, with all states of a call, passed on or kept."""
+    x = x.clone().requires_grad_()
+    layer.reset_mem()
+    outs, seen = [], []
+    states: tuple[Any, ...] = ()
+    for step in x:
+        result = layer(step, *states)
+        result = result if isinstance(result, tuple) else (result,)
+        outs.append(result[0].double())
+        seen.append(torch.stack(result[1:]) if result[1:] else step)
+        states = () if layer.init_hidden else result[1:]
+    return finished(layer, x, torch.stack(outs), (torch.stack(seen),))
+
+
+@st.composite
+def layers(draws: st.DrawFn) -> nn.Module:
+    """Return a layer of any class and options, of numbers or tensors."""
+    from snntorch import surrogate
+
+    name = draws(st.sampled_from(sorted(DECAYS)))
+    options: dict[str, Any] = dict(DECAYS[name])
+    threshold: Any = draws(st.sampled_from([1.0, 0.7, -0.3]))
+    if name != "Lapicque":
+        options["learn_beta"] = draws(st.booleans())
+        options["reset_delay"] = draws(st.booleans())
+        beta = draws(st.sampled_from(["number", "neuron", "one", "over"]))
+        if beta != "number":
+            values = {"neuron": torch.linspace(0.5, 0.9, 4), "one": torch.tensor([0.6])}
+            options["beta"] = values.get(beta, torch.tensor(1.2))
+    if name == "Synaptic":
+        options["learn_alpha"] = draws(st.booleans())
+    if name == "Leaky":
+        options["graded_spikes_factor"] = draws(st.sampled_from([1.0, 2.5]))
+        options["learn_graded_spikes_factor"] = draws(st.booleans())
+    made = getattr(surrogate, draws(st.sampled_from(["atan", "fast_sigmoid", "sigmoid"])))
+    return getattr(snn, name)(  # type: ignore[no-any-return]
+        threshold=threshold,
+        learn_threshold=draws(st.booleans()),
+        reset_mechanism=draws(st.sampled_from(["subtract", "zero", "none"])),
+        spike_grad=made(),
+        init_hidden=draws(st.booleans()),
+        output=draws(st.booleans()),
+        **options,
+    )
+
+
+def assert_converts(layer: Any, seed: int) -> None:
+    peer, converted = pair(layer)
+    assert isinstance(converted, NeuronLayer)
+    x = draw(seed, (T, *SHAPE))
+    assert_same(run(converted, x), run(peer, x), RTOL)
+    (line,) = lnm.nn.conversion_report(converted).layers
+    assert line.status == "exact"
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=60)
+@given(layers(), st.integers(0, 10**6))
+def test_every_class_and_option(layer: Any, seed: int) -> None:
+    assert_converts(layer, seed)
+
+
+FEW: list[tuple[str, dict[str, Any]]] = [
+    ("Leaky", {"learn_beta": True, "learn_threshold": True}),
+    ("Leaky", {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}),
+    ("Leaky", {"reset_mechanism": "none", "beta": torch.linspace(0.4, 0.9, 4), "learn_beta": True}),
+    ("Synaptic", {"learn_alpha": True, "learn_beta": True, "reset_mechanism": "zero"}),
+    ("Lapicque", {"init_hidden": True, "output": True}),
+    ("Lapicque", {"R": False, "C": False, "beta": 0.8, "reset_mechanism": "zero"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), FEW)
+def test_spikes_states_and_gradients(name: str, options: dict[str, Any]) -> None:
+    assert_converts(getattr(snn, name)(**DECAYS[name] | options), seed=1)
+
+
+@pytest.mark.parametrize("name", sorted(DECAYS))
+def test_the_inputs_of_the_property_make_spikes(name: str) -> None:
+    """Otherwise the property compares silent layers."""
+    assert spikes(run(getattr(snn, name)(**DECAYS[name]).double(), draw(0, (T, *SHAPE))))
+
+
+def test_a_potential_equal_to_the_threshold_does_not_spike() -> None:
+    """snnTorch fires at >, and resets at > one step later."""
+    layer = snn.Leaky(beta=0.5)
+    peer, converted = pair(layer)
+    x = torch.tensor([[1.0, 1.0 + 2**-52, 0.5], [0.5, 0.0, 0.75], [0.5, 0.5, 0.0]]).double()
+    x[0, 1] = 1.0 + 2.0**-52
+    expected = run(peer, x.reshape(3, 1, 3))
+    assert expected.out[0].tolist() == [[0.0, 1.0, 0.0]]
+    assert_same(run(converted, x.reshape(3, 1, 3)), expected, RTOL)
+
+
+def test_a_value_per_channel() -> None:
+    """beta of shape (C, 1, 1) is per channel of (N, C, H, W)."""
+    layer = snn.Leaky(beta=torch.linspace(0.3, 0.9, 3).reshape(3, 1, 1), learn_beta=True)
+    peer, converted = pair(layer)
+    x = draw(4, (T, 2, 3, 2, 2))
+    assert_same(run(converted, x), run(peer, x), RTOL)
+    assert converted.beta.shape == (3,)
+    converted.load_state_dict(peer.state_dict())
+
+
+def test_state_of_another_shape_begins_anew() -> None:
+    """As in snnTorch, whose `init_leaky` returns a state without elements."""
+    layer = snn.Leaky(beta=0.5)
+    converted: Any = eager(lnm.nn.convert(copy.deepcopy(layer)))
+    for one in (layer, converted):
+        mem = one.init_leaky()
+        assert mem.shape == (0,)
+    x = torch.rand(3, 4)
+    mem = converted.init_leaky()
+    _, mem = converted(x, mem)
+    torch.testing.assert_close(mem, layer(x)[1])
+    torch.testing.assert_close(converted(x[:2])[1], layer(x[:2])[1])
+    torch.testing.assert_close(converted(x[:2], mem=mem[:2])[1], layer(x[:2], mem=mem[:2])[1])
+
+
+def test_an_old_checkpoint_loads_and_fixed_options_are_compared() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), snn.Leaky(beta=0.5, learn_beta=True, init_hidden=True))
+    saved = net.state_dict()
+    new = lnm.nn.convert(copy.deepcopy(net))
+    assert set(new.state_dict()) == set(saved)
+    missing, unexpected = new.load_state_dict(saved | {"1.beta": torch.tensor([0.25])})
+    assert not missing
+    assert not unexpected
+    assert float(new[1].beta) == 0.25
+    net.load_state_dict(new.state_dict())  # and back
+    with pytest.raises(RuntimeError, match=r"1\.reset_mechanism_val is 1, here 0"):
+        new.load_state_dict(saved | {"1.reset_mechanism_val": torch.tensor(1)})
+    without = {k: v for k, v in saved.items() if "graded" not in k and "reset" not in k}
+    assert not any(new.load_state_dict(without))
+
+
+def test_a_hidden_state_is_reset_by_ours_and_the_layer_leaves_their_list() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), snn.Leaky(beta=0.9, init_hidden=True))
+    old = net[1]
+    eager(lnm.nn.convert(net))
+    assert all(one is not old for one in snn.SpikingNeuron.instances)
+    x = torch.ones(2, 3)
+    first = net(x)
+    net[1].detach()
+    net(x)
+    assert net[1].mem.shape == (2, 4)
+    lnm.nn.reset(net)
+    assert torch.equal(net(x), first)
+
+
+def test_a_conversion_warns_of_the_reset_that_does_nothing(monkeypatch: Any) -> None:
+    monkeypatch.setattr("lnm_codegen.nn.load.warn._WARNED", set())
+    with pytest.warns(RuntimeWarning, match=r"snntorch\.utils\.reset .* Use lnm\.nn\.reset"):
+        lnm.nn.convert(snn.Leaky(beta=0.9, init_hidden=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"inhibition": True}, "inhibition"),
+        ({"state_quant": lambda x: x}, "state_quant"),
+        ({"beta": torch.rand(2, 3, 1)}, "beta (2, 3, 1)"),
+        ({"beta": torch.rand(4), "threshold": torch.rand(5)}, "threshold (5,)"),
+        ({"beta": float("nan")}, "beta is not finite"),
+    ],
+)
+def test_options_without_an_equal_are_refused(options: dict[str, Any], problem: str) -> None:
+    layer = snn.Leaky(**{"beta": 0.5} | options)
+    assert lnm.nn.convert(layer) is layer
+    (line,) = lnm.nn.conversion_report(layer).layers
+    assert line.status == "refused"
+    assert problem in line.reason
+
+
+def test_lapicque_with_a_learned_beta_is_refused() -> None:
+    """Its second backward fails in snnTorch itself: C keeps the graph of beta."""
+    layer = snn.Lapicque(beta=torch.tensor(0.8), learn_beta=True)
+    layer(torch.ones(1, 2))[1].sum().backward()
+    layer.reset_mem()
+    with pytest.raises(RuntimeError, match="second time"):
+        layer(torch.ones(1, 2))[1].sum().backward()
+    lnm.nn.convert(layer)
+    assert "single backward" in lnm.nn.conversion_report(layer).layers[0].reason
+
+
+def test_calls_with_other_states_are_refused() -> None:
+    hidden: Any = eager(lnm.nn.convert(snn.Leaky(beta=0.5, init_hidden=True)))
+    x = torch.ones(2, 3)
+    with refused(ModelError, "leaky", "init_hidden is True", remedy="layer(x)"):
+        hidden(x, torch.zeros(2, 3))
+    open_: Any = eager(lnm.nn.convert(snn.Leaky(beta=0.5)))
+    with refused(ModelError, "leaky", "syn", "mem"):
+        open_(x, syn=x)
+    with refused(ModelError, "leaky", "states 2", "mem"):
+        open_(x, x, x)
