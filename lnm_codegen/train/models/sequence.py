@@ -11,7 +11,6 @@ and the readout is W s[t] + b itself ("linear"), or its leaky integral ("li").
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, cast
 
@@ -31,79 +30,12 @@ from lnm_codegen.train.models.base import (
     Network,
     Task,
     before_neuron,
-    over_steps,
     repeated,
     require_steps,
 )
+from lnm_codegen.train.models.dense import NORMS, OVER, Dense, Readout, linear_of
 from lnm_codegen.train.models.recurrence import Stage, run_stages
 from lnm_codegen.validation import require_integers, require_number, require_one_of, wrong
-
-NORMS = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
-OVER: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda values: values.mean(0),
-    "last": lambda values: values[-1],
-    "max": lambda values: values.amax(0),
-}
-"""Reductions of the readout over time."""
-
-
-class Dense(nn.Module):
-    """Linear, norm, neuron: (T, N, inputs) -> (T, N, outputs)."""
-
-    def __init__(self, linear: nn.Linear, norm: str, neuron: Neuron, backend: BackendName) -> None:
-        super().__init__()
-        width = linear.out_features
-        self.linear, self.norm = linear, NORMS[norm](width)
-        self.neuron = NeuronLayer(neuron, channels=width, shape=(width,), backend=backend)
-
-    def current(self, x_seq: Tensor) -> Tensor:
-        """Return the currents of the neurons, without feedback."""
-        return over_steps(lambda x: self.norm(self.linear(x)), x_seq)
-
-    def norm_pairs(self) -> tuple[Pair, ...]:
-        """Return no pair: a network may add feedback to the currents."""
-        return ()
-
-    def forward(self, x_seq: Tensor) -> Tensor:
-        """Run the layer."""
-        spikes: Tensor = self.neuron(self.current(x_seq))
-        return spikes
-
-
-class Readout(nn.Module):
-    """Readout of spikes (T, N, F): logits (N, classes), or (T, N, classes) per step.
-
-    Args:
-        linear: From F to the classes.
-        integrator: Leaky integrators of its outputs, or None.
-        over: Reduction over time: "mean", "last" or "max".
-        per_step: Return the logits of each step.
-    """
-
-    def __init__(
-        self, linear: nn.Linear, integrator: NeuronLayer | None, over: str, per_step: bool
-    ) -> None:
-        super().__init__()
-        self.over, self.per_step = over, per_step
-        self.linear, self.neuron = linear, integrator
-
-    def forward(self, spikes: Tensor) -> Tensor:
-        """Return the logits."""
-        logits: Tensor
-        if self.neuron is not None or self.per_step or self.over == "max":
-            logits = self.linear(spikes)
-            logits = logits if self.neuron is None else self.neuron(logits)
-            return logits if self.per_step else OVER[self.over](logits)
-        logits = self.linear(OVER[self.over](spikes))  # linear, so the mean may come first
-        return logits
-
-
-def _linear(inputs: int, outputs: int, gain: float | None) -> nn.Linear:
-    linear = nn.Linear(inputs, outputs)
-    if gain is not None:
-        bound = gain * (3 / inputs) ** 0.5
-        nn.init.uniform_(linear.weight, -bound, bound)
-    return linear
 
 
 class FeedForward(Network):
@@ -150,10 +82,10 @@ class FeedForward(Network):
         self._features = task.features
         inputs = torch.Size(task.features).numel()
         self.layers = nn.ModuleList(
-            Dense(_linear(below, width, gain), norm, neuron, backend)
+            Dense(linear_of(below, width, gain), norm, neuron, backend)
             for below, width in zip((inputs, *hidden), hidden, strict=False)
         )
-        linear = _linear(hidden[-1], task.classes, gain)
+        linear = linear_of(hidden[-1], task.classes, gain)
         li = NeuronLayer(get("li", tau=readout_tau), backend=backend) if readout == "li" else None
         self.readout = Readout(linear, li, over, task.per_step)
         self.fuse(fused)
