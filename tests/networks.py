@@ -56,7 +56,7 @@ def random_network(rng: np.random.Generator, name: str = "net") -> IntegerNetwor
         add(FlattenStage())
     if not is_conv or rng.random() < 0.5:
         add_neurons()
-    add(random_weights(rng, "readout", shape, values, Bits(int(rng.integers(8, 33)), 4), 4))
+    add(random_weights(rng, "readout", shape, values, Bits(int(rng.integers(8, 31)), 4), 4))
     if rng.random() < 0.5:
         spec = lnm.Fixed(stages[-1].output.width, 4)
         add(neuron_stage("readout.neuron", lnm.get("li", tau=2.0), spec, shape))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
 from tests.bounds import Num, Reference, bounded
-from tests.cases import CASES, FEW_IN_FLOAT64, FEW_OF_ZOO, ZOO, Results, arguments, exact, run
+from tests.cases import CASES, FEW, FEW_IN_FLOAT64, FEW_OF_ZOO, ZOO, Results, arguments, exact, run
 from tests.strategies import Arguments, neurons, two_state_arguments
 
 SLACK = 3
@@ -109,13 +109,14 @@ def within(what: str, got: np.ndarray, expected: Num, dtype: str) -> None:
 
 
 def combinations() -> list[object]:
-    """Return every case, backend and type; the float64 C kernels of most cases are slow tests."""
+    """Return every case, backend and type; the C kernels of most cases are slow tests."""
     found = []
     for case in CASES | ZOO:
         for dtype in ("float32", "float64"):
             for backend in ("c", "torch"):
                 marks = [pytest.mark.needs_cc] if backend == "c" else []
-                if (backend, dtype) == ("c", "float64") and case not in FEW_IN_FLOAT64:
+                few = FEW if dtype == "float32" else FEW_IN_FLOAT64
+                if backend == "c" and case not in few:
                     marks.append(pytest.mark.slow)
                 if case in ZOO and case not in FEW_OF_ZOO:
                     marks.append(pytest.mark.slow)
@@ -288,7 +289,7 @@ def test_infinities_and_nans(case, backend, dtype):
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("case", ["lnm-3", "lif-learned", "lnm-4"])
+@pytest.mark.parametrize("case", ["lif-learned", pytest.param("lnm-4", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("detached", [False, True])
 def test_detach_reset_of_the_layer(case, detached):
     """`detach_reset` given to the layer is that of the neuron."""

@@ -80,7 +80,7 @@ MESSAGES: list[tuple[type[lnm.LnmError], Callable[[Path], object], str]] = [
     (
         lnm.ModelError,
         lambda _: lnm.emit(LIF, backend="c++"),
-        "emit: backend is 'c++'. Accepted: 'torch', 'c', 'triton', 'cuda', 'verilog'.",
+        "emit: backend is 'c++'. Accepted: 'torch', 'c', 'triton', 'cuda', 'onnx', 'verilog'.",
     ),
     (
         lnm.ModelError,

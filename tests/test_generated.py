@@ -58,6 +58,7 @@ def test_a_change_is_shown() -> None:
     assert text == f"changed: {name}. Show: {command}\n"
 
 
+@pytest.mark.slow
 def test_show_and_diff_print_a_file(monkeypatch, capsys) -> None:
     """`show` prints what the compiler writes; `diff` what that differs in from the last commit."""
     monkeypatch.setattr(sys, "argv", ["update_generated", "show", "c/alif/alif.h"])

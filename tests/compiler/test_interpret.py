@@ -603,7 +603,7 @@ OTHER = [
     *(
         (
             lambda given=given: lnm.emit(LIF, given),
-            (lnm.ModelError, "emit", f"backend is {given!r}", "'cuda', 'verilog'"),
+            (lnm.ModelError, "emit", f"backend is {given!r}", "'cuda', 'onnx', 'verilog'"),
         )
         for given in (None, [])
     ),

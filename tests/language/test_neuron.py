@@ -632,12 +632,12 @@ FUNCTIONS = [
     (lambda: lnm.soft_reset(v, math.nan), "soft_reset", "nan is not finite", "finite numbers"),
 ]
 
-BUILT_IN = "if, lif, plif, glif, alif, adlif, qif, cuba_lif, izhikevich, rf, brf, li, ternary, lnm"
+BUILT_IN = ", ".join(FAMILIES)
 LIF = "tau, decay_input, v_threshold, v_reset, v_rest, learn_tau, per, surrogate"
 FAMILY = [
     (lambda: lnm.get("lfi"), "get", "no family 'lfi'", BUILT_IN, "Did you mean 'li'?"),
     *((lambda bad=bad: lnm.get(bad), "get", f"no family {bad!r}", BUILT_IN) for bad in (3, [])),
-    (lambda: lnm.get("adex"), "get", "no family 'adex'", BUILT_IN),
+    (lambda: lnm.get("wilson"), "get", "no family 'wilson'", BUILT_IN),
     (
         lambda: lnm.get("lif", taw=3),
         "lif",

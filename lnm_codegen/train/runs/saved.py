@@ -60,7 +60,7 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     path = place / "config.json"
     config = read_json(path, _REMEDY)
     surrogate = config.arguments.get("surrogate")
-    if isinstance(surrogate, dict) and surrogate.keys() == {"name", "slope", "primitive"}:
+    if isinstance(surrogate, dict) and {"name", "slope", "primitive"} <= surrogate.keys():
         rest = {k: v for k, v in config.arguments.items() if k != "surrogate"}
         config = replace(config, arguments=rest)
     if not (place / MODEL).exists():

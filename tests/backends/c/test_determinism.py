@@ -38,8 +38,8 @@ def same_bits(a: Results, b: Results) -> None:
     [
         ("lnm-3", (3, 1, 1 << 17)),
         ("lif-learned", (3, 2, 64, 1 << 10)),  # per channel
-        ("lif-learned", (3, 1 << 9, 256)),  # per channel, no inner axis: rows follow each other
-        ("lnm-4", (3, 4, 8, 1 << 12)),  # per channel and per neuron
+        pytest.param("lif-learned", (3, 1 << 9, 256), marks=pytest.mark.slow),  # no inner axis
+        pytest.param("lnm-4", (3, 4, 8, 1 << 12), marks=pytest.mark.slow),  # channel and neuron
         ("cuba_lif-learned", (3, 5, 7, 123)),  # per neuron, tiles that end anywhere
         ("dendrite", (3, 9, 5, 333)),  # layer, channel and neuron in one
     ],

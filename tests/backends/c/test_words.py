@@ -176,7 +176,9 @@ def test_macros_of_the_included_headers(backend: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("backend", ["c", "integer c", "cuda"])
+@pytest.mark.parametrize(
+    "backend", ["c", *(pytest.param(b, marks=pytest.mark.slow) for b in ("integer c", "cuda"))]
+)
 def test_free_words_compile(backend: str, tmp_path: Path) -> None:
     """Kernels and examples, in C++17 and C++20; the example of C in C99."""
     target, options = TARGETS[backend]

@@ -215,7 +215,10 @@ def named(words: list[str], name: str) -> lnm.Neuron:
 
 @needs_iverilog
 @needs_verilator
-@pytest.mark.parametrize("coefficients", ["constant", "port", "memory"])
+@pytest.mark.parametrize(
+    "coefficients",
+    ["memory", *(pytest.param(c, marks=pytest.mark.slow) for c in ("constant", "port"))],
+)
 def test_names_never_meet_those_of_the_circuit(coefficients, tmp_path):
     """The words in turn as states, inputs, parameters and outputs, in every form."""
     bench = Bench(tmp_path)

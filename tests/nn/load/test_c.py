@@ -103,6 +103,7 @@ def test_a_damaged_entry_is_built_again() -> None:
 
 
 @needs_cc
+@pytest.mark.slow
 def test_two_processes_build_at_once(cache: Path) -> None:
     """Both get the library, and one entry is left."""
     code = (
