@@ -164,7 +164,10 @@ def test_every_case(case: str) -> None:
 def test_a_layer_constructed_after_the_table() -> None:
     """The table has the operators of all layers when it is read; without a call of any."""
     table = lnm.nn.onnx_table()
-    layer = NeuronLayer(lnm.get("lif", v_threshold=1.0, v_rest=0.0, v_reset=None))
+    v, x = lnm.state("v"), lnm.input("x")  # a neuron that no other test has
+    charge = {v: 0.371 * v + x}
+    neuron = lnm.Neuron(charge=charge, fire=v - 1, reset={v: 0 * v}, name="after_the_table")
+    layer = NeuronLayer(neuron)
     name = layer._dispatch._operator_name("c")
     assert not [op for op in table if str(op) == f"lnm.{name}.default"]
     assert [op for op, _ in table.items() if str(op) == f"lnm.{name}.default"]
