@@ -22,6 +22,7 @@ PAGES = [
     "docs/network.md",
     "docs/onnx.md",
     "docs/pytorch.md",
+    "docs/start.md",
     "docs/training.md",
 ]
 
@@ -75,11 +76,11 @@ def test_the_experiment_file_of_the_page_trains(tmp_path):
     assert len(run(config).epochs) == 3
 
 
-def test_readme_shows_the_ir_that_lower_makes():
-    """Each line of the README's excerpt stands in the program of its quick start."""
+def test_the_first_neuron_shows_the_ir_that_lower_makes():
+    """Each line of the page's excerpt stands in the program of its neuron."""
     import lnm_codegen as lnm
 
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/start.md").read_text(encoding="utf-8")
     excerpt = re.search(r"per neuron and step:\n\n```\n(.*?)```", text, re.DOTALL).group(1)
     program = str(lnm.lower(lnm.get("lnm", degree=3)))
     lines = [line for line in excerpt.splitlines() if line != "..."]
@@ -95,8 +96,9 @@ def test_docstring_examples():
 
 
 def test_contributing_recipe_files_exist():
-    """What CONTRIBUTING.md, README.md and architecture.md link to exists."""
-    pages = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "experiments/README.md")
+    """What these pages link to exists."""
+    pages = ["README.md", "CONTRIBUTING.md", "experiments/README.md"]
+    pages += [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")]
     for page in pages:
         folder = (ROOT / page).parent
         text = (ROOT / page).read_text(encoding="utf-8")
