@@ -46,7 +46,7 @@ def headline() -> Figure:
     """Return the figure."""
     figure = Figure(figsize=(7.2, 2.4), layout="constrained")
     axis = figure.subplots()
-    for place, (label, (plan, row)) in enumerate(ROWS.items()):
+    for place, (plan, row) in enumerate(ROWS.values()):
         found = [r for r in results.read(plan) if r.row == row and r.phase == "final"]
         values = [100 * r.accuracy for r in found]
         mean = statistics.mean(values)
