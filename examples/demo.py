@@ -201,7 +201,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     """Return the options, and those that this demo does not know."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", choices=("mnist1d", "digits", "fashion-mnist"), default="mnist1d")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--limit", type=int, help="number of signals; default all")
