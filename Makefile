@@ -13,7 +13,7 @@ STAMP := .venv/.setup-done
 PYTEST := OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full bench bench-gpu experiments-gpu lint generated clean
+.PHONY: help setup demo docs test test-full bench bench-gpu experiments-gpu lint generated clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,11 @@ $(STAMP): pyproject.toml scripts/setup.sh
 
 demo: setup ## Compile a neuron, train it and show what came out
 	$(PY) examples/demo.py $(DEMO_ARGS)
+
+docs: setup ## Build the site into site/; needs npm for the browser libraries
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(PY) -m scripts.docs.generate
+	$(PY) -m mkdocs build --quiet
 
 test: setup ## Run the tests, without the slow ones
 	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
@@ -55,5 +60,5 @@ generated: setup ## Write generated/ anew, after a change to the compiler or a f
 	$(PY) -m tests.update_generated
 
 clean: ## Remove build output and caches; .venv stays
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

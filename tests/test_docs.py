@@ -1,4 +1,4 @@
-"""README, architecture page and docstring examples run as they stand."""
+"""The Python of README, pages of docs/ and docstrings runs as it stands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,22 @@ PAGES = [
     "docs/pytorch.md",
     "docs/start.md",
     "docs/training.md",
+    "docs/index.md",
+    "docs/start.md",
+    *sorted(f"docs/howto/{p.name}" for p in (ROOT / "docs/howto").glob("*.md")),
 ]
+NEEDED = {
+    "docs/onnx.md": ["onnxruntime"],
+    "docs/start.md": ["matplotlib"],
+    "docs/howto/choose.md": ["matplotlib"],
+    "docs/howto/exchange.md": ["nir", "onnxscript"],
+    "docs/howto/report.md": ["matplotlib", "sklearn"],
+}
+"""Page -> packages of extras that its code needs."""
+NO_PYTHON = {"docs/howto/index.md"}
+"""Pages that only list others."""
+SLOW = {"docs/howto/exchange.md", "docs/howto/report.md"}
+"""Pages that export or train a network."""
 
 
 def blocks(path: str) -> str:
@@ -36,13 +51,16 @@ def blocks(path: str) -> str:
 # torch.export itself instantiates each autograd Function that it traces.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[pytest.mark.slow] * (p in SLOW)) for p in PAGES if p not in NO_PYTHON],
+)
 def test_the_python_of_a_page_runs(path, tmp_path, monkeypatch, capsys):
     """A page's code is true today; architecture.md asserts what it tells."""
     monkeypatch.chdir(tmp_path)
     code = blocks(path)
-    if path == "docs/onnx.md":
-        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    for package in NEEDED.get(path, ()):
+        pytest.importorskip(package, reason=f"{package} is not installed")
     assert re.search(r"import lnm_codegen|from lnm_codegen", code)
     exec(compile(code, path, "exec"), {"__name__": "page"})
 

@@ -22,10 +22,19 @@ def cuba_lif(
 ) -> Neuron:
     """Current-based LIF (SpikingJelly `CUBALIFNode`; snnTorch `Synaptic` if `learnable`).
 
-    charge   current' = current * current_decay + x
-             h        = v * voltage_decay + current'
-    fire     spike = H(h - v_threshold)
-    reset    hard to v_reset; soft by v_threshold where v_reset is None
+        charge   current' = current * current_decay + x
+                 h        = v * voltage_decay + current'
+        fire     spike = H(h - v_threshold)
+        reset    hard to v_reset; soft by v_threshold where v_reset is None
+
+    Args:
+        current_decay: Decay of the current per time step.
+        voltage_decay: Decay of the potential per time step.
+        v_threshold: Firing threshold.
+        v_reset: Potential after a spike; None for a soft reset.
+        learnable: Make both decays learnable.
+        per: Granularity of the decays.
+        surrogate: Slope of the spike; atan(alpha=2) by default.
     """
     require_numbers("cuba_lif", current_decay=current_decay, voltage_decay=voltage_decay)
     require_numbers("cuba_lif", v_threshold=v_threshold, v_reset=v_reset, optional=["v_reset"])

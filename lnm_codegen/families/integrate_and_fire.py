@@ -16,9 +16,14 @@ def if_(
 ) -> Neuron:
     """Integrate-and-fire (SpikingJelly `IFNode`).
 
-    charge   h = v + x
-    fire     spike = H(h - v_threshold)
-    reset    hard to v_reset; soft by v_threshold where v_reset is None
+        charge   h = v + x
+        fire     spike = H(h - v_threshold)
+        reset    hard to v_reset; soft by v_threshold where v_reset is None
+
+    Args:
+        v_threshold: Firing threshold.
+        v_reset: Potential after a spike; None for a soft reset.
+        surrogate: Slope of the spike; atan(alpha=2) by default.
     """
     require_numbers("if", v_threshold=v_threshold, v_reset=v_reset, optional=["v_reset"])
     v, x = state("v", init=v_reset or 0.0), input("x")

@@ -17,9 +17,15 @@ def li(
 ) -> Neuron:
     """Leaky integrator; the output is its potential (SpikingJelly `NonSpikingLIFNode`).
 
-    charge   h = v + (x - v) / tau      decay_input
-             h = v - v / tau + x        else
-    output   h
+        charge   h = v + (x - v) / tau      decay_input
+                 h = v - v / tau + x        else
+        output   h
+
+    Args:
+        tau: Membrane time constant in time steps, > 1.
+        decay_input: Divide the input by tau too.
+        learn_tau: Make tau learnable.
+        per: Granularity of tau.
     """
     require_number("li", "tau", tau, above=1)
     require_bool("li", "decay_input", decay_input)

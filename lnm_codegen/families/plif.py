@@ -30,6 +30,14 @@ def plif(
         reset    hard to v_reset; soft by v_threshold where v_reset is None
 
     `w` is learnable; its initial value -ln(tau - 1) makes sigmoid(w) = 1/tau.
+
+    Args:
+        tau: Initial membrane time constant in time steps, > 1.
+        decay_input: Multiply the input by sigmoid(w) too.
+        v_threshold: Firing threshold.
+        v_reset: Potential after a spike; None for a soft reset and a rest at 0.
+        per: Granularity of w.
+        surrogate: Slope of the spike; atan(alpha=2) by default.
     """
     require_number("plif", "tau", tau, above=1)
     require_numbers("plif", v_threshold=v_threshold, v_reset=v_reset, optional=["v_reset"])

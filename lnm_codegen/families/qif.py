@@ -36,6 +36,19 @@ def qif(
     A potential far above v_c or far below v_rest diverges to inf. `v_min` bounds it below; training
     uses -2. Under a soft reset `v_max` = 2*v_threshold bounds the potential after a spike by
     v_threshold.
+
+    Args:
+        tau: Membrane time constant in time steps, > 1.
+        v_c: Critical potential: between v_rest and v_c the quadratic term lowers v.
+        a0: Coefficient of the quadratic term.
+        v_threshold: Firing threshold.
+        v_rest: Potential at rest.
+        v_reset: Potential after a spike; None for a soft reset.
+        v_min: Lower clamp of the charged potential, < v_threshold, or None.
+        v_max: Upper clamp of the charged potential, > v_threshold, or None.
+        learnable: Make tau, v_rest, v_c and a0 learnable.
+        per: Granularity of the learnable parameters.
+        surrogate: Slope of the spike; atan(alpha=2) by default.
     """
     require_number("qif", "tau", tau, above=1)
     require_numbers("qif", v_c=v_c, a0=a0, v_threshold=v_threshold, v_rest=v_rest)

@@ -26,6 +26,13 @@ def ternary(
         output   amplitude * (up - down), in {-amplitude, 0, amplitude}
 
     The default surrogate is rectangle(alpha=1); the authors' code clips a straight-through slope.
+
+    Args:
+        decay: Factor of the potential per time step.
+        v_threshold: Firing threshold of both signs, > 0.
+        learn_amplitude: Make the amplitude of the output learnable.
+        per: Granularity of the amplitude.
+        surrogate: Slope of both spikes; rectangle(alpha=1) by default.
     """
     require_number("ternary", "v_threshold", v_threshold, above=0)
     require_numbers("ternary", decay=decay)

@@ -1,0 +1,309 @@
+"""The site: its generated pages, its links, and, in headless Chromium, how its pages look.
+
+The build needs the extra `docs` and npm, the look at the pages Chromium; without them these tests
+are skipped.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lnm_codegen.families import FAMILIES
+from scripts.docs import assets, docstring, links
+
+ROOT = Path(__file__).parents[1]
+WIDTHS = (390, 1440)
+"""Widths of a phone and of a desktop, in pixels."""
+EXTERNAL = ("http:", "https:", "mailto:", "data:", "javascript:")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_docstring_gives_every_argument_of_its_family(name: str) -> None:
+    """The table of arguments on a family's page has a row for each argument, and no other."""
+    parts = docstring.parts_of(inspect.getdoc(FAMILIES[name]) or "")
+    described = {word for part in parts for word in part.arguments}
+    selecting = {part.title.partition("=")[0] for part in parts if part.title}
+    assert described | selecting == set(FAMILIES[name].signature.parameters)
+    assert all(part.summary.strip().endswith(".") for part in parts)
+    assert "```text" in parts[0].body, "no equations"
+
+
+WORD = st.sampled_from(["howto", "families", "lif", "a_b"])
+FOLDERS = st.lists(WORD, max_size=3)
+
+
+def slow(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that needs the site, whose build counts to the time of the first of them."""
+    return pytest.mark.slow(pytest.mark.timeout(1800)(test))
+
+
+@given(FOLDERS, WORD, FOLDERS, WORD)
+def test_links_between_pages_do_not_change(
+    here: list[str], page: str, there: list[str], target: str
+) -> None:
+    """A relative link from a page of docs/ to another one is the same in the site."""
+    link = "/".join([*[".."] * len(here), *there, f"{target}.md"])
+    text = f"[text]({link}#part)"
+    found = links.adapted(text, "/".join([*here, f"{page}.md"]), None)
+    normal = os.path.normpath("/".join([*here, link]))
+    assert found == f"[text]({os.path.relpath(normal, '/'.join(here) or '.')}#part)"
+
+
+@given(WORD)
+def test_links_out_of_the_pages_go_to_the_code_host(name: str) -> None:
+    """Without a code host the text remains; code blocks stay as they are."""
+    text = f"[text](../../{name}x.py#L3)"
+    host = "https://example.org/repository"
+    expected = f"[text]({host}/blob/main/{name}x.py)"
+    assert links.adapted(text, "howto/page.md", host) == expected
+    assert links.adapted(text, "howto/page.md", None) == "text"
+    code = f"```python\n{text}\n```\n"
+    assert links.adapted(code, "howto/page.md", None) == code
+
+
+def test_pages_of_the_root_and_folders_with_a_generated_page() -> None:
+    """CHANGELOG.md links to docs/ and is a page itself; the folder of families has a gallery."""
+    assert links.adapted("[a](docs/ode.md)", "CHANGELOG.md", None) == "[a](ode.md)"
+    assert links.adapted("[a](../CHANGELOG.md)", "ode.md", None) == "[a](CHANGELOG.md)"
+    folder = "[a](../../lnm_codegen/families/)"
+    assert links.adapted(folder, "howto/choose.md", None) == "[a](../families/index.md)"
+
+
+def test_an_archive_with_another_sum_is_refused(tmp_path: Path) -> None:
+    """It is removed, so that the next build fetches it anew; nothing is unpacked."""
+    pin = replace(assets.PINS[0], name="library", version="1.0", files=r"package/dist/a\.js")
+    archive = tmp_path / pin.archive
+    (tmp_path / "a.js").write_text("1")
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "a.js", "package/dist/a.js")
+        tar.add(tmp_path / "a.js", "package/dist/b.js")
+    assert [p.name for p in assets.unpack(pin, archive, tmp_path / "out")] == ["a.js"]
+    with pytest.raises(assets.AssetError, match="SHA-512") as refused:
+        assets.fetch(pin, tmp_path)
+    assert not isinstance(refused.value, assets.MissingAssetError)
+    assert not archive.exists()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site with warnings as errors and return its folder."""
+    for package in ("mkdocs", "material", "mkdocstrings_handlers", "matplotlib"):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    try:
+        for pin in assets.PINS:
+            assets.fetch(pin, ROOT / "build" / "npm")
+    except assets.MissingAssetError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("site")
+    for command in (["scripts.docs.generate"], ["mkdocs", "build", "--quiet", "-d", str(folder)]):
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+class Page(HTMLParser):
+    """Links, anchors, loaded files and prose of a page."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.anchors = {"", "__top"}
+        self.prose = ""
+        self._inside: list[str] = []
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {key: value or "" for key, value in attrs}
+        self.anchors |= {found[key] for key in ("id", "name") if key in found}
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        elif "src" in found or (tag == "link" and found.get("rel") in ("stylesheet", "icon")):
+            self.loaded.append(found.get("src") or found["href"])
+        if tag in ("code", "pre", "script", "style", "math"):
+            self._inside.append(tag)
+        elif "arithmatex" in found.get("class", "").split():
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._inside and self._inside[-1] == tag:
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside:
+            self.prose += data
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[str, Page]:
+    """Return path below the site -> its page."""
+    files = sorted(site.rglob("*.html"))
+    return {p.relative_to(site).as_posix(): Page(p) for p in files if p.name != "404.html"}
+
+
+@slow
+def test_links_of_the_site_lead_somewhere(site: Path, pages: dict[str, Page]) -> None:
+    """Files and anchors exist."""
+    lost = []
+    for name, page in pages.items():
+        for link in {*page.links, *page.loaded}:
+            if link.startswith(EXTERNAL):
+                continue
+            parts = urlsplit(link)
+            path = os.path.normpath(os.path.join(os.path.dirname(name), unquote(parts.path)))
+            target = name if not parts.path else path
+            if not (site / target).exists():
+                lost.append(f"{name}: {link}")
+            elif target in pages and unquote(parts.fragment) not in pages[target].anchors:
+                lost.append(f"{name}: {link}: no such anchor")
+    assert not lost
+
+
+@slow
+def test_pages_load_nothing_from_another_host(pages: dict[str, Page]) -> None:
+    """Scripts, styles, fonts and figures are files of the site."""
+    loaded = {(name, file) for name, page in pages.items() for file in page.loaded}
+    assert len(loaded) > len(pages)
+    assert not [pair for pair in loaded if pair[1].startswith(("http", "//"))]
+
+
+@slow
+def test_every_family_has_its_page(pages: dict[str, Page]) -> None:
+    """With its figures, and in the gallery."""
+    for name in FAMILIES:
+        figures = [file for file in pages[f"families/{name}.html"].loaded if file.endswith(".svg")]
+        assert len(figures) >= 1 + (name != "li")
+        assert f"{name}.html" in pages["families/index.html"].links
+
+
+@slow
+def test_no_page_shows_markdown(pages: dict[str, Page]) -> None:
+    """The marks of a list without a blank line above, or of a broken link or table, would remain."""
+    marks = ("](", "$$", "\\(", "\n* ", "| ---", ":::", "```")
+    found = [(name, mark) for name, page in pages.items() for mark in marks if mark in page.prose]
+    assert not found
+
+
+LOOK = """<!doctype html><body><script>
+const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+const clipped = (e, d) => {
+  for (let p = e; p && p !== d.body; p = p.parentElement)
+    if (d.defaultView.getComputedStyle(p).overflowX !== "visible") return true;
+  return false;
+};
+async function look(page, width) {
+  const frame = document.createElement("iframe");
+  frame.style.cssText = `width:${width}px;height:900px;border:0`;
+  const loaded = new Promise((done) => (frame.onload = done));
+  frame.src = "/" + page;
+  document.body.append(frame);
+  await loaded;
+  const d = frame.contentDocument;
+  const raw = () => d.querySelectorAll("pre.mermaid").length +
+    [...d.querySelectorAll(".arithmatex")].filter((e) => !e.querySelector(".katex")).length;
+  for (let k = 0; k < 100 && raw(); k++) await wait(50);
+  const wide = [...d.querySelectorAll(".md-content *")].filter((e) =>
+    e.getBoundingClientRect().right > width + 1 && !clipped(e, d));
+  const found = { page, width, raw: raw(), errors: d.querySelectorAll(".katex-error").length,
+    equations: d.querySelectorAll(".katex").length,
+    diagrams: d.querySelectorAll("div.mermaid").length,
+    over: d.documentElement.scrollWidth - d.documentElement.clientWidth,
+    wide: wide.slice(0, 3).map((e) => e.outerHTML.slice(0, 120)) };
+  frame.remove();
+  return found;
+}
+(async () => {
+  const found = [];
+  for (const [page, width] of TASKS) found.push(await look(page, width));
+  await fetch("/found", { method: "POST", body: JSON.stringify(found) });
+})();
+</script>"""
+
+
+def look_at(site: Path, names: list[str], folder: Path, browser: str) -> list[dict[str, object]]:
+    """Open every page at each width in headless Chromium and return what a script found."""
+    tasks = [(name, width) for width in WIDTHS for name in names]
+    script = LOOK.replace("TASKS", json.dumps(tasks))
+    found: list[dict[str, object]] = []
+    done = threading.Event()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(site))  # type: ignore[arg-type]
+
+        def do_GET(self) -> None:
+            if self.path != "/look":
+                return super().do_GET()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(script.encode())
+            return None
+
+        def do_POST(self) -> None:
+            found.extend(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+            done.set()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
+    address = f"http://127.0.0.1:{server.server_port}/look"
+    process = subprocess.Popen(
+        [browser, *options, "--remote-debugging-port=0", "--window-size=1500,1000", address],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 1200
+        while not done.wait(0.5):
+            assert process.poll() is None, "the browser ended"
+            assert time.monotonic() < end, "the browser did not finish"
+    finally:
+        process.terminate()
+        process.wait()
+        server.shutdown()
+        server.server_close()
+    return found
+
+
+@slow
+def test_pages_fit_a_phone_and_a_desktop(
+    site: Path, pages: dict[str, Page], tmp_path: Path
+) -> None:
+    """Nothing is wider than the page, and every equation and diagram is drawn."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium")
+    found = look_at(site, list(pages), tmp_path, browser)
+    assert len(found) == len(WIDTHS) * len(pages)
+    wrong = [f for f in found if f["over"] or f["wide"] or f["raw"] or f["errors"]]
+    assert not wrong
+    assert sum(bool(f["equations"]) for f in found) >= len(WIDTHS) * (len(FAMILIES) - 1)
+    assert sum(bool(f["diagrams"]) for f in found) >= len(WIDTHS)
