@@ -138,7 +138,10 @@ def random_samples(rng: np.random.Generator, network: IntegerNetwork, count: int
     """Return samples: (N, *), or (T, N, *) for a network of sequences."""
     lead = (count,) if network.repeated else (network.time_steps, count)
     size = (*lead, *network.input_shape)
-    return rng.integers(network.input.low, network.input.high + 1, size)
+    samples = rng.integers(network.input.low, network.input.high + 1, size)
+    if count > 1:  # one sample without any event
+        samples[(1,) if network.repeated else (slice(None), 1)] = 0
+    return samples
 
 
 def rows(network: IntegerNetwork, samples: np.ndarray) -> np.ndarray:

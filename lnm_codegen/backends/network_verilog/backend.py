@@ -7,6 +7,7 @@ model/ (the same network in C), formal/, and manifest.json.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.network_verilog.arrays import NeuronArray, arrays_of
+from lnm_codegen.backends.network_verilog.folder import folder_files, most_cycles
 from lnm_codegen.backends.network_verilog.layers import LANES, Layer, layers_of
 from lnm_codegen.backends.network_verilog.memories import memory_files
 from lnm_codegen.backends.network_verilog.synapse import events_module, synapse_module
@@ -26,6 +28,8 @@ from lnm_codegen.backends.network_verilog.top import (
 )
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, NeuronStage
+
+SAMPLES = "tb/samples.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,19 @@ class NetworkCircuit:
     source: Source
     layers: tuple[Layer, ...]
     arrays: Mapping[str, NeuronArray]
+
+    @property
+    def most_cycles(self) -> int:
+        """A bound of the cycles of a sample."""
+        return most_cycles(self.layers, self.arrays)
+
+
+def sample_file(samples: Integers) -> dict[str, str | bytes]:
+    """Return `tb/samples.npz`: samples as `interpret_network` takes them, for `lnm verify`."""
+    packed = io.BytesIO()
+    kind = np.min_scalar_type(-int(np.abs(samples).max()) - 1)
+    np.savez_compressed(packed, x=samples.astype(kind))
+    return {SAMPLES: packed.getvalue()}
 
 
 def emit_circuit(
@@ -62,7 +79,9 @@ def emit_circuit(
     arrays = arrays_of(network.name, layers, _inputs(network, found.outputs))
     rows = samples if network.repeated else np.moveaxis(samples, 0, 1)
     files = modules(network, layers, arrays)
-    files |= testbench_files(network, layers, arrays, rows.reshape(len(rows), -1), found.scores)
+    rows = rows.reshape(len(rows), -1)
+    files |= testbench_files(network, layers, arrays, rows, found.scores)
+    files |= folder_files(network, layers, arrays, rows, found.scores)
     for array in {a.name: a for a in arrays.values()}.values():
         files |= {f"arrays/{array.name}/{p}": text for p, text in array.source.files.items()}
     return NetworkCircuit(Source(files, f"rtl/{network.name}_network.v"), tuple(layers), arrays)
