@@ -66,7 +66,7 @@ def readout_module(network: IntegerNetwork, layers: Sequence[Layer], value_bits:
         "value_range": f"signed [{value_bits - 1}:0] " if value_bits else "",
         "value": f"{{{fill}, s_value}}" if extra else "s_value",
         "stored": over != "last",
-        "combined": "before + value" if over == "mean" else "(value > before ? value : before)",
+        "combined": "held + value" if over == "mean" else "(value > held ? value : held)",
     }
     return render("network_verilog/readout.v.j2", view)
 
