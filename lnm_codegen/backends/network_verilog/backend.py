@@ -16,6 +16,7 @@ import numpy as np
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.network_verilog.arrays import NeuronArray, arrays_of
 from lnm_codegen.backends.network_verilog.folder import folder_files, most_cycles
+from lnm_codegen.backends.network_verilog.formal import proofs
 from lnm_codegen.backends.network_verilog.layers import LANES, Layer, layers_of
 from lnm_codegen.backends.network_verilog.memories import memory_files
 from lnm_codegen.backends.network_verilog.synapse import events_module, synapse_module
@@ -90,7 +91,7 @@ def emit_circuit(
 def modules(
     network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
 ) -> dict[str, str]:
-    """Return the files of rtl/."""
+    """Return the files of rtl/ and formal/."""
     name, family = network.name, family_of(network)
     files: dict[str, str] = {}
     for layer in layers:
@@ -98,6 +99,7 @@ def modules(
         files[f"rtl/{prefix}_events.v"] = events_module(layer, family, prefix)
         files[f"rtl/{prefix}_synapse.v"] = synapse_module(layer, family, prefix)
         files |= memory_files(layer, prefix)
+        files |= proofs(layer, family, prefix)
     files[f"rtl/{name}_readout.v"] = readout_module(network, layers, last_bits(layers, arrays))
     files[f"rtl/{name}_network.v"] = top_module(network, layers, arrays)
     return files
