@@ -30,9 +30,14 @@ NEURONS = {
 SPECS = (lnm.Fixed(16, 12), lnm.Fixed(12, 8), lnm.Fixed(20, 14, "convergent"), lnm.Fixed(9, 5))
 
 
-def random_network(rng: np.random.Generator, name: str = "net") -> IntegerNetwork:
-    """Return a network of one to three layers of neurons, convolutional or not."""
-    is_conv = rng.random() < 0.4
+def random_network(
+    rng: np.random.Generator, name: str = "net", *, as_circuit: bool = False
+) -> IntegerNetwork:
+    """Return a network of one to three layers of neurons, convolutional or not.
+
+    With `as_circuit` it has a form in Verilog: linear layers, and one initial state a layer.
+    """
+    is_conv = rng.random() < 0.4 and not as_circuit
     shape: tuple[int, ...] = (2, 5, 6) if is_conv else (int(rng.integers(1, 9)),)
     values = SPIKES if rng.random() < 0.3 else values_of_bits(Bits(int(rng.integers(4, 13)), 3))
     start, stages = (shape, values), []
@@ -46,7 +51,8 @@ def random_network(rng: np.random.Generator, name: str = "net") -> IntegerNetwor
         spec = SPECS[rng.integers(len(SPECS))]
         neuron = NEURONS[list(NEURONS)[rng.integers(len(NEURONS))]]()
         add(random_weights(rng, f"w{len(stages)}", shape, values, spec.bits))
-        add(_shifted(neuron_stage(f"n{len(stages)}", neuron, spec, shape), shape, rng))
+        made = neuron_stage(f"n{len(stages)}", neuron, spec, shape)
+        add(_shifted(made, shape, rng, is_one_start=as_circuit))
 
     if is_conv:
         add_neurons()
@@ -56,8 +62,10 @@ def random_network(rng: np.random.Generator, name: str = "net") -> IntegerNetwor
         add(FlattenStage())
     if not is_conv or rng.random() < 0.5:
         add_neurons()
-    add(random_weights(rng, "readout", shape, values, Bits(int(rng.integers(8, 31)), 4), 4))
-    if rng.random() < 0.5:
+    if as_circuit and rng.random() < 0.5:
+        add_neurons()
+    add(random_weights(rng, "readout", shape, values, Bits(int(rng.integers(8, 33)), 4), 4))
+    if rng.random() < 0.5 and stages[-1].output.width <= 30:  # its products have twice the width
         spec = lnm.Fixed(stages[-1].output.width, 4)
         add(neuron_stage("readout.neuron", lnm.get("li", tau=2.0), spec, shape))
     over = ("mean", "last", "max")[rng.integers(3)]
@@ -104,9 +112,12 @@ def random_weights(
     return made
 
 
-def _shifted(stage: NeuronStage, shape: tuple[int, ...], rng: np.random.Generator) -> NeuronStage:
+def _shifted(
+    stage: NeuronStage, shape: tuple[int, ...], rng: np.random.Generator, is_one_start: bool
+) -> NeuronStage:
     """Return neurons some of whose coefficients and initial states differ by channel or neuron."""
     counts = (1, shape[0], int(np.prod(shape)))
+    starts = (1,) if is_one_start else counts
     kernel = stage.program.kernel
     bits = {p.var.name: p.var.type for p in kernel.inputs}
 
@@ -119,7 +130,7 @@ def _shifted(stage: NeuronStage, shape: tuple[int, ...], rng: np.random.Generato
         stage.name,
         stage.program,
         tuple((n, spread(n, a, counts)) for n, a in stage.coefficients),
-        tuple((n, spread(n, a, counts)) for n, a in stage.initial),
+        tuple((n, spread(n, a, starts)) for n, a in stage.initial),
     )
 
 
@@ -127,7 +138,10 @@ def random_samples(rng: np.random.Generator, network: IntegerNetwork, count: int
     """Return samples: (N, *), or (T, N, *) for a network of sequences."""
     lead = (count,) if network.repeated else (network.time_steps, count)
     size = (*lead, *network.input_shape)
-    return rng.integers(network.input.low, network.input.high + 1, size)
+    samples = rng.integers(network.input.low, network.input.high + 1, size)
+    if count > 1:  # one sample without any event
+        samples[(1,) if network.repeated else (slice(None), 1)] = 0
+    return samples
 
 
 def rows(network: IntegerNetwork, samples: np.ndarray) -> np.ndarray:

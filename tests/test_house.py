@@ -60,6 +60,7 @@ TARGETS = {
     "cuda": "backend example loops plan reduction",
     "integer_c": "backend expr model",
     "network_c": "backend layers neurons tables vectors",
+    "network_verilog": "arrays backend folder formal layers memories synapse testbench top",
     "onnx": "backend expr scan",
     "package": "backend targets view",
     "torch": "backend",

@@ -27,7 +27,10 @@ from lnm_codegen.cli.emit_fixed import (
 )
 from lnm_codegen.cli.network import (
     AccumulateOption,
+    LanesOption,
+    LoadPortOption,
     NetworkOption,
+    NetworkOptions,
     WeightsOption,
     emit_network,
     require_network,
@@ -108,6 +111,8 @@ def emit(
     network: NetworkOption = False,
     weights: WeightsOption = None,
     accumulate: AccumulateOption = None,
+    lanes: LanesOption = None,
+    load_port: LoadPortOption = False,
 ) -> None:
     """Write source for a neuron.
 
@@ -125,7 +130,8 @@ def emit(
         "--forms": forms, "--neurons": neurons, "--coefficients": coefficients,
         "--multiplier": multiplier, "--shift-add": shift_add, "--vectors": vectors,
     }  # fmt: skip
-    require_network(run, network, weights, accumulate)
+    options = NetworkOptions(weights, accumulate, lanes, load_port)
+    require_network(run, network, options)
     if run is not None:
         given: dict[str, object] = {"--package": package, "--degree": degree}
         given |= {"--set": settings, "--rounding": rounding, **circuit}
@@ -134,7 +140,7 @@ def emit(
         given |= {} if network else {"--name": name}
         _refuse_run([word for word, value in given.items() if value is not None])
         if network:
-            emit_network(run, out or Path(), backend, name, format_, weights, accumulate)
+            emit_network(run, out or Path(), backend, name, format_, options)
             return
         if backend != "verilog":
             problem, remedy = f"--run with --backend {backend}", "Add --backend verilog."

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from lnm_codegen.backends.network_c.layers import ACCUMULATIONS, Accumulation
+from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES, layers_of
 from lnm_codegen.cli.run_arrays import read_run, specs_of
 from lnm_codegen.cli.writing import write_together
 from lnm_codegen.errors import ModelError, UnsupportedError
@@ -16,15 +18,16 @@ from lnm_codegen.language.names import require_name
 from lnm_codegen.validation import require_integer, require_one_of
 
 if TYPE_CHECKING:
-    from lnm_codegen.backends.network_c.backend import NetworkSource
+    from lnm_codegen.backends.base import Source
     from lnm_codegen.deploy.integers.convert import RealNetwork
-    from lnm_codegen.ir.network.nodes import IntegerNetwork
+    from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
     from lnm_codegen.train.runs.saved import Run
 
-BACKENDS = ("c",)
+BACKENDS = ("c", "verilog")
 """Targets of a network."""
-RANGED, VECTORS, TESTED = 256, 4, 1000
-"""Training samples for ranges; samples of the example; test samples for the accuracy."""
+RANGED, VECTORS, GOLDEN, TESTED = 256, 4, 8, 1000
+"""Training samples for ranges; samples of the example in C and of a testbench; test samples for the
+accuracy, which a folder of Verilog keeps for `lnm verify`."""
 WEIGHT_BITS = 8
 
 NetworkOption = Annotated[
@@ -50,16 +53,50 @@ AccumulateOption = Annotated[
         " all.  [default: events]",
     ),
 ]
+LanesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--lanes",
+        metavar="N",
+        help=f"Weights that a layer in Verilog adds in a cycle, 1 to {MOST_LANES}."
+        f"  [default: {LANES}]",
+    ),
+]
+LoadPortOption = Annotated[
+    bool,
+    typer.Option("--load-port", help="A port in Verilog by which weights are loaded."),
+]
 
 
-def require_network(
-    run: Path | None, network: bool, weights: int | None, accumulate: str | None
-) -> None:
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """Options of `lnm emit --network`, as given."""
+
+    weights: int | None
+    accumulate: str | None
+    lanes: int | None
+    load_port: bool
+
+    def given(self) -> dict[str, bool]:
+        """Return option -> whether it is given."""
+        return {
+            "--weights": self.weights is not None,
+            "--accumulate": self.accumulate is not None,
+            "--lanes": self.lanes is not None,
+            "--load-port": self.load_port,
+        }
+
+
+ONLY_FOR = {"--accumulate": "c", "--lanes": "verilog", "--load-port": "verilog"}
+"""Option -> the only backend that it applies to."""
+
+
+def require_network(run: Path | None, network: bool, options: NetworkOptions) -> None:
     """Refuse options that apply only to `--network`, or `--network` without a run."""
     if network and run is None:
         raise ModelError("emit", "--network without --run", remedy="Add --run RUN.")
-    for option, value in (("--weights", weights), ("--accumulate", accumulate)):
-        if value is not None and not network:
+    for option, is_given in options.given().items():
+        if is_given and not network:
             problem = f"{option} is for a network"
             raise ModelError("emit", problem, remedy=f"Add --network, or omit {option}.")
 
@@ -70,35 +107,39 @@ def emit_network(
     backend: str,
     name: str | None,
     format_: str | None,
-    weights: int | None,
-    accumulate: str | None,
+    options: NetworkOptions,
 ) -> None:
-    """Write the network of a run in integers into `out`, and print its files and bytes."""
+    """Write the network of a run in integers into `out`, and print its files and sizes."""
     from lnm_codegen.deploy.integers.accuracy import integer_accuracy
-    from lnm_codegen.hardware.microcontroller import program_size
     from lnm_codegen.ir.network.exchange import network_files
 
     if backend not in BACKENDS:
         problem = f"--network with --backend {backend}"
         raise ModelError("emit", problem, BACKENDS, "Add --backend c.")
-    word = require_one_of("emit", "--accumulate", accumulate or "events", ACCUMULATIONS)
-    if weights is not None:
-        require_integer("emit", "--weights", weights, 2, 16)
+    for option, only in ONLY_FOR.items():
+        if options.given()[option] and backend != only:
+            problem, remedy = f"{option} with --backend {backend}", f"Omit {option}."
+            raise ModelError("emit", problem, f"--backend {only}", remedy)
+    word = require_one_of("emit", "--accumulate", options.accumulate or "events", ACCUMULATIONS)
+    lanes = require_integer("emit", "--lanes", options.lanes or LANES, 1, MOST_LANES)
+    if options.weights is not None:
+        require_integer("emit", "--weights", options.weights, 2, 16)
     run = read_run(folder)
-    integers = _network_of(run, name, format_, weights)
-    made = _source(run, integers, cast("Accumulation", word))
-    more = {Path(path): data for path, data in network_files(integers).items()}
-    for path in write_together({Path("."): made.source}, out, more=more):
+    integers = _network_of(run, name, format_, options.weights)
+    if backend == "c":
+        source, sizes = _c(run, integers, cast("Accumulation", word))
+        more: dict[str, str | bytes] = {}
+    else:
+        source, sizes, more = _verilog(run, integers, lanes, options.load_port)
+    files = {Path(path): data for path, data in (network_files(integers) | more).items()}
+    for path in write_together({Path("."): source}, out, more=files):
         typer.echo(path)
-    size = program_size(made.source.files, f"{integers.name}.c")
-    code = "arm-none-eabi-gcc not found" if size is None else f"{size.code} bytes"
     accuracy = integer_accuracy(
         run.network, integers, run.data.batches(run.data.test.first(TESTED), RANGED)
     )
     typer.echo(
         f"\n{integers.name}: {len(integers.stages)} stages, {integers.time_steps} time steps,"
-        f" {integers.classes} classes\nCortex-M4: code {code}, constants {made.constants} bytes,"
-        f" RAM {made.memory} bytes\naccuracy: {accuracy}"
+        f" {integers.classes} classes\n{sizes}\naccuracy: {accuracy}"
     )
 
 
@@ -158,13 +199,45 @@ def _read(folder: Path, real: RealNetwork, name: str | None) -> IntegerNetwork:
     return found if name is None else replace(found, name=real.name)
 
 
-def _source(run: Run, integers: IntegerNetwork, accumulation: Accumulation) -> NetworkSource:
-    """Return the C of a network, with the first test samples."""
+def _c(run: Run, integers: IntegerNetwork, accumulation: Accumulation) -> tuple[Source, str]:
+    """Return the C of a network, with the first test samples, and a line about its bytes."""
     from lnm_codegen.backends.network_c.backend import emit_network as emitted
-    from lnm_codegen.deploy.integers.convert import integer_samples, sample_rows
+    from lnm_codegen.deploy.integers.convert import sample_rows
+    from lnm_codegen.hardware.microcontroller import program_size
     from lnm_codegen.ir.network.interpret import interpret_network
 
-    x, _ = next(run.data.batches(run.data.test, VECTORS))
-    samples = integer_samples(integers, x.numpy())
+    samples = _samples(run, integers, VECTORS)
     scores = interpret_network(integers, samples).scores
-    return emitted(integers, sample_rows(integers, samples), scores, accumulation)
+    made = emitted(integers, sample_rows(integers, samples), scores, accumulation)
+    size = program_size(made.source.files, f"{integers.name}.c")
+    code = "arm-none-eabi-gcc not found" if size is None else f"{size.code} bytes"
+    line = f"constants {made.constants} bytes, RAM {made.memory} bytes"
+    return made.source, f"Cortex-M4: code {code}, {line}"
+
+
+def _verilog(
+    run: Run, integers: IntegerNetwork, lanes: int, load_port: bool
+) -> tuple[Source, str, dict[str, str | bytes]]:
+    """Return the Verilog of a network, a line about its sizes, and the samples for its tests."""
+    from lnm_codegen.backends.network_verilog.backend import emit_circuit, sample_file
+
+    layers_of(integers)  # refuses before the data are read
+    tested = _samples(run, integers, TESTED)
+    golden = tested[:GOLDEN] if integers.repeated else tested[:, :GOLDEN]
+    made = emit_circuit(integers, golden, lanes, load_port)
+    memory = sum(x.depth * x.lanes * x.stage.bits for x in made.layers)
+    count = len({array.name for array in made.arrays.values()})
+    events = ", ".join(f"{x.stage.name} {x.rows}" for x in made.layers)
+    line = (
+        f"Verilog: weights {memory} bits, arrays of neurons {count},"
+        f" at most {made.most_cycles} cycles a sample; cycles an event: {events}"
+    )
+    return made.source, line, sample_file(tested)
+
+
+def _samples(run: Run, integers: IntegerNetwork, count: int) -> Integers:
+    """Return the first test samples in integers."""
+    from lnm_codegen.deploy.integers.convert import integer_samples
+
+    x, _ = next(run.data.batches(run.data.test, count))
+    return integer_samples(integers, x.numpy())

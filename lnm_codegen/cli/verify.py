@@ -40,11 +40,13 @@ def verify(
     synthesis (multipliers counted), mutation (faults that the testbenches notice). A step whose
     tool is missing is skipped; the report says how to install it. Writes DIR/report.json. Exits
     with 1 if a step fails, and with 3 if none fails and a tool is missing: the verification is
-    incomplete.
+    incomplete. In the folder of a network each step verifies the network, then each distinct array
+    of neurons; mutation is that of the arrays.
     """
     from lnm_codegen.hardware.folder import read_circuit
     from lnm_codegen.hardware.report import require_writable, update_report
     from lnm_codegen.hardware.result import FAILED, INCOMPLETE, SKIPPED, verdict_of
+    from lnm_codegen.hardware.verify.network.steps import run_network_steps
     from lnm_codegen.hardware.verify.steps import TOOLS, run_steps, selected_steps
 
     if only is not None and quick:
@@ -53,7 +55,8 @@ def verify(
     circuit = read_circuit(folder, "verify")
     require_writable(circuit, "verification")
     found: list[StepResult] = []
-    for step in run_steps(circuit, words):
+    steps = run_network_steps if circuit.is_network else run_steps
+    for step in steps(circuit, words):
         found.append(step)
         if not json:
             _print(step)

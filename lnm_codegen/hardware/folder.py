@@ -16,14 +16,16 @@ from lnm_codegen.files import json_of, text_of
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import from_json
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.validation import is_integer, require_integer, wrong
+from lnm_codegen.validation import is_integer, require_bool, require_integer, wrong
 
 MANIFEST, PROGRAM = "manifest.json", "program.json"
-PARTS = ("rtl", "sim", "tb", "formal", "model")
-"""The subfolders that are read."""
+NETWORK = ("network.json", "network.npz")
+"""The files of a network in integers."""
+PARTS = ("rtl", "sim", "tb", "formal", "model", "arrays")
+"""The subfolders that are read; a network has circuits of neurons in arrays/."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_FILE = re.compile(rf"({'|'.join(PARTS)})/[A-Za-z0-9_]+\.[a-z]{{1,5}}")
+_FILE = re.compile(rf"(arrays/[A-Za-z0-9_]+/)?({'|'.join(PARTS[:-1])})/[A-Za-z0-9_]+\.[a-z]{{1,5}}")
 _AGAIN = "Write the folder again."
 _EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR."
 
@@ -69,21 +71,27 @@ class Circuit:
         """Return the integers of each coefficient by name."""
         return {c["name"]: tuple(c["integers"]) for c in self.manifest["coefficients"]}
 
+    @property
+    def is_network(self) -> bool:
+        """Whether the folder holds a whole network."""
+        return self.manifest.get("kind") == "network"
+
     def copied(self, place: Path) -> Circuit:
         """Copy the folder to a new one, whose path has no character that breaks a tool."""
         place.mkdir()
         for part in PARTS:
             if (self.folder / part).is_dir():
                 shutil.copytree(self.folder / part, place / part)
-        for file in (MANIFEST, PROGRAM):
+        for file in (MANIFEST, PROGRAM, *NETWORK):
             if (self.folder / file).is_file():
                 shutil.copyfile(self.folder / file, place / file)
         return replace(self, folder=place)
 
     def digest(self) -> str:
-        """Return a hash of the sources, the manifest and the program."""
+        """Return a hash of the sources, the manifest and the program or the network."""
         found = hashlib.sha256()
-        for file in (*self.sources(), MANIFEST, PROGRAM):
+        more = (*self.matching("rtl/*.hex"), *self.matching("arrays/*/rtl/*.v"), *NETWORK)
+        for file in (*self.sources(), MANIFEST, PROGRAM, *more):
             path = self.folder / file
             if path.is_file():
                 found.update(file.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -109,6 +117,7 @@ def read_circuit(folder: Path, verb: str) -> Circuit:
     forms = _FORMS.of(place, "forms", manifest.get("forms"))
     found = {word: _form(place, word, form, folder, name) for word, form in forms.items()}
     _validate_coefficients(place, manifest.get("coefficients"))
+    _validate_network(place, manifest)
     whole = None
     if program.is_file():
         whole = from_json(text_of(program, f"{verb}: {program}"), str(program))
@@ -141,6 +150,7 @@ def _is_word(value: Any) -> bool:
 _OBJECT = _Rule(lambda v: isinstance(v, dict), "an object")
 _FORMS = _Rule(lambda v: isinstance(v, dict) and bool(v), "an object by form")
 _LIST = _Rule(lambda v: isinstance(v, list), "a list of objects")
+_NAMES = _Rule(lambda v: isinstance(v, list), "a list of names")
 _FILES = _Rule(lambda v: isinstance(v, list) and bool(v), "a list of files")
 _IDENTIFIER = _Rule(lambda v: _is_text(v, _NAME), "letters, digits and _")
 _PATH = _Rule(lambda v: _is_text(v, _FILE), "a file of this folder, such as rtl/NAME_core.v")
@@ -192,3 +202,15 @@ def _validate_coefficients(where: str, coefficients: Any) -> None:
         _OBJECT.of(where, key, given)
         _IDENTIFIER.of(where, f"{key}.name", given.get("name"))
         _INTEGERS.of(where, f"{key}.integers", given.get("integers"))
+
+
+def _validate_network(where: str, manifest: dict[str, Any]) -> None:
+    """Validate the keys that only the manifest of a network has."""
+    if manifest.get("kind") is None:
+        return
+    if manifest["kind"] != "network":
+        raise wrong(where, "kind", manifest["kind"], "network, or no such key")
+    for k, name in enumerate(_NAMES.of(where, "arrays", manifest.get("arrays"))):
+        _IDENTIFIER.of(where, f"arrays[{k}]", name)
+    require_integer(where, "lanes", manifest.get("lanes"), 1, 1 << 10)
+    require_bool(where, "load_port", manifest.get("load_port"))

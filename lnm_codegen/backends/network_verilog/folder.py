@@ -1,0 +1,180 @@
+"""Files beside the modules of a network: manifest, Makefile, README, `.core`, programs, C."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lnm_codegen.backends.network_c.backend import emit_network
+from lnm_codegen.backends.network_verilog.arrays import NeuronArray
+from lnm_codegen.backends.network_verilog.layers import DRAIN, Layer
+from lnm_codegen.backends.network_verilog.memories import memory_files
+from lnm_codegen.backends.network_verilog.testbench import stream_widths
+from lnm_codegen.backends.network_verilog.top import described, family_of, sample_size
+from lnm_codegen.backends.render import render
+from lnm_codegen.backends.verilog.folder.manifest import VERSION
+from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
+from lnm_codegen.options import VERSION as PACKAGE_VERSION
+
+FORM = "network"
+"""Name of the only form of the circuit."""
+
+
+def form_files(
+    network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
+) -> tuple[str, ...]:
+    """Return the modules of the network, the top last."""
+    found = [
+        f"arrays/{array.name}/{file}"
+        for array in {a.name: a for a in arrays.values()}.values()
+        for file in array.files
+    ]
+    for layer in layers:
+        found += [f"rtl/{network.name}_{layer.name}_{word}.v" for word in ("events", "synapse")]
+    return (*found, f"rtl/{network.name}_readout.v", f"rtl/{network.name}_network.v")
+
+
+def most_cycles(layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]) -> int:
+    """Return a bound of the cycles of a sample: every input is an event, no two layers overlap."""
+    found = 2 * DRAIN
+    for layer in layers:
+        found += layer.most_cycles + layer.inputs
+        if layer.neurons is not None:
+            array = arrays[layer.neurons.name]
+            found += layer.steps * (array.cycles + array.latency)
+    return found
+
+
+def folder_files(
+    network: IntegerNetwork,
+    layers: Sequence[Layer],
+    arrays: Mapping[str, NeuronArray],
+    samples: Integers,
+    scores: Integers,
+) -> dict[str, str]:
+    """Return the files beside modules, testbench and proofs.
+
+    `samples` are (S, values), the time steps of a sample one after another.
+    """
+    name = network.name
+    files = form_files(network, layers, arrays)
+    first = slice(0, 4)
+    model = emit_network(network, samples[first], np.asarray(scores)[first]).source
+    taken, given, _ = stream_widths(network, layers, arrays)
+    size = sample_size(network)
+    view = {"family": family_of(network), "name": name}
+    harness = view | {"size": size, "classes": network.classes, "given": given, "taken": taken}
+    return {
+        "manifest.json": _manifest(network, layers, arrays),
+        "README.md": render("network_verilog/readme.md.j2", _readme(network, layers, arrays)),
+        "Makefile": render("network_verilog/makefile.j2", view | {"files": " ".join(files)}),
+        f"{name}.core": render(
+            "network_verilog/core.j2",
+            view
+            | {
+                "files": files,
+                "memories": [f"rtl/{f}" for f in memory_names(network, layers)],
+                "vectors": [f"tb/{name}_inputs.hex", f"tb/{name}_results.hex"],
+            },
+        ),
+        f"tb/{name}_verilator.cpp": render("network_verilog/verilator.cpp.j2", harness),
+        f"tb/test_{name}.py": render("network_verilog/cocotb.py.j2", view),
+        **{f"model/{path}": text for path, text in model.files.items()},
+    }
+
+
+def memory_names(network: IntegerNetwork, layers: Sequence[Layer]) -> list[str]:
+    """Return the names of the .hex files of rtl/."""
+    found = [memory_files(layer, f"{network.name}_{layer.name}") for layer in layers]
+    return [path.removeprefix("rtl/") for files in found for path in files]
+
+
+def _manifest(
+    network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
+) -> str:
+    name, most = network.name, most_cycles(layers, arrays)
+    widths = stream_widths(network, layers, arrays)
+    multipliers = sum(layer.multipliers for layer in layers)
+    multipliers += sum(arrays[x.neurons.name].multipliers for x in layers if x.neurons)
+    content: dict[str, Any] = {
+        "manifest": VERSION,
+        "generator": f"lnm_codegen {PACKAGE_VERSION}",
+        "license": "0BSD",
+        "name": name,
+        "kind": FORM,
+        "lanes": max(layer.lanes for layer in layers),
+        "load_port": layers[0].loadable,
+        "sample": {"inputs": sample_size(network), "scores": network.classes},
+        "arrays": sorted({array.name for array in arrays.values()}),
+        "layers": [
+            {
+                "layer": layer.stage.name,
+                "inputs": layer.inputs,
+                "outputs": layer.outputs,
+                "weight_bits": layer.stage.bits,
+                "accumulator_bits": layer.accumulator,
+                "bound": layer.bound,
+                "lanes": layer.lanes,
+                "cycles_per_event": layer.rows,
+                "weight_memory_bits": layer.depth * layer.lanes * layer.stage.bits,
+            }
+            for layer in layers
+        ],
+        "forms": {
+            FORM: {
+                "top": f"{name}_{FORM}",
+                "files": list(form_files(network, layers, arrays)),
+                "testbench": f"tb/{name}_{FORM}_tb.v",
+                "latency": most,
+                "interval": most,
+                "multipliers": multipliers,
+            }
+        },
+        "simulation_files": [],
+        "streams": {
+            "s_axis_tdata": {"width": widths[0], "values": described(network.input)},
+            "m_axis_tdata": {"width": widths[1], "values": described(network.scores)},
+            "m_axis_tuser": {"width": widths[2], "values": "class of the largest score so far"},
+        },
+        "coefficients": [],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _readme(
+    network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
+) -> dict[str, object]:
+    widths = stream_widths(network, layers, arrays)
+
+    def row(layer: Layer) -> str:
+        array = None if layer.neurons is None else arrays[layer.neurons.name].name
+        cells = (
+            layer.stage.name,
+            layer.inputs,
+            layer.outputs,
+            layer.stage.bits,
+            layer.accumulator,
+            layer.rows,
+            f"`{array}`" if array else "readout",
+        )
+        return f"| {' | '.join(map(str, cells))} |"
+
+    return {
+        "family": family_of(network),
+        "name": network.name,
+        "steps": network.time_steps,
+        "classes": network.classes,
+        "size": sample_size(network),
+        "repeated": network.repeated,
+        "rows": [row(layer) for layer in layers],
+        "most": most_cycles(layers, arrays),
+        "in_bits": widths[0],
+        "out_bits": widths[1],
+        "label_bits": widths[2],
+        "in_note": described(network.input),
+        "out_note": described(network.scores),
+        "loadable": layers[0].loadable,
+    }

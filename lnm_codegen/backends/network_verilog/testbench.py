@@ -1,0 +1,90 @@
+"""Testbench of a network, and its golden vectors: inputs of samples, scores and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lnm_codegen.backends.network_verilog.arrays import NeuronArray
+from lnm_codegen.backends.network_verilog.layers import Layer, bits_for
+from lnm_codegen.backends.network_verilog.top import (
+    family_of,
+    last_bits,
+    load_address_bits,
+    load_data_bits,
+    load_layer_bits,
+    padded,
+    sample_size,
+    score_bits,
+)
+from lnm_codegen.backends.render import render
+from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
+
+
+def stream_widths(
+    network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
+) -> tuple[int, int, int]:
+    """Return the widths of s_axis_tdata, m_axis_tdata and m_axis_tuser."""
+    bits = score_bits(network, last_bits(layers, arrays))
+    return padded(layers[0].value_bits), padded(bits), padded(bits_for(network.classes))
+
+
+def input_words(samples: Integers, width: int) -> list[int]:
+    """Return samples (S, values) as words of s_axis_tdata."""
+    mask = (1 << width) - 1
+    return [int(k) & mask for k in samples.reshape(-1)]
+
+
+def result_words(scores: Integers, width: int) -> list[int]:
+    """Return scores (S, classes) as words of m_axis: tuser left, tdata right.
+
+    tuser is the lowest class of the largest score so far.
+    """
+    mask = (1 << width) - 1
+    words = []
+    for row in scores.tolist():
+        label = 0
+        for k, score in enumerate(row):
+            label = k if score > row[label] else label
+            words.append((label << width) | (score & mask))
+    return words
+
+
+def testbench_files(
+    network: IntegerNetwork,
+    layers: Sequence[Layer],
+    arrays: Mapping[str, NeuronArray],
+    samples: Integers,
+    scores: Integers,
+) -> dict[str, str]:
+    """Return the testbench and its two files of numbers."""
+    name, (taken, given, label) = network.name, stream_widths(network, layers, arrays)
+    loadable = layers[0].loadable
+    view = {
+        "family": family_of(network),
+        "name": name,
+        "vectors": f"{name}_inputs.hex and {name}_results.hex",
+        "samples": len(samples),
+        "size": sample_size(network),
+        "classes": network.classes,
+        "patience": 1000 + 2 * sum(layer.most_cycles for layer in layers),
+        "in_bits": taken,
+        "out_bits": given,
+        "label_bits": label,
+        "loadable": loadable,
+        "load_layer_bits": load_layer_bits(layers),
+        "load_address_bits": load_address_bits(layers),
+        "load_data_bits": load_data_bits(layers),
+    }
+    rows = np.asarray(samples).reshape(len(samples), -1)
+    return {
+        f"tb/{name}_network_tb.v": render("network_verilog/tb.v.j2", view),
+        f"tb/{name}_inputs.hex": _text(input_words(rows, taken), taken),
+        f"tb/{name}_results.hex": _text(result_words(scores, given), given + label),
+    }
+
+
+def _text(words: list[int], width: int) -> str:
+    digits = (width + 3) // 4
+    return "".join(f"{word:0{digits}x}\n" for word in words)

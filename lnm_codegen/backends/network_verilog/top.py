@@ -1,0 +1,250 @@
+"""Top module of a network: events, synapse and neurons of each layer, then the readout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lnm_codegen.backends.network_verilog.arrays import NeuronArray
+from lnm_codegen.backends.network_verilog.layers import Layer, bits_for
+from lnm_codegen.backends.render import render
+from lnm_codegen.backends.verilog.parts import separated
+from lnm_codegen.ir.fixed.bounds import Span
+from lnm_codegen.ir.network.nodes import IntegerNetwork, size_of
+from lnm_codegen.ir.network.values import ValueSpan
+from lnm_codegen.ir.types import Bits
+
+
+def family_of(network: IntegerNetwork) -> str:
+    """Return the name in the head of each file: that of the network."""
+    return network.name
+
+
+def padded(width: int) -> int:
+    """Return a width in whole bytes."""
+    return (width + 7) // 8 * 8
+
+
+def frames(network: IntegerNetwork) -> int:
+    """Return the time steps of a sample on the input stream: 1 for a repeated sample."""
+    return 1 if network.repeated else network.time_steps
+
+
+def sample_size(network: IntegerNetwork) -> int:
+    """Return the inputs of a sample on the input stream."""
+    return frames(network) * size_of(network.input_shape)
+
+
+def described(values: ValueSpan) -> str:
+    """Return a sentence about values, for a comment."""
+    if values.are_spikes:
+        return "0 or 1"
+    return f"k for k / 2^{values.frac}, {values.low} to {values.high}"
+
+
+def readout_module(network: IntegerNetwork, layers: Sequence[Layer], value_bits: int) -> str:
+    """Return the module `<name>_readout`; its input has `value_bits`, 0 for a spike."""
+    scores, steps = network.scores, network.time_steps
+    ends: Span = (scores.low, scores.high)
+    bits = max(ValueSpan(*ends).width, value_bits or 2)
+    extra = bits - (value_bits or 1)
+    over = network.over if steps > 1 else "last"
+    fill = f"{{{extra}{{s_value[{value_bits - 1}]}}}}" if value_bits else f"{extra}'d0"
+    notes = {
+        "mean": "sums over the time steps",
+        "last": "those of the last time step",
+        "max": "maxima over the time steps",
+    }
+    view = {
+        "family": family_of(network),
+        "top": f"{network.name}_readout",
+        "classes": network.classes,
+        "steps": steps,
+        "step_bits": bits_for(steps),
+        "class_bits": bits_for(network.classes),
+        "score_bits": bits,
+        "score_note": notes[network.over],
+        "value_range": f"signed [{value_bits - 1}:0] " if value_bits else "",
+        "value": f"{{{fill}, s_value}}" if extra else "s_value",
+        "stored": over != "last",
+        "combined": "held + value" if over == "mean" else "(value > held ? value : held)",
+    }
+    return render("network_verilog/readout.v.j2", view)
+
+
+def score_bits(network: IntegerNetwork, value_bits: int) -> int:
+    """Return the width of a score on the circuit."""
+    return max(network.scores.width, value_bits or 2)
+
+
+def last_bits(layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]) -> int:
+    """Return the width of the numbers that reach the readout; 0 for spikes."""
+    last = layers[-1]
+    if last.neurons is None:
+        return last.stage.output.width
+    field = arrays[last.neurons.name].output
+    return field.width if isinstance(field.var.type, Bits) else 0
+
+
+def top_module(
+    network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
+) -> str:
+    """Return the module `<name>_network`."""
+    values, name = network.input, network.name
+    size, in_bits = sample_size(network), padded(layers[0].value_bits)
+    bits = score_bits(network, last_bits(layers, arrays))
+    unused = [f"s_axis_tdata[{in_bits - 1}:{layers[0].value_bits}]"]
+    unused = unused if in_bits > layers[0].value_bits else []
+    unused += ["load_address", "load_data"] if layers[0].loadable else []
+    lines: list[str] = []
+    source = "x"
+    for k, layer in enumerate(layers):
+        more, source, left = _layer_lines(name, k, layer, arrays, source)
+        lines += more
+        unused += left
+    score = f"{{{{{padded(bits) - bits}{{score[{bits - 1}]}}}}, score}}"
+    classes = bits_for(network.classes)
+    fill = padded(classes) - classes
+    view = {
+        "family": family_of(network),
+        "name": name,
+        "layers": [_layer_note(layer) for layer in layers],
+        "input_note": f"{described(values)}; {layers[0].value_bits} bits in {in_bits // 8} byte(s)",
+        "size": size,
+        "steps": network.time_steps,
+        "repeated": network.repeated,
+        "classes": network.classes,
+        "score_note": described(network.scores),
+        "ports": separated(_ports(network, layers, in_bits, bits)),
+        "beat_bits": bits_for(size),
+        "value_bits": layers[0].value_bits,
+        "lines": lines,
+        "source": source,
+        "score_bits": bits,
+        "class_bits": classes,
+        "score": score if padded(bits) > bits else "score",
+        "label": f"{{{fill}'d0, label}}" if fill else "label",
+        "unused": ", ".join(unused),
+        "loadable": layers[0].loadable,
+    }
+    return render("network_verilog/top.v.j2", view)
+
+
+def _layer_note(layer: Layer) -> str:
+    neurons = "the readout" if layer.neurons is None else f"neurons {layer.neurons.name}"
+    return (
+        f"{layer.stage.name}: {layer.inputs} inputs, {layer.outputs} sums, then {neurons};"
+        f" {layer.rows} cycles an event"
+    )
+
+
+def _ports(network: IntegerNetwork, layers: Sequence[Layer], in_bits: int, bits: int) -> list[str]:
+    label = padded(bits_for(network.classes))
+    found = ["input  wire clk", "input  wire rst"]
+    if layers[0].loadable:
+        found += [
+            "input  wire load",
+            f"input  wire [{load_layer_bits(layers) - 1}:0] load_layer",
+            f"input  wire [{load_address_bits(layers) - 1}:0] load_address",
+            f"input  wire [{load_data_bits(layers) - 1}:0] load_data",
+        ]
+    return [
+        *found,
+        "input  wire s_axis_tvalid",
+        "output wire s_axis_tready",
+        f"input  wire [{in_bits - 1}:0] s_axis_tdata",
+        "input  wire s_axis_tlast",
+        "output wire m_axis_tvalid",
+        "input  wire m_axis_tready",
+        f"output wire [{padded(bits) - 1}:0] m_axis_tdata",
+        f"output wire [{label - 1}:0] m_axis_tuser",
+        "output wire m_axis_tlast",
+        "output reg  tlast_error",
+    ]
+
+
+def load_layer_bits(layers: Sequence[Layer]) -> int:
+    """Return the width of the number of a layer on the load port."""
+    return bits_for(layers[0].of)
+
+
+def load_address_bits(layers: Sequence[Layer]) -> int:
+    """Return the width of the address of a row on the load port."""
+    return max(layer.address_bits for layer in layers)
+
+
+def load_data_bits(layers: Sequence[Layer]) -> int:
+    """Return the width of a row of weights on the load port."""
+    return max(layer.lanes * layer.stage.bits for layer in layers)
+
+
+def _layer_lines(
+    name: str, k: int, layer: Layer, arrays: Mapping[str, NeuronArray], source: str
+) -> tuple[list[str], str, list[str]]:
+    """Return the wires and instances of a layer, the name of its result, and unused wires.
+
+    A stream `x` has the wires x_valid, x_ready and x_value.
+    """
+    events, sums, prefix = f"event_{k}", f"sum_{k}", f"{name}_{layer.name}"
+    out = layer.stage.output
+    array = None if layer.neurons is None else arrays[layer.neurons.name]
+    lines = [
+        "",
+        f"// {layer.stage.name}",
+        *_load_wire(k, layer),
+        f"wire {events}_valid, {events}_ready, {events}_last;",
+        f"wire [{layer.address_bits - 1}:0] {events}_address;",
+        f"wire [{layer.value_bits - 1}:0] {events}_value;",
+        f"{prefix}_events events_{k} (.clk(clk), .rst(rst),",
+        f"    .s_valid({source}_valid), .s_ready({source}_ready), .s_value({source}_value),",
+        f"    .m_valid({events}_valid), .m_ready({events}_ready), .m_address({events}_address),",
+        f"    .m_value({events}_value), .m_last({events}_last));",
+        f"wire {sums}_valid, {sums}_ready, {sums}_last, clear_{k};",
+        f"wire signed [{out.width - 1}:0] {sums}_value;",
+        f"{prefix}_synapse #(.HEX(HEX)) synapse_{k} (.clk(clk), .rst(rst),",
+        *_load(k, layer),
+        f"    .s_valid({events}_valid), .s_ready({events}_ready), .s_address({events}_address),",
+        f"    .s_value({events}_value), .s_last({events}_last),",
+        f"    .m_valid({sums}_valid), .m_ready({sums}_ready), .m_data({sums}_value),",
+        f"    .m_last({sums}_last), .clear(clear_{k}));",
+    ]
+    if array is None:
+        return lines, sums, [f"{sums}_last", f"clear_{k}"]
+    neurons, field = f"neuron_{k}", array.output
+    left = [f"{neurons}_last", f"{neurons}_error"]
+    if array.output_bits > field.width:
+        left.append(f"{neurons}_data")
+    sign = f"signed [{field.width - 1}:0] " if isinstance(field.var.type, Bits) else ""
+    value = f"{sums}_value"
+    extra = array.input_bits - out.width
+    if extra:
+        value = f"{{{{{extra}{{{sums}_value[{out.width - 1}]}}}}, {sums}_value}}"
+    return (
+        [
+            *lines,
+            f"wire {neurons}_valid, {neurons}_ready, {neurons}_last, {neurons}_error;",
+            f"wire [{array.output_bits - 1}:0] {neurons}_data;",
+            f"{array.name}_array neurons_{k} (.clk(clk), .rst(rst), .clear(clear_{k}),",
+            f"    .s_axis_tvalid({sums}_valid), .s_axis_tready({sums}_ready),",
+            f"    .s_axis_tdata({value}), .s_axis_tlast({sums}_last),",
+            f"    .m_axis_tvalid({neurons}_valid), .m_axis_tready({neurons}_ready),",
+            f"    .m_axis_tdata({neurons}_data), .m_axis_tlast({neurons}_last),",
+            f"    .tlast_error({neurons}_error));",
+            f"wire {sign}{neurons}_value = {neurons}_data{field.slice};",
+        ],
+        neurons,
+        left,
+    )
+
+
+def _load_wire(k: int, layer: Layer) -> list[str]:
+    bits = bits_for(layer.of)
+    return [f"wire load_{k} = load && load_layer == {bits}'d{k};"] if layer.loadable else []
+
+
+def _load(k: int, layer: Layer) -> list[str]:
+    if not layer.loadable:
+        return []
+    return [
+        f"    .load(load_{k}), .load_address(load_address[{layer.address_bits - 1}:0]),",
+        f"    .load_data(load_data[{layer.lanes * layer.stage.bits - 1}:0]),",
+    ]

@@ -1,0 +1,1 @@
+"""Verification steps of a network: its own checks, and those of each distinct array."""

@@ -1,0 +1,146 @@
+"""Verilog of networks in integers: equality with NumPy in Icarus, lint, refusals, the load port."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.network_verilog.backend import emit_circuit
+from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, size_of
+from lnm_codegen.ir.network.values import SPIKES
+from lnm_codegen.ir.network.verify import require_network
+from tests.backends.network_verilog.runs import (
+    cycles_of,
+    random_circuit,
+    simulated,
+    sources,
+)
+from tests.backends.verilog.runs import needs_iverilog, needs_verilator
+from tests.networks import random_network, random_samples, random_weights
+from tests.refusals import refused
+
+
+def assert_equal_to_numpy(seed: int) -> None:
+    """The testbench compares scores and labels with those of `interpret_network`."""
+    network, _, circuit = random_circuit(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        circuit.source.write(folder)
+        printed = simulated(Path(folder))
+    assert f"PASS {network.name}_network: {2 * 4 * network.classes} scores" in printed, seed
+    most = sum(layer.most_cycles for layer in circuit.layers)
+    assert 0 < cycles_of(printed)[0], most
+
+
+@needs_iverilog
+@settings(max_examples=3, deadline=None)
+@given(st.integers(0, 1 << 30))
+def test_verilog_is_numpy(seed: int) -> None:
+    assert_equal_to_numpy(seed)
+
+
+@needs_iverilog
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(60))
+def test_verilog_is_numpy_on_many_networks(seed: int) -> None:
+    assert_equal_to_numpy(seed)
+
+
+@needs_verilator
+@pytest.mark.parametrize("seed", range(3))
+def test_no_warning(seed: int, tmp_path: Path) -> None:
+    network, _, circuit = random_circuit(seed, 1, loadable=seed == 1)
+    circuit.source.write(tmp_path)
+    command = ["verilator", "--lint-only", "-Wall", "--language", "1364-2005", "--top-module"]
+    done = subprocess.run(
+        [*command, f"{network.name}_network", *sources(tmp_path)], capture_output=True, text=True
+    )
+    assert "%" not in done.stderr, done.stderr
+
+
+@needs_iverilog
+def test_a_fault_is_noticed(tmp_path: Path) -> None:
+    """One wrong weight, one wrong score: the testbench fails."""
+    network, _, circuit = random_circuit(3)
+    circuit.source.write(tmp_path)
+    path = tmp_path / f"tb/{network.name}_results.hex"
+    lines = path.read_text().split()
+    lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
+    path.write_text("\n".join(lines))
+    assert "FAIL" in simulated(tmp_path)
+
+
+def test_other_layers_are_refused() -> None:
+    """Convolutions, and initial states that differ; the place is the name of the layer."""
+    rng = np.random.default_rng(2)
+    network = random_network(rng)
+    assert network.stages[0].kind == "conv"
+    with refused(UnsupportedError, "network net: w0", "convolution", "linear layers"):
+        emit_circuit(network, random_samples(rng, network, 1))
+    network, samples, _ = random_circuit(1)
+    neurons = next(s for s in network.stages if isinstance(s, NeuronStage))
+    count = size_of(network.shapes()[1])
+    assert count > 1
+    several = tuple((name, np.arange(count)) for name, _ in neurons.initial)
+    object.__setattr__(neurons, "initial", several)
+    with refused(UnsupportedError, f"network: {neurons.name}", "initial value", "one value"):
+        emit_circuit(network, samples)
+
+
+def test_files_depend_on_the_network_alone() -> None:
+    assert random_circuit(5)[2].source == random_circuit(5)[2].source
+
+
+def test_equal_layers_share_an_array() -> None:
+    """Two layers of equal neurons have one array, and two instances."""
+    rng, spec = np.random.default_rng(1), lnm.Fixed(12, 8)
+    neurons = [neuron_stage(f"n.{k}", lnm.get("lif", tau=3.0), spec, (6,)) for k in range(2)]
+    weights = [random_weights(rng, f"w.{k}", (6,), SPIKES, spec.bits, 6) for k in range(3)]
+    stages = (weights[0], neurons[0], weights[1], neurons[1], weights[2])
+    network = IntegerNetwork("twins", 3, False, (6,), SPIKES, stages, "mean")
+    circuit = emit_circuit(require_network(network), random_samples(rng, network, 1))
+    assert {p.split("/")[1] for p in circuit.source.files if p.startswith("arrays/")} == {
+        "twins_w_0_neurons"
+    }
+    assert (
+        circuit.source.files["rtl/twins_network.v"].count("twins_w_0_neurons_array neurons_") == 2
+    )
+
+
+@needs_iverilog
+def test_loaded_weights(tmp_path: Path) -> None:
+    """A network whose weights were all loaded gives the scores of those weights."""
+    network, _, circuit = random_circuit(4, loadable=True)
+    circuit.source.write(tmp_path)
+    name, loads = network.name, []
+    for k, layer in enumerate(circuit.layers):
+        path = tmp_path / f"rtl/{name}_{layer.name}_weights.hex"
+        rows = path.read_text().split()
+        path.write_text("".join(f"{0:x}\n" for _ in rows))
+        width = layer.lanes * layer.stage.bits
+        loads += [f"write({k}, {row}, {width}'h{word});" for row, word in enumerate(rows)]
+    bench = tmp_path / f"tb/{name}_network_tb.v"
+    text = bench.read_text()
+    names = ("load", "load_layer", "load_address", "load_data")
+    for word in names:
+        text = re.sub(rf"\.{word}\(\d+'[bd]0\)", f".{word}({word})", text)
+    declared = "".join(f"    reg [127:0] {word} = 0;\n" for word in names)
+    write = (
+        "    task write;\n        input integer layer, row;\n        input [127:0] word;\n"
+        "        begin\n            load = 1; load_layer = layer; load_address = row;"
+        " load_data = word;\n            @(negedge clk);\n            load = 0;\n"
+        "        end\n    endtask\n"
+    )
+    text = text.replace("    integer wrong = 0;\n", f"{declared}{write}    integer wrong = 0;\n")
+    text = text.replace("        restart;\n", f"        {' '.join(loads)}\n        restart;\n", 1)
+    bench.write_text(text)
+    assert f"PASS {name}_network" in simulated(tmp_path, allow_warnings=True)
