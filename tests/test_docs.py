@@ -38,8 +38,8 @@ NEEDED = {
 """Page -> packages of extras that its code needs."""
 NO_PYTHON = {"docs/howto/index.md"}
 """Pages that only list others."""
-SLOW = {"docs/howto/exchange.md", "docs/howto/report.md"}
-"""Pages that export or train a network."""
+SLOW = {f"docs/howto/{name}.md" for name in ("channel", "exchange", "quantise", "report")}
+"""Pages that compile several kernels, or export or train a network."""
 
 
 def blocks(path: str) -> str:

@@ -200,7 +200,7 @@ def test_every_family_has_its_page(pages: dict[str, Page]) -> None:
 
 @slow
 def test_no_page_shows_markdown(pages: dict[str, Page]) -> None:
-    """The marks of a list without a blank line above, or of a broken link or table, would remain."""
+    """The marks of a broken list, link or table would remain in the text."""
     marks = ("](", "$$", "\\(", "\n* ", "| ---", ":::", "```")
     found = [(name, mark) for name, page in pages.items() for mark in marks if mark in page.prose]
     assert not found
