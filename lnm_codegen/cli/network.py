@@ -121,7 +121,9 @@ def emit_network(
             problem, remedy = f"{option} with --backend {backend}", f"Omit {option}."
             raise ModelError("emit", problem, f"--backend {only}", remedy)
     word = require_one_of("emit", "--accumulate", options.accumulate or "events", ACCUMULATIONS)
-    lanes = require_integer("emit", "--lanes", options.lanes or LANES, 1, MOST_LANES)
+    lanes = require_integer(
+        "emit", "--lanes", LANES if options.lanes is None else options.lanes, 1, MOST_LANES
+    )
     if options.weights is not None:
         require_integer("emit", "--weights", options.weights, 2, 16)
     run = read_run(folder)

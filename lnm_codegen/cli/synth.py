@@ -23,7 +23,9 @@ def synth(
     device: Annotated[
         str | None,
         typer.Option(
-            "--device", metavar="NAME", help="Device of ice40: up5k or hx8k.  [default: up5k]"
+            "--device",
+            metavar="NAME",
+            help="Of ecp5: 25k (default) or 85k; of ice40: up5k (default) or hx8k.",
         ),
     ] = None,
     form: Annotated[
@@ -39,8 +41,11 @@ def synth(
 
     LUT, FF, DSP and BRAM count the bare module. Fmax is the median over the seeds, for the module
     in a harness: inputs from a shift register, outputs to one XOR. Power and energy are not
-    reported, since no open tool estimates them. Writes DIR/report.json.
+    reported, since no open tool estimates them. A network has latency and interval of the worst
+    case; a simulation of its golden samples gives the cycles of a sample, and so samples a second.
+    Writes DIR/report.json.
     """
+    from lnm_codegen.hardware.cycles import sample_cycles, with_cycles
     from lnm_codegen.hardware.folder import read_circuit
     from lnm_codegen.hardware.report import require_writable, update_report
     from lnm_codegen.hardware.synth import measure
@@ -52,12 +57,15 @@ def synth(
     found = {
         name: measure(circuit, circuit.forms[name], chip, seeds) for name in _forms(circuit, form)
     }
-    section = {f"{name}.{word}": m.as_dict() for name, m in found.items()}
+    cycles = sample_cycles(circuit) if circuit.is_network else None
+    section = {f"{name}.{word}": with_cycles(m, cycles) for name, m in found.items()}
     report = update_report(circuit, "synthesis", section, chip.tools)
     if json:
         print_json({"folder": str(folder), **report})
     else:
         _print(circuit, chip, found)
+        if cycles is not None:
+            _print_rate(cycles, found)
         typer.echo(f"written to {folder / 'report.json'}")
 
 
@@ -88,6 +96,12 @@ def _print(circuit: Circuit, device: Device, found: dict[str, Measured]) -> None
     )
     for note in dict.fromkeys(m.note for m in found.values() if m.note):
         typer.echo(note)
+
+
+def _print_rate(cycles: int, found: dict[str, Measured]) -> None:
+    for m in found.values():
+        rate = "" if m.median is None else f", {m.median * 1e6 / cycles:.0f} samples a second"
+        typer.echo(f"{cycles} cycles a sample (mean of the golden samples){rate}")
 
 
 def _row(name: str, m: Measured) -> tuple[Any, ...]:

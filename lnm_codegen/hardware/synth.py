@@ -98,6 +98,10 @@ DEVICES = {
         "ecp5", "LFE5U-25F CABGA381 speed 6", "synth_ecp5",
         "nextpnr-ecp5 --25k --package CABGA381 --speed 6 --freq 250",
     ),
+    "85k": Device(
+        "ecp5", "LFE5U-85F CABGA381 speed 6", "synth_ecp5",
+        "nextpnr-ecp5 --85k --package CABGA381 --speed 6 --freq 250",
+    ),
     "up5k": Device(
         "ice40", "iCE40UP5K SG48", "synth_ice40 -dsp -abc9 -device u",
         "nextpnr-ice40 --up5k --package sg48 --freq 100",

@@ -195,3 +195,40 @@ def test_refused_options_of_quantize(runs: Path, capsys: pytest.CaptureFixture[s
     assert_line(refusal(capsys, "quantize", lif, "--weights", "17"), "quantize: --weights is 17")
     assert_line(refusal(capsys, "quantize", lif, "--scale", "row"), "quantize: --scale is 'row'")
     assert_line(refusal(capsys, "quantize", lif, "--samples", "1"), "quantize: --samples is 1")
+
+
+def test_a_network_in_verilog(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DIR itself is the folder of `lnm verify`; golden vectors are the run's own test samples."""
+    out = tmp_path / "net"
+    words = ("emit", "--run", runs / "lif", "--network", "--backend", "verilog", "--out", out)
+    assert command([str(word) for word in words]) == 0
+    printed = capsys.readouterr().out
+    assert "cycles an event: layers.0.linear 6, readout.linear 4" in printed
+    parts = {p.name for p in out.iterdir()}
+    assert parts >= {"rtl", "arrays", "tb", "formal", "model", "manifest.json", "network.json"}
+    for path in out.rglob("*"):
+        if path.suffix in (".v", ".py", ".cpp", ".sby", ".core", ".c"):
+            assert "SPDX-License-Identifier: 0BSD" in path.read_text()
+    network, found = read_network(out), load_run(runs / "lif")
+    x, _ = next(found.data.batches(found.data.test, 1))
+    golden = [int(w, 16) for w in (out / "tb/digits_lif_inputs.hex").read_text().split()]
+    first = integer_samples(network, x.numpy()).reshape(-1)
+    np.testing.assert_array_equal(np.array(golden[: first.size], np.uint16).view(np.int16), first)
+    assert command(["verify", str(out), "--only", "model", "--allow-missing"]) == 0
+    assert "model      passed" in capsys.readouterr().out
+
+
+def test_refused_options_of_verilog(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = ("emit", "--run", runs / "lif", "--network", "--out", tmp_path / "o", "--backend")
+    line = refusal(capsys, *net, "verilog", "--accumulate", "dense")
+    assert_line(line, "emit: --accumulate with --backend verilog", "--backend c", "Omit")
+    line = refusal(capsys, *net, "c", "--lanes", "2")
+    assert_line(line, "emit: --lanes with --backend c", "--backend verilog", "Omit")
+    line = refusal(capsys, *net, "verilog", "--lanes", "65")
+    assert_line(line, "emit: --lanes is 65", "1 to 64")
+    line = refusal(capsys, "emit", "lif", "--load-port", "--out", tmp_path / "o")
+    assert_line(line, "emit: --load-port is for a network", "Add --network")

@@ -46,7 +46,7 @@ def _synapse(layer: Layer, family: str, prefix: str) -> dict[str, str]:
         "last_row": f"{bits}'d{layer.rows - 1}",
     }
     texts = (
-        f"The sums of {prefix}_synapse are exact within their bound, and read after they are written.",
+        f"The sums of {prefix}_synapse are exact, and no row is read before it is written.",
         "a sum is not bounded",
         "the row of an event is written",
     )
