@@ -19,7 +19,7 @@ if [ -n "${WHEELS:-}" ]; then
   [ -x $EXTRA/bin/python ] || "$PYTHON" -m venv --system-site-packages $EXTRA
   RUN=$EXTRA/bin/python
   offline() { "$RUN" -m pip install --quiet --disable-pip-version-check --no-index --find-links "$WHEELS" "$@"; }
-  offline sympy numpy jinja2 typer rich matplotlib filelock platformdirs safetensors scikit-learn \
+  offline sympy mpmath numpy jinja2 pint typer rich matplotlib filelock platformdirs safetensors scikit-learn \
     pytest hypothesis pytest-xdist pytest-timeout
   offline cuda-bindings nvidia-cuda-nvrtc || echo "bench_gpu: no cuda-bindings in $WHEELS: backend cuda is left out"
   # Without what they depend on, which would bring another PyTorch; loguru is what the used part imports.

@@ -19,7 +19,7 @@ if [ -n "${WHEELS:-}" ]; then
   [ -x $EXTRA/bin/python ] || "$PYTHON" -m venv --system-site-packages $EXTRA
   RUN=$EXTRA/bin/python
   "$RUN" -m pip install --quiet --disable-pip-version-check --no-index --find-links "$WHEELS" \
-    sympy mpmath numpy jinja2 typer rich matplotlib filelock platformdirs safetensors scikit-learn
+    sympy mpmath numpy jinja2 pint typer rich matplotlib filelock platformdirs safetensors scikit-learn
 fi
 export PYTHONPATH=$PWD
 "$RUN" -c '

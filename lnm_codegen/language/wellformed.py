@@ -187,6 +187,9 @@ def _omissions(
         yield "no input", "Declare at least one, lnm.input('x'); it gives the layer its shape."
     read = {s.decl for s in used}
     for symbol in symbols:
+        if symbol.decl in read and not getattr(symbol.decl, "read", True):
+            problem = f"{symbol.name!r} has read = false, and an expression reads it"
+            yield problem, "Leave read out."
         if symbol.decl not in read and getattr(symbol.decl, "read", True):
             problem = f"{symbol.name!r} is declared but no expression reads it"
             yield problem, "Use it or remove the declaration."

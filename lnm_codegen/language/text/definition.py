@@ -26,6 +26,7 @@ from lnm_codegen.language.symbols import (
     param,
     spike_named,
     state,
+    undriven,
 )
 from lnm_codegen.language.text.content import Content, joined
 from lnm_codegen.language.text.draws import draw_of, init_of
@@ -39,6 +40,7 @@ _KEYS = (
 )  # fmt: skip
 _PARAM_KEYS = ("size", "init", "learnable", "per", "draw")
 _EXPRESSION = 'an expression in quotes, such as "v - 1"'
+_INPUTS = 'a list of names, such as ["x"]; {name = "x", read = false} for one that nothing reads'
 _KEYWORDS = ("if",)
 """Keywords of Python that name a built-in family."""
 _MAX_SIZE = MAX_EXPONENT + 1
@@ -141,11 +143,14 @@ class _Definition:
 
     def _declare_inputs(self) -> None:
         inputs = self._top.get("inputs", [])
-        if not isinstance(inputs, list) or not all(isinstance(n, str) for n in inputs):
-            self._file.refuse_value("inputs", inputs, 'a list of names, such as ["x"]')
-        for key in inputs:
+        if not isinstance(inputs, list):
+            self._file.refuse_value("inputs", inputs, _INPUTS)
+        for given in inputs:
+            key, make = (given["name"], undriven) if _is_unread(given) else (given, input)
+            if not isinstance(key, str):
+                self._file.refuse_value("inputs", given, _INPUTS)
             self._require_unused_name("inputs", key)
-            self._symbols[key] = self._file.with_source(input, key)
+            self._symbols[key] = self._file.with_source(make, key)
 
     def _declare_params(self) -> None:
         for key, table in self._file.table("params", "parameter").items():
@@ -248,3 +253,8 @@ class _Definition:
             for key in self._spikes
         }
         return parse(text, names, f"{self._file.source}: {where}", hidden)
+
+
+def _is_unread(given: Any) -> bool:
+    """Report whether an item of `inputs` is {name = ..., read = false}."""
+    return isinstance(given, dict) and given.keys() == {"name", "read"} and given["read"] is False

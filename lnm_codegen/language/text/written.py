@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.declarations import Param, State
+from lnm_codegen.ir.declarations import Input, Param, State
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Declared, Vector
 from lnm_codegen.language.text.draws import init_table, table_of
@@ -59,7 +59,7 @@ class _Writer:
         one_slope = len(slopes) == 1 and "" in slopes
         top: dict[str, Any] = {
             "name": neuron.name,
-            "inputs": [s.name for s in neuron.inputs],
+            "inputs": [_input(s.decl) for s in neuron.inputs],
             "fire": fire if isinstance(fire, str) else None,
             "output": output if isinstance(output, str) else None,
             "surrogate": slopes[""] if one_slope else None,
@@ -149,6 +149,10 @@ class _Writer:
         slope = printed(surrogate.slope)
         slope_of(slope, f"{self._where}: {place}")
         return {"name": surrogate.name, "slope": slope}
+
+
+def _input(decl: Input) -> Any:
+    return decl.name if decl.read else {"name": decl.name, "read": False}
 
 
 def _table(name: str, content: Mapping[str, Any]) -> list[str]:

@@ -17,16 +17,22 @@ from lnm_codegen.nn.trace.operations import TracedCondition, Value
 
 MOST = 20_000
 """Largest number of combinations of nodes that are tried as charged states."""
+MAX_SIZE = 80_000
+"""Largest number of operations of a value, each counted as often as it is read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TraceNode:
-    """A value of the function, and the operation that made it; a symbol or a number has none."""
+    """A value of the function, and the operation that made it; a symbol or a number has none.
+
+    `size` counts the operations of its expression, each as often as it is read.
+    """
 
     value: Value
     make: Callable[..., Value] | None = None
     operands: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 1
 
     def parts(self) -> Iterator[TraceNode]:
         """Yield the nodes that the operation reads."""
@@ -38,7 +44,8 @@ class TraceNode:
 def applied_to(make: Callable[..., Value], *operands: Any, **options: Any) -> TraceNode:
     """Return the node of an operation on nodes and numbers."""
     value = make(*map(_value, operands), **{k: _value(o) for k, o in options.items()})
-    return TraceNode(value, make, operands, options)
+    parts = [p for p in (*operands, *options.values()) if isinstance(p, TraceNode)]
+    return TraceNode(value, make, operands, options, 1 + sum(p.size for p in parts))
 
 
 def _value(part: Any) -> Any:

@@ -113,6 +113,8 @@ def _clamp_max(input: Any, max: Any) -> Any:
 
 
 def _where(condition: Any, input: Any, other: Any) -> Any:
+    if isinstance(input, TracedCondition) and not isinstance(condition, TracedCondition):
+        condition, input = input, condition  # the method: a.where(condition, b)
     return _condition_of(condition).choose(number(input), number(other))
 
 

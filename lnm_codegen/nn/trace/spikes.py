@@ -22,7 +22,7 @@ from lnm_codegen.language.symbols import Declared, spike_named
 from lnm_codegen.nn.trace.graph import TraceNode
 from lnm_codegen.nn.trace.operations import number
 from lnm_codegen.nn.trace.place import refusal
-from lnm_codegen.nn.trace.value import Traced, expression
+from lnm_codegen.nn.trace.value import Traced, expression, without_gradient
 
 _JELLY, _TORCH = "spikingjelly.activation_based.surrogate", "snntorch.surrogate"
 _NAMED: dict[tuple[str, str], Callable[..., Surrogate]] = {
@@ -126,15 +126,23 @@ def recorded() -> Iterator[Spikes]:
 def _spike(spikes: Spikes, function: Any, args: Any, kwargs: Any) -> Traced:
     """Return the spike of a call of a function of autograd."""
     name = f"{function.__module__}.{function.__qualname__}"
-    first, *rest = args if args else (None,)
+    first, *rest = map(_plain, args) if args else (None,)
+    kwargs = {key: _plain(value) for key, value in kwargs.items()}
     others = [a for a in (*rest, *kwargs.values()) if isinstance(a, Traced)]
     if others or not isinstance(first, Traced):
         problem = f"{name}.apply with a traced tensor other than its first argument"
         raise refusal(problem, "a spike function of one tensor and numbers")
-    strict, made = _traced(name, function, rest, kwargs)
     make = _NAMED.get((function.__module__, function.__qualname__))
-    surrogate = make(*rest, **kwargs) if make else made()
-    return Traced(spikes.add(first.node, surrogate, strict))
+    with torch.enable_grad():
+        strict, made = _traced(name, function, rest, kwargs)
+        surrogate = make(*rest, **kwargs) if make else made()
+    return without_gradient(Traced(spikes.add(first.node, surrogate, strict)))
+
+
+def _plain(value: Any) -> Any:
+    """Return a number for the traced value of `torch.tensor(0.5)`; any other value as it is."""
+    is_number = isinstance(value, Traced) and getattr(value.value, "is_Number", False)
+    return float(value.value) if is_number else value
 
 
 def _traced(name: str, function: Any, rest: Any, kwargs: Any) -> tuple[bool, Any]:

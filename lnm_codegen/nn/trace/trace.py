@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.expression import Numbers
+from lnm_codegen.language.functions import as_expr
 from lnm_codegen.language.misuse import as_number, as_numbers
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
@@ -89,9 +90,12 @@ def trace(
         given: dict[str, Any] = {word: _traced(symbol) for word, symbol in declared.items()}
         _require_parameters(f, given)
         nodes = {word: given[word].node for word in states}
-        with _Literals(), recorded() as spikes:
+        with torch.enable_grad(), _Literals(), recorded() as spikes:
             found = f(**given)
         return neuron_of(name, found, nodes, spikes, surrogate, detach_reset)
+    except RecursionError:
+        problem = "an expression is nested too deeply"
+        raise ModelError(f"trace {name}", problem, remedy="Use fewer operations.") from None
     finally:
         SCOPE.reset(scope)
 
@@ -184,7 +188,7 @@ class _Literals(TorchFunctionMode):
     ) -> Any:
         """Return a number for a tensor of one number; pass other calls on."""
         if function in _FACTORIES and args and isinstance(args[0], int | float):
-            return args[0]
+            return Traced(TraceNode(as_expr(args[0])))
         if any(isinstance(a, Traced | TracedVector) for a in args):
             name = function.__name__
             return applied(name, *args, **(kwargs or {}))

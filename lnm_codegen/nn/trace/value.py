@@ -16,7 +16,7 @@ import torch
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.misuse import is_array
-from lnm_codegen.nn.trace.graph import TraceNode, applied_to
+from lnm_codegen.nn.trace.graph import MAX_SIZE, TraceNode, applied_to
 from lnm_codegen.nn.trace.operations import OPERATIONS, TracedCondition, Value, number
 from lnm_codegen.nn.trace.place import refusal, user_line
 from lnm_codegen.validation import did_you_mean, shown
@@ -76,11 +76,32 @@ def applied(name: str, *args: Any, **kwargs: Any) -> Any:
         result = Traced(applied_to(operation, *operands, **options))
     except ModelError as error:
         raise ModelError(user_line(), str(error).rstrip(".")) from error
+    _require_small(result.node)
     in_place = (name.endswith("_") and not name.startswith("__")) or kwargs.get("inplace")
     if in_place and isinstance(args[0], Traced):
+        if not torch.is_grad_enabled():
+            problem = f"torch.{name}, an operation in place, where gradients are disabled"
+            raise refusal(problem, remedy="Write it without the in-place form.")
         args[0].node = result.node
         return args[0]
-    return result
+    return without_gradient(result)
+
+
+def without_gradient(result: Traced) -> Traced:
+    """Return a traced value, detached where gradients are disabled, as in `torch.no_grad()`."""
+    if torch.is_grad_enabled() or isinstance(result.value, TracedCondition):
+        return result
+    return Traced(applied_to(OPERATIONS["detach"], result.node))
+
+
+def _require_small(node: TraceNode) -> None:
+    """Raise ModelError where a value has too many operations: a loop reads it more than once."""
+    if node.size > MAX_SIZE:
+        raise refusal(
+            f"the expression of this value has more than {MAX_SIZE} operations; a value that is"
+            " read twice counts twice",
+            remedy="Use fewer operations, or write the neuron with lnm.substeps.",
+        )
 
 
 def _near(name: str) -> str:

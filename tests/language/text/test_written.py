@@ -25,7 +25,7 @@ def assert_read_back(neuron: lnm.Neuron) -> lnm.Neuron:
     assert read(again.to_toml(), "again.toml").to_toml() == again.to_toml()
     assert again.name == neuron.name
     assert [s.decl for s in again.states] == [s.decl for s in neuron.states]
-    assert [s.name for s in again.inputs] == [s.name for s in neuron.inputs]
+    assert [s.decl for s in again.inputs] == [s.decl for s in neuron.inputs]
     assert again.params == neuron.params
     assert again.detach_reset == neuron.detach_reset
     names = [(spike, s.name, s.arguments) for spike, s in neuron.surrogates]
@@ -85,6 +85,19 @@ def test_surrogates_keep_their_arguments(name: str, alpha: float) -> None:
     surrogate = lnm.surrogate.SURROGATES[name](**given)
     again = read(lnm.get("lif", surrogate=surrogate).to_toml(), "text.toml")
     assert dict(again.surrogates)["spike"] == surrogate
+
+
+def test_an_input_that_nothing_reads() -> None:
+    """That of `lnm.ode` without free names; text that reads it, or has other keys, is refused."""
+    neuron = lnm.ode("dv/dt = (1 - v)/tau : 1", parameters={"tau": 5}, dt=1)
+    assert_read_back(neuron)
+    text = neuron.to_toml()
+    assert 'inputs = [{name = "x", read = false}]' in text
+    with refused(ModelError, "n.toml: ode", "'x' has read = false, and an expression reads it"):
+        read(text.replace('v = "v', 'v = "x + v'), "n.toml")
+    for item in ("{name = 1, read = false}", '{name = "x", read = true}', '{name = "x"}', "1"):
+        with refused(ModelError, "n.toml: inputs", "the value is", "a list of names"):
+            read(text.replace('{name = "x", read = false}', item), "n.toml")
 
 
 def test_a_drawn_layer_begins_with_the_same_values(tmp_path: Path) -> None:

@@ -160,6 +160,50 @@ def test_operations_in_place_change_the_tensor() -> None:
     assert_same(f, {"v": 0.0}, {"a": 0.9})
 
 
+def test_literal_tensors_the_method_where_and_no_grad() -> None:
+    """`torch.tensor(0.5)` counts as a tensor; what `no_grad` contains has no gradient."""
+
+    def f(x, v, a):
+        with torch.no_grad():
+            k = v * a
+            s = spiked(k + x)
+        h = torch.maximum(v * a + x, torch.tensor(-0.5).to(x)) + 0.3 * k * a
+        return h * a, h.where(h > k, x * a) - 0.2 * s
+
+    assert_same(f, {"v": 0.1}, {"a": 0.7})
+
+    def in_place(x, v):
+        with torch.no_grad():
+            v *= 2  # HERE
+        return v, v + x
+
+    problem = "torch.mul_, an operation in place, where gradients are disabled"
+    with refused(lnm.ModelError, line_of(in_place, "# HERE"), problem, remedy="Write it without"):
+        traced(in_place)
+
+
+@pytest.mark.timeout(60)
+def test_a_function_without_end_is_refused() -> None:
+    """A loop that reads a value twice, and one that nests deeper than Python's stack."""
+
+    def doubled(x, v):
+        for _ in range(60):
+            v = torch.where(v > 0.5, v * 0.9, v + x)  # HERE
+        return v, v
+
+    problem = "the expression of this value has more than 80000 operations; a value"
+    with refused(lnm.ModelError, line_of(doubled, "# HERE"), problem, remedy="Use fewer"):
+        traced(doubled)
+
+    def deep(x, v):
+        for _ in range(600):
+            v = torch.sin(v) + x
+        return v, v
+
+    with refused(lnm.ModelError, "trace deep", "nested too deeply", remedy="Use fewer"):
+        traced(deep, name="deep")
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_tie_fires_as_the_surrogate_does(strict: bool) -> None:
     """SpikingJelly fires at z >= 0, snnTorch at z > 0; the gradient at 0 is that of the slope."""
