@@ -324,4 +324,5 @@ def test_the_look_finds_faults(tmp_path: Path) -> None:
     assert len(found) == len(WIDTHS)
     for one in found:
         assert (one["raw"], one["errors"]) == (1, 1)
-        assert one["over"] and one["wide"]
+        assert one["over"]
+        assert one["wide"]
