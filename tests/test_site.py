@@ -307,3 +307,22 @@ def test_pages_fit_a_phone_and_a_desktop(
     assert not wrong
     assert sum(bool(f["equations"]) for f in found) >= len(WIDTHS) * (len(FAMILIES) - 1)
     assert sum(bool(f["diagrams"]) for f in found) >= len(WIDTHS)
+
+
+@pytest.mark.slow
+def test_the_look_finds_faults(tmp_path: Path) -> None:
+    """A wide element, an equation that no script draws, and one with an error."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "bad.html").write_text(
+        '<!doctype html><div class="md-content"><div style="width:2000px">wide</div>'
+        '<span class="arithmatex">x</span><span class="katex-error">y</span></div>'
+    )
+    found = look_at(tmp_path / "site", ["bad.html"], tmp_path / "profile", browser)
+    assert len(found) == len(WIDTHS)
+    for one in found:
+        assert (one["raw"], one["errors"]) == (1, 1)
+        assert one["over"]
+        assert one["wide"]

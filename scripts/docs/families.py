@@ -42,6 +42,9 @@ CURRENTS: dict[tuple[str, str], tuple[float, float]] = {
 """Family and form -> range of inputs of the f-I curve, in units of the model."""
 
 STEPS: dict[tuple[str, str], tuple[float, int]] = {
+    ("lif", ""): (1.3, 64),
+    ("plif", ""): (1.3, 64),
+    ("klif", ""): (1.3, 64),
     ("hodgkin_huxley", ""): (10.0, 800),
     ("izhikevich", "form='norse'"): (10.0, 800),
     ("fitzhugh_nagumo", ""): (0.5, 400),
