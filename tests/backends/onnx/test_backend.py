@@ -55,27 +55,30 @@ lif (
 >
 {
   _shape = Shape <start = 1> (x_seq)
-  _c0 = Constant <value = float {1.0}> ()
-  _c1 = Constant <value = float {0.0}> ()
+  _c0 = Constant <value = int64[1] {0}> ()
+  _c1 = Constant <value = float[1] {1.0}> ()
+  _c2 = Constant <value = float[1] {0.0}> ()
   _v = Expand(v_init, _shape)
   # prepare
-  inv_tau = Div(_c0, tau)
-  p0 = Sub(_c0, inv_tau)
+  _0 = Unsqueeze(tau, _c0)
+  _1 = Unsqueeze(v_threshold, _c0)
+  inv_tau = Div(_c1, _0)
+  p0 = Sub(_c1, inv_tau)
   # time
   v_final, spike_seq = Scan <
     num_scan_inputs = 1,
     body = step (float[] v, float[] x) => (float[] v_next, float[] spike) {
       # charge
-      _0 = Mul(inv_tau, x)
-      _1 = Mul(p0, v)
-      h = Add(_0, _1)
+      _2 = Mul(inv_tau, x)
+      _3 = Mul(p0, v)
+      h = Add(_2, _3)
       # fire
-      z = Sub(h, v_threshold)
-      fired = GreaterOrEqual(z, _c1)
+      z = Sub(h, _1)
+      fired = GreaterOrEqual(z, _c2)
       # output
-      spike = Where(fired, _c0, _c1)
+      spike = Where(fired, _c1, _c2)
       # reset
-      v_next = Where(fired, _c1, h)
+      v_next = Where(fired, _c2, h)
     }
   > (_v, x_seq)
 }
