@@ -136,5 +136,9 @@ class Nodes:
 
 
 def literal(value: float, dtype: RealName) -> str:
-    """Return a number in the type as a tensor without axes."""
-    return f"{TYPES[dtype]} {{{value!s}}}"
+    """Return a number in the type as a tensor of shape (1,).
+
+    onnxscript's optimiser drops a scalar within 1e-8 of 0 in a sum, or within 1e-5 of 1 in a
+    product. It does not match a tensor with an axis.
+    """
+    return f"{TYPES[dtype]}[1] {{{value!s}}}"

@@ -134,11 +134,17 @@ class _Scan:
         self._nodes.body(prepare)
 
     def _aligned(self, param: Param, element: int) -> str:
-        """Return an element of a parameter with as many axes after its own as (N, *) has."""
-        value = param.name
+        """Return an element of a parameter with as many axes after its own as (N, *) has.
+
+        One per layer has shape (1,), as constants have (`literal`).
+        """
+        value, is_one = param.name, param.per == "layer"
         if param.size is not None:
-            index = self._nodes.constant(f"int64 {{{element}}}")
+            index = self._nodes.constant(f"int64{'[1]' if is_one else ''} {{{element}}}")
             value = self._nodes.node("Gather", value, index, attributes="axis = -1")
+        elif is_one:
+            first = self._nodes.constant("int64[1] {0}")
+            value = self._nodes.node("Unsqueeze", value, first)
         if param.per == "channel" and self._axes > 2:
             ones = ", ".join(str(k) for k in range(1, self._axes - 1))
             after = self._nodes.constant(f"int64[{self._axes - 2}] {{{ones}}}")

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.families.cuba_lif import cuba_lif
+from lnm_codegen.families.exponential import eif
 from lnm_codegen.families.integrate_and_fire import if_
 from lnm_codegen.families.izhikevich import izhikevich
+from lnm_codegen.families.klif import klif
 from lnm_codegen.families.lif import lif
 from lnm_codegen.families.plif import plif
 from lnm_codegen.families.qif import qif
-from lnm_codegen.language.functions import exp, stop_gradient, where
-from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
-from lnm_codegen.language.surrogate import Surrogate
-from lnm_codegen.language.symbols import input, param, spike, state
+from lnm_codegen.language.functions import stop_gradient
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import spike
 from lnm_codegen.nn.convert.recipe import (
     NOTHING,
     Protocol,
@@ -168,7 +169,8 @@ def _cuba_lif(old: Any, common: dict[str, Any]) -> Made:
 
 def _klif(old: Any, common: dict[str, Any]) -> Made:
     scaled = bool(old.scale_reset)
-    neuron = klif(number_of(old, "tau"), bool(old.decay_input), scaled, **common)
+    tau = number_of(old, "tau")
+    neuron = klif(tau=tau, decay_input=bool(old.decay_input), scale_reset=scaled, **common)
     return neuron, kept(name_of(old), {"k": old.k}), "k" if scaled else ""
 
 
@@ -181,54 +183,3 @@ NODES: dict[str, Callable[[Any, dict[str, Any]], Made]] = {
     "KLIFNode": _klif, "IzhikevichNode": _izhikevich, "CUBALIFNode": _cuba_lif,
 }  # fmt: skip
 """Classes that are converted."""
-
-
-def klif(
-    tau: float,
-    decay_input: bool,
-    scale_reset: bool,
-    v_threshold: float,
-    v_reset: float | None,
-    surrogate: Surrogate,
-) -> Neuron:
-    """Return KLIF (SpikingJelly `KLIFNode`; arXiv 2302.09238).
-
-    charge   u = v + (x - (v - r)) / tau, or v - (v - r) / tau + x;  h = max(k*u, 0)
-    fire     spike = H(h - v_threshold)
-    reset    hard to v_reset, or soft by v_threshold; with scale_reset, of h/k by v_threshold/k
-    """
-    rest = v_reset or 0.0
-    v, x, t = state("v", init=rest), input("x"), param("tau", init=tau, learnable=False)
-    k = param("k", init=1.0)
-    threshold = param("v_threshold", init=v_threshold, learnable=False)
-    u = v + (x - (v - rest)) / t if decay_input else v - (v - rest) / t + x
-    h, amount = (v / k, threshold / k) if scale_reset else (v, threshold)
-    after = h - spike * amount if v_reset is None else where(spike, v_reset, h)
-    h = where(k * u > 0, k * u, 0)  # whose slope at 0 is 0, as PyTorch's relu
-    return Neuron({v: h}, v - threshold, {v: after}, surrogate=surrogate, name="klif")
-
-
-def eif(
-    tau: float,
-    delta_T: float,
-    theta_rh: float,
-    v_rest: float,
-    v_threshold: float,
-    v_reset: float | None,
-    surrogate: Surrogate,
-) -> Neuron:
-    """Return the exponential integrate-and-fire neuron (SpikingJelly `EIFNode`).
-
-    charge   h = v + (x + v_rest - v + delta_T * exp((v - theta_rh) / delta_T)) / tau
-    fire     spike = H(h - v_threshold)
-    reset    hard to v_reset, or soft by v_threshold
-    """
-    v, x, t = state("v", init=v_reset or 0.0), input("x"), param("tau", init=tau, learnable=False)
-    sharpness = param("delta_T", init=delta_T, learnable=False)
-    rheobase = param("theta_rh", init=theta_rh, learnable=False)
-    rest = param("v_rest", init=v_rest, learnable=False)
-    threshold = param("v_threshold", init=v_threshold, learnable=False)
-    growth = sharpness * exp((v - rheobase) / sharpness)
-    reset = soft_reset(v, threshold) if v_reset is None else hard_reset(v, v_reset)
-    charge = {v: v + (x + rest - v + growth) / t}
-    return Neuron(charge, v - threshold, reset, surrogate=surrogate, name="eif")

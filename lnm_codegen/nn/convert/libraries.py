@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.convert import jelly, norse, snn
 from lnm_codegen.nn.convert.recipe import Protocol, Recipe
@@ -55,11 +55,14 @@ class Library:
         """Return the recipe of a layer.
 
         Raises:
-            UnsupportedError: A class or an option without an equal here.
+            UnsupportedError: A class, an option or a value without an equal here.
         """
         kind = type(old)
         if self.known_class(kind) is not None:
-            return self.recipe_of(old)
+            try:
+                return self.recipe_of(old)
+            except ModelError as error:  # of a family, for a value out of its range
+                raise UnsupportedError(kind.__name__, error.problem, error.accepted) from None
         base = next(base for base in kind.__mro__ if self.owns(base))
         if base is not kind and base.__name__ in self.known:
             problem = f"a subclass of {base.__name__} with code of its own"

@@ -15,7 +15,7 @@ from lnm_codegen.errors import UnsupportedError, reason
 from lnm_codegen.nn.exchange.layers import Shape
 from lnm_codegen.nn.exchange.metadata import KEY, described
 from lnm_codegen.nn.exchange.modules import Delay, Scale, SumPool2d
-from lnm_codegen.nn.exchange.nearest import nearest_of
+from lnm_codegen.nn.exchange.nearest import nearest_of, require_output
 from lnm_codegen.nn.exchange.neurons import neuron_layer
 from lnm_codegen.nn.exchange.parts import INPUT, OUTPUT, ForwardRecord, NodeCall
 from lnm_codegen.nn.exchange.primitives import primitive_of
@@ -187,6 +187,7 @@ class Exporter:
             found = primitive_of(where, layer, shape, self._dt, self._nir)
         except UnsupportedError as error:
             if not self._approximate:
+                require_output(where, layer)  # else approximate=True is no remedy
                 raise
             x_seq = self._input(where, name, layer)
             found = nearest_of(where, layer, x_seq, shape, self._dt, self._nir)

@@ -14,13 +14,24 @@ from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.nn.exchange.modules import Delay, Scale, SumPool2d
 
 Shape: TypeAlias = tuple[int, ...]
+BATCH = (
+    "If the first axis is the batch, export again with a sample without it, or in nirtorch with "
+    "ignore_dims=[0]."
+)
+"""Remedy for graphs of exporters that count the batch of their sample as a feature."""
 _WHOLE = 1e-6  # of a step: what counts as a whole number of steps
 
 
-def require_shape(where: str, found: Shape, accepted: Shape | str) -> None:
+def require_shape(where: str, found: Shape, accepted: Shape) -> None:
     """Raise ShapeError unless an input has the accepted features."""
     if found != accepted:
-        raise ShapeError(where, f"the input has shape {found} without T and N", str(accepted))
+        raise shape_error(where, found, str(accepted), has_batch=found[1:] == accepted)
+
+
+def shape_error(where: str, found: Shape, accepted: str, has_batch: bool) -> ShapeError:
+    """Return the error of an input; `has_batch`: without its first axis, it were accepted."""
+    problem = f"the input has shape {found} without T and N"
+    return ShapeError(where, problem, accepted, BATCH if has_batch else "")
 
 
 def tensor_of(where: str, word: str, value: Any) -> Tensor:
@@ -81,7 +92,8 @@ def _convolution(where: str, node: Any, shape: Shape, _: float) -> nn.Module:
     (groups,) = integers_of(where, "groups", node.groups, 1)
     channels = weight.shape[1] * groups
     if len(shape) != axes + 1 or shape[0] != channels:
-        require_shape(where, shape, f"({channels},) and {axes} axes")
+        has_batch = len(shape) == axes + 2 and shape[1] == channels
+        raise shape_error(where, shape, f"({channels},) and {axes} axes", has_batch)
     if not isinstance(node.padding, str | bytes):
         padding: Any = integers_of(where, "padding", node.padding, axes)
     else:
@@ -106,7 +118,7 @@ def _convolution(where: str, node: Any, shape: Shape, _: float) -> nn.Module:
 
 def _pooling(where: str, node: Any, shape: Shape, _: float) -> nn.Module:
     if len(shape) != 3:
-        require_shape(where, shape, "(C, H, W)")
+        raise shape_error(where, shape, "(C, H, W)", has_batch=len(shape) == 4)
     words = ("kernel_size", "stride", "padding")
     kernel, stride, padding = (integers_of(where, w, getattr(node, w), 2) for w in words)
     if type(node).__name__ == "SumPool2d":

@@ -46,7 +46,7 @@ def nearest_of(
         UnsupportedError: The output is neither one spike nor a number of a neuron without spikes.
     """
     neuron = layer.neuron
-    _require_output(where, layer)
+    require_output(where, layer)
     dtype = layer_dtype(layer)
     path = _path_of(layer, x_seq)
     try:
@@ -60,7 +60,8 @@ def nearest_of(
     return written(nir, membrane, found, fields, dtype, "hard")
 
 
-def _require_output(where: str, layer: NeuronLayer) -> None:
+def require_output(where: str, layer: NeuronLayer) -> None:
+    """Raise UnsupportedError where no primitive has the outputs of a neuron, not even nearly."""
     neuron = layer.neuron
     outputs = [e for _, e in neuron.output]
     spikes = [s for s, _ in neuron.fire]

@@ -59,7 +59,7 @@ def test_atoms_need_no_node() -> None:
     nodes.values = {"a": "a_renamed"}
     assert nodes.value(ir.Detach(a), "h") == "a_renamed"
     assert nodes.value(ir.ONE, "h") == nodes.value(ir.const(1)) == "_c0"
-    assert nodes.constants == {"double {1.0}": "_c0"}
+    assert nodes.constants == {"double[1] {1.0}": "_c0"}
     assert nodes.take_lines() == ()
 
 

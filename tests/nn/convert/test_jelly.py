@@ -179,6 +179,16 @@ def test_v_seq_grows_step_by_step_and_is_reset() -> None:
     assert layer.v_seq is None
 
 
+def test_a_value_out_of_our_range_is_refused() -> None:
+    """SpikingJelly does not restrict tau_w; the other layers of the model are converted."""
+    net = nn.Sequential(neuron.IzhikevichNode(tau_w=0.5), neuron.LIFNode())
+    lnm.nn.convert(net)
+    first, second = lnm.nn.conversion_report(net).layers
+    assert first.status == "refused"
+    assert first.reason == "tau_w is 0.5 (accepted: a number > 1)"
+    assert second.status == "exact"
+
+
 def test_the_learned_parameter_stays_the_same_object() -> None:
     """So an optimiser that exists trains the converted model; old checkpoints load."""
     net = nn.Sequential(nn.Linear(4, 4), neuron.ParametricLIFNode(), neuron.KLIFNode())

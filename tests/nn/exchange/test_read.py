@@ -182,6 +182,23 @@ def test_a_wrong_graph_is_one_line(graph, kind, problem, accepted):
     assert caught.value.where.startswith("from_nir")
 
 
+@pytest.mark.parametrize("shape", [(2, 6), (1, 3, 5, 5)])
+def test_a_batch_among_the_features_has_a_remedy(shape):
+    """Norse's exporter counts the batch of its sample; without that axis, the graph is read."""
+    weight = np.ones((2, *shape[1:2], *(1 for _ in shape[2:])))
+    node = nir.Linear(weight)
+    if len(shape) == 4:
+        node = nir.Conv2d(None, weight, 1, 0, 1, 1, np.zeros(2))
+    ends = [("input", "a"), ("a", "output")]
+    for own, remedy in ((shape, "ignore_dims=[0]"), ((7, *shape), "")):
+        nodes = {"input": nir.Input(np.array(own)), "a": node, "output": nir.Output(None)}
+        with refused(ShapeError, "from_nir: node 'a'", f"shape {own}", remedy=remedy) as caught:
+            lnm.nn.from_nir(nir.NIRGraph(nodes, ends, type_check=False))
+        assert bool(caught.value.remedy) == bool(remedy)
+    nodes["input"] = nir.Input(np.array(shape[1:]))
+    lnm.nn.from_nir(nir.NIRGraph(nodes, ends, type_check=False))
+
+
 def test_a_wrong_file_is_one_line(tmp_path):
     text = tmp_path / "text.nir"
     with refused(ModelError, text, "No such file"):

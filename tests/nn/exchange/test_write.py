@@ -149,6 +149,14 @@ def test_outputs_that_are_no_spike_are_refused_always():
         lnm.nn.to_nir(model_of(lnm.get("ternary")), sequence(3), approximate=True)
 
 
+@pytest.mark.parametrize("family", ["ternary", "i_lif"])
+def test_a_neuron_without_a_near_primitive_has_no_such_remedy(family):
+    """The error is that of approximate=True."""
+    with refused(UnsupportedError, "to_nir: 1", f"the output of {family} is") as caught:
+        lnm.nn.to_nir(model_of(lnm.get(family)), sequence(3))
+    assert not caught.value.remedy
+
+
 class Convolutions(nn.Module):
     """Reshapes as users write them, batch normalisations, and a shortcut."""
 

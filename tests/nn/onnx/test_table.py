@@ -98,6 +98,22 @@ def test_a_network() -> None:
     assert len(net(x).unique()) > 4
 
 
+def test_numbers_near_0_and_1_are_kept() -> None:
+    """onnxscript's optimiser takes a scalar within 1e-8 of 0 for 0, within 1e-5 of 1 for 1.
+
+    One output would lose 2e-4 in 50 steps, the other would spike at equality.
+    """
+    x, v, own = lnm.input("x"), lnm.state("v"), lnm.param("own", init=1 + 2**-18)
+    near = (v + x * 2.0**-30 + 2.0**-30) * own * (1 + 2.0**-18)
+    fire = lnm.where(x > 1, x - 1, lnm.min(x - 1, 0) - 2.0**-100)
+    neuron = lnm.Neuron({v: near}, fire, output={"spike": lnm.spike, "level": v})
+    layer = NeuronLayer(neuron, dtype=torch.float64).eval()
+    tie = torch.ones(50, 1, 3, dtype=torch.float64)
+    spikes, level = run(export(layer, tie[:2], shapes=({0: "T"},)), tie)
+    assert not spikes.any()
+    torch.testing.assert_close(level, layer(tie)[1].detach(), rtol=1e-12, atol=0)
+
+
 def test_a_normalised_layer_with_a_shortcut() -> None:
     """In evaluation, its operator takes the coefficients of running statistics."""
     torch.manual_seed(0)
