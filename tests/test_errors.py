@@ -59,7 +59,8 @@ MESSAGES: list[tuple[type[lnm.LnmError], Callable[[Path], object], str]] = [
     (
         lnm.ModelError,
         definition,
-        "my.toml: inputs: the value is 'x'. Accepted: a list of names, such as [\"x\"].",
+        "my.toml: inputs: the value is 'x'. Accepted: a list of names, such as [\"x\"]; {name ="
+        ' "x", read = false} for one that nothing reads.',
     ),
     (
         lnm.ModelError,

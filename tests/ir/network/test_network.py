@@ -111,6 +111,7 @@ def test_wide_sums_are_exact() -> None:
     assert int(sums[0, 0]) == (1 << 54) + 32768
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(generators)
 def test_files_keep_a_network(tmp_path_factory: pytest.TempPathFactory, rng) -> None:
