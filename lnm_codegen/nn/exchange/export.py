@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lnm_codegen.errors import UnsupportedError, reason
+from lnm_codegen.errors import ModelError, UnsupportedError, reason
 from lnm_codegen.nn.exchange.layers import Shape
 from lnm_codegen.nn.exchange.metadata import KEY, described
 from lnm_codegen.nn.exchange.modules import Delay, Scale, SumPool2d
@@ -198,7 +198,7 @@ class Exporter:
         reports |= {"fires": found.fires, "reset": found.reset, "primitive": kind}
         try:
             table = described(layer, found.node, self._dt, **reports)
-        except UnsupportedError as error:
+        except (UnsupportedError, ModelError) as error:  # no text form, as of a subnormal number
             if not reports["exact"]:
                 raise UnsupportedError(where, error.problem, error.accepted) from None
             return found.node  # the node says all that the neuron does

@@ -116,6 +116,7 @@ def test_numbers_near_0_and_1_are_kept() -> None:
     torch.testing.assert_close(level, layer(tie)[1].detach(), rtol=1e-12, atol=0)
 
 
+@pytest.mark.slow
 def test_a_normalised_layer_with_a_shortcut() -> None:
     """In evaluation, its operator takes the coefficients of running statistics."""
     torch.manual_seed(0)
@@ -163,6 +164,7 @@ def check_case(case: str, dtype: str) -> None:
         within(case, array.numpy(), number, dtype)
 
 
+@pytest.mark.slow
 def test_several_inputs_states_and_outputs() -> None:
     """Parameters per layer, channel and neuron; states are inputs and outputs."""
     check_case("dendrite", "float32")

@@ -362,6 +362,7 @@ def terms(draw: Any, depth: int = 3) -> str:
     return draw(st.sampled_from(forms)).format(a=a, b=b)
 
 
+@pytest.mark.slow
 @settings(few, max_examples=8)
 @given(terms(2), terms(1))
 def test_operations_are_those_of_pytorch(out: str, after: str) -> None:
