@@ -27,7 +27,7 @@ def close(a: np.ndarray, b: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("scheme", ["horner", "estrin"])
+@pytest.mark.parametrize("scheme", ["horner", pytest.param("estrin", marks=pytest.mark.slow)])
 def test_every_family_at_its_defaults(name, scheme):
     """Each pass leaves a valid kernel; outputs, states and gradients are finite."""
     neuron = lnm.get(name)
@@ -68,7 +68,9 @@ STOPPED = {"pause"}
 """States whose gradient is stopped, which finite differences do not see."""
 
 
-@pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
+@pytest.mark.parametrize(
+    "per", ["layer", *(pytest.param(p, marks=pytest.mark.slow) for p in ("channel", "neuron"))]
+)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_gradients_of_every_family(name, per):
     """Inputs, states and parameters against finite differences of the surrogate's rule."""

@@ -210,7 +210,7 @@ def test_gradients_of_alif_of_yin_are_those_of_autograd() -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("detach_reset", [False, True])
+@pytest.mark.parametrize("detach_reset", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("tau_syn", [5.0, None])
 def test_alif_of_lsnn_is_that_of_norse(detach_reset: bool, tau_syn: float | None) -> None:
     """With Norse's current, and without it: tau_syn of one step, which only delays x by a step.

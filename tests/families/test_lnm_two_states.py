@@ -83,7 +83,7 @@ def step_of(arguments: dict[str, Any]) -> Any:
     return step
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(two_state_arguments(), st.sampled_from([(5, 2, 3, 2), (6, 1, 2, 3)]), st.integers(0, 2**32))
 def test_it_is_the_loop(arguments: dict[str, Any], shape: tuple[int, ...], seed: int) -> None:
     """Any degree, parametrisation, reset, granularity and clamp: values and gradients."""
@@ -91,7 +91,8 @@ def test_it_is_the_loop(arguments: dict[str, Any], shape: tuple[int, ...], seed:
     check(neuron, step_of(arguments), drawn(neuron, np.random.default_rng(seed), shape))
 
 
-@settings(max_examples=6, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None)
 @given(two_state_arguments(), st.integers(0, 2**32))
 def test_schemes_agree(arguments: dict[str, Any], seed: int) -> None:
     """Horner's and Estrin's form are equal up to rounding."""
@@ -104,6 +105,7 @@ def test_schemes_agree(arguments: dict[str, Any], seed: int) -> None:
         np.testing.assert_allclose(estrin.grads[name], value, 1e-9, close, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_order_of_monomials() -> None:
     """1, v, w, v^2, v*w, w^2, v^3, v^2*w, v*w^2, w^3: (exponent of v, of w)."""
     order = (

@@ -200,7 +200,7 @@ def at_rest(rng: np.random.Generator, neuron: lnm.Neuron, shape: tuple[int, ...]
 
 
 @pytest.mark.parametrize("crossing", [False, True])
-@pytest.mark.parametrize("sub_steps", [1, 2])
+@pytest.mark.parametrize("sub_steps", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_hodgkin_huxley_is_exponential_euler(sub_steps: int, crossing: bool) -> None:
     """Spikes, five states and gradients of conductances and reversal potentials, to 1e-9."""
 
@@ -231,9 +231,8 @@ def test_hodgkin_huxley_is_exponential_euler(sub_steps: int, crossing: bool) -> 
     assert check(neuron, step, at_rest(np.random.default_rng(0), neuron, (30, 2, 3, 4))).any()
 
 
-@pytest.mark.parametrize(
-    "current", [pytest.param(x, marks=pytest.mark.slow) for x in (0.0, 10.0)] + [30.0]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("current", [0.0, 10.0, 30.0])
 def test_hodgkin_huxley_is_its_ode(current: float) -> None:
     """Against solve_ivp, in steps of 0.01 ms: as many spikes, at times within 0.3 ms."""
 
@@ -254,8 +253,10 @@ def test_hodgkin_huxley_is_its_ode(current: float) -> None:
     assert abs(found.trajectory["v"].max() - solved.y[0].max()) < 1
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("v", [-55.0, -40.0, -40.000001, -50.0])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "v", [-55.0, -40.0, *(pytest.param(v, marks=pytest.mark.slow) for v in (-40.000001, -50.0))]
+)
 def test_the_rates_of_hodgkin_huxley_are_finite_everywhere(v: float, dtype: str) -> None:
     """u/(1 - exp(-u)) is 0/0 at u = 0, in value and gradient; here it is its polynomial."""
     neuron = lnm.get("hodgkin_huxley", crossing=False)

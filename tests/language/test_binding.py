@@ -63,6 +63,7 @@ def test_a_bound_value_is_its_expression(n, rng, shape):
             np.testing.assert_allclose(other, value, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 @few
 @given(neurons(binds=True, stops=True))
 def test_pickle_and_deepcopy(n):
@@ -99,6 +100,7 @@ def test_what_needs_no_name_is_returned():
     assert lnm.bind(b) is b
 
 
+@pytest.mark.slow
 def test_no_pass_expands_it():
     """A power of a sum of powers: degree 4096 written out, two short Lets here."""
     inner = v**64 + x
@@ -270,6 +272,7 @@ def test_fitzhugh_nagumo_is_its_runge_kutta_method(k: int) -> None:
         np.testing.assert_allclose(found.states[name], states[-1, n], rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_sub_steps_converge_to_the_differential_equation() -> None:
     """The error falls with the fourth power of the length: 16 times for twice the sub-steps."""
     x, start = np.full((40, 1), 0.7), np.array([[0.1], [0.2]])

@@ -1031,6 +1031,7 @@ def test_nested_functions_are_cheap(f):
     lnm.lower(plain(nested(f, 49)))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("e", [v**64, v**-64, (v + x) ** 64, v * (p + 1) ** 32])
 def test_the_largest_powers_are_lowered(e):
@@ -1114,7 +1115,7 @@ def test_a_copy_may_stand_beside_its_original() -> None:
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("backend", ["torch", "c"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.slow)])
 def test_names_of_functions_and_templates_are_free(backend: str) -> None:
     """Generated code of float32 keeps these names apart from its own functions and variables."""
     torch = pytest.importorskip("torch")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.functions import as_expr
+from lnm_codegen.language.functions import Where, as_expr
 from lnm_codegen.language.misuse import as_number
 from lnm_codegen.language.ode.dimensions import Dimensions
 from lnm_codegen.language.ode.functions import FUNCTIONS
@@ -47,11 +47,22 @@ def quantity(where: str, word: str, given: Any) -> Quantity:
     if isinstance(given, str):
         place = f"{where}: {word}"
         value = parse(given, _sizes(given, place), place, functions=FUNCTIONS)
-        return Quantity(value, Dimensions().settled(given, place))
+        return Quantity(known(value, given, place), Dimensions().settled(given, place))
     number = as_number(given)
     if isinstance(number, bool) or not hasattr(number, "__float__") or not is_number(float(number)):
         raise wrong(where, word, given, ACCEPTED)
     return Quantity(as_expr(number, where), none())
+
+
+def known(value: sympy.Expr, text: str, where: str) -> sympy.Expr:
+    """Return the value of a text without names; refuse a comparison that SymPy leaves open.
+
+    `min(pi, 3)` remains a condition on pi, which has no float.
+    """
+    if value.has(Where):
+        problem = f"{quoted(text)} compares constants that are no fractions"
+        raise ModelError(where, problem, ACCEPTED, "Write its value.")
+    return value
 
 
 def unit_dims(text: str, where: str) -> Dims:

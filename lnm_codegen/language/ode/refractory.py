@@ -22,7 +22,14 @@ from lnm_codegen.language.binding import bind
 from lnm_codegen.language.functions import compared, where
 from lnm_codegen.language.ode.dimensions import Dimensions
 from lnm_codegen.language.ode.functions import FUNCTIONS
-from lnm_codegen.language.ode.quantities import Quantity, names_in, quantity, tree, unit_sizes
+from lnm_codegen.language.ode.quantities import (
+    Quantity,
+    known,
+    names_in,
+    quantity,
+    tree,
+    unit_sizes,
+)
 from lnm_codegen.language.ode.system import value_of
 from lnm_codegen.language.ode.units import spelled
 from lnm_codegen.language.symbols import Declared, spike, state
@@ -98,12 +105,12 @@ def period_of(given: Any, values: Mapping[str, Quantity], dt: Quantity) -> Perio
 def _time_of(text: str, values: Mapping[str, Quantity], dt: Quantity) -> tuple[Quantity, list[str]]:
     """Return the time that a text writes, and the names that it reads."""
     read = names_in(text, PLACE)
-    known = {"dt": dt, **values}
+    given = {"dt": dt, **values}
     dims = Dimensions()
-    for name, value in known.items():
+    for name, value in given.items():
         dims.set(name, value.dims)
-    table = unit_sizes(read) | {name: value.value for name, value in known.items()}
-    time = parse(text, table, PLACE, functions=FUNCTIONS)
+    table = unit_sizes(read) | {name: value.value for name, value in given.items()}
+    time = known(parse(text, table, PLACE, functions=FUNCTIONS), text, PLACE)
     return Quantity(time, dims.settled(text, PLACE)), read
 
 

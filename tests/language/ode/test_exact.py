@@ -137,6 +137,7 @@ def test_the_exponential_is_prepared_once_per_call() -> None:
     assert len(program.prepare.body) > 50
 
 
+@pytest.mark.slow
 def test_learned_rates_may_grow_thirtyfold() -> None:
     """The number of doublings follows from the initial values, with a margin of 32."""
     values = {"tau_s": "2*ms", "tau": "5*ms", "C": "250*pF"}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sympy.core.cache import clear_cache
 
 import lnm_codegen as lnm
 from tests.language.ode import hostile
@@ -17,16 +18,28 @@ SECOND = 1.0
 
 
 def attempt(text: str, **arguments: Any) -> bool:
-    """Return whether a text is accepted; a refusal is one line, within a second of CPU time."""
-    begin = time.process_time()
-    refusal = ""
+    """Return whether a text is accepted; a refusal is one line, within a second of CPU time.
+
+    A second measurement, without SymPy's cache, excludes a garbage collection of the test's own
+    objects: the time of a text itself repeats.
+    """
+    spent, refusal = measured(text, arguments)
+    if spent >= SECOND:
+        clear_cache()
+        spent, refusal = measured(text, arguments)
+    assert spent < SECOND, (text, arguments)
+    assert "\n" not in refusal
+    return not refusal
+
+
+def measured(text: str, arguments: dict[str, Any]) -> tuple[float, str]:
+    """Return the CPU time of a call in seconds, and its refusal or an empty text."""
+    begin, refusal = time.process_time(), ""
     try:
         lnm.ode(text, **{"dt": 1, **arguments})
     except lnm.ModelError as error:
         refusal = str(error)
-    assert time.process_time() - begin < SECOND, (text, arguments)
-    assert "\n" not in refusal
-    return not refusal
+    return time.process_time() - begin, refusal
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -47,9 +47,9 @@ def test_whole_runs_are_brians(case: str) -> None:
     assert compare(case, CASES[case][3]) > 5
 
 
-@pytest.mark.parametrize("case", ["lif-euler", "adex-rk2", "hodgkin_huxley-exponential_euler"])
+@pytest.mark.parametrize("case", ["lif-euler", "adex-rk2"])
 def test_the_first_spikes_are_brians(case: str) -> None:
-    """The same for the beginning of three runs."""
+    """The same for the beginning of two runs."""
     assert compare(case, 500) > 1
 
 
@@ -145,6 +145,7 @@ def test_an_unused_input_sets_the_shape() -> None:
     assert float(layer.tau.grad) == pytest.approx(float(result.grads["tau"]))
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 def test_backends_agree() -> None:
     """A conductance-based neuron with a refractory period: values and gradients of c and torch."""
@@ -205,6 +206,20 @@ def test_refusals(
     given = {"text": LIF, "parameters": VALUES, "dt": "1*ms", **arguments}
     with refused(lnm.ModelError, f"ode: {where}", problem, accepted, remedy):
         lnm.ode(given.pop("text"), **given)
+
+
+@pytest.mark.parametrize("text", ["min(pi, 3)", "sign(exp(1))", "int(pi > 3)*2"])
+def test_an_open_comparison_of_constants_is_no_number(text: str) -> None:
+    """SymPy is not asked for the sign of pi - 3, so such a value has no float."""
+    spiking = {"threshold": "v > 1"}
+    for where, given in {
+        "parameters: tau": {"parameters": {"tau": text}}, "dt": {"dt": text},
+        "init: v": {"init": {"v": text}}, "refractory": {"refractory": text, **spiking},
+    }.items():  # fmt: skip
+        with refused(
+            lnm.ModelError, f"ode: {where}", "compares constants", "a number", "Write its value."
+        ):
+            lnm.ode("dv/dt = (x - v)/tau : 1", **{"dt": 1, "parameters": {"tau": 2}, **given})
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import lnm_codegen as lnm
 from tests.refusals import refused
 
 TEXT = "dv/dt = (x - v)/tau : 1 (unless refractory)\ndw/dt = (v - w)/tau : 1"
+SLOW = pytest.mark.slow
 
 
 def spikes(
@@ -24,7 +25,10 @@ def spikes(
     return np.nonzero(result.out[:, 0])[0], result.trajectory["v"][:, 0]
 
 
-@pytest.mark.parametrize("method", ["euler", "rk2", "exponential_euler", "exact"])
+@pytest.mark.parametrize(
+    "method",
+    ["euler", "exponential_euler", *(pytest.param(m, marks=SLOW) for m in ("rk2", "exact"))],
+)
 def test_a_time_blocks_that_many_steps(method: str) -> None:
     """After a spike at step n the next one waits for step n + time/dt at least; v is paused."""
     plain, _ = spikes(None, method)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -55,7 +55,7 @@ def reference(
     for x_t in x_seq:
         out, *after = f(x=x_t, **now, **given)
         now = dict(zip(states, after, strict=True))
-        outs.append(out)
+        outs.append(out.expand_as(x_t) + torch.zeros_like(x_t).requires_grad_())
     out = torch.stack(outs)
     (out * torch.tensor(grad)).sum().backward()
     grads = {"x": x_seq.grad, **{k: p.grad for k, p in given.items()}}
@@ -341,7 +341,10 @@ def test_equations_of_snntorch() -> None:
 
 @st.composite
 def terms(draw: Any, depth: int = 3) -> str:
-    """Draw the text of an expression over x, v and p, of moderate values."""
+    """Draw the text of an expression over x, v and p, of moderate values.
+
+    Odd constants in comparisons avoid ties, x + (v - x) > v, which rounding decides in PyTorch.
+    """
     leaf = st.sampled_from(("x", "v", "p", "torch.full_like(v, 0.5)"))
     if depth == 0:
         return draw(leaf)
@@ -349,20 +352,21 @@ def terms(draw: Any, depth: int = 3) -> str:
     forms = (
         "({a} + {b})", "({a} - {b})", "torch.mul({a}, {b}).tanh()", "torch.tanh(x + {a})",
         "(x + {a}).sigmoid()", "torch.sin(v + {a})", "(p + {a}).cos()",
-        "torch.exp(-torch.abs(v + {a}))",
-        "torch.log(1.5 + torch.tanh(v + {a}) ** 2)", "torch.sqrt(1 + torch.square(x + {a}))",
-        "torch.clamp(x + {a}, -0.4, 0.7)", "(v + {a}).clamp(min=-0.3)", "torch.relu(x + {a})",
-        "torch.maximum(x + {a}, v + {b})", "torch.min(x + {a}, {b} + v)", "torch.pow(v + {a}, 2)",
-        "torch.where(x + {a} > v, {b} + x, v - {b})", "({a} + x) / (1.5 + torch.cos(v + {b}))",
-        "torch.where((x > {a}) & ~(v < 0.1) | (x == {b}), x, v)", "(v + {a}).detach() * (x + {b})",
-        "torch.nn.functional.leaky_relu(x + {a})", "((x > 0.2).to(x) + {a}) * 0.5",
-        "torch.lerp(x + {a}, v + {b}, 0.3)", "(v + {a}).masked_fill(x > 0, 0.3)",
-        "torch.nn.functional.silu(v + {a})", "spiked(x + {a} - 0.2) * ({b} + v)",
+        "torch.exp(-torch.abs(v + {a} + 0.0293))", "torch.log(1.5 + torch.tanh(v + {a}) ** 2)",
+        "torch.sqrt(1 + torch.square(x + {a}))", "torch.clamp(x + {a}, -0.437, 0.713)",
+        "(v + {a}).clamp(min=-0.317)", "torch.relu(x + {a} - 0.0391)",
+        "torch.maximum(x + {a}, v + {b} + 0.0173)", "torch.min(x + {a}, {b} + v - 0.0119)",
+        "torch.pow(v + {a}, 2)", "torch.where(x + {a} > v + 0.0237, {b} + x, v - {b})",
+        "({a} + x) / (1.5 + torch.cos(v + {b}))",
+        "torch.where((x > {a} + 0.0311) & ~(v < 0.107) | (x == {b} + 0.0061), x, v)",
+        "(v + {a}).detach() * (x + {b})", "torch.nn.functional.leaky_relu(x + {a} + 0.0457)",
+        "((x > 0.203).to(x) + {a}) * 0.5", "torch.lerp(x + {a}, v + {b}, 0.3)",
+        "(v + {a}).masked_fill(x > 0, 0.3)", "torch.nn.functional.silu(v + {a})",
+        "spiked(x + {a} - 0.2171) * ({b} + v)",
     )  # fmt: skip
     return draw(st.sampled_from(forms)).format(a=a, b=b)
 
 
-@pytest.mark.slow
 @settings(few, max_examples=8)
 @given(terms(2), terms(1))
 def test_operations_are_those_of_pytorch(out: str, after: str) -> None:
@@ -371,7 +375,11 @@ def test_operations_are_those_of_pytorch(out: str, after: str) -> None:
     body = f"h = torch.tanh({after})\n    return {out}, h + x*v*p*0.1"
     text = f"def f(x, v, p):\n    {body}"
     exec(text, names)
-    assert_same(names["f"], {"v": 0.2}, {"p": 0.4})
+    try:
+        assert_same(names["f"], {"v": 0.1931}, {"p": 0.4})
+    except lnm.ModelError as error:
+        assume("a spike depends on another spike" not in error.problem)
+        raise
 
 
 def line_of(f: Callable[..., Any], text: str) -> str:
