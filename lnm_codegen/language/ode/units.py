@@ -92,7 +92,7 @@ def unknown(name: str) -> Dims:
 
 def power(dims: Dims, exponent: Fraction) -> Dims:
     """Return dimensions to a power."""
-    raised: Dims = dims**exponent
+    raised: Dims = dims**exponent if exponent else none()  # pint keeps powers of 0
     return raised
 
 

@@ -34,7 +34,7 @@ EXPRESSIONS = (
     "rand()", "poisson(3)", "where(v > 0, v, where(v > 1, v, 1))", "sign(v)*abs(v)",
     "exp(-v)/expm1(v)", "x*mV", "mV**99999", "mV**9**9", "(mV*ms)**(1/97)", "v*mV", "v**mV",
     "exp(mV)", "mV > ms", "log10(v)/tan(v)", "where(v > 0 and x > 0 or not (v < 1), 1, 0)",
-    "clip(v, 0, 1)*clip(x, 0, 1)", "stop_gradient(v)*v", "sign(pi)", "min(pi, 3)*ms",
+    "clip(v, 0, 1)*clip(x, 0, 1)", "stop_gradient(v)*v", "sign(pi)", "exp(0**0)", "min(pi, 3)*ms",
 )  # fmt: skip
 """Right sides of dv/dt."""
 

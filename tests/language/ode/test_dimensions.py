@@ -103,6 +103,8 @@ def test_disagreement_outside_the_equations(
         "dv/dt = (x**(1/2)*mV**0.5 - v)/tau : volt",
         "dv/dt = (v*dt/tau - v)/tau : volt",
         "dv/dt = (int(v > 1*mV)*mV - v)/tau : volt",
+        "dv/dt = (x - v)*(3*mV)**0/tau : volt",
+        "dv/dt = (x - v)*exp(0**0)/tau : volt",  # a literal 0 has any unit
     ],
 )
 def test_agreement(text: str) -> None:

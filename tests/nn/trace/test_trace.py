@@ -355,7 +355,7 @@ def terms(draw: Any, depth: int = 3) -> str:
         "torch.exp(-torch.abs(v + {a} + 0.0293))", "torch.log(1.5 + torch.tanh(v + {a}) ** 2)",
         "torch.sqrt(1 + torch.square(x + {a}))", "torch.clamp(x + {a}, -0.437, 0.713)",
         "(v + {a}).clamp(min=-0.317)", "torch.relu(x + {a} - 0.0391)",
-        "torch.maximum(x + {a}, v + {b} + 0.0173)", "torch.min(x + {a}, {b} + v - 0.0119)",
+        "torch.maximum(x + {a}, v * 1.017 + {b})", "torch.min(x + {a}, {b} + v * 0.983)",
         "torch.pow(v + {a}, 2)", "torch.where(x + {a} > v + 0.0237, {b} + x, v - {b})",
         "({a} + x) / (1.5 + torch.cos(v + {b}))",
         "torch.where((x > {a} + 0.0311) & ~(v < 0.107) | (x == {b} + 0.0061), x, v)",
