@@ -97,7 +97,7 @@ def period_of(given: Any, values: Mapping[str, Quantity], dt: Quantity) -> Perio
         raise ModelError(PLACE, problem, "one unit on both sides")
     steps = float(time.value / dt.value + _TOLERANCE)
     if not 0 <= steps < MOST_STEPS:
-        problem = f"the time {given!r} is {steps:g} steps dt"
+        problem = f"the time {given!r} is {float(time.value / dt.value):g} steps dt"
         raise ModelError(PLACE, problem, f"0 to {MOST_STEPS} steps")
     return Period(max(int(steps) - 1, 0), "", tuple(n for n in read if n in values))
 

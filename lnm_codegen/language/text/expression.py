@@ -196,7 +196,8 @@ class _Reader:
             exact = exact_decimal(value, written)
             if exact is None:
                 self._refuse(
-                    f"the number {quoted(written)} is out of range", "numbers that a float64 holds"
+                    f"the number {quoted(written)} is out of range",
+                    "0, and magnitudes of 2.3e-308 to 1.7e308",
                 )
             return sympy.Rational(exact.numerator, exact.denominator)
         return sympy.Integer(value)

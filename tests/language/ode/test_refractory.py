@@ -78,7 +78,7 @@ def test_the_name_of_the_counter_is_free() -> None:
 @pytest.mark.parametrize(
     ("refractory", "problem"),
     [
-        (-1, "the time -1 is -0.999 steps dt"),
+        (-1, "the time -1 is -1 steps dt"),
         ("2**40", "steps dt"),
         ("v", "unknown name 'v'"),
         ([1], "refractory is [1]"),
