@@ -30,7 +30,7 @@ def wilson(correct: int, count: int) -> tuple[float, float]:
     middle = p + z2 / (2 * count)
     reach = QUANTILE * math.sqrt(p * (1 - p) / count + z2 / (4 * count**2))
     whole = 1 + z2 / count
-    return max((middle - reach) / whole, 0.0), min((middle + reach) / whole, 1.0)
+    return max(min((middle - reach) / whole, p), 0.0), min(max((middle + reach) / whole, p), 1.0)
 
 
 def accuracy_interval(found: RunAnalysis) -> tuple[float, float] | None:
@@ -70,11 +70,13 @@ def summary(found: RunAnalysis) -> tuple[tuple[str, str], ...]:
 
 def _trained(found: RunAnalysis) -> str:
     configured = int(found.config["epochs"])
-    known = f"{configured} configured" if found.epochs is None else f"{found.epochs} recorded"
-    epochs = f"{configured} epochs" if found.epochs == configured else f"epochs: {known}"
-    return f"{found.network}, {counted(len(found.layers), 'neuron layer')}, {epochs}, seed " + str(
-        found.config["seed"]
-    )
+    epochs = counted(configured, "epoch")
+    if found.epochs is None:
+        epochs += " configured"
+    elif found.epochs != configured:
+        epochs = f"{found.epochs} of {epochs}"
+    layers = counted(len(found.layers), "neuron layer")
+    return f"{found.network}, {layers}, {epochs}, seed {found.config['seed']}"
 
 
 def _stability(layers: Sequence[LayerAnalysis]) -> str:

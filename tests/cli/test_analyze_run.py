@@ -63,7 +63,7 @@ def test_the_text_says_what_was_taken(call: Call, runs: Path) -> None:
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "run lnm3: ConvNet of lnm on digits"
-    assert lines[1].endswith("% of 8 test samples")
+    assert "% of 8 test samples, 95 % interval " in lines[1]
     assert any(line.startswith("blocks.1.neuron: theta = (") for line in lines)
     assert any("classes of behaviour in 2" in x or "One class of behaviour" in x for x in lines)
     (over,) = (line for line in lines if line.startswith("Over lif: "))

@@ -18,6 +18,7 @@ from lnm_codegen.plot.style import STATE_COLORS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_NO_POWER = "Power and energy are not reported, since no open tool estimates them."
 Cell: TypeAlias = Callable[[LayerReport], str]
 
 
@@ -90,9 +91,8 @@ def comparison_summary(found: FixedComparison) -> tuple[tuple[str, str], ...]:
         ("Accuracy in fixed point", " against ".join(accuracy)),
         ("Outputs that differ", f"{' against '.join(differ)} of the steps, free running"),
         ("Circuit", f"{_circuit(found)}; {' against '.join(bits)} bits of states"),
-        ("Spikes", f"{' against '.join(rates)} of the steps, in fixed point. No power or energy:"
-         " no open tool estimates them."),
-    )  # fmt: skip
+        ("Spikes", f"{' against '.join(rates)} of the steps, in fixed point"),
+    )
 
 
 def comparison_page(found: FixedComparison) -> str:
@@ -104,7 +104,7 @@ def comparison_page(found: FixedComparison) -> str:
     whole = table(whole_table(found), "Networks")
     charts = figures(_panels(found), "f", found.title)
     sections = (
-        Section("networks", "Networks", whole + charts + paragraphs([found.source])),
+        Section("networks", "Networks", whole + charts + paragraphs([found.source, _NO_POWER])),
         *(
             Section(f"layer-{k}", f"Layer {k}: {title}", table(layer_table(found, path), title))
             for k, (path, title) in enumerate(found.layers.items(), start=1)
@@ -154,7 +154,7 @@ def _circuit(found: FixedComparison) -> str:
     if found.note is not None:
         return found.note
     sums = (f"{sum(_lut(x) for x in r.layers.values()):,.0f}" for r in found.reports)
-    return f"{' against '.join(sums)} LUT on {found.device}"
+    return f"{' against '.join(sums)} LUT in all arrays, on {found.device}"
 
 
 def _lut(layer: LayerReport) -> float:

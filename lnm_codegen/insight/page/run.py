@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from lnm_codegen.backends.render import render
 from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
 from lnm_codegen.insight.history import ABSENT
@@ -34,9 +36,9 @@ def run_page(found: RunAnalysis, notes: tuple[str, ...] = ()) -> str:
     Raises:
         ToolError: matplotlib is not installed.
     """
-    settings = Table(
-        ("setting", "value"), tuple((k, str(v)) for k, v in found.config.items() if v is not None)
-    )
+    kept = {key: value for key, value in found.config.items() if value is not None}
+    values = (value if isinstance(value, str) else json.dumps(value) for value in kept.values())
+    settings = Table(("setting", "value"), tuple(zip(kept, values, strict=True)))
     energies = table(energy_table(found.energy), "Energy of an inference")
     sections = (
         Section("neuron", "Neuron", lines(found.equations)),
