@@ -219,7 +219,7 @@ def test_the_wheel_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> 
     (tmp_path / "quick_start.py").write_text(quick_start(), encoding="utf-8")
     assert "fma(" in run(bin_ / "python", "quick_start.py")
     assert run(bin_ / "lnm", "check", "lnm").startswith("lnm: 37 steps")
-    assert run(bin_ / "lnm", "--version") == "lnm_codegen 0.1.0\n"
+    assert run(bin_ / "lnm", "--version") == "lnm_codegen 0.2.0\n"
     metadata = "from importlib.metadata import requires; print(*requires('lnm_codegen'), sep='\\n')"
     core = [r for r in run(bin_ / "python", "-c", metadata).splitlines() if "extra ==" not in r]
     required = project()["dependencies"]

@@ -89,14 +89,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     common = {"epochs": 2, "batch": 16, "limit": 32, "backend": "torch", "threads": 1}
     small = TrainConfig(**common, network_arguments={"channels": (3, 4)})  # type: ignore[arg-type]
     two = replace(small, family=f"{file}:two")
-    run(two, base / HOSTILE / "<img src=x onerror=alert(2)> $\\frac{", data=data)
+    run(two, base / HOSTILE / "<img src=x onerror=alert(2)> $\\frac{$", data=data)
     run(replace(small, arguments={"degree": 2}), base / "lnm", data=data)
     run(replace(small, family="lif"), base / "lif", data=data)
     return base
 
 
 def hostile_run(runs: Path) -> Path:
-    return runs / HOSTILE / "<img src=x onerror=alert(2)> $\\frac{"
+    return runs / HOSTILE / "<img src=x onerror=alert(2)> $\\frac{$"
 
 
 @pytest.fixture
