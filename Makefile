@@ -31,8 +31,8 @@ $(STAMP): pyproject.toml scripts/setup.sh
 demo: setup ## Compile a neuron, train it and show what came out
 	$(PY) examples/demo.py $(DEMO_ARGS)
 
-docs: setup ## Build the site into site/; needs npm for the browser libraries
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+docs: setup ## Build the site into site/, with npm for the browser libraries
+	@bash scripts/setup.sh docs
 	$(PY) -m scripts.docs.generate
 	$(PY) -m mkdocs build --quiet
 

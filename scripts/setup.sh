@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Prepare .venv and the tools beside it, on Debian or Ubuntu with no more than Python and git. Run by `make setup`.
+# With the argument `docs`, prepare what `make docs` needs in addition: npm and the extra docs.
 #
 #   PYTHON=python3.12   interpreter for a new .venv; by default the first 3.11 or later of the list below
 #   TORCH_INDEX=URL     package index to take PyTorch from, where it is not installed yet
@@ -124,6 +125,24 @@ install_packages() {
   mapfile -t packages <<<"$requirements"
   pip install --no-deps "${packages[@]}"
 }
+
+# npm fetches the browser libraries of the site. Without it, archives of an earlier build in build/npm are used.
+install_docs() {
+  if ! command -v npm >/dev/null; then
+    if can_apt; then
+      apt_install npm || say "could not install npm"
+    else
+      say "npm not found on PATH. Install it (Debian, Ubuntu: sudo apt-get install npm)."
+    fi
+  fi
+  pip install --quiet --editable '.[docs]'
+}
+
+case "${1:-}" in
+  "") ;;
+  docs) install_docs; exit ;;
+  *) die "argument $1. Accepted: none, or docs." ;;
+esac
 
 make_venv
 install_tools

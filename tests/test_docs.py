@@ -24,6 +24,7 @@ PAGES = [
     "docs/pytorch.md",
     "docs/start.md",
     "docs/training.md",
+    "docs/upgrade.md",
     "docs/index.md",
     "docs/start.md",
     *sorted(f"docs/howto/{p.name}" for p in (ROOT / "docs/howto").glob("*.md")),

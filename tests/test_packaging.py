@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lnm_codegen.options import VERSION
 from tests.refusals import assert_line
 
 ROOT = Path(__file__).parents[1]
@@ -219,7 +220,7 @@ def test_the_wheel_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> 
     (tmp_path / "quick_start.py").write_text(quick_start(), encoding="utf-8")
     assert "fma(" in run(bin_ / "python", "quick_start.py")
     assert run(bin_ / "lnm", "check", "lnm").startswith("lnm: 37 steps")
-    assert run(bin_ / "lnm", "--version") == "lnm_codegen 0.1.0\n"
+    assert run(bin_ / "lnm", "--version") == f"lnm_codegen {VERSION}\n"
     metadata = "from importlib.metadata import requires; print(*requires('lnm_codegen'), sep='\\n')"
     core = [r for r in run(bin_ / "python", "-c", metadata).splitlines() if "extra ==" not in r]
     required = project()["dependencies"]
@@ -227,3 +228,32 @@ def test_the_wheel_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> 
     assert {re.match(r"[\w-]+", r).group() for r in core} == {
         re.match(r"[\w-]+", r).group() for r in required
     }
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    """In pyproject.toml, options.py, CITATION.cff and the newest section of the changelog."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = (ROOT / "CITATION.cff").read_text()
+    cited = re.search(r"^version: (\S+)\ndate-released: (\S+)$", citation, re.MULTILINE)
+    sections = re.findall(
+        r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert cited is not None
+    assert project["version"] == VERSION == cited[1]
+    assert sections[0] == cited.groups()
+
+
+def test_the_workflow_runs_what_ci_runs() -> None:
+    """The workflow has read permissions alone, pins its actions, and runs .ci/run and the site."""
+    text = (ROOT / ".github/workflows/ci.yml").read_text()
+    actions = re.findall(r"uses: (\S+)", text)
+    assert actions
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in actions)
+    assert re.findall(r"^ *(\w+): (?:read|write)$", text, re.MULTILINE) == ["contents"]
+    assert "write" not in text
+    commands = re.findall(r"- run: (.*)", text)
+    assert ".ci/run" in commands
+    assert "exec make test\n" in (ROOT / ".ci/run").read_text()
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    called = {c.split()[1] for c in commands if c.startswith("make ")}
+    assert called == {"docs", "lint", "test-full"} <= set(targets)

@@ -224,7 +224,7 @@ async function look(page, width) {
   const raw = () => d.querySelectorAll("pre.mermaid").length +
     [...d.querySelectorAll(".arithmatex")].filter((e) => !e.querySelector(".katex")).length;
   for (let k = 0; k < 100 && raw(); k++) await wait(50);
-  const wide = [...d.querySelectorAll(".md-content *")].filter((e) =>
+  const wide = [...d.querySelectorAll(".md-content *, main *")].filter((e) =>
     e.getBoundingClientRect().right > width + 1 && !clipped(e, d));
   const found = { page, width, raw: raw(), errors: d.querySelectorAll(".katex-error").length,
     equations: d.querySelectorAll(".katex").length,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lnm_codegen.analysis.canvas import require_matplotlib
-from lnm_codegen.cli.options import require_suffix, write_file
+from lnm_codegen.cli.options import require_page, require_place, write_file
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.validation import require_integer
 
@@ -44,20 +44,25 @@ class Options:
 
 def analyze_folder(folder: Path, options: Options) -> None:
     """Analyse a run, write its page and figure, and print the results."""
-    require_suffix("analyze", "--html", options.html, ".html", ".htm")
     if options.samples is not None:
         require_integer("analyze", "--samples", options.samples)
-    if options.html or options.figure or not options.json:
-        require_matplotlib("analyze")
+    place = options.html
+    if place is None and not options.json:
+        place = folder / PAGE
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
     from lnm_codegen.insight import analyze_run
     from lnm_codegen.insight.serialize import as_dict
     from lnm_codegen.train.runs.saved import load_run
 
     run = load_run(folder)
+    if place is not None:
+        require_page("analyze", "--html", place)
+    if options.figure is not None:
+        require_place("analyze", "--figure", options.figure)
+        require_matplotlib("analyze")
     found = analyze_run(run, options.samples)
     beside = None if options.baseline is None else _compared(run, found, options)
-    written = _written(found, beside, options)
+    written = _written(found, beside, place, options.figure)
     if options.json:
         more: dict[str, Any] = {"overhead": None if beside is None else beside.as_dict()}
         print_json({**as_dict(found), **more, "files": [str(path) for path in written]})
@@ -80,26 +85,26 @@ def _compared(run: Run, found: RunAnalysis, options: Options) -> Comparison:
     return compare_energy(found.energy, neurons[0], counts, neurons[1], options.baseline)
 
 
-def _written(found: RunAnalysis, beside: Comparison | None, options: Options) -> list[Path]:
-    """Write page and figure; return their paths."""
+def _written(
+    found: RunAnalysis, beside: Comparison | None, place: Path | None, figure: Path | None
+) -> list[Path]:
+    """Write page and figure, after both are complete; return their paths."""
     from lnm_codegen.insight.figures import grid_figure, png
-    from lnm_codegen.insight.page import page
+    from lnm_codegen.insight.page import run_page
 
-    where = options.html
-    if where is None and not options.json:
-        where = found.folder / PAGE
-    written = []
-    if where is not None:
-        data = page(found, () if beside is None else beside.lines).encode()
-        write_file("analyze", "--html", where, data)
-        written.append(where)
-    if options.figure is not None:
-        write_file("analyze", "--figure", options.figure, png(grid_figure(found), dpi=200))
-        written.append(options.figure)
-    return written
+    files: list[tuple[str, Path, bytes]] = []
+    if place is not None:
+        data = run_page(found, () if beside is None else beside.lines).encode()
+        files.append(("--html", place, data))
+    if figure is not None:
+        files.append(("--figure", figure, png(grid_figure(found), dpi=200)))
+    for option, path, content in files:
+        write_file("analyze", option, path, content)
+    return [path for _, path, _ in files]
 
 
 def _print(found: RunAnalysis, beside: Comparison | None) -> None:
+    from lnm_codegen.insight.summary import accuracy_text
     from lnm_codegen.insight.tables import (
         classes_note,
         energy_note,
@@ -109,7 +114,7 @@ def _print(found: RunAnalysis, beside: Comparison | None) -> None:
     )
 
     typer.secho(f"run {found.folder}: {found.network}", bold=True)
-    typer.echo(f"  accuracy {100 * found.accuracy:.2f} % of {found.samples} {found.split} samples")
+    typer.echo(f"  accuracy {accuracy_text(found)}")
     for line in found.equations:
         typer.echo(f"  {line}")
     print_heading("Neuron layers")

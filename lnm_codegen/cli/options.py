@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.compiler.formats import format_of
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import unwritable, write_whole
@@ -221,6 +225,26 @@ def require_suffix(verb: str, option: str, path: Path | None, *suffixes: str) ->
     """Raise ModelError unless a file, if any, has one of the suffixes."""
     if path is not None and path.suffix.lower() not in suffixes:
         raise wrong(verb, option, str(path), f"a file that ends in {suffixes[0]}")
+
+
+def require_page(verb: str, option: str, path: Path) -> None:
+    """Raise LnmError unless a page can be written: its name, its folder, and matplotlib."""
+    require_suffix(verb, option, path, ".html", ".htm")
+    require_place(verb, option, path)
+    require_matplotlib(verb)
+
+
+def require_place(verb: str, option: str, path: Path) -> None:
+    """Raise LnmError unless a file can be written. A file with another name is made and removed.
+
+    It fails before a long computation where `write_file` would fail after it.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except (OSError, ValueError) as error:
+        raise unwritable(verb, path, error, f"Give another file with {option}.") from None
 
 
 def write_file(verb: str, option: str, path: Path, data: bytes) -> None:

@@ -14,6 +14,8 @@ from lnm_codegen.cli.options import (
     RunArgument,
     SeedsOption,
     TargetOption,
+    require_page,
+    write_file,
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.cli.run_arrays import arrays_of_run, read_run, specs_of
@@ -21,8 +23,10 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.validation import require_integer, require_one_of
 
 if TYPE_CHECKING:
-    from lnm_codegen.deploy.comparison import LayerReport, NetworkReport
+    from lnm_codegen.deploy.comparison import NetworkReport
     from lnm_codegen.hardware.synth import Device
+    from lnm_codegen.insight.page.comparison import FixedComparison
+    from lnm_codegen.insight.tables import Table
     from lnm_codegen.train.runs.saved import Run
 
 SAME = (
@@ -51,28 +55,48 @@ def report(
     synth: Annotated[
         bool, typer.Option("--synth/--no-synth", help="Synthesise the arrays.")
     ] = True,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE.html", help="HTML page with tables and figures."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Compare two trained networks in fixed point.
 
     Each neuron layer becomes an array. LUT, FF, DSP and BRAM count the array; Fmax is the median
     over the seeds. Spikes and accuracy are those of the whole test set. If a run's family is a
-    Python file, that file is run. Nothing is written. Power and energy are not reported, since no
-    open tool estimates them.
+    Python file, that file is run. Power and energy are not reported, since no open tool
+    estimates them. Nothing is written without --html.
     """
     device = _device(target)
     require_integer("report", "--seeds", seeds, 1, MOST_SEEDS)
-    runs = {"run": read_run(run), "baseline": read_run(baseline)}
-    _require_same(runs["run"], runs["baseline"])
+    if html is not None:
+        require_page("report", "--html", html)
+    runs = (read_run(run), read_run(baseline))
+    _require_same(*runs)
     note = _note(device, synth)
-    found = {key: _report(r, format_, None if note else device, seeds) for key, r in runs.items()}
+    first, second = (_report(r, format_, None if note else device, seeds) for r in runs)
+    from lnm_codegen.insight.page.comparison import (
+        FixedComparison,
+        comparison_page,
+        comparison_summary,
+    )
+
+    names = (str(runs[0].folder), str(runs[1].folder))
+    data = runs[0].config.data
+    found = FixedComparison(names, (first, second), data, format_, device.name, note)
+    if html is not None:
+        write_file("report", "--html", html, comparison_page(found).encode())
     if json:
-        head = {"format": format_, "device": device.name, "note": note}
-        parts = {k: {"folder": str(runs[k].folder), **r.as_dict()} for k, r in found.items()}
-        print_json({**head, **parts})
-    else:
-        titles = [str(r.folder) for r in runs.values()]
-        _print(titles, list(found.values()), device, note)
+        head: dict[str, Any] = {"format": format_, "device": device.name, "note": note}
+        head["summary"] = dict(comparison_summary(found))
+        pairs = zip(("run", "baseline"), names, found.reports, strict=True)
+        parts = {key: {"folder": name, **r.as_dict()} for key, name, r in pairs}
+        print_json({**head, **parts, "files": [] if html is None else [str(html)]})
+        return
+    _print(found)
+    if html is not None:
+        typer.echo(str(html))
 
 
 def _device(target: str) -> Device:
@@ -114,64 +138,18 @@ def _report(run: Run, format_: str, device: Device | None, seeds: int) -> Networ
     return network_report(run.network, mismatch, arrays, measured)
 
 
-def _print(
-    titles: list[str], reports: list[NetworkReport], device: Device, note: str | None
-) -> None:
+def _print(found: FixedComparison) -> None:
     """Print a table of the networks, and one for each layer; a column for each run."""
-    run, baseline = reports
-    print_heading(f"{run.neuron} against {baseline.neuron}, {run.mismatch.images} test images")
-    rows = [[title, *(cell(r.mismatch) for r in reports)] for title, cell in _WHOLE]
-    print_table(("", *titles), rows, numbers=True)
-    for path in run.layers:
-        layers = [r.layers[path] for r in reports]
-        print_heading(f"{path}, {layers[0].array.neurons * layers[0].array.copies} neurons")
-        rows = [[title, *(cell(layer) for layer in layers)] for title, cell in _LAYER]
-        print_table(("", *titles), rows, numbers=True)
+    from lnm_codegen.insight.page.comparison import layer_table, whole_table
+
+    print_heading(found.title)
+    _print_table(whole_table(found))
+    for path, title in found.layers.items():
+        print_heading(title)
+        _print_table(layer_table(found, path))
     typer.echo("")
-    typer.echo(note or f"resources and Fmax: of the array, on {device.name}")
+    typer.echo(found.source)
 
 
-def _percent(share: float, places: int = 2) -> str:
-    return f"{100 * share:.{places}f} %"
-
-
-def _cost(word: str) -> Any:
-    def cell(layer: LayerReport) -> str:
-        return "-" if layer.measured is None else str(layer.measured.resources.as_dict()[word])
-
-    return cell
-
-
-def _fmax(layer: LayerReport) -> str:
-    median = None if layer.measured is None else layer.measured.median
-    return "-" if median is None else f"{median:.0f}"
-
-
-def _share(word: str, places: int = 4) -> Any:
-    return lambda layer: _percent(layer.counts.share(word), places)
-
-
-_WHOLE: tuple[tuple[str, Any], ...] = (
-    ("accuracy in float", lambda a: _percent(a.accuracy)),
-    ("accuracy in fixed point", lambda a: _percent(a.accuracy_fixed)),
-    ("outputs equal: one step from the same state", lambda a: _percent(1 - a.one_step_mismatch, 4)),
-    ("outputs equal: free running", lambda a: _percent(1 - a.free_running_mismatch, 4)),
-)
-"""Rows of a network's table: title, cell of a `QuantizationMismatch`."""
-
-_LAYER: tuple[tuple[str, Any], ...] = (
-    ("format of x", lambda r: str(r.array.input_format)),
-    ("bits of a neuron's states", lambda r: str(r.state_bits)),
-    ("bits of all coefficients", lambda r: str(r.coefficient_bits)),
-    *((word, _cost(word)) for word in ("LUT", "FF", "DSP", "BRAM")),
-    ("Fmax, MHz", _fmax),
-    ("cycles of an image", lambda r: str(r.array.cycles)),
-    ("operations of a neuron and step", lambda r: str(sum(r.operations.values()))),
-    ("firing rate in float", _share("fired", 2)),
-    ("firing rate in fixed point", _share("fired_fixed", 2)),
-    ("outputs that differ: one step", _share("one_step")),
-    ("outputs that differ: free running", _share("free_running")),
-    ("outputs that differ: in the network", _share("in_network")),
-    ("inputs that saturate", _share("saturated")),
-)
-"""Rows of a layer's table: title, cell of a `LayerReport`."""
+def _print_table(table: Table) -> None:
+    print_table(table.header, table.rows, numbers=True)

@@ -134,7 +134,9 @@ class RunAnalysis:
         config: Configuration of the run, as plain data; `v_min` is None without a clamp.
         split: "test", or "held-out" if the run holds out validation samples.
         samples: Number of samples of that split.
-        accuracy: Accuracy on them.
+        correct: Number of correct predictions on them.
+        predictions: Number of predictions: one per sample, or one per labelled step.
+        epochs: Epochs that the recorded history has, or None without a history.
         layers: Neuron layers, first to last.
         energy: Energy of an inference, on the same samples.
     """
@@ -145,9 +147,16 @@ class RunAnalysis:
     config: dict[str, Any]
     split: str
     samples: int
-    accuracy: float
+    correct: int
+    predictions: int
+    epochs: int | None
     layers: tuple[LayerAnalysis, ...]
     energy: EnergyReport
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct predictions."""
+        return self.correct / max(self.predictions, 1)
 
     @property
     def diversity(self) -> str:
@@ -214,7 +223,9 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
         config=config,
         split="held-out" if run.config.validation else "test",
         samples=recorded.samples,
-        accuracy=recorded.accuracy,
+        correct=recorded.correct,
+        predictions=recorded.predictions,
+        epochs=None if not history else min(len(values) for values in history.values()) - 1,
         layers=tuple(found),
         energy=counts,
     )

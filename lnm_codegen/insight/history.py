@@ -40,7 +40,7 @@ def layer_history(
     return found
 
 
-def summary(values: Tensor) -> dict[str, list[list[float]]]:
+def mean_and_deviation(values: Tensor) -> dict[str, list[list[float]]]:
     """Return mean and standard deviation over the rows, for each epoch and element."""
     spread = values.std(1) if values.shape[1] > 1 else torch.zeros_like(values[:, 0])
     return {"mean": values.mean(1).tolist(), "std": spread.tolist()}

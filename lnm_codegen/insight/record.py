@@ -142,12 +142,14 @@ class RunRecord:
     Attributes:
         layers: Activity of each layer; None for one without state or one that did not run.
         samples: Number of samples.
-        accuracy: Share of correct predictions, as in training.
+        correct: Number of correct predictions, counted as in training.
+        predictions: Number of predictions: one per sample, or one per labelled step.
     """
 
     layers: tuple[Activity | None, ...]
     samples: int
-    accuracy: float
+    correct: int
+    predictions: int
 
 
 def record(
@@ -172,4 +174,4 @@ def record(
             right, count = right + correct, count + total
             samples += labels.shape[-1]
     found = tuple(None if hook is None else hook.result() for hook in hooks)
-    return RunRecord(found, samples, right / max(count, 1))
+    return RunRecord(found, samples, right, count)

@@ -13,8 +13,9 @@ from lnm_codegen.analysis.linear.poles import EDGE, poles_as_list
 from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
 from lnm_codegen.insight.classes import FLAT, INTEGRATOR
 from lnm_codegen.insight.dynamics import RESPONSE_STEPS, RowDynamics
-from lnm_codegen.insight.history import ABSENT, summary
+from lnm_codegen.insight.history import ABSENT, mean_and_deviation
 from lnm_codegen.insight.record import Activity
+from lnm_codegen.insight.summary import accuracy_interval, summary
 
 
 def as_dict(found: RunAnalysis) -> dict[str, Any]:
@@ -26,7 +27,12 @@ def as_dict(found: RunAnalysis) -> dict[str, Any]:
         "config": found.config,
         "split": found.split,
         "samples": found.samples,
+        "correct": found.correct,
+        "predictions": found.predictions,
         "accuracy": found.accuracy,
+        "accuracy_interval": accuracy_interval(found),
+        "epochs": found.epochs,
+        "summary": dict(summary(found)),
         "diversity": found.diversity,
         "thresholds": {
             "integrator": INTEGRATOR,
@@ -68,7 +74,7 @@ def _layer(layer: LayerAnalysis) -> dict[str, Any]:
         },
         "history": ABSENT
         if layer.history is None
-        else {name: summary(values) for name, values in layer.history.items()},
+        else {name: mean_and_deviation(values) for name, values in layer.history.items()},
     }
 
 

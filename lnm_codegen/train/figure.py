@@ -54,7 +54,7 @@ def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST)
                 continue
             draw_curve(axis, network.neurons[k], v_min)
             learned = textwrap.fill(learned_text(network.neurons[k]), 52)
-            axis.set_title(f"{name}, layer {k + 1}\n{learned}", fontsize=9)
+            axis.set_title(f"{name}, layer {k + 1}\n{learned}", fontsize=9, parse_math=False)
     if axes[0][0].get_legend() is None:
         axes[0][0].legend(fontsize=8, loc="upper left")
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_the_text_says_what_was_taken(call: Call, runs: Path) -> None:
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "run lnm3: ConvNet of lnm on digits"
-    assert lines[1].endswith("% of 8 test samples")
+    assert "% of 8 test samples, 95 % interval " in lines[1]
     assert any(line.startswith("blocks.1.neuron: theta = (") for line in lines)
     assert any("classes of behaviour in 2" in x or "One class of behaviour" in x for x in lines)
     (over,) = (line for line in lines if line.startswith("Over lif: "))
@@ -129,6 +130,74 @@ def test_mistakes_are_one_line(
     status, out, err = call(*arguments)
     assert (status, out) == (2, "")
     assert_line(err, *parts)
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    """Return every file below a folder, hidden ones too."""
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("verb", ["analyze", "report"])
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("config.json", b"{", "not JSON"),
+        ("config.json", b"\xff", "not UTF-8"),
+        ("config.json", None, "config.json"),
+        ("model.safetensors", b"\x00" * 20, "model.safetensors"),
+        ("model.safetensors", b"", "model.safetensors"),
+        ("model.safetensors", None, "no complete epoch"),
+    ],
+)  # fmt: skip
+def test_damaged_runs_are_refused_in_a_line(
+    verb: str, name: str, content: bytes | None, problem: str, runs: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A damaged file of the run or of its baseline; no page is written."""
+    bad = tmp_path / "bad"
+    shutil.copytree(runs / "wide", bad)
+    (bad / "analysis.html").unlink(missing_ok=True)
+    (bad / name).unlink() if content is None else (bad / name).write_bytes(content)
+    before = files_of(tmp_path)
+    page = ["--html", str(tmp_path / "page.html")]
+    pairs = [[str(bad), "--baseline", str(runs / "wide")]]
+    pairs += [[str(runs / "wide"), "--baseline", str(bad)]] if verb == "report" else []
+    for pair in pairs:
+        assert command([verb, *pair, *page]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert_line(shown.err, f"run: {bad}", problem)
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("verb", ["analyze", "report"])
+@pytest.mark.parametrize(
+    ("option", "place", "problem"),
+    [
+        ("--html", "none/page.html", "No such file or directory"),
+        ("--html", "folder.html", "Is a directory"),
+        ("--html", "file/page.html", "Not a directory"),
+        ("--html", "page.txt", "a file that ends in .html"),
+        ("--figure", "none/grid.png", "No such file or directory"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_written_are_refused_before_the_work(
+    verb: str, option: str, place: str, problem: str, runs: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The page of the run is not written either."""
+    if (verb, option) == ("report", "--figure"):
+        return
+    for name in ("insight.analyze_run", "deploy.mismatch.measure_mismatch"):
+        monkeypatch.setattr(f"lnm_codegen.{name}", lambda *_: pytest.fail("the work began"))
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "file").write_text("")
+    (runs / "wide" / "analysis.html").unlink(missing_ok=True)
+    before = files_of(runs) | files_of(tmp_path)
+    pair = [str(runs / "wide"), "--baseline", str(runs / "wide")]
+    assert command([verb, *pair, option, str(tmp_path / place)]) == 2
+    assert_line(capsys.readouterr().err, f"{verb}: ", place, problem)
+    assert files_of(runs) | files_of(tmp_path) == before
 
 
 def test_the_python_of_the_page_runs(

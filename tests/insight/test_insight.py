@@ -19,15 +19,10 @@ import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.insight import LayerAnalysis, RunAnalysis, analyze_run
 from lnm_codegen.insight.dynamics import RESPONSE_STEPS, dynamics, probe, response
-from lnm_codegen.insight.figures import (
-    _classes_text,
-    _draw_history,
-    draw_layer,
-    grid_figure,
-    layer_figure,
-)
+from lnm_codegen.insight.figures import _classes_text, draw_layer, grid_figure
 from lnm_codegen.insight.histogram import BINS, Histogram
-from lnm_codegen.insight.page import page
+from lnm_codegen.insight.page import run_page
+from lnm_codegen.insight.panels import draw_history, panels
 from lnm_codegen.insight.record import Activity, by_row, record
 from lnm_codegen.insight.serialize import as_dict
 from lnm_codegen.insight.tables import certificate_line, layers_table
@@ -249,24 +244,22 @@ def test_one_class_is_said_to_be_one(folder: Path) -> None:
     )
 
 
-def test_the_page_stands_alone(folder: Path) -> None:
-    """No script and no address; every layer, the equations and the energies are in it."""
+def test_the_page_has_every_layer(folder: Path) -> None:
+    """Tables, figures, the equations and the energies are in it."""
     found = analyze_run(load_run(folder), limit=16, rows=2)
-    text = page(found, ("beside <another>",))
+    text = run_page(found, ("beside <another>",))
     assert text.startswith("<!DOCTYPE html>")
-    assert "<script" not in text
-    assert "http" not in text.replace("data:image/png;base64,", "")
-    assert text.count("data:image/png;base64,") == 1 + len(found.layers)
     assert text.count("<table>") == text.count("</table>") == 3 + len(found.layers)
+    assert text.count("<svg ") == sum(len(panels(layer)) for layer in found.layers) == 10
     for word in ("blocks.1.neuron", "theta_0", "neuron operations", "beside &lt;another&gt;",
                  "2 of 4 rows are analysed, evenly spaced."):  # fmt: skip
         assert word in text
     assert "The table lists" not in text
-    for word in ('alt="The charge of every neuron layer"', "Each curve is", 'alt="Charge, rate'):
+    first = 'aria-label="Charged potential after a step without input, of 2 rows: '
+    for word in (first, "shows the charged potential after a step"):
         assert word in text
     assert "eigenvalues" not in text
     assert grid_figure(found).axes[0].get_title().startswith("1: blocks.0.neuron\n")
-    assert len(layer_figure(found.layers[0]).axes) == 6
 
 
 def test_a_run_of_old_says_what_it_lacks(folder: Path, tmp_path: Path) -> None:
@@ -277,7 +270,7 @@ def test_a_run_of_old_says_what_it_lacks(folder: Path, tmp_path: Path) -> None:
     assert found.layers[0].history is None
     said = "unavailable: the run has no history.safetensors"
     assert as_dict(found)["layers"][0]["history"] == said
-    assert f"The history of the parameters is {said}." in page(found)
+    assert f"The history of the parameters is {said}." in run_page(found)
     (tmp_path / "history.safetensors").write_bytes(b"\x00")
     with pytest.raises(ModelError) as caught:
         analyze_run(away, limit=4)
@@ -312,7 +305,7 @@ def test_a_layer_whose_surrogate_is_too_narrow_says_so(folder: Path) -> None:
     assert found.layers[0].advice == ""
     wide = replace(found.layers[0], reset_gain=15.0)
     assert as_dict(replace(found, layers=(wide,)))["layers"][0]["reset_gain"] == 15
-    assert "each step multiplies gradients by -14, even" in page(replace(found, layers=(wide,)))
+    assert "each step multiplies gradients by -14, even" in run_page(replace(found, layers=(wide,)))
 
 
 @pytest.mark.parametrize("per", ["layer", "neuron"])
@@ -353,16 +346,16 @@ def test_the_settings_have_no_clamp_that_the_neuron_lacks(
 ) -> None:
     """LIF has no clamp: no v_min in the settings, and null in JSON."""
     assert as_dict(found_lif)["config"]["v_min"] is None
-    assert "<td>v_min</td>" not in page(found_lif)
+    assert "v_min" not in run_page(found_lif)
     with_clamp = analyze_run(load_run(folder), limit=2)
-    assert "<td>v_min</td><td>-2.0</td>" in page(with_clamp)
+    assert "<tr><td>v_min</td><td>-2.0</td></tr>" in run_page(with_clamp)
 
 
 def test_the_history_has_our_colours() -> None:
     """Nine elements: five colours, then the same five dashed; the band has the line's colour."""
     figure = Figure()
     axis = figure.subplots()
-    _draw_history(axis, "theta", torch.rand(3, 2, 9).double())
+    draw_history(axis, "theta", torch.rand(3, 2, 9).double())
     colors = [line.get_color() for line in axis.lines]
     assert colors == [*STATE_COLORS, *STATE_COLORS[:4]]
     assert [line.get_linestyle() for line in axis.lines] == ["-"] * 5 + ["--"] * 4

@@ -13,6 +13,7 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis.canvas import new_figure
@@ -21,9 +22,10 @@ from lnm_codegen.analysis.linear.report import RESPONSE_STEPS
 from lnm_codegen.cli import run as command
 from lnm_codegen.insight import analyze_run
 from lnm_codegen.insight.analysis import PROVEN_ROWS, LayerAnalysis, RunAnalysis, _examined
-from lnm_codegen.insight.figures import grid_figure, layer_figure
+from lnm_codegen.insight.figures import grid_figure
 from lnm_codegen.insight.modes import layer_modes, movement, typical_row
-from lnm_codegen.insight.page import page
+from lnm_codegen.insight.page import run_page
+from lnm_codegen.insight.panels import panel_figure, panels
 from lnm_codegen.insight.pole_panels import draw_typical_response
 from lnm_codegen.insight.serialize import as_dict
 from lnm_codegen.insight.tables import (
@@ -104,12 +106,12 @@ def test_json_and_page_have_the_poles(found: RunAnalysis) -> None:
     assert data["movement"]["epochs"] == [0, 1, 2]
     assert as_dict(found)["thresholds"]["slow_pole"] == 0.1
     json.dumps(data)
-    text = page(found)
+    text = run_page(found)
     assert "eigenvalues" in text
-    for word in ('alt="The poles of every neuron layer"', "those off the real axis",
-                 'alt="Poles, responses, rate'):  # fmt: skip
+    for word in ('aria-label="Eigenvalues in the complex plane with the unit circle, of 3 rows: ',
+                 "those off the real axis"):  # fmt: skip
         assert word in text
-    for word in ("No fixed points", "Each curve", "LIF, h", "The charge of"):
+    for word in ("No fixed points", "figure of a charge", "LIF, h", "Charged potential after"):
         assert word not in text
 
 
@@ -132,7 +134,7 @@ def test_the_typical_row_has_responses(found: RunAnalysis) -> None:
     row = f"linear step of the typical row, channel {layer.typical} ({layer.labels[layer.typical]})"
     assert first.startswith(f"{row}: v after an impulse of 1: 1, {round(a[0, 0], 3):g}, ")
     assert second.startswith(f"{row}: v after a step of 1: 1, {round(1 + a[0, 0], 3):g}, ")
-    assert html.escape(first) in page(found)
+    assert html.escape(first) in run_page(found)
 
 
 def test_the_page_says_which_rows_it_shows(found: RunAnalysis) -> None:
@@ -172,15 +174,15 @@ def test_a_class_of_free_runs_is_explained(found: RunAnalysis) -> None:
     assert found.layers[0].modes is not None
     labels = ("oscillator", RESET, "oscillator")
     layer = replace(found.layers[0], modes=replace(found.layers[0].modes, labels=labels))
-    text = page(replace(found, layers=(layer,)))
+    text = run_page(replace(found, layers=(layer,)))
     assert f"<p>{html.escape(classes_note(replace(found, layers=(layer,))))}</p>" in text
     assert "runs without input from states near the point" in text
 
 
 def test_figures_have_poles_plane_and_classes(found: RunAnalysis) -> None:
     layer = found.layers[0]
-    axes = layer_figure(layer).axes
-    titles = [axis.get_title() for axis in axes if axis.get_title()]
+    drawn = [panel_figure(panel) for panel in panels(layer)]
+    titles, axes = [title for title, _ in drawn], [figure.axes[0] for _, figure in drawn]
     assert titles[0] == "poles"
     assert titles[1].startswith("phase plane of channel ")
     assert titles[-2:] == ["classes in training", "A in training"]
@@ -188,7 +190,7 @@ def test_figures_have_poles_plane_and_classes(found: RunAnalysis) -> None:
     assert k is not None
     name = f"channel {k}, {layer.labels[k]}"
     assert titles[2:4] == [
-        f"impulse response of {name}\nx = 0.7 once", f"step response of {name}\nx = 0.7"
+        f"impulse response of {name}, x = 0.7 once", f"step response of {name}, x = 0.7"
     ]  # fmt: skip
     impulse, constant = (
         next(x for x in axis.lines if x.get_label() == "v").get_ydata() for axis in axes[2:4]
@@ -198,9 +200,12 @@ def test_figures_have_poles_plane_and_classes(found: RunAnalysis) -> None:
     assert constant[1] == pytest.approx(0.7)
     _assert_beside_the_disc(axes[0])
     _assert_readable_ticks(axes[0])
-    assert {"path in training", "before training"} <= _legend_words(axes[0])
-    assert {"trajectory", "start"} <= _legend_words(axes[1])
-    assert {"v", "w"} <= _legend_words(axes[2])
+    for axis, words in (
+        (axes[0], {"path in training", "before training"}),
+        (axes[1], {"trajectory", "start"}),
+        (axes[2], {"v", "w"}),
+    ):
+        assert words <= {text.get_text() for text in _legend_of(axis).get_texts()}
     grid = grid_figure(found)
     assert [axis.get_title().partition(" of ")[0] for axis in grid.axes[2:6]] == [
         "impulse response", "impulse response", "step response", "step response",
@@ -222,9 +227,17 @@ def _assert_beside_the_disc(axis: Axes) -> None:
     figure = axis.get_figure()
     assert isinstance(figure, Figure)
     figure.canvas.draw()
-    legend = axis.get_legend()
-    assert legend is not None
+    legend = _legend_of(axis)
     assert not legend.get_window_extent().overlaps(axis.get_window_extent())
+
+
+def _legend_of(axis: Axes) -> Legend:
+    """Return the legend of axes, or else of their figure."""
+    figure = axis.get_figure()
+    assert isinstance(figure, Figure)
+    legend = axis.get_legend() or figure.legends[0]
+    assert isinstance(legend, Legend)
+    return legend
 
 
 def _legend_words(axis: Axes) -> set[str]:
@@ -266,7 +279,7 @@ def test_without_history_nothing_moved(folder: Path, tmp_path: Path) -> None:
     layer = analyze_run(replace(load_run(folder), folder=tmp_path), limit=2).layers[0]
     assert layer.movement is None
     assert layer.modes is not None
-    assert all("training" not in axis.get_title() for axis in layer_figure(layer).axes)
+    assert all("training" not in panel_figure(panel)[0] for panel in panels(layer))
 
 
 def test_a_parameter_per_layer_serves_every_row() -> None:
