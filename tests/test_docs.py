@@ -17,6 +17,8 @@ PAGES = [
     "README.md",
     "docs/architecture.md",
     "docs/definitions.md",
+    "docs/explanation/backward.md",
+    "docs/explanation/semantics.md",
     "docs/ode.md",
     "docs/nir.md",
     "docs/network.md",
@@ -116,7 +118,7 @@ def test_docstring_examples():
 def test_contributing_recipe_files_exist():
     """What these pages link to exists."""
     pages = ["README.md", "CONTRIBUTING.md", "experiments/README.md"]
-    pages += [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")]
+    pages += [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")]
     for page in pages:
         folder = (ROOT / page).parent
         text = (ROOT / page).read_text(encoding="utf-8")
