@@ -24,6 +24,7 @@ PAGES = [
     "docs/network.md",
     "docs/onnx.md",
     "docs/pytorch.md",
+    "docs/reference/language.md",
     "docs/start.md",
     "docs/training.md",
     "docs/index.md",
