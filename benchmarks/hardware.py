@@ -1,4 +1,4 @@
-"""Measurements of docs/reference/circuit-costs.md: each form of each neuron, synthesised, placed and routed.
+"""Size and speed of circuits: each form of each neuron, synthesised, placed and routed.
 
     python benchmarks/hardware.py [--only WORD] [--seeds 3] [--again]
 
