@@ -112,6 +112,16 @@ def test_the_first_neuron_shows_the_ir_that_lower_makes():
         assert f"  {line}\n" in program
 
 
+def test_architecture_names_files_that_exist():
+    """Each file that the page names by a path stands in the repository."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    paths = {f"/{p.relative_to(ROOT)}" for p in ROOT.glob("lnm_codegen/**/*.*")}
+    paths |= {f"/{p.relative_to(ROOT)}" for p in ROOT.glob("tests/**/*.py")}
+    named = set(re.findall(r"`([\w/]+\.(?:py|j2|h))`", text))
+    assert len(named) > 50
+    assert not [name for name in named if not any(p.endswith(f"/{name}") for p in paths)]
+
+
 def test_docstring_examples():
     """The example of NeuronLayer runs."""
     assert doctest.testmod(lnm_codegen.nn.layer).failed == 0
