@@ -1,10 +1,10 @@
-"""Measurements of docs/hardware.md: each form of each neuron, synthesised, placed and routed.
+"""Size and speed of circuits: each form of each neuron, synthesised, placed and routed.
 
     python benchmarks/hardware.py [--only WORD] [--seeds 3] [--again]
 
 Each measurement adds a row to benchmarks/results/hardware.csv. A row that exists is skipped unless
 --again is given, so an interrupted run resumes. At the end the script prints the tables of
-docs/hardware.md and draws docs/hardware.png. It needs yosys and nextpnr.
+docs/reference/circuit-costs.md and draws docs/hardware.png. It needs yosys and nextpnr.
 """
 
 from __future__ import annotations

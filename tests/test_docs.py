@@ -17,11 +17,16 @@ PAGES = [
     "README.md",
     "docs/architecture.md",
     "docs/definitions.md",
+    "docs/explanation/backward.md",
+    "docs/explanation/semantics.md",
     "docs/ode.md",
     "docs/nir.md",
     "docs/network.md",
     "docs/onnx.md",
     "docs/pytorch.md",
+    "docs/reference/fusion.md",
+    "docs/reference/language.md",
+    "docs/reference/transforms.md",
     "docs/start.md",
     "docs/training.md",
     "docs/upgrade.md",
@@ -108,6 +113,16 @@ def test_the_first_neuron_shows_the_ir_that_lower_makes():
         assert f"  {line}\n" in program
 
 
+def test_architecture_names_files_that_exist():
+    """Each file that the page names by a path stands in the repository."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    paths = {f"/{p.relative_to(ROOT)}" for p in ROOT.glob("lnm_codegen/**/*.*")}
+    paths |= {f"/{p.relative_to(ROOT)}" for p in ROOT.glob("tests/**/*.py")}
+    named = set(re.findall(r"`([\w/]+\.(?:py|j2|h))`", text))
+    assert len(named) > 50
+    assert not [name for name in named if not any(p.endswith(f"/{name}") for p in paths)]
+
+
 def test_docstring_examples():
     """The example of NeuronLayer runs."""
     assert doctest.testmod(lnm_codegen.nn.layer).failed == 0
@@ -117,7 +132,7 @@ def test_docstring_examples():
 def test_contributing_recipe_files_exist():
     """What these pages link to exists."""
     pages = ["README.md", "CONTRIBUTING.md", "experiments/README.md"]
-    pages += [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")]
+    pages += [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")]
     for page in pages:
         folder = (ROOT / page).parent
         text = (ROOT / page).read_text(encoding="utf-8")

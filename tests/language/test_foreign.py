@@ -199,14 +199,14 @@ ARRAY = np.array([0.5, 0.25])
     ],
 )
 def test_mistakes_that_are_not_noticed(mistake: Any, equal: Any) -> None:
-    """SymPy and NumPy answer, and are not patched: docs/definitions.md lists these."""
+    """SymPy and NumPy answer, and are not patched: docs/reference/language.md lists these."""
     x = np.linspace(-1, 3, 5).reshape(5, 1)
     found, expected = (lnm.interpret(family_of(f)(), x).out for f in (mistake, equal))
     assert np.array_equal(found, expected)
 
 
 def test_a_surrogate_formula_that_is_not_noticed() -> None:
-    """z is a symbol of SymPy: docs/definitions.md lists this too."""
+    """z is a symbol of SymPy: docs/reference/language.md lists this too."""
     assert lnm.surrogate.from_slope(lambda z: 1 if z else 2).slope == 1
     assert lnm.surrogate.from_slope(lambda z: 1 if z == 0 else 2).slope == 2
 
