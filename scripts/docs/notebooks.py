@@ -90,6 +90,7 @@ def _environment(settings: Path) -> dict[str, str]:
         "MATPLOTLIBRC": str(settings),
         "COLUMNS": "100",
         "NO_COLOR": "1",
+        "TTY_COMPATIBLE": "0",  # no progress bars of rich, to which a kernel looks like a terminal
         "OMP_WAIT_POLICY": "passive",
         "SOURCE_DATE_EPOCH": "0",  # no date in SVG
     }
@@ -156,8 +157,8 @@ def differences(committed: Any, fresh: Any) -> list[str]:
             if bool(before) != bool(after):
                 found.append(f"cell {number}: an output is absent")
         elif before != after:
-            lines = difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm="")
-            found += [f"cell {number}: {line}" for line in list(lines)[2:]]
+            lines = difflib.ndiff(before.splitlines(), after.splitlines())
+            found += [f"cell {number}: {line}" for line in lines if line[0] in "-+"]
     return found
 
 
