@@ -92,7 +92,7 @@ def test_a_cell_names_its_tools() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @notebooks
 def test_a_notebook_has_its_outputs_again(path: Path) -> None:
     """A run in an empty folder prints what is committed, but for measured outputs."""

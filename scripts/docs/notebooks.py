@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 TUTORIALS = ROOT / "docs" / "tutorials"
 MEASURED, NEEDS, SKIP = "measured", "needs-", "skip-execution"
 _MATPLOTLIB = "svg.hashsalt: lnm_codegen\nfigure.dpi: 100\nsavefig.facecolor: white\n"
-_LIMIT = 280
+_LIMIT = 900
 """Limit of a cell in seconds."""
 
 
