@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,13 @@ def test_pages_of_the_root_and_folders_with_a_generated_page() -> None:
     assert links.adapted(folder, "howto/choose.md", None) == "[a](../families/index.md)"
 
 
+def test_a_link_to_a_notebook_goes_to_its_page() -> None:
+    """In the repository it goes to the file, which the code host shows."""
+    assert links.adapted("[a](tutorials/chip.ipynb)", "start.md", None) == "[a](tutorials/chip.md)"
+    text = "[a](chip.ipynb)"
+    assert links.adapted(text, "tutorials/invent.md", None) == "[a](chip.md)"
+
+
 def test_an_archive_with_another_sum_is_refused(tmp_path: Path) -> None:
     """It is removed, so that the next build fetches it anew; nothing is unpacked."""
     pin = replace(assets.PINS[0], name="library", version="1.0", files=r"package/dist/a\.js")
@@ -106,7 +114,7 @@ def test_an_archive_with_another_sum_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site with warnings as errors and return its folder."""
-    for package in ("mkdocs", "material", "mkdocstrings_handlers", "matplotlib"):
+    for package in ("mkdocs", "material", "mkdocstrings_handlers", "matplotlib", "nbformat"):
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
     try:
@@ -196,6 +204,20 @@ def test_every_family_has_its_page(pages: dict[str, Page]) -> None:
         figures = [file for file in pages[f"families/{name}.html"].loaded if file.endswith(".svg")]
         assert len(figures) >= 1 + (name != "li")
         assert f"{name}.html" in pages["families/index.html"].links
+
+
+@slow
+def test_every_notebook_has_its_page(site: Path, pages: dict[str, Page]) -> None:
+    """With its outputs and, but for the one of commands and numbers, figures; and for download."""
+    names = [path.stem for path in (ROOT / "docs" / "tutorials").glob("*.ipynb")]
+    assert names
+    for name in names:
+        text = (site / "tutorials" / f"{name}.html").read_text(encoding="utf-8")
+        assert (site / "tutorials" / f"{name}.ipynb").is_file()
+        assert f"{name}.ipynb" in pages[f"tutorials/{name}.html"].links
+        assert len(re.findall(r'class="[^"]*\boutput\b', text)) >= 5
+    figures = pages["tutorials/invent.html"].loaded + pages["tutorials/equations.html"].loaded
+    assert sum(file.endswith(".svg") for file in figures) >= 8
 
 
 @slow

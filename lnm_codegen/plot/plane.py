@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 Ends: TypeAlias = Sequence[tuple[float, float]]
 """Least and greatest value of each state."""
 _GRID, _ARROWS, _STARTS = 201, 15, 3
-_REACH, _PLACES, _DEEP = 3.0, 61, 0.05
+_REACH, _PLACES, _DEEP, _FAR = 3.0, 61, 0.05, 1e150
 """Largest distance of a drawn state to the initial ones, in scales; places of each state where a
-firing start is searched; least z of that start, in scales."""
+firing start is searched; least z of that start, in scales; largest length of an arrow."""
 _PATH_COLORS = ("#1b1b1b", "#7a4fa3", "#2e7d5b")
 
 
@@ -151,6 +151,7 @@ def _draw_field(axes: Axes, step: StepMap, x: dict[str, float], ends: Ends) -> N
     pick = np.linspace(0, _GRID - 1, _ARROWS + 2).round().astype(int)[1:-1]
     arrows = change[:, pick][:, :, pick]
     arrows = arrows / np.array([np.ptp(v), np.ptp(w)])[:, None, None]
+    arrows = np.clip(arrows, -_FAR, _FAR)  # an exponential may overflow
     arrows /= np.maximum(np.hypot(*arrows), 1e-12)
     axes.quiver(v[pick], w[pick], *arrows, color=QUIET, alpha=0.5, angles="uv", units="height",
                 scale=22, width=0.003, zorder=1)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Write the generated parts of the site to build/docs: families, reference pages, libraries.
+"""Write the generated parts of the site to build/docs: families, reference, tutorials, libraries.
 
 Run by `make docs`, from the root of the repository: `python -m scripts.docs.generate`. The hooks
 of mkdocs.yml add the folder to the pages of docs/.
@@ -13,6 +13,7 @@ from pathlib import Path
 from scripts.docs.assets import AssetError, write_assets
 from scripts.docs.families import write_families
 from scripts.docs.reference import write_reference
+from scripts.docs.tutorials import write_tutorials
 
 ROOT = Path(__file__).parents[2]
 TARGET, CACHE = ROOT / "build" / "docs", ROOT / "build" / "npm"
@@ -28,6 +29,7 @@ def main() -> int:
         return 1
     write_reference(TARGET)
     write_families(TARGET)
+    write_tutorials(TARGET)
     return 0
 
 

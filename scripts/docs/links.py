@@ -1,6 +1,7 @@
 """Links of Markdown pages: in the repository relative to the file, in the site to its pages.
 
-A link to a file that is no page of the site goes to the code host; without one its text remains.
+A link to a notebook goes to its page. A link to a file that is no page of the site goes to the code
+host; without one its text remains.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ MOVED = {"lnm_codegen/families": "docs/families/index.md"}
 """Paths of the repository that have a generated page in the site."""
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)\s#]+)(#[^)\s]*)?\)")
+_NOTEBOOK = re.compile(r"\.ipynb$")
 _FENCE = re.compile(r"^( *)(```+).*?^\1\2[^\S\n]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -41,7 +43,7 @@ def _adapted(text: str, name: str, repository: str | None) -> str:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         path = MOVED.get(path, path)
         if path in ROOT_PAGES or path.startswith("docs/"):
-            there = path.removeprefix("docs/")
+            there = _NOTEBOOK.sub(".md", path.removeprefix("docs/"))
             relative = posixpath.relpath(there, posixpath.dirname(name) or ".")
             return f"[{label}]({relative}{anchor})"
         return f"[{label}]({repository.rstrip('/')}/blob/main/{path})" if repository else label

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis.linear.step import StepMap
@@ -95,3 +96,14 @@ def test_paths_and_starts_are_named_once(ax):
     lnm.plot.phase_plane(free(), ax=ax)
     names = ax.get_legend_handles_labels()[1]
     assert [names.count(n) for n in ("trajectory", "start", "reset")] == [1, 1, 1]
+
+
+def test_a_rate_that_overflows_in_view_has_arrows(ax):
+    """An exponential of Euler steps is infinite on a part of the plane; it once was a warning."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    grown = lnm.exp(lnm.exp(20 * v)) * 1e-3 - v
+    neuron = lnm.Neuron(charge={v: v + grown - w + x, w: 0.9 * w + v / 10}, fire=v - 1, name="n")
+    lnm.plot.phase_plane(neuron, span=[(-1, 1), (-1, 1)], ax=ax)
+    (arrows,) = [one for one in ax.collections if isinstance(one, Quiver)]
+    lengths = np.hypot(arrows.U, arrows.V)
+    assert np.allclose(lengths, 1)

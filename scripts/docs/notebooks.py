@@ -1,0 +1,185 @@
+"""Execution of the notebooks of docs/tutorials: writes their outputs, or compares them.
+
+    python -m scripts.docs.notebooks [--check] [NAME ...]
+
+Tags of a cell: the outputs of "measured" depend on the processor or the time and are not compared;
+"needs-TOOL" keeps its outputs where TOOL is not on PATH. A notebook runs in an empty folder. Text
+to stderr, a warning for example, is an error. The extra `test` installs nbclient and ipykernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+ROOT = Path(__file__).parents[2]
+TUTORIALS = ROOT / "docs" / "tutorials"
+MEASURED, NEEDS, SKIP = "measured", "needs-", "skip-execution"
+_MATPLOTLIB = "svg.hashsalt: lnm_codegen\nfigure.dpi: 100\nsavefig.facecolor: white\n"
+_LIMIT = 900
+"""Limit of a cell in seconds."""
+
+
+class NotebookError(RuntimeError):
+    """A cell that writes to stderr or prints a path of this machine."""
+
+
+def read(path: Path) -> Any:
+    """Return a notebook."""
+    return nbformat.read(path, as_version=4)
+
+
+def tags_of(cell: Any) -> list[str]:
+    """Return the tags of a cell."""
+    return list(cell.metadata.get("tags", []))
+
+
+def missing_tools(cell: Any) -> list[str]:
+    """Return the tools that a cell needs and that are not on PATH."""
+    tools = [t.removeprefix(NEEDS) for t in tags_of(cell) if t.startswith(NEEDS)]
+    return [tool for tool in tools if shutil.which(tool) is None]
+
+
+def executed(path: Path) -> Any:
+    """Return the notebook with fresh outputs, in its stable form.
+
+    Raises:
+        NotebookError: A cell writes to stderr, or prints a path of this machine.
+        nbclient.exceptions.CellExecutionError: A cell raises an exception.
+    """
+    from nbclient import NotebookClient
+
+    notebook = read(path)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and missing_tools(cell):
+            cell.metadata["tags"] = [*tags_of(cell), SKIP]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "notebook")
+        folder.mkdir()
+        Path(name, "matplotlibrc").write_text(_MATPLOTLIB)
+        client = NotebookClient(
+            notebook,
+            timeout=_LIMIT,
+            startup_timeout=_LIMIT,
+            kernel_name="python3",
+            coalesce_streams=True,
+            record_timing=False,
+            skip_cells_with_tag=SKIP,
+            extra_arguments=["--InlineBackend.figure_formats={'svg'}", "--log-level=ERROR"],
+            resources={"metadata": {"path": str(folder)}},
+        )
+        client.execute(env=_environment(Path(name, "matplotlibrc")))
+        return stable(notebook, (name, str(ROOT)))
+
+
+def _environment(settings: Path) -> dict[str, str]:
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    modules = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+    return os.environ | {
+        "PATH": programs,
+        "PYTHONPATH": modules,
+        "MATPLOTLIBRC": str(settings),
+        "COLUMNS": "100",
+        "NO_COLOR": "1",
+        "TTY_COMPATIBLE": "0",  # no progress bars of rich, to which a kernel looks like a terminal
+        "OMP_WAIT_POLICY": "passive",
+        "SOURCE_DATE_EPOCH": "0",  # no date in SVG
+    }
+
+
+def stable(notebook: Any, private: Sequence[str] = ()) -> Any:
+    """Return the notebook without what changes from run to run, in place.
+
+    Args:
+        notebook: An executed notebook.
+        private: Paths of this machine, which no output may contain.
+
+    Raises:
+        NotebookError: A cell writes to stderr, or an output has a private path.
+    """
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    count = 0
+    for cell in notebook.cells:
+        tags = [tag for tag in tags_of(cell) if tag != SKIP]
+        kept = {"alt": cell.metadata.get("alt"), "tags": tags}
+        cell.metadata = nbformat.from_dict({key: value for key, value in kept.items() if value})
+        if cell.cell_type != "code":
+            continue
+        count += 1
+        cell.execution_count = count
+        for output in cell.outputs:
+            if output.get("name") == "stderr":
+                raise NotebookError(f"cell {count}: text on stderr: {output.text}")
+            if output.output_type == "execute_result":
+                output.execution_count = count
+        found = [path for path in private if path in str(cell.outputs)]
+        if found:
+            raise NotebookError(f"cell {count}: a path of this machine in the output: {found[0]}")
+    return notebook
+
+
+def text_of(cell: Any) -> str:
+    """Return the text of the outputs of a cell; a figure is a line with its type."""
+    parts = []
+    for output in cell.outputs:
+        data = output.get("data", {})
+        figures = [kind for kind in data if kind.startswith("image/")]
+        if figures:
+            parts.append(f"<{figures[0]}>\n")
+        else:
+            parts.append(output.get("text") or data.get("text/plain", ""))
+    return "".join(parts)
+
+
+def differences(committed: Any, fresh: Any) -> list[str]:
+    """Return a line for each difference of outputs; those of measured cells need only exist."""
+    found = []
+    pairs = zip(committed.cells, fresh.cells, strict=True)
+    for number, (old, new) in enumerate(pairs, start=1):
+        if old.cell_type != "code":
+            continue
+        before, after = text_of(old), text_of(new)
+        if MEASURED in tags_of(old):
+            if bool(before) != bool(after):
+                found.append(f"cell {number}: an output is absent")
+        elif before != after:
+            lines = difflib.ndiff(before.splitlines(), after.splitlines())
+            found += [f"cell {number}: {line}" for line in lines if line[0] in "-+"]
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Execute notebooks; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    parser.add_argument("--check", action="store_true", help="compare and write nothing")
+    given = parser.parse_args(arguments)
+    failed = False
+    for name in given.names or sorted(path.stem for path in TUTORIALS.glob("*.ipynb")):
+        path = TUTORIALS / f"{name}.ipynb"
+        fresh = executed(path)
+        if given.check:
+            found = differences(read(path), fresh)
+            print(*(f"{name}: {line}" for line in found), sep="\n")
+            failed |= bool(found)
+        else:
+            path.write_text(nbformat.writes(fresh) + "\n", encoding="utf-8")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
