@@ -19,6 +19,7 @@ from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.train import TrainConfig, load, load_run, run
+from tests.hexadecimal import words_of
 from tests.refusals import assert_line
 
 SMALL = TrainConfig(
@@ -213,7 +214,7 @@ def test_a_network_in_verilog(
             assert "SPDX-License-Identifier: 0BSD" in path.read_text()
     network, found = read_network(out), load_run(runs / "lif")
     x, _ = next(found.data.batches(found.data.test, 1))
-    golden = [int(w, 16) for w in (out / "tb/digits_lif_inputs.hex").read_text().split()]
+    golden = [int(w, 16) for w in words_of((out / "tb/digits_lif_inputs.hex").read_text())]
     first = integer_samples(network, x.numpy()).reshape(-1)
     np.testing.assert_array_equal(np.array(golden[: first.size], np.uint16).view(np.int16), first)
     assert command(["verify", str(out), "--only", "model", "--allow-missing"]) == 0

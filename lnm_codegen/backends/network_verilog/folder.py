@@ -77,7 +77,7 @@ def folder_files(
             | {
                 "files": files,
                 "memories": [f"rtl/{f}" for f in memory_names(network, layers)],
-                "vectors": [f"tb/{name}_inputs.hex", f"tb/{name}_results.hex"],
+                "vectors": [f"{name}_inputs.hex", f"{name}_results.hex"],
             },
         ),
         f"tb/{name}_verilator.cpp": render("network_verilog/verilator.cpp.j2", harness),
@@ -88,7 +88,8 @@ def folder_files(
 
 def memory_names(network: IntegerNetwork, layers: Sequence[Layer]) -> list[str]:
     """Return the names of the .hex files of rtl/."""
-    found = [memory_files(layer, f"{network.name}_{layer.name}") for layer in layers]
+    name = network.name
+    found = [memory_files(layer, f"{name}_{layer.name}", family_of(network)) for layer in layers]
     return [path.removeprefix("rtl/") for files in found for path in files]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.backends.network_verilog.runs import (
     sources,
 )
 from tests.backends.verilog.runs import needs_iverilog, needs_verilator
+from tests.hexadecimal import words_of
 from tests.networks import random_network, random_samples, random_weights
 from tests.refusals import refused
 
@@ -68,12 +70,38 @@ def test_no_warning(seed: int, tmp_path: Path) -> None:
 
 
 @needs_iverilog
+@needs_verilator
+def test_fusesoc_runs_the_targets(tmp_path: Path) -> None:
+    """The testbench in Icarus, which reads the memories, and lint; a wrong weight fails."""
+    pytest.importorskip("fusesoc")
+    network, _, circuit = random_circuit(4)
+    circuit.source.write(tmp_path / "cores")
+
+    def run(target: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "fusesoc.main", "--cores-root", "cores", "run"]
+        core = f"lnm_codegen:networks:{network.name}:1.0.0"
+        return subprocess.run(
+            [*command, f"--target={target}", core],
+            cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+
+    for target in ("sim_network", "lint_network"):
+        done = run(target)
+        assert done.returncode == 0, (target, done.stdout, done.stderr)
+        assert (f"PASS {network.name}_network: " in done.stdout) == (target == "sim_network")
+    layer = circuit.layers[0].name
+    memory = tmp_path / f"cores/rtl/{network.name}_{layer}_weights.hex"
+    memory.write_text("".join(f"{'0' * len(w)}\n" for w in words_of(memory.read_text())))
+    assert "FAIL" in run("sim_network").stdout
+
+
+@needs_iverilog
 def test_a_fault_is_noticed(tmp_path: Path) -> None:
     """One wrong weight, one wrong score: the testbench fails."""
     network, _, circuit = random_circuit(3)
     circuit.source.write(tmp_path)
     path = tmp_path / f"tb/{network.name}_results.hex"
-    lines = path.read_text().split()
+    lines = words_of(path.read_text())
     lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
     path.write_text("\n".join(lines))
     assert "FAIL" in simulated(tmp_path)
@@ -124,7 +152,7 @@ def test_loaded_weights(tmp_path: Path) -> None:
     name, loads = network.name, []
     for k, layer in enumerate(circuit.layers):
         path = tmp_path / f"rtl/{name}_{layer.name}_weights.hex"
-        rows = path.read_text().split()
+        rows = words_of(path.read_text())
         path.write_text("".join(f"{0:x}\n" for _ in rows))
         width = layer.lanes * layer.stage.bits
         loads += [f"write({k}, {row}, {width}'h{word});" for row, word in enumerate(rows)]

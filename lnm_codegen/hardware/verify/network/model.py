@@ -12,6 +12,7 @@ import numpy as np
 
 from lnm_codegen.backends.network_verilog.layers import layers_of
 from lnm_codegen.backends.network_verilog.memories import memory_files
+from lnm_codegen.backends.network_verilog.top import family_of
 from lnm_codegen.errors import LnmError
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, verdict
@@ -65,7 +66,7 @@ def _memories(circuit: Circuit, network: IntegerNetwork) -> Check:
     lanes, loadable = circuit.manifest["lanes"], circuit.manifest["load_port"]
     expected: dict[str, str] = {}
     for layer in layers_of(network, lanes, loadable):
-        expected |= memory_files(layer, f"{network.name}_{layer.name}")
+        expected |= memory_files(layer, f"{network.name}_{layer.name}", family_of(network))
     for file, text in expected.items():
         path = circuit.folder / file
         if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -11,6 +11,7 @@ from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.verify.network.steps import run_network_steps
 from lnm_codegen.ir.network.exchange import network_files
 from tests.backends.network_verilog.runs import random_circuit
+from tests.hexadecimal import words_of
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,6 @@ def test_wrong_weights_fail(circuit: Circuit, tmp_path: Path) -> None:
     """A changed memory differs from network.json, and from the C network in Verilator."""
     other = circuit.copied(tmp_path / "copy")
     path = next((other.folder / "rtl").glob("*_weights.hex"))
-    lines = path.read_text().split()
+    lines = words_of(path.read_text())
     path.write_text("".join(f"{(1 << 4 * len(line)) - 1 - int(line, 16):x}\n" for line in lines))
     assert status(other, "model", "verilator") == {"model": "failed", "verilator": "failed"}
