@@ -93,6 +93,29 @@ def memory_names(network: IntegerNetwork, layers: Sequence[Layer]) -> list[str]:
     return [path.removeprefix("rtl/") for files in found for path in files]
 
 
+def sample_entry(network: IntegerNetwork) -> dict[str, int]:
+    """Return the numbers of a sample and of its scores, as in the manifest."""
+    return {"inputs": sample_size(network), "scores": network.classes}
+
+
+def layer_entries(layers: Sequence[Layer]) -> list[dict[str, Any]]:
+    """Return the layers as in the manifest."""
+    return [
+        {
+            "layer": layer.stage.name,
+            "inputs": layer.inputs,
+            "outputs": layer.outputs,
+            "weight_bits": layer.stage.bits,
+            "accumulator_bits": layer.accumulator,
+            "bound": layer.bound,
+            "lanes": layer.lanes,
+            "cycles_per_event": layer.rows,
+            "weight_memory_bits": layer.depth * layer.lanes * layer.stage.bits,
+        }
+        for layer in layers
+    ]
+
+
 def _manifest(
     network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
 ) -> str:
@@ -108,22 +131,9 @@ def _manifest(
         "kind": FORM,
         "lanes": max(layer.lanes for layer in layers),
         "load_port": layers[0].loadable,
-        "sample": {"inputs": sample_size(network), "scores": network.classes},
+        "sample": sample_entry(network),
         "arrays": sorted({array.name for array in arrays.values()}),
-        "layers": [
-            {
-                "layer": layer.stage.name,
-                "inputs": layer.inputs,
-                "outputs": layer.outputs,
-                "weight_bits": layer.stage.bits,
-                "accumulator_bits": layer.accumulator,
-                "bound": layer.bound,
-                "lanes": layer.lanes,
-                "cycles_per_event": layer.rows,
-                "weight_memory_bits": layer.depth * layer.lanes * layer.stage.bits,
-            }
-            for layer in layers
-        ],
+        "layers": layer_entries(layers),
         "forms": {
             FORM: {
                 "top": f"{name}_{FORM}",
