@@ -21,6 +21,7 @@ from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, size_of
 from lnm_codegen.ir.network.values import SPIKES
 from lnm_codegen.ir.network.verify import require_network
 from tests.backends.network_verilog.runs import (
+    Draw,
     cycles_of,
     random_circuit,
     simulated,
@@ -28,13 +29,13 @@ from tests.backends.network_verilog.runs import (
 )
 from tests.backends.verilog.runs import needs_iverilog, needs_verilator
 from tests.hexadecimal import words_of
-from tests.networks import random_network, random_samples, random_weights
+from tests.networks import extreme_network, random_network, random_samples, random_weights
 from tests.refusals import refused
 
 
-def assert_equal_to_numpy(seed: int) -> None:
+def assert_equal_to_numpy(seed: int, drawn: Draw = random_network) -> None:
     """The testbench compares scores and labels with those of `interpret_network`."""
-    network, _, circuit = random_circuit(seed)
+    network, _, circuit = random_circuit(seed, drawn=drawn)
     with tempfile.TemporaryDirectory() as folder:
         circuit.source.write(folder)
         printed = simulated(Path(folder))
@@ -51,10 +52,19 @@ def test_verilog_is_numpy(seed: int) -> None:
 
 
 @needs_iverilog
+@settings(max_examples=2, deadline=None)
+@given(st.integers(0, 1 << 30))
+def test_extreme_numbers(seed: int) -> None:
+    """Weights and biases at their ends, sums that saturate, shifts to the left."""
+    assert_equal_to_numpy(seed, extreme_network)
+
+
+@needs_iverilog
 @pytest.mark.slow
+@pytest.mark.parametrize("drawn", [random_network, extreme_network])
 @pytest.mark.parametrize("seed", range(60))
-def test_verilog_is_numpy_on_many_networks(seed: int) -> None:
-    assert_equal_to_numpy(seed)
+def test_verilog_is_numpy_on_many_networks(seed: int, drawn: Draw) -> None:
+    assert_equal_to_numpy(seed, drawn)
 
 
 @needs_verilator
