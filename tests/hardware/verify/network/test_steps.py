@@ -102,7 +102,7 @@ def test_damaged_samples_and_memories(circuit: Circuit, tmp_path: Path) -> None:
     assert status(other, "model") == {"model": "failed"}
     for data in (b"", b"no archive"):
         (other.folder / "tb/samples.npz").write_bytes(data)
-        with pytest.raises(ModelError, match="samples.npz: not samples"):
+        with pytest.raises(ModelError, match=r"samples\.npz: not samples"):
             status(other, "model")
     np.savez(other.folder / "tb/samples.npz", x=np.zeros((2, 3, 4)))
     with pytest.raises(ModelError, match="samples are float64"):
