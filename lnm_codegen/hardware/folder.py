@@ -230,6 +230,7 @@ def _validate_network(where: str, manifest: dict[str, Any], folder: Path) -> Non
     stated = {
         "name": network.name,
         "sample": sample_entry(network),
+        "lanes": max(layer.lanes for layer in layers),
         "layers": layer_entries(layers),
         "arrays": sorted({file.split("/")[1] for file in files if file.startswith("arrays/")}),
     }

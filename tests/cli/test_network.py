@@ -215,7 +215,10 @@ def test_refused_options_of_quantize(runs: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_network_in_verilog(
-    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """DIR itself is the folder of `lnm verify`; golden vectors are the run's own test samples."""
     out = tmp_path / "net"
@@ -235,6 +238,10 @@ def test_a_network_in_verilog(
     np.testing.assert_array_equal(np.array(golden[: first.size], np.uint16).view(np.int16), first)
     assert command(["verify", str(out), "--only", "model", "--allow-missing"]) == 0
     assert "model      passed" in capsys.readouterr().out
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command(["verify", str(out), "--only", "lint"]) == 3
+    assert "incomplete, tools are missing in lint" in capsys.readouterr().out
+    assert command(["verify", str(out), "--only", "lint", "--allow-missing"]) == 0
 
 
 def test_refused_options_of_verilog(

@@ -66,7 +66,7 @@ TAMPERED = {
     "version": (edited("manifest", 99), "manifest is 99"),
     "kind": (edited("kind", None), "kind is None"),
     "name": (edited("name", "other"), "forms.network.top"),
-    "lanes": (edited("lanes", 64), "layers is"),
+    "lanes": (edited("lanes", 64), "lanes is 64"),
     "load port": (edited("load_port", "yes"), "load_port is 'yes'"),
     "layers": (edited("layers", []), "layers is []"),
     "sample": (edited("sample", {"inputs": 1, "scores": 1}), "sample is"),
