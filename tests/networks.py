@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 import lnm_codegen as lnm
@@ -110,6 +112,30 @@ def random_weights(
     bound = made.bound(values)
     object.__setattr__(made, "accumulator", width_of((-bound, bound)))
     return made
+
+
+def extreme_network(
+    rng: np.random.Generator, name: str = "net", *, as_circuit: bool = False
+) -> IntegerNetwork:
+    """Return a random network at its ends, which saturates often.
+
+    Weights and biases are the smallest or the largest, shifts are smaller, some below 0.
+    """
+    network, stages = random_network(rng, name, as_circuit=as_circuit), []
+    for stage, values in zip(network.stages, network.values(), strict=False):
+        if isinstance(stage, WeightStage):
+            limit = 1 << (stage.bits - 1)
+            most = int(np.prod(stage.weight.shape[1:])) * limit
+            stage = replace(
+                stage,
+                weight=np.where(rng.random(stage.weight.shape) < 0.5, -limit, limit - 1),
+                bias=np.where(rng.random(stage.bias.shape) < 0.5, -most, most),
+                shift=np.clip(stage.shift - rng.integers(0, 12, stage.shift.shape), -8, 40),
+            )
+            bound = stage.bound(values)
+            stage = replace(stage, accumulator=width_of((-bound, bound)))
+        stages.append(stage)
+    return require_network(replace(network, stages=tuple(stages)))
 
 
 def _shifted(

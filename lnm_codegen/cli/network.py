@@ -120,7 +120,8 @@ def emit_network(
         if options.given()[option] and backend != only:
             problem, remedy = f"{option} with --backend {backend}", f"Omit {option}."
             raise ModelError("emit", problem, f"--backend {only}", remedy)
-    word = require_one_of("emit", "--accumulate", options.accumulate or "events", ACCUMULATIONS)
+    accumulate = "events" if options.accumulate is None else options.accumulate
+    word = require_one_of("emit", "--accumulate", accumulate, ACCUMULATIONS)
     lanes = require_integer(
         "emit", "--lanes", LANES if options.lanes is None else options.lanes, 1, MOST_LANES
     )

@@ -99,7 +99,10 @@ def quantize(
         quantize_run(Path(subject), accuracy, out, json)
         return
     if accuracy.given:
-        option = accuracy.given[0]
+        option, folder = accuracy.given[0], Path(subject)
+        if len(folder.parts) > 1 and not folder.is_dir():
+            remedy = "Name the folder that lnm train wrote."
+            raise ModelError(f"quantize: {subject}", "no such folder", remedy=remedy)
         problem = f"{option} is for a run and its accuracy"
         raise ModelError("quantize", problem, remedy=f"Omit {option}, or --error and --mismatch.")
     if error is None and mismatch is None:

@@ -89,7 +89,8 @@ class AccuracyOptions:
         require_integer("quantize", "--samples", self.samples, 2, optional=True)
         require_integer("quantize", "--weights", self.weights, 2, 16, optional=True)
         require_integer("quantize", "--epochs", self.epochs, 0, optional=True)
-        require_one_of("quantize", "--scale", self.scale or SCALES[0], SCALES)
+        if self.scale is not None:
+            require_one_of("quantize", "--scale", self.scale, SCALES)
 
 
 def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json: bool) -> None:

@@ -52,7 +52,7 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
     if text == AUTO:
         images, _ = next(run.data.batches(run.data.train, RANGED))
         return least_formats(run.network, images)
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         return {name: load_spec(Path(text) / f"{name}.toml") for name in neuron_layers(run.network)}
     return specs_for(run.network, load_spec(text) if text.endswith(".toml") else parse_format(text))
 

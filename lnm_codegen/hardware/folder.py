@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lnm_codegen.backends.network_verilog.folder import layer_entries, sample_entry
+from lnm_codegen.backends.network_verilog.layers import layers_of
 from lnm_codegen.backends.verilog.folder.manifest import VERSION
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import json_of, text_of
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import from_json
+from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.validation import is_integer, require_bool, require_integer, wrong
+from lnm_codegen.validation import is_integer, require_bool, require_integer, shown, wrong
 
 MANIFEST, PROGRAM = "manifest.json", "program.json"
 NETWORK = ("network.json", "network.npz")
@@ -24,6 +27,7 @@ NETWORK = ("network.json", "network.npz")
 PARTS = ("rtl", "sim", "tb", "formal", "model", "arrays")
 """The subfolders that are read; a network has circuits of neurons in arrays/."""
 
+_STREAMS = ("s_axis_tdata", "m_axis_tdata", "m_axis_tuser")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _FILE = re.compile(rf"(arrays/[A-Za-z0-9_]+/)?({'|'.join(PARTS[:-1])})/[A-Za-z0-9_]+\.[a-z]{{1,5}}")
 _AGAIN = "Write the folder again."
@@ -117,7 +121,7 @@ def read_circuit(folder: Path, verb: str) -> Circuit:
     forms = _FORMS.of(place, "forms", manifest.get("forms"))
     found = {word: _form(place, word, form, folder, name) for word, form in forms.items()}
     _validate_coefficients(place, manifest.get("coefficients"))
-    _validate_network(place, manifest)
+    _validate_network(place, manifest, folder)
     whole = None
     if program.is_file():
         whole = from_json(text_of(program, f"{verb}: {program}"), str(program))
@@ -204,9 +208,11 @@ def _validate_coefficients(where: str, coefficients: Any) -> None:
         _INTEGERS.of(where, f"{key}.integers", given.get("integers"))
 
 
-def _validate_network(where: str, manifest: dict[str, Any]) -> None:
-    """Validate the keys that only the manifest of a network has."""
+def _validate_network(where: str, manifest: dict[str, Any], folder: Path) -> None:
+    """Validate the keys that only the manifest of a network has, and compare with network.json."""
     if manifest.get("kind") is None:
+        if (folder / NETWORK[0]).is_file():
+            raise wrong(where, "kind", None, f"network, since there is {NETWORK[0]}", _AGAIN)
         return
     if manifest["kind"] != "network":
         raise wrong(where, "kind", manifest["kind"], "network, or no such key")
@@ -214,3 +220,21 @@ def _validate_network(where: str, manifest: dict[str, Any]) -> None:
         _IDENTIFIER.of(where, f"arrays[{k}]", name)
     require_integer(where, "lanes", manifest.get("lanes"), 1, 1 << 10)
     require_bool(where, "load_port", manifest.get("load_port"))
+    streams = _OBJECT.of(where, "streams", manifest.get("streams"))
+    for name in _STREAMS:
+        stream = _OBJECT.of(where, f"streams.{name}", streams.get(name))
+        require_integer(where, f"streams.{name}.width", stream.get("width"), 1, 64)
+    network = read_network(folder)
+    layers = layers_of(network, manifest["lanes"], manifest["load_port"])
+    files = manifest["forms"].get("network", {}).get("files", [])
+    stated = {
+        "name": network.name,
+        "sample": sample_entry(network),
+        "lanes": max(layer.lanes for layer in layers),
+        "layers": layer_entries(layers),
+        "arrays": sorted({file.split("/")[1] for file in files if file.startswith("arrays/")}),
+    }
+    for key, value in stated.items():
+        if manifest.get(key) != value:
+            source = "forms.network.files says" if key == "arrays" else f"{NETWORK[0]} says"
+            raise wrong(where, key, manifest.get(key), f"{shown(value)}, as {source}", _AGAIN)

@@ -19,6 +19,7 @@ from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.train import TrainConfig, load, load_run, run
+from tests.hexadecimal import words_of
 from tests.refusals import assert_line
 
 SMALL = TrainConfig(
@@ -118,6 +119,17 @@ def test_refused_options(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert_line(
         line, "emit: --accumulate is 'event'", "'events', 'dense'", "Did you mean 'events'?"
     )
+    line = refusal(capsys, *net, "--backend", "c", "--accumulate", "")
+    assert_line(line, "emit: --accumulate is ''", "'events', 'dense'")
+    for text in ("", "16", "16.", "Q4.12.1", "99.1", "1.1", "16.40", "nan", "16.12;x", "none.toml"):
+        line = refusal(capsys, *net, "--backend", "c", "--format", text)
+        assert_line(line, "none.toml: no such file" if "toml" in text else f"--format {text!r}: ")
+    line = refusal(capsys, *net, "--backend", "c", "--name", "main")
+    assert_line(line, "network: name is 'main'")
+    line = refusal(capsys, *net, "--backend", "c,verilog")
+    assert_line(line, "emit: --network with --backend c,verilog")
+    line = refusal(capsys, *net, "--backend", "c", "--weights", "17")
+    assert_line(line, "emit: --weights is 17", "2 to 16")
     line = refusal(capsys, *net, "--backend", "c", "--forms", "array")
     assert_line(line, "emit: --forms with --run")
     line = refusal(capsys, *net, "--backend", "c", "--name", "9")
@@ -194,11 +206,19 @@ def test_refused_options_of_quantize(runs: Path, capsys: pytest.CaptureFixture[s
     assert_line(refusal(capsys, "quantize", lif, "--lost=-1"), "quantize: --lost is -1", ">= 0")
     assert_line(refusal(capsys, "quantize", lif, "--weights", "17"), "quantize: --weights is 17")
     assert_line(refusal(capsys, "quantize", lif, "--scale", "row"), "quantize: --scale is 'row'")
+    assert_line(refusal(capsys, "quantize", lif, "--scale", ""), "quantize: --scale is ''")
+    assert_line(refusal(capsys, "quantize", lif, "--lost", "nan"), "quantize: --lost is nan")
+    assert_line(
+        refusal(capsys, "quantize", lif / "x", "--lost", "1"), "quantize: ", "no such folder"
+    )
     assert_line(refusal(capsys, "quantize", lif, "--samples", "1"), "quantize: --samples is 1")
 
 
 def test_a_network_in_verilog(
-    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """DIR itself is the folder of `lnm verify`; golden vectors are the run's own test samples."""
     out = tmp_path / "net"
@@ -213,11 +233,15 @@ def test_a_network_in_verilog(
             assert "SPDX-License-Identifier: 0BSD" in path.read_text()
     network, found = read_network(out), load_run(runs / "lif")
     x, _ = next(found.data.batches(found.data.test, 1))
-    golden = [int(w, 16) for w in (out / "tb/digits_lif_inputs.hex").read_text().split()]
+    golden = [int(w, 16) for w in words_of((out / "tb/digits_lif_inputs.hex").read_text())]
     first = integer_samples(network, x.numpy()).reshape(-1)
     np.testing.assert_array_equal(np.array(golden[: first.size], np.uint16).view(np.int16), first)
     assert command(["verify", str(out), "--only", "model", "--allow-missing"]) == 0
     assert "model      passed" in capsys.readouterr().out
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command(["verify", str(out), "--only", "lint"]) == 3
+    assert "incomplete, tools are missing in lint" in capsys.readouterr().out
+    assert command(["verify", str(out), "--only", "lint", "--allow-missing"]) == 0
 
 
 def test_refused_options_of_verilog(
@@ -228,7 +252,16 @@ def test_refused_options_of_verilog(
     assert_line(line, "emit: --accumulate with --backend verilog", "--backend c", "Omit")
     line = refusal(capsys, *net, "c", "--lanes", "2")
     assert_line(line, "emit: --lanes with --backend c", "--backend verilog", "Omit")
-    line = refusal(capsys, *net, "verilog", "--lanes", "65")
-    assert_line(line, "emit: --lanes is 65", "1 to 64")
+    for lanes in ("65", "0", "-1"):
+        line = refusal(capsys, *net, "verilog", f"--lanes={lanes}")
+        assert_line(line, f"emit: --lanes is {lanes}", "1 to 64")
+    line = refusal(capsys, *net, "c", "--load-port")
+    assert_line(line, "emit: --load-port with --backend c", "--backend verilog", "Omit")
+    (tmp_path / "file").write_text("")
+    line = refusal(capsys, "emit", "--run", tmp_path / "none", *net[3:], "c")
+    assert_line(line, "run: ", "no such folder")
+    line = refusal(capsys, "emit", "--run", tmp_path / "file", *net[3:], "c")
+    assert_line(line, "run: ", "not a folder")
+    assert not (tmp_path / "o").exists()
     line = refusal(capsys, "emit", "lif", "--load-port", "--out", tmp_path / "o")
     assert_line(line, "emit: --load-port is for a network", "Add --network")

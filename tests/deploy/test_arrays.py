@@ -18,6 +18,7 @@ from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify.icarus import simulate
 from tests.deploy.test_network import Small, images, small
+from tests.hexadecimal import words_of
 from tests.refusals import refused
 
 Q4_12 = lnm.Fixed(16, 12)
@@ -44,7 +45,7 @@ def test_golden_vectors_are_the_networks_data(make: object) -> None:
     network = make()  # type: ignore[operator]
     array = array_of(network)
     assert (array.neurons, array.copies, array.time_steps, array.images) == (48, 1, 3, 4)
-    words = [int(line, 16) for line in array.source.files["tb/neuron_array.hex"].split()]
+    words = [int(w, 16) for w in words_of(array.source.files["tb/neuron_array.hex"])]
     assert len(words) == 4 * 3 * 48
     _, seen = trace_layers(in_fixed_point(network, Q4_12), images())
     x_seq, out = (
@@ -108,7 +109,7 @@ def test_a_layer_larger_than_an_array_is_folded(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(arrays, "MOST_NEURONS", 20)
     array = array_of(small(NEURON))
     assert (array.neurons, array.copies) == (16, 3)
-    words = array.source.files["tb/neuron_array.hex"].split()
+    words = words_of(array.source.files["tb/neuron_array.hex"])
     assert len(words) == 4 * 3 * 16
     problem = "the layer has 48 neurons with coefficients per channel"
     with refused(UnsupportedError, "verilog: neuron", problem, "up to 20 neurons", "per='layer'"):

@@ -457,13 +457,20 @@ int problem_of(const Arguments *a) {
 
 int problem_of_forward(const izhikevich_forward_arguments *a) {
     if (const int problem = problem_of(a)) return problem;
-    const bool lacks = (a->time_steps && a->neurons && (!a->x_seq || !a->spike_seq)) || (a->neurons && (!a->v_init || !a->w_init)) || (true && (!a->tau || !a->v_rest || !a->v_c || !a->a0 || !a->tau_w || !a->a || !a->b || !a->v_threshold));
+    const bool lacks =
+        (a->time_steps && a->neurons && (!a->x_seq || !a->spike_seq)) ||
+        (a->neurons && (!a->v_init || !a->w_init)) || !a->tau || !a->v_rest || !a->v_c || !a->a0
+        || !a->tau_w || !a->a || !a->b || !a->v_threshold;
     return lacks ? IZHIKEVICH_NULL_POINTER : 0;
 }
 
 int problem_of_backward(const izhikevich_backward_arguments *a) {
     if (const int problem = problem_of(a)) return problem;
-    const bool lacks = (a->time_steps && a->neurons && (!a->x_seq || !a->grad_spike_seq)) || (a->neurons && (!a->v_init || !a->w_init)) || (true && (!a->tau || !a->v_rest || !a->v_c || !a->a0 || !a->tau_w || !a->a || !a->b || !a->v_threshold)) || (saved_numbers(a->time_steps, a->neurons) && !a->checkpoints);
+    const bool lacks =
+        (a->time_steps && a->neurons && (!a->x_seq || !a->grad_spike_seq)) ||
+        (a->neurons && (!a->v_init || !a->w_init)) || !a->tau || !a->v_rest || !a->v_c || !a->a0
+        || !a->tau_w || !a->a || !a->b || !a->v_threshold ||
+        (saved_numbers(a->time_steps, a->neurons) && !a->checkpoints);
     return lacks ? IZHIKEVICH_NULL_POINTER : 0;
 }
 

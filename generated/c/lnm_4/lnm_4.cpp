@@ -488,13 +488,18 @@ int problem_of(const Arguments *a) {
 
 int problem_of_forward(const lnm_4_forward_arguments *a) {
     if (const int problem = problem_of(a)) return problem;
-    const bool lacks = (a->time_steps && a->neurons && (!a->x_seq || !a->spike_seq)) || (a->neurons && (!a->v_init)) || (true && (!a->theta || !a->v_threshold));
+    const bool lacks =
+        (a->time_steps && a->neurons && (!a->x_seq || !a->spike_seq)) ||
+        (a->neurons && (!a->v_init)) || !a->theta || !a->v_threshold;
     return lacks ? LNM_4_NULL_POINTER : 0;
 }
 
 int problem_of_backward(const lnm_4_backward_arguments *a) {
     if (const int problem = problem_of(a)) return problem;
-    const bool lacks = (a->time_steps && a->neurons && (!a->x_seq || !a->grad_spike_seq)) || (a->neurons && (!a->v_init)) || (true && (!a->theta || !a->v_threshold)) || (saved_numbers(a->time_steps, a->neurons) && !a->checkpoints);
+    const bool lacks =
+        (a->time_steps && a->neurons && (!a->x_seq || !a->grad_spike_seq)) ||
+        (a->neurons && (!a->v_init)) || !a->theta || !a->v_threshold ||
+        (saved_numbers(a->time_steps, a->neurons) && !a->checkpoints);
     return lacks ? LNM_4_NULL_POINTER : 0;
 }
 

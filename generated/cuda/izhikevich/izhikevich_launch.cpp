@@ -28,9 +28,15 @@ int launch(void (*kernel)(Arguments, Workspace), int64_t blocks, int threads, in
                             static_cast<cudaStream_t>(stream));
 }
 
+// Return the error of a struct's first words or of a dimension, or 0.
 template <class Arguments>
-bool is_bad(const Arguments &a) {
-    return a.time_steps < 0 || a.neurons < 0;
+int problem_of(const Arguments *a) {
+    if (!a || a->struct_size != int64_t(sizeof(Arguments)) || a->struct_version != IZHIKEVICH_ABI)
+        return IZHIKEVICH_BAD_STRUCT;
+    bool fits = a->time_steps >= 0 && a->neurons >= 0 && a->sample >= 1 && a->channels >= 1 &&
+                a->inner >= 1;
+    fits = fits && (a->time_steps == 0 || a->neurons < (int64_t(1) << 62) / a->time_steps);
+    return fits ? 0 : IZHIKEVICH_BAD_DIMENSION;
 }
 
 }  // namespace
@@ -44,16 +50,27 @@ extern "C" int64_t izhikevich_workspace(int64_t time_steps, int64_t neurons, int
 }
 
 extern "C" int izhikevich_launch_forward(const izhikevich_forward_arguments *arguments, void *workspace, void *stream) {
-    const izhikevich_forward_arguments &a = *arguments;
-    if (is_bad(a)) return IZHIKEVICH_BAD_SIZE;
-    const int64_t tiles = izhikevich_tiles(a.neurons, a.sample);
-    return launch(izhikevich_forward_kernel, tiles, 256, 0, a, workspace, stream);
+    const izhikevich_forward_arguments *const a = arguments;
+    if (const int problem = problem_of(a)) return problem;
+    const bool lacks =
+        (a->time_steps && a->neurons && (!a->x_seq || !a->spike_seq)) ||
+        (a->neurons && (!a->v_init || !a->w_init)) || !a->tau || !a->v_rest || !a->v_c || !a->a0
+        || !a->tau_w || !a->a || !a->b || !a->v_threshold;
+    if (lacks) return IZHIKEVICH_NULL_POINTER;
+    const int64_t tiles = izhikevich_tiles(a->neurons, a->sample);
+    return launch(izhikevich_forward_kernel, tiles, 256, 0, *a, workspace, stream);
 }
 
 extern "C" int izhikevich_launch_backward(const izhikevich_backward_arguments *arguments, void *workspace, void *stream) {
-    const izhikevich_backward_arguments &a = *arguments;
-    if (is_bad(a)) return IZHIKEVICH_BAD_SIZE;
-    if (!workspace && izhikevich_workspace(a.time_steps, a.neurons, a.sample)) return IZHIKEVICH_NO_WORKSPACE;
-    const int64_t tiles = izhikevich_tiles(a.neurons, a.sample);
-    return launch(izhikevich_backward_kernel, tiles, 256, 0, a, workspace, stream);
+    const izhikevich_backward_arguments *const a = arguments;
+    if (const int problem = problem_of(a)) return problem;
+    const bool lacks =
+        (a->time_steps && a->neurons && (!a->x_seq || !a->grad_spike_seq)) ||
+        (a->neurons && (!a->v_init || !a->w_init)) || !a->tau || !a->v_rest || !a->v_c || !a->a0
+        || !a->tau_w || !a->a || !a->b || !a->v_threshold ||
+        (izhikevich_checkpoint_count(a->time_steps, a->neurons) && !a->checkpoints);
+    const int64_t needed = izhikevich_workspace(a->time_steps, a->neurons, a->sample);
+    if (lacks || (needed && !workspace)) return IZHIKEVICH_NULL_POINTER;
+    const int64_t tiles = izhikevich_tiles(a->neurons, a->sample);
+    return launch(izhikevich_backward_kernel, tiles, 256, 0, *a, workspace, stream);
 }

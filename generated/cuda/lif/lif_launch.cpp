@@ -28,9 +28,15 @@ int launch(void (*kernel)(Arguments, Workspace), int64_t blocks, int threads, in
                             static_cast<cudaStream_t>(stream));
 }
 
+// Return the error of a struct's first words or of a dimension, or 0.
 template <class Arguments>
-bool is_bad(const Arguments &a) {
-    return a.time_steps < 0 || a.neurons < 0;
+int problem_of(const Arguments *a) {
+    if (!a || a->struct_size != int64_t(sizeof(Arguments)) || a->struct_version != LIF_ABI)
+        return LIF_BAD_STRUCT;
+    bool fits = a->time_steps >= 0 && a->neurons >= 0 && a->sample >= 1 && a->channels >= 1 &&
+                a->inner >= 1;
+    fits = fits && (a->time_steps == 0 || a->neurons < (int64_t(1) << 62) / a->time_steps);
+    return fits ? 0 : LIF_BAD_DIMENSION;
 }
 
 }  // namespace
@@ -44,16 +50,25 @@ extern "C" int64_t lif_workspace(int64_t time_steps, int64_t neurons, int64_t sa
 }
 
 extern "C" int lif_launch_forward(const lif_forward_arguments *arguments, void *workspace, void *stream) {
-    const lif_forward_arguments &a = *arguments;
-    if (is_bad(a)) return LIF_BAD_SIZE;
-    const int64_t tiles = lif_tiles(a.neurons, a.sample);
-    return launch(lif_forward_kernel, tiles, 256, 0, a, workspace, stream);
+    const lif_forward_arguments *const a = arguments;
+    if (const int problem = problem_of(a)) return problem;
+    const bool lacks =
+        (a->time_steps && a->neurons && (!a->x_seq || !a->spike_seq)) ||
+        (a->neurons && (!a->v_init)) || !a->tau || !a->v_threshold;
+    if (lacks) return LIF_NULL_POINTER;
+    const int64_t tiles = lif_tiles(a->neurons, a->sample);
+    return launch(lif_forward_kernel, tiles, 256, 0, *a, workspace, stream);
 }
 
 extern "C" int lif_launch_backward(const lif_backward_arguments *arguments, void *workspace, void *stream) {
-    const lif_backward_arguments &a = *arguments;
-    if (is_bad(a)) return LIF_BAD_SIZE;
-    if (!workspace && lif_workspace(a.time_steps, a.neurons, a.sample)) return LIF_NO_WORKSPACE;
-    const int64_t tiles = lif_tiles(a.neurons, a.sample);
-    return launch(lif_backward_kernel, tiles, 256, 0, a, workspace, stream);
+    const lif_backward_arguments *const a = arguments;
+    if (const int problem = problem_of(a)) return problem;
+    const bool lacks =
+        (a->time_steps && a->neurons && (!a->x_seq || !a->grad_spike_seq)) ||
+        (a->neurons && (!a->v_init)) || !a->tau || !a->v_threshold ||
+        (lif_checkpoint_count(a->time_steps, a->neurons) && !a->checkpoints);
+    const int64_t needed = lif_workspace(a->time_steps, a->neurons, a->sample);
+    if (lacks || (needed && !workspace)) return LIF_NULL_POINTER;
+    const int64_t tiles = lif_tiles(a->neurons, a->sample);
+    return launch(lif_backward_kernel, tiles, 256, 0, *a, workspace, stream);
 }

@@ -29,9 +29,15 @@ int launch(void (*kernel)(Arguments, Workspace), int64_t blocks, int threads, in
                             static_cast<cudaStream_t>(stream));
 }
 
+// Return the error of a struct's first words or of a dimension, or 0.
 template <class Arguments>
-bool is_bad(const Arguments &a) {
-    return a.time_steps < 0 || a.neurons < 0;
+int problem_of(const Arguments *a) {
+    if (!a || a->struct_size != int64_t(sizeof(Arguments)) || a->struct_version != LNM_2_ABI)
+        return LNM_2_BAD_STRUCT;
+    bool fits = a->time_steps >= 0 && a->neurons >= 0 && a->sample >= 1 && a->channels >= 1 &&
+                a->inner >= 1;
+    fits = fits && (a->time_steps == 0 || a->neurons < (int64_t(1) << 62) / a->time_steps);
+    return fits ? 0 : LNM_2_BAD_DIMENSION;
 }
 
 }  // namespace
@@ -45,18 +51,27 @@ extern "C" int64_t lnm_2_workspace(int64_t time_steps, int64_t neurons, int64_t 
 }
 
 extern "C" int lnm_2_launch_forward(const lnm_2_forward_arguments *arguments, void *workspace, void *stream) {
-    const lnm_2_forward_arguments &a = *arguments;
-    if (is_bad(a)) return LNM_2_BAD_SIZE;
-    const int64_t tiles = lnm_2_tiles(a.neurons, a.sample);
-    return launch(lnm_2_forward_kernel, tiles, 256, 0, a, workspace, stream);
+    const lnm_2_forward_arguments *const a = arguments;
+    if (const int problem = problem_of(a)) return problem;
+    const bool lacks =
+        (a->time_steps && a->neurons && (!a->x_seq || !a->spike_seq)) ||
+        (a->neurons && (!a->v_init)) || !a->theta || !a->v_threshold;
+    if (lacks) return LNM_2_NULL_POINTER;
+    const int64_t tiles = lnm_2_tiles(a->neurons, a->sample);
+    return launch(lnm_2_forward_kernel, tiles, 256, 0, *a, workspace, stream);
 }
 
 extern "C" int lnm_2_launch_backward(const lnm_2_backward_arguments *arguments, void *workspace, void *stream) {
-    const lnm_2_backward_arguments &a = *arguments;
-    if (is_bad(a)) return LNM_2_BAD_SIZE;
-    if (!workspace && lnm_2_workspace(a.time_steps, a.neurons, a.sample)) return LNM_2_NO_WORKSPACE;
-    const int64_t tiles = lnm_2_tiles(a.neurons, a.sample);
-    const int error = launch(lnm_2_backward_kernel, tiles, 256, 12288, a, workspace, stream);
+    const lnm_2_backward_arguments *const a = arguments;
+    if (const int problem = problem_of(a)) return problem;
+    const bool lacks =
+        (a->time_steps && a->neurons && (!a->x_seq || !a->grad_spike_seq)) ||
+        (a->neurons && (!a->v_init)) || !a->theta || !a->v_threshold ||
+        (lnm_2_checkpoint_count(a->time_steps, a->neurons) && !a->checkpoints);
+    const int64_t needed = lnm_2_workspace(a->time_steps, a->neurons, a->sample);
+    if (lacks || (needed && !workspace)) return LNM_2_NULL_POINTER;
+    const int64_t tiles = lnm_2_tiles(a->neurons, a->sample);
+    const int error = launch(lnm_2_backward_kernel, tiles, 256, 12288, *a, workspace, stream);
     if (error) return error;
-    return launch(lnm_2_sums_kernel, 1, 1024, 0, a, workspace, stream);
+    return launch(lnm_2_sums_kernel, 1, 1024, 0, *a, workspace, stream);
 }

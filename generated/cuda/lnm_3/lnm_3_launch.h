@@ -9,7 +9,7 @@
  * Shapes. Sequences are (time_steps, neurons). The numbers of a time step are adjacent. A field that ends
  * in _stride is the distance from one step to the next (0 reads one step T times); outputs have the
  * stride neurons.
- * sample, channels and inner are not read, because every parameter has one value.
+ * sample, channels and inner may be 1, because every parameter has one value.
  * Element k of value r of a vector parameter is at r * size + k. Parameters: theta one value of 4 numbers, v_threshold one value.
  *
  * Types. Sequences: float. All other numbers: float. Sums of counts: double.
@@ -23,8 +23,8 @@
  * `checkpoints`, lnm_3_checkpoints numbers aligned like a state, from forward to backward. Both sizes may
  * be 0.
  *
- * Limits. time_steps and neurons are at least 0, time_steps * neurons is below 2**62; compute capability
- * 8.0 or later. A forward is one launch, a backward two, of at most 1048576 blocks (which stride
+ * Limits. time_steps and neurons are at least 0, sample, channels and inner at least 1, and
+ * time_steps * neurons is below 2**62; compute capability 8.0 or later. A forward is one launch, a backward two, of at most 1048576 blocks (which stride
  * over longer work). A block has 256 threads forward, 256 backward, 1024 in the reduction, and
  * 16384 bytes of shared memory backward.
  * An output may overwrite an input of stride neurons if no backward follows.
@@ -44,10 +44,11 @@ int64_t lnm_3_checkpoints(int64_t time_steps, int64_t neurons);
 /* Return the size of the workspace of a backward, in bytes. */
 int64_t lnm_3_workspace(int64_t time_steps, int64_t neurons, int64_t sample);
 
-enum {
-    LNM_3_BAD_SIZE = -1,     /* a size is outside the limits above */
-    LNM_3_NO_WORKSPACE = -2, /* workspace is null but needed */
-};
+/* Errors of the arguments: those of C, negative. Nothing is enqueued then.
+ * BAD_STRUCT: the pointer to the struct is null, or its first words differ from its size and LNM_3_ABI.
+ * BAD_DIMENSION: a size is outside the limits above.
+ * NULL_POINTER: a pointer that a kernel needs is null, such as that of a workspace of more than 0 bytes. */
+enum { LNM_3_BAD_STRUCT = -2, LNM_3_BAD_DIMENSION = -3, LNM_3_NULL_POINTER = -4 };
 
 /* Enqueue a direction on `stream`, a cudaStream_t (null for the default stream). Return 0, a code from
  * above, or the positive cudaError_t of the launch; errors of running kernels are reported later. */

@@ -26,7 +26,12 @@ typedef unsigned long long uint64_t;
 #define LNM_3_FAR 4096 // steps beyond which states are saved at two levels
 #endif
 
+// Version of the structs below. A caller of the launcher sets both first words: struct_size to the sizeof of
+// the struct. The kernels read neither.
+#define LNM_3_ABI 2
+
 typedef struct {
+    int64_t struct_size, struct_version;
     int64_t time_steps, neurons, sample, channels, inner;
     const float *x_seq;
     int64_t x_stride;
@@ -40,6 +45,7 @@ typedef struct {
 } lnm_3_forward_arguments;
 
 typedef struct {
+    int64_t struct_size, struct_version;
     int64_t time_steps, neurons, sample, channels, inner;
     const float *x_seq;
     int64_t x_stride;

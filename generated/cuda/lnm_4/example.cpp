@@ -86,6 +86,8 @@ void print_all(const char *name, const Array<T> &gradient) {
 
 template <class Arguments>
 void set_sizes(Arguments &a) {
+    a.struct_size = sizeof(Arguments);
+    a.struct_version = LNM_4_ABI;
     a.time_steps = kTimeSteps;
     a.neurons = kNeurons;
     a.sample = kSample;

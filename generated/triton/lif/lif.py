@@ -319,6 +319,24 @@ def _aligned(sizes, tensors):
     return all(n % 16 == 0 for n in sizes) and all(t.data_ptr() % 16 == 0 for t in tensors)
 
 
+def _require(time_steps, neurons, sample, channels, inner, shared, **tensors):
+    """Raise ValueError for sizes outside their range, or a tensor that is None."""
+    sizes = dict(time_steps=time_steps, neurons=neurons, sample=sample, channels=channels, inner=inner)
+    for name, size in sizes.items():
+        least = int(name not in ("time_steps", "neurons") and neurons > 0)
+        if size < least:
+            raise ValueError(f"lif: {name} is {size}. Accepted: an integer from {least}.")
+    for name, width, count in shared:
+        if count < 0 or (count and width < 1):
+            raise ValueError(
+                f"lif: {name}_inner is {width} and {name}_count is {count}. Accepted: integers from 1,"
+                " or a count of 0."
+            )
+    for name, tensor in tensors.items():
+        if tensor is None:
+            raise ValueError(f"lif: {name} is None. Accepted: a tensor.")
+
+
 def checkpoints(time_steps, neurons):
     """Return the length of `checkpoints`."""
     return max(time_steps - 1, 0) // _every(time_steps)[1] * neurons
@@ -347,7 +365,12 @@ def forward(
 
     Arguments that may be None, and are then skipped: `v_final`, `checkpoints`.
     A program has `block` neurons, a power of two. Neither `block` nor `num_warps` changes a result.
+    Raises ValueError for bad sizes, or None for another argument.
     """
+    _require(
+        time_steps, neurons, sample, channels, inner, (), x_seq=x_seq, v_init=v_init, tau=tau,
+        v_threshold=v_threshold, spike_seq=spike_seq,
+    )
     _programs = triton.cdiv(neurons, block)
     if neurons:
         _forward_kernel[(_programs,)](
@@ -399,7 +422,12 @@ def backward(
 
     Arguments that may be None, and are then omitted or skipped: `grad_v_final`, `grad_x_seq`,
     `grad_v_init`.
+    Raises ValueError for bad sizes, or None for another argument.
     """
+    _require(
+        time_steps, neurons, sample, channels, inner, (), x_seq=x_seq, v_init=v_init, tau=tau,
+        v_threshold=v_threshold, checkpoints=checkpoints, grad_spike_seq=grad_spike_seq,
+    )
     _section = _every(time_steps)[0]
     _width = 0
     if neurons:

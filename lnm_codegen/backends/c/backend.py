@@ -10,6 +10,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.base import Model, Source, pass_files
 from lnm_codegen.backends.c.example import example_source
 from lnm_codegen.backends.c.expr import C_TYPES, CDialect, c_type, lines, math_functions
@@ -24,8 +25,6 @@ FLAGS = (
     "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
 )  # fmt: skip
 """C++ compiler flags that keep the kernels consistent with the interpreter."""
-ABI = 2
-"""Version of the structs of the C interface. Version 1 had neither size nor version."""
 CHUNK = 16
 """Time steps between saved states; also the chunk of the backward."""
 

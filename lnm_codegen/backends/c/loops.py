@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
+from lnm_codegen.backends.arguments import conditions
 from lnm_codegen.backends.c.expr import c_type
 from lnm_codegen.backends.loops import (
     Places,
@@ -99,41 +99,9 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         gradient_loop=_gradient_loop(plan, layer_terms),
         forward_streams=" && ".join(f"streams(a.{o}_seq, {size})" for o in model.outputs),
         backward_streams=" && ".join(streamed),
-        **_checks(plan, graded),
+        **conditions(plan, graded, "saved_numbers(a->time_steps, a->neurons)"),
     )
     return render("c/kernel.cpp.j2", view)
-
-
-def _checks(plan: Plan, graded: Sequence[str]) -> dict[str, str]:
-    """Return conditions on the arguments of a call: sizes that fit, pointers that are null."""
-    saved = "saved_numbers(a->time_steps, a->neurons)"
-    sizes = "(a->{0}_count == 0 || (a->{0}_count > 0 && a->{0}_inner > 0))"
-    backward = _lacks(plan, [f"grad_{o}_seq" for o in graded])
-    return {
-        "shared_fit": "".join(f" && {sizes.format(x)}" for x in plan.model.inputs[1:]),
-        "forward_lacks": _lacks(plan, [f"{o}_seq" for o in plan.model.outputs]),
-        "backward_lacks": f"{backward} || ({saved} && !a->checkpoints)"
-        if plan.states
-        else backward,
-    }
-
-
-def _lacks(plan: Plan, sequences: Sequence[str]) -> str:
-    """Return the condition that a pointer which a kernel reads or writes is null.
-
-    The inputs are such pointers, the `sequences`, the initial states and the parameters.
-    """
-    model = plan.model
-    pointers = [f"{x}_seq" for x in model.inputs] + list(sequences)
-    groups = {
-        "a->time_steps && a->neurons": pointers,
-        "a->neurons": [f"{s}_init" for s in plan.states],
-        "a->sample": [p.name for p in model.params if p.per == "neuron"],
-        "a->channels": [p.name for p in model.params if p.per == "channel"],
-        "true": [p.name for p in model.params if p.per == "layer"],
-    }
-    null = {k: " || ".join(f"!a->{name}" for name in names) for k, names in groups.items()}
-    return " || ".join(f"({k} && ({text}))" for k, text in null.items() if text)
 
 
 def _indices(plan: Plan) -> Rows:

@@ -8,6 +8,7 @@ the kernels by `plan.py`.
 
 from __future__ import annotations
 
+from lnm_codegen.backends.arguments import ABI, conditions
 from lnm_codegen.backends.base import Model, Source, pass_files
 from lnm_codegen.backends.c.backend import step_view
 from lnm_codegen.backends.c.expr import c_type
@@ -16,7 +17,7 @@ from lnm_codegen.backends.cuda.example import example_source
 from lnm_codegen.backends.cuda.loops import kernels_source
 from lnm_codegen.backends.cuda.plan import SUM_THREADS, CudaPlan
 from lnm_codegen.backends.names import c_scopes, marked, renamed, require_no_collision
-from lnm_codegen.backends.plan import SIZES, Field, plan_of, values_text
+from lnm_codegen.backends.plan import HEAD, SIZES, Field, plan_of, values_text
 from lnm_codegen.backends.render import render, render_files
 
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
@@ -68,13 +69,16 @@ _IO_TEXTS = {
 
 def _interface_view(cuda: CudaPlan) -> dict[str, object]:
     plan, model = cuda.plan, cuda.plan.model
+    saved = f"{model.name}_checkpoint_count(a->time_steps, a->neurons)"
     return dict(
         **cuda.constants,
         upper=model.name.upper(),
+        abi=ABI,
         equations=model.equations,
         io_text=_IO_TEXTS[model.dtype],
         real=c_type(model.real),
         granularity_text=plan.granularity_text,
+        head=", ".join(HEAD),
         sizes=", ".join(SIZES),
         forward_fields=tuple(_declared(f, model) for f in plan.forward_fields),
         backward_fields=tuple(_declared(f, model) for f in plan.backward_fields),
@@ -86,10 +90,11 @@ def _interface_view(cuda: CudaPlan) -> dict[str, object]:
         backward_lanes=cuda.backward_lanes,
         forward_bytes=cuda.forward_lanes * cuda.io_bytes,
         backward_bytes=cuda.backward_lanes * cuda.io_bytes,
+        **conditions(plan, plan.graded_outputs, saved),
         reduction_grid=values_text(
             plan.finest,
-            "a.channels",
-            f"std::max(a.channels, (a.sample + {SUM_THREADS - 1}) / {SUM_THREADS})",
+            "a->channels",
+            f"std::max(a->channels, (a->sample + {SUM_THREADS - 1}) / {SUM_THREADS})",
         ),
     )
 

@@ -45,6 +45,7 @@ def example_source(cuda: CudaPlan) -> str:
     view = dict(
         family=model.family,
         name=model.name,
+        upper=model.name.upper(),
         number=number,
         header=header,
         number_value=value,

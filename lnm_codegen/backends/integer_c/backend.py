@@ -12,6 +12,7 @@ import textwrap
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from lnm_codegen.backends.arguments import ABI, wrapped
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.c.backend import wrapped_signature
 from lnm_codegen.backends.c.words import c_meaning
@@ -35,8 +36,6 @@ BLOCK = 256
 """Neurons of a block."""
 REALS = ("float", "double")
 """Types of real sequences."""
-ABI = 2
-"""Version of the structs of the C interface. Version 1 had neither size nor version."""
 WORDS = ("struct_size", "struct_version", "time_steps", "neurons", "threads")
 """First arguments of every run."""
 
@@ -190,9 +189,9 @@ def _model_view(model: FixedModel) -> dict[str, object]:
         integer_fields=declared("int32_t"),
         reals=tuple(_Real(kind, declared(kind)) for kind in REALS),
         format_constants=tuple(map(_format_constant, formats)),
-        step_arguments=_wrapped([_argument(p) for p in kernel.inputs], ", ", 16),
+        step_arguments=wrapped([_argument(p) for p in kernel.inputs], ", ", 16),
         block_flag="<kRows>" if coefficients else "",
-        has_rows=_wrapped([f"a.{c}.rows > 1" for c in coefficients], " || ", 8),
+        has_rows=wrapped([f"a.{c}.rows > 1" for c in coefficients], " || ", 8),
         **_checks(kernel),
     )
 
@@ -208,14 +207,7 @@ def _checks(kernel: fx.Kernel) -> dict[str, str]:
     lacks = [f"!a->{c}.values" for c in coefficients]
     lacks += [f"(a->neurons && !a->{s}_init)" for s in states]
     lacks.append(f"(a->time_steps && a->neurons && ({' || '.join(sequences)}))")
-    return {"fits": _wrapped(fits, " && ", 8), "lacks": _wrapped(lacks, " || ", 8)}
-
-
-def _wrapped(parts: list[str], between: str, indent: int) -> str:
-    """Return parts in lines of 96 columns, the later lines indented."""
-    text = between.join(p.replace(" ", "\0") for p in parts)
-    lines = textwrap.wrap(text, 96 - indent, break_long_words=False, break_on_hyphens=False)
-    return f"\n{' ' * indent}".join(lines).replace("\0", " ")
+    return {"fits": wrapped(fits, " && ", 8), "lacks": wrapped(lacks, " || ", 8)}
 
 
 def _format_constant(var: fx.Var) -> str:

@@ -98,7 +98,7 @@ def modules(
         prefix = f"{name}_{layer.name}"
         files[f"rtl/{prefix}_events.v"] = events_module(layer, family, prefix)
         files[f"rtl/{prefix}_synapse.v"] = synapse_module(layer, family, prefix)
-        files |= memory_files(layer, prefix)
+        files |= memory_files(layer, prefix, family)
         files |= proofs(layer, family, prefix)
     files[f"rtl/{name}_readout.v"] = readout_module(network, layers, last_bits(layers, arrays))
     files[f"rtl/{name}_network.v"] = top_module(network, layers, arrays)

@@ -77,7 +77,7 @@ def folder_files(
             | {
                 "files": files,
                 "memories": [f"rtl/{f}" for f in memory_names(network, layers)],
-                "vectors": [f"tb/{name}_inputs.hex", f"tb/{name}_results.hex"],
+                "vectors": [f"{name}_inputs.hex", f"{name}_results.hex"],
             },
         ),
         f"tb/{name}_verilator.cpp": render("network_verilog/verilator.cpp.j2", harness),
@@ -88,8 +88,32 @@ def folder_files(
 
 def memory_names(network: IntegerNetwork, layers: Sequence[Layer]) -> list[str]:
     """Return the names of the .hex files of rtl/."""
-    found = [memory_files(layer, f"{network.name}_{layer.name}") for layer in layers]
+    name = network.name
+    found = [memory_files(layer, f"{name}_{layer.name}", family_of(network)) for layer in layers]
     return [path.removeprefix("rtl/") for files in found for path in files]
+
+
+def sample_entry(network: IntegerNetwork) -> dict[str, int]:
+    """Return the numbers of a sample and of its scores, as in the manifest."""
+    return {"inputs": sample_size(network), "scores": network.classes}
+
+
+def layer_entries(layers: Sequence[Layer]) -> list[dict[str, Any]]:
+    """Return the layers as in the manifest."""
+    return [
+        {
+            "layer": layer.stage.name,
+            "inputs": layer.inputs,
+            "outputs": layer.outputs,
+            "weight_bits": layer.stage.bits,
+            "accumulator_bits": layer.accumulator,
+            "bound": layer.bound,
+            "lanes": layer.lanes,
+            "cycles_per_event": layer.rows,
+            "weight_memory_bits": layer.depth * layer.lanes * layer.stage.bits,
+        }
+        for layer in layers
+    ]
 
 
 def _manifest(
@@ -107,22 +131,9 @@ def _manifest(
         "kind": FORM,
         "lanes": max(layer.lanes for layer in layers),
         "load_port": layers[0].loadable,
-        "sample": {"inputs": sample_size(network), "scores": network.classes},
+        "sample": sample_entry(network),
         "arrays": sorted({array.name for array in arrays.values()}),
-        "layers": [
-            {
-                "layer": layer.stage.name,
-                "inputs": layer.inputs,
-                "outputs": layer.outputs,
-                "weight_bits": layer.stage.bits,
-                "accumulator_bits": layer.accumulator,
-                "bound": layer.bound,
-                "lanes": layer.lanes,
-                "cycles_per_event": layer.rows,
-                "weight_memory_bits": layer.depth * layer.lanes * layer.stage.bits,
-            }
-            for layer in layers
-        ],
+        "layers": layer_entries(layers),
         "forms": {
             FORM: {
                 "top": f"{name}_{FORM}",

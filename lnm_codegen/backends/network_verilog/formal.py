@@ -50,7 +50,7 @@ def _synapse(layer: Layer, family: str, prefix: str) -> dict[str, str]:
         "a sum is not bounded",
         "the row of an event is written",
     )
-    memories = tuple(path.removeprefix("rtl/") for path in memory_files(layer, prefix))
+    memories = tuple(path.removeprefix("rtl/") for path in memory_files(layer, prefix, family))
     return _files(view, "synapse", texts, 8, memories)
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from lnm_codegen.backends.network_verilog.layers import Layer
+from lnm_codegen.backends.verilog.hexadecimal import hex_text
 
 
-def memory_files(layer: Layer, prefix: str) -> dict[str, str]:
+def memory_files(layer: Layer, prefix: str, family: str) -> dict[str, str]:
     """Return file -> text of the memories of a layer, in rtl/."""
     files = {"weights": weight_words(layer), "biases": bias_words(layer)}
     widths = {"weights": layer.lanes * layer.stage.bits, "biases": layer.lanes * layer.accumulator}
     if scale_bits(layer):
         files["scales"], widths["scales"] = scale_words(layer), scale_bits(layer)
-    return {f"rtl/{prefix}_{w}.hex": _text(words, widths[w]) for w, words in files.items()}
+    return {f"rtl/{prefix}_{w}.hex": hex_text(family, n, widths[w]) for w, n in files.items()}
 
 
 def weight_words(layer: Layer) -> list[int]:
@@ -60,8 +59,3 @@ def _rows(layer: Layer, numbers: list[int], width: int) -> list[int]:
         sum((filled[first + p] & mask) << (p * width) for p in range(layer.lanes))
         for first in range(0, size, layer.lanes)
     ]
-
-
-def _text(words: Iterable[int], width: int) -> str:
-    digits = (width + 3) // 4
-    return "".join(f"{word:0{digits}x}\n" for word in words)

@@ -19,6 +19,7 @@ from lnm_codegen.backends.network_verilog.top import (
     score_bits,
 )
 from lnm_codegen.backends.render import render
+from lnm_codegen.backends.verilog.hexadecimal import hex_text
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
 
 
@@ -60,9 +61,10 @@ def testbench_files(
 ) -> dict[str, str]:
     """Return the testbench and its two files of numbers."""
     name, (taken, given, label) = network.name, stream_widths(network, layers, arrays)
+    family = family_of(network)
     loadable = layers[0].loadable
     view = {
-        "family": family_of(network),
+        "family": family,
         "name": name,
         "vectors": f"{name}_inputs.hex and {name}_results.hex",
         "samples": len(samples),
@@ -80,11 +82,6 @@ def testbench_files(
     rows = np.asarray(samples).reshape(len(samples), -1)
     return {
         f"tb/{name}_network_tb.v": render("network_verilog/tb.v.j2", view),
-        f"tb/{name}_inputs.hex": _text(input_words(rows, taken), taken),
-        f"tb/{name}_results.hex": _text(result_words(scores, given), given + label),
+        f"tb/{name}_inputs.hex": hex_text(family, input_words(rows, taken), taken),
+        f"tb/{name}_results.hex": hex_text(family, result_words(scores, given), given + label),
     }
-
-
-def _text(words: list[int], width: int) -> str:
-    digits = (width + 3) // 4
-    return "".join(f"{word:0{digits}x}\n" for word in words)

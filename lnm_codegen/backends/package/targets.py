@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lnm_codegen.backends.c.backend import ABI
+from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.c.backend import FLAGS as C_FLAGS
 from lnm_codegen.backends.cuda.backend import FLAGS as CUDA_FLAGS
 from lnm_codegen.backends.cuda.plan import TILE, CudaPlan
@@ -101,6 +101,7 @@ def _cuda_files(plan: Plan) -> dict[str, str]:
         plan,
         headers=f'"{name}_layout.h", "{name}_step.h"',
         flags=_flag_lines(CUDA_FLAGS),
+        abi=ABI,
     )
     return loaders | {"launches.py": launches_text(plan)}
 

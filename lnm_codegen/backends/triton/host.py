@@ -18,6 +18,7 @@ def host_source(arguments: Arguments) -> str:
     forward, backward = plan.forward_fields, plan.backward_fields
     sums = {f"{q}_sum" for q in plan.counts}
     view = dict(
+        name=plan.model.name,
         real=f"torch.{plan.model.real}",
         state_rows=scaled(len(plan.states), "neurons"),
         counts=plan.counts,
@@ -28,7 +29,9 @@ def host_source(arguments: Arguments) -> str:
         ),
         forward_nullable=_nullable("skipped", forward),
         forward_aligned=_aligned(arguments, forward, "neurons"),
+        forward_required=_required(arguments, forward),
         backward_arguments=_names(backward),
+        backward_required=_required(arguments, arguments.backward_fields),
         backward_passed=_names(arguments.backward_fields),
         backward_nullable=_nullable("omitted or skipped", backward),
         backward_aligned=_aligned(arguments, arguments.backward_fields, "neurons", "_width"),
@@ -45,6 +48,13 @@ def host_source(arguments: Arguments) -> str:
 
 def _names(fields: tuple[Field, ...]) -> Lines:
     return (*SIZES, *(f.name for f in fields))
+
+
+def _required(arguments: Arguments, fields: tuple[Field, ...]) -> Lines:
+    """Return the call that validates the arguments of a direction."""
+    shared = [f'("{x}", {x}_inner, {x}_count),' for x in arguments.plan.model.inputs[1:]]
+    tensors = [f"{f.name}={f.name}" for f in fields if f.kind != "int64_t" and not f.nullable]
+    return enclosed("_require(", [*SIZES, f"({' '.join(shared)})", *tensors], ")", indent=4)
 
 
 def _nullable(effect: str, fields: tuple[Field, ...]) -> str:

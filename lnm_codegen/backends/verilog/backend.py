@@ -65,7 +65,7 @@ def _forms(design: CircuitDesign) -> tuple[dict[str, str], tuple[Form, ...]]:
         vectors, file = (run, "run.hex") if form.name == "comb" else (step, "step.hex")
         form = replace(form, vectors=f"{name}_{file}", fields=vectors.fields)
         forms.append(form)
-        files[f"tb/{form.vectors}"] = vectors.text
+        files[f"tb/{form.vectors}"] = vectors.text(design.model.family)
         files[f"tb/{name}_{form.name}_tb.v"] = testbench(
             design, form.name, vectors, form.vectors, (form.latency, form.interval)
         )
@@ -119,7 +119,7 @@ def _array(design: CircuitDesign, pipeline: Pipeline) -> tuple[dict[str, str], F
     )
     files = {f"rtl/{name}_{word}.v": text for word, text in modules.items()}
     files[f"rtl/{name}_delay.v"] = leaf(design, "delay")
-    files[f"tb/{file}"] = vectors.text
+    files[f"tb/{file}"] = vectors.text(design.model.family)
     files[f"tb/{name}_array_tb.v"] = array_testbench(design, times, vectors, file)
     return files, form
 

@@ -7,7 +7,8 @@ count. The remaining faults run in Verilator against the C model.
 
 The comparison has two methods. If neither ce nor rst enters the faulty cell and the circuit is a
 pipeline, registers are replaced by wires: every value keeps its cycle, so the logic alone decides,
-for all inputs. Otherwise both circuits run from registers at 0, with any inputs, for some cycles.
+for all inputs. A fault in the pipeline of an array is compared in the pipeline alone. Otherwise
+both circuits run from registers and memories at 0, with any inputs, for some cycles.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from lnm_codegen.hardware.result import (
     verdict,
 )
 from lnm_codegen.hardware.tools import in_parallel, missing, run, solvers, temporary_folder
+from lnm_codegen.hardware.verify.equivalence import Equivalence, prove_equivalence
 from lnm_codegen.hardware.verify.icarus import judged, run_testbench
 from lnm_codegen.hardware.verify.verilator import NEEDS, compare, driven_forms
 
@@ -37,17 +39,17 @@ COUNT, SEED = 40, 1
 TARGET = 0.9
 """Share of the faults that change an output; more than this share must be detected."""
 
-PROOF_SECONDS = 20
-"""Time limit of a proof."""
-
 SLOWEST = 20
 """Time limit in seconds of a simulation with a fault; one that hangs counts as detected."""
 
 CORRECT = "correct.v"
 """The circuit without a fault. A testbench that fails it would fail every fault."""
 
-FORM = "core"
+FORM, ARRAY = "core", "array"
+_CONTROL = "w:ce w:rst %u %co1 t:$*dff* %u"
+"""Selection of registers, and of cells that ce or rst enters."""
 _MORE_CYCLES = 4  # beyond the latency, in a comparison from registers at 0
+_TICKS = 2  # of an array in a comparison: the second reads the states that the first wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +74,6 @@ class Mutant:
         return f"{named.get('-mode')} {cell}.{named.get('-port')}[{named.get('-portbit')}]"
 
 
-@dataclass(frozen=True, slots=True)
-class Equivalence:
-    """Result of a comparison."""
-
-    proven: bool  # to change no output
-    detail: str
-
-
 def mutation(circuit: Circuit) -> StepResult:
     """Draw faults in the core (or in the first form if there is no core), and test each."""
     reason = missing("yosys", "iverilog")
@@ -96,7 +90,7 @@ def mutation(circuit: Circuit) -> StepResult:
             return _not_tested(form, "the testbench fails the correct circuit as Yosys writes it")
         caught = in_parallel(lambda m: is_detected(circuit, form, folder / m.source), mutants)
         passing = [m for m, c in zip(mutants, caught, strict=True) if not c]
-        proofs = dict(zip(passing, _compared(form, folder, passing), strict=True))
+        proofs = dict(zip(passing, _compared(circuit, form, folder, passing), strict=True))
         unproven = [m for m, proof in proofs.items() if not proof.proven]
         differ = in_parallel(lambda m: _differs(circuit, form, folder, m), unproven)
         survivors = [m for m, d in zip(unproven, differ, strict=True) if not d]
@@ -142,18 +136,20 @@ def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> list[Muta
     """Draw faults; write base.il, correct.v, fault<N>.il and fault<N>.v into a folder."""
     files = " ".join((*circuit.cell_models(), *form.files))
     script = (
-        f"read_verilog {files}; prep -flatten -top {form.top}; opt_clean -purge;"
-        f" write_rtlil {folder / 'base.il'};"
-        f" select -write {folder / 'control'} w:ce w:rst %u %co1 t:$*dff* %u;"
+        f"read_verilog {files}; hierarchy -check -top {form.top}; proc; design -save whole;"
+        f" prep -flatten -top {form.top}; opt_clean -purge; write_rtlil {folder / 'base.il'};"
+        f" select -write {folder / 'control'} {_CONTROL};"
         f" mutate -list {COUNT} -seed {SEED} -o {folder / 'mutations'}"
     )
+    if form.name == ARRAY:
+        script += (
+            f"; design -load whole; prep -flatten -top {_core_of(form)}; opt_clean -purge;"
+            f" write_rtlil {folder / 'core.il'}; select -write {folder / 'core_control'} {_CONTROL}"
+        )
     done = run(("yosys", "-q", "-p", script), circuit.folder, timeout=120)
     if not done.passed:
         raise ToolError("yosys", f"cannot draw faults: {done.last_line()}")
-    control = {
-        line.partition("/")[2]
-        for line in (folder / "control").read_text(encoding="utf-8").splitlines()
-    }
+    control = _selected(folder / "control")
     lines = (folder / "mutations").read_text(encoding="utf-8").splitlines()
     cells = [re.search(r"-cell (\S+)", line) for line in lines]
     mutants = [
@@ -175,6 +171,38 @@ def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> list[Muta
     return mutants
 
 
+def _core_of(form: CircuitForm) -> str:
+    """Return the module of the pipeline in an array."""
+    return form.top.removesuffix(ARRAY) + FORM
+
+
+def _selected(path: Path) -> set[str]:
+    """Return the cells of a file that Yosys's `select -write` wrote."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {line.partition("/")[2] for line in lines}
+
+
+def _write_core_faults(form: CircuitForm, folder: Path, mutants: Sequence[Mutant]) -> None:
+    """Write core<N>.il, the pipeline of an array with a fault, for faults in its logic.
+
+    Cells have the same names in core.il. A fault that does not fit there has no file.
+    """
+    control = _selected(folder / "core_control")
+    commands = ["read_rtlil core.il", "design -save right"]
+    for mutant in mutants:
+        command = re.split(r" -(?:wire|src) ", mutant.command)[0]
+        command = command.replace(f"-module {form.top} ", f"-module {_core_of(form)} ")
+        command, inside = re.subn(r"-cell \$flatten\\_core\.(?=\$)", "-cell ", command)
+        if not inside:
+            command, inside = re.subn(r"\$flatten\\_core\.\\", r"$flatten\\", command)
+        cell = re.search(r"-cell (\S+)", command)
+        if inside and mutant.of_logic and cell is not None and cell[1] not in control:
+            write = f"write_rtlil core{mutant.number}.il"
+            commands += ["design -load right", command, write]
+    (folder / "core.ys").write_text("\n".join(commands) + "\n", encoding="utf-8")
+    run(("yosys", "-q", "core.ys"), folder, timeout=120)
+
+
 def is_detected(circuit: Circuit, form: CircuitForm, source: Path) -> bool:
     """Report whether the testbench fails a circuit."""
     done = run_testbench(circuit, form, (str(source),), timeout=SLOWEST)
@@ -189,92 +217,25 @@ def _differs(circuit: Circuit, form: CircuitForm, folder: Path, mutant: Mutant) 
     return check.status == FAILED and check.count > 0
 
 
-def _compared(form: CircuitForm, folder: Path, mutants: list[Mutant]) -> list[Equivalence]:
+def _compared(
+    circuit: Circuit, form: CircuitForm, folder: Path, mutants: list[Mutant]
+) -> list[Equivalence]:
     """Compare each mutant with the correct circuit."""
     reason = missing("sby", "yosys-smtbmc", "boolector")
     if reason:
         return [Equivalence(False, f"not detected, and not compared: {reason}")] * len(mutants)
     environment = solvers(folder)
+    neurons = circuit.manifest["forms"][form.name].get("neurons", 0)
+    most = form.latency + _MORE_CYCLES + _TICKS * neurons
+
+    if form.name == ARRAY:
+        _write_core_faults(form, folder, mutants)
 
     def prove(mutant: Mutant) -> Equivalence:
-        fault = folder / f"fault{mutant.number}.il"
-        wires = mutant.of_logic and form.name == "core"
-        cycles = None if wires else form.latency + _MORE_CYCLES
+        fault, inner = (folder / f"{word}{mutant.number}.il" for word in ("fault", "core"))
+        if inner.is_file():
+            return prove_equivalence(_core_of(form), folder / "core.il", inner, None, environment)
+        cycles = None if mutant.of_logic and form.name == FORM else most
         return prove_equivalence(form.top, folder / "base.il", fault, cycles, environment)
 
     return in_parallel(prove, mutants)
-
-
-def prove_equivalence(
-    top: str, correct: Path, fault: Path, cycles: int | None, environment: Mapping[str, str]
-) -> Equivalence:
-    """Compare two circuits, files of RTLIL with a module `top`.
-
-    `cycles` run from registers at 0; None replaces the registers by wires. `environment` comes from
-    `tools.solvers`.
-    """
-    place = fault.with_suffix(".proof")
-    place.mkdir()
-    (place / "wires.v").write_text(_WIRES, encoding="utf-8")
-    script = _LOGIC if cycles is None else "setundef -init -zero\n" + _MITER
-    text = _SBY.format(depth=cycles or 1, top=top, right=correct, fault=fault, script=script)
-    (place / "equal.sby").write_text(text, encoding="utf-8")
-    done = run(("sby", "-f", "equal.sby"), place, timeout=PROOF_SECONDS, environment=environment)
-    if done.passed:
-        span = "all inputs" if cycles is None else f"any {cycles} cycles from registers at 0"
-        return Equivalence(True, f"changes no output, proven for {span}")
-    if "DONE (FAIL" in done.output:
-        return Equivalence(False, "not detected")
-    return Equivalence(False, "not detected, and not proven equivalent")
-
-
-_SBY = """[options]
-mode bmc
-depth {depth}
-
-[engines]
-smtbmc boolector
-
-[script]
-read_rtlil right.il
-rename {top} right
-read_rtlil fault.il
-rename {top} fault
-{script}
-
-[files]
-right.il {right}
-fault.il {fault}
-wires.v
-"""
-
-_MITER = """miter -equiv -flatten -make_assert right fault equal
-hierarchy -top equal
-opt_clean"""
-
-_LOGIC = (
-    _MITER
-    + """
-cd equal
-delete -port in_ce in_rst
-connect -set in_ce 1'1
-connect -set in_rst 1'0
-cd ..
-opt -nodffe -nosdff
-techmap -map wires.v t:$dff
-opt_clean
-select -assert-none t:$*dff* t:$*latch* t:$mem*"""
-)
-
-_WIRES = """(* techmap_celltype = "$dff" *)
-module wire_for_register #(
-    parameter WIDTH        = 1,
-    parameter CLK_POLARITY = 1
-) (
-    input  wire             CLK,
-    input  wire [WIDTH-1:0] D,
-    output wire [WIDTH-1:0] Q
-);
-    assign Q = D;
-endmodule
-"""

@@ -134,7 +134,10 @@ def _stage_content(stage: AnyStage, arrays: dict[str, Integers]) -> dict[str, An
 def _arrays_of(path: Path) -> dict[str, Integers]:
     try:
         data = io.BytesIO(path.read_bytes())
-        with np.load(data, allow_pickle=False) as archive:
+        archive = np.load(data, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("one array, and no archive")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise unreadable(path, error, _REMEDY) from None

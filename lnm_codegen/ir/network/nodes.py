@@ -81,9 +81,9 @@ class WeightStage:
 
         Every partial sum, in any order of the addends, stays within it.
         """
-        rows = np.abs(self.weight.reshape(self.channels, -1).astype(np.int64)).sum(1)
-        bounds = np.abs(self.bias.astype(np.int64)) + rows * inputs.magnitude
-        return int(bounds.max())
+        rows = np.abs(self.weight.reshape(self.channels, -1).astype(np.int64)).sum(1).tolist()
+        pairs = zip(self.bias.tolist(), rows, strict=True)  # Python's integers do not overflow
+        return max(abs(int(bias)) + int(row) * inputs.magnitude for bias, row in pairs)
 
     def scaled_span(self, inputs: ValueSpan, channel: int) -> Span:
         """Return the span of multiplier * acc of a channel."""

@@ -48,8 +48,10 @@ def require_network(network: IntegerNetwork, where: str = "network") -> IntegerN
     Raises:
         ModelError: A size, a span or a width does not fit; the place names the stage.
     """
-    if not isinstance(network.name, str) or not _NAME.fullmatch(network.name):
-        raise wrong(where, "name", network.name, "a to z, 0 to 9 and _, a letter first")
+    name = network.name
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "main":
+        accepted = "up to 64 of a to z, 0 to 9 and _, a letter first, and not main"
+        raise wrong(where, "name", name, accepted)
     require_integer(where, "time_steps", network.time_steps, 1, MOST_STEPS)
     require_bool(where, "repeated", network.repeated)
     require_one_of(where, "over", network.over, OVER)

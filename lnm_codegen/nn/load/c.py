@@ -22,8 +22,9 @@ from typing import Any
 from filelock import FileLock
 from torch import get_num_threads
 
+from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.base import Model, Source
-from lnm_codegen.backends.c.backend import ABI, CHUNK, C
+from lnm_codegen.backends.c.backend import CHUNK, C
 from lnm_codegen.backends.plan import FAR, SIZES, plan_of, saved_size
 from lnm_codegen.errors import InternalError, ToolError, reason
 from lnm_codegen.nn.function import Arguments, Kernels, addresses

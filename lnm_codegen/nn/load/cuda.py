@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
 from lnm_codegen.backends.cuda.plan import SHARED, CudaPlan, Launch
-from lnm_codegen.backends.plan import plan_of
+from lnm_codegen.backends.plan import HEAD, plan_of
 from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.files import write_whole
 from lnm_codegen.nn.function import Arguments, Kernels, addresses, device_of
@@ -59,7 +60,8 @@ class CudaKernels(Kernels):
 
         device, words = device_of(arguments), addresses(arguments)
         workspace = torch.empty(max(workspace_bytes, 1), dtype=torch.uint8, device=device)
-        struct = (ctypes.c_int64 * (len(sizes) + len(words)))(*sizes, *words)
+        count = len(HEAD) + len(sizes) + len(words)
+        struct = (ctypes.c_int64 * count)(8 * count, ABI, *sizes, *words)
         place = ctypes.c_void_p(workspace.data_ptr())
         values = (ctypes.c_void_p * 2)(ctypes.addressof(struct), ctypes.addressof(place))
         with torch.cuda.device(device):

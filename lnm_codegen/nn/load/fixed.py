@@ -13,7 +13,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lnm_codegen.backends.integer_c.backend import ABI, WORDS, FixedC, run_fields
+from lnm_codegen.backends.arguments import ABI
+from lnm_codegen.backends.integer_c.backend import WORDS, FixedC, run_fields
 from lnm_codegen.backends.integer_c.model import FixedModel
 from lnm_codegen.backends.verilog.rtl import Rtl
 from lnm_codegen.errors import InternalError, ToolError

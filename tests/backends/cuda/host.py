@@ -23,7 +23,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.cuda.plan import CudaPlan, Launch
-from lnm_codegen.backends.plan import SIZES, Field, plan_of
+from lnm_codegen.backends.plan import HEAD, SIZES, Field, plan_of
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.nn.load.c import compiler
 from tests.cases import Results
@@ -124,7 +124,7 @@ def host_kernels(neuron: lnm.Neuron, dtype: str) -> HostKernels:
 
 def struct(fields: tuple[Field, ...], values: dict[str, Any]) -> ctypes.Structure:
     """Return the arguments of a kernel; arrays by their address, what is missing null or 0."""
-    kinds = [(n, ctypes.c_int64) for n in SIZES]
+    kinds = [(n, ctypes.c_int64) for n in (*HEAD, *SIZES)]
     kinds += [(f.name, ctypes.c_int64 if f.kind == "int64_t" else ctypes.c_void_p) for f in fields]
     unknown = set(values) - {n for n, _ in kinds}
     assert not unknown, unknown

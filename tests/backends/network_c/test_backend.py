@@ -16,7 +16,7 @@ from lnm_codegen.hardware.microcontroller import program_size
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.interpret import interpret_network
 from tests.backends.network_c.runs import FLAGS, c_results, emitted
-from tests.networks import random_network, random_samples
+from tests.networks import extreme_network, random_network, random_samples
 
 
 @settings(max_examples=12, deadline=None)
@@ -24,6 +24,20 @@ from tests.networks import random_network, random_samples
 def test_c_is_numpy(seed: int, accumulation: str) -> None:
     rng = np.random.default_rng(seed)
     network = random_network(rng)
+    samples = random_samples(rng, network, 5)
+    expected = interpret_network(network, samples)
+    with tempfile.TemporaryDirectory() as folder:
+        scores, labels = c_results(network, samples, Path(folder), accumulation)
+    np.testing.assert_array_equal(scores, expected.scores)
+    np.testing.assert_array_equal(labels, expected.labels)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 1 << 30), st.sampled_from(["events", "dense"]))
+def test_extreme_numbers(seed: int, accumulation: str) -> None:
+    """Weights and biases at their ends, sums that saturate, shifts to the left."""
+    rng = np.random.default_rng(seed)
+    network = extreme_network(rng)
     samples = random_samples(rng, network, 5)
     expected = interpret_network(network, samples)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -12,13 +14,15 @@ from lnm_codegen.backends.network_verilog.backend import NetworkCircuit, emit_ci
 from lnm_codegen.ir.network.nodes import IntegerNetwork
 from tests.networks import random_network, random_samples
 
+Draw: TypeAlias = Callable[..., IntegerNetwork]
+
 
 def random_circuit(
-    seed: int, count: int = 4, loadable: bool = False
+    seed: int, count: int = 4, loadable: bool = False, drawn: Draw = random_network
 ) -> tuple[IntegerNetwork, np.ndarray, NetworkCircuit]:
     """Return a network, samples and their circuit, of one to four lanes."""
     rng = np.random.default_rng(seed)
-    network = random_network(rng, as_circuit=True)
+    network = drawn(rng, as_circuit=True)
     samples = random_samples(rng, network, count)
     return network, samples, emit_circuit(network, samples, int(rng.integers(1, 5)), loadable)
 

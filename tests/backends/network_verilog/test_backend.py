@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,19 +21,21 @@ from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, size_of
 from lnm_codegen.ir.network.values import SPIKES
 from lnm_codegen.ir.network.verify import require_network
 from tests.backends.network_verilog.runs import (
+    Draw,
     cycles_of,
     random_circuit,
     simulated,
     sources,
 )
 from tests.backends.verilog.runs import needs_iverilog, needs_verilator
-from tests.networks import random_network, random_samples, random_weights
+from tests.hexadecimal import words_of
+from tests.networks import extreme_network, random_network, random_samples, random_weights
 from tests.refusals import refused
 
 
-def assert_equal_to_numpy(seed: int) -> None:
+def assert_equal_to_numpy(seed: int, drawn: Draw = random_network) -> None:
     """The testbench compares scores and labels with those of `interpret_network`."""
-    network, _, circuit = random_circuit(seed)
+    network, _, circuit = random_circuit(seed, drawn=drawn)
     with tempfile.TemporaryDirectory() as folder:
         circuit.source.write(folder)
         printed = simulated(Path(folder))
@@ -49,10 +52,19 @@ def test_verilog_is_numpy(seed: int) -> None:
 
 
 @needs_iverilog
+@settings(max_examples=2, deadline=None)
+@given(st.integers(0, 1 << 30))
+def test_extreme_numbers(seed: int) -> None:
+    """Weights and biases at their ends, sums that saturate, shifts to the left."""
+    assert_equal_to_numpy(seed, extreme_network)
+
+
+@needs_iverilog
 @pytest.mark.slow
+@pytest.mark.parametrize("drawn", [random_network, extreme_network])
 @pytest.mark.parametrize("seed", range(60))
-def test_verilog_is_numpy_on_many_networks(seed: int) -> None:
-    assert_equal_to_numpy(seed)
+def test_verilog_is_numpy_on_many_networks(seed: int, drawn: Draw) -> None:
+    assert_equal_to_numpy(seed, drawn)
 
 
 @needs_verilator
@@ -68,12 +80,38 @@ def test_no_warning(seed: int, tmp_path: Path) -> None:
 
 
 @needs_iverilog
+@needs_verilator
+def test_fusesoc_runs_the_targets(tmp_path: Path) -> None:
+    """The testbench in Icarus, which reads the memories, and lint; a wrong weight fails."""
+    pytest.importorskip("fusesoc")
+    network, _, circuit = random_circuit(4)
+    circuit.source.write(tmp_path / "cores")
+
+    def run(target: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "fusesoc.main", "--cores-root", "cores", "run"]
+        core = f"lnm_codegen:networks:{network.name}:1.0.0"
+        return subprocess.run(
+            [*command, f"--target={target}", core],
+            cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+
+    for target in ("sim_network", "lint_network"):
+        done = run(target)
+        assert done.returncode == 0, (target, done.stdout, done.stderr)
+        assert (f"PASS {network.name}_network: " in done.stdout) == (target == "sim_network")
+    layer = circuit.layers[0].name
+    memory = tmp_path / f"cores/rtl/{network.name}_{layer}_weights.hex"
+    memory.write_text("".join(f"{'0' * len(w)}\n" for w in words_of(memory.read_text())))
+    assert "FAIL" in run("sim_network").stdout
+
+
+@needs_iverilog
 def test_a_fault_is_noticed(tmp_path: Path) -> None:
     """One wrong weight, one wrong score: the testbench fails."""
     network, _, circuit = random_circuit(3)
     circuit.source.write(tmp_path)
     path = tmp_path / f"tb/{network.name}_results.hex"
-    lines = path.read_text().split()
+    lines = words_of(path.read_text())
     lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
     path.write_text("\n".join(lines))
     assert "FAIL" in simulated(tmp_path)
@@ -124,7 +162,7 @@ def test_loaded_weights(tmp_path: Path) -> None:
     name, loads = network.name, []
     for k, layer in enumerate(circuit.layers):
         path = tmp_path / f"rtl/{name}_{layer.name}_weights.hex"
-        rows = path.read_text().split()
+        rows = words_of(path.read_text())
         path.write_text("".join(f"{0:x}\n" for _ in rows))
         width = layer.lanes * layer.stage.bits
         loads += [f"write({k}, {row}, {width}'h{word});" for row, word in enumerate(rows)]

@@ -15,6 +15,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends import BACKENDS
+from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.cuda.plan import CudaPlan
 from lnm_codegen.backends.package.backend import MODULE_ATTRIBUTES, package
@@ -256,7 +257,7 @@ int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned 
     const int64_t *words = (const int64_t *)values[0];
     std::printf("launch %p %u %u %u %u %u %u %u %p %d:", function, x, y, z, bx, by, bz, shared,
                 stream, extra != 0);
-    for (int k = 0; k < 7; ++k) std::printf(" %lld", (long long)words[k]);
+    for (int k = 0; k < 9; ++k) std::printf(" %lld", (long long)words[k]);
     std::printf(" %d\\n", *(void **)values[1] != 0);
     std::fflush(stdout);
     return x == 77 ? 1 : 0;
@@ -310,7 +311,7 @@ print(x.data_ptr())
     ):
         expected.append(
             f"launch 0x700000000200 {launch.grid} 1 1 {launch.block} 1 1 {launch.shared}"
-            f" 0x700000000300 0: 17 6000 2000 4 500 {words} 1"
+            f" 0x700000000300 0: 72 {ABI} 17 6000 2000 4 500 {words} 1"
         )
     assert [x for x in lines if x.startswith("launch")][:3] == expected
     assert lines[-1] == "dendrite_cuda: cuLaunchKernel: CUDA_ERROR_OF_THE_TEST."

@@ -16,6 +16,7 @@ import torch
 from triton.runtime.interpreter import interpreter_builder as builder
 
 import lnm_codegen as lnm
+from lnm_codegen.backends.plan import SIZES
 from lnm_codegen.nn.arguments import recording
 from tests.backends.triton.runs import Built, build, run, sizes_of
 from tests.cases import arguments
@@ -173,6 +174,39 @@ def function() -> None:
     assert v.shape == (2, 5)
     assert build(neuron_of("if")).module.if_(torch.ones(3, 2, 5), 1.0)[0].sum() == 30
     assert sizes_of(built, x.shape)["sample"] == 23
+
+
+def bad_arguments() -> None:
+    """Sizes outside their range and None for a needed tensor give one line; nothing is written."""
+    for case in ("lif", "lnm-4", "dendrite"):
+        built = build(neuron_of(case))
+        for direction in ("forward", "backward"):
+            refuses(built, direction)
+
+
+def refuses(built: Built, direction: str) -> None:
+    fields = getattr(built.plan, f"{direction}_fields")
+    table: dict[str, Any] = dict(zip(SIZES, (4, 6, 6, 3, 2), strict=True))
+    for f in fields:
+        table[f.name] = 0 if f.kind == "int64_t" else torch.full((64,), 0.25)
+
+    def bad(words: str, **changes: Any) -> None:
+        run = getattr(built.module, direction)
+        refused(words, lambda: run(*(table | changes).values()))
+
+    for name in SIZES:
+        bad(f"{name} is -3. Accepted: an integer from", **{name: -3})
+    for name in ("sample", "channels", "inner"):
+        bad(f"{name} is 0. Accepted: an integer from 1", **{name: 0})
+    for x in built.plan.model.inputs[1:]:
+        for count, inner in ((-1, 1), (2, 0)):
+            changes = {f"{x}_count": count, f"{x}_inner": inner}
+            bad(f"{x}_count is {count}. Accepted", **changes)
+    tensors = [f for f in fields if f.kind != "int64_t"]
+    for f in tensors:
+        if not f.nullable:
+            bad(f"{f.name} is None. Accepted: a tensor", **{f.name: None})
+    assert all(bool((table[f.name] == 0.25).all()) for f in tensors)
 
 
 def refused(words: str, call: Callable[[], Any]) -> None:

@@ -33,10 +33,11 @@ ROOT = Path(__file__).parents[3]
 CHECKS = (
     "edges", "granularities", "small_types:bfloat16", "small_types:float16", "layouts",
     "two_levels", "sharing:dendrite:4096", "counts", "non_finite", "traffic", "function",
-    "random_neurons:5",
+    "bad_arguments", "random_neurons:5",
 )  # fmt: skip
 QUICK_CHECKS = (
-    "granularities", "small_types:bfloat16", "counts", "traffic", "function", "random_neurons:5"
+    "granularities", "small_types:bfloat16", "counts", "traffic", "function", "bad_arguments",
+    "random_neurons:5",
 )  # fmt: skip
 QUICK = ("lif", "plif", "lnm-3", "lnm-4", "dendrite")
 QUICK_BITS = ("lif", "lnm-4")

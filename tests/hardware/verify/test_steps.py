@@ -116,7 +116,7 @@ def test_a_detected_fault_is_not_proven_equivalent(tmp_path):
         ]
         of_logic = next(m for m in detected if m.of_logic)
         near_registers = next(m for m in detected if not m.of_logic)
-        found = verify_mutation._compared(form, folder, [of_logic, near_registers])
+        found = verify_mutation._compared(circuit, form, folder, [of_logic, near_registers])
     assert [v.detail for v in found] == ["not detected", "not detected"]
     assert not any(v.proven for v in found)
 
@@ -136,7 +136,7 @@ def test_a_blind_testbench_fails(tmp_path, monkeypatch):
     circuit = write(tmp_path, forms=("core",))
     replace(tmp_path / "tb" / "unit_core_tb.v", "if (wrong == 0)", "if (1'b1)")
     unknown = Equivalence(False, "not detected")
-    monkeypatch.setattr(verify_mutation, "_compared", lambda f, d, m: [unknown] * len(m))
+    monkeypatch.setattr(verify_mutation, "_compared", lambda c, f, d, m: [unknown] * len(m))
     monkeypatch.setattr(verify_mutation, "_differs", lambda *words: False)
     found = one(circuit, "mutation")
     assert found.status == FAILED

@@ -111,6 +111,17 @@ def test_wide_sums_are_exact() -> None:
     assert int(sums[0, 0]) == (1 << 54) + 32768
 
 
+def test_a_bound_beyond_64_bits() -> None:
+    """The bound of a wide layer is exact, so that its accumulator is refused."""
+    stage = weights(weight=np.full((1, 1 << 18), 32767), bits=16, bias=np.array([0]),
+                    accumulator=20)  # fmt: skip
+    values = values_of_bits(Bits(32, 0))
+    assert stage.bound(values) == (1 << 18) * 32767 << 31
+    network = small(stages=(stage,), input_shape=(1 << 18,), input=values)
+    with refused(ModelError, None, "accumulator is 20 bits, and a sum can be"):
+        require_network(network)
+
+
 @pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(generators)
@@ -157,6 +168,7 @@ def test_refused_samples(samples: np.ndarray, problem: str) -> None:
     ("changed", "problem", "accepted"),
     [
         ({"name": "9"}, "name is '9'", "a letter first"),
+        ({"name": "main"}, "name is 'main'", "not main"),
         ({"time_steps": 0}, "time_steps is 0", "an integer from 1"),
         ({"over": "min"}, "over is 'min'", "'mean', 'last', 'max'"),
         ({"input_shape": (2, 2)}, "the shape of the input is (2, 2)", "(F,) or (C, H, W)"),
@@ -225,4 +237,8 @@ def test_damaged_files(tmp_path: Path) -> None:
         read_network(tmp_path)
     (tmp_path / ARRAYS).write_bytes(b"PK\x03\x04 no archive")
     with refused(ModelError, tmp_path / ARRAYS, "not arrays of NumPy"):
+        read_network(tmp_path)
+    with (tmp_path / ARRAYS).open("wb") as file:
+        np.save(file, np.ones(3))
+    with refused(ModelError, tmp_path / ARRAYS, "not arrays of NumPy: one array, and no archive"):
         read_network(tmp_path)

@@ -31,8 +31,9 @@ PATIENCE = 200  # cycles without a result
 def vectors(form):
     """Return the golden vectors of a form: for each, field -> unsigned number."""
     entry = MANIFEST["forms"][form]["vectors"]
+    lines = (FOLDER / entry["file"]).read_text(encoding="utf-8").splitlines()
     rows = []
-    for line in (FOLDER / entry["file"]).read_text(encoding="utf-8").split()[:COUNT]:
+    for line in [line for line in lines if not line.startswith("//")][:COUNT]:
         word, row = int(line, 16), {}
         for field in reversed(entry["fields"]):
             row[field["name"]] = word & ((1 << field["width"]) - 1)

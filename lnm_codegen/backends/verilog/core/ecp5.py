@@ -36,7 +36,12 @@ def ecp5_model(design: CircuitDesign) -> str:
         *(f"assign P{k} = p[{k}];" for k in range(PRODUCT_BITS)),
     ]
     pins = [*(f"input  wire {n}" for n in inputs), *(f"output wire {n}" for n in outputs)]
-    view = {"name": design.name, "ports": separated(pins), "vectors": vectors}
+    view = {
+        "family": design.model.family,
+        "name": design.name,
+        "ports": separated(pins),
+        "vectors": vectors,
+    }
     return render("verilog/core/mult18x18d.v.j2", view)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lnm_codegen.backends.verilog.expr import width_of
+from lnm_codegen.backends.verilog.hexadecimal import hex_text
 from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, run
@@ -36,11 +37,9 @@ class Vectors:
         """Width of a word."""
         return sum(width for _, width in self.fields)
 
-    @property
-    def text(self) -> str:
-        """Text of the file."""
-        digits = (self.width + 3) // 4
-        return "".join(f"{word:0{digits}x}\n" for word in self.words)
+    def text(self, family: str) -> str:
+        """Return the text of the file of a neuron."""
+        return hex_text(family, self.words, self.width)
 
     def slice(self, name: str) -> str:
         """Return the bits of a field, as Verilog selects them."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from lnm_codegen.backends.network_verilog.layers import layers_of
 from lnm_codegen.backends.network_verilog.memories import memory_files
-from lnm_codegen.errors import LnmError
+from lnm_codegen.backends.network_verilog.top import family_of
+from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, verdict
 from lnm_codegen.hardware.tools import missing, run, temporary_folder
@@ -24,6 +27,7 @@ SAMPLES = "tb/samples.npz"
 DRAWN, SEED = 64, 1
 """Random samples beside those of the folder."""
 SECONDS = 300
+_AGAIN = "Write the folder again."
 
 
 def model(circuit: Circuit) -> StepResult:
@@ -46,11 +50,24 @@ def samples_of(circuit: Circuit, network: IntegerNetwork, count: int | None = No
     path = circuit.folder / SAMPLES
     if not path.is_file():
         return drawn
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-        kept = archive["x"].astype(np.int64)
-    axis = len(lead)
-    kept = kept[(slice(None),) * axis + (slice(count),)]
+    kept, axis = _kept(path), len(lead)
+    alike = kept.ndim == drawn.ndim and np.delete(kept.shape, axis).tolist() == [
+        n for k, n in enumerate(shape) if k != axis
+    ]
+    if kept.dtype.kind not in "iub" or not alike:
+        problem = f"samples are {kept.dtype} {kept.shape}"
+        raise ModelError(path, problem, f"integers {shape}, of any count", _AGAIN)
+    kept = kept.astype(np.int64)[(slice(None),) * axis + (slice(count),)]
     return np.concatenate([kept, drawn], axis=axis)
+
+
+def _kept(path: Path) -> Integers:
+    """Return the samples of a file."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            return np.asarray(archive["x"])
+    except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile) as error:
+        raise ModelError(path, f"not samples: {reason(error)}", remedy=_AGAIN) from None
 
 
 def rows_of(network: IntegerNetwork, samples: Integers) -> Integers:
@@ -65,10 +82,10 @@ def _memories(circuit: Circuit, network: IntegerNetwork) -> Check:
     lanes, loadable = circuit.manifest["lanes"], circuit.manifest["load_port"]
     expected: dict[str, str] = {}
     for layer in layers_of(network, lanes, loadable):
-        expected |= memory_files(layer, f"{network.name}_{layer.name}")
+        expected |= memory_files(layer, f"{network.name}_{layer.name}", family_of(network))
     for file, text in expected.items():
         path = circuit.folder / file
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_bytes() != text.encode():
             return Check(name, verdict(False), detail=f"{file} differs from network.json")
     return Check(name, verdict(True), len(expected), time.monotonic() - begun)
 

@@ -18,6 +18,7 @@ from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.verilog.folder.harness import module_ports
 from lnm_codegen.ir.fixed.exchange import from_json
 from tests import update_generated
+from tests.hexadecimal import words_of
 
 Q4_12 = lnm.Fixed(16, 12)
 FORMS = ("comb", "core", "seq", "array")
@@ -111,7 +112,7 @@ def test_the_vectors_have_the_width_that_the_manifest_says(folder):
     for form in forms.values():
         vectors = form["vectors"]
         width = sum(field["width"] for field in vectors["fields"])
-        lines = (folder / vectors["file"]).read_text().split()
+        lines = words_of((folder / vectors["file"]).read_text())
         assert {len(line) for line in lines} == {(width + 3) // 4}
         assert max(int(line, 16) for line in lines) < 1 << width
     array = forms["array"]
@@ -119,7 +120,7 @@ def test_the_vectors_have_the_width_that_the_manifest_says(folder):
         array["s_axis_tdata"]["width"],
         array["m_axis_tdata"]["width"],
     ]
-    assert array["vectors"]["sequence"] == len((folder / "tb/quad_array.hex").read_text().split())
+    assert array["vectors"]["sequence"] == len(words_of((folder / "tb/quad_array.hex").read_text()))
 
 
 def test_the_program_and_the_model(folder):

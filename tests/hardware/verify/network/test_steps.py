@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lnm_codegen.backends.network_verilog.backend import sample_file
+from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.verify.network.steps import run_network_steps
 from lnm_codegen.ir.network.exchange import network_files
 from tests.backends.network_verilog.runs import random_circuit
+from tests.hexadecimal import words_of
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +44,74 @@ def test_the_quick_steps_pass(circuit: Circuit) -> None:
         assert f"{array}: NumPy = C" in names
 
 
+def edited(key: str, value: object, file: str = "manifest.json") -> Callable[[Path], None]:
+    """Return an edit of a folder: another value of a key, or none of it."""
+
+    def edit(folder: Path) -> None:
+        content = json.loads((folder / file).read_text())
+        content |= {key: value}
+        if value is None:
+            del content[key]
+        (folder / file).write_text(json.dumps(content))
+
+    return edit
+
+
+def without(file: str) -> Callable[[Path], None]:
+    """Return the removal of a file of a folder."""
+    return lambda folder: (folder / file).unlink()
+
+
+TAMPERED = {
+    "version": (edited("manifest", 99), "manifest is 99"),
+    "kind": (edited("kind", None), "kind is None"),
+    "name": (edited("name", "other"), "forms.network.top"),
+    "lanes": (edited("lanes", 64), "lanes is 64"),
+    "load port": (edited("load_port", "yes"), "load_port is 'yes'"),
+    "layers": (edited("layers", []), "layers is []"),
+    "sample": (edited("sample", {"inputs": 1, "scores": 1}), "sample is"),
+    "arrays": (edited("arrays", []), "arrays is []"),
+    "paths": (edited("arrays", ["../x"]), "arrays[0] is '../x'"),
+    "streams": (edited("streams", {}), "streams.s_axis_tdata is None"),
+    "forms": (edited("forms", {}), "forms is {}"),
+    "network version": (edited("version", 2, "network.json"), "version is 2"),
+    "network name": (edited("name", "other", "network.json"), "name is"),
+    "network steps": (edited("time_steps", 0, "network.json"), "time_steps is 0"),
+    "no network": (without("network.json"), "No such file"),
+    "no weights": (without("network.npz"), "No such file"),
+    "damaged": (lambda folder: (folder / "network.json").write_text("{"), "not JSON"),
+}
+
+
+@pytest.mark.parametrize("case", TAMPERED)
+def test_a_changed_folder_is_refused(case: str, circuit: Circuit, tmp_path: Path) -> None:
+    """One line names the file and the value; nothing is written."""
+    edit, problem = TAMPERED[case]
+    folder = circuit.copied(tmp_path / "copy").folder
+    edit(folder)
+    with pytest.raises(ModelError) as caught:
+        read_circuit(folder, "verify")
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (folder / "report.json").exists()
+
+
+def test_damaged_samples_and_memories(circuit: Circuit, tmp_path: Path) -> None:
+    other = circuit.copied(tmp_path / "copy")
+    next((other.folder / "rtl").glob("*_weights.hex")).write_bytes(b"\xff\xfe")
+    assert status(other, "model") == {"model": "failed"}
+    for data in (b"", b"no archive"):
+        (other.folder / "tb/samples.npz").write_bytes(data)
+        with pytest.raises(ModelError, match=r"samples\.npz: not samples"):
+            status(other, "model")
+    np.savez(other.folder / "tb/samples.npz", x=np.zeros((2, 3, 4)))
+    with pytest.raises(ModelError, match="samples are float64"):
+        status(other, "model")
+
+
 @pytest.mark.slow
 def test_every_step_passes(circuit: Circuit) -> None:
-    names = ("lint", "icarus", "cocotb", "verilator", "formal", "synthesis")
+    names = ("lint", "icarus", "cocotb", "verilator", "formal", "synthesis", "mutation")
     found = list(run_network_steps(circuit, names))
     assert not [check for step in found for check in step.checks if check.status == "failed"]
 
@@ -51,6 +121,6 @@ def test_wrong_weights_fail(circuit: Circuit, tmp_path: Path) -> None:
     """A changed memory differs from network.json, and from the C network in Verilator."""
     other = circuit.copied(tmp_path / "copy")
     path = next((other.folder / "rtl").glob("*_weights.hex"))
-    lines = path.read_text().split()
+    lines = words_of(path.read_text())
     path.write_text("".join(f"{(1 << 4 * len(line)) - 1 - int(line, 16):x}\n" for line in lines))
     assert status(other, "model", "verilator") == {"model": "failed", "verilator": "failed"}
