@@ -25,6 +25,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.bits.packing import BLOCK, pack, unpack
+from lnm_codegen.nn.bits.traced import through_bits
+from lnm_codegen.nn.eager import is_exporting
 
 Model = TypeVar("Model", bound=nn.Module)
 Hooks: TypeAlias = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
@@ -43,6 +45,18 @@ class Thread(threading.local):
 
 
 _THREAD = Thread()
+
+
+class Trace:
+    """Number of `pack_spikes` contexts that code under `torch.compile` is in.
+
+    `torch.compile` writes no attribute of a `threading.local`.
+    """
+
+    depth = 0
+
+
+_TRACE = Trace()
 
 
 class SharedBits:
@@ -111,17 +125,31 @@ def packable(neuron: Neuron) -> tuple[str, ...]:
     return tuple(name for name, value in neuron.output if value in spikes)
 
 
-def mark_spikes(neuron: Neuron, outputs: Sequence[Tensor]) -> None:
-    """Mark the outputs of a layer that are spikes, where `pack_spikes` is active.
+def with_bits(neuron: Neuron, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the outputs of a layer, with spikes that are kept as bits if `pack_spikes` is active.
 
-    `outputs` are those of the neuron; others may follow.
+    Eager spikes are marked. Traced spikes are unpacked from bits. `outputs` are those of the
+    neuron; others may follow.
     """
-    if torch.compiler.is_compiling() or not _THREAD.depth or not torch.is_grad_enabled():
-        return
-    names = packable(neuron)
-    for (name, _), out in zip(neuron.output, outputs, strict=False):
+    traced = torch.compiler.is_compiling()
+    is_active = _THREAD.depth or (traced and _TRACE.depth)
+    if not is_active or not torch.is_grad_enabled() or (traced and _keeps_whole()):
+        return outputs
+    names, found = packable(neuron), list(outputs)
+    for k, (name, _) in enumerate(neuron.output):
+        out = outputs[k]
         if name in names and type(out) is Tensor and out.numel() == _extent(out):
-            setattr(out.untyped_storage(), _MARK, Mark(out))
+            if traced:
+                found[k] = through_bits(out)
+            else:
+                setattr(out.untyped_storage(), _MARK, Mark(out))
+    return tuple(found)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _keeps_whole() -> bool:
+    """Report whether a traced layer is exported, or inside a transform of `torch.func`."""
+    return is_exporting() or peek_interpreter_stack() is not None
 
 
 @overload
@@ -180,7 +208,9 @@ def pack_spikes(model: Model | None = None) -> Model | _GeneratorContextManager[
 
 def _begin(model: nn.Module, inputs: object) -> None:
     """Enter the context of a forward."""
-    if not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        _TRACE.depth += 1
+    else:
         context = _packing()
         context.__enter__()
         _THREAD.contexts.append(context)
@@ -188,13 +218,22 @@ def _begin(model: nn.Module, inputs: object) -> None:
 
 def _end(model: nn.Module, inputs: object, output: object) -> None:
     """Leave the context of a forward, also after an error."""
-    if not torch.compiler.is_compiling() and _THREAD.contexts:
+    if torch.compiler.is_compiling():
+        _TRACE.depth -= 1
+    elif _THREAD.contexts:
         _THREAD.contexts.pop().__exit__(None, None, None)
 
 
 @contextmanager
 def _packing() -> Iterator[None]:
-    if torch.compiler.is_compiling() or peek_interpreter_stack() is not None:
+    if torch.compiler.is_compiling():
+        _TRACE.depth += 1
+        try:
+            yield
+        finally:
+            _TRACE.depth -= 1
+        return
+    if peek_interpreter_stack() is not None:
         yield
         return
     outer = _active_hooks()
