@@ -7,6 +7,8 @@ share, and its strides.
 
 A change in place increments the version, and the changed spikes are kept whole. Changes through
 `.data` do not. On the CPU the first packing notices them, since it compares values with 0 and 1.
+
+Under `torch.compile` no tensor has a mark: see `lnm_codegen.nn.bits.traced`.
 """
 
 from __future__ import annotations
@@ -25,8 +27,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.bits.packing import BLOCK, pack, unpack
-from lnm_codegen.nn.bits.traced import through_bits
-from lnm_codegen.nn.eager import is_exporting
+from lnm_codegen.nn.bits.traced import TRACE, keeps_whole, through_bits
 
 Model = TypeVar("Model", bound=nn.Module)
 Hooks: TypeAlias = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
@@ -45,18 +46,6 @@ class Thread(threading.local):
 
 
 _THREAD = Thread()
-
-
-class Trace:
-    """Number of `pack_spikes` contexts that code under `torch.compile` is in.
-
-    `torch.compile` writes no attribute of a `threading.local`.
-    """
-
-    depth = 0
-
-
-_TRACE = Trace()
 
 
 class SharedBits:
@@ -132,8 +121,8 @@ def with_bits(neuron: Neuron, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]
     neuron; others may follow.
     """
     traced = torch.compiler.is_compiling()
-    is_active = _THREAD.depth or (traced and _TRACE.depth)
-    if not is_active or not torch.is_grad_enabled() or (traced and _keeps_whole()):
+    is_active = _THREAD.depth or (traced and TRACE.depth)
+    if not is_active or not torch.is_grad_enabled() or (traced and keeps_whole()):
         return outputs
     names, found = packable(neuron), list(outputs)
     for k, (name, _) in enumerate(neuron.output):
@@ -144,12 +133,6 @@ def with_bits(neuron: Neuron, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]
             else:
                 setattr(out.untyped_storage(), _MARK, Mark(out))
     return tuple(found)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _keeps_whole() -> bool:
-    """Report whether a traced layer is exported, or inside a transform of `torch.func`."""
-    return is_exporting() or peek_interpreter_stack() is not None
 
 
 @overload
@@ -177,8 +160,10 @@ def pack_spikes(model: Model | None = None) -> Model | _GeneratorContextManager[
 
     * Outputs that are not 0 or 1, such as ternary or graded spikes; `explain` names them.
     * Copies of spikes, such as those that autocast casts to 16 bits, and results of pooling.
-    * Spikes of a layer inside `torch.compile` or `torch.func`. PyTorch refuses transforms of
-      `torch.func` that begin inside the context.
+    * Spikes of a layer inside `torch.func`. PyTorch refuses transforms of `torch.func` that begin
+      inside the context.
+    * Spikes under `torch.compile` with the Dynamo backend "eager". Other backends keep bits, inside
+      the context and where the compiled function contains it.
 
     Args:
         model: A module, or None for a context.
@@ -186,6 +171,7 @@ def pack_spikes(model: Model | None = None) -> Model | _GeneratorContextManager[
     Raises:
         ModelError: `model` is no module.
         UnsupportedError: In the backward: a tensor that was saved as it is was changed in place.
+            On the CPU, under `torch.compile`: spikes of a layer are neither 0 nor 1.
 
     Example:
         >>> import torch, lnm_codegen as lnm
@@ -209,7 +195,7 @@ def pack_spikes(model: Model | None = None) -> Model | _GeneratorContextManager[
 def _begin(model: nn.Module, inputs: object) -> None:
     """Enter the context of a forward."""
     if torch.compiler.is_compiling():
-        _TRACE.depth += 1
+        TRACE.depth += 1
     else:
         context = _packing()
         context.__enter__()
@@ -219,7 +205,7 @@ def _begin(model: nn.Module, inputs: object) -> None:
 def _end(model: nn.Module, inputs: object, output: object) -> None:
     """Leave the context of a forward, also after an error."""
     if torch.compiler.is_compiling():
-        _TRACE.depth -= 1
+        TRACE.depth -= 1
     elif _THREAD.contexts:
         _THREAD.contexts.pop().__exit__(None, None, None)
 
@@ -227,11 +213,11 @@ def _end(model: nn.Module, inputs: object, output: object) -> None:
 @contextmanager
 def _packing() -> Iterator[None]:
     if torch.compiler.is_compiling():
-        _TRACE.depth += 1
+        TRACE.depth += 1
         try:
             yield
         finally:
-            _TRACE.depth -= 1
+            TRACE.depth -= 1
         return
     if peek_interpreter_stack() is not None:
         yield

@@ -16,12 +16,32 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import Function
 from torch.utils.checkpoint import checkpoint
 
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.bits.packing import BLOCK, LANES, pack, unpack
+from lnm_codegen.nn.eager import is_exporting
 from lnm_codegen.nn.operators import NAMESPACE, define
+
+
+class Trace:
+    """Number of `pack_spikes` contexts that code under `torch.compile` is in.
+
+    `torch.compile` writes no attribute of a `threading.local`.
+    """
+
+    depth = 0
+
+
+TRACE = Trace()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def keeps_whole() -> bool:
+    """Report whether a traced layer is exported, or inside a transform of `torch.func`."""
+    return is_exporting() or peek_interpreter_stack() is not None
 
 
 def through_bits(spikes: Tensor) -> Tensor:
