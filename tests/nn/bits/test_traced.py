@@ -106,9 +106,11 @@ def test_bytes_kept_behind_a_linear_layer() -> None:
 
 @pytest.mark.needs_cc
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
 def test_inductor() -> None:
     """Compiled code keeps the bits too, for every T of a graph with dynamic sizes."""
     net = Net("c")
+    net(torch.zeros(1, 1, 3, 6, 6))
     run = compiled(net, "inductor", dynamic=True)
     for steps in (4, 5):
         x, counter = torch.randn(steps, 3, 3, 6, 6) + 0.8, Counter()
