@@ -2,6 +2,7 @@
 
     python benchmarks/bits.py [--network resnet18] [--batch 16] [--time-batch 4] [--time-steps 4]
                               [--calls 7] [--options '{"fused": false}']
+                              [--compile inductor]
 
 Memory is that of the storages that autograd keeps after the forward, parameters apart. A step is
 forward, loss and backward of images of 3 x 32 x 32. Steps with and without the context alternate;
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--time-steps", type=int, default=4)
     parser.add_argument("--calls", type=int, default=7)
     parser.add_argument("--options", type=json.loads, default={})
+    parser.add_argument("--compile", help="backend of torch.compile")
     given = parser.parse_args()
     keep_pages()
     torch.manual_seed(0)
@@ -79,6 +81,8 @@ def main() -> None:
         given.network, lnm.get("lif"), (3, 32, 32), 10,
         kind="image", time_steps=given.time_steps, **given.options,
     )  # fmt: skip
+    if given.compile:
+        model = torch.compile(model, backend=given.compile)
     images, labels = torch.randn(given.batch, 3, 32, 32), torch.randint(10, (given.batch,))
     whole, bits = (bytes_kept(model, images, packs) for packs in (False, True))
     print(f"kept {whole / 2**20:.1f} MiB, with bits {bits / 2**20:.1f}: {bits / whole:.3f}")

@@ -21,7 +21,7 @@ from lnm_codegen.nn.arguments import (
     require_record,
     require_sizes,
 )
-from lnm_codegen.nn.bits.saved import mark_spikes
+from lnm_codegen.nn.bits.saved import with_bits
 from lnm_codegen.nn.call import (
     LayerCall,
     StatefulModule,
@@ -230,7 +230,7 @@ class NeuronLayer(StatefulModule):
         outputs, final, counts = self._run(
             backend, inputs, given, params, keeps_state or return_state
         )
-        mark_spikes(neuron, outputs)
+        outputs = with_bits(neuron, outputs)
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
         if keeps_state:

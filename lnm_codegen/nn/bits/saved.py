@@ -7,6 +7,8 @@ share, and its strides.
 
 A change in place increments the version, and the changed spikes are kept whole. Changes through
 `.data` do not. On the CPU the first packing notices them, since it compares values with 0 and 1.
+
+Under `torch.compile` no tensor has a mark: see `lnm_codegen.nn.bits.traced`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.bits.packing import BLOCK, pack, unpack
+from lnm_codegen.nn.bits.traced import TRACE, keeps_whole, through_bits
 
 Model = TypeVar("Model", bound=nn.Module)
 Hooks: TypeAlias = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
@@ -111,17 +114,25 @@ def packable(neuron: Neuron) -> tuple[str, ...]:
     return tuple(name for name, value in neuron.output if value in spikes)
 
 
-def mark_spikes(neuron: Neuron, outputs: Sequence[Tensor]) -> None:
-    """Mark the outputs of a layer that are spikes, where `pack_spikes` is active.
+def with_bits(neuron: Neuron, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the outputs of a layer, with spikes that are kept as bits if `pack_spikes` is active.
 
-    `outputs` are those of the neuron; others may follow.
+    Eager spikes are marked. Traced spikes are unpacked from bits. `outputs` are those of the
+    neuron; others may follow.
     """
-    if torch.compiler.is_compiling() or not _THREAD.depth or not torch.is_grad_enabled():
-        return
-    names = packable(neuron)
-    for (name, _), out in zip(neuron.output, outputs, strict=False):
+    traced = torch.compiler.is_compiling()
+    is_active = _THREAD.depth or (traced and TRACE.depth)
+    if not is_active or not torch.is_grad_enabled() or (traced and keeps_whole()):
+        return outputs
+    names, found = packable(neuron), list(outputs)
+    for k, (name, _) in enumerate(neuron.output):
+        out = outputs[k]
         if name in names and type(out) is Tensor and out.numel() == _extent(out):
-            setattr(out.untyped_storage(), _MARK, Mark(out))
+            if traced:
+                found[k] = through_bits(out)
+            else:
+                setattr(out.untyped_storage(), _MARK, Mark(out))
+    return tuple(found)
 
 
 @overload
@@ -149,8 +160,10 @@ def pack_spikes(model: Model | None = None) -> Model | _GeneratorContextManager[
 
     * Outputs that are not 0 or 1, such as ternary or graded spikes; `explain` names them.
     * Copies of spikes, such as those that autocast casts to 16 bits, and results of pooling.
-    * Spikes of a layer inside `torch.compile` or `torch.func`. PyTorch refuses transforms of
-      `torch.func` that begin inside the context.
+    * Spikes of a layer inside `torch.func`. PyTorch refuses transforms of `torch.func` that begin
+      inside the context.
+    * Spikes under `torch.compile` with the Dynamo backend "eager". Other backends keep bits, inside
+      the context and where the compiled function contains it.
 
     Args:
         model: A module, or None for a context.
@@ -158,6 +171,7 @@ def pack_spikes(model: Model | None = None) -> Model | _GeneratorContextManager[
     Raises:
         ModelError: `model` is no module.
         UnsupportedError: In the backward: a tensor that was saved as it is was changed in place.
+            On the CPU, under `torch.compile`: spikes of a layer are neither 0 nor 1.
 
     Example:
         >>> import torch, lnm_codegen as lnm
@@ -180,7 +194,9 @@ def pack_spikes(model: Model | None = None) -> Model | _GeneratorContextManager[
 
 def _begin(model: nn.Module, inputs: object) -> None:
     """Enter the context of a forward."""
-    if not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        TRACE.depth += 1
+    else:
         context = _packing()
         context.__enter__()
         _THREAD.contexts.append(context)
@@ -188,13 +204,22 @@ def _begin(model: nn.Module, inputs: object) -> None:
 
 def _end(model: nn.Module, inputs: object, output: object) -> None:
     """Leave the context of a forward, also after an error."""
-    if not torch.compiler.is_compiling() and _THREAD.contexts:
+    if torch.compiler.is_compiling():
+        TRACE.depth -= 1
+    elif _THREAD.contexts:
         _THREAD.contexts.pop().__exit__(None, None, None)
 
 
 @contextmanager
 def _packing() -> Iterator[None]:
-    if torch.compiler.is_compiling() or peek_interpreter_stack() is not None:
+    if torch.compiler.is_compiling():
+        TRACE.depth += 1
+        try:
+            yield
+        finally:
+            TRACE.depth -= 1
+        return
+    if peek_interpreter_stack() is not None:
         yield
         return
     outer = _active_hooks()

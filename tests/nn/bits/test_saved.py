@@ -596,25 +596,3 @@ def test_torch_func() -> None:
     given = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(net(given).square().sum(), given)
     torch.testing.assert_close(torch.func.grad(loss)(x), expected)
-
-
-@pytest.mark.needs_cc
-@pytest.mark.parametrize("is_inside", [False, True])
-def test_compiled(is_inside: bool) -> None:
-    """A compiled network trains in the context, and may have it inside; its spikes stay whole."""
-    torch._dynamo.reset()
-    net, x = Net("c"), torch.randn(4, 3, 3, 6, 6) + 0.8
-    net(x)
-
-    def packed(given: Tensor) -> Tensor:
-        with pack_spikes():
-            out: Tensor = net(given)
-        return out
-
-    compiled = torch.compile(packed if is_inside else net, backend="aot_eager", fullgraph=True)
-    counter = Counter()
-    context: Any = nullcontext() if is_inside else pack_spikes()
-    found = gradients(net, x, counter.count(), context, run=compiled)
-    assert not counter.of(torch.uint8)
-    for one, other in zip(found, gradients(net, x), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
