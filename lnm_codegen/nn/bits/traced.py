@@ -26,7 +26,7 @@ from lnm_codegen.nn.eager import is_exporting
 from lnm_codegen.nn.operators import NAMESPACE, define
 
 
-class Trace:
+class TracedDepth:
     """Number of `pack_spikes` contexts that code under `torch.compile` is in.
 
     `torch.compile` writes no attribute of a `threading.local`.
@@ -35,7 +35,7 @@ class Trace:
     depth = 0
 
 
-TRACE = Trace()
+TRACE = TracedDepth()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -62,7 +62,7 @@ class _Unpack(Function):
         return torch.ops.lnm.unpack_spikes(bits, size, stride, spikes.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         return grad, None
 
 
