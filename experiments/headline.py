@@ -13,7 +13,7 @@ import claims
 import figures
 import summary
 from plan import read_plan
-from summary import Shown, row_of
+from summary import Shown
 from tasks import FREE
 
 TASK = summary.task_of("mnist1d_feedforward")
@@ -29,12 +29,8 @@ MARKS = {name: TASK.published[name] for name in ("GRU", "CNN")}
 
 def rows() -> list[Shown]:
     """Return the rows of the figure."""
-    sources = TASK.sources()
-    found = {
-        name: next(r for plan, row in sources[name] if (r := row_of(name, plan, row)).complete)
-        for name in ROWS
-    }
-    return [replace(row, name=ROWS[name]) for name, row in found.items()]
+    whole = {row.name: row for row in summary.shown(TASK) if row.complete}
+    return [replace(whole[name], name=label) for name, label in ROWS.items()]
 
 
 def svg() -> str:
@@ -54,7 +50,7 @@ def lines() -> list[str]:
     marks = ", ".join(f"{name} {mark}" for name, mark in MARKS.items())
     tried = [
         f"{part}: [{name}](experiments/{name}.toml), {summary.searched(read_plan(name))}"
-        for name, part in parts_of([row.plan for row in (*others, ours)])
+        for name, part in parts_of([row.plan.name for row in (*others, ours)])
     ]
     seed = ours.ended[0].seed
     return [
@@ -66,11 +62,11 @@ def lines() -> list[str]:
         f" {part.low:.1f} to {part.high:.1f};",
         f"Welch's test, Holm's p for {len(known)} rows {summary.p_text(p)}). ± is half of the 95 %"
         " interval of the mean; points are seeds.",
-        f"{'; '.join(tried)}. This command trains a point of the last row again, in about a minute",
-        "of a processor core:",
+        *(f"{sentence}." for sentence in tried),
+        "This command trains a point of the last row again, in about a minute of a processor core:",
         "",
         "```sh",
-        f'.venv/bin/python experiments/again.py {ours.plan} --row "{ours.row}" --seed {seed}',
+        f'.venv/bin/python experiments/again.py {ours.plan.name} --row "{ours.row}" --seed {seed}',
         "```",
     ]
 

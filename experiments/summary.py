@@ -32,15 +32,13 @@ class Shown:
         plan: The experiment; its row's name there is `row`.
         ended: Its final runs that did not diverge.
         failed: Number of final runs that diverged.
-        planned: Number of seeds that the plan has.
     """
 
     name: str
-    plan: str
+    plan: Plan
     row: str
     ended: tuple[Result, ...]
     failed: int
-    planned: int
 
     @property
     def values(self) -> list[float]:
@@ -50,12 +48,13 @@ class Shown:
     @property
     def complete(self) -> bool:
         """All seeds of the plan have a result."""
-        return bool(self.ended) and len(self.ended) + self.failed >= self.planned
+        return bool(self.ended) and len(self.ended) + self.failed >= len(self.plan.seeds)
 
     @property
     def n(self) -> str:
         """Number of seeds, also of the plan where some are missing."""
-        said = f"{len(self.ended)}" if self.complete else f"{len(self.ended)} of {self.planned}"
+        of = "" if self.complete else f" of {len(self.plan.seeds)}"
+        said = f"{len(self.ended)}{of}"
         return said + (f", {self.failed} diverged" if self.failed else "")
 
     @property
@@ -81,22 +80,22 @@ def shown(task: Task) -> list[Shown]:
     The highest mean is first; rows of several tasks in one plan keep its order.
     """
     rows: list[Shown] = []
-    for name, sources in task.sources().items():
-        for plan, row in sources:
-            found = row_of(name, plan, row)
-            if found.ended:
-                rows.append(found)
-            if found.complete:
+    sources = task.sources()
+    plans = {plan: read_plan(plan) for found in sources.values() for plan, _ in found}
+    for name, found in sources.items():
+        for plan, row in found:
+            rows.append(row_of(name, plans[plan], row))
+            if rows[-1].complete:
                 break
+    rows = [row for row in rows if row.ended]
     return rows if task.degrees else sorted(rows, key=lambda row: -row.mean)
 
 
-def row_of(name: str, plan: str, row: str) -> Shown:
+def row_of(name: str, plan: Plan, row: str) -> Shown:
     """Return a row of an experiment with its results so far."""
-    mine = [r for r in results.read(plan) if (r.row, r.phase) == (row, "final")]
+    mine = [r for r in results.read(plan.name) if (r.row, r.phase) == (row, "final")]
     ended = tuple(r for r in mine if not r.values["failed"])
-    planned = len(read_plan(plan).seeds)
-    return Shown(name, plan, row, ended, len(mine) - len(ended), planned)
+    return Shown(name, plan, row, ended, len(mine) - len(ended))
 
 
 def base_of(task: Task, rows: Sequence[Shown], row: Shown) -> Shown | None:
@@ -144,7 +143,7 @@ def table(name: str) -> list[str]:
         part = compared.get(place)
         middle = ("", "") if part is None else (signed(part[0]), p_text(part[1]))
         end = (row.ended[0].values["parameters"], *((spikes(task, row),) if task.steps else ()))
-        lines.append(cells((row.name, letters[row.plan], row.n, row.test, *middle, *end)))
+        lines.append(cells((row.name, letters[row.plan.name], row.n, row.test, *middle, *end)))
     lines += [
         cells((f"*{mark}, published*", "", "", str(value), *[""] * (len(head) - 4)))
         for mark, value in task.published.items()
@@ -154,7 +153,7 @@ def table(name: str) -> list[str]:
 
 def lettered(rows: Sequence[Shown]) -> dict[str, str]:
     """Return plan -> letter, in the order of the rows."""
-    plans = dict.fromkeys(row.plan for row in rows)
+    plans = dict.fromkeys(row.plan.name for row in rows)
     return {plan: chr(ord("A") + k) for k, plan in enumerate(plans)}
 
 
@@ -183,7 +182,7 @@ def p_text(p: float) -> str:
 
 def spikes(task: Task, row: Shown) -> str:
     """Return the mean number of spikes of an inference."""
-    config = next(r.config for r in read_plan(row.plan).rows if r.name == row.row)
+    config = next(r.config for r in row.plan.rows if r.name == row.row)
     widths = config.network_arguments["hidden"]
     each = [
         sum(float(rate) * w for rate, w in zip(r.values["rates"].split(), widths, strict=True))
@@ -203,7 +202,9 @@ def labelled(rows: Sequence[Shown]) -> list[Shown]:
     """Return the rows with the letter of the experiment in names that occur twice."""
     names, letters = [row.name for row in rows], lettered(rows)
     return [
-        replace(row, name=f"{row.name} ({letters[row.plan]})") if names.count(row.name) > 1 else row
+        replace(row, name=f"{row.name} ({letters[row.plan.name]})")
+        if names.count(row.name) > 1
+        else row
         for row in rows
     ]
 
@@ -220,7 +221,7 @@ def notes(task: Task, rows: Sequence[Shown], tests: int) -> list[str]:
     fewer = [f"{row.name} ({row.n})" for row in rows if not row.complete]
     if fewer:
         lines.append(f"* Not complete, so not compared: {'; '.join(fewer)}.")
-    present = {row.name for row in rows if row.plan == task.plan}
+    present = {row.name for row in rows if row.plan.name == task.plan}
     missing = [row.name for row in read_plan(task.plan).rows if row.name not in present]
     if missing:
         lines.append(f"* Not run in `{task.plan}`: {'; '.join(missing)}.")
@@ -229,8 +230,8 @@ def notes(task: Task, rows: Sequence[Shown], tests: int) -> list[str]:
 
 def experiment(name: str, rows: Sequence[Shown]) -> str:
     """Return what a reader must know of an experiment: search, epochs, seeds, processors."""
-    plan = read_plan(name)
-    mine = [row for row in rows if row.plan == name]
+    mine = [row for row in rows if row.plan.name == name]
+    plan = mine[0].plan
     seeds = f"seeds {plan.seeds[0]} to {plan.seeds[-1]}"
     made = sorted(
         {r.values["machine"].removesuffix(" Processor") for row in mine for r in row.ended}

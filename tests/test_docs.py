@@ -116,7 +116,8 @@ def test_docstring_examples():
 def test_contributing_recipe_files_exist():
     """What these pages link to exists."""
     pages = ["README.md", "CONTRIBUTING.md", "experiments/README.md"]
-    pages += [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")]
+    for folder in ("docs", "experiments/tables"):
+        pages += [f"{folder}/{path.name}" for path in (ROOT / folder).glob("*.md")]
     for page in pages:
         folder = (ROOT / page).parent
         text = (ROOT / page).read_text(encoding="utf-8")

@@ -37,9 +37,14 @@ def words(svg: str) -> list[str]:
     return [e.text or "" for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("}text")]
 
 
-def test_the_pages_show_the_results() -> None:
+@pytest.fixture(scope="module")
+def files() -> dict[Path, str]:
+    return write.files()
+
+
+def test_the_pages_show_the_results(files: dict[Path, str]) -> None:
     """Tables, sentences and figures are what `python experiments/write.py` writes."""
-    for path, text in write.files().items():
+    for path, text in files.items():
         shown = path.read_text(encoding="utf-8")
         name = path.relative_to(ROOT)
         if path.suffix == ".svg":
@@ -51,8 +56,8 @@ def test_the_pages_show_the_results() -> None:
             assert set(kinds) <= set(write.KINDS), name
 
 
-def test_no_figure_is_left_over() -> None:
-    drawn = {path for path in write.files() if path.suffix == ".svg"}
+def test_no_figure_is_left_over(files: dict[Path, str]) -> None:
+    drawn = {path for path in files if path.suffix == ".svg"}
     assert set((ROOT / "docs" / "figures").glob("*.svg")) <= drawn
 
 
@@ -232,7 +237,7 @@ def test_the_earlier_row_leaves_the_table(folder: Path) -> None:
     results.add(job, "", {"failed": "NaN"})
     add("new", "PLIF", [0.5, 0.5, 0.6])
     (high, low) = summary.shown(SMALL_TASK)
-    assert (high.plan, high.n, low.n) == ("new", "2, 1 diverged", "3")
+    assert (high.plan.name, high.n, low.n) == ("new", "2, 1 diverged", "3")
     compared = summary.differences(SMALL_TASK, [high, low])
     assert list(compared) == [0]  # with PLIF, the first reference
     assert compared[0][0].mean == pytest.approx(90.5 - 160 / 3)
