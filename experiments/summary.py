@@ -263,7 +263,7 @@ def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:
     if taken is None:
         names = "; ".join(row.name for row in above)
         end = f"Above: {names}." if names else "Nowhere does curvature pay here."
-        return [f"**Outcome.** {enumerated(said)} degree 1, of {len(compared)} compared. {end}"]
+        return [f"**Outcome.** {enumerated(said)} degree 1. {end}"]
     base = reference_of(task, rows)
     assert base is not None
     lines = [f"**Outcome.** {enumerated(said)} {base.name} ({base.test} %, n = {base.n})."]
@@ -276,7 +276,11 @@ def enumerated(counts: Sequence[str]) -> str:
     first, *rest = counts
     number, _, where = first.partition(" ")
     if not rest:
-        return f"The row compared is {where}" if number == "1" else f"All {number} rows are {where}"
+        if number == "1":
+            return f"The compared row is {where}"
+        if where.startswith("not "):
+            return f"None of the {number} compared rows is {where.removeprefix('not ')}"
+        return f"All {number} compared rows are {where}"
     verb = "row is" if number == "1" else "rows are"
     return ", ".join([f"{number} {verb} {where}", *rest])
 

@@ -106,6 +106,13 @@ def test_the_claim_of_the_readme_holds() -> None:
     assert max(claims.holm([part.p for part in known])) < 0.01
 
 
+def test_outcomes_in_words() -> None:
+    assert summary.enumerated(["9 below"]) == "All 9 compared rows are below"
+    said = "None of the 4 compared rows is separated from"
+    assert summary.enumerated(["4 not separated from"]) == said
+    assert summary.enumerated(["2 above", "1 below"]) == "2 rows are above, 1 below"
+
+
 def test_numbers_of_rows() -> None:
     assert headline.parts_of(["a", "a", "a", "b"]) == [("a", "Rows 1 to 3"), ("b", "Row 4")]
 
@@ -251,7 +258,7 @@ def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.Mo
     add("new", "LNM degree 2", [0.95, 0.96, 0.97])
     assert summary.table("small")[-1] == "**Outcome.** Too few rows are complete for a comparison."
     add("new", "LNM degree 1", [0.705, 0.715, 0.735])
-    above = "The row compared is above degree 1, of 1 compared. Above: LNM degree 2."
+    above = "The compared row is above degree 1. Above: LNM degree 2."
     assert summary.table("small")[-1] == f"**Outcome.** {above}"
     assert [row.name for row in summary.shown(task)] == ["LIF", "LNM degree 1", "LNM degree 2"]
     assert summary.overview()[2] == "| [Small](#small) | see there |  |  |  |"
