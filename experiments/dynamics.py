@@ -3,12 +3,11 @@
     python experiments/dynamics.py mnist1d_feedforward --rows LNM
     python experiments/dynamics.py mnist1d_feedforward --rows "LNM degree 3, channel, soft" \
         --figure docs/dynamics.png
-    python experiments/dynamics.py --write docs/results.md      rewrite the tables of the page
 
 The script analyses the run folders of the final runs (`lnm analyze` does one) and writes
 results/<plan>.dynamics.csv, a line for each layer of each network. With --figure it only draws the
-charge of every layer, for the first seed of the first such row. A table of a page stands between
-`<!-- dynamics: NAME -->` and `<!-- end -->`.
+charge of every layer, for the first seed of the first such row. write.py rewrites the tables of
+pages.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from lnm_codegen.train.runs.saved import load_run
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
-from page import filled as page_of
 from page import lines_of
 from plan import Job, read_plan
 from run import complete, folder_of
@@ -38,19 +36,13 @@ SAMPLES = 200
 
 
 def main() -> None:
-    """Read the arguments; analyse, draw, or write the tables."""
+    """Read the arguments; analyse, or draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("plan", nargs="?")
+    parser.add_argument("plan")
     parser.add_argument("--rows", default="LNM", help="rows whose names begin with this text")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw one network instead")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="rewrite the tables of a page")
     options = parser.parse_args()
-    if options.write is not None:
-        page = options.write.read_text(encoding="utf-8")
-        options.write.write_text(filled(page), encoding="utf-8")
-    elif options.plan is None:
-        parser.error("no experiment named")
-    elif options.figure is not None:
+    if options.figure is not None:
         job = next(whole(options.plan, options.rows), None)
         if job is None:
             parser.error(f"no run folder of {options.plan} is complete: again.py makes them")
@@ -116,11 +108,6 @@ def shares(lines: list[dict[str, str]]) -> str:
         if n
     ]
     return ", ".join(words) + (f" of {total}" if total <= 20 else "")
-
-
-def filled(page: str) -> str:
-    """Return the text of a page with its present tables."""
-    return page_of(page, "dynamics", lambda name, _: table(name))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Energy of an inference of every trained network, compared with LIF in the same network.
 
     python experiments/energy.py mnist1d_feedforward --against "LIF, hard"
-    python experiments/energy.py --write docs/results.md      rewrite the tables of the page
 
 The script reads the run folders of the final runs and writes results/<plan>.energy.csv, a line for
 each network, compared with the LIF of its seed. Counts are means over the test set
-(`insight/energy`).
+(`insight/energy`). write.py rewrites the tables of pages.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from lnm_codegen.insight.energy.table import as_csv, energy_rows
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
-from page import filled as page_of
 from page import lines_of
 from plan import read_plan
 from run import complete, folder_of
@@ -32,21 +30,14 @@ HEAD = (
 
 
 def main() -> None:
-    """Read the arguments; count, or write the tables."""
+    """Read the arguments and count."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("plan", nargs="?")
+    parser.add_argument("plan")
     parser.add_argument("--against", default="LIF", help="row that the overheads are relative to")
     parser.add_argument("--limit", type=int, help="use only N test samples")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="rewrite the tables of a page")
     options = parser.parse_args()
-    if options.write is not None:
-        page = options.write.read_text(encoding="utf-8")
-        options.write.write_text(filled(page), encoding="utf-8")
-    elif options.plan is None:
-        parser.error("no experiment named")
-    else:
-        count(options.plan, options.against, options.limit)
-        print("\n".join(table(options.plan)))
+    count(options.plan, options.against, options.limit)
+    print("\n".join(table(options.plan)))
 
 
 def path_of(plan: str) -> Path:
@@ -97,11 +88,6 @@ def row(lines: list[dict[str, str]]) -> str:
     folded = lines[0]["resnet19_folded"]
     cells.append(f"{mean('resnet19_folded'):+.1f} %" if folded else "")
     return f"| {' | '.join(cells)} |"
-
-
-def filled(page: str) -> str:
-    """Return the text of a page with its present tables."""
-    return page_of(page, "energy", lambda name, _: table(name))
 
 
 if __name__ == "__main__":

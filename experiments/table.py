@@ -1,16 +1,17 @@
 """Table of an experiment as Markdown, with the seeds finished so far.
 
     python experiments/table.py mnist1d_feedforward [--against "LIF, hard"] [--search]
-    python experiments/table.py --write docs/results.md     rewrite every table of the page
 
 Accuracy is on the test set after the last epoch: mean and sample standard deviation over seeds. p
-belongs to a paired two-sided t-test over the seeds that both rows have. It is not corrected for the
-number of rows.
+belongs to a paired two-sided t-test over the seeds that both rows have; Holm's p is corrected for
+the tests of the table. Rows without a run are named below the table. write.py rewrites the tables
+of pages.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from lnm_codegen.train.progress import percent
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
-from page import filled as page_of
+from claims import holm
 from plan import Plan, Row, read_plan
 from results import Result
 
@@ -29,30 +30,14 @@ from results import Result
 def main() -> None:
     """Read the arguments and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("plan", nargs="?")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="rewrite the tables of a page")
+    parser.add_argument("plan")
     parser.add_argument("--against", help="row of the paired test; by default the best LIF")
     parser.add_argument("--search", action="store_true", help="print the searched settings instead")
     options = parser.parse_args()
-    if options.write is not None:
-        page = options.write.read_text(encoding="utf-8")
-        options.write.write_text(filled(page), encoding="utf-8")
-        return
-    if options.plan is None:
-        parser.error("no experiment named")
     plan, found = read_plan(options.plan), results.read(options.plan)
     print(
         "\n".join(searched(plan, found) if options.search else table(plan, found, options.against))
     )
-
-
-def filled(page: str) -> str:
-    """Return the text of a page with its present tables."""
-
-    def one(name: str, against: str | None) -> list[str]:
-        return table(read_plan(name), results.read(name), against)
-
-    return page_of(page, "table", one)
 
 
 def finals(found: list[Result], row: str) -> dict[int, Result]:
@@ -78,15 +63,20 @@ def table(plan: Plan, found: list[Result], against: str | None) -> list[str]:
     against = against or best_of(plan, found, [r for r in plan.rows if r.name.startswith("LIF")])
     base = finals(found, against) if against else {}
     lines = [
-        f"| neuron | setting | held out | seeds | test | train | p against {against} | rates |"
-        " outside | parameters | s / epoch |",
+        f"| neuron | setting | held out | seeds | test | train | p, Holm's p against {against} |"
+        " rates | outside | parameters | s / epoch |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in plan.rows:
-        mine = finals(found, row.name)
+    run = [row for row in plan.rows if finals(found, row.name)]
+    if not run:
+        return [f"No row of {plan.name} has been run."]
+    tests = [paired(finals(found, row.name), base) for row in run]
+    for row, said in zip(run, corrected(tests), strict=True):
         best = validation(plan, row, found)
-        lines.append(line(row.name, best, list(mine.values()), paired(mine, base)))
-    return lines + picked(plan, found)
+        lines.append(line(row.name, best, list(finals(found, row.name).values()), said))
+    missing = [row.name for row in plan.rows if row not in run]
+    named = ["", f"Not run: {'; '.join(missing)}."] if missing else []
+    return lines + picked(plan, found) + named
 
 
 def picked(plan: Plan, found: list[Result]) -> list[str]:
@@ -134,14 +124,23 @@ def spread(values: list[float]) -> str:
     return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
 
 
-def paired(mine: dict[int, Result], base: dict[int, Result]) -> str:
-    """Return p and the mean difference over the seeds of both."""
+def paired(mine: dict[int, Result], base: dict[int, Result]) -> tuple[float, float] | None:
+    """Return p and the mean difference in points over the seeds of both."""
     seeds = [s for s in mine if s in base and mine[s].accuracy >= 0 and base[s].accuracy >= 0]
     if len(seeds) < 2 or mine == base:
-        return ""
+        return None
     a, b = ([r[s].accuracy for s in seeds] for r in (mine, base))
-    difference = 100 * (statistics.mean(a) - statistics.mean(b))
-    return f"{ttest_rel(a, b).pvalue:.2g} ({difference:+.1f})"
+    return float(ttest_rel(a, b).pvalue), 100 * (statistics.mean(a) - statistics.mean(b))
+
+
+def corrected(tests: list[tuple[float, float] | None]) -> list[str]:
+    """Return p, Holm's p and the difference of each test; nothing where there is none."""
+    places = [k for k, test in enumerate(tests) if test is not None and not math.isnan(test[0])]
+    known = [test for k in places if (test := tests[k]) is not None]
+    said = [""] * len(tests)
+    for k, (p, by), mended in zip(places, known, holm([p for p, _ in known]), strict=True):
+        said[k] = f"{p:.2g}, {mended:.2g} ({by:+.1f})"
+    return said
 
 
 def searched(plan: Plan, found: list[Result]) -> list[str]:

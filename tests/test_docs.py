@@ -132,7 +132,8 @@ def test_docstring_examples():
 def test_contributing_recipe_files_exist():
     """What these pages link to exists."""
     pages = ["README.md", "CONTRIBUTING.md", "experiments/README.md"]
-    pages += [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    for folder in ("docs", "experiments/tables"):
+        pages += [path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.md")]
     for page in pages:
         folder = (ROOT / page).parent
         text = (ROOT / page).read_text(encoding="utf-8")

@@ -1,0 +1,134 @@
+"""Tasks of docs/results.md: rows of each table, rows to compare them with, published marks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from plan import read_plan
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of the page.
+
+    Attributes:
+        name: Name of its figure, and of its table in the page.
+        title: Heading of its section.
+        plan: The present experiment. Each of its rows is in the table as soon as it has a result.
+        earlier: Row of `plan`, or a name -> rows of earlier experiments, as (plan, row), that are
+            shown until the present row has all its seeds.
+        references: Rows that the others are compared with: the first one with all its seeds.
+        published: Name -> test accuracy in percent.
+        source: Source of the published marks.
+        steps: Length T of a sequence, for the number of spikes of an inference; 0 for none.
+        degrees: Compare each polynomial of degree 2 or 3 with degree 1 of the same row instead.
+        calls: Row -> the Python call that makes its neuron.
+    """
+
+    name: str
+    title: str
+    plan: str
+    earlier: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    references: tuple[str, ...] = ()
+    published: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+    steps: int = 0
+    degrees: bool = False
+    calls: Mapping[str, str] = field(default_factory=dict)
+
+    def sources(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Return every row with its (plan, row), the present experiment first."""
+        present = {row.name: ((self.plan, row.name),) for row in read_plan(self.plan).rows}
+        names = [*present, *(name for name in self.earlier if name not in present)]
+        return {name: present.get(name, ()) + self.earlier.get(name, ()) for name in names}
+
+
+FREE, POLE = (f"LNM two states, degree 1, {form}" for form in ("free", "pole"))
+CALLS = {
+    FREE: 'lnm.get("lnm", states=2, degree=1, per="channel")',
+    POLE: 'lnm.get("lnm", states=2, degree=1, parametrisation="pole", per="channel")',
+    "LIF": 'lnm.get("lif", decay_input=False)',
+    "PLIF": 'lnm.get("plif", decay_input=False, v_reset=None, per="channel")',
+}
+CALLS |= {f"{row}, channel": CALLS[row] for row in (FREE, POLE)}
+MNIST1D = {"logistic": 32, "MLP": 68, "GRU": 91, "CNN": 94}
+MNIST1D_SOURCE = "networks without spikes, by the data set's authors (README of PyPI's mnist1d)"
+
+
+def of(plan: str, **rows: str) -> dict[str, tuple[tuple[str, str], ...]]:
+    return {name: ((plan, row),) for name, row in rows.items()}
+
+
+TASKS = (
+    Task(
+        "mnist1d_feedforward",
+        "MNIST-1D, feed-forward",
+        "mnist1d_neurons",
+        {
+            f"{FREE}, channel": (("mnist1d_two_states", FREE),),
+            f"{POLE}, channel": (("mnist1d_two_states", POLE),),
+            **of(
+                "mnist1d_feedforward", LIF="LIF, hard", PLIF="PLIF, channel, soft",
+                GLIF="GLIF, channel",
+            ),
+            **of("mnist1d_feedforward", QIF="QIF, channel, hard"),
+            "LNM degree 1, channel": (("mnist1d_feedforward", "LNM degree 1, channel, soft"),),
+            "LNM degree 3, channel": (("mnist1d_feedforward", "LNM degree 3, channel, soft"),),
+            "PLIF, 300 epochs": (("mnist1d_longer_search", "PLIF, channel, soft"),),
+            "LNM degree 3, channel, 300 epochs": (
+                ("mnist1d_longer_search", "LNM degree 3, channel, soft"),
+            ),
+        },
+        (f"{FREE}, channel",), MNIST1D, MNIST1D_SOURCE, steps=40, calls=CALLS,
+    ),
+    Task(
+        "ecg_qtdb",
+        "ECG-QTDB, recurrent",
+        "ecg_qtdb_neurons",
+        {
+            **of("ecg_qtdb", LIF="LIF, soft", ALIF="ALIF"),
+            "LNM degree 1": (("ecg_qtdb", "LNM degree 1, soft, no clamps"),),
+            "LNM degree 2": (("ecg_qtdb", "LNM degree 2, soft, wide clamps"),),
+            "LNM degree 3": (("ecg_qtdb", "LNM degree 3, soft, wide clamps"),),
+        },
+        (POLE, "LIF"), {"ALIF": 85.9, "BRF": 86.8},
+        "ALIF: checkpoint of Yin et al.'s code. BRF: best of the five seeds, 85.6 to 86.8, of its"
+        " authors' code (arXiv 2402.14603), whose re-run of ALIF has 62.9 to 71.2. Published marks"
+        " are of the best epoch on the test set, ours of the last one",
+        steps=1301, calls=CALLS,
+    ),
+    Task(
+        "mnist1d_recurrent",
+        "MNIST-1D, recurrent",
+        "mnist1d_recurrent_neurons",
+        {
+            **of(
+                "mnist1d_recurrent", PLIF="PLIF, weights at 0.01", LIF="LIF, weights at 0.01",
+                QIF="QIF, weights at 0.01", GLIF="GLIF",
+            ),
+            "LNM degree 1": (("mnist1d_recurrent", "LNM degree 1, penalty, weights at 0.01"),),
+            "LNM degree 2": (("mnist1d_recurrent", "LNM degree 2, penalty, weights at 0.01"),),
+            "LNM degree 3": (("mnist1d_recurrent", "LNM degree 3, penalty, weights at 0.01"),),
+            "LNM degree 4": (("mnist1d_recurrent", "LNM degree 4"),),
+        },
+        (POLE, "PLIF"), MNIST1D, MNIST1D_SOURCE, steps=40, calls=CALLS,
+    ),
+    Task("curvature", "Curvature", "curvature", degrees=True),
+    Task(
+        "mnist_permuted", "PS-MNIST", "mnist_permuted", {}, (POLE, "LIF"),
+        {"ALIF": 94.7, "TC-LIF": 95.4},
+        "recurrent networks; ALIF: checkpoint of Yin et al.'s code, TC-LIF: a page of benchmarks",
+        steps=784, calls=CALLS,
+    ),
+    Task(
+        "fashion_conv", "Fashion-MNIST, convolutional", "fashion_conv_neurons", {}, ("PLIF",),
+        calls=CALLS,
+    ),
+    Task(
+        "fashion_columns", "Fashion-MNIST by columns", "fashion_columns", {}, ("LIF",),
+        {"IF": 70.45}, "SpikingJelly's stored curve, best of 64 epochs on the test set", steps=28,
+    ),
+)  # fmt: skip
+"""In the order of the page. Of an earlier experiment each neuron has its variant with the highest
+mean on the test set."""

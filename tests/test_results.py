@@ -1,0 +1,303 @@
+"""Pages of results: what experiments/write.py writes, and the statistics of their claims."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp, ttest_ind
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "experiments"
+sys.path.insert(0, str(FOLDER))
+
+import claims  # noqa: E402
+import figures  # noqa: E402
+import headline  # noqa: E402
+import plan as plans  # noqa: E402
+import results  # noqa: E402
+import summary  # noqa: E402
+import write  # noqa: E402
+from tasks import TASKS, Task  # noqa: E402
+
+PLANS = sorted(path.stem for path in FOLDER.glob("*.toml"))
+PS = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+VALUES = st.lists(st.integers(0, 1000).map(lambda k: k / 10), min_size=2, max_size=10)
+
+
+def words(svg: str) -> list[str]:
+    """Return the texts of a figure; widths of letters, and so coordinates, vary by version."""
+    return [e.text or "" for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("}text")]
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[Path, str]:
+    return write.files()
+
+
+def test_the_pages_show_the_results(files: dict[Path, str]) -> None:
+    """Tables, sentences and figures are what `python experiments/write.py` writes."""
+    for path, text in files.items():
+        shown = path.read_text(encoding="utf-8")
+        name = path.relative_to(ROOT)
+        if path.suffix == ".svg":
+            assert words(shown) == words(text), name
+        else:
+            assert shown == text, name
+            kinds = re.findall(r"<!-- (\w+): ", shown)
+            assert len(kinds) == shown.count("<!-- end -->"), name
+            assert set(kinds) <= set(write.KINDS), name
+
+
+def test_no_figure_is_left_over(files: dict[Path, str]) -> None:
+    drawn = {path for path in files if path.suffix == ".svg"}
+    assert set((ROOT / "docs" / "figures").glob("*.svg")) <= drawn
+
+
+def test_every_task_has_a_section() -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for task in TASKS:
+        section = page.partition(f"\n## {task.title}\n")[2].partition("\n## ")[0]
+        assert section.count(f"<!-- summary: {task.name} -->") == 1, task.name
+    assert page.count("<!-- summary: ") == len(TASKS)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_tasks_name_rows_of_their_plans(task: Task) -> None:
+    sources = task.sources()
+    for plan, row in (source for found in sources.values() for source in found):
+        assert row in [r.name for r in plans.read_plan(plan).rows]
+    assert set(task.references) <= set(sources)
+    assert bool(task.published) <= bool(task.source)
+    if task.steps:
+        for plan in {plan for found in sources.values() for plan, _ in found}:
+            rows = plans.read_plan(plan).rows
+            assert all("hidden" in row.config.network_arguments for row in rows)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_rows_of_two_states_have_it_in_their_name(name: str) -> None:
+    for row in plans.read_plan(name).rows:
+        assert (row.config.arguments.get("states") == 2) == ("two states" in row.name), row.name
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "results").glob("*.csv")), ids=lambda p: p.name)
+def test_results_keep_their_columns(path: Path) -> None:
+    if path.stem.endswith((".energy", ".dynamics")):
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        assert tuple(csv.DictReader(file).fieldnames or ()) == results.COLUMNS
+
+
+def test_the_claim_of_the_readme_holds() -> None:
+    """Two states are above every other row of the figure, with p corrected for all of them."""
+    *others, ours = headline.rows()
+    parts = [claims.difference(ours.values, row.values) for row in others]
+    known = [part for part in parts if part is not None]
+    assert len(known) == len(others)
+    assert min(part.low for part in known) > 0
+    assert max(claims.holm([part.p for part in known])) < 0.01
+
+
+def test_outcomes_in_words() -> None:
+    assert summary.enumerated(["9 below"]) == "All 9 compared rows are below"
+    said = "None of the 4 compared rows is separated from"
+    assert summary.enumerated(["4 not separated from"]) == said
+    assert summary.enumerated(["2 above", "1 below"]) == "2 rows are above, 1 below"
+
+
+def test_numbers_of_rows() -> None:
+    assert headline.parts_of(["a", "a", "a", "b"]) == [("a", "Rows 1 to 3"), ("b", "Row 4")]
+
+
+def test_holm() -> None:
+    """The example of three tests: 3 * 0.01, then 2 * 0.03, and never less than before."""
+    assert claims.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert claims.holm([0.5, 0.9]) == [1.0, 1.0]
+    assert claims.holm([]) == []
+
+
+@given(PS)
+def test_holm_lies_between_no_correction_and_that_of_bonferroni(ps: list[float]) -> None:
+    """It keeps the order, and its smallest p is Bonferroni's."""
+    corrected = claims.holm(ps)
+    for p, q in zip(ps, corrected, strict=True):
+        assert p <= q <= min(1.0, len(ps) * p) + 1e-12
+    assert min(corrected) == min(1.0, len(ps) * min(ps))
+    order = sorted(range(len(ps)), key=ps.__getitem__)
+    assert sorted(corrected) == [corrected[k] for k in order]
+
+
+@given(VALUES)
+def test_the_interval_of_a_mean(values: list[float]) -> None:
+    half = claims.half_width(values)
+    assert half is not None
+    if len(set(values)) > 1:
+        low, high = ttest_1samp(values, 0).confidence_interval(0.95)
+        assert half == pytest.approx((high - low) / 2)
+    assert claims.half_width(values[:1]) is None
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning")
+@given(VALUES, VALUES)
+def test_a_difference_and_its_opposite(a: list[float], b: list[float]) -> None:
+    one, other = claims.difference(a, b), claims.difference(b, a)
+    if one is None or other is None:
+        assert len(set(a)) == len(set(b)) == 1
+        return
+    assert one.low <= one.mean <= one.high
+    assert (one.mean, one.low, one.p) == pytest.approx((-other.mean, -other.high, other.p))
+    assert one.p == pytest.approx(ttest_ind(a, b, equal_var=False).pvalue)
+    if abs(one.p - 0.05) > 1e-6:
+        assert (one.low <= 0 <= one.high) == (one.p > 0.05)
+
+
+SMALL = """
+[data]
+name = "digits-rows"
+[network]
+name = "feedforward"
+hidden = [10, 20]
+[train]
+epochs = 2
+[final]
+seeds = [0, 1, 2]
+[[row]]
+name = "LIF"
+family = "lif"
+[[row]]
+name = "PLIF"
+family = "plif"
+[[row]]
+name = "LNM degree 1"
+family = "lnm"
+degree = 1
+[[row]]
+name = "LNM degree 2"
+family = "lnm"
+degree = 2
+"""
+SMALL_TASK = Task(
+    "small", "Small", "new", {"LIF": (("old", "LIF"),), "QIF": (("old", "PLIF"),)}, ("PLIF", "LIF"),
+    {"GRU": 91}, "a paper", steps=8, calls={"LNM degree 2": "lnm.get()"},
+)  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("new", "old"):
+        (tmp_path / f"{name}.toml").write_text(SMALL)
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(plans, "FOLDER", tmp_path)
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    monkeypatch.setattr(summary, "TASKS", (SMALL_TASK,))
+    return tmp_path
+
+
+def add(plan: str, row: str, accuracies: Sequence[float]) -> None:
+    for seed, accuracy in enumerate(accuracies):
+        job = plans.Job(plan, row, "final", 0, seed, plans.read_plan(plan).rows[0].config)
+        values = {
+            "accuracy": accuracy, "train_accuracy": 1, "rates": "0.5 0.25", "outside": "0 0",
+            "parameters": 7, "seconds_per_epoch": 1,
+        }  # fmt: skip
+        results.add(job, "", values)
+
+
+def test_only_complete_rows_are_compared(folder: Path) -> None:
+    """Until the present row has all its seeds, that of the earlier experiment is shown too."""
+    assert summary.table("small")[0].startswith("No row of [new]")
+    assert "| not run yet |  |  | GRU 91 |" in summary.overview()[2]
+    add("old", "LIF", [0.70, 0.71, 0.72])
+    add("new", "LIF", [0.90, 0.91])
+    lines = summary.table("small")
+    assert [line for line in lines if line.startswith("| LIF")] == [
+        "| LIF | A | 2 of 3 | 90.5 ± 6.4 |  |  | 7 | 80 |",
+        "| LIF | B | 3 | 71.0 ± 2.5 |  |  | 7 | 80 |",
+    ]
+    assert "* Not complete, so not compared: LIF (2 of 3)." in lines
+    assert "* Not run in `new`: PLIF; LNM degree 1; LNM degree 2." in lines
+    assert lines[-1] == "**Outcome.** Too few rows are complete for a comparison."
+    add("new", "LNM degree 2", [0.95, 0.96, 0.97])
+    add("new", "LNM degree 1", [0.705, 0.715, 0.735])
+    *_, outcome, _, take = summary.table("small")
+    said = "1 row is above, 1 not separated from LIF (71.0 ± 2.5 %, n = 3)."
+    assert outcome == f"**Outcome.** {said}"
+    assert take == "**Take** LNM degree 2: `lnm.get()`."
+    assert "| LNM degree 2 | 96.0 ± 2.5 | 3 | GRU 91 |" in summary.overview()[2]
+    rows = summary.labelled(summary.shown(SMALL_TASK))
+    assert [row.name for row in rows] == ["LNM degree 2", "LIF (A)", "LNM degree 1", "LIF (B)"]
+
+
+def test_the_earlier_row_leaves_the_table(folder: Path) -> None:
+    """A row that all seeds ended, some without a result, is complete."""
+    add("old", "LIF", [0.70, 0.71, 0.72])
+    add("new", "LIF", [0.90, 0.91])
+    job = plans.Job("new", "LIF", "final", 0, 2, plans.read_plan("new").rows[0].config)
+    results.add(job, "", {"failed": "NaN"})
+    add("new", "PLIF", [0.5, 0.5, 0.6])
+    (high, low) = summary.shown(SMALL_TASK)
+    assert (high.plan.name, high.n, low.n) == ("new", "2, 1 diverged", "3")
+    compared = summary.differences(SMALL_TASK, [high, low])
+    assert list(compared) == [0]  # with PLIF, the first reference
+    assert compared[0][0].mean == pytest.approx(90.5 - 160 / 3)
+    assert summary.table("small")[-1] == "**Take** LIF."
+
+
+def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task("small", "Small", "new", degrees=True)
+    monkeypatch.setattr(summary, "TASKS", (task,))
+    add("new", "LIF", [0.1, 0.2, 0.3])
+    add("new", "LNM degree 2", [0.95, 0.96, 0.97])
+    assert summary.table("small")[-1] == "**Outcome.** Too few rows are complete for a comparison."
+    add("new", "LNM degree 1", [0.705, 0.715, 0.735])
+    above = "The compared row is above degree 1. Above: LNM degree 2."
+    assert summary.table("small")[-1] == f"**Outcome.** {above}"
+    assert [row.name for row in summary.shown(task)] == ["LIF", "LNM degree 1", "LNM degree 2"]
+    assert summary.overview()[2] == "| [Small](#small) | see there |  |  |  |"
+
+
+def test_a_figure(folder: Path) -> None:
+    """Each row with its text and seeds; marks left of the axis are omitted."""
+    add("new", "LIF", [0.90, 0.91])
+    add("new", "LNM degree 2", [0.95, 0.96, 0.97])
+    rows = summary.shown(SMALL_TASK)
+    figure = figures.accuracies(rows, {"GRU": 91, "logistic": 32}, "test")
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["LNM degree 2", "LIF"]
+    assert sorted(axis.lines[1].get_xdata()) == pytest.approx([95, 96, 97])
+    assert axis.lines[2].get_markerfacecolor() == "white"  # LIF lacks a seed
+    text = figures.svg(rows, {"GRU": 91, "logistic": 32}, "test")
+    assert text == figures.svg(rows, {"GRU": 91, "logistic": 32}, "test")
+    assert {"90.5 ± 6.4, n = 2 of 3", "96.0 ± 2.5, n = 3"} <= set(words(text))
+    assert any("GRU 91" in word for word in words(text))
+    assert not any("logistic" in word for word in words(text))
+    colours = [figures.colour_of(n) for n in ("x: LNM two states", "LNM degree 1", "LIF, a", "brf")]
+    assert colours == [figures.DARK, figures.LIGHT, figures.GREY, figures.ORANGE]
+
+
+def test_write(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page is filled once; a second call writes nothing."""
+    (folder / "README.md").write_text("a\n<!-- overview: tasks -->\n<!-- end -->\nb\n")
+    monkeypatch.setattr(write, "ROOT", folder)
+    monkeypatch.setattr(write, "TASKS", (SMALL_TASK,))
+    monkeypatch.setattr(write, "pages", lambda: [folder / "README.md"])
+    monkeypatch.setattr(headline, "svg", lambda: "<svg/>")
+    add("new", "LIF", [0.90, 0.91])
+    write.main()
+    page = (folder / "README.md").read_text()
+    assert page.startswith("a\n<!-- overview: tasks -->\n\n| task ")
+    assert page.endswith("|\n\n<!-- end -->\nb\n")
+    assert (folder / "docs" / "headline.svg").read_text() == "<svg/>"
+    assert (folder / "docs" / "figures" / "small.svg").is_file()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    write.main()
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert after == before
