@@ -193,6 +193,7 @@ def test_other_modes(case: str) -> None:
     assert_same(found, gradients(net, x, context, run=body))
 
 
+@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("strict", [False, pytest.param(True, marks=SLOW)])
 def test_programs_of_evaluation(strict: bool) -> None:
