@@ -1,4 +1,4 @@
-"""Tables of docs/reference/circuit-costs.md against `benchmarks/hardware.py`."""
+"""Tables of docs/reference/circuit-costs.md and docs/network.md against the scripts that print them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_hardware", ROOT / "benchmarks/hardware.py")
+def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    path = ROOT / f"benchmarks/{name}.py"
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "bench_hardware", module)
+    monkeypatch.setitem(sys.modules, f"bench_{name}", module)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return loaded("hardware", monkeypatch)
 
 
 @pytest.mark.parametrize("device", ["25k", "up5k"])
@@ -37,3 +42,17 @@ def test_no_clock_without_a_timed_path(script: ModuleType) -> None:
     assert script.speeds(row) == ("-", "-")
     timed = replace(row, dsp=0)
     assert script.speeds(timed)[1] != "-"
+
+
+def test_the_page_has_the_tables_of_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row of benchmarks/results/network.csv; each is within half a point of float."""
+    script = loaded("network", monkeypatch)
+    page = (ROOT / "docs/network.md").read_text(encoding="utf-8")
+    rows = list(script.read().values())
+    tables = [script.chip_table(rows, data) for data in ("mnist", "mnist1d")]
+    for table in (*tables, script.microcontroller_table(rows)):
+        assert f"\n\n{table}\n\n" in page
+    assert {row.network for row in rows} == script.RUNS.keys()
+    for row in rows:
+        assert row.real - row.integers <= 0.5
+        assert row.network.startswith("mnist1d") or row.integers >= 96

@@ -10,6 +10,7 @@ replaces the numbers of the present versions and keeps those of others. A name e
                                 counted while the emitted kernels run on the CPU
     cuda, triton                registers and bytes spilled of each kernel, from ptxas
     verilog                     LUT, FF, DSP, BRAM of the bare module on ECP5, and MHz for seed 1
+    verilog-network             the same of a network of 64 inputs, 32 neurons and 10 classes
 """
 
 from __future__ import annotations
@@ -21,18 +22,26 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from lnm_codegen.backends.cuda.backend import Cuda
+from lnm_codegen.backends.network_verilog.backend import emit_circuit
 from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.errors import ToolError
 from lnm_codegen.files import write_whole
 from lnm_codegen.hardware import tools
+from lnm_codegen.hardware.folder import Circuit, CircuitForm, read_circuit
 from lnm_codegen.hardware.synth import DEVICES, measure
+from lnm_codegen.ir.network.nodes import IntegerNetwork, WeightStage
+from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits, width_of
+from lnm_codegen.ir.network.verify import require_network
+from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.load.c import compiler
 from tests.backends.cuda.host import host_kernels, run_host
 from tests.backends.cuda.test_backend import built
@@ -197,11 +206,48 @@ def _verilog() -> Numbers:
         with tempfile.TemporaryDirectory() as folder:
             circuit = write_neuron(Path(folder), neuron_of(case), forms=FORMS)
             for form in FORMS:
-                got = measure(circuit, circuit.forms[form], DEVICES[DEVICE], seeds=SEED)
-                for unit, count in got.resources.as_dict().items():
-                    found[f"{case} {form} {unit}"] = count
-                found[f"{case} {form} MHz"] = round(got.fmax[SEED], 1)
+                found |= _of_circuit(f"{case} {form}", circuit, circuit.forms[form])
     return found
+
+
+def _networks() -> Numbers:
+    found: Numbers = {}
+    for case in CASES:
+        network = dense_network(neuron_of(case))
+        with tempfile.TemporaryDirectory() as folder:
+            made = emit_circuit(network, np.zeros((1, *network.input_shape), np.int64))
+            made.source.write(Path(folder))
+            circuit = read_circuit(Path(folder), "resources")
+            found |= _of_circuit(f"{case} network", circuit, circuit.forms["network"])
+    return found
+
+
+def dense_network(neuron: Neuron) -> IntegerNetwork:
+    """Return a network 64-32-10 of drawn weights of 5 bits; the input is one of 4 equal steps."""
+    rng, neurons = np.random.default_rng(0), Fixed(14, 10)
+    values, one = values_of_bits(Bits(6, 4)), np.array([1])
+
+    def weights(name: str, shape: tuple[int, int], span: ValueSpan, shift: int) -> WeightStage:
+        made = WeightStage(
+            name, "linear", rng.integers(-16, 16, shape), bits=5,
+            bias=rng.integers(-64, 65, shape[0]), multiplier=one, shift=shift * one,
+            accumulator=31, output=neurons.bits if shift else Bits(16, 0),
+        )  # fmt: skip
+        bound = made.bound(span)
+        return replace(made, accumulator=width_of((-bound, bound)))
+
+    stages = (
+        weights("dense", (32, 64), values, 1),
+        neuron_stage("neurons", neuron, FixedSpec(neurons), (32,)),
+        weights("readout", (10, 32), SPIKES, 0),
+    )
+    return require_network(IntegerNetwork("net", 4, True, (64,), values, stages, "mean"))
+
+
+def _of_circuit(name: str, circuit: Circuit, form: CircuitForm) -> Numbers:
+    got = measure(circuit, form, DEVICES[DEVICE], seeds=SEED)
+    found: Numbers = {f"{name} {unit}": n for unit, n in got.resources.as_dict().items()}
+    return found | {f"{name} MHz": round(got.fmax[SEED], 1)}
 
 
 def _matched(pattern: str, text: str) -> str:
@@ -217,6 +263,7 @@ SETS = {
     "cuda": ResourceSet(_nvcc, _cuda),
     "triton": ResourceSet(_triton_version, _triton_registers),
     "verilog": ResourceSet(_yosys_and_nextpnr, _verilog),
+    "verilog-network": ResourceSet(_yosys_and_nextpnr, _networks),
 }
 """Name of a file -> how it is measured."""
 

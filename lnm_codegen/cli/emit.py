@@ -27,6 +27,7 @@ from lnm_codegen.cli.emit_fixed import (
 )
 from lnm_codegen.cli.network import (
     AccumulateOption,
+    AllOption,
     LanesOption,
     LoadPortOption,
     NetworkOption,
@@ -113,6 +114,7 @@ def emit(
     accumulate: AccumulateOption = None,
     lanes: LanesOption = None,
     load_port: LoadPortOption = False,
+    every: AllOption = False,
 ) -> None:
     """Write source for a neuron.
 
@@ -130,11 +132,12 @@ def emit(
         "--forms": forms, "--neurons": neurons, "--coefficients": coefficients,
         "--multiplier": multiplier, "--shift-add": shift_add, "--vectors": vectors,
     }  # fmt: skip
-    options = NetworkOptions(weights, accumulate, lanes, load_port)
+    options = NetworkOptions(weights, accumulate, lanes, load_port, every, vectors)
     require_network(run, network, options)
     if run is not None:
         given: dict[str, object] = {"--package": package, "--degree": degree}
         given |= {"--set": settings, "--rounding": rounding, **circuit}
+        given |= {"--vectors": None} if network else {}
         given |= {"--dtype": None if dtype == "float32" else dtype}
         given |= {"--scheme": None if scheme == "horner" else scheme}
         given |= {} if network else {"--name": name}

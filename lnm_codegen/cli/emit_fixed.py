@@ -60,7 +60,12 @@ ShiftAddOption = Annotated[
 ]
 VectorsOption = Annotated[
     int | None,
-    typer.Option("--vectors", metavar="N", help="Golden vectors of a circuit.  [default: 2000]"),
+    typer.Option(
+        "--vectors",
+        metavar="N",
+        help="Golden vectors of a circuit.  [default: 2000]  With --network: test samples of the"
+        " example in C or of the testbench.  [default: 4, 8]",
+    ),
 ]
 
 

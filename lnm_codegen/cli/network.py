@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from lnm_codegen.backends.base import Source
     from lnm_codegen.deploy.integers.convert import RealNetwork
     from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
+    from lnm_codegen.train.data import Dataset
     from lnm_codegen.train.runs.saved import Run
 
 BACKENDS = ("c", "verilog")
 """Targets of a network."""
-RANGED, VECTORS, GOLDEN, TESTED = 256, 4, 8, 1000
-"""Training samples for ranges; samples of the example in C and of a testbench; test samples for the
-accuracy, which a folder of Verilog keeps for `lnm verify`."""
+RANGED, TESTED, MOST_VECTORS = 256, 1000, 10_000
+"""Training samples for ranges; test samples for the accuracy without --all, which a folder of
+Verilog keeps for `lnm verify`; most samples of an example or a testbench."""
+GOLDEN = {"c": 4, "verilog": 8}
+"""Samples of the example in C, and of a testbench."""
 WEIGHT_BITS = 8
 
 NetworkOption = Annotated[
@@ -62,6 +65,14 @@ LanesOption = Annotated[
         f"  [default: {LANES}]",
     ),
 ]
+AllOption = Annotated[
+    bool,
+    typer.Option(
+        "--all",
+        help="With --network: every test sample for the accuracy and for `lnm verify`, instead of"
+        f" {TESTED:,}.",
+    ),
+]
 LoadPortOption = Annotated[
     bool,
     typer.Option("--load-port", help="A port in Verilog by which weights are loaded."),
@@ -76,6 +87,8 @@ class NetworkOptions:
     accumulate: str | None
     lanes: int | None
     load_port: bool
+    every: bool
+    vectors: int | None
 
     def given(self) -> dict[str, bool]:
         """Return option -> whether it is given."""
@@ -84,6 +97,7 @@ class NetworkOptions:
             "--accumulate": self.accumulate is not None,
             "--lanes": self.lanes is not None,
             "--load-port": self.load_port,
+            "--all": self.every,
         }
 
 
@@ -120,6 +134,8 @@ def emit_network(
         if options.given()[option] and backend != only:
             problem, remedy = f"{option} with --backend {backend}", f"Omit {option}."
             raise ModelError("emit", problem, f"--backend {only}", remedy)
+    count = GOLDEN[backend] if options.vectors is None else options.vectors
+    require_integer("emit", "--vectors", count, 1, MOST_VECTORS)
     accumulate = "events" if options.accumulate is None else options.accumulate
     word = require_one_of("emit", "--accumulate", accumulate, ACCUMULATIONS)
     lanes = require_integer(
@@ -128,18 +144,17 @@ def emit_network(
     if options.weights is not None:
         require_integer("emit", "--weights", options.weights, 2, 16)
     run = read_run(folder)
+    tested = _tested(run, options.every)
     integers = _network_of(run, name, format_, options.weights)
     if backend == "c":
-        source, sizes = _c(run, integers, cast("Accumulation", word))
+        source, sizes = _c(tested, integers, count, cast("Accumulation", word))
         more: dict[str, str | bytes] = {}
     else:
-        source, sizes, more = _verilog(run, integers, lanes, options.load_port)
+        source, sizes, more = _verilog(tested, integers, count, lanes, options.load_port)
     files = {Path(path): data for path, data in (network_files(integers) | more).items()}
     for path in write_together({Path("."): source}, out, more=files):
         typer.echo(path)
-    accuracy = integer_accuracy(
-        run.network, integers, run.data.batches(run.data.test.first(TESTED), RANGED)
-    )
+    accuracy = integer_accuracy(run.network, integers, tested.batches(tested.test, RANGED))
     typer.echo(
         f"\n{integers.name}: {len(integers.stages)} stages, {integers.time_steps} time steps,"
         f" {integers.classes} classes\n{sizes}\naccuracy: {accuracy}"
@@ -202,14 +217,26 @@ def _read(folder: Path, real: RealNetwork, name: str | None) -> IntegerNetwork:
     return found if name is None else replace(found, name=real.name)
 
 
-def _c(run: Run, integers: IntegerNetwork, accumulation: Accumulation) -> tuple[Source, str]:
-    """Return the C of a network, with the first test samples, and a line about its bytes."""
+def _tested(run: Run, every: bool) -> Dataset:
+    """Return the data of a run with the first test samples, or with all of them."""
+    from dataclasses import replace
+
+    from lnm_codegen.train.runs.saved import test_data
+
+    data = test_data(run)
+    return data if every else replace(data, test=data.test.first(TESTED))
+
+
+def _c(
+    data: Dataset, integers: IntegerNetwork, count: int, accumulation: Accumulation
+) -> tuple[Source, str]:
+    """Return the C of a network with its first `count` test samples, and a line about bytes."""
     from lnm_codegen.backends.network_c.backend import emit_network as emitted
     from lnm_codegen.deploy.integers.convert import sample_rows
     from lnm_codegen.hardware.microcontroller import program_size
     from lnm_codegen.ir.network.interpret import interpret_network
 
-    samples = _samples(run, integers, VECTORS)
+    samples = _samples(data, integers, count)
     scores = interpret_network(integers, samples).scores
     made = emitted(integers, sample_rows(integers, samples), scores, accumulation)
     size = program_size(made.source.files, f"{integers.name}.c")
@@ -219,14 +246,14 @@ def _c(run: Run, integers: IntegerNetwork, accumulation: Accumulation) -> tuple[
 
 
 def _verilog(
-    run: Run, integers: IntegerNetwork, lanes: int, load_port: bool
+    data: Dataset, integers: IntegerNetwork, vectors: int, lanes: int, load_port: bool
 ) -> tuple[Source, str, dict[str, str | bytes]]:
     """Return the Verilog of a network, a line about its sizes, and the samples for its tests."""
     from lnm_codegen.backends.network_verilog.backend import emit_circuit, sample_file
 
     layers_of(integers)  # refuses before the data are read
-    tested = _samples(run, integers, TESTED)
-    golden = tested[:GOLDEN] if integers.repeated else tested[:, :GOLDEN]
+    tested = _samples(data, integers, len(data.test))
+    golden = tested[:vectors] if integers.repeated else tested[:, :vectors]
     made = emit_circuit(integers, golden, lanes, load_port)
     memory = sum(x.depth * x.lanes * x.stage.bits for x in made.layers)
     count = len({array.name for array in made.arrays.values()})
@@ -238,9 +265,9 @@ def _verilog(
     return made.source, line, sample_file(tested)
 
 
-def _samples(run: Run, integers: IntegerNetwork, count: int) -> Integers:
+def _samples(data: Dataset, integers: IntegerNetwork, count: int) -> Integers:
     """Return the first test samples in integers."""
     from lnm_codegen.deploy.integers.convert import integer_samples
 
-    x, _ = next(run.data.batches(run.data.test, count))
+    x, _ = next(data.batches(data.test, count))
     return integer_samples(integers, x.numpy())

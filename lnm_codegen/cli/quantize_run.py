@@ -42,8 +42,9 @@ SamplesOption = Annotated[
     typer.Option(
         "--samples",
         metavar="N",
-        help="Held-out samples of a RUN: every second one for the search, the others for the"
-        f" reported accuracy.  [default: {SAMPLES}]",
+        help="Test samples of a RUN: every second one for the search, the others for the reported"
+        " accuracy. If the RUN holds out training samples (validation): so many of these for the"
+        f" search, and so many test samples for the report.  [default: {SAMPLES}]",
     ),
 ]
 BitsOption = Annotated[
@@ -139,7 +140,19 @@ def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json:
 
 
 def _held_out(run: Run, real: RealNetwork, count: int) -> tuple[Batches, Batches]:
-    """Return the samples of the search and those of the report: every second test sample."""
+    """Return the samples of the search and those of the report.
+
+    Those of a run with `validation` are its held-out training samples, and the test set. Otherwise
+    they are every second test sample.
+    """
+    from lnm_codegen.train.runs.saved import test_data
+
+    if run.config.validation:
+        held_out, unseen = (
+            list(data.batches(data.test.first(count), RANGED))
+            for data in (run.data, test_data(run))
+        )
+        return held_out, unseen
     split = run.data.test.first(count)
     if len(split) < 2:
         raise ModelError("quantize", f"{len(split)} test samples", "2 or more")

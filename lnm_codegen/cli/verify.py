@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,13 @@ def verify(
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Run models, lint and simulation alone, in seconds.")
+    ] = False,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Run a network in Verilator on all samples of the folder, not on the first 1,000.",
+        ),
     ] = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Exit with 0 although a tool is missing.")
@@ -55,7 +63,10 @@ def verify(
     circuit = read_circuit(folder, "verify")
     require_writable(circuit, "verification")
     found: list[StepResult] = []
-    steps = run_network_steps if circuit.is_network else run_steps
+    if every and not circuit.is_network:
+        remedy = "Omit --all."
+        raise ModelError("verify: --all", f"{circuit.name} is not a network", remedy=remedy)
+    steps = partial(run_network_steps, every=every) if circuit.is_network else run_steps
     for step in steps(circuit, words):
         found.append(step)
         if not json:

@@ -187,7 +187,8 @@ def measure(circuit: Circuit, form: CircuitForm, device: Device, seeds: int) -> 
             (folder / "harness.v").write_text(text, encoding="utf-8")
             sources, top = (*form.files, "harness.v"), f"{form.top}_harness"
             seconds += _yosys(" ".join(sources), top, device, folder, "whole")
-            placed = in_parallel(lambda s: _place(device, folder, s), range(1, seeds + 1))
+            with _counting(resources_of(cells, device.target)):
+                placed = in_parallel(lambda s: _place(device, folder, s), range(1, seeds + 1))
             fmax = {seed: mhz for seed, (mhz, _) in enumerate(placed, 1)}
             seconds += sum(taken for _, taken in placed)
     return Measured(form, device, resources_of(cells, device.target), cells, fmax, seconds)
@@ -251,6 +252,17 @@ def fmax_of(report: str) -> float:
     with _reading("nextpnr", "the report cannot be read, or has no clock"):
         fmax = min(float(clock["achieved"]) for clock in json.loads(report)["fmax"].values())
     return fmax
+
+
+@contextmanager
+def _counting(resources: Resources) -> Iterator[None]:
+    """Add the resources of the bare module to an error: a chip may have fewer."""
+    try:
+        yield
+    except ToolError as error:
+        counts = ", ".join(f"{count:,} {word}" for word, count in resources.as_dict().items())
+        problem = f"{error.problem.rstrip('.')}. The module has {counts}"
+        raise ToolError(error.where, problem, error.accepted, error.remedy) from None
 
 
 @contextmanager

@@ -186,6 +186,51 @@ def test_quantize_chooses_for_an_accuracy(runs: Path, tmp_path: Path, capsys) ->
     assert_line(line, "emit: --weights with --format", "Omit --weights")
 
 
+@pytest.fixture(scope="module")
+def held_out(runs: Path) -> Path:
+    """A run that holds out 60 of its training samples."""
+    run(replace(SMALL, validation=60, epochs=1), runs / "held_out")
+    return runs / "held_out"
+
+
+def accuracy_on_the_test_set(folder: Path) -> tuple[int, float]:
+    """Return samples of the test set, and the percentage that a network gets right."""
+    data, network = load("digits", limit=400), read_network(folder)
+    x, labels = next(data.batches(data.test, 400))
+    own = interpret_network(network, integer_samples(network, x.numpy())).labels
+    return len(labels), 100 * float(np.mean(own == labels.numpy()))
+
+
+def test_a_run_that_holds_out_samples(held_out: Path, tmp_path: Path, capsys) -> None:
+    """The search uses the held-out samples; every report is on the test set."""
+    words, net = tmp_path / "words", tmp_path / "net"
+    given = ["quantize", str(held_out), "--lost", "10", "--json", "--out", str(words)]
+    assert command(given) == 0
+    found = json.loads(capsys.readouterr().out)
+    count, share = accuracy_on_the_test_set(words)
+    assert (found["chosen"]["samples"], found["reported"]["samples"]) == (60, count)
+    assert 100 * found["reported"]["accuracy_integers"] == pytest.approx(share)
+    emit = ["emit", "--run", str(held_out), "--network", "--backend", "c", "--out", str(net)]
+    assert command([*emit, "--format", str(words)]) == 0
+    assert f"integers {share:.2f} %" in capsys.readouterr().out
+
+
+def test_every_test_sample(runs: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    """--all lifts the limit of the samples that are kept; --vectors sets those of a testbench."""
+    monkeypatch.setattr("lnm_codegen.cli.network.TESTED", 50)
+    words = ["emit", "--run", str(runs / "lif"), "--network", "--backend", "verilog"]
+    words += ["--vectors", "3"]
+    for more, count in (((), 50), (("--all",), 360)):
+        assert command([*words, *more, "--out", str(tmp_path)]) == 0
+        assert f"points lost on {count} samples" in capsys.readouterr().out
+        with np.load(tmp_path / "tb/samples.npz") as kept:
+            assert len(kept["x"]) == count
+    assert len((tmp_path / "tb/digits_lif_inputs.hex").read_text().split()) == 3 * 64
+    line = refusal(capsys, *words[:-1], "0", "--out", tmp_path)
+    assert_line(line, "emit: --vectors is 0", "1 to 10000")
+    assert_line(refusal(capsys, "emit", "lif", "--all", "--out", tmp_path), "emit: --all is for")
+
+
 def test_quantize_fine_tunes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["quantize", str(runs / "lif"), "--lost", "5", "--samples", "100", "--weights", "2"]
     assert command([*given, "--epochs", "2", "--scale", "layer"]) == 0

@@ -107,6 +107,21 @@ def test_a_machine_without_tools(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "report.json").exists()
 
 
+@needs_yosys
+def test_a_chip_that_is_too_small(tmp_path, monkeypatch):
+    """The error counts what the module needs."""
+
+    def full(device, folder, seed):
+        raise ToolError("synth", "nextpnr-ice40 fails: no BELs remaining.")
+
+    monkeypatch.setattr(synth, "_place", full)
+    monkeypatch.setattr(synth, "require_tools", lambda *words: None)  # nextpnr
+    circuit = write(tmp_path)
+    counted = r"remaining. The module has [\d,]+ LUT, [\d,]+ FF, \d+ DSP, \d+ BRAM"
+    with pytest.raises(ToolError, match=counted):
+        synth.measure(circuit, circuit.forms["core"], DEVICES["up5k"], seeds=1)
+
+
 @needs_place
 @pytest.mark.slow
 def test_ecp5_over_two_seeds(tmp_path, capsys):

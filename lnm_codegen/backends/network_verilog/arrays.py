@@ -79,11 +79,22 @@ def arrays_of(
         if shared is None:
             x = inputs[layer.neurons.name]
             count = max(1, MOST_UPDATES // (x.shape[1] * x.shape[2]))
-            stimulus = {layer.neurons.input.name: x[:count]}
+            stimulus = {layer.neurons.input.name: _with_extremes(x[:count], layer.neurons)}
             named = replace(model, name=f"{network}_{layer.name}_neurons", stimulus=stimulus)
             shared = _array(named)
         found[layer.neurons.name] = shared
     return found
+
+
+def _with_extremes(x: Integers, neurons: NeuronStage) -> Integers:
+    """Return inputs (samples + 1, T, neurons): samples, then numbers of the whole format of x.
+
+    A trained network rarely saturates, and faults of the clamps would then go unnoticed.
+    """
+    bits = neurons.input.type
+    assert isinstance(bits, Bits), "an input is a number"
+    rng = np.random.default_rng(0)
+    return np.concatenate([x, rng.integers(bits.low, bits.high, (1, *x.shape[1:]), endpoint=True)])
 
 
 def _array(model: FixedModel) -> NeuronArray:

@@ -23,11 +23,16 @@ def synthesis(circuit: Circuit) -> StepResult:
 def shift_products(circuit: Circuit) -> int:
     """Return the number of products with a constant factor of 0 or a power of two.
 
-    Yosys turns them into shifts where the backend keeps them as multipliers.
+    Yosys turns them into shifts where the backend keeps them as multipliers. A coefficient with one
+    value is a constant, unless the coefficients are ports.
     """
-    if circuit.program is None or circuit.manifest.get("coefficients_on") != "constant":
+    if circuit.program is None or circuit.manifest.get("coefficients_on") == "port":
         return 0
-    whole = {name for name, (k, *_) in circuit.coefficients().items() if abs(k) & (abs(k) - 1) == 0}
+    whole = {
+        name
+        for name, (k, *others) in circuit.coefficients().items()
+        if not others and abs(k) & (abs(k) - 1) == 0
+    }
     products = {
         node
         for let in circuit.program.kernel.body

@@ -38,9 +38,14 @@ _REMEDY = {
 }
 
 
-def fashion_mnist(folder: Path = DEBIAN_FOLDER, limit: int | None = None) -> Dataset:
-    """Return the images (1, 28, 28) of clothes; 60,000 for training, 10,000 for test."""
-    return _images("fashion-mnist", folder, limit)
+def fashion_mnist(
+    folder: Path = DEBIAN_FOLDER, limit: int | None = None, scale: str = "standard"
+) -> Dataset:
+    """Return the images (1, 28, 28) of clothes; 60,000 for training, 10,000 for test.
+
+    `scale` is that of `mnist`.
+    """
+    return _images("fashion-mnist", folder, limit, scale)
 
 
 def fashion_columns(
@@ -54,9 +59,12 @@ def fashion_columns(
     return pixel_sequences("fashion-columns", train, test, limit, scale, top=255)
 
 
-def mnist(folder: Path, limit: int | None = None) -> Dataset:
-    """Return the images (1, 28, 28) of digits; 60,000 for training, 10,000 for test."""
-    return _images("mnist", folder, limit)
+def mnist(folder: Path, limit: int | None = None, scale: str = "standard") -> Dataset:
+    """Return the images (1, 28, 28) of digits; 60,000 for training, 10,000 for test.
+
+    `scale` is "standard" (mean and deviation), or "unit" (0 to 1): a black pixel is then no event.
+    """
+    return _images("mnist", folder, limit, scale)
 
 
 def mnist_sequential(
@@ -82,9 +90,9 @@ def mnist_permuted(
     return _pixel_by_pixel("mnist-permuted", folder, limit, pixels, scale, seed)
 
 
-def _images(name: str, folder: Path, limit: int | None) -> Dataset:
+def _images(name: str, folder: Path, limit: int | None, scale: str) -> Dataset:
     train, test = (memory_split(x.unsqueeze(1), y) for x, y in read_idx_folder(name, folder))
-    return image_set(name, train, test, 10, limit)
+    return image_set(name, train, test, 10, limit, scale=scale)
 
 
 def _pixel_by_pixel(

@@ -8,6 +8,7 @@ CNN 94; with shuffled time GRU 57, CNN 56.
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ def mnist1d(limit: int | None = None, shuffled: bool = False) -> Dataset:
     return Dataset("mnist1d", train, test, 10, "sequence", (40, 1))
 
 
+@cache
 def _generate(shuffled: bool) -> dict[str, Any]:
     """Call the package, which seeds the global generators, and restore their states."""
     before = random.getstate(), np.random.get_state()  # noqa: NPY002 (the package seeds it)

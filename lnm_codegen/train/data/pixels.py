@@ -12,14 +12,35 @@ Labelled = tuple[Tensor, Tensor]
 """Inputs (count, *), and labels (count,)."""
 
 
+SCALES = ("standard", "unit")
+"""Words of the option `scale`."""
+
+
 def image_set(
-    name: str, train: Split, test: Split, classes: int, limit: int | None = None, draws: int = 0
+    name: str,
+    train: Split,
+    test: Split,
+    classes: int,
+    limit: int | None = None,
+    draws: int = 0,
+    scale: str = "standard",
 ) -> Dataset:
-    """Return a set of images (C, H, W), scaled by mean and deviation of each training channel."""
+    """Return a set of images (C, H, W).
+
+    `scale` is "standard", mean and deviation of each training channel; or "unit", bytes divided by
+    255, so that black is 0.
+    """
+    require_one_of(f"data: {name}", "scale", scale, SCALES)
     train, test = train.first(limit), test.first(limit)
     images = train.images
-    shape = tuple(images.shape[1:])
-    return Dataset(name, train, test, classes, "image", shape, channel_scale(images), draws=draws)
+    numbers = _unit(255) if scale == "unit" else channel_scale(images)
+    return Dataset(
+        name, train, test, classes, "image", tuple(images.shape[1:]), numbers, draws=draws
+    )
+
+
+def _unit(top: int) -> Scale:
+    return torch.tensor(0.0), torch.tensor(float(top))
 
 
 def channel_scale(images: Tensor) -> Scale:
@@ -44,9 +65,9 @@ def pixel_sequences(
             deviation of all training values.
         top: The value of white.
     """
-    require_one_of(f"data: {name}", "scale", scale, ("standard", "unit"))
+    require_one_of(f"data: {name}", "scale", scale, SCALES)
     first, second = (memory_split(*part).first(limit) for part in (train, test))
-    numbers: Scale = (torch.tensor(0.0), torch.tensor(float(top)))
+    numbers = _unit(top)
     if scale == "standard":
         mean, std = channel_scale(first.images.unsqueeze(1))
         numbers = (mean.view(()), std.view(()))

@@ -80,6 +80,16 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     return Run(place, config, network, data)
 
 
+def test_data(run: Run) -> Dataset:
+    """Return the data of a run with the test set of the data set.
+
+    The test split of a run with `validation` is part of its training set.
+    """
+    if not run.config.validation:
+        return run.data
+    return dataset_of(replace(run.config, validation=0))
+
+
 def _require_weights(where: str, want: Mapping[str, Tensor], have: Mapping[str, Tensor]) -> None:
     """Raise ModelError unless the weights fit the network of config.json and are finite."""
     unfit = "the file does not fit config.json"

@@ -24,6 +24,7 @@ from lnm_codegen.hardware.result import (
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify import formal as verify_formal
 from lnm_codegen.hardware.verify.steps import QUICK, STEPS, run_steps, selected_steps
+from lnm_codegen.hardware.verify.synthesis import shift_products
 from tests.hardware.circuits import replace, write, write_neuron
 from tests.refusals import assert_line, refused
 
@@ -41,6 +42,26 @@ def one(circuit: Circuit, word: str) -> StepResult:
 
 def failures(step: StepResult) -> dict[str, str]:
     return {check.name: check.detail for check in step.checks if check.status == FAILED}
+
+
+@pytest.mark.parametrize("kind", ["constant", "memory", "port"])
+def test_products_that_synthesis_turns_into_shifts(tmp_path, kind):
+    """Coefficients that are 0 or a power of two: as constants, and with one value in a memory."""
+    write(tmp_path, degree=2)
+    manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+    first, _, second = manifest["coefficients"][:3]
+    assert first["name"] == "theta_0"
+    second["integers"] = [0]  # of the product theta_2 * v
+    manifest["coefficients_on"] = kind
+    circuit = replace_manifest(tmp_path, manifest)
+    assert shift_products(circuit) == (0 if kind == "port" else 1)
+    second["integers"] = [0, 0]
+    assert shift_products(replace_manifest(tmp_path, manifest)) == 0
+
+
+def replace_manifest(folder: Path, manifest: object) -> Circuit:
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return read_circuit(folder, "verify")
 
 
 @needs_simulators

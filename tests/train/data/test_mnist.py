@@ -75,6 +75,17 @@ def test_fashion_mnist_layouts(tmp_path: Path, below: str, gz: bool) -> None:
     assert labels[:9].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 0]
 
 
+def test_black_is_zero_on_the_unit_scale(tmp_path: Path) -> None:
+    """Pixels divided by 255; the scale is validated."""
+    write_fashion(tmp_path)
+    for name in ("fashion-mnist", "mnist"):
+        data = load(name, tmp_path, scale="unit")
+        images, _ = next(data.batches(data.test, 20))
+        assert torch.equal(images, data.test.images.float() / 255)
+        with refused(ModelError, f"data: {name}", "scale is 'log'", "'standard', 'unit'"):
+            load(name, tmp_path, scale="log")
+
+
 def test_missing_folder_says_what_to_do(tmp_path: Path) -> None:
     with refused(
         ToolError, "data: fashion-mnist", f"{tmp_path}/none does not exist",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.result import StepResult
@@ -33,15 +34,21 @@ WHOLE: dict[str, Callable[[Circuit], StepResult]] = {
 """Name -> step of the whole network. Every step of `steps.STEPS` runs on the arrays."""
 
 
-def run_network_steps(circuit: Circuit, names: Sequence[str]) -> Iterator[StepResult]:
-    """Yield the result of one step after another; checks of an array have its name in front."""
+def run_network_steps(
+    circuit: Circuit, names: Sequence[str], every: bool = False
+) -> Iterator[StepResult]:
+    """Yield the result of one step after another; checks of an array have its name in front.
+
+    With `every`, Verilator runs all samples of the folder.
+    """
     arrays = [
         read_circuit(circuit.folder / "arrays" / name, "verify")
         for name in circuit.manifest["arrays"]
     ]
+    whole_steps = WHOLE | ({"verilator": partial(verilator, count=None)} if every else {})
     for name in names:
         begun = time.monotonic()
-        whole = WHOLE[name](circuit) if name in WHOLE else StepResult(name, ())
+        whole = whole_steps[name](circuit) if name in whole_steps else StepResult(name, ())
         parts = [steps.STEPS[name](array) for array in arrays]
         checks = [
             replace(check, name=f"{array.name}: {check.name}")

@@ -15,15 +15,18 @@ MOST_SAMPLES, SECONDS = 1000, 600
 _RESULT = re.compile(r"^(PASS|FAIL) \w+: (\d+) samples, (\d+) wrong, (\d+) cycles", re.MULTILINE)
 
 
-def verilator(circuit: Circuit) -> StepResult:
-    """Build the folder's program and run it on the samples of the folder and on random ones."""
+def verilator(circuit: Circuit, count: int | None = MOST_SAMPLES) -> StepResult:
+    """Build the folder's program and run it on samples of the folder, and on random ones.
+
+    The first `count` samples of the folder run, or all of them.
+    """
     reason = missing("verilator", "g++", "make")
-    return step_result("verilator", reason, _compare, [circuit])
+    return step_result("verilator", reason, lambda c: _compare(c, count), [circuit])
 
 
-def _compare(circuit: Circuit) -> Check:
+def _compare(circuit: Circuit, most: int | None) -> Check:
     network, form = read_network(circuit.folder), circuit.forms["network"]
-    rows = rows_of(network, samples_of(circuit, network, MOST_SAMPLES))
+    rows = rows_of(network, samples_of(circuit, network, most))
     width = circuit.manifest["streams"]["s_axis_tdata"]["width"]
     with temporary_folder() as folder:
         copy = circuit.copied(folder / "circuit").folder

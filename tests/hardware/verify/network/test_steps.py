@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from lnm_codegen.backends.network_verilog.backend import sample_file
+from lnm_codegen.cli import run as command
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.folder import Circuit, read_circuit
+from lnm_codegen.hardware.verify.network.model import DRAWN, rows_of, samples_of
 from lnm_codegen.hardware.verify.network.steps import run_network_steps
-from lnm_codegen.ir.network.exchange import network_files
+from lnm_codegen.hardware.verify.network.verilator import verilator
+from lnm_codegen.ir.network.exchange import network_files, read_network
 from tests.backends.network_verilog.runs import random_circuit
 from tests.hexadecimal import words_of
+from tests.refusals import assert_line
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +118,23 @@ def test_every_step_passes(circuit: Circuit) -> None:
     names = ("lint", "icarus", "cocotb", "verilator", "formal", "synthesis", "mutation")
     found = list(run_network_steps(circuit, names))
     assert not [check for step in found for check in step.checks if check.status == "failed"]
+
+
+@pytest.mark.slow
+def test_verilator_runs_as_many_samples_as_asked(circuit: Circuit) -> None:
+    """64 random samples, and the first ones of the folder or all of them."""
+    network = read_network(circuit.folder)
+    kept = len(rows_of(network, samples_of(circuit, network)))
+    (check,) = verilator(circuit, count=1).checks
+    assert (check.status, check.count) == ("passed", 1 + DRAWN)
+    (step,) = run_network_steps(circuit, ("verilator",), every=True)
+    assert (step.checks[0].status, step.checks[0].count) == ("passed", kept)
+
+
+def test_all_is_for_a_network(circuit: Circuit, capsys: pytest.CaptureFixture[str]) -> None:
+    array = circuit.folder / "arrays" / circuit.manifest["arrays"][0]
+    assert command(["verify", str(array), "--all"]) == 2
+    assert_line(capsys.readouterr().err, "verify: --all", "is not a network", "Omit --all")
 
 
 @pytest.mark.slow

@@ -1,0 +1,244 @@
+"""Measurements of docs/network.md: trained networks in integers, on a chip and a microcontroller.
+
+    python benchmarks/network.py --data-dir DIR [--work DIR] [--only WORD] [--again] [--print]
+
+Each network is trained, quantized, emitted, synthesised and verified by `lnm`; networks of MNIST-1D
+also run on an emulated Cortex-M4. A step whose result lies in the work folder is skipped, so an
+interrupted run resumes. Each network adds a row to benchmarks/results/network.csv. At the end the
+script prints the tables of docs/network.md. DIR has the idx files of MNIST, see docs/data.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from lnm_codegen.files import write_whole
+from lnm_codegen.hardware.microcontroller import COMPILER
+from lnm_codegen.hardware.tools import missing
+
+RESULTS = Path(__file__).parent / "results" / "network.csv"
+MNIST = (
+    "--network feedforward --net hidden=128 --net readout=linear --time-steps 4 --data mnist"
+    " --data-set scale=unit --data-set validation=5000 --batch 100 --lr 0.003"
+    " --train optimizer=adamw --weight-decay 0.1 --seed 10 --threads 1"
+)
+MNIST1D = (
+    "--network feedforward --net hidden=128,128 --data mnist1d --data-set validation=500"
+    " --epochs 60 --batch 100 --lr 0.04 --seed 10 --threads 1"
+)
+TWO = "--family lnm --set states=2 --degree 1 --per channel"
+RUNS = {
+    "mnist-lif": f"--family lif --set v_threshold=0.5 --set v_reset=none {MNIST} --epochs 20",
+    "mnist-lnm": f"--family lnm --degree 3 {MNIST} --epochs 30",
+    "mnist-two": f"{TWO} {MNIST} --epochs 20",
+    "mnist1d-lif": f"--family lif --set decay_input=false --set v_reset=none {MNIST1D}",
+    "mnist1d-two": f"{TWO} {MNIST1D}",
+}
+"""Name of a run -> options of `lnm train`. Samples of `validation` serve every choice."""
+NEURONS = {"lif": "LIF", "lnm": "LNM, degree 3", "two": "LNM, two states, degree 1"}
+TUNED = {"mnist-lif": 3, "mnist-lnm": 2, "mnist-two": 2, "mnist1d-lif": 5, "mnist1d-two": 5}
+"""Name of a run -> epochs of `lnm quantize`."""
+CASES = tuple(
+    (run, bits, lanes)
+    for run, widths in (
+        ("mnist-lif", ((4, 9), (5, 9), (6, 9))),
+        ("mnist-lnm", ((4, 9),)),
+        ("mnist-two", ((4, 9), (6, 6))),
+        ("mnist1d-lif", ((None, 4),)),
+        ("mnist1d-two", ((None, 4),)),
+    )
+    for bits, lanes in widths
+)
+"""Run, bits of a weight (None: searched for each layer), lanes."""
+DEVICES = {"25k": "ECP5-25F", "85k": "ECP5-85F"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network on a device, nextpnr's seed 1; percentages on the whole test set."""
+
+    network: str
+    bits: str
+    device: str
+    real: float  # accuracy of the trained network, in percent
+    integers: float  # accuracy in integers, in percent
+    images: int
+    lut: int
+    ff: int
+    dsp: int
+    bram: int
+    mhz: float
+    cycles: int  # of a sample, mean of the golden samples
+    verified: int  # samples in Verilator that are equal to C, random ones included
+    code: int = 0  # bytes on a Cortex-M4; 0 where it was not run
+    constants: int = 0
+    ram: int = 0
+    instructions: int = 0  # of a sample
+
+
+def lnm(*words: str) -> str:
+    """Return what a command of `lnm` prints; stop at the first that fails."""
+    command = [sys.executable, "-m", "lnm_codegen.cli", *words]
+    print("lnm", shlex.join(words), flush=True)
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def emitted(work: Path, run: str, bits: int | None, lanes: int, data: Path) -> tuple[Path, str]:
+    """Train, quantize and emit; return the folder of the circuit and what `lnm emit` printed."""
+    name = run if bits is None else f"{run}-{bits}"
+    trained, words, chip = work / "runs" / run, work / "words" / name, work / "chip" / name
+    if not (trained / "figure.png").exists():
+        folder = ("--data-dir", str(data)) if run.startswith("mnist-") else ()
+        lnm("train", *RUNS[run].split(), *folder, "--out", str(trained), "--force")
+    if not (words / "network.json").exists():
+        samples, width = ("1000", ()) if bits is None else ("5000", ("--weights", str(bits)))
+        more = ("--epochs", str(TUNED[run]), "--samples", samples)
+        lnm("quantize", str(trained), *width, *more, "--out", str(words))
+    return chip, _network(work, run, name, chip, "verilog", "--lanes", str(lanes), "--all")
+
+
+def _network(work: Path, run: str, name: str, out: Path, backend: str, *more: str) -> str:
+    """Emit a network once; return what `lnm emit` printed."""
+    log = out.with_suffix(".txt")
+    if not log.exists():
+        text = lnm(
+            "emit", "--run", str(work / "runs" / run), "--network", "--backend", backend,
+            "--format", str(work / "words" / name), *more, "--out", str(out),
+        )  # fmt: skip
+        write_whole(log, text)
+    return log.read_text(encoding="utf-8")
+
+
+def measured(work: Path, case: tuple[str, int | None, int], device: str, data: Path) -> Row:
+    """Return the row of a network."""
+    run, bits, lanes = case
+    chip, printed = emitted(work, run, bits, lanes, data)
+    report = _report(chip)
+    if f"network.{device}" not in report.get("synthesis", {}):
+        lnm("synth", str(chip), "--device", device, "--seeds", "1")
+    if "verilator" not in report.get("verification", {}):
+        lnm("verify", str(chip), "--all")
+    report = _report(chip)
+    found = report["synthesis"][f"network.{device}"]
+    steps = report["verification"]
+    failed = [name for name, step in steps.items() if step["status"] == "failed"]
+    if failed:
+        raise SystemExit(f"{chip}: {', '.join(failed)} failed")
+    numbers = _match(r"float ([\d.]+) %, integers ([\d.]+) %.* on (\d+) samples", printed)
+    small = _on_cortex_m4(work, run) if run.startswith("mnist1d") and device == "25k" else ()
+    return Row(
+        run, "searched" if bits is None else str(bits), device,
+        float(numbers[0]), float(numbers[1]), int(numbers[2]),
+        *(found[word] for word in ("LUT", "FF", "DSP", "BRAM")),
+        round(found["fmax_mhz"], 1), found["cycles_per_sample"],
+        steps["verilator"]["checks"][0]["count"], *small,
+    )  # fmt: skip
+
+
+def _on_cortex_m4(work: Path, run: str) -> tuple[int, ...]:
+    """Return bytes of code, constants and RAM, and instructions a sample over 1,000 samples."""
+    if problem := missing(COMPILER, "qemu-system-arm"):
+        raise SystemExit(problem)
+    folder = work / "net" / run
+    printed = _network(work, run, run, folder, "c", "--vectors", "1000")
+    made = subprocess.run(
+        ["make", "-s", "-C", str(folder), "qemu"], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    _match(r"(0) of 1000 samples differ", made)
+    sizes = _match(r"code (\d+) bytes, constants (\d+) bytes, RAM (\d+) bytes", printed)
+    return (*map(int, sizes), int(_match(r"(\d+) instructions a sample", made)[0]))
+
+
+def _match(pattern: str, text: str) -> tuple[str, ...]:
+    found = re.search(pattern, text)
+    if found is None:
+        raise SystemExit(f"no {pattern!r} in: {text[-500:]}")
+    return found.groups()
+
+
+def _report(chip: Path) -> dict[str, dict]:
+    path = chip / "report.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def read() -> dict[tuple[str, str, str], Row]:
+    """Return the rows of the results, by network, bits and device."""
+    if not RESULTS.exists():
+        return {}
+    with RESULTS.open(encoding="utf-8", newline="") as file:
+        kinds = {f.name: {"int": int, "float": float}.get(str(f.type), str) for f in fields(Row)}
+        rows = [Row(**{k: kinds[k](v) for k, v in row.items()}) for row in csv.DictReader(file)]
+    return {(r.network, r.bits, r.device): r for r in rows}
+
+
+def write(rows: list[Row]) -> None:
+    """Write the rows of the results."""
+    lines = [",".join(f.name for f in fields(Row))]
+    lines += [",".join(map(str, asdict(row).values())) for row in rows]
+    write_whole(RESULTS, "\n".join(lines) + "\n")
+
+
+def chip_table(rows: list[Row], data: str) -> str:
+    """Return the table of the networks of a data set on their chips."""
+    lines = [
+        "| neuron | bits of a weight | chip | float | integers | LUT | FF | DSP | BRAM | MHz"
+        " | cycles | us |",
+        f"| {' | '.join(['---'] * 12)} |",
+    ]
+    for r in rows:
+        own, neuron = r.network.split("-")
+        if own == data:
+            cells = (
+                NEURONS[neuron], r.bits, DEVICES[r.device], f"{r.real:.2f} %",
+                f"{r.integers:.2f} %", f"{r.lut:,}", f"{r.ff:,}", r.dsp, r.bram, f"{r.mhz:.0f}",
+                f"{r.cycles:,}", f"{r.cycles / r.mhz:.0f}",
+            )  # fmt: skip
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def microcontroller_table(rows: list[Row]) -> str:
+    """Return the table of the networks that ran on an emulated Cortex-M4."""
+    lines = [
+        "| neuron | flash: code, constants | RAM | instructions a sample |",
+        "| --- | --- | --- | --- |",
+    ]
+    for r in rows:
+        if r.instructions:
+            flash = f"{r.code + r.constants:,}: {r.code:,}, {r.constants:,}"
+            neuron = NEURONS[r.network.split("-")[1]]
+            lines.append(f"| {neuron} | {flash} | {r.ram:,} | {r.instructions:,} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what has no row yet, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data-dir", type=Path, default=Path())
+    parser.add_argument("--work", type=Path, default=Path("runs/network"))
+    parser.add_argument("--only", default="", help="networks with this word in their name")
+    parser.add_argument("--device", choices=tuple(DEVICES), default="25k")
+    parser.add_argument("--again", action="store_true", help="replace rows that exist")
+    parser.add_argument("--print", action="store_true", help="print the tables alone")
+    options = parser.parse_args()
+    rows = read()
+    for case in () if options.print else CASES:
+        key = (case[0], "searched" if case[1] is None else str(case[1]), options.device)
+        if options.only in f"{key[0]}-{key[1]}" and (options.again or key not in rows):
+            rows[key] = measured(options.work, case, options.device, options.data_dir)
+            write([rows[k] for k in sorted(rows)])
+    every = [rows[k] for k in sorted(rows)]
+    print(chip_table(every, "mnist"), chip_table(every, "mnist1d"), sep="\n\n", end="\n\n")
+    print(microcontroller_table(every))
+
+
+if __name__ == "__main__":
+    main()
