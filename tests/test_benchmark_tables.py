@@ -1,4 +1,4 @@
-"""Tables of docs/reference/circuit-costs.md and docs/network.md against the scripts that print them."""
+"""Tables of circuit-costs.md and network.md of the docs against the scripts that print them."""
 
 from __future__ import annotations
 
