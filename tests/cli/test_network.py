@@ -225,7 +225,7 @@ def test_every_test_sample(runs: Path, tmp_path: Path, capsys, monkeypatch) -> N
         assert f"points lost on {count} samples" in capsys.readouterr().out
         with np.load(tmp_path / "tb/samples.npz") as kept:
             assert len(kept["x"]) == count
-    assert len((tmp_path / "tb/digits_lif_inputs.hex").read_text().split()) == 3 * 64
+    assert len(words_of((tmp_path / "tb/digits_lif_inputs.hex").read_text())) == 3 * 64
     line = refusal(capsys, *words[:-1], "0", "--out", tmp_path)
     assert_line(line, "emit: --vectors is 0", "1 to 10000")
     assert_line(refusal(capsys, "emit", "lif", "--all", "--out", tmp_path), "emit: --all is for")
