@@ -260,7 +260,7 @@ def test_counts() -> None:
     cuda = host_kernels(counting, "float32").cuda
     assert [x.kernel for x in cuda.forward_launches(1500, 1)] == ["lif_forward_kernel"]
     launcher = Cuda().emit(model_of(counting)).files["lif_launch.cpp"]
-    assert "double *const counts[] = {a.fired_count_sum, a.high_sum};" in launcher
+    assert "double *const counts[] = {a->fired_count_sum, a->high_sum};" in launcher
 
 
 @pytest.mark.parametrize("case", ["lif", "izhikevich-learned", "lnm-4", "dendrite", "gate"])

@@ -122,7 +122,8 @@ def test_every_option(
     x = draw(seed, (T, *SHAPE), SCALE)
     for layer in (norse.LIFBoxCell(box(**fields)), norse.LIFCell(lif(**fields))):
         peer, converted = pair(layer)
-        assert_same(run(converted, x), run(peer, x))
+        # Norse multiplies dt by default constants in float32.
+        assert_same(run(converted, x), run(peer, x), 1e-8 if per_neuron else 1e-6)
 
 
 def test_a_potential_equal_to_the_threshold_does_not_spike() -> None:
