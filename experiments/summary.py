@@ -193,8 +193,8 @@ def spikes(task: Task, row: Shown) -> str:
 
 def alt(task: Task, rows: Sequence[Shown]) -> str:
     """Return the text that stands for the figure."""
-    ours = [f"{row.name} {row.test}" for row in rows if row.complete]
-    marks = [f"{mark} {value} (published)" for mark, value in task.published.items()]
+    ours = [f"{row.name}: {row.test}" for row in rows if row.complete]
+    marks = [f"{mark}: {value} (published)" for mark, value in task.published.items()]
     return f"Test accuracy in percent: {'; '.join(ours + marks)}"
 
 
@@ -214,17 +214,20 @@ def notes(task: Task, rows: Sequence[Shown], tests: int) -> list[str]:
     lines = [f"* {letter}: {experiment(plan, rows)}" for plan, letter in lettered(rows).items()]
     lines.append(
         "* ± is half of the 95 % confidence interval of the mean over n seeds. Differences are in"
-        f" points, by Welch's test; p is corrected for the {tests} tests of the table (Holm)."
+        " percentage points, with intervals and p by Welch's test. Holm's p is corrected for the"
+        f" {tests} tests of the table."
     )
+    if task.steps:
+        lines.append("* Spikes: mean number for one test sample, over all neurons and time steps.")
     if task.published:
         lines.append(f"* Published: {task.source}.")
     fewer = [f"{row.name} ({row.n})" for row in rows if not row.complete]
     if fewer:
-        lines.append(f"* Not complete, so not compared: {'; '.join(fewer)}.")
+        lines.append(f"* Not compared, because seeds are missing: {'; '.join(fewer)}.")
     present = {row.name for row in rows if row.plan.name == task.plan}
     missing = [row.name for row in read_plan(task.plan).rows if row.name not in present]
     if missing:
-        lines.append(f"* Not run in `{task.plan}`: {'; '.join(missing)}.")
+        lines.append(f"* Rows of `{task.plan}` that have not been run: {'; '.join(missing)}.")
     return lines
 
 
@@ -238,16 +241,18 @@ def experiment(name: str, rows: Sequence[Shown]) -> str:
     )
     epochs = plan.rows[0].config.epochs
     link = f"[{name}](../experiments/{name}.toml)"
-    return f"{link}, {searched(plan)}, {epochs} epochs, {seeds}, on {' and '.join(made)}."
+    return (
+        f"{link}. {searched(plan)}. Final runs: {epochs} epochs, {seeds}, on {' and '.join(made)}."
+    )
 
 
 def searched(plan: Plan) -> str:
     """Return the size of a plan's search."""
     settings = len(plan.rows[0].settings)
     if settings == 1:
-        return "nothing searched"
+        return "Search: none"
     epochs = plan.search_epochs or plan.rows[0].config.epochs
-    return f"{settings} settings searched for each row over {epochs} epochs"
+    return f"Search: {settings} settings for each row, {epochs} epochs each"
 
 
 def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:
@@ -262,27 +267,30 @@ def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:
     taken = taken_of(task, rows, compared)
     if taken is None:
         names = "; ".join(row.name for row in above)
-        end = f"Above: {names}." if names else "Nowhere does curvature pay here."
+        end = f"Above: {names}." if names else "No polynomial of degree 2 or 3 is above degree 1."
         return [f"**Outcome.** {enumerated(said)} degree 1. {end}"]
     base = reference_of(task, rows)
     assert base is not None
     lines = [f"**Outcome.** {enumerated(said)} {base.name} ({base.test} %, n = {base.n})."]
     call = f": `{task.calls[taken.name]}`" if taken.name in task.calls else ""
-    return [*lines, "", f"**Take** {taken.name}{call}."]
+    return [*lines, "", f"**Use** {taken.name}{call}."]
 
 
 def enumerated(counts: Sequence[str]) -> str:
-    """Return the number of rows above, below and not separated as the begin of a sentence."""
-    first, *rest = counts
-    number, _, where = first.partition(" ")
-    if not rest:
+    """Return the number of rows above, below and not separated as the start of a sentence."""
+    if len(counts) == 1:
+        number, _, where = counts[0].partition(" ")
         if number == "1":
             return f"The compared row is {where}"
         if where.startswith("not "):
             return f"None of the {number} compared rows is {where.removeprefix('not ')}"
         return f"All {number} compared rows are {where}"
-    verb = "row is" if number == "1" else "rows are"
-    return ", ".join([f"{number} {verb} {where}", *rest])
+    total = sum(int(count.partition(" ")[0]) for count in counts)
+    parts = []
+    for count in counts:
+        number, _, where = count.partition(" ")
+        parts.append(f"{number} {'is' if number == '1' else 'are'} {where}")
+    return f"Of the {total} compared rows, {', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def taken_of(task: Task, rows: Sequence[Shown], compared: Compared) -> Shown | None:
@@ -296,19 +304,24 @@ def taken_of(task: Task, rows: Sequence[Shown], compared: Compared) -> Shown | N
 def overview() -> list[str]:
     """Return the table of all tasks: the neuron to take, its accuracy, the best published mark."""
     lines = [
-        cells(("task", "take", "test, %", "n", "published")),
+        cells(("task", "neuron to use", "test, %", "n", "best published, %")),
         "| --- | --- | --- | --- | --- |",
     ]
     for task in TASKS:
         rows = shown(task)
         taken = taken_of(task, rows, differences(task, rows))
-        words = ("not run yet" if not rows else "see there", "", "")
+        words = ("not run yet" if not rows else "see the section", "", "")
         if taken is not None:
             words = (taken.name, taken.test, taken.n)
         best = max(task.published.items(), key=lambda mark: mark[1], default=("", ""))
-        anchor = task.title.lower().replace(",", "").replace(" ", "-")
-        lines.append(cells((f"[{task.title}](#{anchor})", *words, f"{best[0]} {best[1]}".strip())))
+        lines.append(cells((linked(task), *words, f"{best[0]} {best[1]}".strip())))
     return lines
+
+
+def linked(task: Task, page: str = "") -> str:
+    """Return a link to the section of a task in docs/results.md."""
+    anchor = task.title.lower().replace(",", "").replace(" ", "-")
+    return f"[{task.title}]({page}#{anchor})"
 
 
 def figure_file(task: Task) -> Path:

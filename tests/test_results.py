@@ -110,7 +110,10 @@ def test_outcomes_in_words() -> None:
     assert summary.enumerated(["9 below"]) == "All 9 compared rows are below"
     said = "None of the 4 compared rows is separated from"
     assert summary.enumerated(["4 not separated from"]) == said
-    assert summary.enumerated(["2 above", "1 below"]) == "2 rows are above, 1 below"
+    said = "Of the 3 compared rows, 2 are above and 1 is below"
+    assert summary.enumerated(["2 above", "1 below"]) == said
+    said = "Of the 4 compared rows, 1 is above, 1 is below and 2 are not separated from"
+    assert summary.enumerated(["1 above", "1 below", "2 not separated from"]) == said
 
 
 def test_numbers_of_rows() -> None:
@@ -222,15 +225,17 @@ def test_only_complete_rows_are_compared(folder: Path) -> None:
         "| LIF | A | 2 of 3 | 90.5 ± 6.4 |  |  | 7 | 80 |",
         "| LIF | B | 3 | 71.0 ± 2.5 |  |  | 7 | 80 |",
     ]
-    assert "* Not complete, so not compared: LIF (2 of 3)." in lines
-    assert "* Not run in `new`: PLIF; LNM degree 1; LNM degree 2." in lines
+    assert "* Not compared, because seeds are missing: LIF (2 of 3)." in lines
+    assert "* Rows of `new` that have not been run: PLIF; LNM degree 1; LNM degree 2." in lines
     assert lines[-1] == "**Outcome.** Too few rows are complete for a comparison."
     add("new", "LNM degree 2", [0.95, 0.96, 0.97])
     add("new", "LNM degree 1", [0.705, 0.715, 0.735])
-    *_, outcome, _, take = summary.table("small")
-    said = "1 row is above, 1 not separated from LIF (71.0 ± 2.5 %, n = 3)."
+    *_, outcome, _, use = summary.table("small")
+    said = (
+        "Of the 2 compared rows, 1 is above and 1 is not separated from LIF (71.0 ± 2.5 %, n = 3)."
+    )
     assert outcome == f"**Outcome.** {said}"
-    assert take == "**Take** LNM degree 2: `lnm.get()`."
+    assert use == "**Use** LNM degree 2: `lnm.get()`."
     assert "| LNM degree 2 | 96.0 ± 2.5 | 3 | GRU 91 |" in summary.overview()[2]
     rows = summary.labelled(summary.shown(SMALL_TASK))
     assert [row.name for row in rows] == ["LNM degree 2", "LIF (A)", "LNM degree 1", "LIF (B)"]
@@ -248,7 +253,7 @@ def test_the_earlier_row_leaves_the_table(folder: Path) -> None:
     compared = summary.differences(SMALL_TASK, [high, low])
     assert list(compared) == [0]  # with PLIF, the first reference
     assert compared[0][0].mean == pytest.approx(90.5 - 160 / 3)
-    assert summary.table("small")[-1] == "**Take** LIF."
+    assert summary.table("small")[-1] == "**Use** LIF."
 
 
 def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +266,7 @@ def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.Mo
     above = "The compared row is above degree 1. Above: LNM degree 2."
     assert summary.table("small")[-1] == f"**Outcome.** {above}"
     assert [row.name for row in summary.shown(task)] == ["LIF", "LNM degree 1", "LNM degree 2"]
-    assert summary.overview()[2] == "| [Small](#small) | see there |  |  |  |"
+    assert summary.overview()[2] == "| [Small](#small) | see the section |  |  |  |"
 
 
 def test_a_figure(folder: Path) -> None:
