@@ -2,7 +2,7 @@
 
 A core is a pipeline; an array contains one, with the memory of its coefficients. In a pipeline
 whose ce is 1, every value keeps its cycle. So its outputs are a function of its inputs, which the
-circuit with wires for registers computes. The inputs of a core are its ports. The inputs of an
+circuit with wires for registers computes; step formal proves it for the core. The inputs of a core are its ports. The inputs of an
 array's pipeline are the states, the drive and the channel: any values, so more than occur. Stored
 coefficients and constants are part of the pipeline.
 

@@ -76,9 +76,8 @@ def test_bits_that_no_stored_coefficient_has_change_no_output(tmp_path: Path) ->
     folder.mkdir()
     mutation.draw_mutants(circuit, form, folder)
     text = (folder / PIPELINE).read_text()
-    row = re.search(
-        r"cell \$dff (\S+)\n(?:(?!  end).*\n)*?    connect \\Q \\coefficients.row\n", text
-    )
+    cell = r"cell \$dff (\S+)\n(?:(?!  end).*\n)*?    connect \\Q \\coefficients.row\n"
+    row = re.search(cell, text)
     assert row, "the register of a row is in the pipeline"
     words = [[round(value * 4096) for value in theta] for theta in ROWS]
     bits = {
