@@ -2,8 +2,9 @@
 
 A core is a pipeline; an array contains one, with the memory of its coefficients. In a pipeline
 whose ce is 1, every value keeps its cycle. So its outputs are a function of its inputs, which the
-circuit with wires for registers computes; step formal proves it for the core. The inputs of a core are its ports. The inputs of an
-array's pipeline are the states, the drive and the channel: any values, so more than occur. Stored
+circuit with wires for registers computes; step formal proves it for the core. The inputs of a core
+are its ports. The inputs of an array's pipeline are the states, the drive and the channel: any
+values, so more than occur. Its outputs are all wires that leave it, so states too. Stored
 coefficients and constants are part of the pipeline.
 
 A fault maps a word w to f(w), in logic, or at the input or the output of a register. ce = 0 holds a
@@ -61,9 +62,14 @@ def cut_pipeline(form: CircuitForm, folder: Path) -> str:
     """
     commands = []
     if form.name == ARRAY:
-        inside = ("_core", "coefficients")
-        cells = [f"c:{word}.* c:$flatten?{word}.* %u" for word in inside]
-        commands += [f"delete t:* {' '.join(cells)} %u %d", "setundef -undriven -expose -undef"]
+        cells = [f"c:{word}.* c:$flatten?{word}.* %u" for word in ("_core", "coefficients")]
+        commands += [
+            f"select -set inside {' '.join(cells)} %u",
+            "select -set outside c:* @inside %d",
+            "expose @inside %co1 w:* %i @outside %ci1 w:* %i %i",  # results that are stored
+            "delete @outside",
+            "setundef -undriven -expose -undef",
+        ]
     elif form.name != CORE:
         commands.append("delete t:*")
     lists = [f"select -write {folder / name}.cells {what}" for name, what in _SELECTIONS.items()]

@@ -79,6 +79,7 @@ def test_bits_that_no_stored_coefficient_has_change_no_output(tmp_path: Path) ->
     cell = r"cell \$dff (\S+)\n(?:(?!  end).*\n)*?    connect \\Q \\coefficients.row\n"
     row = re.search(cell, text)
     assert row, "the register of a row is in the pipeline"
+    assert re.search(r"output \d+ signed \\\S*out_v\n", text), "states are compared"
     words = [[round(value * 4096) for value in theta] for theta in ROWS]
     bits = {
         16 * (2 - k) + bit: {word[k] >> bit & 1 for word in words}
