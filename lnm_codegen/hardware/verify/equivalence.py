@@ -81,11 +81,15 @@ delete -port in_ce in_rst
 connect -set in_ce 1'1
 connect -set in_rst 1'0
 cd ..
-opt -nodffe -nosdff
+memory_map
+setundef -zero
+opt -full -nodffe -nosdff
 techmap -map wires.v t:$dff
 opt_clean
-select -assert-none t:$*dff* t:$*latch* t:$mem*"""
+select -assert-none t:$*dff* t:$*latch* t:$mem*
+opt -full"""
 )
+"""Bits that are constant for all stored coefficients become constants."""
 
 _WIRES = """(* techmap_celltype = "$dff" *)
 module wire_for_register #(

@@ -5,18 +5,17 @@ a fixed seed. Each faulty circuit runs in Icarus with its testbench. sby and Boo
 fault that passes with the correct circuit; if it changes no output, it is listed but does not
 count. The remaining faults run in Verilator against the C model.
 
-The comparison has two methods. If neither ce nor rst enters the faulty cell and the circuit is a
-pipeline, registers are replaced by wires: every value keeps its cycle, so the logic alone decides,
-for all inputs. A fault in the pipeline of an array is compared in the pipeline alone. Otherwise
-both circuits run from registers and memories at 0, with any inputs, for some cycles.
+The comparison has two methods. A fault in a pipeline is compared in the pipeline alone, whose
+registers become wires (see `pipeline`). Otherwise both circuits run from registers and memories at
+0, with any inputs, for some cycles.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lnm_codegen.errors import ToolError
@@ -33,21 +32,27 @@ from lnm_codegen.hardware.result import (
 from lnm_codegen.hardware.tools import in_parallel, missing, run, solvers, temporary_folder
 from lnm_codegen.hardware.verify.equivalence import Equivalence, prove_equivalence
 from lnm_codegen.hardware.verify.icarus import judged, run_testbench
+from lnm_codegen.hardware.verify.pipeline import (
+    PIPELINE,
+    cut_pipeline,
+    keep_enable,
+    on_wires,
+    read_cells,
+)
 from lnm_codegen.hardware.verify.verilator import NEEDS, compare, driven_forms
 
 COUNT, SEED = 40, 1
 TARGET = 0.9
 """Share of the faults that change an output; more than this share must be detected."""
 
-SLOWEST = 20
-"""Time limit in seconds of a simulation with a fault; one that hangs counts as detected."""
+SLOWEST, SLOWER = 20, 10
+"""Time limit of a simulation with a fault: at least this many seconds, and this many times the time
+of the correct circuit. A simulation that hangs counts as detected."""
 
 CORRECT = "correct.v"
 """The circuit without a fault. A testbench that fails it would fail every fault."""
 
-FORM, ARRAY = "core", "array"
-_CONTROL = "w:ce w:rst %u %co1 t:$*dff* %u"
-"""Selection of registers, and of cells that ce or rst enters."""
+FORM = "core"
 _MORE_CYCLES = 4  # beyond the latency, in a comparison from registers at 0
 _TICKS = 2  # of an array in a comparison: the second reads the states that the first wrote
 
@@ -58,7 +63,7 @@ class Mutant:
 
     number: int
     command: str  # Yosys command that inserts the fault
-    of_logic: bool  # the faulty cell is not a register, and neither ce nor rst enters it
+    on_wires: str | None  # the same in the pipeline with wires for registers; None outside it
 
     @property
     def source(self) -> str:
@@ -86,9 +91,12 @@ def mutation(circuit: Circuit) -> StepResult:
             mutants = draw_mutants(circuit, form, folder)
         except ToolError as error:
             return _not_tested(form, str(error))
-        if is_detected(circuit, form, folder / CORRECT):
+        done = run_testbench(circuit, form, (str(folder / CORRECT),))
+        if judged(form.top, done).status != PASSED:
             return _not_tested(form, "the testbench fails the correct circuit as Yosys writes it")
-        caught = in_parallel(lambda m: is_detected(circuit, form, folder / m.source), mutants)
+        limit = max(SLOWEST, SLOWER * done.seconds)
+        detected = partial(is_detected, circuit, form, timeout=limit)
+        caught = in_parallel(lambda m: detected(folder / m.source), mutants)
         passing = [m for m, c in zip(mutants, caught, strict=True) if not c]
         proofs = dict(zip(passing, _compared(circuit, form, folder, passing), strict=True))
         unproven = [m for m, proof in proofs.items() if not proof.proven]
@@ -136,26 +144,17 @@ def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> list[Muta
     """Draw faults; write base.il, correct.v, fault<N>.il and fault<N>.v into a folder."""
     files = " ".join((*circuit.cell_models(), *form.files))
     script = (
-        f"read_verilog {files}; hierarchy -check -top {form.top}; proc; design -save whole;"
-        f" prep -flatten -top {form.top}; opt_clean -purge; write_rtlil {folder / 'base.il'};"
-        f" select -write {folder / 'control'} {_CONTROL};"
-        f" mutate -list {COUNT} -seed {SEED} -o {folder / 'mutations'}"
+        f"read_verilog {files}; hierarchy -check -top {form.top}; proc;"
+        f" {keep_enable(form)}prep -flatten -top {form.top}; opt_clean -purge;"
+        f" write_rtlil {folder / 'base.il'}; mutate -list {COUNT} -seed {SEED}"
+        f" -o {folder / 'mutations'}; {cut_pipeline(form, folder)}"
     )
-    if form.name == ARRAY:
-        script += (
-            f"; design -load whole; prep -flatten -top {_core_of(form)}; opt_clean -purge;"
-            f" write_rtlil {folder / 'core.il'}; select -write {folder / 'core_control'} {_CONTROL}"
-        )
     done = run(("yosys", "-q", "-p", script), circuit.folder, timeout=120)
     if not done.passed:
         raise ToolError("yosys", f"cannot draw faults: {done.last_line()}")
-    control = _selected(folder / "control")
     lines = (folder / "mutations").read_text(encoding="utf-8").splitlines()
-    cells = [re.search(r"-cell (\S+)", line) for line in lines]
-    mutants = [
-        Mutant(k, line, cell is not None and cell[1].lstrip("\\") not in control)
-        for k, (line, cell) in enumerate(zip(lines, cells, strict=True))
-    ]
+    cells = read_cells(folder)
+    mutants = [Mutant(k, line, on_wires(line, cells)) for k, line in enumerate(lines)]
     commands = ["read_rtlil base.il", "design -save right", f"write_verilog -noattr {CORRECT}"]
     for mutant in mutants:
         commands += [
@@ -164,6 +163,11 @@ def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> list[Muta
             f"write_rtlil fault{mutant.number}.il",
             f"write_verilog -noattr {mutant.source}",
         ]
+    commands += ["design -reset", f"read_rtlil {PIPELINE}", "design -save pipeline"]
+    for mutant in mutants:
+        if mutant.on_wires:
+            commands += ["design -load pipeline", mutant.on_wires]
+            commands.append(f"write_rtlil wires{mutant.number}.il")
     (folder / "faults.ys").write_text("\n".join(commands) + "\n", encoding="utf-8")
     done = run(("yosys", "-q", "faults.ys"), folder, timeout=120)
     if not done.passed:
@@ -171,41 +175,11 @@ def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> list[Muta
     return mutants
 
 
-def _core_of(form: CircuitForm) -> str:
-    """Return the module of the pipeline in an array."""
-    return form.top.removesuffix(ARRAY) + FORM
-
-
-def _selected(path: Path) -> set[str]:
-    """Return the cells of a file that Yosys's `select -write` wrote."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return {line.partition("/")[2] for line in lines}
-
-
-def _write_core_faults(form: CircuitForm, folder: Path, mutants: Sequence[Mutant]) -> None:
-    """Write core<N>.il, the pipeline of an array with a fault, for faults in its logic.
-
-    Cells have the same names in core.il. A fault that does not fit there has no file.
-    """
-    control = _selected(folder / "core_control")
-    commands = ["read_rtlil core.il", "design -save right"]
-    for mutant in mutants:
-        command = re.split(r" -(?:wire|src) ", mutant.command)[0]
-        command = command.replace(f"-module {form.top} ", f"-module {_core_of(form)} ")
-        command, inside = re.subn(r"-cell \$flatten\\_core\.(?=\$)", "-cell ", command)
-        if not inside:
-            command, inside = re.subn(r"\$flatten\\_core\.\\", r"$flatten\\", command)
-        cell = re.search(r"-cell (\S+)", command)
-        if inside and mutant.of_logic and cell is not None and cell[1] not in control:
-            write = f"write_rtlil core{mutant.number}.il"
-            commands += ["design -load right", command, write]
-    (folder / "core.ys").write_text("\n".join(commands) + "\n", encoding="utf-8")
-    run(("yosys", "-q", "core.ys"), folder, timeout=120)
-
-
-def is_detected(circuit: Circuit, form: CircuitForm, source: Path) -> bool:
+def is_detected(
+    circuit: Circuit, form: CircuitForm, source: Path, timeout: float = SLOWEST
+) -> bool:
     """Report whether the testbench fails a circuit."""
-    done = run_testbench(circuit, form, (str(source),), timeout=SLOWEST)
+    done = run_testbench(circuit, form, (str(source),), timeout=timeout)
     return judged(form.top, done).status != PASSED
 
 
@@ -228,14 +202,11 @@ def _compared(
     neurons = circuit.manifest["forms"][form.name].get("neurons", 0)
     most = form.latency + _MORE_CYCLES + _TICKS * neurons
 
-    if form.name == ARRAY:
-        _write_core_faults(form, folder, mutants)
-
     def prove(mutant: Mutant) -> Equivalence:
-        fault, inner = (folder / f"{word}{mutant.number}.il" for word in ("fault", "core"))
-        if inner.is_file():
-            return prove_equivalence(_core_of(form), folder / "core.il", inner, None, environment)
-        cycles = None if mutant.of_logic and form.name == FORM else most
-        return prove_equivalence(form.top, folder / "base.il", fault, cycles, environment)
+        if mutant.on_wires:
+            fault = folder / f"wires{mutant.number}.il"
+            return prove_equivalence(form.top, folder / PIPELINE, fault, None, environment)
+        fault = folder / f"fault{mutant.number}.il"
+        return prove_equivalence(form.top, folder / "base.il", fault, most, environment)
 
     return in_parallel(prove, mutants)

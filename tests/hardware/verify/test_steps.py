@@ -114,22 +114,24 @@ def test_a_detected_fault_is_not_proven_equivalent(tmp_path):
         detected = [
             m for m in mutants if verify_mutation.is_detected(circuit, form, folder / m.source)
         ]
-        of_logic = next(m for m in detected if m.of_logic)
-        near_registers = next(m for m in detected if not m.of_logic)
-        found = verify_mutation._compared(circuit, form, folder, [of_logic, near_registers])
+        on_wires = next(m for m in detected if m.on_wires)
+        of_control = next(m for m in detected if not m.on_wires)
+        found = verify_mutation._compared(circuit, form, folder, [on_wires, of_control])
     assert [v.detail for v in found] == ["not detected", "not detected"]
     assert not any(v.proven for v in found)
 
 
-def test_cells_that_ce_or_rst_enters_are_not_logic(tmp_path):
-    """Wires for registers would hide a fault in the logic that holds them."""
+def test_faults_of_ce_and_rst_are_not_compared_on_wires(tmp_path):
+    """Wires for registers would hide a fault in the logic that holds or clears them."""
     circuit = write(tmp_path, forms=("core",))
     with temporary_folder() as folder:
         mutants = verify_mutation.draw_mutants(circuit, circuit.forms["core"], folder)
-    logic = {m.label for m in mutants if m.of_logic}
-    assert any("$add$" in label or "$mul$" in label for label in logic)
-    assert not any("$procdff" in label for label in logic)
-    assert any("mul.$procmux" in m.label for m in mutants if not m.of_logic)
+    wires = {m.label for m in mutants if m.on_wires}
+    others = {m.label for m in mutants if not m.on_wires}
+    assert any("$add$" in label or "$mul$" in label for label in wires)
+    assert any("$procdff" in label for label in wires)
+    assert not any(".S[" in label for label in wires)
+    assert any(".S[" in label for label in others)
 
 
 def test_a_blind_testbench_fails(tmp_path, monkeypatch):

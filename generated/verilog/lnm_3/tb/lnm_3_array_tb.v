@@ -6,6 +6,7 @@
 //   all ticks of the file, with gaps and stalls;
 //   some ticks at full speed, to measure their cycles;
 //   a tlast in the wrong place.
+// The tenth fault ends the simulation.
 `default_nettype none
 
 module lnm_3_array_tb;
@@ -77,6 +78,10 @@ module lnm_3_array_tb;
                     5: $display("tlast_error is %b", tlast_error);
                     default: $display("nothing moves: %0d inputs, %0d results", sent, seen);
                 endcase
+            if (wrong == 10) begin
+                $display("FAIL lnm_3_array: stopped at the tenth fault, in %0d updates", seen);
+                $finish(0);
+            end
         end
     endtask
 
