@@ -383,7 +383,7 @@ def _require(time_steps, neurons, sample, channels, inner, shared, **tensors):
     """Raise ValueError for sizes outside their range, or a tensor that is None."""
     sizes = dict(time_steps=time_steps, neurons=neurons, sample=sample, channels=channels, inner=inner)
     for name, size in sizes.items():
-        least = int(name not in ("time_steps", "neurons") and neurons > 0)
+        least = 1 if name not in ("time_steps", "neurons") and neurons > 0 else 0
         if size < least:
             raise ValueError(f"lnm_1: {name} is {size}. Accepted: an integer from {least}.")
     for name, width, count in shared:
