@@ -78,6 +78,9 @@ def bind(value: ExprLike, name: str = "bound") -> Expression:
 
 
 def _bound(expr: sympy.Expr, name: str) -> Any:
+    coefficient, rest = expr.as_coeff_Mul()
+    if coefficient == 1:
+        expr = rest  # text writes 1.0*v as v
     if expr.is_number or isinstance(expr, Declared):
         return expr
     return Bound(name, BoundValue(name), next(ORDER), expr)

@@ -95,6 +95,7 @@ def test_what_needs_no_name_is_returned():
     """A number, a symbol, a bound value."""
     assert lnm.bind(2) == 2
     assert lnm.bind(v) is v
+    assert lnm.bind(1.0 * v) is v
     assert lnm.bind(lnm.spike) is lnm.spike
     b = lnm.bind(v + x)
     assert lnm.bind(b) is b

@@ -643,7 +643,7 @@ def test_nvrtc(case: str, dtype: str, arch: str) -> None:
     options = [*FLAGS, f"--gpu-architecture={arch}"]
     nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options])
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    log = b" " * size
+    log = bytes(size)  # a `b" "` is one object for the whole process, and NVRTC writes into it
     nvrtc.nvrtcGetProgramLog(program, log)
     error, size = nvrtc.nvrtcGetCUBINSize(program)
     assert error == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()

@@ -128,11 +128,7 @@ def check_sequences(case: str, dtype: str, shapes: Sequence[tuple[int, ...]]) ->
         check(run(opened, neuron_of(case), a, dtype), b, dtype)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [n for n in FAMILIES if n != "hodgkin_huxley"]
-    + [pytest.param("hodgkin_huxley", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_every_family(name: str) -> None:
     """With its defaults."""
     neuron, rng = lnm.get(name), np.random.default_rng(len(name))

@@ -122,7 +122,6 @@ def test_a_bound_beyond_64_bits() -> None:
         require_network(network)
 
 
-@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(generators)
 def test_files_keep_a_network(tmp_path_factory: pytest.TempPathFactory, rng) -> None:
