@@ -79,7 +79,7 @@ def bind(value: ExprLike, name: str = "bound") -> Expression:
 
 def _bound(expr: sympy.Expr, name: str) -> Any:
     coefficient, rest = expr.as_coeff_Mul()
-    if coefficient == 1:
+    if float(coefficient) == 1:  # SymPy: Float(1.0) != 1
         expr = rest  # text writes 1.0*v as v
     if expr.is_number or isinstance(expr, Declared):
         return expr
