@@ -6,6 +6,7 @@ are skipped.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -18,10 +19,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -46,6 +49,41 @@ def test_a_docstring_gives_every_argument_of_its_family(name: str) -> None:
     assert described | selecting == set(FAMILIES[name].signature.parameters)
     assert all(part.summary.strip().endswith(".") for part in parts)
     assert "```text" in parts[0].body, "no equations"
+
+
+@cache
+def parsed_package() -> Any:
+    """Return what Griffe reads of the package."""
+    return pytest.importorskip("griffe").load("lnm_codegen", search_paths=[ROOT])
+
+
+def entries_of(page: str) -> set[str]:
+    """Return the names of the entries that mkdocstrings adds to a page of docs/reference/.
+
+    The entry of a package has no member that is a module too, as `nn.convert`.
+    """
+    package = parsed_package()
+    found: set[str] = set()
+    for path, options in re.findall(r"^::: lnm_codegen\.?(\S*)\n( +options: .*)?", page, re.M):
+        one = package[path] if path else package
+        if not one.is_module:
+            found.add(one.name)
+            continue
+        is_shown = "show_if_no_docstring: true" in options
+        members = {n: m for n, m in one.members.items() if m.is_public and not m.is_module}
+        found |= {n for n, m in members.items() if is_shown or m.has_docstring}
+    return found
+
+
+@pytest.mark.parametrize("page", ["lnm_codegen", "nn", "train", "plot"])
+def test_every_public_name_has_its_entry(page: str) -> None:
+    """On the reference page of its package."""
+    text = (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8")
+    package = importlib.import_module("lnm_codegen" + f".{page}" * (page != "lnm_codegen"))
+    named = {n: getattr(package, n) for n in dir(package) if not n.startswith("_")}
+    names = {n for n, value in named.items() if not inspect.ismodule(value)}
+    assert len(names) > 5
+    assert not names - entries_of(text)
 
 
 WORD = st.sampled_from(["howto", "families", "lif", "a_b"])

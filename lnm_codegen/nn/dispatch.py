@@ -180,8 +180,8 @@ class Dispatch:
         """Raise UnsupportedError if `torch.export` traces a call that begins with kept states."""
         if is_exporting():
             problem = "torch.export keeps no states from call to call, but the layer does"
-            accepted = "state= and return_state=True"
-            remedy = "Give them, or step_mode='m' and carry_state=False."
+            accepted = "carry_state=False with step_mode='m', or state= and return_state=True"
+            remedy = "Set carry_state to False on every NeuronLayer of the model."
             raise UnsupportedError(self.neuron.name, problem, accepted, remedy)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.errors import LnmError
 from lnm_codegen.language.normalisation import normalised
+from lnm_codegen.nn.convert.libraries import library_of
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 from lnm_codegen.nn.norm.layer import NormNeuron
@@ -56,6 +57,10 @@ def obstacle(norm: nn.Module, layer: nn.Module, pair: Pair) -> str:
     )
     if not (is_known and isinstance(norm, _BatchNorm)):
         return f"{kind.__name__} is not a class that fuse knows"
+    library = library_of(layer)
+    if library is not None:
+        problem = f"{pair.neuron} is a {type(layer).__name__} of {library.name}"
+        return f"{problem}: convert the model first (lnm.nn.convert), or see its conversion_report"
     if type(layer) is not NeuronLayer:
         return f"{pair.neuron} is a {type(layer).__name__}, not a NeuronLayer"
     if not norm.affine:

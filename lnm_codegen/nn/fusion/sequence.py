@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lnm_codegen.nn.convert.libraries import library_of
 from lnm_codegen.nn.fusion.pair import Pair, joined
 from lnm_codegen.nn.layer import NeuronLayer
 
@@ -37,11 +38,16 @@ def restores_time(module: nn.Module) -> bool:
     return module.dim == 0 and len(tuple(module.unflattened_size)) == 2
 
 
+def is_spiking(module: nn.Module) -> bool:
+    """Report whether a module is a neuron layer, of this package or to be converted."""
+    return isinstance(module, NeuronLayer) or library_of(module) is not None
+
+
 def sequence_pairs(path: str, module: nn.Module) -> Iterator[Pair]:
     """Yield the pairs of a sequential module, those of nested ones included."""
     norm: tuple[str, bool] | None = None
     for place, step in _steps(path, module):
-        if isinstance(step, NeuronLayer) and norm is not None:
+        if is_spiking(step) and norm is not None:
             yield Pair(norm[0], place, flattened=norm[1])
         if restores_time(step) and norm is not None and not norm[1]:
             norm = norm[0], True

@@ -12,8 +12,8 @@ from torch import fx, nn
 
 from lnm_codegen.errors import UnsupportedError, reason
 from lnm_codegen.nn.fusion.pair import Pair, joined
-from lnm_codegen.nn.fusion.sequence import is_sequential, last_norm, restores_time
-from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.fusion.sequence import is_sequential, is_spiking, last_norm, restores_time
+from lnm_codegen.nn.norm.layer import NormNeuron
 
 _ADD = (operator.add, operator.iadd, torch.add)
 _IN_PLACE = {n: getattr(operator, n) for n in ("iadd", "isub", "imul", "itruediv", "ipow")}
@@ -110,7 +110,7 @@ class Trace:
             elif calls > 1:
                 reasons.setdefault(norm, "it runs more than once in a call")
             elif result.neuron in (pair.neuron for pair in found):
-                reasons[norm] = f"its output is the shortcut of {joined(self._path, result.neuron)}"
+                reasons[norm] = self._is_shortcut_of(result.neuron)
             else:
                 found.append(result)
         return found, reasons, alone
@@ -130,11 +130,15 @@ class Trace:
                 flattened = True
             elif total is None and (total := _sum_of(user, value)) is not None:
                 pass
-            elif isinstance(module, NeuronLayer):
+            elif module is not None and is_spiking(module):
                 break
             else:
-                return f"its output goes to {_name_of(user, module)}"
+                added = [name for name, known in self._sums.items() if known.shortcut is value]
+                name = _name_of(user, module)
+                return self._is_shortcut_of(added[0]) if added else f"its output goes to {name}"
             value = user
+        if isinstance(module, NormNeuron) and user.args[1:] == (value,):
+            return self._is_shortcut_of(str(user.target))
         if user.args != (value,) or user.kwargs:
             return f"{joined(self._path, str(user.target))} has further inputs or options"
         if self._is_changed(node, total, user):
@@ -142,6 +146,10 @@ class Trace:
         if total is not None:
             self._sums.setdefault(str(user.target), total)
         return Pair(norm, str(user.target), total is not None, flattened)
+
+    def _is_shortcut_of(self, neuron: str) -> str:
+        """Return the reason of a normalisation whose output is the second input of a layer."""
+        return f"its output is the shortcut of {joined(self._path, neuron)}"
 
     def _is_changed(self, norm: fx.Node, total: _Sum | None, neuron: fx.Node) -> bool:
         """Report whether an input of the fused neuron changes between its old and new reader."""

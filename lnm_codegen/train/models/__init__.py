@@ -37,6 +37,7 @@ MODELS: dict[str, Callable[..., Network]] = {
     "resnet34": partial(ResNet, RESNET34),
     "transformer": Transformer,
 }
+"""Name of a network -> its constructor, which `build` calls."""
 
 
 def build(

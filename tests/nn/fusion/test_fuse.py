@@ -136,7 +136,8 @@ def test_a_fused_model_is_the_model(which: str) -> None:
     x = drawn(5)
     assert torch.equal(fused.eval()(x), plain.eval()(x))
     assert torch.equal(copy.deepcopy(fused)(x), fused(x))
-    assert not fuse(fused).fused
+    again = fuse(fused)
+    assert (again.fused, again.left) == ((), report.left)
 
 
 @pytest.mark.needs_cc
@@ -304,6 +305,22 @@ class Other(NeuronLayer):
     pass
 
 
+class LIFNode(nn.Identity):
+    """A layer of SpikingJelly, by its module."""
+
+    __module__ = "spikingjelly.activation_based.neuron.lif"
+
+
+class Unconverted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.sn = norm(), LIFNode()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.sn(self.bn(x))
+        return out
+
+
 def hooked() -> nn.Module:
     made = norm()
     made.register_forward_hook(lambda *_: None)
@@ -332,6 +349,12 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "hooks": (hooked, "it has hooks"),
     "subclass": (
         lambda: nn.Sequential(norm(), Other(lnm.get("lif"), step_mode="s")), "1 is a Other"
+    ),
+    "not converted": (
+        Unconverted, "sn is a LIFNode of spikingjelly: convert the model first (lnm.nn.convert)"
+    ),
+    "not converted, in a sequence": (
+        lambda: nn.Sequential(norm(), LIFNode()), "1 is a LIFNode of spikingjelly: convert"
     ),
     "integers": (
         lambda: nn.Sequential(norm(), layer(step_mode="s", arithmetic=lnm.Fixed(16, 12))),
