@@ -75,6 +75,17 @@ def require_bool(where: str, word: str, value: Any) -> bool:
     return bool(require_one_of(where, word, value, (True, False)))
 
 
+def require_type(where: str, word: str, value: T, kind: type, accepted: str) -> T:
+    """Return `value`, an instance of `kind`; `accepted` is its name in the message.
+
+    Raises:
+        ModelError: The value is not accepted.
+    """
+    if not isinstance(value, kind):
+        raise wrong(where, word, value, accepted)
+    return value
+
+
 def require_integer(
     where: str,
     word: str,
