@@ -17,10 +17,14 @@ from lnm_codegen.errors import ModelError, ToolError
 T = TypeVar("T")
 
 
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """Return "Did you mean 'x'?" for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"Did you mean {near[0]!r}?" if near else ""
+def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return "Did you mean 'x'?" for the nearest known word, or an empty string.
+
+    The case of letters does not matter. `cutoff` is that of `difflib.get_close_matches`.
+    """
+    table = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(str(word).casefold(), list(table), n=1, cutoff=cutoff)
+    return f"Did you mean {table[near[0]]!r}?" if near else ""
 
 
 def listed(values: Iterable[object]) -> str:

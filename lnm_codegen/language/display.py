@@ -18,7 +18,7 @@ _LONGEST_LINE = 160
 _LONGEST_VECTOR = 6
 _MOST_BOUND = 20
 _LONGEST_NUMBER, _DIGITS = 10, 8
-"""Digits of a fraction that is printed as it is; significant digits of any other."""
+"""Digits of a number that is printed as it is; significant digits of any other."""
 
 
 def equations(neuron: Any) -> tuple[str, ...]:
@@ -46,8 +46,8 @@ def brief(neuron: Any) -> tuple[str, ...]:
 
 def _rounded(expr: Any) -> Any:
     """Return an expression whose numbers have at most 8 significant digits, or are short."""
-    numbers = expr.atoms(sympy.Rational)
-    long = [n for n in numbers if len(f"{abs(n.p)}{n.q}") > _LONGEST_NUMBER]
+    numbers = expr.atoms(sympy.Rational, sympy.Float)
+    long = [n for n in numbers if sum(map(str.isdigit, str(n))) > _LONGEST_NUMBER]
     return replaced(expr, {n: sympy.Float(n, _DIGITS) for n in long}) if long else expr
 
 
