@@ -154,12 +154,12 @@ def test_a_reset_that_holds_free_runs_is_no_proof(call):
 
 def test_other_neurons_of_several_states_are_analysed(call):
     """The same code serves built-in families, polynomial or not."""
-    for family, label in (("izhikevich", "real poles"), ("alif", "real poles")):
+    for family, label in (("izhikevich", "real poles"), ("alif", "integrator")):
         status, out, _ = call(family, "--x", "0.1", "--json")
         assert status == 0
         assert json.loads(out)["linear"]["class"] == label
     _, out, _ = call("alif", "--x", "0.1")
-    assert "without a spike the input does not reach a: the class is of the others" in out
+    assert "without a spike the input does not reach b, s_prev: the class is of the others" in out
 
 
 def test_a_figure_is_drawn_whole_or_not_at_all(call, tmp_path):
