@@ -93,7 +93,9 @@ def modes_of_step(step: StepMap) -> Modes:
         bounded[unstable] = _stays(step.select(unstable), at[:, unstable], matrix[unstable])
     reached = reached_states(matrix, gain)
     both = reached[:, :, None] & reached[:, None, :]
-    answering = np.where(reached.any(-1)[:, None], eigenvalues(np.where(both, matrix, 0.0)), found)
+    answering = np.where(
+        np.asarray(reached.any(-1))[:, None], eigenvalues(np.where(both, matrix, 0.0)), found
+    )
     labels = tuple(classify_poles(found[r], bool(bounded[r]), answering[r]) for r in range(rows))
     fires = np.asarray(step.margin(at) >= 0)
     return Modes(step.neuron, at, fixed, fires, matrix, gain, found, reached, labels)

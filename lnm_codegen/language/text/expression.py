@@ -102,9 +102,7 @@ class _Reader:
         self._text = " ".join(text.split())
         self._names = names
         self._where = where
-        self._hidden = hidden
-        self._functions = functions
-        self._instead = instead
+        self._hidden, self._functions, self._instead = hidden, functions, instead
         self._grammar = (
             "numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~, and"
             f" {', '.join(functions)}"
