@@ -17,10 +17,14 @@ from lnm_codegen.errors import ModelError, ToolError
 T = TypeVar("T")
 
 
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """Return "Did you mean 'x'?" for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"Did you mean {near[0]!r}?" if near else ""
+def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return "Did you mean 'x'?" for the nearest known word, or an empty string.
+
+    The case of letters does not matter. `cutoff` is that of `difflib.get_close_matches`.
+    """
+    table = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(str(word).casefold(), list(table), n=1, cutoff=cutoff)
+    return f"Did you mean {table[near[0]]!r}?" if near else ""
 
 
 def listed(values: Iterable[object]) -> str:
@@ -73,6 +77,17 @@ def require_bool(where: str, word: str, value: Any) -> bool:
         ModelError: The value is not accepted.
     """
     return bool(require_one_of(where, word, value, (True, False)))
+
+
+def require_type(where: str, word: str, value: T, kind: type, accepted: str) -> T:
+    """Return `value`, an instance of `kind`; `accepted` is its name in the message.
+
+    Raises:
+        ModelError: The value is not accepted.
+    """
+    if not isinstance(value, kind):
+        raise wrong(where, word, value, accepted)
+    return value
 
 
 def require_integer(

@@ -12,13 +12,13 @@ from lnm_codegen.analysis.linear.reset import advice
 from lnm_codegen.analysis.report import Analysis, FixedAnalysis
 from lnm_codegen.cli.linear_output import linear_as_dict, print_linear
 from lnm_codegen.cli.output import print_heading, print_table
-from lnm_codegen.language.display import equations
+from lnm_codegen.language.display import brief, equations
 
 
 def print_analysis(found: Analysis) -> None:
     """Print equations, states, fixed points and nodes."""
     typer.secho(f"neuron {found.neuron.name}: {_box(found.inputs) or 'no inputs'}", bold=True)
-    for line in equations(found.neuron):
+    for line in brief(found.neuron):
         typer.echo(f"  {line}")
     print_heading("States")
     typer.echo("\n".join(f"  {line}" for line in verdict_lines(found.invariant)))

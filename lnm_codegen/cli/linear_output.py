@@ -22,6 +22,8 @@ def print_linear(found: LinearAnalysis) -> None:
         for p in found.poles
     ]
     print_table(("eigenvalue", "radius", "cycles a step", "damping time in steps"), rows)
+    if names := ", ".join(found.modes.unreached()):
+        typer.echo(f"without a spike the input does not reach {names}: the class is of the others")
     for line in response_lines(found.modes.neuron, found.impulse, found.step):
         typer.echo(line)
     if note := class_note((found.label,)):
@@ -49,6 +51,7 @@ def linear_as_dict(found: LinearAnalysis) -> dict[str, Any]:
         "fires": bool(modes.fires[0]),
         "class": found.label,
         "matrix": modes.matrix[0].tolist(),
+        "unreached": list(modes.unreached()),
         "gain": {s.name: modes.gain[0, :, k].tolist() for k, s in enumerate(modes.neuron.inputs)},
         "eigenvalues": poles_as_list(found.poles),
         "impulse_response": found.impulse,

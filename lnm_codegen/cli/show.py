@@ -23,7 +23,7 @@ from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.ir.granularity import learnable_terms
 from lnm_codegen.ir.nodes import Kernel, Program, Role
 from lnm_codegen.ir.passes.dce import keep_results
-from lnm_codegen.language.display import equations
+from lnm_codegen.language.display import brief, equations
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName
 
@@ -125,7 +125,7 @@ def _as_dict(neuron: Neuron, scheme: SchemeName, kernels: dict[str, Kernel]) -> 
 def _print(neuron: Neuron, scheme: SchemeName, kernels: dict[str, Kernel]) -> None:
     declared = _declared(neuron)
     typer.secho(f"{neuron.name}: equations", bold=True)
-    for line in equations(neuron):
+    for line in brief(neuron):
         typer.echo(f"  {line}")
     for spike, surrogate in declared["surrogates"].items():
         typer.echo(f"  slope   d {spike}/dz = {surrogate['slope']}  ({surrogate['name']})")

@@ -30,6 +30,7 @@ from lnm_codegen.train.runs.config_file import (
     move_v_min_to_arguments,
     read_toml,
 )
+from lnm_codegen.train.runs.free import require_free
 from lnm_codegen.validation import require_known
 
 if TYPE_CHECKING:
@@ -131,7 +132,6 @@ def train(
     from rich.console import Console
 
     console = Console(soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
-    console.print("train: loading PyTorch and the data", highlight=False)
     if resume and force:
         raise ModelError(
             "--resume --force", "one resumes a run, the other replaces it", remedy="Give one."
@@ -157,9 +157,11 @@ def train(
     base = read_toml(config) if config else _base(out, resume, bool(given or any(tables.values())))
     whole = _merged(base, given, tables)
     stem = Path(whole.family.replace(":", "-")).stem
-    _run(
-        whole, out or Path("runs") / f"{stem}-{whole.data}-seed{whole.seed}", force, resume, console
-    )
+    folder = out or Path("runs") / f"{stem}-{whole.data}-seed{whole.seed}"
+    if not resume and os.environ.get("RANK", "0") == "0":
+        require_free(folder, force)
+    console.print("train: loading PyTorch and the data", highlight=False)
+    _run(whole, folder, force, resume, console)
 
 
 def _neuron(settings: list[str] | None) -> dict[str, Any]:

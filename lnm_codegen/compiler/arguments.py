@@ -17,6 +17,7 @@ from lnm_codegen.validation import require_known, shown, wrong
 
 SINGLE = Extent(1, 1, 1)
 """One neuron."""
+NAMES_REMEDY = "Give each. A misspelt name in lnm.ode is an input too, unless inputs= lists them."
 AXES_REMEDY = "Give an axis of length 1 where the input repeats."
 
 
@@ -71,7 +72,8 @@ def inputs_of(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> di
     names = [s.name for s in neuron.inputs]
     if len(given) != len(names) or not given:
         accepted = f"one array for each of {', '.join(names) or 'no input'}"
-        raise ShapeError(neuron.name, f"{len(given)} inputs given", accepted)
+        remedy = NAMES_REMEDY if given and len(given) < len(names) else ""
+        raise ShapeError(neuron.name, f"{len(given)} inputs given", accepted, remedy)
     accepted = "an array (T, N, *)"
     arrays = {
         name: _array(neuron.name, f"input {name!r}", x, kind, accepted)

@@ -42,6 +42,16 @@ def get(name: str, **arguments: Any) -> Neuron:
     )
 
 
+def require_reference(where: str, word: str, reference: Any) -> str:
+    """Return a text, which may name a neuron; raise ModelError for a neuron or anything else."""
+    if not isinstance(reference, str):
+        accepted = "the name of a built-in family, a .toml file, or file.py:function, as text"
+        remedy = "Write neuron.to_toml() to a .toml file and give its name."
+        kind = f"{word} is a {type(reference).__name__}, not a text"
+        raise ModelError(where, kind, accepted, remedy if isinstance(reference, Neuron) else "")
+    return reference
+
+
 def resolve(reference: str, /, **arguments: Any) -> Neuron:
     """Return the neuron of a reference, as the command line takes it.
 
@@ -58,6 +68,7 @@ def resolve(reference: str, /, **arguments: Any) -> Neuron:
         ModelError: An unknown reference, an argument that is not taken, or an exception of the
             user's code, with file and line.
     """
+    require_reference("resolve", "reference", reference)
     if reference.endswith(".toml"):
         _refuse_arguments(reference, "a text definition", arguments)
         return load(reference)

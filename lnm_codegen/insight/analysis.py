@@ -23,7 +23,7 @@ from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.history import layer_history, read_history
 from lnm_codegen.insight.modes import Movement, layer_modes, movement, numbers_of, typical_row
 from lnm_codegen.insight.record import Activity, record
-from lnm_codegen.language.display import equations
+from lnm_codegen.language.display import brief
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
 from lnm_codegen.train.runs.config import clamp_of
@@ -219,7 +219,7 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
     return RunAnalysis(
         folder=run.folder,
         network=f"{type(run.network).__name__} of {layers[0].neuron.name} on {run.data.name}",
-        equations=tuple(equations(layers[0].neuron)),
+        equations=brief(layers[0].neuron),
         config=config,
         split="held-out" if run.config.validation else "test",
         samples=recorded.samples,

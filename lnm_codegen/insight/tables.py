@@ -87,12 +87,13 @@ def certificate_line(layer: LayerAnalysis) -> str:
     found = layer.certificate
     if isinstance(found, str):
         return found
+    total = counted(len(layer.rows), "row")
+    part = f"{found.rows} of {total}: " if found.rows < len(layer.rows) else ""
     if found.holds:
         kept = ", ".join(f"{n} in [{a:.4g}, {b:.4g}]" for n, (a, b) in found.states.items())
-        part = f" ({counted(found.rows, 'row')} examined)" if found.rows < len(layer.rows) else ""
-        return f"{kept} for |x| <= {found.x_max:.3g}{part}"
-    part = f"proven for {found.certified} of {counted(found.rows, 'row')}"
-    return f"{part}, |x| <= {found.x_max:.3g}; {found.reason}"
+        return f"{part}{kept} for |x| <= {found.x_max:.3g}"
+    count = f"proven for {found.certified} of {counted(found.rows, 'row')}"
+    return f"{part}{count}, |x| <= {found.x_max:.3g}; {found.reason}"
 
 
 def dynamics_table(layer: LayerAnalysis) -> Table:

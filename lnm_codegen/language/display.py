@@ -12,9 +12,13 @@ from typing import Any
 import sympy
 
 from lnm_codegen.ir.declarations import Init, Param, State
+from lnm_codegen.language.functions import replaced
 
 _LONGEST_LINE = 160
 _LONGEST_VECTOR = 6
+_MOST_BOUND = 20
+_LONGEST_NUMBER, _DIGITS = 10, 8
+"""Digits of a number that is printed as it is; significant digits of any other."""
 
 
 def equations(neuron: Any) -> tuple[str, ...]:
@@ -26,9 +30,30 @@ def equations(neuron: Any) -> tuple[str, ...]:
     return (*lines, *(f"output  {name} = {e}" for name, e in neuron.output))
 
 
+def brief(neuron: Any) -> tuple[str, ...]:
+    """Return the definition as in `equations`, for reading.
+
+    More than 20 bound values become one line, and long numbers have 8 significant digits.
+    """
+    bound = [f"bound   {s} = {_rounded(e)}" for s, e in neuron.bindings]
+    if len(bound) > _MOST_BOUND:
+        bound = [f"bound   {len(bound)} values (neuron.bindings holds them)"]
+    lines = [f"charge  {s} <- {_rounded(e)}" for s, e in neuron.charge]
+    lines += [f"fire    {s} = [{_rounded(e)} >= 0]" for s, e in neuron.fire]
+    lines += [f"reset   {s} <- {_rounded(e)}" for s, e in neuron.reset]
+    return (*bound, *lines, *(f"output  {name} = {_rounded(e)}" for name, e in neuron.output))
+
+
+def _rounded(expr: Any) -> Any:
+    """Return an expression whose numbers have at most 8 significant digits, or are short."""
+    numbers = expr.atoms(sympy.Rational, sympy.Float)
+    long = [n for n in numbers if sum(map(str.isdigit, str(n))) > _LONGEST_NUMBER]
+    return replaced(expr, {n: sympy.Float(n, _DIGITS) for n in long}) if long else expr
+
+
 def text(neuron: Any) -> str:
     """Return name, equations, surrogates and declarations, a line each; long ones are cut."""
-    lines = [*equations(neuron)]
+    lines = [*brief(neuron)]
     lines += [f"slope   d {spike}/dz = {s.slope}  ({s.name})" for spike, s in neuron.surrogates]
     if neuron.detach_reset:
         lines.append("reset   spikes inside it have no derivative (detach_reset)")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sympy import Expr
+from sympy import Expr, Rel
 from sympy.logic.boolalg import Boolean
 
 from lnm_codegen.errors import ModelError
@@ -55,6 +55,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
 """NumPy's name of an operator between one of its numbers and a symbol -> the operator."""
 _NO_TRUTH = "no truth value, because symbols have no values while a neuron is defined"
 EQUALITY = "Write sympy.Eq(a, b) for a == b and sympy.Ne(a, b) for a != b"
+SPIKES_WHERE = "the neuron spikes where fire is >= 0"
 OPERANDS = "numbers and expressions of declared states, inputs, parameters and spikes"
 
 
@@ -128,6 +129,20 @@ def no_number(condition: object, where: str = "expression") -> ModelError:
     return ModelError(where, problem, remedy=f"Use {_CALLS['where']}.")
 
 
+def no_margin(condition: Any, where: str) -> ModelError:
+    """Return the error of a condition as `fire`, which wants z: the neuron spikes where z >= 0."""
+    problem = f"{shown(condition)} is a condition, not a number"
+    difference = "v - 1 for v > 1"
+    if isinstance(condition, Rel) and condition.rel_op in ("<", "<=", ">", ">="):
+        difference = str(condition.gts - condition.lts)
+    return ModelError(where, problem, remedy=f"Write {difference}: {SPIKES_WHERE}.")
+
+
+def is_condition(value: Any) -> bool:
+    """Report whether `value` is True, False or a comparison; a spike is a number too."""
+    return isinstance(value, bool | np.bool_ | Boolean) and not isinstance(value, Expr)
+
+
 def frozen(value: Any, where: str = "expression") -> ModelError:
     """Return the error of an array or a tensor in an expression."""
     shape = tuple(getattr(value, "shape", ()))
@@ -174,7 +189,7 @@ def operand(value: Any, where: str = "expression") -> Any:
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
-    if isinstance(value, bool | np.bool_ | Boolean) and not isinstance(value, Expr):
+    if is_condition(value):
         raise no_number(value, where)
     if isinstance(value, str | bytes | list | tuple | dict | set | None):
         raise ModelError(where, f"{shown(value)} is a {type(value).__name__}", OPERANDS)

@@ -13,6 +13,7 @@ from lnm_codegen.ir.declarations import Input, Param, SpikeDeclaration, State
 from lnm_codegen.language.binding import Bindings, Bound, bindings_of, numbered, read_by
 from lnm_codegen.language.bounds import require_expression
 from lnm_codegen.language.functions import as_expr, replaced
+from lnm_codegen.language.misuse import is_condition, no_margin
 from lnm_codegen.language.names import require_name
 from lnm_codegen.language.surrogate import Surrogate, atan
 from lnm_codegen.language.symbols import Assignments, Declared, Named, is_spike, spike
@@ -36,6 +37,9 @@ def phases_of(name: str, charge: Any, fire: Any, reset: Any, output: Any) -> Pha
     if not isinstance(fire, Mapping):
         fire = {} if fire is None else {spike: fire}
     charged = _assignments(f"{name}.charge", {} if charge is None else charge, State)
+    for key, z in fire.items():
+        if is_condition(z):
+            raise no_margin(z, f"{name}.fire[{key}]")
     fired = _assignments(f"{name}.fire", fire, SpikeDeclaration)
     after = _assignments(f"{name}.reset", {} if reset is None else reset, State, _RESETS)
     return Phases(charged, fired, after, _outputs(f"{name}.output", output, fired))

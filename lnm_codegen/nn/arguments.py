@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.compiler.arguments import AXES_REMEDY, input_shape
+from lnm_codegen.compiler.arguments import AXES_REMEDY, NAMES_REMEDY, input_shape
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.functions import ExprLike, where
 from lnm_codegen.language.neuron import Neuron
@@ -127,7 +127,9 @@ def require_inputs(
             return inputs  # the usual call, without the cost of the rest
     if len(inputs) != len(neuron.inputs):
         names = [s.name for s in neuron.inputs]
-        raise ShapeError(neuron.name, f"the call has {len(inputs)} inputs", names or "none")
+        remedy = NAMES_REMEDY if inputs and len(inputs) < len(names) else ""
+        problem = f"the call has {len(inputs)} inputs"
+        raise ShapeError(neuron.name, problem, names or "none", remedy)
     expected = "(T, N, *)" if axes == 2 else "(N, *)"
     expanded: list[Tensor] = []
     for symbol, x in zip(neuron.inputs, inputs, strict=True):

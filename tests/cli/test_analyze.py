@@ -158,6 +158,8 @@ def test_other_neurons_of_several_states_are_analysed(call):
         status, out, _ = call(family, "--x", "0.1", "--json")
         assert status == 0
         assert json.loads(out)["linear"]["class"] == label
+    _, out, _ = call("alif", "--x", "0.1")
+    assert "without a spike the input does not reach b, s_prev: the class is of the others" in out
 
 
 def test_a_figure_is_drawn_whole_or_not_at_all(call, tmp_path):

@@ -320,4 +320,4 @@ def test_a_certificate_of_several_states_examines_some_rows(found: RunAnalysis) 
     states = {"v": (-1.0, 1.0)}
     known = replace(layer.certificate, rows=2, certified=2, states=states, x_max=1.0)
     line = certificate_line(replace(layer, certificate=known))
-    assert line == "v in [-1, 1] for |x| <= 1 (2 rows examined)"
+    assert line == f"2 of {len(layer.rows)} rows: v in [-1, 1] for |x| <= 1"

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+import sympy
 from hypothesis import given
 
 import lnm_codegen as lnm
@@ -129,3 +130,32 @@ def test_the_balance_can_fail() -> None:
     assert is_balanced(r"\left[\frac{a}{b}\right]")
     for wrong in ("{", "}{", r"\left[a]", r"\begin{array}", r"\begin{a}\end{b}"):
         assert not is_balanced(wrong)
+
+
+def test_many_bound_values_are_counted() -> None:
+    """A brief text counts more than 20 bound values; `equations` and TOML keep all of them."""
+    neuron = lnm.ode(
+        "dv/dt = -v/tau + x + i : 1\ndi/dt = -i/10 : 1",
+        parameters={"tau": 4},
+        dt=1,
+        method="exact",
+        threshold="v > 1",
+        reset="v = 0",
+        learnable=["tau"],
+    )
+    count = len(neuron.bindings)
+    assert count > 20
+    lines = repr(neuron).splitlines()
+    assert lines[1] == f"  bound   {count} values (neuron.bindings holds them)"
+    assert lines[2].startswith("  charge  v <- ")
+    assert sum(line.startswith("bound") for line in equations(neuron)) == count
+
+
+def test_long_numbers_have_eight_digits() -> None:
+    v, x = lnm.state("v"), lnm.input("x")
+    third = lnm.bind(sympy.Rational(10**20 + 1, 3 * 10**20) * x, "third")
+    n = lnm.Neuron(charge={v: lnm.where(v > 0.1, third + v / 3, 0)}, fire=v - 0.123456789012)
+    lines = repr(n).splitlines()
+    assert lines[1] == "  bound   third = 0.33333333*x"
+    assert lines[2] == "  charge  v <- where(v > 0.1, third + v/3, 0)"
+    assert lines[3] == "  fire    spike = [v - 0.12345679 >= 0]"

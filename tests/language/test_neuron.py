@@ -94,7 +94,21 @@ PHASES = [
         "neuron.fire[spike]",
         "v > 0 is a condition, not a number",
         "",
-        USE_WHERE,
+        "Write v: the neuron spikes where fire is >= 0.",
+    ),
+    (
+        lambda: neuron(fire={other: 1 <= p - v}, output=other),
+        "neuron.fire[other]",
+        "p - v >= 1 is a condition, not a number",
+        "",
+        "Write p - v - 1: the neuron spikes where fire is >= 0.",
+    ),
+    (
+        lambda: neuron(fire=(v > 1) & (x > 1)),
+        "neuron.fire[spike]",
+        "(v > 1) & (x > 1) is a condition, not a number",
+        "",
+        "Write v - 1 for v > 1: the neuron spikes where fire is >= 0.",
     ),
     (
         lambda: neuron(reset={v: True}),

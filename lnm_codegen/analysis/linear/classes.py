@@ -1,13 +1,14 @@
 """Classes of linear behaviour of a step with several states.
 
-a_1 is the eigenvalue of greatest modulus r of the Jacobian at the point. The first class that
-applies wins, in this order:
+r is the greatest modulus of the eigenvalues of the Jacobian at the point. a_1 is the eigenvalue of
+greatest modulus in the block of the states that the input reaches, or in the whole Jacobian if the
+input reaches none. The first class that applies wins, in this order:
 
     diverging           r > 1, and a free run leaves the bound
     unstable but reset  r > 1, and every free run stays: resets, or clamps, hold the states
     integrator          a_1 is real with |a_1 - 1| <= 0.1: the neuron sums its input
-    resonator           a_1 is complex with r >= 0.9, near the circle: it rings for 9 steps or more
-    oscillator          a_1 is complex with r < 0.9: a damped oscillation
+    resonator           a_1 is complex with |a_1| >= 0.9, near the circle: it rings for long
+    oscillator          a_1 is complex with |a_1| < 0.9: a damped oscillation
     alternating         a_1 is real and below -0.05: a deviation changes its sign at every step
     real poles          a_1 is real and otherwise: leaks without an oscillation of a_1
 
@@ -33,22 +34,23 @@ POLE_CLASSES = (
 )  # fmt: skip
 
 
-def classify_poles(values: Array, bounded: bool) -> str:
+def classify_poles(values: Array, bounded: bool, reached: Array | None = None) -> str:
     """Return the class of eigenvalues (n,), by falling modulus; one of `POLE_CLASSES`.
 
     Args:
         values: Eigenvalues. NaN counts as diverging.
         bounded: Free runs stay within the bound; read only if r > 1.
+        reached: Eigenvalues of the states that the input reaches; all of them by default.
     """
-    first = complex(values[0])
-    radius = abs(first)
+    radius = abs(complex(values[0]))
     if not radius <= 1 + EDGE:
         return RESET if bounded and np.isfinite(radius) else "diverging"
+    first = complex((values if reached is None else reached)[0])
     if bool(is_real(np.array(first))):
         if abs(first.real - 1) <= SLOW:
             return "integrator"
         return "alternating" if first.real < -FLAT else "real poles"
-    return "resonator" if radius >= 1 - SLOW else "oscillator"
+    return "resonator" if abs(first) >= 1 - SLOW else "oscillator"
 
 
 def class_note(labels: Iterable[str]) -> str:

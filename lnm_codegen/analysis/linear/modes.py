@@ -37,6 +37,7 @@ class Modes:
         matrix: Jacobian dF/ds of the step without a spike, (R, n, n).
         gain: dF/dx of each input, (R, n, m).
         eigenvalues: Of the Jacobian, by falling modulus, (R, n).
+        reached: The input reaches the state without a spike, (R, n); see `reached_states`.
         labels: Class of each set, one of `classes.POLE_CLASSES`.
     """
 
@@ -47,11 +48,17 @@ class Modes:
     matrix: Array
     gain: Array
     eigenvalues: Array
+    reached: Array
     labels: tuple[str, ...]
 
     def poles(self, row: int = 0) -> tuple[Pole, ...]:
         """Return the poles of one set."""
         return tuple(Pole(complex(value)) for value in self.eigenvalues[row])
+
+    def unreached(self, row: int = 0) -> tuple[str, ...]:
+        """Return the states of one set that its input does not reach, if it reaches others."""
+        states = zip(self.neuron.states, self.reached[row], strict=True)
+        return tuple(s.name for s, known in states if not known) if self.reached[row].any() else ()
 
     def at(self, row: int = 0) -> dict[str, float]:
         """Return the point of one set, by state."""
@@ -84,9 +91,30 @@ def modes_of_step(step: StepMap) -> Modes:
     unstable = np.flatnonzero(~(np.abs(found[:, 0]) <= 1 + EDGE))
     if len(unstable):
         bounded[unstable] = _stays(step.select(unstable), at[:, unstable], matrix[unstable])
-    labels = tuple(classify_poles(found[r], bool(bounded[r])) for r in range(rows))
-    fires = step.margin(at) >= 0
-    return Modes(step.neuron, at, fixed, np.asarray(fires), matrix, gain, found, labels)
+    reached = reached_states(matrix, gain)
+    both = reached[:, :, None] & reached[:, None, :]
+    answering = np.where(
+        np.asarray(reached.any(-1))[:, None], eigenvalues(np.where(both, matrix, 0.0)), found
+    )
+    labels = tuple(classify_poles(found[r], bool(bounded[r]), answering[r]) for r in range(rows))
+    fires = np.asarray(step.margin(at) >= 0)
+    return Modes(step.neuron, at, fixed, fires, matrix, gain, found, reached, labels)
+
+
+def reached_states(matrix: Array, gain: Array) -> Array:
+    """Return the states that an input moves in the linear step, directly or through others, (R, n).
+
+    The exact zeros of the Jacobian decide, so that the scales of the states do not matter. A state
+    that only resets move is not reached.
+
+    Args:
+        matrix: Jacobian dF/ds, (R, n, n).
+        gain: dF/dx, (R, n, m).
+    """
+    reached = np.asarray((gain != 0).any(-1))
+    for _ in range(matrix.shape[-1]):
+        reached = reached | ((matrix != 0) & reached[:, None, :]).any(-1)
+    return reached
 
 
 def _stays(step: StepMap, at: Array, matrix: Array) -> Array:

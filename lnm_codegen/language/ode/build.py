@@ -52,6 +52,7 @@ class Given:
     values: Mapping[str, Quantity]
     starts: Mapping[str, Quantity]
     learnable: Sequence[str]
+    inputs: Sequence[str] | None
     dt: Quantity
 
 
@@ -73,6 +74,7 @@ class _Build:
             given.values,
             given.starts,
             given.learnable,
+            given.inputs,
             self._period.constants,
             given.dt,
         )

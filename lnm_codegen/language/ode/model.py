@@ -30,6 +30,7 @@ def ode(
     reset: str | None = None,
     refractory: Value | None = None,
     learnable: Iterable[str] = (),
+    inputs: Iterable[str] | None = None,
     init: Mapping[str, Value] = _NOTHING,
     substeps: int = 1,
     surrogate: Surrogate | None = None,
@@ -55,7 +56,10 @@ def ode(
         reset: Assignments at a spike, "v = Vr; w += b", one after the other.
         refractory: Time from a spike to the next one at least, "5*ms", rounded down to steps; or a
             condition, "v > -20*mV", that blocks spikes as long as it holds after one.
-        learnable: Names of parameters that are learnable.
+        learnable: Names of parameters that are learnable. `neuron.with_per("channel")` gives each
+            channel its own value.
+        inputs: Names of the inputs. If given, any other name that has no value is an error, so that
+            a misspelt name does not become an input.
         init: State -> its value before the first step, 0 by default.
         substeps: Number of steps of `method` in one step dt.
         surrogate: Slope of the spike; atan(alpha=2) by default, for z in SI units.
@@ -87,7 +91,8 @@ def ode(
         refractory=refractory,
         values=_quantities("parameters", parameters),
         starts=_quantities("init", init),
-        learnable=_names(learnable),
+        learnable=_names("learnable", learnable, 'names of parameters, ["tau"]'),
+        inputs=None if inputs is None else _names("inputs", inputs, 'names of inputs, ["x"]'),
         dt=step,
     )
     declarations = SCOPE.set(Scope(name, []))
@@ -111,8 +116,8 @@ def _quantities(word: str, given: Any) -> dict[str, Quantity]:
     return {key: quantity(f"ode: {word}", key, value) for key, value in given.items()}
 
 
-def _names(given: Any) -> tuple[str, ...]:
+def _names(word: str, given: Any, accepted: str) -> tuple[str, ...]:
     names = () if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
     if (not names and given not in ((), [])) or not all(isinstance(name, str) for name in names):
-        raise wrong("ode", "learnable", given, 'names of parameters, ["tau"]')
+        raise wrong("ode", word, given, accepted)
     return names

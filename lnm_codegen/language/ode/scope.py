@@ -32,6 +32,7 @@ from lnm_codegen.validation import did_you_mean
 MAX_NAMES = 300
 """Largest number of names that the texts read, units among them."""
 
+_NAME_IT = "Give its value in parameters=, or its name in inputs=."
 _RANDOM = "Draw the noise in Python and give it as an input."
 _REFUSED = {
     "xi": ("'xi' is a random number", _RANDOM),
@@ -58,6 +59,7 @@ class NameTable:
         values: Parameters by name.
         starts: Initial values by name.
         learnable: Names of the learnable parameters.
+        inputs: Names of the inputs, or None where every free name is one.
         constants: Names of the parameters that the refractory time reads, as numbers.
         dt: The time step.
     """
@@ -70,6 +72,7 @@ class NameTable:
         values: Mapping[str, Quantity],
         starts: Mapping[str, Quantity],
         learnable: Iterable[str],
+        inputs: Iterable[str] | None,
         constants: Iterable[str],
         dt: Quantity,
     ) -> None:
@@ -79,6 +82,7 @@ class NameTable:
         self._equations = {e.name: e for e in equations}
         self._values, self._starts, self._learnable = values, starts, frozenset(learnable)
         self._constants = frozenset(constants)
+        self._inputs = None if inputs is None else tuple(inputs)
         self._read = self._reads(more)
         for name in (*self._equations, *values):
             _require_free(name)
@@ -163,7 +167,16 @@ class NameTable:
             if name not in self._equations and (name in _REFUSED or name.startswith("xi_")):
                 problem, remedy = _REFUSED.get(name, (f"{name!r} is a random number", _RANDOM))
                 raise ModelError(self._read[name], problem, remedy=remedy)
+            if self._inputs is not None and name not in self._inputs:
+                known = (*self._inputs, *self.states, *self._equations, *self._values)
+                problem = f"{name!r} has no value and is not one of inputs="
+                remedy = did_you_mean(name, known, cutoff=0.5)
+                raise ModelError(self._read[name], problem, remedy=remedy or _NAME_IT)
             self._set(name, input(name))
+        for name in self._inputs or ():
+            if name not in free and (free or name != "x"):
+                problem = f"no text reads {quoted(name)} as an input"
+                raise ModelError("ode: inputs", problem, free, did_you_mean(name, free))
         if not free:
             if "x" in (*self._equations, *self._values):
                 problem = "no name is free, and 'x', the input that then sets the shape, is taken"

@@ -16,6 +16,7 @@ from lnm_codegen.files import parse_toml, toml_of
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.binding import bind
 from lnm_codegen.language.bounds import MAX_EXPONENT
+from lnm_codegen.language.misuse import SPIKES_WHERE
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import (
     SCOPE,
@@ -252,7 +253,11 @@ class _Definition:
             )
             for key in self._spikes
         }
-        return parse(text, names, f"{self._file.source}: {where}", hidden)
+        place = f"{self._file.source}: {where}"
+        if where.partition(".")[0] == "fire":
+            remedy = f"Write v - 1 for v > 1: {SPIKES_WHERE}."
+            return parse(text, names, place, hidden, instead=remedy)
+        return parse(text, names, place, hidden)
 
 
 def _is_unread(given: Any) -> bool:

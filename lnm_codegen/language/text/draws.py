@@ -99,10 +99,10 @@ def init_of(file: Content, table: Any, where: str, size: int | None) -> DrawnLea
 def _kind(file: Content, table: Any, where: str, known: dict[str, tuple[str, ...]]) -> str:
     """Return the kind of a draw, one of the known ones."""
     kind = table.get("kind") if isinstance(table, dict) else None
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         accepted = " or ".join(f'{{kind = "{k}", {", ".join(v)}}}' for k, v in known.items())
         file.refuse_value(where, table, accepted)
-    return str(kind)
+    return kind
 
 
 def _range(file: Content, where: str, word: str, ends: Any) -> tuple[float, float]:

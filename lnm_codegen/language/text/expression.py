@@ -70,6 +70,7 @@ def parse(
     functions: Functions = FUNCTIONS,
     *,
     condition: bool = False,
+    instead: str = "Use where(condition, a, b).",
 ) -> Any:
     """Return the expression that `text` writes.
 
@@ -80,22 +81,28 @@ def parse(
         hidden: Name -> problem and remedy, for a name that this expression may not read.
         functions: Functions that it may call.
         condition: Read a condition in place of a number.
+        instead: Remedy for a condition in place of a number.
 
     Raises:
         ModelError: The text is not in the grammar, or exceeds a bound.
     """
-    return _Reader(text, names, where, hidden or {}, functions).read(condition)
+    return _Reader(text, names, where, hidden or {}, functions, instead).read(condition)
 
 
 class _Reader:
     def __init__(
-        self, text: str, names: Names, where: str, hidden: Hidden, functions: Functions
+        self,
+        text: str,
+        names: Names,
+        where: str,
+        hidden: Hidden,
+        functions: Functions,
+        instead: str,
     ) -> None:
         self._text = " ".join(text.split())
         self._names = names
         self._where = where
-        self._hidden = hidden
-        self._functions = functions
+        self._hidden, self._functions, self._instead = hidden, functions, instead
         self._grammar = (
             "numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~, and"
             f" {', '.join(functions)}"
@@ -133,7 +140,7 @@ class _Reader:
             self._refuse(f"{name!r} is a vector", f"{elements}, or poly(z, {name})")
         if isinstance(value, Boolean) and not isinstance(value, Declared):
             problem = f"{self._show(node)} is a condition, not a number"
-            self._refuse(problem, remedy="Use where(condition, a, b).")
+            self._refuse(problem, remedy=self._instead)
         self._cost.weigh(value, node)
         return value
 

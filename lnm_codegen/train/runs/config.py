@@ -16,11 +16,18 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.common import LOWEST
-from lnm_codegen.families.library import resolve, resolve_recorded
+from lnm_codegen.families.library import require_reference, resolve, resolve_recorded
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.language.surrogate import surrogate_named
 from lnm_codegen.options import BackendName
-from lnm_codegen.validation import require_integer, require_number, require_one_of, wrong
+from lnm_codegen.validation import (
+    require_bool,
+    require_integer,
+    require_number,
+    require_one_of,
+    require_type,
+    wrong,
+)
 
 LOSSES = ("mean", "tet")
 Validator = Callable[[str, str, Any], object]
@@ -55,6 +62,8 @@ def _require_clip(where: str, name: str, value: Any) -> None:
         require_number(where, name, value, above=0)
 
 
+_TEXT = partial(require_type, kind=str, accepted="text")
+_TABLE = partial(require_type, kind=Mapping, accepted="a dict of options by name")
 _COUNT = partial(require_integer, low=1)
 _COUNT_OR_NONE = partial(require_integer, low=1, optional=True)
 _NATURAL = partial(require_integer, low=0)
@@ -81,13 +90,14 @@ class TrainConfig:
         str,
         Option(
             "Built-in family, .toml file, file.py:function or module:function.",
-            None,
+            require_reference,
             "FAMILY",
             "neuron",
         ),
     ] = "lnm"
     arguments: Annotated[
-        dict[str, Any], Option("Arguments of the family, except v_min.", table="neuron", key="*")
+        dict[str, Any],
+        Option("Arguments of the family, except v_min.", _TABLE, table="neuron", key="*"),
     ] = field(default_factory=dict)
     v_min: Annotated[
         float | None,
@@ -100,19 +110,19 @@ class TrainConfig:
         ),
     ] = LOWEST
     network: Annotated[
-        str, Option("Network; see docs/networks.md.", None, "NAME", "network", "name")
+        str, Option("Network; see docs/networks.md.", _TEXT, "NAME", "network", "name")
     ] = "conv"
     network_arguments: Annotated[
-        dict[str, Any], Option("Options of the network.", table="network", key="*")
+        dict[str, Any], Option("Options of the network.", _TABLE, table="network", key="*")
     ] = field(default_factory=dict)
-    data: Annotated[str, Option("Data set; see docs/data.md.", None, "NAME", "data", "name")] = (
+    data: Annotated[str, Option("Data set; see docs/data.md.", _TEXT, "NAME", "data", "name")] = (
         "digits"
     )
     data_dir: Annotated[
         Path | None, Option("Folder of the data set's files.", None, "DIR", "data", "folder")
     ] = None
     data_arguments: Annotated[
-        dict[str, Any], Option("Further options of the data set.", table="data", key="*")
+        dict[str, Any], Option("Further options of the data set.", _TABLE, table="data", key="*")
     ] = field(default_factory=dict)
     limit: Annotated[
         int | None,
@@ -123,7 +133,10 @@ class TrainConfig:
         Option("Test on N held-out training samples; 0: on the test set.", _NATURAL, table="data"),
     ] = 0
     augment: Annotated[
-        bool, Option("Crop, flip and shift training samples; see docs/data.md.", table="data")
+        bool,
+        Option(
+            "Crop, flip and shift training samples; see docs/data.md.", require_bool, table="data"
+        ),
     ] = False
     loss: Annotated[
         str, Option("Cross entropy of mean logits (mean), or of each time step (tet).", _LOSS)
@@ -184,12 +197,20 @@ class TrainConfig:
     precision: Annotated[
         str, Option("float32, or autocast to bfloat16 or float16.", _PRECISION)
     ] = "float32"
-    compile: Annotated[bool, Option("Compile the network with torch.compile.")] = False
+    compile: Annotated[bool, Option("Compile the network with torch.compile.", require_bool)] = (
+        False
+    )
     pack_spikes: Annotated[
-        bool, Option("Keep spikes as bits from forward to backward: less memory, equal results.")
+        bool,
+        Option(
+            "Keep spikes as bits from forward to backward: less memory, equal results.",
+            require_bool,
+        ),
     ] = False
-    deterministic: Annotated[bool, Option("Use only deterministic algorithms of PyTorch.")] = False
-    device: Annotated[str, Option("cpu, cuda or cuda:1.")] = "cpu"
+    deterministic: Annotated[
+        bool, Option("Use only deterministic algorithms of PyTorch.", require_bool)
+    ] = False
+    device: Annotated[str, Option("cpu, cuda or cuda:1.", _TEXT)] = "cpu"
     seed: Annotated[int, Option("Seed of weights, shuffling and augmentation.", _SEED, "N")] = 0
     backend: Annotated[
         str,
@@ -198,7 +219,7 @@ class TrainConfig:
     threads: Annotated[
         int | None, Option("CPU threads; PyTorch's number by default.", _THREADS, "N")
     ] = None
-    tensorboard: Annotated[bool, Option("Also write events for TensorBoard.")] = False
+    tensorboard: Annotated[bool, Option("Also write events for TensorBoard.", require_bool)] = False
 
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():

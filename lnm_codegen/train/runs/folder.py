@@ -28,12 +28,13 @@ import torch
 from torch import Tensor
 
 from lnm_codegen import __version__
-from lnm_codegen.errors import LnmError, ModelError
-from lnm_codegen.files import unwritable, write_whole
+from lnm_codegen.errors import ModelError
+from lnm_codegen.files import write_whole
 from lnm_codegen.train.engine import Epoch
 from lnm_codegen.train.runs import checkpoint
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.train.runs.config_file import read_json
+from lnm_codegen.train.runs.free import is_taken, require_free, unusable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,13 +54,7 @@ class RunFolder:
 
     def require_free(self, force: bool = False) -> None:
         """Raise ModelError unless the folder is empty or absent; with `force` it may hold files."""
-        if self._is_taken() and not force:
-            raise ModelError(
-                "train",
-                f"{self.path} is not empty",
-                remedy="Choose another folder with --out, resume the run in it with --resume, or"
-                " replace it with --force.",
-            )
+        require_free(self.path, force)
 
     def resumable(self, config: TrainConfig | None) -> TrainConfig | None:
         """Return the config of the run in the folder, or None if the folder is empty.
@@ -67,7 +62,7 @@ class RunFolder:
         Raises:
             ModelError: The folder holds something else, or a run of another config than `config`.
         """
-        if not self._is_taken():
+        if not is_taken(self.path):
             return None
         found = read_json(self.path / "config.json", checkpoint.REMEDY)
         files = (self.path / checkpoint.MODEL, self.path / checkpoint.NAME)
@@ -100,7 +95,7 @@ class RunFolder:
             if (self.path / EVENTS).is_dir():
                 shutil.rmtree(self.path / EVENTS)
         except OSError as error:
-            raise self._unusable(error) from None
+            raise unusable(self.path, error) from None
         self._write("config.json", _json({"config": config.as_json(), "versions": versions}) + "\n")
 
     def save_metrics(self, epochs: Sequence[Epoch], layers: int) -> None:
@@ -132,24 +127,11 @@ class RunFolder:
         figure.savefig(data, format="png", dpi=120)
         self._write("figure.png", data.getvalue())
 
-    def _is_taken(self) -> bool:
-        try:
-            if self.path.exists() and not self.path.is_dir():
-                raise ModelError(
-                    "train", f"{self.path} is not a folder", remedy="Choose another with --out."
-                )
-            return self.path.is_dir() and any(self.path.iterdir())
-        except OSError as error:
-            raise self._unusable(error) from None
-
     def _write(self, name: str, data: str | bytes) -> None:
         try:
             write_whole(self.path / name, data)
         except OSError as error:
-            raise self._unusable(error) from None
-
-    def _unusable(self, error: OSError) -> LnmError:
-        return unwritable("train", self.path, error, "Choose another folder with --out.")
+            raise unusable(self.path, error) from None
 
 
 def _json(value: object) -> str:

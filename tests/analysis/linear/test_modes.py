@@ -30,16 +30,20 @@ def rotation(r: float, phi: float) -> tuple[float, float, float, float]:
     ("a", "label"),
     [
         ((0.5, 0, 0, 0.75), "real poles"),
-        ((0.5, 0, 0, 0.91), "integrator"),
-        ((0.5, 0, 0, 1 - SLOW - 1e-3), "real poles"),
+        ((0.5, 0, 0.1, 0.91), "integrator"),
+        ((0.5, 0, 0, 0.91), "real poles"),  # the input does not reach w
+        ((0.5, 0.1, 0, 0.91), "real poles"),
+        ((0.5, 0.1, 0, -0.6), "real poles"),
+        ((0.5, 0, 0.1, 1 - SLOW - 1e-3), "real poles"),
         ((1, 0, 0, 0.2), "integrator"),
-        ((0.5, 0, 0, -0.6), "alternating"),
+        ((0.5, 0, 0.1, -0.6), "alternating"),
         ((-FLAT / 2, 0, 0, 0.01), "real poles"),
         (rotation(0.8, 0.5), "oscillator"),
         (rotation(1 - SLOW + 1e-3, 0.5), "resonator"),
         (rotation(1, 0.5), "resonator"),
         (rotation(1.02, 0.7), "unstable but reset"),
         (rotation(1.4, 0.7), "diverging"),
+        ((0.5, 0, 0, 1.1), "diverging"),  # without an input
         ((1.1, 0, 0, 0.5), "diverging"),  # from below nothing resets it
     ],
 )
@@ -49,6 +53,22 @@ def test_classes(a, label):
     assert label in POLE_CLASSES
     assert found.at() == {"v": 0.0, "w": 0.0}
     assert found.fixed[0]
+
+
+def test_after_spike_currents_are_not_reached() -> None:
+    """A slow current that only spikes move does not make a leaky neuron an integrator."""
+    v, i, u, x = lnm.state("v"), lnm.state("i"), lnm.state("u"), lnm.input("x")
+    neuron = lnm.Neuron(
+        charge={v: 0.5 * v + i + x, i: 0.95 * i, u: 0.3 * u + v},
+        fire=v - 1,
+        reset={v: lnm.where(lnm.spike, 0, v), i: i - 0.1 * lnm.spike},
+    )
+    found = modes_of(neuron)
+    assert found.reached.tolist() == [[True, False, True]]
+    assert (found.unreached(), found.labels) == (("i",), ("real poles",))
+    assert found.eigenvalues[0] == pytest.approx([0.95, 0.5, 0.3])
+    alone = lnm.Neuron(charge={i: 0.95 * i}, fire=i - 1 + x)
+    assert (modes_of(alone).unreached(), modes_of(alone).labels) == ((), ("integrator",))
 
 
 def test_a_matrix_that_is_not_finite_diverges():

@@ -193,6 +193,18 @@ def test_backends_agree() -> None:
         ({"init": {"u": 1}}, "init", "'u' is not a state", "v", ""),
         ({"threshold": "v"}, "threshold", "'v' is not a condition", "a comparison", ""),
         ({"threshold": "v == R*I"}, "threshold", "'Eq(v, I*R)' has no sign", "v > V_th", ""),
+        ({"inputs": ["i"]}, "dv/dt", "'I' has no value and is not one of inputs=", "", "mean 'i'?"),
+        ({"inputs": []}, "dv/dt", "'I' has no value", "", "or its name in inputs="),
+        (
+            {"inputs": ["I"], "text": LIF.replace("tau", "Tau")}, "dv/dt", "'Tau' has no value",
+            "", "Did you mean 'tau'?",
+        ),
+        (
+            {"inputs": ["I"], "threshold": "v > 1*mV", "reset": "v = R9*I"}, "reset of v",
+            "'R9' has no value", "", "Did you mean 'R'?",
+        ),
+        ({"inputs": ["I", "w"]}, "inputs", "no text reads 'w' as an input", "I", ""),
+        ({"inputs": ["I", "R"]}, "inputs", "no text reads 'R' as an input", "I", ""),
         ({"reset": "v = 0*mV"}, "reset", "it needs a spike", "", "Give threshold= too."),
         ({"refractory": "1*ms"}, "refractory", "it needs a spike", "", "Give threshold= too."),
         ({"threshold": "v > 0*mV", "reset": "R = 1"}, "reset of R", "'R' is not a state", "v", ""),
@@ -206,6 +218,24 @@ def test_refusals(
     given = {"text": LIF, "parameters": VALUES, "dt": "1*ms", **arguments}
     with refused(lnm.ModelError, f"ode: {where}", problem, accepted, remedy):
         lnm.ode(given.pop("text"), **given)
+
+
+def test_inputs_may_be_listed() -> None:
+    """A list of the free names changes nothing; `x` is the input of a text without free names."""
+    given: dict[str, Any] = {"parameters": VALUES, "dt": "1*ms"}
+    assert lnm.ode(LIF, inputs=["I"], **given).to_toml() == lnm.ode(LIF, **given).to_toml()
+    for inputs in (["x"], []):
+        neuron = lnm.ode("dv/dt = -v/tau : 1", parameters={"tau": 2}, dt=1, inputs=inputs)
+        assert [s.name for s in neuron.inputs] == ["x"]
+
+
+def test_too_few_inputs_are_refused_with_a_hint() -> None:
+    """A misspelt name is an input where `inputs` is not given."""
+    neuron = lnm.ode("dv/dt = -v/tau + x + I1 : 1", parameters={"tau": 2}, dt=1)
+    with refused(lnm.ShapeError, "ode", "1 inputs given", "x, I1", "unless inputs= lists them"):
+        lnm.interpret(neuron, np.ones((3, 1)))
+    with refused(lnm.ShapeError, "ode", "the call has 1 inputs", "x, I1", "A misspelt name"):
+        lnm.nn.NeuronLayer(neuron)(torch.ones(3, 1))
 
 
 @pytest.mark.parametrize("text", ["min(pi, 3)", "sign(exp(1))", "int(pi > 3)*2"])
@@ -232,6 +262,7 @@ def test_an_open_comparison_of_constants_is_no_number(text: str) -> None:
         ("dt", [1], "a number"),
         ("method", "heun", "'rk4'"),
         ("learnable", "tau", "names of parameters"),
+        ("inputs", "I", "names of inputs"),
         ("parameters", [("tau", 1)], "a dict"),
         ("init", None, "a dict"),
         ("substeps", 0, "an integer >= 1"),

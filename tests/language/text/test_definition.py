@@ -446,6 +446,13 @@ def changed(old: str, new: str) -> str:
         ("name = ", "", "not TOML: Invalid value (at end of document)"),
         ("[a]\n[a]", "", "not TOML: Cannot declare ('a',) twice (at line 2, column 3)"),
         ("", "name", "missing", 'a name in quotes, such as "my_lif"'),
+        (
+            changed('fire = "v - v_threshold"', 'fire = "v > v_threshold"'),
+            "fire",
+            "'v > v_threshold' is a condition, not a number",
+            "",
+            "Write v - 1 for v > 1: the neuron spikes where fire is >= 0.",
+        ),
         ("name = 3", "name", "the value is 3", 'a name in quotes, such as "my_lif"'),
         (changed("my_lif", ""), "name", "the value is ''", "an identifier"),
         (changed("my_lif", "my lif"), "name", "the value is 'my lif'", "an identifier"),

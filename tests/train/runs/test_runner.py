@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+import lnm_codegen as lnm
 from lnm_codegen import __version__
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.nn import pack_spikes
@@ -254,11 +255,24 @@ def test_divergence_keeps_the_last_epoch(tmp_path: Path, monkeypatch: pytest.Mon
         ("warmup", 10, "below epochs, 10"),
         ("seed", -1, "an integer from 0 to"),
         ("seed", 2**63, "an integer from 0 to"),
+        ("network", 3, "text"),
+        ("data", None, "text"),
+        ("arguments", ["lif"], "a dict of options by name"),
+        ("compile", "no", "True, False"),
     ],
 )
 def test_config_is_checked(name: str, value: Any, accepted: str) -> None:
     with refused(ModelError, "train", f"{name} is {value!r}", accepted):
         TrainConfig(**{name: value})
+
+
+def test_family_of_a_config_is_a_text() -> None:
+    accepted = "the name of a built-in family, a .toml file, or file.py:function, as text"
+    problem, remedy = "family is a Neuron, not a text", "Write neuron.to_toml() to a .toml file"
+    with refused(ModelError, "train", problem, accepted, remedy):
+        TrainConfig(family=lnm.get("lif"))  # type: ignore[arg-type]
+    with refused(ModelError, "train", "family is a int, not a text", accepted):
+        TrainConfig(family=3)  # type: ignore[arg-type]
 
 
 def test_config_takes_the_ends_of_each_range() -> None:

@@ -1,0 +1,41 @@
+"""Folders that a new run may use. Without PyTorch, so that `lnm train` looks before it loads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lnm_codegen.errors import LnmError, ModelError
+from lnm_codegen.files import unwritable
+
+_CHOOSE = "Choose another folder with --out."
+
+
+def require_free(path: Path, force: bool = False) -> None:
+    """Raise ModelError unless a folder is empty or absent; with `force` it may hold files."""
+    if is_taken(path) and not force:
+        raise ModelError(
+            "train",
+            f"{path} is not empty",
+            remedy="Choose another folder with --out, resume the run in it with --resume, or"
+            " replace it with --force.",
+        )
+
+
+def is_taken(path: Path) -> bool:
+    """Report whether a folder holds files.
+
+    Raises:
+        ModelError: The path is no folder, or the folder cannot be read.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            remedy = "Choose another with --out."
+            raise ModelError("train", f"{path} is not a folder", remedy=remedy)
+        return path.is_dir() and any(path.iterdir())
+    except OSError as error:
+        raise unusable(path, error) from None
+
+
+def unusable(path: Path, error: OSError) -> LnmError:
+    """Return the error of a folder that the system refuses to read or to write."""
+    return unwritable("train", path, error, _CHOOSE)
