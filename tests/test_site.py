@@ -6,6 +6,7 @@ are skipped.
 
 from __future__ import annotations
 
+import html
 import inspect
 import json
 import os
@@ -30,6 +31,7 @@ from hypothesis import strategies as st
 
 from lnm_codegen.families import FAMILIES
 from scripts.docs import assets, docstring, links
+from scripts.docs.tables import escaped, table
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = (390, 1440)
@@ -46,6 +48,16 @@ def test_a_docstring_gives_every_argument_of_its_family(name: str) -> None:
     assert described | selecting == set(FAMILIES[name].signature.parameters)
     assert all(part.summary.strip().endswith(".") for part in parts)
     assert "```text" in parts[0].body, "no equations"
+
+
+def test_escaped_text_is_shown_as_it_is() -> None:
+    """Placeholders, comparisons and brackets of a cell are visible, also inside a paragraph."""
+    markdown = pytest.importorskip("markdown")
+    text = "DIR/<backend>/<name>/ is <family>_degree<N>, 0 < v_threshold, a*b*c, [x|y], `<kept>`"
+    for source in (table(["meaning"], [[escaped(text)]]), escaped(text)):
+        page = markdown.markdown(source, extensions=["tables"])
+        shown = html.unescape(re.sub(r"</?\w+>", "", page))
+        assert text.replace("`", "") in shown.replace("\\|", "|")
 
 
 WORD = st.sampled_from(["howto", "families", "lif", "a_b"])
