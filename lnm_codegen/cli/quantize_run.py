@@ -216,7 +216,7 @@ def _print(
     typer.echo(f"other held-out samples:         {reported}")
     typer.echo("broken, that is, correct in float and wrong in integers:")
     typer.echo(f"  samples of the search: {chosen.points_broken:.2f} % (target {lost:g} %)")
-    note = "; more than the target, which bounds the others only" * (reported.points_broken > lost)
+    note = "; the target bounds the samples of the search only" * (reported.points_broken > lost)
     typer.echo(f"  other samples:         {reported.points_broken:.2f} % (target {lost:g} %){note}")
 
 
