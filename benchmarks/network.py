@@ -85,10 +85,16 @@ class Row:
 
 
 def lnm(*words: str) -> str:
-    """Return what a command of `lnm` prints; stop at the first that fails."""
+    """Return what a command of `lnm` prints; stop at the first that fails.
+
+    A `quantize` with given bits may miss its target (exit status 3); its accuracy is reported.
+    """
     command = [sys.executable, "-m", "lnm_codegen.cli", *words]
     print("lnm", shlex.join(words), flush=True)
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if (words[0], done.returncode) != ("quantize", 3):
+        done.check_returncode()
+    return done.stdout
 
 
 def emitted(work: Path, run: str, bits: int | None, lanes: int, data: Path) -> tuple[Path, str]:

@@ -6,6 +6,7 @@ are skipped.
 
 from __future__ import annotations
 
+import html
 import importlib
 import inspect
 import json
@@ -33,6 +34,7 @@ from hypothesis import strategies as st
 
 from lnm_codegen.families import FAMILIES
 from scripts.docs import assets, docstring, links
+from scripts.docs.tables import escaped, table
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = (390, 1440)
@@ -84,6 +86,16 @@ def test_every_public_name_has_its_entry(page: str) -> None:
     names = {n for n, value in named.items() if not inspect.ismodule(value)}
     assert len(names) > 5
     assert not names - entries_of(text)
+
+
+def test_escaped_text_is_shown_as_it_is() -> None:
+    """Placeholders, comparisons and brackets of a cell are visible, also inside a paragraph."""
+    markdown = pytest.importorskip("markdown")
+    text = "DIR/<backend>/<name>/ is <family>_degree<N>, 0 < v_threshold, a*b*c, [x|y], `<kept>`"
+    for source in (table(["meaning"], [[escaped(text)]]), escaped(text)):
+        page = markdown.markdown(source, extensions=["tables"])
+        shown = html.unescape(re.sub(r"</?\w+>", "", page))
+        assert text.replace("`", "") in shown.replace("\\|", "|")
 
 
 WORD = st.sampled_from(["howto", "families", "lif", "a_b"])

@@ -26,6 +26,8 @@ FAMILY_HELP = "A built-in name, a .toml file, file.py:function or module:functio
 FORMAT_HELP = "16.12 (width.fraction) or Q4.12 for every node"
 ROUNDING_HELP = "half_up, truncate or convergent"
 MOST_SEEDS = 32
+WIDE = 18
+"""Bits of a format; `parse_format` notes a wider Qm.n whose m may be meant as the width."""
 
 _FAMILY = typer.Argument(metavar="FAMILY", help=f"{FAMILY_HELP}.")
 FamilyArgument = Annotated[str, _FAMILY]
@@ -162,7 +164,12 @@ def parse_format(text: str, rounding: str = "half_up") -> Fixed:
     Raises:
         ModelError: Not a format, or one out of range.
     """
-    return format_of(text, rounding, where="--format")
+    found = format_of(text, rounding, where="--format")
+    whole = found.width - found.frac
+    if text[0] in "Qq" and found.width > WIDE and whole > found.frac:
+        meant = f"{whole} bits with {found.frac} of them fraction are {text[1:]}"
+        typer.echo(f"note: --format {text} has {found.width} bits; {meant}.", err=True)
+    return found
 
 
 def parse_intervals(

@@ -81,8 +81,10 @@ def quantize(
     """Search the smallest word lengths that meet a target.
 
     For a RUN, the target is the accuracy: small widths of weights, neurons and input that break at
-    most --lost percent of held-out samples. --out DIR gets the network in integers, for
-    `lnm emit --run RUN --network --format DIR`. With --error or --mismatch, and for a FAMILY:
+    most --lost percent of held-out samples: those are correct in float and wrong in integers.
+    --out DIR gets the network in integers, for `lnm emit --run RUN --network --format DIR`. Exits
+    with 3 if --weights or --epochs miss the target; DIR is written all the same. With --error or
+    --mismatch, and for a FAMILY:
 
     The search minimises the total width of all nodes. Integer bits follow from the range of each
     node. The range is proven if the states have an

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lnm_codegen.backends.base import Source
 from lnm_codegen.cli.options import parse_format
 from lnm_codegen.compiler.formats import load_spec
+from lnm_codegen.errors import ModelError
 
 if TYPE_CHECKING:
     from lnm_codegen.deploy.arrays import LayerArray
@@ -52,6 +53,10 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
     if text == AUTO:
         images, _ = next(run.data.batches(run.data.train, RANGED))
         return least_formats(run.network, images)
+    if Path(text).suffix in (".json", ".npz"):
+        accepted = "16.12, Q4.12, a spec.toml, or a folder of lnm quantize RUN --out"
+        remedy = f"Name its folder: {Path(text).parent}."
+        raise ModelError(f"--format {text}", "it is a file of a network", accepted, remedy)
     if text and Path(text).is_dir():
         return {name: load_spec(Path(text) / f"{name}.toml") for name in neuron_layers(run.network)}
     return specs_for(run.network, load_spec(text) if text.endswith(".toml") else parse_format(text))

@@ -91,7 +91,7 @@ def _print(circuit: Circuit, device: Device, found: dict[str, Measured]) -> None
     typer.echo(f"{circuit.name} on {device.name}")
     print_table(
         ("form", "latency", "interval", "LUT", "FF", "DSP", "BRAM", "MHz", "MHz by seed"),
-        [_row(name, m) for name, m in found.items()],
+        [_row(name, m, circuit.is_network) for name, m in found.items()],
         numbers=True,
     )
     for note in dict.fromkeys(m.note for m in found.values() if m.note):
@@ -104,8 +104,11 @@ def _print_rate(cycles: int, found: dict[str, Measured]) -> None:
         typer.echo(f"{cycles} cycles a sample (mean of the golden samples){rate}")
 
 
-def _row(name: str, m: Measured) -> tuple[Any, ...]:
+def _row(name: str, m: Measured, is_network: bool) -> tuple[Any, ...]:
+    """Return the cells of a form; cycles of a network are bounds."""
     by_seed = " ".join(f"{mhz:.0f}" for mhz in m.fmax.values()) or "-"
     median = "-" if m.median is None else f"{m.median:.0f}"
     resources = m.resources.as_dict().values()
-    return (name, m.form.latency, m.form.interval, *resources, median, by_seed)
+    cycles = (m.form.latency, m.form.interval)
+    shown = [f"at most {n}" for n in cycles] if is_network else cycles
+    return (name, *shown, *resources, median, by_seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,8 +46,9 @@ def verify(
     The steps: model (NumPy = C = apytypes), lint (no warning, no latch), icarus (testbenches),
     cocotb, verilator (against the C model), formal (proofs, each with a control that must fail),
     synthesis (multipliers counted), mutation (faults that the testbenches notice). A step whose
-    tool is missing is skipped; the report says how to install it. Writes DIR/report.json. Exits
-    with 1 if a step fails, and with 3 if none fails and a tool is missing: the verification is
+    tool is missing is skipped; the report says how to install it. Writes DIR/report.json after each
+    step; if the command is stopped, the other steps are incomplete there. Exits with 1 if a step
+    fails, and with 3 if none fails and a tool is missing: the verification is
     incomplete. In the folder of a network each step verifies the network, then each distinct array
     of neurons; mutation is that of the arrays.
     """
@@ -67,13 +68,18 @@ def verify(
         remedy = "Omit --all."
         raise ModelError("verify: --all", f"{circuit.name} is not a network", remedy=remedy)
     steps = partial(run_network_steps, every=every) if circuit.is_network else run_steps
-    for step in steps(circuit, words):
+    running = steps(circuit, words)
+    section: dict[str, Any] = {name: {"status": INCOMPLETE, "checks": []} for name in words}
+    for name in words:
+        if not quick:
+            typer.echo(f"{name}: running", err=True)
+        step = next(running)
         found.append(step)
+        section[name] = step.as_dict()
         if not json:
             _print(step)
-    report = update_report(
-        circuit, "verification", {step.name: step.as_dict() for step in found}, TOOLS
-    )
+        tools = TOOLS if name == words[-1] else ()
+        report = update_report(circuit, "verification", section, tools)
     status = verdict_of(found)
     if json:
         print_json({"folder": str(folder), "status": status, **report})

@@ -111,7 +111,7 @@ def read_circuit(folder: Path, verb: str) -> Circuit:
         raise ModelError(where, "it is a file", f"a folder with {MANIFEST}", _EMIT)
     path, program = folder / MANIFEST, folder / PROGRAM
     if not path.is_file():
-        raise ModelError(where, f"there is no {MANIFEST} in it", remedy=_EMIT)
+        raise _without_manifest(where, folder)
     place = f"{verb}: {path}"
     manifest = _OBJECT.of(place, "the content", json_of(path, place, finite=True))
     if manifest.get("manifest") != VERSION:
@@ -127,6 +127,22 @@ def read_circuit(folder: Path, verb: str) -> Circuit:
         whole = from_json(text_of(program, f"{verb}: {program}"), str(program))
         _require_agreement(place, manifest, whole)
     return Circuit(folder.resolve(), manifest, name, found, whole)
+
+
+def _without_manifest(where: str, folder: Path) -> ModelError:
+    """Return the error of a folder without a manifest; it names the folder that is meant."""
+    levels = (MANIFEST, f"*/{MANIFEST}", f"*/*/{MANIFEST}", f"*/*/*/{MANIFEST}")
+    inner = [path.parent for level in levels for path in sorted(folder.glob(level))]
+    if (folder / NETWORK[0]).is_file():
+        problem = f"there is no {MANIFEST} in it: it holds a network without a circuit"
+        remedy = "Write one: lnm emit --run RUN --network --backend verilog --out DIR."
+    elif (folder.parent / MANIFEST).is_file() and folder.name in PARTS:
+        problem, remedy = f"there is no {MANIFEST} in it", f"Name the folder {folder.parent}."
+    elif inner:
+        problem, remedy = f"there is no {MANIFEST} in it", f"Name a folder in it: {inner[0]}."
+    else:
+        problem, remedy = f"there is no {MANIFEST} in it", _EMIT
+    return ModelError(where, problem, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ def command_line() -> str:
         "# Command line",
         inspect.cleandoc(group.help),
         "Exit status 0 is success. 2 is a mistake in the call, 1 any other failure, and 3 a"
-        " `verify` that lacks a tool. `--debug` prints the traceback of an error.",
+        " `verify` that lacks a tool or a `quantize` that misses its target."
+        " `--debug` prints the traceback of an error.",
     ]
     for verb in cli.VERBS:
         command = group.get_command(context, verb)

@@ -21,4 +21,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = 
 
 def escaped(text: str) -> str:
     """Return text in which nothing but inline code is Markdown, and a table's cell does not end."""
-    return re.sub(r"(`[^`]*`)|([*_\[\]<|])", lambda m: m[1] or f"\\{m[2]}", text)
+
+    def plain(found: re.Match[str]) -> str:
+        return found[1] or ("&lt;" if found[2] == "<" else f"\\{found[2]}")
+
+    return re.sub(r"(`[^`]*`)|([*_\[\]<|])", plain, text)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from lnm_codegen.cli import run as command
+from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
 from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.exchange import read_network
@@ -233,12 +234,37 @@ def test_every_test_sample(runs: Path, tmp_path: Path, capsys, monkeypatch) -> N
 
 def test_quantize_fine_tunes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["quantize", str(runs / "lif"), "--lost", "5", "--samples", "100", "--weights", "2"]
-    assert command([*given, "--epochs", "2", "--scale", "layer"]) == 0
+    status = command([*given, "--epochs", "2", "--scale", "layer"])
     printed = capsys.readouterr()
+    target = re.findall(r"samples.*: +([0-9.]+) % \(target 5 %\)", printed.out)
+    assert len(target) == 2
+    missed = float(target[0]) > 5
+    assert status == (3 if missed else 0)
+    assert ("the target is missed" in printed.err) == missed
     assert "fine-tuned for 2 epochs" in printed.out
     assert printed.out.count(" 2 bits, accumulator") == 2
     assert printed.out.count("points lost on 50 samples") == 2
     assert "epoch 2/2" in printed.err
+
+
+def test_a_missed_target_is_no_success(runs: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    """The files are written, one line says by how much, and the exit status is 3."""
+    accuracy = "lnm_codegen.deploy.integers.accuracy.integer_accuracy"
+    given = ["quantize", str(runs / "lif"), "--lost", "5", "--samples", "100"]
+    for broken, status in ((6, 3), (2, 0)):
+        found = iter((IntegerAccuracy(50, 40, 38, broken), IntegerAccuracy(50, 40, 37, 4)))
+        monkeypatch.setattr(accuracy, lambda *_, found=found: next(found))
+        assert command([*given, "--out", str(tmp_path / str(broken))]) == status
+        printed = capsys.readouterr()
+        lines = printed.out.splitlines()
+        assert f"  samples of the search: {2 * broken}.00 % (target 5 %)" in lines
+        assert any(
+            "other samples:         8.00 % (target 5 %); the target bounds" in x for x in lines
+        )
+        assert (tmp_path / str(broken) / "network.json").is_file()
+        if status:
+            line = printed.err.removesuffix("\n")
+            assert_line(line, "quantize: the target is missed: 12.00 %", "5 % allowed", "--weights")
 
 
 def test_refused_options_of_quantize(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

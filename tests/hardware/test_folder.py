@@ -47,6 +47,18 @@ def test_the_digest_follows_every_source(good, tmp_path):
     assert circuit.digest() != before
 
 
+def test_a_folder_beside_the_one_that_is_meant(good, tmp_path):
+    """The error names the subfolder or the parent with a manifest, or says that it is C."""
+    (tmp_path / "network.json").write_text("{}", encoding="utf-8")
+    for folder, remedy in (
+        (good.parent, f"Name a folder in it: {good}."),
+        (good / "rtl", f"Name the folder {good}."),
+        (tmp_path, "Write one: lnm emit --run RUN --network --backend verilog --out DIR."),
+    ):
+        with refused(ModelError, f"verify: {folder}", "there is no manifest.json", remedy=remedy):
+            read_circuit(folder, "verify")
+
+
 @pytest.mark.parametrize("verb", ["verify", "synth"])
 def test_a_path_that_is_not_a_circuit_folder(tmp_path, capsys, verb):
     """One line on standard error, status 2, and nothing is written."""

@@ -155,6 +155,17 @@ def _manifest(
     return json.dumps(content, indent=2) + "\n"
 
 
+def _conversion(network: IntegerNetwork) -> str:
+    """Return a sentence about the integer of a real input."""
+    if network.input.are_spikes:
+        return "An input is a spike; other numbers are not accepted."
+    span = network.input
+    return (
+        f"The integer of a real input a is k = floor(a * 2^{span.frac} + 1/2), saturated to"
+        f" {span.low} to {span.high}."
+    )
+
+
 def _readme(
     network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
 ) -> dict[str, object]:
@@ -187,5 +198,6 @@ def _readme(
         "label_bits": widths[2],
         "in_note": described(network.input),
         "out_note": described(network.scores),
+        "conversion": _conversion(network),
         "loadable": layers[0].loadable,
     }

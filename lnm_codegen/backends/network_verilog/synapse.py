@@ -49,7 +49,7 @@ def synapse_module(layer: Layer, family: str, prefix: str) -> str:
         "bits": stage.bits,
         "acc": acc,
         "bound": layer.bound,
-        "scaled_note": _scaled_note(layer),
+        "scaled_note": scaled_note(layer),
         "output_format": stage.output,
         "output_bits": stage.output.width,
         "rows": layer.rows,
@@ -83,11 +83,18 @@ def _in_block(layer: Layer) -> bool:
     return layer.depth >= _IN_LOGIC and not layer.loadable
 
 
-def _scaled_note(layer: Layer) -> str:
-    """Return the number that is rounded, as a comment."""
-    factor = "multiplier[o] * " if layer.multiplies else ""
-    shift = "shift[o]" if amount_bits(layer) else str(layer.stage.shift_of(0))
-    return f"{factor}sum[o] / 2^{shift}"
+def scaled_note(layer: Layer) -> str:
+    """Return the output of a sum, as a comment; without a right shift nothing is rounded."""
+    exact = "multiplier[o] * sum[o]" if layer.multiplies else "sum[o]"
+    shifts = [layer.stage.shift_of(k) for k in range(layer.outputs)]
+    low, high = min(shifts), max(shifts)
+    if low == high == 0:
+        return f"saturate({exact})"
+    if high <= 0:
+        ends = f", k from {-high} to {-low}" if low < high else ""
+        return f"saturate({exact} * 2^{'k[o]' if ends else -low}){ends}"
+    ends = f", shift from {low} to {high}" if low < high else ""
+    return f"saturate(half_up({exact} / 2^{'shift[o]' if ends else high})){ends}"
 
 
 def _leaving(layer: Layer) -> dict[str, object]:

@@ -1,10 +1,12 @@
 """Quantization of real kernels: every format, shift, rounding and saturation is decided here.
 
-A product is exact. A sum of products (a multiply-add of Horner's scheme) is exact too; it is
-rounded once to the format of its node, then saturated. Any other sum saturates. The operands of
-products and sums are nodes with formats of their own: a nested expression becomes the node
-`<let>_1`, `<let>_2`, ... A product with a spike selects between the other factor and zero. A value
-that only comparisons read is neither rounded nor saturated, so that comparisons are exact.
+A node adds at most two terms: nodes, constants or products of two of these. Products and this sum
+are exact. A sum with a product (a multiply-add of Horner's scheme) is rounded once to the format
+of its node, then saturated. Any other sum saturates. The operands of products and sums are nodes
+with formats of their own: a nested expression, also the rest of a longer sum, becomes the node
+`<let>_1`, `<let>_2`, ..., which rounds and saturates. A product with a spike selects between the
+other factor and zero. A value that only comparisons read is neither rounded nor saturated, so that
+comparisons are exact.
 """
 
 from __future__ import annotations

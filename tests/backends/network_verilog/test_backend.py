@@ -17,9 +17,10 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.network_verilog.backend import emit_circuit
 from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, size_of
+from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, WeightStage, size_of
 from lnm_codegen.ir.network.values import SPIKES
 from lnm_codegen.ir.network.verify import require_network
+from lnm_codegen.ir.types import Bits
 from tests.backends.network_verilog.runs import (
     Draw,
     cycles_of,
@@ -57,6 +58,31 @@ def test_verilog_is_numpy(seed: int) -> None:
 def test_extreme_numbers(seed: int) -> None:
     """Weights and biases at their ends, sums that saturate, shifts to the left."""
     assert_equal_to_numpy(seed, extreme_network)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "note"),
+    [
+        ((4,), "saturate(half_up(sum[o] / 2^4))"),
+        ((-3,), "saturate(sum[o] * 2^3)"),
+        ((0,), "saturate(sum[o])"),
+        ((-3, -1), "saturate(sum[o] * 2^k[o]), k from 1 to 3"),
+        ((-2, 5), "saturate(half_up(sum[o] / 2^shift[o])), shift from -2 to 5"),
+    ],
+)
+def test_the_head_of_a_synapse_states_its_shift(shifts: tuple[int, ...], note: str) -> None:
+    weights = WeightStage(
+        "dense", "linear", np.array([[3, -1], [1, 2]]), bits=4, bias=np.array([0, 1]),
+        multiplier=np.ones(len(shifts), int), shift=np.array(shifts), accumulator=4,
+        output=Bits(12, 4),
+    )  # fmt: skip
+    neurons = neuron_stage("lif", lnm.get("lif", tau=2.0, v_threshold=0.25), lnm.Fixed(12, 4), (2,))
+    network = IntegerNetwork("tiny", 3, False, (2,), SPIKES, (weights, neurons), "mean")
+    circuit = emit_circuit(network, np.zeros((3, 1, 2), int), 4, False)
+    text = circuit.source.files["rtl/tiny_dense_synapse.v"]
+    assert re.search(rf"y\[o\]   = {re.escape(note)} +Q8.4$", text, re.M)
+    assert "k = floor" not in circuit.source.files["README.md"]
+    assert "| `tlast_error` |" in circuit.source.files["README.md"]
 
 
 @needs_iverilog

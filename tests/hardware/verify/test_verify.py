@@ -9,7 +9,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.cli import run
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.hardware import tools
 from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.result import (
@@ -98,6 +98,26 @@ def test_the_quick_steps_of_two_states(tmp_path, name, arguments, form):
     assert {step.name: step.status for step in run_steps(circuit, QUICK)} == dict.fromkeys(
         QUICK, PASSED
     )
+
+
+@needs_simulators
+def test_a_stopped_verification_is_incomplete(tmp_path, capsys, monkeypatch):
+    """The report has the steps that ended; the others are incomplete, and a result of old goes."""
+    write(tmp_path)
+    assert run(["verify", str(tmp_path), "--only", "lint"]) == 0
+    capsys.readouterr()
+
+    def stopped(circuit: Circuit) -> StepResult:
+        raise ToolError("lint", "stopped")
+
+    monkeypatch.setitem(STEPS, "lint", stopped)
+    assert run(["verify", str(tmp_path), "--only", "model,lint,icarus"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("model ")
+    assert printed.err.splitlines()[:2] == ["model: running", "lint: running"]
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    found = {name: step["status"] for name, step in report["verification"].items()}
+    assert found == {"model": PASSED, "lint": INCOMPLETE, "icarus": INCOMPLETE}
 
 
 @needs_simulators

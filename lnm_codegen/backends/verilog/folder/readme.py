@@ -18,6 +18,23 @@ FORMS = {
     "array": "neurons interleaved on `core`, with their states in a memory",
 }
 
+CONTROLS = (
+    ("clk", ("comb", "core", "seq", "array"), "clock, rising edge"),
+    ("rst", ("comb", "array"), "synchronous, active high; gives the states their initial values"),
+    ("rst", ("core", "seq"), "synchronous, active high; resets only the control"),
+    ("ce", ("comb", "core"), "clock enable; in a cycle with `ce` = 0 no register changes but by"
+     " `rst`, and transfers count only in cycles with `ce` = 1"),
+    ("in_valid", ("core", "seq"), "an input is on the ports `in_`"),
+    ("in_ready", ("seq",), "the input is accepted in this cycle if `in_valid` is 1"),
+    ("out_valid", ("core", "seq"), "a result is on the ports `out_`"),
+    ("out_ready", ("seq",), "the result is taken in this cycle if `out_valid` is 1"),
+    ("clear", ("array",), "every neuron returns to its initial states"),
+    ("s_axis_*", ("array",), "AXI-Stream of inputs; `tlast` at the last neuron"),
+    ("m_axis_*", ("array",), "AXI-Stream of results; `tlast` at the last neuron"),
+    ("tlast_error", ("array",), "an input had `tlast` at another neuron; kept until `clear`"),
+)  # fmt: skip
+"""Ports of control: name, forms with the port, meaning."""
+
 ROUNDINGS = {
     Rounding.HALF_UP: ("AP_RND", "to nearest, ties up"),
     Rounding.TRUNCATE: ("AP_TRN", "towards minus infinity"),
@@ -36,15 +53,20 @@ def readme(design: CircuitDesign, forms: tuple[Form, ...], proofs: bool) -> str:
     if spec.nodes:
         listed = ", ".join(f"`{n}` {f} ({f.rounding.value})" for n, f in spec.nodes)
         numbers.append(f"Nodes with their own format: {listed}.")
-    has_array = any(form.name == "array" for form in forms)
+    words = [form.name for form in forms]
     view = {
         **design.heading,
         "equations": design.model.equations,
         "forms": [_form(design, form) for form in forms],
+        "has_ce": bool({"comb", "core"} & {*words}),
+        "controls": _controls(words),
+        "remarks": _remarks(design, forms),
         "numbers": numbers,
         "ports": _ports(design),
-        "stream": _stream(design) if has_array else (),
+        "naming": _naming(design, words),
+        "stream": _stream(design) if "array" in words else (),
         "coefficients": _coefficients(design),
+        "step": str(design.model.program.kernel).splitlines(),
         "roundings": _roundings(design),
         "folder": _folder(design, proofs),
         "proofs": proofs,
@@ -58,6 +80,44 @@ def _form(design: CircuitDesign, form: Form) -> str:
         words = f"{design.rtl.neurons} {words}"
     cells = (form.latency, form.interval, form.multipliers)
     return f"| `{design.name}_{form.name}` | {words} | {' | '.join(map(str, cells))} |"
+
+
+def _controls(words: list[str]) -> tuple[str, ...]:
+    rows = []
+    for name, forms, meaning in CONTROLS:
+        own = ", ".join(f"`{form}`" for form in forms if form in words)
+        if own:
+            rows.append(f"| `{name}` | {own} | {meaning} |")
+    return tuple(rows)
+
+
+def _remarks(design: CircuitDesign, forms: tuple[Form, ...]) -> tuple[str, ...]:
+    """Return sentences about handshakes and modules that the folder has."""
+    name, words = design.name, {form.name for form in forms}
+    modules = {module for form in forms for module in form.modules}
+    found = ["The head of each file has the details."]
+    if {"seq", "array"} & words:
+        found.insert(0, "A transfer happens in a cycle in which valid and ready are both 1; until"
+                     " then the data does not change.")  # fmt: skip
+    if "core" in words:
+        found.append("`core` has no ready: it accepts an input in each cycle with `ce` = 1.")
+    found.append(f"`{name}_next` is the combinational step.")
+    if "mul" in modules:
+        found.append(f"Another multiplier may replace `{name}_mul`.")
+    return tuple(found)
+
+
+def _naming(design: CircuitDesign, words: list[str]) -> tuple[str, ...]:
+    """Return sentences about the names of the ports."""
+    prefixed = " and ".join(f"`{word}`" for word in ("core", "seq") if word in words)
+    found = []
+    if prefixed:
+        found.append(f"In {prefixed} a port has `in_` or `out_` before its name.")
+    if "comb" in words:
+        found.append("In `comb` inputs and results have the plain name.")
+    if design.on_ports:
+        found.append("Coefficients on ports have `in_` in every module.")
+    return tuple(found)
 
 
 def _ports(design: CircuitDesign) -> tuple[str, ...]:

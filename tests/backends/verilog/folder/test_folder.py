@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lnm_codegen as lnm
@@ -149,6 +150,65 @@ def test_the_readme(folder, tmp_path):
     assert "Nodes with their own format: `h_1` Q6.12 (convergent)." in mixed
     assert "| convergent | `AP_RND_CONV` | to nearest, ties to even | used |" in mixed
     assert "axis" not in mixed
+
+
+def saturate(a, width):
+    return np.clip(a, -(1 << (width - 1)), (1 << (width - 1)) - 1)
+
+
+WORDS = {
+    "half_up": lambda a, places: (a + (1 << (places - 1))) >> places,
+    "truncate": lambda a, places: a >> places,
+    "saturate": saturate,
+    "select": np.where,
+}
+"""Functions of the README's node lines, on NumPy integers."""
+
+
+def evaluated(text: str, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return every node of the README's lines, which are evaluated from top to bottom."""
+    step = text.partition("## Arithmetic")[2].partition("* A node")[0]
+    for line in re.findall(r"^ +(\w+(?::\S+)? = .*)$", step, re.M):
+        name, _, formula = re.sub(r":Q\d+\.\d+", "", line).partition(" = ")
+        values[name] = eval(formula, {"__builtins__": {}}, WORDS | values)
+    return values
+
+
+@pytest.mark.parametrize("rounding", ["half_up", "truncate"])
+def test_the_readme_states_the_arithmetic(rounding):
+    """Its lines, in NumPy, equal the integer model; one rounding of the whole sum does not."""
+    two = lnm.get("lnm", states=2, degree=1)
+    spec = lnm.Fixed(16, 12, rounding)
+    text = lnm.emit(two, "verilog", spec=spec, rtl=lnm.Rtl(("core",))).files["README.md"]
+    rng = np.random.default_rng(0)
+    v, w, x = (rng.integers(-(1 << 15), 1 << 15, (1, 4096)) for _ in range(3))
+    found = lnm.interpret_fixed(
+        two, x[None] / 4096, spec=spec, state={"v": v / 4096, "w": w / 4096}
+    )
+    rows = re.findall(r"^\| `(\w+)` \| (-?\d+) \|", text, re.M)
+    theta = {name: int(integer) for name, integer in rows}
+    values = evaluated(text, theta | {"v": v, "w": w, "x": x})
+    for state in ("v", "w"):
+        np.testing.assert_array_equal(values[f"{state}_next"], found.states[state])
+    np.testing.assert_array_equal(values["spike"], found.outputs["spike"][0])
+    products = theta["theta_v_0"] * v + theta["theta_v_1"] * w + (x << 12)
+    once = saturate(WORDS[rounding](products, 12), 16)
+    assert (once != values["h"]).any()
+
+
+def test_the_readme_has_only_the_forms_written(folder):
+    """Ports, names and modules of absent forms are absent; `ce` has a meaning where it exists."""
+    for word in FORMS:
+        rtl = lnm.Rtl((word,), neurons=20)
+        files = lnm.emit(neuron(), "verilog", name="quad", spec=Q4_12, rtl=rtl).files
+        text = files["README.md"]
+        declared = {name for name, _, _ in module_ports(files[f"rtl/quad_{word}.v"])}
+        listed = {row for row in re.findall(r"^\| `([\w*]+)` \| `\w+` \|", text, re.M)}
+        control = {re.sub(r"(?<=_axis_).*", "*", name) for name in declared}
+        data = {f"{way}{n}" for way in ("", "in_", "out_") for n in ("v", "x", "spike")}
+        assert listed == control - data
+        assert ("`ce` = 1" in text) == ("ce" in declared)
+        assert ("`quad_mul`" in text) == ("rtl/quad_mul.v" in files)
 
 
 def test_ports_of_a_module(folder):
