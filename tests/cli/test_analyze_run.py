@@ -220,8 +220,8 @@ def test_the_page_says_what_the_code_does() -> None:
     minus = "\N{MINUS SIGN}"
     for line in (
         f"| integrator | a₁ real, \\|a₁ {minus} 1\\| <= {SLOW:g} |",
-        f"| resonator | a₁ complex, r >= {1 - SLOW:g} |",
-        f"| oscillator | a₁ complex, r < {1 - SLOW:g} |",
+        f"| resonator | a₁ complex, r₁ >= {1 - SLOW:g} |",
+        f"| oscillator | a₁ complex, r₁ < {1 - SLOW:g} |",
         f"| alternating | a₁ real, a₁ < {minus}{ALTERNATING:g} |",
         f"Free runs are {RUN_STEPS} steps of the whole neuron without input, from {STARTS} states",
         f"further than {BOUND:g} scales",
