@@ -50,8 +50,8 @@ CASES = tuple(
     (run, bits, lanes)
     for run, widths in (
         ("mnist-lif", ((4, 9), (5, 9), (6, 9))),
-        ("mnist-lnm", ((4, 9),)),
-        ("mnist-two", ((4, 9), (6, 6))),
+        ("mnist-lnm", ((4, 9), (5, 9), (6, 9))),
+        ("mnist-two", ((4, 9), (5, 9), (6, 6))),
         ("mnist1d-lif", ((None, 4),)),
         ("mnist1d-two", ((None, 4),)),
     )
