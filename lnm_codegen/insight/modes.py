@@ -90,9 +90,9 @@ def _past_sets(layer: NeuronLayer, history: dict[str, Tensor], epoch: int) -> Pa
 
 
 def typical_row(modes: Modes) -> int:
-    """Return the row of the most frequent class whose first eigenvalue is nearest to the median."""
+    """Return the row of the most frequent class whose `Modes.first` is nearest to the median."""
     (label, _), *_ = Counter(modes.labels).most_common(1)
     rows = np.array([k for k, one in enumerate(modes.labels) if one == label])
-    first = modes.eigenvalues[rows, 0]
+    first = modes.first[rows]
     middle = complex(np.median(first.real), np.median(first.imag))
     return int(rows[np.abs(first - middle).argmin()])

@@ -307,6 +307,22 @@ def test_the_typical_row_is_in_the_middle_of_the_largest_class() -> None:
     assert typical_row(layer_modes(layer, rows, [4, 0, 1, 3])) == 2
 
 
+def test_the_typical_row_has_the_median_pole_of_the_states_that_the_input_reaches() -> None:
+    """w decays slowest, and no input reaches it."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    a = lnm.param("a", init=0.5, per="channel")
+    b = lnm.param("b", init=0.9, per="channel")
+    neuron = lnm.Neuron(charge={v: a * v + w + x, w: b * w}, fire=v - 1, name="two")
+    layer = NeuronLayer(neuron, channels=3)
+    with torch.no_grad():
+        layer.a.copy_(torch.tensor([0.1, 0.4, 0.8]))
+        layer.b.copy_(torch.tensor([0.84, 0.89, 0.82]))
+    modes = layer_modes(layer, parameter_sets(layer), range(3))
+    assert modes.first == pytest.approx([0.1, 0.4, 0.8])
+    assert modes.labels == ("real poles",) * 3
+    assert typical_row(modes) == 1
+
+
 def test_a_certificate_of_several_states_examines_some_rows(found: RunAnalysis) -> None:
     """A proof of two states takes long; the line says how many rows it covers."""
     layer = found.layers[0]

@@ -34,18 +34,18 @@ POLE_CLASSES = (
 )  # fmt: skip
 
 
-def classify_poles(values: Array, bounded: bool, reached: Array | None = None) -> str:
+def classify_poles(values: Array, bounded: bool, first: complex | None = None) -> str:
     """Return the class of eigenvalues (n,), by falling modulus; one of `POLE_CLASSES`.
 
     Args:
         values: Eigenvalues. NaN counts as diverging.
         bounded: Free runs stay within the bound; read only if r > 1.
-        reached: Eigenvalues of the states that the input reaches; all of them by default.
+        first: The greatest eigenvalue of the states that the input reaches; by default of all.
     """
     radius = abs(complex(values[0]))
     if not radius <= 1 + EDGE:
         return RESET if bounded and np.isfinite(radius) else "diverging"
-    first = complex((values if reached is None else reached)[0])
+    first = complex(values[0] if first is None else first)
     if bool(is_real(np.array(first))):
         if abs(first.real - 1) <= SLOW:
             return "integrator"

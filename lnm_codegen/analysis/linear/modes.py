@@ -37,6 +37,7 @@ class Modes:
         matrix: Jacobian dF/ds of the step without a spike, (R, n, n).
         gain: dF/dx of each input, (R, n, m).
         eigenvalues: Of the Jacobian, by falling modulus, (R, n).
+        first: The eigenvalue of greatest modulus among those of the reached states, (R,).
         reached: The input reaches the state without a spike, (R, n); see `reached_states`.
         labels: Class of each set, one of `classes.POLE_CLASSES`.
     """
@@ -48,6 +49,7 @@ class Modes:
     matrix: Array
     gain: Array
     eigenvalues: Array
+    first: Array
     reached: Array
     labels: tuple[str, ...]
 
@@ -93,12 +95,11 @@ def modes_of_step(step: StepMap) -> Modes:
         bounded[unstable] = _stays(step.select(unstable), at[:, unstable], matrix[unstable])
     reached = reached_states(matrix, gain)
     both = reached[:, :, None] & reached[:, None, :]
-    answering = np.where(
-        np.asarray(reached.any(-1))[:, None], eigenvalues(np.where(both, matrix, 0.0)), found
-    )
-    labels = tuple(classify_poles(found[r], bool(bounded[r]), answering[r]) for r in range(rows))
+    answering = eigenvalues(np.where(both, matrix, 0.0))[:, 0]
+    first = np.where(reached.any(-1), answering, found[:, 0])
+    labels = tuple(classify_poles(found[r], bool(bounded[r]), first[r]) for r in range(rows))
     fires = np.asarray(step.margin(at) >= 0)
-    return Modes(step.neuron, at, fixed, fires, matrix, gain, found, reached, labels)
+    return Modes(step.neuron, at, fixed, fires, matrix, gain, found, first, reached, labels)
 
 
 def reached_states(matrix: Array, gain: Array) -> Array:
