@@ -37,6 +37,7 @@ from lnm_codegen.files import write_whole
 from lnm_codegen.hardware import tools
 from lnm_codegen.hardware.folder import Circuit, CircuitForm, read_circuit
 from lnm_codegen.hardware.synth import DEVICES, measure
+from lnm_codegen.ir.network.exchange import network_files
 from lnm_codegen.ir.network.nodes import IntegerNetwork, WeightStage
 from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits, width_of
 from lnm_codegen.ir.network.verify import require_network
@@ -216,7 +217,9 @@ def _networks() -> Numbers:
         network = dense_network(neuron_of(case))
         with tempfile.TemporaryDirectory() as folder:
             made = emit_circuit(network, np.zeros((1, *network.input_shape), np.int64))
-            made.source.write(Path(folder))
+            made.source.write(folder)
+            for path, data in network_files(network).items():
+                write_whole(Path(folder, path), data)
             circuit = read_circuit(Path(folder), "resources")
             found |= _of_circuit(f"{case} network", circuit, circuit.forms["network"])
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lnm_codegen.files import write_whole
 from lnm_codegen.hardware.cycles import sample_cycles
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.ir.network.exchange import network_files
@@ -17,7 +18,7 @@ def test_cycles_are_those_of_the_testbench(tmp_path: Path) -> None:
     network, _, made = random_circuit(7)
     made.source.write(tmp_path)
     for path, data in network_files(network).items():
-        (tmp_path / path).write_bytes(data.encode() if isinstance(data, str) else data)
+        write_whole(tmp_path / path, data)
     circuit = read_circuit(tmp_path, "synth")
     found = sample_cycles(circuit)
     assert found == cycles_of(simulated(tmp_path))[1]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.errors import ModelError, ShapeError
+from lnm_codegen.files import write_whole
 from lnm_codegen.ir.network.exchange import ARRAYS, JSON, network_files, read_network
 from lnm_codegen.ir.network.interpret import accumulated, interpret_network, requantized
 from lnm_codegen.ir.network.nodes import FlattenStage, IntegerNetwork, PoolStage, WeightStage
@@ -48,7 +49,7 @@ def small(**changed) -> IntegerNetwork:
 
 def folder_of(network: IntegerNetwork, folder: Path) -> Path:
     for name, data in network_files(network).items():
-        (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
+        write_whole(folder / name, data)
     return folder
 
 

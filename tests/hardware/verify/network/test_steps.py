@@ -12,6 +12,7 @@ import pytest
 from lnm_codegen.backends.network_verilog.backend import sample_file
 from lnm_codegen.cli import run as command
 from lnm_codegen.errors import ModelError
+from lnm_codegen.files import write_whole
 from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.verify.network.model import DRAWN, rows_of, samples_of
 from lnm_codegen.hardware.verify.network.steps import run_network_steps
@@ -29,8 +30,7 @@ def circuit(tmp_path_factory: pytest.TempPathFactory) -> Circuit:
     network, samples, made = random_circuit(1)
     made.source.write(folder)
     for path, data in (network_files(network) | sample_file(samples)).items():
-        content = data.encode() if isinstance(data, str) else data
-        (folder / path).write_bytes(content)
+        write_whole(folder / path, data)
     return read_circuit(folder, "verify")
 
 
