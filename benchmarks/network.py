@@ -195,8 +195,8 @@ def write(rows: list[Row]) -> None:
 def chip_table(rows: list[Row], data: str) -> str:
     """Return the table of the networks of a data set on their chips."""
     lines = [
-        "| neuron | bits of a weight | chip | float | integers | LUT | FF | DSP | BRAM | MHz"
-        " | cycles | us |",
+        "| neuron | bits of a weight | chip | accuracy, float | accuracy, integers | LUT | FF | DSP"
+        " | BRAM | MHz | cycles per sample | us per sample |",
         f"| {' | '.join(['---'] * 12)} |",
     ]
     for r in rows:
@@ -214,14 +214,14 @@ def chip_table(rows: list[Row], data: str) -> str:
 def microcontroller_table(rows: list[Row]) -> str:
     """Return the table of the networks that ran on an emulated Cortex-M4."""
     lines = [
-        "| neuron | flash: code, constants | RAM | instructions a sample |",
-        "| --- | --- | --- | --- |",
+        "| neuron | flash, bytes | code | constants | RAM, bytes | instructions per sample |",
+        f"| {' | '.join(['---'] * 6)} |",
     ]
     for r in rows:
         if r.instructions:
-            flash = f"{r.code + r.constants:,}: {r.code:,}, {r.constants:,}"
-            neuron = NEURONS[r.network.split("-")[1]]
-            lines.append(f"| {neuron} | {flash} | {r.ram:,} | {r.instructions:,} |")
+            sizes = (r.code + r.constants, r.code, r.constants, r.ram, r.instructions)
+            cells = (NEURONS[r.network.split("-")[1]], *(f"{size:,}" for size in sizes))
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

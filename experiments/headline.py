@@ -49,7 +49,8 @@ def lines() -> list[str]:
     said = [f"{row.name}: {row.test} (n = {row.n})" for row in (*others, ours)]
     marks = ", ".join(f"{name} {mark}" for name, mark in MARKS.items())
     tried = [
-        f"* {part}: [{name}](experiments/{name}.toml). {summary.searched(read_plan(name))}."
+        f"* {part} of the figure: experiment [{name}](experiments/{name}.toml)."
+        f" {summary.searched(read_plan(name))}."
         for name, part in parts_of([row.plan.name for row in (*others, ours)])
     ]
     seed = ours.ended[0].seed
@@ -57,17 +58,22 @@ def lines() -> list[str]:
         f"![Test accuracy on MNIST-1D in percent: {'; '.join(said)}; published: {marks}]"
         "(docs/headline.svg)",
         "",
-        "**On MNIST-1D, neurons with two learned states are the most accurate.** The Learnable"
-        f" Neuron Model (LNM) with two states reaches {ours.test} % (n = {ours.n}).",
-        f"The next row is {part.mean:.1f} points lower (95 % interval {part.low:.1f} to"
-        f" {part.high:.1f}; Welch's test, Holm's p for {len(known)} comparisons"
-        f" {summary.p_text(p)}).",
-        "± is half of the 95 % interval of the mean. Each small point of the figure is one seed.",
+        "**On feed-forward MNIST-1D, the neuron with two states and learned dynamics is the most"
+        f" accurate of the {len(others) + 1} neurons in the figure.** It is the Learnable Neuron Model"
+        f" (LNM) with two states, and reaches {ours.test} % of test samples (n = {ours.n} seeds).",
+        f"The second-best row, {best.name}, is {part.mean:.1f} percentage points lower (95 %"
+        f" interval {part.low:.1f} to {part.high:.1f}).",
+        f"Welch's test gives {summary.p_equals(p)} after Holm's correction for {len(known)}"
+        " comparisons.",
+        "± is half the width of the 95 % confidence interval of the mean over n seeds. Each small"
+        " point of the figure is one seed.",
+        "",
         *not_above(),
         "",
         *tried,
         "",
-        "This command repeats one seed of the last row, in about a minute of a processor core:",
+        "After `make demo`, this command repeats one seed of the last row. It takes about one"
+        " minute on one processor core:",
         "",
         "```sh",
         f'.venv/bin/python experiments/again.py {ours.plan.name} --row "{ours.row}" --seed {seed}',
@@ -82,14 +88,15 @@ def not_above() -> list[str]:
         rows = summary.shown(task)
         taken = summary.taken_of(task, rows, summary.differences(task, rows))
         if task is not TASK and taken is not None and taken == summary.reference_of(task, rows):
-            found.append(f"{summary.linked(task, 'docs/results.md')} (reference: {taken.name})")
+            found.append(f"{summary.linked(task, 'docs/results.md')} ({taken.name})")
             names += [row.name for row in rows]
     if not found:
         return []
     missing = not any("two states" in name for name in names)
     return [
-        f"No neuron is above the reference on these tasks: {' and '.join(found)}."
-        + (" Neurons with two states have not been run on them." if missing else "")
+        "On these tasks, no neuron is more accurate than the reference (in brackets) with"
+        f" p < {summary.LEVEL:g}: {' and '.join(found)}."
+        + (" Neurons with two states have not been run on these tasks." if missing else "")
     ]
 
 

@@ -19,6 +19,7 @@ from results import Result
 from tasks import TASKS, Task
 
 LEVEL = 0.05
+REFERENCE = "reference"
 Compared = dict[int, tuple[Difference, float]]
 """Place of a row in its table -> its difference from its base, and Holm's p."""
 
@@ -135,14 +136,18 @@ def table(name: str) -> list[str]:
     if not rows:
         return [f"No row of [{task.plan}](../experiments/{task.plan}.toml) has been run."]
     compared, letters = differences(task, rows), lettered(rows)
+    base = None if task.degrees else reference_of(task, rows)
     head = ("neuron", "experiment", "n", "test, %", against(task, rows), "Holm's p")
     head += ("parameters", *(("spikes",) if task.steps else ()))
     lines = [f"![{alt(task, rows)}](figures/{task.name}.svg)", "", cells(head)]
     lines.append("|" + " --- |" * len(head))
     for place, row in enumerate(rows):
         part = compared.get(place)
-        middle = ("", "") if part is None else (signed(part[0]), p_text(part[1]))
-        end = (row.ended[0].values["parameters"], *((spikes(task, row),) if task.steps else ()))
+        middle = (REFERENCE if row is base else "", "")
+        if part is not None:
+            middle = (signed(part[0]), p_text(part[1]))
+        parameters = f"{int(row.ended[0].values['parameters']):,}"
+        end = (parameters, *((spikes(task, row),) if task.steps else ()))
         lines.append(cells((row.name, letters[row.plan.name], row.n, row.test, *middle, *end)))
     lines += [
         cells((f"*{mark}, published*", "", "", str(value), *[""] * (len(head) - 4)))
@@ -165,9 +170,11 @@ def cells(words: Sequence[str]) -> str:
 def against(task: Task, rows: Sequence[Shown]) -> str:
     """Return the heading of the column of differences."""
     if task.degrees:
-        return "minus degree 1 (95 % interval)"
+        return "difference from degree 1, points (95 % interval)"
     base = reference_of(task, rows)
-    return "difference" if base is None else f"minus {base.name} (95 % interval)"
+    if base is None:
+        return "difference"
+    return f"difference from {base.name}, points (95 % interval)"
 
 
 def signed(part: Difference) -> str:
@@ -178,6 +185,12 @@ def signed(part: Difference) -> str:
 def p_text(p: float) -> str:
     """Return a p-value with two digits, or its bound."""
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def p_equals(p: float) -> str:
+    """Return a p-value for a sentence: "p = 0.0088", or "p < 0.0001"."""
+    text = p_text(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def spikes(task: Task, row: Shown) -> str:
@@ -213,22 +226,31 @@ def notes(task: Task, rows: Sequence[Shown], tests: int) -> list[str]:
     """Return the list that explains the table, and the line on the rows that lack runs."""
     lines = [f"* {letter}: {experiment(plan, rows)}" for plan, letter in lettered(rows).items()]
     lines.append(
-        "* ± is half of the 95 % confidence interval of the mean over n seeds. Differences are in"
-        " percentage points, with intervals and p by Welch's test. Holm's p is corrected for the"
-        f" {tests} tests of the table."
+        "* ± is half the width of the 95 % confidence interval of the mean over n seeds. Differences"
+        " are in percentage points. Their intervals and p are those of Welch's test. Holm's p is"
+        f" p corrected for the {counted(tests, 'test')} of the table."
     )
     if task.steps:
-        lines.append("* Spikes: mean number for one test sample, over all neurons and time steps.")
+        lines.append(
+            "* Spikes: number of spikes of all neurons in all time steps, for one test sample. It is"
+            " the mean over the test samples and the seeds."
+        )
     if task.published:
         lines.append(f"* Published: {task.source}.")
     fewer = [f"{row.name} ({row.n})" for row in rows if not row.complete]
     if fewer:
-        lines.append(f"* Not compared, because seeds are missing: {'; '.join(fewer)}.")
+        lines.append(f"* Not compared, because some seeds have not been run: {'; '.join(fewer)}.")
     present = {row.name for row in rows if row.plan.name == task.plan}
     missing = [row.name for row in read_plan(task.plan).rows if row.name not in present]
     if missing:
-        lines.append(f"* Rows of `{task.plan}` that have not been run: {'; '.join(missing)}.")
+        names = ", ".join(f"`{name}`" for name in missing)
+        lines.append(f"* {counted(len(missing), 'row')} of `{task.plan}` not run yet: {names}.")
     return lines
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 row" or "2 rows"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def experiment(name: str, rows: Sequence[Shown]) -> str:
@@ -242,7 +264,8 @@ def experiment(name: str, rows: Sequence[Shown]) -> str:
     epochs = plan.rows[0].config.epochs
     link = f"[{name}](../experiments/{name}.toml)"
     return (
-        f"{link}. {searched(plan)}. Final runs: {epochs} epochs, {seeds}, on {' and '.join(made)}."
+        f"{link}. {searched(plan)}. Final runs: {epochs} epochs, {seeds}, on {' and '.join(made)}"
+        " processors."
     )
 
 
@@ -250,9 +273,9 @@ def searched(plan: Plan) -> str:
     """Return the size of a plan's search."""
     settings = len(plan.rows[0].settings)
     if settings == 1:
-        return "Search: none"
+        return "Settings: not searched"
     epochs = plan.search_epochs or plan.rows[0].config.epochs
-    return f"Search: {settings} settings for each row, {epochs} epochs each"
+    return f"Settings: {settings} were tried for each row, with {epochs} epochs each"
 
 
 def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:

@@ -53,7 +53,9 @@ CALLS = {
 }
 CALLS |= {f"{row}, channel": CALLS[row] for row in (FREE, POLE)}
 MNIST1D = {"logistic regression": 32, "MLP": 68, "GRU": 91, "CNN": 94}
-MNIST1D_SOURCE = "networks without spikes, by the data set's authors (README of PyPI's mnist1d)"
+MNIST1D_SOURCE = (
+    "networks without spikes, run by the data set's authors (README of the PyPI package mnist1d)"
+)
 
 
 def of(plan: str, **rows: str) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -93,10 +95,10 @@ TASKS = (
             "LNM degree 3": (("ecg_qtdb", "LNM degree 3, soft, wide clamps"),),
         },
         (POLE, "LIF"), {"ALIF": 85.9, "BRF": 86.8},
-        "ALIF is from a checkpoint of Yin et al.'s code. BRF is the best of five seeds, 85.6 to"
-        " 86.8, of its authors' code (arXiv 2402.14603). That code gives 62.9 to 71.2 for ALIF."
-        " Published accuracies are those of the best epoch on the test set. Ours are those of the"
-        " last epoch",
+        "the figure for ALIF is from a checkpoint of Yin et al.'s code. The figure for BRF is the"
+        " best of five seeds (85.6 to 86.8 %) of the code of the BRF authors (arXiv 2402.14603)."
+        " The code of the BRF authors gives 62.9 to 71.2 % for ALIF. Published accuracies are those"
+        " of the best epoch on the test set. Our accuracies are those of the last epoch",
         steps=1301, calls=CALLS,
     ),
     Task(

@@ -120,6 +120,11 @@ def test_numbers_of_rows() -> None:
     assert headline.parts_of(["a", "a", "a", "b"]) == [("a", "Rows 1 to 3"), ("b", "Row 4")]
 
 
+def test_p_in_words() -> None:
+    assert summary.p_equals(0.00881) == "p = 0.0088"
+    assert summary.p_equals(1e-9) == "p < 0.0001"
+
+
 def test_holm() -> None:
     """The example of three tests: 3 * 0.01, then 2 * 0.03, and never less than before."""
     assert claims.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
@@ -223,10 +228,10 @@ def test_only_complete_rows_are_compared(folder: Path) -> None:
     lines = summary.table("small")
     assert [line for line in lines if line.startswith("| LIF")] == [
         "| LIF | A | 2 of 3 | 90.5 ± 6.4 |  |  | 7 | 80 |",
-        "| LIF | B | 3 | 71.0 ± 2.5 |  |  | 7 | 80 |",
+        "| LIF | B | 3 | 71.0 ± 2.5 | reference |  | 7 | 80 |",
     ]
-    assert "* Not compared, because seeds are missing: LIF (2 of 3)." in lines
-    assert "* Rows of `new` that have not been run: PLIF; LNM degree 1; LNM degree 2." in lines
+    assert "* Not compared, because some seeds have not been run: LIF (2 of 3)." in lines
+    assert "* 3 rows of `new` not run yet: `PLIF`, `LNM degree 1`, `LNM degree 2`." in lines
     assert lines[-1] == "**Outcome.** Too few rows are complete for a comparison."
     add("new", "LNM degree 2", [0.95, 0.96, 0.97])
     add("new", "LNM degree 1", [0.705, 0.715, 0.735])
