@@ -59,10 +59,10 @@ def lines() -> list[str]:
         "(docs/headline.svg)",
         "",
         "**On feed-forward MNIST-1D, the neuron with two states and learned dynamics is the most"
-        f" accurate of the {len(others) + 1} neurons in the figure.** It is the Learnable Neuron Model"
-        f" (LNM) with two states, and reaches {ours.test} % of test samples (n = {ours.n} seeds).",
-        f"The second-best row, {best.name}, is {part.mean:.1f} percentage points lower (95 %"
-        f" interval {part.low:.1f} to {part.high:.1f}).",
+        f" accurate of the {len(others) + 1} neurons in the figure.** It is the Learnable Neuron"
+        f" Model (LNM) with two states. Its test accuracy is {ours.test} % (n = {ours.n} seeds).",
+        f"The second-best row ({best.name}) is {part.mean:.1f} percentage points lower, with a 95 %"
+        f" interval from {part.low:.1f} to {part.high:.1f}.",
         f"Welch's test gives {summary.p_equals(p)} after Holm's correction for {len(known)}"
         " comparisons.",
         "± is half the width of the 95 % confidence interval of the mean over n seeds. Each small"

@@ -226,14 +226,14 @@ def notes(task: Task, rows: Sequence[Shown], tests: int) -> list[str]:
     """Return the list that explains the table, and the line on the rows that lack runs."""
     lines = [f"* {letter}: {experiment(plan, rows)}" for plan, letter in lettered(rows).items()]
     lines.append(
-        "* ± is half the width of the 95 % confidence interval of the mean over n seeds. Differences"
-        " are in percentage points. Their intervals and p are those of Welch's test. Holm's p is"
-        f" p corrected for the {counted(tests, 'test')} of the table."
+        "* ± is half the width of the 95 % confidence interval of the mean over n seeds."
+        " Differences are in percentage points. Their intervals and p are those of Welch's test."
+        f" Holm's p is p corrected for the {counted(tests, 'test')} of the table."
     )
     if task.steps:
         lines.append(
-            "* Spikes: number of spikes of all neurons in all time steps, for one test sample. It is"
-            " the mean over the test samples and the seeds."
+            "* Spikes: number of spikes of all neurons in all time steps, for one test sample."
+            " It is the mean over the test samples and the seeds."
         )
     if task.published:
         lines.append(f"* Published: {task.source}.")
