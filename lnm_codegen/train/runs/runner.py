@@ -94,7 +94,7 @@ def run(
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
         world.require_same_epoch(-1 if saved is None else saved[1]["epoch"])
         if saved is None and config.neurons_from is not None:
-            load_neurons(network, config.neurons_from, config.neurons_order)
+            load_neurons(network, Path(config.neurons_from), config.neurons_order)
         trainer = Trainer(config, network, data, world)
         written = folder if world.leads else None
         record = _Record(written, trainer)
