@@ -103,7 +103,8 @@ class NetworkOptions:
 
     def given(self) -> dict[str, bool]:
         """Return option -> whether it is given."""
-        return {option: value not in (None, False) for option, value in self.values().items()}
+        values = self.values()
+        return {word: values[word] is not None and values[word] is not False for word in values}
 
 
 ONLY_FOR = {"--accumulate": "c", "--lanes": "verilog", "--load-port": "verilog"}

@@ -30,23 +30,28 @@ def inputs_of(step: StepMap, steps: int = RATE_STEPS) -> tuple[float, float]:
 
     Without any spike the result is 0 and 4 scales; without a silent input, low is -high.
     """
-    steps = min(steps, RATE_STEPS)
+    low, _, high = _search(step, min(steps, RATE_STEPS))
+    return low, high
+
+
+def _search(step: StepMap, steps: int) -> tuple[float, float, float]:
+    """Return the least input, the first that fires more than the input 0, and the greatest."""
     scale = float(np.median(step.scale()))
     tried = scale * 2.0**_EXPONENTS
     rates = _rates(step, np.concatenate([[0.0], tried, -tried]), steps)
     at_rest, positive, negative = rates[0], rates[1 : len(tried) + 1], rates[len(tried) + 1 :]
     first = _first(positive > at_rest) if at_rest else _first(positive > 0)
     if first is None:
-        return (0.0, 4 * scale) if not at_rest else (-scale, scale)
+        return (-scale, scale, scale) if at_rest else (0.0, scale, 4 * scale)
     falls = _first(np.diff(positive[first:]) < 0)
     rising = positive[first:] if falls is None else positive[first : first + falls + 1]
     top = min(_HALF, _TOP * float(rising.max()))
     last = first + max(int(np.argmax(rising >= top)), min(1, len(rising) - 1))
-    high = float(tried[last])
+    least, high = float(tried[first]), float(tried[last])
     if not at_rest:
-        return 0.0, high
+        return 0.0, least, high
     silent = _first(negative == 0)
-    return (-high if silent is None else float(-tried[silent])), high
+    return (-high if silent is None else float(-tried[silent])), least, high
 
 
 def rate_steps(step: StepMap, x: float) -> int:
@@ -60,10 +65,10 @@ def state_scales(step: StepMap) -> Array:
 
     The scale of the potential is the distance |z| of the initial states to the threshold. Another
     state has the same scale, or, where its range is over 5 times larger or smaller than that of the
-    potential in a run with spikes, the scale times the ratio of both ranges.
+    potential under the first input that fires, the scale times the ratio of both ranges.
     """
     scale = float(step.scale()[0])
-    path = simulate(step, {step.inputs[0]: inputs_of(step)[1]}, RATE_STEPS)
+    path = simulate(step, {step.inputs[0]: _search(step, RATE_STEPS)[1]}, RATE_STEPS)
     moved = np.abs(np.concatenate([path.states, path.charged]) - step.start())[..., 0]
     own = np.where(np.isfinite(moved), moved, 0).max(0)
     potential = own[step.states.index(potential_of(step.neuron).name)]

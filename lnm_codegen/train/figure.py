@@ -62,7 +62,7 @@ def run_figure(
         return curves_figure({name: network}, v_min)
     columns, below = len(layers), _HEIGHT * len(words)
     whole = new_figure("train", 4.2 * columns, 4.0 + below)
-    upper, lower = whole.subfigures(2, 1, height_ratios=(4.0, below))
+    upper, lower = whole.subfigures(2, 1, squeeze=False, height_ratios=(4.0, below))[:, 0]
     _draw_curves(upper, {name: network}, v_min)
     axes = lower.subplots(len(words), columns, squeeze=False)
     for column, layer in zip(axes.T, layers, strict=True):
