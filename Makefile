@@ -34,7 +34,7 @@ demo: setup ## Compile a neuron, train it and show what came out
 docs: setup ## Build the site into site/, with npm for the browser libraries
 	@bash scripts/setup.sh docs
 	$(PY) -m scripts.docs.generate
-	$(PY) -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 
 test: setup ## Run the tests, without the slow ones
 	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import UnionType
 from typing import Any, TypeVar
 
 from lnm_codegen.errors import ModelError, ToolError
@@ -79,7 +80,7 @@ def require_bool(where: str, word: str, value: Any) -> bool:
     return bool(require_one_of(where, word, value, (True, False)))
 
 
-def require_type(where: str, word: str, value: T, kind: type, accepted: str) -> T:
+def require_type(where: str, word: str, value: T, kind: type | UnionType, accepted: str) -> T:
     """Return `value`, an instance of `kind`; `accepted` is its name in the message.
 
     Raises:

@@ -11,6 +11,7 @@ import typer
 
 from lnm_codegen.backends.network_c.layers import ACCUMULATIONS, Accumulation
 from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES, layers_of
+from lnm_codegen.cli.regenerate import README, command_of, with_command
 from lnm_codegen.cli.run_arrays import read_run, specs_of
 from lnm_codegen.cli.writing import write_together
 from lnm_codegen.errors import ModelError, UnsupportedError
@@ -90,15 +91,20 @@ class NetworkOptions:
     every: bool
     vectors: int | None
 
-    def given(self) -> dict[str, bool]:
-        """Return option -> whether it is given."""
+    def values(self) -> dict[str, object]:
+        """Return option -> its value; None, or False for a flag, if it is not given."""
         return {
-            "--weights": self.weights is not None,
-            "--accumulate": self.accumulate is not None,
-            "--lanes": self.lanes is not None,
+            "--weights": self.weights,
+            "--accumulate": self.accumulate,
+            "--lanes": self.lanes,
             "--load-port": self.load_port,
             "--all": self.every,
         }
+
+    def given(self) -> dict[str, bool]:
+        """Return option -> whether it is given."""
+        values = self.values()
+        return {word: values[word] is not None and values[word] is not False for word in values}
 
 
 ONLY_FOR = {"--accumulate": "c", "--lanes": "verilog", "--load-port": "verilog"}
@@ -151,6 +157,9 @@ def emit_network(
         more: dict[str, str | bytes] = {}
     else:
         source, sizes, more = _verilog(tested, integers, count, lanes, options.load_port)
+    values = {"--name": name, "--format": format_, "--vectors": options.vectors}
+    command = command_of(folder, backend, out, values | options.values())
+    more |= {README: with_command(source.files[README], command)}
     files = {Path(path): data for path, data in (network_files(integers) | more).items()}
     for path in write_together({Path("."): source}, out, more=files):
         typer.echo(path)

@@ -22,6 +22,7 @@ from lnm_codegen.cli.options import (
     surrogate_table,
 )
 from lnm_codegen.errors import ModelError
+from lnm_codegen.train.names import require_names
 from lnm_codegen.train.runs.config import OPTIONS, TrainConfig
 from lnm_codegen.train.runs.config_file import (
     FIELD_TYPES,
@@ -156,6 +157,7 @@ def train(
     given |= _taken("--data-set", tables["data_arguments"], TABLES["data"], given)
     base = read_toml(config) if config else _base(out, resume, bool(given or any(tables.values())))
     whole = _merged(base, given, tables)
+    require_names(whole)
     stem = Path(whole.family.replace(":", "-")).stem
     folder = out or Path("runs") / f"{stem}-{whole.data}-seed{whole.seed}"
     if not resume and os.environ.get("RANK", "0") == "0":
@@ -187,9 +189,11 @@ def _taken(
 
 def _base(out: Path | None, resume: bool, changed: bool) -> TrainConfig:
     """Return the config that the options change: of the run to resume, or the default."""
-    from lnm_codegen.train.runs.folder import RunFolder
+    found = None
+    if resume and out is not None:
+        from lnm_codegen.train.runs.folder import RunFolder  # loads PyTorch
 
-    found = RunFolder(out).resumable(None) if resume and out is not None else None
+        found = RunFolder(out).resumable(None)
     if resume and found is None and not changed:
         problem = "no run named" if out is None else f"{out} holds no run"
         raise ModelError("--resume", problem, remedy="Name the folder of a run with --out.")

@@ -94,7 +94,10 @@ def verify(
 
 
 def _print(step: StepResult) -> None:
-    typer.echo(f"{step.name:<10} {step.status:<8} {step.count:>9}  {step.seconds:6.1f} s")
+    from lnm_codegen.hardware.verify.mutation import faults_text
+
+    line = f"{step.name:<10} {step.status:<8} {step.count:>9}  {step.seconds:6.1f} s"
+    typer.echo(f"{line}  {faults_text(step)}".rstrip())
     for check in step.checks:
         if check.status != "passed" or check.detail:
             detail = f": {check.detail}" if check.detail else ""

@@ -20,12 +20,13 @@ from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.insight.classes import CLASSES
 from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, probe, response
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
-from lnm_codegen.insight.history import layer_history, read_history
+from lnm_codegen.insight.history import read_history
 from lnm_codegen.insight.modes import Movement, layer_modes, movement, numbers_of, typical_row
 from lnm_codegen.insight.record import Activity, record
 from lnm_codegen.language.display import brief
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
+from lnm_codegen.train.history import layer_history
 from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.train.runs.saved import Run
 from lnm_codegen.train.stability.certificate import Certificate, certificate
@@ -212,8 +213,8 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
     counts = energy(run.network, samples_of(run, limit))
     history = read_history(run.folder)
     found = [
-        _layer(paths[id(layer)], layer, activity, layer_history(history, k, layer), rows)
-        for k, (layer, activity) in enumerate(zip(layers, recorded.layers, strict=True))
+        _layer(paths[id(x)], x, activity, history and layer_history(history, k, x), rows)
+        for k, (x, activity) in enumerate(zip(layers, recorded.layers, strict=True))
     ]
     config = run.config.as_json() | {"v_min": clamp_of(run.config)}
     return RunAnalysis(

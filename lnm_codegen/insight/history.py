@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.runs.checkpoint import HISTORY, read_tensors
 
 ABSENT = f"unavailable: the run has no {HISTORY}"
@@ -23,21 +22,6 @@ def read_history(folder: Path) -> dict[str, Tensor] | None:
     if not path.is_file():
         return None
     return read_tensors("run", path, "Delete it to continue without a history.")
-
-
-def layer_history(
-    history: dict[str, Tensor] | None, k: int, layer: NeuronLayer
-) -> dict[str, Tensor] | None:
-    """Return parameter -> (epochs + 1, rows, elements) of layer k, or None without a history."""
-    if history is None:
-        return None
-    found = {}
-    for decl in layer.neuron.params:
-        value = history.get(f"{k}.{decl.name}")
-        shape = tuple(getattr(layer, decl.name).shape)
-        if value is not None and tuple(value.shape[1:]) == shape:
-            found[decl.name] = value.reshape(len(value), -1, decl.size or 1).double()
-    return found
 
 
 def mean_and_deviation(values: Tensor) -> dict[str, list[list[float]]]:

@@ -15,7 +15,8 @@ from lnm_codegen.insight.analysis import LayerAnalysis, counted
 from lnm_codegen.insight.figures import draw_layer, shrink, spread, write
 from lnm_codegen.insight.pole_panels import draw_classes, draw_typical_plane, draw_typical_response
 from lnm_codegen.plot.response import draw_rates
-from lnm_codegen.plot.style import INK, STATE_COLORS, WARM
+from lnm_codegen.plot.style import INK, WARM
+from lnm_codegen.train.history import draw_history
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -67,8 +68,8 @@ def panels(layer: LayerAnalysis) -> tuple[Panel, ...]:
         found.append(Panel(text, partial(draw_classes, layer=layer)))
     for name, values in (layer.history or {}).items():
         if len(values) > 1:
-            text = f"Mean and standard deviation of {name} after each epoch"
-            found.append(Panel(text, partial(draw_history, name=name, values=values)))
+            text = f"Median and 10 to 90 % range of {name} after each epoch"
+            found.append(Panel(text, partial(_draw_history, name=name, values=values)))
     return tuple(found)
 
 
@@ -145,23 +146,6 @@ def _draw_rates(axis: Axes, layer: LayerAnalysis) -> None:
     axis.set_ylabel("neurons")
 
 
-def draw_history(axis: Axes, name: str, values: Tensor) -> None:
-    """Draw the mean over rows of a parameter after each epoch, with its standard deviation.
-
-    Args:
-        axis: Axes to draw into.
-        name: Name of the parameter.
-        values: (epochs + 1, rows, elements).
-    """
+def _draw_history(axis: Axes, name: str, values: Tensor) -> None:
     axis.set_title(f"{name} in training")
-    epochs = range(len(values))
-    for i in range(values.shape[2]):
-        mean, color = values[:, :, i].mean(1), STATE_COLORS[i % len(STATE_COLORS)]
-        style = ("-", "--")[i // len(STATE_COLORS) % 2]
-        axis.plot(epochs, mean, style, color=color, linewidth=1.4, label=f"{name}_{i}")
-        if values.shape[1] > 1:
-            deviation = values[:, :, i].std(1)
-            axis.fill_between(epochs, mean - deviation, mean + deviation, alpha=0.15, linewidth=0,
-                              color=color)  # fmt: skip
-    axis.set_xlabel("epoch")
-    axis.locator_params(axis="x", integer=True)
+    draw_history(axis, name, values)

@@ -21,14 +21,13 @@ from lnm_codegen.plot.charge import charged, draw_charge, draw_marks, draw_thres
 from lnm_codegen.plot.legend import legend_below
 from lnm_codegen.plot.plane import draw_plane
 from lnm_codegen.plot.poles import draw_poles
+from lnm_codegen.plot.ranges import RATE_STEPS, inputs_of, rate_steps
 from lnm_codegen.plot.response import (
     CURRENTS,
-    RATE_STEPS,
     default_input,
     draw_rates,
     draw_response,
     impulse,
-    inputs_of,
 )
 from lnm_codegen.plot.style import COOL, GREEN
 
@@ -98,7 +97,7 @@ def _draw_rates(axes: Axes, found: Analysis, step: StepMap) -> None:
     if not rates.any():
         least, most = inputs_of(step)
         currents = np.linspace(min(low, least), max(high, most), CURRENTS)
-        rates = firing_rates(step, currents, RATE_STEPS)
+        rates = firing_rates(step, currents, rate_steps(step, currents[-1]))
     draw_rates(axes, currents, rates, name=name)
     if currents[-1] > high > low:
         axes.axvspan(low, high, color=COOL, linewidth=0, zorder=0, label=f"{name} in {inside}")

@@ -15,6 +15,7 @@ from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.plot.arguments import axes_of, integer_of, intervals_of, number_of, points_of
 from lnm_codegen.plot.legend import add_legend
+from lnm_codegen.plot.ranges import state_scales
 from lnm_codegen.plot.style import INK, KIND_FACES, QUIET, STATE_COLORS, WARM
 from lnm_codegen.plot.subject import Subject, require_states, step_of
 
@@ -53,7 +54,8 @@ def phase_plane(
         starts: Initial states (v, w) of the trajectories. By default three around the fixed point:
             the first where the neuron fires, if it fires within 3 scales of the initial states; the
             others at 0.9 scales. The scale is the distance |z| of the initial states to the
-            threshold.
+            threshold; a state whose range is over 5 times larger or smaller than that of the
+            potential has its own scale (`plot.ranges.state_scales`).
         steps: Length of a trajectory.
         span: ((low, high), (low, high)) of the states; by default that of the trajectories and the
             nearest part of the threshold.
@@ -89,11 +91,12 @@ def draw_plane(
     """Draw the plane of one parameter set; starts are (2, S). See `phase_plane`."""
     found = find_points(step, x)
     centre = nearest_point(step, found)[0]
-    firing = _firing(step, x, centre)
-    begin = _starts(step, centre, firing) if starts is None else starts
+    scales = state_scales(step)[:, None]
+    firing = _firing(step, x, centre, scales)
+    begin = _starts(centre, firing, scales) if starts is None else starts
     path = simulate(step, x, steps, begin[:, :, None])
     points = distinct_points(step, found, x)
-    ends = _span(step, path, np.hstack([points, firing])) if span is None else span
+    ends = _span(step, path, np.hstack([points, firing]), scales) if span is None else span
     _draw_field(axes, step, x, ends)
     _draw_paths(axes, path)
     _draw_points(axes, step, points, x, ends)
@@ -104,30 +107,31 @@ def draw_plane(
     axes.legend(fontsize="x-small", loc="best", framealpha=0.8)
 
 
-def _firing(step: StepMap, x: dict[str, float], centre: Array) -> Array:
+def _firing(step: StepMap, x: dict[str, float], centre: Array, scales: Array) -> Array:
     """Return the states nearest to a centre in which the neuron fires, (2, 1); (2, 0) if none."""
-    scale = float(step.scale()[0])
-    sides = np.meshgrid(*[np.linspace(-_REACH, _REACH, _PLACES) * scale] * 2)
-    places = step.start() + np.stack(sides).reshape(2, -1)
-    fires = step.margin(places[..., None], x)[:, 0] >= _DEEP * scale
-    distance = np.where(fires, np.hypot(*(places - centre)), np.inf)
+    sides = np.meshgrid(*[np.linspace(-_REACH, _REACH, _PLACES)] * 2)
+    places = step.start() + np.stack(sides).reshape(2, -1) * scales
+    fires = step.margin(places[..., None], x)[:, 0] >= _DEEP * step.scale()[0]
+    distance = np.where(fires, np.hypot(*((places - centre) / scales)), np.inf)
     best = distance.argmin()
     return places[:, [best] if fires[best] else []]
 
 
-def _starts(step: StepMap, centre: Array, firing: Array) -> Array:
+def _starts(centre: Array, firing: Array, scales: Array) -> Array:
     """Return the firing states, and others around the centre at 0.9 scales, (2, S)."""
-    first = 0.4 if not firing.size else float(np.arctan2(*(firing - centre)[::-1, 0]))
+    first = 0.4 if not firing.size else float(np.arctan2(*((firing - centre) / scales)[::-1, 0]))
     angle = first + 2 * np.pi * np.arange(_STARTS) / _STARTS
-    around = centre + 0.9 * step.scale() * np.array([np.cos(angle), np.sin(angle)])
+    around = centre + 0.9 * scales * np.array([np.cos(angle), np.sin(angle)])
     return np.hstack([firing, around[:, firing.shape[1] :]])
 
 
-def _span(step: StepMap, path: Trajectory, points: Array) -> list[tuple[float, float]]:
+def _span(
+    step: StepMap, path: Trajectory, points: Array, scales: Array
+) -> list[tuple[float, float]]:
     """Return the extent of trajectories and points, within 3 scales of the initial states."""
-    scale, start = float(step.scale()[0]), step.start()[:, 0]
+    start = step.start()[:, 0]
     ends = []
-    for k in range(2):
+    for k, scale in enumerate(scales[:, 0]):
         near = np.concatenate([path.states[:, k].ravel(), path.charged[:, k].ravel(), points[k]])
         near = near[np.abs(near - start[k]) <= (_REACH + 1e-9) * scale]
         low, high = float(near.min(initial=start[k])), float(near.max(initial=start[k]))

@@ -15,6 +15,7 @@ from lnm_codegen.ir.interpret import Array
 from lnm_codegen.plot.arguments import axes_of, integer_of, interval_of, number_of
 from lnm_codegen.plot.curves import draw_curves
 from lnm_codegen.plot.legend import add_legend
+from lnm_codegen.plot.ranges import RATE_STEPS, inputs_of, rate_steps
 from lnm_codegen.plot.scales import ends_of, grouped, padded, twin_axes
 from lnm_codegen.plot.style import QUIET, STATE_COLORS, WARM
 from lnm_codegen.plot.subject import MOST_CURVES, Subject, step_of
@@ -22,8 +23,8 @@ from lnm_codegen.plot.subject import MOST_CURVES, Subject, step_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CURRENTS, RATE_STEPS = 129, 256
-"""Inputs of an f-I curve, and steps of each."""
+CURRENTS = 129
+"""Inputs of an f-I curve."""
 _PART = 0.7
 """Default input over the distance to the threshold. With 1/2, the potential of a leak of 1/2 tends
 to the threshold itself, and rounding would decide about spikes."""
@@ -183,7 +184,7 @@ def without_spikes(step: StepMap, x_seq: Array) -> Array:
 def fi_curve(
     subject: Subject,
     x: Sequence[float] | None = None,
-    steps: int = RATE_STEPS,
+    steps: int | None = None,
     *,
     row: int | None = None,
     ax: Axes | None = None,
@@ -192,9 +193,10 @@ def fi_curve(
 
     Args:
         subject: A neuron or a layer with spikes.
-        x: Least and greatest input; by default from 0 to four times an input at which half
-            of the parameter sets fire.
-        steps: Number of steps that the rate is the mean of.
+        x: Least and greatest input. By default from an input without a spike, 0 if possible, to
+            one at which the rate is 1/2 or stops to rise; see `plot.ranges.inputs_of`.
+        steps: Number of steps that the rate is the mean of. By default 256, or 1,024 for a neuron
+            with fewer than 8 spikes in 256 steps of the greatest input.
         row: Number of a parameter set, or None for all; at most 64 are drawn.
         ax: Axes to draw into; a new figure by default.
 
@@ -204,15 +206,18 @@ def fi_curve(
         ToolError: matplotlib is not installed.
     """
     where = "plot.fi_curve"
-    steps = integer_of(where, "steps", steps)
+    count = None if steps is None else integer_of(where, "steps", steps)
     step = step_of("fi_curve", subject, row, MOST_CURVES)
     if not step.neuron.fire:
         accepted, remedy = "a neuron with spikes", "Call lnm.plot.step_response."
         raise UnsupportedError(f"{where}: {step.neuron.name}", "no spikes", accepted, remedy)
-    low, high = inputs_of(step) if x is None else interval_of(where, "x", x)
+    ends = None if x is None else interval_of(where, "x", x)
     axes = axes_of("fi_curve", ax)
+    low, high = inputs_of(step, count or RATE_STEPS) if ends is None else ends
+    if count is None:
+        count = rate_steps(step, high)
     currents = np.linspace(low, high, CURRENTS)
-    draw_rates(axes, currents, firing_rates(step, currents, steps), name=step.inputs[0])
+    draw_rates(axes, currents, firing_rates(step, currents, count), name=step.inputs[0])
     axes.set_title(f"{step.neuron.name}: firing rate")
     return axes
 
@@ -234,12 +239,3 @@ def draw_rates(
         axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", fontsize="small")
     top = float(rates.max(initial=0.0))
     axes.set_ylim(-0.03 * max(top, 0.02), 1.08 * max(top, 0.02))
-
-
-def inputs_of(step: StepMap) -> tuple[float, float]:
-    """Return 0 and four times the least power-of-two multiple of the scale that fires half."""
-    scale = float(np.median(step.scale()))
-    tried = scale * 2.0 ** np.arange(-6, 8)
-    fired = (firing_rates(step, tried, 64) > 0).mean(1) >= 0.5
-    least = tried[fired.argmax()] if fired.any() else scale
-    return 0.0, 4.0 * float(least)

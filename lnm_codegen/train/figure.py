@@ -1,6 +1,7 @@
 """Figures of learned neuron layers: the charge curve of each, the diagonal, and the LIF neuron.
 
-A layer with several states shows its poles in the unit disc.
+A layer with several states shows its poles in the unit disc. Below are the learned parameters of
+any neuron after each epoch.
 
 A crossing of curve and diagonal is a fixed point of the potential: stable if the slope there is
 between -1 and 1. Above the diagonal the potential rises without input; below it falls.
@@ -22,16 +23,60 @@ from lnm_codegen.plot.charge import charged, draw_charge
 from lnm_codegen.plot.poles import draw_poles
 from lnm_codegen.plot.style import QUIET, WARM
 from lnm_codegen.plot.subject import MOST_CURVES, step_of
+from lnm_codegen.train.history import draw_history, layer_history
 from lnm_codegen.train.models import Network
 from lnm_codegen.train.stability.curve import learned_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
+    from torch import Tensor
 
 LIF_DECAY = 0.5
+_MOST_PARAMETERS, _HEIGHT = 6, 1.5
+"""Most parameters in the figure of a run; height of the axes of each, in inches."""
 _ROWS, _NEAR = "#56B4E9", 8.0
 """Colour of single parameter sets; distances to the threshold within which `v_min` is drawn."""
+
+
+def run_figure(
+    name: str, network: Network, history: Mapping[str, Tensor], v_min: float | None = LOWEST
+) -> Figure:
+    """Draw a column per neuron layer: its curve, and below each learned parameter over epochs.
+
+    At most 6 parameters are drawn, the first that the neuron declares: the median over channels or
+    neurons, and the 10 to 90 % range.
+
+    Args:
+        name: Title.
+        network: A trained network.
+        history: `<layer>.<parameter>` -> (epochs + 1, *shape).
+        v_min: See `curves_figure`.
+
+    Raises:
+        ToolError: matplotlib is not installed.
+    """
+    layers = [layer_history(history, k, layer) for k, layer in enumerate(network.neurons)]
+    words = list(dict.fromkeys(word for layer in layers for word in layer))[:_MOST_PARAMETERS]
+    if not words:
+        return curves_figure({name: network}, v_min)
+    columns, below = len(layers), _HEIGHT * len(words)
+    whole = new_figure("train", 4.2 * columns, 4.0 + below)
+    upper, lower = whole.subfigures(2, 1, squeeze=False, height_ratios=(4.0, below))[:, 0]
+    _draw_curves(upper, {name: network}, v_min)
+    axes = lower.subplots(len(words), columns, squeeze=False)
+    for column, layer in zip(axes.T, layers, strict=True):
+        for axis, word in zip(column, words, strict=True):
+            if word not in layer:
+                axis.set_axis_off()
+                continue
+            draw_history(axis, word, layer[word])
+            axis.set_ylabel(word, parse_math=False)
+            if layer[word].shape[2] > 1:
+                axis.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.02, 1.0))
+        for axis in column[:-1]:
+            axis.set_xlabel("")
+    return whole
 
 
 def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST) -> Figure:
@@ -46,6 +91,12 @@ def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST)
     """
     columns = max(len(n.neurons) for n in networks.values())
     figure = new_figure("train", 4.2 * columns, 3.6 * len(networks) + 0.4)
+    _draw_curves(figure, networks, v_min)
+    return figure
+
+
+def _draw_curves(figure: FigureBase, networks: Mapping[str, Network], v_min: float | None) -> None:
+    columns = max(len(n.neurons) for n in networks.values())
     axes = figure.subplots(len(networks), columns, squeeze=False)
     for row, (name, network) in zip(axes, networks.items(), strict=True):
         for k, axis in enumerate(row):
@@ -57,7 +108,6 @@ def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST)
             axis.set_title(f"{name}, layer {k + 1}\n{learned}", fontsize=9, parse_math=False)
     if axes[0][0].get_legend() is None:
         axes[0][0].legend(fontsize=8, loc="upper left")
-    return figure
 
 
 def draw_curve(axis: Axes, layer: NeuronLayer, v_min: float | None = None) -> None:

@@ -34,13 +34,6 @@ FORMS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Family -> title of a form in its docstring -> the arguments that select the form."""
 
-CURRENTS: dict[tuple[str, str], tuple[float, float]] = {
-    ("hodgkin_huxley", ""): (0.0, 30.0),
-    ("izhikevich", "form='norse'"): (0.0, 20.0),
-    ("fitzhugh_nagumo", ""): (0.0, 2.0),
-}
-"""Family and form -> range of inputs of the f-I curve, in units of the model."""
-
 STEPS: dict[tuple[str, str], tuple[float, int]] = {
     ("lif", ""): (1.3, 64),
     ("plif", ""): (1.3, 64),
@@ -237,7 +230,7 @@ def draw(form: Shown, folder: Path) -> Iterator[tuple[str, str]]:
     yield "Step response", _save(figure, folder, f"{form.stem}-step")
     if neuron.fire:
         figure = _figure()
-        plot.fi_curve(neuron, CURRENTS.get(key), ax=figure.subplots())
+        plot.fi_curve(neuron, ax=figure.subplots())
         yield "f-I curve", _save(figure, folder, f"{form.stem}-rate")
     if len(neuron.states) == 2:
         figure = _figure(4.2)

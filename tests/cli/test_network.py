@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import subprocess
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -51,14 +52,14 @@ def test_a_network_of_a_run(runs: Path, emitted: tuple[Path, str]) -> None:
     folder, printed = emitted
     assert {p.name for p in folder.iterdir()} == {
         "network.json", "network.npz", "digits_lif.c", "digits_lif.h", "digits_lif_tables.h",
-        "digits_lif_vectors.h", "main.c", "Makefile", "cortex_m4",
+        "digits_lif_vectors.h", "main.c", "Makefile", "README.md", "cortex_m4",
     }  # fmt: skip
     for path in folder.rglob("*"):
         if path.is_file() and not path.name.startswith("network."):
             text = path.read_text()
             assert "SPDX-License-Identifier: 0BSD" in text
             assert "`digits_lif`" in text
-            assert str(folder) not in text
+            assert path.name == "README.md" or str(folder) not in text
     source = (folder / "digits_lif.c").read_text()
     code = re.sub(r"//[^\n]*|/\*.*?\*/|#[^\n]*", "", source, flags=re.S)
     assert not re.search(r"malloc|float|double|/|%", code)
@@ -292,9 +293,14 @@ def test_a_network_in_verilog(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """DIR itself is the folder of `lnm verify`; golden vectors are the run's own test samples."""
-    out = tmp_path / "net"
-    words = ("emit", "--run", runs / "lif", "--network", "--backend", "verilog", "--out", out)
-    assert command([str(word) for word in words]) == 0
+    monkeypatch.chdir(runs)
+    out = tmp_path / "a net"
+    words = ("emit", "--run", "lif", "--network", "--backend", "verilog", "--vectors", "3",
+             "--load-port", "--out", f"{out}")  # fmt: skip
+    assert command(words) == 0
+    line = (out / "README.md").read_text().split("```sh\n")[1].partition("\n")[0]
+    assert line.startswith("lnm emit --run lif --network --backend verilog --vectors 3 --load-port")
+    assert shlex.split(line)[1:] == list(words)
     printed = capsys.readouterr().out
     assert "cycles an event: layers.0.linear 6, readout.linear 4" in printed
     parts = {p.name for p in out.iterdir()}

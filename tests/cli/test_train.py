@@ -105,3 +105,27 @@ def test_another_family_ignores_the_arguments_of_the_file(
     config = json.loads((out / "config.json").read_text())["config"]
     assert (config["family"], config["arguments"]) == ("lif", {})
     assert config["network_arguments"] == {"channels": [2]}
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--data", "digit"], ("data: no set 'digit'", "Did you mean 'digits'?")),
+        (["--network", "con"], ("no network 'con'", "Did you mean 'conv'?")),
+        (["--family", "liff"], ("'liff'", "no built-in family", "Did you mean 'lif'?")),
+        (["--family", "lif", "--set", "tua=3"], ("lif", "'tua'", "tau")),
+        (["--data", "mnist", "--data-dir", "nowhere"], ("nowhere does not exist", "--data-dir")),
+    ],
+)
+def test_wrong_names_are_refused_without_pytorch(
+    options: list[str], parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Loading PyTorch takes seconds."""
+    code = "import sys; from lnm_codegen.cli import run; status = run(sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(status, 'torch' in sys.modules)", "train", *options],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout.split() == ["1" if "nowhere" in options else "2", "False"]
+    assert done.stderr.count("\n") == 1
+    assert [part for part in parts if part not in done.stderr] == []

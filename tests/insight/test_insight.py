@@ -22,7 +22,7 @@ from lnm_codegen.insight.dynamics import RESPONSE_STEPS, dynamics, probe, respon
 from lnm_codegen.insight.figures import _classes_text, draw_layer, grid_figure
 from lnm_codegen.insight.histogram import BINS, Histogram
 from lnm_codegen.insight.page import run_page
-from lnm_codegen.insight.panels import draw_history, panels
+from lnm_codegen.insight.panels import panels
 from lnm_codegen.insight.record import Activity, by_row, record
 from lnm_codegen.insight.serialize import as_dict
 from lnm_codegen.insight.tables import certificate_line, layers_table
@@ -30,6 +30,7 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.plot.style import STATE_COLORS
 from lnm_codegen.train import TrainConfig, load, load_run, run
+from lnm_codegen.train.history import draw_history
 from lnm_codegen.train.models import build
 from lnm_codegen.train.stability.certificate import Certificate
 

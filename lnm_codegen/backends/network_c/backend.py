@@ -1,8 +1,8 @@
 """C99 of a network in integers, bit-exact to the NumPy interpreter, for microcontrollers.
 
 It writes `<name>.h`, `<name>.c`, `<name>_tables.h` (constants), an example `main.c` with
-`<name>_vectors.h`, a Makefile for the host and for arm-none-eabi, and `cortex_m4/`, the start of a
-program on an emulated Cortex-M4.
+`<name>_vectors.h`, a Makefile for the host and for arm-none-eabi, a README, and `cortex_m4/`, the
+start of a program on an emulated Cortex-M4.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def emit_network(
         "main.c": "main.c",
         f"{name}_vectors.h": "vectors.h",
         "Makefile": "Makefile",
+        "README.md": "readme.md",
         "cortex_m4/startup.c": "startup.c",
         "cortex_m4/link.ld": "link.ld",
     }

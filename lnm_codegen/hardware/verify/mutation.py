@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
@@ -55,6 +56,10 @@ CORRECT = "correct.v"
 FORM = "core"
 _MORE_CYCLES = 4  # beyond the latency, in a comparison from registers at 0
 _TICKS = 2  # of an array in a comparison: the second reads the states that the first wrote
+
+
+Figures: TypeAlias = tuple[tuple[str, float], ...]
+"""Numbers about a step, as in `StepResult`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +135,34 @@ def _scored(
         for m, proof in proofs.items()
         if proof.proven or m in survivors
     )
-    figures = (
-        ("drawn", len(mutants)),
-        ("seen", detected),
+    figures = _figures(len(mutants), detected, by_testbench, equivalent)
+    return StepResult("mutation", (score, *listed), figures=figures)
+
+
+def _figures(drawn: int, seen: int, by_testbench: int, equivalent: int) -> Figures:
+    real = drawn - equivalent
+    return (
+        ("drawn", drawn),
+        ("seen", seen),
         ("seen_by_testbench", by_testbench),
         ("equivalent", equivalent),
-        ("score", round(detected / real, 4) if real else 1.0),
+        ("score", round(seen / real, 4) if real else 1.0),
     )
-    return StepResult("mutation", (score, *listed), figures=figures)
+
+
+def summed_figures(parts: Sequence[StepResult]) -> Figures:
+    """Return the figures of several circuits together; none if no circuit has any."""
+    each = [dict(part.figures) for part in parts if part.figures]
+    names = ("drawn", "seen", "seen_by_testbench", "equivalent")
+    return _figures(*(int(sum(one[name] for one in each)) for name in names)) if each else ()
+
+
+def faults_text(step: StepResult) -> str:
+    """Return "k of n faults detected" for a step with faults, or no text."""
+    found = dict(step.figures)
+    if "drawn" not in found:
+        return ""
+    return f"{found['seen']} of {found['drawn'] - found['equivalent']} faults detected"
 
 
 def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> list[Mutant]:

@@ -6,6 +6,6 @@ executes the content of a file.
 
 from lnm_codegen.train.data.dataset import Dataset as Dataset
 from lnm_codegen.train.data.dataset import Split as Split
-from lnm_codegen.train.data.load import DATASETS as DATASETS
 from lnm_codegen.train.data.load import load as load
 from lnm_codegen.train.data.mnist import DEBIAN_FOLDER as DEBIAN_FOLDER
+from lnm_codegen.train.names import DATASETS as DATASETS

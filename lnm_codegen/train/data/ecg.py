@@ -20,7 +20,7 @@ from lnm_codegen.errors import ToolError
 from lnm_codegen.train.data.dataset import Dataset, Split, memory_split
 from lnm_codegen.train.data.store import damaged, missing
 from lnm_codegen.train.losses import IGNORED
-from lnm_codegen.validation import require_one_of
+from lnm_codegen.validation import require_one_of, require_package
 
 
 def ecg_qtdb(folder: Path, limit: int | None = None, unlabelled: str = "first") -> Dataset:
@@ -54,6 +54,7 @@ def _read(folder: Path, word: str, unlabelled: str) -> Split:
 
 
 def _array(path: Path, key: str) -> Any:
+    require_package("data: ecg-qtdb", "scipy.io", "SciPy", extra="train")
     from scipy.io import loadmat  # takes a while to import
 
     try:

@@ -30,6 +30,7 @@ from lnm_codegen.train.data.synthetic import (
     randman,
     yin_yang,
 )
+from lnm_codegen.train.names import require_dataset
 from lnm_codegen.validation import require_integer, require_known
 
 SETS: Mapping[str, Callable[..., Dataset]] = {
@@ -56,9 +57,8 @@ SETS: Mapping[str, Callable[..., Dataset]] = {
     "cifar10-dvs": cifar10_dvs,
     "dvs-gesture": dvs_gesture,
 }
-"""Constructors: each takes `limit`, `folder` if it reads files, and the options of its set."""
-
-DATASETS = tuple(SETS)
+"""Name of `DATASETS` -> its constructor, which takes `limit`, `folder` if it reads files, and the
+options of its set."""
 
 
 def load(
@@ -77,7 +77,7 @@ def load(
             that reads no files, or no folder for a set that needs one.
         ToolError: The files are missing or malformed, or a package is missing.
     """
-    make = SETS[require_known("data", "set", name, DATASETS)]
+    make = SETS[require_dataset(name)]
     where = f"data: {name}"
     parameters = inspect.signature(make).parameters
     accepted = [word for word in parameters if word not in ("folder", "limit")]

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lnm_codegen.errors import LnmError, ToolError, reason
 from lnm_codegen.files import unreadable
+from lnm_codegen.validation import require_package
 
 AGAIN = "Get the file again."
 NAME_IT = "Name such a folder with --data-dir."
@@ -164,7 +165,11 @@ def read_image(store: Store, path: str, formats: tuple[str, ...]) -> Any:
     """Return an image file as a Pillow image in RGB.
 
     Only `formats`, by Pillow's names, are decoded: Pillow would pass EPS to another program.
+
+    Raises:
+        ToolError: Pillow is not installed, or the file is no such image.
     """
+    require_package("data", "PIL", "Pillow", extra="train")
     from PIL import Image
 
     try:

@@ -23,6 +23,7 @@ from lnm_codegen.train.models.resnet import RESNET18, RESNET19, RESNET20, RESNET
 from lnm_codegen.train.models.sequence import FeedForward, Recurrent
 from lnm_codegen.train.models.transformer import Transformer
 from lnm_codegen.train.models.vgg import VGG11, VGGSNN, Vgg
+from lnm_codegen.train.names import require_network
 from lnm_codegen.validation import require_known, require_one_of
 
 MODELS: dict[str, Callable[..., Network]] = {
@@ -37,7 +38,7 @@ MODELS: dict[str, Callable[..., Network]] = {
     "resnet34": partial(ResNet, RESNET34),
     "transformer": Transformer,
 }
-"""Name of a network -> its constructor, which `build` calls."""
+"""Name of `NETWORKS` -> its constructor, which `build` calls."""
 
 
 def build(
@@ -66,7 +67,7 @@ def build(
     Raises:
         ModelError: An unknown network or option, or a value out of its range.
     """
-    known = options_of(require_known("models", "network", name, MODELS))
+    known = options_of(require_network(name))
     for word in options:
         require_known(name, "option", word, known)
     require_one_of("models", "backend", backend, BACKENDS)

@@ -40,14 +40,14 @@ class Option:
 
     Attributes:
         help: Its meaning, for `--help` and for the docstring.
-        validate: Its argument validation; None accepts every value of the field's type.
+        validate: Its argument validation.
         metavar: Placeholder of its command-line option; `--train` sets a field without one.
         table: Its table in an experiment file.
         key: Its key in that table, if not its name; "*" collects every other key.
     """
 
     help: str
-    validate: Validator | None = None
+    validate: Validator
     metavar: str = ""
     table: str = "train"
     key: str = ""
@@ -64,6 +64,8 @@ def _require_clip(where: str, name: str, value: Any) -> None:
 
 _TEXT = partial(require_type, kind=str, accepted="text")
 _TABLE = partial(require_type, kind=Mapping, accepted="a dict of options by name")
+_PATH = partial(require_type, kind=str | Path | None, accepted="a path, or None")
+_ORDER = partial(require_type, kind=tuple | None, accepted="a tuple of integers, or None")
 _COUNT = partial(require_integer, low=1)
 _COUNT_OR_NONE = partial(require_integer, low=1, optional=True)
 _NATURAL = partial(require_integer, low=0)
@@ -119,7 +121,7 @@ class TrainConfig:
         "digits"
     )
     data_dir: Annotated[
-        Path | None, Option("Folder of the data set's files.", None, "DIR", "data", "folder")
+        Path | None, Option("Folder of the data set's files.", _PATH, "DIR", "data", "folder")
     ] = None
     data_arguments: Annotated[
         dict[str, Any], Option("Further options of the data set.", _TABLE, table="data", key="*")
@@ -188,11 +190,11 @@ class TrainConfig:
         int, Option("Test after every N epochs and after the last; 0: only the last.", _NATURAL)
     ] = 1
     neurons_from: Annotated[
-        Path | None, Option("Run folder whose learned neuron parameters this run starts from.")
+        Path | None, Option("Run folder from whose learned neurons this run starts.", _PATH)
     ] = None
     neurons_order: Annotated[
         tuple[int, ...] | None,
-        Option("For each layer, the layer of that run that it starts from; the first is 0."),
+        Option("For each layer, the layer of that run to start from; the first is 0.", _ORDER),
     ] = None
     precision: Annotated[
         str, Option("float32, or autocast to bfloat16 or float16.", _PRECISION)
@@ -223,8 +225,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():
-            if option.validate is not None:
-                option.validate("train", name, getattr(self, name))
+            option.validate("train", name, getattr(self, name))
         if self.neurons_order is not None and self.neurons_from is None:
             accepted = "none where neurons_from is none"
             raise wrong("train", "neurons_order", self.neurons_order, accepted)

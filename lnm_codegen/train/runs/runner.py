@@ -23,7 +23,7 @@ from lnm_codegen.train.engine import (
     network_of,
     torch_settings,
 )
-from lnm_codegen.train.figure import curves_figure
+from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.models import Network
 from lnm_codegen.train.progress import ProgressBar, TensorBoardEvents
 from lnm_codegen.train.runs.checkpoint import (
@@ -94,7 +94,7 @@ def run(
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
         world.require_same_epoch(-1 if saved is None else saved[1]["epoch"])
         if saved is None and config.neurons_from is not None:
-            load_neurons(network, config.neurons_from, config.neurons_order)
+            load_neurons(network, Path(config.neurons_from), config.neurons_order)
         trainer = Trainer(config, network, data, world)
         written = folder if world.leads else None
         record = _Record(written, trainer)
@@ -123,8 +123,8 @@ def run(
             remedy = f"{error.remedy} {saved_at}".lstrip()
             raise type(error)(error.where, error.problem, error.accepted, remedy) from None
         if written is not None:
-            figure = curves_figure({written.path.name: trainer.averaged}, config.v_min)
-            written.save_figure(figure)
+            name, history = written.path.name, record.history()
+            written.save_figure(run_figure(name, trainer.averaged, history, config.v_min))
         return RunResult(config, trainer.averaged, tuple(record.epochs))
 
 
@@ -159,7 +159,7 @@ class _Record:
         self.epochs.append(epoch)
         self._history.append(learned_parameters(self._trainer.averaged))
         if self._folder is not None:
-            history = {f"history.{k}": v for k, v in self._stacked().items()}
+            history = {f"history.{k}": v for k, v in self.history().items()}
             facts = {**self._trainer.facts(), "epochs": [asdict(e) for e in self.epochs]}
             self._folder.save_tensors(NAME, self._trainer.tensors() | history, facts)
             self._save()
@@ -187,9 +187,10 @@ class _Record:
         assert self._folder is not None
         self._folder.save_metrics(self.epochs, len(self._trainer.network.neurons))
         self._folder.save_tensors(MODEL, self._trainer.averaged.state_dict())
-        self._folder.save_tensors(HISTORY, self._stacked())
+        self._folder.save_tensors(HISTORY, self.history())
 
-    def _stacked(self) -> dict[str, Tensor]:
+    def history(self) -> dict[str, Tensor]:
+        """Return `<layer>.<parameter>` -> (epochs + 1, *shape)."""
         names = self._history[0]
         return {name: torch.stack([h[name] for h in self._history]) for name in names}
 

@@ -23,6 +23,7 @@ from lnm_codegen.hardware.result import (
 )
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify import formal as verify_formal
+from lnm_codegen.hardware.verify import mutation
 from lnm_codegen.hardware.verify.steps import QUICK, STEPS, run_steps, selected_steps
 from lnm_codegen.hardware.verify.synthesis import shift_products
 from tests.hardware.circuits import replace, write, write_neuron
@@ -303,3 +304,24 @@ def test_a_path_that_tools_trip_over(tmp_path):
     copy = circuit.copied(tmp_path / "copy")
     assert copy.digest() == circuit.digest()
     assert copy.folder == tmp_path / "copy"
+
+
+def test_faults_of_several_circuits_are_summed(monkeypatch, capsys, tmp_path):
+    """The line of the step has k of n; the score once was that of the last array alone."""
+    parts = [
+        StepResult("mutation", (), figures=mutation._figures(40, seen, 30, same))
+        for seen, same in ((36, 3), (35, 5))
+    ]
+    figures = mutation.summed_figures(parts)
+    assert dict(figures) == {
+        "drawn": 80, "seen": 71, "seen_by_testbench": 60, "equivalent": 8, "score": 0.9861,
+    }  # fmt: skip
+    step = StepResult("mutation", (Check("unit", PASSED, 71),), 2.0, figures)
+    assert mutation.faults_text(step) == "71 of 72 faults detected"
+    assert mutation.faults_text(StepResult("lint", (Check("unit", PASSED),))) == ""
+    assert mutation.summed_figures([StepResult("mutation", ())]) == ()
+    circuit = write(tmp_path, degree=1)
+    monkeypatch.setitem(STEPS, "mutation", lambda found: step)
+    assert run(["verify", str(circuit.folder), "--only", "mutation"]) == 0
+    (line, _) = capsys.readouterr().out.splitlines()
+    assert line == "mutation   passed          71     0.0 s  71 of 72 faults detected"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from scipy.io import savemat
 
@@ -79,3 +81,10 @@ def test_malformed_files_are_one_line(tmp_path: Path) -> None:
 def test_options(tmp_path: Path) -> None:
     with refused(ModelError, "data: ecg-qtdb", "unlabelled is 'drop'", "'first', 'ignore'"):
         load("ecg-qtdb", tmp_path, unlabelled="drop")
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_ecg(tmp_path)
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with refused(ToolError, "data: ecg-qtdb", "SciPy is not installed", "", "[train]"):
+        load("ecg-qtdb", tmp_path)

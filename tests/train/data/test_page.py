@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from lnm_codegen.train.data.load import SETS
+from lnm_codegen.train.models import MODELS
+from lnm_codegen.train.names import DATASETS, NETWORKS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
 
@@ -29,6 +32,29 @@ def test_every_set_and_option_is_on_the_page(name: str) -> None:
     for word, default in options.items():
         shown = f'"{default}"' if isinstance(default, str) else default
         assert f"`{word}={shown}`" in text
+
+
+NEEDED = {
+    "from sklearn": "scikit-learn: the extra `train`",
+    "from scipy": "SciPy: the extra `train`",
+    "read_image(": "Pillow: the extra `train`",
+    "from mnist1d": "the extra `data`",
+    'find_spec("aeon")': "aeon",
+}
+"""Text of a module of sets -> words of the page for the package that it imports."""
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_has_the_packages_that_it_imports(name: str) -> None:
+    source = inspect.getsource(sys.modules[SETS[name].__module__])
+    needs = row("What there is", name).split("|")[5]
+    for text, words in NEEDED.items():
+        assert (words in needs) == (text in source)
+
+
+def test_names_are_those_of_the_constructors() -> None:
+    assert tuple(SETS) == DATASETS
+    assert tuple(MODELS) == NETWORKS
 
 
 @pytest.mark.parametrize("name", SETS)

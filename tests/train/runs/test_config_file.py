@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,3 +96,20 @@ def test_every_option_is_declared_with_its_help() -> None:
         "name": "data", "folder": "data_dir", "limit": "limit", "validation": "validation",
         "augment": "augment",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem", "accepted"),
+    [
+        ({"data_dir": 3}, "data_dir is 3", "a path, or None"),
+        ({"neurons_from": ["run"]}, "neurons_from is ['run']", "a path, or None"),
+        ({"neurons_order": 1}, "neurons_order is 1", "a tuple of integers, or None"),
+    ],
+)
+def test_fields_without_a_range_have_their_type(
+    fields: dict[str, Any], problem: str, accepted: str
+) -> None:
+    """They once were accepted and failed later, with a traceback."""
+    with refused(ModelError, "train", problem, accepted):
+        TrainConfig(**fields)
+    assert TrainConfig(data_dir="here").as_json()["data_dir"] == "here"  # type: ignore[arg-type]

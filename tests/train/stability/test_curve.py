@@ -11,6 +11,8 @@ import lnm_codegen as lnm
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import charge_curve, curves_figure
+from lnm_codegen.train.engine import learned_parameters
+from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.models.conv import ConvNet
 from lnm_codegen.train.stability.curve import learned_text
 from tests.refusals import refused
@@ -107,3 +109,34 @@ def test_a_figure_of_several_states_shows_poles() -> None:
     axis = curves_figure({"run": network}).axes[0]
     assert axis.get_xlabel() == "real part of the eigenvalue"
     assert "real poles" in [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+def test_a_run_shows_the_history_of_any_learned_parameter() -> None:
+    """brf learns omega and b_offset; the line is the median, the band 10 to 90 % of the rows."""
+    network = ConvNet(lnm.get("brf", per="channel"), 10, (1, 8, 8), (11, 2))
+    history = {
+        f"{k}.{name}": torch.arange(3.0)[:, None] + torch.linspace(0, 1, value.numel())
+        for k, layer in enumerate(network.neurons)
+        for name, value in layer.named_parameters()
+    }
+    figure = run_figure("run", network, history)
+    curves, below = figure.axes[:2], figure.axes[2:]
+    assert [a.get_title().partition("\n")[0] for a in curves] == ["run, layer 1", "run, layer 2"]
+    assert [a.get_ylabel() for a in below] == ["omega", "omega", "b_offset", "b_offset"]
+    (line,), (band,) = below[0].lines, below[0].collections
+    assert list(line.get_ydata()) == pytest.approx([0.5, 1.5, 2.5])
+    ends = band.get_paths()[0].get_extents()
+    assert (ends.y0, ends.y1) == pytest.approx((0.1, 2.9))
+
+
+def test_a_run_draws_six_parameters_at_most_and_none_that_is_not_learned() -> None:
+    network = ConvNet(lnm.get("glif"), 10, (1, 8, 8), (2,))
+    figure = run_figure("run", network, learned_history(network))
+    assert len(figure.axes) == 1 + 6
+    fixed = ConvNet(lnm.get("lif"), 10, (1, 8, 8), (2,))
+    assert len(run_figure("run", fixed, learned_history(fixed)).axes) == 1
+
+
+def learned_history(network: ConvNet) -> dict[str, torch.Tensor]:
+    found = learned_parameters(network)
+    return {name: torch.stack([value, value]) for name, value in found.items()}

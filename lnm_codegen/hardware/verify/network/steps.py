@@ -18,6 +18,7 @@ from lnm_codegen.hardware.verify.cocotb import cocotb
 from lnm_codegen.hardware.verify.formal import formal
 from lnm_codegen.hardware.verify.icarus import icarus
 from lnm_codegen.hardware.verify.lint import lint
+from lnm_codegen.hardware.verify.mutation import summed_figures
 from lnm_codegen.hardware.verify.network.model import model
 from lnm_codegen.hardware.verify.network.synthesis import synthesis
 from lnm_codegen.hardware.verify.network.verilator import verilator
@@ -55,6 +56,6 @@ def run_network_steps(
             for array, part in zip(arrays, parts, strict=True)
             for check in part.checks
         ]
-        figures = whole.figures or tuple(figure for part in parts for figure in part.figures)
+        figures = whole.figures or summed_figures(parts)
         seconds = time.monotonic() - begun
         yield replace(whole, checks=(*whole.checks, *checks), seconds=seconds, figures=figures)

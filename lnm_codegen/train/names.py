@@ -1,0 +1,52 @@
+"""Names of data sets and networks. Without PyTorch, so that `lnm train` refuses others at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lnm_codegen.errors import ToolError
+from lnm_codegen.train.runs.config import TrainConfig, neuron_of
+from lnm_codegen.validation import require_known
+
+DATASETS = (
+    "digits", "digits-rows", "fashion-mnist", "fashion-columns", "fashion-events", "mnist",
+    "mnist-sequential", "mnist-permuted", "mnist1d", "time-series", "delayed-xor", "randman",
+    "yin-yang", "first-bound", "gated-memory", "ecg-qtdb", "cifar10", "cifar100", "imagenet",
+    "n-mnist", "cifar10-dvs", "dvs-gesture",
+)  # fmt: skip
+"""Names of the data sets; `data.load.SETS` has the constructor of each."""
+
+NETWORKS = (
+    "conv", "feedforward", "recurrent", "vgg11", "vggsnn", "resnet18", "resnet19", "resnet20",
+    "resnet34", "transformer",
+)  # fmt: skip
+"""Names of the networks; `models.MODELS` has the constructor of each."""
+
+
+def require_dataset(name: str) -> str:
+    """Return the name of a data set, or raise ModelError."""
+    return require_known("data", "set", name, DATASETS)
+
+
+def require_network(name: str) -> str:
+    """Return the name of a network, or raise ModelError."""
+    return require_known("models", "network", name, NETWORKS)
+
+
+def require_names(config: TrainConfig) -> None:
+    """Refuse a config whose data set, network, neuron or folder of data does not exist.
+
+    A neuron of a Python file or module is left to the run, so that its code runs once.
+
+    Raises:
+        ModelError: No such data set, network or family, or arguments that the family refuses.
+        ToolError: No such folder.
+    """
+    require_dataset(config.data)
+    require_network(config.network)
+    if config.data_dir is not None and not Path(config.data_dir).exists():
+        problem = f"{config.data_dir} does not exist"
+        remedy = "Name a folder with --data-dir; docs/data.md lists its layouts."
+        raise ToolError(f"data: {config.data}", problem, remedy=remedy)
+    if ":" not in config.family:
+        neuron_of(config)
