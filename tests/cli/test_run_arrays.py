@@ -44,8 +44,8 @@ def emit(*words: str | Path) -> int:
 
 def test_arrays_of_a_run(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert emit(runs / "lnm", "--out", tmp_path) == 0
-    printed = capsys.readouterr().out.split()
-    assert sorted(printed) == sorted(str(p) for p in tmp_path.rglob("*") if p.is_file())
+    count = sum(p.is_file() for p in tmp_path.rglob("*"))
+    assert capsys.readouterr().out.splitlines()[0] == f"{count} files written to {tmp_path}"
     place = tmp_path / "verilog"
     folders = ["blocks_0_neuron", "blocks_1_neuron"]
     assert sorted(p.name for p in place.iterdir()) == ["README.md", *folders, "network.json"]

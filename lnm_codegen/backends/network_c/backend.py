@@ -1,8 +1,8 @@
 """C99 of a network in integers, bit-exact to the NumPy interpreter, for microcontrollers.
 
 It writes `<name>.h`, `<name>.c`, `<name>_tables.h` (constants), an example `main.c` with
-`<name>_vectors.h`, a Makefile for the host and for arm-none-eabi, and `cortex_m4/`, the start of a
-program on an emulated Cortex-M4.
+`<name>_vectors.h`, a Makefile for the host and for arm-none-eabi, a README, and
+`cortex_m4/`, the start of a program on an emulated Cortex-M4.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lnm_codegen.backends.network_c.neurons import neuron_code
 from lnm_codegen.backends.network_c.tables import CArray, integer_type, literal, memory
 from lnm_codegen.backends.network_c.vectors import vectors_view
 from lnm_codegen.backends.render import render_files
+from lnm_codegen.ir.network.description import conversion_text, order_text, score_text
 from lnm_codegen.ir.network.nodes import (
     FlattenStage,
     IntegerNetwork,
@@ -74,6 +75,7 @@ def emit_network(
         "main.c": "main.c",
         f"{name}_vectors.h": "vectors.h",
         "Makefile": "Makefile",
+        "README.md": "readme.md",
         "cortex_m4/startup.c": "startup.c",
         "cortex_m4/link.ld": "link.ld",
     }
@@ -167,6 +169,11 @@ def _view(
         repeated=network.repeated,
         start_lines=tuple(start),
         step_lines=tuple(step),
+        start_argument="x" if network.repeated else "",
+        step_argument="" if network.repeated else "x",
+        conversion=conversion_text(network),
+        order=order_text(network),
+        score_meaning=score_text(network),
         score_start=literal(last.low) if network.over == "max" else "0",
         score_line=score,
     )

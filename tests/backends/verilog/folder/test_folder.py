@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,27 @@ def test_the_readme(folder, tmp_path):
     assert "Nodes with their own format: `h_1` Q6.12 (convergent)." in mixed
     assert "| convergent | `AP_RND_CONV` | to nearest, ties to even | used |" in mixed
     assert "axis" not in mixed
+
+
+def test_the_readme_of_an_array_with_stored_coefficients():
+    """It names no coefficient on a port, and the numbers before rounding only if they differ."""
+    two = lnm.get("lnm", degree=1, per="channel")
+    rtl = lnm.Rtl(("array",), neurons=4, coefficients="memory")
+
+    def text(slope: float, forms: tuple[str, ...] = ("array",)) -> str:
+        values = {"theta": ((0.5, slope), (0.25, 0.75))}
+        options = replace(rtl, forms=forms)
+        files = lnm.emit(two, "verilog", spec=Q4_12, values=values, rtl=options).files
+        return files["README.md"]
+
+    exact, rounded = text(0.5), text(0.3)
+    assert "`array` stores the coefficients" in exact
+    assert "on ports" not in exact
+    assert "on ports have `in_` in every other module" in text(0.5, ("core", "array"))
+    assert "| coefficient | integer | value | format |" in exact
+    assert "| `theta_1`, channel 0 | 2048 | 0.5 | Q4.12 |" in exact
+    assert "| coefficient | integer | value | rounded from | format |" in rounded
+    assert "| 0.3 | Q4.12 |" in rounded
 
 
 def saturate(a, width):
