@@ -130,7 +130,7 @@ def emit_network(
 
     if backend not in BACKENDS:
         problem = f"--network with --backend {backend}"
-        raise ModelError("emit", problem, BACKENDS, "Add --backend c.")
+        raise ModelError("emit", problem, f"one of {', '.join(BACKENDS)}", "Add --backend c.")
     for option, only in ONLY_FOR.items():
         if options.given()[option] and backend != only:
             problem, remedy = f"{option} with --backend {backend}", f"Omit {option}."

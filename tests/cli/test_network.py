@@ -134,7 +134,10 @@ def test_refused_options(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     line = refusal(capsys, "emit", "--run", lif, "--backend", "verilog", "--weights", "4", *out)
     assert_line(line, "emit: --weights is for a network", "Add --network")
     assert_line(
-        refusal(capsys, *net), "emit: --network with --backend torch,c,", "c", "Add --backend c"
+        refusal(capsys, *net),
+        "emit: --network with --backend torch,c,",
+        "one of c, verilog",
+        "Add --backend c",
     )
     line = refusal(capsys, *net, "--backend", "c", "--weights", "1")
     assert_line(line, "emit: --weights is 1", "2 to 16")

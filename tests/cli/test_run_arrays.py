@@ -117,7 +117,11 @@ def test_formats_that_quantize_wrote(runs: Path, tmp_path: Path) -> None:
     [
         ("none", (), ("run: {runs}/none: ", "no such folder", "lnm train")),
         ("neuron", (), ("lnm: theta per neuron has no circuit", "per='layer' or per='channel'")),
-        ("lnm", ("--format", "fine"), ("--format", "'fine': not a format", "16.12, or Q4.12")),
+        (
+            "lnm",
+            ("--format", "fine"),
+            ("--format", "'fine': not a format", "Q4.12; auto;", "lnm quantize"),
+        ),
         ("lnm", ("--format", "8.7"), ("lnm.charge, h: the constant -2", "more integer bits")),
         ("lnm", ("--degree", "3", "--set", "decay=0.5"), ("emit: --degree, --set", "--run")),
         ("lnm", ("--dtype", "float64", "--scheme", "estrin"), ("emit: --dtype, --scheme", "--run")),

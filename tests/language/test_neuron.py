@@ -695,7 +695,7 @@ FAMILY = [
         lambda: lnm.get("lnm", degree=2, theta=[0, 1]),
         "parameter 'theta'",
         "init is [0, 1]",
-        "a finite number or 3 of them, or a function (generator, shape) -> tensor",
+        "a finite number or 3 of them",
     ),
     (lambda: lnm.get("lnm", per="batch"), "lnm", "per is 'batch'", GRANULARITY),
     (
@@ -707,6 +707,13 @@ FAMILY = [
     ),
     (lambda: lnm.get("plif", per="batch"), "parameter 'w'", "per is 'batch'", GRANULARITY),
 ]
+
+
+def test_numbers_in_a_wrong_count_do_not_suggest_a_function() -> None:
+    """The command line, where `--set theta=0,1` is given, accepts no function."""
+    with pytest.raises(lnm.ModelError) as caught:
+        lnm.get("lnm", degree=2, theta=(0.0, 1.0))
+    assert caught.value.accepted == "a finite number or 3 of them"
 
 
 @pytest.mark.parametrize(
