@@ -541,7 +541,12 @@ DECLARATIONS = [
     (lambda: lnm.param("a", size=2.0), "parameter 'a'", "size is 2.0", "an integer >= 1 or None"),
     (lambda: lnm.param("a", draw=abs), "parameter 'a'", "draw is <built-in", "a Draw, or None"),
     (lambda: lnm.param("a", init="x"), "parameter 'a'", "init is 'x'", INIT),
-    (lambda: lnm.param("a", size=2, init=[1]), "parameter 'a'", "init is [1]", INITS),
+    (
+        lambda: lnm.param("a", size=2, init=[1]),
+        "parameter 'a'",
+        "init is [1]",
+        "a finite number or 2 of them",
+    ),
     (lambda: lnm.param("a", size=2, init=[1, "b"]), "parameter 'a'", "init is [1, 'b']", INITS),
     (lambda: lnm.state("a", init=[1]), "state 'a'", "init is [1]", INIT),
     *(
