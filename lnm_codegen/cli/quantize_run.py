@@ -118,9 +118,11 @@ def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json:
     search = WidthSearch(real, ranged, chosen_on, lost, form, options.weights is not None)
     chosen = search.result()
     network, title = integer_network(real, chosen.formats), ""
+    kept: dict[str, object] = {}
     if options.epochs:
         tuned = _tuned(run, real, chosen.formats, options.epochs, chosen_on)
         network, title = tuned.network, _title(tuned, options.epochs)
+        kept = {"fine_tuning": {"epochs": options.epochs, "kept_epoch": tuned.epoch}}
     found = {
         "chosen": integer_accuracy(run.network, network, chosen_on),
         "reported": integer_accuracy(run.network, network, reported_on),
@@ -128,7 +130,7 @@ def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json:
     if out is not None:
         _write(out, network, chosen.formats)
     if json:
-        print_json(_as_dict(network, chosen.formats, found))
+        print_json(_as_dict(network, chosen.formats, found) | kept)
     else:
         _print(network, chosen.formats, found, title, lost)
         if out is not None:

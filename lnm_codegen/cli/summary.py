@@ -38,11 +38,16 @@ def run_section(run: Run, network: IntegerNetwork, accuracy: IntegerAccuracy) ->
         ("formats", "; ".join(_formats(network))),
         ("accuracy", f"{accuracy}, when this folder was written"),
     ]
-    lines = ["## Run", "", "| | |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in rows), ""]
+    lines = ["## Run", "", "| | |", "| --- | --- |", *(_row(*row) for row in rows), ""]
     for names, equations in _neurons(run).items():
         lines += [f"The neurons of {names}, in real numbers:", ""]
         lines += [*(f"    {line}" for line in equations), ""]
     return "\n".join(lines)
+
+
+def _row(name: str, text: str) -> str:
+    escaped = text.replace("|", r"\|")
+    return f"| {name} | {escaped} |"
 
 
 def _call(name: str, arguments: Mapping[str, object]) -> str:

@@ -281,6 +281,11 @@ def test_a_start_that_no_epoch_improves_is_kept(runs: Path, capsys, monkeypatch)
         monkeypatch.setattr(count, lambda *_, found=found: next(found))
         command(given)
         assert text in capsys.readouterr().out
+    found = (np.arange(50) < n for n in (9, 9, 40, 40))
+    monkeypatch.setattr(count, lambda *_: next(found))
+    command([*given, "--json"])
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["fine_tuning"] == {"epochs": 1, "kept_epoch": 0}
 
 
 def test_a_missed_target_is_no_success(runs: Path, tmp_path: Path, capsys, monkeypatch) -> None:

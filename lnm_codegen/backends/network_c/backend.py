@@ -1,8 +1,8 @@
 """C99 of a network in integers, bit-exact to the NumPy interpreter, for microcontrollers.
 
 It writes `<name>.h`, `<name>.c`, `<name>_tables.h` (constants), an example `main.c` with
-`<name>_vectors.h`, a Makefile for the host and for arm-none-eabi, a README, and
-`cortex_m4/`, the start of a program on an emulated Cortex-M4.
+`<name>_vectors.h`, a Makefile for the host and for arm-none-eabi, a README, and `cortex_m4/`, the
+start of a program on an emulated Cortex-M4.
 """
 
 from __future__ import annotations
