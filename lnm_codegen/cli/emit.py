@@ -118,13 +118,13 @@ def emit(
 ) -> None:
     """Write source for a neuron.
 
-    The files go to DIR/<backend>/<name>/; their paths are printed, one a line. With --degree the
-    name is <family>_degree<D>, so that several can be linked into one program. All files are
-    generated before the first is written. With --package, DIR (for a range of degrees DIR/<name>)
-    becomes a folder that pip installs, with function, layer, sources and a numeric test; it does
-    not need this package. With --format, backend c writes the integer model. With --run the files
-    go to DIR/verilog/<layer>/, with golden vectors of the run's test images. With --run and
-    --network DIR becomes the whole network in integers, network.json and its source.
+    The files go to DIR/<backend>/<name>/; their paths are printed, one a line, or with --run their
+    number. With --degree the name is <family>_degree<D>, so that several can be linked into one
+    program. All files are generated before the first is written. With --package, DIR (for a range
+    of degrees DIR/<name>) becomes a folder that pip installs, with function, layer, sources and a
+    numeric test; it does not need this package. With --format, backend c writes the integer model.
+    With --run the files go to DIR/verilog/<layer>/, with golden vectors of the run's test images.
+    With --run and --network DIR becomes the whole network in integers, network.json and its source.
     """
     _require_one("--out DIR", out, "--package DIR", package)
     _require_one("FAMILY", family, "--run RUN", run)
@@ -162,8 +162,10 @@ def emit(
         else:
             fixed = fixed_options(backends, format_, rounding, circuit, dtype != "float32")
             sources = _emitted(models, backends, dtype, scheme, fixed)
-    for path in write_together(sources, out or package or Path()):
-        typer.echo(path)
+    folder = out or package or Path()
+    paths = write_together(sources, folder)
+    for line in paths if run is None else [f"{len(paths)} files written to {folder}"]:
+        typer.echo(line)
     for place, source in sources.items():
         print_notes(place.name, source)
 

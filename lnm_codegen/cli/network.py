@@ -129,13 +129,14 @@ def emit_network(
     format_: str | None,
     options: NetworkOptions,
 ) -> None:
-    """Write the network of a run in integers into `out`, and print its files and sizes."""
+    """Write the network of a run in integers into `out`, and print its sizes and accuracy."""
+    from lnm_codegen.cli.summary import with_run
     from lnm_codegen.deploy.integers.accuracy import integer_accuracy
     from lnm_codegen.ir.network.exchange import network_files
 
     if backend not in BACKENDS:
         problem = f"--network with --backend {backend}"
-        raise ModelError("emit", problem, BACKENDS, "Add --backend c.")
+        raise ModelError("emit", problem, f"one of {', '.join(BACKENDS)}", "Add --backend c.")
     for option, only in ONLY_FOR.items():
         if options.given()[option] and backend != only:
             problem, remedy = f"{option} with --backend {backend}", f"Omit {option}."
@@ -161,11 +162,12 @@ def emit_network(
     command = command_of(folder, backend, out, values | options.values())
     more |= {README: with_command(source.files[README], command)}
     files = {Path(path): data for path, data in (network_files(integers) | more).items()}
-    for path in write_together({Path("."): source}, out, more=files):
-        typer.echo(path)
     accuracy = integer_accuracy(run.network, integers, tested.batches(tested.test, RANGED))
+    whole = {Path(path): text for path, text in source.files.items()} | files
+    paths = write_together({}, out, more=with_run(whole, run, integers, accuracy))
     typer.echo(
-        f"\n{integers.name}: {len(integers.stages)} stages, {integers.time_steps} time steps,"
+        f"{len(paths)} files written to {out}\n"
+        f"{integers.name}: {len(integers.stages)} stages, {integers.time_steps} time steps,"
         f" {integers.classes} classes\n{sizes}\naccuracy: {accuracy}"
     )
 

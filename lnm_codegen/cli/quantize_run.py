@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
     from lnm_codegen.deploy.integers.convert import NetworkFormats, RealNetwork
     from lnm_codegen.deploy.integers.search import Batches
+    from lnm_codegen.deploy.integers.tune import Tuned
     from lnm_codegen.ir.network.nodes import IntegerNetwork
     from lnm_codegen.train.runs.saved import Run
 
@@ -116,9 +117,12 @@ def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json:
     lost = LOST if options.lost is None else options.lost
     search = WidthSearch(real, ranged, chosen_on, lost, form, options.weights is not None)
     chosen = search.result()
-    network = integer_network(real, chosen.formats)
+    network, title = integer_network(real, chosen.formats), ""
+    kept: dict[str, object] = {}
     if options.epochs:
-        network = _tuned(run, real, chosen.formats, options.epochs, chosen_on)
+        tuned = _tuned(run, real, chosen.formats, options.epochs, chosen_on)
+        network, title = tuned.network, _title(tuned, options.epochs)
+        kept = {"fine_tuning": {"epochs": options.epochs, "kept_epoch": tuned.epoch}}
     found = {
         "chosen": integer_accuracy(run.network, network, chosen_on),
         "reported": integer_accuracy(run.network, network, reported_on),
@@ -126,9 +130,9 @@ def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json:
     if out is not None:
         _write(out, network, chosen.formats)
     if json:
-        print_json(_as_dict(network, chosen.formats, found))
+        print_json(_as_dict(network, chosen.formats, found) | kept)
     else:
-        _print(network, chosen.formats, found, options.epochs or 0, lost)
+        _print(network, chosen.formats, found, title, lost)
         if out is not None:
             typer.echo(f"\n{out / 'network.json'}")
     broken = found["chosen"].points_broken
@@ -165,7 +169,7 @@ def _held_out(run: Run, real: RealNetwork, count: int) -> tuple[Batches, Batches
 
 def _tuned(
     run: Run, real: RealNetwork, formats: NetworkFormats, epochs: int, held_out: Batches
-) -> IntegerNetwork:
+) -> Tuned:
     from lnm_codegen.deploy.integers.accuracy import is_correct_in_integers
     from lnm_codegen.deploy.integers.tune import IntegerTwin, fine_tune, shuffling
 
@@ -205,19 +209,31 @@ def _print(
     network: IntegerNetwork,
     formats: NetworkFormats,
     found: dict[str, IntegerAccuracy],
-    epochs: int,
+    title: str,
     lost: float,
 ) -> None:
-    title = f", fine-tuned for {epochs} epochs" if epochs else ""
     print_heading(f"{network.name} in integers{title}")
     print_table(["layer", "kind", "format"], _rows(network, formats))
     chosen, reported = found["chosen"], found["reported"]
     typer.echo(f"held-out samples of the search: {chosen}")
     typer.echo(f"other held-out samples:         {reported}")
     typer.echo("broken, that is, correct in float and wrong in integers:")
-    typer.echo(f"  samples of the search: {chosen.points_broken:.2f} % (target {lost:g} %)")
+    typer.echo(f"  samples of the search: {_broken(chosen, lost)}")
     note = "; the target bounds the samples of the search only" * (reported.points_broken > lost)
-    typer.echo(f"  other samples:         {reported.points_broken:.2f} % (target {lost:g} %){note}")
+    typer.echo(f"  other samples:         {_broken(reported, lost)}{note}")
+
+
+def _title(tuned: Tuned, epochs: int) -> str:
+    """Return the result of fine-tuning, for the heading."""
+    if tuned.epoch:
+        return f", fine-tuned: the best of {epochs} epochs is {tuned.epoch}"
+    return f", not fine-tuned: none of {epochs} epochs is better than the start, which is kept"
+
+
+def _broken(found: IntegerAccuracy, lost: float) -> str:
+    count, most = found.samples, found.most_broken(lost)
+    target = f"target {lost:g} %, that is, at most {most} of {count} samples"
+    return f"{found.points_broken:.2f} %, {found.broken} samples ({target})"
 
 
 def _as_dict(

@@ -59,7 +59,14 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
         raise ModelError(f"--format {text}", "it is a file of a network", accepted, remedy)
     if text and Path(text).is_dir():
         return {name: load_spec(Path(text) / f"{name}.toml") for name in neuron_layers(run.network)}
-    return specs_for(run.network, load_spec(text) if text.endswith(".toml") else parse_format(text))
+    try:
+        spec = load_spec(text) if text.endswith(".toml") else parse_format(text)
+    except ModelError as error:
+        if text.endswith(".toml"):
+            raise
+        accepted = f"{error.accepted}; auto; a spec.toml; the folder of lnm quantize RUN --out"
+        raise ModelError(error.where, error.problem, accepted, error.remedy) from None
+    return specs_for(run.network, spec)
 
 
 def arrays_of_run(run: Run, specs: dict[str, FixedSpec]) -> list[LayerArray]:

@@ -10,7 +10,7 @@ from lnm_codegen.cli.options import MOST_SEEDS, JsonOption, SeedsOption, TargetO
 from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.cli.verify import FolderArgument
 from lnm_codegen.errors import ModelError
-from lnm_codegen.validation import require_integer, require_one_of
+from lnm_codegen.validation import listed, require_integer, require_one_of, wrong
 
 if TYPE_CHECKING:
     from lnm_codegen.hardware.folder import Circuit
@@ -75,6 +75,9 @@ def _device(target: str, device: str | None) -> tuple[str, Device]:
     require_one_of("synth", "--target", target, list(TARGETS))
     word = device or TARGETS[target]
     mine = [name for name, d in DEVICES.items() if d.target == target]
+    if word in DEVICES and word not in mine:
+        remedy = f"Add --target {DEVICES[word].target}, or omit --device."
+        raise wrong(f"synth: --target {target}", "--device", word, listed(mine), remedy)
     require_one_of(f"synth: --target {target}", "--device", word, mine)
     return word, DEVICES[word]
 

@@ -162,17 +162,22 @@ def _declare(name: str, decl: Declaration, start: Declared | None = None) -> Dec
 
 
 def require_init(where: str, init: Any, size: int | None = None) -> Init:
-    """Return an initial value of a state, or of a parameter of that size, or raise ModelError."""
+    """Return an initial value of a state, or of a parameter of that size, or raise ModelError.
+
+    The error of numbers in a wrong count accepts only numbers: no function is meant.
+    """
     if callable(init):
         return cast("Init", init)
     given = as_number(init) if size is None else as_numbers(init)
     if _is_finite(given):
         return float(given)
-    if size is not None and isinstance(given, Sequence) and len(given) == size:
+    numbers = "a finite number" if size is None else f"a finite number or {size} of them"
+    if size is not None and isinstance(given, Sequence):
         values = [as_numbers(value) for value in given]
         if all(_is_finite(value) for value in values):
-            return tuple(float(value) for value in values)
-    numbers = "a finite number" if size is None else f"a finite number or {size} of them"
+            if len(values) == size:
+                return tuple(float(value) for value in values)
+            raise wrong(where, "init", init, numbers)
     raise wrong(where, "init", init, f"{numbers}, or a function (generator, shape) -> tensor")
 
 

@@ -78,6 +78,28 @@ def test_a_network_of_a_run(runs: Path, emitted: tuple[Path, str]) -> None:
     assert int(numbers[2]) == sum(int(w) // 8 * int(n) for w, n in static)
 
 
+def test_the_readme_has_the_run_and_its_accuracy(emitted: tuple[Path, str]) -> None:
+    """And the command prints few lines: the number of files, sizes, the same accuracy."""
+    folder, printed = emitted
+    lines = printed.splitlines()
+    count = sum(path.is_file() for path in folder.rglob("*"))
+    assert (len(lines), lines[0]) == (4, f"{count} files written to {folder}")
+    text = (folder / "README.md").read_text()
+    assert text.index("\n## Run\n") < text.index("\n## Build and run\n")
+    accuracy = lines[-1].removeprefix("accuracy: ")
+    assert accuracy.startswith("float ")
+    for row in (
+        "| run | `lif` |",
+        "| neuron | `lif` |",
+        "| network | `feedforward` with `hidden=(24,), time_steps=3` |",
+        "| data | `digits` |",
+        f"| accuracy | {accuracy}, when this folder was written |",
+    ):
+        assert row in text.splitlines()
+    assert "    fire    spike = [v - v_threshold >= 0]" in text
+    assert "A sample is one time step; the network repeats it 3 times." in text
+
+
 def test_the_example_on_the_host(emitted: tuple[Path, str]) -> None:
     done = subprocess.run(["make", "-C", emitted[0], "run"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -113,7 +135,10 @@ def test_refused_options(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     line = refusal(capsys, "emit", "--run", lif, "--backend", "verilog", "--weights", "4", *out)
     assert_line(line, "emit: --weights is for a network", "Add --network")
     assert_line(
-        refusal(capsys, *net), "emit: --network with --backend torch,c,", "c", "Add --backend c"
+        refusal(capsys, *net),
+        "emit: --network with --backend torch,c,",
+        "one of c, verilog",
+        "Add --backend c",
     )
     line = refusal(capsys, *net, "--backend", "c", "--weights", "1")
     assert_line(line, "emit: --weights is 1", "2 to 16")
@@ -224,7 +249,7 @@ def test_every_test_sample(runs: Path, tmp_path: Path, capsys, monkeypatch) -> N
     words += ["--vectors", "3"]
     for more, count in (((), 50), (("--all",), 360)):
         assert command([*words, *more, "--out", str(tmp_path)]) == 0
-        assert f"points lost on {count} samples" in capsys.readouterr().out
+        assert f" on {count} samples" in capsys.readouterr().out
         with np.load(tmp_path / "tb/samples.npz") as kept:
             assert len(kept["x"]) == count
     assert len(words_of((tmp_path / "tb/digits_lif_inputs.hex").read_text())) == 3 * 64
@@ -237,15 +262,31 @@ def test_quantize_fine_tunes(runs: Path, capsys: pytest.CaptureFixture[str]) -> 
     given = ["quantize", str(runs / "lif"), "--lost", "5", "--samples", "100", "--weights", "2"]
     status = command([*given, "--epochs", "2", "--scale", "layer"])
     printed = capsys.readouterr()
-    target = re.findall(r"samples.*: +([0-9.]+) % \(target 5 %\)", printed.out)
+    target = re.findall(r"samples.*: +([0-9.]+) %, \d+ samples \(target 5 %, ", printed.out)
     assert len(target) == 2
     missed = float(target[0]) > 5
     assert status == (3 if missed else 0)
     assert ("the target is missed" in printed.err) == missed
-    assert "fine-tuned for 2 epochs" in printed.out
+    assert re.search(r"fine-tuned: (the best of 2 epochs is [12]|none of 2 epochs)", printed.out)
     assert printed.out.count(" 2 bits, accumulator") == 2
-    assert printed.out.count("points lost on 50 samples") == 2
+    assert len(re.findall(r"points (?:lost|gained) on 50 samples", printed.out)) == 2
     assert "epoch 2/2" in printed.err
+
+
+def test_a_start_that_no_epoch_improves_is_kept(runs: Path, capsys, monkeypatch) -> None:
+    """The heading says so."""
+    count = "lnm_codegen.deploy.integers.accuracy.is_correct_in_integers"
+    given = ["quantize", str(runs / "lif"), "--lost", "5", "--samples", "100", "--epochs", "1"]
+    for scores, text in (([9, 9], "not fine-tuned: none of 1 epochs"), ([9, 10], "the best of 1")):
+        found = (np.arange(50) < n for n in (*scores, 40, 40))
+        monkeypatch.setattr(count, lambda *_, found=found: next(found))
+        command(given)
+        assert text in capsys.readouterr().out
+    found = (np.arange(50) < n for n in (9, 9, 40, 40))
+    monkeypatch.setattr(count, lambda *_: next(found))
+    command([*given, "--json"])
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["fine_tuning"] == {"epochs": 1, "kept_epoch": 0}
 
 
 def test_a_missed_target_is_no_success(runs: Path, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -258,10 +299,11 @@ def test_a_missed_target_is_no_success(runs: Path, tmp_path: Path, capsys, monke
         assert command([*given, "--out", str(tmp_path / str(broken))]) == status
         printed = capsys.readouterr()
         lines = printed.out.splitlines()
-        assert f"  samples of the search: {2 * broken}.00 % (target 5 %)" in lines
-        assert any(
-            "other samples:         8.00 % (target 5 %); the target bounds" in x for x in lines
-        )
+        bound = "(target 5 %, that is, at most 2 of 50 samples)"
+        line = f"  samples of the search: {2 * broken}.00 %, {broken} samples {bound}"
+        assert line in lines
+        line = f"  other samples:         8.00 %, 4 samples {bound}; the target bounds"
+        assert any(x.startswith(line) for x in lines)
         assert (tmp_path / str(broken) / "network.json").is_file()
         if status:
             line = printed.err.removesuffix("\n")
@@ -302,6 +344,9 @@ def test_a_network_in_verilog(
     assert line.startswith("lnm emit --run lif --network --backend verilog --vectors 3 --load-port")
     assert shlex.split(line)[1:] == list(words)
     printed = capsys.readouterr().out
+    files = sum(path.is_file() for path in out.rglob("*"))
+    assert printed.startswith(f"{files} files written to {out}\n")
+    assert "\n## Run\n" in (out / "README.md").read_text()
     assert "cycles an event: layers.0.linear 6, readout.linear 4" in printed
     parts = {p.name for p in out.iterdir()}
     assert parts >= {"rtl", "arrays", "tb", "formal", "model", "manifest.json", "network.json"}

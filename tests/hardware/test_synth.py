@@ -84,7 +84,7 @@ def test_a_seed_that_finds_no_place(tmp_path, monkeypatch):
     ("words", "parts"),
     [
         (["--target", "max10"], ("--target", "'max10'", "ecp5", "ice40", "xilinx")),
-        (["--device", "up5k"], ("--device", "'up5k'", "25k")),
+        (["--device", "up5k"], ("--device", "'up5k'", "25k", "Add --target ice40")),
         (["--seeds", "0"], ("--seeds", "0", "1 to 32")),
         (["--form", "seq"], ("--form", "'seq'", "comb", "core")),
     ],

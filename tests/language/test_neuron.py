@@ -541,7 +541,12 @@ DECLARATIONS = [
     (lambda: lnm.param("a", size=2.0), "parameter 'a'", "size is 2.0", "an integer >= 1 or None"),
     (lambda: lnm.param("a", draw=abs), "parameter 'a'", "draw is <built-in", "a Draw, or None"),
     (lambda: lnm.param("a", init="x"), "parameter 'a'", "init is 'x'", INIT),
-    (lambda: lnm.param("a", size=2, init=[1]), "parameter 'a'", "init is [1]", INITS),
+    (
+        lambda: lnm.param("a", size=2, init=[1]),
+        "parameter 'a'",
+        "init is [1]",
+        "a finite number or 2 of them",
+    ),
     (lambda: lnm.param("a", size=2, init=[1, "b"]), "parameter 'a'", "init is [1, 'b']", INITS),
     (lambda: lnm.state("a", init=[1]), "state 'a'", "init is [1]", INIT),
     *(
@@ -695,7 +700,7 @@ FAMILY = [
         lambda: lnm.get("lnm", degree=2, theta=[0, 1]),
         "parameter 'theta'",
         "init is [0, 1]",
-        "a finite number or 3 of them, or a function (generator, shape) -> tensor",
+        "a finite number or 3 of them",
     ),
     (lambda: lnm.get("lnm", per="batch"), "lnm", "per is 'batch'", GRANULARITY),
     (
@@ -707,6 +712,13 @@ FAMILY = [
     ),
     (lambda: lnm.get("plif", per="batch"), "parameter 'w'", "per is 'batch'", GRANULARITY),
 ]
+
+
+def test_numbers_in_a_wrong_count_do_not_suggest_a_function() -> None:
+    """The command line, where `--set theta=0,1` is given, accepts no function."""
+    with pytest.raises(lnm.ModelError) as caught:
+        lnm.get("lnm", degree=2, theta=(0.0, 1.0))
+    assert caught.value.accepted == "a finite number or 3 of them"
 
 
 @pytest.mark.parametrize(

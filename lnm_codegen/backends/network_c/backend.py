@@ -21,6 +21,7 @@ from lnm_codegen.backends.network_c.neurons import neuron_code
 from lnm_codegen.backends.network_c.tables import CArray, integer_type, literal, memory
 from lnm_codegen.backends.network_c.vectors import vectors_view
 from lnm_codegen.backends.render import render_files
+from lnm_codegen.ir.network.description import conversion_text, order_text, score_text
 from lnm_codegen.ir.network.nodes import (
     FlattenStage,
     IntegerNetwork,
@@ -168,6 +169,11 @@ def _view(
         repeated=network.repeated,
         start_lines=tuple(start),
         step_lines=tuple(step),
+        start_argument="x" if network.repeated else "",
+        step_argument="" if network.repeated else "x",
+        conversion=conversion_text(network),
+        order=order_text(network),
+        score_meaning=score_text(network),
         score_start=literal(last.low) if network.over == "max" else "0",
         score_line=score,
     )

@@ -16,6 +16,7 @@ from lnm_codegen.backends.network_verilog.testbench import stream_widths
 from lnm_codegen.backends.network_verilog.top import described, family_of, sample_size
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.folder.manifest import VERSION
+from lnm_codegen.ir.network.description import conversion_text, order_text, score_text
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
 from lnm_codegen.options import VERSION as PACKAGE_VERSION
 
@@ -155,17 +156,6 @@ def _manifest(
     return json.dumps(content, indent=2) + "\n"
 
 
-def _conversion(network: IntegerNetwork) -> str:
-    """Return a sentence about the integer of a real input."""
-    if network.input.are_spikes:
-        return "An input is a spike; other numbers are not accepted."
-    span = network.input
-    return (
-        f"The integer of a real input a is k = floor(a * 2^{span.frac} + 1/2), saturated to"
-        f" {span.low} to {span.high}."
-    )
-
-
 def _readme(
     network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
 ) -> dict[str, object]:
@@ -198,6 +188,8 @@ def _readme(
         "label_bits": widths[2],
         "in_note": described(network.input),
         "out_note": described(network.scores),
-        "conversion": _conversion(network),
+        "conversion": conversion_text(network),
+        "order": order_text(network),
+        "score_meaning": score_text(network),
         "loadable": layers[0].loadable,
     }

@@ -40,7 +40,7 @@ class IntegerAccuracy:
 
     @property
     def lost(self) -> float:
-        """Percentage points that the integers lose."""
+        """Percentage points that the integers lose; negative if they gain."""
         return 100 * (self.correct - self.correct_integers) / self.samples
 
     @property
@@ -48,10 +48,15 @@ class IntegerAccuracy:
         """Percentage of samples that are correct in float and wrong in integers; >= `lost`."""
         return 100 * self.broken / self.samples
 
+    def most_broken(self, percent: float) -> int:
+        """Return the most samples that may break for a target in percent."""
+        return sum(100 * k / self.samples <= percent for k in range(1, self.samples + 1))
+
     def __str__(self) -> str:
+        change = f"{abs(self.lost):.2f} points {'gained' if self.lost < 0 else 'lost'}"
         return (
             f"float {100 * self.accuracy:.2f} %, integers {100 * self.accuracy_integers:.2f} %,"
-            f" {self.lost:.2f} points lost on {self.samples} samples"
+            f" {change} on {self.samples} samples"
         )
 
 

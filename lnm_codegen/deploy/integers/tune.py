@@ -9,7 +9,7 @@ neurons stay.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -143,6 +143,14 @@ def shuffling(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The best network of a fine-tuning."""
+
+    network: IntegerNetwork
+    epoch: int  # after which it was kept; 0 if no epoch is better than the network before
+
+
 def fine_tune(
     twin: IntegerTwin,
     epochs: int,
@@ -150,14 +158,15 @@ def fine_tune(
     score: Callable[[IntegerNetwork], int],
     rate: float = 1e-3,
     on_epoch: Callable[[int, int], Any] | None = None,
-) -> IntegerNetwork:
+) -> Tuned:
     """Train weights and biases with Adam and the cross entropy, and return the best network.
 
     Args:
         twin: Changed in place.
         epochs: Passes over the training samples.
         batches: Return the batches of an epoch: inputs and labels (N,).
-        score: Correct predictions of a network on held-out samples; the first best one is kept.
+        score: Correct predictions of a network on held-out samples; the first best one is kept,
+            that before training included.
         rate: Learning rate, which falls to 0 as a cosine.
         on_epoch: Receives the number of each epoch and its score.
     """
@@ -165,7 +174,7 @@ def fine_tune(
     optimiser = torch.optim.Adam(trained, rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     best = twin.tuned()
-    most = score(best)
+    most, kept = score(best), 0
     for epoch in range(1, epochs + 1):
         for x, labels in batches():
             optimiser.zero_grad()
@@ -178,5 +187,5 @@ def fine_tune(
         if on_epoch is not None:
             on_epoch(epoch, found)
         if found > most:
-            best, most = network, found
-    return best
+            best, most, kept = network, found, epoch
+    return Tuned(best, kept)

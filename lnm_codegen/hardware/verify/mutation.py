@@ -30,7 +30,14 @@ from lnm_codegen.hardware.result import (
     skipped,
     verdict,
 )
-from lnm_codegen.hardware.tools import in_parallel, missing, run, solvers, temporary_folder
+from lnm_codegen.hardware.tools import (
+    Completed,
+    in_parallel,
+    missing,
+    run,
+    solvers,
+    temporary_folder,
+)
 from lnm_codegen.hardware.verify.equivalence import Equivalence, prove_equivalence
 from lnm_codegen.hardware.verify.icarus import judged, run_testbench
 from lnm_codegen.hardware.verify.pipeline import (
@@ -54,6 +61,9 @@ CORRECT = "correct.v"
 """The circuit without a fault. A testbench that fails it would fail every fault."""
 
 FORM = "core"
+_NOT_WRITTEN = ("RD_EN", "RD_ARST", "RD_SRST")
+"""Ports of a memory that are constant where a read has no clock, as in every circuit after `prep`.
+Yosys 0.52 stops with an assertion if a fault changes them (kernel/mem.cc)."""
 _MORE_CYCLES = 4  # beyond the latency, in a comparison from registers at 0
 _TICKS = 2  # of an array in a comparison: the second reads the states that the first wrote
 
@@ -76,10 +86,15 @@ class Mutant:
         return f"fault{self.number}.v"
 
     @property
+    def words(self) -> dict[str, str]:
+        """Options of the command."""
+        words = self.command.split()
+        return dict(zip(words[1::2], words[2::2], strict=False))
+
+    @property
     def label(self) -> str:
         """Kind and place of the fault."""
-        words = self.command.split()
-        named = dict(zip(words[1::2], words[2::2], strict=False))
+        named = self.words
         cell = named.get("-cell", "").replace("$flatten", "").replace("\\", "")
         return f"{named.get('-mode')} {cell}.{named.get('-port')}[{named.get('-portbit')}]"
 
@@ -93,9 +108,11 @@ def mutation(circuit: Circuit) -> StepResult:
     begun = time.monotonic()
     with temporary_folder() as folder:
         try:
-            mutants = draw_mutants(circuit, form, folder)
+            mutants, problem = draw_mutants(circuit, form, folder)
         except ToolError as error:
             return _not_tested(form, str(error))
+        if problem and not mutants:
+            return StepResult("mutation", (skipped(form.top, problem),))
         done = run_testbench(circuit, form, (str(folder / CORRECT),))
         if judged(form.top, done).status != PASSED:
             return _not_tested(form, "the testbench fails the correct circuit as Yosys writes it")
@@ -107,7 +124,7 @@ def mutation(circuit: Circuit) -> StepResult:
         unproven = [m for m, proof in proofs.items() if not proof.proven]
         differ = in_parallel(lambda m: _differs(circuit, form, folder, m), unproven)
         survivors = [m for m, d in zip(unproven, differ, strict=True) if not d]
-    return _scored(form, mutants, proofs, survivors, time.monotonic() - begun)
+    return _scored(form, mutants, proofs, survivors, problem, time.monotonic() - begun)
 
 
 def _not_tested(form: CircuitForm, detail: str) -> StepResult:
@@ -119,6 +136,7 @@ def _scored(
     mutants: Sequence[Mutant],
     proofs: Mapping[Mutant, Equivalence],
     survivors: Sequence[Mutant],
+    problem: str,
     seconds: float,
 ) -> StepResult:
     equivalent = sum(proof.proven for proof in proofs.values())
@@ -129,6 +147,8 @@ def _scored(
         detail += f", {by_testbench} of them by the testbench"
     if equivalent:
         detail += f"; {equivalent} of {len(mutants)} drawn change no output"
+    if problem:
+        detail += f"; {problem}"
     score = Check(form.top, verdict(detected > TARGET * real), detected, seconds, detail)
     listed = tuple(
         Check(m.label, PASSED if proof.proven else SURVIVED, detail=proof.detail)
@@ -165,22 +185,45 @@ def faults_text(step: StepResult) -> str:
     return f"{found['seen']} of {found['drawn'] - found['equivalent']} faults detected"
 
 
-def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> list[Mutant]:
-    """Draw faults; write base.il, correct.v, fault<N>.il and fault<N>.v into a folder."""
+def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> tuple[list[Mutant], str]:
+    """Draw faults; write base.il, correct.v, fault<N>.il and fault<N>.v into a folder.
+
+    Returns:
+        The faults, and a text about those that Yosys cannot write, which are left out.
+
+    Raises:
+        ToolError: Yosys cannot read the circuit or write it.
+    """
     files = " ".join((*circuit.cell_models(), *form.files))
     script = (
         f"read_verilog {files}; hierarchy -check -top {form.top}; proc;"
         f" {keep_enable(form)}prep -flatten -top {form.top}; opt_clean -purge;"
-        f" write_rtlil {folder / 'base.il'}; mutate -list {COUNT} -seed {SEED}"
-        f" -o {folder / 'mutations'}; {cut_pipeline(form, folder)}"
+        f" write_rtlil {folder / 'base.il'}; design -push-copy;"
+        f" write_verilog -noattr {folder / CORRECT}; design -pop;"
+        f" mutate -list {COUNT} -seed {SEED} -o {folder / 'mutations'};"
+        f" {cut_pipeline(form, folder)}"
     )
     done = run(("yosys", "-q", "-p", script), circuit.folder, timeout=120)
     if not done.passed:
         raise ToolError("yosys", f"cannot draw faults: {done.last_line()}")
     lines = (folder / "mutations").read_text(encoding="utf-8").splitlines()
     cells = read_cells(folder)
-    mutants = [Mutant(k, line, on_wires(line, cells)) for k, line in enumerate(lines)]
-    commands = ["read_rtlil base.il", "design -save right", f"write_verilog -noattr {CORRECT}"]
+    drawn = [Mutant(k, line, on_wires(line, cells)) for k, line in enumerate(lines)]
+    return _written([m for m in drawn if m.words.get("-port") not in _NOT_WRITTEN], folder)
+
+
+def _written(mutants: list[Mutant], folder: Path) -> tuple[list[Mutant], str]:
+    """Write the faults, all at once or, if Yosys stops, each alone; see `draw_mutants`."""
+    if _write(mutants, folder, "faults.ys").passed:
+        return mutants, ""
+    done = in_parallel(lambda m: _write([m], folder, f"fault{m.number}.ys"), mutants)
+    lines = [one.last_line() for one in done if not one.passed]
+    text = f"Yosys cannot write {len(lines)} of {len(mutants)} faults: {lines[0]}" if lines else ""
+    return [m for m, one in zip(mutants, done, strict=True) if one.passed], text
+
+
+def _write(mutants: Sequence[Mutant], folder: Path, script: str) -> Completed:
+    commands = ["read_rtlil base.il", "design -save right"]
     for mutant in mutants:
         commands += [
             "design -load right",
@@ -193,11 +236,8 @@ def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> list[Muta
         if mutant.on_wires:
             commands += ["design -load pipeline", mutant.on_wires]
             commands.append(f"write_rtlil wires{mutant.number}.il")
-    (folder / "faults.ys").write_text("\n".join(commands) + "\n", encoding="utf-8")
-    done = run(("yosys", "-q", "faults.ys"), folder, timeout=120)
-    if not done.passed:
-        raise ToolError("yosys", f"cannot write faults: {done.last_line()}")
-    return mutants
+    (folder / script).write_text("\n".join(commands) + "\n", encoding="utf-8")
+    return run(("yosys", "-q", script), folder, timeout=120)
 
 
 def is_detected(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import StepResult
 from lnm_codegen.hardware.verify.cocotb import cocotb
@@ -30,6 +31,9 @@ STEPS: dict[str, Callable[[Circuit], StepResult]] = {
 }
 """Name -> verification step, in the order of execution."""
 
+SIMULATIONS = ("icarus", "cocotb", "verilator")
+"""Steps that simulate the circuit."""
+
 QUICK = ("model", "lint", "icarus")
 """Steps that take seconds."""
 
@@ -43,6 +47,9 @@ def selected_steps(only: str | None, quick: bool = False) -> tuple[str, ...]:
         return QUICK if quick else tuple(STEPS)
     names = [word.strip() for word in only.split(",") if word.strip()]
     for name in names or [only]:
+        if name not in STEPS and name.startswith("sim"):
+            remedy = f"The simulations are {', '.join(SIMULATIONS)}."
+            raise ModelError("verify: --only", f"no verification step {name!r}", STEPS, remedy)
         require_known("verify: --only", "verification step", name, STEPS)
     return tuple(name for name in STEPS if name in names)
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import lnm_codegen as lnm
-from lnm_codegen.deploy.integers.accuracy import integer_accuracy
+from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy, integer_accuracy
 from lnm_codegen.deploy.integers.convert import (
     default_formats,
     integer_network,
@@ -222,6 +222,10 @@ def test_accuracy() -> None:
     assert found.lost == pytest.approx(100 * (1 - found.correct_integers / 32))
     assert found.broken == 32 - found.correct_integers
     assert "points lost on 32 samples" in str(found)
+    assert "2.50 points gained on 40 samples" in str(IntegerAccuracy(40, 30, 31, 0))
+    assert [IntegerAccuracy(180, 0, 0, 0).most_broken(p) for p in (0, 0.5, 0.6, 5, 200)] == [
+        0, 0, 1, 9, 180,
+    ]  # fmt: skip
     with refused(ModelError, "accuracy", "no samples"):
         integer_accuracy(network.network, made, [])
 

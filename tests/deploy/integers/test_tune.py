@@ -49,10 +49,12 @@ def test_tuning_wins_accuracy_back() -> None:
         return int(is_correct_in_integers(made, [(x, labels)]).sum())
 
     seen: list[int] = []
-    tuned = fine_tune(
+    found = fine_tune(
         twin, 12, lambda: [(x, labels)] * 4, score, 2e-2, lambda epoch, found: seen.append(found)
     )
     assert len(seen) == 12
+    assert found.epoch == 1 + seen.index(max(seen))
+    tuned = found.network
     assert score(tuned) == max(score(before), *seen)
     assert score(tuned) > score(before)
     for a, b in zip(before.stages, tuned.stages, strict=True):
@@ -72,4 +74,5 @@ def test_a_worse_network_is_not_returned() -> None:
     first = network_files(twin.integers)
     scores = iter([30, 3])
     tuned = fine_tune(twin, 1, lambda: [(x, labels)], lambda made: next(scores), 10.0)
-    assert network_files(tuned) == first
+    assert network_files(tuned.network) == first
+    assert tuned.epoch == 0

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.hardware.folder import Circuit, read_circuit
+from lnm_codegen.hardware.folder import Circuit, CircuitForm, read_circuit
+from lnm_codegen.hardware.result import SKIPPED
 from lnm_codegen.hardware.tools import missing, solvers
 from lnm_codegen.hardware.verify import mutation
 from lnm_codegen.hardware.verify.equivalence import prove_equivalence
@@ -101,6 +102,61 @@ def test_bits_that_no_stored_coefficient_has_change_no_output(tmp_path: Path) ->
     assert found[1].detail == "not detected"
 
 
+MEMORY = """
+module top(input clk, input write, input [1:0] a, b, input d, output reg q);
+    reg memory [0:3];
+    always @(posedge clk) begin
+        if (write) memory[a] <= d;
+        q <= memory[b];
+    end
+endmodule
+"""
+
+
+def memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Circuit, CircuitForm]:
+    """Write a small circuit with a memory, and have every fault drawn."""
+    monkeypatch.setattr(mutation, "COUNT", 200)
+    folder.mkdir()
+    (folder / "top.v").write_text(MEMORY)
+    form = CircuitForm("core", "top", ("top.v",), "top_tb.v", 1, 1, 0)
+    return Circuit(folder, {}, "top", {"core": form}, None), form
+
+
+def files_of(mutants: list[mutation.Mutant], folder: Path) -> list[bool]:
+    return [(folder / mutant.source).is_file() for mutant in mutants]
+
+
+@needs_tools
+def test_faults_that_yosys_cannot_write_are_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enable and resets of a read without clock: Yosys 0.52 stops at them, and every fault went."""
+    circuit, form = memory(tmp_path / "circuit", monkeypatch)
+    mutants, problem = mutation.draw_mutants(circuit, form, tmp_path)
+    listed = (tmp_path / "mutations").read_text()
+    assert all(f"-port RD_{word} " in listed for word in ("EN", "ARST", "SRST"))
+    assert problem == ""
+    assert len(mutants) > 40
+    assert all(files_of(mutants, tmp_path))
+    assert not any(f"RD_{word}[" in m.label for m in mutants for word in ("EN", "ARST", "SRST"))
+
+
+@needs_tools
+def test_a_fault_that_yosys_cannot_write_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are written, and a text says why it is absent; without any the step is skipped."""
+    monkeypatch.setattr(mutation, "_NOT_WRITTEN", ())
+    circuit, form = memory(tmp_path / "circuit", monkeypatch)
+    mutants, problem = mutation.draw_mutants(circuit, form, tmp_path)
+    assert re.match(r"Yosys cannot write \d+ of \d+ faults: ERROR: Assert ", problem)
+    assert len(mutants) > 40
+    assert all(files_of(mutants, tmp_path))
+    monkeypatch.setattr(mutation, "draw_mutants", lambda *words: ([], problem))
+    (check,) = mutation.mutation(circuit).checks
+    assert (check.status, check.detail) == (SKIPPED, problem)
+
+
 @needs_tools
 @pytest.mark.slow
 @pytest.mark.timeout(900)
@@ -109,7 +165,7 @@ def test_a_detected_fault_of_an_array_is_not_proven_equivalent(tmp_path: Path) -
     circuit = array_of_channels(tmp_path / "unit")
     form, folder = circuit.forms["array"], tmp_path / "faults"
     folder.mkdir()
-    mutants = mutation.draw_mutants(circuit, form, folder)
+    mutants, _ = mutation.draw_mutants(circuit, form, folder)
     detected = [
         mutant
         for mutant in mutants

@@ -109,7 +109,7 @@ def test_a_detected_fault_is_not_proven_equivalent(tmp_path):
     circuit = write(tmp_path, forms=("core",))
     form = circuit.forms["core"]
     with temporary_folder() as folder:
-        mutants = verify_mutation.draw_mutants(circuit, form, folder)
+        mutants, _ = verify_mutation.draw_mutants(circuit, form, folder)
         assert len(mutants) == verify_mutation.COUNT
         detected = [
             m for m in mutants if verify_mutation.is_detected(circuit, form, folder / m.source)
@@ -125,7 +125,7 @@ def test_faults_of_ce_and_rst_are_not_compared_on_wires(tmp_path):
     """Wires for registers would hide a fault in the logic that holds or clears them."""
     circuit = write(tmp_path, forms=("core",))
     with temporary_folder() as folder:
-        mutants = verify_mutation.draw_mutants(circuit, circuit.forms["core"], folder)
+        mutants, _ = verify_mutation.draw_mutants(circuit, circuit.forms["core"], folder)
     wires = {m.label for m in mutants if m.on_wires}
     others = {m.label for m in mutants if not m.on_wires}
     assert any("$add$" in label or "$mul$" in label for label in wires)

@@ -243,6 +243,11 @@ def test_selected_steps():
     problem = "no verification step 'icaros'"
     with refused(ModelError, "verify: --only", problem, ", ".join(STEPS), "Did you mean 'icarus'?"):
         selected_steps("icaros")
+    with refused(
+        ModelError, "verify: --only", "no verification step 'simulation'", "model",
+        "The simulations are icarus, cocotb, verilator.",
+    ):  # fmt: skip
+        selected_steps("simulation")
     with refused(ModelError, "verify: --only", "no verification step ' , '"):
         selected_steps(" , ")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import lnm_codegen as lnm
 from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.files import write_whole
+from lnm_codegen.ir.network.description import order_text, score_text
 from lnm_codegen.ir.network.exchange import ARRAYS, JSON, network_files, read_network
 from lnm_codegen.ir.network.interpret import accumulated, interpret_network, requantized
 from lnm_codegen.ir.network.nodes import FlattenStage, IntegerNetwork, PoolStage, WeightStage
@@ -207,6 +209,28 @@ def test_neurons_are_compared_with_their_input() -> None:
     pair = replace(neurons, coefficients=((name, np.array([1, 2])), *neurons.coefficients[1:]))
     with refused(ModelError, "network: stage 1, n", "has shape (2,)", "(1,) or (3,)"):
         require_network(small(stages=(first, pair, last)))
+
+
+@pytest.mark.parametrize(
+    ("over", "meaning"),
+    [
+        ("mean", "the sum over the 3 time steps of value k of the last pooling; its mean is"),
+        ("last", "value k of the last pooling, in the last of 3 time steps"),
+        ("max", "the maximum over the 3 time steps of value k of the last pooling"),
+    ],
+)
+def test_sentences_about_samples_and_scores(over: str, meaning: str) -> None:
+    """The number of an element is its place in NumPy's flat order."""
+    shape = (2, 3, 4)
+    network = IntegerNetwork("n", 3, False, shape, SPIKES, (PoolStage("max", 1),), over)
+    (inside,) = re.findall(r"is its number ([^.]+)\.", order_text(network))
+    (whole,) = re.findall(r"is number ([^.]+) of a sample\.", order_text(network))
+    flat = np.arange(3 * 24).reshape(3, *shape)
+    for t, c, h, w in np.ndindex(flat.shape):
+        i = eval(inside, {"c": c, "h": h, "w": w})
+        assert eval(whole, {"t": t, "i": i}) == flat[t, c, h, w]
+    assert f"The score of class k is {meaning}" in score_text(network)
+    assert "repeats it 3 times" in order_text(replace(network, repeated=True))
 
 
 def test_damaged_files(tmp_path: Path) -> None:

