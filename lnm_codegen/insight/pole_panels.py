@@ -9,12 +9,12 @@ import numpy as np
 from lnm_codegen.analysis.linear.report import RESPONSE_STEPS
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.insight.analysis import LayerAnalysis
-from lnm_codegen.insight.modes import numbers_of
 from lnm_codegen.plot.plane import draw_plane
 from lnm_codegen.plot.poles import draw_poles
 from lnm_codegen.plot.response import default_input, draw_response
 from lnm_codegen.plot.response import impulse as impulse_of
 from lnm_codegen.plot.style import CLASS_COLORS
+from lnm_codegen.train.stability.modes import numbers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

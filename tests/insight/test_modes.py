@@ -23,7 +23,7 @@ from lnm_codegen.cli import run as command
 from lnm_codegen.insight import analyze_run
 from lnm_codegen.insight.analysis import PROVEN_ROWS, LayerAnalysis, RunAnalysis, _examined
 from lnm_codegen.insight.figures import grid_figure
-from lnm_codegen.insight.modes import layer_modes, movement, typical_row
+from lnm_codegen.insight.modes import movement, typical_row
 from lnm_codegen.insight.page import run_page
 from lnm_codegen.insight.panels import panel_figure, panels
 from lnm_codegen.insight.pole_panels import draw_typical_response
@@ -39,6 +39,7 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.train import TrainConfig, load, load_run, run
 from lnm_codegen.train.figure import curves_figure
+from lnm_codegen.train.stability.modes import layer_modes
 from tests.analysis.linear.matrices import free
 
 FAMILY = """
