@@ -112,8 +112,8 @@ class RunFolder:
         rows = csv.writer(text, lineterminator="\n")
         rates = [f"firing_rate_{k + 1}" for k in range(layers)]
         outside = [f"outside_{k + 1}" for k in range(layers)]
-        first = ("epoch", "loss", "train_accuracy", "test_accuracy", *rates, *outside, "seconds")
-        rows.writerow([*first, *(f"diverging_{k + 1}" for k in counted)])
+        names = ("epoch", "loss", "train_accuracy", "test_accuracy", *rates, *outside, "seconds")
+        rows.writerow([*names, *(f"diverging_{k + 1}" for k in counted)])
         for e in epochs:
             tested = (*e.rates, *e.outside) or ("",) * (2 * layers)
             accuracy = "" if e.test_accuracy is None else e.test_accuracy
