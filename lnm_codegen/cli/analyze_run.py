@@ -110,6 +110,7 @@ def _print(found: RunAnalysis, beside: Comparison | None) -> None:
         energy_note,
         energy_table,
         layers_table,
+        learned_table,
         typical_lines,
     )
 
@@ -130,6 +131,10 @@ def _print(found: RunAnalysis, beside: Comparison | None) -> None:
     typer.echo(found.diversity)
     if note := classes_note(found):
         typer.echo(note)
+    learned = learned_table(found.layers)
+    if learned.rows:
+        print_heading("Learned numbers over the rows")
+        _table(learned)
     print_heading("Energy of an inference")
     _table(energy_table(found.energy))
     typer.echo(energy_note(found.energy))

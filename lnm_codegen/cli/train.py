@@ -235,6 +235,7 @@ def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: 
     from lnm_codegen.nn import keep_pages
     from lnm_codegen.train.runs.runner import run
     from lnm_codegen.train.stability.curve import learned_text
+    from lnm_codegen.train.stability.modes import unstable_text
 
     keep_pages()  # each step allocates and frees the same tensors
     try:
@@ -244,4 +245,6 @@ def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: 
         raise typer.Exit(130) from None
     for k, layer in enumerate(result.network.neurons, 1):
         console.print(f"layer {k}: {learned_text(layer)}", highlight=False)
+    if text := unstable_text(result.epochs[-1].unstable):
+        console.print(f"{text}; see lnm analyze {folder}", highlight=False)
     console.print(f"written to {folder}", highlight=False)

@@ -113,7 +113,7 @@ def parameters_of(
     raw: dict[str, Array] = {}
     for decl in params:
         word, count = f"parameter {decl.name!r}", extent.values(decl.per)
-        value = _value(neuron, word, given.get(decl.name, decl.init), f"{decl.name}=...")
+        value = _value(neuron, word, given.get(decl.name, decl.init), _number_remedy(decl.name))
         array = _array(neuron.name, word, value, kind, "a number, or an array of them")
         if decl.size is not None:
             array = _fitted(neuron.name, word, array, (*array.shape[:-1], decl.size), kind)
@@ -149,7 +149,7 @@ def start_of(
             value = np.broadcast_to(raw[decl.param], extent.shape).reshape(shape)
         else:
             value = decl.init
-        value = _value(neuron, word, value, f"state={{{name!r}: ...}}")
+        value = _value(neuron, word, value, f"Pass state={{{name!r}: ...}} to the call.")
         start[name] = _fitted(neuron.name, word, value, shape, kind)
     return start
 
@@ -188,11 +188,19 @@ def _by_state(neuron: Neuron, word: str, given: Mapping[str, Any] | None) -> Map
     return given or {}
 
 
-def _value(neuron: Neuron, word: str, value: Any, example: str) -> Any:
+def _value(neuron: Neuron, word: str, value: Any, remedy: str) -> Any:
     if callable(value):
         problem = f"{word} is initialised by a function"
-        raise ModelError(neuron.name, problem, remedy=f"Pass {example} to the call.")
+        raise ModelError(neuron.name, problem, remedy=remedy)
     return value
+
+
+def _number_remedy(name: str) -> str:
+    """Return the remedy for a parameter without a number, also where no call takes its value."""
+    return (
+        f"Pass {name}=... to lnm.interpret, or call neuron.with_init({name}=...). Better, give"
+        " lnm.param a number as init and the random values as draw=Draw(...), as layers draw."
+    )
 
 
 def _fitted(

@@ -21,7 +21,7 @@ from lnm_codegen.insight.classes import CLASSES
 from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, probe, response
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.history import read_history
-from lnm_codegen.insight.modes import Movement, layer_modes, movement, numbers_of, typical_row
+from lnm_codegen.insight.modes import Movement, movement, typical_row
 from lnm_codegen.insight.record import Activity, record
 from lnm_codegen.language.display import brief
 from lnm_codegen.nn import NeuronLayer
@@ -31,12 +31,11 @@ from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.train.runs.saved import Run
 from lnm_codegen.train.stability.certificate import Certificate, certificate
 from lnm_codegen.train.stability.curve import charge_curve, learned_text
+from lnm_codegen.train.stability.modes import ROWS, layer_modes, numbers_of
 from lnm_codegen.validation import require_integer
 
 ALL_CLASSES = tuple(dict.fromkeys((*CLASSES, *POLE_CLASSES)))
 """Classes of charge maps and of poles."""
-ROWS = 128
-"""Largest number of rows of a layer that are analysed one by one."""
 PROVEN_ROWS = 16
 """Largest number of rows of a layer with several states that its certificate examines."""
 

@@ -15,13 +15,13 @@ from lnm_codegen.analysis.linear.response import firing_rates
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.errors import LnmError
 from lnm_codegen.insight.classes import Point, Portrait, classify
-from lnm_codegen.insight.modes import numbers_of
 from lnm_codegen.insight.record import Activity
 from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets
 from lnm_codegen.train.stability.curve import charge_curve
+from lnm_codegen.train.stability.modes import numbers_of
 
 RESPONSE_STEPS, CURRENTS, PLACES = 256, 129, 201
 """Steps and currents of an f-I curve; potentials of a charge curve."""

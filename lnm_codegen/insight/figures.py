@@ -45,7 +45,7 @@ def grid_figure(found: RunAnalysis) -> Figure:
     count = len(found.layers)
     across = min(_COLUMNS, count)
     down = math.ceil(count / across)
-    heights = (3.5, 2.4, 2.4) if any(layer.modes is not None for layer in found.layers) else (3.5,)
+    heights = (3.5, 3.0, 3.0) if any(layer.modes is not None for layer in found.layers) else (3.5,)
     figure = new_figure("analyze", 3.6 * across, sum(heights) * down + 0.4)
     figure.suptitle(f"{found.folder.name}: {found.network}", fontsize=10, parse_math=False)
     axes = figure.subplots(len(heights) * down, across, squeeze=False, height_ratios=heights * down)

@@ -1,4 +1,4 @@
-"""Linear behaviour of the rows of a layer with several states, and how training moved it."""
+"""Movement of the poles of a layer's rows during training, and the typical row."""
 
 from __future__ import annotations
 
@@ -17,19 +17,10 @@ from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
+from lnm_codegen.train.stability.modes import numbers_of
 
 MOST_EPOCHS = 17
 """Largest number of epochs whose poles are computed, evenly spaced, with the first and the last."""
-
-
-def numbers_of(rows: ParameterSets, selected: Sequence[int]) -> dict[str, Array]:
-    """Return the parameters of these rows, (R,) or (R, size), as float64."""
-    return {n: v[list(selected)].double().numpy() for n, v in rows.values.items()}
-
-
-def layer_modes(layer: NeuronLayer, rows: ParameterSets, selected: Sequence[int]) -> Modes:
-    """Return the linear behaviour of the selected rows."""
-    return modes_of(layer.neuron, numbers_of(rows, selected), len(selected))
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ import numpy as np
 from lnm_codegen.analysis.linear.report import RESPONSE_STEPS
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.insight.analysis import LayerAnalysis
-from lnm_codegen.insight.modes import numbers_of
+from lnm_codegen.plot.legend import legend_below
 from lnm_codegen.plot.plane import draw_plane
 from lnm_codegen.plot.poles import draw_poles
 from lnm_codegen.plot.response import default_input, draw_response
 from lnm_codegen.plot.response import impulse as impulse_of
 from lnm_codegen.plot.style import CLASS_COLORS
+from lnm_codegen.train.stability.modes import numbers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,10 +43,7 @@ def draw_typical_response(axis: Axes, layer: LayerAnalysis, impulse: bool) -> No
     size = default_input(step)
     constant = np.full((RESPONSE_STEPS, 1), size)
     twins = draw_response(axis, step, impulse_of(size, RESPONSE_STEPS) if impulse else constant)
-    entries = [one.get_legend_handles_labels() for one in (axis, *twins)]
-    handles = [handle for own, _ in entries for handle in own]
-    labels = [label for _, own in entries for label in own]
-    axis.legend(handles, labels, fontsize=6, framealpha=0.7)
+    legend_below(axis, *twins, columns=2, font="x-small")
     when = " once" if impulse else ""
     kind = "impulse" if impulse else "step"
     axis.set_title(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
 from lnm_codegen.insight.classes import FLAT, INTEGRATOR
 from lnm_codegen.insight.dynamics import RESPONSE_STEPS, RowDynamics
 from lnm_codegen.insight.history import ABSENT, mean_and_deviation
+from lnm_codegen.insight.learned import spreads
 from lnm_codegen.insight.record import Activity
 from lnm_codegen.insight.summary import accuracy_interval, summary
 
@@ -52,6 +54,7 @@ def _layer(layer: LayerAnalysis) -> dict[str, Any]:
         "name": layer.name,
         "neuron": layer.layer.neuron.name,
         "learned": layer.learned,
+        "parameters": {name: asdict(spread) for name, spread in spreads(layer.layer).items()},
         "per": layer.rows.per,
         "rows": len(layer.rows),
         "analyzed_rows": layer.selected,

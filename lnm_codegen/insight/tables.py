@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis, counted
 from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE
 from lnm_codegen.insight.energy.layers import Synapses
 from lnm_codegen.insight.energy.report import EnergyReport
+from lnm_codegen.insight.learned import spreads
 from lnm_codegen.plot.subject import MOST_CURVES
 
 _MOST_SETS = 16
@@ -47,6 +49,20 @@ def layers_table(found: RunAnalysis) -> Table:
             )
         rows.append((layer.name, total, classes or "-", *numbers, certificate_line(layer)))
     header = ("layer", "rows", "classes", "rate", "silent", "visited", "x range", "certificate")
+    return Table(header, tuple(rows))
+
+
+def learned_table(layers: Sequence[LayerAnalysis]) -> Table:
+    """Return the spread of each learned number over the rows of its layer, raw as it is stored."""
+    several = len(layers) > 1
+    rows = [
+        (f"{layer.name}.{name}" if several else name, f"{s.mean:.4g}", f"{s.deviation:.3g}",
+         *(f"{q:.4g}" for q in s.quartiles), s.signs)
+        for layer in layers
+        for name, s in spreads(layer.layer).items()
+    ]  # fmt: skip
+    header = ("parameter", "mean", "deviation", "least", "25 %", "median", "75 %", "greatest",
+              "negative")  # fmt: skip
     return Table(header, tuple(rows))
 
 

@@ -261,11 +261,13 @@ def param(
         name: An identifier; the layer has an attribute of this name.
         size: None for a scalar, else the length of a vector, which is indexed: `theta[2]`.
         init: A number, `size` numbers, an array or tensor of them, or a function (generator,
-            shape) -> tensor. A tensor's values are copied.
+            shape) -> tensor. A tensor's values are copied. With a function, only layers have
+            values: plots, `lnm analyze FAMILY`, circuits and TOML definitions need a number. Then
+            give the number here, and the random values as `draw`.
         learnable: True makes it an `nn.Parameter`, False a buffer without a gradient.
         per: Granularity: one value per "layer", "channel" or "neuron".
-        draw: Random initial values in a layer, drawn jointly with other parameters. Without a
-            layer, `init` counts.
+        draw: Random initial values in a layer, a `Draw` (`lnm_codegen.ir.declarations`), possibly
+            drawn jointly with other parameters. Without a layer, `init` counts.
 
     Raises:
         ModelError: An argument has another value.

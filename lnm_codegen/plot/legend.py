@@ -18,7 +18,7 @@ _BELOW = 0.5
 """Height of the tick labels and the label of the x axis, in inches."""
 
 
-def legend_below(axes: Axes, *twins: Axes, columns: int = 3) -> None:
+def legend_below(axes: Axes, *twins: Axes, columns: int = 3, font: str = "small") -> None:
     """Put the legend of axes, and of axes that share their x axis, below the axes.
 
     A constrained layout leaves space for it.
@@ -26,7 +26,7 @@ def legend_below(axes: Axes, *twins: Axes, columns: int = 3) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     down = ScaledTranslation(0, -_BELOW, axes.figure.dpi_scale_trans)
-    axes.legend(*_entries(axes, *twins), fontsize="small", loc="upper center", ncols=columns,
+    axes.legend(*_entries(axes, *twins), fontsize=font, loc="upper center", ncols=columns,
                 bbox_to_anchor=(0.5, 0), bbox_transform=axes.transAxes + down,
                 borderaxespad=0, frameon=False)  # fmt: skip
 

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
 _WIDE = 2.0
 """Least side of axes with more than three ticks, in inches."""
+_SAME = 2e-3
+"""Largest distance of eigenvalues that one point shows."""
 
 
 def poles(subject: Subject, *, row: int | None = None, ax: Axes | None = None) -> Axes:
     """Draw the eigenvalues of the step without a spike, coloured by class, and the unit circle.
 
-    A neuron forgets if its poles are inside the circle; off the real axis it oscillates. See
+    A neuron forgets if its poles are inside the circle; off the real axis it oscillates. Of one
+    parameter set, "×3" marks three eigenvalues at one point. See
     `lnm_codegen.analysis.linear` for the point and the classes.
 
     Args:
@@ -70,8 +73,22 @@ def draw_poles(axes: Axes, modes: Modes, history: Array | None = None) -> None:
             text = label if len(modes.labels) == 1 else f"{label} ({counts[label]})"
             axes.plot(own.real, own.imag, "o", color=CLASS_COLORS[label], label=text, zorder=3,
                       markersize=4.5, markeredgecolor="white", markeredgewidth=0.4)  # fmt: skip
+    if len(modes.labels) == 1:
+        _write_multiplicities(axes, modes.eigenvalues[0])
     shown = modes.eigenvalues.ravel()
     _set_limits(axes, shown if history is None else np.append(shown, history))
+
+
+def _write_multiplicities(axes: Axes, values: Array) -> None:
+    """Write the number of eigenvalues that one point shows, if these are several: "×3"."""
+    left = [complex(value) for value in values if np.isfinite(value)]
+    while left:
+        first = left[0]
+        same = [value for value in left if abs(value - first) <= _SAME]
+        left = [value for value in left if abs(value - first) > _SAME]
+        if len(same) > 1:
+            axes.annotate(f"×{len(same)}", (first.real, first.imag), xytext=(5, 4),
+                          textcoords="offset points", fontsize="small")  # fmt: skip
 
 
 def draw_circle(axes: Axes) -> None:

@@ -16,7 +16,7 @@ from lnm_codegen.plot.arguments import axes_of, integer_of, interval_of, number_
 from lnm_codegen.plot.curves import draw_curves
 from lnm_codegen.plot.legend import add_legend
 from lnm_codegen.plot.ranges import RATE_STEPS, inputs_of, rate_steps
-from lnm_codegen.plot.scales import ends_of, grouped, padded, twin_axes
+from lnm_codegen.plot.scales import color_axis, ends_of, grouped, padded, twin_axes
 from lnm_codegen.plot.style import QUIET, STATE_COLORS, WARM
 from lnm_codegen.plot.subject import MOST_CURVES, Subject, step_of
 
@@ -42,8 +42,9 @@ def step_response(
 
     Of one parameter set, draw every state, and dashed its response without spikes where that
     differs. At a spike the line goes to the charged state, then to the state after the reset.
-    States whose ranges differ by more than a factor of 5 have a y axis each, at the right. Of
-    several sets, draw the potential after each step, of at most 64.
+    States whose ranges differ by more than a factor of 5 have a y axis each, at the right. A
+    constrained layout leaves space for these beside given axes. Of several sets, draw the
+    potential after each step, of at most 64.
 
     Args:
         subject: A neuron or a layer.
@@ -138,7 +139,7 @@ def draw_response(axes: Axes, step: StepMap, x_seq: Array) -> list[Axes]:
         _set_height(own, np.concatenate([lines[k][1] for k in group]), silent[:, group])
         own.set_ylabel("state" if len(groups) == 1 else ", ".join(step.states[k] for k in group))
         if len(group) == 1 < len(groups):
-            own.yaxis.label.set_color(STATE_COLORS[group[0] % len(STATE_COLORS)])
+            color_axis(own, STATE_COLORS[group[0] % len(STATE_COLORS)])
     if fired.any():
         at = np.flatnonzero(fired) + 1
         axes.plot(at, np.full(len(at), 0.97), "|", color=WARM, markersize=9,

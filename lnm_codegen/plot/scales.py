@@ -20,6 +20,13 @@ _APART = 50
 """Distance between the second y axis and each further one, in points."""
 
 
+def color_axis(axes: Axes, color: str) -> None:
+    """Colour the y axis of one state as its line, so that a further axis shows whose it is."""
+    axes.tick_params(axis="y", colors=color)
+    axes.yaxis.label.set_color(color)
+    axes.spines[axes.yaxis.get_label_position()].set_color(color)
+
+
 def ends_of(values: Array) -> Ends:
     """Return the least and the greatest finite value; (0, 0) without any."""
     finite = values[np.isfinite(values)]

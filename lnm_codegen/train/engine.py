@@ -20,6 +20,7 @@ from lnm_codegen.train.losses import count_correct
 from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.models import Network, build
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of
+from lnm_codegen.train.stability.modes import Unstable, count_unstable
 from lnm_codegen.train.trainer import Trainer
 
 LARGEST_IN_HISTORY = 1 << 16
@@ -41,6 +42,7 @@ class Epoch:
         outside: Share of the charged potentials of each neuron layer that a clamp v_min holds,
             diverged or NaN, on the test samples.
         seconds: Duration of the training, without the test.
+        unstable: Unstable rows of each neuron layer, after the last epoch of a run; else empty.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Epoch:
     rates: tuple[float, ...]
     outside: tuple[float, ...]
     seconds: float
+    unstable: tuple[Unstable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,9 @@ def fit(
             yield Epoch(number, loss_mean, accuracy, None, (), (), seconds)
         else:
             results = (tested.accuracy, tested.rates, tested.outside)
-            yield Epoch(number, loss_mean, accuracy, *results, seconds)
+            layers = trainer.averaged.neurons if number == config.epochs else ()
+            unstable = tuple(count_unstable(layer) for layer in layers)
+            yield Epoch(number, loss_mean, accuracy, *results, seconds, unstable)
 
 
 def evaluate(

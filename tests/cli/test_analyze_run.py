@@ -41,6 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(SMALL, base / "lnm3", data=data)
     lif = replace(SMALL, family="lif", arguments={"decay_input": False})
     run(lif, base / "lif", data=data)
+    run(replace(SMALL, family="plif", arguments={"per": "channel"}), base / "rates", data=data)
     wide = replace(lif, network_arguments={"channels": (2, 4)})
     run(wide, base / "wide", data=data)
     return base
@@ -203,7 +204,7 @@ def test_files_that_cannot_be_written_are_refused_before_the_work(
 def test_the_python_of_the_page_runs(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """docs/understanding.md, on two small runs."""
+    """docs/understanding.md, on three small runs."""
     page = Path(__file__).parents[2] / "docs" / "understanding.md"
     code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
     (tmp_path / "runs").symlink_to(runs)

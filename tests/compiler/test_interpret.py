@@ -624,7 +624,7 @@ OTHER = [
     ),
     (
         lambda: lnm.interpret(_with_function_init(), X),
-        (lnm.ModelError, "drawn", f"parameter 'w' {BY_FUNCTION}", "", "Pass w=... to the call."),
+        (lnm.ModelError, "drawn", f"parameter 'w' {BY_FUNCTION}", "", "Pass w=... to lnm.interp"),
     ),
     (
         lambda: lnm.interpret(_with_function_init(), X, w=0.5),

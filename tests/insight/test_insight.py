@@ -250,7 +250,7 @@ def test_the_page_has_every_layer(folder: Path) -> None:
     found = analyze_run(load_run(folder), limit=16, rows=2)
     text = run_page(found, ("beside <another>",))
     assert text.startswith("<!DOCTYPE html>")
-    assert text.count("<table>") == text.count("</table>") == 3 + len(found.layers)
+    assert text.count("<table>") == text.count("</table>") == 3 + 2 * len(found.layers)
     assert text.count("<svg ") == sum(len(panels(layer)) for layer in found.layers) == 10
     for word in ("blocks.1.neuron", "theta_0", "neuron operations", "beside &lt;another&gt;",
                  "2 of 4 rows are analysed, evenly spaced."):  # fmt: skip

@@ -23,7 +23,8 @@ from lnm_codegen.cli import run as command
 from lnm_codegen.insight import analyze_run
 from lnm_codegen.insight.analysis import PROVEN_ROWS, LayerAnalysis, RunAnalysis, _examined
 from lnm_codegen.insight.figures import grid_figure
-from lnm_codegen.insight.modes import layer_modes, movement, typical_row
+from lnm_codegen.insight.learned import spreads
+from lnm_codegen.insight.modes import movement, typical_row
 from lnm_codegen.insight.page import run_page
 from lnm_codegen.insight.panels import panel_figure, panels
 from lnm_codegen.insight.pole_panels import draw_typical_response
@@ -39,6 +40,7 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.train import TrainConfig, load, load_run, run
 from lnm_codegen.train.figure import curves_figure
+from lnm_codegen.train.stability.modes import layer_modes
 from tests.analysis.linear.matrices import free
 
 FAMILY = """
@@ -94,6 +96,19 @@ def test_training_moved_them(found: RunAnalysis) -> None:
     counts = layer.movement.classes
     assert counts["oscillator"][0] == 3
     assert [sum(column) for column in zip(*counts.values(), strict=True)] == [3, 3, 3]
+
+
+def test_learned_numbers_have_quartiles_and_signs() -> None:
+    """Values 0 to 4 less 1.5: two of five are negative; the quartiles are 1 apart."""
+    layer = NeuronLayer(free().with_per("channel"), channels=5)
+    with torch.no_grad():
+        layer.A.copy_(torch.arange(5.0)[:, None].expand(5, 4) - torch.tensor([1.5, 0, 0, 9]))
+    found = spreads(layer)
+    assert list(found) == ["A_0", "A_1", "A_2", "A_3"]
+    assert found["A_0"].quartiles == (-1.5, -0.5, 0.5, 1.5, 2.5)
+    assert (found["A_0"].mean, found["A_0"].deviation) == (0.5, pytest.approx(2.5**0.5))
+    assert [found[name].signs for name in found] == ["2 of 5", "-", "-", "-"]
+    assert spreads(NeuronLayer(free(), channels=5)) == {}  # one row
 
 
 def test_json_and_page_have_the_poles(found: RunAnalysis) -> None:
@@ -164,6 +179,10 @@ def test_states_of_two_scales_are_in_one_legend() -> None:
     )  # fmt: skip
     axis = new_figure("test", 4, 3).subplots()
     draw_typical_response(axis, found, impulse=True)
+    axis.get_figure().draw_without_rendering()
+    legend = axis.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y1 < axis.get_window_extent().y0  # covers no trace
     assert len(axis.get_figure().axes) == 2
     assert _legend_words(axis) == {"v", "w"}
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.declarations import Draw
 from lnm_codegen.nn import NeuronLayer
 from tests.analysis.linear.matrices import free
 from tests.refusals import refused
@@ -30,6 +32,26 @@ def drawn(ax: Axes) -> list[np.ndarray]:
 def test_only_one_axes_is_accepted(name, given):
     with refused(ModelError, f"plot.{name}", "ax is ", "one Axes, or None for a new figure"):
         getattr(lnm.plot, name)(free(), ax=given)
+
+
+def test_the_remedies_for_a_function_as_initial_value_work(ax):
+    """No plot takes w=...; with_init and a number with a draw give the plot a value."""
+    v, x = lnm.state("v"), lnm.input("x")
+
+    def leaky(w):
+        return lnm.Neuron(charge={v: lnm.sigmoid(w) * v + x}, fire=v - 1, name="leaky")
+
+    def sample(generator, axes):
+        return (torch.rand(axes, generator=generator),)
+
+    by_function = leaky(lnm.param("w", init=lambda g, axes: sample(g, axes)[0], per="channel"))
+    remedies = "call neuron.with_init(w=...). Better, give lnm.param a number as init and"
+    with refused(ModelError, "leaky", "parameter 'w' is initialised by a function", "", remedies):
+        lnm.plot.step_response(by_function, ax=ax)
+    lnm.plot.step_response(by_function.with_init(w=0.5), ax=ax)
+    drawn = leaky(lnm.param("w", init=0.5, per="channel", draw=Draw(sample)))
+    lnm.plot.step_response(drawn, ax=ax)
+    assert NeuronLayer(drawn, channels=3).w.unique().numel() == 3
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,19 @@ def test_poles_are_the_eigenvalues_by_class(ax):
     )
 
 
+@pytest.mark.parametrize(
+    ("a", "texts"),
+    [((0.9, 0, 0, 0.9), ["×2"]), ((0.9, 0.1, 0, 0.9001), ["×2"]), ((0.9, 0, 0, 0.8), [])],
+)
+def test_poles_at_one_point_are_counted(a, texts, ax):
+    """Of one set only: those of several sets may lie anywhere."""
+    lnm.plot.poles(free(a), ax=ax)
+    assert [text.get_text() for text in ax.texts] == texts
+    other = Figure().subplots()
+    lnm.plot.poles(channels([a, a]), ax=other)
+    assert not other.texts
+
+
 def test_the_disc_grows_with_the_poles(ax):
     lnm.plot.poles(free((2.0, 0, 0, 0.5)), ax=ax)
     assert ax.get_xlim()[1] == pytest.approx(2.16)

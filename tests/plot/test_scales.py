@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 import lnm_codegen as lnm
@@ -86,6 +87,11 @@ def test_three_scales_have_three_axes():
     figure.draw_without_rendering()
     main, second, third = figure.axes
     assert [one.get_ylabel() for one in (main, second, third)] == ["v", "w", "q"]
+    colors = [line.get_color() for line in (main.lines[0], second.lines[0], third.lines[0])]
+    sides = ("left", "right", "right")
+    for one, side, color in zip(figure.axes, sides, colors, strict=True):
+        assert one.spines[side].get_edgecolor() == to_rgba(color)
+        assert one.yaxis.get_ticklabels()[0].get_color() == color
     near, far = (one.yaxis.get_tightbbox() for one in (second, third))
     assert main.get_window_extent().x1 <= near.x0 + 5
     assert near.x1 < far.x0 + 5

@@ -27,10 +27,10 @@ from lnm_codegen.ir.interpret import Array
 
 SLOW, FLAT = 0.1, 0.05
 """Distance of a slow pole from 1 or the circle; a real pole above -FLAT does not alternate."""
-RESET = "unstable but reset"
-"""The class whose free runs stay although the point is unstable."""
+RESET, DIVERGING = "unstable but reset", "diverging"
+"""The classes with an unstable point: free runs stay, or leave the bound."""
 POLE_CLASSES = (
-    "real poles", "integrator", "oscillator", "resonator", "alternating", RESET, "diverging",
+    "real poles", "integrator", "oscillator", "resonator", "alternating", RESET, DIVERGING,
 )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def classify_poles(values: Array, bounded: bool, first: complex | None = None) -
     """
     radius = abs(complex(values[0]))
     if not radius <= 1 + EDGE:
-        return RESET if bounded and np.isfinite(radius) else "diverging"
+        return RESET if bounded and np.isfinite(radius) else DIVERGING
     first = complex(values[0] if first is None else first)
     if bool(is_real(np.array(first))):
         if abs(first.real - 1) <= SLOW:

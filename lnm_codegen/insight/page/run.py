@@ -25,6 +25,7 @@ from lnm_codegen.insight.tables import (
     energy_note,
     energy_table,
     layers_table,
+    learned_table,
     rows_note,
     typical_lines,
 )
@@ -65,6 +66,7 @@ def _layers(found: RunAnalysis) -> str:
 
 
 def _layer(layer: LayerAnalysis, prefix: str) -> str:
+    learned = learned_table([layer])
     notes = [rows_note(layer), *typical_lines(layer)]
     if layer.history is None:
         notes.append(f"The history of the parameters is {ABSENT}.")
@@ -81,6 +83,7 @@ def _layer(layer: LayerAnalysis, prefix: str) -> str:
     )
     parts = (
         paragraphs([layer.learned, f"Certificate: {certificate_line(layer)}"]),
+        table(learned, f"Learned numbers of {layer.name}") if learned.rows else "",
         figures(panels(layer), prefix, layer.name),
         points,
         paragraphs(notes),

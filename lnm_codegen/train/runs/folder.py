@@ -98,21 +98,28 @@ class RunFolder:
             raise unusable(self.path, error) from None
         self._write("config.json", _json({"config": config.as_json(), "versions": versions}) + "\n")
 
-    def save_metrics(self, epochs: Sequence[Epoch], layers: int) -> None:
-        """Write metrics.csv: a row per epoch, numbers as the shortest text that reads back."""
+    def save_metrics(
+        self, epochs: Sequence[Epoch], layers: int, counted: Sequence[int] = ()
+    ) -> None:
+        """Write metrics.csv: a row per epoch, numbers as the shortest text that reads back.
+
+        Args:
+            epochs: The epochs so far.
+            layers: Number of neuron layers.
+            counted: Indices of the layers with a column of diverging rows.
+        """
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rates = [f"firing_rate_{k + 1}" for k in range(layers)]
         outside = [f"outside_{k + 1}" for k in range(layers)]
-        rows.writerow(
-            ["epoch", "loss", "train_accuracy", "test_accuracy", *rates, *outside, "seconds"]
-        )
+        names = ("epoch", "loss", "train_accuracy", "test_accuracy", *rates, *outside, "seconds")
+        rows.writerow([*names, *(f"diverging_{k + 1}" for k in counted)])
         for e in epochs:
             tested = (*e.rates, *e.outside) or ("",) * (2 * layers)
             accuracy = "" if e.test_accuracy is None else e.test_accuracy
-            rows.writerow(
-                [e.number, e.loss, e.train_accuracy, accuracy, *tested, round(e.seconds, 3)]
-            )
+            found = [e.unstable[k].diverging if e.unstable else "" for k in counted]
+            first = (e.number, e.loss, e.train_accuracy, accuracy, *tested, round(e.seconds, 3))
+            rows.writerow([*first, *found])
         self._write("metrics.csv", text.getvalue())
 
     def save_tensors(

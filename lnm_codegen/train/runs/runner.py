@@ -37,6 +37,7 @@ from lnm_codegen.train.runs.checkpoint import (
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.train.runs.folder import EVENTS, RunFolder
 from lnm_codegen.train.runs.saved import load_neurons
+from lnm_codegen.train.stability.modes import Unstable, is_counted
 from lnm_codegen.train.trainer import Trainer
 
 
@@ -152,7 +153,7 @@ class _Record:
         """Make the folder."""
         if self._folder is not None:
             self._folder.create(self._trainer.config)
-            self._folder.save_metrics(self.epochs, len(self._trainer.network.neurons))
+            self._save_metrics(self._folder)
 
     def add(self, epoch: Epoch) -> None:
         """Add an epoch; the checkpoint, from which the other files follow, is written first."""
@@ -185,9 +186,14 @@ class _Record:
 
     def _save(self) -> None:
         assert self._folder is not None
-        self._folder.save_metrics(self.epochs, len(self._trainer.network.neurons))
+        self._save_metrics(self._folder)
         self._folder.save_tensors(MODEL, self._trainer.averaged.state_dict())
         self._folder.save_tensors(HISTORY, self.history())
+
+    def _save_metrics(self, folder: RunFolder) -> None:
+        layers = self._trainer.network.neurons
+        counted = [k for k, layer in enumerate(layers) if is_counted(layer)]
+        folder.save_metrics(self.epochs, len(layers), counted)
 
     def history(self) -> dict[str, Tensor]:
         """Return `<layer>.<parameter>` -> (epochs + 1, *shape)."""
@@ -197,4 +203,6 @@ class _Record:
 
 def _epoch(fields: dict[str, Any]) -> Epoch:
     """Return an epoch as JSON holds it, with lists instead of tuples."""
-    return Epoch(**{**fields, "rates": tuple(fields["rates"]), "outside": tuple(fields["outside"])})
+    rates, outside = tuple(fields["rates"]), tuple(fields["outside"])
+    unstable = tuple(Unstable(**counts) for counts in fields.get("unstable", ()))
+    return Epoch(**{**fields, "rates": rates, "outside": outside, "unstable": unstable})

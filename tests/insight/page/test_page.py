@@ -203,7 +203,13 @@ def test_numbers_of_a_run_are_those_of_its_json(
     assert [number(cell) for cell in energy[-1][-3:]] == [
         round(whole["pj"][by]["total"]) for by in ("fp32", "int8", "lemaire")
     ]
-    for table, layer in zip(points, data["layers"], strict=True):
+    for table, layer in zip(points[::2], data["layers"], strict=True):
+        for row, (name, spread) in zip(table[1:], layer["parameters"].items(), strict=True):
+            least, _, median, _, greatest = spread["quartiles"]
+            assert [row[k] for k in (0, 1, 3, 5, 7)] == [
+                name, *(f"{value:.4g}" for value in (spread["mean"], least, median, greatest))
+            ]  # fmt: skip
+    for table, layer in zip(points[1::2], data["layers"], strict=True):
         for row, one in zip(table[1:], layer["dynamics"], strict=True):
             first = one["eigenvalues"][0]
             assert row[:2] == [one["place"], one["class"]]
