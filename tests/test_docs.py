@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -139,3 +141,29 @@ def test_contributing_recipe_files_exist():
         text = (ROOT / page).read_text(encoding="utf-8")
         for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
             assert (folder / link).exists(), f"{page}: {link}"
+
+
+@pytest.mark.needs_cc
+def test_the_cpp_of_the_kernel_page_runs(tmp_path, monkeypatch):
+    """Its build line compiles its caller, which counts the spikes of a layer."""
+    import torch
+
+    import lnm_codegen as lnm
+    from lnm_codegen.backends.c.backend import FLAGS
+
+    if shutil.which("g++") is None:
+        pytest.skip("g++, which the page calls, is not installed")
+    page = (ROOT / "docs/howto/kernel.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("docs/howto/kernel.md"), {})
+    caller = re.search(r"```cpp\n(.*?)```", page, re.DOTALL).group(1)
+    Path("main.cpp").write_text(caller)
+    build = re.search(r"```sh\n(g\+\+ .*?)\n```", page, re.DOTALL).group(1)
+    assert set(FLAGS) - {"-fPIC", "-shared"} <= set(build.split())
+    subprocess.run([*build.split(), "-Wall", "-Wextra", "-Werror"], check=True)
+    printed = subprocess.run(["./main"], check=True, capture_output=True, text=True).stdout
+    expected = lnm.nn.NeuronLayer(lnm.get("lif"), backend="torch")(torch.full((20, 1, 6), 1.5))
+    assert 0 < expected.sum() < 120
+    assert printed == f"{expected.sum():g} spikes\n"
+    for file in re.findall(r"`([\w.]+\.(?:h|cpp|c))`: ", page):
+        assert Path("kernel/c/lif", file).is_file()

@@ -1,4 +1,4 @@
-"""Summary of a neuron in a few words: degree of its charge, kind of its reset."""
+"""Summary of a neuron in a few words: degree of its charge, its reset, its surrogates."""
 
 from __future__ import annotations
 
@@ -35,6 +35,19 @@ def reset_kind(neuron: Neuron) -> str:
     charged = {state for state, _ in neuron.charge}
     kinds = {_kind(state, value) for state, value in neuron.reset if state in charged}
     return (kinds or {"none"}).pop() if len(kinds) < 2 else "custom"
+
+
+def reset_words(neuron: Neuron) -> dict[str, str | bool | None]:
+    """Return the kind of the reset, the surrogates, and True where spikes in a reset are constants.
+
+    A value is None where there is nothing to say.
+    """
+    slopes = dict.fromkeys(str(surrogate) for _, surrogate in neuron.surrogates)
+    return {
+        "reset": reset_kind(neuron),
+        "surrogate": ", ".join(slopes) or None,
+        "detach_reset": neuron.detach_reset or None,
+    }
 
 
 def _kind(state: sympy.Symbol, value: sympy.Expr) -> str:

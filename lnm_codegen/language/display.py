@@ -120,8 +120,8 @@ def _name_of(function: Callable[..., Any]) -> str:
 def _numbers(init: Any, ellipsis: str) -> str:
     """Return a number, or at most six of a vector."""
     if not isinstance(init, tuple):
-        return f"{init:g}"
-    shown = [f"{value:g}" for value in init[:_LONGEST_VECTOR]]
+        return f"{init + 0.0:g}"  # + 0.0: so that -0.0 becomes 0
+    shown = [f"{value + 0.0:g}" for value in init[:_LONGEST_VECTOR]]
     more = [ellipsis] if len(init) > _LONGEST_VECTOR else []
     return f"[{', '.join([*shown, *more])}]"
 

@@ -125,11 +125,15 @@ def require_returned(where: str, value: Any) -> Neuron:
 
 
 def require_neuron(where: str, value: Any) -> None:
-    """Raise ModelError unless `value` is a neuron; suggest a call for a family or a name."""
+    """Raise ModelError unless `value` is a neuron; advise for a family, a name or a layer."""
     if isinstance(value, Neuron):
         return
     if isinstance(value, Family):
         problem, remedy = f"{value.name} is a family, not a neuron", f"Call it: {value.__name__}()."
+    elif isinstance(getattr(value, "neuron", None), Neuron):
+        problem, remedy = f"a {type(value).__name__} is not a neuron", "Pass layer.neuron."
+        if hasattr(value, "normalisation"):
+            remedy = "Pass lnm.normalised(layer.neuron, layer.shortcut)."
     else:
         problem = f"{shown(value)} is not a neuron"
         remedy = f"Write lnm.get({shown(value)})." if isinstance(value, str) else ""

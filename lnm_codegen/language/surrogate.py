@@ -35,6 +35,10 @@ class Surrogate:
     primitive: sympy.Expr | None = None
     arguments: tuple[tuple[str, float], ...] | None = None
 
+    def __str__(self) -> str:
+        given = ", ".join(f"{word}={value:g}" for word, value in self.arguments or ())
+        return f"{self.name}({given})" if given else self.name
+
     def __repr__(self) -> str:
         return f"<surrogate {self.name}: {self.slope}>"
 

@@ -113,33 +113,33 @@ def require_dtype(place: str, name: str) -> torch.dtype:
 
 
 def require_inputs(
-    neuron: Neuron, inputs: tuple[Tensor, ...], step_mode: str
+    layer: str, names: Sequence[str], inputs: tuple[Tensor, ...], step_mode: str
 ) -> tuple[Tensor, ...]:
     """Return the inputs of a call, expanded to the shape of the first, or raise ShapeError.
 
-    Expanded inputs are views, with stride 0 on the axes along which they repeat.
+    An error begins with the name of the layer, and `names` are those of its inputs. Expanded
+    inputs are views, with stride 0 on the axes along which they repeat.
     """
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-        require_no_tracing(neuron.name)
+        require_no_tracing(layer)
     first, axes = inputs[0] if inputs else None, 2 if step_mode == "m" else 1
-    if len(inputs) == len(neuron.inputs) == 1 and isinstance(first, Tensor):
+    if len(inputs) == len(names) == 1 and isinstance(first, Tensor):
         if first.dim() >= axes and first.dtype in TYPES:
             return inputs  # the usual call, without the cost of the rest
-    if len(inputs) != len(neuron.inputs):
-        names = [s.name for s in neuron.inputs]
+    if len(inputs) != len(names):
         remedy = NAMES_REMEDY if inputs and len(inputs) < len(names) else ""
         problem = f"the call has {len(inputs)} inputs"
-        raise ShapeError(neuron.name, problem, names or "none", remedy)
+        raise ShapeError(layer, problem, names or "none", remedy)
     expected = "(T, N, *)" if axes == 2 else "(N, *)"
     expanded: list[Tensor] = []
-    for symbol, x in zip(neuron.inputs, inputs, strict=True):
+    for name, x in zip(names, inputs, strict=True):
         remedy = ""
         if not isinstance(x, Tensor):
             found, accepted = f"is of type {type(x).__name__}", "a tensor"
             if isinstance(x, np.ndarray):
-                remedy = f"Use torch.from_numpy({symbol.name})."
+                remedy = f"Use torch.from_numpy({name})."
             elif isinstance(x, list | tuple | int | float):
-                remedy = f"Use torch.tensor({symbol.name})."
+                remedy = f"Use torch.tensor({name})."
         elif x is first and x.dim() < axes:
             found, accepted = f"has shape {tuple(x.shape)}", expected
         elif x.dtype != inputs[0].dtype:
@@ -148,7 +148,6 @@ def require_inputs(
             found, accepted = f"is on {x.device}", f"{inputs[0].device}, as the first input"
         elif x.dtype not in TYPES:
             found, accepted = f"is {x.dtype}", ", ".join(TYPES.values())
-            name = symbol.name
             remedy = f"Use {name}.float()."
             if x.is_complex():
                 remedy = f"Use {name}.real, {name}.imag or {name}.abs()."
@@ -162,7 +161,7 @@ def require_inputs(
             time = f"({shape[0]},), or " if step_mode == "m" else ""
             found = f"has shape {tuple(x.shape)}"
             accepted, remedy = f"{time}a shape that broadcasts to {shape}", AXES_REMEDY
-        raise ShapeError(neuron.name, f"input {symbol.name!r} {found}", accepted, remedy)
+        raise ShapeError(layer, f"input {name!r} {found}", accepted, remedy)
     return tuple(expanded)
 
 
@@ -210,7 +209,7 @@ def _tangent_of(tensor: Tensor) -> Tensor | None:
 
 
 def require_plain_memory(
-    neuron: Neuron, reader: str, tensors: Sequence[Tensor], remedy: str = "Use backend='torch'."
+    layer: str, reader: str, tensors: Sequence[Tensor], remedy: str = "Use backend='torch'."
 ) -> None:
     """Raise UnsupportedError where a tensor has no plain memory that a `reader` can read."""
     for tensor in tensors:
@@ -232,7 +231,7 @@ def require_plain_memory(
             problem = f"{reader} cannot read a {type(tensor).__name__} of layout {tensor.layout}"
         else:
             continue
-        raise UnsupportedError(neuron.name, problem, remedy=remedy)
+        raise UnsupportedError(layer, problem, remedy=remedy)
 
 
 def parameters_as(

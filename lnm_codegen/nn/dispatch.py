@@ -15,7 +15,13 @@ from torch import Tensor
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.arguments import REAL, converted, is_plain, require_plain_memory
+from lnm_codegen.nn.arguments import (
+    REAL,
+    converted,
+    is_plain,
+    require_inputs,
+    require_plain_memory,
+)
 from lnm_codegen.nn.call import require_usable, start_states
 from lnm_codegen.nn.eager import eager_module, is_exporting, run_eager
 from lnm_codegen.nn.function import (
@@ -51,11 +57,15 @@ class Dispatch:
         neuron: The neuron; its records are further outputs and counts.
         backend: Backend that the user named, or "auto".
         arithmetic: Integer arithmetic of the neuron, or None.
+        name: Name of the layer in errors; that of the neuron by default.
+        input_names: Names of the inputs in errors; those of the neuron by default.
     """
 
     neuron: Neuron
     backend: BackendName
     arithmetic: Arithmetic | None
+    name: str = ""
+    input_names: tuple[str, ...] = ()
     _selected: dict[tuple[str, torch.dtype | None], str] = field(default_factory=dict, init=False)
     _kernels: dict[tuple[str, torch.dtype], Kernels] = field(default_factory=dict, init=False)
     _starts: dict[tuple[torch.dtype, torch.device], list[Tensor]] = field(
@@ -64,6 +74,8 @@ class Dispatch:
 
     def __post_init__(self) -> None:
         LIVE.add(self)
+        self.name = self.name or self.neuron.name
+        self.input_names = self.input_names or tuple(s.name for s in self.neuron.inputs)
         starts = [cast("State", s.decl) for s in self.neuron.states]
         self._changes_starts = any(callable(s.init) or s.param for s in starts)
         self._states = [s.name for s in starts]
@@ -72,7 +84,12 @@ class Dispatch:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the arguments of a copy."""
-        return type(self), (self.neuron, self.backend, self.arithmetic)
+        own = (self.neuron, self.backend, self.arithmetic, self.name, self.input_names)
+        return type(self), own
+
+    def inputs_of(self, tensors: tuple[Tensor, ...], step_mode: str) -> tuple[Tensor, ...]:
+        """Return the inputs of a call, validated; see `require_inputs`."""
+        return require_inputs(self.name, self.input_names, tensors, step_mode)
 
     def backend_of(self, x: Tensor) -> str:
         """Return the backend of a call on `x`, or raise ToolError."""
@@ -104,11 +121,11 @@ class Dispatch:
         saves_states = needs_backward(tensors)
         if traced:
             if is_exporting_onnx():
-                require_table(self.neuron.name)
+                require_table(self.name)
                 saves_states = False  # ONNX has no backward, and T stays dynamic
             name = self._operator_name(backend)
             return run_operator(name, self._states, tensors, returns_states, saves_states)
-        require_plain_memory(self.neuron, READER[backend], tensors)
+        require_plain_memory(self.name, READER[backend], tensors)
         kernels = self._kernels_of(backend, x.dtype)
         layout, tensors = arranged(self.neuron.step_params, tensors, len(inputs), len(start))
         count = len(kernels.outputs)
@@ -133,7 +150,7 @@ class Dispatch:
         arithmetic, x = self.arithmetic, inputs[0]
         assert arithmetic is not None
         tensors = (*inputs, *start, *params)
-        require_plain_memory(self.neuron, "the integer models", tensors, "Leave arithmetic out.")
+        require_plain_memory(self.name, "the integer models", tensors, "Leave arithmetic out.")
         run = run_fixed_eager if backend == "torch" else run_fixed_c
         numbers = [converted(i, REAL[x.dtype]) for i in inputs]
         outputs, final = run(arithmetic, numbers, start, params, returns_states)
@@ -182,7 +199,7 @@ class Dispatch:
             problem = "torch.export keeps no states from call to call, but the layer does"
             accepted = "carry_state=False with step_mode='m', or state= and return_state=True"
             remedy = "Set carry_state to False on every NeuronLayer of the model."
-            raise UnsupportedError(self.neuron.name, problem, accepted, remedy)
+            raise UnsupportedError(self.name, problem, accepted, remedy)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _module_name(self) -> str:

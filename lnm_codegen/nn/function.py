@@ -104,7 +104,8 @@ def saved_call(ctx: Any, where: str = "NeuronLayer") -> tuple[Any, tuple[Any, ..
     """Return what `save_call` saved.
 
     Raises:
-        UnsupportedError: Double backward (create_graph=True) was requested.
+        UnsupportedError: Double backward (create_graph=True) was requested, or an earlier backward
+            has freed what was saved.
     """
     if torch.is_grad_enabled():
         raise UnsupportedError(
@@ -112,7 +113,17 @@ def saved_call(ctx: Any, where: str = "NeuronLayer") -> tuple[Any, tuple[Any, ..
             "double backward (create_graph=True) through the generated kernels is not supported",
             remedy="Use backend='torch' for higher derivatives.",
         )
-    return ctx.call, ctx.saved_tensors
+    try:
+        return ctx.call, ctx.saved_tensors
+    except RuntimeError as error:
+        if "a second time" not in str(error):
+            raise
+        raise UnsupportedError(
+            where,
+            "a backward passes through the graph of a call a second time, and the first freed it",
+            remedy="If the layer keeps its states, call reset() or detach() before the next call."
+            " Otherwise set retain_graph=True in the first backward.",
+        ) from None
 
 
 def empty_results(call: FusedCall, x: Tensor, into: Tensor | None = None) -> Results:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnm_codegen.analysis.summary import degree_of, reset_kind
+from lnm_codegen.analysis.summary import degree_of, reset_words
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.granularity import finest
 from lnm_codegen.ir.types import Fixed, FixedSpec
@@ -17,7 +17,6 @@ from lnm_codegen.nn.arguments import (
     parameters_as,
     recorded,
     recording,
-    require_inputs,
     require_record,
     require_sizes,
 )
@@ -48,7 +47,8 @@ class NeuronLayer(StatefulModule):
     `record`, `return_recorded`, `interval` and `inplace` are attributes that may be set later.
 
     Args:
-        neuron: The model, `lnm.get("lnm", degree=3)` or your own.
+        neuron: The definition, `lnm.get("lnm", degree=3)` or your own. It is an attribute too: pass
+            `layer.neuron`, which has the layer's `detach_reset`, to `lnm.emit` or `lnm.package`.
         channels: C, the size of parameters per channel. If it is not given, they are lazy, as in
             `nn.LazyLinear`: the first input gives them their shape.
         shape: Shape of one sample's neurons, (C, *), for parameters per neuron; lazy likewise.
@@ -284,7 +284,7 @@ class NeuronLayer(StatefulModule):
             "per": per,
             "channels": (axes[0] if axes else lazy) if per == "channel" else None,
             "shape": (lazy or axes) if per == "neuron" else None,
-            "reset": reset_kind(neuron),
+            **reset_words(neuron),
             "backend": self.backend,
             "step_mode": self.step_mode,
             "carry_state": self.carry_state or None,
@@ -296,5 +296,5 @@ class NeuronLayer(StatefulModule):
 
     def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the inputs of a call as sequences; T is 1 in single-step mode."""
-        inputs = require_inputs(self._dispatch.neuron, tensors, self.step_mode)
+        inputs = self._dispatch.inputs_of(tensors, self.step_mode)
         return tuple(x.unsqueeze(0) for x in inputs) if self.step_mode == "s" else inputs

@@ -62,7 +62,7 @@ def missing(backend: str) -> ToolError | None:
             problem, remedy = "this PyTorch is built for AMD GPUs", "Use backend='triton'."
         case "cuda" if importlib.util.find_spec("cuda") is None:
             problem = "cuda-bindings is not installed"
-            remedy = "Install lnm_codegen[cuda], or use backend='triton'."
+            remedy = "Run pip install 'lnm_codegen[cuda]', or use backend='triton'."
     return ToolError(backend, problem, remedy=remedy) if problem else None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -544,6 +545,11 @@ NEURONS = [
     ("lif", "'lif' is not a neuron", "Write lnm.get('lif')."),
     (3, "3 is not a neuron", ""),
     (FAMILIES["lif"], "lif is a family, not a neuron", "Call it: lif()."),
+    (
+        SimpleNamespace(neuron=lnm.get("lif")),
+        "a SimpleNamespace is not a neuron",
+        "Pass layer.neuron.",
+    ),
     (FAMILIES["if"], "if is a family, not a neuron", "Call it: if_()."),
 ]
 OTHER = [

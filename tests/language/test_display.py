@@ -159,3 +159,13 @@ def test_long_numbers_have_eight_digits() -> None:
     assert lines[1] == "  bound   third = 0.33333333*x"
     assert lines[2] == "  charge  v <- where(v > 0.1, third + v/3, 0)"
     assert lines[3] == "  fire    spike = [v - 0.12345679 >= 0]"
+
+
+def test_a_negative_zero_is_zero() -> None:
+    """-ln(tau - 1) of plif is -0.0 at its default."""
+    plif = lnm.get("plif")
+    assert str(plif.params[0].init) == "-0.0"
+    assert "param   w = 0, learnable" in repr(plif)
+    vector = plif.with_init(v=-0.0)
+    assert "state   v = 0\n" in repr(vector)
+    assert "-0" not in repr(lnm.get("lnm", degree=2, theta=(-0.0, 0.5, -0.0)))

@@ -149,8 +149,13 @@ def test_conversion(backend):
 def test_repr():
     """One line in a printed network."""
     assert repr(NeuronLayer(lif(), backend="torch")) == (
-        "NeuronLayer(lif, degree=1, per='layer', reset='hard', backend='torch', step_mode='m')"
+        "NeuronLayer(lif, degree=1, per='layer', reset='hard', surrogate='atan(alpha=2)',"
+        " backend='torch', step_mode='m')"
     )
+    own = lif(surrogate=lnm.surrogate.from_slope(lambda z: 1 / (1 + z * z)))
+    assert "surrogate='custom', detach_reset=True" in repr(NeuronLayer(own, detach_reset=True))
+    two = NeuronLayer(lnm.get("tc_lif"))
+    assert repr(two).count("surrogate=") == 1
 
 
 @pytest.mark.parametrize(
@@ -597,6 +602,40 @@ def test_detach_cuts_the_graph(backend):
     layer(y).sum().backward()
     assert x.grad is None
     assert before["v"].requires_grad
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_forgotten_reset_is_named(norm):
+    """A second backward through the first call; reset, detach or a retained graph avoid it."""
+    neuron = lif(learn_tau=True)
+    if norm:
+        layer = lnm.nn.NormNeuron(neuron, 4, backend="c", carry_state=True)
+    else:
+        layer = NeuronLayer(neuron, backend="c", carry_state=True)
+    x = sequence(3, 2, 4)
+    layer(x).sum().backward()
+    with refused(
+        lnm.UnsupportedError, type(layer).__name__, "a second time", remedy="call reset()"
+    ):
+        layer(x).sum().backward()
+    for avoid in (layer.reset, layer.detach):
+        avoid()
+        layer(x).sum().backward()
+    layer.reset()
+    layer(x).sum().backward(retain_graph=True)
+    layer(x).sum().backward()
+
+
+@pytest.mark.needs_cc
+def test_other_errors_of_saved_tensors_stay():
+    """A tensor that was changed in place is PyTorch's own error."""
+    layer = NeuronLayer(lif(learn_tau=True), backend="c")
+    x = sequence(3, 2, 4)
+    out = layer(x)
+    x.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
 
 
 def test_reset_of_a_model():

@@ -118,6 +118,12 @@ def _signature(plan: Plan) -> dict[str, object]:
             " last step, by name; `state=` takes such a dict. The layer calls a function that"
             f" returns {returned}:"
         ),
+        trained_text=_paragraph(
+            "A new layer has the initial values of the definition."
+            " `layer.load_state_dict(trained.state_dict())` gives it those of `trained`, a"
+            " trained `NeuronLayer` of the same neuron. A state_dict without constants, such as one"
+            " of another library, loads too: the constants then keep their values."
+        ),
         inputs=tuple_text(tuple(map(_text, inputs))),
         head=enclosed(f"def {function}(", signature, "):"),
         run=enclosed("return run_sequence(", taken, ")", 4),

@@ -18,7 +18,7 @@ from lnm_codegen.nn.convert.recipe import Recipe
 from lnm_codegen.nn.convert.report import ConversionReport, LayerConversion
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.load.warn import warn_once
-from lnm_codegen.validation import wrong
+from lnm_codegen.validation import require_one_of, wrong
 
 Model = TypeVar("Model", bound=nn.Module)
 Choice: TypeAlias = "Neuron | Callable[[nn.Module], Neuron | None] | None"
@@ -33,7 +33,9 @@ _RESET = (
 )
 
 
-def convert(model: Model, neuron: Choice = None) -> Model | NeuronLayer:
+def convert(
+    model: Model, neuron: Choice = None, *, carry_state: bool | None = None
+) -> Model | NeuronLayer:
     """Replace the spiking layers of SpikingJelly, snnTorch and Norse in a model, in place.
 
     A new layer has the dynamics of the old one: the same spikes and gradients up to rounding. It
@@ -47,12 +49,15 @@ def convert(model: Model, neuron: Choice = None) -> Model | NeuronLayer:
         neuron: Another neuron for the layers: an `lnm.Neuron`, or a function of the old layer that
             returns one, or None for its own dynamics. Where its initial values can give the old
             dynamics, the new layer begins with them.
+        carry_state: The option `carry_state` of every new layer. None is that of the old layers:
+            True for SpikingJelly, False for snnTorch and Norse.
 
     Returns:
         The model; the new layer, if `model` is a spiking layer.
 
     Raises:
-        ModelError: `model` is not a module, or `neuron` is or returns another thing.
+        ModelError: `model` is not a module, `neuron` is or returns another thing, or `carry_state`
+            is not a bool or None.
 
     Example:
         >>> import torch, lnm_codegen as lnm
@@ -65,6 +70,7 @@ def convert(model: Model, neuron: Choice = None) -> Model | NeuronLayer:
         raise wrong("convert", "model", model, "a torch.nn.Module")
     if not (neuron is None or isinstance(neuron, Neuron) or callable(neuron)):
         raise wrong("convert", "neuron", neuron, "an lnm.Neuron, or a function of the old layer")
+    require_one_of("convert", "carry_state", carry_state, (None, True, False))
     conversion = _Conversion(_like(model), neuron)
     layers = [(old, library) for _, old, library in _spiking(model)]
     new = {id(old): conversion.layer(old, library) for old, library in layers}
@@ -75,6 +81,8 @@ def convert(model: Model, neuron: Choice = None) -> Model | NeuronLayer:
         if layer is not old:
             move_hooks(old, layer)
             _forget(old, library, layer)
+            if carry_state is not None:
+                layer.carry_state = carry_state  # type: ignore[assignment]
     _forget_caches(model)
     replaced = new.get(id(model), model)
     return replaced  # type: ignore[return-value]

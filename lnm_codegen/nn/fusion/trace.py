@@ -258,4 +258,5 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 def _refuse(module: nn.Module, _: Any) -> NoReturn:
     problem = f"{type(module).__name__} has a traced forward, which cannot be pickled"
-    raise UnsupportedError("fuse", problem, remedy="Save its state_dict.")
+    remedy = "Save its state_dict. Delete the file that torch.save has begun: it is incomplete."
+    raise UnsupportedError("fuse", problem, remedy=remedy)

@@ -115,7 +115,7 @@ def cubin(model: Model, arch: str) -> bytes:
         raise ToolError(
             "cuda",
             f"NVRTC cannot be loaded: {reason(error)}",
-            remedy="Install lnm_codegen[cuda], or use backend='triton'.",
+            remedy="Run pip install 'lnm_codegen[cuda]', or use backend='triton'.",
         ) from None
     source = Cuda().emit(model)
     needed = {n: t for n, t in source.files.items() if n == source.entry or n.endswith(".h")}

@@ -9,6 +9,7 @@ from itertools import compress
 import torch
 from torch import Tensor
 
+from lnm_codegen.errors import ShapeError
 from lnm_codegen.nn.arguments import require_plain_memory
 from lnm_codegen.nn.dispatch import READER, Dispatch
 from lnm_codegen.nn.function import FusedCall, LayerResults, needs_backward
@@ -23,6 +24,16 @@ class NormDispatch(Dispatch):
     """Runner of one normalised neuron. `run` takes the coefficients as its last parameters."""
 
     _passes: dict[tuple[str, torch.dtype], Passes] = field(default_factory=dict, init=False)
+
+    def inputs_of(self, tensors: tuple[Tensor, ...], step_mode: str) -> tuple[Tensor, ...]:
+        """Return the inputs of a call, validated."""
+        count, names = len(tensors), self.input_names
+        if count != len(names):
+            lacking = ", ".join(names[count:])
+            remedy = f"Give {lacking} too. With shortcut=True, r is the shortcut."
+            problem = f"the call has {count} inputs"
+            raise ShapeError(self.name, problem, names, remedy if lacking else "")
+        return super().inputs_of(tensors, step_mode)
 
     def run_batch(
         self,
@@ -46,11 +57,11 @@ class NormDispatch(Dispatch):
         tensors = (*inputs, *start, *params, weight, bias)
         saves_states = needs_backward(tensors)
         if torch.compiler.is_compiling():
-            require_evaluation(self.neuron.name)
+            require_evaluation(self.name)
             name = self._norm_operator_name(backend)
             flags = (returns_states, saves_states)
             return run_norm_operator(name, self._states, tensors, eps, group, *flags)
-        require_plain_memory(self.neuron, READER[backend], tensors)
+        require_plain_memory(self.name, READER[backend], tensors)
         dtype = tensors[0].dtype
         kernels, passes = self._kernels_of(backend, dtype), self._passes_of(backend, dtype)
         layout, own = arranged_call(

@@ -195,7 +195,8 @@ class NormNeuron(NeuronLayer):
             raise ModelError(_WHERE, problem, remedy="Rename it in the model.")
         self._reference = Dispatch(recording(self.neuron, names, interval), backend, None)
         block = recording(normalised(self.neuron, self.shortcut), names, interval)
-        return NormDispatch(block, backend, None)
+        names = ("c", *(["r"] if self.shortcut else []), *(s.name for s in self.neuron.inputs[1:]))
+        return NormDispatch(block, backend, None, self.neuron.name, names)
 
     def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the inputs of a call as sequences of one type, with C channels."""
@@ -210,8 +211,7 @@ class NormNeuron(NeuronLayer):
             expected = f"(T, N, {self.channels}, *)"
             if self.step_mode == "s":
                 shape, expected = shape[1:], f"(N, {self.channels}, *)"
-            name = self._dispatch.neuron.inputs[0].name
-            raise ShapeError(self.neuron.name, f"input {name!r} has shape {shape}", expected)
+            raise ShapeError(self.neuron.name, f"input 'c' has shape {shape}", expected)
         return inputs
 
     def _run(

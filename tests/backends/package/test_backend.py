@@ -430,3 +430,48 @@ def test_class_names() -> None:
     assert class_name("cuba_lif") == "CubaLif"
     assert class_name("if_") == "If"
     assert class_name("Lif") == "LifLayer"
+
+
+@pytest.mark.needs_cc
+def test_the_values_of_a_trained_layer_load(tmp_path: Path) -> None:
+    """As its README says; constants may be missing, and learned values may not."""
+    layer = lnm.nn.NeuronLayer(lnm.get("plif"))
+    with torch.no_grad():
+        layer.w.fill_(0.7)
+        layer.v_threshold.fill_(0.8)
+    x = torch.rand(9, 2, 5, generator=torch.Generator().manual_seed(0))
+    lnm.package(layer.neuron, "c").write(tmp_path)
+    line = "layer.load_state_dict(trained.state_dict())"
+    assert line in (tmp_path / "README.md").read_text()
+    torch.save((layer.state_dict(), x, layer(x).detach()), tmp_path / "values.pt")
+    code = f"""
+import torch
+from types import SimpleNamespace
+from plif_c import Plif
+values, x, expected = torch.load("values.pt")
+trained = SimpleNamespace(state_dict=lambda: values)
+layer = Plif()
+assert not torch.equal(layer(x), expected)
+{line}
+assert torch.equal(layer(x), expected)
+Plif().load_state_dict({{"w": values["w"]}})
+network = torch.nn.Sequential(torch.nn.Identity(), Plif())
+assert network.load_state_dict({{"1.w": values["w"]}}).missing_keys == []
+try:
+    Plif().load_state_dict({{}})
+except RuntimeError as error:
+    print(str(error).splitlines()[1].strip())
+"""
+    assert python(tmp_path, f"exec({code!r})") == 'Missing key(s) in state_dict: "w".\n'
+
+
+@pytest.mark.parametrize("layer", [lnm.nn.NeuronLayer, lnm.nn.NormNeuron])
+def test_a_layer_is_no_neuron(layer: type[lnm.nn.NeuronLayer]) -> None:
+    """The remedy names the neuron of its kernels."""
+    norm = layer is lnm.nn.NormNeuron
+    remedy = "lnm.normalised(layer.neuron, layer.shortcut)." if norm else "Pass layer.neuron."
+    made = layer(lnm.get("lif"), channels=3)
+    for function in (lnm.package, lnm.emit):
+        problem = f"a {layer.__name__} is not a neuron"
+        with refused(ModelError, function.__name__, problem, "an lnm.Neuron", remedy):
+            function(made, "c")  # type: ignore[operator]

@@ -129,6 +129,21 @@ def test_a_subclass_is_converted_where_it_changes_no_code(jelly: Any) -> None:
     assert line.reason == "a subclass of LIFNode with code of its own"
 
 
+def test_layers_keep_states_as_the_caller_says(jelly: Any) -> None:
+    """By default as the library does; a layer that keeps none begins each call anew."""
+    x = 2 * torch.rand(5, 2, 3)
+    net = nn.Sequential(jelly.LIFNode(step_mode="m"), jelly.IFNode(step_mode="m"))
+    kept, anew = copy.deepcopy(net), copy.deepcopy(net)
+    eager(lnm.nn.convert(kept))
+    eager(lnm.nn.convert(anew, carry_state=False))
+    assert [layer.carry_state for layer in (*kept, *anew)] == [True, True, False, False]
+    assert torch.equal(kept(x), anew(x))
+    assert torch.equal(anew(x), anew(x))
+    assert not torch.equal(kept(x), anew(x))
+    with refused(lnm.ModelError, "convert", "carry_state is 'no'"):
+        lnm.nn.convert(net, carry_state="no")  # type: ignore[arg-type]
+
+
 def test_a_given_neuron_begins_with_the_old_dynamics(jelly: Any) -> None:
     """theta and the threshold give the old spikes; theta_w, which is drawn, stays drawn."""
     net = nn.Sequential(jelly.ParametricLIFNode(step_mode="m", v_reset=None))

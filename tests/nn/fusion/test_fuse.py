@@ -164,7 +164,7 @@ def test_a_traced_forward_keeps_its_object() -> None:
     fuse(block)
     assert isinstance(block, Residual)
     assert (type(block).__name__, block.note) == ("Residual", "kept")
-    with refused(UnsupportedError, "fuse", "traced forward", remedy="state_dict"):
+    with refused(UnsupportedError, "fuse", "traced forward", remedy="it is incomplete"):
         pickle.dumps(block)
     whole = in_sequence(norm())
     fuse(whole)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -388,7 +390,7 @@ def test_autocast_takes_inputs_of_two_types() -> None:
     """Under autocast the inputs take the wider type, as an addition does."""
     block = NormNeuron(LIF, 3, shortcut=True, backend="c")
     c, r = draw(4, 2, 3, 5, dtype=torch.bfloat16), draw(4, 2, 3, 5, dtype=torch.float32)
-    with refused(lnm.ShapeError, "lif_norm", "x_shortcut"):
+    with refused(lnm.ShapeError, "lif", "input 'r' is torch.float32"):
         block(c, r)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert block(c, r).dtype is torch.float32
@@ -432,8 +434,50 @@ def test_refusals() -> None:
     for shape in ((4, 2), (4, 2, 5, 3)):
         with refused(lnm.ShapeError, "lif", f"shape {shape}", "(T, N, 3, *)"):
             block(torch.rand(shape))
-    with refused(lnm.ShapeError, "lif_norm", "2 inputs"):
+    with refused(lnm.ShapeError, "lif", "2 inputs"):
         block(torch.rand(4, 2, 3), torch.rand(4, 2, 3))
     with refused(lnm.UnsupportedError, "NormNeuron", "double backward"):
         c = torch.rand(4, 2, 3, requires_grad=True)
         torch.autograd.grad(block(c).sum(), c, create_graph=True)
+
+
+def test_errors_name_the_neuron_and_the_inputs_of_the_block() -> None:
+    """One name of the layer, and c and r, in every error of a call."""
+    c = draw(4, 2, 3, 5, dtype=torch.float32)
+    block, alone = NormNeuron(LIF, 3, shortcut=True), NormNeuron(LIF, 3)
+    with refused(lnm.ShapeError, "lif", "the call has 1 inputs", "c, r", "Give r too."):
+        block(c)
+    with refused(lnm.ShapeError, "lif", "the call has 3 inputs", "c, r") as caught:
+        block(c, c, c)
+    assert caught.value.remedy == ""
+    with refused(lnm.ShapeError, "lif", "the call has 2 inputs", "c"):
+        alone(c, c)
+    with refused(lnm.ShapeError, "lif", "input 'r' is torch.float64"):
+        block(c, c.double())
+    with refused(lnm.ShapeError, "lif", "input 'c' has shape (4, 2, 2, 5)"):
+        block(c[:, :, :2], c[:, :, :2])
+    with refused(lnm.UnsupportedError, "lif", "cannot read a Tensor"):
+        alone.eval()(c.to_sparse())
+    assert copy.deepcopy(alone)._dispatch.name == "lif"
+
+
+def test_a_package_of_the_block_is_its_evaluation(tmp_path: Any, monkeypatch: Any) -> None:
+    """docs/reference/fusion.md: the neuron to emit, and the values that the package loads."""
+    block, c, r = NormNeuron(LIF, 3, shortcut=True), *draw(2, 4, 2, 3, 5, dtype=torch.float32)
+    with torch.no_grad():
+        block.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
+        block.bias.copy_(torch.tensor([0.1, -0.2, 0.3]))
+    block(c, r)
+    page = (Path(__file__).parents[3] / "docs/reference/fusion.md").read_text(encoding="utf-8")
+    code = page.split("norm = block.normalisation")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "lif_norm")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names = {"block": block, "lnm": lnm, "norm": block.normalisation}
+    exec(code, names)
+    package = importlib.import_module("lif_norm_c")
+    layer = package.LifNorm(channels=3)
+    layer.load_state_dict(names["values"])
+    expected = block.eval()(c, r)
+    assert 0.1 < expected.mean() < 0.9
+    assert torch.equal(layer(c, r), expected)
