@@ -18,7 +18,7 @@ import lnm_codegen as lnm
 from lnm_codegen.cli import run
 from lnm_codegen.errors import DivergedError
 from lnm_codegen.nn.load import c
-from lnm_codegen.train.data.load import DATASETS
+from lnm_codegen.train.data import DATASETS
 from lnm_codegen.train.runs.config import TrainConfig
 
 V, X = lnm.state("v"), lnm.input("x")
