@@ -19,6 +19,7 @@ import itertools
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +109,18 @@ def read_plan(name: str) -> Plan:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
         raise SystemExit(f"experiments: no plan {name!r}. Accepted: {known}.")
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    return _plan(path, path.read_text(encoding="utf-8"))
+
+
+@lru_cache
+def _plan(path: Path, text: str) -> Plan:
+    content = tomllib.loads(text)
     base = {k: content.get(k, {}) for k in ("data", "network", "train")}
     whole = _config(base, path)
     rows = [row for table in content["row"] for row in _rows(table, whole, path)]
     search, final = content.get("search", {}), content["final"]
     return Plan(
-        name, tuple(rows), tuple(search.get("seeds", (0,))), search.get("validation", 0),
+        path.stem, tuple(rows), tuple(search.get("seeds", (0,))), search.get("validation", 0),
         search.get("epochs"), tuple(final["seeds"]),
     )  # fmt: skip
 

@@ -219,16 +219,12 @@ FEW_OF_ZOO = ("clif", "leaky-at-once")
 """Further families that quick runs compare too."""
 
 FEW = (
-    "lif", "lif-learned", "plif", "qif-learned", "izhikevich-learned", "cuba_lif-learned",
-    "ternary-learned", "li", "lnm-3", "lnm-4", "lnm-8", "lnm-B", "lnm-C", "lnm-matrix",
-    "lnm-cubic", "dendrite", "gated", "gate", "decided", "held",
-    "fitzhugh",
+    "lif", "lif-learned", "plif", "izhikevich-learned", "ternary-learned", "li", "lnm-3", "lnm-4",
+    "lnm-C", "lnm-matrix", "dendrite", "gate", "held",
 )  # fmt: skip
 """Cases that quick runs compile with warnings."""
 
-FEW_IN_FLOAT64 = (
-    "lif", "lif-learned", "plif", "lnm-3", "lnm-4", "lnm-C", "lnm-matrix", "dendrite",
-)  # fmt: skip
+FEW_IN_FLOAT64 = ("lif", "lnm-4", "lnm-matrix", "dendrite")
 """Cases whose float64 kernels quick runs build."""
 
 

@@ -211,7 +211,9 @@ BITWISE = [c for c in CASES if not has_calls(CASES[c]())]
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("case", BITWISE)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in FEW else pytest.mark.slow) for c in BITWISE]
+)
 def test_float32_bits_of_c(case):
     """Without exp and the like, C is bit-exact with the float32 interpreter, gradients included.
 

@@ -90,7 +90,12 @@ print(len(lnm.train.run(config, data=data).epochs))
     [
         (("train", "--epochs", "1", "--out", "run"), "train", "matplotlib"),
         (("analyze", "lif", "--figure", "lif.png"), "analyze", "matplotlib"),
-        (("bench", "lif", "--steps", "2", "--neurons", "1,1", "--out", "b"), "bench", "matplotlib"),
+        pytest.param(
+            ("bench", "lif", "--steps", "2", "--neurons", "1,1", "--out", "b"),
+            "bench",
+            "matplotlib",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_a_verb_needs(

@@ -43,6 +43,10 @@ REFUSED = {
 
 SHAPE = (5, 2, 3, 4)
 
+rotations = pytest.mark.parametrize(
+    "rotation", [0, 3, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 4, 5, 6))]
+)
+
 
 def emitted(neuron: lnm.Neuron, backend: str, **options: Any) -> lnm.Source | UnsupportedError:
     try:
@@ -57,7 +61,7 @@ def usable(backend: str, rotation: int, finest: str = "neuron") -> list[lnm.Neur
     return [n for n in found if not isinstance(emitted(n, backend), UnsupportedError)]
 
 
-@pytest.mark.parametrize("rotation", range(7))
+@rotations
 @pytest.mark.parametrize("backend", REFUSED)
 def test_a_refusal_names_a_word_of_the_interface(backend: str, rotation: int) -> None:
     """Every other word is accepted, whatever the templates call their variables."""
@@ -67,7 +71,7 @@ def test_a_refusal_names_a_word_of_the_interface(backend: str, rotation: int) ->
             assert {w for w in words if repr(w) in source.problem} <= REFUSED[backend]
 
 
-@pytest.mark.parametrize("rotation", range(7))
+@rotations
 def test_triton_refuses_parameters_alone(rotation: int) -> None:
     """States, inputs and outputs get an affix in the kernels; arguments of the host have none."""
     for words, neuron in neurons(rotation):

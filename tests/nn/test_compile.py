@@ -39,7 +39,10 @@ def _fresh() -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("case", ["lnm-3", "lif-learned", "lnm-4", "gate"])
+@pytest.mark.parametrize(
+    "case",
+    ["lnm-3", "gate", *(pytest.param(c, marks=pytest.mark.slow) for c in ("lif-learned", "lnm-4"))],
+)
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiled_whole(case: str, dynamic: bool) -> None:
     """No graph break (fullgraph=True says so), and the values of eager mode."""

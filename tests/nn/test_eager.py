@@ -83,7 +83,9 @@ def assert_compiled(family: str, step_mode: str, backend: str, fullgraph: bool =
             assert torch.equal(mine, theirs)
 
 
-@pytest.mark.parametrize("family", LEARNABLE)
+@pytest.mark.parametrize(
+    "family", ["lnm", *(pytest.param(f, marks=pytest.mark.slow) for f in LEARNABLE if f != "lnm")]
+)
 def test_compiled_families(family: str) -> None:
     """A whole graph of a sequence. Dynamo once found no module of the generated code."""
     assert_compiled(family, "m", "aot_eager")

@@ -256,6 +256,7 @@ def test_further_inputs_of_any_shape(
     assert_same(both(layer, x, gain, False), both(layer, x, gain, True))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(further(), st.integers(0, 2**32 - 1))
 def test_further_inputs_in_integers(shapes: Any, seed: int) -> None:

@@ -76,7 +76,9 @@ def numbers(layer: NeuronLayer) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("backend", ALL)
-@pytest.mark.parametrize("per", PERS)
+@pytest.mark.parametrize(
+    "per", [pytest.param(p, marks=() if p == "channel" else pytest.mark.slow) for p in PERS]
+)
 def test_gradients_are_those_of_the_interpreter(per: str, backend: str) -> None:
     """Of each parameter, also where the step reads it too; the output is bit-exact."""
     x, g = arrays()

@@ -461,6 +461,7 @@ def test_errors_name_the_neuron_and_the_inputs_of_the_block() -> None:
     assert copy.deepcopy(alone)._dispatch.name == "lif"
 
 
+@pytest.mark.slow
 def test_a_package_of_the_block_is_its_evaluation(tmp_path: Any, monkeypatch: Any) -> None:
     """docs/reference/fusion.md: the neuron to emit, and the values that the package loads."""
     block, c, r = NormNeuron(LIF, 3, shortcut=True), *draw(2, 4, 2, 3, 5, dtype=torch.float32)

@@ -237,6 +237,7 @@ def test_a_run_resumes_without_the_run_it_started_from(
     assert [e.loss for e in found.epochs] == [e.loss for e in whole.epochs]
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_under_torch_compile(data: Dataset) -> None:
