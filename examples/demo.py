@@ -27,7 +27,7 @@ import lnm_codegen as lnm
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep
 sys.path.insert(0, str(Path(__file__).parent))
 CONSOLE = Console(highlight=False)
-RESULTS = Path(__file__).parents[1] / "experiments" / "results"
+RESULTS = Path(__file__).parents[1] / "experiments" / "results" / "mnist1d_neurons.csv"
 PUBLISHED = {"GRU": 91, "CNN": 94}
 """Test accuracy in percent that the data set's authors report for networks without spikes."""
 
@@ -47,25 +47,25 @@ def two_states() -> lnm.Neuron:
 
 MODELS: dict[str, dict[str, Any]] = {
     "LIF": {
-        "family": "lif", "arguments": {"tau": 2.0, "decay_input": False, "v_reset": 0.0},
-        "lr": 2e-2, "lr_neuron": 0.0,
+        "family": "lif", "arguments": {"tau": 1.5, "decay_input": False, "v_reset": None},
+        "lr": 4e-2, "lr_neuron": 0.0,
     },
     "PLIF, a learned leak per channel": {
         "family": "plif", "arguments": {"per": "channel", "decay_input": False, "v_reset": None},
-        "lr": 4e-2, "lr_neuron": 1e-1,
+        "lr": 8e-2, "lr_neuron": 1e-1,
     },
     "LNM, two states": {
         "family": "lnm", "arguments": {"states": 2, "degree": 1, "per": "channel"},
-        "lr": 4e-2, "lr_neuron": 1e-2,
+        "lr": 8e-2, "lr_neuron": 1e-2,
     },
 }  # fmt: skip
 """Name -> neuron and learning rates, those of the committed results."""
 COMMITTED = {
-    "LIF": ("mnist1d_feedforward.csv", "LIF, hard"),
-    "PLIF, a learned leak per channel": ("mnist1d_feedforward.csv", "PLIF, channel, soft"),
-    "LNM, two states": ("mnist1d_two_states.csv", "LNM two states, degree 1, free"),
+    "LIF": "LIF",
+    "PLIF, a learned leak per channel": "PLIF",
+    "LNM, two states": "LNM two states, degree 1, free, channel",
 }
-"""Name -> file and row of the committed results."""
+"""Name -> row of the committed results."""
 
 
 def show_definition() -> None:
@@ -105,15 +105,13 @@ def train_all(options: argparse.Namespace) -> dict[str, Any]:
 
 def committed(name: str) -> str:
     """Return mean, deviation and number of seeds of a committed row; empty without the file."""
-    file, row = COMMITTED[name]
-    path = RESULTS / file
-    if not path.exists():
+    if not RESULTS.exists():
         return ""
-    with path.open(newline="", encoding="utf-8") as lines:
+    with RESULTS.open(newline="", encoding="utf-8") as lines:
         found = [
             100 * float(r["accuracy"])
             for r in csv.DictReader(lines)
-            if r["row"] == row and r["phase"] == "final"
+            if r["row"] == COMMITTED[name] and r["phase"] == "final"
         ]
     return f"{statistics.mean(found):.1f} ± {statistics.stdev(found):.1f} ({len(found)} seeds)"
 
