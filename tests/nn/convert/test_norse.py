@@ -120,10 +120,12 @@ def test_every_option(
     if per_neuron:
         fields["tau_mem_inv"] = torch.linspace(80, 140, 4, dtype=torch.float64)
     x = draw(seed, (T, *SHAPE), SCALE)
-    for layer in (norse.LIFBoxCell(box(**fields)), norse.LIFCell(lif(**fields))):
+    synaptic = {"tau_syn_inv": torch.full((4,), 200.0, dtype=torch.float64)} if per_neuron else {}
+    for layer in (norse.LIFBoxCell(box(**fields)), norse.LIFCell(lif(**fields, **synaptic))):
         peer, converted = pair(layer)
-        # Norse multiplies dt by default constants in float32.
-        assert_same(run(converted, x), run(peer, x), 1e-8 if per_neuron else 1e-6)
+        # In Norse, the default constants and the pi of heavi_erfc are float32.
+        exact = per_neuron and method != "heavi_erfc"
+        assert_same(run(converted, x), run(peer, x), 1e-8 if exact else 1e-6)
 
 
 def test_a_potential_equal_to_the_threshold_does_not_spike() -> None:
