@@ -21,6 +21,7 @@ ROWS = {
     "LIF": "LIF",
     "PLIF": "PLIF, a learned leak",
     "LNM degree 3, channel": "LNM, one state, degree 3",
+    "LNM two states, degree 1, frozen as drawn, channel": "LNM, two states, as drawn",
     f"{FREE}, channel": "LNM, two states",
 }
 """Row of the task -> label; the last one is compared with the others."""
