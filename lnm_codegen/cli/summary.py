@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lnm_codegen.cli.regenerate import README
 from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, WeightStage
 from lnm_codegen.ir.types import Bits
@@ -15,15 +16,14 @@ if TYPE_CHECKING:
     from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
     from lnm_codegen.train.runs.saved import Run
 
-README = Path("README.md")
-
 
 def with_run(
     files: Mapping[Path, str | bytes], run: Run, network: IntegerNetwork, accuracy: IntegerAccuracy
 ) -> dict[Path, str | bytes]:
     """Return files whose README has the section of a run before its first other section."""
-    head, mark, rest = str(files[README]).partition("\n## ")
-    return {**files, README: f"{head}\n{run_section(run, network, accuracy)}{mark}{rest}"}
+    path = Path(README)
+    head, mark, rest = str(files[path]).partition("\n## ")
+    return {**files, path: f"{head}\n{run_section(run, network, accuracy)}{mark}{rest}"}
 
 
 def run_section(run: Run, network: IntegerNetwork, accuracy: IntegerAccuracy) -> str:
