@@ -57,12 +57,22 @@ def folder(tmp_path_factory) -> Path:
     return written(tmp_path_factory.mktemp("quad"))
 
 
+# Of an outer `make test`: with them this make would call itself make[1] and take over its flags.
+OUTER = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+
+
+def run_make(folder: Path, *words: str, **names: str) -> subprocess.CompletedProcess:
+    """Run make as from a shell, with further environment variables `names`."""
+    own = {name: value for name, value in os.environ.items() if name not in OUTER}
+    return subprocess.run(
+        ["make", *words],
+        cwd=folder, env=own | names, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+
+
 def make(folder: Path, *words: str) -> subprocess.CompletedProcess:
     """Run make with the Python of these tests."""
-    return subprocess.run(
-        ["make", f"PYTHON={sys.executable}", *words],
-        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+    return run_make(folder, f"PYTHON={sys.executable}", *words)
 
 
 def said(done: subprocess.CompletedProcess) -> list[str]:
@@ -282,14 +292,6 @@ def test_simulation_fails_on_a_fault(folder, tmp_path):
     assert said(done) == [f"FAIL quad_{form}" for form in FORMS]
 
 
-def make_with(path: str, folder: Path, *words: str) -> subprocess.CompletedProcess:
-    """Run make with this PATH."""
-    return subprocess.run(
-        ["make", *words],
-        cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-
-
 @needs("make")
 @pytest.mark.skipif(missing(*PROVERS) is not None, reason=str(missing(*PROVERS)))
 def test_proofs_run_with_the_programs_of_the_python_packages(folder, tmp_path):
@@ -299,7 +301,7 @@ def test_proofs_run_with_the_programs_of_the_python_packages(folder, tmp_path):
     for proof in (copy / "formal").glob("*.sby"):
         if proof.stem != "quad_clamp":
             proof.unlink()
-    done = make_with(os.pathsep.join((os.environ["PATH"], SCRIPTS)), copy, "prove")
+    done = run_make(copy, "prove", PATH=os.pathsep.join((os.environ["PATH"], SCRIPTS)))
     assert done.returncode == 0, done.stdout + done.stderr
     ends = re.findall(r"\[quad_clamp_(\w+)\] DONE \((\w+), rc=0\)", done.stdout)
     assert dict(ends) == {"proof": "PASS", "control": "FAIL", "reach": "PASS"}
