@@ -165,8 +165,8 @@ class _Evaluator:
             made = self._opaque((name, piece), self._coarse(inside), piece.variables)
             return Piece(made, piece.conditions)
         made = self._opaque((name, piece), inside, piece.variables)
-        (made_name,) = made.variables
-        self._state.definitions[made_name] = value
+        for made_name in made.variables:  # none where the piece has one value
+            self._state.definitions[made_name] = value
         return Piece(made, piece.conditions)
 
     def _compare(self, op: CompareOp, pieces: Pieces) -> Pieces:

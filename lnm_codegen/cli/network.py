@@ -11,7 +11,6 @@ import typer
 
 from lnm_codegen.backends.network_c.layers import ACCUMULATIONS, Accumulation
 from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES, layers_of
-from lnm_codegen.cli.regenerate import README, command_of, with_command
 from lnm_codegen.cli.run_arrays import read_run, specs_of
 from lnm_codegen.cli.writing import write_together
 from lnm_codegen.errors import ModelError, UnsupportedError
@@ -130,7 +129,7 @@ def emit_network(
     options: NetworkOptions,
 ) -> None:
     """Write the network of a run in integers into `out`, and print its sizes and accuracy."""
-    from lnm_codegen.cli.summary import with_run
+    from lnm_codegen.cli.network_readme import README, command_of, completed
     from lnm_codegen.deploy.integers.accuracy import integer_accuracy
     from lnm_codegen.ir.network.exchange import network_files
 
@@ -160,11 +159,10 @@ def emit_network(
         source, sizes, more = _verilog(tested, integers, count, lanes, options.load_port)
     values = {"--name": name, "--format": format_, "--vectors": options.vectors}
     command = command_of(folder, backend, out, values | options.values())
-    more |= {README: with_command(source.files[README], command)}
-    files = {Path(path): data for path, data in (network_files(integers) | more).items()}
     accuracy = integer_accuracy(run.network, integers, tested.batches(tested.test, RANGED))
-    whole = {Path(path): text for path, text in source.files.items()} | files
-    paths = write_together({}, out, more=with_run(whole, run, integers, accuracy))
+    readme = completed(source.files[README], run, integers, accuracy, command)
+    files = {**source.files, **network_files(integers), **more, README: readme}
+    paths = write_together({}, out, more={Path(path): data for path, data in files.items()})
     typer.echo(
         f"{len(paths)} files written to {out}\n"
         f"{integers.name}: {len(integers.stages)} stages, {integers.time_steps} time steps,"

@@ -1,12 +1,11 @@
-"""Section of a README about the run that a network comes from."""
+"""README of a network's folder: its run, and the command that wrote it."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lnm_codegen.cli.regenerate import README
 from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, WeightStage
 from lnm_codegen.ir.types import Bits
@@ -16,14 +15,34 @@ if TYPE_CHECKING:
     from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
     from lnm_codegen.train.runs.saved import Run
 
+README = "README.md"
 
-def with_run(
-    files: Mapping[Path, str | bytes], run: Run, network: IntegerNetwork, accuracy: IntegerAccuracy
-) -> dict[Path, str | bytes]:
-    """Return files whose README has the section of a run before its first other section."""
-    path = Path(README)
-    head, mark, rest = str(files[path]).partition("\n## ")
-    return {**files, path: f"{head}\n{run_section(run, network, accuracy)}{mark}{rest}"}
+
+def completed(
+    readme: str, run: Run, network: IntegerNetwork, accuracy: IntegerAccuracy, command: str
+) -> str:
+    """Return a README with the section of its run before the others, and the command at the end."""
+    head, mark, rest = readme.partition("\n## ")
+    section = run_section(run, network, accuracy)
+    end = f"\n## Command\n\nThis command wrote the folder:\n\n```sh\n{command}\n```\n"
+    return f"{head}\n{section}{mark}{rest}{end}"
+
+
+def command_of(run: object, backend: str, out: object, given: Mapping[str, object]) -> str:
+    """Return the line of `lnm emit --network`, with paths as they were given.
+
+    Args:
+        run: `--run`.
+        backend: `--backend`.
+        out: `--out`.
+        given: Further options: a value, True for an option without one; None or False is omitted.
+    """
+    words = ["lnm", "emit", "--run", str(run), "--network", "--backend", backend]
+    for option, value in given.items():
+        if value is None or value is False:
+            continue
+        words += [option] if value is True else [option, str(value)]
+    return shlex.join([*words, "--out", str(out)])
 
 
 def run_section(run: Run, network: IntegerNetwork, accuracy: IntegerAccuracy) -> str:
