@@ -219,12 +219,12 @@ FEW_OF_ZOO = ("clif", "leaky-at-once")
 """Further families that quick runs compare too."""
 
 FEW = (
-    "lif", "lif-learned", "plif", "izhikevich-learned", "ternary-learned", "li", "lnm-3", "lnm-4",
-    "lnm-C", "lnm-matrix", "dendrite", "gate", "held",
+    "lif", "lif-learned", "plif", "izhikevich-learned", "li", "lnm-3", "lnm-4", "lnm-C",
+    "lnm-matrix", "dendrite", "gate",
 )  # fmt: skip
 """Cases that quick runs compile with warnings."""
 
-FEW_IN_FLOAT64 = ("lif", "lnm-4", "lnm-matrix", "dendrite")
+FEW_IN_FLOAT64 = ("lif", "dendrite")
 """Cases whose float64 kernels quick runs build."""
 
 

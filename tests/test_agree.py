@@ -298,7 +298,7 @@ def test_infinities_and_nans(case, backend, dtype):
 
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("case", ["lif-learned", pytest.param("lnm-4", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("detached", [False, True])
+@pytest.mark.parametrize("detached", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_detach_reset_of_the_layer(case, detached):
     """`detach_reset` given to the layer is that of the neuron."""
     neuron = neuron_of(case).with_detach_reset(detached)
@@ -366,6 +366,7 @@ def test_random_polynomials_of_two_states_in_torch(arguments, seed):
     check_random(neuron, seed, "torch", "float32")
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 @drawn(2)
 @given(two_state_arguments(degrees=(1, 2)), st.integers(0, 2**32 - 1))
@@ -375,7 +376,7 @@ def test_random_polynomials_of_two_states_in_c(arguments, seed):
 
 
 @pytest.mark.needs_cc
-@drawn(3)
+@drawn(2)
 @given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
 def test_random_neurons_in_c(neuron, seed):
     """Random neurons, each compiled once."""

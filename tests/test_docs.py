@@ -46,7 +46,10 @@ NEEDED = {
 """Page -> packages of extras that its code needs."""
 NO_PYTHON = {"docs/howto/index.md"}
 """Pages that only list others."""
-SLOW = {f"docs/howto/{name}.md" for name in ("channel", "exchange", "quantise", "report")}
+SLOW = {"docs/pytorch.md", "docs/training.md"} | {
+    f"docs/howto/{name}.md"
+    for name in ("channel", "exchange", "gradient", "mixed", "quantise", "report")
+}
 """Pages that compile several kernels, or export or train a network."""
 
 
@@ -89,6 +92,7 @@ def test_the_python_of_the_conversion_page_runs(tmp_path, monkeypatch, capsys):
     assert "0.00% of the spikes differ" in printed
 
 
+@pytest.mark.slow
 def test_the_experiment_file_of_the_page_trains(tmp_path):
     """docs/training.md shows a whole file."""
     from lnm_codegen.train import run

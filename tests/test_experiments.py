@@ -345,6 +345,7 @@ def test_a_search_starts_from_the_search_of_another_row(folder: Path) -> None:
             assert (config["validation"], config["seed"]) == (20, 7)
 
 
+@pytest.mark.slow
 def test_the_queue_of_all_plans(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

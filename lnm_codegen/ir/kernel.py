@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import is_
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from lnm_codegen.ir.operators import Phase, Role
@@ -48,23 +49,25 @@ class Variable:
 
 def children(e: Node[E, V]) -> tuple[E, ...]:
     """Return the operands of an expression."""
-    return tuple(getattr(e, name) for name in e.OPERANDS)
+    return tuple([getattr(e, name) for name in e.OPERANDS])  # quicker than a generator
 
 
 def map_children(e: Node[E, V], f: Callable[[E], E]) -> E:
     """Return `e` with `f` applied to every operand; `e` itself if nothing changes."""
     old = children(e)
     new = tuple(map(f, old))
-    if new == old:
+    if all(map(is_, new, old)):
         return cast("E", e)
     return cast("E", replace(cast("Any", e), **dict(zip(e.OPERANDS, new, strict=True))))
 
 
 def walk(e: Node[E, V]) -> Iterator[E]:
     """Yield `e` and everything below it, parents first."""
-    yield cast("E", e)
-    for child in children(e):
-        yield from walk(child)
+    left = [cast("E", e)]
+    while left:
+        node = left.pop()
+        yield node
+        left += reversed(children(node))
 
 
 def variables(e: Node[E, V]) -> frozenset[V]:

@@ -93,7 +93,7 @@ def test_c_and_cuda_agree_with_the_interpreter(rotation: int) -> None:
             check(run_host(neuron, a), b, "float32")
 
 
-@pytest.mark.parametrize("rotation", range(7))
+@rotations
 def test_the_torch_module_agrees_with_the_interpreter(rotation: int) -> None:
     """Outputs and final states."""
     for neuron in usable("torch", rotation):

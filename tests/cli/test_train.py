@@ -111,8 +111,16 @@ def test_another_family_ignores_the_arguments_of_the_file(
     ("options", "parts"),
     [
         (["--data", "digit"], ("data: no set 'digit'", "Did you mean 'digits'?")),
-        (["--network", "con"], ("no network 'con'", "Did you mean 'conv'?")),
-        (["--family", "liff"], ("'liff'", "no built-in family", "Did you mean 'lif'?")),
+        pytest.param(
+            ["--network", "con"],
+            ("no network 'con'", "Did you mean 'conv'?"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["--family", "liff"],
+            ("'liff'", "no built-in family", "Did you mean 'lif'?"),
+            marks=pytest.mark.slow,
+        ),
         (["--family", "lif", "--set", "tua=3"], ("lif", "'tua'", "tau")),
         (["--data", "mnist", "--data-dir", "nowhere"], ("nowhere does not exist", "--data-dir")),
     ],

@@ -174,7 +174,10 @@ def test_a_mode_without_kept_states_discards_them() -> None:
     assert layer.state == {}
 
 
-@pytest.mark.parametrize("name", ["training", "recorded", "backend"])
+@pytest.mark.parametrize(
+    "name",
+    ["backend", *(pytest.param(n, marks=pytest.mark.slow) for n in ("training", "recorded"))],
+)
 def test_a_state_with_the_name_of_an_attribute(name: str) -> None:
     """The attribute is set, not the state."""
     state = lnm.state(name)

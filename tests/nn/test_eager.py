@@ -91,7 +91,7 @@ def test_compiled_families(family: str) -> None:
     assert_compiled(family, "m", "aot_eager")
 
 
-@pytest.mark.parametrize("step_mode", ["m", "s"])
+@pytest.mark.parametrize("step_mode", ["m", pytest.param("s", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fullgraph", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_compiled_modes(step_mode: str, fullgraph: bool) -> None:
     """Multi-step and single-step, with and without `fullgraph`."""
@@ -127,8 +127,14 @@ def test_compiled_records_and_states() -> None:
     assert {n: float(c) for n, c in seen["stats"].items()} == expected[2]["stats"]
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
-@pytest.mark.parametrize("steps", [0, 4])
+@pytest.mark.parametrize(
+    ("backend", "steps"),
+    [
+        ("torch", 4),
+        pytest.param("torch", 0, marks=pytest.mark.slow),
+        *(pytest.param("c", t, marks=[pytest.mark.needs_cc, pytest.mark.slow]) for t in (0, 4)),
+    ],
+)
 def test_counts_do_not_break_the_graph(backend: str, steps: int) -> None:
     """Counts were once read on the host in the graph, which a break ended."""
     layer = NeuronLayer(CASES["lnm-3"](), backend=backend, record=("stats",))
@@ -155,7 +161,11 @@ class Twice(nn.Module):
         return (*(out if isinstance(out, tuple) else (out,)), *state.values())
 
 
-EXPORTED = [("lif-learned", True), ("lnm-4", False), ("dendrite", False), ("gate", False)]
+EXPORTED = [
+    ("lif-learned", True),
+    ("dendrite", False),
+    *(pytest.param(case, False, marks=pytest.mark.slow) for case in ("lnm-4", "gate")),
+]
 
 
 @pytest.mark.parametrize(("case", "strict"), EXPORTED)

@@ -36,7 +36,7 @@ def test_bytes(dtype, steps, moved):
     assert found.bytes_kept == saved * (8 if dtype is torch.float64 else 4)
 
 
-@pytest.mark.parametrize("parametrisation", ["free", "pole"])
+@pytest.mark.parametrize("parametrisation", ["free", pytest.param("pole", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("steps", "moved"), [(4, (8, 12)), (16, (8, 12)), (64, (8 + 8 * 3 / 64, 12 + 8 * 3 / 64))]
 )

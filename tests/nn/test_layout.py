@@ -123,7 +123,9 @@ def test_16_bit_sequences(dtype, shape):
         assert torch.equal(low, high.to(low.dtype))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)]
+)
 def test_rounding_to_16_bits(dtype):
     """Ties to even, infinities, NaN, subnormal numbers, overflow: as PyTorch rounds."""
     v, x, gain = lnm.state("v"), lnm.input("x"), lnm.param("gain", init=1.0)

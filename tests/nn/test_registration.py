@@ -43,6 +43,7 @@ def network(**options: object) -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 3), NeuronLayer(neuron, backend="c", **options))
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 def test_a_program_in_another_process(tmp_path: Path) -> None:
     """A call of a layer registers nothing; `register` does. Gradients are as before saving."""

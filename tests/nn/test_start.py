@@ -162,7 +162,9 @@ def test_constants_and_draws(backend: str) -> None:
         lnm.interpret(drawn.neuron, x)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("backend", ALL)
 def test_other_types_and_memory_layouts(backend: str, dtype: torch.dtype) -> None:
     """The gradient has the type of the parameter; channels last, without a gradient of x."""

@@ -40,6 +40,7 @@ threads = 1
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_two_processes_and_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Batches of 20 and a last one of 10, so also shares of different sizes."""

@@ -53,7 +53,8 @@ def evaluate(e: fx.Expr, env: Mapping[str, Any]) -> Any:
         case fx.Round(arg, places, rounding):
             return rounded(of(arg), places, rounding)
         case fx.Saturate(arg, width):
-            return np.clip(of(arg), -(1 << (width - 1)), (1 << (width - 1)) - 1)
+            most = np.int64((1 << (width - 1)) - 1)
+            return np.minimum(np.maximum(of(arg), ~most), most)  # np.clip takes long for a number
         case fx.Compare(compare, lhs, rhs):
             return COMPARE[compare](of(lhs), of(rhs))
         case fx.Not(arg):

@@ -34,7 +34,7 @@ some = pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c in FEW else pytest.mark.slow) for c in CASES]
 )
 
-EXAMPLES = ("lnm-matrix", "lif-learned")
+EXAMPLES = ("lnm-matrix",)
 """Cases whose example quick runs compile and run."""
 
 

@@ -40,7 +40,8 @@ def same_bits(a: Results, b: Results) -> None:
         ("lif-learned", (3, 2, 64, 1 << 10)),  # per channel
         pytest.param("lif-learned", (3, 1 << 9, 256), marks=pytest.mark.slow),  # no inner axis
         pytest.param("lnm-4", (3, 4, 8, 1 << 12), marks=pytest.mark.slow),  # channel and neuron
-        ("cuba_lif-learned", (3, 5, 7, 123)),  # per neuron, tiles that end anywhere
+        # per neuron, tiles that end anywhere
+        pytest.param("cuba_lif-learned", (3, 5, 7, 123), marks=pytest.mark.slow),
         ("dendrite", (3, 9, 5, 333)),  # layer, channel and neuron in one
     ],
 )

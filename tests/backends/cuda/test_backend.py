@@ -616,7 +616,7 @@ def test_the_example_links(case: str, dtype: str, tmp_path: Path) -> None:
     assert (tmp_path / "example").exists()
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("arch", [pytest.param("sm_80", marks=pytest.mark.slow), "sm_90"])
 @pytest.mark.parametrize(
     ("case", "dtype"),
     [("lnm-4", "float32"), ("lif", "bfloat16"),

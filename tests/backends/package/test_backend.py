@@ -158,6 +158,7 @@ def test_runs_its_own_test_on_a_gpu(key: str, backend: str, tmp_path: Path) -> N
     assert "9 passed" in own_test(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("openmp", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_c_with_clang(openmp: bool, tmp_path: Path) -> None:

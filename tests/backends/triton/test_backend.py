@@ -39,7 +39,7 @@ QUICK_CHECKS = (
     "granularities", "small_types:bfloat16", "counts", "traffic", "function", "bad_arguments",
     "random_neurons:5",
 )  # fmt: skip
-QUICK = ("lif", "plif", "lnm-3", "lnm-4", "dendrite")
+QUICK = ("lif", "lnm-4")
 QUICK_BITS = ("lif", "lnm-4")
 
 

@@ -202,7 +202,7 @@ def test_a_neuron_that_spikes_keeps_the_interval_of_2(name):
     assert spiking_inputs(neuron) == {s.name: (-2.0, 2.0) for s in neuron.inputs}
 
 
-@pytest.mark.parametrize("name", ["rf", "brf", "adlif"])
+@pytest.mark.parametrize("name", ["rf", "adlif", pytest.param("brf", marks=pytest.mark.slow)])
 def test_slow_neurons_spike_in_the_default_interval(name):
     """With |x| <= 2 none spiked: no format had a mismatch, and 2 bits for each node sufficed.
 

@@ -95,7 +95,9 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("backend", ["c", "torch"])
 @pytest.mark.parametrize("shortcut", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["lif", "lnm", pytest.param("izhikevich", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["lnm", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lif", "izhikevich"))]
+)
 def test_training_is_the_composition(name: str, shortcut: bool, backend: str) -> None:
     """Equal spikes, running statistics and gradients in float64, also of the neuron."""
     block, whole = pair(NEURONS[name], 5, backend=backend, shortcut=shortcut)
@@ -127,6 +129,7 @@ def test_evaluation_is_the_composition(backend: str) -> None:
     assert all(torch.equal(v, before[k]) for k, v in block.state_dict().items())
 
 
+@pytest.mark.slow
 @settings(max_examples=3)
 @given(
     shape=st.tuples(*(st.integers(1, most) for most in (4, 4, 5, 9, 9))),

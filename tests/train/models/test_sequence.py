@@ -163,7 +163,13 @@ def test_any_family(family: str) -> None:
 @pytest.mark.parametrize("feedback", ["layer", "down"])
 @pytest.mark.parametrize(
     ("family", "limit"),
-    [("plif", None), ("alif", None), ("learned_start", None), ("learned_start", 0.01)],
+    [
+        ("alif", None),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("plif", None), ("learned_start", None), ("learned_start", 0.01))
+        ),
+    ],
 )
 def test_backends_agree(family: str, limit: float | None, feedback: str) -> None:
     """The function on the C kernels, and autograd through the layers."""

@@ -128,7 +128,9 @@ def test_testing_is_left_out(data: Dataset) -> None:
     assert [len(e.rates) for e in epochs] == [0, 0, 2]
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@pytest.mark.parametrize(
+    "backend", ["torch", pytest.param("c", marks=[pytest.mark.needs_cc, pytest.mark.slow])]
+)
 def test_counts_outside_the_interval(backend: str, data: Dataset) -> None:
     """Against a count on the charged potentials themselves."""
     network = network_of(replace(SMALL, backend=backend), data).eval()

@@ -127,7 +127,7 @@ def test_gradients_are_those_of_finite_differences(case: str) -> None:
             assert found == pytest.approx(want, rel=2e-3, abs=1e-5), (name, k)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(1, 8),
     st.lists(st.floats(-2, 2, width=32), min_size=9, max_size=9),
