@@ -237,8 +237,19 @@ def test_float32_bits_of_c(case):
             np.testing.assert_array_equal(got.grads[name], expected.grads[name], err_msg=name)
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
-@pytest.mark.parametrize("case", ["if", "lif", "cuba_lif", "ternary", "gate", "lnm-3"])
+@pytest.mark.parametrize(
+    ("case", "backend"),
+    [
+        pytest.param(
+            case,
+            backend,
+            marks=[pytest.mark.needs_cc] * (backend == "c")
+            + [pytest.mark.slow] * (backend == "c" and case not in FEW),
+        )
+        for case in ("if", "lif", "cuba_lif", "ternary", "gate", "lnm-3")
+        for backend in ("torch", "c")
+    ],
+)
 def test_exact_ties_fire(case, backend):
     """z = 0 fires: inputs on a grid of quarters and states 0, where arithmetic is exact."""
     neuron = neuron_of(case)

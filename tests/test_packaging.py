@@ -87,7 +87,12 @@ print(len(lnm.train.run(config, data=data).epochs))
 @pytest.mark.parametrize(
     ("arguments", "place", "package"),
     [
-        (("train", "--epochs", "1", "--out", "run"), "train", "matplotlib"),
+        pytest.param(
+            ("train", "--epochs", "1", "--out", "run"),
+            "train",
+            "matplotlib",
+            marks=pytest.mark.slow,
+        ),
         (("analyze", "lif", "--figure", "lif.png"), "analyze", "matplotlib"),
         pytest.param(
             ("bench", "lif", "--steps", "2", "--neurons", "1,1", "--out", "b"),

@@ -154,6 +154,7 @@ def test_unknown_network():
 COMMAND = [sys.executable, "-m", "lnm_codegen.cli", "bench"]
 
 
+@pytest.mark.slow
 def test_command(tmp_path):
     """JSON on standard output and network.csv in the folder."""
     few = ["--network", "feedforward", "--steps", "2", "--batch", "2", "--size", "4"]

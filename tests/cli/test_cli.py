@@ -545,6 +545,7 @@ def test_check_refuses_a_scale(call):
     assert_line(line, "check: scale is -1.0", "a number > 0 and <= 1e+09")
 
 
+@pytest.mark.slow
 def test_check_tells_a_failure_from_what_is_missing():
     """A compiler that refuses our source once counted as a missing one, with exit status 0."""
     done = process("check", "lif", CXX="/bin/false")

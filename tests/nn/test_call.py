@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -57,6 +57,7 @@ def test_a_state_that_is_set(value: Any, called: bool, options: Any, backend: st
     assert_equal(run(layer, x), run(lif(backend=backend, **options), x))
 
 
+@settings(max_examples=40)
 @given(st.floats(-1e3, 1e3), st.sampled_from(KEEPING))
 def test_any_number(number: float, options: Any) -> None:
     """Set and given, a number is rounded once, also in float64."""

@@ -43,7 +43,7 @@ def _fresh() -> None:
     "case",
     ["lnm-3", "gate", *(pytest.param(c, marks=pytest.mark.slow) for c in ("lif-learned", "lnm-4"))],
 )
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_compiled_whole(case: str, dynamic: bool) -> None:
     """No graph break (fullgraph=True says so), and the values of eager mode."""
     net = network(case)

@@ -162,9 +162,9 @@ class Twice(nn.Module):
 
 
 EXPORTED = [
-    ("lif-learned", True),
     ("dendrite", False),
     *(pytest.param(case, False, marks=pytest.mark.slow) for case in ("lnm-4", "gate")),
+    pytest.param("lif-learned", True, marks=pytest.mark.slow),
 ]
 
 

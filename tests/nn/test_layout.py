@@ -234,7 +234,7 @@ def assert_same(got: Any, expected: Any) -> None:
     torch.testing.assert_close(got[-1], expected[-1], rtol=64 * unit, atol=64 * unit * (1 + scale))
 
 
-@pytest.mark.parametrize("backend", ["c", "torch"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "dtype",
     [

@@ -20,7 +20,12 @@ def panels(neuron: Neuron, x: float = 1.0) -> dict[str, Axes]:
 
 
 @pytest.mark.parametrize(
-    ("family", "plane"), [("rf", ["phase plane without input"]), ("alif", []), ("brf", [])]
+    ("family", "plane"),
+    [
+        ("rf", ["phase plane without input"]),
+        ("alif", []),
+        pytest.param("brf", [], marks=pytest.mark.slow),
+    ],
 )
 def test_both_responses_are_drawn(family, plane):
     found = panels(lnm.get(family))

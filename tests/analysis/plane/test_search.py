@@ -43,7 +43,7 @@ def leaves(found: Invariant, states: np.ndarray) -> bool:
     return bool(over.max() > 1e-9 * (1 + np.abs(corners).max()))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     matrices(0.97),
     st.sampled_from(RESETS),

@@ -36,6 +36,8 @@ some = pytest.mark.parametrize(
 
 EXAMPLES = ("lnm-matrix",)
 """Cases whose example quick runs compile and run."""
+STRICT = ("lif-learned", "lnm-3", "lnm-matrix", "dendrite", "gate")
+"""Cases that quick runs compile with warnings."""
 
 
 def check_output(command: list[Any], folder: Path) -> str:
@@ -57,7 +59,9 @@ def c_compiler() -> str:
 # ---- the text ----
 
 
-@some
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in STRICT else pytest.mark.slow) for c in CASES]
+)
 @pytest.mark.parametrize(
     "dtype",
     ["float32", *(pytest.param(d, marks=pytest.mark.slow) for d in ("float64", "bfloat16"))],

@@ -33,6 +33,7 @@ from tests.strategies import Arguments, shared
 from tests.test_agree import check, neuron_of, reference
 
 QUICK = ("lif", "izhikevich-learned", "lnm-3", "lnm-4", "lnm-B", "dendrite", "gate")
+QUICK_BITS = ("lif", "lnm-4", "dendrite")
 some = pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES]
 )
@@ -61,7 +62,9 @@ EXTENTS = ((0, 2, 3), (1, 1, 1), (4, 5, 5), (4, 3, 125), (16, 2, 128))  # 0, 1, 
 
 
 @needs_cc
-@some
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in QUICK_BITS else pytest.mark.slow) for c in CASES]
+)
 def test_bits_of_c(case: str) -> None:
     """Outputs, states and their gradients: the bits of `c`, around chunks and tiles.
 
@@ -123,7 +126,9 @@ def test_sums_of_coarser_parameters() -> None:
 
 
 @needs_cc
-@pytest.mark.parametrize("case", ["lnm-3", pytest.param("lnm-4", marks=pytest.mark.slow), "lif"])
+@pytest.mark.parametrize(
+    "case", ["lif", *(pytest.param(c, marks=pytest.mark.slow) for c in ("lnm-3", "lnm-4"))]
+)
 def test_float64(case: str) -> None:
     """The bits of `c` in float64."""
     neuron = neuron_of(case)
@@ -510,7 +515,7 @@ def built(folder: Path, name: str, arch: str, *more: str) -> dict[str, tuple[int
 
 
 @needs_nvcc
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("arch", ["sm_80", pytest.param("sm_90", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", ["lnm", pytest.param("lif", marks=pytest.mark.slow)])
 def test_no_spills(case: str, arch: str, tmp_path: Path) -> None:
     """`lnm` of degree 4 with chunks of 16 steps, layer-wise, float32: registers alone hold it."""

@@ -40,6 +40,7 @@ MODELS = {
     "izhikevich-learned": CASES["izhikevich-learned"],
     "cuba_lif-learned": CASES["cuba_lif-learned"],
 }
+QUICK = ("lnm", "lif", "dendrite")
 NAMES = {"lnm": "lnm_3"}
 BLOCKED = "import sys; sys.modules['lnm_codegen'] = None; "
 """What begins a process in which `import lnm_codegen` fails."""
@@ -131,7 +132,8 @@ def test_triton_runs_its_own_test_in_the_interpreter(key: str, tmp_path: Path) -
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-@pytest.mark.parametrize("backend", ["triton", pytest.param("cuda", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["triton", "cuda"])
 def test_skips_with_the_reason_where_there_is_no_gpu(backend: str, tmp_path: Path) -> None:
     """The package can be imported all the same, and refuses a tensor of the CPU in one line."""
     made("lnm", backend).write(tmp_path)
@@ -350,7 +352,9 @@ def test_launches_are_those_of_the_plan(key: str) -> None:
 
 
 @pytest.mark.parametrize("backend", TARGETS)
-@pytest.mark.parametrize("key", MODELS)
+@pytest.mark.parametrize(
+    "key", [pytest.param(k, marks=() if k in QUICK else pytest.mark.slow) for k in MODELS]
+)
 def test_files(key: str, backend: str) -> None:
     """Sources as the backend emits them; nothing of ours but a header; no line runs away."""
     source, emitted = made(key, backend), BACKENDS[backend].emit(model(key))

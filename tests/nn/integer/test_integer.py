@@ -239,7 +239,9 @@ def test_layouts_and_types():
     assert (out.detach().float().numpy() == expected).all()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "backend", ["torch", pytest.param("c", marks=[pytest.mark.needs_cc, pytest.mark.slow])]
+)
 def test_fine_tuning_lowers_the_loss(backend):
     """A network whose neurons are learned in the arithmetic of the chip."""
     torch.manual_seed(0)

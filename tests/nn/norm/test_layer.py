@@ -375,6 +375,7 @@ def test_states_and_records() -> None:
     assert block.state == {}
 
 
+@pytest.mark.slow
 def test_further_inputs_follow_the_shortcut() -> None:
     """A neuron of two inputs: c, r and then its second input, which may broadcast."""
     v, x, gain = lnm.state("v"), lnm.input("x"), lnm.input("gain")

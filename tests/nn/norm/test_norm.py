@@ -120,7 +120,14 @@ def test_bytes_of_an_element_step_in_cuda() -> None:
     assert moved["input_correction"] == 12 + 20  # its backward is not used
 
 
-@pytest.mark.parametrize("neuron", [*PASSES, lnm.normalised(lnm.get("lif"), True)], ids=str)
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        lnm.normalised(lnm.get("lif"), True),
+        *(pytest.param(p, marks=pytest.mark.slow) for p in PASSES),
+    ],
+    ids=lambda neuron: neuron.name,
+)
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_nvrtc_compiles_the_kernels(neuron: lnm.Neuron, dtype: Any) -> None:
     """To machine code of sm_80 and sm_90."""

@@ -38,7 +38,7 @@ def gradients(run: Any, block: NormNeuron, *inputs: torch.Tensor) -> list[torch.
     return [out.detach(), *grads, *block.buffers()]
 
 
-@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize("name", ["lif", pytest.param("per neuron", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("norm", ["batch", pytest.param("affine", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("training", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -78,7 +78,8 @@ assert torch.equal(program.module()(c, r), expected)
 """
 
 
-@pytest.mark.parametrize("training", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [False, True])
 def test_exported(training: bool, tmp_path: Any) -> None:
     """A program of `torch.export` gives the bits of the block, also in another process."""
     block = NormNeuron(NEURONS["lif"], 3, shortcut=True, backend="c").train(training)

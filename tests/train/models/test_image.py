@@ -162,7 +162,7 @@ def test_autocast(which: str, backend: str) -> None:
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("which", ["conv", "transformer"])
+@pytest.mark.parametrize("which", ["conv", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_compiled_whole(which: str) -> None:
     """One graph, with the same logits."""
     network = net(which, "c").eval()

@@ -87,7 +87,12 @@ def dense(case: str, layer: NeuronLayer) -> torch.Tensor:
     return slopes.abs().amax(0)
 
 
-@pytest.mark.parametrize("case", CASES)
+FEW = ("lif", "izhikevich", "lnm-3", "lnm-8", "sine", "gate", "sub-steps")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in FEW else pytest.mark.slow) for c in CASES]
+)
 def test_the_largest_slope_is_that_of_a_dense_grid(case: str) -> None:
     """Of every family, form and granularity; the clamp of lnm-3 is ignored."""
     layer = layer_of(case)
