@@ -14,7 +14,7 @@ import figures
 import summary
 from plan import read_plan
 from summary import Shown
-from tasks import FREE, TASKS
+from tasks import FREE, TASKS, Task
 
 TASK = summary.task_of("mnist1d_feedforward")
 ROWS = {
@@ -69,7 +69,7 @@ def lines() -> list[str]:
         "± is half the width of the 95 % confidence interval of the mean over n seeds. Each small"
         " point of the figure is one seed.",
         "",
-        *not_above(),
+        *elsewhere(),
         "",
         *tried,
         "",
@@ -82,22 +82,57 @@ def lines() -> list[str]:
     ]
 
 
-def not_above() -> list[str]:
-    """Return a sentence on the other tasks where no row is above the reference."""
-    found, names = [], []
+def elsewhere() -> list[str]:
+    """Return sentences on the other tasks: where two states lead, and where no row is above."""
+    led, even = [], []
     for task in TASKS:
         rows = summary.shown(task)
-        taken = summary.taken_of(task, rows, summary.differences(task, rows))
-        if task is not TASK and taken is not None and taken == summary.reference_of(task, rows):
-            found.append(f"{summary.linked(task, 'docs/results.md')} ({taken.name})")
-            names += [row.name for row in rows]
+        compared = summary.differences(task, rows)
+        taken = summary.taken_of(task, rows, compared)
+        if task is TASK or taken is None or taken != summary.reference_of(task, rows):
+            continue
+        most = max((row for row in rows if row.complete), key=lambda row: row.mean)
+        if taken is most and "two states" in taken.name:
+            led += lead(task, rows, compared, taken)
+        else:
+            even.append((task, taken, rows))
+    return [*led, *not_above(even)]
+
+
+def lead(task: Task, rows: list[Shown], compared: summary.Compared, taken: Shown) -> list[str]:
+    """Return a sentence on two states and the best row of one state of the same experiment."""
+    others = [
+        place
+        for place, row in enumerate(rows)
+        if row.complete and row.plan == taken.plan and "two states" not in row.name
+    ]
+    best = max(others, key=lambda place: rows[place].mean, default=None)
+    if best is None or best not in compared:
+        return []
+    (part, p), row = compared[best], rows[best]
+    return [
+        f"On {summary.linked(task, 'docs/results.md')}, the neuron with two states also has the"
+        f" highest mean: {taken.test} % (n = {taken.n}). {row.name} has {row.test} % (n = {row.n})."
+        f" The difference is {-part.mean:.1f} points ({-part.high:.1f} to {-part.low:.1f};"
+        f" {summary.p_equals(p)} after Holm's correction)."
+    ]
+
+
+def not_above(found: list[tuple[Task, Shown, list[Shown]]]) -> list[str]:
+    """Return a sentence on the tasks where no row is above the reference."""
     if not found:
         return []
+    tasks = [
+        f"{summary.linked(task, 'docs/results.md')} (reference: {taken.name})"
+        for task, taken, _ in found
+    ]
+    names = [row.name for _, _, rows in found for row in rows]
     missing = not any("two states" in name for name in names)
+    where = "there" if len(found) == 1 else "on these tasks"
     return [
-        "On these tasks, no neuron is more accurate than the reference (in brackets) with"
-        f" p < {summary.LEVEL:g}: {' and '.join(found)}."
-        + (" Neurons with two states have not been run on these tasks." if missing else "")
+        f"On {' and '.join(tasks)}, no neuron is more accurate than the reference with"
+        f" p < {summary.LEVEL:g}."
+        + (f" Neurons with two states have not been run {where}." if missing else "")
     ]
 
 
