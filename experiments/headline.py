@@ -110,11 +110,15 @@ def lead(task: Task, rows: list[Shown], compared: summary.Compared, taken: Shown
     if best is None or best not in compared:
         return []
     (part, p), row = compared[best], rows[best]
+    second = max((r for r in rows if r.complete and r != taken), key=lambda r: r.mean)
+    earlier = f" An earlier experiment gave {second.test} % for {second.name} (n = {second.n})."
     return [
         f"On {summary.linked(task, 'docs/results.md')}, the neuron with two states also has the"
-        f" highest mean: {taken.test} % (n = {taken.n}). {row.name} has {row.test} % (n = {row.n})."
-        f" The difference is {-part.mean:.1f} points ({-part.high:.1f} to {-part.low:.1f};"
-        f" {summary.p_equals(p)} after Holm's correction)."
+        f" highest mean: {taken.test} % (n = {taken.n}). In the same experiment, {row.name} has"
+        f" {row.test} % (n = {row.n}). The difference is {-part.mean:.1f} points"
+        f" ({-part.high:.1f} to {-part.low:.1f}; {summary.p_equals(p)} after Holm's correction)."
+        + earlier
+        * (second.plan != taken.plan)
     ]
 
 
