@@ -206,7 +206,7 @@ def spikes(task: Task, row: Shown) -> str:
 
 def alt(task: Task, rows: Sequence[Shown]) -> str:
     """Return the text that stands for the figure."""
-    ours = [f"{row.name}: {row.test}" for row in rows if row.complete]
+    ours = [f"{row.name}: {row.test}" + f" (n = {row.n})" * (not row.complete) for row in rows]
     marks = [f"{mark}: {value} (published)" for mark, value in task.published.items()]
     return f"Test accuracy in percent: {'; '.join(ours + marks)}"
 
@@ -225,11 +225,13 @@ def labelled(rows: Sequence[Shown]) -> list[Shown]:
 def notes(task: Task, rows: Sequence[Shown], tests: int) -> list[str]:
     """Return the list that explains the table, and the line on the rows that lack runs."""
     lines = [f"* {letter}: {experiment(plan, rows)}" for plan, letter in lettered(rows).items()]
-    lines.append(
-        "* ± is half the width of the 95 % confidence interval of the mean over n seeds."
-        " Differences are in percentage points. Their intervals and p are those of Welch's test."
-        f" Holm's p is p corrected for the {counted(tests, 'test')} of the table."
-    )
+    said = "* ± is half the width of the 95 % confidence interval of the mean over n seeds."
+    if tests:
+        said += (
+            " Differences are in percentage points. Their intervals and p are those of Welch's"
+            f" test. Holm's p is p corrected for the {counted(tests, 'test')} of the table."
+        )
+    lines.append(said)
     if task.steps:
         lines.append(
             "* Spikes: number of spikes of all neurons in all time steps, for one test sample."

@@ -232,6 +232,8 @@ def test_only_complete_rows_are_compared(folder: Path) -> None:
     ]
     assert "* Not compared, because some seeds have not been run: LIF (2 of 3)." in lines
     assert "* 3 rows of `new` not run yet: `PLIF`, `LNM degree 1`, `LNM degree 2`." in lines
+    assert "LIF: 90.5 ± 6.4 (n = 2 of 3); LIF: 71.0 ± 2.5; GRU" in lines[0]  # text of the figure
+    assert not any("Holm's p is" in line for line in lines)  # nothing is compared
     assert lines[-1] == "**Outcome.** Too few rows are complete for a comparison."
     add("new", "LNM degree 2", [0.95, 0.96, 0.97])
     add("new", "LNM degree 1", [0.705, 0.715, 0.735])
