@@ -204,6 +204,8 @@ class _Grammar:
         kinked = (self._where, self._extremum, self._abs, self._clip)
         if self.fixed:
             smooth = (self._linear, self._product, self._decay, self._square, self._gain)
+        else:
+            kinked += (self._power,)
         if self.stops:
             smooth += (self._stopped, self._stopped)
         return self.pick(smooth if self.smooth else smooth + kinked)(depth)
@@ -262,6 +264,11 @@ class _Grammar:
 
     def _extremum(self, depth: int) -> Any:
         return self.pick((lnm.max, lnm.min))(self.term(depth - 1), self.atom() / 2)
+
+    def _power(self, depth: int) -> Any:
+        """Draw a power that is no polynomial; a hard reset to 0 gives it the base 0."""
+        base = self.pick((lnm.abs, lambda a: lnm.max(a, 0)))(self.atom())
+        return base ** self.pick((1.5, 1.37, self.param(1.4))) / 3
 
     def _abs(self, depth: int) -> Any:
         return lnm.abs(self.term(depth - 1))

@@ -75,6 +75,7 @@ TOPICS = {
     "analysis": "moments stability",
     "backends/c": "determinism interface",
     "cli": "completion",
+    "compiler": "powers",
     "families": "basis gated peers zoo",
     "hardware/verify": "matrix",
     "language/ode": "hostile",

@@ -201,13 +201,55 @@ class _Builder:
             return ir.Power(self._lower(base), int(exponent))
         if exponent.could_extract_minus_sign():
             return ir.div(ir.ONE, self._lower(base**-exponent))
-        if exponent.is_Rational and exponent.q == 2:
-            root = ir.Call(Fn.SQRT, self._lower(base))
-            return root if exponent.p == 1 else ir.Power(root, int(exponent.p))
+        if exponent == sympy.Rational(1, 2):
+            return ir.Call(Fn.SQRT, self._lower(base))
         if base == sympy.E:
             return ir.Call(Fn.EXP, self._lower(exponent))
+        return self._real_power(base, exponent)
+
+    def _real_power(self, base: sympy.Expr, exponent: sympy.Expr) -> Expr:
+        """Return a power that is no polynomial, by functions whose slope at base 0 is infinite.
+
+        At 0 they have the base 1, because a slope of 0/0 would spoil the gradient. The value there
+        is that of `_edge`.
+        """
+        real = {s: sympy.Dummy(real=True) for s in base.free_symbols}
+        if base.is_number or base.xreplace(real).is_positive:
+            return self._rooted(self._lower(base), self._lower(sympy.log(base)), exponent)
+        b = self._atom(self._lower(base))
+        at_zero: Expr = ir.Compare(ir.CompareOp.EQ, b, ir.ZERO)
+        if not exponent.is_number:
+            p = self._lower(exponent)
+            at_zero = ir.Binary(BinaryOp.AND, at_zero, ir.Compare(ir.CompareOp.GE, p, ir.ZERO))
+        zero = self._atom(at_zero)
+        safe = self._atom(ir.Select(zero, ir.ONE, b))
+        power = self._rooted(safe, ir.Call(Fn.LOG, safe), exponent)
+        return ir.Select(zero, self._edge(b, exponent), power)
+
+    def _edge(self, b: Expr, exponent: sympy.Expr) -> Expr:
+        """Return an expression with the value and the slope of `b` to a power >= 0 at 0.
+
+        Above 1 the slope is 0, below 1 infinite. It is 1 for an exponent of 1, and where the
+        exponent is no constant also below 1, so that a learned exponent keeps gradients finite.
+        """
+        if exponent.is_number:
+            return ir.ZERO if exponent > 1 else ir.Call(Fn.SQRT, b)
+        p = self._lower(exponent)
+        low = ir.Select(ir.Compare(ir.CompareOp.GT, p, ir.ZERO), b, ir.ONE)
+        return ir.Select(ir.Compare(ir.CompareOp.GT, p, ir.ONE), ir.ZERO, low)
+
+    def _rooted(self, base: Expr, log: Expr, exponent: sympy.Expr) -> Expr:
+        """Return a power of a base, by its root or its logarithm."""
+        if exponent.is_Rational and exponent.q == 2:
+            return ir.Power(ir.Call(Fn.SQRT, base), int(exponent.p))
         # sympy.exp would turn exp(n * log(b)) into b**n again.
-        return ir.Call(Fn.EXP, ir.mul(self._lower(exponent), self._lower(sympy.log(base))))
+        return ir.Call(Fn.EXP, ir.mul(self._lower(exponent), log))
+
+    def _atom(self, value: Expr) -> Expr:
+        """Return a value that is used several times under a name."""
+        if ir.is_atom(value):
+            return value
+        return self._bind(self._names.temporary(), value, fresh=False)
 
     def _condition(self, e: Any) -> Expr:
         if e in self._conditions:
