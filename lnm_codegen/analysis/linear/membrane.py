@@ -126,8 +126,10 @@ class _Reader:
 
     def _affine(self, expr: sympy.Expr, phase: str) -> Any:
         symbols = (*self._neuron.states, *self._neuron.inputs)
+        # SymPy's Float(1) is not equal to 1.
+        decimals = {f: sympy.Rational(repr(float(f))) for f in expr.atoms(sympy.Float)}
         try:
-            poly = sympy.Poly(expr, *symbols)
+            poly = sympy.Poly(expr.xreplace(decimals), *symbols)
         except sympy.PolynomialError:
             poly = None
         if poly is None or poly.total_degree() > 1:

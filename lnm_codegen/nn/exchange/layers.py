@@ -7,11 +7,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.nn.exchange.modules import Delay, Scale, SumPool2d
+from lnm_codegen.validation import shown
 
 Shape: TypeAlias = tuple[int, ...]
 BATCH = (
@@ -19,6 +21,7 @@ BATCH = (
     "ignore_dims=[0]."
 )
 """Remedy for graphs of exporters that count the batch of their sample as a feature."""
+_LONGEST = 1_000_000  # steps of a delay, each of which is kept
 _WHOLE = 1e-6  # of a step: what counts as a whole number of steps
 
 
@@ -36,13 +39,20 @@ def shape_error(where: str, found: Shape, accepted: str, has_batch: bool) -> Sha
 
 def tensor_of(where: str, word: str, value: Any) -> Tensor:
     """Return a field of a node, finite numbers, as a tensor of PyTorch's default type."""
+    return torch.tensor(array_of(where, word, value), dtype=torch.get_default_dtype())
+
+
+def array_of(where: str, word: str, value: Any) -> NDArray[np.float64]:
+    """Return a field of a node, finite real numbers, as float64, or raise ModelError."""
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ModelError(where, f"{word} is {type(value).__name__}", "an array") from None
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        raise ModelError(where, f"{word} is {shown(value)}", "an array") from None
+    if array.dtype.kind not in "iuf":
+        raise ModelError(where, f"{word} has the type {array.dtype}", "real numbers")
     if not np.isfinite(array).all():
         raise ModelError(where, f"{word} is not finite", "finite numbers")
-    return torch.tensor(array, dtype=torch.get_default_dtype())
+    return array.astype(np.float64)
 
 
 def integers_of(where: str, word: str, value: Any, count: int) -> tuple[int, ...]:
@@ -153,6 +163,8 @@ def _broadcast(where: str, word: str, value: Tensor, shape: Shape) -> Tensor:
 def _delay(where: str, node: Any, shape: Shape, dt: float) -> nn.Module:
     steps = tensor_of(where, "delay", node.delay).double() / dt
     whole = steps.round()
+    if (whole > _LONGEST).any():
+        raise UnsupportedError(where, f"delay is {whole.max():g} steps", f"at most {_LONGEST}")
     if (steps < 0).any() or ((steps - whole).abs() > _WHOLE * whole.clamp(min=1)).any():
         problem = f"delay is {shown_numbers(steps * dt)}"
         raise UnsupportedError(where, problem, f"whole multiples of dt, {dt:g}", "Change dt.")

@@ -60,8 +60,11 @@ class NirNetwork(nn.Module):
     def forward(self, x_seq: Tensor) -> Tensor:
         """Run the network."""
         shape = self.shapes[self._first]
+        expected = f"(T, N, {', '.join(map(str, shape))})"
+        if not isinstance(x_seq, Tensor):
+            problem = f"x_seq is of type {type(x_seq).__name__}"
+            raise ShapeError("NirNetwork", problem, f"a tensor {expected}")
         if x_seq.dim() < 2 or tuple(x_seq.shape[2:]) != shape:
-            expected = f"(T, N, {', '.join(map(str, shape))})"
             raise ShapeError("NirNetwork", f"x_seq has shape {tuple(x_seq.shape)}", expected)
         values = {self._first: x_seq}
         for group in self.wiring.groups[1:-1]:

@@ -26,7 +26,7 @@ from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.functions import min, where
 from lnm_codegen.language.neuron import Neuron, hard_reset
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
-from lnm_codegen.nn.exchange.layers import Shape
+from lnm_codegen.nn.exchange.layers import Shape, array_of
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.options import BackendName
 
@@ -118,12 +118,7 @@ def neuron_layer(
 
 def _field(where: str, word: str, value: Any, shape: Shape) -> Array:
     """Return a field with the shape of the input."""
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ModelError(where, f"{word} is {type(value).__name__}", "an array") from None
-    if not np.isfinite(array).all():
-        raise ModelError(where, f"{word} is not finite", "finite numbers")
+    array = array_of(where, word, value)
     if array.size != 1 and array.shape != shape:
         problem = f"{word} has shape {array.shape}, the input {shape} without T and N"
         raise ShapeError(where, problem, f"{shape}, or one number")

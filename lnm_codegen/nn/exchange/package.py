@@ -51,7 +51,7 @@ def _read(where: str, package: Any, path: Path) -> nir.NIRGraph:
         raise unreadable(path, error) from None
     except AssertionError:  # nir asserts that it knows the class of a node, without a message
         found = sorted(_classes(path) - set(dir(package)))
-        problem = f"a node of class {', '.join(found)}" if found else "not a NIR file"
+        problem = f"a node of class {', '.join(found)}" if found else _misfit(package, path)
         raise ModelError(path, problem, "the nodes of NIR", remedy) from None
     except Exception as error:  # nir and h5py raise errors of many classes
         kind = f"not a NIR file: {type(error).__name__}: {reason(error)}"
@@ -60,6 +60,18 @@ def _read(where: str, package: Any, path: Path) -> nir.NIRGraph:
         kind = type(graph).__name__
         raise ModelError(path, f"it contains a {kind}", "a NIRGraph", f"{remedy}")
     return graph
+
+
+def _misfit(package: Any, path: Path) -> str:
+    """Return what is wrong with a file whose nodes are of known classes."""
+    with importlib.import_module("h5py").File(path, "r") as file:
+        nodes = file.get("node/nodes", {})
+        for name, node in nodes.items():
+            try:
+                package.serialization.read_node(node)
+            except Exception:  # as in _read
+                return f"node {name!r}: the shapes or types of its fields do not fit"
+        return "the edges cannot be read" if len(nodes) else "not a NIR file"
 
 
 def _classes(path: Path) -> set[str]:

@@ -48,6 +48,15 @@ def test_coefficients_of_each_parameter_set():
     assert np.allclose(found["decay"], [0.5, 1 - 1 / (1 + np.exp(-1))])
 
 
+@pytest.mark.parametrize("threshold", [1, 1.0, 0.7, -2.5])
+def test_a_threshold_may_be_a_float(threshold):
+    """SymPy's Float(1) is not equal to 1, which is the coefficient of v."""
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: 0.5 * v + x}, fire=v - threshold, reset=lnm.hard_reset(v, 0))
+    _, found = values_of(neuron)
+    assert (found["threshold"], found["decay"]) == ([threshold], [0.5])
+
+
 def test_a_current_is_found():
     """The potential reads the new current."""
     membrane, found = values_of(lnm.get("cuba_lif", current_decay=0.25, voltage_decay=0.5))

@@ -81,6 +81,9 @@ def test_wrong_fields_are_one_line():
         layer_of(lif(0.0), (2,))
     with refused(ModelError, "node", "tau is not finite", "finite"):
         layer_of(lif(np.nan), (2,))
+    for tau, kind in ((1 + 1j, "complex128"), (True, "bool"), ("a", "<U1")):
+        with refused(ModelError, "node", f"tau has the type {kind}", "real numbers"):
+            layer_of(lif(tau), (2,))
     with refused(ShapeError, "node", "tau has shape (2,), the input (3,)", "(3,), or one number"):
         layer_of(lif(2.0), (3,))
     assert layer_of(lif(2.0, (1,)), (3,)).tau.shape == ()

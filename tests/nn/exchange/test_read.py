@@ -208,11 +208,25 @@ def test_a_wrong_file_is_one_line(tmp_path):
         lnm.nn.from_nir(text)
     other = tmp_path / "other.nir"
     nir.write(other, chain(lif(3), shape=(3,), last=(3,)))
-    with pytest.importorskip("h5py").File(other, "a") as file:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(other, "a") as file:
         del file["node/nodes/n0/type"]
         file["node/nodes/n0/type"] = "Izhikevich"
     with refused(ModelError, other, "a node of class Izhikevich", "the nodes of NIR"):
         lnm.nn.from_nir(other)
+    misfits = (
+        ("n0/tau", np.ones(5), "node 'n0': the shapes or types of its fields do not fit"),
+        ("n0/tau", np.ones((3, 2)), "node 'n0': the shapes or types of its fields do not fit"),
+        (None, None, "the edges cannot be read"),
+    )
+    for place, value, problem in misfits:
+        nir.write(other, chain(lif(3), shape=(3,), last=(3,)))
+        with h5py.File(other, "a") as file:
+            del file[f"node/nodes/{place}" if place else "node/edges"]
+            if place:
+                file[f"node/nodes/{place}"] = value
+        with refused(ModelError, other, problem, "the nodes of NIR"):
+            lnm.nn.from_nir(other)
     with refused(ModelError, "from_nir", "dt is 0", "> 0"):
         lnm.nn.from_nir(text, dt=0)
 
@@ -224,3 +238,15 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     model = nn.Sequential(nn.Linear(2, 2))
     with refused(lnm.ToolError, "to_nir", "nir is not installed", remedy="lnm_codegen[nir]"):
         lnm.nn.to_nir(model, torch.ones(2, 2, 2))
+
+
+def test_a_call_without_a_tensor_and_an_endless_delay():
+    network = lnm.nn.from_nir(chain(lif(3), shape=(3,), last=(3,)))
+    for x in (None, np.zeros((1, 1, 3))):
+        with refused(ShapeError, "NirNetwork", f"type {type(x).__name__}", "a tensor (T, N, 3)"):
+            network(x)
+    graph = chain(nir.Delay(np.full(3, 1e9)), shape=(3,), last=(3,))
+    with refused(
+        UnsupportedError, "from_nir: node 'n0'", "delay is 1e+12 steps", "at most 1000000"
+    ):
+        lnm.nn.from_nir(graph, dt=1e-3)
