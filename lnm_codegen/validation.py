@@ -33,6 +33,11 @@ def listed(values: Iterable[object]) -> str:
     return ", ".join(repr(value) for value in values)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 row" or "2 rows"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shown(value: object) -> str:
     """Return a value as Python writes it, on one line of at most 120 characters."""
     text = " ".join(line.strip() for line in repr(value).splitlines())

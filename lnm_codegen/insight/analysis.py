@@ -32,7 +32,7 @@ from lnm_codegen.train.runs.saved import Run
 from lnm_codegen.train.stability.certificate import Certificate, certificate
 from lnm_codegen.train.stability.curve import charge_curve, learned_text
 from lnm_codegen.train.stability.modes import ROWS, layer_modes, numbers_of
-from lnm_codegen.validation import require_integer
+from lnm_codegen.validation import counted, require_integer
 
 ALL_CLASSES = tuple(dict.fromkeys((*CLASSES, *POLE_CLASSES)))
 """Classes of charge maps and of poles."""
@@ -182,11 +182,6 @@ class RunAnalysis:
         )
         many = f"{len(total)} classes of behaviour in {layers}"
         return f"{many} ({parts} of {all_rows}{rest}); {across}."
-
-
-def counted(number: int, word: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnalysis:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lnm_codegen.analysis.canvas import new_figure
-from lnm_codegen.insight.analysis import LayerAnalysis, counted
+from lnm_codegen.insight.analysis import LayerAnalysis
 from lnm_codegen.insight.figures import draw_layer, shrink, spread, write
 from lnm_codegen.insight.pole_panels import draw_classes, draw_typical_plane, draw_typical_response
 from lnm_codegen.plot.response import draw_rates
 from lnm_codegen.plot.style import INK, WARM
 from lnm_codegen.train.history import draw_history
+from lnm_codegen.validation import counted
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis, counted
+from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
 from lnm_codegen.insight.energy.cost import FP32
+from lnm_codegen.validation import counted
 
 QUANTILE = 1.959963984540054
 """Of the standard normal distribution, for an interval of 95 %."""

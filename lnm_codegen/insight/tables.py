@@ -11,12 +11,13 @@ from lnm_codegen.analysis.linear.classes import class_note
 from lnm_codegen.analysis.linear.modes import Modes
 from lnm_codegen.analysis.linear.poles import number
 from lnm_codegen.analysis.linear.report import response_lines
-from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis, counted
+from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
 from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE
 from lnm_codegen.insight.energy.layers import Synapses
 from lnm_codegen.insight.energy.report import EnergyReport
 from lnm_codegen.insight.learned import spreads
 from lnm_codegen.plot.subject import MOST_CURVES
+from lnm_codegen.validation import counted
 
 _MOST_SETS = 16
 """Largest number of parameter sets in a table of fixed points."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 import sympy
@@ -12,6 +13,7 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.functions import CALLS, Where, as_expr, stop_gradient
 from lnm_codegen.language.misuse import instead_of
+from lnm_codegen.validation import shown
 
 MAX_LEVELS = 100
 """Largest depth of a SymPy tree; text has its own bound, in brackets."""
@@ -52,6 +54,10 @@ def _require_functions(where: str, expr: sympy.Expr) -> None:
             inside = "" if node == expr else f" in {expr}"
             raise ModelError(where, f"{node}{inside} is not finite", "finite numbers")
         if isinstance(node, (*_ALGEBRA, *_LOGIC, *CALLS, stop_gradient)):
+            if isinstance(node, sympy.Expr) and node.is_number and not _is_float(node):
+                raise ModelError(
+                    where, f"{shown(node)} is beyond float64", "magnitudes up to 1.797e308"
+                )
             continue
         if isinstance(node, sympy.Expr | Boolean):
             name = type(node).__name__
@@ -62,6 +68,15 @@ def _require_functions(where: str, expr: sympy.Expr) -> None:
                 f"{', '.join(_LANGUAGE)}, poly and + - * / **",
                 instead_of(name),
             )
+
+
+def _is_float(number: sympy.Expr) -> bool:
+    """Report whether the magnitude of a number is in the range of float64."""
+    try:
+        value = number.evalf()
+    except OverflowError:  # its exponent does not fit either
+        return False
+    return not value.is_Float or bool(abs(value) <= sys.float_info.max)
 
 
 def _require_size(where: str, expr: sympy.Basic) -> None:
@@ -119,9 +134,9 @@ def _degrees(node: Any, parts: list[_Size], where: str) -> tuple[int, int]:
         return sum(params), sum(others)
     if node.is_Pow and node.exp.is_Rational and node.base.free_symbols:
         if abs(node.exp) > MAX_EXPONENT:
-            shown = str(node) if parts[0].nodes < 10 else f"a power of {node.exp}"
+            text = str(node) if parts[0].nodes < 10 else f"a power of {node.exp}"
             raise ModelError(
-                where, f"the exponent in {shown} is too large", f"-{MAX_EXPONENT} to {MAX_EXPONENT}"
+                where, f"the exponent in {text} is too large", f"-{MAX_EXPONENT} to {MAX_EXPONENT}"
             )
         if node.exp.is_Integer:
             factor = abs(int(node.exp))

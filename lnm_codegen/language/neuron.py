@@ -63,7 +63,8 @@ class Neuron:
         fire: z of `lnm.spike`, or spike -> z; None for a neuron that never spikes.
         reset: State -> its value after the step; may set a state that has no charge.
         output: An expression or name -> expression; the spike by default.
-        surrogate: One for every spike, or spike -> surrogate; atan(alpha=2) by default.
+        surrogate: One for every spike, or spike or its name -> surrogate; atan(alpha=2) by
+                default.
         detach_reset: Makes every spike inside reset a constant to the derivative.
         name: An identifier; the family's name inside a family.
 
@@ -204,7 +205,7 @@ class Neuron:
         known = {s.name: s.decl for s in self.states} | {p.name: p for p in self.params}
         decls: dict[Any, Any] = {}
         for word, value in values.items():
-            old: Any = known[require_known(self.name, "with_init", word, known)]
+            old: Any = known[require_known(self.name, "state or parameter", word, known)]
             where = f"{self.name}.with_init: {word}"
             if isinstance(old, State) and old.param:
                 raise ModelError(

@@ -17,7 +17,7 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
 from lnm_codegen.language.foreign import building
 from lnm_codegen.language.misuse import as_number
-from lnm_codegen.validation import require_arguments, require_known, require_numbers, wrong
+from lnm_codegen.validation import require_arguments, require_known, require_numbers, shown, wrong
 
 Z = sympy.Symbol("z")
 """Argument of every surrogate: the value of the fire expression."""
@@ -56,6 +56,8 @@ def from_slope(slope: Callable[[Any], Any], name: str = "custom") -> Surrogate:
 
 def _formula(function: Callable[[Any], Any], name: str) -> sympy.Expr:
     where = f"surrogate {name!r}"
+    if not callable(function):
+        raise ModelError(where, f"{shown(function)} is no function", "a function of z")
     with building(where):
         value = function(Z)
     return _in_z(fn.as_expr(value, where), name)

@@ -51,9 +51,10 @@ def _assignments(where: str, given: Any, kind: type, remedy: str = "") -> Assign
         raise ModelError(where, f"{shown(given)} is not a dict", "{symbol: expression}", remedy)
     for key in given:
         if not (isinstance(key, Declared) and isinstance(key.decl, kind)):
-            problem = f"the key {key!r} is not a {kind.__name__.lower()}"
-            made = "lnm.state" if kind is State else "lnm.spike_named"
-            raise ModelError(where, problem, f"symbols made by {made}")
+            noun, made = ("state", "state") if kind is State else ("spike", "spike_named")
+            raise ModelError(
+                where, f"the key {key!r} is not a {noun}", f"symbols made by lnm.{made}"
+            )
     return tuple((s, require_expression(f"{where}[{s.name}]", e)) for s, e in given.items())
 
 
@@ -78,19 +79,25 @@ def _named(where: str, given: Mapping[Any, Any]) -> Named:
 
 
 def surrogates(where: str, given: Any, fire: Assignments) -> tuple[tuple[str, Surrogate], ...]:
-    """Return one surrogate per spike, in the order of `fire`."""
+    """Return one surrogate per spike, in the order of `fire`; keys are spikes or their names."""
     given = atan() if given is None else given
     if not isinstance(given, Surrogate | Mapping):
         raise ModelError(where, f"{shown(given)} is not a surrogate", _SURROGATES)
     table = given if isinstance(given, Mapping) else {s: given for s, _ in fire}
+    spikes = [s.name for s, _ in fire]
+    found: dict[str, Surrogate] = {}
     for key, value in table.items():
-        if key not in dict(fire) or not isinstance(value, Surrogate):
-            raise ModelError(where, f"{key!r} has {value!r}", _SURROGATES)
-        require_expression(f"{where}[{key}]", value.slope)
-    missing = [s.name for s, _ in fire if s not in table]
+        name = key.name if isinstance(key, Declared) else key
+        if name not in spikes:
+            raise ModelError(where, f"fire has no spike {name!r}", ", ".join(spikes) or "none")
+        if not isinstance(value, Surrogate):
+            raise ModelError(where, f"{name!r} has {shown(value)}", _SURROGATES)
+        require_expression(f"{where}[{name}]", value.slope)
+        found[name] = value
+    missing = [s.name for s, _ in fire if s.name not in found]
     if missing:
         raise ModelError(where, f"none for {', '.join(missing)}", remedy="Give one per spike.")
-    return tuple((s.name, table[s]) for s, _ in fire)
+    return tuple((s.name, found[s.name]) for s, _ in fire)
 
 
 def _declared_in(expr: Any) -> set[Declared]:

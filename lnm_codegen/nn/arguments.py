@@ -21,6 +21,7 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.onnx.exporting import require_no_tracing
 from lnm_codegen.options import DtypeName
 from lnm_codegen.validation import (
+    counted,
     require_integer,
     require_interval,
     require_known,
@@ -124,11 +125,11 @@ def require_inputs(
         require_no_tracing(layer)
     first, axes = inputs[0] if inputs else None, 2 if step_mode == "m" else 1
     if len(inputs) == len(names) == 1 and isinstance(first, Tensor):
-        if first.dim() >= axes and first.dtype in TYPES:
+        if first.dim() >= axes and first.dtype in TYPES and first.layout is torch.strided:
             return inputs  # the usual call, without the cost of the rest
     if len(inputs) != len(names):
         remedy = NAMES_REMEDY if inputs and len(inputs) < len(names) else ""
-        problem = f"the call has {len(inputs)} inputs"
+        problem = f"the call has {counted(len(inputs), 'input')}"
         raise ShapeError(layer, problem, names or "none", remedy)
     expected = "(T, N, *)" if axes == 2 else "(N, *)"
     expanded: list[Tensor] = []
@@ -140,6 +141,9 @@ def require_inputs(
                 remedy = f"Use torch.from_numpy({name})."
             elif isinstance(x, list | tuple | int | float):
                 remedy = f"Use torch.tensor({name})."
+        elif x.layout is not torch.strided:
+            found, accepted = f"has the layout {x.layout}", "torch.strided"
+            remedy = f"Use {name}.to_dense()."
         elif x is first and x.dim() < axes:
             found, accepted = f"has shape {tuple(x.shape)}", expected
         elif x.dtype != inputs[0].dtype:

@@ -77,9 +77,9 @@ class NeuronLayer(StatefulModule):
 
     Attributes:
         state: State -> value after the last call, (N, *), if the layer keeps its states; empty
-            before the first call. Each is also an attribute of its name: `layer.v`. Both may be
-            set: the next call begins with that number or (N, *). A mode that keeps no states
-            discards them.
+            before the first call. Each is also an attribute of its name, `layer.v`, unless a
+            module has one of that name. Both may be set: the next call begins with that number or
+            (N, *). A mode that keeps no states discards them.
         recorded: Records of the last call by name; empty before the first call. Copies and pickles
             have neither.
 

@@ -224,6 +224,10 @@ PHASES = [
         "zoo in zoo*x is not finite",
         "finite numbers",
     ),
+    *(
+        (lambda big=big: plain(v * big + x), "neuron.charge[v]", "is beyond float64", "1.797e308")
+        for big in (lnm.exp(1000), 10**400, sympy.exp(sympy.exp(sympy.exp(1000))))
+    ),
     (
         lambda: neuron(fire=v - math.nan),
         "neuron.fire[spike]",
@@ -423,9 +427,16 @@ SYMBOLS = [
     (
         lambda: neuron(surrogate={other: lnm.surrogate.straight_through()}),
         "neuron.surrogate",
-        "other has <surrogate straight_through: 1>",
-        SURROGATE,
+        "fire has no spike 'other'",
+        "spike",
     ),
+    (
+        lambda: neuron(surrogate={"sp": lnm.surrogate.straight_through()}),
+        "neuron.surrogate",
+        "fire has no spike 'sp'",
+        "spike",
+    ),
+    (lambda: neuron(surrogate={"spike": 3}), "neuron.surrogate", "'spike' has 3", SURROGATE),
     (
         lambda: neuron(fire={lnm.spike: v, other: v}, surrogate={other: lnm.surrogate.atan()}),
         "neuron.surrogate",
@@ -719,6 +730,15 @@ def test_numbers_in_a_wrong_count_do_not_suggest_a_function() -> None:
     with pytest.raises(lnm.ModelError) as caught:
         lnm.get("lnm", degree=2, theta=(0.0, 1.0))
     assert caught.value.accepted == "a finite number or 3 of them"
+
+
+def test_surrogates_by_name():
+    """The keys are spikes or their names."""
+    slopes = lnm.surrogate.atan(alpha=3.0), lnm.surrogate.triangle()
+    keys = (("spike", "other"), (lnm.spike, other), (lnm.spike, "other"))
+    tables = [dict(zip(key, slopes, strict=True)) for key in keys]
+    found = [neuron(fire={lnm.spike: v, other: v}, surrogate=table).surrogates for table in tables]
+    assert found[0] == found[1] == found[2] == (("spike", slopes[0]), ("other", slopes[1]))
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,10 @@ REFUSALS = [
         lambda: lnm.surrogate.atan(alpha=math.nan),
         "surrogate.atan: alpha", "nan is not finite", "finite numbers",
     ),
+    (
+        lambda: lnm.surrogate.from_slope(3),
+        "surrogate 'custom'", "3 is no function", "a function of z",
+    ),
     (lambda: lnm.surrogate.erf(alpha="2"), "surrogate.erf: alpha", "'2' is a str", NUMBERS),
     (
         lambda: lnm.surrogate.sigmoid(alpha=None),

@@ -1047,18 +1047,19 @@ def test_dual_numbers_are_refused(options, reader, remedy, which):
 
 @needs_cc
 def test_tensors_without_plain_memory_are_refused():
-    """A fake tensor, which once ended the process, and a sparse one."""
+    """A fake tensor once ended the process. A sparse one is refused by every backend."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     layer = NeuronLayer(lif(), backend="c")
     with FakeTensorMode(allow_non_fake_inputs=True):
         fake = torch.rand(4, 3)
-    for x, what in (
-        (fake, "a FakeTensor of layout torch.strided"),
-        (torch.zeros(4, 3).to_sparse(), "a Tensor of layout torch.sparse_coo"),
-    ):
-        with refused(lnm.UnsupportedError, "lif", f"cannot read {what}", remedy="'torch'"):
-            layer(x)
+    what = "a FakeTensor of layout torch.strided"
+    with refused(lnm.UnsupportedError, "lif", f"cannot read {what}", remedy="'torch'"):
+        layer(fake)
+    for backend in ("c", "torch"):
+        remedy = "Use x.to_dense()."
+        with refused(lnm.ShapeError, "lif", "layout torch.sparse_coo", "strided", remedy):
+            NeuronLayer(lif(), backend=backend)(torch.zeros(4, 3).to_sparse())
 
 
 @both

@@ -17,6 +17,7 @@ from lnm_codegen.nn.norm.function import NormCall, arranged_call, passes_of, run
 from lnm_codegen.nn.norm.operators import norm_operator_of, run_norm_operator
 from lnm_codegen.nn.norm.statistics import Passes
 from lnm_codegen.nn.onnx.exporting import require_evaluation
+from lnm_codegen.validation import counted
 
 
 @dataclass(eq=False)
@@ -31,7 +32,7 @@ class NormDispatch(Dispatch):
         if count != len(names):
             lacking = ", ".join(names[count:])
             remedy = f"Give {lacking} too. With shortcut=True, r is the shortcut."
-            problem = f"the call has {count} inputs"
+            problem = f"the call has {counted(count, 'input')}"
             raise ShapeError(self.name, problem, names, remedy if lacking else "")
         return super().inputs_of(tensors, step_mode)
 

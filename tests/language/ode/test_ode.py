@@ -234,7 +234,7 @@ def test_too_few_inputs_are_refused_with_a_hint() -> None:
     neuron = lnm.ode("dv/dt = -v/tau + x + I1 : 1", parameters={"tau": 2}, dt=1)
     with refused(lnm.ShapeError, "ode", "1 inputs given", "x, I1", "unless inputs= lists them"):
         lnm.interpret(neuron, np.ones((3, 1)))
-    with refused(lnm.ShapeError, "ode", "the call has 1 inputs", "x, I1", "A misspelt name"):
+    with refused(lnm.ShapeError, "ode", "the call has 1 input", "x, I1", "A misspelt name"):
         lnm.nn.NeuronLayer(neuron)(torch.ones(3, 1))
 
 

@@ -449,7 +449,7 @@ def test_errors_name_the_neuron_and_the_inputs_of_the_block() -> None:
     """One name of the layer, and c and r, in every error of a call."""
     c = draw(4, 2, 3, 5, dtype=torch.float32)
     block, alone = NormNeuron(LIF, 3, shortcut=True), NormNeuron(LIF, 3)
-    with refused(lnm.ShapeError, "lif", "the call has 1 inputs", "c, r", "Give r too."):
+    with refused(lnm.ShapeError, "lif", "the call has 1 input", "c, r", "Give r too."):
         block(c)
     with refused(lnm.ShapeError, "lif", "the call has 3 inputs", "c, r") as caught:
         block(c, c, c)
@@ -460,7 +460,7 @@ def test_errors_name_the_neuron_and_the_inputs_of_the_block() -> None:
         block(c, c.double())
     with refused(lnm.ShapeError, "lif", "input 'c' has shape (4, 2, 2, 5)"):
         block(c[:, :, :2], c[:, :, :2])
-    with refused(lnm.UnsupportedError, "lif", "cannot read a Tensor"):
+    with refused(lnm.ShapeError, "lif", "has the layout torch.sparse_coo", remedy="to_dense"):
         alone.eval()(c.to_sparse())
     assert copy.deepcopy(alone)._dispatch.name == "lif"
 
