@@ -69,9 +69,12 @@ def folder_files(
     view = {"family": family_of(network), "name": name}
     harness = view | {"size": size, "classes": network.classes, "given": given, "taken": taken}
     return {
-        "manifest.json": _manifest(network, layers, arrays),
+        "manifest.json": _manifest(network, layers, arrays, len(samples)),
         "README.md": render("network_verilog/readme.md.j2", _readme(network, layers, arrays)),
-        "Makefile": render("network_verilog/makefile.j2", view | {"files": " ".join(files)}),
+        "Makefile": render(
+            "network_verilog/makefile.j2",
+            view | {"files": " ".join(files), "samples": len(samples)},
+        ),
         f"{name}.core": render(
             "network_verilog/core.j2",
             view
@@ -118,7 +121,10 @@ def layer_entries(layers: Sequence[Layer]) -> list[dict[str, Any]]:
 
 
 def _manifest(
-    network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
+    network: IntegerNetwork,
+    layers: Sequence[Layer],
+    arrays: Mapping[str, NeuronArray],
+    vectors: int,
 ) -> str:
     name, most = network.name, most_cycles(layers, arrays)
     widths = stream_widths(network, layers, arrays)
@@ -133,6 +139,7 @@ def _manifest(
         "lanes": max(layer.lanes for layer in layers),
         "load_port": layers[0].loadable,
         "sample": sample_entry(network),
+        "vectors": vectors,
         "arrays": sorted({array.name for array in arrays.values()}),
         "layers": layer_entries(layers),
         "forms": {

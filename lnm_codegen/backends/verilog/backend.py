@@ -63,7 +63,9 @@ def _forms(design: CircuitDesign) -> tuple[dict[str, str], tuple[Form, ...]]:
 
     def add(form: Form) -> None:
         vectors, file = (run, "run.hex") if form.name == "comb" else (step, "step.hex")
-        form = replace(form, vectors=f"{name}_{file}", fields=vectors.fields)
+        form = replace(
+            form, vectors=f"{name}_{file}", count=len(vectors.words), fields=vectors.fields
+        )
         forms.append(form)
         files[f"tb/{form.vectors}"] = vectors.text(design.model.family)
         files[f"tb/{name}_{form.name}_tb.v"] = testbench(
@@ -114,6 +116,7 @@ def _array(design: CircuitDesign, pipeline: Pipeline) -> tuple[dict[str, str], F
         multipliers=pipeline.multipliers,
         more=(("neurons", design.rtl.neurons), ("tick_cycles", times.tick_cycles)),
         vectors=file,
+        count=len(vectors.words),
         fields=vectors.fields,
         sequence=sequence_length(design, vectors),
     )

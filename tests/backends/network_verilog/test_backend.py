@@ -149,6 +149,48 @@ def test_a_fault_is_noticed(tmp_path: Path) -> None:
     assert "FAIL" in simulated(tmp_path)
 
 
+@needs_iverilog
+@pytest.mark.parametrize("word", ["inputs", "results"])
+def test_missing_vectors_are_noticed(word: str, tmp_path: Path) -> None:
+    """The testbench fails without the last word of a file, and without both files."""
+    network, _, circuit = random_circuit(3)
+    circuit.source.write(tmp_path)
+    path = tmp_path / f"tb/{network.name}_{word}.hex"
+    words = words_of(path.read_text())
+    path.write_text("\n".join(words[:-1]))
+    lost = f"FAIL {network.name}_network: {{}} of {len(words)} words of {path.name} are missing"
+    assert lost.format(1) in simulated(tmp_path)
+    for file in (tmp_path / "tb").glob("*.hex"):
+        file.unlink()
+    found = simulated(tmp_path)
+    assert "PASS" not in found
+    assert "FAIL" in found
+
+
+@pytest.mark.slow
+@needs_verilator
+def test_verilator_refuses_a_part_of_the_inputs(tmp_path: Path) -> None:
+    """`make verilate` passes with all golden samples, and fails without the last, or without any."""
+    network, _, circuit = random_circuit(1)
+    circuit.source.write(tmp_path)
+    path = tmp_path / f"tb/{network.name}_inputs.hex"
+    words = words_of(path.read_text())
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = ["make", "-s", "verilate"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = run()
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"PASS {network.name}_network: 4 samples, 0 wrong" in done.stdout
+    for count in (3 * len(words) // 4, 0):
+        path.write_text("".join(f"{word}\n" for word in words[:count]))
+        done = run()
+        assert done.returncode != 0
+        assert "PASS" not in done.stdout
+        assert f"{count} inputs in tb/{path.name}, expected 4 * {len(words) // 4}" in done.stderr
+
+
 def test_other_layers_are_refused() -> None:
     """Convolutions, and initial states that differ; the place is the name of the layer."""
     rng = np.random.default_rng(2)

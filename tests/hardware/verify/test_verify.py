@@ -159,6 +159,15 @@ def test_icarus_refuses_a_wrong_result(tmp_path):
 
 
 @needs_simulators
+def test_icarus_refuses_a_part_of_the_vectors(tmp_path):
+    circuit = write(tmp_path)
+    vectors = tmp_path / "tb" / "unit_step.hex"
+    vectors.write_text("".join(vectors.read_text().splitlines(keepends=True)[:5]))
+    lost = "FAIL unit_core: 1997 of 2000 words of unit_step.hex are missing or unknown"
+    assert failures(one(circuit, "icarus")) == {"unit_core": lost}
+
+
+@needs_simulators
 def test_models_refuse_a_wrong_one(tmp_path):
     """Truncation in the C model, which differs from half up for v < 0."""
     circuit = write(tmp_path)

@@ -50,6 +50,7 @@ module lnm_3_array_tb;
     integer seen = 0;
     integer line = 0;
     integer wrong = 0;
+    integer k = 0;
     integer seed = 1;
     integer idle = 0;
     integer cycles = 0;
@@ -144,6 +145,12 @@ module lnm_3_array_tb;
 
     initial begin
         $readmemh("lnm_3_array.hex", vector);
+        for (k = 0; k < COUNT; k = k + 1)
+            if (^vector[k] === 1'bx) wrong = wrong + 1;
+        if (wrong != 0) begin
+            $display("FAIL lnm_3_array: %0d of %0d words of lnm_3_array.hex are missing or unknown", wrong, COUNT);
+            $finish(0);
+        end
         repeat (2) @(negedge clk);
         rst = 1'b0;
 

@@ -24,6 +24,12 @@ module lnm_3_comb_tb;
     integer _seed = 1;
     initial begin
         $readmemh("lnm_3_run.hex", _vector);
+        for (_k = 0; _k < _COUNT; _k = _k + 1)
+            if (^_vector[_k] === 1'bx) _wrong = _wrong + 1;
+        if (_wrong != 0) begin
+            $display("FAIL lnm_3_comb: %0d of %0d words of lnm_3_run.hex are missing or unknown", _wrong, _COUNT);
+            $finish(0);
+        end
         _word = _vector[0];
         repeat (2) @(negedge clk);
         rst = 1'b0;

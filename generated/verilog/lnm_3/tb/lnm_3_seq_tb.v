@@ -41,9 +41,16 @@ module lnm_3_seq_tb;
     integer sent = 0;
     integer seen = 0;
     integer wrong = 0;
+    integer k = 0;
     integer seed = 1;
     initial begin
         $readmemh("lnm_3_step.hex", vector);
+        for (k = 0; k < COUNT; k = k + 1)
+            if (^vector[k] === 1'bx) wrong = wrong + 1;
+        if (wrong != 0) begin
+            $display("FAIL lnm_3_seq: %0d of %0d words of lnm_3_step.hex are missing or unknown", wrong, COUNT);
+            $finish(0);
+        end
         given = vector[0];
         word = vector[0];
         repeat (2) @(negedge clk);

@@ -32,8 +32,9 @@ def vectors(form):
     """Return the golden vectors of a form: for each, field -> unsigned number."""
     entry = MANIFEST["forms"][form]["vectors"]
     lines = (FOLDER / entry["file"]).read_text(encoding="utf-8").splitlines()
-    rows = []
-    for line in [line for line in lines if not line.startswith("//")][:COUNT]:
+    lines, rows = [line for line in lines if not line.startswith("//")], []
+    assert len(lines) == entry["count"], f"{entry['file']}: {len(lines)} of {entry['count']} vectors"
+    for line in lines[:COUNT]:
         word, row = int(line, 16), {}
         for field in reversed(entry["fields"]):
             row[field["name"]] = word & ((1 << field["width"]) - 1)

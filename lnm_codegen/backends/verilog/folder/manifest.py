@@ -29,6 +29,7 @@ class Form:
         multipliers: Multipliers in the source.
         more: Further entries of the manifest, by key.
         vectors: The file of its golden vectors, in tb/.
+        count: Number of its golden vectors.
         fields: Name and width of each field of a vector, from the left.
         sequence: Vectors from one set of initial states to the next; 0 for independent vectors, or
             a single run.
@@ -41,6 +42,7 @@ class Form:
     multipliers: int
     more: tuple[tuple[str, int], ...] = ()
     vectors: str = ""
+    count: int = 0
     fields: tuple[tuple[str, int], ...] = ()
     sequence: int = 0
 
@@ -98,6 +100,7 @@ def _form(design: CircuitDesign, form: Form) -> dict[str, Any]:
         **dict(form.more),
         "vectors": {
             "file": f"tb/{form.vectors}",
+            "count": form.count,
             "fields": [{"name": name, "width": width} for name, width in form.fields],
             **({"sequence": form.sequence} if form.sequence else {}),
         },

@@ -41,7 +41,8 @@ def _compare(circuit: Circuit, most: int | None) -> Check:
         if not built.passed:
             return failed(form.top, built)
         program = str(folder / "build" / form.top)
-        done = run((program, str(folder / "inputs")), copy, timeout=SECONDS)
+        command = (program, str(folder / "inputs"), str(len(rows)))
+        done = run(command, copy, timeout=SECONDS)
     result = _RESULT.search(done.output)
     good = done.passed and result is not None and (result[1], result[3]) == ("PASS", "0")
     detail = "" if good else result[0] if result else done.last_line()

@@ -292,6 +292,30 @@ def test_simulation_fails_on_a_fault(folder, tmp_path):
     assert said(done) == [f"FAIL quad_{form}" for form in FORMS]
 
 
+def cut(file: Path) -> None:
+    """Keep the first five lines of a file."""
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:5]))
+
+
+def garbled(file: Path) -> None:
+    """Make the last digit of a file unknown."""
+    file.write_text(f"{file.read_text()[:-2]}x\n")
+
+
+@needs("make", "iverilog", "vvp")
+@pytest.mark.parametrize("fault", [Path.unlink, cut, garbled])
+def test_simulation_fails_without_all_vectors(folder, tmp_path, fault):
+    """Inputs that are X give results that are X: equal to vectors that are X."""
+    copy = tmp_path / "quad"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("build"))
+    for file in (copy / "tb").glob("*.hex"):
+        fault(file)
+    done = make(copy, "-s", "-k", "sim")
+    assert done.returncode != 0
+    assert said(done) == [f"FAIL quad_{form}" for form in FORMS]
+    assert done.stdout.count("are missing or unknown") == len(FORMS)
+
+
 @needs("make")
 @pytest.mark.skipif(missing(*PROVERS) is not None, reason=str(missing(*PROVERS)))
 def test_proofs_run_with_the_programs_of_the_python_packages(folder, tmp_path):
@@ -332,6 +356,10 @@ def test_cocotb(folder, tmp_path):
     bad = make(broken(folder, tmp_path / "b"), "-s", "cocotb", "FORMS=core array")
     assert bad.returncode != 0
     assert said(bad) == ["FAIL quad_core", "FAIL quad_array"]
+    cut(tmp_path / "b" / "tb" / "quad_step.hex")
+    few = make(tmp_path / "b", "-s", "cocotb", "FORMS=core")
+    assert (few.returncode != 0, said(few)) == (True, ["FAIL quad_core"])
+    assert "tb/quad_step.hex: 3 of 2000 vectors" in few.stdout
     script = folder / "tb" / "test_quad.py"
     unknown = subprocess.run([sys.executable, script, "ring"], capture_output=True, text=True)
     assert unknown.returncode == 2
