@@ -40,7 +40,10 @@ def c_type(size: int) -> str:
 
 
 def lines(kernel: fx.Kernel, known: Mapping[str, Span] = NOTHING) -> tuple[str, ...]:
-    """Return the body as C statements, each with the format of its number."""
+    """Return the body as C statements, each with the format of its number.
+
+    Parameters that the body does not read come first, as `(void)name;`.
+    """
     sizes, found = c_sizes(kernel, known), spans(kernel, known)
 
     def statement(let: fx.Let) -> list[str]:
@@ -59,7 +62,10 @@ def lines(kernel: fx.Kernel, known: Mapping[str, Span] = NOTHING) -> tuple[str, 
         )
         return [*wrapped[:-1], f"{wrapped[-1]}{note}"]
 
-    return expr.statements(kernel.phases(), "//", statement)
+    read = {e.name for let in kernel.body for e in fx.walk(let.value) if isinstance(e, fx.Var)}
+    read |= {p.var.name for p in kernel.results}
+    unread = (f"(void){p.var.name};" for p in kernel.inputs if p.var.name not in read)
+    return (*unread, *expr.statements(kernel.phases(), "//", statement))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import textwrap
 
 import numpy as np
 import pytest
@@ -318,6 +319,44 @@ def test_a_caller_in_c(tmp_path):
     v, spike = result.trajectory["v"][:, 0], result.outputs["spike"][:, 0].astype(int)
     assert lines == [f"{a} {b} {a} {b}" for a, b in zip(v, spike, strict=True)]
     assert 0 < spike.sum() < 6
+
+
+@pytest.mark.needs_cc
+def test_a_state_and_an_input_that_the_step_does_not_read(tmp_path):
+    """The step compiles without a warning, in C99 and C++17."""
+    text = '''
+        name = "memoryless"
+        inputs = ["x", {name = "y", read = false}]
+        fire = "v - 0.5"
+        [states.v]
+        [charge]
+        v = "0.5 * x"
+        [reset]
+        v = "where(spike, 0, v)"
+    '''
+    (tmp_path / "memoryless.toml").write_text(textwrap.dedent(text))
+    neuron = lnm.load(str(tmp_path / "memoryless.toml"))
+    files = lnm.emit(neuron, "c", spec=lnm.Fixed(16, 12)).files
+    step = files["memoryless_model_step.h"]
+    assert "    (void)v;\n    (void)y;\n" in step
+    (tmp_path / "step.c").write_text(step)
+    strict = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
+    for words in (["cc", "-std=c99"], ["c++", "-std=c++17", "-x", "c++"]):
+        command = [*words, *strict, "-c", "step.c", "-o", "step.o"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.needs_cc
+def test_an_int_of_16_bits_is_refused(tmp_path):
+    """Literals and counters are of type int; the header that says 16 bits is this test's."""
+    (tmp_path / "step.c").write_text(emitted(lnm.get("lif"))["lif_model_step.h"])
+    (tmp_path / "limits.h").write_text("#define INT_MAX 32767\n")
+    command = ["cc", "-std=c99", "-c", "step.c", "-o", "step.o"]
+    for words, text in (([], ""), (["-I."], "int has fewer than 32 bits")):
+        done = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode == 0) == (not text)
+        assert text in done.stderr
 
 
 def emitted(neuron, spec=lnm.Fixed(16, 12), **given):  # noqa: B008

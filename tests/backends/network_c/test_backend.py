@@ -12,11 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
+from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.hardware.microcontroller import program_size
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.ir.network.nodes import IntegerNetwork
+from lnm_codegen.ir.network.values import SPIKES
+from lnm_codegen.ir.network.verify import require_network
 from tests.backends.network_c.runs import FLAGS, c_results, emitted
-from tests.networks import extreme_network, random_network, random_samples
+from tests.networks import extreme_network, random_network, random_samples, random_weights
 
 
 @settings(max_examples=12, deadline=None)
@@ -83,6 +87,22 @@ def test_many_networks_on_the_emulated_cortex_m4(tmp_path: Path) -> None:
         done = subprocess.run(["make", "-C", folder, "qemu"], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "0 of 8 samples differ" in done.stdout
+
+
+def test_neurons_without_memory(tmp_path: Path) -> None:
+    """The step does not read the state; the C has no warning and the results of NumPy."""
+    rng, spec = np.random.default_rng(2), lnm.Fixed(12, 8)
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: 0.5 * x}, fire=v - 0.25, reset={v: 0.0}, name="memoryless")
+    weights = [random_weights(rng, f"w{k}", (6,), SPIKES, spec.bits, 6) for k in range(2)]
+    stages = (weights[0], neuron_stage("n", neuron, spec, (6,)), weights[1])
+    network = require_network(IntegerNetwork("net", 3, False, (6,), SPIKES, stages, "mean"))
+    samples = random_samples(rng, network, 5)
+    scores, _ = c_results(network, samples, tmp_path)
+    np.testing.assert_array_equal(scores, interpret_network(network, samples).scores)
+    text = (tmp_path / "net.c").read_text()
+    assert "    (void)v;\n" in text
+    assert "#if INT_MAX < 2147483647\n#error " in text
 
 
 def test_files_depend_on_the_network_alone() -> None:
