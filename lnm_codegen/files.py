@@ -8,6 +8,7 @@ import os
 import tempfile
 import tomllib
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from lnm_codegen.errors import LnmError, ModelError, ToolError, reason
 
 MAX_BYTES = 65536
 """Size of the largest TOML file that is read."""
+MANIFEST, REPORT = "manifest.json", "report.json"
+"""Files of a circuit: its description, and the results of its verification and synthesis."""
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -32,6 +35,36 @@ def write_whole(path: Path, data: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def replaced_files(folder: Path, files: Collection[str]) -> list[Path]:
+    """Return the files of an earlier circuit in `folder` that `files`, a new one, does not have.
+
+    A manifest lists the files of its circuit. The report beside a manifest belongs to its circuit.
+    """
+    if MANIFEST not in files or not (folder / MANIFEST).is_file():
+        return []
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    listed = found.get("files") if isinstance(found, dict) else None
+    names = {MANIFEST}
+    if isinstance(listed, list):
+        names |= {name for name in listed if isinstance(name, str)}
+    names |= {str(Path(n).with_name(REPORT)) for n in names if Path(n).name == MANIFEST}
+    root, paths = folder.resolve(), [folder / name for name in sorted(names - {*files})]
+    return [p for p in paths if p.is_file() and p.parent.resolve().is_relative_to(root)]
+
+
+def remove_files(paths: Collection[Path]) -> None:
+    """Remove files, and the folders that are empty without them."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+        for folder in path.parents:
+            if any(folder.iterdir()):
+                break
+            folder.rmdir()
 
 
 def toml_of(file: Path) -> dict[str, Any]:

@@ -161,8 +161,9 @@ def emit_network(
     command = command_of(folder, backend, out, values | options.values())
     accuracy = integer_accuracy(run.network, integers, tested.batches(tested.test, RANGED))
     readme = completed(source.files[README], run, integers, accuracy, command)
-    files = {**source.files, **network_files(integers), **more, README: readme}
-    paths = write_together({}, out, more={Path(path): data for path, data in files.items()})
+    files = {**network_files(integers), **more, README: readme}
+    further = {Path(path): data for path, data in files.items()}
+    paths = write_together({Path(): source}, out, more=further)
     typer.echo(
         f"{len(paths)} files written to {out}\n"
         f"{integers.name}: {len(integers.stages)} stages, {integers.time_steps} time steps,"

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.errors import ModelError
-from lnm_codegen.files import unwritable, write_whole
+from lnm_codegen.files import remove_files, replaced_files, unwritable, write_whole
 
 NONE: Mapping[Path, str | bytes] = MappingProxyType({})
 """No further files."""
@@ -24,6 +24,8 @@ def write_together(
     more: Mapping[Path, str | bytes] = NONE,
 ) -> list[Path]:
     """Write every source below `out`, after all files are complete in a staging folder.
+
+    A circuit replaces an earlier one, as in `Source.write`.
 
     Args:
         sources: Folder below `out` -> its files.
@@ -56,8 +58,14 @@ def write_together(
                         f"cannot write {out / path}: it is a folder",
                         remedy="Remove it, or give another folder with --out.",
                     )
+            replaced = [
+                path
+                for folder, source in sources.items()
+                for path in replaced_files(out / folder, source.files)
+            ]
             for path in texts:
                 os.replace(Path(staging) / path, out / path)
+            remove_files(replaced)
     except BaseException as error:
         for folder in reversed(made):
             with suppress(OSError):  # it is not empty

@@ -14,14 +14,14 @@ from lnm_codegen.backends.network_verilog.folder import layer_entries, sample_en
 from lnm_codegen.backends.network_verilog.layers import layers_of
 from lnm_codegen.backends.verilog.folder.manifest import VERSION
 from lnm_codegen.errors import ModelError
-from lnm_codegen.files import json_of, text_of
+from lnm_codegen.files import MANIFEST, json_of, text_of
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import from_json
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.validation import is_integer, require_bool, require_integer, shown, wrong
 
-MANIFEST, PROGRAM = "manifest.json", "program.json"
+PROGRAM = "program.json"
 NETWORK = ("network.json", "network.npz")
 """The files of a network in integers."""
 PARTS = ("rtl", "sim", "tb", "formal", "model", "arrays")

@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lnm_codegen.files import unwritable, write_whole
+from lnm_codegen.files import REPORT, unwritable, write_whole
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.tools import versions
 
-REPORT, VERSION = "report.json", 1
+VERSION = 1
 SECTIONS = ("verification", "synthesis", "tools")
 _MANIFEST_KEYS = (
     "family", "format", "rounding", "formats", "neurons", "coefficients_on", "multiplier"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -76,6 +77,46 @@ def test_the_default_format(tmp_path):
     source = lnm.emit(lnm.get("lif"), "verilog", spec=spec, rtl=lnm.Rtl(("comb",)))
     assert files_in(tmp_path / "verilog" / "lif") == source.files
     assert files_in(tmp_path / "c" / "lif") == lnm.emit(lnm.get("lif"), "c").files
+
+
+def test_a_circuit_replaces_an_earlier_one(tmp_path):
+    """Files of the earlier one go, with its report; those of the user stay."""
+    folder = tmp_path / "verilog" / "lif"
+    common = ("emit", "lif", "--backend", "verilog", "--out", tmp_path, "--vectors", 64)
+    assert call(*common, "--neurons", 4) == 0
+    own = {"notes.txt": "mine\n", "rtl/own.v": "module own; endmodule\n", "syn/own/a.tcl": "\n"}
+    for name, text in (own | {"report.json": "{}", "formal/tmp": ""}).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    assert call(*common, "--forms", "comb", "--set", "tau=5", "--format", "8.6") == 0
+    rtl = lnm.Rtl(("comb",), vectors=64)
+    source = lnm.emit(lnm.get("lif", tau=5.0), "verilog", spec=lnm.Fixed(8, 6), rtl=rtl)
+    assert files_in(folder) == source.files | own | {"formal/tmp": ""}
+    assert json.loads(source.files["manifest.json"])["files"] == sorted(source.files)
+    (folder / "report.json").write_text("{}")
+    assert call(*common[:1], "lif", "--backend", "c", "--out", tmp_path / "verilog") == 0
+    assert (folder / "report.json").exists()  # another backend writes beside it
+    source.write(folder)
+    assert not (folder / "report.json").exists()
+
+
+@pytest.mark.parametrize("files", [["../x.v", "{x}", "link/x.v", "none", 3, "sim"], 5, None])
+def test_a_manifest_names_no_file_outside(tmp_path, files):
+    """A manifest that someone changed removes nothing outside its folder."""
+    folder, outside = tmp_path / "lif", tmp_path / "x.v"
+    source = lnm.emit(lnm.get("lif"), "verilog", spec=lnm.Fixed(16, 12), rtl=lnm.Rtl(("comb",)))
+    source.write(folder)
+    outside.write_text("")
+    (folder / "link").symlink_to(tmp_path)
+    (folder / "sim").mkdir()
+    listed = (
+        [str(outside) if f == "{x}" else f for f in files] if isinstance(files, list) else files
+    )
+    (folder / "manifest.json").write_text(json.dumps({"files": listed}))
+    source.write(folder)
+    assert outside.exists()
+    assert (folder / "sim").exists()
+    assert (folder / "manifest.json").read_text() == source.files["manifest.json"]
 
 
 REFUSED = [

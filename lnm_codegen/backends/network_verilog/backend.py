@@ -15,7 +15,7 @@ import numpy as np
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.network_verilog.arrays import NeuronArray, arrays_of
-from lnm_codegen.backends.network_verilog.folder import folder_files, most_cycles
+from lnm_codegen.backends.network_verilog.folder import folder_files, manifest, most_cycles
 from lnm_codegen.backends.network_verilog.formal import proofs
 from lnm_codegen.backends.network_verilog.layers import LANES, Layer, layers_of
 from lnm_codegen.backends.network_verilog.memories import memory_files
@@ -27,6 +27,7 @@ from lnm_codegen.backends.network_verilog.top import (
     readout_module,
     top_module,
 )
+from lnm_codegen.files import MANIFEST
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, NeuronStage
 
@@ -85,6 +86,7 @@ def emit_circuit(
     files |= folder_files(network, layers, arrays, rows, found.scores)
     for array in {a.name: a for a in arrays.values()}.values():
         files |= {f"arrays/{array.name}/{p}": text for p, text in array.source.files.items()}
+    files[MANIFEST] = manifest(network, layers, arrays, len(rows), files)
     return NetworkCircuit(Source(files, f"rtl/{network.name}_network.v"), tuple(layers), arrays)
 
 

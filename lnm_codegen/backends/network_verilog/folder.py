@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from lnm_codegen.backends.network_verilog.memories import memory_files
 from lnm_codegen.backends.network_verilog.testbench import stream_widths
 from lnm_codegen.backends.network_verilog.top import described, family_of, sample_size
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.folder.manifest import VERSION
+from lnm_codegen.backends.verilog.folder.manifest import VERSION, listed
 from lnm_codegen.ir.network.description import conversion_text, order_text, score_text
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
 from lnm_codegen.options import VERSION as PACKAGE_VERSION
@@ -56,7 +56,7 @@ def folder_files(
     samples: Integers,
     scores: Integers,
 ) -> dict[str, str]:
-    """Return the files beside modules, testbench and proofs.
+    """Return the files beside modules, testbench and proofs, without the manifest.
 
     `samples` are (S, values), the time steps of a sample one after another.
     """
@@ -69,7 +69,6 @@ def folder_files(
     view = {"family": family_of(network), "name": name}
     harness = view | {"size": size, "classes": network.classes, "given": given, "taken": taken}
     return {
-        "manifest.json": _manifest(network, layers, arrays, len(samples)),
         "README.md": render("network_verilog/readme.md.j2", _readme(network, layers, arrays)),
         "Makefile": render(
             "network_verilog/makefile.j2",
@@ -120,12 +119,14 @@ def layer_entries(layers: Sequence[Layer]) -> list[dict[str, Any]]:
     ]
 
 
-def _manifest(
+def manifest(
     network: IntegerNetwork,
     layers: Sequence[Layer],
     arrays: Mapping[str, NeuronArray],
     vectors: int,
+    files: Iterable[str],
 ) -> str:
+    """Return the text of manifest.json; `files` are the other files of the folder."""
     name, most = network.name, most_cycles(layers, arrays)
     widths = stream_widths(network, layers, arrays)
     multipliers = sum(layer.multipliers for layer in layers)
@@ -159,6 +160,7 @@ def _manifest(
             "m_axis_tuser": {"width": widths[2], "values": "class of the largest score so far"},
         },
         "coefficients": [],
+        "files": listed(files),
     }
     return json.dumps(content, indent=2) + "\n"
 

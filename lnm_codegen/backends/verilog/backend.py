@@ -27,6 +27,7 @@ from lnm_codegen.backends.verilog.testbench.array import (
 )
 from lnm_codegen.backends.verilog.testbench.neuron import testbench
 from lnm_codegen.backends.verilog.testbench.vectors import run_vectors, step_vectors
+from lnm_codegen.files import MANIFEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Verilog:
         files, forms = _forms(design)
         files |= proofs(design, files, {form.name: form.latency for form in forms})
         files |= folder_files(design, forms, files)
-        files["manifest.json"] = manifest(design, forms)
+        files[MANIFEST] = manifest(design, forms, files)
         return Source(files, f"rtl/{design.name}_{forms[0].name}.v")
 
 

@@ -324,7 +324,7 @@ def test_a_caller_in_c(tmp_path):
 @pytest.mark.needs_cc
 def test_a_state_and_an_input_that_the_step_does_not_read(tmp_path):
     """The step compiles without a warning, in C99 and C++17."""
-    text = '''
+    text = """
         name = "memoryless"
         inputs = ["x", {name = "y", read = false}]
         fire = "v - 0.5"
@@ -333,7 +333,7 @@ def test_a_state_and_an_input_that_the_step_does_not_read(tmp_path):
         v = "0.5 * x"
         [reset]
         v = "where(spike, 0, v)"
-    '''
+    """
     (tmp_path / "memoryless.toml").write_text(textwrap.dedent(text))
     neuron = lnm.load(str(tmp_path / "memoryless.toml"))
     files = lnm.emit(neuron, "c", spec=lnm.Fixed(16, 12)).files

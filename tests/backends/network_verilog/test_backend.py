@@ -170,7 +170,7 @@ def test_missing_vectors_are_noticed(word: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_verilator
 def test_verilator_refuses_a_part_of_the_inputs(tmp_path: Path) -> None:
-    """`make verilate` passes with all golden samples, and fails without the last, or without any."""
+    """`make verilate` passes with all golden samples, and fails with a part of them or none."""
     network, _, circuit = random_circuit(1)
     circuit.source.write(tmp_path)
     path = tmp_path / f"tb/{network.name}_inputs.hex"
@@ -210,6 +210,21 @@ def test_other_layers_are_refused() -> None:
 
 def test_files_depend_on_the_network_alone() -> None:
     assert random_circuit(5)[2].source == random_circuit(5)[2].source
+
+
+def test_a_network_replaces_an_earlier_one(tmp_path: Path) -> None:
+    """Modules, memories and arrays of the earlier one go, with their reports."""
+    first, second = (random_circuit(seed)[2].source for seed in (1, 3))
+    gone = {p for p in first.files if p not in second.files}
+    assert any(p.startswith("arrays/") for p in gone)
+    first.write(tmp_path)
+    manifests = [tmp_path / p for p in first.files if p.endswith("manifest.json")]
+    assert len(manifests) > 1
+    for path in (*(m.with_name("report.json") for m in manifests), tmp_path / "tb/own.v"):
+        path.write_text("{}")
+    second.write(tmp_path)
+    left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {*second.files, "tb/own.v"}
 
 
 def test_equal_layers_share_an_array() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from lnm_codegen.backends.verilog.array.stream import data_width, stream_fields
 from lnm_codegen.backends.verilog.core.ecp5 import simulation_files
 from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.parts import CircuitDesign
+from lnm_codegen.files import MANIFEST
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.options import VERSION as PACKAGE_VERSION
@@ -47,8 +49,13 @@ class Form:
     sequence: int = 0
 
 
-def manifest(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
-    """Return the text of manifest.json."""
+def listed(files: Iterable[str]) -> list[str]:
+    """Return the entry that lists the files of a folder, with the manifest."""
+    return sorted({*files, MANIFEST})
+
+
+def manifest(design: CircuitDesign, forms: tuple[Form, ...], files: Iterable[str]) -> str:
+    """Return the text of manifest.json; `files` are the other files of the folder."""
     model, spec = design.model, design.model.program.spec
     content: dict[str, Any] = {
         "manifest": VERSION,
@@ -85,6 +92,7 @@ def manifest(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
             for c in model.coefficients
         ],
         "initial_states": {s.name: s.init for s in model.states},
+        "files": listed(files),
     }
     return json.dumps(content, indent=2) + "\n"
 
