@@ -15,9 +15,10 @@ from lnm_codegen.backends.verilog.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, R
 from lnm_codegen.cli.options import FORMAT_HELP, ROUNDING_HELP, parse_format
 from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.errors import ModelError
-from lnm_codegen.hardware.notes import width_note, zero_note
+from lnm_codegen.hardware.notes import rounded_note, width_note, zero_note
 from lnm_codegen.ir.fixed.exchange import from_json
 from lnm_codegen.ir.types import Fixed, FixedSpec
+from lnm_codegen.validation import wrong
 
 DEFAULT = "16.12"
 """The default format of a circuit."""
@@ -124,20 +125,34 @@ def fixed_options(
         raise ModelError(
             "emit", "--dtype is for floating point", remedy="Omit --dtype or --format."
         )
-    if "--forms" in given:
-        given["--forms"] = tuple(word.strip() for word in given["--forms"].split(","))
     spec = None if format_ is None else _spec(format_, rounding)
-    rtl = Rtl(**{o.removeprefix("--").replace("-", "_"): v for o, v in given.items()})
-    return FixedOptions(spec, rounding or "half_up", rtl)
+    return FixedOptions(spec, rounding or "half_up", _rtl(given))
+
+
+def _rtl(given: dict[str, Any]) -> Rtl:
+    """Return the options of a circuit from those of the command, whose names errors have."""
+    fields = {option.removeprefix("--").replace("-", "_"): v for option, v in given.items()}
+    if "forms" in fields:
+        fields["forms"] = tuple(word.strip() for word in fields["forms"].split(","))
+    try:
+        return Rtl(**fields)
+    except ModelError as error:
+        option = f"--{error.problem.partition(' ')[0].replace('_', '-')}"
+        raise wrong("emit", option, given[option], error.accepted) from None
 
 
 def print_notes(name: str, source: Source) -> None:
-    """Print what a circuit costs without need, on standard error."""
+    """Print notes on a circuit on standard error."""
     if "manifest.json" not in source.files:
         return
     manifest = json.loads(source.files["manifest.json"])
-    zeros = zero_note({c["name"]: c["integers"] for c in manifest["coefficients"]})
-    for note in (zeros, width_note(from_json(source.files["program.json"], "program.json"))):
+    program = from_json(source.files["program.json"], "program.json")
+    integers, reals = (
+        {c["name"]: c[key] for c in manifest["coefficients"]}
+        for key in ("integers", "rounded_from")
+    )
+    rounded = rounded_note(program, integers, reals)
+    for note in (zero_note(integers), rounded, width_note(program)):
         if note is not None:
             typer.echo(f"note: {name}: {note}.", err=True)
 

@@ -15,7 +15,7 @@ from lnm_codegen.cli.run_arrays import read_run, specs_of
 from lnm_codegen.cli.writing import write_together
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.names import require_name
-from lnm_codegen.validation import require_integer, require_one_of
+from lnm_codegen.validation import require_integer, require_one_of, wrong
 
 if TYPE_CHECKING:
     from lnm_codegen.backends.base import Source
@@ -151,6 +151,7 @@ def emit_network(
         require_integer("emit", "--weights", options.weights, 2, 16)
     run = read_run(folder)
     tested = _tested(run, options.every)
+    _require_samples(tested, options)
     integers = _network_of(run, name, format_, options.weights)
     if backend == "c":
         source, sizes = _c(tested, integers, count, cast("Accumulation", word))
@@ -235,6 +236,15 @@ def _tested(run: Run, every: bool) -> Dataset:
 
     data = test_data(run)
     return data if every else replace(data, test=data.test.first(TESTED))
+
+
+def _require_samples(tested: Dataset, options: NetworkOptions) -> None:
+    """Refuse more golden vectors than test samples."""
+    kept = len(tested.test)
+    if options.vectors is not None and options.vectors > kept:
+        remedy = "Add --all, for every test sample." if kept == TESTED and not options.every else ""
+        accepted = f"an integer from 1 to {kept}, the number of test samples"
+        raise wrong("emit", "--vectors", options.vectors, accepted, remedy)
 
 
 def _c(

@@ -1,4 +1,4 @@
-"""Notes on the cost of a circuit: products wider than a multiplier, coefficients that are 0."""
+"""Notes on a circuit: products wider than a multiplier, numbers that are or round to 0."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.nodes import number_text
 
 MULTIPLIERS = {18: "18 x 18 bits (ECP5)", 16: "16 x 16 bits (iCE40)"}
 """Widest factor of a target's multiplier -> its name, from the widest."""
@@ -41,6 +42,15 @@ def zero_note(coefficients: Mapping[str, Sequence[int]]) -> str | None:
     Args:
         coefficients: Name -> integers, such as theta_0, theta_1, theta_2.
     """
+    idle = _last_zeros(coefficients)
+    if not idle:
+        return None
+    verb = "is" if len(idle) == 1 else "are"
+    return f"{', '.join(idle)} {verb} 0 in this format, so that the circuit multiplies by 0"
+
+
+def _last_zeros(coefficients: Mapping[str, Sequence[int]]) -> list[str]:
+    """Return the names of the last coefficients of each polynomial that are 0."""
     elements: dict[str, dict[int, bool]] = defaultdict(dict)
     for name, integers in coefficients.items():
         if match := _ELEMENT.fullmatch(name):
@@ -49,7 +59,32 @@ def zero_note(coefficients: Mapping[str, Sequence[int]]) -> str | None:
     for base, used in elements.items():
         last = max((k for k, is_used in used.items() if is_used), default=-1)
         idle += [f"{base}_{k}" for k in sorted(used) if k > last]
-    if not idle:
-        return None
-    verb = "is" if len(idle) == 1 else "are"
-    return f"{', '.join(idle)} {verb} 0 in this format, so that the circuit multiplies by 0"
+    return idle
+
+
+def rounded_note(
+    program: fx.Program,
+    coefficients: Mapping[str, Sequence[int]],
+    reals: Mapping[str, Sequence[float]],
+) -> str | None:
+    """Return a sentence about coefficients and constants that are not 0 and round to 0, or None.
+
+    Args:
+        program: The neuron.
+        coefficients: Name -> integers, one a channel, as for `zero_note`, whose names are left out.
+        reals: Name -> numbers before rounding.
+    """
+    idle = _last_zeros(coefficients)
+    lost = [
+        name
+        for name, integers in coefficients.items()
+        if name not in idle and not any(integers) and any(reals[name])
+    ]
+    values = [node for let in program.kernel.body for node in fx.walk(let.value)]
+    lost += dict.fromkeys(
+        number_text(node.real)
+        for node in values
+        if isinstance(node, fx.Const) and node.real and not node.integer
+    )
+    verb = "rounds" if len(lost) == 1 else "round"
+    return f"{', '.join(lost)} {verb} to 0 in this format" if lost else None

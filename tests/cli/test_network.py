@@ -255,6 +255,11 @@ def test_every_test_sample(runs: Path, tmp_path: Path, capsys, monkeypatch) -> N
     assert len(words_of((tmp_path / "tb/digits_lif_inputs.hex").read_text())) == 3 * 64
     line = refusal(capsys, *words[:-1], "0", "--out", tmp_path)
     assert_line(line, "emit: --vectors is 0", "1 to 10000")
+    line = refusal(capsys, *words[:-1], "51", "--out", tmp_path / "o")
+    assert_line(line, "emit: --vectors is 51", "1 to 50, the number of test samples", "Add --all")
+    line = refusal(capsys, *words[:-1], "361", "--all", "--out", tmp_path / "o")
+    assert_line(line, "emit: --vectors is 361", "1 to 360, the number of test samples.")
+    assert not (tmp_path / "o").exists()
     assert_line(refusal(capsys, "emit", "lif", "--all", "--out", tmp_path), "emit: --all is for")
 
 

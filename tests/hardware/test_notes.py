@@ -6,7 +6,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.cli import run
-from lnm_codegen.hardware.notes import width_note, zero_note
+from lnm_codegen.hardware.notes import rounded_note, width_note, zero_note
 
 
 def note_of(width: int, frac: int, degree: int = 3) -> str | None:
@@ -42,6 +42,29 @@ def test_last_coefficients(integers: tuple[int, ...], expected: str | None) -> N
     assert (note is None) is (expected is None)
     assert expected is None or (note is not None and note.startswith(expected))
     assert zero_note({"theta_0": (1,), "theta_1": (0, 5)}) is None  # one channel uses it
+
+
+def test_numbers_that_round_to_0() -> None:
+    """In every channel; a last coefficient of a polynomial has a note of its own."""
+    program = lnm.quantize(lnm.get("lif"), lnm.Fixed(8, 6))
+    reals = {"t_0": (1e-6,), "t_1": (0.5,), "t_2": (1e-6,), "k": (1e-6, 0.0), "p": (0.0,)}
+    integers = {"t_0": (0,), "t_1": (32,), "t_2": (0,), "k": (0, 0), "p": (0,)}
+    assert rounded_note(program, integers, reals) == "t_0, k round to 0 in this format"
+    some = integers | {"k": (0, 1)}
+    assert rounded_note(program, some, reals) == "t_0 rounds to 0 in this format"
+    assert rounded_note(program, some | {"t_0": (1,)}, reals) is None
+
+
+def test_a_circuit_that_ignores_its_input_has_a_note(tmp_path, capsys) -> None:
+    """A time constant whose inverse rounds to 0, and a factor that does."""
+    end = ["--format", "8.6", "--backend", "verilog", "--forms", "comb", "--out", str(tmp_path)]
+    assert run(["emit", "lif", "--set", "tau=1e6", *end]) == 0
+    assert capsys.readouterr().err == "note: lif: inv_tau rounds to 0 in this format.\n"
+    v, x = lnm.state("v"), lnm.input("x")
+    path = tmp_path / "slow.toml"
+    path.write_text(lnm.Neuron(charge={v: 0.9 * v + 0.001 * x}, fire=v - 1, name="slow").to_toml())
+    assert run(["emit", str(path), *end]) == 0
+    assert capsys.readouterr().err == "note: slow: 0.001 rounds to 0 in this format.\n"
 
 
 def test_emit_prints_them(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,14 +28,14 @@ def check_channels(design: CircuitDesign) -> None:
             f"verilog: {design.name}",
             f"coefficients is {rtl.coefficients!r} for {channels} channels with different values",
             "'memory'",
-            "Use rtl=lnm.Rtl(coefficients='memory').",
+            "Use rtl=lnm.Rtl(coefficients='memory'), or --coefficients memory.",
         )
     if array and rtl.neurons % channels:
         raise UnsupportedError(
             f"verilog: {design.name}",
             f"neurons is {rtl.neurons} for {channels} channels",
             f"a multiple of {channels}",
-            "Give rtl=lnm.Rtl(neurons=...).",
+            "Give rtl=lnm.Rtl(neurons=...), or --neurons.",
         )
 
 

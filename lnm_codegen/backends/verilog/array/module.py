@@ -61,7 +61,7 @@ def check_states(design: CircuitDesign) -> None:
         raise UnsupportedError(
             f"verilog: {design.name}",
             "form 'array' stores states, and the neuron has none",
-            remedy="Use rtl=lnm.Rtl(forms=('comb', 'core', 'seq')).",
+            remedy="Use rtl=lnm.Rtl(forms=('comb', 'core', 'seq')), or --forms comb,core,seq.",
         )
 
 

@@ -67,5 +67,5 @@ def check_factors(design: CircuitDesign) -> None:
                     f"verilog: {design.name}",
                     f"a factor in {let.target.name} has {width} bits",
                     f"at most {FACTOR_BITS} for multiplier='ecp5'",
-                    "Give narrower formats, or multiplier='generic'.",
+                    "Give narrower formats, or multiplier='generic' (--multiplier generic).",
                 )
