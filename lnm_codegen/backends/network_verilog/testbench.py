@@ -62,7 +62,6 @@ def testbench_files(
     """Return the testbench and its two files of numbers."""
     name, (taken, given, label) = network.name, stream_widths(network, layers, arrays)
     family = family_of(network)
-    loadable = layers[0].loadable
     view = {
         "family": family,
         "name": name,
@@ -74,7 +73,16 @@ def testbench_files(
         "in_bits": taken,
         "out_bits": given,
         "label_bits": label,
-        "loadable": loadable,
+        "loads": [
+            {
+                "number": k,
+                "width": layer.lanes * layer.stage.bits,
+                "depth": layer.depth,
+                "file": f"{name}_{layer.name}_weights.hex",
+            }
+            for k, layer in enumerate(layers)
+            if layer.loadable
+        ],
         "load_layer_bits": load_layer_bits(layers),
         "load_address_bits": load_address_bits(layers),
         "load_data_bits": load_data_bits(layers),

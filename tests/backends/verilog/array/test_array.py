@@ -187,7 +187,7 @@ def test_256_neurons_on_ecp5(tmp_path: Path) -> None:
 def test_refusals() -> None:
     """Channels with constants or ports, neurons that are not a multiple of them, no state."""
     per_channel, where = channels(3, 12), "verilog: channels_3_12"
-    remedy = "Use rtl=lnm.Rtl(coefficients='memory')."
+    remedy = "Use rtl=lnm.Rtl(coefficients='memory'), or --coefficients memory."
     for word, rtl in (
         ("constant", lnm.Rtl(forms=("comb",))),
         ("port", array(12, coefficients="port")),
@@ -195,11 +195,11 @@ def test_refusals() -> None:
         problem = f"coefficients is {word!r} for 3 channels"
         with refused(lnm.UnsupportedError, where, problem, "'memory'", remedy):
             backend.Verilog().emit(replace(per_channel, rtl=rtl))
-    parts = ("neurons is 256 for 3 channels", "a multiple of 3", "Give rtl=lnm.Rtl(neurons=...).")
+    parts = ("neurons is 256 for 3 channels", "a multiple of 3", "or --neurons.")
     rtl = array(256, coefficients="memory")
     with refused(lnm.UnsupportedError, where, *parts):
         backend.Verilog().emit(replace(per_channel, rtl=rtl))
     nothing = lnm.Neuron(charge={}, fire=lnm.input("x") - 1, name="nothing")
-    remedy = "Use rtl=lnm.Rtl(forms=('comb', 'core', 'seq'))."
+    remedy = "Use rtl=lnm.Rtl(forms=('comb', 'core', 'seq')), or --forms comb,core,seq."
     with refused(lnm.UnsupportedError, "verilog: nothing", "form 'array'", remedy=remedy):
         lnm.emit(nothing, "verilog", spec=Q4_12, rtl=array(4))
