@@ -48,7 +48,7 @@ def replaced_files(folder: Path, files: Collection[str]) -> list[Path]:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return []
-    listed = found.get("files") if isinstance(found, dict) else None
+    listed = found.get("emitted") if isinstance(found, dict) else None
     names = {MANIFEST}
     if isinstance(listed, list):
         names |= {name for name in listed if isinstance(name, str)}

@@ -92,7 +92,7 @@ def test_a_circuit_replaces_an_earlier_one(tmp_path):
     rtl = lnm.Rtl(("comb",), vectors=64)
     source = lnm.emit(lnm.get("lif", tau=5.0), "verilog", spec=lnm.Fixed(8, 6), rtl=rtl)
     assert files_in(folder) == source.files | own | {"formal/tmp": ""}
-    assert json.loads(source.files["manifest.json"])["files"] == sorted(source.files)
+    assert json.loads(source.files["manifest.json"])["emitted"] == sorted(source.files)
     (folder / "report.json").write_text("{}")
     assert call(*common[:1], "lif", "--backend", "c", "--out", tmp_path / "verilog") == 0
     assert (folder / "report.json").exists()  # another backend writes beside it
@@ -112,7 +112,7 @@ def test_a_manifest_names_no_file_outside(tmp_path, files):
     listed = (
         [str(outside) if f == "{x}" else f for f in files] if isinstance(files, list) else files
     )
-    (folder / "manifest.json").write_text(json.dumps({"files": listed}))
+    (folder / "manifest.json").write_text(json.dumps({"emitted": listed}))
     source.write(folder)
     assert outside.exists()
     assert (folder / "sim").exists()

@@ -160,7 +160,7 @@ def manifest(
             "m_axis_tuser": {"width": widths[2], "values": "class of the largest score so far"},
         },
         "coefficients": [],
-        "files": listed(files),
+        "emitted": listed(files),
     }
     return json.dumps(content, indent=2) + "\n"
 

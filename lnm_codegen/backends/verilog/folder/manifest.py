@@ -92,7 +92,7 @@ def manifest(design: CircuitDesign, forms: tuple[Form, ...], files: Iterable[str
             for c in model.coefficients
         ],
         "initial_states": {s.name: s.init for s in model.states},
-        "files": listed(files),
+        "emitted": listed(files),
     }
     return json.dumps(content, indent=2) + "\n"
 
