@@ -62,6 +62,7 @@ def write_together(
                 path
                 for folder, source in sources.items()
                 for path in replaced_files(out / folder, source.files)
+                if path.relative_to(out) not in texts
             ]
             for path in texts:
                 os.replace(Path(staging) / path, out / path)
