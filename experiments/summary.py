@@ -78,7 +78,7 @@ def task_of(name: str) -> Task:
 def shown(task: Task) -> list[Shown]:
     """Return the rows with a result; of one neuron up to the first experiment that is complete.
 
-    The highest mean is first; rows of several tasks in one plan keep its order.
+    The highest mean is first. Rows of several tasks in one plan are grouped, in its order.
     """
     rows: list[Shown] = []
     sources = task.sources()
@@ -89,7 +89,10 @@ def shown(task: Task) -> list[Shown]:
             if rows[-1].complete:
                 break
     rows = [row for row in rows if row.ended]
-    return rows if task.degrees else sorted(rows, key=lambda row: -row.mean)
+    if not task.degrees:
+        return sorted(rows, key=lambda row: -row.mean)
+    groups = list(dict.fromkeys(row.name.partition(": ")[0] for row in rows))
+    return sorted(rows, key=lambda row: groups.index(row.name.partition(": ")[0]))
 
 
 def row_of(name: str, plan: Plan, row: str) -> Shown:
