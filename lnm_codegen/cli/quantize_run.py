@@ -128,7 +128,7 @@ def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json:
         "reported": integer_accuracy(run.network, network, reported_on),
     }
     if out is not None:
-        _write(out, network, chosen.formats)
+        _write(out, run, network, chosen.formats)
     if json:
         print_json(_as_dict(network, chosen.formats, found) | kept)
     else:
@@ -251,10 +251,12 @@ def _as_dict(
     }  # fmt: skip
 
 
-def _write(out: Path, network: IntegerNetwork, formats: NetworkFormats) -> None:
+def _write(out: Path, run: Run, network: IntegerNetwork, formats: NetworkFormats) -> None:
+    from lnm_codegen.deploy.integers.source import FILE, run_file
     from lnm_codegen.ir.network.exchange import network_files
 
     comments = [f"Formats of the network {network.name}."]
     texts = {f"{n}.toml": spec_text(spec, comments) for n, spec in formats.neurons.items()}
     more = {Path(name): data for name, data in network_files(network).items()}
+    texts[FILE] = run_file(run.network)
     write_together({Path("."): Source(texts, "")}, out, "quantize", more)
