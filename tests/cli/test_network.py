@@ -196,7 +196,7 @@ def test_quantize_chooses_for_an_accuracy(runs: Path, tmp_path: Path, capsys) ->
     assert found["chosen"]["samples"] == found["reported"]["samples"] == 60
     assert found["chosen"]["points_lost"] <= found["chosen"]["points_broken"] <= 4
     assert sorted(p.name for p in words.iterdir()) == [
-        "layers.0.neuron.toml", "network.json", "network.npz", "readout.neuron.toml",
+        "layers.0.neuron.toml", "network.json", "network.npz", "readout.neuron.toml", "run.json",
     ]  # fmt: skip
     network = read_network(words)
     saved = load_run(runs / "lif")
@@ -211,6 +211,19 @@ def test_quantize_chooses_for_an_accuracy(runs: Path, tmp_path: Path, capsys) ->
     capsys.readouterr()
     line = refusal(capsys, *net, "--format", words, "--weights", "8")
     assert_line(line, "emit: --weights with --format", "Omit --weights")
+    for changed, problem in (
+        ({"seed": 7}, "it was made from other weights than the run's"),
+        ({"network_arguments": {"hidden": (20,), "time_steps": 3}}, "and the run has layers.0"),
+    ):
+        other = tmp_path / next(iter(changed))
+        run(replace(SMALL, epochs=1, **changed), other, data=load("digits", limit=400))
+        line = refusal(capsys, *net[:2], other, *net[3:-1], tmp_path / "mixed", "--format", words)
+        assert_line(line, f"--format {words}: ", problem, "lnm quantize wrote for this run")
+        assert not (tmp_path / "mixed").exists()
+    (words / "run.json").unlink()
+    assert command([*net, "--format", str(words)]) == 0
+    note = f"note: --format {words} has no run.json: its weights were not compared with the run.\n"
+    assert capsys.readouterr().err == note
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
     {"format": "lnm_codegen.network", "version": 1, "name": "digits_lif",
      "time_steps": 4, "repeated": true, "over": "mean",
-     "input": {"shape": [1, 8, 8], "format": "Q1.7"},              or "spikes"
+     "input": {"shape": [1, 8, 8], "format": "Q1.7"},
      "stages": [stage, ...]}
     stage = {"stage": "linear" or "conv", "name", "weight": array, "bits": 8, "bias": array,
              "multiplier": array, "shift": array, "accumulator": 20, "output": "Q4.12",
@@ -11,6 +11,9 @@
           | {"stage": "flatten"}
           | {"stage": "neurons", "name", "coefficients": {name: array}, "initial": {name: array},
              "program": the content of a program.json}
+
+The format of the input is that of all its integers, or "spikes". For any other span the key
+"format" is replaced by "low", "high" and "frac", as in a `ValueSpan`.
 
 An `array` is the name of an array of network.npz. The reader executes no text of the files, and
 validates the network as a whole.
@@ -39,6 +42,7 @@ from lnm_codegen.ir.network.nodes import (
     Integers,
     NeuronStage,
     PoolStage,
+    Shape,
     WeightStage,
 )
 from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits
@@ -51,6 +55,7 @@ JSON, ARRAYS = "network.json", "network.npz"
 _KEYS = ("format", "version", "name", "time_steps", "repeated", "over", "input", "stages")
 _WEIGHT_ARRAYS = ("weight", "bias", "multiplier", "shift")
 _WEIGHT_NUMBERS = ("bits", "accumulator", "stride", "padding")
+_SPAN = ("low", "high", "frac")
 _STAGES = ("linear", "conv", "pool", "flatten", "neurons")
 _REMEDY = "Write it again with lnm emit --network."
 
@@ -65,7 +70,7 @@ def network_files(network: IntegerNetwork) -> dict[str, str | bytes]:
         "time_steps": network.time_steps,
         "repeated": network.repeated,
         "over": network.over,
-        "input": {"shape": list(network.input_shape), "format": _input_text(network.input)},
+        "input": {"shape": list(network.input_shape)} | _input_content(network.input),
         "stages": [_stage_content(stage, arrays) for stage in network.stages],
     }
     text = json.dumps(content, indent=2, allow_nan=False)
@@ -93,8 +98,13 @@ def read_network(folder: str | Path) -> IntegerNetwork:
         raise ModelError(where, "nested too deep") from None
 
 
-def _input_text(values: ValueSpan) -> str:
-    return "spikes" if values.are_spikes else str(Bits(values.width, values.frac))
+def _input_content(values: ValueSpan) -> dict[str, Any]:
+    if values.are_spikes:
+        return {"format": "spikes"}
+    bits = Bits(values.width, values.frac)
+    if values == values_of_bits(bits):
+        return {"format": str(bits)}
+    return {word: getattr(values, word) for word in _SPAN}
 
 
 def _least(array: Integers) -> Integers:
@@ -147,9 +157,7 @@ def _arrays_of(path: Path) -> dict[str, Integers]:
 
 def _network(content: Any, arrays: Mapping[str, Integers], where: str) -> IntegerNetwork:
     given = _keyed_version(content, where)
-    source = keyed(given["input"], ("shape", "format"), f"{where}: input")
-    form = source["format"]
-    values = SPIKES if form == "spikes" else values_of_bits(_bits(form, f"{where}: input"))
+    shape, values = _input(given["input"], f"{where}: input")
     stages = given["stages"]
     if not isinstance(stages, list):
         raise wrong(where, "stages", stages, "a list")
@@ -157,7 +165,7 @@ def _network(content: Any, arrays: Mapping[str, Integers], where: str) -> Intege
         name=given["name"],
         time_steps=given["time_steps"],
         repeated=given["repeated"],
-        input_shape=_shape(source["shape"], f"{where}: input"),
+        input_shape=shape,
         input=values,
         stages=tuple(_stage(s, arrays, f"{where}: stage {k}") for k, s in enumerate(stages)),
         over=given["over"],
@@ -173,7 +181,18 @@ def _keyed_version(content: Any, where: str) -> dict[str, Any]:
     return keyed(content, _KEYS, where)
 
 
-def _shape(value: Any, where: str) -> tuple[int, ...]:
+def _input(value: Any, where: str) -> tuple[Shape, ValueSpan]:
+    """Return the shape of the input and its values."""
+    is_span = isinstance(value, dict) and "format" not in value and "low" in value
+    source = keyed(value, ("shape", *(_SPAN if is_span else ("format",))), where)
+    shape = _shape(source["shape"], where)
+    if is_span:
+        return shape, ValueSpan(*(_integer(source[word], word, where) for word in _SPAN))
+    form = source["format"]
+    return shape, SPIKES if form == "spikes" else values_of_bits(_bits(form, where))
+
+
+def _shape(value: Any, where: str) -> Shape:
     if not isinstance(value, list) or not all(type(n) is int for n in value):
         raise wrong(where, "shape", value, "a list of integers")
     return tuple(value)

@@ -199,7 +199,7 @@ class IntegerNetwork:
         time_steps: T.
         repeated: The sample is one step, repeated T times.
         input_shape: (C, H, W) or (F,) of one step.
-        input: `SPIKES`, or all integers of a format.
+        input: Its values: `SPIKES`, all integers of a format, or another span.
         stages: First to last.
         over: Reduction over time: "mean", "last" or "max".
     """

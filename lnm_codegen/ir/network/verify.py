@@ -62,6 +62,7 @@ def require_network(network: IntegerNetwork, where: str = "network") -> IntegerN
         raise ModelError(where, "no stages", "one or more")
     values, names = network.input, [s.name for s in network.stages if hasattr(s, "name")]
     _require_values(where, "the input", values, shape)
+    require_integer(where, "the number of fraction bits of the input", values.frac, 0, MOST_BITS)
     for k, stage in enumerate(network.stages):
         place = f"{where}: stage {k}{_title(stage)}"
         _require_stage(place, stage, shape, values)

@@ -137,6 +137,17 @@ def test_files_keep_a_network(tmp_path_factory: pytest.TempPathFactory, rng) -> 
     np.testing.assert_array_equal(first.scores, second.scores)
 
 
+@pytest.mark.parametrize("span", [(0, 200, 8), (0, 1, 3), (-3, 5, 0), (0, 0, 0), (-256, 255, 8)])
+def test_files_keep_the_values_of_the_input(span: tuple[int, int, int], tmp_path: Path) -> None:
+    """Those of 0 to 200 were read as -256 to 255, for which an accumulator is too narrow."""
+    values = ValueSpan(*span)
+    stage = random_weights(np.random.default_rng(1), "w", (2,), values, Bits(16, 4))
+    network = require_network(small(input=values, stages=(stage,)))
+    assert read_network(folder_of(network, tmp_path)).input == values
+    written = json.loads((tmp_path / JSON).read_text())["input"]
+    assert (written.get("format") == "Q1.8") == (span == (-256, 255, 8))
+
+
 def test_samples_run_alone() -> None:
     """A sample's scores depend on no other sample, over parts of 256 samples too."""
     rng = np.random.default_rng(3)
@@ -255,6 +266,17 @@ def test_damaged_files(tmp_path: Path) -> None:
         stages = [first, *content["stages"][1:]]
         (tmp_path / JSON).write_text(json.dumps(content | {"stages": stages}))
         with refused(ModelError, f"{where}: stage 0", problem):
+            read_network(tmp_path)
+    for change, problem in (
+        ({"low": 0}, "the key 'high' is missing"),
+        ({"low": 0, "high": 1.5, "frac": 0}, "high is 1.5"),
+        ({"low": 0, "high": 9, "frac": -1}, "fraction bits of the input is -1"),
+        ({"low": 9, "high": 0, "frac": 0}, "the input is 9 to 0"),
+        ({}, "the key 'format' is missing"),
+    ):
+        changed = {"shape": content["input"]["shape"]} | change
+        (tmp_path / JSON).write_text(json.dumps(content | {"input": changed}))
+        with refused(ModelError, None, problem):
             read_network(tmp_path)
     (tmp_path / JSON).write_text("[]")
     with refused(ModelError, where, "it holds []", "an object"):

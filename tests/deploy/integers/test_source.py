@@ -1,0 +1,137 @@
+"""The run of a network in integers: layers are compared, and weights by a digest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import lnm_codegen as lnm
+from lnm_codegen.deploy.integers.convert import default_formats, integer_network
+from lnm_codegen.deploy.integers.source import (
+    FILE,
+    layer_difference,
+    require_run,
+    run_file,
+    weights_digest,
+)
+from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.network.exchange import network_files, read_network
+from tests.deploy.integers.runs import chained, images, layer, real
+from tests.refusals import refused
+
+OTHERS = {
+    "a size": (
+        {"down": nn.Conv2d(4, 6, 3, stride=2, bias=False)},
+        "it has down with weights (5, 4, 3, 3), stride 2 and padding 0, and the run has down"
+        " with weights (6, 4, 3, 3), stride 2 and padding 0",
+    ),
+    "a padding": (
+        {"conv": nn.Conv2d(2, 4, 3)},
+        "it has conv with weights (4, 2, 3, 3), stride 1 and padding 1, and the run has conv"
+        " with weights (4, 2, 3, 3), stride 1 and padding 0",
+    ),
+    "a pooling": (
+        {"pool": nn.MaxPool2d(2)},
+        "it has a sum pooling of 2, and the run has a max pooling of 2",
+    ),
+    "a family": (
+        {"first": layer(lnm.get("plif"), 4, 6, 6)},
+        "it has first with `lif`, and the run has first with `plif`",
+    ),
+    "a reset": (
+        {"first": layer(lnm.get("lif", tau=2.0, v_threshold=0.3, v_reset=None), 4, 6, 6)},
+        "first: its step is not that of the run's `lif`",
+    ),
+}
+
+
+def written(folder: Path, network: nn.Module) -> Path:
+    """Write the network in integers of a run, as `lnm quantize` does."""
+    run = real(network)
+    made = integer_network(run, default_formats(run, images()))
+    for name, data in (network_files(made) | {FILE: run_file(run.network)}).items():
+        (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    return folder
+
+
+def test_the_network_of_a_run_is_accepted(tmp_path: Path) -> None:
+    folder = written(tmp_path, chained())
+    assert require_run(folder, read_network(folder), real(chained()))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_layers_are_refused(name: str, tmp_path: Path) -> None:
+    """Sizes, poolings and the steps of neurons; without run.json too."""
+    changed, problem = OTHERS[name]
+    folder = written(tmp_path, chained())
+    (folder / FILE).unlink()
+    other = chained()
+    for word, module in changed.items():
+        setattr(other, word, module)
+    with refused(ModelError, f"--format {folder}", f"it is the network of another run: {problem}"):
+        require_run(folder, read_network(folder), real(other))
+
+
+def test_input_time_and_scores_are_compared() -> None:
+    run = real(chained())
+    made = integer_network(run, default_formats(run, images()))
+    assert layer_difference(made, run) == ""
+    assert layer_difference(replace(made, time_steps=4), run).startswith(
+        "it has input (2, 6, 6) over 4 time steps, repeated, and the run has input (2, 6, 6) over 3"
+    )
+    assert "scores by last, and the run has scores by mean" in layer_difference(
+        replace(made, over="last"), run
+    )
+    fewer = replace(made, stages=made.stages[:-1])
+    assert "scores by mean, and the run has readout with `li`" in layer_difference(fewer, run)
+
+
+def test_other_weights_are_refused(tmp_path: Path) -> None:
+    """One number of one tensor is enough: a parameter of a neuron, or a running statistic."""
+    folder = written(tmp_path, chained())
+    found = read_network(folder)
+    for word in ("dense.weight", "norm.running_var", "first.v_threshold"):
+        other = chained()
+        with torch.no_grad():
+            other.state_dict()[word].view(-1)[0] += 1e-3
+        where, problem = f"--format {folder}", "it was made from other weights than the run's"
+        with refused(ModelError, where, problem, "lnm quantize", "If the run was trained further"):
+            require_run(folder, found, real(other))
+    (folder / FILE).unlink()
+    assert not require_run(folder, found, real(other))
+
+
+def test_the_digest_names_its_tensors() -> None:
+    """Equal numbers under another name or of another shape have another digest."""
+    one, two = nn.Linear(2, 3, bias=False), nn.Linear(3, 2, bias=False)
+    with torch.no_grad():
+        wide = nn.Linear(2, 3, bias=False, dtype=torch.float64)
+        wide.weight.copy_(one.weight)
+        two.weight.copy_(one.weight.reshape(2, 3))
+    digests = {weights_digest(m) for m in (one, two, nn.Sequential(one), wide)}
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "not JSON"),
+        ("[]", "the value is []"),
+        ('{"format": "lnm_codegen.network_run", "version": 1}', "the key 'weights' is missing"),
+        ("version", "version is 2"),
+        ("format", "format is 'x'"),
+    ],
+)
+def test_a_damaged_file_is_named(text: str, problem: str, tmp_path: Path) -> None:
+    folder = written(tmp_path, chained())
+    if text in ("version", "format"):
+        content = json.loads((folder / FILE).read_text())
+        text = json.dumps(content | {text: 2 if text == "version" else "x"})
+    (folder / FILE).write_text(text)
+    with refused(ModelError, str(folder / FILE), problem):
+        require_run(folder, read_network(folder), real(chained()))
