@@ -132,12 +132,11 @@ def quantize(
 def _refuse_family_options(
     folder: str | Path, degree: int | None, settings: list[str] | None, x: list[str] | None
 ) -> None:
-    if degree is not None or settings or x:
-        raise ModelError(
-            "quantize",
-            f"{folder} is a run, whose neurons are trained",
-            remedy="Omit --degree, --set and --x.",
-        )
+    values = {"--degree": degree, "--set": settings, "--x": x}
+    given = ", ".join(word for word, value in values.items() if value not in (None, []))
+    if given:
+        problem = f"{folder} is a run, which has its neurons and the samples for their inputs"
+        raise ModelError("quantize", problem, remedy=f"Omit {given}.")
 
 
 def _of_family(

@@ -88,9 +88,10 @@ class AccuracyOptions:
     def validated(self) -> None:
         """Raise ModelError where a value is not accepted."""
         require_number("quantize", "--lost", LOST if self.lost is None else self.lost, low=0)
-        require_integer("quantize", "--samples", self.samples, 2, optional=True)
-        require_integer("quantize", "--weights", self.weights, 2, 16, optional=True)
-        require_integer("quantize", "--epochs", self.epochs, 0, optional=True)
+        ends = {"samples": (2, None), "weights": (2, 16), "epochs": (0, None)}
+        for word, (low, high) in ends.items():
+            if (value := getattr(self, word)) is not None:
+                require_integer("quantize", f"--{word}", value, low, high)
         if self.scale is not None:
             require_one_of("quantize", "--scale", self.scale, SCALES)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from lnm_codegen.compiler.arguments import parameters_of, start_of
 from lnm_codegen.compiler.fixed import bits_of, prepared_integers, quantize, rounded
+from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.network.nodes import NeuronStage, Shape, size_of
@@ -33,18 +34,32 @@ def neuron_stage(
         values: Parameters by name, as for `lnm.interpret`; the declared `init` otherwise.
 
     Raises:
-        ModelError: A parameter or an initial state that does not fit its format.
+        ModelError: A constant, a parameter or an initial state that does not fit its format; the
+            place begins with the layer.
         UnsupportedError: The neuron has no fixed-point form.
     """
     require_one_port(name, neuron)
+    try:
+        return _stage(name, neuron, spec, shape, values or {})
+    except ModelError as error:
+        raise error.within(name) from None
+
+
+def _stage(
+    name: str,
+    neuron: Neuron,
+    spec: Fixed | FixedSpec,
+    shape: Shape,
+    values: Mapping[str, Any],
+) -> NeuronStage:
     program, kind = quantize(neuron, spec), np.dtype(np.float64)
     extent = Extent(1, shape[0], size_of(shape[1:]))
-    raw = parameters_of(neuron, values or {}, extent, kind)
+    raw = parameters_of(neuron, values, extent, kind)
     start = start_of(neuron, None, shape, kind, raw, extent)
 
     def initial(state: str, array: Array) -> Array:
         word = f"the initial value of state {state!r}"
-        return _fewest(rounded(name, word, array, bits_of(program, state)), shape)
+        return _fewest(rounded(neuron.name, word, array, bits_of(program, state)), shape)
 
     return NeuronStage(
         name,

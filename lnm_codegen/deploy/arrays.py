@@ -28,7 +28,7 @@ from lnm_codegen.deploy.network import (
     neuron_layers,
     trace_layers,
 )
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.granularity import finest
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.nn import NeuronLayer
@@ -83,12 +83,18 @@ def arrays_of(
     Golden vectors use the first of the images, (N, C, H, W).
 
     Raises:
-        ModelError: A parameter does not fit its format.
+        ModelError: A parameter does not fit its format; the place begins with the layer.
         UnsupportedError: A layer has parameters per neuron, or a neuron has no circuit.
     """
     _, traces = trace_layers(network, images)
     layers = neuron_layers(network)
-    return [_array(n, layer, specs[n], traces[n]) for n, layer in layers.items()]
+    found = []
+    for name, layer in layers.items():
+        try:
+            found.append(_array(name, layer, specs[name], traces[name]))
+        except ModelError as error:
+            raise error.within(name) from None
+    return found
 
 
 def module_name(path: str) -> str:

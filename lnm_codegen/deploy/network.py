@@ -81,7 +81,8 @@ def in_fixed_point(
     `specs` are the formats of all neuron layers, or path of each -> its formats.
 
     Raises:
-        ModelError: A parameter does not fit its format, or a layer has no format.
+        ModelError: A parameter does not fit its format, and the place begins with the layer; or a
+            layer has no format.
         UnsupportedError: A neuron has no fixed-point form.
     """
     made = copy.deepcopy(network)
@@ -92,7 +93,10 @@ def in_fixed_point(
             raise ModelError(
                 "network", f"no format for {name!r}", remedy="Give one for each neuron layer."
             )
-        fixed, own = fixed_layer(layer, spec), made.get_submodule(name)
+        try:
+            fixed, own = fixed_layer(layer, spec), made.get_submodule(name)
+        except ModelError as error:
+            raise error.within(name) from None
         if isinstance(own, NormNeuron):  # it normalises in float
             fixed.register_forward_pre_hook(partial(_normalised, own))
         setattr(made.get_submodule(parent), last, fixed)
