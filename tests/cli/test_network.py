@@ -148,6 +148,8 @@ def test_refused_options(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     line = refusal(capsys, *net, "--backend", "c", "--accumulate", "")
     assert_line(line, "emit: --accumulate is ''", "'events', 'dense'")
+    line = refusal(capsys, *net, "--backend", "c", "--format", "4.3")
+    assert_line(line, "layers.0.neuron: lif: parameter 'v_threshold' is 1", "Give more integer")
     for text in ("", "16", "16.", "Q4.12.1", "99.1", "1.1", "16.40", "nan", "16.12;x", "none.toml"):
         line = refusal(capsys, *net, "--backend", "c", "--format", text)
         assert_line(line, "none.toml: no such file" if "toml" in text else f"--format {text!r}: ")
@@ -334,9 +336,11 @@ def test_refused_options_of_quantize(runs: Path, capsys: pytest.CaptureFixture[s
     assert_line(line, "quantize: --lost is for a run", "Omit --lost")
     line = refusal(capsys, "quantize", lif, "--mismatch", "0.1", "--epochs", "1")
     assert_line(line, "quantize: --epochs is for a run and its accuracy")
-    assert_line(refusal(capsys, "quantize", lif, "--degree", "1"), "quantize: ", "is a run")
+    line = refusal(capsys, "quantize", lif, "--degree", "1")
+    assert_line(line, "quantize: ", "is a run, which has its neurons", "Omit --degree.")
     assert_line(refusal(capsys, "quantize", lif, "--lost=-1"), "quantize: --lost is -1", ">= 0")
-    assert_line(refusal(capsys, "quantize", lif, "--weights", "17"), "quantize: --weights is 17")
+    line = refusal(capsys, "quantize", lif, "--weights", "17")
+    assert line == "error: quantize: --weights is 17. Accepted: an integer from 2 to 16.\n"
     assert_line(refusal(capsys, "quantize", lif, "--scale", "row"), "quantize: --scale is 'row'")
     assert_line(refusal(capsys, "quantize", lif, "--scale", ""), "quantize: --scale is ''")
     assert_line(refusal(capsys, "quantize", lif, "--lost", "nan"), "quantize: --lost is nan")

@@ -122,7 +122,16 @@ def test_formats_that_quantize_wrote(runs: Path, tmp_path: Path) -> None:
             ("--format", "fine"),
             ("--format", "'fine': not a format", "Q4.12; auto;", "lnm quantize"),
         ),
-        ("lnm", ("--format", "8.7"), ("lnm.charge, h: the constant -2", "more integer bits")),
+        (
+            "lnm",
+            ("--format", "8.7"),
+            ("blocks.0.neuron: lnm.charge, h: the constant -2", "more integer bits"),
+        ),
+        (
+            "lnm",
+            ("--rounding", "truncate"),
+            ("emit: --rounding with --run: its neurons round half up, unless", "Omit --rounding."),
+        ),
         ("lnm", ("--degree", "3", "--set", "decay=0.5"), ("emit: --degree, --set", "--run")),
         ("lnm", ("--dtype", "float64", "--scheme", "estrin"), ("emit: --dtype, --scheme", "--run")),
         ("lnm", ("--backend", "c"), ("emit: --run", "verilog", "Add --backend verilog")),

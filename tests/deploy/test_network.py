@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 import lnm_codegen as lnm
 from lnm_codegen.deploy.mismatch import measure_mismatch, specs_for
-from lnm_codegen.deploy.network import layer_like, layer_parameters, neuron_layers, trace_layers
+from lnm_codegen.deploy.network import (
+    in_fixed_point,
+    layer_like,
+    layer_parameters,
+    neuron_layers,
+    trace_layers,
+)
 from lnm_codegen.deploy.ranges import least_formats, recorded_ranges
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.hardware.wordlength.search import PrecisionTarget
@@ -96,6 +102,12 @@ def test_fused_layers_are_traced_as_separate_ones() -> None:
     assert counts.free_running_mismatch < 0.01
     assert all(0.01 < c.share("fired") < 1 for c in counts.layers.values())
     assert counts.layers["blocks.1.neuron"].share("in_network") < 0.02
+
+
+def test_a_constant_that_does_not_fit_names_its_layer() -> None:
+    network, where = small(lnm.get("lnm", degree=2, v_min=-9.0)), "neuron: lnm.charge, h"
+    with refused(ModelError, where, "the constant -9 does not fit Q4.12"):
+        in_fixed_point(network, lnm.Fixed(16, 12))
 
 
 def test_a_layer_that_runs_twice_is_refused() -> None:

@@ -205,7 +205,7 @@ def test_a_parameter_that_does_not_fit() -> None:
     network = real(chained())
     formats = default_formats(network, images())
     neurons = formats.neurons | {"second": FixedSpec(lnm.Fixed(8, 7))}
-    where, problem = "second: lnm", "parameter 'theta_1' is "
+    where, problem = "second: lnm.charge, h", "the constant -2 does not fit Q1.7"
     with refused(ModelError, where, problem, "-1 to 0.992188", "Give more integer bits."):
         integer_network(network, replace(formats, neurons=neurons))
 
