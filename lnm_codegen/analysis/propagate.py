@@ -114,7 +114,10 @@ def propagate(
 
 @dataclass
 class Decisions:
-    """Undecided comparisons of a kernel; the errors of the parts add up."""
+    """Undecided comparisons of a kernel; the errors of the parts add up.
+
+    Without parts, every comparison counts as undecided.
+    """
 
     kernel: fx.Kernel
     parts: tuple[Propagated, ...]
@@ -149,6 +152,8 @@ class Decisions:
 
     def _margin(self, e: fx.Compare) -> Fraction:
         """Return the largest error of lhs - rhs, or 0 if it cannot change the decision."""
+        if not self.parts:
+            return Fraction(1)
         difference = fx.Sum(SumOp.SUB, e.lhs, e.rhs)
         found = [part.of(difference) for part in self.parts]
         exact = found[-1][0]
@@ -161,6 +166,11 @@ class Decisions:
         while isinstance(e, fx.Var) and e.name in self._lets:
             e = self._lets[e.name]
         return e if isinstance(e, fx.Compare) else None
+
+
+def decisions_before(kernel: fx.Kernel) -> dict[str, tuple[str, ...]]:
+    """Return Let -> the Lets whose comparisons its value depends on; a clamp adds none."""
+    return Decisions(kernel, ()).behind
 
 
 def _is_continuous(compared: fx.Compare, then: fx.Expr, orelse: fx.Expr) -> bool:

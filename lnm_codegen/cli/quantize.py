@@ -52,7 +52,11 @@ def quantize(
     ] = None,
     error: Annotated[
         float | None,
-        typer.Option("--error", help="Target: largest error of a state after a step."),
+        typer.Option(
+            "--error",
+            help="Target: largest error of a state after one step from the same state, where every"
+            " comparison has the outcome of exact arithmetic.",
+        ),
     ] = None,
     mismatch: Annotated[
         float | None,
@@ -90,8 +94,10 @@ def quantize(
     node. The range is proven if the states have an
     invariant interval for inputs in --x. Otherwise it is recorded on simulated steps, or on a
     run's test images. The search then removes fraction bits from each node while the target holds.
-    The error is proven where ranges are proven, and confirmed by simulation. A mismatch is counted
-    on short runs from the same states, against float64.
+    An error is that of one step from the same state, where every comparison has the outcome of
+    exact arithmetic; errors of later steps add up. It is proven where ranges are proven, and
+    confirmed by simulation. A mismatch is counted on short runs from the same states, against
+    float64.
     """
     from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions
 
@@ -195,14 +201,34 @@ def _print(name: str, chosen: FormatSelection) -> None:
     given = ", ".join(f"{n} in [{low:g}, {high:g}]" for n, (low, high) in chosen.inputs.items())
     rates = ", ".join(f"{spike} in {100 * r:.3g} %" for spike, r in chosen.rates.items())
     typer.echo(f"inputs: {given}" + (f"; {rates} of the sample's steps" if rates else ""))
+    for line in _origins(chosen):
+        typer.echo(line)
     bounded = isfinite(words.error)
-    typer.echo(f"ranges{' and errors' if bounded else ''}: {_origin(chosen)}")
     error = f"{words.error:.3g}" if bounded else f"{words.observed:.3g} in simulation"
-    if not bounded:
-        typer.echo("errors: no bound is proven, as nodes may saturate where no bound is listed")
     typer.echo(f"largest error {error}, spike mismatch per step {words.mismatch:.3g}")
     if (note := width_note(words.program)) is not None:
         typer.echo(f"note: {note}.")
+
+
+def _origins(chosen: FormatSelection) -> list[str]:
+    """Return the sources of ranges and errors, and the condition of the errors, as lines."""
+    words, origin = chosen.words, _origin(chosen)
+    may_differ = words.differing is not None and not (words.proven and words.margin == 0)
+    if not words.proven:
+        lines = [f"ranges and errors: {origin}"]
+    elif isfinite(words.error):
+        one = "proven for one step from the same state in these intervals"
+        agreeing = ", where every comparison has the outcome of exact arithmetic" * may_differ
+        lines = [f"ranges: {origin}", f"errors: {one}{agreeing}"]
+    else:
+        none = "no bound is proven, as nodes may saturate where no bound is listed"
+        lines = [f"ranges: {origin}", f"errors: {none}"]
+    if may_differ:
+        limit = f"one may differ where its operands differ by at most {words.margin:.3g}, and "
+        limit *= words.proven and isfinite(words.margin)
+        share = f"{100 * (words.differing or 0):.3g} % of the sample's steps"
+        lines.append(f"comparisons: {limit}one differs in {share}, which errors do not count")
+    return lines
 
 
 def _origin(chosen: FormatSelection) -> str:
@@ -225,7 +251,7 @@ def _text(name: str, chosen: FormatSelection) -> str:
     words: WordLengths = chosen.words
     comments = [
         f"Formats of `{name}`, {words.total} bits in all nodes, for: {words.target}.",
-        f"Ranges: {_origin(chosen)}.",
+        *(f"{line[0].upper()}{line[1:]}." for line in _origins(chosen)),
     ]
     return spec_text(words.spec, comments)
 
@@ -241,6 +267,8 @@ def _as_dict(chosen: FormatSelection) -> dict[str, Any]:
         "total_bits": words.total,
         "error": words.error,
         "observed_error": words.observed,
+        "margin": words.margin,
+        "comparisons_differ": words.differing,
         "mismatch": words.mismatch,
         "default": str(words.spec.default),
         "nodes": {

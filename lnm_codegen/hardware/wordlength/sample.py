@@ -7,13 +7,14 @@ error of a state whose effect on a spike is delayed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lnm_codegen.analysis.exact import exact
+from lnm_codegen.analysis.propagate import decisions_before
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
@@ -26,7 +27,7 @@ from lnm_codegen.ir.fixed import interpret as fixed
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.operators import Phase
-from lnm_codegen.ir.types import Bits
+from lnm_codegen.ir.types import BOOL, Bits
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName
 
@@ -90,15 +91,29 @@ def sample_of(
 
 
 @dataclass(frozen=True)
-class Observed:
-    """Differences between a fixed-point program and real arithmetic on a sample.
+class StepErrors:
+    """Errors of one step of a fixed-point program from the same state as real arithmetic.
 
-    A node that depends on a spike counts only the runs in which every spike agrees.
+    The error of a node is that of steps in which every comparison that the node depends on has the
+    same outcome in both arithmetics. Where one differs, the node may jump. Comparisons of clamps do
+    not count: their branches are equal at the limit.
     """
 
-    errors: dict[str, float]  # node -> largest difference in the first step
-    mismatch: float  # share of steps in which a spike differs; a run ends at its first such step
-    saturated: dict[str, float]  # node -> share of first steps with exact values outside its format
+    errors: Mapping[str, float]  # node -> largest error
+    margin: float  # largest error of the difference of a comparison's operands
+
+    def largest(self, nodes: Iterable[str]) -> float:
+        """Return the largest error of some nodes."""
+        return max((self.errors[name] for name in nodes), default=0.0)
+
+
+@dataclass(frozen=True)
+class Observed(StepErrors):
+    """Differences between a fixed-point program and real arithmetic on the first steps of runs."""
+
+    differing: float | None  # share of steps in which a comparison differs; None without one
+    mismatch: float  # share of all steps in which a spike differs; a run ends at its first one
+    saturated: dict[str, float]  # node -> share of steps with exact values outside its format
 
 
 def real_nodes(kernel: ir.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
@@ -137,7 +152,9 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
     The fixed-point run rounds states, inputs and coefficients to their formats; the real run does
     not. With `on_grid` both runs begin from rounded states, as a proven bound assumes.
     """
-    kernel, exactly = program.kernel, exact(program.kernel)
+    kernel = program.kernel
+    shown = _with_comparisons(kernel)
+    exactly = exact(shown)
     bits = {p.var.name: fx.bits_of(p.var) for p in kernel.inputs}
     if on_grid:
         near = {n: integers(a, bits[n]) / 2.0 ** bits[n].frac for n, a in sample.states.items()}
@@ -150,16 +167,18 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
     for t in range(runs[0]):
         expected = real_nodes(exactly, sample.at(t, real_states))
         given = {n: integers(v, bits[n]) for n, v in sample.at(t, {}).items() if n in bits}
-        found = fixed.trace(kernel, given | states)
+        found = fixed.trace(shown, given | states)
         differs = _differs(kernel, found, expected, runs[1])
         if t == 0:
-            errors, saturated = _compared(kernel, found, expected, differs)
+            flipped, margin = _flipped(kernel, shown, found, expected, runs[1])
+            errors, saturated = _compared(kernel, found, expected, flipped, runs[1])
+            share = float(np.mean(np.any([*flipped.values()], 0))) if flipped else None
         steps += int(alive.sum())
         differing += int((alive & differs).sum())
         alive &= ~differs
         real_states = {n: np.broadcast_to(expected[f"{n}_next"], runs[1:]) for n in states}
         states = {n: np.broadcast_to(found[f"{n}_next"], runs[1:]) for n in states}
-    return Observed(errors, differing / steps, saturated)
+    return Observed(errors, margin, share, differing / steps, saturated)
 
 
 def _differs(
@@ -174,12 +193,57 @@ def _differs(
     return differs
 
 
+def _with_comparisons(kernel: fx.Kernel) -> fx.Kernel:
+    """Return a kernel with Lets of each comparison, `<name>?<k>`, and of its operands."""
+    body: list[fx.Let] = []
+    for let in kernel.body:
+        inside = (e for e in fx.walk(let.value) if isinstance(e, fx.Compare))
+        for k, e in enumerate(inside):
+            name = f"{let.target.name}?{k}"
+            body.append(fx.Let(fx.Var(name, BOOL), e, let.phase))
+            for word, operand in (("lhs", e.lhs), ("rhs", e.rhs)):
+                var = fx.Var(f"{name}.{word}", fx.bits_of(operand))
+                body.append(fx.Let(var, operand, let.phase))
+        body.append(let)
+    return replace(kernel, body=tuple(body))
+
+
+def _flipped(
+    kernel: fx.Kernel,
+    shown: fx.Kernel,
+    found: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    count: int,
+) -> tuple[dict[str, Array], float]:
+    """Return node -> whether a comparison before it differs, for each run; and the margin.
+
+    Nodes without a comparison are absent. `shown` is the kernel with its comparisons.
+    """
+    before = {node: names for node, names in decisions_before(kernel).items() if names}
+    owners = {name for names in before.values() for name in names}
+    differs = {name: np.zeros(count, np.bool_) for name in owners}
+    margin = 0.0
+    for let in shown.body:
+        name = let.target.name
+        owner, mark, _ = name.partition("?")
+        if mark and owner in owners and isinstance(let.value, fx.Compare):
+            differs[owner] = differs[owner] | (np.asarray(found[name]) != expected[name])
+            unit = 2.0 ** -fx.bits_of(let.value.lhs).frac
+            own = (found[f"{name}.lhs"] - found[f"{name}.rhs"]) * unit
+            gap = np.abs(own - (expected[f"{name}.lhs"] - expected[f"{name}.rhs"]))
+            margin = max(margin, float(np.max(gap)))
+    return {node: np.any([differs[n] for n in names], 0) for node, names in before.items()}, margin
+
+
 def _compared(
-    kernel: fx.Kernel, found: Mapping[str, Array], expected: Mapping[str, Array], differs: Array
+    kernel: fx.Kernel,
+    found: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    flipped: Mapping[str, Array],
+    count: int,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    decided = {let.target for let in kernel.body if let.phase in (Phase.RESET, Phase.OUTPUT)}
-    variables = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
     """Return the errors and the saturated shares of `Observed`."""
+    variables = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
     errors, saturated = {}, {}
     for var in variables:
         if isinstance(var.type, Bits):
@@ -187,8 +251,10 @@ def _compared(
             half = 2.0 ** -(var.type.frac + 1)
             exactly = expected[var.name]
             gap = np.abs(found[var.name] / 2.0**var.type.frac - exactly)
-            gap = np.broadcast_to(gap, differs.shape)
-            errors[var.name] = float((gap[~differs] if var in decided else gap).max(initial=0.0))
+            gap = np.broadcast_to(gap, count)
+            if var.name in flipped:
+                gap = gap[~flipped[var.name]]
+            errors[var.name] = float(gap.max(initial=0.0))
             outside = (exactly < low - half) | (exactly > high + half)
             saturated[var.name] = float(np.mean(outside))
     return errors, saturated

@@ -8,6 +8,10 @@ Integer bits follow from the range of each node. Fraction bits are searched in t
 Candidates are simulated; every run begins from the same state in both arithmetics (`sample.py`).
 If the target is an error and ranges are proven, the error bound of `analysis` decides, and
 simulation confirms it.
+
+An error is that of one step from the same state, where every comparison agrees (`StepErrors`).
+Where one differs, as at a threshold, a value may jump. The target also bounds the margin: a
+comparison differs only where its operands differ by at most the margin.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from lnm_codegen.analysis.arithmetic.interval import Interval, hull, integer_bit
 from lnm_codegen.analysis.exact import WIDE
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError, ModelError
-from lnm_codegen.hardware.wordlength.sample import Observed, Sample, observed
+from lnm_codegen.hardware.wordlength.sample import Observed, Sample, StepErrors, observed
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.quantize import quantize
 from lnm_codegen.ir.operators import Phase, Role
@@ -28,13 +32,16 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import RoundingName, SchemeName
 from lnm_codegen.validation import require_number
 
-Bounds = Callable[[fx.Program], Mapping[str, float]]
-"""Program -> proven largest error of each node."""
+Bounds = Callable[[fx.Program], StepErrors]
+"""Program -> proven largest errors of a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrecisionTarget:
-    """Target of a search: either an error or a mismatch, or ModelError is raised."""
+    """Target of a search: either an error or a mismatch, or ModelError is raised.
+
+    The error is that of `StepErrors`.
+    """
 
     error: float | None = None  # largest, of a state after a step or an operand of a spike
     mismatch: float | None = None  # largest share of steps in which a spike differs
@@ -72,7 +79,7 @@ class NodeFormat:
     name: str  # as in `quantize`
     range: Interval  # of its exact value
     fixed: Fixed
-    bound: float | None  # proven error; None for recorded ranges
+    bound: float | None  # proven error where comparisons agree; None for recorded ranges
     observed: float  # largest error on the sample
     saturated: float  # share of the sample's steps in which its exact value is outside its format
 
@@ -90,6 +97,8 @@ class WordLengths:
         float  # largest of a state, an output or an operand of a spike's comparison; inf: unbounded
     )
     observed: float  # the same error on the sample
+    margin: float  # a comparison may differ where its operands differ by at most this
+    differing: float | None  # share of the sample's steps in which a comparison differs
     mismatch: float  # share of the sample's steps in which a spike differs
 
     @property
@@ -134,17 +143,22 @@ class FormatSearch:
         proven = self._proven(program)
         found = observed(program, self._sample, on_grid=proven is not None)
         _confirm(program.name, found, proven)
-        bounds, errors = proven or {}, proven or found.errors
+        bounds, step = proven.errors if proven else {}, proven or found
         nodes = tuple(
             NodeFormat(n, r, spec[n], bounds.get(n), found.errors[n], found.saturated[n])
             for n, r in self._ranges.items()
         )
-        error, seen = (
-            max((e[n] for n in self._watched), default=0.0) for e in (errors, found.errors)
-        )
-        is_proven = proven is not None
         return WordLengths(
-            spec, program, nodes, self._target, is_proven, error, seen, found.mismatch
+            spec=spec,
+            program=program,
+            nodes=nodes,
+            target=self._target,
+            proven=proven is not None,
+            error=step.largest(self._watched),
+            observed=found.largest(self._watched),
+            margin=step.margin,
+            differing=found.differing,
+            mismatch=found.mismatch,
         )
 
     def _uniform(self) -> dict[str, int]:
@@ -182,10 +196,10 @@ class FormatSearch:
         target = self._target
         if target.error is None:
             return observed(program, self._sample).mismatch <= (target.mismatch or 0.0)
-        errors = self._proven(program) or observed(program, self._sample).errors
-        return all(errors[name] <= target.error for name in self._watched)
+        step = self._proven(program) or observed(program, self._sample)
+        return max(step.largest(self._watched), step.margin) <= target.error
 
-    def _proven(self, program: fx.Program) -> Mapping[str, float] | None:
+    def _proven(self, program: fx.Program) -> StepErrors | None:
         return self._bounds(program) if self._bounds else None
 
     def _fits(self, fracs: dict[str, int]) -> bool:
@@ -236,9 +250,9 @@ def _range(name: str, ranges: Mapping[str, Interval]) -> Interval:
     return hull(found)
 
 
-def _confirm(name: str, found: Observed, proven: Mapping[str, float] | None) -> None:
+def _confirm(name: str, found: Observed, proven: StepErrors | None) -> None:
     """Raise InternalError where simulation contradicts a proven bound."""
-    for node, bound in (proven or {}).items():
+    for node, bound in (proven.errors if proven else {}).items():
         if node in found.errors and found.errors[node] > bound * (1 + 1e-9):
             error = f"the error of {node!r} is {found.errors[node]:g}"
             raise InternalError(name, f"{error}, beyond its proven bound {bound:g}")

@@ -27,6 +27,7 @@ from lnm_codegen.compiler.stimulus import spiking_scale
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.wordlength.sample import (
     Sample,
+    StepErrors,
     real_steps,
     sample_of,
     sampled_rates,
@@ -102,7 +103,7 @@ def select_for_intervals(
     spans = _widened(spans, target, {s.name for s in neuron.inputs})
     parameters = prepared_parameters(neuron, scheme=scheme)
 
-    def bounds(program: fx.Program) -> dict[str, float]:
+    def bounds(program: fx.Program) -> StepErrors:
         bits = {v.name: fx.bits_of(v) for v in program.kernel.input_vars(Role.INPUT)}
         half = {n: (-Fraction(1, 2 << b.frac), Fraction(1, 2 << b.frac)) for n, b in bits.items()}
         proven = error_bounds(
@@ -112,10 +113,12 @@ def select_for_intervals(
             inputs=found.inputs,
             errors=half,
         )
-        return {
+        errors = {
             name: inf if node.saturates or node.after else float(node.bound)
             for name, node in proven.nodes.items()
         }
+        margins = (inf if d.after else float(d.margin) for d in proven.decisions.values())
+        return StepErrors(errors, max(margins, default=0.0))
 
     search = FormatSearch(neuron, sample, target, spans, bounds=bounds, options=options)
     return FormatSelection(search.result(), found, given, rates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from lnm_codegen.hardware.wordlength.select import (
     select_for_intervals,
     spiking_inputs,
 )
+from lnm_codegen.ir.fixed.interpret import trace
 from lnm_codegen.ir.fixed.quantize import quantize
 from lnm_codegen.ir.types import FixedSpec
 from tests.refusals import refused
@@ -183,11 +185,86 @@ def test_the_command_says_where_ranges_come_from(capsys):
     """Proven, with the intervals; or simulated, with the reason of "unknown"."""
     assert run(["quantize", "rf", "--error", "0.1", "--x=-2,2"]) == 0
     out = capsys.readouterr().out
-    assert "ranges and errors: proven, as the states stay in v in [-1.09299, 1.09299], w in" in out
+    assert "ranges: proven, as the states stay in v in [-1.09299, 1.09299], w in" in out
+    wanted = "errors: proven for one step from the same state in these intervals, where every"
+    assert f"{wanted} comparison has the outcome of exact arithmetic\n" in out
+    wanted = "comparisons: one may differ where its operands differ by at most 0.0811, and one"
+    assert f"{wanted} differs in 0 % of the sample's steps, which errors do not count\n" in out
+    assert run(["quantize", "li", "--error", "0.1", "--x=-2,2"]) == 0
+    out = capsys.readouterr().out
+    assert "errors: proven for one step from the same state in these intervals\n" in out
+    assert "comparison" not in out
     assert run(["quantize", "brf", "--error", "0.1"]) == 0
     out = capsys.readouterr().out
     wanted = "ranges and errors: of simulated steps; no invariant interval is known: the interval"
     assert wanted in out
+    assert re.search(r"\ncomparisons: one differs in 0\.\d+ % of the sample's steps, which", out)
+
+
+def jumping() -> lnm.Neuron:
+    """Return a neuron whose charge jumps by 0.5 where a computed value crosses 0."""
+    v, x = lnm.state("v"), lnm.input("x")
+    charged = lnm.where(0.7 * v + x > 0, 0.5 * v + 0.25, 0.5 * v - 0.25)
+    return lnm.Neuron(charge={v: charged}, output={"o": v}, name="jumping")
+
+
+def test_bounds_hold_where_comparisons_agree() -> None:
+    """A jump beyond the bound was called a bug; a sample without one printed a false bound.
+
+    Every step within the bound has the outcome of exact arithmetic, and every other one has
+    operands within the margin.
+    """
+    neuron = jumping()
+    words = select_for_intervals(neuron, {"x": (-1, 1)}, PrecisionTarget(error=0.01)).words
+    assert words.proven
+    assert max(words.error, words.margin) <= 0.01
+    assert 0 < words.differing < 0.01
+    bits = {p.var.name: p.var.type for p in words.program.kernel.inputs}
+    rng = np.random.default_rng(1)
+    integers = rng.integers(-(1 << bits["v"].frac) // 2, (1 << bits["v"].frac) // 2, 40_000)
+    v, x = integers / 2.0 ** bits["v"].frac, rng.uniform(-1, 1, 40_000)
+    rounded = np.floor(x * 2.0 ** bits["x"].frac + 0.5).astype(int)
+    found = trace(words.program.kernel, {"v": integers, "x": rounded})
+    h = next(let.target.type for let in words.program.kernel.body if let.target.name == "h")
+    drive = 0.7 * v + x
+    exactly = 0.5 * v + np.where(drive > 0, 0.25, -0.25)
+    error = np.abs(found["h"] / 2.0**h.frac - exactly)
+    bound = next(node.bound for node in words.nodes if node.name == "h")
+    jumps = error > bound
+    assert 0 < jumps.mean() < 0.01
+    assert error[jumps].min() > 0.4
+    assert np.abs(drive[jumps]).max() <= words.margin
+
+
+def test_operands_of_a_comparison_reach_the_target_on_data() -> None:
+    """The input acts on the comparison alone; two bits of it would pass if jumps were left out."""
+    x = drive(neurons=512)
+    words = select_for_data(jumping(), x, target=PrecisionTarget(error=0.01)).words
+    assert not words.proven
+    assert max(words.error, words.margin) <= 0.01
+    assert 0 < words.differing < 0.01
+    assert {node.name: node.fixed.frac for node in words.nodes}["x"] >= 6
+
+
+def test_the_condition_of_a_bound_is_reported(tmp_path, capsys) -> None:
+    """In the report, in JSON, and in the file of formats."""
+    (tmp_path / "jump.py").write_text(
+        "import lnm_codegen as lnm\n\n@lnm.family\ndef jumping():\n"
+        "    v, x = lnm.state('v'), lnm.input('x')\n"
+        "    charge = lnm.where(0.7 * v + x > 0, 0.5 * v + 0.25, 0.5 * v - 0.25)\n"
+        "    return lnm.Neuron(charge={v: charge}, output={'o': v})\n"
+    )
+    given = ["quantize", f"{tmp_path / 'jump.py'}:jumping", "--error", "0.01", "--x", "1"]
+    assert run([*given, "--out", str(tmp_path)]) == 0
+    condition = "where every comparison has the outcome of exact arithmetic"
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("errors: proven for") and condition in line for line in lines)
+    (line,) = (line for line in lines if line.startswith("comparisons: one may differ where"))
+    assert f"# C{line[1:]}.\n" in (tmp_path / "jumping.toml").read_text()
+    assert run([*given, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["jumping"]
+    assert f"{found['margin']:.3g}, and one differs in" in line
+    assert f"{100 * found['comparisons_differ']:.3g} % of" in line
 
 
 def test_what_runs_away_is_refused():
