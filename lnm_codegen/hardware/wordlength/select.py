@@ -109,7 +109,7 @@ def select_for_intervals(
         proven = error_bounds(
             program,
             parameters=parameters,
-            states=found.states,
+            states=_on_grid(found.states, program.kernel),
             inputs=found.inputs,
             errors=half,
         )
@@ -122,6 +122,16 @@ def select_for_intervals(
 
     search = FormatSearch(neuron, sample, target, spans, bounds=bounds, options=options)
     return FormatSelection(search.result(), found, given, rates)
+
+
+def _on_grid(states: Mapping[str, Interval], kernel: fx.Kernel) -> dict[str, Interval]:
+    """Return intervals that also hold their ends rounded to the formats of the states."""
+    found = {}
+    for var in kernel.input_vars(Role.STATE):
+        bits, span = fx.bits_of(var), states[var.name]
+        ends = (bits.value(bits.nearest(end)) for end in (span.low, span.high))
+        found[var.name] = hull([span, Interval(*ends)])
+    return found
 
 
 def _require_spikes(
