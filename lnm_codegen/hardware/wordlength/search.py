@@ -18,12 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, hull, integer_bits
 from lnm_codegen.analysis.exact import WIDE
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.hardware.wordlength.sample import Observed, Sample, StepErrors, observed
+from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.quantize import quantize
 from lnm_codegen.ir.operators import Phase, Role
@@ -129,6 +131,7 @@ class FormatSearch:
         self._rounding, self._most = options.rounding, options.most
         kernel = quantize(self._program, WIDE).kernel
         self._ranges = {name: _range(name, ranges) for name in _nodes(kernel)}
+        self._constants = _constants(self._program.forward)
         self._watched = [f"{v.name}_next" for v in kernel.input_vars(Role.STATE)]
         self._watched += _compared(kernel)
         numbers = (v for v in kernel.result_vars(Role.OUTPUT) if isinstance(v.type, Bits))
@@ -203,12 +206,19 @@ class FormatSearch:
         return self._bounds(program) if self._bounds else None
 
     def _fits(self, fracs: dict[str, int]) -> bool:
-        widths = [integer_bits(self._ranges[n], frac) + frac for n, frac in fracs.items()]
+        widths = [self._whole(n, frac) + frac for n, frac in fracs.items()]
         return max(widths, default=0) <= self._most
 
     def _fixed(self, name: str, frac: int) -> Fixed:
-        whole = max(integer_bits(self._ranges[name], frac), 1)
-        return Fixed(max(whole + frac, 2), frac, self._rounding)
+        return Fixed(max(self._whole(name, frac) + frac, 2), frac, self._rounding)
+
+    def _whole(self, name: str, frac: int) -> int:
+        """Return the integer bits that hold the range of a node and the constants of its Let."""
+        whole = integer_bits(self._ranges[name], frac)
+        for value in self._constants.get(name, ()):
+            while not Bits(max(whole + frac, 2), frac).holds(Bits(2, frac).nearest(value)):
+                whole += 1
+        return whole
 
     def _spec(self, fracs: dict[str, int]) -> FixedSpec:
         nodes = {name: self._fixed(name, frac) for name, frac in fracs.items()}
@@ -227,6 +237,17 @@ def _nodes(kernel: fx.Kernel) -> list[str]:
         for let in kernel.body
         if let.target.type == wide and let.target.name not in after
     ]
+
+
+def _constants(kernel: ir.Kernel) -> dict[str, list[Fraction]]:
+    """Return node -> the constants of its Lets, which have its format."""
+    found: dict[str, list[Fraction]] = {}
+    after = {f"{v.name}_next": v.name for v in kernel.input_vars(Role.STATE)}
+    for let in kernel.body:
+        name = after.get(let.target.name, let.target.name)
+        own = [e.value for e in ir.walk(let.value) if isinstance(e, ir.Const)]
+        found[name] = found.get(name, []) + own
+    return found
 
 
 def _compared(kernel: fx.Kernel) -> list[str]:
