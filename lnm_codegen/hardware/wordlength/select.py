@@ -129,8 +129,8 @@ def _on_grid(states: Mapping[str, Interval], kernel: fx.Kernel) -> dict[str, Int
     found = {}
     for var in kernel.input_vars(Role.STATE):
         bits, span = fx.bits_of(var), states[var.name]
-        ends = (bits.value(bits.nearest(end)) for end in (span.low, span.high))
-        found[var.name] = hull([span, Interval(*ends)])
+        low, high = (bits.value(bits.nearest(end)) for end in (span.low, span.high))
+        found[var.name] = hull([span, Interval(low, high)])
     return found
 
 
