@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lnm_codegen.backends.c.expr import c_type
-from lnm_codegen.backends.cuda.plan import SUM_THREADS, TILE, CudaPlan
+from lnm_codegen.backends.cuda.plan import SUM_THREADS, CudaPlan
 from lnm_codegen.backends.cuda.reduction import Job, jobs_of
 from lnm_codegen.backends.loops import Places, prepared_lines, result_variables, step_call
 from lnm_codegen.backends.plan import Field
@@ -43,7 +43,7 @@ def kernels_source(cuda: CudaPlan) -> str:
         name=model.name,
         upper=model.name.upper(),
         io=c_type(model.dtype),
-        tile=TILE,
+        tile=cuda.tile,
         chunk=cuda.chunk,
         ahead=cuda.ahead,
         ahead_backward=cuda.ahead_backward,

@@ -6,13 +6,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from lnm_codegen.backends.plan import BYTES, FAR, Plan, chunks_per_saved_state, saved_size
+from lnm_codegen.errors import UnsupportedError
 
-TILE = 1024
+TILES = (1024, 512, 256, 128)
+"""Numbers of neurons of a block. The least is the largest width of a tile in a sample."""
 SUM_THREADS = 1024
 SHARED = 40 * 1024
 """Bytes of dynamic shared memory of a block by default (48 KiB with the static memory)."""
+MAX_SHARED = 99 * 1024
+"""Bytes of shared memory that a block may request, static memory included: the least of the GPUs of
+compute capability 8.0 or later (8.6 and 8.9)."""
 MAX_GRID = 1 << 20
 """Largest number of blocks of a launch; the kernels stride over longer work, with equal results."""
 
@@ -35,7 +41,7 @@ class Launch:
     shared: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CudaPlan:
     """The constants of the CUDA kernels of a plan, and buffer sizes by the sizes of a call."""
 
@@ -56,25 +62,58 @@ class CudaPlan:
         """Bytes of a number of a sequence."""
         return BYTES[self.plan.model.dtype]
 
+    @cached_property
+    def tile(self) -> int:
+        """Neurons of a block: the most of `TILES` whose terms and counts fit shared memory.
+
+        Raises:
+            UnsupportedError: Even those of the smallest tile do not fit.
+        """
+        terms, counts = len(self.plan.terms), len(self.plan.counts)
+        if max(len(self.layer_terms), counts) <= TILES[-1]:  # a thread sums up each
+            for tile in TILES:
+                if self.shared(tile) <= MAX_SHARED:
+                    return tile
+        raise UnsupportedError(
+            f"cuda: {self.name}",
+            f"{terms} gradient terms and {counts} counts do not fit a block",
+            f"{MAX_SHARED} bytes of shared memory for {TILES[-1]} neurons, and {TILES[-1]} terms of"
+            " parameters per layer",
+            "Use fewer learnable parameters or backend 'triton'.",
+        )
+
+    def shared(self, tile: int) -> int:
+        """Return the bytes of shared memory of a block, static memory included.
+
+        It is the larger of two: the terms of the backward and the counts of the forward, with the
+        sums of 8 warps.
+        """
+        backward = self.real_bytes * (tile * len(self.plan.terms) + 8 * len(self.layer_terms))
+        forward = (self.real_bytes * tile + 8 * 9) * len(self.plan.counts)
+        return max(forward, backward)
+
     @property
     def forward_lanes(self) -> int:
-        """Neurons of a thread of the forward: 16 bytes of a sequence."""
-        return 16 // self.io_bytes
+        """Neurons of a thread of the forward: 16 bytes of a sequence, if four warps share them."""
+        return min(16 // self.io_bytes, self.tile // 128)
 
     @property
     def backward_lanes(self) -> int:
-        """Neurons of a thread of the backward, limited by registers: 4, or 2 for float64."""
-        return 16 // self.real_bytes
+        """Neurons of a thread of the backward, limited by registers: 4, or 2 for float64.
+
+        Fewer in a small tile, whose many terms need more registers.
+        """
+        return min(16 // self.real_bytes, max(1, self.tile // 256))
 
     @property
     def forward_threads(self) -> int:
         """Threads of a block of the forward."""
-        return min(256, TILE // self.forward_lanes)
+        return min(256, self.tile // self.forward_lanes)
 
     @property
     def backward_threads(self) -> int:
         """Threads of a block of the backward: the most that may have 255 registers each."""
-        return 256
+        return min(256, self.tile)
 
     @property
     def by_rows(self) -> bool:
@@ -130,6 +169,7 @@ class CudaPlan:
         return dict(
             family=self.plan.model.family,
             name=self.name,
+            tile=self.tile,
             chunk=self.chunk,
             far=FAR,
             by_rows=self.by_rows,
@@ -154,12 +194,12 @@ class CudaPlan:
 
     def batch_tiles(self, neurons: int, sample: int) -> int:
         """Return the number of tiles along the batch."""
-        return -(-(neurons // sample) // (TILE // self.width(sample)))
+        return -(-(neurons // sample) // (self.tile // self.width(sample)))
 
     def tiles(self, neurons: int, sample: int) -> int:
         """Return the number of tiles."""
         if not self.by_rows:
-            return -(-neurons // TILE)
+            return -(-neurons // self.tile)
         return self.batch_tiles(neurons, sample) * -(-sample // self.width(sample))
 
     def spacing(self, time_steps: int) -> int:
@@ -189,12 +229,12 @@ class CudaPlan:
     @property
     def forward_shared(self) -> int:
         """Bytes of shared memory of the forward: the counts of each neuron of a tile."""
-        return self.real_bytes * TILE * len(self.plan.counts)
+        return self.real_bytes * self.tile * len(self.plan.counts)
 
     @property
     def backward_shared(self) -> int:
         """Bytes of shared memory of the backward: the terms of each neuron of a tile."""
-        return self.real_bytes * TILE * len(self.plan.terms)
+        return self.real_bytes * self.tile * len(self.plan.terms)
 
     def backward_launches(self, neurons: int, sample: int, channels: int) -> tuple[Launch, ...]:
         """Return the launches of a backward, in order; one if no parameter is learnable."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.c.backend import FLAGS as C_FLAGS
 from lnm_codegen.backends.cuda.backend import FLAGS as CUDA_FLAGS
-from lnm_codegen.backends.cuda.plan import TILE, CudaPlan
+from lnm_codegen.backends.cuda.plan import CudaPlan
 from lnm_codegen.backends.plan import Plan, values_text
 from lnm_codegen.backends.python import function_name
 from lnm_codegen.backends.render import render, render_files
@@ -111,7 +111,6 @@ def launches_text(plan: Plan) -> str:
     cuda = CudaPlan(plan)
     view = dict(
         **cuda.constants,
-        tile=TILE,
         real_bytes=cuda.real_bytes,
         layer_sums=scaled(len(cuda.layer_terms), "tiles"),
         row_sums=scaled(len(cuda.row_terms), "_batch_tiles(neurons, sample)") + " * sample",

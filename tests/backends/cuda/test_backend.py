@@ -18,14 +18,16 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
-from lnm_codegen.backends.cuda.plan import MAX_GRID, SHARED, CudaPlan, Launch
+from lnm_codegen.backends.cuda.plan import MAX_GRID, MAX_SHARED, SHARED, CudaPlan, Launch
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.compiler.model import model_of
+from lnm_codegen.families import FAMILIES
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run as run_kernel
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.nn.arguments import recording
 from lnm_codegen.nn.explain import schedule_of
+from lnm_codegen.nn.load.cuda import load_cuda
 from tests.backends.cuda.host import decoded, encoded, host_kernels, model_in, run_host
 from tests.cases import CASES, Results, arguments, run
 from tests.refusals import refused
@@ -437,6 +439,96 @@ def test_launches() -> None:
     mixed = CudaPlan(plan_of(model_of(neuron_of("lnm-4"))))
     assert mixed.backward_launches(1 << 20, 5000, 64)[1].grid == 64
     assert all(x.shared <= SHARED for x in mixed.backward_launches(1 << 20, 5000, 64))
+
+
+# ---- shared memory ----
+
+
+def wide(size: int, per: Any) -> lnm.Neuron:
+    """A gradient term for each number of a vector parameter."""
+    v, x, theta = lnm.state("v"), lnm.input("x"), lnm.param("theta", size=size, init=0.01, per=per)
+    terms = (theta[k] * v ** (1 + k % 8) * x ** (k // 8) for k in range(size))
+    return lnm.Neuron(charge={v: sum(terms, x)}, fire=v - 1, reset=lnm.hard_reset(v), name="wide")
+
+
+TILES = {
+    512: (lnm.get("lnm", states=2, degree=4, per="channel"), "float32"),
+    256: (lnm.get("lnm", states=2, degree=5, per="neuron"), "float64"),
+    128: (wide(65, "layer"), "float64"),
+}
+"""Tile -> a neuron that has too many terms for larger ones, with its type."""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_shared_memory_fits_every_gpu(dtype: str) -> None:
+    """At most 99 KiB a block, static memory included; half as many neurons only if they must be."""
+    made = [lnm.get(name) for name in FAMILIES]
+    made += [
+        lnm.get("lnm", states=states, degree=degree, per=per)
+        for states in (1, 2) for degree in range(1, 6) for per in ("layer", "channel", "neuron")
+    ]  # fmt: skip
+    made += [wide(65, "channel"), lnm.normalised(lnm.get("plif"), shortcut=True)]
+    for neuron in made:
+        cuda = CudaPlan(plan_of(model_in(neuron, dtype)))
+        static = cuda.real_bytes * len(cuda.layer_terms) * cuda.backward_threads // 32
+        assert cuda.backward_launches(4096, 1, 1)[0].shared + static <= 99 * 1024 == MAX_SHARED
+        assert cuda.forward_launches(4096, 1)[0].shared <= 40 * 1024
+        assert cuda.tile == 1024 or cuda.shared(2 * cuda.tile) > MAX_SHARED
+        for threads, lanes in (
+            (cuda.forward_threads, cuda.forward_lanes),
+            (cuda.backward_threads, cuda.backward_lanes),
+        ):
+            assert threads >= 128  # the largest width of a tile in a sample
+            assert cuda.tile % (threads * lanes) == 0
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    "tile", [pytest.param(t, marks=() if t == 256 else pytest.mark.slow) for t in TILES]
+)
+def test_small_tiles_compute_the_same(tile: int) -> None:
+    """The bits of `c`, aligned or not, on any grid; sums of parameters within rounding."""
+    neuron, dtype = TILES[tile]
+    learned = tuple(p.name for p in neuron.params if p.learnable)
+    assert host_kernels(neuron, dtype).cuda.tile == tile
+    for shape in ((17, 5, 3, 125), (3, 2, 1, 4), (0, 2, 3, 4)):
+        a = arguments(neuron, np.random.default_rng(1), shape)
+        a.x_seq = tuple(x / 4 for x in a.x_seq)
+        got, expected = run_host(neuron, a, dtype), run(neuron, a, "c", dtype)
+        same(got, expected, but=learned)
+        same(run_host(neuron, a, dtype, shift=1, grid=2), got)
+        for name in learned:
+            mine, theirs = got.grads[name], expected.grads[name]
+            scale = 1e-5 * (1 + np.abs(theirs).max(initial=0))
+            np.testing.assert_allclose(mine, theirs, 1e-4, scale, err_msg=name)
+
+
+@needs_nvcc
+def test_shared_memory_of_the_cubin(tmp_path: Path) -> None:
+    """Static memory as ptxas reports it, and the launcher's dynamic memory: at most 99 KiB."""
+    source = lnm.emit(wide(49, "layer"), "cuda")  # 49 * 2048 bytes fit, without their sums
+    source.write(tmp_path)
+    report = said("nvcc", *FLAGS, "-arch=sm_86", "-cubin", "-Xptxas=-v", "wide.cu", folder=tmp_path)
+    kernel = report.split("Function properties for wide_backward_kernel")[1]
+    static = re.search(r"(\d+) bytes smem", kernel)
+    launcher = source.files["wide_launch.cpp"]
+    dynamic = re.search(r"wide_backward_kernel, tiles, 256, (\d+),", launcher)
+    assert static
+    assert dynamic
+    assert 0 < int(static[1]) < 2048 < 40 * 1024 < int(dynamic[1])
+    assert int(static[1]) + int(dynamic[1]) <= 99 * 1024
+
+
+def test_more_terms_than_a_block_holds() -> None:
+    """One line at emission, and for a layer, whose kernels have the same plan."""
+    many, problem = wide(110, "channel"), "110 gradient terms and 0 counts do not fit a block"
+    accepted = "101376 bytes of shared memory for 128 neurons"
+    with refused(lnm.UnsupportedError, "cuda: wide", problem, accepted, "backend 'triton'"):
+        lnm.emit(many, "cuda", dtype="float64")
+    with refused(lnm.UnsupportedError, "cuda: wide", problem, accepted):
+        load_cuda(model_in(many, "float64")).saved_size(16, 4096)
+    with refused(lnm.UnsupportedError, "cuda: wide", "130 gradient terms", "128 terms of"):
+        lnm.emit(wide(130, "layer"), "cuda")
 
 
 # ---- the text ----
