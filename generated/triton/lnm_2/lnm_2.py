@@ -649,20 +649,52 @@ def _sizes(x_seq):
     return neurons, 1, 1, neurons
 
 
-def _parameter(value, numbers, x_seq, learnable):
+def _input(name, x, x_seq):
+    """Return an input as adjacent numbers."""
+    if not isinstance(x, torch.Tensor) or x.dtype != torch.float32:
+        kind = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
+        raise TypeError(f"lnm_2: {name} is {kind}; this module is for tensors of torch.float32")
+    if x.device.type == "cpu" and isinstance(_forward_kernel, triton.JITFunction):
+        raise ValueError(
+            f"lnm_2: {name} is on cpu; expected a GPU, or TRITON_INTERPRET=1 at import"
+        )
+    if x.shape != x_seq.shape or x.device != x_seq.device:
+        raise ValueError(
+            f"lnm_2: {name} has shape {tuple(x.shape)} on {x.device}; expected"
+            f" {tuple(x_seq.shape)} on {x_seq.device}"
+        )
+    return x.contiguous()
+
+
+def _real(name, value, x_seq):
+    """Return numbers in the type of the arithmetic, on the device of the inputs."""
+    try:
+        if not torch.as_tensor(value).is_complex():
+            return torch.as_tensor(value, dtype=torch.float32, device=x_seq.device)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    kind = getattr(value, "dtype", type(value).__name__)
+    raise TypeError(f"lnm_2: {name} is {kind}; expected real numbers or a tensor of them")
+
+
+def _parameter(name, value, shape, x_seq, learnable):
     """Return a parameter in the layout of the kernels."""
     if not learnable and getattr(value, "requires_grad", False):
-        raise ValueError("a parameter that was not declared learnable has no gradient")
-    value = torch.as_tensor(value, dtype=torch.float32, device=x_seq.device).contiguous()
-    if value.numel() != numbers:
-        raise ValueError(f"a parameter has {value.numel()} numbers; expected {numbers}")
-    return value
+        raise ValueError(f"lnm_2: {name} was not declared learnable and has no gradient")
+    value = _real(name, value, x_seq)
+    if value.shape != shape:
+        raise ValueError(f"lnm_2: {name} has shape {tuple(value.shape)}; expected {shape}")
+    return value.contiguous()
 
 
-def _state(value, x_seq):
+def _state(name, value, x_seq):
     """Return the initial state of every neuron, from a number or a tensor that broadcasts."""
-    value = torch.as_tensor(value, dtype=torch.float32, device=x_seq.device)
-    return value.expand(x_seq.shape[1:]).contiguous()
+    value = _real(name, value, x_seq)
+    try:
+        return value.expand(x_seq.shape[1:]).contiguous()
+    except RuntimeError:
+        shape, expected = tuple(value.shape), tuple(x_seq.shape[1:])
+        raise ValueError(f"lnm_2: {name} has shape {shape}; expected {expected}") from None
 
 
 def lnm_2(x_seq, theta, v_threshold, v_init=0.0):
@@ -677,12 +709,9 @@ def lnm_2(x_seq, theta, v_threshold, v_init=0.0):
     Returns:
         spike_seq, v_final.
     """
-    if x_seq.dtype != torch.float32:
-        raise TypeError(f"x_seq is {x_seq.dtype}; this module is for torch.float32")
-    x_seq = x_seq.contiguous()
     return _Neuron.apply(
-        x_seq,
-        _parameter(theta, 3, x_seq, learnable=True),
-        _parameter(v_threshold, 1, x_seq, learnable=False),
-        _state(v_init, x_seq),
+        _input("x_seq", x_seq, x_seq),
+        _parameter("theta", theta, (3,), x_seq, learnable=True),
+        _parameter("v_threshold", v_threshold, (), x_seq, learnable=False),
+        _state("v_init", v_init, x_seq),
     )

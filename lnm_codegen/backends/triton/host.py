@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from lnm_codegen.backends.plan import SIZES, Field, sharing_fields, values_text
-from lnm_codegen.backends.python import enclosed, function_name, shape_text
+from lnm_codegen.backends.plan import SIZES, Field, sharing_fields
+from lnm_codegen.backends.python import enclosed, function_name, shape_text, tuple_text
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.triton.kernels import Arguments, Lines, scaled
 from lnm_codegen.backends.triton.reduction import reduction_launch
@@ -130,9 +130,9 @@ def autograd_source(arguments: Arguments) -> str:
         ),
         params=tuple((p.name, shape_text(p, "channels", "*inner")) for p in model.params),
         applied=(
-            *inputs,
+            *(f'_input("{x}", {x}, {inputs[0]})' for x in inputs),
             *(_parameter(p, inputs[0]) for p in model.params),
-            *(f"_state({s}, {inputs[0]})" for s in states),
+            *(f'_state("{s}", {s}, {inputs[0]})' for s in states),
         ),
         channels_text=", channels on axis 2" if arguments.by_rows else "",
         returned_text=", ".join((*outputs, *finals)),
@@ -141,6 +141,7 @@ def autograd_source(arguments: Arguments) -> str:
 
 
 def _parameter(p: Param, x_seq: str) -> str:
-    rows = values_text(p.per, "channels", "sample")
-    numbers = rows if p.size is None else f"{rows} * {p.size}".removeprefix("1 * ")
-    return f"_parameter({p.name}, {numbers}, {x_seq}, learnable={p.learnable})"
+    rows = {"layer": (), "channel": (f"*{x_seq}.shape[2:3]",), "neuron": (f"*{x_seq}.shape[2:]",)}
+    shape = (*rows[p.per], str(p.size)) if p.size is not None else rows[p.per]
+    words = f'"{p.name}", {p.name}, {tuple_text(shape)}, {x_seq}, learnable={p.learnable}'
+    return f"_parameter({words})"

@@ -5,6 +5,7 @@ Import it where Triton's interpreter was chosen before Triton was imported.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -163,8 +164,7 @@ def function() -> None:
     refused(
         "differentiable once", lambda: torch.autograd.grad(out, leaves, seeds, create_graph=True)
     )
-    refused("this module is for torch.float32", lambda: built.module.lnm(x.double(), *leaves[1:]))
-    refused("has 3 numbers; expected 5", lambda: built.module.lnm(x, torch.zeros(3), leaves[2]))
+    refused("is torch.float64; this module", lambda: built.module.lnm(x.double(), *leaves[1:]))
     lif = build(neuron_of("lif")).module
     fixed = torch.tensor(1.0, requires_grad=True)
     refused("not declared learnable", lambda: lif.lif(x, 2.0, fixed))
@@ -174,6 +174,33 @@ def function() -> None:
     assert v.shape == (2, 5)
     assert build(neuron_of("if")).module.if_(torch.ones(3, 2, 5), 1.0)[0].sum() == 30
     assert sizes_of(built, x.shape)["sample"] == 23
+
+
+def bad_values() -> None:
+    """A value of another shape or type gives one line with function and name."""
+    x, theta = torch.ones(4, 2, 3, 5), torch.ones(3, 2)
+    per_channel = build(lnm.get("lnm", degree=1, per="channel")).module.lnm
+    per_layer = build(lnm.get("lnm", degree=1)).module.lnm
+    for shape in ((2, 3), (6,), (7, 2), (1, 3, 2), ()):
+        words = f"lnm: theta has shape {shape}; expected (3, 2)"
+        refused(re.escape(words), lambda shape=shape: per_channel(x, torch.ones(shape), 1.0))
+    refused(r"lnm: theta has shape \(3, 2\); expected \(2,\)", lambda: per_layer(x, theta, 1.0))
+    words = r"lnm: v_threshold has shape \(3,\); expected \(\)"
+    refused(words, lambda: per_channel(x, theta, [1.0] * 3))
+    for value, kind in ((None, "NoneType"), ("a", "str"), (theta * 1j, "torch.complex64")):
+        words = f"lnm: theta is {kind}; expected real numbers"
+        refused(words, lambda value=value: per_channel(x, value, 1.0))
+    words = r"lnm: v_init has shape \(4,\); expected \(2, 3, 5\)"
+    refused(words, lambda: per_channel(x, theta, 1.0, v_init=torch.zeros(4)))
+    refused("lnm: x_seq is ndarray; this module", lambda: per_channel(x.numpy(), theta, 1.0))
+    assert per_channel(x, theta.tolist(), 1.0)[0].shape == x.shape
+    assert per_channel(x[:, :, 0, 0], theta[0], 1.0)[0].shape == (4, 2)
+    dendrite = build(neuron_of("dendrite")).module.dendrite
+    refused(
+        r"drive_seq has shape \(4, 2, 3\) on cpu; expected \(4, 2, 3, 5\)",
+        lambda: dendrite(x, x[..., 0], 1.0, torch.ones(3), torch.ones(3, 5, 2)),
+    )
+    assert dendrite(x, x, 1.0, torch.ones(3), torch.ones(3, 5, 2))[0].shape == x.shape
 
 
 def bad_arguments() -> None:

@@ -33,11 +33,11 @@ ROOT = Path(__file__).parents[3]
 CHECKS = (
     "edges", "granularities", "small_types:bfloat16", "small_types:float16", "layouts",
     "two_levels", "sharing:dendrite:4096", "counts", "non_finite", "traffic", "function",
-    "bad_arguments", "random_neurons:5",
+    "bad_arguments", "bad_values", "random_neurons:5",
 )  # fmt: skip
 QUICK_CHECKS = (
     "granularities", "small_types:bfloat16", "counts", "traffic", "function", "bad_arguments",
-    "random_neurons:5",
+    "bad_values", "random_neurons:5",
 )  # fmt: skip
 QUICK = ("lif", "lnm-4")
 QUICK_BITS = ("lif", "lnm-4")
@@ -215,6 +215,23 @@ def test_conditions_compile(tmp_path):
         assert o["approximate"] == [], o
 
 
+def test_a_cpu_tensor_is_refused_without_the_interpreter(tmp_path):
+    """One line, in place of Triton's `0 active drivers ([])`."""
+    lnm.emit(lnm.get("lif"), "triton").write(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", "import torch, lif; lif.lif(torch.ones(3, 2, 5), 2.0, 1.0)"],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    last = done.stderr.splitlines()[-1]
+    expected = "lif: x_seq is on cpu; expected a GPU, or TRITON_INTERPRET=1 at import"
+    assert last == f"ValueError: {expected}"
+
+
 def test_no_recompilation():
     """A new T, batch, size or view gives the key under which a kernel is compiled already."""
     assert json.loads(run_script("keys")) == {
@@ -240,6 +257,8 @@ def test_stands_alone():
         }
         assert imported == {"math", "torch", "triton", "triton.language"}
         assert not [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)]
+        defined = [n.name for n in ast.parse(text).body if isinstance(n, ast.FunctionDef)]
+        assert len(defined) == len(set(defined))
         assert text == text_of(CASES[case]())
         assert "\n\n\n\n" not in text
         assert not [line for line in text.splitlines() if line != line.rstrip()]
