@@ -41,9 +41,10 @@ def model_of(
     if neuron is channel_sums():
         program = at_unit_gradient(program)
         definition = (*definition, "backward takes the gradient of y as 1")
+    own_name = _name(neuron, name)
     passes = (channel_sums(), input_correction()) if neuron.prologue else ()
     return Model(
-        name=_name(neuron, name),
+        name=own_name,
         family=neuron.name,
         program=program,
         states=tuple(s.decl for s in neuron.states),  # type: ignore[misc]
@@ -53,7 +54,7 @@ def model_of(
         equations=definition,
         dtype=dtype,
         prologue=neuron.prologue,
-        passes=tuple(model_of(p, dtype=dtype) for p in passes),
+        passes=tuple(model_of(p, name=f"{own_name}_{p.name}", dtype=dtype) for p in passes),
     )
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.base import Source
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.language.normalisation import channel_sums, input_correction
+from lnm_codegen.nn.load.c import compiler
 from lnm_codegen.nn.load.cuda import cubin
 from tests.backends.cuda.host import host_kernels, run_host
 from tests.cases import arguments, exact
@@ -46,11 +48,40 @@ def test_the_source_holds_both_passes(backend: Any, dtype: Any) -> None:
     """The files of a normalised neuron are its own and those of the passes, which stand alone."""
     source = lnm.emit(BLOCK, backend, dtype=dtype)
     assert source.entry in source.files
-    for neuron in PASSES:
-        assert {name.format(neuron.name) for name in FILES[backend]} <= source.files.keys()
-        own = {name.format(neuron.name) for name in FILES[backend]}
-        assert not any("lif_norm" in source.files[name] for name in own)
-    assert not any("channel_sums" in t for n, t in source.files.items() if n.startswith("lif"))
+    helpers = [f"lif_norm_{neuron.name}" for neuron in PASSES]
+    for helper in helpers:
+        own = {name.format(helper) for name in FILES[backend]}
+        assert own <= source.files.keys()
+        for name in own:
+            assert "lif_norm" not in source.files[name].replace(helper, "")
+    for name in FILES[backend]:
+        assert not any(helper in source.files[name.format("lif_norm")] for helper in helpers)
+
+
+@pytest.mark.parametrize("backend", FILES)
+def test_two_normalised_neurons_share_no_name(backend: Any) -> None:
+    """Neither a file, but for the example, nor a function with C linkage."""
+    a = lnm.emit(lnm.normalised(lnm.get("lif")), backend, name="na")
+    b = lnm.emit(lnm.normalised(lnm.get("plif"), True), backend, name="nb", dtype="float64")
+    assert {n for n in a.files.keys() & b.files.keys() if "example" not in n} == set()
+    shared = re.compile(r"channel_sums|input_correction")
+    for source, name in ((a, "na"), (b, "nb")):
+        for text in source.files.values():
+            code = re.sub(r"from `\w+`|`[^`]*`", "", text)
+            assert all(code[m.start() - 3 : m.start()] == f"{name}_" for m in shared.finditer(code))
+
+
+@pytest.mark.needs_cc
+def test_two_normalised_neurons_link(tmp_path: Path) -> None:
+    """In one folder and one program, with different types."""
+    first, second = lnm.normalised(lnm.get("lif")), lnm.normalised(lnm.get("plif"), True)
+    names = [p.name for p in lnm.emit(first, "c", name="na").write(tmp_path)]
+    names += [p.name for p in lnm.emit(second, "c", name="nb", dtype="float64").write(tmp_path)]
+    sources = [name for name in names if name.endswith(".cpp")]
+    assert len(sources) == 6
+    command = [compiler().path, "-std=c++17", "-shared", "-fPIC", "-o", "both.so", *sources]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.needs_cc
@@ -85,10 +116,10 @@ def test_bytes_of_an_element_step_in_c() -> None:
     backward reads each number once. BatchNorm2d moves 12 forward and 20 backward, a layer 8 and 12.
     """
     source = lnm.emit(BLOCK, "c")
-    statistics = sequences(source, "channel_sums", "backward_chunk")
+    statistics = sequences(source, "lif_norm_channel_sums", "backward_chunk")
     forward = sequences(source, BLOCK.name, "forward_chunk")
     backward = sequences(source, BLOCK.name, "recompute|backward_chunk")
-    correction = sequences(source, "input_correction", "forward_chunk")
+    correction = sequences(source, "lif_norm_input_correction", "forward_chunk")
     skipped = {"grad_c_seq"}  # null in a call, see `batch_moments`
     assert statistics - skipped == {"c_seq"}
     assert forward == {"x_raw_seq", "spike_seq"}
