@@ -8,7 +8,8 @@ import os
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +38,83 @@ def write_whole(path: Path, data: str | bytes) -> None:
         raise
 
 
-def replaced_files(folder: Path, files: Collection[str]) -> list[Path]:
-    """Return the files of an earlier circuit in `folder` that `files`, a new one, does not have.
+def write_all(where: str, out: Path, files: Mapping[Path, str | bytes], remedy: str) -> list[Path]:
+    """Write every file below `out`, after all are complete in a staging folder there.
 
-    A manifest lists the files of its circuit. The report beside a manifest belongs to its circuit.
+    A circuit replaces an earlier one: see `replaced_files`.
+
+    Args:
+        where: Beginning of messages.
+        out: Created if it is missing.
+        files: Path below `out` -> text or data.
+        remedy: Advice where a folder has the name of a file.
+
+    Raises:
+        ModelError: The folder cannot be written. No file and no new folder remains.
+        ToolError: The disk is full or fails. No file and no new folder remains.
     """
-    if MANIFEST not in files or not (folder / MANIFEST).is_file():
-        return []
+    made: list[Path] = []
+    try:
+        _make(out, made)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".lnm-") as staging:
+            for path, data in files.items():
+                (Path(staging) / path).parent.mkdir(parents=True, exist_ok=True)
+                write_whole(Path(staging) / path, data)
+            for path in files:
+                _make((out / path).parent, made)
+                if (out / path).is_dir():
+                    problem = f"cannot write {out / path}: it is a folder"
+                    raise ModelError(where, problem, remedy=remedy)
+            replaced = replaced_files(out, files)
+            for path in files:
+                os.replace(Path(staging) / path, out / path)
+            remove_files(replaced)
+    except BaseException as error:
+        for folder in reversed(made):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        if isinstance(error, OSError | ValueError) and not isinstance(error, LnmError):
+            raise unwritable(where, out, error) from None
+        raise
+    return [out / path for path in files]
+
+
+def _make(folder: Path, made: list[Path]) -> None:
+    """Create a folder and its parents, and add the new ones to `made`."""
+    for place in reversed((folder, *folder.parents)):
+        if not place.exists():
+            place.mkdir(exist_ok=True)
+            made.append(place)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+
+def replaced_files(out: Path, files: Collection[Path]) -> list[Path]:
+    """Return the files of earlier circuits below `out` that `files`, the new ones, do not have.
+
+    A circuit of `files` replaces that of the same folder, whose manifest lists its files. The
+    report beside a manifest belongs to its circuit.
+    """
+    found: set[Path] = set()
+    for folder in {path.parent for path in files if path.name == MANIFEST}:
+        found |= _circuit_files(out / folder)
+    return sorted(path for path in found if path.relative_to(out) not in files)
+
+
+def _circuit_files(folder: Path) -> set[Path]:
+    """Return the files of a circuit that are in its folder."""
     try:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return []
+        return set()
     listed = found.get("emitted") if isinstance(found, dict) else None
     names = {MANIFEST}
     if isinstance(listed, list):
         names |= {name for name in listed if isinstance(name, str)}
     names |= {str(Path(n).with_name(REPORT)) for n in names if Path(n).name == MANIFEST}
-    root, paths = folder.resolve(), [folder / name for name in sorted(names - {*files})]
-    return [p for p in paths if p.is_file() and p.parent.resolve().is_relative_to(root)]
+    inside = (n for n in map(Path, names) if not n.is_absolute() and ".." not in n.parts)
+    root, paths = folder.resolve(), [folder / name for name in inside]
+    return {p for p in paths if p.is_file() and p.parent.resolve().is_relative_to(root)}
 
 
 def remove_files(paths: Collection[Path]) -> None:

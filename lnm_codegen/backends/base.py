@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar, get_args
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.files import remove_files, replaced_files, unwritable, write_whole
+from lnm_codegen.files import write_all
 from lnm_codegen.ir.declarations import Param, Prologue, State
 from lnm_codegen.ir.nodes import Program
 from lnm_codegen.ir.notebook import folded
@@ -77,7 +77,7 @@ class Source:
         )
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write every file below `folder`, each as a whole, and return their paths.
+        """Write every file below `folder`, all or none, and return their paths.
 
         A circuit replaces an earlier one in the folder: files that the manifest of the earlier one
         lists and the new one does not have are removed, and report.json.
@@ -90,18 +90,8 @@ class Source:
             base = Path(folder)
         except TypeError:
             raise ModelError("write", f"folder is {folder!r}", "the path of a folder") from None
-        paths, replaced = [base / name for name in self.files], replaced_files(base, self.files)
-        for path, text in zip(paths, self.files.values(), strict=True):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, text)
-            except (OSError, ValueError) as error:
-                raise unwritable("emit", path, error) from None
-        try:
-            remove_files(replaced)
-        except OSError as error:
-            raise unwritable("emit", base, error) from None
-        return paths
+        files = {Path(name): text for name, text in self.files.items()}
+        return write_all("emit", base, files, "Remove it, or give another folder.")
 
 
 class Backend(Protocol[M_contra]):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import lnm_codegen
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError
@@ -44,6 +44,18 @@ since an imported module becomes a global of this file."""
 _USAGE_ERROR = typer.BadParameter.__mro__[1]  # Click's, whose name in typer changes
 
 
+class _Verb(TyperCommand):
+    """A verb; refuses a list option that is given twice, whose first value would be ignored."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for option in options:
+            if str(option.metavar).endswith(",...") and options.count(option) > 1:
+                problem = f"{option.opts[0]} is given twice"
+                raise ModelError(self.name, problem, remedy="Give it once, with commas.")
+        return super().parse_args(ctx, args)
+
+
 class _Verbs(TyperGroup):
     """Group of verbs; imports a verb when it is called."""
 
@@ -58,7 +70,7 @@ class _Verbs(TyperGroup):
             raise ModelError("lnm", f"no command {cmd_name!r}", VERBS, hint)
         module, function = VERBS[cmd_name].split(":")
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
-        one.command(cmd_name)(getattr(importlib.import_module(module), function))
+        one.command(cmd_name, cls=_Verb)(getattr(importlib.import_module(module), function))
         return typer.main.get_command(one)
 
 

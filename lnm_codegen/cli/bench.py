@@ -37,7 +37,9 @@ def bench(
     steps: Annotated[
         str | None,
         typer.Option(
-            "--steps", help="Sequence lengths T, with commas: 4,16,64, or those of the network."
+            "--steps",
+            metavar="T,...",
+            help="Sequence lengths: 4,16,64, or those of the network.",
         ),
     ] = None,
     neurons: Annotated[

@@ -626,7 +626,7 @@ OTHER = [
     ),
     (
         lambda: lnm.emit(LIF, "torch").write("/dev/null/lif"),
-        (lnm.ModelError, "emit", "cannot write /dev/null/lif/lif_torch.py: Not a directory"),
+        (lnm.ModelError, "emit", "cannot write /dev/null/lif: Not a directory"),
     ),
     (
         lambda: lnm.interpret(_with_function_init(), X),
