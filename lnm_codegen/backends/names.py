@@ -135,16 +135,19 @@ def c_scopes(files: Mapping[str, str]) -> list[Scope]:
 
     Members of structs count where they are declared, not where they are read. A scope lacks the
     names of its own function or struct, which its other names may hide, and names after `::`.
+    Every scope has the macros.
     """
     scopes: list[Scope] = [set()]
+    macros: Scope = set()
     for text in files.values():
+        macros.update(re.findall(r"^#define (\w+)", text, flags=re.M))
         text = re.sub(r'/\*.*?\*/|//[^\n]*|"[^"\n]*"|^#[^\n]*', " ", text, flags=re.S | re.M)
         for line in text.splitlines():
             line = re.sub(r"^(?:(struct .*\b)\w+ \{|(\S[^(]*\b)\w+\()", r"\1\2(", line)
             scopes[-1].update(re.findall(r"(?<![\w.>:])[^\W\d]\w*", line))
             if re.match(r"\}|\S.*;$", line):  # the end of a block, or a declaration by itself
                 scopes.append(set())
-    return scopes
+    return [scope | macros for scope in scopes]
 
 
 def python_scopes(text: str) -> tuple[dict[str, Scope], Scope]:

@@ -13,7 +13,7 @@ from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.validation import require_known, shown, wrong
+from lnm_codegen.validation import require_known, require_one_of, shown, wrong
 
 SINGLE = Extent(1, 1, 1)
 """One neuron."""
@@ -23,12 +23,9 @@ AXES_REMEDY = "Give an axis of length 1 where the input repeats."
 
 def kind_of(dtype: Any) -> np.dtype[Any]:
     """Return the float type that `dtype` names, or raise ModelError."""
-    try:
-        kind: np.dtype[Any] = np.dtype(dtype)
-    except TypeError:
-        kind = np.dtype(object)
-    if kind not in (np.dtype("float64"), np.dtype("float32")):
-        raise wrong("interpret", "dtype", dtype, "'float64', 'float32'")
+    kind: np.dtype[Any] = np.dtype(
+        require_one_of("interpret", "dtype", dtype, ("float64", "float32"))
+    )
     return kind
 
 

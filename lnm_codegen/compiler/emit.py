@@ -61,10 +61,10 @@ def emit(
     in_floating_point = all(given is None for given in (spec, values, rtl, stimulus))
     if in_floating_point and backend in BACKENDS:
         return BACKENDS[backend].emit(_model(neuron, name, dtype, scheme))
-    formats = _require_spec(backend, spec)
     if rtl is not None and (backend != "verilog" or not isinstance(rtl, Rtl)):
         problem = f"rtl is {rtl!r} for backend {backend!r}"
         raise ModelError("emit", problem, "an lnm.Rtl, for 'verilog'")
+    formats = _require_spec(backend, spec)
     model = fixed_model_of(
         neuron, formats, name=name, scheme=scheme, values=values, rtl=rtl, stimulus=stimulus
     )

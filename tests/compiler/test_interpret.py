@@ -573,7 +573,7 @@ OTHER = [
             lambda dtype=dtype: lnm.interpret(LIF, X, dtype=dtype),
             (lnm.ModelError, "interpret", f"dtype is {dtype!r}", "'float64', 'float32'"),
         )
-        for dtype in ("float16", "foo", [], 3)
+        for dtype in ("float16", "foo", "f", None, [], 3)
     ),
     (
         lambda: lnm.interpret(lnm.get("plif"), X, W=0.0),
@@ -619,6 +619,13 @@ OTHER = [
             (lnm.ModelError, f"emit: name {name!r}", problem, "", "Choose another name."),
         )
         for name, problem in (("if", "a keyword of Python"), ("_lif", "names of the forms _x"))
+    ),
+    *(
+        (
+            lambda target=target: lnm.emit(LIF, target, rtl=3),
+            (lnm.ModelError, "emit", f"rtl is 3 for backend {target!r}", "an lnm.Rtl"),
+        )
+        for target in ("c", "triton")
     ),
     (
         lambda: lnm.emit(LIF, "c").write(None),

@@ -105,7 +105,7 @@ _inline real total(real *sums) {
 }
 
 // Return the sum of n numbers, in an order that depends on _sums only.
-_inline real lane_sum(const real *terms, int n) {
+[[maybe_unused]] _inline real lane_sum(const real *terms, int n) {
     alignas(64) real sums[_sums] = {};
     add_interleaved(sums, terms, n);
     return total(sums);
@@ -345,7 +345,7 @@ _inline void backward_chunk(const izhikevich_backward_arguments &a, const Parame
 }
 
 // Number of threads: at most one per tile or slab, so that no thread is idle.
-int team(int64_t threads, int64_t pieces) {
+[[maybe_unused]] int team(int64_t threads, int64_t pieces) {
     return int(std::max<int64_t>(1, std::min(threads, pieces)));
 }
 

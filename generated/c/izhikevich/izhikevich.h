@@ -28,7 +28,8 @@ extern "C" {
 enum { IZHIKEVICH_ABI = 2 };
 
 /* What the functions return beside 0. The outputs are then undefined.
- * BAD_DIMENSION: time_steps or neurons is negative, or sample, channels or inner is less than 1. */
+ * BAD_DIMENSION: time_steps, neurons, sample, channels or inner is negative, or one of the last three is 0
+ * although neurons is not. */
 enum {
     IZHIKEVICH_OUT_OF_MEMORY = 1,
     IZHIKEVICH_BAD_STRUCT = 2,

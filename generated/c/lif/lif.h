@@ -26,7 +26,8 @@ extern "C" {
 enum { LIF_ABI = 2 };
 
 /* What the functions return beside 0. The outputs are then undefined.
- * BAD_DIMENSION: time_steps or neurons is negative, or sample, channels or inner is less than 1. */
+ * BAD_DIMENSION: time_steps, neurons, sample, channels or inner is negative, or one of the last three is 0
+ * although neurons is not. */
 enum {
     LIF_OUT_OF_MEMORY = 1,
     LIF_BAD_STRUCT = 2,

@@ -26,7 +26,8 @@ extern "C" {
 enum { LNM_2_ABI = 2 };
 
 /* What the functions return beside 0. The outputs are then undefined.
- * BAD_DIMENSION: time_steps or neurons is negative, or sample, channels or inner is less than 1. */
+ * BAD_DIMENSION: time_steps, neurons, sample, channels or inner is negative, or one of the last three is 0
+ * although neurons is not. */
 enum {
     LNM_2_OUT_OF_MEMORY = 1,
     LNM_2_BAD_STRUCT = 2,

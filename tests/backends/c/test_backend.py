@@ -59,6 +59,20 @@ def c_compiler() -> str:
 # ---- the text ----
 
 
+@pytest.mark.parametrize("case", ["lif", "lnm-4"])
+@pytest.mark.parametrize("more", [[], ["-fopenmp"]], ids=["serial", "openmp"])
+def test_no_warning_of_clang(case: str, more: list[str], tmp_path: Path) -> None:
+    """-Wall -Wextra finds nothing, neither without OpenMP, where some functions are not used."""
+    clang = shutil.which("clang++")
+    if clang is None:
+        pytest.skip("clang++ not found on PATH")
+    source = lnm.emit(CASES[case](), "c")
+    source.write(tmp_path)
+    strict = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    command = [clang, "-std=c++17", "-fsyntax-only", *strict, *more]
+    check_output([*command, *(n for n in source.files if n.endswith(".cpp"))], tmp_path)
+
+
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c in STRICT else pytest.mark.slow) for c in CASES]
 )

@@ -754,3 +754,8 @@ def test_names_that_meet_are_refused() -> None:
     neuron = lnm.Neuron(charge={v: p * v + x}, fire=v - 1, reset=lnm.hard_reset(v), name="mine")
     with refused(lnm.UnsupportedError, "mine", "have the name 'checkpoints'", remedy="Rename"):
         Cuda().emit(model_of(neuron))
+    for macro in ("MINE_ABI", "MINE_TILE", "MINE_LAUNCH_H"):
+        y = lnm.input(macro)
+        neuron = lnm.Neuron(charge={v: v + y}, fire=v - 1, reset=lnm.hard_reset(v), name="mine")
+        with refused(lnm.UnsupportedError, "cuda: mine", f"the name '{macro}'", remedy="Rename"):
+            Cuda().emit(model_of(neuron))
