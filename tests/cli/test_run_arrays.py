@@ -39,7 +39,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def emit(*words: str | Path) -> int:
-    return command(["emit", "--backend", "verilog", "--run", *map(str, words)])
+    backend = () if "--backend" in words else ("--backend", "verilog")
+    return command(["emit", *backend, "--run", *map(str, words)])
 
 
 def test_arrays_of_a_run(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
