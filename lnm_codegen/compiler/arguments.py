@@ -22,11 +22,11 @@ AXES_REMEDY = "Give an axis of length 1 where the input repeats."
 
 
 def kind_of(dtype: Any) -> np.dtype[Any]:
-    """Return the float type that `dtype` names, or raise ModelError."""
-    kind: np.dtype[Any] = np.dtype(
-        require_one_of("interpret", "dtype", dtype, ("float64", "float32"))
-    )
-    return kind
+    """Return the float type of a name or of a type of NumPy, or raise ModelError."""
+    given = dtype.type if isinstance(dtype, np.dtype) else dtype
+    name = given.__name__ if given in (np.float32, np.float64) else dtype
+    require_one_of("interpret", "dtype", name, ("float64", "float32"))
+    return np.dtype(name)
 
 
 def extent_of(params: tuple[Param, ...], shape: tuple[int, ...]) -> Extent:

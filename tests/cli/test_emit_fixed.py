@@ -100,7 +100,10 @@ def test_a_circuit_replaces_an_earlier_one(tmp_path):
     assert not (folder / "report.json").exists()
 
 
-@pytest.mark.parametrize("files", [["../x.v", "{x}", "link/x.v", "none", 3, "sim"], 5, None])
+@pytest.mark.parametrize(
+    "files",
+    [["../x.v", "{x}", "link/x.v", "none", 3, "sim", "rtl/../rtl/lif_comb.v", "{own}"], 5, None],
+)
 def test_a_manifest_names_no_file_outside(tmp_path, files):
     """A manifest that someone changed removes nothing outside its folder."""
     folder, outside = tmp_path / "lif", tmp_path / "x.v"
@@ -109,13 +112,13 @@ def test_a_manifest_names_no_file_outside(tmp_path, files):
     outside.write_text("")
     (folder / "link").symlink_to(tmp_path)
     (folder / "sim").mkdir()
-    listed = (
-        [str(outside) if f == "{x}" else f for f in files] if isinstance(files, list) else files
-    )
+    places = {"{x}": str(outside), "{own}": str(folder / "rtl/lif_comb.v")}
+    listed = [places.get(f, f) for f in files] if isinstance(files, list) else files
     (folder / "manifest.json").write_text(json.dumps({"emitted": listed}))
     source.write(folder)
     assert outside.exists()
     assert (folder / "sim").exists()
+    assert all((folder / name).is_file() for name in source.files)
     assert (folder / "manifest.json").read_text() == source.files["manifest.json"]
 
 

@@ -314,6 +314,8 @@ def test_float32_stays_float32_and_near(neuron, rng, shape):
     """Every array of a float32 run is float32; a step from the same state is close to float64's."""
     a = arguments_for(neuron, rng, (1, *shape[1:]))
     near, exact = a.interpret(neuron, dtype="float32"), a.interpret(neuron)
+    for dtype in (np.float32, np.dtype("float32")):
+        assert np.array_equal(a.interpret(neuron, dtype=dtype).out, near.out)
     arrays = (*near.outputs.values(), *near.states.values(), *near.grads.values())
     assert {v.dtype for v in arrays} == {np.dtype("float32")}
     if not neuron.spikes:
