@@ -3,97 +3,133 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch import Tensor
 
 import lnm_codegen as lnm
 from lnm_codegen.compiler.build import build
 
-v, x = lnm.state("v"), lnm.input("x")
-p = lnm.param("p", init=1.37)
 X = (0.0, 1.25, -0.5, 0.75, 0.0, 2.0)
+FOLLOW = [2 - 0.5 ** (len(X) - 1 - t) for t in range(len(X))]
+"""Sum over the states of v <- v/2 + charge of their derivatives in the charge of each step."""
 
 
-def run(charge: Any, exponent: float | None, backend: str) -> tuple[torch.Tensor, ...]:
-    """Return the states of v <- v/2 + charge over X, and the gradients of their sum."""
-    neuron = lnm.Neuron(charge={v: v / 2 + charge}, output=v)
-    layer = lnm.nn.NeuronLayer(neuron, backend=backend).double()
-    if exponent is not None:
-        torch.nn.init.constant_(layer.p, exponent)
-    x_seq = torch.tensor(X, dtype=torch.float64).reshape(-1, 1, 1).requires_grad_()
-    out = layer(x_seq)
-    out.sum().backward()
-    grad_p = torch.zeros(()) if exponent is None else layer.p.grad
-    return out.detach().flatten(), x_seq.grad.flatten(), grad_p
+class Power(NamedTuple):
+    """A charge of an input and a parameter, the same in PyTorch, and parameters to try."""
+
+    charge: Callable[[Any, Any], Any]
+    function: Callable[[Tensor, Tensor], Tensor]
+    exponents: tuple[float, ...] = (1.0,)
 
 
-def reference(function: Any, exponent: float | None) -> tuple[torch.Tensor, ...]:
-    """Do the same with PyTorch's own functions."""
-    x_seq = torch.tensor(X, dtype=torch.float64, requires_grad=True)
-    e = torch.tensor(0.0 if exponent is None else exponent, dtype=torch.float64, requires_grad=True)
-    out, state = [], torch.zeros((), dtype=torch.float64)
-    for value in x_seq.unbind():
-        state = state / 2 + function(value, e)
-        out.append(state)
-    torch.stack(out).sum().backward()
-    grad_p = torch.zeros(()) if e.grad is None else e.grad
-    return torch.stack(out).detach(), x_seq.grad, grad_p
-
-
-def positive(a: torch.Tensor) -> torch.Tensor:
+def positive(a: Tensor) -> Tensor:
     return a.clamp(min=0)
 
 
-@pytest.mark.parametrize("backend", ["c", "torch"])
+POWERS = {
+    "1.5": Power(lambda x, p: p * lnm.max(x, 0) ** 1.5, lambda a, p: p * positive(a) ** 1.5),
+    "2.5": Power(lambda x, p: p * lnm.max(x, 0) ** 2.5, lambda a, p: p * positive(a) ** 2.5),
+    "1.37": Power(lambda x, p: p * lnm.abs(x) ** 1.37, lambda a, p: p * a.abs() ** 1.37),
+    "positive": Power(lambda x, p: p * (1 + x**2) ** 0.3, lambda a, p: p * (1 + a * a) ** 0.3),
+    "learned": Power(
+        lambda x, p: lnm.max(x, 0) ** p, lambda a, p: positive(a) ** p, (1.37, 1.0, 2.0, 0.0)
+    ),
+    "inverse": Power(lambda x, p: (1 + x**2) ** -p, lambda a, p: (1 + a * a) ** -p, (1.37, 0.0)),
+    "number": Power(lambda x, p: x * 2**p, lambda a, p: a * 2**p, (1.37, -0.5)),
+    "hill": Power(
+        lambda x, p: lnm.max(x, 0) ** p / (1 + lnm.max(x, 0) ** p),
+        lambda a, p: positive(a) ** p / (1 + positive(a) ** p),
+        (1.37, 1.0, 3.0),
+    ),
+}
+OTHERS = {
+    "root": lambda x, p: p * lnm.max(x, 0) ** 0.3,
+    "signed": lambda x, p: p * x**1.5,
+    "signed, learned": lambda x, p: x**p,
+}
+"""Charges whose gradients at 0, or values below it, are not PyTorch's."""
+CHARGES = {
+    "torch": {name: power.charge for name, power in POWERS.items()} | OTHERS,
+    "c": {"1.5": POWERS["1.5"].charge, "learned": POWERS["learned"].charge, **OTHERS},
+}
+"""Backend -> charges. Random neurons of other tests have powers in all backends."""
+
+
+@cache
+def layer_of(backend: str) -> Any:
+    """Return a neuron with a state, an input, a parameter and an output for each charge."""
+    charges = CHARGES[backend]
+    states = [lnm.state(f"v{k}") for k in range(len(charges))]
+    charge = {
+        v: v / 2 + function(lnm.input(f"x{k}"), lnm.param(f"p{k}", init=1.0))
+        for k, (v, function) in enumerate(zip(states, charges.values(), strict=True))
+    }
+    neuron = lnm.Neuron(charge=charge, output={f"y{v.name}": v for v in states})
+    return lnm.nn.NeuronLayer(neuron, backend=backend).double()
+
+
+def run(name: str, exponent: float, backend: str) -> list[Tensor]:
+    """Return the states of v <- v/2 + charge over X, and the gradients of their sum."""
+    layer, names = layer_of(backend), [*CHARGES[backend]]
+    place = names.index(name)
+    p = getattr(layer, f"p{place}")
+    torch.nn.init.constant_(p, exponent)
+    x_seq = torch.tensor(X, dtype=torch.float64).reshape(-1, 1, 1).requires_grad_()
+    others = torch.ones_like(x_seq).detach()
+    out = layer(*(x_seq if k == place else others for k in range(len(names))))[place]
+    grads = torch.autograd.grad(out.sum(), (x_seq, p))
+    return [out.detach().flatten(), grads[0].flatten(), grads[1]]
+
+
+def reference(function: Callable[[Tensor, Tensor], Tensor], exponent: float) -> list[Tensor]:
+    """Do the same with PyTorch's own functions."""
+    x_seq = torch.tensor(X, dtype=torch.float64, requires_grad=True)
+    p = torch.tensor(exponent, dtype=torch.float64, requires_grad=True)
+    states = [torch.zeros((), dtype=torch.float64)]
+    for value in x_seq.unbind():
+        states.append(states[-1] / 2 + function(value, p))
+    out = torch.stack(states[1:])
+    return [out.detach(), *torch.autograd.grad(out.sum(), (x_seq, p))]
+
+
 @pytest.mark.parametrize(
-    ("charge", "function", "exponents"),
-    [
-        (lnm.max(x, 0) ** 1.5, lambda a, _: positive(a) ** 1.5, [None]),
-        (lnm.max(x, 0) ** 2.5, lambda a, _: positive(a) ** 2.5, [None]),
-        (lnm.abs(x) ** 1.37, lambda a, _: a.abs() ** 1.37, [None]),
-        ((1 + x**2) ** 0.3, lambda a, _: (1 + a * a) ** 0.3, [None]),
-        (lnm.max(x, 0) ** p, lambda a, e: positive(a) ** e, [1.37, 1.0, 2.0, 0.0]),
-        ((1 + x**2) ** -p, lambda a, e: (1 + a * a) ** -e, [1.37, 0.0]),
-        (x * 2**p, lambda a, e: a * 2**e, [1.37, -0.5]),
-        (
-            lnm.max(x, 0) ** p / (1 + lnm.max(x, 0) ** p),
-            lambda a, e: positive(a) ** e / (1 + positive(a) ** e),
-            [1.37, 1.0, 3.0],
-        ),
-    ],
-    ids=["1.5", "2.5", "1.37", "positive", "learned", "inverse", "number", "hill"],
+    ("name", "backend"),
+    [(name, b) for b, names in CHARGES.items() for name in names if name in POWERS],
 )
-def test_powers_have_the_gradient_of_pytorch(charge, function, exponents, backend):
+def test_powers_have_the_gradient_of_pytorch(name: str, backend: str) -> None:
     """X has zeros, where a root or a logarithm alone has the slope 0/0."""
-    for exponent in exponents:
-        found, expected = run(charge, exponent, backend), reference(function, exponent)
+    for exponent in POWERS[name].exponents:
+        found, expected = run(name, exponent, backend), reference(POWERS[name].function, exponent)
         for a, b in zip(found, expected, strict=True):
-            torch.testing.assert_close(a, b.to(a), rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("backend", ["c", "torch"])
-def test_slopes_below_an_exponent_of_1(backend):
+def test_slopes_below_an_exponent_of_1(backend: str) -> None:
     """At 0 the slope of a constant exponent is infinite, that of a learned one is 1."""
-    _, slopes, _ = run(lnm.max(x, 0) ** 0.3, None, backend)
+    _, slopes, _ = run("root", 1.0, backend)
     assert [math.isinf(s) for s in slopes.tolist()] == [a == 0 for a in X]
-    _, slopes, grad_p = run(lnm.max(x, 0) ** p, 0.4, backend)
-    follow = [2 - 0.5 ** (len(X) - 1 - t) for t in range(len(X))]  # of the later states
-    assert slopes[0].item() == pytest.approx(follow[0])
-    assert slopes[4].item() == pytest.approx(follow[4])
+    _, slopes, grad_p = run("learned", 0.4, backend)
+    assert slopes[0].item() == pytest.approx(FOLLOW[0])
+    assert slopes[4].item() == pytest.approx(FOLLOW[4])
     assert math.isfinite(grad_p)
 
 
 @pytest.mark.parametrize("backend", ["c", "torch"])
-def test_a_base_below_0_is_nan(backend):
+def test_a_base_below_0_is_nan(backend: str) -> None:
     """A learned exponent is no integer for long, so no whole number is an exception."""
-    for charge, exponent in ((x**1.5, None), (x**p, 2.0)):
-        values, _, _ = run(charge, exponent, backend)
+    for name, exponent in (("signed", 1.0), ("signed, learned", 2.0)):
+        values, _, _ = run(name, exponent, backend)
         assert values[:2].isfinite().all()
         assert values[2:].isnan().all()
 
 
-def test_no_selection_where_the_base_is_positive():
+def test_no_selection_where_the_base_is_positive() -> None:
+    v, x = lnm.state("v"), lnm.input("x")
     text = str(build(lnm.Neuron(charge={v: lnm.exp(v) + (1 + x**2) ** 0.3}, output=v)))
     assert "select" not in text

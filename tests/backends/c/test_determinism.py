@@ -43,7 +43,8 @@ def same_bits(a: Results, b: Results) -> None:
         pytest.param("lnm-4", (3, 4, 8, 1 << 12), marks=pytest.mark.slow),  # channel and neuron
         # per neuron, tiles that end anywhere
         pytest.param("cuba_lif-learned", (3, 5, 7, 123), marks=pytest.mark.slow),
-        ("dendrite", (3, 9, 5, 333)),  # layer, channel and neuron in one
+        # layer, channel and neuron in one
+        pytest.param("dendrite", (3, 9, 5, 333), marks=pytest.mark.slow),
     ],
 )
 def test_gradients_have_one_value(case: str, shape: tuple[int, ...]) -> None:

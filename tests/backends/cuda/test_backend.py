@@ -35,7 +35,7 @@ from tests.strategies import Arguments, shared
 from tests.test_agree import check, neuron_of, reference
 
 QUICK = ("lif", "izhikevich-learned", "lnm-3", "lnm-4", "lnm-B", "dendrite", "gate")
-QUICK_BITS = ("lif", "lnm-4", "dendrite")
+QUICK_BITS = ("lif", "dendrite")
 some = pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES]
 )
