@@ -104,6 +104,7 @@ def quantize(
     accuracy = AccuracyOptions(lost, samples, weights, scale, epochs)
     if Path(subject).is_dir() and error is None and mismatch is None:
         _refuse_family_options(subject, degree, settings, x)
+        _refuse_search_options(rounding, most, scheme)
         quantize_run(Path(subject), accuracy, out, json)
         return
     if accuracy.given:
@@ -143,6 +144,15 @@ def _refuse_family_options(
     if given:
         problem = f"{folder} is a run, which has its neurons and the samples for their inputs"
         raise ModelError("quantize", problem, remedy=f"Omit {given}.")
+
+
+def _refuse_search_options(rounding: str, most: int, scheme: str) -> None:
+    """Refuse what the search for the accuracy of a run does not read."""
+    given = (("--rounding", rounding != "half_up"), ("--most", most != 32))
+    words = [word for word, is_given in (*given, ("--scheme", scheme != "horner")) if is_given]
+    if words:
+        problem = f"{words[0]} is for a search with --error or --mismatch"
+        raise ModelError("quantize", problem, remedy=f"Give one of them, or omit {words[0]}.")
 
 
 def _of_family(

@@ -338,6 +338,9 @@ def test_refused_options_of_quantize(runs: Path, capsys: pytest.CaptureFixture[s
     assert_line(line, "quantize: --epochs is for a run and its accuracy")
     line = refusal(capsys, "quantize", lif, "--degree", "1")
     assert_line(line, "quantize: ", "is a run, which has its neurons", "Omit --degree.")
+    for option in (("--rounding", "truncate"), ("--most", "16"), ("--scheme", "estrin")):
+        line = refusal(capsys, "quantize", lif, *option)
+        assert_line(line, f"quantize: {option[0]} is for a search", f"or omit {option[0]}.")
     assert_line(refusal(capsys, "quantize", lif, "--lost=-1"), "quantize: --lost is -1", ">= 0")
     line = refusal(capsys, "quantize", lif, "--weights", "17")
     assert line == "error: quantize: --weights is 17. Accepted: an integer from 2 to 16.\n"
