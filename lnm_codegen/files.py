@@ -65,6 +65,8 @@ def write_all(where: str, out: Path, files: Mapping[Path, str | bytes], remedy: 
                 if (out / path).is_dir():
                     problem = f"cannot write {out / path}: it is a folder"
                     raise ModelError(where, problem, remedy=remedy)
+                if not os.access((out / path).parent, os.W_OK):
+                    raise unwritable(where, out / path, PermissionError(errno.EACCES, ""))
             replaced = replaced_files(out, files)
             for path in files:
                 os.replace(Path(staging) / path, out / path)
@@ -107,7 +109,9 @@ def _circuit_files(folder: Path) -> set[Path]:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return set()
-    listed = found.get("emitted") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or "manifest" not in found:
+        return set()  # of another program
+    listed = found.get("emitted")
     names = {MANIFEST}
     if isinstance(listed, list):
         names |= {name for name in listed if isinstance(name, str)}

@@ -77,7 +77,7 @@ class Source:
         )
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write every file below `folder`, all or none, and return their paths.
+        """Write every file below `folder`, after all are complete, and return their paths.
 
         A circuit replaces an earlier one in the folder: files that the manifest of the earlier one
         lists and the new one does not have are removed, and report.json.

@@ -93,7 +93,7 @@ NOT_FOR_RUN = {
     "--package": "a run is written as circuits or as a network",
     "--degree": "the run has its neurons",
     "--set": "the run has its neurons",
-    "--rounding": "its neurons round half up, unless --format is a spec.toml with another rounding",
+    "--rounding": "a run rounds half up, unless --format is a spec.toml with another rounding",
     "--dtype": "a run is written in integers",
     "--scheme": "polynomials of a run are in Horner's scheme",
     "--name": "the files have the names of the layers",
@@ -234,9 +234,10 @@ def _refuse_package(backends: list[str], format_: str | None) -> None:
 def _refuse_run(given: list[str]) -> None:
     """Refuse options that do not apply to `--run`, with the reason of the first."""
     if given:
-        reason = NOT_FOR_RUN.get(given[0], "each layer of a run has a circuit of its own size")
-        problem = f"{', '.join(given)} with --run: {reason}"
-        raise ModelError("emit", problem, remedy=f"Omit {', '.join(given)}.")
+        reason = NOT_FOR_RUN.get(given[0], "each layer of a run has a circuit of its own")
+        raise ModelError(
+            "emit", f"{given[0]} with --run: {reason}", remedy=f"Omit {', '.join(given)}."
+        )
 
 
 def _neurons(

@@ -234,10 +234,12 @@ def _origins(chosen: FormatSelection) -> list[str]:
         none = "no bound is proven, as nodes may saturate where no bound is listed"
         lines = [f"ranges: {origin}", f"errors: {none}"]
     if may_differ:
-        limit = f"one may differ where its operands differ by at most {words.margin:.3g}, and "
+        limit = f"; their operands differ by at most {words.margin:.3g} there"
         limit *= words.proven and isfinite(words.margin)
         share = f"{100 * (words.differing or 0):.3g} % of the sample's steps"
-        lines.append(f"comparisons: {limit}one differs in {share}, which errors do not count")
+        lines.append(
+            f"comparisons: outcomes differ in {share}, whose errors are not counted{limit}"
+        )
     return lines
 
 

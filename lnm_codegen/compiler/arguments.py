@@ -24,9 +24,12 @@ AXES_REMEDY = "Give an axis of length 1 where the input repeats."
 def kind_of(dtype: Any) -> np.dtype[Any]:
     """Return the float type of a name or of a type of NumPy, or raise ModelError."""
     given = dtype.type if isinstance(dtype, np.dtype) else dtype
-    name = given.__name__ if given in (np.float32, np.float64) else dtype
-    require_one_of("interpret", "dtype", name, ("float64", "float32"))
-    return np.dtype(name)
+    names: dict[Any, str] = {float: "float64", np.float64: "float64", np.float32: "float32"}
+    name = names.get(given, dtype) if isinstance(given, type) else dtype
+    kind: np.dtype[Any] = np.dtype(
+        require_one_of("interpret", "dtype", name, ("float64", "float32"))
+    )
+    return kind
 
 
 def extent_of(params: tuple[Param, ...], shape: tuple[int, ...]) -> Extent:

@@ -177,7 +177,7 @@ class _Builder:
         above: list[sympy.Expr] = []
         below: list[sympy.Expr] = []
         for factor in sympy.Mul.make_args(rest):
-            inverse = isinstance(factor, sympy.Pow) and factor.exp.could_extract_minus_sign()
+            inverse = isinstance(factor, sympy.Pow) and factor.exp.is_negative
             if inverse and not self._only_params(factor):
                 below.append(1 / factor)
             else:
@@ -199,7 +199,7 @@ class _Builder:
             exponent = sympy.Rational(repr(float(exponent)))
         if exponent.is_Integer and exponent > 0:
             return ir.Power(self._lower(base), int(exponent))
-        if exponent.could_extract_minus_sign():
+        if exponent.is_negative:
             return ir.div(ir.ONE, self._lower(base**-exponent))
         if exponent == sympy.Rational(1, 2):
             return ir.Call(Fn.SQRT, self._lower(base))
@@ -213,8 +213,7 @@ class _Builder:
         At 0 they have the base 1, because a slope of 0/0 would spoil the gradient. The value there
         is that of `_edge`.
         """
-        real = {s: sympy.Dummy(real=True) for s in base.free_symbols}
-        if base.is_number or base.xreplace(real).is_positive:
+        if base.is_number:
             return self._rooted(self._lower(base), self._lower(sympy.log(base)), exponent)
         b = self._atom(self._lower(base))
         at_zero: Expr = ir.Compare(ir.CompareOp.EQ, b, ir.ZERO)
@@ -231,12 +230,14 @@ class _Builder:
 
         Above 1 the slope is 0, below 1 infinite. It is 1 for an exponent of 1, and where the
         exponent is no constant also below 1, so that a learned exponent keeps gradients finite.
+        The square has slope 0 and keeps an infinite gradient from becoming 0.
         """
+        square = ir.Power(b, 2)
         if exponent.is_number:
-            return ir.ZERO if exponent > 1 else ir.Call(Fn.SQRT, b)
+            return square if exponent > 1 else ir.Call(Fn.SQRT, b)
         p = self._lower(exponent)
         low = ir.Select(ir.Compare(ir.CompareOp.GT, p, ir.ZERO), b, ir.ONE)
-        return ir.Select(ir.Compare(ir.CompareOp.GT, p, ir.ONE), ir.ZERO, low)
+        return ir.Select(ir.Compare(ir.CompareOp.GT, p, ir.ONE), square, low)
 
     def _rooted(self, base: Expr, log: Expr, exponent: sympy.Expr) -> Expr:
         """Return a power of a base, by its root or its logarithm."""

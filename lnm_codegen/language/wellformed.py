@@ -90,6 +90,8 @@ def surrogates(where: str, given: Any, fire: Assignments) -> tuple[tuple[str, Su
         name = key.name if isinstance(key, Declared) else key
         if name not in spikes:
             raise ModelError(where, f"fire has no spike {name!r}", ", ".join(spikes) or "none")
+        if name in found:
+            raise ModelError(where, f"{name!r} occurs twice", "one surrogate for each spike")
         if not isinstance(value, Surrogate):
             raise ModelError(where, f"{name!r} has {shown(value)}", _SURROGATES)
         require_expression(f"{where}[{name}]", value.slope)

@@ -114,12 +114,22 @@ def test_a_manifest_names_no_file_outside(tmp_path, files):
     (folder / "sim").mkdir()
     places = {"{x}": str(outside), "{own}": str(folder / "rtl/lif_comb.v")}
     listed = [places.get(f, f) for f in files] if isinstance(files, list) else files
-    (folder / "manifest.json").write_text(json.dumps({"emitted": listed}))
+    (folder / "manifest.json").write_text(json.dumps({"manifest": 1, "emitted": listed}))
     source.write(folder)
     assert outside.exists()
     assert (folder / "sim").exists()
     assert all((folder / name).is_file() for name in source.files)
     assert (folder / "manifest.json").read_text() == source.files["manifest.json"]
+
+
+def test_a_manifest_of_another_program_says_nothing(tmp_path):
+    """Only a circuit's own manifest has a report beside it."""
+    (tmp_path / "manifest.json").write_text('{"name": "an app", "emitted": ["mine.txt"]}')
+    for name in ("report.json", "mine.txt"):
+        (tmp_path / name).write_text("")
+    lnm.emit(lnm.get("lif"), "verilog", spec=lnm.Fixed(16, 12)).write(tmp_path)
+    assert (tmp_path / "report.json").exists()
+    assert (tmp_path / "mine.txt").exists()
 
 
 REFUSED = [

@@ -131,10 +131,18 @@ def test_formats_that_quantize_wrote(runs: Path, tmp_path: Path) -> None:
         (
             "lnm",
             ("--rounding", "truncate"),
-            ("emit: --rounding with --run: its neurons round half up, unless", "Omit --rounding."),
+            ("emit: --rounding with --run: a run rounds half up, unless", "Omit --rounding."),
         ),
-        ("lnm", ("--degree", "3", "--set", "decay=0.5"), ("emit: --degree, --set", "--run")),
-        ("lnm", ("--dtype", "float64", "--scheme", "estrin"), ("emit: --dtype, --scheme", "--run")),
+        (
+            "lnm",
+            ("--degree", "3", "--set", "decay=0.5"),
+            ("emit: --degree with --run", "Omit --degree, --set."),
+        ),
+        (
+            "lnm",
+            ("--dtype", "float64", "--scheme", "estrin"),
+            ("emit: --dtype with --run", "Omit --dtype, --scheme."),
+        ),
         ("lnm", ("--backend", "c"), ("emit: --run", "verilog", "Add --backend verilog")),
         ("lnm", ("lif",), ("emit: ", "FAMILY", "--run")),
     ],

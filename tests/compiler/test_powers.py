@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.build import build
 
 X = (0.0, 1.25, -0.5, 0.75, 0.0, 2.0)
 FOLLOW = [2 - 0.5 ** (len(X) - 1 - t) for t in range(len(X))]
@@ -39,6 +38,9 @@ POWERS = {
     "learned": Power(
         lambda x, p: lnm.max(x, 0) ** p, lambda a, p: positive(a) ** p, (1.37, 1.0, 2.0, 0.0)
     ),
+    "less 1": Power(
+        lambda x, p: lnm.max(x, 0) ** (2 - p), lambda a, p: positive(a) ** (2 - p), (0.5, 1.0, -1.0)
+    ),
     "inverse": Power(lambda x, p: (1 + x**2) ** -p, lambda a, p: (1 + a * a) ** -p, (1.37, 0.0)),
     "number": Power(lambda x, p: x * 2**p, lambda a, p: a * 2**p, (1.37, -0.5)),
     "hill": Power(
@@ -49,6 +51,8 @@ POWERS = {
 }
 OTHERS = {
     "root": lambda x, p: p * lnm.max(x, 0) ** 0.3,
+    "minus": lambda x, p: p * lnm.abs(x) ** -1.5,
+    "minus, learned": lambda x, p: lnm.abs(x) ** -p,
     "signed": lambda x, p: p * x**1.5,
     "signed, learned": lambda x, p: x**p,
 }
@@ -129,7 +133,21 @@ def test_a_base_below_0_is_nan(backend: str) -> None:
         assert values[2:].isnan().all()
 
 
-def test_no_selection_where_the_base_is_positive() -> None:
-    v, x = lnm.state("v"), lnm.input("x")
-    text = str(build(lnm.Neuron(charge={v: lnm.exp(v) + (1 + x**2) ** 0.3}, output=v)))
-    assert "select" not in text
+@pytest.mark.parametrize("backend", ["c", "torch"])
+def test_an_infinite_value_has_no_finite_slope(backend: str) -> None:
+    """A negative exponent at a base of 0."""
+    for name in ("minus", "minus, learned"):
+        values, slopes, _ = run(name, 1.0 if name == "minus" else 1.5, backend)
+        assert values[0].isinf()
+        assert not slopes[0].isfinite()
+        assert slopes[5].isfinite()
+
+
+def test_a_base_that_underflows() -> None:
+    """In float32 exp(-200) is 0; its powers have the gradient 0."""
+    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=1.3)
+    neuron = lnm.Neuron(charge={v: lnm.exp(x) ** p + lnm.sigmoid(x) ** 1.3}, output=v)
+    layer = lnm.nn.NeuronLayer(neuron, backend="torch")
+    x_seq = torch.full((1, 1, 1), -200.0, requires_grad=True)
+    grads = torch.autograd.grad(layer(x_seq).sum(), (x_seq, layer.p))
+    assert [g.item() for g in grads] == [0, 0]

@@ -436,6 +436,12 @@ SYMBOLS = [
         "fire has no spike 'sp'",
         "spike",
     ),
+    (
+        lambda: neuron(surrogate=dict.fromkeys(["spike", lnm.spike], lnm.surrogate.atan())),
+        "neuron.surrogate",
+        "'spike' occurs twice",
+        "one surrogate for each spike",
+    ),
     (lambda: neuron(surrogate={"spike": 3}), "neuron.surrogate", "'spike' has 3", SURROGATE),
     (
         lambda: neuron(fire={lnm.spike: v, other: v}, surrogate={other: lnm.surrogate.atan()}),

@@ -141,7 +141,11 @@ def autograd_source(arguments: Arguments) -> str:
 
 
 def _parameter(p: Param, x_seq: str) -> str:
-    rows = {"layer": (), "channel": (f"*{x_seq}.shape[2:3]",), "neuron": (f"*{x_seq}.shape[2:]",)}
+    rows = {
+        "layer": (),
+        "channel": (f"*({x_seq}.shape[2:3] or (1,))",),
+        "neuron": (f"*{x_seq}.shape[2:]",),
+    }
     shape = (*rows[p.per], str(p.size)) if p.size is not None else rows[p.per]
     words = f'"{p.name}", {p.name}, {tuple_text(shape)}, {x_seq}, learnable={p.learnable}'
     return f"_parameter({words})"

@@ -189,8 +189,10 @@ def test_the_command_says_where_ranges_come_from(capsys):
     assert "ranges: proven, as the states stay in v in [-1.09299, 1.09299], w in" in out
     wanted = "errors: proven for one step from the same state in these intervals, where every"
     assert f"{wanted} comparison has the outcome of exact arithmetic\n" in out
-    wanted = "comparisons: one may differ where its operands differ by at most 0.0817, and one"
-    assert f"{wanted} differs in 0 % of the sample's steps, which errors do not count\n" in out
+    wanted = (
+        "comparisons: outcomes differ in 0 % of the sample's steps, whose errors are not counted"
+    )
+    assert f"{wanted}; their operands differ by at most 0.0817 there\n" in out
     assert run(["quantize", "li", "--error", "0.1", "--x=-2,2"]) == 0
     out = capsys.readouterr().out
     assert "errors: proven for one step from the same state in these intervals\n" in out
@@ -199,7 +201,7 @@ def test_the_command_says_where_ranges_come_from(capsys):
     out = capsys.readouterr().out
     wanted = "ranges and errors: of simulated steps; no invariant interval is known: the interval"
     assert wanted in out
-    assert re.search(r"\ncomparisons: one differs in 0\.\d+ % of the sample's steps, which", out)
+    assert re.search(r"\ncomparisons: outcomes differ in 0\.\d+ % of the sample's steps,", out)
 
 
 def jumping() -> lnm.Neuron:
@@ -283,11 +285,11 @@ def test_the_condition_of_a_bound_is_reported(tmp_path, capsys) -> None:
     condition = "where every comparison has the outcome of exact arithmetic"
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("errors: proven for") and condition in line for line in lines)
-    (line,) = (line for line in lines if line.startswith("comparisons: one may differ where"))
+    (line,) = (line for line in lines if line.startswith("comparisons: outcomes differ"))
     assert f"# C{line[1:]}.\n" in (tmp_path / "jumping.toml").read_text()
     assert run([*given, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["jumping"]
-    assert f"{found['margin']:.3g}, and one differs in" in line
+    assert f"by at most {found['margin']:.3g} there" in line
     assert f"{100 * found['comparisons_differ']:.3g} % of" in line
 
 
