@@ -143,7 +143,7 @@ def autograd_source(arguments: Arguments) -> str:
 def _parameter(p: Param, x_seq: str) -> str:
     rows = {
         "layer": (),
-        "channel": (f"*({x_seq}.shape[2:3] or (1,))",),
+        "channel": (f"*{x_seq}.shape[2:3]",),
         "neuron": (f"*{x_seq}.shape[2:]",),
     }
     shape = (*rows[p.per], str(p.size)) if p.size is not None else rows[p.per]
