@@ -18,6 +18,8 @@ from plan import Plan, read_plan
 from results import Result
 from tasks import TASKS, Task
 
+from lnm_codegen.validation import counted
+
 LEVEL = 0.05
 REFERENCE = "reference"
 Compared = dict[int, tuple[Difference, float]]
@@ -251,11 +253,6 @@ def notes(task: Task, rows: Sequence[Shown], tests: int) -> list[str]:
         names = ", ".join(f"`{name}`" for name in missing)
         lines.append(f"* {counted(len(missing), 'row')} of `{task.plan}` not run yet: {names}.")
     return lines
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, such as "1 row" or "2 rows"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def experiment(name: str, rows: Sequence[Shown]) -> str:

@@ -41,7 +41,8 @@ def write_whole(path: Path, data: str | bytes) -> None:
 def write_all(where: str, out: Path, files: Mapping[Path, str | bytes], remedy: str) -> list[Path]:
     """Write every file below `out`, after all are complete in a staging folder there.
 
-    A circuit replaces an earlier one: see `replaced_files`.
+    A circuit replaces an earlier one: see `replaced_files`. After an error, no new file and no new
+    folder remains, unless a rename fails after another one.
 
     Args:
         where: Beginning of messages.
@@ -50,8 +51,8 @@ def write_all(where: str, out: Path, files: Mapping[Path, str | bytes], remedy: 
         remedy: Advice where a folder has the name of a file.
 
     Raises:
-        ModelError: The folder cannot be written. No file and no new folder remains.
-        ToolError: The disk is full or fails. No file and no new folder remains.
+        ModelError: The folder cannot be written.
+        ToolError: The disk is full or fails.
     """
     made: list[Path] = []
     try:

@@ -48,6 +48,8 @@ class _Verb(TyperCommand):
     """A verb; refuses a list option that is given twice, whose first value would be ignored."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # a shell asks for completions
+            return super().parse_args(ctx, args)
         options = self.make_parser(ctx).parse_args(args=list(args))[2]
         for option in options:
             if str(option.metavar).endswith(",...") and options.count(option) > 1:

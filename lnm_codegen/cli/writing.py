@@ -19,9 +19,7 @@ def write_together(
     verb: str = "emit",
     more: Mapping[Path, str | bytes] = NONE,
 ) -> list[Path]:
-    """Write every source below `out`, after all files are complete in a staging folder.
-
-    A circuit replaces an earlier one, as in `Source.write`.
+    """Write every source below `out` as `write_all` does.
 
     Args:
         sources: Folder below `out` -> its files.
@@ -30,8 +28,8 @@ def write_together(
         more: Path below `out` -> text or data of further files.
 
     Raises:
-        ModelError: The folder cannot be written. No file and no new folder remains.
-        ToolError: The disk is full or fails. No file and no new folder remains.
+        ModelError: The folder cannot be written.
+        ToolError: The disk is full or fails.
     """
     texts: dict[Path, str | bytes] = {
         folder / name: text

@@ -63,8 +63,8 @@ class Neuron:
         fire: z of `lnm.spike`, or spike -> z; None for a neuron that never spikes.
         reset: State -> its value after the step; may set a state that has no charge.
         output: An expression or name -> expression; the spike by default.
-        surrogate: One for every spike, or spike or its name -> surrogate; atan(alpha=2) by
-                default.
+        surrogate: One for every spike, or a spike or its name -> surrogate. The default is
+            atan(alpha=2).
         detach_reset: Makes every spike inside reset a constant to the derivative.
         name: An identifier; the family's name inside a family.
 
