@@ -37,7 +37,7 @@ docs: setup ## Build the site into site/, with npm for the browser libraries
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 
 test: setup ## Run the tests, without the slow ones
-	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
+	$(PYTEST) -m 'not slow' -o faulthandler_exit_on_timeout=true $(PYTEST_ARGS)
 
 test-full: setup ## Run all the tests
 	$(PYTEST) $(PYTEST_ARGS)
