@@ -131,6 +131,8 @@ def emit_network(
     """Write the network of a run in integers into `out`, and print its sizes and accuracy."""
     from lnm_codegen.cli.network_readme import README, command_of, completed
     from lnm_codegen.deploy.integers.accuracy import integer_accuracy
+    from lnm_codegen.deploy.integers.source import FILE, run_file
+    from lnm_codegen.deploy.integers.zeros import zero_notes
     from lnm_codegen.ir.network.exchange import network_files
 
     if backend not in BACKENDS:
@@ -152,7 +154,8 @@ def emit_network(
     run = read_run(folder)
     tested = _tested(run, options.every)
     _require_samples(tested, options)
-    integers = _network_of(run, name, format_, options.weights)
+    real = real_of(run, name)
+    integers, is_of_run = _network_of(run, real, name, format_, options.weights)
     if backend == "c":
         source, sizes = _c(tested, integers, count, cast("Accumulation", word))
         more: dict[str, str | bytes] = {}
@@ -163,8 +166,12 @@ def emit_network(
     accuracy = integer_accuracy(run.network, integers, tested.batches(tested.test, RANGED))
     readme = completed(source.files[README], run, integers, accuracy, command)
     files = {**network_files(integers), **more, README: readme}
+    if is_of_run:
+        files[FILE] = run_file(run.network)
     further = {Path(path): data for path, data in files.items()}
     paths = write_together({Path(): source}, out, more=further)
+    for note in zero_notes(integers, real):
+        typer.echo(f"note: {note}.", err=True)
     typer.echo(
         f"{len(paths)} files written to {out}\n"
         f"{integers.name}: {len(integers.stages)} stages, {integers.time_steps} time steps,"
@@ -190,14 +197,13 @@ def real_of(run: Run, name: str | None = None) -> RealNetwork:
 
 
 def _network_of(
-    run: Run, name: str | None, format_: str | None, weights: int | None
-) -> IntegerNetwork:
-    """Return the network in the formats of the options."""
+    run: Run, real: RealNetwork, name: str | None, format_: str | None, weights: int | None
+) -> tuple[IntegerNetwork, bool]:
+    """Return the network in the formats of the options, and whether its weights are the run's."""
     from lnm_codegen.deploy.integers.convert import default_formats, integer_network
     from lnm_codegen.deploy.integers.weights import WeightFormat
     from lnm_codegen.ir.network.exchange import JSON
 
-    real = real_of(run, name)
     if format_ is not None and (Path(format_) / JSON).exists():
         if weights is not None:
             problem = f"--weights with --format {format_}, which has the weights"
@@ -209,21 +215,22 @@ def _network_of(
         from dataclasses import replace
 
         formats = replace(formats, neurons=specs_of(run, format_))
-    return integer_network(real, formats)
+    return integer_network(real, formats), True
 
 
-def _read(folder: Path, real: RealNetwork, name: str | None) -> IntegerNetwork:
-    """Return the network of a folder, which must be one of the run."""
+def _read(folder: Path, real: RealNetwork, name: str | None) -> tuple[IntegerNetwork, bool]:
+    """Return the network of a folder, one of the run, and whether weights were compared."""
     from dataclasses import replace
 
     from lnm_codegen.deploy.integers.source import FILE, require_run
     from lnm_codegen.ir.network.exchange import read_network
 
     found = read_network(folder)
-    if not require_run(folder, found, real):
+    is_of_run = require_run(folder, found, real)
+    if not is_of_run:
         note = f"note: --format {folder} has no {FILE}: its weights were not compared with the run."
         typer.echo(note, err=True)
-    return found if name is None else replace(found, name=real.name)
+    return (found if name is None else replace(found, name=real.name)), is_of_run
 
 
 def _tested(run: Run, every: bool) -> Dataset:

@@ -46,7 +46,7 @@ def zero_note(coefficients: Mapping[str, Sequence[int]]) -> str | None:
     if not idle:
         return None
     verb = "is" if len(idle) == 1 else "are"
-    return f"{', '.join(idle)} {verb} 0 in this format, so that the circuit multiplies by 0"
+    return f"{', '.join(idle)} {verb} 0 in this format, so that each step multiplies by 0"
 
 
 def _last_zeros(coefficients: Mapping[str, Sequence[int]]) -> list[str]:

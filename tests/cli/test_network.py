@@ -52,10 +52,10 @@ def test_a_network_of_a_run(runs: Path, emitted: tuple[Path, str]) -> None:
     folder, printed = emitted
     assert {p.name for p in folder.iterdir()} == {
         "network.json", "network.npz", "digits_lif.c", "digits_lif.h", "digits_lif_tables.h",
-        "digits_lif_vectors.h", "main.c", "Makefile", "README.md", "cortex_m4",
+        "digits_lif_vectors.h", "main.c", "Makefile", "README.md", "cortex_m4", "run.json",
     }  # fmt: skip
     for path in folder.rglob("*"):
-        if path.is_file() and not path.name.startswith("network."):
+        if path.is_file() and path.suffix not in (".json", ".npz"):
             text = path.read_text()
             assert "SPDX-License-Identifier: 0BSD" in text
             assert "`digits_lif`" in text
@@ -222,8 +222,12 @@ def test_quantize_chooses_for_an_accuracy(runs: Path, tmp_path: Path, capsys) ->
         line = refusal(capsys, *net[:2], other, *net[3:-1], tmp_path / "mixed", "--format", words)
         assert_line(line, f"--format {words}: ", problem, "lnm quantize wrote for this run")
         assert not (tmp_path / "mixed").exists()
+    assert command([*net[:-1], str(tmp_path / "again"), "--format", str(out)]) == 0
+    assert capsys.readouterr().err == ""  # a folder of emit has run.json too
     (words / "run.json").unlink()
+    (out / "run.json").unlink()
     assert command([*net, "--format", str(words)]) == 0
+    assert not (out / "run.json").exists()
     note = f"note: --format {words} has no run.json: its weights were not compared with the run.\n"
     assert capsys.readouterr().err == note
 

@@ -73,7 +73,7 @@ def test_emit_prints_them(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command, "--format", "20.14", "--out", str(tmp_path / "a")]) == 0
     shown = capsys.readouterr()
     assert shown.err.splitlines() == [
-        "note: lnm_degree2: theta_2 is 0 in this format, so that the circuit multiplies by 0.",
+        "note: lnm_degree2: theta_2 is 0 in this format, so that each step multiplies by 0.",
         "note: lnm_degree2: 2 of 2 products have a factor of more than 18 bits (up to 20), so that"
         " each takes several multipliers of 18 x 18 bits (ECP5).",
     ]

@@ -130,7 +130,7 @@ struct Parameters {
 };
 
 template <class Arguments>
-Parameters prepared(const Arguments &a) {
+Parameters prepared([[maybe_unused]] const Arguments &a) {
     Parameters p;
     const int64_t rows = 1;
     for (int64_t row = 0; row < rows; ++row) {

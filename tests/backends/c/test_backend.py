@@ -97,6 +97,16 @@ def test_no_warning(case: str, dtype: str, tmp_path: Path) -> None:
     )
 
 
+def test_no_warning_without_parameters(tmp_path: Path) -> None:
+    """Nor with a state that no expression reads."""
+    v, u, x = lnm.state("v"), lnm.state("u"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: v / 2 + x}, fire=v - 1, reset={u: lnm.spike})
+    source = lnm.emit(neuron, "c")
+    source.write(tmp_path)
+    strict = ["-std=c++17", "-fopenmp", "-fsyntax-only", "-Wall", "-Wextra", "-Werror"]
+    check_output([compiler().path, *strict, source.entry], tmp_path)
+
+
 @pytest.mark.parametrize("case", ["lnm-4"])
 def test_no_warning_of_the_optimiser(case: str, tmp_path: Path) -> None:
     """With the flags that kernels are built with, too: uninitialised values show only there."""
