@@ -23,8 +23,8 @@ def zero_notes(network: IntegerNetwork, real: RealNetwork) -> list[str]:
         layer = next(neurons).layer
         extent = Extent(1, shape[0], size_of(shape[1:]))
         raw = parameters_of(layer.neuron, layer_parameters(layer), extent, np.dtype(np.float64))
-        reals = {n: a.ravel() for n, a in prepared_values(stage.program, raw).items()}
-        integers = dict(stage.coefficients)
+        reals = {n: a.ravel().tolist() for n, a in prepared_values(stage.program, raw).items()}
+        integers = {n: a.tolist() for n, a in stage.coefficients}
         for note in (zero_note(integers), rounded_note(stage.program, integers, reals)):
             found += [f"{stage.name}: {note}"] if note is not None else []
     return found
