@@ -17,8 +17,6 @@ from lnm_codegen.errors import LnmError, ModelError, ToolError, reason
 
 MAX_BYTES = 65536
 """Size of the largest TOML file that is read."""
-MANIFEST, REPORT = "manifest.json", "report.json"
-"""Files of a circuit: its description, and the results of its verification and synthesis."""
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -38,17 +36,23 @@ def write_whole(path: Path, data: str | bytes) -> None:
         raise
 
 
-def write_all(where: str, out: Path, files: Mapping[Path, str | bytes], remedy: str) -> list[Path]:
+def write_all(
+    where: str,
+    out: Path,
+    files: Mapping[Path, str | bytes],
+    remedy: str,
+    replaced: Collection[Path] = (),
+) -> list[Path]:
     """Write every file below `out`, after all are complete in a staging folder there.
 
-    A circuit replaces an earlier one: see `replaced_files`. After an error, no new file and no new
-    folder remains, unless a rename fails after another one.
+    After an error, no new file and no new folder remains, unless a rename fails after another one.
 
     Args:
         where: Beginning of messages.
         out: Created if it is missing.
         files: Path below `out` -> text or data.
         remedy: Advice where a folder has the name of a file.
+        replaced: Files to remove once all are written, with the folders that are then empty.
 
     Raises:
         ModelError: The folder cannot be written.
@@ -68,7 +72,6 @@ def write_all(where: str, out: Path, files: Mapping[Path, str | bytes], remedy: 
                     raise ModelError(where, problem, remedy=remedy)
                 if not os.access((out / path).parent, os.W_OK):
                     raise unwritable(where, out / path, PermissionError(errno.EACCES, ""))
-            replaced = replaced_files(out, files)
             for path in files:
                 os.replace(Path(staging) / path, out / path)
             remove_files(replaced)
@@ -90,36 +93,6 @@ def _make(folder: Path, made: list[Path]) -> None:
             made.append(place)
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-
-
-def replaced_files(out: Path, files: Collection[Path]) -> list[Path]:
-    """Return the files of earlier circuits below `out` that `files`, the new ones, do not have.
-
-    A circuit of `files` replaces that of the same folder, whose manifest lists its files. The
-    report beside a manifest belongs to its circuit.
-    """
-    found: set[Path] = set()
-    for folder in {path.parent for path in files if path.name == MANIFEST}:
-        found |= _circuit_files(out / folder)
-    return sorted(path for path in found if path.relative_to(out) not in files)
-
-
-def _circuit_files(folder: Path) -> set[Path]:
-    """Return the files of a circuit that are in its folder."""
-    try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return set()
-    if not isinstance(found, dict) or "manifest" not in found:
-        return set()  # of another program
-    listed = found.get("emitted")
-    names = {MANIFEST}
-    if isinstance(listed, list):
-        names |= {name for name in listed if isinstance(name, str)}
-    names |= {str(Path(n).with_name(REPORT)) for n in names if Path(n).name == MANIFEST}
-    inside = (n for n in map(Path, names) if not n.is_absolute() and ".." not in n.parts)
-    root, paths = folder.resolve(), [folder / name for name in inside]
-    return {p for p in paths if p.is_file() and p.parent.resolve().is_relative_to(root)}
 
 
 def remove_files(paths: Collection[Path]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, get_args
 
+from lnm_codegen.backends.earlier import replaced_files
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import write_all
 from lnm_codegen.ir.declarations import Param, Prologue, State
@@ -91,7 +92,8 @@ class Source:
         except TypeError:
             raise ModelError("write", f"folder is {folder!r}", "the path of a folder") from None
         files = {Path(name): text for name, text in self.files.items()}
-        return write_all("emit", base, files, "Remove it, or give another folder.")
+        remedy = "Remove it, or give another folder."
+        return write_all("emit", base, files, remedy, replaced_files(base, files))
 
 
 class Backend(Protocol[M_contra]):

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.earlier import replaced_files
 from lnm_codegen.files import write_all
 
 NONE: Mapping[Path, str | bytes] = MappingProxyType({})
@@ -19,7 +20,7 @@ def write_together(
     verb: str = "emit",
     more: Mapping[Path, str | bytes] = NONE,
 ) -> list[Path]:
-    """Write every source below `out` as `write_all` does.
+    """Write every source below `out` as `write_all` does; a circuit replaces an earlier one.
 
     Args:
         sources: Folder below `out` -> its files.
@@ -37,4 +38,5 @@ def write_together(
         for name, text in source.files.items()
     }
     remedy = "Remove it, or give another folder with --out."
-    return write_all(verb, out, texts | dict(more), remedy)
+    files = texts | dict(more)
+    return write_all(verb, out, files, remedy, replaced_files(out, files))

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lnm_codegen.backends.earlier import MANIFEST
 from lnm_codegen.backends.network_verilog.folder import layer_entries, sample_entry
 from lnm_codegen.backends.network_verilog.layers import layers_of
 from lnm_codegen.backends.verilog.folder.manifest import VERSION
 from lnm_codegen.errors import ModelError
-from lnm_codegen.files import MANIFEST, json_of, text_of
+from lnm_codegen.files import json_of, text_of
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import from_json
 from lnm_codegen.ir.network.exchange import read_network

@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lnm_codegen.files import REPORT, unwritable, write_whole
+from lnm_codegen.backends.earlier import REPORT
+from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.tools import versions
 

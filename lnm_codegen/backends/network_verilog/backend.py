@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.earlier import MANIFEST
 from lnm_codegen.backends.network_verilog.arrays import NeuronArray, arrays_of
 from lnm_codegen.backends.network_verilog.folder import folder_files, manifest, most_cycles
 from lnm_codegen.backends.network_verilog.formal import proofs
@@ -27,7 +28,6 @@ from lnm_codegen.backends.network_verilog.top import (
     readout_module,
     top_module,
 )
-from lnm_codegen.files import MANIFEST
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, NeuronStage
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.earlier import MANIFEST
 from lnm_codegen.backends.integer_c.model import FixedModel
 from lnm_codegen.backends.verilog.array.channels import check_channels
 from lnm_codegen.backends.verilog.array.module import array_modules, array_times, check_states
@@ -27,7 +28,6 @@ from lnm_codegen.backends.verilog.testbench.array import (
 )
 from lnm_codegen.backends.verilog.testbench.neuron import testbench
 from lnm_codegen.backends.verilog.testbench.vectors import run_vectors, step_vectors
-from lnm_codegen.files import MANIFEST
 
 
 @dataclass(frozen=True, slots=True)

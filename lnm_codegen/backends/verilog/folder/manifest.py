@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from lnm_codegen.backends.earlier import MANIFEST
 from lnm_codegen.backends.verilog.array.stream import data_width, stream_fields
 from lnm_codegen.backends.verilog.core.ecp5 import simulation_files
 from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.parts import CircuitDesign
-from lnm_codegen.files import MANIFEST
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.options import VERSION as PACKAGE_VERSION
