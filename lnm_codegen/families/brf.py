@@ -41,7 +41,9 @@ def brf(
             (low, high). A layer draws it uniformly for each parameter set. Without a layer the
             middle counts. Beyond 1/dt the potential is NaN.
         b_offset: Damping beyond the boundary, per unit of dt, given as `omega`.
-        dt: Time step, > 0. The authors' omega is in radians per second for dt in seconds.
+        dt: Time step, > 0. The authors' omega is in radians per second for dt in seconds. Without
+            input the potential does not grow while
+            dt*(|b_offset| + q) <= 2*sqrt(1 - (dt*omega)**2); q is at most 1/(1 - gamma).
         gamma: Decay of q per time step, 0 to 1.
         v_threshold: Firing threshold at rest.
         learnable: Make omega and b_offset learnable.
