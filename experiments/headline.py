@@ -22,6 +22,8 @@ ROWS = {
     "PLIF": "PLIF, a learned leak",
     "LNM degree 3, channel": "LNM, one state, degree 3",
     "LNM two states, degree 1, frozen as drawn, channel": "LNM, two states, as drawn",
+    "adlif": "SE-adLIF (adlif)",
+    "rf": "resonate-and-fire (rf)",
     f"{FREE}, channel": "LNM, two states",
 }
 """Row of the task -> label; the last one is compared with the others."""
@@ -59,9 +61,9 @@ def lines() -> list[str]:
         f"![Test accuracy on MNIST-1D in percent: {'; '.join(said)}; published: {marks}]"
         "(docs/headline.svg)",
         "",
-        "**On feed-forward MNIST-1D, the neuron with two states and learned dynamics is the most"
-        f" accurate of the {len(others) + 1} neurons in the figure.** It is the Learnable Neuron"
-        f" Model (LNM) with two states. Its test accuracy is {ours.test} % (n = {ours.n} seeds).",
+        "**On feed-forward MNIST-1D, the Learnable Neuron Model (LNM) with two states is the most"
+        f" accurate of the {len(others) + 1} neurons in the figure.** Its test accuracy is"
+        f" {ours.test} % (n = {ours.n} seeds).",
         f"The second-best row ({best.name}) is {part.mean:.1f} percentage points lower, with a 95 %"
         f" interval from {part.low:.1f} to {part.high:.1f}.",
         f"Welch's test gives {summary.p_equals(p)} after Holm's correction for {len(known)}"
