@@ -64,7 +64,7 @@ def lines() -> list[str]:
         "**On feed-forward MNIST-1D, the Learnable Neuron Model (LNM) with two states is the most"
         f" accurate of the {len(others) + 1} neurons in the figure.** Its test accuracy is"
         f" {ours.test} % (n = {ours.n} seeds).",
-        f"The second-best row ({best.name}) is {part.mean:.1f} percentage points lower, with a 95 %"
+        f"The second-best row, {best.name}, is {part.mean:.1f} percentage points lower, with a 95 %"
         f" interval from {part.low:.1f} to {part.high:.1f}.",
         f"Welch's test gives {summary.p_equals(p)} after Holm's correction for {len(known)}"
         " comparisons.",
