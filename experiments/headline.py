@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import claims
 import figures
-import summary
+from comparison import LEVEL, Compared, Shown, differences, reference_of, shown, taken_of, task_of
+from outcome import linked
 from plan import read_plan
-from summary import Shown
+from summary import p_equals, searched
 from tasks import FREE, TASKS, Task
 
-TASK = summary.task_of("mnist1d_feedforward")
+TASK = task_of("mnist1d_feedforward")
 ROWS = {
     "LIF": "LIF",
     "PLIF": "PLIF, a learned leak",
@@ -32,13 +33,13 @@ MARKS = {name: TASK.published[name] for name in ("GRU", "CNN")}
 
 def rows() -> list[Shown]:
     """Return the rows of the figure."""
-    whole = {row.name: row for row in summary.shown(TASK) if row.complete}
+    whole = {row.name: row for row in shown(TASK) if row.complete}
     return [replace(whole[name], name=label) for name, label in ROWS.items()]
 
 
 def svg() -> str:
     """Return the figure."""
-    return figures.svg(rows(), MARKS, "test accuracy on MNIST-1D")
+    return figures.svg(lambda: figures.accuracies(rows(), MARKS, "test accuracy on MNIST-1D"))
 
 
 def lines() -> list[str]:
@@ -53,7 +54,7 @@ def lines() -> list[str]:
     marks = ", ".join(f"{name} {mark}" for name, mark in MARKS.items())
     tried = [
         f"* {part} of the figure: experiment [{name}](experiments/{name}.toml)."
-        f" {summary.searched(read_plan(name))}."
+        f" {searched(read_plan(name))}."
         for name, part in parts_of([row.plan.name for row in (*others, ours)])
     ]
     seed = ours.ended[0].seed
@@ -66,8 +67,7 @@ def lines() -> list[str]:
         f" {ours.test} % (n = {ours.n} seeds).",
         f"The second-best row, {best.name}, is {part.mean:.1f} percentage points lower, with a 95 %"
         f" interval from {part.low:.1f} to {part.high:.1f}.",
-        f"Welch's test gives {summary.p_equals(p)} after Holm's correction for {len(known)}"
-        " comparisons.",
+        f"Welch's test gives {p_equals(p)} after Holm's correction for {len(known)} comparisons.",
         "± is half the width of the 95 % confidence interval of the mean over n seeds. Each small"
         " point of the figure is one seed.",
         "",
@@ -88,10 +88,10 @@ def elsewhere() -> list[str]:
     """Return sentences on the other tasks: where two states lead, and where no row is above."""
     led, even = [], []
     for task in TASKS:
-        rows = summary.shown(task)
-        compared = summary.differences(task, rows)
-        taken = summary.taken_of(task, rows, compared)
-        if task is TASK or taken is None or taken != summary.reference_of(task, rows):
+        rows = shown(task)
+        compared = differences(task, rows)
+        taken = taken_of(task, rows, compared)
+        if task is TASK or taken is None or taken != reference_of(task, rows):
             continue
         most = max((row for row in rows if row.complete), key=lambda row: row.mean)
         if taken is most and "two states" in taken.name:
@@ -101,7 +101,7 @@ def elsewhere() -> list[str]:
     return [*led, *not_above(even)]
 
 
-def lead(task: Task, rows: list[Shown], compared: summary.Compared, taken: Shown) -> list[str]:
+def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> list[str]:
     """Return a sentence on two states and the best row of one state of the same experiment."""
     others = [
         place
@@ -115,10 +115,10 @@ def lead(task: Task, rows: list[Shown], compared: summary.Compared, taken: Shown
     second = max((r for r in rows if r.complete and r != taken), key=lambda r: r.mean)
     earlier = f" An earlier experiment gave {second.test} % for {second.name} (n = {second.n})."
     return [
-        f"On {summary.linked(task, 'docs/results.md')}, the neuron with two states also has the"
+        f"On {linked(task, 'docs/results.md')}, the neuron with two states also has the"
         f" highest mean: {taken.test} % (n = {taken.n}). In the same experiment, {row.name} has"
         f" {row.test} % (n = {row.n}). The difference is {-part.mean:.1f} points"
-        f" ({-part.high:.1f} to {-part.low:.1f}; {summary.p_equals(p)} after Holm's correction)."
+        f" ({-part.high:.1f} to {-part.low:.1f}; {p_equals(p)} after Holm's correction)."
         + earlier
         * (second.plan != taken.plan)
     ]
@@ -129,15 +129,14 @@ def not_above(found: list[tuple[Task, Shown, list[Shown]]]) -> list[str]:
     if not found:
         return []
     tasks = [
-        f"{summary.linked(task, 'docs/results.md')} (reference: {taken.name})"
-        for task, taken, _ in found
+        f"{linked(task, 'docs/results.md')} (reference: {taken.name})" for task, taken, _ in found
     ]
     names = [row.name for _, _, rows in found for row in rows]
     missing = not any("two states" in name for name in names)
     where = "there" if len(found) == 1 else "on these tasks"
     return [
         f"On {' and '.join(tasks)}, no neuron is more accurate than the reference with"
-        f" p < {summary.LEVEL:g}."
+        f" p < {LEVEL:g}."
         + (f" Neurons with two states have not been run {where}." if missing else "")
     ]
 

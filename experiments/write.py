@@ -6,7 +6,7 @@ python experiments/write.py        rewrite tables, sentences and figures after n
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -14,20 +14,23 @@ import dynamics
 import energy
 import figures
 import headline
+import outcome
 import results
 import summary
 import table
+from comparison import Shown, shown
 from page import filled
 from plan import read_plan
-from tasks import TASKS
+from tasks import TASKS, Task
 
 ROOT = Path(__file__).parent.parent
 KINDS: dict[str, Callable[[str, str | None], list[str]]] = {
     "table": lambda name, against: table.table(read_plan(name), results.read(name), against),
     "summary": lambda name, _: summary.table(name),
+    "rows": lambda name, _: summary.long_table(name),
     "energy": lambda name, _: energy.table(name),
     "dynamics": lambda name, _: dynamics.table(name),
-    "overview": lambda *_: summary.overview(),
+    "overview": lambda *_: outcome.overview(),
     "headline": lambda *_: headline.lines(),
 }
 """Kind of a generated part -> its lines, by the name of a plan or task and the row `against`."""
@@ -40,6 +43,14 @@ def main() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(path.relative_to(ROOT))
+
+
+def figure(task: Task, rows: Sequence[Shown]) -> str:
+    """Return the figure of a task."""
+    subject, named = "test accuracy", summary.labelled(rows)
+    if task.degrees:
+        return figures.svg(lambda: figures.panels(named, subject))
+    return figures.svg(lambda: figures.accuracies(named, task.published, subject))
 
 
 def pages() -> list[Path]:
@@ -55,9 +66,8 @@ def files() -> dict[Path, str]:
     """Return the present text of each page and figure by its path."""
     found = {ROOT / "docs/headline.svg": headline.svg()}
     for task in TASKS:
-        if rows := summary.shown(task):
-            figure = figures.svg(summary.labelled(rows), task.published, "test accuracy")
-            found[ROOT / "docs" / summary.figure_file(task)] = figure
+        if rows := shown(task):
+            found[ROOT / "docs" / summary.figure_file(task)] = figure(task, rows)
     for path in pages():
         text = path.read_text(encoding="utf-8")
         for kind, lines in KINDS.items():

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from scipy.stats import ttest_1samp, ttest_ind
 
 ROOT = Path(__file__).parent.parent
@@ -19,8 +20,10 @@ FOLDER = ROOT / "experiments"
 sys.path.insert(0, str(FOLDER))
 
 import claims  # noqa: E402
+import comparison  # noqa: E402
 import figures  # noqa: E402
 import headline  # noqa: E402
+import outcome  # noqa: E402
 import plan as plans  # noqa: E402
 import results  # noqa: E402
 import summary  # noqa: E402
@@ -107,13 +110,13 @@ def test_the_claim_of_the_readme_holds() -> None:
 
 
 def test_outcomes_in_words() -> None:
-    assert summary.enumerated(["9 below"]) == "All 9 compared rows are below"
+    assert outcome.enumerated(["9 below"]) == "All 9 compared rows are below"
     said = "None of the 4 compared rows is separated from"
-    assert summary.enumerated(["4 not separated from"]) == said
+    assert outcome.enumerated(["4 not separated from"]) == said
     said = "Of the 3 compared rows, 2 are above and 1 is below"
-    assert summary.enumerated(["2 above", "1 below"]) == said
+    assert outcome.enumerated(["2 above", "1 below"]) == said
     said = "Of the 4 compared rows, 1 is above, 1 is below and 2 are not separated from"
-    assert summary.enumerated(["1 above", "1 below", "2 not separated from"]) == said
+    assert outcome.enumerated(["1 above", "1 below", "2 not separated from"]) == said
 
 
 def test_numbers_of_rows() -> None:
@@ -205,7 +208,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(plans, "FOLDER", tmp_path)
     monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
-    monkeypatch.setattr(summary, "TASKS", (SMALL_TASK,))
+    for module in (comparison, outcome):
+        monkeypatch.setattr(module, "TASKS", (SMALL_TASK,))
     return tmp_path
 
 
@@ -222,7 +226,7 @@ def add(plan: str, row: str, accuracies: Sequence[float]) -> None:
 def test_only_complete_rows_are_compared(folder: Path) -> None:
     """Until the present row has all its seeds, that of the earlier experiment is shown too."""
     assert summary.table("small")[0].startswith("No row of [new]")
-    assert "| not run yet |  |  | GRU 91 |" in summary.overview()[2]
+    assert "| not run yet |  |  | GRU 91 |" in outcome.overview()[2]
     add("old", "LIF", [0.70, 0.71, 0.72])
     add("new", "LIF", [0.90, 0.91])
     lines = summary.table("small")
@@ -237,14 +241,14 @@ def test_only_complete_rows_are_compared(folder: Path) -> None:
     assert lines[-1] == "**Outcome.** Too few rows are complete for a comparison."
     add("new", "LNM degree 2", [0.95, 0.96, 0.97])
     add("new", "LNM degree 1", [0.705, 0.715, 0.735])
-    *_, outcome, _, use = summary.table("small")
+    *_, said_first, _, use = summary.table("small")
     said = (
         "Of the 2 compared rows, 1 is above and 1 is not separated from LIF (71.0 ± 2.5 %, n = 3)."
     )
-    assert outcome == f"**Outcome.** {said}"
+    assert said_first == f"**Outcome.** {said}"
     assert use == "**Use** LNM degree 2: `lnm.get()`."
-    assert "| LNM degree 2 | 96.0 ± 2.5 | 3 | GRU 91 |" in summary.overview()[2]
-    rows = summary.labelled(summary.shown(SMALL_TASK))
+    assert "| LNM degree 2 | 96.0 ± 2.5 | 3 | GRU 91 |" in outcome.overview()[2]
+    rows = summary.labelled(comparison.shown(SMALL_TASK))
     assert [row.name for row in rows] == ["LNM degree 2", "LIF (A)", "LNM degree 1", "LIF (B)"]
 
 
@@ -255,9 +259,9 @@ def test_the_earlier_row_leaves_the_table(folder: Path) -> None:
     job = plans.Job("new", "LIF", "final", 0, 2, plans.read_plan("new").rows[0].config)
     results.add(job, "", {"failed": "NaN"})
     add("new", "PLIF", [0.5, 0.5, 0.6])
-    (high, low) = summary.shown(SMALL_TASK)
+    (high, low) = comparison.shown(SMALL_TASK)
     assert (high.plan.name, high.n, low.n) == ("new", "2, 1 diverged", "3")
-    compared = summary.differences(SMALL_TASK, [high, low])
+    compared = comparison.differences(SMALL_TASK, [high, low])
     assert list(compared) == [0]  # with PLIF, the first reference
     assert compared[0][0].mean == pytest.approx(90.5 - 160 / 3)
     assert summary.table("small")[-1] == "**Use** LIF."
@@ -265,29 +269,65 @@ def test_the_earlier_row_leaves_the_table(folder: Path) -> None:
 
 def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = Task("small", "Small", "new", degrees=True)
-    monkeypatch.setattr(summary, "TASKS", (task,))
+    for module in (comparison, outcome):
+        monkeypatch.setattr(module, "TASKS", (task,))
     add("new", "LIF", [0.1, 0.2, 0.3])
     add("new", "LNM degree 2", [0.95, 0.96, 0.97])
     assert summary.table("small")[-1] == "**Outcome.** Too few rows are complete for a comparison."
     add("new", "LNM degree 1", [0.705, 0.715, 0.735])
     above = "The compared row is above degree 1. Above: LNM degree 2."
     assert summary.table("small")[-1] == f"**Outcome.** {above}"
-    assert [row.name for row in summary.shown(task)] == ["LIF", "LNM degree 1", "LNM degree 2"]
-    assert summary.overview()[2] == "| [Small](#small) | see the section |  |  |  |"
+    assert [row.name for row in comparison.shown(task)] == ["LIF", "LNM degree 1", "LNM degree 2"]
+    assert outcome.overview()[2] == "| [Small](#small) | see the section |  |  |  |"
+
+
+def test_a_plan_of_several_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Table and figure have a column for each task; a cell says above or below degree 1."""
+    task = Task("small", "Small", "new", degrees=True)
+    names = {"LIF": "b: LIF", "LNM degree 1": "a: LNM degree 1", "LNM degree 2": "a: LNM degree 2"}
+    text = SMALL.replace('name = "PLIF"', 'name = "a: LIF"')
+    for old, new in names.items():
+        text = text.replace(f'name = "{old}"', f'name = "{new}"')
+    (folder / "new.toml").write_text(text)
+    monkeypatch.setattr(comparison, "TASKS", (task,))
+    add("new", "b: LIF", [0.1, 0.2, 0.3])
+    add("new", "a: LNM degree 1", [0.705, 0.715, 0.735])
+    add("new", "a: LNM degree 2", [0.95, 0.96, 0.97])
+    lines = summary.table("small")
+    assert lines[2:7] == [
+        "| neuron | b | a |",
+        "| --- | --- | --- |",
+        "| LIF | 20.0 ± 24.8 |  |",
+        "| LNM degree 1 |  | 71.8 ± 3.8 |",
+        "| LNM degree 2 |  | 96.0 ± 2.5, above |",
+    ]
+    assert len(summary.long_table("small")) == 5
+    figure = figures.panels(comparison.shown(task), "test")
+    assert [axis.get_title() for axis in figure.axes] == ["b", "a"]
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert shown == ["LIF", "LNM degree 1", "LNM degree 2"]
+    for axis, values in zip(figure.axes, ([20], [71.8, 96]), strict=True):
+        assert [line.get_xdata()[0] for line in axis.lines[::2]] == pytest.approx(values, abs=0.1)
+        places = [line.get_ydata()[0] for line in axis.lines[::2]]
+        assert places == ([0] if values == [20] else [-1, -2])
 
 
 def test_a_figure(folder: Path) -> None:
     """Each row with its text and seeds; marks left of the axis are omitted."""
     add("new", "LIF", [0.90, 0.91])
     add("new", "LNM degree 2", [0.95, 0.96, 0.97])
-    rows = summary.shown(SMALL_TASK)
+    rows = comparison.shown(SMALL_TASK)
     figure = figures.accuracies(rows, {"GRU": 91, "logistic": 32}, "test")
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["LNM degree 2", "LIF"]
     assert sorted(axis.lines[1].get_xdata()) == pytest.approx([95, 96, 97])
     assert axis.lines[2].get_markerfacecolor() == "white"  # LIF lacks a seed
-    text = figures.svg(rows, {"GRU": 91, "logistic": 32}, "test")
-    assert text == figures.svg(rows, {"GRU": 91, "logistic": 32}, "test")
+
+    def drawn() -> Figure:
+        return figures.accuracies(rows, {"GRU": 91, "logistic": 32}, "test")
+
+    text = figures.svg(drawn)
+    assert text == figures.svg(drawn)
     assert {"90.5 ± 6.4, n = 2 of 3", "96.0 ± 2.5, n = 3"} <= set(words(text))
     assert any("GRU 91" in word for word in words(text))
     assert not any("logistic" in word for word in words(text))

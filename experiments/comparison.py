@@ -1,0 +1,144 @@
+"""Rows of a task with their results, and the comparison of each with its base.
+
+A row with all the seeds of its plan is complete. Only complete rows are compared, so that no
+sentence rests on a row that is still being run.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import claims
+import results
+from claims import Difference
+from plan import Plan, read_plan
+from results import Result
+from tasks import TASKS, Task
+
+LEVEL = 0.05
+Compared = dict[int, tuple[Difference, float]]
+"""Place of a row in its table -> its difference from its base, and Holm's p."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row of a table.
+
+    Attributes:
+        name: Name of the row.
+        plan: The experiment; its row's name there is `row`.
+        ended: Its final runs that did not diverge.
+        failed: Number of final runs that diverged.
+    """
+
+    name: str
+    plan: Plan
+    row: str
+    ended: tuple[Result, ...]
+    failed: int
+
+    @property
+    def values(self) -> list[float]:
+        """Test accuracies in percent."""
+        return [100 * r.accuracy for r in self.ended]
+
+    @property
+    def complete(self) -> bool:
+        """All seeds of the plan have a result."""
+        return bool(self.ended) and len(self.ended) + self.failed >= len(self.plan.seeds)
+
+    @property
+    def n(self) -> str:
+        """Number of seeds, also of the plan where some are missing."""
+        of = "" if self.complete else f" of {len(self.plan.seeds)}"
+        said = f"{len(self.ended)}{of}"
+        return said + (f", {self.failed} diverged" if self.failed else "")
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy in percent."""
+        return statistics.mean(self.values)
+
+    @property
+    def test(self) -> str:
+        """Mean test accuracy in percent and half of its 95 % confidence interval."""
+        half = claims.half_width(self.values)
+        return f"{self.mean:.1f}" + ("" if half is None else f" ± {half:.1f}")
+
+
+def task_of(name: str) -> Task:
+    """Return a task by its name."""
+    return next(task for task in TASKS if task.name == name)
+
+
+def shown(task: Task) -> list[Shown]:
+    """Return the rows with a result; of one neuron up to the first experiment that is complete.
+
+    The highest mean is first. Rows of several tasks in one plan are grouped, in its order.
+    """
+    rows: list[Shown] = []
+    sources = task.sources()
+    plans = {plan: read_plan(plan) for found in sources.values() for plan, _ in found}
+    for name, found in sources.items():
+        for plan, row in found:
+            rows.append(row_of(name, plans[plan], row))
+            if rows[-1].complete:
+                break
+    rows = [row for row in rows if row.ended]
+    if not task.degrees:
+        return sorted(rows, key=lambda row: -row.mean)
+    groups = list(dict.fromkeys(parts(row)[0] for row in rows))
+    return sorted(rows, key=lambda row: groups.index(parts(row)[0]))
+
+
+def parts(row: Shown) -> tuple[str, str]:
+    """Return task and neuron of a row named "task: neuron"; without a task, an empty text."""
+    task, _, neuron = row.name.rpartition(": ")
+    return task, neuron
+
+
+def row_of(name: str, plan: Plan, row: str) -> Shown:
+    """Return a row of an experiment with its results so far."""
+    mine = [r for r in results.read(plan.name) if (r.row, r.phase) == (row, "final")]
+    ended = tuple(r for r in mine if not r.values["failed"])
+    return Shown(name, plan, row, ended, len(mine) - len(ended))
+
+
+def base_of(task: Task, rows: Sequence[Shown], row: Shown) -> Shown | None:
+    """Return the row that a complete row is compared with, if that is complete."""
+    base = reference_of(task, rows)
+    if task.degrees:
+        first = row.name.replace("degree 2", "degree 1").replace("degree 3", "degree 1")
+        base = next((r for r in rows if r.complete and r.name == first), None)
+    return base if row.complete and base is not None and base.name != row.name else None
+
+
+def reference_of(task: Task, rows: Sequence[Shown]) -> Shown | None:
+    """Return the first complete row of the task's references."""
+    whole = {r.name: r for r in rows if r.complete}
+    return next((whole[name] for name in task.references if name in whole), None)
+
+
+def differences(task: Task, rows: Sequence[Shown]) -> Compared:
+    """Return the difference of each compared row from its base, with p corrected for all of them.
+
+    The key is the row's place in `rows`.
+    """
+    found = {}
+    for place, row in enumerate(rows):
+        base = base_of(task, rows, row)
+        compared = None if base is None else claims.difference(row.values, base.values)
+        if compared is not None:
+            found[place] = compared
+    ps = claims.holm([compared.p for compared in found.values()])
+    return {place: (found[place], p) for place, p in zip(found, ps, strict=True)}
+
+
+def taken_of(task: Task, rows: Sequence[Shown], compared: Compared) -> Shown | None:
+    """Return the neuron to take: the best row above the reference, or the reference itself."""
+    if task.degrees or not compared:
+        return None
+    above = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
+    return max(above, key=lambda row: row.mean) if above else reference_of(task, rows)

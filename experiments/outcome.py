@@ -1,0 +1,74 @@
+"""Outcome of a task in words, and the table of all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from comparison import LEVEL, Compared, Shown, differences, reference_of, shown, taken_of
+from tasks import TASKS, Task
+
+
+def cells(words: Sequence[str]) -> str:
+    """Return a line of a Markdown table."""
+    return f"| {' | '.join(words)} |"
+
+
+def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:
+    """Return the outcome in words, of complete rows alone."""
+    if not compared:
+        return ["**Outcome.** Too few rows are complete for a comparison."]
+    above = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
+    below = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean < 0]
+    counts = {"above": len(above), "below": len(below)}
+    counts["not separated from"] = len(compared) - len(above) - len(below)
+    said = [f"{count} {where}" for where, count in counts.items() if count]
+    taken = taken_of(task, rows, compared)
+    if taken is None:
+        names = "; ".join(row.name for row in above)
+        end = f"Above: {names}." if names else "No polynomial of degree 2 or 3 is above degree 1."
+        return [f"**Outcome.** {enumerated(said)} degree 1. {end}"]
+    base = reference_of(task, rows)
+    assert base is not None
+    lines = [f"**Outcome.** {enumerated(said)} {base.name} ({base.test} %, n = {base.n})."]
+    call = f": `{task.calls[taken.name]}`" if taken.name in task.calls else ""
+    return [*lines, "", f"**Use** {taken.name}{call}."]
+
+
+def enumerated(counts: Sequence[str]) -> str:
+    """Return the number of rows above, below and not separated as the start of a sentence."""
+    if len(counts) == 1:
+        number, _, where = counts[0].partition(" ")
+        if number == "1":
+            return f"The compared row is {where}"
+        if where.startswith("not "):
+            return f"None of the {number} compared rows is {where.removeprefix('not ')}"
+        return f"All {number} compared rows are {where}"
+    total = sum(int(count.partition(" ")[0]) for count in counts)
+    parts = []
+    for count in counts:
+        number, _, where = count.partition(" ")
+        parts.append(f"{number} {'is' if number == '1' else 'are'} {where}")
+    return f"Of the {total} compared rows, {', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def overview() -> list[str]:
+    """Return the table of all tasks: the neuron to take, its accuracy, the best published mark."""
+    lines = [
+        cells(("task", "neuron to use", "test, %", "n", "best published, %")),
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for task in TASKS:
+        rows = shown(task)
+        taken = taken_of(task, rows, differences(task, rows))
+        words = ("not run yet" if not rows else "see the section", "", "")
+        if taken is not None:
+            words = (taken.name, taken.test, taken.n)
+        best = max(task.published.items(), key=lambda mark: mark[1], default=("", ""))
+        lines.append(cells((linked(task), *words, f"{best[0]} {best[1]}".strip())))
+    return lines
+
+
+def linked(task: Task, page: str = "") -> str:
+    """Return a link to the section of a task in docs/results.md."""
+    anchor = task.title.lower().replace(",", "").replace(" ", "-")
+    return f"[{task.title}]({page}#{anchor})"
