@@ -104,16 +104,23 @@ def train_all(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def committed(name: str) -> str:
-    """Return mean, deviation and number of seeds of a committed row; empty without the file."""
+    """Return mean, half of its 95 % interval and number of seeds of a committed row.
+
+    The text is empty without the file of results.
+    """
     if not RESULTS.exists():
         return ""
+    from scipy.stats import t
+
     with RESULTS.open(newline="", encoding="utf-8") as lines:
         found = [
             100 * float(r["accuracy"])
             for r in csv.DictReader(lines)
             if r["row"] == COMMITTED[name] and r["phase"] == "final"
         ]
-    return f"{statistics.mean(found):.1f} ± {statistics.stdev(found):.1f} ({len(found)} seeds)"
+    n = len(found)
+    half = t.ppf(0.975, n - 1) * statistics.stdev(found) / n**0.5
+    return f"{statistics.mean(found):.1f} ± {half:.1f} ({n} seeds)"
 
 
 def show_outcomes(found: dict[str, Any], epochs: int) -> None:
@@ -128,8 +135,9 @@ def show_outcomes(found: dict[str, Any], epochs: int) -> None:
         table.add_row(f"{name}, no spikes (published)", "", f"{accuracy}", "")
     CONSOLE.print(table)
     CONSOLE.print(
-        "Here: test accuracy of one seed. Committed: mean and standard deviation over seeds"
-        " (docs/results.md).\nPublished marks: the data set's authors; not run here."
+        "Here: test accuracy of one seed. Committed: mean over seeds ± half of its 95 %"
+        " confidence interval (docs/results.md).\nPublished marks: the data set's authors; not run"
+        " here."
     )
 
 
