@@ -1,7 +1,7 @@
 """Rows of a task with their results, and the comparison of each with its base.
 
-A row with all the seeds of its plan is complete. Only complete rows are compared, so that no
-sentence rests on a row that is still being run.
+A row with a result for each seed that its plan gives it is complete. Only complete rows are
+compared, so that no sentence rests on a row that is still being run.
 """
 
 from __future__ import annotations
@@ -40,19 +40,24 @@ class Shown:
     failed: int
 
     @property
+    def seeds(self) -> int:
+        """Number of seeds that the plan gives this row."""
+        return next(len(row.seeds) for row in self.plan.rows if row.name == self.row)
+
+    @property
     def values(self) -> list[float]:
         """Test accuracies in percent."""
         return [100 * r.accuracy for r in self.ended]
 
     @property
     def complete(self) -> bool:
-        """All seeds of the plan have a result."""
-        return bool(self.ended) and len(self.ended) + self.failed >= len(self.plan.seeds)
+        """All seeds of the row have a result."""
+        return bool(self.ended) and len(self.ended) + self.failed >= self.seeds
 
     @property
     def n(self) -> str:
-        """Number of seeds, also of the plan where some are missing."""
-        of = "" if self.complete else f" of {len(self.plan.seeds)}"
+        """Number of seeds, also of the row where some are missing."""
+        of = "" if self.complete else f" of {self.seeds}"
         said = f"{len(self.ended)}{of}"
         return said + (f", {self.failed} diverged" if self.failed else "")
 

@@ -5,19 +5,20 @@
               epochs
     [final]   seeds               the best setting of each row, on all training samples, tested once
     [[row]]   name, family, ...   a neuron: arguments, `vary` (lists; every combination is a row),
-                                  `settings` (tables of searched settings; by default no search)
+                                  `settings` (tables of searched settings; by default no search),
+                                  `seeds` (number of final seeds, the first ones; by default all)
 
 In `name`, {word} is the value of `vary.word`. A table in `vary` with a `name` of its own stands for
 its other keys. A key of a setting, or of `vary`, is an argument of the family, a field of [train],
-or `network.key`. `neurons_from = "row:NAME"` is the final run of that row with the same seed; in a
-search, the run of that row's best setting.
+or `network.key`; in `vary` alone, also `seeds`. `neurons_from = "row:NAME"` is the final run of
+that row with the same seed; in a search, the run of that row's best setting.
 """
 
 from __future__ import annotations
 
 import itertools
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,7 @@ class Row:
     config: TrainConfig
     settings: tuple[TrainConfig, ...]
     shown: tuple[str, ...]
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,13 @@ class Plan:
             if k < len(row.settings) > 1
         ]
 
-    def finals(self, settings: Mapping[str, int], seeds: Sequence[int] | None = None) -> list[Job]:
-        """Return the final jobs of the rows with a setting, seed by seed; `seeds` replace ours."""
+    def finals(self, settings: Mapping[str, int], most: int | None = None) -> list[Job]:
+        """Return the final jobs of the rows with a setting, seed by seed: of the first `most`."""
         return [
             self.job(row, "final", settings[row.name], seed)
-            for seed in (self.seeds if seeds is None else seeds)
+            for seed in self.seeds[:most]
             for row in self.rows
-            if row.name in settings
+            if row.name in settings and seed in row.seeds
         ]
 
     def job(self, row: Row, phase: str, setting: int, seed: int) -> Job:
@@ -117,11 +119,11 @@ def _plan(path: Path, text: str) -> Plan:
     content = tomllib.loads(text)
     base = {k: content.get(k, {}) for k in ("data", "network", "train")}
     whole = _config(base, path)
-    rows = [row for table in content["row"] for row in _rows(table, whole, path)]
-    search, final = content.get("search", {}), content["final"]
+    search, seeds = content.get("search", {}), tuple(content["final"]["seeds"])
+    rows = [row for table in content["row"] for row in _rows(table, whole, seeds, path)]
     return Plan(
         path.stem, tuple(rows), tuple(search.get("seeds", (0,))), search.get("validation", 0),
-        search.get("epochs"), tuple(final["seeds"]),
+        search.get("epochs"), seeds,
     )  # fmt: skip
 
 
@@ -161,7 +163,9 @@ def _config(tables: Mapping[str, Any], path: Path) -> TrainConfig:
         return read_toml(file)
 
 
-def _rows(table: dict[str, Any], base: TrainConfig, path: Path) -> list[Row]:
+def _rows(
+    table: dict[str, Any], base: TrainConfig, seeds: tuple[int, ...], path: Path
+) -> list[Row]:
     table = dict(table)
     name, vary = table.pop("name"), table.pop("vary", {})
     settings = table.pop("settings", [{}])
@@ -172,13 +176,16 @@ def _rows(table: dict[str, Any], base: TrainConfig, path: Path) -> list[Row]:
         for key, value in zip(vary, values, strict=True):
             named = isinstance(value, dict) and "name" in value
             chosen |= {k: v for k, v in value.items() if k != "name"} if named else {key: value}
-        config = _changed(base, {**table, **chosen}, path)
+        whole = {**table, **chosen}
+        mine = seeds[: whole.pop("seeds", None)]
+        config = _changed(base, whole, path)
         rows.append(
             Row(
                 name.format(**words),
                 config,
                 tuple(_changed(config, s, path) for s in settings),
                 tuple(", ".join(f"{k} = {v}" for k, v in s.items()) for s in settings),
+                mine,
             )
         )
     return rows

@@ -34,7 +34,7 @@ from lnm_codegen.train.runs.runner import RunResult, run
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
-from plan import Job, Plan, read_plan, selected
+from plan import Job, Plan, names_of, read_plan, selected
 
 RUNS = Path(__file__).parent / "runs"
 DATA: dict[str, Dataset] = {}
@@ -45,7 +45,8 @@ def main() -> None:
     keep_pages()  # each step allocates and frees the same tensors
     options = arguments()
     plan = read_plan(options.plan)
-    if options.seed is not None and options.seed not in plan.seeds:
+    rows = [row for row in plan.rows if row.name in names_of(plan, options.row)]
+    if options.seed is not None and not any(options.seed in row.seeds for row in rows):
         beyond(plan, options)
         return
     if not waiting(plan, options):
@@ -111,7 +112,7 @@ def waiting(plan: Plan, options: argparse.Namespace) -> list[Job]:
     best = results.best_settings(plan, found)
     jobs = [] if options.phase == "final" or options.seed is not None else plan.searches()
     if options.phase != "search":
-        jobs += plan.finals(best, plan.seeds[: options.seeds])
+        jobs += plan.finals(best, options.seeds)
     ended = {r.key: not r.values["failed"] for r in found}
     return [
         job
@@ -213,8 +214,9 @@ def beyond(plan: Plan, options: argparse.Namespace) -> None:
         sys.exit(f"{plan.name}: seed {options.seed} is not in the plan. Name a row with --row.")
     torch.set_num_threads(1)
     found = results.read(plan.name)
-    jobs = plan.finals(results.best_settings(plan, found), (options.seed,))
-    jobs = selected(plan, jobs, options.row, None)
+    best, names = results.best_settings(plan, found), names_of(plan, options.row)
+    rows = [row for row in plan.rows if row.name in names and row.name in best]
+    jobs = [plan.job(row, "final", best[row.name], options.seed) for row in rows]
     if not jobs:
         sys.exit(f"{plan.name}: {options.row}: no setting is chosen; its search is not complete.")
     for job in jobs:

@@ -125,7 +125,7 @@ def progress(stage: Stage) -> tuple[int, int]:
     names = {name for row in stage.rows for name in names_of(plan, row)}
     # A final run is counted under any setting: its own is known after the search.
     wanted = {(j.row, j.setting, j.seed) for j in plan.searches()}
-    wanted |= {(row.name, None, seed) for row in plan.rows for seed in plan.seeds[: stage.seeds]}
+    wanted |= {(row.name, None, seed) for row in plan.rows for seed in row.seeds[: stage.seeds]}
     done = {(r.row, None if r.phase == "final" else r.setting, r.seed) for r in found}
     wanted = {key for key in wanted if key[0] in names}
     return len(wanted & done), len(wanted)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from claims import Difference
-from comparison import LEVEL, Compared, Shown, differences, parts, reference_of, shown, task_of
+from comparison import LEVEL, Shown, differences, parts, reference_of, row_of, shown, task_of
 from outcome import cells, verdict
 from plan import Plan, read_plan
 from tasks import Task
@@ -25,10 +25,11 @@ def table(name: str) -> list[str]:
     if not rows:
         return [f"No row of [{task.plan}](../experiments/{task.plan}.toml) has been run."]
     compared = differences(task, rows)
-    body = matrix(rows, compared) if task.degrees else long_table(name)
+    texts = {parts(row): row.test + side(compared.get(k)) for k, row in enumerate(rows)}
+    body = matrix(texts) if task.degrees else long_table(name)
     return [
         f"![{alt(task, rows)}](figures/{task.name}.svg)", "", *body, "",
-        *notes(task, rows, len(compared)), "", *verdict(task, rows, compared),
+        *notes(task, rows), "", *verdict(task, rows, compared),
     ]  # fmt: skip
 
 
@@ -55,13 +56,32 @@ def long_table(name: str) -> list[str]:
     ]
 
 
-def matrix(rows: Sequence[Shown], compared: Compared) -> list[str]:
-    """Return the lines of a table of rows that are named "task: neuron": a column for each task."""
-    tasks, neurons = (list(dict.fromkeys(names)) for names in zip(*map(parts, rows), strict=True))
-    texts = {parts(row): row.test + side(compared.get(k)) for k, row in enumerate(rows)}
-    lines = [cells(("neuron", *tasks)), "|" + " --- |" * (1 + len(tasks))]
+def variants(name: str) -> list[str]:
+    """Return a table of a task's rows of each granularity: per channel and per layer."""
+    task = task_of(name)
+    plan = read_plan(task.plan)
+    rows = [row_of(row.name, plan, row.name) for row in plan.rows if by_granularity(row.name)[0]]
+    rows = [row for row in rows if row.ended]
+    missing = sum(task.is_variant(row.name) for row in plan.rows) - sum(
+        task.is_variant(row.name) for row in rows if row.complete
+    )
+    lines = matrix({by_granularity(row.name): f"{row.test} ({row.n})" for row in rows})
+    return [*lines, *(["", f"{counted(missing, 'row')} not complete yet."] if missing else [])]
+
+
+def by_granularity(name: str) -> tuple[str, str]:
+    """Return the granularity in a row's name, and the rest of the name; "" for none."""
+    words = name.split(", ")
+    found = next((word for word in words if word in ("channel", "layer")), "")
+    return found and f"per {found}", ", ".join(word for word in words if word != found)
+
+
+def matrix(texts: Mapping[tuple[str, str], str]) -> list[str]:
+    """Return the lines of a table of (column, row) -> text."""
+    columns, rows = (list(dict.fromkeys(names)) for names in zip(*texts, strict=True))
+    lines = [cells(("neuron", *columns)), "|" + " --- |" * (1 + len(columns))]
     return lines + [
-        cells((neuron, *(texts.get((task, neuron), "") for task in tasks))) for neuron in neurons
+        cells((row, *(texts.get((column, row), "") for column in columns))) for row in rows
     ]
 
 
@@ -135,35 +155,22 @@ def labelled(rows: Sequence[Shown]) -> list[Shown]:
     ]
 
 
-def notes(task: Task, rows: Sequence[Shown], tests: int) -> list[str]:
-    """Return the list that explains the table, and the line on the rows that lack runs."""
+def notes(task: Task, rows: Sequence[Shown]) -> list[str]:
+    """Return the experiments behind the table, and the line on the rows that lack runs."""
     lines = [f"* {letter}: {experiment(plan, rows)}" for plan, letter in lettered(rows).items()]
-    said = "* ± is half the width of the 95 % confidence interval of the mean over n seeds."
     if task.degrees:
-        lines = [line.replace("* A: ", "* Experiment: ") for line in lines]
-        said += (
-            " Above, below: the mean is higher or lower than that of degree 1 with the same states"
-            " and parametrisation, with p < 0.05. These p are those of Welch's test, corrected by"
-            f" Holm's method for {counted(tests, 'test')}."
-        )
-    elif tests:
-        said += (
-            " Differences are in percentage points. Their intervals and p are those of Welch's"
-            f" test. Holm's p is p corrected for the {counted(tests, 'test')} of the table."
-        )
-    lines.append(said)
-    if task.steps:
-        lines.append(
-            "* Spikes: number of spikes of all neurons in all time steps, for one test sample."
-            " It is the mean over the test samples and the seeds."
-        )
+        lines = [line.replace("* A: ", "* ") for line in lines]
     if task.published:
         lines.append(f"* Published: {task.source}.")
     fewer = [f"{row.name} ({row.n})" for row in rows if not row.complete]
     if fewer:
         lines.append(f"* Not compared, because some seeds have not been run: {'; '.join(fewer)}.")
     present = {row.name for row in rows if row.plan.name == task.plan}
-    missing = [row.name for row in read_plan(task.plan).rows if row.name not in present]
+    missing = [
+        row.name
+        for row in read_plan(task.plan).rows
+        if row.name not in present and not task.is_variant(row.name)
+    ]
     if missing:
         names = ", ".join(f"`{name}`" for name in missing)
         lines.append(f"* {counted(len(missing), 'row')} of `{task.plan}` not run yet: {names}.")
@@ -174,16 +181,13 @@ def experiment(name: str, rows: Sequence[Shown]) -> str:
     """Return what a reader must know of an experiment: search, epochs, seeds, processors."""
     mine = [row for row in rows if row.plan.name == name]
     plan = mine[0].plan
-    seeds = f"seeds {plan.seeds[0]} to {plan.seeds[-1]}"
+    seeds = f"seeds from {plan.seeds[0]}"
     made = sorted(
         {r.values["machine"].removesuffix(" Processor") for row in mine for r in row.ended}
     )
     epochs = plan.rows[0].config.epochs
     link = f"[{name}](../experiments/{name}.toml)"
-    return (
-        f"{link}. {searched(plan)}. Final runs: {epochs} epochs, {seeds}, on {' and '.join(made)}"
-        " processors."
-    )
+    return f"{link}. {searched(plan)}. Final runs: {epochs} epochs, {seeds}, {' and '.join(made)}."
 
 
 def searched(plan: Plan) -> str:

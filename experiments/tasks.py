@@ -22,6 +22,7 @@ class Task:
         published: Name -> test accuracy in percent.
         source: Source of the published marks.
         steps: Length T of a sequence, for the number of spikes of an inference; 0 for none.
+        variants: Rows of `plan` with one of these texts in their name are in a table of their own.
         degrees: Compare each polynomial of degree 2 or 3 with degree 1 of the same row instead.
         calls: Row -> the Python call that makes its neuron.
     """
@@ -34,14 +35,20 @@ class Task:
     published: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
     steps: int = 0
+    variants: tuple[str, ...] = ()
     degrees: bool = False
     calls: Mapping[str, str] = field(default_factory=dict)
 
     def sources(self) -> dict[str, tuple[tuple[str, str], ...]]:
-        """Return every row with its (plan, row), the present experiment first."""
-        present = {row.name: ((self.plan, row.name),) for row in read_plan(self.plan).rows}
-        names = [*present, *(name for name in self.earlier if name not in present)]
-        return {name: present.get(name, ()) + self.earlier.get(name, ()) for name in names}
+        """Return every row of the table with its (plan, row), the present experiment first."""
+        names = [row.name for row in read_plan(self.plan).rows if not self.is_variant(row.name)]
+        present = {name: ((self.plan, name),) for name in names}
+        present_first = [*present, *(name for name in self.earlier if name not in present)]
+        return {name: present.get(name, ()) + self.earlier.get(name, ()) for name in present_first}
+
+    def is_variant(self, row: str) -> bool:
+        """Report whether a row of the present experiment is in the table of variants."""
+        return any(text in row for text in self.variants)
 
 
 FREE, POLE = (f"LNM two states, degree 1, {form}" for form in ("free", "pole"))
@@ -82,7 +89,8 @@ TASKS = (
                 ("mnist1d_longer_search", "LNM degree 3, channel, soft"),
             ),
         },
-        (f"{FREE}, channel",), MNIST1D, MNIST1D_SOURCE, steps=40, calls=CALLS,
+        (f"{FREE}, channel",), MNIST1D, MNIST1D_SOURCE, steps=40,
+        variants=(", layer", "frozen as learned", "two states, degree 2"), calls=CALLS,
     ),
     Task(
         "ecg_qtdb",

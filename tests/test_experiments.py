@@ -106,6 +106,26 @@ def test_rows_and_settings(folder: Path) -> None:
     assert {(j.config.validation, j.config.epochs, j.config.seed) for j in jobs} == {(20, 1, 7)}
 
 
+def test_a_row_has_fewer_seeds_than_its_plan(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`seeds` belongs to a row, or to an element of `vary`; another seed is a further one."""
+    forms = '{ name = "hard", v_reset = 0.0 }, { name = "soft", v_reset = "none", seeds = 1 }'
+    (folder / "tiny.toml").write_text(TINY.replace('0.0, "none"', forms))
+    plan = plans.read_plan("tiny")
+    assert [row.seeds for row in plan.rows[:3]] == [(0, 1), (0,), (0, 1)]
+    chosen = {"LIF, hard": 0, "LIF, soft": 0}
+    jobs = [(job.row, job.seed) for job in plan.finals(chosen)]
+    assert jobs == [("LIF, hard", 0), ("LIF, soft", 0), ("LIF, hard", 1)]
+    assert len(plan.finals(chosen, 1)) == 2
+    queue.work(options("--row", "LIF"))
+    assert [(r.row, r.seed) for r in results.read("tiny")] == jobs
+    options("--row", "LIF, soft", "--seed", "1")
+    queue.main()
+    assert "tiny LIF, soft seed 1, not in the plan: " in capsys.readouterr().out
+    assert len(results.read("tiny")) == 3
+
+
 def test_a_clamp_of_two_states_is_an_argument(folder: Path) -> None:
     """A row of two states trained without its v_min, since training has one for one state alone."""
     row = '[[row]]\nname = "two"\nfamily = "lnm"\nstates = 2\nv_min = -4.0\n'
