@@ -30,6 +30,7 @@ from functools import lru_cache, partial
 from typing import get_args
 
 from lnm_codegen.compiler.build import build
+from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.nodes import Kernel, Program, Role, Var
 from lnm_codegen.ir.passes.backward import backward
 from lnm_codegen.ir.passes.collect import collect
@@ -58,13 +59,18 @@ def lower(neuron: Neuron, scheme: SchemeName = "horner", on_pass: OnPass | None 
         on_pass: Called with the name of each pass and the kernel it returned.
 
     Raises:
-        ModelError: No neuron, or an unknown scheme.
+        ModelError: No neuron, an unknown scheme, or an equation too large for Python's stack.
     """
     require_neuron("lower", neuron)
     require_one_of("lower", "scheme", scheme, get_args(SchemeName))
-    if on_pass is None:
-        return _lowered(neuron, scheme)
-    return _run_passes(neuron, scheme, on_pass)
+    try:
+        if on_pass is None:
+            return _lowered(neuron, scheme)
+        return _run_passes(neuron, scheme, on_pass)
+    except RecursionError:
+        problem = "an equation, or its derivative, has too many terms for Python's recursion limit"
+        accepted = "a few hundred terms in a sum"
+        raise ModelError(neuron.name, problem, accepted, "Write fewer terms.") from None
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -214,3 +215,17 @@ def test_text_does_not_hang_on_the_hash_seed():
         texts.add(run.stdout)
     assert len(texts) == 1
     assert len(next(iter(texts))) > 10000
+
+
+def test_a_sum_too_long_for_the_stack_is_refused() -> None:
+    """Passes recur once for each term of a sum, so Python's limit bounds it."""
+    terms = [lnm.sin(k * v) for k in range(1, 61)]
+    neuron = lnm.Neuron(charge={v: sympy.Add(*terms) + x}, fire=v - 1, name="long")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 150)
+    try:
+        with pytest.raises(lnm.ModelError, match=r"^long: an equation, or its derivative, has"):
+            lnm.lower(neuron)
+    finally:
+        sys.setrecursionlimit(limit)
+    lnm.lower(neuron)
