@@ -7,6 +7,8 @@ import json
 import os
 import tempfile
 import tomllib
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -17,6 +19,11 @@ from lnm_codegen.errors import LnmError, ModelError, ToolError, reason
 
 MAX_BYTES = 65536
 """Size of the largest TOML file that is read."""
+DAMAGED_ARRAYS = (
+    ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, MemoryError,
+    RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""Exceptions of `numpy.load` and its archives on bytes that are no such file, or a damaged one."""
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 

@@ -162,7 +162,7 @@ def _held_out(run: Run, real: RealNetwork, count: int) -> tuple[Batches, Batches
         raise ModelError("quantize", f"{len(split)} test samples", "2 or more")
     found: tuple[Any, Any] = ([], [])
     for x, labels in run.data.batches(split, RANGED):
-        for k, part in enumerate(found):
+        for k, part in enumerate(found[: len(labels)]):  # the last batch may have one sample
             own = x[k::2] if real.repeated else x[:, k::2]
             part.append((own, labels[k::2]))
     return found

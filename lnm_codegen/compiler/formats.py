@@ -1,6 +1,6 @@
 """Fixed-point formats as text: `16.12`, `Q4.12`, and a whole spec as TOML.
 
-default = "16.12"          # width.fraction bits; constants and every other node
+default = "16.12"          # width.fraction bits of every other node
 rounding = "half_up"       # or "truncate", "convergent"
 
 [nodes]

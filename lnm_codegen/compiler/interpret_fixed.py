@@ -6,7 +6,7 @@ It is the reference of the integer C model and of the Verilog.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from lnm_codegen.compiler.interpret import broadcast_to_neurons, run_steps
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, run
 from lnm_codegen.ir.granularity import Extent
+from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName
@@ -44,10 +45,15 @@ class FixedResult:
         return self.value(next(iter(self.outputs)))
 
     def value(self, name: str) -> Array:
-        """Return an output or the final value of a state as float64 numbers."""
+        """Return an output as float64 numbers, or the final value of a state.
+
+        Where both have the name, it is the output.
+        """
         kernel = self.program.kernel
-        types = {p.var.name: p.var.type for p in (*kernel.results, *kernel.inputs)}
-        array, bits = (self.outputs | self.states)[name], types[name]
+        types = {p.var.name: p.var.type for p in kernel.inputs}
+        results = (p.var.type for p in kernel.results if p.role is Role.OUTPUT)
+        types |= dict(zip(self.outputs, results, strict=True))
+        array, bits = (self.states | self.outputs)[name], types[name]
         return array / 2.0**bits.frac if isinstance(bits, Bits) else array.astype(np.float64)
 
 
@@ -84,7 +90,9 @@ def interpret_fixed(
     start = start_of(neuron, state, shape[1:], kind, raw, extent)
     now = {n: integers(v, bits_of(program, n)) for n, v in start.items()}
     sequences = {n: integers(x, bits_of(program, n)) for n, x in inputs.items()}
-    return run_sequence(program, sequences, table, now, extent)
+    result = run_sequence(program, sequences, table, now, extent)
+    names = (name for name, _ in neuron.output)
+    return replace(result, outputs=dict(zip(names, result.outputs.values(), strict=True)))
 
 
 def run_sequence(

@@ -133,7 +133,7 @@ class FixedSpec:
     names.
 
     Args:
-        default: Format of constants and of every other node.
+        default: Format of every other node. A constant has the format of the node that reads it.
         nodes: Name -> format.
 
     Raises:

@@ -222,12 +222,19 @@ def added(
     """
     named, spikes = _named(where, given), tuple(s for s, _ in fire)
     present = {(s.name, s.order): s for s in symbols}
-    bound = {s.order: s for s, _ in bindings}
-    read = bindings_of(e for _, e in named)
-    more = tuple(pair for pair in read if pair[0].order not in bound)
-    names = [*_names_of(symbols), *(s.name for s in (*spikes, *bound.values())), *taken, *given]
-    table: dict[Any, Any] = {s: bound[s.order] for s, _ in read if s.order in bound}
-    table |= {s: present.get((s.name, s.order), s) for _, e in named for s in _declared_in(e)}
+    bound = {s.order: (s, e) for s, e in bindings}
+    table: dict[Any, Any] = {
+        s: present.get((s.name, s.order), s) for _, e in named for s in _declared_in(e)
+    }
+    more: Bindings = ()
+    for s, e in bindings_of(e for _, e in named):
+        known, definition = bound.get(s.order, (None, None))
+        if known is not None and definition == replaced(e, table):
+            table[s] = known
+        else:  # new, although a neuron of another process may have a value of the same order
+            more += ((s, e),)
+    names = [*_names_of(symbols), *(s.name for s in spikes), *taken, *given]
+    names += [s.name for s, _ in bindings]
     table |= numbered(where, more, names)
     bindings += tuple((table.get(s, s), replaced(e, table)) for s, e in more)
     pairs = tuple((word, replaced(e, table)) for word, e in named)

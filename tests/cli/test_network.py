@@ -247,6 +247,15 @@ def accuracy_on_the_test_set(folder: Path) -> tuple[int, float]:
     return len(labels), 100 * float(np.mean(own == labels.numpy()))
 
 
+def test_the_last_batch_may_have_one_sample(runs: Path, capsys, monkeypatch) -> None:
+    """Every second sample of each batch is searched on; an empty half was an error once."""
+    monkeypatch.setattr("lnm_codegen.cli.quantize_run.RANGED", 40)
+    given = ["quantize", str(runs / "lif"), "--lost", "60", "--samples", "41", "--json"]
+    assert command(given) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["chosen"]["samples"], found["reported"]["samples"]) == (21, 20)
+
+
 def test_a_run_that_holds_out_samples(held_out: Path, tmp_path: Path, capsys) -> None:
     """The search uses the held-out samples; every report is on the test set."""
     words, net = tmp_path / "words", tmp_path / "net"

@@ -344,3 +344,17 @@ def test_many_sub_steps_do_not_exhaust_the_stack():
     n = fitzhugh(100)
     lnm.lower(n)
     assert pickle.loads(pickle.dumps(n)) == copy.deepcopy(n)
+
+
+def test_a_bound_value_of_another_process_is_not_taken_for_a_new_one():
+    """Orders begin anew in each process; a copy from a pickle may have that of a new value."""
+    n = pickle.loads(pickle.dumps(neuron({v: lnm.bind(v + x) * 2})))
+    ((old, _),) = n.bindings
+    new: Any = Bound(old.name, old.decl, old.order, v * 10 + 7)
+    more = n.with_outputs(q=new + 1)
+    assert str(dict(more.output)["q"]) == "bound_2 + 1"
+    assert [(s.name, str(e)) for s, e in more.bindings] == [
+        ("bound", "v + x"), ("bound_2", "10*v + 7")
+    ]  # fmt: skip
+    again = more.with_outputs(r=new - 1)  # the same value is not computed twice
+    assert len(again.bindings) == 2

@@ -139,8 +139,8 @@ def _spikes(kernel: Kernel) -> tuple[tuple[str, str, str, str], ...]:
     """Return (function, class, argument, slope) of each spike."""
     found = []
     for let in kernel.body:
-        if isinstance(let.value, ir.Spike) and isinstance(let.value.arg, ir.Var):
-            z = let.value.arg.name
+        if isinstance(let.value, ir.Spike):
+            z = let.value.arg.name if isinstance(let.value.arg, ir.Var) else "z"
             slope = expr.text(let.value.slope, TorchDialect(frozenset(), z))
             name = _function_name(let.target.name)
             found.append((name, "_" + name.title().replace("_", ""), z, slope))
@@ -157,7 +157,9 @@ def _lines(kernel: Kernel, like: str) -> tuple[str, ...]:
     def statement(let: Let) -> list[str]:
         match let.value:
             case ir.Spike(arg, _):
-                value = f"{_function_name(let.target.name)}({expr.text(arg, dialect)})"
+                z = expr.text(arg, dialect)
+                z = f"torch.full_like({like}, {z})" if isinstance(arg, Const) else z
+                value = f"{_function_name(let.target.name)}({z})"
             case Const() if like:
                 value = f"torch.full_like({like}, {expr.text(let.value, dialect)})"
             case _:

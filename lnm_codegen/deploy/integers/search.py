@@ -31,7 +31,7 @@ from lnm_codegen.deploy.integers.convert import (
 )
 from lnm_codegen.deploy.integers.weights import WeightFormat
 from lnm_codegen.deploy.network import trace_layers
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.ir.types import Fixed, FixedSpec
 
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -98,7 +98,7 @@ class WidthSearch:
         self._ranged = ranged
         self._has_input = input_format(ranged, INPUTS[1]) is not None
         self._correct = is_correct_in_float(real.network, batches)
-        self._tried: dict[tuple[int, ...], IntegerAccuracy] = {}
+        self._tried: dict[tuple[int, ...], IntegerAccuracy | None] = {}
 
     def result(self) -> ChosenFormats:
         """Return the formats.
@@ -160,20 +160,26 @@ class WidthSearch:
         return capped(_least((low, most), lambda limit: self._meets(capped(limit))))
 
     def _accuracy(self, widths: Widths) -> IntegerAccuracy:
-        return self._tried[tuple(widths.values())]
+        """Return the accuracy of widths that were tried, or raise why they fit no network."""
+        found = self._tried[tuple(widths.values())]
+        if found is None:
+            integer_network(self._real, self.formats(widths))
+            raise InternalError("quantize", "a network that was refused is accepted")
+        return found
 
     def _meets(self, widths: Widths) -> bool:
         key = tuple(widths.values())
         if key not in self._tried:
             self._tried[key] = self._accuracy_of(widths)
-        return self._tried[key].points_broken <= self._lost
+        found = self._tried[key]
+        return found is not None and found.points_broken <= self._lost
 
-    def _accuracy_of(self, widths: Widths) -> IntegerAccuracy:
-        """Return the accuracy of a candidate; all is wrong if a number does not fit its format."""
+    def _accuracy_of(self, widths: Widths) -> IntegerAccuracy | None:
+        """Return the accuracy of a candidate; None if a number does not fit its format."""
         try:
             network = integer_network(self._real, self.formats(widths))
         except ModelError:
-            return compared(self._correct, self._correct & False)
+            return None
         return compared(self._correct, is_correct_in_integers(network, self._batches))
 
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.errors import ModelError, reason
-from lnm_codegen.files import json_of, unreadable
+from lnm_codegen.files import DAMAGED_ARRAYS, json_of, unreadable
 from lnm_codegen.ir.fixed.exchange import from_json, to_json
 from lnm_codegen.ir.fixed.json_objects import FIXED, JsonReader, keyed
 from lnm_codegen.ir.network.nodes import (
@@ -151,7 +150,7 @@ def _arrays_of(path: Path) -> dict[str, Integers]:
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise unreadable(path, error, _REMEDY) from None
-    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAYS as error:
         raise ModelError(path, f"not arrays of NumPy: {reason(error)}", remedy=_REMEDY) from None
 
 

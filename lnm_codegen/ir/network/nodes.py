@@ -10,6 +10,7 @@ stages decide every shift, rounding and saturation; C and Verilog decide none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -274,4 +275,4 @@ def output_values(stage: AnyStage, inputs: ValueSpan) -> ValueSpan:
 
 def size_of(shape: Sequence[int]) -> int:
     """Return the number of values of a shape."""
-    return int(np.prod(shape, dtype=int))
+    return math.prod(int(n) for n in shape)  # of any size: a file may hold anything

@@ -33,9 +33,9 @@ def _share(kernel: Kernel) -> Kernel:
 def _named(kernel: Kernel) -> Kernel:
     """Rename a temporary that is only copied to a name: it gets that name."""
     names: dict[Var, Var] = {}
-    results = {p.var for p in kernel.results}  # an output may be called t0
+    ports = {p.var for p in (*kernel.inputs, *kernel.results)}  # one of them may be called t0
     for let in kernel.body:
-        if isinstance(let.value, Var) and is_temporary(let.value.name) and let.value not in results:
+        if isinstance(let.value, Var) and is_temporary(let.value.name) and let.value not in ports:
             names.setdefault(let.value, let.target)
     table: dict[Var, Expr] = dict(names)
     body = [

@@ -5,7 +5,18 @@ from __future__ import annotations
 import operator
 
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.nodes import Binary, BinaryOp, Const, Expr, Kernel, Select, Unary, UnaryOp
+from lnm_codegen.ir.nodes import (
+    Binary,
+    BinaryOp,
+    Compare,
+    CompareOp,
+    Const,
+    Expr,
+    Kernel,
+    Select,
+    Unary,
+    UnaryOp,
+)
 
 _EXACT = {
     BinaryOp.ADD: operator.add, BinaryOp.SUB: operator.sub,
@@ -13,8 +24,16 @@ _EXACT = {
 }  # fmt: skip
 
 
+_COMPARED = {
+    CompareOp.LT: operator.lt, CompareOp.LE: operator.le, CompareOp.GT: operator.gt,
+    CompareOp.GE: operator.ge, CompareOp.EQ: operator.eq, CompareOp.NE: operator.ne,
+}  # fmt: skip
+
+
 def fold(kernel: Kernel) -> Kernel:
-    """Fold constants, 1*x, x/1, x + 0, -(-x), detach(1); return `kernel` if nothing changes.
+    """Fold constants, 1*x, x/1, x + 0, -(-x), detach(1), and selects by conditions on constants.
+
+    Returns `kernel` if nothing changes.
 
     Keeps: 0*x, x - x and x/x, whose value is NaN where x is not finite.
     """
@@ -45,5 +64,29 @@ def _fold(e: Expr) -> Expr:
             return arg
         case Select(_, then, orelse) if then == orelse and isinstance(then, Const):
             return then
+        case Select(cond, then, orelse) if (holds := _decided(cond)) is not None:
+            return then if holds else orelse
+        case Binary(BinaryOp.AND | BinaryOp.OR as op, a, b):
+            neutral = op is BinaryOp.AND
+            if _decided(a) is neutral:
+                return b
+            return a if _decided(b) is neutral else e
         case _:
             return e
+
+
+def _decided(cond: Expr) -> bool | None:
+    """Return the value of a condition that depends on constants alone, else None."""
+    match cond:
+        case Compare(op, Const(value=a), Const(value=b)):
+            return bool(_COMPARED[op](a, b))
+        case Unary(UnaryOp.NOT, arg):
+            inner = _decided(arg)
+            return None if inner is None else not inner
+        case Binary(BinaryOp.AND | BinaryOp.OR as op, a, b):
+            sides, absorbing = (_decided(a), _decided(b)), op is BinaryOp.OR
+            if absorbing in sides:
+                return absorbing
+            return None if None in sides else not absorbing
+        case _:
+            return None

@@ -161,6 +161,7 @@ class _Build:
         if self._given.threshold is None:
             return None
         condition, _ = self._scope.parse(self._given.threshold, _THRESHOLD, condition=True)
+        self._require_not_held(_THRESHOLD, condition)
         return margin(value_of(condition, table), _THRESHOLD)
 
     def _resets(self, table: Mapping[Any, Any]) -> dict[Declared, Any]:
@@ -173,16 +174,26 @@ class _Build:
                 raise ModelError(statement.where, problem, ", ".join(states))
             place = statement.where
             value, right = self._scope.parse(statement.value, place)
+            self._require_not_held(place, value)
             left = self._scope.dims.of_name(statement.name)
             self._require_unit(place, statement.name, left, statement.text, right)
             now = System({}, needed(self._parts, value)).table(after) if after else table
             after[states[statement.name]] = value_of(value, now)
         return {state: where(spike, value, state) for state, value in after.items()}
 
+    def _require_not_held(self, place: str, template: Any) -> None:
+        """Refuse a subexpression of the start of the step: the states have changed since then."""
+        for part in needed(self._parts, template):
+            if part.held:
+                problem = f"it reads {part.symbol.name!r}, which is constant over dt"
+                remedy = "Leave the flag out, or make it a state."
+                raise ModelError(place, problem, "states, and other subexpressions", remedy)
+
     def _blocking(self, table: Mapping[Any, Any]) -> Blocking | None:
         condition = None
         if self._period.condition:
             condition, _ = self._scope.parse(self._period.condition, REFRACTORY, condition=True)
+            self._require_not_held(REFRACTORY, condition)
         return blocking(self._period, condition, table, Names(self._scope.table))
 
     def _charge(
@@ -199,7 +210,10 @@ class _Build:
 
         if count == 1:
             return dict(zip(states, step(*states), strict=True))
-        words = {f"{s.name}_at" if s.name in ("k", "step") else s.name: s for s in states}
+        names = Names(s.name for s in states)
+        words = {
+            names.fresh(f"{s.name}_at") if s.name in ("k", "step") else s.name: s for s in states
+        }
         return dict(zip(states, repeated(count, step, **words), strict=True))
 
 

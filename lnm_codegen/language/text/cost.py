@@ -88,7 +88,8 @@ class ExpressionCost:
                 f"three decimals, a fraction over at most {_MAX_DENOMINATOR}, or exp(b*log(a)) for"
                 " a**b",
             )
-        if base.is_number and exponent.is_Rational and exponent.q > MAX_DEGREE:
+        is_root = base.is_number and base != sympy.E and exponent.is_Rational
+        if is_root and exponent.q > MAX_DEGREE:
             self._refuse_roots(node)
 
     def weigh(self, value: sympy.Basic, node: ast.expr) -> int:

@@ -13,8 +13,6 @@ Times are in microseconds, polarity is 0 (darker) or 1 (brighter).
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -23,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnm_codegen.errors import ToolError
+from lnm_codegen.files import DAMAGED_ARRAYS
 from lnm_codegen.train.data.store import damaged
 
 Ints = NDArray[np.int64]
@@ -122,8 +121,7 @@ def read_npz(raw: bytes, where: str) -> Events:
             parts: list[Any] = [np.asarray(arrays[key]) for key in "txyp"]
     except (KeyError, IndexError, AttributeError, TypeError):
         raise damaged(where, "no arrays t, x, y, p in it") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError,
-            RuntimeError) as error:  # fmt: skip
+    except (OSError, *DAMAGED_ARRAYS) as error:
         raise damaged(where, error) from None
     if len({part.shape for part in parts}) != 1 or parts[0].ndim != 1:
         raise ToolError(where, "t, x, y and p differ in shape", "(n,) for each of them")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -194,3 +195,20 @@ def test_constant_results_are_tensors() -> None:
     assert out.shape == (3, 2)
     assert final.tolist() == [0.5, 0.5]
     assert "torch.full_like" in lnm.emit(neuron, "torch").files["neuron_torch.py"]
+
+
+def test_a_constant_spike() -> None:
+    """A neuron that fires in every step: once a NameError."""
+    v, x = lnm.state("v"), lnm.input("x")
+    for level, spikes in ((1.0, 1.0), (-1.0, 0.0)):
+        made = module(lnm.Neuron(charge={v: v + x}, fire=level, reset=lnm.hard_reset(v, 0.0)))
+        out, _ = made.multi_step(torch.ones(3, 2), torch.zeros(2))
+        assert out.tolist() == [[spikes] * 2] * 3
+
+
+def test_conditions_on_constants_run() -> None:
+    """A clip of a constant: once a TypeError of torch.where."""
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: lnm.clip(lnm.exp(-0.05), 0, 1) * v + x}, output=v)
+    out, _ = module(neuron).multi_step(torch.ones(2, 1), torch.zeros(1))
+    assert out.flatten().tolist() == pytest.approx([1.0, 1.0 + math.exp(-0.05)])

@@ -61,6 +61,14 @@ def test_a_target_out_of_reach(labelled) -> None:
         WidthSearch(network, images(), batches, -1.0).result()
 
 
+def test_a_network_that_cannot_be_built_meets_no_target(labelled) -> None:
+    """Even one that allows any loss: formats too narrow for a coefficient were chosen once."""
+    network, batches = labelled
+    found = WidthSearch(network, images(), batches, 100.0).result()
+    made = integer_network(network, found.formats)
+    assert integer_accuracy(network.network, made, batches) == found.accuracy
+
+
 @pytest.mark.parametrize("least", range(2, 17))
 def test_bisection(least: int) -> None:
     assert _least((2, 16), lambda width: width >= least) == least

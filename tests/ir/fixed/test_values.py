@@ -298,3 +298,19 @@ def test_a_sequence():
     assert (result.value("v") == v / 256).all()
     assert result.out.dtype == np.float64
     assert 0 < result.out.mean() < 1
+
+
+def test_an_output_may_have_the_name_of_a_state():
+    """It is the output that `value` returns, as `interpret` names it."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    neuron = lnm.Neuron(
+        charge={v: v + x, w: v - w}, fire=v - 1, reset={v: 0.0}, output={"v": v, "w": 2 * w}
+    )
+    given = np.full((3, 1, 2), 0.75)
+    fixed = lnm.interpret_fixed(neuron, given, spec=lnm.Fixed(16, 12))
+    real = lnm.interpret(neuron, given)
+    assert list(fixed.outputs) == list(real.outputs) == ["v", "w"]
+    for name, array in real.outputs.items():
+        assert (fixed.value(name) == array).all()
+    assert (fixed.out == real.outputs["v"]).all()
+    assert (fixed.states["w"] / 4096 == real.states["w"]).all()

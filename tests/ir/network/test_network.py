@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -287,4 +288,25 @@ def test_damaged_files(tmp_path: Path) -> None:
     with (tmp_path / ARRAYS).open("wb") as file:
         np.save(file, np.ones(3))
     with refused(ModelError, tmp_path / ARRAYS, "not arrays of NumPy: one array, and no archive"):
+        read_network(tmp_path)
+
+
+def test_flipped_bytes_are_one_line(tmp_path: Path) -> None:
+    """A damaged archive ends zlib and zipfile in errors of several types."""
+    folder_of(small(), tmp_path)
+    whole, rng = (tmp_path / ARRAYS).read_bytes(), np.random.default_rng(0)
+    for place in rng.integers(0, len(whole), 300):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / ARRAYS).write_bytes(damaged)
+        with suppress(ModelError):  # a bit that no reader looks at changes nothing
+            read_network(tmp_path)
+
+
+def test_a_shape_beyond_64_bits(tmp_path: Path) -> None:
+    folder_of(small(), tmp_path)
+    content = json.loads((tmp_path / JSON).read_text())
+    content["input"]["shape"][0] = 2**70
+    (tmp_path / JSON).write_text(json.dumps(content))
+    with refused(ModelError, None, "has shape"):
         read_network(tmp_path)

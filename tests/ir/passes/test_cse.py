@@ -159,3 +159,14 @@ def test_parameters_are_as_good_as_variables():
     """A product of parameters is shared like any other."""
     k = cse(kernel(mul(mul(P, Q), V), mul(mul(P, Q), X)))
     assert body(k) == ["t0 = p * q", "h0 = t0 * v", "h1 = t0 * x"]
+
+
+@pytest.mark.parametrize("word", ["t0", "t1"])
+def test_a_port_named_like_a_temporary_keeps_its_name(word: str) -> None:
+    """An input that is only copied to a state: once the copy was lost, and the state with it."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input(word)
+    neuron = lnm.Neuron(charge={v: 0.5 * v + w + x, w: x}, fire=v - 1, reset={v: 0.0})
+    program = lnm.lower(neuron)
+    verify(program.forward)
+    verify(program.backward)
+    assert f"w_next = {word}" in str(program.forward)

@@ -29,6 +29,7 @@ from tests.strategies import few, generators, neurons
 
 one, zero, two = ir.ONE, ir.ZERO, ir.const(2)
 third = Const(Fraction(1, 3))
+V_IS_LESS, UNDECIDED = ir.Compare(ir.CompareOp.LT, V, X), "select(v < x, v, x)"
 pi = Const(Fraction("3.141592653589793238462643383279502884197"), "pi")
 
 
@@ -118,3 +119,20 @@ def test_a_folded_kernel_is_folded(neuron, rng):
     """The second fold changes no bit."""
     k = Stages(neuron).folded
     same_bits(k, fold(k), raw_values(neuron, rng))
+
+
+@pytest.mark.parametrize(
+    ("cond", "text"),
+    [
+        (ir.Compare(ir.CompareOp.LT, third, pi), "v"),
+        (ir.Compare(ir.CompareOp.NE, pi, pi), "x"),
+        (Unary(UnaryOp.NOT, ir.Compare(ir.CompareOp.GE, one, one)), "x"),
+        (Binary(BinaryOp.AND, ir.Compare(ir.CompareOp.GT, one, two), V_IS_LESS), "x"),
+        (Binary(BinaryOp.OR, V_IS_LESS, ir.Compare(ir.CompareOp.EQ, two, two)), "v"),
+        (Binary(BinaryOp.AND, V_IS_LESS, ir.Compare(ir.CompareOp.LE, one, two)), UNDECIDED),
+        (Binary(BinaryOp.OR, ir.Compare(ir.CompareOp.LT, two, one), V_IS_LESS), UNDECIDED),
+        (Binary(BinaryOp.AND, V_IS_LESS, V_IS_LESS), "select(v < x and v < x, v, x)"),
+    ],
+)  # fmt: skip
+def test_conditions_on_constants_are_decided(cond: ir.Expr, text: str) -> None:
+    assert body(fold(kernel(Select(cond, V, X)))) == [f"h0 = {text}"]

@@ -71,8 +71,25 @@ def test_a_held_subexpression_keeps_its_value_within_a_step() -> None:
     assert after(text.replace(" (constant over dt)", ""), "rk4", 0.5, 1.0) > 0.6
 
 
+@pytest.mark.parametrize(
+    ("place", "texts"),
+    [
+        ("ode: threshold", {"threshold": "v > J + 0.5"}),
+        ("ode: threshold", {"threshold": "v > twice"}),
+        ("ode: reset of v", {"threshold": "v > 1", "reset": "v = J"}),
+        ("ode: refractory", {"threshold": "v > 1", "refractory": "v > J"}),
+    ],
+)
+def test_a_held_subexpression_is_of_the_charge_alone(place: str, texts: dict[str, str]) -> None:
+    """After the charge, the states at the start of the step are gone."""
+    text = "dv/dt = x - v : 1\nJ = v : 1 (constant over dt)\ntwice = 2*J : 1"
+    with refused(lnm.ModelError, place, "it reads 'J', which is constant over dt"):
+        lnm.ode(text, dt=1, **texts)
+
+
 def test_states_may_have_the_names_of_arguments() -> None:
     """`k` and `step` are arguments of lnm.substeps."""
+    assert len(lnm.ode("dk/dt = -k_at : 1\ndk_at/dt = k : 1", dt=0.1, substeps=2).states) == 2
     text = "dk/dt = -k + x : 1\ndstep/dt = k - step : 1"
     assert len(lnm.ode(text, dt=0.1, substeps=2).states) == 2
 

@@ -172,6 +172,17 @@ def test_vector_parameter() -> None:
     assert neuron.params[0].init == 0.5
 
 
+def test_a_power_of_e_is_no_root(tmp_path: Path) -> None:
+    """exp(-1/20), of any denominator; `lnm.load` reads back what `to_toml` writes."""
+    neuron = lnm.ode(
+        "dv/dt = (x - v)/(20*ms) : 1", dt="1*ms", method="exact", threshold="v > 1", reset="v = 0"
+    )
+    file = tmp_path / "n.toml"
+    file.write_text(neuron.to_toml())
+    assert "exp(-0.05)" in file.read_text()
+    assert str(lnm.lower(lnm.load(str(file)))) == str(lnm.lower(neuron))
+
+
 def test_a_learned_initial_value() -> None:
     """A state names a scalar parameter of the file; parameters keep their order."""
     neuron = read(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import time
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from lnm_codegen.backends.network_verilog.layers import layers_of
 from lnm_codegen.backends.network_verilog.memories import memory_files
 from lnm_codegen.backends.network_verilog.top import family_of
 from lnm_codegen.errors import LnmError, ModelError, reason
+from lnm_codegen.files import DAMAGED_ARRAYS
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, verdict
 from lnm_codegen.hardware.tools import missing, run, temporary_folder
@@ -66,7 +66,7 @@ def _kept(path: Path) -> Integers:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             return np.asarray(archive["x"])
-    except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, BadZipFile) as error:
+    except (OSError, *DAMAGED_ARRAYS) as error:
         raise ModelError(path, f"not samples: {reason(error)}", remedy=_AGAIN) from None
 
 
