@@ -3,12 +3,14 @@
 The neuron's potential is q times that of the target, whose charge is a*v + b*x + c. So its charge
 must be a*v + q*b*x + q*c, its threshold q times the target's, and its reset likewise. The charge is
 linear in the parameters that are searched (theta of `lnm` in any form and basis), so both they and
-q follow from linear equations, one for each monomial. Other states keep their initial values: the
-coefficients with which they enter the potential become 0.
+q follow from linear equations, one for each monomial. The potential begins at q times the target's
+initial value. Other states keep theirs: the coefficients with which they enter the potential become
+0.
 """
 
 from __future__ import annotations
 
+from math import isclose
 from typing import Any
 
 import sympy
@@ -24,7 +26,7 @@ _Q = sympy.Symbol("q", positive=True)
 
 
 def matched_start(neuron: Neuron, target: Neuron) -> dict[str, Any] | None:
-    """Return initial values by parameter, or None where there are none.
+    """Return initial values of parameters and of the potential, or None where there are none.
 
     Args:
         neuron: The neuron that is to begin like the target.
@@ -54,7 +56,10 @@ def matched_start(neuron: Neuron, target: Neuron) -> dict[str, Any] | None:
     free = {s: own[s] for s in read}
     values = {s: float(e.subs(free)) for s, e in zip(read, found, strict=False)}
     values |= _at_threshold(neuron, v, scale * threshold)
-    return _named(neuron, values) if _resets(neuron, v, reset, scale, threshold) else None
+    begins = _at_start(v, scale, target.states[0].decl.init)
+    if begins is None or not _resets(neuron, v, reset, scale, threshold):
+        return None
+    return _named(neuron, values) | begins
 
 
 def _line(target: Neuron) -> tuple[float, float, float, float, float | None] | None:
@@ -68,8 +73,8 @@ def _line(target: Neuron) -> tuple[float, float, float, float, float | None] | N
     if not (charge.is_polynomial(v, x) and z.is_polynomial(v)):
         return None
     line, over = sympy.Poly(charge, v, x), sympy.Poly(z, v)
-    if line.total_degree() != 1 or over.degree() != 1 or over.coeff_monomial(v) != 1:
-        return None
+    if line.total_degree() != 1 or over.degree() != 1 or float(over.coeff_monomial(v)) != 1:
+        return None  # in SymPy, Float(1.0) != 1
     after = _in_numbers(dict(target.reset).get(v, v), start)
     threshold = -float(over.coeff_monomial(1))
     if isinstance(after, Where):
@@ -106,8 +111,17 @@ def _resets(
     if not isinstance(after, Where):
         return reset is None and _is_soft(after, v, scale * threshold)
     value, kept = after.operands[1:]
-    is_hard = value.is_number and kept == v and reset is not None
-    return bool(is_hard and abs(float(value) - scale * (reset or 0.0)) <= 1e-12)
+    if reset is None or kept != v or not value.is_number:
+        return False
+    return isclose(float(value), scale * reset, rel_tol=1e-7, abs_tol=1e-12)  # as in float32
+
+
+def _at_start(v: Declared, scale: float, start: Any) -> dict[str, float] | None:
+    """Return the initial value of v, `scale` times the target's; {} where v has it, or None."""
+    own: Any = v.decl
+    if callable(start) or (own.param and own.init != scale * start):
+        return None
+    return {} if own.init == scale * start else {own.name: scale * start}
 
 
 def _at_threshold(neuron: Neuron, v: Declared, threshold: float) -> dict[Any, float]:

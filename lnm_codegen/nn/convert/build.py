@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -17,12 +18,17 @@ from lnm_codegen.options import BackendName
 _HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
     "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks",
-    "_backward_pre_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks",
+    "_backward_pre_hooks", "_is_full_backward_hook", "_state_dict_hooks", "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
 )  # fmt: skip
 
 
 def built(
-    recipe: Recipe, old: nn.Module, like: torch.Tensor, backend: BackendName = "auto"
+    recipe: Recipe,
+    old: nn.Module,
+    like: torch.Tensor,
+    backend: BackendName = "auto",
+    shared: dict[int, nn.Parameter] | None = None,
 ) -> NeuronLayer:
     """Return the new layer.
 
@@ -32,6 +38,8 @@ def built(
             their shapes are the same.
         like: Tensor with the type and the device of the parameters.
         backend: See `NeuronLayer`.
+        shared: Id of an old learned tensor -> the parameter in its place, so that layers that
+            share the one share the other. The old layers must exist as long as the dict.
     """
     protocol, own = recipe.protocol, recipe.kept
     layer = protocol.layer(
@@ -46,7 +54,8 @@ def built(
     )
     for name, value in protocol.attributes.items():
         setattr(layer, name, value)
-    _keep(layer, own)
+    _keep(layer, own, {} if shared is None else shared)
+    _order(layer, list(old._parameters))
     for name in protocol.buffers:
         layer.register_buffer(name, getattr(old, name).detach().clone())
     if protocol.buffers:
@@ -54,17 +63,25 @@ def built(
     return layer.train(old.training)
 
 
-def _keep(layer: NeuronLayer, own: Kept) -> None:
+def _keep(layer: NeuronLayer, own: Kept, shared: dict[int, nn.Parameter]) -> None:
     """Give a layer the old values; an old parameter of the same shape stays the same object."""
     for name in (p.name for p in layer.neuron.params if p.name in own.values):
         value = own.values[name]
         given, new = own.given[name], getattr(layer, name)
         with torch.no_grad():
             new.copy_(value)
-        if isinstance(given, nn.Parameter):
+        if own.learns(name):
             new.requires_grad_(given.requires_grad)
-            if given.shape == new.shape and given.dtype is new.dtype:
-                layer._parameters[name] = given
+            is_same = given.shape == new.shape and given.dtype is new.dtype
+            kept = given if is_same and isinstance(given, nn.Parameter) else new
+            layer._parameters[name] = shared.setdefault(id(given), kept)
+
+
+def _order(layer: NeuronLayer, names: list[str]) -> None:
+    """Put the parameters in the order of these names, by which optimisers know them."""
+    own = layer._parameters
+    for name in [n for n in names if n in own] + [n for n in own if n not in names]:
+        own[name] = own.pop(name)
 
 
 def recipe_with(neuron: Neuron, protocol: Protocol, target: Recipe | None) -> Recipe:
@@ -90,4 +107,7 @@ def recipe_with(neuron: Neuron, protocol: Protocol, target: Recipe | None) -> Re
 def move_hooks(old: nn.Module, new: nn.Module) -> None:
     """Give the hooks of an old layer to the new one; their handles still remove them."""
     table: dict[str, Any] = vars(old)
-    vars(new).update({name: table[name] for name in _HOOKS if table.get(name)})
+    vars(new).update({name: table[name] for name in _HOOKS if table.get(name) is not None})
+    for hook in new._load_state_dict_pre_hooks.values():
+        if getattr(hook, "with_module", False):  # a weak reference to the old layer
+            hook.module = weakref.ref(new)

@@ -123,12 +123,16 @@ class _Conversion:
 
     def __init__(self, like: Tensor, choice: Choice, measured: bool = True) -> None:
         self._like, self._choice, self._measures = like, choice, measured
+        self._shared: dict[int, nn.Parameter] = {}
 
     def layer(self, old: nn.Module, library: Library) -> nn.Module:
         """Return the layer in the place of an old one, or the old one."""
         recipe = self._recipe(old, library)
         record = self._record(old, library, recipe)
-        layer = old if isinstance(recipe, str) else built(recipe, old, self._like)
+        if isinstance(recipe, str):
+            layer = old
+        else:
+            layer = built(recipe, old, self._like, shared=self._shared)
         vars(layer)[_RECORD] = record
         return layer
 

@@ -36,6 +36,7 @@ class NorseLayer(NeuronLayer):
     """A layer with the calls of Norse: (x, state) -> (out, state).
 
     `state` is a NamedTuple of the library where the neuron has its states, else a dict.
+    A state_dict of Norse has no key of the layer. It loads, and the parameters keep their values.
     """
 
     states_of: Callable[..., Any] = dict
@@ -46,6 +47,17 @@ class NorseLayer(NeuronLayer):
         out, final = super().forward(input_tensor, state=given, return_state=True)
         self._state = {}
         return out, self.states_of(**final)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool,
+        missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        """Load the parameters; all of them may be missing."""
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if not any(key.startswith(prefix) for key in state_dict):
+            missing_keys[:] = [key for key in missing_keys if not key.startswith(prefix)]
 
 
 STATES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.errors import ModelError, UnsupportedError, reason
+from lnm_codegen.nn.exchange.known import NAMES, WHERE, known
 from lnm_codegen.nn.exchange.layers import Shape
 from lnm_codegen.nn.exchange.metadata import KEY, described
 from lnm_codegen.nn.exchange.modules import Delay, Scale, SumPool2d
@@ -19,20 +20,13 @@ from lnm_codegen.nn.exchange.nearest import nearest_of, require_output
 from lnm_codegen.nn.exchange.neurons import neuron_layer
 from lnm_codegen.nn.exchange.parts import INPUT, OUTPUT, ForwardRecord, NodeCall
 from lnm_codegen.nn.exchange.primitives import primitive_of
-from lnm_codegen.nn.exchange.record import WHERE
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import NormModule
 from lnm_codegen.nn.norm.layer import NormNeuron
 
-M = TypeVar("M", bound=nn.Module)
 Array = NDArray[Any]
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
-_NAMES = (
-    "nn.Linear", "nn.Conv1d", "nn.Conv2d", "nn.AvgPool2d", "nn.Flatten", "nn.BatchNorm1d",
-    "nn.BatchNorm2d", "nn.Dropout", "nn.Identity", "lnm.nn.NeuronLayer", "lnm.nn.NormNeuron",
-)  # fmt: skip
-_SPIKINGJELLY = "spikingjelly.activation_based.layer."
 
 
 class Exporter:
@@ -145,7 +139,7 @@ class Exporter:
             start, end = module.start_dim % axes - 1, module.end_dim % axes - 1
             return nir.Flatten(np.array(call.before), start, end)
         kind = type(module).__name__
-        raise UnsupportedError(where, f"a {kind} has no node", _NAMES)
+        raise UnsupportedError(where, f"a {kind} has no node", NAMES)
 
     def _weighted(
         self, where: str, name: str, module: nn.Linear | nn.Conv1d | nn.Conv2d, before: Shape
@@ -238,15 +232,6 @@ class Exporter:
             "primitive_rate": float(theirs.mean()),
             "samples": ours.numel(),
         }
-
-
-def known(where: str, module: M, kind: type) -> M:
-    """Return a module of exactly this class, or of SpikingJelly's, or raise UnsupportedError."""
-    own = type(module)
-    if own is not kind and not own.__module__.startswith(_SPIKINGJELLY):
-        problem = f"a {own.__name__}, a subclass of {kind.__name__}, may have another forward"
-        raise UnsupportedError(where, problem, _NAMES)
-    return module
 
 
 def _numbers(where: str, norm: NormModule, kind: str) -> tuple[Array, Array]:

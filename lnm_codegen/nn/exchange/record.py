@@ -12,21 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.nn.exchange.modules import Delay, Scale, SumPool2d
+from lnm_codegen.nn.exchange.known import RESHAPING, SAME, WHERE, is_leaf, require_forward
+from lnm_codegen.nn.exchange.modules import Delay
 from lnm_codegen.nn.exchange.parts import INPUT, OUTPUT, ForwardRecord, HasParts, NodeCall, Parts
 from lnm_codegen.nn.exchange.signals import Frame, FrameSignal, Layout
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 
-WHERE = "to_nir"
-_KNOWN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool2d, SumPool2d, Scale, Delay)
-_SAME = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-_RESHAPING = (nn.Flatten, nn.Unflatten)
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _RESHAPES = {
     "flatten",
     "reshape",
@@ -50,16 +45,6 @@ _KEEPS = {
 }
 _ADDS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 _ACCEPTED = "reshapes that keep T and N or flatten features, and sums of two values"
-
-
-def is_leaf(module: nn.Module) -> bool:
-    """Report whether a call of a module is one node, or is refused by its class."""
-    own = (*_KNOWN, *_SAME, *_RESHAPING, NeuronLayer, _BatchNorm, DeferredNorm)
-    if isinstance(module, own) or isinstance(module, HasParts):
-        return True
-    return type(module).__module__.startswith("torch.nn.modules") and not isinstance(
-        module, _CONTAINERS
-    )
 
 
 def record(model: nn.Module, sample: Tensor, layout: Layout) -> ForwardRecord:
@@ -106,7 +91,7 @@ class _Recorder(TorchFunctionMode):
             module.register_forward_pre_hook(self._capture(path))
         if is_leaf(module):
             module.register_forward_pre_hook(self._enter)
-            module.register_forward_hook(self._leave(path))
+            module.register_forward_hook(self._leave(path), with_kwargs=True)
 
     def _capture(self, path: str) -> Callable[[nn.Module, Any], None]:
         def hook(_: nn.Module, args: Any) -> None:
@@ -120,24 +105,29 @@ class _Recorder(TorchFunctionMode):
     def _enter(self, *_: Any) -> None:
         self._depth += 1
 
-    def _leave(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, out: Any) -> None:
+    def _leave(self, path: str) -> Callable[[nn.Module, Any, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, named: Any, out: Any) -> None:
             self._depth -= 1
             if self._depth == 0:
-                self._called(path, module, args, out)
+                self._called(path, module, args, named, out)
 
         return hook
 
-    def _called(self, path: str, module: nn.Module, args: Any, out: Any) -> None:
+    def _called(self, path: str, module: nn.Module, args: Any, named: Any, out: Any) -> None:
         where = f"{WHERE}: {path}" if path else WHERE
+        for name, value in named.items():
+            if value is not None and value is not False:
+                problem = f"the call has the keyword argument {name!r}"
+                raise UnsupportedError(where, problem, "inputs by position")
         if not isinstance(out, Tensor) or not args or not isinstance(args[0], Tensor):
             kind = type(module).__name__
             raise UnsupportedError(where, f"a {kind} with several outputs, or without an input")
         signals = [self.signal_of(where, a) for a in args]
         first = signals[0]
-        if isinstance(module, (*_SAME, DeferredNorm)):
+        require_forward(where, module, first.layout)
+        if isinstance(module, (*SAME, DeferredNorm)):
             self.know(out, first)
-        elif isinstance(module, _RESHAPING):
+        elif isinstance(module, RESHAPING):
             self._reshape(where, first, out)
         elif isinstance(module, HasParts):
             self._add_parts(path, module.nir_parts(), first, out)
@@ -220,7 +210,7 @@ class _Recorder(TorchFunctionMode):
         elif name in ("expand", "expand_as") and self._repeats(signal, out):
             self._frame = Frame(out.shape[0], self._frame.batch)
             self.know(out, FrameSignal(signal.sources, signal.shape, "steps", repeated=True))
-        elif name == "__getitem__" and args[1] == 0 and signal.repeated and out.dim():
+        elif name == "__getitem__" and _is_zero(args[1]) and signal.repeated and out.dim():
             self.know(out, FrameSignal(signal.sources, signal.shape, "once"))
         elif name in _ADDS and len(args) == 2 and not kwargs and len(known) == 2:
             self._sum(where, signal, self.signal_of(name, known[1]), out)
@@ -269,6 +259,10 @@ class _Recorder(TorchFunctionMode):
         steps = self._frame.steps
         self._found.frames = sample if layout == "steps" else sample.expand(steps, *sample.shape)
         return self._found
+
+
+def _is_zero(index: Any) -> bool:
+    return type(index) is int and index == 0
 
 
 def _has_tensor(values: Any) -> bool:

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import LnmError, ShapeError, UnsupportedError
 from lnm_codegen.nn.exchange.export import Exporter
+from lnm_codegen.nn.exchange.known import WHERE, require_no_hooks
 from lnm_codegen.nn.exchange.metadata import FORMAT, KEY
 from lnm_codegen.nn.exchange.package import nir_package
 from lnm_codegen.nn.exchange.parts import ForwardRecord
 from lnm_codegen.nn.exchange.read import network_of
-from lnm_codegen.nn.exchange.record import WHERE, record
+from lnm_codegen.nn.exchange.record import record
 from lnm_codegen.nn.exchange.signals import Layout
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.validation import require_bool, require_number, wrong
@@ -84,6 +85,7 @@ def _recorded(model: nn.Module, sample: Tensor) -> tuple[ForwardRecord, nn.Modul
 
     The sample is a sequence (T, N, *) if the model accepts it as one, else an image (N, *).
     """
+    require_no_hooks(model)
     first: LnmError | None = None
     dtype = _dtype_of(model)
     layouts: tuple[Layout, ...] = ("steps", "once")
@@ -120,7 +122,7 @@ def _proof(
     plain = different(network_of_type(graph, dt, dtype, described=False), found)
     if own > _MOST or (is_exact and plain > _MOST):
         problem = f"{max(own, plain):.1%} of the outputs on the sample differ in the graph"
-        remedy = "Look for hooks, or for modules with a forward of their own."
+        remedy = "Look for modules with a forward of their own."
         raise UnsupportedError(WHERE, problem, "models that are their modules", remedy)
     return {"output_difference": plain}
 

@@ -47,6 +47,21 @@ def test_the_spikes_are_those_of_the_target(name: str, arguments: dict[str, Any]
     assert (out != expected).mean() < 0.002  # ties alone
 
 
+def test_a_target_in_floats_that_begins_elsewhere() -> None:
+    """A term of 1e-38 makes the threshold real-valued; the potential and the reset are q = 3."""
+    v, x = lnm.state("v", init=0.4), lnm.input("x")
+    target = lnm.Neuron(
+        {v: v + (x - v) / 3}, v - 0.7 - 2.0**-126, lnm.hard_reset(v, -0.1), name="floats"
+    )
+    neuron = lnm.get("lnm", v_reset=-0.3)
+    start = matched_start(neuron, target)
+    assert start is not None
+    assert start["v"] == pytest.approx(1.2)
+    expected = lnm.interpret(target, X).out
+    assert 0.02 < expected.mean() < 0.95
+    assert (lnm.interpret(neuron.with_init(**start), X).out != expected).mean() < 0.002
+
+
 @pytest.mark.parametrize(
     ("neuron", "target"),
     [
@@ -54,6 +69,7 @@ def test_the_spikes_are_those_of_the_target(name: str, arguments: dict[str, Any]
         (lnm.get("lnm"), lnm.get("cuba_lif")),  # two states
         (lnm.get("lnm", v_reset=None), lnm.get("lif")),  # another reset
         (lnm.get("lnm"), lnm.get("lif", v_reset=-0.3)),
+        (lnm.get("lnm", v_reset=-0.3), lnm.get("lif", v_reset=-0.3)),  # it must be tau * v_reset
         (lnm.get("lnm", learn_theta_0=False), lnm.get("lif", v_rest=0.3)),  # a constant
         (lnm.get("lnm", states=2, parametrisation="pole"), lnm.get("lif", v_reset=None)),
         (lnm.get("rf"), lnm.get("lif")),

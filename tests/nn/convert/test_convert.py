@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from typing import Any
 
 import pytest
@@ -60,6 +61,28 @@ def test_hooks_move_with_their_handles(jelly: Any) -> None:
     handle.remove()
     net(torch.ones(1, 3))
     assert seen == [3.0]
+
+
+def test_backward_hooks_move_with_their_kind(jelly: Any) -> None:
+    from spikingjelly.activation_based import monitor
+
+    net = nn.Sequential(nn.Linear(3, 4), jelly.LIFNode(step_mode="m"))
+    seen = monitor.GradOutputMonitor(net, instance=jelly.LIFNode)
+    eager(lnm.nn.convert(net))
+    net(torch.rand(2, 2, 3)).sum().backward()
+    assert [one.shape for one in seen.records] == [(2, 2, 4)]
+
+
+def test_hooks_of_a_state_dict_move(jelly: Any) -> None:
+    """A hook that receives its module receives the new one."""
+    net, seen = nn.Sequential(jelly.IFNode()), []
+    net[0].register_state_dict_pre_hook(lambda module, *rest: seen.append(("save", module)))
+    net[0].register_load_state_dict_pre_hook(lambda module, *rest: seen.append(("load", module)))
+    net[0].register_load_state_dict_post_hook(lambda module, keys: seen.append(("end", module)))
+    layer = lnm.nn.convert(net)[0]
+    gc.collect()
+    net.load_state_dict(net.state_dict())
+    assert seen == [("save", layer), ("load", layer), ("end", layer)]
 
 
 def test_the_report_before_and_after(jelly: Any) -> None:
@@ -131,7 +154,7 @@ def test_a_subclass_is_converted_where_it_changes_no_code(jelly: Any) -> None:
 
 def test_layers_keep_states_as_the_caller_says(jelly: Any) -> None:
     """By default as the library does; a layer that keeps none begins each call anew."""
-    x = 2 * torch.rand(5, 2, 3)
+    x = torch.full((5, 2, 3), 1.5)  # v ends at 0.75
     net = nn.Sequential(jelly.LIFNode(step_mode="m"), jelly.IFNode(step_mode="m"))
     kept, anew = copy.deepcopy(net), copy.deepcopy(net)
     eager(lnm.nn.convert(kept))
@@ -162,6 +185,19 @@ def test_a_given_neuron_begins_with_the_old_dynamics(jelly: Any) -> None:
     loss = net(x).sum()
     loss.backward()
     assert net[0].theta_v.grad.abs().sum() > 0
+
+
+def test_a_given_neuron_begins_with_the_dynamics_of_norse() -> None:
+    """Its cells fire at >; the reset and the initial potential are q times the cell's."""
+    norse = pytest.importorskip("norse.torch")
+    rest = norse.LIFBoxParameters(v_leak=torch.tensor(0.5), v_reset=torch.tensor(-0.1))
+    cells = (norse.IAFCell(), 0.0), (norse.LIFBoxCell(), 0.0), (norse.LIFBoxCell(rest), -1.0)
+    for cell, v_reset in cells:
+        net = nn.Sequential(cell)
+        lnm.nn.convert(net, neuron=lnm.get("lnm", degree=3, v_reset=v_reset))
+        (line,) = lnm.nn.conversion_report(net).layers
+        assert line.reason == "the neuron is given, and begins with the old dynamics"
+        assert line.differing_spikes == 0
 
 
 def test_a_neuron_for_every_layer_or_for_some(jelly: Any) -> None:

@@ -187,6 +187,29 @@ def test_a_tensor_that_requires_a_gradient_becomes_a_parameter() -> None:
     assert tau.grad is not None
 
 
+def test_a_tensor_of_two_cells_becomes_one_parameter() -> None:
+    for threshold in (torch.tensor([0.5], requires_grad=True), nn.Parameter(torch.tensor(0.5))):
+        cells = (norse.LIFCell(norse.LIFParameters(v_th=threshold)) for _ in "ab")
+        net = eager(lnm.nn.convert(norse.SequentialState(*cells)))
+        assert net[0].v_th is net[1].v_th
+        assert len(list(net.parameters())) == 1
+
+
+def test_a_checkpoint_of_norse_loads_and_one_of_ours_is_whole() -> None:
+    """Norse saves nothing of `p`; the learned values are those of the layer."""
+    cell = norse.LIFCell(norse.LIFParameters(v_th=nn.Parameter(torch.tensor(0.5))))
+    net = norse.SequentialState(nn.Linear(3, 4), cell)
+    saved = net.state_dict()
+    lnm.nn.convert(net)
+    assert not any(net.load_state_dict(saved))
+    assert float(net[1].v_th) == 0.5
+    ours = net.state_dict()
+    assert not any(net.load_state_dict(ours))
+    del ours["1.v_th"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*1\.v_th"):
+        net.load_state_dict(ours)
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
     [

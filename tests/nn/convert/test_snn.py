@@ -165,6 +165,34 @@ def test_an_old_checkpoint_loads_and_fixed_options_are_compared() -> None:
     assert not any(new.load_state_dict(without))
 
 
+LEARNED: list[tuple[str, dict[str, Any]]] = [
+    ("Synaptic", {"learn_alpha": True, "learn_beta": True, "learn_threshold": True}),
+    ("Leaky", {"learn_beta": True, "learn_graded_spikes_factor": True, "learn_threshold": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), LEARNED)
+def test_parameters_keep_their_order(name: str, options: dict[str, Any]) -> None:
+    """A state_dict of an optimiser has no names."""
+    layer = getattr(snn, name)(**DECAYS[name] | options)
+    names = [n for n, _ in layer.named_parameters()]
+    assert len(names) == 3
+    assert [n for n, _ in lnm.nn.convert(layer).named_parameters()] == names
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_shared_parameter_stays_shared(shape: tuple[int, ...]) -> None:
+    net = nn.Sequential(*(snn.Leaky(beta=0.5, learn_beta=True, init_hidden=True) for _ in "ab"))
+    net[0].beta = net[1].beta = nn.Parameter(torch.full(shape, 0.9))
+    old = copy.deepcopy(net)
+    eager(lnm.nn.convert(net))
+    assert net[0].beta is net[1].beta
+    for one in (net, old):
+        one(torch.ones(2, 3)).sum().backward()
+    assert len(list(net.parameters())) == 1
+    torch.testing.assert_close(net[0].beta.grad, old[0].beta.grad.reshape(()))
+
+
 def test_a_hidden_state_is_reset_by_ours_and_the_layer_leaves_their_list() -> None:
     net = nn.Sequential(nn.Linear(3, 4), snn.Leaky(beta=0.9, init_hidden=True))
     old = net[1]
