@@ -56,7 +56,7 @@ def matched_start(neuron: Neuron, target: Neuron) -> dict[str, Any] | None:
     free = {s: own[s] for s in read}
     values = {s: float(e.subs(free)) for s, e in zip(read, found, strict=False)}
     values |= _at_threshold(neuron, v, scale * threshold)
-    begins = _at_start(v, scale, target.states[0].decl.init)
+    begins = _at_start(v, scale, target.states[0].decl)
     if begins is None or not _resets(neuron, v, reset, scale, threshold):
         return None
     return _named(neuron, values) | begins
@@ -116,12 +116,15 @@ def _resets(
     return isclose(float(value), scale * reset, rel_tol=1e-7, abs_tol=1e-12)  # as in float32
 
 
-def _at_start(v: Declared, scale: float, start: Any) -> dict[str, float] | None:
+def _at_start(v: Declared, scale: float, target: Any) -> dict[str, float] | None:
     """Return the initial value of v, `scale` times the target's; {} where v has it, or None."""
     own: Any = v.decl
-    if callable(start) or (own.param and own.init != scale * start):
+    if callable(target.init):
         return None
-    return {} if own.init == scale * start else {own.name: scale * start}
+    start = scale * target.init
+    if own.init == start:
+        return {}
+    return None if own.param else {own.name: start}
 
 
 def _at_threshold(neuron: Neuron, v: Declared, threshold: float) -> dict[Any, float]:

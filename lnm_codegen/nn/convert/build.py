@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from lnm_codegen.analysis.linear.start import matched_start
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn.convert.broadcast import BroadcastLayer
 from lnm_codegen.nn.convert.recipe import NOTHING, Protocol, Recipe
 from lnm_codegen.nn.convert.values import Kept
 from lnm_codegen.nn.layer import NeuronLayer
@@ -54,6 +56,9 @@ def built(
     )
     for name, value in protocol.attributes.items():
         setattr(layer, name, value)
+    if isinstance(layer, BroadcastLayer):
+        names = (param.name for param in recipe.neuron.params)
+        layer.broadcast = tuple(name for name in names if own.per.get(name) == "neuron")
     _keep(layer, own, {} if shared is None else shared)
     _order(layer, list(old._parameters))
     for name in protocol.buffers:
@@ -108,6 +113,7 @@ def move_hooks(old: nn.Module, new: nn.Module) -> None:
     """Give the hooks of an old layer to the new one; their handles still remove them."""
     table: dict[str, Any] = vars(old)
     vars(new).update({name: table[name] for name in _HOOKS if table.get(name) is not None})
-    for hook in new._load_state_dict_pre_hooks.values():
+    bound: Iterable[Any] = new._load_state_dict_pre_hooks.values()
+    for hook in bound:
         if getattr(hook, "with_module", False):  # a weak reference to the old layer
             hook.module = weakref.ref(new)

@@ -40,8 +40,9 @@ def convert(
 
     A new layer has the dynamics of the old one: the same spikes and gradients up to rounding. It
     has the same calls, step mode, detach_reset and training mode, and it begins without states. Its
-    parameters have the old names and values; a parameter of the same shape stays the same object. A
-    state_dict of the old model loads. A layer that cannot be converted stays as it is; see
+    parameters have the old names, values and order; one of the same shape stays the same object. A
+    state_dict of the old model loads, unless `neuron` gives another neuron; that of Norse has no
+    tensor of `p`, which keeps its values. A layer that cannot be converted stays as it is; see
     `conversion_report`.
 
     Args:

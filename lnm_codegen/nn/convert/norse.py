@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lnm_codegen.language.binding import bind
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
 from lnm_codegen.language.symbols import Declared, input, spike, state
+from lnm_codegen.nn.convert.broadcast import BroadcastLayer
 from lnm_codegen.nn.convert.recipe import (
     Protocol,
     Recipe,
@@ -25,14 +26,13 @@ from lnm_codegen.nn.convert.recipe import (
 )  # fmt: skip
 from lnm_codegen.nn.convert.slopes import TINY, Slope, norse_slope
 from lnm_codegen.nn.convert.values import Kept, kept, number
-from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.options import StepMode
 
 PREFIX = "norse.torch.module"
 """Package of the classes."""
 
 
-class NorseLayer(NeuronLayer):
+class NorseLayer(BroadcastLayer):
     """A layer with the calls of Norse: (x, state) -> (out, state).
 
     `state` is a NamedTuple of the library where the neuron has its states, else a dict.

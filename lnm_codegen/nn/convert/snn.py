@@ -18,10 +18,10 @@ from lnm_codegen.language.binding import bind
 from lnm_codegen.language.functions import clip, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import input, spike, state
+from lnm_codegen.nn.convert.broadcast import BroadcastLayer
 from lnm_codegen.nn.convert.recipe import Protocol, Recipe, kind_of, require
 from lnm_codegen.nn.convert.slopes import TINY, Slope, snn_slope
 from lnm_codegen.nn.convert.values import Kept, kept
-from lnm_codegen.nn.layer import NeuronLayer
 
 PREFIX = "snntorch._neurons"
 """Package of the classes."""
@@ -30,7 +30,7 @@ STATES = {"Leaky": ("mem",), "Lapicque": ("mem",), "Synaptic": ("syn", "mem")}
 """Class -> states that a call takes and returns, in order."""
 
 
-class SnnTorchLayer(NeuronLayer):
+class SnnTorchLayer(BroadcastLayer):
     """A single-step layer with the calls of snnTorch.
 
         spk, mem = layer(x, mem)        Leaky, Lapicque

@@ -38,9 +38,10 @@ class Kept:
 
     Attributes:
         given: The tensors as the library has them.
-        values: The same without axes of length 1: (), (C,) or the shape of one sample.
+        values: The same as (), (C,) or `shape`.
         per: Granularity of each.
-        shape: Shape of one sample's neurons where a parameter is per neuron, else None.
+        shape: Shape of the parameters per neuron, that of a sample or one that broadcasts to it;
+            None if there are none.
         channels: C where a parameter is per channel, else None.
     """
 
@@ -69,7 +70,8 @@ class Kept:
 def kept(where: str, tensors: Mapping[str, Any]) -> Kept:
     """Return tensors as parameters of a layer; a number counts as a tensor without axes.
 
-    A value for the last axes of (N, *) is per neuron, one of shape (C, 1, ...) per channel.
+    A value for the last axes of (N, *) is per neuron, one of shape (C, 1, ...) per channel. Values
+    per neuron may differ in their first axes of length 1.
 
     Raises:
         UnsupportedError: A tensor that is neither, or a result of other tensors under autograd; a
@@ -81,7 +83,7 @@ def kept(where: str, tensors: Mapping[str, Any]) -> Kept:
     }
     values: dict[str, Tensor] = {}
     per: dict[str, Granularity] = {}
-    shapes: set[tuple[int, ...]] = set()
+    shapes: dict[tuple[int, ...], tuple[int, ...]] = {}  # without first axes of length 1 -> with
     channels: set[int] = set()
     for name, tensor in given.items():
         own = tuple(tensor.shape)
@@ -100,12 +102,15 @@ def kept(where: str, tensors: Mapping[str, Any]) -> Kept:
             channels.add(own[0])
         else:
             per[name] = "neuron"
-            shapes.add(own)
+            shapes[own] = max(shapes.get(own, ()), tuple(tensor.shape), key=len)
         values[name] = tensor.reshape(own)
-    first = {shape[0] for shape in shapes} | channels
+    first = {shape[0] for shape in shapes.values()} | channels
     if len(shapes) > 1 or len(first) > 1 or any(1 in shape for shape in shapes):
         found = ", ".join(f"{name} {tuple(t.shape)}" for name, t in given.items() if t.dim())
         problem = f"parameters of shape {found}"
         raise UnsupportedError(where, problem, "(), (C, 1, 1), or the shape of one sample")
-    shape = next(iter(shapes), None)
+    shape = next(iter(shapes.values()), None)
+    values |= {
+        name: values[name].reshape(shape) for name in given if shape and per[name] == "neuron"
+    }
     return Kept(given, values, per, shape, None if shape else next(iter(channels), None))

@@ -187,6 +187,15 @@ def test_a_tensor_that_requires_a_gradient_becomes_a_parameter() -> None:
     assert tau.grad is not None
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 4), (4,)])
+def test_a_value_that_broadcasts_to_a_sample(shape: tuple[int, ...]) -> None:
+    count = torch.Size(shape).numel()
+    tau = torch.linspace(80, 140, count, dtype=torch.float64).reshape(shape)
+    peer, layer = pair(norse.LIFBoxCell(box(tau_mem_inv=tau, v_th=0.8)))
+    x = draw(5, (T, 2, *SHAPE), SCALE)
+    assert_same(run(layer, x), run(peer, x))
+
+
 def test_a_tensor_of_two_cells_becomes_one_parameter() -> None:
     for threshold in (torch.tensor([0.5], requires_grad=True), nn.Parameter(torch.tensor(0.5))):
         cells = (norse.LIFCell(norse.LIFParameters(v_th=threshold)) for _ in "ab")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.nn import NeuronLayer
 from tests.nn.convert.peers import Run, assert_same, draw, eager, finished, pair, spikes
 from tests.refusals import refused
@@ -132,6 +132,34 @@ def test_a_value_per_channel() -> None:
     assert_same(run(converted, x), run(peer, x), RTOL)
     assert converted.beta.shape == (3,)
     converted.load_state_dict(peer.state_dict())
+
+
+BROADCAST = [
+    ((1, 4, 4), (1, 4, 4)),
+    ((1, 4, 4), (4, 4)),
+    ((1, 4, 4), (2, 4, 4)),
+    ((4,), (3, 4)),
+    ((1, 4), (4,)),
+]
+
+
+@pytest.mark.parametrize(("shape", "sample"), BROADCAST)
+def test_a_value_that_broadcasts_to_a_sample(
+    shape: tuple[int, ...], sample: tuple[int, ...]
+) -> None:
+    """The parameter has its own shape, before and after the first call."""
+    beta = torch.linspace(0.3, 0.9, 16)[: torch.Size(shape).numel()].reshape(shape)
+    layer = snn.Leaky(beta=beta, learn_beta=True, threshold=0.3 + beta.squeeze(0))
+    peer, converted = pair(layer)
+    assert isinstance(converted, NeuronLayer)
+    saved = peer.state_dict()
+    for batch in (2, 3):
+        x = draw(4, (T, batch, *sample))
+        assert_same(run(converted, x), run(peer, x), RTOL)
+        assert converted.beta.shape == shape
+        converted.load_state_dict(saved)
+    with refused(ShapeError, "leaky", "neurons (5,) in a sample", "per neuron"):
+        converted(draw(4, (2, 5)))
 
 
 def test_state_of_another_shape_begins_anew() -> None:
