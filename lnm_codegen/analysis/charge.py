@@ -122,12 +122,13 @@ def lower_clamp(neuron: Neuron) -> float | None:
     while isinstance(h, Where):
         cond, then, orelse = h.operands
         number, rest = (then, orelse) if then.is_number else (orelse, then)
-        sides = getattr(cond, "lhs", None), getattr(cond, "rhs", None)
-        if not number.is_number or set(sides) != {number, rest}:
+        if not isinstance(cond, sympy.Lt | sympy.Le | sympy.Gt | sympy.Ge) or not number.is_number:
             return None
-        if not isinstance(cond, sympy.Lt | sympy.Le | sympy.Gt | sympy.Ge):
+        is_left = cond.rhs.is_number
+        compared, bound = (cond.lhs, cond.rhs) if is_left else (cond.rhs, cond.lhs)
+        if unclamped(compared) != unclamped(rest) or not bound.is_number or bound - number != 0:
             return None
-        is_below = (cond.lhs == rest) == isinstance(cond, sympy.Lt | sympy.Le)
+        is_below = is_left == isinstance(cond, sympy.Lt | sympy.Le)
         if is_below == (number is then):
             return float(number)
         h = rest  # an upper clamp

@@ -99,7 +99,9 @@ class TrainConfig:
     ] = "lnm"
     arguments: Annotated[
         dict[str, Any],
-        Option("Arguments of the family; a v_min here has priority.", _TABLE, table="neuron", key="*"),
+        Option(
+            "Arguments of the family; a v_min here has priority.", _TABLE, table="neuron", key="*"
+        ),
     ] = field(default_factory=dict)
     v_min: Annotated[
         float | None,

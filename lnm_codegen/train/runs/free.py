@@ -42,7 +42,7 @@ def is_taken(path: Path) -> bool:
 
 
 def unfinished(path: Path) -> list[Path]:
-    """Return the temporary files of `write_whole` that killed writes of a run left in its folder."""
+    """Return the temporary files of `write_whole` that killed writes of a run left."""
     return [file for name in FILES for file in path.glob(f".{name}.*")]
 
 

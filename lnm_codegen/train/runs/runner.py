@@ -128,7 +128,9 @@ def run(
             raise type(error)(error.where, error.problem, error.accepted, remedy) from None
         if written is not None:
             name, history = written.path.name, record.history()
-            written.save_figure(run_figure(name, trainer.averaged, history, trainer.intervals[0][0]))
+            written.save_figure(
+                run_figure(name, trainer.averaged, history, trainer.intervals[0][0])
+            )
         return RunResult(config, trainer.averaged, tuple(record.epochs))
 
 

@@ -39,4 +39,4 @@ def _initial_potential(layer: NeuronLayer) -> float:
     decl = cast("State", potential_of(layer.neuron).decl)
     if decl.param:
         return float(getattr(layer, decl.param).detach().mean())
-    return 0.0 if callable(decl.init) else float(decl.init)
+    return float(decl.init) if isinstance(decl.init, int | float) else 0.0

@@ -23,7 +23,7 @@ from lnm_codegen.nn import pack_spikes
 from lnm_codegen.train import Epoch, TrainConfig, run, trainer
 from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.runs.config import neuron_of
-from lnm_codegen.train.runs.folder import FILES
+from lnm_codegen.train.runs.free import FILES
 from tests.refusals import refused
 from tests.train.data.idx_files import write_fashion
 
