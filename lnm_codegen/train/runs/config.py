@@ -294,9 +294,7 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
         arguments["surrogate"] = surrogate_named("train", table.pop("kind", None), table)
     if (clamp := clamp_of(config)) is not None:
         arguments["v_min"] = clamp
-    if recorded:
-        neuron = resolve_recorded(config.family, arguments)
-    else:
-        neuron = resolve(config.family, **arguments)
+    family = config.family
+    neuron = resolve_recorded(family, arguments) if recorded else resolve(family, **arguments)
     require_one_port("train", neuron)
     return neuron
