@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from lnm_codegen.train.runs.config import TrainConfig
-from lnm_codegen.train.runs.config_file import config_of, move_v_min_to_arguments, read_toml
+from lnm_codegen.train.runs.config_file import config_of, place_v_min, read_toml
 
 FOLDER = Path(__file__).parent
 TRAIN_FIELDS = {f.name for f in fields(TrainConfig)} - {"family", "arguments", "v_min"}
@@ -202,7 +202,7 @@ def _changed(config: TrainConfig, changes: Mapping[str, Any], path: Path) -> Tra
         else:
             flat["arguments"] = {**flat["arguments"], key: value}
     if "v_min" in changes:
-        move_v_min_to_arguments(flat)
+        place_v_min(flat)
     return config_of(flat, str(path))
 
 

@@ -129,10 +129,12 @@ def test_a_row_has_fewer_seeds_than_its_plan(
 def test_a_clamp_of_two_states_is_an_argument(folder: Path) -> None:
     """A row of two states trained without its v_min, since training has one for one state alone."""
     row = '[[row]]\nname = "two"\nfamily = "lnm"\nstates = 2\nv_min = -4.0\n'
-    (folder / "tiny.toml").write_text(TINY + row + "settings = [{ lr = 1e-2 }, { v_min = -3.0 }]")
-    first, second = plans.read_plan("tiny").rows[-1].settings
+    settings = 'settings = [{ lr = 1e-2 }, { v_min = -3.0 }, { v_min = "none" }]'
+    (folder / "tiny.toml").write_text(TINY + row + settings)
+    first, second, third = plans.read_plan("tiny").rows[-1].settings
     assert first.arguments == {"states": 2, "v_min": -4.0}
     assert second.arguments == {"states": 2, "v_min": -3.0}
+    assert third.arguments == {"states": 2}
     expected = lnm.get("lnm", states=2, v_min=-4.0)
     assert str(neuron_of(first).charge) == str(expected.charge)
 

@@ -26,7 +26,7 @@ from sympy.core.relational import Relational
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.declarations import Input, Param, State
 from lnm_codegen.language.binding import bind, bindings_of, read_by, rebound
-from lnm_codegen.language.functions import Where, as_expr
+from lnm_codegen.language.functions import Where, as_expr, attached
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Declared, input, is_spike
 
@@ -108,6 +108,31 @@ def unclamped(expr: Any) -> Any:
     if not expr.args or isinstance(expr, Relational):
         return expr
     return expr.func(*(unclamped(a) for a in expr.args))
+
+
+@lru_cache(maxsize=256)
+def lower_clamp(neuron: Neuron) -> float | None:
+    """Return the number below which the charge of the potential is clamped to it, or None.
+
+    The clamp is `where(h < c, c, h)` in any spelling, such as `lnm.max(h, c)`, alone or inside an
+    upper clamp.
+    """
+    v = potential_of(neuron)
+    h = attached(dict(neuron.charge).get(v, v))
+    while isinstance(h, Where):
+        cond, then, orelse = h.operands
+        number, rest = (then, orelse) if then.is_number else (orelse, then)
+        if not isinstance(cond, sympy.Lt | sympy.Le | sympy.Gt | sympy.Ge) or not number.is_number:
+            return None
+        is_left = cond.rhs.is_number
+        compared, bound = (cond.lhs, cond.rhs) if is_left else (cond.rhs, cond.lhs)
+        if unclamped(compared) != unclamped(rest) or not bound.is_number or bound - number != 0:
+            return None
+        is_below = is_left == isinstance(cond, sympy.Lt | sympy.Le)
+        if is_below == (number is then):
+            return float(number)
+        h = rest  # an upper clamp
+    return None
 
 
 def without_spikes(expr: Any) -> Any:

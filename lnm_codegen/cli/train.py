@@ -28,7 +28,7 @@ from lnm_codegen.train.runs.config_file import (
     FIELD_TYPES,
     TABLES,
     config_of,
-    move_v_min_to_arguments,
+    place_v_min,
     read_toml,
 )
 from lnm_codegen.train.runs.free import require_free
@@ -138,18 +138,13 @@ def train(
             "--resume --force", "one resumes a run, the other replaces it", remedy="Give one."
         )
     given = {k: v for k, v in config_fields.items() if v is not None}
-    neuron = {"form": form, "per": per, "degree": degree}
+    sizes = None if channels is None else _channels(channels)
+    network = family_arguments(network_settings, option="--net")
     tables = {
-        "arguments": {k: v for k, v in neuron.items() if v is not None} | _neuron(settings),
-        "network_arguments": family_arguments(network_settings, option="--net"),
+        "arguments": _joined("--set", _neuron(settings), form=form, per=per, degree=degree),
+        "network_arguments": _joined("--net", network, channels=sizes, time_steps=time_steps),
         "data_arguments": family_arguments(data_settings, option="--data-set"),
     }
-    if channels is not None:
-        tables["network_arguments"]["channels"] = parse_integers(
-            "train", "channels", channels, "integers with commas, such as 16,32"
-        )
-    if time_steps is not None:
-        tables["network_arguments"]["time_steps"] = time_steps
     further = family_arguments(train_settings, option="--train")
     for key in further:
         require_known("--train", "field", key, TABLES["train"])
@@ -166,14 +161,39 @@ def train(
     _run(whole, folder, force, resume, console)
 
 
+def _channels(text: str) -> tuple[int, ...]:
+    return parse_integers("train", "channels", text, "integers with commas, such as 16,32")
+
+
 def _neuron(settings: list[str] | None) -> dict[str, Any]:
     """Return the arguments of --set, a surrogate as a table that a file can hold."""
-    surrogates = [s for s in settings or [] if s.startswith("surrogate=")][:1]
-    found = family_arguments([s for s in settings or [] if s not in surrogates])
-    for text in surrogates:
+    texts = settings or []
+    found = family_arguments([s for s in texts if not s.startswith("surrogate=")])
+    for text in (s for s in texts if s.startswith("surrogate=")):
+        if "surrogate" in found:
+            problem = "surrogate is given twice"
+            raise ModelError(f"--set {text!r}", problem, remedy="Give it once.")
         value = text.partition("=")[2]
         found["surrogate"] = None if value.lower() == "none" else surrogate_table(value)
     return found
+
+
+def _joined(option: str, settings: dict[str, Any], **words: Any) -> dict[str, Any]:
+    """Return the settings of `option` and the words that have options of their own.
+
+    Raises:
+        ModelError: A key is in both.
+    """
+    given = {key: value for key, value in words.items() if value is not None}
+    for key in settings:
+        if key in given:
+            raise _twice(option, key, key)
+    return {**given, **settings}
+
+
+def _twice(option: str, key: str, field: str) -> ModelError:
+    flag = f"--{field.replace('_', '-')}"
+    return ModelError(f"{option} {key}", f"{flag} is given too", remedy="Give it once.")
 
 
 def _taken(
@@ -182,8 +202,7 @@ def _taken(
     """Remove from `settings`, and return, the fields of the config among them."""
     for key in settings:
         if known.get(key) in given:
-            flag = f"--{known[key].replace('_', '-')}"
-            raise ModelError(f"{option} {key}", f"{flag} is given too", remedy="Give it once.")
+            raise _twice(option, key, known[key])
     return {known[key]: settings.pop(key) for key in set(settings) & set(known)}
 
 
@@ -219,7 +238,7 @@ def _merged(
         flat["v_min"] = _clamp(v_min)
         if "v_min" in tables["arguments"]:
             raise ModelError(f"--v-min {v_min}", "--set gives v_min too", remedy="Give it once.")
-        move_v_min_to_arguments(flat)
+        place_v_min(flat)
     return config_of(flat)
 
 

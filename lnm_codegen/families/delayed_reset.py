@@ -13,8 +13,8 @@ from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Declared, Granularity, input, param, spike, state
 from lnm_codegen.validation import require_bool, require_number, require_numbers, require_one_of
 
-Reset: TypeAlias = Literal["subtract", "zero", "none"]
-RESETS = ("subtract", "zero", "none")
+Reset: TypeAlias = Literal["subtract", "zero", "none"] | None
+RESETS = ("subtract", "zero", "none", None)
 
 
 @family
@@ -43,7 +43,7 @@ def leaky(
     Args:
         beta: Decay of the potential per time step, 0 to 1.
         v_threshold: Firing threshold.
-        reset: "subtract", "zero" or "none", snnTorch's `reset_mechanism`.
+        reset: "subtract", "zero" or "none", snnTorch's `reset_mechanism`; None is "none".
         reset_delay: False resets in the step of the spike too, through a further state r.
         learn_beta: Make beta learnable.
         learn_threshold: Make v_threshold learnable.
@@ -94,7 +94,7 @@ def synaptic(
         alpha: Decay of the current per time step, 0 to 1.
         beta: Decay of the potential per time step, 0 to 1.
         v_threshold: Firing threshold.
-        reset: "subtract", "zero" or "none", snnTorch's `reset_mechanism`.
+        reset: "subtract", "zero" or "none", snnTorch's `reset_mechanism`; None is "none".
         reset_delay: False resets in the step of the spike too, through a further state r.
         learn_alpha: Make alpha learnable.
         learn_beta: Make beta learnable.
@@ -149,7 +149,7 @@ def lapicque(
         c: Capacitance in farads, > 0; 5 by default.
         dt: Time step in seconds, > 0. Beyond 2*r*c the potential grows without bound.
         v_threshold: Firing threshold in volts, if x is in amperes.
-        reset: "subtract", "zero" or "none", snnTorch's `reset_mechanism`.
+        reset: "subtract", "zero" or "none", snnTorch's `reset_mechanism`; None is "none".
         learnable: Make r and c learnable.
         learn_threshold: Make v_threshold learnable.
         per: Granularity of the learnable parameters, a word or a dict by name.
@@ -176,7 +176,7 @@ def lapicque(
 
 
 def _declared(
-    name: str, v_threshold: float, reset: str, reset_delay: bool, learnable: bool
+    name: str, v_threshold: float, reset: Reset, reset_delay: bool, learnable: bool
 ) -> tuple[Declared, Declared, Declared]:
     """Return potential, input and threshold, and validate the arguments that families share."""
     require_numbers(name, v_threshold=v_threshold)
@@ -186,7 +186,7 @@ def _declared(
     return state("v"), input("x"), threshold
 
 
-def _late(charged: ExprLike, v: Declared, threshold: Declared, reset: str) -> ExprLike:
+def _late(charged: ExprLike, v: Declared, threshold: Declared, reset: Reset) -> ExprLike:
     """Return the charged potential after the reset that the potential of the last step causes."""
     match reset:
         case "subtract":
@@ -196,9 +196,11 @@ def _late(charged: ExprLike, v: Declared, threshold: Declared, reset: str) -> Ex
     return charged
 
 
-def _at_once(v: Declared, threshold: Declared, reset: str) -> tuple[dict[Any, Any], dict[Any, Any]]:
+def _at_once(
+    v: Declared, threshold: Declared, reset: Reset
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Return charge and reset that reset in the step of the spike, unless it was reset late."""
-    if reset == "none":
+    if reset in ("none", None):
         return {}, {}
     r = state("r")
     amount = threshold if reset == "subtract" else v

@@ -94,6 +94,20 @@ def epoch_text(epoch: Epoch, epochs: int, split: str = "test") -> str:
     return f"{text}  {epoch.seconds:.1f} s"
 
 
+def summary_writer() -> Any:
+    """Return the class that writes events for TensorBoard, or raise ToolError without it."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ToolError(
+            "train",
+            "tensorboard is not installed",
+            remedy="Run pip install tensorboard, or leave tensorboard out; metrics.csv has the"
+            " same numbers.",
+        ) from None
+    return SummaryWriter
+
+
 class TensorBoardEvents:
     """Curves of a run as TensorBoard events; the package `tensorboard` is an optional extra.
 
@@ -105,19 +119,7 @@ class TensorBoardEvents:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._writer: Any = None
-        if folder is None:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise ToolError(
-                "train",
-                "tensorboard is not installed",
-                remedy="Run pip install tensorboard, or leave tensorboard out; metrics.csv has the"
-                " same numbers.",
-            ) from None
-        self._writer = SummaryWriter(str(folder))
+        self._writer: Any = None if folder is None else summary_writer()(str(folder))
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Write the metrics of an epoch."""

@@ -13,12 +13,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lnm_codegen.analysis.plane.linear import linear_part
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.families.common import LOWEST
-from lnm_codegen.nn import NeuronLayer, pack_spikes
+from lnm_codegen.nn import pack_spikes
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import IGNORED, count_correct, loss_of
 from lnm_codegen.train.models import Network, parameter_groups
-from lnm_codegen.train.models.norm import threshold_of
 from lnm_codegen.train.optimiser import (
     clipped,
     load_optimizer,
@@ -27,9 +26,11 @@ from lnm_codegen.train.optimiser import (
     schedule_of,
 )
 from lnm_codegen.train.runs.checkpoint import without_prefix
-from lnm_codegen.train.runs.config import TrainConfig, takes_clamp
+from lnm_codegen.train.runs.config import TrainConfig, clamp_of, takes_clamp
+from lnm_codegen.train.stability.interval import interval_of
 from lnm_codegen.train.stability.penalty import slope_penalty
 from lnm_codegen.train.stability.projection import project, require_projectable
+from lnm_codegen.validation import is_number
 
 MOST_SKIPPED = 20
 """Largest number of consecutive steps that the float16 scaler may skip.
@@ -53,7 +54,7 @@ class Trainer:
         done: Number of steps so far.
         total: Number of steps of the whole run.
         shuffle: Random numbers for order and augmentation.
-        low: Lower end of the potential's interval: v_min, or -2 if it is None.
+        intervals: Interval of the potential of each layer at the beginning of the run.
     """
 
     def __init__(
@@ -62,19 +63,21 @@ class Trainer:
         self.config, self.network = config, network
         self.world = World() if world is None else world
         self._samples = len(data.train)
-        self._require_batches()
+        self._require_batches(data)
         per_epoch = math.ceil(self._samples / config.batch)
         self.epoch, self.done, self.total = 0, 0, per_epoch * config.epochs
         self._skipped = 0
         self._buffers = list(network.buffers())
         self._before = [b.detach().clone() for b in self._buffers]
         self._groups = parameter_groups(network)
-        self.low = LOWEST if config.v_min is None else config.v_min
-        self._high = [_threshold_of(layer) for layer in network.neurons]
+        v_min = config.arguments.get("v_min", config.v_min)
+        given = v_min if is_number(v_min) and v_min != LOWEST else None
+        self.intervals = [interval_of(layer, given) for layer in network.neurons]
+        self._require_intervals()
         self._optimizer = optimizer_of(config, network)
         if config.project is not None:
-            for layer in network.neurons:
-                require_projectable(layer, config.project, self.low, config.project_radius)
+            for layer, (low, _) in zip(network.neurons, self.intervals, strict=True):
+                require_projectable(layer, config.project, low, config.project_radius)
         self._schedule = schedule_of(config, self._optimizer, per_epoch)
         self._loss = loss_of(config.loss, config.tet_weight, config.label_smoothing)
         self._average: AveragedModel | None = None
@@ -138,9 +141,9 @@ class Trainer:
         """Update learning rates, project the neurons, and update the moving average."""
         self._schedule.step()
         if self.config.project is not None:
-            for layer in self.network.neurons:
-                radius = self.config.project_radius
-                project(layer, self.config.project, v_min=self.low, r_max=radius)
+            radius = self.config.project_radius
+            for layer, (low, _) in zip(self.network.neurons, self.intervals, strict=True):
+                project(layer, self.config.project, v_min=low, r_max=radius)
         if self._average is not None:
             self._average.update_parameters(self.network)
 
@@ -168,6 +171,7 @@ class Trainer:
         return {
             "epoch": self.epoch,
             "done": self.done,
+            "intervals": self.intervals,
             "scaler": self._scaler.state_dict(),
             "schedule": self._schedule.state_dict(),
         }
@@ -184,6 +188,7 @@ class Trainer:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.world.device)
         self._scaler.load_state_dict(facts["scaler"])
         self.epoch, self.done = facts["epoch"], facts["done"]
+        self.intervals = [(low, high) for low, high in facts.get("intervals", self.intervals)]
         self._schedule.load_state_dict(facts["schedule"])
         for group, rate in zip(
             self._optimizer.param_groups, self._schedule.get_last_lr(), strict=True
@@ -197,13 +202,25 @@ class Trainer:
         """Return the weighted penalty on steep slopes, a term of the loss."""
         if not self.config.penalty:
             return torch.zeros((), device=self.world.device)
-        layers = zip(self.network.neurons, self._high, strict=True)
+        layers = zip(self.network.neurons, self.intervals, strict=True)
         allowed = self.config.penalty_slope
-        terms = [slope_penalty(layer, self.low, high, allowed) for layer, high in layers]
+        terms = [slope_penalty(layer, *interval, allowed) for layer, interval in layers]
         return self.config.penalty * torch.stack(terms).sum()
 
-    def _require_batches(self) -> None:
-        """Raise ModelError unless every batch has a sample for each process."""
+    def _require_intervals(self) -> None:
+        """Raise ModelError if the penalty or the projection has an empty interval to act on."""
+        for k, (low, high) in enumerate(self.intervals, 1):
+            if low >= high and (self.config.penalty or self.config.project is not None):
+                raise ModelError(
+                    "train",
+                    f"penalty and project act on potentials from {low:g} to the threshold"
+                    f" {high:g} of layer {k}",
+                    remedy="Give the neuron an initial potential below its threshold, or its"
+                    f" charge a lower clamp below {high:g}.",
+                )
+
+    def _require_batches(self, data: Dataset) -> None:
+        """Raise ModelError unless each process has a sample of every batch, and its statistics."""
         batch, world = self.config.batch, self.world
         last = self._samples % batch or min(batch, self._samples)
         if last < world.size:
@@ -213,6 +230,15 @@ class Trainer:
                 f" {world.size} processes",
                 "one sample or more for each process",
                 "Choose another batch.",
+            )
+        steps = getattr(self.network, "time_steps", None) or data.sample[0]
+        has_batch_norm = any(getattr(m, "batch_norm", False) for m in self.network.modules())
+        if last // world.size == 1 == steps and has_batch_norm:
+            raise ModelError(
+                "train",
+                f"the last of the batches of {batch} has one sample of one time step, which has"
+                " no batch statistics",
+                remedy="Choose another batch, two or more time_steps, or another norm.",
             )
 
     def _diverged(self, x: Tensor) -> DivergedError:
@@ -238,18 +264,13 @@ class Trainer:
             return "Some samples of the batch are not finite: correct the data."
         if not any(p.requires_grad for n in self.network.neurons for p in n.parameters()):
             return "Lower lr or clip."
-        if takes_clamp(self.config.family, self.config.arguments) and self.config.v_min is None:
+        config = self.config
+        if takes_clamp(config.family, config.arguments) and clamp_of(config) is None:
             return "Lower lr_neuron, or give v_min, such as -2."
         parts = (linear_part(n.neuron) for n in self.network.neurons)
-        if self.config.project is None and any(p and p.scaled is not None for p in parts):
+        if config.project is None and any(p and p.scaled is not None for p in parts):
             return "Lower lr_neuron, or give project, such as 1.0."
         return "Lower lr_neuron or lr."
-
-
-def _threshold_of(layer: NeuronLayer) -> float:
-    """Return the layer's initial threshold, its mean over the layer; see `threshold_of`."""
-    threshold = getattr(layer, "v_threshold", None)
-    return threshold_of(layer.neuron) if threshold is None else float(threshold.detach().mean())
 
 
 @torch.no_grad()

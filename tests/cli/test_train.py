@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lnm_codegen.analysis.charge import lower_clamp
 from lnm_codegen.cli import run
-from lnm_codegen.train.runs.config import OPTIONS
+from lnm_codegen.train.runs.config import OPTIONS, TrainConfig, clamp_of, neuron_of
 
 SMALL = ["--limit", "32", "--epochs", "1", "--channels", "4", "--backend", "torch"]
 
@@ -62,6 +63,13 @@ def test_train_writes_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--epochs", "x"], ("--epochs", "lnm train --help")),
         (["--data", "mnist"], ("mnist", "--data-dir")),
         (["--resume", "--force"], ("--resume --force", "Give one.")),
+        (["--degree", "3", "--set", "degree=2"], ("--set degree", "--degree is given too")),
+        (["--per", "layer", "--set", "per=channel"], ("--set per", "--per is given too")),
+        (["--form", "A", "--set", "form=none"], ("--set form", "--form is given too")),
+        (["--channels", "4", "--net", "channels=8"], ("--net channels", "--channels is given")),
+        (["-T", "2", "--net", "time_steps=3"], ("--net time_steps", "--time-steps is given too")),
+        (["--set", "surrogate=atan", "--set", "surrogate=sigmoid"], ("surrogate=sigmoid", "twice")),
+        (["--set", "surrogate=none", "--set", "surrogate=atan"], ("surrogate=atan", "twice")),
     ],
 )
 def test_mistakes(
@@ -137,3 +145,52 @@ def test_wrong_names_are_refused_without_pytorch(
     assert done.stdout.split() == ["1" if "nowhere" in options else "2", "False"]
     assert done.stderr.count("\n") == 1
     assert [part for part in parts if part not in done.stderr] == []
+
+
+@pytest.fixture
+def configs(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
+    """Return the configs of the runs, in place of training."""
+    found: list[TrainConfig] = []
+    monkeypatch.setattr("lnm_codegen.cli.train._run", lambda config, *_: found.append(config))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("neuron", "options", "clamp"),
+    [
+        ("states = 2\nv_min = -3.0", [], -3.0),
+        ("states = 2\nv_min = -3.0", ["--v-min", "none"], None),
+        ("states = 2\nv_min = -3.0", ["--v-min", "-4"], -4.0),
+        ("states = 2\nv_min = -3.0", ["--set", "v_min=-4"], -4.0),
+        ("states = 2", ["--v-min", "-2"], -2.0),
+        ("states = 1\nv_min = -20.0", ["--set", "states=2"], -20.0),
+        ("states = 1\nv_min = -20.0", ["--set", "v_min=-4"], -4.0),
+        ("states = 1\nv_min = -20.0", ["--set", "v_min=none"], None),
+        ("states = 2\nv_min = -3.0", ["--set", "states=1"], -3.0),
+        ("states = 1", [], -2.0),
+        ("states = 1", ["--v-min", "none"], None),
+    ],
+)
+def test_the_clamp_of_file_and_options(
+    neuron: str, options: list[str], clamp: float | None, tmp_path: Path, configs: list[TrainConfig]
+) -> None:
+    file = tmp_path / "exp.toml"
+    file.write_text(f"[neuron]\n{neuron}\n")
+    words = ["train", "--config", str(file), *options, "--out", str(tmp_path / "run")]
+    assert run(words) == 0
+    assert clamp_of(configs[0]) == clamp
+    assert lower_clamp(neuron_of(configs[0])) == clamp
+
+
+def test_the_word_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is None for every option, also where an option has a word "none"."""
+    words = ["train", "--network", "feedforward", "--data", "digits-rows", "--net", "hidden=8"]
+    words += ["--limit", "30", "--epochs", "1", "--backend", "torch", "--family", "leaky"]
+    given = ["--net", "norm=none", "--set", "reset=none"]
+    assert run([*words, *given, "--out", str(tmp_path / "options")]) == 0
+    file = tmp_path / "exp.toml"
+    file.write_text('[neuron]\nfamily = "leaky"\nreset = "none"\n[network]\nnorm = "none"\n')
+    config = ["--config", str(file), *words[1:-2]]
+    assert run(["train", *config, "--out", str(tmp_path / "file")]) == 0
+    read = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("options", "file")]
+    assert read[0] == read[1]

@@ -22,16 +22,25 @@ OVER: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Dense(nn.Module):
-    """Linear, norm, neuron: (T, N, inputs) -> (T, N, outputs)."""
+    """Linear, norm, neuron: (T, N, inputs) -> (T, N, outputs).
+
+    Attributes:
+        batch_norm: The norm is "batch", in this module or in a fused neuron.
+    """
 
     def __init__(self, linear: nn.Linear, norm: str, neuron: Neuron, backend: BackendName) -> None:
         super().__init__()
         width = linear.out_features
-        self.linear, self.norm = linear, NORMS[norm](width)
+        self.linear, self.norm, self.batch_norm = linear, NORMS[norm](width), norm == "batch"
         self.neuron = NeuronLayer(neuron, channels=width, shape=(width,), backend=backend)
 
     def current(self, x_seq: Tensor) -> Tensor:
-        """Return the currents of the neurons, without feedback."""
+        """Return the currents of the neurons, without feedback.
+
+        The batch statistics of one repeated sample need its T equal values: one value has none.
+        """
+        if self.training and x_seq.shape[1] == 1 and isinstance(self.norm, nn.BatchNorm1d):
+            x_seq = x_seq.contiguous()
         return over_steps(lambda x: self.norm(self.linear(x)), x_seq)
 
     def norm_pairs(self) -> tuple[Pair, ...]:

@@ -43,7 +43,7 @@ class FeedForward(Network):
 
     Args, besides those of every network:
         hidden: Neurons of each layer.
-        norm: Normalisation before the neurons: "none", "batch" (over T and N) or "layer".
+        norm: Normalisation before the neurons: "none" or None, "batch" (over T and N) or "layer".
         readout: "li" (leaky integrators) or "linear".
         over: Reduction of the readout over time, if not per step: "mean", "last" or "max".
         readout_tau: Time constant of "li", in steps, > 1.
@@ -63,7 +63,7 @@ class FeedForward(Network):
         *,
         backend: BackendName = "auto",
         hidden: tuple[int, ...] = (128, 128),
-        norm: str = "none",
+        norm: str | None = "none",
         readout: str = "li",
         over: str = "mean",
         readout_tau: float = 2.0,
@@ -74,7 +74,7 @@ class FeedForward(Network):
         super().__init__()
         require_one_port(self.name, neuron)
         self.widths = hidden = require_integers(self.name, "hidden", hidden)
-        require_one_of(self.name, "norm", norm, tuple(NORMS))
+        norm = "none" if norm is None else require_one_of(self.name, "norm", norm, tuple(NORMS))
         require_one_of(self.name, "readout", readout, ("li", "linear"))
         require_one_of(self.name, "over", over, tuple(OVER))
         require_number(self.name, "gain", gain, low=0, optional=True)
@@ -163,7 +163,7 @@ class Recurrent(FeedForward):
             if not sources:
                 problem = "feedback is 'down' with one hidden layer"
                 raise ModelError(self.name, problem, "two or more in hidden", remedy)
-            if norm != "none":
+            if norm not in ("none", None):
                 raise wrong(self.name, "norm", norm, "'none' with feedback='down'", remedy)
         pairs = zip(sources, self.widths, strict=False)
         backs = [nn.Linear(source, width, bias=False) for source, width in pairs]

@@ -99,13 +99,15 @@ class TrainConfig:
     ] = "lnm"
     arguments: Annotated[
         dict[str, Any],
-        Option("Arguments of the family, except v_min.", _TABLE, table="neuron", key="*"),
+        Option(
+            "Arguments of the family; a v_min here has priority.", _TABLE, table="neuron", key="*"
+        ),
     ] = field(default_factory=dict)
     v_min: Annotated[
         float | None,
         Option(
-            "Lower clamp of the potential, or none. The default applies to built-in families of "
-            "one state that take a clamp.",
+            "Lower clamp of the potential, or none. The default applies only to built-in families "
+            "of one state that take a clamp.",
             _NUMBER_OR_NONE,
             "V",
             "neuron",
@@ -249,27 +251,29 @@ TrainConfig.__doc__ = f"{TrainConfig.__doc__}\n\nAttributes:\n" + "\n".join(
 
 
 def takes_clamp(family: str, arguments: Mapping[str, Any]) -> bool:
-    """Report whether the config's clamp `v_min` applies: a built-in family of one state with one.
+    """Report whether the default of `v_min` applies: a built-in family of one state with a clamp.
 
-    Neurons of two states have no clamp by default; for them, v_min is an argument of the family.
+    Neurons of two states have no clamp by default.
     """
-    found = FAMILIES.get(family)
-    if found is None or arguments.get("states", 1) != 1:
-        return False
-    return "v_min" in found.signature.parameters
+    return _has_clamp(family) and arguments.get("states", 1) == 1
 
 
 def clamp_of(config: TrainConfig) -> float | None:
     """Return the lower clamp of the potential of a config's neuron, or None without one.
 
+    It is the argument v_min, else the field. The default of the field is no clamp of two states.
     Neurons of files and modules count as neurons without a clamp.
     """
-    found = FAMILIES.get(config.family)
-    if found is None or "v_min" not in found.signature.parameters:
+    if not _has_clamp(config.family):
         return None
-    default = config.v_min if takes_clamp(config.family, config.arguments) else None
-    clamp: float | None = config.arguments.get("v_min", default)
+    applies = takes_clamp(config.family, config.arguments) or config.v_min != LOWEST
+    clamp: float | None = config.arguments.get("v_min", config.v_min if applies else None)
     return clamp
+
+
+def _has_clamp(family: str) -> bool:
+    found = FAMILIES.get(family)
+    return found is not None and "v_min" in found.signature.parameters
 
 
 def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
@@ -288,11 +292,9 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
     if isinstance(surrogate, str | dict):
         table = {"kind": surrogate} if isinstance(surrogate, str) else dict(surrogate)
         arguments["surrogate"] = surrogate_named("train", table.pop("kind", None), table)
-    if takes_clamp(config.family, arguments):
-        arguments.setdefault("v_min", config.v_min)
-    if recorded:
-        neuron = resolve_recorded(config.family, arguments)
-    else:
-        neuron = resolve(config.family, **arguments)
+    if (clamp := clamp_of(config)) is not None:
+        arguments["v_min"] = clamp
+    family = config.family
+    neuron = resolve_recorded(family, arguments) if recorded else resolve(family, **arguments)
     require_one_port("train", neuron)
     return neuron

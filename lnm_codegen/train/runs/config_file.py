@@ -63,18 +63,21 @@ def read_toml(path: Path) -> TrainConfig:
                 require_known(f"{path}: {name}", "key", key, TABLES[name])
                 flat[TABLES[name][key]] = value
     if "v_min" in flat:
-        move_v_min_to_arguments(flat)
+        place_v_min(flat)
     return config_of(flat, str(path))
 
 
-def move_v_min_to_arguments(flat: dict[str, Any]) -> None:
-    """Move v_min to the arguments of a family that is not a built-in one with this clamp.
+def place_v_min(flat: dict[str, Any]) -> None:
+    """Make the v_min of `flat` the only clamp: an earlier one in the arguments is removed.
 
-    A family without an argument v_min then raises the error.
+    It also becomes an argument of a family to which the default does not apply. A family without an
+    argument v_min then raises the error.
     """
-    family, arguments = flat.get("family", TrainConfig.family), flat.get("arguments", {})
+    family, arguments = flat.get("family", TrainConfig.family), dict(flat.get("arguments", {}))
+    arguments.pop("v_min", None)
     if flat["v_min"] is not None and not takes_clamp(family, arguments):
-        flat["arguments"] = {**arguments, "v_min": flat["v_min"]}
+        arguments["v_min"] = flat["v_min"]
+    flat["arguments"] = arguments
 
 
 def read_json(path: Path, remedy: str) -> TrainConfig:

@@ -2,7 +2,7 @@
 
     config.json               the config and the versions
     metrics.csv               a row per epoch
-    model.safetensors         the network that was tested last
+    model.safetensors         the network after the last epoch
     history.safetensors       the neurons' parameters after each epoch, `<layer>.<parameter>`
     checkpoint.safetensors    everything that `--resume` needs
     figure.png                the learned curves, written at the end
@@ -34,15 +34,11 @@ from lnm_codegen.train.engine import Epoch
 from lnm_codegen.train.runs import checkpoint
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.train.runs.config_file import read_json
-from lnm_codegen.train.runs.free import is_taken, require_free, unusable
+from lnm_codegen.train.runs.free import FILES, is_taken, require_free, unfinished, unusable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FILES = (
-    "config.json", "metrics.csv", checkpoint.MODEL, checkpoint.HISTORY, checkpoint.NAME,
-    "figure.png",
-)  # fmt: skip
 EVENTS = "events"
 
 
@@ -96,7 +92,16 @@ class RunFolder:
                 shutil.rmtree(self.path / EVENTS)
         except OSError as error:
             raise unusable(self.path, error) from None
+        self.sweep()
         self._write("config.json", _json({"config": config.as_json(), "versions": versions}) + "\n")
+
+    def sweep(self) -> None:
+        """Delete the temporary files of killed writes."""
+        try:
+            for file in unfinished(self.path):
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise unusable(self.path, error) from None
 
     def save_metrics(
         self, epochs: Sequence[Epoch], layers: int, counted: Sequence[int] = ()

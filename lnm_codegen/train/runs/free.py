@@ -7,6 +7,11 @@ from pathlib import Path
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.files import unwritable
 
+FILES = (
+    "config.json", "metrics.csv", "model.safetensors", "history.safetensors",
+    "checkpoint.safetensors", "figure.png",
+)  # fmt: skip
+"""Names of the files of a run."""
 _CHOOSE = "Choose another folder with --out."
 
 
@@ -22,7 +27,7 @@ def require_free(path: Path, force: bool = False) -> None:
 
 
 def is_taken(path: Path) -> bool:
-    """Report whether a folder holds files.
+    """Report whether a folder holds files, other than those of killed writes of a run.
 
     Raises:
         ModelError: The path is no folder, or the folder cannot be read.
@@ -31,9 +36,14 @@ def is_taken(path: Path) -> bool:
         if path.exists() and not path.is_dir():
             remedy = "Choose another with --out."
             raise ModelError("train", f"{path} is not a folder", remedy=remedy)
-        return path.is_dir() and any(path.iterdir())
+        return path.is_dir() and not set(path.iterdir()) <= set(unfinished(path))
     except OSError as error:
         raise unusable(path, error) from None
+
+
+def unfinished(path: Path) -> list[Path]:
+    """Return the temporary files of `write_whole` that killed writes of a run left."""
+    return [file for name in FILES for file in path.glob(f".{name}.*")]
 
 
 def unusable(path: Path, error: OSError) -> LnmError:

@@ -25,7 +25,7 @@ from lnm_codegen.train.engine import (
 )
 from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.models import Network
-from lnm_codegen.train.progress import ProgressBar, TensorBoardEvents
+from lnm_codegen.train.progress import ProgressBar, TensorBoardEvents, summary_writer
 from lnm_codegen.train.runs.checkpoint import (
     HISTORY,
     MODEL,
@@ -34,7 +34,7 @@ from lnm_codegen.train.runs.checkpoint import (
     read_checkpoint,
     without_prefix,
 )
-from lnm_codegen.train.runs.config import TrainConfig
+from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.runs.folder import EVENTS, RunFolder
 from lnm_codegen.train.runs.saved import load_neurons
 from lnm_codegen.train.stability.modes import Unstable, is_counted
@@ -85,13 +85,16 @@ def run(
         folder = None if out is None else RunFolder(Path(out))
         if folder is not None:
             require_matplotlib("train")  # for the figure at the end
+            if config.tensorboard:
+                summary_writer()
         with world.synchronised_errors():
             if folder is not None and world.leads:
                 if not (resume and folder.resumable(config) is not None):
                     folder.require_free(force)
         data = dataset_of(config) if data is None else data
         stack.enter_context(torch_settings(config, world.device))
-        network = network_of(config, data).to(world.device)
+        neuron = neuron_of(config, recorded=folder is not None)  # the folder must load again
+        network = network_of(config, data, neuron).to(world.device)
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
         world.require_same_epoch(-1 if saved is None else saved[1]["epoch"])
         if saved is None and config.neurons_from is not None:
@@ -125,7 +128,9 @@ def run(
             raise type(error)(error.where, error.problem, error.accepted, remedy) from None
         if written is not None:
             name, history = written.path.name, record.history()
-            written.save_figure(run_figure(name, trainer.averaged, history, config.v_min))
+            written.save_figure(
+                run_figure(name, trainer.averaged, history, trainer.intervals[0][0])
+            )
         return RunResult(config, trainer.averaged, tuple(record.epochs))
 
 
@@ -182,6 +187,7 @@ class _Record:
             problem = f"{NAME} is of another network or another version: {why}"
             raise ModelError("train", problem, remedy=REMEDY) from None
         if self._folder is not None:
+            self._folder.sweep()
             self._save()
 
     def _save(self) -> None:

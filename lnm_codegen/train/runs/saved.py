@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.engine import dataset_of, network_of
+from lnm_codegen.train.engine import LARGEST_IN_HISTORY, dataset_of, network_of
 from lnm_codegen.train.models import Network
 from lnm_codegen.train.runs.checkpoint import HISTORY, MODEL, read_tensors
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
@@ -116,7 +116,8 @@ def load_neurons(network: Network, run: Path, order: Sequence[int] | None) -> No
             order.
 
     Raises:
-        ModelError: No such run, an order of another length, or parameters of another shape.
+        ModelError: No such run, an order of another length, parameters of another shape, or a
+            parameter that the run's history omits for its size.
     """
     where = "train: neurons_from"
     history = read_tensors(where, run / HISTORY, "Name a folder that lnm train wrote.")
@@ -129,6 +130,14 @@ def load_neurons(network: Network, run: Path, order: Sequence[int] | None) -> No
         for k, (layer, source) in enumerate(zip(network.neurons, layers, strict=True)):
             for name, value in layer.named_parameters():
                 found = history.get(f"{source}.{name}")
+                if found is None and value.numel() > LARGEST_IN_HISTORY:
+                    raise ModelError(
+                        f"{where}: {run / HISTORY}",
+                        f"layer {k} takes {name} with {value.numel()} numbers, and a history omits"
+                        f" parameters of more than {LARGEST_IN_HISTORY}",
+                        remedy="Learn per channel or per layer, or use smaller layers, in both"
+                        " runs.",
+                    )
                 if found is None or found.shape[1:] != value.shape:
                     have = "none" if found is None else tuple(found.shape[1:])
                     raise ModelError(

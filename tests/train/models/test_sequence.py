@@ -278,6 +278,30 @@ def test_compiled_whole(name: str) -> None:
     torch.testing.assert_close(found, expected[1])
 
 
+def test_none_is_a_norm() -> None:
+    """Files and options write "none" for None."""
+    for options in ({"norm": None}, {"norm": None, "feedback": "down"}):
+        x = inputs(T, N, F)
+        assert torch.equal(net(**options)(x), net(**{**options, "norm": "none"})(x))
+
+
+def test_batch_statistics_of_one_image_are_those_of_its_steps() -> None:
+    """As in the fused network: the mean is that of the image, and its variance 0."""
+    found = []
+    for name, fused in (("feedforward", True), ("feedforward", False), ("recurrent", False)):
+        torch.manual_seed(0)
+        network = build(
+            name, lnm.get("lif"), (1, 2, 3), C, kind="image", backend="torch", hidden=(8,),
+            norm="batch", fused=fused,
+        )  # fmt: skip
+        network(torch.ones(1, 1, 2, 3))
+        found.append(network.layers[0].norm)  # type: ignore[index]
+    for norm in found[1:]:
+        torch.testing.assert_close(norm.running_mean, found[0].running_mean)
+        torch.testing.assert_close(norm.running_var, torch.full((8,), 0.9))
+    torch.testing.assert_close(found[0].running_var, torch.full((8,), 0.9))
+
+
 def test_names_in_the_state_dict() -> None:
     """A trained network is read by these names."""
     names = list(net(neuron=neuron_of("lnm"), norm="layer").state_dict())

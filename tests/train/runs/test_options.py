@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import DivergedError, ModelError, UnsupportedError
+from lnm_codegen.analysis.charge import lower_clamp
+from lnm_codegen.errors import DivergedError, ModelError, ToolError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import Dataset, TrainConfig, load, run
 from lnm_codegen.train.engine import fit, network_of
 from lnm_codegen.train.metrics import HIGH, counting
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
 from lnm_codegen.train.runs.checkpoint import HISTORY
-from lnm_codegen.train.runs.config import clamp_of
+from lnm_codegen.train.runs.config import clamp_of, neuron_of
 from lnm_codegen.train.runs.folder import RunFolder
+from lnm_codegen.train.stability.interval import interval_of
 from lnm_codegen.train.trainer import Trainer
 from tests.refusals import refused
 
@@ -179,13 +182,104 @@ def test_without_a_clamp_only_diverged_potentials_count(values: list[float]) -> 
         ({"arguments": {"v_min": -3.0}}, -3.0),
         ({"arguments": {"states": 2, "degree": 1}}, None),
         ({"arguments": {"states": 2, "degree": 1, "v_min": -4.0}}, -4.0),
+        ({"arguments": {"states": 2, "degree": 1}, "v_min": -5.0}, -5.0),
+        ({"arguments": {"v_min": None}}, None),
         ({"family": "qif"}, -2.0),
         ({"family": "lif"}, None),
         ({"family": "neuron.toml"}, None),
     ],
 )
 def test_the_clamp_of_a_config(fields: dict[str, Any], clamp: float | None) -> None:
-    assert clamp_of(TrainConfig(**fields)) == clamp
+    """It is the clamp of the neuron, too: two states once had none with the field v_min."""
+    config = TrainConfig(**fields)
+    assert clamp_of(config) == clamp
+    if config.family != "neuron.toml":
+        assert lower_clamp(neuron_of(config)) == clamp
+
+
+def test_the_penalty_begins_at_the_clamp(data: Dataset) -> None:
+    """`--set v_min=-20` once clamped at -20 and penalised slopes from -2."""
+    theta, found = (0.05, 0.6, -0.1, 0.15), []
+    for arguments, v_min in (({}, -20.0), ({"v_min": -20.0}, TrainConfig.v_min)):
+        config = replace(
+            SMALL, arguments={"theta": theta, **arguments}, v_min=v_min, penalty=1.0,
+            network_arguments={"channels": (3,)},
+        )  # fmt: skip
+        trainer = Trainer(config, network_of(config, data), data)
+        assert trainer.intervals == [(-20.0, 1.0)]
+        found.append(trainer.penalty().item())
+    steepest = 0.6 + 0.2 * 20 + 0.45 * 20**2  # at -20
+    assert found == pytest.approx([(steepest - TrainConfig.penalty_slope) ** 2] * 2)
+
+
+def neuron_between(start: float, threshold: float, clamp: float | None = None) -> lnm.Neuron:
+    """Return a leaky neuron in the unit of its potentials."""
+    v, x = lnm.state("v", init=start), lnm.input("x")
+    h = start + (v - start) / 2 + x
+    return lnm.Neuron(
+        charge={v: h if clamp is None else lnm.max(h, clamp)},
+        fire=v - threshold,
+        reset=lnm.hard_reset(v, start),
+        name="leaky",
+    )
+
+
+@pytest.mark.parametrize(
+    ("neuron", "given", "interval"),
+    [
+        (neuron_between(0.0, 1.0), None, (-2.0, 1.0)),
+        (neuron_between(0.0, 0.5), None, (-2.0, 0.5)),
+        (neuron_between(0.0, 1.0), -7.0, (-7.0, 1.0)),
+        (neuron_between(0.0, 1.0, -3.0), -7.0, (-3.0, 1.0)),
+        (neuron_between(-65.0, -50.0), None, (-95.0, -50.0)),
+        (neuron_between(-65.0, 30.0), None, (-255.0, 30.0)),
+        (neuron_between(-65.0, -50.0, -80.0), None, (-80.0, -50.0)),
+        (neuron_between(0.0, -50.0), None, (-2.0, -50.0)),
+        (lnm.get("lif", v_reset=-65.0, v_threshold=-50.0), None, (-95.0, -50.0)),
+        (lnm.get("lnm", states=2, v_min=-4.0), None, (-4.0, 1.0)),
+    ],
+)
+def test_the_interval_of_a_layer(
+    neuron: lnm.Neuron, given: float | None, interval: tuple[float, float]
+) -> None:
+    layer = NeuronLayer(neuron, channels=1, shape=(1,), backend="torch")
+    assert interval_of(layer, given) == pytest.approx(interval)
+
+
+CELL = """
+name = "cell"
+inputs = ["x"]
+fire = "v - v_threshold"
+[states.v]
+init = {start}
+[params.v_threshold]
+init = -50.0
+learnable = false
+[charge]
+v = "{h}"
+[reset]
+v = "where(spike, -65, v)"
+"""
+
+
+def test_a_penalty_in_millivolts(tmp_path: Path, data: Dataset) -> None:
+    """It trains. A neuron that begins above its threshold is refused, and its remedies work."""
+    config = replace(SMALL, family=str(tmp_path / "cell.toml"), arguments={}, penalty=1.0, epochs=1)
+
+    def trained(start: float, h: str = "v + (x - 65 - v)/2") -> float:
+        text = CELL.format(start=start, h=h)
+        (tmp_path / "cell.toml").write_text(text)
+        return run(config, tmp_path / f"{start} {h[:3]}", data=data).epochs[-1].loss
+
+    with refused(
+        ModelError, "train",
+        "penalty and project act on potentials from -2 to the threshold -50 of layer 1",
+        remedy="an initial potential below its threshold, or its charge a lower clamp below -50.",
+    ):  # fmt: skip
+        trained(0.0)
+    assert not list(tmp_path.glob("0.0*"))
+    assert math.isfinite(trained(-65.0))
+    assert math.isfinite(trained(0.0, "max(v + (x - 65 - v)/2, -80)"))
 
 
 def test_a_run_without_a_clamp_has_nothing_outside(data: Dataset) -> None:
@@ -223,6 +317,21 @@ def test_neurons_of_another_run(tmp_path: Path, data: Dataset) -> None:
         run(replace(config, neurons_from=tmp_path / "none"), data=data)
 
 
+def test_neurons_that_a_history_omits(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message once blamed the run for another neuron or other sizes."""
+    for module in ("engine", "runs.saved"):
+        monkeypatch.setattr(f"lnm_codegen.train.{module}.LARGEST_IN_HISTORY", 2)
+    run(SMALL, tmp_path / "first", data=data)
+    with refused(
+        ModelError, f"train: neurons_from: {tmp_path}/first/history.safetensors",
+        "layer 0 takes theta with 3 numbers, and a history omits parameters of more than 2",
+        remedy="Learn per channel or per layer",
+    ):  # fmt: skip
+        run(replace(SMALL, neurons_from=tmp_path / "first"), data=data)
+
+
 def test_a_run_resumes_without_the_run_it_started_from(
     tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +362,18 @@ def test_events_for_tensorboard(tmp_path: Path, data: Dataset) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     run(replace(SMALL, tensorboard=True), tmp_path / "run", data=data)
     assert list((tmp_path / "run" / "events").iterdir())
+
+
+def test_events_without_tensorboard_keep_the_old_run(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`force` once deleted the run before the import failed."""
+    run(SMALL, tmp_path / "run", data=data)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with refused(ToolError, "train", "tensorboard is not installed", remedy="Run pip install"):
+        run(replace(SMALL, tensorboard=True), tmp_path / "run", force=True, data=data)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
 
 
 @pytest.mark.filterwarnings("error")
@@ -309,3 +430,28 @@ def test_a_run_that_must_fail_leaves_no_folder(tmp_path: Path, data: Dataset) ->
             run(config, tmp_path / "run", data=data)
         assert not (tmp_path / "run").exists()
     run(SMALL, str(tmp_path / "run"), data=data)
+
+
+DENSE = {"hidden": (8,), "norm": "batch", "fused": False}
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [("recurrent", {"hidden": (8,), "norm": "batch"}), ("feedforward", DENSE)],
+)
+def test_batch_norm_of_a_last_batch_of_one(
+    network: str, options: dict[str, Any], tmp_path: Path, data: Dataset
+) -> None:
+    """33 images once ended in an error of PyTorch. One time step of one image has no statistics."""
+    config = replace(
+        SMALL, network=network, network_arguments=options, batch=47, epochs=1, arguments={}
+    )  # fmt: skip
+    run(config, tmp_path / "run", data=data)
+    one = replace(config, network_arguments={**options, "time_steps": 1})
+    problem = "the last of the batches of 47 has one sample of one time step"
+    for fused in (False, True):
+        options = {**one.network_arguments, "fused": fused}
+        with refused(ModelError, "train", problem, remedy="Choose another batch, two or more"):
+            run(replace(one, network_arguments=options), tmp_path / "one", data=data)
+    assert not (tmp_path / "one").exists()
+    run(replace(one, batch=46), data=data)

@@ -26,6 +26,7 @@ from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
 from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.runs.checkpoint import NAME, packed, read_checkpoint
 from lnm_codegen.train.runs.config import neuron_of
+from lnm_codegen.train.runs.free import FILES
 from tests.refusals import refused
 from tests.train.runs.test_runner import metrics
 
@@ -221,6 +222,44 @@ def test_a_run_of_separate_modules_resumes(
     x = next(iter(data.batches(data.test, 16)))[0]
     with torch.no_grad():
         torch.testing.assert_close(fused.eval()(x), plain(x))
+
+
+def test_the_interval_of_the_penalty_is_that_of_the_start(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its threshold is learned, and comes from another run. The resumed run once had another."""
+    arguments = {"theta": (0.0, 0.9, 0.2, 0.6), "learn_threshold": True}
+    source = replace(
+        CONFIG, arguments=arguments, v_min=-0.1, lr_neuron=0.05, epochs=2, ema=0.0, warmup=0
+    )
+    run(source, tmp_path / "source", data=data)
+    config = replace(source, penalty=5.0, neurons_from=tmp_path / "source")
+    run(config, tmp_path / "whole", data=data)
+    monkeypatch.setattr("lnm_codegen.train.runs.folder.write_whole", _dying(5))
+    with pytest.raises(Killed):
+        run(config, tmp_path / "cut", data=data)
+    monkeypatch.undo()
+    assert len(metrics(tmp_path / "cut")) == 1
+    run(config, tmp_path / "cut", data=data, resume=True)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_files_of_killed_writes_are_no_run(tmp_path: Path, data: Dataset) -> None:
+    """A run that was killed in its first write begins again; a resumed one sweeps."""
+    config, folder = replace(CONFIG, epochs=2), tmp_path / "run"
+    folder.mkdir()
+    (folder / ".config.json.ab12_xyz").write_text("{")
+    run(config, folder, data=data, resume=True)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(FILES)
+    for name in (f".{NAME}.ab12_xyz", ".notes"):
+        (folder / name).write_text("")
+    run(config, folder, data=data, resume=True)
+    assert sorted(p.name for p in folder.iterdir()) == sorted((*FILES, ".notes"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / ".notes").write_text("")
+    with refused(ModelError, "train", f"{other} is not empty"):
+        run(config, other, data=data)
 
 
 HERE = Path(__file__).parent

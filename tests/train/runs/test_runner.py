@@ -22,8 +22,9 @@ from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.nn import pack_spikes
 from lnm_codegen.train import Epoch, TrainConfig, run, trainer
 from lnm_codegen.train.engine import network_of
+from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.runs.config import neuron_of
-from lnm_codegen.train.runs.folder import FILES
+from lnm_codegen.train.runs.free import FILES
 from tests.refusals import refused
 from tests.train.data.idx_files import write_fashion
 
@@ -201,8 +202,27 @@ def test_divergence_names_the_layer(tmp_path: Path) -> None:
     network = {"channels": (4, 4), "time_steps": 8}
     config = replace(SMALL, arguments=arguments, v_min=None, network_arguments=network)
     problem = "the gradient of blocks.1.neuron.theta is not finite at step 1, epoch 1"
-    with refused(DivergedError, "train", problem, remedy="Lower lr_neuron, or give v_min"):
-        run(config, tmp_path)
+    other = replace(config, arguments={**arguments, "v_min": None}, v_min=-2.0)  # --set v_min=none
+    for same in (config, other):
+        with refused(DivergedError, "train", problem, remedy="Lower lr_neuron, or give v_min"):
+            run(same, tmp_path, force=True)
+
+
+@pytest.mark.parametrize("fields", [{"v_min": -5.0}, {"arguments": {"v_min": -5.0}}])
+def test_the_figure_begins_at_the_clamp(
+    fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once began at -2 with `--set v_min=-5`."""
+    curves = []
+
+    def drawn(*arguments: Any) -> Any:
+        figure = run_figure(*arguments)
+        curves.append(figure.axes[0].lines[0].get_xdata()[0])
+        return figure
+
+    monkeypatch.setattr("lnm_codegen.train.runs.runner.run_figure", drawn)
+    run(replace(SMALL, **fields), tmp_path / "run")
+    assert curves == [-5.0]
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,24 @@ def test_weights_of_another_network(folder: Path, data: Dataset) -> None:
     change(folder, network_arguments={"channels": [2, 10**12]})
     problem = "the network 'conv' cannot be built: "
     unloadable(folder, data, f"run: {folder}/config.json: train", problem)
+
+
+def test_a_function_with_arguments_is_refused_before_training(
+    tmp_path: Path, data: Dataset
+) -> None:
+    """`load_run` refuses such a run: its config.json could name any callable."""
+    file, out = tmp_path / "plain.py", tmp_path / "run"
+    text = (
+        "import lnm_codegen as lnm\n\n\n{family}def mine(a=0.5):\n"
+        "    return lnm.get('lif', tau=1 / a)\n"
+    )
+    file.write_text(text.format(family=""))
+    config = replace(SMALL, family=f"{file}:mine", arguments={"a": 0.25})
+    problem = "a function with recorded arguments"
+    with refused(ModelError, config.family, problem, remedy="Write @lnm.family above it."):
+        run(config, out, data=data)
+    assert not out.exists()
+    run(config, data=data)  # it writes no folder
+    file.write_text(text.format(family="@lnm.family\n"))
+    run(config, out, data=data)
+    assert load_run(out, data).config == config

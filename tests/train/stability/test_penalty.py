@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
+from lnm_codegen.analysis.charge import lower_clamp
 from lnm_codegen.analysis.plane.linear import linear_part
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
@@ -193,3 +194,26 @@ def test_an_interval_that_is_empty_or_not_finite_is_refused(ends: tuple[float, f
     layer = NeuronLayer(lnm.get("lnm"), backend="torch")
     with refused(ModelError, "slope", f"the interval is ({ends[0]}, {ends[1]})", "low < high"):
         slope_penalty(layer, *ends)
+
+
+@pytest.mark.parametrize(
+    ("clamped", "clamp"),
+    [
+        (lambda h: h, None),
+        (lambda h: lnm.where(h < -3, -3, h), -3.0),
+        (lambda h: lnm.where(h <= -3, -3, h), -3.0),
+        (lambda h: lnm.where(h > -3, h, -3), -3.0),
+        (lambda h: lnm.max(h, -3), -3.0),
+        (lambda h: lnm.max(-0.1, h), -0.1),
+        (lambda h: lnm.clip(h, -3, 2), -3.0),
+        (lambda h: lnm.max(lnm.min(h, 2), -3), -3.0),
+        (lambda h: lnm.min(lnm.max(h, -3), 2), -3.0),
+        (lambda h: lnm.min(h, 2), None),
+        (lambda h: lnm.where(h < -3, -4, h), None),
+        (lambda h: lnm.where(h < -3, h, -3), None),
+    ],
+)
+def test_the_lower_clamp_of_a_charge(clamped: Callable[[Any], Any], clamp: float | None) -> None:
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: clamped(v / 2 + x)}, fire=v - 1)
+    assert lower_clamp(neuron) == clamp
