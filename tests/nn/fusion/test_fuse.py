@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -77,6 +77,20 @@ class Vector(nn.Module):
         return nn.functional.pad(self.sn(y + self.shortcut), (0, 2))
 
 
+class Keyword(nn.Module):
+    """Calls by keyword, and arguments that no branch depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.sn = nn.Conv2d(C, C, 3, padding=1), norm(), layer()
+
+    def forward(
+        self, x: Tensor, gain: float = 2.0, mode: str = "constant", *, limit: Any = None
+    ) -> Tensor:
+        y = self.bn(input=self.conv(input=gain * x.flatten(0, 1))).unflatten(0, (T, N))
+        return torch.clamp(nn.functional.pad(self.sn(y), (0, 0), mode=mode), max=limit, min=0.0)
+
+
 class Tied(nn.Module):
     """A sequence of modules that runs twice in a call."""
 
@@ -96,6 +110,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
         1,
     ),
     "vector as shortcut": (Vector, 1),
+    "keywords": (Keyword, 1),
     "twice in a call": (Tied, 1),
     "residual": (lambda: Residual(down=False, in_place=False), 2),
     "residual with a convolution": (lambda: Residual(down=True, in_place=True), 2),
@@ -270,6 +285,110 @@ class Before(nn.Module):
         return out
 
 
+class Optional(Twice):
+    """An argument that is None selects another branch."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y if mask is None else self.sn(y)
+
+
+class Required(Twice):
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        y: Tensor = self.bn(x)
+        if skip is not None:
+            y = y + skip
+        out: Tensor = self.sn(y)
+        return out
+
+
+class Flag(Twice):
+    def forward(self, x: Tensor, spikes: bool = True) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y if spikes is False else self.sn(y)
+
+
+class Both(Twice):
+    """Two defaults select a branch that neither selects alone."""
+
+    def forward(self, x: Tensor, a: Tensor | None = None, b: Tensor | None = None) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y if a is None and b is None else self.sn(y)
+
+
+class Further(Twice):
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y if options.get("mask") is None else self.sn(y)
+
+
+class Length(Twice):
+    """A branch that cannot be traced."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y[len(x) - 1] if mask is None else self.sn(y)
+
+
+class Typed(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.bn(x)
+        return self.sn(y) if not isinstance(x, Tensor) else y
+
+
+class IsTensor(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y if torch.is_tensor(x) else self.sn(y)
+
+
+class Listed(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.sn(self.bn(x[0] if isinstance(x, Sequence) else x))
+        return out
+
+
+class ThroughView(Twice):
+    """Another shape of the input changes in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = 2 * x
+        y, d = self.bn(c), c.view(-1, 3)
+        d.relu_()
+        out: Tensor = self.sn(y)
+        return out
+
+
+class BaseOfView(Twice):
+    """The input is a part of a tensor that changes in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = 2 * x
+        first = whole.chunk(2)[0]
+        y = self.bn(first)
+        nn.functional.relu(whole, True)
+        out: Tensor = self.sn(y)
+        return out
+
+
+class Written(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        c = 2 * x
+        y = self.bn(c)
+        torch.mul(x, 2, out=c.flatten(1))
+        out: Tensor = self.sn(y)
+        return out
+
+
+class Remainder(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        c = 2 * x
+        y = self.bn(c)
+        c %= 2
+        out: Tensor = self.sn(y)
+        return out
+
+
 class Stray(Tied):
     """The normalisation of a sequence of modules also runs on its own."""
 
@@ -339,6 +458,19 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "tracking": (lambda: in_sequence(norm(track_running_stats=False)), "no running statistics"),
     "tracking ended": (untracked, "no running statistics"),
     "changed in place": (Before, "changed in place before sn runs"),
+    "changed through a view": (ThroughView, "changed in place before sn runs"),
+    "base of a view changed": (BaseOfView, "changed in place before sn runs"),
+    "changed by out=": (Written, "changed in place before sn runs"),
+    "changed by an operator": (Remainder, "changed in place before sn runs"),
+    "default": (Optional, "another branch where mask is None"),
+    "None": (Required, "another branch where skip is None"),
+    "flag": (Flag, "another branch where spikes is False"),
+    "two defaults": (Both, "another branch where a is None and b is None"),
+    "further arguments": (Further, "another branch where **options is {}"),
+    "default without a trace": (Length, "torch.fx cannot trace it where mask is None: 'len'"),
+    "isinstance": (Typed, "torch.fx cannot trace it: it tests the type of a value"),
+    "isinstance of an abstract class": (Listed, "it tests the type of a value"),
+    "is_tensor": (IsTensor, "torch.fx cannot trace it: it tests the type of a value"),
     "also alone": (Stray, "steps.2 runs more than once"),
     "neurons also alone": (StrayNeurons, "steps.4 runs more than once"),
     "forward of a normalisation": (
