@@ -242,6 +242,68 @@ class Twice(nn.Module):
         return out
 
 
+class Adds(Twice):
+    """The shortcut is an argument."""
+
+    def forward(self, x: Tensor, r: Any) -> Tensor:
+        out: Tensor = self.sn(self.bn(x) + r)
+        return out
+
+
+SHORTCUTS: dict[str, Any] = {
+    "number": 0.25,
+    "integer": 1,
+    "tensor of a number": torch.tensor(0.5, dtype=torch.float64),
+    "int64": torch.arange(6),
+    "float64": drawn(3, (C, 1, 6)),
+    "larger": drawn(3, (5, N, C, 6, 6)).float(),
+    "more neurons": drawn(3, (N, C, 6, 4)).float(),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("which", SHORTCUTS)
+def test_a_shortcut_is_any_summand(which: str, training: bool) -> None:
+    """Of other types and shapes than c: outputs, states, gradients and statistics."""
+    plain, r = Adds().train(training), SHORTCUTS[which]
+    fused = copy.deepcopy(plain)
+    fuse(fused)
+    assert isinstance(fused.sn, NormNeuron)
+    assert fused.sn.shortcut
+    for seed in range(2):
+        x = drawn(seed, (N, C, 6, 1 if which == "more neurons" else 6)).float()
+        found = []
+        for model in (fused, plain):
+            given = x.clone().requires_grad_()
+            out = model(given, r)
+            out.square().sum().backward()
+            found.append((out, given.grad, model.bn.weight.grad, model.sn.v))
+            model.sn.detach()
+        assert 0.05 < found[0][0].mean() < 0.95
+        assert torch.equal(found[0][0], found[1][0])
+        torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(dict(fused.state_dict()), dict(plain.state_dict()))
+
+
+def named(name: str, is_state: bool = False) -> nn.Module:
+    """Return a model whose neuron has a parameter or a state of a name."""
+    word = name if is_state else "v"
+    v, x, p = lnm.state(word), lnm.input("x"), lnm.param("w" if is_state else name, init=0.5)
+    neuron = lnm.Neuron(charge={v: v * p + x}, fire=v - 1, reset=lnm.hard_reset(v), name="named")
+    return nn.Sequential(norm(), NeuronLayer(neuron, backend="torch", step_mode="s"))
+
+
+def test_a_parameter_named_weight() -> None:
+    """It is that of the neuron, also in `reset_parameters`."""
+    model = named("weight")
+    assert len(fuse(model).fused) == 1
+    with torch.no_grad():
+        model[1].weight.fill_(2.0)
+    model[1].reset_parameters()
+    assert model[1].weight == 0.5
+    assert torch.equal(model[0].weight, torch.full((C,), 2.0))
+
+
 class Modal(Twice):
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn(x)
@@ -471,6 +533,13 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "isinstance": (Typed, "torch.fx cannot trace it: it tests the type of a value"),
     "isinstance of an abstract class": (Listed, "it tests the type of a value"),
     "is_tensor": (IsTensor, "torch.fx cannot trace it: it tests the type of a value"),
+    "a parameter norm": (lambda: named("norm"), "a state or parameter 'norm'"),
+    "a parameter shortcut": (lambda: named("shortcut"), "a state or parameter 'shortcut'"),
+    "a parameter defer": (lambda: named("defer"), "a state or parameter 'defer'"),
+    "a state channels": (lambda: named("channels", True), "a state or parameter 'channels'"),
+    "a state normalisation": (
+        lambda: named("normalisation", True), "a state or parameter 'normalisation'"
+    ),
     "also alone": (Stray, "steps.2 runs more than once"),
     "neurons also alone": (StrayNeurons, "steps.4 runs more than once"),
     "forward of a normalisation": (
