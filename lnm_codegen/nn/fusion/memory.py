@@ -23,19 +23,16 @@ class Memory:
     the operation is known to make a new tensor.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
         self._module = module
         self._found: dict[fx.Node, frozenset[fx.Node]] = {}
+        for node in graph.nodes:  # in order of execution
+            read = () if self._is_fresh(node) else node.all_input_nodes
+            self._found[node] = self.of(*read) or frozenset((node,))
 
     def of(self, *nodes: fx.Node) -> frozenset[fx.Node]:
         """Return the nodes that made the memory that values may have."""
-        found: frozenset[fx.Node] = frozenset()
-        for node in nodes:
-            if node not in self._found:
-                read = () if self._is_fresh(node) else node.all_input_nodes
-                self._found[node] = self.of(*read) or frozenset((node,))
-            found |= self._found[node]
-        return found
+        return frozenset().union(*(self._found[node] for node in nodes))
 
     def changed_by(self, node: fx.Node) -> frozenset[fx.Node]:
         """Return the memory that an operation changes in place."""
@@ -45,7 +42,7 @@ class Memory:
         return self.of(*changed)
 
     def _is_fresh(self, node: fx.Node) -> bool:
-        if self._is_in_place(node):
+        if self._is_in_place(node) or node.kwargs.get("out") is not None:
             return False
         if node.op == "call_module":
             return isinstance(self._called(node), _FRESH_MODULES)

@@ -37,7 +37,7 @@ class Trace:
     def __init__(self, path: str, module: nn.Module) -> None:
         self._path, self._module, self._sums = path, module, dict[str, _Sum]()
         self._graph, self.problem = graph_of(module)
-        self._memory = Memory(module)
+        self._memory = Memory(module, self._graph)
 
     def pairs(self) -> tuple[list[Pair], dict[str, str], set[str]]:
         """Return the pairs, the reasons of the other normalisations, and those read by others.

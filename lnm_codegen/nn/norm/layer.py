@@ -23,7 +23,7 @@ from lnm_codegen.nn.norm.dispatch import NormDispatch
 from lnm_codegen.nn.norm.eager import batch_normalised, normalised_by
 from lnm_codegen.nn.norm.explain import with_passes
 from lnm_codegen.nn.norm.numbers import Coefficients, coefficients
-from lnm_codegen.nn.norm.shortcut import adds_in_kernel, run_alone, widened
+from lnm_codegen.nn.norm.shortcut import adds_in_kernel, as_summand, run_alone, widened
 from lnm_codegen.nn.norm.statistics import elements, has_values
 from lnm_codegen.nn.norm.weights import threshold_of, weights_as
 from lnm_codegen.options import BackendName
@@ -163,11 +163,13 @@ class NormNeuron(NeuronLayer):
         """
         return self._deferred[0] if self._deferred else self
 
-    def normalised_inputs(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return a*c + b, in the type of the arithmetic, then the other inputs; track nothing."""
-        c, *more = self._inputs(*inputs)
-        x = self._normalised(c, tracks=False)
-        return (x, *more) if self.step_mode == "m" else (x[0], *(one[0] for one in more))
+    def normalised_inputs(self, *inputs: Tensor, tracks: bool = False) -> tuple[Tensor, ...]:
+        """Return a*c + b, in the type of the arithmetic, then the other inputs."""
+        is_apart = self._adds_apart(*inputs)
+        c, *more = self._inputs(*(inputs[:1] * len(inputs) if is_apart else inputs))
+        x = self._normalised(c, tracks=tracks)
+        x, *more = (x, *more) if self.step_mode == "m" else (x[0], *(one[0] for one in more))
+        return (x, *(inputs[1:] if is_apart else more))
 
     def _normalised(self, c: Tensor, *, tracks: bool) -> Tensor:
         """Return a*c + b in eager PyTorch, in the type of the arithmetic."""
@@ -199,18 +201,20 @@ class NormNeuron(NeuronLayer):
     @typed_call
     def forward(self, x_seq: Tensor, *more_inputs: Tensor, **options: Any) -> Any:
         """Run the layer; see `NeuronLayer`. One that `fuse` made adds any r, as PyTorch does."""
-        if not (self._deferred and self.shortcut) or adds_in_kernel(x_seq, *more_inputs):
+        if not self._adds_apart(x_seq, *more_inputs):
             return super().forward(x_seq, *more_inputs, **options)
-        c, *_ = self._inputs(x_seq, *(x_seq for _ in more_inputs))  # validated
-        x = self._normalised(c, tracks=True).to(c.dtype)
-        total = (x if self.step_mode == "m" else x[0]) + more_inputs[0]
-        return run_alone(self, self._reference, (total, *more_inputs[1:]), options)
+        x, r, *more = self.normalised_inputs(x_seq, *more_inputs, tracks=True)
+        return run_alone(self, self._reference, (x.to(x_seq.dtype) + r, *more), options)
+
+    def _adds_apart(self, *inputs: Tensor) -> bool:
+        """Report whether PyTorch adds r, since the kernel cannot."""
+        return bool(self._deferred) and self.shortcut and not adds_in_kernel(*inputs)
 
     def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the inputs of a call as sequences of one type, with C channels."""
         tensors = widened(tensors)
-        if self._deferred and self.shortcut and len(tensors) > 1 and tensors[1].dim() == 1:
-            tensors = (tensors[0], tensors[1][None], *tensors[2:])  # as a summand: the last axis
+        if self._deferred and self.shortcut:
+            tensors = as_summand(tensors)
         inputs = super()._inputs(*tensors)
         shape = tuple(inputs[0].shape)
         if len(shape) < 3 or shape[2] != self.channels:
@@ -236,10 +240,8 @@ class NormNeuron(NeuronLayer):
             return self._run_reference(self._normalised(c, tracks=True), *call)
         weight, bias = weights_as(self.neuron.name, norm, self.channels, c)
         if not (self._uses_batch() and has_values(self.neuron.name, c, group)):
-            used = self._coefficients(weight, bias, REAL[c.dtype])
-            return self._dispatch.run(
-                backend, inputs, start, [*params, *used], returns_states, False
-            )
+            params = [*params, *self._coefficients(weight, bias, REAL[c.dtype])]
+            return self._dispatch.run(backend, inputs, start, params, returns_states, False)
         results, moments = self._dispatch.run_batch(
             backend, *call, weight=weight, bias=bias, eps=norm.eps, group=group
         )

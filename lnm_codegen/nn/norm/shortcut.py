@@ -25,6 +25,13 @@ def _is_autocast(x: Tensor) -> bool:
     return torch.is_autocast_enabled(x.device.type)
 
 
+def as_summand(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return inputs whose r, if it has one axis, follows the last axis of c, as in an addition."""
+    if len(inputs) > 1 and isinstance(inputs[1], Tensor) and inputs[1].dim() == 1:
+        return inputs[0], inputs[1][None], *inputs[2:]
+    return inputs
+
+
 def adds_in_kernel(c: Any, *more: Any) -> bool:
     """Report whether c + r has the shape and the type of c, or c is refused anyway."""
     if not (isinstance(c, Tensor) and more):

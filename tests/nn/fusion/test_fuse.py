@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.nn import FuseReport, NeuronLayer, NormNeuron, fuse
 from lnm_codegen.nn.fusion.report import FusedPair
 from lnm_codegen.nn.norm.deferred import DeferredNorm
+from lnm_codegen.nn.norm.inputs import neuron_inputs
 from tests.refusals import refused
 
 T, N, C = 4, 2, 3
@@ -281,6 +282,11 @@ def test_a_shortcut_is_any_summand(which: str, training: bool) -> None:
             model.sn.detach()
         assert 0.05 < found[0][0].mean() < 0.95
         assert torch.equal(found[0][0], found[1][0])
+        if not training:
+            (read,) = neuron_inputs(fused.sn, (x, r))
+            torch.testing.assert_close(read, plain.bn(x) + r, rtol=1e-5, atol=1e-6)
+            with refused(ShapeError, "plif", "input 'r'"):
+                fused.sn.explain(x, 0.25)
         torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(dict(fused.state_dict()), dict(plain.state_dict()))
 
@@ -442,6 +448,18 @@ class Written(Twice):
         return out
 
 
+class Same(Twice):
+    """The result of an operation with `out=` is that tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = torch.empty_like(x)
+        same = torch.add(x, x, out=c)
+        y = self.bn(c)
+        same.relu_()
+        out: Tensor = self.sn(y)
+        return out
+
+
 class Remainder(Twice):
     def forward(self, x: Tensor) -> Tensor:
         c = 2 * x
@@ -523,6 +541,7 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "changed through a view": (ThroughView, "changed in place before sn runs"),
     "base of a view changed": (BaseOfView, "changed in place before sn runs"),
     "changed by out=": (Written, "changed in place before sn runs"),
+    "changed as the result of out=": (Same, "changed in place before sn runs"),
     "changed by an operator": (Remainder, "changed in place before sn runs"),
     "default": (Optional, "another branch where mask is None"),
     "None": (Required, "another branch where skip is None"),
