@@ -24,6 +24,7 @@ class NormModule(Protocol):
     eps: float
     momentum: float | None
     training: bool
+    _buffers: dict[str, Tensor | None]
 
 
 class DeferredNorm(nn.Module):

@@ -26,9 +26,12 @@ def weights_as(where: str, norm: NormModule, channels: int, c: Tensor) -> tuple[
     Raises:
         ShapeError: They or the running statistics are not (C,) on the device of c.
     """
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        value: Tensor | None = getattr(norm, name, None)
-        if value is not None and (value.shape != (channels,) or value.device != c.device):
+    weight, bias, buffers = norm.weight, norm.bias, norm._buffers
+    statistics = buffers.get("running_mean"), buffers.get("running_var")
+    size, device, real = (channels,), c.device, REAL[c.dtype]
+    for k, value in enumerate((weight, bias, *statistics)):
+        if value is not None and (value.shape != size or value.device != device):
+            name = ("weight", "bias", "running_mean", "running_var")[k]
             problem = f"{name!r} of the normalisation is {tuple(value.shape)} on {value.device}"
-            raise ShapeError(where, problem, f"({channels},) on {c.device}, the device of c")
-    return norm.weight.to(REAL[c.dtype]), norm.bias.to(REAL[c.dtype])
+            raise ShapeError(where, problem, f"{size} on {device}, the device of c")
+    return weight.to(real), bias.to(real)
