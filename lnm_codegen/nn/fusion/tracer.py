@@ -19,7 +19,9 @@ from lnm_codegen.errors import reason
 from lnm_codegen.nn.fusion.sequence import is_sequential
 from lnm_codegen.validation import shown
 
-_SIGNS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
+_SIGNS = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"
+)  # fmt: skip
 IN_PLACE = {f"i{sign}": getattr(operator, f"i{sign}") for sign in _SIGNS}
 """Functions of `operator` that change their first argument, if it is a tensor."""
 

@@ -200,6 +200,8 @@ class Aliased(nn.Module):
         same = doubled
         doubled += 1
         doubled *= 3
+        doubled //= 2
+        doubled %= 4
         out: Tensor = self.sn(self.bn(x) + same)
         return out
 
