@@ -38,11 +38,11 @@ _MARK = "_lnm_spikes"
 
 
 class Thread(threading.local):
-    """Number of `pack_spikes` contexts that a thread is in, and those of forwards of models."""
+    """Number of `pack_spikes` contexts that a thread is in, and models with those of forwards."""
 
     def __init__(self) -> None:
         self.depth = 0
-        self.contexts: list[_GeneratorContextManager[None]] = []
+        self.contexts: list[tuple[nn.Module, _GeneratorContextManager[None]]] = []
 
 
 _THREAD = Thread()
@@ -199,15 +199,15 @@ def _begin(model: nn.Module, inputs: object) -> None:
     else:
         context = _packing()
         context.__enter__()
-        _THREAD.contexts.append(context)
+        _THREAD.contexts.append((model, context))
 
 
 def _end(model: nn.Module, inputs: object, output: object) -> None:
-    """Leave the context of a forward, also after an error."""
+    """Leave the context of a forward, also after an error, unless a hook before `_begin` raised."""
     if torch.compiler.is_compiling():
         TRACE.depth -= 1
-    elif _THREAD.contexts:
-        _THREAD.contexts.pop().__exit__(None, None, None)
+    elif _THREAD.contexts and _THREAD.contexts[-1][0] is model:
+        _THREAD.contexts.pop()[1].__exit__(None, None, None)
 
 
 @contextmanager

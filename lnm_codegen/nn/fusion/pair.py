@@ -20,6 +20,8 @@ _NAMES = {
     f"{kind}{axes}d" for kind in ("BatchNorm", "ThresholdDependentBatchNorm") for axes in (1, 2, 3)
 }
 """Classes of SpikingJelly that compute what PyTorch's do."""
+_FIELDS = ("channels", "norm", "shortcut", "sync")
+"""Attributes that `NormNeuron.defer` sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,10 @@ def obstacle(norm: nn.Module, layer: nn.Module, pair: Pair) -> str:
         return f"it has hooks, or {pair.neuron} has forward pre-hooks"
     if "forward" in vars(norm) or "forward" in vars(layer):
         return f"its forward, or that of {pair.neuron}, was replaced on the object"
+    names = [p.name for p in layer.neuron.params] + [s.name for s in layer.neuron.states]
+    for name in names:
+        if name in _FIELDS or hasattr(NormNeuron, name):
+            return f"{pair.neuron} has a state or parameter {name!r}, an attribute of NormNeuron"
     is_multi = getattr(norm, "step_mode", "s") == "m"
     if (layer.step_mode == "m") != (is_multi != pair.flattened) or (is_multi and pair.flattened):
         axis = 2 if is_multi and not pair.flattened else 1

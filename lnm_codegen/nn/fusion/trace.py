@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import fx, nn
 
-from lnm_codegen.errors import UnsupportedError, reason
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.nn.fusion.memory import Memory
 from lnm_codegen.nn.fusion.pair import Pair, joined
-from lnm_codegen.nn.fusion.sequence import is_sequential, is_spiking, last_norm, restores_time
+from lnm_codegen.nn.fusion.sequence import is_spiking, last_norm, restores_time
+from lnm_codegen.nn.fusion.tracer import graph_of
 from lnm_codegen.nn.norm.layer import NormNeuron
 
 _ADD = (operator.add, operator.iadd, torch.add)
-_IN_PLACE = {n: getattr(operator, n) for n in ("iadd", "isub", "imul", "itruediv", "ipow")}
-"""Functions of `operator` that change their first argument."""
 
 
 class _Sum(NamedTuple):
@@ -28,31 +27,6 @@ class _Sum(NamedTuple):
     shortcut: fx.Node
 
 
-class _Proxy(fx.Proxy):
-    """Value of a trace for which `a += b` changes a, as for a tensor; a new value in fx."""
-
-
-def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
-    def record(a: fx.Proxy, b: Any) -> fx.Proxy:
-        return a.tracer.create_proxy("call_function", function, (a, b), {})
-
-    return record
-
-
-for _name, _function in _IN_PLACE.items():
-    setattr(_Proxy, f"__{_name}__", _recorded(_function))
-
-
-class _Tracer(fx.Tracer):
-    """Tracer that records a call of every module but a sequential one."""
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not is_sequential(m)
-
-
 class Trace:
     """The graph of a module's own forward.
 
@@ -61,28 +35,9 @@ class Trace:
     """
 
     def __init__(self, path: str, module: nn.Module) -> None:
-        self._path, self._module, self.problem = path, module, ""
-        self._graph, self._sums = fx.Graph(), dict[str, _Sum]()
-        if "forward" in vars(module):
-            self.problem = "its forward was replaced on the object"
-            return
-        training, before, after = module.training, dict(vars(module)), vars(module)
-        try:
-            graphs = []
-            for mode in (True, False):
-                module.training = mode
-                graphs.append(_Tracer().trace(module))
-            self._graph = graphs[0]
-            if str(graphs[0]) != str(graphs[1]):
-                self.problem = "its forward depends on the mode, train or eval"
-        except Exception as error:  # a user's code may raise anything on a proxy
-            self.problem = f"torch.fx cannot trace it: {reason(error).splitlines()[0]}"
-        finally:  # also where the user interrupts it
-            module.training = training
-            if after.keys() != before.keys() or any(after[k] is not v for k, v in before.items()):
-                self.problem = self.problem or "its forward changes its attributes"
-                after.clear()
-                after.update(before)
+        self._path, self._module, self._sums = path, module, dict[str, _Sum]()
+        self._graph, self.problem = graph_of(module)
+        self._memory = Memory(module, self._graph)
 
     def pairs(self) -> tuple[list[Pair], dict[str, str], set[str]]:
         """Return the pairs, the reasons of the other normalisations, and those read by others.
@@ -153,26 +108,15 @@ class Trace:
 
     def _is_changed(self, norm: fx.Node, total: _Sum | None, neuron: fx.Node) -> bool:
         """Report whether an input of the fused neuron changes between its old and new reader."""
-        read: set[Any] = set(norm.args)
+        read = self._memory.of(*norm.all_input_nodes)
         node = norm.next
         while node is not neuron:
             if total is not None and node is total.node:
-                read.add(total.shortcut)
-            elif node.args and node.args[0] in read and self._is_in_place(node):
+                read |= self._memory.of(total.shortcut)
+            elif read & self._memory.changed_by(node):
                 return True
             node = node.next
         return False
-
-    def _is_in_place(self, node: fx.Node) -> bool:
-        """Report whether a node changes its first argument, by the names of PyTorch and Python."""
-        if node.op == "call_module":
-            return bool(getattr(self._called(node), "inplace", False))
-        name = getattr(node.target, "__name__", str(node.target))
-        return (
-            node.target in _IN_PLACE.values()
-            or name.endswith("_")
-            or bool(node.kwargs.get("inplace"))
-        )
 
     def _called(self, node: fx.Node) -> nn.Module | None:
         return self._module.get_submodule(str(node.target)) if node.op == "call_module" else None

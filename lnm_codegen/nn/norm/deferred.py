@@ -24,6 +24,7 @@ class NormModule(Protocol):
     eps: float
     momentum: float | None
     training: bool
+    _buffers: dict[str, Tensor | None]
 
 
 class DeferredNorm(nn.Module):
@@ -42,9 +43,9 @@ class DeferredNorm(nn.Module):
     eps: float
     momentum: float | None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x."""
-        return x
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the input; its name is that of a `BatchNorm2d`, for calls by keyword."""
+        return input
 
     def reset_running_stats(self) -> None:
         """Set the running statistics to mean 0 and variance 1."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -14,7 +13,7 @@ from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.normalisation import normalised
 from lnm_codegen.nn.arguments import REAL, recording
-from lnm_codegen.nn.call import States
+from lnm_codegen.nn.call import States, typed_call
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation
 from lnm_codegen.nn.function import LayerResults
@@ -24,7 +23,9 @@ from lnm_codegen.nn.norm.dispatch import NormDispatch
 from lnm_codegen.nn.norm.eager import batch_normalised, normalised_by
 from lnm_codegen.nn.norm.explain import with_passes
 from lnm_codegen.nn.norm.numbers import Coefficients, coefficients
+from lnm_codegen.nn.norm.shortcut import adds_in_kernel, as_summand, run_alone, widened
 from lnm_codegen.nn.norm.statistics import elements, has_values
+from lnm_codegen.nn.norm.weights import threshold_of, weights_as
 from lnm_codegen.options import BackendName
 from lnm_codegen.validation import require_bool, require_integer, require_number, require_one_of
 
@@ -133,11 +134,11 @@ class NormNeuron(NeuronLayer):
     def reset_parameters(self) -> None:
         """Set every parameter, constant and running statistic to its initial value."""
         super().reset_parameters()
-        if "weight" in self._parameters:
+        if "weight" in self._parameters and not self._deferred:
             self._reset_normalisation()
 
     def _reset_normalisation(self) -> None:
-        start: Any = 1.0 if self.norm != "tdbn" else self._alpha * self._threshold()
+        start: Any = 1.0 if self.norm != "tdbn" else self._alpha * threshold_of(self)
         with torch.no_grad():
             self.weight.copy_(torch.as_tensor(start))
             self.bias.zero_()
@@ -162,25 +163,24 @@ class NormNeuron(NeuronLayer):
         """
         return self._deferred[0] if self._deferred else self
 
-    def normalised_inputs(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return a*c + b, in the type of the arithmetic, then the other inputs; track nothing."""
-        c, *more = self._inputs(*inputs)
-        norm, real = self.normalisation, REAL[c.dtype]
-        weight, bias = norm.weight.to(real), norm.bias.to(real)
-        if self._uses_batch():
-            x, _ = batch_normalised(c, weight, bias, norm.eps, self._group())
-        else:
-            x = normalised_by(c, self._coefficients(weight, bias, real))
-        return (x, *more) if self.step_mode == "m" else (x[0], *(one[0] for one in more))
+    def normalised_inputs(self, *inputs: Tensor, tracks: bool = False) -> tuple[Tensor, ...]:
+        """Return a*c + b, in the type of the arithmetic, then the other inputs."""
+        is_apart = self._adds_apart(*inputs)
+        c, *more = self._inputs(*(inputs[:1] * len(inputs) if is_apart else inputs))
+        x = self._normalised(c, tracks=tracks)
+        x, *more = (x, *more) if self.step_mode == "m" else (x[0], *(one[0] for one in more))
+        return (x, *(inputs[1:] if is_apart else more))
 
-    def _threshold(self) -> Tensor:
-        """Return the threshold of the layer or of each channel, or raise ModelError."""
-        threshold = getattr(self, "v_threshold", None)
-        if not isinstance(threshold, Tensor) or threshold.dim() > 1:
-            problem = f"norm is 'tdbn', and {self.neuron.name} has no v_threshold"
-            accepted = "a neuron with a parameter v_threshold per layer or channel"
-            raise ModelError(_WHERE, problem, accepted, "Use norm='batch', and set weight.")
-        return threshold.detach()
+    def _normalised(self, c: Tensor, *, tracks: bool) -> Tensor:
+        """Return a*c + b in eager PyTorch, in the type of the arithmetic."""
+        norm, group = self.normalisation, self._group()
+        weight, bias = weights_as(self.neuron.name, norm, self.channels, c)
+        if not (self._uses_batch() and has_values(self.neuron.name, c, group)):
+            return normalised_by(c, self._coefficients(weight, bias, REAL[c.dtype]))
+        x, moments = batch_normalised(c, weight, bias, norm.eps, group)
+        if tracks:
+            track(norm, moments, elements(c) if group is None else None)
+        return x
 
     def _dispatch_of(
         self, names: tuple[str, ...], backend: BackendName, interval: Any, arithmetic: Any
@@ -198,13 +198,23 @@ class NormNeuron(NeuronLayer):
         names = ("c", *(["r"] if self.shortcut else []), *(s.name for s in self.neuron.inputs[1:]))
         return NormDispatch(block, backend, None, self.neuron.name, names)
 
+    @typed_call
+    def forward(self, x_seq: Tensor, *more_inputs: Tensor, **options: Any) -> Any:
+        """Run the layer; see `NeuronLayer`. One that `fuse` made adds any r, as PyTorch does."""
+        if not self._adds_apart(x_seq, *more_inputs):
+            return super().forward(x_seq, *more_inputs, **options)
+        x, r, *more = self.normalised_inputs(x_seq, *more_inputs, tracks=True)
+        return run_alone(self, self._reference, (x.to(x_seq.dtype) + r, *more), options)
+
+    def _adds_apart(self, *inputs: Tensor) -> bool:
+        """Report whether PyTorch adds r, since the kernel cannot."""
+        return bool(self._deferred) and self.shortcut and not adds_in_kernel(*inputs)
+
     def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the inputs of a call as sequences of one type, with C channels."""
-        if all(isinstance(x, Tensor) for x in tensors) and tensors and _is_autocast(tensors[0]):
-            widest = reduce(torch.promote_types, (x.dtype for x in tensors))
-            tensors = tuple(x.to(widest) for x in tensors)
-        if self._deferred and self.shortcut and len(tensors) > 1 and tensors[1].dim() == 1:
-            tensors = (tensors[0], tensors[1][None], *tensors[2:])  # as a summand: the last axis
+        tensors = widened(tensors)
+        if self._deferred and self.shortcut:
+            tensors = as_summand(tensors)
         inputs = super()._inputs(*tensors)
         shape = tuple(inputs[0].shape)
         if len(shape) < 3 or shape[2] != self.channels:
@@ -223,24 +233,18 @@ class NormNeuron(NeuronLayer):
         returns_states: bool,
     ) -> LayerResults:
         """Return outputs, final states and counts of a call; `given` are initial states."""
-        c, real, group = inputs[0], REAL[inputs[0].dtype], self._group()
+        c, group = inputs[0], self._group()
         norm, start = self.normalisation, self._reference.start(c, given, self._state, params)
-        weight, bias = norm.weight.to(real), norm.bias.to(real)
         call = (inputs, start, params, returns_states)
-        if not (self._uses_batch() and has_values(self.neuron.name, c, group)):
-            used = self._coefficients(weight, bias, real)
-            if backend == "torch":
-                return self._run_reference(normalised_by(c, used), *call)
-            return self._dispatch.run(
-                backend, inputs, start, [*params, *used], returns_states, False
-            )
         if backend == "torch":
-            x, moments = batch_normalised(c, weight, bias, norm.eps, group)
-            results = self._run_reference(x, *call)
-        else:
-            results, moments = self._dispatch.run_batch(
-                backend, *call, weight=weight, bias=bias, eps=norm.eps, group=group
-            )
+            return self._run_reference(self._normalised(c, tracks=True), *call)
+        weight, bias = weights_as(self.neuron.name, norm, self.channels, c)
+        if not (self._uses_batch() and has_values(self.neuron.name, c, group)):
+            params = [*params, *self._coefficients(weight, bias, REAL[c.dtype])]
+            return self._dispatch.run(backend, inputs, start, params, returns_states, False)
+        results, moments = self._dispatch.run_batch(
+            backend, *call, weight=weight, bias=bias, eps=norm.eps, group=group
+        )
         track(norm, moments, elements(c) if group is None else None)
         return results
 
@@ -294,7 +298,3 @@ class NormNeuron(NeuronLayer):
         if not self._deferred:
             own += f", eps={self.eps}, momentum={self.momentum}"
         return f"{super().extra_repr()}, {own}"
-
-
-def _is_autocast(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type)

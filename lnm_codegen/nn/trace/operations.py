@@ -74,7 +74,13 @@ def _xor(input: Any, other: Any) -> TracedCondition:
     )
 
 
+def _are_bool(*values: Any) -> bool:
+    return all(isinstance(value, TracedCondition | bool) for value in values)
+
+
 def _add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    if _are_bool(input, other) and alpha == 1:
+        return _or(input, other)
     return number(input) + number(other) * number(alpha)
 
 
@@ -87,6 +93,8 @@ def _rsub(input: Any, other: Any) -> Any:
 
 
 def _mul(input: Any, other: Any) -> Any:
+    if _are_bool(input, other):
+        return _and(input, other)
     return number(input) * number(other)
 
 
@@ -113,16 +121,21 @@ def _clamp_max(input: Any, max: Any) -> Any:
 
 
 def _where(condition: Any, input: Any, other: Any) -> Any:
-    if isinstance(input, TracedCondition) and not isinstance(condition, TracedCondition):
-        condition, input = input, condition  # the method: a.where(condition, b)
-    return _condition_of(condition).choose(number(input), number(other))
+    where = _condition_of(condition).choose
+    if not _are_bool(input, other):
+        return where(number(input), number(other))
+    a, b = _condition_of(input), _condition_of(other)
+    return TracedCondition(
+        lambda then, orelse: where(a.choose(then, orelse), b.choose(then, orelse))
+    )
 
 
 _condition_of = condition
 
 
 def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
-    return _where(mask, value, input)
+    is_bool = isinstance(input, TracedCondition)
+    return _where(mask, condition(value) if is_bool else value, input)
 
 
 def _relu(input: Any) -> Any:
@@ -141,11 +154,15 @@ def _hardtanh(input: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Any:
 
 
 def _sign(input: Any) -> Any:
+    if isinstance(input, TracedCondition):
+        return input
     a = number(input)
     return fn.select(a, ">", 0, 1, fn.select(a, "<", 0, -1, 0))
 
 
 def _heaviside(input: Any, values: Any) -> Any:
+    if _are_bool(input, values):
+        return _or(input, values)
     a = number(input)
     return fn.select(a, ">", 0, 1, fn.select(a, "<", 0, 0, number(values)))
 
@@ -161,13 +178,18 @@ def _addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
 
 def _filled(value: Any) -> Callable[..., Any]:
     def fill(input: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        return number(value)
+        return _full_like(input, value, dtype=dtype)
 
     return fill
 
 
 def _full_like(input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-    return number(fill_value)
+    is_bool = isinstance(input, TracedCondition) and dtype is None
+    return condition(fill_value) if is_bool else number(fill_value)
+
+
+def _detach(input: Any) -> Any:
+    return input if isinstance(input, TracedCondition) else fn.stop_gradient(number(input))
 
 
 def _unary(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -177,8 +199,12 @@ def _unary(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return apply
 
 
-def _binary(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _binary(
+    function: Callable[[Any, Any], Any], of_bool: Callable[[Any, Any], TracedCondition]
+) -> Callable[[Any, Any], Any]:
     def apply(input: Any, other: Any) -> Any:
+        if _are_bool(input, other):
+            return of_bool(input, other)
         return function(number(input), number(other))
 
     return apply
@@ -202,9 +228,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "leaky_relu": _leaky_relu, "hardtanh": _hardtanh,
     "relu6": lambda input: _hardtanh(input, 0.0, 6.0),
     "clamp": _clamp, "clip": _clamp, "clamp_min": _clamp_min, "clamp_max": _clamp_max,
-    "maximum": _binary(fn.max), "minimum": _binary(fn.min), "max": _binary(fn.max),
-    "min": _binary(fn.min), "where": _where, "masked_fill": _masked_fill,
-    "heaviside": _heaviside, "lerp": _lerp,
+    "maximum": _binary(fn.max, _or), "minimum": _binary(fn.min, _and),
+    "max": _binary(fn.max, _or), "min": _binary(fn.min, _and),
+    "where": _where, "masked_fill": _masked_fill, "heaviside": _heaviside, "lerp": _lerp,
     "lt": _compared("<"), "less": _compared("<"), "le": _compared("<="),
     "less_equal": _compared("<="), "gt": _compared(">"), "greater": _compared(">"),
     "ge": _compared(">="), "greater_equal": _compared(">="),
@@ -213,7 +239,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "logical_and": _and, "logical_or": _or, "logical_not": _not, "logical_xor": _xor,
     "bitwise_and": _and, "bitwise_or": _or, "bitwise_not": _not, "bitwise_xor": _xor,
     "bool": condition, "float": number, "double": number, "clone": _same, "contiguous": _same,
-    "detach": _unary(fn.stop_gradient),
+    "detach": _detach,
     "zeros_like": _filled(0), "ones_like": _filled(1), "full_like": _full_like,
 }  # fmt: skip
 """Name of a function or a method of tensors -> the function of expressions and conditions."""

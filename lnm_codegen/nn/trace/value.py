@@ -181,6 +181,10 @@ class Traced:
         problem = f"a traced tensor has no {name!r}: it is one neuron at one time step"
         raise refusal(problem, _ACCEPTED)
 
+    def where(self, condition: Any, other: Any) -> Any:
+        """Return this value where the condition holds, else the other one."""
+        return applied("where", condition, self, other)
+
     def __bool__(self) -> bool:
         raise refusal(
             f"Python's if, and, or, not, max or min needs the value of {self!r}, which has none",

@@ -414,6 +414,35 @@ def test_every_forward_of_a_model() -> None:
         pack_spikes(3)
 
 
+class Guarded(nn.Module):
+    """Calls a part that raises, and then goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part, self.neurons, self.readout = nn.Identity(), lif(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with pytest.raises(ValueError, match="refused"):
+            self.part(x)
+        out: Tensor = self.readout(self.neurons(x))
+        return out
+
+
+def test_a_hook_that_raises_leaves_the_outer_context_open() -> None:
+    """A pre-hook before that of `pack_spikes`: the context of the outer model goes on."""
+
+    def refuse(*_: Any) -> None:
+        raise ValueError("refused")
+
+    model = pack_spikes(Guarded())
+    pack_spikes(model.part).register_forward_pre_hook(refuse, prepend=True)
+    counter = Counter()
+    gradients(model, torch.rand(4, 2, 8), counter.count())
+    assert len(counter.of(torch.uint8)) == 1
+    assert saved._THREAD.depth == 0
+    assert not saved._THREAD.contexts
+
+
 def test_the_context_ends_with_an_error() -> None:
     """An exception in the forward leaves no hooks behind."""
     with pytest.raises(KeyboardInterrupt), pack_spikes():

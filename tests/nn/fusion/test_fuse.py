@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.nn import FuseReport, NeuronLayer, NormNeuron, fuse
 from lnm_codegen.nn.fusion.report import FusedPair
 from lnm_codegen.nn.norm.deferred import DeferredNorm
+from lnm_codegen.nn.norm.inputs import neuron_inputs
 from tests.refusals import refused
 
 T, N, C = 4, 2, 3
@@ -77,6 +78,20 @@ class Vector(nn.Module):
         return nn.functional.pad(self.sn(y + self.shortcut), (0, 2))
 
 
+class Keyword(nn.Module):
+    """Calls by keyword, and arguments that no branch depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.sn = nn.Conv2d(C, C, 3, padding=1), norm(), layer()
+
+    def forward(
+        self, x: Tensor, gain: float = 2.0, mode: str = "constant", *, limit: Any = None
+    ) -> Tensor:
+        y = self.bn(input=self.conv(input=gain * x.flatten(0, 1))).unflatten(0, (T, N))
+        return torch.clamp(nn.functional.pad(self.sn(y), (0, 0), mode=mode), max=limit, min=0.0)
+
+
 class Tied(nn.Module):
     """A sequence of modules that runs twice in a call."""
 
@@ -96,6 +111,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
         1,
     ),
     "vector as shortcut": (Vector, 1),
+    "keywords": (Keyword, 1),
     "twice in a call": (Tied, 1),
     "residual": (lambda: Residual(down=False, in_place=False), 2),
     "residual with a convolution": (lambda: Residual(down=True, in_place=True), 2),
@@ -184,6 +200,8 @@ class Aliased(nn.Module):
         same = doubled
         doubled += 1
         doubled *= 3
+        doubled //= 2
+        doubled %= 4
         out: Tensor = self.sn(self.bn(x) + same)
         return out
 
@@ -227,6 +245,73 @@ class Twice(nn.Module):
         return out
 
 
+class Adds(Twice):
+    """The shortcut is an argument."""
+
+    def forward(self, x: Tensor, r: Any) -> Tensor:
+        out: Tensor = self.sn(self.bn(x) + r)
+        return out
+
+
+SHORTCUTS: dict[str, Any] = {
+    "number": 0.25,
+    "integer": 1,
+    "tensor of a number": torch.tensor(0.5, dtype=torch.float64),
+    "int64": torch.arange(6),
+    "float64": drawn(3, (C, 1, 6)),
+    "larger": drawn(3, (5, N, C, 6, 6)).float(),
+    "more neurons": drawn(3, (N, C, 6, 4)).float(),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("which", SHORTCUTS)
+def test_a_shortcut_is_any_summand(which: str, training: bool) -> None:
+    """Of other types and shapes than c: outputs, states, gradients and statistics."""
+    plain, r = Adds().train(training), SHORTCUTS[which]
+    fused = copy.deepcopy(plain)
+    fuse(fused)
+    assert isinstance(fused.sn, NormNeuron)
+    assert fused.sn.shortcut
+    for seed in range(2):
+        x = drawn(seed, (N, C, 6, 1 if which == "more neurons" else 6)).float()
+        found = []
+        for model in (fused, plain):
+            given = x.clone().requires_grad_()
+            out = model(given, r)
+            out.square().sum().backward()
+            found.append((out, given.grad, model.bn.weight.grad, model.sn.v))
+            model.sn.detach()
+        assert 0.05 < found[0][0].mean() < 0.95
+        assert torch.equal(found[0][0], found[1][0])
+        if not training:
+            (read,) = neuron_inputs(fused.sn, (x, r))
+            torch.testing.assert_close(read, plain.bn(x) + r, rtol=1e-5, atol=1e-6)
+            with refused(ShapeError, "plif", "input 'r'"):
+                fused.sn.explain(x, 0.25)
+        torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(dict(fused.state_dict()), dict(plain.state_dict()))
+
+
+def named(name: str, is_state: bool = False) -> nn.Module:
+    """Return a model whose neuron has a parameter or a state of a name."""
+    word = name if is_state else "v"
+    v, x, p = lnm.state(word), lnm.input("x"), lnm.param("w" if is_state else name, init=0.5)
+    neuron = lnm.Neuron(charge={v: v * p + x}, fire=v - 1, reset=lnm.hard_reset(v), name="named")
+    return nn.Sequential(norm(), NeuronLayer(neuron, backend="torch", step_mode="s"))
+
+
+def test_a_parameter_named_weight() -> None:
+    """It is that of the neuron, also in `reset_parameters`."""
+    model = named("weight")
+    assert len(fuse(model).fused) == 1
+    with torch.no_grad():
+        model[1].weight.fill_(2.0)
+    model[1].reset_parameters()
+    assert model[1].weight == 0.5
+    assert torch.equal(model[0].weight, torch.full((C,), 2.0))
+
+
 class Modal(Twice):
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn(x)
@@ -266,6 +351,122 @@ class Before(nn.Module):
         other = 2 * x
         y = self.bn(x) + other
         other *= 0
+        out: Tensor = self.sn(y)
+        return out
+
+
+class Optional(Twice):
+    """An argument that is None selects another branch."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y if mask is None else self.sn(y)
+
+
+class Required(Twice):
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        y: Tensor = self.bn(x)
+        if skip is not None:
+            y = y + skip
+        out: Tensor = self.sn(y)
+        return out
+
+
+class Flag(Twice):
+    def forward(self, x: Tensor, spikes: bool = True) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y if spikes is False else self.sn(y)
+
+
+class Both(Twice):
+    """Two defaults select a branch that neither selects alone."""
+
+    def forward(self, x: Tensor, a: Tensor | None = None, b: Tensor | None = None) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y if a is None and b is None else self.sn(y)
+
+
+class Further(Twice):
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y if options.get("mask") is None else self.sn(y)
+
+
+class Length(Twice):
+    """A branch that cannot be traced."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y[len(x) - 1] if mask is None else self.sn(y)
+
+
+class Typed(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.bn(x)
+        return self.sn(y) if not isinstance(x, Tensor) else y
+
+
+class IsTensor(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.bn(x)
+        return y if torch.is_tensor(x) else self.sn(y)
+
+
+class Listed(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.sn(self.bn(x[0] if isinstance(x, Sequence) else x))
+        return out
+
+
+class ThroughView(Twice):
+    """Another shape of the input changes in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = 2 * x
+        y, d = self.bn(c), c.view(-1, 3)
+        d.relu_()
+        out: Tensor = self.sn(y)
+        return out
+
+
+class BaseOfView(Twice):
+    """The input is a part of a tensor that changes in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = 2 * x
+        first = whole.chunk(2)[0]
+        y = self.bn(first)
+        nn.functional.relu(whole, True)
+        out: Tensor = self.sn(y)
+        return out
+
+
+class Written(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        c = 2 * x
+        y = self.bn(c)
+        torch.mul(x, 2, out=c.flatten(1))
+        out: Tensor = self.sn(y)
+        return out
+
+
+class Same(Twice):
+    """The result of an operation with `out=` is that tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = torch.empty_like(x)
+        same = torch.add(x, x, out=c)
+        y = self.bn(c)
+        same.relu_()
+        out: Tensor = self.sn(y)
+        return out
+
+
+class Remainder(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        c = 2 * x
+        y = self.bn(c)
+        c %= 2
         out: Tensor = self.sn(y)
         return out
 
@@ -339,6 +540,27 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "tracking": (lambda: in_sequence(norm(track_running_stats=False)), "no running statistics"),
     "tracking ended": (untracked, "no running statistics"),
     "changed in place": (Before, "changed in place before sn runs"),
+    "changed through a view": (ThroughView, "changed in place before sn runs"),
+    "base of a view changed": (BaseOfView, "changed in place before sn runs"),
+    "changed by out=": (Written, "changed in place before sn runs"),
+    "changed as the result of out=": (Same, "changed in place before sn runs"),
+    "changed by an operator": (Remainder, "changed in place before sn runs"),
+    "default": (Optional, "another branch where mask is None"),
+    "None": (Required, "another branch where skip is None"),
+    "flag": (Flag, "another branch where spikes is False"),
+    "two defaults": (Both, "another branch where a is None and b is None"),
+    "further arguments": (Further, "another branch where **options is {}"),
+    "default without a trace": (Length, "torch.fx cannot trace it where mask is None: 'len'"),
+    "isinstance": (Typed, "torch.fx cannot trace it: it tests the type of a value"),
+    "isinstance of an abstract class": (Listed, "it tests the type of a value"),
+    "is_tensor": (IsTensor, "torch.fx cannot trace it: it tests the type of a value"),
+    "a parameter norm": (lambda: named("norm"), "a state or parameter 'norm'"),
+    "a parameter shortcut": (lambda: named("shortcut"), "a state or parameter 'shortcut'"),
+    "a parameter defer": (lambda: named("defer"), "a state or parameter 'defer'"),
+    "a state channels": (lambda: named("channels", True), "a state or parameter 'channels'"),
+    "a state normalisation": (
+        lambda: named("normalisation", True), "a state or parameter 'normalisation'"
+    ),
     "also alone": (Stray, "steps.2 runs more than once"),
     "neurons also alone": (StrayNeurons, "steps.4 runs more than once"),
     "forward of a normalisation": (

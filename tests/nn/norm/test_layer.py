@@ -445,6 +445,19 @@ def test_refusals() -> None:
         torch.autograd.grad(block(c).sum(), c, create_graph=True)
 
 
+@pytest.mark.parametrize("backend", ["c", "torch"])
+def test_replaced_parameters_of_another_size(backend: str) -> None:
+    """A weight of one or of five numbers for three channels is refused, in both modes."""
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        for size in (1, 5):
+            block = NormNeuron(LIF, 3, backend=backend)
+            kind = nn.Parameter if name in ("weight", "bias") else torch.clone
+            setattr(block, name, kind(torch.ones(size)))
+            for mode in (True, False):
+                with refused(lnm.ShapeError, "lif", f"{name!r} of the normalisation is ({size},)"):
+                    block.train(mode)(torch.rand(4, 2, 3))
+
+
 def test_errors_name_the_neuron_and_the_inputs_of_the_block() -> None:
     """One name of the layer, and c and r, in every error of a call."""
     c = draw(4, 2, 3, 5, dtype=torch.float32)

@@ -382,6 +382,25 @@ def test_operations_are_those_of_pytorch(out: str, after: str) -> None:
         raise
 
 
+BOOLS = (
+    "a.where(b, c)", "torch.where(a, b, c)", "x.where(a, v)", "torch.where(a, b, 3.0)", "a + b",
+    "torch.add(a, b)", "True + a", "a + 1", "(a * b) + c", "torch.maximum(a, b) + c",
+    "torch.min(a, b) + c", "a.detach() + b", "torch.where(a, b, True) + c",
+    "torch.where(a, b, c) + a", "a.masked_fill(b, 2.0) + c", "torch.ones_like(a) + b",
+    "torch.full_like(a, 3.0) + b", "torch.zeros_like(a) + b",
+    "torch.ones_like(a, dtype=torch.float64) + b", "torch.sign(a) + b", "torch.heaviside(a, b) + c",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BOOLS)
+def test_operations_on_bools_are_those_of_pytorch(text: str) -> None:
+    """bool + bool is `or`, and a method `where` of a bool selects it by another condition."""
+    names: dict[str, Any] = {"torch": torch}
+    body = f"a, b, c = v > 0.13, x > 0.21, x + v < 0.3\n    out = {text}"
+    exec(f"def f(x, v):\n    {body}\n    return out.double() + v, torch.tanh(x + 0.5 * v)", names)
+    assert_same(names["f"], {"v": 0.1}, {})
+
+
 def line_of(f: Callable[..., Any], text: str) -> str:
     """Return "file:line" of the line of a function that contains a text."""
     lines, first = inspect.getsourcelines(f)
