@@ -18,7 +18,15 @@ from lnm_codegen.analysis.linear.report import Deviations, linear_responses
 from lnm_codegen.analysis.linear.reset import advice, reset_gain
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.insight.classes import CLASSES
-from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, probe, response
+from lnm_codegen.insight.dynamics import (
+    FARTHEST,
+    PLACES,
+    Response,
+    RowDynamics,
+    dynamics,
+    probe,
+    response,
+)
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.history import read_history
 from lnm_codegen.insight.modes import Movement, movement, typical_row
@@ -288,7 +296,7 @@ def _potentials(layer: NeuronLayer, activity: Activity) -> Tensor:
     threshold: Tensor | None = getattr(layer, "v_threshold", None)
     top = 1.0 if threshold is None else float(threshold.max())
     visited = activity.visited
-    low = max(min(0.0, float(visited[:, 0].min())), -1e6)
-    high = min(max(top, float(visited[:, 1].max())), 1e6)
+    low = max(min(0.0, float(visited[:, 0].min())), -FARTHEST)
+    high = min(max(top, float(visited[:, 1].max())), FARTHEST)
     margin = 0.05 * (high - low)
     return torch.linspace(low - margin, high + margin, PLACES, dtype=torch.float64)
