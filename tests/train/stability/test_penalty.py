@@ -156,7 +156,7 @@ def test_any_polynomial_on_any_interval(
 
 @pytest.mark.parametrize("degree", [6, 7, 8])
 def test_the_largest_slope_of_a_thousand_rows(degree: int) -> None:
-    """Chebyshev coefficients from N(0, 1): many peaks of nearly equal height, some near the ends."""
+    """Chebyshev coefficients from N(0, 1): many peaks of nearly equal height."""
     neuron = lnm.get("lnm", degree=degree, basis="chebyshev", per="channel")
     layer = NeuronLayer(neuron, channels=1000, backend="torch", dtype=torch.float64)
     generator = torch.Generator().manual_seed(degree)
