@@ -108,6 +108,17 @@ def _interval(rest: float, threshold: object, visited: Tensor) -> tuple[float, f
     return low, high if high > low else low + 1.0
 
 
+def potentials(layer: NeuronLayer, activity: Activity) -> Tensor:
+    """Return potentials of the curve: the visited ones and [0, threshold], with a margin."""
+    threshold: Tensor | None = getattr(layer, "v_threshold", None)
+    top = 1.0 if threshold is None else float(threshold.max())
+    visited = activity.visited
+    low = max(min(0.0, float(visited[:, 0].min())), -FARTHEST)
+    high = min(max(top, float(visited[:, 1].max())), FARTHEST)
+    margin = 0.05 * (high - low)
+    return torch.linspace(low - margin, high + margin, PLACES, dtype=torch.float64)
+
+
 @dataclass(frozen=True)
 class Response:
     """f-I curves: firing rates under a constant input, from rest.

@@ -224,6 +224,17 @@ def test_a_neuron_that_diverged_has_a_class(low: float) -> None:
     assert row_of((0.3, 1.0, 0.0, 0.9), None, low).label == "self-exciting"
 
 
+def test_the_panel_of_a_neuron_that_diverged_is_drawn(found_lif: RunAnalysis) -> None:
+    """The shaded interval ends where the curve ends."""
+    (layer,) = found_lif.layers
+    assert layer.activity is not None
+    visited = torch.tensor([[-float("inf"), float("inf")]])
+    axis = Figure().subplots()
+    draw_layer(axis, replace(layer, activity=replace(layer.activity, visited=visited)))
+    (shaded,) = (p for p in axis.patches if p.get_label() == "visited")
+    assert np.isfinite(shaded.get_window_extent().get_points()).all()
+
+
 def test_what_cannot_be_told_is_said() -> None:
     """Several states, or a charge that is no polynomial: a sentence in place of classes."""
     for neuron, said in ((lnm.get("izhikevich"), "2 states"), (_exponential(), "not a polynomial")):
