@@ -102,7 +102,7 @@ def derivative(expr: Any, symbol: Declared) -> Any:
 def unclamped(expr: Any) -> Any:
     """Return the expression without clamps."""
     if isinstance(expr, Where):
-        moving = [branch for branch in expr.operands[1:] if _moves(branch)]
+        moving = [branch for branch in expr.operands[1:] if moves(branch)]
         if len(moving) == 1:
             return unclamped(moving[0])
     if not expr.args or isinstance(expr, Relational):
@@ -149,8 +149,8 @@ def without_spikes(expr: Any) -> Any:
     return expr.func(*args)
 
 
-def _moves(expr: Any) -> bool:
-    """Report whether the value depends on a state or an input."""
+def moves(expr: Any) -> bool:
+    """Report whether a value depends on a state or an input."""
     return any(isinstance(getattr(s, "decl", None), State | Input) for s in read_by(expr))
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lnm_codegen.cli.emit_fixed import OptionalRoundingOption
 from lnm_codegen.cli.options import (
     FORMAT_HELP,
     DegreeOption,
     JsonOption,
-    RoundingOption,
     SchemeOption,
     SetOption,
     SubjectArgument,
@@ -55,7 +55,7 @@ def analyze(
             "--format", metavar="FORMAT", help=f"Bound errors in fixed point: {FORMAT_HELP}."
         ),
     ] = None,
-    rounding: RoundingOption = "half_up",
+    rounding: OptionalRoundingOption = None,
     scheme: SchemeOption = "horner",
     figure: Annotated[
         Path | None,
@@ -101,7 +101,8 @@ def analyze(
     require_suffix("analyze", "--figure", figure, ".png")
     if is_run(subject):
         given: dict[str, Any] = {"--degree": degree, "--set": settings, "--x": x}
-        given |= {"--state": state, "--format": format_}
+        given |= {"--state": state, "--format": format_, "--rounding": rounding}
+        given |= {"--scheme": None if scheme == "horner" else scheme}
         _refuse(given, f"applies to a family, but {subject} is a training run")
         from lnm_codegen.cli.analyze_run import Options, analyze_folder
 
@@ -112,7 +113,10 @@ def analyze(
     from lnm_codegen.analysis.report import analyze as analyzed
     from lnm_codegen.cli.analysis_output import as_dict, print_analysis
 
-    spec = None if format_ is None else parse_format(format_, rounding)
+    if rounding is not None and format_ is None:
+        problem, remedy = "--rounding is for fixed point", "Add --format 16.12, say."
+        raise ModelError("analyze", problem, remedy=remedy)
+    spec = None if format_ is None else parse_format(format_, rounding or "half_up")
     neuron = resolve(subject, **family_arguments(settings, degree))
     found = analyzed(
         neuron,

@@ -55,13 +55,14 @@ def analyze_folder(folder: Path, options: Options) -> None:
     from lnm_codegen.train.runs.saved import load_run
 
     run = load_run(folder)
+    baseline = None if options.baseline is None else _baseline(run, options.baseline)
     if place is not None:
         require_page("analyze", "--html", place)
     if options.figure is not None:
         require_place("analyze", "--figure", options.figure)
         require_matplotlib("analyze")
     found = analyze_run(run, options.samples)
-    beside = None if options.baseline is None else _compared(run, found, options)
+    beside = None if baseline is None else _compared(run, found, baseline, options.samples)
     written = _written(found, beside, place, options.figure)
     if options.json:
         more: dict[str, Any] = {"overhead": None if beside is None else beside.as_dict()}
@@ -72,17 +73,24 @@ def analyze_folder(folder: Path, options: Options) -> None:
     typer.echo("\n".join(str(path) for path in written))
 
 
-def _compared(run: Run, found: RunAnalysis, options: Options) -> Comparison:
+def _baseline(run: Run, folder: Path) -> Run:
+    """Return the run to compare with, or raise ModelError where more than the neuron differs."""
+    from lnm_codegen.insight.compare import require_same_network
+    from lnm_codegen.train.runs.saved import load_run
+
+    other = load_run(folder)
+    require_same_network("analyze", run, other)
+    return other
+
+
+def _compared(run: Run, found: RunAnalysis, baseline: Run, samples: int | None) -> Comparison:
     from lnm_codegen.insight.analysis import samples_of
     from lnm_codegen.insight.compare import compare_energy
     from lnm_codegen.insight.energy.report import energy
-    from lnm_codegen.train.runs.saved import load_run
 
-    assert options.baseline is not None
-    other = load_run(options.baseline)
-    counts = energy(other.network, samples_of(other, options.samples))
-    neurons = [r.network.neurons[0].neuron for r in (run, other)]
-    return compare_energy(found.energy, neurons[0], counts, neurons[1], options.baseline)
+    counts = energy(baseline.network, samples_of(baseline, samples))
+    neurons = [r.network.neurons[0].neuron for r in (run, baseline)]
+    return compare_energy(found.energy, neurons[0], counts, neurons[1], baseline.folder)
 
 
 def _written(

@@ -134,7 +134,7 @@ def emit(
     program. All files are generated before the first is written. With --package, DIR (for a range
     of degrees DIR/<name>) becomes a folder that pip installs, with function, layer, sources and a
     numeric test; it does not need this package. With --format, backend c writes the integer model.
-    With --run the files go to DIR/verilog/<layer>/, with golden vectors of the run's test images.
+    With --run the files go to DIR/verilog/<layer>/, with golden vectors of its held-out samples.
     With --run and --network DIR becomes the whole network in integers, network.json and its source.
     """
     _require_one("--out DIR", out, "--package DIR", package)

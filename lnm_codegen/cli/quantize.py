@@ -92,12 +92,12 @@ def quantize(
 
     The search minimises the total width of all nodes. Integer bits follow from the range of each
     node. The range is proven if the states have an
-    invariant interval for inputs in --x. Otherwise it is recorded on simulated steps, or on a
-    run's test images. The search then removes fraction bits from each node while the target holds.
-    An error is that of one step from the same state, where every comparison has the outcome of
-    exact arithmetic; errors of later steps add up. It is proven where ranges are proven, and
-    confirmed by simulation. A mismatch is counted on short runs from the same states, against
-    float64.
+    invariant interval for inputs in --x. Otherwise it is recorded on simulated steps, or on
+    held-out samples of a run. The search then removes fraction bits from each node while the target
+    holds. An error is that of one step from the same state, where every comparison has the
+    outcome of exact arithmetic; errors of later steps add up. It is proven where ranges are
+    proven, and confirmed by simulation. A mismatch is counted on short runs from the same
+    states, against float64.
     """
     from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions
 
@@ -254,7 +254,7 @@ def _origin(chosen: FormatSelection) -> str:
         case Undecided(reason):
             return f"of simulated steps; no invariant interval is known: {reason}"
         case None:
-            return "recorded on the run's test images"
+            return "recorded on held-out samples of the run"
         case escape:
             return f"of simulated steps; there is no invariant interval: {escape}"
 

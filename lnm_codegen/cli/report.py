@@ -19,7 +19,6 @@ from lnm_codegen.cli.options import (
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.cli.run_arrays import arrays_of_run, read_run, specs_of
-from lnm_codegen.errors import ModelError
 from lnm_codegen.validation import require_integer, require_one_of
 
 if TYPE_CHECKING:
@@ -28,11 +27,6 @@ if TYPE_CHECKING:
     from lnm_codegen.insight.page.comparison import FixedComparison
     from lnm_codegen.insight.tables import Table
     from lnm_codegen.train.runs.saved import Run
-
-SAME = (
-    "data", "data_dir", "data_arguments", "limit", "validation", "network", "network_arguments"
-)  # fmt: skip
-"""Fields of the config that must be equal in both runs."""
 
 
 def report(
@@ -64,7 +58,8 @@ def report(
     """Compare two trained networks in fixed point.
 
     Each neuron layer becomes an array. LUT, FF, DSP and BRAM count the array; Fmax is the median
-    over the seeds. Spikes and accuracy are those of the whole test set. If a run's family is a
+    over the seeds. Spikes and accuracy are those of the whole test set, also of runs
+    that hold out training samples (validation). If a run's family is a
     Python file, that file is run. Power and energy are not reported, since no open tool
     estimates them. Nothing is written without --html.
     """
@@ -73,7 +68,9 @@ def report(
     if html is not None:
         require_page("report", "--html", html)
     runs = (read_run(run), read_run(baseline))
-    _require_same(*runs)
+    from lnm_codegen.insight.compare import require_same_network
+
+    require_same_network("report", *runs)
     note = _note(device, synth)
     first, second = (_report(r, format_, None if note else device, seeds) for r in runs)
     from lnm_codegen.insight.page.comparison import (
@@ -106,17 +103,6 @@ def _device(target: str) -> Device:
     return DEVICES[TARGETS[target]]
 
 
-def _require_same(run: Run, baseline: Run) -> None:
-    for word in SAME:
-        a, b = (getattr(r.config, word) for r in (run, baseline))
-        if a != b:
-            raise ModelError(
-                "report",
-                f"{word} is {a!r} in {run.folder} and {b!r} in {baseline.folder}",
-                "runs that differ in their neuron alone",
-            )
-
-
 def _note(device: Device, synth: bool) -> str | None:
     """Return why resources are not measured, or None."""
     from lnm_codegen.hardware.tools import missing
@@ -130,10 +116,12 @@ def _note(device: Device, synth: bool) -> str | None:
 def _report(run: Run, format_: str, device: Device | None, seeds: int) -> NetworkReport:
     from lnm_codegen.deploy.comparison import measured_arrays, network_report
     from lnm_codegen.deploy.mismatch import measure_mismatch
+    from lnm_codegen.train.runs.saved import test_data
 
     specs = specs_of(run, format_)
     arrays = arrays_of_run(run, specs)
-    mismatch = measure_mismatch(run.network, specs, run.data.batches(run.data.test, 128))
+    tested = test_data(run)
+    mismatch = measure_mismatch(run.network, specs, tested.batches(tested.test, 128))
     measured = {} if device is None else measured_arrays(arrays, device, seeds)
     return network_report(run.network, mismatch, arrays, measured)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 IMAGES, RANGED = 4, 256
-"""Test images for golden vectors; training images for the search of formats."""
+"""Held-out images for golden vectors; training images for the search of formats."""
 
 
 def read_run(folder: Path) -> Run:
@@ -70,7 +70,7 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
 
 
 def arrays_of_run(run: Run, specs: dict[str, FixedSpec]) -> list[LayerArray]:
-    """Return the array of each neuron layer, with golden vectors of the first test images."""
+    """Return the array of each neuron layer, with golden vectors of the first held-out images."""
     from lnm_codegen.deploy.arrays import arrays_of
 
     images, _ = next(run.data.batches(run.data.test, IMAGES))

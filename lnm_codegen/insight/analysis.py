@@ -18,7 +18,14 @@ from lnm_codegen.analysis.linear.report import Deviations, linear_responses
 from lnm_codegen.analysis.linear.reset import advice, reset_gain
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.insight.classes import CLASSES
-from lnm_codegen.insight.dynamics import PLACES, Response, RowDynamics, dynamics, probe, response
+from lnm_codegen.insight.dynamics import (
+    Response,
+    RowDynamics,
+    dynamics,
+    potentials,
+    probe,
+    response,
+)
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.history import read_history
 from lnm_codegen.insight.modes import Movement, movement, typical_row
@@ -257,7 +264,7 @@ def _layer(
         if len(layer.neuron.states) > 1:
             modes = layer_modes(layer, rows, selected)
             moved = movement(layer, selected, history)
-        z = _potentials(layer, activity)
+        z = potentials(layer, activity)
         with torch.no_grad():
             curve = charge_curve(probe(layer.neuron, rows, selected), z)
         try:
@@ -281,14 +288,3 @@ def _examined(layer: NeuronLayer, selected: list[int]) -> list[int]:
         return selected
     places = torch.linspace(0, len(selected) - 1, PROVEN_ROWS).round().long()
     return [selected[k] for k in places.tolist()]
-
-
-def _potentials(layer: NeuronLayer, activity: Activity) -> Tensor:
-    """Return potentials of the curve: the visited ones and [0, threshold], with a margin."""
-    threshold: Tensor | None = getattr(layer, "v_threshold", None)
-    top = 1.0 if threshold is None else float(threshold.max())
-    visited = activity.visited
-    low = max(min(0.0, float(visited[:, 0].min())), -1e6)
-    high = min(max(top, float(visited[:, 1].max())), 1e6)
-    margin = 0.05 * (high - low)
-    return torch.linspace(low - margin, high + margin, PLACES, dtype=torch.float64)

@@ -103,8 +103,13 @@ def classify(portrait: Portrait) -> str:
 
 
 def _excites_itself(portrait: Portrait) -> bool:
-    """Report whether f(z) > z for all 0 < z < V."""
-    if any(0 < p.v for p in portrait.inside):
+    """Report whether f(z) > z for all 0 < z < V.
+
+    In an interval so wide that no sample lies between 0 and V, V decides: f has no fixed point
+    between them.
+    """
+    top = portrait.z[-1]
+    if top <= 0 or any(0 < p.v for p in portrait.inside):
         return False
-    above = [h > z for z, h in zip(portrait.z, portrait.h, strict=True) if 0 < z < portrait.z[-1]]
-    return bool(above) and all(above)
+    above = [h > z for z, h in zip(portrait.z, portrait.h, strict=True) if 0 < z < top]
+    return all(above or [portrait.h[-1] > top])

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.insight.energy.cost import CONVENTIONS, FP32
 from lnm_codegen.insight.energy.report import EnergyReport, Overhead, overhead
 from lnm_codegen.insight.energy.resnet19 import resnet19
 from lnm_codegen.language.neuron import Neuron
+
+if TYPE_CHECKING:
+    from lnm_codegen.train.runs.saved import Run
+
+SAME = (
+    "data", "data_dir", "data_arguments", "limit", "validation", "network", "network_arguments"
+)  # fmt: skip
+"""Fields of the config that are equal in runs that differ in their neuron alone."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,25 @@ class Comparison:
         }
 
 
+def require_same_network(where: str, run: Run, baseline: Run) -> None:
+    """Raise ModelError unless two runs have the same samples and the same network."""
+    for word in SAME:
+        a, b = (getattr(r.config, word) for r in (run, baseline))
+        if a != b:
+            raise ModelError(
+                where,
+                f"{word} is {a!r} in {run.folder} and {b!r} in {baseline.folder}",
+                "runs that differ in their neuron alone",
+            )
+
+
 def compare_energy(
     report: EnergyReport, neuron: Neuron, baseline: EnergyReport, other: Neuron, folder: Path
 ) -> Comparison:
-    """Compare two networks that differ in their neuron alone.
+    """Compare two networks that differ in their neuron alone, on the same samples.
 
     Raises:
-        ModelError: The networks differ otherwise.
+        ModelError: Their layers of weights differ.
     """
     for a, b in zip(report.synapses, baseline.synapses, strict=False):
         if (a.name, a.dense, a.weights) != (b.name, b.dense, b.weights):

@@ -25,6 +25,8 @@ from lnm_codegen.train.stability.modes import numbers_of
 
 RESPONSE_STEPS, CURRENTS, PLACES = 256, 129, 201
 """Steps and currents of an f-I curve; potentials of a charge curve."""
+FARTHEST = 1e6
+"""Largest |potential| of a curve; a neuron that diverged visits infinity."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class RowDynamics:
         row: Number of the row.
         place: "layer", "channel 3", "neuron (1, 2)".
         interval: Potentials from the lower of rest and the least visited one to the threshold.
-            Without a parameter `v_threshold` it ends at the greatest visited one.
+            Without a parameter `v_threshold` it ends at the greatest visited one. Visited
+            potentials beyond `FARTHEST` count as `FARTHEST`, and NaN as the lower one.
         points: Fixed points of the charge in [-2**20, 2**20], exact up to rounding to float.
         slopes: Least and greatest slope over the interval, outside clamps.
         label: One of `classes.CLASSES`.
@@ -73,20 +76,47 @@ def dynamics(
             return str(error)
         points = tuple(Point(float(p.v.low), float(p.slope.low), p.kind) for p in at.points)
         interval = _interval(rest, values.get("v_threshold"), activity.visited[row])
-        z = torch.linspace(*interval, PLACES, dtype=torch.float64)
-        h = charge_curve(probe(layer.neuron, rows, [row]), z)[:, 0]
-        portrait = Portrait(z.tolist(), h.tolist(), points, rest)
+        portrait = _portrait(probe(layer.neuron, rows, [row]), interval, points, rest)
         slopes = portrait.slopes
         ends = (min(slopes), max(slopes))
-        label = classify(portrait)
+        label, interval = classify(portrait), (portrait.z[0], portrait.z[-1])
         found.append(RowDynamics(row, rows.place(row), interval, points, ends, label))
     return tuple(found)
 
 
+def _portrait(
+    layer: NeuronLayer, interval: tuple[float, float], points: tuple[Point, ...], rest: float
+) -> Portrait:
+    """Return the sampled charge of a layer of one row.
+
+    A visited clamp is rounded to float32. The portrait begins at the clamp itself, so that points
+    and samples on the clamp equal its lower end.
+    """
+    z = torch.linspace(*interval, PLACES, dtype=torch.float64)
+    h = charge_curve(layer, z)[:, 0].detach()
+    least = float(h.min())
+    if least != interval[0] == float(h.min().float()):
+        return _portrait(layer, (least, interval[1]), points, rest)
+    return Portrait(z.tolist(), h.tolist(), points, rest)
+
+
 def _interval(rest: float, threshold: object, visited: Tensor) -> tuple[float, float]:
-    low = min(rest, float(visited[0]))
-    high = float(threshold) if isinstance(threshold, int | float) else float(visited[1])
+    low = min(rest, max(float(visited[0].nan_to_num(nan=-FARTHEST)), -FARTHEST))
+    high = min(float(visited[1]), FARTHEST)
+    if isinstance(threshold, int | float):
+        high = float(threshold)
     return low, high if high > low else low + 1.0
+
+
+def potentials(layer: NeuronLayer, activity: Activity) -> Tensor:
+    """Return potentials of the curve: the visited ones and [0, threshold], with a margin."""
+    threshold: Tensor | None = getattr(layer, "v_threshold", None)
+    top = 1.0 if threshold is None else float(threshold.max())
+    visited = activity.visited
+    low = max(min(0.0, float(visited[:, 0].min())), -FARTHEST)
+    high = min(max(top, float(visited[:, 1].max())), FARTHEST)
+    margin = 0.05 * (high - low)
+    return torch.linspace(low - margin, high + margin, PLACES, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def draw_layer(axis: Axes, layer: LayerAnalysis) -> None:
         write(axis, "no state, no curve")
         return
     z, visited = layer.z.numpy(), layer.activity.visited
-    low, high = float(visited[:, 0].min()), float(visited[:, 1].max())
+    low, high = max(float(visited[:, 0].min()), z[0]), min(float(visited[:, 1].max()), z[-1])
     axis.axvspan(low, high, color=COOL, linewidth=0, label="visited")
     if cast("State", potential_of(layer.layer.neuron).decl).init == 0:
         axis.plot(z, LIF_DECAY * z, "--", color=WARM, linewidth=1, label=f"LIF, {LIF_DECAY:g}·v")

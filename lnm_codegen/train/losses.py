@@ -5,6 +5,7 @@ A function that gets logits or labels of another shape raises ShapeError.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -96,13 +97,17 @@ def tet(
 def is_correct(logits: Tensor, labels: Tensor) -> Tensor:
     """Return 1 or 0 for each sample (N,); with labels per step, the share of its correct steps.
 
+    A step labelled -100 does not count. The share of a sample without another label is NaN.
+
     Args:
         logits: (N, C), or (T, N, C): for labels (N,) their mean over time is the prediction.
         labels: (N,), or (T, N) with a label per step.
     """
     _require_shapes("is_correct", logits, labels, (1, 2))
     if labels.dim() == 2:
-        return (logits.argmax(2) == labels).float().mean(0)
+        labelled = labels != IGNORED
+        correct = (logits.argmax(2) == labels).logical_and(labelled)
+        return correct.sum(0).float() / labelled.sum(0)
     mean = logits.mean(0) if logits.dim() == 3 else logits
     return (mean.argmax(1) == labels).float()
 
@@ -125,8 +130,9 @@ def count_correct(logits: Tensor, labels: Tensor) -> tuple[int, int]:
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the share of correct predictions, the mean of `is_correct`."""
-    return is_correct(logits, labels).mean().item()
+    """Return the share of correct predictions, as `count_correct` counts; NaN without one."""
+    correct, total = count_correct(logits, labels)
+    return correct / total if total else math.nan
 
 
 def _require_shapes(

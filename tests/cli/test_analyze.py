@@ -230,6 +230,8 @@ def test_an_impulse_names_its_input_among_several(call, tmp_path):
         (("lif", "--set", "v_threshold=9", "--format", "16.12"),
          ("lif: parameter 'v_threshold' is 9", "-8 to 7.99976", "more integer bits")),
         (("lif", "--figure", "h.pdf"), ("analyze: --figure", "'h.pdf'", "a file", ".png")),
+        (("lif", "--rounding", "truncate"), ("analyze: --rounding is for fixed point", "--format")),
+        (("lif", "--scheme", "bogus"), ("", "'bogus'", "'horner', 'estrin'")),
         (("lif", "--set", "tao=2"), ("lif", "tao", "'tau'")),
     ],
 )  # fmt: skip

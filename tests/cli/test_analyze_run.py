@@ -44,6 +44,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(replace(SMALL, family="plif", arguments={"per": "channel"}), base / "rates", data=data)
     wide = replace(lif, network_arguments={"channels": (2, 4)})
     run(wide, base / "wide", data=data)
+    run(replace(lif, limit=16), base / "few")
     return base
 
 
@@ -113,13 +114,18 @@ def test_a_family_of_the_name_of_a_folder_is_the_family(call: Call) -> None:
     [
         (("lnm3", "--x", "1"), ("analyze: --x applies", "lnm3 is a training run", "--x.")),
         (("lnm3", "--degree", "2"), ("analyze: --degree applies to a family", "lnm3", "Omit")),
+        (("lnm3", "--rounding", "bogus"), ("analyze: --rounding applies to a family", "Omit")),
+        (("lnm3", "--scheme", "bogus"), ("analyze: --scheme applies to a family", "Omit")),
         (("plif", "--samples", "4"), ("analyze: --samples applies", "plif is a family", "Omit")),
         (("lnm3", "--samples", "0"), ("analyze: --samples is 0", "an integer >= 1")),
         (("lnm3", "--html", "page.txt"), ("analyze: --html is 'page.txt'", ".html")),
         (("lnm3", "--html", "none/page.html", "--samples", "2"),
          ("analyze: cannot write none/page.html: No such file or directory", "with --html.")),
         (("lnm3", "--baseline", "wide", "--samples", "2"),
-         ("analyze: wide is another network", "54 weights", "3456", "72", "4608", "neuron alone")),
+         ("analyze: network_arguments is {'channels': (2, 3)} in lnm3 and {'channels': (2, 4)} in",
+          "wide", "neuron alone")),
+        (("lnm3", "--baseline", "few", "--samples", "2"),
+         ("analyze: limit is 32 in lnm3 and 16 in few", "neuron alone")),
         (("none/lnm3",), ("analyze: ", "'none/lnm3'", KINDS)),
         (("lmn",), ("analyze: ", "'lmn'", KINDS, "'lnm'?")),
         ((".",), ("run: .", "config.json", "lnm train")),

@@ -205,6 +205,25 @@ def test_report_as_a_table(runs: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "--no-synth" in lines[-1]
 
 
+def test_the_report_of_a_run_with_validation_is_on_the_test_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The test split of such a run is part of its training samples."""
+    held_out = replace(SMALL, limit=32, validation=10)
+    run(held_out, tmp_path / "lnm")
+    run(replace(held_out, family="lif", arguments={}), tmp_path / "lif")
+    pair = (tmp_path / "lnm", "--baseline", tmp_path / "lif")
+    assert report(*pair, "--no-synth", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    back = load_run(tmp_path / "lnm")
+    tested = load("digits", limit=32)
+    specs = specs_for(back.network, lnm.Fixed(16, 12))
+    wanted = measure_mismatch(back.network, specs, tested.batches(tested.test, 128))
+    assert len(back.data.test) == 10
+    assert found["run"]["images"] == found["baseline"]["images"] == 32
+    assert found["run"]["accuracy"] == wanted.accuracy
+
+
 def test_missing_tools_are_named(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

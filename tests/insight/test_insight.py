@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.insight import LayerAnalysis, RunAnalysis, analyze_run
-from lnm_codegen.insight.dynamics import RESPONSE_STEPS, dynamics, probe, response
+from lnm_codegen.insight.dynamics import (
+    RESPONSE_STEPS,
+    RowDynamics,
+    dynamics,
+    probe,
+    response,
+)
 from lnm_codegen.insight.figures import _classes_text, draw_layer, grid_figure
 from lnm_codegen.insight.histogram import BINS, Histogram
 from lnm_codegen.insight.page import run_page
@@ -184,6 +191,48 @@ def test_dynamics_of_rows_are_their_own() -> None:
     assert [round(p.v, 4) for p in found[0].points] == [0, 0.625]
     assert found[1].slopes == pytest.approx((0.5, 0.5))
     assert found[0].slopes == pytest.approx((-0.3, 2.1), abs=0.02)
+
+
+def row_of(theta: tuple[float, ...], v_min: float | None, low: float) -> RowDynamics:
+    """Return the dynamics of a layer of one row whose least visited potential is `low`."""
+    layer = NeuronLayer(lnm.get("lnm", degree=3, theta=theta, v_min=v_min))
+    visited = torch.tensor([[low, 0.9]])
+    seen = Activity((3,), 1, (-1.0, 1.0), Histogram(), visited, {"v": visited}, torch.zeros(3))
+    found = dynamics(layer, parameter_sets(layer), [0], seen)
+    assert not isinstance(found, str)
+    return found[0]
+
+
+@pytest.mark.parametrize("v_min", [-2.0, -2.1, -1.2, -0.1])
+def test_a_clamp_that_float32_rounds_is_the_end_of_the_interval(v_min: float) -> None:
+    """float32(-2.1) lies above -2.1, float32(-1.2) below -1.2; the layer visits the rounded one."""
+    found = row_of((-0.3, 1.6, 0.0, 0.0), v_min, v_min)
+    assert found.label == "quadratic-like"
+    assert found.interval == (v_min, 1.0)
+    assert found.slopes == pytest.approx((1.6, 1.6))
+    assert row_of((-0.3, 1.2, 0.0, 0.0), v_min, v_min).label == "other"  # it falls to the clamp
+
+
+@pytest.mark.parametrize("low", [-1e5, -1e30, -float("inf"), float("nan")])
+def test_a_neuron_that_diverged_has_a_class(low: float) -> None:
+    """The interval is cut at -1e6; between samples that far apart, fixed points decide."""
+    cut = low if low == -1e5 else -1e6
+    stable = row_of((0.1, 0.2, 0.0, -0.9), None, low)
+    assert (stable.label, stable.interval) == ("leaky", (cut, 1.0))
+    assert all(math.isfinite(slope) for slope in stable.slopes)
+    assert [p.kind for p in stable.points] == ["stable"]
+    assert row_of((0.3, 1.0, 0.0, 0.9), None, low).label == "self-exciting"
+
+
+def test_the_panel_of_a_neuron_that_diverged_is_drawn(found_lif: RunAnalysis) -> None:
+    """The shaded interval ends where the curve ends."""
+    (layer,) = found_lif.layers
+    assert layer.activity is not None
+    visited = torch.tensor([[-float("inf"), float("inf")]])
+    axis = Figure().subplots()
+    draw_layer(axis, replace(layer, activity=replace(layer.activity, visited=visited)))
+    (shaded,) = (p for p in axis.patches if p.get_label() == "visited")
+    assert np.isfinite(shaded.get_window_extent().get_points()).all()
 
 
 def test_what_cannot_be_told_is_said() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -109,3 +111,11 @@ def test_steps_without_a_label_do_not_count() -> None:
     logits = torch.eye(3).reshape(3, 1, 3)
     assert count_correct(logits, torch.tensor([[0], [-100], [1]])) == (1, 2)
     assert count_correct(logits[0].expand(2, 3), torch.tensor([0, 2])) == (1, 2)
+    twice = logits.expand(3, 2, 3)
+    labels = torch.tensor([[0, 1], [-100, 1], [1, 2]])
+    assert count_correct(twice, labels) == (3, 5)
+    assert is_correct(twice, labels).tolist() == [0.5, pytest.approx(2 / 3)]
+    assert accuracy(twice, labels) == 3 / 5
+    unlabelled = torch.full((3, 2), -100)
+    assert bool(is_correct(twice, unlabelled).isnan().all())
+    assert math.isnan(accuracy(twice, unlabelled))

@@ -4,7 +4,8 @@ SymPy differentiates charge and reset, with clamps ignored (`charge.unclamped`),
 
     s' = A*s + B*x + ...,   A_ij = d s'_i / d s_j at s = 0
 
-The matrix exists if the step is a polynomial in the states. It decides about stability if the step
+The matrix exists if the step is a polynomial in the states, without bound values of states or
+inputs, such as stages of a Runge-Kutta method. It decides about stability if the step
 is affine, or if it has no constant, so that s = 0 stays where x = 0.
 """
 
@@ -17,8 +18,9 @@ from typing import Any
 
 import sympy
 
-from lnm_codegen.analysis.charge import substituted, unclamped
-from lnm_codegen.ir.declarations import Param
+from lnm_codegen.analysis.charge import moves, substituted, unclamped
+from lnm_codegen.ir.declarations import Param, State
+from lnm_codegen.language.binding import read_by
 from lnm_codegen.language.functions import Where, as_expr
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Declared, input, is_spike
@@ -43,10 +45,12 @@ class LinearPart:
 @lru_cache(maxsize=256)
 def linear_part(neuron: Neuron) -> LinearPart | None:
     """Return the matrix of a neuron of two states, or None where it does not exist."""
-    if len(neuron.states) != 2:
+    if len(neuron.states) != 2 or any(moves(e) for _, e in neuron.bindings):
         return None
     states = neuron.states
-    after = [_unforced(neuron, s) for s in states]
+    driven = [_without_spike(neuron, s) for s in states]
+    silent: Mapping[Any, Any] = dict.fromkeys(neuron.inputs, as_expr(0))
+    after = [substituted(e, silent) for e in driven]
     nothing = dict.fromkeys(states, as_expr(0))
     entries = [after[i].diff(states[j]) for i in range(2) for j in range(2)]
     affine = not any(e.free_symbols & set(states) for e in entries)
@@ -57,16 +61,15 @@ def linear_part(neuron: Neuron) -> LinearPart | None:
     z = input("z")
     outputs = {f"matrix_{k}": e for k, e in enumerate(matrix)}
     probe = Neuron(output={**outputs, "at": z}, name="matrix")
-    return LinearPart(probe, _scaled(neuron, matrix, after), rests)
+    return LinearPart(probe, _scaled(neuron, matrix, driven), rests)
 
 
-def _unforced(neuron: Neuron, state: Declared) -> Any:
-    """Return a state after a step without input and spike, in the states before it."""
+def _without_spike(neuron: Neuron, state: Declared) -> Any:
+    """Return a state after a step without a spike, in inputs and the states before it."""
     charge = {s: unclamped(e) for s, e in neuron.charge}
     reset = dict(neuron.reset).get(state, state)
     quiet = _without_spikes(unclamped(reset))
-    silent: Mapping[Any, Any] = dict.fromkeys(neuron.inputs, as_expr(0))
-    return substituted(substituted(quiet, charge), silent)
+    return substituted(quiet, charge)
 
 
 def _without_spikes(expr: Any) -> Any:
@@ -79,9 +82,15 @@ def _without_spikes(expr: Any) -> Any:
 
 
 def _scaled(
-    neuron: Neuron, matrix: list[Any], after: list[Any]
+    neuron: Neuron, matrix: list[Any], driven: list[Any]
 ) -> tuple[tuple[str, int], ...] | None:
-    """Return the learnable elements in which A is linear, if they occur nowhere else."""
+    """Return the learnable elements in which A is linear, if they occur nowhere else.
+
+    Args:
+        neuron: The neuron.
+        matrix: A_00, A_01, A_10, A_11.
+        driven: The states after a step without a spike, in inputs and the states before it.
+    """
     read = set().union(*(e.free_symbols for e in matrix))
     factors = [s for s in neuron.symbols if s in read]
     if not factors or not all(isinstance(s.decl, Param) and s.decl.learnable for s in factors):
@@ -92,8 +101,17 @@ def _scaled(
         if any(e.diff(s).free_symbols & set(factors) for s in factors):
             return None
     linear = [sum(matrix[2 * i + j] * s for j, s in enumerate(neuron.states)) for i in range(2)]
-    others = [sympy.expand(e - part) for e, part in zip(after, linear, strict=True)]
-    others += [e for _, e in (*neuron.fire, *neuron.reset)]
-    if any(e.free_symbols & set(factors) for e in others if hasattr(e, "free_symbols")):
+    others = [sympy.expand(e - part) for e, part in zip(driven, linear, strict=True)]
+    others += [e for _, e in (*neuron.fire, *neuron.reset, *neuron.output)]
+    others += [bound for _, e in neuron.charge for bound in _clamp_bounds(e)]
+    if any(read_by(as_expr(e)) & set(factors) for e in others):
         return None
-    return tuple((s.decl.name, s.decl.element_names.index(s.name)) for s in factors)  # type: ignore[union-attr]
+    elements = [(s.decl.name, s.decl.element_names.index(s.name)) for s in factors]  # type: ignore[union-attr]
+    starts = {s.decl.param for s in neuron.states if isinstance(s.decl, State)}
+    return None if any(name in starts for name, _ in elements) else tuple(elements)
+
+
+def _clamp_bounds(expr: Any) -> list[Any]:
+    """Return the branches that `unclamped` removes, and other branches without a state or input."""
+    branches = (b for where in as_expr(expr).atoms(Where) for b in where.operands[1:])
+    return [b for b in branches if not moves(b)]

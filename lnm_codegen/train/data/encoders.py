@@ -15,7 +15,9 @@ causes no spike.
 from __future__ import annotations
 
 import math
+import operator
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,16 +32,17 @@ DARK = 0.1
 
 def direct(x: Tensor, time_steps: int) -> Tensor:
     """Return x (*) at each step, (T, *), without a copy: the time axis has stride 0."""
-    require_integer("direct", "time_steps", int(time_steps))
+    _require_count("direct", "time_steps", time_steps)
     return x.unsqueeze(0).expand(time_steps, *x.shape)
 
 
 def rate(x: Tensor, time_steps: int, generator: torch.Generator | None = None) -> Tensor:
     """Return spikes (T, *) that are 1 with probability x (*), independent of each other.
 
-    x at or below 0 never fires; x at or above 1 always fires.
+    x is of floating point. x at or below 0 never fires; x at or above 1 always fires.
     """
-    require_integer("rate", "time_steps", int(time_steps))
+    _require_count("rate", "time_steps", time_steps)
+    _require_floats("rate", "x", x)
     shape = (time_steps, *x.shape)
     return (torch.rand(shape, generator=generator, dtype=x.dtype) < x).to(x.dtype)
 
@@ -53,14 +56,15 @@ def latency(x: Tensor, time_steps: int, tau: float = 5.0, threshold: float = 0.0
     fires.
 
     Args:
-        x: Input currents.
+        x: Input currents. Integers become float32.
         time_steps: T.
         tau: Time constant in steps, > 0.
         threshold: > 0, in the units of x.
     """
-    require_integer("latency", "time_steps", int(time_steps))
+    _require_count("latency", "time_steps", time_steps)
     require_number("latency", "tau", float(tau), above=0)
     require_number("latency", "threshold", float(threshold), above=0)
+    x = _as_floats(x)
     if not bool(torch.isfinite(x).all()):
         raise ModelError("latency", "x holds values that are not finite", "finite numbers")
     fires = x > threshold
@@ -80,13 +84,14 @@ def level_crossing(x_seq: Tensor, delta: float) -> Tensor:
     this bound fails for them once a step crosses more than one level.
 
     Args:
-        x_seq: Samples; two axes or more, T >= 1.
+        x_seq: Samples; two axes or more, T >= 1. Integers become float32.
         delta: Distance between levels, > 0, in the units of x.
     """
     if x_seq.dim() < 2 or not len(x_seq):
         shape = tuple(x_seq.shape)
         raise ShapeError("level_crossing", f"x_seq has shape {shape}", "(T, N, *), T >= 1")
     require_number("level_crossing", "delta", float(delta), above=0)
+    x_seq = _as_floats(x_seq)
     level = torch.zeros_like(x_seq[0])  # in whole deltas, so no rounding error accumulates
     counts = []
     for x in x_seq:
@@ -114,7 +119,7 @@ def saccade_events(
     of the same digits: r = 0.85 at the best shift of up to 3 pixels.
 
     Args:
-        images: (N, H, W), brightness 0 to 1.
+        images: (N, H, W), brightness 0 to 1, of floating point.
         time_steps: T; the moves are distributed over the steps in order.
         threshold: Contrast between levels, > 0.
         amplitude: Amplitude of the triangle in pixels, > 0, and width of a dark border.
@@ -126,10 +131,11 @@ def saccade_events(
     if images.dim() != 3:
         shape = tuple(images.shape)
         raise ShapeError("saccade_events", f"images have shape {shape}", "(N, H, W)")
-    require_integer("saccade_events", "time_steps", int(time_steps))
+    _require_floats("saccade_events", "images", images)
+    _require_count("saccade_events", "time_steps", time_steps)
     require_number("saccade_events", "threshold", float(threshold), above=0)
     require_number("saccade_events", "amplitude", float(amplitude), above=0)
-    require_integer("saccade_events", "moves", int(moves))
+    _require_count("saccade_events", "moves", moves)
     border = math.ceil(amplitude)
     dark = pad(images.to(torch.float32), (border,) * 4)
     path = _triangle(amplitude, moves)
@@ -145,6 +151,27 @@ def saccade_events(
         frame[:, 0] += (-moved).clamp(min=0)
         frame[:, 1] += moved.clamp(min=0)
     return counts
+
+
+def _require_count(where: str, word: str, value: Any) -> None:
+    """Raise ModelError unless a value, also one of NumPy or a tensor, is an integer >= 1."""
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = value
+    require_integer(where, word, whole)
+
+
+def _as_floats(x: Tensor) -> Tensor:
+    """Return x, integers as float32: differences of bytes wrap around."""
+    return x if x.is_floating_point() else x.to(torch.float32)
+
+
+def _require_floats(where: str, word: str, x: Tensor) -> None:
+    """Raise ModelError for integers, such as the bytes of a pixel set, which are not 0 to 1."""
+    if not x.is_floating_point():
+        problem, remedy = f"{word} of {x.dtype}", "Divide bytes by 255."
+        raise ModelError(where, problem, "floating point, 0 to 1", remedy)
 
 
 def _triangle(amplitude: float, moves: int) -> list[tuple[float, float]]:

@@ -33,7 +33,7 @@ from lnm_codegen.validation import require_interval
 
 ALLOWED = TrainConfig.penalty_slope
 """The default of the largest slope without a penalty."""
-_POINTS = 49
+_POINTS = 97
 """Grid points of the search for the largest slope, unless the slope is a parabola."""
 
 
@@ -46,7 +46,7 @@ def slope_penalty(
     interval; see `matrix.radius_penalty`.
 
     Exact, up to rounding, if f' is a polynomial of degree 2 or less (an LNM to degree 3). Otherwise
-    the best of 49 points, improved by the parabola through its neighbours.
+    the best of 97 points and of the vertices of the parabolas through three neighbours each.
 
     Raises:
         ModelError: `low` and `high` are not finite, or low >= high; `allowed` is not above 0 for
@@ -84,18 +84,14 @@ def _steepest(
     at = evaluated(layer, probe.neuron, like.dtype)
     (slope,) = at(z.unsqueeze(1), 1)
     largest, best = slope.abs().max(0, keepdim=True)
-    if points > 3:
-        centre = best.clamp(1, points - 2)
-        beside = centre + torch.arange(-1, 2, device=z.device).unsqueeze(1)
-        slope = slope.gather(0, beside)
-    else:
-        centre = torch.ones_like(best)
-    before, here, after = slope[0:1], slope[1:2], slope[2:3]
+    # The parabola through each point and its neighbours; the steepest vertex may belong to another
+    # point than the best one.
+    before, here, after = slope[:-2], slope[1:-1], slope[2:]
     bend, rise = before - 2 * here + after, after - before
     offset = rise / (-2 * bend)  # of the vertex, in steps of the grid
-    vertex = here + 0.25 * rise * offset
-    beyond = (offset.abs() < 1) & (vertex.abs() > largest)
-    steps = torch.where(beyond, centre + offset, best)
+    vertex = torch.where(offset.abs() < 1, (here + 0.25 * rise * offset).abs(), 0.0)
+    steepest, centre = vertex.max(0, keepdim=True)
+    steps = torch.where(steepest > largest, centre + 1 + offset.gather(0, centre), best)
     return at(low + (high - low) / (points - 1) * steps, count)
 
 

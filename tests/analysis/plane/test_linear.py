@@ -9,6 +9,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis.plane.linear import linear_part
+from tests.cases import fitzhugh
 from tests.two_states import matrix_neuron
 
 
@@ -75,9 +76,9 @@ def test_the_matrix_is_that_of_a_step_without_a_spike(case: str) -> None:
     assert found == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("neuron", [bent(), lnm.get("lif"), lnm.get("alif")])
+@pytest.mark.parametrize("neuron", [bent(), lnm.get("lif"), lnm.get("alif"), fitzhugh(2)])
 def test_other_steps_have_no_matrix(neuron: lnm.Neuron) -> None:
-    """A function of a state; one state; three states."""
+    """A function of a state; one state; three states; sub-steps, which are bound values."""
     assert linear_part(neuron) is None
 
 
@@ -89,18 +90,30 @@ def test_a_polynomial_with_a_constant_has_a_matrix_that_decides_nothing() -> Non
 
 
 def test_parameters_that_occur_elsewhere_are_not_scaled() -> None:
-    """theta_v is the threshold too, or enters squared, or beside a number."""
+    """a is the threshold, a gain, an output, a clamp or a constant too, or squared, or beside 1."""
     v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
     a, b = lnm.param("a", init=0.5), lnm.param("b", init=0.5)
-    for h, c, fire in (
-        (a * v, b * w, v - a),
-        (a * a * v, b * w, v - 1),
-        (v + a * w, b * w, v - 1),
-        (a * b * v, a * w, v - 1),
+    for h, c, fire, out in (
+        (a * v, b * w, v - a, v),
+        (a * a * v, b * w, v - 1, v),
+        (v + a * w, b * w, v - 1, v),
+        (a * b * v, a * w, v - 1, v),
+        (a * (v + x), b * w, v - 1, v),
+        (a * v, b * w, v - 1, a * v),
+        (lnm.max(a * v, -a), b * w, v - 1, v),
+        (a * v + lnm.bind(2 * a), b * w, v - 1, v),
     ):
-        part = linear_part(lnm.Neuron(charge={v: h + x, w: c}, fire=fire, name="shared"))
+        part = linear_part(
+            lnm.Neuron(charge={v: h + x, w: c}, fire=fire, output={"y": out}, name="shared")
+        )
         assert part is not None
         assert part.scaled is None
+    begun = lnm.state("v", init=a)
+    part = linear_part(
+        lnm.Neuron(charge={begun: a * begun + x, w: b * w}, fire=begun - 1, name="begun")
+    )
+    assert part is not None
+    assert part.scaled is None
     part = linear_part(lnm.Neuron(charge={v: a * v + x, w: b * w}, fire=v - 1, name="own"))
     assert part is not None
     assert part.scaled == (("a", 0), ("b", 0))

@@ -164,6 +164,15 @@ def test_a_uniform_image_has_events_at_its_edge_alone() -> None:
 
 REFUSED = {
     "steps": (lambda: direct(torch.ones(1), 0), "direct", "time_steps is 0", "an integer >= 1"),
+    "half": (lambda: direct(torch.ones(1), 2.5), "direct", "time_steps is 2.5", "an integer >= 1"),
+    "bytes": (
+        lambda: rate(torch.ones(1, dtype=torch.uint8), 2),
+        "rate", "x of torch.uint8", "floating point, 0 to 1", "Divide bytes by 255.",
+    ),
+    "images of bytes": (
+        lambda: saccade_events(torch.ones(1, 2, 2, dtype=torch.uint8), 2),
+        "saccade_events", "images of torch.uint8", "floating point, 0 to 1", "by 255.",
+    ),
     "tau": (lambda: latency(torch.ones(1), 3, tau=0), "latency", "tau is 0.0", "a number > 0"),
     "delta": (
         lambda: level_crossing(torch.ones(2, 1), math.nan),
@@ -197,3 +206,13 @@ def test_scalars_of_numpy_and_tensors_are_numbers() -> None:
     x_seq = torch.tensor([[0.0], [1.0]])
     assert torch.equal(level_crossing(x_seq, torch.tensor(0.25)), level_crossing(x_seq, 0.25))
     assert direct(x_seq, np.int64(3)).shape == (3, 2, 1)
+
+
+def test_bytes_do_not_wrap_around() -> None:
+    """Pixel sets are of uint8, whose differences are taken modulo 256."""
+    pixels = torch.tensor([[10], [0], [10]], dtype=torch.uint8)
+    counts = level_crossing(pixels, 5)
+    assert counts.dtype == torch.float32
+    assert counts.squeeze().tolist() == [[0, 0], [2, 0], [0, 2]]  # OFF, ON
+    currents = torch.tensor([0, 10, 255], dtype=torch.uint8)
+    assert torch.equal(latency(currents, 5), latency(currents.float(), 5))

@@ -176,11 +176,21 @@ def of(neuron: lnm.Neuron) -> NeuronLayer:
     return NeuronLayer(neuron, backend="torch")
 
 
+def gained() -> lnm.Neuron:
+    """Return a matrix whose first element is the gain of the input too."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    th = lnm.param("th", size=4, init=(1.2, -0.3, 0.3, 1.1))
+    charge = {v: th[0] * (v + x) + th[1] * w, w: th[2] * v + th[3] * w}
+    return lnm.Neuron(charge=charge, fire=v - 1, name="gained")
+
+
 REFUSALS: list[tuple[Callable[[], object], type[LnmError], str, str, str]] = [
     (lambda: project(of(pole()), 1.0), UnsupportedError, "pole",
      "not linear in learnable parameters", "'pole' is stable without a projection"),
     (lambda: project(of(lnm.get("izhikevich", learnable=True)), 1.0), UnsupportedError,
      "izhikevich", "not linear", "'free'"),
+    (lambda: project(of(gained()), 1.0, r_max=0.5), UnsupportedError, "gained",
+     "that occur only there", "'free'"),
     (lambda: require_projectable(of(lnm.get("alif", form="lsnn")), 1.0, -2.0), UnsupportedError,
      "alif", "not linear", "'free'"),
     (lambda: project(of(matrix_neuron((1, 0, 0, 1))), 1.0, r_max=1.0), ModelError, "project",
