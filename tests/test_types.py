@@ -61,6 +61,7 @@ def scripts(folder: Path) -> tuple[Path, Path]:
     return script, wrong
 
 
+@pytest.mark.slow
 @needs_basedpyright
 def test_basedpyright_accepts_a_users_script(tmp_path: Path) -> None:
     """With its recommended rules and no warning; it notices each mistake."""

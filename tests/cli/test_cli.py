@@ -455,6 +455,7 @@ def test_nothing_half_written(tmp_path):
     assert files_below(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_same_bytes_under_every_hash_seed(tmp_path):
     """Generated files depend on the neuron alone."""
     written = []

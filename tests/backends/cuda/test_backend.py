@@ -459,7 +459,10 @@ TILES = {
 """Tile -> a neuron that has too many terms for larger ones, with its type."""
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["float64", *(pytest.param(d, marks=pytest.mark.slow) for d in ("float32", "bfloat16"))],
+)
 def test_shared_memory_fits_every_gpu(dtype: str) -> None:
     """At most 99 KiB a block, static memory included; half as many neurons only if they must be."""
     made = [lnm.get(name) for name in FAMILIES]
@@ -483,9 +486,8 @@ def test_shared_memory_fits_every_gpu(dtype: str) -> None:
 
 
 @needs_cc
-@pytest.mark.parametrize(
-    "tile", [pytest.param(t, marks=() if t == 256 else pytest.mark.slow) for t in TILES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("tile", TILES)
 def test_small_tiles_compute_the_same(tile: int) -> None:
     """The bits of `c`, aligned or not, on any grid; sums of parameters within rounding."""
     neuron, dtype = TILES[tile]
@@ -640,6 +642,7 @@ def test_two_states_do_not_spill(options: dict[str, str], arch: str, tmp_path: P
         assert spilled == 0, (name, used, spilled)
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_spills_show(tmp_path: Path) -> None:
     """The negative control: chunks of 32 steps are more than registers hold."""

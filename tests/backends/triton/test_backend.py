@@ -245,6 +245,7 @@ def text_of(neuron: lnm.Neuron, dtype: str = "float32") -> str:
     return source.files[source.entry]
 
 
+@pytest.mark.slow
 def test_stands_alone():
     """It imports PyTorch, Triton and `math`; it is a function of the model alone."""
     for case in CASES:
