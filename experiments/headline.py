@@ -94,7 +94,7 @@ def elsewhere() -> list[str]:
         if task is TASK or taken is None or taken != reference_of(task, rows):
             continue
         most = max((row for row in rows if row.complete), key=lambda row: row.mean)
-        if taken is most and "two states" in taken.name:
+        if all("two states" in row.name for row in (taken, most)):
             led += lead(task, rows, compared, taken)
         else:
             even.append((task, taken, rows))
@@ -108,20 +108,36 @@ def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> lis
         for place, row in enumerate(rows)
         if row.complete and row.plan == taken.plan and "two states" not in row.name
     ]
-    best = max(others, key=lambda place: rows[place].mean, default=None)
+    best = max(others, key=lambda place: mean_of(rows[place]), default=None)
     if best is None or best not in compared:
         return []
     (part, p), row = compared[best], rows[best]
-    second = max((r for r in rows if r.complete and r != taken), key=lambda r: r.mean)
+    second = max((r for r in rows if r.complete and "two states" not in r.name), key=mean_of)
     earlier = f" An earlier experiment gave {second.test} % for {second.name} (n = {second.n})."
     return [
-        f"On {linked(task, 'docs/results.md')}, the neuron with two states also has the"
-        f" highest mean: {taken.test} % (n = {taken.n}). In the same experiment, {row.name} has"
-        f" {row.test} % (n = {row.n}). The difference is {-part.mean:.1f} points"
-        f" ({-part.high:.1f} to {-part.low:.1f}; {p_equals(p)} after Holm's correction)."
-        + earlier
-        * (second.plan != taken.plan)
+        f"On {linked(task, 'docs/results.md')}, {leaders(rows, taken)}. In the same experiment,"
+        f" {row.name} has {row.test} % (n = {row.n}), which is {-part.mean:.1f} points less than"
+        f" {taken.name} ({-part.high:.1f} to {-part.low:.1f}; {p_equals(p)} after Holm's"
+        f" correction).{earlier * (second.plan != taken.plan and second.mean > row.mean)}"
     ]
+
+
+def leaders(rows: list[Shown], taken: Shown) -> str:
+    """Return a clause on the rows with two states that learn, of the experiment of `taken`."""
+    two = [
+        row
+        for row in rows
+        if row.complete and row.plan == taken.plan and "two states" in row.name
+        and "frozen" not in row.name
+    ]  # fmt: skip
+    if len(two) == 1:
+        return f"{taken.name} also has the highest mean: {taken.test} % (n = {taken.n})"
+    said = [f"{row.test} % ({row.name.rpartition(', ')[2]}, n = {row.n})" for row in two]
+    return f"neurons with two states also have the highest means: {' and '.join(said)}"
+
+
+def mean_of(row: Shown) -> float:
+    return row.mean
 
 
 def not_above(found: list[tuple[Task, Shown, list[Shown]]]) -> list[str]:
