@@ -116,7 +116,7 @@ def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> lis
     earlier = f" An earlier experiment gave {second.test} % for {second.name} (n = {second.n})."
     return [
         f"On {linked(task, 'docs/results.md')}, {leaders(rows, taken)}. In the same experiment,"
-        f" {row.name} has {row.test} % (n = {row.n}), which is {-part.mean:.1f} points less than"
+        f" {row.name} has {row.test} % (n = {row.n}). It is {-part.mean:.1f} points below"
         f" {taken.name} ({-part.high:.1f} to {-part.low:.1f}; {p_equals(p)} after Holm's"
         f" correction).{earlier * (second.plan != taken.plan and second.mean > row.mean)}"
     ]
