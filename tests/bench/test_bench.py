@@ -30,6 +30,7 @@ def case(**options):
     return suite.Case(**(values | {"compile": False, "peers": False} | options))
 
 
+@pytest.mark.slow
 def test_rows(tmp_path, monkeypatch):
     """A row for kernels, layer, eager module, hand loop, floors; CSV, figure, saved speed."""
     monkeypatch.setenv("LNM_CACHE", str(tmp_path / "cache"))

@@ -121,10 +121,8 @@ def test_c_runs_its_own_test_in_every_type(key: str, dtype: str, tmp_path: Path)
     assert "9 passed" in own_test(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["lnm", *(pytest.param(k, marks=pytest.mark.slow) for k in ("lif", "dendrite", "cuba_lif"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["lnm", "lif", "dendrite", "cuba_lif"])
 def test_triton_runs_its_own_test_in_the_interpreter(key: str, tmp_path: Path) -> None:
     """On a CPU, with the same test."""
     made(key, "triton").write(tmp_path)
@@ -210,6 +208,7 @@ def test_a_truncated_library_is_built_again(tmp_path: Path) -> None:
     assert not elsewhere.startswith(str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="nvcc not found on PATH")
 def test_cuda_compiles_with_nvcc_and_nvrtc(tmp_path: Path) -> None:
     """Without a GPU; `cubin` takes NVRTC where it can be imported, and keeps what it made."""

@@ -143,7 +143,7 @@ def test_gradients_are_bit_exact(
         *(pytest.param(d, marks=pytest.mark.slow) for d in (torch.double, torch.bfloat16)),
     ],
 )
-@pytest.mark.parametrize("is_last", [False, True])
+@pytest.mark.parametrize("is_last", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_gradients_of_c_kernels(dtype: torch.dtype, is_last: bool) -> None:
     """The kernels' own inputs may be bits too: the shortcut of the block."""
     net = Net("c", dtype=dtype)

@@ -346,6 +346,7 @@ def test_a_missing_program_is_one_line(folder, words, start):
     assert second.startswith("make: *** [")
 
 
+@pytest.mark.slow
 @needs("make", "iverilog", "vvp")
 @needs_cocotb
 def test_cocotb(folder, tmp_path):
