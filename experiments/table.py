@@ -125,11 +125,16 @@ def spread(values: list[float]) -> str:
 
 
 def paired(mine: dict[int, Result], base: dict[int, Result]) -> tuple[float, float] | None:
-    """Return p and the mean difference in points over the seeds of both."""
+    """Return p and the mean difference in points over the seeds of both.
+
+    Without a spread of the differences, as two seeds may have, there is no test.
+    """
     seeds = [s for s in mine if s in base and mine[s].accuracy >= 0 and base[s].accuracy >= 0]
     if len(seeds) < 2 or mine == base:
         return None
     a, b = ([r[s].accuracy for s in seeds] for r in (mine, base))
+    if math.isclose(statistics.pstdev(x - y for x, y in zip(a, b, strict=True)), 0, abs_tol=1e-9):
+        return None
     return float(ttest_rel(a, b).pvalue), 100 * (statistics.mean(a) - statistics.mean(b))
 
 
