@@ -110,7 +110,8 @@ def committed(name: str) -> str:
     """
     if not RESULTS.exists():
         return ""
-    from scipy.stats import t
+    sys.path.insert(0, str(RESULTS.parents[1]))
+    from claims import half_width
 
     with RESULTS.open(newline="", encoding="utf-8") as lines:
         found = [
@@ -118,9 +119,7 @@ def committed(name: str) -> str:
             for r in csv.DictReader(lines)
             if r["row"] == COMMITTED[name] and r["phase"] == "final"
         ]
-    n = len(found)
-    half = t.ppf(0.975, n - 1) * statistics.stdev(found) / n**0.5
-    return f"{statistics.mean(found):.1f} ± {half:.1f} ({n} seeds)"
+    return f"{statistics.mean(found):.1f} ± {half_width(found):.1f} ({len(found)} seeds)"
 
 
 def show_outcomes(found: dict[str, Any], epochs: int) -> None:

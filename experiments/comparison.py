@@ -72,6 +72,11 @@ class Shown:
         half = claims.half_width(self.values)
         return f"{self.mean:.1f}" + ("" if half is None else f" ± {half:.1f}")
 
+    @property
+    def test_so_far(self) -> str:
+        """The same, without an interval while some seeds have not been run."""
+        return self.test if self.complete else f"{self.mean:.1f}"
+
 
 def task_of(name: str) -> Task:
     """Return a task by its name."""

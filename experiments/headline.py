@@ -108,11 +108,13 @@ def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> lis
         for place, row in enumerate(rows)
         if row.complete and row.plan == taken.plan and "two states" not in row.name
     ]
-    best = max(others, key=lambda place: mean_of(rows[place]), default=None)
+    best = max(others, key=lambda place: rows[place].mean, default=None)
     if best is None or best not in compared:
         return []
     (part, p), row = compared[best], rows[best]
-    second = max((r for r in rows if r.complete and "two states" not in r.name), key=mean_of)
+    second = max(
+        (r for r in rows if r.complete and "two states" not in r.name), key=lambda r: r.mean
+    )
     earlier = f" An earlier experiment gave {second.test} % for {second.name} (n = {second.n})."
     return [
         f"On {linked(task, 'docs/results.md')}, {leaders(rows, taken)}. In the same experiment,"
@@ -134,10 +136,6 @@ def leaders(rows: list[Shown], taken: Shown) -> str:
         return f"{taken.name} also has the highest mean: {taken.test} % (n = {taken.n})"
     said = [f"{row.test} % ({row.name.rpartition(', ')[2]}, n = {row.n})" for row in two]
     return f"neurons with two states also have the highest means: {' and '.join(said)}"
-
-
-def mean_of(row: Shown) -> float:
-    return row.mean
 
 
 def not_above(found: list[tuple[Task, Shown, list[Shown]]]) -> list[str]:

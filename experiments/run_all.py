@@ -75,13 +75,15 @@ STAGES = (
     Stage("curvature", 3, ("first bound", "gated memory", "delayed XOR")),
     Stage("ecg_qtdb_neurons", 10, ECG, files=True),
     Stage("mnist1d_neurons", 3),
+    Stage("ecg_qtdb_neurons", 3, files=True),
     Stage("mnist_permuted", 1, files=True),
     Stage("fashion_conv_neurons", 3),
     Stage("mnist1d_recurrent_neurons", 3),
+    Stage("fashion_columns", 3),
     Stage("curvature", 10),
-    Stage("ecg_qtdb_neurons", 3, files=True),
     Stage("mnist1d_recurrent_neurons", 10, RECURRENT),
     Stage("mnist1d_neurons", 10),
+    Stage("ecg_qtdb_neurons", 10, files=True),
     Stage("mnist_permuted", 2, files=True),
 )
 

@@ -65,7 +65,7 @@ def variants(name: str) -> list[str]:
     missing = sum(task.is_variant(row.name) for row in plan.rows) - sum(
         task.is_variant(row.name) for row in rows if row.complete
     )
-    lines = matrix({by_granularity(row.name): f"{row.test} ({row.n})" for row in rows})
+    lines = matrix({by_granularity(row.name): f"{row.test_so_far} ({row.n})" for row in rows})
     return [*lines, *(["", f"{counted(missing, 'row')} not complete yet."] if missing else [])]
 
 
