@@ -277,6 +277,12 @@ def test_a_plan_that_changed_is_noticed(folder: Path) -> None:
         results.best_settings(plan, results.read("tiny"))
 
 
+def test_a_result_has_no_commit_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without git does not lose the result of a run."""
+    monkeypatch.setenv("PATH", "")
+    assert results.commit() == ""
+
+
 def test_an_unknown_plan_is_refused() -> None:
     with pytest.raises(SystemExit, match=r"^experiments: no plan 'nope'\. Accepted: curvature, "):
         plans.read_plan("nope")

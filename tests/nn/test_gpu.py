@@ -13,6 +13,14 @@ from tests.cases import CASES, ZOO
 
 pytestmark = pytest.mark.needs_cuda
 
+
+@pytest.fixture(autouse=True)
+def _free_memory():
+    """Return the memory of each test to the GPU, which several processes may share."""
+    yield
+    torch.cuda.empty_cache()
+
+
 backends = pytest.mark.parametrize("backend", ["triton", "cuda"])
 
 
@@ -31,6 +39,7 @@ def gradients(layer, x, grad):
 
 
 @backends
+@pytest.mark.needs_cc
 @pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
 @pytest.mark.parametrize("steps", [1, 16, 40, 300, 5000])
 def test_bits_are_the_same_from_run_to_run(backend, per, steps):
