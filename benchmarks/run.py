@@ -118,6 +118,8 @@ def place(source: Path, target: Path) -> None:
 
 def summary(folder: Path) -> str:
     """Return all rows of all layers as Markdown; other tables have no column "ns"."""
+    from lnm_codegen.bench.table import nanoseconds
+
     lines = [
         "| case | T | what | ns | x floor | x layer |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -125,7 +127,7 @@ def summary(folder: Path) -> str:
     for path in sorted(folder.glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
             lines += [
-                f"| {path.stem} | {r['steps']} | {r['what']} | {float(r['ns']):.3f}"
+                f"| {path.stem} | {r['steps']} | {r['what']} | {nanoseconds(float(r['ns']))}"
                 f" | {float(r['floor']):.2f} | {float(r['layer']):.2f} |"
                 for r in csv.DictReader(file)
                 if "ns" in r

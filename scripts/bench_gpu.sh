@@ -4,7 +4,7 @@
 #   GPU_PYTHON, WHEELS           the interpreter, see scripts/gpu_python.sh
 #   PARTS="tests layers sew"     what runs, in this order: the tests, benchmarks/run.py, benchmarks/sew_resnet.py
 #   LIMIT=540                    seconds after which nothing runs, the tests at most half of it
-#   JOBS=6                       test processes, which share the GPU
+#   JOBS=8                       test processes, which share the GPU
 #   ARCHIVE=file.tar.gz          the results so far, written again after each part
 #
 # Goes on where it stopped: a case or row that has its figure in benchmarks/results/cuda is not measured again. A test
@@ -45,8 +45,8 @@ print(f"{platform.machine()}, {os.cpu_count()} cores")
 
 # Other versions give other warnings than those this repository knows: they are no errors here.
 tests() {
-  timeout --kill-after=10 "$(($(left) < LIMIT / 2 ? $(left) : LIMIT / 2))" "$RUN" -m pytest -vv -m needs_cuda -W default \
-    -n "${JOBS:-6}" --dist worksteal --durations=10 "${TESTED[@]}" 2>&1 | tee $RESULTS/tests.txt
+  timeout --signal=INT --kill-after=20 "$(($(left) < LIMIT / 2 ? $(left) : LIMIT / 2))" "$RUN" -m pytest -vv -m needs_cuda -W default \
+    -n "${JOBS:-8}" --dist worksteal --durations=10 "${TESTED[@]}" 2>&1 | tee $RESULTS/tests.txt
 }
 
 # shellcheck disable=SC2086  # words of BENCH_ARGS are arguments

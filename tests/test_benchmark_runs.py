@@ -20,7 +20,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts/bench_gpu.sh"
-TABLE = "steps,what,ns,floor,layer\n4,lnm c,0.5,1.2,1\n"
+TABLE = "steps,what,ns,floor,layer\n4,lnm c,0.5,1.2,1\n4,lnm triton,0.0071234,1.1,1\n"
 
 
 def loaded(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -85,7 +85,9 @@ def test_goes_on_where_it_stopped(
     assert called == ["first", "second", "third", "first"]
     script.main()
     assert called == ["first", "second", "third", "first"]
-    assert "| second | 4 | lnm c | 0.500 | 1.20 | 1.00 |" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "| second | 4 | lnm c | 0.500 | 1.20 | 1.00 |" in out
+    assert "| second | 4 | lnm triton | 0.00712 | 1.10 | 1.00 |" in out
 
 
 def test_nothing_runs_after_the_slice(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

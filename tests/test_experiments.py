@@ -267,6 +267,18 @@ def test_the_gpu_plan_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert lines[-1].startswith("Not run: resnet18, T = 4, LIF; resnet19, T = 4, LIF; ")
 
 
+def test_the_short_gpu_plan_differs_in_length_alone() -> None:
+    """Its rows have the configs of the same rows of the long plan, but for epochs and warm-up."""
+    short, whole = (
+        {row.name: row.config for row in plans.read_plan(name).rows}
+        for name in ("gpu_cifar10_short", "gpu_cifar10")
+    )
+    assert len(short) == 2
+    for name, config in short.items():
+        longer = whole[name]
+        assert replace(config, epochs=longer.epochs, warmup=longer.warmup) == longer
+
+
 def test_a_plan_that_changed_is_noticed(folder: Path) -> None:
     queue.work(options("--phase", "search"))
     (folder / "tiny.toml").write_text(TINY.replace("decay = 0.6", "decay = 0.7"))

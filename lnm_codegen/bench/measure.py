@@ -241,11 +241,14 @@ def _run(workload: Workload) -> None:
 
 _COLD = """
 import time, torch, lnm_codegen as lnm, lnm_codegen.nn
+torch.zeros(1, device={device!r})  # a GPU's context takes longer than the rest
 start = time.perf_counter()
 neuron = lnm.get({family!r}, **{arguments!r})
 layer = lnm.nn.NeuronLayer(neuron, backend={backend!r}, channels=8).to({device!r})
 x = torch.rand({steps}, 16, 8, 8, device={device!r}, dtype=torch.{dtype}, requires_grad=True)
 layer(x).sum().backward()
+if x.is_cuda:
+    torch.cuda.synchronize()
 print(time.perf_counter() - start)
 """
 
@@ -253,7 +256,7 @@ print(time.perf_counter() - start)
 def start_seconds(code: Mapping[str, Any]) -> tuple[float, float]:
     """Return seconds from a definition to its first gradient, with empty and with filled cache.
 
-    Each start has its own process. Imports do not count.
+    Each start has its own process. Imports and the context of a GPU do not count.
     """
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "LNM_CACHE": folder, "TRITON_CACHE_DIR": folder}
