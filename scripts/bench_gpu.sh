@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 
 readonly NAME=bench_gpu LIMIT=${LIMIT:-540} RESULTS=benchmarks/results/cuda
 readonly TESTED=(tests/nn/test_gpu.py tests/nn/test_convergence.py tests/nn/integer/test_integer.py
-  tests/backends/package/test_backend.py)
+  tests/backends/package/test_backend.py tests/test_experiments.py)
 # shellcheck source=scripts/gpu_python.sh
 . scripts/gpu_python.sh
 

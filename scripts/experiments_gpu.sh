@@ -6,6 +6,7 @@
 #   PLAN=gpu_cifar10     another plan of experiments/
 #   EXPERIMENT_ARGS=     passed to experiments/run.py, such as --minutes 25
 #   LIMIT=seconds        the run is stopped then, and the table is printed; by default it has no limit
+#   ARCHIVE=file.tar.gz  the table and the run folders without weights, written at the end
 #
 # Goes on where it stopped, also within a run, after its last complete epoch.
 set -euo pipefail
@@ -18,6 +19,12 @@ readonly NAME=experiments-gpu PLAN=${PLAN:-gpu_cifar10}
 
 status=0
 # shellcheck disable=SC2086  # words of EXPERIMENT_ARGS are arguments
-timeout --kill-after=10 "${LIMIT:-0}" "$RUN" experiments/run.py "$PLAN" --data-dir "$DATA" ${EXPERIMENT_ARGS:-} || status=$?
+timeout --kill-after=10 "$((${LIMIT:-0} > 0 ? LIMIT - SECONDS : 0))" "$RUN" experiments/run.py "$PLAN" --data-dir "$DATA" \
+  ${EXPERIMENT_ARGS:-} || status=$?
+left=()
+for path in "experiments/results/$PLAN.csv" "experiments/runs/$PLAN"; do
+  [ ! -e "$path" ] || left+=("$path")
+done
+[ -z "${ARCHIVE:-}" ] || [ ${#left[@]} -eq 0 ] || tar -czf "$ARCHIVE" --exclude='*.safetensors' "${left[@]}"
 "$RUN" experiments/table.py "$PLAN" --against "resnet18, T = 4, LIF"
 exit $status

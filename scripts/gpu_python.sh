@@ -13,7 +13,7 @@ readonly NEEDED=(sympy mpmath numpy jinja2 pint typer rich matplotlib filelock p
 RUN=$PYTHON
 
 # Install wheels of WHEELS, and only what is missing.
-offline() { "$PYTHON" -m pip --python "$RUN" install --quiet --disable-pip-version-check --no-index --find-links "$WHEELS" "$@"; }
+offline() { "$PYTHON" -m pip --python "$RUN" install --quiet --no-compile --disable-pip-version-check --no-index --find-links "$WHEELS" "$@"; }
 
 if [ -n "${WHEELS:-}" ]; then
   RUN=$EXTRA/bin/python
