@@ -19,15 +19,10 @@ readonly TESTED=(tests/nn/test_gpu.py tests/nn/test_convergence.py tests/nn/inte
 # shellcheck source=scripts/gpu_python.sh
 . scripts/gpu_python.sh
 
-if [ -n "${WHEELS:-}" ]; then
-  offline pytest hypothesis pytest-xdist pytest-timeout
-  offline cuda-bindings nvidia-cuda-nvrtc || echo "$NAME: no cuda-bindings in $WHEELS: backend cuda is left out"
-  # Without what they depend on, which would bring another PyTorch; loguru is what the used part imports.
-  for peer in "spikingjelly loguru" snntorch; do
-    # shellcheck disable=SC2086  # a library and what it imports
-    offline --no-deps $peer || echo "$NAME: no $peer in $WHEELS: that comparison is left out"
-  done
-fi
+require pytest hypothesis pytest-xdist pytest-timeout
+for name in $(missing cuda-bindings spikingjelly loguru snntorch); do
+  echo "$NAME: $name is missing: what needs it is left out, or has that as its reason"
+done
 
 left() { echo $((LIMIT > SECONDS ? LIMIT - SECONDS : 0)); }
 

@@ -3,31 +3,33 @@
 #   GPU_PYTHON=python3   an interpreter that has PyTorch for this GPU and Triton
 #   WHEELS=folder        wheels of what else lnm_codegen needs, if that interpreter lacks it; offline
 #
-# With WHEELS, RUN is an environment of its own over the packages of GPU_PYTHON. GPU_PYTHON may itself be of a virtual
-# environment, whose packages --system-site-packages would not show, and may have no ensurepip.
+# All wheels go into a folder of PYTHONPATH. An environment of its own over GPU_PYTHON would not do: one over another
+# virtual environment does not show its packages, and cuda-bindings looks for NVRTC only in its own.
 # shellcheck shell=bash
 
-readonly PYTHON=${GPU_PYTHON:-python3}
-readonly EXTRA=.venv-gpu
+readonly RUN=${GPU_PYTHON:-python3} PACKAGES=$PWD/.gpu-packages
 readonly NEEDED=(sympy mpmath numpy jinja2 pint typer rich matplotlib filelock platformdirs safetensors scikit-learn)
-RUN=$PYTHON
-
-# Install wheels of WHEELS, and only what is missing.
-offline() { "$PYTHON" -m pip --python "$RUN" install --quiet --no-compile --disable-pip-version-check --no-index --find-links "$WHEELS" "$@"; }
-
-if [ -n "${WHEELS:-}" ]; then
-  RUN=$EXTRA/bin/python
-  [ -x $RUN ] || "$PYTHON" -m venv --without-pip $EXTRA
-  # shellcheck disable=SC2016
-  "$PYTHON" -c '
-import sys
-for path in sys.path:
-    if path.endswith("-packages"):
-        print(f"import site; site.addsitedir({path!r})")
-' >"$("$RUN" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/gpu_python.pth"
-  offline "${NEEDED[@]}" || { echo "$NAME: packages are missing. Put their wheels into $WHEELS (docs/performance.md)." >&2; exit 1; }
-fi
 export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
+
+# Print those of some packages that the interpreter lacks.
+missing() {
+  "$RUN" -c '
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+for name in sys.argv[1:]:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        print(name)
+' "$@"
+}
+
+# Stop unless the interpreter has some packages.
+require() {
+  local absent
+  absent=$(missing "$@" | tr '\n' ' ')
+  [ -z "$absent" ] || { echo "$NAME: packages are missing: ${absent% }. Name a folder with their wheels: WHEELS=folder" >&2; exit 1; }
+}
 
 "$RUN" -c '
 import sys
@@ -38,3 +40,10 @@ except ImportError as error:
 if not torch.cuda.is_available():
     raise SystemExit(f"{sys.argv[1]}: PyTorch finds no GPU. Name an interpreter that has PyTorch for it: GPU_PYTHON=...")
 ' "$NAME"
+if [ -n "${WHEELS:-}" ]; then
+  # Without what they depend on, which could bring another PyTorch.
+  "$RUN" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile --upgrade --target "$PACKAGES" \
+    "$WHEELS"/*.whl
+  PYTHONPATH=$PWD:$PACKAGES
+fi
+require "${NEEDED[@]}"

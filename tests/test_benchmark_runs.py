@@ -177,21 +177,30 @@ def script_in(folder: Path, python: Path, **environment: str) -> subprocess.Comp
     return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
 
 
-def test_wheels_over_a_virtual_environment(tmp_path: Path) -> None:
-    """The packages of an environment without ensurepip are there; pip installs what is missing."""
+def test_wheels_beside_a_virtual_environment(tmp_path: Path) -> None:
+    """The script keeps the interpreter, adds a folder of the wheels, and names what is missing."""
     venv.create(tmp_path / "torch", with_pip=False)
     (site,) = tmp_path.glob("torch/lib/python*/site-packages")
     for name in ("torch", "pip"):
         (site / name).mkdir()
-    no_gpu = "class cuda:\n    is_available = staticmethod(lambda: False)\n"
-    (site / "torch/__init__.py").write_text(no_gpu)
+    (site / "torch/__init__.py").write_text("class cuda:\n    is_available = lambda: True\n")
     (site / "pip/__init__.py").write_text("")
-    (site / "pip/__main__.py").write_text("import sys\nprint(*sys.argv[1:])\n")
-    done = script_in(tmp_path, tmp_path / "torch/bin/python", WHEELS="a folder")
-    assert done.stderr.startswith("bench_gpu: PyTorch finds no GPU.")
-    first = done.stdout.splitlines()[0]
-    assert first.startswith("--python .venv-gpu/bin/python install")
-    assert "--no-index --find-links a folder sympy" in first
+    (site / "pip/__main__.py").write_text(PIP)
+    done = script_in(tmp_path, tmp_path / "torch/bin/python", WHEELS=str(tmp_path))
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("bench_gpu: packages are missing: mpmath numpy jinja2 pint ")
+    assert "--no-index --no-deps" in done.stdout
+
+
+PIP = """
+import sys
+from pathlib import Path
+
+print(*sys.argv[1:])
+found = Path(sys.argv[sys.argv.index("--target") + 1]) / "sympy-1.14.dist-info"
+found.mkdir(parents=True)
+(found / "METADATA").write_text("Name: sympy\\nVersion: 1.14\\n")
+"""
 
 
 STUB = """#!/bin/sh
@@ -212,7 +221,8 @@ def test_each_part_leaves_its_results(tmp_path: Path) -> None:
     done = script_in(tmp_path, stub, **given)
     assert done.returncode == 1, done.stderr
     calls = (tmp_path / "calls").read_text().splitlines()
-    pytest_, sew, layers = (line.split() for line in calls[-3:])
+    parts = ("-m pytest", "benchmarks/")
+    pytest_, sew, layers = (line.split() for line in calls if line.startswith(parts))
     assert pytest_[:4] == ["-m", "pytest", "-vv", "-m"]
     assert pytest_[pytest_.index("-n") + 1] == "3"
     assert sew[:2] == ["benchmarks/sew_resnet.py", "--slice"]
