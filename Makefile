@@ -45,10 +45,10 @@ test-full: setup ## Run all the tests
 bench: setup ## Time the kernels on this machine, one case after another; goes on where it stopped
 	$(PY) benchmarks/run.py $(BENCH_ARGS)
 
-bench-gpu: ## Test and time on a GPU, with the Python that has PyTorch for it: GPU_PYTHON=python3 WHEELS=folder
+bench-gpu: ## Test and time on a GPU, with the Python that has PyTorch for it: GPU_PYTHON= WHEELS= PARTS= LIMIT= ARCHIVE=
 	bash scripts/bench_gpu.sh
 
-experiments-gpu: ## Train spiking ResNets on CIFAR-10 on a GPU; goes on where it stopped: DATA=folder GPU_PYTHON= WHEELS=
+experiments-gpu: ## Train spiking ResNets on CIFAR-10 on a GPU; goes on where it stopped: DATA=folder PLAN= GPU_PYTHON= WHEELS=
 	bash scripts/experiments_gpu.sh
 
 lint: setup ## Check style and types

@@ -1,10 +1,12 @@
 """Measurements of docs/performance.md: `lnm bench` on a list of cases, one process each.
 
-    python benchmarks/run.py [--device cpu|cuda] [--only WORD] [--rounds 9] [--again]
+    python benchmarks/run.py [--device cpu|cuda] [--only WORD] [--rounds 9] [--slice 540] [--again]
 
 Each case writes benchmarks/results/<device>/<case>.csv. A case that has its file is skipped unless
---again is given, so an interrupted run resumes. A case that fails does not stop the others. At the
-end the script prints the tables of all cases, with the machine and the versions.
+--again is given, so an interrupted run resumes. A case that fails does not stop the others. On a
+GPU the cases that say most come first. No case begins after `--slice` seconds, and one that runs
+then is stopped. At the end the script prints the tables of all cases, with the machine and the
+versions.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -28,8 +31,8 @@ THETA = (0.05, 0.6, -0.10, 0.15, -0.02)
 class Case:
     """Arguments of `lnm bench`.
 
-    `loops` adds eager loops, torch.compile and peers. A case with a `network` compares training
-    steps of it; `steps` and `neurons` are then empty for the default sizes.
+    `loops` adds eager loops, torch.compile, peers and cold starts. A case with a `network` compares
+    training steps of it; `steps`, `neurons` and `batch` are then empty for the default sizes.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Case:
     dtype: str = "float32"
     loops: bool = True
     network: str = ""
+    batch: str = ""
 
 
 def lnm(degree: int, *settings: str) -> tuple[str, ...]:
@@ -47,8 +51,10 @@ def lnm(degree: int, *settings: str) -> tuple[str, ...]:
     return (f"degree={degree}", f"theta={theta}", *settings)
 
 
+LIF = ("tau=2.0",)
+WIDE = "256,256,256"  # on a GPU: a sequence of 4 steps is five times its level-2 cache
 NETWORKS = [
-    Case(f"step-{name}", "lif", ("tau=2.0",), "", "", network=name)
+    Case(f"step-{name}", "lif", LIF, "", "", network=name)
     for name in ("resnet18", "sew_resnet18", "vgg11", "feedforward")
 ]
 
@@ -58,35 +64,44 @@ CPU = [
     *(Case(f"lnm{d}", "lnm", lnm(d), "4,16,64", "32,128,256", loops=False) for d in (1, 2, 4)),
     Case("lnm3-channel", "lnm", lnm(3, "per=channel"), "4,16,64", "32,128,256", loops=False),
     Case("lnm3-bfloat16", "lnm", lnm(3), "4,16,64", "32,128,256", "bfloat16", loops=False),
-    Case("lif", "lif", ("tau=2.0",), "4,16,64", "32,128,256"),
+    Case("lif", "lif", LIF, "4,16,64", "32,128,256"),
     Case("lnm3-small", "lnm", lnm(3), "4,16,64", "16,32,64"),
     *NETWORKS,
 ]
 
+# Kernels first: a case takes seconds. Compiled loops and networks take a minute or more each.
 GPU = [
-    *(Case(f"lnm{d}", "lnm", lnm(d), "4,8,16,32", "256,256,256") for d in (1, 3)),
-    *(Case(f"lnm{d}", "lnm", lnm(d), "4,16", "256,256,256", loops=False) for d in (2, 4)),
-    Case("lnm3-bfloat16", "lnm", lnm(3), "4,16,32", "256,256,256", "bfloat16"),
-    Case("lnm3-channel", "lnm", lnm(3, "per=channel"), "4,16", "256,256,256", loops=False),
-    Case("lif", "lif", ("tau=2.0",), "4,16,32", "256,256,256"),
-    *NETWORKS,
+    Case("lnm3", "lnm", lnm(3), "4,8,16,32", WIDE, loops=False),
+    Case("lif", "lif", LIF, "4,16,32", WIDE, loops=False),
+    Case("lnm3-bfloat16", "lnm", lnm(3), "4,16,32", WIDE, "bfloat16", loops=False),
+    Case("lif-loops", "lif", LIF, "4", WIDE),
+    Case("lnm3-loops", "lnm", lnm(3), "4", WIDE),
+    *(replace(case, batch="128") for case in NETWORKS[:2]),
+    *(Case(f"lnm{d}", "lnm", lnm(d), "4,16", WIDE, loops=False) for d in (1, 2, 4)),
+    Case("lnm3-channel", "lnm", lnm(3, "per=channel"), "4,16", WIDE, loops=False),
+    Case("lif-loops-16", "lif", LIF, "16", WIDE),
+    Case("lnm3-loops-16", "lnm", lnm(3), "16", WIDE),
+    replace(NETWORKS[2], batch="128"),
+    NETWORKS[3],
 ]
 
 
-def run(case: Case, device: str, rounds: int, target: Path) -> None:
-    """Measure one case in another process, and write its file whole."""
+def run(case: Case, device: str, rounds: int, target: Path, seconds: float | None) -> None:
+    """Measure one case in another process, in at most some seconds, and write its file whole."""
     command = [sys.executable, "-m", "lnm_codegen.cli", "bench", case.family]
     for setting in case.settings:
         command += ["--set", setting]
     command += ["--device", device, "--rounds", str(rounds)]
     if case.network:
         command += ["--network", case.network]
+        command += ["--batch", case.batch] if case.batch else []
     else:
         command += ["--steps", case.steps, "--neurons", case.neurons, "--dtype", case.dtype]
     if not case.loops:
         command += ["--no-loops", "--no-peers", "--no-starts"]
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([*command, "--out", folder], check=True, env=os.environ)
+        command += ["--out", folder]
+        subprocess.run(command, check=True, env=os.environ, timeout=seconds)
         target.parent.mkdir(parents=True, exist_ok=True)
         written = Path(folder, "network.csv" if case.network else "bench.csv")
         if not case.network:
@@ -102,19 +117,20 @@ def place(source: Path, target: Path) -> None:
 
 
 def summary(folder: Path) -> str:
-    """Return all rows of all cases as Markdown."""
+    """Return all rows of all layers as Markdown; other tables have no column "ns"."""
+    from lnm_codegen.bench.table import nanoseconds
+
     lines = [
         "| case | T | what | ns | x floor | x layer |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for path in sorted(folder.glob("*.csv")):
-        if path.name.startswith(("network-", "step-")):
-            continue
         with path.open(encoding="utf-8", newline="") as file:
             lines += [
-                f"| {path.stem} | {r['steps']} | {r['what']} | {float(r['ns']):.3f}"
+                f"| {path.stem} | {r['steps']} | {r['what']} | {nanoseconds(float(r['ns']))}"
                 f" | {float(r['floor']):.2f} | {float(r['layer']):.2f} |"
                 for r in csv.DictReader(file)
+                if "ns" in r
             ]
     return "\n".join(lines)
 
@@ -125,18 +141,26 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", default="", help="only cases whose name contains this word")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--slice", type=float, help="seconds after which nothing runs")
     parser.add_argument("--again", action="store_true", help="also measure finished cases")
     options = parser.parse_args()
-    folder = RESULTS / options.device
-    failed = []
+    folder, failed, began = RESULTS / options.device, [], time.monotonic()
     for case in CPU if options.device == "cpu" else GPU:
         target = folder / f"{case.name}.csv"
-        if options.only in case.name and (options.again or not target.exists()):
-            print(f"# {case.name}", flush=True)
-            try:
-                run(case, options.device, options.rounds, target)
-            except subprocess.CalledProcessError as error:  # the process has printed the reason
-                failed.append(f"{case.name} (exit status {error.returncode})")
+        if options.only not in case.name or (target.exists() and not options.again):
+            continue
+        spent = time.monotonic() - began
+        left = None if options.slice is None else options.slice - spent
+        if left is not None and left <= 0:
+            failed.append(f"{case.name} (no time left)")
+            continue
+        print(f"# {case.name}", flush=True)
+        try:
+            run(case, options.device, options.rounds, target, left)
+        except subprocess.CalledProcessError as error:  # the process has printed the reason
+            failed.append(f"{case.name} (exit status {error.returncode})")
+        except subprocess.TimeoutExpired:
+            failed.append(f"{case.name} (stopped after {left:.0f} s)")
     import torch
 
     print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}")

@@ -11,9 +11,10 @@ its pull request 740. Rows differ in the neuron, its kernels and the mode:
     graph      the same step, captured in a CUDA graph and replayed
 
 Each row has a process of its own and a line of benchmarks/results/DEVICE/sew-resnet18.csv: the
-median step in ms, and the peak of PyTorch's allocations in GiB. A row that has its line is skipped,
-so an interrupted run resumes. The rows that say most come first. No row begins after `--slice`
-seconds. A row that fails leaves its reason in the column "problem", and is measured again.
+median step in ms, and the peak of PyTorch's allocations in GiB. A row that has its line on this GPU
+is skipped, so an interrupted run resumes. The rows that say most come first. No row begins after
+`--slice` seconds, and a row that runs then is stopped. A row that fails leaves its reason in the
+column "problem", and is measured again.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ def step_of(
 def captured(step: Callable[[], None]) -> Callable[[], None]:
     """Return the replay of a step, captured after three on a side stream."""
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
             step()
@@ -148,6 +150,11 @@ def captured(step: Callable[[], None]) -> Callable[[], None]:
     with torch.cuda.graph(graph):
         step()
     return graph.replay
+
+
+def name_of(device: str) -> str:
+    """Return the name of the GPU, or "cpu"."""
+    return "cpu" if device == "cpu" else torch.cuda.get_device_name()
 
 
 def measure(given: argparse.Namespace, neuron: str, mode: str) -> Row:
@@ -172,7 +179,8 @@ def measure(given: argparse.Namespace, neuron: str, mode: str) -> Row:
     # A replayed graph allocates nothing: what it holds was reserved at its capture.
     peak = torch.cuda.max_memory_reserved if mode == "graph" else torch.cuda.max_memory_allocated
     return Row(
-        neuron, mode, given.device, given.batch, given.size, 1e3 * statistics.median(seconds),
+        neuron, mode, name_of(given.device), given.batch, given.size,
+        1e3 * statistics.median(seconds),
         peak() / 2**30 if on_gpu else None,
     )  # fmt: skip
 
@@ -208,7 +216,7 @@ def in_a_process(given: argparse.Namespace, neuron: str, mode: str, seconds: flo
     environment = {**os.environ, **({"SJ_LIF_CUDA_IMPLEMENTATION": kernels} if kernels else {})}
     sizes = [f"--{n}={getattr(given, n)}" for n in ("device", "batch", "size", "rounds")]
     command = [sys.executable, __file__, *sizes, "--row", neuron, mode]
-    problem = f"took more than {seconds:.0f} s"
+    card, problem = name_of(given.device), f"took more than {seconds:.0f} s"
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=seconds, check=False
@@ -218,10 +226,10 @@ def in_a_process(given: argparse.Namespace, neuron: str, mode: str, seconds: flo
         if done.returncode == 0:
             ms, gib = problem.split()
             peak = None if gib == "None" else float(gib)
-            return Row(neuron, mode, given.device, given.batch, given.size, float(ms), peak)
+            return Row(neuron, mode, card, given.batch, given.size, float(ms), peak)
     except subprocess.TimeoutExpired:
         pass
-    return Row(neuron, mode, given.device, given.batch, given.size, None, None, problem[:200])
+    return Row(neuron, mode, card, given.batch, given.size, None, None, problem[:200])
 
 
 def main() -> None:
@@ -232,7 +240,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument(
-        "--slice", type=float, default=540.0, help="seconds after which no row begins"
+        "--slice", type=float, default=540.0, help="seconds after which nothing runs"
     )
     parser.add_argument("--again", action="store_true", help="also measure rows that have a line")
     parser.add_argument("--only", default="", help="only rows whose neuron and mode contain this")
@@ -245,8 +253,9 @@ def main() -> None:
     path = RESULTS / given.device / "sew-resnet18.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows, began = [] if given.again else read(path), time.monotonic()
+    card = name_of(given.device)
     for neuron, mode in ROWS:
-        known = {(r.neuron, r.mode) for r in rows if not r.problem}
+        known = {(r.neuron, r.mode) for r in rows if not r.problem and r.device == card}
         left = given.slice - (time.monotonic() - began)
         fits = given.device == "cuda" or mode != "graph"
         if (neuron, mode) in known or not fits or given.only not in f"{neuron}, {mode}":
@@ -254,7 +263,8 @@ def main() -> None:
         if left <= 0:
             sys.exit("Time is up. Run the script again for the other rows.")
         found = in_a_process(given, neuron, mode, min(LIMIT, left))
-        rows = [r for r in rows if (r.neuron, r.mode) != (neuron, mode)] + [found]
+        new = neuron, mode, card
+        rows = [r for r in rows if (r.neuron, r.mode, r.device) != new] + [found]
         write(rows, path)
         print(neuron, mode, found.step_ms, found.peak_gib, found.problem, sep=" | ", flush=True)
 

@@ -161,8 +161,16 @@ def machine() -> str:
 def commit() -> str:
     """Return the commit, with -dirty if files differ from it; nothing without git."""
     paths = ("--", ".", ":!experiments/results", ":!docs")
-    head, changed = (
-        subprocess.run(["git", *words], cwd=FOLDER.parent.parent, capture_output=True, text=True)
-        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno", *paths))
-    )
+    try:
+        head, changed = (
+            subprocess.run(
+                ["git", *words], cwd=FOLDER.parent.parent, capture_output=True, text=True
+            )
+            for words in (
+                ("rev-parse", "--short", "HEAD"),
+                ("status", "--porcelain", "-uno", *paths),
+            )
+        )
+    except OSError:
+        return ""
     return head.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")

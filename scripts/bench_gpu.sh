@@ -1,47 +1,69 @@
 #!/usr/bin/env bash
-# Every GPU figure, with no network: the tests that need a GPU, then the benchmark. Run by `make bench-gpu`.
+# Every GPU figure, with no network: the tests that need a GPU, then the benchmarks. Run by `make bench-gpu`.
 #
-#   GPU_PYTHON=python3   an interpreter that has PyTorch for this GPU and Triton
-#   SLICE=540            seconds after which no training step of SEW-ResNet-18 is begun (benchmarks/sew_resnet.py)
-#   WHEELS=folder        wheels of what else lnm_codegen needs, if that interpreter lacks it; offline
+#   GPU_PYTHON, WHEELS           the interpreter, see scripts/gpu_python.sh
+#   PARTS="tests layers sew"     what runs, in this order: the tests, benchmarks/run.py, benchmarks/sew_resnet.py
+#   LIMIT=540                    seconds after which nothing runs, the tests at most half of it
+#   JOBS=8                       test processes, which share the GPU
+#   ARCHIVE=file.tar.gz          the results so far, written again after each part
 #
-# Goes on where it stopped: a case that has its file in benchmarks/results/cuda is not measured again. A test that
-# fails does not keep the benchmark from running; what the tests said is in benchmarks/results/cuda/tests.txt.
-# The exit status is that of the tests, or of the benchmark where those passed.
+# Goes on where it stopped: a case or row that has its figure in benchmarks/results/cuda is not measured again. A test
+# that fails does not keep a benchmark from running; what the tests said is in benchmarks/results/cuda/tests.txt, and
+# the machine is in machine.txt. The exit status is that of the tests, or 1 if a figure is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly PYTHON=${GPU_PYTHON:-python3}
-readonly EXTRA=.venv-gpu   # what WHEELS brings, beside the interpreter's own packages
-readonly RESULTS=benchmarks/results/cuda
+readonly NAME=bench_gpu LIMIT=${LIMIT:-540} RESULTS=benchmarks/results/cuda
+readonly TESTED=(tests/nn/test_gpu.py tests/nn/test_convergence.py tests/nn/integer/test_integer.py
+  tests/backends/package/test_backend.py tests/test_experiments.py)
+# shellcheck source=scripts/gpu_python.sh
+. scripts/gpu_python.sh
 
-if [ -n "${WHEELS:-}" ]; then
-  [ -x $EXTRA/bin/python ] || "$PYTHON" -m venv --system-site-packages $EXTRA
-  RUN=$EXTRA/bin/python
-  offline() { "$RUN" -m pip install --quiet --disable-pip-version-check --no-index --find-links "$WHEELS" "$@"; }
-  offline sympy mpmath numpy jinja2 pint typer rich matplotlib filelock platformdirs safetensors scikit-learn \
-    pytest hypothesis pytest-xdist pytest-timeout
-  offline cuda-bindings nvidia-cuda-nvrtc || echo "bench_gpu: no cuda-bindings in $WHEELS: backend cuda is left out"
-  # Without what they depend on, which would bring another PyTorch; loguru is what the used part imports.
-  for peer in "spikingjelly loguru" snntorch; do
-    # shellcheck disable=SC2086  # a library and what it imports
-    offline --no-deps $peer || echo "bench_gpu: no $peer in $WHEELS: that comparison is left out"
-  done
-else
-  RUN=$PYTHON
-fi
-export PYTHONPATH=$PWD
+require pytest hypothesis pytest-xdist pytest-timeout
+for name in $(missing cuda-bindings spikingjelly loguru snntorch); do
+  echo "$NAME: $name is missing: what needs it is left out, or has that as its reason"
+done
 
-"$RUN" -c '
-import torch
-if not torch.cuda.is_available():
-    raise SystemExit("bench_gpu: PyTorch finds no GPU. Name an interpreter that has PyTorch for it: GPU_PYTHON=...")
+left() { echo $((LIMIT > SECONDS ? LIMIT - SECONDS : 0)); }
+
+# GPU, driver, clocks and versions, beside the figures.
+machine() {
+  "$RUN" -c '
+import os, platform, sys, torch, triton
+gpu = torch.cuda.get_device_properties(0)
+print(f"{gpu.name}, {gpu.multi_processor_count} multiprocessors, {gpu.total_memory / 2**30:.1f} GiB")
+print(f"Python {platform.python_version()}, torch {torch.__version__}, triton {triton.__version__}, CUDA {torch.version.cuda}")
+print(f"{platform.machine()}, {os.cpu_count()} cores")
 '
-mkdir -p $RESULTS
-status=0
-"$RUN" -m pytest -q -m needs_cuda tests/nn/test_gpu.py tests/nn/test_convergence.py tests/backends/package/test_backend.py 2>&1 | tee $RESULTS/tests.txt || status=$?
-# A row whose compilation failed has its reason in the table; the other figures follow anyway.
-"$RUN" benchmarks/sew_resnet.py --slice "${SLICE:-540}" || true
+  nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,power.limit --format=csv || true
+}
+
+# Other versions give other warnings than those this repository knows: they are no errors here.
+tests() {
+  timeout --signal=INT --kill-after=20 "$(($(left) < LIMIT / 2 ? $(left) : LIMIT / 2))" "$RUN" -m pytest -vv -m needs_cuda -W default \
+    -n "${JOBS:-8}" --dist worksteal --durations=10 "${TESTED[@]}" 2>&1 | tee $RESULTS/tests.txt
+}
+
 # shellcheck disable=SC2086  # words of BENCH_ARGS are arguments
-"$RUN" benchmarks/run.py --device cuda ${BENCH_ARGS:-} || { [ $status -ne 0 ] || status=1; }
+layers() { "$RUN" benchmarks/run.py --device cuda --slice "$(left)" ${BENCH_ARGS:-}; }
+
+# A row whose compilation failed has its reason in the table.
+sew() { "$RUN" benchmarks/sew_resnet.py --slice "$(left)"; }
+
+save() {
+  [ -z "${ARCHIVE:-}" ] || { tar -czf "$ARCHIVE.part" $RESULTS && mv "$ARCHIVE.part" "$ARCHIVE"; }
+}
+
+mkdir -p $RESULTS
+machine | tee $RESULTS/machine.txt
+trap save EXIT
+status=0
+for part in ${PARTS:-tests layers sew}; do
+  case $part in
+    tests) tests || status=$? ;;
+    layers | sew) $part || { [ $status -ne 0 ] || status=1; } ;;
+    *) echo "$NAME: part $part. Accepted: tests, layers, sew." >&2; exit 2 ;;
+  esac
+  save
+done
 exit $status

@@ -2,31 +2,29 @@
 # CIFAR-10 on a GPU with no network: LIF beside LNM in spiking ResNets. Run by `make experiments-gpu`.
 #
 #   DATA=folder          CIFAR-10 in any layout of docs/data.md
-#   GPU_PYTHON=python3   an interpreter that has PyTorch for this GPU and Triton
-#   WHEELS=folder        wheels of what else lnm_codegen needs, if that interpreter lacks it; offline
+#   GPU_PYTHON, WHEELS   the interpreter, see scripts/gpu_python.sh
+#   PLAN=gpu_cifar10     another plan of experiments/
 #   EXPERIMENT_ARGS=     passed to experiments/run.py, such as --minutes 25
+#   LIMIT=seconds        the run is stopped then, and the table is printed; by default it has no limit
+#   ARCHIVE=file.tar.gz  the table and the run folders without weights, written at the end
 #
 # Goes on where it stopped, also within a run, after its last complete epoch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly PYTHON=${GPU_PYTHON:-python3}
-readonly EXTRA=.venv-gpu
+readonly NAME=experiments-gpu PLAN=${PLAN:-gpu_cifar10}
+[ -n "${DATA:-}" ] || { echo "$NAME: no data. Name the folder of CIFAR-10: make experiments-gpu DATA=folder" >&2; exit 2; }
+# shellcheck source=scripts/gpu_python.sh
+. scripts/gpu_python.sh
 
-[ -n "${DATA:-}" ] || { echo "experiments-gpu: no data. Name the folder of CIFAR-10: make experiments-gpu DATA=folder" >&2; exit 2; }
-RUN=$PYTHON
-if [ -n "${WHEELS:-}" ]; then
-  [ -x $EXTRA/bin/python ] || "$PYTHON" -m venv --system-site-packages $EXTRA
-  RUN=$EXTRA/bin/python
-  "$RUN" -m pip install --quiet --disable-pip-version-check --no-index --find-links "$WHEELS" \
-    sympy mpmath numpy jinja2 pint typer rich matplotlib filelock platformdirs safetensors scikit-learn
-fi
-export PYTHONPATH=$PWD
-"$RUN" -c '
-import torch
-if not torch.cuda.is_available():
-    raise SystemExit("experiments-gpu: PyTorch finds no GPU. Name an interpreter that has PyTorch for it: GPU_PYTHON=...")
-'
+status=0
 # shellcheck disable=SC2086  # words of EXPERIMENT_ARGS are arguments
-"$RUN" experiments/run.py gpu_cifar10 --data-dir "$DATA" ${EXPERIMENT_ARGS:-}
-exec "$RUN" experiments/table.py gpu_cifar10 --against "resnet18, T = 4, LIF"
+timeout --kill-after=10 "$((${LIMIT:-0} > 0 ? LIMIT - SECONDS : 0))" "$RUN" experiments/run.py "$PLAN" --data-dir "$DATA" \
+  ${EXPERIMENT_ARGS:-} || status=$?
+left=()
+for path in "experiments/results/$PLAN.csv" "experiments/runs/$PLAN"; do
+  [ ! -e "$path" ] || left+=("$path")
+done
+[ -z "${ARCHIVE:-}" ] || [ ${#left[@]} -eq 0 ] || tar -czf "$ARCHIVE" --exclude='*.safetensors' "${left[@]}"
+"$RUN" experiments/table.py "$PLAN" --against "resnet18, T = 4, LIF"
+exit $status

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import tomllib
+import venv
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +19,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
-TABLE = "steps,what,ns,floor,layer\n4,lnm c,0.5,1.2,1\n"
+SCRIPT = ROOT / "scripts/bench_gpu.sh"
+TABLE = "steps,what,ns,floor,layer\n4,lnm c,0.5,1.2,1\n4,lnm triton,0.0071234,1.1,1\n"
 
 
 def loaded(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -50,10 +57,13 @@ def test_goes_on_where_it_stopped(
 ) -> None:
     """A case that fails is reported and measured again; one that has its file is not."""
     called, broken = [], {"first"}
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu/sew-resnet18.csv").write_text("neuron,mode,step_ms\nours,eager,3\n")
 
     def measured(command: list[str], **options: Any) -> None:
         family, folder = command[4], Path(command[command.index("--out") + 1])
         called.append(family)
+        assert options["timeout"] is None
         if family in broken:
             raise subprocess.CalledProcessError(1, command)
         if "--network" in command:
@@ -68,14 +78,43 @@ def test_goes_on_where_it_stopped(
     with pytest.raises(SystemExit) as caught:
         script.main()
     assert str(caught.value) == ("not measured: first (exit status 1). Run the script again.")
-    names = ["second.csv", "second.png", "step-third.csv"]
+    names = ["second.csv", "second.png", "sew-resnet18.csv", "step-third.csv"]
     assert sorted(p.name for p in (tmp_path / "cpu").iterdir()) == names
     broken.clear()
     script.main()
     assert called == ["first", "second", "third", "first"]
     script.main()
     assert called == ["first", "second", "third", "first"]
-    assert "| second | 4 | lnm c | 0.500 | 1.20 | 1.00 |" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "| second | 4 | lnm c | 0.500 | 1.20 | 1.00 |" in out
+    assert "| second | 4 | lnm triton | 0.00712 | 1.10 | 1.00 |" in out
+
+
+def test_nothing_runs_after_the_slice(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case is stopped at its end, and no further one begins."""
+    clock, called = [0.0], []
+
+    def measured(command: list[str], **options: Any) -> None:
+        called.append(command[4])
+        clock[0] += min(100, options["timeout"])
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(script.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(script.subprocess, "run", measured)
+    monkeypatch.setattr(sys, "argv", ["run.py", "--slice", "150"])
+    with pytest.raises(
+        SystemExit, match=r"first .* 150 s\), second .* 50 s\), step-third \(no time"
+    ):
+        script.main()
+    assert called == ["first", "second"]
+
+
+def test_cases_of_a_gpu(script: ModuleType) -> None:
+    """Every name is of one case; a sequence exceeds a level-2 cache of 50 MB."""
+    names = [case.name for case in script.GPU]
+    assert len(names) == len({*names})
+    for case in script.GPU:
+        assert case.network or 4 * 4 * eval(case.neurons.replace(",", "*")) > 200e6
 
 
 def test_training_steps_go_on_where_they_stopped(
@@ -110,6 +149,9 @@ def test_training_steps_go_on_where_they_stopped(
     script.main()
     assert called == [*rows[:2], rows[1]]
     assert [r.step_ms for r in script.read(path)] == [3.5, 3.5]
+    monkeypatch.setattr(script, "name_of", lambda device: "another card")
+    script.main()
+    assert [r.device for r in script.read(path)] == ["cpu", "cpu", "another card", "another card"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it would be timed")
@@ -117,11 +159,91 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, before anything is run."""
     monkeypatch.setenv("GPU_PYTHON", sys.executable)
     monkeypatch.delenv("WHEELS", raising=False)
-    command = ["bash", str(ROOT / "scripts/bench_gpu.sh")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(["bash", str(SCRIPT)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (
         1,
         "",
         "bench_gpu: PyTorch finds no GPU. Name an interpreter that has PyTorch for it:"
         " GPU_PYTHON=...\n",
     )
+
+
+def script_in(folder: Path, python: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the script with an interpreter, in a folder that has the scripts alone."""
+    shutil.copytree(ROOT / "scripts", folder / "scripts", dirs_exist_ok=True)
+    command = ["bash", str(folder / "scripts/bench_gpu.sh")]
+    kept = {n: v for n, v in os.environ.items() if n != "PYTHONPATH"}
+    given = kept | {"GPU_PYTHON": str(python)} | environment
+    return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+
+
+def test_wheels_beside_a_virtual_environment(tmp_path: Path) -> None:
+    """The script keeps the interpreter, adds a folder of the wheels, and names what is missing."""
+    venv.create(tmp_path / "torch", with_pip=False)
+    (site,) = tmp_path.glob("torch/lib/python*/site-packages")
+    for name in ("torch", "pip"):
+        (site / name).mkdir()
+    (site / "torch/__init__.py").write_text("class cuda:\n    is_available = lambda: True\n")
+    (site / "pip/__init__.py").write_text("")
+    (site / "pip/__main__.py").write_text(PIP)
+    done = script_in(tmp_path, tmp_path / "torch/bin/python", WHEELS=str(tmp_path))
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("bench_gpu: packages are missing: mpmath numpy jinja2 pint ")
+    assert "--no-index --no-deps" in done.stdout
+
+
+PIP = """
+import sys
+from pathlib import Path
+
+print(*sys.argv[1:])
+found = Path(sys.argv[sys.argv.index("--target") + 1]) / "sympy-1.14.dist-info"
+found.mkdir(parents=True)
+(found / "METADATA").write_text("Name: sympy\\nVersion: 1.14\\n")
+"""
+
+
+STUB = """#!/bin/sh
+echo "$*" >>calls
+case "$*" in
+    "-m pytest"*) echo 1 failed; exit 1 ;;
+    *sew_resnet*) sleep 1; echo step >benchmarks/results/cuda/sew-resnet18.csv ;;
+esac
+"""
+
+
+def test_each_part_leaves_its_results(tmp_path: Path) -> None:
+    """A stub is the interpreter. Failing tests stop nothing; the archive has what there is."""
+    stub, archive = tmp_path / "python", tmp_path / "results.tar.gz"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    given = {"ARCHIVE": str(archive), "LIMIT": "60", "PARTS": "tests sew layers", "JOBS": "3"}
+    done = script_in(tmp_path, stub, **given)
+    assert done.returncode == 1, done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    parts = ("-m pytest", "benchmarks/")
+    pytest_, sew, layers = (line.split() for line in calls if line.startswith(parts))
+    assert pytest_[:4] == ["-m", "pytest", "-vv", "-m"]
+    assert pytest_[pytest_.index("-n") + 1] == "3"
+    assert sew[:2] == ["benchmarks/sew_resnet.py", "--slice"]
+    assert layers[:4] == ["benchmarks/run.py", "--device", "cuda", "--slice"]
+    assert 60 >= int(sew[-1]) > int(layers[-1]) >= 30
+    with tarfile.open(archive) as file:
+        found = {Path(name).name for name in file.getnames()}
+    assert found >= {"tests.txt", "machine.txt", "sew-resnet18.csv"}
+    assert (tmp_path / "benchmarks/results/cuda/tests.txt").read_text() == "1 failed\n"
+
+
+def test_every_test_of_a_gpu_is_run() -> None:
+    """And every package that lnm_codegen requires is installed from the wheels."""
+    text = SCRIPT.read_text(encoding="utf-8")
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if "mark.needs_cuda" in path.read_text(encoding="utf-8") and path != Path(__file__):
+            assert path.relative_to(ROOT).as_posix() in text
+    assert "tests/nn/test_convergence.py" in text  # it finds the marker by name
+    needed = (ROOT / "scripts/gpu_python.sh").read_text(encoding="utf-8")
+    (words,) = re.findall(r"NEEDED=\((.*)\)", needed)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    names = {re.split("[><=;~ ]", line)[0] for line in required}
+    assert names - {"torch", "triton"} == {*words.split()}

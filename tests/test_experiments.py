@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.train.progress import ProgressBar
 from lnm_codegen.train.runs.config import neuron_of
+from lnm_codegen.train.trainer import Trainer
 from tests.train.data.image_files import write_cifar
 
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -239,6 +241,55 @@ def test_runs_are_repeated(
         said("--row", "nothing")
 
 
+def narrow(job: plans.Job, **changes: str) -> plans.Job:
+    """Return a job of the GPU plan with two epochs of two batches, in a narrow network."""
+    config = replace(
+        job.config, epochs=2, warmup=1, batch=8, limit=16, threads=1,
+        network_arguments={**job.config.network_arguments, "width": 4}, **changes,
+    )  # fmt: skip
+    return replace(job, config=config)
+
+
+@pytest.mark.parametrize("row", ["LIF", "LNM degree 2"])
+@pytest.mark.parametrize(
+    ("device", "backend"),
+    [
+        pytest.param("cpu", "c", marks=[pytest.mark.slow, pytest.mark.needs_cc]),
+        pytest.param("cuda", "triton", marks=pytest.mark.needs_cuda),
+    ],
+)
+def test_the_gpu_plan_resumes(
+    device: str, backend: str, row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of gpu_cifar10.toml that stops in its second epoch goes on after the first."""
+    write_cifar(tmp_path / "data", 10, "python", each=5)
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    monkeypatch.setattr(queue, "RUNS", tmp_path / "runs")
+    plan = plans.read_plan("gpu_cifar10")
+    (job,) = (
+        narrow(j, device=device, backend=backend)
+        for j in plan.finals({r.name: 0 for r in plan.rows})
+        if j.row == f"resnet18, T = 2, {row}"
+    )
+    steps, step = [], Trainer.step
+
+    def counted(trainer: Trainer, *batch: Any) -> Any:
+        steps.append(trainer.epoch)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return step(trainer, *batch)
+
+    monkeypatch.setattr(Trainer, "step", counted)
+    with pytest.raises(KeyboardInterrupt):
+        queue.do(plan, job, tmp_path / "data")
+    assert results.read("gpu_cifar10") == []
+    queue.do(plan, job, tmp_path / "data")
+    assert steps == [0, 0, 1, 1, 1]
+    (found,) = results.read("gpu_cifar10")
+    assert not found.values["failed"]
+    assert 0 <= found.accuracy <= 1
+
+
 @pytest.mark.slow
 @pytest.mark.needs_cc
 def test_the_gpu_plan_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,18 +304,25 @@ def test_the_gpu_plan_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     jobs = [j for j in plan.finals({r.name: 0 for r in plan.rows}) if "T = 2" in j.row]
     assert {j.config.network for j in jobs} == {"resnet18", "resnet19"}
     for job in jobs:
-        network = {**job.config.network_arguments, "width": 4}
-        config = replace(
-            job.config, device="cpu", backend="c", epochs=2, warmup=1, batch=8, limit=16,
-            network_arguments=network, threads=1,
-        )  # fmt: skip
-        queue.do(plan, replace(job, config=config), tmp_path / "data")
+        queue.do(plan, narrow(job, device="cpu", backend="c"), tmp_path / "data")
     found = results.read("gpu_cifar10")
     assert [r.row for r in found] == [j.row for j in jobs]
     assert not any(r.values["failed"] for r in found)
     lines = table.table(plan, found, None)
     assert len(lines) == 2 + 6 + 2
     assert lines[-1].startswith("Not run: resnet18, T = 4, LIF; resnet19, T = 4, LIF; ")
+
+
+def test_the_short_gpu_plan_differs_in_length_alone() -> None:
+    """Its rows have the configs of the same rows of the long plan, but for epochs and warm-up."""
+    short, whole = (
+        {row.name: row.config for row in plans.read_plan(name).rows}
+        for name in ("gpu_cifar10_short", "gpu_cifar10")
+    )
+    assert len(short) == 2
+    for name, config in short.items():
+        longer = whole[name]
+        assert replace(config, epochs=longer.epochs, warmup=longer.warmup) == longer
 
 
 def test_a_plan_that_changed_is_noticed(folder: Path) -> None:
@@ -275,6 +333,12 @@ def test_a_plan_that_changed_is_noticed(folder: Path) -> None:
         ValueError, match=r"^tiny: LNM degree 1, setting 1: the result is of 'lr = "
     ):
         results.best_settings(plan, results.read("tiny"))
+
+
+def test_a_result_has_no_commit_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without git does not lose the result of a run."""
+    monkeypatch.setenv("PATH", "")
+    assert results.commit() == ""
 
 
 def test_an_unknown_plan_is_refused() -> None:

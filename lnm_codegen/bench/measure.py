@@ -32,6 +32,16 @@ def require_device(device: str) -> None:
         raise ToolError("bench", "PyTorch finds no GPU", remedy="Use --device cpu.")
 
 
+def device_name(device: str) -> str:
+    """Return the name of the GPU, or "cpu"."""
+    return "cpu" if device == "cpu" else torch.cuda.get_device_name()
+
+
+def first_line(error: Exception) -> str:
+    """Return the type of an error and the first line of its message."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
 def by_allocator(device: str, run: Callable[[bool], Result]) -> tuple[Result, Result | None]:
     """Return `run(False)`, under default allocation, and then `run(True)`, with pages kept.
 
@@ -89,8 +99,8 @@ def round_robin(
     return {name: _timing(found) for name, found in times.items()}
 
 
-BLOCK, FEWEST = 0.1, 3
-"""Seconds of a block of calls, and the fewest calls in it."""
+BLOCK, FEWEST, MOST = 0.1, 3, 200
+"""Seconds of a block of calls, the fewest calls in it, and the most that a GPU queues."""
 
 
 def in_blocks(
@@ -99,9 +109,10 @@ def in_blocks(
     """Time every workload in blocks of consecutive calls: its steady state.
 
     In a block the caches have what the workload itself left there. Before a block, one call warms
-    up. The blocks of all workloads alternate. Other work on the machine only adds time, so the
-    result is the block with the least median; `high` is the greatest median of a block. After
-    `LIMIT` seconds, no workload begins its second block or a later one.
+    up. On a GPU the calls of a block are queued, as in training: no call waits for the one before
+    it, and events on the GPU measure. The blocks of all workloads alternate. Other work on the
+    machine only adds time, so the result is the block with the least median; `high` is the greatest
+    median of a block. After `LIMIT` seconds, no workload begins its second block or a later one.
     """
     times: dict[str, list[Timing]] = {name: [] for name in workloads}
     began = time.perf_counter()
@@ -116,6 +127,8 @@ def in_blocks(
 
 def _block(workload: Workload, device: str) -> Timing:
     _run(workload)
+    if device != "cpu":
+        return _timing(_queued(workload, sum(_seconds(workload, device))))
     found: list[tuple[float, float]] = []
     began = time.perf_counter()
     while len(found) < FEWEST or time.perf_counter() - began < BLOCK:
@@ -131,6 +144,30 @@ def _seconds(workload: Workload, device: str) -> tuple[float, float]:
     if workload.backward is not None:
         workload.backward(out)
     return middle - start, _now(device) - middle
+
+
+def _queued(workload: Workload, once: float) -> list[tuple[float, float]]:
+    """Return the seconds of calls that a GPU runs without a pause, if the host is fast enough.
+
+    A call that is waited for takes `once` seconds.
+    """
+    marks = []
+    for _ in range(max(FEWEST, min(MOST, round(BLOCK / max(once, 1e-9))))):
+        start = _mark()
+        out = workload.forward()
+        middle = _mark()
+        if workload.backward is not None:
+            workload.backward(out)
+        marks.append((start, middle, _mark()))
+    torch.cuda.synchronize()
+    return [(a.elapsed_time(b) / 1e3, b.elapsed_time(c) / 1e3) for a, b, c in marks]
+
+
+def _mark() -> torch.cuda.Event:
+    """Return an event that the current stream records at this place in its queue."""
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event
 
 
 def _timing(found: list[tuple[float, float]]) -> Timing:
@@ -204,11 +241,14 @@ def _run(workload: Workload) -> None:
 
 _COLD = """
 import time, torch, lnm_codegen as lnm, lnm_codegen.nn
+torch.zeros(1, device={device!r})  # a GPU's context takes longer than the rest
 start = time.perf_counter()
 neuron = lnm.get({family!r}, **{arguments!r})
 layer = lnm.nn.NeuronLayer(neuron, backend={backend!r}, channels=8).to({device!r})
 x = torch.rand({steps}, 16, 8, 8, device={device!r}, dtype=torch.{dtype}, requires_grad=True)
 layer(x).sum().backward()
+if x.is_cuda:
+    torch.cuda.synchronize()
 print(time.perf_counter() - start)
 """
 
@@ -216,7 +256,7 @@ print(time.perf_counter() - start)
 def start_seconds(code: Mapping[str, Any]) -> tuple[float, float]:
     """Return seconds from a definition to its first gradient, with empty and with filled cache.
 
-    Each start has its own process. Imports do not count.
+    Each start has its own process. Imports and the context of a GPU do not count.
     """
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "LNM_CACHE": folder, "TRITON_CACHE_DIR": folder}

@@ -19,7 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lnm_codegen.bench.measure import Timing, Workload, kept_bytes, peak_bytes, round_robin
+from lnm_codegen.bench.measure import (
+    Timing,
+    Workload,
+    device_name,
+    first_line,
+    kept_bytes,
+    peak_bytes,
+    round_robin,
+)
 from lnm_codegen.bench.network import CLASSES, DESIGNS, Contender, Design, contenders
 from lnm_codegen.bench.subjects import Resetting
 from lnm_codegen.language.neuron import Neuron
@@ -64,6 +72,7 @@ class StepRow:
         ms: Least time of a step: forward, loss, backward, optimizer.
         median_ms: Median time of a step.
         faster: Ratio of the least time of the first row to this one.
+        device: "cpu", or the name of the GPU.
         kept_bytes: Memory that a forward leaves for the backward.
         peak_bytes: Largest rise of PyTorch's allocations in a step.
         neurons_ms: Least time of the neurons alone.
@@ -128,10 +137,10 @@ def _measure(case: StepCase, design: Design, steps: int) -> tuple[list[StepRow],
     for contender in lined_up.contenders:
         try:
             step_of(contender, data, labels)()
-        except RuntimeError as error:
+        except Exception as error:  # of any kind: the code is not ours
             if not contender.name.startswith("SpikingJelly"):
                 raise
-            left_out.append(f"{contender.name}: {str(error).strip().splitlines()[0]}")
+            left_out.append(f"{contender.name}: {first_line(error)}")
         else:
             ready[contender.name] = contender
     whole = {n: step_of(c, data, labels) for n, c in ready.items()}
@@ -149,7 +158,8 @@ def _measure(case: StepCase, design: Design, steps: int) -> tuple[list[StepRow],
         prepare = partial(forget, contender.net)
         rows.append(
             StepRow(
-                network=case.name, steps=steps, batch=batch, size=size, device=case.device,
+                network=case.name, steps=steps, batch=batch, size=size,
+                device=device_name(case.device),
                 threads=torch.get_num_threads(), what=name, ms=1e3 * timings[name].low,
                 median_ms=1e3 * timings[name].median, faster=first / timings[name].low,
                 kept_bytes=kept_bytes(halves, case.device, prepare),

@@ -137,18 +137,25 @@ def _spikingjelly(device: str, compiles: bool) -> Iterator[Subject]:
         yield Subject(name, Resetting(node.to(device), compiled_too))
     if device == "cpu":
         return  # FlexSN is a Python loop there
-    from spikingjelly.activation_based import neuron, surrogate
+    yield flexible_cubic(device)
 
-    fire = surrogate.ATan(alpha=2.0)
-    thetas = [nn.Parameter(torch.tensor(t, device=device)) for t in THETA]
 
-    def core(x: Tensor, v: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Any:
-        h = ((d * v + c) * v + b) * v + a + x
-        spike = fire(h - 1.0)
-        return spike, h * (1 - spike)
+def flexible_cubic(device: str) -> Subject:
+    """Return SpikingJelly's FlexSN with a learnable cubic, hard reset to 0."""
+    from spikingjelly.activation_based import neuron
 
-    node = neuron.FlexSN(core, num_states=1, static_inputs=tuple(thetas)).to(device)
-    yield Subject("SpikingJelly FlexSN cubic", Resetting(node), thetas)
+    thetas = tuple(nn.Parameter(torch.tensor(t, device=device)) for t in THETA)
+    node = neuron.FlexSN(_cubic, num_states=1, static_inputs=thetas).to(device)
+    return Subject("SpikingJelly FlexSN cubic", Resetting(node), thetas)
+
+
+def _cubic(x: Tensor, v: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Any:
+    """Return spike and potential of a step; FlexSN refuses a function that captures a module."""
+    from spikingjelly.activation_based import surrogate
+
+    h = ((d * v + c) * v + b) * v + a + x
+    spike = surrogate.ATan(alpha=2.0)(h - 1.0)
+    return spike, h * (1 - spike)
 
 
 def _snntorch(compiles: bool) -> Iterator[Subject]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import cast
 
@@ -16,6 +18,8 @@ from lnm_codegen.bench.measure import (
     Timing,
     Workload,
     by_allocator,
+    device_name,
+    first_line,
     in_blocks,
     peak_bytes,
     round_robin,
@@ -69,19 +73,29 @@ def measure_all(cases: Sequence[Case]) -> list[Row]:
 
 
 def measure(case: Case) -> list[Row]:
-    """Return the rows of a case."""
+    """Return the rows of a case.
+
+    A subject of another library, or a loop, that raises an error is left out; stderr has the error.
+    """
     x, grad = aligned(case), aligned(case)
     # A clamp in the neuron would change the work: a clamped input keeps it from diverging.
     x.normal_(0.35, 0.6).clamp_(min=-1.0)
     grad.normal_()
     differentiable = x.clone().requires_grad_()
-    subjects = list(_subjects(case))
-    first, workloads = {}, {}
-    for subject in subjects:
-        workload = workloads[subject.name] = subject.workload(differentiable, grad)
+    first, workloads, subjects = {}, {}, []
+    for subject in _subjects(case):
+        workload = subject.workload(differentiable, grad)
         begin = time.perf_counter()
-        workload.backward(workload.forward())  # type: ignore[misc]
+        try:
+            workload.backward(workload.forward())  # type: ignore[misc]
+        except Exception as error:  # of any kind: the code is not ours
+            if subject.backend:
+                raise
+            print(f"left out: {subject.name}: {first_line(error)}", file=sys.stderr)
+            continue
         first[subject.name] = time.perf_counter() - begin
+        workloads[subject.name] = workload
+        subjects.append(subject)
     bare = {
         f"{s.name}, kernels alone": kernels_alone(case, s.backend, x, grad)
         for s in subjects
@@ -94,9 +108,11 @@ def measure(case: Case) -> list[Row]:
     layer = robin[subjects[0].name].median
     names = (*bare, *workloads, COPIES, STREAMS)
     rows = [_row(case, name, robin, steady, layer) for name in names]
+    learned = [p for s in subjects for p in s.parameters]
     for k, row in enumerate(rows):
         if row.what in workloads:
-            peak = peak_bytes(workloads[row.what], case.device) / prod(case.shape)
+            prepare = partial(_forget, [differentiable, *learned])
+            peak = peak_bytes(workloads[row.what], case.device, prepare) / prod(case.shape)
             rows[k] = replace(row, peak_bytes=peak, first_call=first[row.what])
     rows = [_with_starts(case, row, subjects) for row in rows]
     for row in rows:
@@ -105,6 +121,12 @@ def measure(case: Case) -> list[Row]:
             key = speed_key(case.neuron.name, backend, row.dtype, row.steps)
             remember(key, round(1 / row.floor, 3))
     return rows
+
+
+def _forget(tensors: Sequence[torch.Tensor]) -> None:
+    """Drop the gradients of earlier runs, which a run replaces."""
+    for tensor in tensors:
+        tensor.grad = None
 
 
 def _with_starts(case: Case, row: Row, subjects: list[Subject]) -> Row:
@@ -206,7 +228,7 @@ def _row(
         steps=case.shape[0],
         neurons=prod(case.shape[1:]),
         dtype=str(case.dtype).removeprefix("torch."),
-        device=torch.cuda.get_device_name() if case.device != "cpu" else "cpu",
+        device=device_name(case.device),
         threads=torch.get_num_threads(),
         what=what,
         forward=timing.forward * scale,

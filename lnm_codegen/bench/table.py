@@ -70,19 +70,24 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
         (
             str(row.steps),
             row.what,
-            f"{row.ns:.3f}",
-            f"{row.forward:.3f}" if row.forward else "",
-            f"{row.backward:.3f}" if row.backward else "",
+            nanoseconds(row.ns),
+            nanoseconds(row.forward) if row.forward else "",
+            nanoseconds(row.backward) if row.backward else "",
             f"{row.floor:.2f}",
             f"{row.streams:.2f}",
             f"{row.layer:.2f}",
-            f"{row.steady:.3f}",
+            nanoseconds(row.steady),
             f"{row.steady_streams:.2f}",
-            "" if row.kept is None else f"{row.kept:.3f}",
+            "" if row.kept is None else nanoseconds(row.kept),
             *(_short(value) for value in (row.peak_bytes, row.first_call, row.cached)),
         )
         for row in rows
     ]
+
+
+def nanoseconds(value: float) -> str:
+    """Return a time with three decimals, or with three digits where it is below 0.1."""
+    return f"{value:.3f}" if value >= 0.1 else f"{value:.3g}"
 
 
 def _short(value: float | None) -> str:

@@ -11,7 +11,15 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.bench import suite, table
-from lnm_codegen.bench.subjects import hand_loop, lif_loop, lnm_loop, peers
+from lnm_codegen.bench.subjects import (
+    THETA,
+    Subject,
+    flexible_cubic,
+    hand_loop,
+    lif_loop,
+    lnm_loop,
+    peers,
+)
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.load import cache, triton
 
@@ -95,6 +103,47 @@ def test_peers_fire_as_ours():
     assert set(found) == {"SpikingJelly LIFNode", "snnTorch Leaky loop"}
     assert torch.equal(found["SpikingJelly LIFNode"], lif_loop(x))
     assert found["snnTorch Leaky loop"].shape == x.shape
+
+
+@pytest.mark.peers
+def test_flexsn_fires_as_the_loop():
+    """SpikingJelly accepts the core; on a CPU it is a loop."""
+    x = torch.randn(6, 2, 3, 4, generator=torch.Generator().manual_seed(0)) + 0.5
+    found = flexible_cubic("cpu")
+    out = found.run(x)
+    out.sum().backward()
+    theta = torch.tensor(THETA, requires_grad=True)
+    expected = lnm_loop(x, theta)
+    expected.sum().backward()
+    assert torch.equal(out, expected)
+    torch.testing.assert_close(torch.stack([p.grad for p in found.parameters]), theta.grad)
+
+
+def test_a_subject_that_fails_is_left_out(monkeypatch, capsys):
+    """Not one of ours; and before its memory is measured, each has no gradients."""
+    broken, dropped = Subject("broken", lambda x: 1 / 0), []
+
+    def peak(workload, device, prepare):
+        prepare()
+        dropped.append(all(t.grad is None for t in (*parameters, *inputs)))
+        return 1
+
+    def recorded(subject, x, grad):
+        inputs.append(x)
+        parameters.extend(subject.parameters)
+        return workload(subject, x, grad)
+
+    inputs, parameters, workload = [], [], Subject.workload
+    monkeypatch.setattr(Subject, "workload", recorded)
+    monkeypatch.setattr(suite, "peers", lambda *_: iter([broken]))
+    monkeypatch.setattr(suite, "peak_bytes", peak)
+    rows = suite.measure(case(loops=False, peers=True))
+    assert "broken" not in {r.what for r in rows}
+    assert capsys.readouterr().err == "left out: broken: ZeroDivisionError: division by zero\n"
+    assert dropped == [True]
+    monkeypatch.setattr(suite, "layers", lambda *_: iter([Subject("ours", broken.run, (), "c")]))
+    with pytest.raises(ZeroDivisionError):
+        suite.measure(case(loops=False))
 
 
 @pytest.mark.slow

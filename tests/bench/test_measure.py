@@ -39,6 +39,48 @@ def test_the_steady_state_is_the_fastest_block(monkeypatch):
     assert timing.high == 52
 
 
+MEASURE = "lnm_codegen.bench.measure"
+
+
+class Gpu:
+    """A GPU with a queue: the host takes 1 s for a launch, the GPU 3 s for a kernel."""
+
+    def __init__(self, monkeypatch):
+        self.host = self.busy = 0.0
+        self.waits = 0
+        monkeypatch.setattr(f"{MEASURE}.torch.cuda.synchronize", self.synchronize)
+        monkeypatch.setattr(f"{MEASURE}.torch.cuda.Event", lambda **_: Mark(self))
+        monkeypatch.setattr(f"{MEASURE}.time.perf_counter", lambda: self.host)
+
+    def launch(self):
+        self.host += 1
+        self.busy = max(self.busy, self.host) + 3
+
+    def synchronize(self):
+        self.waits += 1
+        self.host = max(self.host, self.busy)
+
+
+class Mark:
+    def __init__(self, gpu):
+        self.gpu = gpu
+
+    def record(self):
+        self.at = max(self.gpu.busy, self.gpu.host)
+
+    def elapsed_time(self, later):
+        return 1e3 * (later.at - self.at)
+
+
+def test_a_gpu_runs_a_block_without_a_pause(monkeypatch):
+    """The time of a call is that of its kernels, without the launch, which the queue hides."""
+    gpu = Gpu(monkeypatch)
+    workload = Workload(gpu.launch, lambda _: gpu.launch())
+    timing = in_blocks({"a": workload}, blocks=1, device="cuda")["a"]
+    assert (timing.forward, timing.backward, timing.median) == (3, 3, 6)
+    assert gpu.waits == 3 + 1  # one call that is waited for, and the end of the block
+
+
 def test_kept_and_peak_bytes():
     """What a forward keeps, and the largest rise; what `prepare` drops counts for neither."""
     elements, old = 1 << 12, [torch.empty(1 << 14)]

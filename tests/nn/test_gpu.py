@@ -6,12 +6,23 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.bench.measure import Workload, kept_bytes
+from lnm_codegen.nn import NeuronLayer, pack_spikes
 from lnm_codegen.nn.check import compare
 from lnm_codegen.nn.select import missing
+from lnm_codegen.train.models import Task
+from lnm_codegen.train.models.conv import conv_net
 from tests.cases import CASES, ZOO
 
 pytestmark = pytest.mark.needs_cuda
+
+
+@pytest.fixture(autouse=True)
+def _free_memory():
+    """Return the memory of each test to the GPU, which several processes may share."""
+    yield
+    torch.cuda.empty_cache()
+
 
 backends = pytest.mark.parametrize("backend", ["triton", "cuda"])
 
@@ -31,6 +42,7 @@ def gradients(layer, x, grad):
 
 
 @backends
+@pytest.mark.needs_cc
 @pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
 @pytest.mark.parametrize("steps", [1, 16, 40, 300, 5000])
 def test_bits_are_the_same_from_run_to_run(backend, per, steps):
@@ -145,6 +157,31 @@ def test_memory_far_out(backend):
     out = layer(x)
     kept = torch.cuda.memory_allocated() - before - 4 * out.numel()
     assert kept <= 4 * x.numel() / 16
+
+
+@backends
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_spikes_as_bits(backend, dtype):
+    """A fused network has the same gradients with `pack_spikes`, from less saved memory."""
+    torch.manual_seed(0)
+    task = Task((4, 1, 32, 32), 4, "sequence")
+    net = conv_net(lnm.get("lif"), task, backend=backend).cuda()
+    x = torch.randn(4, 8, 1, 32, 32, device="cuda")
+
+    def forward():
+        with torch.autocast("cuda", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            return net(x).square().sum()
+
+    def packed():
+        with pack_spikes():
+            return forward()
+
+    exact = {"benchmark": False, "deterministic": True, "allow_tf32": False}
+    with torch.backends.cudnn.flags(enabled=True, **exact):
+        plain, bits = (torch.autograd.grad(run(), [*net.parameters()]) for run in (forward, packed))
+        memory = [kept_bytes(Workload(run), "cuda") for run in (forward, packed)]
+    torch.testing.assert_close(bits, plain)
+    assert memory[1] < 0.9 * memory[0]
 
 
 @backends

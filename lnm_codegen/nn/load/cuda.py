@@ -65,6 +65,7 @@ class CudaKernels(Kernels):
         place = ctypes.c_void_p(workspace.data_ptr())
         values = (ctypes.c_void_p * 2)(ctypes.addressof(struct), ctypes.addressof(place))
         with torch.cuda.device(device):
+            _require_context(device.index)
             stream = torch.cuda.current_stream().cuda_stream
             for launch in launches:
                 function = self._function(device.index, launch)
@@ -90,6 +91,20 @@ class CudaKernels(Kernels):
                 _check(driver.cuFuncSetAttribute(function, word, launch.shared))
             self._functions[key] = function
         return self._functions[key]
+
+
+def _require_context(index: int) -> None:
+    """Make the primary context of a GPU, which PyTorch uses, current in a thread without one.
+
+    A new thread of autograd may have none.
+    """
+    from cuda.bindings import driver
+
+    (current,) = _check(driver.cuCtxGetCurrent())
+    if int(current) == 0:
+        (device,) = _check(driver.cuDeviceGet(index))
+        (primary,) = _check(driver.cuDevicePrimaryCtxRetain(device))
+        _check(driver.cuCtxSetCurrent(primary))
 
 
 def _check(result: tuple[Any, ...]) -> tuple[Any, ...]:

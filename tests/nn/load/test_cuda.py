@@ -51,6 +51,41 @@ def test_what_nvrtc_refuses_is_one_line() -> None:
     assert "--gpu-architecture=sm_1" in caught.value.problem
 
 
+@pytest.mark.parametrize("current", [0, 7])
+def test_a_thread_without_a_context_gets_one(current: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new thread of autograd has none; another context is left alone."""
+    from cuda.bindings import driver
+
+    context = [current]
+    calls = {
+        "cuCtxGetCurrent": lambda: (0, context[0]),
+        "cuDeviceGet": lambda index: (0, index + 10),
+        "cuDevicePrimaryCtxRetain": lambda device: (0, device + 100),
+        "cuCtxSetCurrent": lambda given: context.append(given) or (0,),
+    }
+    for name, call in calls.items():
+        monkeypatch.setattr(driver, name, call)
+    load_cuda._require_context(1)
+    assert context == ([0, 111] if current == 0 else [7])
+
+
+def test_every_launch_requires_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any call of the driver."""
+    from contextlib import nullcontext
+
+    import torch
+
+    def required(index: int) -> None:
+        raise RuntimeError(f"a context of {index}")
+
+    monkeypatch.setattr(load_cuda, "_require_context", required)
+    monkeypatch.setattr(load_cuda, "device_of", lambda _: torch.device("cpu", 0))
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    kernels = load_cuda.load_cuda(model_of(lnm.get("if")))
+    with pytest.raises(RuntimeError, match="a context of 0"):
+        kernels.forward((1, 1, 1, 1, 1), [torch.zeros(1)])
+
+
 def test_a_cpu_tensor_is_refused() -> None:
     """The backend names the device."""
     import torch
