@@ -2,6 +2,7 @@
 # Every GPU figure, with no network: the tests that need a GPU, then the benchmark. Run by `make bench-gpu`.
 #
 #   GPU_PYTHON=python3   an interpreter that has PyTorch for this GPU and Triton
+#   WORKERS=8            processes of the tests, where pytest-xdist is installed: most of their time is compilation
 #   SLICE=540            seconds after which no training step of SEW-ResNet-18 is begun (benchmarks/sew_resnet.py)
 #   WHEELS=folder        wheels of what else lnm_codegen needs, if that interpreter lacks it; offline
 #
@@ -14,11 +15,12 @@ cd "$(dirname "$0")/.."
 readonly PYTHON=${GPU_PYTHON:-python3}
 readonly EXTRA=.venv-gpu   # what WHEELS brings, beside the interpreter's own packages
 readonly RESULTS=benchmarks/results/cuda
+. scripts/beside.sh
 
 if [ -n "${WHEELS:-}" ]; then
-  [ -x $EXTRA/bin/python ] || "$PYTHON" -m venv --system-site-packages $EXTRA
+  beside "$PYTHON" $EXTRA
   RUN=$EXTRA/bin/python
-  offline() { "$RUN" -m pip install --quiet --disable-pip-version-check --no-index --find-links "$WHEELS" "$@"; }
+  offline() { "$PYTHON" -m pip --python $RUN install --quiet --disable-pip-version-check --no-index --find-links "$WHEELS" "$@"; }
   offline sympy mpmath numpy jinja2 pint typer rich matplotlib filelock platformdirs safetensors scikit-learn \
     pytest hypothesis pytest-xdist pytest-timeout
   offline cuda-bindings nvidia-cuda-nvrtc || echo "bench_gpu: no cuda-bindings in $WHEELS: backend cuda is left out"
@@ -39,7 +41,9 @@ if not torch.cuda.is_available():
 '
 mkdir -p $RESULTS
 status=0
-"$RUN" -m pytest -q -m needs_cuda tests/nn/test_gpu.py tests/nn/test_convergence.py tests/backends/package/test_backend.py 2>&1 | tee $RESULTS/tests.txt || status=$?
+parallel=()
+"$RUN" -c 'import xdist' 2>/dev/null && parallel=(-n "${WORKERS:-8}" -p no:benchmark)
+"$RUN" -m pytest -q "${parallel[@]}" -m needs_cuda tests/nn/test_gpu.py tests/nn/test_convergence.py tests/backends/package/test_backend.py 2>&1 | tee $RESULTS/tests.txt || status=$?
 # A row whose compilation failed has its reason in the table; the other figures follow anyway.
 "$RUN" benchmarks/sew_resnet.py --slice "${SLICE:-540}" || true
 # shellcheck disable=SC2086  # words of BENCH_ARGS are arguments

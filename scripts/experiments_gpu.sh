@@ -12,13 +12,14 @@ cd "$(dirname "$0")/.."
 
 readonly PYTHON=${GPU_PYTHON:-python3}
 readonly EXTRA=.venv-gpu
+. scripts/beside.sh
 
 [ -n "${DATA:-}" ] || { echo "experiments-gpu: no data. Name the folder of CIFAR-10: make experiments-gpu DATA=folder" >&2; exit 2; }
 RUN=$PYTHON
 if [ -n "${WHEELS:-}" ]; then
-  [ -x $EXTRA/bin/python ] || "$PYTHON" -m venv --system-site-packages $EXTRA
+  beside "$PYTHON" $EXTRA
   RUN=$EXTRA/bin/python
-  "$RUN" -m pip install --quiet --disable-pip-version-check --no-index --find-links "$WHEELS" \
+  "$PYTHON" -m pip --python $RUN install --quiet --disable-pip-version-check --no-index --find-links "$WHEELS" \
     sympy mpmath numpy jinja2 pint typer rich matplotlib filelock platformdirs safetensors scikit-learn
 fi
 export PYTHONPATH=$PWD

@@ -150,6 +150,19 @@ def test_gpu_scripts_install_the_core(script: str) -> None:
     assert core - {"torch", "triton"} <= set(words)
 
 
+def test_gpu_scripts_see_the_packages_of_their_interpreter(tmp_path: Path) -> None:
+    """Also of one in a virtual environment, whose packages `--system-site-packages` leaves out."""
+    above, own = tmp_path / "above", tmp_path / "own"
+    command = f'. scripts/beside.sh; beside "{sys.executable}" "{above}"'
+    shell("bash", "-c", f'{command}; beside "{above}/bin/python" "{own}"', cwd=ROOT)
+    code = "import pytest; print(pytest.__file__)"
+    assert shell(own / "bin/python", "-c", code, cwd=tmp_path).strip() == pytest.__file__
+    for script in ("bench_gpu", "experiments_gpu"):
+        text = (ROOT / f"scripts/{script}.sh").read_text()
+        assert 'beside "$PYTHON" $EXTRA' in text
+        assert "-m venv" not in text
+
+
 # ---- wheel and sdist ----
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -304,6 +305,17 @@ def step_forward(v, x, v_threshold, p0, inv_tau):
 
 '''
     )
+
+
+def test_barriers():
+    """Threads may exchange the states between two saved ones: all have read before one writes."""
+    text = text_of(CASES["lif"]())
+    text = text[text.index("def _backward_kernel") :]
+    waits = [m.start() for m in re.finditer(r"if section > 1:\n +tl\.debug_barrier\(\)", text)]
+    stores = [m.start() for m in re.finditer(r"_store\(slot", text)]
+    assert len(waits) == 2
+    assert stores
+    assert all(waits[0] < store < waits[1] for store in stores)
 
 
 def test_types():
