@@ -240,6 +240,24 @@ def test_no_recompilation():
     }  # fmt: skip
 
 
+def test_launched(tmp_path, monkeypatch):
+    """A call finds 64-bit sizes and absent arguments; 2^33 neurons fit the first axis of a grid."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    found = json.loads(run_script("launched"))
+    assert [(o["kernel"], o["grid"], o["absent"]) for o in found] == [
+        ("_forward_kernel", [1 << 24], ["v_final", "checkpoints"]),
+        (
+            "_backward_kernel",
+            [1 << 23],
+            ["grad_v_final", "grad_x_seq", "grad_v_init", "partials"],
+        ),
+        ("_forward_kernel", [1 << 24], []),
+        ("_backward_kernel", [1 << 23], []),
+        ("_sums_kernel", [1], []),
+    ]
+    assert all(o["sizes"] == ["i64"] and o["fused"] is False for o in found)
+
+
 def text_of(neuron: lnm.Neuron, dtype: str = "float32") -> str:
     source = Triton().emit(replace(model_of(neuron), dtype=dtype))
     assert list(source.files) == [f"{neuron.name}.py"]
