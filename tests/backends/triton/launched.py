@@ -2,22 +2,26 @@
 
 Run as a script, without Triton's interpreter; it prints the launches. Unlike `compiled.py`, Triton
 itself finds the types of the arguments, from a call of the module. Tensors are on PyTorch's device
-"meta", so their sequences may have any length.
+"meta", so their sequences may have any length. With names of cases as arguments, their kernels pass
+Triton's front end alone, in every type; the script prints how many.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import torch
+from triton.compiler import ASTSource
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.plan import SIZES, Field
+from lnm_codegen.backends.plan import BYTES, SIZES, Field
 from tests.backends.triton.compiled import TARGETS
 from tests.backends.triton.runs import Built, build
+from tests.cases import CASES, ZOO
 
 NEURONS = 1 << 33
 FOUND: list[dict[str, Any]] = []
@@ -66,17 +70,53 @@ def argument(built: Built, field: Field, absent: bool) -> Any:
     return torch.empty(1, dtype=getattr(torch, kinds[field.kind]), device="meta")
 
 
+def launch(built: Built, neurons: int, absent: bool) -> None:
+    """Call both directions of a module; every parameter has one value for all neurons."""
+    sizes = dict(zip(SIZES, (5, neurons, 1, 1, neurons), strict=True))
+    for direction in ("forward", "backward"):
+        fields = getattr(built.plan, f"{direction}_fields")
+        given = [argument(built, f, absent) for f in fields]
+        getattr(built.module, direction)(*sizes.values(), *given)
+
+
+class Translated(Exception):
+    """A kernel has passed the front end."""
+
+
+def translate(cases: list[str]) -> int:
+    """Return how many kernels of these cases pass the front end, which finds all types."""
+    translated: list[str] = []
+    make_ir, run = ASTSource.make_ir, JITFunction.run
+
+    def stopped(self: Any, *given: Any, **options: Any) -> Any:
+        make_ir(self, *given, **options)
+        translated.append(self.name)
+        raise Translated
+
+    def front_end(self: Any, *given: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        try:
+            run(self, *given, grid=grid, warmup=True, **options)
+        except Translated:
+            pass
+
+    ASTSource.make_ir, JITFunction.run = stopped, front_end
+    for case in cases:
+        for dtype in BYTES:
+            built = build((CASES | ZOO)[case](), dtype)
+            for absent in (False, True):
+                launch(built, 1, absent)
+    return len(translated)
+
+
 def main() -> None:
-    """Launch both directions of two neurons."""
+    """Launch both directions of two neurons, or translate the cases that the arguments name."""
     driver.set_active(Driver())
+    if cases := sys.argv[1:]:
+        print(translate(cases))
+        return
     JITFunction.run = recorded(JITFunction.run)
-    sizes = dict(zip(SIZES, (5, NEURONS, 1, 1, NEURONS), strict=True))
-    for neuron, absent in ((lnm.get("lif"), True), (lnm.get("lnm", degree=1), False)):
-        built = build(neuron)
-        for direction in ("forward", "backward"):
-            fields = getattr(built.plan, f"{direction}_fields")
-            given = [argument(built, f, absent) for f in fields]
-            getattr(built.module, direction)(*sizes.values(), *given)
+    launch(build(lnm.get("lif")), NEURONS, absent=True)
+    launch(build(lnm.get("lnm", degree=1)), NEURONS, absent=False)
     print(json.dumps(FOUND))
 
 

@@ -26,7 +26,7 @@ from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.triton.expr import number
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import UnsupportedError
-from tests.cases import CASES
+from tests.cases import CASES, ZOO
 from tests.refusals import refused
 from tests.test_agree import BITWISE
 
@@ -256,6 +256,13 @@ def test_launched(tmp_path, monkeypatch):
         ("_sums_kernel", [1], []),
     ]
     assert all(o["sizes"] == ["i64"] and o["fused"] is False for o in found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_kernel_passes_the_front_end():
+    """Each case in each type, also where every argument that may be None is."""
+    assert int(run_script("launched", *CASES, *ZOO)) >= 4 * 4 * len(CASES | ZOO)
 
 
 def text_of(neuron: lnm.Neuron, dtype: str = "float32") -> str:
