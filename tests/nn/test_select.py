@@ -59,6 +59,14 @@ def test_triton_without_a_compiler(broken: Callable[[Exception], None], error: E
         assert module.select(neuron, "auto", "cuda") == "torch"
 
 
+def test_explain_on_a_cpu_starts_no_gpu(broken: Callable[[Exception], None]) -> None:
+    """Triton's driver is not asked for an input on a CPU."""
+    broken(RuntimeError("asked"))
+    layer = lnm.nn.NeuronLayer(lnm.get("lif"), backend="torch")
+    assert "the input is on cpu" in layer.explain(module.torch.ones(2, 1, 3)).others["triton"]
+    assert module._triton_problem.cache_info().misses == 0
+
+
 def test_a_namespace_is_not_cuda_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other packages, such as cuda-pathfinder, are in the namespace `cuda`, too."""
     monkeypatch.setattr(module.torch.version, "hip", None)
