@@ -198,10 +198,10 @@ def schedule_of(plan: Plan, backend: str) -> Schedule | None:
 
 
 def _why_not(backend: str, requested: str, device: str) -> str:
-    error = missing(backend)
-    problem = device_mismatch(backend, device) or (error.problem if error else "")
-    if problem:
+    if problem := device_mismatch(backend, device):
         return problem
+    if error := missing(backend):
+        return error.problem
     if requested != "auto":
         return f"{requested!r} was requested"
     if backend == "torch":

@@ -1,20 +1,22 @@
 """Selection of the backend of a call, and dispatch to its kernels.
 
 A backend named by the user is never replaced: if it cannot run, the call raises ToolError.
-"auto" selects "c" on a CPU and "triton" on a GPU. If Triton is missing, or both the compiler and a
-library in the cache, "auto" selects eager PyTorch and warns once.
+"auto" selects "c" on a CPU and "triton" on a GPU. It selects eager PyTorch and warns once where
+Triton is missing or cannot use the GPU, or where there is no compiler and no library in the cache.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from functools import cache
+from subprocess import SubprocessError
 from typing import Final, cast, get_args
 
 import torch
 
 from lnm_codegen.compiler.model import model_of
-from lnm_codegen.errors import InternalError, ToolError
+from lnm_codegen.errors import InternalError, ToolError, reason
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
@@ -58,12 +60,39 @@ def missing(backend: str) -> ToolError | None:
         case "triton" if importlib.util.find_spec("triton") is None:
             problem = "Triton is not installed"
             remedy = "Install the package triton, or use backend='torch'."
+        case "triton" if problem := _triton_problem():
+            remedy = "Install a C compiler and the headers of Python, or use backend='torch'."
         case "cuda" if torch.version.hip is not None:
             problem, remedy = "this PyTorch is built for AMD GPUs", "Use backend='triton'."
-        case "cuda" if importlib.util.find_spec("cuda") is None:
+        case "cuda" if not _has_bindings():
             problem = "cuda-bindings is not installed"
             remedy = "Run pip install 'lnm_codegen[cuda]', or use backend='triton'."
     return ToolError(backend, problem, remedy=remedy) if problem else None
+
+
+def _has_bindings() -> bool:
+    """Report whether cuda-bindings is installed; other packages share the namespace `cuda`."""
+    try:
+        return importlib.util.find_spec("cuda.bindings") is not None
+    except ModuleNotFoundError:  # no package has the namespace
+        return False
+
+
+@cache
+def _triton_problem() -> str:
+    """Return why Triton cannot use the GPU; empty if it can, or without a GPU.
+
+    Triton compiles a C module before its first launch.
+    """
+    if interpreting() or not torch.cuda.is_available():
+        return ""
+    from triton.runtime import driver
+
+    try:
+        driver.active.get_current_device()
+    except (RuntimeError, OSError, AssertionError, ImportError, SubprocessError) as error:
+        return f"Triton cannot use the GPU: {reason(error)}"
+    return ""
 
 
 def interpreting() -> bool:

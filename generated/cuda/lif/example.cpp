@@ -3,7 +3,7 @@
 //
 // Run forward and backward of a small sequence on the default stream. Build and run:
 //
-//     nvcc -O3 -std=c++17 -fmad=false -o example lif.cu lif_launch.cpp example.cpp
+//     nvcc -arch=sm_80 -O3 -std=c++17 -fmad=false -o example lif.cu lif_launch.cpp example.cpp
 //     ./example
 #include "lif_launch.h"
 

@@ -3,7 +3,7 @@
 //
 // Run forward and backward of a small sequence on the default stream. Build and run:
 //
-//     nvcc -O3 -std=c++17 -fmad=false -o example lnm_2.cu lnm_2_launch.cpp example.cpp
+//     nvcc -arch=sm_80 -O3 -std=c++17 -fmad=false -o example lnm_2.cu lnm_2_launch.cpp example.cpp
 //     ./example
 #include "lnm_2_launch.h"
 

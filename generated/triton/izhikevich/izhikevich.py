@@ -314,6 +314,8 @@ def _backward_kernel(
                 v = _load(slot, lane, mask, _ALIGNED)
                 w = _load(slot + neurons, lane, mask, _ALIGNED)
             else:
+                if section > 1:
+                    tl.debug_barrier()  # a thread may store values that another one is to read first
                 origin = begin - (section - 1) * _CHUNK
                 if origin <= 0:
                     at = v_init + (first + lane) * v_init_stride

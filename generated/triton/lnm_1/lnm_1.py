@@ -247,6 +247,8 @@ def _backward_kernel(
                 slot = workspace + (place - 1) * neurons + first
                 v = _load(slot, lane, mask, _ALIGNED)
             else:
+                if section > 1:
+                    tl.debug_barrier()  # a thread may store values that another one is to read first
                 origin = begin - (section - 1) * _CHUNK
                 if origin <= 0:
                     at = v_init + (first + lane) * v_init_stride

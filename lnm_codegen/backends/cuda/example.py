@@ -50,7 +50,7 @@ def example_source(cuda: CudaPlan) -> str:
         header=header,
         number_value=value,
         halves=bool(header),
-        flags="-O3 -std=c++17 -fmad=false",
+        flags="-arch=sm_80 -O3 -std=c++17 -fmad=false",
         declarations=declarations,
         shared_settings=[data.format("checkpoints"), *shared],
         forward_settings=tuple(sequence_bits.format(f"{o}_seq") for o in model.outputs),

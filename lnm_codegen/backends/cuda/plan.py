@@ -193,8 +193,8 @@ class CudaPlan:
         return width
 
     def batch_tiles(self, neurons: int, sample: int) -> int:
-        """Return the number of tiles along the batch."""
-        return -(-(neurons // sample) // (self.tile // self.width(sample)))
+        """Return the number of tiles along the batch; 0 for an empty sample."""
+        return -(-(neurons // max(sample, 1)) // (self.tile // self.width(sample)))
 
     def tiles(self, neurons: int, sample: int) -> int:
         """Return the number of tiles."""

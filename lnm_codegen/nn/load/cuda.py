@@ -31,6 +31,7 @@ class CudaKernels(Kernels):
         plan = plan_of(model)
         super().__init__(plan)
         self._model, self._plan = model, CudaPlan(plan)
+        self._modules: dict[int, Any] = {}
         self._functions: dict[tuple[int, str], Any] = {}
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
@@ -65,8 +66,9 @@ class CudaKernels(Kernels):
         place = ctypes.c_void_p(workspace.data_ptr())
         values = (ctypes.c_void_p * 2)(ctypes.addressof(struct), ctypes.addressof(place))
         with torch.cuda.device(device):
-            _require_context(device.index)
             stream = torch.cuda.current_stream().cuda_stream
+            # A thread of autograd has no context before its first call of the CUDA runtime.
+            _check(driver.cuCtxSetCurrent(_context(device.index)))
             for launch in launches:
                 function = self._function(device.index, launch)
                 _check(
@@ -77,14 +79,12 @@ class CudaKernels(Kernels):
                 )  # fmt: skip
 
     def _function(self, device: int, launch: Launch) -> Any:
-        """Return a kernel on a device, loaded at the first call."""
+        """Return a kernel on a device, found at the first call."""
         from cuda.bindings import driver
 
         key = (device, launch.kernel)
         if key not in self._functions:
-            major, minor = torch.cuda.get_device_capability(device)
-            image = cubin(self._model, f"sm_{major}{minor}")
-            (module,) = _check(driver.cuModuleLoadData(image))
+            module = self._module(device)
             (function,) = _check(driver.cuModuleGetFunction(module, launch.kernel.encode()))
             if launch.shared > SHARED:
                 word = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -92,19 +92,25 @@ class CudaKernels(Kernels):
             self._functions[key] = function
         return self._functions[key]
 
+    def _module(self, device: int) -> Any:
+        """Return the kernels on a device, loaded at the first call."""
+        from cuda.bindings import driver
 
-def _require_context(index: int) -> None:
-    """Make the primary context of a GPU, which PyTorch uses, current in a thread without one.
+        if device not in self._modules:
+            major, minor = torch.cuda.get_device_capability(device)
+            image = cubin(self._model, f"sm_{major}{minor}")
+            (self._modules[device],) = _check(driver.cuModuleLoadData(image))
+        return self._modules[device]
 
-    A new thread of autograd may have none.
-    """
+
+@cache
+def _context(device: int) -> Any:
+    """Return the primary context of a device, which is PyTorch's."""
     from cuda.bindings import driver
 
-    (current,) = _check(driver.cuCtxGetCurrent())
-    if int(current) == 0:
-        (device,) = _check(driver.cuDeviceGet(index))
-        (primary,) = _check(driver.cuDevicePrimaryCtxRetain(device))
-        _check(driver.cuCtxSetCurrent(primary))
+    (number,) = _check(driver.cuDeviceGet(device))
+    (context,) = _check(driver.cuDevicePrimaryCtxRetain(number))
+    return context
 
 
 def _check(result: tuple[Any, ...]) -> tuple[Any, ...]:

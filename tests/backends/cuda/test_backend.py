@@ -696,7 +696,7 @@ def test_accesses_are_whole(tmp_path: Path) -> None:
 
 
 def examples() -> list[Any]:
-    quick = ("lnm-4", "float32")
+    quick = ("lif", "bfloat16")  # whose instructions sm_80 has, and nvcc's own default lacks
     return [
         pytest.param(*pair, marks=() if pair == quick else pytest.mark.slow)
         for case in ("lnm-4", "lif", "dendrite", "gate")
@@ -712,7 +712,7 @@ def test_the_example_links(case: str, dtype: str, tmp_path: Path) -> None:
     source.write(tmp_path)
     command = re.findall(r"^//     (nvcc .*)$", source.files["example.cpp"], re.MULTILINE)
     assert len(command) == 1
-    said(*command[0].split(), "-arch=sm_90", folder=tmp_path)
+    said(*command[0].split(), folder=tmp_path)
     assert (tmp_path / "example").exists()
 
 

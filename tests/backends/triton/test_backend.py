@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,7 +26,7 @@ from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.triton.expr import number
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import UnsupportedError
-from tests.cases import CASES
+from tests.cases import CASES, ZOO
 from tests.refusals import refused
 from tests.test_agree import BITWISE
 
@@ -239,6 +240,31 @@ def test_no_recompilation():
     }  # fmt: skip
 
 
+def test_launched(tmp_path, monkeypatch):
+    """A call finds 64-bit sizes and absent arguments; 2^33 neurons fit the first axis of a grid."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    found = json.loads(run_script("launched"))
+    assert [(o["kernel"], o["grid"], o["absent"]) for o in found] == [
+        ("_forward_kernel", [1 << 24], ["v_final", "checkpoints"]),
+        (
+            "_backward_kernel",
+            [1 << 23],
+            ["grad_v_final", "grad_x_seq", "grad_v_init", "partials"],
+        ),
+        ("_forward_kernel", [1 << 24], []),
+        ("_backward_kernel", [1 << 23], []),
+        ("_sums_kernel", [1], []),
+    ]
+    assert all(o["sizes"] == ["i64"] and o["fused"] is False for o in found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_kernel_passes_the_front_end():
+    """Each case in each type, also where every argument that may be None is."""
+    assert int(run_script("launched", *CASES, *ZOO)) >= 4 * 4 * len(CASES | ZOO)
+
+
 def text_of(neuron: lnm.Neuron, dtype: str = "float32") -> str:
     source = Triton().emit(replace(model_of(neuron), dtype=dtype))
     assert list(source.files) == [f"{neuron.name}.py"]
@@ -304,6 +330,17 @@ def step_forward(v, x, v_threshold, p0, inv_tau):
 
 '''
     )
+
+
+def test_barriers():
+    """Threads may exchange the states between two saved ones: all have read before one writes."""
+    text = text_of(CASES["lif"]())
+    text = text[text.index("def _backward_kernel") :]
+    waits = [m.start() for m in re.finditer(r"if section > 1:\n +tl\.debug_barrier\(\)", text)]
+    stores = [m.start() for m in re.finditer(r"_store\(slot", text)]
+    assert len(waits) == 2
+    assert stores
+    assert all(waits[0] < store < waits[1] for store in stores)
 
 
 def test_types():

@@ -1,12 +1,22 @@
-"""Cubins of the CUDA backend: compiled by NVRTC without a GPU, cached, rebuilt when damaged."""
+"""The CUDA backend without a GPU: cubins by NVRTC, launches on a stub of the driver."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from enum import IntEnum
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import lnm_codegen as lnm
+from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.nn.load import cuda as load_cuda
 from tests.refusals import refused
@@ -51,41 +61,6 @@ def test_what_nvrtc_refuses_is_one_line() -> None:
     assert "--gpu-architecture=sm_1" in caught.value.problem
 
 
-@pytest.mark.parametrize("current", [0, 7])
-def test_a_thread_without_a_context_gets_one(current: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new thread of autograd has none; another context is left alone."""
-    from cuda.bindings import driver
-
-    context = [current]
-    calls = {
-        "cuCtxGetCurrent": lambda: (0, context[0]),
-        "cuDeviceGet": lambda index: (0, index + 10),
-        "cuDevicePrimaryCtxRetain": lambda device: (0, device + 100),
-        "cuCtxSetCurrent": lambda given: context.append(given) or (0,),
-    }
-    for name, call in calls.items():
-        monkeypatch.setattr(driver, name, call)
-    load_cuda._require_context(1)
-    assert context == ([0, 111] if current == 0 else [7])
-
-
-def test_every_launch_requires_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before any call of the driver."""
-    from contextlib import nullcontext
-
-    import torch
-
-    def required(index: int) -> None:
-        raise RuntimeError(f"a context of {index}")
-
-    monkeypatch.setattr(load_cuda, "_require_context", required)
-    monkeypatch.setattr(load_cuda, "device_of", lambda _: torch.device("cpu", 0))
-    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
-    kernels = load_cuda.load_cuda(model_of(lnm.get("if")))
-    with pytest.raises(RuntimeError, match="a context of 0"):
-        kernels.forward((1, 1, 1, 1, 1), [torch.zeros(1)])
-
-
 def test_a_cpu_tensor_is_refused() -> None:
     """The backend names the device."""
     import torch
@@ -94,3 +69,101 @@ def test_a_cpu_tensor_is_refused() -> None:
     problem = "backend 'cuda' runs on an NVIDIA GPU; the input is on cpu"
     with refused(lnm.ToolError, "if", problem):
         layer(torch.zeros(3, 2))
+
+
+# ---- launches ----
+
+
+class Code(IntEnum):
+    """Results of the driver."""
+
+    CUDA_SUCCESS = 0
+    CUDA_ERROR_INVALID_CONTEXT = 201
+
+
+OK = Code.CUDA_SUCCESS
+
+
+class Driver:
+    """A stub of the driver: a context for each thread, modules loaded, kernels launched."""
+
+    CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8)
+
+    def __init__(self) -> None:
+        self.thread = threading.local()
+        self.loaded: list[bytes] = []
+        self.launched: list[tuple[Any, ...]] = []
+
+    def cuDeviceGet(self, index: Any) -> tuple[Any, ...]:
+        return OK, index
+
+    def cuDevicePrimaryCtxRetain(self, device: Any) -> tuple[Any, ...]:
+        return OK, "primary"
+
+    def cuCtxSetCurrent(self, context: Any) -> tuple[Any, ...]:
+        self.thread.context = context
+        return (OK,)
+
+    def cuModuleLoadData(self, image: bytes) -> tuple[Any, ...]:
+        self.loaded.append(image)
+        return OK, len(self.loaded)
+
+    def cuModuleGetFunction(self, module: int, name: bytes) -> tuple[Any, ...]:
+        return OK, name.decode()
+
+    def cuFuncSetAttribute(self, function: str, word: int, value: int) -> tuple[Any, ...]:
+        return (OK,)
+
+    def cuLaunchKernel(self, function: str, *words: int) -> tuple[Any, ...]:
+        if getattr(self.thread, "context", None) != "primary":
+            return (Code.CUDA_ERROR_INVALID_CONTEXT,)
+        grid, (stream, values, _) = words[0], words[-3:]
+        struct = ctypes.cast(values, ctypes.POINTER(ctypes.POINTER(ctypes.c_int64)))[0]
+        self.launched.append((function, grid, stream, struct[:7]))
+        return (OK,)
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    """The stub in place of the driver, and a GPU of which PyTorch knows nothing."""
+    stub = Driver()
+    monkeypatch.setattr("cuda.bindings.driver", stub, raising=False)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", stub)
+    monkeypatch.setattr(load_cuda, "cubin", lambda model, arch: arch.encode())
+    cuda = load_cuda.torch.cuda
+    monkeypatch.setattr(cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=7))
+    monkeypatch.setattr(cuda, "get_device_capability", lambda device: (9, 0))
+    load_cuda._context.cache_clear()
+    yield stub
+    load_cuda._context.cache_clear()
+
+
+def run(kernels: load_cuda.CudaKernels, direction: str, sizes: tuple[int, ...]) -> None:
+    """Run a direction on arguments that no stub reads."""
+    fields = getattr(kernels._plan.plan, f"{direction}_fields")
+    number = load_cuda.torch.zeros(1)
+    getattr(kernels, direction)(sizes, [0 if f.kind == "int64_t" else number for f in fields])
+
+
+def test_a_thread_without_a_context_launches(driver: Driver) -> None:
+    """Autograd runs a backward in a thread of its own, where it may be the first call of CUDA."""
+    kernels = load_cuda.CudaKernels(model_of(lnm.get("lnm", degree=2)))
+    sizes = (5, 60, 1, 1, 60)
+    run(kernels, "forward", sizes)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run, kernels, "backward", sizes).result()
+    names = [f"lnm_{word}_kernel" for word in ("forward", "backward", "sums")]
+    assert [name for name, *_ in driver.launched] == names
+    assert driver.loaded == [b"sm_90"]
+    for _, _, stream, struct in driver.launched:
+        assert stream == 7
+        assert struct[1:] == [ABI, *sizes]
+
+
+def test_an_empty_sample_is_one_block(driver: Driver) -> None:
+    """As for an input (5, 2, 4, 0) with parameters per channel; gradients become zeros."""
+    kernels = load_cuda.CudaKernels(model_of(lnm.get("lnm", degree=2, per="channel")))
+    for direction in ("forward", "backward"):
+        run(kernels, direction, (5, 0, 0, 4, 1))
+    assert [grid for _, grid, *_ in driver.launched] == [1, 1, 4]

@@ -1,0 +1,30 @@
+"""Launch sizes of the Triton kernels, without a GPU."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.compiler.model import model_of
+from lnm_codegen.nn.load import triton
+
+
+def test_short_calls_read_the_cache_folder_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that runs step by step must not open a file at each step."""
+    asked: list[int] = []
+
+    def launch_sizes(key: str, elements: int, *_: object) -> tuple[int, int] | None:
+        asked.append(elements)
+        return None if elements < triton.LEAST else (1024, 4)
+
+    monkeypatch.setattr(triton, "launch_sizes", launch_sizes)
+    kernels = triton.TritonKernels(model_of(lnm.get("if")))
+    launched: list[dict[str, int]] = []
+    kernels._module = SimpleNamespace(forward=lambda *_, **sizes: launched.append(sizes))
+    tensors = [triton.torch.zeros(2), 0, triton.torch.zeros(2)]
+    for neurons in (1000, 1000, 1000, triton.LEAST, 1000):
+        kernels.forward((1, neurons, 1, 1, neurons), tensors)
+    assert asked == [1000, triton.LEAST]
+    assert launched == [{}, {}, {}, *[{"block": 1024, "num_warps": 4}] * 2]
