@@ -235,8 +235,12 @@ def _start_of(
     """Return a value as the initial state of a call on `x`."""
     shape = x.shape[1:]
     is_previous = name in previous and value is previous[name]
+    kind = REAL[x.dtype]
     try:
-        start: Tensor = torch.as_tensor(value, dtype=REAL[x.dtype], device=x.device)
+        if isinstance(value, int | float):  # filled on the device: a copy would wait for the GPU
+            start = torch.full((), value, dtype=kind, device=x.device)
+        else:
+            start = torch.as_tensor(value, dtype=kind, device=x.device)
     except (TypeError, ValueError, RuntimeError):
         problem = f"state {name!r} is {value!r}"
         raise ShapeError(neuron.name, problem, "a number or a tensor") from None

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import statistics
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.plan import plan_of
+from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.nn.function import Arguments, Kernels, device_of
 from lnm_codegen.nn.load.cache import import_source, recall, remember
 
@@ -85,9 +86,20 @@ def _overwrites(arguments: Arguments) -> bool:
     return len(places) != len(set(places))
 
 
-def _current(device: torch.device) -> AbstractContextManager[object]:
-    """Make a GPU the current one, on which kernels are launched."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+@contextmanager
+def _current(device: torch.device) -> Iterator[None]:
+    """Make a GPU the current one, on which kernels are launched.
+
+    Raises:
+        ToolError: Triton or its assembler refuses the kernel for this GPU.
+    """
+    from triton.errors import TritonError
+
+    try:
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield
+    except TritonError as error:
+        raise ToolError("triton", reason(error), remedy="Use another backend.") from error
 
 
 def launch_sizes(key: str, elements: int, run: Run, device: torch.device) -> tuple[int, int] | None:

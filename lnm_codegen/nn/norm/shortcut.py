@@ -22,7 +22,8 @@ def widened(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _is_autocast(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type)
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def as_summand(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

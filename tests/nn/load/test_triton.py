@@ -8,7 +8,9 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.compiler.model import model_of
+from lnm_codegen.errors import ToolError
 from lnm_codegen.nn.load import triton
+from tests.refusals import refused
 
 
 def test_short_calls_read_the_cache_folder_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +30,18 @@ def test_short_calls_read_the_cache_folder_once(monkeypatch: pytest.MonkeyPatch)
         kernels.forward((1, neurons, 1, 1, neurons), tensors)
     assert asked == [1000, triton.LEAST]
     assert launched == [{}, {}, {}, *[{"block": 1024, "num_warps": 4}] * 2]
+
+
+def test_what_triton_refuses_is_one_line() -> None:
+    """Forward and backward: a kernel that needs more than the GPU has is no traceback."""
+    from triton.runtime.errors import OutOfResources
+
+    def refuses(*_: object) -> None:
+        raise OutOfResources(300_000, 232_448, "shared memory")
+
+    kernels = triton.TritonKernels(model_of(lnm.get("if")))
+    kernels._module = SimpleNamespace(forward=refuses, backward=refuses)
+    tensors = [triton.torch.zeros(2) for _ in range(kernels._saved + 1)]
+    for call in (kernels.forward, kernels.backward):
+        with refused(ToolError, "triton", "out of resource: shared memory", "", "another backend"):
+            call((1, 2, 1, 1, 2), tensors)

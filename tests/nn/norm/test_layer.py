@@ -390,6 +390,12 @@ def test_further_inputs_follow_the_shortcut() -> None:
     assert torch.equal(*outs)
 
 
+def test_a_device_without_autocast() -> None:
+    """Such as "meta", on which shapes of a network are found."""
+    layer = NormNeuron(LIF, channels=3, device="meta")
+    assert layer(torch.empty(4, 2, 3, device="meta")).shape == (4, 2, 3)
+
+
 def test_autocast_takes_inputs_of_two_types() -> None:
     """Under autocast the inputs take the wider type, as an addition does."""
     block = NormNeuron(LIF, 3, shortcut=True, backend="c")
