@@ -109,6 +109,29 @@ def test_the_claim_of_the_readme_holds() -> None:
     assert max(claims.holm([part.p for part in known])) < 0.01
 
 
+@pytest.mark.parametrize(
+    ("row", "other"),
+    [
+        ("1, free, channel", "1, free, channel, frozen as learned"),
+        ("1, pole, channel", "1, pole, channel, frozen as learned"),
+        ("1, free, channel", "1, free, layer"),
+        ("1, pole, channel", "1, pole, layer"),
+        ("1, free, channel", "2, free, channel"),
+    ],
+)
+def test_the_page_has_the_differences_of_variants(row: str, other: str) -> None:
+    """Their sentences are written by hand."""
+    plan = plans.read_plan("mnist1d_neurons")
+    rows = [comparison.row_of(n, plan, f"LNM two states, degree {n}") for n in (row, other)]
+    found = claims.difference(*(r.values for r in rows))
+    assert found is not None
+    mean, low, high = (
+        f"{x:.1f}".replace("-0.0", "0.0") for x in (found.mean, found.low, found.high)
+    )
+    page = " ".join((ROOT / "docs/results.md").read_text(encoding="utf-8").split())
+    assert f"{mean} points ({low} to {high})" in page
+
+
 def test_outcomes_in_words() -> None:
     assert outcome.enumerated(["9 below"]) == "All 9 compared rows are below"
     said = "None of the 4 compared rows is separated from"
