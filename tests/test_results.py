@@ -110,18 +110,20 @@ def test_the_claim_of_the_readme_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "other"),
+    ("name", "row", "other"),
     [
-        ("1, free, channel", "1, free, channel, frozen as learned"),
-        ("1, pole, channel", "1, pole, channel, frozen as learned"),
-        ("1, free, channel", "1, free, layer"),
-        ("1, pole, channel", "1, pole, layer"),
-        ("1, free, channel", "2, free, channel"),
+        ("mnist1d_neurons", "1, free, channel", "1, free, channel, frozen as learned"),
+        ("mnist1d_neurons", "1, pole, channel", "1, pole, channel, frozen as learned"),
+        ("mnist1d_neurons", "1, free, channel", "1, free, layer"),
+        ("mnist1d_neurons", "1, pole, channel", "1, pole, layer"),
+        ("mnist1d_neurons", "1, free, channel", "2, free, channel"),
+        ("ecg_qtdb_neurons", "1, free", "1, frozen as drawn"),
+        ("ecg_qtdb_neurons", "1, pole", "1, frozen as drawn"),
     ],
 )
-def test_the_page_has_the_differences_of_variants(row: str, other: str) -> None:
-    """Their sentences are written by hand."""
-    plan = plans.read_plan("mnist1d_neurons")
+def test_the_page_has_the_differences_of_its_sentences(name: str, row: str, other: str) -> None:
+    """These sentences are written by hand."""
+    plan = plans.read_plan(name)
     rows = [comparison.row_of(n, plan, f"LNM two states, degree {n}") for n in (row, other)]
     found = claims.difference(*(r.values for r in rows))
     assert found is not None
