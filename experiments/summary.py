@@ -192,9 +192,10 @@ def experiment(name: str, rows: Sequence[Shown]) -> str:
 
 def searched(plan: Plan) -> str:
     """Return the size of a plan's search."""
-    settings = len(plan.rows[0].settings)
-    if settings == 1:
+    counts = {len(row.settings) for row in plan.rows}
+    if counts == {1}:
         return "Settings: not searched"
+    settings = " to ".join(str(n) for n in sorted({min(counts), max(counts)}))
     epochs = plan.search_epochs or plan.rows[0].config.epochs
     return f"Settings: {settings} were tried for each row, with {epochs} epochs each"
 
