@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -111,7 +110,7 @@ def committed(name: str) -> str:
     if not RESULTS.exists():
         return ""
     sys.path.insert(0, str(RESULTS.parents[1]))
-    from claims import half_width
+    from claims import mean_text
 
     with RESULTS.open(newline="", encoding="utf-8") as lines:
         found = [
@@ -119,7 +118,7 @@ def committed(name: str) -> str:
             for r in csv.DictReader(lines)
             if r["row"] == COMMITTED[name] and r["phase"] == "final"
         ]
-    return f"{statistics.mean(found):.1f} ± {half_width(found):.1f} ({len(found)} seeds)"
+    return f"{mean_text(found)} ({len(found)} seeds)"
 
 
 def show_outcomes(found: dict[str, Any], epochs: int) -> None:

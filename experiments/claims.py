@@ -30,6 +30,12 @@ def half_width(values: Sequence[float]) -> float | None:
     return float(t.ppf(0.5 + LEVEL / 2, n - 1)) * error
 
 
+def mean_text(values: Sequence[float]) -> str:
+    """Return the mean with one decimal, and half of its 95 % confidence interval."""
+    half = half_width(values)
+    return f"{statistics.mean(values):.1f}" + ("" if half is None else f" ± {half:.1f}")
+
+
 def difference(a: Sequence[float], b: Sequence[float]) -> Difference | None:
     """Return mean(a) - mean(b) by Welch's test; None for fewer than two values or no spread."""
     if min(len(a), len(b)) < 2:

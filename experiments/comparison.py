@@ -69,8 +69,7 @@ class Shown:
     @property
     def test(self) -> str:
         """Mean test accuracy in percent and half of its 95 % confidence interval."""
-        half = claims.half_width(self.values)
-        return f"{self.mean:.1f}" + ("" if half is None else f" ± {half:.1f}")
+        return claims.mean_text(self.values)
 
     @property
     def test_so_far(self) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import claims
 import figures
 from comparison import LEVEL, Compared, Shown, differences, reference_of, shown, taken_of, task_of
-from outcome import linked
+from outcome import degrees_above, linked
 from plan import read_plan
 from summary import p_equals, searched
 from tasks import FREE, TASKS, Task
@@ -28,6 +28,9 @@ ROWS = {
     f"{FREE}, channel": "LNM, two states",
 }
 """Row of the task -> label; the last one is compared with the others."""
+SEEDS = 10
+"""Seeds of each row on which a sentence of the README rests."""
+PAGE = "docs/results.md"
 MARKS = {name: TASK.published[name] for name in ("GRU", "CNN")}
 
 
@@ -85,20 +88,55 @@ def lines() -> list[str]:
 
 
 def elsewhere() -> list[str]:
-    """Return sentences on the other tasks: where two states lead, and where no row is above."""
-    led, even = [], []
+    """Return sentences on the other tasks, those with fewer seeds by name alone."""
+    said, even, few = [], [], []
     for task in TASKS:
         rows = shown(task)
         compared = differences(task, rows)
-        taken = taken_of(task, rows, compared)
-        if task is TASK or taken is None or taken != reference_of(task, rows):
+        taken, base = taken_of(task, rows, compared), reference_of(task, rows)
+        if task is TASK or not compared:
             continue
-        most = max((row for row in rows if row.complete), key=lambda row: row.mean)
-        if all("two states" in row.name for row in (taken, most)):
-            led += lead(task, rows, compared, taken)
+        if any(row.plan.name == task.plan and row.seeds < SEEDS for row in rows) or (
+            base is not None and base.plan.name != task.plan
+        ):
+            few.append(linked(task, PAGE))
+        elif taken is None:
+            said.append(f"On the tasks of {linked(task, PAGE)}, {degrees_above(rows, compared)}.")
+        elif all("two states" in row.name for row in (taken, highest(rows))):
+            said += lead(task, rows, compared, taken)
+        elif taken is base:
+            even.append(f"{linked(task, PAGE)} (reference: {taken.name})")
         else:
-            even.append((task, taken, rows))
-    return [*led, *not_above(even)]
+            said.append(above(task, rows, compared, taken))
+    if even:
+        said.append(
+            f"On {listed(even)}, no neuron is more accurate than the reference with p < {LEVEL:g}."
+        )
+    if few:
+        said.append(f"No claim is made on {listed(few)}: some rows have fewer than {SEEDS} seeds.")
+    return said
+
+
+def highest(rows: list[Shown]) -> Shown:
+    """Return the complete row with the highest mean."""
+    return max((row for row in rows if row.complete), key=lambda row: row.mean)
+
+
+def above(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> str:
+    """Return a sentence on the row that is above the reference."""
+    part, p = compared[rows.index(taken)]
+    base = reference_of(task, rows)
+    assert base is not None
+    return (
+        f"On {linked(task, PAGE)}, {taken.name} has {taken.test} % (n = {taken.n}),"
+        f" {part.mean:.1f} points above {base.name} ({part.low:.1f} to {part.high:.1f};"
+        f" {p_equals(p)} after Holm's correction)."
+    )
+
+
+def listed(words: list[str]) -> str:
+    """Return words with commas, and "and" before the last."""
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> list[str]:
@@ -117,11 +155,20 @@ def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> lis
     )
     earlier = f" An earlier experiment gave {second.test} % for {second.name} (n = {second.n})."
     return [
-        f"On {linked(task, 'docs/results.md')}, {leaders(rows, taken)}. In the same experiment,"
+        f"On {linked(task, PAGE)}, {leaders(rows, taken)}. In the same experiment,"
         f" {row.name} has {row.test} % (n = {row.n}). It is {-part.mean:.1f} points below"
         f" {taken.name} ({-part.high:.1f} to {-part.low:.1f}; {p_equals(p)} after Holm's"
         f" correction).{earlier * (second.plan != taken.plan and second.mean > row.mean)}"
+        f"{best_published(task)}"
     ]
+
+
+def best_published(task: Task) -> str:
+    """Return a sentence on the highest published accuracy of a task, if it has one."""
+    if not task.published:
+        return ""
+    name, mark = max(task.published.items(), key=lambda pair: pair[1])
+    return f" The highest published accuracy is {mark} % ({name})."
 
 
 def leaders(rows: list[Shown], taken: Shown) -> str:
@@ -133,26 +180,9 @@ def leaders(rows: list[Shown], taken: Shown) -> str:
         and "frozen" not in row.name
     ]  # fmt: skip
     if len(two) == 1:
-        return f"{taken.name} also has the highest mean: {taken.test} % (n = {taken.n})"
+        return f"{taken.name} has the highest mean: {taken.test} % (n = {taken.n})"
     said = [f"{row.test} % ({row.name.rpartition(', ')[2]}, n = {row.n})" for row in two]
-    return f"neurons with two states also have the highest means: {' and '.join(said)}"
-
-
-def not_above(found: list[tuple[Task, Shown, list[Shown]]]) -> list[str]:
-    """Return a sentence on the tasks where no row is above the reference."""
-    if not found:
-        return []
-    tasks = [
-        f"{linked(task, 'docs/results.md')} (reference: {taken.name})" for task, taken, _ in found
-    ]
-    names = [row.name for _, _, rows in found for row in rows]
-    missing = not any("two states" in name for name in names)
-    where = "there" if len(found) == 1 else "on these tasks"
-    return [
-        f"On {' and '.join(tasks)}, no neuron is more accurate than the reference with"
-        f" p < {LEVEL:g}."
-        + (f" Neurons with two states have not been run {where}." if missing else "")
-    ]
+    return f"LNM with two states has the highest means: {' and '.join(said)}"
 
 
 def parts_of(plans: list[str]) -> list[tuple[str, str]]:

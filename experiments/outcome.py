@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from comparison import LEVEL, Compared, Shown, differences, reference_of, shown, taken_of
 from tasks import TASKS, Task
+
+from lnm_codegen.train.runs.config import neuron_of
 
 
 def cells(words: Sequence[str]) -> str:
@@ -24,14 +27,32 @@ def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:
     said = [f"{count} {where}" for where, count in counts.items() if count]
     taken = taken_of(task, rows, compared)
     if taken is None:
-        names = "; ".join(row.name for row in above)
-        end = f"Above: {names}." if names else "No polynomial of degree 2 or 3 is above degree 1."
-        return [f"**Outcome.** {enumerated(said)} degree 1. {end}"]
+        end = degrees_above(rows, compared)
+        return [f"**Outcome.** {enumerated(said)} degree 1. {end[0].upper()}{end[1:]}."]
     base = reference_of(task, rows)
     assert base is not None
     lines = [f"**Outcome.** {enumerated(said)} {base.name} ({base.test} %, n = {base.n})."]
-    call = f": `{task.calls[taken.name]}`" if taken.name in task.calls else ""
-    return [*lines, "", f"**Use** {taken.name}{call}."]
+    return [*lines, "", f"**Use** {taken.name}: {use_of(taken)}."]
+
+
+def use_of(row: Shown) -> str:
+    """Return the Python call that makes the neuron of a row, and the learning rates."""
+    found = next(r for r in row.plan.rows if r.name == row.row)
+    config = found.settings[row.ended[0].setting]
+    words = [f'"{config.family}"']
+    for name, value in config.arguments.items():
+        words.append(f"{name}={json.dumps(value) if isinstance(value, str) else repr(value)}")
+    learns = config.lr_neuron and any(p.learnable for p in neuron_of(config).params)
+    own = f" and lr_neuron = {config.lr_neuron:g}" if learns else ""
+    return f"`lnm.get({', '.join(words)})`, trained with lr = {config.lr:g}{own}"
+
+
+def degrees_above(rows: Sequence[Shown], compared: Compared) -> str:
+    """Return the polynomials that are above degree 1 of the same row, in words."""
+    above = [rows[k].name for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
+    if not above:
+        return "no polynomial of degree 2 or 3 is above degree 1"
+    return f"above degree 1: {'; '.join(above)}"
 
 
 def enumerated(counts: Sequence[str]) -> str:

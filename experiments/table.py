@@ -2,10 +2,10 @@
 
     python experiments/table.py mnist1d_feedforward [--against "LIF, hard"] [--search]
 
-Accuracy is on the test set after the last epoch: mean and sample standard deviation over seeds. p
-belongs to a paired two-sided t-test over the seeds that both rows have; Holm's p is corrected for
-the tests of the table. Rows without a run are named below the table. write.py rewrites the tables
-of pages.
+Accuracy is on the test set after the last epoch: mean over seeds, and half of its 95 % confidence
+interval. p belongs to a paired two-sided t-test over the seeds that both rows have; Holm's p is
+corrected for the tests of the table. Rows without a run are named below the table. write.py
+rewrites the tables of pages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lnm_codegen.train.progress import percent
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
-from claims import holm
+from claims import holm, mean_text
 from plan import Plan, Row, read_plan
 from results import Result
 
@@ -107,8 +107,8 @@ def line(name: str, best: float | None, mine: list[Result], p: str) -> str:
             first["shown"],
             shown,
             f"{len(whole)}{failed}",
-            spread([r.accuracy for r in whole]),
-            spread([float(r.values["train_accuracy"]) for r in whole]),
+            mean_text([100 * r.accuracy for r in whole]),
+            mean_text([100 * float(r.values["train_accuracy"]) for r in whole]),
             p,
             " ".join(f"{statistics.mean(r):.3f}" for r in rates),
             " ".join(percent(statistics.mean(o)) for o in outside),
@@ -116,12 +116,6 @@ def line(name: str, best: float | None, mine: list[Result], p: str) -> str:
             f"{statistics.median(float(r.values['seconds_per_epoch']) for r in whole):.2f} |",
         ]
     )
-
-
-def spread(values: list[float]) -> str:
-    """Return mean and sample standard deviation in percent."""
-    mean = f"{100 * statistics.mean(values):.1f}"
-    return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
 
 
 def paired(mine: dict[int, Result], base: dict[int, Result]) -> tuple[float, float] | None:

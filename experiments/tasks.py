@@ -24,7 +24,6 @@ class Task:
         steps: Length T of a sequence, for the number of spikes of an inference; 0 for none.
         variants: Rows of `plan` with one of these texts in their name are in a table of their own.
         degrees: Compare each polynomial of degree 2 or 3 with degree 1 of the same row instead.
-        calls: Row -> the Python call that makes its neuron.
     """
 
     name: str
@@ -37,7 +36,6 @@ class Task:
     steps: int = 0
     variants: tuple[str, ...] = ()
     degrees: bool = False
-    calls: Mapping[str, str] = field(default_factory=dict)
 
     def sources(self) -> dict[str, tuple[tuple[str, str], ...]]:
         """Return every row of the table with its (plan, row), the present experiment first."""
@@ -52,13 +50,6 @@ class Task:
 
 
 FREE, POLE = (f"LNM two states, degree 1, {form}" for form in ("free", "pole"))
-CALLS = {
-    FREE: 'lnm.get("lnm", states=2, degree=1, per="channel")',
-    POLE: 'lnm.get("lnm", states=2, degree=1, parametrisation="pole", per="channel")',
-    "LIF": 'lnm.get("lif", decay_input=False)',
-    "PLIF": 'lnm.get("plif", decay_input=False, v_reset=None, per="channel")',
-}
-CALLS |= {f"{row}, channel": CALLS[row] for row in (FREE, POLE)}
 MNIST1D = {"logistic regression": 32, "MLP": 68, "GRU": 91, "CNN": 94}
 MNIST1D_SOURCE = (
     "networks without spikes, run by the data set's authors (README of the PyPI package mnist1d)"
@@ -90,7 +81,7 @@ TASKS = (
             ),
         },
         (f"{FREE}, channel",), MNIST1D, MNIST1D_SOURCE, steps=40,
-        variants=(", layer", "frozen as learned", "two states, degree 2"), calls=CALLS,
+        variants=(", layer", "frozen as learned", "two states, degree 2"),
     ),
     Task(
         "ecg_qtdb",
@@ -107,7 +98,7 @@ TASKS = (
         " best of five seeds (85.6 to 86.8 %) of the code of the BRF authors (arXiv 2402.14603)."
         " The code of the BRF authors gives 62.9 to 71.2 % for ALIF. Published accuracies are those"
         " of the best epoch on the test set. Our accuracies are those of the last epoch",
-        steps=1301, calls=CALLS,
+        steps=1301,
     ),
     Task(
         "mnist1d_recurrent",
@@ -123,7 +114,7 @@ TASKS = (
             "LNM degree 3": (("mnist1d_recurrent", "LNM degree 3, penalty, weights at 0.01"),),
             "LNM degree 4": (("mnist1d_recurrent", "LNM degree 4"),),
         },
-        (POLE, "PLIF"), MNIST1D, MNIST1D_SOURCE, steps=40, calls=CALLS,
+        (POLE, "PLIF"), MNIST1D, MNIST1D_SOURCE, steps=40,
     ),
     Task("curvature", "Curvature", "curvature", degrees=True),
     Task(
@@ -131,11 +122,10 @@ TASKS = (
         {"LIF": 80.3, "GLIF": 90.5, "ALIF": 94.3, "BRF": 95.2, "TC-LIF": 95.4},
         "from a page of benchmarks, mostly of recurrent networks. A checkpoint of Yin et al.'s code"
         " for ALIF has 94.7",
-        steps=784, calls=CALLS,
+        steps=784,
     ),
     Task(
         "fashion_conv", "Fashion-MNIST, convolutional", "fashion_conv_neurons", {}, ("PLIF",),
-        calls=CALLS,
     ),
     Task(
         "fashion_columns", "Fashion-MNIST by columns", "fashion_columns", {}, ("LIF",),

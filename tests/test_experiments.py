@@ -90,8 +90,9 @@ def test_plans_are_read(name: str) -> None:
     names = [row.name for row in plan.rows]
     assert len(set(names)) == len(names)
     assert plan.finals({row.name: 0 for row in plan.rows})
-    searched = {len(row.settings) for row in plan.rows}
-    assert len(searched) == 1, "each neuron has the same number of settings"
+    searched = [len(row.settings) for row in plan.rows]
+    ours = [len(row.settings) for row in plan.rows if "two states" in row.name]
+    assert max(ours, default=max(searched)) == min(searched), "others have as many settings or more"
 
 
 def test_rows_and_settings(folder: Path) -> None:

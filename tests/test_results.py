@@ -30,6 +30,8 @@ import summary  # noqa: E402
 import write  # noqa: E402
 from tasks import TASKS, Task  # noqa: E402
 
+import lnm_codegen as lnm  # noqa: E402
+
 PLANS = sorted(path.stem for path in FOLDER.glob("*.toml"))
 PS = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 VALUES = st.lists(st.integers(0, 1000).map(lambda k: k / 10), min_size=2, max_size=10)
@@ -109,29 +111,55 @@ def test_the_claim_of_the_readme_holds() -> None:
     assert max(claims.holm([part.p for part in known])) < 0.01
 
 
+ECG, MNIST = "ecg_qtdb_neurons", "mnist1d_neurons"
+
+
 @pytest.mark.parametrize(
     ("name", "row", "other"),
     [
-        ("mnist1d_neurons", "1, free, channel", "1, free, channel, frozen as learned"),
-        ("mnist1d_neurons", "1, pole, channel", "1, pole, channel, frozen as learned"),
-        ("mnist1d_neurons", "1, free, channel", "1, free, layer"),
-        ("mnist1d_neurons", "1, pole, channel", "1, pole, layer"),
-        ("mnist1d_neurons", "1, free, channel", "2, free, channel"),
-        ("ecg_qtdb_neurons", "1, free", "1, frozen as drawn"),
-        ("ecg_qtdb_neurons", "1, pole", "1, frozen as drawn"),
+        (MNIST, "LNM two states, degree 1, free, channel", "LNM two states, degree 1, free, layer"),
+        (MNIST, "LNM two states, degree 1, pole, channel", "LNM two states, degree 1, pole, layer"),
+        (
+            MNIST,
+            "LNM two states, degree 1, free, channel",
+            "LNM two states, degree 2, free, channel",
+        ),
+        (ECG, "LNM two states, degree 1, free", "LNM two states, degree 1, frozen as drawn"),
+        (ECG, "LNM two states, degree 1, pole", "LNM two states, degree 1, frozen as drawn"),
+        (ECG, "LNM two states, degree 1, frozen as drawn", "LNM degree 1"),
     ],
 )
 def test_the_page_has_the_differences_of_its_sentences(name: str, row: str, other: str) -> None:
     """These sentences are written by hand."""
-    plan = plans.read_plan(name)
-    rows = [comparison.row_of(n, plan, f"LNM two states, degree {n}") for n in (row, other)]
+    rows = [comparison.row_of(n, plans.read_plan(name), n) for n in (row, other)]
     found = claims.difference(*(r.values for r in rows))
     assert found is not None
-    mean, low, high = (
-        f"{x:.1f}".replace("-0.0", "0.0") for x in (found.mean, found.low, found.high)
+    assert in_words(found.mean, found.low, found.high) in page_of_results()
+
+
+@pytest.mark.parametrize("form", ["free", "pole"])
+def test_the_page_has_the_paired_differences_of_its_sentences(form: str) -> None:
+    """Runs of frozen neurons and the runs that learned them have the same seeds."""
+    row = f"LNM two states, degree 1, {form}, channel"
+    plan = plans.read_plan(MNIST)
+    learned, frozen = (
+        {r.seed: 100 * r.accuracy for r in comparison.row_of(n, plan, n).ended}
+        for n in (row, f"{row}, frozen as learned")
     )
-    page = " ".join((ROOT / "docs/results.md").read_text(encoding="utf-8").split())
-    assert f"{mean} points ({low} to {high})" in page
+    apart = [learned[seed] - accuracy for seed, accuracy in frozen.items()]
+    mean, half = sum(apart) / len(apart), claims.half_width(apart)
+    assert half is not None
+    assert in_words(mean, mean - half, mean + half) in page_of_results()
+
+
+def in_words(mean: float, low: float, high: float) -> str:
+    """Return a difference in points with its interval."""
+    return f"{mean:.1f} points ({low:.1f} to {high:.1f})".replace("-0.0", "0.0")
+
+
+def page_of_results() -> str:
+    """Return the page with every run of white space as one space."""
+    return " ".join((ROOT / "docs/results.md").read_text(encoding="utf-8").split())
 
 
 def test_outcomes_in_words() -> None:
@@ -222,7 +250,7 @@ degree = 2
 """
 SMALL_TASK = Task(
     "small", "Small", "new", {"LIF": (("old", "LIF"),), "QIF": (("old", "PLIF"),)}, ("PLIF", "LIF"),
-    {"GRU": 91}, "a paper", steps=8, calls={"LNM degree 2": "lnm.get()"},
+    {"GRU": 91}, "a paper", steps=8,
 )  # fmt: skip
 
 
@@ -270,7 +298,8 @@ def test_only_complete_rows_are_compared(folder: Path) -> None:
         "Of the 2 compared rows, 1 is above and 1 is not separated from LIF (71.0 ± 2.5 %, n = 3)."
     )
     assert said_first == f"**Outcome.** {said}"
-    assert use == "**Use** LNM degree 2: `lnm.get()`."
+    call = '`lnm.get("lnm", degree=2)`, trained with lr = 0.01 and lr_neuron = 0.01'
+    assert use == f"**Use** LNM degree 2: {call}."
     assert "| LNM degree 2 | 96.0 ± 2.5 | 3 | GRU 91 |" in outcome.overview()[2]
     rows = summary.labelled(comparison.shown(SMALL_TASK))
     assert [row.name for row in rows] == ["LNM degree 2", "LIF (A)", "LNM degree 1", "LIF (B)"]
@@ -288,7 +317,7 @@ def test_the_earlier_row_leaves_the_table(folder: Path) -> None:
     compared = comparison.differences(SMALL_TASK, [high, low])
     assert list(compared) == [0]  # with PLIF, the first reference
     assert compared[0][0].mean == pytest.approx(90.5 - 160 / 3)
-    assert summary.table("small")[-1] == "**Use** LIF."
+    assert summary.table("small")[-1] == '**Use** LIF: `lnm.get("lif")`, trained with lr = 0.01.'
 
 
 def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,10 +328,37 @@ def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.Mo
     add("new", "LNM degree 2", [0.95, 0.96, 0.97])
     assert summary.table("small")[-1] == "**Outcome.** Too few rows are complete for a comparison."
     add("new", "LNM degree 1", [0.705, 0.715, 0.735])
-    above = "The compared row is above degree 1. Above: LNM degree 2."
+    above = "The compared row is above degree 1. Above degree 1: LNM degree 2."
     assert summary.table("small")[-1] == f"**Outcome.** {above}"
     assert [row.name for row in comparison.shown(task)] == ["LIF", "LNM degree 1", "LNM degree 2"]
     assert outcome.overview()[2] == "| [Small](#small) | see the section |  |  |  |"
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_the_neuron_to_use_can_be_made(task: Task) -> None:
+    """The call of the page is that of the experiment."""
+    rows = comparison.shown(task)
+    taken = comparison.taken_of(task, rows, comparison.differences(task, rows))
+    if taken is not None:
+        call = outcome.use_of(taken).split("`")[1]
+        assert isinstance(eval(call, {"lnm": lnm}), lnm.Neuron)
+        assert call in page_of_results()
+
+
+def test_sentences_on_other_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row above the reference has a sentence; with few seeds the task has its name alone."""
+    monkeypatch.setattr(headline, "TASKS", (SMALL_TASK,))
+    assert headline.elsewhere() == []
+    for row, first in (("LIF", 0.7), ("PLIF", 0.5), ("LNM degree 1", 0.5), ("LNM degree 2", 0.9)):
+        add("new", row, [first, first + 0.01, first + 0.02])
+    link = "[Small](docs/results.md#small)"
+    few = f"No claim is made on {link}: some rows have fewer than 10 seeds."
+    assert headline.elsewhere() == [few]
+    monkeypatch.setattr(headline, "SEEDS", 3)
+    (said,) = headline.elsewhere()
+    assert said.startswith(f"On {link}, LNM degree 2 has 91.0 ± 2.5 % (n = 3), 40.0 points above")
+    assert headline.listed(["a", "b", "c"]) == "a, b and c"
+    assert headline.listed(["a"]) == "a"
 
 
 def test_a_plan_of_several_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
