@@ -109,8 +109,17 @@ def parts(row: Shown) -> tuple[str, str]:
 
 
 def row_of(name: str, plan: Plan, row: str) -> Shown:
-    """Return a row of an experiment with its results so far."""
+    """Return a row of an experiment with its results so far.
+
+    Raises:
+        ValueError: It has final runs of several settings, as after a longer search.
+    """
     mine = [r for r in results.read(plan.name) if (r.row, r.phase) == (row, "final")]
+    if len({r.setting for r in mine}) > 1:
+        raise ValueError(
+            f"{plan.name}: {row}: final runs of several settings. Keep those that the search did"
+            " not choose under another name."
+        )
     ended = tuple(r for r in mine if not r.values["failed"])
     return Shown(name, plan, row, ended, len(mine) - len(ended))
 

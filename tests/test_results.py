@@ -305,6 +305,14 @@ def test_only_complete_rows_are_compared(folder: Path) -> None:
     assert [row.name for row in rows] == ["LNM degree 2", "LIF (A)", "LNM degree 1", "LIF (B)"]
 
 
+def test_final_runs_of_two_settings_are_not_mixed(folder: Path) -> None:
+    add("new", "LIF", [0.90, 0.91])
+    job = plans.Job("new", "LIF", "final", 1, 2, plans.read_plan("new").rows[0].config)
+    results.add(job, "", {"accuracy": 0.9})
+    with pytest.raises(ValueError, match="new: LIF: final runs of several settings"):
+        comparison.shown(SMALL_TASK)
+
+
 def test_the_earlier_row_leaves_the_table(folder: Path) -> None:
     """A row that all seeds ended, some without a result, is complete."""
     add("old", "LIF", [0.70, 0.71, 0.72])
