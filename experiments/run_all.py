@@ -79,7 +79,7 @@ STAGES = (
     Stage("mnist_permuted", 1, files=True),
     Stage("fashion_conv_neurons", 3),
     Stage("mnist1d_recurrent_neurons", 3),
-    Stage("fashion_columns", 3),
+    Stage("fashion_columns", 10),
     Stage("curvature", 10),
     Stage("mnist1d_recurrent_neurons", 10, RECURRENT),
     Stage("mnist1d_neurons", 10),
