@@ -107,7 +107,7 @@ def elsewhere() -> list[str]:
         elif taken is base:
             even.append(f"{linked(task, PAGE)} (reference: {taken.name})")
         else:
-            said.append(above(task, rows, compared, taken))
+            said.append(above(task, rows, compared))
     if even:
         said.append(
             f"On {listed(even)}, no neuron is more accurate than the reference with p < {LEVEL:g}."
@@ -122,15 +122,16 @@ def highest(rows: list[Shown]) -> Shown:
     return max((row for row in rows if row.complete), key=lambda row: row.mean)
 
 
-def above(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> str:
-    """Return a sentence on the row that is above the reference."""
-    part, p = compared[rows.index(taken)]
+def above(task: Task, rows: list[Shown], compared: Compared) -> str:
+    """Return a sentence on the rows that are above the reference."""
     base = reference_of(task, rows)
     assert base is not None
+    found = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
+    names = listed([f"{row.name} ({row.test} %)" for row in found])
     return (
-        f"On {linked(task, PAGE)}, {taken.name} has {taken.test} % (n = {taken.n}),"
-        f" {part.mean:.1f} points above {base.name} ({part.low:.1f} to {part.high:.1f};"
-        f" {p_equals(p)} after Holm's correction)."
+        f"On {linked(task, PAGE)}, {len(found)} of {len(compared)} compared rows are above"
+        f" {base.name} ({base.test} %, n = {base.n}) with p < {LEVEL:g} after Holm's correction:"
+        f" {names}."
     )
 
 
