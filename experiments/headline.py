@@ -12,7 +12,7 @@ from dataclasses import replace
 import claims
 import figures
 from comparison import LEVEL, Compared, Shown, differences, reference_of, shown, taken_of, task_of
-from outcome import degrees_above, linked
+from outcome import degrees_above, linked, listed
 from plan import read_plan
 from summary import p_equals, searched
 from tasks import FREE, TASKS, Task
@@ -96,9 +96,8 @@ def elsewhere() -> list[str]:
         taken, base = taken_of(task, rows, compared), reference_of(task, rows)
         if task is TASK or not compared:
             continue
-        if any(row.plan.name == task.plan and row.seeds < SEEDS for row in rows) or (
-            base is not None and base.plan.name != task.plan
-        ):
+        plan = task.plan if base is None else base.plan.name
+        if any(row.plan.name == plan and row.seeds < SEEDS for row in rows):
             few.append(linked(task, PAGE))
         elif taken is None:
             said.append(f"On the tasks of {linked(task, PAGE)}, {degrees_above(rows, compared)}.")
@@ -135,13 +134,8 @@ def above(task: Task, rows: list[Shown], compared: Compared) -> str:
     )
 
 
-def listed(words: list[str]) -> str:
-    """Return words with commas, and "and" before the last."""
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
-
-
 def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> list[str]:
-    """Return a sentence on two states and the best row of one state of the same experiment."""
+    """Return a sentence on LNM with two states and the best other row of the same experiment."""
     others = [
         place
         for place, row in enumerate(rows)

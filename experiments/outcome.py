@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from comparison import LEVEL, Compared, Shown, differences, reference_of, shown, taken_of
 from tasks import TASKS, Task
 
-from lnm_codegen.train.runs.config import neuron_of
+from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of
+
+LEARNING = ("lr_neuron", "penalty", "project")
+"""Fields of [train] that act on the parameters of a neuron; 0 or none is left out."""
 
 
 def cells(words: Sequence[str]) -> str:
@@ -36,15 +39,29 @@ def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:
 
 
 def use_of(row: Shown) -> str:
-    """Return the Python call that makes the neuron of a row, and the learning rates."""
-    found = next(r for r in row.plan.rows if r.name == row.row)
-    config = found.settings[row.ended[0].setting]
+    """Return the Python call that makes the neuron of a row, and how it was trained."""
+    config = config_of(row)
+    arguments = dict(config.arguments)
+    if (clamp := clamp_of(config)) is not None:
+        arguments["v_min"] = clamp
     words = [f'"{config.family}"']
-    for name, value in config.arguments.items():
+    for name, value in arguments.items():
         words.append(f"{name}={json.dumps(value) if isinstance(value, str) else repr(value)}")
-    learns = config.lr_neuron and any(p.learnable for p in neuron_of(config).params)
-    own = f" and lr_neuron = {config.lr_neuron:g}" if learns else ""
-    return f"`lnm.get({', '.join(words)})`, trained with lr = {config.lr:g}{own}"
+    said = [f"lr = {config.lr:g}"]
+    if any(p.learnable for p in neuron_of(config).params):
+        said += [f"{name} = {value:g}" for name in LEARNING if (value := getattr(config, name))]
+    return f"`lnm.get({', '.join(words)})`, trained with {listed(said)}"
+
+
+def config_of(row: Shown) -> TrainConfig:
+    """Return the config of a row's final runs, without their seed."""
+    found = next(r for r in row.plan.rows if r.name == row.row)
+    return found.settings[row.ended[0].setting]
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words with commas, and "and" before the last."""
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def degrees_above(rows: Sequence[Shown], compared: Compared) -> str:

@@ -138,7 +138,8 @@ def place(accuracy: float, others: list[float]) -> str:
     if not others:
         return f"{said}; the table has no seed of this row"
     low, high, mean = (100 * f(others) for f in (min, max, statistics.mean))
-    spread = f" ± {100 * statistics.stdev(others):.1f}" if len(others) > 1 else ""
+    one = len(others) == 1
+    spread = "" if one else f", standard deviation {100 * statistics.stdev(others):.1f}"
     below = sum(other < accuracy for other in others)
     return (
         f"{said}; the table has n = {len(others)}, {low:.1f} to {high:.1f},"

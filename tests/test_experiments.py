@@ -405,8 +405,8 @@ def test_a_seed_that_the_plan_lacks(
 
 def test_the_place_of_an_accuracy() -> None:
     assert results.place(0.5, []) == "50.0; the table has no seed of this row"
-    said = "95.5; the table has n = 3, 94.0 to 96.0, mean 95.0 ± 1.0; 2 of them are below"
-    assert results.place(0.955, [0.94, 0.95, 0.96]) == said
+    said = "95.5; the table has n = 3, 94.0 to 96.0, mean 95.0, standard deviation 1.0; 2 of them"
+    assert results.place(0.955, [0.94, 0.95, 0.96]) == f"{said} are below"
     assert results.place(0.95, [0.95]).endswith("mean 95.0; 0 of them are below")
 
 

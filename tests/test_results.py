@@ -31,6 +31,7 @@ import write  # noqa: E402
 from tasks import TASKS, Task  # noqa: E402
 
 import lnm_codegen as lnm  # noqa: E402
+from lnm_codegen.train.runs.config import neuron_of  # noqa: E402
 
 PLANS = sorted(path.stem for path in FOLDER.glob("*.toml"))
 PS = st.lists(st.floats(0, 1), min_size=1, max_size=8)
@@ -298,7 +299,7 @@ def test_only_complete_rows_are_compared(folder: Path) -> None:
         "Of the 2 compared rows, 1 is above and 1 is not separated from LIF (71.0 ± 2.5 %, n = 3)."
     )
     assert said_first == f"**Outcome.** {said}"
-    call = '`lnm.get("lnm", degree=2)`, trained with lr = 0.01 and lr_neuron = 0.01'
+    call = '`lnm.get("lnm", degree=2, v_min=-2.0)`, trained with lr = 0.01 and lr_neuron = 0.01'
     assert use == f"**Use** LNM degree 2: {call}."
     assert "| LNM degree 2 | 96.0 ± 2.5 | 3 | GRU 91 |" in outcome.overview()[2]
     rows = summary.labelled(comparison.shown(SMALL_TASK))
@@ -349,7 +350,10 @@ def test_the_neuron_to_use_can_be_made(task: Task) -> None:
     taken = comparison.taken_of(task, rows, comparison.differences(task, rows))
     if taken is not None:
         call = outcome.use_of(taken).split("`")[1]
-        assert isinstance(eval(call, {"lnm": lnm}), lnm.Neuron)
+        made, trained = eval(call, {"lnm": lnm}), neuron_of(outcome.config_of(taken))
+        assert str(lnm.lower(made)) == str(lnm.lower(trained))
+        starts = [[(p.name, str(p.init), str(p.draw)) for p in n.params] for n in (made, trained)]
+        assert starts[0] == starts[1]
         assert call in page_of_results()
 
 
@@ -368,8 +372,8 @@ def test_sentences_on_other_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert (
         said == f"On {link}, {rows} correction: LNM degree 2 (91.0 ± 2.5 %) and LIF (71.0 ± 2.5 %)."
     )
-    assert headline.listed(["a", "b", "c"]) == "a, b and c"
-    assert headline.listed(["a"]) == "a"
+    assert outcome.listed(["a", "b", "c"]) == "a, b and c"
+    assert outcome.listed(["a"]) == "a"
 
 
 def test_a_plan_of_several_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
