@@ -58,8 +58,9 @@ def run_eager(
         results = _scan_steps(module, inputs, start, shaped, count, len(neuron.counts))
     else:
         results = _anchored(module.multi_step(*inputs, *start, **shaped), count, ends)
+    # A state that keeps its value, or T = 0: a view of an initial state would change with it.
     states = {
-        s.name: r.expand(shape[1:]) if shape[0] else r.expand(shape[1:]).clone()
+        s.name: r.expand(shape[1:]).clone() if any(r is v for v in start) else r.expand(shape[1:])
         for s, r in zip(neuron.states, results[count:], strict=False)
     }
     outputs = tuple(out.to(dtype) for out in results[:count])

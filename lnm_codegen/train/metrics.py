@@ -25,7 +25,8 @@ class Counts:
     """Sums over neurons and steps of one layer.
 
     Attributes:
-        fired: Spikes, of either sign; 0 for a layer whose output is not its spike.
+        fired: Outputs other than 0: spikes, of either sign. 0 for a layer whose output reads no
+            spike, such as a potential.
         outside: Charged potentials at or below the clamp, diverged, or NaN.
         seen: Neurons times time steps.
     """
@@ -63,7 +64,7 @@ class _Counter:
 
     def __call__(self, layer: NeuronLayer, inputs: Any, named: dict[str, Any], out: Any) -> None:
         spikes: Tensor = out[0] if isinstance(out, tuple) else out
-        if layer.neuron.spikes:
+        if not {s for s, _ in layer.neuron.fire}.isdisjoint(layer.neuron.output[0][1].free_symbols):
             self._counts.fired += float((spikes != 0).sum())
         self._counts.seen += spikes.numel()
         if not layer.neuron.states:

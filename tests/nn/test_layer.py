@@ -1140,3 +1140,21 @@ def test_the_neuron_cannot_be_replaced():
     with refused(lnm.ModelError, "NeuronLayer", "neuron cannot be replaced", remedy=remedy):
         layer.neuron = lif(tau=4.0)
     assert layer.neuron is neuron
+
+
+@pytest.mark.parametrize("backend", [pytest.param("c", marks=pytest.mark.needs_cc), "torch"])
+def test_a_change_of_final_states_reaches_no_initial_state(backend: Any) -> None:
+    """Also of states that keep their values, or exchange them."""
+    v, x = lnm.state("v"), lnm.input("x")
+    a, b, c = lnm.state("a", init=0.25), lnm.state("b", init=0.5), lnm.state("c", init=0.75)
+    charge = {v: v / 2 + x + a + b + c, a: b, b: a, c: c}
+    layer = NeuronLayer(lnm.Neuron(charge, v - 9, name="keeps"), backend=backend)
+    given = torch.full((1, 1), 0.75)
+    x_seq = torch.ones(3, 1, 1)
+    _, first = layer(x_seq, state={"c": given}, return_state=True)
+    expected = {name: value.clone() for name, value in first.items()}
+    for value in first.values():
+        value.add_(1)
+    assert given.item() == 0.75
+    _, second = layer(x_seq, return_state=True)
+    assert second == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.nn.arguments import REAL
@@ -12,12 +13,14 @@ from lnm_codegen.nn.norm.deferred import NormModule
 
 def threshold_of(layer: NeuronLayer) -> Tensor:
     """Return the threshold of a layer or of each channel, or raise ModelError."""
-    threshold = getattr(layer, "v_threshold", None)
-    if not isinstance(threshold, Tensor) or threshold.dim() > 1:
-        problem = f"norm is 'tdbn', and {layer.neuron.name} has no v_threshold"
-        accepted = "a neuron with a parameter v_threshold per layer or channel"
-        raise ModelError("NormNeuron", problem, accepted, "Use norm='batch', and set weight.")
-    return threshold.detach()
+    threshold, found = getattr(layer, "v_threshold", None), "no v_threshold"
+    if isinstance(threshold, Tensor):
+        if not is_lazy(threshold) and threshold.dim() <= 1:
+            return threshold.detach()
+        found = "a v_threshold per neuron"
+    problem = f"norm is 'tdbn', and {layer.neuron.name} has {found}"
+    accepted = "a neuron with a parameter v_threshold per layer or channel"
+    raise ModelError("NormNeuron", problem, accepted, "Use norm='batch', and set weight.")
 
 
 def weights_as(where: str, norm: NormModule, channels: int, c: Tensor) -> tuple[Tensor, Tensor]:

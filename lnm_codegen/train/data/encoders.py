@@ -39,12 +39,15 @@ def direct(x: Tensor, time_steps: int) -> Tensor:
 def rate(x: Tensor, time_steps: int, generator: torch.Generator | None = None) -> Tensor:
     """Return spikes (T, *) that are 1 with probability x (*), independent of each other.
 
-    x is of floating point. x at or below 0 never fires; x at or above 1 always fires.
+    x is of floating point. x at or below 0 never fires; x at or above 1 always fires. A generator
+    must be on the device of x.
     """
     _require_count("rate", "time_steps", time_steps)
     _require_floats("rate", "x", x)
     shape = (time_steps, *x.shape)
-    return (torch.rand(shape, generator=generator, dtype=x.dtype) < x).to(x.dtype)
+    wide = torch.promote_types(x.dtype, torch.float32)  # uniform numbers of 16 bits are too coarse
+    chance = torch.rand(shape, generator=generator, dtype=wide, device=x.device)
+    return (chance < x).to(x.dtype)
 
 
 def latency(x: Tensor, time_steps: int, tau: float = 5.0, threshold: float = 0.01) -> Tensor:
@@ -142,7 +145,7 @@ def saccade_events(
     steps = len(path) - 1
     start = torch.log(DARK + dark)
     level = torch.zeros_like(start)
-    counts = torch.zeros((time_steps, len(images), 2, *dark.shape[1:]))
+    counts = dark.new_zeros((time_steps, len(images), 2, *dark.shape[1:]))
     for k, (down, right) in enumerate(path[1:]):
         seen = torch.log(DARK + _shift(dark, down, right))
         moved = torch.trunc((seen - start) / threshold - level)

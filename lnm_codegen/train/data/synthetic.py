@@ -33,9 +33,9 @@ def delayed_xor(
 ) -> Dataset:  # fmt: skip
     """Return two bursts of spikes, first and last, each at a rate of .2 or .6; the label is xor.
 
-    After Zheng et al. 2024 (Nature Communications 15, 277). A burst lasts 10 steps, with noise
-    between; T is 20 or more. All channels have the same statistics. `noise`, in (0, 1], is the
-    probability of a noise spike per step and channel. `train` and `test` are numbers of sequences.
+    After Zheng et al. 2024 (Nature Communications 15, 277). A burst lasts 10 steps; T is 20 or
+    more. All channels have the same statistics. `noise`, in (0, 1], is the probability of a noise
+    spike per step and channel, also in a burst. `train` and `test` are numbers of sequences.
     """
     name, burst, rates = "delayed-xor", 10, np.array([0.2, 0.6])
     _require_counts(name, train, test, seed, time_steps=(time_steps, 20), channels=(channels, 1))

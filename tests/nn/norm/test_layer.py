@@ -430,6 +430,9 @@ def test_refusals() -> None:
         NormNeuron(LIF, 3, inplace=True)
     with refused(lnm.ModelError, "NormNeuron", "v_threshold", "", "norm='batch'"):
         NormNeuron(lnm.get("li"), 3, "tdbn")
+    for options in ({}, {"shape": (3, 2)}):  # lazy, or of known shape
+        with refused(lnm.ModelError, "NormNeuron", "a v_threshold per neuron", "per layer"):
+            NormNeuron(LIF.with_per({"v_threshold": "neuron"}), 3, "tdbn", **options)
     v, x, w = lnm.state("v"), lnm.input("x"), lnm.param("weight", init=1.0)
     named = lnm.Neuron(charge={v: v * w + x}, fire=v - 1, reset=lnm.hard_reset(v), name="named")
     with refused(lnm.ModelError, "NormNeuron", "'weight'", "", "Rename"):

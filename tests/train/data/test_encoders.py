@@ -36,6 +36,23 @@ def test_rate_has_the_probability_it_says() -> None:
     assert torch.equal(again, spikes)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rate_has_the_probability_of_a_16_bit_number(dtype: torch.dtype) -> None:
+    """Uniform numbers of 16 bits are 0 far more often than with probability 0.001."""
+    x, steps = torch.full((1000,), 0.001, dtype=dtype), 2000
+    spikes = rate(x, steps, torch.Generator().manual_seed(0))
+    p = float(x[0])
+    assert spikes.dtype is dtype
+    assert abs(float(spikes.double().mean()) - p) <= 5 * (p / (steps * len(x))) ** 0.5
+
+
+def test_encoders_run_on_the_device_of_their_input() -> None:
+    x = torch.rand(2, 8, 8, device="meta")
+    level = level_crossing(x, 0.5)
+    found = direct(x, 4), rate(x, 4), level, saccade_events(x, 4)
+    assert {out.device.type for out in found} == {"meta"}
+
+
 def test_latency_is_when_an_integrator_fires() -> None:
     """The step is the first at which tau dv/dt = x - v, solved exactly, is at the threshold."""
     tau, threshold, steps = 5.0, 0.2, 40

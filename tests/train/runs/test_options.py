@@ -422,6 +422,17 @@ def test_spikes_of_either_sign_are_counted(data: Dataset) -> None:
     assert all(fired)
 
 
+def test_an_output_that_is_no_spike_has_no_rate() -> None:
+    """A potential below the threshold is not 0, and is no spike; a graded spike is one."""
+    v, x = lnm.state("v"), lnm.input("x")
+    for output, rate in ((v, 0), (lnm.spike * v, 2)):
+        neuron = lnm.Neuron(charge={v: x}, fire=v - 1, output={"out": output})
+        layer = NeuronLayer(neuron, backend="torch")
+        with torch.no_grad(), counting((layer,), None) as counts:
+            layer(torch.tensor([0.5, 0.0, 2.0, 3.0, -2.0]).reshape(1, 1, 5))
+        assert (counts[0].fired, counts[0].seen) == (rate, 5)
+
+
 def test_a_run_that_must_fail_leaves_no_folder(tmp_path: Path, data: Dataset) -> None:
     """The error comes before the folder, so the corrected run finds the folder free."""
     lif = replace(SMALL, family="lif", project=0.5)
