@@ -205,7 +205,7 @@ class _Adjoint:
 
     def __init__(self, plan: StagePlan, own: Learnable, seqs: Sequences) -> None:
         self.plan = plan
-        self.x, self.grad = torch.empty_like(seqs.x), torch.empty_like(seqs.x[0])
+        self.x, self.grad = torch.empty_like(seqs.x), seqs.x.new_empty(seqs.x.shape[1:])
         self.rows = self.x.unbind(0)
         self._rows, self._x = _Rows(plan, own, seqs), _addresses(self.x)
         self._after = [torch.zeros_like(state[0]) for state in seqs.states]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.call import start_states
@@ -49,23 +50,38 @@ def run_stages(
 
     The loop calls no module. Modules with forward hooks are called once after it, with their whole
     inputs: neurons with the current including feedback, U with the spikes except the last step's.
+    So are neurons with `record`; their records have no gradient.
 
     Args:
         stages: First to last.
         current_seq: (T, N, H) of stage 0, without its feedback.
         carry_limit: See `Recurrent`.
+
+    Raises:
+        UnsupportedError: A layer keeps its states from call to call.
     """
+    for stage in stages:
+        if stage.neuron.step_mode == "s" or stage.neuron.carry_state:
+            problem = "a layer of a recurrent network keeps its states from call to call"
+            accepted = "step_mode='m' and carry_state=False"
+            remedy = "Set them on every layer in network.neurons."
+            raise UnsupportedError(stage.neuron.neuron.name, problem, accepted, remedy)
     run = _run_kernels if all(_uses_c(s.neuron, current_seq) for s in stages) else _run_layers
     spikes, currents = run(stages, current_seq, carry_limit)
     with torch.no_grad():
         for k, stage in enumerate(stages):
             if stage.feed is not None and _is_hooked(stage.feed):
                 stage.feed(spikes[k - 1])
-            if _is_hooked(stage.neuron):
+            if _is_hooked(stage.neuron) or stage.neuron.record:
                 stage.neuron(currents[k].detach())
             if stage.back is not None and _is_hooked(stage.back):
                 stage.back(spikes[stage.source][:-1])
     return spikes[-1]
+
+
+def _width(stage: Stage, current_seq: Tensor) -> int:
+    """Return H of a stage."""
+    return current_seq.shape[2] if stage.feed is None else stage.feed.out_features
 
 
 def _is_hooked(module: nn.Module) -> bool:
@@ -94,11 +110,15 @@ def _run_layers(
                 x = x + linear(spikes[stage.source][t - 1], stage.back.weight)
             if bound is not None:
                 x = bound.hooked(x)
-            out, states[k] = stage.neuron.forward(x[None], state=states[k], return_state=True)
+            out, states[k], *_ = stage.neuron.forward(x[None], state=states[k], return_state=True)
             if bound is not None:
                 states[k] = {name: bound.hooked(v) for name, v in states[k].items()}
             spikes[k].append(out[0])
             currents[k].append(x)
+    if not spikes[-1]:  # T = 0
+        batch = current_seq.shape[1]
+        nothing = [current_seq.new_empty(0, batch, _width(s, current_seq)) for s in stages]
+        return nothing, nothing
     found = [torch.stack(s) for s in spikes]
     if bound is not None and found[-1].requires_grad:
         found[-1].register_hook(bound.measure)  # type: ignore[no-untyped-call]
@@ -113,7 +133,8 @@ class _GradientBound:
 
     def measure(self, grad: Tensor) -> None:
         """Set the bound from the gradient of the spikes, which exists before any other."""
-        self._limit = self._carry_limit * float(grad.abs().max())
+        if grad.numel():
+            self._limit = self._carry_limit * float(grad.abs().max())
 
     def _clamp(self, grad: Tensor) -> Tensor:
         return grad.clamp(-self._limit, self._limit)
@@ -135,7 +156,7 @@ def _run_kernels(
     dtype = current_seq.dtype
     for stage in stages:
         neuron, feed, back = stage.neuron.neuron, stage.feed, stage.back
-        width = current_seq.shape[2] if feed is None else feed.out_features
+        width = _width(stage, current_seq)
         step = current_seq.new_empty(1, current_seq.shape[1], width)
         values = {n: p.to(REAL[dtype]) for n, p in values_of(stage.neuron).items()}
         _, layout = readable(neuron.step_params, step)

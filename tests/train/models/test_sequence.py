@@ -241,6 +241,44 @@ def test_hooks_see_whole_sequences(backend: str, feedback: str) -> None:
     torch.testing.assert_close(seen["layers.0.neuron"][0], current)
 
 
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@pytest.mark.parametrize("feedback", ["layer", "down"])
+def test_layers_record_whole_sequences(backend: str, feedback: str) -> None:
+    network, x = net(backend=backend, feedback=feedback), inputs()
+    logits = network(x)
+    for layer in network.neurons:
+        layer.record = ("v",)
+    assert torch.equal(network(x), logits)
+    for layer, width in zip(network.neurons, (8, 6), strict=True):
+        assert layer.recorded["v"].shape == (T, N, width)
+        assert not layer.recorded["v"].requires_grad
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+def test_layers_that_keep_states_are_refused(backend: str) -> None:
+    """No backend ignores the option, and none begins with the states of another call."""
+    network = net(backend=backend)
+    for name, value, usual in (("carry_state", True, False), ("step_mode", "s", "m")):
+        setattr(network.neurons[1], name, value)
+        with refused(UnsupportedError, "lif", "keeps its states", "step_mode='m'", "every layer"):
+            network(inputs())
+        setattr(network.neurons[1], name, usual)
+    network(inputs())
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@pytest.mark.parametrize("feedback", ["layer", "down"])
+@pytest.mark.parametrize("shape", [(0, N, F), (T, 0, F)])
+def test_sequences_without_steps_or_samples(
+    backend: str, feedback: str, shape: tuple[int, ...]
+) -> None:
+    network = net(backend=backend, feedback=feedback, carry_limit=1.0)
+    x = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    spikes = network.hidden(x)
+    assert spikes.shape == (*shape[:2], 6)
+    (spikes + network.readout.linear.weight.sum()).sum().backward()
+
+
 @pytest.mark.needs_cc
 def test_double_backward_is_refused() -> None:
     network = net(backend="c", readout="linear")
