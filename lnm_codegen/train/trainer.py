@@ -107,15 +107,13 @@ class Trainer:
         Raises:
             DivergedError: The loss or a gradient is not finite; nothing has changed then.
         """
-        device, kind = self.world.device, self.config.precision
+        device = self.world.device
         x, labels = x.to(device), labels.to(device)
         count = labels.shape[-1]  # labels are (N,), or (T, N)
         _copy(self._buffers, self._before)
-        as_bits = pack_spikes() if self.config.pack_spikes else nullcontext()
-        with torch.autocast(device.type, _TYPES.get(kind), enabled=kind in _TYPES), as_bits:
-            logits = self._run(x)
+        logits = self._logits(x)
         whole = min(self.config.batch, self._samples - self._steps_this_epoch() * self.config.batch)
-        if self.world.size > 1 and labels.dim() > 1:  # the mean is over labelled time steps
+        if labels.dim() > 1:  # the mean is over labelled time steps
             count = int((labels != IGNORED).sum())
             whole = max(int(self.world.summed([count])[0]), 1)
         loss = self._loss(logits, labels) if count else 0.0 * logits.sum()
@@ -125,27 +123,44 @@ class Trainer:
         self._scaler.unscale_(self._optimizer)
         finite = clipped(self._groups, self.config.clip)
         self._skipped = 0 if finite else self._skipped + 1
-        if not finite:
+        mean = loss.item()
+        if not (finite and math.isfinite(self.world.summed([mean])[0])):
             _copy(self._before, self._buffers)  # the forward pass moved normalisation statistics
             # A float16 gradient may overflow: the scaler then skips the step and lowers its scale.
-            if not self._scaler.is_enabled() or self._skipped > MOST_SKIPPED:
+            if finite or not self._scaler.is_enabled() or self._skipped > MOST_SKIPPED:
                 raise self._diverged(x)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self.done += 1
         if finite:
             self._after_step()
-        return loss.item(), *count_correct(logits.detach(), labels)
+        return mean, *count_correct(logits.detach(), labels)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """Run the network in the precision of the config."""
+        kind, device = self.config.precision, self.world.device.type
+        as_bits = pack_spikes() if self.config.pack_spikes else nullcontext()
+        try:
+            with torch.autocast(device, _TYPES.get(kind), enabled=kind in _TYPES), as_bits:
+                return cast(Tensor, self._run(x))
+        except ValueError as error:  # of PyTorch's batch normalisation
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise self._without_statistics() from None
 
     def _after_step(self) -> None:
         """Update learning rates, project the neurons, and update the moving average."""
         self._schedule.step()
-        if self.config.project is not None:
-            radius = self.config.project_radius
-            for layer, (low, _) in zip(self.network.neurons, self.intervals, strict=True):
-                project(layer, self.config.project, v_min=low, r_max=radius)
+        self._project(self.network)
         if self._average is not None:
             self._average.update_parameters(self.network)
+            self._project(self.averaged)  # a mean of matrices may have a larger radius than each
+
+    def _project(self, network: Network) -> None:
+        if self.config.project is not None:
+            radius = self.config.project_radius
+            for layer, (low, _) in zip(network.neurons, self.intervals, strict=True):
+                project(layer, self.config.project, v_min=low, r_max=radius)
 
     def end_epoch(self) -> None:
         """Count a complete epoch and synchronise the buffers of all processes."""
@@ -234,12 +249,16 @@ class Trainer:
         steps = getattr(self.network, "time_steps", None) or data.sample[0]
         has_batch_norm = any(getattr(m, "batch_norm", False) for m in self.network.modules())
         if last // world.size == 1 == steps and has_batch_norm:
-            raise ModelError(
-                "train",
-                f"the last of the batches of {batch} has one sample of one time step, which has"
-                " no batch statistics",
-                remedy="Choose another batch, two or more time_steps, or another norm.",
-            )
+            raise self._without_statistics()
+
+    def _without_statistics(self) -> ModelError:
+        """Return the error of a batch with one value in a channel."""
+        return ModelError(
+            "train",
+            f"the last of the batches of {self.config.batch} has one sample of one time step, which"
+            " has no batch statistics",
+            remedy="Choose another batch, two or more time_steps, or another norm.",
+        )
 
     def _diverged(self, x: Tensor) -> DivergedError:
         """Return the error that names the last layer whose gradient is not finite.

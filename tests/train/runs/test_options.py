@@ -19,7 +19,9 @@ from lnm_codegen.analysis.charge import lower_clamp
 from lnm_codegen.errors import DivergedError, ModelError, ToolError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import Dataset, TrainConfig, load, run
+from lnm_codegen.train.data.dataset import memory_split
 from lnm_codegen.train.engine import fit, network_of
+from lnm_codegen.train.losses import IGNORED
 from lnm_codegen.train.metrics import HIGH, counting
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
 from lnm_codegen.train.runs.checkpoint import HISTORY
@@ -409,6 +411,56 @@ def test_a_step_that_diverged_leaves_the_statistics_of_normalisations(data: Data
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 
+def test_a_loss_that_is_not_finite_stops_the_run(data: Dataset) -> None:
+    """The softmax of logits that are too far apart has an infinite loss and a finite gradient."""
+    network = network_of(SMALL, data)
+    with torch.no_grad():
+        network.readout.bias.fill_(-3e38)
+        network.readout.bias[0] = 3e38
+    trainer = Trainer(SMALL, network, data)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    with pytest.raises(DivergedError, match=r"^train: the loss is not finite at step 1, epoch 1;"):
+        trainer.step(*next(data.batches(data.train, 8)))
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_a_batch_without_labels_has_no_loss() -> None:
+    """Its mean over labelled steps would be 0/0."""
+    labels = torch.tensor([[IGNORED] * 3, [IGNORED] * 3, [0, IGNORED, 1], [1, 1, 0]])
+    split = memory_split(torch.rand(4, 3, 2), labels)
+    steps = Dataset("mine", split, split, 2, "sequence", (3, 2), per_step=True)
+    config = replace(SMALL, network="feedforward", network_arguments={"hidden": (4,)}, batch=2)
+    network = network_of(config, steps)
+    trainer = Trainer(config, network, steps)
+    before = network.readout.linear.weight.clone()
+    x, own = split.images.transpose(0, 1), labels.t()
+    assert trainer.step(x[:, :2], own[:, :2]) == (0.0, 0, 0)
+    assert torch.equal(network.readout.linear.weight, before)
+    loss, _, predictions = trainer.step(x[:, 2:], own[:, 2:])
+    assert loss > 0
+    assert predictions == 5
+
+
+def test_the_average_of_projected_networks_is_projected(data: Dataset) -> None:
+    """Matrices with the only eigenvalue 0 have a mean of radius 0.8."""
+    config = replace(
+        SMALL, arguments={"states": 2, "degree": 1}, project=1.0, project_radius=0.5, ema=0.5,
+        lr=0.0, lr_neuron=0.0,
+    )  # fmt: skip
+    network = network_of(config, data)
+    trainer = Trainer(config, network, data)
+    for theta_v, theta_w in (([0, 1.6], [0, 0]), ([0, 0], [1.6, 0])):
+        with torch.no_grad():
+            for layer in network.neurons:
+                layer.theta_v.copy_(torch.tensor(theta_v))
+                layer.theta_w.copy_(torch.tensor(theta_w))
+        trainer.step(*next(data.batches(data.train, 8)))
+    for layer in trainer.averaged.neurons:
+        matrix = torch.stack((layer.theta_v, layer.theta_w)).detach()
+        assert float(torch.linalg.eigvals(matrix).abs().max()) == pytest.approx(0.5)
+        assert matrix[0, 1] == matrix[1, 0] > 0
+
+
 def test_spikes_of_either_sign_are_counted(data: Dataset) -> None:
     config = replace(SMALL, family="ternary", arguments={})
     network = network_of(config, data)
@@ -466,3 +518,12 @@ def test_batch_norm_of_a_last_batch_of_one(
             run(replace(one, network_arguments=options), tmp_path / "one", data=data)
     assert not (tmp_path / "one").exists()
     run(replace(one, batch=46), data=data)
+
+
+def test_batch_norm_of_one_pixel(data: Dataset) -> None:
+    """Four poolings leave one token of an image, so a last batch of one has no statistics."""
+    options = {"width": 8, "depth": 1, "halvings": 4, "time_steps": 1}
+    config = replace(SMALL, network="transformer", network_arguments=options, batch=47, epochs=1)
+    problem = "the last of the batches of 47 has one sample of one time step"
+    with refused(ModelError, "train", problem, remedy="Choose another batch, two or more"):
+        run(config, data=data)
