@@ -35,7 +35,7 @@ class ProgressBar:
         self._console = console or Console(quiet=True)
         self._title, self._epochs, self._lines = title, epochs, lines
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.4f}"),
@@ -68,7 +68,7 @@ class ProgressBar:
 
     def _print(self, text: str) -> None:
         if self._lines:
-            self._console.print(f"{self._title}{text}", highlight=False)
+            self._console.print(f"{self._title}{text}", highlight=False, markup=False)
 
 
 def percent(share: float) -> str:

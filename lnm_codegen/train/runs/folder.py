@@ -18,8 +18,8 @@ import csv
 import io
 import json
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,8 +88,10 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in (*FILES, "analysis.html"):
                 (self.path / name).unlink(missing_ok=True)
-            if (self.path / EVENTS).is_dir():
-                shutil.rmtree(self.path / EVENTS)
+            for file in (self.path / EVENTS).glob("events.out.tfevents.*"):
+                file.unlink()
+            with suppress(OSError):  # it is absent, or holds other files
+                (self.path / EVENTS).rmdir()
         except OSError as error:
             raise unusable(self.path, error) from None
         self.sweep()

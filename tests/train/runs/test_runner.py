@@ -137,6 +137,13 @@ def test_progress_in_a_terminal_and_in_a_pipe() -> None:
     assert shown[False].startswith("one epoch 1/1  loss ")
 
 
+def test_a_title_is_text_and_not_markup() -> None:
+    for terminal in (True, False):
+        text = io.StringIO()
+        run(SMALL, console=Console(file=text, force_terminal=terminal, width=100), title="[/a][b] ")
+        assert "[/a][b] epoch 1/1  loss " in text.getvalue()
+
+
 def test_idx_data(tmp_path: Path) -> None:
     folder = write_fashion(tmp_path)
     config = replace(SMALL, family="lif", data="fashion-mnist", data_dir=folder)
@@ -151,6 +158,21 @@ def test_a_taken_folder_is_kept(tmp_path: Path) -> None:
     with refused(ModelError, "train", f"{tmp_path} is not empty", remedy="resume the run in it"):
         run(SMALL, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_force_keeps_files_that_are_not_of_a_run(tmp_path: Path) -> None:
+    """Also those beside the events of an earlier run; an empty folder of events is deleted."""
+    events = tmp_path / "events"
+    events.mkdir()
+    mine, old = events / "mine.csv", events / "events.out.tfevents.1"
+    for file in (mine, old):
+        file.write_text("x")
+    run(SMALL, tmp_path, force=True)
+    assert mine.exists()
+    assert not old.exists()
+    mine.rename(old)
+    run(SMALL, tmp_path, force=True)
+    assert not events.exists()
 
 
 def test_force_replaces_the_run_and_nothing_else(tmp_path: Path) -> None:
