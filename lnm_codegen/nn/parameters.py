@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.ir.declarations import Param
@@ -77,8 +78,18 @@ def parameter_sets(layer: _Layer) -> ParameterSets:
 
 
 def values_of(layer: _Layer) -> dict[str, Tensor]:
-    """Return the parameters of a layer by name, in their order: learnable ones and constants."""
-    return {p.name: getattr(layer, p.name) for p in layer.neuron.params}
+    """Return the parameters of a layer by name, in their order: learnable ones and constants.
+
+    Raises:
+        ModelError: A parameter is lazy, and has no values yet.
+    """
+    found = {p.name: getattr(layer, p.name) for p in layer.neuron.params}
+    for name, value in found.items():
+        if is_lazy(value):
+            problem = f"parameter {name!r} of the layer is lazy, and has no values yet"
+            remedy = "Give channels= or shape= to the layer, or call it once."
+            raise ModelError(layer.neuron.name, problem, remedy=remedy)
+    return found
 
 
 def finest_axes(layer: _Layer) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.validation import wrong
+from lnm_codegen.validation import require_integer, wrong
 
 Kind = Literal["image", "sequence"]
 Scale = tuple[Tensor, Tensor]
@@ -144,8 +144,7 @@ class Dataset:
                 a set without augmentation.
         """
         where = f"data: {self.name}"
-        if size < 1:
-            raise wrong(where, "size", size, "an integer >= 1")
+        require_integer(where, "size", size)
         if not 0 <= rank < world:
             raise wrong(where, "rank", rank, f"0 to world - 1 = {world - 1}")
         if augment and not self.draws:
@@ -184,9 +183,7 @@ class Dataset:
             ModelError: A count that leaves a split empty.
         """
         total = len(self.train)
-        if not 1 <= count < total:
-            accepted = f"an integer from 1 to {total - 1}"
-            raise wrong(f"data: {self.name}", "the number held out", count, accepted)
+        require_integer(f"data: {self.name}", "the number held out", count, 1, total - 1)
         drawn = torch.zeros(total, dtype=torch.bool)
         drawn[_draw(self.train.labels, count, torch.Generator().manual_seed(seed))] = True
         rest, out = (~drawn).nonzero().flatten(), drawn.nonzero().flatten()

@@ -72,7 +72,7 @@ def certificate(layer: NeuronLayer, x_max: float, *, bound: float = 100.0) -> Ce
         bound: An input sequence counts as an escape if a state passes this bound.
 
     Raises:
-        ModelError: A parameter is not finite, or x_max is not a number >= 0.
+        ModelError: A parameter is lazy or not finite, or x_max is not a number >= 0.
         UnsupportedError: A function that is not monotone, or a random initial state.
     """
     require_number("certificate", "x_max", x_max, low=0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.analysis.charge import curve_neuron
+from lnm_codegen.errors import ShapeError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.eager import eager_module
@@ -26,15 +27,21 @@ def charge_curve(layer: NeuronLayer, z: Tensor) -> Tensor:
     Args:
         layer: Its potential is the state `v`, or else the first; other states keep their initial
             values.
-        z: Potentials (P,), before the step.
+        z: Potentials (P,), before the step, of floating point.
 
     Returns:
         (P, R), where R is the number of parameter sets: 1, or the number of channels or neurons.
         It is differentiable in the parameters.
 
     Raises:
+        ModelError: A parameter is lazy, and has no values yet.
+        ShapeError: z is something else.
         UnsupportedError: A neuron without a state.
     """
+    if not (isinstance(z, Tensor) and z.dim() == 1 and z.is_floating_point()):
+        is_tensor = isinstance(z, Tensor)
+        found = f"{tuple(z.shape)} of {z.dtype}" if is_tensor else f"a {type(z).__name__}"
+        raise ShapeError("charge_curve", f"z is {found}", "a tensor (P,) of floating point")
     (curve,) = evaluated(layer, curve_neuron(layer.neuron), z.dtype)(z.unsqueeze(1), 1)
     return curve
 

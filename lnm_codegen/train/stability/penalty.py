@@ -29,7 +29,7 @@ from lnm_codegen.nn.parameters import leading_axes
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.train.stability.curve import evaluated
 from lnm_codegen.train.stability.matrix import radius_penalty
-from lnm_codegen.validation import require_interval
+from lnm_codegen.validation import require_interval, require_number
 
 ALLOWED = TrainConfig.penalty_slope
 """The default of the largest slope without a penalty."""
@@ -49,9 +49,10 @@ def slope_penalty(
     the best of 97 points and of the vertices of the parabolas through three neighbours each.
 
     Raises:
-        ModelError: `low` and `high` are not finite, or low >= high; `allowed` is not above 0 for
-            two states.
+        ModelError: `low` and `high` are not finite, or low >= high; `allowed` is negative, or 0 for
+            two states; a parameter is lazy.
     """
+    require_number("slope", "allowed", allowed, low=0)
     part = linear_part(layer.neuron)
     if part is not None and part.decides:
         require_interval("slope", "the interval", (low, high))

@@ -39,6 +39,7 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.train.stability.matrix import project_matrix, scalable_part
 from lnm_codegen.validation import require_number
@@ -87,14 +88,14 @@ def project(
         Number of parameter sets (1, or channels or neurons) that moved.
 
     Raises:
-        ModelError: theta is not finite, or the leak is outside. Nothing changes then.
+        ModelError: theta is lazy or not finite, or the leak is outside. Nothing changes then.
         UnsupportedError: The charge is not a polynomial, or the threshold is learned; the matrix of
             two states is not linear in learnable parameters.
     """
     if len(layer.neuron.states) == 2:
         return project_matrix(layer, scalable_part(layer, r_max), r_max)
     region = _region(layer, x_max, v_min, decay)
-    parameter: Tensor = getattr(layer, region.charge.theta)
+    parameter = values_of(layer)[region.charge.theta]
     with torch.no_grad():
         stored = parameter.detach().reshape(-1, parameter.shape[-1])
         theta = stored.to("cpu", torch.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,8 +112,8 @@ def test_held_out_with_a_label_per_step() -> None:
     assert part.test.labels.shape == (3, 4)
 
 
-@pytest.mark.parametrize("count", [0, 10, -1])
-def test_held_out_leaves_some_on_both_sides(count: int) -> None:
+@pytest.mark.parametrize("count", [0, 10, -1, 2.5])
+def test_held_out_leaves_some_on_both_sides(count: Any) -> None:
     with refused(ModelError, "data: toy", f"the number held out is {count}", "from 1 to 9"):
         toy(10).held_out(count)
 
@@ -136,6 +137,7 @@ def test_batches_leave_the_kept_inputs_alone() -> None:
 
 REFUSED = {
     "size": ({"size": 0}, "size is 0", ">= 1", ""),
+    "half a sample": ({"size": 2.5}, "size is 2.5", ">= 1", ""),
     "rank": ({"size": 1, "rank": 2, "world": 2}, "rank is 2", "0 to world - 1 = 1", ""),
     "no generator": (
         {"size": 1, "augment": True},

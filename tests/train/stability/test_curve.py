@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train import charge_curve, curves_figure
+from lnm_codegen.nn.parameters import parameter_sets
+from lnm_codegen.train import certificate, charge_curve, curves_figure, project, slope_penalty
 from lnm_codegen.train.engine import learned_parameters
 from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.models.conv import ConvNet
@@ -55,6 +57,27 @@ def test_a_neuron_without_state_has_no_curve() -> None:
     layer = NeuronLayer(lnm.Neuron(fire=x - 1.0, name="threshold"), backend="torch")
     with refused(UnsupportedError, "threshold", "no state"):
         charge_curve(layer, Z)
+
+
+@pytest.mark.parametrize("z", [torch.arange(3), torch.zeros(2, 3), torch.zeros(()), [0.0, 1.0]])
+def test_potentials_that_are_refused(z: Any) -> None:
+    """Integers once made integers of the parameters, and a curve that was 0 everywhere."""
+    with refused(ShapeError, "charge_curve", "z is ", "a tensor (P,) of floating point"):
+        charge_curve(layer_of("lnm"), z)
+
+
+def test_a_layer_without_values_is_refused() -> None:
+    layer = NeuronLayer(lnm.get("lnm", degree=2, per="channel"), backend="torch")
+    uses: tuple[Callable[[], object], ...] = (
+        lambda: charge_curve(layer, Z), lambda: certificate(layer, 0.5),
+        lambda: slope_penalty(layer), lambda: project(layer, 0.5), lambda: parameter_sets(layer),
+    )  # fmt: skip
+    for use in uses:
+        with refused(ModelError, "lnm", "'theta' of the layer is lazy", remedy="Give channels="):
+            use()
+    layer(torch.zeros(1, 1, 3))
+    for use in uses:
+        use()
 
 
 def test_the_potential_is_the_state_named_v() -> None:

@@ -180,6 +180,9 @@ def test_the_penalty_is_0_up_to_slope_1_05() -> None:
     assert layer.theta.grad.tolist() == pytest.approx([0.0, -1.0, 4.0], abs=1e-3)
     assert slope_penalty(layer, allowed=1.55).item() == 0.0
     assert slope_penalty(layer, allowed=1.0).item() == pytest.approx(0.55**2, abs=1e-4)
+    for allowed in (-1.0, float("nan")):
+        with refused(ModelError, "slope", "allowed is"):
+            slope_penalty(layer, allowed=allowed)
 
 
 def test_a_nan_is_seen() -> None:
