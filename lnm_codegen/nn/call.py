@@ -20,7 +20,7 @@ from lnm_codegen.options import StepMode
 from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, shown, wrong
 
 States: TypeAlias = Mapping[str, Tensor | float]
-"""State -> initial value, (N, *) or a number."""
+"""State -> initial value: a number, or any shape that broadcasts to (N, *)."""
 
 
 class LayerCall(Protocol):

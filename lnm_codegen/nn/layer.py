@@ -205,7 +205,7 @@ class NeuronLayer(StatefulModule):
                 that broadcasts to x_seq's. (T,) is time, also where the last axis has T elements.
                 They are not expanded in memory; `explain` names those that are copied. In
                 single-step mode: any shape that broadcasts to (N, *).
-            state: State -> initial value, (N, *) or a number.
+            state: State -> initial value: a number, or any shape that broadcasts to (N, *).
             return_state: Return the final states too.
 
         Returns:

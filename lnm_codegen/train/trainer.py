@@ -151,16 +151,12 @@ class Trainer:
     def _after_step(self) -> None:
         """Update learning rates, project the neurons, and update the moving average."""
         self._schedule.step()
-        self._project(self.network)
-        if self._average is not None:
-            self._average.update_parameters(self.network)
-            self._project(self.averaged)  # a mean of matrices may have a larger radius than each
-
-    def _project(self, network: Network) -> None:
         if self.config.project is not None:
             radius = self.config.project_radius
-            for layer, (low, _) in zip(network.neurons, self.intervals, strict=True):
+            for layer, (low, _) in zip(self.network.neurons, self.intervals, strict=True):
                 project(layer, self.config.project, v_min=low, r_max=radius)
+        if self._average is not None:
+            self._average.update_parameters(self.network)
 
     def end_epoch(self) -> None:
         """Count a complete epoch and synchronise the buffers of all processes."""

@@ -441,26 +441,6 @@ def test_a_batch_without_labels_has_no_loss() -> None:
     assert predictions == 5
 
 
-def test_the_average_of_projected_networks_is_projected(data: Dataset) -> None:
-    """Matrices with the only eigenvalue 0 have a mean of radius 0.8."""
-    config = replace(
-        SMALL, arguments={"states": 2, "degree": 1}, project=1.0, project_radius=0.5, ema=0.5,
-        lr=0.0, lr_neuron=0.0,
-    )  # fmt: skip
-    network = network_of(config, data)
-    trainer = Trainer(config, network, data)
-    for theta_v, theta_w in (([0, 1.6], [0, 0]), ([0, 0], [1.6, 0])):
-        with torch.no_grad():
-            for layer in network.neurons:
-                layer.theta_v.copy_(torch.tensor(theta_v))
-                layer.theta_w.copy_(torch.tensor(theta_w))
-        trainer.step(*next(data.batches(data.train, 8)))
-    for layer in trainer.averaged.neurons:
-        matrix = torch.stack((layer.theta_v, layer.theta_w)).detach()
-        assert float(torch.linalg.eigvals(matrix).abs().max()) == pytest.approx(0.5)
-        assert matrix[0, 1] == matrix[1, 0] > 0
-
-
 def test_spikes_of_either_sign_are_counted(data: Dataset) -> None:
     config = replace(SMALL, family="ternary", arguments={})
     network = network_of(config, data)
