@@ -22,7 +22,12 @@ from lnm_codegen.language.functions import ExprLike, as_expr, poly
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, Init, input, param, state
-from lnm_codegen.validation import require_integer, require_numbers, require_one_of
+from lnm_codegen.validation import (
+    require_bool,
+    require_integer,
+    require_numbers,
+    require_one_of,
+)
 
 BASES: dict[str, Any] = {
     "monomial": lambda k, t: t**k,
@@ -94,6 +99,7 @@ def lnm(
     require_numbers("lnm", **optional, optional=optional)
     require_one_of("lnm", "form", form, ("A", "B", "C"))
     require_one_of("lnm", "basis", basis, tuple(BASES))
+    require_bool("lnm", "learn_theta_0", learn_theta_0)
     low = LOWEST if v_min is None else v_min
     if basis != "monomial" and not low < v_threshold:
         raise ModelError("lnm", f"basis {basis!r} on [{low}, {v_threshold}]", "v_min < v_threshold")

@@ -48,6 +48,13 @@ def millivolts(surrogate: lnm.surrogate.Surrogate | None = None, detach: bool = 
         (lnm.get("cuba_lif"), 0.5),
         (lnm.get("izhikevich", b=0.4), 1),
         (free(), 1),
+        # What a reset does without a spike is no part of it: a counter, a decay, a memory.
+        (lnm.get("refractory_lif", v_threshold=1.5), 1.5),
+        (lnm.get("brf"), 1),
+        (lnm.get("adlif"), 1),
+        (lnm.get("glif"), 0),
+        (lnm.get("alif"), 0),
+        (lnm.get("fitzhugh_nagumo"), 0),
     ],
 )
 def test_gains(neuron, gain):
