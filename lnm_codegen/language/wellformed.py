@@ -53,7 +53,7 @@ def _assignments(where: str, given: Any, kind: type, remedy: str = "") -> Assign
         if not (isinstance(key, Declared) and isinstance(key.decl, kind)):
             noun, made = ("state", "state") if kind is State else ("spike", "spike_named")
             raise ModelError(
-                where, f"the key {key!r} is not a {noun}", f"symbols made by lnm.{made}"
+                where, f"the key {shown(key)} is not a {noun}", f"symbols made by lnm.{made}"
             )
     return tuple((s, require_expression(f"{where}[{s.name}]", e)) for s, e in given.items())
 
@@ -89,7 +89,7 @@ def surrogates(where: str, given: Any, fire: Assignments) -> tuple[tuple[str, Su
     for key, value in table.items():
         name = key.name if isinstance(key, Declared) else key
         if name not in spikes:
-            raise ModelError(where, f"fire has no spike {name!r}", ", ".join(spikes) or "none")
+            raise ModelError(where, f"fire has no spike {shown(name)}", ", ".join(spikes) or "none")
         if name in found:
             raise ModelError(where, f"{name!r} occurs twice", "one surrogate for each spike")
         if not isinstance(value, Surrogate):
