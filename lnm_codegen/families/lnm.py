@@ -36,6 +36,8 @@ BASES: dict[str, Any] = {
 }
 """Basis -> P_k(t), called with k and t."""
 _Z = sympy.Symbol("z")
+DECAY = 0.5
+"""Initial slope of f, where no argument gives it."""
 
 
 @family_by("states", {2: two_states})
@@ -49,7 +51,7 @@ def lnm(
     v_reset: float | None = 0.0,
     v_min: float | None = None,
     v_max: float | None = None,
-    decay: float = 0.5,
+    decay: float = DECAY,
     decay_spread: float = 0.0,
     basis: Literal["monomial", "chebyshev", "legendre"] = "monomial",
     detach_reset: bool = False,
@@ -107,8 +109,9 @@ def lnm(
     if theta is None:
         ends = _leak_in(basis, low, v_threshold)[0 if learn_theta_0 else 1 :]
         theta = _leak(decay, decay_spread, 1 if form == "C" else 0, ends, size)
-    elif decay_spread:
-        raise ModelError("lnm", "theta and decay_spread are given", "one of them")
+    elif decay_spread or decay != DECAY:
+        given = "decay_spread" if decay_spread else "decay"
+        raise ModelError("lnm", f"theta and {given} are given", "one of them")
     v, x = state("v", init=v_reset or 0.0), input("x")
     coefficients = param("theta", size=size, init=theta)
     threshold = param("v_threshold", init=v_threshold, learnable=learn_threshold)

@@ -80,9 +80,11 @@ def _named(where: str, given: Mapping[Any, Any]) -> Named:
 
 def surrogates(where: str, given: Any, fire: Assignments) -> tuple[tuple[str, Surrogate], ...]:
     """Return one surrogate per spike, in the order of `fire`; keys are spikes or their names."""
-    given = atan() if given is None else given
-    if not isinstance(given, Surrogate | Mapping):
+    if given is not None and not isinstance(given, Surrogate | Mapping):
         raise ModelError(where, f"{shown(given)} is not a surrogate", _SURROGATES)
+    if isinstance(given, Surrogate) and not fire:
+        raise ModelError(where, "given, but the neuron has no spike", remedy="Remove it.")
+    given = atan() if given is None else given
     table = given if isinstance(given, Mapping) else {s: given for s, _ in fire}
     spikes = [s.name for s, _ in fire]
     found: dict[str, Surrogate] = {}
