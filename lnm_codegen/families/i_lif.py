@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import as_expr, where
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.surrogate import Surrogate, from_primitive, rectangle
+from lnm_codegen.language.surrogate import Surrogate, from_slope, rectangle
 from lnm_codegen.language.symbols import Declared, Granularity, input, param, spike_named, state
 from lnm_codegen.validation import require_bool, require_integer, require_number
 
@@ -64,5 +64,7 @@ def i_lif(
 def _slopes(spikes: Sequence[Declared]) -> dict[Declared, Surrogate]:
     """Return rectangles of width 1 that meet without overlap: their sum is 1 where they meet."""
     half = as_expr(0.5)
-    open_ = from_primitive(lambda z: where(z < -half, 0, where(z < half, z + half, 1)), "rectangle")
-    return {**dict.fromkeys(spikes, open_), spikes[-1]: rectangle(alpha=1.0)}
+    half_open = from_slope(
+        lambda z: where(z < -half, 0, where(z < half, 1, 0)), "half_open_rectangle"
+    )
+    return {**dict.fromkeys(spikes, half_open), spikes[-1]: rectangle(alpha=1.0)}
