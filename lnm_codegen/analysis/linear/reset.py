@@ -25,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from lnm_codegen.analysis.charge import potential_of
+from lnm_codegen.analysis.charge import potential_of, readable_inputs
 from lnm_codegen.analysis.linear.step import RowKernels, Values, initial_states, kernels_of
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
+from lnm_codegen.language.binding import rebound
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Z
 
@@ -117,14 +118,20 @@ def _gain(
 def _reset_neuron(neuron: Neuron) -> tuple[Neuron, tuple[str, ...]]:
     """Return the neuron whose charge keeps the states, and its outputs: the z of each spike."""
     names = Names({s.name for s in neuron.symbols} | {s.name for s, _ in neuron.fire})
-    output: dict[str, Any] = {names.fresh("z"): z for _, z in neuron.fire}
+    own = dict(neuron.bindings)
+
+    def bound(pairs: Any) -> dict[Any, Any]:
+        return {s: rebound(e, lambda e: e, own) for s, e in pairs}
+
+    fire = bound(neuron.fire)
+    output: dict[str, Any] = {names.fresh("z"): z for z in fire.values()}
     spikes = tuple(output)
-    output |= {names.fresh("seen"): x for x in neuron.inputs}
+    output |= {names.fresh("seen"): x for x in readable_inputs(neuron)}
     slopes = dict(neuron.surrogates)
     kept = Neuron(
         charge={s: s for s in neuron.states},
-        fire=dict(neuron.fire),
-        reset=dict(neuron.reset),
+        fire=fire,
+        reset=bound(neuron.reset),
         output=output,
         surrogate={spike: slopes[spike.name] for spike, _ in neuron.fire},
         name="reset",

@@ -105,7 +105,8 @@ def _scaled(
     others = [sympy.expand(e - part) for e, part in zip(driven, linear, strict=True)]
     others += [e for _, e in (*neuron.fire, *neuron.reset, *neuron.output)]
     others += [bound for _, e in neuron.charge for bound in _clamp_bounds(e)]
-    if any(read_by(as_expr(e)) & set(factors) for e in others):
+    own = dict(neuron.bindings)
+    if any(read_by(as_expr(e), own) & set(factors) for e in others):
         return None
     elements = [(s.decl.name, s.decl.element_names.index(s.name)) for s in factors]  # type: ignore[union-attr]
     starts = {s.decl.param for s in neuron.states if isinstance(s.decl, State)}
