@@ -59,7 +59,9 @@ def require_known(where: str, kind: str, name: Any, known: Iterable[str]) -> str
     """
     known = list(known)
     if not isinstance(name, str) or name not in known:
-        raise ModelError(where, f"no {kind} {name!r}", known or "none", did_you_mean(name, known))
+        raise ModelError(
+            where, f"no {kind} {shown(name)}", known or "none", did_you_mean(name, known)
+        )
     return name
 
 

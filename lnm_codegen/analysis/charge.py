@@ -47,6 +47,14 @@ def potential_of(neuron: Neuron) -> Declared:
     return next((s for s in neuron.states if s.name == "v"), neuron.states[0])
 
 
+def readable_inputs(neuron: Neuron) -> tuple[Declared, ...]:
+    """Return the inputs for a neuron made of parts of this one; also one that nothing reads."""
+    return tuple(
+        s if cast("Input", s.decl).read else Declared(s.name, Input(s.name), s.order)
+        for s in neuron.inputs
+    )
+
+
 def charge_without_input(neuron: Neuron) -> Any:
     """Return the charged potential for inputs of 0; a random initial value counts as 0.
 

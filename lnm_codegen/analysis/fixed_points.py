@@ -7,13 +7,17 @@ small deviation is multiplied by the slope p' at every step below threshold:
     |slope| < 1  stable        slope < 0  the deviation alternates its sign
     |slope| > 1  unstable      |slope| = 1  neutral: higher terms decide
 
+At the edge of two pieces, such as v = 0 of max(0, 1.5*v), both sides decide: a deviation is
+multiplied by the slope of its own side. If both slopes are negative, two steps multiply it by their
+product. Where the charge jumps at the point, it is unstable.
+
 Signs and classes are exact: an interval is halved until the sign is certain, and a greatest common
 divisor detects the sign 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -24,6 +28,7 @@ from lnm_codegen.analysis.arithmetic.polynomial import Poly, substituted, univar
 from lnm_codegen.analysis.arithmetic.univariate import (
     Coefficients,
     derivative,
+    multiplied,
     real_roots,
     refined,
     shares_root,
@@ -51,7 +56,7 @@ class FixedPoint:
     """A potential that the charge does not change."""
 
     v: Interval  # holds this one fixed point; a point if it is rational
-    slope: Interval  # holds dh/dv there
+    slope: Interval  # holds dh/dv there; at an edge, that of the piece to which the point belongs
     kind: str  # "stable", "unstable" or "neutral"
     fires: bool | None  # the neuron fires there, and the reset follows; None without spikes
 
@@ -102,16 +107,18 @@ def fixed_points(
     everywhere = False
     for piece in found.pieces[charged]:
         p = _in_state(found, piece, neuron.name, state)
-        padded = [*p, *(Fraction(0),) * (2 - len(p))]
-        padded[1] -= 1
-        difference = trimmed(padded)
+        difference = _minus_identity(p)
         if not difference:
             everywhere = True
             continue
         for root, _ in real_roots(difference):
             here = _Place(square_free(difference), root)
+            if root.high < -FARTHEST or root.low > FARTHEST:
+                continue
             if _holds(here, piece, found, state):
-                points[here.root.low] = _classified(here, p, _fires(here, kernel, found, state))
+                fires = _fires(here, kernel, found, state)
+                kind = _kind(here, piece, found.pieces[charged], found, state)
+                points[here.root.low] = _classified(here, p, kind, fires)
     ordered = tuple(points[low] for low in sorted(points))
     return FixedPoints({n: i.low for n, i in box.items()}, ordered, everywhere)
 
@@ -161,6 +168,14 @@ class _Place:
                 return 1 if inside.low > 0 else -1
             self.narrow()
 
+    def sign_beside(self, p: Coefficients, side: int) -> int:
+        """Return the sign of p just right (side 1) or left (-1) of the root, or at it (0)."""
+        sign, factor = self.sign(p), side
+        while not sign and factor and trimmed(p):
+            p = derivative(p)
+            sign, factor = factor * self.sign(p), factor * side
+        return sign
+
     def narrow(self) -> None:
         """Halve the interval 20 times."""
         self.root = refined(self._polynomial, self.root)
@@ -170,6 +185,13 @@ def _in_state(found: SymbolicKernel, piece: Piece, name: str, state: str) -> Coe
     if isinstance(piece.value, bool):
         raise UnsupportedError(name, "the charge is a condition")
     return _coefficients(piece.value, found, name, state)
+
+
+def _minus_identity(p: Coefficients) -> Coefficients:
+    """Return the coefficients of p(v) - v."""
+    padded = [*p, *(Fraction(0),) * (2 - len(p))]
+    padded[1] -= 1
+    return trimmed(padded)
 
 
 def _coefficients(p: Poly, found: SymbolicKernel, name: str, state: str) -> Coefficients:
@@ -185,12 +207,10 @@ def _no_polynomial(name: str, state: str) -> UnsupportedError:
     )
 
 
-def _holds(here: _Place, piece: Piece, found: SymbolicKernel, state: str) -> bool:
-    """Report whether the conditions of a piece hold at a place."""
-    return all(
-        truth(point(Fraction(here.sign(_coefficients(c.poly, found, "fire", state)))), c.op)
-        for c in piece.conditions
-    )
+def _holds(here: _Place, piece: Piece, found: SymbolicKernel, state: str, side: int = 0) -> bool:
+    """Report whether the conditions of a piece hold at a place, or just beside it."""
+    polys = ((_coefficients(c.poly, found, "fire", state), c.op) for c in piece.conditions)
+    return all(truth(point(Fraction(here.sign_beside(p, side))), op) for p, op in polys)
 
 
 def _fires(here: _Place, kernel: ir.Kernel, found: SymbolicKernel, state: str) -> bool | None:
@@ -202,14 +222,33 @@ def _fires(here: _Place, kernel: ir.Kernel, found: SymbolicKernel, state: str) -
     return any(piece.value is True and _holds(here, piece, found, state) for piece in pieces)
 
 
-def _classified(here: _Place, p: Coefficients, fires: bool | None) -> FixedPoint:
+def _kind(
+    here: _Place, piece: Piece, beside: Sequence[Piece], found: SymbolicKernel, state: str
+) -> str:
+    """Return "stable", "unstable" or "neutral", by what becomes of a deviation to either side.
+
+    `piece` holds at the place; `beside` are the pieces of which one holds beside it.
+    """
+    sides: list[Coefficients] = []
+    for side in (-1, 1):
+        held = (q for q in beside if _holds(here, q, found, state, side))
+        p = _in_state(found, next(held, piece), "charge", state)
+        if here.sign(_minus_identity(p)):
+            return "unstable"
+        sides.append(derivative(p))
+    left, right = sides
+    factors: Sequence[Coefficients] = sides
+    if here.sign(left) < 0 and here.sign(right) < 0:
+        factors = [multiplied(left, right)]
+    elif here.sign(left) < 0 or here.sign(right) < 0:  # it changes sides, and stays on the other
+        factors = [right if here.sign(left) < 0 else left]
+    largest = max(here.sign(shifted(s, Fraction(-1))) for s in factors)
+    return {-1: "stable", 0: "neutral", 1: "unstable"}[largest]
+
+
+def _classified(here: _Place, p: Coefficients, kind: str, fires: bool | None) -> FixedPoint:
     slope = derivative(p)
-    above = here.sign(shifted(slope, Fraction(-1)))
-    below = here.sign(shifted(slope, Fraction(1)))
     here.sign(slope)  # narrows until `alternates` is certain
-    kind = "neutral" if not above or not below else "stable"
-    if above > 0 or below < 0:
-        kind = "unstable"
     while here.root.width > Fraction(1, 1 << 60):
         here.narrow()
     return FixedPoint(here.root, value_range(slope, here.root), kind, fires)

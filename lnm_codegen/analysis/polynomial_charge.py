@@ -112,12 +112,17 @@ def _without_clamp(h: Any) -> tuple[Any, Fraction | None]:
     """Return the charge without its clamps, and v_min of where(h < v_min, v_min, h) or None."""
     if isinstance(h, Where):
         cond, then, orelse = h.operands
-        if then.is_Rational and getattr(cond, "lhs", None) == orelse:
+        if then.is_Rational and getattr(cond, "lhs", None) == orelse and _equal(cond.rhs, then):
             if isinstance(cond, sympy.StrictGreaterThan):
                 return _without_clamp(orelse)
             if isinstance(cond, sympy.StrictLessThan):
                 return orelse, fraction(then)
     return h, None
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Report whether two numbers are equal; SymPy's Float(-2.0) is not equal to -2."""
+    return bool(a.is_number and float(a) == float(b))
 
 
 def _coefficients(

@@ -17,7 +17,7 @@ def degree_of(neuron: Neuron) -> int | None:
     None if a charge is not a polynomial or reads a bound value, or if there is no charge.
     """
     states, degrees = [s for s, _ in neuron.charge], []
-    if bindings_of(charge for _, charge in neuron.charge):
+    if bindings_of((charge for _, charge in neuron.charge), dict(neuron.bindings)):
         return None
     for _, charge in neuron.charge:
         try:

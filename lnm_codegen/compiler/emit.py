@@ -15,7 +15,7 @@ from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import DtypeName, PackageName, SchemeName, TargetName
-from lnm_codegen.validation import require_one_of
+from lnm_codegen.validation import require_one_of, shown
 
 
 def emit(
@@ -62,7 +62,7 @@ def emit(
     if in_floating_point and backend in BACKENDS:
         return BACKENDS[backend].emit(_model(neuron, name, dtype, scheme))
     if rtl is not None and (backend != "verilog" or not isinstance(rtl, Rtl)):
-        problem = f"rtl is {rtl!r} for backend {backend!r}"
+        problem = f"rtl is {shown(rtl)} for backend {backend!r}"
         raise ModelError("emit", problem, "an lnm.Rtl, for 'verilog'")
     formats = _require_spec(backend, spec)
     model = fixed_model_of(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
 
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
+from lnm_codegen.compiler.build import build
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.ir import nodes as ir
@@ -115,11 +117,15 @@ def step_values(
     return {n: np.broadcast_to(v, shape) for n, v in found.items()}
 
 
+@lru_cache(maxsize=256)
 def spike_names(neuron: Neuron) -> dict[str, str]:
     """Return the Let of the forward kernel that decides each spike -> name of the spike."""
-    lets = (let for let in lower(neuron).forward.body if isinstance(let.value, ir.Spike))
-    names = [let.target.name for let in lets]
-    return {n: n.removeprefix("fired").removeprefix("_") or "spike" for n in names}
+    made, kept = (
+        [let.target.name for let in kernel.body if isinstance(let.value, ir.Spike)]
+        for kernel in (build(neuron), lower(neuron).forward)
+    )
+    names = dict(zip(made, neuron.spikes, strict=True))
+    return {let: names[let] for let in kept}
 
 
 def diverged(neuron: Neuron, found: Mapping[str, Array], scale: float) -> Array:

@@ -20,7 +20,7 @@ from lnm_codegen.language.foreign import building
 from lnm_codegen.language.misuse import as_number, as_numbers
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.definition import load as load
-from lnm_codegen.validation import did_you_mean, require_arguments, require_known
+from lnm_codegen.validation import did_you_mean, require_arguments, require_known, shown
 
 
 def get(name: str, **arguments: Any) -> Neuron:
@@ -101,7 +101,7 @@ def resolve_recorded(reference: str, arguments: dict[str, Any]) -> Neuron:
 
 def _refuse_arguments(reference: str, kind: str, arguments: dict[str, Any]) -> None:
     if arguments:
-        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        given = ", ".join(f"{key}={shown(value)}" for key, value in arguments.items())
         problem = f"{kind} takes no arguments, given {given}"
         raise ModelError(reference, problem, remedy="Write the values into it.")
 

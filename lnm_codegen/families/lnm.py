@@ -22,7 +22,12 @@ from lnm_codegen.language.functions import ExprLike, as_expr, poly
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, Init, input, param, state
-from lnm_codegen.validation import require_integer, require_numbers, require_one_of
+from lnm_codegen.validation import (
+    require_bool,
+    require_integer,
+    require_numbers,
+    require_one_of,
+)
 
 BASES: dict[str, Any] = {
     "monomial": lambda k, t: t**k,
@@ -31,6 +36,8 @@ BASES: dict[str, Any] = {
 }
 """Basis -> P_k(t), called with k and t."""
 _Z = sympy.Symbol("z")
+DECAY = 0.5
+"""Initial slope of f, where no argument gives it."""
 
 
 @family_by("states", {2: two_states})
@@ -44,7 +51,7 @@ def lnm(
     v_reset: float | None = 0.0,
     v_min: float | None = None,
     v_max: float | None = None,
-    decay: float = 0.5,
+    decay: float = DECAY,
     decay_spread: float = 0.0,
     basis: Literal["monomial", "chebyshev", "legendre"] = "monomial",
     detach_reset: bool = False,
@@ -94,6 +101,7 @@ def lnm(
     require_numbers("lnm", **optional, optional=optional)
     require_one_of("lnm", "form", form, ("A", "B", "C"))
     require_one_of("lnm", "basis", basis, tuple(BASES))
+    require_bool("lnm", "learn_theta_0", learn_theta_0)
     low = LOWEST if v_min is None else v_min
     if basis != "monomial" and not low < v_threshold:
         raise ModelError("lnm", f"basis {basis!r} on [{low}, {v_threshold}]", "v_min < v_threshold")
@@ -101,8 +109,9 @@ def lnm(
     if theta is None:
         ends = _leak_in(basis, low, v_threshold)[0 if learn_theta_0 else 1 :]
         theta = _leak(decay, decay_spread, 1 if form == "C" else 0, ends, size)
-    elif decay_spread:
-        raise ModelError("lnm", "theta and decay_spread are given", "one of them")
+    elif decay_spread or decay != DECAY:
+        given = "decay_spread" if decay_spread else "decay"
+        raise ModelError("lnm", f"theta and {given} are given", "one of them")
     v, x = state("v", init=v_reset or 0.0), input("x")
     coefficients = param("theta", size=size, init=theta)
     threshold = param("v_threshold", init=v_threshold, learnable=learn_threshold)

@@ -133,7 +133,8 @@ class FixedSpec:
     names.
 
     Args:
-        default: Format of every other node. A constant has the format of the node that reads it.
+        default: Format of every other node. A constant has the format of the node that reads it; in
+            a partial result, such as `h_1` of `h`, that of `h`.
         nodes: Name -> format.
 
     Raises:

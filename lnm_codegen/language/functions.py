@@ -191,7 +191,7 @@ def where(cond: Any, then: ExprLike, orelse: ExprLike) -> Expression:
         remedy = f"{EQUALITY}. For a flag write a if flag else b."
         raise ModelError("where", f"the condition is {cond}, a bool of Python", accepted, remedy)
     if not (_is_condition(cond) or is_spike(cond)):
-        raise ModelError("where", f"{cond!r} is not a condition", accepted)
+        raise ModelError("where", f"{shown(cond)} is not a condition", accepted)
     node: Expression = Where(plain(cond), as_expr(then, "where"), as_expr(orelse, "where"))
     return node
 

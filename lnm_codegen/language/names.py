@@ -6,6 +6,7 @@ import keyword
 from typing import Any
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.validation import shown
 
 
 def require_name(kind: str, name: Any) -> str:
@@ -15,7 +16,7 @@ def require_name(kind: str, name: Any) -> str:
         ModelError: Not an identifier, a keyword of Python, the name of the default spike, or a name
             of the forms that kernels use: `_x`, `grad_x`, `sum_x`, `x_next`.
     """
-    where = f"{kind} {name!r}"
+    where = f"{kind} {shown(name)}"
     if not isinstance(name, str) or not name.isascii() or not name.isidentifier():
         raise ModelError(
             where, "not an identifier", "letters, digits and '_', not beginning with a digit"

@@ -264,7 +264,7 @@ def require_one_port(where: str, neuron: Neuron) -> None:
 
 def _granularities(neuron: Neuron, per: Any) -> dict[str, Granularity]:
     """Return the valid granularities of `with_per` by parameter name."""
-    if not isinstance(per, str | Mapping):
+    if not isinstance(per, str | Mapping) or not all(isinstance(word, str) for word in per):
         raise wrong(neuron.name, "per", per, "a word, or a dict of words by parameter")
     table = {p.name: per for p in neuron.params if p.learnable} if isinstance(per, str) else per
     known = sorted(p.name for p in neuron.params)

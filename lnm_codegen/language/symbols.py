@@ -24,7 +24,7 @@ from lnm_codegen.language.comparison import undecidable
 from lnm_codegen.language.expression import Numbers, Symbol
 from lnm_codegen.language.misuse import Symbolic, as_number, as_numbers, operand
 from lnm_codegen.language.names import require_name
-from lnm_codegen.validation import require_bool, require_integer, require_one_of, wrong
+from lnm_codegen.validation import require_bool, require_integer, require_one_of, shown, wrong
 
 
 def _arithmetic(name: str) -> Callable[[Any, Any], Any]:
@@ -114,8 +114,9 @@ class Vector(Sequence[Declared]):
     @overload
     def __getitem__(self, index: slice) -> tuple[Declared, ...]: ...
     def __getitem__(self, index: Any) -> Any:
-        """Return the element, or a tuple of elements for a slice."""
-        where, accepted = f"{self.decl.name}[{index!r}]", f"an integer from 0 to {len(self) - 1}"
+        """Return the element, or a tuple for a slice."""
+        accepted = f"an integer from 0 to {len(self) - 1}"
+        where = f"{self.decl.name}[{shown(index)}]"
         try:
             return self._elements[index]
         except IndexError:

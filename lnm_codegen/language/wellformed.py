@@ -53,7 +53,7 @@ def _assignments(where: str, given: Any, kind: type, remedy: str = "") -> Assign
         if not (isinstance(key, Declared) and isinstance(key.decl, kind)):
             noun, made = ("state", "state") if kind is State else ("spike", "spike_named")
             raise ModelError(
-                where, f"the key {key!r} is not a {noun}", f"symbols made by lnm.{made}"
+                where, f"the key {shown(key)} is not a {noun}", f"symbols made by lnm.{made}"
             )
     return tuple((s, require_expression(f"{where}[{s.name}]", e)) for s, e in given.items())
 
@@ -80,16 +80,18 @@ def _named(where: str, given: Mapping[Any, Any]) -> Named:
 
 def surrogates(where: str, given: Any, fire: Assignments) -> tuple[tuple[str, Surrogate], ...]:
     """Return one surrogate per spike, in the order of `fire`; keys are spikes or their names."""
-    given = atan() if given is None else given
-    if not isinstance(given, Surrogate | Mapping):
+    if given is not None and not isinstance(given, Surrogate | Mapping):
         raise ModelError(where, f"{shown(given)} is not a surrogate", _SURROGATES)
+    if isinstance(given, Surrogate) and not fire:
+        raise ModelError(where, "given, but the neuron has no spike", remedy="Remove it.")
+    given = atan() if given is None else given
     table = given if isinstance(given, Mapping) else {s: given for s, _ in fire}
     spikes = [s.name for s, _ in fire]
     found: dict[str, Surrogate] = {}
     for key, value in table.items():
         name = key.name if isinstance(key, Declared) else key
         if name not in spikes:
-            raise ModelError(where, f"fire has no spike {name!r}", ", ".join(spikes) or "none")
+            raise ModelError(where, f"fire has no spike {shown(name)}", ", ".join(spikes) or "none")
         if name in found:
             raise ModelError(where, f"{name!r} occurs twice", "one surrogate for each spike")
         if not isinstance(value, Surrogate):

@@ -55,6 +55,51 @@ def test_known_fixed_points(neuron, x, expected):
     assert shown(neuron, x) == expected
 
 
+def pieces(left, right, jump=0.0):
+    """Return a neuron with the charge left*v below 0 and right*v + jump above."""
+    v, x = lnm.state("v"), lnm.input("x")
+    above = lnm.where(v > 0, right * v + jump, 0)
+    return lnm.Neuron(charge={v: lnm.where(v < 0, left * v, above) + 0 * x + x}, fire=v - 99)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "kind"),
+    [
+        (0.0, 1.5, "unstable"), (1.5, 0.0, "unstable"), (0.5, 0.9, "stable"),
+        (-0.25, 3.0, "unstable"), (0.5, -3.0, "stable"), (-3.0, 0.5, "stable"),
+        (-3.0, 1.0, "neutral"), (-0.25, -3.0, "stable"), (-0.5, -3.0, "unstable"),
+        (-0.5, -2.0, "neutral"), (0.5, 1.0, "neutral"),
+    ],
+)  # fmt: skip
+def test_both_sides_of_an_edge_decide(left, right, kind):
+    """A run from either side confirms it: it returns, keeps its distance, or leaves."""
+    neuron = pieces(left, right)
+    assert [(p.v.low, p.kind) for p in fixed_points(neuron).points] == [(0, kind)]
+    state = {"v": np.array([-1e-3, 1e-3])}
+    found = lnm.interpret(neuron, np.zeros((60, 2)), state=state).states["v"]
+    farthest = np.abs(found).max()
+    assert (farthest > 1e-2) == (kind == "unstable")
+    assert (farthest < 1e-5) == (kind == "stable")
+
+
+def test_an_edge_where_the_charge_jumps_and_the_rectifier_of_klif():
+    """max(0, k*v/2) with k = 3: a potential above 0 grows until it fires."""
+    assert [p.kind for p in fixed_points(pieces(0.5, 0.5, jump=0.25)).points] == [
+        "unstable", "stable",
+    ]  # fmt: skip
+    for k, kind in ((1.0, "stable"), (2.0, "neutral"), (3.0, "unstable")):
+        assert shown(get("klif", k=k)) == [(0.0, 0.0, kind, False, False)]
+
+
+def test_points_beyond_the_interval_of_the_search_are_not_listed():
+    """The pieces hold in [-2**20, 2**20] alone: beyond it a clamp may act."""
+    v, x = lnm.state("v"), lnm.input("x")
+    h = (1 - Q(1, 10**7)) * v + x
+    neuron = lnm.Neuron(charge={v: lnm.min(h, 2**21)}, fire=v - 2**22)
+    assert fixed_points(neuron, {"x": 1}).points == ()
+    assert [p.v.low for p in fixed_points(neuron, {"x": Q(1, 10)}).points] == [10**6]
+
+
 def test_a_neuron_that_keeps_its_potential_has_them_everywhere():
     found = fixed_points(get("if"))
     assert found.everywhere

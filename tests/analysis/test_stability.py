@@ -185,6 +185,21 @@ def test_slopes_pass_through_bound_values():
         polynomial_charge(lnm.Neuron(charge=charge, fire=v - v_threshold))
 
 
+def test_a_select_of_another_number_than_its_bound_is_no_clamp():
+    """where(h > 0.1, -50, h) leaves [v_min, V], so that no certificate may ignore it."""
+    v, x = lnm.state("v"), lnm.input("x")
+    theta, v_threshold = lnm.param("theta", size=2), lnm.param("v_threshold", learnable=False)
+    h = lnm.poly(v, theta) + x
+    clamp = lnm.Neuron(
+        charge={v: lnm.where(h < -0.1, -0.1, h)}, fire=v - v_threshold, reset=lnm.hard_reset(v)
+    )
+    assert polynomial_charge(clamp).v_min == Q(-1, 10)
+    for charge in (lnm.where(h > 0.1, -50, h), lnm.where(h < -1, -2, h)):
+        neuron = lnm.Neuron(charge={v: charge}, fire=v - v_threshold, reset=lnm.hard_reset(v))
+        with refused(UnsupportedError, "neuron", "it has no charge f(v) + x"):
+            polynomial_charge(neuron)
+
+
 def test_a_clamp_of_a_bound_value_has_no_slope_of_its_own():
     """The branch that moves is found through the name."""
     v, x = lnm.state("v"), lnm.input("x")

@@ -130,3 +130,15 @@ def test_values_of_every_step():
 def test_the_unit_of_states():
     assert unit_of(leaky(1.0)) == 1
     assert unit_of(leaky(1.0, rest=-65.0)) == 65
+
+
+def test_a_spike_keeps_its_name_where_another_value_has_that_of_its_variable():
+    """The variable of the spike `up` is `fired_up`, unless the neuron has a value of that name."""
+    v, x = lnm.state("v"), lnm.input("x")
+    up = lnm.spike_named("up")
+    neuron = lnm.Neuron(
+        charge={v: v + x}, fire={lnm.spike: v - 1, up: v - 2},
+        output={"fired": lnm.spike, "fired_up": up}, reset=lnm.hard_reset(v),
+    )  # fmt: skip
+    assert spike_names(neuron) == {"fired_2": "spike", "fired_up_2": "up"}
+    assert [*spiking_scale(neuron, *drawn()).rates] == ["spike", "up"]

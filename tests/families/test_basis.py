@@ -215,6 +215,11 @@ def test_a_drawn_leak_is_a_line_of_random_slope_by_row(basis: str, form: str, wh
             "theta and decay_spread are given",
             "one of them",
         ),
+        (
+            {"theta": [0, 0.5], "degree": 1, "decay": 0.9},
+            "theta and decay are given",
+            "one of them",
+        ),
         ({"decay_spread": "a"}, "decay_spread is 'a'", "a finite number"),
     ],
 )

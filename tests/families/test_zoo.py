@@ -129,6 +129,14 @@ def test_i_lif_counts() -> None:
     np.testing.assert_allclose(found.states["v"], x[0] - 0.5 * found.out[0])
 
 
+def test_the_slope_of_a_count_is_1_over_the_threshold_also_at_whole_counts() -> None:
+    """1/V where 0 <= h <= D*V: where two spikes' slopes meet, one of them counts."""
+    neuron = lnm.get("i_lif", v_threshold=0.5, max_count=3)
+    x = np.array([[-0.1, 0.0, 0.2, 0.25, 0.5, 0.75, 1.0, 1.5, 1.6]])
+    found = lnm.interpret(neuron, x, grad_out=np.ones_like(x), grad_state={"v": 0.0})
+    np.testing.assert_array_equal(found.grads["x"][0], [0, 2, 2, 2, 2, 2, 2, 2, 0])
+
+
 # Models of biology
 
 
@@ -282,6 +290,7 @@ def test_the_rates_of_hodgkin_huxley_are_finite_everywhere(v: float, dtype: str)
         ("eif", {"delta_T": 0}, "delta_T is 0", "a number > 0"),
         ("adex", {"tau_syn": 1}, "tau_syn is 1", "a number > 1 or None"),
         ("clif", {"tau": 1}, "tau is 1", "a number > 1"),
+        ("lnm", {"learn_theta_0": "no"}, "learn_theta_0 is 'no'", "True, False"),
         ("i_lif", {"max_count": 17}, "max_count is 17", "an integer from 1 to 16"),
         ("tc_lif", {"beta_d": 1}, "beta_d is 1", "a number > 0 and < 1"),
         ("refractory_lif", {"v_reset": 1}, "v_reset is 1", "a number < v_threshold, 1.0"),

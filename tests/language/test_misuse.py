@@ -300,3 +300,24 @@ def test_every_function_of_the_language_has_its_name() -> None:
     assert set(FUNCTIONS) == set(expression.FUNCTIONS)
     assert all(f"lnm.{word}(" in instead_of(word) for word in FUNCTIONS)
     assert instead_of("no_such") == ""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda array: lnm.where(array, 1, 2),
+        lambda array: lnm.Neuron({array: v}, v),
+        lambda array: lnm.Neuron({v: v + x}, v, surrogate={array: lnm.surrogate.atan()}),
+        lambda array: lnm.get("lif").with_per({array: "layer"}),
+        lambda array: lnm.state(array),
+        lambda array: lnm.param("theta", size=2)[array],
+        lambda array: lnm.get(array),
+        lambda array: lnm.load(array),
+        lambda array: lnm.emit(lnm.get("lif"), "c", rtl=array),
+    ],
+)
+def test_a_large_array_in_a_wrong_place_makes_a_short_line(call: Any) -> None:
+    """Its text has many lines, of which the message shows the beginning."""
+    with refused(lnm.ModelError) as caught:
+        call(torch.ones(30, 30))
+    assert len(caught.value.problem) < 250

@@ -425,6 +425,13 @@ SYMBOLS = [
         for fire in (v, None)
     ),
     (
+        lambda: neuron(fire=None, output=v, surrogate=lnm.surrogate.atan()),
+        "neuron.surrogate",
+        "given, but the neuron has no spike",
+        "",
+        "Remove it.",
+    ),
+    (
         lambda: neuron(surrogate={other: lnm.surrogate.straight_through()}),
         "neuron.surrogate",
         "fire has no spike 'other'",

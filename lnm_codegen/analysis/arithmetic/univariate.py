@@ -44,6 +44,15 @@ def derivative(coefficients: Sequence[Fraction]) -> Coefficients:
     return tuple(k * c for k, c in enumerate(coefficients))[1:]
 
 
+def multiplied(p: Sequence[Fraction], q: Sequence[Fraction]) -> Coefficients:
+    """Return the coefficients of p*q."""
+    found = [Fraction(0)] * max(len(p) + len(q) - 1, 0)
+    for i, a in enumerate(p):
+        for j, b in enumerate(q):
+            found[i + j] += a * b
+    return tuple(found)
+
+
 def shifted(coefficients: Coefficients, amount: Fraction) -> Coefficients:
     """Return the coefficients of p + amount."""
     return (coefficients[0] + amount, *coefficients[1:]) if coefficients else (amount,)

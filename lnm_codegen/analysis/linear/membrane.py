@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import sympy
 
+from lnm_codegen.analysis.charge import readable_inputs
 from lnm_codegen.analysis.linear.step import Values, kernels_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.interpret import Array, run
@@ -51,7 +52,7 @@ class Membrane:
         names = Names({s.name for s in self.neuron.symbols})
         keys = {names.fresh("value"): key for key in self.coefficients}
         output = {name: self.coefficients[key] for name, key in keys.items()}
-        x = self.neuron.inputs[0]
+        (x,) = readable_inputs(self.neuron)
         held: dict[str, Any] = {names.fresh("seen"): x}  # so that the neuron reads something
         reader = Neuron(charge={s: s for s in self.neuron.states}, output=output | held)
         kernels = kernels_of(reader, params, rows)

@@ -1,15 +1,17 @@
 """Gain of the gradient through the reset at the threshold.
 
 The reset is s' = R(s, spike), and a surrogate of slope g stands in for the derivative of the spike.
-At the threshold, z = 0, a step therefore multiplies gradients by the matrix
+Where R changes nothing without a spike, a step at the threshold, z = 0, therefore multiplies
+gradients by the matrix
 
-    I + g(0) * J * grad z,    J = R(s, 1) - R(s, 0)
+    I + g(0) * J * grad z,    J = dR/d spike
 
 also in steps without a spike, whose z is a little below 0. Its one eigenvalue that differs from 1
 is 1 - G, with the gain G = -g(0) * (grad z . J). For a LIF neuron G is g(0) times the jump of the
 reset: v_threshold - v_reset, or v_threshold if it is soft. A threshold of 1 and atan(alpha=2) give
 G = 1. Beyond G = 2 the factor 1 - G is below -1: gradients of silent steps near the threshold
-change sign and grow. `detach_reset` makes the matrix I.
+change sign and grow. `detach_reset` makes the matrix I. What R changes without a spike, such as a
+counter or the decay of an adaptation, is no part of G.
 
 A surrogate that is G times as wide has a gain of 1, so nothing grows. It does not correct the
 gradients of silent steps: its tail reaches G times as far, and each factor 1 - g(z) * jump below
@@ -23,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from lnm_codegen.analysis.charge import potential_of
+from lnm_codegen.analysis.charge import potential_of, readable_inputs
 from lnm_codegen.analysis.linear.step import RowKernels, Values, initial_states, kernels_of
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
+from lnm_codegen.language.binding import rebound
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Z
 
@@ -55,8 +58,10 @@ def reset_gain(neuron: Neuron, values: Values | None = None, rows: int = 1) -> A
         return np.zeros(rows)
     probe, names = _reset_neuron(neuron)
     kernels = kernels_of(probe, values or {}, rows)
+    detached = kernels_of(probe.with_detach_reset(True), values or {}, rows)
     at = initial_states(neuron, values or {}, rows)
-    return np.asarray(np.max([_gain(neuron, kernels, name, at) for name in names], axis=0))
+    found = [_gain(neuron, kernels, detached, name, at) for name in names]
+    return np.asarray(np.max(found, axis=0))
 
 
 def advice(neuron: Neuron, gain: float) -> str:
@@ -74,11 +79,18 @@ def advice(neuron: Neuron, gain: float) -> str:
     )
 
 
-def _gain(neuron: Neuron, kernels: RowKernels, spike: str, at: Array) -> Array:
-    """Return the gain of one spike, whose z is the output `spike`."""
+def _gain(
+    neuron: Neuron, kernels: RowKernels, detached: RowKernels, spike: str, at: Array
+) -> Array:
+    """Return the gain of one spike, whose z is the output `spike`: the trace that it removes.
+
+    `detached` are the kernels of the same reset whose spikes have no derivative.
+    """
     states = [s.name for s in neuron.states]
 
-    def run_at(point: Array, seeds: dict[str, float]) -> tuple[Array, Array]:
+    def run_at(
+        point: Array, seeds: dict[str, float], kernels: RowKernels = kernels
+    ) -> tuple[Array, Array]:
         names = (p.var.name for p in kernels.program.backward.inputs)
         given: dict[str, Any] = dict.fromkeys(names, 0.0)
         given |= {**kernels.table, **dict(zip(states, point, strict=True)), **seeds}
@@ -94,8 +106,11 @@ def _gain(neuron: Neuron, kernels: RowKernels, spike: str, at: Array) -> Array:
     rise = (direction * slope).sum(0)
     below = _BELOW * np.maximum(np.abs(z), 1e-3)
     near = at - (z + below) * direction / np.where(rise != 0, rise, 1.0)
-    diagonal = [run_at(near, {f"grad_{n}_next": 1.0})[1][k] for k, n in enumerate(states)]
-    gain = np.asarray(len(states) - np.sum(diagonal, axis=0))
+    silent, whole = (
+        np.sum([run_at(near, {f"grad_{n}_next": 1.0}, of)[1][k] for k, n in enumerate(states)], 0)
+        for of in (detached, kernels)
+    )
+    gain = np.asarray(silent - whole)
     return np.where(np.isfinite(gain), gain, 0.0)
 
 
@@ -103,14 +118,20 @@ def _gain(neuron: Neuron, kernels: RowKernels, spike: str, at: Array) -> Array:
 def _reset_neuron(neuron: Neuron) -> tuple[Neuron, tuple[str, ...]]:
     """Return the neuron whose charge keeps the states, and its outputs: the z of each spike."""
     names = Names({s.name for s in neuron.symbols} | {s.name for s, _ in neuron.fire})
-    output: dict[str, Any] = {names.fresh("z"): z for _, z in neuron.fire}
+    own = dict(neuron.bindings)
+
+    def bound(pairs: Any) -> dict[Any, Any]:
+        return {s: rebound(e, lambda e: e, own) for s, e in pairs}
+
+    fire = bound(neuron.fire)
+    output: dict[str, Any] = {names.fresh("z"): z for z in fire.values()}
     spikes = tuple(output)
-    output |= {names.fresh("seen"): x for x in neuron.inputs}
+    output |= {names.fresh("seen"): x for x in readable_inputs(neuron)}
     slopes = dict(neuron.surrogates)
     kept = Neuron(
         charge={s: s for s in neuron.states},
-        fire=dict(neuron.fire),
-        reset=dict(neuron.reset),
+        fire=fire,
+        reset=bound(neuron.reset),
         output=output,
         surrogate={spike: slopes[spike.name] for spike, _ in neuron.fire},
         name="reset",

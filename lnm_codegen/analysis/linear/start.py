@@ -56,6 +56,8 @@ def matched_start(neuron: Neuron, target: Neuron) -> dict[str, Any] | None:
     free = {s: own[s] for s in read}
     values = {s: float(e.subs(free)) for s, e in zip(read, found, strict=False)}
     values |= _at_threshold(neuron, v, scale * threshold)
+    if not _fires_at(neuron, v, values, scale * threshold):
+        return None
     begins = _at_start(v, scale, target.states[0].decl)
     if begins is None or not _resets(neuron, v, reset, scale, threshold):
         return None
@@ -132,6 +134,18 @@ def _at_threshold(neuron: Neuron, v: Declared, threshold: float) -> dict[Any, fl
     symbol = sympy.expand(v - neuron.fire[0][1])
     is_param = isinstance(symbol, Declared) and isinstance(symbol.decl, Param)
     return {symbol: threshold} if is_param else {}
+
+
+def _fires_at(neuron: Neuron, v: Declared, values: dict[Any, float], threshold: float) -> bool:
+    """Report whether a neuron with these values fires where v is at least the threshold."""
+    table = _initial(neuron) | {s: as_expr(value) for s, value in values.items()}
+    z = _in_numbers(_expanded(neuron.fire[0][1]), table)
+    if z.free_symbols != {v} or not z.is_polynomial(v):
+        return False
+    line = sympy.Poly(z, v)
+    gain, offset = float(line.coeff_monomial(v)), float(line.coeff_monomial(1))
+    is_at = line.degree() == 1 and gain > 0
+    return is_at and isclose(-offset / gain, threshold, rel_tol=1e-7, abs_tol=1e-12)
 
 
 def _named(neuron: Neuron, values: dict[Any, float]) -> dict[str, Any]:

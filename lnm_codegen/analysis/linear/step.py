@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from lnm_codegen.analysis.charge import without_spikes
+from lnm_codegen.analysis.charge import readable_inputs, without_spikes
 from lnm_codegen.compiler.arguments import parameters_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import UnsupportedError
@@ -25,7 +25,7 @@ from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.nodes import Program
-from lnm_codegen.language.binding import rebound
+from lnm_codegen.language.binding import read_by, rebound
 from lnm_codegen.language.functions import attached
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import require_known
@@ -50,7 +50,7 @@ class RowKernels:
 
 @lru_cache(maxsize=256)
 def silent_neuron(neuron: Neuron) -> Neuron:
-    """Return the neuron without spikes; its outputs are the z of each spike."""
+    """Return the neuron without spikes; its first outputs are the z of each spike."""
     if not neuron.states:
         raise UnsupportedError(neuron.name, "no state, so there is no step to analyse")
     own = dict(neuron.bindings)
@@ -59,10 +59,13 @@ def silent_neuron(neuron: Neuron) -> Neuron:
     after = {s: rebound(e, lambda e: attached(without_spikes(e)), own) for s, e in neuron.reset}
     names = Names({s.name for s in neuron.symbols})
     output: dict[str, Any] = {names.fresh("z"): rebound(z, attached, own) for _, z in neuron.fire}
+    output = output or {names.fresh("out"): neuron.states[0]}
+    read = set().union(*map(read_by, (*charged.values(), *after.values(), *output.values())))
+    output |= {names.fresh("seen"): x for x in readable_inputs(neuron) if x not in read}
     return Neuron(
         charge=charged,
         reset={s: e for s, e in after.items() if e is not s},
-        output=output or neuron.states[0],
+        output=output,
         name=None if iskeyword(neuron.name) else neuron.name,  # the family `if`
     )
 
@@ -73,7 +76,7 @@ def _fire_neuron(neuron: Neuron) -> Neuron:
     names = Names({s.name for s in neuron.symbols})
     own = dict(neuron.bindings)
     output: dict[str, Any] = {names.fresh("z"): rebound(z, attached, own) for _, z in neuron.fire}
-    output |= {names.fresh("seen"): x for x in neuron.inputs}
+    output |= {names.fresh("seen"): x for x in readable_inputs(neuron)}
     return Neuron(charge={s: s for s in neuron.states}, output=output, name="fire")
 
 
@@ -137,7 +140,8 @@ class StepMap:
         self.neuron, self.rows = neuron, rows
         self.states = tuple(s.name for s in neuron.states)
         self.inputs = tuple(s.name for s in neuron.inputs)
-        self._outputs = tuple(n for n, _ in silent.output)
+        self._seeds = {f"grad_{n}": 0.0 for n, _ in silent.output}
+        self._outputs = tuple(n for n, _ in silent.output)[: len(neuron.fire)]
         watched, self._charged, self._fired = _watched_neuron(neuron)
         self._silent = kernels_of(silent, given, rows)
         self._whole = kernels_of(watched, given, rows)
@@ -185,7 +189,7 @@ class StepMap:
 
     def jacobian(self, states: Array, x: Inputs | None = None) -> tuple[Array, Array]:
         """Return dF/ds, (*, R, n, n), and dF/dx, (*, R, n, m), at s and x."""
-        given = self._values(self._silent, states, x) | {f"grad_{n}": 0.0 for n in self._outputs}
+        given = self._values(self._silent, states, x) | self._seeds
         count = len(self.states)
         by_state = np.zeros((*states.shape[1:], count, count))
         by_input = np.zeros((*states.shape[1:], count, len(self.inputs)))

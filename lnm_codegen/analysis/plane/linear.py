@@ -1,6 +1,7 @@
 """Matrix of two coupled states: the linear part of a step without a spike.
 
-SymPy differentiates charge and reset, with clamps ignored (`charge.unclamped`), in the states:
+SymPy differentiates charge and reset in the states, with clamps ignored (`charge.unclamped`).
+Values of stop_gradient count as any other, since they move the states too:
 
     s' = A*s + B*x + ...,   A_ij = d s'_i / d s_j at s = 0
 
@@ -21,7 +22,7 @@ import sympy
 from lnm_codegen.analysis.charge import moves, substituted, unclamped
 from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.language.binding import read_by
-from lnm_codegen.language.functions import Where, as_expr
+from lnm_codegen.language.functions import Where, as_expr, attached
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Declared, input, is_spike
 
@@ -66,8 +67,8 @@ def linear_part(neuron: Neuron) -> LinearPart | None:
 
 def _without_spike(neuron: Neuron, state: Declared) -> Any:
     """Return a state after a step without a spike, in inputs and the states before it."""
-    charge = {s: unclamped(e) for s, e in neuron.charge}
-    reset = dict(neuron.reset).get(state, state)
+    charge = {s: unclamped(attached(e)) for s, e in neuron.charge}
+    reset = attached(dict(neuron.reset).get(state, state))
     quiet = _without_spikes(unclamped(reset))
     return substituted(quiet, charge)
 
@@ -104,7 +105,8 @@ def _scaled(
     others = [sympy.expand(e - part) for e, part in zip(driven, linear, strict=True)]
     others += [e for _, e in (*neuron.fire, *neuron.reset, *neuron.output)]
     others += [bound for _, e in neuron.charge for bound in _clamp_bounds(e)]
-    if any(read_by(as_expr(e)) & set(factors) for e in others):
+    own = dict(neuron.bindings)
+    if any(read_by(as_expr(e), own) & set(factors) for e in others):
         return None
     elements = [(s.decl.name, s.decl.element_names.index(s.name)) for s in factors]  # type: ignore[union-attr]
     starts = {s.decl.param for s in neuron.states if isinstance(s.decl, State)}

@@ -138,17 +138,28 @@ def _targets(names: Sequence[str]) -> str:
 def _spikes(kernel: Kernel) -> tuple[tuple[str, str, str, str], ...]:
     """Return (function, class, argument, slope) of each spike."""
     found = []
+    classes: set[str] = set()
     for let in kernel.body:
         if isinstance(let.value, ir.Spike):
             z = let.value.arg.name if isinstance(let.value.arg, ir.Var) else "z"
             slope = expr.text(let.value.slope, TorchDialect(frozenset(), z))
             name = _function_name(let.target.name)
-            found.append((name, "_" + name.title().replace("_", ""), z, slope))
+            found.append((name, _class_name(name, classes), z, slope))
     return tuple(found)
 
 
 def _function_name(fired: str) -> str:
     return "_spike" + fired.removeprefix("fired")
+
+
+def _class_name(function: str, taken: set[str]) -> str:
+    """Return the class of a spike's function, and take it and its dual: s1 and s_1 differ."""
+    word = "_" + function.title().replace("_", "")
+    name, number = word, 2
+    while taken & {name, f"{name}Dual"}:
+        name, number = f"{word}{number}", number + 1
+    taken |= {name, f"{name}Dual"}
+    return name
 
 
 def _lines(kernel: Kernel, like: str) -> tuple[str, ...]:

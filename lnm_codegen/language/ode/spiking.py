@@ -13,6 +13,7 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.language.binding import bind
 from lnm_codegen.language.functions import max, min
 from lnm_codegen.language.ode.equations import plain_lines
+from lnm_codegen.language.ode.quantities import tree
 from lnm_codegen.language.text.cost import quoted
 from lnm_codegen.validation import shown
 
@@ -57,6 +58,7 @@ def statements_of(reset: object) -> list[Statement]:
         if match is None or not match[3].strip():
             raise ModelError("ode: reset", f"{quoted(part)} is not an assignment", accepted)
         found.append(Statement(match[1], match[2], match[3].strip()))
+        tree(found[-1].text, found[-1].where)  # `v += 1) * (2` is an expression only in parentheses
     if not 0 < len(found) <= MAX_STATEMENTS:
         problem = f"{len(found)} statements"
         raise ModelError("ode: reset", problem, f"1 to {MAX_STATEMENTS} assignments")

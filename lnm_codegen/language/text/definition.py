@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.files import parse_toml, toml_of
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.binding import bind
@@ -33,7 +32,7 @@ from lnm_codegen.language.text.content import Content, joined
 from lnm_codegen.language.text.draws import draw_of, init_of
 from lnm_codegen.language.text.expression import CONSTANTS, FUNCTIONS, parse
 from lnm_codegen.language.text.surrogate import surrogates_of
-from lnm_codegen.validation import is_number
+from lnm_codegen.validation import is_number, wrong
 
 _KEYS = (
     "name", "inputs", "fire", "output", "surrogate", "detach_reset",
@@ -58,7 +57,7 @@ def load(path: str | os.PathLike[str]) -> Neuron:
     try:
         file = Path(path)
     except TypeError:
-        raise ModelError("load", f"path is {path!r}", "the path of a TOML file") from None
+        raise wrong("load", "path", path, "the path of a TOML file") from None
     return _Definition(str(file), toml_of(file)).neuron()
 
 

@@ -25,7 +25,7 @@ def threshold_of(neuron: Neuron) -> float:
     the neuron fires at z >= 0. It is 1 for a neuron that never fires.
     """
     z = neuron.fire[0][1] if neuron.fire else None
-    read = [s for s in neuron.states if z is not None and s in read_by(z)]
+    read = [s for s in neuron.states if z is not None and s in read_by(z, dict(neuron.bindings))]
     if z is None or not read:
         return 1.0
     probe = neuron.with_outputs(potential_probe=read[0], fire_probe=z)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.linear.reset import MOST_GAIN, advice, reset_gain
+from lnm_codegen.analysis.linear.reset import MOST_GAIN, _reset_neuron, advice, reset_gain
+from lnm_codegen.analysis.plane.linear import linear_part
+from lnm_codegen.analysis.summary import degree_of
 from tests.analysis.linear.matrices import free
 
 KINDS = (
@@ -48,6 +51,13 @@ def millivolts(surrogate: lnm.surrogate.Surrogate | None = None, detach: bool = 
         (lnm.get("cuba_lif"), 0.5),
         (lnm.get("izhikevich", b=0.4), 1),
         (free(), 1),
+        # What a reset does without a spike is no part of it: a counter, a decay, a memory.
+        (lnm.get("refractory_lif", v_threshold=1.5), 1.5),
+        (lnm.get("brf"), 1),
+        (lnm.get("adlif"), 1),
+        (lnm.get("glif"), 0),
+        (lnm.get("alif"), 0),
+        (lnm.get("fitzhugh_nagumo"), 0),
     ],
 )
 def test_gains(neuron, gain):
@@ -76,6 +86,22 @@ def test_a_silent_step_at_the_threshold_multiplies_a_gradient_by_1_minus_the_gai
     assert found.grads["v"].item() == pytest.approx(1 - gain, rel=1e-3, abs=1e-3)
     rows = reset_gain(neuron, {"v_threshold": np.array([threshold, 2 * threshold])}, 2)
     assert rows == pytest.approx([gain, 2 * gain], rel=1e-3)
+
+
+def test_a_neuron_from_another_process_has_the_same_gain_and_matrix():
+    """Its bound values have no definition of their own: the neuron holds them."""
+    v, w, x, a = lnm.state("v"), lnm.state("w"), lnm.input("x"), lnm.param("a", init=0.5)
+    z, c = lnm.bind(2 * v - 1.5, "z"), lnm.bind(2 * a, "c")
+    fired = lnm.Neuron(charge={v: 0.5 * v + x}, fire=z, reset={v: v - lnm.spike * (z + 1)})
+    two = lnm.Neuron(charge={v: a * v + x, w: a * (w + v)}, fire=v - c, reset=lnm.hard_reset(v))
+    assert reset_gain(fired)[0] == pytest.approx(2, abs=1e-4)
+    assert (linear_part(two).scaled, degree_of(fired)) == (None, 1)
+    bound = lnm.Neuron(charge={v: lnm.bind(v**2 + x, "b") + x}, fire=v - 1)
+    copies = [pickle.loads(pickle.dumps(n)) for n in (fired, two, bound)]
+    _reset_neuron.cache_clear()
+    linear_part.cache_clear()
+    assert reset_gain(copies[0])[0] == pytest.approx(2, abs=1e-4)
+    assert (linear_part(copies[1]).scaled, degree_of(copies[2])) == (None, None)
 
 
 def test_advice():

@@ -9,6 +9,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis.linear.start import matched_start
+from lnm_codegen.language.text.expression import parse
 
 X = np.random.default_rng(3).normal(0.4, 1.5, (30, 4, 5))
 
@@ -62,6 +63,26 @@ def test_a_target_in_floats_that_begins_elsewhere() -> None:
     assert (lnm.interpret(neuron.with_init(**start), X).out != expected).mean() < 0.002
 
 
+ADDING = lnm.get("lif", tau=3.0, decay_input=False, v_threshold=0.5)
+
+
+def polynomial(fire: str) -> lnm.Neuron:
+    """Return a neuron with a free charge that fires where this expression is >= 0."""
+    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=0.5)
+    theta = lnm.param("theta", size=2)
+    z = parse(fire, {"v": v, "x": x, "p": p}, "fire")
+    charge = lnm.poly(v, theta) + x
+    return lnm.Neuron({v: charge}, z, lnm.hard_reset(v), output={"s": lnm.spike, "p": p})
+
+
+def test_a_threshold_that_is_a_number_or_a_multiple() -> None:
+    """z = 2*v - 1 is 0 at the target's threshold, and so is v - 1/2."""
+    for fire in ("v - 0.5", "2*v - 1", "v - p"):
+        start = matched_start(polynomial(fire), ADDING)
+        assert start is not None
+        assert start["theta"] == pytest.approx((0, 2 / 3))
+
+
 @pytest.mark.parametrize(
     ("neuron", "target"),
     [
@@ -74,6 +95,7 @@ def test_a_target_in_floats_that_begins_elsewhere() -> None:
         (lnm.get("lnm", states=2, parametrisation="pole"), lnm.get("lif", v_reset=None)),
         (lnm.get("rf"), lnm.get("lif")),
         (lnm.get("lnm"), lnm.get("li")),  # never spikes
+        *((polynomial(fire), ADDING) for fire in ("v - 1", "2*v - 1.4", "v - p**2", "x - 1")),
     ],
 )
 def test_none_where_there_are_no_such_values(neuron: lnm.Neuron, target: lnm.Neuron) -> None:

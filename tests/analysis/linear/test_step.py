@@ -8,7 +8,9 @@ from hypothesis import given, settings
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.analysis.report import analyze
 from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.insight.energy.layers import neuron_operations
 from tests.analysis.linear.matrices import entries, fitzhugh_nagumo, free
 from tests.refusals import refused
 
@@ -114,3 +116,21 @@ def test_the_jacobian_sees_through_bound_values_and_stopped_gradients():
     slope = (0.5 + 0.2 * inner) * (0.5 + 0.2 * 0.4)
     assert matrix[0] == pytest.approx(np.array([[slope, 0], [0, 0.5 * 0.6]]))
     assert step.next(at)[1, 0] == pytest.approx(0.5 * 0.09)
+
+
+def test_an_input_that_a_silent_step_does_not_read():
+    """It has no effect there: x sets only the shape, or the potential after a spike."""
+    text = "dv/dt = (1.5 - v)/tau : 1"
+    alone = lnm.ode(text, dt=1, threshold="v > 1", reset="v = 0", parameters={"tau": 2})
+    v, x = lnm.state("v"), lnm.input("x")
+    after = lnm.Neuron(
+        charge={v: 0.5 * v + 0.75}, fire=v - 1, reset={v: lnm.where(lnm.spike, x, v)}
+    )
+    for neuron in (alone, after):
+        step = StepMap(neuron)
+        matrix, gain = step.jacobian(np.zeros((1, 1)), {"x": 3.0})
+        assert (matrix.tolist(), gain.tolist()) == ([[[0.5]]], [[[0.0]]])
+        assert step.margin(np.zeros((1, 1)), {"x": 9.0}).tolist() == [-0.25]
+        assert step.scale().tolist() == [1.0]
+        found = analyze(neuron, {"x": (0, 0)})
+        assert (found.reset_gain, neuron_operations(neuron).mul) == (pytest.approx(1, abs=1e-4), 1)

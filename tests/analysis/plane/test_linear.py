@@ -42,6 +42,13 @@ def bent() -> lnm.Neuron:
     return lnm.Neuron(charge={v: lnm.tanh(v) + x, w: 0.5 * w + v}, fire=v - 1, name="bent")
 
 
+def stopped() -> lnm.Neuron:
+    """A value without a gradient moves the states as any other does."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    charge = {v: 0.5 * v + lnm.stop_gradient(2 * w) + x, w: 0.25 * w + lnm.stop_gradient(v) * 0.5}
+    return lnm.Neuron(charge=charge, fire=v - 1, reset=lnm.hard_reset(v), name="stopped")
+
+
 CASES: dict[str, Callable[[], lnm.Neuron]] = {
     "free": lambda: matrix_neuron((0.5, -0.25, 0.75, 0.875)),
     "both": lambda: matrix_neuron((0.5, -0.25, 0.75, 0.875), "both"),
@@ -49,6 +56,7 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
     "cuba_lif": lambda: lnm.get("cuba_lif"),
     "alif": lambda: lnm.get("alif", form="lsnn"),
     "symplectic": symplectic,
+    "stopped": stopped,
     "parameter": clamped_parameter,
 }
 

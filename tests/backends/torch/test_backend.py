@@ -212,3 +212,23 @@ def test_conditions_on_constants_run() -> None:
     neuron = lnm.Neuron(charge={v: lnm.clip(lnm.exp(-0.05), 0, 1) * v + x}, output=v)
     out, _ = module(neuron).multi_step(torch.ones(2, 1), torch.zeros(1))
     assert out.flatten().tolist() == pytest.approx([1.0, 1.0 + math.exp(-0.05)])
+
+
+@pytest.mark.parametrize("names", [("s1", "s_1"), ("sA", "sa"), ("s_1", "s1_2")])
+def test_each_spike_has_its_own_surrogate_whatever_its_name(names: tuple[str, str]) -> None:
+    """The classes of spikes differ where their names differ in `_` or in capitals alone."""
+    v, x = lnm.state("v"), lnm.input("x")
+    spikes = [lnm.spike_named(name) for name in names]
+    neuron = lnm.Neuron(
+        charge={v: v + x},
+        fire={spike: v - 1 for spike in spikes},
+        output={f"out_{k}": spike for k, spike in enumerate(spikes)},
+        surrogate={spikes[0]: lnm.surrogate.atan(), spikes[1]: lnm.surrogate.sigmoid()},
+    )
+    made, given = module(neuron), torch.tensor([[0.8, 1.3]], dtype=torch.float64)
+    for k in range(2):
+        x_seq = given.clone().requires_grad_()
+        made.multi_step(x_seq, torch.zeros((), dtype=torch.float64))[k].sum().backward()
+        seeds = tuple(np.full((1, 2), float(j == k)) for j in range(2))
+        want = lnm.interpret(neuron, given.numpy(), grad_out=seeds).grads["x"]
+        np.testing.assert_allclose(x_seq.grad, want, rtol=1e-12)

@@ -209,6 +209,10 @@ def test_backends_agree() -> None:
         ({"refractory": "1*ms"}, "refractory", "it needs a spike", "", "Give threshold= too."),
         ({"threshold": "v > 0*mV", "reset": "R = 1"}, "reset of R", "'R' is not a state", "v", ""),
         ({"threshold": "v > 0*mV", "reset": "v"}, "reset", "'v' is not an assign", "v = Vr", ""),
+        (
+            {"threshold": "v > 0*mV", "reset": "v += 1*mV) * (2"}, "reset of v",
+            "'1*mV) * (2' is not an expression", "numbers", "",
+        ),
     ],
 )  # fmt: skip
 def test_refusals(
