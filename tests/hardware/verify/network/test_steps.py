@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from lnm_codegen.hardware.verify.network.model import DRAWN, rows_of, samples_of
 from lnm_codegen.hardware.verify.network.steps import run_network_steps
 from lnm_codegen.hardware.verify.network.verilator import verilator
 from lnm_codegen.ir.network.exchange import network_files, read_network
+from lnm_codegen.ir.network.values import ValueSpan
 from tests.backends.network_verilog.runs import random_circuit
 from tests.hexadecimal import words_of
 from tests.refusals import assert_line
@@ -98,6 +100,18 @@ def test_a_changed_folder_is_refused(case: str, circuit: Circuit, tmp_path: Path
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (folder / "report.json").exists()
+
+
+@pytest.mark.parametrize(("low", "high"), [(3, 9), (-9, -3), (-4, 5)])
+def test_random_samples_are_inputs_of_the_network(
+    low: int, high: int, circuit: Circuit, tmp_path: Path
+) -> None:
+    """An input without 0 has its number nearest to 0 in place of 0, which NumPy refused."""
+    network = read_network(circuit.folder)
+    bare = replace(circuit, folder=tmp_path)  # without samples of the folder
+    drawn = samples_of(bare, replace(network, input=ValueSpan(low, high)))
+    assert (drawn.min(), drawn.max()) == (low, high)
+    assert (drawn == min(max(0, low), high)).mean() > 0.3
 
 
 def test_damaged_samples_and_memories(circuit: Circuit, tmp_path: Path) -> None:
