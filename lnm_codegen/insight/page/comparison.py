@@ -79,7 +79,7 @@ def comparison_summary(found: FixedComparison) -> tuple[tuple[str, str], ...]:
     """Return the title and the text of each of five lines."""
     accuracy = (
         f"{_percent(r.mismatch.accuracy_fixed)} (95 % interval"
-        f" {interval_text(wilson(r.mismatch.correct_fixed, r.mismatch.images))};"
+        f" {interval_text(wilson(r.mismatch.correct_fixed, r.mismatch.predictions))};"
         f" float {_percent(r.mismatch.accuracy)})"
         for r in found.reports
     )
