@@ -153,7 +153,9 @@ def _short(name: str) -> str:
 def _circuit(found: FixedComparison) -> str:
     if found.note is not None:
         return found.note
-    sums = (f"{sum(_lut(x) for x in r.layers.values()):,.0f}" for r in found.reports)
+    sums = (
+        f"{sum(_lut(x) * x.array.copies for x in r.layers.values()):,.0f}" for r in found.reports
+    )
     return f"{' against '.join(sums)} LUT in all arrays, on {found.device}"
 
 
