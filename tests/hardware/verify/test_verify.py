@@ -213,6 +213,19 @@ def test_a_proof_and_its_control(tmp_path, monkeypatch):
 
 
 @needs_provers
+def test_the_control_inverts_a_bit_that_matters(tmp_path):
+    """A comparison with 2^k reads no bit below k: with the last bit inverted it was proven."""
+    x = lnm.input("x")
+    circuit = write_neuron(tmp_path, lnm.Neuron(fire=x - 0.5, name="gate"), forms=("core",))
+    for path in (tmp_path / "formal").glob("*.sby"):
+        if path.stem != "unit_next":
+            path.unlink()
+    assert {c.name: c.status for c in one(circuit, "formal").checks} == {
+        "unit_next: proof": PASSED, "unit_next: control": PASSED,
+    }  # fmt: skip
+
+
+@needs_provers
 @pytest.mark.parametrize(
     ("name", "arguments"), [("lif", {}), ("lif", {"tau": 60.0}), ("adlif", {})]
 )
