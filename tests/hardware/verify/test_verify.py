@@ -213,6 +213,19 @@ def test_a_proof_and_its_control(tmp_path, monkeypatch):
 
 
 @needs_provers
+def test_the_control_of_a_sum_that_fits_its_format(tmp_path):
+    """No clamp acts where `h` is wide: its control was proven, and its reach refuted."""
+    spec = lnm.FixedSpec(lnm.Fixed(16, 12), {"h": lnm.Fixed(24, 12)})
+    circuit = write_neuron(tmp_path, lnm.get("lif", tau=3.0), spec, forms=("core",))
+    for path in (tmp_path / "formal").glob("*.sby"):
+        if path.stem != "unit_step":
+            path.unlink()
+    assert {c.name: c.status for c in one(circuit, "formal").checks} == {
+        "unit_step: proof": PASSED, "unit_step: control": PASSED,
+    }  # fmt: skip
+
+
+@needs_provers
 def test_the_control_inverts_a_bit_that_matters(tmp_path):
     """A comparison with 2^k reads no bit below k: with the last bit inverted it was proven."""
     x = lnm.input("x")
