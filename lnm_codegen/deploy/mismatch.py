@@ -58,6 +58,7 @@ class QuantizationMismatch:
     """A network in float and in fixed point on the same images."""
 
     images: int
+    predictions: int  # of all images: one each, or one for each labelled time step
     correct: int  # correct predictions in float
     correct_fixed: int  # correct predictions in fixed point
     layers: dict[str, LayerCounts]  # path of a neuron layer -> its counts
@@ -65,12 +66,12 @@ class QuantizationMismatch:
     @property
     def accuracy(self) -> float:
         """Share of correct predictions in float."""
-        return self.correct / self.images
+        return self.correct / self.predictions
 
     @property
     def accuracy_fixed(self) -> float:
         """Share of correct predictions in fixed point."""
-        return self.correct_fixed / self.images
+        return self.correct_fixed / self.predictions
 
     @property
     def one_step_mismatch(self) -> float:
@@ -90,7 +91,8 @@ def measure_mismatch(
 ) -> QuantizationMismatch:
     """Run a network in eval mode in float and in fixed point, and count differing outputs.
 
-    It maps images (N, C, H, W) to logits (N, classes); batches are images and labels.
+    It maps images to logits, (N, classes) or (T, N, classes). Batches are images, and labels (N,)
+    or (T, N).
 
     Raises:
         ModelError: A parameter does not fit its format, or there are no images.
@@ -99,13 +101,17 @@ def measure_mismatch(
     fixed = in_fixed_point(network, specs)
     pairs = {name: _Pair(layer, specs[name]) for name, layer in neuron_layers(network).items()}
     counts = dict.fromkeys(pairs, LayerCounts())
-    images = correct = correct_fixed = 0
+    images = predictions = correct = correct_fixed = 0
     for batch, labels in batches:
         logits, traces = trace_layers(network, batch)
         logits_fixed, traces_fixed = trace_layers(fixed, batch)
-        images += len(labels)
-        correct += int((logits.argmax(1) == labels).sum())
-        correct_fixed += int((logits_fixed.argmax(1) == labels).sum())
+        right, count = _count_correct(logits, labels)
+        images, predictions, correct = (
+            images + labels.shape[-1],
+            predictions + count,
+            correct + right,
+        )
+        correct_fixed += _count_correct(logits_fixed, labels)[0]
         for name, pair in pairs.items():
             out, out_fixed = traces[name].out, traces_fixed[name].out
             counts[name] += pair.counted(traces[name].x_seq) + LayerCounts(
@@ -113,14 +119,25 @@ def measure_mismatch(
                 fired=float(out.double().sum()),
                 fired_fixed=float(out_fixed.double().sum()),
             )
-    if not images:
+    if not predictions:
         raise ModelError("measure_mismatch", "no images", remedy="Give one or more.")
-    return QuantizationMismatch(images, correct, correct_fixed, counts)
+    return QuantizationMismatch(images, predictions, correct, correct_fixed, counts)
 
 
 def quantized(values: Tensor, bits: Bits) -> Tensor:
     """Return numbers rounded to the nearest of a format (ties up) and saturated, in float64."""
     return torch.as_tensor(integers(values.cpu().numpy(), bits) / 2.0**bits.frac)
+
+
+def _count_correct(logits: Tensor, labels: Tensor) -> tuple[int, int]:
+    """Return the number of correct predictions and of all; a label below 0 does not count.
+
+    Logits (T, N, classes) with labels (N,) predict by their mean over time.
+    """
+    if logits.dim() == 3 and labels.dim() == 1:
+        logits = logits.mean(0)
+    labelled = labels >= 0
+    return int(((logits.argmax(-1) == labels) & labelled).sum()), int(labelled.sum())
 
 
 def _differing(a: Tensor, b: Tensor) -> int:

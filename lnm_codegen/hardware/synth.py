@@ -58,7 +58,9 @@ KINDS: dict[str, tuple[tuple[str, str, int], ...]] = {
         (r"SB_RAM40_4K\w*|SB_SPRAM256KA", "bram", 1),
     ),
     "xilinx": (
-        (r"LUT[1-6]|SRL16E|SRLC16E|SRLC32E|RAM\d+\w*", "lut", 1),
+        (r"LUT[1-6]|SRL16E|SRLC16E|SRLC32E|RAM(32|64)X1S\w*", "lut", 1),
+        (r"RAM(16|32|64)X1D\w*|RAM32X2S|RAM128X1S\w*", "lut", 2),
+        (r"RAM(32|64)M|RAM128X1D|RAM256X1S", "lut", 4),
         (r"FD[RSCP]E(_1)?", "ff", 1),
         (r"DSP48E1", "dsp", 1),
         (r"RAMB(18|36)E1", "bram", 1),

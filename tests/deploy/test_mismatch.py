@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import lnm_codegen as lnm
 from lnm_codegen.deploy.mismatch import LayerCounts, measure_mismatch, quantized, specs_for
@@ -60,10 +61,37 @@ def test_batches_add_up() -> None:
     assert several.images == 8
 
 
+class _PerStep(nn.Module):
+    """Logits (T, N, 3) of each of three steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small(NEURON)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.inner.norm(self.inner.conv(images))
+        return self.inner.neuron(x.expand(3, *x.shape)).mean((3, 4))
+
+
+def test_logits_of_each_step() -> None:
+    """One label an image: the mean over time predicts. A label a step: each step does."""
+    network, whole = _PerStep().eval(), small(NEURON)
+    labels = torch.arange(8) % 3
+    specs = specs_for(network, COARSE)
+    found = measure_mismatch(network, specs, [(images(), labels)])
+    mean = measure_mismatch(whole, specs_for(whole, COARSE), [(images(), labels)])
+    assert (found.images, found.predictions) == (8, 8)
+    assert (found.correct, found.correct_fixed) == (mean.correct, mean.correct_fixed)
+    each = measure_mismatch(network, specs, [(images(), labels.expand(3, 8))])
+    assert (each.images, each.predictions) == (8, 24)
+    right = network(images()).argmax(2) == labels
+    assert each.accuracy == float(right.double().mean())
+
+
 def test_wide_formats_agree_but_for_the_last_bits() -> None:
     network = small(NEURON)
     found = measure_mismatch(
-        network, specs_for(network, lnm.Fixed(28, 20)), [(images(), torch.zeros(8))]
+        network, specs_for(network, lnm.Fixed(28, 20)), [(images(), torch.zeros(8, dtype=int))]
     )
     assert found.one_step_mismatch == found.free_running_mismatch == 0.0
 

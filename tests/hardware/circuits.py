@@ -26,7 +26,7 @@ def write(
 def write_neuron(
     folder: Path,
     neuron: lnm.Neuron,
-    spec: lnm.Fixed = Q4_12,
+    spec: lnm.Fixed | lnm.FixedSpec = Q4_12,
     forms: tuple[str, ...] = ("comb", "core", "seq", "array"),
     name: str = "unit",
 ) -> Circuit:

@@ -32,7 +32,10 @@ needs_place = pytest.mark.skipif(
 
 
 def test_cells_by_target():
-    """A CCU2C is two LUTs with their carries; a cell without a row costs nothing."""
+    """A CCU2C is two LUTs with their carries; a cell without a row costs nothing.
+
+    A distributed memory of Xilinx takes one to four LUTs (UG474, distributed RAM configurations).
+    """
     ecp5 = {"LUT4": 51, "CCU2C": 30, "TRELLIS_FF": 451, "MULT18X18D": 3, "DP16KD": 1, "GSR": 1}
     assert resources_of(ecp5, "ecp5") == Resources(lut=111, ff=451, dsp=3, bram=1)
     ice40 = {"SB_LUT4": 7, "SB_CARRY": 9, "SB_DFFE": 2, "SB_DFFESR": 3, "SB_MAC16": 1}
@@ -43,6 +46,8 @@ def test_cells_by_target():
     assert resources_of({**xilinx, "RAMB18E1": 1}, "xilinx") == Resources(
         lut=12, ff=7, dsp=2, bram=1
     )
+    memories = {"RAM32X1S": 1, "RAM64X1D": 1, "RAM32M": 1, "RAM64M": 6, "RAM128X1D": 1}
+    assert resources_of(memories, "xilinx").lut == 1 + 2 + 4 + 24 + 4
 
 
 def test_reports_of_the_tools_are_read_or_refused():

@@ -169,9 +169,12 @@ class _Reader:
         for state in resets:
             if state is not v:
                 raise self._refuse(f"the reset of {state} is {resets[state]}", f"a reset of {v}")
-        if not self._neuron.fire:
-            return
         value = resets.get(v, v)
+        if not self._neuron.fire:
+            if value != v:
+                problem = f"the reset of {v} is {_short(value)}"
+                raise self._refuse(problem, "no reset without a spike")
+            return
         if not isinstance(value, Where):
             kind = "none" if value == v else _short(value)
             raise self._refuse(f"the reset of {v} is {kind}", "a hard reset to a number")

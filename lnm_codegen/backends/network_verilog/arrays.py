@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel, FixedState
-from lnm_codegen.backends.network_verilog.layers import Layer
+from lnm_codegen.backends.network_verilog.layers import DRAIN, Layer
 from lnm_codegen.backends.verilog.array.stream import StreamField, stream_fields
 from lnm_codegen.backends.verilog.backend import Verilog
 from lnm_codegen.backends.verilog.parts import CircuitDesign
@@ -83,6 +83,17 @@ def arrays_of(
             named = replace(model, name=f"{network}_{layer.name}_neurons", stimulus=stimulus)
             shared = _array(named)
         found[layer.neurons.name] = shared
+    return found
+
+
+def most_cycles(layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]) -> int:
+    """Return a bound of the cycles of a sample: every input is an event, no two layers overlap."""
+    found = 2 * DRAIN
+    for layer in layers:
+        found += layer.most_cycles + layer.inputs
+        if layer.neurons is not None:
+            array = arrays[layer.neurons.name]
+            found += layer.steps * (array.cycles + array.latency)
     return found
 
 

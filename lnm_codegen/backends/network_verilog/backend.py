@@ -15,8 +15,8 @@ import numpy as np
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.earlier import MANIFEST
-from lnm_codegen.backends.network_verilog.arrays import NeuronArray, arrays_of
-from lnm_codegen.backends.network_verilog.folder import folder_files, manifest, most_cycles
+from lnm_codegen.backends.network_verilog.arrays import NeuronArray, arrays_of, most_cycles
+from lnm_codegen.backends.network_verilog.folder import folder_files, manifest
 from lnm_codegen.backends.network_verilog.formal import proofs
 from lnm_codegen.backends.network_verilog.layers import LANES, Layer, layers_of
 from lnm_codegen.backends.network_verilog.memories import memory_files

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.backends.network_c.backend import emit_network
-from lnm_codegen.backends.network_verilog.arrays import NeuronArray
-from lnm_codegen.backends.network_verilog.layers import DRAIN, Layer
+from lnm_codegen.backends.network_verilog.arrays import NeuronArray, most_cycles
+from lnm_codegen.backends.network_verilog.layers import Layer
 from lnm_codegen.backends.network_verilog.memories import memory_files
 from lnm_codegen.backends.network_verilog.testbench import stream_widths
 from lnm_codegen.backends.network_verilog.top import described, family_of, sample_size
@@ -36,17 +36,6 @@ def form_files(
     for layer in layers:
         found += [f"rtl/{network.name}_{layer.name}_{word}.v" for word in ("events", "synapse")]
     return (*found, f"rtl/{network.name}_readout.v", f"rtl/{network.name}_network.v")
-
-
-def most_cycles(layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]) -> int:
-    """Return a bound of the cycles of a sample: every input is an event, no two layers overlap."""
-    found = 2 * DRAIN
-    for layer in layers:
-        found += layer.most_cycles + layer.inputs
-        if layer.neurons is not None:
-            array = arrays[layer.neurons.name]
-            found += layer.steps * (array.cycles + array.latency)
-    return found
 
 
 def folder_files(

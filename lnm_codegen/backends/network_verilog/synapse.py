@@ -8,7 +8,7 @@ from lnm_codegen.backends.render import render
 
 MOST_WORDS = 1 << 10
 """Most events that wait between two layers."""
-_IN_LOGIC = 64
+LEAST_ROWS = 64
 """Least rows of weights that are worth a block RAM."""
 
 
@@ -80,7 +80,7 @@ def synapse_module(layer: Layer, family: str, prefix: str) -> str:
 
 
 def _in_block(layer: Layer) -> bool:
-    return layer.depth >= _IN_LOGIC and not layer.loadable
+    return layer.depth >= LEAST_ROWS and not layer.loadable
 
 
 def scaled_note(layer: Layer) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lnm_codegen.backends.network_verilog.arrays import NeuronArray
+from lnm_codegen.backends.network_verilog.arrays import NeuronArray, most_cycles
 from lnm_codegen.backends.network_verilog.layers import Layer, bits_for
 from lnm_codegen.backends.network_verilog.top import (
     family_of,
@@ -69,7 +69,7 @@ def testbench_files(
         "samples": len(samples),
         "size": sample_size(network),
         "classes": network.classes,
-        "patience": 1000 + 2 * sum(layer.most_cycles for layer in layers),
+        "patience": 1000 + 2 * most_cycles(layers, arrays),
         "in_bits": taken,
         "out_bits": given,
         "label_bits": label,

@@ -16,7 +16,7 @@ from lnm_codegen.deploy.integers.real import RealNeurons, RealStage, RealWeights
 from lnm_codegen.deploy.integers.weights import WeightFormat, integer_readout, integer_weights
 from lnm_codegen.deploy.network import layer_parameters, trace_layers
 from lnm_codegen.deploy.ranges import recorded_ranges
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
     AnyStage,
@@ -208,13 +208,17 @@ def _input_bits(neurons: RealNeurons, formats: NetworkFormats) -> Bits:
 def integer_samples(network: IntegerNetwork, x: Any) -> Integers:
     """Return a batch of a data set as integers: (N, *), or (T, N, *); nearest, ties up, saturated.
 
-    Spikes other than 0 and 1 are refused by the interpreter.
+    Raises:
+        ShapeError: The input is spikes, and a number is neither 0 nor 1.
     """
     array = np.asarray(x)
     lead = 1 if network.repeated else 2
     array = array.reshape(*array.shape[:lead], *network.input_shape)
     if network.input == SPIKES:
-        return np.asarray(np.rint(array), np.int64)
+        others = array[(array != 0) & (array != 1)]
+        if others.size:
+            raise ShapeError(network.name, f"a sample holds {others.flat[0]:g}", "spikes, 0 or 1")
+        return array.astype(np.int64)
     return np.asarray(integers(array, Bits(network.input.width, network.input.frac)))
 
 

@@ -79,7 +79,7 @@ def comparison_summary(found: FixedComparison) -> tuple[tuple[str, str], ...]:
     """Return the title and the text of each of five lines."""
     accuracy = (
         f"{_percent(r.mismatch.accuracy_fixed)} (95 % interval"
-        f" {interval_text(wilson(r.mismatch.correct_fixed, r.mismatch.images))};"
+        f" {interval_text(wilson(r.mismatch.correct_fixed, r.mismatch.predictions))};"
         f" float {_percent(r.mismatch.accuracy)})"
         for r in found.reports
     )
@@ -153,7 +153,9 @@ def _short(name: str) -> str:
 def _circuit(found: FixedComparison) -> str:
     if found.note is not None:
         return found.note
-    sums = (f"{sum(_lut(x) for x in r.layers.values()):,.0f}" for r in found.reports)
+    sums = (
+        f"{sum(_lut(x) * x.array.copies for x in r.layers.values()):,.0f}" for r in found.reports
+    )
     return f"{' against '.join(sums)} LUT in all arrays, on {found.device}"
 
 

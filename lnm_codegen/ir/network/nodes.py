@@ -91,8 +91,8 @@ class WeightStage:
         row = self.weight[channel].astype(np.int64)
         up, down = int(row[row > 0].sum()), int(row[row < 0].sum())
         bias, factor = int(self.bias[channel]), self.multiplier_of(channel)
-        low = min(up * inputs.low + down * inputs.high, 0)  # a padded input is 0
-        high = max(up * inputs.high + down * inputs.low, 0)
+        least, most = min(inputs.low, 0), max(inputs.high, 0)  # a padded input is 0
+        low, high = up * least + down * most, up * most + down * least
         return factor * (bias + low), factor * (bias + high)
 
     def multiplier_of(self, channel: int) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.neuron import require_one_port
+from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.language.text.definition import read
 from lnm_codegen.nn.exchange.layers import Shape
 from lnm_codegen.nn.exchange.neurons import FIELDS
@@ -52,12 +52,28 @@ def described(layer: NeuronLayer, node: Any, dt: float, **reports: Any) -> dict[
     params = {n: v.numpy() if v.dim() else v.item() for n, v in values.items()}  # HDF5's scalars
     return {
         "format": FORMAT,
-        "neuron": layer.neuron.to_toml(),
+        "neuron": _text(layer.neuron, values),
         "params": params,
         "dt": float(dt),
         "fields": _digest(node),
         **reports,
     }
+
+
+def _text(neuron: Neuron, values: Mapping[str, torch.Tensor]) -> str:
+    """Return the definition of a neuron, with means of `values` for the functions that draw them.
+
+    Raises:
+        ModelError: The neuron has no text form for another reason.
+    """
+    try:
+        return neuron.to_toml()
+    except ModelError:
+        drawn = {p.name: p.size for p in neuron.params if callable(p.init)}
+        means = {n: values[n].double().reshape(-1, k or 1).mean(0) for n, k in drawn.items()}
+        return neuron.with_init(
+            **{n: float(m) if drawn[n] is None else tuple(m.tolist()) for n, m in means.items()}
+        ).to_toml()
 
 
 def described_layer(

@@ -72,10 +72,18 @@ def test_a_potential_that_reads_the_old_current_is_another_neuron():
         membrane_of(neuron)
 
 
+def clamped_integrator() -> lnm.Neuron:
+    """Return a leaky integrator whose reset, which no spike causes, clamps the potential."""
+    v, x = lnm.state("v"), lnm.input("x")
+    reset = {v: lnm.clip(v, -5, 5)}
+    return lnm.Neuron({v: 0.5 * v + x}, reset=reset, output={"out": v}, name="clamped")
+
+
 @pytest.mark.parametrize(
     ("neuron", "problem", "accepted"),
     [
         (lnm.get("lif", v_reset=None), "the reset of v is", "a hard reset"),
+        (clamped_integrator(), "the reset of v is clip(v, -5, 5)", "no reset without a spike"),
         (lnm.get("qif"), "the charge of v is", "an affine function"),
         (lnm.get("lnm"), "the charge of v is", "an affine function"),
         (lnm.get("alif"), "3 states", "at most two states"),

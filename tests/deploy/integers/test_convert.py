@@ -27,7 +27,7 @@ from lnm_codegen.deploy.integers.weights import (
     weight_scales,
 )
 from lnm_codegen.deploy.network import trace_layers
-from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import FlattenStage, PoolStage, WeightStage
 from lnm_codegen.ir.network.values import SPIKES, ValueSpan
@@ -199,6 +199,9 @@ def test_spikes_are_found() -> None:
     made = integer_network(network, formats)
     assert made.input == SPIKES
     assert integer_samples(made, x.numpy()).max() == 1
+    x[0, 0, 0, 0] = 0.4  # was rounded to 0 without a word
+    with refused(ShapeError, made.name, "a sample holds 0.4", "spikes, 0 or 1"):
+        integer_samples(made, x.numpy())
 
 
 def test_a_parameter_that_does_not_fit() -> None:

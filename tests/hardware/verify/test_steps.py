@@ -68,6 +68,16 @@ def test_verilator_refuses_a_wrong_model(tmp_path):
     assert failures(one(circuit, "verilator"))["unit_core"].startswith("FAIL unit_core: ")
 
 
+def test_cocotb_waits_for_a_long_pipeline(tmp_path):
+    """A core of 183 cycles gives no result for 200 cycles where ce pauses."""
+    theta = lnm.param("theta", size=61, init=(0.1, 0.5) + (0.01,) * 59)
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron({v: lnm.poly(v, theta) + x}, v - 1, reset=lnm.hard_reset(v, 0.0))
+    circuit = write_neuron(tmp_path, neuron, forms=("core",))
+    assert circuit.forms["core"].latency > 180
+    assert not failures(one(circuit, "cocotb"))
+
+
 def test_cocotb_refuses_a_wrong_result(tmp_path):
     circuit = write(tmp_path, forms=("core",))
     replace(tmp_path / "rtl" / "unit_core.v", "assign out_spike = ", "assign out_spike = !")

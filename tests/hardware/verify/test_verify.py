@@ -47,17 +47,35 @@ def failures(step: StepResult) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", ["constant", "memory", "port"])
 def test_products_that_synthesis_turns_into_shifts(tmp_path, kind):
-    """Coefficients that are 0 or a power of two: as constants, and with one value in a memory."""
+    """Coefficients that are a power of two: as constants, and with one value in a memory."""
     write(tmp_path, degree=2)
     manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
     first, _, second = manifest["coefficients"][:3]
     assert first["name"] == "theta_0"
-    second["integers"] = [0]  # of the product theta_2 * v
-    manifest["coefficients_on"] = kind
+    second["integers"] = [1 << 10]  # of the product theta_2 * v
+    manifest["coefficients_on"], manifest["shift_add"] = kind, 0
     circuit = replace_manifest(tmp_path, manifest)
     assert shift_products(circuit) == (0 if kind == "port" else 1)
-    second["integers"] = [0, 0]
+    manifest["shift_add"] = 2  # the source has a shift in place of a multiplier for a constant
+    assert shift_products(replace_manifest(tmp_path, manifest)) == int(kind == "memory")
+    second["integers"] = [1 << 10, 1 << 10]
     assert shift_products(replace_manifest(tmp_path, manifest)) == 0
+
+
+@needs_simulators
+@pytest.mark.parametrize(
+    ("neuron", "spec"),
+    [
+        (lnm.get("lnm", degree=3), lnm.Fixed(16, 12)),
+        (lnm.get("lif", tau=3.0), lnm.Fixed(24, 16)),
+    ],
+    ids=["constants through names", "wide factors"],
+)
+def test_synthesis_passes_what_yosys_folds_and_splits(tmp_path, neuron, spec):
+    """`h_1` is 0 where the last coefficients are 0; a factor of 24 bits takes two multipliers."""
+    found = one(write_neuron(tmp_path, neuron, spec, forms=("core",)), "synthesis")
+    assert [check.status for check in found.checks] == [PASSED], found
+    assert " 2 DSP," not in found.checks[0].detail
 
 
 def replace_manifest(folder: Path, manifest: object) -> Circuit:
@@ -195,6 +213,32 @@ def test_a_proof_and_its_control(tmp_path, monkeypatch):
 
 
 @needs_provers
+def test_the_control_of_a_sum_that_fits_its_format(tmp_path):
+    """No clamp acts where `h` is wide: its control was proven, and its reach refuted."""
+    spec = lnm.FixedSpec(lnm.Fixed(16, 12), {"h": lnm.Fixed(24, 12)})
+    circuit = write_neuron(tmp_path, lnm.get("lif", tau=3.0), spec, forms=("core",))
+    for path in (tmp_path / "formal").glob("*.sby"):
+        if path.stem != "unit_step":
+            path.unlink()
+    assert {c.name: c.status for c in one(circuit, "formal").checks} == {
+        "unit_step: proof": PASSED, "unit_step: control": PASSED,
+    }  # fmt: skip
+
+
+@needs_provers
+def test_the_control_inverts_a_bit_that_matters(tmp_path):
+    """A comparison with 2^k reads no bit below k: with the last bit inverted it was proven."""
+    x = lnm.input("x")
+    circuit = write_neuron(tmp_path, lnm.Neuron(fire=x - 0.5, name="gate"), forms=("core",))
+    for path in (tmp_path / "formal").glob("*.sby"):
+        if path.stem != "unit_next":
+            path.unlink()
+    assert {c.name: c.status for c in one(circuit, "formal").checks} == {
+        "unit_next: proof": PASSED, "unit_next: control": PASSED,
+    }  # fmt: skip
+
+
+@needs_provers
 @pytest.mark.parametrize(
     ("name", "arguments"), [("lif", {}), ("lif", {"tau": 60.0}), ("adlif", {})]
 )
@@ -208,6 +252,19 @@ def test_the_control_of_the_bounds_is_refuted_however_slow_the_state(tmp_path, n
     assert [(c.name, c.status) for c in found.checks] == [
         ("unit_state: proof", PASSED), ("unit_state: control", PASSED),
     ]  # fmt: skip
+
+
+@needs_provers
+@pytest.mark.parametrize(
+    "arguments", [{"v_reset": None}, {"v_reset": None, "v_threshold": 3.0}, {"v_threshold": 3.0}]
+)
+def test_the_bounds_of_a_state_narrower_than_its_charge(tmp_path, arguments):
+    """The state saturates; its bounds exceeded its format, and the proof was refuted."""
+    spec = lnm.FixedSpec(lnm.Fixed(16, 12), {"v": lnm.Fixed(14, 12)})
+    circuit = write_neuron(tmp_path, lnm.get("lif", **arguments), spec, forms=("comb",))
+    assert {c.name: c.status for c in one(circuit, "formal").checks} == {
+        "unit_state: proof": PASSED, "unit_state: control": PASSED,
+    }  # fmt: skip
 
 
 def test_every_step_names_missing_tools(tmp_path, monkeypatch):

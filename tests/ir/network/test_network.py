@@ -94,6 +94,18 @@ def test_a_convolution_is_its_definition(rng: np.random.Generator) -> None:
     assert np.abs(expected).max() <= stage.bound(values)
 
 
+def test_a_padded_input_is_0_in_the_span_of_a_sum() -> None:
+    """Inputs of 100 to 127 without 0: a sum at the edge has one of the weights 100 and -100."""
+    kernel = np.zeros((1, 1, 3, 3), int)
+    kernel[0, 0, 1, 0], kernel[0, 0, 1, 2] = 100, -100
+    stage = weights(kind="conv", weight=kernel, bits=8, bias=np.array([0]), shift=np.array([0]),
+                    padding=1)  # fmt: skip
+    values = ValueSpan(100, 127)
+    sums = accumulated(stage, np.full((1, 1, 1, 2), 127), values)
+    low, high = stage.scaled_span(values, 0)
+    assert (low, high) == (int(sums.min()), int(sums.max())) == (-12700, 12700)
+
+
 @settings(max_examples=40, deadline=None)
 @given(generators)
 def test_no_sum_exceeds_its_bound(rng: np.random.Generator) -> None:

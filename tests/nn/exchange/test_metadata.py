@@ -52,6 +52,25 @@ def test_everything_of_the_neuron_comes_back(graph, tmp_path):
     assert [name for name, _ in layer.named_parameters()] == ["theta"]
 
 
+def test_a_neuron_that_a_function_initialises_comes_back():
+    """Its text has the mean of the values; without a text, surrogate and names were lost."""
+    a = lnm.param(
+        "a", size=2, per="channel", init=lambda _, size: torch.linspace(0.2, 0.9, 8).reshape(size)
+    )
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(
+        {v: a[0] * v + a[1] * x}, v - 1, reset=lnm.hard_reset(v, 0.0), name="drawn",
+        surrogate=lnm.surrogate.erf(), detach_reset=True,
+    )  # fmt: skip
+    layer = NeuronLayer(neuron, channels=4, backend="torch")
+    node = lnm.nn.to_nir(nn.Sequential(layer), torch.randn(10, 2, 4)).nodes["0"]
+    made = lnm.nn.from_nir(node).nodes["node"]
+    assert torch.equal(made.a, layer.a)
+    assert made.neuron.detach_reset
+    assert made.neuron.surrogates == (("spike", lnm.surrogate.erf()),)
+    assert made.neuron.params[0].init == pytest.approx((0.5, 0.6))
+
+
 WRONG = [
     ({"format": 2}, "format is 2", "1"),
     ({"format": "1"}, "format is '1'", "1"),

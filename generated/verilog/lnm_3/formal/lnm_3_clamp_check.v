@@ -30,7 +30,7 @@ module lnm_3_clamp_check #(
     end
 
     generate
-        if (FITS == 0) begin : ends
+        if (FITS == 0 && IN_WIDTH > WIDTH) begin : ends
             always @* begin
                 cover (exact > HIGHEST && q == HIGHEST);
                 cover (exact < LOWEST && q == LOWEST);

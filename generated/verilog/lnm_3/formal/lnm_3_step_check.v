@@ -57,7 +57,7 @@ module lnm_3_step_check #(
     end
 
     generate
-        if (FITS == 0) begin : ends
+        if (FITS == 0 && SUM_WIDTH - PLACES > WIDTH) begin : ends
             always @* begin
                 cover (rounded > HIGHEST && q == HIGHEST);
                 cover (rounded < LOWEST && q == LOWEST);

@@ -25,7 +25,7 @@ PORTS = MANIFEST["ports"]
 STATES, INPUTS, OUTPUTS, COEFFICIENTS = (
     [port["name"] for port in PORTS[role]] for role in ("states", "inputs", "outputs", "coefficients")
 )
-PATIENCE = 200  # cycles without a result
+PATIENCE = 200 + 2 * max(form["latency"] for form in MANIFEST["forms"].values())  # cycles without a result
 
 
 def vectors(form):

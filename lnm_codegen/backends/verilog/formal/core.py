@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from lnm_codegen.backends.render import render, render_files
+from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.formal.instances import Instance, base_names, widest
 from lnm_codegen.backends.verilog.parts import (
     CircuitDesign,
@@ -36,7 +37,8 @@ def _flow(design: CircuitDesign) -> str:
     outer = [name for name, _ in (*design.outer_inputs, *design.outer_results)]
     inner = [name for name, _ in (*design.inner_inputs, *design.inner_results)]
     flipped = _flipped(design)
-    control = [f"{n} ^ 1'b1" if n == flipped else n for n in inner]
+    signs = {v.name: f"{{1'b1, {(width_of(v) or 1) - 1}'d0}}" for _, v in design.inner_inputs}
+    control = [f"{n} ^ {signs[n]}" if n == flipped else n for n in inner]
     lines = (*ports("input", design.inner_inputs), *ports("output", design.inner_results))
     view = {
         **design.heading,

@@ -42,7 +42,10 @@ def _leaf(
         for mode in modes
         for fits in (0, 1)
     )
-    control = _parameters(sizes[0] | {"FITS": 1, "ASSUMED": 0})
+    clamping = [size for size in sizes if _kept(size) > size["WIDTH"]]
+    one = next(iter(clamping), sizes[0])
+    narrow = {"WIDTH": max(min(one["WIDTH"], _kept(one) - 1), 2)}  # its clamp can act
+    control = _parameters(one | narrow | {"FITS": 1, "ASSUMED": 0})
     roundings = ", with each rounding" if module == "step" else ""
     note = f"{name}_{module} in every size of {name}_core{roundings}."
     leaves = tuple(p for p in sources if not p.endswith(("_core.v", "_delay.v")))
@@ -59,6 +62,7 @@ def _leaf(
         "top": top,
         "checker": f"{checker}.v",
         "cycles": cycles,
+        "clamps": bool(clamping),
         "sources": base_names(leaves),
         "files": (f"{top}.v", f"{checker}.v", *leaves),
     }
@@ -70,6 +74,11 @@ def _leaf(
         f"formal/{top}.v": render("verilog/formal/top.v.j2", top_view),
         f"formal/{name}_{module}.sby": render("verilog/formal/leaf.sby.j2", sby_view),
     }
+
+
+def _kept(size: dict[str, int]) -> int:
+    """Return the width of the number that the clamp receives."""
+    return size["IN_WIDTH"] if "IN_WIDTH" in size else size["SUM_WIDTH"] - size["PLACES"]
 
 
 def _parameters(values: dict[str, int]) -> str:

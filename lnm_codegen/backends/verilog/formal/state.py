@@ -34,7 +34,7 @@ class Reset:
     Attributes:
         state: The state.
         spike: The output that is the spike.
-        threshold: Bound that the state stays under without a spike.
+        threshold: Bound that the state stays under without a spike, at most one above its format.
         low: Least value after a spike.
         high: Largest value after a spike.
         start: Initial value.
@@ -71,6 +71,9 @@ def resets(design: CircuitDesign) -> tuple[Reset, ...]:
         if kept != select.orelse:  # soft: the amount is subtracted from the threshold or more
             bits = fx.bits_of(kept)
             low, high = max(threshold - number, bits.low), min(bits.high - number, bits.high)
+        own = fx.bits_of(state)  # the state may be narrower than `kept`: it saturates
+        low, high = (min(max(end, own.low), own.high) for end in (low, high))
+        threshold = min(max(threshold, own.low + 1), own.high + 1)
         found.append(Reset(state, spike, threshold, low, high, starts[state.name]))
     return tuple(found)
 

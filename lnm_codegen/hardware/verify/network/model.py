@@ -46,7 +46,7 @@ def samples_of(circuit: Circuit, network: IntegerNetwork, count: int | None = No
     shape = (*lead, DRAWN, *network.input_shape)
     drawn = rng.integers(own.low, own.high, shape, endpoint=True)
     share = rng.random((DRAWN, *[1] * len(network.input_shape)))
-    drawn = np.where(rng.random(shape) < share, drawn, 0)
+    drawn = np.where(rng.random(shape) < share, drawn, min(max(0, own.low), own.high))
     path = circuit.folder / SAMPLES
     if not path.is_file():
         return drawn

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+from lnm_codegen.backends.network_verilog.synapse import LEAST_ROWS
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
 from lnm_codegen.hardware.result import Check, StepResult, step_result, verdict
@@ -29,7 +31,7 @@ def _count_cells(circuit: Circuit, form: CircuitForm) -> Check:
             return Check(form.top, verdict(False), detail=str(error).removeprefix("synth: "))
     resources = resources_of(cells, DEVICE.target)
     latches = sorted(cell for cell in cells if "latch" in cell.lower())
-    bits = sum(layer["weight_memory_bits"] for layer in circuit.manifest["layers"])
+    bits = sum(map(_block_bits, circuit.manifest["layers"]))
     few = bits // BLOCK_BITS
     detail = ", ".join(f"{count} {word}" for word, count in resources.as_dict().items())
     if latches:
@@ -37,3 +39,9 @@ def _count_cells(circuit: Circuit, form: CircuitForm) -> Check:
     if resources.bram < few:
         detail += f"; at least {few} BRAM expected for {bits} bits of weights"
     return Check(form.top, verdict(not latches and resources.bram >= few), 1, seconds, detail)
+
+
+def _block_bits(layer: dict[str, Any]) -> int:
+    """Return the bits of a layer's weights that a block RAM holds; fewer rows may be in logic."""
+    rows = layer["inputs"] * layer["cycles_per_event"]
+    return int(layer["weight_memory_bits"]) if rows >= LEAST_ROWS else 0

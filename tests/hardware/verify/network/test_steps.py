@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from lnm_codegen.cli import run as command
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import write_whole
 from lnm_codegen.hardware.folder import Circuit, read_circuit
+from lnm_codegen.hardware.verify.network import synthesis
 from lnm_codegen.hardware.verify.network.model import DRAWN, rows_of, samples_of
 from lnm_codegen.hardware.verify.network.steps import run_network_steps
 from lnm_codegen.hardware.verify.network.verilator import verilator
 from lnm_codegen.ir.network.exchange import network_files, read_network
+from lnm_codegen.ir.network.values import ValueSpan
 from tests.backends.network_verilog.runs import random_circuit
 from tests.hexadecimal import words_of
 from tests.refusals import assert_line
@@ -98,6 +101,30 @@ def test_a_changed_folder_is_refused(case: str, circuit: Circuit, tmp_path: Path
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (folder / "report.json").exists()
+
+
+@pytest.mark.parametrize(("low", "high"), [(3, 9), (-9, -3), (-4, 5)])
+def test_random_samples_are_inputs_of_the_network(
+    low: int, high: int, circuit: Circuit, tmp_path: Path
+) -> None:
+    """An input without 0 has its number nearest to 0 in place of 0, which NumPy refused."""
+    network = read_network(circuit.folder)
+    bare = replace(circuit, folder=tmp_path)  # without samples of the folder
+    drawn = samples_of(bare, replace(network, input=ValueSpan(low, high)))
+    assert (drawn.min(), drawn.max()) == (low, high)
+    assert (drawn == min(max(0, low), high)).mean() > 0.3
+
+
+@pytest.mark.parametrize(("inputs", "expected"), [(15, "passed"), (16, "failed")])
+def test_few_rows_of_weights_may_be_in_logic(
+    inputs: int, expected: str, circuit: Circuit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """30,720 bits in 60 rows were expected in a block RAM, which the source asks for from 64 on."""
+    layer = {"inputs": inputs, "cycles_per_event": 4, "weight_memory_bits": 30720}
+    monkeypatch.setattr(synthesis, "synthesise", lambda *_: ({"LUT4": 10}, 0.1))
+    monkeypatch.setattr(synthesis, "missing", lambda *_: None)
+    made = synthesis.synthesis(replace(circuit, manifest=circuit.manifest | {"layers": [layer]}))
+    assert [check.status for check in made.checks] == [expected]
 
 
 def test_damaged_samples_and_memories(circuit: Circuit, tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""Summary of two networks in fixed point."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import lnm_codegen as lnm
+from lnm_codegen.deploy.arrays import arrays_of
+from lnm_codegen.deploy.comparison import network_report
+from lnm_codegen.deploy.mismatch import measure_mismatch, specs_for
+from lnm_codegen.hardware.synth import DEVICES, Measured, Resources
+from lnm_codegen.insight.page.comparison import FixedComparison, comparison_summary
+from tests.deploy.test_network import images, small
+
+
+def test_the_luts_of_a_layer_of_several_arrays_are_summed() -> None:
+    """Three arrays of 100 LUT hold the layer; the sum counted one of them."""
+    network = small(lnm.get("lif", tau=3.0))
+    specs = specs_for(network, lnm.Fixed(16, 12))
+    (array,) = arrays_of(network, specs, images())
+    mismatch = measure_mismatch(network, specs, [(images(), images(8)[:, 0, 0, 0].long() % 3)])
+    measured = Measured(None, DEVICES["25k"], Resources(100, 0, 0, 0), {}, {1: 200.0}, 1.0)  # type: ignore[arg-type]
+    made = network_report(network, mismatch, [replace(array, copies=3)], {"neuron": measured})
+    found = FixedComparison(("a", "b"), (made, made), "digits", "16.12", "a chip", None)
+    circuit = dict(comparison_summary(found))["Circuit"]
+    assert circuit.startswith("300 against 300 LUT in all arrays, on a chip; "), circuit
