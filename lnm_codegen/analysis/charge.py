@@ -47,6 +47,12 @@ def potential_of(neuron: Neuron) -> Declared:
     return next((s for s in neuron.states if s.name == "v"), neuron.states[0])
 
 
+def emits_spikes(neuron: Neuron) -> bool:
+    """Report whether the first output reads a spike; a potential does not."""
+    spikes = {s for s, _ in neuron.fire}
+    return not spikes.isdisjoint(read_by(neuron.output[0][1], dict(neuron.bindings)))
+
+
 def readable_inputs(neuron: Neuron) -> tuple[Declared, ...]:
     """Return the inputs for a neuron made of parts of this one; also one that nothing reads."""
     return tuple(

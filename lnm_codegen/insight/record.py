@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lnm_codegen.analysis.charge import potential_of
+from lnm_codegen.analysis.charge import emits_spikes, potential_of
 from lnm_codegen.insight.histogram import Histogram
 from lnm_codegen.ir.names import Names
 from lnm_codegen.nn import NeuronLayer
@@ -38,7 +38,8 @@ class Activity:
         charged: Histogram of the potentials after the charge.
         visited: Least and greatest potential after the reset in each row, (R, 2).
         states: The same of every state, by name.
-        fired: Spikes of each neuron per step and sample, of shape `shape`.
+        fired: Spikes of each neuron per step and sample, of shape `shape`; 0 if the output reads no
+            spike.
     """
 
     shape: tuple[int, ...]
@@ -60,7 +61,7 @@ class _Recorder:
         more = {names.fresh("charged"): potential}
         more |= {names.fresh("after"): after.get(s, s) for s in layer.neuron.states}
         self._neuron = layer.neuron.with_outputs(**more)
-        self._outputs = len(layer.neuron.output)
+        self._outputs, self._spiking = len(layer.neuron.output), emits_spikes(layer.neuron)
         self._rows = parameter_sets(layer)
         self._potential, self._states = potential.name, [s.name for s in layer.neuron.states]
         self._copy: NeuronLayer | None = None
@@ -97,7 +98,7 @@ class _Recorder:
         apart = torch.stack([by_row(state, self._rows).cpu() for state in after])
         self._low = torch.minimum(self._low, apart.amin(2).float())
         self._high = torch.maximum(self._high, apart.amax(2).float())
-        fired = (spikes != 0).sum((0, 1)).cpu()
+        fired = (spikes != 0).sum((0, 1)).cpu() * self._spiking
         self._fired = fired if self._fired is None else self._fired + fired
         self._updates += spikes.shape[0] * spikes.shape[1]
         self.steps += spikes.shape[0]

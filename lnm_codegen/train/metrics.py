@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.norm.inputs import neuron_inputs
@@ -64,7 +65,7 @@ class _Counter:
 
     def __call__(self, layer: NeuronLayer, inputs: Any, named: dict[str, Any], out: Any) -> None:
         spikes: Tensor = out[0] if isinstance(out, tuple) else out
-        if not {s for s, _ in layer.neuron.fire}.isdisjoint(layer.neuron.output[0][1].free_symbols):
+        if emits_spikes(layer.neuron):
             self._counts.fired += float((spikes != 0).sum())
         self._counts.seen += spikes.numel()
         if not layer.neuron.states:

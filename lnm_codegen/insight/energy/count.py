@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.errors import ModelError
 from lnm_codegen.insight.energy.layers import Layer, Neurons, Synapses, neuron_operations
 from lnm_codegen.insight.energy.reach import (
@@ -133,7 +134,7 @@ class _Neuron:
             operations=neuron_operations(neuron),
             states=len(neuron.states),
             parameters=sum(v.numel() for v in values_of(self.layer).values()),
-            fires=bool(neuron.spikes),
+            fires=emits_spikes(neuron),
         )
 
 
@@ -165,7 +166,7 @@ class _Counter:
         assert isinstance(known, _Neuron)
         spikes = _first(out)
         known.updates += spikes.numel()
-        if layer.neuron.spikes:
+        if emits_spikes(layer.neuron):
             known.spikes += float((spikes != 0).sum())
         steps = len(spikes) if layer.step_mode == "m" else 1
         self.steps[name] = self.steps.get(name, 0) + steps

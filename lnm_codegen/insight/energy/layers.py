@@ -125,7 +125,7 @@ class Neurons:
         operations: Operations of one neuron.
         states: Number of states of a neuron.
         parameters: Number of parameter values that a step reads.
-        fires: The neuron has spikes. A readout of leaky integrators has none.
+        fires: The output reads a spike. That of a leaky integrator, a readout, is its potential.
     """
 
     name: str

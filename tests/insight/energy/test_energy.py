@@ -20,6 +20,7 @@ from lnm_codegen.insight.energy.layers import NeuronOperations, Neurons, Synapse
 from lnm_codegen.insight.energy.report import EnergyReport, energy, overhead
 from lnm_codegen.insight.energy.resnet19 import resnet19, resnet19_overhead
 from lnm_codegen.insight.energy.table import as_csv, energy_rows
+from lnm_codegen.insight.record import record
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import TrainConfig, load, run
 from lnm_codegen.train.models import build
@@ -52,6 +53,20 @@ def tiny(**options: Any) -> EnergyReport:
 
 def layer(report: EnergyReport, name: str) -> Any:
     return next(found for found in report.layers if found.name == name)
+
+
+def test_an_output_that_is_a_potential_counts_no_spikes() -> None:
+    """As in training: neuron 2 has a potential of 0.7, which is not 0 and is no spike."""
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: x}, fire=v - 1, output={"out": v})
+    network, samples = Tiny(neuron), [(torch.tensor([[0.9, 1.0]]), torch.zeros(1))]
+    found = layer(energy(network, samples), "neuron")
+    assert (found.spikes, found.fires) == (0, False)
+    activity = record(
+        network, [network.neuron], [(x, torch.zeros(1, dtype=torch.long)) for x, _ in samples]
+    )
+    assert activity.layers[0] is not None
+    assert not activity.layers[0].fired.any()
 
 
 def test_hand_count() -> None:
