@@ -26,7 +26,7 @@ import lnm_codegen as lnm
 
 @lnm.family
 def two(per: str = "channel") -> lnm.Neuron:
-    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("i_in")
     m = lnm.param("A", 4, init=(0.5, -0.6, 0.6, 0.5), per=per)
     charge = {v: m[0] * v + m[1] * w + x, w: m[2] * v + m[3] * w}
     return lnm.Neuron(charge=charge, fire=v - 1, reset=lnm.soft_reset(v, 1.0))
@@ -153,6 +153,7 @@ def test_pages_stand_alone_and_escape_every_name(
     settings = dict(row for row in page.tables[-1][1:])
     assert settings["family"] == data["config"]["family"]
     assert "<script>" in settings["family"]
+    assert "constant input i_in<" in text
 
 
 def hostile_name(data: Any) -> str:
