@@ -95,7 +95,27 @@ def test_loops_mean_what_the_layers_mean():
         expected.sum().backward()
         torch.testing.assert_close(a.grad, b.grad)
     torch.testing.assert_close(layer.theta.grad, learned.grad)
-    assert hand_loop(lnm.get("lnm", states=2), "cpu") is None
+
+
+@pytest.mark.parametrize(
+    ("family", "arguments", "has_loop"),
+    [
+        ("lnm", {"degree": 2, "per": "channel", "decay": 0.3}, True),
+        ("lnm", {"states": 2}, False),
+        ("lnm", {"form": "B"}, False),
+        ("lnm", {"basis": "chebyshev"}, False),
+        ("lnm", {"v_reset": None}, False),
+        ("lnm", {"v_min": -1.0}, False),
+        ("lif", {}, True),
+        ("lif", {"tau": 3.0}, False),
+        ("lif", {"learn_tau": True}, False),
+        ("lif", {"surrogate": lnm.atan(alpha=3.0)}, False),
+        ("plif", {}, False),
+    ],
+)
+def test_a_loop_is_that_of_the_neuron(family, arguments, has_loop):
+    """Or there is none: a time of another neuron is no comparison."""
+    assert (hand_loop(lnm.get(family, **arguments), "cpu") is not None) == has_loop
 
 
 @pytest.mark.peers
