@@ -109,7 +109,7 @@ def test_loops_mean_what_the_layers_mean():
         ("lif", {}, True),
         ("lif", {"tau": 3.0}, False),
         ("lif", {"learn_tau": True}, False),
-        ("lif", {"surrogate": lnm.atan(alpha=3.0)}, False),
+        ("lif", {"surrogate": lnm.surrogate.atan(alpha=3.0)}, False),
         ("plif", {}, False),
     ],
 )
