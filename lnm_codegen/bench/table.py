@@ -129,4 +129,6 @@ def write_figure(rows: Sequence[Row], path: Path) -> None:
     axes.set_title(title, parse_math=False)  # the neuron may be a path
     axes.legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=150)
+    write_whole(path, data.getvalue())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -197,15 +198,26 @@ def test_a_surrogate_has_no_start_in_another_process(surrogate, is_timed, monkey
     assert [one.start is not None for one in found] == [is_timed] * 3
 
 
-def test_the_name_in_a_figure_is_no_formula(tmp_path):
-    """It may be a path."""
+def test_the_name_in_a_figure_is_no_formula(tmp_path, monkeypatch):
+    """It may be a path. An earlier figure is replaced once the new one is complete."""
     numbers = dict.fromkeys(
         ("forward", "backward", "ns", "low", "high", "floor", "streams", "steady",
          "steady_streams", "layer"), 1.0
     )  # fmt: skip
     row = table.Row("$\\a$.toml", 4, 1, "float32", "cpu", 1, "lif c", **numbers)
     table.write_figure([row], tmp_path / "bench.png")
-    assert (tmp_path / "bench.png").stat().st_size > 1000
+    whole = (tmp_path / "bench.png").read_bytes()
+    assert len(whole) > 1000
+
+    def stopped(_, file, **options):
+        if isinstance(file, Path):
+            file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        table.write_figure([row], tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").read_bytes() == whole
 
 
 @pytest.mark.slow
