@@ -95,7 +95,8 @@ def bench(
     measure.require_device(device)
     require_folder("bench", out)
     if network is not None:
-        _require_absent("is no option of a network", neurons=neurons)
+        ignored = {"no-loops": not loops or None, "no-starts": not starts or None}
+        _require_absent("is no option of a network", neurons=neurons, **ignored)
         require_one_of("bench --network", "dtype", dtype, ("float32",))
         from lnm_codegen.bench.steps import StepCase
 
