@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from lnm_codegen.bench.measure import Workload
 from lnm_codegen.errors import LnmError
+from lnm_codegen.families import FAMILIES
+from lnm_codegen.language.display import equations
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.select import FUSED
@@ -70,14 +72,27 @@ def eager(neuron: Neuron, shape: tuple[int, ...], device: str) -> Subject:
 
 
 def hand_loop(neuron: Neuron, device: str) -> Subject | None:
-    """Return a hand-written loop, or None if this module defines no loop for the neuron."""
-    if neuron.name == "lnm" and len(neuron.states) == 1:
-        start = next(p.init for p in neuron.params if p.name == "theta")
+    """Return a hand-written loop, or None if this module defines no loop for the neuron.
+
+    There are loops for `lnm` of any degree and its theta, and for `lif`, with default arguments.
+    """
+    start = next((p.init for p in neuron.params if p.name == "theta"), None)
+    if isinstance(start, tuple) and _equal(neuron, FAMILIES["lnm"](degree=len(start) - 1)):
         theta = torch.tensor(start, device=device, requires_grad=True)
         return Subject("lnm hand loop", lambda x: lnm_loop(x, theta.to(x.dtype)), [theta])
-    if neuron.name == "lif":
+    if _equal(neuron, FAMILIES["lif"]()):
         return Subject("lif hand loop", lif_loop)
     return None
+
+
+def _equal(neuron: Neuron, other: Neuron) -> bool:
+    """Report whether two neurons differ at most in theta and in granularity."""
+
+    def compared(one: Neuron) -> tuple[object, ...]:
+        numbers = [(p.name, p.learnable, p.name == "theta" or p.init) for p in one.params]
+        return one.name, equations(one), numbers, one.surrogates, one.detach_reset
+
+    return compared(neuron) == compared(other)
 
 
 def compiled(subject: Subject) -> Subject:

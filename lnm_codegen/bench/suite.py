@@ -28,6 +28,7 @@ from lnm_codegen.bench.measure import (
 from lnm_codegen.bench.subjects import Subject, compiled, eager, hand_loop, layers, peers
 from lnm_codegen.bench.table import COPIES, STREAMS, Row
 from lnm_codegen.compiler.model import model_of
+from lnm_codegen.errors import ToolError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import TYPES
@@ -96,6 +97,9 @@ def measure(case: Case) -> list[Row]:
         first[subject.name] = time.perf_counter() - begin
         workloads[subject.name] = workload
         subjects.append(subject)
+    if not subjects:
+        problem = f"no kernel of {case.neuron.name} runs on {case.device}"
+        raise ToolError("bench", problem, remedy="Run lnm check, which prints the reasons.")
     bare = {
         f"{s.name}, kernels alone": kernels_alone(case, s.backend, x, grad)
         for s in subjects

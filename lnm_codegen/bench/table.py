@@ -125,7 +125,10 @@ def write_figure(rows: Sequence[Row], path: Path) -> None:
         )
         axes.plot(*zip(*points, strict=True), label=what, **style)  # type: ignore[arg-type]
     axes.set(xscale="log", yscale="log", xlabel="time steps T", ylabel="ns per neuron and step")
-    axes.set_title(f"{rows[0].neuron}, forward and backward, {rows[0].dtype}, {rows[0].device}")
+    title = f"{rows[0].neuron}, forward and backward, {rows[0].dtype}, {rows[0].device}"
+    axes.set_title(title, parse_math=False)  # the neuron may be a path
     axes.legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=150)
+    write_whole(path, data.getvalue())

@@ -3,8 +3,8 @@
 The exit status is 0 for success and 2 for a mistake of the user: an unknown option, a path that
 cannot be written, `ModelError`, `ShapeError`, `UnsupportedError`. It is 1 for everything else:
 `ToolError`, `InternalError`, an unexpected exception, and a `check` or `verify` that fails; and 3
-for a `verify` that lacks a tool and for a `quantize` that misses its target. An error is one line
-on standard error; `--debug` also prints the traceback.
+for a `verify` that lacks a tool and for a `quantize` that misses its target. It is 130 after
+Ctrl-C. An error is one line on standard error; `--debug` also prints the traceback.
 """
 
 from __future__ import annotations

@@ -138,16 +138,18 @@ def analyze(
 
 
 def _family_note(subject: str) -> str:
-    """Print a note if a folder has the name of the family, and return the remedy that names it.
-
-    Raise ModelError if the subject is neither a family nor a path.
-    """
+    """Return `folder_note`; raise ModelError if the subject is neither a family nor a path."""
     known = subject in FAMILIES or ":" in subject or subject.endswith((".toml", ".py"))
     if not known and not Path(subject).exists():
         files = "a .toml file, file.py:function, module:function; a folder that lnm train wrote"
         accepted = f"{', '.join(FAMILIES)}; {files}"
         hint = did_you_mean(subject, FAMILIES)
         raise ModelError("analyze", f"no family, file or folder {subject!r}", accepted, hint)
+    return folder_note(subject)
+
+
+def folder_note(subject: str) -> str:
+    """Print a note if a folder has the name of the family, and return the remedy that names it."""
     if not Path(subject).is_dir():
         return ""
     typer.echo(f"note: {subject} is the family; give ./{subject} for the folder.", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,11 +18,13 @@ from lnm_codegen.cli.options import (
     SetOption,
     family_arguments,
     parse_integers,
+    require_folder,
 )
 from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
 from lnm_codegen.files import unwritable
+from lnm_codegen.language.neuron import require_one_port
 from lnm_codegen.validation import require_one_of
 
 if TYPE_CHECKING:
@@ -91,8 +93,10 @@ def bench(
     neuron = resolve(word, **arguments)
     lengths = None if steps is None else _lengths(steps)
     measure.require_device(device)
+    require_folder("bench", out)
     if network is not None:
-        _require_absent("is no option of a network", neurons=neurons)
+        ignored = {"no-loops": not loops or None, "no-starts": not starts or None}
+        _require_absent("is no option of a network", neurons=neurons, **ignored)
         require_one_of("bench --network", "dtype", dtype, ("float32",))
         from lnm_codegen.bench.steps import StepCase
 
@@ -102,6 +106,7 @@ def bench(
     shape = parse_integers(
         "bench", "neurons", neurons or "32,128,256", "N,C,... >= 1, such as 32,128,256", count=2
     )
+    require_one_port("bench", neuron)
     if out is not None:
         require_matplotlib("bench")
     from lnm_codegen.bench.suite import Case
@@ -117,12 +122,17 @@ def bench(
             loops=loops,
             compile=compile_,
             peers=peers,
-            start=(word, arguments) if starts and word.isidentifier() else None,
+            start=(word, arguments) if starts and _has_start(word, arguments) else None,
             rounds=rounds,
         )
         for length in lengths or (4, 16, 64)
     ]
     _bench_layers(cases, out, json)
+
+
+def _has_start(word: str, arguments: dict[str, Any]) -> bool:
+    """Report whether another process can get the neuron by name, with arguments as text."""
+    return word.isidentifier() and arguments.get("surrogate") is None
 
 
 def _lengths(steps: str) -> tuple[int, ...]:

@@ -168,7 +168,7 @@ def emit(
         backends = list(dict.fromkeys(word.strip() for word in backend.split(",")))
         models = _neurons(family or "", degree, name, settings)
         if package is not None:
-            _refuse_package(backends, format_)
+            _refuse_package(backends, {"--format": format_, "--rounding": rounding, **circuit})
             sources = _packages(models, backends[0], dtype, scheme)
         else:
             fixed = fixed_options(backends, format_, rounding, circuit, dtype != "float32")
@@ -219,7 +219,8 @@ def _require_one(first: str, a: object, second: str, b: object) -> None:
         raise ModelError("emit", problem, remedy=f"Give {first} or {second}.")
 
 
-def _refuse_package(backends: list[str], format_: str | None) -> None:
+def _refuse_package(backends: list[str], options: dict[str, object]) -> None:
+    """Refuse several backends, and options of fixed point or of a circuit that are given."""
     if len(backends) != 1:
         raise ModelError(
             "emit",
@@ -227,8 +228,10 @@ def _refuse_package(backends: list[str], format_: str | None) -> None:
             "one backend",
             "Add --backend c, say.",
         )
-    if format_ is not None:
-        raise ModelError("emit", "--package with --format", remedy="Omit --format.")
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        remedy = f"Omit {', '.join(given)}."
+        raise ModelError("emit", f"--package with {given[0]}", remedy=remedy)
 
 
 def _refuse_run(given: list[str]) -> None:

@@ -254,6 +254,20 @@ def require_place(verb: str, option: str, path: Path) -> None:
         raise unwritable(verb, path, error, f"Give another file with {option}.") from None
 
 
+def require_folder(verb: str, path: Path | None) -> None:
+    """Raise LnmError unless files can be written into a folder, if any, which may be new.
+
+    It fails before a long computation where `write_together` would fail after it.
+    """
+    if path is None:
+        return
+    place = next(one for one in (path, *path.absolute().parents) if one.exists())
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except (OSError, ValueError) as error:
+        raise unwritable(verb, path, error) from None
+
+
 def write_file(verb: str, option: str, path: Path, data: bytes) -> None:
     """Write the file that an option names.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from lnm_codegen.backends.base import Source
+from lnm_codegen.cli.analyze import folder_note, is_run
 from lnm_codegen.cli.options import (
     DegreeOption,
     JsonOption,
@@ -18,6 +19,7 @@ from lnm_codegen.cli.options import (
     SubjectArgument,
     family_arguments,
     parse_intervals,
+    require_folder,
     x_option,
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
@@ -102,8 +104,12 @@ def quantize(
     from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions
 
     accuracy = AccuracyOptions(lost, samples, weights, scale, epochs)
-    if Path(subject).is_dir() and error is None and mismatch is None:
+    of_run = is_run(subject)
+    note = "" if of_run else folder_note(subject)
+    require_folder("quantize", out)
+    if of_run:
         _refuse_family_options(subject, degree, settings, x)
+    if of_run and error is None and mismatch is None:
         _refuse_search_options(rounding, most, scheme)
         quantize_run(Path(subject), accuracy, out, json)
         return
@@ -113,13 +119,14 @@ def quantize(
             remedy = "Name the folder that lnm train wrote."
             raise ModelError(f"quantize: {subject}", "no such folder", remedy=remedy)
         problem = f"{option} is for a run and its accuracy"
-        raise ModelError("quantize", problem, remedy=f"Omit {option}, or --error and --mismatch.")
+        remedy = f"Omit {option}, or --error and --mismatch.{note}"
+        raise ModelError("quantize", problem, remedy=remedy)
     if error is None and mismatch is None:
         mismatch = 1e-3
     target = PrecisionTarget(error, mismatch)
     options = SearchOptions(cast("RoundingName", rounding), scheme, most)
-    if Path(subject).is_dir():
-        found = _of_run(Path(subject), target, degree, settings, options)
+    if of_run:
+        found = _of_run(Path(subject), target, options)
     else:
         neuron = resolve(subject, **family_arguments(settings, degree))
         found = {neuron.name: _of_family(neuron, x, target, options)}
@@ -137,7 +144,7 @@ def quantize(
 
 
 def _refuse_family_options(
-    folder: str | Path, degree: int | None, settings: list[str] | None, x: list[str] | None
+    folder: str, degree: int | None, settings: list[str] | None, x: list[str] | None
 ) -> None:
     values = {"--degree": degree, "--set": settings, "--x": x}
     given = ", ".join(word for word, value in values.items() if value not in (None, []))
@@ -167,13 +174,8 @@ def _of_family(
 
 
 def _of_run(
-    folder: Path,
-    target: PrecisionTarget,
-    degree: int | None,
-    settings: list[str] | None,
-    options: SearchOptions,
+    folder: Path, target: PrecisionTarget, options: SearchOptions
 ) -> dict[str, FormatSelection]:
-    _refuse_family_options(folder, degree, settings, None)
     from lnm_codegen.deploy.network import layer_parameters, neuron_layers, trace_layers
     from lnm_codegen.deploy.ranges import target_of
     from lnm_codegen.hardware.wordlength.select import select_for_data

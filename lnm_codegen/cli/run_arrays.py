@@ -90,4 +90,4 @@ def run_sources(folder: Path, text: str) -> dict[Path, Source]:
     found = arrays_of_run(run, specs_of(run, text))
     name, data = run.network.neurons[0].neuron.name, run.config.data
     title = f"{name} trained on {data}: neuron arrays"
-    return sources_of(found, title, f"the run `{run.folder.name}`", Path("verilog"))
+    return sources_of(found, title, f"the run `{run.folder.resolve().name}`", Path("verilog"))

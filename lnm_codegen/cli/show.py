@@ -17,6 +17,7 @@ from lnm_codegen.cli.options import (
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
 from lnm_codegen.ir.count import OPERATIONS, count, values
 from lnm_codegen.ir.declarations import Param, State
@@ -42,6 +43,8 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show a neuron: equations, kernels, operation counts."""
+    if toml:
+        _require_alone({"--json": json, "--ir": ir, "--scheme": scheme != "horner"})
     neuron = resolve(family, **family_arguments(settings, degree))
     if toml:
         typer.echo(neuron.to_toml(), nl=False)
@@ -54,6 +57,13 @@ def show(
         print_json(_as_dict(neuron, scheme, kernels))
     else:
         _print(neuron, scheme, kernels)
+
+
+def _require_alone(others: dict[str, bool]) -> None:
+    """Refuse options that a text definition does not depend on."""
+    given = ", ".join(option for option, is_given in others.items() if is_given)
+    if given:
+        raise ModelError("show", f"--toml with {given}", remedy=f"Omit --toml, or {given}.")
 
 
 def _show_passes(neuron: Neuron, scheme: SchemeName, json: bool) -> None:

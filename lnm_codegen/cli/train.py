@@ -7,6 +7,7 @@ declares only the others.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from pathlib import Path
@@ -21,7 +22,7 @@ from lnm_codegen.cli.options import (
     parse_integers,
     surrogate_table,
 )
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.train.names import require_names
 from lnm_codegen.train.runs.config import OPTIONS, TrainConfig
 from lnm_codegen.train.runs.config_file import (
@@ -132,7 +133,8 @@ def train(
     """
     from rich.console import Console
 
-    console = Console(soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
+    quiet = os.environ.get("RANK", "0") != "0"
+    console = Console(soft_wrap=True, quiet=quiet, markup=False, emoji=False)
     if resume and force:
         raise ModelError(
             "--resume --force", "one resumes a run, the other replaces it", remedy="Give one."
@@ -260,10 +262,22 @@ def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: 
     try:
         result = run(config, folder, force=force, resume=resume, console=console)
     except KeyboardInterrupt:
-        typer.echo(f"stopped. Resume with: lnm train --resume --out {folder}", err=True)
+        typer.echo(_stopped(config, folder), err=True)
         raise typer.Exit(130) from None
     for k, layer in enumerate(result.network.neurons, 1):
         console.print(f"layer {k}: {learned_text(layer)}", highlight=False)
     if text := unstable_text(result.epochs[-1].unstable):
-        console.print(f"{text}; see lnm analyze {folder}", highlight=False)
+        console.print(f"{text}; see lnm analyze {shlex.quote(str(folder))}", highlight=False)
     console.print(f"written to {folder}", highlight=False)
+
+
+def _stopped(config: TrainConfig, folder: Path) -> str:
+    """Return a line on a run that is stopped: how to resume it, once its folder holds it."""
+    from lnm_codegen.train.runs.folder import RunFolder
+
+    try:
+        is_begun = RunFolder(folder).resumable(config) is not None
+    except LnmError:  # an earlier run, which --force has not replaced yet
+        is_begun = False
+    command = shlex.join(["lnm", "train", "--resume", "--out", str(folder)])
+    return f"stopped. Resume with: {command}" if is_begun else "stopped before a file was written"

@@ -67,6 +67,9 @@ def verify(
     if every and not circuit.is_network:
         remedy = "Omit --all."
         raise ModelError("verify: --all", f"{circuit.name} is not a network", remedy=remedy)
+    if every and "verilator" not in words:
+        problem = f"only the step verilator reads it, and the steps are {', '.join(words)}"
+        raise ModelError("verify: --all", problem, remedy="Omit --all.")
     steps = partial(run_network_steps, every=every) if circuit.is_network else run_steps
     running = steps(circuit, words)
     section: dict[str, Any] = {name: {"status": INCOMPLETE, "checks": []} for name in words}

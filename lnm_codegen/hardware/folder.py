@@ -134,7 +134,7 @@ def _without_manifest(where: str, folder: Path) -> ModelError:
     """Return the error of a folder without a manifest; it names the folder that is meant."""
     levels = (MANIFEST, f"*/{MANIFEST}", f"*/*/{MANIFEST}", f"*/*/*/{MANIFEST}")
     inner = [path.parent for level in levels for path in sorted(folder.glob(level))]
-    if (folder / NETWORK[0]).is_file():
+    if all((folder / name).is_file() for name in NETWORK):
         problem = f"there is no {MANIFEST} in it: it holds a network without a circuit"
         remedy = "Write one: lnm emit --run RUN --network --backend verilog --out DIR."
     elif (folder.parent / MANIFEST).is_file() and folder.name in PARTS:

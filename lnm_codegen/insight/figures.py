@@ -47,7 +47,8 @@ def grid_figure(found: RunAnalysis) -> Figure:
     down = math.ceil(count / across)
     heights = (3.5, 3.0, 3.0) if any(layer.modes is not None for layer in found.layers) else (3.5,)
     figure = new_figure("analyze", 3.6 * across, sum(heights) * down + 0.4)
-    figure.suptitle(f"{found.folder.name}: {found.network}", fontsize=10, parse_math=False)
+    name = found.folder.resolve().name  # "." has none
+    figure.suptitle(f"{name}: {found.network}", fontsize=10, parse_math=False)
     axes = figure.subplots(len(heights) * down, across, squeeze=False, height_ratios=heights * down)
     named: dict[str, Artist] = {}
     for k, layer in enumerate(found.layers):

@@ -118,9 +118,8 @@ def _draw_response(axis: Axes, layer: LayerAnalysis) -> None:
         return
     columns = spread(layer.response.rates.shape[1])
     labels = [layer.labels[k] for k in columns] if layer.labels else ()
-    draw_rates(
-        axis, layer.response.currents.numpy(), layer.response.rates[:, columns].numpy(), labels
-    )
+    currents, rates = layer.response.currents.numpy(), layer.response.rates[:, columns].numpy()
+    draw_rates(axis, currents, rates, labels, layer.layer.neuron.inputs[0].name)
 
 
 def _draw_potential(axis: Axes, layer: LayerAnalysis) -> None:

@@ -35,13 +35,16 @@ def wilson(correct: int, count: int) -> tuple[float, float]:
 
 
 def accuracy_interval(found: RunAnalysis) -> tuple[float, float] | None:
-    """Return the 95 % interval of the accuracy over samples.
+    """Return the 95 % interval of the accuracy over samples, or None; see `sample_interval`."""
+    return sample_interval(found.correct, found.predictions, found.samples)
+
+
+def sample_interval(correct: int, predictions: int, samples: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of a share of correct predictions.
 
     None if a sample has several predictions, which depend on each other.
     """
-    if not found.samples or found.predictions != found.samples:
-        return None
-    return wilson(found.correct, found.predictions)
+    return wilson(correct, predictions) if samples and predictions == samples else None
 
 
 def accuracy_text(found: RunAnalysis) -> str:

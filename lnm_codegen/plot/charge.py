@@ -51,7 +51,7 @@ def charge(
     """
     x = number_of("plot.charge", "x", x)
     step = step_of("charge", subject, row, MOST_CURVES)
-    low, high = _span(step) if span is None else interval_of("plot.charge", "span", span)
+    low, high = default_span(step) if span is None else interval_of("plot.charge", "span", span)
     axes = axes_of("charge", ax)
     v = np.linspace(low, high, _PLACES)
     inputs = {step.inputs[0]: x}
@@ -116,7 +116,8 @@ def _found_points(step: StepMap, x: dict[str, float]) -> list[tuple[float, str]]
     return found
 
 
-def _span(step: StepMap) -> tuple[float, float]:
+def default_span(step: StepMap) -> tuple[float, float]:
+    """Return potentials around the initial ones and the threshold."""
     at = step.states.index(potential_of(step.neuron).name)
     start, scale = step.start()[at], step.scale()
     return float((start - 2 * scale).min()), float((start + 1.2 * scale).max())

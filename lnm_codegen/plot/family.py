@@ -6,6 +6,7 @@ response, f-I curve, and of two states the phase plane.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,14 @@ from lnm_codegen.analysis.linear.report import LinearAnalysis
 from lnm_codegen.analysis.linear.response import firing_rates
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.analysis.report import Analysis
-from lnm_codegen.plot.charge import charged, draw_charge, draw_marks, draw_threshold
+from lnm_codegen.ir.interpret import Array
+from lnm_codegen.plot.charge import (
+    charged,
+    default_span,
+    draw_charge,
+    draw_marks,
+    draw_threshold,
+)
 from lnm_codegen.plot.legend import legend_below
 from lnm_codegen.plot.plane import draw_plane
 from lnm_codegen.plot.poles import draw_poles
@@ -106,11 +114,9 @@ def _draw_rates(axes: Axes, found: Analysis, step: StepMap) -> None:
 
 def _draw_charge(axes: Axes, found: Analysis, step: StepMap) -> None:
     state = step.states[0]
-    low, high = _extent(found, state)
+    low, high = _extent(found, step)
     v = np.linspace(low, high, 401)
-    ends = [{n: float(i.low) for n, i in found.inputs.items()},
-            {n: float(i.high) for n, i in found.inputs.items()}]  # fmt: skip
-    lowest, highest = (charged(step, v, x)[:, 0] for x in ends)
+    lowest, highest = _band(found, step, v)
     text = ", ".join(f"{n} in {i}" for n, i in found.inputs.items())
     axes.fill_between(v, lowest, highest, color=COOL, linewidth=0, label=f"h for {text}")
     h = charged(step, v)
@@ -127,16 +133,34 @@ def _draw_charge(axes: Axes, found: Analysis, step: StepMap) -> None:
     axes.legend(fontsize=8, loc="upper left")
 
 
+def _band(found: Analysis, step: StepMap, v: Array) -> tuple[Array, Array]:
+    """Return the least and greatest charged potential (P,) over a grid of the inputs.
+
+    The grid has the ends of each interval, and of up to three inputs seven values between them.
+    """
+    count = 9 if len(found.inputs) <= 3 else 2
+    values = (np.linspace(float(i.low), float(i.high), count) for i in found.inputs.values())
+    lowest = highest = charged(step, v, {n: float(i.low) for n, i in found.inputs.items()})[:, 0]
+    for at in product(*values):
+        h = charged(step, v, dict(zip(found.inputs, map(float, at), strict=True)))[:, 0]
+        lowest, highest = np.minimum(lowest, h), np.maximum(highest, h)
+    return lowest, highest
+
+
 def _at_rest(found: Analysis) -> tuple[FixedPoint, ...]:
     first = found.fixed_points[0] if isinstance(found.fixed_points, tuple) else None
     return first.points if isinstance(first, FixedPoints) else ()
 
 
-def _extent(found: Analysis, state: str) -> tuple[float, float]:
-    """Return the potentials to draw: the interval of the ranges, with the fixed points near it."""
-    low, high = -2.0, 1.0
+def _extent(found: Analysis, step: StepMap) -> tuple[float, float]:
+    """Return the potentials to draw: the interval of the ranges, with the fixed points near it.
+
+    Without ranges they are those of `plot.charge`.
+    """
+    low, high = default_span(step)
     if found.states is not None:
-        low, high = float(found.states[state].low), float(found.states[state].high)
-    span = max(high - low, 0.5)
+        inside = found.states[step.states[0]]
+        low, high = float(inside.low), float(inside.high)
+    span = max(high - low, 0.5 * float(step.scale()[0]))
     near = [float(p.v.low) for p in _at_rest(found) if low - span <= p.v.low <= high + span]
     return min([low, *near]) - 0.1 * span, max([high, *near]) + 0.1 * span

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,8 +21,11 @@ from lnm_codegen.bench.subjects import (
     lnm_loop,
     peers,
 )
+from lnm_codegen.cli import run as command
+from lnm_codegen.errors import ToolError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.load import cache, triton
+from tests.refusals import assert_line, refused
 
 pytestmark = pytest.mark.needs_cc
 
@@ -92,7 +96,27 @@ def test_loops_mean_what_the_layers_mean():
         expected.sum().backward()
         torch.testing.assert_close(a.grad, b.grad)
     torch.testing.assert_close(layer.theta.grad, learned.grad)
-    assert hand_loop(lnm.get("lnm", states=2), "cpu") is None
+
+
+@pytest.mark.parametrize(
+    ("family", "arguments", "has_loop"),
+    [
+        ("lnm", {"degree": 2, "per": "channel", "decay": 0.3}, True),
+        ("lnm", {"states": 2}, False),
+        ("lnm", {"form": "B"}, False),
+        ("lnm", {"basis": "chebyshev"}, False),
+        ("lnm", {"v_reset": None}, False),
+        ("lnm", {"v_min": -1.0}, False),
+        ("lif", {}, True),
+        ("lif", {"tau": 3.0}, False),
+        ("lif", {"learn_tau": True}, False),
+        ("lif", {"surrogate": lnm.surrogate.atan(alpha=3.0)}, False),
+        ("plif", {}, False),
+    ],
+)
+def test_a_loop_is_that_of_the_neuron(family, arguments, has_loop):
+    """Or there is none: a time of another neuron is no comparison."""
+    assert (hand_loop(lnm.get(family, **arguments), "cpu") is not None) == has_loop
 
 
 @pytest.mark.peers
@@ -144,6 +168,60 @@ def test_a_subject_that_fails_is_left_out(monkeypatch, capsys):
     monkeypatch.setattr(suite, "layers", lambda *_: iter([Subject("ours", broken.run, (), "c")]))
     with pytest.raises(ZeroDivisionError):
         suite.measure(case(loops=False))
+
+
+def test_no_kernel_runs(monkeypatch):
+    monkeypatch.setattr(suite, "layers", lambda *_: iter(()))
+    with refused(ToolError, "bench", "no kernel of lnm", remedy="lnm check"):
+        suite.measure(case(loops=False))
+
+
+def test_the_command_refuses_before_it_measures(tmp_path, monkeypatch, capsys):
+    """A neuron of two inputs, a folder that cannot be written, and options that do not apply."""
+    (tmp_path / "two.py").write_text(
+        "import lnm_codegen as lnm\nv, x, y = lnm.state('v'), lnm.input('x'), lnm.input('y')\n"
+        "def two():\n    return lnm.Neuron(charge={v: v / 2 + x - y}, fire=v - 1, name='two')\n"
+    )
+    monkeypatch.setattr(suite, "measure_all", None)
+    for option in ("--no-loops", "--no-starts"):
+        assert command(["bench", "--network", "conv", option]) == 2
+        line = capsys.readouterr().err
+        assert_line(line, f"bench: {option} is no option of a network", f"Leave {option} out.")
+    assert command(["bench", f"{tmp_path}/two.py:two"]) == 2
+    assert_line(capsys.readouterr().err, "bench: two has 2 inputs and 1 outputs", "one of each")
+    assert command(["bench", "lif", "--out", f"{tmp_path}/two.py/out"]) == 2
+    assert_line(capsys.readouterr().err, "bench: cannot write", "Not a directory")
+
+
+@pytest.mark.parametrize(("surrogate", "is_timed"), [("atan(alpha=3)", False), ("none", True)])
+def test_a_surrogate_has_no_start_in_another_process(surrogate, is_timed, monkeypatch):
+    """A cold start gets its neuron by name, with arguments as text."""
+    found = []
+    monkeypatch.setattr(suite, "measure_all", lambda cases: found.extend(cases) or [])
+    assert command(["bench", "lif", "--set", f"surrogate={surrogate}"]) == 0
+    assert [one.start is not None for one in found] == [is_timed] * 3
+
+
+def test_the_name_in_a_figure_is_no_formula(tmp_path, monkeypatch):
+    """It may be a path. An earlier figure is replaced once the new one is complete."""
+    numbers = dict.fromkeys(
+        ("forward", "backward", "ns", "low", "high", "floor", "streams", "steady",
+         "steady_streams", "layer"), 1.0
+    )  # fmt: skip
+    row = table.Row("$\\a$.toml", 4, 1, "float32", "cpu", 1, "lif c", **numbers)
+    table.write_figure([row], tmp_path / "bench.png")
+    whole = (tmp_path / "bench.png").read_bytes()
+    assert len(whole) > 1000
+
+    def stopped(_, file, **options):
+        if isinstance(file, Path):
+            file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        table.write_figure([row], tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").read_bytes() == whole
 
 
 @pytest.mark.slow

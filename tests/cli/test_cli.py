@@ -134,6 +134,15 @@ def test_show_drawn_values(call):
     assert "draw" not in threshold
 
 
+def test_show_toml_alone(call):
+    """A text definition has no kernels, no passes and no scheme."""
+    for others in (("--json",), ("--ir",), ("--ir", "--scheme", "estrin")):
+        status, line = failing(call, "show", "lif", "--toml", *others)
+        assert status == 2
+        words = ", ".join(word for word in others if word.startswith("--"))
+        assert_line(line, f"show: --toml with {words}", f"Omit --toml, or {words}.")
+
+
 def test_show_toml(call, tmp_path):
     """The text is a definition of the same neuron, which every verb takes."""
     status, out, _ = call("show", "lnm", "--degree", 2, "--set", "per=channel", "--toml")
@@ -642,6 +651,10 @@ def test_emit_a_package(call, tmp_path):
         (["--backend", "c"], ("emit: neither", "--out", "--package")),
         (["--out", folder, "--package", folder], ("emit: both", "--out", "--package")),
         (["--package", folder], ("emit: --package", "torch,c,triton,cuda", "Add --backend c")),
+        (
+            ["--backend", "c", "--package", folder, "--rounding", "truncate", "--forms", "comb"],
+            ("emit: --package with --rounding", "Omit --rounding, --forms."),
+        ),
         (
             ["--backend", "torch", "--package", folder],
             ("package: backend is 'torch'", "'c', 'cuda', 'triton'"),

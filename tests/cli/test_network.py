@@ -351,6 +351,8 @@ def test_refused_options_of_quantize(runs: Path, capsys: pytest.CaptureFixture[s
     assert_line(line, "quantize: --epochs is for a run and its accuracy")
     line = refusal(capsys, "quantize", lif, "--degree", "1")
     assert_line(line, "quantize: ", "is a run, which has its neurons", "Omit --degree.")
+    line = refusal(capsys, "quantize", lif, "--error", "0.1", "--x", "1")
+    assert_line(line, "quantize: ", "is a run, which has its neurons", "Omit --x.")
     for option in (("--rounding", "truncate"), ("--most", "16"), ("--scheme", "estrin")):
         line = refusal(capsys, "quantize", lif, *option)
         assert_line(line, f"quantize: {option[0]} is for a search", f"or omit {option[0]}.")
@@ -364,6 +366,22 @@ def test_refused_options_of_quantize(runs: Path, capsys: pytest.CaptureFixture[s
         refusal(capsys, "quantize", lif / "x", "--lost", "1"), "quantize: ", "no such folder"
     )
     assert_line(refusal(capsys, "quantize", lif, "--samples", "1"), "quantize: --samples is 1")
+
+
+def test_quantize_takes_a_family_before_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `lnm analyze` does."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "if").mkdir()
+    assert command(["quantize", "if", "--error", ".1"]) == 0
+    printed = capsys.readouterr()
+    assert "\nif: " in printed.out
+    assert printed.err == "note: if is the family; give ./if for the folder.\n"
+    (tmp_path / "file").write_text("")
+    assert command(["quantize", "if", "--error", ".1", "--out", "file/out"]) == 2
+    line = capsys.readouterr().err.splitlines()[1]
+    assert_line(line, "quantize: cannot write file/out", "Not a directory")
 
 
 def test_a_network_in_verilog(

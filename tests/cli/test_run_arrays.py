@@ -70,9 +70,13 @@ def test_arrays_of_a_run(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "* Initial states: v = 0.\n* Golden vectors: 4 images of 3 ticks.\n" in text
 
 
-def test_the_same_run_gives_the_same_bytes(runs: Path, tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        assert emit(runs / "per", "--format", "auto", "--out", tmp_path / name) == 0
+def test_the_same_run_gives_the_same_bytes(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also as the working folder, whose name is in the README."""
+    monkeypatch.chdir(runs / "per")
+    for name, folder in (("first", runs / "per"), ("second", Path())):
+        assert emit(folder, "--format", "auto", "--out", tmp_path / name) == 0
     first, second = (
         {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.*")}
         for name in ("first", "second")

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lnm_codegen.analysis.charge import lower_clamp
 from lnm_codegen.cli import run
 from lnm_codegen.train.runs.config import OPTIONS, TrainConfig, clamp_of, neuron_of
+from lnm_codegen.train.runs.folder import RunFolder
 
 SMALL = ["--limit", "32", "--epochs", "1", "--channels", "4", "--backend", "torch"]
 
@@ -145,6 +147,45 @@ def test_wrong_names_are_refused_without_pytorch(
     assert done.stdout.split() == ["1" if "nowhere" in options else "2", "False"]
     assert done.stderr.count("\n") == 1
     assert [part for part in parts if part not in done.stderr] == []
+
+
+@pytest.mark.parametrize("name", ["a [/b] run", ":smile:[red]"])
+def test_the_name_of_a_folder_is_no_markup(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brackets and colons are printed as they are; a command has the name in quotes."""
+    monkeypatch.chdir(tmp_path)
+    network = SimpleNamespace(neurons=())
+    result = SimpleNamespace(network=network, epochs=[SimpleNamespace(unstable=())])
+    monkeypatch.setattr("lnm_codegen.train.stability.modes.unstable_text", lambda _: "unstable")
+    monkeypatch.setattr("lnm_codegen.train.runs.runner.run", lambda *_, **__: result)
+    assert run(["train", "--out", name]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"unstable; see lnm analyze '{name}'", f"written to {name}"
+    ]  # fmt: skip
+
+
+def test_a_stopped_run_says_how_it_resumes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where its folder holds it: not that of an earlier run, nor an empty one."""
+
+    begun = False
+
+    def stopped(config: TrainConfig, folder: Path, **_: object) -> None:
+        if begun:
+            RunFolder(folder).create(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lnm_codegen.train.runs.runner.run", stopped)
+    none = "stopped before a file was written\n"
+    resume = "stopped. Resume with: lnm train --resume --out 'a run'\n"
+    cases = ((False, (), none), (True, (), resume), (False, ("--force", "--epochs", "7"), none))
+    for begins, more, line in cases:
+        begun = begins
+        assert run(["train", "--out", "a run", *more]) == 130
+        assert capsys.readouterr().err == line
 
 
 @pytest.fixture

@@ -48,9 +48,15 @@ def test_the_digest_follows_every_source(good, tmp_path):
 
 
 def test_a_folder_beside_the_one_that_is_meant(good, tmp_path):
-    """The error names the subfolder or the parent with a manifest, or says that it is C."""
-    (tmp_path / "network.json").write_text("{}", encoding="utf-8")
+    """The error names the subfolder or the parent with a manifest, or says that it is C.
+
+    The folder of a run's arrays has a network.json too, without a network.npz.
+    """
+    array = write(tmp_path / "arrays" / "unit").folder
+    for name in ("network.json", "network.npz", "arrays/network.json"):
+        (tmp_path / name).write_text("{}", encoding="utf-8")
     for folder, remedy in (
+        (array.parent, f"Name a folder in it: {array}."),
         (good.parent, f"Name a folder in it: {good}."),
         (good / "rtl", f"Name the folder {good}."),
         (tmp_path, "Write one: lnm emit --run RUN --network --backend verilog --out DIR."),

@@ -74,3 +74,31 @@ def test_a_neuron_that_never_fires_says_so():
 def test_one_trajectory_of_the_plane_fires():
     axes = panels(lnm.get("lnm", states=2, degree=1))["phase plane without input"]
     assert "reset" in axes.get_legend_handles_labels()[1]
+
+
+def charge_of(charge: str, threshold: float, start: float, x: float) -> Axes:
+    """Return the figure of a neuron with its inputs in [-x, x]."""
+    v, a, b = lnm.state("v", init=start), lnm.input("x"), lnm.input("y")
+    h = {"difference": v / 2 + a - b, "square": v / 2 + a**2,
+         "quadratic": v + 0.02 * (v + 65) * (v + 45) + a}[charge]  # fmt: skip
+    neuron = lnm.Neuron({v: h}, v - threshold, {v: v - 0.5 * lnm.spike}, name="n")
+    figure: Figure = family_figure(analyze(neuron, {s.name: (-x, x) for s in neuron.inputs}))
+    return figure.axes[0]
+
+
+@pytest.mark.parametrize(
+    ("charge", "low", "high"), [("difference", -2.0, 2.0), ("square", 0.0, 1.0)]
+)
+def test_the_band_of_a_charge_has_every_input(charge, low, high):
+    """Also where both ends of the intervals give the same charge."""
+    (band,) = charge_of(charge, 1.0, 0.0, 1.0).collections
+    points = band.get_paths()[0].vertices
+    beside = points[:, 1] - points[:, 0] / 2
+    assert (beside.min(), beside.max()) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_a_charge_without_ranges_is_drawn_around_its_threshold():
+    """In mV, far from 0: the threshold and both fixed points are inside."""
+    axes = charge_of("quadratic", -50.0, -65.0, 30.0)
+    low, high = axes.get_xlim()
+    assert low < -65 < -45 < high < 0

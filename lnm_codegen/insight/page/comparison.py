@@ -11,7 +11,7 @@ from lnm_codegen.deploy.comparison import LayerReport, NetworkReport
 from lnm_codegen.deploy.mismatch import QuantizationMismatch
 from lnm_codegen.insight.page.document import Section, document, figures, paragraphs, table
 from lnm_codegen.insight.panels import Panel
-from lnm_codegen.insight.summary import interval_text, wilson
+from lnm_codegen.insight.summary import interval_text, sample_interval
 from lnm_codegen.insight.tables import Table
 from lnm_codegen.plot.style import STATE_COLORS
 
@@ -77,12 +77,7 @@ def layer_table(found: FixedComparison, path: str) -> Table:
 
 def comparison_summary(found: FixedComparison) -> tuple[tuple[str, str], ...]:
     """Return the title and the text of each of five lines."""
-    accuracy = (
-        f"{_percent(r.mismatch.accuracy_fixed)} (95 % interval"
-        f" {interval_text(wilson(r.mismatch.correct_fixed, r.mismatch.predictions))};"
-        f" float {_percent(r.mismatch.accuracy)})"
-        for r in found.reports
-    )
+    accuracy = (_accuracy(r.mismatch) for r in found.reports)
     differ = (f"{_percent(r.mismatch.free_running_mismatch, 4)}" for r in found.reports)
     bits = (f"{sum(_memory_bits(x) for x in r.layers.values()):,}" for r in found.reports)
     rates = (_percent(_rate(r), 2) for r in found.reports)
@@ -148,6 +143,15 @@ def _draw_bars(
 def _short(name: str) -> str:
     """Return the end of a path, without the mark of a formula."""
     return name.replace("$", "")[-24:]
+
+
+def _accuracy(found: QuantizationMismatch) -> str:
+    """Return the accuracy in fixed point, with its interval if it has one, and in float."""
+    interval = sample_interval(found.correct_fixed, found.predictions, found.images)
+    spread = f"{found.predictions:,} predictions"
+    if interval is not None:
+        spread = f"95 % interval {interval_text(interval)}"
+    return f"{_percent(found.accuracy_fixed)} ({spread}; float {_percent(found.accuracy)})"
 
 
 def _circuit(found: FixedComparison) -> str:

@@ -52,7 +52,7 @@ def run_page(found: RunAnalysis, notes: tuple[str, ...] = ()) -> str:
         ),
         Section("settings", "Settings of the run", table(settings, "Settings of the run")),
     )  # fmt: skip
-    return document(found.folder.name or str(found.folder), "lnm analyze", summary(found), sections)
+    return document(found.folder.resolve().name, "lnm analyze", summary(found), sections)
 
 
 def _layers(found: RunAnalysis) -> str:

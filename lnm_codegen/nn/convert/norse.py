@@ -35,7 +35,8 @@ PREFIX = "norse.torch.module"
 class NorseLayer(BroadcastLayer):
     """A layer with the calls of Norse: (x, state) -> (out, state).
 
-    `state` is a NamedTuple of the library where the neuron has its states, else a dict.
+    `state` is a NamedTuple of the library where the neuron has its states, else a dict. Without it,
+    a call begins with the initial states, or with `carry_state` where the last call ended.
     A state_dict of Norse has no key of the layer. It loads, and the parameters keep their values.
     """
 
@@ -43,9 +44,12 @@ class NorseLayer(BroadcastLayer):
 
     def forward(self, input_tensor: Tensor, state: Any = None) -> Any:  # type: ignore[override]
         """Run one step, or a sequence."""
-        given = {} if state is None else state if isinstance(state, dict) else state._asdict()
+        given: Any = None if self.carry_state else {}
+        if state is not None:
+            given = state if isinstance(state, dict) else state._asdict()
         out, final = super().forward(input_tensor, state=given, return_state=True)
-        self._state = {}
+        if not self.carry_state:
+            self._state = {}
         return out, self.states_of(**final)
 
     def _load_from_state_dict(

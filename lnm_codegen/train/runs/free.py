@@ -42,8 +42,11 @@ def is_taken(path: Path) -> bool:
 
 
 def unfinished(path: Path) -> list[Path]:
-    """Return the temporary files of `write_whole` that killed writes of a run left."""
-    return [file for name in FILES for file in path.glob(f".{name}.*")]
+    """Return the temporary files of `write_whole` that killed writes of a run left.
+
+    `tempfile.mkstemp` ends their names with 8 characters; `.config.json.swp` is an editor's.
+    """
+    return [file for name in FILES for file in path.glob(f".{name}.{'?' * 8}")]
 
 
 def unusable(path: Path, error: OSError) -> LnmError:

@@ -127,7 +127,7 @@ def run(
             remedy = f"{error.remedy} {saved_at}".lstrip()
             raise type(error)(error.where, error.problem, error.accepted, remedy) from None
         if written is not None:
-            name, history = written.path.name, record.history()
+            name, history = written.path.resolve().name, record.history()
             written.save_figure(
                 run_figure(name, trainer.averaged, history, trainer.intervals[0][0])
             )

@@ -73,11 +73,22 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
         network = network_of(config, data, neuron)
     except (ModelError, ToolError) as error:
         whole = f"run: {path}: {error.where}"
-        raise ModelError(whole, error.problem, error.accepted, error.remedy) from None
+        remedy = _family_remedy(config.family) or error.remedy
+        raise ModelError(whole, error.problem, error.accepted, remedy) from None
     _require_weights(f"run: {place / MODEL}", network.state_dict(), weights)
     network.load_state_dict(weights)
     network.eval()
     return Run(place, config, network, data)
+
+
+def _family_remedy(family: str) -> str:
+    """Return the remedy for a family in a file that is missing, or an empty text."""
+    file = Path(family.partition(":")[0])
+    if file.suffix not in (".py", ".toml") or file.exists():
+        return ""
+    if file.is_absolute():
+        return f"Put the file back, or correct {file} in config.json."
+    return "The path is relative to the folder in which lnm train ran. Run the command there."
 
 
 def test_data(run: Run) -> Dataset:

@@ -15,6 +15,7 @@ import pytest
 
 from lnm_codegen.cli import run as command
 from lnm_codegen.insight import analyze_run
+from lnm_codegen.insight.figures import grid_figure
 from lnm_codegen.insight.page import run_page
 from lnm_codegen.train import TrainConfig, load, load_run, run
 
@@ -25,7 +26,7 @@ import lnm_codegen as lnm
 
 @lnm.family
 def two(per: str = "channel") -> lnm.Neuron:
-    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("i_in")
     m = lnm.param("A", 4, init=(0.5, -0.6, 0.6, 0.5), per=per)
     charge = {v: m[0] * v + m[1] * w + x, w: m[2] * v + m[3] * w}
     return lnm.Neuron(charge=charge, fire=v - 1, reset=lnm.soft_reset(v, 1.0))
@@ -152,17 +153,22 @@ def test_pages_stand_alone_and_escape_every_name(
     settings = dict(row for row in page.tables[-1][1:])
     assert settings["family"] == data["config"]["family"]
     assert "<script>" in settings["family"]
+    assert "constant input i_in<" in text
 
 
 def hostile_name(data: Any) -> str:
     return Path(data["run"]).name
 
 
-def test_names_of_layers_are_escaped(runs: Path) -> None:
-    found = analyze_run(load_run(runs / "lif"), limit=4)
+def test_names_of_layers_are_escaped(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is the working folder, whose name is the title."""
+    monkeypatch.chdir(runs / "lif")
+    found = analyze_run(load_run("."), limit=4)
     name = "</title></style><script>alert('x')</script>"
     page = Page(run_page(replace(found, layers=(replace(found.layers[0], name=name),))))
     assert "script" not in page.tags
+    assert page.texts["h1"] == ["lif"]
+    assert grid_figure(found).get_suptitle().startswith("lif: ")
     assert f"Layer 1: {name} " in page.texts["h2"]
     assert page.tables[0][1][0] == name
 

@@ -175,6 +175,19 @@ def test_lift_finds_the_state_of_a_converted_cell() -> None:
     assert state.v.shape == (3, 4)
 
 
+@pytest.mark.parametrize(("carries", "goes_on"), [(None, False), (False, False), (True, True)])
+def test_states_are_kept_as_the_caller_says(carries: bool | None, goes_on: bool) -> None:
+    """A given state has priority; a reset begins anew."""
+    layer = lnm.nn.convert(norse.LIF(), carry_state=carries)
+    x = torch.full((3, 1, 2), 0.1)
+    first, second = layer(x)[1], layer(x)[1]
+    assert torch.equal(first.v, second.v) != goes_on
+    again = layer(x, first)[1]
+    lnm.nn.reset(layer)
+    assert torch.equal(layer(x)[1].v, first.v)
+    torch.testing.assert_close(again.v, layer(x, first)[1].v)
+
+
 def test_a_tensor_that_requires_a_gradient_becomes_a_parameter() -> None:
     """Norse does not list it; the converted layer does, as the same object."""
     tau = nn.Parameter(torch.tensor(120.0))

@@ -234,17 +234,19 @@ def test_divergence_names_the_layer(tmp_path: Path) -> None:
 def test_the_figure_begins_at_the_clamp(
     fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It once began at -2 with `--set v_min=-5`."""
-    curves = []
+    """It once began at -2 with `--set v_min=-5`. The working folder, ".", has its name there."""
+    curves, names = [], []
 
     def drawn(*arguments: Any) -> Any:
         figure = run_figure(*arguments)
         curves.append(figure.axes[0].lines[0].get_xdata()[0])
+        names.append(arguments[0])
         return figure
 
     monkeypatch.setattr("lnm_codegen.train.runs.runner.run_figure", drawn)
-    run(replace(SMALL, **fields), tmp_path / "run")
-    assert curves == [-5.0]
+    monkeypatch.chdir(tmp_path)
+    run(replace(SMALL, **fields), ".")
+    assert (curves, names) == ([-5.0], [tmp_path.name])
 
 
 @pytest.mark.parametrize(

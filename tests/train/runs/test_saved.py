@@ -148,7 +148,15 @@ def test_a_python_family_is_run(tmp_path: Path, data: Dataset) -> None:
     assert load_run(tmp_path / "run", data).network.neurons[0].neuron.name == "mine"
     source.unlink()
     where = f"run: {tmp_path}/run/config.json: {source}"
-    unloadable(tmp_path / "run", data, where, "no such file", remedy="a Python file")
+    unloadable(tmp_path / "run", data, where, "no such file", remedy="Put the file back")
+
+
+def test_a_relative_family_is_found_where_training_ran(folder: Path, data: Dataset) -> None:
+    """The remedy of a path says so; no option of a command takes the path."""
+    for family in ("own.toml", "own.py:own"):
+        change(folder, family=family, arguments={})
+        where = f"run: {folder / 'config.json'}: {family.partition(':')[0]}"
+        unloadable(folder, data, where, "no such file", remedy="the folder in which lnm train ran")
 
 
 def test_weights_that_are_damaged(folder: Path, data: Dataset) -> None:

@@ -162,6 +162,9 @@ def test_all_is_for_a_network(circuit: Circuit, capsys: pytest.CaptureFixture[st
     array = circuit.folder / "arrays" / circuit.manifest["arrays"][0]
     assert command(["verify", str(array), "--all"]) == 2
     assert_line(capsys.readouterr().err, "verify: --all", "is not a network", "Omit --all")
+    for steps in (("--quick",), ("--only", "model,lint")):
+        assert command(["verify", str(circuit.folder), "--all", *steps]) == 2
+        assert_line(capsys.readouterr().err, "verify: --all", "verilator", "Omit --all")
 
 
 @pytest.mark.slow
