@@ -469,6 +469,20 @@ except RuntimeError as error:
     assert python(tmp_path, f"exec({code!r})") == 'Missing key(s) in state_dict: "w".\n'
 
 
+def test_learned_initial_states_are_arguments() -> None:
+    """The README says so; a layer has the parameter only where the step reads it too."""
+    for reads in (False, True):
+        start = lnm.param("v_start", init=0.25)
+        v, x = lnm.state("v", init=start), lnm.input("x")
+        reset = {v: lnm.where(lnm.spike, start if reads else 0, v)}
+        neuron = lnm.Neuron(name="own", charge={v: v / 2 + x}, fire=v - 1, reset=reset)
+        files = lnm.package(neuron, "c").files
+        words = " ".join(files["README.md"].split())
+        assert "does not begin `v` with a trained `v_start`: pass that value" in words
+        assert ("Remove `v_start` from the state_dict." in words) is not reads
+        assert ('"v_start"' in files["own_c/model.py"]) is reads
+
+
 @pytest.mark.parametrize("layer", [lnm.nn.NeuronLayer, lnm.nn.NormNeuron])
 def test_a_layer_is_no_neuron(layer: type[lnm.nn.NeuronLayer]) -> None:
     """The remedy names the neuron of its kernels."""
