@@ -274,10 +274,14 @@ _inline void backward_chunk(const lnm_3_backward_arguments &a, const Parameters 
     (void)p, (void)tile, (void)starts, (void)every;
     alignas(64) real grad_v[_block];
     alignas(64) real grad_x_row[_block];
-    alignas(64) real sum_theta_0[_block];
-    alignas(64) real sum_theta_1[_block];
-    alignas(64) real sum_theta_2[_block];
-    alignas(64) real sum_theta_3[_block];
+    alignas(64) real sum_theta_0[_block];  // over the steps of this chunk
+    clear(sum_theta_0, n);
+    alignas(64) real sum_theta_1[_block];  // over the steps of this chunk
+    clear(sum_theta_1, n);
+    alignas(64) real sum_theta_2[_block];  // over the steps of this chunk
+    clear(sum_theta_2, n);
+    alignas(64) real sum_theta_3[_block];  // over the steps of this chunk
+    clear(sum_theta_3, n);
     Steps steps;
     begin_chunk(a, starts, c, every, steps, n);
     recompute<kStream>(a, p, tile, c, c.steps - 1, steps, n);
@@ -286,16 +290,8 @@ _inline void backward_chunk(const lnm_3_backward_arguments &a, const Parameters 
             load(grad_v, a.grad_v_final + c.first, n);
         else
             clear(grad_v, n);
-        clear(sum_theta_0, n);
-        clear(sum_theta_1, n);
-        clear(sum_theta_2, n);
-        clear(sum_theta_3, n);
     } else {
         load(grad_v, tile.grad_v + c.at, n);
-        load(sum_theta_0, tile.sum_theta_0 + c.at, n);
-        load(sum_theta_1, tile.sum_theta_1 + c.at, n);
-        load(sum_theta_2, tile.sum_theta_2 + c.at, n);
-        load(sum_theta_3, tile.sum_theta_3 + c.at, n);
     }
     for (int t = c.steps - 1; t >= 0; --t) {
         const int64_t time = c.begin + t;
@@ -322,6 +318,14 @@ _inline void backward_chunk(const lnm_3_backward_arguments &a, const Parameters 
         load(tile.grad_v + c.at, grad_v, n);
     else if (a.grad_v_init)
         load(a.grad_v_init + c.first, grad_v, n);
+    if (!c.is_first)
+        for (int i = 0; i < n; ++i) sum_theta_0[i] += tile.sum_theta_0[c.at + i];
+    if (!c.is_first)
+        for (int i = 0; i < n; ++i) sum_theta_1[i] += tile.sum_theta_1[c.at + i];
+    if (!c.is_first)
+        for (int i = 0; i < n; ++i) sum_theta_2[i] += tile.sum_theta_2[c.at + i];
+    if (!c.is_first)
+        for (int i = 0; i < n; ++i) sum_theta_3[i] += tile.sum_theta_3[c.at + i];
     if (c.is_last)
         add_interleaved(tile._total_theta_0, sum_theta_0, n);
     else

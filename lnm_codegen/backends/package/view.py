@@ -126,7 +126,8 @@ def _signature(plan: Plan) -> dict[str, object]:
             *(
                 f"The layer does not begin `{s.name}` with a trained `{s.param}`: pass that value"
                 f' as `state={{"{s.name}": ...}}`.'
-                + f" Remove `{s.param}` from the state_dict." * (s.param not in names)
+                + f" Remove `{s.param}` from the state_dict."
+                * (s.param not in names)
                 for s in model.states
                 if s.param
             ),

@@ -165,8 +165,8 @@ def test_the_example_prints_what_the_layer_computes(case: str, tmp_path: Path) -
 
 
 def test_the_commands_in_the_example_work(tmp_path: Path) -> None:
-    """What example.c tells its reader to type, typed."""
-    source = lnm.emit(lnm.get("lif"), "c")
+    """What example.c tells its reader to type, typed, for a kernel with the example's name."""
+    source = lnm.emit(lnm.get("lif"), "c", name="example")
     source.write(tmp_path)
     comment = source.files["example.c"].split("*/")[0]
     lines = re.findall(r"^ \*     (.*)$", comment, re.MULTILINE)
