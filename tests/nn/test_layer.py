@@ -955,6 +955,17 @@ def test_counts(shape, backend):
     }
 
 
+@needs_cc
+def test_counts_beyond_float32():
+    """An odd number of spikes above 2**24, in one tile of neurons, is counted exactly."""
+    layer = NeuronLayer(lif(), backend="c", record=("stats",))
+    x = torch.full((1, 1, 1024), 10.0)
+    x[0, 0, 5] = 1.5  # spikes at every second step
+    with torch.no_grad():
+        _, recorded = layer(x.expand(16401, 1, 1024))
+    assert recorded["stats"]["spike"] == 1023 * 16401 + 8200
+
+
 @both
 def test_counts_of_nan(backend):
     """A NaN is outside every interval and no spike."""

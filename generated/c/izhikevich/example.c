@@ -3,8 +3,8 @@
  *
  * Run izhikevich forward and backward on a ramp of inputs, and print the results:
  *     g++ -std=c++17 -O3 -march=native -fopenmp -ffp-contract=off -fno-math-errno -fno-trapping-math \
- *         -c izhikevich.cpp
- *     gcc -std=c99 -c example.c && g++ -fopenmp example.o izhikevich.o -o example && ./example
+ *         -c izhikevich.cpp -o kernel.o
+ *     gcc -std=c99 -c example.c -o caller.o && g++ -fopenmp caller.o kernel.o -o example && ./example
  */
 #include "izhikevich.h"
 

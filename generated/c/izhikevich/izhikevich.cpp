@@ -395,11 +395,18 @@ template <bool kStream>
 void backward(const izhikevich_backward_arguments &a, const Parameters &p, Sums &sums) {
     const int64_t tiles = (a.neurons + _tile - 1) / _tile, every = chunks_per_saved_state(a.time_steps);
     const int64_t last = a.time_steps ? (a.time_steps - 1) / _chunk * _chunk : 0;
-#pragma omp parallel num_threads(team(a.threads, sums.slabs))
+    int failed = 0;
+#pragma omp parallel num_threads(team(a.threads, sums.slabs)) reduction(| : failed)
     {
-        std::vector<real> starts(every > 1 ? every * 2 * _tile : 0);
+        std::vector<real> starts;
+        try {
+            starts.resize(every > 1 ? every * 2 * _tile : 0);
+        } catch (const std::bad_alloc &) {
+            failed = 1;  // an exception that leaves a parallel region ends the process
+        }
 #pragma omp for schedule(static)
         for (int64_t slab = 0; slab < sums.slabs; ++slab) {
+            if (failed) continue;
             const int64_t end = std::min(tiles, (slab + 1) * sums.tiles_per_slab);
             for (int64_t index = slab * sums.tiles_per_slab; index < end; ++index) {
                 const int64_t first = index * _tile;
@@ -425,6 +432,7 @@ void backward(const izhikevich_backward_arguments &a, const Parameters &p, Sums 
         }
         if (kStream) finish_streams();
     }
+    if (failed) throw std::bad_alloc();
 }
 
 // Run the adjoint of prepare on the sums, and add up the gradients of each parameter.

@@ -3,8 +3,8 @@
  *
  * Run lnm_1 forward and backward on a ramp of inputs, and print the results:
  *     g++ -std=c++17 -O3 -march=native -fopenmp -ffp-contract=off -fno-math-errno -fno-trapping-math \
- *         -c lnm_1.cpp
- *     gcc -std=c99 -c example.c && g++ -fopenmp example.o lnm_1.o -o example && ./example
+ *         -c lnm_1.cpp -o kernel.o
+ *     gcc -std=c99 -c example.c -o caller.o && g++ -fopenmp caller.o kernel.o -o example && ./example
  */
 #include "lnm_1.h"
 

@@ -258,8 +258,10 @@ _inline void backward_chunk(const lnm_1_backward_arguments &a, const Parameters 
     (void)p, (void)tile, (void)starts, (void)every;
     alignas(64) real grad_v[_block];
     alignas(64) real grad_x_row[_block];
-    alignas(64) real sum_theta_0[_block];
-    alignas(64) real sum_theta_1[_block];
+    alignas(64) real sum_theta_0[_block];  // over the steps of this chunk
+    clear(sum_theta_0, n);
+    alignas(64) real sum_theta_1[_block];  // over the steps of this chunk
+    clear(sum_theta_1, n);
     Steps steps;
     begin_chunk(a, starts, c, every, steps, n);
     recompute<kStream>(a, p, tile, c, c.steps - 1, steps, n);
@@ -268,12 +270,8 @@ _inline void backward_chunk(const lnm_1_backward_arguments &a, const Parameters 
             load(grad_v, a.grad_v_final + c.first, n);
         else
             clear(grad_v, n);
-        clear(sum_theta_0, n);
-        clear(sum_theta_1, n);
     } else {
         load(grad_v, tile.grad_v + c.at, n);
-        load(sum_theta_0, tile.sum_theta_0 + c.at, n);
-        load(sum_theta_1, tile.sum_theta_1 + c.at, n);
     }
     for (int t = c.steps - 1; t >= 0; --t) {
         const int64_t time = c.begin + t;
@@ -296,6 +294,10 @@ _inline void backward_chunk(const lnm_1_backward_arguments &a, const Parameters 
         load(tile.grad_v + c.at, grad_v, n);
     else if (a.grad_v_init)
         load(a.grad_v_init + c.first, grad_v, n);
+    if (!c.is_first)
+        for (int i = 0; i < n; ++i) sum_theta_0[i] += tile.sum_theta_0[c.at + i];
+    if (!c.is_first)
+        for (int i = 0; i < n; ++i) sum_theta_1[i] += tile.sum_theta_1[c.at + i];
     if (c.is_last)
         add_interleaved(tile._total_theta_0, sum_theta_0, n);
     else
@@ -357,11 +359,18 @@ template <bool kStream>
 void backward(const lnm_1_backward_arguments &a, const Parameters &p, Sums &sums) {
     const int64_t tiles = (a.neurons + _tile - 1) / _tile, every = chunks_per_saved_state(a.time_steps);
     const int64_t last = a.time_steps ? (a.time_steps - 1) / _chunk * _chunk : 0;
-#pragma omp parallel num_threads(team(a.threads, sums.slabs))
+    int failed = 0;
+#pragma omp parallel num_threads(team(a.threads, sums.slabs)) reduction(| : failed)
     {
-        std::vector<real> starts(every > 1 ? every * 1 * _tile : 0);
+        std::vector<real> starts;
+        try {
+            starts.resize(every > 1 ? every * 1 * _tile : 0);
+        } catch (const std::bad_alloc &) {
+            failed = 1;  // an exception that leaves a parallel region ends the process
+        }
 #pragma omp for schedule(static)
         for (int64_t slab = 0; slab < sums.slabs; ++slab) {
+            if (failed) continue;
             const int64_t end = std::min(tiles, (slab + 1) * sums.tiles_per_slab);
             for (int64_t index = slab * sums.tiles_per_slab; index < end; ++index) {
                 const int64_t first = index * _tile;
@@ -391,6 +400,7 @@ void backward(const lnm_1_backward_arguments &a, const Parameters &p, Sums &sums
         }
         if (kStream) finish_streams();
     }
+    if (failed) throw std::bad_alloc();
 }
 
 // Run the adjoint of prepare on the sums, and add up the gradients of each parameter.

@@ -346,12 +346,13 @@ def _backward_kernel(
 
 @triton.jit(
     do_not_specialize=[
-        "inner", "width", "rows", "row_inner", "groups", "group_rows", "partials",
+        "inner", "channels", "width", "rows", "row_inner", "groups", "group_rows", "partials",
         "grad_theta_ptr",
     ]
 )
 def _sums_kernel(
     inner: tl.int64,
+    channels: tl.int64,
     width: tl.int64,
     rows: tl.int64,
     row_inner: tl.int64,
@@ -569,6 +570,7 @@ def backward(
     if _partials is not None:
         _sums_kernel[(_groups,)](
             inner,
+            channels,
             _columns,
             1,
             1,

@@ -122,7 +122,15 @@ def _signature(plan: Plan) -> dict[str, object]:
             "A new layer has the initial values of the definition."
             " `layer.load_state_dict(trained.state_dict())` gives it those of `trained`, a"
             " trained `NeuronLayer` of the same neuron. A state_dict without constants, such as one"
-            " of another library, loads too: the constants then keep their values."
+            " of another library, loads too: the constants then keep their values.",
+            *(
+                f"The layer does not begin `{s.name}` with a trained `{s.param}`: pass that value"
+                f' as `state={{"{s.name}": ...}}`.'
+                + f" Remove `{s.param}` from the state_dict."
+                * (s.param not in names)
+                for s in model.states
+                if s.param
+            ),
         ),
         inputs=tuple_text(tuple(map(_text, inputs))),
         head=enclosed(f"def {function}(", signature, "):"),

@@ -14,7 +14,12 @@ from lnm_codegen.backends.triton.kernels import Arguments, Lines, place, quoted,
 from lnm_codegen.ir.declarations import Granularity
 from lnm_codegen.ir.granularity import finest
 
-_SIZES = ("inner", "width", "rows", "row_inner", "groups", "group_rows", "partials")
+_SIZES = ("inner", "channels", "width", "rows", "row_inner", "groups", "group_rows", "partials")
+_MEMBER_ROWS = (
+    "number = row - group * group_rows  # in the channel",
+    "row = (number // inner * channels + group) * inner + number % inner",
+)
+"""Lines that turn a number within all groups into the row of a channel's neuron."""
 
 
 def reduction_launch(plan: Plan) -> dict[str, object]:
@@ -22,8 +27,8 @@ def reduction_launch(plan: Plan) -> dict[str, object]:
     fine, pers = _finest(plan), {p.per for p in plan.learnable}
     values = values_text(fine, "channels", "sample")
     whole = fine != "layer" and "layer" in pers
-    if fine == "neuron" and "channel" in pers:
-        groups = ("channels", "inner")
+    if _by_channels(plan):
+        groups = ("channels", "sample // max(channels, 1)")
     elif fine == "neuron":
         groups = ("triton.cdiv(sample, _SUM_ROWS)", "_SUM_ROWS")
     else:
@@ -64,6 +69,7 @@ def reduction_source(arguments: Arguments) -> str:
         real=real,
         terms=plan.terms,
         after=tuple(f" + {scaled(k, 'width')}" if k else "" for k in range(len(plan.terms))),
+        member_rows=_MEMBER_ROWS if _by_channels(plan) else (),
         params_read=_loads(plan, fine, taken),
         adjoint=call(results, "prepare_backward", taken, indent=12) if results else (),
         layer_totals=_totals(plan, "layer", fine),
@@ -78,6 +84,11 @@ def reduction_source(arguments: Arguments) -> str:
 def _finest(plan: Plan) -> Granularity:
     """Return the granularity that terms are summed to."""
     return finest([*(plan.per[q] for q in plan.terms), *(p.per for p in plan.learnable)])
+
+
+def _by_channels(plan: Plan) -> bool:
+    """Report whether a group is the neurons of a channel, which need not be adjacent."""
+    return _finest(plan) == "neuron" and "channel" in {p.per for p in plan.learnable}
 
 
 def _arguments(plan: Plan) -> Lines:
@@ -121,7 +132,7 @@ def _loads(plan: Plan, fine: Granularity, names: list[str]) -> Lines:
     """Return lines that load the parameters that the adjoint reads."""
     lines = []
     for p in plan.model.params:
-        index = "" if p.per == "layer" else "row" if p.per == fine else "row // inner"
+        index = "" if p.per == "layer" else "row" if p.per == fine else "(row // inner % channels)"
         rest = ", mask=inside, other=1.0" if index else ""
         for k, name in enumerate(p.element_names):
             if name in names:

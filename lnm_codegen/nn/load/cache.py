@@ -34,10 +34,13 @@ def cache_folder() -> Path:
 
 @contextmanager
 def usable_cache(where: str) -> Iterator[None]:
-    """Turn an OSError into a ToolError that names the cache folder."""
+    """Turn an error of the cache folder into a ToolError that names it.
+
+    Some versions of filelock raise NotImplementedError where the folder has no locks.
+    """
     try:
         yield
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
         raise ToolError(
             where,
             f"cannot use the cache folder {cache_folder()}: {reason(error)}",
@@ -80,7 +83,7 @@ def import_source(source: Source, where: str, name: str) -> ModuleType:
     folder = entry(name, [text])
     path = folder / source.entry
     with usable_cache(where):
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+        if not path.exists() or path.read_bytes() != text.encode():
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(path, text)
     module_name = f"lnm_generated_{folder.name.replace('-', '_')}"
@@ -105,7 +108,7 @@ def remember(key: str, value: Any) -> None:
         with FileLock(folder / f"{MEASURED}.lock"):
             found = {**_measurements(), key: value}
             write_whole(folder / MEASURED, json.dumps(found, indent=1, sort_keys=True))
-    except OSError:
+    except (OSError, NotImplementedError):
         return
 
 

@@ -64,7 +64,7 @@ def compiler() -> Compiler:
     for words in commands:
         path = shutil.which(words[0]) if words else None
         if path:
-            return _with_version((path, *words[1:]))
+            return _with_version((os.path.abspath(path), *words[1:]))  # builds run elsewhere
     raise ToolError(
         "c",
         f"no C++ compiler found ({wanted or 'g++, clang++ or c++'})",

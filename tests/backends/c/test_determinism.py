@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lnm_codegen.nn import NeuronLayer
 from tests.cases import CASES, Results, arguments, run
 from tests.strategies import Arguments
 
@@ -111,3 +112,18 @@ def test_streaming_with_strides_and_threads() -> None:
     first = run(neuron, a, "c", "float32")
     torch.set_num_threads(2)
     same_bits(first, run(neuron, a, "c", "float32", place=strided))
+
+
+def test_gradients_over_many_steps() -> None:
+    """A sum of equal terms rounds at most as a sum over chunks does: linear in the time steps."""
+    layer = NeuronLayer(CASES["lnm-3"](), backend="c")
+
+    def gradient(steps: int) -> float:
+        layer.zero_grad()
+        x = torch.full((1, 8, 1), 0.1).expand(steps, 8, 1)
+        layer(x).backward(x)
+        return float(layer.theta.grad[1])
+
+    first = gradient(1000)
+    expected = first + 99 * (gradient(2000) - first)
+    assert gradient(100_000) == pytest.approx(expected, rel=2e-4)

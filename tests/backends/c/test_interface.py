@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import subprocess
+import sys
 from itertools import chain
 from typing import Any
 
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.needs_cc
 MODEL = model_of(lnm.get("lnm", degree=2, theta=(0.1, 0.5, -0.1), per="channel"))
 PLAN = plan_of(MODEL)
 STEPS, NEURONS, CHANNELS = 20, 6, 3
-OK, BAD_STRUCT, BAD_DIMENSION, NULL_POINTER = 0, 2, 3, 4
+OK, OUT_OF_MEMORY, BAD_STRUCT, BAD_DIMENSION, NULL_POINTER = range(5)
 
 
 class Call:
@@ -89,3 +92,26 @@ def test_nothing_to_do(functions: tuple[Any, Any], which: int) -> None:
     assert call.run(function, neurons=0, **sequences, v_init=0) == OK
     assert call.run(function, neurons=0, **sequences, theta=0) == NULL_POINTER
     assert call.run(function, neurons=0, sample=0, channels=0, inner=0, **sequences) == OK
+
+
+_SHORT_OF_MEMORY = """
+import ctypes, json, resource, sys
+function = ctypes.CDLL(sys.argv[1])[sys.argv[2]]
+numbers = (ctypes.c_float * 1024)()
+words = [ctypes.addressof(numbers) if w is None else w for w in json.loads(sys.argv[3])]
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, ((pages << 12) + (64 << 20),) * 2)
+print(function((ctypes.c_int64 * len(words))(*words)))
+"""
+
+
+def test_no_memory_for_recomputed_states() -> None:
+    """The threads of a backward over many steps allocate; without memory, the call says so."""
+    call = Call(PLAN.backward_fields)
+    words = call.words | {"time_steps": 1 << 38, "x_stride": 0, "grad_spike_stride": 0}
+    words |= {"grad_x_seq": 0}
+    pointers = [None if name in call.arrays and words[name] else words[name] for name in words]
+    library, name = str(build(MODEL)), f"{MODEL.name}_backward"
+    command = [sys.executable, "-c", _SHORT_OF_MEMORY, library, name, json.dumps(pointers)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == (f"{OUT_OF_MEMORY}\n", "")

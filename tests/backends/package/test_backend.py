@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -467,6 +468,41 @@ except RuntimeError as error:
     print(str(error).splitlines()[1].strip())
 """
     assert python(tmp_path, f"exec({code!r})") == 'Missing key(s) in state_dict: "w".\n'
+
+
+def test_a_read_only_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole file is used there; another one is made in a temporary folder."""
+    module: dict[str, Any] = {}
+    exec(lnm.package(lnm.get("lif"), "c").files["lif_c/cache.py"], module)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = []
+
+    def make(work: Path) -> bytes:
+        made.append(work)
+        return b"kernel"
+
+    first = module["cached"]("lif.so", ["a"], make)
+    assert first.is_relative_to(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: not Path(path).is_relative_to(tmp_path))
+    assert module["cached"]("lif.so", ["a"], make) == first
+    others = {module["cached"]("lif.so", ["b"], make) for _ in range(2)}
+    assert len(others) == 1 < len(made) == 2
+    assert not others.pop().is_relative_to(tmp_path)
+    module["_temporary"]().cleanup()
+
+
+def test_learned_initial_states_are_arguments() -> None:
+    """The README says so; a layer has the parameter only where the step reads it too."""
+    for reads in (False, True):
+        start = lnm.param("v_start", init=0.25)
+        v, x = lnm.state("v", init=start), lnm.input("x")
+        reset = {v: lnm.where(lnm.spike, start if reads else 0, v)}
+        neuron = lnm.Neuron(name="own", charge={v: v / 2 + x}, fire=v - 1, reset=reset)
+        files = lnm.package(neuron, "c").files
+        words = " ".join(files["README.md"].split())
+        assert "does not begin `v` with a trained `v_start`: pass that value" in words
+        assert ("Remove `v_start` from the state_dict." in words) is not reads
+        assert ('"v_start"' in files["own_c/model.py"]) is reads
 
 
 @pytest.mark.parametrize("layer", [lnm.nn.NeuronLayer, lnm.nn.NormNeuron])

@@ -92,6 +92,29 @@ def counts() -> None:
         run(built, a, wanted=False)
 
 
+def channels_last() -> None:
+    """Parameters per channel among others per neuron, where the neurons of a channel lie apart."""
+    v, x = lnm.state("v"), lnm.input("x")
+    b = lnm.param("b", init=0.3, per="neuron")
+    for learns in (True, False):
+        a = lnm.param("a", init=0.5, per="channel", learnable=learns)
+        charge = a * v + b * x + a * a * b
+        neuron = lnm.Neuron(name="mix", charge={v: charge}, reset={v: v - lnm.spike}, fire=v - 1)
+        found = []
+        for backend in ("torch", "triton"):
+            layer = lnm.nn.NeuronLayer(neuron, backend=backend, shape=(3, 40, 2))
+            flat = torch.linspace(-1, 3, 5 * 2 * 40 * 2 * 3).sin() * 3
+            with torch.no_grad():
+                layer.a += torch.tensor([0.0, 0.1, 0.2])
+                layer.b += torch.linspace(0, 0.5, 240).reshape(3, 40, 2)
+            out = layer(flat.reshape(5, 2, 40, 2, 3).movedim(-1, 2))
+            (out * torch.linspace(-1, 2, out.numel()).reshape(out.shape)).sum().backward()
+            found.append([p.grad for p in layer.parameters()])
+        assert len(found[0]) == 1 + learns
+        for expected, got in zip(*found, strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
 def traffic() -> None:
     """Bytes that the kernels themselves load and store per neuron and step, counted as they run."""
     assert bytes_per_step("lnm-3", "float32") == 20

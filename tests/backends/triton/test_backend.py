@@ -33,12 +33,12 @@ from tests.test_agree import BITWISE
 ROOT = Path(__file__).parents[3]
 CHECKS = (
     "edges", "granularities", "small_types:bfloat16", "small_types:float16", "layouts",
-    "two_levels", "sharing:dendrite:4096", "counts", "non_finite", "traffic", "function",
-    "bad_arguments", "bad_values", "random_neurons:5",
+    "two_levels", "channels_last", "sharing:dendrite:4096", "counts", "non_finite", "traffic",
+    "function", "bad_arguments", "bad_values", "random_neurons:5",
 )  # fmt: skip
 QUICK_CHECKS = (
-    "granularities", "small_types:bfloat16", "counts", "traffic", "function", "bad_arguments",
-    "bad_values", "random_neurons:5",
+    "granularities", "channels_last", "small_types:bfloat16", "counts", "traffic", "function",
+    "bad_arguments", "bad_values", "random_neurons:5",
 )  # fmt: skip
 QUICK = ("lif", "lnm-4")
 QUICK_BITS = ("lif", "lnm-4")

@@ -19,6 +19,7 @@ from lnm_codegen.backends.c.backend import FLAGS
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.nn import eager
 from lnm_codegen.nn.load import c as load
+from lnm_codegen.nn.load import cache as cache_module
 from lnm_codegen.nn.load.cache import sound_bytes
 from tests.refusals import refused
 
@@ -173,6 +174,22 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
             build()
 
 
+@needs_cc
+def test_a_cache_without_locks(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """filelock raises NotImplementedError there; a measurement is then not kept."""
+
+    def lock(path: Path) -> None:
+        raise NotImplementedError("no flock")
+
+    monkeypatch.setattr(load, "FileLock", lock)
+    monkeypatch.setattr(cache_module, "FileLock", lock)
+    problem = f"cannot use the cache folder {cache}: no flock"
+    with refused(lnm.ToolError, "c", problem, remedy="Set LNM_CACHE to a folder"):
+        load.build(MODEL)
+    cache_module.remember("a", 1)
+    assert cache_module.recall("a") is None
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 @needs_cc
 def test_a_read_only_cache(cache: Path) -> None:
@@ -261,6 +278,15 @@ def test_cxx_chooses_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert runs(load.build(MODEL))
 
 
+def test_cxx_may_be_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one of this folder; a build runs in another."""
+    mine = script(tmp_path / "my-g++", "echo mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CXX", "./my-g++ -O1")
+    load.compiler.cache_clear()
+    assert load.compiler().command == (str(mine), "-O1")
+
+
 @needs_cc
 def test_cxx_may_have_arguments(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -307,6 +333,9 @@ def test_the_eager_module_is_written_again_when_altered(cache: Path) -> None:
     text = path.read_text(encoding="utf-8")
     path.write_text("raise SystemExit\n", encoding="utf-8")
     again = load_module(lnm.get("if"))
+    assert path.read_text(encoding="utf-8") == text
+    path.write_bytes(b"\xff")  # not UTF-8
+    load_module(lnm.get("if"))
     assert path.read_text(encoding="utf-8") == text
     out, v = again.multi_step(torch.full((2, 3), 0.75), torch.zeros(3), v_threshold=torch.ones(()))
     assert out.sum(1).tolist() == [0.0, 3.0]
