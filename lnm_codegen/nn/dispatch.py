@@ -179,7 +179,7 @@ class Dispatch:
         if found is None:
             with torch.inference_mode(False):  # so that later calls can train with them
                 found = start_states(self.neuron, x, given, params, previous={})
-            if all(is_plain(value) for value in found):
+            if all(is_plain(value) for value in found) and not _is_captured():
                 self._starts[key] = found
         return found
 
@@ -219,3 +219,9 @@ class Dispatch:
         if found is None:
             found = self._kernels[key] = kernels_of(self.neuron, backend, dtype)
         return found
+
+
+def _is_captured() -> bool:
+    """Report whether a CUDA graph captures the call, which fills a tensor at each replay only."""
+    ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return bool(ready) and torch.cuda.is_current_stream_capturing()

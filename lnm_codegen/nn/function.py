@@ -189,7 +189,7 @@ def empty_gradients(
         if not (needed[k] and kernels.learns[k]):
             continue
         if k >= own:
-            results[k] = torch.empty_like(tensor)
+            results[k] = torch.empty_like(tensor, memory_format=torch.contiguous_format)
         elif k >= inputs:
             results[k] = layout.empty_step(tensor.dtype, tensor.device)
         elif k == 0 and into is not None:

@@ -124,6 +124,24 @@ def test_a_layout_in_a_graph() -> None:
     assert compiled(x).stride() == x.stride()
 
 
+def test_a_parameter_in_channels_last() -> None:
+    """Its gradient has the strides that the graph expects, and is dense.
+
+    `layer.to(memory_format=torch.channels_last)` gives a vector per neuron this layout.
+    """
+    neuron = lnm.get("lnm", degree=2, per="neuron")
+    layer = NeuronLayer(neuron, shape=(3, 4, 5), backend="c").to(memory_format=torch.channels_last)
+    theta, v_threshold = (getattr(layer, p.name).detach() for p in neuron.params)
+    assert not theta.is_contiguous()
+    x = torch.randn(6, 2, 3, 4, 5)
+    name = operator_of(neuron, "c").name
+    taken = (x, torch.zeros(1), theta, v_threshold)
+    *_, saved, _ = getattr(torch.ops.lnm, name)(*taken, False, True)
+    adjoint = getattr(torch.ops.lnm, f"{name}_backward").default
+    arguments = (*taken, saved, torch.randn(x.shape), None, [True, False, True, False])
+    torch.library.opcheck(adjoint, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
 @pytest.mark.parametrize("case", ["lnm-3", "lif-learned", "dendrite", "gate"])
 @pytest.mark.parametrize("keeps", [True, False])
 def test_opcheck(case: str, keeps: bool) -> None:

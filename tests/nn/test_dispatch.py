@@ -46,3 +46,15 @@ def test_calls_after_a_transform(backend: str, first: str) -> None:
     assert torch.equal(layer(x), expected)
     assert expected.sum() > 0
     assert layer.tau.grad is not None
+
+
+def test_a_captured_call_leaves_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The initial states of a capture are filled at a replay of its CUDA graph, and only there."""
+    layer, x = NeuronLayer(lnm.get("lif"), backend="torch"), torch.ones(2, 1, 3)
+    with monkeypatch.context() as captured:
+        captured.setattr(torch.cuda, "is_initialized", lambda: True)
+        captured.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        layer(x)
+    assert not layer._dispatch._starts
+    layer(x)
+    assert layer._dispatch._starts

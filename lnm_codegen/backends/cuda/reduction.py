@@ -9,6 +9,7 @@ term counts at the first value of its group.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -195,11 +196,11 @@ def _gathered(work: _Work) -> Job:
     if work.source == "neuron":
         rows["neuron"] = "row"
     body = [
-        *_row_of_group(work),
         *(f"const double {q}_sum = {_seed(work, q)};" for q in work.terms),
         *_evaluation(work, rows),
         *(f"{n}_gradient += grad_{n}_value;" for n in elements),
     ]
+    body = [*_row_of_group(work, any(re.search(r"\bchannel\b", line) for line in body)), *body]
     count = {"layer": f"a.{'channels' if work.source == 'channel' else 'sample'}",
              "channel": "a.sample / a.channels"}[work.per]  # fmt: skip
     tiles = f"const int64_t tiles = {work.cuda.name}_tiles(a.neurons, a.sample);"
@@ -223,13 +224,14 @@ def _gathered(work: _Work) -> Job:
     )
 
 
-def _row_of_group(work: _Work) -> tuple[str, ...]:
+def _row_of_group(work: _Work, reads_channel: bool) -> tuple[str, ...]:
     """Return the declarations of the index of the k-th value of a group, and of its channel."""
     if work.source == "channel":
         return ("const int64_t channel = k;",)
     if work.per == "channel":
         return ("const int64_t row = rows.member(channel, k);",)
-    return ("const int64_t row = k, channel = row / a.inner % a.channels;",)
+    channel = ", channel = row / a.inner % a.channels" * reads_channel
+    return (f"const int64_t row = k{channel};",)
 
 
 def _seed(work: _Work, q: str) -> str:

@@ -92,7 +92,7 @@ def track(norm: NormModule, moments: Tensor, count: int | None) -> None:
     norm.num_batches_tracked.add_(some)
     rate = norm.momentum
     batches = norm.num_batches_tracked.clamp(min=1).double()
-    weight = some / batches if rate is None else some * rate
+    weight = some / batches if rate is None else some * torch.full_like(batches, rate)
     unbiased = var * (elements / (elements - 1))
     for running, new in ((norm.running_mean, mean), (norm.running_var, unbiased)):
         old = running.double()

@@ -127,6 +127,16 @@ def test_sums_of_coarser_parameters() -> None:
                 np.testing.assert_allclose(got.grads[name], expected.grads[name], 2e-3, 2e-3)
 
 
+def test_no_channel_without_a_use() -> None:
+    """A layer-wise parameter gathers over neurons; it reads no value per channel."""
+    v, x, w = lnm.state("v"), lnm.input("x"), lnm.param("w", init=0.7)
+    gain = lnm.param("gain", init=0.8, per="neuron", learnable=False)
+    neuron = lnm.Neuron(charge={v: v / 2 + x * (gain * w)}, fire=v - 1, name="gathered")
+    text = Cuda().emit(model_of(neuron)).files["gathered.cu"]
+    assert "const int64_t row = k;" in text
+    assert not re.search(r"\bchannel\b", text.split("layer_gradients_over_neurons(")[1])
+
+
 @needs_cc
 @pytest.mark.parametrize(
     "case", ["lif", *(pytest.param(c, marks=pytest.mark.slow) for c in ("lnm-3", "lnm-4"))]
@@ -255,11 +265,14 @@ def test_counts() -> None:
     """Sums over steps and neurons, exactly, whatever the tile's place and the grid: one launch."""
     neuron = lnm.get("lif")
     v = neuron.states[0]
-    counting = neuron.with_counts(fired_count=lnm.spike, high=lnm.where(v > 0.25, 1, 0))
+    many = lnm.where(v > 1e30, 0, 3000001)  # that of one neuron in 5 steps fits float32
+    counting = neuron.with_counts(fired_count=lnm.spike, high=lnm.where(v > 0.25, 1, 0), many=many)
     for shape in ((40, 4, 3, 125), (5, 1, 1, 3), (0, 2, 3, 4), (3, 0, 2, 2)):
         a = arguments(counting, np.random.default_rng(3), shape)
         got = run_host(counting, a)
         assert got.states["fired_count"][0] == got.outputs["spike"].sum()
+        if shape[0] != 40:
+            assert got.states["many"][0] == 3000001 * np.prod(shape)
         if 0 not in shape:
             assert 0 < got.states["high"][0] < np.prod(shape)
         same(run_host(counting, a, shift=1), got)
@@ -267,7 +280,7 @@ def test_counts() -> None:
     cuda = host_kernels(counting, "float32").cuda
     assert [x.kernel for x in cuda.forward_launches(1500, 1)] == ["lif_forward_kernel"]
     launcher = Cuda().emit(model_of(counting)).files["lif_launch.cpp"]
-    assert "double *const counts[] = {a->fired_count_sum, a->high_sum};" in launcher
+    assert "double *const counts[] = {a->fired_count_sum, a->high_sum, a->many_sum};" in launcher
 
 
 @pytest.mark.parametrize("case", ["lif", "izhikevich-learned", "lnm-4", "dendrite", "gate"])

@@ -12,6 +12,7 @@ import torch
 import lnm_codegen as lnm
 from lnm_codegen.nn import NormNeuron
 from lnm_codegen.nn.layout import layout_of
+from lnm_codegen.nn.norm.deferred import track
 from lnm_codegen.nn.norm.function import passes_of
 from lnm_codegen.nn.norm.statistics import batch_moments
 
@@ -91,6 +92,16 @@ def test_statistics_of_16_bits(dtype: torch.dtype) -> None:
     spread = exact.running_var.sqrt()
     assert ((mine.running_mean - exact.running_mean).abs() <= 1e-3 * spread).all()
     assert ((mine.running_var - exact.running_var).abs() <= 1e-3 * exact.running_var).all()
+
+
+def test_the_weight_of_a_batch_of_several_processes() -> None:
+    """The momentum in float64, where the moments say how many elements there are, or none."""
+    block = NormNeuron(lnm.get("lif"), 2, backend="torch").double()
+    mean = torch.tensor([1.0, 2.0], dtype=torch.double)
+    for count, expected in ((8.0, [0.1, 0.2]), (0.0, [0.1, 0.2])):
+        track(block, torch.stack((mean, mean, torch.full_like(mean, count))), None)
+        assert block.running_mean.tolist() == expected
+        assert block.num_batches_tracked == 1
 
 
 PROGRAM = """
