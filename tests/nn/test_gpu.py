@@ -64,6 +64,26 @@ def test_bits_are_the_same_from_run_to_run(backend, per, steps):
     torch.testing.assert_close(first[2].cpu(), expected[2], rtol=1e-4, atol=1e-3)
 
 
+@backends
+def test_channels_last(backend):
+    """A parameter of each granularity, where the neurons of a channel lie apart, against PyTorch."""
+    torch.manual_seed(0)
+    v, x = lnm.state("v"), lnm.input("x")
+    a, b = lnm.param("a", init=0.5), lnm.param("b", init=0.3, per="channel")
+    c = lnm.param("c", init=0.2, per="neuron")
+    charge, reset = {v: a * v + b * x + a * b * c}, {v: v - lnm.spike}
+    neuron = lnm.Neuron(name="mixed", charge=charge, fire=v - 1, reset=reset)
+    like = {"device": "cuda", "dtype": torch.float64}
+    x = torch.randn(40, 3, 5, 7, 17, **like).movedim(-1, 2)
+    grad = torch.randn(x.shape, **like)
+    found = []
+    for name in (backend, "torch"):
+        layer = NeuronLayer(neuron, shape=x.shape[2:], backend=name, **like)
+        found.append(gradients(layer, x.clone().requires_grad_(), grad))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 @pytest.mark.skipif(
     not torch.cuda.is_available() or torch.cuda.mem_get_info()[1] < 40 << 30,
     reason="needs a GPU of 40 GiB",
