@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -57,6 +57,12 @@ class DeferredNorm(nn.Module):
         self.weight.fill_(1)
         self.bias.zero_()
         reset_statistics(self)
+
+    def _replicate_for_data_parallel(self) -> Any:
+        """Refuse `torch.nn.DataParallel`: a copied `NormNeuron` would read this module."""
+        problem = "torch.nn.DataParallel cannot copy a batch normalisation that a neuron computes"
+        remedy = "Use DistributedDataParallel, or do not fuse the model."
+        raise UnsupportedError("fuse", problem, remedy=remedy)
 
     def extra_repr(self) -> str:
         """Describe the module in `print(network)`."""

@@ -604,6 +604,17 @@ def test_what_is_left_and_why(which: str) -> None:
     assert not any(isinstance(m, DeferredNorm) for m in model.modules())
 
 
+def test_data_parallel_is_refused() -> None:
+    """Its copies of the layer would read the normalisation of the first GPU."""
+    steps = nn.Flatten(0, 1), nn.BatchNorm2d(3), nn.Unflatten(0, (4, 2))
+    model = nn.Sequential(*steps, NeuronLayer(lnm.get("lif"), backend="torch"))
+    for module in model:
+        module._replicate_for_data_parallel()
+    fuse(model)
+    with refused(UnsupportedError, "fuse", "DataParallel", remedy="DistributedDataParallel"):
+        model[1]._replicate_for_data_parallel()
+
+
 class Interrupted(Counting):
     def forward(self, x: Tensor) -> Tensor:
         self.calls = self.calls + 1
