@@ -66,7 +66,7 @@ def test_bits_are_the_same_from_run_to_run(backend, per, steps):
 
 @backends
 def test_channels_last(backend):
-    """A parameter of each granularity, where the neurons of a channel lie apart, against PyTorch."""
+    """A parameter of each granularity, where neurons of a channel lie apart, against PyTorch."""
     torch.manual_seed(0)
     v, x = lnm.state("v"), lnm.input("x")
     a, b = lnm.param("a", init=0.5), lnm.param("b", init=0.3, per="channel")
