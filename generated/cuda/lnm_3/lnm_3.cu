@@ -120,10 +120,10 @@ DEVICE T warp_total(T value) {
     return value;
 }
 
-// Return the sum of a thread's share of a term: kCount adjacent numbers.
-template <int kCount, class T>
-DEVICE T share(const T *from) {
-    T sums[kCount];
+// Return the sum of a thread's share of a term: kCount adjacent numbers, added up in the type Sum.
+template <class Sum, int kCount, class T>
+DEVICE Sum share(const T *from) {
+    Sum sums[kCount];
 #pragma unroll
     for (int i = 0; i < kCount; ++i) sums[i] = from[i];
 #pragma unroll
@@ -381,10 +381,10 @@ extern "C" __global__ void __launch_bounds__(kBackwardThreads, 1)
         __syncthreads();
         constexpr int kShare = kTile / kThreads;
         const real totals[] = {
-            share<kShare>(sums + 0 * kTile + threadIdx.x * kShare),
-            share<kShare>(sums + 1 * kTile + threadIdx.x * kShare),
-            share<kShare>(sums + 2 * kTile + threadIdx.x * kShare),
-            share<kShare>(sums + 3 * kTile + threadIdx.x * kShare),
+            share<real, kShare>(sums + 0 * kTile + threadIdx.x * kShare),
+            share<real, kShare>(sums + 1 * kTile + threadIdx.x * kShare),
+            share<real, kShare>(sums + 2 * kTile + threadIdx.x * kShare),
+            share<real, kShare>(sums + 3 * kTile + threadIdx.x * kShare),
         };
         block_totals<kThreads>(totals, numbers + tile, tiles);
     }

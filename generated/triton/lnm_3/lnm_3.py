@@ -472,7 +472,7 @@ def forward(
     block=_FORWARD_LANES,
     num_warps=_FORWARD_WARPS,
 ):
-    """Run a sequence: one launch.
+    """Run a sequence: one launch on the current GPU.
 
     Arguments that may be None, and are then skipped: `v_final`, `checkpoints`.
     A program has `block` neurons, a power of two. Neither `block` nor `num_warps` changes a result.
@@ -530,7 +530,7 @@ def backward(
     grad_v_init,
     grad_theta,
 ):
-    """Run the adjoint of a sequence: at most two launches.
+    """Run the adjoint of a sequence: at most two launches on the current GPU.
 
     Arguments that may be None, and are then omitted or skipped: `grad_v_final`, `grad_x_seq`,
     `grad_v_init`, `grad_theta`.
