@@ -77,7 +77,7 @@ def held() -> lnm.Neuron:
     stop = lnm.stop_gradient
     return lnm.Neuron(
         charge={v: (a + stop(a) * b) * v - v * stop(v * v) / 8 + stop(b) * x},
-        fire=v - stop(b) - 0.5,
+        fire=v - stop(b) + 0.125,
         reset={v: v - stop(lnm.spike) * (v - stop(v) / 4)},
         output={"spike": lnm.spike, "kept": v * stop(v), "still": stop(v)},
         name="held",

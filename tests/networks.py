@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
 import lnm_codegen as lnm
 from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
     AnyStage,
     FlattenStage,
@@ -29,6 +32,7 @@ NEURONS = {
     "adlif": lambda: lnm.get("adlif"),
     "ternary": lambda: lnm.get("ternary"),
 }
+Draw: TypeAlias = Callable[..., IntegerNetwork]
 SPECS = (lnm.Fixed(16, 12), lnm.Fixed(12, 8), lnm.Fixed(20, 14, "convergent"), lnm.Fixed(9, 5))
 
 
@@ -168,6 +172,22 @@ def random_samples(rng: np.random.Generator, network: IntegerNetwork, count: int
     if count > 1:  # one sample without any event
         samples[(1,) if network.repeated else (slice(None), 1)] = 0
     return samples
+
+
+def lively_seed(
+    seed: int, drawn: Draw = random_network, count: int = 4, *, as_circuit: bool = False
+) -> int:
+    """Return the first seed from `seed` on whose samples have scores that differ.
+
+    The scores of half of all random networks are those of a bias alone.
+    """
+    for k in range(seed, seed + 100):
+        rng = np.random.default_rng(k)
+        network = drawn(rng, as_circuit=as_circuit)
+        scores = interpret_network(network, random_samples(rng, network, count)).scores
+        if (scores != scores[:1]).any():
+            return k
+    raise AssertionError("every network drawn is silent")
 
 
 def rows(network: IntegerNetwork, samples: np.ndarray) -> np.ndarray:

@@ -128,6 +128,32 @@ every = pytest.mark.parametrize(("case", "backend", "dtype"), combinations())
 in_c = pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.needs_cc) for c in CASES])
 
 
+CONSTANT = {"decided": {"spike": "always", "s_off": "never"}}
+"""Case -> spikes that its parameters decide."""
+WITHOUT_GRADIENT = {"refractory_lif": {"pause"}, "leaky-at-once": {"r"}}
+"""Case -> states whose gradient is 0 by definition."""
+
+
+@pytest.mark.parametrize("case", CASES | ZOO)
+def test_every_spike_occurs_and_every_gradient_is_found(case):
+    """Otherwise these comparisons omit resets, or compare zeros. `held` once had no spike."""
+    neuron = neuron_of(case)
+    counts, numbers, moving = dict.fromkeys(neuron.spikes, 0.0), 0, set()
+    for shape in SEQUENCES[3:]:
+        a, b = reference(case, shape)
+        probe = neuron.with_outputs(**{f"is_{s.name}": s for s, _ in neuron.fire})
+        seen = lnm.interpret(probe, *a.x_seq, state=a.state, **a.params).outputs
+        counts = {name: n + seen[f"is_{name}"].sum() for name, n in counts.items()}
+        numbers += a.x_seq[0].size
+        moving |= {name for name, grad in b.grads.items() if grad.value.any()}
+    always = {name: "always" for name, n in counts.items() if n == numbers}
+    constant = always | {name: "never" for name, n in counts.items() if n == 0}
+    assert constant == CONSTANT.get(case, {})
+    learned = {p.name for p in neuron.params if p.learnable}
+    leaves = {s.name for s in (*neuron.inputs, *neuron.states)} | learned
+    assert leaves - moving == WITHOUT_GRADIENT.get(case, set())
+
+
 @every
 def test_sequences(case, backend, dtype):
     """Whole sequences: outputs, final states, every gradient; chunks, tiles, blocks and tails."""

@@ -219,7 +219,9 @@ def test_a_difference_and_its_opposite(a: list[float], b: list[float]) -> None:
         return
     assert one.low <= one.mean <= one.high
     assert (one.mean, one.low, one.p) == pytest.approx((-other.mean, -other.high, other.p))
-    assert one.p == pytest.approx(ttest_ind(a, b, equal_var=False).pvalue)
+    test = ttest_ind(a, b, equal_var=False)
+    assert one.p == pytest.approx(test.pvalue)
+    assert (one.low, one.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
     if abs(one.p - 0.05) > 1e-6:
         assert (one.low <= 0 <= one.high) == (one.p > 0.05)
 

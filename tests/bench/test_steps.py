@@ -111,7 +111,17 @@ def test_peers(plain):
     peer, ours = found.contenders
     assert peer.name == "SpikingJelly LIFNode"
     assert not any(isinstance(m, NeuronLayer) for m in peer.net.modules())
+    for net in (peer.net, ours.net):
+        linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
+        for module in linear:
+            nn.init.normal_(module.weight, generator=torch.Generator().manual_seed(0))
+        assert len(linear) == 3
     data, labels = 2 * torch.randn(3, 5, 4), torch.zeros(5, dtype=torch.long)
+    fired = []
+    for layer in ours.net.neurons:
+        layer.register_forward_hook(lambda m, i, out: fired.append(bool(out.any())))
+    ours.net(data)
+    assert fired == [True, True]
     theirs, own = (steps.halves_of(c, data, labels) for c in (peer, ours))
     assert torch.equal(theirs.forward(), own.forward())
     report = measure_steps(StepCase("feedforward", LIF, (3,), 2, 4, rounds=1, compile=False))

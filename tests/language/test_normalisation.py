@@ -18,7 +18,7 @@ def test_meaning(case: str, shortcut: bool) -> None:
     neuron, rng = CASES[case](), np.random.default_rng(0)
     block = lnm.normalised(neuron, shortcut)
     shape = (5, 2, 3, 4)
-    c, r, *more = (rng.uniform(-1, 1, shape) for _ in range(1 + len(neuron.inputs)))
+    c, r, *more = (rng.uniform(-2, 2, shape) for _ in range(1 + len(neuron.inputs)))
     values = {n: rng.uniform(0.25, 1, (3, 1)) for n in ("x_mean", "x_scale", "x_shift")}
     mean, scale, shift = values.values()
     x = scale * (c - mean) + shift + (r if shortcut else 0)
@@ -26,6 +26,10 @@ def test_meaning(case: str, shortcut: bool) -> None:
     inputs = (c, r, *more) if shortcut else (c, *more)
     got = lnm.interpret(block, *inputs, grad_out=1.0, **own)
     expected = lnm.interpret(neuron, x, *more, grad_out=1.0)
+    for found, wanted in ((got.outputs, expected.outputs), (got.states, expected.states)):
+        for name, value in wanted.items():
+            assert value.any()
+            np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-9)
     first = neuron.inputs[0].name
     e = expected.grads[first]
     np.testing.assert_allclose(got.grads["x_raw"], scale * e, rtol=1e-9, atol=1e-12)

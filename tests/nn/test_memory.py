@@ -82,9 +82,12 @@ def test_blocks_in_several_threads():
             found = [pool.empty((500,), (1,), torch.float64) for _ in range(3)]
             tensors = [t.fill_(number) for t in found if t is not None]
             assert all((t == number).all() for t in tensors)
+            taken.append(len(tensors))
 
+    taken = []
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))
+    assert sum(taken) > 8  # a pool that another thread uses gives none
 
 
 def test_a_call_looks_at_few_blocks(monkeypatch):

@@ -413,6 +413,8 @@ def test_offsets_are_64_bit() -> None:
     for case in ("lnm-3", "lnm-4", "dendrite"):
         model = model_of(neuron_of(case))
         text = Cuda().emit(model).files[f"{model.name}.cu"]
+        accesses = re.findall(r"\b(?:load|load_numbers|store)\(.*_seq\b", text)
+        assert len(accesses) == len(re.findall(r"a\.\w+_seq \+ \w+", text)) > 6
         for line in text.splitlines():
             for place in re.findall(r"a\.\w+_seq \+ (\w+)", line):
                 declared = f"int64_t {place} = {model.name}_offset("
@@ -618,7 +620,9 @@ def built(folder: Path, name: str, arch: str, *more: str) -> dict[str, tuple[int
         "nvcc", *FLAGS, f"-arch={arch}", "-cubin", "-Xptxas=-v", "-Werror=all-warnings", "-o",
         f"{name}.{arch}.cubin", f"{name}.cu", *more, folder=folder,
     )  # fmt: skip
-    return registers(report)
+    found = registers(report)
+    assert {f"{name}_forward_kernel", f"{name}_backward_kernel"} <= set(found), report
+    return found
 
 
 @needs_nvcc

@@ -20,13 +20,19 @@ from lnm_codegen.ir.network.nodes import IntegerNetwork
 from lnm_codegen.ir.network.values import SPIKES
 from lnm_codegen.ir.network.verify import require_network
 from tests.backends.network_c.runs import FLAGS, c_results, emitted
-from tests.networks import extreme_network, random_network, random_samples, random_weights
+from tests.networks import (
+    extreme_network,
+    lively_seed,
+    random_network,
+    random_samples,
+    random_weights,
+)
 
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 1 << 30), st.sampled_from(["events", "dense"]))
 def test_c_is_numpy(seed: int, accumulation: str) -> None:
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(lively_seed(seed, random_network, 5))
     network = random_network(rng)
     samples = random_samples(rng, network, 5)
     expected = interpret_network(network, samples)
@@ -40,7 +46,7 @@ def test_c_is_numpy(seed: int, accumulation: str) -> None:
 @given(st.integers(0, 1 << 30), st.sampled_from(["events", "dense"]))
 def test_extreme_numbers(seed: int, accumulation: str) -> None:
     """Weights and biases at their ends, sums that saturate, shifts to the left."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(lively_seed(seed, extreme_network, 5))
     network = extreme_network(rng)
     samples = random_samples(rng, network, 5)
     expected = interpret_network(network, samples)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from lnm_codegen.backends.network_verilog.backend import NetworkCircuit, emit_circuit
 from lnm_codegen.ir.network.nodes import IntegerNetwork
-from tests.networks import random_network, random_samples
-
-Draw: TypeAlias = Callable[..., IntegerNetwork]
+from tests.networks import Draw, random_network, random_samples
 
 
 def random_circuit(

@@ -17,6 +17,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
+from lnm_codegen.compiler.stimulus import spiking_scale
 from lnm_codegen.families import FAMILIES
 from tests.bounds import Reference
 from tests.cases import CASES, FEW, arguments, exact
@@ -130,14 +131,18 @@ def check_sequences(case: str, dtype: str, shapes: Sequence[tuple[int, ...]]) ->
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family(name: str) -> None:
-    """With its defaults."""
+    """With its defaults, at inputs that make it spike: lif, rf and six others once did not."""
     neuron, rng = lnm.get(name), np.random.default_rng(len(name))
     a = arguments(neuron, rng, (7, 2, 3, 2))
+    scale = spiking_scale(neuron, *a.x_seq, values=a.params, state=a.state).scale
+    a = replace(a, x_seq=tuple(exact(scale * x) for x in a.x_seq))
     if name == "hodgkin_huxley":  # gates at rest, and potentials in mV below the threshold, 0
         v = exact(rng.uniform(-30, 0, a.state["v"].shape))
         rest = {s.name: exact(np.full_like(v, s.decl.init)) for s in neuron.states}
         a = replace(a, state=rest | {"v": v, "last": v.copy()})
     a, b = settle(neuron, a, rng)
+    if neuron.spikes and name != "hodgkin_huxley":
+        assert next(iter(b.outputs.values())).value.any()
     check(run(session_of(neuron), neuron, a, "float32"), b, "float32")
 
 

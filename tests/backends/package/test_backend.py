@@ -112,6 +112,24 @@ def test_c_runs_its_own_test_on_any_neuron(key: str, tmp_path: Path) -> None:
     python(tmp_path, f"exec({readme.split('```python')[1].split('```')[0]!r})")
 
 
+@pytest.mark.parametrize(
+    "key", ["rf", *(pytest.param(key, marks=pytest.mark.slow) for key in ("adlif", "brf", "lif"))]
+)
+def test_its_own_test_has_spikes(key: str, tmp_path: Path) -> None:
+    """Those of `rf` need inputs far above 2; the test once compared zeros."""
+    lnm.package(lnm.get(key), "c").write(tmp_path)
+    code = f"""
+sys.path.insert(0, "tests")
+import torch, test_{key}_c as own
+arguments = own.Arguments(40, own.spiking_scale())
+arguments.quieten()
+out = own.evaluate(own.reference_run, arguments, torch.float64, torch.float64)[0]
+print(own.spiking_scale(), out.mean().item() > 0.001)
+"""
+    scale = {"lif": 1, "adlif": 4}.get(key, 16)
+    assert python(tmp_path, f"exec({code!r})") == f"{scale} True\n"
+
+
 @pytest.mark.slow
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])

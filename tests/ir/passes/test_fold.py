@@ -24,6 +24,7 @@ from tests.ir.passes.kernels import (
     same_bits,
     same_ports,
     same_value,
+    with_gradients,
 )
 from tests.strategies import few, generators, neurons
 
@@ -111,6 +112,8 @@ def test_keeps_the_value(neuron, rng):
         assert fold(after) is after
     for special in (False, True):
         same_value(stages.built, stages.folded, raw_values(neuron, rng, special))
+    given = with_gradients(stages.raw_adjoint, stages.prepared(raw_values(neuron, rng)), rng)
+    same_value(stages.raw_adjoint, fold(stages.raw_adjoint), given)
 
 
 @few

@@ -89,6 +89,8 @@ def dense(case: str, layer: NeuronLayer) -> torch.Tensor:
     return slopes.abs().amax(0)
 
 
+ALLOWED = 0.05
+"""A slope that every case exceeds; with 1.05 the penalty of half of them is 0."""
 FEW = ("lif", "izhikevich", "lnm-3", "lnm-8", "sine", "gate", "sub-steps")
 
 
@@ -102,8 +104,10 @@ def test_the_largest_slope_is_that_of_a_dense_grid(case: str) -> None:
     part = linear_part(layer.neuron)
     if part is not None and part.decides:
         return  # two states have a radius in place of the slope
-    excess = torch.relu(dense(case, layer) - 1.05)
-    torch.testing.assert_close(slope_penalty(layer), excess.square().mean(), rtol=1e-4, atol=1e-4)
+    for allowed in (1.05, ALLOWED):
+        excess = torch.relu(dense(case, layer) - allowed).square().mean()
+        found = slope_penalty(layer, allowed=allowed)
+        torch.testing.assert_close(found, excess, rtol=1e-4, atol=1e-4)
 
 
 def test_a_slope_that_jumps_is_found_at_a_point_of_the_grid() -> None:
@@ -118,7 +122,8 @@ def test_gradients_are_those_of_finite_differences(case: str) -> None:
     layer = layer_of(case)
     for p in layer.parameters():
         p.grad = None
-    penalty = slope_penalty(layer)
+    penalty = slope_penalty(layer, allowed=ALLOWED)
+    assert penalty > 0
     if penalty.requires_grad:
         penalty.backward()
     for name, p in layer.named_parameters():
@@ -127,7 +132,7 @@ def test_gradients_are_those_of_finite_differences(case: str) -> None:
             kept, ends = float(flat[k]), []
             for moved in (kept + step, kept - step):
                 flat[k] = moved
-                ends.append(float(slope_penalty(layer).detach()))
+                ends.append(float(slope_penalty(layer, allowed=ALLOWED).detach()))
             flat[k] = kept
             want = (ends[0] - ends[1]) / (2 * step)
             found = 0.0 if p.grad is None else float(p.grad.view(-1)[k])

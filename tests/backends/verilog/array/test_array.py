@@ -86,6 +86,23 @@ def test_arrays_in_icarus_and_without_a_warning(tmp_path: Path) -> None:
 
 
 @needs_iverilog
+@pytest.mark.parametrize("fault", ["a wrong bit", "no vectors"])
+def test_a_fault_of_the_step_in_an_array_is_detected(fault: str, tmp_path: Path) -> None:
+    """Arrays have no vectors of single steps; their comparison once was that of X with X."""
+    bench = Bench(tmp_path)
+    bench.add(model(cubic(), Q4_12, "n5", array(5)))
+    path = tmp_path / "n5_next.hex"
+    if fault == "no vectors":
+        path.unlink()
+    else:
+        lines = path.read_text().splitlines()
+        lines[70] = f"{int(lines[70], 16) ^ 1:0{len(lines[70])}x}"
+        path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(AssertionError):
+        bench.simulate()
+
+
+@needs_iverilog
 @pytest.mark.slow
 @pytest.mark.parametrize("rounding", ["half_up", "truncate", "convergent"])
 @pytest.mark.parametrize(
