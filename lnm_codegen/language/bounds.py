@@ -45,6 +45,7 @@ def require_expression(where: str, value: Any) -> sympy.Expr:
 
 def _require_functions(where: str, expr: sympy.Expr) -> None:
     nodes, seen = sympy.preorder_traversal(expr), set()
+    floats: set[sympy.Basic] = set()
     for node in nodes:
         if node in seen:
             nodes.skip()
@@ -54,10 +55,8 @@ def _require_functions(where: str, expr: sympy.Expr) -> None:
             inside = "" if node == expr else f" in {expr}"
             raise ModelError(where, f"{node}{inside} is not finite", "finite numbers")
         if isinstance(node, (*_ALGEBRA, *_LOGIC, *CALLS, stop_gradient)):
-            if isinstance(node, sympy.Expr) and node.is_number and not _is_float(node):
-                raise ModelError(
-                    where, f"{shown(node)} is beyond float64", "magnitudes up to 1.797e308"
-                )
+            if isinstance(node, sympy.Expr) and node.is_number:
+                _require_floats(where, node, floats)
             continue
         if isinstance(node, sympy.Expr | Boolean):
             name = type(node).__name__
@@ -68,6 +67,20 @@ def _require_functions(where: str, expr: sympy.Expr) -> None:
                 f"{', '.join(_LANGUAGE)}, poly and + - * / **",
                 instead_of(name),
             )
+
+
+def _require_floats(where: str, node: sympy.Basic, known: set[sympy.Basic]) -> None:
+    """Raise ModelError if the magnitude of a number, or of a part, is beyond float64.
+
+    Parts come first: a function of a huge number, such as exp(exp(1e9)), takes hours.
+    """
+    if node in known:
+        return
+    for part in node.args:
+        _require_floats(where, part, known)
+    if isinstance(node, sympy.Expr) and node.is_number and not _is_float(node):
+        raise ModelError(where, f"{shown(node)} is beyond float64", "magnitudes up to 1.797e308")
+    known.add(node)
 
 
 def _is_float(number: sympy.Expr) -> bool:

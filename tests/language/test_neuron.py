@@ -226,7 +226,12 @@ PHASES = [
     ),
     *(
         (lambda big=big: plain(v * big + x), "neuron.charge[v]", "is beyond float64", "1.797e308")
-        for big in (lnm.exp(1000), 10**400, sympy.exp(sympy.exp(sympy.exp(1000))))
+        for big in (
+            lnm.exp(1000),
+            10**400,
+            sympy.exp(sympy.exp(sympy.exp(1000))),
+            lnm.exp(lnm.exp(lnm.exp(30))),  # its parts first: the whole takes 10^13 bits
+        )
     ),
     (
         lambda: neuron(fire=v - math.nan),
