@@ -116,12 +116,14 @@ def _note(device: Device, synth: bool) -> str | None:
 def _report(run: Run, format_: str, device: Device | None, seeds: int) -> NetworkReport:
     from lnm_codegen.deploy.comparison import measured_arrays, network_report
     from lnm_codegen.deploy.mismatch import measure_mismatch
+    from lnm_codegen.train.losses import count_correct
     from lnm_codegen.train.runs.saved import test_data
 
     specs = specs_of(run, format_)
     arrays = arrays_of_run(run, specs)
     tested = test_data(run)
-    mismatch = measure_mismatch(run.network, specs, tested.batches(tested.test, 128))
+    batches = tested.batches(tested.test, 128)
+    mismatch = measure_mismatch(run.network, specs, batches, count_correct)
     measured = {} if device is None else measured_arrays(arrays, device, seeds)
     return network_report(run.network, mismatch, arrays, measured)
 

@@ -12,7 +12,7 @@ in the network  Each layer of the whole fixed-point network against that layer o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -88,11 +88,13 @@ def measure_mismatch(
     network: nn.Module,
     specs: Mapping[str, FixedSpec],
     batches: Iterable[tuple[Tensor, Tensor]],
+    count_correct: Callable[[Tensor, Tensor], tuple[int, int]],
 ) -> QuantizationMismatch:
     """Run a network in eval mode in float and in fixed point, and count differing outputs.
 
     It maps images to logits, (N, classes) or (T, N, classes). Batches are images, and labels (N,)
-    or (T, N).
+    or (T, N). `count_correct` of logits and labels returns the number of correct predictions and of
+    all, as that of `lnm.train.losses` does.
 
     Raises:
         ModelError: A parameter does not fit its format, or there are no images.
@@ -105,13 +107,13 @@ def measure_mismatch(
     for batch, labels in batches:
         logits, traces = trace_layers(network, batch)
         logits_fixed, traces_fixed = trace_layers(fixed, batch)
-        right, count = _count_correct(logits, labels)
+        right, count = count_correct(logits, labels)
         images, predictions, correct = (
             images + labels.shape[-1],
             predictions + count,
             correct + right,
         )
-        correct_fixed += _count_correct(logits_fixed, labels)[0]
+        correct_fixed += count_correct(logits_fixed, labels)[0]
         for name, pair in pairs.items():
             out, out_fixed = traces[name].out, traces_fixed[name].out
             counts[name] += pair.counted(traces[name].x_seq) + LayerCounts(
@@ -127,17 +129,6 @@ def measure_mismatch(
 def quantized(values: Tensor, bits: Bits) -> Tensor:
     """Return numbers rounded to the nearest of a format (ties up) and saturated, in float64."""
     return torch.as_tensor(integers(values.cpu().numpy(), bits) / 2.0**bits.frac)
-
-
-def _count_correct(logits: Tensor, labels: Tensor) -> tuple[int, int]:
-    """Return the number of correct predictions and of all; a label below 0 does not count.
-
-    Logits (T, N, classes) with labels (N,) predict by their mean over time.
-    """
-    if logits.dim() == 3 and labels.dim() == 1:
-        logits = logits.mean(0)
-    labelled = labels >= 0
-    return int(((logits.argmax(-1) == labels) & labelled).sum()), int(labelled.sum())
 
 
 def _differing(a: Tensor, b: Tensor) -> int:

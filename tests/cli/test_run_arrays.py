@@ -18,6 +18,7 @@ from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify.icarus import simulate
 from lnm_codegen.train import Run, TrainConfig, load, load_run, run
+from lnm_codegen.train.losses import count_correct
 from tests.refusals import assert_line
 
 SMALL = TrainConfig(
@@ -177,7 +178,9 @@ def test_report_as_json(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--no-synth" in found["note"]
     back: Run = load_run(runs / "lnm")
     specs = specs_for(back.network, lnm.Fixed(12, 8))
-    wanted = measure_mismatch(back.network, specs, back.data.batches(back.data.test, 128))
+    wanted = measure_mismatch(
+        back.network, specs, back.data.batches(back.data.test, 128), count_correct
+    )
     lnm_run, lif = found["run"], found["baseline"]
     assert (lnm_run["neuron"], lif["neuron"]) == ("lnm", "lif")
     assert lnm_run["images"] == lif["images"] == 128
@@ -222,7 +225,7 @@ def test_the_report_of_a_run_with_validation_is_on_the_test_set(
     back = load_run(tmp_path / "lnm")
     tested = load("digits", limit=32)
     specs = specs_for(back.network, lnm.Fixed(16, 12))
-    wanted = measure_mismatch(back.network, specs, tested.batches(tested.test, 128))
+    wanted = measure_mismatch(back.network, specs, tested.batches(tested.test, 128), count_correct)
     assert len(back.data.test) == 10
     assert found["run"]["images"] == found["baseline"]["images"] == 32
     assert found["run"]["accuracy"] == wanted.accuracy
@@ -290,7 +293,7 @@ def test_sixteen_bits_are_enough_for_the_demos_network() -> None:
         data = load("digits")
         network = run(config, data=data).network.eval()
         specs = specs_for(network, lnm.Fixed(16, 12))
-        found = measure_mismatch(network, specs, data.batches(data.test, 128))
+        found = measure_mismatch(network, specs, data.batches(data.test, 128), count_correct)
         assert found.accuracy > 0.9
         assert found.one_step_mismatch <= 0.001
         assert found.free_running_mismatch <= 0.001

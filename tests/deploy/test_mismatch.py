@@ -11,6 +11,7 @@ from lnm_codegen.deploy.mismatch import LayerCounts, measure_mismatch, quantized
 from lnm_codegen.deploy.network import in_fixed_point, trace_layers
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.types import Bits
+from lnm_codegen.train.losses import count_correct
 from tests.deploy.test_network import images, small
 from tests.refusals import refused
 
@@ -22,7 +23,9 @@ def test_counts_are_those_of_the_models() -> None:
     """In 7 bits much differs: each comparison is made again with the interpreters."""
     network = small(NEURON)
     labels = torch.arange(8) % 3
-    found = measure_mismatch(network, specs_for(network, COARSE), [(images(), labels)])
+    found = measure_mismatch(
+        network, specs_for(network, COARSE), [(images(), labels)], count_correct
+    )
     logits, seen = trace_layers(network, images())
     layer, x_seq = found.layers["neuron"], seen["neuron"].x_seq.double().numpy()
     fixed = lnm.interpret_fixed(NEURON, x_seq, spec=COARSE)
@@ -53,9 +56,9 @@ def test_counts_are_those_of_the_models() -> None:
 def test_batches_add_up() -> None:
     network = small(NEURON)
     pairs = [(image, torch.zeros(1, dtype=torch.int64)) for image in images().split(1)]
-    several = measure_mismatch(network, specs_for(network, COARSE), pairs)
+    several = measure_mismatch(network, specs_for(network, COARSE), pairs, count_correct)
     one = measure_mismatch(
-        network, specs_for(network, COARSE), [(images(), torch.zeros(8, dtype=int))]
+        network, specs_for(network, COARSE), [(images(), torch.zeros(8, dtype=int))], count_correct
     )
     assert several == one
     assert several.images == 8
@@ -78,11 +81,11 @@ def test_logits_of_each_step() -> None:
     network, whole = _PerStep().eval(), small(NEURON)
     labels = torch.arange(8) % 3
     specs = specs_for(network, COARSE)
-    found = measure_mismatch(network, specs, [(images(), labels)])
-    mean = measure_mismatch(whole, specs_for(whole, COARSE), [(images(), labels)])
+    found = measure_mismatch(network, specs, [(images(), labels)], count_correct)
+    mean = measure_mismatch(whole, specs_for(whole, COARSE), [(images(), labels)], count_correct)
     assert (found.images, found.predictions) == (8, 8)
     assert (found.correct, found.correct_fixed) == (mean.correct, mean.correct_fixed)
-    each = measure_mismatch(network, specs, [(images(), labels.expand(3, 8))])
+    each = measure_mismatch(network, specs, [(images(), labels.expand(3, 8))], count_correct)
     assert (each.images, each.predictions) == (8, 24)
     right = network(images()).argmax(2) == labels
     assert each.accuracy == float(right.double().mean())
@@ -91,7 +94,10 @@ def test_logits_of_each_step() -> None:
 def test_wide_formats_agree_but_for_the_last_bits() -> None:
     network = small(NEURON)
     found = measure_mismatch(
-        network, specs_for(network, lnm.Fixed(28, 20)), [(images(), torch.zeros(8, dtype=int))]
+        network,
+        specs_for(network, lnm.Fixed(28, 20)),
+        [(images(), torch.zeros(8, dtype=int))],
+        count_correct,
     )
     assert found.one_step_mismatch == found.free_running_mismatch == 0.0
 
@@ -105,7 +111,7 @@ def test_rounding_to_a_format() -> None:
 def test_refusals() -> None:
     network = small(NEURON)
     with refused(ModelError, "measure_mismatch", "no images"):
-        measure_mismatch(network, specs_for(network, COARSE), [])
+        measure_mismatch(network, specs_for(network, COARSE), [], count_correct)
     with refused(ModelError, "network", "no format for 'neuron'", remedy="for each neuron layer"):
         in_fixed_point(network, {"other": COARSE})
     v, x = lnm.state("v"), lnm.input("x")
@@ -125,6 +131,6 @@ def test_steps_begin_with_learned_initial_values(per: str) -> None:
         network.neuron.start += 1 + torch.rand(network.neuron.start.shape)
     labels = torch.arange(8) % 3
     wide = specs_for(network, lnm.Fixed(30, 22))
-    (layer,) = measure_mismatch(network, wide, [(images(), labels)]).layers.values()
+    (layer,) = measure_mismatch(network, wide, [(images(), labels)], count_correct).layers.values()
     assert (layer.one_step, layer.free_running, layer.in_network) == (0, 0, 0)
     assert layer.fired > 0

@@ -20,6 +20,7 @@ from lnm_codegen.deploy.ranges import least_formats, recorded_ranges
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.hardware.wordlength.search import PrecisionTarget
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train.losses import count_correct
 from lnm_codegen.train.models import build
 from tests.refusals import refused
 
@@ -97,7 +98,10 @@ def test_fused_layers_are_traced_as_separate_ones() -> None:
         np.testing.assert_allclose(trace.norm.offset, other.norm.offset)
     network = networks[0]
     counts = measure_mismatch(
-        network, specs_for(network, lnm.Fixed(24, 16)), [(shown, torch.zeros(4, dtype=torch.int64))]
+        network,
+        specs_for(network, lnm.Fixed(24, 16)),
+        [(shown, torch.zeros(4, dtype=torch.int64))],
+        count_correct,
     )
     assert counts.free_running_mismatch < 0.01
     assert all(0.01 < c.share("fired") < 1 for c in counts.layers.values())
@@ -162,7 +166,7 @@ def test_least_formats_hold_the_data_and_reach_the_target() -> None:
         low, high = fixed.bits.interval
         assert low <= ranges[name].low
         assert ranges[name].high <= high + 1 / (1 << fixed.frac)
-    found = measure_mismatch(network, specs, [(images(64), torch.zeros(64))])
+    found = measure_mismatch(network, specs, [(images(64), torch.zeros(64))], count_correct)
     assert found.layers["neuron"].share("free_running") < 0.01
     assert found.layers["neuron"].saturated == 0
     widths = [sum(f.width for _, f in s["neuron"].nodes) for s in (coarse, specs)]

@@ -10,6 +10,7 @@ from lnm_codegen.deploy.comparison import network_report
 from lnm_codegen.deploy.mismatch import measure_mismatch, specs_for
 from lnm_codegen.hardware.synth import DEVICES, Measured, Resources
 from lnm_codegen.insight.page.comparison import FixedComparison, comparison_summary
+from lnm_codegen.train.losses import count_correct
 from tests.deploy.test_network import images, small
 
 
@@ -18,7 +19,9 @@ def test_the_luts_of_a_layer_of_several_arrays_are_summed() -> None:
     network = small(lnm.get("lif", tau=3.0))
     specs = specs_for(network, lnm.Fixed(16, 12))
     (array,) = arrays_of(network, specs, images())
-    mismatch = measure_mismatch(network, specs, [(images(), images(8)[:, 0, 0, 0].long() % 3)])
+    mismatch = measure_mismatch(
+        network, specs, [(images(), images(8)[:, 0, 0, 0].long() % 3)], count_correct
+    )
     measured = Measured(None, DEVICES["25k"], Resources(100, 0, 0, 0), {}, {1: 200.0}, 1.0)  # type: ignore[arg-type]
     made = network_report(network, mismatch, [replace(array, copies=3)], {"neuron": measured})
     found = FixedComparison(("a", "b"), (made, made), "digits", "16.12", "a chip", None)
@@ -31,7 +34,7 @@ def test_predictions_of_one_sample_have_no_interval() -> None:
     network = small(lnm.get("lif", tau=3.0))
     specs = specs_for(network, lnm.Fixed(16, 12))
     labels = images(8)[:, 0, 0, 0].long() % 3
-    found = measure_mismatch(network, specs, [(images(), labels)])
+    found = measure_mismatch(network, specs, [(images(), labels)], count_correct)
     texts = []
     for predictions in (found.images, 4 * found.images):
         own = replace(found, predictions=predictions)
