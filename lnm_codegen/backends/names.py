@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any, cast
 
 from lnm_codegen.backends.base import Model
@@ -112,6 +113,23 @@ def require_no_collision(
     for problem in problems:
         remedy = "Rename the state, input, output, parameter or bound value."
         raise UnsupportedError(where, problem, remedy=remedy)
+
+
+HEADERS = frozenset(
+    """assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal
+    stdalign stdarg stdatomic stdbit stdbool stdckdint stddef stdint stdio stdlib stdnoreturn string
+    tgmath threads time uchar wchar wctype alloca endian features malloc pthread sched strings
+    syslimits unistd""".split()
+)
+"""Headers of C and of its usual library, which other headers include by `<name.h>`."""
+
+
+def require_no_header(where: str, files: Iterable[str]) -> None:
+    """Raise UnsupportedError if a file would hide a header of C, where its folder is searched."""
+    for path in map(PurePath, files):
+        if path.suffix == ".h" and path.stem.lower() in HEADERS:
+            problem = f"the file {path.name} would hide the header of C with this name"
+            raise UnsupportedError(where, problem, remedy="Give another name.")
 
 
 def _plain(identifier: str) -> str:

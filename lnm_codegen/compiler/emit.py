@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.base import DTYPES, Model, Source
+from lnm_codegen.backends.names import require_no_header
 from lnm_codegen.backends.package import backend as packages
 from lnm_codegen.backends.verilog.rtl import Rtl
 from lnm_codegen.compiler.model import fixed_model_of, model_of
@@ -60,7 +61,9 @@ def emit(
     require_neuron("emit", neuron)
     in_floating_point = all(given is None for given in (spec, values, rtl, stimulus))
     if in_floating_point and backend in BACKENDS:
-        return BACKENDS[backend].emit(_model(neuron, name, dtype, scheme))
+        source = BACKENDS[backend].emit(_model(neuron, name, dtype, scheme))
+        require_no_header(f"emit: {name or neuron.name}", source.files)
+        return source
     if rtl is not None and (backend != "verilog" or not isinstance(rtl, Rtl)):
         problem = f"rtl is {shown(rtl)} for backend {backend!r}"
         raise ModelError("emit", problem, "an lnm.Rtl, for 'verilog'")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from lnm_codegen.validation import is_integer, require_bool, require_integer, sh
 PROGRAM = "program.json"
 NETWORK = ("network.json", "network.npz")
 """The files of a network in integers."""
-PARTS = ("rtl", "sim", "tb", "formal", "model", "arrays")
+CHECKED_BY = ("sim", "tb", "formal", "model")
+PARTS = ("rtl", *CHECKED_BY, "arrays")
 """The subfolders that are read; a network has circuits of neurons in arrays/."""
 
 _STREAMS = ("s_axis_tdata", "m_axis_tdata", "m_axis_tuser")
@@ -94,9 +95,17 @@ class Circuit:
 
     def digest(self) -> str:
         """Return a hash of the sources, the manifest and the program or the network."""
-        found = hashlib.sha256()
         more = (*self.matching("rtl/*.hex"), *self.matching("arrays/*/rtl/*.v"), *NETWORK)
-        for file in (*self.sources(), MANIFEST, PROGRAM, *more):
+        return self._hash_of((*self.sources(), MANIFEST, PROGRAM, *more))
+
+    def check_digest(self) -> str:
+        """Return a hash of the testbenches, the proofs, and the models that they need."""
+        folders = [f"{above}{part}" for above in ("", "arrays/*/") for part in CHECKED_BY]
+        return self._hash_of([file for at in folders for file in self.matching(f"{at}/*.*")])
+
+    def _hash_of(self, files: Iterable[str]) -> str:
+        found = hashlib.sha256()
+        for file in files:
             path = self.folder / file
             if path.is_file():
                 found.update(file.encode() + b"\0" + path.read_bytes() + b"\0")

@@ -38,8 +38,9 @@ def update_report(
 ) -> dict[str, Any]:
     """Write `found` to a section of report.json and return the whole report.
 
-    Results of other commands are kept while the sources are unchanged. Keys follow hls4ml and
-    FINN: LUT, FF, DSP, BRAM, fmax_mhz, latency_cycles, interval_cycles.
+    Results of other commands are kept while the sources are unchanged; those of verification, while
+    the testbenches, proofs and models are too. Keys follow hls4ml and FINN: LUT, FF, DSP, BRAM,
+    fmax_mhz, latency_cycles, interval_cycles.
 
     Raises:
         ModelError: The folder cannot be written; the old report is left unchanged.
@@ -60,6 +61,7 @@ def update_report(
         "name": circuit.name,
         **{key: manifest[key] for key in _MANIFEST_KEYS if key in manifest},
         "source_sha256": circuit.digest(),
+        "check_sha256": circuit.check_digest(),
         "forms": forms,
         **{section: dict(old.get(section, {})) for section in SECTIONS},
     }
@@ -74,7 +76,7 @@ def update_report(
 
 
 def _valid_sections(circuit: Circuit) -> dict[str, Any]:
-    """Return the sections of an existing report of the same sources and version."""
+    """Return the sections of an existing report that are of the same files and version."""
     try:
         found = json.loads((circuit.folder / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -82,4 +84,6 @@ def _valid_sections(circuit: Circuit) -> dict[str, Any]:
     known = isinstance(found, dict) and found.get("report") == VERSION
     if not known or found.get("source_sha256") != circuit.digest():
         return {}
-    return {s: found[s] for s in SECTIONS if isinstance(found.get(s), dict)}
+    checked = found.get("check_sha256") == circuit.check_digest()
+    sections = [s for s in SECTIONS if s != "verification" or checked]
+    return {s: found[s] for s in sections if isinstance(found.get(s), dict)}

@@ -10,6 +10,7 @@ import pytest
 from lnm_codegen.cli import run
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.folder import read_circuit
+from lnm_codegen.hardware.report import update_report
 from tests.hardware.circuits import write
 from tests.refusals import refused
 
@@ -45,6 +46,19 @@ def test_the_digest_follows_every_source(good, tmp_path):
     with (tmp_path / "unit" / "rtl" / "unit_mul.v").open("a") as file:
         file.write("// more\n")
     assert circuit.digest() != before
+
+
+@pytest.mark.parametrize("part", ["rtl", "tb", "formal", "model"])
+def test_a_report_keeps_what_no_edit_concerns(tmp_path, part):
+    """A testbench that was edited says nothing of the cells of a circuit, but its result is old."""
+    circuit = write(tmp_path)
+    update_report(circuit, "verification", {"icarus": {"status": "passed"}}, ())
+    update_report(circuit, "synthesis", {"core": {"LUT": 1}}, ())
+    with next((tmp_path / part).iterdir()).open("a") as file:
+        file.write("\n")
+    report = update_report(circuit, "verification", {"lint": {}}, ())
+    assert list(report["verification"]) == ["lint"]
+    assert report["synthesis"] == ({} if part == "rtl" else {"core": {"LUT": 1}})
 
 
 def test_a_folder_beside_the_one_that_is_meant(good, tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.names import require_no_header
 from lnm_codegen.backends.network_c.layers import (
     Accumulation,
     StageCode,
@@ -21,6 +22,7 @@ from lnm_codegen.backends.network_c.neurons import neuron_code
 from lnm_codegen.backends.network_c.tables import CArray, integer_type, literal, memory
 from lnm_codegen.backends.network_c.vectors import vectors_view
 from lnm_codegen.backends.render import render_files
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.network.description import conversion_text, order_text, score_text
 from lnm_codegen.ir.network.nodes import (
     FlattenStage,
@@ -63,6 +65,9 @@ def emit_network(
         samples: Inputs of the example's samples (S, values), of all time steps.
         scores: Their scores (S, classes).
         accumulation: "events" adds the weights of inputs that are not zero; "dense" multiplies all.
+
+    Raises:
+        UnsupportedError: The name is that of a header of C, or main.
     """
     codes = list(_codes(network, accumulation))
     tables = [array for _, code in codes for array in code.constants]
@@ -79,6 +84,9 @@ def emit_network(
         "cortex_m4/startup.c": "startup.c",
         "cortex_m4/link.ld": "link.ld",
     }
+    require_no_header(f"emit: {name}", templates)
+    if name == "main":  # the example
+        raise UnsupportedError("emit: main", "the example is main.c", remedy="Give another name.")
     view = _view(network, codes, tables, arrays) | vectors_view(network, samples, scores)
     files = render_files({p: f"network_c/{t}.j2" for p, t in templates.items()}, view)
     total = sum(array.bytes for array in arrays)

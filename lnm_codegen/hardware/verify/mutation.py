@@ -149,25 +149,27 @@ def _scored(
         detail += f"; {equivalent} of {len(mutants)} drawn change no output"
     if problem:
         detail += f"; {problem}"
+    figures = _figures(len(mutants), detected, by_testbench, equivalent)
+    if not real:  # no share to judge
+        return StepResult("mutation", (skipped(form.top, detail),), figures=figures)
     score = Check(form.top, verdict(detected > TARGET * real), detected, seconds, detail)
     listed = tuple(
         Check(m.label, PASSED if proof.proven else SURVIVED, detail=proof.detail)
         for m, proof in proofs.items()
         if proof.proven or m in survivors
     )
-    figures = _figures(len(mutants), detected, by_testbench, equivalent)
     return StepResult("mutation", (score, *listed), figures=figures)
 
 
 def _figures(drawn: int, seen: int, by_testbench: int, equivalent: int) -> Figures:
-    real = drawn - equivalent
-    return (
+    counts = (
         ("drawn", drawn),
         ("seen", seen),
         ("seen_by_testbench", by_testbench),
         ("equivalent", equivalent),
-        ("score", round(seen / real, 4) if real else 1.0),
     )
+    real = drawn - equivalent
+    return (*counts, ("score", round(seen / real, 4))) if real else counts
 
 
 def summed_figures(parts: Sequence[StepResult]) -> Figures:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.c.words import c_meaning, cuda_meaning
@@ -114,6 +115,27 @@ def test_in_every_role(role: str) -> None:
     for backend in ("c", "cuda"):
         with refused(lnm.UnsupportedError, f"{backend}: own", "'constexpr' is a keyword of C"):
             lnm.emit(neuron, backend)  # type: ignore[arg-type]
+
+
+@pytest.mark.needs_cc
+def test_no_file_hides_a_header(tmp_path: Path) -> None:
+    """Every header that the emitted C++ reads outside a subfolder is refused as a name."""
+    included = [f"#include <{name}>" for name in ("math.h", "stdint.h", "string.h", "vector")]
+    (tmp_path / "all.cpp").write_text("\n".join(included), encoding="utf-8")
+    read = subprocess.run(
+        [compiler().path, "-M", "all.cpp"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.split()
+    names = {p.stem for p in map(Path, read) if p.suffix == ".h" and p.parent.name == "include"}
+    assert names >= {"math", "stdint", "string"}
+    for name in filter(str.isidentifier, names):
+        problem = f"the file {name}.h would hide the header of C with this name"
+        with refused(lnm.UnsupportedError, f"emit: {name}", problem, remedy="Give another name."):
+            lnm.emit(lnm.get("lif"), "c", name=name)
+    v, x = lnm.state("v"), lnm.input("x")
+    own = lnm.Neuron(charge={v: v / 2 + x}, fire=v - 1, reset=lnm.hard_reset(v), name="math")
+    layer = lnm.nn.NeuronLayer(own, backend="c")  # here no other file searches the folder
+    assert layer(torch.full((2, 1, 1), 1.5)).tolist() == [[[1.0]], [[1.0]]]
+    assert lnm.emit(own, "c", name="other").files
 
 
 def test_other_words_are_free() -> None:

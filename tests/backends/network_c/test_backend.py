@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,15 @@ def test_files_depend_on_the_network_alone() -> None:
     network = random_network(rng)
     samples = random_samples(rng, network, 2)
     assert emitted(network, samples) == emitted(network, samples)
+
+
+@pytest.mark.parametrize("name", ["main", "string"])
+def test_a_name_that_hides_another_file(name: str) -> None:
+    rng = np.random.default_rng(8)
+    network = random_network(rng)
+    samples = random_samples(rng, network, 2)
+    with pytest.raises(lnm.UnsupportedError, match=f"^emit: {name}: .* Give another name"):
+        emitted(replace(network, name=name), samples)
 
 
 def test_the_step_of_one_neuron_on_a_cortex_m4() -> None:

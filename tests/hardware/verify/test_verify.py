@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +25,7 @@ from lnm_codegen.hardware.result import (
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify import formal as verify_formal
 from lnm_codegen.hardware.verify import mutation
+from lnm_codegen.hardware.verify.equivalence import Equivalence
 from lnm_codegen.hardware.verify.steps import QUICK, STEPS, run_steps, selected_steps
 from lnm_codegen.hardware.verify.synthesis import shift_products
 from tests.hardware.circuits import replace, write, write_neuron
@@ -375,6 +377,16 @@ def test_a_path_that_tools_trip_over(tmp_path):
     copy = circuit.copied(tmp_path / "copy")
     assert copy.digest() == circuit.digest()
     assert copy.folder == tmp_path / "copy"
+
+
+def test_only_faults_that_change_nothing_are_no_verdict():
+    """A share of no faults is neither 1 nor too small."""
+    faults = [mutation.Mutant(n, "mutate -mode inv", None) for n in range(2)]
+    proofs = {fault: Equivalence(True, "proven") for fault in faults}
+    step = mutation._scored(SimpleNamespace(top="unit"), faults, proofs, [], "", 1.0)
+    assert step.status == SKIPPED
+    assert "score" not in dict(step.figures)
+    assert step.checks[0].detail == "0 of 0 faults detected; 2 of 2 drawn change no output"
 
 
 def test_faults_of_several_circuits_are_summed(monkeypatch, capsys, tmp_path):
