@@ -18,6 +18,8 @@ from results import Result
 from tasks import TASKS, Task
 
 LEVEL = 0.05
+SEEDS = 10
+"""Seeds of a row on which a sentence of the README rests, or of a reference that is recommended."""
 Compared = dict[int, tuple[Difference, float]]
 """Place of a row in its table -> its difference from its base, and Holm's p."""
 
@@ -155,8 +157,14 @@ def differences(task: Task, rows: Sequence[Shown]) -> Compared:
 
 
 def taken_of(task: Task, rows: Sequence[Shown], compared: Compared) -> Shown | None:
-    """Return the neuron to take: the best row above the reference, or the reference itself."""
+    """Return the neuron to take: the best row above the reference, or the reference itself.
+
+    A reference with few seeds is not recommended: no difference from it says nothing then.
+    """
     if task.degrees or not compared:
         return None
     above = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
-    return max(above, key=lambda row: row.mean) if above else reference_of(task, rows)
+    if above:
+        return max(above, key=lambda row: row.mean)
+    base = reference_of(task, rows)
+    return base if base is not None and len(base.ended) + base.failed >= SEEDS else None

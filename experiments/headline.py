@@ -11,7 +11,17 @@ from dataclasses import replace
 
 import claims
 import figures
-from comparison import LEVEL, Compared, Shown, differences, reference_of, shown, taken_of, task_of
+from comparison import (
+    LEVEL,
+    SEEDS,
+    Compared,
+    Shown,
+    differences,
+    reference_of,
+    shown,
+    taken_of,
+    task_of,
+)
 from outcome import degrees_above, linked, listed
 from plan import read_plan
 from summary import p_equals, searched
@@ -28,8 +38,6 @@ ROWS = {
     f"{FREE}, channel": "LNM, two states",
 }
 """Row of the task -> label; the last one is compared with the others."""
-SEEDS = 10
-"""Seeds of each row on which a sentence of the README rests."""
 PAGE = "docs/results.md"
 MARKS = {name: TASK.published[name] for name in ("GRU", "CNN")}
 
@@ -99,8 +107,10 @@ def elsewhere() -> list[str]:
         plan = task.plan if base is None else base.plan.name
         if any(row.plan.name == plan and row.seeds < SEEDS for row in rows):
             few.append(linked(task, PAGE))
-        elif taken is None:
+        elif task.degrees:
             said.append(f"On the tasks of {linked(task, PAGE)}, {degrees_above(rows, compared)}.")
+        elif taken is None:
+            few.append(linked(task, PAGE))
         elif all("two states" in row.name for row in (taken, highest(rows))):
             said += lead(task, rows, compared, taken)
         elif taken is base:
@@ -112,7 +122,7 @@ def elsewhere() -> list[str]:
             f"On {listed(even)}, no neuron is more accurate than the reference with p < {LEVEL:g}."
         )
     if few:
-        said.append(f"No claim is made on {listed(few)}: some rows have fewer than {SEEDS} seeds.")
+        said.append(f"No claim is made on {listed(few)}, where rows have fewer than {SEEDS} seeds.")
     return said
 
 
@@ -163,7 +173,8 @@ def best_published(task: Task) -> str:
     if not task.published:
         return ""
     name, mark = max(task.published.items(), key=lambda pair: pair[1])
-    return f" The highest published accuracy is {mark} % ({name})."
+    how = f": {task.published_as}" * bool(task.published_as)
+    return f" The highest published accuracy is {mark} % ({name}{how})."
 
 
 def leaders(rows: list[Shown], taken: Shown) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from comparison import LEVEL, Compared, Shown, differences, reference_of, shown, taken_of
+from comparison import LEVEL, SEEDS, Compared, Shown, differences, reference_of, shown, taken_of
 from tasks import TASKS, Task
 
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of
@@ -28,13 +28,15 @@ def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:
     counts = {"above": len(above), "below": len(below)}
     counts["not separated from"] = len(compared) - len(above) - len(below)
     said = [f"{count} {where}" for where, count in counts.items() if count]
-    taken = taken_of(task, rows, compared)
-    if taken is None:
+    if task.degrees:
         end = degrees_above(rows, compared)
         return [f"**Outcome.** {enumerated(said)} degree 1. {end[0].upper()}{end[1:]}."]
-    base = reference_of(task, rows)
+    taken, base = taken_of(task, rows, compared), reference_of(task, rows)
     assert base is not None
     lines = [f"**Outcome.** {enumerated(said)} {base.name} ({base.test} %, n = {base.n})."]
+    if taken is None:
+        few = f"No neuron is above {base.name}, and it has fewer than {SEEDS} seeds"
+        return [*lines, "", f"**Use**: no recommendation. {few}."]
     return [*lines, "", f"**Use** {taken.name}: {use_of(taken)}."]
 
 
@@ -98,7 +100,8 @@ def overview() -> list[str]:
     for task in TASKS:
         rows = shown(task)
         taken = taken_of(task, rows, differences(task, rows))
-        words = ("not run yet" if not rows else "see the section", "", "")
+        none = "see the section" if task.degrees else "no recommendation"
+        words = (none if rows else "not run yet", "", "")
         if taken is not None:
             words = (taken.name, taken.test, taken.n)
         best = max(task.published.items(), key=lambda mark: mark[1], default=("", ""))

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from claims import Difference
 from comparison import LEVEL, Shown, differences, parts, reference_of, row_of, shown, task_of
-from outcome import cells, verdict
+from outcome import cells, config_of, verdict
 from plan import Plan, read_plan
 from tasks import Task
 
+from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.validation import counted
 
 REFERENCE = "reference"
@@ -23,7 +24,9 @@ def table(name: str) -> list[str]:
     task = task_of(name)
     rows = shown(task)
     if not rows:
-        return [f"No row of [{task.plan}](../experiments/{task.plan}.toml) has been run."]
+        none = f"No row of [{task.plan}](../experiments/{task.plan}.toml) has been run."
+        marks = ", ".join(f"{name} {mark} %" for name, mark in task.published.items())
+        return [none, *(["", f"Published: {marks}; {task.source}."] if marks else [])]
     compared = differences(task, rows)
     texts = {parts(row): row.test + side(compared.get(k)) for k, row in enumerate(rows)}
     body = matrix(texts) if task.degrees else long_table(name)
@@ -162,6 +165,7 @@ def notes(task: Task, rows: Sequence[Shown]) -> list[str]:
         lines = [line.replace("* A: ", "* ") for line in lines]
     if task.published:
         lines.append(f"* Published: {task.source}.")
+    lines += [*at_the_end(task, rows), *held(rows)]
     fewer = [f"{row.name} ({row.n})" for row in rows if not row.complete]
     if fewer:
         lines.append(f"* Not compared, because some seeds have not been run: {'; '.join(fewer)}.")
@@ -175,6 +179,48 @@ def notes(task: Task, rows: Sequence[Shown]) -> list[str]:
         names = ", ".join(f"`{name}`" for name in missing)
         lines.append(f"* {counted(len(missing), 'row')} of `{task.plan}` not run yet: {names}.")
     return lines
+
+
+HELD = 0.1
+"""Least share of potentials at a clamp that is reported."""
+
+
+def at_the_end(task: Task, rows: Sequence[Shown]) -> list[str]:
+    """Return a line on the rows whose best rate is the highest of several that were tried."""
+    said, base = [], reference_of(task, rows)
+    for rate in ("lr", "lr_neuron"):
+        found = [row for row in rows if is_highest(row, rate)]
+        if found:
+            also = ", also the reference" * (base in found)
+            said.append(f"`{rate}` in {len(found)} of {counted(len(rows), 'row')}{also}")
+    return [f"* Best at the highest rate that was tried: {'; '.join(said)}."] if said else []
+
+
+def is_highest(row: Shown, rate: str) -> bool:
+    """Report whether the search chose the highest of several values of a rate."""
+    settings = next(r for r in row.plan.rows if r.name == row.row).settings
+    tried = [getattr(setting, rate) for setting in settings]
+    return min(tried) < max(tried) == tried[row.ended[0].setting]
+
+
+def held(rows: Sequence[Shown]) -> list[str]:
+    """Return a line on the rows whose clamp below holds many potentials of a layer."""
+    shares = {row.name: held_share(row) for row in labelled(rows)}
+    found = {name: share for name, share in shares.items() if share >= HELD}
+    if not found:
+        return []
+    most = max(found, key=lambda name: found[name])
+    said = f"up to {100 * found[most]:.0f} % ({most})"
+    where = f"at least {100 * HELD:.0f} % of a layer's potentials in {counted(len(found), 'row')}"
+    return [f"* A clamp holds {where}, {said}."]
+
+
+def held_share(row: Shown) -> float:
+    """Return the share of potentials that a clamp below holds, in the layer with most; else 0."""
+    if clamp_of(config_of(row)) is None:
+        return 0.0
+    layers = zip(*(map(float, r.values["outside"].split()) for r in row.ended), strict=True)
+    return max(map(statistics.mean, layers))
 
 
 def experiment(name: str, rows: Sequence[Shown]) -> str:

@@ -345,6 +345,29 @@ def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.Mo
     assert outcome.overview()[2] == "| [Small](#small) | see the section |  |  |  |"
 
 
+def test_no_recommendation_without_a_difference_or_seeds(folder: Path) -> None:
+    """A reference with few seeds is not recommended because nothing is above it."""
+    add("new", "PLIF", [0.5, 0.51, 0.6])
+    add("new", "LIF", [0.5, 0.52, 0.6])
+    few = "No neuron is above PLIF, and it has fewer than 10 seeds"
+    assert summary.table("small")[-1] == f"**Use**: no recommendation. {few}."
+    assert "| no recommendation |  |  | GRU 91 |" in outcome.overview()[2]
+
+
+def test_notes_on_rates_and_clamps(folder: Path) -> None:
+    """The best rate is the highest of several; a clamp holds potentials, of rows that have one."""
+    text = SMALL.replace('name = "LIF"', 'name = "LIF"\nsettings = [{ lr = 0.1 }, { lr = 0.2 }]')
+    (folder / "new.toml").write_text(text)
+    for row, setting, outside in (("LIF", 1, "0.9 0"), ("LNM degree 2", 0, "0.05 0.25")):
+        job = plans.Job("new", row, "final", setting, 0, plans.read_plan("new").rows[0].config)
+        values = {"accuracy": 0.5, "rates": "0 0", "outside": outside, "parameters": 7}
+        results.add(job, "", values)
+    lines = summary.notes(SMALL_TASK, comparison.shown(SMALL_TASK))
+    assert "* Best at the highest rate that was tried: `lr` in 1 of 2 rows." in lines
+    where = "at least 10 % of a layer's potentials in 1 row, up to 25 % (LNM degree 2)"
+    assert f"* A clamp holds {where}." in lines
+
+
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_the_neuron_to_use_can_be_made(task: Task) -> None:
     """The call of the page is that of the experiment."""
@@ -366,7 +389,7 @@ def test_sentences_on_other_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch)
     for row, first in (("LIF", 0.7), ("PLIF", 0.5), ("LNM degree 1", 0.5), ("LNM degree 2", 0.9)):
         add("new", row, [first, first + 0.01, first + 0.02])
     link = "[Small](docs/results.md#small)"
-    few = f"No claim is made on {link}: some rows have fewer than 10 seeds."
+    few = f"No claim is made on {link}, where rows have fewer than 10 seeds."
     assert headline.elsewhere() == [few]
     monkeypatch.setattr(headline, "SEEDS", 3)
     (said,) = headline.elsewhere()

@@ -14,7 +14,7 @@ from lnm_codegen.language.family import Family
 def list_families(json: JsonOption = False) -> None:
     """List the built-in families.
 
-    `--degree` and `--set` give these arguments to a family.
+    The other commands give a family these arguments with `--degree` and `--set`.
     """
     rows = [(name, _summary(family), _arguments(family)) for name, family in FAMILIES.items()]
     if json:

@@ -87,8 +87,8 @@ def quantize(
     """Search the smallest word lengths that meet a target.
 
     For a RUN, the target is the accuracy: small widths of weights, neurons and input that break at
-    most --lost percent of held-out samples: those are correct in float and wrong in integers.
-    --out DIR gets the network in integers, for `lnm emit --run RUN --network --format DIR`. Exits
+    most --lost percent of the samples of the search: those are correct in float and wrong in
+    integers. These samples are held out of the training, or half of the test set. --out DIR gets the network in integers, for `lnm emit --run RUN --network --format DIR`. Exits
     with 3 if --weights or --epochs miss the target; DIR is written all the same. With --error or
     --mismatch, and for a FAMILY:
 

@@ -34,8 +34,8 @@ LostOption = Annotated[
     typer.Option(
         "--lost",
         metavar="POINTS",
-        help="Target of a RUN: largest percentage of held-out samples that are correct in float and"
-        f" wrong in integers.  [default: {LOST}]",
+        help="Target of a RUN: largest percentage of the samples of the search that are correct in"
+        f" float and wrong in integers.  [default: {LOST}]",
     ),
 ]
 SamplesOption = Annotated[
@@ -216,8 +216,8 @@ def _print(
     print_heading(f"{network.name} in integers{title}")
     print_table(["layer", "kind", "format"], _rows(network, formats))
     chosen, reported = found["chosen"], found["reported"]
-    typer.echo(f"held-out samples of the search: {chosen}")
-    typer.echo(f"other held-out samples:         {reported}")
+    typer.echo(f"samples of the search: {chosen}")
+    typer.echo(f"other samples:         {reported}")
     typer.echo("broken, that is, correct in float and wrong in integers:")
     typer.echo(f"  samples of the search: {_broken(chosen, lost)}")
     note = "; the target bounds the samples of the search only" * (reported.points_broken > lost)
