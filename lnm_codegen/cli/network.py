@@ -129,7 +129,8 @@ def emit_network(
     options: NetworkOptions,
 ) -> None:
     """Write the network of a run in integers into `out`, and print its sizes and accuracy."""
-    from lnm_codegen.cli.network_readme import README, command_of, completed
+    from lnm_codegen.cli import network_readme as readme
+    from lnm_codegen.deploy.integers import inputs
     from lnm_codegen.deploy.integers.accuracy import integer_accuracy
     from lnm_codegen.deploy.integers.source import FILE, run_file
     from lnm_codegen.deploy.integers.zeros import zero_notes
@@ -162,14 +163,15 @@ def emit_network(
     else:
         source, sizes, more = _verilog(tested, integers, count, lanes, options.load_port)
     values = {"--name": name, "--format": format_, "--vectors": options.vectors}
-    command = command_of(folder, backend, out, values | options.values())
+    command = readme.command_of(folder, backend, out, values | options.values())
     accuracy = integer_accuracy(run.network, integers, tested.batches(tested.test, RANGED))
-    readme = completed(source.files[README], run, integers, accuracy, command)
-    files = {**network_files(integers), **more, README: readme}
+    scale = inputs.input_scale(tested.name, tested.scale, tested.test.images)
+    files = {**network_files(integers), inputs.FILE: scale.file(), **more}
     if is_of_run:
         files[FILE] = run_file(run.network)
-    further = {Path(path): data for path, data in files.items()}
-    paths = write_together({Path(): source}, out, more=further)
+    sections = (readme.run_section(run, integers, accuracy), readme.input_section(scale, integers))
+    files[readme.README] = readme.completed(source.files[readme.README], sections, files, command)
+    paths = write_together({Path(): source}, out, more={Path(p): d for p, d in files.items()})
     for note in zero_notes(integers, real):
         typer.echo(f"note: {note}.", err=True)
     typer.echo(

@@ -1,31 +1,47 @@
-"""README of a network's folder: its run, and the command that wrote it."""
+"""README of a network's folder: its run, its input, its files, and the command that wrote it."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lnm_codegen.deploy.network import neuron_layers
-from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, WeightStage
+from lnm_codegen.ir.network.description import integer_text
+from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, WeightStage, size_of
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.language.display import brief
 
 if TYPE_CHECKING:
     from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
+    from lnm_codegen.deploy.integers.inputs import InputScale
     from lnm_codegen.train.runs.saved import Run
 
 README = "README.md"
+FOLDER = "\n## Folder\n\n| path | contents |\n| --- | --- |\n"
+"""The head of the table of files in the README of a backend."""
+FILES = {
+    "network.json": "the network in integers: its stages",
+    "network.npz": "the arrays of `network.json`: weights, biases, scales, coefficients",
+    "input.json": "mean and deviation of the input, as in the section Input",
+    "run.json": "a digest of the trained weights, with which `lnm` recognises the run",
+}
+"""File beside those of the backend -> its contents."""
 
 
-def completed(
-    readme: str, run: Run, network: IntegerNetwork, accuracy: IntegerAccuracy, command: str
-) -> str:
-    """Return a README with the section of its run before the others, and the command at the end."""
-    head, mark, rest = readme.partition("\n## ")
-    section = run_section(run, network, accuracy)
+def completed(readme: str, sections: Sequence[str], files: Collection[str], command: str) -> str:
+    """Return a README with further sections before its own, and the command at the end.
+
+    Args:
+        readme: The text of a backend, with a table of the folder.
+        sections: From a heading to an empty line.
+        files: Names of all files; those of `FILES` become rows of the table.
+        command: The command that wrote the folder.
+    """
+    rows = "".join(f"| `{name}` | {text} |\n" for name, text in FILES.items() if name in files)
+    head, mark, rest = readme.replace(FOLDER, FOLDER + rows).partition("\n## ")
     end = f"\n## Command\n\nThis command wrote the folder:\n\n```sh\n{command}\n```\n"
-    return f"{head}\n{section}{mark}{rest}{end}"
+    return "\n".join((head, *sections)) + f"{mark}{rest}{end}"
 
 
 def command_of(run: object, backend: str, out: object, given: Mapping[str, object]) -> str:
@@ -62,6 +78,45 @@ def run_section(run: Run, network: IntegerNetwork, accuracy: IntegerAccuracy) ->
         lines += [f"The neurons of {names}, in real numbers:", ""]
         lines += [*(f"    {line}" for line in equations), ""]
     return "\n".join(lines)
+
+
+def input_section(scale: InputScale, network: IntegerNetwork) -> str:
+    """Return the formula from a value of the data to the integer of an input."""
+    low, high = map(_number, scale.raw)
+    is_scaled, parts = not scale.is_identity, len(scale.mean)
+    lines = [
+        "## Input",
+        "",
+        f"The samples of `{scale.data}` are {'' if is_scaled else 'not '}normalised. A value r of"
+        f" the data, {low} to {high} in the test samples, gives the integer k of the input:",
+        "",
+    ]
+    if is_scaled:
+        mean, deviation = (
+            map(_number, (scale.mean[0], scale.deviation[0]))
+            if parts == 1
+            else ("mean", "deviation")
+        )
+        lines.append(f"    a = {'r' if mean == '0' else f'(r - {mean})'} / {deviation}")
+    lines += [f"    {integer_text(network, 'a' if is_scaled else 'r')}", ""]
+    if parts > 1:
+        lines += ["| elements of a time step | mean | deviation |", "| --- | --- | --- |"]
+        lines += [*_parts(scale, size_of(network.input_shape)), ""]
+    if is_scaled:
+        lines += ["A subtraction and a division are each rounded to float32.", ""]
+    return "\n".join(lines)
+
+
+def _parts(scale: InputScale, size: int) -> Iterator[str]:
+    """Yield a row for each channel or feature of a time step with `size` elements."""
+    count = size // len(scale.mean)
+    for k, numbers in enumerate(zip(scale.mean, scale.deviation, strict=True)):
+        elements = f"{k * count} to {(k + 1) * count - 1}" if count > 1 else f"{k}"
+        yield f"| {' | '.join((elements, *map(_number, numbers)))} |"
+
+
+def _number(value: float) -> str:
+    return repr(value).removesuffix(".0")
 
 
 def _row(name: str, text: str) -> str:

@@ -13,13 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lnm_codegen.cli import run as command
+from lnm_codegen.cli.network_readme import input_section
 from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
 from lnm_codegen.deploy.integers.convert import integer_samples
+from lnm_codegen.deploy.integers.inputs import input_scale
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.ir.network.nodes import IntegerNetwork
+from lnm_codegen.ir.network.values import SPIKES
 from lnm_codegen.train import TrainConfig, load, load_run, run
 from tests.hexadecimal import words_of
 from tests.refusals import assert_line
@@ -53,6 +58,7 @@ def test_a_network_of_a_run(runs: Path, emitted: tuple[Path, str]) -> None:
     assert {p.name for p in folder.iterdir()} == {
         "network.json", "network.npz", "digits_lif.c", "digits_lif.h", "digits_lif_tables.h",
         "digits_lif_vectors.h", "main.c", "Makefile", "README.md", "cortex_m4", "run.json",
+        "input.json",
     }  # fmt: skip
     for path in folder.rglob("*"):
         if path.is_file() and path.suffix not in (".json", ".npz"):
@@ -98,6 +104,56 @@ def test_the_readme_has_the_run_and_its_accuracy(emitted: tuple[Path, str]) -> N
         assert row in text.splitlines()
     assert "    fire    spike = [v - v_threshold >= 0]" in text
     assert "A sample is one time step; the network repeats it 3 times." in text
+    table = text.split("\n## Folder\n")[1].split("\n## ")[0]
+    named = {name.rstrip("/") for name in re.findall(r"`([\w./]+)`", table)}
+    assert named >= {p.name for p in folder.iterdir()} - {"README.md"}
+
+
+def integers_of(readme: str, raw: np.ndarray) -> np.ndarray:
+    """Return the integers of values of the data by the formula in a README."""
+    text = readme.split("\n## Input\n")[1].split("\n## ")[0]
+    assert f"A value r of the data, {raw.min():g} to {raw.max():g} in the test samples" in text
+    mean, deviation = re.search(r"^    a = \(r - (\S+)\) / (\S+)$", text, re.M).groups()
+    form = r"^    k = floor\(a \* 2\^(\d+) \+ 1/2\), saturated to (\S+) to (\S+)$"
+    frac, low, high = map(int, re.search(form, text, re.M).groups())
+    a = (raw.astype(np.float32) - np.float32(mean)) / np.float32(deviation)
+    return np.clip(np.floor(a.astype(np.float64) * 2**frac + 0.5), low, high).astype(int)
+
+
+def test_the_readme_has_the_formula_of_the_input(emitted: tuple[Path, str]) -> None:
+    """Values of the data give the integers of the vectors. No file had mean and deviation once."""
+    folder, _ = emitted
+    raw = load("digits", limit=400).test.images.numpy()
+    text = (folder / "digits_lif_vectors.h").read_text()
+    rows = re.search(r"sample_inputs\[4\]\[64\] = \{(.*?)\};", text, re.S)[1]
+    own = np.array(re.findall(r"-?\d+", rows), int).reshape(4, 64)
+    readme = (folder / "README.md").read_text()
+    assert np.array_equal(integers_of(readme, raw)[:4].reshape(4, 64), own)
+    found = json.loads((folder / "input.json").read_text())
+    (mean,), (deviation,) = found["mean"], found["deviation"]
+    assert (found["data"], found["raw"]) == ("digits", [0, 16])
+    assert f"    a = (r - {mean}) / {deviation}\n" in readme
+
+
+def test_the_formula_of_other_inputs(emitted: tuple[Path, str]) -> None:
+    """One number, one for each channel, a division alone, no normalisation, spikes."""
+    network = replace(read_network(emitted[0]), input_shape=(2, 2, 3))
+    samples = torch.tensor([[0, 255]], dtype=torch.uint8)
+
+    def section(mean: list[float], deviation: float, network: IntegerNetwork = network) -> str:
+        scale = torch.tensor(mean).view(-1, 1, 1), torch.tensor(deviation)
+        return input_section(input_scale("some", scale, samples), network)
+
+    k = r"k = floor\({} \* 2\^\d+ \+ 1/2\), saturated to"
+    text = section([0.1, 3.5], 2.0)
+    assert re.search(rf"\n    a = \(r - mean\) / deviation\n    {k.format('a')}", text)
+    assert "\n| 0 to 5 | 0.1 | 2 |\n| 6 to 11 | 3.5 | 2 |\n" in text
+    assert "\n    a = r / 255\n" in section([0.0], 255.0)
+    text = section([0.0], 1.0)
+    assert "The samples of `some` are not normalised." in text
+    assert re.search(rf"\n\n    {k.format('r')}", text)
+    assert "float32" not in text
+    assert "\n\n    k = r\n" in section([0.0], 1.0, replace(network, input=SPIKES))
 
 
 def test_the_example_on_the_host(emitted: tuple[Path, str]) -> None:
@@ -280,7 +336,9 @@ def test_every_test_sample(runs: Path, tmp_path: Path, capsys, monkeypatch) -> N
         assert f" on {count} samples" in capsys.readouterr().out
         with np.load(tmp_path / "tb/samples.npz") as kept:
             assert len(kept["x"]) == count
-    assert len(words_of((tmp_path / "tb/digits_lif_inputs.hex").read_text())) == 3 * 64
+    inputs = words_of((tmp_path / "tb/digits_lif_inputs.hex").read_text())
+    own = integers_of((tmp_path / "README.md").read_text(), load("digits").test.images.numpy())
+    assert [int(word, 16) for word in inputs] == (own[:3].reshape(-1) % (1 << 16)).tolist()
     line = refusal(capsys, *words[:-1], "0", "--out", tmp_path)
     assert_line(line, "emit: --vectors is 0", "1 to 10000")
     line = refusal(capsys, *words[:-1], "51", "--out", tmp_path / "o")

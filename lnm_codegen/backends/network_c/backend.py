@@ -36,6 +36,9 @@ from lnm_codegen.ir.network.nodes import (
 from lnm_codegen.ir.network.values import ValueSpan
 from lnm_codegen.ir.types import Bits
 
+TAKEN = frozenset(("all", "run", "qemu", "size", "clean", "cortex_m4", "main", "makefile"))
+"""Targets of the Makefile, and files and folders of the example: no names of its executable."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkSource:
@@ -67,7 +70,7 @@ def emit_network(
         accumulation: "events" adds the weights of inputs that are not zero; "dense" multiplies all.
 
     Raises:
-        UnsupportedError: The name is that of a header of C, or main.
+        UnsupportedError: The name is that of a header of C, or one of `TAKEN`.
     """
     codes = list(_codes(network, accumulation))
     tables = [array for _, code in codes for array in code.constants]
@@ -85,8 +88,9 @@ def emit_network(
         "cortex_m4/link.ld": "link.ld",
     }
     require_no_header(f"emit: {name}", templates)
-    if name == "main":  # the example
-        raise UnsupportedError("emit: main", "the example is main.c", remedy="Give another name.")
+    if name in TAKEN:
+        problem = "the Makefile or the folder of the example has this name"
+        raise UnsupportedError(f"emit: {name}", problem, remedy="Give another name.")
     view = _view(network, codes, tables, arrays) | vectors_view(network, samples, scores)
     files = render_files({p: f"network_c/{t}.j2" for p, t in templates.items()}, view)
     total = sum(array.bytes for array in arrays)

@@ -48,11 +48,15 @@ def conversion_text(network: IntegerNetwork) -> str:
     """Return the integer of a real input."""
     if network.input.are_spikes:
         return "An input is a spike; other numbers are not accepted."
+    return f"The integer of a real input a is {integer_text(network, 'a')}."
+
+
+def integer_text(network: IntegerNetwork, real: str) -> str:
+    """Return the formula of the integer k of a real input with the name `real`."""
     span = network.input
-    return (
-        f"The integer of a real input a is k = floor(a * 2^{span.frac} + 1/2), saturated to"
-        f" {span.low} to {span.high}."
-    )
+    if span.are_spikes:
+        return f"k = {real}"
+    return f"k = floor({real} * 2^{span.frac} + 1/2), saturated to {span.low} to {span.high}"
 
 
 def _outputs(network: IntegerNetwork) -> str:

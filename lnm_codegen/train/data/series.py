@@ -56,8 +56,8 @@ def time_series(
     """Return a problem of the archive: T steps of its dimensions, a label per series.
 
     Each dimension is standardised by the values of the training series. Series shorter than the
-    longest of both splits start with zeros, the mean, so that all end together. A missing value
-    becomes zero too. The folder holds <problem>/<problem>_TRAIN.ts and _TEST.ts, or these two
+    longest of both splits start with the mean, so that all end together. A missing value becomes
+    the mean too. The folder holds <problem>/<problem>_TRAIN.ts and _TEST.ts, or these two
     files; it is by default that of the package aeon.
     """
     if type(problem) is not str:
@@ -76,19 +76,22 @@ def time_series(
             place, f"{dimensions} training dimensions, {other} in test", "equal numbers"
         )
     every = np.ma.masked_invalid(np.concatenate(train.values))
-    mean, std = every.mean(axis=0).filled(0.0), every.std(axis=0).filled(1.0)
-    std = np.where(std > 0, std, 1)
+    mean, std = (
+        a.astype(np.float32)
+        for a in (every.mean(axis=0).filled(0.0), every.std(axis=0).filled(1.0))
+    )
+    std = np.where(std > 0, std, np.float32(1))
     length = max(len(v) for part in (train, test) for v in part.values)
 
     def split(part: Series) -> Split:
-        inputs = np.zeros((len(part.values), length, dimensions), np.float32)
+        inputs = np.tile(mean, (len(part.values), length, 1))
         for row, values in zip(inputs, part.values, strict=True):
-            row[length - len(values) :] = np.nan_to_num((values - mean) / std)
+            row[length - len(values) :] = np.where(np.isnan(values), mean, values)
         labels = torch.tensor([known.index(label) for label in part.labels])
         return memory_split(torch.from_numpy(inputs), labels).first(limit)
 
-    shape = (length, dimensions)
-    return Dataset("time-series", split(train), split(test), len(known), "sequence", shape)
+    shape, scale = (length, dimensions), (torch.from_numpy(mean), torch.from_numpy(std))
+    return Dataset("time-series", split(train), split(test), len(known), "sequence", shape, scale)
 
 
 def read_ts(path: Path) -> Series:

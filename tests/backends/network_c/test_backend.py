@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from dataclasses import replace
@@ -119,13 +120,47 @@ def test_files_depend_on_the_network_alone() -> None:
     assert emitted(network, samples) == emitted(network, samples)
 
 
-@pytest.mark.parametrize("name", ["main", "string"])
-def test_a_name_that_hides_another_file(name: str) -> None:
+def test_two_networks_in_one_program(tmp_path: Path) -> None:
+    """With different names they share no symbol and no memory."""
+    rng = np.random.default_rng(5)
+    folders = []
+    for name in ("first", "second"):
+        network = random_network(rng, name)
+        folders.append(tmp_path / name)
+        emitted(network, random_samples(rng, network, 2)).source.write(folders[-1])
+    includes = "".join(f'#include "{f.name}.h"\n#include "{f.name}_vectors.h"\n' for f in folders)
+    program = tmp_path / "both.c"
+    program.write_text(
+        f"#include <string.h>\n{includes}"
+        "#define WRONG(n) memcmp(n##_scores(), n##_sample_scores[s], sizeof n##_sample_scores[s])\n"
+        "int main(void) {\n    int wrong = 0;\n    for (int s = 0; s < 2; ++s) {\n"
+        "        first_run(first_sample_inputs[s]);\n        second_run(second_sample_inputs[s]);\n"
+        "        wrong |= WRONG(first) | WRONG(second);\n    }\n    return wrong != 0;\n}\n"
+    )
+    sources = [program, *(f / f"{f.name}.c" for f in folders)]
+    command = ["gcc", *FLAGS, *(f"-I{f}" for f in folders), "-o", tmp_path / "both", *sources]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run([tmp_path / "both"]).returncode == 0
+    assert "must not be a null pointer" in (folders[0] / "first.h").read_text()
+
+
+def test_a_name_that_hides_another_file() -> None:
+    """A header of C, a file, a folder, a target: `all` and `run` were circular dependencies once.
+
+    The executable has the name of the network.
+    """
     rng = np.random.default_rng(8)
     network = random_network(rng)
     samples = random_samples(rng, network, 2)
-    with pytest.raises(lnm.UnsupportedError, match=f"^emit: {name}: .* Give another name"):
-        emitted(replace(network, name=name), samples)
+    files = emitted(network, samples).source.files
+    targets = re.search(r"^\.PHONY: (.*)$", files["Makefile"], re.M)[1].split()
+    parts = {word.lower() for path in files for word in (Path(path).parts[0], Path(path).stem)}
+    own = {word for word in parts if not word.startswith(network.name)} - {"readme"}
+    assert own >= {"main", "makefile", "cortex_m4"}
+    for name in (*targets, "main", "makefile", "cortex_m4", "string"):
+        with pytest.raises(lnm.UnsupportedError, match=f"^emit: {name}: .* Give another name"):
+            emitted(replace(network, name=name), samples)
 
 
 def test_the_step_of_one_neuron_on_a_cortex_m4() -> None:

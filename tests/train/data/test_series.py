@@ -30,7 +30,10 @@ def write_toy(folder: Path, train: str = TRAIN, test: str = TEST) -> Path:
 
 
 def test_a_problem(tmp_path: Path) -> None:
-    """Labels are numbered in order; short series get zeros in front, a missing value one too."""
+    """Labels are numbered in order; the mean is in front of short series, and for lost values.
+
+    The set has the values of the file, and its scale normalises them.
+    """
     place = write_toy(tmp_path)
     for folder in (tmp_path, place):
         data = load("time-series", folder, problem="Toy")
@@ -38,6 +41,8 @@ def test_a_problem(tmp_path: Path) -> None:
         assert data.train.labels.tolist() == [1, 0]
         first = np.array([1, 2, 3, 4.0])
         second = np.array([10, 20, 30, 40, 50.0])
+        assert data.train.images[0].tolist() == [[2.5, 30], [1, 10], [2, 20], [3, 30]]
+        assert data.train.images[1].tolist() == [[2.5, 30], [2.5, 30], [4, 40], [2.5, 50]]
         x, _ = next(data.batches(data.train, 2))
         one = (np.array([1, 2, 3]) - first.mean()) / first.std()
         two = (np.array([10, 20, 30]) - second.mean()) / second.std()
