@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lnm_codegen.errors import ModelError, ShapeError
@@ -174,4 +174,21 @@ def require_drawable(params: Sequence[Param]) -> None:
                 f"{problem} are initialised by one random draw",
                 "one granularity for both",
                 "Change per, or give initial values that are not drawn.",
+            )
+
+
+def require_own(where: str, layer: nn.Module, names: Iterable[str]) -> None:
+    """Raise ModelError if a named tensor is not a parameter or buffer of the layer itself.
+
+    `torch.nn.utils.parametrize`, `weight_norm` and `prune` replace a parameter by a value that they
+    compute at each access. A number written into that value is lost.
+    """
+    for name in names:
+        if name not in layer._parameters and name not in layer._buffers:
+            raise ModelError(
+                where,
+                f"{name!r} of {layer.neuron.name} is computed, as by torch.nn.utils.parametrize,"
+                " so it cannot be set",
+                "one of the layer's own parameters and buffers",
+                "Remove the parametrization first.",
             )
