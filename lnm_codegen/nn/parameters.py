@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from lnm_codegen.errors import ModelError, ShapeError
@@ -25,6 +25,13 @@ class _Layer(Protocol):
     """A layer, or any module whose attributes are the parameters of its neuron."""
 
     neuron: Neuron
+
+
+class _Module(_Layer, Protocol):
+    """A layer whose tensors may be stored or computed."""
+
+    _parameters: dict[str, Any]
+    _buffers: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -177,7 +184,7 @@ def require_drawable(params: Sequence[Param]) -> None:
             )
 
 
-def require_own(where: str, layer: nn.Module, names: Iterable[str]) -> None:
+def require_own(where: str, layer: _Module, names: Iterable[str]) -> None:
     """Raise ModelError if a named tensor is not a parameter or buffer of the layer itself.
 
     `torch.nn.utils.parametrize`, `weight_norm` and `prune` replace a parameter by a value that they
