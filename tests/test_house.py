@@ -62,7 +62,7 @@ TARGETS = {
     "network_c": "backend layers neurons tables vectors",
     "network_verilog": "arrays backend folder formal layers memories synapse testbench top",
     "onnx": "backend expr scan",
-    "package": "backend targets view",
+    "package": "backend draws targets view",
     "torch": "backend",
     "triton": "backend expr host kernels reduction",
 }

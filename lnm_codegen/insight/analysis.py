@@ -1,162 +1,49 @@
-"""Analysis of a training run, as data: the content of `lnm analyze RUN`."""
+"""Analysis of a trained network, as data.
+
+`analyze` takes a network of your own. `analyze_run` takes a training run and adds what only a run
+has: the content of `lnm analyze RUN`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.analysis.linear.classes import POLE_CLASSES
-from lnm_codegen.analysis.linear.modes import Modes
-from lnm_codegen.analysis.linear.report import Deviations, linear_responses
-from lnm_codegen.analysis.linear.reset import advice, reset_gain
-from lnm_codegen.errors import LnmError, ModelError
-from lnm_codegen.insight.classes import CLASSES
-from lnm_codegen.insight.dynamics import (
-    Response,
-    RowDynamics,
-    dynamics,
-    potentials,
-    probe,
-    response,
-)
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.history import read_history
-from lnm_codegen.insight.modes import Movement, movement, typical_row
-from lnm_codegen.insight.record import Activity, record
+from lnm_codegen.insight.layer import ALL_CLASSES, LayerAnalysis, analyze_layer
+from lnm_codegen.insight.record import record
 from lnm_codegen.language.display import brief
-from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
+from lnm_codegen.nn import NeuronLayer, reset
+from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.train.history import layer_history
 from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.train.runs.saved import Run
-from lnm_codegen.train.stability.certificate import Certificate, certificate
-from lnm_codegen.train.stability.curve import charge_curve, learned_text
-from lnm_codegen.train.stability.modes import ROWS, layer_modes, numbers_of
-from lnm_codegen.validation import counted, require_integer
-
-ALL_CLASSES = tuple(dict.fromkeys((*CLASSES, *POLE_CLASSES)))
-"""Classes of charge maps and of poles."""
-PROVEN_ROWS = 16
-"""Largest number of rows of a layer with several states that its certificate examines."""
+from lnm_codegen.train.stability.modes import ROWS
+from lnm_codegen.validation import counted, require_integer, wrong
 
 
 @dataclass(frozen=True)
-class LayerAnalysis:
-    """One neuron layer.
+class NetworkAnalysis:
+    """A trained network on samples.
 
     Attributes:
-        name: Path in the network.
-        layer: The layer.
-        rows: Its parameters, row by row.
-        selected: Rows that are analysed one by one, evenly spaced.
-        activity: Activity on the test samples; None for a layer without state.
-        z: Potentials of the curve, from the least visited to beyond the threshold.
-        curve: Charged potential at z without input, (P, selected); empty without state.
-        dynamics: Dynamics of each selected row, or the reason for their absence.
-        modes: Linear behaviour of the selected rows of a neuron with several states, or None.
-        movement: How training moved it, or None.
-        certificate: Certificate for inputs up to the largest observed, of all selected rows or of
-            `PROVEN_ROWS` of several states; or the reason.
-        response: f-I curves of the selected rows, or None.
-        reset_gain: Largest gain of gradients at the threshold; see `analysis.linear.reset`.
-        history: Parameter -> (epochs + 1, rows, elements), or None without a recorded history.
-    """
-
-    name: str
-    layer: NeuronLayer = field(repr=False)
-    rows: ParameterSets = field(repr=False)
-    selected: list[int]
-    activity: Activity | None
-    z: Tensor = field(repr=False)
-    curve: Tensor = field(repr=False)
-    dynamics: tuple[RowDynamics, ...] | str
-    modes: Modes | None
-    movement: Movement | None
-    certificate: Certificate | str
-    response: Response | None
-    reset_gain: float
-    history: dict[str, Tensor] | None
-
-    @property
-    def classes(self) -> dict[str, int]:
-        """Class -> number of selected rows, the most frequent first."""
-        found = Counter(self.labels)
-        order = sorted(found, key=lambda label: (-found[label], ALL_CLASSES.index(label)))
-        return {label: found[label] for label in order}
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Class of each selected row; empty without classes."""
-        if self.modes is not None:
-            return self.modes.labels
-        return () if isinstance(self.dynamics, str) else tuple(row.label for row in self.dynamics)
-
-    def place(self, k: int) -> str:
-        """Return the place of selected row k: "layer", "channel 3", "neuron (1, 2)"."""
-        return self.rows.place(self.selected[k])
-
-    @property
-    def typical(self) -> int | None:
-        """Number of the typical row among the selected ones, or None with one state."""
-        return None if self.modes is None else typical_row(self.modes)
-
-    @property
-    def responses(self) -> tuple[Deviations, Deviations] | None:
-        """Impulse and step response of the typical row; see `analysis.linear.report`."""
-        if self.modes is None or self.typical is None:
-            return None
-        return linear_responses(self.modes, self.typical)
-
-    @property
-    def advice(self) -> str:
-        """Advice on the surrogate, or an empty text."""
-        return advice(self.layer.neuron, self.reset_gain)
-
-    @property
-    def potential(self) -> str:
-        """Name of the potential: the state v, or else the first."""
-        return str(potential_of(self.layer.neuron).name)
-
-    @property
-    def learned(self) -> str:
-        """Learned parameters, in a line."""
-        return learned_text(self.layer)
-
-
-@dataclass(frozen=True)
-class RunAnalysis:
-    """A trained network.
-
-    Attributes:
-        folder: Run folder.
-        network: Names of the network, its neuron and its data.
-        equations: Equations of the neuron.
-        config: Configuration of the run, as plain data; `v_min` is None without a clamp.
-        split: "test", or "held-out" if the run holds out validation samples.
-        samples: Number of samples of that split.
+        samples: Number of samples.
         correct: Number of correct predictions on them.
         predictions: Number of predictions: one per sample, or one per labelled step.
-        epochs: Epochs that the recorded history has, or None without a history.
         layers: Neuron layers, first to last.
         energy: Energy of an inference, on the same samples.
     """
 
-    folder: Path
-    network: str
-    equations: tuple[str, ...]
-    config: dict[str, Any]
-    split: str
     samples: int
     correct: int
     predictions: int
-    epochs: int | None
     layers: tuple[LayerAnalysis, ...]
     energy: EnergyReport
 
@@ -191,6 +78,94 @@ class RunAnalysis:
         return f"{many} ({parts} of {all_rows}{rest}); {across}."
 
 
+@dataclass(frozen=True)
+class RunAnalysis(NetworkAnalysis):
+    """The network of a training run, on samples of its data.
+
+    Attributes:
+        folder: Run folder.
+        network: Names of the network, its neuron and its data.
+        equations: Equations of the neuron.
+        config: Configuration of the run, as plain data; `v_min` is None without a clamp.
+        split: "test", or "held-out" if the run holds out validation samples.
+        epochs: Epochs that the recorded history has, or None without a history.
+    """
+
+    folder: Path
+    network: str
+    equations: tuple[str, ...]
+    config: dict[str, Any]
+    split: str
+    epochs: int | None
+
+
+def analyze(
+    module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, rows: int = ROWS
+) -> NetworkAnalysis:
+    """Analyse a network of your own.
+
+    It runs in eval mode, twice on each batch. States that its layers keep are reset before each
+    batch. Only a run has `history` and `movement`, which are None here.
+
+    Args:
+        module: A module with NeuronLayers. It returns logits (N, classes) or (T, N, classes).
+        batches: Pairs of an input of the module and labels (N,), or (T, N) for each step, such as a
+            `DataLoader`. All of them are kept in memory.
+        rows: Largest number of rows of a layer that are analysed one by one.
+
+    Raises:
+        ModelError: Another argument, no neuron layer, a lazy one, or no samples.
+        ShapeError: Logits or labels of another shape.
+        UnsupportedError: A layer computes in integers.
+    """
+    if not isinstance(module, nn.Module):
+        remedy = "For a training run use analyze_run(load_run(folder))."
+        raise wrong("analyze", "module", module, "a torch.nn.Module", remedy)
+    require_integer("analyze", "rows", rows)
+    layers = {n: m for n, m in module.named_modules() if isinstance(m, NeuronLayer)}
+    if not layers:
+        raise ModelError("analyze", "the module has no NeuronLayer", "a network with one or more")
+    for name, layer in layers.items():
+        if layer.arithmetic is not None:
+            problem = f"layer {name!r} computes in integers"
+            raise UnsupportedError("analyze", problem, remedy="Analyse the layer in float.")
+    pairs = _pairs(batches)
+    with evaluating(module):
+        recorded = record(module, layers.values(), _after_reset(module, pairs))
+        counts = energy(module, _after_reset(module, pairs))
+    found = zip(layers.items(), recorded.layers, strict=True)
+    return NetworkAnalysis(
+        samples=recorded.samples,
+        correct=recorded.correct,
+        predictions=recorded.predictions,
+        layers=tuple(analyze_layer(*named, activity, None, rows) for named, activity in found),
+        energy=counts,
+    )
+
+
+def _pairs(batches: Any) -> list[tuple[Tensor, Tensor]]:
+    """Return the batches, or raise ModelError for anything that is not a pair of tensors."""
+    accepted = "pairs (x, labels) of tensors"
+    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
+        raise wrong("analyze", "batches", batches, accepted)
+    found = []
+    for pair in batches:
+        is_pair = isinstance(pair, tuple | list) and len(pair) == 2
+        if not is_pair or not all(isinstance(t, Tensor) for t in pair):
+            raise ModelError("analyze", f"batches has a {type(pair).__name__}", accepted)
+        found.append((pair[0], pair[1]))
+    return found
+
+
+def _after_reset(
+    module: nn.Module, pairs: list[tuple[Tensor, Tensor]]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each batch after a reset of the states that the layers keep."""
+    for pair in pairs:
+        reset(module)
+        yield pair
+
+
 def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnalysis:
     """Analyse a run.
 
@@ -200,8 +175,11 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
         rows: Largest number of rows of a layer that are analysed one by one.
 
     Raises:
-        ModelError: No neuron layer, no test samples, or a limit below 1.
+        ModelError: No run, no neuron layer, no test samples, or a limit below 1.
     """
+    if not isinstance(run, Run):
+        remedy = "Use insight.analyze(module, batches) for a network of your own."
+        raise wrong("analyze_run", "run", run, "the result of load_run", remedy)
     if limit is not None:
         require_integer("analyze", "limit", limit)
     require_integer("analyze", "rows", rows)
@@ -214,7 +192,7 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
     counts = energy(run.network, samples_of(run, limit))
     history = read_history(run.folder)
     found = [
-        _layer(paths[id(x)], x, activity, history and layer_history(history, k, x), rows)
+        analyze_layer(paths[id(x)], x, activity, history and layer_history(history, k, x), rows)
         for k, (x, activity) in enumerate(zip(layers, recorded.layers, strict=True))
     ]
     config = run.config.as_json() | {"v_min": clamp_of(run.config)}
@@ -243,48 +221,3 @@ def samples_of(run: Run, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
             return
         yield x.narrow(axis, 0, number), labels.narrow(-1, 0, number)
         left = None if left is None else left - number
-
-
-def _layer(
-    name: str,
-    layer: NeuronLayer,
-    activity: Activity | None,
-    history: dict[str, Tensor] | None,
-    most: int,
-) -> LayerAnalysis:
-    rows = parameter_sets(layer)
-    selected = rows.evenly_spaced_indices(most)
-    absent = f"{layer.neuron.name} did not run, or has no state."
-    found: tuple[RowDynamics, ...] | str = absent
-    proven: Certificate | str = absent
-    z, curve, rates = torch.empty(0), torch.empty(0, len(selected)), None
-    modes, moved = None, None
-    if activity is not None:
-        found = dynamics(layer, rows, selected, activity)
-        if len(layer.neuron.states) > 1:
-            modes = layer_modes(layer, rows, selected)
-            moved = movement(layer, selected, history)
-        z = potentials(layer, activity)
-        with torch.no_grad():
-            curve = charge_curve(probe(layer.neuron, rows, selected), z)
-        try:
-            largest = max(abs(end) for end in activity.input)
-            proven = certificate(probe(layer.neuron, rows, _examined(layer, selected)), largest)
-        except LnmError as error:
-            proven = str(error)
-        if len(layer.neuron.inputs) == 1 and layer.neuron.spikes:
-            rates = response(layer, rows, selected, activity.input)
-    return LayerAnalysis(
-        name=name, layer=layer, rows=rows, selected=selected, activity=activity, z=z,
-        curve=curve, dynamics=found, modes=modes, movement=moved, certificate=proven,
-        response=rates, history=history,
-        reset_gain=float(reset_gain(layer.neuron, numbers_of(rows, selected), len(selected)).max()),
-    )  # fmt: skip
-
-
-def _examined(layer: NeuronLayer, selected: list[int]) -> list[int]:
-    """Return the rows for the certificate: fewer of several states, where a proof takes longer."""
-    if len(layer.neuron.states) == 1 or len(selected) <= PROVEN_ROWS:
-        return selected
-    places = torch.linspace(0, len(selected) - 1, PROVEN_ROWS).round().long()
-    return [selected[k] for k in places.tolist()]

@@ -17,7 +17,8 @@ import torch
 
 from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
+from lnm_codegen.insight.analysis import RunAnalysis
+from lnm_codegen.insight.layer import LayerAnalysis
 from lnm_codegen.insight.pole_panels import (
     draw_layer_poles,
     draw_typical_response,

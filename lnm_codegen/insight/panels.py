@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lnm_codegen.analysis.canvas import new_figure
-from lnm_codegen.insight.analysis import LayerAnalysis
 from lnm_codegen.insight.figures import draw_layer, shrink, spread, write
+from lnm_codegen.insight.layer import LayerAnalysis
 from lnm_codegen.insight.pole_panels import draw_classes, draw_typical_plane, draw_typical_response
 from lnm_codegen.plot.response import draw_rates
 from lnm_codegen.plot.style import INK, WARM

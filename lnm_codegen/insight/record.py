@@ -81,7 +81,7 @@ class _Recorder:
             backend = "torch" if neurons <= EAGER else layer.backend
             self._copy = NeuronLayer(
                 self._neuron, channels=shape[0], shape=shape, backend=backend,
-                step_mode=layer.step_mode,
+                step_mode=layer.step_mode, carry_state=layer.carry_state,
             )  # fmt: skip
         results = functional_call(self._copy, values_of(layer), inputs, named)
         if named.get("return_state"):

@@ -11,10 +11,11 @@ from lnm_codegen.analysis.linear.classes import FLAT as ALTERNATING
 from lnm_codegen.analysis.linear.classes import SLOW
 from lnm_codegen.analysis.linear.modes import Modes
 from lnm_codegen.analysis.linear.poles import EDGE, poles_as_list
-from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
+from lnm_codegen.insight.analysis import RunAnalysis
 from lnm_codegen.insight.classes import FLAT, INTEGRATOR
 from lnm_codegen.insight.dynamics import RESPONSE_STEPS, RowDynamics
 from lnm_codegen.insight.history import ABSENT, mean_and_deviation
+from lnm_codegen.insight.layer import LayerAnalysis
 from lnm_codegen.insight.learned import spreads
 from lnm_codegen.insight.record import Activity
 from lnm_codegen.insight.summary import accuracy_interval, summary

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
+from lnm_codegen.insight.analysis import RunAnalysis
 from lnm_codegen.insight.energy.cost import FP32
+from lnm_codegen.insight.layer import LayerAnalysis
 from lnm_codegen.validation import counted
 
 QUANTILE = 1.959963984540054

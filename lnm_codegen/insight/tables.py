@@ -11,10 +11,11 @@ from lnm_codegen.analysis.linear.classes import class_note
 from lnm_codegen.analysis.linear.modes import Modes
 from lnm_codegen.analysis.linear.poles import number
 from lnm_codegen.analysis.linear.report import response_lines
-from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
+from lnm_codegen.insight.analysis import RunAnalysis
 from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE
 from lnm_codegen.insight.energy.layers import Synapses
 from lnm_codegen.insight.energy.report import EnergyReport
+from lnm_codegen.insight.layer import LayerAnalysis
 from lnm_codegen.insight.learned import spreads
 from lnm_codegen.plot.subject import MOST_CURVES
 from lnm_codegen.validation import counted

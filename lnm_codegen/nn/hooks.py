@@ -1,4 +1,4 @@
-"""Forward hooks that are registered for the time of a context."""
+"""Forward hooks and the eval mode, for the time of a context."""
 
 from __future__ import annotations
 
@@ -27,3 +27,15 @@ def hooked(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Set a network to eval mode until the context ends; each module then has its former mode."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -24,6 +24,7 @@ from lnm_codegen.nn.parameters import (
     initial_values,
     leading_axes,
     require_drawable,
+    require_own,
     whole_shape,
 )
 
@@ -56,7 +57,12 @@ class NeuronModule(nn.Module):
         """Set every parameter and constant to its initial value; draw the random ones anew.
 
         A lazy parameter stays lazy.
+
+        Raises:
+            ModelError: A parameter is computed, as by `torch.nn.utils.parametrize`. Nothing
+                changes then.
         """
+        require_own("reset_parameters", self, self._names)
         pairs = zip(self.neuron.params, self._axes, strict=True)
         known = [(param, axes) for param, axes in pairs if axes is not None]
         for (param, _), start in zip(known, initial_values(known), strict=True):

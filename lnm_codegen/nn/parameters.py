@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,13 @@ class _Layer(Protocol):
     """A layer, or any module whose attributes are the parameters of its neuron."""
 
     neuron: Neuron
+
+
+class _Module(_Layer, Protocol):
+    """A layer whose tensors may be stored or computed."""
+
+    _parameters: dict[str, Any]
+    _buffers: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -174,4 +181,21 @@ def require_drawable(params: Sequence[Param]) -> None:
                 f"{problem} are initialised by one random draw",
                 "one granularity for both",
                 "Change per, or give initial values that are not drawn.",
+            )
+
+
+def require_own(where: str, layer: _Module, names: Iterable[str]) -> None:
+    """Raise ModelError if a named tensor is not a parameter or buffer of the layer itself.
+
+    `torch.nn.utils.parametrize`, `weight_norm` and `prune` replace a parameter by a value that they
+    compute at each access. A number written into that value is lost.
+    """
+    for name in names:
+        if name not in layer._parameters and name not in layer._buffers:
+            raise ModelError(
+                where,
+                f"{name!r} of {layer.neuron.name} is computed, as by torch.nn.utils.parametrize,"
+                " so it cannot be set",
+                "one of the layer's own parameters and buffers",
+                "Remove the parametrization first.",
             )

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import ModelError
-from lnm_codegen.insight import LayerAnalysis, RunAnalysis, analyze_run
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.insight import LayerAnalysis, RunAnalysis, analyze, analyze_run
+from lnm_codegen.insight.analysis import samples_of
 from lnm_codegen.insight.dynamics import (
     RESPONSE_STEPS,
     RowDynamics,
@@ -40,6 +41,7 @@ from lnm_codegen.train import TrainConfig, load, load_run, run
 from lnm_codegen.train.history import draw_history
 from lnm_codegen.train.models import build
 from lnm_codegen.train.stability.certificate import Certificate
+from tests.refusals import refused
 
 SMALL = TrainConfig(
     arguments={"degree": 2, "per": "channel"}, network_arguments={"channels": (3, 4)}, epochs=1,
@@ -275,6 +277,76 @@ def test_a_run_is_analyzed_whole(folder: Path) -> None:
     words = found.diversity.split()
     assert words[0] in ("One", *map(str, range(2, 8)))
     assert "class" in found.diversity
+
+
+def test_a_network_of_ones_own_is_analyzed_as_that_of_a_run(folder: Path) -> None:
+    """From an iterator too; only history and settings are those of a run."""
+    loaded = load_run(folder)
+    expected = analyze_run(loaded, limit=12, rows=1)
+    found = analyze(loaded.network, samples_of(loaded, 12), rows=1)
+    assert (found.samples, found.correct, found.predictions) == (12, expected.correct, 12)
+    assert found.diversity == expected.diversity
+    assert found.energy == expected.energy
+    for own, its in zip(found.layers, expected.layers, strict=True):
+        assert own.history is own.movement is None
+        assert (own.name, own.classes, own.certificate) == (its.name, its.classes, its.certificate)
+        assert own.activity is not None
+        assert its.activity is not None
+        assert torch.equal(own.activity.visited, its.activity.visited)
+        assert len(panels(own)) == len(panels(its)) - 1  # the last is the history
+
+
+class Halves(nn.Module):
+    """A network that calls a layer twice for a sequence, (T, N, 3) -> logits (N, 3)."""
+
+    def __init__(self, carry_state: bool) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5).eval()
+        neuron = lnm.get("lif", tau=20.0, decay_input=False)
+        self.layer = NeuronLayer(neuron, carry_state=carry_state, backend="torch")
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = (self.layer(part) for part in self.drop(x).split(4))
+        return torch.cat([*parts]).mean(0)
+
+
+def test_a_layer_that_carries_its_state_is_analyzed_so() -> None:
+    """Its copy began each call anew, and no batch changes the next; modes stay."""
+    x, labels = torch.full((8, 2, 3), 0.2), torch.zeros(2, dtype=torch.long)
+    module = Halves(carry_state=True).train()
+    module.drop.eval()
+    found = analyze(module, [(x, labels), (x[:, :1], labels[:1])])
+    assert (found.samples, found.layers[0].name) == (3, "layer")
+    whole = analyze(Halves(carry_state=False), [(x[:4], labels)]).layers[0].activity
+    seen = found.layers[0].activity
+    assert seen is not None
+    assert whole is not None
+    assert float(whole.visited.max()) < float(seen.visited.max()) < 1
+    assert float(seen.fired.mean()) == 1 / 8  # at step 6 of 8, in each batch
+    assert found.energy.rate == 1 / 8
+    assert (module.training, module.drop.training) == (True, False)
+
+
+def test_other_subjects_of_an_analysis_are_refused(folder: Path) -> None:
+    """In a line that names the other function; a Sequential had no attribute `network`."""
+    module, x = nn.Sequential(nn.Linear(3, 2)), torch.zeros(4, 2, 3)
+    pair = (x, torch.zeros(2, dtype=torch.long))
+    remedy = "Use insight.analyze(module, batches)"
+    with refused(ModelError, "analyze_run", "run is Sequential(", "load_run", remedy):
+        analyze_run(module)  # type: ignore[arg-type]
+    with refused(ModelError, "analyze", "module is Run(", "torch.nn.Module", "analyze_run("):
+        analyze(load_run(folder), [pair])  # type: ignore[arg-type]
+    with refused(ModelError, "analyze", "no NeuronLayer", "one or more"):
+        analyze(module, [pair])
+    module.append(NeuronLayer(lnm.get("lif"), backend="torch"))
+    for batches, problem in ((x, "batches is tensor("), (7, "batches is 7"), ([x], "a Tensor")):
+        with refused(ModelError, "analyze", problem, "pairs (x, labels) of tensors"):
+            analyze(module, batches)  # type: ignore[arg-type]
+    with refused(ModelError, "energy", "no samples"):
+        analyze(module, [])
+    module[1].arithmetic = lnm.Fixed(16, 12)
+    with refused(UnsupportedError, "analyze", "layer '1' computes in integers"):
+        analyze(module, [pair])
 
 
 def test_one_class_is_said_to_be_one(folder: Path) -> None:

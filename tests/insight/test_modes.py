@@ -21,8 +21,9 @@ from lnm_codegen.analysis.linear.classes import RESET
 from lnm_codegen.analysis.linear.report import RESPONSE_STEPS
 from lnm_codegen.cli import run as command
 from lnm_codegen.insight import analyze_run
-from lnm_codegen.insight.analysis import PROVEN_ROWS, LayerAnalysis, RunAnalysis, _examined
+from lnm_codegen.insight.analysis import RunAnalysis
 from lnm_codegen.insight.figures import grid_figure
+from lnm_codegen.insight.layer import PROVEN_ROWS, LayerAnalysis, _examined
 from lnm_codegen.insight.learned import spreads
 from lnm_codegen.insight.modes import movement, typical_row
 from lnm_codegen.insight.page import run_page

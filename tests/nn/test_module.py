@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter, is_lazy
+from torch.nn.utils import parametrize, prune
 
 import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Draw
 from lnm_codegen.nn.layer import NeuronLayer
 from tests.refusals import refused
@@ -151,6 +153,20 @@ def test_reset_parameters():
     lazy = lnm_layer("channel")
     lazy.reset_parameters()
     assert is_lazy(lazy.theta)
+
+
+def test_a_parameter_that_is_computed_is_not_reset():
+    """The number went into a temporary value, and no error said so."""
+    layer = lnm_layer("channel", channels=5)
+    layer.v_threshold.fill_(7.0)
+    parametrize.register_parametrization(layer, "theta", nn.Identity())
+    problem = "'theta' of lnm is computed, as by torch.nn.utils.parametrize, so it cannot be set"
+    with refused(ModelError, "reset_parameters", problem, remedy="Remove the parametrization"):
+        layer.reset_parameters()
+    assert float(layer.v_threshold) == 7.0
+    pruned = prune.identity(lnm_layer("layer"), "theta")
+    with refused(ModelError, "reset_parameters", "'theta' of lnm is computed"):
+        pruned.reset_parameters()
 
 
 def test_a_state_dict_without_constants():

@@ -3,6 +3,7 @@
 pyproject.toml, README.md
 <name>/__init__.py    the function <name> and the layer <Name>
 <name>/model.py       names, types, parameters
+<name>/draws.py       random initial values, if there are any
 <name>/function.py    argument validation and the autograd.Function    equal for all targets
 <name>/layer.py       the torch.nn.Module
 <name>/kernels.py     the target's kernels on tensors                  and their loader
@@ -19,6 +20,7 @@ from dataclasses import replace
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.names import MARK, collisions, marked, python_scopes, renamed
+from lnm_codegen.backends.package.draws import Known, draw_files
 from lnm_codegen.backends.package.targets import TARGETS, Target, module_name
 from lnm_codegen.backends.package.view import package_view
 from lnm_codegen.backends.plan import Plan, plan_of
@@ -27,7 +29,7 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.options import PackageName
 from lnm_codegen.validation import listed, wrong
 
-_REQUIRED = ("torch", "triton", "numpy", "pytest", "setuptools", "cuda")
+_REQUIRED = ("torch", "triton", "numpy", "pytest", "setuptools", "cuda", "layer", "draws")
 """Modules that a package, its test or its build imports, and must not hide."""
 
 MODULE_ATTRIBUTES = frozenset(
@@ -53,8 +55,8 @@ def package(model: Model, backend: PackageName) -> Source:
 
     Raises:
         ModelError: No package exists for the backend, or no package can have the model's name.
-        UnsupportedError: An initial number is a function, a parameter has the name of an attribute
-            of `torch.nn.Module`, or the backend refuses the model.
+        UnsupportedError: An initial number is a function or drawn by one of your own, a parameter
+            has the name of an attribute of `torch.nn.Module`, or the backend refuses the model.
     """
     if not isinstance(backend, str) or backend not in TARGETS:
         raise wrong("package", "backend", backend, listed(TARGETS))
@@ -85,7 +87,8 @@ def _files(plan: Plan, target: Target) -> dict[str, str]:
     }
     common = {path: f"package/{template}" for path, template in templates.items()}
     files = render_files(common, package_view(plan, target))
-    return files | {f"{folder}/{path}": text for path, text in target.files(plan).items()}
+    own = draw_files(plan.model) | target.files(plan)
+    return files | {f"{folder}/{path}": text for path, text in own.items()}
 
 
 def _require_supported(model: Model) -> None:
@@ -98,6 +101,10 @@ def _require_supported(model: Model) -> None:
             problem = f"the init of {name!r} is a function, which no file can contain"
             raise UnsupportedError(where, problem, remedy="Give numbers.")
     for p in model.params:
+        if p.draw is not None and not isinstance(p.draw.sample, Known):
+            problem = f"the draw of {p.name!r} is a function, which no file can contain"
+            remedy = f"Give numbers: neuron.with_init({p.name}=...), or draw=Draw(Uniform(...))."
+            raise UnsupportedError(where, problem, remedy=remedy)
         if p.name in MODULE_ATTRIBUTES:
             problem = f"parameter {p.name!r} has the name of an attribute of torch.nn.Module"
             raise UnsupportedError(where, problem, remedy="Rename the parameter.")

@@ -56,6 +56,7 @@ def package_view(plan: Plan, target: Target) -> dict[str, object]:
         outputs=tuple_text(tuple(map(_text, outputs))),
         states=f"{{{', '.join(f'{_text(s.name)}: {_number(s.init)}' for s in model.states)}}}",
         parameters=tuple(_declaration(p) for p in model.params),
+        has_draws=any(p.draw is not None for p in model.params),
         counts=f"*(None,) * {len(plan.counts)}, " if plan.counts else "",
         parameter_texts=tuple((p.name, shape_text(p, "C", "*")) for p in model.params),
         start_names=starts,
@@ -119,8 +120,8 @@ def _signature(plan: Plan) -> dict[str, object]:
             f" returns {returned}:"
         ),
         trained_text=_paragraph(
-            "A new layer has the initial values of the definition."
-            " `layer.load_state_dict(trained.state_dict())` gives it those of `trained`, a"
+            *_initial_text(model.params),
+            "`layer.load_state_dict(trained.state_dict())` gives it those of `trained`, a"
             " trained `NeuronLayer` of the same neuron. A state_dict without constants, such as one"
             " of another library, loads too: the constants then keep their values.",
             *(
@@ -148,6 +149,17 @@ def _paragraph(*sentences: str) -> Words:
     whole = re.sub("`[^`]*`", lambda code: code[0].replace(" ", "\0"), " ".join(sentences))
     lines = textwrap.wrap(whole, 92, break_long_words=False, break_on_hyphens=False)
     return tuple(line.replace("\0", " ") for line in lines)
+
+
+def _initial_text(params: tuple[Param, ...]) -> Words:
+    drawn = ", ".join(f"`{p.name}`" for p in params if p.draw is not None)
+    if not drawn:
+        return ("A new layer has the initial values of the definition.",)
+    return (
+        f"A new layer draws {drawn} at random, as a `NeuronLayer` of the same neuron does.",
+        "After one `torch.manual_seed` both have the same numbers.",
+        "All other parameters have the initial values of the definition.",
+    )
 
 
 def _rows_text(params: tuple[Param, ...]) -> Words:

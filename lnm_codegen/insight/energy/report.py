@@ -30,6 +30,7 @@ from lnm_codegen.insight.energy.cost import (
 )
 from lnm_codegen.insight.energy.count import counted
 from lnm_codegen.insight.energy.layers import Layer, Neurons, Synapses
+from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.validation import require_one_of
 
 FAN_OUTS = ("exact", "mean")
@@ -193,12 +194,8 @@ def energy(
     """
     require_one_of("energy", "fan_out", fan_out, FAN_OUTS)
     require_one_of("energy", "encoder", encoder, ENCODERS)
-    trained = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         layers, samples = counted(network, _batches(data, size, limit))
-    finally:
-        network.train(trained)
     return EnergyReport(layers, samples, fan_out, encoder)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from lnm_codegen.backends.render import render
-from lnm_codegen.insight.analysis import LayerAnalysis, RunAnalysis
+from lnm_codegen.insight.analysis import RunAnalysis
 from lnm_codegen.insight.history import ABSENT
+from lnm_codegen.insight.layer import LayerAnalysis
 from lnm_codegen.insight.page.document import (
     Section,
     document,

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.analysis.plane.linear import LinearPart, linear_part
-from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.errors import InternalError, ModelError, UnsupportedError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.nn.parameters import finest_axes, leading_axes
+from lnm_codegen.nn.parameters import finest_axes, leading_axes, require_own
 from lnm_codegen.train.stability.curve import evaluated
 from lnm_codegen.validation import require_number
+
+_ATTEMPTS = 32
+"""Largest number of factors that a projection tries: 20 of them scale any float64 to 0."""
 
 
 def state_matrix(layer: NeuronLayer, part: LinearPart) -> Tensor:
@@ -59,7 +62,8 @@ def scalable_part(layer: NeuronLayer, r_max: float) -> LinearPart:
 
     Raises:
         UnsupportedError: The matrix is not linear in learnable parameters that occur only there.
-        ModelError: `r_max` is not between 0 and 1.
+        ModelError: `r_max` is not between 0 and 1, or a parameter of the matrix is computed, as by
+            `torch.nn.utils.parametrize`.
     """
     require_number("project", "r_max", r_max, above=0, below=1)
     part = linear_part(layer.neuron)
@@ -71,6 +75,7 @@ def scalable_part(layer: NeuronLayer, r_max: float) -> LinearPart:
             "lnm of two states with parametrisation 'free', or a neuron of its shape; 'pole' is"
             " stable without a projection",
         )
+    require_own("project", layer, (name for name, _ in part.scaled))
     return part
 
 
@@ -101,7 +106,7 @@ def project_matrix(layer: NeuronLayer, part: LinearPart, r_max: float) -> int:
         before = {p.name: getattr(layer, p.name).detach().clone() for p in params}
         eps = max(torch.finfo(value.dtype).eps for value in before.values())
         back = torch.zeros_like(scale)
-        while True:  # rounding to the stored type may leave a radius above r_max
+        for _ in range(_ATTEMPTS):  # rounding to the stored type may leave a radius above r_max
             for p in params:
                 _write(layer, p, elements[p.name], before[p.name], scale * (1 - back))
             inside = (spectral_radius(state_matrix(layer, part)) <= r_max).to(scale.dtype)
@@ -109,6 +114,7 @@ def project_matrix(layer: NeuronLayer, part: LinearPart, r_max: float) -> int:
                 return int((scale < 1).expand(finest_axes(layer)).sum())
             left = _shared(layer, inside, params) == 0
             back = torch.where(left, (8 * back).clamp(min=eps, max=1.0), back)
+    raise InternalError("project", f"no factor brings a matrix of {layer.neuron.name} to {r_max:g}")
 
 
 def _require_finite(layer: NeuronLayer, radius: Tensor, params: list[Param]) -> None:

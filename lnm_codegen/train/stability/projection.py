@@ -39,7 +39,7 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.nn.parameters import values_of
+from lnm_codegen.nn.parameters import require_own, values_of
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.train.stability.matrix import project_matrix, scalable_part
 from lnm_codegen.validation import require_number
@@ -76,6 +76,8 @@ def project(
     keeps eigenvectors and frequencies. Coefficients of degree 2 and more do not change. x_max,
     v_min and decay have no meaning there.
 
+    A parameter without `requires_grad` moves too.
+
     Args:
         layer: A layer of a polynomial neuron: lnm, of any form, basis and granularity; or of two
             states whose matrix is linear in learnable parameters, such as a free one.
@@ -88,7 +90,8 @@ def project(
         Number of parameter sets (1, or channels or neurons) that moved.
 
     Raises:
-        ModelError: theta is lazy or not finite, or the leak is outside. Nothing changes then.
+        ModelError: theta is lazy, not finite or computed, as by `torch.nn.utils.parametrize`; or
+            the leak is outside. Nothing changes then.
         UnsupportedError: The charge is not a polynomial, or the threshold is learned; the matrix of
             two states is not linear in learnable parameters.
     """
@@ -133,6 +136,7 @@ def _region(layer: NeuronLayer, x_max: float, v_min: float, decay: float) -> _Re
     require_number("project", "v_min", v_min)
     require_number("project", "decay", decay)
     charge = polynomial_charge(layer.neuron)
+    require_own("project", layer, (charge.theta,))
     threshold: Tensor = getattr(layer, charge.threshold)
     learned = any(p.learnable for p in layer.neuron.params if p.name == charge.threshold)
     if learned or threshold.numel() != 1:

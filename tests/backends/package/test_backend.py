@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from lnm_codegen.backends.package.view import class_name
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.ir.declarations import Draw
+from lnm_codegen.ir.draws import Uniform
+from lnm_codegen.ir.granularity import finest
 from tests.cases import CASES, dendrite
 from tests.refusals import refused
 
@@ -422,11 +426,59 @@ def test_can_be_installed(backend: str, tmp_path: Path) -> None:
     ) in shown
 
 
+def equal_ranges() -> lnm.Neuron:
+    """Return a neuron with two draws of one range, and a constant between them."""
+    v, x = lnm.state("v"), lnm.input("x")
+    a = lnm.param("a", init=0.5, draw=Draw(Uniform((0.0, 1.0))), per="neuron")
+    fixed = lnm.param("fixed", init=0.25)
+    b = lnm.param("b", init=0.5, draw=Draw(Uniform((0.0, 1.0))), per="neuron", learnable=False)
+    return lnm.Neuron(charge={v: a * v + fixed * x + b}, fire=v - 1, name="equal_ranges")
+
+
+DRAWN = {
+    "rf": lambda: lnm.get("rf", per="channel"),
+    "brf": lambda: lnm.get("brf"),
+    "adlif": lambda: lnm.get("adlif", per="neuron"),
+    "free": lambda: lnm.get("lnm", states=2, degree=2, learn_theta_0=True, per="channel"),
+    "row": lambda: lnm.get("lnm", states=2, degree=1, theta_v=(0.5, 0.1), per="neuron"),
+    "pole": lambda: lnm.get("lnm", states=2, degree=1, parametrisation="pole", per="channel"),
+    "equal": equal_ranges,
+}
+SHAPES = {"layer": {}, "channel": {"channels": 4}, "neuron": {"shape": (4, 3)}}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("key", DRAWN)
+def test_a_new_layer_draws_as_ours(
+    key: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After one seed the numbers are equal; every layer began in the middle of each range."""
+    neuron, name = DRAWN[key](), f"drawn_{key}_{dtype}"
+    source = package(model_of(neuron, name=name, dtype=dtype), "c")
+    source.write(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "modules", {**sys.modules})
+        made = getattr(import_module(f"{name}_c"), class_name(name))
+    sizes = SHAPES[finest(p.per for p in neuron.params)]
+    torch.manual_seed(5)
+    ours = lnm.nn.NeuronLayer(neuron, dtype=getattr(torch, dtype), **sizes)
+    torch.manual_seed(5)
+    layer = made(**sizes)
+    for p in neuron.params:
+        assert torch.equal(getattr(layer, p.name), getattr(ours, p.name)), p.name
+    again = made(**sizes)
+    words = " ".join(source.files["README.md"].split())
+    drawn = [p.name for p in neuron.params if p.draw is not None]
+    assert all(not torch.equal(getattr(layer, n), getattr(again, n)) for n in drawn)
+    assert f"draws {', '.join(f'`{n}`' for n in drawn)} at random" in words
+
+
 def test_refuses_what_it_cannot_hold() -> None:
     """In one line each."""
     with refused(ModelError, "package", "backend is 'torch'", accepted="'c', 'cuda', 'triton'"):
         package(model("lif"), "torch")
-    for name in ("math", "torch", "numpy", "kernels", "run_sequence"):
+    for name in ("math", "torch", "numpy", "kernels", "run_sequence", "layer", "draws"):
         with refused(ModelError, "package", f"{name!r} would hide another module or function"):
             package(model_of(lnm.get("lif"), name=name), "c")
     v, x = lnm.state("v"), lnm.input("x")
@@ -434,6 +486,12 @@ def test_refuses_what_it_cannot_hold() -> None:
     neuron = lnm.Neuron(charge={v: drawn * v + x}, fire=v - 1, reset={v: 0 * v}, name="drawn")
     with refused(UnsupportedError, "package: drawn", "the init of 'w' is a function"):
         package(model_of(neuron), "c")
+    own = lnm.param("w", init=0.5, draw=Draw(lambda generator, axes: (torch.zeros(axes),)))
+    neuron = lnm.Neuron(charge={v: own * v + x}, fire=v - 1, name="drawn")
+    problem, remedy = "the draw of 'w' is a function", "Give numbers: neuron.with_init(w=...)"
+    with refused(UnsupportedError, "package: drawn", problem, remedy=remedy):
+        package(model_of(neuron), "c")
+    package(model_of(neuron.with_init(w=0.5)), "c")
     for word in ("modules", "run_sequence"):
         bad = lnm.param(word, init=0.5)
         neuron = lnm.Neuron(charge={v: bad * v + x}, fire=v - 1, reset={v: 0 * v}, name="bad")

@@ -12,12 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis import Invariant, invariant
 from lnm_codegen.analysis.plane.linear import linear_part
-from lnm_codegen.errors import LnmError, ModelError, UnsupportedError
+from lnm_codegen.errors import InternalError, LnmError, ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.train.stability import matrix
 from lnm_codegen.train.stability.certificate import certificate
 from lnm_codegen.train.stability.matrix import spectral_radius, state_matrix
 from lnm_codegen.train.stability.penalty import slope_penalty
@@ -160,6 +162,42 @@ def test_a_nan_is_refused_and_nothing_is_changed() -> None:
     with refused(ModelError, "project", problem, remedy=remedy):
         project(layer, 1.0)
     assert torch.equal(layer.theta_v, before)
+
+
+class Shifted(nn.Module):
+    """A parametrization with a parameter of its own, as of LoRA."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.d = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, t: Tensor) -> Tensor:
+        return t + self.d
+
+
+@pytest.mark.parametrize("names", [("theta_v",), ("theta_v", "theta_w")])
+def test_a_parametrized_matrix_is_refused_and_nothing_is_changed(names: tuple[str, ...]) -> None:
+    """The loop over factors was endless, and one row alone was scaled."""
+    layer = layer_of([rotation(1.2, 1), rotation(0.9, 1)])
+    for name in names:
+        parametrize.register_parametrization(layer, name, Shifted((2, 2)))
+    before = matrices_of(layer)
+    problem = "'theta_v' of free is computed, as by torch.nn.utils.parametrize"
+    for call in (project, lambda layer, x: require_projectable(layer, x, -2.0)):
+        with refused(ModelError, "project", problem, "own", remedy="Remove the parametrization"):
+            call(layer, 1.0)
+    assert np.array_equal(matrices_of(layer), before)
+
+
+def test_a_frozen_matrix_is_projected() -> None:
+    layer = layer_of([rotation(1.2, 1)]).requires_grad_(False)
+    assert project(layer, 1.0) == 1
+
+
+def test_a_matrix_that_cannot_be_written_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix, "_write", lambda *_: None)
+    with refused(InternalError, "project", "no factor brings a matrix of free to 0.95"):
+        project(layer_of([rotation(1.2, 1)]), 1.0, r_max=0.95)
 
 
 def pole() -> lnm.Neuron:

@@ -16,6 +16,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import parametrize
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis import keeps_potential
@@ -190,6 +192,14 @@ def test_nan_is_refused_and_nothing_is_changed() -> None:
     ):
         project(layer, 0.5)
     assert torch.equal(layer.theta.nan_to_num(7.0), before.nan_to_num(7.0))
+
+
+def test_a_parametrized_theta_is_refused() -> None:
+    """Every call counted the moved rows, and theta stayed."""
+    layer = layer_of([CUBIC, CUBIC])
+    parametrize.register_parametrization(layer, "theta", nn.Identity())
+    with refused(ModelError, "project", "'theta' of lnm is computed", "own parameters"):
+        project(layer, 0.5)
 
 
 def test_a_projected_layer_has_a_certificate() -> None:
