@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,11 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 STATS = "stats"
 """Name that stands for counts in `record`."""
+
+
+def default_dtype() -> torch.dtype:
+    """Return PyTorch's default type if the arithmetic has it, else float32."""
+    return REAL[torch.get_default_dtype()]
 
 
 def require_sizes(shape: Any, channels: Any) -> tuple[int, ...] | None:
@@ -148,6 +154,7 @@ def require_inputs(
             found, accepted = f"has shape {tuple(x.shape)}", expected
         elif x.dtype != inputs[0].dtype:
             found, accepted = f"is {x.dtype}", f"{inputs[0].dtype}, as the first input"
+            remedy = "" if x.is_complex() else f"Use {name}.to({inputs[0].dtype})."
         elif x.device != inputs[0].device:
             found, accepted = f"is on {x.device}", f"{inputs[0].device}, as the first input"
         elif x.dtype not in TYPES:
@@ -167,6 +174,22 @@ def require_inputs(
             accepted, remedy = f"{time}a shape that broadcasts to {shape}", AXES_REMEDY
         raise ShapeError(layer, f"input {name!r} {found}", accepted, remedy)
     return tuple(expanded)
+
+
+def is_autocast(x: Tensor) -> bool:
+    """Report whether autocast is on for the device of a tensor."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def widened(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the inputs of a call, under autocast in the widest of their types."""
+    if len(inputs) < 2 or not all(isinstance(x, Tensor) and x.dtype in TYPES for x in inputs):
+        return inputs
+    if not is_autocast(inputs[0]):
+        return inputs
+    widest = reduce(torch.promote_types, (x.dtype for x in inputs))
+    return tuple(x.to(widest) for x in inputs)
 
 
 def converted(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -110,6 +110,19 @@ class StatefulModule(NeuronModule):
     def _keeps_states(self) -> bool:
         return self.step_mode == "s" or self.carry_state
 
+    def _initial(self, given: States | None) -> States:
+        """Return the states with which a call begins: those given to it, or those kept."""
+        if given is not None or not self._keeps_states():
+            return {} if given is None else require_states(self.neuron, given)
+        if not torch.compiler.is_compiling():
+            require_usable(self.neuron, self._state, self.__dict__.get("_is_replica", False))
+        return self._state
+
+    def _keep(self, final: dict[str, Tensor]) -> None:
+        """Keep the final states of a call, unless a backward recomputes it."""
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
+            self._state = final
+
     def __getattr__(self, name: str) -> Any:
         """Return a state that the layer keeps, or else what `nn.Module` has of that name."""
         state = self.__dict__.get("_state")
@@ -127,9 +140,9 @@ class StatefulModule(NeuronModule):
             value = require_bool("NeuronLayer", name, value)
         elif name == "step_mode":
             value = require_one_of("NeuronLayer", name, value, get_args(StepMode))
-        elif name == "neuron" and name in self.__dict__:
+        elif name in ("neuron", "detach_reset") and "neuron" in self.__dict__:
             remedy = "Make another layer."
-            raise ModelError("NeuronLayer", "neuron cannot be replaced", remedy=remedy)
+            raise ModelError("NeuronLayer", f"{name} cannot be replaced", remedy=remedy)
         super().__setattr__(name, value)
         if name in _MODES and not self._keeps_states():
             self._state = {}
@@ -267,11 +280,14 @@ def _learned_start(neuron: Neuron, params: Sequence[Tensor], name: str, axes: in
     return next(broadcastable(p, value, axes) for p, value in pairs if p.name == name)
 
 
-def require_usable(neuron: Neuron, kept: Mapping[str, Tensor]) -> None:
+def require_usable(neuron: Neuron, kept: Mapping[str, Tensor], is_replica: bool) -> None:
     """Raise UnsupportedError if a call cannot begin with the states that a layer keeps."""
     remedy = "Call reset()."
     trains = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
-    if torch._C._current_graph_task_id() != -1:
+    if is_replica:
+        problem = "the states that a replica of torch.nn.DataParallel keeps are lost after the call"
+        remedy = "Use DistributedDataParallel, or give state= and return_state=True."
+    elif torch._C._current_graph_task_id() != -1:
         problem = "a layer that keeps its states is called in a backward (activation checkpointing)"
         remedy = "Give state= and return_state=True."
     elif peek_interpreter_stack() is None and any(map(is_functorch_wrapped_tensor, kept.values())):

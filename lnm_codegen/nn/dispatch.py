@@ -22,7 +22,7 @@ from lnm_codegen.nn.arguments import (
     require_inputs,
     require_plain_memory,
 )
-from lnm_codegen.nn.call import require_usable, start_states
+from lnm_codegen.nn.call import start_states
 from lnm_codegen.nn.eager import eager_module, is_exporting, run_eager
 from lnm_codegen.nn.function import (
     FusedCall,
@@ -111,6 +111,8 @@ class Dispatch:
         """Return the outputs (T, N, *), the final states (N, *) and the counts."""
         if self._selectors:
             params = list(compress(params, self._selectors))
+        if backend != "torch":
+            self._require_learnable(params)
         if self.arithmetic is not None:
             return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
         x, traced = inputs[0], torch.compiler.is_compiling()
@@ -168,8 +170,6 @@ class Dispatch:
         `previous` are the final states of the last call, if the layer keeps them, and `params` the
         parameters in order.
         """
-        if given is previous and given and not torch.compiler.is_compiling():
-            require_usable(self.neuron, previous)
         if given or self._changes_starts:
             return start_states(self.neuron, x, given, params, previous=previous)
         if torch.compiler.is_compiling():
@@ -182,6 +182,16 @@ class Dispatch:
             if all(is_plain(value) for value in found) and not _is_captured():
                 self._starts[key] = found
         return found
+
+    def _require_learnable(self, params: Sequence[Tensor]) -> None:
+        """Raise UnsupportedError if a constant needs a gradient, which the kernels do not have."""
+        if not torch.is_grad_enabled():
+            return
+        for param, value in zip(self.neuron.step_params, params, strict=False):
+            if value.requires_grad and not param.learnable:
+                problem = f"constant {param.name!r} requires a gradient, which no kernel computes"
+                remedy = "Make it learnable in the definition, or use backend='torch' or no_grad()."
+                raise UnsupportedError(self.name, problem, remedy=remedy)
 
     def on(self, device: str, dtype: torch.dtype | None = None) -> str:
         """Return the backend that runs on a type of device, or raise ToolError; see `select`."""

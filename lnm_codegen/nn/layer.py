@@ -14,11 +14,13 @@ from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import (
     TYPES,
+    default_dtype,
     parameters_as,
     recorded,
     recording,
     require_record,
     require_sizes,
+    widened,
 )
 from lnm_codegen.nn.bits.saved import with_bits
 from lnm_codegen.nn.call import (
@@ -26,7 +28,6 @@ from lnm_codegen.nn.call import (
     StatefulModule,
     States,
     require_starts,
-    require_states,
     typed_call,
 )
 from lnm_codegen.nn.dispatch import Dispatch
@@ -71,7 +72,7 @@ class NeuronLayer(StatefulModule):
         interval: [low, high] of record=("stats",): charged values of v (or of the first state)
             outside it, NaN included, are counted as "outside". The default counts diverged values.
         device: Device of the parameters; PyTorch's default device by default.
-        dtype: Type of the parameters; float32 by default.
+        dtype: Type of the parameters; by default float64 if PyTorch's default is, else float32.
         inplace: Write the output into x_seq. Applies only if (1) no gradient is needed, (2) the
             kernels have one input and one output, (3) x_seq is dense and contiguous in time.
 
@@ -131,7 +132,7 @@ class NeuronLayer(StatefulModule):
         self.step_mode, self.carry_state = step_mode, carry_state
         self.return_recorded, self.inplace = return_recorded, inplace
         self._set_up(backend, record, interval, arithmetic)
-        self._declare(channels, shape, dtype=dtype or torch.float32, device=device)
+        self._declare(channels, shape, dtype=dtype or default_dtype(), device=device)
         self._state_names = frozenset(s.name for s in neuron.states if not hasattr(self, s.name))
 
     def _set_up(self, backend: BackendName, record: Any, interval: Any, arithmetic: Any) -> None:
@@ -205,7 +206,8 @@ class NeuronLayer(StatefulModule):
                 that broadcasts to x_seq's. (T,) is time, also where the last axis has T elements.
                 They are not expanded in memory; `explain` names those that are copied. In
                 single-step mode: any shape that broadcasts to (N, *).
-            state: State -> initial value: a number, or any shape that broadcasts to (N, *).
+            state: State -> initial value: a number, or any shape that broadcasts to (N, *). A state
+                that is not given begins with its initial value, not with a kept one.
             return_state: Return the final states too.
 
         Returns:
@@ -216,10 +218,8 @@ class NeuronLayer(StatefulModule):
         inputs, is_single_step = self._inputs(x_seq, *more_inputs), self.step_mode == "s"
         keeps_state, neuron = is_single_step or self.carry_state, self.neuron
         dispatch, x = self._dispatch, inputs[0]
-        given: States = self._state if keeps_state else {}
-        if state is not None:
-            given = require_states(neuron, state)
-        elif keeps_state and torch.compiler.is_compiling():
+        given = self._initial(state)
+        if keeps_state and state is None and torch.compiler.is_compiling():
             dispatch.require_not_exporting()
         backend = dispatch.backend_of(x)
         if self._has_axes:
@@ -234,7 +234,7 @@ class NeuronLayer(StatefulModule):
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
         if keeps_state:
-            self._state = final
+            self._keep(final)
         count = len(neuron.output)
         out = outputs[0] if count == 1 else outputs[:count]
         extras: list[Any] = [dict(final)] if return_state else []
@@ -296,5 +296,5 @@ class NeuronLayer(StatefulModule):
 
     def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the inputs of a call as sequences; T is 1 in single-step mode."""
-        inputs = self._dispatch.inputs_of(tensors, self.step_mode)
+        inputs = self._dispatch.inputs_of(widened(tensors), self.step_mode)
         return tuple(x.unsqueeze(0) for x in inputs) if self.step_mode == "s" else inputs

@@ -134,8 +134,10 @@ class NeuronModule(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+        buffers = self._buffers.items()  # a constant that the user trains must not be missing
+        kept = {prefix + n for n, v in buffers if v is not None and not v.requires_grad}
         constants = {prefix + p.name for p in self.neuron.params if not p.learnable}
-        missing_keys[:] = [key for key in missing_keys if key not in constants]
+        missing_keys[:] = [key for key in missing_keys if key not in constants & kept]
 
 
 def _axes_of(param: Param, value: Tensor) -> tuple[int, ...] | None:

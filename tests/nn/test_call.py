@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer
@@ -100,6 +101,19 @@ def test_one_of_two_states() -> None:
     assert list(layer.state) == ["v"]
 
 
+@keeping
+def test_one_of_two_states_of_a_call(options: Any) -> None:
+    """The other one begins with its declared value, not with the kept one."""
+    layer, x = NeuronLayer(lnm.get("cuba_lif"), backend="torch", **options), torch.rand(4, 3)
+    for own in ({"v": 0.5}, {}):
+        layer(x)
+        assert layer.current.any()
+        got = layer(x, state=own, return_state=True)
+        expected = layer(x, state={"v": 0.0, "current": 0.0} | own, return_state=True)
+        assert torch.equal(got[0], expected[0])
+        assert all(torch.equal(got[1][name], expected[1][name]) for name in layer.state)
+
+
 def test_the_gradient_of_a_state_that_is_set() -> None:
     """A number or a tensor with a graph, until `detach`."""
     for value in (torch.tensor(0.5, requires_grad=True), torch.rand(2, 3, requires_grad=True)):
@@ -173,6 +187,55 @@ def test_a_mode_without_kept_states_discards_them() -> None:
     assert layer.v is kept
     layer.step_mode = "m"
     assert layer.state == {}
+
+
+@keeping
+@pytest.mark.parametrize("is_burnt_in", [True, False])
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_a_checkpoint_before_a_reset(use_reentrant: bool, is_burnt_in: bool, options: Any) -> None:
+    """Its recomputation is refused, and leaves no states. It once began with the initial ones."""
+    layer, x = lif(backend="torch", **options), torch.rand(2, 3, requires_grad=True)
+    if is_burnt_in:
+        layer(x.detach()[None] if layer.step_mode == "m" else x.detach())
+    given = x[None] if layer.step_mode == "m" else x
+    out = checkpoint(layer, given, use_reentrant=use_reentrant)
+    lnm.nn.reset(layer)
+    problem = "a layer that keeps its states is called in a backward"
+    with refused(lnm.UnsupportedError, "lif", problem, remedy="Give state= and return_state=True."):
+        out.sum().backward()
+    assert layer.state == {}
+
+
+@both
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_a_checkpoint_of_a_call_with_given_states(use_reentrant: bool, backend: str) -> None:
+    """Its gradient is exact, and its recomputation keeps no states."""
+    layer, x = lif(backend=backend, carry_state=True), 2 * torch.rand(4, 2, 3)
+    found = []
+
+    def call(given: Tensor) -> Tensor:
+        return layer(given, state={"v": 0.5})
+
+    for is_checkpoint in (True, False):
+        given = x.clone().requires_grad_()
+        whole = checkpoint(call, given, use_reentrant=use_reentrant) if is_checkpoint else None
+        out = call(given) if whole is None else whole
+        layer.reset()
+        out.sum().backward()
+        assert layer.state == {}
+        found.append(given.grad)
+    assert torch.equal(*found)
+
+
+@keeping
+def test_a_replica_of_data_parallel(options: Any) -> None:
+    """The states that it would keep are lost, so it takes `state=` alone."""
+    layer, x = lif(backend="torch", **options), torch.rand(4, 2, 3)
+    replica = layer._replicate_for_data_parallel()
+    remedy = "Use DistributedDataParallel, or give state= and return_state=True."
+    with refused(lnm.UnsupportedError, "lif", "a replica of torch.nn.DataParallel", remedy=remedy):
+        run(replica, x)
+    assert_equal(run(replica, x, state={"v": 0.5}), run(layer, x, state={"v": 0.5}))
 
 
 @pytest.mark.parametrize(

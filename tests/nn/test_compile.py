@@ -14,6 +14,7 @@ import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.operators import operator_of
 from tests.cases import CASES
+from tests.refusals import refused
 
 pytestmark = pytest.mark.needs_cc
 
@@ -170,6 +171,15 @@ def test_one_operator_for_equal_neurons() -> None:
     name = operator_of(lnm.get("lnm", degree=2), "c").name
     assert operator_of(lnm.get("lnm", degree=2), "c").name == name
     assert operator_of(lnm.get("lnm", degree=3), "c").name != name
+
+
+def test_a_trained_constant() -> None:
+    """Its gradient was once 0."""
+    layer = NeuronLayer(CASES["lif"](), backend="c")
+    layer.v_threshold.requires_grad_()
+    compiled = torch.compile(layer, backend="aot_eager")
+    with refused(lnm.UnsupportedError, "lif", "constant 'v_threshold' requires a gradient"):
+        compiled(torch.rand(SHAPE))
 
 
 def test_under_autocast() -> None:

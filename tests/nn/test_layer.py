@@ -791,6 +791,53 @@ def test_a_parametrized_layer(backend):
     equal(plain(x), copied(x) if copied.reset() is None else None)
 
 
+def as_parameter(layer: NeuronLayer) -> torch.Tensor:
+    del layer.v_threshold
+    layer.v_threshold = nn.Parameter(torch.tensor(0.5))
+    return layer.v_threshold
+
+
+def parametrized(layer: NeuronLayer) -> torch.Tensor:
+    layer.v_threshold.requires_grad_()
+    nn.utils.parametrize.register_parametrization(layer, "v_threshold", Positive())
+    return layer.parametrizations.v_threshold.original
+
+
+TRAINED = [as_parameter, parametrized, lambda layer: layer.v_threshold.requires_grad_()]
+
+
+@needs_cc
+@pytest.mark.parametrize("trained", TRAINED)
+@pytest.mark.parametrize("options", [{}, {"arithmetic": lnm.Fixed(16, 12)}])
+def test_a_trained_constant(trained, options):
+    """The kernels have no gradient for it: refused. It once stayed None, or 0 when compiled."""
+    x, layer = sequence(4, 2, 3), NeuronLayer(lif(), backend="c", **options)
+    constant = trained(layer)
+    problem = "constant 'v_threshold' requires a gradient, which no kernel computes"
+    remedy = "Make it learnable in the definition, or use backend='torch' or no_grad()."
+    with refused(lnm.UnsupportedError, "lif", problem, remedy=remedy):
+        layer(x)
+    with torch.no_grad():
+        layer(x)
+    layer.backend = "torch"
+    layer(x).sum().backward()
+    assert constant.grad.abs() > 0
+
+
+@needs_cc
+def test_a_trained_constant_that_is_a_start():
+    """PyTorch computes its gradient, since no step reads it."""
+    v, x, start = lnm.state("v", init=lnm.param("start", learnable=False)), lnm.input("x"), None
+    neuron, found = lnm.Neuron(charge={v: v / 2 + x}, fire=v - 1, reset=lnm.soft_reset(v, 1)), []
+    for backend in ("c", "torch"):
+        layer = NeuronLayer(neuron, backend=backend)
+        start = layer.start.requires_grad_()
+        layer(sequence(4, 2, 3)).sum().backward()
+        found.append(start.grad)
+    torch.testing.assert_close(*found)
+    assert start.grad.abs() > 0
+
+
 # ---- refusals ----
 
 x_ = torch.zeros(4, 2, 3)
@@ -873,7 +920,10 @@ INPUTS = [
      "input 'drive' has shape (4,)", "a shape that broadcasts to (2, 3)",
      "Give an axis of length 1 where the input repeats."),
     (lambda: called(DENDRITE, x_, x_.double(), options={"shape": (3,)}), "dendrite",
-     "input 'drive' is torch.float64", "torch.float32, as the first input", ""),
+     "input 'drive' is torch.float64", "torch.float32, as the first input",
+     "Use drive.to(torch.float32)."),
+    (lambda: called(DENDRITE, x_, x_ + 1j, options={"shape": (3,)}), "dendrite",
+     "input 'drive' is torch.complex64", "torch.float32, as the first input", ""),
     (lambda: called(DENDRITE, x_, x_.to("meta"), options={"shape": (3,)}), "dendrite",
      "input 'drive' is on meta", "cpu, as the first input", ""),
     (lambda: called(CHANNEL, x_, options=PER_CHANNEL), "lif",
@@ -1096,6 +1146,18 @@ def test_inplace_leaves_two_inputs_alone(backend):
         assert torch.equal(layer(a[1:], a[:-1]), expected)
 
 
+@both
+def test_autocast_takes_inputs_of_two_types(backend):
+    """They take the wider type, as in an addition; without autocast a type is refused."""
+    layer, x = NeuronLayer(DENDRITE, backend=backend), sequence(4, 2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = layer(x.bfloat16(), x)
+        assert layer(x.bfloat16(), x.bfloat16())[0].dtype is torch.bfloat16
+        with refused(lnm.ShapeError, "dendrite", "input 'drive' is torch.int64"):
+            layer(x, x.long())
+    equal(got, layer(x.bfloat16().float(), x))
+
+
 WRONG_LATER = [
     ("step_mode", "q", "step_mode is 'q'", "'m', 's'"),
     ("backend", "nope", "no backend 'nope'", "auto, c"),
@@ -1151,6 +1213,9 @@ def test_the_neuron_cannot_be_replaced():
     with refused(lnm.ModelError, "NeuronLayer", "neuron cannot be replaced", remedy=remedy):
         layer.neuron = lif(tau=4.0)
     assert layer.neuron is neuron
+    with refused(lnm.ModelError, "NeuronLayer", "detach_reset cannot be replaced", remedy=remedy):
+        layer.detach_reset = True
+    assert not hasattr(layer, "detach_reset")
 
 
 @pytest.mark.parametrize("backend", [pytest.param("c", marks=pytest.mark.needs_cc), "torch"])

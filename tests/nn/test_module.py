@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize, prune
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Draw
-from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn import NeuronLayer, NormNeuron
 from tests.refusals import refused
 
 PER = {
@@ -170,7 +170,7 @@ def test_a_parameter_that_is_computed_is_not_reset():
 
 
 def test_a_state_dict_without_constants():
-    """Constants stay in the state_dict; one without them loads, one without theta does not."""
+    """One without constants loads; one without theta, or without a trained constant, does not."""
     model = nn.Sequential(nn.Linear(3, 5), lnm_layer("channel", channels=5))
     saved = model.state_dict()
     assert "1.v_threshold" in saved
@@ -178,6 +178,15 @@ def test_a_state_dict_without_constants():
     model[1].v_threshold.fill_(0.5)
     model.load_state_dict(saved)
     assert float(model[1].v_threshold) == 0.5
+    model[1].v_threshold.requires_grad_()
+    with pytest.raises(RuntimeError, match="v_threshold"):
+        model.load_state_dict(saved)
+    del model[1].v_threshold
+    model[1].v_threshold = nn.Parameter(torch.tensor(0.5))
+    with pytest.raises(RuntimeError, match="v_threshold"):
+        model.load_state_dict(saved)
+    saved["1.v_threshold"] = torch.tensor(0.25)
+    model.load_state_dict(saved)
     del saved["1.theta"]
     with pytest.raises(RuntimeError, match="theta"):
         model.load_state_dict(saved)
@@ -193,6 +202,24 @@ def test_the_device_of_the_parameters(device):
     assert layer.theta.device == layer.v_threshold.device == torch.device(device)
     lazy = lnm_layer("channel", device=device)
     assert lazy.theta.data.device == torch.device(device)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_the_type_of_the_parameters(default):
+    """PyTorch's default type, if the arithmetic has it; lazy parameters and a block too."""
+    real, before = {torch.float64: torch.float64}.get(default, torch.float32), torch.float32
+    torch.set_default_dtype(default)
+    try:
+        layers = [lnm_layer("channel", channels=5), lnm_layer("channel")]
+        block = NormNeuron(lnm.get("lif"), 5)
+        given = lnm_layer("channel", channels=5, dtype=before)
+    finally:
+        torch.set_default_dtype(before)
+    layers[1](torch.rand(3, 2, 5))
+    for layer in layers:
+        assert layer.theta.dtype is layer.v_threshold.dtype is real
+    assert block.weight.dtype is block.running_var.dtype is block.v_threshold.dtype is real
+    assert given.theta.dtype is given.v_threshold.dtype is before
 
 
 @pytest.mark.parametrize("name", ["training", "state", "recorded", "carry_state", "detach"])

@@ -55,6 +55,7 @@ class NormDispatch(Dispatch):
         """
         if self._selectors:
             params = list(compress(params, self._selectors))  # the last three select no more
+        self._require_learnable(params)
         tensors = (*inputs, *start, *params, weight, bias)
         saves_states = needs_backward(tensors)
         if torch.compiler.is_compiling():

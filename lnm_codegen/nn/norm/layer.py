@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.normalisation import normalised
-from lnm_codegen.nn.arguments import REAL, recording
+from lnm_codegen.nn.arguments import REAL, default_dtype, recording
 from lnm_codegen.nn.call import States, typed_call
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation
@@ -23,7 +23,7 @@ from lnm_codegen.nn.norm.dispatch import NormDispatch
 from lnm_codegen.nn.norm.eager import batch_normalised, normalised_by
 from lnm_codegen.nn.norm.explain import with_passes
 from lnm_codegen.nn.norm.numbers import Coefficients, coefficients
-from lnm_codegen.nn.norm.shortcut import adds_in_kernel, as_summand, run_alone, widened
+from lnm_codegen.nn.norm.shortcut import adds_in_kernel, as_summand, run_alone
 from lnm_codegen.nn.norm.statistics import elements, has_values
 from lnm_codegen.nn.norm.weights import threshold_of, weights_as
 from lnm_codegen.options import BackendName
@@ -117,7 +117,7 @@ class NormNeuron(NeuronLayer):
             if options.get(word):
                 raise ModelError(_WHERE, f"it takes no argument {word!r}", remedy="Leave it out.")
         super().__init__(neuron, channels=channels, **options)
-        self._register(device=options.get("device"), dtype=options.get("dtype"))
+        self._register(device=options.get("device"), dtype=options.get("dtype") or default_dtype())
 
     def _register(self, **like: Any) -> None:
         """Add weight, bias and the running statistics."""
@@ -212,7 +212,6 @@ class NormNeuron(NeuronLayer):
 
     def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the inputs of a call as sequences of one type, with C channels."""
-        tensors = widened(tensors)
         if self._deferred and self.shortcut:
             tensors = as_summand(tensors)
         inputs = super()._inputs(*tensors)

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from lnm_codegen.nn.arguments import is_autocast
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.layer import NeuronLayer
-
-
-def widened(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return the inputs of a call, under autocast in the widest of their types."""
-    if not (inputs and all(isinstance(x, Tensor) for x in inputs) and _is_autocast(inputs[0])):
-        return inputs
-    widest = reduce(torch.promote_types, (x.dtype for x in inputs))
-    return tuple(x.to(widest) for x in inputs)
-
-
-def _is_autocast(x: Tensor) -> bool:
-    kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def as_summand(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -41,7 +27,7 @@ def adds_in_kernel(c: Any, *more: Any) -> bool:
     if not isinstance(r, Tensor) or r.device != c.device or r.dim() > c.dim():
         return False
     pairs = zip(reversed(r.shape), reversed(c.shape), strict=False)
-    is_widened = _is_autocast(c) and r.is_floating_point()
+    is_widened = is_autocast(c) and r.is_floating_point()
     return (r.dtype is c.dtype or is_widened) and all(a == b or a == 1 for a, b in pairs)
 
 

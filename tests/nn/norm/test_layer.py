@@ -408,6 +408,15 @@ def test_autocast_takes_inputs_of_two_types() -> None:
     assert block.running_var.dtype is torch.float32
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_trained_constant(training: bool) -> None:
+    """The kernels have no gradient for it, and say so."""
+    block = NormNeuron(LIF, 3, backend="c").train(training)
+    block.v_threshold.requires_grad_()
+    with refused(lnm.UnsupportedError, "lif", "constant 'v_threshold' requires a gradient"):
+        block(torch.rand(4, 2, 3))
+
+
 def test_explanation() -> None:
     """36 bytes an element-step in training, in float32, and 20 in evaluation; in 16 bits half."""
     block, x = NormNeuron(LIF, 3, backend="c"), torch.empty(4, 2, 3, 5, requires_grad=True)
