@@ -261,6 +261,16 @@ def require_plain_memory(
         raise UnsupportedError(layer, problem, remedy=remedy)
 
 
+def require_plain_gradients(layer: str, grads: Sequence[Tensor | None]) -> None:
+    """Raise UnsupportedError where a gradient has no plain memory that the kernels can read."""
+    reader, given = "the generated kernels", [g for g in grads if g is not None]
+    require_plain_memory(layer, reader, given)
+    for grad in given:
+        if not torch._C._has_storage(grad):  # inside PyTorch's older vmap
+            problem = f"{reader} have no batched gradients (is_grads_batched, vectorize)"
+            raise UnsupportedError(layer, problem, remedy="Use backend='torch'.")
+
+
 def parameters_as(
     neuron: Neuron, shapes: Sequence[tuple[int, ...]], values: Sequence[Tensor], x: Tensor
 ) -> list[Tensor]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import torch
 from torch import Tensor
 
 from lnm_codegen.backends.plan import Plan
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.nn.layout import Layout
-from lnm_codegen.nn.memory import empty, empty_like
+from lnm_codegen.nn.arguments import require_plain_gradients
+from lnm_codegen.nn.layout import Layout, rearranged
+from lnm_codegen.nn.memory import empty_like
 
 Arguments: TypeAlias = Sequence[Tensor | int | None]
 """Fields of a kernel in order: tensors, strides, and None for null."""
@@ -76,7 +77,10 @@ class FusedCall(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Results of the forward kernel; those that are not requested, or empty, are [] or None."""
+    """Results of the forward kernel; those that are not requested, or empty, are [] or None.
+
+    The saved states are (rows, N, *) in the layout of the call.
+    """
 
     outputs: list[Tensor]
     finals: list[Tensor]
@@ -100,19 +104,18 @@ def save_call(ctx: Any, call: Any, *tensors: Tensor | None) -> None:
     ctx.save_for_backward(*tensors)
 
 
-def saved_call(ctx: Any, where: str = "NeuronLayer") -> tuple[Any, tuple[Any, ...]]:
-    """Return what `save_call` saved.
+def saved_call(
+    ctx: Any, grads: Sequence[Tensor | None], where: str = "NeuronLayer"
+) -> tuple[Any, tuple[Any, ...]]:
+    """Return what `save_call` saved, for the backward of the gradients `grads`.
 
     Raises:
-        UnsupportedError: Double backward (create_graph=True) was requested, or an earlier backward
-            has freed what was saved.
+        UnsupportedError: Double backward (create_graph=True) was requested, the kernels cannot
+            read a gradient, or an earlier backward has freed what was saved.
     """
     if torch.is_grad_enabled():
-        raise UnsupportedError(
-            where,
-            "double backward (create_graph=True) through the generated kernels is not supported",
-            remedy="Use backend='torch' for higher derivatives.",
-        )
+        refuse_double_backward(where)
+    require_plain_gradients(where, grads)
     try:
         return ctx.call, ctx.saved_tensors
     except RuntimeError as error:
@@ -126,6 +129,15 @@ def saved_call(ctx: Any, where: str = "NeuronLayer") -> tuple[Any, tuple[Any, ..
         ) from None
 
 
+def refuse_double_backward(where: str) -> NoReturn:
+    """Raise UnsupportedError for the gradient of a gradient."""
+    raise UnsupportedError(
+        where,
+        "double backward (create_graph=True) through the generated kernels is not supported",
+        remedy="Use backend='torch' for higher derivatives.",
+    )
+
+
 def empty_results(call: FusedCall, x: Tensor, into: Tensor | None = None) -> Results:
     """Allocate the results of a forward on the first input `x`."""
     kernels, layout, returns_states, saves_states, _ = call
@@ -136,8 +148,8 @@ def empty_results(call: FusedCall, x: Tensor, into: Tensor | None = None) -> Res
     else:
         outputs = [layout.empty_sequence(x) for _ in names]
     if saves_states:
-        size = kernels.saved_size(layout.time_steps, layout.neurons)
-        saved = empty(x, (size,), (1,), real) if size else None
+        rows = kernels.saved_size(layout.time_steps, 1)
+        saved = layout.empty_rows(x, rows, real) if rows * layout.neurons else None
     return Results(
         outputs if into is None else [into, *outputs],
         [layout.empty_step(real, device) for _ in kernels.states] if returns_states else [],
@@ -216,8 +228,9 @@ def run_backward(
     gradient of the first input is written to `into`.
     """
     outputs = len(kernels.outputs)
+    tensors = rearranged(layout, tensors, len(kernels.inputs), len(kernels.states))
     arguments = _shared(kernels, layout, tensors)
-    arguments.append(saved)
+    arguments.append(None if saved is None else layout.rows(saved))
     for grad in grads[:outputs]:
         sequence = _zero_row(layout, tensors[0]) if grad is None else layout.sequence(grad)
         arguments += (sequence, time_stride(sequence, layout))
@@ -274,7 +287,7 @@ class Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernel."""
-        call, (*tensors, saved) = saved_call(ctx)
+        call, (*tensors, saved) = saved_call(ctx, grads)
         needed = ctx.needs_input_grad[1:]
         return (None, *run_backward(call.kernels, call.layout, tensors, saved, grads, needed))
 

@@ -45,6 +45,10 @@ class Layout(NamedTuple):
         """Return an uninitialised (T, N, *) of the type and on the device of `like`."""
         return empty(like, self.shape, (self.neurons, *self.strides))
 
+    def empty_rows(self, like: Tensor, rows: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Return an uninitialised (rows, N, *) on the device of `like`, by default of its type."""
+        return empty(like, (rows, *self.step_shape), (self.neurons, *self.strides), dtype)
+
     def empty_step(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return an uninitialised (N, *)."""
         return torch.empty_strided(self.step_shape, self.strides, dtype=dtype, device=device)
@@ -58,6 +62,12 @@ class Layout(NamedTuple):
         if _matches(self.strides, x.shape[1:], x.stride()[1:]):
             return x
         return self.empty_sequence(x).copy_(x)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return `x`, (rows, N, *), or a copy whose rows have this layout and are adjacent."""
+        if x.stride() == (self.neurons, *self.strides):
+            return x
+        return self.empty_rows(x, x.shape[0]).copy_(x)
 
     def further(self, x: Tensor) -> Tensor:
         """Return `x`, (T, N, *) with stride 0 where it repeats, or a copy that has a `sharing`.
@@ -118,6 +128,11 @@ class Layout(NamedTuple):
         ]
 
 
+def rearranged(layout: Layout, tensors: Sequence[Tensor], inputs: int, states: int) -> list[Tensor]:
+    """Return the tensors of `arranged` in that layout. A hook of saved tensors may change it."""
+    return [layout.sequence(tensors[0]), *_others(layout, tensors, inputs, states)]
+
+
 def readable(params: Sequence[Param], x: Tensor) -> tuple[Tensor, Layout]:
     """Return the first input, copied where its steps have gaps, and its layout.
 
@@ -134,17 +149,21 @@ def arranged(
     The tensors are inputs (T, N, *), initial states (N, *) or (1,), and parameters.
     """
     x, layout = _readable(params, tensors[0], _known_layout)
-    own = inputs + states
-    values = tensors[own:]
     if layout.order is not None:
-        values = layout.in_memory_order(params, values)
-    return layout, [
-        x,
+        own = inputs + states
+        tensors = [*tensors[:own], *layout.in_memory_order(params, tensors[own:])]
+    return layout, [x, *_others(layout, tensors, inputs, states)]
+
+
+def _others(layout: Layout, tensors: Sequence[Tensor], inputs: int, states: int) -> list[Tensor]:
+    """Return the tensors after the first input; parameters are in the order of memory."""
+    own = inputs + states
+    return [
         *[layout.further(other) for other in tensors[1:inputs]],
         *[layout.step(value) for value in tensors[inputs:own]],
         *[
             p if p.is_contiguous() and not p.is_neg() else p.resolve_neg().contiguous()
-            for p in values
+            for p in tensors[own:]
         ],
     ]
 

@@ -7,7 +7,8 @@ operator has its neuron and a hash of its program. Each operator has its own sch
                        bool returns_states, bool saves_states)
         -> (Tensor spike_seq, ..., Tensor v_final, ..., Tensor checkpoints, Tensor counts)
 
-Results that are not requested have no elements. The result `checkpoints` has the saved states.
+Results that are not requested have no elements. The result `checkpoints` has the saved
+states, (rows, N, *) in the layout of `x_seq`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ from lnm_codegen.nn.function import (
     Results,
     empty_gradients,
     empty_results,
+    refuse_double_backward,
     run_backward,
     run_forward,
     save_call,
@@ -55,9 +57,7 @@ class Operator:
         define(self._library, name, _forward_schema(model), self._run, self._fake)
         schema, adjoint = _backward_schema(model), (self._run_adjoint, self._fake_adjoint)
         self._adjoint = define(self._library, f"{name}_backward", schema, *adjoint)
-        torch.library.register_autograd(
-            f"{NAMESPACE}::{name}", self._gradients, setup_context=_keep, lib=self._library
-        )
+        differentiate(self._library, name, self._gradients, _keep, "NeuronLayer")
 
     def _run(self, *arguments: Any) -> tuple[Tensor, ...]:
         *given, returns_states, saves_states = arguments
@@ -76,7 +76,7 @@ class Operator:
         given, (saved, *grads) = tensors[: self._tensors], tensors[self._tensors :]
         kernels = self._load(given[0].dtype)
         layout, own = arranged(self._params, given, self._inputs, self._states)
-        found = run_backward(kernels, layout, own, saved, grads, needed)
+        found = run_backward(kernels, layout, own, optional(saved), grads, needed)
         first = self._inputs + self._states
         back = layout.from_memory_order(self._params, found[first:])
         found = [*found[:first], *back]
@@ -112,6 +112,19 @@ def define(library: torch.library.Library, name: str, schema: str, run: Any, fak
     return getattr(getattr(torch.ops, NAMESPACE), name).default
 
 
+def differentiate(
+    library: torch.library.Library, name: str, gradients: Any, keep: Any, where: str
+) -> None:
+    """Register the gradient of an operator, and refuse that of its backward."""
+    operator = f"{NAMESPACE}::{name}"
+    torch.library.register_autograd(operator, gradients, setup_context=keep, lib=library)
+
+    def refuse(ctx: Any, *grads: Tensor | None) -> NoReturn:
+        refuse_double_backward(where)
+
+    torch.library.register_autograd(f"{operator}_backward", refuse, lib=library)
+
+
 def flat_results(x: Tensor, results: Results, states: int) -> tuple[Tensor, ...]:
     """Return results as those of an operator, of a neuron with so many states.
 
@@ -128,6 +141,11 @@ def flat_results(x: Tensor, results: Results, states: int) -> tuple[Tensor, ...]
 def nothing(like: Tensor) -> Tensor:
     """Return a tensor without elements, in the type of the arithmetic."""
     return like.new_empty(0, dtype=REAL[like.dtype])
+
+
+def optional(saved: Tensor) -> Tensor | None:
+    """Return saved states, or None where they have no elements."""
+    return saved if saved.numel() else None
 
 
 def _forward_schema(model: Model) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import lnm_codegen as lnm
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.operators import operator_of
 from tests.cases import CASES
 from tests.refusals import refused
@@ -19,6 +19,7 @@ from tests.refusals import refused
 pytestmark = pytest.mark.needs_cc
 
 SHAPE = (5, 2, 3, 4)
+LIF = lnm.get("lif")
 
 
 def network(case: str, **options: Any) -> nn.Module:
@@ -164,6 +165,17 @@ def test_export() -> None:
     names = [str(n.target) for n in exported.graph.nodes if n.op == "call_function"]
     assert sum(n.startswith("lnm.lif_c_") for n in names) == 1
     assert torch.equal(exported.module()(x), net(x))
+
+
+def test_double_backward_is_refused() -> None:
+    """The second derivative was 0, with a warning of PyTorch."""
+    for layer in (NeuronLayer(LIF, backend="c"), NormNeuron(LIF, 3, backend="c")):
+        x = torch.randn(4, 2, 3, requires_grad=True)
+        loss = torch.compile(layer, backend="eager")(x).square().sum()
+        (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+        remedy = "Use backend='torch'"
+        with refused(lnm.UnsupportedError, type(layer).__name__, "double backward", "", remedy):
+            torch.autograd.grad(grad.sum(), x)
 
 
 def test_one_operator_for_equal_neurons() -> None:

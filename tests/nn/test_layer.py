@@ -469,6 +469,22 @@ def test_double_backward_is_refused():
         torch.autograd.grad(loss, x, create_graph=True)
 
 
+@needs_cc
+@pytest.mark.parametrize("name", ["NeuronLayer", "NormNeuron", "integers"])
+def test_batched_gradients_are_refused(name):
+    """They ended in an error of PyTorch's internals."""
+    options = {"arithmetic": lnm.Fixed(16, 12)} if name == "integers" else {}
+    layer = lnm.nn.NormNeuron(lif(), 2) if name == "NormNeuron" else NeuronLayer(lif(), **options)
+    layer.backend = "c"
+    x, where = sequence(3, 2, 2).requires_grad_(), type(layer).__name__
+    problem, remedy = "no batched gradients", "Use backend='torch'"
+    with refused(lnm.UnsupportedError, where, problem, "", remedy):
+        torch.autograd.functional.jacobian(layer, x, vectorize=True)
+    out = layer(x)
+    with refused(lnm.UnsupportedError, where, problem, "", remedy):
+        torch.autograd.grad(out, x, torch.ones(5, *out.shape), is_grads_batched=True)
+
+
 def test_double_backward_of_the_torch_backend():
     """Its gradient has a gradient."""
     x = sequence(3, 2, 2).requires_grad_()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.bench.measure import Workload, peak_bytes
 from lnm_codegen.compiler.model import model_of
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.layout import layout_of
 from lnm_codegen.nn.load.c import load_c
 from tests.cases import CASES
@@ -341,6 +341,42 @@ def test_further_inputs_are_not_expanded_in_memory(axes: tuple[int, ...]) -> Non
 
     moved = peak_bytes(Workload(train, lambda out: out.backward()))
     assert moved < 4 * step  # output, its gradient, that of x; none of the further input
+
+
+TRAINED: dict[str, Any] = {
+    "per neuron": lambda: NeuronLayer(CASES["lnm-4"](), shape=SHAPE[2:], backend="c"),
+    "operator": lambda: NeuronLayer(CASES["lnm-4"](), shape=SHAPE[2:], backend="c"),
+    "norm": lambda: NormNeuron(lnm.get("lif"), 3, backend="c"),
+    "norm operator": lambda: NormNeuron(lnm.get("lif"), 3, backend="c"),
+    "integers": lambda: NeuronLayer(lnm.get("lif"), backend="c", arithmetic=lnm.Fixed(16, 12)),
+}
+"""Layers with different code for the backward."""
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+@pytest.mark.parametrize("place", ["contiguous", "channels last", "gaps"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_hooks_of_saved_tensors_may_change_layouts(name: str, place: str) -> None:
+    """`save_on_cpu(pin_memory=True)` makes tensors contiguous. Gradients were wrong."""
+    pack: Any = {
+        "contiguous": lambda x: x.clone(memory_format=torch.contiguous_format),
+        "channels last": lambda x: x.clone(memory_format=LAST.get(x.dim(), torch.preserve_format)),
+        "gaps": lambda x: torch.stack([x, x], -1)[..., 0],
+    }[place]
+    torch.manual_seed(0)
+    layer = TRAINED[name]()
+    x = torch.randn(SHAPE)
+    x = (laid_out(x, CHANNELS_LAST) if place == "contiguous" else x).requires_grad_()
+    torch._dynamo.reset()
+    run = torch.compile(layer, backend="eager") if "operator" in name else layer
+    weights, found = torch.randn(SHAPE), []
+    for hook in (pack, lambda x: x):
+        with torch.autograd.graph.saved_tensors_hooks(hook, lambda x: x):
+            out = run(x)
+        leaves = [x, *(p for p in layer.parameters() if p.requires_grad)]
+        found.append(torch.autograd.grad((weights * out).sum(), leaves))
+    for mine, expected in zip(*found, strict=True):
+        torch.testing.assert_close(mine, expected)
 
 
 def test_operators_take_further_inputs() -> None:

@@ -652,7 +652,7 @@ class _Neuron(torch.autograd.Function):
             raise RuntimeError("izhikevich is differentiable once: call without create_graph=True")
         (
             x_seq, tau, v_rest, v_c, a0, tau_w, a, b, v_threshold, v_init, w_init, _saved,
-        ) = _ctx.saved_tensors
+        ) = map(torch.Tensor.contiguous, _ctx.saved_tensors)
         time_steps, _shape = x_seq.shape[0], _sizes(x_seq)
         grad_spike_seq = grad_spike_seq.contiguous()
         grad_v_final = grad_v_final.contiguous()

@@ -639,7 +639,7 @@ class _Neuron(torch.autograd.Function):
         """Return the gradient of every argument that requires one; differentiable once."""
         if torch.is_grad_enabled():
             raise RuntimeError("lnm_3 is differentiable once: call without create_graph=True")
-        x_seq, theta, v_threshold, v_init, _saved = _ctx.saved_tensors
+        x_seq, theta, v_threshold, v_init, _saved = map(torch.Tensor.contiguous, _ctx.saved_tensors)
         time_steps, _shape = x_seq.shape[0], _sizes(x_seq)
         grad_spike_seq = grad_spike_seq.contiguous()
         grad_v_final = grad_v_final.contiguous()

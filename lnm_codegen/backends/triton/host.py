@@ -118,7 +118,7 @@ def autograd_source(arguments: Arguments) -> str:
         forward_head=enclosed("def forward(", ["_ctx", *taken], "):", indent=4),
         save=enclosed("_ctx.save_for_backward(", kept, ")", indent=8),
         backward_head=enclosed("def backward(", ["_ctx", *received], "):", indent=4),
-        restore=enclosed("", kept, " = _ctx.saved_tensors", indent=8),
+        restore=enclosed("", kept, " = map(torch.Tensor.contiguous, _ctx.saved_tensors)", indent=8),
         seeds=tuple(received),
         returned=", ".join((*outputs, *finals)),
         forward_passed=tuple(passed.get(f.name, f.name) for f in plan.forward_fields),

@@ -271,7 +271,7 @@ def _packed(tensor: Tensor, keep: Callable[[Tensor], Any]) -> Packed | None:
 def _unpacked(packed: Packed, give: Callable[[Any], Tensor]) -> Tensor:
     """Return the tensor that was packed; only the blocks that it reads are unpacked."""
     begin, end = packed.first // BLOCK, -(-(packed.first + packed.extent) // BLOCK)
-    numbers = unpack(give(packed.bits.kept)[begin:end], packed.dtype)
+    numbers = unpack(give(packed.bits.kept)[begin:end].contiguous(), packed.dtype)
     return numbers.as_strided(packed.size, packed.stride, packed.first - begin * BLOCK)
 
 

@@ -89,8 +89,8 @@ class FixedFused(torch.autograd.Function):
         like, count = tensors[0], layout.neurons
         arguments = dict(call.coefficients)
         rounded: list[Tensor] = []
-        size = max(layout.time_steps, 1) * states * count if call.saves_states else 0
-        saved = like.new_empty(size)
+        rows = max(layout.time_steps, 1) * states if call.saves_states else 0
+        saved = layout.empty_rows(like, rows)
         for k, symbol in enumerate(neuron.inputs):
             name, x = symbol.name, tensors[k]
             arguments |= {f"{name}_seq": x, f"{name}_stride": time_stride(x, layout)}
@@ -105,7 +105,7 @@ class FixedFused(torch.autograd.Function):
             name, value = symbol.name, tensors[inputs + k]
             arguments |= {f"{name}_init": value, f"{name}_init_stride": int(value.numel() > 1)}
             if call.saves_states:
-                arguments |= {f"{name}_seq": saved[k * count :], f"{name}_stride": states * count}
+                arguments |= {f"{name}_seq": saved[k:], f"{name}_stride": states * count}
             if call.returns_states:
                 finals.append(layout.empty_step(like.dtype, like.device))
                 arguments[f"{name}_final"] = finals[-1]
@@ -121,7 +121,7 @@ class FixedFused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the float backward kernel, one step a chunk."""
-        call, (*given, saved) = saved_call(ctx)
+        call, (*given, saved) = saved_call(ctx, grads)
         neuron, layout = call.arithmetic.neuron, call.layout
         inputs, states = len(neuron.inputs), len(neuron.states)
         own = inputs + states
@@ -129,12 +129,12 @@ class FixedFused(torch.autograd.Function):
         tensors, rounded = given[:count], given[count:]
         start = tensors[inputs:own]
         if layout.time_steps:
-            start = list(saved[: states * layout.neurons].split(layout.neurons)) if states else []
+            start = list(saved[:states])
         results = run_backward(
             _adjoint(neuron, tensors[0].dtype),
             layout,
             [*rounded, *start, *tensors[own:]],
-            saved[states * layout.neurons :],
+            saved[states:],
             grads,
             ctx.needs_input_grad[1:],
         )

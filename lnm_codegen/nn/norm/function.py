@@ -110,13 +110,14 @@ def run_normalised_backward(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Return the gradients of `given` of `run_normalised`."""
-    *own, weight, bias = given
-    (kernels, layout, *_), c = call.fused, own[0]
+    c, *own, weight, bias = given
+    kernels, layout, *_ = call.fused
+    c = layout.sequence(c)
     kept = call.kept[0] if call.kept else _numbers_of(call, moments, weight, bias)
     (found, used, constants), real = kept, kernels.real
     sums_needed = needed[0] or needed[-2] or needed[-1]
     wanted = (*needed[:-2], False, sums_needed, sums_needed)
-    own_grads = run_backward(kernels, layout, [*own, *constants], saved, grads, wanted)
+    own_grads = run_backward(kernels, layout, [c, *own, *constants], saved, grads, wanted)
     *results, _, scale, shift = own_grads
     if scale is None or shift is None:
         return [*results, None, None]
@@ -157,7 +158,7 @@ class Normalised(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernel, and correct the gradient of the input."""
-        call, (*given, moments, saved) = saved_call(ctx, "NormNeuron")
+        call, (*given, moments, saved) = saved_call(ctx, grads, "NormNeuron")
         needed = ctx.needs_input_grad[1:]
         found = run_normalised_backward(call, given, moments, saved, grads[:-1], needed)
         return (None, *found)

@@ -41,9 +41,11 @@ from lnm_codegen.nn.operators import (
     LOCK,
     NAMESPACE,
     define,
+    differentiate,
     flat_results,
     nothing,
     operator_name,
+    optional,
     taken_names,
 )
 from lnm_codegen.nn.select import kernels_of
@@ -65,9 +67,7 @@ class NormOperator:
         define(self._library, name, self._schema(model), self._run, self._fake)
         schema, adjoint = self._adjoint_schema(model), (self._run_adjoint, self._fake_adjoint)
         self._adjoint = define(self._library, f"{name}_backward", schema, *adjoint)
-        torch.library.register_autograd(
-            f"{NAMESPACE}::{name}", self._gradients, setup_context=_keep, lib=self._library
-        )
+        differentiate(self._library, name, self._gradients, _keep, "NormNeuron")
 
     def _schema(self, model: Model) -> str:
         taken = ", ".join(f"Tensor {n}" for n in self._taken)
@@ -114,7 +114,7 @@ class NormOperator:
         count = len(self._taken)
         given, (saved, moments, *grads) = tensors[:count], tensors[count:]
         call, own = self._call(given, eps, group)
-        found = run_normalised_backward(call, own, moments, saved, grads, needed)
+        found = run_normalised_backward(call, own, moments, optional(saved), grads, needed)
         first = self._inputs + self._states
         own_params = self._params[:-3]
         back = call.fused.layout.from_memory_order(own_params, found[first:-2])

@@ -122,7 +122,8 @@ class Loop(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads_out: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernels, from the last step to the first."""
-        (plans, count, carry_limit), saved = saved_call(ctx, "Recurrent")
+        (plans, count, carry_limit), given = saved_call(ctx, grads_out, "Recurrent")
+        saved: list[Any] = [None if a is None else a.contiguous() for a in given]
         tensors, sequences = saved[:count], saved[count:]
         grad_seq = grads_out[len(plans) - 1]
         if grad_seq is None:

@@ -535,6 +535,12 @@ layer = Plif()
 assert not torch.equal(layer(x), expected)
 {line}
 assert torch.equal(layer(x), expected)
+grads = []
+for pack in (lambda t: torch.stack([t, t], -1)[..., 0], lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        out = layer(x)
+    grads += torch.autograd.grad(out.square().sum(), layer.w)
+assert torch.equal(*grads), "hooks of saved tensors may change layouts"
 Plif().load_state_dict({{"w": values["w"]}})
 network = torch.nn.Sequential(torch.nn.Identity(), Plif())
 assert network.load_state_dict({{"1.w": values["w"]}}).missing_keys == []

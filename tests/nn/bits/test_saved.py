@@ -562,11 +562,13 @@ def test_checkpointing(is_inside: bool) -> None:
 
 
 def test_hooks_around_the_context() -> None:
-    """`save_on_cpu` receives bits."""
+    """`save_on_cpu` receives bits. The bits may return in another layout."""
     net, x = nn.Sequential(lif(), nn.Linear(8, 3)), torch.rand(4, 2, 8) * 3
     expected = gradients(net, x)
     assert_same(gradients(net, x, save_on_cpu(), pack_spikes()), expected)
     assert_same(gradients(net, x, pack_spikes(), pack_spikes()), expected)
+    apart = saved_tensors_hooks(lambda t: torch.stack([t, t], -1)[..., 0], lambda t: t)
+    assert_same(gradients(net, x, apart, pack_spikes()), expected)
 
 
 def test_threads() -> None:

@@ -286,6 +286,19 @@ def test_double_backward_is_refused() -> None:
         torch.autograd.grad(network(inputs()).sum(), list(network.parameters()), create_graph=True)
 
 
+@pytest.mark.needs_cc
+def test_hooks_of_saved_tensors_may_change_layouts() -> None:
+    """Saved tensors with gaps in memory were read as if they had none."""
+    network, x = net(backend="c", readout="linear"), inputs()
+    found = []
+    for pack in (lambda t: torch.stack([t, t], -1)[..., 0], lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            loss = network(x).sum()
+        found.append(torch.autograd.grad(loss, list(network.parameters())))
+    for mine, expected in zip(*found, strict=True):
+        torch.testing.assert_close(mine, expected)
+
+
 @pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
 @pytest.mark.parametrize(("name", "options"), [("feedforward", {}), ("recurrent", {}),
                                                ("recurrent", {"feedback": "down"})])  # fmt: skip
