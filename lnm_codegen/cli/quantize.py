@@ -87,11 +87,10 @@ def quantize(
     """Search the smallest word lengths that meet a target.
 
     For a RUN, the target is the accuracy: small widths of weights, neurons and input that break at
-    most --lost percent of the samples of the search: those are correct in float and wrong in
-    integers. These samples are held out of the training, or half of the test set. --out DIR gets
-    the network in integers, for `lnm emit --run RUN --network --format DIR`. Exits with 3 if
-    --weights or --epochs miss the target; DIR is written all the same. With --error or --mismatch,
-    and for a FAMILY:
+    most --lost percent of the held-out or test samples of the search: those are correct in float
+    and wrong in integers. --out DIR gets the network in integers, for `lnm emit --run RUN --network
+    --format DIR`. Exits with 3 if --weights or --epochs miss the target; DIR is written all the
+    same. With --error or --mismatch, and for a FAMILY:
 
     The search minimises the total width of all nodes. Integer bits follow from the range of each
     node. The range is proven if the states have an
