@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, get_args
 
-from lnm_codegen.backends.earlier import replaced_files
+from lnm_codegen.backends.earlier import write_over_earlier
 from lnm_codegen.errors import ModelError
-from lnm_codegen.files import write_all
 from lnm_codegen.ir.declarations import Param, Prologue, State
 from lnm_codegen.ir.nodes import Program
 from lnm_codegen.ir.notebook import folded
@@ -84,7 +83,8 @@ class Source:
         lists and the new one does not have are removed, and report.json.
 
         Raises:
-            ModelError: `folder` is not a path, or cannot be written.
+            ModelError: `folder` is not a path, cannot be written, or has a file of another origin
+                with the name of one of these.
             ToolError: The disk is full, or fails.
         """
         try:
@@ -93,7 +93,7 @@ class Source:
             raise ModelError("write", f"folder is {folder!r}", "the path of a folder") from None
         files = {Path(name): text for name, text in self.files.items()}
         remedy = "Remove it, or give another folder."
-        return write_all("emit", base, files, remedy, replaced_files(base, files))
+        return write_over_earlier("emit", base, files, remedy)
 
 
 class Backend(Protocol[M_contra]):
