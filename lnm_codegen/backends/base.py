@@ -25,9 +25,9 @@ DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)
 class Model:
     """A neuron for a backend: its program, and the declarations of the ports.
 
-    `name` is that of files and functions, `family` that of the definition, for headings. `dtype` is
-    the type of sequences: inputs, outputs and their gradients. States, parameters and reductions
-    have the type `real`.
+    `name` is that of files and functions, `family` that of the definition. Headings have `family`,
+    `equations` and the `slopes` of spikes. `dtype` is the type of sequences: inputs, outputs and
+    their gradients. States, parameters and reductions have the type `real`.
 
     `prologue` says that the first input is normalised. `passes` are then the two models that batch
     statistics need (`backends.plan`); a backend writes their files beside those of the model.
@@ -44,6 +44,12 @@ class Model:
     dtype: DtypeName
     prologue: Prologue | None = None
     passes: tuple[Model, ...] = ()
+    slopes: tuple[str, ...] = ()
+
+    @property
+    def definition(self) -> tuple[str, ...]:
+        """Equations and slopes, for the heading of a file with a backward."""
+        return self.equations + self.slopes
 
     @property
     def real(self) -> RealName:
