@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, get_args
 
-from lnm_codegen.backends.earlier import replaced_files
+from lnm_codegen.backends.earlier import write_over_earlier
 from lnm_codegen.errors import ModelError
-from lnm_codegen.files import write_all
 from lnm_codegen.ir.declarations import Param, Prologue, State
 from lnm_codegen.ir.nodes import Program
 from lnm_codegen.ir.notebook import folded
@@ -26,9 +25,9 @@ DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)
 class Model:
     """A neuron for a backend: its program, and the declarations of the ports.
 
-    `name` is that of files and functions, `family` that of the definition, for headings. `dtype` is
-    the type of sequences: inputs, outputs and their gradients. States, parameters and reductions
-    have the type `real`.
+    `name` is that of files and functions, `family` that of the definition. Headings have `family`,
+    `equations` and the `slopes` of spikes. `dtype` is the type of sequences: inputs, outputs and
+    their gradients. States, parameters and reductions have the type `real`.
 
     `prologue` says that the first input is normalised. `passes` are then the two models that batch
     statistics need (`backends.plan`); a backend writes their files beside those of the model.
@@ -45,6 +44,12 @@ class Model:
     dtype: DtypeName
     prologue: Prologue | None = None
     passes: tuple[Model, ...] = ()
+    slopes: tuple[str, ...] = ()
+
+    @property
+    def definition(self) -> tuple[str, ...]:
+        """Equations and slopes, for the heading of a file with a backward."""
+        return self.equations + self.slopes
 
     @property
     def real(self) -> RealName:
@@ -84,7 +89,8 @@ class Source:
         lists and the new one does not have are removed, and report.json.
 
         Raises:
-            ModelError: `folder` is not a path, or cannot be written.
+            ModelError: `folder` is not a path, cannot be written, or has a file of another origin
+                with the name of one of these.
             ToolError: The disk is full, or fails.
         """
         try:
@@ -93,7 +99,7 @@ class Source:
             raise ModelError("write", f"folder is {folder!r}", "the path of a folder") from None
         files = {Path(name): text for name, text in self.files.items()}
         remedy = "Remove it, or give another folder."
-        return write_all("emit", base, files, remedy, replaced_files(base, files))
+        return write_over_earlier("emit", base, files, remedy)
 
 
 class Backend(Protocol[M_contra]):

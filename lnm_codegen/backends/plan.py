@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.names import require_distinct
-from lnm_codegen.ir.declarations import Granularity, Param
+from lnm_codegen.ir.declarations import Granularity, Param, State
 from lnm_codegen.ir.granularity import finest, learnable_terms, prepared_granularity
 from lnm_codegen.ir.nodes import Kernel, Port, Role
 from lnm_codegen.ir.passes.dce import keep_results
@@ -141,6 +141,13 @@ class Plan:
         )
         return ", ".join(texts) or "none"
 
+    @property
+    def initial_text(self) -> str:
+        """Initial values of states and parameters, for the head of a file."""
+        declared: tuple[State | Param, ...] = (*self.model.states, *self.model.params)
+        texts = (f"{d.name} {'random' if callable(d.init) else d.init}" for d in declared)
+        return f"Initial values of the definition: {', '.join(texts)}." if declared else ""
+
     def split(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the prepared parameters, or terms, with one value per layer, and the others."""
         layer = tuple(q for q in names if self.per[q] == "layer")
@@ -171,7 +178,10 @@ class Plan:
         fields += [
             Field(f"grad_{s}_final", "real", nullable=True, note="(neurons)") for s in self.states
         ]
-        fields += [_optional(f"grad_{x}_seq", "io") for x in self.model.inputs]
+        first, *further = self.model.inputs
+        fields += [_optional(f"grad_{first}_seq", "io")]
+        whole = "(time_steps, neurons), whatever {}_count is"
+        fields += [_optional(f"grad_{x}_seq", "io", whole.format(x)) for x in further]
         fields += [_optional(f"grad_{s}_init", "real", "(neurons)") for s in self.states]
         fields += [_optional(f"grad_{p.name}", "real") for p in self.learnable]
         return tuple(fields)

@@ -7,8 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lnm_codegen.backends.base import Source
-from lnm_codegen.backends.earlier import replaced_files
-from lnm_codegen.files import write_all
+from lnm_codegen.backends.earlier import write_over_earlier
 
 NONE: Mapping[Path, str | bytes] = MappingProxyType({})
 """No further files."""
@@ -20,7 +19,7 @@ def write_together(
     verb: str = "emit",
     more: Mapping[Path, str | bytes] = NONE,
 ) -> list[Path]:
-    """Write every source below `out` as `write_all` does; a circuit replaces an earlier one.
+    """Write every source below `out`, over files of an earlier emission; nothing else is lost.
 
     Args:
         sources: Folder below `out` -> its files.
@@ -29,7 +28,7 @@ def write_together(
         more: Path below `out` -> text or data of further files.
 
     Raises:
-        ModelError: The folder cannot be written.
+        ModelError: A file of another origin would be lost, or the folder cannot be written.
         ToolError: The disk is full or fails.
     """
     texts: dict[Path, str | bytes] = {
@@ -38,5 +37,4 @@ def write_together(
         for name, text in source.files.items()
     }
     remedy = "Remove it, or give another folder with --out."
-    files = texts | dict(more)
-    return write_all(verb, out, files, remedy, replaced_files(out, files))
+    return write_over_earlier(verb, out, texts | dict(more), remedy)

@@ -21,7 +21,7 @@ from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.passes.formulas import formulas
 from lnm_codegen.ir.passes.unit import at_unit_gradient
 from lnm_codegen.ir.types import Fixed, FixedSpec
-from lnm_codegen.language.display import equations
+from lnm_codegen.language.display import equations, slopes
 from lnm_codegen.language.names import require_name
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.normalisation import channel_sums, input_correction
@@ -52,6 +52,7 @@ def model_of(
         params=neuron.step_params,
         outputs=program.forward.result_names(Role.OUTPUT),
         equations=definition,
+        slopes=slopes(neuron),
         dtype=dtype,
         prologue=neuron.prologue,
         passes=tuple(model_of(p, name=f"{own_name}_{p.name}", dtype=dtype) for p in passes),

@@ -17,6 +17,7 @@ from lnm_codegen.language.functions import replaced
 _LONGEST_LINE = 160
 _LONGEST_VECTOR = 6
 _MOST_BOUND = 20
+_DETACHED = "reset   spikes inside it have no derivative (detach_reset)"
 _LONGEST_NUMBER, _DIGITS = 10, 8
 """Digits of a number that is printed as it is; significant digits of any other."""
 
@@ -28,6 +29,18 @@ def equations(neuron: Any) -> tuple[str, ...]:
     lines += [f"fire    {s} = [{e} >= 0]" for s, e in neuron.fire]
     lines += [f"reset   {s} <- {e}" for s, e in neuron.reset]
     return (*lines, *(f"output  {name} = {e}" for name, e in neuron.output))
+
+
+def slopes(neuron: Any) -> tuple[str, ...]:
+    """Return what derivatives depend on beside the equations: the slope of each spike, in a line.
+
+    A surrogate of the library is named, with its argument.
+    """
+    lines = [
+        f"slope   d {spike}/dz = {_rounded(s.slope)}" + (f"  ({s})" if s.arguments else "")
+        for spike, s in neuron.surrogates
+    ]
+    return (*lines, _DETACHED) if neuron.detach_reset else tuple(lines)
 
 
 def brief(neuron: Any) -> tuple[str, ...]:
@@ -56,7 +69,7 @@ def text(neuron: Any) -> str:
     lines = [*brief(neuron)]
     lines += [f"slope   d {spike}/dz = {s.slope}  ({s.name})" for spike, s in neuron.surrogates]
     if neuron.detach_reset:
-        lines.append("reset   spikes inside it have no derivative (detach_reset)")
+        lines.append(_DETACHED)
     lines += [f"state   {s} {_initial(s.decl)}" for s in neuron.states]
     lines += [f"input   {s}" for s in neuron.inputs]
     lines += [f"param   {p.name} {_start(p.init)}{_drawn(p)}, {_kind(p)}" for p in neuron.params]

@@ -354,6 +354,20 @@ def test_a_path_that_cannot_be_written(call, tmp_path):
     assert_line(line, "quantize: cannot write ", str(out), "Not a directory")
 
 
+def test_files_of_the_user_are_not_overwritten(call, tmp_path):
+    """They once were, by a package in the folder of a project and by formats beside a neuron."""
+    for name in ("pyproject.toml", "README.md", "if.toml"):
+        (tmp_path / name).write_text("mine")
+    before = files_below(tmp_path)
+    status, line = failing(call, "emit", "if", "--backend", "c", "--package", tmp_path)
+    assert status == 2
+    assert_line(line, f"emit: would overwrite {tmp_path}/README.md, which", "1 more", "another")
+    status, line = failing(call, "quantize", "if", "--error", ".1", "--out", tmp_path)
+    assert status == 2
+    assert_line(line, f"quantize: would overwrite {tmp_path}/if.toml, which lnm_codegen did not")
+    assert files_below(tmp_path) == before
+
+
 def test_a_full_disk_is_not_the_users_mistake(monkeypatch, tmp_path):
     """What the machine lacks is a ToolError, exit status 1."""
 

@@ -12,6 +12,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.cli import run
+from tests.refusals import refused
 
 THETA = "theta=0.02,0.85,0.11,-0.06"
 
@@ -122,14 +123,15 @@ def test_a_manifest_names_no_file_outside(tmp_path, files):
     assert (folder / "manifest.json").read_text() == source.files["manifest.json"]
 
 
-def test_a_manifest_of_another_program_says_nothing(tmp_path):
-    """Only a circuit's own manifest has a report beside it."""
+def test_a_manifest_of_another_program_is_not_overwritten(tmp_path):
+    """Nor is anything removed that it lists, or that stands beside it."""
     (tmp_path / "manifest.json").write_text('{"name": "an app", "emitted": ["mine.txt"]}')
     for name in ("report.json", "mine.txt"):
         (tmp_path / name).write_text("")
-    lnm.emit(lnm.get("lif"), "verilog", spec=lnm.Fixed(16, 12)).write(tmp_path)
-    assert (tmp_path / "report.json").exists()
-    assert (tmp_path / "mine.txt").exists()
+    source = lnm.emit(lnm.get("lif"), "verilog", spec=lnm.Fixed(16, 12))
+    with refused(lnm.ModelError, "emit", f"would overwrite {tmp_path}/manifest.json, which"):
+        source.write(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 REFUSED = [

@@ -12,6 +12,7 @@
 #include "izhikevich_step.h"
 
 #include <algorithm>
+#include <exception>
 #include <new>
 #include <vector>
 
@@ -401,7 +402,7 @@ void backward(const izhikevich_backward_arguments &a, const Parameters &p, Sums 
         std::vector<real> starts;
         try {
             starts.resize(every > 1 ? every * 2 * _tile : 0);
-        } catch (const std::bad_alloc &) {
+        } catch (const std::exception &) {
             failed = 1;  // an exception that leaves a parallel region ends the process
         }
 #pragma omp for schedule(static)
@@ -495,7 +496,7 @@ extern "C" int izhikevich_forward(const izhikevich_forward_arguments *arguments)
         const Parameters p = prepared(a);
         const bool stream = streams(a.spike_seq, a.time_steps, a.neurons);
         stream ? forward<true>(a, p) : forward<false>(a, p);
-    } catch (const std::bad_alloc &) {
+    } catch (const std::exception &) {
         return IZHIKEVICH_OUT_OF_MEMORY;
     }
     return 0;
@@ -511,7 +512,7 @@ extern "C" int izhikevich_backward(const izhikevich_backward_arguments *argument
         const bool stream = (!a.grad_x_seq || streams(a.grad_x_seq, a.time_steps, a.neurons));
         stream ? backward<true>(a, p, sums) : backward<false>(a, p, sums);
         parameter_gradients(a, p, sums, tiles);
-    } catch (const std::bad_alloc &) {
+    } catch (const std::exception &) {
         return IZHIKEVICH_OUT_OF_MEMORY;
     }
     return 0;

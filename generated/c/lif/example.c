@@ -25,7 +25,7 @@ int main(void) {
     const float v_init = 0.0f;
     const float tau_values[] = {2.0f};
     const float v_threshold_values[] = {1.0f};
-    float *checkpoints = (float *)malloc(sizeof(float) * lif_checkpoints(TIME_STEPS, NEURONS) + 1);
+    float *checkpoints = (float *)malloc(sizeof(float) * (size_t)lif_checkpoints(TIME_STEPS, NEURONS) + 1);
     for (int k = 0; k < TIME_STEPS * NEURONS; ++k) {
         x_seq[k] = (float)(k % 97) / 48 - (float)0.5;
         grad_spike_seq[k] = 1;

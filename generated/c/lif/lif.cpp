@@ -12,6 +12,7 @@
 #include "lif_step.h"
 
 #include <algorithm>
+#include <exception>
 #include <new>
 #include <vector>
 
@@ -345,7 +346,7 @@ void backward(const lif_backward_arguments &a, const Parameters &p, Sums &sums) 
         std::vector<real> starts;
         try {
             starts.resize(every > 1 ? every * 1 * _tile : 0);
-        } catch (const std::bad_alloc &) {
+        } catch (const std::exception &) {
             failed = 1;  // an exception that leaves a parallel region ends the process
         }
 #pragma omp for schedule(static)
@@ -437,7 +438,7 @@ extern "C" int lif_forward(const lif_forward_arguments *arguments) {
         const Parameters p = prepared(a);
         const bool stream = streams(a.spike_seq, a.time_steps, a.neurons);
         stream ? forward<true>(a, p) : forward<false>(a, p);
-    } catch (const std::bad_alloc &) {
+    } catch (const std::exception &) {
         return LIF_OUT_OF_MEMORY;
     }
     return 0;
@@ -453,7 +454,7 @@ extern "C" int lif_backward(const lif_backward_arguments *arguments) {
         const bool stream = (!a.grad_x_seq || streams(a.grad_x_seq, a.time_steps, a.neurons));
         stream ? backward<true>(a, p, sums) : backward<false>(a, p, sums);
         parameter_gradients(a, p, sums, tiles);
-    } catch (const std::bad_alloc &) {
+    } catch (const std::exception &) {
         return LIF_OUT_OF_MEMORY;
     }
     return 0;

@@ -5,13 +5,24 @@
  *     fire    spike = [v - v_threshold >= 0]
  *     reset   v <- where(spike, 0, v)
  *     output  spike = spike
+ *     slope   d spike/dz = 1/(pi**2*z**2 + 1)  (atan(alpha=2))
  *
  * Sequences are (time_steps, neurons). The numbers of a time step are adjacent; a stride is the
  * distance from one step to the next (0 reads one step T times; outputs have the stride `neurons`).
  * A step has samples of `sample` neurons. Neuron m reads value m / inner % channels of a parameter per
  * channel, and value m % sample of one per neuron. For a contiguous (N, C, H, W): inner = H*W,
  * channels = C, sample = C*H*W; for channels last: inner = 1.
+ * sample, channels and inner may be 1, because every parameter has one value.
+ * Element k of value r of a vector parameter is at r * size + k.
  * Parameters: theta one value of 3 numbers, v_threshold one value.
+ * Initial values of the definition: v 0.0, theta (0.0, 0.5, 0.0), v_threshold 1.0.
+ *
+ * An output may overwrite an input with as many numbers: a sequence of stride `neurons`, or initial states
+ * of stride 1 (pass v_init as v_final to continue a stream in place). A backward reads the inputs and
+ * initial states of its forward.
+ *
+ * CUDA source of this name declares the same names. For a program with both, emit one under another name.
+ * Compile lnm_2.cpp with -fopenmp, or with -fopenmp-simd for one thread.
  */
 #ifndef LNM_2_H
 #define LNM_2_H
@@ -69,7 +80,8 @@ typedef struct {
     float *grad_theta; /* null: skipped */
 } lnm_2_backward_arguments;
 
-/* Return the length of `checkpoints`: the states before every 16-th step but the first. */
+/* Return the length of `checkpoints`, in numbers. Up to 4096 steps they are the states before every
+ * 16-th step but the first; beyond, before fewer steps. */
 int64_t lnm_2_checkpoints(int64_t time_steps, int64_t neurons);
 
 /* Return 0, or one of the errors above. */

@@ -26,7 +26,7 @@ int main(void) {
     const float theta_values[] = {0.0f, 0.5f, 0.0f, 0.0f};
     float grad_theta[1 * 4] = {0};
     const float v_threshold_values[] = {1.0f};
-    float *checkpoints = (float *)malloc(sizeof(float) * lnm_3_checkpoints(TIME_STEPS, NEURONS) + 1);
+    float *checkpoints = (float *)malloc(sizeof(float) * (size_t)lnm_3_checkpoints(TIME_STEPS, NEURONS) + 1);
     for (int k = 0; k < TIME_STEPS * NEURONS; ++k) {
         x_seq[k] = (float)(k % 97) / 48 - (float)0.5;
         grad_spike_seq[k] = 1;

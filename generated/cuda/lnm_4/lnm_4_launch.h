@@ -5,12 +5,14 @@
  *     fire    spike = [v - v_threshold >= 0]
  *     reset   v <- where(spike, 0, v)
  *     output  spike = spike
+ *     slope   d spike/dz = 1/(pi**2*z**2 + 1)  (atan(alpha=2))
  *
  * Shapes. Sequences are (time_steps, neurons). The numbers of a time step are adjacent. A field that ends
  * in _stride is the distance from one step to the next (0 reads one step T times); outputs have the
  * stride neurons.
  * sample, channels and inner may be 1, because every parameter has one value.
  * Element k of value r of a vector parameter is at r * size + k. Parameters: theta one value of 5 numbers, v_threshold one value.
+ * Initial values of the definition: v 0.0, theta (0.0, 0.5, 0.0, 0.0, 0.0), v_threshold 1.0.
  *
  * Types. Sequences: float. All other numbers: float. Sums of counts: double.
  *
@@ -28,6 +30,8 @@
  * over longer work). A block has 256 threads forward, 256 backward, 1024 in the reduction, and
  * 20480 bytes of shared memory backward.
  * An output may overwrite an input of stride neurons if no backward follows.
+ *
+ * C source of this name declares the same names. For a program with both, emit one under another name.
  */
 #ifndef LNM_4_LAUNCH_H
 #define LNM_4_LAUNCH_H

@@ -8,6 +8,7 @@
     reset   v <- where(spike, 0, v)
     reset   w <- b*spike + w
     output  spike = spike
+    slope   d spike/dz = 1/(pi**2*z**2 + 1)  (atan(alpha=2))
 """
 
 import torch

@@ -6,6 +6,7 @@
     fire    spike = [v - v_threshold >= 0]
     reset   v <- where(spike, 0, v)
     output  spike = spike
+    slope   d spike/dz = 1/(pi**2*z**2 + 1)  (atan(alpha=2))
 """
 
 import torch

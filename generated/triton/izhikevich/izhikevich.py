@@ -8,6 +8,7 @@
     reset   v <- where(spike, 0, v)
     reset   w <- b*spike + w
     output  spike = spike
+    slope   d spike/dz = 1/(pi**2*z**2 + 1)  (atan(alpha=2))
 
 Call `izhikevich(x_seq, ...)`, which is differentiable, or `forward` and `backward` on your own
 buffers. Requires PyTorch and Triton 3.3 or later. Sequences are float32, arithmetic is float32.

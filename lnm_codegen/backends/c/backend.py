@@ -59,7 +59,7 @@ class C:
         name = plan.model.name
         files = {
             f"{name}_step.h": render("c/step.h.j2", step_view(plan)),
-            f"{name}.h": _header(plan, self.chunk),
+            f"{name}.h": _header(plan, self.chunk, self.far),
             f"{name}.cpp": loops_source(plan, self.chunk, self.far),
         }
         if plan.model.dtype in C_TYPES:  # C has no arithmetic with 16 bits
@@ -101,7 +101,7 @@ def step_view(plan: Plan) -> dict[str, object]:
         functions.append(_Function(_COMMENTS[name], wrapped, lines(kernel, dialect)))
     return dict(
         family=plan.model.family,
-        equations=plan.model.equations,
+        equations=plan.model.definition,
         real=dialect.real,
         math=math_functions(tuple(kernels.values()), plan.model.real),
         functions=tuple(functions),
@@ -114,7 +114,7 @@ def wrapped_signature(signature: str, kind: str) -> str:
     return "\n".join(textwrap.wrap(whole, 96, subsequent_indent="    ")).replace("\0", " ")
 
 
-def _header(plan: Plan, chunk: int) -> str:
+def _header(plan: Plan, chunk: int, far: int) -> str:
     model = plan.model
     view = dict(
         family=model.family,
@@ -122,10 +122,15 @@ def _header(plan: Plan, chunk: int) -> str:
         guard=f"{model.name.upper()}_H",
         prefix=model.name.upper(),
         abi=ABI,
-        equations=model.equations,
+        equations=model.definition,
         granularity_text=plan.granularity_text,
+        by_rows=plan.finest != "layer",
+        states=plan.states,
+        initial_lines=textwrap.wrap(plan.initial_text, 96),
         chunk=chunk,
-        io_note=f" of {model.dtype}, passed as raw bits" if model.dtype not in C_TYPES else "",
+        far=far,
+        dtype=model.dtype,
+        is_narrow=model.dtype not in C_TYPES,
         forward_fields=tuple(_declared(f, model) for f in plan.forward_fields),
         backward_fields=tuple(_declared(f, model) for f in plan.backward_fields),
     )

@@ -19,7 +19,7 @@ def example_source(plan: Plan) -> str:
         *(f"const {real} {s.name}_init = {number_of(s.init, model.real)};" for s in model.states),
         *(line for p in model.params for line in _parameter(p, model.real)),
         f"{real} *checkpoints = ({real} *)malloc(sizeof({real}) *"
-        f" {model.name}_checkpoints(TIME_STEPS, NEURONS) + 1);",
+        f" (size_t){model.name}_checkpoints(TIME_STEPS, NEURONS) + 1);",
     ]
     fills = [
         *(f"{x}_seq[k] = ({real})(k % 97) / 48 - ({real})0.5;" for x in model.inputs),

@@ -79,6 +79,7 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         row_shapes=tuple((q, _SHAPES[plan.per[q]]) for q in row_parameters),
         uniform_parameters=row_parameters if uniform else (),
         has_uniform=uniform,
+        by_rows=plan.finest != "layer",
         chunk_template=f"template <bool kStream{', bool kUniform' if uniform else ''}>",
         chunk_flags="kStream, kUniform" if uniform else "kStream",
         plain_flags="false, false" if uniform else "false",

@@ -8,6 +8,8 @@ the kernels by `plan.py`.
 
 from __future__ import annotations
 
+import textwrap
+
 from lnm_codegen.backends.arguments import ABI, conditions
 from lnm_codegen.backends.base import Model, Source, pass_files
 from lnm_codegen.backends.c.backend import step_view
@@ -74,10 +76,11 @@ def _interface_view(cuda: CudaPlan) -> dict[str, object]:
         **cuda.constants,
         upper=model.name.upper(),
         abi=ABI,
-        equations=model.equations,
+        equations=model.definition,
         io_text=_IO_TEXTS[model.dtype],
         real=c_type(model.real),
         granularity_text=plan.granularity_text,
+        initial_lines=textwrap.wrap(plan.initial_text, 96),
         head=", ".join(HEAD),
         sizes=", ".join(SIZES),
         forward_fields=tuple(_declared(f, model) for f in plan.forward_fields),

@@ -107,7 +107,7 @@ def _module(model: Model) -> str:
     stacked = (f"_stacked(_{o}_seq, {sequences[0]})" for o in outputs)
     view = dict(
         name=model.family,
-        equations=model.equations,
+        equations=model.definition,
         spikes=_spikes(forward),
         selects_on_spike=any("_select_on_spike(" in line for line in steps),
         params=params,

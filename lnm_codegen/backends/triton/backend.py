@@ -79,7 +79,7 @@ def _module(model: Model, inner: Model) -> str:
     view = dict(
         family=model.family,
         function=function_name(model.name),
-        equations=model.equations,
+        equations=model.definition,
         dtype=model.dtype,
         real_name=model.real,
         further=plan.model.inputs[1:],

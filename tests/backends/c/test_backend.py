@@ -92,9 +92,19 @@ def test_no_warning(case: str, dtype: str, tmp_path: Path) -> None:
     if "example.c" not in source.files:
         return
     check_output(
-        [c_compiler(), "-std=c99", "-pedantic", *strict, "-c", "example.c", "-o", "example.o"],
+        [c_compiler(), "-std=c99", "-pedantic", "-Wsign-conversion", *strict, "-c", "example.c"],
         tmp_path,
     )
+
+
+def test_no_warning_of_one_thread(tmp_path: Path) -> None:
+    """-fopenmp-simd, which the header names: no unknown pragma, no unused variable."""
+    strict = ["-std=c++17", "-fopenmp-simd", "-fsyntax-only", "-Wall", "-Wextra", "-Werror"]
+    for spec in (None, lnm.Fixed(16, 12)):
+        source = lnm.emit(lnm.get("lif"), "c", spec=spec)
+        source.write(tmp_path)
+        entry = next(name for name in source.files if name.endswith(".cpp"))
+        check_output([compiler().path, *strict, entry], tmp_path)
 
 
 def test_no_warning_without_parameters(tmp_path: Path) -> None:
@@ -174,6 +184,41 @@ def test_the_commands_in_the_example_work(tmp_path: Path) -> None:
     assert script.count("g++") == 2
     printed = check_output(["sh", "-ec", script], tmp_path)
     assert printed.startswith("sum of spike ")
+
+
+def test_the_header_says_what_a_caller_needs() -> None:
+    """Types, initial values, the surrogate, the size of a gradient and of saved states.
+
+    Two emissions with different surrogates once differed in no heading.
+    """
+    v, x, g = lnm.state("v", init=0.25), lnm.input("x"), lnm.input("g")
+    theta = lnm.param("theta", size=2, init=[0.5, 2.0])
+    neuron = lnm.Neuron(
+        charge={v: theta[0] * v + theta[1] * x * g},
+        fire=v - 1,
+        reset={v: v * (1 - lnm.spike)},
+        surrogate=lnm.surrogate.sigmoid(8.0),
+        detach_reset=True,
+    )
+    text = lnm.emit(neuron, "c", dtype="float16").files["neuron.h"]
+    for part in (
+        " * Sequences are float16, as the bits in a uint16_t.\n",
+        " * Initial values of the definition: v 0.25, theta (0.5, 2.0).\n",
+        " *     slope   d spike/dz = 8*(1 - sigmoid(8*z))*sigmoid(8*z)  (sigmoid(alpha=8))\n"
+        " *     reset   spikes inside it have no derivative (detach_reset)\n",
+        "*grad_g_seq; /* (time_steps, neurons), whatever g_count is; null: skipped */\n",
+        "Up to 4096 steps they are the states before every\n * 16-th step but the first; beyond",
+        "Element k of value r of a vector parameter is at r * size + k.",
+    ):
+        assert part in text, part
+
+
+def test_the_name_of_a_surrogate_is_no_text_of_a_file() -> None:
+    """Any text is a name; one with the end of a comment would add code."""
+    slope = lnm.surrogate.from_slope(lambda z: 1 / (1 + z**2), "*/ evil")
+    source = lnm.emit(lnm.get("lif", surrogate=slope), "c")
+    assert " *     slope   d spike/dz = 1/(z**2 + 1)\n" in source.files["lif.h"]
+    assert not any("evil" in text for text in source.files.values())
 
 
 def test_files() -> None:

@@ -72,6 +72,9 @@ def test_bad_arguments(functions: tuple[Any, Any], which: int) -> None:
         assert call.run(function, **{name: value}) == BAD_DIMENSION, (name, value)
     for name in ("sample", "channels", "inner"):
         assert call.run(function, **{name: 0}) == BAD_DIMENSION
+    for sizes in ((7, 1, 3, 5), (6, 4, 2, 2), (6, 6, 2, 2), (6, 6, 4, 1), (6, 6, 1 << 62, 2)):
+        words = dict(zip(SIZES[1:], sizes, strict=True))
+        assert call.run(function, **words) == BAD_DIMENSION, words
     for field in fields:
         if field.kind != "int64_t" and not field.nullable:
             assert call.run(function, **{field.name: 0}) == NULL_POINTER, field.name
@@ -92,6 +95,50 @@ def test_nothing_to_do(functions: tuple[Any, Any], which: int) -> None:
     assert call.run(function, neurons=0, **sequences, v_init=0) == OK
     assert call.run(function, neurons=0, **sequences, theta=0) == NULL_POINTER
     assert call.run(function, neurons=0, sample=0, channels=0, inner=0, **sequences) == OK
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["forward", "backward"])
+def test_sizes_beyond_any_memory(functions: tuple[Any, Any], which: int) -> None:
+    """Parameters are prepared without a neuron too. The exception once ended the process."""
+    call = Call((PLAN.forward_fields, PLAN.backward_fields)[which])
+    assert call.run(functions[which], neurons=0, channels=1 << 62) == OUT_OF_MEMORY
+
+
+def overwritten(
+    call: Call, function: Any, values: dict[str, np.ndarray], over: dict[str, str]
+) -> dict[str, np.ndarray]:
+    """Return the arrays after a call; an output of `over` has the memory of an input."""
+    arrays = {name: values[name].astype(np.float32) for name in values if name in call.words}
+    arrays |= {output: arrays[name] for output, name in over.items()}
+    words = {name: array.ctypes.data for name, array in arrays.items()}
+    strides = {n: NEURONS for n in ("x_stride", "grad_spike_stride") if n in call.words}
+    steps = values["x_seq"].size // NEURONS
+    assert call.run(function, time_steps=steps, v_init_stride=1, **strides, **words) == OK
+    return arrays
+
+
+def test_in_place(functions: tuple[Any, Any]) -> None:
+    """Outputs may overwrite inputs, as the header says, also where states are saved far apart."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        **dict.fromkeys(("x_seq", "spike_seq", "grad_spike_seq", "grad_x_seq"), 5000 * NEURONS),
+        **dict.fromkeys(("v_init", "v_final", "grad_v_final", "grad_v_init"), NEURONS),
+        "checkpoints": 17 * NEURONS, "grad_theta": 3 * CHANNELS,
+    }  # fmt: skip
+    values = {name: rng.normal(size=size) for name, size in shapes.items()}
+    values |= {"theta": np.tile([0.1, 0.5, 0.01], CHANNELS), "v_threshold": np.ones(1)}
+    forward, backward = Call(PLAN.forward_fields), Call(PLAN.backward_fields)
+    apart = overwritten(forward, functions[0], values, {})
+    over = {"spike_seq": "x_seq", "v_final": "v_init"}
+    same = overwritten(forward, functions[0], values, over)
+    assert 0 < apart["spike_seq"].mean() < 1
+    assert all(np.array_equal(apart[name], same[name]) for name in over)
+    values["checkpoints"] = apart["checkpoints"]
+    apart = overwritten(backward, functions[1], values, {})
+    for inputs in (("grad_spike_seq", "grad_v_final"), ("x_seq", "v_init")):
+        over = dict(zip(("grad_x_seq", "grad_v_init"), inputs, strict=True))
+        same = overwritten(backward, functions[1], values, over)
+        assert all(np.array_equal(apart[name], same[name]) for name in (*over, "grad_theta"))
 
 
 _SHORT_OF_MEMORY = """

@@ -418,6 +418,8 @@ def test_can_be_installed(backend: str, tmp_path: Path) -> None:
     files = [p for p in made("lnm", backend).files if p.startswith(f"lnm_3_{backend}/")]
     for path in files:
         assert (target / path).read_text() == made("lnm", backend).files[path]
+    (metadata,) = target.glob("*.dist-info/METADATA")
+    assert "License-Expression: 0BSD\n" in metadata.read_text()
     shutil.copytree(tmp_path / "package" / "tests", tmp_path / "alone" / "tests")
     (tmp_path / "alone" / "pyproject.toml").write_text("")
     shown = own_test(tmp_path / "alone", PYTHONPATH=str(target), TRITON_INTERPRET="1")

@@ -123,7 +123,7 @@ _inline void run_block(const Arguments &a, int64_t first, int n) {
 template <bool kRows, class Arguments>
 void run_blocks(const Arguments &a) {
     const int64_t blocks = (a.neurons + _block - 1) / _block;
-    const int team = int(std::max<int64_t>(1, std::min(a.threads, blocks)));
+    [[maybe_unused]] const int team = int(std::max<int64_t>(1, std::min(a.threads, blocks)));
 #pragma omp parallel for schedule(static) num_threads(team)
     for (int64_t index = 0; index < blocks; ++index) {
         const int64_t first = index * _block;
