@@ -138,22 +138,50 @@ def test_no_warning(seed: int, tmp_path: Path) -> None:
     assert "%" not in done.stderr, done.stderr
 
 
+USER_CORE = """CAPI=2:
+name: "user"
+filesets:
+  rtl:
+    files: [user.v]
+    file_type: verilogSource
+    depend: ["lnm_codegen:networks:{name}"]
+targets:
+  default:
+    filesets: [rtl]
+    toplevel: user
+    flow: sim
+    flow_options: {{tool: icarus, iverilog_options: [-g2005]}}
+"""
+USER = """
+module user;
+    {name}_network dut (.clk(1'b0));
+    initial #1 $display("weights %b biases %b", ^dut.synapse_0.weights[0] !== 1'bx, ^dut.synapse_0.biases[0] !== 1'bx);
+endmodule
+"""
+"""A core that depends on a network, and its module."""
+
+
 @needs_iverilog
 @needs_verilator
 def test_fusesoc_runs_the_targets(tmp_path: Path) -> None:
-    """The testbench in Icarus, which reads the memories, and lint; a wrong weight fails."""
+    """The testbench in Icarus, as a core and as a dependency, and lint; a wrong weight fails."""
     pytest.importorskip("fusesoc")
     network, _, circuit = random_circuit(4)
     circuit.source.write(tmp_path / "cores")
 
-    def run(target: str) -> subprocess.CompletedProcess[str]:
+    def run(target: str, core: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "fusesoc.main", "--cores-root", "cores", "run"]
-        core = f"lnm_codegen:networks:{network.name}:1.0.0"
+        core = core or f"lnm_codegen:networks:{network.name}:1.0.0"
         return subprocess.run(
             [*command, f"--target={target}", core],
             cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
 
+    (tmp_path / "cores/user.core").write_text(USER_CORE.format(name=network.name))
+    (tmp_path / "cores/user.v").write_text(USER.format(name=network.name))
+    done = run("default", "user")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "weights 1 biases 1" in done.stdout  # read at the default HEX
     for target in ("sim_network", "lint_network"):
         done = run(target)
         assert done.returncode == 0, (target, done.stdout, done.stderr)
@@ -173,6 +201,18 @@ def test_a_fault_is_noticed(tmp_path: Path) -> None:
     lines = words_of(path.read_text())
     lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
     path.write_text("\n".join(lines))
+    assert "FAIL" in simulated(tmp_path)
+
+
+@needs_iverilog
+def test_an_input_during_rst_is_noticed(tmp_path: Path) -> None:
+    """It is lost: `rst` drops it, and the source counts it as accepted."""
+    network, _, circuit = random_circuit(3)
+    circuit.source.write(tmp_path)
+    path = tmp_path / f"rtl/{network.name}_network.v"
+    sound = "assign s_axis_tready = x_ready && !rst;"
+    assert sound in path.read_text()
+    path.write_text(path.read_text().replace(sound, "assign s_axis_tready = x_ready;"))
     assert "FAIL" in simulated(tmp_path)
 
 
