@@ -27,7 +27,7 @@ from tests.backends.network_verilog.runs import (
     simulated,
     sources,
 )
-from tests.backends.verilog.runs import needs_iverilog, needs_verilator
+from tests.backends.verilog.runs import needs_iverilog, needs_verilator, needs_yosys
 from tests.hexadecimal import words_of
 from tests.networks import (
     Draw,
@@ -138,6 +138,16 @@ def test_no_warning(seed: int, tmp_path: Path) -> None:
     assert "%" not in done.stderr, done.stderr
 
 
+@needs_yosys
+def test_other_proofs_read_the_sources(tmp_path: Path) -> None:
+    """Yosys defines FORMAL for them; the properties of formal/ need a macro of their own."""
+    _, _, circuit = random_circuit(4)
+    circuit.source.write(tmp_path)
+    command = ["yosys", "-q", "-p", f"read_verilog -formal {' '.join(sources(tmp_path))}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 USER_CORE = """CAPI=2:
 name: "user"
 filesets:
@@ -155,7 +165,9 @@ targets:
 USER = """
 module user;
     {name}_network dut (.clk(1'b0));
-    initial #1 $display("weights %b biases %b", ^dut.synapse_0.weights[0] !== 1'bx, ^dut.synapse_0.biases[0] !== 1'bx);
+    wire weights = ^dut.synapse_0.weights[0] !== 1'bx;
+    wire biases = ^dut.synapse_0.biases[0] !== 1'bx;
+    initial #1 $display("weights %b biases %b", weights, biases);
 endmodule
 """
 """A core that depends on a network, and its module."""
