@@ -287,6 +287,15 @@ def test_other_layers_are_refused() -> None:
         emit_circuit(network, samples)
 
 
+def test_the_name_of_a_layer_may_be_too_long() -> None:
+    """Of the names that it gives, the longest is that of the array."""
+    network, samples, _ = random_circuit(1)
+    layer = next(s for s in network.stages if isinstance(s, WeightStage))
+    object.__setattr__(layer, "name", "w" * 120)
+    with refused(UnsupportedError, "network net", "has 138 characters", "at most 128"):
+        emit_circuit(network, samples)
+
+
 def test_files_depend_on_the_network_alone() -> None:
     assert random_circuit(5)[2].source == random_circuit(5)[2].source
 
