@@ -92,6 +92,7 @@ def test_the_head_of_a_synapse_states_its_shift(shifts: tuple[int, ...], note: s
     assert "| `tlast_error` |" in readme
     assert "element i of step t is number t * 2 + i of a sample" in readme
     assert "the sum over the 3 time steps of the spike of neuron k of `lif`" in readme
+    assert "path has a space" in circuit.source.files["Makefile"]
     targets = set(re.findall(r"^([a-z]+):", circuit.source.files["Makefile"], re.M)) - {"all"}
     assert set(re.findall(r"`make ([a-z]+)`", readme)) == targets
     assert {"`tiny.core`", "`Makefile`"} <= set(re.findall(r"^\| (`[\w.]+`) \|", readme, re.M))

@@ -441,6 +441,15 @@ def test_synthesis(folder, tmp_path):
     assert re.search(r"^seed 1: .*: \d+\.\d+ MHz", done.stdout, re.M)
 
 
+@needs("make", "yosys", "sh")
+def test_synthesis_in_a_folder_with_a_space(folder, tmp_path):
+    """The cells and the netlist of the harness are there; `true` takes the place of nextpnr."""
+    build = tmp_path / "built here"
+    done = run_make(folder, "-s", "synth", "FORM=seq", "SEEDS=1", f"BUILD={build}", NEXTPNR="true")
+    assert "MULT18X18D" in done.stdout, done.stderr
+    assert {p.name for p in (build / "ecp5_seq").iterdir()} > {"cells.txt", "harness.json"}
+
+
 @needs("make", "iverilog", "vvp")
 @pytest.mark.parametrize("name", ["lif", "lnm_1", "lnm_2", "lnm_3", "lnm_4"])
 def test_the_gallery_simulates(name, tmp_path):
