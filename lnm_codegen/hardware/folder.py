@@ -14,6 +14,7 @@ from lnm_codegen.backends.earlier import MANIFEST
 from lnm_codegen.backends.network_verilog.folder import layer_entries, sample_entry
 from lnm_codegen.backends.network_verilog.layers import layers_of
 from lnm_codegen.backends.verilog.folder.manifest import VERSION
+from lnm_codegen.backends.verilog.parts import LONGEST_NAME
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import json_of, text_of
 from lnm_codegen.ir.fixed import nodes as fx
@@ -30,7 +31,7 @@ PARTS = ("rtl", *CHECKED_BY, "arrays")
 """The subfolders that are read; a network has circuits of neurons in arrays/."""
 
 _STREAMS = ("s_axis_tdata", "m_axis_tdata", "m_axis_tuser")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_NAME = re.compile(rf"[A-Za-z_][A-Za-z0-9_]{{0,{LONGEST_NAME - 1}}}")
 _FILE = re.compile(rf"(arrays/[A-Za-z0-9_]+/)?({'|'.join(PARTS[:-1])})/[A-Za-z0-9_]+\.[a-z]{{1,5}}")
 _AGAIN = "Write the folder again."
 _EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR."
@@ -182,7 +183,7 @@ _FORMS = _Rule(lambda v: isinstance(v, dict) and bool(v), "an object by form")
 _LIST = _Rule(lambda v: isinstance(v, list), "a list of objects")
 _NAMES = _Rule(lambda v: isinstance(v, list), "a list of names")
 _FILES = _Rule(lambda v: isinstance(v, list) and bool(v), "a list of files")
-_IDENTIFIER = _Rule(lambda v: _is_text(v, _NAME), "letters, digits and _")
+_IDENTIFIER = _Rule(lambda v: _is_text(v, _NAME), f"up to {LONGEST_NAME} letters, digits and _")
 _PATH = _Rule(lambda v: _is_text(v, _FILE), "a file of this folder, such as rtl/NAME_core.v")
 _INTEGERS = _Rule(
     lambda v: isinstance(v, list) and v != [] and all(_is_word(i) for i in v),

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import lnm_codegen as lnm
 from lnm_codegen.cli import run
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.report import update_report
-from tests.hardware.circuits import write
+from tests.hardware.circuits import write, write_neuron
 from tests.refusals import refused
 
 EMIT = "Write one: lnm emit FAMILY --backend verilog --format 16.12 --out DIR."
@@ -109,9 +110,9 @@ def test_a_path_that_is_not_a_circuit_folder(tmp_path, capsys, verb):
         ({"rounding": "floor"}, "rounding is 'floor'. Accepted: 'half_up', as program.json"),
         ({"formats": {"h": "Q5.11"}}, "Accepted: {}, as program.json says. Write the folder"),
         ({"coefficients": []}, "coefficients is []. Accepted: [['theta_0', 'Q4.12'],"),
-        ({"name": "x; exec rm"}, "manifest.json: name is 'x; exec rm'. Accepted: letters,"),
+        ({"name": "x; exec rm"}, "manifest.json: name is 'x; exec rm'. Accepted: up to 128"),
         ({"forms": {}}, "manifest.json: forms is {}. Accepted: an object by form."),
-        ({"top": "$x"}, "manifest.json: forms.core.top is '$x'. Accepted: letters, digits and _."),
+        ({"top": "$x"}, "forms.core.top is '$x'. Accepted: up to 128 letters, digits and _."),
         ({"files": []}, "manifest.json: forms.core.files is []. Accepted: a list of files."),
         (
             {"files": ["rtl/../x.v"]},
@@ -130,7 +131,7 @@ def test_a_path_that_is_not_a_circuit_folder(tmp_path, capsys, verb):
         ({"name": "other"}, "forms.comb.top is 'unit_comb'. Accepted: other_comb, as name says."),
         ({"coefficients": None}, "manifest.json: coefficients is None. Accepted: a list of"),
         ({"coefficients": ["x"]}, "manifest.json: coefficients[0] is 'x'. Accepted: an object."),
-        ({"coefficients": [{}]}, "coefficients[0].name is None. Accepted: letters, digits and _."),
+        ({"coefficients": [{}]}, "coefficients[0].name is None. Accepted: up to 128 letters,"),
         (
             {"coefficients": [{"name": "theta_0", "integers": [1.5]}]},
             "coefficients[0].integers is [1.5]. Accepted: a list of integers of 32 bits.",
@@ -164,6 +165,19 @@ def test_a_damaged_manifest(tmp_path, change, message):
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"verify: {tmp_path / 'manifest.json'}: ")
     assert listed(tmp_path) == before
+
+
+@pytest.mark.parametrize(("name", "state"), [("n" * 124, "v"), ("unit", "n" * 129)])
+def test_names_that_no_folder_may_have_are_not_emitted(tmp_path, name, state):
+    """The limit is that of a module, such as NAME_core, and of a state."""
+    v, x = lnm.state(state), lnm.input("x")
+    neuron = lnm.Neuron({v: v / 2 + x}, v - 1, reset=lnm.hard_reset(v, 0.0))
+    with refused(UnsupportedError, "verilog", "has 129 characters", "at most 128", "shorter"):
+        write_neuron(tmp_path, neuron, forms=("core",), name=name)
+
+
+def test_the_longest_name_is_read(tmp_path):
+    assert write(tmp_path, forms=("core",), name="n" * 123).name == "n" * 123
 
 
 def test_bytes_that_are_no_text(tmp_path):

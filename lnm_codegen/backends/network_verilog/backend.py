@@ -28,6 +28,7 @@ from lnm_codegen.backends.network_verilog.top import (
     readout_module,
     top_module,
 )
+from lnm_codegen.backends.verilog.parts import require_length
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, NeuronStage
 
@@ -74,9 +75,12 @@ def emit_circuit(
         loadable: Weights can be loaded through a port.
 
     Raises:
-        UnsupportedError: A stage or neurons without a circuit; the place is the layer's name.
+        UnsupportedError: A stage or neurons without a circuit; the place is the layer's name. A
+            layer's name is too long.
     """
     layers = layers_of(network, lanes, loadable)
+    for layer in layers:
+        require_length(f"network {network.name}", f"{network.name}_{layer.name}_neurons_array")
     found = interpret_network(network, samples, trace=True)
     arrays = arrays_of(network.name, layers, _inputs(network, found.outputs))
     rows = samples if network.repeated else np.moveaxis(samples, 0, 1)

@@ -68,7 +68,7 @@ def folder_files(
             view
             | {
                 "files": files,
-                "memories": [f"rtl/{f}" for f in memory_names(network, layers)],
+                "memories": memory_names(network, layers),
                 "vectors": [f"{name}_inputs.hex", f"{name}_results.hex"],
             },
         ),

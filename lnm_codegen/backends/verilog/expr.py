@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lnm_codegen.backends.verilog.comparison import is_misread, unsigned
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import Span, always_fits
@@ -132,7 +133,9 @@ class Printer:
             if limit <= fx.bits_of(lhs).high:
                 return self._reaches(lhs, limit, stem)
         width = max(fx.bits_of(lhs).width, fx.bits_of(rhs).width)
-        left, right = (self._signed(e, width, stem) for e in (lhs, rhs))
+        texts = [(e, self._signed(e, width, stem)) for e in (lhs, rhs)]
+        misread = is_misread(op, {e: self.constant_of(e) for e in (lhs, rhs)})
+        left, right = (unsigned(e, text, width) if misread else text for e, text in texts)
         return f"{left} {op.value} {right}"
 
     def _reaches(self, e: fx.Expr, limit: int, stem: str) -> str:

@@ -22,7 +22,10 @@ from lnm_codegen.ir.fixed.bounds import Span, spans
 from lnm_codegen.ir.fixed.simplify import compare_sides, fold_zeros
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.operators import Role
+from lnm_codegen.validation import shown
 
+LONGEST_NAME = 128
+"""Most characters of a module, a variable or a folder of an array."""
 _CONTROLS = ("clk", "rst", "ce", "clear", "in_valid", "in_ready", "out_valid", "out_ready")
 _STREAMS = ("s_axis_", "m_axis_")
 
@@ -194,8 +197,11 @@ def check_names(design: CircuitDesign) -> None:
     """Refuse the names of public ports, and words that Verilog or its tools reserve.
 
     Raises:
-        UnsupportedError: A state, input or coefficient called `clk` or `logic`, for example.
+        UnsupportedError: A state, input or coefficient called `clk` or `logic`, for example, or a
+            name that is too long.
     """
+    for name in (*(f"{design.name}_{form}" for form in design.rtl.forms), *design.kernel.names):
+        require_length("verilog", name)
     public = {f"in_{name}" for name in design.kernel.input_names(*Role)}
     public |= {name for name, _ in design.outer_results}
     handshakes = ("valid", "ready") if "seq" in design.rtl.forms else ("valid",)
@@ -210,6 +216,13 @@ def check_names(design: CircuitDesign) -> None:
             continue
         remedy = "Rename the state, input, parameter or bound value."
         raise UnsupportedError(f"verilog: {design.name}", problem, remedy=remedy)
+
+
+def require_length(where: str, name: str) -> None:
+    """Refuse a name of more than `LONGEST_NAME` characters, which no folder of Verilog may have."""
+    if len(name) > LONGEST_NAME:
+        problem = f"the name {shown(name)} has {len(name)} characters"
+        raise UnsupportedError(where, problem, f"at most {LONGEST_NAME}", "Give a shorter name.")
 
 
 def named(variables: Iterable[fx.Var], prefix: str = "") -> Signals:

@@ -27,7 +27,7 @@ from tests.backends.network_verilog.runs import (
     simulated,
     sources,
 )
-from tests.backends.verilog.runs import needs_iverilog, needs_verilator
+from tests.backends.verilog.runs import needs_iverilog, needs_verilator, needs_yosys
 from tests.hexadecimal import words_of
 from tests.networks import (
     Draw,
@@ -92,6 +92,7 @@ def test_the_head_of_a_synapse_states_its_shift(shifts: tuple[int, ...], note: s
     assert "| `tlast_error` |" in readme
     assert "element i of step t is number t * 2 + i of a sample" in readme
     assert "the sum over the 3 time steps of the spike of neuron k of `lif`" in readme
+    assert "path has a space" in circuit.source.files["Makefile"]
     targets = set(re.findall(r"^([a-z]+):", circuit.source.files["Makefile"], re.M)) - {"all"}
     assert set(re.findall(r"`make ([a-z]+)`", readme)) == targets
     assert {"`tiny.core`", "`Makefile`"} <= set(re.findall(r"^\| (`[\w.]+`) \|", readme, re.M))
@@ -138,22 +139,62 @@ def test_no_warning(seed: int, tmp_path: Path) -> None:
     assert "%" not in done.stderr, done.stderr
 
 
+@needs_yosys
+def test_other_proofs_read_the_sources(tmp_path: Path) -> None:
+    """Yosys defines FORMAL for them; the properties of formal/ need a macro of their own."""
+    _, _, circuit = random_circuit(4)
+    circuit.source.write(tmp_path)
+    command = ["yosys", "-q", "-p", f"read_verilog -formal {' '.join(sources(tmp_path))}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+USER_CORE = """CAPI=2:
+name: "user"
+filesets:
+  rtl:
+    files: [user.v]
+    file_type: verilogSource
+    depend: ["lnm_codegen:networks:{name}"]
+targets:
+  default:
+    filesets: [rtl]
+    toplevel: user
+    flow: sim
+    flow_options: {{tool: icarus, iverilog_options: [-g2005]}}
+"""
+USER = """
+module user;
+    {name}_network dut (.clk(1'b0));
+    wire weights = ^dut.synapse_0.weights[0] !== 1'bx;
+    wire biases = ^dut.synapse_0.biases[0] !== 1'bx;
+    initial #1 $display("weights %b biases %b", weights, biases);
+endmodule
+"""
+"""A core that depends on a network, and its module."""
+
+
 @needs_iverilog
 @needs_verilator
 def test_fusesoc_runs_the_targets(tmp_path: Path) -> None:
-    """The testbench in Icarus, which reads the memories, and lint; a wrong weight fails."""
+    """The testbench in Icarus, as a core and as a dependency, and lint; a wrong weight fails."""
     pytest.importorskip("fusesoc")
     network, _, circuit = random_circuit(4)
     circuit.source.write(tmp_path / "cores")
 
-    def run(target: str) -> subprocess.CompletedProcess[str]:
+    def run(target: str, core: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "fusesoc.main", "--cores-root", "cores", "run"]
-        core = f"lnm_codegen:networks:{network.name}:1.0.0"
+        core = core or f"lnm_codegen:networks:{network.name}:1.0.0"
         return subprocess.run(
             [*command, f"--target={target}", core],
             cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
 
+    (tmp_path / "cores/user.core").write_text(USER_CORE.format(name=network.name))
+    (tmp_path / "cores/user.v").write_text(USER.format(name=network.name))
+    done = run("default", "user")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "weights 1 biases 1" in done.stdout  # read at the default HEX
     for target in ("sim_network", "lint_network"):
         done = run(target)
         assert done.returncode == 0, (target, done.stdout, done.stderr)
@@ -173,6 +214,18 @@ def test_a_fault_is_noticed(tmp_path: Path) -> None:
     lines = words_of(path.read_text())
     lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
     path.write_text("\n".join(lines))
+    assert "FAIL" in simulated(tmp_path)
+
+
+@needs_iverilog
+def test_an_input_during_rst_is_noticed(tmp_path: Path) -> None:
+    """It is lost: `rst` drops it, and the source counts it as accepted."""
+    network, _, circuit = random_circuit(3)
+    circuit.source.write(tmp_path)
+    path = tmp_path / f"rtl/{network.name}_network.v"
+    sound = "assign s_axis_tready = x_ready && !rst;"
+    assert sound in path.read_text()
+    path.write_text(path.read_text().replace(sound, "assign s_axis_tready = x_ready;"))
     assert "FAIL" in simulated(tmp_path)
 
 
@@ -232,6 +285,15 @@ def test_other_layers_are_refused() -> None:
     several = tuple((name, np.arange(count)) for name, _ in neurons.initial)
     object.__setattr__(neurons, "initial", several)
     with refused(UnsupportedError, f"network: {neurons.name}", "initial value", "one value"):
+        emit_circuit(network, samples)
+
+
+def test_the_name_of_a_layer_may_be_too_long() -> None:
+    """Of the names that it gives, the longest is that of the array."""
+    network, samples, _ = random_circuit(1)
+    layer = next(s for s in network.stages if isinstance(s, WeightStage))
+    object.__setattr__(layer, "name", "w" * 120)
+    with refused(UnsupportedError, "network net", "has 138 characters", "at most 128"):
         emit_circuit(network, samples)
 
 

@@ -164,6 +164,24 @@ def test_families_have_no_latch(families):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@needs_yosys
+@pytest.mark.parametrize("inputs", [4, 6])
+def test_yosys_keeps_comparisons_of_few_bits(inputs, tmp_path):
+    """The step is equal to its LUTs. Yosys 0.52 maps `t0 < -4'sd4` to the LUT of `t0 < 12`."""
+    neuron = lnm.get("lnm", degree=2, theta=(0.0, 0.25, -0.25), v_min=-1.0)
+    rtl = lnm.Rtl(forms=("comb",))
+    lnm.emit(neuron, "verilog", name="small", spec=lnm.Fixed(4, 2), rtl=rtl).write(tmp_path)
+    script = (
+        "read_verilog rtl/small_next.v; prep -top small_next; copy small_next source;"
+        f" techmap -map +/cmp2lut.v -D LUT_WIDTH={inputs} small_next;"
+        " miter -equiv -flatten source small_next both; sat -verify -prove trigger 0 both"
+    )
+    done = subprocess.run(
+        ["yosys", "-q", "-p", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def squares() -> lnm.Neuron:
     """The same product twice in one sum and in two Lets, under a where, in a comparison."""
     v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")

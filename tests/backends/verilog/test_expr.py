@@ -272,6 +272,25 @@ CONDITIONS = [
         ["wire signed [7:0] y_compared = {{2{b[5]}}, b};", "(a < y_compared)"],
     ),
     (
+        "of few bits with a negative constant",
+        fx.Compare(CompareOp.LT, K, fx.Const(-16, Bits(5, 2), Fraction(-4))),
+        ["({!k[4], k} < 6'd16)"],
+    ),
+    (
+        "of few bits with a constant of more",
+        fx.Compare(CompareOp.GE, fx.Shift(K, 1), const(-3)),
+        [
+            "wire signed [5:0] y_operand = {k, 1'd0};",
+            "wire signed [7:0] y_compared = {{2{y_operand[5]}}, y_operand};",
+            "({!y_compared[7], y_compared} >= 9'd253)",
+        ],
+    ),
+    (
+        "of few bits with a positive constant",
+        fx.Compare(CompareOp.LT, K, fx.Const(3, Bits(5, 2), Fraction(3, 4))),
+        ["(k < 5'sd3)"],
+    ),
+    (
         "equal",
         fx.Compare(CompareOp.EQ, A, const(-3)),
         ["(a == -8'sd3)"],

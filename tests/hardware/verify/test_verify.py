@@ -70,8 +70,9 @@ def test_products_that_synthesis_turns_into_shifts(tmp_path, kind):
     [
         (lnm.get("lnm", degree=3), lnm.Fixed(16, 12)),
         (lnm.get("lif", tau=3.0), lnm.Fixed(24, 16)),
+        (lnm.get("lnm", degree=2, theta=(0.0, 0.25, -0.25), v_min=-2.0), lnm.Fixed(4, 2)),
     ],
-    ids=["constants through names", "wide factors"],
+    ids=["constants through names", "wide factors", "few bits"],
 )
 def test_synthesis_passes_what_yosys_folds_and_splits(tmp_path, neuron, spec):
     """`h_1` is 0 where the last coefficients are 0; a factor of 24 bits takes two multipliers."""

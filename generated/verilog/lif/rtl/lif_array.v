@@ -40,8 +40,9 @@ module lif_array (
 
     wire ce = !m_axis_tvalid || m_axis_tready;
     reg restart;
-    assign s_axis_tready = ce && !clear && !restart;
-    wire s_axis_transfer = s_axis_tvalid && s_axis_tready;
+    wire accepts = ce && !clear && !restart;
+    assign s_axis_tready = accepts && !rst;
+    wire s_axis_transfer = s_axis_tvalid && accepts;  // has no effect while rst is high
     wire m_axis_transfer = m_axis_tvalid && m_axis_tready;
 
     // Inputs: fresh is 1 in a tick that begins from the initial states.

@@ -10,8 +10,8 @@
 // A step of the multiplier takes three cycles: multiplying, adding, clamping.
 //
 //
-// in_ready depends on registers only, not on out_ready in the same cycle. A result stays until it is
-// accepted, and the next one waits behind it.
+// in_ready depends on registers and rst alone, not on out_ready in the same cycle. It is low while rst is
+// high. A result stays until it is accepted, and the next one waits behind it.
 `default_nettype none
 
 module lif_seq (
@@ -36,9 +36,10 @@ module lif_seq (
     reg _clamping;
     reg _pending;  // the results are ready, and not yet in the registers of the outputs
     wire _last  = 1'b1;
-    wire _start = in_valid && in_ready;
+    wire _free  = _idle && !(_pending && out_valid);
+    wire _start = in_valid && _free;  // has no effect while rst is high
     wire _done  = _clamping && _last;
-    assign in_ready = _idle && !(_pending && out_valid);
+    assign in_ready = _free && !rst;
 
     always @(posedge clk)
         if (rst) begin
@@ -53,8 +54,8 @@ module lif_seq (
             _multiplying <= _start || (_clamping && !_last);
             _adding      <= _multiplying;
             _clamping    <= _adding;
-            _pending     <= _done || (_pending && !in_ready);
-            out_valid    <= (_pending && in_ready) || (out_valid && !out_ready);
+            _pending     <= _done || (_pending && !_free);
+            out_valid    <= (_pending && _free) || (out_valid && !out_ready);
         end
 
     reg signed [15:0] v;
@@ -91,7 +92,7 @@ module lif_seq (
     end
 
     always @(posedge clk)
-        if (_pending && in_ready) begin
+        if (_pending && _free) begin
             out_spike <= spike_kept;
             out_v <= v_next_kept;
         end

@@ -12,8 +12,8 @@
 //   0: h_1 = saturate(half_up(((theta_1 * v) + (theta_0 << 12)), 12), 16)
 //   1: h = saturate((h_1 + x), 16)
 //
-// in_ready depends on registers only, not on out_ready in the same cycle. A result stays until it is
-// accepted, and the next one waits behind it.
+// in_ready depends on registers and rst alone, not on out_ready in the same cycle. It is low while rst is
+// high. A result stays until it is accepted, and the next one waits behind it.
 `default_nettype none
 
 module lnm_1_seq (
@@ -39,9 +39,10 @@ module lnm_1_seq (
     reg _pending;  // the results are ready, and not yet in the registers of the outputs
     reg [1-1:0] _step;
     wire _last  = _step == 1'd1;
-    wire _start = in_valid && in_ready;
+    wire _free  = _idle && !(_pending && out_valid);
+    wire _start = in_valid && _free;  // has no effect while rst is high
     wire _done  = _clamping && _last;
-    assign in_ready = _idle && !(_pending && out_valid);
+    assign in_ready = _free && !rst;
 
     always @(posedge clk)
         if (rst) begin
@@ -56,12 +57,12 @@ module lnm_1_seq (
             _multiplying <= _start || (_clamping && !_last);
             _adding      <= _multiplying;
             _clamping    <= _adding;
-            _pending     <= _done || (_pending && !in_ready);
-            out_valid    <= (_pending && in_ready) || (out_valid && !out_ready);
+            _pending     <= _done || (_pending && !_free);
+            out_valid    <= (_pending && _free) || (out_valid && !out_ready);
         end
 
     always @(posedge clk)
-        if (in_ready) _step <= 1'd0;
+        if (_free) _step <= 1'd0;
         else if (_clamping) _step <= _step + 1'd1;
 
     reg signed [15:0] x;
@@ -113,7 +114,7 @@ module lnm_1_seq (
     end
 
     always @(posedge clk)
-        if (_pending && in_ready) begin
+        if (_pending && _free) begin
             out_spike <= spike;
             out_v <= v_next;
         end

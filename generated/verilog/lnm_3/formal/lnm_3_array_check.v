@@ -3,8 +3,9 @@
 //
 // The stream through lnm_3_array:
 //   a result that is not accepted stays, with all its data;
-//   the accepted inputs minus the accepted results are those inside.
-// CONTROL makes the circuit see every result accepted, which violates both.
+//   the accepted inputs minus the accepted results are those inside;
+//   no input is accepted while rst is high.
+// CONTROL makes the circuit see every result accepted, which violates the first two.
 module lnm_3_array_check (
     input wire clk
 );
@@ -63,6 +64,7 @@ module lnm_3_array_check (
     always @* if (started) begin
         assert (!stalled || (m_axis_tvalid && payload == payload_before));
         assert (inside_count == valid_count);
+        assert (!(rst && s_axis_tready));
         assert (!input_transfer || inside_count < 8);
         assert (inside_count == _in_flight);
         assert (_in_flight <= 8);

@@ -3,8 +3,9 @@
 //
 // The stream through lnm_3_seq:
 //   a result that is not accepted stays, with all its data;
-//   the accepted inputs minus the accepted results are those inside.
-// CONTROL makes the circuit see every result accepted, which violates both.
+//   the accepted inputs minus the accepted results are those inside;
+//   no input is accepted while rst is high.
+// CONTROL makes the circuit see every result accepted, which violates the first two.
 module lnm_3_seq_check (
     input wire clk
 );
@@ -62,6 +63,7 @@ module lnm_3_seq_check (
     always @* if (started) begin
         assert (!stalled || (out_valid && payload == payload_before));
         assert (inside_count == valid_count);
+        assert (!(rst && in_ready));
         assert ({1'b0, _idle} + {1'b0, _multiplying} + {1'b0, _adding} + {1'b0, _clamping} == 2'd1);
         assert (!_pending || _idle);
         cover (stalled && output_transfer);

@@ -14,8 +14,8 @@
 //   2: h_3 = saturate(half_up(((h_2 * v) + (theta_0 << 12)), 12), 16)
 //   3: h = saturate((h_3 + x), 16)
 //
-// in_ready depends on registers only, not on out_ready in the same cycle. A result stays until it is
-// accepted, and the next one waits behind it.
+// in_ready depends on registers and rst alone, not on out_ready in the same cycle. It is low while rst is
+// high. A result stays until it is accepted, and the next one waits behind it.
 `default_nettype none
 
 module lnm_3_seq (
@@ -43,9 +43,10 @@ module lnm_3_seq (
     reg _pending;  // the results are ready, and not yet in the registers of the outputs
     reg [2-1:0] _step;
     wire _last  = _step == 2'd3;
-    wire _start = in_valid && in_ready;
+    wire _free  = _idle && !(_pending && out_valid);
+    wire _start = in_valid && _free;  // has no effect while rst is high
     wire _done  = _clamping && _last;
-    assign in_ready = _idle && !(_pending && out_valid);
+    assign in_ready = _free && !rst;
 
     always @(posedge clk)
         if (rst) begin
@@ -60,12 +61,12 @@ module lnm_3_seq (
             _multiplying <= _start || (_clamping && !_last);
             _adding      <= _multiplying;
             _clamping    <= _adding;
-            _pending     <= _done || (_pending && !in_ready);
-            out_valid    <= (_pending && in_ready) || (out_valid && !out_ready);
+            _pending     <= _done || (_pending && !_free);
+            out_valid    <= (_pending && _free) || (out_valid && !out_ready);
         end
 
     always @(posedge clk)
-        if (in_ready) _step <= 2'd0;
+        if (_free) _step <= 2'd0;
         else if (_clamping) _step <= _step + 2'd1;
 
     reg signed [15:0] x;
@@ -121,7 +122,7 @@ module lnm_3_seq (
     end
 
     always @(posedge clk)
-        if (_pending && in_ready) begin
+        if (_pending && _free) begin
             out_spike <= spike;
             out_v <= v_next;
         end

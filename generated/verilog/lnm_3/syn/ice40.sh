@@ -27,9 +27,9 @@ case $form in
     *) echo "no form '$form'. Accepted: comb, core, seq, array." >&2; exit 2 ;;
 esac
 
-"$yosys" -q -p "read_verilog $files; synth_ice40 -dsp -abc9 -device u -top lnm_3_$form; tee -o $out/cells.txt stat"
+"$yosys" -q -p "read_verilog $files; synth_ice40 -dsp -abc9 -device u -top lnm_3_$form; tee -o /dev/stdout stat" > "$out/cells.txt"
 grep -E '^ +([0-9]+ +[A-Z][A-Z0-9_]+|[A-Z][A-Z0-9_]+ +[0-9]+)' "$out/cells.txt"
-"$yosys" -q -p "read_verilog $files syn/lnm_3_${form}_harness.v; synth_ice40 -dsp -abc9 -device u -top lnm_3_${form}_harness -json $out/harness.json"
+"$yosys" -q -p "read_verilog $files syn/lnm_3_${form}_harness.v; synth_ice40 -dsp -abc9 -device u -top lnm_3_${form}_harness -json \"$out/harness.json\""
 for seed in "$@"; do
     "$nextpnr" --up5k --package sg48 --freq 100 --json "$out/harness.json" \
         --seed "$seed" --report "$out/report_$seed.json" --timing-allow-fail > "$out/place_$seed.log" 2>&1

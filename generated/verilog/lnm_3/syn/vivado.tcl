@@ -22,9 +22,12 @@ if {![dict exists $files $form]} { error "no form '$form'. Accepted: [dict keys 
 cd [file join [file dirname [file normalize [info script]]] ..]
 set out build/vivado_$form
 file mkdir $out
+set xdc [open $out/clock.xdc w]
+puts $xdc "create_clock -period $period \[get_ports clk\]"
+close $xdc
 read_verilog [dict get $files $form]
+read_xdc $out/clock.xdc
 synth_design -top lnm_3_$form -part $part -mode out_of_context
-create_clock -period $period [get_ports clk]
 report_utilization -file $out/synthesised.rpt
 opt_design
 place_design

@@ -73,7 +73,7 @@ module lnm_3_array_tb;
                 case (place)
                     0: $display("result %0d: tlast %b, tdata %h, expected %h", seen, m_axis_tlast, m_axis_tdata, word[24-1:0]);
                     1: $display("result %0d changed while it was not accepted", seen);
-                    2: $display("an input was accepted during clear");
+                    2: $display("an input is accepted during clear or rst");
                     3: $display("%0d ticks took %0d cycles, expected %0d each", TICKS - 1, cycles - 1 - begun, TICK_CYCLES);
                     4: $display("a result took %0d cycles, expected %0d", watched_at - begun, LATENCY);
                     5: $display("tlast_error is %b", tlast_error);
@@ -152,6 +152,7 @@ module lnm_3_array_tb;
             $finish(0);
         end
         repeat (2) @(negedge clk);
+        if (s_axis_tready !== 1'b0) fail(2);
         rst = 1'b0;
 
         play(FIRST);
@@ -161,7 +162,9 @@ module lnm_3_array_tb;
             play(cut);
         end
         s_axis_tvalid = 1'b0;
+        m_axis_tready = 1'b1;
         rst = 1'b1;  // drops the results on their way
+        #1 if (s_axis_tready !== 1'b0) fail(2);
         @(negedge clk);
         rst = 1'b0;
         seen = sent;

@@ -54,6 +54,10 @@ module lnm_3_seq_tb;
         given = vector[0];
         word = vector[0];
         repeat (2) @(negedge clk);
+        if (in_ready !== 1'b0) begin
+            wrong = wrong + 1;
+            $display("in_ready is %b during rst", in_ready);
+        end
         rst = 1'b0;
 
         // a reset drops an input on its way, which then has no result
@@ -63,6 +67,7 @@ module lnm_3_seq_tb;
         rst = 1'b1;
         @(negedge clk);
         rst = 1'b0;
+        #1;
         for (cycle = 0; cycle < 2 * LATENCY; cycle = cycle + 1) begin
             if (out_valid !== 1'b0 || in_ready !== 1'b1) begin
                 wrong = wrong + 1;

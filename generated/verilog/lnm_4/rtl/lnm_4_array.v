@@ -44,8 +44,9 @@ module lnm_4_array (
     reg restart;
     reg [3:0] _in_flight;
     wire can_accept = _in_flight != 4'd8;
-    assign s_axis_tready = ce && !clear && !restart && can_accept;
-    wire s_axis_transfer = s_axis_tvalid && s_axis_tready;
+    wire accepts = ce && !clear && !restart && can_accept;
+    assign s_axis_tready = accepts && !rst;
+    wire s_axis_transfer = s_axis_tvalid && accepts;  // has no effect while rst is high
     wire m_axis_transfer = m_axis_tvalid && m_axis_tready;
 
     // Inputs: fresh is 1 in a tick that begins from the initial states.

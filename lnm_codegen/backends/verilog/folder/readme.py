@@ -25,11 +25,13 @@ CONTROLS = (
     ("ce", ("comb", "core"), "clock enable; in a cycle with `ce` = 0 no register changes but by"
      " `rst`, and transfers count only in cycles with `ce` = 1"),
     ("in_valid", ("core", "seq"), "an input is on the ports `in_`"),
-    ("in_ready", ("seq",), "the input is accepted in this cycle if `in_valid` is 1"),
+    ("in_ready", ("seq",), "the input is accepted in this cycle if `in_valid` is 1;"
+     " 0 while `rst` is 1"),
     ("out_valid", ("core", "seq"), "a result is on the ports `out_`"),
     ("out_ready", ("seq",), "the result is taken in this cycle if `out_valid` is 1"),
     ("clear", ("array",), "every neuron returns to its initial states"),
-    ("s_axis_*", ("array",), "AXI-Stream of inputs; `tlast` at the last neuron"),
+    ("s_axis_*", ("array",), "AXI-Stream of inputs; `tlast` at the last neuron;"
+     " `tready` is 0 while `rst` is 1"),
     ("m_axis_*", ("array",), "AXI-Stream of results; `tlast` at the last neuron"),
     ("tlast_error", ("array",), "an input had `tlast` at another neuron; kept until `clear`"),
 )  # fmt: skip

@@ -128,6 +128,7 @@ FAULTS = {
     "results do not wait": ("!m_axis_tvalid || m_axis_tready", "1'b1"),
     "written where nothing is taken": (".write(m_axis_transfer)", ".write(s_axis_transfer)"),
     "inputs during clear": ("ce && !clear && !restart", "ce && !restart"),
+    "inputs during rst": ("= accepts && !rst;", "= accepts;"),
     "clear forgets nothing": ("fresh       <= 1'b1", "fresh       <= rst"),
     "clear counts on": ("if (restart_out)", "if (1'b0 && restart_out)"),
     "no tlast": ("assign m_axis_tlast = ", "assign m_axis_tlast = 1'b0 && "),

@@ -441,6 +441,39 @@ def test_synthesis(folder, tmp_path):
     assert re.search(r"^seed 1: .*: \d+\.\d+ MHz", done.stdout, re.M)
 
 
+COMMANDS = (
+    "read_verilog", "read_xdc", "synth_design", "create_clock", "report_utilization",
+    "opt_design", "place_design", "route_design", "report_timing_summary",
+)  # fmt: skip
+"""Commands of Vivado in its script; here each prints itself."""
+
+
+@needs("tclsh")
+def test_synthesis_in_vivado_knows_the_clock(folder, tmp_path):
+    """A file of constraints is read before synthesis."""
+    copy = tmp_path / "a quad"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("build"))
+    stubs = "".join(f"proc {word} args {{puts [list {word} $args]}}\n" for word in COMMANDS)
+    (tmp_path / "run.tcl").write_text(
+        f"{stubs}set argv {{core xc7a35t 4.0}}\nsource {{{copy}/syn/vivado.tcl}}\n"
+    )
+    done = subprocess.run(["tclsh", tmp_path / "run.tcl"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    called = [line.split()[0] for line in done.stdout.splitlines()]
+    assert called[:3] == ["read_verilog", "read_xdc", "synth_design"]
+    clock = (copy / "build/vivado_core/clock.xdc").read_text()
+    assert clock == "create_clock -period 4.0 [get_ports clk]\n"
+
+
+@needs("make", "yosys", "sh")
+def test_synthesis_in_a_folder_with_a_space(folder, tmp_path):
+    """The cells and the netlist of the harness are there; `true` takes the place of nextpnr."""
+    build = tmp_path / "built here"
+    done = run_make(folder, "-s", "synth", "FORM=seq", "SEEDS=1", f"BUILD={build}", NEXTPNR="true")
+    assert "MULT18X18D" in done.stdout, done.stderr
+    assert {p.name for p in (build / "ecp5_seq").iterdir()} > {"cells.txt", "harness.json"}
+
+
 @needs("make", "iverilog", "vvp")
 @pytest.mark.parametrize("name", ["lif", "lnm_1", "lnm_2", "lnm_3", "lnm_4"])
 def test_the_gallery_simulates(name, tmp_path):

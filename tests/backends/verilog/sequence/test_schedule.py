@@ -186,16 +186,18 @@ def test_without_products_there_is_no_multiplier(family):
     assert "rtl/neuron_mul.v" not in files
 
 
-def test_in_ready_depends_on_registers_only():
+def test_in_ready_depends_on_registers_and_rst_only():
     text = emitted(seq(cubic(), "neuron"))[0]["rtl/neuron_seq.v"]
-    assert "assign in_ready = _idle && !(_pending && out_valid);" in text
+    assert "wire _free  = _idle && !(_pending && out_valid);" in text
+    assert "assign in_ready = _free && !rst;" in text
     driven = [line for line in text.splitlines() if "out_ready" in line and "//" not in line]
     assert len(driven) == 2  # the port, and the register out_valid
 
 
 BREAKS = {
-    "payload": ("if (_pending && in_ready) begin", "if (_pending) begin"),
-    "loses": ("assign in_ready = _idle && !(_pending && out_valid);", "assign in_ready = _idle;"),
+    "payload": ("if (_pending && _free) begin", "if (_pending) begin"),
+    "loses": ("wire _free  = _idle && !(_pending && out_valid);", "wire _free  = _idle;"),
+    "ready in rst": ("assign in_ready = _free && !rst;", "assign in_ready = _free;"),
     "withdraws": ("(out_valid && !out_ready);", "1'b0;"),
     "repeats": ("(out_valid && !out_ready);", "out_valid;"),
     "reset": ("_clamping    <= 1'b0;", ""),
