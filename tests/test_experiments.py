@@ -142,6 +142,7 @@ def test_a_clamp_of_two_states_is_an_argument(folder: Path) -> None:
     assert str(neuron_of(first).charge) == str(expected.charge)
 
 
+@pytest.mark.slow
 def test_the_queue_fills_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Searches, then the best setting with each seed; what is done is not done again."""
     queue.work(options("--phase", "search"))
@@ -468,6 +469,7 @@ def test_the_stages_name_rows_of_their_plans() -> None:
         assert 0 <= done <= total >= stage.seeds * len(stage.rows)
 
 
+@pytest.mark.slow
 def test_a_command() -> None:
     done = subprocess.run(
         [sys.executable, str(FOLDER / "run.py"), "--help"], capture_output=True, check=True

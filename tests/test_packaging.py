@@ -114,6 +114,7 @@ def test_what_a_verb_needs(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_digits_needs_scikit_learn() -> None:
     """The set comes from that package."""
     code = "from lnm_codegen.train.data import load\nload('digits')"

@@ -220,6 +220,7 @@ def test_a_range_that_may_be_too_wide_is_not_tight():
     assert float(found.low) <= after.min() < after.max() <= float(found.high)
 
 
+@pytest.mark.slow
 def test_bound_values_cost_the_same_each():
     """Ranges of a chain of them hold what occurs; written out it has a degree beyond any memory."""
     neuron = fitzhugh(8)

@@ -78,6 +78,7 @@ def test_floor():
     assert suite.floor_bytes(case(dtype=torch.bfloat16)) == 10
 
 
+@pytest.mark.slow
 def test_loops_mean_what_the_layers_mean():
     """The hand-written loops are the same neurons, spikes and gradients."""
     x = torch.randn(5, 2, 3, 4)

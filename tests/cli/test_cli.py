@@ -528,6 +528,7 @@ def test_check(call, arguments):
         assert run_["differences"]["spike"] == 0
 
 
+@pytest.mark.slow
 def test_check_finds_a_difference_and_lists_what_is_missing(monkeypatch):
     """Exit status 1 and NO where a gradient is off by 1e-3; a missing compiler is named."""
     code = (

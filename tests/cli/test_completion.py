@@ -34,6 +34,7 @@ def completed(line: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_verbs_and_options_are_completed() -> None:
     """A verb is imported for its options alone; an unknown one completes to nothing."""
     assert completed("lnm ") == list(VERBS)

@@ -208,6 +208,7 @@ def test_an_exported_step(tmp_path: Path) -> None:
         assert torch.equal(out, layer(x[t]))
 
 
+@pytest.mark.slow
 def test_a_program_needs_pytorch_alone(tmp_path: Path) -> None:
     """It runs in a process that has not imported this package."""
     layer, x = NeuronLayer(lnm.get("lnm"), backend="torch"), draw(6, 2, 3)

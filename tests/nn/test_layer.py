@@ -621,7 +621,7 @@ def test_detach_cuts_the_graph(backend):
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("norm", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_forgotten_reset_is_named(norm):
     """A second backward through the first call; reset, detach or a retained graph avoid it."""
     neuron = lif(learn_tau=True)

@@ -211,6 +211,7 @@ print(faults() - before)
 """
 
 
+@pytest.mark.slow
 def test_a_layer_takes_no_new_pages():
     """Output and gradient of 32 MiB: ten steps touch fewer pages than one tensor has."""
     done = subprocess.run(

@@ -36,11 +36,13 @@ class C:
     Attributes:
         chunk: Time steps between saved states.
         far: Time steps beyond which fewer states are saved.
+        initial: The header has the initial values of the definition, and the text depends on them.
         name: Name in `BACKENDS`.
     """
 
     chunk: int = CHUNK
     far: int = FAR
+    initial: bool = True
     name: str = field(default="c", init=False)
 
     def emit(self, model: Model) -> Source:
@@ -59,7 +61,7 @@ class C:
         name = plan.model.name
         files = {
             f"{name}_step.h": render("c/step.h.j2", step_view(plan)),
-            f"{name}.h": _header(plan, self.chunk, self.far),
+            f"{name}.h": _header(plan, self),
             f"{name}.cpp": loops_source(plan, self.chunk, self.far),
         }
         if plan.model.dtype in C_TYPES:  # C has no arithmetic with 16 bits
@@ -114,7 +116,7 @@ def wrapped_signature(signature: str, kind: str) -> str:
     return "\n".join(textwrap.wrap(whole, 96, subsequent_indent="    ")).replace("\0", " ")
 
 
-def _header(plan: Plan, chunk: int, far: int) -> str:
+def _header(plan: Plan, backend: C) -> str:
     model = plan.model
     view = dict(
         family=model.family,
@@ -126,9 +128,9 @@ def _header(plan: Plan, chunk: int, far: int) -> str:
         granularity_text=plan.granularity_text,
         by_rows=plan.finest != "layer",
         states=plan.states,
-        initial_lines=textwrap.wrap(plan.initial_text, 96),
-        chunk=chunk,
-        far=far,
+        initial_lines=textwrap.wrap(plan.initial_text, 96) if backend.initial else [],
+        chunk=backend.chunk,
+        far=backend.far,
         dtype=model.dtype,
         is_narrow=model.dtype not in C_TYPES,
         forward_fields=tuple(_declared(f, model) for f in plan.forward_fields),

@@ -110,7 +110,7 @@ def load_library(path: Path) -> ctypes.CDLL:
 
 def build(model: Model, chunk: int = CHUNK, far: int = FAR) -> Path:
     """Return the library of a model; see `built`."""
-    return built(model.name, C(chunk, far).emit(model), beside="example.c")
+    return built(model.name, C(chunk, far, initial=False).emit(model), beside="example.c")
 
 
 def built(name: str, source: Source, beside: str) -> Path:
@@ -148,7 +148,7 @@ def built(name: str, source: Source, beside: str) -> Path:
 
 def is_built(model: Model) -> bool:
     """Report whether the cache has a library of a model, of any compiler."""
-    base = _base(model.name, C().emit(model), beside="example.c")
+    base = _base(model.name, C(initial=False).emit(model), beside="example.c")
     return _newest(base, model.name) is not None
 
 

@@ -139,7 +139,8 @@ def cubin(model: Model, arch: str) -> bytes:
             remedy="Run pip install 'lnm_codegen[cuda]', or use backend='triton'.",
         ) from None
     source = Cuda().emit(model)
-    needed = {n: t for n, t in source.files.items() if n == source.entry or n.endswith(".h")}
+    read = ("_step.h", "_layout.h")
+    needed = {n: t for n, t in source.files.items() if n == source.entry or n.endswith(read)}
     options = [*FLAGS, f"--gpu-architecture={arch}"]
     parts = [*(f"{n}\n{t}" for n, t in needed.items()), *options, str(version)]
     path = entry(model.name, parts) / f"{model.name}.{arch}.cubin"

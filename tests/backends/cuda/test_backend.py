@@ -108,6 +108,7 @@ def mixture() -> lnm.Neuron:
     )
 
 
+@pytest.mark.slow
 @needs_cc
 def test_sums_of_coarser_parameters() -> None:
     """A layer-wise parameter gathers what comes through finer ones; one per channel likewise."""
@@ -536,6 +537,7 @@ def test_shared_memory_of_the_cubin(tmp_path: Path) -> None:
     assert int(static[1]) + int(dynamic[1]) <= 99 * 1024
 
 
+@pytest.mark.slow
 def test_more_terms_than_a_block_holds() -> None:
     """One line at emission, and for a layer, whose kernels have the same plan."""
     many, problem = wide(110, "channel"), "110 gradient terms and 0 counts do not fit a block"

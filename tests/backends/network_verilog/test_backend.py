@@ -106,6 +106,7 @@ def test_verilog_is_numpy_on_many_networks(seed: int, drawn: Draw) -> None:
     assert_equal_to_numpy(1000 * seed, drawn)
 
 
+@pytest.mark.slow
 def test_the_testbench_waits_for_a_whole_sample() -> None:
     """The time steps of a repeated sample pass without an input or a score, 187 cycles each."""
     theta = lnm.param("theta", size=61, init=(0.1, 0.5) + (0.01,) * 59)

@@ -205,6 +205,7 @@ print(outputs[0], *(w.message for w in caught))
     assert python(tmp_path, f"exec({code!r})", CXX=str(tool)) == f"torch.Size([2, 3, 4]){warned}\n"
 
 
+@pytest.mark.slow
 def test_c_skips_where_there_is_no_compiler(tmp_path: Path) -> None:
     """And says which command it looked for."""
     made("li", "c").write(tmp_path)

@@ -231,6 +231,7 @@ def named(words: list[str], name: str) -> lnm.Neuron:
     )
 
 
+@pytest.mark.slow
 @needs_iverilog
 @needs_verilator
 @pytest.mark.parametrize(

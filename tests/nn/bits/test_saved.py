@@ -135,6 +135,7 @@ def test_gradients_are_bit_exact(
     assert_same(found, gradients(net, x))
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 @pytest.mark.parametrize(
     "dtype",

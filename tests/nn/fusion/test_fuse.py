@@ -156,6 +156,7 @@ def test_a_fused_model_is_the_model(which: str) -> None:
     assert (again.fused, again.left) == ((), report.left)
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 @pytest.mark.parametrize(
     "which", ["sequence", pytest.param("residual with a convolution", marks=pytest.mark.slow)]

@@ -123,6 +123,7 @@ def test_both_backends_have_one_gradient(case):
         np.testing.assert_allclose(found[name], grad, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("v_reset", [0.0, pytest.param(None, marks=pytest.mark.slow)])
 def test_gradients_where_nothing_is_rounded(v_reset, backend):

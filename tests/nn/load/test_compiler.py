@@ -127,6 +127,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @needs_cc
 @pytest.mark.parametrize(
     "arithmetic", ["None", pytest.param("lnm.Fixed(16, 12)", marks=pytest.mark.slow)]

@@ -46,6 +46,8 @@ def test_a_cubin_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(load_cuda, "_compiled", never)
     assert load_cuda.cubin(model, "sm_90") == image
+    other = model_of(lnm.get("if").with_init(v=0.25))  # another start, the same kernels
+    assert load_cuda.cubin(other, "sm_90") == image
     kept.write_bytes(image[:1000])
     monkeypatch.setattr(load_cuda, "_compiled", compiled)
     assert load_cuda.cubin(model, "sm_90") == image

@@ -325,6 +325,7 @@ def test_initial_values() -> None:
     assert torch.equal(affine.weight, torch.ones(3))
 
 
+@pytest.mark.slow
 def test_momentum_none_is_the_mean_over_batches() -> None:
     """As in BatchNorm2d, in float64."""
     block = NormNeuron(LIF, 3, momentum=None, backend="c", dtype=torch.float64)
@@ -356,6 +357,7 @@ def test_transforms_of_torch_func() -> None:
     assert evaluated["weight"].any()
 
 
+@pytest.mark.slow
 def test_states_and_records() -> None:
     """Single-step mode keeps its states, and records are those of the neuron."""
     block = NormNeuron(LIF, 3, backend="c", step_mode="s", record=("v", "stats")).eval()
@@ -396,6 +398,7 @@ def test_a_device_without_autocast() -> None:
     assert layer(torch.empty(4, 2, 3, device="meta")).shape == (4, 2, 3)
 
 
+@pytest.mark.slow
 def test_autocast_takes_inputs_of_two_types() -> None:
     """Under autocast the inputs take the wider type, as an addition does."""
     block = NormNeuron(LIF, 3, shortcut=True, backend="c")

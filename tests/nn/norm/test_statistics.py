@@ -124,6 +124,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["c", pytest.param("torch", marks=pytest.mark.slow)])
 def test_statistics_of_all_processes(backend: str, tmp_path: Any) -> None:
     """Two processes with different batches give what one gives on both, as SyncBatchNorm does.

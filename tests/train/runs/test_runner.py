@@ -73,6 +73,7 @@ def _data(config: TrainConfig) -> Any:
     return load(config.data, config.data_dir, config.limit)
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 def test_same_seed_same_numbers(tmp_path: Path) -> None:
     """With the C kernels, to the last bit; another seed gives others."""

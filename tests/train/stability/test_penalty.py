@@ -91,7 +91,7 @@ def dense(case: str, layer: NeuronLayer) -> torch.Tensor:
 
 ALLOWED = 0.05
 """A slope that every case exceeds; with 1.05 the penalty of half of them is 0."""
-FEW = ("lif", "izhikevich", "lnm-3", "lnm-8", "sine", "gate", "sub-steps")
+FEW = ("lif", "izhikevich", "lnm-3", "lnm-8", "sine", "gate")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,9 @@ def test_a_slope_that_jumps_is_found_at_a_point_of_the_grid() -> None:
     assert largest_slope(layer).tolist() == pytest.approx([1.2] * 6, rel=2e-2)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=pytest.mark.slow if c == "sub-steps" else ()) for c in CASES]
+)
 def test_gradients_are_those_of_finite_differences(case: str) -> None:
     """Of every learned number that the slope reads, whatever its granularity."""
     layer = layer_of(case)
