@@ -73,6 +73,7 @@ def loose() -> lnm.Neuron:
     )
 
 
+@pytest.mark.slow
 def test_the_search_ends_at_its_budget_and_says_so() -> None:
     """The last evaluation alone passes the budget."""
     step = Counted(loose(), 0.05)

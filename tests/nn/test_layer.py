@@ -1162,6 +1162,7 @@ def test_inplace_leaves_two_inputs_alone(backend):
         assert torch.equal(layer(a[1:], a[:-1]), expected)
 
 
+@pytest.mark.slow
 @both
 def test_autocast_takes_inputs_of_two_types(backend):
     """They take the wider type, as in an addition; without autocast a type is refused."""

@@ -200,7 +200,8 @@ def check_names(design: CircuitDesign) -> None:
         UnsupportedError: A state, input or coefficient called `clk` or `logic`, for example, or a
             name that is too long.
     """
-    for name in (*(f"{design.name}_{form}" for form in design.rtl.forms), *design.kernel.names):
+    modules = (f"{design.name}_{form}" for form in design.rtl.forms)
+    for name in (*modules, *sorted(design.kernel.names, key=lambda name: (len(name), name))):
         require_length("verilog", name)
     public = {f"in_{name}" for name in design.kernel.input_names(*Role)}
     public |= {name for name, _ in design.outer_results}

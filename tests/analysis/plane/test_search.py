@@ -43,6 +43,7 @@ def leaves(found: Invariant, states: np.ndarray) -> bool:
     return bool(over.max() > 1e-9 * (1 + np.abs(corners).max()))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     matrices(0.97),

@@ -475,6 +475,7 @@ TILES = {
 """Tile -> a neuron that has too many terms for larger ones, with its type."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype",
     ["float64", *(pytest.param(d, marks=pytest.mark.slow) for d in ("float32", "bfloat16"))],

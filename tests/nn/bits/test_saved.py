@@ -207,6 +207,7 @@ def bytes_kept(body: Callable[[Tensor], Tensor], c: Tensor, context: Any) -> flo
     return counter.bytes(least=c.numel() // 8) / c.numel()
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 @pytest.mark.parametrize(
     "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]

@@ -140,6 +140,7 @@ def test_auto_runs_a_library_without_a_compiler(tmp_path: Path, arithmetic: str)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{spikes} c\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [

@@ -77,6 +77,7 @@ def test_gradients_where_the_mean_is_large() -> None:
     assert (naive - exact).abs().max() > tolerance * exact.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)]
 )

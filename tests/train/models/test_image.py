@@ -148,7 +148,9 @@ def test_backends_agree(which: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("which", list(SMALL))
+@pytest.mark.parametrize(
+    "which", [pytest.param(w, marks=pytest.mark.slow if w == "resnet19" else ()) for w in SMALL]
+)
 @pytest.mark.parametrize("backend", ["torch", HAS_C])
 def test_autocast(which: str, backend: str) -> None:
     """Under bfloat16 autocast logits are bfloat16, gradients float32 and finite."""

@@ -87,6 +87,7 @@ def test_same_seed_same_numbers(tmp_path: Path) -> None:
     assert weights[0] == weights[1] != weights[2]
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 def test_spikes_as_bits_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """`pack_spikes` runs every training step in the context, and leaves losses as they are."""

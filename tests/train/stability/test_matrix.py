@@ -313,6 +313,7 @@ def trained(projected: bool, steps: int = 12, time: int = 784) -> Tensor:
     return torch.stack([*losses, *(p.detach().abs().max() for p in layer.parameters())])
 
 
+@pytest.mark.slow
 def test_at_784_steps_a_free_matrix_diverges_and_a_projected_one_does_not() -> None:
     """An eigenvalue leaves the circle in training; the projection holds it at 0.999."""
     assert not bool(torch.isfinite(trained(projected=False)).all())
