@@ -1,4 +1,4 @@
-"""`lnm quantize`: search of the smallest word lengths that meet a target."""
+"""`lnm quantize`: search of small word lengths that meet a target."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def quantize(
     scale: ScaleOption = None,
     epochs: EpochsOption = None,
 ) -> None:
-    """Search the smallest word lengths that meet a target.
+    """Search small word lengths that meet a target.
 
     For a RUN, the target is the accuracy: small widths of weights, neurons and input that break at
     most --lost percent of the held-out or test samples of the search: those are correct in float
@@ -92,11 +92,10 @@ def quantize(
     --format DIR`. Exits with 3 if --weights or --epochs miss the target; DIR is written all the
     same. With --error or --mismatch, and for a FAMILY:
 
-    The search minimises the total width of all nodes. Integer bits follow from the range of each
-    node. The range is proven if the states have an
-    invariant interval for inputs in --x. Otherwise it is recorded on simulated steps, or on
-    held-out samples of a run. The search then removes fraction bits from each node while the target
-    holds. An error is that of one step from the same state, where every comparison has the
+    The total width is a local minimum: no single bit can be removed. Integer bits follow from the
+    range of each node. The range is proven if the states have an invariant interval for inputs in
+    --x. Otherwise it is recorded on simulated steps, or on held-out samples of a run. The search
+    then removes fraction bits from each node while the target holds. An error is that of one step from the same state, where every comparison has the
     outcome of exact arithmetic; errors of later steps add up. It is proven where ranges are
     proven, and confirmed by simulation. A mismatch is counted on short runs from the same
     states, against float64.

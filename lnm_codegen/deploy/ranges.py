@@ -82,7 +82,7 @@ class _Ranges:
 def least_formats(
     network: nn.Module, images: Tensor, target: PrecisionTarget = TARGET
 ) -> dict[str, FixedSpec]:
-    """Return formats of least total width for each neuron layer, by its path.
+    """Return formats of small total width for each neuron layer, by its path.
 
     Integer bits follow from the ranges of the nodes on the images, preferably training images, so
     that nothing saturates on them. Fraction bits are searched until the layer reaches the target.

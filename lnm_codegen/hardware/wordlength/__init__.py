@@ -1,1 +1,1 @@
-"""Search of the least word lengths that reach a target."""
+"""Search of small word lengths that reach a target."""

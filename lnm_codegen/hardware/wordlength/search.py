@@ -1,4 +1,4 @@
-"""Search of the least word lengths that reach a target.
+"""Search of small word lengths that reach a target.
 
 Integer bits follow from the range of each node. Fraction bits are searched in two stages:
 
@@ -110,7 +110,7 @@ class WordLengths:
 
 
 class FormatSearch:
-    """Search of the word lengths of least total width that reach a target.
+    """Search of word lengths that reach a target, a local minimum of their total width.
 
     Candidates run on the sample. `ranges` maps a node to the interval of its exact value, which is
     recorded, or proven with `bounds`.

@@ -161,8 +161,9 @@ def yin_yang(
 
     Kriener, Göltz and Petrovici 2022 (arXiv 2102.08211). Channels x, y, 1 - x, 1 - y each spike
     once, later for larger values, and a fifth at step 0; classes are equally probable. Published
-    for networks without spikes: 97.6 with a hidden layer of 30, 63.8 without one. T is 2 or more;
-    `train` and `test` are numbers of points.
+    for networks without spikes and continuous times: 97.6 with a hidden layer of 30, 63.8 without
+    one. Here times are steps, so most test samples also occur in training (docs/data.md). T is 2
+    or more; `train` and `test` are numbers of points.
     """
     _require_counts("yin-yang", train, test, seed, time_steps=(time_steps, 2))
     rng = np.random.default_rng(seed)
