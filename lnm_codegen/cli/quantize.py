@@ -95,10 +95,10 @@ def quantize(
     The total width is a local minimum: no single bit can be removed. Integer bits follow from the
     range of each node. The range is proven if the states have an invariant interval for inputs in
     --x. Otherwise it is recorded on simulated steps, or on held-out samples of a run. The search
-    then removes fraction bits from each node while the target holds. An error is that of one step from the same state, where every comparison has the
-    outcome of exact arithmetic; errors of later steps add up. It is proven where ranges are
-    proven, and confirmed by simulation. A mismatch is counted on short runs from the same
-    states, against float64.
+    then removes fraction bits from each node while the target holds. An error is that of one step
+    from the same state, where every comparison has the outcome of exact arithmetic; errors of later
+    steps add up. It is proven where ranges are proven, and confirmed by simulation. A mismatch is
+    counted on short runs from the same states, against float64.
     """
     from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions
 
