@@ -43,10 +43,12 @@ def is_polynomial(e: Expr) -> bool:
 class PolynomialReader:
     """Reader of trees as polynomials; any other operator becomes a Var through `atom`.
 
-    A product or a power is expanded only if a factor is a coefficient, all factors are monomials,
-    or the factors contain at most one variable in all. Otherwise each sum among the factors becomes
-    an atom. A sum of several variables that is a factor anywhere is an atom everywhere. Thus
-    f(v + x) remains a polynomial in v + x.
+    A product is expanded only if a factor is a coefficient, all factors are monomials, or the
+    factors contain at most one variable in all, and either one of them is a monomial or the product
+    is a quadratic. Otherwise, and in a power, each sum among the factors becomes an atom. The base
+    of a power anywhere, and a sum of several variables that is a factor anywhere, is an atom
+    everywhere. Thus f(v + x) remains a polynomial in v + x, and (v + 65)**6 remains accurate near
+    v = -65, where the terms of its expansion cancel.
     """
 
     def __init__(self, is_coefficient: Callable[[Var], bool], atom: Atom = _not_collected) -> None:
@@ -58,7 +60,7 @@ class PolynomialReader:
         """Return `e` as a polynomial."""
         for node in ir.walk(e):
             for factor in _multiplied_sums(node):
-                if len(self._plain_variables(factor)) > 1:
+                if isinstance(node, Power) or len(self._plain_variables(factor)) > 1:
                     self._opaque.add(factor)
         return self._read(e)
 
@@ -88,14 +90,13 @@ class PolynomialReader:
                 return added(self._product(self._read(a), self._read(b)), self._read(c))
             case Power(base, n):
                 p = self._read(base)
-                if len(p) > 1 and len(_variables(p)) > 1:
-                    return _power(self._atom(write(p)), n)
-                return reduce(multiplied, [p] * n)
+                return reduce(multiplied, [p if n == 1 else self._as_factor(p)] * n)
             case _:
                 return _power(self._atom(e))
 
     def _product(self, p: Poly, q: Poly) -> Poly:
-        one_variable = len(_variables(p) | _variables(q)) <= 1
+        is_expanded = 1 in (len(p), len(q)) or _degree(p) + _degree(q) <= 2
+        one_variable = len(_variables(p) | _variables(q)) <= 1 and is_expanded
         if one_variable or len(p) == len(q) == 1 or {()} in (p.keys(), q.keys()):
             return multiplied(p, q)
         return multiplied(self._as_factor(p), self._as_factor(q))
@@ -128,6 +129,10 @@ def _is_sum(e: Expr) -> bool:
 
 def _variables(p: Poly) -> set[Var]:
     return {v for monomial in p for v, _ in monomial}
+
+
+def _degree(p: Poly) -> int:
+    return max(sum(n for _, n in monomial) for monomial in p)
 
 
 def added(p: Poly, q: Poly) -> Poly:

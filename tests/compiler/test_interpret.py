@@ -664,6 +664,20 @@ def test_messages(call, parts):
         call()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("d", [2, 3, 8, 16])
+def test_a_power_of_a_sum_is_accurate_near_its_zero(d, dtype):
+    """The expansion of (v + p)**8 at p = 65 has terms of 1e15, which cancel."""
+    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=65)
+    neuron = lnm.Neuron({v: (v + p) ** d + x}, v - 1e30, output=v, name="shifted")
+    start = {"v": np.array([-64.0, -65.0, -66.0])}
+    found = lnm.interpret(neuron, np.zeros((1, 1, 3)), state=start, dtype=dtype, grad_out=1.0)
+    sign = (-1) ** d
+    assert found.out.ravel().tolist() == [1, 0, sign]
+    assert found.grads["v"].ravel().tolist() == [d, 0, -sign * d]
+    assert found.grads["p"] == d - sign * d
+
+
 def test_the_own_name_may_be_reserved():
     """The family `if` keeps its name, which no other neuron may be emitted under."""
     assert lnm.emit(lnm.get("if"), "torch", name="if") == lnm.emit(lnm.get("if"), "torch")

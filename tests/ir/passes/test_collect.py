@@ -35,7 +35,16 @@ add, sub, mul, div, neg = ir.add, ir.sub, ir.mul, ir.div, ir.neg
 TABLE = [
     (mul(P, sub(V, X)), ["h0 = p * v - p * x"]),
     (mul(add(V, ir.ONE), add(V, ir.const(2))), ["h0 = v * v + 3 * v + 2"]),
-    (Power(add(V, ir.ONE), 2), ["h0 = v * v + 2 * v + 1"]),
+    (mul(V, add(V, ir.ONE)), ["h0 = v * v + v"]),
+    (Power(add(V, ir.ONE), 2), ["t0 = v + 1", "h0 = t0 * t0"]),
+    (
+        add(mul(C2, Power(add(V, ir.ONE), 3)), add(mul(C1, add(V, ir.ONE)), C0)),
+        ["t0 = v + 1", "h0 = c2 * t0 * t0 * t0 + c1 * t0 + c0"],
+    ),
+    (
+        mul(mul(add(V, ir.ONE), add(V, ir.const(2))), add(V, ir.const(3))),
+        ["t0 = v * v + 3 * v + 2", "t1 = v + 3", "h0 = t0 * t1"],
+    ),
     (sub(V, V), ["h0 = 0 * v"]),
     (mul(add(V, X), add(W, Y)), ["t0 = v + x", "t1 = w + y", "h0 = t0 * t1"]),
     (Power(add(V, X), 3), ["t0 = v + x", "h0 = t0 * t0 * t0"]),
@@ -59,7 +68,7 @@ TABLE = [
     ("e", "text"), TABLE, ids=lambda t: "" if isinstance(t, list) else body(kernel(t))[0]
 )
 def test_text(e, text):
-    """A product of sums is multiplied out where it has one variable, else its sums are atoms."""
+    """A quadratic of one variable is multiplied out; the sums of other products are atoms."""
     assert body(verify(collect(kernel(e)))) == text
 
 
