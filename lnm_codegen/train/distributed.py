@@ -1,4 +1,4 @@
-"""Processes of a training run: one, or those that `torchrun` starts.
+"""Processes of a training run: one, those that `torchrun` starts, or an existing process group.
 
 Each process takes its share of every batch. DistributedDataParallel averages the gradients; with
 losses scaled by `share` that gives the gradient of the whole batch's mean. Two quantities of a
@@ -92,12 +92,14 @@ class World:
 def joined(device: str) -> Iterator[World]:
     """Yield this process among the others; under `torchrun`, join them while the context is open.
 
+    A process group that the program has initialised is used, and remains.
+
     Args:
         device: "cpu", "cuda" or "cuda:1". With several processes on a machine, process k takes GPU
             k for "cuda".
 
     Raises:
-        ModelError: A device that this machine does not have.
+        ModelError: A device that this machine or the process group does not have.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -115,13 +117,19 @@ def joined(device: str) -> Iterator[World]:
             raise ModelError("train", f"device is {device!r}, but PyTorch sees {count} GPUs here")
         place = torch.device("cuda", index)
         torch.cuda.set_device(place)
-    if size == 1 or dist.is_initialized():
+    is_ours = not dist.is_initialized()
+    if is_ours and size == 1:
         yield World(0, 1, place)
         return
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
-    _GROUPS.append(dist.group.WORLD)
+    if is_ours:
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        _GROUPS.append(dist.group.WORLD)
+    elif place.type == "cpu" and dist.get_backend() == "nccl":
+        accepted, remedy = "cuda in a process group of NCCL", "Set device, or use a group of Gloo."
+        raise wrong("train", "device", device, accepted, remedy)
     try:
-        yield World(dist.get_rank(), size, place)
+        yield World(dist.get_rank(), dist.get_world_size(), place)
         dist.barrier()  # the files of process 0 exist when any process returns
     finally:
-        dist.destroy_process_group()
+        if is_ours:
+            dist.destroy_process_group()

@@ -6,14 +6,15 @@ A function that gets logits or labels of another shape raises ShapeError.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lnm_codegen.errors import ShapeError
 from lnm_codegen.train.runs.config import LOSSES
-from lnm_codegen.validation import require_one_of
+from lnm_codegen.validation import require_one_of, wrong
 
 IGNORED = -100
 """The label of a time step without one, as in `cross_entropy`."""
@@ -41,6 +42,17 @@ def loss_of(
         return mean(logits, labels, smoothing=label_smoothing)
 
     return loss
+
+
+def require_reduction(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ModelError for the loss "tet" if options of a network name a reduction but "mean".
+
+    A network with the logits of each step does not reduce them, and predictions are of their mean.
+    """
+    over = options.get("over", "mean")
+    if name == "tet" and over != "mean":
+        remedy = "Set over to mean, or loss to mean."
+        raise wrong("train", "over", over, "'mean', with the loss tet", remedy)
 
 
 def mean_logit(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:

@@ -16,7 +16,7 @@ from lnm_codegen.families.common import LOWEST
 from lnm_codegen.nn import pack_spikes
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
-from lnm_codegen.train.losses import IGNORED, count_correct, loss_of
+from lnm_codegen.train.losses import IGNORED, count_correct, loss_of, require_reduction
 from lnm_codegen.train.models import Network, parameter_groups
 from lnm_codegen.train.optimiser import (
     clipped,
@@ -79,6 +79,7 @@ class Trainer:
             for layer, (low, _) in zip(network.neurons, self.intervals, strict=True):
                 require_projectable(layer, config.project, low, config.project_radius)
         self._schedule = schedule_of(config, self._optimizer, per_epoch)
+        require_reduction(config.loss, config.network_arguments)
         self._loss = loss_of(config.loss, config.tet_weight, config.label_smoothing)
         self._average: AveragedModel | None = None
         if config.ema:

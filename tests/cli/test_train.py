@@ -174,7 +174,7 @@ def test_a_stopped_run_says_how_it_resumes(
 
     def stopped(config: TrainConfig, folder: Path, **_: object) -> None:
         if begun:
-            RunFolder(folder).create(config)
+            RunFolder(folder).create(config, {})
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)

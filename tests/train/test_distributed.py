@@ -12,6 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from lnm_codegen.cli import run as command
+from lnm_codegen.errors import ModelError
+from lnm_codegen.train.distributed import joined
+from tests.refusals import refused
 from tests.train.runs.test_runner import metrics
 
 TOLERANCE = 2e-5
@@ -62,3 +65,19 @@ def test_two_processes_and_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
         assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-4)
         assert float(a["test_accuracy"]) == pytest.approx(float(b["test_accuracy"]), abs=0.03)
+
+
+def test_a_process_group_of_the_program_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process trained on everything and wrote the same folder."""
+    ended: list[str] = []
+    values = {"is_initialized": True, "get_rank": 1, "get_world_size": 2, "get_backend": "gloo"}
+    for name, value in values.items():
+        monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+    for name in ("barrier", "destroy_process_group", "init_process_group"):
+        monkeypatch.setattr(torch.distributed, name, lambda name=name: ended.append(name))
+    with joined("cpu") as world:
+        assert (world.rank, world.size, world.leads) == (1, 2, False)
+    assert ended == ["barrier"]
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "nccl")
+    with refused(ModelError, "train", "device is 'cpu'", "NCCL", "a group of Gloo"), joined("cpu"):
+        pass

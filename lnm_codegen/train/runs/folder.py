@@ -1,6 +1,6 @@
 """Folder of a training run.
 
-    config.json               the config and the versions
+    config.json               the config, the versions, and the origin: see `origin`
     metrics.csv               a row per epoch
     model.safetensors         the network after the last epoch
     history.safetensors       the neurons' parameters after each epoch, `<layer>.<parameter>`
@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -77,7 +77,7 @@ class RunFolder:
                 )
         return config
 
-    def create(self, config: TrainConfig) -> None:
+    def create(self, config: TrainConfig, origin: Mapping[str, Any]) -> None:
         """Make the folder, delete the files of an earlier run, and write config.json."""
         versions = {
             "lnm_codegen": __version__,
@@ -95,7 +95,8 @@ class RunFolder:
         except OSError as error:
             raise unusable(self.path, error) from None
         self.sweep()
-        self._write("config.json", _json({"config": config.as_json(), "versions": versions}) + "\n")
+        content = {"config": config.as_json(), "versions": versions, "origin": origin}
+        self._write("config.json", _json(content) + "\n")
 
     def sweep(self) -> None:
         """Delete the temporary files of killed writes."""

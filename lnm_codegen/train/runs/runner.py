@@ -36,6 +36,12 @@ from lnm_codegen.train.runs.checkpoint import (
 )
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.runs.folder import EVENTS, RunFolder
+from lnm_codegen.train.runs.origin import (
+    origin_of,
+    read_origin,
+    require_same_data,
+    require_same_neuron,
+)
 from lnm_codegen.train.runs.saved import load_neurons
 from lnm_codegen.train.stability.modes import Unstable, is_counted
 from lnm_codegen.train.trainer import Trainer
@@ -75,7 +81,8 @@ def run(
         lines: Print a line per epoch.
 
     Raises:
-        ModelError: The config does not fit the data or the neuron; the folder is taken or cannot
+        ModelError: The config does not fit the data or the neuron; a resumed run was trained with
+            another definition of its neuron or on other samples; the folder is taken or cannot
             be written; or training diverged, and a run folder keeps the last good epoch.
         ToolError: The data are missing, matplotlib is not installed (with `out`), or the disk is
             full.
@@ -94,8 +101,12 @@ def run(
         data = dataset_of(config) if data is None else data
         stack.enter_context(torch_settings(config, world.device))
         neuron = neuron_of(config, recorded=folder is not None)  # the folder must load again
-        network = network_of(config, data, neuron).to(world.device)
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
+        if folder is not None and saved is not None:
+            origin = read_origin(folder.path / "config.json")
+            require_same_neuron(origin, config, neuron)
+            require_same_data(origin, data)
+        network = network_of(config, data, neuron).to(world.device)
         world.require_same_epoch(-1 if saved is None else saved[1]["epoch"])
         if saved is None and config.neurons_from is not None:
             load_neurons(network, Path(config.neurons_from), config.neurons_order)
@@ -104,7 +115,7 @@ def run(
         record = _Record(written, trainer)
         if saved is None:
             _run_one_sample(trainer, data)
-            record.begin()
+            record.begin(origin_of(config, neuron, data))
         else:
             record.load(*saved)
         split = "held out" if config.validation else "test"
@@ -154,10 +165,10 @@ class _Record:
         self._history = [learned_parameters(trainer.averaged)]
         self.epochs: list[Epoch] = []
 
-    def begin(self) -> None:
+    def begin(self, origin: dict[str, Any]) -> None:
         """Make the folder."""
         if self._folder is not None:
-            self._folder.create(self._trainer.config)
+            self._folder.create(self._trainer.config, origin)
             self._save_metrics(self._folder)
 
     def add(self, epoch: Epoch) -> None:

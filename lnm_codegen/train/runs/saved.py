@@ -20,6 +20,7 @@ from lnm_codegen.train.models import Network
 from lnm_codegen.train.runs.checkpoint import HISTORY, MODEL, read_tensors
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.runs.config_file import read_json
+from lnm_codegen.train.runs.origin import read_origin, require_same_data, require_same_neuron
 
 _REMEDY = "Train again with lnm train, or name another run."
 
@@ -33,7 +34,7 @@ class Run:
         config: The config of the training. It lacks a surrogate given as an object: the network's
             output does not depend on it.
         network: The network with its weights, in eval mode.
-        data: The samples that the config names.
+        data: The samples that the config names, or those that were given.
     """
 
     folder: Path
@@ -47,18 +48,19 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
 
     Args:
         folder: A folder with config.json and model.safetensors.
-        data: Samples that are already loaded; by default those that the config names.
+        data: Samples, of the run or others; by default those that the config names, which must be
+            those of the run.
 
     Raises:
         ModelError: No such folder; a file is missing, damaged or does not fit the other; the
-            family or the data cannot be loaded.
+            family or the data cannot be loaded, or are not those of the run.
     """
     place = Path(folder)
     if not place.is_dir():
         problem = "not a folder" if place.exists() else "no such folder"
         raise ModelError(f"run: {place}", problem, remedy="Name the folder that lnm train wrote.")
     path = place / "config.json"
-    config = read_json(path, _REMEDY)
+    config = recorded = read_json(path, _REMEDY)
     surrogate = config.arguments.get("surrogate")
     if isinstance(surrogate, dict) and {"name", "slope", "primitive"} <= surrogate.keys():
         rest = {k: v for k, v in config.arguments.items() if k != "surrogate"}
@@ -66,10 +68,13 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     if not (place / MODEL).exists():
         problem = f"{place} holds no complete epoch: no {MODEL} in it"
         raise ModelError("run", problem, remedy=_REMEDY)
-    weights = read_tensors("run", place / MODEL, _REMEDY)
+    weights, origin = read_tensors("run", place / MODEL, _REMEDY), read_origin(path)
     try:
         neuron = neuron_of(config, recorded=True)
-        data = dataset_of(config) if data is None else data
+        require_same_neuron(origin, recorded, neuron)
+        if data is None:
+            data = dataset_of(config)
+            require_same_data(origin, data)
         network = network_of(config, data, neuron)
     except (ModelError, ToolError) as error:
         whole = f"run: {path}: {error.where}"

@@ -312,6 +312,19 @@ def test_config_is_checked(name: str, value: Any, accepted: str) -> None:
         TrainConfig(**{name: value})
 
 
+def test_tet_takes_no_reduction_but_the_mean(tmp_path: Path) -> None:
+    """The logits of each step are not reduced, so `over` changed nothing, also in the test."""
+    options = {"hidden": (3,), "over": "last"}
+    config = replace(
+        SMALL, network="feedforward", network_arguments=options, data="digits-rows", loss="tet"
+    )
+    remedy = "Set over to mean, or loss to mean."
+    with refused(ModelError, "train", "over is 'last'", "'mean', with the loss tet", remedy):
+        run(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    run(replace(config, network_arguments={**options, "over": "mean"}))
+
+
 def test_family_of_a_config_is_a_text() -> None:
     accepted = "the name of a built-in family, a .toml file, or file.py:function, as text"
     problem, remedy = "family is a Neuron, not a text", "Write neuron.to_toml() to a .toml file"

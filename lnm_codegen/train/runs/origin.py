@@ -1,0 +1,81 @@
+"""Origin of a run: the definition of its neuron and its samples, in config.json.
+
+A config only names both. The file of a neuron may be edited after the run, and `run(data=...)`
+takes any samples. So `load_run` and `--resume` compare what they load with the origin. A run of an
+earlier version has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from torch import int64
+
+from lnm_codegen.errors import ModelError
+from lnm_codegen.families import FAMILIES
+from lnm_codegen.files import json_of
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.text.digest import definition_digest
+from lnm_codegen.train.data import Dataset
+from lnm_codegen.train.runs.config import TrainConfig
+
+
+def origin_of(config: TrainConfig, neuron: Neuron, data: Dataset) -> dict[str, Any]:
+    """Return the origin of a run, for JSON. A built-in family needs no digest."""
+    samples = {
+        "name": data.name,
+        "train": len(data.train),
+        "test": len(data.test),
+        "sample": list(data.sample),
+        "labels": _labels_digest(data),
+    }
+    return {"neuron": _neuron_digest(config, neuron), "data": samples}
+
+
+def read_origin(path: Path) -> dict[str, Any]:
+    """Return the origin in a config.json, or an empty dict if it has none."""
+    found = json_of(path, f"run: {path}").get("origin")
+    return found if isinstance(found, dict) else {}
+
+
+def require_same_neuron(origin: dict[str, Any], config: TrainConfig, neuron: Neuron) -> None:
+    """Raise ModelError if the family of a config defines another neuron than that of the run."""
+    if origin.get("neuron") not in (None, _neuron_digest(config, neuron)):
+        problem = "its definition has changed since the run began"
+        raise ModelError(config.family, problem, remedy="Restore it, or train a new run.")
+
+
+def require_same_data(origin: dict[str, Any], data: Dataset) -> None:
+    """Raise ModelError if the samples are not those of the run."""
+    found = origin.get("data")
+    if not isinstance(found, dict):
+        return
+    shape = [found.get("name"), found.get("train"), found.get("test"), found.get("sample")]
+    if shape != [data.name, len(data.train), len(data.test), list(data.sample)]:
+        name, train, test, sample = shape
+        problem = (
+            f"the run has other samples: {name}, {train} to train and {test} to test, of shape"
+            f" {sample}"
+        )
+    elif found.get("labels") != _labels_digest(data):
+        problem = "the run has other labels"
+    else:
+        return
+    remedy = "In Python, give the samples of the run as data= of load_run, or of run to resume it."
+    raise ModelError(f"data: {data.name}", problem, remedy=remedy)
+
+
+def _neuron_digest(config: TrainConfig, neuron: Neuron) -> str | None:
+    """Return the digest of a neuron of a file or module. A surrogate of the config is left out."""
+    if config.family in FAMILIES:
+        return None
+    return definition_digest(neuron, with_surrogates="surrogate" not in config.arguments)
+
+
+def _labels_digest(data: Dataset) -> str:
+    found = hashlib.sha256()
+    for split in (data.train, data.test):
+        found.update(split.labels.detach().cpu().to(int64).contiguous().numpy().tobytes())
+    return found.hexdigest()
