@@ -31,6 +31,7 @@ from typing import get_args
 
 from lnm_codegen.compiler.build import build
 from lnm_codegen.errors import ModelError
+from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Kernel, Program, Role, Var
 from lnm_codegen.ir.passes.backward import backward
 from lnm_codegen.ir.passes.collect import collect
@@ -89,13 +90,14 @@ def _run_passes(neuron: Neuron, scheme: SchemeName, on_pass: OnPass) -> Program:
     forward = after("collect", dce(collect(forward)))
     prepare, forward = hoist(_identity(forward), forward)
     after("hoist", forward)
-    differentiated = set(forward.input_names(Role.PARAM))
+    differentiated = _depend_on_parameters(prepare) & set(forward.input_names(Role.PARAM))
+    constant = set(forward.input_names(Role.PARAM)) - differentiated
 
     # Its adjoint, which recomputes the step from the previous states, in the same operations.
     shared: Set[Var] = frozenset()
     if scheme == "horner":
-        shared = worth_nesting(forward, partial(_final_adjoint, forward))
-    adjoint = _adjoint(forward, shared, after)
+        shared = worth_nesting(forward, partial(_final_adjoint, forward, constant))
+    adjoint = _adjoint(forward, constant, shared, after)
     forward = after("nest", nest(forward, shared))
 
     # Polynomials by the scheme. Both kernels share `prepare`, and each computes nothing twice.
@@ -115,16 +117,25 @@ def _run_passes(neuron: Neuron, scheme: SchemeName, on_pass: OnPass) -> Program:
     return Program(neuron.name, prepare, sums, forward, adjoint)
 
 
-def _adjoint(forward: Kernel, shared: Set[Var], after: After) -> Kernel:
+def _depend_on_parameters(prepare: Kernel) -> set[str]:
+    """Return the names of the parameters and of the values that read one."""
+    found = set(prepare.input_vars(Role.PARAM))
+    for let in prepare.body:
+        if not ir.variables(let.value).isdisjoint(found):
+            found.add(let.target)
+    return {var.name for var in found}
+
+
+def _adjoint(forward: Kernel, constant: Set[str], shared: Set[Var], after: After) -> Kernel:
     """Return the adjoint of a step, with its polynomials as sums of products."""
-    adjoint = after("backward", dce(backward(forward, nested=shared)))
+    adjoint = after("backward", dce(backward(forward, nested=shared, constant=constant)))
     adjoint = after("fold", fold(adjoint))
     return after("collect", collect(adjoint))
 
 
-def _final_adjoint(forward: Kernel, shared: Set[Var]) -> Kernel:
+def _final_adjoint(forward: Kernel, constant: Set[str], shared: Set[Var]) -> Kernel:
     """Return the adjoint of a step by Horner's scheme, without repeated operations."""
-    adjoint = horner(_adjoint(forward, shared, lambda _, kernel: kernel))
+    adjoint = horner(_adjoint(forward, constant, shared, lambda _, kernel: kernel))
     return cse(hoist(_identity(forward), adjoint)[1])
 
 

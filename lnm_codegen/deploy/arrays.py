@@ -182,8 +182,7 @@ def _row(a: LayerArray) -> str:
 
 def _lines(a: LayerArray) -> tuple[str, ...]:
     """Return the list items of a layer in the README."""
-    low, high = (float(end) for end in a.input_format.bits.interval)
-    lines = [f"* x: {a.input_format}, {low:g} to {high:g}."]
+    lines = [f"* x: {a.input_format}, {a.input_format.bits.limits}."]
     if a.norm is None:
         lines.append("* No batch normalisation precedes the layer, so x is the layer's input.")
     else:

@@ -68,9 +68,16 @@ class Bits:
 
     @property
     def limits(self) -> str:
-        """The least and the greatest value as text, such as -8 to 7.99976."""
-        low, high = self.interval
-        return f"{float(low):g} to {float(high):g}"
+        """The least and the greatest value as text, such as -8 to 7.99976.
+
+        Each has the fewest digits, at least six, that read as a number that fits.
+        """
+        return " to ".join(self._text(end) for end in self.interval)
+
+    def _text(self, value: Fraction) -> str:
+        texts = (f"{float(value):.{digits}g}" for digits in range(6, 18))
+        fitting = (text for text in texts if self.holds(self.nearest(Fraction(text))))
+        return next(fitting, str(value))
 
     def value(self, integer: int) -> Fraction:
         """Return the value that an integer represents."""

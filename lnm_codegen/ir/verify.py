@@ -1,4 +1,4 @@
-"""Rules of a well-formed kernel."""
+"""Rules of a well-formed kernel and program."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import kernel as generic
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.kernel import E, V, variables
-from lnm_codegen.ir.nodes import Expr, Kernel
+from lnm_codegen.ir.nodes import Expr, Kernel, Program, Role
 from lnm_codegen.ir.types import BOOL, REAL, Type
 
 
@@ -26,6 +26,29 @@ def verify(kernel: Kernel) -> Kernel:
 def faults(kernel: Kernel) -> Iterator[str]:
     """Yield the faults of a kernel; later ones may follow from earlier ones."""
     return kernel_faults(kernel, _value_faults, ir.type_of)
+
+
+def verify_program(program: Program) -> Program:
+    """Return `program` if its kernels are well formed and fit together.
+
+    Raises:
+        InternalError: A rule of this module does not hold; the message names the kernel.
+    """
+    prepare, sums = verify(program.prepare), verify(program.prepare_backward)
+    forward, backward = verify(program.forward), verify(program.backward)
+    prepared = set(prepare.result_names(Role.PARAM))
+    grads = set(backward.result_names(Role.PARAM))
+    rules = (
+        (forward, forward.input_names(Role.PARAM), prepared),
+        (backward, backward.input_names(Role.PARAM), prepared),
+        (backward, backward.result_names(Role.PARAM), {f"grad_{n}" for n in prepared}),
+        (sums, sums.input_names(Role.GRAD), {f"sum_{n.removeprefix('grad_')}" for n in grads}),
+    )
+    for kernel, names, known in rules:
+        for name in names:
+            if name not in known:
+                raise InternalError(kernel.name, f"the port {name!r} has no partner")
+    return program
 
 
 def kernel_faults(

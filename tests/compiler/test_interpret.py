@@ -274,6 +274,30 @@ def test_stop_gradient_of_a_parameter():
     assert found.grads["q"] == 0
 
 
+def of_constants(c: Any, d: Any) -> list[lnm.Neuron]:
+    """Return neurons with the constants 0.5 and exp(-1), or with others in their place."""
+    w = lnm.state("w")
+    greater = 0.3 * lnm.max(d, c) + 0.2 * lnm.max(d * d, 0.1)
+    return [
+        lnm.Neuron(charge={v: 0.9 * v + x, w: c}, fire=v - 0.5 * w - 1, reset={w: v}),
+        lnm.Neuron(charge={v: c}, fire=0.1 * v + x - 1, reset={v: lnm.spike}),
+        lnm.Neuron(charge={v: 0.9 * v + x + greater}, fire=v - 1, reset=lnm.soft_reset(v, 1)),
+    ]
+
+
+@pytest.mark.parametrize("k", range(3))
+def test_constants_that_no_parameter_scales(k):
+    """The gradients are those with a parameter for each constant; `grad_p0` was a KeyError."""
+    rng = np.random.default_rng(k)
+    numbers = of_constants(0.5, lnm.exp(-1))[k]
+    params = of_constants(lnm.param("c", init=0.5), lnm.param("d", init=math.exp(-1)))[k]
+    x_seq, grad_out = rng.uniform(0, 2, (2, 4, 3))
+    ours = lnm.interpret(numbers, x_seq, grad_out=grad_out)
+    theirs = lnm.interpret(params, x_seq, grad_out=grad_out)
+    for name, value in ours.grads.items():
+        np.testing.assert_allclose(value, theirs.grads[name], rtol=1e-12, atol=1e-15)
+
+
 @few
 @given(neurons(spiking=False, smooth=True, starts=True), generators(), shapes())
 def test_learned_initial_states_have_the_gradients_of_finite_differences(neuron, rng, shape):

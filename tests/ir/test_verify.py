@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
@@ -22,7 +26,7 @@ from lnm_codegen.ir.nodes import (
     Var,
 )
 from lnm_codegen.ir.types import BOOL
-from lnm_codegen.ir.verify import verify
+from lnm_codegen.ir.verify import verify, verify_program
 from tests.refusals import refused
 from tests.strategies import few, neurons
 
@@ -121,9 +125,7 @@ def test_every_pass_leaves_a_valid_kernel(neuron):
         seen.append(name)
 
     for scheme in ("horner", "estrin"):
-        program = lnm.lower(neuron, scheme, on_pass=check)
-        for made in (program.prepare, program.prepare_backward, program.forward, program.backward):
-            verify(made)
+        verify_program(lnm.lower(neuron, scheme, on_pass=check))
     steps = ["build", "fold", "collect", "hoist", "backward", "fold", "collect", "nest"]
     end = ["cse", "cse", "prepare", "prepare_backward"]
     assert seen == [*steps, "horner", "horner", *end, *steps, "estrin", "estrin", *end]
@@ -135,3 +137,62 @@ def test_a_spike_on_a_bare_state_keeps_a_valid_slope():
     neuron = lnm.Neuron(charge={v: v + x}, fire=v)
     text = str(lnm.lower(neuron, on_pass=lambda _, kernel: verify(kernel)).forward)
     assert "fired = spike(h; slope 1 / ((pi**2) * h**2 + 1))" in text
+
+
+@pytest.mark.parametrize(
+    ("kernel_name", "ports", "dropped", "message"),
+    [
+        ("prepare", "results", "p0", ("lif", "the port 'p0' has no partner")),
+        ("backward", "results", "grad_p0", ("lif_prepare_backward", "the port 'sum_p0'")),
+    ],
+)
+def test_kernels_that_do_not_fit_together(kernel_name, ports, dropped, message):
+    """A step reads what `prepare` gives; its adjoint gives what `prepare_backward` sums."""
+    program = verify_program(lnm.lower(lnm.get("lif")))
+    kernel = getattr(program, kernel_name)
+    kept = tuple(p for p in getattr(kernel, ports) if p.var.name != dropped)
+    broken = replace(program, **{kernel_name: replace(kernel, **{ports: kept})})
+    with refused(lnm.InternalError, *message):
+        verify_program(broken)
+
+
+def test_an_adjoint_differentiates_prepared_parameters_only():
+    """`grad_p0` without a `p0` in `prepare` ended in a KeyError of the interpreter."""
+    program = lnm.lower(lnm.get("lif"))
+    forgotten = Port(Var("grad_p9"), Role.PARAM)
+    body = (*program.backward.body, Let(forgotten.var, ir.ZERO, Phase.ADJOINT))
+    results = (*program.backward.results, forgotten)
+    broken = replace(program, backward=replace(program.backward, body=body, results=results))
+    with refused(lnm.InternalError, "lif_backward", "the port 'grad_p9' has no partner"):
+        verify_program(broken)
+
+
+@st.composite
+def constants(draw: Any, states: tuple[Any, ...]) -> Any:
+    """Draw an expression of numbers and of states that the charge sets to a number."""
+    leaf = st.sampled_from((0.5, -0.25, lnm.exp(-1), lnm.sqrt(2), *states, *states))
+    pairs = (lnm.max, lnm.min, lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a / (2 + b * b))
+    units = (lnm.tanh, lnm.sigmoid, lnm.stop_gradient, lambda a: lnm.bind(a, "k"), lambda a: -a)
+
+    def larger(inner: Any) -> Any:
+        pair = st.tuples(st.sampled_from(pairs), inner, inner).map(lambda t: t[0](t[1], t[2]))
+        return pair | st.tuples(st.sampled_from(units), inner).map(lambda t: t[0](t[1]))
+
+    return draw(st.recursive(leaf, larger, max_leaves=5))
+
+
+@few
+@given(st.data(), st.booleans())
+def test_constants_have_no_gradient(data, has_parameter):
+    """A hoisted constant once had one that `prepare` did not know."""
+    v, w, u, x = lnm.state("v"), lnm.state("w"), lnm.state("u"), lnm.input("x")
+    a, b, c = (data.draw(constants(part)) for part in ((), (), (w, u)))
+    more = lnm.param("k", init=0.3) * v if has_parameter else 0.3 * v
+    neuron = lnm.Neuron(
+        charge={v: more + x, w: 0.5, u: a},
+        fire=0.1 * v + c * data.draw(st.sampled_from((1, x))) - 1,
+        reset={v: v * b, w: v},
+    )
+    for scheme in ("horner", "estrin"):
+        program = verify_program(lnm.lower(neuron, scheme))
+        assert has_parameter or not program.backward.result_names(Role.PARAM)

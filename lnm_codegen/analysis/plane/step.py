@@ -132,7 +132,7 @@ def plane_step(
         if None in affine:
             return None
         rows.append(([a for a in affine if a is not None], kept))
-    basis = _basis(row[:-1] for affine, _ in rows for row in affine)
+    basis = _basis((row[:-1] for affine, _ in rows for row in affine), len(names))
     if basis is None:
         return None
     modes = tuple(_mode(affine, kept, basis) for affine, kept in rows)
@@ -161,11 +161,10 @@ def _affine(p: Poly, names: Sequence[str]) -> tuple[Fraction, ...] | None:
 
 
 def _basis(
-    rows: Iterable[tuple[Fraction, ...]],
+    rows: Iterable[tuple[Fraction, ...]], size: int
 ) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None:
     """Return two independent rows that span all, with unit rows if need be; None for rank 3."""
     given = [row for row in dict.fromkeys(rows) if any(row)]
-    size = len(given[0]) if given else 2
     units = [tuple(Fraction(int(i == k)) for i in range(size)) for k in range(2)]
     one, *others = [*given, *units]
     two = next(row for row in others if not _proportional(one, row))

@@ -29,14 +29,21 @@ _LONGEST_SUM = 32
 """Terms of a gradient in one Let. The passes take more than linear time in the size of a Let."""
 
 
-def backward(kernel: Kernel, *, seed: str = "grad_", nested: Set[Var] = frozenset()) -> Kernel:
+def backward(
+    kernel: Kernel,
+    *,
+    seed: str = "grad_",
+    nested: Set[Var] = frozenset(),
+    constant: Set[str] = frozenset(),
+) -> Kernel:
     """Return the adjoint of a kernel that `collect` has split.
 
     Takes: the inputs of `kernel` and, as GRAD ports `<seed><result>`, a gradient per result.
-    Gives: `grad_<input>` for each input. The body begins with the Lets of `kernel`; each Detach
-    becomes its operand. Derivatives of the polynomials of `nested` read the sums of `nest`.
+    Gives: `grad_<input>` for each input that is not `constant`. The body begins with the Lets of
+    `kernel`; each Detach becomes its operand. Derivatives of the polynomials of `nested` read the
+    sums of `nest`.
     """
-    return _Backward(kernel, seed, nested).run()
+    return _Backward(kernel, seed, nested).run(constant)
 
 
 class _Backward:
@@ -56,7 +63,7 @@ class _Backward:
                 value = let.value.arg if isinstance(let.value, ir.Detach) else let.value
                 self._body.append(replace(let, value=value))
 
-    def run(self) -> Kernel:
+    def run(self, constant: Set[str]) -> Kernel:
         kernel = self._kernel
         seeds = []
         for port in (p for p in kernel.results if p.role is not Role.COUNT):
@@ -66,7 +73,7 @@ class _Backward:
         for let in reversed(kernel.body):
             self._reverse(let)
         results = []
-        for port in kernel.inputs:
+        for port in (p for p in kernel.inputs if p.var.name not in constant):
             total = self._total(port.var)
             grad = self._let(f"grad_{port.var.name}", ir.ZERO if total is None else total)
             results.append(Port(grad, port.role))

@@ -253,3 +253,13 @@ def test_families_of_two_states(family: str) -> None:
     for name, inside in found.states.items():
         assert float(inside.low) - 1e-9 <= seen[name].min()
         assert seen[name].max() <= float(inside.high) + 1e-9
+
+
+@pytest.mark.parametrize("width", [0, 1])
+def test_states_that_the_step_sets_to_constants(width: int) -> None:
+    """No state and no input of any width matters to the step; it once had too short a basis."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: x}, fire=v - 1, reset={v: 0.0, w: 0.5})
+    found = invariant(neuron, {"x": (-width, width)})
+    assert isinstance(found, Invariant)
+    assert found.states == {"v": Interval(Q(0), Q(0), True), "w": Interval(Q(0), Q(1, 2), True)}

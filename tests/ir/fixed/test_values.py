@@ -279,6 +279,31 @@ def test_real_numbers_to_integers():
     assert found.tolist() == [1, 0, 2, 127, 127, 127, -128, -128, 127, -128, 0, 0, 127, -128]
 
 
+@pytest.mark.parametrize(
+    ("bits", "text"),
+    [
+        (Bits(16, 12), "-8 to 7.99976"),
+        (Bits(8, 7), "-1 to 0.992188"),
+        (Bits(32, 31), "-1 to 0.9999999995"),  # once "-1 to 1"
+        (Bits(20, 0), "-524288 to 524287"),
+        (Bits(24, 0), "-8388608 to 8388607"),
+        (Bits(63, 62), "-1 to 4611686018427387903/4611686018427387904"),
+    ],
+)
+def test_limits_fit(bits, text):
+    """The text of a limit never rounds to a number that is refused."""
+    assert bits.limits == text
+
+
+@given(st.integers(2, 32), st.data())
+def test_limits_of_any_format_fit(width, data):
+    """Both ends are accepted as they are written."""
+    bits = lnm.Fixed(width, data.draw(st.integers(0, width - 1))).bits
+    low, high = map(Fraction, bits.limits.split(" to "))
+    assert bits.holds(bits.nearest(low))
+    assert bits.holds(bits.nearest(high))
+
+
 def test_a_sequence():
     """`interpret_fixed` is the kernel step by step, from the state to the state."""
     neuron, spec = lnm.get("lnm", degree=2, v_reset=None), lnm.Fixed(12, 8)
