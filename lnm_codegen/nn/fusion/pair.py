@@ -83,6 +83,10 @@ def obstacle(norm: nn.Module, layer: nn.Module, pair: Pair) -> str:
     for name in names:
         if name in _FIELDS or hasattr(NormNeuron, name):
             return f"{pair.neuron} has a state or parameter {name!r}, an attribute of NormNeuron"
+    own = {*vars(layer), *layer._parameters, *layer._buffers, *layer._modules}
+    for name in (*_FIELDS, "normalisation"):
+        if name in own:
+            return f"{pair.neuron} has an attribute {name!r}, which NormNeuron needs"
     is_multi = getattr(norm, "step_mode", "s") == "m"
     if (layer.step_mode == "m") != (is_multi != pair.flattened) or (is_multi and pair.flattened):
         axis = 2 if is_multi and not pair.flattened else 1

@@ -563,6 +563,12 @@ def replaced_between(model: Crossed) -> nn.Module:
     return model
 
 
+def with_attribute() -> nn.Module:
+    last = layer(step_mode="s")
+    last.norm = nn.Linear(2, 2)
+    return nn.Sequential(norm(), last)
+
+
 def shared() -> nn.Module:
     one = norm()
     return nn.Sequential(one, layer(step_mode="s"), one, layer(step_mode="s"))
@@ -632,6 +638,7 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "forward of an identity": (
         lambda: replaced_between(Crossed()), "the forward of between was replaced"
     ),
+    "an attribute norm": (with_attribute, "1 has an attribute 'norm'"),
     "subclass": (
         lambda: nn.Sequential(norm(), Other(lnm.get("lif"), step_mode="s")), "1 is a Other"
     ),
