@@ -38,12 +38,14 @@ def built(
         recipe: The neuron and the form of the calls.
         old: The old layer; its parameters become parameters of the new one, the same objects where
             their shapes are the same.
-        like: Tensor with the type and the device of the parameters.
+        like: Tensor with the type and the device of the parameters, where the old layer has no
+            learned tensor.
         backend: See `NeuronLayer`.
         shared: Id of an old learned tensor -> the parameter in its place, so that layers that
             share the one share the other. The old layers must exist as long as the dict.
     """
     protocol, own = recipe.protocol, recipe.kept
+    like = next((own.given[name] for name in own.given if own.learns(name)), like)
     layer = protocol.layer(
         recipe.neuron,
         channels=own.channels,
@@ -60,7 +62,6 @@ def built(
         names = (param.name for param in recipe.neuron.params)
         layer.broadcast = tuple(name for name in names if own.per.get(name) == "neuron")
     _keep(layer, own, {} if shared is None else shared)
-    _order(layer, list(old._parameters))
     for name in protocol.buffers:
         layer.register_buffer(name, getattr(old, name).detach().clone())
     if protocol.buffers:
@@ -82,7 +83,7 @@ def _keep(layer: NeuronLayer, own: Kept, shared: dict[int, nn.Parameter]) -> Non
             layer._parameters[name] = shared.setdefault(id(given), kept)
 
 
-def _order(layer: NeuronLayer, names: list[str]) -> None:
+def order(layer: nn.Module, names: list[str]) -> None:
     """Put the parameters in the order of these names, by which optimisers know them."""
     own = layer._parameters
     for name in [n for n in names if n in own] + [n for n in own if n not in names]:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.neuron import Neuron, require_one_port
-from lnm_codegen.nn.convert.build import built, move_hooks, recipe_with
+from lnm_codegen.nn.convert.added import added, clashing, move
+from lnm_codegen.nn.convert.build import built, move_hooks, order, recipe_with
 from lnm_codegen.nn.convert.libraries import Library, described, library_of
 from lnm_codegen.nn.convert.measure import differences
 from lnm_codegen.nn.convert.recipe import Recipe
+from lnm_codegen.nn.convert.replace import replace_in
 from lnm_codegen.nn.convert.report import ConversionReport, LayerConversion
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.load.warn import warn_once
@@ -40,10 +42,10 @@ def convert(
 
     A new layer has the dynamics of the old one: the same spikes and gradients up to rounding. It
     has the same calls, step mode, detach_reset and training mode, and it begins without states. Its
-    parameters have the old names, values and order; one of the same shape stays the same object. A
-    state_dict of the old model loads, unless `neuron` gives another neuron; that of Norse has no
-    tensor of `p`, which keeps its values. A layer that cannot be converted stays as it is; see
-    `conversion_report`.
+    parameters have the old names, values and order; one of the same shape stays the same object.
+    What the user added to the old layer moves to it. A state_dict of the old model loads, unless
+    `neuron` gives another neuron; that of Norse has no tensor of `p`, which keeps its values. A
+    layer that cannot be converted stays as it is; see `conversion_report`.
 
     Args:
         model: A module, or a spiking layer itself.
@@ -72,12 +74,11 @@ def convert(
     if not (neuron is None or isinstance(neuron, Neuron) or callable(neuron)):
         raise wrong("convert", "neuron", neuron, "an lnm.Neuron, or a function of the old layer")
     require_one_of("convert", "carry_state", carry_state, (None, True, False))
-    conversion = _Conversion(_like(model), neuron)
+    conversion = _Conversion(model, neuron)
     layers = [(old, library) for _, old, library in _spiking(model)]
     new = {id(old): conversion.layer(old, library) for old, library in layers}
     for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            parent._modules[name] = new.get(id(child), child)
+        replace_in(parent, new)
     for (old, library), layer in zip(layers, new.values(), strict=True):
         if layer is not old:
             move_hooks(old, layer)
@@ -97,7 +98,7 @@ def conversion_report(model: nn.Module) -> ConversionReport:
     """
     if not isinstance(model, nn.Module):
         raise wrong("conversion_report", "model", model, "a torch.nn.Module")
-    conversion = _Conversion(_like(model), None, measured=False)
+    conversion = _Conversion(model, None, measured=False)
     lines: list[LayerConversion] = []
     for path, module in model.named_modules():
         record = getattr(module, _RECORD, None)
@@ -122,9 +123,11 @@ def _spiking(model: nn.Module) -> Iterator[tuple[str, nn.Module, Library]]:
 class _Conversion:
     """Conversion of layers with one choice of neurons."""
 
-    def __init__(self, like: Tensor, choice: Choice, measured: bool = True) -> None:
-        self._like, self._choice, self._measures = like, choice, measured
+    def __init__(self, model: nn.Module, choice: Choice, measured: bool = True) -> None:
+        self._like, self._choice, self._measures = _like(model), choice, measured
         self._shared: dict[int, nn.Parameter] = {}
+        others = (m for m in model.modules() if library_of(m) is None)
+        self._elsewhere = {id(p) for m in others for p in m._parameters.values()}
 
     def layer(self, old: nn.Module, library: Library) -> nn.Module:
         """Return the layer in the place of an old one, or the old one."""
@@ -134,6 +137,8 @@ class _Conversion:
             layer = old
         else:
             layer = built(recipe, old, self._like, shared=self._shared)
+            move(added(old, recipe), old, layer)
+            order(layer, list(old._parameters))
         vars(layer)[_RECORD] = record
         return layer
 
@@ -143,6 +148,27 @@ class _Conversion:
 
     def _recipe(self, old: nn.Module, library: Library) -> Recipe | str:
         """Return the recipe of a layer, or why there is none."""
+        recipe = self._found(old, library)
+        return recipe if isinstance(recipe, str) else self._obstacle(old, recipe) or recipe
+
+    def _obstacle(self, old: nn.Module, recipe: Recipe) -> str:
+        """Return why a new layer cannot have all that belongs to the old one, or ""."""
+        given, names = recipe.kept.given, added(old, recipe)
+        tied = [n for n, tensor in given.items() if id(tensor) in self._elsewhere]
+        if not (names or tied):
+            return ""
+        new = built(recipe, old, self._like)
+        clash = clashing(names, old, new)
+        if clash:
+            return f"it has attributes with names of a NeuronLayer or a method: {', '.join(clash)}"
+        tied = [n for n in tied if getattr(new, n) is not given[n]]
+        if tied:
+            needed = getattr(new, tied[0])
+            own = f"a parameter of shape {tuple(needed.shape)} and {needed.dtype}"
+            return f"another module has its {tied[0]} too, and the new layer needs {own}"
+        return ""
+
+    def _found(self, old: nn.Module, library: Library) -> Recipe | str:
         given = self._given(old)
         try:
             if given is None:

@@ -18,6 +18,7 @@ from lnm_codegen.language.binding import bind
 from lnm_codegen.language.functions import clip, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import input, spike, state
+from lnm_codegen.nn.convert.added import library_names
 from lnm_codegen.nn.convert.broadcast import BroadcastLayer
 from lnm_codegen.nn.convert.recipe import Protocol, Recipe, kind_of, require
 from lnm_codegen.nn.convert.slopes import TINY, Slope, snn_slope
@@ -137,8 +138,8 @@ def recipe_of(old: Any) -> Recipe:
     delayed = getattr(old, "reset_delay", True)
     neuron = _neuron(name, tensors_kept, old.reset_mechanism, delayed, slope)
     saved = old.state_dict()
-    buffers = [n for n, _ in old.named_buffers() if n in saved and n not in tensors]
-    protocol = replace(protocol_of(old), buffers=tuple(buffers))
+    known = (library_names(type(old)) & set(old._buffers) & set(saved)) - set(tensors)
+    protocol = replace(protocol_of(old), buffers=tuple(n for n in old._buffers if n in known))
     return Recipe(neuron, protocol, tensors_kept, slope.reason)
 
 

@@ -78,7 +78,7 @@ class Exporter:
         if isinstance(module, _WEIGHTED):
             known(where, module, next(k for k in _WEIGHTED if isinstance(module, k)))
             bias = None if module.bias is None else _array(module.bias)
-            self._weights[name] = (_array(module.weight), bias)
+            self._weights[name] = (_without_groups(module), bias)
         if isinstance(module, nn.Identity):
             self._alias[name] = call.sources
         elif isinstance(module, _BatchNorm):
@@ -162,12 +162,12 @@ class Exporter:
         one = slice(None) if axes == 2 else 0
         padding = module.padding if isinstance(module.padding, str) else module.padding[one]
         return (self._nir.Conv1d if axes == 1 else self._nir.Conv2d)(
-            size if module.groups == 1 else None,  # nir takes C_in/groups for the channels
+            size,
             weight,
             module.stride[one],
             padding,
             module.dilation[one],
-            module.groups,
+            1,
             bias,
         )
 
@@ -256,6 +256,21 @@ def _pool(where: str, module: nn.AvgPool2d, nir: Any) -> Any:
         raise UnsupportedError(where, problem, "nn.AvgPool2d without these options")
     sizes = (module.kernel_size, module.stride, module.padding)
     return nir.AvgPool2d(*(np.array(np.broadcast_to(size, (2,))) for size in sizes))
+
+
+def _without_groups(module: nn.Linear | nn.Conv1d | nn.Conv2d) -> Array:
+    """Return a weight of one group, with zeros between groups.
+
+    `nir.read` takes C_in/groups for the channels of a convolution with groups, and refuses it.
+    """
+    weight = _array(module.weight)
+    groups = 1 if isinstance(module, nn.Linear) else module.groups
+    out, inputs = weight.shape[0] // groups, weight.shape[1]
+    whole = np.zeros((weight.shape[0], inputs * groups, *weight.shape[2:]), weight.dtype)
+    for k in range(groups):
+        rows = slice(k * out, (k + 1) * out)
+        whole[rows, k * inputs : (k + 1) * inputs] = weight[rows]
+    return whole
 
 
 def _wide(value: Tensor) -> Array:

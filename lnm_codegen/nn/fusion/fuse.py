@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lnm_codegen.nn.fusion.pair import Pair, join, joined, obstacle
+from lnm_codegen.nn.fusion.pair import Pair, has_hooks, join, joined, obstacle
 from lnm_codegen.nn.fusion.report import FusedPair, FuseReport, UnfusedNorm
 from lnm_codegen.nn.fusion.sequence import is_sequential, sequence_pairs
 from lnm_codegen.nn.fusion.trace import Trace
@@ -119,7 +119,8 @@ class _Search:
         pairs, reasons, alone = trace.pairs()
         self._alone |= {joined(path, name) for name in alone}
         fused = [pair for pair in pairs if self._fuse(pair.below(path))]
-        self.reasons |= {joined(path, name): reason for name, reason in reasons.items()}
+        for name, reason in reasons.items():
+            self.reasons.setdefault(joined(path, name), reason)
         if any(pair.shortcut for pair in fused):
             trace.pass_shortcuts(fused)
 
@@ -128,7 +129,7 @@ class _Search:
         norm, layer = self.model.get_submodule(pair.norm), self.model.get_submodule(pair.neuron)
         if pair.norm in self.fused or pair.norm in self._alone:
             return False
-        reason = obstacle(norm, layer, pair)
+        reason = obstacle(norm, layer, pair) or self._changed_between(pair)
         for path, module in ((pair.norm, norm), (pair.neuron, layer)):
             if self._paths[id(module)] > 1:
                 reason = f"{path} has several paths in the model"
@@ -139,6 +140,16 @@ class _Search:
         join(norm, layer, pair.shortcut)
         self.fused[pair.norm] = FusedPair(pair.norm, pair.neuron, pair.shortcut)
         return True
+
+    def _changed_between(self, pair: Pair) -> str:
+        """Return which module between a normalisation and its layer has code of the user's."""
+        for path in pair.crossed:
+            module = self.model.get_submodule(path)
+            if has_hooks(module):
+                return f"{path} has hooks"
+            if "forward" in vars(module):
+                return f"the forward of {path} was replaced on the object"
+        return ""
 
     def report(self) -> FuseReport:
         """Return the report, in the order of the model."""

@@ -33,17 +33,19 @@ class Pair:
         neuron: Path of the layer.
         shortcut: The layer reads the sum of that output and a shortcut.
         flattened: The normalisation sees (T*N, C, *) and the layer (T, N, C, *).
+        crossed: Paths of the modules that pass the output of the normalisation on to the layer.
     """
 
     norm: str
     neuron: str
     shortcut: bool = False
     flattened: bool = False
+    crossed: tuple[str, ...] = ()
 
     def below(self, path: str) -> Pair:
         """Return the pair with paths from a module that has this one's at `path`."""
-        norm, neuron = (joined(path, name) for name in (self.norm, self.neuron))
-        return Pair(norm, neuron, self.shortcut, self.flattened)
+        norm, neuron, *crossed = (joined(path, n) for n in (self.norm, self.neuron, *self.crossed))
+        return Pair(norm, neuron, self.shortcut, self.flattened, tuple(crossed))
 
 
 def joined(path: str, name: str) -> str:
@@ -73,7 +75,7 @@ def obstacle(norm: nn.Module, layer: nn.Module, pair: Pair) -> str:
         return "its process_group is not the default one"
     if layer.arithmetic is not None:
         return f"{pair.neuron} computes in integers"
-    if _has_hooks(norm) or layer._forward_pre_hooks:
+    if has_hooks(norm) or layer._forward_pre_hooks:
         return f"it has hooks, or {pair.neuron} has forward pre-hooks"
     if "forward" in vars(norm) or "forward" in vars(layer):
         return f"its forward, or that of {pair.neuron}, was replaced on the object"
@@ -81,6 +83,10 @@ def obstacle(norm: nn.Module, layer: nn.Module, pair: Pair) -> str:
     for name in names:
         if name in _FIELDS or hasattr(NormNeuron, name):
             return f"{pair.neuron} has a state or parameter {name!r}, an attribute of NormNeuron"
+    own = {*vars(layer), *layer._parameters, *layer._buffers, *layer._modules}
+    for name in (*_FIELDS, "normalisation"):
+        if name in own:
+            return f"{pair.neuron} has an attribute {name!r}, which NormNeuron needs"
     is_multi = getattr(norm, "step_mode", "s") == "m"
     if (layer.step_mode == "m") != (is_multi != pair.flattened) or (is_multi and pair.flattened):
         axis = 2 if is_multi and not pair.flattened else 1
@@ -92,10 +98,11 @@ def obstacle(norm: nn.Module, layer: nn.Module, pair: Pair) -> str:
     return ""
 
 
-def _has_hooks(norm: nn.Module) -> bool:
+def has_hooks(module: nn.Module) -> bool:
+    """Report whether a module has hooks of its forward or its backward."""
     hooks = (
-        norm._forward_hooks, norm._forward_pre_hooks,
-        norm._backward_hooks, norm._backward_pre_hooks,
+        module._forward_hooks, module._forward_pre_hooks,
+        module._backward_hooks, module._backward_pre_hooks,
     )  # fmt: skip
     return any(hooks)
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.nn.convert.libraries import library_of
-from lnm_codegen.nn.fusion.pair import Pair, joined
+from lnm_codegen.nn.fusion.pair import Pair, has_hooks, joined
 from lnm_codegen.nn.layer import NeuronLayer
 
 
@@ -46,22 +46,27 @@ def is_spiking(module: nn.Module) -> bool:
 def sequence_pairs(path: str, module: nn.Module) -> Iterator[Pair]:
     """Yield the pairs of a sequential module, those of nested ones included."""
     norm: tuple[str, bool] | None = None
+    crossed: tuple[str, ...] = ()
     for place, step in _steps(path, module):
+        if type(step) is nn.Identity:
+            crossed += (place,)
+            continue
         if is_spiking(step) and norm is not None:
-            yield Pair(norm[0], place, flattened=norm[1])
+            yield Pair(norm[0], place, flattened=norm[1], crossed=crossed)
         if restores_time(step) and norm is not None and not norm[1]:
-            norm = norm[0], True
+            norm, crossed = (norm[0], True), (*crossed, place)
             continue
         found = last_norm(step)
         norm = None if found is None else (joined(place, found[0]), found[1])
+        crossed = (place,) if found is not None and found[0] else ()
 
 
 def _steps(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, child in module._modules.items():
         place = joined(path, name)
-        if child is None or type(child) is nn.Identity:
+        if child is None:
             continue
-        if is_sequential(child) and not child._forward_hooks and not child._forward_pre_hooks:
+        if is_sequential(child) and not has_hooks(child):
             yield from _steps(place, child)
         else:
             yield place, child

@@ -74,6 +74,7 @@ class Trace:
         """Return the pair of a normalisation, or the reason why it has none."""
         value: fx.Node = node
         total: _Sum | None = None
+        crossed = [str(node.target)] if str(node.target) != norm else []
         while True:
             if len(value.users) != 1:
                 return "its output has several readers, or none"
@@ -91,6 +92,8 @@ class Trace:
                 added = [name for name, known in self._sums.items() if known.shortcut is value]
                 name = _name_of(user, module)
                 return self._is_shortcut_of(added[0]) if added else f"its output goes to {name}"
+            if module is not None:
+                crossed.append(str(user.target))
             value = user
         if isinstance(module, NormNeuron) and user.args[1:] == (value,):
             return self._is_shortcut_of(str(user.target))
@@ -100,7 +103,7 @@ class Trace:
             return f"its input or a shortcut is changed in place before {user.target} runs"
         if total is not None:
             self._sums.setdefault(str(user.target), total)
-        return Pair(norm, str(user.target), total is not None, flattened)
+        return Pair(norm, str(user.target), total is not None, flattened, tuple(crossed))
 
     def _is_shortcut_of(self, neuron: str) -> str:
         """Return the reason of a normalisation whose output is the second input of a layer."""

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
 from lnm_codegen.errors import reason
+from lnm_codegen.nn.fusion.pair import has_hooks
 from lnm_codegen.nn.fusion.sequence import is_sequential
 from lnm_codegen.validation import shown
 
@@ -56,7 +57,7 @@ for _name, _function in IN_PLACE.items():
 
 
 class _Tracer(fx.Tracer):
-    """Tracer that records a call of every module but a sequential one.
+    """Tracer that records a call of every module but a sequential one without hooks.
 
     `bound` are values of arguments, by the names of their placeholders.
     """
@@ -69,7 +70,7 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not is_sequential(m)
+        return not is_sequential(m) or has_hooks(m)
 
     def create_args_for_root(self, *given: Any, **options: Any) -> tuple[Any, list[Any]]:
         function, arguments = super().create_args_for_root(*given, **options)

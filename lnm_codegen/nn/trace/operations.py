@@ -108,8 +108,12 @@ def _pow(input: Any, exponent: Any) -> Any:
 
 def _clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     a = number(input)
-    above = a if max is None else fn.select(a, ">", number(max), number(max), a)
-    return above if min is None else fn.select(a, "<", number(min), number(min), above)
+    if min is not None:
+        low = number(min)
+        if max is not None and low.free_symbols:  # no gradient of equal bounds
+            low = fn.select(low, "<", number(max), low, fn.stop_gradient(low))
+        a = fn.select(a, "<", number(min), low, a)
+    return a if max is None else fn.select(a, ">", number(max), number(max), a)
 
 
 def _clamp_min(input: Any, min: Any) -> Any:
@@ -243,3 +247,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "zeros_like": _filled(0), "ones_like": _filled(1), "full_like": _full_like,
 }  # fmt: skip
 """Name of a function or a method of tensors -> the function of expressions and conditions."""
+
+SELF = ("bool", "contiguous", "float", "positive")
+"""Names of those that return their tensor itself, where it has the type already."""

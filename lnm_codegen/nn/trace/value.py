@@ -16,10 +16,11 @@ import torch
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.misuse import is_array
+from lnm_codegen.nn.trace.conversion import conversions
 from lnm_codegen.nn.trace.graph import MAX_SIZE, TraceNode, applied_to
-from lnm_codegen.nn.trace.operations import OPERATIONS, TracedCondition, Value, number
+from lnm_codegen.nn.trace.operations import OPERATIONS, SELF, TracedCondition, Value, number
 from lnm_codegen.nn.trace.place import refusal, user_line
-from lnm_codegen.validation import did_you_mean, shown
+from lnm_codegen.validation import did_you_mean
 
 _ACCEPTED = f"+ - * / **, comparisons, and {', '.join(sorted(OPERATIONS))}"
 _WHERE = "Use torch.where(condition, a, b), and & | ~ to join conditions."
@@ -63,7 +64,9 @@ def applied(name: str, *args: Any, **kwargs: Any) -> Any:
     if operation is None:
         sign = _PYTHONS.get(base)
         what = f"the operator {sign}" if sign else f"torch.{name}"
-        raise refusal(f"{what} has no counterpart in the language", _ACCEPTED, _near(base))
+        raise refusal(
+            f"{what} has no counterpart in the language", _ACCEPTED, did_you_mean(base, OPERATIONS)
+        )
     operands = [unwrapped(a) for a in args]
     options = {k: unwrapped(a) for k, a in kwargs.items()}
     options.pop("inplace", None)
@@ -77,14 +80,30 @@ def applied(name: str, *args: Any, **kwargs: Any) -> Any:
     except ModelError as error:
         raise ModelError(user_line(), str(error).rstrip(".")) from error
     _require_small(result.node)
+    first = args[0] if args else kwargs.get("input")
     in_place = (name.endswith("_") and not name.startswith("__")) or kwargs.get("inplace")
-    if in_place and isinstance(args[0], Traced):
-        if not torch.is_grad_enabled():
-            problem = f"torch.{name}, an operation in place, where gradients are disabled"
-            raise refusal(problem, remedy="Write it without the in-place form.")
-        args[0].node = result.node
-        return args[0]
-    return without_gradient(result)
+    if in_place and isinstance(first, Traced):
+        return _changed(first, name, result.node)
+    found = without_gradient(result)
+    if not isinstance(first, Traced):
+        return found
+    if base in SELF and result.value is first.value:
+        return first
+    if base == "detach" or (base == "double" and result.value is first.value):
+        found.shares = first.shares = base
+    return found
+
+
+def _changed(value: Traced, name: str, node: TraceNode) -> Traced:
+    """Return a traced value after an operation in place."""
+    where = "where gradients are disabled" if not torch.is_grad_enabled() else ""
+    if value.shares:
+        where = f"on a tensor that may share its memory with another, by torch.{value.shares}"
+    if where:
+        problem = f"torch.{name}, an operation in place, {where}"
+        raise refusal(problem, remedy="Write it without the in-place form.")
+    value.node = node
+    return value
 
 
 def without_gradient(result: Traced) -> Traced:
@@ -102,10 +121,6 @@ def _require_small(node: TraceNode) -> None:
             " read twice counts twice",
             remedy="Use fewer operations, or write the neuron with lnm.substeps.",
         )
-
-
-def _near(name: str) -> str:
-    return did_you_mean(name, OPERATIONS)
 
 
 def _operator(name: str) -> Callable[..., Any]:
@@ -137,12 +152,15 @@ def _no_value(what: str) -> Callable[..., Any]:
 
 
 class Traced:
-    """A tensor of one neuron at one time step; operations in place set its `node`."""
+    """A tensor of one neuron at one time step; operations in place set its `node`.
 
-    __slots__ = ("node",)
+    `shares` names the operation that may have made another tensor of the same memory, or is empty.
+    """
+
+    __slots__ = ("node", "shares")
 
     def __init__(self, node: TraceNode) -> None:
-        self.node = node
+        self.node, self.shares = node, ""
 
     @property
     def value(self) -> Value:
@@ -234,14 +252,12 @@ class Traced:
 
 
 def _converted(value: Traced, *args: Any, **kwargs: Any) -> Any:
-    """Apply `.to(...)`: to bool, or to a type of floating point or a device."""
-    for kind in (*args, *kwargs.values()):
-        kind = getattr(kind, "dtype", kind) if isinstance(kind, Traced) else kind
-        if kind is torch.bool:
-            return applied("bool", value)
-        if isinstance(kind, torch.dtype) and not kind.is_floating_point:
-            raise refusal(f"a conversion to {shown(kind)}", "floating point or torch.bool")
-    return applied("float", value)
+    """Apply `.to(...)`, `.type(...)` or `.type_as(...)`."""
+    given = [a.dtype if isinstance(a, Traced) else a for a in args]
+    options = {k: a.dtype if isinstance(a, Traced) else a for k, a in kwargs.items()}
+    for name in conversions(given, options):
+        value = applied(name, value)
+    return value
 
 
 class TracedVector:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.convert.added import library_names
+from lnm_codegen.nn.convert.jelly import NODES
+from lnm_codegen.nn.convert.snn import STATES
 from tests.nn.convert.peers import eager
 from tests.refusals import refused
 
@@ -150,6 +153,129 @@ def test_a_subclass_is_converted_where_it_changes_no_code(jelly: Any) -> None:
     assert lnm.nn.convert(changed) is changed
     (line,) = lnm.nn.conversion_report(changed).layers
     assert line.reason == "a subclass of LIFNode with code of its own"
+
+
+class Scaled(nn.Module):
+    """A network that reads what it added to its spiking layer."""
+
+    def __init__(self, lif: Any) -> None:
+        super().__init__()
+        self.lif = lif
+        lif.scale, lif.gain = 0.5, nn.Parameter(torch.ones(3))
+        lif.register_buffer("offset", torch.full((3,), 0.25))
+        lif.register_buffer("count", torch.zeros(()), persistent=False)
+        lif.after = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lif = self.lif
+        out: Tensor = lif.after(lif(x * lif.gain * lif.scale + lif.offset))
+        return out
+
+
+@pytest.mark.parametrize("name", ["LIFNode", "ParametricLIFNode"])
+def test_additions_to_a_layer_move(jelly: Any, name: str) -> None:
+    """Set on an object; parameters and submodules stay the same objects."""
+    net = Scaled(getattr(jelly, name)(step_mode="m"))
+    old, saved = net.lif, copy.deepcopy(net.state_dict())
+    x = torch.rand(4, 2, 3) * 4
+    expected = net(x)
+    eager(lnm.nn.convert(net))
+    assert isinstance(net.lif, NeuronLayer)
+    assert net.lif.gain is old.gain
+    assert net.lif.after is old.after
+    assert torch.equal(net(x), expected)
+    assert net.state_dict().keys() >= saved.keys()
+    assert "lif.count" not in net.state_dict()
+    net.load_state_dict(saved)
+    names = [n for n, _ in net.named_parameters()]
+    assert [n for n in names if n in saved] == [n for n in saved if n != "lif.offset"]
+
+
+def test_additions_to_a_layer_of_snntorch_and_norse() -> None:
+    """A buffer is no fixed option; a name that code of Norse contains may be a parameter's."""
+    snn = pytest.importorskip("snntorch")
+    net = nn.Sequential(snn.Leaky(beta=0.9, init_hidden=True))
+    net[0].register_buffer("offset", torch.zeros(()))
+    lnm.nn.convert(net)
+    saved = net.state_dict() | {"0.offset": torch.ones(())}
+    net.load_state_dict(saved)
+    assert float(net[0].offset) == 1
+    norse = pytest.importorskip("norse.torch")
+    net = nn.Sequential(norse.LIFCell())
+    alpha = net[0].alpha = nn.Parameter(torch.ones(3))
+    assert lnm.nn.convert(net)[0].alpha is alpha
+
+
+def test_additions_that_clash_are_refused(jelly: Any) -> None:
+    """Names of a NeuronLayer, and methods that were replaced on the object."""
+    net = nn.Sequential(jelly.IFNode(), jelly.IFNode(), jelly.LIFNode())
+    net[0].neuron = 3
+    net[1].single_step_forward = print
+    net[2].forward = torch.neg
+    before = list(net)
+    lnm.nn.convert(net)
+    assert list(net) == before
+    reasons = [line.reason for line in lnm.nn.conversion_report(net).layers]
+    words = ("neuron", "single_step_forward", "forward")
+    assert all(r.endswith(f": {word}") for r, word in zip(reasons, words, strict=True))
+
+
+def test_names_of_the_libraries_are_no_additions(jelly: Any) -> None:
+    """Every class that is converted, as the library makes it and after a call."""
+    for name in NODES:
+        layer = getattr(jelly, name)()
+        layer(torch.ones(2, 3))
+        assert not set((*vars(layer), *layer._parameters, *layer._modules)) - library_names(
+            type(layer)
+        )
+    for name in STATES:
+        more = {"alpha": 0.8} if name == "Synaptic" else {}
+        layer = getattr(pytest.importorskip("snntorch"), name)(beta=0.9, init_hidden=True, **more)
+        layer(torch.ones(2, 3))
+        assert not {*vars(layer), *layer._buffers} - library_names(type(layer))
+
+
+def test_a_layer_has_the_type_of_its_own_parameter(jelly: Any) -> None:
+    net = nn.Sequential(nn.Linear(3, 3), jelly.ParametricLIFNode().double())
+    w = net[1].w
+    lnm.nn.convert(net)
+    assert net[1].w is w
+
+
+def test_a_parameter_of_two_modules_is_not_separated(jelly: Any) -> None:
+    """A layer that needs another shape is refused; one that keeps the object is converted."""
+    net = nn.Sequential(jelly.ParametricLIFNode(), jelly.KLIFNode(), nn.Module())
+    net[0].w = net[2].w = nn.Parameter(torch.ones(1))
+    net[2].k = net[1].k
+    lnm.nn.convert(net)
+    (refusal, line) = lnm.nn.conversion_report(net).layers
+    assert "another module has its w too, and the new layer needs a parameter" in refusal.reason
+    assert line.status == "exact"
+    assert net[1].k is net[2].k
+
+
+class Named(NamedTuple):
+    layer: Any
+
+
+def test_layers_in_lists_tuples_and_dicts_are_replaced(jelly: Any) -> None:
+    """They are the same objects as the submodules."""
+    net = nn.Module()
+    net.lif, net.fc = jelly.LIFNode(), nn.Linear(3, 3)
+    net.order = order = [net.fc, (net.lif, {"a": net.lif}), "text"]
+    order.append(order)  # type: ignore[arg-type]
+    net.named = net.again = Named(net.lif)  # type: ignore[assignment]
+    net.hidden = {"lif": [net.lif]}  # type: ignore[assignment]
+    vars(net)["alias"] = net.lif
+    lnm.nn.convert(net)
+    new = net.lif
+    assert isinstance(new, NeuronLayer)
+    assert net.order is order
+    assert order[0] is net.fc
+    assert order[1][0] is order[1][1]["a"] is new
+    assert net.named.layer is net.hidden["lif"][0] is vars(net)["alias"] is new
+    assert type(net.named) is Named
+    assert net.again == net.named
 
 
 def test_layers_keep_states_as_the_caller_says(jelly: Any) -> None:

@@ -158,6 +158,19 @@ def test_a_neuron_without_a_near_primitive_has_no_such_remedy(family):
     assert not caught.value.remedy
 
 
+@pytest.mark.parametrize(("kind", "groups"), [(nn.Conv1d, 2), (nn.Conv2d, 4)])
+def test_a_convolution_with_groups(tmp_path, kind, groups) -> None:
+    """`nir.read` takes C_in/groups for its channels, and refused the file."""
+    torch.manual_seed(0)
+    one, two = kind(4, 8, 3, groups=groups), kind(8, 8, 3, groups=groups, bias=False)
+    net = nn.Sequential(nn.Flatten(0, 1), one, two, nn.Unflatten(0, (12, 3)))
+    sample = sequence(4, *[7] * (one.weight.dim() - 2))
+    nir.write(tmp_path / "net.nir", lnm.nn.to_nir(net, sample))
+    found = nir.read(tmp_path / "net.nir")
+    assert [n.weight.shape[:2] for n in (found.nodes["1"], found.nodes["2"])] == [(8, 4), (8, 8)]
+    torch.testing.assert_close(again(found)(sample), net(sample))
+
+
 class Convolutions(nn.Module):
     """Reshapes as users write them, batch normalisations, and a shortcut."""
 

@@ -529,6 +529,46 @@ def hooked() -> nn.Module:
     return nn.Sequential(made, layer(step_mode="s"))
 
 
+class Crossed(nn.Module):
+    """An `nn.Identity` in a traced forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.between, self.sn = norm(), nn.Identity(), layer(step_mode="s")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.sn(self.between(self.bn(x)))
+        return out
+
+
+class SeqToANNContainer(nn.Sequential):
+    """SpikingJelly's, which flattens T and N before its modules."""
+
+    def forward(self, x_seq: Tensor) -> Tensor:
+        out: Tensor = super().forward(x_seq.flatten(0, 1)).unflatten(0, x_seq.shape[:2])
+        return out
+
+
+def hooked_between(model: nn.Module, path: str, backward: bool = False) -> nn.Module:
+    module = model.get_submodule(path)
+    if backward:
+        module.register_full_backward_hook(lambda *_: None)
+    else:
+        module.register_forward_hook(lambda module, args, out: out * 0.5)
+    return model
+
+
+def replaced_between(model: Crossed) -> nn.Module:
+    model.between.forward = torch.neg  # type: ignore[method-assign]
+    return model
+
+
+def with_attribute() -> nn.Module:
+    last = layer(step_mode="s")
+    last.norm = nn.Linear(2, 2)
+    return nn.Sequential(norm(), last)
+
+
 def shared() -> nn.Module:
     one = norm()
     return nn.Sequential(one, layer(step_mode="s"), one, layer(step_mode="s"))
@@ -570,6 +610,35 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "forward of neurons": (lambda: replaced("0", "steps", "4"), "was replaced on the object"),
     "forward of a sequence": (lambda: replaced("0", "steps"), "was replaced on the object"),
     "hooks": (hooked, "it has hooks"),
+    "hooks of an identity": (
+        lambda: hooked_between(nn.Sequential(norm(), nn.Identity(), layer(step_mode="s")), "1"),
+        "1 has hooks",
+    ),
+    "hooks of an identity in a traced forward": (
+        lambda: hooked_between(Crossed(), "between"), "between has hooks"
+    ),
+    "hooks of Unflatten": (
+        lambda: hooked_between(nn.Sequential(norm(), nn.Unflatten(0, (T, N)), layer()), "1"),
+        "1 has hooks",
+    ),
+    "backward hooks of Unflatten": (
+        lambda: hooked_between(nn.Sequential(norm(), nn.Unflatten(0, (T, N)), layer()), "1", True),
+        "1 has hooks",
+    ),
+    "hooks of a container": (
+        lambda: hooked_between(nn.Sequential(SeqToANNContainer(norm()), layer()), "0"),
+        "0 has hooks",
+    ),
+    "backward hooks of a sequence": (
+        lambda: hooked_between(
+            nn.Sequential(nn.Sequential(norm()), layer(step_mode="s")), "0", backward=True
+        ),
+        "no NeuronLayer follows it",
+    ),
+    "forward of an identity": (
+        lambda: replaced_between(Crossed()), "the forward of between was replaced"
+    ),
+    "an attribute norm": (with_attribute, "1 has an attribute 'norm'"),
     "subclass": (
         lambda: nn.Sequential(norm(), Other(lnm.get("lif"), step_mode="s")), "1 is a Other"
     ),

@@ -160,6 +160,55 @@ def test_operations_in_place_change_the_tensor() -> None:
     assert_same(f, {"v": 0.0}, {"a": 0.9})
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["contiguous()", "float()", "to(x)", "to(x.dtype)", "to('cpu')", "type_as(x)", "__pos__()"],
+)
+def test_what_returns_its_tensor_is_an_alias(text: str) -> None:
+    """A change in place of `v.contiguous()` changes v, here for float32 in PyTorch too."""
+    v = torch.zeros(1)
+    assert eval(f"v.{text}", {"v": v, "x": v}) is v
+    names: dict[str, Any] = {"spiked": spiked}
+    body = f"h = v.{text}; h += x\n    s = spiked(h - 1)\n    return s, v * (1 - s)"
+    exec(f"def f(x, v):\n    {body}", names)
+
+    def written(x, v):
+        h = v + x
+        s = spiked(h - 1)
+        return s, h * (1 - s)
+
+    assert str(traced(names["f"], name="f")) == str(traced(written, name="f"))
+
+
+@pytest.mark.parametrize("text", ["clone()", "to(x, copy=True)", "to(x, False, True)"])
+def test_a_copy_is_no_alias(text: str) -> None:
+    names: dict[str, Any] = {"torch": torch}
+    exec(f"def f(x, v):\n    h = v.{text}; h += x\n    return h, torch.sin(v)", names)
+    assert_same(names["f"], {"v": 0.3}, {})
+
+
+@pytest.mark.parametrize("changed", ["d", "v"])
+@pytest.mark.parametrize("text", ["detach()", "double()", "to(torch.float64)"])
+def test_shared_memory_is_not_changed_in_place(changed: str, text: str) -> None:
+    names: dict[str, Any] = {"torch": torch}
+    exec(f"def f(x, v):\n    d = v.{text}\n    {changed} += x\n    return v, d", names)
+    shared = text.partition("(")[0].replace("to", "double")
+    problem = f"on a tensor that may share its memory with another, by torch.{shared}"
+    with refused(lnm.ModelError, None, problem, remedy="without the in-place form"):
+        traced(names["f"])
+
+
+@pytest.mark.parametrize("p", [(0.4, -0.3), (-0.3, 0.4), (0.25, 0.25), (0.5, 0.0)])
+def test_bounds_of_clamp_in_any_order(p: tuple[float, float]) -> None:
+    """min(max(x, low), high), and PyTorch's gradients of x and of both bounds, also at ties."""
+
+    def f(x, v, low, high):
+        h = torch.where(x > 0.6, 0.25 + 0 * x, x)
+        return torch.clamp(h, low, high) + torch.clamp(x, 0.6, 0.2) * x, v
+
+    assert_same(f, {"v": 0.0}, {"low": p[0], "high": p[1]})
+
+
 def test_literal_tensors_the_method_where_and_no_grad() -> None:
     """`torch.tensor(0.5)` counts as a tensor; what `no_grad` contains has no gradient."""
 
@@ -384,7 +433,8 @@ def test_operations_are_those_of_pytorch(out: str, after: str) -> None:
 
 BOOLS = (
     "a.where(b, c)", "torch.where(a, b, c)", "x.where(a, v)", "torch.where(a, b, 3.0)", "a + b",
-    "torch.add(a, b)", "True + a", "a + 1", "(a * b) + c", "torch.maximum(a, b) + c",
+    "a.to(x.device) + b", "torch.add(a, b)", "True + a", "a + 1", "(a * b) + c",
+    "torch.maximum(a, b) + c",
     "torch.min(a, b) + c", "a.detach() + b", "torch.where(a, b, True) + c",
     "torch.where(a, b, c) + a", "a.masked_fill(b, 2.0) + c", "torch.ones_like(a) + b",
     "torch.full_like(a, 3.0) + b", "torch.zeros_like(a) + b",

@@ -1,0 +1,68 @@
+"""Additions of a user to a layer of a library: parameters, buffers, modules and attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import CodeType, FunctionType
+from typing import Any
+
+from torch import nn
+
+from lnm_codegen.nn.convert.recipe import Recipe
+
+_PACKAGES = ("norse", "snntorch", "spikingjelly")
+
+
+def added(old: nn.Module, recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of what a user added to an old layer, on the object or in `__init__`.
+
+    A name is the library's if the code of its classes contains it. If the recipe has tensors of
+    the layer, another parameter is the user's under any name.
+    """
+    known = library_names(type(old))
+    if recipe.kept.given:
+        known -= set(old._parameters) - set(recipe.kept.given)
+    names = (*vars(old), *old._parameters, *old._buffers, *old._modules)
+    replaced = {name for name in vars(old) if callable(getattr(type(old), name, None))}
+    return tuple(name for name in names if name not in known or name in replaced)
+
+
+def library_names(kind: type) -> set[str]:
+    """Return the names in the code of the library's classes from which a class derives."""
+    names = set(vars(nn.Module()))
+    for base in kind.__mro__:
+        if base.__module__.partition(".")[0] in _PACKAGES:
+            names |= set(vars(base)).union(*map(_names_in, vars(base).values()))
+    return names
+
+
+def _names_in(value: Any) -> set[str]:
+    """Return the names and the strings in the code of a function or a property."""
+    found = (value.fget, value.fset) if isinstance(value, property) else (value,)
+    plain = [getattr(one, "__func__", one) for one in found]  # of a static or class method
+    codes = [one.__code__ for one in plain if isinstance(one, FunctionType)]
+    names: set[str] = set()
+    while codes:
+        code = codes.pop()
+        names |= {*code.co_names, *(c for c in code.co_consts if isinstance(c, str))}
+        codes += [c for c in code.co_consts if isinstance(c, CodeType)]
+    return names
+
+
+def clashing(names: Iterable[str], old: nn.Module, new: nn.Module) -> list[str]:
+    """Return the names that the new layer has itself, and the replaced methods of the old one."""
+    return [n for n in names if hasattr(new, n) or callable(getattr(type(old), n, None))]
+
+
+def move(names: Iterable[str], old: nn.Module, new: nn.Module) -> None:
+    """Give additions to a new layer, the same objects."""
+    for name in names:
+        if name in old._parameters:
+            new.register_parameter(name, old._parameters[name])
+        elif name in old._buffers:
+            persistent = name not in old._non_persistent_buffers_set
+            new.register_buffer(name, old._buffers[name], persistent)
+        elif name in old._modules:
+            new.add_module(name, old._modules[name])
+        else:
+            vars(new)[name] = vars(old)[name]
