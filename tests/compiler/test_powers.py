@@ -62,6 +62,8 @@ CHARGES = {
     "c": {"1.5": POWERS["1.5"].charge, "learned": POWERS["learned"].charge, **OTHERS},
 }
 """Backend -> charges. Random neurons of other tests have powers in all backends."""
+BACKENDS = (pytest.param("c", marks=pytest.mark.slow), "torch")
+"""The kernel of all charges in C takes long to compile."""
 
 
 @cache
@@ -103,7 +105,12 @@ def reference(function: Callable[[Tensor, Tensor], Tensor], exponent: float) -> 
 
 @pytest.mark.parametrize(
     ("name", "backend"),
-    [(name, b) for b, names in CHARGES.items() for name in names if name in POWERS],
+    [
+        pytest.param(name, b, marks=pytest.mark.slow if b == "c" else ())
+        for b, names in CHARGES.items()
+        for name in names
+        if name in POWERS
+    ],
 )
 def test_powers_have_the_gradient_of_pytorch(name: str, backend: str) -> None:
     """X has zeros, where a root or a logarithm alone has the slope 0/0."""
@@ -113,7 +120,7 @@ def test_powers_have_the_gradient_of_pytorch(name: str, backend: str) -> None:
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", ["c", "torch"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_slopes_below_an_exponent_of_1(backend: str) -> None:
     """At 0 the slope of a constant exponent is infinite, that of a learned one is 1."""
     _, slopes, _ = run("root", 1.0, backend)
@@ -124,7 +131,7 @@ def test_slopes_below_an_exponent_of_1(backend: str) -> None:
     assert math.isfinite(grad_p)
 
 
-@pytest.mark.parametrize("backend", ["c", "torch"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_base_below_0_is_nan(backend: str) -> None:
     """A learned exponent is no integer for long, so no whole number is an exception."""
     for name, exponent in (("signed", 1.0), ("signed, learned", 2.0)):
@@ -133,7 +140,7 @@ def test_a_base_below_0_is_nan(backend: str) -> None:
         assert values[2:].isnan().all()
 
 
-@pytest.mark.parametrize("backend", ["c", "torch"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_an_infinite_value_has_no_finite_slope(backend: str) -> None:
     """A negative exponent at a base of 0."""
     for name in ("minus", "minus, learned"):

@@ -516,6 +516,7 @@ def test_class_names() -> None:
     assert class_name("Lif") == "LifLayer"
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 def test_the_values_of_a_trained_layer_load(tmp_path: Path) -> None:
     """As its README says; constants may be missing, and learned values may not."""

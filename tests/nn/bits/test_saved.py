@@ -233,6 +233,7 @@ def test_bytes_kept(dtype: torch.dtype) -> None:
     assert bytes_kept(fused, c, pack_spikes()) == dtype.itemsize + 0.125
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 def test_consumers_share_bits() -> None:
     """Two convolutions, a linear layer and a shortcut keep one tensor of bits."""

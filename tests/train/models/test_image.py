@@ -149,7 +149,7 @@ def test_backends_agree(which: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "which", [pytest.param(w, marks=pytest.mark.slow if w == "resnet19" else ()) for w in SMALL]
+    "which", [pytest.param(w, marks=() if w == "conv" else pytest.mark.slow) for w in SMALL]
 )
 @pytest.mark.parametrize("backend", ["torch", HAS_C])
 def test_autocast(which: str, backend: str) -> None:
