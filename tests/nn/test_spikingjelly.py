@@ -113,9 +113,11 @@ def test_the_same_model_with_our_lif(name):
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
     assert (expected != expected[0]).any(), "no spike reaches the output"
     assert their_grads.keys() <= our_grads.keys()
+    # The gradient of a bias before a batch normalisation is 0: rounding is all that it has.
+    rounding = 1e-5 * max(float(grad.abs().max()) for grad in their_grads.values())
     for key, grad in their_grads.items():
-        scale = float(grad.abs().max()) + 1e-6
-        torch.testing.assert_close(our_grads[key], grad, rtol=1e-3, atol=1e-3 * scale)
+        atol = 1e-3 * float(grad.abs().max()) + rounding
+        torch.testing.assert_close(our_grads[key], grad, rtol=1e-3, atol=atol)
 
 
 @pytest.mark.slow
