@@ -151,7 +151,7 @@ def _held_out(run: Run, real: RealNetwork, count: int) -> tuple[Batches, Batches
     """
     from lnm_codegen.train.runs.saved import test_data
 
-    if run.config.validation:
+    if run.data.is_held_out:
         held_out, unseen = (
             list(data.batches(data.test.first(count), RANGED))
             for data in (run.data, test_data(run))

@@ -87,7 +87,7 @@ class RunAnalysis(NetworkAnalysis):
         network: Names of the network, its neuron and its data.
         equations: Equations of the neuron.
         config: Configuration of the run, as plain data; `v_min` is None without a clamp.
-        split: "test", or "held-out" if the run holds out validation samples.
+        split: "test", or "held-out" if the samples were held out from the training samples.
         epochs: Epochs that the recorded history has, or None without a history.
     """
 
@@ -201,7 +201,7 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
         network=f"{type(run.network).__name__} of {layers[0].neuron.name} on {run.data.name}",
         equations=brief(layers[0].neuron),
         config=config,
-        split="held-out" if run.config.validation else "test",
+        split="held-out" if run.data.is_held_out else "test",
         samples=recorded.samples,
         correct=recorded.correct,
         predictions=recorded.predictions,

@@ -64,10 +64,18 @@ class Tested:
     outside: tuple[float, ...]
 
 
-def dataset_of(config: TrainConfig) -> Dataset:
-    """Return the samples that a config names; the held-out ones, if any, are its test split."""
-    data = load(config.data, config.data_dir, config.limit, **config.data_arguments)
-    return data.held_out(config.validation) if config.validation else data
+def dataset_of(config: TrainConfig, data: Dataset | None = None) -> Dataset:
+    """Return the samples of a run; the held-out ones, if any, are its test split.
+
+    Args:
+        config: `limit` and `validation` apply to the samples, unless `data` is a held-out set.
+        data: Samples; None loads those that the config names.
+    """
+    if data is None:
+        data = load(config.data, config.data_dir, config.limit, **config.data_arguments)
+    elif not data.is_held_out:
+        data = data.first(config.limit)
+    return data.held_out(config.validation) if config.validation and not data.is_held_out else data
 
 
 def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None) -> Network:

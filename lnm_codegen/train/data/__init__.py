@@ -4,6 +4,7 @@ docs/data.md lists them with their files and packages. No code here opens a netw
 executes the content of a file.
 """
 
+from lnm_codegen.train.data.arrays import from_arrays as from_arrays
 from lnm_codegen.train.data.dataset import Dataset as Dataset
 from lnm_codegen.train.data.dataset import Split as Split
 from lnm_codegen.train.data.load import load as load

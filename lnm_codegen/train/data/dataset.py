@@ -91,7 +91,7 @@ class Dataset:
     """A training and a test split.
 
     Attributes:
-        name: A name of `DATASETS`.
+        name: A name of `DATASETS`, or one of your own.
         train: Samples for training.
         test: Samples for the reported accuracy; in a `held_out` set, for validation.
         classes: Labels are 0 to classes - 1.
@@ -100,6 +100,7 @@ class Dataset:
         scale: Mean and deviation; by default 0 and 1.
         per_step: Each time step of a sequence has its own label.
         draws: Random numbers that the augmentation of a sample takes; 0 without augmentation.
+        is_held_out: `test` was drawn from the training samples.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Dataset:
     scale: Scale = field(default_factory=lambda: (torch.tensor(0.0), torch.tensor(1.0)))
     per_step: bool = False
     draws: int = 0
+    is_held_out: bool = False
 
     def batches(
         self,
@@ -168,6 +170,10 @@ class Dataset:
                 labels = labels.t().contiguous() if self.per_step else labels
             yield x.to(torch.float32).sub(mean).div_(std), labels
 
+    def first(self, limit: int | None) -> Dataset:
+        """Return a set of the first `limit` samples of each split, or of all."""
+        return replace(self, train=self.train.first(limit), test=self.test.first(limit))
+
     def held_out(self, count: int, seed: int = 0) -> Dataset:
         """Return a set for validation: its `test` is drawn from `train`, which keeps the rest.
 
@@ -187,7 +193,8 @@ class Dataset:
         drawn = torch.zeros(total, dtype=torch.bool)
         drawn[_draw(self.train.labels, count, torch.Generator().manual_seed(seed))] = True
         rest, out = (~drawn).nonzero().flatten(), drawn.nonzero().flatten()
-        return replace(self, train=self.train.subset(rest), test=self.train.subset(out))
+        train, test = self.train.subset(rest), self.train.subset(out)
+        return replace(self, train=train, test=test, is_held_out=True)
 
 
 def _draw(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.train.data.arrays import arrays
 from lnm_codegen.train.data.cifar import cifar10, cifar100
 from lnm_codegen.train.data.dataset import LARGEST, Dataset
 from lnm_codegen.train.data.digits import digits, digits_rows
@@ -34,6 +35,7 @@ from lnm_codegen.train.names import require_dataset
 from lnm_codegen.validation import require_integer, require_known
 
 SETS: Mapping[str, Callable[..., Dataset]] = {
+    "arrays": arrays,
     "digits": digits,
     "digits-rows": digits_rows,
     "fashion-mnist": fashion_mnist,
@@ -68,7 +70,7 @@ def load(
 
     Args:
         name: One of `DATASETS`.
-        folder: Folder of its files, for a set that reads files.
+        folder: Folder of its files, or the file of `arrays`, for a set that reads files.
         limit: Largest number of samples in each split, for a quick try.
         options: Options of that set; its function in `SETS` describes them.
 

@@ -123,7 +123,7 @@ class TrainConfig:
         "digits"
     )
     data_dir: Annotated[
-        Path | None, Option("Folder of the data set's files.", _PATH, "DIR", "data", "folder")
+        Path | None, Option("Folder of the data set, or a file.", _PATH, "DIR", "data", "folder")
     ] = None
     data_arguments: Annotated[
         dict[str, Any], Option("Further options of the data set.", _TABLE, table="data", key="*")

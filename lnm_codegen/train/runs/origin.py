@@ -19,7 +19,11 @@ from lnm_codegen.files import json_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
 from lnm_codegen.train.data import Dataset
+from lnm_codegen.train.names import DATASETS
 from lnm_codegen.train.runs.config import TrainConfig
+from lnm_codegen.validation import shown
+
+_GIVE = "In Python, give the samples of the run as data= of load_run, or of run to resume it."
 
 
 def origin_of(config: TrainConfig, neuron: Neuron, data: Dataset) -> dict[str, Any]:
@@ -47,6 +51,14 @@ def require_same_neuron(origin: dict[str, Any], config: TrainConfig, neuron: Neu
         raise ModelError(config.family, problem, remedy="Restore it, or train a new run.")
 
 
+def require_named_data(origin: dict[str, Any]) -> None:
+    """Raise ModelError if the samples of a run are your own, so that no config names them."""
+    name = (origin.get("data") or {}).get("name")
+    if name is not None and name not in DATASETS:
+        problem = f"the run has samples of your own, {shown(name)}"
+        raise ModelError("data", problem, remedy=f"{_GIVE} Or train with --data arrays, a file.")
+
+
 def require_same_data(origin: dict[str, Any], data: Dataset) -> None:
     """Raise ModelError if the samples are not those of the run."""
     found = origin.get("data")
@@ -63,8 +75,7 @@ def require_same_data(origin: dict[str, Any], data: Dataset) -> None:
         problem = "the run has other labels"
     else:
         return
-    remedy = "In Python, give the samples of the run as data= of load_run, or of run to resume it."
-    raise ModelError(f"data: {data.name}", problem, remedy=remedy)
+    raise ModelError(f"data: {data.name}", problem, remedy=_GIVE)
 
 
 def _neuron_digest(config: TrainConfig, neuron: Neuron) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,9 @@ def run(
         force: Replace the run in a folder that is not empty.
         resume: Continue the run in `out` after its last complete epoch, with the results of an
             uninterrupted run. Start it if there is none.
-        data: Samples that are already loaded; by default those that `config` names.
+        data: Samples, say of `from_arrays`; by default those that `config` names. `limit` and
+            `validation` of the config apply to them, except in a `held_out` set. The run records
+            the name of samples that the config does not name.
         console: Console for progress; None prints nothing.
         title: Text before each line of progress.
         lines: Print a line per epoch.
@@ -87,6 +89,8 @@ def run(
         ToolError: The data are missing, matplotlib is not installed (with `out`), or the disk is
             full.
     """
+    if data is not None:
+        config = _of_samples(config, data)
     with ExitStack() as stack:
         world = stack.enter_context(joined(config.device))
         folder = None if out is None else RunFolder(Path(out))
@@ -98,7 +102,7 @@ def run(
             if folder is not None and world.leads:
                 if not (resume and folder.resumable(config) is not None):
                     folder.require_free(force)
-        data = dataset_of(config) if data is None else data
+        data = dataset_of(config, data)
         stack.enter_context(torch_settings(config, world.device))
         neuron = neuron_of(config, recorded=folder is not None)  # the folder must load again
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
@@ -118,7 +122,7 @@ def run(
             record.begin(origin_of(config, neuron, data))
         else:
             record.load(*saved)
-        split = "held out" if config.validation else "test"
+        split = "held out" if data.is_held_out else "test"
         shown = console if world.leads else None
         report = stack.enter_context(ProgressBar(shown, title, config.epochs, lines, split))
         report.on_begin(len(record.epochs))
@@ -143,6 +147,13 @@ def run(
                 run_figure(name, trainer.averaged, history, trainer.intervals[0][0])
             )
         return RunResult(config, trainer.averaged, tuple(record.epochs))
+
+
+def _of_samples(config: TrainConfig, data: Dataset) -> TrainConfig:
+    """Return the config with the name of the samples, if it names others."""
+    if data.name == config.data:
+        return config
+    return replace(config, data=data.name, data_dir=None, data_arguments={})
 
 
 def _run_one_sample(trainer: Trainer, data: Dataset) -> None:

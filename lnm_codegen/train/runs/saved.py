@@ -17,10 +17,16 @@ from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.engine import LARGEST_IN_HISTORY, dataset_of, network_of
 from lnm_codegen.train.models import Network
+from lnm_codegen.train.names import DATASETS
 from lnm_codegen.train.runs.checkpoint import HISTORY, MODEL, read_tensors
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.runs.config_file import read_json
-from lnm_codegen.train.runs.origin import read_origin, require_same_data, require_same_neuron
+from lnm_codegen.train.runs.origin import (
+    read_origin,
+    require_named_data,
+    require_same_data,
+    require_same_neuron,
+)
 
 _REMEDY = "Train again with lnm train, or name another run."
 
@@ -73,6 +79,7 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
         neuron = neuron_of(config, recorded=True)
         require_same_neuron(origin, recorded, neuron)
         if data is None:
+            require_named_data(origin)
             data = dataset_of(config)
             require_same_data(origin, data)
         network = network_of(config, data, neuron)
@@ -100,9 +107,16 @@ def test_data(run: Run) -> Dataset:
     """Return the data of a run with the test set of the data set.
 
     The test split of a run with `validation` is part of its training set.
+
+    Raises:
+        ModelError: The run has held-out samples of your own, whose test set is unknown.
     """
-    if not run.config.validation:
+    if not run.data.is_held_out:
         return run.data
+    if run.data.name != run.config.data or run.data.name not in DATASETS:
+        problem = f"the test set of {run.data.name} is unknown"
+        remedy = "Give load_run the samples without held_out."
+        raise ModelError(f"run: {run.folder}", problem, remedy=remedy)
     return dataset_of(replace(run.config, validation=0))
 
 

@@ -1,0 +1,168 @@
+"""Data sets from arrays: classes, scales and labels of steps, files, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.insight.analysis import analyze_run
+from lnm_codegen.train import TrainConfig, from_arrays, load, load_run, run
+from lnm_codegen.train.data.arrays import NAMES
+from lnm_codegen.train.runs.saved import test_data as data_of_test
+from tests.refusals import refused
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(3.0, 2.0, (12, 5, 3))
+Y = np.array([2, 7, 7] * 4)
+GIVEN: dict[str, Any] = {
+    "x_train": X, "y_train": Y, "x_test": X[:4] + 1, "y_test": Y[:4],
+}  # fmt: skip
+
+
+def test_sequences() -> None:
+    """Classes are numbered in order; mean and deviation are those of the training features."""
+    data = from_arrays(**GIVEN, name="mine")
+    assert (data.name, data.kind, data.sample, data.classes) == ("mine", "sequence", (5, 3), 2)
+    assert data.train.labels.tolist() == [0, 1, 1] * 4
+    x, labels = next(data.batches(data.train, 12))
+    assert x.shape == (5, 12, 3)
+    assert np.allclose(x.mean((0, 1)), 0, atol=1e-6)
+    assert np.allclose(x.std((0, 1), correction=0), 1, atol=1e-6)
+    assert np.allclose(x.transpose(0, 1)[0], (X[0] - X.mean((0, 1))) / X.std((0, 1)), atol=1e-5)
+    x, _ = next(data.batches(data.test, 4))
+    assert np.allclose(x.transpose(0, 1), (X[:4] + 1 - X.mean((0, 1))) / X.std((0, 1)), atol=1e-5)
+
+
+def test_images_and_constant_channels() -> None:
+    x = RANDOM.normal(size=(6, 2, 4, 3))
+    x[:, 1] = 5.0
+    labels = ["b", "a", "b", "c", "a", "c"]
+    data = from_arrays(torch.tensor(x), labels, x[:2], ["c", "a"], kind="image")
+    assert (data.kind, data.sample, data.classes) == ("image", (2, 4, 3), 3)
+    assert data.test.labels.tolist() == [2, 0]
+    found, _ = next(data.batches(data.train, 6))
+    assert np.allclose(found[:, 0], (x[:, 0] - x[:, 0].mean()) / x[:, 0].std(), atol=1e-5)
+    assert not found[:, 1].any()
+
+
+def test_raw_spikes_and_labels_of_steps() -> None:
+    spikes = RANDOM.random((6, 5, 3)) < 0.3
+    labels = RANDOM.integers(0, 3, (6, 5))
+    labels[0, 0], labels[1, 1] = -100, 2
+    data = from_arrays(spikes, labels, spikes[:2], labels[:2], scale="raw")
+    assert data.per_step
+    assert data.classes == 3
+    x, found = next(data.batches(data.train, 6))
+    assert np.array_equal(x.transpose(0, 1), spikes)
+    assert np.array_equal(found.t(), labels)
+
+
+def test_a_file_is_the_arrays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", **GIVEN)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, value in GIVEN.items():
+        np.save(folder / f"{name}.npy", value)
+    want = from_arrays(**GIVEN)
+    for place in (tmp_path / "mine.npz", folder):
+        data = load("arrays", place, limit=3)
+        assert torch.equal(data.train.images, want.train.images[:3])
+        assert torch.equal(data.test.labels, want.test.labels[:3])
+        assert all(map(torch.equal, data.scale, want.scale))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("x_train", X[0], ["x_train has the shape (5, 3)", "(samples, T, features)"]),
+        ("x_train", X.astype(str), ["type of x_train is '<U", "numbers or booleans"]),
+        ("x_train", np.where(X > X.mean(), np.nan, X), ["not finite in float32, in 12 samples"]),
+        ("x_train", X * 1e60, ["not finite in float32"]),
+        ("x_train", [[1.0], [1.0, 2.0]], ["x_train is 'list'", "an array"]),
+        ("x_train", X[:0], ["x_train has the shape (0, 5, 3)", "none of them 0"]),
+        ("x_test", X[:4, :3], ["x_test has the shape (4, 3, 3)", "(samples, 5, 3) as in x_train"]),
+        ("y_train", Y[:-1], ["y_train has the shape (11,)", "(12,), a label for each sample"]),
+        ("y_train", Y / 2, ["type of y_train is 'float64'", "integers or text"]),
+        ("y_test", [2, 7, 9, 7], ["y_test has the label 9, which y_train lacks", "2, 7"]),
+        ("y_test", np.zeros((4, 5), int), ["y_test has the shape (4, 5)", "form of y_train"]),
+        ("kind", "video", ["no kind 'video'", "sequence, image"]),
+        ("scale", None, ["no scale None", "standard, raw"]),
+        ("name", "", ["name is ''"]),
+    ],
+)
+def test_wrong_arrays_are_refused(name: str, value: Any, words: list[str]) -> None:
+    with refused(ModelError, "from_arrays", *words):
+        from_arrays(**{**GIVEN, name: value})
+
+
+@pytest.mark.parametrize("value", [-1, 3])
+def test_wrong_labels_of_steps_are_refused(value: int) -> None:
+    labels = np.tile(np.arange(3), (12, 2))[:, :5]
+    other = labels[:4].copy()
+    other[0, 0] = value
+    with refused(ModelError, "from_arrays", "a label in y_test is"):
+        from_arrays(X, labels, X[:4], other)
+
+
+def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "three.npz", **{k: v for k, v in GIVEN.items() if k != "x_test"})
+    np.save(tmp_path / "one.npy", X)
+    (tmp_path / "text.npz").write_text("not an archive")
+    np.savez(tmp_path / "objects.npz", **{**GIVEN, "y_train": np.array([None] * 12)})
+    (tmp_path / "empty").mkdir()
+    for name, word in (
+        ("three.npz", "it has no x_test"),
+        ("one.npy", "it has no x_train"),
+        ("empty", "it has no x_train"),
+        ("text.npz", "cannot be read"),
+        ("objects.npz", "cannot be read"),
+        ("absent.npz", "cannot be read"),
+    ):
+        with refused(ToolError, f"data: {tmp_path / name}", word):
+            load("arrays", tmp_path / name)
+
+
+CONFIG = TrainConfig(
+    family="lif", network="feedforward", network_arguments={"hidden": [4]}, epochs=1, batch=4,
+    backend="torch", limit=10, validation=3,
+)  # fmt: skip
+
+
+def test_a_run_applies_limit_and_validation_and_names_the_samples(tmp_path: Path) -> None:
+    mine = from_arrays(**GIVEN, name="mine")
+    out = tmp_path / "run"
+    run(CONFIG, out, data=mine)
+    with refused(ModelError, None, "samples of your own, 'mine'", "", "data= of load_run"):
+        load_run(out)
+    saved = load_run(out, data=mine.first(10).held_out(3))
+    assert saved.config.data == "mine"
+    found = analyze_run(saved)
+    assert (found.split, found.samples) == ("held-out", 3)
+    with refused(ModelError, f"run: {out}", "the test set of mine is unknown"):
+        data_of_test(saved)
+    found = analyze_run(load_run(out, data=mine))
+    assert (found.split, found.samples) == ("test", 4)
+    again = run(CONFIG, out, data=mine, resume=True)
+    assert len(again.epochs) == 1
+
+
+def test_a_run_on_a_file_loads_by_itself(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", **GIVEN)
+    config = TrainConfig(**{**vars_of(CONFIG), "data": "arrays", "data_dir": tmp_path / "mine.npz"})
+    run(config, tmp_path / "run")
+    saved = load_run(tmp_path / "run")
+    assert len(saved.data.test) == 3
+    assert len(data_of_test(saved).test) == 4
+
+
+def vars_of(config: TrainConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+
+
+def test_names() -> None:
+    assert set(NAMES) == set(GIVEN)
