@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -173,10 +172,11 @@ def _read(path: Path) -> dict[str, Any]:
                 name: path / f"{name}.npy" for name in NAMES if (path / f"{name}.npy").exists()
             }
             found = {name: np.load(file, allow_pickle=False) for name, file in files.items()}
+        elif isinstance(loaded := np.load(path, allow_pickle=False), NpzFile):
+            with loaded:
+                found = {name: loaded[name] for name in NAMES if name in loaded}
         else:
-            loaded = np.load(path, allow_pickle=False)
-            with loaded if isinstance(loaded, NpzFile) else nullcontext({}) as file:
-                found = {name: file[name] for name in NAMES if name in file}
+            found = {}
     except (OSError, ValueError, EOFError, BadZipFile, UnpicklingError) as error:
         remedy = "Write it with numpy.savez, as numbers or text."
         raise unreadable(f"data: {path}", error, remedy, ToolError) from None
